@@ -1,0 +1,84 @@
+//! What can go wrong, separated by what the caller can do about it.
+
+use std::path::PathBuf;
+
+/// Result with the engine's [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An engine error. Clone, because one failed group commit answers many callers.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The caller's mistake: the argument, the value given and the accepted range are named. Nothing was written.
+    #[error("invalid argument: {0}")]
+    InvalidArgument(String),
+    /// The directory is open elsewhere; the holder is named.
+    #[error("the directory {directory} is in use: {holder}; stop that process or use another directory")]
+    InUse {
+        /// The directory.
+        directory: PathBuf,
+        /// What the lock file says of its holder.
+        holder: String,
+    },
+    /// Bytes on disk are not what was written. Never retried, never skipped.
+    #[error("corruption in {file} at offset {offset}: {what}; run `kontiki check`")]
+    Corruption {
+        /// The file.
+        file: PathBuf,
+        /// Where in it.
+        offset: u64,
+        /// What was found.
+        what: String,
+    },
+    /// A file of a newer or unknown format.
+    #[error("{file}: {what}")]
+    UnsupportedFormat {
+        /// The file.
+        file: PathBuf,
+        /// The version found, the newest known, and the remedy.
+        what: String,
+    },
+    /// No space left. Nothing of this write is visible or durable; it may be tried again once there is room.
+    #[error("no space left for {what}; free some space and writes resume by themselves")]
+    NoSpace {
+        /// What was being written.
+        what: String,
+    },
+    /// The operating system refused; after a failed sync the database takes no more writes until it is reopened.
+    #[error("I/O error on {file}: {message}")]
+    Io {
+        /// The file.
+        file: PathBuf,
+        /// The system's kind of error.
+        kind: std::io::ErrorKind,
+        /// The system's text.
+        message: String,
+    },
+    /// An earlier fatal error (a failed sync, corruption met in the background) stopped writes; reads go on.
+    #[error("the database takes no writes since: {0}; reopen it after mending the cause")]
+    Stopped(String),
+    /// The database is closed.
+    #[error("the database is closed")]
+    Closed,
+    /// A broken invariant of ours: please report it.
+    #[error("bug: {0}")]
+    Bug(String),
+}
+
+impl Error {
+    /// From an I/O error on `file`, sorting out a full disk.
+    pub fn io(file: impl Into<PathBuf>, error: &std::io::Error) -> Error {
+        let file = file.into();
+        match error.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                Error::NoSpace { what: file.display().to_string() }
+            }
+            kind => Error::Io { file, kind, message: error.to_string() },
+        }
+    }
+
+    /// Whether the same write can succeed later without reopening.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Error::NoSpace { .. })
+    }
+}

@@ -1,0 +1,35 @@
+//! Column families, sequence numbers and the limits of keys and values.
+
+use std::fmt;
+
+/// Longest user key, in bytes.
+pub const KEY_BYTES_MAX: usize = 64 << 10;
+/// Longest value, in bytes.
+pub const VALUE_BYTES_MAX: usize = 32 << 20;
+
+/// A column family's identity: stable on disk and in replicated batches, so served stores use fixed numbers.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Family(pub u32);
+
+impl Family {
+    /// The family every directory has; embedded `put` and the server's raw calls use it.
+    pub const DEFAULT: Family = Family(0);
+}
+
+impl fmt::Debug for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "family {}", self.0)
+    }
+}
+
+/// A family to have at open: it is created if it is missing; a number already used under another name is an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FamilySpec {
+    /// Its number.
+    pub family: Family,
+    /// Its name, for people.
+    pub name: String,
+}
+
+/// The position of a write in the one order of all writes of a database: newer is greater. 0 is before every write.
+pub type SequenceNumber = u64;

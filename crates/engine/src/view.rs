@@ -1,0 +1,58 @@
+//! Reading: the face shared by the database's snapshots and by the model in other crates' tests.
+
+use crate::{Family, Result};
+use bytes::Bytes;
+
+/// Which way an iterator goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Ascending keys.
+    Forward,
+    /// Descending keys.
+    Backward,
+}
+
+/// The user keys `start <= key < end`; `None` is unbounded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Range {
+    /// Inclusive lower bound.
+    pub start: Option<Bytes>,
+    /// Exclusive upper bound.
+    pub end: Option<Bytes>,
+}
+
+impl Range {
+    /// Every key.
+    pub fn all() -> Range {
+        Range::default()
+    }
+
+    /// `start <= key < end`, where an empty `end` means unbounded (the convention of regions).
+    pub fn region(start: &[u8], end: &[u8]) -> Range {
+        let bound = |key: &[u8]| (!key.is_empty()).then(|| Bytes::copy_from_slice(key));
+        Range { start: bound(start), end: bound(end) }
+    }
+
+    /// Whether the key lies inside.
+    pub fn contains(&self, key: &[u8]) -> bool {
+        self.start.as_ref().is_none_or(|start| start.as_ref() <= key)
+            && self.end.as_ref().is_none_or(|end| key < end.as_ref())
+    }
+}
+
+/// Live entries of a range in order, each key once at its newest visible version; deleted keys are skipped.
+pub trait Entries: Send {
+    /// The next entry, or `None` at the end. After an error the iterator is finished.
+    fn next(&mut self) -> Result<Option<(Bytes, Bytes)>>;
+    /// Moves so that the next entry is the first at or beyond `key` in the iterator's direction (forward: `>= key`;
+    /// backward: `<= key`), within the range. May move either way.
+    fn seek(&mut self, key: &[u8]) -> Result<()>;
+}
+
+/// A consistent, unchanging state of the database.
+pub trait View: Send + Sync {
+    /// The value of a key, if it is there.
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>>;
+    /// Iterates over a range.
+    fn entries(&self, family: Family, range: Range, direction: Direction) -> Result<Box<dyn Entries>>;
+}

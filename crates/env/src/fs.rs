@@ -1,0 +1,102 @@
+//! Files: the trait, and its contract of durability.
+//!
+//! What survives a power loss:
+//! - bytes of a file up to its last successful [`File::sync`] that were written before that call began;
+//! - directory entries (create, rename, remove, link) up to the last successful [`Fs::sync_dir`] of that directory.
+//!
+//! Nothing else is promised: unsynced writes may survive wholly, partly, out of order, or as garbage. After a
+//! failed sync the content of the file is unknown; callers never retry a sync and hope.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// How to open a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenMode {
+    /// Existing file, reads only.
+    Read,
+    /// Existing file, reads and writes.
+    ReadWrite,
+    /// New file, reads and writes; fails with `AlreadyExists` if it is there.
+    CreateNew,
+}
+
+/// One open file. All access is positional, so readers and the writer share a handle without a cursor.
+pub trait File: Send + Sync {
+    /// Reads up to `buffer.len()` bytes at `offset`; fewer only at the end of the file.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Writes all of `bytes` at `offset`, extending the file if needed.
+    /// On an error any part of `bytes` may have been written.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Makes everything written so far durable, with the metadata needed to read it back (fdatasync).
+    fn sync(&self) -> io::Result<()>;
+    /// Reserves blocks for `[0, length)` so that later writes there cannot fail for want of space. The file's
+    /// length becomes at least `length`; new bytes read as zero.
+    fn allocate(&self, length: u64) -> io::Result<()>;
+    /// Cuts or extends (with zeros) the file.
+    fn set_len(&self, length: u64) -> io::Result<()>;
+    /// Length in bytes.
+    fn len(&self) -> io::Result<u64>;
+}
+
+/// Holds an exclusive lock until dropped.
+pub trait FileLock: Send + Sync {}
+
+/// A file system.
+pub trait Fs: Send + Sync {
+    /// Opens a file.
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>>;
+    /// Creates a directory and its parents; no error if it exists.
+    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// File and directory names directly under `path`, sorted.
+    fn list(&self, path: &Path) -> io::Result<Vec<String>>;
+    /// Whether the path exists.
+    fn exists(&self, path: &Path) -> bool;
+    /// Atomically renames, replacing the target.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Makes a hard link.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Makes the entries of a directory durable.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// Takes an exclusive lock on `path`, creating it, and writes `holder` into it. If somebody holds it, the
+    /// error is `WouldBlock` and its text names the holder that the file records.
+    fn lock(&self, path: &Path, holder: &str) -> io::Result<Box<dyn FileLock>>;
+    /// Free bytes of the volume that holds `path`.
+    fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+}
+
+/// Reads a whole file.
+pub fn read_all(fs: &dyn Fs, path: &Path) -> io::Result<Vec<u8>> {
+    let file = fs.open(path, OpenMode::Read)?;
+    let length = usize::try_from(file.len()?).map_err(|_| io::ErrorKind::FileTooLarge)?;
+    let mut bytes = vec![0; length];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        let count = file.read_at(&mut bytes[filled..], filled as u64)?;
+        if count == 0 {
+            bytes.truncate(filled);
+            break;
+        }
+        filled += count;
+    }
+    Ok(bytes)
+}
+
+/// Replaces `directory/name` with `bytes` so that after any crash the old or the new content is there whole:
+/// temporary name, write, sync, rename, sync of the directory.
+pub fn replace_file(fs: &dyn Fs, directory: &Path, name: &str, bytes: &[u8]) -> io::Result<PathBuf> {
+    let target = directory.join(name);
+    let temporary = directory.join(format!("{name}.tmp"));
+    if fs.exists(&temporary) {
+        fs.remove(&temporary)?;
+    }
+    let file = fs.open(&temporary, OpenMode::CreateNew)?;
+    file.write_at(bytes, 0)?;
+    file.sync()?;
+    fs.rename(&temporary, &target)?;
+    fs.sync_dir(directory)?;
+    Ok(target)
+}

@@ -1,0 +1,32 @@
+//! Background work: a named job that does one bounded unit at a time. In production each job has a thread that
+//! parks while idle; in simulation the world decides which runnable job takes its next step.
+
+/// What one call of a job achieved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Did a unit of work; there may be more: call again.
+    Worked,
+    /// Nothing to do until woken.
+    Idle,
+}
+
+/// A job: does one bounded unit of work a call. Never blocks on another job.
+pub type Job = Box<dyn FnMut() -> Progress + Send>;
+
+/// Wakes and owns a registered job. Dropping it stops the job: after `drop` returns the job is not running and
+/// never will again (unless it is dropped by the job itself).
+pub trait TaskHandle: Send + Sync {
+    /// Marks the job runnable. Cheap, callable from anywhere, also from inside a job.
+    fn wake(&self);
+}
+
+/// Runs background jobs.
+pub trait Tasks: Send + Sync {
+    /// Registers a job; it starts runnable.
+    fn spawn(&self, name: &str, job: Job) -> Box<dyn TaskHandle>;
+    /// True when jobs are threads of their own; false when the world steps them, so that whoever would wait for
+    /// a job must call [`Tasks::step`] instead of blocking.
+    fn threaded(&self) -> bool;
+    /// Steps one runnable job, if jobs are stepped and one is runnable. Returns whether it did.
+    fn step(&self) -> bool;
+}

@@ -1,0 +1,2 @@
+//! kontiki
+fn main() {}
