@@ -4,6 +4,7 @@
 //! Invariant: no other crate of the core (engine, txn, raftstore, placement) touches `std::fs`, a clock, a
 //! random source or a thread. `clippy.toml` bans them outside this crate.
 #![deny(missing_docs)]
+#![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // this crate is the door
 
 pub mod clock;
@@ -23,4 +24,17 @@ pub struct Env {
     pub clock: Arc<dyn clock::Clock>,
     /// Background work: threads in production, steps in simulation.
     pub tasks: Arc<dyn tasks::Tasks>,
+}
+
+impl Env {
+    /// The real machine: its file system, its clocks, a thread for each job.
+    pub fn real() -> Env {
+        Env { fs: Arc::new(fs::RealFs), clock: Arc::new(clock::RealClock::new()), tasks: Arc::new(tasks::Threads) }
+    }
+}
+
+impl std::fmt::Debug for Env {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Env").field("threaded", &self.tasks.threaded()).finish_non_exhaustive()
+    }
 }

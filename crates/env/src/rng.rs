@@ -4,6 +4,8 @@
 #[derive(Clone, Debug)]
 pub struct Rng {
     state: [u64; 4],
+    /// The state it was seeded with, from which children are derived whatever has been drawn since.
+    origin: u64,
 }
 
 impl Rng {
@@ -17,14 +19,15 @@ impl Rng {
             z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
             z ^ (z >> 31)
         };
-        Rng { state: [next(), next(), next(), next()] }
+        Rng { state: [next(), next(), next(), next()], origin: next() }
     }
 
-    /// A child generator for the component `name`: depends only on this generator's seed state and the name.
+    /// A child generator for the component `name`: depends only on this generator's seed and the name, not on what
+    /// has been drawn.
     pub fn child(&self, name: &str) -> Rng {
         let hash =
             name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
-        Rng::new(self.state[0] ^ self.state[2].rotate_left(17) ^ hash)
+        Rng::new(self.origin ^ hash.rotate_left(17))
     }
 
     /// The next 64 random bits.
@@ -69,3 +72,7 @@ impl Rng {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "rng_test.rs"]
+mod tests;

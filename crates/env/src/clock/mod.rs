@@ -1,5 +1,9 @@
 //! Clocks.
 
+mod real;
+
+pub use real::RealClock;
+
 use std::time::Duration;
 
 /// A source of time.

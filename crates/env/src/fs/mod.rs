@@ -7,6 +7,10 @@
 //! Nothing else is promised: unsynced writes may survive wholly, partly, out of order, or as garbage. After a
 //! failed sync the content of the file is unknown; callers never retry a sync and hope.
 
+mod real;
+
+pub use real::RealFs;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,6 +27,7 @@ pub enum OpenMode {
 }
 
 /// One open file. All access is positional, so readers and the writer share a handle without a cursor.
+#[allow(clippy::len_without_is_empty)] // nobody asks whether a file is empty; a cheap-looking call that does I/O misleads
 pub trait File: Send + Sync {
     /// Reads up to `buffer.len()` bytes at `offset`; fewer only at the end of the file.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
@@ -47,7 +52,8 @@ pub trait FileLock: Send + Sync {}
 pub trait Fs: Send + Sync {
     /// Opens a file.
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>>;
-    /// Creates a directory and its parents; no error if it exists.
+    /// Creates a directory and its parents; no error if it exists. New directories are durable at return (their
+    /// parents are synced): this is rare, so it is not worth a rule that callers can forget.
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
     /// File and directory names directly under `path`, sorted.
     fn list(&self, path: &Path) -> io::Result<Vec<String>>;
@@ -55,14 +61,15 @@ pub trait Fs: Send + Sync {
     fn exists(&self, path: &Path) -> bool;
     /// Atomically renames, replacing the target.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Removes a file.
+    /// Removes a file. Handles that are open keep working.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes a hard link.
     fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Makes the entries of a directory durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
-    /// Takes an exclusive lock on `path`, creating it, and writes `holder` into it. If somebody holds it, the
-    /// error is `WouldBlock` and its text names the holder that the file records.
+    /// Takes an exclusive lock on `path`, creating it, and writes `holder` (such as "process 123") into it. If
+    /// somebody holds it, the error is `WouldBlock` and its text names the holder that the file records. Released
+    /// by dropping the lock and by the end of the process; the file stays, for removing it would race.
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Box<dyn FileLock>>;
     /// Free bytes of the volume that holds `path`.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
@@ -100,3 +107,16 @@ pub fn replace_file(fs: &dyn Fs, directory: &Path, name: &str, bytes: &[u8]) -> 
     fs.sync_dir(directory)?;
     Ok(target)
 }
+
+/// The error of a lock that is taken, from what its file records.
+fn held_by(recorded: &str) -> io::Error {
+    let holder = match recorded.trim() {
+        "" => "an unknown process",
+        holder => holder,
+    };
+    io::Error::new(io::ErrorKind::WouldBlock, format!("held by {holder}"))
+}
+
+#[cfg(test)]
+#[path = "conformance_test.rs"]
+mod conformance;

@@ -1,6 +1,10 @@
 //! Background work: a named job that does one bounded unit at a time. In production each job has a thread that
 //! parks while idle; in simulation the world decides which runnable job takes its next step.
 
+mod threads;
+
+pub use threads::Threads;
+
 /// What one call of a job achieved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -10,7 +14,8 @@ pub enum Progress {
     Idle,
 }
 
-/// A job: does one bounded unit of work a call. Never blocks on another job.
+/// A job: does one bounded unit of work a call. It should not panic: a job that does never runs again, and the
+/// panic is raised once more where its handle is dropped.
 pub type Job = Box<dyn FnMut() -> Progress + Send>;
 
 /// Wakes and owns a registered job. Dropping it stops the job: after `drop` returns the job is not running and
