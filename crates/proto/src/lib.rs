@@ -1,1 +1,66 @@
-//! proto
+//! Wire messages and gRPC service faces, generated at build time from the project's own `.proto` files
+//! (`crates/proto/proto`) by protox and tonic: nothing but Rust is needed to build them. No logic lives here.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`metapb`] | stores, regions, peers, epochs |
+//! | [`errorpb`] | region errors |
+//! | [`kvrpcpb`] | raw and transactional requests and answers |
+//! | [`pdpb`] | the placement service, `pdpb.PD` |
+//! | [`tikvpb`] | the key-value service, `tikvpb.Tikv` |
+//! | [`internal`] | node to node: message stream and snapshot stream, `kontiki.internal.Peer` |
+//!
+//! The first five are facts of public protocols (field numbers and names that TiKV's clients use), so a field is
+//! never renumbered; a call that is not declared answers UNIMPLEMENTED. `bytes` fields are [`bytes::Bytes`]:
+//! decoding a request copies no key and no value.
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+/// Lints do not apply to generated code: its documentation is the comments of the .proto files.
+macro_rules! generated {
+    ($(#[$doc:meta])* $name:ident, $package:literal) => {
+        $(#[$doc])*
+        #[allow(missing_docs, clippy::all, clippy::unwrap_used, rustdoc::all)] // generated
+        pub mod $name {
+            tonic::include_proto!($package);
+        }
+    };
+}
+
+generated!(
+    /// Stores, regions and their peers.
+    metapb,
+    "metapb"
+);
+generated!(
+    /// Region errors.
+    errorpb,
+    "errorpb"
+);
+generated!(
+    /// Raw and transactional requests and answers.
+    kvrpcpb,
+    "kvrpcpb"
+);
+generated!(
+    /// The placement service.
+    pdpb,
+    "pdpb"
+);
+generated!(
+    /// The key-value service.
+    tikvpb,
+    "tikvpb"
+);
+generated!(
+    /// Node to node.
+    internal,
+    "kontiki.internal"
+);
+
+/// The encoded `FileDescriptorSet` of every file here, for gRPC server reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+#[cfg(test)]
+#[path = "lib_test.rs"]
+mod tests;

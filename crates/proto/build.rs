@@ -1,0 +1,20 @@
+//! Turns the project's .proto files into Rust with no protoc installed: protox is a compiler in Rust.
+//!
+//! `bytes` fields become [`bytes::Bytes`], so a key or value is a view into the frame it arrived in.
+#![allow(clippy::disallowed_methods)] // a build script writes what it generates
+
+use prost::Message;
+use std::{env, error::Error, fs, path::PathBuf};
+
+const FILES: [&str; 6] = ["metapb", "errorpb", "kvrpcpb", "pdpb", "tikvpb", "internal"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let paths: Vec<String> = FILES.iter().map(|name| format!("proto/{name}.proto")).collect();
+    println!("cargo:rerun-if-changed=proto");
+    println!("cargo:rerun-if-changed=build.rs");
+    let descriptors = protox::compile(&paths, ["proto"])?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    Ok(())
+}
