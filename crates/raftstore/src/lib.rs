@@ -1,1 +1,26 @@
-//! raftstore
+//! The replicated store: regions, each a raft group, as one state machine: events in, effects out.
+//!
+//! Pure: it owns no thread, clock, file or random source. [`Store::handle`] takes an [`Event`] and the time,
+//! [`Store::poll`] returns the [`Effects`] for all regions in one batch; `server::driver` performs them with threads and
+//! sockets, the simulator performs them in one thread from one seed. The design is in docs/internals/raftstore.md.
+//!
+//! Does not know: transactions, gRPC, how messages and snapshot files travel. Nobody but [`consensus`] names the raft
+//! crate.
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+mod config;
+mod effect;
+mod error;
+mod event;
+pub mod families;
+mod readers;
+mod region;
+pub mod snapshot;
+
+pub use config::{Config, ConfigError};
+pub use effect::{Answer, Apply, ApplyId, BuildId, Effects, Observation, Persist, PersistId, SnapshotTask};
+pub use error::{Fault, RecoverError, RegionError};
+pub use event::Event;
+pub use readers::{ReadRefusal, Readable, Readers};
+pub use region::{Epoch, Peer, PeerId, Region, RegionId, Space, StoreId, StoreIdentity, Ticket};

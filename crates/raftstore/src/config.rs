@@ -1,0 +1,140 @@
+//! What can be tuned, and what the values promise each other.
+
+use std::time::Duration;
+
+/// Configuration of a [`crate::Store`]. All replicas of a cluster must agree on the times, because a leader's lease
+/// relies on its followers' election time-outs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Length of a raft tick. Default 100 ms: heartbeats every 200 ms, elections after 1 to 2 s.
+    pub tick_interval: Duration,
+    /// Ticks without news from a leader before an election; drawn from `[n, 2n)`. Default 10.
+    pub election_ticks: usize,
+    /// Ticks between heartbeats, each of which renews the lease. Default 2.
+    pub heartbeat_ticks: usize,
+    /// How far the rate of any two monotonic clocks may be apart from true time, in percent each. Default 5. The
+    /// lease is shortened so that the slowest leader and the fastest follower still agree.
+    pub clock_drift_percent_max: u32,
+    /// Largest encoded proposal, in bytes; beyond it `RaftEntryTooLarge`. Default 8 MiB, which keeps one entry below
+    /// gRPC's and the transport's message limits.
+    pub proposal_bytes_max: usize,
+    /// Bytes a region may have proposed and not yet applied before further proposals are refused as
+    /// `ServerIsBusy`. Default 64 MiB.
+    pub unapplied_bytes_max: usize,
+    /// Bytes of entries in one append message (at least one entry). Default 1 MiB.
+    pub append_bytes_max: usize,
+    /// Append messages in flight to one follower before the leader waits for its answers. Default 256.
+    pub inflight_appends_max: usize,
+    /// Bytes of committed entries that one region hands to one apply round. Default 4 MiB.
+    pub apply_bytes_max: usize,
+    /// Ticks between looks at whether the log can be truncated. Default 10.
+    pub truncate_ticks: u64,
+    /// Truncate only if at least so many entries go: each truncation costs a log record. Default 256.
+    pub truncate_entries_min: u64,
+    /// Bytes of log above which truncation no longer waits for slow followers (they will need a snapshot).
+    /// Default 64 MiB.
+    pub log_bytes_max: usize,
+    /// Ticks without an answer after which a follower no longer holds the log. Default 600 (a minute).
+    pub follower_dead_ticks: u64,
+    /// Ticks for which a built snapshot that nobody asks for is kept. Default 600 (a minute).
+    pub snapshot_idle_ticks: u64,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            tick_interval: Duration::from_millis(100),
+            election_ticks: 10,
+            heartbeat_ticks: 2,
+            clock_drift_percent_max: 5,
+            proposal_bytes_max: 8 << 20,
+            unapplied_bytes_max: 64 << 20,
+            append_bytes_max: 1 << 20,
+            inflight_appends_max: 256,
+            apply_bytes_max: 4 << 20,
+            truncate_ticks: 10,
+            truncate_entries_min: 256,
+            log_bytes_max: 64 << 20,
+            follower_dead_ticks: 600,
+            snapshot_idle_ticks: 600,
+        }
+    }
+}
+
+/// A configuration that cannot work: the field, its value and what is accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field} = {value} is not accepted: {accepted}")]
+pub struct ConfigError {
+    /// The field.
+    pub field: &'static str,
+    /// Its value.
+    pub value: String,
+    /// What is accepted.
+    pub accepted: &'static str,
+}
+
+impl Config {
+    /// Checks every field against its range and the others.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let check = |ok: bool, field: &'static str, value: &dyn std::fmt::Debug, accepted: &'static str| {
+            let error = || ConfigError { field, value: format!("{value:?}"), accepted };
+            if ok { Ok(()) } else { Err(error()) }
+        };
+        let tick_ms = self.tick_interval.as_millis();
+        check((1..=10_000).contains(&tick_ms), "tick_interval", &self.tick_interval, "1 ms to 10 s")?;
+        check((1..=1000).contains(&self.heartbeat_ticks), "heartbeat_ticks", &self.heartbeat_ticks, "1 to 1000")?;
+        let elections = self.heartbeat_ticks.saturating_mul(2).saturating_add(1)..=100_000;
+        check(
+            elections.contains(&self.election_ticks),
+            "election_ticks",
+            &self.election_ticks,
+            "more than twice heartbeat_ticks, at most 100000",
+        )?;
+        check(self.clock_drift_percent_max <= 30, "clock_drift_percent_max", &self.clock_drift_percent_max, "0 to 30")?;
+        check(
+            (1 << 10..=64 << 20).contains(&self.proposal_bytes_max),
+            "proposal_bytes_max",
+            &self.proposal_bytes_max,
+            "1 KiB to 64 MiB",
+        )?;
+        check(
+            self.unapplied_bytes_max >= self.proposal_bytes_max,
+            "unapplied_bytes_max",
+            &self.unapplied_bytes_max,
+            "at least proposal_bytes_max",
+        )?;
+        check(self.append_bytes_max > 0, "append_bytes_max", &self.append_bytes_max, "more than 0")?;
+        check(
+            (1..=1 << 16).contains(&self.inflight_appends_max),
+            "inflight_appends_max",
+            &self.inflight_appends_max,
+            "1 to 65536",
+        )?;
+        check(self.apply_bytes_max > 0, "apply_bytes_max", &self.apply_bytes_max, "more than 0")?;
+        check(self.truncate_ticks > 0, "truncate_ticks", &self.truncate_ticks, "more than 0")?;
+        check(self.truncate_entries_min > 0, "truncate_entries_min", &self.truncate_entries_min, "more than 0")?;
+        let lease = self.lease_duration();
+        check(
+            lease > self.tick_interval * self.heartbeat_ticks as u32,
+            "clock_drift_percent_max",
+            &self.clock_drift_percent_max,
+            "small enough that the lease outlives a heartbeat interval",
+        )
+    }
+
+    /// How long after the send time of a quorum-confirmed heartbeat a leader may serve reads by itself.
+    ///
+    /// A follower that answered the heartbeat votes for nobody else before `election_ticks` of its ticks have
+    /// passed. Ticks are counted by the clock (see [`crate::Store::handle`]), so `n` ticks take more than `n - 1`
+    /// intervals of its clock. With rates off by a fraction `d` each, the leader may count on
+    /// `(n - 1) * interval * (1 - d) / (1 + d)` of its own clock.
+    pub fn lease_duration(&self) -> Duration {
+        let drift = self.clock_drift_percent_max.min(99);
+        let ticks = u32::try_from(self.election_ticks.saturating_sub(1)).unwrap_or(u32::MAX);
+        self.tick_interval.saturating_mul(ticks).saturating_mul(100 - drift) / (100 + drift)
+    }
+}
+
+#[cfg(test)]
+#[path = "config_test.rs"]
+mod tests;

@@ -1,0 +1,157 @@
+//! Everything that comes out of a store.
+
+use crate::error::{Fault, RegionError};
+use crate::region::{Peer, Region, RegionId, StoreId, Ticket};
+use crate::snapshot::{SnapshotFile, SnapshotId};
+use bytes::Bytes;
+use kontiki_engine::{Commit, WriteBatch};
+use std::sync::Arc;
+
+/// Names a [`Persist`]; ascending.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PersistId(pub u64);
+
+/// Names an [`Apply`]; ascending.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ApplyId(pub u64);
+
+/// Names a snapshot build.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BuildId(pub u64);
+
+/// What [`crate::Store::poll`] asks to be done, for all regions at once. The parts may be done in any order and at the
+/// same time, except that persists, and likewise applies, complete in the order of their ids.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Encoded store messages that may leave at once. Any may be lost.
+    pub send: Vec<(StoreId, Bytes)>,
+    /// One commit for the log of every region.
+    pub persist: Option<Persist>,
+    /// One batch for the state of every region.
+    pub apply: Option<Apply>,
+    /// Answers to proposals and read barriers; each ticket gets exactly one.
+    pub answers: Vec<(Ticket, Answer)>,
+    /// Work on snapshot files.
+    pub snapshots: Vec<SnapshotTask>,
+    /// News for other parts of the node.
+    pub observations: Vec<Observation>,
+    /// The node must stop: nothing else of these effects matters any more.
+    pub fault: Option<Fault>,
+}
+
+impl Effects {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.send.is_empty()
+            && self.persist.is_none()
+            && self.apply.is_none()
+            && self.answers.is_empty()
+            && self.snapshots.is_empty()
+            && self.observations.is_empty()
+            && self.fault.is_none()
+    }
+}
+
+/// To be written to the log, `Durability::Sync`. A failed commit must not be answered: the node stops.
+#[derive(Debug)]
+pub struct Persist {
+    /// Comes back in [`crate::Event::Persisted`].
+    pub id: PersistId,
+    /// Stream operations of all regions.
+    pub commit: Commit,
+    /// Messages that may leave only when the commit is durable (votes, a follower's acknowledgements).
+    pub then_send: Vec<(StoreId, Bytes)>,
+}
+
+/// To be written with `Durability::Derived`.
+#[derive(Debug)]
+pub struct Apply {
+    /// Comes back in [`crate::Event::Applied`].
+    pub id: ApplyId,
+    /// Data of all regions, with their applied indices.
+    pub batch: WriteBatch,
+}
+
+/// The one answer to a ticket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A proposal: it is applied and visible here. A read barrier: a snapshot taken from now on is fresh.
+    Ok {
+        /// The region's applied index at which that became true.
+        index: u64,
+    },
+    /// It did not happen and never will.
+    Refused(RegionError),
+    /// A proposal whose fate is unknown: it was in the log when leadership was lost.
+    Dropped,
+}
+
+/// Work on snapshot files, for the background. File names: [`SnapshotId::file_name`] under `snapshots/`.
+#[derive(Clone, Debug)]
+pub enum SnapshotTask {
+    /// Take an engine view and write the region's data with [`crate::snapshot::SnapshotWriter`]; sync, rename; then
+    /// [`crate::Event::SnapshotBuilt`].
+    Build {
+        /// The region.
+        region: RegionId,
+        /// Comes back in the event.
+        build: BuildId,
+    },
+    /// Stream the file and then the message; then [`crate::Event::SnapshotSent`].
+    Send {
+        /// The region.
+        region: RegionId,
+        /// To whom.
+        to: StoreId,
+        /// The store message that announces it; goes to the receiver's [`crate::Event::SnapshotReceived`].
+        message: Bytes,
+        /// The file.
+        file: SnapshotFile,
+    },
+    /// Replace the region's state by the file's with [`crate::snapshot::install_batches`]; then
+    /// [`crate::Event::SnapshotInstalled`]. No apply of that region is emitted meanwhile.
+    Install {
+        /// The region as the snapshot describes it.
+        region: RegionId,
+        /// Which file.
+        snapshot: SnapshotId,
+    },
+    /// Nobody needs the file any more (it may be gone already).
+    Remove {
+        /// Which.
+        snapshot: SnapshotId,
+    },
+}
+
+/// Something others may want to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Observation {
+    /// This replica leads, and has applied an entry of its own term: its state is complete.
+    BecameLeader {
+        /// The region.
+        region: RegionId,
+        /// The term.
+        term: u64,
+    },
+    /// This replica no longer leads. Sent if and only if [`Observation::BecameLeader`] was.
+    SteppedDown {
+        /// The region.
+        region: RegionId,
+        /// The term in which it led.
+        term: u64,
+    },
+    /// The leader that this replica knows of changed.
+    LeaderChanged {
+        /// The region.
+        region: RegionId,
+        /// The leader, if one is known.
+        leader: Option<Peer>,
+        /// The term.
+        term: u64,
+    },
+    /// A region appeared here or its descriptor changed.
+    RegionChanged {
+        /// The descriptor now.
+        region: Arc<Region>,
+    },
+}

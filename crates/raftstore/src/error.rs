@@ -1,0 +1,121 @@
+//! What can go wrong, separated by who must act: the client (region errors), the operator (recovery, faults).
+
+use crate::region::{Epoch, Peer, Region, RegionId, StoreId};
+use bytes::Bytes;
+
+/// Why a request was refused. Nothing of it happened and nothing will: it may be sent again, elsewhere or later.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegionError {
+    /// This replica does not lead; the leader is named if it is known.
+    #[error("this replica of region {region} is not the leader; the leader is {leader:?}")]
+    NotLeader {
+        /// The region.
+        region: RegionId,
+        /// Where to go instead.
+        leader: Option<Peer>,
+    },
+    /// The region has no replica here.
+    #[error("region {region} has no replica on this store")]
+    RegionNotFound {
+        /// The region.
+        region: RegionId,
+    },
+    /// A key lies outside the region.
+    #[error("a key lies outside region {region}")]
+    KeyNotInRegion {
+        /// The key.
+        key: Bytes,
+        /// The region.
+        region: RegionId,
+        /// Its first key.
+        start_key: Bytes,
+        /// Its end key; empty is unbounded.
+        end_key: Bytes,
+    },
+    /// The request was routed by another version of the region table; the regions now in its place.
+    #[error("the epoch does not match; {} region(s) are there now", current.len())]
+    EpochNotMatch {
+        /// What the region's range is now, in key order.
+        current: Vec<Region>,
+    },
+    /// Another entry took the place of this proposal in the log: it will never be applied.
+    #[error("the proposal was superseded")]
+    StaleCommand,
+    /// The request was meant for another store.
+    #[error("meant for store {requested}, this is store {actual}")]
+    StoreNotMatch {
+        /// The store the request names.
+        requested: StoreId,
+        /// This store.
+        actual: StoreId,
+    },
+    /// The encoded proposal is too large.
+    #[error("a proposal of {bytes} bytes to region {region}; at most {bytes_max} are accepted")]
+    EntryTooLarge {
+        /// The region.
+        region: RegionId,
+        /// Encoded size.
+        bytes: u64,
+        /// The limit ([`crate::Config::proposal_bytes_max`]).
+        bytes_max: u64,
+    },
+    /// Too much is proposed and not yet applied: try again later.
+    #[error("region {region} is busy: {reason}")]
+    ServerIsBusy {
+        /// The region.
+        region: RegionId,
+        /// What is full, and its bound.
+        reason: String,
+    },
+}
+
+impl RegionError {
+    /// [`RegionError::EpochNotMatch`] if `epoch` differs from the region's in either number.
+    pub fn check_epoch(region: &Region, epoch: Epoch) -> Result<(), RegionError> {
+        if region.epoch == epoch {
+            return Ok(());
+        }
+        Err(RegionError::EpochNotMatch { current: vec![region.clone()] })
+    }
+
+    /// [`RegionError::KeyNotInRegion`] if the key lies outside the region.
+    pub fn check_key(region: &Region, key: &[u8]) -> Result<(), RegionError> {
+        if region.contains(key) { Ok(()) } else { Err(RegionError::key_not_in_region(region, key)) }
+    }
+
+    pub(crate) fn key_not_in_region(region: &Region, key: &[u8]) -> RegionError {
+        RegionError::KeyNotInRegion {
+            key: Bytes::copy_from_slice(key),
+            region: region.id,
+            start_key: region.start_key.clone(),
+            end_key: region.end_key.clone(),
+        }
+    }
+}
+
+/// Why a store could not start from what its directory holds.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecoverError {
+    /// The directory has no store identity: it was never bootstrapped.
+    #[error("the directory holds no store identity; it was never bootstrapped")]
+    NotBootstrapped,
+    /// Reading failed.
+    #[error(transparent)]
+    Engine(#[from] kontiki_engine::Error),
+    /// What was read contradicts itself or cannot be decoded.
+    #[error("the replicated state is damaged: {0}; restore this store from its peers")]
+    Damaged(String),
+}
+
+/// A condition in which a store must stop, because going on could make replicas differ. The node that meets it
+/// stops taking part, says why, and leaves its directory as it is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("region {region}: {what}")]
+pub struct Fault {
+    /// The region in which it was met.
+    pub region: RegionId,
+    /// What was found, and what to do about it.
+    pub what: String,
+}

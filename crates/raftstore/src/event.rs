@@ -1,0 +1,101 @@
+//! Everything that goes into a store.
+
+use crate::effect::{ApplyId, BuildId, PersistId};
+use crate::region::{Epoch, RegionId, StoreId, Ticket};
+use crate::snapshot::{SnapshotFile, SnapshotId};
+use bytes::Bytes;
+use kontiki_engine::WriteBatch;
+
+/// One thing that happened, for [`crate::Store::handle`].
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Time passes. To be sent at least once every `tick_interval`; more often is harmless, since ticks are counted
+    /// by the time given with the event.
+    Tick,
+    /// One encoded store message from another store, as it came: it is checked here.
+    Message(Bytes),
+    /// Replicate a batch. Answered once: `Ok` when it is applied and visible here.
+    Propose {
+        /// The region.
+        region: RegionId,
+        /// The epoch by which the caller chose it.
+        epoch: Epoch,
+        /// What to write: keys of the region's families and range.
+        batch: WriteBatch,
+        /// For the answer.
+        ticket: Ticket,
+    },
+    /// Confirm leadership with a quorum. Answered once: `Ok` when everything that was committed at the time of this
+    /// event is applied and visible here, so a snapshot taken after the answer is fresh.
+    ReadBarrier {
+        /// The region.
+        region: RegionId,
+        /// The epoch by which the caller chose it.
+        epoch: Epoch,
+        /// For the answer.
+        ticket: Ticket,
+    },
+    /// [`crate::Persist`] `batch` is durable, and so is every earlier one.
+    Persisted {
+        /// Which.
+        batch: PersistId,
+    },
+    /// [`crate::Apply`] `through`, and every earlier one, is visible to readers.
+    Applied {
+        /// Which.
+        through: ApplyId,
+    },
+    /// A build task ended.
+    SnapshotBuilt {
+        /// The region.
+        region: RegionId,
+        /// The task.
+        build: BuildId,
+        /// The whole, synced file under its final name, or why there is none (it is tried again when needed).
+        result: Result<SnapshotFile, String>,
+    },
+    /// A send task ended.
+    SnapshotSent {
+        /// The region.
+        region: RegionId,
+        /// To whom.
+        to: StoreId,
+        /// What was sent.
+        snapshot: SnapshotId,
+        /// Whether the receiver has the whole file.
+        ok: bool,
+    },
+    /// A snapshot arrived: `file` is whole, checked, synced and under its final name.
+    SnapshotReceived {
+        /// The store message that announced it.
+        message: Bytes,
+        /// The file.
+        file: SnapshotFile,
+    },
+    /// An install task ended: all of it, and last the applied index, is visible.
+    SnapshotInstalled {
+        /// The region.
+        region: RegionId,
+        /// Which.
+        snapshot: SnapshotId,
+        /// An error is a fault: the store cannot go on without this data.
+        result: Result<(), String>,
+    },
+    /// Applied indices that tables hold (a crash cannot take them away), of any regions: log truncation may follow.
+    Flushed {
+        /// Region and flushed applied index.
+        applied: Vec<(RegionId, u64)>,
+    },
+    /// Try to become leader now, if no leader is known.
+    Campaign {
+        /// The region.
+        region: RegionId,
+    },
+    /// Hand leadership over, if this replica leads.
+    TransferLeader {
+        /// The region.
+        region: RegionId,
+        /// To whom.
+        to: StoreId,
+    },
+}

@@ -1,0 +1,148 @@
+//! Lease checks from any thread.
+//!
+//! A replica that leads publishes, per region: the descriptor, its term, whether an entry of that term is applied, and
+//! until when its lease holds. A reader must see the *same* publication before and after it takes its view of the
+//! engine, and the lease must hold at a time read after that:
+//!
+//! - publication before: everything acknowledged by earlier leaders is applied before the view is taken;
+//! - clock after: no other leader can have acknowledged anything before the view was taken.
+//!
+//! One check is not enough: a view taken before the own-term entry was applied would pass a check made after it.
+//! [`Readers::read`] does both in the right order. It takes no lock and does not queue behind writes.
+//!
+//! Writing order (only the store writes): the lease is zeroed before a publication is replaced and set only after, so
+//! a lease read between two loads of one and the same publication belongs to it.
+
+use crate::error::RegionError;
+use crate::region::{Epoch, Peer, Region, RegionId};
+use arc_swap::ArcSwap;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// What a replica publishes about itself. Replaced as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Publication {
+    pub region: Arc<Region>,
+    pub term: u64,
+    pub leader: Option<Peer>,
+    /// Leads, and has applied an entry of its own term.
+    pub readable: bool,
+    /// Whether the leader is this replica.
+    pub leads: bool,
+}
+
+/// One region's place in [`Readers`].
+#[derive(Debug)]
+pub(crate) struct Slot {
+    publication: ArcSwap<Publication>,
+    /// End of the lease, in nanoseconds of the store's monotonic clock; 0 is none.
+    lease_until_ns: AtomicU64,
+}
+
+impl Slot {
+    /// Replaces the publication and takes the lease away.
+    pub fn publish(&self, publication: Publication) {
+        self.lease_until_ns.store(0, Ordering::SeqCst);
+        self.publication.store(Arc::new(publication));
+    }
+
+    /// Sets the end of the lease of the present publication; `None` takes it away.
+    pub fn set_lease(&self, until: Option<Duration>) {
+        let until_ns = until.map_or(0, |until| u64::try_from(until.as_nanos()).unwrap_or(u64::MAX));
+        self.lease_until_ns.store(until_ns, Ordering::SeqCst);
+    }
+}
+
+/// Why a view may not be served.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadRefusal {
+    /// The request is at the wrong place.
+    #[error(transparent)]
+    Region(#[from] RegionError),
+    /// This replica leads but has no lease now: a [`crate::Event::ReadBarrier`] decides.
+    #[error("no lease; a read barrier is needed")]
+    NoLease,
+}
+
+/// A view that may be served, and what it is a view of.
+#[derive(Clone, Debug)]
+pub struct Readable<V> {
+    /// What `take` returned.
+    pub view: V,
+    /// The region as it was when the view was taken: keys are checked against it.
+    pub region: Arc<Region>,
+    /// The term in which this replica leads it.
+    pub term: u64,
+}
+
+/// The regions of a store, for any thread.
+#[derive(Debug, Default)]
+pub struct Readers {
+    slots: ArcSwap<BTreeMap<RegionId, Arc<Slot>>>,
+}
+
+impl Readers {
+    /// Takes a view with `take` and returns it if it is fresh: it holds everything that was acknowledged before the
+    /// call. `now` reads the clock whose times [`crate::Store::handle`] is given.
+    pub fn read<V>(
+        &self,
+        region: RegionId,
+        epoch: Epoch,
+        now: impl FnOnce() -> Duration,
+        take: impl FnOnce() -> V,
+    ) -> Result<Readable<V>, ReadRefusal> {
+        let slot = self.slots.load().get(&region).cloned().ok_or(RegionError::RegionNotFound { region })?;
+        let before = slot.publication.load_full();
+        if !before.leads {
+            return Err(RegionError::NotLeader { region, leader: before.leader }.into());
+        }
+        RegionError::check_epoch(&before.region, epoch)?;
+        if !before.readable {
+            return Err(ReadRefusal::NoLease);
+        }
+        let view = take();
+        let now = now();
+        let until = Duration::from_nanos(slot.lease_until_ns.load(Ordering::SeqCst));
+        let after = slot.publication.load();
+        if !Arc::ptr_eq(&before, &after) || now >= until {
+            return Err(ReadRefusal::NoLease);
+        }
+        Ok(Readable { view, region: before.region.clone(), term: before.term })
+    }
+
+    /// Whether a read of the region could be served by lease at `now`. To serve one, use [`Readers::read`].
+    pub fn holds_lease(&self, region: RegionId, now: Duration) -> bool {
+        self.slots.load().get(&region).is_some_and(|slot| {
+            slot.publication.load().readable && now < Duration::from_nanos(slot.lease_until_ns.load(Ordering::SeqCst))
+        })
+    }
+
+    /// The region's descriptor here, and who leads it as far as this replica knows.
+    pub fn region(&self, region: RegionId) -> Option<(Arc<Region>, Option<Peer>)> {
+        let publication = self.slots.load().get(&region)?.publication.load_full();
+        Some((publication.region.clone(), publication.leader))
+    }
+
+    /// All regions with a replica here, by id, each with its leader as far as this replica knows.
+    pub fn regions(&self) -> Vec<(Arc<Region>, Option<Peer>)> {
+        let slots = self.slots.load();
+        slots.values().map(|slot| slot.publication.load_full()).map(|p| (p.region.clone(), p.leader)).collect()
+    }
+
+    /// Adds a region; returns its slot.
+    pub(crate) fn add(&self, publication: Publication) -> Arc<Slot> {
+        let id = publication.region.id;
+        let slot =
+            Arc::new(Slot { publication: ArcSwap::from_pointee(publication), lease_until_ns: AtomicU64::new(0) });
+        let mut slots = BTreeMap::clone(&self.slots.load());
+        slots.insert(id, slot.clone());
+        self.slots.store(Arc::new(slots));
+        slot
+    }
+}
+
+#[cfg(test)]
+#[path = "readers_test.rs"]
+mod tests;

@@ -1,0 +1,77 @@
+use super::*;
+use crate::region::{PeerId, Space, StoreId};
+use bytes::Bytes;
+use std::cell::Cell;
+
+fn publication(leads: bool, readable: bool, term: u64) -> Publication {
+    let peer = Peer { id: PeerId(11), store: StoreId(1) };
+    let region = Region {
+        id: RegionId(1),
+        start_key: Bytes::new(),
+        end_key: Bytes::new(),
+        epoch: Epoch { conf_version: 1, version: 1 },
+        peers: vec![peer],
+        space: Space::Data,
+    };
+    Publication { region: Arc::new(region), term, leader: Some(peer), readable, leads }
+}
+
+const EPOCH: Epoch = Epoch { conf_version: 1, version: 1 };
+
+fn second(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+#[test]
+fn a_view_is_served_only_within_the_lease() {
+    let readers = Readers::default();
+    let slot = readers.add(publication(true, true, 5));
+    let read = |at| readers.read(RegionId(1), EPOCH, || second(at), || 7).map(|readable| readable.view);
+    assert_eq!(read(1), Err(ReadRefusal::NoLease));
+    slot.set_lease(Some(second(3)));
+    assert_eq!(read(2), Ok(7));
+    assert_eq!(read(3), Err(ReadRefusal::NoLease), "the end is exclusive");
+    slot.set_lease(None);
+    assert_eq!(read(2), Err(ReadRefusal::NoLease));
+}
+
+#[test]
+fn the_clock_is_read_after_the_view_is_taken() {
+    let readers = Readers::default();
+    readers.add(publication(true, true, 5)).set_lease(Some(second(3)));
+    let clock = Cell::new(1);
+    // Taking the view takes five seconds (a paused process): the lease was good before, not after.
+    let result = readers.read(RegionId(1), EPOCH, || second(clock.get()), || clock.set(6));
+    assert_eq!(result.expect_err("expired meanwhile"), ReadRefusal::NoLease);
+}
+
+#[test]
+fn a_view_taken_before_the_replica_became_readable_is_refused() {
+    let readers = Readers::default();
+    let slot = readers.add(publication(true, true, 5));
+    slot.set_lease(Some(second(3)));
+    let result = readers.read(
+        RegionId(1),
+        EPOCH,
+        || second(1),
+        || {
+            slot.publish(publication(true, true, 6));
+            slot.set_lease(Some(second(9)));
+        },
+    );
+    assert_eq!(result.expect_err("another publication"), ReadRefusal::NoLease);
+}
+
+#[test]
+fn refusals_come_in_the_order_of_the_wire_contract() {
+    let readers = Readers::default();
+    let refusal = |epoch| readers.read(RegionId(1), epoch, || second(1), || ()).map(|_| ()).expect_err("refused");
+    assert!(matches!(refusal(EPOCH), ReadRefusal::Region(RegionError::RegionNotFound { .. })));
+    let slot = readers.add(publication(false, false, 5));
+    let other = Epoch { conf_version: 2, version: 1 };
+    assert!(matches!(refusal(other), ReadRefusal::Region(RegionError::NotLeader { leader: Some(_), .. })));
+    slot.publish(publication(true, true, 5));
+    assert!(
+        matches!(refusal(other), ReadRefusal::Region(RegionError::EpochNotMatch { current }) if current.len() == 1)
+    );
+}

@@ -1,0 +1,111 @@
+//! Regions and the identifiers around them.
+
+use bytes::Bytes;
+use std::fmt;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub u64);
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({})", stringify!($name), self.0)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}", self.0)
+            }
+        }
+    };
+}
+
+id! {
+    /// Names a region, and the raft group that replicates it. Never reused; never 0.
+    RegionId
+}
+id! {
+    /// Names a store (a node's data directory). Never reused; never 0.
+    StoreId
+}
+id! {
+    /// Names a replica of a region on a store. Never reused; never 0.
+    PeerId
+}
+id! {
+    /// Chosen by the caller of a proposal or read barrier; comes back once with its [`crate::Answer`].
+    Ticket
+}
+
+/// Versions of a region's descriptor: a request made with another epoch was routed by an old map.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch {
+    /// Grows with each change of the peers.
+    pub conf_version: u64,
+    /// Grows with each change of the key range (split, merge).
+    pub version: u64,
+}
+
+/// A replica: a voter (learners come with membership changes).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Peer {
+    /// Its identity in the raft group.
+    pub id: PeerId,
+    /// The store it lives on.
+    pub store: StoreId,
+}
+
+/// What a region's key range is a range of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Space {
+    /// All of family `placement`; clients cannot address it.
+    System,
+    /// The plain key order of each data family.
+    Data,
+}
+
+/// A region's descriptor. The same on every replica at the same applied index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// Identity.
+    pub id: RegionId,
+    /// First key, inclusive; empty is the very first.
+    pub start_key: Bytes,
+    /// End key, exclusive; empty is unbounded.
+    pub end_key: Bytes,
+    /// Grows with each change of the range or of the peers.
+    pub epoch: Epoch,
+    /// The replicas, by ascending peer id.
+    pub peers: Vec<Peer>,
+    /// What the range is a range of.
+    pub space: Space,
+}
+
+impl Region {
+    /// Whether `key` (of any family of the region's space) lies in the range.
+    pub fn contains(&self, key: &[u8]) -> bool {
+        self.start_key.as_ref() <= key && (self.end_key.is_empty() || key < self.end_key.as_ref())
+    }
+
+    /// The peer on a store.
+    pub fn peer_on(&self, store: StoreId) -> Option<Peer> {
+        self.peers.iter().copied().find(|peer| peer.store == store)
+    }
+
+    /// The peer of that identity.
+    pub fn peer(&self, id: PeerId) -> Option<Peer> {
+        self.peers.iter().copied().find(|peer| peer.id == id)
+    }
+}
+
+/// Which cluster and which store a directory belongs to; written once, at bootstrap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreIdentity {
+    /// The cluster; never 0.
+    pub cluster: u64,
+    /// The store.
+    pub store: StoreId,
+}
