@@ -1,1 +1,39 @@
-//! placement
+//! The placement driver: timestamps, ids, the catalogues of stores and regions, the safe point of garbage collection.
+//!
+//! A pure state machine at the leader of the placement group: calls, ticks and results of writes go in, replies and
+//! write batches come out ([`Placement`]). It has no thread, clock, socket or random source, and the same inputs
+//! give the same outputs. raftstore replicates the batches as it does any others, so followers need no code of it:
+//! a new leader loads its state from the column family [`FAMILY`].
+//!
+//! Persisted, because they cannot be told again: how far timestamps and ids may have been handed out, the safe point,
+//! the stores and the first regions. Everything else comes with heartbeats. docs/internals/placement.md has the
+//! reasons.
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+mod config;
+mod error;
+mod ids;
+mod leader;
+mod machine;
+mod message;
+mod oracle;
+mod regions;
+mod state;
+mod stores;
+
+pub use config::{Config, Now};
+pub use error::{Error, Result};
+pub use ids::{FIRST_ID, ID_COUNT_MAX};
+pub use leader::PENDING_CALLS_MAX;
+pub use machine::{CallId, Output, Placement, WriteId};
+pub use message::{
+    Accepted, AllStores, AllocateIds, Cluster, ClusterInfo, Command, Epoch, GcSafePoint, IdsGranted, Outcome, Peer,
+    PeerRole, PreviousRegion, Refusal, RefusalCode, Region, RegionById, RegionByKey, RegionHeartbeat, RegionInfo,
+    RegionList, Request, Response, SafePoint, ScanRegions, Store, StoreById, StoreHeartbeat, StoreInfo, StoreList,
+    StoreStats, Timestamps, TimestampsGranted, UpdateGcSafePoint,
+};
+pub use oracle::{LOGICAL_BITS, TIMESTAMP_COUNT_MAX};
+pub use regions::{REGIONS_MAX, SCAN_REGIONS_MAX};
+pub use state::{FAMILY, bootstrap};
+pub use stores::STORES_MAX;

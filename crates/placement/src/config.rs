@@ -1,0 +1,47 @@
+//! Settings, and time as the driver tells it.
+
+use std::time::Duration;
+
+/// The time of an event, read by the driver from its clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Since an arbitrary origin; never goes back within a process.
+    pub monotonic: Duration,
+    /// Milliseconds since the Unix epoch; may jump either way.
+    pub wall_ms: u64,
+}
+
+/// Settings of one node's placement.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The cluster's id, never 0.
+    pub cluster_id: u64,
+    /// The store this node is, never 0.
+    pub store_id: u64,
+    /// How far ahead the upper bound of timestamps is persisted, in milliseconds. Default 3,000: one small write
+    /// every second and a half under load, and a new leader starts at most so far ahead of the wall clock.
+    pub timestamp_window_ms: u64,
+    /// How far the wall clock may stray from the monotonic clock between two looks at them before it is distrusted,
+    /// in milliseconds. Default 10,000: above any slewing or leap second, and a lock's time to live is prolonged or
+    /// cut by no more than this.
+    pub wall_jump_ms_max: u64,
+    /// How many ids are reserved by one write. Default 1,000: a crash leaves a gap of at most so many.
+    pub ids_per_write: u64,
+    /// The least time between two writes of store records. Default 1 s: bounds what flapping addresses cost.
+    pub store_write_interval: Duration,
+}
+
+impl Config {
+    /// The defaults for store `store_id` of cluster `cluster_id`; neither may be 0.
+    pub fn new(cluster_id: u64, store_id: u64) -> Config {
+        assert!(cluster_id != 0 && store_id != 0, "0 is no id");
+        Config {
+            cluster_id,
+            store_id,
+            timestamp_window_ms: 3_000,
+            wall_jump_ms_max: 10_000,
+            ids_per_write: 1_000,
+            store_write_interval: Duration::from_secs(1),
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! What travels between a node that is asked and the node that leads placement.
+//!
+//! Protobuf, derived in code: the tags are the layout, an absent field reads as zero or empty, and a tag is never
+//! given a second meaning. A command that this version does not know decodes as `None` and is refused as
+//! [`RefusalCode::Unsupported`], so nodes of different versions can live together for the time of an upgrade.
+
+mod model;
+mod request;
+mod response;
+
+pub use model::{Epoch, Peer, PeerRole, Region, RegionInfo, Store, StoreInfo, StoreStats};
+pub use request::{
+    AllStores, AllocateIds, Cluster, Command, GcSafePoint, PreviousRegion, RegionById, RegionByKey, RegionHeartbeat,
+    Request, ScanRegions, StoreById, StoreHeartbeat, Timestamps, UpdateGcSafePoint,
+};
+pub use response::{
+    Accepted, ClusterInfo, IdsGranted, Outcome, Refusal, RefusalCode, RegionList, Response, SafePoint, StoreList,
+    TimestampsGranted,
+};

@@ -1,0 +1,182 @@
+//! Requests to placement.
+
+use super::{Peer, Region, Store, StoreStats};
+
+/// A request. Build it from a command: `Request::from(Command::AllStores(AllStores {}))`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Request {
+    /// What is asked; `None` only if the sender knows commands that we do not.
+    #[prost(oneof = "Command", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
+    pub command: Option<Command>,
+}
+
+/// What can be asked.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum Command {
+    /// Timestamps of the oracle.
+    #[prost(message, tag = "1")]
+    Timestamps(Timestamps),
+    /// Fresh ids.
+    #[prost(message, tag = "2")]
+    AllocateIds(AllocateIds),
+    /// A store says that it lives.
+    #[prost(message, tag = "3")]
+    StoreHeartbeat(StoreHeartbeat),
+    /// A region's leader says what it leads.
+    #[prost(message, tag = "4")]
+    RegionHeartbeat(RegionHeartbeat),
+    /// The region that holds a key.
+    #[prost(message, tag = "5")]
+    RegionByKey(RegionByKey),
+    /// The region just before the one that holds a key.
+    #[prost(message, tag = "6")]
+    PreviousRegion(PreviousRegion),
+    /// A region by its id.
+    #[prost(message, tag = "7")]
+    RegionById(RegionById),
+    /// The regions of a range.
+    #[prost(message, tag = "8")]
+    ScanRegions(ScanRegions),
+    /// A store by its id.
+    #[prost(message, tag = "9")]
+    StoreById(StoreById),
+    /// Every store.
+    #[prost(message, tag = "10")]
+    AllStores(AllStores),
+    /// The safe point of garbage collection.
+    #[prost(message, tag = "11")]
+    GcSafePoint(GcSafePoint),
+    /// Moves the safe point of garbage collection forward.
+    #[prost(message, tag = "12")]
+    UpdateGcSafePoint(UpdateGcSafePoint),
+    /// The cluster's id, the members of the placement group and its leader.
+    #[prost(message, tag = "13")]
+    Cluster(Cluster),
+}
+
+impl From<Command> for Request {
+    fn from(command: Command) -> Request {
+        Request { command: Some(command) }
+    }
+}
+
+/// See [`Command::Timestamps`]; answered by `TimestampsGranted`.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Timestamps {
+    /// How many, 1 to [`crate::TIMESTAMP_COUNT_MAX`].
+    #[prost(uint32, tag = "1")]
+    pub count: u32,
+}
+
+/// See [`Command::AllocateIds`]; answered by `IdsGranted`.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct AllocateIds {
+    /// How many, 1 to [`crate::ID_COUNT_MAX`].
+    #[prost(uint32, tag = "1")]
+    pub count: u32,
+}
+
+/// See [`Command::StoreHeartbeat`]; answered by `Accepted`, before a change of address is durable: the next
+/// heartbeat repeats it.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct StoreHeartbeat {
+    /// Who reports.
+    #[prost(message, required, tag = "1")]
+    pub store: Store,
+    /// What it reports.
+    #[prost(message, required, tag = "2")]
+    pub stats: StoreStats,
+}
+
+/// See [`Command::RegionHeartbeat`]; answered by `Accepted`, also when it is stale and ignored.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RegionHeartbeat {
+    /// The region as its leader knows it.
+    #[prost(message, required, tag = "1")]
+    pub region: Region,
+    /// The leader; one of the region's peers.
+    #[prost(message, required, tag = "2")]
+    pub leader: Peer,
+    /// The leader's raft term.
+    #[prost(uint64, tag = "3")]
+    pub term: u64,
+    /// Approximate size of the region's data, in bytes.
+    #[prost(uint64, tag = "4")]
+    pub approximate_bytes: u64,
+    /// Approximate number of keys.
+    #[prost(uint64, tag = "5")]
+    pub approximate_keys: u64,
+    /// Peers that the leader has not heard of for a while.
+    #[prost(message, repeated, tag = "6")]
+    pub down_peers: Vec<Peer>,
+    /// Peers that are still catching up.
+    #[prost(message, repeated, tag = "7")]
+    pub pending_peers: Vec<Peer>,
+}
+
+/// See [`Command::RegionByKey`]; answered by a region.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct RegionByKey {
+    /// The key, compared byte by byte with region boundaries.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub key: bytes::Bytes,
+}
+
+/// See [`Command::PreviousRegion`]; answered by a region.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct PreviousRegion {
+    /// The key.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub key: bytes::Bytes,
+}
+
+/// See [`Command::RegionById`]; answered by a region. Finds the placement group too.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct RegionById {
+    /// The region's id.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+}
+
+/// See [`Command::ScanRegions`]; answered by `RegionList`, in key order.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ScanRegions {
+    /// The first region is the one that holds this key, or the next one if none does.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub start_key: bytes::Bytes,
+    /// No region that starts at or after this key; empty is unbounded.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub end_key: bytes::Bytes,
+    /// At most so many; 0 stands for [`crate::SCAN_REGIONS_MAX`], which also bounds larger limits.
+    #[prost(uint32, tag = "3")]
+    pub limit: u32,
+}
+
+/// See [`Command::StoreById`]; answered by a store.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct StoreById {
+    /// The store's id.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+}
+
+/// See [`Command::AllStores`]; answered by `StoreList`, by ascending id.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct AllStores {}
+
+/// See [`Command::GcSafePoint`]; answered by `SafePoint`.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct GcSafePoint {}
+
+/// See [`Command::UpdateGcSafePoint`]; answered by `SafePoint` with the greater of the old and the asked one, once
+/// that is durable.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct UpdateGcSafePoint {
+    /// The new safe point, a timestamp.
+    #[prost(uint64, tag = "1")]
+    pub safe_point: u64,
+}
+
+/// See [`Command::Cluster`]; answered by `ClusterInfo`.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Cluster {}

@@ -1,0 +1,156 @@
+//! The timestamp oracle: `physical milliseconds << 18 | logical`, strictly increasing for ever.
+//!
+//! Invariants:
+//! 1. Every timestamp handed out has a physical part below a bound that was durable before. A new leader starts at
+//!    the bound it finds, hence above everything that any earlier leader handed out.
+//! 2. Within one leadership `(physical, logical)` only grows.
+//!
+//! The physical part follows the wall clock, because it drives the time to live of locks, but never goes back. The
+//! wall clock is compared with the monotonic clock between two looks: as long as they agree within a tolerance it is
+//! believed. When it jumps further, either way, it is not followed; time goes on by the monotonic clock from where
+//! it was, until the wall clock comes back or another leader takes over. So a jump back does not freeze the time to
+//! live of locks, and a jump forward does not expire them all at once. What this cannot see is a clock that is wrong
+//! from the start of a leadership: timestamps then run ahead with it, and stay correct in order.
+//!
+//! *Rejected:* following forward jumps, as the well-known implementations do: one bad second on one machine moves the
+//! cluster's time ahead for good.
+
+use crate::{Config, Now, TimestampsGranted};
+use std::time::Duration;
+
+/// Bits of the logical part.
+pub const LOGICAL_BITS: u32 = 18;
+
+/// Most timestamps that one call may ask for: what fits beside one physical part.
+pub const TIMESTAMP_COUNT_MAX: u32 = (1 << LOGICAL_BITS) - 1;
+
+/// Timestamps at one physical part.
+const LOGICAL_COUNT: u64 = 1 << LOGICAL_BITS;
+
+/// The greatest physical part: 46 bits of milliseconds, the year 4199.
+pub(crate) const PHYSICAL_MS_MAX: u64 = (1 << (64 - LOGICAL_BITS)) - 1;
+
+/// Hands out timestamps below the durable bound.
+#[derive(Debug)]
+pub(crate) struct Oracle {
+    window_ms: u64,
+    /// The next timestamp to hand out.
+    physical_ms: u64,
+    logical: u64,
+    /// Durable and exclusive.
+    bound_ms: u64,
+    /// The greatest bound that a write was asked for, at or above the durable one.
+    asked_ms: u64,
+    time: Timekeeper,
+}
+
+impl Oracle {
+    /// As a new leader finds it. Nothing can be handed out before a bound is written.
+    pub fn new(config: &Config, bound_ms: u64, now: Now) -> Oracle {
+        let time = Timekeeper {
+            // A bound ahead of the wall clock means that the last leader's clock was ahead: go on from there.
+            base_ms: now.wall_ms.min(PHYSICAL_MS_MAX).max(bound_ms),
+            base: now.monotonic,
+            jump_ms_max: config.wall_jump_ms_max,
+            distrusted: false,
+        };
+        Oracle {
+            window_ms: config.timestamp_window_ms.max(1),
+            // Timestamp 0 means none, everywhere.
+            physical_ms: bound_ms.max(1),
+            logical: 0,
+            bound_ms,
+            asked_ms: bound_ms,
+            time,
+        }
+    }
+
+    /// `count` timestamps at the current time, or `None` if the bound must be raised first.
+    pub fn allocate(&mut self, count: u32, now: Now) -> Option<TimestampsGranted> {
+        let time_ms = self.time.read(now);
+        self.allocate_at(count, time_ms)
+    }
+
+    /// As [`Oracle::allocate`], but when time has passed the bound it stands still just below it. For calls that
+    /// waited for the bound: with the disk slower than the window they would wait for ever otherwise.
+    pub fn allocate_late(&mut self, count: u32, now: Now) -> Option<TimestampsGranted> {
+        let time_ms = self.time.read(now).min(self.bound_ms.saturating_sub(1));
+        self.allocate_at(count, time_ms)
+    }
+
+    fn allocate_at(&mut self, count: u32, time_ms: u64) -> Option<TimestampsGranted> {
+        assert!((1..=TIMESTAMP_COUNT_MAX).contains(&count), "checked when the call came in");
+        let (mut physical_ms, mut logical) = (self.physical_ms, self.logical);
+        if time_ms > physical_ms {
+            (physical_ms, logical) = (time_ms, 0);
+        }
+        if logical + u64::from(count) > LOGICAL_COUNT {
+            (physical_ms, logical) = (physical_ms + 1, 0);
+        }
+        if physical_ms >= self.bound_ms {
+            return None;
+        }
+        let before = (self.physical_ms, self.logical);
+        (self.physical_ms, self.logical) = (physical_ms, logical + u64::from(count));
+        assert!(before < (self.physical_ms, self.logical), "timestamps strictly increase");
+        Some(TimestampsGranted { physical_ms, logical: self.logical - 1, count })
+    }
+
+    /// Whether less than half of the window is left: time to write a new bound, before anybody has to wait.
+    pub fn runs_low(&mut self, now: Now) -> bool {
+        self.time_ms(now) + self.window_ms / 2 >= self.bound_ms
+    }
+
+    /// The bound to write now. Never below one that was asked for before, whose write may yet take effect.
+    pub fn next_bound(&mut self, now: Now) -> u64 {
+        // One more than the physical part, so that a batch that no longer fits beside it finds room.
+        let time_ms = self.time.read(now).max(self.physical_ms + 1);
+        self.asked_ms = self.asked_ms.max((time_ms + self.window_ms).min(PHYSICAL_MS_MAX));
+        self.asked_ms
+    }
+
+    /// The time as the oracle tells it: the physical part that a call would get now, were there no bound.
+    pub fn time_ms(&mut self, now: Now) -> u64 {
+        self.time.read(now).max(self.physical_ms)
+    }
+
+    /// A bound became durable.
+    pub fn raised(&mut self, bound_ms: u64) {
+        assert!(bound_ms >= self.bound_ms && bound_ms <= self.asked_ms, "bounds are asked for, and never go down");
+        self.bound_ms = bound_ms;
+    }
+}
+
+/// Reads the wall clock with the monotonic clock beside it.
+#[derive(Debug)]
+struct Timekeeper {
+    base_ms: u64,
+    base: Duration,
+    jump_ms_max: u64,
+    distrusted: bool,
+}
+
+impl Timekeeper {
+    fn read(&mut self, now: Now) -> u64 {
+        let elapsed_ms = now.monotonic.saturating_sub(self.base).as_millis() as u64;
+        let expected_ms = self.base_ms.saturating_add(elapsed_ms).min(PHYSICAL_MS_MAX);
+        let believed = expected_ms.abs_diff(now.wall_ms) <= self.jump_ms_max && now.wall_ms <= PHYSICAL_MS_MAX;
+        if believed {
+            (self.base_ms, self.base) = (now.wall_ms, now.monotonic);
+        }
+        if believed == self.distrusted {
+            self.distrusted = !believed;
+            let (wall_ms, jump_ms_max) = (now.wall_ms, self.jump_ms_max);
+            if believed {
+                tracing::info!(wall_ms, "the wall clock is back; timestamps follow it again");
+            } else {
+                tracing::warn!(wall_ms, expected_ms, jump_ms_max, "the wall clock jumped; timestamps do not follow it");
+            }
+        }
+        if believed { now.wall_ms } else { expected_ms }
+    }
+}
+
+#[cfg(test)]
+#[path = "oracle_test.rs"]
+mod tests;
