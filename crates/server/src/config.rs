@@ -1,0 +1,240 @@
+//! Configuration of a node: what `kontiki serve` accepts, what it means, and what is refused.
+//!
+//! One list of names serves both sources: [`ServeOptions`] is the set of flags and, with the same names, of keys in
+//! the TOML file. A flag wins over the file, the file over the default. Everything is resolved and checked once, into
+//! a [`ServeConfig`]; nothing below asks where a value came from.
+//!
+//! Errors name the field, the value and the accepted range. An unknown key in the file is an error: a misspelt
+//! option that is silently ignored is found on the worst day.
+
+mod options;
+
+pub use options::{ServeArgs, ServeOptions};
+
+use kontiki_engine::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where clients find a node that was told nothing.
+pub const GRPC_ADDRESS_DEFAULT: &str = "127.0.0.1:20160";
+/// Where the status port of a node that was told nothing is.
+pub const STATUS_ADDRESS_DEFAULT: &str = "127.0.0.1:20180";
+/// The directory of a node that was told nothing.
+pub const DATA_DIR_DEFAULT: &str = "./kontiki-data";
+
+/// Nodes of one cluster at bootstrap: enough for any replication factor we can test, small enough to print.
+pub const CLUSTER_NODES_MAX: usize = 9;
+
+/// Why a configuration was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A value outside what is accepted.
+    #[error("{field} = {value}: accepted is {accepted}")]
+    Invalid {
+        /// The option's name, as a flag without its dashes and as a key of the file.
+        field: &'static str,
+        /// What was given.
+        value: String,
+        /// What would have been right.
+        accepted: String,
+    },
+    /// The file is not what it should be: bad syntax, an unknown key, a value of the wrong type.
+    #[error("configuration file {path}: {message}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Line, column and complaint.
+        message: String,
+    },
+}
+
+impl ConfigError {
+    fn invalid(field: &'static str, value: impl Display, accepted: impl Into<String>) -> ConfigError {
+        ConfigError::Invalid { field, value: value.to_string(), accepted: accepted.into() }
+    }
+}
+
+/// The whole of a served node's configuration, resolved and checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServeConfig {
+    /// Everything the driver needs. `node.members` holds the advertised addresses; the entry of a node that listens
+    /// on port 0 is corrected by [`ServeConfig::bound_to`].
+    pub node: NodeConfig,
+    /// Where gRPC listens.
+    pub grpc_address: SocketAddr,
+    /// Where HTTP status listens.
+    pub status_address: SocketAddr,
+    /// Verbosity: error, warn, info, debug, trace, or a `tracing` filter such as `warn,kontiki_server=debug`.
+    pub log_level: String,
+    /// Longest time a request waits for a leader, in place of an answer that some clients take for fatal.
+    pub park_time_max: Duration,
+    /// Whether the advertised address follows the listening one (it was not given).
+    follow_listener: bool,
+}
+
+/// A node without its sockets: what the driver, and the simulator, need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// This store's id: 1 or more, one of `members`.
+    pub store_id: u64,
+    /// Never 0. Derived from the members, or given.
+    pub cluster_id: u64,
+    /// Store id to advertised `host:port`, of every node of the first cluster; never empty.
+    pub members: BTreeMap<u64, String>,
+    /// `host:port` of the status port, as published for people.
+    pub status_address: String,
+    /// The data directory.
+    pub data_dir: PathBuf,
+    /// Timing and bounds of replication.
+    pub raft: RaftOptions,
+    /// Bounds of the storage engine.
+    pub engine: EngineOptions,
+}
+
+/// Timing and bounds of replication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RaftOptions {
+    /// The unit of raft time.
+    pub tick_interval: Duration,
+    /// A follower that heard nothing for this many ticks, up to twice as many, stands for election. With the default
+    /// (12 ticks of 50 ms: 0.6 to 1.2 s) a failover fits in the 1.5 s that the Rust client retries a region.
+    pub election_ticks: u32,
+    /// A leader beats every so many ticks.
+    pub heartbeat_ticks: u32,
+    /// Largest proposal, in bytes. Above the largest value, or a legal put could not be replicated.
+    pub entry_bytes_max: u64,
+    /// A region's log above this is truncated without waiting for laggards: they get a snapshot.
+    pub log_bytes_max: u64,
+}
+
+impl Default for RaftOptions {
+    fn default() -> RaftOptions {
+        RaftOptions {
+            tick_interval: Duration::from_millis(50),
+            election_ticks: 12,
+            heartbeat_ticks: 2,
+            entry_bytes_max: ENTRY_BYTES_MAX_LEAST * 2,
+            log_bytes_max: 128 << 20,
+        }
+    }
+}
+
+/// Bounds of the storage engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// A memtable of this size is flushed.
+    pub memtable_bytes_max: u64,
+    /// Memory for table blocks.
+    pub block_cache_bytes_max: u64,
+    /// The log's size above which what pins its oldest segment is flushed or rewritten: bounds replay.
+    pub log_bytes_max: u64,
+}
+
+impl Default for EngineOptions {
+    fn default() -> EngineOptions {
+        EngineOptions { memtable_bytes_max: 64 << 20, block_cache_bytes_max: 256 << 20, log_bytes_max: 512 << 20 }
+    }
+}
+
+/// One put of the largest key and value, encoded, with room to spare for headers.
+const ENTRY_BYTES_MAX_LEAST: u64 = (VALUE_BYTES_MAX + KEY_BYTES_MAX + (1 << 20)) as u64;
+
+impl NodeConfig {
+    /// One node with defaults in `data_dir`, at `address`: for tests and for embedding a served store.
+    pub fn single(data_dir: impl Into<PathBuf>, address: impl Into<String>) -> NodeConfig {
+        let members = BTreeMap::from([(1, address.into())]);
+        NodeConfig {
+            store_id: 1,
+            cluster_id: derive_cluster_id(1, None),
+            members,
+            status_address: STATUS_ADDRESS_DEFAULT.into(),
+            data_dir: data_dir.into(),
+            raft: RaftOptions::default(),
+            engine: EngineOptions::default(),
+        }
+    }
+
+    /// This node's advertised `host:port`.
+    pub fn address(&self) -> &str {
+        self.members.get(&self.store_id).map_or("", String::as_str)
+    }
+}
+
+impl ServeConfig {
+    /// With the addresses that listeners were really given (they differ when port 0 was asked for): the advertised
+    /// address of a node that was not told one follows.
+    pub fn bound_to(mut self, grpc: SocketAddr, status: SocketAddr) -> ServeConfig {
+        self.grpc_address = grpc;
+        self.status_address = status;
+        self.node.status_address = status.to_string();
+        if self.follow_listener {
+            self.node.members.insert(self.node.store_id, grpc.to_string());
+        }
+        self
+    }
+}
+
+/// A cluster's id from its first members: every node derives the same, never 0. Without a list of members it depends
+/// on the store's id alone, so that a one-node store may be started at another address.
+fn derive_cluster_id(store_id: u64, members: Option<&BTreeMap<u64, String>>) -> u64 {
+    let text = match members {
+        None => format!("single {store_id}"),
+        Some(members) => members.iter().map(|(id, address)| format!("{id}={address},")).collect(),
+    };
+    // FNV-1a: stable for ever, and not a secret.
+    let hash =
+        text.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, b| (hash ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    // Some clients print ids as signed numbers; and 0 means "no cluster".
+    (hash >> 1).max(1)
+}
+
+/// Parses `1=host:port,2=host:port,...`.
+fn parse_members(text: &str) -> Result<BTreeMap<u64, String>, ConfigError> {
+    const FIELD: &str = "initial-cluster";
+    let accepted = "a list such as 1=127.0.0.1:20160,2=127.0.0.1:20161 with store ids of 1 or more, each once";
+    let mut members = BTreeMap::new();
+    for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
+        let member = item.split_once('=').and_then(|(id, address)| {
+            let id: u64 = id.trim().parse().ok().filter(|id| *id > 0)?;
+            Some((id, address.trim().to_owned()))
+        });
+        let (id, address) = member.ok_or_else(|| ConfigError::invalid(FIELD, item, accepted))?;
+        check_host_port(FIELD, &address)?;
+        if members.values().any(|other| *other == address) || members.insert(id, address).is_some() {
+            return Err(ConfigError::invalid(FIELD, text, format!("{accepted}; and each address once")));
+        }
+    }
+    if members.is_empty() || members.len() > CLUSTER_NODES_MAX {
+        return Err(ConfigError::invalid(FIELD, text, format!("1 to {CLUSTER_NODES_MAX} nodes")));
+    }
+    Ok(members)
+}
+
+/// `host:port` with a port of 1 or more and no scheme: clients take store addresses as they are.
+fn check_host_port(field: &'static str, text: &str) -> Result<(), ConfigError> {
+    let good = text.rsplit_once(':').is_some_and(|(host, port)| {
+        let port = port.parse::<u16>();
+        !host.is_empty() && !host.contains(['/', ' ', '@']) && port.is_ok_and(|port| port > 0)
+    });
+    if good { Ok(()) } else { Err(ConfigError::invalid(field, text, "host:port without a scheme, port 1 to 65535")) }
+}
+
+fn parse_listen(field: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {
+    let accepted = "IP:port such as 127.0.0.1:20160; port 0 picks a free one";
+    text.parse().map_err(|_| ConfigError::invalid(field, text, accepted))
+}
+
+fn in_range(field: &'static str, value: u64, range: std::ops::RangeInclusive<u64>) -> Result<u64, ConfigError> {
+    if range.contains(&value) {
+        return Ok(value);
+    }
+    Err(ConfigError::invalid(field, value, format!("{} to {}", range.start(), range.end())))
+}
+
+#[cfg(test)]
+#[path = "config_test.rs"]
+mod tests;

@@ -1,0 +1,240 @@
+//! The names: flags of `kontiki serve` and keys of its file, and how they become a [`ServeConfig`].
+
+use super::*;
+use kontiki_env::fs::{Fs, read_all};
+
+/// Flags of `kontiki serve`, and with the same names the keys of its TOML file. All optional.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args, serde::Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ServeOptions {
+    /// Directory of the data; created if missing [default: ./kontiki-data]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// Where gRPC listens: clients of TiKV and the other nodes connect here
+    /// [default: 127.0.0.1:20160, or this node's entry of --initial-cluster if that is an IP address]
+    #[arg(long, value_name = "IP:PORT")]
+    pub grpc_address: Option<String>,
+
+    /// The host:port that clients and other nodes are told to use
+    /// [default: this node's entry of --initial-cluster, or else --grpc-address]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub advertise_address: Option<String>,
+
+    /// Where HTTP listens: /metrics, /status, /healthz, /readyz [default: 127.0.0.1:20180]
+    #[arg(long, value_name = "IP:PORT")]
+    pub status_address: Option<String>,
+
+    /// This node's number, 1 or more, unique in the cluster, the same at every start [default: 1]
+    #[arg(long, value_name = "ID")]
+    pub store_id: Option<u64>,
+
+    /// Every node of the cluster as ID=HOST:PORT,..., the same text on every node; absent: one node alone
+    #[arg(long, value_name = "LIST")]
+    pub initial_cluster: Option<String>,
+
+    /// Number that keeps clusters apart, the same on every node [default: derived from the list of nodes]
+    #[arg(long, value_name = "ID")]
+    pub cluster_id: Option<u64>,
+
+    /// error, warn, info, debug, trace, or a filter such as warn,kontiki_server=debug [default: warn]
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+
+    /// Unit of raft time, in milliseconds, 5 to 10000 [default: 50]
+    #[arg(long, value_name = "MS")]
+    pub tick_ms: Option<u64>,
+
+    /// Ticks without a leader before a node stands for election, 4 to 1000, above twice --heartbeat-ticks [default: 12]
+    #[arg(long, value_name = "TICKS")]
+    pub election_ticks: Option<u64>,
+
+    /// Ticks between heartbeats of a leader, 1 to 100 [default: 2]
+    #[arg(long, value_name = "TICKS")]
+    pub heartbeat_ticks: Option<u64>,
+
+    /// Largest proposal, in bytes, at least the largest value and 1 MiB [default: about 66 MiB]
+    #[arg(long, value_name = "BYTES")]
+    pub raft_entry_bytes_max: Option<u64>,
+
+    /// A region's log beyond this no longer waits for a slow follower, in bytes, at least 1 MiB [default: 128 MiB]
+    #[arg(long, value_name = "BYTES")]
+    pub raft_log_bytes_max: Option<u64>,
+
+    /// Size at which a memtable is flushed, in bytes, 1 MiB to 4 GiB [default: 64 MiB]
+    #[arg(long, value_name = "BYTES")]
+    pub memtable_bytes_max: Option<u64>,
+
+    /// Memory for table blocks, in bytes, up to 1 TiB [default: 256 MiB]
+    #[arg(long, value_name = "BYTES")]
+    pub block_cache_bytes_max: Option<u64>,
+
+    /// Size of the log that a start may have to replay, in bytes, 64 MiB to 64 GiB [default: 512 MiB]
+    #[arg(long, value_name = "BYTES")]
+    pub log_bytes_max: Option<u64>,
+
+    /// Longest wait of a request for a leader, in milliseconds, up to 1900: some clients give up at 2 s
+    /// [default: 1500]
+    #[arg(long, value_name = "MS")]
+    pub park_ms_max: Option<u64>,
+}
+
+/// Arguments of `kontiki serve`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+pub struct ServeArgs {
+    /// TOML file with the options below under the same names; a flag wins over the file
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The options.
+    #[command(flatten)]
+    pub options: ServeOptions,
+}
+
+impl ServeArgs {
+    /// Reads the file, if one is named, lays the flags over it, and checks everything.
+    pub fn resolve(self, fs: &dyn Fs) -> Result<ServeConfig, ConfigError> {
+        let file = match self.config {
+            None => ServeOptions::default(),
+            Some(path) => ServeOptions::load(fs, path)?,
+        };
+        self.options.or(file).resolve()
+    }
+}
+
+/// The struct literal makes a forgotten field a compile error.
+macro_rules! first_given {
+    ($flags:expr, $file:expr, { $($field:ident),+ $(,)? }) => {
+        ServeOptions { $($field: $flags.$field.or($file.$field)),+ }
+    };
+}
+
+impl ServeOptions {
+    /// Parses a TOML file; unknown keys are refused by name.
+    pub fn load(fs: &dyn Fs, path: PathBuf) -> Result<ServeOptions, ConfigError> {
+        let fail = |message: String| ConfigError::File { path: path.clone(), message };
+        let bytes = read_all(fs, &path).map_err(|error| fail(error.to_string()))?;
+        let text = std::str::from_utf8(&bytes).map_err(|error| fail(error.to_string()))?;
+        toml::from_str(text).map_err(|error| fail(error.to_string()))
+    }
+
+    /// These options where given, else those of `file`.
+    pub fn or(self, file: ServeOptions) -> ServeOptions {
+        first_given!(self, file, {
+            data_dir,
+            grpc_address,
+            advertise_address,
+            status_address,
+            store_id,
+            initial_cluster,
+            cluster_id,
+            log_level,
+            tick_ms,
+            election_ticks,
+            heartbeat_ticks,
+            raft_entry_bytes_max,
+            raft_log_bytes_max,
+            memtable_bytes_max,
+            block_cache_bytes_max,
+            log_bytes_max,
+            park_ms_max,
+        })
+    }
+
+    /// Fills in the defaults and checks everything.
+    pub fn resolve(&self) -> Result<ServeConfig, ConfigError> {
+        let store_id = in_range("store-id", self.store_id.unwrap_or(1), 1..=1_000_000)?;
+        let cluster = self.initial_cluster.as_deref().map(parse_members).transpose()?;
+        let own_entry = match &cluster {
+            None => None,
+            Some(members) => Some(members.get(&store_id).ok_or_else(|| {
+                ConfigError::invalid("store-id", store_id, format!("one of initial-cluster: {:?}", members.keys()))
+            })?),
+        };
+
+        let own_ip = own_entry.filter(|entry| entry.parse::<SocketAddr>().is_ok());
+        let grpc_text = self.grpc_address.as_ref().or(own_ip).map_or(GRPC_ADDRESS_DEFAULT, String::as_str);
+        let grpc_address = parse_listen("grpc-address", grpc_text)?;
+        let status_text = self.status_address.as_deref().unwrap_or(STATUS_ADDRESS_DEFAULT);
+        let status_address = parse_listen("status-address", status_text)?;
+        if grpc_address == status_address && grpc_address.port() != 0 {
+            return Err(ConfigError::invalid("status-address", status_text, "an address other than grpc-address"));
+        }
+
+        let advertised = self.advertised(own_entry, grpc_address)?;
+        let derived_id = derive_cluster_id(store_id, cluster.as_ref());
+        let cluster_id = in_range("cluster-id", self.cluster_id.unwrap_or(derived_id), 1..=u64::MAX)?;
+        let mut members = cluster.unwrap_or_default();
+        members.insert(store_id, advertised.clone().unwrap_or_else(|| grpc_address.to_string()));
+
+        let node = NodeConfig {
+            store_id,
+            cluster_id,
+            members,
+            status_address: status_address.to_string(),
+            data_dir: self.data_dir.clone().unwrap_or_else(|| DATA_DIR_DEFAULT.into()),
+            raft: self.raft()?,
+            engine: self.engine()?,
+        };
+        Ok(ServeConfig {
+            node,
+            grpc_address,
+            status_address,
+            log_level: self.log_level.clone().unwrap_or_else(|| "warn".into()),
+            park_time_max: Duration::from_millis(in_range("park-ms-max", self.park_ms_max.unwrap_or(1500), 0..=1900)?),
+            follow_listener: advertised.is_none(),
+        })
+    }
+
+    /// The advertised address; `None` when it is whatever the listener gets.
+    fn advertised(&self, own_entry: Option<&String>, grpc_address: SocketAddr) -> Result<Option<String>, ConfigError> {
+        if let Some(given) = &self.advertise_address {
+            check_host_port("advertise-address", given)?;
+            if own_entry.is_some_and(|entry| entry != given) {
+                let accepted = "this node's entry of initial-cluster, when both are given";
+                return Err(ConfigError::invalid("advertise-address", given, accepted));
+            }
+            return Ok(Some(given.clone()));
+        }
+        if own_entry.is_none() && grpc_address.ip().is_unspecified() {
+            let accepted = "a host:port that clients can reach, since grpc-address listens on every interface";
+            return Err(ConfigError::invalid("advertise-address", "(not given)", accepted));
+        }
+        Ok(own_entry.cloned())
+    }
+
+    fn raft(&self) -> Result<RaftOptions, ConfigError> {
+        let default = RaftOptions::default();
+        let tick_ms =
+            in_range("tick-ms", self.tick_ms.unwrap_or(default.tick_interval.as_millis() as u64), 5..=10_000)?;
+        let beat = self.heartbeat_ticks.unwrap_or(u64::from(default.heartbeat_ticks));
+        let heartbeat_ticks = in_range("heartbeat-ticks", beat, 1..=100)? as u32;
+        let ticks =
+            in_range("election-ticks", self.election_ticks.unwrap_or(u64::from(default.election_ticks)), 4..=1000)?;
+        // One lost heartbeat must not depose a leader.
+        if ticks <= 2 * u64::from(heartbeat_ticks) {
+            let accepted = format!("more than twice heartbeat-ticks, which is {heartbeat_ticks}");
+            return Err(ConfigError::invalid("election-ticks", ticks, accepted));
+        }
+        let entry = self.raft_entry_bytes_max.unwrap_or(default.entry_bytes_max);
+        let log = self.raft_log_bytes_max.unwrap_or(default.log_bytes_max);
+        Ok(RaftOptions {
+            tick_interval: Duration::from_millis(tick_ms),
+            election_ticks: ticks as u32,
+            heartbeat_ticks,
+            entry_bytes_max: in_range("raft-entry-bytes-max", entry, ENTRY_BYTES_MAX_LEAST..=(1 << 30))?,
+            log_bytes_max: in_range("raft-log-bytes-max", log, (1 << 20)..=(1 << 40))?,
+        })
+    }
+
+    fn engine(&self) -> Result<EngineOptions, ConfigError> {
+        let default = EngineOptions::default();
+        let memtable = self.memtable_bytes_max.unwrap_or(default.memtable_bytes_max);
+        let cache = self.block_cache_bytes_max.unwrap_or(default.block_cache_bytes_max);
+        let log = self.log_bytes_max.unwrap_or(default.log_bytes_max);
+        Ok(EngineOptions {
+            memtable_bytes_max: in_range("memtable-bytes-max", memtable, (1 << 20)..=(4 << 30))?,
+            block_cache_bytes_max: in_range("block-cache-bytes-max", cache, 0..=(1 << 40))?,
+            log_bytes_max: in_range("log-bytes-max", log, (64 << 20)..=(64 << 30))?,
+        })
+    }
+}
