@@ -33,6 +33,43 @@ impl Env {
     }
 }
 
+/// A simulated machine, its parts at hand: the disk to crash, the clock to set, the tasks to step.
+#[derive(Clone)]
+pub struct SimMachine {
+    /// Its disk.
+    pub fs: fs::SimFs,
+    /// Its clock.
+    pub clock: clock::SimClock,
+    /// Its background work. A restarted process gets fresh ones: [`SimMachine::restarted`].
+    pub tasks: tasks::SimTasks,
+}
+
+impl SimMachine {
+    /// A machine with an empty disk, in a world whose true time is `time`.
+    pub fn new(rng: &rng::Rng, time: clock::VirtualTime) -> SimMachine {
+        SimMachine {
+            fs: fs::SimFs::new(rng.child("disk")),
+            clock: clock::SimClock::new(time),
+            tasks: tasks::SimTasks::new(rng.child("tasks")),
+        }
+    }
+
+    /// A machine in a world of its own, from a seed alone.
+    pub fn from_seed(seed: u64) -> SimMachine {
+        SimMachine::new(&rng::Rng::new(seed), clock::VirtualTime::default())
+    }
+
+    /// The same disk and clock with no jobs: for the process that starts after a crash.
+    pub fn restarted(&self, rng: rng::Rng) -> SimMachine {
+        SimMachine { tasks: tasks::SimTasks::new(rng), ..self.clone() }
+    }
+
+    /// The face that components see.
+    pub fn env(&self) -> Env {
+        Env { fs: Arc::new(self.fs.clone()), clock: Arc::new(self.clock.clone()), tasks: Arc::new(self.tasks.clone()) }
+    }
+}
+
 impl std::fmt::Debug for Env {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Env").field("threaded", &self.tasks.threaded()).finish_non_exhaustive()

@@ -1,8 +1,10 @@
 //! Clocks.
 
 mod real;
+mod sim;
 
 pub use real::RealClock;
+pub use sim::{SimClock, VirtualTime};
 
 use std::time::Duration;
 

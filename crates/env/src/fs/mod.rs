@@ -8,8 +8,10 @@
 //! failed sync the content of the file is unknown; callers never retry a sync and hope.
 
 mod real;
+mod sim;
 
 pub use real::RealFs;
+pub use sim::{CrashMode, Op, SimFs, TraceEntry};
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,8 +1,10 @@
 //! Background work: a named job that does one bounded unit at a time. In production each job has a thread that
 //! parks while idle; in simulation the world decides which runnable job takes its next step.
 
+mod sim;
 mod threads;
 
+pub use sim::SimTasks;
 pub use threads::Threads;
 
 /// What one call of a job achieved.

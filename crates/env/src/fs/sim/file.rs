@@ -1,0 +1,137 @@
+//! Handles of the simulated file system.
+
+use super::fault::{Op, Verdict, injected, no_space, power_is_off};
+use super::inode::{Change, Inode};
+use super::state::State;
+use crate::fs::File;
+use parking_lot::{Mutex, MutexGuard};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub(super) struct SimFile {
+    state: Arc<Mutex<State>>,
+    inode: Inode,
+    /// The name it was opened under, for faults and the trace.
+    path: PathBuf,
+    writable: bool,
+    /// The process that opened it.
+    generation: u64,
+}
+
+impl SimFile {
+    pub(super) fn new(
+        shared: Arc<Mutex<State>>,
+        state: &mut State,
+        inode: Inode,
+        path: &Path,
+        writable: bool,
+    ) -> SimFile {
+        state.update(&inode, |content| content.handles += 1);
+        SimFile { state: shared, inode, path: path.to_path_buf(), writable, generation: state.generation }
+    }
+
+    /// The state, if the process that opened this handle still runs and the power is on.
+    fn enter(&self) -> io::Result<MutexGuard<'_, State>> {
+        let state = self.state.lock();
+        if state.faults.is_off() {
+            return Err(power_is_off());
+        }
+        if state.generation != self.generation {
+            return Err(io::Error::other("simulated: the process that opened this handle is gone"));
+        }
+        Ok(state)
+    }
+
+    fn enter_to_write(&self) -> io::Result<MutexGuard<'_, State>> {
+        if !self.writable {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "simulated: opened for reading"));
+        }
+        self.enter()
+    }
+
+    fn resize(&self, state: &mut State, length: u64, verdict: Verdict) -> io::Result<()> {
+        let current = self.inode.lock().live.len();
+        match verdict {
+            Verdict::Fail => return Err(injected()),
+            Verdict::Go if length.saturating_sub(current) > state.free_bytes() => return Err(no_space()),
+            Verdict::Go | Verdict::PowerOff => {}
+        }
+        state.update(&self.inode, |content| content.change(Change::Resize { length }));
+        if verdict == Verdict::PowerOff { Err(power_is_off()) } else { Ok(()) }
+    }
+}
+
+impl File for SimFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut state = self.enter()?;
+        match state.faults.judge(Op::Read, &self.path, offset, buffer.len() as u64)? {
+            Verdict::Go => Ok(self.inode.lock().live.read(buffer, offset)),
+            Verdict::Fail | Verdict::PowerOff => Err(injected()),
+        }
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let mut state = self.enter_to_write()?;
+        let verdict = state.faults.judge(Op::Write, &self.path, offset, bytes.len() as u64)?;
+        let growth = (offset + bytes.len() as u64).saturating_sub(self.inode.lock().live.len());
+        let missing = growth.saturating_sub(state.free_bytes());
+        // Where a write fails, some of it may have been written; with the power off, the crash decides how much.
+        let (count, result) = match verdict {
+            Verdict::Fail => (state.rng.below(bytes.len() as u64 + 1), Err(injected())),
+            _ if missing > 0 && !bytes.is_empty() => {
+                let fitting = (bytes.len() as u64).saturating_sub(missing);
+                (state.rng.below(fitting + 1), Err(no_space()))
+            }
+            Verdict::PowerOff => (bytes.len() as u64, Err(power_is_off())),
+            Verdict::Go => (bytes.len() as u64, Ok(())),
+        };
+        if count > 0 {
+            let change = Change::Write { offset, bytes: bytes[..count as usize].to_vec() };
+            state.update(&self.inode, |content| content.change(change));
+        }
+        result
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.enter()?;
+        match state.faults.judge(Op::Sync, &self.path, 0, 0)? {
+            Verdict::Go => {
+                self.inode.lock().sync();
+                Ok(())
+            }
+            Verdict::PowerOff => Err(power_is_off()),
+            Verdict::Fail => {
+                state.update_with_rng(&self.inode, |content, rng| content.sync_failed(rng));
+                Err(injected())
+            }
+        }
+    }
+
+    fn allocate(&self, length: u64) -> io::Result<()> {
+        let mut state = self.enter_to_write()?;
+        let verdict = state.faults.judge(Op::Allocate, &self.path, 0, length)?;
+        let current = self.inode.lock().live.len();
+        self.resize(&mut state, length.max(current), verdict)
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        let mut state = self.enter_to_write()?;
+        let verdict = state.faults.judge(Op::SetLen, &self.path, 0, length)?;
+        self.resize(&mut state, length, verdict)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        let _state = self.enter()?;
+        Ok(self.inode.lock().live.len())
+    }
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        let mut state = self.state.lock();
+        if state.generation == self.generation {
+            state.update(&self.inode, |content| content.handles -= 1);
+        }
+    }
+}
