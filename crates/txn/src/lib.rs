@@ -1,1 +1,46 @@
-//! txn
+//! Distributed transactions (Percolator) over an engine view and a replicated log.
+//!
+//! A command and a consistent view go in; an answer and a write batch come out ([`Scheduler`] runs that between
+//! latches and replication). Knows nothing of consensus, regions' membership, protobuf or runtimes: it speaks to its
+//! own small trait [`Replicated`]. The page docs/internals/txn.md tells the whole story.
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+mod action;
+mod concurrency;
+mod error;
+mod keys;
+mod latch;
+mod lock;
+mod memcomparable;
+mod read;
+mod record;
+mod replicated;
+mod scheduler;
+mod timestamp;
+
+#[cfg(test)]
+mod model_test;
+#[cfg(test)]
+mod testing;
+
+pub use action::{
+    Assertion, AssertionLevel, BatchRollback, CheckSecondaryLocks, CheckTxnStatus, Cleanup, Commit, Mutation,
+    MutationOp, Prewrite, Prewritten, ResolveLock, SecondaryStatus, StatusAction, TxnHeartBeat, TxnStatus,
+};
+pub use concurrency::ConcurrencyManager;
+pub use error::{ConflictReason, Failure, KeyError, LockInfo, StorageError};
+pub use keys::{TXN_DEFAULT, TXN_LOCK, TXN_WRITE, default_key, lock_key, user_range, write_key};
+pub use latch::{LatchGuard, Latches};
+pub use lock::{Lock, LockKind, SHORT_VALUE_BYTES_MAX};
+pub use memcomparable::{decode as memcomparable_decode, encode as memcomparable_encode};
+pub use read::{Isolation, Pair, ReadOptions, Scan, ScanLock, Version};
+pub use record::{Write, WriteKind};
+pub use replicated::Replicated;
+pub use scheduler::{Detach, Scheduler};
+pub use timestamp::TimeStamp;
+
+/// A record or key of ours that does not decode. The caller knows which key it was and says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Malformed(pub &'static str);

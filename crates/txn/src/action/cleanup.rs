@@ -1,0 +1,38 @@
+//! Cleanup: an older form of rollback on one key, which respects the time to live.
+
+use super::rollback::rollback_key;
+use super::{ActionResult, own_lock};
+use crate::read::MvccReader;
+use crate::{KeyError, TimeStamp};
+use bytes::Bytes;
+use kontiki_engine::{View, WriteBatch};
+
+/// Rolls back a transaction on one key if it is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cleanup {
+    /// The user key.
+    pub key: Bytes,
+    /// The transaction.
+    pub start_ts: TimeStamp,
+    /// Now; 0 rolls back at once, whatever the time to live.
+    pub current_ts: TimeStamp,
+}
+
+/// Answers the commit timestamp if the transaction is committed on the key, 0 if it is rolled back (now or before).
+/// A live lock is an error.
+pub(crate) fn cleanup(command: &Cleanup, view: &dyn View) -> ActionResult<TimeStamp> {
+    let reader = MvccReader::new(view);
+    if let Some(lock) = own_lock(&reader, &command.key, command.start_ts)?
+        && !command.current_ts.is_zero()
+        && !lock.is_expired(command.current_ts)
+    {
+        return Err(KeyError::Locked(lock.info(&command.key)).into());
+    }
+    let mut batch = WriteBatch::new();
+    let committed = rollback_key(&mut batch, &reader, &command.key, command.start_ts)?;
+    Ok((committed.unwrap_or(TimeStamp::ZERO), batch))
+}
+
+#[cfg(test)]
+#[path = "cleanup_test.rs"]
+mod tests;

@@ -1,0 +1,121 @@
+//! The verbs of the protocol, one a file. Each is a pure function of a command and a view: it answers, and says what
+//! to write. Whoever calls it holds the latches of the command's keys, so nothing changes between view and write.
+//!
+//! Two rules hold for every action: a lock goes away in the same batch that writes its commit or rollback record, and
+//! an action that fails writes nothing.
+
+mod check_secondary;
+mod check_status;
+mod cleanup;
+mod commit;
+mod heartbeat;
+mod prewrite;
+mod resolve;
+mod rollback;
+
+pub use check_secondary::{CheckSecondaryLocks, SecondaryStatus};
+pub use check_status::{CheckTxnStatus, StatusAction, TxnStatus};
+pub use cleanup::Cleanup;
+pub use commit::Commit;
+pub use heartbeat::TxnHeartBeat;
+pub use prewrite::{Assertion, AssertionLevel, Mutation, MutationOp, Prewrite, Prewritten};
+pub use resolve::ResolveLock;
+pub use rollback::BatchRollback;
+
+pub(crate) use check_secondary::check_secondary_locks;
+pub(crate) use check_status::check_txn_status;
+pub(crate) use cleanup::cleanup;
+pub(crate) use commit::commit;
+pub(crate) use heartbeat::txn_heart_beat;
+pub(crate) use prewrite::prewrite;
+pub(crate) use resolve::resolve_keys;
+pub(crate) use rollback::batch_rollback;
+
+use crate::error::ActionFailure;
+use crate::keys::{TXN_DEFAULT, TXN_LOCK, TXN_WRITE, default_key, lock_key, write_key};
+use crate::read::MvccReader;
+use crate::{KeyError, Lock, LockKind, TimeStamp, Write, WriteKind};
+use kontiki_engine::WriteBatch;
+
+/// An answer and what to write for it.
+pub(crate) type ActionResult<T> = Result<(T, WriteBatch), ActionFailure>;
+
+/// Turns a transaction's lock into its commit record.
+fn commit_lock(
+    batch: &mut WriteBatch,
+    reader: &MvccReader<'_>,
+    key: &[u8],
+    lock: Lock,
+    commit_ts: TimeStamp,
+) -> Result<(), ActionFailure> {
+    assert!(commit_ts > lock.start_ts, "checked when the command came in");
+    if commit_ts < lock.min_commit_ts {
+        return Err(KeyError::CommitTsExpired {
+            start_ts: lock.start_ts,
+            attempted_commit_ts: commit_ts,
+            key: key.to_vec().into(),
+            min_commit_ts: lock.min_commit_ts,
+        }
+        .into());
+    }
+    let kind = match lock.kind {
+        LockKind::Put => WriteKind::Put,
+        LockKind::Delete => WriteKind::Delete,
+        LockKind::Lock => WriteKind::Lock,
+        // It was never prewritten, so there is nothing to commit.
+        LockKind::Pessimistic => return Err(lock_not_found(key, lock.start_ts, commit_ts)),
+    };
+    let overlapped_rollback = match reader.write_at(key, commit_ts)? {
+        None => false,
+        Some(other) if other.kind == WriteKind::Rollback => true,
+        Some(other) => {
+            let text = format!("commit timestamp {commit_ts} belongs to transaction {} already", other.start_ts);
+            return Err(KeyError::Abort(text).into());
+        }
+    };
+    let write = Write { kind, start_ts: lock.start_ts, short_value: lock.short_value, overlapped_rollback };
+    batch.put(TXN_WRITE, &write_key(key, commit_ts), &write.encode());
+    batch.delete(TXN_LOCK, &lock_key(key));
+    Ok(())
+}
+
+/// Replaces a transaction's own lock by its rollback record.
+fn rollback_lock(
+    batch: &mut WriteBatch,
+    reader: &MvccReader<'_>,
+    key: &[u8],
+    lock: &Lock,
+) -> Result<(), ActionFailure> {
+    if lock.kind == LockKind::Put && lock.short_value.is_none() {
+        batch.delete(TXN_DEFAULT, &default_key(key, lock.start_ts));
+    }
+    batch.delete(TXN_LOCK, &lock_key(key));
+    let overlapped = reader.write_at(key, lock.start_ts)?;
+    put_rollback(batch, key, lock.start_ts, overlapped);
+    Ok(())
+}
+
+/// Writes a rollback record; `overlapped` is the record that stands at the start timestamp already, if any.
+fn put_rollback(batch: &mut WriteBatch, key: &[u8], start_ts: TimeStamp, overlapped: Option<Write>) {
+    let write = match overlapped {
+        Some(other) if other.kind != WriteKind::Rollback => {
+            assert_ne!(other.start_ts, start_ts, "a transaction does not commit at its start timestamp");
+            Write { overlapped_rollback: true, ..other }
+        }
+        _ => Write::rollback(start_ts),
+    };
+    batch.put(TXN_WRITE, &write_key(key, start_ts), &write.encode());
+}
+
+fn lock_not_found(key: &[u8], start_ts: TimeStamp, commit_ts: TimeStamp) -> ActionFailure {
+    KeyError::TxnLockNotFound { start_ts, commit_ts, key: key.to_vec().into() }.into()
+}
+
+/// The lock on the key if it is this transaction's.
+fn own_lock(reader: &MvccReader<'_>, key: &[u8], start_ts: TimeStamp) -> Result<Option<Lock>, ActionFailure> {
+    Ok(reader.lock(key)?.filter(|lock| lock.start_ts == start_ts))
+}
+
+#[cfg(test)]
+#[path = "predecessor_test.rs"]
+mod predecessor_tests;

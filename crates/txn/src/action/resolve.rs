@@ -1,0 +1,45 @@
+//! ResolveLock: carry out on other keys what a transaction's primary has decided.
+
+use super::{ActionResult, commit_lock, rollback_lock};
+use crate::read::MvccReader;
+use crate::{KeyError, LockKind, TimeStamp};
+use bytes::Bytes;
+use kontiki_engine::{View, WriteBatch};
+use std::collections::BTreeMap;
+
+/// Commits or rolls back locks of decided transactions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResolveLock {
+    /// Start timestamps and their commit timestamps; 0 is rolled back.
+    pub txns: BTreeMap<TimeStamp, TimeStamp>,
+    /// Only these user keys; empty: every lock of the transactions in the region.
+    pub keys: Vec<Bytes>,
+}
+
+/// Resolves the locks that the transactions hold on `keys`. A key that none of them locks is passed over: somebody
+/// else resolved it.
+pub(crate) fn resolve_keys(txns: &BTreeMap<TimeStamp, TimeStamp>, keys: &[Bytes], view: &dyn View) -> ActionResult<()> {
+    for (start_ts, commit_ts) in txns {
+        if !commit_ts.is_zero() && (commit_ts <= start_ts || commit_ts.is_max()) {
+            let text = format!("the commit timestamp {commit_ts} is not above the start timestamp {start_ts}");
+            return Err(KeyError::Abort(text).into());
+        }
+    }
+    let reader = MvccReader::new(view);
+    let mut batch = WriteBatch::new();
+    for key in keys {
+        let Some(lock) = reader.lock(key)? else { continue };
+        match txns.get(&lock.start_ts) {
+            None => {}
+            Some(commit_ts) if commit_ts.is_zero() || lock.kind == LockKind::Pessimistic => {
+                rollback_lock(&mut batch, &reader, key, &lock)?;
+            }
+            Some(commit_ts) => commit_lock(&mut batch, &reader, key, lock, *commit_ts)?,
+        }
+    }
+    Ok(((), batch))
+}
+
+#[cfg(test)]
+#[path = "resolve_test.rs"]
+mod tests;

@@ -1,0 +1,63 @@
+//! Memcomparable keys: an encoding that keeps order when something is appended to it.
+//!
+//! The key is cut into groups of 8 bytes. Each group is written zero-padded to 8 bytes, followed by one marker byte
+//! 0xFF - (number of padding bytes). A key whose length is a multiple of 8 (the empty key too) gets one more group of
+//! 8 zero bytes with marker 0xF7. So no encoding is a prefix of another, and byte order of encodings (also with a
+//! timestamp behind them) is byte order of keys. The encoding is injective: padding must be zero to decode.
+
+use crate::Malformed;
+
+const GROUP: usize = 8;
+const MARKER: u8 = 0xff;
+
+/// Encodes a key: `(len / 8 + 1) * 9` bytes.
+pub fn encode(key: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity((key.len() / GROUP + 1) * (GROUP + 1));
+    let mut groups = key.chunks_exact(GROUP);
+    for group in &mut groups {
+        out.extend_from_slice(group);
+        out.push(MARKER);
+    }
+    let rest = groups.remainder();
+    let padding = GROUP - rest.len();
+    out.extend_from_slice(rest);
+    out.resize(out.len() + padding, 0);
+    out.push(MARKER - padding as u8);
+    debug_assert_eq!(out.len(), (key.len() / GROUP + 1) * (GROUP + 1), "whole groups");
+    out
+}
+
+/// Decodes a whole encoding.
+pub fn decode(encoded: &[u8]) -> Result<Vec<u8>, Malformed> {
+    let (key, rest) = decode_prefix(encoded)?;
+    if rest.is_empty() { Ok(key) } else { Err(Malformed("bytes after a memcomparable key")) }
+}
+
+/// Decodes the encoding that `encoded` starts with; also answers what follows it.
+pub fn decode_prefix(encoded: &[u8]) -> Result<(Vec<u8>, &[u8]), Malformed> {
+    let mut key = Vec::with_capacity(encoded.len());
+    let mut rest = encoded;
+    loop {
+        let (group, tail) = rest.split_first_chunk::<{ GROUP + 1 }>().ok_or(Malformed("a cut memcomparable key"))?;
+        rest = tail;
+        let [bytes @ .., marker] = group;
+        let padding = usize::from(MARKER - marker);
+        if padding == 0 {
+            key.extend_from_slice(bytes);
+            continue;
+        }
+        if padding > GROUP {
+            return Err(Malformed("a wrong marker in a memcomparable key"));
+        }
+        let (data, zeros) = bytes.split_at(GROUP - padding);
+        if zeros.iter().any(|byte| *byte != 0) {
+            return Err(Malformed("non-zero padding in a memcomparable key"));
+        }
+        key.extend_from_slice(data);
+        return Ok((key, rest));
+    }
+}
+
+#[cfg(test)]
+#[path = "memcomparable_test.rs"]
+mod tests;

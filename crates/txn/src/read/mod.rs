@@ -1,0 +1,12 @@
+//! Reading versions: records of one key, snapshot reads, scans.
+
+mod cursor;
+mod mvcc;
+mod scan;
+mod snapshot;
+
+pub(crate) use mvcc::{MvccReader, TxnRecord};
+pub use scan::{Scan, ScanLock};
+pub(crate) use scan::{locks_where, scan, scan_lock};
+pub use snapshot::{Isolation, Pair, ReadOptions, Version};
+pub(crate) use snapshot::{batch_get, get};

@@ -1,0 +1,145 @@
+//! Snapshot reads: what a reader at a timestamp sees, and which locks stop it.
+
+use super::MvccReader;
+use crate::error::ActionFailure;
+use crate::{KeyError, Lock, LockInfo, LockKind, TimeStamp, WriteKind};
+use bytes::Bytes;
+use kontiki_engine::View;
+use std::collections::BTreeSet;
+
+/// Which committed versions a read may see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// A snapshot: locks that might commit at or below the timestamp stop the read.
+    #[default]
+    Snapshot,
+    /// Committed versions only, never stopped by locks; two reads may see different states.
+    ReadCommitted,
+}
+
+/// At which timestamp to read, and which locks are known already.
+#[derive(Clone, Debug, Default)]
+pub struct ReadOptions {
+    /// Versions committed at or below it are seen. [`TimeStamp::MAX`]: the newest.
+    pub ts: TimeStamp,
+    /// The isolation.
+    pub isolation: Isolation,
+    /// Start timestamps of transactions that the reader knows to be rolled back, or to commit above `ts`.
+    pub resolved_locks: BTreeSet<TimeStamp>,
+    /// Start timestamps of transactions that the reader knows to be committed at or below `ts`.
+    pub committed_locks: BTreeSet<TimeStamp>,
+}
+
+impl ReadOptions {
+    /// A snapshot read at `ts`.
+    pub fn at(ts: TimeStamp) -> ReadOptions {
+        ReadOptions { ts, ..ReadOptions::default() }
+    }
+}
+
+/// A value that a read found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// The value; empty in key-only scans.
+    pub value: Bytes,
+    /// When it was committed; 0 if it was read through a committed lock (the reader knows when).
+    pub commit_ts: TimeStamp,
+}
+
+/// A key of a batch read or scan: its value, or the lock that stops the read of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// The user key.
+    pub key: Bytes,
+    /// What was found.
+    pub outcome: Result<Version, LockInfo>,
+}
+
+/// What a lock means to a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LockVerdict {
+    /// Read the committed versions.
+    Ignore,
+    /// The lock's value is committed and visible.
+    Committed,
+    /// Its transaction might commit at or below the read's timestamp.
+    Blocked,
+}
+
+pub(super) fn judge(lock: &Lock, key: &[u8], options: &ReadOptions) -> LockVerdict {
+    let harmless = options.isolation == Isolation::ReadCommitted
+        || lock.start_ts > options.ts
+        || matches!(lock.kind, LockKind::Lock | LockKind::Pessimistic)
+        || lock.min_commit_ts > options.ts
+        || options.resolved_locks.contains(&lock.start_ts);
+    if harmless {
+        return LockVerdict::Ignore;
+    }
+    if options.committed_locks.contains(&lock.start_ts) {
+        return LockVerdict::Committed;
+    }
+    // A read of the newest version is a transaction of one read: it may come before a two-phase commit whose deciding
+    // lock it has just seen undecided. The other keys' locks may already be decided, so they do block.
+    if options.ts.is_max() && lock.primary == key && !lock.use_async_commit {
+        return LockVerdict::Ignore;
+    }
+    LockVerdict::Blocked
+}
+
+/// The value of a locked key whose transaction is known to be committed.
+pub(super) fn locked_version(
+    reader: &MvccReader<'_>,
+    key: &[u8],
+    lock: &Lock,
+    key_only: bool,
+) -> Result<Option<Version>, ActionFailure> {
+    if lock.kind != LockKind::Put {
+        return Ok(None);
+    }
+    let value = if key_only { Bytes::new() } else { reader.locked_value(key, lock)? };
+    Ok(Some(Version { value, commit_ts: TimeStamp::ZERO }))
+}
+
+/// Reads one key.
+pub(crate) fn get(view: &dyn View, key: &[u8], options: &ReadOptions) -> Result<Option<Version>, ActionFailure> {
+    let reader = MvccReader::new(view);
+    if options.isolation == Isolation::Snapshot
+        && let Some(lock) = reader.lock(key)?
+    {
+        match judge(&lock, key, options) {
+            LockVerdict::Ignore => {}
+            LockVerdict::Committed => return locked_version(&reader, key, &lock, false),
+            LockVerdict::Blocked => return Err(KeyError::Locked(lock.info(key)).into()),
+        }
+    }
+    match reader.newest_change(key, options.ts)? {
+        Some((commit_ts, write)) if write.kind == WriteKind::Put => {
+            assert!(commit_ts <= options.ts, "a snapshot does not see the future");
+            Ok(Some(Version { value: reader.value(key, &write)?, commit_ts }))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Reads several keys: pairs of the found and of the locked ones, in the order asked.
+pub(crate) fn batch_get(view: &dyn View, keys: &[Bytes], options: &ReadOptions) -> Result<Vec<Pair>, ActionFailure> {
+    let mut pairs = Vec::new();
+    for key in keys {
+        let outcome = match get(view, key, options) {
+            Ok(None) => continue,
+            Ok(Some(version)) => Ok(version),
+            Err(crate::Failure::Keys(errors)) => match <[KeyError; 1]>::try_from(errors) {
+                Ok([KeyError::Locked(lock)]) => Err(lock),
+                Ok([other]) => return Err(other.into()),
+                Err(errors) => return Err(crate::Failure::Keys(errors)),
+            },
+            Err(other) => return Err(other),
+        };
+        pairs.push(Pair { key: key.clone(), outcome });
+    }
+    Ok(pairs)
+}
+
+#[cfg(test)]
+#[path = "snapshot_test.rs"]
+mod tests;

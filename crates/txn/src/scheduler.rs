@@ -1,0 +1,254 @@
+//! Runs commands: latches, then a view, then the pure action, then replication, then unlatch.
+//!
+//! Invariants:
+//! 1. Two commands that share a key never overlap between taking their views and the end of their replication.
+//! 2. A latch outlives its write: when the caller of a write gives up (its future is dropped), the replication goes
+//!    on by itself and keeps the latches until it ends. An unknown outcome never unlatches early.
+//! 3. Reads take no latch. They raise the greatest read timestamp before they take their view.
+//! 4. Everything is bounded by its request: a resolve of a whole region works in batches of
+//!    [`RESOLVE_KEYS_MAX`] keys and latches no more than that at once.
+
+use crate::action::{self, ActionResult};
+use crate::read;
+use crate::{
+    BatchRollback, CheckSecondaryLocks, CheckTxnStatus, Cleanup, Commit, ConcurrencyManager, Failure, LatchGuard,
+    Latches, LockInfo, Pair, Prewrite, Prewritten, ReadOptions, Replicated, ResolveLock, Scan, ScanLock,
+    SecondaryStatus, TimeStamp, TxnHeartBeat, TxnStatus, Version,
+};
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use kontiki_engine::{Range, View, WriteBatch};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// Keys that one step of a region-wide resolve latches and writes: a batch of some 100 KiB with short values.
+const RESOLVE_KEYS_MAX: usize = 256;
+
+/// Drives a future to its end although nobody waits for it: `tokio::spawn` on a runtime handle, or the simulator's
+/// executor.
+pub type Detach = Arc<dyn Fn(BoxFuture<'static, ()>) + Send + Sync>;
+
+type Outcome<T, R> = Result<T, Failure<<R as Replicated>::Error>>;
+
+/// Runs transactional commands over a [`Replicated`]. One for a node, shared by all its regions. Cloning shares it.
+pub struct Scheduler<R: Replicated> {
+    replicated: Arc<R>,
+    latches: Latches,
+    concurrency: Arc<ConcurrencyManager>,
+    detach: Detach,
+}
+
+impl<R: Replicated> Clone for Scheduler<R> {
+    fn clone(&self) -> Scheduler<R> {
+        Scheduler {
+            replicated: self.replicated.clone(),
+            latches: self.latches.clone(),
+            concurrency: self.concurrency.clone(),
+            detach: self.detach.clone(),
+        }
+    }
+}
+
+impl<R: Replicated> Scheduler<R> {
+    /// A scheduler over `replicated`. `detach` gets the replications whose callers gave up.
+    pub fn new(replicated: R, detach: Detach) -> Scheduler<R> {
+        Scheduler {
+            replicated: Arc::new(replicated),
+            latches: Latches::new(),
+            concurrency: Arc::new(ConcurrencyManager::new()),
+            detach,
+        }
+    }
+
+    /// What is below.
+    pub fn replicated(&self) -> &R {
+        &self.replicated
+    }
+
+    /// The greatest read timestamp.
+    pub fn concurrency(&self) -> &ConcurrencyManager {
+        &self.concurrency
+    }
+
+    /// The key latches, shared with other commands that must not overlap (an atomic raw compare-and-swap).
+    pub fn latches(&self) -> &Latches {
+        &self.latches
+    }
+
+    /// Reads a key. A lock that stops the read is [`crate::KeyError::Locked`].
+    pub async fn get(&self, context: &R::Context, key: &[u8], options: &ReadOptions) -> Outcome<Option<Version>, R> {
+        let view = self.read_view(context, options.ts).await?;
+        read::get(&view, key, options).map_err(Failure::lift)
+    }
+
+    /// Reads keys: pairs of those found and of those locked, in the order asked.
+    pub async fn batch_get(
+        &self,
+        context: &R::Context,
+        keys: &[Bytes],
+        options: &ReadOptions,
+    ) -> Outcome<Vec<Pair>, R> {
+        let view = self.read_view(context, options.ts).await?;
+        read::batch_get(&view, keys, options).map_err(Failure::lift)
+    }
+
+    /// Scans. Fewer pairs than the limit mean that the range holds no more.
+    pub async fn scan(&self, context: &R::Context, scan: &Scan, options: &ReadOptions) -> Outcome<Vec<Pair>, R> {
+        let view = self.read_view(context, options.ts).await?;
+        read::scan(&view, scan, options).map_err(Failure::lift)
+    }
+
+    /// Lists locks.
+    pub async fn scan_lock(&self, context: &R::Context, scan: &ScanLock) -> Outcome<Vec<LockInfo>, R> {
+        let view = self.read_view(context, scan.max_version).await?;
+        read::scan_lock(&view, scan).map_err(Failure::lift)
+    }
+
+    /// First phase. Locks all keys or none; several [`crate::KeyError::Locked`] may come together.
+    pub async fn prewrite(&self, context: &R::Context, command: Prewrite) -> Outcome<Prewritten, R> {
+        let keys = command.mutations.iter().map(|mutation| mutation.key.clone()).collect();
+        self.run(context, keys, |view| action::prewrite(&command, view)).await
+    }
+
+    /// Second phase; answers the commit timestamp.
+    pub async fn commit(&self, context: &R::Context, command: Commit) -> Outcome<TimeStamp, R> {
+        self.run(context, command.keys.clone(), |view| action::commit(&command, view)).await
+    }
+
+    /// Rolls a transaction back on some keys.
+    pub async fn batch_rollback(&self, context: &R::Context, command: BatchRollback) -> Outcome<(), R> {
+        self.run(context, command.keys.clone(), |view| action::batch_rollback(&command, view)).await
+    }
+
+    /// Asks a primary for its transaction's fate, deciding it if its time is over.
+    pub async fn check_txn_status(&self, context: &R::Context, command: CheckTxnStatus) -> Outcome<TxnStatus, R> {
+        for ts in [command.start_ts, command.caller_start_ts, command.current_ts] {
+            self.concurrency.observe(ts);
+        }
+        self.run(context, vec![command.primary.clone()], |view| action::check_txn_status(&command, view)).await
+    }
+
+    /// Carries out decided transactions: on the given keys, or on every lock of theirs in `region` (encoded keys). A
+    /// failure in the middle leaves what was done, which is right by itself; asking again continues.
+    pub async fn resolve_lock(&self, context: &R::Context, region: &Range, command: ResolveLock) -> Outcome<(), R> {
+        let ResolveLock { txns, keys } = command;
+        if !keys.is_empty() {
+            return self.run(context, keys.clone(), |view| action::resolve_keys(&txns, &keys, view)).await;
+        }
+        let mut range = region.clone();
+        loop {
+            let view = self.replicated.view(context).await.map_err(Failure::Replicated)?;
+            let keys = locked_keys(&view, &range, &txns).map_err(Failure::lift)?;
+            drop(view);
+            let Some(last) = keys.last() else { return Ok(()) };
+            // The smallest key above the last one: what was resolved is not looked at again.
+            let mut next = crate::lock_key(last);
+            next.push(0);
+            range.start = Some(Bytes::from(next));
+            let whole = keys.len() == RESOLVE_KEYS_MAX;
+            self.run(context, keys.clone(), |view| action::resolve_keys(&txns, &keys, view)).await?;
+            if !whole {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Rolls back one key if its transaction is over; answers the commit timestamp if it is committed, else 0.
+    pub async fn cleanup(&self, context: &R::Context, command: Cleanup) -> Outcome<TimeStamp, R> {
+        self.run(context, vec![command.key.clone()], |view| action::cleanup(&command, view)).await
+    }
+
+    /// Prolongs a primary's lock; answers its time to live in milliseconds.
+    pub async fn txn_heart_beat(&self, context: &R::Context, command: TxnHeartBeat) -> Outcome<u64, R> {
+        self.run(context, vec![command.primary.clone()], |view| action::txn_heart_beat(&command, view)).await
+    }
+
+    /// Asks whether all these keys of a transaction are prewritten, deciding it if not.
+    pub async fn check_secondary_locks(
+        &self,
+        context: &R::Context,
+        command: CheckSecondaryLocks,
+    ) -> Outcome<SecondaryStatus, R> {
+        self.run(context, command.keys.clone(), |view| action::check_secondary_locks(&command, view)).await
+    }
+
+    async fn read_view(&self, context: &R::Context, ts: TimeStamp) -> Outcome<R::View, R> {
+        self.concurrency.observe(ts);
+        self.replicated.view(context).await.map_err(Failure::Replicated)
+    }
+
+    async fn run<T>(
+        &self,
+        context: &R::Context,
+        keys: Vec<Bytes>,
+        action: impl FnOnce(&dyn View) -> ActionResult<T>,
+    ) -> Outcome<T, R> {
+        let guard = self.latches.acquire(keys).await;
+        let view = self.replicated.view(context).await.map_err(Failure::Replicated)?;
+        let (answer, batch) = action(&view).map_err(Failure::lift)?;
+        drop(view);
+        if !batch.is_empty() {
+            batch.validate()?; // Beyond the proposal every replica would have to refuse it.
+            self.replicate(context, batch, guard).await?;
+        }
+        Ok(answer)
+    }
+
+    /// Replicates and only then lets the latches go, even if the caller is gone by then.
+    fn replicate(&self, context: &R::Context, batch: WriteBatch, guard: LatchGuard) -> Outliving<Outcome<(), R>> {
+        let replicated = self.replicated.clone();
+        let context = context.clone();
+        let future = async move {
+            let outcome = replicated.replicate(&context, batch).await.map_err(Failure::Replicated);
+            drop(guard);
+            outcome
+        };
+        Outliving { future: Some(Box::pin(future)), detach: self.detach.clone() }
+    }
+}
+
+fn locked_keys(
+    view: &dyn View,
+    range: &Range,
+    txns: &BTreeMap<TimeStamp, TimeStamp>,
+) -> Result<Vec<Bytes>, crate::error::ActionFailure> {
+    let locks = read::locks_where(view, range, RESOLVE_KEYS_MAX, |lock| txns.contains_key(&lock.start_ts))?;
+    assert!(locks.len() <= RESOLVE_KEYS_MAX, "the limit holds");
+    Ok(locks.into_iter().map(|lock| lock.key).collect())
+}
+
+/// A future that goes on elsewhere when it is dropped before its end.
+struct Outliving<T: Send + 'static> {
+    future: Option<BoxFuture<'static, T>>,
+    detach: Detach,
+}
+
+impl<T: Send + 'static> Future for Outliving<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        let future = self.future.as_mut().expect("not polled after completion");
+        let poll = future.as_mut().poll(context);
+        if poll.is_ready() {
+            self.future = None;
+        }
+        poll
+    }
+}
+
+impl<T: Send + 'static> Drop for Outliving<T> {
+    fn drop(&mut self) {
+        if let Some(future) = self.future.take() {
+            (self.detach)(Box::pin(async move {
+                future.await; // Nobody is left to tell.
+            }));
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "scheduler_test.rs"]
+mod tests;
