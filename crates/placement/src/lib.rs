@@ -22,6 +22,11 @@ mod regions;
 mod state;
 mod stores;
 
+#[cfg(test)]
+mod failover_test;
+#[cfg(test)]
+mod test_view;
+
 pub use config::{Config, Now};
 pub use error::{Error, Result};
 pub use ids::{FIRST_ID, ID_COUNT_MAX};
