@@ -1,1 +1,6 @@
-//! sim
+//! The deterministic simulator: a whole cluster in one thread from one seed, and the checkers that judge what it did.
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+pub mod check;
+pub mod history;

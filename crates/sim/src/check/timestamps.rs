@@ -1,0 +1,66 @@
+//! Timestamps are unique and respect real time: one that was asked for after another had been received is greater.
+
+use super::Violation;
+use std::fmt;
+
+/// One answered request for timestamps. Unanswered ones promise nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// Who asked.
+    pub client: u64,
+    /// Event number of the request ([`crate::history::History::event`]).
+    pub invoked: u64,
+    /// Event number of the answer.
+    pub completed: u64,
+    /// The least timestamp granted.
+    pub first: u64,
+    /// How many, consecutive; at least 1.
+    pub count: u64,
+}
+
+impl Grant {
+    fn last(&self) -> u64 {
+        self.first + (self.count - 1)
+    }
+}
+
+impl fmt::Display for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Grant { client, invoked, completed, .. } = self;
+        write!(f, "client {client}, events {invoked} to {completed}: {} to {}", self.first, self.last())
+    }
+}
+
+/// Checks all grants of a run, in any order.
+pub fn check(grants: &[Grant]) -> Result<(), Violation> {
+    assert!(grants.iter().all(|grant| grant.count > 0), "a grant holds at least one timestamp");
+    let mut by_value: Vec<&Grant> = grants.iter().collect();
+    by_value.sort_unstable_by_key(|grant| grant.first);
+    for pair in by_value.windows(2) {
+        if pair[1].first <= pair[0].last() {
+            return Err(Violation::new("a timestamp was granted twice", pair.iter().copied()));
+        }
+    }
+    // Sweep over the events: at each request, the greatest timestamp received so far is a floor for its answer.
+    let mut by_request: Vec<&Grant> = grants.iter().collect();
+    by_request.sort_unstable_by_key(|grant| grant.invoked);
+    let mut by_answer: Vec<&Grant> = grants.iter().collect();
+    by_answer.sort_unstable_by_key(|grant| grant.completed);
+    let mut answers = by_answer.into_iter().peekable();
+    let mut greatest: Option<&Grant> = None;
+    for grant in by_request {
+        while let Some(answer) = answers.next_if(|answer| answer.completed < grant.invoked) {
+            if greatest.is_none_or(|greatest| greatest.last() < answer.last()) {
+                greatest = Some(answer);
+            }
+        }
+        if let Some(earlier) = greatest.filter(|earlier| earlier.last() >= grant.first) {
+            return Err(Violation::new("timestamps went back", [earlier, grant]));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "timestamps_test.rs"]
+mod tests;
