@@ -3,9 +3,16 @@
 #![deny(missing_docs)]
 
 mod batch;
+pub mod cache;
 mod commit;
+pub mod compaction;
 mod error;
 mod family;
+pub mod inspect;
+pub mod iterator;
+pub mod memtable;
+pub mod table;
+pub mod version;
 mod view;
 
 pub use batch::{BatchOp, WriteBatch};

@@ -1,0 +1,53 @@
+//! Flush and compaction: how versions move from memory into tables and down the levels, and when they die.
+//!
+//! Planning ([`plan`]) is pure: functions of table metadata. Execution ([`run`]) merges what a plan names, drops what
+//! nobody can see ([`retention`]), writes tables, and applies one edit.
+//!
+//! For `db/`, from the `flush` and `compact` tasks (one job each, so at most one flush and one compaction run at a
+//! time; they may overlap each other):
+//!
+//! ```text
+//! let context = compaction::Context { env, versions, tables, table_options, options, stop };
+//! compaction::flush(&context, &memtable, &snapshots, flushed_sequence, oldest_segment)?;   // one frozen memtable
+//! compaction::step(&context, &snapshots)?;        // Ok(true): did one unit, there may be more
+//! compaction::compact_all(&context, family, &snapshots)?;                                  // Db::compact, per family
+//! context.versions.remove_obsolete(&context.tables)?;
+//! ```
+//!
+//! `snapshots` are the sequence numbers of all live snapshots, ascending, read *after* the memtable was frozen (flush)
+//! or at the call (compaction): a snapshot taken later is at or above everything in the inputs, so it sees the newest
+//! version, which is always kept. After a failed call nothing has changed and the same call may be made again;
+//! `Error::Closed` means `stop` was set.
+
+mod flush;
+pub mod plan;
+pub mod retention;
+mod run;
+
+pub use flush::flush;
+pub use plan::{CompactionOptions, Plan, plan};
+pub use run::{compact_all, run, step};
+
+use crate::cache::TableCache;
+use crate::table::TableOptions;
+use crate::version::VersionSet;
+use kontiki_env::Env;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// What flush and compaction work with.
+#[derive(Clone)]
+pub struct Context {
+    /// The machine.
+    pub env: Env,
+    /// Where edits are applied.
+    pub versions: Arc<VersionSet>,
+    /// How input tables are opened.
+    pub tables: Arc<TableCache>,
+    /// How tables are written.
+    pub table_options: TableOptions,
+    /// When to compact.
+    pub options: CompactionOptions,
+    /// Set to make a running flush or compaction give up with `Error::Closed`.
+    pub stop: Arc<AtomicBool>,
+}

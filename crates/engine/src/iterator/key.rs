@@ -1,0 +1,70 @@
+//! Internal keys: how versions of user keys are ordered.
+
+use crate::SequenceNumber;
+use std::cmp::Ordering;
+
+/// Largest sequence number of a write. One above the counters of any machine we can imagine, and small enough that
+/// sequence number and kind share a `u64` in tables.
+pub const SEQUENCE_NUMBER_MAX: SequenceNumber = (1 << 56) - 1;
+
+/// A position among the versions of one family: by user key ascending, then by sequence number *descending*, so
+/// that the newest version of a key comes first.
+///
+/// Each (user key, sequence number) exists at most once in a database; two sources may hold the same one only while
+/// a memtable and the table flushed from it are both in sight, and then they agree. Sequence number 0 is before
+/// every write, so `(key, 0)` is a position after all versions of `key`; `(key, SEQUENCE_NUMBER_MAX)` is one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyRef<'a> {
+    /// The user key.
+    pub user_key: &'a [u8],
+    /// Its version.
+    pub sequence: SequenceNumber,
+}
+
+impl<'a> KeyRef<'a> {
+    /// The position of one version.
+    pub fn new(user_key: &'a [u8], sequence: SequenceNumber) -> KeyRef<'a> {
+        KeyRef { user_key, sequence }
+    }
+
+    /// The position before every version of `user_key`.
+    pub fn before_all(user_key: &'a [u8]) -> KeyRef<'a> {
+        KeyRef { user_key, sequence: SEQUENCE_NUMBER_MAX }
+    }
+
+    /// The position after every version of `user_key`.
+    pub fn after_all(user_key: &'a [u8]) -> KeyRef<'a> {
+        KeyRef { user_key, sequence: 0 }
+    }
+}
+
+impl Ord for KeyRef<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.user_key.cmp(other.user_key).then_with(|| other.sequence.cmp(&self.sequence))
+    }
+}
+
+impl PartialOrd for KeyRef<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// What the newest visible version of a key says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The key has this value.
+    Value(bytes::Bytes),
+    /// The key was deleted: older sources must not be asked.
+    Deleted,
+}
+
+impl Found {
+    /// The value, if there is one.
+    pub fn into_value(self) -> Option<bytes::Bytes> {
+        match self {
+            Found::Value(value) => Some(value),
+            Found::Deleted => None,
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Iterators: cursors over the versions that each source holds, their merge, and what a user sees of it.
+//!
+//! ```text
+//! VisibleEntries            newest version <= snapshot, no tombstones, within the range      (implements Entries)
+//!   MergingCursor           all versions of all sources in one order
+//!     MemtableCursor        one per memtable
+//!     TableCursor           one per L0 table
+//!     LevelCursor           one per deeper level, opens its tables one after the other
+//! ```
+//!
+//! A cursor goes in one direction for its whole life; backward order is exactly the reverse of forward order. That
+//! keeps every cursor a small state machine: an iterator that turns around in the middle costs more code than all
+//! of these together, and the public face does not ask for it.
+//!
+//! For `db/`: keep a [`ReadState`] (memtables newest first, version, table cache) behind an `ArcSwap`, replace it
+//! whole when a memtable or the version changes, and read through [`ReadState::get`] and [`ReadState::entries`] at
+//! a sequence number. A `ReadState` pins its tables: their files stay until the last one is dropped.
+
+mod key;
+mod level;
+mod merging;
+pub(crate) mod read_state;
+mod visible;
+
+pub use key::{Found, KeyRef, SEQUENCE_NUMBER_MAX};
+pub use level::LevelCursor;
+pub use merging::MergingCursor;
+pub use read_state::ReadState;
+pub use visible::VisibleEntries;
+
+use crate::Result;
+use bytes::Bytes;
+
+/// Walks over versions in one direction. A new cursor stands nowhere (not valid) until one of the seeks.
+///
+/// After an error the cursor is not valid, and only a successful seek makes it valid again.
+pub trait Cursor: Send {
+    /// Whether it stands on a version.
+    fn valid(&self) -> bool;
+    /// The position of the current version. Must be valid.
+    fn key(&self) -> KeyRef<'_>;
+    /// Whether the current version is a deletion. Must be valid.
+    fn is_tombstone(&self) -> bool;
+    /// The current version's value, empty for a tombstone; shares the block's or memtable's memory. Must be valid.
+    fn value(&self) -> Bytes;
+    /// Goes to the next version in its direction. Must be valid.
+    fn advance(&mut self) -> Result<()>;
+    /// Goes to the first version at or beyond `target` in its direction.
+    fn seek(&mut self, target: KeyRef<'_>) -> Result<()>;
+    /// Goes to the first version in its direction.
+    fn seek_to_first(&mut self) -> Result<()>;
+}

@@ -1,0 +1,179 @@
+//! What a user sees: each key once, at its newest version at or below a sequence number, without deleted keys.
+
+use super::{Cursor, KeyRef, MergingCursor};
+use crate::{Direction, Entries, Error, Range, Result, SequenceNumber};
+use bytes::Bytes;
+
+/// After so many steps over versions of one key the cursor seeks past the rest: a hot key with thousands of
+/// versions then costs a search instead of a walk.
+const STEPS_BEFORE_SEEK: usize = 8;
+
+/// The live entries of a range, in one direction. See [`Entries`].
+pub struct VisibleEntries {
+    cursor: MergingCursor,
+    sequence: SequenceNumber,
+    range: Range,
+    direction: Direction,
+    state: State,
+    /// The user key returned last, or deleted: its versions are behind us. Valid in state `Walking`.
+    last: Vec<u8>,
+    has_last: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Not positioned yet.
+    Fresh,
+    Walking,
+    Finished,
+}
+
+impl VisibleEntries {
+    /// The entries of `sources` visible at `sequence` within `range`. Every source goes in `direction`.
+    pub fn new(
+        sources: Vec<Box<dyn Cursor>>,
+        sequence: SequenceNumber,
+        range: Range,
+        direction: Direction,
+    ) -> VisibleEntries {
+        let cursor = MergingCursor::new(sources, direction);
+        VisibleEntries { cursor, sequence, range, direction, state: State::Fresh, last: Vec::new(), has_last: false }
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        self.has_last = false;
+        let result = match (self.direction, &self.range.start, &self.range.end) {
+            (Direction::Forward, Some(start), _) => self.cursor.seek(KeyRef::before_all(start)),
+            // No version stands exactly there, so this is the last one below `end`.
+            (Direction::Backward, _, Some(end)) => self.cursor.seek(KeyRef::before_all(end)),
+            _ => self.cursor.seek_to_first(),
+        };
+        self.state = State::Walking;
+        result
+    }
+
+    /// Whether the current position lies beyond the range's far bound.
+    fn beyond(&self) -> bool {
+        let key = self.cursor.key().user_key;
+        match self.direction {
+            Direction::Forward => self.range.end.as_ref().is_some_and(|end| key >= end),
+            Direction::Backward => self.range.start.as_ref().is_some_and(|start| key < start),
+        }
+    }
+
+    fn next_forward(&mut self) -> Result<Option<(Bytes, Bytes)>> {
+        let mut steps = 0;
+        while self.cursor.valid() && !self.beyond() {
+            let key = self.cursor.key();
+            let behind = self.has_last && key.user_key == self.last;
+            assert!(!self.has_last || key.user_key >= self.last.as_slice(), "an iterator's keys must not go back");
+            if behind || key.sequence > self.sequence {
+                steps += 1;
+                if steps <= STEPS_BEFORE_SEEK {
+                    self.cursor.advance()?;
+                } else {
+                    steps = 0;
+                    let user_key = key.user_key.to_vec();
+                    let sequence = if behind { 0 } else { self.sequence };
+                    self.cursor.seek(KeyRef::new(&user_key, sequence))?;
+                }
+                continue;
+            }
+            steps = 0;
+            self.last.clear();
+            self.last.extend_from_slice(key.user_key);
+            self.has_last = true;
+            if !self.cursor.is_tombstone() {
+                // The cursor stays: the next call steps over this key's older versions.
+                return Ok(Some((Bytes::copy_from_slice(&self.last), self.cursor.value())));
+            }
+        }
+        Ok(None)
+    }
+
+    fn next_backward(&mut self) -> Result<Option<(Bytes, Bytes)>> {
+        while self.cursor.valid() && !self.beyond() {
+            let user_key = self.cursor.key().user_key;
+            assert!(!self.has_last || user_key < self.last.as_slice(), "an iterator's keys must strictly decrease");
+            self.last.clear();
+            self.last.extend_from_slice(user_key);
+            self.has_last = true;
+            // Versions come oldest first: the last one at or below the sequence number counts.
+            let mut newest = None;
+            let mut invisible = 0;
+            while self.cursor.valid() && self.cursor.key().user_key == self.last {
+                if self.cursor.key().sequence <= self.sequence {
+                    newest = (!self.cursor.is_tombstone()).then(|| self.cursor.value());
+                } else {
+                    invisible += 1;
+                }
+                if invisible > STEPS_BEFORE_SEEK {
+                    invisible = 0;
+                    self.cursor.seek(KeyRef::before_all(&self.last))?;
+                } else {
+                    self.cursor.advance()?;
+                }
+            }
+            if let Some(value) = newest {
+                return Ok(Some((Bytes::copy_from_slice(&self.last), value)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn guarded<T>(&mut self, result: Result<T>) -> Result<T> {
+        if result.is_err() {
+            self.state = State::Finished;
+        }
+        result
+    }
+}
+
+impl Entries for VisibleEntries {
+    fn next(&mut self) -> Result<Option<(Bytes, Bytes)>> {
+        if self.state == State::Fresh {
+            let begun = self.begin();
+            self.guarded(begun)?;
+        }
+        if self.state == State::Finished {
+            return Ok(None);
+        }
+        let next = match self.direction {
+            Direction::Forward => self.next_forward(),
+            Direction::Backward => self.next_backward(),
+        };
+        let next = self.guarded(next)?;
+        if next.is_none() {
+            self.state = State::Finished;
+        }
+        Ok(next)
+    }
+
+    fn seek(&mut self, key: &[u8]) -> Result<()> {
+        let outside = match self.direction {
+            Direction::Forward => self.range.start.as_ref().is_some_and(|start| key < start),
+            Direction::Backward => self.range.end.as_ref().is_some_and(|end| key >= end),
+        };
+        let result = if outside {
+            self.begin()
+        } else {
+            self.has_last = false;
+            self.state = State::Walking;
+            match self.direction {
+                Direction::Forward => self.cursor.seek(KeyRef::before_all(key)),
+                Direction::Backward => self.cursor.seek(KeyRef::after_all(key)),
+            }
+        };
+        self.guarded(result)
+    }
+}
+
+/// A range must not be upside down: that is a caller's mistake that would otherwise look like an empty range.
+pub(super) fn check_range(range: &Range) -> Result<()> {
+    match (&range.start, &range.end) {
+        (Some(start), Some(end)) if start > end => {
+            Err(Error::InvalidArgument("a range must not end before it starts".to_string()))
+        }
+        _ => Ok(()),
+    }
+}

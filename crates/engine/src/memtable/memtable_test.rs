@@ -1,0 +1,103 @@
+use super::*;
+use crate::Direction;
+use crate::iterator::Cursor;
+use std::sync::Arc;
+
+fn put(memtable: &Memtable, family: u32, key: &str, sequence: u64, value: &str) {
+    memtable.insert(
+        Family(family),
+        Bytes::copy_from_slice(key.as_bytes()),
+        sequence,
+        Some(Bytes::copy_from_slice(value.as_bytes())),
+    );
+}
+
+fn walk(cursor: &mut dyn Cursor) -> Vec<(String, u64)> {
+    let mut out = Vec::new();
+    while cursor.valid() {
+        out.push((String::from_utf8_lossy(cursor.key().user_key).into_owned(), cursor.key().sequence));
+        cursor.advance().expect("memory");
+    }
+    out
+}
+
+#[test]
+fn a_read_sees_the_newest_version_at_its_sequence_number() {
+    let memtable = Memtable::new();
+    put(&memtable, 0, "a", 3, "three");
+    put(&memtable, 0, "a", 7, "seven");
+    memtable.insert(Family(0), Bytes::from_static(b"a"), 9, None);
+    put(&memtable, 1, "a", 5, "other family");
+    let get = |sequence| memtable.get(Family(0), b"a", sequence);
+    assert_eq!(get(2), None);
+    assert_eq!(get(3), Some(Found::Value(Bytes::from_static(b"three"))));
+    assert_eq!(get(8), Some(Found::Value(Bytes::from_static(b"seven"))));
+    assert_eq!(get(SEQUENCE_NUMBER_MAX), Some(Found::Deleted));
+    assert_eq!(memtable.get(Family(0), b"", 9), None);
+    assert_eq!(memtable.get(Family(2), b"a", 9), None);
+    assert_eq!((memtable.smallest_sequence(), memtable.largest_sequence()), (Some(3), Some(9)));
+    assert_eq!(memtable.families(), BTreeSet::from([Family(0), Family(1)]));
+}
+
+#[test]
+fn the_last_operation_of_a_batch_on_a_key_wins() {
+    let memtable = Memtable::new();
+    let mut batch = WriteBatch::new();
+    batch.put(Family(0), b"k", b"1");
+    batch.delete(Family(0), b"k");
+    batch.put(Family(0), b"k", b"3");
+    batch.put(Family(3), b"", b"");
+    memtable.apply(&batch, 4);
+    assert_eq!(memtable.len(), 2);
+    assert_eq!(memtable.get(Family(0), b"k", 4), Some(Found::Value(Bytes::from_static(b"3"))));
+    assert_eq!(memtable.get(Family(3), b"", 4), Some(Found::Value(Bytes::new())));
+}
+
+#[test]
+fn cursors_stay_in_their_family_in_both_directions() {
+    let memtable = Arc::new(Memtable::new());
+    for i in 0..300u64 {
+        put(&memtable, (i % 3) as u32, &format!("{:03}", i / 6), i + 1, "v");
+    }
+    for family in [0, 1, 2, 3] {
+        let mut forward = MemtableCursor::new(memtable.clone(), Family(family), Direction::Forward);
+        let mut backward = MemtableCursor::new(memtable.clone(), Family(family), Direction::Backward);
+        forward.seek_to_first().expect("memory");
+        backward.seek_to_first().expect("memory");
+        let ascending = walk(&mut forward);
+        let mut descending = walk(&mut backward);
+        descending.reverse();
+        assert_eq!(ascending, descending);
+        assert_eq!(ascending.len(), if family < 3 { 100 } else { 0 });
+        assert!(
+            ascending
+                .windows(2)
+                .all(|w| KeyRef::new(w[0].0.as_bytes(), w[0].1) < KeyRef::new(w[1].0.as_bytes(), w[1].1))
+        );
+    }
+    let mut cursor = MemtableCursor::new(memtable.clone(), Family(1), Direction::Forward);
+    cursor.seek(KeyRef::before_all(b"0105")).expect("memory");
+    assert_eq!(cursor.key().user_key, b"011");
+    let mut cursor = MemtableCursor::new(memtable, Family(1), Direction::Backward);
+    cursor.seek(KeyRef::after_all(b"0105")).expect("memory");
+    assert_eq!(cursor.key().user_key, b"010");
+}
+
+#[test]
+fn readers_and_writers_share_it() {
+    let memtable = Memtable::new();
+    std::thread::scope(|scope| {
+        for thread in 0..4u64 {
+            let memtable = &memtable;
+            scope.spawn(move || {
+                for i in 0..500u64 {
+                    let key = format!("{thread}-{i}");
+                    put(memtable, 0, &key, 1 + thread * 500 + i, "v");
+                    assert!(memtable.get(Family(0), key.as_bytes(), SEQUENCE_NUMBER_MAX).is_some());
+                }
+            });
+        }
+    });
+    assert_eq!(memtable.len(), 2000);
+    assert_eq!((memtable.smallest_sequence(), memtable.largest_sequence()), (Some(1), Some(2000)));
+}

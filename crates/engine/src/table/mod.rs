@@ -1,0 +1,107 @@
+//! Sorted tables: immutable files of one family's versions, in internal key order.
+//!
+//! ```text
+//! header | data block* | filter block | properties block | index block | footer
+//! ```
+//!
+//! Byte by byte: docs/formats/table.md, and at the encoders: [`format`] (header, block trailer, footer),
+//! [`block_writer`] (entries), [`filter`], [`properties`].
+//!
+//! A table is written once by [`TableWriter`] (temporary name, sync, rename), and becomes part of the database only
+//! by a manifest edit, after the directory has been synced ([`sync_tables_dir`]). [`TableReader`] checks every block
+//! it reads: a wrong byte is `Error::Corruption` with file and offset, never a wrong answer.
+//!
+//! For `db/`: nothing to call here directly; `compaction::flush` writes tables, `iterator::ReadState` reads them.
+
+pub mod block_reader;
+pub mod block_writer;
+pub mod cursor;
+pub mod filter;
+pub mod format;
+pub mod properties;
+mod reader;
+mod writer;
+
+pub use cursor::TableCursor;
+pub use reader::TableReader;
+pub use writer::{Compression, TableOptions, TableWriter};
+
+use crate::{Error, Family, Result, SequenceNumber};
+use bytes::Bytes;
+use kontiki_env::Env;
+use std::path::{Path, PathBuf};
+
+/// Names a file of the database; never used twice.
+pub type FileNumber = u64;
+
+/// What the manifest records of a table: enough to plan compactions and to skip the table without opening it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableMeta {
+    /// Its file.
+    pub number: FileNumber,
+    /// Length of the file in bytes; an open checks it.
+    pub file_bytes: u64,
+    /// Smallest user key.
+    pub smallest_key: Bytes,
+    /// Largest user key.
+    pub largest_key: Bytes,
+    /// Smallest sequence number of a version.
+    pub smallest_sequence: SequenceNumber,
+    /// Largest sequence number of a version.
+    pub largest_sequence: SequenceNumber,
+    /// Number of versions, tombstones included.
+    pub entries: u64,
+    /// Number of tombstones.
+    pub tombstones: u64,
+}
+
+impl TableMeta {
+    /// Whether the key lies between the table's smallest and largest.
+    pub fn spans(&self, user_key: &[u8]) -> bool {
+        self.smallest_key <= user_key && user_key <= self.largest_key
+    }
+
+    /// Whether the tables' key ranges touch.
+    pub fn overlaps(&self, other: &TableMeta) -> bool {
+        self.smallest_key <= other.largest_key && other.smallest_key <= self.largest_key
+    }
+}
+
+/// A table that [`TableWriter::finish`] has made durable under its final name (the directory is synced separately).
+/// Only such tables can be put into a version edit, so the manifest cannot name an unsynced file.
+#[derive(Clone, Debug)]
+pub struct FinishedTable {
+    pub(crate) family: Family,
+    pub(crate) meta: TableMeta,
+}
+
+impl FinishedTable {
+    /// The table's family.
+    pub fn family(&self) -> Family {
+        self.family
+    }
+
+    /// What the manifest will record.
+    pub fn meta(&self) -> &TableMeta {
+        &self.meta
+    }
+}
+
+/// Name of the directory of tables within a database's directory.
+pub const TABLES_DIR: &str = "tables";
+
+/// The path of a table in the directory of tables.
+pub fn table_path(tables_dir: &Path, number: FileNumber) -> PathBuf {
+    tables_dir.join(format!("{number:06}.sst"))
+}
+
+/// The number in a table's file name.
+pub fn parse_table_name(name: &str) -> Option<FileNumber> {
+    let digits = name.strip_suffix(".sst")?;
+    (digits.len() >= 6 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
+}
+
+/// Makes the names of finished tables durable; once per flush or compaction, before the manifest edit.
+pub fn sync_tables_dir(env: &Env, tables_dir: &Path) -> Result<()> {
+    env.fs.sync_dir(tables_dir).map_err(|error| Error::io(tables_dir, &error))
+}

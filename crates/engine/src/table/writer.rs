@@ -1,0 +1,249 @@
+//! Writes one table, streaming.
+
+use super::block_writer::{BlockWriter, common_prefix};
+use super::filter::FilterWriter;
+use super::format::{BlockHandle, Footer, TRAILER_BYTES, encode_block, encode_footer, encode_header};
+use super::properties::Properties;
+use super::{FileNumber, FinishedTable, TableMeta, table_path};
+use crate::iterator::{KeyRef, SEQUENCE_NUMBER_MAX};
+use crate::{Error, Family, Result};
+use bytes::Bytes;
+use kontiki_env::Env;
+use kontiki_env::fs::{File, OpenMode};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Bytes collected before a write call: large enough that the call's cost vanishes, small against a memtable.
+const WRITE_BUFFER_BYTES: usize = 256 << 10;
+
+/// How blocks are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// Stored as they are.
+    None,
+    /// LZ4 where it saves at least an eighth.
+    Lz4,
+}
+
+/// How tables are written. Tables written with other options are read all the same.
+#[derive(Clone, Debug)]
+pub struct TableOptions {
+    /// A data block ends once it has this many bytes, uncompressed. Default 4 KiB: one page for a point read.
+    pub block_bytes: usize,
+    /// Entries between restart points. Default 16.
+    pub restart_interval: usize,
+    /// Bloom filter bits for each user key; 0 for none. Default 10: about 1 % of absent keys pass.
+    pub filter_bits_per_key: usize,
+    /// Default LZ4.
+    pub compression: Compression,
+}
+
+impl Default for TableOptions {
+    fn default() -> TableOptions {
+        TableOptions {
+            block_bytes: 4 << 10,
+            restart_interval: 16,
+            filter_bits_per_key: 10,
+            compression: Compression::Lz4,
+        }
+    }
+}
+
+/// A table being written under a temporary name. After an error, or instead of [`TableWriter::finish`], call
+/// [`TableWriter::abandon`]; a forgotten temporary file is removed when the database is opened again.
+pub struct TableWriter {
+    env: Env,
+    tables_dir: PathBuf,
+    temporary: PathBuf,
+    number: FileNumber,
+    file: Arc<dyn File>,
+    options: TableOptions,
+    /// Bytes not yet written, which start at `written_bytes` of the file.
+    buffer: Vec<u8>,
+    written_bytes: u64,
+    scratch: Vec<u8>,
+    block: BlockWriter,
+    index: BlockWriter,
+    filter: FilterWriter,
+    properties: Properties,
+    /// The last data block, whose index entry waits for the key that follows.
+    pending: Option<(BlockHandle, Vec<u8>, u64)>,
+    last_user_key: Vec<u8>,
+}
+
+impl TableWriter {
+    /// Creates the temporary file of table `number`.
+    pub fn create(
+        env: &Env,
+        tables_dir: &Path,
+        number: FileNumber,
+        family: Family,
+        options: TableOptions,
+    ) -> Result<Self> {
+        let temporary = table_path(tables_dir, number).with_extension("sst.tmp");
+        let file = env.fs.open(&temporary, OpenMode::CreateNew).map_err(|error| Error::io(&temporary, &error))?;
+        Ok(TableWriter {
+            env: env.clone(),
+            tables_dir: tables_dir.to_path_buf(),
+            temporary,
+            number,
+            file,
+            buffer: encode_header(),
+            written_bytes: 0,
+            scratch: Vec::new(),
+            block: BlockWriter::new(options.restart_interval),
+            // Every index entry is a restart point: the index is searched, never walked.
+            index: BlockWriter::new(1),
+            filter: FilterWriter::new(options.filter_bits_per_key),
+            properties: Properties { family: family.0, ..Properties::default() },
+            pending: None,
+            last_user_key: Vec::new(),
+            options,
+        })
+    }
+
+    /// Adds a version; `None` is a tombstone. Keys must strictly increase.
+    pub fn add(&mut self, key: KeyRef<'_>, value: Option<&[u8]>) -> Result<()> {
+        assert!(key.sequence > 0 && key.sequence < SEQUENCE_NUMBER_MAX, "a version's sequence number is in range");
+        let properties = &mut self.properties;
+        if properties.entries == 0 {
+            properties.smallest_key = Bytes::copy_from_slice(key.user_key);
+            properties.smallest_sequence = key.sequence;
+        }
+        if properties.entries == 0 || self.last_user_key != key.user_key {
+            assert!(
+                properties.entries == 0 || self.last_user_key.as_slice() < key.user_key,
+                "user keys of a table must not go back"
+            );
+            self.filter.add(key.user_key);
+            self.last_user_key.clear();
+            self.last_user_key.extend_from_slice(key.user_key);
+        }
+        properties.entries += 1;
+        properties.tombstones += u64::from(value.is_none());
+        properties.smallest_sequence = properties.smallest_sequence.min(key.sequence);
+        properties.largest_sequence = properties.largest_sequence.max(key.sequence);
+        properties.key_bytes += key.user_key.len() as u64;
+        properties.value_bytes += value.map_or(0, <[u8]>::len) as u64;
+        self.index_pending(Some(key));
+        self.block.add(key, value);
+        if self.block.bytes() >= self.options.block_bytes { self.end_block() } else { Ok(()) }
+    }
+
+    /// Bytes of the file if it ended now, roughly.
+    pub fn estimated_bytes(&self) -> u64 {
+        let rest = self.block.bytes() + self.index.bytes() + self.filter.bytes() + super::format::FOOTER_BYTES;
+        self.end_offset() + rest as u64
+    }
+
+    /// The user key of the last version added; empty before the first.
+    pub fn last_user_key(&self) -> &[u8] {
+        &self.last_user_key
+    }
+
+    /// Writes the rest, syncs the file and gives it its final name. The caller syncs the directory.
+    pub fn finish(mut self) -> Result<FinishedTable> {
+        match self.write_rest() {
+            Ok(finished) => Ok(finished),
+            Err(error) => {
+                self.abandon();
+                Err(error)
+            }
+        }
+    }
+
+    fn write_rest(&mut self) -> Result<FinishedTable> {
+        assert!(self.properties.entries > 0, "an empty table is never written");
+        self.end_block()?;
+        self.index_pending(None);
+        self.properties.largest_key = Bytes::copy_from_slice(&self.last_user_key);
+        let filter = std::mem::replace(&mut self.filter, FilterWriter::new(0)).finish();
+        let filter = self.write_block(&filter, false)?;
+        let properties = self.properties.encode();
+        let properties = self.write_block(&properties, false)?;
+        let mut index = std::mem::replace(&mut self.index, BlockWriter::new(1));
+        let index = self.write_block(index.finish(), false)?;
+        self.buffer.extend_from_slice(&encode_footer(&Footer { filter, properties, index }));
+        self.write_buffer()?;
+        self.file.sync().map_err(|error| Error::io(&self.temporary, &error))?;
+        let path = table_path(&self.tables_dir, self.number);
+        self.env.fs.rename(&self.temporary, &path).map_err(|error| Error::io(&path, &error))?;
+        let properties = &self.properties;
+        let meta = TableMeta {
+            number: self.number,
+            file_bytes: self.written_bytes,
+            smallest_key: properties.smallest_key.clone(),
+            largest_key: properties.largest_key.clone(),
+            smallest_sequence: properties.smallest_sequence,
+            largest_sequence: properties.largest_sequence,
+            entries: properties.entries,
+            tombstones: properties.tombstones,
+        };
+        assert!(meta.smallest_key <= meta.largest_key && meta.smallest_sequence <= meta.largest_sequence);
+        Ok(FinishedTable { family: properties.family(), meta })
+    }
+
+    /// Removes the temporary file, as well as the disk allows: what stays is removed at the next open.
+    pub fn abandon(self) {
+        if let Err(error) = self.env.fs.remove(&self.temporary) {
+            tracing::debug!(file = %self.temporary.display(), %error, "an abandoned table stays until the next open");
+        }
+    }
+
+    fn end_block(&mut self) -> Result<()> {
+        if self.block.is_empty() {
+            return Ok(());
+        }
+        assert!(self.pending.is_none(), "a block's index entry is written before the next block");
+        let mut block = std::mem::replace(&mut self.block, BlockWriter::new(1));
+        let last = (block.last_key().user_key.to_vec(), block.last_key().sequence);
+        let written = self.write_block(block.finish(), self.options.compression == Compression::Lz4);
+        block.reset();
+        self.block = block;
+        self.properties.data_blocks += 1;
+        self.pending = Some((written?, last.0, last.1));
+        Ok(())
+    }
+
+    /// Writes the index entry of the block before `next`: a short position that is at or after the block's last
+    /// version and before `next`.
+    fn index_pending(&mut self, next: Option<KeyRef<'_>>) {
+        let Some((handle, user_key, sequence)) = self.pending.take() else { return };
+        let last = KeyRef::new(&user_key, sequence);
+        let separator = match next {
+            Some(next) if next.user_key != last.user_key => {
+                // One byte past the common prefix tells the two apart; `next` is greater, so it has that byte.
+                let length = common_prefix(last.user_key, next.user_key) + 1;
+                KeyRef::before_all(next.user_key.get(..length).unwrap_or(next.user_key))
+            }
+            _ => last,
+        };
+        assert!(last <= separator && next.is_none_or(|next| separator < next), "an index entry separates its blocks");
+        let mut value = Vec::with_capacity(20);
+        handle.encode(&mut value);
+        self.index.add(separator, Some(&value));
+    }
+
+    fn end_offset(&self) -> u64 {
+        self.written_bytes + self.buffer.len() as u64
+    }
+
+    fn write_block(&mut self, raw: &[u8], compress: bool) -> Result<BlockHandle> {
+        let offset = self.end_offset();
+        encode_block(raw, offset, compress, &mut self.scratch);
+        self.buffer.extend_from_slice(&self.scratch);
+        let length = (self.scratch.len() - TRAILER_BYTES) as u64;
+        if self.buffer.len() >= WRITE_BUFFER_BYTES {
+            self.write_buffer()?;
+        }
+        Ok(BlockHandle { offset, length })
+    }
+
+    fn write_buffer(&mut self) -> Result<()> {
+        let result = self.file.write_at(&self.buffer, self.written_bytes);
+        result.map_err(|error| Error::io(&self.temporary, &error))?;
+        self.written_bytes += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+}

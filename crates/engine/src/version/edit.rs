@@ -1,0 +1,177 @@
+//! Version edits: one atomic change of the set of tables, and its encoding as a manifest record's payload.
+//!
+//! Encoding: fields, each a tag (1 byte) and its content, numbers as varints, byte strings with a varint length:
+//!
+//! | tag | field | content |
+//! |---|---|---|
+//! | 1 | create family | family, name (UTF-8) |
+//! | 2 | add table | family, level, number, file bytes, smallest key, largest key, smallest sequence, largest sequence, entries, tombstones |
+//! | 3 | remove table | family, level, number |
+//! | 4 | flushed sequence | sequence number |
+//! | 5 | oldest segment | segment number |
+//! | 6 | next file | number |
+//! | 7 | snapshot | nothing: the edit is a whole version, and first in its manifest |
+//!
+//! Removals are applied before additions; a table in both moves.
+
+use super::Table;
+use crate::table::{FileNumber, FinishedTable, TableMeta};
+use crate::{Family, SequenceNumber};
+use bytes::Bytes;
+use kontiki_env::codec::{Truncated, get_slice, get_u8, get_varint, put_slice, put_varint};
+use std::sync::Arc;
+
+const TAG_CREATE_FAMILY: u8 = 1;
+const TAG_ADD_TABLE: u8 = 2;
+const TAG_REMOVE_TABLE: u8 = 3;
+const TAG_FLUSHED_SEQUENCE: u8 = 4;
+const TAG_OLDEST_SEGMENT: u8 = 5;
+const TAG_NEXT_FILE: u8 = 6;
+const TAG_SNAPSHOT: u8 = 7;
+
+/// A change of the version. Built by the methods below, so that it can name only finished (synced) tables.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VersionEdit {
+    pub(super) created: Vec<(Family, String)>,
+    pub(super) added: Vec<(Family, usize, TableMeta)>,
+    pub(super) removed: Vec<(Family, usize, FileNumber)>,
+    pub(super) flushed_sequence: Option<SequenceNumber>,
+    pub(super) oldest_segment: Option<u64>,
+    pub(super) next_file: Option<FileNumber>,
+    pub(super) is_snapshot: bool,
+}
+
+impl VersionEdit {
+    /// An edit that changes nothing.
+    pub fn new() -> VersionEdit {
+        VersionEdit::default()
+    }
+
+    /// Creates a family.
+    pub fn create_family(&mut self, family: Family, name: &str) {
+        self.created.push((family, name.to_string()));
+    }
+
+    /// Adds a written table. Its directory must have been synced (`table::sync_tables_dir`).
+    pub fn add_table(&mut self, level: usize, table: &FinishedTable) {
+        self.added.push((table.family, level, table.meta.clone()));
+    }
+
+    /// Removes a table; its file goes when nobody refers to it.
+    pub fn remove_table(&mut self, level: usize, table: &Table) {
+        self.removed.push((table.family(), level, table.meta().number));
+    }
+
+    /// Moves a table to another level without touching its file.
+    pub fn move_table(&mut self, from: usize, to: usize, table: &Arc<Table>) {
+        self.remove_table(from, table);
+        self.added.push((table.family(), to, table.meta().clone()));
+    }
+
+    /// Says that every write at or below `sequence` is in tables.
+    pub fn set_flushed_sequence(&mut self, sequence: SequenceNumber) {
+        self.flushed_sequence = Some(sequence);
+    }
+
+    /// Says that recovery need not read log segments before `segment`.
+    pub fn set_oldest_segment(&mut self, segment: u64) {
+        self.oldest_segment = Some(segment);
+    }
+
+    /// Whether it changes nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == VersionEdit::default()
+    }
+
+    /// The record's payload.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        if self.is_snapshot {
+            out.push(TAG_SNAPSHOT);
+        }
+        for (family, name) in &self.created {
+            out.push(TAG_CREATE_FAMILY);
+            put_varint(&mut out, u64::from(family.0));
+            put_slice(&mut out, name.as_bytes());
+        }
+        for &(family, level, number) in &self.removed {
+            out.push(TAG_REMOVE_TABLE);
+            for value in [u64::from(family.0), level as u64, number] {
+                put_varint(&mut out, value);
+            }
+        }
+        for (family, level, meta) in &self.added {
+            out.push(TAG_ADD_TABLE);
+            for value in [u64::from(family.0), *level as u64, meta.number, meta.file_bytes] {
+                put_varint(&mut out, value);
+            }
+            put_slice(&mut out, &meta.smallest_key);
+            put_slice(&mut out, &meta.largest_key);
+            for value in [meta.smallest_sequence, meta.largest_sequence, meta.entries, meta.tombstones] {
+                put_varint(&mut out, value);
+            }
+        }
+        let numbers = [
+            (TAG_FLUSHED_SEQUENCE, self.flushed_sequence),
+            (TAG_OLDEST_SEGMENT, self.oldest_segment),
+            (TAG_NEXT_FILE, self.next_file),
+        ];
+        for (tag, value) in numbers {
+            if let Some(value) = value {
+                out.push(tag);
+                put_varint(&mut out, value);
+            }
+        }
+        out
+    }
+
+    /// Takes what [`VersionEdit::encode`] wrote; an unknown tag is an error.
+    pub fn decode(mut input: &[u8]) -> Result<VersionEdit, Truncated> {
+        let input = &mut input;
+        let mut edit = VersionEdit::default();
+        while !input.is_empty() {
+            match get_u8(input)? {
+                TAG_SNAPSHOT => edit.is_snapshot = true,
+                TAG_CREATE_FAMILY => {
+                    let family = get_family(input)?;
+                    let name = std::str::from_utf8(get_slice(input)?).map_err(|_| Truncated)?;
+                    edit.created.push((family, name.to_string()));
+                }
+                TAG_ADD_TABLE => {
+                    let family = get_family(input)?;
+                    let level = get_level(input)?;
+                    edit.added.push((family, level, get_meta(input)?));
+                }
+                TAG_REMOVE_TABLE => {
+                    edit.removed.push((get_family(input)?, get_level(input)?, get_varint(input)?));
+                }
+                TAG_FLUSHED_SEQUENCE => edit.flushed_sequence = Some(get_varint(input)?),
+                TAG_OLDEST_SEGMENT => edit.oldest_segment = Some(get_varint(input)?),
+                TAG_NEXT_FILE => edit.next_file = Some(get_varint(input)?),
+                _ => return Err(Truncated),
+            }
+        }
+        Ok(edit)
+    }
+}
+
+fn get_family(input: &mut &[u8]) -> Result<Family, Truncated> {
+    Ok(Family(u32::try_from(get_varint(input)?).map_err(|_| Truncated)?))
+}
+
+fn get_level(input: &mut &[u8]) -> Result<usize, Truncated> {
+    usize::try_from(get_varint(input)?).map_err(|_| Truncated)
+}
+
+fn get_meta(input: &mut &[u8]) -> Result<TableMeta, Truncated> {
+    Ok(TableMeta {
+        number: get_varint(input)?,
+        file_bytes: get_varint(input)?,
+        smallest_key: Bytes::copy_from_slice(get_slice(input)?),
+        largest_key: Bytes::copy_from_slice(get_slice(input)?),
+        smallest_sequence: get_varint(input)?,
+        largest_sequence: get_varint(input)?,
+        entries: get_varint(input)?,
+        tombstones: get_varint(input)?,
+    })
+}

@@ -1,0 +1,67 @@
+//! Files that nothing refers to any more.
+
+use crate::cache::TableCache;
+use crate::table::{FileNumber, table_path};
+use crate::{Error, Result};
+use kontiki_env::Env;
+use parking_lot::Mutex;
+use std::path::{Path, PathBuf};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Obsolete {
+    Table(FileNumber),
+    Other(PathBuf),
+}
+
+/// The list of obsolete files; shared by all tables, so that dropping one costs a push.
+#[derive(Debug, Default)]
+pub(super) struct ObsoleteFiles {
+    waiting: Mutex<Vec<Obsolete>>,
+}
+
+impl ObsoleteFiles {
+    pub(super) fn push_table(&self, number: FileNumber) {
+        self.waiting.lock().push(Obsolete::Table(number));
+    }
+
+    pub(super) fn push_path(&self, path: PathBuf) {
+        self.waiting.lock().push(Obsolete::Other(path));
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiting.lock().len()
+    }
+
+    /// Removes what is on the list now. What cannot be removed stays on it; the first error is returned.
+    pub(super) fn remove(&self, env: &Env, tables_dir: &Path, cache: &TableCache) -> Result<usize> {
+        let mut batch = std::mem::take(&mut *self.waiting.lock());
+        // The order of drops depends on threads; the order of removals should not.
+        batch.sort_by_key(|file| match file {
+            Obsolete::Table(number) => (0, *number, PathBuf::new()),
+            Obsolete::Other(path) => (1, 0, path.clone()),
+        });
+        let mut removed = 0;
+        let mut first_error = None;
+        for file in batch {
+            let path = match &file {
+                Obsolete::Table(number) => {
+                    cache.forget(*number);
+                    table_path(tables_dir, *number)
+                }
+                Obsolete::Other(path) => path.clone(),
+            };
+            match env.fs.remove(&path) {
+                Ok(()) => removed += 1,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    self.waiting.lock().push(file);
+                    first_error.get_or_insert(Error::io(&path, &error));
+                }
+            }
+        }
+        match first_error {
+            Some(error) => Err(error),
+            None => Ok(removed),
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Versions: which tables make up the database, and the manifest that makes changes to that durable.
+//!
+//! A [`Version`] is immutable; [`VersionSet`] holds the current one and replaces it by applying a [`VersionEdit`]:
+//! append to the manifest, sync, publish. Whoever holds an `Arc<Version>` pins its tables' files.
+//!
+//! For `db/`:
+//! - [`VersionSet::open`] at start (creates or recovers); then create missing families by an edit, replay the log
+//!   above [`Version::flushed_sequence`] from segment [`Version::oldest_segment`] on.
+//! - `compaction::flush` applies the edit of a flush; pass it the flushed sequence number and the oldest log segment
+//!   still needed. Segments may go only after it returned.
+//! - A job calls [`VersionSet::remove_obsolete`] now and then: files die there, not in a `Drop`, so that errors are
+//!   seen and tried again.
+//! - A failed sync of the manifest is final: every later `apply` answers `Error::Stopped`. `NoSpace` is not.
+//!
+//! Invariants, checked on every apply and every recovery: no two tables of a level below L0 share a user key; a
+//! removed table was there; the flushed sequence number never goes back, and a flush's tables lie wholly above the
+//! old one and at or below the new one; an added table's file exists.
+
+pub mod edit;
+mod files;
+pub mod manifest;
+mod set;
+mod table;
+
+pub use edit::VersionEdit;
+pub(crate) use set::read_version;
+pub use set::{ManifestOptions, VersionSet};
+pub use table::Table;
+
+use crate::table::{FileNumber, TableMeta};
+use crate::{Family, SequenceNumber};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Number of levels, L0 included. With a factor of 10 between levels, L6 holds petabytes.
+pub const LEVEL_COUNT: usize = 7;
+
+/// The tables of one family.
+#[derive(Clone, Debug)]
+pub struct FamilyLevels {
+    /// The family's name, for people.
+    pub name: String,
+    /// `levels[0]`: newest first (by largest sequence number), key ranges overlap; deeper levels: by key, disjoint.
+    pub levels: [Vec<Arc<Table>>; LEVEL_COUNT],
+}
+
+impl FamilyLevels {
+    fn new(name: String) -> FamilyLevels {
+        FamilyLevels { name, levels: Default::default() }
+    }
+
+    /// Bytes of a level's files.
+    pub fn level_bytes(&self, level: usize) -> u64 {
+        self.levels.get(level).map_or(0, |tables| tables.iter().map(|table| table.meta().file_bytes).sum())
+    }
+
+    /// The table of a level below L0 that may hold the key.
+    pub fn table_for(&self, level: usize, user_key: &[u8]) -> Option<&Arc<Table>> {
+        debug_assert!(level > 0, "tables of L0 overlap");
+        let tables = self.levels.get(level)?;
+        let at = tables.partition_point(|table| table.meta().largest_key < user_key);
+        tables.get(at).filter(|table| table.meta().spans(user_key))
+    }
+}
+
+/// An immutable state of all families' levels.
+#[derive(Clone, Debug, Default)]
+pub struct Version {
+    families: BTreeMap<Family, FamilyLevels>,
+    flushed_sequence: SequenceNumber,
+    oldest_segment: u64,
+}
+
+impl Version {
+    /// The families, by number.
+    pub fn families(&self) -> &BTreeMap<Family, FamilyLevels> {
+        &self.families
+    }
+
+    /// One family's levels.
+    pub fn family(&self, family: Family) -> Option<&FamilyLevels> {
+        self.families.get(&family)
+    }
+
+    /// Every write at or below it is in tables (or superseded); the log is replayed above it.
+    pub fn flushed_sequence(&self) -> SequenceNumber {
+        self.flushed_sequence
+    }
+
+    /// The first log segment that recovery reads; 0 if none was recorded.
+    pub fn oldest_segment(&self) -> u64 {
+        self.oldest_segment
+    }
+
+    /// Every table with its family and level.
+    pub fn tables(&self) -> impl Iterator<Item = (Family, usize, &Arc<Table>)> {
+        self.families.iter().flat_map(|(&family, levels)| {
+            levels
+                .levels
+                .iter()
+                .enumerate()
+                .flat_map(move |(level, tables)| tables.iter().map(move |table| (family, level, table)))
+        })
+    }
+
+    /// The version after `edit`, or what is wrong with the edit.
+    fn after(&self, edit: &VersionEdit, wrap: &dyn Fn(Family, TableMeta) -> Arc<Table>) -> Result<Version, String> {
+        let mut next = self.clone();
+        for (family, name) in &edit.created {
+            let old = next.families.insert(*family, FamilyLevels::new(name.clone()));
+            if old.is_some() {
+                return Err(format!("{family:?} is created twice"));
+            }
+        }
+        let mut removed: BTreeMap<FileNumber, Arc<Table>> = BTreeMap::new();
+        for &(family, level, number) in &edit.removed {
+            let tables = next.level_mut(family, level)?;
+            let at = tables.iter().position(|table| table.meta().number == number);
+            let at = at.ok_or_else(|| format!("table {number} is removed from level {level}, but is not there"))?;
+            removed.insert(number, tables.remove(at));
+        }
+        for (family, level, meta) in &edit.added {
+            let table = removed.remove(&meta.number).unwrap_or_else(|| wrap(*family, meta.clone()));
+            if table.family() != *family || table.meta() != meta {
+                return Err(format!("table {} changes while it moves", meta.number));
+            }
+            next.level_mut(*family, *level)?.push(table);
+        }
+        next.note_flush(self, edit)?;
+        next.oldest_segment = edit.oldest_segment.unwrap_or(next.oldest_segment);
+        if next.oldest_segment < self.oldest_segment {
+            return Err(format!("the oldest segment goes back from {}", self.oldest_segment));
+        }
+        next.put_in_order()?;
+        Ok(next)
+    }
+
+    fn level_mut(&mut self, family: Family, level: usize) -> Result<&mut Vec<Arc<Table>>, String> {
+        let levels = self.families.get_mut(&family).ok_or_else(|| format!("{family:?} does not exist"))?;
+        levels.levels.get_mut(level).ok_or_else(|| format!("level {level} does not exist"))
+    }
+
+    fn note_flush(&mut self, before: &Version, edit: &VersionEdit) -> Result<(), String> {
+        let Some(flushed) = edit.flushed_sequence else { return Ok(()) };
+        let old = before.flushed_sequence;
+        if flushed < old {
+            return Err(format!("the flushed sequence number goes back from {old} to {flushed}"));
+        }
+        if !edit.is_snapshot {
+            for (_, level, meta) in &edit.added {
+                if *level == 0 && (meta.smallest_sequence <= old || meta.largest_sequence > flushed) {
+                    let (smallest, largest) = (meta.smallest_sequence, meta.largest_sequence);
+                    return Err(format!(
+                        "a flush from {old} to {flushed} adds table {} with sequence numbers {smallest} to {largest}",
+                        meta.number
+                    ));
+                }
+            }
+        }
+        self.flushed_sequence = flushed;
+        Ok(())
+    }
+
+    /// Sorts each level and checks what must hold of it.
+    fn put_in_order(&mut self) -> Result<(), String> {
+        let mut seen = std::collections::BTreeSet::new();
+        for (family, levels) in &mut self.families {
+            for (level, tables) in levels.levels.iter_mut().enumerate() {
+                if level == 0 {
+                    tables.sort_by_key(|table| std::cmp::Reverse((table.meta().largest_sequence, table.meta().number)));
+                } else {
+                    tables.sort_by(|a, b| a.meta().smallest_key.cmp(&b.meta().smallest_key));
+                }
+                for pair in tables.windows(2) {
+                    if level > 0 && pair[0].meta().largest_key >= pair[1].meta().smallest_key {
+                        let (a, b) = (pair[0].meta().number, pair[1].meta().number);
+                        return Err(format!("tables {a} and {b} of {family:?} overlap in level {level}"));
+                    }
+                }
+                for table in tables {
+                    let meta = table.meta();
+                    if !seen.insert(meta.number) {
+                        return Err(format!("table {} is there twice", meta.number));
+                    }
+                    if meta.smallest_key > meta.largest_key || meta.smallest_sequence > meta.largest_sequence {
+                        return Err(format!("table {} has its bounds the wrong way round", meta.number));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One edit that makes this version out of nothing.
+    fn as_edit(&self) -> VersionEdit {
+        let mut edit = VersionEdit { is_snapshot: true, ..VersionEdit::default() };
+        edit.created = self.families.iter().map(|(&family, levels)| (family, levels.name.clone())).collect();
+        edit.added = self.tables().map(|(family, level, table)| (family, level, table.meta().clone())).collect();
+        edit.flushed_sequence = Some(self.flushed_sequence);
+        edit.oldest_segment = Some(self.oldest_segment);
+        edit
+    }
+}

@@ -1,0 +1,300 @@
+//! The set of versions: the current one, and the one door through which it changes.
+
+use super::files::ObsoleteFiles;
+use super::manifest::{
+    AppendError, ManifestContents, ManifestWriter, manifest_path, parse_manifest_name, read_current, write_current,
+};
+use super::{Table, Version, VersionEdit};
+use crate::cache::TableCache;
+use crate::table::{FileNumber, TABLES_DIR, TableMeta, parse_table_name, sync_tables_dir, table_path};
+use crate::{Error, Family, Result};
+use arc_swap::ArcSwap;
+use kontiki_env::Env;
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How the manifest is kept.
+#[derive(Clone, Debug)]
+pub struct ManifestOptions {
+    /// Beyond this many bytes, and twice what it began with, a manifest is replaced by a new one that starts with
+    /// the whole version. Default 4 MiB: some 40,000 table records, read in milliseconds at open.
+    pub rewrite_bytes: u64,
+}
+
+impl Default for ManifestOptions {
+    fn default() -> ManifestOptions {
+        ManifestOptions { rewrite_bytes: 4 << 20 }
+    }
+}
+
+/// The current version and its manifest. Shared by threads; edits are applied one at a time.
+pub struct VersionSet {
+    env: Env,
+    dir: PathBuf,
+    tables_dir: PathBuf,
+    options: ManifestOptions,
+    current: ArcSwap<Version>,
+    next_file: AtomicU64,
+    obsolete: Arc<ObsoleteFiles>,
+    log: Mutex<Log>,
+}
+
+struct Log {
+    writer: ManifestWriter,
+    /// Bytes of the manifest when it was started or recovered.
+    first_bytes: u64,
+    /// Set for good by a failed sync.
+    stopped: Option<String>,
+}
+
+impl VersionSet {
+    /// Opens the database in `dir`, or starts an empty one if there is none. The caller holds the directory's lock.
+    ///
+    /// Errors: `Corruption` for a damaged manifest, for a table that it names and that is missing, and for tables
+    /// without a `CURRENT`; `UnsupportedFormat` for a manifest of a newer build.
+    pub fn open(env: &Env, dir: &Path, options: ManifestOptions) -> Result<VersionSet> {
+        let tables_dir = dir.join(TABLES_DIR);
+        env.fs.create_dir_all(&tables_dir).map_err(|error| Error::io(&tables_dir, &error))?;
+        env.fs.sync_dir(dir).map_err(|error| Error::io(dir, &error))?;
+        let obsolete = Arc::new(ObsoleteFiles::default());
+        let (version, next_file, writer) = match read_current(env, dir)? {
+            Some(contents) => {
+                let (version, next_file) = replay(&contents, dir, &obsolete)?;
+                check_tables_exist(env, &version, &tables_dir)?;
+                (version, next_file, ManifestWriter::reopen(env, dir, &contents)?)
+            }
+            None => {
+                refuse_tables_without_current(env, dir, &tables_dir)?;
+                let version = Version::default();
+                let edit = VersionEdit { next_file: Some(1), ..version.as_edit() };
+                let writer = ManifestWriter::create(env, dir, 1, &edit)?;
+                env.fs.sync_dir(dir).map_err(|error| Error::io(dir, &error))?;
+                write_current(env, dir, 1)?;
+                (version, 1, writer)
+            }
+        };
+        let largest = find_orphans(env, dir, &tables_dir, &version, writer.number, &obsolete)?;
+        let log = Log { first_bytes: writer.bytes(), writer, stopped: None };
+        Ok(VersionSet {
+            env: env.clone(),
+            dir: dir.to_path_buf(),
+            tables_dir,
+            options,
+            current: ArcSwap::from_pointee(version),
+            next_file: AtomicU64::new(next_file.max(largest + 1)),
+            obsolete,
+            log: Mutex::new(log),
+        })
+    }
+
+    /// The current version; holding it pins its files.
+    pub fn current(&self) -> Arc<Version> {
+        self.current.load_full()
+    }
+
+    /// The directory of tables.
+    pub fn tables_dir(&self) -> &Path {
+        &self.tables_dir
+    }
+
+    /// A file number that no file has had.
+    pub fn new_file_number(&self) -> FileNumber {
+        self.next_file.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Makes an edit durable and current; returns the new version.
+    ///
+    /// Errors: `NoSpace` or `Io` from the append: nothing has changed, it may be tried again. `Io` from the sync,
+    /// and `Stopped` ever after ([`VersionSet::is_stopped`]): the edit may or may not be there after a restart, so
+    /// the files it names must stay. `Bug` if the edit breaks an invariant; nothing was written.
+    pub fn apply(&self, mut edit: VersionEdit) -> Result<Arc<Version>> {
+        let mut log = self.log.lock();
+        if let Some(reason) = &log.stopped {
+            return Err(Error::Stopped(reason.clone()));
+        }
+        let before = self.current.load_full();
+        assert!(!edit.is_snapshot, "whole versions are written by the rewrite only");
+        edit.next_file = Some(self.next_file.load(Ordering::Relaxed));
+        let after = before.after(&edit, &|family, meta| self.wrap(family, meta)).map_err(Error::Bug)?;
+        let after = Arc::new(after);
+        self.check_added(&edit)?;
+        match log.writer.append(&edit) {
+            Ok(()) => {}
+            Err(AppendError::Retryable(error)) => return Err(error),
+            Err(AppendError::Final(error)) => {
+                log.stopped = Some(error.to_string());
+                return Err(error);
+            }
+        }
+        self.current.store(after.clone());
+        mark_removed(&before, &edit);
+        self.rewrite_if_large(&mut log, &after);
+        Ok(after)
+    }
+
+    fn wrap(&self, family: Family, meta: TableMeta) -> Arc<Table> {
+        Arc::new(Table::new(family, meta, self.obsolete.clone()))
+    }
+
+    /// The manifest names only files that exist under their final, synced names.
+    fn check_added(&self, edit: &VersionEdit) -> Result<()> {
+        for (_, _, meta) in &edit.added {
+            let path = table_path(&self.tables_dir, meta.number);
+            if !self.env.fs.exists(&path) {
+                return Err(Error::Bug(format!("an edit adds {}, which does not exist", path.display())));
+            }
+            assert!(meta.number < edit.next_file.unwrap_or(0), "file numbers come from new_file_number");
+        }
+        Ok(())
+    }
+
+    /// Replaces a manifest that has grown. A failure before `CURRENT` changes is harmless: the old one goes on.
+    fn rewrite_if_large(&self, log: &mut Log, version: &Version) {
+        let limit = self.options.rewrite_bytes.max(log.first_bytes * 2);
+        if log.writer.bytes() <= limit {
+            return;
+        }
+        let number = log.writer.number + 1;
+        let edit = VersionEdit { next_file: Some(self.next_file.load(Ordering::Relaxed)), ..version.as_edit() };
+        let prepared = ManifestWriter::create(&self.env, &self.dir, number, &edit).and_then(|writer| {
+            self.env.fs.sync_dir(&self.dir).map_err(|error| Error::io(&self.dir, &error))?;
+            Ok(writer)
+        });
+        let writer = match prepared {
+            Ok(writer) => writer,
+            Err(error) => {
+                tracing::warn!(%error, "the manifest could not be rewritten; it grows on and is tried again");
+                log.first_bytes = log.writer.bytes();
+                self.obsolete.push_path(manifest_path(&self.dir, number));
+                return;
+            }
+        };
+        if let Err(error) = write_current(&self.env, &self.dir, number) {
+            // Which manifest the next start reads is unknown; both say the same until the next edit, so none follows.
+            log.stopped = Some(error.to_string());
+            return;
+        }
+        self.obsolete.push_path(log.writer.path.clone());
+        log.first_bytes = writer.bytes();
+        log.writer = writer;
+    }
+
+    /// Whether a failed sync has stopped all edits.
+    pub fn is_stopped(&self) -> bool {
+        self.log.lock().stopped.is_some()
+    }
+
+    /// Number of files that wait for [`VersionSet::remove_obsolete`].
+    pub fn obsolete_count(&self) -> usize {
+        self.obsolete.len()
+    }
+
+    /// Removes the files that nothing refers to, returns how many. What could not be removed is tried again next
+    /// time. To be called by one job.
+    pub fn remove_obsolete(&self, cache: &TableCache) -> Result<usize> {
+        if let Some(reason) = &self.log.lock().stopped {
+            // The last edit may not be there after a restart, and then what it removed is live.
+            return Err(Error::Stopped(reason.clone()));
+        }
+        self.obsolete.remove(&self.env, &self.tables_dir, cache)
+    }
+}
+
+fn mark_removed(before: &Version, edit: &VersionEdit) {
+    let moved: BTreeSet<FileNumber> = edit.added.iter().map(|(_, _, meta)| meta.number).collect();
+    for &(family, level, number) in &edit.removed {
+        if moved.contains(&number) {
+            continue;
+        }
+        let tables = before.family(family).and_then(|levels| levels.levels.get(level));
+        let table = tables.and_then(|tables| tables.iter().find(|table| table.meta().number == number));
+        table.expect("Version::after found it").mark_removed();
+    }
+}
+
+/// The version that the manifest's edits add up to, and the next file number.
+fn replay(contents: &ManifestContents, dir: &Path, obsolete: &Arc<ObsoleteFiles>) -> Result<(Version, FileNumber)> {
+    let mut version = Version::default();
+    let mut next_file = 1;
+    for (offset, edit) in &contents.edits {
+        let wrap = |family, meta| Arc::new(Table::new(family, meta, obsolete.clone()));
+        version = version.after(edit, &wrap).map_err(|what| Error::Corruption {
+            file: manifest_path(dir, contents.number),
+            offset: *offset,
+            what,
+        })?;
+        next_file = edit.next_file.unwrap_or(next_file);
+    }
+    Ok((version, next_file))
+}
+
+/// Reads the version that a directory's manifest describes, without changing anything; `None` if the directory
+/// holds no database. For offline inspection.
+pub(crate) fn read_version(env: &Env, dir: &Path) -> Result<Option<(ManifestContents, Version)>> {
+    let Some(contents) = read_current(env, dir)? else { return Ok(None) };
+    let (version, _) = replay(&contents, dir, &Arc::new(ObsoleteFiles::default()))?;
+    Ok(Some((contents, version)))
+}
+
+fn list(env: &Env, dir: &Path) -> Result<Vec<String>> {
+    env.fs.list(dir).map_err(|error| Error::io(dir, &error))
+}
+
+fn check_tables_exist(env: &Env, version: &Version, tables_dir: &Path) -> Result<()> {
+    let names = list(env, tables_dir)?;
+    let present: BTreeSet<FileNumber> = names.iter().filter_map(|name| parse_table_name(name)).collect();
+    for (_, _, table) in version.tables() {
+        if !present.contains(&table.meta().number) {
+            return Err(Error::Corruption {
+                file: table_path(tables_dir, table.meta().number),
+                offset: 0,
+                what: "the manifest names this table, but it is missing".to_string(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn refuse_tables_without_current(env: &Env, dir: &Path, tables_dir: &Path) -> Result<()> {
+    if list(env, tables_dir)?.iter().any(|name| parse_table_name(name).is_some()) {
+        let what = "it is missing, but there are tables: this is a database that has lost its manifest";
+        return Err(Error::Corruption { file: dir.join("CURRENT"), offset: 0, what: what.to_string() });
+    }
+    Ok(())
+}
+
+/// Puts files that a crash left behind on the list of obsolete files; returns the largest table number met.
+fn find_orphans(
+    env: &Env,
+    dir: &Path,
+    tables_dir: &Path,
+    version: &Version,
+    manifest: u64,
+    obsolete: &ObsoleteFiles,
+) -> Result<FileNumber> {
+    let live: BTreeSet<FileNumber> = version.tables().map(|(_, _, table)| table.meta().number).collect();
+    let mut largest = 0;
+    for name in list(env, tables_dir)? {
+        let number = parse_table_name(name.strip_suffix(".tmp").unwrap_or(&name));
+        largest = largest.max(number.unwrap_or(0));
+        match (parse_table_name(&name), number) {
+            (Some(number), _) if live.contains(&number) => {}
+            (Some(number), _) => obsolete.push_table(number),
+            (None, Some(_)) => obsolete.push_path(tables_dir.join(&name)),
+            (None, None) => {}
+        }
+    }
+    for name in list(env, dir)? {
+        if parse_manifest_name(&name).is_some_and(|number| number != manifest) {
+            obsolete.push_path(dir.join(&name));
+        }
+    }
+    if !live.is_empty() {
+        // The names that the manifest relies on were synced before it named them; a copied directory's may not be.
+        sync_tables_dir(env, tables_dir)?;
+    }
+    Ok(largest)
+}
