@@ -11,7 +11,7 @@ use crate::{Direction, Error, Family, Result, SequenceNumber};
 use std::sync::atomic::Ordering;
 
 /// Versions merged between two looks at the stop flag: well under a millisecond of work.
-const STOP_CHECK_VERSIONS: usize = 1024;
+const STOP_CHECK_VERSIONS: u64 = 1024;
 
 /// Does the most urgent compaction, if one is due; returns whether it did. One unit of work for a task.
 pub fn step(context: &Context, snapshots: &[SequenceNumber]) -> Result<bool> {
@@ -79,7 +79,7 @@ fn merge(
     let (mut read, mut kept) = (0u64, 0u64);
     cursor.seek_to_first()?;
     while cursor.valid() {
-        if read as usize % STOP_CHECK_VERSIONS == 0 {
+        if read.is_multiple_of(STOP_CHECK_VERSIONS) {
             outputs.check_stop()?;
         }
         read += 1;
