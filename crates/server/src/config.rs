@@ -11,7 +11,6 @@ mod options;
 
 pub use options::{ServeArgs, ServeOptions};
 
-use kontiki_engine::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -105,7 +104,7 @@ pub struct RaftOptions {
     pub election_ticks: u32,
     /// A leader beats every so many ticks.
     pub heartbeat_ticks: u32,
-    /// Largest proposal, in bytes. Above the largest value, or a legal put could not be replicated.
+    /// Largest proposal, in bytes: it bounds a served value, and what one batch may write.
     pub entry_bytes_max: u64,
     /// A region's log above this is truncated without waiting for laggards: they get a snapshot.
     pub log_bytes_max: u64,
@@ -117,7 +116,7 @@ impl Default for RaftOptions {
             tick_interval: Duration::from_millis(50),
             election_ticks: 12,
             heartbeat_ticks: 2,
-            entry_bytes_max: ENTRY_BYTES_MAX_LEAST * 2,
+            entry_bytes_max: 8 << 20,
             log_bytes_max: 128 << 20,
         }
     }
@@ -139,9 +138,6 @@ impl Default for EngineOptions {
         EngineOptions { memtable_bytes_max: 64 << 20, block_cache_bytes_max: 256 << 20, log_bytes_max: 512 << 20 }
     }
 }
-
-/// One put of the largest key and value, encoded, with room to spare for headers.
-const ENTRY_BYTES_MAX_LEAST: u64 = (VALUE_BYTES_MAX + KEY_BYTES_MAX + (1 << 20)) as u64;
 
 impl NodeConfig {
     /// One node with defaults in `data_dir`, at `address`: for tests and for embedding a served store.

@@ -53,7 +53,7 @@ pub struct ServeOptions {
     #[arg(long, value_name = "TICKS")]
     pub heartbeat_ticks: Option<u64>,
 
-    /// Largest proposal, in bytes, at least the largest value and 1 MiB [default: about 66 MiB]
+    /// Largest proposal, and so the largest value or batch, in bytes, 1 MiB to 64 MiB [default: 8 MiB]
     #[arg(long, value_name = "BYTES")]
     pub raft_entry_bytes_max: Option<u64>,
 
@@ -221,7 +221,7 @@ impl ServeOptions {
             tick_interval: Duration::from_millis(tick_ms),
             election_ticks: ticks as u32,
             heartbeat_ticks,
-            entry_bytes_max: in_range("raft-entry-bytes-max", entry, ENTRY_BYTES_MAX_LEAST..=(1 << 30))?,
+            entry_bytes_max: in_range("raft-entry-bytes-max", entry, (1 << 20)..=(64 << 20))?,
             log_bytes_max: in_range("raft-log-bytes-max", log, (1 << 20)..=(1 << 40))?,
         })
     }

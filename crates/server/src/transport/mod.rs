@@ -1,0 +1,173 @@
+//! Node to node: one long-lived gRPC stream to every other store, and snapshot files on streams of their own.
+//!
+//! The contract is that of a bad network: a message may be lost, never altered, and arrives at most once and in order
+//! within the life of a stream. Raft and the placement calls are built for that, so:
+//!
+//! 1. [`Transport::send`] never blocks and never fails. A message beyond the queue's bounds is dropped and counted.
+//!    *Rejected:* back-pressure to the driver, by which one dead peer would stall every region of the node.
+//! 2. While a peer cannot be reached, what was queued for it is dropped at each failed attempt: raft says everything
+//!    anew, and a peer that comes back must not first digest the past.
+//! 3. Whatever waits when the stream is ready leaves as one batch: the load itself makes the batches.
+//! 4. Snapshots travel apart, so that megabytes of data never delay a heartbeat, and few at a time.
+//!
+//! A stream names cluster, sender and receiver in every batch; the receiver refuses what is not meant for it, so a
+//! wrong address in a configuration shows as an error and not as a strange raft group.
+
+mod metrics;
+mod peer;
+mod receive;
+mod service;
+mod snapshot;
+
+pub use metrics::TransportMetrics;
+pub use service::PeerService;
+pub use snapshot::OutgoingSnapshot;
+
+use bytes::Bytes;
+use kontiki_env::fs::Fs;
+use kontiki_proto::internal::peer_client::PeerClient;
+use kontiki_raftstore::StoreId;
+use kontiki_raftstore::snapshot::SnapshotId;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tonic::transport::{Channel, Endpoint};
+
+/// Longest message between nodes: the largest proposal (64 MiB) with room for what wraps it, twice over.
+const MESSAGE_BYTES_MAX: usize = 160 << 20;
+/// Snapshots that a node sends, and likewise receives, at a time: enough to keep a disk busy, few enough that
+/// foreground work goes on.
+const SNAPSHOTS_AT_ONCE_MAX: usize = 2;
+/// How long a connection attempt may take: several round trips on any network a cluster may live on.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// A silent connection is probed after this long, and given up after as long again: below an election time-out or
+/// two, so that a peer whose machine lost power is soon redialled.
+const KEEPALIVE: Duration = Duration::from_secs(2);
+/// HTTP/2 windows, so that a batch is not sent in 64 KiB steps, each a round trip.
+const WINDOW_BYTES: u32 = 16 << 20;
+
+/// Who a node is to its peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster, never 0.
+    pub cluster_id: u64,
+    /// This store.
+    pub store_id: StoreId,
+}
+
+/// Where received things go.
+pub trait Inbound: Send + Sync + 'static {
+    /// A snapshot file that is arriving.
+    type File: IncomingFile;
+    /// One message from another store, as it was given to its [`Transport::send`]. Must not block.
+    fn deliver(&self, from: StoreId, message: Bytes);
+    /// A snapshot file of `length_bytes` is about to arrive. May block.
+    fn begin_snapshot(&self, id: SnapshotId, length_bytes: u64) -> io::Result<Self::File>;
+}
+
+/// A snapshot file that is arriving; dropping it unfinished forgets it. Its calls may block. An `InvalidData` error
+/// means that the bytes are not a snapshot.
+pub trait IncomingFile: Send + 'static {
+    /// The next bytes, already checked against their checksum.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// All bytes are there: makes the file durable and hands it over with the message that announced it.
+    fn finish(self, message: Bytes) -> io::Result<()>;
+}
+
+/// The sending half. Cheap to clone; dropping the last clone ends its streams.
+#[derive(Clone)]
+pub struct Transport {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    identity: Identity,
+    peers: BTreeMap<StoreId, peer::Peer>,
+    runtime: Handle,
+    metrics: TransportMetrics,
+    snapshot_slots: Arc<Semaphore>,
+    fs: Arc<dyn Fs>,
+}
+
+impl Transport {
+    /// Starts a sender task on `runtime` for each of `addresses` (`host:port`) but our own.
+    pub fn start(
+        identity: Identity,
+        addresses: &BTreeMap<u64, String>,
+        runtime: Handle,
+        fs: Arc<dyn Fs>,
+        metrics: TransportMetrics,
+    ) -> Transport {
+        let others = addresses.iter().filter(|(id, _)| **id != identity.store_id.0);
+        let peers = others
+            .map(|(id, address)| {
+                let to = StoreId(*id);
+                (to, peer::Peer::start(identity, to, address.clone(), &runtime, metrics.clone()))
+            })
+            .collect();
+        let snapshot_slots = Arc::new(Semaphore::new(SNAPSHOTS_AT_ONCE_MAX));
+        Transport { shared: Arc::new(Shared { identity, peers, runtime, metrics, snapshot_slots, fs }) }
+    }
+
+    /// Sends a message, or drops it. Never blocks.
+    pub fn send(&self, to: StoreId, message: Bytes) {
+        match self.shared.peers.get(&to) {
+            Some(peer) => peer.send(message),
+            None => {
+                self.shared.metrics.dropped.inc();
+                tracing::warn!(store = to.0, "no address is known for this store; a message was dropped");
+            }
+        }
+    }
+
+    /// Sends a snapshot file in the background and calls `done` once: with true when the receiver has it whole and
+    /// durable.
+    pub fn send_snapshot(&self, to: StoreId, snapshot: OutgoingSnapshot, done: impl FnOnce(bool) + Send + 'static) {
+        let shared = self.shared.clone();
+        self.shared.runtime.spawn(async move {
+            let result = match shared.peers.get(&to) {
+                Some(peer) => snapshot::send(&shared, to, peer.address(), snapshot).await,
+                None => Err("no address is known".to_owned()),
+            };
+            if let Err(error) = &result {
+                shared.metrics.snapshots_failed.inc();
+                tracing::warn!(store = to.0, %error, "sending a snapshot failed; it will be tried again");
+            }
+            done(result.is_ok());
+        });
+    }
+}
+
+/// A client of another node, connected.
+async fn connect(address: &str) -> Result<PeerClient<Channel>, String> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| error.to_string())?;
+    let channel = endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .connect()
+        .await
+        .map_err(|error| describe(&error))?;
+    Ok(PeerClient::new(channel).max_encoding_message_size(MESSAGE_BYTES_MAX))
+}
+
+/// An error with its causes: tonic's own text is only "transport error".
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+#[path = "transport_test.rs"]
+mod tests;

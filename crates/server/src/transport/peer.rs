@@ -1,0 +1,169 @@
+//! The stream to one other store.
+
+use super::{Identity, TransportMetrics, connect, describe};
+use bytes::Bytes;
+use futures::StreamExt;
+use kontiki_proto::internal::PeerBatch;
+use kontiki_raftstore::StoreId;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::{Mutex, mpsc, oneshot};
+
+/// Most messages queued for a peer. Raft's windows (256 appends a region in flight) stay far below for hundreds of
+/// busy regions.
+pub(super) const QUEUE_MESSAGES_MAX: usize = 16 << 10;
+/// Most bytes queued for a peer; one message is taken whatever its size.
+pub(super) const QUEUE_BYTES_MAX: usize = 64 << 20;
+/// Messages of one batch.
+const BATCH_MESSAGES_MAX: usize = 512;
+/// A batch of this many bytes takes no further message: large enough to spread the cost of a frame, small enough
+/// that the receiver starts early.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+/// First wait after a failure; doubled up to the next.
+const BACKOFF_FIRST: Duration = Duration::from_millis(50);
+/// Longest wait: a peer that is started again is found within about a second.
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// The queue of messages for one store; its task empties it.
+pub(super) struct Peer {
+    address: String,
+    queue: mpsc::Sender<Bytes>,
+    queued_bytes: Arc<AtomicUsize>,
+    metrics: TransportMetrics,
+}
+
+impl Peer {
+    pub(super) fn start(
+        from: Identity,
+        to: StoreId,
+        address: String,
+        runtime: &Handle,
+        metrics: TransportMetrics,
+    ) -> Peer {
+        let (queue, receiver) = mpsc::channel(QUEUE_MESSAGES_MAX);
+        let queued_bytes = Arc::new(AtomicUsize::new(0));
+        let outbox = Outbox { receiver, queued_bytes: queued_bytes.clone(), metrics: metrics.clone() };
+        let task = Sender { from, to, address: address.clone(), outbox: Arc::new(Mutex::new(outbox)), metrics };
+        let metrics = task.metrics.clone();
+        runtime.spawn(task.run());
+        Peer { address, queue, queued_bytes, metrics }
+    }
+
+    pub(super) fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(super) fn send(&self, message: Bytes) {
+        let bytes = message.len();
+        let before = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if (before > 0 && before + bytes > QUEUE_BYTES_MAX) || self.queue.try_send(message).is_err() {
+            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.metrics.dropped.inc();
+        }
+    }
+}
+
+/// The reading end of the queue. It outlives streams: each stream takes it for its life.
+struct Outbox {
+    receiver: mpsc::Receiver<Bytes>,
+    queued_bytes: Arc<AtomicUsize>,
+    metrics: TransportMetrics,
+}
+
+impl Outbox {
+    /// Waits for a message and takes with it whatever else is there; `None` when the transport is gone.
+    async fn batch(&mut self) -> Option<Vec<Bytes>> {
+        let mut messages = vec![self.receiver.recv().await?];
+        let mut bytes = messages[0].len();
+        while messages.len() < BATCH_MESSAGES_MAX && bytes < BATCH_BYTES_MAX {
+            let Ok(message) = self.receiver.try_recv() else { break };
+            bytes += message.len();
+            messages.push(message);
+        }
+        self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.metrics.batches.inc();
+        self.metrics.sent.inc_by(messages.len() as u64);
+        self.metrics.sent_bytes.inc_by(bytes as u64);
+        Some(messages)
+    }
+
+    /// Drops what is queued. False when the transport is gone.
+    fn drop_queued(&mut self) -> bool {
+        loop {
+            match self.receiver.try_recv() {
+                Ok(message) => {
+                    self.queued_bytes.fetch_sub(message.len(), Ordering::Relaxed);
+                    self.metrics.dropped.inc();
+                }
+                Err(mpsc::error::TryRecvError::Empty) => return true,
+                Err(mpsc::error::TryRecvError::Disconnected) => return false,
+            }
+        }
+    }
+}
+
+/// The task: connect, stream until it breaks, wait, again.
+struct Sender {
+    from: Identity,
+    to: StoreId,
+    address: String,
+    outbox: Arc<Mutex<Outbox>>,
+    metrics: TransportMetrics,
+}
+
+impl Sender {
+    async fn run(self) {
+        let mut backoff = BACKOFF_FIRST;
+        let mut reported = false;
+        loop {
+            let error = match connect(&self.address).await {
+                Ok(client) => {
+                    if reported {
+                        tracing::info!(store = self.to.0, address = %self.address, "connected again");
+                    }
+                    (backoff, reported) = (BACKOFF_FIRST, false);
+                    self.metrics.connects.inc();
+                    self.metrics.connected.inc();
+                    let result = self.stream(client).await;
+                    self.metrics.connected.dec();
+                    result.err().unwrap_or_else(|| "the peer closed the stream".into())
+                }
+                Err(error) => error,
+            };
+            self.metrics.failures.inc();
+            if !self.outbox.lock().await.drop_queued() {
+                return;
+            }
+            // Once a break, not once an attempt: a node that is down for a day must not fill the log.
+            if !reported {
+                tracing::warn!(store = self.to.0, address = %self.address, %error, "no connection; trying on");
+                reported = true;
+            }
+            tokio::time::sleep(backoff).await;
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    /// Sends batches until the stream or the transport ends.
+    async fn stream(&self, mut client: super::PeerClient<super::Channel>) -> Result<(), String> {
+        let (from, to) = (self.from, self.to);
+        let outbox = self.outbox.clone().lock_owned().await;
+        let batches = futures::stream::unfold(outbox, |mut outbox| async move {
+            let messages = outbox.batch().await?;
+            Some((messages, outbox))
+        });
+        // Ends the stream, and so frees the outbox for the next one, also where HTTP/2 would keep polling it.
+        let (alive, ended) = oneshot::channel::<()>();
+        let batches = batches.take_until(ended).map(move |messages| PeerBatch {
+            cluster_id: from.cluster_id,
+            from_store: from.store_id.0,
+            to_store: to.0,
+            messages,
+        });
+        let result = client.stream(batches).await;
+        drop(alive);
+        result.map(|_| ()).map_err(|status| describe(&status))
+    }
+}

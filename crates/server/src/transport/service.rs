@@ -1,0 +1,78 @@
+//! The receiving half, as a gRPC service.
+
+use super::receive::receive;
+use super::{Identity, Inbound, MESSAGE_BYTES_MAX, SNAPSHOTS_AT_ONCE_MAX, TransportMetrics};
+use kontiki_proto::internal::peer_server::{Peer, PeerServer};
+use kontiki_proto::internal::{PeerAck, PeerBatch, SnapshotAck, SnapshotChunk};
+use kontiki_raftstore::StoreId;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+use tonic::{Request, Response, Status, Streaming};
+
+/// Takes messages and snapshots from other nodes.
+pub struct PeerService<I> {
+    identity: Identity,
+    inbound: Arc<I>,
+    slots: Arc<Semaphore>,
+    metrics: TransportMetrics,
+}
+
+impl<I: Inbound> PeerService<I> {
+    /// The service of the store `identity`; what arrives goes to `inbound`.
+    pub fn new(identity: Identity, inbound: Arc<I>, metrics: TransportMetrics) -> PeerService<I> {
+        PeerService { identity, inbound, slots: Arc::new(Semaphore::new(SNAPSHOTS_AT_ONCE_MAX)), metrics }
+    }
+
+    /// With its size limits, to be mounted.
+    pub fn into_server(self) -> PeerServer<PeerService<I>> {
+        PeerServer::new(self).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    fn check(&self, cluster_id: u64, from: u64, to: u64) -> Result<StoreId, Status> {
+        let Identity { cluster_id: own_cluster, store_id } = self.identity;
+        let refusal = if cluster_id != own_cluster {
+            format!("meant for cluster {cluster_id}, this is cluster {own_cluster}; check --cluster-id")
+        } else if to != store_id.0 {
+            format!("meant for store {to}, this is store {store_id}; check the addresses of --initial-cluster")
+        } else if from == 0 || from == store_id.0 {
+            format!("store {from} cannot be the sender to store {store_id}; is --store-id used twice?")
+        } else {
+            return Ok(StoreId(from));
+        };
+        self.metrics.refused.inc();
+        Err(Status::failed_precondition(refusal))
+    }
+}
+
+#[tonic::async_trait]
+impl<I: Inbound> Peer for PeerService<I> {
+    async fn stream(&self, request: Request<Streaming<PeerBatch>>) -> Result<Response<PeerAck>, Status> {
+        let mut batches = request.into_inner();
+        while let Some(batch) = batches.message().await? {
+            let from = self.check(batch.cluster_id, batch.from_store, batch.to_store)?;
+            self.metrics.received.inc_by(batch.messages.len() as u64);
+            for message in batch.messages {
+                self.inbound.deliver(from, message);
+            }
+        }
+        Ok(Response::new(PeerAck {}))
+    }
+
+    async fn snapshot(&self, request: Request<Streaming<SnapshotChunk>>) -> Result<Response<SnapshotAck>, Status> {
+        let mut chunks = request.into_inner();
+        let first = chunks.message().await?;
+        let head = first.as_ref().and_then(|chunk| chunk.head.clone());
+        let (Some(first), Some(head)) = (first, head) else {
+            return Err(Status::invalid_argument("a snapshot begins with a chunk that has a head"));
+        };
+        self.check(head.cluster_id, head.from_store, head.to_store)?;
+        let _slot = self
+            .slots
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| Status::resource_exhausted("as many snapshots as allowed are arriving already"))?;
+        receive(self.inbound.clone(), head, first, &mut chunks, &self.metrics).await?;
+        self.metrics.snapshots_received.inc();
+        Ok(Response::new(SnapshotAck {}))
+    }
+}

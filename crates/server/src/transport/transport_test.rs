@@ -1,0 +1,203 @@
+//! Over loopback sockets: what is sent arrives in order, what cannot be sent is dropped and counted, and a peer that
+//! comes back is found again.
+
+use super::*;
+use kontiki_env::fs::{OpenMode, RealFs};
+use kontiki_raftstore::RegionId;
+use parking_lot::Mutex;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+use tokio_stream::wrappers::TcpListenerStream;
+
+const CLUSTER: u64 = 77;
+
+#[derive(Default)]
+struct Inbox {
+    messages: Mutex<Vec<(StoreId, Bytes)>>,
+    snapshots: Arc<Mutex<Vec<(SnapshotId, Vec<u8>, Bytes)>>>,
+}
+
+struct Arriving {
+    id: SnapshotId,
+    bytes: Vec<u8>,
+    snapshots: Arc<Mutex<Vec<(SnapshotId, Vec<u8>, Bytes)>>>,
+}
+
+impl Inbound for Inbox {
+    type File = Arriving;
+
+    fn deliver(&self, from: StoreId, message: Bytes) {
+        self.messages.lock().push((from, message));
+    }
+
+    fn begin_snapshot(&self, id: SnapshotId, length_bytes: u64) -> io::Result<Arriving> {
+        let bytes = Vec::with_capacity(length_bytes as usize);
+        Ok(Arriving { id, bytes, snapshots: self.snapshots.clone() })
+    }
+}
+
+impl IncomingFile for Arriving {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finish(self, message: Bytes) -> io::Result<()> {
+        self.snapshots.lock().push((self.id, self.bytes, message));
+        Ok(())
+    }
+}
+
+/// A receiving node that can be killed: it has a runtime of its own.
+struct Node {
+    address: SocketAddr,
+    inbox: Arc<Inbox>,
+    metrics: TransportMetrics,
+    runtime: Runtime,
+}
+
+impl Node {
+    async fn start(store: u64, address: &str) -> Node {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (inbox, metrics) = (Arc::new(Inbox::default()), TransportMetrics::default());
+        let identity = Identity { cluster_id: CLUSTER, store_id: StoreId(store) };
+        let service = PeerService::new(identity, inbox.clone(), metrics.clone()).into_server();
+        let address = address.to_owned();
+        let (bound, listening) = oneshot::channel();
+        runtime.spawn(async move {
+            let listener = TcpListener::bind(address).await.unwrap();
+            bound.send(listener.local_addr().unwrap()).unwrap();
+            let server = tonic::transport::Server::builder().add_service(service);
+            server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
+        });
+        Node { address: listening.await.unwrap(), inbox, metrics, runtime }
+    }
+
+    /// As a killed process: connections break.
+    fn stop(self) {
+        self.runtime.shutdown_background();
+    }
+}
+
+fn transport(address: SocketAddr, metrics: &TransportMetrics) -> Transport {
+    let identity = Identity { cluster_id: CLUSTER, store_id: StoreId(1) };
+    let addresses = BTreeMap::from([(1, "own:1".to_owned()), (2, address.to_string())]);
+    Transport::start(identity, &addresses, Handle::current(), Arc::new(RealFs), metrics.clone())
+}
+
+/// Waits until `condition` holds.
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let waited = tokio::time::timeout(Duration::from_secs(20), async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    waited.await.unwrap_or_else(|_| panic!("waited in vain until {what}"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_arrive_in_order() {
+    let node = Node::start(2, "127.0.0.1:0").await;
+    let metrics = TransportMetrics::default();
+    let transport = transport(node.address, &metrics);
+    let numbered = |i: u32| Bytes::copy_from_slice(&i.to_be_bytes());
+    for i in 0..2_000 {
+        transport.send(StoreId(2), numbered(i));
+    }
+    until("all are there", || node.inbox.messages.lock().len() == 2_000).await;
+    let messages = node.inbox.messages.lock().clone();
+    assert!(messages.iter().enumerate().all(|(i, (from, m))| *from == StoreId(1) && *m == numbered(i as u32)));
+    assert!(metrics.batches.get() < 2_000, "what waits leaves together");
+    assert_eq!((metrics.sent.get(), metrics.dropped.get()), (2_000, 0));
+    assert_eq!(node.metrics.received.get(), 2_000);
+    node.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_out_of_reach_costs_messages_and_no_time_and_is_found_again() {
+    let node = Node::start(2, "127.0.0.1:0").await;
+    let address = node.address;
+    let metrics = TransportMetrics::default();
+    let transport = transport(address, &metrics);
+    transport.send(StoreId(2), Bytes::from_static(b"first"));
+    until("the first is there", || node.inbox.messages.lock().len() == 1).await;
+    node.stop();
+
+    // Far more than the queue holds: none of these calls waits, and what is over is counted.
+    for _ in 0..2 * peer::QUEUE_MESSAGES_MAX {
+        transport.send(StoreId(2), Bytes::from_static(b"lost"));
+    }
+    until("messages were dropped", || metrics.dropped.get() > 0 && metrics.failures.get() > 0).await;
+
+    let node = Node::start(2, &address.to_string()).await;
+    let arrived = node.inbox.clone();
+    until("it is found again", || {
+        transport.send(StoreId(2), Bytes::from_static(b"again"));
+        arrived.messages.lock().iter().any(|(_, message)| message == "again")
+    })
+    .await;
+    assert!(metrics.connects.get() >= 2);
+    node.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_over_its_bytes_drops() {
+    // Nobody listens there: the port was ours a moment ago.
+    let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let metrics = TransportMetrics::default();
+    let transport = transport(address, &metrics);
+    let large = Bytes::from(vec![0; peer::QUEUE_BYTES_MAX / 2]);
+    for _ in 0..4 {
+        transport.send(StoreId(2), large.clone());
+    }
+    until("some were dropped", || metrics.dropped.get() >= 1).await;
+    transport.send(StoreId(9), Bytes::from_static(b"nobody"));
+    until("all were dropped in the end", || metrics.dropped.get() == 5).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_meant_for_another_is_refused() {
+    let node = Node::start(3, "127.0.0.1:0").await;
+    let metrics = TransportMetrics::default();
+    let transport = transport(node.address, &metrics);
+    until("it is refused", || {
+        transport.send(StoreId(2), Bytes::from_static(b"hello"));
+        node.metrics.refused.get() > 0
+    })
+    .await;
+    assert!(node.inbox.messages.lock().is_empty());
+    node.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_arrives_whole_with_its_message() {
+    let node = Node::start(2, "127.0.0.1:0").await;
+    let metrics = TransportMetrics::default();
+    let transport = transport(node.address, &metrics);
+    let directory = tempfile::tempdir().unwrap();
+    let id = SnapshotId { region: RegionId(2), term: 5, index: 90 };
+
+    // More than two chunks, the last one short; and nothing at all.
+    for length in [(2 << 20) + 12_345, 0] {
+        let content: Vec<u8> = (0..length).map(|i| (i % 251) as u8).collect();
+        let path = directory.path().join(length.to_string());
+        RealFs.open(&path, OpenMode::CreateNew).unwrap().write_at(&content, 0).unwrap();
+        let (done, sent) = oneshot::channel();
+        let snapshot = OutgoingSnapshot { id, message: Bytes::from_static(b"announcement"), path };
+        transport.send_snapshot(StoreId(2), snapshot, move |ok| done.send(ok).unwrap());
+        assert!(sent.await.unwrap());
+        let (arrived_id, arrived, message) = node.inbox.snapshots.lock().pop().unwrap();
+        assert_eq!((arrived_id, message), (id, Bytes::from_static(b"announcement")));
+        assert!(arrived == content, "{} bytes arrived of {length}", arrived.len());
+    }
+
+    let (done, sent) = oneshot::channel();
+    let missing = OutgoingSnapshot { id, message: Bytes::new(), path: PathBuf::from("/nowhere") };
+    transport.send_snapshot(StoreId(2), missing, move |ok| done.send(ok).unwrap());
+    assert!(!sent.await.unwrap());
+    assert!(node.inbox.snapshots.lock().is_empty());
+    node.stop();
+}
