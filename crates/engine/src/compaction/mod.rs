@@ -51,3 +51,9 @@ pub struct Context {
     /// Set to make a running flush or compaction give up with `Error::Closed`.
     pub stop: Arc<AtomicBool>,
 }
+
+#[cfg(test)]
+pub(crate) mod harness;
+#[cfg(test)]
+#[path = "compaction_test.rs"]
+mod tests;

@@ -149,3 +149,21 @@ fn overlapping(tables: &[Arc<Table>], inputs: &[Arc<Table>]) -> Vec<Arc<Table>> 
     let overlaps = |table: &&Arc<Table>| table.meta().smallest_key <= largest && *smallest <= table.meta().largest_key;
     tables.iter().filter(overlaps).cloned().collect()
 }
+
+/// Panics unless the plan takes everything that it must: no table left behind in `from` (if that is L0) or in `to`
+/// overlaps the key range of the inputs.
+#[cfg(test)]
+pub(crate) fn assert_whole(plan: &Plan, levels: &FamilyLevels) {
+    assert!(!plan.inputs.is_empty() && plan.to == plan.from + 1);
+    let touches = |table: &Table| plan.inputs.iter().any(|input| input.meta().overlaps(table.meta()));
+    let taken = |table: &Table| plan.tables().any(|(_, input)| input.meta().number == table.meta().number);
+    let levels_at_risk = if plan.from == 0 { 0..2 } else { plan.to..plan.to + 1 };
+    for level in levels_at_risk {
+        for table in &levels.levels[level] {
+            assert!(!touches(table) || taken(table), "table {} of level {level} is left behind", table.meta().number);
+        }
+    }
+    for (level, table) in plan.tables() {
+        assert!(levels.levels[level].iter().any(|there| there.meta().number == table.meta().number));
+    }
+}

@@ -26,7 +26,8 @@ pub use cursor::TableCursor;
 pub use reader::TableReader;
 pub use writer::{Compression, TableOptions, TableWriter};
 
-use crate::{Error, Family, Result, SequenceNumber};
+use crate::version::sync_error;
+use crate::{Family, Result, SequenceNumber};
 use bytes::Bytes;
 use kontiki_env::Env;
 use std::path::{Path, PathBuf};
@@ -103,5 +104,5 @@ pub fn parse_table_name(name: &str) -> Option<FileNumber> {
 
 /// Makes the names of finished tables durable; once per flush or compaction, before the manifest edit.
 pub fn sync_tables_dir(env: &Env, tables_dir: &Path) -> Result<()> {
-    env.fs.sync_dir(tables_dir).map_err(|error| Error::io(tables_dir, &error))
+    env.fs.sync_dir(tables_dir).map_err(|error| sync_error(tables_dir, &error))
 }

@@ -6,6 +6,7 @@ use super::format::{BlockHandle, Footer, TRAILER_BYTES, encode_block, encode_foo
 use super::properties::Properties;
 use super::{FileNumber, FinishedTable, TableMeta, table_path};
 use crate::iterator::{KeyRef, SEQUENCE_NUMBER_MAX};
+use crate::version::sync_error;
 use crate::{Error, Family, Result};
 use bytes::Bytes;
 use kontiki_env::Env;
@@ -165,7 +166,7 @@ impl TableWriter {
         let index = self.write_block(index.finish(), false)?;
         self.buffer.extend_from_slice(&encode_footer(&Footer { filter, properties, index }));
         self.write_buffer()?;
-        self.file.sync().map_err(|error| Error::io(&self.temporary, &error))?;
+        self.file.sync().map_err(|error| sync_error(&self.temporary, &error))?;
         let path = table_path(&self.tables_dir, self.number);
         self.env.fs.rename(&self.temporary, &path).map_err(|error| Error::io(&path, &error))?;
         let properties = &self.properties;

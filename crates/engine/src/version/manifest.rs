@@ -73,7 +73,7 @@ impl ManifestWriter {
         assert_eq!(bytes.len(), HEADER_BYTES);
         bytes.extend_from_slice(&frame(&first.encode(), HEADER_BYTES as u64));
         file.write_at(&bytes, 0).map_err(io)?;
-        file.sync().map_err(io)?;
+        file.sync().map_err(|error| sync_error(&path, &error))?;
         Ok(ManifestWriter { file, path, number, end: bytes.len() as u64 })
     }
 
@@ -117,7 +117,7 @@ impl ManifestWriter {
 }
 
 /// A failed sync is an I/O error even if the system calls it a full disk: it must never look retryable.
-pub(super) fn sync_error(file: &Path, error: &std::io::Error) -> Error {
+pub(crate) fn sync_error(file: &Path, error: &std::io::Error) -> Error {
     Error::Io { file: file.to_path_buf(), kind: error.kind(), message: format!("sync failed: {error}") }
 }
 
@@ -233,6 +233,13 @@ pub(super) fn write_current(env: &Env, dir: &Path, number: u64) -> Result<()> {
     let bytes = encode_current(number);
     let result = replace_file(&*env.fs, dir, CURRENT, &bytes);
     result.map(drop).map_err(|error| Error::io(dir.join(CURRENT), &error))
+}
+
+/// The manifest that `CURRENT` names now.
+pub(super) fn current_number(env: &Env, dir: &Path) -> Result<u64> {
+    let path = dir.join(CURRENT);
+    let bytes = read_all(&*env.fs, &path).map_err(|error| Error::io(&path, &error))?;
+    parse_current(&bytes, &path)
 }
 
 fn encode_current(number: u64) -> Vec<u8> {

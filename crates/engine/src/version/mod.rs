@@ -23,6 +23,7 @@ mod set;
 mod table;
 
 pub use edit::VersionEdit;
+pub(crate) use manifest::sync_error;
 pub(crate) use set::read_version;
 pub use set::{ManifestOptions, VersionSet};
 pub use table::Table;

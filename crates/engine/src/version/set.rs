@@ -2,7 +2,8 @@
 
 use super::files::ObsoleteFiles;
 use super::manifest::{
-    AppendError, ManifestContents, ManifestWriter, manifest_path, parse_manifest_name, read_current, write_current,
+    AppendError, ManifestContents, ManifestWriter, current_number, manifest_path, parse_manifest_name, read_current,
+    sync_error, write_current,
 };
 use super::{Table, Version, VersionEdit};
 use crate::cache::TableCache;
@@ -151,7 +152,7 @@ impl VersionSet {
         Ok(())
     }
 
-    /// Replaces a manifest that has grown. A failure before `CURRENT` changes is harmless: the old one goes on.
+    /// Replaces a manifest that has grown. A full disk is harmless: the old one goes on.
     fn rewrite_if_large(&self, log: &mut Log, version: &Version) {
         let limit = self.options.rewrite_bytes.max(log.first_bytes * 2);
         if log.writer.bytes() <= limit {
@@ -160,26 +161,33 @@ impl VersionSet {
         let number = log.writer.number + 1;
         let edit = VersionEdit { next_file: Some(self.next_file.load(Ordering::Relaxed)), ..version.as_edit() };
         let prepared = ManifestWriter::create(&self.env, &self.dir, number, &edit).and_then(|writer| {
-            self.env.fs.sync_dir(&self.dir).map_err(|error| Error::io(&self.dir, &error))?;
+            self.env.fs.sync_dir(&self.dir).map_err(|error| sync_error(&self.dir, &error))?;
+            write_current(&self.env, &self.dir, number)?;
             Ok(writer)
         });
         let writer = match prepared {
             Ok(writer) => writer,
-            Err(error) => {
+            Err(error) if error.is_retryable() && self.names(log.writer.number) => {
                 tracing::warn!(%error, "the manifest could not be rewritten; it grows on and is tried again");
                 log.first_bytes = log.writer.bytes();
                 self.obsolete.push_path(manifest_path(&self.dir, number));
                 return;
             }
+            Err(error) => {
+                // Which manifest the next start reads is unknown; both say the same until the next edit, so none
+                // follows.
+                log.stopped = Some(error.to_string());
+                return;
+            }
         };
-        if let Err(error) = write_current(&self.env, &self.dir, number) {
-            // Which manifest the next start reads is unknown; both say the same until the next edit, so none follows.
-            log.stopped = Some(error.to_string());
-            return;
-        }
         self.obsolete.push_path(log.writer.path.clone());
         log.first_bytes = writer.bytes();
         log.writer = writer;
+    }
+
+    /// Whether `CURRENT` surely still names this manifest.
+    fn names(&self, number: u64) -> bool {
+        current_number(&self.env, &self.dir).is_ok_and(|current| current == number)
     }
 
     /// Whether a failed sync has stopped all edits.

@@ -1,0 +1,298 @@
+use super::harness::{DIR, FAMILIES, Layer, Sizes, random_batch};
+use super::*;
+use crate::iterator::SEQUENCE_NUMBER_MAX;
+use crate::version::LEVEL_COUNT;
+use crate::{Error, Family, Range};
+use kontiki_env::fs::{CrashMode, Op};
+use kontiki_env::rng::Rng;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+/// Random operations against the model; the deepest level that was reached is returned.
+fn play(seed: u64, sizes: Sizes, steps: u64) -> usize {
+    let mut rng = Rng::new(seed).child("operations");
+    let mut layer = Layer::new(seed, sizes);
+    let mut deepest = 0;
+    for _ in 0..steps {
+        match rng.below(100) {
+            0..60 => layer.write(&random_batch(&mut rng)),
+            60..66 => layer.flush().expect("a healthy disk"),
+            66..76 => drop(layer.compact_step().expect("a healthy disk")),
+            76..80 => layer.take_snapshot(),
+            80..84 if !layer.snapshots.is_empty() => {
+                let at = rng.below(layer.snapshots.len() as u64) as usize;
+                layer.snapshots.remove(at);
+            }
+            84..86 => layer.reopen().expect("a healthy disk"),
+            86..87 => layer.compact_all(Family(rng.below(u64::from(FAMILIES)) as u32)).expect("a healthy disk"),
+            87..90 => drop(layer.context.versions.remove_obsolete(&layer.context.tables).expect("a healthy disk")),
+            _ => {
+                layer.check_now(&mut rng).expect("a healthy disk");
+                if let Some((sequence, state)) = rng.pick(&layer.snapshots) {
+                    // Both what the snapshot pinned and the present answer for it.
+                    layer.check_reads(state, *sequence, &mut rng).expect("a healthy disk");
+                    layer.check_reads(&layer.read_state(), *sequence, &mut rng).expect("a healthy disk");
+                }
+            }
+        }
+        let version = layer.context.versions.current();
+        deepest = deepest.max(version.tables().map(|(_, level, _)| level).max().unwrap_or(0));
+    }
+    deepest
+}
+
+#[test]
+fn reads_agree_with_the_model_at_tiny_sizes() {
+    let deepest = (0..12).map(|seed| play(seed, Sizes::tiny(), 1200)).max();
+    assert!(deepest >= Some(3), "the sizes are meant to reach level 3, not {deepest:?}");
+}
+
+#[test]
+fn reads_agree_with_the_model_at_medium_sizes() {
+    for seed in 100..106 {
+        play(seed, Sizes::medium(), 1500);
+    }
+}
+
+#[test]
+fn after_compacting_everything_only_live_versions_are_left() {
+    let mut rng = Rng::new(7);
+    let mut layer = Layer::new(7, Sizes::tiny());
+    for round in 0..30 {
+        for _ in 0..20 {
+            layer.write(&random_batch(&mut rng));
+        }
+        if round == 10 {
+            layer.take_snapshot();
+        }
+        layer.flush().expect("a healthy disk");
+        while layer.compact_step().expect("a healthy disk") {}
+    }
+    let (sequence, _) = layer.snapshots[0];
+    for family in (0..FAMILIES).map(Family) {
+        layer.compact_all(family).expect("a healthy disk");
+    }
+    layer.check_reads(&layer.read_state(), sequence, &mut rng).expect("a healthy disk");
+    layer.snapshots.clear();
+    for family in (0..FAMILIES).map(Family) {
+        // Something on top, so that everything is merged once more.
+        let mut batch = crate::WriteBatch::new();
+        batch.put(family, b"", b"");
+        batch.put(family, b"zz", b"");
+        layer.write(&batch);
+    }
+    layer.flush().expect("a healthy disk");
+    for family in (0..FAMILIES).map(Family) {
+        layer.compact_all(family).expect("a healthy disk");
+        let version = layer.context.versions.current();
+        let tables = version.tables().filter(|(of, _, _)| *of == family);
+        let (entries, tombstones) = tables.fold((0, 0), |(entries, tombstones), (_, _, table)| {
+            (entries + table.meta().entries, tombstones + table.meta().tombstones)
+        });
+        let live = layer.expected(family, &Range::all(), crate::Direction::Forward, SEQUENCE_NUMBER_MAX - 1);
+        assert_eq!((entries, tombstones), (live.len() as u64, 0));
+    }
+}
+
+#[test]
+fn obsolete_files_go_when_the_last_reader_is_gone() {
+    let mut layer = Layer::new(3, Sizes::tiny());
+    for i in 0..20u32 {
+        layer.put(format!("key{i:03}").as_bytes(), &[b'x'; 30]);
+    }
+    layer.flush().expect("a healthy disk");
+    let old: Vec<_> = layer.context.versions.current().tables().map(|(_, _, table)| table.meta().number).collect();
+    let state = layer.read_state();
+    let mut entries =
+        state.entries(Family(0), Range::all(), crate::Direction::Forward, layer.sequence).expect("a healthy disk");
+    assert!(entries.next().expect("a healthy disk").is_some());
+    drop(state);
+    layer.put(b"key000", b"new");
+    layer.flush().expect("a healthy disk");
+    layer.compact_all(Family(0)).expect("a healthy disk");
+    let remove = |layer: &Layer| layer.context.versions.remove_obsolete(&layer.context.tables).expect("a healthy disk");
+    let present = |layer: &Layer| -> BTreeSet<String> {
+        layer.machine.env().fs.list(&Path::new(DIR).join("tables")).expect("a healthy disk").into_iter().collect()
+    };
+    remove(&layer);
+    assert!(old.iter().all(|number| present(&layer).contains(&format!("{number:06}.sst"))), "an iterator needs it");
+    let mut rest = 0;
+    while entries.next().expect("the files are still there").is_some() {
+        rest += 1;
+    }
+    assert_eq!(rest, 19);
+    drop(entries);
+    assert!(remove(&layer) >= 1);
+    let live: BTreeSet<String> = layer
+        .context
+        .versions
+        .current()
+        .tables()
+        .map(|(_, _, table)| format!("{:06}.sst", table.meta().number))
+        .collect();
+    assert_eq!(present(&layer), live);
+}
+
+/// Power off at every operation of a workload of flushes and compactions: a reopened directory holds what was
+/// flushed, and everything that it holds is sound.
+#[test]
+fn power_loss_at_any_operation_keeps_what_was_flushed() {
+    for (mode, name) in
+        [(CrashMode::LoseUnsynced, "lose"), (CrashMode::KeepUnsynced, "keep"), (CrashMode::Random, "random")]
+    {
+        let mut at = 0;
+        loop {
+            let seed = 1000 + at;
+            let mut rng = Rng::new(seed).child(name);
+            let mut layer = Layer::new(seed, Sizes::tiny());
+            layer.machine.fs.power_off_after(at);
+            let flushed = workload(&mut layer, &mut rng);
+            let finished = !layer.machine.fs.is_off();
+            layer.machine.fs.crash(mode);
+            layer.reopen().unwrap_or_else(|error| panic!("power loss ({name}) after {at} operations: {error}"));
+            assert!(layer.sequence >= flushed, "power loss ({name}) after {at} operations loses a flush");
+            layer.check_now(&mut rng).expect("a healthy disk");
+            let report = crate::inspect::check(&layer.machine.env(), Path::new(DIR)).expect("readable");
+            assert_eq!(report.problems, Vec::new(), "power loss ({name}) after {at} operations");
+            layer.context.versions.remove_obsolete(&layer.context.tables).expect("a healthy disk");
+            let tables = layer.machine.env().fs.list(&Path::new(DIR).join("tables")).expect("a healthy disk");
+            assert_eq!(tables.len(), layer.context.versions.current().tables().count(), "orphans are removed");
+            if finished {
+                assert!(at > 50, "the workload has {at} operations only");
+                break;
+            }
+            at += 1;
+        }
+    }
+}
+
+/// Returns the last sequence number that was flushed for sure.
+fn workload(layer: &mut Layer, rng: &mut Rng) -> u64 {
+    let mut flushed = 0;
+    for _ in 0..6 {
+        for _ in 0..8 {
+            layer.write(&random_batch(rng));
+        }
+        if layer.flush().is_err() {
+            return flushed;
+        }
+        flushed = layer.sequence;
+        while layer.compact_step().unwrap_or(false) {}
+        let _ = layer.context.versions.remove_obsolete(&layer.context.tables);
+    }
+    flushed
+}
+
+#[test]
+fn a_full_disk_fails_a_flush_without_a_trace_and_a_later_one_succeeds() {
+    for room in (0..4000).step_by(97) {
+        let mut rng = Rng::new(room);
+        let mut layer = Layer::new(room, Sizes::tiny());
+        for _ in 0..10 {
+            layer.write(&random_batch(&mut rng));
+        }
+        layer.flush().expect("a healthy disk");
+        for _ in 0..40 {
+            layer.write(&random_batch(&mut rng));
+        }
+        let fs = layer.machine.fs.clone();
+        fs.set_quota(Some(fs.used_bytes() + room));
+        let before = fs.used_bytes();
+        let result = layer.flush().and_then(|()| {
+            while layer.compact_step()? {}
+            Ok(())
+        });
+        if let Err(error) = &result {
+            assert!(error.is_retryable(), "{error}");
+            layer.check_now(&mut rng).expect("reads go on");
+            if !layer.memtable.is_empty() {
+                assert_eq!(fs.used_bytes(), before, "a failed flush leaves nothing");
+            }
+        }
+        fs.set_quota(None);
+        layer.flush().expect("there is room again");
+        while layer.compact_step().expect("there is room again") {}
+        layer.check_now(&mut rng).expect("a healthy disk");
+        layer.reopen().expect("a healthy disk");
+        layer.check_now(&mut rng).expect("a healthy disk");
+    }
+}
+
+#[test]
+fn a_failed_sync_of_the_manifest_is_final() {
+    let mut rng = Rng::new(5);
+    let mut layer = Layer::new(5, Sizes::medium());
+    layer.write(&random_batch(&mut rng));
+    layer.machine.fs.fail_next(Op::Sync, 1, |path| path.to_string_lossy().contains("MANIFEST"));
+    assert!(matches!(layer.flush(), Err(Error::Io { .. })));
+    assert!(matches!(layer.flush(), Err(Error::Stopped(_))));
+    assert!(layer.context.versions.is_stopped());
+    layer.check_now(&mut rng).expect("reads go on");
+    let refused = layer.context.versions.remove_obsolete(&layer.context.tables);
+    assert!(matches!(refused, Err(Error::Stopped(_))), "nothing is removed on the strength of an unsure edit");
+    layer.machine.fs.crash(CrashMode::Random);
+    layer.reopen().expect("either the edit is there with its table, or it is not");
+    layer.check_now(&mut rng).expect("a healthy disk");
+}
+
+#[test]
+fn a_failed_table_write_leaves_the_version_as_it_was() {
+    for op in [Op::Create, Op::Write, Op::Sync, Op::Rename, Op::SyncDir, Op::Read] {
+        let mut rng = Rng::new(11);
+        let mut layer = Layer::new(11, Sizes { block_cache_bytes: 0, files_max: 1, ..Sizes::tiny() });
+        for _ in 0..3 {
+            for _ in 0..10 {
+                layer.write(&random_batch(&mut rng));
+            }
+            layer.flush().expect("a healthy disk");
+        }
+        layer.machine.fs.fail_next(op, 1, |path| path.to_string_lossy().contains("tables"));
+        assert!(matches!(layer.compact_step(), Err(Error::Io { .. })), "{op:?}");
+        layer.machine.fs.clear_faults();
+        layer.check_now(&mut rng).expect("a healthy disk");
+        while layer.compact_step().expect("a healthy disk") {}
+        layer.check_now(&mut rng).expect("a healthy disk");
+        layer.reopen().expect("a healthy disk");
+        layer.check_now(&mut rng).expect("a healthy disk");
+    }
+}
+
+#[test]
+fn a_compaction_that_is_told_to_stop_changes_nothing() {
+    let mut rng = Rng::new(13);
+    let mut layer = Layer::new(13, Sizes::tiny());
+    for _ in 0..3 {
+        layer.write(&random_batch(&mut rng));
+        layer.flush().expect("a healthy disk");
+    }
+    let before: Vec<_> =
+        layer.context.versions.current().tables().map(|(_, level, table)| (level, table.meta().number)).collect();
+    layer.context.stop.store(true, Ordering::Relaxed);
+    assert!(matches!(layer.compact_all(Family(0)), Err(Error::Closed)));
+    let after: Vec<_> =
+        layer.context.versions.current().tables().map(|(_, level, table)| (level, table.meta().number)).collect();
+    assert_eq!(before, after);
+}
+
+#[test]
+fn plans_of_a_random_database_are_whole() {
+    let mut rng = Rng::new(17);
+    let mut layer = Layer::new(17, Sizes::tiny());
+    let mut plans = 0;
+    for _ in 0..60 {
+        for _ in 0..5 {
+            layer.write(&random_batch(&mut rng));
+        }
+        layer.flush().expect("a healthy disk");
+        for _ in 0..rng.below(3) {
+            let version = layer.context.versions.current();
+            let Some(plan) = plan(&version, &layer.context.options) else { break };
+            super::plan::assert_whole(&plan, version.family(plan.family).expect("planned for it"));
+            assert!(plan.to < LEVEL_COUNT);
+            plans += 1;
+            run(&layer.context, &version, &plan, &layer.live_snapshots()).expect("a healthy disk");
+        }
+    }
+    assert!(plans > 20);
+}

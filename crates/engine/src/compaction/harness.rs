@@ -1,0 +1,281 @@
+//! A database without a log: memtable, versions, flush and compaction on a simulated disk, beside a model of all
+//! versions ever written. For the tests of this layer.
+
+use super::{CompactionOptions, Context, compact_all, flush, step};
+use crate::cache::{BlockCache, TableCache};
+use crate::iterator::ReadState;
+use crate::memtable::Memtable;
+use crate::table::{Compression, TableOptions};
+use crate::version::{ManifestOptions, VersionEdit, VersionSet};
+use crate::{Direction, Entries, Family, Range, Result, SequenceNumber, WriteBatch};
+use bytes::Bytes;
+use kontiki_env::SimMachine;
+use kontiki_env::rng::Rng;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+pub(crate) const DIR: &str = "/db";
+pub(crate) const FAMILIES: u32 = 2;
+
+type Versions = BTreeMap<(Family, Vec<u8>), BTreeMap<SequenceNumber, Option<Vec<u8>>>>;
+
+/// Sizes so small that a few hundred writes reach the deeper levels.
+#[derive(Clone, Debug)]
+pub(crate) struct Sizes {
+    pub(crate) table: TableOptions,
+    pub(crate) compaction: CompactionOptions,
+    pub(crate) manifest: ManifestOptions,
+    pub(crate) block_cache_bytes: u64,
+    pub(crate) files_max: usize,
+}
+
+impl Sizes {
+    pub(crate) fn tiny() -> Sizes {
+        Sizes {
+            table: TableOptions {
+                block_bytes: 64,
+                restart_interval: 3,
+                filter_bits_per_key: 10,
+                compression: Compression::Lz4,
+            },
+            compaction: CompactionOptions { level0_tables: 2, level1_bytes: 1500, level_factor: 2, table_bytes: 600 },
+            manifest: ManifestOptions { rewrite_bytes: 2000 },
+            block_cache_bytes: 2000,
+            files_max: 3,
+        }
+    }
+
+    pub(crate) fn medium() -> Sizes {
+        Sizes {
+            table: TableOptions {
+                block_bytes: 1000,
+                restart_interval: 16,
+                filter_bits_per_key: 0,
+                compression: Compression::None,
+            },
+            compaction: CompactionOptions {
+                level0_tables: 4,
+                level1_bytes: 20_000,
+                level_factor: 4,
+                table_bytes: 5000,
+            },
+            manifest: ManifestOptions::default(),
+            block_cache_bytes: 0,
+            files_max: 1000,
+        }
+    }
+}
+
+pub(crate) struct Layer {
+    pub(crate) machine: SimMachine,
+    pub(crate) context: Context,
+    pub(crate) memtable: Arc<Memtable>,
+    pub(crate) snapshots: Vec<(SequenceNumber, ReadState)>,
+    pub(crate) sequence: SequenceNumber,
+    pub(crate) model: Versions,
+    sizes: Sizes,
+}
+
+pub(crate) fn open(machine: &SimMachine, sizes: &Sizes) -> Result<Context> {
+    let env = machine.env();
+    let dir = Path::new(DIR);
+    env.fs.create_dir_all(dir).map_err(|error| crate::Error::io(dir, &error))?;
+    let versions = Arc::new(VersionSet::open(&env, dir, sizes.manifest.clone())?);
+    let blocks = Arc::new(BlockCache::new(sizes.block_cache_bytes));
+    let tables = Arc::new(TableCache::new(&env, versions.tables_dir(), blocks, 1 << 20, sizes.files_max));
+    Ok(Context {
+        env,
+        versions,
+        tables,
+        table_options: sizes.table.clone(),
+        options: sizes.compaction.clone(),
+        stop: Arc::default(),
+    })
+}
+
+impl Layer {
+    pub(crate) fn new(seed: u64, sizes: Sizes) -> Layer {
+        let machine = SimMachine::from_seed(seed);
+        let context = open(&machine, &sizes).expect("a healthy disk");
+        let mut edit = VersionEdit::new();
+        for family in 0..FAMILIES {
+            edit.create_family(Family(family), &format!("f{family}"));
+        }
+        context.versions.apply(edit).expect("a healthy disk");
+        Layer {
+            machine,
+            context,
+            memtable: Arc::default(),
+            snapshots: Vec::new(),
+            sequence: 0,
+            model: BTreeMap::new(),
+            sizes,
+        }
+    }
+
+    pub(crate) fn write(&mut self, batch: &WriteBatch) {
+        self.sequence += 1;
+        self.memtable.apply(batch, self.sequence);
+        for op in batch.ops() {
+            let (family, key, value) = match op {
+                crate::BatchOp::Put { family, key, value } => (family, key, Some(value.to_vec())),
+                crate::BatchOp::Delete { family, key } => (family, key, None),
+            };
+            self.model.entry((family, key.to_vec())).or_default().insert(self.sequence, value);
+        }
+    }
+
+    pub(crate) fn put(&mut self, key: &[u8], value: &[u8]) {
+        let mut batch = WriteBatch::new();
+        batch.put(Family(0), key, value);
+        self.write(&batch);
+    }
+
+    pub(crate) fn live_snapshots(&self) -> Vec<SequenceNumber> {
+        self.snapshots.iter().map(|(sequence, _)| *sequence).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        flush(&self.context, &self.memtable, &self.live_snapshots(), self.sequence, None)?;
+        self.memtable = Arc::default();
+        Ok(())
+    }
+
+    pub(crate) fn compact_step(&self) -> Result<bool> {
+        step(&self.context, &self.live_snapshots())
+    }
+
+    pub(crate) fn compact_all(&self, family: Family) -> Result<()> {
+        compact_all(&self.context, family, &self.live_snapshots())
+    }
+
+    /// Starts again: what was not flushed is gone, from the model too.
+    pub(crate) fn reopen(&mut self) -> Result<()> {
+        self.snapshots.clear();
+        self.memtable = Arc::default();
+        self.context = open(&self.machine, &self.sizes)?;
+        let flushed = self.context.versions.current().flushed_sequence();
+        self.sequence = flushed;
+        for versions in self.model.values_mut() {
+            versions.retain(|&sequence, _| sequence <= flushed);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn read_state(&self) -> ReadState {
+        ReadState {
+            memtables: vec![self.memtable.clone()],
+            version: self.context.versions.current(),
+            tables: self.context.tables.clone(),
+        }
+    }
+
+    pub(crate) fn take_snapshot(&mut self) {
+        self.snapshots.push((self.sequence, self.read_state()));
+    }
+
+    /// What a reader at `sequence` sees of a range, by the model.
+    pub(crate) fn expected(
+        &self,
+        family: Family,
+        range: &Range,
+        direction: Direction,
+        sequence: SequenceNumber,
+    ) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let inside = |key: &[u8]| {
+            range.start.as_ref().is_none_or(|start| key >= start) && range.end.as_ref().is_none_or(|end| key < end)
+        };
+        let mut entries: Vec<_> = self
+            .model
+            .iter()
+            .filter(|((of, key), _)| *of == family && inside(key))
+            .filter_map(|((_, key), versions)| {
+                let (_, value) = versions.range(..=sequence).next_back()?;
+                Some((key.clone(), value.clone()?))
+            })
+            .collect();
+        if direction == Direction::Backward {
+            entries.reverse();
+        }
+        entries
+    }
+
+    /// Compares a whole iteration, with a seek in the middle, and point reads, at one sequence number.
+    pub(crate) fn check_reads(&self, state: &ReadState, sequence: SequenceNumber, rng: &mut Rng) -> Result<()> {
+        let family = Family(rng.below(u64::from(FAMILIES)) as u32);
+        let direction = if rng.chance(1, 2) { Direction::Forward } else { Direction::Backward };
+        let range = random_range(rng);
+        let expected = self.expected(family, &range, direction, sequence);
+        let mut entries = state.entries(family, range.clone(), direction, sequence)?;
+        assert_eq!(drain(&mut *entries, usize::MAX)?, expected, "{family:?} {direction:?} {range:?} at {sequence}");
+        for _ in 0..3 {
+            let target = random_key(rng);
+            let beyond = |key: &[u8]| match direction {
+                Direction::Forward => key >= target.as_slice(),
+                Direction::Backward => key <= target.as_slice(),
+            };
+            let expected: Vec<_> = expected.iter().filter(|(key, _)| beyond(key)).take(4).cloned().collect();
+            entries.seek(&target)?;
+            assert_eq!(drain(&mut *entries, 4)?, expected, "seek {target:?} {direction:?} {range:?} at {sequence}");
+        }
+        for _ in 0..5 {
+            let key = random_key(rng);
+            let versions = self.model.get(&(family, key.clone()));
+            let expected = versions.and_then(|versions| versions.range(..=sequence).next_back()?.1.clone());
+            let found = state.get(family, &key, sequence)?;
+            assert_eq!(found.as_deref(), expected.as_deref(), "{family:?} {key:?} at {sequence}");
+        }
+        Ok(())
+    }
+
+    pub(crate) fn check_now(&self, rng: &mut Rng) -> Result<()> {
+        self.check_reads(&self.read_state(), self.sequence, rng)
+    }
+}
+
+pub(crate) fn drain(entries: &mut dyn Entries, limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut out = Vec::new();
+    while out.len() < limit {
+        let Some((key, value)) = entries.next()? else { break };
+        out.push((key.to_vec(), value.to_vec()));
+    }
+    Ok(out)
+}
+
+/// Few enough keys that overwrites are common, of different lengths, some a prefix of others, one empty.
+pub(crate) fn random_key(rng: &mut Rng) -> Vec<u8> {
+    let number = rng.below(80);
+    let text = format!("{number:02}");
+    let mut key = vec![b'k'; (number % 3) as usize];
+    key.extend_from_slice(text.as_bytes());
+    if number % 7 == 0 {
+        key.extend_from_slice(&[0xff, 0]);
+    }
+    if number == 79 { Vec::new() } else { key }
+}
+
+pub(crate) fn random_range(rng: &mut Rng) -> Range {
+    let mut bounds = [random_key(rng), random_key(rng)];
+    bounds.sort();
+    let [start, end] = bounds.map(Bytes::from);
+    Range { start: rng.chance(2, 3).then_some(start), end: rng.chance(2, 3).then_some(end) }
+}
+
+pub(crate) fn random_batch(rng: &mut Rng) -> WriteBatch {
+    let mut batch = WriteBatch::new();
+    for _ in 0..rng.range(1..6) {
+        let family = Family(rng.below(u64::from(FAMILIES)) as u32);
+        let key = random_key(rng);
+        if rng.chance(1, 4) {
+            batch.delete(family, &key);
+        } else {
+            let length = rng.below(40) as usize;
+            // Half compressible, half not.
+            let value: Vec<u8> =
+                if rng.chance(1, 2) { vec![b'v'; length] } else { (0..length).map(|_| rng.next_u64() as u8).collect() };
+            batch.put(family, &key, &value);
+        }
+    }
+    batch
+}
