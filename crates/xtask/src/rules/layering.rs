@@ -1,0 +1,117 @@
+//! Who may use whom: requests go down, results come back up, siblings do not name each other.
+//!
+//! Dev-dependencies are exempt: tests may look from outside at whatever they like.
+
+use crate::{Finding, Repo};
+
+/// A crate and the crates of ours that it may use.
+struct Floor {
+    manifest: &'static str,
+    may_use: &'static [&'static str],
+}
+
+const CORE: &[&str] = &["kontiki-env", "kontiki-engine"];
+const BELOW_SERVER: &[&str] =
+    &["kontiki-env", "kontiki-engine", "kontiki-proto", "kontiki-txn", "kontiki-raftstore", "kontiki-placement"];
+
+const FLOORS: &[Floor] = &[
+    Floor { manifest: "crates/env/Cargo.toml", may_use: &[] },
+    Floor { manifest: "crates/engine/Cargo.toml", may_use: &["kontiki-env"] },
+    Floor { manifest: "crates/proto/Cargo.toml", may_use: &[] },
+    Floor { manifest: "crates/txn/Cargo.toml", may_use: CORE },
+    Floor { manifest: "crates/raftstore/Cargo.toml", may_use: CORE },
+    Floor { manifest: "crates/placement/Cargo.toml", may_use: CORE },
+    Floor { manifest: "crates/server/Cargo.toml", may_use: BELOW_SERVER },
+    Floor { manifest: "crates/client/Cargo.toml", may_use: &["kontiki-proto"] },
+    Floor {
+        manifest: "Cargo.toml",
+        may_use: &["kontiki-env", "kontiki-engine", "kontiki-proto", "kontiki-server", "kontiki-client"],
+    },
+    Floor {
+        manifest: "crates/sim/Cargo.toml",
+        may_use: &[
+            "kontiki-env",
+            "kontiki-engine",
+            "kontiki-proto",
+            "kontiki-txn",
+            "kontiki-raftstore",
+            "kontiki-placement",
+            "kontiki-server",
+            "kontiki-client",
+        ],
+    },
+    Floor { manifest: "crates/xtask/Cargo.toml", may_use: &[] },
+];
+
+/// Libraries that only some may know, because the others stay pure or portable without them.
+const OWNED: &[(&str, &[&str])] = &[
+    ("tokio", &["crates/server", "crates/client", "Cargo.toml"]),
+    ("tonic", &["crates/proto", "crates/server", "crates/client"]),
+    ("axum", &["crates/server"]),
+    ("raft", &["crates/raftstore"]),
+    ("protobuf", &["crates/raftstore"]),
+    ("rustix", &["crates/env"]),
+    ("rand", &[]),
+];
+
+/// See the module.
+pub fn check(repo: &Repo) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (path, text) in &repo.texts {
+        let is_member = path == "Cargo.toml" || (path.starts_with("crates/") && path.ends_with("/Cargo.toml"));
+        if !is_member {
+            continue;
+        }
+        let Some(floor) = FLOORS.iter().find(|floor| floor.manifest == path) else {
+            findings.push(Finding::new(path, 1, "this crate has no floor: give it one in xtask's rules/layering.rs"));
+            continue;
+        };
+        let Ok(manifest) = text.parse::<toml::Table>() else {
+            findings.push(Finding::new(path, 1, "not valid TOML"));
+            continue;
+        };
+        for dependency in dependencies(&manifest) {
+            if let Some(message) = judge(floor, &dependency) {
+                findings.push(Finding::new(path, line_of_key(text, &dependency), message));
+            }
+        }
+    }
+    findings
+}
+
+fn judge(floor: &Floor, dependency: &str) -> Option<String> {
+    if dependency.starts_with("kontiki") && !floor.may_use.contains(&dependency) {
+        let allowed = if floor.may_use.is_empty() { "nothing".into() } else { floor.may_use.join(", ") };
+        return Some(format!("`{dependency}` is not below this crate; it may use: {allowed}"));
+    }
+    let (_, owners) = OWNED.iter().find(|(name, _)| *name == dependency)?;
+    let owned = owners.iter().any(|owner| floor.manifest == *owner || floor.manifest.starts_with(&format!("{owner}/")));
+    (!owned).then(|| format!("`{dependency}` belongs to {} only", owners.join(", ")))
+}
+
+/// The names of all dependencies, also for some targets only and of build scripts, with renames undone.
+fn dependencies(manifest: &toml::Table) -> Vec<String> {
+    let mut tables: Vec<&toml::Table> = vec![manifest];
+    if let Some(targets) = manifest.get("target").and_then(toml::Value::as_table) {
+        tables.extend(targets.values().filter_map(toml::Value::as_table));
+    }
+    let mut names = Vec::new();
+    for table in tables {
+        for kind in ["dependencies", "build-dependencies"] {
+            let Some(list) = table.get(kind).and_then(toml::Value::as_table) else { continue };
+            for (name, value) in list {
+                let renamed = value.get("package").and_then(toml::Value::as_str);
+                names.push(renamed.unwrap_or(name).to_string());
+            }
+        }
+    }
+    names
+}
+
+fn line_of_key(text: &str, key: &str) -> usize {
+    text.lines().position(|line| line.trim_start().starts_with(key)).map_or(1, |index| index + 1)
+}
+
+#[cfg(test)]
+#[path = "layering_test.rs"]
+mod tests;

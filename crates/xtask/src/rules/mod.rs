@@ -1,0 +1,45 @@
+//! The rules, one a file.
+
+pub mod calls;
+pub mod inline_tests;
+pub mod layering;
+pub mod links;
+pub mod lints;
+pub mod sizes;
+pub mod unsafety;
+pub mod words;
+
+use crate::{Finding, Repo};
+
+/// A rule.
+pub struct Rule {
+    /// Its name in tests and in CONTRIBUTING.md.
+    pub name: &'static str,
+    /// Finds where it is broken.
+    pub check: fn(&Repo) -> Vec<Finding>,
+}
+
+/// Every rule.
+pub const ALL: &[Rule] = &[
+    Rule { name: "layering", check: layering::check },
+    Rule { name: "file-budget", check: sizes::files },
+    Rule { name: "function-budget", check: sizes::functions },
+    Rule { name: "disallowed-calls", check: calls::check },
+    Rule { name: "crate-lints", check: lints::check },
+    Rule { name: "words", check: words::check },
+    Rule { name: "unsafe", check: unsafety::check },
+    Rule { name: "inline-tests", check: inline_tests::check },
+    Rule { name: "links", check: links::check },
+];
+
+/// The line a syntax element starts at.
+pub(crate) fn line_of(element: &impl syn::spanned::Spanned) -> usize {
+    element.span().start().line
+}
+
+/// Whether an item is compiled for tests only.
+pub(crate) fn is_cfg_test(attributes: &[syn::Attribute]) -> bool {
+    attributes.iter().any(|a| {
+        a.path().is_ident("cfg") && a.meta.require_list().is_ok_and(|list| list.tokens.to_string().contains("test"))
+    })
+}
