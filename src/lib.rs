@@ -1,1 +1,3 @@
 //! Kontiki.
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
