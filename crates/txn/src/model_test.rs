@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 const ACCOUNTS: usize = 6;
 const TOTAL: u64 = 100 * ACCOUNTS as u64;
-const TTL_MS: u64 = 30;
+const TTL_MS: u64 = 12;
 
 /// Reads and outcomes, as the clients saw them.
 #[derive(Default)]
@@ -55,7 +55,7 @@ impl World {
         let fail_one_in = if seed.is_multiple_of(2) { 0 } else { 25 };
         let spawner = executor.spawner();
         let detach = spawner.clone();
-        let replicated = TestReplicated::new(rng.child("replicated"), fail_one_in);
+        let replicated = TestReplicated::new(spawner.clone(), rng.child("replicated"), fail_one_in);
         World {
             scheduler: Scheduler::new(replicated, Arc::new(move |future| detach.spawn(future))),
             history: Arc::default(),
@@ -74,6 +74,13 @@ impl World {
         let mut clock = self.clock.lock();
         *clock += step;
         TimeStamp(*clock)
+    }
+
+    /// Sometimes a long pause: others lose patience, and copies of requests arrive out of order.
+    async fn dawdle(&self) {
+        if self.below(4) == 0 {
+            Yields(self.below(150)).await;
+        }
     }
 
     fn account(index: usize) -> Bytes {
@@ -177,6 +184,7 @@ impl World {
         let mut sent = false;
         for _ in 0..20 {
             let commit_ts = self.timestamp();
+            self.dawdle().await; // Readers may push the lock meanwhile.
             let command = Commit { keys: keys.clone(), start_ts, commit_ts };
             match self.scheduler.commit(&(), command.clone()).await {
                 Ok(_) if sent => return Err(Stop::Unknown), // Committed, but perhaps by the earlier try.
@@ -216,7 +224,7 @@ impl World {
         self.history.lock().intents.insert(start_ts, writes.clone());
         for group in [first, second].into_iter().filter(|group| !group.is_empty()) {
             self.prewrite(&command(group)).await?;
-            if self.below(6) == 0 {
+            if self.below(3) == 0 {
                 // A copy of the request, delayed in the network.
                 let (late, world, delay) = (command(group), self.clone(), self.below(200));
                 self.spawner.spawn(async move {

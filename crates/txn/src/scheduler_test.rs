@@ -12,24 +12,24 @@ fn detach_to(spawner: Spawner) -> Detach {
     Arc::new(move |future| spawner.spawn(future))
 }
 
-/// Runs one future on its own executor.
-fn block_on<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> T {
+/// Runs a test with a scheduler on an executor of its own.
+fn with_scheduler<F: Future<Output = ()> + Send + 'static>(test: impl FnOnce(Scheduler<TestReplicated>) -> F) {
     let mut executor = Executor::new(Rng::new(1));
-    let result = Arc::new(Mutex::new(None));
-    let slot = result.clone();
-    executor.spawner().spawn(async move { *slot.lock() = Some(future.await) });
+    let spawner = executor.spawner();
+    let replicated = TestReplicated::new(spawner.clone(), Rng::new(3), 0);
+    let ended = Arc::new(Mutex::new(false));
+    let (test, end) = (test(Scheduler::new(replicated, detach_to(spawner.clone()))), ended.clone());
+    spawner.spawn(async move {
+        test.await;
+        *end.lock() = true;
+    });
     executor.run();
-    result.lock().take().expect("it ended")
-}
-
-fn scheduler() -> Scheduler<TestReplicated> {
-    Scheduler::new(TestReplicated::new(Rng::new(3), 0), detach_to(Spawner::default()))
+    assert!(*ended.lock(), "it ended");
 }
 
 #[test]
 fn a_transaction_from_prewrite_to_read() {
-    block_on(async {
-        let scheduler = scheduler();
+    with_scheduler(|scheduler| async move {
         let key = Bytes::from("k");
         scheduler.prewrite(&(), prewrite(&[("k", put("1"))], "k", 5)).await.unwrap();
         let locked = scheduler.get(&(), &key, &ReadOptions::at(TimeStamp(9))).await.unwrap_err();
@@ -47,8 +47,7 @@ fn a_transaction_from_prewrite_to_read() {
 
 #[test]
 fn a_key_beyond_the_limit_is_refused_before_it_is_proposed() {
-    block_on(async {
-        let scheduler = scheduler();
+    with_scheduler(|scheduler| async move {
         let mut command = prewrite(&[("k", put("1"))], "k", 5);
         command.mutations[0].key = vec![0; kontiki_engine::KEY_BYTES_MAX].into();
         let failed = scheduler.prewrite(&(), command).await.unwrap_err();
@@ -58,8 +57,7 @@ fn a_key_beyond_the_limit_is_refused_before_it_is_proposed() {
 
 #[test]
 fn a_whole_region_is_resolved_in_batches() {
-    block_on(async {
-        let scheduler = scheduler();
+    with_scheduler(|scheduler| async move {
         let names: Vec<Bytes> = (0..RESOLVE_KEYS_MAX * 2 + 7).map(|i| Bytes::from(format!("k{i:05}"))).collect();
         for (start, names) in [(5, &names[..]), (6, &["other".into()][..])] {
             let mut command = prewrite(&[], "k00000", start);

@@ -7,6 +7,7 @@ use crate::{
     ReadOptions, Replicated, TimeStamp, action, read,
 };
 use bytes::Bytes;
+use futures::channel::oneshot;
 use futures::future::BoxFuture;
 use futures::task::{ArcWake, waker};
 use kontiki_engine::{BatchOp, Direction, Entries, Family, Range, Result, View, WriteBatch};
@@ -273,17 +274,19 @@ pub(crate) enum TestError {
     Undetermined,
 }
 
-/// A replicated store in a map, with random delays, refusals and unknown outcomes.
+/// A replicated store in a map, with random delays, refusals and unknown outcomes. What was proposed happens by
+/// itself, whether or not somebody still waits for it.
 pub(crate) struct TestReplicated {
     pub(crate) store: Arc<Mutex<MapStore>>,
-    pub(crate) rng: Mutex<Rng>,
+    spawner: Spawner,
+    rng: Mutex<Rng>,
     /// One in this many replications fails; 0 is never.
-    pub(crate) fail_one_in: u64,
+    fail_one_in: u64,
 }
 
 impl TestReplicated {
-    pub(crate) fn new(rng: Rng, fail_one_in: u64) -> TestReplicated {
-        TestReplicated { store: Arc::default(), rng: Mutex::new(rng), fail_one_in }
+    pub(crate) fn new(spawner: Spawner, rng: Rng, fail_one_in: u64) -> TestReplicated {
+        TestReplicated { store: Arc::default(), spawner, rng: Mutex::new(rng), fail_one_in }
     }
 
     fn delay(&self) -> Yields {
@@ -312,11 +315,18 @@ impl Replicated for TestReplicated {
         if self.fails() {
             return Err(TestError::Refused);
         }
-        let lost = self.fails();
-        if !lost {
-            self.store.lock().apply(&batch);
-        }
-        self.delay().await;
-        if lost || self.fails() { Err(TestError::Undetermined) } else { Ok(()) }
+        let (lost, unknown) = (self.fails(), self.fails());
+        let (before, after, store) = (self.delay(), self.delay(), self.store.clone());
+        let (done, settled) = oneshot::channel();
+        self.spawner.spawn(async move {
+            before.await;
+            if !lost {
+                store.lock().apply(&batch);
+            }
+            after.await;
+            let _ = done.send(()); // The caller may be gone.
+        });
+        settled.await.expect("the proposal is settled");
+        if lost || unknown { Err(TestError::Undetermined) } else { Ok(()) }
     }
 }
