@@ -3,4 +3,6 @@
 #![forbid(unsafe_code)]
 
 pub mod check;
+pub mod executor;
 pub mod history;
+pub mod world;

@@ -37,6 +37,11 @@ impl SimTasks {
         jobs.slots.values().filter(|slot| slot.is_ready()).map(|slot| slot.name.clone()).collect()
     }
 
+    /// Whether a step would run something.
+    pub fn is_runnable(&self) -> bool {
+        self.jobs.lock().slots.values().any(Slot::is_ready)
+    }
+
     /// Steps until no job is runnable; returns the number of steps. Panics after `steps_max`: a job that always has
     /// work is a bug.
     pub fn run_until_idle(&self, steps_max: u64) -> u64 {

@@ -90,10 +90,15 @@ impl Faults {
 
     pub(super) fn clear(&mut self) {
         self.faults.clear();
+        self.power_off_at = None;
     }
 
     pub(super) fn power_off_after(&mut self, ops: u64) {
         self.power_off_at = Some(self.ops + ops);
+    }
+
+    pub(super) fn power_off(&mut self) {
+        self.off = true;
     }
 
     pub(super) fn power_on(&mut self) {

@@ -74,7 +74,13 @@ impl SimFs {
         self.state.lock().faults.power_off_after(ops);
     }
 
-    /// Whether the power went off ([`SimFs::power_off_after`]).
+    /// Cuts the power between two operations: all fail from now on until [`SimFs::crash`]. For taking a process
+    /// apart without letting it say goodbye to its disk.
+    pub fn power_off(&self) {
+        self.state.lock().faults.power_off();
+    }
+
+    /// Whether the power is off.
     pub fn is_off(&self) -> bool {
         self.state.lock().faults.is_off()
     }
@@ -85,7 +91,7 @@ impl SimFs {
         self.state.lock().faults.arm(op, times, Box::new(predicate));
     }
 
-    /// Disarms what [`SimFs::fail_next`] armed.
+    /// Disarms what [`SimFs::fail_next`] and [`SimFs::power_off_after`] armed and has not happened yet.
     pub fn clear_faults(&self) {
         self.state.lock().faults.clear();
     }

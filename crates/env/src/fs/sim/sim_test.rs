@@ -213,6 +213,17 @@ fn with_the_power_off_everything_fails_until_the_crash() {
 }
 
 #[test]
+fn a_process_taken_apart_with_the_power_off_changes_nothing() {
+    let fs = new_fs(1);
+    durable_file(&fs, "file", b"abc");
+    fs.power_off();
+    assert!(fs.is_off() && fs.remove(path("file")).is_err());
+    fs.crash(CrashMode::KeepUnsynced);
+    assert!(!fs.is_off());
+    assert_eq!(content(&fs, "file"), Some(b"abc".to_vec()));
+}
+
+#[test]
 fn a_killed_process_loses_its_handles_but_no_bytes() {
     let fs = new_fs(1);
     let file = fs.open(path("file"), OpenMode::CreateNew).unwrap();
@@ -286,6 +297,7 @@ fn errors_hit_the_chosen_operation_and_path_the_chosen_number_of_times() {
     assert!(fs.rename(path("a"), path("c")).is_err());
     assert!(fs.exists(path("a")) && !fs.exists(path("c")), "it had no effect");
     fs.fail_next(Op::Remove, 1, |_| true);
+    fs.power_off_after(0);
     fs.clear_faults();
     fs.remove(path("a")).unwrap();
 }

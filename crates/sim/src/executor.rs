@@ -1,0 +1,214 @@
+//! A deterministic executor of futures: one thread, virtual time, the order of polls drawn from the seed.
+//!
+//! Tasks belong to *groups* (a node, or the clients), so that a node's tasks die with its process
+//! ([`Executor::kill`]) and stand still with it ([`Executor::pause`]). Nothing runs by itself: the world calls
+//! [`Executor::run_until_stalled`] between its events, and [`Executor::fire_timers`] when it has moved the time.
+
+use kontiki_env::clock::VirtualTime;
+use kontiki_env::rng::Rng;
+use parking_lot::Mutex;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+/// Names a group of tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Group(pub u64);
+
+type TaskId = u64;
+type LocalFuture = Pin<Box<dyn Future<Output = ()>>>;
+type Ready = Arc<Mutex<BTreeSet<TaskId>>>;
+
+/// Polls in one run beyond which tasks wake each other for ever: far above what one event can set off.
+const POLLS_PER_RUN_MAX: u64 = 1_000_000;
+
+/// The executor. Clones are the same executor.
+#[derive(Clone)]
+pub struct Executor {
+    inner: Rc<RefCell<Inner>>,
+    /// Apart from the rest and behind a lock, for wakers must be sendable though nobody sends them.
+    ready: Ready,
+    time: VirtualTime,
+}
+
+struct Inner {
+    rng: Rng,
+    next_id: u64,
+    tasks: BTreeMap<TaskId, Task>,
+    paused: BTreeSet<Group>,
+    timers: BTreeMap<(Duration, u64), Waker>,
+    is_running: bool,
+}
+
+struct Task {
+    group: Group,
+    waker: Waker,
+    /// Absent while it is polled.
+    future: Option<LocalFuture>,
+}
+
+struct TaskWaker {
+    id: TaskId,
+    ready: Ready,
+}
+
+impl Wake for TaskWaker {
+    fn wake(self: Arc<Self>) {
+        self.ready.lock().insert(self.id);
+    }
+}
+
+impl Executor {
+    /// No tasks yet, in the world whose true time is `time`.
+    pub fn new(rng: Rng, time: VirtualTime) -> Executor {
+        let inner = Inner {
+            rng,
+            next_id: 0,
+            tasks: BTreeMap::new(),
+            paused: BTreeSet::new(),
+            timers: BTreeMap::new(),
+            is_running: false,
+        };
+        Executor { inner: Rc::new(RefCell::new(inner)), ready: Ready::default(), time }
+    }
+
+    /// Adds a task; it is polled first in the next run. Callable from inside a task.
+    pub fn spawn(&self, group: Group, future: impl Future<Output = ()> + 'static) {
+        let mut inner = self.inner.borrow_mut();
+        inner.next_id += 1;
+        let id = inner.next_id;
+        let waker = Waker::from(Arc::new(TaskWaker { id, ready: Arc::clone(&self.ready) }));
+        inner.tasks.insert(id, Task { group, waker, future: Some(Box::pin(future)) });
+        self.ready.lock().insert(id);
+    }
+
+    /// The true time since the world began.
+    pub fn now(&self) -> Duration {
+        self.time.now()
+    }
+
+    /// Ends after `duration` of true time.
+    pub fn sleep(&self, duration: Duration) -> Sleep {
+        let mut inner = self.inner.borrow_mut();
+        inner.next_id += 1;
+        Sleep { executor: self.clone(), key: (self.time.now() + duration, inner.next_id) }
+    }
+
+    /// Drops all tasks of a group. A task that kills its own group ends when its present poll returns.
+    pub fn kill(&self, group: Group) {
+        let dead: Vec<Task> = {
+            let mut inner = self.inner.borrow_mut();
+            let ids: Vec<TaskId> =
+                inner.tasks.iter().filter(|(_, task)| task.group == group).map(|(id, _)| *id).collect();
+            ids.iter().filter_map(|id| inner.tasks.remove(id)).collect()
+        };
+        drop(dead); // Without a borrow: what tasks own may call the executor when it is dropped.
+    }
+
+    /// Stops polling a group's tasks; wakes are remembered.
+    pub fn pause(&self, group: Group) {
+        self.inner.borrow_mut().paused.insert(group);
+    }
+
+    /// Polls a group's tasks again.
+    pub fn resume(&self, group: Group) {
+        self.inner.borrow_mut().paused.remove(&group);
+    }
+
+    /// Number of tasks of a group that have not ended.
+    pub fn count(&self, group: Group) -> usize {
+        self.inner.borrow().tasks.values().filter(|task| task.group == group).count()
+    }
+
+    /// Polls woken tasks until none is left; returns the number of polls.
+    pub fn run_until_stalled(&self) -> u64 {
+        let was_running = std::mem::replace(&mut self.inner.borrow_mut().is_running, true);
+        assert!(!was_running, "a task cannot run the executor");
+        let mut polls = 0;
+        while self.poll_one() {
+            polls += 1;
+            assert!(polls < POLLS_PER_RUN_MAX, "tasks wake each other for ever");
+        }
+        self.inner.borrow_mut().is_running = false;
+        polls
+    }
+
+    fn poll_one(&self) -> bool {
+        let Some((id, waker, mut future)) = self.take_ready() else { return false };
+        let state = future.as_mut().poll(&mut Context::from_waker(&waker));
+        let mut inner = self.inner.borrow_mut();
+        let ended = match inner.tasks.get_mut(&id) {
+            Some(task) if state.is_pending() => {
+                task.future = Some(future);
+                return true;
+            }
+            Some(_) => inner.tasks.remove(&id),
+            None => None, // Killed during its poll.
+        };
+        drop(inner);
+        drop((ended, future));
+        true
+    }
+
+    fn take_ready(&self) -> Option<(TaskId, Waker, LocalFuture)> {
+        let inner = &mut *self.inner.borrow_mut();
+        let mut ready = self.ready.lock();
+        ready.retain(|id| inner.tasks.contains_key(id));
+        let runnable: Vec<TaskId> =
+            ready.iter().copied().filter(|id| !inner.paused.contains(&inner.tasks[id].group)).collect();
+        let id = *inner.rng.pick(&runnable)?;
+        ready.remove(&id);
+        let task = inner.tasks.get_mut(&id)?;
+        let future = task.future.take().expect("no task is being polled between polls");
+        Some((id, task.waker.clone(), future))
+    }
+
+    /// When the earliest sleep ends.
+    pub fn next_timer(&self) -> Option<Duration> {
+        self.inner.borrow().timers.keys().next().map(|(at, _)| *at)
+    }
+
+    /// Wakes whoever slept until now or earlier.
+    pub fn fire_timers(&self) {
+        let due: Vec<Waker> = {
+            let mut inner = self.inner.borrow_mut();
+            let later = inner.timers.split_off(&(self.time.now(), u64::MAX));
+            std::mem::replace(&mut inner.timers, later).into_values().collect()
+        };
+        due.iter().for_each(Waker::wake_by_ref);
+    }
+}
+
+/// See [`Executor::sleep`].
+pub struct Sleep {
+    executor: Executor,
+    key: (Duration, u64),
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.executor.now() >= self.key.0 {
+            return Poll::Ready(());
+        }
+        self.executor.inner.borrow_mut().timers.insert(self.key, context.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        let waker = self.executor.inner.borrow_mut().timers.remove(&self.key);
+        drop(waker);
+    }
+}
+
+#[cfg(test)]
+#[path = "executor_test.rs"]
+mod tests;

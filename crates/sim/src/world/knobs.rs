@@ -1,0 +1,156 @@
+//! How hostile a world is: drawn from the seed, swarm style. Most worlds lack most faults, so that each fault also
+//! meets worlds in which nothing else slows things down enough to hide its effects.
+
+use kontiki_env::rng::Rng;
+use std::ops::Range;
+use std::time::Duration;
+
+/// How a network treats packets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkKnobs {
+    /// Latency of an ordinary packet, microseconds.
+    pub latency_us: Range<u64>,
+    /// Of a million packets, how many straggle.
+    pub stragglers_ppm: u64,
+    /// How late a straggler is at most, microseconds.
+    pub straggle_us_max: u64,
+    /// Of a million packets, how many are lost.
+    pub loss_ppm: u64,
+    /// Of a million packets between nodes, how many arrive twice.
+    pub duplicates_ppm: u64,
+    /// Whether packets of a link arrive in order, as over one connection.
+    pub is_ordered: bool,
+}
+
+/// What the nemesis may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// Cut the nodes into two parts, for a while.
+    Partition,
+    /// Cut one direction between two nodes, for a while.
+    OneWay,
+    /// Hold back what is sent over a link, for a while.
+    Clog,
+    /// Power loss between two operations of the disk, and a restart.
+    Crash,
+    /// Power loss within an operation of the disk, and a restart.
+    CrashInOperation,
+    /// The process is killed and started again.
+    Kill,
+    /// The process stands still for a while.
+    Pause,
+    /// A clock runs at another rate.
+    Drift,
+    /// A wall clock jumps.
+    WallJump,
+    /// The network becomes another one.
+    Weather,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Fault; 10] = [
+        Fault::Partition,
+        Fault::OneWay,
+        Fault::Clog,
+        Fault::Crash,
+        Fault::CrashInOperation,
+        Fault::Kill,
+        Fault::Pause,
+        Fault::Drift,
+        Fault::WallJump,
+        Fault::Weather,
+    ];
+}
+
+/// How hostile a world is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Knobs {
+    /// The network.
+    pub network: NetworkKnobs,
+    /// What the nemesis may do; empty: it sleeps.
+    pub faults: Vec<Fault>,
+    /// Time between two actions of the nemesis, milliseconds.
+    pub fault_interval_ms: Range<u64>,
+    /// How long a partition, clog, pause or outage lasts, milliseconds.
+    pub fault_length_ms: Range<u64>,
+    /// How many nodes may be down at a time. With the disks intact even all of them may.
+    pub down_max: usize,
+    /// Clocks run fast or slow by at most this, parts per million. Must stay within the bound that leases assume.
+    pub drift_ppm_max: u64,
+    /// How long it takes until a node that has something to do does it, microseconds.
+    pub step_us: Range<u64>,
+    /// How long one unit of background work takes (such as one group commit with its sync), microseconds.
+    pub background_us: Range<u64>,
+    /// Ticks: the longest time between two steps of a node, by its own clock.
+    pub tick: Duration,
+}
+
+impl Knobs {
+    /// A world without faults.
+    pub fn calm() -> Knobs {
+        Knobs {
+            network: NetworkKnobs {
+                latency_us: 100..500,
+                stragglers_ppm: 0,
+                straggle_us_max: 0,
+                loss_ppm: 0,
+                duplicates_ppm: 0,
+                is_ordered: true,
+            },
+            faults: Vec::new(),
+            fault_interval_ms: 1000..2000,
+            fault_length_ms: 500..1500,
+            down_max: 1,
+            drift_ppm_max: 0,
+            step_us: 1..50,
+            background_us: 50..500,
+            tick: Duration::from_millis(10),
+        }
+    }
+
+    /// The world of a seed. Drifts stay within `drift_ppm_max`.
+    pub fn draw(rng: &mut Rng, nodes: usize, drift_ppm_max: u64) -> Knobs {
+        let mut faults = Vec::new();
+        let one_in = 2 + rng.below(4);
+        for fault in Fault::ALL {
+            if rng.chance(1, one_in) {
+                faults.push(fault);
+            }
+        }
+        let calm = Knobs::calm();
+        let interval_ms = 200 << rng.below(5);
+        let length_ms = 50 << rng.below(7);
+        let slow_disk = rng.chance(1, 5);
+        Knobs {
+            network: NetworkKnobs::draw(rng),
+            faults,
+            fault_interval_ms: interval_ms..2 * interval_ms,
+            fault_length_ms: length_ms / 2..2 * length_ms,
+            down_max: if rng.chance(1, 4) { nodes } else { nodes.saturating_sub(1) / 2 },
+            drift_ppm_max: if rng.chance(1, 2) { drift_ppm_max } else { 0 },
+            step_us: 1..(10 << rng.below(8)),
+            background_us: if slow_disk { 2_000..20_000 } else { 20..(100 << rng.below(6)) },
+            ..calm
+        }
+    }
+}
+
+impl NetworkKnobs {
+    /// Some network.
+    pub fn draw(rng: &mut Rng) -> NetworkKnobs {
+        let latency_us = 50 << rng.below(6);
+        let mut sometimes = |numerator, ppm: u64| if rng.chance(numerator, 10) { ppm } else { 0 };
+        let stragglers_ppm = sometimes(4, 20_000);
+        let loss_ppm = sometimes(5, 1_000) * 50;
+        let duplicates_ppm = sometimes(4, 20_000);
+        NetworkKnobs {
+            latency_us: latency_us..latency_us * 4,
+            stragglers_ppm,
+            straggle_us_max: 200_000,
+            loss_ppm: if loss_ppm == 0 { 0 } else { 1 + rng.below(loss_ppm) },
+            duplicates_ppm,
+            is_ordered: rng.chance(1, 2),
+        }
+    }
+}

@@ -1,0 +1,430 @@
+//! A world: nodes on simulated machines, a network between them, clients, and a nemesis, in one thread and one
+//! virtual time, all drawn from one seed.
+//!
+//! The world is a heap of events ordered by (virtual time, sequence). One turn ([`World::turn`]): tasks of the
+//! executor run until all wait; what they sent goes to the network, which plans arrivals; nodes that have
+//! something to do get a step planned a little later, their background jobs likewise (so that a sync takes time and
+//! other things happen meanwhile); then time jumps to the next event or sleeper, and that is handled.
+//!
+//! Everything that happens is added to the [`Trace`]; equal seeds give equal traces.
+
+mod calls;
+mod heap;
+mod knobs;
+mod nemesis;
+mod network;
+mod node;
+mod trace;
+
+pub use calls::{Call, CallError, Caller, Reply};
+pub use heap::EventHeap;
+pub use knobs::{Fault, Knobs, NetworkKnobs};
+pub use network::{Address, Link, Network};
+pub use node::{NodeId, SimNode};
+pub use trace::{EVENTS_PER_MARK, Trace};
+
+use crate::executor::{Executor, Group};
+use bytes::Bytes;
+use calls::{CallPacket, Parcel, SharedCalls};
+use kontiki_env::clock::VirtualTime;
+use kontiki_env::fs::CrashMode;
+use kontiki_env::rng::Rng;
+use kontiki_env::tasks::Tasks;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// The group of the clients' tasks. Node `n`'s group is `Group(n)`.
+pub const CLIENTS: Group = Group(u64::MAX);
+
+enum Event {
+    Message { from: NodeId, to: NodeId, bytes: Bytes },
+    Call(CallPacket),
+    Step { node: NodeId, life: u64 },
+    Background { node: NodeId, life: u64 },
+    Tick { node: NodeId, life: u64 },
+    Start { node: NodeId },
+    Resume { node: NodeId },
+    Join(Vec<Link>),
+    Nemesis,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Down,
+    Up,
+    Paused,
+}
+
+struct Slot<N> {
+    node: N,
+    state: State,
+    /// Counts starts and crashes: plans made for an earlier life are void.
+    life: u64,
+    is_step_planned: bool,
+    is_background_planned: bool,
+    /// What came up while it was paused.
+    held: Vec<Event>,
+}
+
+/// The world. See the module.
+pub struct World<N> {
+    time: VirtualTime,
+    knobs: Knobs,
+    executor: Executor,
+    calls: SharedCalls,
+    network: Network,
+    heap: EventHeap<Event>,
+    slots: BTreeMap<NodeId, Slot<N>>,
+    /// For when nodes get their turns.
+    rng: Rng,
+    nemesis_rng: Rng,
+    is_nemesis_awake: bool,
+    faults: BTreeMap<Fault, u64>,
+    failures: Vec<String>,
+    trace: Trace,
+}
+
+impl<N: SimNode> World<N> {
+    /// A world whose nodes start at once. The machines of `nodes` must live in `time`.
+    pub fn new(rng: &Rng, time: VirtualTime, knobs: Knobs, nodes: impl IntoIterator<Item = (NodeId, N)>) -> World<N> {
+        let mut heap = EventHeap::default();
+        let mut slots = BTreeMap::new();
+        for (id, node) in nodes {
+            assert!(Group(id) != CLIENTS, "the clients' group is no node's");
+            let slot = Slot {
+                node,
+                state: State::Down,
+                life: 0,
+                is_step_planned: false,
+                is_background_planned: false,
+                held: Vec::new(),
+            };
+            slots.insert(id, slot);
+            heap.push(time.now(), Event::Start { node: id });
+        }
+        World {
+            executor: Executor::new(rng.child("executor"), time.clone()),
+            calls: Rc::default(),
+            network: Network::new(rng.child("network"), knobs.network.clone()),
+            heap,
+            slots,
+            rng: rng.child("turns"),
+            nemesis_rng: rng.child("nemesis"),
+            is_nemesis_awake: false,
+            faults: BTreeMap::new(),
+            failures: Vec::new(),
+            trace: Trace::default(),
+            time,
+            knobs,
+        }
+    }
+
+    /// The true time since the world began.
+    pub fn now(&self) -> Duration {
+        self.time.now()
+    }
+
+    /// The executor, for sleeping and for tasks of groups of one's own.
+    pub fn executor(&self) -> &Executor {
+        &self.executor
+    }
+
+    /// A line to the nodes for client number `client`.
+    pub fn caller(&self, client: u64) -> Caller {
+        Caller { client, calls: Rc::clone(&self.calls), executor: self.executor.clone() }
+    }
+
+    /// Starts a client.
+    pub fn spawn_client(&self, client: impl Future<Output = ()> + 'static) {
+        self.executor.spawn(CLIENTS, client);
+    }
+
+    /// Clients that have not ended.
+    pub fn clients_running(&self) -> usize {
+        self.executor.count(CLIENTS)
+    }
+
+    /// A node.
+    pub fn node(&self, id: NodeId) -> Option<&N> {
+        self.slots.get(&id).map(|slot| &slot.node)
+    }
+
+    /// A node, to look into or to meddle with between turns.
+    pub fn node_mut(&mut self, id: NodeId) -> Option<&mut N> {
+        self.slots.get_mut(&id).map(|slot| &mut slot.node)
+    }
+
+    /// All nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &N)> {
+        self.slots.iter().map(|(id, slot)| (*id, &slot.node))
+    }
+
+    /// Whether the node's process runs and is not paused.
+    pub fn is_up(&self, id: NodeId) -> bool {
+        self.slots.get(&id).is_some_and(|slot| slot.state == State::Up)
+    }
+
+    /// The network, to cut and join by hand.
+    pub fn network(&mut self) -> &mut Network {
+        &mut self.network
+    }
+
+    /// What has happened.
+    pub fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    /// Keeps a readable trace from now on.
+    pub fn keep_trace_lines(&mut self) {
+        self.trace.keep_lines();
+    }
+
+    /// Nodes that gave up, or did not start, though no fault explains it: each is a failed test.
+    pub fn failures(&self) -> &[String] {
+        &self.failures
+    }
+
+    /// How often the nemesis did what.
+    pub fn faults(&self) -> &BTreeMap<Fault, u64> {
+        &self.faults
+    }
+
+    /// The knobs in force.
+    pub fn knobs(&self) -> &Knobs {
+        &self.knobs
+    }
+
+    /// Takes turns until the time is `deadline` or later, or nothing will ever happen again.
+    pub fn run_until(&mut self, deadline: Duration) {
+        while self.now() < deadline && self.turn() {}
+    }
+
+    /// Takes turns until `is_done`, or until the time is `deadline`; returns whether it is done.
+    pub fn run_until_done(&mut self, deadline: Duration, mut is_done: impl FnMut(&mut World<N>) -> bool) -> bool {
+        loop {
+            if is_done(self) {
+                return true;
+            }
+            if self.now() >= deadline || !self.turn() {
+                return false;
+            }
+        }
+    }
+
+    /// One turn; false if nothing is planned.
+    pub fn turn(&mut self) -> bool {
+        self.settle();
+        match (self.heap.next_time(), self.executor.next_timer()) {
+            (None, None) => false,
+            (at, Some(timer)) if at.is_none_or(|at| timer < at) => {
+                self.time.advance_to(timer);
+                self.trace.add(timer, "timer", &[], &[]);
+                self.executor.fire_timers();
+                true
+            }
+            _ => {
+                let (at, event) = self.heap.pop().expect("its time was just read");
+                self.time.advance_to(at);
+                self.handle(event);
+                true
+            }
+        }
+    }
+
+    /// Lets tasks run, hands what they sent to the network, and plans turns for nodes that have something to do.
+    fn settle(&mut self) {
+        loop {
+            self.executor.run_until_stalled();
+            let packets = self.calls.borrow_mut().take_outbox();
+            if packets.is_empty() {
+                break;
+            }
+            packets.into_iter().for_each(|packet| self.send_call(packet));
+        }
+        let ids: Vec<NodeId> = self.slots.keys().copied().collect();
+        for id in ids {
+            self.crash_if_power_is_off(id);
+            self.plan_turns(id);
+        }
+    }
+
+    fn send_call(&mut self, packet: CallPacket) {
+        let (client, node) = (Address::Client(packet.client), Address::Node(packet.node));
+        let link = if matches!(packet.parcel, Parcel::Request(_)) { (client, node) } else { (node, client) };
+        // One connection delivers a request at most once: a repeated put would be the test's own bug.
+        for at in self.network.arrivals(link, self.time.now(), false) {
+            self.heap.push(at, Event::Call(packet.clone()));
+        }
+    }
+
+    fn send_message(&mut self, from: NodeId, to: NodeId, bytes: &Bytes) {
+        self.trace.add(self.time.now(), "send", &[from, to], bytes);
+        for at in self.network.arrivals((Address::Node(from), Address::Node(to)), self.time.now(), true) {
+            self.heap.push(at, Event::Message { from, to, bytes: bytes.clone() });
+        }
+    }
+
+    fn plan_turns(&mut self, id: NodeId) {
+        let Some(slot) = self.slots.get_mut(&id).filter(|slot| slot.state == State::Up) else { return };
+        let life = slot.life;
+        if !slot.is_step_planned && slot.node.wants_step() {
+            slot.is_step_planned = true;
+            let delay = Duration::from_micros(self.rng.range(self.knobs.step_us.clone()));
+            self.heap.push(self.time.now() + delay, Event::Step { node: id, life });
+        }
+        if !slot.is_background_planned && slot.node.machine().tasks.is_runnable() {
+            slot.is_background_planned = true;
+            let delay = Duration::from_micros(self.rng.range(self.knobs.background_us.clone()));
+            self.heap.push(self.time.now() + delay, Event::Background { node: id, life });
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        let now = self.time.now();
+        match event {
+            Event::Start { node } => self.start(node),
+            Event::Resume { node } => self.resume(node),
+            Event::Join(links) => {
+                self.trace.add(now, "join", &[links.len() as u64], &[]);
+                links.into_iter().for_each(|(from, to)| self.network.join(from, to));
+            }
+            Event::Nemesis => self.nemesis_acts(),
+            Event::Call(CallPacket { call, parcel: Parcel::Answer(answer), client, node }) => {
+                let bytes = answer.as_ref().map_or(&b"error"[..], |answer| answer);
+                self.trace.add(now, "answer", &[node, client], bytes);
+                self.calls.borrow_mut().answered(call, answer);
+            }
+            Event::Call(CallPacket { node, .. }) | Event::Message { to: node, .. } => self.at_node(node, None, event),
+            Event::Step { node, life } | Event::Background { node, life } | Event::Tick { node, life } => {
+                self.at_node(node, Some(life), event);
+            }
+        }
+    }
+
+    /// Hands an event to a node, as its state allows.
+    fn at_node(&mut self, id: NodeId, life: Option<u64>, event: Event) {
+        let now = self.time.now();
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        if life.is_some_and(|life| life != slot.life) {
+            return;
+        }
+        match (slot.state, event) {
+            (State::Paused, event) => slot.held.push(event),
+            (State::Down, Event::Call(packet)) => {
+                self.trace.add(now, "refused", &[id], &[]);
+                self.send_call(CallPacket { parcel: Parcel::Answer(Err(CallError::Refused)), ..packet });
+            }
+            (State::Down, _) => {}
+            (State::Up, Event::Message { from, bytes, .. }) => {
+                self.trace.add(now, "deliver", &[from, id], &bytes);
+                slot.node.deliver(from, bytes);
+            }
+            (State::Up, Event::Call(packet)) => {
+                let Parcel::Request(bytes) = packet.parcel else { return };
+                self.trace.add(now, "request", &[packet.client, id], &bytes);
+                let calls = Rc::clone(&self.calls);
+                let reply = Reply { call: packet.call, client: packet.client, node: id, calls, is_sent: false };
+                slot.node.request(bytes, reply);
+            }
+            (State::Up, Event::Background { .. }) => {
+                slot.is_background_planned = false;
+                let did = slot.node.machine().tasks.step();
+                self.trace.add(now, "background", &[id, u64::from(did)], &[]);
+            }
+            (State::Up, Event::Tick { .. }) => {
+                let delay = slot.node.machine().clock.true_duration(self.knobs.tick);
+                self.heap.push(now + delay, Event::Tick { node: id, life: slot.life });
+                self.step_node(id);
+            }
+            (State::Up, Event::Step { .. }) => {
+                slot.is_step_planned = false;
+                self.step_node(id);
+            }
+            (State::Up, _) => unreachable!("other events are not for nodes"),
+        }
+        self.crash_if_power_is_off(id);
+    }
+
+    fn step_node(&mut self, id: NodeId) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        self.trace.add(self.time.now(), "step", &[id], &[]);
+        match slot.node.step() {
+            Ok(messages) => messages.iter().for_each(|(to, bytes)| self.send_message(id, *to, bytes)),
+            Err(error) => self.gave_up(id, &error),
+        }
+    }
+
+    fn start(&mut self, id: NodeId) {
+        let Some(slot) = self.slots.get_mut(&id).filter(|slot| slot.state == State::Down) else { return };
+        slot.life += 1;
+        slot.state = State::Up;
+        (slot.is_step_planned, slot.is_background_planned) = (false, false);
+        self.trace.add(self.time.now(), "start", &[id, slot.life], &[]);
+        match slot.node.start(&self.executor) {
+            Ok(()) => self.heap.push(self.time.now(), Event::Tick { node: id, life: slot.life }),
+            Err(error) => self.gave_up(id, &error),
+        }
+        self.crash_if_power_is_off(id);
+    }
+
+    /// A process ended itself. With the power off that is what it should do.
+    fn gave_up(&mut self, id: NodeId, error: &str) {
+        if !self.slots[&id].node.machine().fs.is_off() {
+            self.failures.push(format!("node {id} at {:.6}: {error}", self.now().as_secs_f64()));
+            self.crash(id, CrashMode::Random);
+        }
+    }
+
+    fn crash_if_power_is_off(&mut self, id: NodeId) {
+        let slot = &self.slots[&id];
+        if slot.state != State::Down && slot.node.machine().fs.is_off() {
+            self.crash(id, CrashMode::Random);
+            let outage = Duration::from_millis(self.nemesis_rng.range(self.knobs.fault_length_ms.clone()));
+            self.start_after(id, outage);
+        }
+    }
+
+    /// Ends a node's process now; its machine loses power or, with [`CrashMode::Kill`], does not.
+    pub fn crash(&mut self, id: NodeId, mode: CrashMode) {
+        let Some(slot) = self.slots.get_mut(&id).filter(|slot| slot.state != State::Down) else { return };
+        self.trace.add(self.time.now(), "crash", &[id, mode as u64], &[]);
+        // First the power, so that taking the process apart cannot tidy up its files.
+        slot.node.machine().fs.power_off();
+        slot.state = State::Down;
+        slot.life += 1;
+        slot.held.clear();
+        self.executor.kill(Group(id));
+        self.executor.resume(Group(id));
+        slot.node.stop();
+        slot.node.machine().fs.crash(mode);
+    }
+
+    /// Plans the start of a node that is down.
+    pub fn start_after(&mut self, id: NodeId, delay: Duration) {
+        self.heap.push(self.time.now() + delay, Event::Start { node: id });
+    }
+
+    /// Stops a node's process, as SIGSTOP does: what comes for it waits.
+    pub fn pause(&mut self, id: NodeId) {
+        let Some(slot) = self.slots.get_mut(&id).filter(|slot| slot.state == State::Up) else { return };
+        self.trace.add(self.time.now(), "pause", &[id], &[]);
+        slot.state = State::Paused;
+        self.executor.pause(Group(id));
+    }
+
+    /// Lets a paused node go on.
+    pub fn resume(&mut self, id: NodeId) {
+        let Some(slot) = self.slots.get_mut(&id).filter(|slot| slot.state == State::Paused) else { return };
+        self.trace.add(self.time.now(), "resume", &[id], &[]);
+        slot.state = State::Up;
+        self.executor.resume(Group(id));
+        let now = self.time.now();
+        std::mem::take(&mut slot.held).into_iter().for_each(|event| self.heap.push(now, event));
+    }
+}
+
+#[cfg(test)]
+#[path = "world_test.rs"]
+mod tests;

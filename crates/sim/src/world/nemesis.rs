@@ -1,0 +1,165 @@
+//! The nemesis: at random intervals it does one of the things its knobs allow, and plans the end of it.
+
+use super::knobs::{Fault, NetworkKnobs};
+use super::network::{Address, Link};
+use super::node::{NodeId, SimNode};
+use super::{Event, State, World};
+use kontiki_env::fs::CrashMode;
+use std::time::Duration;
+
+/// Mutating operations within which a power loss strikes: about what a node does in a second.
+const OPS_UNTIL_POWER_LOSS_MAX: u64 = 300;
+/// How far a wall clock jumps, usually and at the worst.
+const WALL_JUMP_MS: u64 = 5_000;
+const WALL_JUMP_MS_MAX: u64 = 24 * 3_600_000;
+
+impl<N: SimNode> World<N> {
+    /// Wakes the nemesis.
+    pub fn start_nemesis(&mut self) {
+        self.is_nemesis_awake = true;
+        self.plan_nemesis();
+    }
+
+    /// Puts the nemesis to sleep and mends everything: the network is whole and calm, clocks are right, every node
+    /// runs. What is on the disks stays.
+    pub fn heal(&mut self) {
+        self.is_nemesis_awake = false;
+        self.trace.add(self.time.now(), "heal", &[], &[]);
+        self.network.heal();
+        self.network.set_knobs(super::Knobs::calm().network);
+        let ids: Vec<NodeId> = self.slots.keys().copied().collect();
+        for id in ids {
+            let machine = self.slots[&id].node.machine();
+            machine.fs.clear_faults();
+            machine.clock.set_drift_ppm(0);
+            machine.clock.set_wall_offset_ms(0);
+            self.resume(id);
+            self.start_after(id, Duration::ZERO);
+        }
+    }
+
+    fn plan_nemesis(&mut self) {
+        let interval = Duration::from_millis(self.nemesis_rng.range(self.knobs.fault_interval_ms.clone()));
+        self.heap.push(self.time.now() + interval, Event::Nemesis);
+    }
+
+    pub(super) fn nemesis_acts(&mut self) {
+        if !self.is_nemesis_awake {
+            return;
+        }
+        self.plan_nemesis();
+        let Some(&fault) = self.nemesis_rng.pick(&self.knobs.faults) else { return };
+        let length = Duration::from_millis(self.nemesis_rng.range(self.knobs.fault_length_ms.clone()));
+        self.trace.add(self.time.now(), "nemesis", &[fault as u64, length.as_millis() as u64], &[]);
+        if self.inflict(fault, length) {
+            *self.faults.entry(fault).or_default() += 1;
+        }
+    }
+
+    /// Does it; false if the state of the world does not allow it.
+    fn inflict(&mut self, fault: Fault, length: Duration) -> bool {
+        match fault {
+            Fault::Partition => self.partition(length),
+            Fault::OneWay => self.one_way(length),
+            Fault::Clog => self.clog(length),
+            Fault::Crash => self.take_down(CrashMode::Random, length),
+            Fault::Kill => self.take_down(CrashMode::Kill, length),
+            Fault::CrashInOperation => self.power_off_soon(),
+            Fault::Pause => self.pause_for(length),
+            Fault::Drift => self.drift(),
+            Fault::WallJump => self.jump(),
+            Fault::Weather => {
+                let knobs = NetworkKnobs::draw(&mut self.nemesis_rng);
+                self.network.set_knobs(knobs);
+                true
+            }
+        }
+    }
+
+    fn pick_up(&mut self) -> Option<NodeId> {
+        let up: Vec<NodeId> =
+            self.slots.iter().filter(|(_, slot)| slot.state == State::Up).map(|(id, _)| *id).collect();
+        self.nemesis_rng.pick(&up).copied()
+    }
+
+    fn pick_any(&mut self) -> Option<NodeId> {
+        let ids: Vec<NodeId> = self.slots.keys().copied().collect();
+        self.nemesis_rng.pick(&ids).copied()
+    }
+
+    fn pick_link(&mut self) -> Option<Link> {
+        let (from, to) = (self.pick_any()?, self.pick_any()?);
+        (from != to).then_some((Address::Node(from), Address::Node(to)))
+    }
+
+    fn partition(&mut self, length: Duration) -> bool {
+        let mut ids: Vec<Address> = self.slots.keys().copied().map(Address::Node).collect();
+        if ids.len() < 2 {
+            return false;
+        }
+        self.nemesis_rng.shuffle(&mut ids);
+        let size = 1 + self.nemesis_rng.below(ids.len() as u64 - 1) as usize;
+        let (left, right) = ids.split_at(size);
+        let across = left.iter().flat_map(|a| right.iter().flat_map(move |b| [(*a, *b), (*b, *a)])).collect();
+        self.cut_for(length, across);
+        true
+    }
+
+    fn one_way(&mut self, length: Duration) -> bool {
+        let Some(link) = self.pick_link() else { return false };
+        self.cut_for(length, vec![link]);
+        true
+    }
+
+    fn cut_for(&mut self, length: Duration, links: Vec<Link>) {
+        links.iter().for_each(|(from, to)| self.network.cut(*from, *to));
+        self.heap.push(self.time.now() + length, Event::Join(links));
+    }
+
+    fn clog(&mut self, length: Duration) -> bool {
+        let Some((from, to)) = self.pick_link() else { return false };
+        self.network.clog(from, to, self.time.now() + length);
+        true
+    }
+
+    fn may_take_down(&self) -> bool {
+        self.slots.values().filter(|slot| slot.state == State::Down).count() < self.knobs.down_max.max(1)
+    }
+
+    fn take_down(&mut self, mode: CrashMode, length: Duration) -> bool {
+        let Some(id) = self.pick_up().filter(|_| self.may_take_down()) else { return false };
+        self.crash(id, mode);
+        self.start_after(id, length);
+        true
+    }
+
+    fn power_off_soon(&mut self) -> bool {
+        let Some(id) = self.pick_up().filter(|_| self.may_take_down()) else { return false };
+        let ops = self.nemesis_rng.below(OPS_UNTIL_POWER_LOSS_MAX);
+        self.slots[&id].node.machine().fs.power_off_after(ops);
+        true
+    }
+
+    fn pause_for(&mut self, length: Duration) -> bool {
+        let Some(id) = self.pick_up() else { return false };
+        self.pause(id);
+        self.heap.push(self.time.now() + length, Event::Resume { node: id });
+        true
+    }
+
+    fn drift(&mut self) -> bool {
+        let bound = self.knobs.drift_ppm_max;
+        let Some(id) = self.pick_any() else { return false };
+        let drift_ppm = self.nemesis_rng.below(2 * bound + 1) as i64 - bound as i64;
+        self.slots[&id].node.machine().clock.set_drift_ppm(drift_ppm);
+        drift_ppm != 0
+    }
+
+    fn jump(&mut self) -> bool {
+        let Some(id) = self.pick_any() else { return false };
+        let bound = if self.nemesis_rng.chance(1, 10) { WALL_JUMP_MS_MAX } else { WALL_JUMP_MS };
+        let offset_ms = self.nemesis_rng.below(2 * bound) as i64 - bound as i64;
+        self.slots[&id].node.machine().clock.set_wall_offset_ms(offset_ms);
+        true
+    }
+}
