@@ -38,6 +38,9 @@ pub struct Config {
     pub follower_dead_ticks: u64,
     /// Ticks for which a built snapshot that nobody asks for is kept. Default 600 (a minute).
     pub snapshot_idle_ticks: u64,
+    /// Bugs to have, for tests of the tests. Default none.
+    #[cfg(feature = "planted-bugs")]
+    pub planted: crate::planted::Planted,
 }
 
 impl Default for Config {
@@ -57,6 +60,8 @@ impl Default for Config {
             log_bytes_max: 64 << 20,
             follower_dead_ticks: 600,
             snapshot_idle_ticks: 600,
+            #[cfg(feature = "planted-bugs")]
+            planted: crate::planted::Planted::default(),
         }
     }
 }
@@ -120,6 +125,16 @@ impl Config {
             &self.clock_drift_percent_max,
             "small enough that the lease outlives a heartbeat interval",
         )
+    }
+
+    #[cfg(feature = "planted-bugs")]
+    pub(crate) fn planted(&self) -> crate::planted::Planted {
+        self.planted
+    }
+
+    #[cfg(not(feature = "planted-bugs"))]
+    pub(crate) fn planted(&self) -> crate::planted::Planted {
+        crate::planted::Planted::default()
     }
 
     /// How long after the send time of a quorum-confirmed heartbeat a leader may serve reads by itself.

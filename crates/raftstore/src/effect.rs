@@ -52,15 +52,17 @@ impl Effects {
     }
 }
 
-/// To be written to the log, `Durability::Sync`. A failed commit must not be answered: the node stops.
+/// To be written to the log, `Durability::Sync`. A failed commit must not be answered with
+/// [`crate::Event::Persisted`]: if it may be tried again, it is, before any later one; otherwise the node stops.
+///
+/// Messages that may leave only when the commit is durable (votes, a follower's acknowledgements) are kept by the store
+/// and come with the effects after the event, so that no answer to them can overtake it.
 #[derive(Debug)]
 pub struct Persist {
     /// Comes back in [`crate::Event::Persisted`].
     pub id: PersistId,
     /// Stream operations of all regions.
     pub commit: Commit,
-    /// Messages that may leave only when the commit is durable (votes, a follower's acknowledgements).
-    pub then_send: Vec<(StoreId, Bytes)>,
 }
 
 /// To be written with `Durability::Derived`.
@@ -108,10 +110,10 @@ pub enum SnapshotTask {
         /// The file.
         file: SnapshotFile,
     },
-    /// Replace the region's state by the file's with [`crate::snapshot::install_batches`]; then
+    /// Replace the region's state by the file's with [`crate::snapshot::install`]; then
     /// [`crate::Event::SnapshotInstalled`]. No apply of that region is emitted meanwhile.
     Install {
-        /// The region as the snapshot describes it.
+        /// The region.
         region: RegionId,
         /// Which file.
         snapshot: SnapshotId,

@@ -4,19 +4,26 @@
 //! [`Store::poll`] returns the [`Effects`] for all regions in one batch; `server::driver` performs them with threads and
 //! sockets, the simulator performs them in one thread from one seed. The design is in docs/internals/raftstore.md.
 //!
-//! Does not know: transactions, gRPC, how messages and snapshot files travel. Nobody but [`consensus`] names the raft
+//! Does not know: transactions, gRPC, how messages and snapshot files travel. Nobody but `consensus` names the raft
 //! crate.
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
 mod config;
+mod consensus;
 mod effect;
 mod error;
 mod event;
 pub mod families;
+pub mod meta;
+mod outbox;
+mod peer;
+pub mod planted;
+mod proposal;
 mod readers;
 mod region;
 pub mod snapshot;
+mod store;
 
 pub use config::{Config, ConfigError};
 pub use effect::{Answer, Apply, ApplyId, BuildId, Effects, Observation, Persist, PersistId, SnapshotTask};
@@ -24,3 +31,4 @@ pub use error::{Fault, RecoverError, RegionError};
 pub use event::Event;
 pub use readers::{ReadRefusal, Readable, Readers};
 pub use region::{Epoch, Peer, PeerId, Region, RegionId, Space, StoreId, StoreIdentity, Ticket};
+pub use store::{RegionStatus, Store};

@@ -1,5 +1,23 @@
-//! Snapshots that carry data: what names them, and the format of their files.
+//! Snapshots that carry data: what names them, and how their files are written, checked and installed.
+//!
+//! The functions here are pure over a [`View`] and byte streams; the driver brings files, threads and sockets:
+//!
+//! - sender: [`build`] into a temporary file, sync, rename;
+//! - receiver: store the chunks into a temporary file, [`verify`], sync, rename, then [`crate::Event::SnapshotReceived`];
+//! - both after a crash: a file with a temporary name is removed.
+//!
+//! The format is in `frame.rs` and docs/internals/raftstore.md.
 
+mod frame;
+mod install;
+mod read;
+mod write;
+
+pub use install::install;
+pub use read::verify;
+pub use write::build;
+
+use crate::consensus::wire::{RegionRecord, SnapshotInfo};
 use crate::region::{Region, RegionId};
 
 /// Names a snapshot: the state of a region right after the entry at `index` of `term` was applied.
@@ -29,6 +47,79 @@ pub struct SnapshotFile {
     pub region: Region,
     /// Length in bytes.
     pub bytes: u64,
-    /// CRC-32 of all of them but the last frame.
+    /// CRC-32 of all bytes before the last frame, which holds it too.
     pub checksum: u32,
 }
+
+impl SnapshotFile {
+    pub(crate) fn to_info(&self) -> SnapshotInfo {
+        SnapshotInfo {
+            index: self.id.index,
+            term: self.id.term,
+            region: Some(RegionRecord::from(&self.region)),
+            bytes: self.bytes,
+            checksum: self.checksum,
+        }
+    }
+
+    pub(crate) fn from_info(info: &SnapshotInfo) -> Result<SnapshotFile, &'static str> {
+        let region = info.region.as_ref().ok_or("a snapshot without its region")?.to_region()?;
+        if info.index == 0 || info.term == 0 {
+            return Err("a snapshot without a position");
+        }
+        let id = SnapshotId { region: region.id, term: info.term, index: info.index };
+        Ok(SnapshotFile { id, region, bytes: info.bytes, checksum: info.checksum })
+    }
+}
+
+/// What the chunks of an arriving snapshot are for: the file that the announcing message names. `None` if the message
+/// is not one that announces a snapshot.
+pub fn announced(message: bytes::Bytes) -> Option<SnapshotFile> {
+    let message = <crate::consensus::wire::StoreMessage as prost::Message>::decode(message).ok()?;
+    let raft = message.raft.filter(|raft| raft.is_snapshot())?;
+    SnapshotFile::from_info(raft.snapshot.as_ref()?).ok().filter(|file| file.id.region.0 == message.region)
+}
+
+/// Why a snapshot file was not written, or cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// The file is not what was written.
+    #[error("the snapshot file is damaged at offset {offset}: {what}")]
+    Damaged {
+        /// Where.
+        offset: u64,
+        /// What was found.
+        what: String,
+    },
+    /// The file holds another snapshot than the one asked for.
+    #[error("the file holds another snapshot ({found:?}) than {expected:?}")]
+    Other {
+        /// What it holds.
+        found: SnapshotId,
+        /// What it should hold.
+        expected: SnapshotId,
+    },
+    /// The view does not hold the region.
+    #[error("region {0} is not in the view")]
+    NoRegion(RegionId),
+    /// Reading or writing the file failed.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// Reading the view or writing a batch failed.
+    #[error(transparent)]
+    Engine(#[from] kontiki_engine::Error),
+    /// What the view says of the region is damaged.
+    #[error(transparent)]
+    Meta(#[from] crate::error::RecoverError),
+}
+
+impl SnapshotError {
+    fn damaged(offset: u64, what: &str) -> SnapshotError {
+        SnapshotError::Damaged { offset, what: what.into() }
+    }
+}
+
+#[cfg(test)]
+#[path = "snapshot_test.rs"]
+mod tests;

@@ -1,0 +1,170 @@
+//! A group's log in memory: the raft crate's storage.
+//!
+//! All entries above the truncation mark are here, so no method of the storage can fail for what the log holds, and the
+//! core never meets a storage error. Durability is the caller's: entries are here as soon as a Ready is taken, and raft
+//! is told of their persistence later.
+//!
+//! Invariants: entries are consecutive from `truncated.index + 1`; `bytes` is the sum of their accounted sizes.
+
+use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
+use raft::{GetEntriesContext, RaftState, Storage, StorageError};
+use std::cell::Cell;
+use std::collections::VecDeque;
+
+/// Accounted size of an entry beyond its payload.
+const ENTRY_OVERHEAD_BYTES: usize = 64;
+
+/// Index and term of one position of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// Index.
+    pub index: u64,
+    /// Term.
+    pub term: u64,
+}
+
+pub(super) struct EntryLog {
+    truncated: Position,
+    entries: VecDeque<Entry>,
+    bytes: usize,
+    initial: HardState,
+    members: ConfState,
+    /// What a follower that needs a snapshot can be sent.
+    snapshot: Option<Snapshot>,
+    /// The core asked for a snapshot that is not there.
+    snapshot_wanted: Cell<bool>,
+}
+
+pub(super) fn entry_bytes(entry: &Entry) -> usize {
+    entry.data.len() + entry.context.len() + ENTRY_OVERHEAD_BYTES
+}
+
+impl EntryLog {
+    pub fn new(truncated: Position, entries: Vec<Entry>, initial: HardState, members: ConfState) -> EntryLog {
+        let bytes = entries.iter().map(entry_bytes).sum();
+        let consecutive = entries.iter().zip(truncated.index + 1..).all(|(entry, index)| entry.index == index);
+        assert!(consecutive, "the entries of a log are consecutive");
+        let entries = entries.into();
+        EntryLog { truncated, entries, bytes, initial, members, snapshot: None, snapshot_wanted: Cell::new(false) }
+    }
+
+    pub fn truncated(&self) -> Position {
+        self.truncated
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub fn last(&self) -> u64 {
+        self.truncated.index + self.entries.len() as u64
+    }
+
+    fn offset(&self, index: u64) -> Option<usize> {
+        index.checked_sub(self.truncated.index + 1).map(|offset| offset as usize)
+    }
+
+    pub fn append(&mut self, entries: &[Entry]) {
+        let Some(first) = entries.first() else { return };
+        assert!(first.index > self.truncated.index && first.index <= self.last() + 1, "an append leaves no gap");
+        while self.last() >= first.index {
+            let dropped = self.entries.pop_back().expect("last() counts these entries");
+            self.bytes -= entry_bytes(&dropped);
+        }
+        self.bytes += entries.iter().map(entry_bytes).sum::<usize>();
+        self.entries.extend(entries.iter().cloned());
+    }
+
+    /// Drops entries through `index`, which must be one of the log's.
+    pub fn truncate(&mut self, index: u64) {
+        assert!(index <= self.last(), "truncation stays within the log");
+        while self.truncated.index < index {
+            let dropped = self.entries.pop_front().expect("index is at most last()");
+            self.bytes -= entry_bytes(&dropped);
+            self.truncated = Position { index: dropped.index, term: dropped.term };
+        }
+        let useless = |snapshot: &Snapshot| snapshot.get_metadata().index < self.truncated.index;
+        if self.snapshot.as_ref().is_some_and(useless) {
+            self.snapshot = None;
+        }
+    }
+
+    /// Forgets everything in favour of a received snapshot. Returns whether entries above it were dropped.
+    pub fn restore(&mut self, position: Position, members: ConfState) -> bool {
+        assert!(position.index > self.truncated.index, "a snapshot moves the log forward");
+        let dropped_above = self.last() > position.index;
+        self.entries.clear();
+        self.bytes = 0;
+        self.truncated = position;
+        self.members = members;
+        self.snapshot = None;
+        dropped_above
+    }
+
+    pub fn offer_snapshot(&mut self, snapshot: Option<Snapshot>) {
+        self.snapshot = snapshot;
+    }
+
+    pub fn take_snapshot_wanted(&self) -> bool {
+        self.snapshot_wanted.take()
+    }
+}
+
+impl Storage for EntryLog {
+    fn initial_state(&self) -> raft::Result<RaftState> {
+        Ok(RaftState::new(self.initial.clone(), self.members.clone()))
+    }
+
+    fn entries(
+        &self,
+        low: u64,
+        high: u64,
+        max_size: impl Into<Option<u64>>,
+        _context: GetEntriesContext,
+    ) -> raft::Result<Vec<Entry>> {
+        let Some(start) = self.offset(low) else { return Err(StorageError::Compacted.into()) };
+        if high > self.last() + 1 {
+            return Err(StorageError::Unavailable.into());
+        }
+        let bytes_max = max_size.into().unwrap_or(u64::MAX);
+        let count = high.saturating_sub(low) as usize;
+        let mut bytes = 0u64;
+        let mut found = Vec::new();
+        for entry in self.entries.iter().skip(start).take(count) {
+            bytes += entry_bytes(entry) as u64;
+            if bytes > bytes_max && !found.is_empty() {
+                break;
+            }
+            found.push(entry.clone());
+        }
+        Ok(found)
+    }
+
+    fn term(&self, index: u64) -> raft::Result<u64> {
+        if index == self.truncated.index {
+            return Ok(self.truncated.term);
+        }
+        let Some(offset) = self.offset(index) else { return Err(StorageError::Compacted.into()) };
+        self.entries.get(offset).map(|entry| entry.term).ok_or(StorageError::Unavailable.into())
+    }
+
+    fn first_index(&self) -> raft::Result<u64> {
+        Ok(self.truncated.index + 1)
+    }
+
+    fn last_index(&self) -> raft::Result<u64> {
+        Ok(self.last())
+    }
+
+    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+        match &self.snapshot {
+            Some(snapshot) if snapshot.get_metadata().index >= request_index.max(self.truncated.index) => {
+                Ok(snapshot.clone())
+            }
+            _ => {
+                self.snapshot_wanted.set(true);
+                Err(StorageError::SnapshotTemporarilyUnavailable.into())
+            }
+        }
+    }
+}

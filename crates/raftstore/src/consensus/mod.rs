@@ -1,0 +1,421 @@
+//! One raft group's consensus, behind a small face: nobody else names the raft crate.
+//!
+//! [`Group`] wraps the crate's `RawNode` and knows its edges (docs/internals/raftstore.md lists them with what is done
+//! about each):
+//!
+//! - election time-outs come from the thread's random source: every call that may change the role ends in
+//!   [`Group::settle`], which sets a time-out drawn from our own generator;
+//! - a message that no correct peer sends can make the crate panic: [`Group::step`] refuses those first;
+//! - storage errors panic: the log is in memory and has none ([`log`]);
+//! - a restored snapshot does not move `applied`, and a campaign before it has moved panics: until the snapshot is
+//!   persisted the group neither ticks nor campaigns, then `applied` is moved at once.
+
+pub mod log;
+pub mod step;
+pub mod wire;
+
+use crate::config::Config;
+use crate::region::{PeerId, Region};
+use bytes::Bytes;
+use kontiki_env::rng::Rng;
+use log::{EntryLog, Position};
+use protobuf::RepeatedField;
+use raft::eraftpb::{ConfState, HardState, Message, MessageType, Snapshot};
+pub use raft::eraftpb::{Entry, EntryType};
+use raft::{RawNode, SnapshotStatus, StateRole};
+use std::time::Duration;
+use wire::{GroupState, RaftMessage, SnapshotInfo};
+
+/// A role, as far as others need to tell them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Follows, or waits for a leader.
+    Follower,
+    /// Asks for votes.
+    Candidate,
+    /// Leads.
+    Leader,
+}
+
+/// A message on its way to another peer of the group.
+#[derive(Debug)]
+pub struct Outgoing {
+    pub to: PeerId,
+    pub message: RaftMessage,
+    pub kind: OutgoingKind,
+}
+
+/// Which messages need more than being sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutgoingKind {
+    /// Announces a snapshot file that must go first.
+    Snapshot,
+    /// Tells a follower to campaign at once: the lease ends here.
+    TimeoutNow,
+    /// Promises nothing about the log.
+    HeartbeatResponse,
+    /// Anything else.
+    Other,
+}
+
+/// What one Ready asks for.
+#[derive(Debug, Default)]
+pub struct Round {
+    /// For [`Group::persisted`].
+    pub number: u64,
+    /// A received snapshot took the log's place: everything before `snapshot.index` is gone. If `.1`, entries above
+    /// it were dropped too.
+    pub snapshot: Option<(Position, bool)>,
+    /// To be appended to the stream.
+    pub entries: Vec<Entry>,
+    /// Term or vote changed.
+    pub vote_changed: bool,
+    /// May leave now.
+    pub messages: Vec<Outgoing>,
+    /// May leave when this round and all before it are persisted.
+    pub persisted_messages: Vec<Outgoing>,
+    /// Committed: to be applied in order.
+    pub committed: Vec<Entry>,
+    /// Confirmed read indices: context and index.
+    pub reads: Vec<(u64, u64)>,
+}
+
+/// The group's consensus.
+pub struct Group {
+    node: RawNode<EntryLog>,
+    rng: Rng,
+    /// The role for which `timeout_ticks` was drawn.
+    settled: (u64, StateRole),
+    timeout_ticks: usize,
+    election_ticks: usize,
+    /// A restored snapshot that is not persisted yet.
+    restoring: Option<u64>,
+    /// Term and vote as of the last round.
+    last_vote: (u64, u64),
+}
+
+fn conf_state(region: &Region) -> ConfState {
+    let mut members = ConfState::default();
+    members.set_voters(region.peers.iter().map(|peer| peer.id.0).collect());
+    members
+}
+
+pub fn entry_to_wire(entry: &Entry) -> wire::Entry {
+    wire::Entry {
+        kind: entry.get_entry_type() as u32,
+        term: entry.term,
+        index: entry.index,
+        data: entry.data.clone(),
+        context: entry.context.clone(),
+    }
+}
+
+/// The raft crate's entry, or what is wrong.
+pub fn entry_from_wire(entry: wire::Entry) -> Result<Entry, &'static str> {
+    let kind = match entry.kind {
+        0 => EntryType::EntryNormal,
+        1 => EntryType::EntryConfChange,
+        2 => EntryType::EntryConfChangeV2,
+        _ => return Err("an entry of an unknown kind"),
+    };
+    let mut out = Entry::default();
+    out.set_entry_type(kind);
+    out.term = entry.term;
+    out.index = entry.index;
+    out.data = entry.data;
+    out.context = entry.context;
+    Ok(out)
+}
+
+impl Group {
+    /// Starts from what was recovered. `applied` is the last index that need not be given out again.
+    pub fn new(
+        config: &Config,
+        peer: PeerId,
+        region: &Region,
+        state: &GroupState,
+        entries: Vec<Entry>,
+        applied: u64,
+        rng: Rng,
+    ) -> Result<Group, String> {
+        let truncated = Position { index: state.truncated_index, term: state.truncated_term };
+        let last = truncated.index + entries.len() as u64;
+        // What is applied is committed; the recorded commit index may be older.
+        let commit = state.commit.max(applied);
+        let hard_state = HardState { term: state.term, vote: state.vote, commit, ..HardState::default() };
+        if hard_state.commit > last || applied < truncated.index {
+            return Err(format!(
+                "applied {applied}, committed {}, but the log holds {} to {last}",
+                hard_state.commit,
+                truncated.index + 1
+            ));
+        }
+        if entries.last().is_some_and(|entry| entry.term > state.term) {
+            return Err("the log's last term is newer than the recorded term".into());
+        }
+        let log = EntryLog::new(truncated, entries, hard_state, conf_state(region));
+        let raft_config = raft::Config {
+            id: peer.0,
+            election_tick: config.election_ticks,
+            heartbeat_tick: config.heartbeat_ticks,
+            applied,
+            max_size_per_msg: config.append_bytes_max as u64,
+            max_inflight_msgs: config.inflight_appends_max,
+            check_quorum: true,
+            pre_vote: true,
+            max_committed_size_per_ready: config.apply_bytes_max as u64,
+            ..raft::Config::default()
+        };
+        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        let node = RawNode::new(&raft_config, log, &logger).map_err(|error| error.to_string())?;
+        let mut group = Group {
+            settled: (0, StateRole::Leader),
+            timeout_ticks: config.election_ticks,
+            election_ticks: config.election_ticks,
+            restoring: None,
+            last_vote: (state.term, state.vote),
+            node,
+            rng,
+        };
+        group.settle();
+        Ok(group)
+    }
+
+    /// Replaces the time-out that the core drew from the thread's random source. It draws whenever term or role
+    /// change, and then so do we; setting ours each time makes its draw irrelevant.
+    fn settle(&mut self) {
+        let now = (self.node.raft.term, self.node.raft.state);
+        if self.settled != now {
+            self.settled = now;
+            let ticks = self.election_ticks as u64;
+            self.timeout_ticks = self.rng.range(ticks..2 * ticks) as usize;
+        }
+        self.node.raft.set_randomized_election_timeout(self.timeout_ticks);
+    }
+
+    /// One tick.
+    pub fn tick(&mut self) {
+        if self.restoring.is_none() {
+            self.node.tick();
+            self.settle();
+        }
+    }
+
+    /// Campaigns, unless a leader is known (its lease may rely on this peer's vote) or a snapshot is being restored.
+    pub fn campaign(&mut self) {
+        if self.restoring.is_some() || self.node.raft.leader_id != 0 {
+            return;
+        }
+        // The only error is that of a follower's proposal, which this is not.
+        let _ = self.node.campaign();
+        self.settle();
+    }
+
+    /// Appends proposals (header and batch) at the leader; returns the index of the first. `None`: this group does not
+    /// lead, or leadership is being transferred; nothing was appended.
+    pub fn propose(&mut self, proposals: Vec<(Bytes, Bytes)>) -> Option<u64> {
+        if self.role() != Role::Leader || proposals.is_empty() {
+            return None;
+        }
+        let first_index = self.last_index() + 1;
+        let entries = proposals.into_iter().map(|(context, data)| Entry { context, data, ..Entry::default() });
+        let mut message = Message::default();
+        message.set_msg_type(MessageType::MsgPropose);
+        message.from = self.node.raft.id;
+        message.set_entries(RepeatedField::from_vec(entries.collect()));
+        self.node.step(message).ok()?;
+        assert!(self.last_index() >= first_index, "an accepted proposal is in the log");
+        Some(first_index)
+    }
+
+    /// Asks for a read index, which comes back in [`Round::reads`] with `context` once a quorum confirmed the
+    /// leadership, or never if leadership is lost. Only for a leader for which [`Group::committed_own_term`] is true.
+    pub fn read_index(&mut self, context: u64) {
+        assert!(self.role() == Role::Leader && self.committed_own_term(), "the core drops early read requests");
+        self.node.read_index(context.to_be_bytes().to_vec());
+    }
+
+    /// Sends heartbeats now, if this group leads.
+    pub fn ping(&mut self) {
+        self.node.ping();
+    }
+
+    /// Index of a snapshot that the core accepted and that no round has taken yet.
+    pub fn pending_snapshot(&self) -> Option<u64> {
+        self.node.snap().map(|snapshot| snapshot.get_metadata().index)
+    }
+
+    /// Hands leadership over.
+    pub fn transfer_leader(&mut self, to: PeerId) {
+        self.node.transfer_leader(to.0);
+        self.settle();
+    }
+
+    /// Whether leadership is being handed over.
+    pub fn is_transferring(&self) -> bool {
+        self.node.raft.lead_transferee.is_some()
+    }
+
+    /// Takes what there is to do, if anything. `now` stamps heartbeats.
+    pub fn ready(&mut self, now: Duration) -> Option<Round> {
+        if !self.node.has_ready() {
+            return None;
+        }
+        let mut ready = self.node.ready();
+        let mut round = Round { number: ready.number(), ..Round::default() };
+        if !ready.snapshot().is_empty() {
+            let metadata = ready.snapshot().get_metadata();
+            let position = Position { index: metadata.index, term: metadata.term };
+            let members = metadata.get_conf_state().clone();
+            let dropped_above = self.node.mut_store().restore(position, members);
+            round.snapshot = Some((position, dropped_above));
+            self.restoring = Some(position.index);
+        }
+        round.entries = ready.take_entries();
+        self.node.mut_store().append(&round.entries);
+        if let Some(hard_state) = ready.hs() {
+            let vote = (hard_state.term, hard_state.vote);
+            round.vote_changed = vote != std::mem::replace(&mut self.last_vote, vote);
+        }
+        let last_index = self.last_index();
+        let outgoing = |message| step::outgoing(message, now, last_index);
+        round.messages = ready.take_messages().into_iter().map(outgoing).collect();
+        round.persisted_messages = ready.take_persisted_messages().into_iter().map(outgoing).collect();
+        round.committed = ready.take_committed_entries();
+        round.reads = ready
+            .take_read_states()
+            .into_iter()
+            .filter_map(|read| Some((u64::from_be_bytes(read.request_ctx.try_into().ok()?), read.index)))
+            .collect();
+        self.node.advance_append_async(ready);
+        Some(round)
+    }
+
+    /// Rounds through `number` are durable.
+    pub fn persisted(&mut self, number: u64) {
+        self.node.on_persist_ready(number);
+        if self.restoring.is_some_and(|index| self.node.raft.raft_log.persisted >= index) {
+            let index = self.restoring.take().expect("just seen");
+            if index > self.node.raft.raft_log.applied {
+                self.node.advance_apply_to(index);
+            }
+        }
+        self.settle();
+    }
+
+    /// Entries through `index` are applied.
+    pub fn applied(&mut self, index: u64) {
+        if index > self.node.raft.raft_log.applied {
+            self.node.advance_apply_to(index);
+        }
+    }
+
+    /// Whether a restored snapshot awaits its persistence.
+    pub fn is_restoring(&self) -> bool {
+        self.restoring.is_some()
+    }
+
+    /// The state to record beside the stream's entries.
+    pub fn state(&self) -> GroupState {
+        let hard_state = self.node.raft.hard_state();
+        let truncated = self.node.store().truncated();
+        GroupState {
+            term: hard_state.term,
+            vote: hard_state.vote,
+            commit: hard_state.commit.min(self.node.raft.raft_log.persisted),
+            truncated_index: truncated.index,
+            truncated_term: truncated.term,
+            snapshot: None,
+        }
+    }
+
+    /// Term.
+    pub fn term(&self) -> u64 {
+        self.node.raft.term
+    }
+
+    /// Role.
+    pub fn role(&self) -> Role {
+        match self.node.raft.state {
+            StateRole::Follower => Role::Follower,
+            StateRole::Candidate | StateRole::PreCandidate => Role::Candidate,
+            StateRole::Leader => Role::Leader,
+        }
+    }
+
+    /// The leader, if one is known.
+    pub fn leader(&self) -> Option<PeerId> {
+        Some(self.node.raft.leader_id).filter(|id| *id != 0).map(PeerId)
+    }
+
+    /// Last index of the log, persisted or not.
+    pub fn last_index(&self) -> u64 {
+        self.node.raft.raft_log.last_index()
+    }
+
+    /// Highest index known to be committed.
+    pub fn committed(&self) -> u64 {
+        self.node.raft.raft_log.committed
+    }
+
+    /// Highest index known to be durable here.
+    pub fn durable_index(&self) -> u64 {
+        self.node.raft.raft_log.persisted
+    }
+
+    /// Whether the highest committed entry is of the present term.
+    pub fn committed_own_term(&self) -> bool {
+        self.node.raft.commit_to_current_term()
+    }
+
+    /// The term of an entry of the log.
+    pub fn term_at(&self, index: u64) -> Option<u64> {
+        self.node.raft.raft_log.term(index).ok().filter(|term| *term != 0)
+    }
+
+    /// How far a peer's durable log is known to match, at the leader.
+    pub fn matched(&self, peer: PeerId) -> Option<u64> {
+        self.node.raft.prs().get(peer.0).map(|progress| progress.matched)
+    }
+
+    /// The truncation mark.
+    pub fn truncated(&self) -> Position {
+        self.node.store().truncated()
+    }
+
+    /// Bytes of the log in memory.
+    pub fn log_bytes(&self) -> usize {
+        self.node.store().bytes()
+    }
+
+    /// Drops entries through `index`, all of them applied.
+    pub fn truncate(&mut self, index: u64) {
+        assert!(index <= self.node.raft.raft_log.applied, "truncated <= applied");
+        self.node.mut_store().truncate(index);
+    }
+
+    /// Whether a follower waits for a snapshot that is not there (asked once).
+    pub fn take_snapshot_wanted(&self) -> bool {
+        self.node.store().take_snapshot_wanted()
+    }
+
+    /// What a follower that needs a snapshot shall be sent, until further notice.
+    pub fn offer_snapshot(&mut self, info: Option<&SnapshotInfo>, region: &Region) {
+        let snapshot = info.map(|info| {
+            let mut snapshot = Snapshot::default();
+            let metadata = snapshot.mut_metadata();
+            metadata.index = info.index;
+            metadata.term = info.term;
+            metadata.set_conf_state(conf_state(region));
+            snapshot.data = prost::Message::encode_to_vec(info).into();
+            snapshot
+        });
+        self.node.mut_store().offer_snapshot(snapshot);
+    }
+
+    /// A snapshot reached a follower, or did not.
+    pub fn report_snapshot(&mut self, to: PeerId, ok: bool) {
+        let status = if ok { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
+        self.node.report_snapshot(to.0, status);
+    }
+}

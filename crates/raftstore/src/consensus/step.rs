@@ -1,0 +1,237 @@
+//! Messages in and out of a group: conversion between the wire's types and the raft crate's, and the checks that keep
+//! a message which no correct peer sends from making the core panic.
+
+use super::wire::{RaftMessage, SnapshotInfo};
+use super::{Group, Outgoing, OutgoingKind, entry_from_wire, entry_to_wire};
+use crate::region::{PeerId, Region};
+use bytes::Bytes;
+use protobuf::RepeatedField;
+use raft::eraftpb::{Entry, Message, MessageType, Snapshot};
+use std::time::Duration;
+
+/// Terms and indices beyond this come from no correct peer; below it the core's additions cannot overflow.
+const NUMBER_MAX: u64 = 1 << 60;
+/// The raft crate's mark of a vote that a leader's transfer asked for.
+const TRANSFER_CONTEXT: &[u8] = b"CampaignTransfer";
+/// Bytes of the send time in a heartbeat's context.
+const STAMP_BYTES: usize = 8;
+
+/// The last part of a heartbeat's journey: who confirmed the leadership, as of when the heartbeat was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeartbeatAck {
+    pub from: PeerId,
+    pub sent_at: Duration,
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stepped {
+    /// Taken. A heartbeat's answer names the send time of its heartbeat.
+    Taken(Option<HeartbeatAck>),
+    /// Not for this group now; nothing happened. Normal after faults.
+    Ignored,
+    /// No correct peer sends this; nothing happened.
+    Refused(&'static str),
+}
+
+fn message_type(kind: u32) -> Option<MessageType> {
+    use MessageType::*;
+    // Only what peers send one another; proposals, reads and transfers are not forwarded between peers.
+    let allowed = [
+        MsgAppend,
+        MsgAppendResponse,
+        MsgRequestVote,
+        MsgRequestVoteResponse,
+        MsgSnapshot,
+        MsgHeartbeat,
+        MsgHeartbeatResponse,
+        MsgTimeoutNow,
+        MsgRequestPreVote,
+        MsgRequestPreVoteResponse,
+    ];
+    allowed.into_iter().find(|allowed| *allowed as u32 == kind)
+}
+
+/// Turns one of the core's messages into ours.
+pub(super) fn outgoing(mut message: Message, now: Duration, last_index: u64) -> Outgoing {
+    let kind = match message.get_msg_type() {
+        MessageType::MsgSnapshot => OutgoingKind::Snapshot,
+        MessageType::MsgTimeoutNow => OutgoingKind::TimeoutNow,
+        MessageType::MsgHeartbeatResponse => OutgoingKind::HeartbeatResponse,
+        _ => OutgoingKind::Other,
+    };
+    if kind == OutgoingKind::TimeoutNow {
+        message.index = last_index;
+    }
+    let mut context = message.take_context();
+    if message.get_msg_type() == MessageType::MsgHeartbeat {
+        let stamp = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        context = [&stamp.to_be_bytes()[..], &context].concat().into();
+    }
+    let info = match kind {
+        OutgoingKind::Snapshot => {
+            let info = <SnapshotInfo as prost::Message>::decode(message.take_snapshot().take_data());
+            Some(info.expect("Group::offer_snapshot encoded it"))
+        }
+        _ => None,
+    };
+    let wire = RaftMessage {
+        kind: message.get_msg_type() as u32,
+        term: message.term,
+        log_term: message.log_term,
+        index: message.index,
+        entries: message.take_entries().iter().map(entry_to_wire).collect(),
+        commit: message.commit,
+        commit_term: message.commit_term,
+        snapshot: info,
+        request_snapshot: message.request_snapshot,
+        reject: message.reject,
+        reject_hint: message.reject_hint,
+        context,
+        priority: message.priority,
+    };
+    Outgoing { to: PeerId(message.to), message: wire, kind }
+}
+
+impl RaftMessage {
+    /// Whether this asks for a vote.
+    pub fn is_vote_request(&self) -> bool {
+        let kind = message_type(self.kind);
+        matches!(kind, Some(MessageType::MsgRequestVote | MessageType::MsgRequestPreVote))
+    }
+
+    /// Whether the leader itself asked for the election by a transfer of leadership.
+    pub fn is_for_transfer(&self) -> bool {
+        self.context == TRANSFER_CONTEXT
+    }
+
+    /// Whether this announces a snapshot file.
+    pub fn is_snapshot(&self) -> bool {
+        message_type(self.kind) == Some(MessageType::MsgSnapshot)
+    }
+}
+
+impl Group {
+    /// Takes a message from `from`, a peer of the group. `region` is what a snapshot brings along.
+    pub fn step(&mut self, from: PeerId, message: RaftMessage, region: &Region) -> Stepped {
+        let Some(kind) = message_type(message.kind) else {
+            return Stepped::Refused("a message of a kind not for peers");
+        };
+        if let Err(why) = self.check(kind, &message) {
+            return Stepped::Refused(why);
+        }
+        if self.is_restoring() && matches!(kind, MessageType::MsgTimeoutNow | MessageType::MsgSnapshot) {
+            return Stepped::Ignored;
+        }
+        // A transfer's request is good only for the log it was sent for; see `TimeoutNow` in docs/internals/raftstore.md.
+        if kind == MessageType::MsgTimeoutNow && message.index != self.last_index() {
+            return Stepped::Ignored;
+        }
+        let term = message.term;
+        let (core, stamp) = match self.to_core(from, kind, message, region) {
+            Ok(converted) => converted,
+            Err(why) => return Stepped::Refused(why),
+        };
+        if self.node.step(core).is_err() {
+            return Stepped::Ignored;
+        }
+        self.settle();
+        let confirmed = kind == MessageType::MsgHeartbeatResponse && term == self.term();
+        Stepped::Taken(stamp.filter(|_| confirmed).map(|sent_at| HeartbeatAck { from, sent_at }))
+    }
+
+    fn check(&self, kind: MessageType, message: &RaftMessage) -> Result<(), &'static str> {
+        let numbers = [
+            message.term,
+            message.log_term,
+            message.index,
+            message.commit,
+            message.commit_term,
+            message.request_snapshot,
+            message.reject_hint,
+        ];
+        if numbers.into_iter().any(|number| number > NUMBER_MAX) || message.term == 0 {
+            return Err("a message with an impossible number");
+        }
+        match kind {
+            MessageType::MsgAppend => self.check_append(message),
+            MessageType::MsgHeartbeat if message.term >= self.term() && message.commit > self.last_index() => {
+                Err("a leader counts on entries that this peer does not have; its log lost some")
+            }
+            MessageType::MsgAppendResponse
+                if !message.reject && message.term == self.term() && message.index > self.last_index() =>
+            {
+                Err("a follower claims entries that its leader does not have")
+            }
+            MessageType::MsgSnapshot if message.snapshot.is_none() => Err("a snapshot message without a snapshot"),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_append(&self, message: &RaftMessage) -> Result<(), &'static str> {
+        let mut term = message.log_term;
+        for (entry, index) in message.entries.iter().zip(message.index + 1..) {
+            if entry.index != index || entry.term < term || entry.term > message.term {
+                return Err("an append whose entries are out of order");
+            }
+            term = entry.term;
+        }
+        if message.term < self.term() || message.index < self.committed() {
+            return Ok(());
+        }
+        if message.index == self.committed() {
+            return match self.term_at(message.index) {
+                Some(own) if own != message.log_term => Err("an append that contradicts a committed entry"),
+                _ => Ok(()),
+            };
+        }
+        Ok(())
+    }
+
+    fn to_core(
+        &self,
+        from: PeerId,
+        kind: MessageType,
+        message: RaftMessage,
+        region: &Region,
+    ) -> Result<(Message, Option<Duration>), &'static str> {
+        let mut core = Message::default();
+        core.set_msg_type(kind);
+        core.from = from.0;
+        core.to = self.node.raft.id;
+        core.term = message.term;
+        core.log_term = message.log_term;
+        core.index = message.index;
+        let entries: Result<Vec<Entry>, _> = message.entries.into_iter().map(entry_from_wire).collect();
+        core.set_entries(RepeatedField::from_vec(entries?));
+        core.commit = message.commit;
+        core.commit_term = message.commit_term;
+        core.request_snapshot = message.request_snapshot;
+        core.reject = message.reject;
+        core.reject_hint = message.reject_hint;
+        core.priority = message.priority;
+        if let Some(info) = &message.snapshot {
+            let mut snapshot = Snapshot::default();
+            let metadata = snapshot.mut_metadata();
+            metadata.index = info.index;
+            metadata.term = info.term;
+            metadata.set_conf_state(super::conf_state(region));
+            core.set_snapshot(snapshot);
+        }
+        // A follower returns a heartbeat's context as it came; the leader takes its stamp off again.
+        let mut context = message.context;
+        let mut stamp = None;
+        if kind == MessageType::MsgHeartbeatResponse {
+            let (sent_at, rest) = split_stamp(context);
+            (stamp, context) = (sent_at, rest);
+        }
+        core.context = context;
+        Ok((core, stamp))
+    }
+}
+
+fn split_stamp(mut context: Bytes) -> (Option<Duration>, Bytes) {
+    let Some(stamp) = context.first_chunk::<STAMP_BYTES>() else { return (None, Bytes::new()) };
+    let sent_at = Duration::from_nanos(u64::from_be_bytes(*stamp));
+    (Some(sent_at), context.split_off(STAMP_BYTES))
+}

@@ -1,0 +1,196 @@
+//! What travels between stores and what lies in log streams: our own protobuf messages, derived in code.
+//!
+//! The raft crate's parser never sees bytes from outside: bytes are decoded here, checked, and only then turned into
+//! the crate's types. Field numbers are part of the format; unknown fields are skipped, absent ones are zero.
+
+use crate::region::{Epoch, Peer, PeerId, Region, RegionId, Space, StoreId};
+use bytes::Bytes;
+use prost::Message;
+
+/// One log entry. On the wire inside [`RaftMessage`], and as the bytes of a stream's entry.
+#[derive(Clone, PartialEq, Message)]
+pub struct Entry {
+    /// 0 normal, 1 and 2 membership changes of the raft crate.
+    #[prost(uint32, tag = "1")]
+    pub kind: u32,
+    #[prost(uint64, tag = "2")]
+    pub term: u64,
+    #[prost(uint64, tag = "3")]
+    pub index: u64,
+    /// The proposal's batch; empty for a leader's first entry.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub data: Bytes,
+    /// The proposal's header (`crate::proposal`).
+    #[prost(bytes = "bytes", tag = "5")]
+    pub context: Bytes,
+}
+
+/// A raft message, between two peers of one region.
+#[derive(Clone, PartialEq, Message)]
+pub struct RaftMessage {
+    /// The raft crate's numbering of message types.
+    #[prost(uint32, tag = "1")]
+    pub kind: u32,
+    #[prost(uint64, tag = "2")]
+    pub term: u64,
+    #[prost(uint64, tag = "3")]
+    pub log_term: u64,
+    #[prost(uint64, tag = "4")]
+    pub index: u64,
+    #[prost(message, repeated, tag = "5")]
+    pub entries: Vec<Entry>,
+    #[prost(uint64, tag = "6")]
+    pub commit: u64,
+    #[prost(uint64, tag = "7")]
+    pub commit_term: u64,
+    #[prost(message, optional, tag = "8")]
+    pub snapshot: Option<SnapshotInfo>,
+    #[prost(uint64, tag = "9")]
+    pub request_snapshot: u64,
+    #[prost(bool, tag = "10")]
+    pub reject: bool,
+    #[prost(uint64, tag = "11")]
+    pub reject_hint: u64,
+    /// Heartbeats and their answers: 8 bytes big-endian send time in nanoseconds of the leader's clock, then the raft
+    /// crate's context. Votes: the raft crate's context.
+    #[prost(bytes = "bytes", tag = "12")]
+    pub context: Bytes,
+    #[prost(int64, tag = "13")]
+    pub priority: i64,
+}
+
+/// What a snapshot message says of its file.
+#[derive(Clone, PartialEq, Message)]
+pub struct SnapshotInfo {
+    #[prost(uint64, tag = "1")]
+    pub index: u64,
+    #[prost(uint64, tag = "2")]
+    pub term: u64,
+    #[prost(message, optional, tag = "3")]
+    pub region: Option<RegionRecord>,
+    #[prost(uint64, tag = "4")]
+    pub bytes: u64,
+    #[prost(uint32, tag = "5")]
+    pub checksum: u32,
+}
+
+/// The envelope: everything one store sends another is one of these.
+#[derive(Clone, PartialEq, Message)]
+pub struct StoreMessage {
+    #[prost(uint64, tag = "1")]
+    pub region: u64,
+    #[prost(uint64, tag = "2")]
+    pub from_store: u64,
+    #[prost(uint64, tag = "3")]
+    pub to_store: u64,
+    #[prost(uint64, tag = "4")]
+    pub from_peer: u64,
+    #[prost(uint64, tag = "5")]
+    pub to_peer: u64,
+    #[prost(uint64, tag = "6")]
+    pub conf_version: u64,
+    #[prost(uint64, tag = "7")]
+    pub version: u64,
+    #[prost(message, optional, tag = "8")]
+    pub raft: Option<RaftMessage>,
+    /// From a leader: the index through which every live replica's log is known to be the same. Followers may
+    /// truncate that far without costing anybody a snapshot.
+    #[prost(uint64, tag = "9")]
+    pub replicated: u64,
+}
+
+/// A region's descriptor.
+#[derive(Clone, PartialEq, Message)]
+pub struct RegionRecord {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub start_key: Bytes,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub end_key: Bytes,
+    #[prost(uint64, tag = "4")]
+    pub conf_version: u64,
+    #[prost(uint64, tag = "5")]
+    pub version: u64,
+    #[prost(message, repeated, tag = "6")]
+    pub peers: Vec<PeerRecord>,
+    /// 0 system, 1 data.
+    #[prost(uint32, tag = "7")]
+    pub space: u32,
+}
+
+/// A replica.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct PeerRecord {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(uint64, tag = "2")]
+    pub store: u64,
+}
+
+/// The state blob of a region's log stream.
+#[derive(Clone, PartialEq, Message)]
+pub struct GroupState {
+    #[prost(uint64, tag = "1")]
+    pub term: u64,
+    /// The peer voted for in `term`, or 0.
+    #[prost(uint64, tag = "2")]
+    pub vote: u64,
+    /// A lower bound of the commit index.
+    #[prost(uint64, tag = "3")]
+    pub commit: u64,
+    /// Entries at or below are gone.
+    #[prost(uint64, tag = "4")]
+    pub truncated_index: u64,
+    /// The term of the entry at `truncated_index`.
+    #[prost(uint64, tag = "5")]
+    pub truncated_term: u64,
+    /// The snapshot whose file still plays the log's part: accepted, and not known to be installed and flushed.
+    #[prost(message, optional, tag = "6")]
+    pub snapshot: Option<SnapshotInfo>,
+}
+
+impl From<&Region> for RegionRecord {
+    fn from(region: &Region) -> RegionRecord {
+        RegionRecord {
+            id: region.id.0,
+            start_key: region.start_key.clone(),
+            end_key: region.end_key.clone(),
+            conf_version: region.epoch.conf_version,
+            version: region.epoch.version,
+            peers: region.peers.iter().map(|peer| PeerRecord { id: peer.id.0, store: peer.store.0 }).collect(),
+            space: match region.space {
+                Space::System => 0,
+                Space::Data => 1,
+            },
+        }
+    }
+}
+
+impl RegionRecord {
+    /// The descriptor, or what is wrong with the record.
+    pub fn to_region(&self) -> Result<Region, &'static str> {
+        let space = match self.space {
+            0 => Space::System,
+            1 => Space::Data,
+            _ => return Err("a region of an unknown space"),
+        };
+        if self.id == 0 || self.peers.is_empty() || self.peers.iter().any(|peer| peer.id == 0 || peer.store == 0) {
+            return Err("a region without identity or peers");
+        }
+        if !self.peers.is_sorted_by(|a, b| a.id < b.id) {
+            return Err("a region whose peers are not in order");
+        }
+        if !self.end_key.is_empty() && self.start_key >= self.end_key {
+            return Err("a region whose range is empty");
+        }
+        Ok(Region {
+            id: RegionId(self.id),
+            start_key: self.start_key.clone(),
+            end_key: self.end_key.clone(),
+            epoch: Epoch { conf_version: self.conf_version, version: self.version },
+            peers: self.peers.iter().map(|p| Peer { id: PeerId(p.id), store: StoreId(p.store) }).collect(),
+            space,
+        })
+    }
+}

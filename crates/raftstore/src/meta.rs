@@ -1,0 +1,157 @@
+//! What raftstore keeps in family `meta`, and the state blobs of its log streams.
+//!
+//! | key | value |
+//! |---|---|
+//! | `01` | store identity: version (1 byte, 1), cluster id (8 bytes LE), store id (8 bytes LE) |
+//! | `02`, region id (8 bytes BE) | region descriptor: version (1 byte, 1), protobuf `RegionRecord` |
+//! | `03`, region id (8 bytes BE) | applied position: version (1 byte, 1), index (8 bytes LE), term (8 bytes LE) |
+//!
+//! The descriptor and the applied position change in the same batch as the data they describe. The stream of a region
+//! has the region's id; its state blob is version (1 byte, 1), protobuf `GroupState`; its entries are protobuf `Entry`.
+//!
+//! Groups start at position (1, 1) and not at 0, so that a replica that joins later, whose log is empty, cannot take a
+//! log from its beginning for the whole state: it needs a snapshot.
+
+use crate::consensus::log::Position;
+use crate::consensus::wire::{GroupState, RegionRecord};
+use crate::error::RecoverError;
+use crate::families::META;
+use crate::region::{Region, RegionId, StoreId, StoreIdentity};
+use bytes::Bytes;
+use kontiki_engine::{Commit, Direction, Durability, Range, StreamId, StreamOp, View, WriteBatch};
+use kontiki_env::codec::{get_u8, get_u64, put_u64};
+use prost::Message;
+
+const TAG_IDENTITY: u8 = 1;
+const TAG_REGION: u8 = 2;
+const TAG_APPLIED: u8 = 3;
+/// Version of each value's format.
+const FORMAT: u8 = 1;
+
+/// Where every group's log begins.
+pub(crate) const INITIAL: Position = Position { index: 1, term: 1 };
+
+fn key(tag: u8, region: RegionId) -> [u8; 9] {
+    let mut key = [tag; 9];
+    key[1..].copy_from_slice(&region.0.to_be_bytes());
+    key
+}
+
+fn damaged(what: &str) -> RecoverError {
+    RecoverError::Damaged(what.into())
+}
+
+fn versioned<'a>(value: &'a [u8], what: &str) -> Result<&'a [u8], RecoverError> {
+    match value.split_first() {
+        Some((&FORMAT, rest)) => Ok(rest),
+        Some((version, _)) => Err(damaged(&format!("{what} of format {version}; this version knows {FORMAT}"))),
+        None => Err(damaged(&format!("an empty {what}"))),
+    }
+}
+
+/// Reads which cluster and store a directory belongs to; `None` if it was never bootstrapped.
+pub fn identity(view: &dyn View) -> Result<Option<StoreIdentity>, RecoverError> {
+    let Some(value) = view.get(META, &[TAG_IDENTITY])? else { return Ok(None) };
+    let mut rest = versioned(&value, "store identity")?;
+    match (get_u64(&mut rest), get_u64(&mut rest)) {
+        (Ok(cluster), Ok(store)) if rest.is_empty() && cluster != 0 && store != 0 => {
+            Ok(Some(StoreIdentity { cluster, store: StoreId(store) }))
+        }
+        _ => Err(damaged("a malformed store identity")),
+    }
+}
+
+fn encode_message(message: &impl Message) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1 + message.encoded_len());
+    out.push(FORMAT);
+    message.encode(&mut out).expect("a Vec grows");
+    out
+}
+
+pub(crate) fn encode_group_state(state: &GroupState) -> Bytes {
+    encode_message(state).into()
+}
+
+pub(crate) fn decode_group_state(blob: &[u8]) -> Result<GroupState, RecoverError> {
+    GroupState::decode(versioned(blob, "group state")?).map_err(|_| damaged("a malformed group state"))
+}
+
+/// Puts a region's descriptor.
+pub(crate) fn put_region(batch: &mut WriteBatch, region: &Region) {
+    batch.put(META, &key(TAG_REGION, region.id), &encode_message(&RegionRecord::from(region)));
+}
+
+/// Puts a region's applied position.
+pub(crate) fn put_applied(batch: &mut WriteBatch, region: RegionId, position: Position) {
+    let mut value = vec![FORMAT];
+    put_u64(&mut value, position.index);
+    put_u64(&mut value, position.term);
+    batch.put(META, &key(TAG_APPLIED, region), &value);
+}
+
+fn decode_region(value: &[u8]) -> Result<Region, RecoverError> {
+    let record = RegionRecord::decode(versioned(value, "region descriptor")?);
+    let record = record.map_err(|_| damaged("a malformed region descriptor"))?;
+    record.to_region().map_err(damaged)
+}
+
+fn decode_applied(mut value: &[u8]) -> Result<Position, RecoverError> {
+    let value = &mut value;
+    match (get_u8(value), get_u64(value), get_u64(value)) {
+        (Ok(FORMAT), Ok(index), Ok(term)) if value.is_empty() => Ok(Position { index, term }),
+        _ => Err(damaged("a malformed applied position")),
+    }
+}
+
+/// A region's descriptor in a view.
+pub fn region(view: &dyn View, region: RegionId) -> Result<Option<Region>, RecoverError> {
+    view.get(META, &key(TAG_REGION, region))?.map(|value| decode_region(&value)).transpose()
+}
+
+/// All descriptors in a view, by ascending region id.
+pub fn regions(view: &dyn View) -> Result<Vec<Region>, RecoverError> {
+    let range = Range::region(&[TAG_REGION], &[TAG_REGION + 1]);
+    let mut entries = view.entries(META, range, Direction::Forward)?;
+    let mut regions = Vec::new();
+    while let Some((_, value)) = entries.next()? {
+        regions.push(decode_region(&value)?);
+    }
+    Ok(regions)
+}
+
+pub(crate) fn applied_position(view: &dyn View, region: RegionId) -> Result<Option<Position>, RecoverError> {
+    view.get(META, &key(TAG_APPLIED, region))?.map(|value| decode_applied(&value)).transpose()
+}
+
+/// A region's applied index in a view. Of a flushed view: what [`crate::Event::Flushed`] reports.
+pub fn applied_index(view: &dyn View, region: RegionId) -> Result<Option<u64>, RecoverError> {
+    Ok(applied_position(view, region)?.map(|position| position.index))
+}
+
+/// The first write of a new store: identity, regions, and the beginnings of their logs. All or nothing.
+pub(crate) fn bootstrap(identity: &StoreIdentity, regions: &[Region]) -> Commit {
+    assert!(identity.cluster != 0 && identity.store.0 != 0, "identities are not zero");
+    let mut batch = WriteBatch::new();
+    let mut streams = Vec::new();
+    let mut value = vec![FORMAT];
+    put_u64(&mut value, identity.cluster);
+    put_u64(&mut value, identity.store.0);
+    batch.put(META, &[TAG_IDENTITY], &value);
+    for region in regions {
+        assert!(region.peer_on(identity.store).is_some(), "a store is bootstrapped with its own regions");
+        put_region(&mut batch, region);
+        put_applied(&mut batch, region.id, INITIAL);
+        let state = GroupState {
+            term: INITIAL.term,
+            vote: 0,
+            commit: INITIAL.index,
+            truncated_index: INITIAL.index,
+            truncated_term: INITIAL.term,
+            snapshot: None,
+        };
+        let stream = StreamId(region.id.0);
+        streams.push(StreamOp::Truncate { stream, through_index: INITIAL.index });
+        streams.push(StreamOp::State { stream, state: encode_group_state(&state) });
+    }
+    Commit { batch, streams, durability: Durability::Sync }
+}

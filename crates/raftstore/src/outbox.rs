@@ -1,0 +1,75 @@
+//! Where everything that one poll brings about is collected, for all regions.
+
+use crate::consensus::log::Position;
+use crate::effect::{Answer, ApplyId, BuildId, Observation, PersistId, SnapshotTask};
+use crate::error::Fault;
+use crate::region::{RegionId, StoreId, Ticket};
+use bytes::Bytes;
+use kontiki_engine::{StreamOp, WriteBatch};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// A region's share of an apply batch.
+#[derive(Debug)]
+pub(crate) struct AppliedRegion {
+    pub region: RegionId,
+    pub position: Position,
+    /// Bytes of proposals made here.
+    pub bytes: usize,
+}
+
+/// Collects effects.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    pub now: Duration,
+    /// The persist that this poll's streams will go into.
+    pub persist_id: PersistId,
+    pub apply_id: ApplyId,
+    last_build: u64,
+    pub send: Vec<(StoreId, Bytes)>,
+    pub streams: Vec<StreamOp>,
+    /// Regions with rounds in this poll's persist.
+    pub persisting: BTreeSet<RegionId>,
+    pub apply: WriteBatch,
+    pub applied: Vec<AppliedRegion>,
+    /// Given when the batch is visible.
+    pub apply_answers: Vec<(Ticket, Answer)>,
+    answers: Vec<(Ticket, Answer)>,
+    pub snapshots: Vec<SnapshotTask>,
+    pub observations: Vec<Observation>,
+    pub fault: Option<Fault>,
+    /// Tickets that are not answered yet.
+    open: BTreeSet<Ticket>,
+}
+
+impl Outbox {
+    /// An empty one, whose ids begin at 1.
+    pub fn new() -> Outbox {
+        Outbox { persist_id: PersistId(1), apply_id: ApplyId(1), ..Outbox::default() }
+    }
+
+    /// A ticket came in.
+    pub fn open(&mut self, ticket: Ticket) {
+        assert!(self.open.insert(ticket), "{ticket:?} is already in use");
+    }
+
+    /// Answers a ticket, for the only time.
+    pub fn answer(&mut self, ticket: Ticket, answer: Answer) {
+        assert!(self.open.remove(&ticket), "{ticket:?} is answered once");
+        self.answers.push((ticket, answer));
+    }
+
+    pub fn take_answers(&mut self) -> Vec<(Ticket, Answer)> {
+        std::mem::take(&mut self.answers)
+    }
+
+    /// How many tickets await their answer.
+    pub fn open_count(&self) -> usize {
+        self.open.len()
+    }
+
+    pub fn next_build(&mut self) -> BuildId {
+        self.last_build += 1;
+        BuildId(self.last_build)
+    }
+}

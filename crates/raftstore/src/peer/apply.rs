@@ -1,0 +1,86 @@
+//! The write path's second half: committed entries become one batch, and then answers.
+//!
+//! Deterministic: what is written follows from the entry and the region's descriptor alone.
+
+use super::Peer;
+use crate::consensus::log::Position;
+use crate::consensus::{Entry, EntryType};
+use crate::effect::Answer;
+use crate::error::Fault;
+use crate::meta::put_applied;
+use crate::outbox::{AppliedRegion, Outbox};
+use crate::proposal::{Verdict, judge};
+
+impl Peer {
+    /// Whether a snapshot's install stands before further entries.
+    pub(super) fn waits_for_install(&self) -> bool {
+        self.incoming.as_ref().is_some_and(|incoming| !incoming.is_installed())
+    }
+
+    pub(super) fn take_committed(&mut self, entries: Vec<Entry>, out: &mut Outbox) {
+        if self.waits_for_install() {
+            self.deferred.extend(entries);
+        } else {
+            assert!(self.deferred.is_empty(), "deferred entries are handed out when the install ends");
+            self.hand_out(entries, out);
+        }
+    }
+
+    /// Puts entries into this poll's apply batch, and the position they lead to.
+    pub(super) fn hand_out(&mut self, entries: Vec<Entry>, out: &mut Outbox) {
+        let Some(last) = entries.last() else { return };
+        let position = Position { index: last.index, term: last.term };
+        let mut bytes = 0;
+        for entry in entries {
+            bytes += self.apply(entry, out);
+            if out.fault.is_some() {
+                return;
+            }
+        }
+        put_applied(&mut out.apply, self.region.id, position);
+        out.applied.push(AppliedRegion { region: self.region.id, position, bytes });
+        self.applies_in_flight += 1;
+    }
+
+    /// Returns the bytes that a proposal made here accounted for.
+    fn apply(&mut self, entry: Entry, out: &mut Outbox) -> usize {
+        assert_eq!(entry.index, self.handed + 1, "entries are applied in order, each once");
+        self.handed = entry.index;
+        let proposed = self.take_proposal(entry.index, entry.term, out);
+        let verdict = match entry.get_entry_type() {
+            // A leader's first entry of its term.
+            EntryType::EntryNormal if entry.context.is_empty() && entry.data.is_empty() => {
+                Ok(Verdict::Write(kontiki_engine::WriteBatch::new()))
+            }
+            EntryType::EntryNormal => judge(&self.region, &entry.context, &entry.data),
+            // An empty one would leave a joint configuration; taking it for nothing would leave the group in it.
+            _ => Err("a membership change, which this version does not know; upgrade this node".to_owned()),
+        };
+        let answer = match verdict {
+            Ok(Verdict::Write(batch)) => {
+                out.apply.append(&batch);
+                Answer::Ok { index: entry.index }
+            }
+            Ok(Verdict::Refuse(error)) => Answer::Refused(error),
+            Err(what) => {
+                let what = format!("entry {} of term {}: {what}", entry.index, entry.term);
+                out.fault = Some(Fault { region: self.region.id, what });
+                Answer::Dropped
+            }
+        };
+        let Some(proposed) = proposed else { return 0 };
+        if let Some(ticket) = proposed.ticket {
+            out.apply_answers.push((ticket, answer));
+        }
+        proposed.bytes
+    }
+
+    /// A batch with this region's entries through `position` is visible.
+    pub fn applied_through(&mut self, position: Position, bytes: usize) {
+        assert!(position.index > self.applied.index, "applied only grows");
+        self.applied = position;
+        self.applies_in_flight -= 1;
+        self.unapplied_bytes -= bytes;
+        self.group.applied(position.index);
+    }
+}

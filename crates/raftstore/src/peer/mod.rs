@@ -1,0 +1,305 @@
+//! One replica of one region: what lies between the events of a store and its raft group.
+//!
+//! The way of a proposal: admitted and queued ([`propose`]) -> all that queued since the last poll appended at once ->
+//! persisted and sent ([`round`]) -> committed -> checked again and put into the apply batch ([`apply`]) -> visible ->
+//! answered. Its ticket moves along and is answered exactly once, whatever happens on the way.
+//!
+//! Invariants, asserted where they could break: entries are handed to apply in order without gap or repetition;
+//! applied <= handed <= committed <= last; truncated <= flushed applied, or an unflushed snapshot's file holds the
+//! difference.
+
+mod apply;
+mod lease;
+mod message;
+mod propose;
+mod reads;
+pub(crate) mod receive;
+mod round;
+mod serve;
+mod truncate;
+
+use crate::config::Config;
+use crate::consensus::log::Position;
+use crate::consensus::{Entry, Group, Role};
+use crate::effect::{Observation, PersistId};
+use crate::error::RegionError;
+use crate::outbox::Outbox;
+use crate::readers::{Publication, Slot};
+use crate::region::{self, Region, StoreId, Ticket};
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A proposal that is not in the log yet.
+struct Queued {
+    ticket: Ticket,
+    header: Bytes,
+    data: Bytes,
+    bytes: usize,
+}
+
+/// A proposal in the log, recognised at apply by (index, term).
+struct Proposed {
+    index: u64,
+    term: u64,
+    /// `None` only with the planted bug that answers early.
+    ticket: Option<Ticket>,
+    bytes: usize,
+}
+
+/// Rounds on their way to disk.
+struct Outstanding {
+    persist: PersistId,
+    /// The last Ready that is durable with this persist.
+    number: u64,
+    vote_changed: bool,
+    /// Leave when it is durable.
+    messages: Vec<(StoreId, Bytes)>,
+}
+
+/// This replica's time as leader.
+struct Leading {
+    term: u64,
+    since_tick: u64,
+    /// Own-term entry applied, and said so.
+    announced: bool,
+}
+
+/// One replica.
+pub(crate) struct Peer {
+    config: Arc<Config>,
+    region: Arc<Region>,
+    me: region::Peer,
+    group: Group,
+    slot: Arc<Slot>,
+    published: Option<Publication>,
+
+    queue: Vec<Queued>,
+    proposals: VecDeque<Proposed>,
+    /// Bytes of `queue`, `proposals`, and of proposals whose apply is not visible yet.
+    unapplied_bytes: usize,
+
+    outstanding: VecDeque<Outstanding>,
+    /// The stream's state blob must be written with the next persist.
+    state_dirty: bool,
+
+    /// Visible to readers.
+    applied: Position,
+    /// Given out for apply (or to be, by `deferred`).
+    handed: u64,
+    applies_in_flight: usize,
+    /// Committed entries that wait for a snapshot's install.
+    deferred: VecDeque<Entry>,
+
+    leading: Option<Leading>,
+    lease: lease::Lease,
+    reads: reads::Reads,
+
+    incoming: Option<receive::Incoming>,
+    serving: serve::Serving,
+
+    flushed: u64,
+    /// As told by the leader: every live replica has the log through here.
+    replicated: u64,
+    truncations: VecDeque<u64>,
+
+    ticks: u64,
+    /// Until this tick no vote is given: before the restart this replica may have confirmed a leader's lease.
+    silent_until_tick: u64,
+}
+
+/// What recovery found of a replica.
+pub(crate) struct Recovered {
+    pub region: Region,
+    pub me: region::Peer,
+    pub group: Group,
+    pub applied: Position,
+    pub incoming: Option<receive::Incoming>,
+    /// Took part before this start.
+    pub participated: bool,
+}
+
+impl Peer {
+    pub fn new(config: Arc<Config>, recovered: Recovered, slot: Arc<Slot>) -> Peer {
+        let handed = recovered.incoming.as_ref().map_or(recovered.applied.index, |incoming| incoming.file.id.index);
+        let silent_until_tick = if recovered.participated { config.election_ticks as u64 } else { 0 };
+        Peer {
+            config,
+            region: Arc::new(recovered.region),
+            me: recovered.me,
+            group: recovered.group,
+            slot,
+            published: None,
+            queue: Vec::new(),
+            proposals: VecDeque::new(),
+            unapplied_bytes: 0,
+            outstanding: VecDeque::new(),
+            state_dirty: false,
+            applied: recovered.applied,
+            handed,
+            applies_in_flight: 0,
+            deferred: VecDeque::new(),
+            leading: None,
+            lease: lease::Lease::default(),
+            reads: reads::Reads::default(),
+            incoming: recovered.incoming,
+            serving: serve::Serving::default(),
+            flushed: 0,
+            replicated: 0,
+            truncations: VecDeque::new(),
+            ticks: 0,
+            silent_until_tick,
+        }
+    }
+
+    pub fn region(&self) -> &Arc<Region> {
+        &self.region
+    }
+
+    pub fn group(&self) -> &Group {
+        &self.group
+    }
+
+    pub fn applied(&self) -> Position {
+        self.applied
+    }
+
+    pub fn leads(&self) -> bool {
+        self.group.role() == Role::Leader
+    }
+
+    /// The leader this replica knows of.
+    pub fn leader(&self) -> Option<region::Peer> {
+        self.group.leader().and_then(|id| self.region.peer(id))
+    }
+
+    pub fn not_leader(&self) -> RegionError {
+        let leader = self.leader().filter(|leader| leader.id != self.me.id);
+        RegionError::NotLeader { region: self.region.id, leader }
+    }
+
+    pub fn is_sole_voter(&self) -> bool {
+        self.region.peers.len() == 1
+    }
+
+    fn is_silent(&self) -> bool {
+        self.ticks < self.silent_until_tick && !self.is_sole_voter()
+    }
+
+    pub fn tick(&mut self, out: &mut Outbox) {
+        self.ticks += 1;
+        self.group.tick();
+        self.probe_after_transfer();
+        self.tick_serving(out);
+        if self.ticks.is_multiple_of(self.config.truncate_ticks) {
+            self.maybe_truncate(out.now);
+        }
+    }
+
+    pub fn campaign(&mut self) {
+        if !self.is_silent() {
+            self.group.campaign();
+        }
+    }
+
+    pub fn transfer_leader(&mut self, to: StoreId) {
+        if let Some(peer) = self.region.peer_on(to).filter(|_| self.leads()) {
+            self.group.transfer_leader(peer.id);
+        }
+    }
+
+    /// Does everything there is to do now.
+    pub fn poll(&mut self, out: &mut Outbox) {
+        self.observe_role(out);
+        self.flush_proposals(out);
+        self.flush_reads();
+        self.hand_out_deferred(out);
+        while let Some(round) = self.group.ready(out.now) {
+            self.observe_role(out);
+            self.take_round(round, out);
+            if out.fault.is_some() {
+                return;
+            }
+        }
+        self.want_snapshot(out);
+        self.start_install(out);
+        self.persist_state(out);
+        self.complete_reads(out);
+        self.publish(out);
+        self.check_invariants();
+    }
+
+    /// Notices that leadership came or went since the last look.
+    fn observe_role(&mut self, out: &mut Outbox) {
+        let term = self.group.term();
+        if self.leading.as_ref().is_some_and(|leading| !self.leads() || leading.term != term) {
+            self.step_down(out);
+        }
+        if self.leads() && self.leading.is_none() {
+            self.leading = Some(Leading { term, since_tick: self.ticks, announced: false });
+            self.lease = lease::Lease::default();
+            self.group.ping();
+        }
+    }
+
+    fn step_down(&mut self, out: &mut Outbox) {
+        let leading = self.leading.take().expect("only a leader steps down");
+        self.slot.set_lease(None);
+        self.lease = lease::Lease::default();
+        if leading.announced {
+            out.observations.push(Observation::SteppedDown { region: self.region.id, term: leading.term });
+        }
+        self.refuse_queue(out);
+        self.drop_proposals_above(self.group.committed(), out);
+        self.refuse_reads(out);
+        self.stop_serving(out);
+    }
+
+    /// Brings [`crate::Readers`] up to date, and tells of leaders that came and went.
+    fn publish(&mut self, out: &mut Outbox) {
+        let leads = self.leading.is_some();
+        let readable = leads && self.applied.term == self.group.term();
+        let publication = Publication {
+            region: self.region.clone(),
+            term: self.group.term(),
+            leader: self.leader(),
+            readable,
+            leads,
+        };
+        if self.published.as_ref() != Some(&publication) {
+            let before = self.published.as_ref();
+            if before.is_none_or(|before| before.leader != publication.leader) {
+                let (region, leader, term) = (self.region.id, publication.leader, publication.term);
+                out.observations.push(Observation::LeaderChanged { region, leader, term });
+            }
+            if before.is_none_or(|before| before.region != publication.region) {
+                out.observations.push(Observation::RegionChanged { region: self.region.clone() });
+            }
+            self.slot.publish(publication.clone());
+            self.published = Some(publication);
+        }
+        if let Some(leading) = self.leading.as_mut().filter(|leading| readable && !leading.announced) {
+            leading.announced = true;
+            out.observations.push(Observation::BecameLeader { region: self.region.id, term: leading.term });
+        }
+        let lease = self.lease_until(out.now).filter(|_| readable);
+        self.slot.set_lease(lease);
+    }
+
+    fn lease_until(&mut self, now: Duration) -> Option<Duration> {
+        self.clear_suspicion();
+        self.leading.as_ref()?;
+        self.lease.until(&self.region, self.me.id, now, self.config.lease_duration())
+    }
+
+    fn check_invariants(&self) {
+        let committed = self.group.committed();
+        assert!(self.applied.index <= self.handed, "applied {} <= handed {}", self.applied.index, self.handed);
+        assert!(self.handed <= committed, "handed {} <= committed {committed}", self.handed);
+        assert!(committed <= self.group.last_index(), "committed <= last");
+        let truncated = self.group.truncated().index;
+        let covered = self.incoming.as_ref().map_or(0, |incoming| incoming.file.id.index);
+        assert!(truncated <= self.applied.index.max(covered), "truncated {truncated} <= applied, or in a file");
+    }
+}

@@ -1,0 +1,129 @@
+//! The write path's first half: admission, the queue, and what becomes of tickets when leadership ends.
+
+use super::{Peer, Proposed, Queued};
+use crate::effect::Answer;
+use crate::error::RegionError;
+use crate::families::first_foreign_key;
+use crate::outbox::Outbox;
+use crate::proposal::encode_header;
+use crate::region::{Epoch, Ticket};
+use kontiki_engine::WriteBatch;
+
+impl Peer {
+    /// Admits a proposal to the queue, or refuses it.
+    pub fn propose(&mut self, epoch: Epoch, batch: WriteBatch, ticket: Ticket, out: &mut Outbox) {
+        let header = encode_header(epoch);
+        let bytes = header.len() + batch.as_bytes().len();
+        match self.admit(epoch, &batch, bytes) {
+            Ok(()) => {
+                self.unapplied_bytes += bytes;
+                self.queue.push(Queued { ticket, header, data: batch.into_bytes(), bytes });
+            }
+            Err(error) => out.answer(ticket, Answer::Refused(error)),
+        }
+    }
+
+    fn admit(&self, epoch: Epoch, batch: &WriteBatch, bytes: usize) -> Result<(), RegionError> {
+        if !self.leads() {
+            return Err(self.not_leader());
+        }
+        RegionError::check_epoch(&self.region, epoch)?;
+        if let Some(key) = first_foreign_key(&self.region, batch) {
+            return Err(RegionError::key_not_in_region(&self.region, key));
+        }
+        if bytes > self.config.proposal_bytes_max {
+            let bytes_max = self.config.proposal_bytes_max as u64;
+            return Err(RegionError::EntryTooLarge { region: self.region.id, bytes: bytes as u64, bytes_max });
+        }
+        if self.unapplied_bytes + bytes > self.config.unapplied_bytes_max {
+            let reason = format!(
+                "{} bytes are proposed and not applied; at most {} are accepted",
+                self.unapplied_bytes, self.config.unapplied_bytes_max
+            );
+            return Err(RegionError::ServerIsBusy { region: self.region.id, reason });
+        }
+        if self.group.is_transferring() {
+            // Nobody can take it now: the client looks for the leader again, after a pause.
+            return Err(RegionError::NotLeader { region: self.region.id, leader: None });
+        }
+        Ok(())
+    }
+
+    /// Appends what is queued, as one group of at most the size of the largest proposal (or one proposal). The rest
+    /// waits for the next poll, so that no persist grows without bound.
+    pub(super) fn flush_proposals(&mut self, out: &mut Outbox) {
+        if self.queue.is_empty() {
+            return;
+        }
+        let mut bytes = 0;
+        let fits = |queued: &&Queued| {
+            bytes += queued.bytes;
+            bytes <= self.config.proposal_bytes_max
+        };
+        let count = self.queue.iter().take_while(fits).count();
+        assert!(count > 0, "every admitted proposal fits");
+        let proposals = self.queue.iter().take(count).map(|queued| (queued.header.clone(), queued.data.clone()));
+        let Some(first_index) = self.group.propose(proposals.collect()) else { return self.refuse_queue(out) };
+        let term = self.group.term();
+        let early = self.config.planted().acknowledge_before_quorum;
+        let rest = self.queue.split_off(count);
+        for (queued, index) in std::mem::replace(&mut self.queue, rest).into_iter().zip(first_index..) {
+            if early {
+                out.answer(queued.ticket, Answer::Ok { index });
+            }
+            let ticket = Some(queued.ticket).filter(|_| !early);
+            self.proposals.push_back(Proposed { index, term, ticket, bytes: queued.bytes });
+        }
+    }
+
+    /// Whether proposals wait for the next poll.
+    pub fn has_queue(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// What is queued never entered the log.
+    pub(super) fn refuse_queue(&mut self, out: &mut Outbox) {
+        let leader = if self.leads() { None } else { self.leader() };
+        for queued in std::mem::take(&mut self.queue) {
+            self.unapplied_bytes -= queued.bytes;
+            let error = RegionError::NotLeader { region: self.region.id, leader };
+            out.answer(queued.ticket, Answer::Refused(error));
+        }
+    }
+
+    /// Leadership ended: proposals above `committed` may or may not be applied one day. Those at or below it are
+    /// decided: apply will show whether they are the entries that were committed.
+    pub(super) fn drop_proposals_above(&mut self, committed: u64, out: &mut Outbox) {
+        while self.proposals.back().is_some_and(|proposed| proposed.index > committed) {
+            let proposed = self.proposals.pop_back().expect("just seen");
+            self.forget(proposed, Answer::Dropped, out);
+        }
+    }
+
+    /// Answers proposals through `index` that will not be seen at apply, because a snapshot holds their fate.
+    pub(super) fn drop_all_proposals(&mut self, out: &mut Outbox) {
+        while let Some(proposed) = self.proposals.pop_front() {
+            self.forget(proposed, Answer::Dropped, out);
+        }
+    }
+
+    fn forget(&mut self, proposed: Proposed, answer: Answer, out: &mut Outbox) {
+        self.unapplied_bytes -= proposed.bytes;
+        if let Some(ticket) = proposed.ticket {
+            out.answer(ticket, answer);
+        }
+    }
+
+    /// The proposal whose entry is committed at (index, term), if it was made here. Proposals that lost their place to
+    /// another entry are answered: they never happen.
+    pub(super) fn take_proposal(&mut self, index: u64, term: u64, out: &mut Outbox) -> Option<Proposed> {
+        while self.proposals.front().is_some_and(|proposed| proposed.index <= index) {
+            let proposed = self.proposals.pop_front().expect("just seen");
+            if (proposed.index, proposed.term) == (index, term) {
+                return Some(proposed);
+            }
+            self.forget(proposed, Answer::Refused(RegionError::StaleCommand), out);
+        }
+        None
+    }
+}

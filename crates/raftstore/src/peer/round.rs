@@ -1,0 +1,133 @@
+//! Taking a Ready: what is sent now, what is written, what is sent after that, what is committed.
+//!
+//! A leader's messages leave before its own write is durable. Everyone else's wait, with one exception: an answer to a
+//! heartbeat says nothing about the log, so it waits only for a changed term or vote. A stalled disk of a follower
+//! therefore delays acknowledgements but does not cost the leader its lease.
+
+use super::{Outstanding, Peer};
+use crate::consensus::wire::StoreMessage;
+use crate::consensus::{Outgoing, OutgoingKind, Round, entry_to_wire};
+use crate::effect::{Answer, PersistId};
+use crate::meta::encode_group_state;
+use crate::outbox::Outbox;
+use crate::region::StoreId;
+use bytes::Bytes;
+use kontiki_engine::{StreamId, StreamOp};
+use prost::Message;
+
+impl Peer {
+    fn stream(&self) -> StreamId {
+        StreamId(self.region.id.0)
+    }
+
+    pub(super) fn take_round(&mut self, round: Round, out: &mut Outbox) {
+        let mut writes = round.vote_changed;
+        if let Some((position, dropped_above)) = round.snapshot {
+            assert!(round.committed.is_empty(), "nothing is committed above a snapshot that is not persisted");
+            self.restore(position, dropped_above, out);
+            writes = true;
+        }
+        self.state_dirty |= round.vote_changed;
+        if let Some(first) = round.entries.first() {
+            let entries = round.entries.iter().map(|entry| entry_to_wire(entry).encode_to_vec().into()).collect();
+            out.streams.push(StreamOp::Append { stream: self.stream(), first_index: first.index, entries });
+            writes = true;
+        }
+        for outgoing in round.messages {
+            self.send(outgoing, out);
+        }
+        let held = round.persisted_messages;
+        if writes {
+            let messages = held.into_iter().filter_map(|outgoing| self.encode(outgoing, out)).collect();
+            let (persist, number) = (out.persist_id, round.number);
+            out.persisting.insert(self.region.id);
+            self.outstanding.push_back(Outstanding { persist, number, vote_changed: round.vote_changed, messages });
+        } else if self.outstanding.is_empty() {
+            self.group.persisted(round.number);
+            held.into_iter().for_each(|outgoing| self.send(outgoing, out));
+        } else {
+            self.hold(round.number, held, out);
+        }
+        self.confirm_reads(&round.reads);
+        self.take_committed(round.committed, out);
+    }
+
+    /// A round that writes nothing itself but follows rounds that are not durable yet.
+    fn hold(&mut self, number: u64, messages: Vec<Outgoing>, out: &mut Outbox) {
+        let vote_pending = self.outstanding.iter().any(|outstanding| outstanding.vote_changed);
+        let mut held = Vec::new();
+        for outgoing in messages {
+            if outgoing.kind == OutgoingKind::HeartbeatResponse && !vote_pending {
+                self.send(outgoing, out);
+            } else {
+                held.extend(self.encode(outgoing, out));
+            }
+        }
+        let last = self.outstanding.back_mut().expect("the caller saw one");
+        last.number = number;
+        last.messages.extend(held);
+    }
+
+    /// Everything through `persist` is durable.
+    pub fn persisted(&mut self, persist: PersistId, out: &mut Outbox) {
+        while self.outstanding.front().is_some_and(|outstanding| outstanding.persist <= persist) {
+            let outstanding = self.outstanding.pop_front().expect("just seen");
+            self.group.persisted(outstanding.number);
+            out.send.extend(outstanding.messages);
+        }
+        self.restored(out);
+    }
+
+    /// Puts the state blob beside this poll's entries, if it changed.
+    pub(super) fn persist_state(&mut self, out: &mut Outbox) {
+        for through_index in std::mem::take(&mut self.truncations) {
+            out.streams.push(StreamOp::Truncate { stream: self.stream(), through_index });
+        }
+        if std::mem::take(&mut self.state_dirty) {
+            let mut state = self.group.state();
+            state.snapshot = self.incoming.as_ref().map(|incoming| incoming.file.to_info());
+            out.streams.push(StreamOp::State { stream: self.stream(), state: encode_group_state(&state) });
+        }
+    }
+
+    fn send(&mut self, outgoing: Outgoing, out: &mut Outbox) {
+        let message = self.encode(outgoing, out);
+        out.send.extend(message);
+    }
+
+    /// The bytes of a message and where they go. `None` if it goes another way (a snapshot) or nowhere (a peer that the
+    /// descriptor does not name).
+    fn encode(&mut self, outgoing: Outgoing, out: &mut Outbox) -> Option<(StoreId, Bytes)> {
+        let to = self.region.peer(outgoing.to)?;
+        if outgoing.kind == OutgoingKind::TimeoutNow {
+            self.lease.suspect(to.id, outgoing.message.index);
+            self.slot.set_lease(None);
+        }
+        let info = outgoing.message.snapshot.clone();
+        let envelope = StoreMessage {
+            region: self.region.id.0,
+            from_store: self.me.store.0,
+            to_store: to.store.0,
+            from_peer: self.me.id.0,
+            to_peer: to.id.0,
+            conf_version: self.region.epoch.conf_version,
+            version: self.region.epoch.version,
+            raft: Some(outgoing.message),
+            replicated: self.replicated_through(out.now),
+        };
+        let bytes: Bytes = envelope.encode_to_vec().into();
+        match info {
+            Some(info) => {
+                self.send_snapshot(to, &info, bytes, out);
+                None
+            }
+            None => Some((to.store, bytes)),
+        }
+    }
+
+    pub(super) fn answer_all(&self, tickets: Vec<crate::region::Ticket>, answer: &Answer, out: &mut Outbox) {
+        for ticket in tickets {
+            out.answer(ticket, answer.clone());
+        }
+    }
+}

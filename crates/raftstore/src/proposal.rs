@@ -1,0 +1,66 @@
+//! A proposal's log entry: what is written beside the batch, and the check at apply.
+//!
+//! Header (the entry's context):
+//!
+//! | bytes | field |
+//! |---|---|
+//! | 1 | format version, 1 |
+//! | varint | the proposer's `conf_version` |
+//! | varint | the proposer's `version` |
+//!
+//! The entry's data is the encoded [`WriteBatch`], taken over without a copy. An entry with neither is a leader's first
+//! entry of its term.
+
+use crate::error::RegionError;
+use crate::families::first_foreign_key;
+use crate::region::{Epoch, Region};
+use bytes::Bytes;
+use kontiki_engine::WriteBatch;
+use kontiki_env::codec::{get_u8, get_varint, put_varint};
+
+/// Version of the header's format.
+const FORMAT: u8 = 1;
+
+/// Encodes a header.
+pub fn encode_header(epoch: Epoch) -> Bytes {
+    let mut out = vec![FORMAT];
+    put_varint(&mut out, epoch.conf_version);
+    put_varint(&mut out, epoch.version);
+    out.into()
+}
+
+fn decode_header(mut input: &[u8]) -> Option<Epoch> {
+    let input = &mut input;
+    if get_u8(input).ok()? != FORMAT {
+        return None;
+    }
+    let epoch = Epoch { conf_version: get_varint(input).ok()?, version: get_varint(input).ok()? };
+    input.is_empty().then_some(epoch)
+}
+
+/// What to do with a committed proposal. The same on every replica.
+pub enum Verdict {
+    /// Write this.
+    Write(WriteBatch),
+    /// Write nothing; the proposer gets this answer.
+    Refuse(RegionError),
+}
+
+/// Decides over a committed proposal, or says why it cannot be understood (then the node must stop: other replicas may
+/// understand it).
+///
+/// Only the epoch's version is compared: a membership change moves no key.
+pub fn judge(region: &Region, header: &[u8], data: &[u8]) -> Result<Verdict, String> {
+    let Some(epoch) = decode_header(header) else {
+        return Err("an entry's header is of an unknown format; upgrade this node".into());
+    };
+    let batch = WriteBatch::decode(data).map_err(|_| "an entry's batch cannot be decoded; upgrade this node")?;
+    if epoch.version != region.epoch.version || first_foreign_key(region, &batch).is_some() {
+        return Ok(Verdict::Refuse(RegionError::EpochNotMatch { current: vec![region.clone()] }));
+    }
+    Ok(Verdict::Write(batch))
+}
+
+#[cfg(test)]
+#[path = "proposal_test.rs"]
+mod tests;

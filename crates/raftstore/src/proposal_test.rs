@@ -1,0 +1,54 @@
+use super::*;
+use crate::families;
+use crate::region::{Peer, PeerId, RegionId, Space, StoreId};
+use kontiki_engine::Family;
+use proptest::prelude::*;
+
+fn region() -> Region {
+    Region {
+        id: RegionId(2),
+        start_key: Bytes::from_static(b"b"),
+        end_key: Bytes::from_static(b"d"),
+        epoch: Epoch { conf_version: 1, version: 3 },
+        peers: vec![Peer { id: PeerId(1), store: StoreId(1) }],
+        space: Space::Data,
+    }
+}
+
+fn batch(family: Family, key: &[u8]) -> WriteBatch {
+    let mut batch = WriteBatch::new();
+    batch.put(family, key, b"v");
+    batch
+}
+
+fn refused(epoch: Epoch, batch: &WriteBatch) -> bool {
+    let verdict = judge(&region(), &encode_header(epoch), batch.as_bytes()).expect("understood");
+    matches!(verdict, Verdict::Refuse(RegionError::EpochNotMatch { .. }))
+}
+
+#[test]
+fn a_proposal_is_checked_again_at_apply() {
+    let epoch = region().epoch;
+    assert!(!refused(epoch, &batch(families::TXN_LOCK, b"c")));
+    assert!(!refused(Epoch { conf_version: 9, ..epoch }, &batch(families::DEFAULT, b"b")), "membership moves no key");
+    assert!(refused(Epoch { version: 2, ..epoch }, &batch(families::DEFAULT, b"c")), "an old range");
+    assert!(refused(epoch, &batch(families::DEFAULT, b"d")), "the end is exclusive");
+    assert!(refused(epoch, &batch(families::META, b"c")), "not the region's family");
+    assert!(refused(epoch, &batch(families::PLACEMENT, b"c")), "not the region's family");
+}
+
+#[test]
+fn an_unknown_format_is_not_taken_for_something_else() {
+    let mut header = encode_header(region().epoch).to_vec();
+    header[0] = 2;
+    assert!(judge(&region(), &header, &[]).is_err());
+    assert!(judge(&region(), &[], &[]).is_err());
+    assert!(judge(&region(), &encode_header(region().epoch), &[7]).is_err());
+}
+
+proptest! {
+    #[test]
+    fn judging_anything_never_panics(header in prop::collection::vec(any::<u8>(), 0..24), data in prop::collection::vec(any::<u8>(), 0..64)) {
+        let _ = judge(&region(), &header, &data);
+    }
+}

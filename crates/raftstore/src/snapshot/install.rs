@@ -1,0 +1,55 @@
+//! Replacing a region's state by a snapshot's.
+
+use super::read::SnapshotReader;
+use super::{SnapshotError, SnapshotId, verify};
+use crate::consensus::log::Position;
+use crate::families::families_of;
+use crate::meta;
+use kontiki_engine::{Direction, Range, View, WriteBatch};
+use std::io::{self, Read};
+
+/// Bytes of one batch of an install; bounds memory and the share of a memtable that one batch takes.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// Makes the region's state that of the file: clears its range as found in `view`, writes the file's entries, and in a
+/// last batch the descriptor and the applied position. `write` gets the batches in order; they are to be committed as
+/// `Durability::Derived`, and nothing else may write the range meanwhile.
+///
+/// The whole file is checked before the first batch. A crash in the middle leaves the old applied position, which is
+/// below the log's truncation mark, and by that recovery knows to install again.
+pub fn install(
+    view: &dyn View,
+    expected: SnapshotId,
+    open: &mut dyn FnMut() -> io::Result<Box<dyn Read>>,
+    write: &mut dyn FnMut(WriteBatch) -> kontiki_engine::Result<()>,
+) -> Result<(), SnapshotError> {
+    let file = verify(open()?.as_mut())?;
+    if file.id != expected {
+        return Err(SnapshotError::Other { found: file.id, expected });
+    }
+    let mut batch = WriteBatch::new();
+    let mut flush_if = |batch: &mut WriteBatch, bytes_max: usize| {
+        if batch.as_bytes().len() > bytes_max { write(std::mem::take(batch)) } else { Ok(()) }
+    };
+    for &family in families_of(file.region.space) {
+        let range = Range::region(&file.region.start_key, &file.region.end_key);
+        let mut entries = view.entries(family, range, Direction::Forward)?;
+        while let Some((key, _)) = entries.next()? {
+            batch.delete(family, &key);
+            flush_if(&mut batch, BATCH_BYTES)?;
+        }
+    }
+    let mut input = open()?;
+    let mut reader = SnapshotReader::new(input.as_mut())?;
+    while let Some(frame) = reader.next()? {
+        for (key, value) in &frame.entries {
+            batch.put(frame.family, key, value);
+            flush_if(&mut batch, BATCH_BYTES)?;
+        }
+    }
+    flush_if(&mut batch, 0)?;
+    meta::put_region(&mut batch, &file.region);
+    meta::put_applied(&mut batch, file.id.region, Position { index: file.id.index, term: file.id.term });
+    flush_if(&mut batch, 0)?;
+    Ok(())
+}

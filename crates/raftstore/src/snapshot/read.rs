@@ -1,0 +1,110 @@
+//! Reading and checking a snapshot file.
+
+use super::frame::{FrameReader, KIND_DATA, KIND_END, KIND_HEADER, MAGIC};
+use super::write::RunningChecksum;
+use super::{SnapshotError, SnapshotFile};
+use crate::consensus::wire::SnapshotInfo;
+use crate::families::families_of;
+use bytes::Bytes;
+use kontiki_engine::Family;
+use kontiki_env::codec::{get_slice, get_u32, get_u64, get_varint};
+use std::io::Read;
+
+/// The entries of one data frame.
+pub(super) struct DataFrame {
+    pub family: Family,
+    pub entries: Vec<(Bytes, Bytes)>,
+}
+
+/// Reads a file front to back, checking each frame, the order of keys, that every key is the region's, and at the end
+/// the counts and the checksum of the whole.
+pub(super) struct SnapshotReader<'a> {
+    frames: FrameReader<'a>,
+    checksum: RunningChecksum,
+    file: SnapshotFile,
+    entry_count: u64,
+    frame_count: u64,
+    /// Family and key of the last entry.
+    last: Option<(Family, Bytes)>,
+}
+
+impl<'a> SnapshotReader<'a> {
+    pub fn new(input: &'a mut dyn Read) -> Result<SnapshotReader<'a>, SnapshotError> {
+        let mut frames = FrameReader::new(input)?;
+        let mut checksum = RunningChecksum::default();
+        checksum.add(MAGIC);
+        let (kind, payload, head) = frames.next()?;
+        if kind != KIND_HEADER {
+            return Err(SnapshotError::damaged(MAGIC.len() as u64, "the first frame is not a header"));
+        }
+        checksum.add(&[head, payload.clone()].concat());
+        let info = <SnapshotInfo as prost::Message>::decode(payload.as_slice());
+        let info = info.map_err(|_| SnapshotError::damaged(MAGIC.len() as u64, "a malformed header"))?;
+        let file = SnapshotFile::from_info(&info).map_err(|what| SnapshotError::damaged(MAGIC.len() as u64, what))?;
+        Ok(SnapshotReader { frames, checksum, file, entry_count: 0, frame_count: 0, last: None })
+    }
+
+    /// What the header says; size and checksum are filled in when the end is reached.
+    pub fn file(&self) -> &SnapshotFile {
+        &self.file
+    }
+
+    /// The next data frame; `None` after the last, when the whole was found good.
+    pub fn next(&mut self) -> Result<Option<DataFrame>, SnapshotError> {
+        let start = self.frames.offset;
+        let (kind, payload, head) = self.frames.next()?;
+        match kind {
+            KIND_DATA => {
+                self.checksum.add(&[&head[..], &payload[..]].concat());
+                let frame = self.decode(payload.into(), start)?;
+                self.frame_count += 1;
+                self.entry_count += frame.entries.len() as u64;
+                Ok(Some(frame))
+            }
+            KIND_END => self.finish(&payload, start).map(|()| None),
+            _ => Err(SnapshotError::damaged(start, "a frame of an unknown kind")),
+        }
+    }
+
+    fn decode(&mut self, payload: Bytes, start: u64) -> Result<DataFrame, SnapshotError> {
+        let short = |_| SnapshotError::damaged(start, "a malformed data frame");
+        let mut rest = payload.as_ref();
+        let family = get_varint(&mut rest).map_err(short)?;
+        let family = families_of(self.file.region.space).iter().copied().find(|own| u64::from(own.0) == family);
+        let family = family.ok_or_else(|| SnapshotError::damaged(start, "a family that is not the region's"))?;
+        let mut entries = Vec::new();
+        while !rest.is_empty() {
+            let key = payload.slice_ref(get_slice(&mut rest).map_err(short)?);
+            let value = payload.slice_ref(get_slice(&mut rest).map_err(short)?);
+            let ascends = self.last.as_ref().is_none_or(|last| (last.0, &last.1) < (family, &key));
+            if !ascends || !self.file.region.contains(&key) {
+                return Err(SnapshotError::damaged(start, "a key out of order or out of the region"));
+            }
+            self.last = Some((family, key.clone()));
+            entries.push((key, value));
+        }
+        Ok(DataFrame { family, entries })
+    }
+
+    fn finish(&mut self, payload: &[u8], start: u64) -> Result<(), SnapshotError> {
+        let mut rest = payload;
+        let fields = (get_u64(&mut rest), get_u64(&mut rest), get_u32(&mut rest));
+        let expected = (Ok(self.entry_count), Ok(self.frame_count), Ok(self.checksum.value()));
+        if fields != expected || !rest.is_empty() {
+            return Err(SnapshotError::damaged(start, "counts or checksum of the whole do not match"));
+        }
+        if !self.frames.at_end()? {
+            return Err(SnapshotError::damaged(self.frames.offset, "bytes after the end"));
+        }
+        self.file.bytes = self.frames.offset;
+        self.file.checksum = self.checksum.value();
+        Ok(())
+    }
+}
+
+/// Reads a whole file and checks everything; returns what it is.
+pub fn verify(input: &mut dyn Read) -> Result<SnapshotFile, SnapshotError> {
+    let mut reader = SnapshotReader::new(input)?;
+    while reader.next()?.is_some() {}
+    Ok(reader.file().clone())
+}

@@ -1,0 +1,298 @@
+//! The store: all regions with a replica here, as one state machine.
+//!
+//! `handle` only takes note; `poll` does the work of all regions that something happened to, so that the log gets one
+//! commit and the state one batch, however many regions and proposals there are.
+
+mod recover;
+mod status;
+
+pub use status::RegionStatus;
+
+use crate::config::Config;
+use crate::consensus::wire::StoreMessage;
+use crate::effect::{Answer, Apply, ApplyId, Effects, Persist, PersistId, SnapshotTask};
+use crate::error::{Fault, RegionError};
+use crate::event::Event;
+use crate::meta;
+use crate::outbox::{AppliedRegion, Outbox};
+use crate::peer::Peer;
+use crate::readers::Readers;
+use crate::region::{Epoch, Region, RegionId, StoreIdentity, Ticket};
+use crate::snapshot::{SnapshotFile, SnapshotId};
+use bytes::Bytes;
+use kontiki_engine::{Commit, Durability, WriteBatch};
+use kontiki_env::rng::Rng;
+use prost::Message;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// An apply batch on its way to visibility.
+struct Applying {
+    id: ApplyId,
+    regions: Vec<AppliedRegion>,
+    answers: Vec<(Ticket, Answer)>,
+}
+
+/// The replicated store of one node. See the crate's documentation.
+///
+/// Dropping it answers nobody: whoever drops it (a stopping node) owes the callers of open tickets the answer
+/// [`Answer::Dropped`].
+pub struct Store {
+    config: Arc<Config>,
+    rng: Rng,
+    identity: Option<StoreIdentity>,
+    peers: BTreeMap<RegionId, Peer>,
+    readers: Arc<Readers>,
+    out: Outbox,
+    /// Regions that something happened to.
+    dirty: BTreeSet<RegionId>,
+    persisting: VecDeque<(PersistId, BTreeSet<RegionId>)>,
+    applying: VecDeque<Applying>,
+    /// The last interval of the clock in which a tick was counted.
+    ticked: Option<u128>,
+    fault: Option<Fault>,
+}
+
+impl Store {
+    /// An empty store. Panics if the configuration is not valid (see [`Config::validate`]).
+    pub fn new(config: Config, rng: Rng) -> Store {
+        config.validate().expect("the caller has validated the configuration");
+        let readers = Arc::new(Readers::new(config.planted()));
+        Store {
+            config: Arc::new(config),
+            rng,
+            identity: None,
+            peers: BTreeMap::new(),
+            readers,
+            out: Outbox::new(),
+            dirty: BTreeSet::new(),
+            persisting: VecDeque::new(),
+            applying: VecDeque::new(),
+            ticked: None,
+            fault: None,
+        }
+    }
+
+    /// What to write, durably and at once, when a directory becomes a store. Every store of the cluster must be given
+    /// the same regions, less those it has no peer of.
+    pub fn bootstrap(identity: &StoreIdentity, regions: &[Region]) -> Commit {
+        meta::bootstrap(identity, regions)
+    }
+
+    /// Lease checks from any thread.
+    pub fn readers(&self) -> Arc<Readers> {
+        self.readers.clone()
+    }
+
+    /// Which store this is, once recovered.
+    pub fn identity(&self) -> Option<StoreIdentity> {
+        self.identity
+    }
+
+    /// Takes note of an event. `now` is a monotonic clock's time and must not go back from call to call.
+    ///
+    /// Ticks are counted by this clock: at most one in each interval of [`Config::tick_interval`], however many
+    /// [`Event::Tick`]s come, and none is made up for. So `n` ticks always take more than `n - 1` intervals, which the
+    /// leases of other stores rely on; a stalled process comes back slow, never hasty.
+    pub fn handle(&mut self, event: Event, now: Duration) {
+        assert!(now >= self.out.now, "time goes forward");
+        self.out.now = now;
+        if self.fault.is_some() {
+            self.refuse_after_fault(event);
+            return;
+        }
+        match event {
+            Event::Tick => self.tick(),
+            Event::Message(bytes) => self.message(bytes),
+            Event::Propose { region, epoch, batch, ticket } => self.propose(region, epoch, batch, ticket),
+            Event::ReadBarrier { region, epoch, ticket } => {
+                self.out.open(ticket);
+                match self.peers.get_mut(&region) {
+                    Some(peer) => {
+                        peer.read_barrier(epoch, ticket, &mut self.out);
+                        self.dirty.insert(region);
+                    }
+                    None => self.out.answer(ticket, Answer::Refused(RegionError::RegionNotFound { region })),
+                }
+            }
+            Event::Persisted { batch } => self.persisted(batch),
+            Event::Applied { through } => self.applied(through),
+            Event::SnapshotReceived { message, file } => self.snapshot_received(message, file),
+            Event::SnapshotBuilt { region, build, result } => {
+                self.with_peer(region, |peer, out| peer.snapshot_built(build, result, out));
+            }
+            Event::SnapshotSent { region, to, snapshot, ok } => {
+                self.with_peer(region, |peer, out| peer.snapshot_sent(to, snapshot, ok, out));
+            }
+            Event::SnapshotInstalled { region, snapshot, result } => {
+                self.with_peer(region, |peer, out| peer.installed(snapshot, result, out));
+            }
+            Event::Flushed { applied } => {
+                for (region, index) in applied {
+                    self.with_peer(region, |peer, out| peer.flushed_through(index, out));
+                }
+            }
+            Event::Campaign { region } => self.with_peer(region, |peer, _| peer.campaign()),
+            Event::TransferLeader { region, to } => self.with_peer(region, |peer, _| peer.transfer_leader(to)),
+        }
+    }
+
+    /// Everything to do now, for all regions. Performing effects leads to further events; call it after handling what
+    /// has come in, until it returns nothing ([`Effects::is_empty`]).
+    pub fn poll(&mut self, now: Duration) -> Effects {
+        assert!(now >= self.out.now, "time goes forward");
+        self.out.now = now;
+        if self.fault.is_none() {
+            for region in std::mem::take(&mut self.dirty) {
+                if let Some(peer) = self.peers.get_mut(&region) {
+                    peer.poll(&mut self.out);
+                    if peer.has_queue() {
+                        self.dirty.insert(region);
+                    }
+                }
+                if self.out.fault.is_some() {
+                    self.fault = self.out.fault.clone();
+                    break;
+                }
+            }
+        }
+        self.collect()
+    }
+
+    /// How many proposals and read barriers await their answer.
+    pub fn open_tickets(&self) -> usize {
+        self.out.open_count()
+    }
+
+    /// Whether a snapshot file is needed. A file under `snapshots/` that is not, after [`Store::recover`] or after its
+    /// task ended, may be removed.
+    pub fn needs_snapshot(&self, snapshot: &SnapshotId) -> bool {
+        self.peers.get(&snapshot.region).is_some_and(|peer| peer.needs_snapshot(snapshot))
+    }
+
+    fn with_peer(&mut self, region: RegionId, act: impl FnOnce(&mut Peer, &mut Outbox)) {
+        if let Some(peer) = self.peers.get_mut(&region) {
+            act(peer, &mut self.out);
+            self.dirty.insert(region);
+        }
+    }
+
+    fn refuse_after_fault(&mut self, event: Event) {
+        if let Event::Propose { region, ticket, .. } | Event::ReadBarrier { region, ticket, .. } = event {
+            self.out.open(ticket);
+            self.out.answer(ticket, Answer::Refused(RegionError::NotLeader { region, leader: None }));
+        }
+    }
+
+    fn tick(&mut self) {
+        let interval = self.out.now.as_nanos() / self.config.tick_interval.as_nanos();
+        // The first call only marks where counting begins.
+        let before = *self.ticked.get_or_insert(interval);
+        if interval <= before {
+            return;
+        }
+        self.ticked = Some(interval);
+        for (region, peer) in &mut self.peers {
+            peer.tick(&mut self.out);
+            self.dirty.insert(*region);
+        }
+    }
+
+    fn message(&mut self, bytes: Bytes) {
+        let Ok(envelope) = StoreMessage::decode(bytes) else {
+            tracing::warn!("a store message that cannot be decoded was ignored");
+            return;
+        };
+        let region = RegionId(envelope.region);
+        let Some(peer) = self.peers.get_mut(&region) else { return };
+        let Some(from) = peer.sender(&envelope) else { return };
+        peer.message(from, envelope, &mut self.out);
+        self.dirty.insert(region);
+    }
+
+    fn snapshot_received(&mut self, message: Bytes, file: SnapshotFile) {
+        let remove = SnapshotTask::Remove { snapshot: file.id };
+        let envelope = StoreMessage::decode(message).ok().filter(|envelope| envelope.region == file.id.region.0);
+        let Some(envelope) = envelope else { return self.out.snapshots.push(remove) };
+        let Some(peer) = self.peers.get_mut(&file.id.region) else { return self.out.snapshots.push(remove) };
+        let from = peer.sender(&envelope);
+        let raft = envelope.raft.filter(|raft| {
+            let announced = raft.snapshot.as_ref().and_then(|info| SnapshotFile::from_info(info).ok());
+            raft.is_snapshot() && announced.as_ref() == Some(&file)
+        });
+        match (from, raft) {
+            (Some(from), Some(raft)) => peer.snapshot_received(from, raft, file, &mut self.out),
+            _ if peer.needs_snapshot(&file.id) => {}
+            _ => self.out.snapshots.push(remove),
+        }
+        self.dirty.insert(RegionId(envelope.region));
+    }
+
+    fn propose(&mut self, region: RegionId, epoch: Epoch, batch: WriteBatch, ticket: Ticket) {
+        self.out.open(ticket);
+        match self.peers.get_mut(&region) {
+            Some(peer) => {
+                peer.propose(epoch, batch, ticket, &mut self.out);
+                self.dirty.insert(region);
+            }
+            None => self.out.answer(ticket, Answer::Refused(RegionError::RegionNotFound { region })),
+        }
+    }
+
+    fn persisted(&mut self, batch: PersistId) {
+        assert!(batch < self.out.persist_id, "only what was asked for can be durable");
+        while self.persisting.front().is_some_and(|(id, _)| *id <= batch) {
+            let (id, regions) = self.persisting.pop_front().expect("just seen");
+            for region in regions {
+                self.with_peer(region, |peer, out| peer.persisted(id, out));
+            }
+        }
+    }
+
+    fn applied(&mut self, through: ApplyId) {
+        assert!(through < self.out.apply_id, "only what was asked for can be visible");
+        while self.applying.front().is_some_and(|applying| applying.id <= through) {
+            let applying = self.applying.pop_front().expect("just seen");
+            for AppliedRegion { region, position, bytes } in applying.regions {
+                self.with_peer(region, |peer, _| peer.applied_through(position, bytes));
+            }
+            for (ticket, answer) in applying.answers {
+                self.out.answer(ticket, answer);
+            }
+        }
+    }
+
+    fn collect(&mut self) -> Effects {
+        let out = &mut self.out;
+        let mut effects = Effects {
+            send: std::mem::take(&mut out.send),
+            answers: out.take_answers(),
+            snapshots: std::mem::take(&mut out.snapshots),
+            observations: std::mem::take(&mut out.observations),
+            fault: out.fault.take(),
+            ..Effects::default()
+        };
+        if effects.fault.is_some() {
+            // Nothing of this poll may be written: a batch would end in the middle of the entry that was not understood.
+            (out.streams, out.apply, out.applied) = Default::default();
+            return effects;
+        }
+        if !out.streams.is_empty() {
+            let streams = std::mem::take(&mut out.streams);
+            let commit = Commit { batch: WriteBatch::new(), streams, durability: Durability::Sync };
+            effects.persist = Some(Persist { id: out.persist_id, commit });
+            self.persisting.push_back((out.persist_id, std::mem::take(&mut out.persisting)));
+            out.persist_id.0 += 1;
+        }
+        assert!(out.persisting.is_empty(), "whoever waits for a persist has put something into it");
+        if !out.applied.is_empty() {
+            let (id, regions) = (out.apply_id, std::mem::take(&mut out.applied));
+            effects.apply = Some(Apply { id, batch: std::mem::take(&mut out.apply) });
+            self.applying.push_back(Applying { id, regions, answers: std::mem::take(&mut out.apply_answers) });
+            out.apply_id.0 += 1;
+        }
+        assert!(out.apply.is_empty() && out.apply_answers.is_empty(), "what is applied moves an applied index");
+        effects
+    }
+}

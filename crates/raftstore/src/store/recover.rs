@@ -1,0 +1,118 @@
+//! Starting from what a directory holds.
+
+use super::Store;
+use crate::consensus::log::Position;
+use crate::consensus::wire::{self, GroupState};
+use crate::consensus::{Entry, Group, entry_from_wire};
+use crate::error::RecoverError;
+use crate::meta;
+use crate::peer::receive::Incoming;
+use crate::peer::{Peer, Recovered};
+use crate::readers::Publication;
+use crate::region::{Region, RegionId, StoreId};
+use crate::snapshot::SnapshotFile;
+use kontiki_engine::{StreamContents, StreamId, View};
+use prost::Message;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+fn damaged(region: RegionId, what: impl std::fmt::Display) -> RecoverError {
+    RecoverError::Damaged(format!("region {region}: {what}"))
+}
+
+impl Store {
+    /// Takes up the replicas that the directory holds: descriptors and applied positions from `meta`, logs from the
+    /// streams. What was committed after the applied position is applied again by and by.
+    ///
+    /// Called once, before any event. Snapshots that were being installed are installed again from their files (the
+    /// tasks come with the first poll); other snapshot files may be removed.
+    pub fn recover(&mut self, meta: &dyn View, streams: Vec<(StreamId, StreamContents)>) -> Result<(), RecoverError> {
+        assert!(self.identity.is_none(), "a store recovers once");
+        let identity = meta::identity(meta)?.ok_or(RecoverError::NotBootstrapped)?;
+        let mut streams: BTreeMap<StreamId, StreamContents> = streams.into_iter().collect();
+        for region in meta::regions(meta)? {
+            let id = region.id;
+            let contents = streams.remove(&StreamId(id.0)).ok_or_else(|| damaged(id, "its log is missing"))?;
+            let applied = meta::applied_position(meta, id)?.ok_or_else(|| damaged(id, "no applied position"))?;
+            let recovered = self.recover_region(identity.store, region, contents, applied)?;
+            let publication = Publication {
+                region: Arc::new(recovered.region.clone()),
+                term: recovered.group.term(),
+                leader: None,
+                readable: false,
+                leads: false,
+            };
+            let slot = self.readers.add(publication);
+            let mut peer = Peer::new(self.config.clone(), recovered, slot);
+            if peer.is_sole_voter() {
+                // Nobody else could lead: no need to wait for a time-out.
+                peer.campaign();
+            }
+            self.peers.insert(id, peer);
+            self.dirty.insert(id);
+        }
+        if let Some(stream) = streams.keys().next() {
+            return Err(damaged(RegionId(stream.0), "a log without a region"));
+        }
+        self.identity = Some(identity);
+        Ok(())
+    }
+
+    fn recover_region(
+        &self,
+        store: StoreId,
+        region: Region,
+        contents: StreamContents,
+        applied: Position,
+    ) -> Result<Recovered, RecoverError> {
+        let id = region.id;
+        let me = region.peer_on(store).ok_or_else(|| damaged(id, "it has no peer on this store"))?;
+        let state = meta::decode_group_state(&contents.state)?;
+        if state.truncated_index != contents.truncated_through {
+            let (stated, found) = (state.truncated_index, contents.truncated_through);
+            return Err(damaged(id, format_args!("truncated through {found}, but the state says {stated}")));
+        }
+        let entries = decode_entries(id, &contents)?;
+        let incoming = pending_snapshot(id, &state, applied)?;
+        let mut applied = applied;
+        let mut start = incoming.as_ref().map_or(applied.index, |incoming| incoming.file.id.index);
+        if self.config.planted().apply_twice_after_restart && incoming.is_none() {
+            applied = Position { index: state.truncated_index, term: state.truncated_term };
+            start = applied.index;
+        }
+        let members = incoming.as_ref().map_or(&region, |incoming| &incoming.file.region);
+        let rng = self.rng.child(&format!("region {id}"));
+        let group = Group::new(&self.config, me.id, members, &state, entries, start, rng);
+        let group = group.map_err(|what| damaged(id, what))?;
+        let participated = state.term > meta::INITIAL.term || state.vote != 0;
+        Ok(Recovered { region, me, group, applied, incoming, participated })
+    }
+}
+
+fn decode_entries(id: RegionId, contents: &StreamContents) -> Result<Vec<Entry>, RecoverError> {
+    let mut entries = Vec::with_capacity(contents.entries.len());
+    let mut term = 0;
+    for (bytes, index) in contents.entries.iter().zip(contents.truncated_through + 1..) {
+        let entry = wire::Entry::decode(bytes.clone()).map_err(|_| "it cannot be decoded");
+        let entry = entry.and_then(entry_from_wire).map_err(|why| damaged(id, format_args!("entry {index}: {why}")))?;
+        if entry.index != index || entry.term < term {
+            return Err(damaged(id, format_args!("entry {index} says it is {} of term {}", entry.index, entry.term)));
+        }
+        term = entry.term;
+        entries.push(entry);
+    }
+    Ok(entries)
+}
+
+/// The snapshot whose data must be installed (again): it is restored in the log but its position is not in `meta`.
+fn pending_snapshot(id: RegionId, state: &GroupState, applied: Position) -> Result<Option<Incoming>, RecoverError> {
+    let Some(info) = &state.snapshot else { return Ok(None) };
+    if info.index <= applied.index {
+        return Ok(None);
+    }
+    if info.index != state.truncated_index {
+        return Err(damaged(id, "the log does not begin where its snapshot ends"));
+    }
+    let file = SnapshotFile::from_info(info).map_err(|what| damaged(id, what))?;
+    Ok(Some(Incoming::recovered(file)))
+}

@@ -1,0 +1,49 @@
+//! What a store tells about itself, for metrics, status pages and tests.
+
+use super::Store;
+use crate::region::{Peer, Region};
+use std::sync::Arc;
+
+/// One region's replica, at this moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegionStatus {
+    /// The descriptor.
+    pub region: Arc<Region>,
+    /// The leader this replica knows of.
+    pub leader: Option<Peer>,
+    /// Whether that is this replica.
+    pub leads: bool,
+    /// Raft term.
+    pub term: u64,
+    /// Last index of the log that is durable here.
+    pub durable_index: u64,
+    /// Last index of the log.
+    pub last_index: u64,
+    /// Highest index known to be committed.
+    pub committed_index: u64,
+    /// Highest index visible to readers here.
+    pub applied_index: u64,
+    /// Entries through here are gone from the log.
+    pub truncated_index: u64,
+    /// Bytes of the log in memory.
+    pub log_bytes: usize,
+}
+
+impl Store {
+    /// The state of every region, by ascending id.
+    pub fn status(&self) -> Vec<RegionStatus> {
+        let status = |peer: &crate::peer::Peer| RegionStatus {
+            region: peer.region().clone(),
+            leader: peer.leader(),
+            leads: peer.leads(),
+            term: peer.group().term(),
+            durable_index: peer.group().durable_index(),
+            last_index: peer.group().last_index(),
+            committed_index: peer.group().committed(),
+            applied_index: peer.applied().index,
+            truncated_index: peer.group().truncated().index,
+            log_bytes: peer.group().log_bytes(),
+        };
+        self.peers.values().map(status).collect()
+    }
+}
