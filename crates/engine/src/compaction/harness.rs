@@ -249,7 +249,7 @@ pub(crate) fn random_key(rng: &mut Rng) -> Vec<u8> {
     let text = format!("{number:02}");
     let mut key = vec![b'k'; (number % 3) as usize];
     key.extend_from_slice(text.as_bytes());
-    if number % 7 == 0 {
+    if number.is_multiple_of(7) {
         key.extend_from_slice(&[0xff, 0]);
     }
     if number == 79 { Vec::new() } else { key }

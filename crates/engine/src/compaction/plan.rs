@@ -167,3 +167,7 @@ pub(crate) fn assert_whole(plan: &Plan, levels: &FamilyLevels) {
         assert!(levels.levels[level].iter().any(|there| there.meta().number == table.meta().number));
     }
 }
+
+#[cfg(test)]
+#[path = "plan_test.rs"]
+mod tests;

@@ -59,3 +59,7 @@ impl Retention {
         if is_tombstone && stratum == 0 && is_bottom() { Verdict::SpentTombstone } else { Verdict::Keep }
     }
 }
+
+#[cfg(test)]
+#[path = "retention_test.rs"]
+mod tests;

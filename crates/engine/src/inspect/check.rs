@@ -136,3 +136,7 @@ fn check_table(env: &Env, tables_dir: &Path, family: Family, meta: &TableMeta, r
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "check_test.rs"]
+mod tests;

@@ -114,3 +114,7 @@ impl Filter {
         self.lines.len()
     }
 }
+
+#[cfg(test)]
+#[path = "filter_test.rs"]
+mod tests;

@@ -201,3 +201,7 @@ pub fn decode_block(mut stored: Vec<u8>, offset: u64) -> std::result::Result<Vec
         _ => Err("the block's compression is unknown"),
     }
 }
+
+#[cfg(test)]
+#[path = "format_test.rs"]
+mod tests;

@@ -106,3 +106,7 @@ pub fn parse_table_name(name: &str) -> Option<FileNumber> {
 pub fn sync_tables_dir(env: &Env, tables_dir: &Path) -> Result<()> {
     env.fs.sync_dir(tables_dir).map_err(|error| sync_error(tables_dir, &error))
 }
+
+#[cfg(test)]
+#[path = "table_test.rs"]
+mod tests;

@@ -202,3 +202,18 @@ impl Version {
         edit
     }
 }
+
+/// A version with these tables, whose files need not exist.
+#[cfg(test)]
+pub(crate) fn version_of(tables: Vec<(Family, usize, TableMeta)>) -> Version {
+    let families: std::collections::BTreeSet<Family> = tables.iter().map(|(family, _, _)| *family).collect();
+    let mut edit = VersionEdit { added: tables, ..VersionEdit::default() };
+    edit.created = families.into_iter().map(|family| (family, format!("{family:?}"))).collect();
+    let obsolete = Arc::new(files::ObsoleteFiles::default());
+    let wrap = |family, meta| Arc::new(Table::new(family, meta, obsolete.clone()));
+    Version::default().after(&edit, &wrap).expect("the test's tables are in order")
+}
+
+#[cfg(test)]
+#[path = "version_test.rs"]
+mod tests;

@@ -1,0 +1,242 @@
+use super::edit::VersionEdit;
+use super::files::ObsoleteFiles;
+use super::manifest::{manifest_path, parse_manifest};
+use super::*;
+use crate::Error;
+use bytes::Bytes;
+use kontiki_env::SimMachine;
+use kontiki_env::fs::{CrashMode, Op, OpenMode, read_all};
+use proptest::prelude::*;
+use std::path::Path;
+
+const DIR: &str = "/db";
+
+fn open(machine: &SimMachine, rewrite_bytes: u64) -> crate::Result<VersionSet> {
+    let dir = Path::new(DIR);
+    machine.env().fs.create_dir_all(dir).map_err(|error| Error::io(dir, &error))?;
+    VersionSet::open(&machine.env(), dir, ManifestOptions { rewrite_bytes })
+}
+
+fn advance(set: &VersionSet, sequence: u64) -> crate::Result<Arc<Version>> {
+    let mut edit = VersionEdit::new();
+    edit.set_flushed_sequence(sequence);
+    set.apply(edit)
+}
+
+fn meta(number: u64, smallest: &str, largest: &str, sequences: (u64, u64)) -> TableMeta {
+    TableMeta {
+        number,
+        file_bytes: 100,
+        smallest_key: Bytes::copy_from_slice(smallest.as_bytes()),
+        largest_key: Bytes::copy_from_slice(largest.as_bytes()),
+        smallest_sequence: sequences.0,
+        largest_sequence: sequences.1,
+        entries: 1,
+        tombstones: 0,
+    }
+}
+
+#[test]
+fn a_reopened_directory_is_at_its_last_edit() {
+    let machine = SimMachine::from_seed(1);
+    let set = open(&machine, 1 << 20).expect("a healthy disk");
+    let mut edit = VersionEdit::new();
+    edit.create_family(Family(4), "meta");
+    edit.set_oldest_segment(3);
+    set.apply(edit).expect("a healthy disk");
+    advance(&set, 17).expect("a healthy disk");
+    let number = set.new_file_number();
+    advance(&set, 18).expect("a healthy disk");
+    drop(set);
+    let set = open(&machine, 1 << 20).expect("a healthy disk");
+    let version = set.current();
+    assert_eq!((version.flushed_sequence(), version.oldest_segment()), (18, 3));
+    assert_eq!(version.family(Family(4)).map(|levels| levels.name.as_str()), Some("meta"));
+    assert!(set.new_file_number() > number);
+}
+
+#[test]
+fn a_grown_manifest_is_replaced() {
+    let machine = SimMachine::from_seed(2);
+    let set = open(&machine, 200).expect("a healthy disk");
+    for sequence in 1..100 {
+        advance(&set, sequence).expect("a healthy disk");
+    }
+    assert!(set.obsolete_count() > 2);
+    drop(set);
+    let set = open(&machine, 200).expect("a healthy disk");
+    assert_eq!(set.current().flushed_sequence(), 99);
+}
+
+#[test]
+fn a_full_disk_during_the_replacement_is_harmless() {
+    for room in 0..120 {
+        let machine = SimMachine::from_seed(room);
+        let set = open(&machine, 100).expect("a healthy disk");
+        machine.fs.set_quota(Some(machine.fs.used_bytes() + room));
+        let mut reached = 0;
+        while reached < 40 && advance(&set, reached + 1).is_ok() {
+            reached += 1;
+        }
+        assert!(!set.is_stopped(), "a full disk is not final");
+        machine.fs.set_quota(None);
+        advance(&set, reached + 1).expect("there is room again");
+        machine.fs.crash(CrashMode::LoseUnsynced);
+        assert_eq!(open(&machine, 100).expect("a healthy disk").current().flushed_sequence(), reached + 1);
+    }
+}
+
+#[test]
+fn power_loss_at_any_operation_of_edits_and_replacements_loses_no_edit() {
+    for mode in [CrashMode::LoseUnsynced, CrashMode::KeepUnsynced, CrashMode::Random] {
+        for at in 0.. {
+            let machine = SimMachine::from_seed(at);
+            machine.env().fs.create_dir_all(Path::new(DIR)).expect("a healthy disk");
+            machine.fs.power_off_after(at);
+            let mut reached = 0;
+            if let Ok(set) = open(&machine, 100) {
+                while reached < 20 && advance(&set, reached + 1).is_ok() && !set.is_stopped() {
+                    reached += 1;
+                }
+            }
+            let finished = !machine.fs.is_off();
+            machine.fs.crash(mode);
+            let set = open(&machine, 100).unwrap_or_else(|error| panic!("{mode:?} after {at} operations: {error}"));
+            let found = set.current().flushed_sequence();
+            assert!(found == reached || found == reached + 1, "{found} after {reached} were acknowledged");
+            advance(&set, found + 1).expect("the manifest goes on");
+            drop(set);
+            assert_eq!(open(&machine, 100).expect("a healthy disk").current().flushed_sequence(), found + 1);
+            if finished {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_torn_last_append_is_cut_and_damage_before_it_is_corruption() {
+    let machine = SimMachine::from_seed(3);
+    let set = open(&machine, 1 << 20).expect("a healthy disk");
+    for sequence in 1..4 {
+        advance(&set, sequence).expect("a healthy disk");
+    }
+    let path = manifest_path(Path::new(DIR), 1);
+    let bytes = read_all(&*machine.env().fs, &path).expect("readable");
+    let whole = parse_manifest(&bytes, 1, &path).expect("sound");
+    assert_eq!((whole.edits.len(), whole.torn), (4, false));
+    let last = whole.edits[3].0 as usize;
+    // Bytes after the last record's start that a torn append may leave, without its mark.
+    for cut in last + 1..bytes.len() - 8 {
+        let mut torn = bytes[..cut].to_vec();
+        let contents = parse_manifest(&torn, 1, &path).expect("a torn tail is no error");
+        assert_eq!((contents.edits.len(), contents.torn, contents.end as usize), (3, true, last));
+        torn.resize(bytes.len() + 100, 0);
+        let contents = parse_manifest(&torn, 1, &path).expect("nor is one in a file that was extended");
+        assert_eq!((contents.edits.len(), contents.end as usize), (3, last));
+    }
+    // The mark behind a damaged record tells that it had been whole.
+    let mut damaged = bytes.clone();
+    damaged[last + 8] ^= 1;
+    match parse_manifest(&damaged, 1, &path) {
+        Err(Error::Corruption { file, offset, .. }) => assert_eq!((file, offset), (path.clone(), last as u64)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_newer_format_is_refused_with_a_remedy() {
+    let machine = SimMachine::from_seed(4);
+    drop(open(&machine, 100).expect("a healthy disk"));
+    let path = manifest_path(Path::new(DIR), 1);
+    let file = machine.env().fs.open(&path, OpenMode::ReadWrite).expect("there");
+    let mut header = b"KONTIMAN".to_vec();
+    header.extend_from_slice(&2u32.to_le_bytes());
+    header.extend_from_slice(&kontiki_env::codec::checksum32(&[&header]).to_le_bytes());
+    file.write_at(&header, 0).expect("a healthy disk");
+    let error = open(&machine, 100).err().expect("refused");
+    assert!(matches!(&error, Error::UnsupportedFormat { .. }), "{error}");
+    assert!(error.to_string().contains("version 2") && error.to_string().contains("newer kontiki"), "{error}");
+}
+
+#[test]
+fn edits_that_break_an_invariant_are_refused() {
+    let version = version_of(vec![(Family(0), 1, meta(1, "c", "f", (1, 5)))]);
+    let wrap = |family, meta| Arc::new(Table::new(family, meta, Arc::new(ObsoleteFiles::default())));
+    let refused = |edit: VersionEdit| version.after(&edit, &wrap).expect_err("refused");
+    let add = |level, meta| VersionEdit { added: vec![(Family(0), level, meta)], ..VersionEdit::new() };
+    assert!(refused(add(1, meta(2, "f", "g", (6, 6)))).contains("overlap"));
+    assert!(refused(add(0, meta(1, "x", "y", (6, 6)))).contains("twice"));
+    assert!(refused(add(LEVEL_COUNT, meta(2, "x", "y", (6, 6)))).contains("level"));
+    assert!(refused(add(0, meta(2, "y", "x", (6, 6)))).contains("wrong way"));
+    let remove = VersionEdit { removed: vec![(Family(0), 2, 1)], ..VersionEdit::new() };
+    assert!(refused(remove).contains("not there"));
+    let unknown = VersionEdit { removed: vec![(Family(9), 2, 1)], ..VersionEdit::new() };
+    assert!(refused(unknown).contains("family 9"));
+    let mut created = VersionEdit::new();
+    created.create_family(Family(0), "again");
+    assert!(refused(created).contains("created twice"));
+    let flush =
+        |flushed, sequences| VersionEdit { flushed_sequence: Some(flushed), ..add(0, meta(2, "a", "z", sequences)) };
+    let version = version.after(&flush(9, (1, 9)), &wrap).expect("a first flush");
+    assert!(version.after(&flush(12, (9, 12)), &wrap).expect_err("refused").contains("9 to 12"));
+    assert!(version.after(&flush(8, (10, 12)), &wrap).expect_err("refused").contains("goes back"));
+}
+
+#[test]
+fn an_edit_may_name_only_files_that_exist() {
+    let machine = SimMachine::from_seed(5);
+    let set = open(&machine, 100).expect("a healthy disk");
+    let mut edit = VersionEdit::new();
+    edit.create_family(Family(0), "default");
+    let number = set.new_file_number();
+    edit.added.push((Family(0), 0, meta(number, "a", "b", (1, 1))));
+    assert!(matches!(set.apply(edit), Err(Error::Bug(what)) if what.contains("does not exist")));
+    advance(&set, 1).expect("nothing was written");
+}
+
+#[test]
+fn a_failed_append_is_cut_before_it_may_be_tried_again() {
+    let machine = SimMachine::from_seed(6);
+    let set = open(&machine, 1 << 20).expect("a healthy disk");
+    machine.fs.fail_next(Op::Write, 1, |path| path.to_string_lossy().contains("MANIFEST"));
+    assert!(matches!(advance(&set, 5), Err(Error::Io { .. })));
+    assert!(!set.is_stopped());
+    machine.fs.crash(CrashMode::KeepUnsynced);
+    assert_eq!(open(&machine, 1 << 20).expect("a healthy disk").current().flushed_sequence(), 0);
+}
+
+prop_compose! {
+    fn any_meta()(
+        number in any::<u64>(), file_bytes in any::<u64>(), keys in any::<(Vec<u8>, Vec<u8>)>(),
+        sequences in any::<(u64, u64)>(), counts in any::<(u64, u64)>(),
+    ) -> TableMeta {
+        TableMeta {
+            number, file_bytes, smallest_key: keys.0.into(), largest_key: keys.1.into(),
+            smallest_sequence: sequences.0, largest_sequence: sequences.1, entries: counts.0, tombstones: counts.1,
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn an_edit_survives_its_encoding(
+        created in prop::collection::vec((any::<u32>().prop_map(Family), ".*"), 0..3),
+        added in prop::collection::vec((any::<u32>().prop_map(Family), 0usize..9, any_meta()), 0..4),
+        removed in prop::collection::vec((any::<u32>().prop_map(Family), 0usize..9, any::<u64>()), 0..4),
+        numbers in any::<(Option<u64>, Option<u64>, Option<u64>)>(),
+        is_snapshot in any::<bool>(),
+    ) {
+        let edit = VersionEdit {
+            created, added, removed,
+            flushed_sequence: numbers.0, oldest_segment: numbers.1, next_file: numbers.2, is_snapshot,
+        };
+        prop_assert_eq!(VersionEdit::decode(&edit.encode()), Ok(edit));
+    }
+
+    #[test]
+    fn decoding_anything_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let _ = VersionEdit::decode(&bytes);
+        prop_assert!(parse_manifest(&bytes, 1, Path::new("m")).is_err(), "random bytes have no header");
+    }
+}
