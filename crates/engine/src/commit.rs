@@ -57,6 +57,18 @@ pub enum StreamOp {
     },
 }
 
+impl StreamOp {
+    /// The stream it is about.
+    pub fn stream(&self) -> StreamId {
+        match self {
+            StreamOp::Append { stream, .. }
+            | StreamOp::State { stream, .. }
+            | StreamOp::Truncate { stream, .. }
+            | StreamOp::Remove { stream } => *stream,
+        }
+    }
+}
+
 /// What recovery found of a stream, or what a read of it returns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StreamContents {

@@ -1,22 +1,41 @@
 //! The embedded engine: one log, memtables, sorted tables, manifest, leveled compaction, snapshots, iterators.
 //! Threads and blocking calls; knows nothing of consensus, protobuf or the network.
+//!
+//! ```no_run
+//! # fn main() -> kontiki_engine::Result<()> {
+//! use kontiki_engine::{Db, Options};
+//!
+//! let db = Db::open("data", Options::default())?;
+//! db.put(b"raft", b"balsa")?;
+//! assert_eq!(db.get(b"raft")?.as_deref(), Some(&b"balsa"[..]));
+//! db.close()?;
+//! # Ok(())
+//! # }
+//! ```
 #![deny(missing_docs)]
+#![forbid(unsafe_code)]
 
 mod batch;
 pub mod cache;
 mod commit;
 pub mod compaction;
+mod db;
 mod error;
 mod family;
 pub mod inspect;
 pub mod iterator;
+mod log;
 pub mod memtable;
+pub mod planted;
+mod stream;
 pub mod table;
 pub mod version;
 mod view;
 
 pub use batch::{BatchOp, WriteBatch};
 pub use commit::{Commit, Durability, StreamContents, StreamId, StreamOp};
+pub use db::{Db, FamilyStats, Histogram, LevelStats, Options, SYNC_LATENCY_BOUNDS_US, Snapshot, Stats};
 pub use error::{Error, Result};
 pub use family::{Family, FamilySpec, KEY_BYTES_MAX, SequenceNumber, VALUE_BYTES_MAX};
+pub use stream::STREAM_STATE_BYTES_MAX;
 pub use view::{Direction, Entries, Range, View};

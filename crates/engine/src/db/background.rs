@@ -1,0 +1,165 @@
+//! Background work: flush, care of the log, compaction. Each function is one step of a job.
+
+use super::core::Core;
+use crate::compaction;
+use crate::log::{Retention, RetentionInput, SegmentUse, plan_retention};
+use crate::planted::{self, Bug};
+use crate::{Error, Result};
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+
+impl Core {
+    /// One step of the `flush` job: flushes the oldest frozen memtable, or looks after the log. Returns whether to
+    /// call it again.
+    pub(crate) fn flush_step(&self) -> bool {
+        if self.check_writable().is_err() || self.is_stopping() {
+            return false;
+        }
+        let outcome = match self.flush_one() {
+            Ok(false) => self.look_after_log(),
+            flushed => flushed,
+        };
+        outcome.unwrap_or_else(|error| {
+            self.background_failed(&error);
+            if error.is_retryable() {
+                // Whoever waits for room must hear of it; the next write tries again.
+                self.progress.update(|state| {
+                    state.failed_flushes += 1;
+                    state.flush_error = Some(error);
+                });
+                self.wake_commit();
+            }
+            false
+        })
+    }
+
+    /// Writes the oldest frozen memtable to tables, if its batches have all finished.
+    fn flush_one(&self) -> Result<bool> {
+        let Some(slot) = self.writes.flushable() else { return Ok(false) };
+        // A buffered commit's batch must not become durable in a table while the stream operations of the same
+        // commit, or earlier commits, are still unsynced in the log: that would tear it, or reorder history.
+        self.log.lock().sync()?;
+        compaction::flush(&self.context, &slot.memtable, &[], slot.last_sequence(), None)?;
+        self.counters.note_flush(slot.memtable.approximate_bytes() as u64);
+        self.writes.install(&self.context.versions, Some(&slot));
+        self.progress.update(|state| {
+            state.flushed_id = slot.id;
+            state.flush_error = None;
+        });
+        self.wake_commit();
+        self.wake_compact();
+        Ok(true)
+    }
+
+    /// Deletes what retention lets go, and starts what it asks for. Returns whether a flush can follow at once.
+    fn look_after_log(&self) -> Result<bool> {
+        let input = self.retention_input();
+        let (mut delete, next) = plan_retention(&input);
+        if planted::is_set(Bug::TruncateNeededSegment) && input.segments.len() > delete.len() + 1 {
+            delete.push(input.segments[delete.len()].number);
+        }
+        if !delete.is_empty() {
+            // What made a segment free (a truncation, say) may be unsynced; it must not be lost after the segment.
+            self.log.lock().sync()?;
+            for number in delete {
+                self.segments.delete_oldest(number)?;
+                self.counters.note_segment_deleted();
+            }
+        }
+        match next {
+            Retention::Rest => Ok(false),
+            Retention::Rewrite(segment) => {
+                if self.queue.ask_rewrite(segment) {
+                    self.wake_commit();
+                }
+                Ok(false)
+            }
+            Retention::Flush => {
+                self.writes.freeze_oldest();
+                Ok(self.writes.flushable().is_some())
+            }
+            Retention::FlushForStreams => {
+                let newest = input.segments.last().map_or(0, |segment| segment.number);
+                self.flushed_for_streams_at.store(newest, Ordering::Relaxed);
+                self.writes.freeze_oldest();
+                Ok(self.writes.flushable().is_some())
+            }
+        }
+    }
+
+    /// The order matters: segments first, then pins. See [`RetentionInput`].
+    fn retention_input(&self) -> RetentionInput {
+        let segments = self.segments.list();
+        let segments = {
+            let streams = self.streams.lock();
+            let with_usage = |(number, bytes)| {
+                let usage = streams.usage(number);
+                SegmentUse { number, bytes, stream_items: usage.items, stream_bytes: usage.bytes }
+            };
+            segments.into_iter().map(with_usage).collect()
+        };
+        let (memtable_pin, memtable_filled) = self.writes.log_pin();
+        RetentionInput {
+            segments,
+            memtable_pin,
+            memtable_filled,
+            flushed_for_streams_at: self.flushed_for_streams_at.load(Ordering::Relaxed),
+            budget_bytes: self.options.log_bytes_max,
+        }
+    }
+
+    /// One step of the `compact` job. Returns whether to call it again.
+    pub(crate) fn compact_step(&self) -> bool {
+        if self.check_writable().is_err() || self.is_stopping() {
+            return false;
+        }
+        let progress = self.progress.get();
+        let asked = (progress.compactions_asked > progress.compactions_done).then_some(progress.compactions_asked);
+        let before: BTreeSet<u64> =
+            self.context.versions.current().tables().map(|(_, _, table)| table.meta().number).collect();
+        let outcome = match asked {
+            Some(_) => self.compact_all().map(|()| true),
+            None => compaction::step(&self.context, &[]),
+        };
+        if let Ok(true) = outcome {
+            self.count_compaction(&before);
+            self.writes.install(&self.context.versions, None);
+            self.wake_commit(); // There may be room now.
+        }
+        let (again, error) = match outcome {
+            Ok(worked) => (worked, None),
+            Err(error) => {
+                self.background_failed(&error);
+                (false, Some(error))
+            }
+        };
+        self.progress.update(|state| {
+            state.compactions_done = asked.unwrap_or(state.compactions_done);
+            state.compaction_error = error;
+        });
+        if !again && let Err(error) = self.context.versions.remove_obsolete(&self.context.tables) {
+            tracing::warn!(%error, "obsolete files stay for now");
+        }
+        again
+    }
+
+    fn compact_all(&self) -> Result<()> {
+        let families: Vec<_> = self.context.versions.current().families().keys().copied().collect();
+        families.into_iter().try_for_each(|family| compaction::compact_all(&self.context, family, &[]))
+    }
+
+    fn count_compaction(&self, before: &BTreeSet<u64>) {
+        let version = self.context.versions.current();
+        let written = version.tables().filter(|(_, level, table)| *level > 0 && !before.contains(&table.meta().number));
+        self.counters.note_compaction(written.map(|(_, _, table)| table.meta().file_bytes).sum());
+    }
+
+    /// A full disk is waited out; the end of the database is no error; anything else stops writes.
+    fn background_failed(&self, error: &Error) {
+        match error {
+            Error::Closed => {}
+            error if error.is_retryable() => tracing::warn!(%error, "background work is put off"),
+            error => self.stop(error),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Answers to commits, given in order and exactly once.
+
+use crate::{Result, SequenceNumber};
+use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// What a submitter gave to be called with the answer.
+pub(crate) type Done = Box<dyn FnOnce(Result<SequenceNumber>) + Send>;
+
+/// An answer that is due.
+pub(crate) struct Completion {
+    pub(crate) done: Done,
+    pub(crate) result: Result<SequenceNumber>,
+}
+
+/// Runs completions outside of every lock, in the order they were pushed, one at a time.
+///
+/// Whoever pushes may run what is there; if another thread is at it already, that thread runs the new ones too. So a
+/// completion that submits again does not recurse, and order holds across threads.
+#[derive(Default)]
+pub(crate) struct Completions {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    due: VecDeque<Completion>,
+    running: bool,
+}
+
+impl Completions {
+    /// Adds answers at the end.
+    pub(crate) fn push(&self, completions: impl IntoIterator<Item = Completion>) {
+        self.state.lock().due.extend(completions);
+    }
+
+    /// Runs what is due. To be called without holding any lock.
+    pub(crate) fn run(&self) {
+        {
+            let mut state = self.state.lock();
+            if state.running {
+                return;
+            }
+            state.running = true;
+        }
+        loop {
+            let next = {
+                let mut state = self.state.lock();
+                let next = state.due.pop_front();
+                state.running = next.is_some();
+                next
+            };
+            let Some(completion) = next else { return };
+            (completion.done)(completion.result);
+        }
+    }
+}
+
+/// Where a blocking caller waits for its answer.
+#[derive(Default)]
+pub(crate) struct Waiter {
+    answer: Mutex<Option<Result<SequenceNumber>>>,
+    answered: Condvar,
+}
+
+impl Waiter {
+    /// A waiter and the completion that answers it.
+    pub(crate) fn new() -> (Arc<Waiter>, Done) {
+        let waiter = Arc::new(Waiter::default());
+        let of_done = waiter.clone();
+        let done = Box::new(move |result| {
+            let before = of_done.answer.lock().replace(result);
+            assert!(before.is_none(), "a commit is answered once");
+            of_done.answered.notify_one();
+        });
+        (waiter, done)
+    }
+
+    /// The answer, if it is there.
+    pub(crate) fn try_take(&self) -> Option<Result<SequenceNumber>> {
+        self.answer.lock().take()
+    }
+
+    /// Waits for the answer.
+    pub(crate) fn wait(&self) -> Result<SequenceNumber> {
+        let mut answer = self.answer.lock();
+        loop {
+            if let Some(result) = answer.take() {
+                return result;
+            }
+            self.answered.wait(&mut answer);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "completion_test.rs"]
+mod tests;

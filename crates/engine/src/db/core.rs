@@ -1,0 +1,227 @@
+//! What all parts of an open database share.
+
+use super::counters::Counters;
+use super::options::Options;
+use super::queue::Queue;
+use super::writes::Writes;
+use crate::compaction::Context;
+use crate::log::{LogWriter, Segments};
+use crate::stream::StreamIndex;
+use crate::{Error, Result};
+use kontiki_env::Env;
+use kontiki_env::fs::FileLock;
+use kontiki_env::tasks::TaskHandle;
+use parking_lot::{Condvar, Mutex, RwLock};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The shared state of a database.
+///
+/// Locks, in the order in which a thread that takes several must take them:
+/// `log` -> `queue.logged` -> `streams` -> `queue.derived` -> `writes` -> `segments` -> `progress` -> `health` -> `jobs`.
+/// No completion runs, and nothing is waited for, under any of them. I/O happens under `log`, which the leader holds for
+/// one group, and the flush job for one sync; and under `streams` while a rewrite is collected.
+pub(crate) struct Core {
+    pub(crate) env: Env,
+    pub(crate) directory: PathBuf,
+    pub(crate) options: Options,
+    pub(crate) context: Context,
+    pub(crate) segments: Arc<Segments>,
+    pub(crate) streams: Mutex<StreamIndex>,
+    pub(crate) log: Mutex<LogWriter>,
+    pub(crate) queue: Queue,
+    pub(crate) writes: Writes,
+    pub(crate) counters: Counters,
+    pub(crate) progress: Progress,
+    /// The last number given to a logged batch; 0 before the first. Changed by the leader.
+    pub(crate) last_logged: AtomicU64,
+    /// The newest segment when a flush was last asked for on behalf of streams.
+    pub(crate) flushed_for_streams_at: AtomicU64,
+    /// The directory's lock, until the database is closed.
+    pub(crate) directory_lock: Mutex<Option<Box<dyn FileLock>>>,
+    health: RwLock<Health>,
+    jobs: RwLock<Option<Jobs>>,
+}
+
+/// The background jobs. Each owns this core in turn; closing breaks the circle.
+pub(crate) struct Jobs {
+    /// Leads groups that nobody who waits leads.
+    pub(crate) commit: Box<dyn TaskHandle>,
+    /// Flushes memtables and looks after the log.
+    pub(crate) flush: Box<dyn TaskHandle>,
+    /// Compacts, and removes obsolete files.
+    pub(crate) compact: Box<dyn TaskHandle>,
+}
+
+#[derive(Default)]
+struct Health {
+    closed: bool,
+    stopped: Option<String>,
+}
+
+/// What background work has achieved, for those who wait for it.
+#[derive(Default)]
+pub(crate) struct Progress {
+    state: Mutex<ProgressState>,
+    changed: Condvar,
+}
+
+/// See [`Progress`].
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ProgressState {
+    /// Memtables up to this id are in tables.
+    pub(crate) flushed_id: u64,
+    /// Flush attempts that failed and may be tried again, and the last such error.
+    pub(crate) failed_flushes: u64,
+    pub(crate) flush_error: Option<Error>,
+    /// Full compactions asked for, and done.
+    pub(crate) compactions_asked: u64,
+    pub(crate) compactions_done: u64,
+    pub(crate) compaction_error: Option<Error>,
+}
+
+impl Progress {
+    /// Changes the state and tells those who wait.
+    pub(crate) fn update<R>(&self, change: impl FnOnce(&mut ProgressState) -> R) -> R {
+        let result = change(&mut self.state.lock());
+        self.changed.notify_all();
+        result
+    }
+
+    /// A look at the state.
+    pub(crate) fn get(&self) -> ProgressState {
+        self.state.lock().clone()
+    }
+}
+
+/// The parts of a [`Core`] that open has made.
+pub(crate) struct Parts {
+    pub(crate) env: Env,
+    pub(crate) directory: PathBuf,
+    pub(crate) options: Options,
+    pub(crate) context: Context,
+    pub(crate) segments: Arc<Segments>,
+    pub(crate) streams: StreamIndex,
+    pub(crate) log: LogWriter,
+    pub(crate) writes: Writes,
+    pub(crate) counters: Counters,
+    pub(crate) directory_lock: Box<dyn FileLock>,
+}
+
+impl Core {
+    pub(crate) fn new(parts: Parts) -> Core {
+        Core {
+            env: parts.env,
+            directory: parts.directory,
+            options: parts.options,
+            context: parts.context,
+            segments: parts.segments,
+            streams: Mutex::new(parts.streams),
+            log: Mutex::new(parts.log),
+            queue: Queue::default(),
+            writes: parts.writes,
+            counters: parts.counters,
+            progress: Progress::default(),
+            last_logged: AtomicU64::new(0),
+            flushed_for_streams_at: AtomicU64::new(0),
+            directory_lock: Mutex::new(Some(parts.directory_lock)),
+            health: RwLock::default(),
+            jobs: RwLock::new(None),
+        }
+    }
+
+    /// Takes the jobs, once, at the end of open.
+    pub(crate) fn set_jobs(&self, jobs: Jobs) {
+        let before = self.jobs.write().replace(jobs);
+        assert!(before.is_none(), "the jobs are started once");
+    }
+
+    /// Ends the jobs: when this returns none runs, and none ever will.
+    pub(crate) fn end_jobs(&self) {
+        self.context.stop.store(true, Ordering::Relaxed);
+        let jobs = self.jobs.write().take();
+        drop(jobs); // Not under the lock: it waits for steps that may want to wake.
+    }
+
+    /// Asks for a group commit on the `commit` job.
+    pub(crate) fn wake_commit(&self) {
+        self.jobs.read().iter().for_each(|jobs| jobs.commit.wake());
+    }
+
+    /// Asks for a look at memtables and the log.
+    pub(crate) fn wake_flush(&self) {
+        self.jobs.read().iter().for_each(|jobs| jobs.flush.wake());
+    }
+
+    /// Asks for a look at the levels.
+    pub(crate) fn wake_compact(&self) {
+        self.jobs.read().iter().for_each(|jobs| jobs.compact.wake());
+    }
+
+    /// Refuses writes from now on, for `error`. The first reason stays.
+    pub(crate) fn stop(&self, error: &Error) {
+        let mut health = self.health.write();
+        if health.stopped.is_none() {
+            tracing::error!(directory = %self.directory.display(), %error, "writes stop");
+            health.stopped = Some(error.to_string());
+        }
+        drop(health);
+        // Whoever waits for room or for a job must learn of it.
+        self.progress.update(|_| ());
+        self.wake_commit();
+    }
+
+    /// Refuses everything from now on; returns whether it did not before.
+    pub(crate) fn set_closed(&self) -> bool {
+        let before = std::mem::replace(&mut self.health.write().closed, true);
+        self.progress.update(|_| ());
+        !before
+    }
+
+    /// Whether reads may go on.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.health.read().closed { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// Why writes have stopped, if they have.
+    pub(crate) fn why_stopped(&self) -> Option<String> {
+        self.health.read().stopped.clone()
+    }
+
+    /// Whether writes may go on.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        let health = self.health.read();
+        if health.closed {
+            return Err(Error::Closed);
+        }
+        health.stopped.as_ref().map_or(Ok(()), |why| Err(Error::Stopped(why.clone())))
+    }
+
+    /// Waits until `done` gives a result, which it is asked for whenever background work has achieved something. In
+    /// a stepped world, steps jobs instead.
+    pub(crate) fn wait_for<T>(&self, mut done: impl FnMut(&ProgressState) -> Option<Result<T>>) -> Result<T> {
+        if !self.env.tasks.threaded() {
+            loop {
+                if let Some(result) = done(&self.progress.get()) {
+                    return result;
+                }
+                if !self.env.tasks.step() {
+                    return Err(Error::Bug("a wait for background work that nobody does".into()));
+                }
+            }
+        }
+        let mut state = self.progress.state.lock();
+        loop {
+            if let Some(result) = done(&state) {
+                return result;
+            }
+            self.progress.changed.wait(&mut state);
+        }
+    }
+
+    /// Whether running background work should give up.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.context.stop.load(Ordering::Relaxed)
+    }
+}

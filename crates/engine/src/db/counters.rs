@@ -1,0 +1,85 @@
+//! What is counted while a database runs.
+
+use super::stats::{Histogram, SYNC_LATENCY_BOUNDS_US};
+use crate::Durability;
+use crate::log::RecordPosition;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// Counters since open; each only grows.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) commits_sync: AtomicU64,
+    pub(crate) commits_buffered: AtomicU64,
+    pub(crate) commits_derived: AtomicU64,
+    pub(crate) groups: AtomicU64,
+    pub(crate) appended_bytes: AtomicU64,
+    pub(crate) rewritten_bytes: AtomicU64,
+    pub(crate) segments_deleted: AtomicU64,
+    pub(crate) replayed_bytes: AtomicU64,
+    pub(crate) stalls: AtomicU64,
+    pub(crate) flushes: AtomicU64,
+    pub(crate) flushed_bytes: AtomicU64,
+    pub(crate) compactions: AtomicU64,
+    pub(crate) compacted_bytes: AtomicU64,
+    sync_buckets: [AtomicU64; SYNC_LATENCY_BOUNDS_US.len() + 1],
+    sync_us: AtomicU64,
+}
+
+fn add(counter: &AtomicU64, by: u64) {
+    counter.fetch_add(by, Relaxed);
+}
+
+impl Counters {
+    pub(crate) fn note_commit(&self, durability: Durability) {
+        add(
+            match durability {
+                Durability::Sync => &self.commits_sync,
+                Durability::Buffered => &self.commits_buffered,
+                Durability::Derived => &self.commits_derived,
+            },
+            1,
+        );
+    }
+
+    pub(crate) fn note_append(&self, positions: &[RecordPosition]) {
+        add(&self.groups, 1);
+        add(&self.appended_bytes, positions.iter().map(|position| position.bytes).sum());
+    }
+
+    pub(crate) fn note_sync(&self, took: Duration) {
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let bucket = SYNC_LATENCY_BOUNDS_US.partition_point(|bound| *bound < us);
+        add(&self.sync_buckets[bucket], 1);
+        add(&self.sync_us, us);
+    }
+
+    pub(crate) fn note_rewrite(&self, bytes: u64) {
+        add(&self.rewritten_bytes, bytes);
+    }
+
+    pub(crate) fn note_segment_deleted(&self) {
+        add(&self.segments_deleted, 1);
+    }
+
+    pub(crate) fn note_stall(&self) {
+        add(&self.stalls, 1);
+    }
+
+    pub(crate) fn note_flush(&self, bytes: u64) {
+        add(&self.flushes, 1);
+        add(&self.flushed_bytes, bytes);
+    }
+
+    pub(crate) fn note_compaction(&self, bytes: u64) {
+        add(&self.compactions, 1);
+        add(&self.compacted_bytes, bytes);
+    }
+
+    pub(crate) fn sync_latency(&self) -> Histogram {
+        Histogram {
+            counts: self.sync_buckets.iter().map(|bucket| bucket.load(Relaxed)).collect(),
+            sum_us: self.sync_us.load(Relaxed),
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! The database: one log, memtables, tables, put together.
+//!
+//! - [`open`](Db::open) (`open.rs`): lock, manifest, log replay, jobs;
+//! - the write path: `lead.rs` (groups), `queue.rs`, `writes.rs` (numbers, memtables, publication), `completion.rs`;
+//! - the jobs (`background.rs`): `commit`, `flush` (which also looks after the log), `compact`;
+//! - `core.rs`: what they share, and the order of locks;
+//! - `snapshot.rs`, `stats.rs`, `counters.rs`, `options.rs`.
+//!
+//! docs/internals/log.md tells the whole story.
+
+mod background;
+mod completion;
+mod core;
+mod counters;
+mod lead;
+mod open;
+mod options;
+mod queue;
+mod snapshot;
+mod stats;
+mod writes;
+
+pub use options::Options;
+pub use snapshot::Snapshot;
+pub use stats::{FamilyStats, Histogram, LevelStats, SYNC_LATENCY_BOUNDS_US, Stats};
+
+use self::core::Core;
+use crate::iterator::{ReadState, SEQUENCE_NUMBER_MAX};
+use crate::stream::read_stream;
+use crate::{Commit, Durability, Error, Family, Result, SequenceNumber, StreamContents, StreamId, View, WriteBatch};
+use bytes::Bytes;
+use kontiki_env::Env;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// An open database. Cheap to clone, shared by threads. The last clone to go closes it, as [`Db::close`] does, but
+/// without telling of errors.
+#[derive(Clone)]
+pub struct Db {
+    handle: Arc<Handle>,
+}
+
+/// Owned by the clones of a [`Db`] alone: jobs hold the core, so its drop cannot end them.
+struct Handle {
+    core: Arc<Core>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let Err(error) = self.core.close() {
+            tracing::warn!(%error, "the database was dropped and could not be closed in good order");
+        }
+    }
+}
+
+impl Db {
+    /// Opens the database in the directory `path` of this machine, or creates it.
+    ///
+    /// Errors: [`Error::InvalidArgument`] for options out of range, [`Error::InUse`] if it is open elsewhere,
+    /// [`Error::Corruption`] and [`Error::UnsupportedFormat`] with file and offset, [`Error::Io`], [`Error::NoSpace`].
+    pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Db> {
+        Db::open_in(&Env::real(), path.as_ref(), options)
+    }
+
+    /// As [`Db::open`], on a machine given by `env`.
+    pub fn open_in(env: &Env, path: &Path, options: Options) -> Result<Db> {
+        let core = open::open(env, path, options)?;
+        Ok(Db { handle: Arc::new(Handle { core }) })
+    }
+
+    /// Sets a key of the default family; durable when it returns ([`Durability::Sync`]).
+    pub fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        let mut batch = WriteBatch::new();
+        batch.put(Family::DEFAULT, key, value);
+        self.write(batch, Durability::Sync).map(drop)
+    }
+
+    /// The value of a key of the default family.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        self.core().check_open()?;
+        let (state, sequence) = self.core().writes.read_point();
+        state.get(Family::DEFAULT, key, sequence)
+    }
+
+    /// Removes a key of the default family, if it is there; durable when it returns.
+    pub fn delete(&self, key: &[u8]) -> Result<()> {
+        let mut batch = WriteBatch::new();
+        batch.delete(Family::DEFAULT, key);
+        self.write(batch, Durability::Sync).map(drop)
+    }
+
+    /// Writes a batch and waits until it is visible and as durable as asked. See [`Db::commit`].
+    pub fn write(&self, batch: WriteBatch, durability: Durability) -> Result<SequenceNumber> {
+        self.commit(Commit { batch, streams: Vec::new(), durability })
+    }
+
+    /// Commits and waits until the commit is visible and as durable as asked; returns its sequence number (without a
+    /// batch: one that was visible then). Waits also for room in memory.
+    ///
+    /// Errors: [`Error::InvalidArgument`], [`Error::NoSpace`] (nothing was written, try again later),
+    /// [`Error::Stopped`], [`Error::Closed`]. [`Error::Io`]: writes have stopped, and whether this commit survives a
+    /// restart is unknown.
+    pub fn commit(&self, commit: Commit) -> Result<SequenceNumber> {
+        self.core().commit(commit)
+    }
+
+    /// As [`Db::commit`], without blocking: `done` is called exactly once with the answer, on whichever thread has it,
+    /// possibly before this returns. Answers to logged commits come in the order of submission, those to derived
+    /// commits among themselves too. `done` must be short and must not make blocking calls of this database;
+    /// submitting is fine. The caller bounds how much it has submitted.
+    pub fn submit(&self, commit: Commit, done: Box<dyn FnOnce(Result<SequenceNumber>) + Send>) {
+        self.core().submit(commit, done);
+    }
+
+    /// The database as it is now: every commit that was answered before is in it.
+    pub fn snapshot(&self) -> Snapshot {
+        let (state, sequence) = self.core().writes.read_point();
+        Snapshot { state, sequence }
+    }
+
+    /// Only what tables hold: what a crash cannot take away even if it was never in the log.
+    pub fn flushed_view(&self) -> Box<dyn View> {
+        let (state, _) = self.core().writes.read_point();
+        let flushed = ReadState { memtables: Vec::new(), ..(*state).clone() };
+        Box::new(Snapshot { state: Arc::new(flushed), sequence: SEQUENCE_NUMBER_MAX })
+    }
+
+    /// The streams that exist, in order.
+    pub fn streams(&self) -> Vec<StreamId> {
+        self.core().streams.lock().ids()
+    }
+
+    /// Reads a stream from the log; an unknown one is empty.
+    pub fn stream(&self, id: StreamId) -> Result<StreamContents> {
+        self.core().check_open()?;
+        read_stream(&self.core().streams, &self.core().segments, id)
+    }
+
+    /// Moves everything written so far from memory to tables and waits for that.
+    pub fn flush(&self) -> Result<()> {
+        let core = self.core();
+        core.check_writable()?;
+        let through = core.writes.freeze_active();
+        let failed_before = core.progress.get().failed_flushes;
+        core.wake_flush();
+        core.wait_for(|progress| {
+            if progress.flushed_id >= through {
+                return Some(Ok(()));
+            }
+            if let (Some(error), true) = (&progress.flush_error, progress.failed_flushes > failed_before) {
+                return Some(Err(error.clone()));
+            }
+            core.check_writable().err().map(Err)
+        })
+    }
+
+    /// Flushes, merges everything of every family down into one level, and waits for that.
+    pub fn compact(&self) -> Result<()> {
+        self.flush()?;
+        let core = self.core();
+        let ticket = core.progress.update(|progress| {
+            progress.compactions_asked += 1;
+            progress.compactions_asked
+        });
+        core.wake_compact();
+        core.wait_for(|progress| {
+            if progress.compactions_done >= ticket {
+                return Some(progress.compaction_error.clone().map_or(Ok(()), Err));
+            }
+            core.check_writable().err().map(Err)
+        })
+    }
+
+    /// Counters and gauges.
+    pub fn stats(&self) -> Stats {
+        let core = self.core();
+        let counters = &core.counters;
+        let segments = core.segments.list();
+        let (memtables, memtable_bytes) = core.writes.memory();
+        let blocks = core.context.tables.blocks();
+        Stats {
+            visible_sequence: core.writes.visible(),
+            commits_sync: counters.commits_sync.load(Relaxed),
+            commits_buffered: counters.commits_buffered.load(Relaxed),
+            commits_derived: counters.commits_derived.load(Relaxed),
+            groups: counters.groups.load(Relaxed),
+            commits_waiting: core.queue.len() as u64,
+            write_stalls: counters.stalls.load(Relaxed),
+            log_segments: segments.len() as u64,
+            log_bytes: segments.iter().map(|(_, bytes)| bytes).sum(),
+            log_appended_bytes: counters.appended_bytes.load(Relaxed),
+            log_rewritten_bytes: counters.rewritten_bytes.load(Relaxed),
+            log_segments_deleted: counters.segments_deleted.load(Relaxed),
+            log_replayed_bytes: counters.replayed_bytes.load(Relaxed),
+            log_sync_latency: counters.sync_latency(),
+            streams: core.streams.lock().ids().len() as u64,
+            memtables: memtables as u64,
+            memtable_bytes,
+            flushes: counters.flushes.load(Relaxed),
+            flushed_bytes: counters.flushed_bytes.load(Relaxed),
+            compactions: counters.compactions.load(Relaxed),
+            compacted_bytes: counters.compacted_bytes.load(Relaxed),
+            block_cache_bytes: blocks.used_bytes(),
+            block_cache_hits: blocks.hits(),
+            block_cache_misses: blocks.misses(),
+            families: self.family_stats(),
+            stopped: core.why_stopped(),
+        }
+    }
+
+    fn family_stats(&self) -> Vec<FamilyStats> {
+        let version = self.core().context.versions.current();
+        let level = |tables: &Vec<Arc<crate::version::Table>>| LevelStats {
+            tables: tables.len() as u64,
+            bytes: tables.iter().map(|table| table.meta().file_bytes).sum(),
+            entries: tables.iter().map(|table| table.meta().entries).sum(),
+        };
+        let family = |(family, levels): (&Family, &crate::version::FamilyLevels)| FamilyStats {
+            family: family.0,
+            name: levels.name.clone(),
+            levels: levels.levels.iter().map(level).collect(),
+        };
+        version.families().iter().map(family).collect()
+    }
+
+    /// Ends background work, ends the log in good order, and releases the directory. Memtables are not flushed: the log
+    /// has them. Further calls, of other clones too, answer [`Error::Closed`]; snapshots stay readable.
+    pub fn close(self) -> Result<()> {
+        self.core().close()
+    }
+
+    fn core(&self) -> &Arc<Core> {
+        &self.handle.core
+    }
+}
+
+impl Core {
+    /// See [`Db::close`]. Does nothing when it was called before.
+    fn close(&self) -> Result<()> {
+        if !self.set_closed() {
+            return Ok(());
+        }
+        self.end_jobs();
+        // A blocking caller may still lead a group; its end is waited for here.
+        let result = self.log.lock().close();
+        self.refuse_all(&Error::Closed);
+        self.directory_lock.lock().take();
+        match result {
+            // Writes had stopped before and their callers were told.
+            Err(Error::Stopped(_)) => Ok(()),
+            result => result,
+        }
+    }
+}
+
+impl std::fmt::Debug for Db {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Db").field("directory", &self.core().directory).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,253 @@
+//! Opening a database: what is on disk becomes what is in memory.
+//!
+//! 1. Take the directory's lock.
+//! 2. Read the manifest: tables, families, and the flushed sequence number.
+//! 3. Replay the log: batches above the flushed number go to memtables at the numbers they had, stream records to
+//!    the index. Memtables that fill up meanwhile are flushed at once, so memory stays bounded. The log's torn tail was
+//!    cut, durably, before its records are replayed.
+//! 4. Start the jobs. The first append makes a new segment.
+//!
+//! A crash at any point leaves a directory that opens again to the same state.
+
+use super::core::{Core, Jobs, Parts};
+use super::counters::Counters;
+use super::options::Options;
+use super::writes::{MemoryLimits, Writes};
+use crate::cache::{BlockCache, TableCache};
+use crate::compaction::{self, Context};
+use crate::log::{
+    LogWriter, RawRecord, RecordKind, RecordPosition, Recovered, Segments, decode_commit, decode_rewrite, recover,
+};
+use crate::stream::StreamIndex;
+use crate::version::{ManifestOptions, VersionEdit, VersionSet};
+use crate::{Error, Family, Result};
+use kontiki_env::Env;
+use kontiki_env::fs::FileLock;
+use kontiki_env::tasks::Progress;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The directory of log segments within a database's directory.
+const WAL_DIR: &str = "wal";
+const LOCK: &str = "LOCK";
+
+/// See the head of this file.
+pub(crate) fn open(env: &Env, path: &Path, options: Options) -> Result<Arc<Core>> {
+    options.validate()?;
+    create_directory(env, path)?;
+    let directory_lock = lock_directory(env, path)?;
+    let wal = path.join(WAL_DIR);
+    refuse_log_without_manifest(env, path, &wal)?;
+    let versions = VersionSet::open(env, path, ManifestOptions::default())?;
+    ensure_families(&versions, &options)?;
+    create_directory(env, &wal)?;
+
+    let blocks = Arc::new(BlockCache::new(options.block_cache_bytes));
+    let tables_dir = versions.tables_dir().to_path_buf();
+    let tables =
+        Arc::new(TableCache::new(env, &tables_dir, blocks, options.table_cache_bytes, options.open_tables_max));
+    let context = Context {
+        env: env.clone(),
+        versions: Arc::new(versions),
+        tables,
+        table_options: options.table.clone(),
+        options: options.compaction.clone(),
+        stop: Arc::new(AtomicBool::new(false)),
+    };
+    let segments = Arc::new(Segments::new(env.fs.clone(), wal));
+    let mut replay = Replay::new(&context, &options);
+    let recovered = recover(&segments, &mut |position, record| replay.visit(&segments, position, record))?;
+    let (writes, streams) = replay.finish(&segments)?;
+    tracing::info!(
+        directory = %path.display(),
+        replayed_bytes = recovered.replayed_bytes,
+        unclean = recovered.unclean,
+        sequence = writes.visible(),
+        "database opened"
+    );
+    let log = LogWriter::new(segments.clone(), options.log_segment_bytes, recovered.next_number);
+    let counters = counters_after(&recovered);
+    let (env, directory) = (env.clone(), path.to_path_buf());
+    let parts = Parts { env, directory, options, context, segments, streams, log, writes, counters, directory_lock };
+    let core = Arc::new(Core::new(parts));
+    start_jobs(&core);
+    Ok(core)
+}
+
+fn counters_after(recovered: &Recovered) -> Counters {
+    let counters = Counters::default();
+    counters.replayed_bytes.store(recovered.replayed_bytes, Ordering::Relaxed);
+    counters
+}
+
+/// Creates a directory with its parents, and makes every new name durable.
+fn create_directory(env: &Env, path: &Path) -> Result<()> {
+    let fs = &env.fs;
+    let parent_of = |path: &Path| match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Some(PathBuf::from(".")),
+        Some(parent) => Some(parent.to_path_buf()),
+        None => None,
+    };
+    let mut to_sync = Vec::new();
+    let mut missing = path.to_path_buf();
+    while !fs.exists(&missing) {
+        let Some(parent) = parent_of(&missing) else { break };
+        to_sync.push(parent.clone());
+        missing = parent;
+    }
+    if to_sync.is_empty() {
+        // It exists, but a crash may have come between its creation and the sync of its name.
+        to_sync.extend(parent_of(path));
+    }
+    fs.create_dir_all(path).map_err(|error| Error::io(path, &error))?;
+    for parent in to_sync.iter().rev() {
+        fs.sync_dir(parent).map_err(|error| Error::io(parent, &error))?;
+    }
+    Ok(())
+}
+
+fn lock_directory(env: &Env, path: &Path) -> Result<Box<dyn FileLock>> {
+    let holder = format!("kontiki, process {}", std::process::id());
+    let lock = path.join(LOCK);
+    env.fs.lock(&lock, &holder).map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => Error::InUse { directory: path.to_path_buf(), holder: error.to_string() },
+        _ => Error::io(&lock, &error),
+    })
+}
+
+/// The manifest is made before the log, so a log alone is a database that has lost its manifest: starting it afresh
+/// would replay a part of the data and call it all.
+fn refuse_log_without_manifest(env: &Env, path: &Path, wal: &Path) -> Result<()> {
+    let current = path.join("CURRENT");
+    if env.fs.exists(&current) || !env.fs.exists(wal) {
+        return Ok(());
+    }
+    let names = env.fs.list(wal).map_err(|error| Error::io(wal, &error))?;
+    if names.iter().any(|name| name.ends_with(".wal")) {
+        let what = "it is missing, but there is a log: this is a database that has lost its manifest".to_string();
+        return Err(Error::Corruption { file: current, offset: 0, what });
+    }
+    Ok(())
+}
+
+/// Creates the families that are missing; refuses names and numbers that contradict the manifest.
+fn ensure_families(versions: &VersionSet, options: &Options) -> Result<()> {
+    let version = versions.current();
+    let mut edit = VersionEdit::new();
+    for (family, name) in options.all_families() {
+        let known = version.families().iter().find(|(number, levels)| **number == family || levels.name == name);
+        match known {
+            None => edit.create_family(family, name),
+            Some((number, levels)) if *number == family && levels.name == name => {}
+            Some((number, levels)) => {
+                return Err(Error::InvalidArgument(format!(
+                    "families: number {}, name {name:?}: the directory has number {} with the name {:?}",
+                    family.0, number.0, levels.name
+                )));
+            }
+        }
+    }
+    if edit.is_empty() { Ok(()) } else { versions.apply(edit).map(drop) }
+}
+
+fn start_jobs(core: &Arc<Core>) {
+    let spawn = |name: &str, step: fn(&Core) -> bool| {
+        let core = core.clone();
+        core.env
+            .tasks
+            .clone()
+            .spawn(name, Box::new(move || if step(&core) { Progress::Worked } else { Progress::Idle }))
+    };
+    core.set_jobs(Jobs {
+        commit: spawn("commit", Core::commit_step),
+        flush: spawn("flush", Core::flush_step),
+        compact: spawn("compact", Core::compact_step),
+    });
+}
+
+/// Builds memtables and streams from the log.
+struct Replay<'a> {
+    context: &'a Context,
+    writes: Writes,
+    streams: StreamIndex,
+    flushed: u64,
+}
+
+impl<'a> Replay<'a> {
+    fn new(context: &'a Context, options: &Options) -> Replay<'a> {
+        let version = context.versions.current();
+        let flushed = version.flushed_sequence();
+        let limits = MemoryLimits {
+            memtable_bytes: options.memtable_bytes,
+            memtables_max: options.memtables_max,
+            level0_tables_max: options.level0_tables_max,
+        };
+        let writes = Writes::new(limits, flushed, version, context.tables.clone());
+        Replay { context, writes, streams: StreamIndex::default(), flushed }
+    }
+
+    fn visit(&mut self, segments: &Segments, position: RecordPosition, record: RawRecord<'_>) -> Result<()> {
+        let corrupt =
+            |what: String| Error::Corruption { file: segments.path(position.segment), offset: position.offset, what };
+        let malformed = |_| corrupt("a log record is whole but malformed: written by a newer kontiki?".to_string());
+        let streams = match record.kind {
+            RecordKind::Rewrite => decode_rewrite(record.payload).map_err(malformed)?,
+            RecordKind::Commit => {
+                let commit = decode_commit(record.payload).map_err(malformed)?;
+                if commit.sequence > self.flushed {
+                    self.replay_batch(&commit.batch, commit.sequence, position).map_err(corrupt)?;
+                }
+                commit.streams
+            }
+            RecordKind::Seal => return Err(Error::Bug("recovery keeps seals to itself".into())),
+        };
+        self.streams.apply(position, streams);
+        self.flush_full()
+    }
+
+    fn replay_batch(
+        &mut self,
+        batch: &crate::WriteBatch,
+        sequence: u64,
+        position: RecordPosition,
+    ) -> std::result::Result<(), String> {
+        let next = self.writes.next_sequence();
+        if sequence < next || sequence >= crate::iterator::SEQUENCE_NUMBER_MAX {
+            return Err(format!("a log record has sequence number {sequence}; at least {next} is expected"));
+        }
+        let version = self.context.versions.current();
+        let unknown = |family: &Family| version.family(*family).is_none();
+        let families = batch.ops().map(|op| match op {
+            crate::BatchOp::Put { family, .. } | crate::BatchOp::Delete { family, .. } => family,
+        });
+        if let Some(family) = families.into_iter().find(unknown) {
+            return Err(format!("a log record writes to {family:?}, which the manifest does not know"));
+        }
+        self.writes.replay(batch, sequence, position.segment);
+        Ok(())
+    }
+
+    /// A memtable that is full goes to tables at once. Safe in the middle of the log: what it holds is the log's logged
+    /// batches up to its last number, and all of them are durable.
+    fn flush_full(&mut self) -> Result<()> {
+        if !self.writes.active_is_full() {
+            return Ok(());
+        }
+        self.writes.freeze_active();
+        while let Some(slot) = self.writes.flushable() {
+            compaction::flush(self.context, &slot.memtable, &[], slot.last_sequence(), None)?;
+            self.writes.install(&self.context.versions, Some(&slot));
+        }
+        Ok(())
+    }
+
+    fn finish(self, segments: &Segments) -> Result<(Writes, StreamIndex)> {
+        self.streams.check_whole().map_err(|what| Error::Corruption {
+            file: segments.directory().to_path_buf(),
+            offset: 0,
+            what,
+        })?;
+        Ok((self.writes, self.streams))
+    }
+}

@@ -1,0 +1,120 @@
+//! Options of a database, with the range that each must be in.
+
+use crate::compaction::CompactionOptions;
+use crate::table::TableOptions;
+use crate::{Error, Family, FamilySpec, Result};
+
+/// How a database is opened. Start from [`Options::default`] and change fields.
+///
+/// Every bound names what it protects; a value out of range is refused at open with field, value and range.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Families to have, beside `default` (number 0), which is always there. Families that are missing are created;
+    /// a number that the directory knows under another name is refused. Default: none.
+    pub families: Vec<FamilySpec>,
+    /// A memtable is frozen and flushed at about this many bytes. Larger: fewer, larger tables and less compaction;
+    /// more memory and longer replay. Default 64 MiB; 4 KiB to 4 GiB.
+    pub memtable_bytes: u64,
+    /// Memtables in memory at most, the active one included: beyond it writes wait for the flush. Default 4; 2 to 64.
+    pub memtables_max: usize,
+    /// Tables in level 0 of one family at which writes wait for compaction: each is one more place to look for a key.
+    /// Default 24; 4 to 1,000, and above the number at which compaction starts.
+    pub level0_tables_max: usize,
+    /// Size of a log segment. A larger one makes allocation rarer, a smaller one gives space back sooner. Default
+    /// 64 MiB; 4 KiB to 1 GiB.
+    pub log_segment_bytes: u64,
+    /// The log's budget: beyond it whoever holds the oldest segment is flushed or rewritten. Bounds what a restart
+    /// replays: the default of 1 GiB takes some 3 s at 300 MB/s, and leaves room for 16 segments, so that the
+    /// memtables (256 MiB by default) are flushed for their own size, not for the log's. At least 4 segments.
+    pub log_bytes_max: u64,
+    /// Bytes of commits that one write and sync of the log may carry: bounds the latency of the last in the group.
+    /// Default 4 MiB; 4 KiB to 64 MiB. A larger single commit is a group of its own.
+    pub group_bytes_max: u64,
+    /// Memory for uncompressed data blocks. Default 64 MiB; up to 1 TiB.
+    pub block_cache_bytes: u64,
+    /// Memory for filters and indexes of open tables. Default 64 MiB; 1 MiB to 1 TiB.
+    pub table_cache_bytes: u64,
+    /// Tables held open at most. Default 1,000; 16 to 1,000,000.
+    pub open_tables_max: usize,
+    /// How tables are written.
+    pub table: TableOptions,
+    /// When and how tables are merged.
+    pub compaction: CompactionOptions,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            families: Vec::new(),
+            memtable_bytes: 64 << 20,
+            memtables_max: 4,
+            level0_tables_max: 24,
+            log_segment_bytes: 64 << 20,
+            log_bytes_max: 1 << 30,
+            group_bytes_max: 4 << 20,
+            block_cache_bytes: 64 << 20,
+            table_cache_bytes: 64 << 20,
+            open_tables_max: 1000,
+            table: TableOptions::default(),
+            compaction: CompactionOptions::default(),
+        }
+    }
+}
+
+/// Name of the family that is always there.
+pub(crate) const DEFAULT_FAMILY_NAME: &str = "default";
+
+impl Options {
+    /// Checks every field.
+    pub fn validate(&self) -> Result<()> {
+        in_range("memtable_bytes", self.memtable_bytes, 4 << 10, 4 << 30)?;
+        in_range("memtables_max", self.memtables_max as u64, 2, 64)?;
+        let level0_tables_min = 4.max(self.compaction.level0_tables as u64 + 1);
+        in_range("level0_tables_max", self.level0_tables_max as u64, level0_tables_min, 1000)?;
+        in_range("log_segment_bytes", self.log_segment_bytes, 4 << 10, 1 << 30)?;
+        in_range("log_bytes_max", self.log_bytes_max, 4 * self.log_segment_bytes, 1 << 40)?;
+        in_range("group_bytes_max", self.group_bytes_max, 4 << 10, 64 << 20)?;
+        in_range("block_cache_bytes", self.block_cache_bytes, 0, 1 << 40)?;
+        in_range("table_cache_bytes", self.table_cache_bytes, 1 << 20, 1 << 40)?;
+        in_range("open_tables_max", self.open_tables_max as u64, 16, 1_000_000)?;
+        self.validate_families()
+    }
+
+    fn validate_families(&self) -> Result<()> {
+        for (i, spec) in self.families.iter().enumerate() {
+            let refuse = |why: &str| {
+                let (number, name) = (spec.family.0, &spec.name);
+                Err(Error::InvalidArgument(format!("families: number {number}, name {name:?}: {why}")))
+            };
+            if spec.name.is_empty() || spec.name.len() > 64 {
+                return refuse("a name has 1 to 64 bytes");
+            }
+            if (spec.family == Family::DEFAULT) != (spec.name == DEFAULT_FAMILY_NAME) {
+                return refuse("number 0 and the name \"default\" belong together");
+            }
+            let earlier = &self.families[..i];
+            if earlier.iter().any(|other| other.family == spec.family || other.name == spec.name) {
+                return refuse("number and name must each be there once");
+            }
+        }
+        Ok(())
+    }
+
+    /// All families to have, the default one first.
+    pub(crate) fn all_families(&self) -> impl Iterator<Item = (Family, &str)> {
+        let others = self.families.iter().filter(|spec| spec.family != Family::DEFAULT);
+        std::iter::once((Family::DEFAULT, DEFAULT_FAMILY_NAME))
+            .chain(others.map(|spec| (spec.family, spec.name.as_str())))
+    }
+}
+
+fn in_range(field: &str, value: u64, min: u64, max: u64) -> Result<()> {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::InvalidArgument(format!("{field} is {value}; it must be from {min} to {max}")))
+}
+
+#[cfg(test)]
+#[path = "options_test.rs"]
+mod tests;

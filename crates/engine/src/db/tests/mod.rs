@@ -1,0 +1,67 @@
+//! Tests of the whole database, by what they are about.
+
+mod basic;
+
+use super::{Db, Options};
+use crate::{Commit, Direction, Durability, Entries, Family, FamilySpec, Range, StreamOp, View, WriteBatch};
+use bytes::Bytes;
+use kontiki_env::SimMachine;
+use kontiki_env::rng::Rng;
+use std::path::Path;
+
+pub(super) const DIR: &str = "/db";
+pub(super) const OTHER: Family = Family(7);
+
+/// Everything small, so that a few writes exercise flush, compaction and rotation.
+pub(super) fn small_options() -> Options {
+    let mut options = Options {
+        families: vec![FamilySpec { family: OTHER, name: "other".into() }],
+        memtable_bytes: 4 << 10,
+        log_segment_bytes: 4 << 10,
+        log_bytes_max: 16 << 10,
+        group_bytes_max: 4 << 10,
+        ..Options::default()
+    };
+    options.compaction.level1_bytes = 16 << 10;
+    options.compaction.table_bytes = 8 << 10;
+    options
+}
+
+pub(super) fn open(machine: &SimMachine) -> Db {
+    try_open(machine).expect("opens")
+}
+
+pub(super) fn try_open(machine: &SimMachine) -> crate::Result<Db> {
+    Db::open_in(&machine.env(), Path::new(DIR), small_options())
+}
+
+/// The machine after its process was replaced, with fresh jobs.
+pub(super) fn restarted(machine: &SimMachine, seed: u64) -> SimMachine {
+    machine.restarted(Rng::new(seed))
+}
+
+pub(super) fn put(key: &str, value: &str) -> WriteBatch {
+    let mut batch = WriteBatch::new();
+    batch.put(Family::DEFAULT, key.as_bytes(), value.as_bytes());
+    batch
+}
+
+pub(super) fn streams(ops: Vec<StreamOp>, durability: Durability) -> Commit {
+    Commit { batch: WriteBatch::new(), streams: ops, durability }
+}
+
+pub(super) fn append(stream: u64, first_index: u64, entries: &[&str]) -> StreamOp {
+    let entries = entries.iter().map(|entry| Bytes::copy_from_slice(entry.as_bytes())).collect();
+    StreamOp::Append { stream: crate::StreamId(stream), first_index, entries }
+}
+
+/// All entries of a family, as text.
+pub(super) fn dump(view: &dyn View, family: Family) -> Vec<(String, String)> {
+    let mut entries = view.entries(family, Range::all(), Direction::Forward).expect("a known family");
+    let mut out = Vec::new();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    while let Some((key, value)) = Entries::next(&mut *entries).expect("readable") {
+        out.push((text(&key), text(&value)));
+    }
+    out
+}

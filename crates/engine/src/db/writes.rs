@@ -1,0 +1,344 @@
+//! Sequence numbers, memtables and publication: the part of the write path that is under one lock.
+//!
+//! A batch gets its sequence number and its memtable together ([`Writes::begin`]), is inserted without the lock, and
+//! is then finished ([`Writes::finish`]). Numbers become visible in order: a batch that finishes early waits, invisible,
+//! for those before it.
+//!
+//! Invariants:
+//! 1. `slots[i]` is the batch with sequence number `visible + 1 + i`; the front one, if any, is unfinished.
+//! 2. A memtable holds a contiguous range of sequence numbers: it is frozen under the lock, so each number given out
+//!    before belongs to it or an older one, each later number to a newer one. It is flushed only when all its batches
+//!    have finished, and then everything up to its last number is visible.
+//! 3. The visible number only grows. A reader that finds the same read state before and after it has loaded the visible
+//!    number sees every write up to that number: a batch gets a number only while the memtable it goes to is in the
+//!    read state, so a change of memtables shows between the loads.
+
+use super::completion::{Completion, Completions};
+use crate::SequenceNumber;
+use crate::cache::TableCache;
+use crate::iterator::ReadState;
+use crate::memtable::Memtable;
+use crate::version::{Version, VersionSet};
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A memtable and what the write path knows of it.
+pub(crate) struct MemtableSlot {
+    pub(crate) memtable: Arc<Memtable>,
+    /// Counts up, in the order of freezing.
+    pub(crate) id: u64,
+    /// The oldest log segment with a batch of this memtable; `u64::MAX` while there is none.
+    log_pin: AtomicU64,
+    /// Batches with a number and not yet finished. Changed under the lock.
+    unfinished: AtomicU64,
+    /// The largest number given out for it. Changed under the lock.
+    last_sequence: AtomicU64,
+}
+
+impl MemtableSlot {
+    fn new(id: u64) -> Arc<MemtableSlot> {
+        Arc::new(MemtableSlot {
+            memtable: Arc::new(Memtable::new()),
+            id,
+            log_pin: AtomicU64::new(u64::MAX),
+            unfinished: AtomicU64::new(0),
+            last_sequence: AtomicU64::new(0),
+        })
+    }
+
+    /// Notes that the log's `segment` holds a batch of it. Before the batch's segment can stop being the newest.
+    pub(crate) fn pin_log(&self, segment: u64) {
+        self.log_pin.fetch_min(segment, Ordering::AcqRel);
+    }
+
+    fn log_pin(&self) -> Option<u64> {
+        Some(self.log_pin.load(Ordering::Acquire)).filter(|segment| *segment != u64::MAX)
+    }
+
+    /// Everything up to this number is visible once the memtable may be flushed; 0 if no number was given out.
+    pub(crate) fn last_sequence(&self) -> SequenceNumber {
+        self.last_sequence.load(Ordering::Acquire)
+    }
+}
+
+/// A batch's number and memtable.
+pub(crate) struct Ticket {
+    pub(crate) sequence: SequenceNumber,
+    pub(crate) slot: Arc<MemtableSlot>,
+}
+
+/// Bounds on memory; see `Options`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MemoryLimits {
+    pub(crate) memtable_bytes: u64,
+    pub(crate) memtables_max: usize,
+    pub(crate) level0_tables_max: usize,
+}
+
+#[derive(Default)]
+struct Unpublished {
+    finished: bool,
+    /// To be answered when this number is visible.
+    completions: Vec<Completion>,
+}
+
+struct State {
+    next_sequence: SequenceNumber,
+    slots: VecDeque<Unpublished>,
+    active: Arc<MemtableSlot>,
+    /// Oldest first.
+    frozen: VecDeque<Arc<MemtableSlot>>,
+    level0_tables: usize,
+}
+
+/// See the head of this file.
+pub(crate) struct Writes {
+    limits: MemoryLimits,
+    state: Mutex<State>,
+    visible: AtomicU64,
+    read_state: ArcSwap<ReadState>,
+    pub(crate) completions: Completions,
+}
+
+impl Writes {
+    /// Nothing in memory; everything up to `flushed` is in the tables of `version`.
+    pub(crate) fn new(
+        limits: MemoryLimits,
+        flushed: SequenceNumber,
+        version: Arc<Version>,
+        tables: Arc<TableCache>,
+    ) -> Writes {
+        let active = MemtableSlot::new(1);
+        let level0_tables = most_level0_tables(&version);
+        let read_state = ReadState { memtables: vec![active.memtable.clone()], version, tables };
+        let state = State {
+            next_sequence: flushed + 1,
+            slots: VecDeque::new(),
+            active,
+            frozen: VecDeque::new(),
+            level0_tables,
+        };
+        Writes {
+            limits,
+            state: Mutex::new(state),
+            visible: AtomicU64::new(flushed),
+            read_state: ArcSwap::from_pointee(read_state),
+            completions: Completions::default(),
+        }
+    }
+
+    /// The newest number that readers may use.
+    pub(crate) fn visible(&self) -> SequenceNumber {
+        self.visible.load(Ordering::Acquire)
+    }
+
+    /// A state to read from and the number to read at; see invariant 3.
+    pub(crate) fn read_point(&self) -> (Arc<ReadState>, SequenceNumber) {
+        let mut read_state = self.read_state.load_full();
+        loop {
+            let sequence = self.visible();
+            let again = self.read_state.load_full();
+            if Arc::ptr_eq(&read_state, &again) {
+                return (read_state, sequence);
+            }
+            read_state = again;
+        }
+    }
+
+    /// Takes the next `count` numbers. `None` while there is no room in memory: wait for the flush or the
+    /// compaction. The flag tells whether a memtable was frozen, so that the flush must be woken.
+    pub(crate) fn begin(&self, count: usize) -> Option<(Vec<Ticket>, bool)> {
+        let mut state = self.state.lock();
+        let frozen = match self.room(&state) {
+            Room::No => return None,
+            Room::InActive => false,
+            Room::AfterFreeze => {
+                self.freeze(&mut state);
+                true
+            }
+        };
+        let tickets = (0..count).map(|_| state.give_ticket()).collect();
+        Some((tickets, frozen))
+    }
+
+    /// As [`Writes::begin`] for a group that was promised room ([`Writes::has_room`]): derived commits may have used it
+    /// meanwhile, and then the active memtable gets larger than its limit by this group.
+    pub(crate) fn begin_reserved(&self, count: usize) -> (Vec<Ticket>, bool) {
+        let mut state = self.state.lock();
+        let freeze = self.room(&state) == Room::AfterFreeze;
+        if freeze {
+            self.freeze(&mut state);
+        }
+        ((0..count).map(|_| state.give_ticket()).collect(), freeze)
+    }
+
+    /// Whether [`Writes::begin`] would succeed.
+    pub(crate) fn has_room(&self) -> bool {
+        self.room(&self.state.lock()) != Room::No
+    }
+
+    /// The batch of the ticket is in its memtable, or was given up: it must not be seen in part. `completions` are
+    /// answered when its number is visible. Returns whether a frozen memtable may be flushed now.
+    pub(crate) fn finish(&self, ticket: Ticket, completions: Vec<Completion>) -> bool {
+        let mut state = self.state.lock();
+        let visible = self.visible.load(Ordering::Relaxed);
+        let at = ticket.sequence.checked_sub(visible + 1).expect("an unfinished number is not visible");
+        let entry = state.slots.get_mut(at as usize).expect("invariant 1");
+        assert!(!entry.finished, "a batch finishes once");
+        entry.finished = true;
+        entry.completions.extend(completions);
+        let unfinished = ticket.slot.unfinished.fetch_sub(1, Ordering::AcqRel);
+        assert!(unfinished > 0, "each ticket was counted");
+        let mut published = visible;
+        while state.slots.front().is_some_and(|slot| slot.finished) {
+            published += 1;
+            let slot = state.slots.pop_front().expect("there is a front");
+            self.completions.push(slot.completions);
+        }
+        self.visible.store(published, Ordering::Release);
+        unfinished == 1 && ticket.slot.id != state.active.id
+    }
+
+    /// Answers `completions` after everything up to `sequence`, a number given out, is visible.
+    pub(crate) fn complete_after(&self, sequence: SequenceNumber, completions: Vec<Completion>) {
+        let mut state = self.state.lock();
+        let visible = self.visible.load(Ordering::Relaxed);
+        match sequence.checked_sub(visible + 1) {
+            None => self.completions.push(completions),
+            Some(at) => state.slots.get_mut(at as usize).expect("invariant 1").completions.extend(completions),
+        }
+    }
+
+    /// Freezes the active memtable unless an older one waits for its flush already: to unpin the log.
+    pub(crate) fn freeze_oldest(&self) {
+        let mut state = self.state.lock();
+        if state.frozen.is_empty() && state.active.last_sequence() > 0 {
+            self.freeze(&mut state);
+        }
+    }
+
+    /// Freezes the active memtable if it holds anything, whatever the limits; returns the id up to which memtables
+    /// must be flushed for everything so far to be in tables.
+    pub(crate) fn freeze_active(&self) -> u64 {
+        let mut state = self.state.lock();
+        if state.active.last_sequence() > 0 {
+            self.freeze(&mut state);
+        }
+        state.active.id - 1
+    }
+
+    /// The oldest frozen memtable, if all its batches have finished.
+    pub(crate) fn flushable(&self) -> Option<Arc<MemtableSlot>> {
+        let state = self.state.lock();
+        let oldest = state.frozen.front()?;
+        (oldest.unfinished.load(Ordering::Acquire) == 0).then(|| oldest.clone())
+    }
+
+    /// The version has changed; `flushed` is the memtable that is in its tables now, the oldest. The version is asked
+    /// for under the lock, so that of two that change at once the later one stays.
+    pub(crate) fn install(&self, versions: &VersionSet, flushed: Option<&MemtableSlot>) {
+        let mut state = self.state.lock();
+        let version = versions.current();
+        if let Some(flushed) = flushed {
+            let oldest = state.frozen.pop_front().expect("a flushed memtable was frozen");
+            assert_eq!(oldest.id, flushed.id, "memtables are flushed in order");
+            assert!(oldest.last_sequence() <= self.visible(), "only visible writes are flushed");
+        }
+        state.level0_tables = most_level0_tables(&version);
+        let tables = self.read_state.load().tables.clone();
+        self.read_state.store(Arc::new(ReadState { memtables: state.memtables(), version, tables }));
+    }
+
+    /// The oldest log segment that an unflushed memtable needs, and whether there is anything unflushed at all.
+    pub(crate) fn log_pin(&self) -> (Option<u64>, bool) {
+        let state = self.state.lock();
+        let all = state.frozen.iter().chain(std::iter::once(&state.active));
+        (all.filter_map(|slot| slot.log_pin()).min(), !state.frozen.is_empty() || state.active.last_sequence() > 0)
+    }
+
+    /// Number of memtables and their bytes.
+    pub(crate) fn memory(&self) -> (usize, u64) {
+        let state = self.state.lock();
+        let memtables = state.memtables();
+        (memtables.len(), memtables.iter().map(|memtable| memtable.approximate_bytes() as u64).sum())
+    }
+
+    /// The next number. For recovery: nobody else takes one.
+    pub(crate) fn next_sequence(&self) -> SequenceNumber {
+        self.state.lock().next_sequence
+    }
+
+    /// Recovery: puts a replayed batch in at the number it had.
+    pub(crate) fn replay(&self, batch: &crate::WriteBatch, sequence: SequenceNumber, segment: u64) {
+        let mut state = self.state.lock();
+        assert!(state.slots.is_empty() && sequence >= state.next_sequence, "the caller has checked the order");
+        state.active.memtable.apply(batch, sequence);
+        state.active.last_sequence.store(sequence, Ordering::Release);
+        state.active.pin_log(segment);
+        state.next_sequence = sequence + 1;
+        self.visible.store(sequence, Ordering::Release);
+    }
+
+    /// Whether the active memtable has reached its limit.
+    pub(crate) fn active_is_full(&self) -> bool {
+        self.is_full(&self.state.lock())
+    }
+
+    fn is_full(&self, state: &State) -> bool {
+        state.active.memtable.approximate_bytes() as u64 >= self.limits.memtable_bytes
+    }
+
+    fn room(&self, state: &State) -> Room {
+        if state.level0_tables >= self.limits.level0_tables_max {
+            return Room::No;
+        }
+        if !self.is_full(state) {
+            return Room::InActive;
+        }
+        // The frozen ones, the full active one, and the new one.
+        if state.frozen.len() + 2 <= self.limits.memtables_max { Room::AfterFreeze } else { Room::No }
+    }
+
+    fn freeze(&self, state: &mut State) {
+        let next = MemtableSlot::new(state.active.id + 1);
+        let full = std::mem::replace(&mut state.active, next);
+        state.frozen.push_back(full);
+        let current = self.read_state.load_full();
+        self.read_state.store(Arc::new(ReadState { memtables: state.memtables(), ..(*current).clone() }));
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Room {
+    No,
+    InActive,
+    AfterFreeze,
+}
+
+impl State {
+    fn give_ticket(&mut self) -> Ticket {
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        self.slots.push_back(Unpublished::default());
+        self.active.unfinished.fetch_add(1, Ordering::AcqRel);
+        self.active.last_sequence.store(sequence, Ordering::Release);
+        Ticket { sequence, slot: self.active.clone() }
+    }
+
+    /// Newest first.
+    fn memtables(&self) -> Vec<Arc<Memtable>> {
+        std::iter::once(&self.active).chain(self.frozen.iter().rev()).map(|slot| slot.memtable.clone()).collect()
+    }
+}
+
+/// The largest number of L0 tables that any family has.
+fn most_level0_tables(version: &Version) -> usize {
+    version.families().values().map(|family| family.levels[0].len()).max().unwrap_or(0)
+}
+
+#[cfg(test)]
+#[path = "writes_test.rs"]
+mod tests;

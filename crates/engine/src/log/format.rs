@@ -1,0 +1,195 @@
+//! The bytes of a log segment.
+//!
+//! A segment is a file `wal/NNNNNN.wal` (the number has at least six decimal digits): one segment header, then
+//! records back to back, then whatever the preallocated rest of the file holds. All integers are little-endian.
+//!
+//! Segment header, 32 bytes. Every format version keeps these 32 bytes as they are, so that any version can tell a
+//! damaged header from a newer one:
+//!
+//! | offset | width | field |
+//! |---|---|---|
+//! | 0 | 8 | magic `KTKWALOG` |
+//! | 8 | 4 | format version, now 1 |
+//! | 12 | 8 | segment number, equal to the file name's |
+//! | 20 | 8 | capacity: the length the file was allocated with |
+//! | 28 | 4 | CRC-32 of bytes 0 to 27 |
+//!
+//! Record, 17 bytes of header and the payload:
+//!
+//! | offset | width | field |
+//! |---|---|---|
+//! | 0 | 4 | CRC-32 of: segment number (8 bytes), the record's offset in the segment (8 bytes), bytes 4 to the end |
+//! | 4 | 4 | payload length |
+//! | 8 | 1 | kind: 1 commit, 2 rewrite, 3 seal |
+//! | 9 | 8 | durable offset: the bytes `[0, durable offset)` of this segment were synced when this record was written |
+//! | 17 | length | payload, see `record.rs` |
+//!
+//! The checksum covers the segment number and the offset, so a record is valid in one place only: bytes of an
+//! earlier life of the file, or of a record that was copied along inside a value, never pass.
+
+use crate::{Error, Result};
+use kontiki_env::codec::{checksum32, get_bytes, get_u8, get_u32, get_u64, put_u32, put_u64};
+use std::path::{Path, PathBuf};
+
+/// Bytes of the segment header: where the first record starts.
+pub(crate) const SEGMENT_HEADER_BYTES: u64 = 32;
+/// Bytes of a record header.
+pub(crate) const RECORD_HEADER_BYTES: u64 = 17;
+/// A seal is a bare record header. Each append leaves room for one, so that sealing never needs space.
+pub(crate) const SEAL_BYTES: u64 = RECORD_HEADER_BYTES;
+/// The newest format this code reads, and the one it writes.
+pub(crate) const FORMAT_VERSION: u32 = 1;
+
+const MAGIC: &[u8; 8] = b"KTKWALOG";
+
+/// What a record says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RecordKind {
+    /// One commit: a batch with its sequence number, and stream operations.
+    Commit,
+    /// What streams still need of an old segment, written again at the tail.
+    Rewrite,
+    /// The end of a segment that was finished in good order. Nothing behind it counts.
+    Seal,
+}
+
+impl RecordKind {
+    fn from_byte(byte: u8) -> Option<RecordKind> {
+        match byte {
+            1 => Some(RecordKind::Commit),
+            2 => Some(RecordKind::Rewrite),
+            3 => Some(RecordKind::Seal),
+            _ => None,
+        }
+    }
+
+    fn to_byte(self) -> u8 {
+        match self {
+            RecordKind::Commit => 1,
+            RecordKind::Rewrite => 2,
+            RecordKind::Seal => 3,
+        }
+    }
+}
+
+/// A whole record, checked, borrowed from the segment's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RawRecord<'a> {
+    pub(crate) kind: RecordKind,
+    pub(crate) durable_offset: u64,
+    pub(crate) payload: &'a [u8],
+}
+
+impl RawRecord<'_> {
+    /// Bytes that the record takes in the segment, header included.
+    pub(crate) fn bytes(&self) -> u64 {
+        RECORD_HEADER_BYTES + self.payload.len() as u64
+    }
+}
+
+/// The name of a segment's file.
+pub(crate) fn segment_name(number: u64) -> String {
+    format!("{number:06}.wal")
+}
+
+/// The number in a segment's file name; `None` if it is not one that [`segment_name`] makes.
+pub(crate) fn segment_number(name: &str) -> Option<u64> {
+    let number: u64 = name.strip_suffix(".wal")?.parse().ok()?;
+    (segment_name(number) == name).then_some(number)
+}
+
+/// Encodes a segment header.
+pub(crate) fn encode_segment_header(number: u64, capacity: u64) -> Vec<u8> {
+    let mut out = Vec::with_capacity(SEGMENT_HEADER_BYTES as usize);
+    out.extend_from_slice(MAGIC);
+    put_u32(&mut out, FORMAT_VERSION);
+    put_u64(&mut out, number);
+    put_u64(&mut out, capacity);
+    let checksum = checksum32(&[&out]);
+    put_u32(&mut out, checksum);
+    assert_eq!(out.len() as u64, SEGMENT_HEADER_BYTES, "the header's width is part of the format");
+    out
+}
+
+/// Checks a segment header and returns the capacity. Headers are synced before the file gets its name, so a bad one is never a torn write.
+pub(crate) fn check_segment_header(file: &Path, number: u64, bytes: &[u8]) -> Result<u64> {
+    let corrupt =
+        |offset: u64, what: &str| Error::Corruption { file: file.to_path_buf(), offset, what: what.to_string() };
+    let mut input = bytes;
+    let header = get_bytes(&mut input, SEGMENT_HEADER_BYTES as usize)
+        .map_err(|_| corrupt(0, "the file is shorter than a log segment's header"))?;
+    let (covered, mut checksum) = header.split_at(SEGMENT_HEADER_BYTES as usize - 4);
+    if !covered.starts_with(MAGIC) {
+        return Err(corrupt(0, "this is not a log segment (bad magic)"));
+    }
+    if get_u32(&mut checksum) != Ok(checksum32(&[covered])) {
+        return Err(corrupt(0, "bad checksum of the log segment's header"));
+    }
+    let mut fields = covered.get(MAGIC.len()..).unwrap_or_default();
+    let (version, recorded) = (get_u32(&mut fields), get_u64(&mut fields));
+    if version != Ok(FORMAT_VERSION) {
+        let version = version.unwrap_or(0);
+        let what = format!(
+            "log segment format {version}; this version reads up to {FORMAT_VERSION}: open the directory with a \
+             newer kontiki"
+        );
+        return Err(Error::UnsupportedFormat { file: file.to_path_buf(), what });
+    }
+    if recorded != Ok(number) {
+        return Err(corrupt(12, "the header names another segment number than the file's name"));
+    }
+    get_u64(&mut fields).map_err(|_| corrupt(20, "the header ends early"))
+}
+
+/// Appends a whole record that will lie at `offset` of segment `number`.
+pub(crate) fn encode_record(
+    out: &mut Vec<u8>,
+    number: u64,
+    offset: u64,
+    kind: RecordKind,
+    durable_offset: u64,
+    payload: &[u8],
+) {
+    assert!(durable_offset <= offset, "nothing behind a record is durable when it is written");
+    assert!(offset >= SEGMENT_HEADER_BYTES, "records start behind the segment header");
+    let length = u32::try_from(payload.len()).expect("commits are bounded far below 4 GiB (COMMIT_BYTES_MAX)");
+    let start = out.len();
+    put_u32(out, 0);
+    put_u32(out, length);
+    out.push(kind.to_byte());
+    put_u64(out, durable_offset);
+    out.extend_from_slice(payload);
+    let record = &mut out[start..];
+    let checksum = record_checksum(number, offset, &record[4..]);
+    record[..4].copy_from_slice(&checksum.to_le_bytes());
+}
+
+/// Decodes the record of segment `number` that lies at its `offset`; `bytes[at..]` starts with it. `None` if what
+/// lies there is not a whole record of this place.
+pub(crate) fn decode_record(number: u64, bytes: &[u8], at: usize, offset: u64) -> Option<RawRecord<'_>> {
+    let record = bytes.get(at..)?;
+    let mut input = record;
+    let checksum = get_u32(&mut input).ok()?;
+    let length = get_u32(&mut input).ok()?;
+    let kind = RecordKind::from_byte(get_u8(&mut input).ok()?)?;
+    let durable_offset = get_u64(&mut input).ok()?;
+    if durable_offset > offset || (kind == RecordKind::Seal && length != 0) {
+        return None;
+    }
+    let payload = get_bytes(&mut input, usize::try_from(length).ok()?).ok()?;
+    let covered = record.get(4..RECORD_HEADER_BYTES as usize + payload.len())?;
+    (record_checksum(number, offset, covered) == checksum).then_some(RawRecord { kind, durable_offset, payload })
+}
+
+fn record_checksum(number: u64, offset: u64, covered: &[u8]) -> u32 {
+    checksum32(&[&number.to_le_bytes(), &offset.to_le_bytes(), covered])
+}
+
+/// A file of the log.
+pub(crate) fn segment_path(directory: &Path, number: u64) -> PathBuf {
+    directory.join(segment_name(number))
+}
+
+#[cfg(test)]
+#[path = "format_test.rs"]
+mod tests;

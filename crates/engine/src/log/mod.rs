@@ -1,0 +1,39 @@
+//! The one log: every write that must survive a crash is a record here before it is visible.
+//!
+//! A record is one commit, so a commit is there after a crash whole or not at all. Records lie in *segments*,
+//! preallocated files that are filled one after the other. The parts:
+//!
+//! - `format`: the bytes of a segment and of a record's header;
+//! - `record`: the payloads;
+//! - `writer`: appends groups, syncs, rotates segments; owned by the leader of the write path;
+//! - `segments`: the files that exist, shared with readers and with retention;
+//! - `recovery`: reads the log back at open, cuts a torn tail, names corruption;
+//! - `retention`: the one function that decides which segment may go.
+//!
+//! Invariants:
+//! 1. Every segment but the newest is sealed and synced. So a bad record in an older segment is corruption.
+//! 2. Within the newest segment, a record that claims `durable_offset = d` was written after `[0, d)` was synced. So a
+//!    bad record before such a claim is corruption, and any other is the torn tail of a crash.
+//! 3. Nothing is ever appended to a segment of an earlier life: recovery seals it. So bytes behind a cut can never
+//!    come to follow a valid record again.
+//! 4. Segments are deleted oldest first, each deletion durable before the next. So numbers have no gap, and a mark
+//!    (truncation, removal) outlives whatever it speaks of.
+//!
+//! docs/internals/log.md has the reasons and what was rejected; docs/formats/log.md the bytes.
+
+mod format;
+mod record;
+mod recovery;
+mod retention;
+mod segments;
+mod writer;
+
+pub(crate) use format::{RECORD_HEADER_BYTES, RawRecord, RecordKind};
+pub(crate) use record::{
+    RewriteOp, Span, StreamRecord, commit_bytes_max, decode_commit, decode_commit_streams, decode_rewrite,
+    encode_commit, encode_rewrite,
+};
+pub(crate) use recovery::{Recovered, recover};
+pub(crate) use retention::{Retention, RetentionInput, SegmentUse, plan_retention};
+pub(crate) use segments::{RecordPosition, Segments};
+pub(crate) use writer::{LogWriter, Outgoing};

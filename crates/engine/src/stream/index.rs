@@ -1,0 +1,283 @@
+//! The index of all streams, and what they need of each segment.
+
+use super::STREAM_STATE_BYTES_MAX;
+use crate::log::{RecordPosition, Span, StreamRecord};
+use crate::{Error, Result, StreamId, StreamOp};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+
+/// Where an entry lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EntryPosition {
+    pub(crate) record: RecordPosition,
+    pub(crate) span: Span,
+}
+
+/// One stream. See the invariants of the module.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stream {
+    pub(crate) truncated_through: u64,
+    /// The segment with the latest truncation mark; none while nothing was truncated.
+    pub(crate) mark_segment: Option<u64>,
+    pub(crate) state: Bytes,
+    /// The segment with the latest state; none while there is no state.
+    pub(crate) state_segment: Option<u64>,
+    pub(crate) entries: BTreeMap<u64, EntryPosition>,
+}
+
+/// What the next append of a stream must fit to. Kept apart, so that a group's commits can be checked one after the
+/// other before any of them is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StreamBounds {
+    truncated_through: u64,
+    /// The truncation mark if there are no entries.
+    last_index: u64,
+}
+
+/// What streams need of one segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// Live entries, states, marks.
+    pub(crate) items: u64,
+    /// Their bytes, roughly: entries and states as they are, a mark as [`MARK_BYTES`].
+    pub(crate) bytes: u64,
+}
+
+/// What a mark counts for; about its size in a rewrite.
+const MARK_BYTES: u64 = 16;
+
+/// All streams.
+#[derive(Debug, Default)]
+pub(crate) struct StreamIndex {
+    streams: BTreeMap<StreamId, Stream>,
+    usage: BTreeMap<u64, Usage>,
+}
+
+impl StreamIndex {
+    /// The streams that exist, in order.
+    pub(crate) fn ids(&self) -> Vec<StreamId> {
+        self.streams.keys().copied().collect()
+    }
+
+    /// A stream.
+    pub(crate) fn get(&self, id: StreamId) -> Option<&Stream> {
+        self.streams.get(&id)
+    }
+
+    /// What streams need of a segment.
+    pub(crate) fn usage(&self, segment: u64) -> Usage {
+        self.usage.get(&segment).copied().unwrap_or_default()
+    }
+
+    /// The streams that need something of a segment. Walks everything: for rewriting, which is rare.
+    pub(crate) fn users(&self, segment: u64) -> impl Iterator<Item = (StreamId, &Stream)> {
+        self.streams.iter().filter(move |(_, stream)| stream.uses(segment)).map(|(id, stream)| (*id, stream))
+    }
+
+    /// Refuses operations that do not fit to the streams as they are after those that `ahead` has seen; notes these
+    /// in `ahead`. On an error `ahead` is as it was.
+    pub(crate) fn check(&self, ops: &[StreamOp], ahead: &mut BTreeMap<StreamId, StreamBounds>) -> Result<()> {
+        let mut seen = ahead.clone();
+        for op in ops {
+            let id = op.stream();
+            let bounds = seen.entry(id).or_insert_with(|| self.bounds(id));
+            bounds.advance(op)?;
+        }
+        *ahead = seen;
+        Ok(())
+    }
+
+    fn bounds(&self, id: StreamId) -> StreamBounds {
+        let Some(stream) = self.streams.get(&id) else { return StreamBounds::EMPTY };
+        let last_index = stream.entries.last_key_value().map_or(stream.truncated_through, |(index, _)| *index);
+        StreamBounds { truncated_through: stream.truncated_through, last_index }
+    }
+
+    /// Takes in the operations of the record at `position`, in log order.
+    pub(crate) fn apply(&mut self, position: RecordPosition, records: Vec<StreamRecord>) {
+        for record in records {
+            match record {
+                StreamRecord::Append { stream, first_index, entries } => {
+                    self.cut(stream, first_index);
+                    self.place(stream, first_index, position, &entries);
+                }
+                StreamRecord::Place { stream, first_index, entries } => {
+                    self.place(stream, first_index, position, &entries);
+                }
+                StreamRecord::State { stream, state } => self.set_state(stream, position.segment, state),
+                StreamRecord::Truncate { stream, through_index } => {
+                    self.truncate(stream, position.segment, through_index);
+                }
+                StreamRecord::Remove { stream } => self.remove(stream),
+            }
+        }
+    }
+
+    /// After replay: every stream's entries follow its truncation mark without a gap.
+    pub(crate) fn check_whole(&self) -> std::result::Result<(), String> {
+        for (id, stream) in &self.streams {
+            for ((index, _), expected) in stream.entries.iter().zip(stream.truncated_through.saturating_add(1)..) {
+                if *index != expected {
+                    return Err(format!("entry {expected} of stream {} is missing from the log", id.0));
+                }
+            }
+        }
+        debug_assert_eq!(self.usage, self.recount(), "usage counts the live items");
+        Ok(())
+    }
+
+    fn cut(&mut self, id: StreamId, first_index: u64) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            for (_, position) in stream.entries.split_off(&first_index) {
+                release(&mut self.usage, position.record.segment, u64::from(position.span.length));
+            }
+        }
+    }
+
+    /// Puts entries, except those that are truncated already (a replayed record may be older than the mark it meets:
+    /// a rewrite carries the mark of its time).
+    fn place(&mut self, id: StreamId, first_index: u64, record: RecordPosition, entries: &[Span]) {
+        let stream = self.streams.entry(id).or_default();
+        for (index, span) in (first_index..).zip(entries) {
+            if index <= stream.truncated_through {
+                continue;
+            }
+            occupy(&mut self.usage, record.segment, u64::from(span.length));
+            if let Some(old) = stream.entries.insert(index, EntryPosition { record, span: *span }) {
+                release(&mut self.usage, old.record.segment, u64::from(old.span.length));
+            }
+        }
+    }
+
+    fn set_state(&mut self, id: StreamId, segment: u64, state: Bytes) {
+        let stream = self.streams.entry(id).or_default();
+        occupy(&mut self.usage, segment, state.len() as u64);
+        if let Some(old) = stream.state_segment.replace(segment) {
+            release(&mut self.usage, old, stream.state.len() as u64);
+        }
+        stream.state = state;
+    }
+
+    fn truncate(&mut self, id: StreamId, segment: u64, through_index: u64) {
+        let stream = self.streams.entry(id).or_default();
+        if through_index < stream.truncated_through {
+            return;
+        }
+        stream.truncated_through = through_index;
+        occupy(&mut self.usage, segment, MARK_BYTES);
+        if let Some(old) = stream.mark_segment.replace(segment) {
+            release(&mut self.usage, old, MARK_BYTES);
+        }
+        while let Some(first) = stream.entries.first_entry() {
+            if *first.key() > through_index {
+                break;
+            }
+            let position = first.remove();
+            release(&mut self.usage, position.record.segment, u64::from(position.span.length));
+        }
+    }
+
+    fn remove(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.remove(&id) else { return };
+        for (segment, usage) in stream.usage() {
+            for _ in 0..usage.items.saturating_sub(1) {
+                release(&mut self.usage, segment, 0);
+            }
+            release(&mut self.usage, segment, usage.bytes);
+        }
+    }
+
+    fn recount(&self) -> BTreeMap<u64, Usage> {
+        let mut total = BTreeMap::new();
+        for stream in self.streams.values() {
+            for (segment, usage) in stream.usage() {
+                let sum: &mut Usage = total.entry(segment).or_default();
+                sum.items += usage.items;
+                sum.bytes += usage.bytes;
+            }
+        }
+        total
+    }
+}
+
+impl Stream {
+    fn uses(&self, segment: u64) -> bool {
+        self.mark_segment == Some(segment)
+            || self.state_segment == Some(segment)
+            || self.entries.values().any(|position| position.record.segment == segment)
+    }
+
+    fn usage(&self) -> BTreeMap<u64, Usage> {
+        let entries = self.entries.values().map(|p| (p.record.segment, u64::from(p.span.length)));
+        let mark = self.mark_segment.map(|segment| (segment, MARK_BYTES));
+        let state = self.state_segment.map(|segment| (segment, self.state.len() as u64));
+        let mut usage = BTreeMap::new();
+        for (segment, bytes) in entries.chain(mark).chain(state) {
+            occupy(&mut usage, segment, bytes);
+        }
+        usage
+    }
+}
+
+impl StreamBounds {
+    const EMPTY: StreamBounds = StreamBounds { truncated_through: 0, last_index: 0 };
+
+    fn advance(&mut self, op: &StreamOp) -> Result<()> {
+        match op {
+            StreamOp::Append { stream, first_index, entries } => {
+                let (low, high) = (self.truncated_through.saturating_add(1), self.last_index.saturating_add(1));
+                let last_index = first_index.checked_add(entries.len() as u64).and_then(|end| end.checked_sub(1));
+                match last_index {
+                    Some(last_index) if (low..=high).contains(first_index) => self.last_index = last_index,
+                    _ => {
+                        return Err(Error::InvalidArgument(format!(
+                            "append of {} entries at index {first_index} of stream {}: the first index must be in \
+                             {low}..={high}",
+                            entries.len(),
+                            stream.0
+                        )));
+                    }
+                }
+            }
+            StreamOp::State { stream, state } if state.len() > STREAM_STATE_BYTES_MAX => {
+                return Err(Error::InvalidArgument(format!(
+                    "the state of stream {} has {} bytes; at most {STREAM_STATE_BYTES_MAX} are accepted",
+                    stream.0,
+                    state.len()
+                )));
+            }
+            StreamOp::State { .. } => {}
+            StreamOp::Truncate { stream, through_index: u64::MAX } => {
+                let message = format!("truncation of stream {} leaves no index for an entry", stream.0);
+                return Err(Error::InvalidArgument(message));
+            }
+            StreamOp::Truncate { through_index, .. } => {
+                self.truncated_through = self.truncated_through.max(*through_index);
+                self.last_index = self.last_index.max(self.truncated_through);
+            }
+            StreamOp::Remove { .. } => *self = StreamBounds::EMPTY,
+        }
+        Ok(())
+    }
+}
+
+fn occupy(usage: &mut BTreeMap<u64, Usage>, segment: u64, bytes: u64) {
+    let usage = usage.entry(segment).or_default();
+    usage.items += 1;
+    usage.bytes += bytes;
+}
+
+fn release(usage: &mut BTreeMap<u64, Usage>, segment: u64, bytes: u64) {
+    let entry = usage.get_mut(&segment).expect("an item that is live is counted");
+    assert!(entry.items > 0 && entry.bytes >= bytes, "no item is released twice");
+    entry.items -= 1;
+    entry.bytes -= bytes;
+    if entry.items == 0 {
+        assert_eq!(entry.bytes, 0, "bytes belong to items");
+        usage.remove(&segment);
+    }
+}
+
+#[cfg(test)]
+#[path = "index_test.rs"]
+mod tests;

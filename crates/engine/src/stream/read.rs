@@ -1,0 +1,109 @@
+//! Reading streams back from the log.
+
+use super::index::{EntryPosition, Stream, StreamIndex};
+use crate::log::{RecordPosition, RewriteOp, Segments};
+use crate::{Error, Result, StreamContents, StreamId};
+use bytes::Bytes;
+use kontiki_env::fs::File;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
+
+/// Reads entries record by record: consecutive entries often share one, and each record is checked as a whole.
+struct EntryReader<'a> {
+    segments: &'a Segments,
+    files: BTreeMap<u64, Arc<dyn File>>,
+    record: Option<(RecordPosition, Bytes)>,
+}
+
+impl EntryReader<'_> {
+    fn read(&mut self, position: EntryPosition) -> Result<Bytes> {
+        let payload = match &self.record {
+            Some((record, payload)) if *record == position.record => payload.clone(),
+            _ => {
+                let file = self.files.get(&position.record.segment).expect("held since the positions were copied");
+                let payload = self.segments.read(&**file, position.record)?;
+                self.record = Some((position.record, payload.clone()));
+                payload
+            }
+        };
+        let entry = position.span.of(&payload).ok_or_else(|| Error::Bug("an entry beyond its log record".into()))?;
+        Ok(payload.slice_ref(entry))
+    }
+}
+
+/// Reads a whole stream; an unknown one is empty. Runs beside writers, truncation and retention: positions and
+/// files are taken together under the index's lock, and a file that is held stays readable.
+pub(crate) fn read_stream(index: &Mutex<StreamIndex>, segments: &Segments, id: StreamId) -> Result<StreamContents> {
+    let (stream, files) = {
+        let index = index.lock();
+        let Some(stream) = index.get(id).cloned() else { return Ok(StreamContents::default()) };
+        let files = hold_files(segments, &stream)?;
+        (stream, files)
+    };
+    let mut reader = EntryReader { segments, files, record: None };
+    let entries = stream.entries.values().map(|position| reader.read(*position)).collect::<Result<Vec<Bytes>>>()?;
+    Ok(StreamContents { truncated_through: stream.truncated_through, state: stream.state, entries })
+}
+
+fn hold_files(segments: &Segments, stream: &Stream) -> Result<BTreeMap<u64, Arc<dyn File>>> {
+    let mut files = BTreeMap::new();
+    for number in stream.entries.values().map(|position| position.record.segment) {
+        if let Entry::Vacant(vacant) = files.entry(number) {
+            let missing = || Error::Bug(format!("log segment {number} went while a stream needed it"));
+            vacant.insert(segments.file(number).ok_or_else(missing)?);
+        }
+    }
+    Ok(files)
+}
+
+/// What streams need of `segment`, up to about `bytes_max` (at least one item), to be written at the tail. Called by
+/// the leader of the write path, so nothing changes before the rewrite is in the log. Empty when nothing is needed.
+pub(crate) fn collect_rewrite(
+    index: &Mutex<StreamIndex>,
+    segments: &Segments,
+    segment: u64,
+    bytes_max: u64,
+) -> Result<Vec<RewriteOp>> {
+    let index = index.lock();
+    let Some(file) = segments.file(segment) else { return Ok(Vec::new()) };
+    let mut reader = EntryReader { segments, files: BTreeMap::from([(segment, file)]), record: None };
+    let mut ops = Vec::new();
+    let mut bytes = 0;
+    for (id, stream) in index.users(segment) {
+        // The mark first: replay then drops nothing that follows, and keeps nothing that it covers.
+        if stream.mark_segment == Some(segment) {
+            ops.push(RewriteOp::Truncate { stream: id, through_index: stream.truncated_through });
+            bytes += 16;
+        }
+        if stream.state_segment == Some(segment) {
+            bytes += stream.state.len() as u64;
+            ops.push(RewriteOp::State { stream: id, state: stream.state.clone() });
+        }
+        for (index, position) in stream.entries.iter().filter(|(_, p)| p.record.segment == segment) {
+            if bytes >= bytes_max && !ops.is_empty() {
+                return Ok(ops);
+            }
+            let entry = reader.read(*position)?;
+            bytes += entry.len() as u64;
+            push_entry(&mut ops, id, *index, entry);
+        }
+        if bytes >= bytes_max {
+            break;
+        }
+    }
+    Ok(ops)
+}
+
+/// Adds to the last run of entries, or starts a new one.
+fn push_entry(ops: &mut Vec<RewriteOp>, id: StreamId, index: u64, entry: Bytes) {
+    if let Some(RewriteOp::Place { stream, first_index, entries }) = ops.last_mut()
+        && *stream == id
+        && *first_index + entries.len() as u64 == index
+    {
+        entries.push(entry);
+        return;
+    }
+    ops.push(RewriteOp::Place { stream: id, first_index: index, entries: vec![entry] });
+}
