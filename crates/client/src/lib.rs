@@ -1,1 +1,43 @@
-//! client
+//! The Rust client of a Kontiki cluster: raw keys and optimistic transactions over the wire that TiKV's clients use.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), kontiki_client::Error> {
+//! use kontiki_client::Client;
+//! let client = Client::connect(["127.0.0.1:20160"]).await?;
+//! client.raw().put("k", "v").await?;
+//! assert_eq!(client.raw().get("k").await?.as_deref(), Some(&b"v"[..]));
+//!
+//! let mut transaction = client.begin().await?;
+//! transaction.put("account", "100");
+//! transaction.commit().await?;
+//! # Ok(()) }
+//! ```
+//!
+//! Raw and transactional keys are separate spaces: what is written in one is not seen in the other. Every operation
+//! ends within [`Options::operation_timeout`]; inside it, moved regions, lost leaders and unreachable nodes are tried
+//! again. An [`Error`] says what to do next.
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+mod backoff;
+mod client;
+mod cluster;
+mod error;
+mod keys;
+mod options;
+mod placement;
+mod raw;
+mod region;
+mod rpc;
+mod tso;
+mod txn;
+
+pub use client::{Client, RegionInfo, StoreInfo};
+pub use error::Error;
+pub use keys::KeyPair;
+pub use options::Options;
+pub use raw::RawClient;
+pub use txn::{Snapshot, Transaction};
+
+/// Result with the client's [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,149 @@
+//! The client itself: a connection to a cluster, from which everything else comes.
+
+use crate::cluster::Cluster;
+use crate::txn::{LockResolver, Snapshot, Transaction};
+use crate::{Error, Options, RawClient, Result};
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use std::sync::Arc;
+
+/// A connection to a cluster. Cheap to clone; all clones share caches and connections. Needs a tokio runtime.
+#[derive(Clone)]
+pub struct Client {
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) resolver: Arc<LockResolver>,
+}
+
+/// A node, as the placement driver knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreInfo {
+    /// Its id.
+    pub id: u64,
+    /// host:port of its services.
+    pub address: String,
+    /// host:port of its HTTP status page; empty if it has none.
+    pub status_address: String,
+    /// Its version.
+    pub version: String,
+}
+
+/// A region, as the placement driver knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegionInfo {
+    /// Its id.
+    pub id: u64,
+    /// First key, in the region table's encoding.
+    pub start_key: Bytes,
+    /// End, exclusive; empty is unbounded.
+    pub end_key: Bytes,
+    /// Stores that keep a replica.
+    pub stores: Vec<u64>,
+    /// The store that leads, if known.
+    pub leader: Option<u64>,
+}
+
+impl Client {
+    /// Connects with default [`Options`]. Any node of the cluster will do; `endpoints` are `host:port`.
+    pub async fn connect<E: AsRef<str>>(endpoints: impl IntoIterator<Item = E>) -> Result<Client> {
+        Client::connect_with(endpoints, Options::default()).await
+    }
+
+    /// Connects. Fails with [`Error::Timeout`] if no endpoint answers within the operation timeout.
+    pub async fn connect_with<E: AsRef<str>>(
+        endpoints: impl IntoIterator<Item = E>,
+        options: Options,
+    ) -> Result<Client> {
+        let endpoints: Vec<String> = endpoints.into_iter().map(|endpoint| endpoint.as_ref().to_string()).collect();
+        let cluster = Arc::new(Cluster::connect(&endpoints, options).await?);
+        let resolver = Arc::new(LockResolver::new(cluster.clone()));
+        Ok(Client { cluster, resolver })
+    }
+
+    /// Raw keys: single-key atomic, linearizable, no transactions.
+    pub fn raw(&self) -> RawClient {
+        RawClient::new(self.cluster.clone())
+    }
+
+    /// A new timestamp, greater than every one handed out before.
+    pub async fn timestamp(&self) -> Result<u64> {
+        self.cluster.timestamp(&mut self.cluster.backoff()).await
+    }
+
+    /// Begins an optimistic transaction that reads the state of now.
+    pub async fn begin(&self) -> Result<Transaction> {
+        let start_ts = self.timestamp().await?;
+        Ok(Transaction::new(self.clone(), start_ts))
+    }
+
+    /// Reads the transactional keys as they were at a timestamp.
+    pub fn snapshot(&self, ts: u64) -> Snapshot {
+        Snapshot::new(self.cluster.clone(), self.resolver.clone(), ts)
+    }
+
+    /// Runs a transaction, again from its beginning when it meets a conflict, at most `tries_max` times.
+    ///
+    /// ```no_run
+    /// # async fn example(client: kontiki_client::Client) -> Result<(), kontiki_client::Error> {
+    /// client.transact(10, |transaction| Box::pin(async move {
+    ///     let count = transaction.get("count").await?.map_or(0, |value| value.len());
+    ///     transaction.put("count", vec![b'x'; count + 1]);
+    ///     Ok(())
+    /// })).await
+    /// # }
+    /// ```
+    pub async fn transact<T>(
+        &self,
+        tries_max: usize,
+        mut body: impl for<'a> FnMut(&'a mut Transaction) -> BoxFuture<'a, Result<T>>,
+    ) -> Result<T> {
+        if tries_max == 0 {
+            return Err(Error::Invalid("a transaction that may not be tried".to_string()));
+        }
+        let mut tries = 0;
+        let mut backoff = self.cluster.backoff();
+        loop {
+            tries += 1;
+            let mut transaction = self.begin().await?;
+            let outcome = match body(&mut transaction).await {
+                Ok(value) => transaction.commit().await.map(|_| value),
+                Err(error) => Err(error),
+            };
+            match outcome {
+                Err(error) if error.is_transaction_retryable() && tries < tries_max => {
+                    if backoff.pause(&error).await.is_err() {
+                        return Err(error);
+                    }
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// The nodes of the cluster.
+    pub async fn stores(&self) -> Result<Vec<StoreInfo>> {
+        let stores = self.cluster.all_stores().await?;
+        let info = |store: kontiki_proto::metapb::Store| StoreInfo {
+            id: store.id,
+            address: store.address,
+            status_address: store.status_address,
+            version: store.version,
+        };
+        Ok(stores.into_iter().map(info).collect())
+    }
+
+    /// The regions of the cluster, in key order.
+    pub async fn regions(&self) -> Result<Vec<RegionInfo>> {
+        let regions = self.cluster.all_regions().await?;
+        let info = |region: kontiki_proto::pdpb::Region| {
+            let meta = region.region?;
+            Some(RegionInfo {
+                id: meta.id,
+                start_key: meta.start_key,
+                end_key: meta.end_key,
+                stores: meta.peers.iter().map(|peer| peer.store_id).collect(),
+                leader: region.leader.map(|leader| leader.store_id).filter(|store| *store != 0),
+            })
+        };
+        Ok(regions.into_iter().filter_map(info).collect())
+    }
+}

@@ -1,0 +1,381 @@
+//! Finds the region of a key, sends requests to its leader, and tries again when the cluster has moved on.
+
+use crate::backoff::Backoff;
+use crate::keys::{Item, Mode};
+use crate::placement::{MESSAGE_BYTES_MAX, Placement, channel, describe};
+use crate::region::{Region, RegionCache};
+use crate::rpc::KvRequest;
+use crate::tso::Tso;
+use crate::{Error, Options};
+use bytes::Bytes;
+use futures::StreamExt;
+use kontiki_proto::pdpb::{self, pd_client::PdClient};
+use kontiki_proto::tikvpb::tikv_client::TikvClient;
+use kontiki_proto::{errorpb, kvrpcpb, metapb};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
+
+/// Requests to regions that one operation has under way at a time.
+const CONCURRENCY_MAX: usize = 16;
+/// Keys of one request.
+pub(crate) const GROUP_KEYS_MAX: usize = 512;
+/// Keys and values of one request (a single larger one travels alone): a fraction of what a log entry may hold.
+const GROUP_BYTES_MAX: usize = 1 << 20;
+/// Beyond every key that a region boundary is made of: only the last region holds it.
+const BEYOND_ALL: [u8; 256] = [0xff; 256];
+
+/// Everything a client knows of its cluster.
+pub(crate) struct Cluster {
+    pub(crate) options: Options,
+    placement: Arc<Placement>,
+    tso: Tso,
+    regions: RegionCache,
+    stores: Mutex<BTreeMap<u64, Channel>>,
+}
+
+/// Why a region did not answer a request.
+enum CallError {
+    /// The cache has been corrected: find the region again.
+    Moved(Pause, String),
+    /// Trying again does not help.
+    Fatal(Error),
+}
+
+/// How long to wait before the next try.
+enum Pause {
+    /// Not at all: the error said where to go.
+    Hinted,
+    Usual,
+    AtLeast(Duration),
+}
+
+impl Cluster {
+    pub(crate) async fn connect(endpoints: &[String], options: Options) -> Result<Cluster, Error> {
+        let placement = Arc::new(Placement::new(endpoints, &options)?);
+        placement.discover(&mut Backoff::new(options.operation_timeout)).await?;
+        let tso = Tso::start(placement.clone(), options.clone());
+        Ok(Cluster { options, placement, tso, regions: RegionCache::default(), stores: Mutex::default() })
+    }
+
+    /// A budget for one operation.
+    pub(crate) fn backoff(&self) -> Backoff {
+        Backoff::new(self.options.operation_timeout)
+    }
+
+    pub(crate) async fn timestamp(&self, backoff: &mut Backoff) -> Result<u64, Error> {
+        self.tso.timestamp(backoff).await
+    }
+
+    /// The region that holds a position.
+    pub(crate) async fn locate(&self, position: &[u8], backoff: &mut Backoff) -> Result<Arc<Region>, Error> {
+        if let Some(region) = self.regions.locate(position) {
+            return Ok(region);
+        }
+        loop {
+            let region = self.ask_region(position, false, backoff).await?;
+            match region.filter(|region| region.contains(position)) {
+                Some(region) => return Ok(self.regions.insert(region)),
+                None => backoff.pause("the placement driver knows no region for the key").await?,
+            }
+        }
+    }
+
+    /// The region that holds the positions just below an exclusive bound (empty: unbounded).
+    pub(crate) async fn locate_below(&self, bound: &[u8], backoff: &mut Backoff) -> Result<Arc<Region>, Error> {
+        if let Some(region) = self.regions.locate_below(bound) {
+            return Ok(region);
+        }
+        let position = if bound.is_empty() { &BEYOND_ALL[..] } else { bound };
+        loop {
+            for previous in [false, true] {
+                let region = self.ask_region(position, previous, backoff).await?;
+                if let Some(region) = region.filter(|region| region.contains_below(bound)) {
+                    return Ok(self.regions.insert(region));
+                }
+            }
+            backoff.pause("the placement driver knows no region below the key").await?;
+        }
+    }
+
+    async fn ask_region(
+        &self,
+        position: &[u8],
+        previous: bool,
+        backoff: &mut Backoff,
+    ) -> Result<Option<Region>, Error> {
+        let request = pdpb::GetRegionRequest { region_key: Bytes::copy_from_slice(position), ..Default::default() };
+        let call = async |mut pd: PdClient<Channel>, request| match previous {
+            false => pd.get_region(request).await,
+            true => pd.get_prev_region(request).await,
+        };
+        let reply = self.placement.call(request, backoff, call, |reply| reply.header.as_ref()).await?;
+        Ok(reply.region.and_then(|meta| Region::new(meta, reply.leader)))
+    }
+
+    /// All stores, as the placement driver knows them.
+    pub(crate) async fn all_stores(&self) -> Result<Vec<metapb::Store>, Error> {
+        let request = pdpb::GetAllStoresRequest::default();
+        let call = async |mut pd: PdClient<Channel>, request| pd.get_all_stores(request).await;
+        let reply = self.placement.call(request, &mut self.backoff(), call, |reply| reply.header.as_ref()).await?;
+        Ok(reply.stores)
+    }
+
+    /// All regions in key order, as the placement driver knows them.
+    pub(crate) async fn all_regions(&self) -> Result<Vec<pdpb::Region>, Error> {
+        let request = pdpb::ScanRegionsRequest::default();
+        let call = async |mut pd: PdClient<Channel>, request| pd.scan_regions(request).await;
+        let reply = self.placement.call(request, &mut self.backoff(), call, |reply| reply.header.as_ref()).await?;
+        Ok(reply.regions)
+    }
+
+    async fn store(&self, id: u64, backoff: &mut Backoff) -> Result<TikvClient<Channel>, Error> {
+        let known = self.stores.lock().get(&id).cloned();
+        let channel = match known {
+            Some(channel) => channel,
+            None => {
+                let request = pdpb::GetStoreRequest { store_id: id, ..Default::default() };
+                let call = async |mut pd: PdClient<Channel>, request| pd.get_store(request).await;
+                let reply = self.placement.call(request, backoff, call, |reply| reply.header.as_ref()).await?;
+                let address = reply.store.map(|store| store.address).unwrap_or_default();
+                let channel = channel(&address, &self.options)?;
+                self.stores.lock().insert(id, channel.clone());
+                channel
+            }
+        };
+        Ok(TikvClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX))
+    }
+
+    /// Sends a request to the region that holds a user key, until it answers.
+    pub(crate) async fn call<R: KvRequest>(
+        &self,
+        mode: Mode,
+        key: &[u8],
+        request: R,
+        backoff: &mut Backoff,
+    ) -> Result<R::Reply, Error> {
+        let position = mode.position(key);
+        loop {
+            let region = self.locate(&position, backoff).await?;
+            match self.try_call(&region, request.clone(), backoff).await {
+                Ok(reply) => return Ok(reply),
+                Err(error) => settle(error, backoff).await?,
+            }
+        }
+    }
+
+    /// Sends a request to a region; `None` means that the region has to be found again.
+    pub(crate) async fn call_region<R: KvRequest>(
+        &self,
+        region: &Region,
+        request: R,
+        backoff: &mut Backoff,
+    ) -> Result<Option<R::Reply>, Error> {
+        match self.try_call(region, request, backoff).await {
+            Ok(reply) => Ok(Some(reply)),
+            Err(error) => settle(error, backoff).await.map(|()| None),
+        }
+    }
+
+    /// Splits items by region, into groups of the size of a request.
+    async fn by_region<T: Item>(
+        &self,
+        mode: Mode,
+        items: Vec<T>,
+        backoff: &mut Backoff,
+    ) -> Result<Vec<(Arc<Region>, Vec<T>)>, Error> {
+        let mut groups: Vec<(Arc<Region>, Vec<T>)> = Vec::new();
+        let mut open: BTreeMap<u64, (usize, usize)> = BTreeMap::new(); // region -> its last group, and its bytes
+        for item in items {
+            let region = self.locate(&mode.position(item.key()), backoff).await?;
+            let size = item.bytes();
+            let fits = open
+                .get_mut(&region.id())
+                .filter(|(at, bytes)| groups[*at].1.len() < GROUP_KEYS_MAX && *bytes + size <= GROUP_BYTES_MAX);
+            match fits {
+                Some((at, bytes)) => {
+                    groups[*at].1.push(item);
+                    *bytes += size;
+                }
+                None => {
+                    open.insert(region.id(), (groups.len(), size));
+                    groups.push((region, vec![item]));
+                }
+            }
+        }
+        Ok(groups)
+    }
+
+    /// Sends items to their regions, as many requests as that takes, until each is answered.
+    pub(crate) async fn scatter<T: Item, R: KvRequest>(
+        &self,
+        mode: Mode,
+        mut items: Vec<T>,
+        request: impl Fn(&[T]) -> R,
+        backoff: &mut Backoff,
+    ) -> Result<Vec<(Vec<T>, R::Reply)>, Error> {
+        let mut answers = Vec::new();
+        loop {
+            let groups = self.by_region(mode, std::mem::take(&mut items), backoff).await?;
+            let calls = groups.into_iter().map(|(region, group)| {
+                let (request, mut part) = (request(&group), backoff.fork());
+                async move {
+                    let result = self.try_call(&region, request, &mut part).await;
+                    (group, result, part.is_uncertain())
+                }
+            });
+            let results: Vec<_> = futures::stream::iter(calls).buffer_unordered(CONCURRENCY_MAX).collect().await;
+            let mut moved = None;
+            for (group, result, uncertain) in results {
+                if uncertain {
+                    backoff.mark_uncertain();
+                }
+                match result {
+                    Ok(reply) => answers.push((group, reply)),
+                    Err(CallError::Fatal(error)) => return Err(error),
+                    Err(error) => {
+                        items.extend(group);
+                        moved = Some(error);
+                    }
+                }
+            }
+            match moved {
+                None => return Ok(answers),
+                Some(error) => settle(error, backoff).await?,
+            }
+        }
+    }
+
+    async fn try_call<R: KvRequest>(
+        &self,
+        region: &Region,
+        mut request: R,
+        backoff: &mut Backoff,
+    ) -> Result<R::Reply, CallError> {
+        let client = self.store(region.leader.store_id, backoff).await.map_err(CallError::Fatal)?;
+        let limit = backoff.remaining(self.options.request_timeout);
+        let context = request.context();
+        context.region_id = region.id();
+        context.region_epoch = region.meta.region_epoch;
+        context.peer = Some(region.leader);
+        context.max_execution_duration_ms = limit.as_millis() as u64;
+        context.api_version = kvrpcpb::ApiVersion::V1 as i32;
+        match tokio::time::timeout(limit, R::send(Request::new(request), client)).await {
+            Ok(Ok(mut reply)) => match R::region_error(&mut reply) {
+                None => Ok(reply),
+                Some(error) => Err(self.region_error::<R>(region, &error, backoff)),
+            },
+            Ok(Err(status)) => Err(self.status::<R>(region, &status, backoff)),
+            Err(_) => {
+                let obstacle = format!("store {} does not answer", region.leader.store_id);
+                self.unreachable::<R>(region, backoff);
+                Err(CallError::Moved(Pause::Usual, obstacle))
+            }
+        }
+    }
+
+    fn unreachable<R: KvRequest>(&self, region: &Region, backoff: &mut Backoff) {
+        if R::WRITES {
+            backoff.mark_uncertain();
+        }
+        self.stores.lock().remove(&region.leader.store_id);
+        self.regions.try_next_peer(region);
+    }
+
+    fn status<R: KvRequest>(&self, region: &Region, status: &Status, backoff: &mut Backoff) -> CallError {
+        let text = format!("store {}: {}", region.leader.store_id, describe(status));
+        match status.code() {
+            Code::InvalidArgument | Code::OutOfRange => CallError::Fatal(Error::Invalid(status.message().to_string())),
+            Code::Unimplemented | Code::PermissionDenied | Code::Unauthenticated | Code::DataLoss => {
+                CallError::Fatal(Error::Server(text))
+            }
+            _ if refused(status) => {
+                self.stores.lock().remove(&region.leader.store_id);
+                self.regions.try_next_peer(region);
+                CallError::Moved(Pause::Usual, text)
+            }
+            _ => {
+                self.unreachable::<R>(region, backoff);
+                CallError::Moved(Pause::Usual, text)
+            }
+        }
+    }
+
+    fn region_error<R: KvRequest>(&self, region: &Region, error: &errorpb::Error, backoff: &mut Backoff) -> CallError {
+        let text = format!("region {}: {}", region.id(), error.message);
+        if let Some(not_leader) = &error.not_leader {
+            if let Some(leader) = not_leader.leader.as_ref().filter(|leader| leader.store_id != 0) {
+                self.regions.set_leader(region.id(), leader);
+                return CallError::Moved(Pause::Hinted, text);
+            }
+            self.regions.try_next_peer(region);
+            return CallError::Moved(Pause::Usual, text);
+        }
+        if let Some(mismatch) = &error.epoch_not_match {
+            return self.epoch_not_match(region, mismatch, text);
+        }
+        if let Some(busy) = &error.server_is_busy {
+            return CallError::Moved(Pause::AtLeast(Duration::from_millis(busy.backoff_ms)), text);
+        }
+        if let Some(large) = &error.raft_entry_too_large {
+            let text = format!("one request holds {} bytes, more than one entry of the log may", large.entry_size);
+            return CallError::Fatal(Error::Invalid(text));
+        }
+        if error.store_not_match.is_some() {
+            self.stores.lock().remove(&region.leader.store_id);
+        }
+        let known_harmless = error.region_not_found.is_some()
+            || error.key_not_in_region.is_some()
+            || error.store_not_match.is_some()
+            || error.disk_full.is_some()
+            || error.read_index_not_ready.is_some();
+        if R::WRITES && !known_harmless {
+            // A stale command, or an error this client does not know: the proposal may still come through.
+            backoff.mark_uncertain();
+        }
+        if error.disk_full.is_none() && error.read_index_not_ready.is_none() {
+            self.regions.remove(region.id());
+        }
+        CallError::Moved(Pause::Usual, text)
+    }
+
+    /// Installs the regions that the store named, with the answering store as their leader where it has a peer.
+    fn epoch_not_match(&self, region: &Region, mismatch: &errorpb::EpochNotMatch, text: String) -> CallError {
+        self.regions.remove(region.id());
+        let mut known = false;
+        for meta in &mismatch.current_regions {
+            let here = meta.peers.iter().find(|peer| peer.store_id == region.leader.store_id).cloned();
+            if let Some(current) = Region::new(meta.clone(), here) {
+                self.regions.insert(current);
+                known = true;
+            }
+        }
+        CallError::Moved(if known { Pause::Hinted } else { Pause::Usual }, text)
+    }
+}
+
+/// Waits as the error suggests, or passes on what cannot be mended.
+async fn settle(error: CallError, backoff: &mut Backoff) -> Result<(), Error> {
+    match error {
+        CallError::Fatal(error) => Err(error),
+        CallError::Moved(Pause::Hinted, text) => backoff.hinted(text).await,
+        CallError::Moved(Pause::Usual, text) => backoff.pause(text).await,
+        CallError::Moved(Pause::AtLeast(least), text) => backoff.pause_at_least(least, text).await,
+    }
+}
+
+/// Whether the connection was refused, so that the request was certainly not sent.
+fn refused(status: &Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}

@@ -1,0 +1,58 @@
+//! What can go wrong, separated by what to do about it.
+
+use bytes::Bytes;
+use std::time::Duration;
+
+/// An error of the client.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The caller's mistake: nothing was sent, or the server refused it for good.
+    #[error("invalid argument: {0}")]
+    Invalid(String),
+    /// The operation did not finish in time and did not take effect (a transaction: it is or will be rolled back).
+    /// Trying again is safe.
+    #[error("not done within {} ms; the last obstacle: {last}", .after.as_millis())]
+    Timeout {
+        /// How long it was tried.
+        after: Duration,
+        /// Why the last try failed.
+        last: String,
+    },
+    /// The operation may or may not have taken effect: a request was sent and its answer did not come in time. Read
+    /// to find out; repeating a raw put or delete is safe if nobody else writes the key.
+    #[error("the outcome is unknown after {} ms; the last obstacle: {last}", .after.as_millis())]
+    Undetermined {
+        /// How long it was tried.
+        after: Duration,
+        /// Why the last try failed.
+        last: String,
+    },
+    /// Another transaction wrote a key of this one: begin again ([`crate::Client::transact`] does).
+    #[error("write conflict on key {key:?} with the transaction committed at {conflict_commit_ts}; begin again")]
+    Conflict {
+        /// The key.
+        key: Bytes,
+        /// When the other one committed.
+        conflict_commit_ts: u64,
+    },
+    /// An insert found its key present.
+    #[error("key {key:?} exists already")]
+    AlreadyExists {
+        /// The key.
+        key: Bytes,
+    },
+    /// The transaction was rolled back, for instance because it outlived its locks: begin again.
+    #[error("the transaction was rolled back: {0}; begin again")]
+    RolledBack(String),
+    /// The server reports an error that trying again does not mend.
+    #[error("the server reports: {0}")]
+    Server(String),
+}
+
+impl Error {
+    /// Whether the same transaction, begun again, may succeed.
+    pub fn is_transaction_retryable(&self) -> bool {
+        matches!(self, Error::Conflict { .. } | Error::RolledBack(_))
+    }
+}

@@ -1,0 +1,28 @@
+//! What a caller may choose.
+
+use std::time::Duration;
+
+/// Choices of a [`crate::Client`]. The defaults suit interactive use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The whole of an operation, retries and waiting for locks included. Default 20 s.
+    pub operation_timeout: Duration,
+    /// One request to one node; after it another node or another try. Default 3 s.
+    pub request_timeout: Duration,
+    /// A connection to one node. Default 1 s.
+    pub connect_timeout: Duration,
+    /// Return from a commit once the primary key is committed (the transaction is decided then), and commit the
+    /// other keys in the background. Processes that end right after a commit choose false. Default true.
+    pub background_secondaries: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            operation_timeout: Duration::from_secs(20),
+            request_timeout: Duration::from_secs(3),
+            connect_timeout: Duration::from_secs(1),
+            background_secondaries: true,
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Raw keys.
+
+use crate::backoff::Backoff;
+use crate::cluster::Cluster;
+use crate::keys::{KeyPair, Mode, after};
+use crate::{Error, Result};
+use bytes::Bytes;
+use kontiki_proto::kvrpcpb::{self, KvPair};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Pairs asked of one region at a time: keeps replies of ordinary values below a few MiB.
+const SCAN_BATCH: usize = 1024;
+
+/// Raw keys: each operation on one key is atomic and linearizable; batches are atomic in no way. Cheap to clone.
+#[derive(Clone)]
+pub struct RawClient {
+    cluster: Arc<Cluster>,
+}
+
+fn check(error: String) -> Result<()> {
+    if error.is_empty() { Ok(()) } else { Err(Error::Server(error)) }
+}
+
+impl RawClient {
+    pub(crate) fn new(cluster: Arc<Cluster>) -> RawClient {
+        RawClient { cluster }
+    }
+
+    /// The value of a key.
+    pub async fn get(&self, key: impl Into<Bytes>) -> Result<Option<Bytes>> {
+        let key = key.into();
+        let request = kvrpcpb::RawGetRequest { key: key.clone(), ..Default::default() };
+        let reply = self.cluster.call(Mode::Raw, &key, request, &mut self.cluster.backoff()).await?;
+        check(reply.error)?;
+        Ok((!reply.not_found).then_some(reply.value))
+    }
+
+    /// Sets a key.
+    pub async fn put(&self, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Result<()> {
+        let (key, value) = (key.into(), value.into());
+        let request = kvrpcpb::RawPutRequest { key: key.clone(), value, ..Default::default() };
+        check(self.cluster.call(Mode::Raw, &key, request, &mut self.cluster.backoff()).await?.error)
+    }
+
+    /// Removes a key; it need not be there.
+    pub async fn delete(&self, key: impl Into<Bytes>) -> Result<()> {
+        let key = key.into();
+        let request = kvrpcpb::RawDeleteRequest { key: key.clone(), ..Default::default() };
+        check(self.cluster.call(Mode::Raw, &key, request, &mut self.cluster.backoff()).await?.error)
+    }
+
+    /// The pairs of those keys that are there, in key order.
+    pub async fn batch_get<K: Into<Bytes>>(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<KeyPair>> {
+        let keys: Vec<Bytes> = keys.into_iter().map(Into::into).collect();
+        let request = |keys: &[Bytes]| kvrpcpb::RawBatchGetRequest { keys: keys.to_vec(), ..Default::default() };
+        let mut backoff = self.cluster.backoff();
+        let replies = self.cluster.scatter(Mode::Raw, keys, request, &mut backoff).await?;
+        let pairs = replies.into_iter().flat_map(|(_, reply)| reply.pairs);
+        let found: BTreeMap<Bytes, Bytes> = pairs.map(|pair| (pair.key, pair.value)).collect();
+        Ok(found.into_iter().map(|(key, value)| KeyPair { key, value }).collect())
+    }
+
+    /// Sets keys. Not atomic: an error may leave some of them set.
+    pub async fn batch_put<K: Into<Bytes>, V: Into<Bytes>>(
+        &self,
+        pairs: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<()> {
+        // The last value of a key counts, wherever its requests go.
+        let pairs: BTreeMap<Bytes, Bytes> = pairs.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+        let pairs: Vec<KvPair> =
+            pairs.into_iter().map(|(key, value)| KvPair { key, value, ..Default::default() }).collect();
+        let request = |pairs: &[KvPair]| kvrpcpb::RawBatchPutRequest { pairs: pairs.to_vec(), ..Default::default() };
+        let mut backoff = self.cluster.backoff();
+        let replies = self.cluster.scatter(Mode::Raw, pairs, request, &mut backoff).await?;
+        replies.into_iter().try_for_each(|(_, reply)| check(reply.error))
+    }
+
+    /// Removes keys. Not atomic.
+    pub async fn batch_delete<K: Into<Bytes>>(&self, keys: impl IntoIterator<Item = K>) -> Result<()> {
+        let keys: Vec<Bytes> = keys.into_iter().map(Into::into).collect();
+        let request = |keys: &[Bytes]| kvrpcpb::RawBatchDeleteRequest { keys: keys.to_vec(), ..Default::default() };
+        let mut backoff = self.cluster.backoff();
+        let replies = self.cluster.scatter(Mode::Raw, keys, request, &mut backoff).await?;
+        replies.into_iter().try_for_each(|(_, reply)| check(reply.error))
+    }
+
+    /// The first `limit` pairs with `start <= key < end` in key order; an empty `end` is unbounded.
+    pub async fn scan(&self, start: impl Into<Bytes>, end: impl Into<Bytes>, limit: usize) -> Result<Vec<KeyPair>> {
+        self.scan_forward(start.into(), end.into(), limit, false).await
+    }
+
+    /// The last `limit` pairs with `start <= key < end`, from the end down; an empty `end` is unbounded.
+    pub async fn scan_reverse(
+        &self,
+        start: impl Into<Bytes>,
+        end: impl Into<Bytes>,
+        limit: usize,
+    ) -> Result<Vec<KeyPair>> {
+        self.scan_backward(start.into(), end.into(), limit, false).await
+    }
+
+    /// Like [`RawClient::scan`], keys only.
+    pub async fn scan_keys(&self, start: impl Into<Bytes>, end: impl Into<Bytes>, limit: usize) -> Result<Vec<Bytes>> {
+        let pairs = self.scan_forward(start.into(), end.into(), limit, true).await?;
+        Ok(pairs.into_iter().map(|pair| pair.key).collect())
+    }
+
+    /// Removes every key with `start <= key < end`; an empty `end` is unbounded. Not atomic over regions.
+    pub async fn delete_range(&self, start: impl Into<Bytes>, end: impl Into<Bytes>) -> Result<()> {
+        let (mut from, end) = (start.into(), end.into());
+        let mut backoff = self.cluster.backoff();
+        while end.is_empty() || from < end {
+            let region = self.cluster.locate(&from, &mut backoff).await?;
+            let upper = lesser_end(&region.meta.end_key, &end);
+            let request = kvrpcpb::RawDeleteRangeRequest {
+                start_key: from.clone(),
+                end_key: upper.clone(),
+                ..Default::default()
+            };
+            let Some(reply) = self.cluster.call_region(&region, request, &mut backoff).await? else { continue };
+            check(reply.error)?;
+            if upper == end {
+                break;
+            }
+            from = upper;
+        }
+        Ok(())
+    }
+
+    async fn scan_forward(&self, mut from: Bytes, end: Bytes, limit: usize, key_only: bool) -> Result<Vec<KeyPair>> {
+        let mut pairs = Vec::new();
+        let mut backoff = self.cluster.backoff();
+        while pairs.len() < limit && (end.is_empty() || from < end) {
+            let region = self.cluster.locate(&from, &mut backoff).await?;
+            let upper = lesser_end(&region.meta.end_key, &end);
+            let wanted = (limit - pairs.len()).min(SCAN_BATCH);
+            let request = kvrpcpb::RawScanRequest {
+                start_key: from.clone(),
+                end_key: upper.clone(),
+                limit: wanted as u32,
+                key_only,
+                ..Default::default()
+            };
+            let Some(reply) = self.cluster.call_region(&region, request, &mut backoff).await? else { continue };
+            backoff = self.progress(&backoff, !reply.kvs.is_empty());
+            let last = reply.kvs.last().map(|pair| after(&pair.key));
+            let whole = reply.kvs.len() < wanted;
+            pairs.extend(reply.kvs.into_iter().map(pair_of));
+            match last.filter(|_| !whole) {
+                Some(next) => from = next,
+                None if upper == end => break,
+                None => from = upper,
+            }
+        }
+        Ok(pairs)
+    }
+
+    async fn scan_backward(
+        &self,
+        start: Bytes,
+        mut below: Bytes,
+        limit: usize,
+        key_only: bool,
+    ) -> Result<Vec<KeyPair>> {
+        let mut pairs = Vec::new();
+        let mut backoff = self.cluster.backoff();
+        while pairs.len() < limit && (below.is_empty() || start < below) {
+            let region = self.cluster.locate_below(&below, &mut backoff).await?;
+            let lower = region.meta.start_key.clone().max(start.clone());
+            let wanted = (limit - pairs.len()).min(SCAN_BATCH);
+            let request = kvrpcpb::RawScanRequest {
+                start_key: below.clone(),
+                end_key: lower.clone(),
+                limit: wanted as u32,
+                key_only,
+                reverse: true,
+                ..Default::default()
+            };
+            let Some(reply) = self.cluster.call_region(&region, request, &mut backoff).await? else { continue };
+            backoff = self.progress(&backoff, !reply.kvs.is_empty());
+            let last = reply.kvs.last().map(|pair| pair.key.clone());
+            let whole = reply.kvs.len() < wanted;
+            pairs.extend(reply.kvs.into_iter().map(pair_of));
+            match last.filter(|_| !whole) {
+                Some(next) => below = next,
+                None if lower <= start || lower.is_empty() => break,
+                None => below = lower,
+            }
+        }
+        Ok(pairs)
+    }
+
+    /// A long scan is many operations: each step that brings something has the whole time again.
+    fn progress(&self, backoff: &Backoff, moved: bool) -> Backoff {
+        if moved { self.cluster.backoff() } else { backoff.fork() }
+    }
+}
+
+fn pair_of(pair: KvPair) -> KeyPair {
+    KeyPair { key: pair.key, value: pair.value }
+}
+
+/// The lesser of two exclusive ends, where empty is unbounded.
+pub(crate) fn lesser_end(a: &Bytes, b: &Bytes) -> Bytes {
+    match (a.is_empty(), b.is_empty()) {
+        (true, _) => b.clone(),
+        (_, true) => a.clone(),
+        _ => a.min(b).clone(),
+    }
+}

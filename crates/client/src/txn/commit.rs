@@ -1,0 +1,187 @@
+//! Two-phase commit.
+//!
+//! 1. Prewrite every key, in as many requests as there are regions. Locks of others are resolved or waited for; any
+//!    other refusal ends the transaction, and what was locked is rolled back.
+//! 2. Only now take the commit timestamp: every read that missed our locks has a smaller one.
+//! 3. Commit the primary, together with the other keys of its region. This decides. A lost answer is asked for again
+//!    until it is known; if time runs out first, the outcome is unknown and nothing is rolled back.
+//! 4. Commit the rest. Failures here change nothing: whoever meets a lock asks the primary.
+
+use super::error_of;
+use super::lock::locks_of;
+use crate::backoff::Backoff;
+use crate::cluster::GROUP_KEYS_MAX;
+use crate::keys::{Item, Mode};
+use crate::{Client, Error, Result};
+use bytes::Bytes;
+use kontiki_proto::kvrpcpb::{self, Mutation, Op};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Time to live of locks, as other clients of the protocol choose it: 3 s, and 6 s a square root of a MiB for larger
+/// transactions, at most 20 s.
+const TTL_MS_BASE: u64 = 3_000;
+const TTL_MS_PER_SQRT_MIB: f64 = 6_000.0;
+const TTL_MS_MAX: u64 = 20_000;
+/// A rollback that is not done by then is left to whoever meets the locks.
+const ROLLBACK_BUDGET: Duration = Duration::from_secs(5);
+
+pub(super) struct Committer {
+    client: Client,
+    start_ts: u64,
+    mutations: Vec<Mutation>,
+    /// The keys that get locks, in order; the first is the primary.
+    keys: Vec<Bytes>,
+    began: Instant,
+}
+
+impl Committer {
+    pub(super) fn new(client: Client, start_ts: u64, mutations: Vec<Mutation>, began: Instant) -> Committer {
+        let locking = mutations.iter().filter(|mutation| mutation.op != Op::CheckNotExists as i32);
+        let keys = locking.map(|mutation| mutation.key.clone()).collect();
+        Committer { client, start_ts, mutations, keys, began }
+    }
+
+    pub(super) async fn run(self) -> Result<u64> {
+        let mut backoff = self.client.cluster.backoff();
+        if let Err(error) = self.prewrite(&mut backoff).await {
+            self.roll_back().await;
+            return Err(error);
+        }
+        if self.keys.is_empty() {
+            return Ok(self.start_ts); // Only checks, and they hold.
+        }
+        match self.commit_primary(&mut backoff).await {
+            Ok((commit_ts, rest)) => {
+                self.commit_rest(commit_ts, rest).await;
+                Ok(commit_ts)
+            }
+            Err(error @ Error::Undetermined { .. }) => Err(error),
+            Err(error) => {
+                self.roll_back().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn prewrite(&self, backoff: &mut Backoff) -> Result<()> {
+        let primary = self.keys.first().or(self.mutations.first().map(Item::key)).cloned().unwrap_or_default();
+        let mut pending = self.mutations.clone();
+        while !pending.is_empty() {
+            let ttl = self.ttl_ms();
+            let request = |mutations: &[Mutation]| kvrpcpb::PrewriteRequest {
+                mutations: mutations.to_vec(),
+                primary_lock: primary.clone(),
+                start_version: self.start_ts,
+                lock_ttl: ttl,
+                txn_size: self.keys.len() as u64,
+                // Not 0: readers may push it instead of waiting for us.
+                min_commit_ts: self.start_ts + 1,
+                ..Default::default()
+            };
+            let cluster = &self.client.cluster;
+            let replies = cluster.scatter(Mode::Txn, std::mem::take(&mut pending), request, backoff).await?;
+            let mut locks = Vec::new();
+            for (mutations, reply) in replies {
+                if !reply.errors.is_empty() {
+                    locks.extend(locks_of(reply.errors)?);
+                    pending.extend(mutations);
+                }
+            }
+            if !locks.is_empty() {
+                // 0: a writer gains nothing from pushing a lock, it has to wait for it.
+                self.client.resolver.resolve_all(&locks, 0, backoff).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides. Answers the commit timestamp and the keys that are still locked.
+    async fn commit_primary(&self, backoff: &mut Backoff) -> Result<(u64, Vec<Bytes>)> {
+        let cluster = &self.client.cluster;
+        let primary = self.keys.first().expect("a transaction without keys does not commit");
+        let mut commit_version = cluster.timestamp(backoff).await?;
+        // Pushed again and again by readers, or sent again and again: bounded by the deadline.
+        loop {
+            let region = cluster.locate(&Mode::Txn.position(primary), backoff).await?;
+            let (here, rest): (Vec<Bytes>, Vec<Bytes>) =
+                self.keys.iter().cloned().partition(|key| region.contains(&Mode::Txn.position(key)));
+            let (keys, more) = here.split_at(here.len().min(GROUP_KEYS_MAX));
+            let request = kvrpcpb::CommitRequest {
+                start_version: self.start_ts,
+                keys: keys.to_vec(),
+                commit_version,
+                ..Default::default()
+            };
+            let answer = cluster.call_region(&region, request, backoff).await;
+            let reply = match answer {
+                Ok(Some(reply)) => reply,
+                Ok(None) => continue,
+                Err(error) if backoff.is_uncertain() => return Err(backoff.give_up(error)),
+                Err(error) => return Err(error),
+            };
+            match reply.error {
+                None => return Ok((commit_version, more.iter().cloned().chain(rest).collect())),
+                // The lock is there, so no earlier try has committed: a new timestamp is free of risk.
+                Some(error) if error.commit_ts_expired.is_some() => {
+                    commit_version = cluster.timestamp(backoff).await?;
+                    backoff.check("readers push the commit")?;
+                }
+                // An answer about the key is certain, also about earlier tries: records do not go away.
+                Some(error) => return Err(error_of(error)),
+            }
+        }
+    }
+
+    async fn commit_rest(&self, commit_version: u64, keys: Vec<Bytes>) {
+        if keys.is_empty() {
+            return;
+        }
+        let (cluster, start_version) = (self.client.cluster.clone(), self.start_ts);
+        let work = async move {
+            let request = |keys: &[Bytes]| kvrpcpb::CommitRequest {
+                start_version,
+                keys: keys.to_vec(),
+                commit_version,
+                ..Default::default()
+            };
+            if let Err(error) = cluster.scatter(Mode::Txn, keys, request, &mut cluster.backoff()).await {
+                tracing::debug!(start_version, %error, "committed, but some locks are left to whoever meets them");
+            }
+        };
+        self.finish(work).await;
+    }
+
+    /// Releases the locks, as far as that goes: whoever meets the rest does it when their time is over.
+    async fn roll_back(&self) {
+        let (cluster, keys, start_version) = (self.client.cluster.clone(), self.keys.clone(), self.start_ts);
+        let work = async move {
+            let request = |keys: &[Bytes]| kvrpcpb::BatchRollbackRequest {
+                start_version,
+                keys: keys.to_vec(),
+                ..Default::default()
+            };
+            let mut backoff = Backoff::new(ROLLBACK_BUDGET);
+            if let Err(error) = cluster.scatter(Mode::Txn, keys, request, &mut backoff).await {
+                tracing::debug!(start_version, %error, "some locks of a failed transaction are left");
+            }
+        };
+        self.finish(work).await;
+    }
+
+    /// Does what nobody has to wait for.
+    async fn finish(&self, work: impl Future<Output = ()> + Send + 'static) {
+        if self.client.cluster.options.background_secondaries {
+            tokio::spawn(work);
+        } else {
+            work.await;
+        }
+    }
+
+    /// Counted from the start timestamp, so the time since then comes on top.
+    fn ttl_ms(&self) -> u64 {
+        let bytes: usize = self.mutations.iter().map(Item::bytes).sum();
+        let by_size = (TTL_MS_PER_SQRT_MIB * (bytes as f64 / f64::from(1 << 20)).sqrt()) as u64;
+        by_size.clamp(TTL_MS_BASE, TTL_MS_MAX) + self.began.elapsed().as_millis() as u64
+    }
+}

@@ -1,0 +1,141 @@
+//! What to do about the lock of another transaction: ask its primary, and carry out what that says.
+
+use crate::Result;
+use crate::backoff::Backoff;
+use crate::cluster::Cluster;
+use crate::keys::Mode;
+use crate::txn::error_of;
+use kontiki_proto::kvrpcpb::{self, Action, LockInfo};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Decided transactions remembered: enough that the locks of one crashed writer are asked about once.
+const DECIDED_MAX: usize = 2048;
+/// From this many keys on all of a transaction's locks in a region are resolved at once.
+const LARGE_TXN_KEYS: u64 = 16;
+const LOGICAL_BITS: u32 = 18;
+
+/// What became of a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It is resolved: the key can be tried again at once.
+    Resolved,
+    /// Its transaction lives, but will commit above the asking read: the lock may be passed over.
+    Pushed,
+    /// Its transaction lives: wait.
+    Alive,
+}
+
+/// Resolves locks. Remembers the fates of decided transactions (start timestamp to commit timestamp, 0 rolled back).
+pub(crate) struct LockResolver {
+    cluster: Arc<Cluster>,
+    decided: Mutex<BTreeMap<u64, u64>>,
+}
+
+impl LockResolver {
+    pub(crate) fn new(cluster: Arc<Cluster>) -> LockResolver {
+        LockResolver { cluster, decided: Mutex::default() }
+    }
+
+    /// Deals with a lock on behalf of a read or write at `caller_start_ts`.
+    pub(crate) async fn resolve(&self, lock: &LockInfo, caller_start_ts: u64, backoff: &mut Backoff) -> Result<Fate> {
+        let known = self.decided.lock().get(&lock.lock_version).copied();
+        let commit_version = match known {
+            Some(commit_version) => commit_version,
+            None => match self.ask(lock, caller_start_ts, backoff).await? {
+                Ok(commit_version) => commit_version,
+                Err(undecided) => return Ok(undecided),
+            },
+        };
+        let keys = if lock.txn_size < LARGE_TXN_KEYS { vec![lock.key.clone()] } else { Vec::new() };
+        let request = kvrpcpb::ResolveLockRequest {
+            start_version: lock.lock_version,
+            commit_version,
+            keys,
+            ..Default::default()
+        };
+        let reply = self.cluster.call(Mode::Txn, &lock.key, request, backoff).await?;
+        match reply.error {
+            None => Ok(Fate::Resolved),
+            Some(error) => Err(error_of(error)),
+        }
+    }
+
+    /// Asks the primary: the commit timestamp (0 rolled back), or why it is undecided.
+    async fn ask(
+        &self,
+        lock: &LockInfo,
+        caller_start_ts: u64,
+        backoff: &mut Backoff,
+    ) -> Result<std::result::Result<u64, Fate>> {
+        let now = self.cluster.timestamp(backoff).await?;
+        let expires_ms = (lock.lock_version >> LOGICAL_BITS).saturating_add(lock.lock_ttl);
+        let expired = lock.lock_ttl == 0 || expires_ms < now >> LOGICAL_BITS;
+        let request = kvrpcpb::CheckTxnStatusRequest {
+            primary_key: lock.primary_lock.clone(),
+            lock_ts: lock.lock_version,
+            caller_start_ts,
+            // A time to live of 0 says: resolve whatever the primary's lock says.
+            current_ts: if lock.lock_ttl == 0 { u64::MAX } else { now },
+            // A young transaction may be about to lock its primary: it must not be stopped.
+            rollback_if_not_exist: expired,
+            ..Default::default()
+        };
+        let reply = self.cluster.call(Mode::Txn, &lock.primary_lock, request, backoff).await?;
+        if let Some(error) = reply.error {
+            return if error.txn_not_found.is_some() { Ok(Err(Fate::Alive)) } else { Err(error_of(error)) };
+        }
+        if reply.lock_ttl > 0 || reply.lock_info.is_some() {
+            let pushed = reply.action == Action::MinCommitTsPushed as i32;
+            return Ok(Err(if pushed { Fate::Pushed } else { Fate::Alive }));
+        }
+        let mut decided = self.decided.lock();
+        decided.insert(lock.lock_version, reply.commit_version);
+        if decided.len() > DECIDED_MAX {
+            decided.pop_first(); // The oldest transaction's locks are the least likely to be met again.
+        }
+        Ok(Ok(reply.commit_version))
+    }
+
+    /// Deals with several locks. Answers those to pass over; pauses if any transaction is undecided.
+    pub(crate) async fn resolve_all(
+        &self,
+        locks: &[LockInfo],
+        caller_start_ts: u64,
+        backoff: &mut Backoff,
+    ) -> Result<Vec<u64>> {
+        let (mut pushed, mut alive) = (Vec::new(), None);
+        for lock in locks {
+            match self.resolve(lock, caller_start_ts, backoff).await? {
+                Fate::Resolved => {}
+                Fate::Pushed => pushed.push(lock.lock_version),
+                Fate::Alive => alive = Some(lock),
+            }
+        }
+        match alive {
+            None => backoff.check("locks were resolved all the time")?,
+            Some(lock) => {
+                backoff.pause(format!("key {:?} is locked by transaction {}", lock.key, lock.lock_version)).await?;
+            }
+        }
+        Ok(pushed)
+    }
+}
+
+impl std::fmt::Debug for LockResolver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LockResolver").field("decided", &self.decided.lock().len()).finish()
+    }
+}
+
+/// The locks among errors about keys; anything else is the caller's error.
+pub(super) fn locks_of(errors: Vec<kvrpcpb::KeyError>) -> Result<Vec<LockInfo>> {
+    errors
+        .into_iter()
+        .map(|mut error| match error.locked.take() {
+            Some(lock) => Ok(lock),
+            None => Err(error_of(error)),
+        })
+        .collect()
+}
