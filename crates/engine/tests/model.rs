@@ -309,7 +309,7 @@ fn dump(view: &dyn View) -> Result<Rows> {
 fn random_key(rng: &mut Rng) -> Vec<u8> {
     let number = rng.below(300);
     let mut key = format!("{:0width$}", number, width = (number % 4 + 1) as usize).into_bytes();
-    if number % 5 == 0 {
+    if number.is_multiple_of(5) {
         key.extend_from_slice(&[0, 0xff]);
     }
     if number == 1 { Vec::new() } else { key }
@@ -325,7 +325,7 @@ fn random_batch(rng: &mut Rng, rows: &Rows) -> (WriteBatch, Rows) {
             rows.remove(&(family, key));
         } else {
             let length = if rng.chance(1, 50) { 3000 } else { rng.below(120) };
-            let value: Vec<u8> = (0..length).map(|_| rng.next_u64() as u8 >> rng.below(2) * 4).collect();
+            let value: Vec<u8> = (0..length).map(|_| (rng.next_u64() as u8) >> (rng.below(2) * 4)).collect();
             batch.put(family, &key, &value);
             rows.insert((family, key), value);
         }
