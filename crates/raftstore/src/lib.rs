@@ -16,6 +16,8 @@ mod error;
 mod event;
 pub mod families;
 pub mod meta;
+#[cfg(test)]
+mod model;
 mod outbox;
 mod peer;
 pub mod planted;

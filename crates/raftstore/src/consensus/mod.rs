@@ -419,3 +419,7 @@ impl Group {
         self.node.report_snapshot(to.0, status);
     }
 }
+
+#[cfg(test)]
+#[path = "group_test.rs"]
+mod tests;

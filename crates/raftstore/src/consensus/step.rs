@@ -163,12 +163,28 @@ impl Group {
             {
                 Err("a follower claims entries that its leader does not have")
             }
-            MessageType::MsgSnapshot if message.snapshot.is_none() => Err("a snapshot message without a snapshot"),
+            MessageType::MsgSnapshot => self.check_snapshot(message),
             _ => Ok(()),
         }
     }
 
+    fn check_snapshot(&self, message: &RaftMessage) -> Result<(), &'static str> {
+        let Some(info) = &message.snapshot else { return Err("a snapshot message without a snapshot") };
+        if info.index == 0 || info.term == 0 || info.index > NUMBER_MAX || info.term > message.term {
+            return Err("a snapshot of an impossible position");
+        }
+        if info.index == self.committed() && self.term_at(info.index).is_some_and(|own| own != info.term) {
+            return Err("a snapshot that contradicts a committed entry");
+        }
+        Ok(())
+    }
+
     fn check_append(&self, message: &RaftMessage) -> Result<(), &'static str> {
+        // No log begins before position (1, 1). To the core term 0 is also that of an entry which is not there, and would
+        // match beyond the end of the log.
+        if message.log_term == 0 {
+            return Err("an append that follows no entry");
+        }
         let mut term = message.log_term;
         for (entry, index) in message.entries.iter().zip(message.index + 1..) {
             if entry.index != index || entry.term < term || entry.term > message.term {

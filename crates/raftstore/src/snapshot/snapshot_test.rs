@@ -1,1 +1,151 @@
+use super::*;
+use crate::consensus::log::Position;
+use crate::families::{DATA_FAMILIES, DEFAULT, PLACEMENT, TXN_WRITE};
+use crate::meta;
+use crate::model::MapView;
+use crate::region::{Epoch, Peer, PeerId, Space, StoreId};
+use bytes::Bytes;
+use kontiki_engine::WriteBatch;
+use proptest::prelude::*;
+use std::io::{Cursor, Read};
 
+fn region(space: Space) -> Region {
+    Region {
+        id: RegionId(3),
+        start_key: Bytes::from_static(b"b"),
+        end_key: Bytes::from_static(b"x"),
+        epoch: Epoch { conf_version: 1, version: 2 },
+        peers: vec![Peer { id: PeerId(31), store: StoreId(1) }],
+        space,
+    }
+}
+
+fn sample(space: Space, large: usize) -> MapView {
+    let mut batch = WriteBatch::new();
+    meta::put_region(&mut batch, &region(space));
+    meta::put_applied(&mut batch, RegionId(3), Position { index: 40, term: 6 });
+    for family in DATA_FAMILIES.into_iter().chain([PLACEMENT]) {
+        for key in ["a", "b", "c", "w", "x", "z"] {
+            batch.put(family, key.as_bytes(), format!("{family:?}{key}").as_bytes());
+        }
+    }
+    batch.put(DEFAULT, b"large", &vec![9; large]);
+    let mut view = MapView::default();
+    view.write(&batch);
+    view
+}
+
+fn file_of(view: &MapView) -> (SnapshotFile, Vec<u8>) {
+    let mut bytes = Vec::new();
+    let file = build(view, RegionId(3), &mut |part| {
+        bytes.extend_from_slice(part);
+        Ok(())
+    });
+    (file.expect("built"), bytes)
+}
+
+fn install_into(view: &mut MapView, id: SnapshotId, bytes: &[u8]) -> Result<(), SnapshotError> {
+    let before = view.clone();
+    let bytes = bytes.to_vec();
+    let mut open = || -> std::io::Result<Box<dyn Read>> { Ok(Box::new(Cursor::new(bytes.clone()))) };
+    install(&before, id, &mut open, &mut |batch| {
+        view.write(&batch);
+        Ok(())
+    })
+}
+
+#[test]
+fn an_installed_snapshot_is_the_region_and_nothing_else() {
+    for large in [10, frame::FRAME_BYTES - 1, 3 * frame::FRAME_BYTES] {
+        let source = sample(Space::Data, large);
+        let (file, bytes) = file_of(&source);
+        assert_eq!((file.id, file.bytes), (SnapshotId { region: RegionId(3), term: 6, index: 40 }, bytes.len() as u64));
+        assert_eq!(file.id.file_name(), "3/6-40.snap");
+        assert_eq!(verify(&mut bytes.as_slice()).expect("whole"), file);
+
+        let mut target = MapView::default();
+        let mut old = WriteBatch::new();
+        old.put(DEFAULT, b"b", b"old");
+        old.put(TXN_WRITE, b"gone", b"old");
+        old.put(DEFAULT, b"a neighbour's", b"stays");
+        target.write(&old);
+        install_into(&mut target, file.id, &bytes).expect("installed");
+
+        let mut expected = source.clone();
+        let data = |family: u32| DATA_FAMILIES.iter().any(|own| own.0 == family);
+        expected.0.retain(|(family, key), _| !data(*family) || region(Space::Data).contains(key));
+        expected.0.retain(|(family, _), _| *family != PLACEMENT.0);
+        expected.0.insert((0, b"a neighbour's".to_vec()), Bytes::from_static(b"stays"));
+        assert_eq!(target, expected);
+    }
+}
+
+#[test]
+fn a_system_region_carries_its_own_family() {
+    let (file, bytes) = file_of(&sample(Space::System, 10));
+    let mut target = MapView::default();
+    install_into(&mut target, file.id, &bytes).expect("installed");
+    let placement = target.0.keys().filter(|(family, _)| *family == PLACEMENT.0).count();
+    assert_eq!((placement, target.0.len()), (3, 5), "b, c, w; and two keys of meta");
+}
+
+#[test]
+fn s082_corrupt_file() {
+    let (file, bytes) = file_of(&sample(Space::Data, 100));
+    for at in 0..bytes.len() {
+        for bit in [0, 3, 7] {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1 << bit;
+            let error = verify(&mut damaged.as_slice()).expect_err("a flipped bit is seen");
+            assert!(matches!(error, SnapshotError::Damaged { .. }), "{error}");
+            let mut target = MapView::default();
+            assert!(install_into(&mut target, file.id, &damaged).is_err());
+            assert!(target.0.is_empty(), "nothing of a damaged file is written");
+        }
+    }
+    for length in 0..bytes.len() {
+        assert!(verify(&mut &bytes[..length]).is_err(), "cut at {length}");
+    }
+    let longer = [&bytes[..], b"x"].concat();
+    assert!(verify(&mut longer.as_slice()).is_err());
+}
+
+#[test]
+fn a_frame_that_is_missing_or_moved_is_seen() {
+    let (_, bytes) = file_of(&sample(Space::Data, 100));
+    let mut frames = vec![];
+    let mut rest = &bytes[frame::MAGIC.len()..];
+    while !rest.is_empty() {
+        let length = u32::from_le_bytes(rest[1..5].try_into().expect("four")) as usize + frame::HEAD_BYTES;
+        frames.push(&rest[..length]);
+        rest = &rest[length..];
+    }
+    assert_eq!(frames.len(), 6, "header, four families, end");
+    for at in 0..frames.len() {
+        let without: Vec<&[u8]> = frames.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, f)| *f).collect();
+        let file = [frame::MAGIC.as_slice(), &without.concat()].concat();
+        assert!(verify(&mut file.as_slice()).is_err(), "without frame {at}");
+    }
+    frames.swap(1, 2);
+    let file = [frame::MAGIC.as_slice(), &frames.concat()].concat();
+    assert!(verify(&mut file.as_slice()).is_err(), "two frames in another order");
+}
+
+#[test]
+fn a_file_of_another_position_is_not_installed() {
+    let (file, bytes) = file_of(&sample(Space::Data, 10));
+    let other = SnapshotId { index: 41, ..file.id };
+    let error = install_into(&mut MapView::default(), other, &bytes).expect_err("another");
+    assert!(matches!(error, SnapshotError::Other { found, expected } if found == file.id && expected == other));
+}
+
+proptest! {
+    #[test]
+    fn reading_anything_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        prop_assert!(verify(&mut bytes.as_slice()).is_err());
+        let file = [frame::MAGIC.as_slice(), &bytes].concat();
+        prop_assert!(verify(&mut file.as_slice()).is_err());
+        let framed = [frame::MAGIC.as_slice(), &frame::encode(frame::KIND_HEADER, &bytes)].concat();
+        prop_assert!(verify(&mut framed.as_slice()).is_err());
+    }
+}

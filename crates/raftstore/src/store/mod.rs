@@ -296,3 +296,7 @@ impl Store {
         effects
     }
 }
+
+#[cfg(test)]
+#[path = "store_test.rs"]
+mod tests;

@@ -1,0 +1,211 @@
+use super::*;
+use crate::model::MapView;
+use crate::region::{Peer as Replica, PeerId, Space, StoreId};
+use kontiki_engine::{StreamContents, StreamId, StreamOp};
+use kontiki_env::rng::Rng;
+use proptest::prelude::{any, prop, proptest};
+
+const IDENTITY: StoreIdentity = StoreIdentity { cluster: 9, store: StoreId(1) };
+
+fn region(id: u64, stores: u64) -> Region {
+    Region {
+        id: RegionId(id),
+        start_key: Bytes::new(),
+        end_key: Bytes::new(),
+        epoch: Epoch { conf_version: 1, version: 1 },
+        peers: (1..=stores).map(|store| Replica { id: PeerId(id * 1000 + store), store: StoreId(store) }).collect(),
+        space: Space::Data,
+    }
+}
+
+fn bootstrapped(regions: &[Region]) -> (MapView, Vec<(StreamId, StreamContents)>) {
+    let commit = Store::bootstrap(&IDENTITY, regions);
+    let mut view = MapView::default();
+    view.write(&commit.batch);
+    let mut streams: BTreeMap<StreamId, StreamContents> = BTreeMap::new();
+    for op in commit.streams {
+        match op {
+            StreamOp::Truncate { stream, through_index } => {
+                streams.entry(stream).or_default().truncated_through = through_index;
+            }
+            StreamOp::State { stream, state } => streams.entry(stream).or_default().state = state,
+            other => panic!("{other:?}"),
+        }
+    }
+    (view, streams.into_iter().collect())
+}
+
+fn recovered(regions: &[Region]) -> Store {
+    let (view, streams) = bootstrapped(regions);
+    let mut store = Store::new(Config::default(), Rng::new(1));
+    store.recover(&view, streams).expect("whole");
+    store
+}
+
+#[test]
+fn what_bootstrap_writes_is_what_recovery_finds() {
+    let regions = [region(1, 3), region(2, 3)];
+    let store = recovered(&regions);
+    assert_eq!(store.identity(), Some(IDENTITY));
+    let found: Vec<Region> = store.status().into_iter().map(|status| Region::clone(&status.region)).collect();
+    assert_eq!(found, regions);
+    let (view, _) = bootstrapped(&regions);
+    assert_eq!(meta::identity(&view).expect("readable"), Some(IDENTITY));
+    assert_eq!(meta::regions(&view).expect("readable"), regions);
+    assert_eq!(meta::applied_index(&view, RegionId(2)).expect("readable"), Some(1));
+    assert_eq!(store.readers().regions().len(), 2);
+}
+
+#[test]
+fn a_damaged_directory_is_refused_with_the_reason() {
+    let recover = |view: &MapView, streams: Vec<(StreamId, StreamContents)>| {
+        let error = Store::new(Config::default(), Rng::new(1)).recover(view, streams).expect_err("refused");
+        error.to_string()
+    };
+    let (view, streams) = bootstrapped(&[region(1, 3)]);
+    assert!(recover(&MapView::default(), vec![]).contains("never bootstrapped"));
+    assert!(recover(&view, vec![]).contains("region 1: its log is missing"));
+    let mut extra = streams.clone();
+    extra.push((StreamId(8), StreamContents::default()));
+    assert!(recover(&view, extra).contains("region 8: a log without a region"));
+    let mut newer = streams.clone();
+    newer[0].1.state = Bytes::from_static(&[2, 8, 1]);
+    assert!(recover(&view, newer).contains("format 2"));
+    let mut cut = streams.clone();
+    cut[0].1.truncated_through = 5;
+    assert!(recover(&view, cut).contains("truncated through 5"));
+    let mut garbage = streams.clone();
+    garbage[0].1.entries = vec![Bytes::from_static(b"\xff\xff")];
+    assert!(recover(&view, garbage).contains("entry 2"));
+    let mut foreign = view.clone();
+    let mut batch = WriteBatch::new();
+    meta::put_region(&mut batch, &Region { peers: region(1, 3).peers[1..].to_vec(), ..region(1, 3) });
+    foreign.write(&batch);
+    assert!(recover(&foreign, streams).contains("no peer on this store"));
+}
+
+/// Runs a single-voter store's effects at once, until it is quiet.
+fn drain(store: &mut Store, view: &mut MapView, now: Duration) -> Vec<(Ticket, Answer)> {
+    let mut answers = Vec::new();
+    loop {
+        let effects = store.poll(now);
+        if effects.is_empty() {
+            return answers;
+        }
+        answers.extend(effects.answers);
+        if let Some(persist) = effects.persist {
+            store.handle(Event::Persisted { batch: persist.id }, now);
+        }
+        if let Some(apply) = effects.apply {
+            view.write(&apply.batch);
+            store.handle(Event::Applied { through: apply.id }, now);
+        }
+    }
+}
+
+#[test]
+fn one_persist_and_one_apply_serve_all_regions() {
+    let regions: Vec<Region> = (1..=20).map(|id| region(id, 1)).collect();
+    let mut store = recovered(&regions);
+    let (mut view, _) = bootstrapped(&regions);
+    drain(&mut store, &mut view, Duration::ZERO);
+    for id in 1..=20 {
+        let mut batch = WriteBatch::new();
+        batch.put(crate::families::DEFAULT, b"k", b"v");
+        let epoch = Epoch { conf_version: 1, version: 1 };
+        store.handle(Event::Propose { region: RegionId(id), epoch, batch, ticket: Ticket(id) }, Duration::ZERO);
+    }
+    let effects = store.poll(Duration::ZERO);
+    let persist = effects.persist.expect("one");
+    assert_eq!(persist.commit.streams.len(), 20);
+    store.handle(Event::Persisted { batch: persist.id }, Duration::ZERO);
+    let apply = store.poll(Duration::ZERO).apply.expect("one");
+    assert_eq!(apply.batch.len(), 40, "twenty puts and twenty applied positions");
+    store.handle(Event::Applied { through: apply.id }, Duration::ZERO);
+    assert_eq!(store.poll(Duration::ZERO).answers.len(), 20);
+    assert_eq!(store.open_tickets(), 0);
+}
+
+#[test]
+fn ticks_are_counted_by_the_clock() {
+    let mut store = recovered(&[region(1, 3)]);
+    // A stalled process gets a second of ticks at once: one counts.
+    let mut view = MapView::default();
+    for now in [0, 10] {
+        for _ in 0..100 {
+            store.handle(Event::Tick, Duration::from_secs(now));
+        }
+        drain(&mut store, &mut view, Duration::from_secs(now));
+    }
+    assert_eq!((store.status()[0].term, store.status()[0].leads), (1, false), "no election came of it");
+    for tick in 1..=20 {
+        store.handle(Event::Tick, Duration::from_secs(10) + Duration::from_millis(100 * tick));
+    }
+    assert!(!store.poll(Duration::from_secs(12)).is_empty(), "two seconds of silence are enough for one");
+}
+
+#[test]
+fn an_unknown_region_is_named() {
+    let mut store = recovered(&[region(1, 1)]);
+    let mut view = MapView::default();
+    let epoch = Epoch { conf_version: 1, version: 1 };
+    store.handle(
+        Event::Propose { region: RegionId(7), epoch, batch: WriteBatch::new(), ticket: Ticket(1) },
+        Duration::ZERO,
+    );
+    store.handle(Event::ReadBarrier { region: RegionId(7), epoch, ticket: Ticket(2) }, Duration::ZERO);
+    let refusal = Answer::Refused(RegionError::RegionNotFound { region: RegionId(7) });
+    let answers = drain(&mut store, &mut view, Duration::ZERO);
+    assert_eq!(answers, vec![(Ticket(1), refusal.clone()), (Ticket(2), refusal)]);
+}
+
+#[test]
+fn an_entry_that_is_not_understood_stops_the_store() {
+    let (view, mut streams) = bootstrapped(&[region(1, 1)]);
+    // A newer version wrote an entry with another header; and, in another run, a membership change.
+    for (kind, context) in [(0, &b"\x02"[..]), (2, &b""[..])] {
+        let entry = crate::consensus::wire::Entry {
+            kind,
+            term: 1,
+            index: 2,
+            data: Bytes::new(),
+            context: context.to_vec().into(),
+        };
+        streams[0].1.entries = vec![entry.encode_to_vec().into()];
+        let mut store = Store::new(Config::default(), Rng::new(1));
+        store.recover(&view, streams.clone()).expect("whole");
+        let persist = store.poll(Duration::ZERO).persist.expect("the vote");
+        store.handle(Event::Persisted { batch: persist.id }, Duration::ZERO);
+        let effects = store.poll(Duration::ZERO);
+        assert!(effects.fault.expect("a fault").to_string().contains("upgrade this node"));
+        assert!(effects.apply.is_none() && effects.persist.is_none());
+        let epoch = Epoch { conf_version: 1, version: 1 };
+        store.handle(Event::ReadBarrier { region: RegionId(1), epoch, ticket: Ticket(1) }, Duration::ZERO);
+        assert_eq!(store.poll(Duration::ZERO).answers.len(), 1, "later requests are refused");
+    }
+}
+
+#[test]
+#[should_panic(expected = "already in use")]
+fn a_ticket_is_used_once() {
+    let mut store = recovered(&[region(1, 3)]);
+    let epoch = Epoch { conf_version: 1, version: 1 };
+    let mut single = recovered(&[region(1, 1)]);
+    drain(&mut single, &mut MapView::default(), Duration::ZERO);
+    for store in [&mut store, &mut single] {
+        for _ in 0..2 {
+            store.handle(Event::ReadBarrier { region: RegionId(1), epoch, ticket: Ticket(1) }, Duration::ZERO);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn messages_of_any_bytes_are_survived(list in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 1..8)) {
+        let mut store = recovered(&[region(1, 3)]);
+        for bytes in list {
+            store.handle(Event::Message(bytes.into()), Duration::ZERO);
+            store.poll(Duration::ZERO);
+        }
+    }
+}

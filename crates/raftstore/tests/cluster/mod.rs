@@ -1,0 +1,310 @@
+//! A cluster of stores in one thread, from one seed: clocks that drift, disks that lose what is not synced, a network
+//! that loses, duplicates, delays, reorders and partitions. Everything it checks after each step is in `check.rs`.
+
+pub mod check;
+pub mod disk;
+pub mod node;
+pub mod view;
+
+use bytes::Bytes;
+use check::Checker;
+use kontiki_engine::{View, WriteBatch};
+use kontiki_env::rng::Rng;
+use kontiki_raftstore::snapshot::{announced, verify};
+use kontiki_raftstore::{
+    Answer, Config, Epoch, Event, Peer, PeerId, ReadRefusal, Region, RegionId, RegionStatus, Space, StoreId, Ticket,
+    families, meta,
+};
+use node::{Job, Node};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+pub const REGION: RegionId = RegionId(2);
+pub const EPOCH: Epoch = Epoch { conf_version: 1, version: 1 };
+/// Time between two schedulings of a node.
+pub const STEP: Duration = Duration::from_millis(10);
+
+/// How bad the network is, in percent.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Weather {
+    pub loss: u64,
+    pub duplication: u64,
+    pub delay_ms_max: u64,
+}
+
+pub struct Cluster {
+    pub now: Duration,
+    pub rng: Rng,
+    pub config: Config,
+    pub nodes: BTreeMap<StoreId, Node>,
+    /// One-way links that are cut.
+    pub cut: BTreeSet<(StoreId, StoreId)>,
+    pub weather: Weather,
+    messages: Vec<(Duration, StoreId, StoreId, Bytes)>,
+    next_ticket: u64,
+    pub checker: Checker,
+    pub answers: BTreeMap<Ticket, Answer>,
+}
+
+pub fn region(stores: u64) -> Region {
+    Region {
+        id: REGION,
+        start_key: Bytes::new(),
+        end_key: Bytes::from_static(b"y"),
+        epoch: EPOCH,
+        peers: (1..=stores).map(|store| Peer { id: PeerId(2000 + store), store: StoreId(store) }).collect(),
+        space: Space::Data,
+    }
+}
+
+pub fn small_config() -> Config {
+    Config { truncate_ticks: 3, truncate_entries_min: 8, snapshot_idle_ticks: 50, ..Config::default() }
+}
+
+impl Cluster {
+    /// `stores` stores with one region on all of them, all started.
+    pub fn new(seed: u64, stores: u64) -> Cluster {
+        Cluster::with_config(seed, stores, small_config())
+    }
+
+    pub fn with_config(seed: u64, stores: u64, config: Config) -> Cluster {
+        let rng = Rng::new(seed);
+        let regions = [region(stores)];
+        let mut nodes: BTreeMap<_, _> =
+            (1..=stores).map(|id| (StoreId(id), Node::new(StoreId(id), &regions))).collect();
+        for node in nodes.values_mut() {
+            node.start(&config, &rng);
+        }
+        Cluster {
+            now: Duration::ZERO,
+            rng: rng.child("world"),
+            config,
+            nodes,
+            cut: BTreeSet::new(),
+            weather: Weather { loss: 0, duplication: 0, delay_ms_max: 5 },
+            messages: Vec::new(),
+            next_ticket: 0,
+            checker: Checker::default(),
+            answers: BTreeMap::new(),
+        }
+    }
+
+    pub fn node(&mut self, id: u64) -> &mut Node {
+        self.nodes.get_mut(&StoreId(id)).expect("a store of the cluster")
+    }
+
+    pub fn start(&mut self, id: u64) {
+        let (config, rng) = (self.config.clone(), self.rng.clone());
+        self.node(id).start(&config, &rng);
+        self.checker.restarted(StoreId(id));
+    }
+
+    pub fn crash(&mut self, id: u64) {
+        let in_flight = self.node(id).persists.len() as u64;
+        let survivors = self.rng.below(in_flight + 1) as usize;
+        self.node(id).crash(survivors);
+        self.collect_answers();
+    }
+
+    /// Cuts both directions between the two sides.
+    pub fn partition(&mut self, side: &[u64]) {
+        let side: BTreeSet<StoreId> = side.iter().copied().map(StoreId).collect();
+        let ids: Vec<StoreId> = self.nodes.keys().copied().collect();
+        for a in &ids {
+            for b in &ids {
+                if side.contains(a) != side.contains(b) {
+                    self.cut.insert((*a, *b));
+                }
+            }
+        }
+    }
+
+    pub fn heal(&mut self) {
+        self.cut.clear();
+    }
+
+    pub fn status(&self, id: u64) -> RegionStatus {
+        let node = &self.nodes[&StoreId(id)];
+        let status = node.store.as_ref().expect("up").status();
+        status.into_iter().find(|status| status.region.id == REGION).expect("the region is here")
+    }
+
+    /// The one leader that has applied an entry of its own term and holds a lease.
+    pub fn leader(&self) -> Option<u64> {
+        let holds = |node: &&Node| node.is_up() && node.readers.holds_lease(REGION, node.local(self.now));
+        self.nodes.values().find(holds).map(|node| node.id.0)
+    }
+
+    /// Advances by one step: every node that is not paused is scheduled once, in random order.
+    pub fn step(&mut self) {
+        self.now += STEP;
+        self.deliver();
+        let mut ids: Vec<StoreId> = self.nodes.keys().copied().collect();
+        self.rng.shuffle(&mut ids);
+        for id in ids {
+            let now = self.now;
+            let node = self.nodes.get_mut(&id).expect("known");
+            if node.is_up() && now >= node.paused_until {
+                node.step(now, &mut self.rng);
+                self.send_out(id);
+                self.move_snapshots(id);
+            }
+        }
+        self.collect_answers();
+        self.checker.check(self.now, &self.nodes);
+    }
+
+    pub fn run(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        while self.now < end {
+            self.step();
+        }
+    }
+
+    /// Steps until the condition holds; fails after `seconds`.
+    #[track_caller]
+    pub fn until(&mut self, seconds: u64, what: &str, mut condition: impl FnMut(&mut Cluster) -> bool) {
+        let end = self.now + Duration::from_secs(seconds);
+        while !condition(self) {
+            assert!(self.now < end, "not within {seconds} s: {what}");
+            self.step();
+        }
+    }
+
+    #[track_caller]
+    pub fn wait_leader(&mut self) -> u64 {
+        self.until(20, "a leader", |cluster| cluster.leader().is_some());
+        self.leader().expect("just seen")
+    }
+
+    fn deliver(&mut self) {
+        let due: Vec<_> = self.messages.extract_if(.., |(at, ..)| *at <= self.now).collect();
+        for (_, from, to, bytes) in due {
+            let node = self.nodes.get_mut(&to).expect("known");
+            if node.is_up() && !self.cut.contains(&(from, to)) {
+                node.inbox.push_back(Event::Message(bytes));
+            }
+        }
+    }
+
+    fn send_out(&mut self, from: StoreId) {
+        let outbound = std::mem::take(&mut self.nodes.get_mut(&from).expect("known").outbound);
+        for (to, bytes) in outbound {
+            if !self.rng.chance(self.weather.loss, 100) {
+                let copies = if self.rng.chance(self.weather.duplication, 100) { 2 } else { 1 };
+                for _ in 0..copies {
+                    let delay = Duration::from_millis(self.rng.below(self.weather.delay_ms_max + 1));
+                    self.messages.push((self.now + delay, from, to, bytes.clone()));
+                }
+            }
+        }
+    }
+
+    fn move_snapshots(&mut self, from: StoreId) {
+        let now = self.now;
+        let jobs = &mut self.nodes.get_mut(&from).expect("known").jobs;
+        let sends: Vec<_> = jobs.extract_if(.., |(due, job)| matches!(job, Job::Send { .. }) && *due <= now).collect();
+        for (_, job) in sends {
+            let Job::Send { region, to, message, file } = job else { unreachable!("filtered") };
+            let bytes = self.nodes[&from].disk.files.get(&file.id).expect("a file that is sent is kept").clone();
+            let reachable = !self.cut.contains(&(from, to)) && !self.rng.chance(self.weather.loss, 100);
+            let receiver = self.nodes.get_mut(&to).expect("known");
+            let ok = reachable && receiver.is_up();
+            if ok {
+                let expected = announced(message.clone()).expect("a snapshot message");
+                let arrived = verify(&mut bytes.as_slice()).expect("whole");
+                assert_eq!(expected, arrived, "the file is what the message announces");
+                receiver.disk.files.insert(arrived.id, bytes);
+                receiver.inbox.push_back(Event::SnapshotReceived { message, file: arrived });
+            }
+            let sender = self.nodes.get_mut(&from).expect("known");
+            sender.inbox.push_back(Event::SnapshotSent { region, to, snapshot: file.id, ok });
+        }
+    }
+
+    fn collect_answers(&mut self) {
+        for node in self.nodes.values_mut() {
+            for (ticket, answer) in node.answers.drain(..) {
+                self.checker.answered(ticket, &answer);
+                assert!(self.answers.insert(ticket, answer).is_none(), "{ticket:?} is answered once");
+            }
+        }
+    }
+
+    /// Proposes a put at a store.
+    pub fn put(&mut self, at: u64, key: &[u8], value: &[u8]) -> Ticket {
+        let mut batch = WriteBatch::new();
+        batch.put(families::DEFAULT, key, value);
+        self.propose(at, EPOCH, batch)
+    }
+
+    pub fn propose(&mut self, at: u64, epoch: Epoch, batch: WriteBatch) -> Ticket {
+        self.next_ticket += 1;
+        let ticket = Ticket(self.next_ticket);
+        self.node(at).ask(ticket, Event::Propose { region: REGION, epoch, batch, ticket });
+        ticket
+    }
+
+    /// Asks for a read barrier at a store.
+    pub fn barrier(&mut self, at: u64) -> Ticket {
+        self.next_ticket += 1;
+        let ticket = Ticket(self.next_ticket);
+        self.checker.read_begins(ticket);
+        self.node(at).ask(ticket, Event::ReadBarrier { region: REGION, epoch: EPOCH, ticket });
+        ticket
+    }
+
+    /// Reads by lease; checks that the view is fresh.
+    pub fn lease_read(&mut self, at: u64, key: &[u8]) -> Result<Option<Bytes>, ReadRefusal> {
+        let now = self.now;
+        let floor = self.checker.floor();
+        let node = self.node(at);
+        let (local, visible) = (node.local(now), node.visible.clone());
+        let view = node.readers.read(REGION, EPOCH, || local, || visible)?.view;
+        let index = meta::applied_index(&view, REGION).expect("readable").expect("there");
+        self.checker.read_ended(at, index, floor);
+        Ok(view.get(families::DEFAULT, key).expect("readable"))
+    }
+
+    /// Puts at the leader until it succeeds; returns the index.
+    #[track_caller]
+    pub fn put_surely(&mut self, key: &[u8], value: &[u8]) -> u64 {
+        for _ in 0..20 {
+            let leader = self.wait_leader();
+            let ticket = self.put(leader, key, value);
+            self.until(20, "an answer", |cluster| cluster.answers.contains_key(&ticket));
+            if let Answer::Ok { index } = self.answers[&ticket] {
+                return index;
+            }
+        }
+        panic!("no put succeeds");
+    }
+
+    /// Heals everything, waits until all replicas have applied everything, and compares them.
+    #[track_caller]
+    pub fn settle(&mut self) {
+        self.heal();
+        self.weather = Weather { loss: 0, duplication: 0, delay_ms_max: 5 };
+        for id in 1..=self.nodes.len() as u64 {
+            let node = self.node(id);
+            node.paused_until = Duration::ZERO;
+            node.disk_stalled_until = Duration::ZERO;
+            node.apply_delay = Duration::ZERO;
+            if !node.is_up() {
+                self.start(id);
+            }
+        }
+        self.put_surely(b"settled", b"yes");
+        self.until(30, "all replicas are equal", |cluster| {
+            let indices = |s: RegionStatus| (s.applied_index, s.last_index);
+            let all: BTreeSet<_> = (1..=cluster.nodes.len() as u64).map(|id| indices(cluster.status(id))).collect();
+            all.len() == 1 && all.iter().all(|(applied, last)| applied == last)
+        });
+        let states: Vec<_> = self.nodes.values().map(|node| check::region_state(&node.visible)).collect();
+        assert!(states.windows(2).all(|pair| pair[0] == pair[1]), "replicas differ");
+        self.until(10, "every ticket is answered", |cluster| {
+            let open = |node: &Node| node.open.len() + node.store.as_ref().expect("up").open_tickets();
+            cluster.nodes.values().map(open).sum::<usize>() == 0
+        });
+    }
+}

@@ -1,0 +1,272 @@
+//! One store with its disk, clock and unfinished work.
+
+use super::disk::Disk;
+use super::view::Table;
+use bytes::Bytes;
+use kontiki_engine::{Commit, WriteBatch};
+use kontiki_env::rng::Rng;
+use kontiki_raftstore::snapshot::{self, SnapshotFile, SnapshotId};
+use kontiki_raftstore::{
+    Answer, ApplyId, BuildId, Config, Effects, Event, Observation, PersistId, Readers, Region, RegionId, SnapshotTask,
+    Store, StoreId, StoreIdentity, Ticket, meta,
+};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Work on a snapshot that takes more than one step.
+pub enum Job {
+    Build { region: RegionId, build: BuildId, result: Result<(SnapshotFile, Vec<u8>), String> },
+    Send { region: RegionId, to: StoreId, message: Bytes, file: SnapshotFile },
+    Install { region: RegionId, snapshot: SnapshotId, batches: VecDeque<WriteBatch> },
+}
+
+pub struct Node {
+    pub id: StoreId,
+    pub disk: Disk,
+    /// What readers see: tables and memory.
+    pub visible: Table,
+    pub store: Option<Store>,
+    pub readers: Arc<Readers>,
+    /// The clock: local = offset + rate * true.
+    pub rate_percent: u64,
+    pub offset: Duration,
+    /// Not scheduled before this true time.
+    pub paused_until: Duration,
+    /// The disk completes nothing before this true time.
+    pub disk_stalled_until: Duration,
+    pub persists: VecDeque<(Duration, PersistId, Commit)>,
+    pub applies: VecDeque<(Duration, ApplyId, WriteBatch)>,
+    pub apply_delay: Duration,
+    pub jobs: Vec<(Duration, Job)>,
+    pub inbox: VecDeque<Event>,
+    pub outbound: Vec<(StoreId, Bytes)>,
+    pub answers: Vec<(Ticket, Answer)>,
+    /// Asked of this incarnation and not answered.
+    pub open: BTreeMap<Ticket, Event>,
+    pub observations: Vec<Observation>,
+    pub installs: usize,
+    pub restarts: u64,
+}
+
+impl Node {
+    pub fn new(id: StoreId, regions: &[Region]) -> Node {
+        let mut disk = Disk::default();
+        let own: Vec<Region> = regions.iter().filter(|region| region.peer_on(id).is_some()).cloned().collect();
+        disk.commit(&Store::bootstrap(&StoreIdentity { cluster: 7, store: id }, &own));
+        Node {
+            id,
+            visible: disk.tables.clone(),
+            disk,
+            store: None,
+            readers: Arc::new(Readers::default()),
+            rate_percent: 100,
+            offset: Duration::from_secs(1000 * id.0),
+            paused_until: Duration::ZERO,
+            disk_stalled_until: Duration::ZERO,
+            persists: VecDeque::new(),
+            applies: VecDeque::new(),
+            apply_delay: Duration::ZERO,
+            jobs: Vec::new(),
+            inbox: VecDeque::new(),
+            outbound: Vec::new(),
+            answers: Vec::new(),
+            open: BTreeMap::new(),
+            observations: Vec::new(),
+            installs: 0,
+            restarts: 0,
+        }
+    }
+
+    pub fn local(&self, now: Duration) -> Duration {
+        self.offset + now * self.rate_percent as u32 / 100
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.store.is_some()
+    }
+
+    pub fn start(&mut self, config: &Config, rng: &Rng) {
+        assert!(self.store.is_none());
+        self.restarts += 1;
+        let mut store = Store::new(config.clone(), rng.child(&format!("store {} start {}", self.id, self.restarts)));
+        self.visible = self.disk.tables.clone();
+        let streams = self.disk.streams.iter().map(|(id, contents)| (*id, contents.clone())).collect();
+        store.recover(&self.visible, streams).expect("the disk holds a whole store");
+        let unneeded: Vec<_> = self.disk.files.keys().filter(|file| !store.needs_snapshot(file)).copied().collect();
+        for file in unneeded {
+            self.disk.files.remove(&file);
+        }
+        self.readers = store.readers();
+        self.store = Some(store);
+    }
+
+    /// Loses what is not durable; of the persists in flight, the first `survivors` made it.
+    pub fn crash(&mut self, survivors: usize) {
+        assert!(self.store.take().is_some());
+        for (_, _, commit) in self.persists.drain(..).take(survivors) {
+            self.disk.commit(&commit);
+        }
+        self.applies.clear();
+        self.jobs.clear();
+        self.inbox.clear();
+        self.outbound.clear();
+        for ticket in std::mem::take(&mut self.open).into_keys() {
+            self.answers.push((ticket, Answer::Dropped));
+        }
+        self.readers = Arc::new(Readers::default());
+    }
+
+    pub fn ask(&mut self, ticket: Ticket, event: Event) {
+        self.open.insert(ticket, event.clone());
+        self.inbox.push_back(event);
+    }
+
+    /// Tables now hold what is visible.
+    pub fn flush(&mut self) {
+        self.disk.tables = self.visible.clone();
+        let regions = meta::regions(&self.disk.tables).expect("readable");
+        let applied = regions.iter().map(|region| {
+            (region.id, meta::applied_index(&self.disk.tables, region.id).expect("readable").expect("there"))
+        });
+        let event = Event::Flushed { applied: applied.collect() };
+        self.inbox.push_back(event);
+    }
+
+    /// One scheduling of this node.
+    pub fn step(&mut self, now: Duration, rng: &mut Rng) {
+        let local = self.local(now);
+        self.complete(now);
+        self.inbox.push_back(Event::Tick);
+        while let Some(event) = self.inbox.pop_front() {
+            self.store.as_mut().expect("only nodes that are up are stepped").handle(event, local);
+        }
+        for round in 0.. {
+            assert!(round < 1000, "poll comes to an end");
+            let store = self.store.as_mut().expect("up");
+            let effects = store.poll(local);
+            if effects.is_empty() {
+                break;
+            }
+            self.perform(effects, now, rng);
+            // Applies without delay are visible at once, as in the real driver.
+            self.complete_applies(now);
+            while let Some(event) = self.inbox.pop_front() {
+                self.store.as_mut().expect("up").handle(event, local);
+            }
+        }
+    }
+
+    fn complete_applies(&mut self, now: Duration) {
+        while self.applies.front().is_some_and(|(due, ..)| *due <= now) {
+            let (_, id, batch) = self.applies.pop_front().expect("just seen");
+            self.visible.write(&batch);
+            self.inbox.push_back(Event::Applied { through: id });
+        }
+    }
+
+    fn complete(&mut self, now: Duration) {
+        while now >= self.disk_stalled_until && self.persists.front().is_some_and(|(due, ..)| *due <= now) {
+            let (_, id, commit) = self.persists.pop_front().expect("just seen");
+            self.disk.commit(&commit);
+            self.inbox.push_back(Event::Persisted { batch: id });
+        }
+        self.complete_applies(now);
+        for (due, job) in std::mem::take(&mut self.jobs) {
+            match job {
+                _ if due > now => self.jobs.push((due, job)),
+                Job::Build { region, build, result } => {
+                    let result = result.map(|(file, bytes)| {
+                        self.disk.files.insert(file.id, bytes);
+                        file
+                    });
+                    self.inbox.push_back(Event::SnapshotBuilt { region, build, result });
+                }
+                Job::Install { region, snapshot, mut batches } => match batches.pop_front() {
+                    Some(batch) => {
+                        self.visible.write(&batch);
+                        self.jobs.push((now, Job::Install { region, snapshot, batches }));
+                    }
+                    None => {
+                        self.installs += 1;
+                        self.inbox.push_back(Event::SnapshotInstalled { region, snapshot, result: Ok(()) });
+                    }
+                },
+                // The world moves it.
+                Job::Send { .. } => self.jobs.push((due, job)),
+            }
+        }
+    }
+
+    fn perform(&mut self, effects: Effects, now: Duration, rng: &mut Rng) {
+        assert_eq!(effects.fault, None);
+        self.outbound.extend(effects.send);
+        if let Some(persist) = effects.persist {
+            let earliest = self.persists.back().map_or(now, |(due, ..)| *due);
+            let due = earliest.max(now + Duration::from_millis(rng.below(30)));
+            self.persists.push_back((due, persist.id, persist.commit));
+        }
+        if let Some(apply) = effects.apply {
+            let earliest = self.applies.back().map_or(now, |(due, ..)| *due);
+            self.applies.push_back((earliest.max(now + self.apply_delay), apply.id, apply.batch));
+        }
+        for (ticket, answer) in effects.answers {
+            assert!(self.open.remove(&ticket).is_some(), "{ticket:?} is answered once");
+            self.answers.push((ticket, answer));
+        }
+        self.observations.extend(effects.observations);
+        for task in effects.snapshots {
+            self.start_job(task, now, rng);
+        }
+    }
+
+    fn start_job(&mut self, task: SnapshotTask, now: Duration, rng: &mut Rng) {
+        let due = now + Duration::from_millis(rng.below(200));
+        match task {
+            SnapshotTask::Build { region, build } => {
+                let mut bytes = Vec::new();
+                let view = self.visible.clone();
+                let result = snapshot::build(&view, region, &mut |part| {
+                    bytes.extend_from_slice(part);
+                    Ok(())
+                });
+                let result =
+                    if rng.chance(1, 10) { Err("no space".to_owned()) } else { result.map_err(|e| e.to_string()) };
+                self.jobs.push((due, Job::Build { region, build, result: result.map(|file| (file, bytes)) }));
+            }
+            SnapshotTask::Send { region, to, message, file } => {
+                self.jobs.push((due, Job::Send { region, to, message, file }));
+            }
+            SnapshotTask::Install { region, snapshot } => {
+                let bytes = self.disk.files.get(&snapshot).expect("the file of an install is there").clone();
+                let mut batches = VecDeque::new();
+                let view = self.visible.clone();
+                let open: &mut dyn FnMut() -> std::io::Result<Box<dyn std::io::Read>> =
+                    &mut || Ok(Box::new(std::io::Cursor::new(bytes.clone())));
+                snapshot::install(&view, snapshot, open, &mut |batch| {
+                    // Each operation by itself, so that crashes find every intermediate state.
+                    for op in batch.ops() {
+                        let mut single = WriteBatch::new();
+                        match op {
+                            kontiki_engine::BatchOp::Put { family, key, value } => single.put(family, key, value),
+                            kontiki_engine::BatchOp::Delete { family, key } => single.delete(family, key),
+                        }
+                        batches.push_back(single);
+                    }
+                    Ok(())
+                })
+                .expect("a checked file installs");
+                // The last batch stays whole: descriptor and applied position.
+                let (position, descriptor) = (batches.pop_back().expect("there"), batches.pop_back().expect("there"));
+                let mut last = descriptor;
+                last.append(&position);
+                batches.push_back(last);
+                self.jobs.push((due, Job::Install { region, snapshot, batches }));
+            }
+            SnapshotTask::Remove { snapshot } => {
+                self.disk.files.remove(&snapshot);
+                self.disk.removed.insert(snapshot);
+            }
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The scenarios of docs/internals/raftstore.md, by their numbers in the project's list, and random ones from seeds.
+
+mod cluster;
+#[path = "scenarios/leadership.rs"]
+mod leadership;
+#[path = "scenarios/lease.rs"]
+mod lease;
+#[cfg(feature = "planted-bugs")]
+#[path = "scenarios/planted.rs"]
+mod planted;
+#[path = "scenarios/random.rs"]
+mod random;
+#[path = "scenarios/replication.rs"]
+mod replication;
+#[path = "scenarios/snapshots.rs"]
+mod snapshots;

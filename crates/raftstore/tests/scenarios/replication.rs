@@ -1,0 +1,171 @@
+use crate::cluster::{Cluster, EPOCH, Weather, small_config};
+use kontiki_engine::{View, WriteBatch};
+use kontiki_raftstore::{Answer, Config, RegionError, families};
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn s017_log_conflict_and_s018_s019_dropped_proposals() {
+    for seed in 0..10 {
+        let mut cluster = Cluster::new(seed, 3);
+        let old = cluster.wait_leader();
+        cluster.put_surely(b"k", b"before");
+        cluster.partition(&[old]);
+        // These enter the old leader's log and no other.
+        let lost: Vec<_> = (0..5).map(|i| cluster.put(old, b"k", format!("lost {i}").as_bytes())).collect();
+        cluster.until(20, "another leader", |cluster| cluster.leader().is_some_and(|leader| leader != old));
+        cluster.until(20, "every proposal is answered", |c| lost.iter().all(|ticket| c.answers.contains_key(ticket)));
+        for ticket in &lost {
+            assert_eq!(cluster.answers[ticket], Answer::Dropped, "the outcome is unknown, and said to be");
+        }
+        cluster.put_surely(b"k", b"after");
+        cluster.settle();
+        let value = cluster.node(old).visible.get(families::DEFAULT, b"k").expect("readable");
+        assert_eq!(value.as_deref(), Some(&b"after"[..]), "the divergent suffix is gone");
+    }
+}
+
+#[test]
+fn s019_a_proposal_whose_place_was_taken_is_told_so_or_dropped() {
+    // The old leader steps down by the very message that overwrites its entry.
+    let mut cluster = Cluster::new(19, 3);
+    let old = cluster.wait_leader();
+    cluster.partition(&[old]);
+    let ticket = cluster.put(old, b"k", b"mine");
+    cluster.run(SECOND / 10);
+    // Paused, it does not notice that its quorum is gone.
+    cluster.node(old).paused_until = cluster.now + 15 * SECOND;
+    cluster.until(14, "another leader", |cluster| cluster.leader().is_some_and(|leader| leader != old));
+    cluster.put_surely(b"k", b"theirs");
+    cluster.heal();
+    cluster.settle();
+    let answer = &cluster.answers[&ticket];
+    let superseded = Answer::Refused(RegionError::StaleCommand);
+    assert!(*answer == superseded || *answer == Answer::Dropped, "{answer:?}");
+}
+
+#[test]
+fn s020_a_full_pipeline_refuses_as_busy_and_recovers() {
+    let config = Config { proposal_bytes_max: 4 << 10, unapplied_bytes_max: 8 << 10, ..small_config() };
+    let mut cluster = Cluster::with_config(20, 3, config);
+    let leader = cluster.wait_leader();
+    let tickets: Vec<_> = (0..10).map(|_| cluster.put(leader, b"k", &[0; 2000])).collect();
+    cluster.run(2 * SECOND);
+    let busy = |answer: &Answer| matches!(answer, Answer::Refused(RegionError::ServerIsBusy { .. }));
+    let refused = tickets.iter().filter(|ticket| busy(&cluster.answers[*ticket])).count();
+    let done = tickets.iter().filter(|ticket| matches!(cluster.answers[*ticket], Answer::Ok { .. })).count();
+    assert_eq!((done, refused), (4, 6), "four of 2000 bytes fit into 8 KiB");
+    for _ in 0..10 {
+        cluster.put_surely(b"k", &[0; 2000]);
+    }
+    cluster.settle();
+}
+
+#[test]
+fn s022_out_of_order_and_s032_duplicates() {
+    for seed in 0..10 {
+        let mut cluster = Cluster::new(seed, 3);
+        cluster.weather = Weather { loss: 5, duplication: 50, delay_ms_max: 150 };
+        for i in 0..20u32 {
+            cluster.put_surely(b"k", &i.to_le_bytes());
+        }
+        cluster.settle();
+    }
+}
+
+#[test]
+fn s023_batch_proposals() {
+    let mut cluster = Cluster::new(23, 3);
+    let leader = cluster.wait_leader();
+    cluster.settle();
+    let before = cluster.status(leader).last_index;
+    let tickets: Vec<_> = (0..100u32).map(|i| cluster.put(leader, &i.to_be_bytes(), b"v")).collect();
+    cluster.run(SECOND);
+    for (ticket, index) in tickets.iter().zip(before + 1..) {
+        assert_eq!(cluster.answers[ticket], Answer::Ok { index }, "each gets its own result, in order");
+    }
+}
+
+#[test]
+fn s024_commit_without_the_leaders_disk() {
+    let mut cluster = Cluster::new(24, 3);
+    let leader = cluster.wait_leader();
+    cluster.put_surely(b"k", b"1");
+    cluster.node(leader).disk_stalled_until = cluster.now + 5 * SECOND;
+    let ticket = cluster.put(leader, b"k", b"2");
+    let follower = leader % 3 + 1;
+    cluster.until(2, "the followers have it and know it is committed", |cluster| {
+        cluster.status(leader).committed_index > cluster.status(leader).durable_index
+            && cluster.status(follower).committed_index == cluster.status(leader).committed_index
+    });
+    assert!(!cluster.answers.contains_key(&ticket), "raft 0.7.0 hands out entries only when they are durable here too");
+    cluster.until(8, "an answer", |cluster| cluster.answers.contains_key(&ticket));
+    assert!(cluster.status(leader).leads, "a stalled disk of a few seconds does not cost leadership");
+    cluster.settle();
+}
+
+#[test]
+fn a_stalled_followers_disk_does_not_cost_the_lease() {
+    let mut cluster = Cluster::new(26, 3);
+    let leader = cluster.wait_leader();
+    // One follower is away; the other's disk stalls with an append on its way.
+    cluster.partition(&[leader % 3 + 1]);
+    let slow = (leader + 1) % 3 + 1;
+    cluster.node(slow).disk_stalled_until = cluster.now + 5 * SECOND;
+    cluster.put(leader, b"k", b"v");
+    for _ in 0..400 {
+        cluster.step();
+        assert_eq!(cluster.leader(), Some(leader));
+    }
+    cluster.settle();
+}
+
+#[test]
+fn s125_kill_all_and_s130_lose_unsynced() {
+    for seed in 0..20 {
+        let mut cluster = Cluster::new(seed, 3);
+        for round in 0..4u32 {
+            for i in 0..5u32 {
+                cluster.put_surely(format!("k{i}").as_bytes(), &round.to_le_bytes());
+            }
+            let leader = cluster.wait_leader();
+            for i in 0..10u32 {
+                cluster.put(leader, format!("k{}", i % 5).as_bytes(), b"in flight");
+            }
+            let steps = cluster.rng.below(8);
+            for _ in 0..steps {
+                cluster.step();
+            }
+            if round % 2 == 1 {
+                cluster.node(leader).flush();
+                cluster.step();
+            }
+            for id in 1..=3 {
+                cluster.crash(id);
+            }
+            for id in 1..=3 {
+                cluster.start(id);
+            }
+        }
+        cluster.settle();
+    }
+}
+
+#[test]
+fn committed_batches_of_all_families_arrive_on_all_replicas() {
+    let mut cluster = Cluster::new(33, 3);
+    let leader = cluster.wait_leader();
+    let mut batch = WriteBatch::new();
+    for family in families::DATA_FAMILIES {
+        batch.put(family, b"key", &family.0.to_le_bytes());
+    }
+    batch.delete(families::TXN_LOCK, b"key");
+    let ticket = cluster.propose(leader, EPOCH, batch);
+    cluster.settle();
+    assert!(matches!(cluster.answers[&ticket], Answer::Ok { .. }));
+    for node in cluster.nodes.values() {
+        let get = |family| node.visible.get(family, b"key").expect("readable").is_some();
+        assert_eq!(families::DATA_FAMILIES.map(get), [true, true, false, true]);
+    }
+}

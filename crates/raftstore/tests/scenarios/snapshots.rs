@@ -1,0 +1,189 @@
+use crate::cluster::node::Job;
+use crate::cluster::{Cluster, EPOCH, REGION, small_config};
+use kontiki_engine::{View, WriteBatch};
+use kontiki_raftstore::{Config, families};
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Takes a store away, writes without it, flushes and truncates; returns the leader.
+fn leave_behind(cluster: &mut Cluster, away: u64) -> u64 {
+    cluster.put_surely(b"before", b"1");
+    cluster.put_surely(b"deleted", b"1");
+    let first_missing = cluster.status(cluster.leader().expect("led")).last_index + 1;
+    cluster.crash(away);
+    for i in 0..30u32 {
+        cluster.put_surely(format!("k{}", i % 7).as_bytes(), &i.to_le_bytes());
+    }
+    let leader = cluster.wait_leader();
+    let mut batch = WriteBatch::new();
+    batch.delete(families::DEFAULT, b"deleted");
+    cluster.propose(leader, EPOCH, batch);
+    cluster.run(SECOND);
+    for id in 1..=3 {
+        if id != away {
+            cluster.node(id).flush();
+        }
+    }
+    cluster.until(20, "the log is truncated", |cluster| {
+        (1..=3).all(|id| id == away || cluster.status(id).truncated_index > first_missing)
+    });
+    cluster.wait_leader()
+}
+
+fn impatient() -> Config {
+    Config { follower_dead_ticks: 20, ..small_config() }
+}
+
+#[test]
+fn s035_long_isolation_and_s088_gc_vs_lagging() {
+    for seed in 0..10 {
+        let mut cluster = Cluster::with_config(seed, 3, impatient());
+        let away = cluster.wait_leader() % 3 + 1;
+        leave_behind(&mut cluster, away);
+        cluster.start(away);
+        cluster.until(30, "it catches up by a snapshot", |cluster| cluster.node(away).installs > 0);
+        cluster.settle();
+        assert!(cluster.node(away).visible.get(families::DEFAULT, b"deleted").expect("readable").is_none());
+        // The file goes once tables hold the data, and the log is truncated no further than they do.
+        assert_eq!(cluster.node(away).disk.files.len(), 1);
+        cluster.node(away).flush();
+        cluster.until(10, "no file is left anywhere", |cluster| {
+            cluster.nodes.values().all(|node| node.disk.files.is_empty())
+        });
+    }
+}
+
+#[test]
+fn s081_snapshot_crash() {
+    // The receiver crashes after every number of steps from the arrival on, flushing half of the time in between.
+    for crash_after in 0..40 {
+        let mut cluster = Cluster::with_config(81 + crash_after, 3, impatient());
+        let away = cluster.wait_leader() % 3 + 1;
+        leave_behind(&mut cluster, away);
+        cluster.start(away);
+        cluster.until(30, "a snapshot arrives", |cluster| !cluster.node(away).disk.files.is_empty());
+        for step in 0..crash_after {
+            cluster.step();
+            if step % 3 == 1 && crash_after % 2 == 0 {
+                cluster.node(away).flush();
+            }
+        }
+        cluster.crash(away);
+        cluster.start(away);
+        cluster.settle();
+    }
+}
+
+#[test]
+fn a_crash_between_install_and_flush_installs_again() {
+    let mut cluster = Cluster::with_config(82, 3, impatient());
+    let away = cluster.wait_leader() % 3 + 1;
+    leave_behind(&mut cluster, away);
+    cluster.start(away);
+    cluster.until(30, "installed", |cluster| cluster.node(away).installs == 1);
+    cluster.run(SECOND);
+    cluster.put_surely(b"later", b"1");
+    for installs in 2..5 {
+        cluster.crash(away);
+        cluster.start(away);
+        cluster.until(5, "installed again", |cluster| cluster.node(away).installs == installs);
+    }
+    cluster.settle();
+}
+
+#[test]
+fn s085_stale_snapshot_and_s086_snapshot_plus_append() {
+    for seed in 0..20 {
+        let mut cluster = Cluster::with_config(seed, 3, impatient());
+        let away = cluster.wait_leader() % 3 + 1;
+        leave_behind(&mut cluster, away);
+        cluster.start(away);
+        cluster.weather.delay_ms_max = 200;
+        cluster.weather.duplication = 30;
+        // Writes go on while the snapshot is built, sent and installed.
+        cluster.until(30, "it catches up by a snapshot", |cluster| {
+            let leader = cluster.wait_leader();
+            cluster.put(leader, b"busy", b"1");
+            cluster.node(away).installs > 0
+        });
+        cluster.settle();
+    }
+}
+
+#[test]
+fn a_second_snapshot_may_follow_before_the_first_is_flushed() {
+    let mut cluster = Cluster::with_config(87, 3, impatient());
+    let away = cluster.wait_leader() % 3 + 1;
+    leave_behind(&mut cluster, away);
+    cluster.start(away);
+    cluster.until(30, "the first", |cluster| cluster.node(away).installs == 1);
+    cluster.run(SECOND);
+    cluster.partition(&[away]);
+    for i in 0..40u32 {
+        cluster.put_surely(b"more", &i.to_le_bytes());
+    }
+    for id in 1..=3 {
+        if id != away {
+            cluster.node(id).flush();
+        }
+    }
+    let behind = cluster.status(away).last_index;
+    let truncated = |c: &mut Cluster| (1..=3).all(|id| id == away || c.status(id).truncated_index > behind);
+    cluster.until(30, "truncated beyond it", truncated);
+    cluster.heal();
+    cluster.until(30, "the second", |cluster| cluster.node(away).installs == 2);
+    cluster.run(SECOND);
+    assert_eq!(cluster.node(away).disk.files.len(), 1, "the first file is superseded");
+    cluster.crash(away);
+    cluster.start(away);
+    cluster.settle();
+}
+
+#[test]
+fn s083_cancel_on_step_down() {
+    let mut cluster = Cluster::with_config(83, 3, impatient());
+    let away = cluster.wait_leader() % 3 + 1;
+    let leader = leave_behind(&mut cluster, away);
+    cluster.start(away);
+    let builds = |c: &mut Cluster| c.node(leader).jobs.iter().any(|(_, job)| matches!(job, Job::Build { .. }));
+    cluster.until(30, "it builds", builds);
+    cluster.partition(&[leader]);
+    cluster.until(30, "it steps down", |cluster| !cluster.status(leader).leads);
+    cluster.run(2 * SECOND);
+    assert!(cluster.node(leader).disk.files.is_empty(), "what it built is gone");
+    cluster.settle();
+}
+
+#[test]
+fn s089_gc_not_persisted_and_s090_gc_unflushed() {
+    let mut cluster = Cluster::new(90, 3);
+    for i in 0..100u32 {
+        cluster.put_surely(b"k", &i.to_le_bytes());
+    }
+    cluster.run(5 * SECOND);
+    for id in 1..=3 {
+        assert_eq!(cluster.status(id).truncated_index, 1, "nothing is flushed, so nothing is truncated");
+    }
+    cluster.node(1).flush();
+    cluster.until(5, "the log is truncated through what is flushed", |c| c.status(1).truncated_index > 90);
+    assert_eq!((cluster.status(2).truncated_index, cluster.status(3).truncated_index), (1, 1));
+    let _ = REGION;
+    cluster.settle();
+}
+
+#[test]
+fn a_log_past_its_bound_is_truncated_although_a_follower_lags() {
+    let config = Config { log_bytes_max: 20 << 10, ..small_config() };
+    let mut cluster = Cluster::with_config(91, 3, config);
+    let away = cluster.wait_leader() % 3 + 1;
+    cluster.put_surely(b"k", b"v");
+    cluster.crash(away);
+    for _ in 0..40 {
+        cluster.put_surely(b"k", &[1; 1000]);
+    }
+    let leader = cluster.wait_leader();
+    cluster.node(leader).flush();
+    cluster.until(5, "it is truncated", |cluster| cluster.status(leader).truncated_index > 30);
+    cluster.settle();
+}
