@@ -37,9 +37,11 @@ pub(crate) fn line_of(element: &impl syn::spanned::Spanned) -> usize {
     element.span().start().line
 }
 
-/// Whether an item is compiled for tests only.
+/// Whether an item is compiled for tests only: `cfg(test)` or `cfg(all(test, ...))`.
 pub(crate) fn is_cfg_test(attributes: &[syn::Attribute]) -> bool {
-    attributes.iter().any(|a| {
-        a.path().is_ident("cfg") && a.meta.require_list().is_ok_and(|list| list.tokens.to_string().contains("test"))
-    })
+    let only_test = |list: &syn::MetaList| {
+        let condition = list.tokens.to_string().replace(' ', "");
+        condition == "test" || condition.starts_with("all(test,")
+    };
+    attributes.iter().any(|a| a.path().is_ident("cfg") && a.meta.require_list().is_ok_and(only_test))
 }

@@ -1,0 +1,87 @@
+//! The command line: one file a command. Exit codes: 0 done, 1 it failed, 2 it was asked wrongly.
+
+mod cluster;
+mod data;
+mod failure;
+mod local;
+mod node;
+mod remote;
+mod status;
+mod text;
+
+use clap::{Parser, Subcommand};
+use failure::Failure;
+use std::process::ExitCode;
+
+/// Where commands look for a node that was not named.
+const ENDPOINT_DEFAULT: &str = kontiki_server::config::GRPC_ADDRESS_DEFAULT;
+
+/// A transactional key-value store: embedded, or served to clients of TiKV.
+#[derive(Debug, Parser)]
+#[command(name = "kontiki", version, propagate_version = true, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  kontiki serve                          one node on 127.0.0.1:20160, data in ./kontiki-data
+  kontiki cluster --nodes 3 --dir demo   three nodes on this machine, until Ctrl-C
+  kontiki put greeting hello             write to the node at 127.0.0.1:20160
+  kontiki get greeting
+  kontiki status                         stores, regions and their leaders";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a cluster on this machine in the foreground; Ctrl-C stops it, the next start continues it
+    Cluster(cluster::Cluster),
+    /// Write a key
+    Put(data::Put),
+    /// Print the value of a key
+    Get(data::Get),
+    /// Remove a key; it is no error if it was not there
+    Delete(data::Delete),
+    /// List keys and values of a range
+    Scan(data::Scan),
+    /// Show stores, regions and their leaders
+    Status(status::Status),
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come here too; they go to the standard output and are no failure.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+        }
+    };
+    let result = match cli.command {
+        Command::Cluster(cluster) => cluster.run(),
+        Command::Put(put) => put.run(),
+        Command::Get(get) => get.run(),
+        Command::Delete(delete) => delete.run(),
+        Command::Scan(scan) => scan.run(),
+        Command::Status(status) => status.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads our output has had enough, as `head` does.
+        Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("kontiki: {failure}");
+            failure.code()
+        }
+    }
+}
+
+/// Runs a future to its end on this thread.
+fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(format!("cannot start the runtime: {error}")))?;
+    runtime.block_on(future)
+}

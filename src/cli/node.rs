@@ -1,0 +1,126 @@
+//! One node of a local cluster: a child process that runs `serve`.
+
+use super::Failure;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::process::{Child, ChildStdin, Command};
+
+/// Lines of its log that a node's death is reported with.
+const LAST_LINES: usize = 8;
+/// How much of the end of a log is looked at for them.
+const LAST_BYTES: u64 = 8 << 10;
+/// The answer to a readiness probe is a few lines; a longer one is not read to its end.
+const ANSWER_BYTES_MAX: u64 = 4 << 10;
+
+/// What makes a node.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Its number, from 1, which is its store id.
+    pub number: u64,
+    /// Where it serves clients.
+    pub grpc: SocketAddr,
+    /// Where its status port is.
+    pub status: SocketAddr,
+    /// Its data directory; the log file lies there too.
+    pub folder: PathBuf,
+}
+
+/// A running node. Dropping it kills the process.
+pub struct Running {
+    child: Child,
+    /// The child runs while this pipe is open, so it ends with us even if we are killed.
+    lifeline: Option<ChildStdin>,
+}
+
+impl Node {
+    /// The file that takes what the node prints and logs.
+    pub fn log(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+
+    /// Starts the process, in a process group of its own: Ctrl-C reaches only us, and we stop the nodes.
+    #[allow(clippy::disallowed_methods, clippy::disallowed_types)] // a child's output needs a file of the system
+    pub fn start(&self, initial_cluster: &str, more: &[String]) -> Result<Running, Failure> {
+        let cannot = |what: &str, error: std::io::Error| Failure::new(format!("node {}: {what}: {error}", self.number));
+        std::fs::create_dir_all(&self.folder)
+            .map_err(|error| cannot(&format!("cannot create {}", self.folder.display()), error))?;
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log());
+        let log = log.map_err(|error| cannot(&format!("cannot open {}", self.log().display()), error))?;
+        let copy = log.try_clone().map_err(|error| cannot("cannot share its log", error))?;
+        let program = std::env::current_exe().map_err(|error| cannot("cannot find this program", error))?;
+        let mut child = Command::new(program)
+            .args(["serve", "--stop-with-stdin", "--store-id", &self.number.to_string()])
+            .args(["--initial-cluster", initial_cluster])
+            .args(["--status-address", &self.status.to_string()])
+            .arg("--data-dir")
+            .arg(&self.folder)
+            .args(more)
+            .stdin(Stdio::piped())
+            .stdout(log)
+            .stderr(copy)
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| cannot("cannot start it", error))?;
+        let lifeline = child.stdin.take();
+        Ok(Running { child, lifeline })
+    }
+
+    /// Whether it answers that it is ready. Bounded in time.
+    pub async fn is_ready(&self) -> bool {
+        let ask = async {
+            let mut stream = TcpStream::connect(self.status).await.ok()?;
+            let request = format!("GET /readyz HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.status);
+            stream.write_all(request.as_bytes()).await.ok()?;
+            let mut answer = Vec::new();
+            stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await.ok()?;
+            answer.starts_with(b"HTTP/1.1 200").then_some(())
+        };
+        matches!(tokio::time::timeout(Duration::from_secs(1), ask).await, Ok(Some(())))
+    }
+
+    /// The last lines of its log.
+    pub fn last_lines(&self) -> Vec<String> {
+        let end = read_end(&self.log()).unwrap_or_default();
+        let text = String::from_utf8_lossy(&end).into_owned();
+        let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        lines.iter().skip(lines.len().saturating_sub(LAST_LINES)).map(ToString::to_string).collect()
+    }
+}
+
+impl Running {
+    /// The process id.
+    pub fn process_id(&self) -> u32 {
+        self.child.id().unwrap_or(0)
+    }
+
+    /// Waits until the process ends.
+    pub async fn ended(&mut self) -> std::io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+
+    /// Asks it to end, and kills it if it has not done so in time. Returns whether it ended by itself.
+    pub async fn stop(&mut self, grace: Duration) -> bool {
+        self.lifeline = None;
+        if tokio::time::timeout(grace, self.child.wait()).await.is_ok() {
+            return true;
+        }
+        let _ = self.child.kill().await; // an error means that it is gone
+        false
+    }
+}
+
+fn read_end(path: &Path) -> std::io::Result<Vec<u8>> {
+    use kontiki_env::fs::{Fs, OpenMode, RealFs};
+    let file = RealFs.open(path, OpenMode::Read)?;
+    let length = file.len()?;
+    let start = length.saturating_sub(LAST_BYTES);
+    let mut bytes = vec![0; (length - start) as usize];
+    let count = file.read_at(&mut bytes, start)?;
+    bytes.truncate(count);
+    Ok(bytes)
+}

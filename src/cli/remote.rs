@@ -1,0 +1,98 @@
+//! Nodes reached over the network.
+
+use super::Failure;
+use bytes::Bytes;
+use clap::Args;
+use kontiki::client::{Client, Error, Options, RawClient};
+use std::fmt::Display;
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// Longest time that a command waits for a cluster: several leader elections.
+pub const TIMEOUT: Duration = Duration::from_secs(15);
+/// A node that listens takes a connection well within this.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Where to find the cluster.
+#[derive(Args, Clone, Debug)]
+pub struct Endpoint {
+    /// A node, any of the cluster; or several, separated by commas, of which the first that answers is asked
+    #[arg(long = "endpoint", id = "endpoint", value_name = "HOST:PORT", default_value = super::ENDPOINT_DEFAULT)]
+    nodes: String,
+}
+
+impl Endpoint {
+    /// The first node that takes a connection, as `host:port`.
+    pub async fn find(&self) -> Result<&str, Failure> {
+        for node in self.nodes.split(',').map(bare).filter(|node| !node.is_empty()) {
+            let connected = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(node)).await;
+            if matches!(connected, Ok(Ok(_))) {
+                return Ok(node);
+            }
+        }
+        let nodes = &self.nodes;
+        Err(Failure::new(format!(
+            "no node answers at {nodes}; start one with `kontiki serve`, or name another with --endpoint"
+        )))
+    }
+
+    /// Writes a key.
+    pub async fn put(&self, key: Vec<u8>, value: Vec<u8>) -> Result<(), Failure> {
+        self.raw().await?.put(key, value).await.map_err(failed)
+    }
+
+    /// Reads a key.
+    pub async fn get(&self, key: Vec<u8>) -> Result<Option<Bytes>, Failure> {
+        self.raw().await?.get(key).await.map_err(failed)
+    }
+
+    /// Removes a key.
+    pub async fn delete(&self, key: Vec<u8>) -> Result<(), Failure> {
+        self.raw().await?.delete(key).await.map_err(failed)
+    }
+
+    /// At most `limit` entries with `start <= key < end`; an absent end is unbounded. With `reverse` from the last on.
+    pub async fn scan(
+        &self,
+        start: Vec<u8>,
+        end: Option<Vec<u8>>,
+        limit: usize,
+        reverse: bool,
+    ) -> Result<Vec<(Bytes, Bytes)>, Failure> {
+        let (raw, end) = (self.raw().await?, end.unwrap_or_default());
+        let found = if reverse { raw.scan_reverse(start, end, limit).await } else { raw.scan(start, end, limit).await };
+        Ok(found.map_err(failed)?.into_iter().map(|pair| (pair.key, pair.value)).collect())
+    }
+
+    async fn raw(&self) -> Result<RawClient, Failure> {
+        let node = self.find().await?;
+        let options = Options { operation_timeout: TIMEOUT, connect_timeout: CONNECT_TIMEOUT, ..Options::default() };
+        Ok(Client::connect_with([node], options).await.map_err(failed)?.raw())
+    }
+}
+
+/// No answer came in time.
+pub fn too_slow(endpoint: &str) -> Failure {
+    let seconds = TIMEOUT.as_secs();
+    Failure::new(format!("no answer within {seconds} s from {endpoint}; is a majority of the nodes running?"))
+}
+
+/// The node answered with an error.
+pub fn refused(endpoint: &str, error: &dyn Display) -> Failure {
+    Failure::new(format!("the node at {endpoint} says: {error}"))
+}
+
+/// `host:port` of an endpoint that may be given as a URL.
+fn bare(endpoint: &str) -> &str {
+    let endpoint = endpoint.trim();
+    endpoint.strip_prefix("http://").unwrap_or(endpoint).trim_end_matches('/')
+}
+
+fn failed(error: Error) -> Failure {
+    match error {
+        Error::Invalid(what) => Failure::usage(what),
+        Error::Timeout { .. } => Failure::new(format!("{error}; is a majority of the nodes running?")),
+        Error::Undetermined { .. } => Failure::new(format!("{error}; read the key to find out")),
+        error => Failure::new(error.to_string()),
+    }
+}

@@ -1,0 +1,50 @@
+//! Keys and values as people type and read them.
+
+use super::Failure;
+use comfy_table::{Table, presets};
+use serde_json::{Value, json};
+
+/// The bytes that an argument means: its text, or with `hex` the bytes it spells.
+pub fn parse(name: &str, argument: &str, hex: bool) -> Result<Vec<u8>, Failure> {
+    if !hex {
+        return Ok(argument.as_bytes().to_vec());
+    }
+    let wrong = || Failure::usage(format!("{name} {argument:?}: with --hex an even number of hexadecimal digits"));
+    let digits: Option<Vec<u8>> = argument.chars().map(|c| c.to_digit(16).map(|digit| digit as u8)).collect();
+    let digits = digits.filter(|digits| digits.len().is_multiple_of(2)).ok_or_else(wrong)?;
+    Ok(digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+}
+
+/// Bytes for a person: text as it is, anything else escaped; with `hex` as hexadecimal digits.
+pub fn show(bytes: &[u8], hex: bool) -> String {
+    if hex {
+        return bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    }
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t')) => text.to_string(),
+        _ => bytes.iter().flat_map(|byte| std::ascii::escape_default(*byte)).map(char::from).collect(),
+    }
+}
+
+/// Bytes for a program: a string if they are text, else `{"hex": "..."}`; with `hex` always a string of digits.
+pub fn to_json(bytes: &[u8], hex: bool) -> Value {
+    match std::str::from_utf8(bytes) {
+        _ if hex => Value::String(show(bytes, true)),
+        Ok(text) => Value::String(text.to_string()),
+        Err(_) => json!({ "hex": show(bytes, true) }),
+    }
+}
+
+/// A table without lines, so that it can be cut and pasted.
+pub fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(header).add_rows(rows);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.trim_fmt()
+}
+
+#[cfg(test)]
+#[path = "text_test.rs"]
+mod tests;

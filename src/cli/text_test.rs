@@ -1,0 +1,30 @@
+use super::*;
+
+#[test]
+fn text_is_taken_and_shown_as_it_is() {
+    assert_eq!(parse("KEY", "grüße", false).unwrap(), "grüße".as_bytes());
+    assert_eq!(show("grüße".as_bytes(), false), "grüße");
+    assert_eq!(to_json(b"a", false), json!("a"));
+}
+
+#[test]
+fn hex_goes_both_ways() {
+    assert_eq!(parse("KEY", "00fFa1", true).unwrap(), [0x00, 0xff, 0xa1]);
+    assert_eq!(show(&[0x00, 0xff, 0xa1], true), "00ffa1");
+    assert_eq!(to_json(b"a", true), json!("61"));
+}
+
+#[test]
+fn what_is_no_hex_is_refused_and_named() {
+    for wrong in ["abc", "zz", "ü1"] {
+        let failure = parse("KEY", wrong, true).unwrap_err();
+        assert!(failure.to_string().contains(wrong), "{failure}");
+    }
+}
+
+#[test]
+fn what_is_no_text_is_escaped() {
+    assert_eq!(show(&[b'a', 0, 0xff], false), "a\\x00\\xff");
+    assert_eq!(show(b"\x1b[2J", false), "\\x1b[2J", "nothing that moves a terminal's cursor");
+    assert_eq!(to_json(&[0xff], false), json!({ "hex": "ff" }));
+}

@@ -1,0 +1,129 @@
+//! The commands that need no node: data in a directory, mistakes, exit codes.
+
+use kontiki::{Db, Family, FamilySpec, Options, WriteBatch};
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn kontiki(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_kontiki")).args(arguments).output().expect("the program starts")
+}
+
+/// Runs it in a directory; returns what it printed.
+fn succeeds(folder: &Path, arguments: &[&str]) -> String {
+    let folder = folder.to_str().expect("a path of text");
+    let output = kontiki(&[arguments, &["--data-dir", folder]].concat());
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// Runs it; returns its complaint.
+fn fails(code: i32, arguments: &[&str]) -> String {
+    let output = kontiki(arguments);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {output:?}");
+    assert!(output.stdout.is_empty(), "{arguments:?}: a failure prints nothing for programs to take for data");
+    String::from_utf8(output.stderr).expect("text")
+}
+
+#[test]
+fn a_directory_is_written_read_scanned_and_deleted_from() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let folder = scratch.path().join("db");
+    for (key, value) in [("crew/1", "Thor"), ("crew/2", "Knut"), ("raft", "balsa")] {
+        assert_eq!(succeeds(&folder, &["put", key, value]), "");
+    }
+    assert_eq!(succeeds(&folder, &["get", "raft"]), "balsa\n");
+    assert_eq!(succeeds(&folder, &["get", "raft", "--json"]), "{\"key\":\"raft\",\"value\":\"balsa\"}\n");
+    let crew = "{\"key\":\"crew/1\",\"value\":\"Thor\"}\n{\"key\":\"crew/2\",\"value\":\"Knut\"}\n";
+    assert_eq!(succeeds(&folder, &["scan", "--prefix", "crew/", "--json"]), crew);
+    assert_eq!(succeeds(&folder, &["scan", "crew/", "crew/3", "--json"]), crew);
+    let last = "{\"key\":\"raft\",\"value\":\"balsa\"}\n";
+    assert_eq!(succeeds(&folder, &["scan", "--reverse", "--limit", "1", "--json"]), last);
+    let table = succeeds(&folder, &["scan"]);
+    assert!(table.lines().next().is_some_and(|header| header.starts_with("KEY")), "{table}");
+    assert_eq!(table.lines().count(), 4, "{table}");
+    assert_eq!(succeeds(&folder, &["delete", "raft"]), "");
+    assert_eq!(succeeds(&folder, &["delete", "raft"]), "", "removing what is not there is no error");
+    let folder = folder.to_str().expect("a path of text");
+    assert!(fails(1, &["get", "raft", "--data-dir", folder]).contains("there is no key \"raft\""));
+}
+
+#[test]
+fn binary_keys_and_values_go_in_and_out_as_hex() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    succeeds(scratch.path(), &["put", "00ff", "fe", "--hex"]);
+    assert_eq!(succeeds(scratch.path(), &["get", "00ff", "--hex"]), "fe\n");
+    assert_eq!(
+        succeeds(scratch.path(), &["scan", "--json"]),
+        "{\"key\":{\"hex\":\"00ff\"},\"value\":{\"hex\":\"fe\"}}\n"
+    );
+    assert_eq!(succeeds(scratch.path(), &["scan", "--json", "--hex"]), "{\"key\":\"00ff\",\"value\":\"fe\"}\n");
+}
+
+#[test]
+fn reading_creates_no_directory() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let folder = scratch.path().join("absent");
+    for command in [&["get", "k"][..], &["delete", "k"], &["scan"]] {
+        let complaint = fails(1, &[command, &["--data-dir", folder.to_str().expect("text")]].concat());
+        assert!(complaint.contains("there is no directory"), "{complaint}");
+    }
+    assert!(!folder.exists());
+}
+
+#[test]
+fn a_directory_in_use_names_its_holder() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let _held = Db::open(scratch.path(), Options::default()).expect("opens");
+    let complaint = fails(1, &["get", "k", "--data-dir", scratch.path().to_str().expect("text")]);
+    assert!(complaint.contains("is in use"), "{complaint}");
+    assert!(complaint.contains(&std::process::id().to_string()), "the holder is this process: {complaint}");
+}
+
+#[test]
+fn the_directory_of_a_served_store_is_refused_with_the_remedy() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let families = vec![FamilySpec { family: Family(4), name: "meta".into() }];
+    let db = Db::open(scratch.path(), Options { families, ..Options::default() }).expect("opens");
+    let mut identity = WriteBatch::new();
+    identity.put(Family(4), &[1], b"\x01identity");
+    db.write(identity, kontiki::Durability::Sync).expect("writes");
+    db.close().expect("closes");
+    for command in [&["get", "k"][..], &["put", "k", "v"], &["scan"]] {
+        let complaint = fails(1, &[command, &["--data-dir", scratch.path().to_str().expect("text")]].concat());
+        assert!(complaint.contains("belongs to a served store") && complaint.contains("kontiki serve"), "{complaint}");
+    }
+}
+
+#[test]
+fn mistakes_exit_with_2_and_name_what_is_accepted() {
+    for (arguments, named) in [
+        (&["cluster", "--dir", "d", "--nodes", "10"][..], "1..=9"),
+        (&["cluster", "--dir", "d", "--port", "20179"], "status-port = 20180"),
+        (&["put", "abc", "00", "--hex"], "even number"),
+        (&["get", ""], "at least one byte"),
+        (&["scan", "--limit", "0"], "1..=1000000"),
+        (&["get", "k", "--endpoint", "x:1", "--data-dir", "d"], "cannot be used with"),
+        (&[], "Usage"),
+    ] {
+        let complaint = fails(2, arguments);
+        assert!(complaint.contains(named), "{arguments:?}: {complaint}");
+    }
+}
+
+#[test]
+fn without_a_node_the_remedy_is_named() {
+    // A port that was free a moment ago; nobody listens there.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound");
+    for command in [&["get", "k"][..], &["status"]] {
+        let complaint = fails(1, &[command, &["--endpoint", &free.to_string()]].concat());
+        assert!(complaint.contains("no node answers") && complaint.contains("kontiki serve"), "{complaint}");
+    }
+}
+
+#[test]
+fn help_is_no_failure() {
+    for arguments in [&["--help"][..], &["cluster", "--help"], &["--version"]] {
+        let output = kontiki(arguments);
+        assert!(output.status.success() && !output.stdout.is_empty(), "{output:?}");
+    }
+}
