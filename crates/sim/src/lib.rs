@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 pub mod check;
+pub mod cluster;
 pub mod executor;
 pub mod history;
+pub mod workload;
 pub mod world;

@@ -13,7 +13,7 @@ mod completion;
 mod core;
 mod counters;
 mod lead;
-pub(crate) mod open;
+mod open;
 mod options;
 mod queue;
 mod snapshot;

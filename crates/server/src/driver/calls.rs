@@ -1,0 +1,241 @@
+//! Placement calls: those of this node's services and heartbeats, and those other nodes forward.
+//!
+//! A call is answered exactly once. It lives in one table until then, in one of four states; `route` moves it:
+//!
+//! ```text
+//!            leads, holds the lease ──> Leading (placement answers)
+//!  Unrouted ─leads, no lease ────────> Barrier (one round with a quorum) ──> Leading
+//!            another leads ──────────> Forwarded (its answer comes, or we send again)
+//!            nobody leads ───────────> Unrouted, tried again shortly
+//! ```
+//! Whatever says "not the leader" leads back to Unrouted, until the deadline. A call of another node is not forwarded
+//! a second time: it is answered "not the leader", and that node routes it again. Sending again after a silence is
+//! safe because placement's calls may happen twice: timestamps and ids are then skipped, the rest is idempotent.
+//!
+//! Ids of calls start at a random number, so an answer to an earlier life of this node finds no call of this one.
+
+use super::Driver;
+use super::error::NodeError;
+use super::inbox::Reply;
+use super::message::{Body, PlacementCall, PlacementReply, encode};
+use super::open::placement_stores;
+use super::{Outbound, PLACEMENT_REGION, Pending};
+use kontiki_placement::{CallId, Now, Outcome, RefusalCode, Request, Response};
+use kontiki_raftstore::{Event, StoreId};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Calls that wait here at most; beyond it those of other nodes are dropped (they will be sent again).
+const CALLS_MAX: usize = 32 << 10;
+/// How long a call waits after "not the leader" or when nobody leads. Also looked at on every tick only.
+const RETRY_AFTER: Duration = Duration::from_millis(20);
+/// How long a forwarded call waits before it is sent again: above a round trip with a synced write, below the
+/// patience of clients.
+const RESEND_AFTER: Duration = Duration::from_millis(400);
+/// The longest that a call of another node is kept, whatever it asks for.
+const REMOTE_TIMEOUT_MAX: Duration = Duration::from_secs(30);
+
+/// Who waits for an answer.
+pub(super) enum Origin {
+    /// A service of this node.
+    Local(Reply<Response>),
+    /// Another node.
+    Remote { store: StoreId, id: u64 },
+    /// This driver's own heartbeats: nobody waits.
+    Own,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route {
+    Unrouted { retry_at: Duration },
+    Barrier,
+    Leading,
+    Forwarded { resend_at: Duration },
+}
+
+struct Call {
+    origin: Origin,
+    request: Request,
+    deadline: Duration,
+    route: Route,
+}
+
+/// The table of waiting calls.
+pub(super) struct Calls {
+    calls: BTreeMap<u64, Call>,
+    next_id: u64,
+    /// Which member of the placement group is asked next by a node that is none.
+    turn: usize,
+}
+
+impl Calls {
+    pub(super) fn new(first_id: u64) -> Calls {
+        // Half of the numbers remain: they do not run out.
+        Calls { calls: BTreeMap::new(), next_id: first_id >> 1, turn: 0 }
+    }
+}
+
+impl Driver {
+    /// Starts a call.
+    pub(super) fn start_call(&mut self, origin: Origin, request: Request, deadline: Duration, now: Now) {
+        if !matches!(origin, Origin::Remote { .. }) {
+            self.shared.counters.placement_calls.increment();
+        } else if self.calls.calls.len() >= CALLS_MAX {
+            return;
+        }
+        let id = self.calls.next_id;
+        self.calls.next_id += 1;
+        let route = Route::Unrouted { retry_at: now.monotonic };
+        self.calls.calls.insert(id, Call { origin, request, deadline, route });
+        self.route_call(id, now);
+    }
+
+    fn route_call(&mut self, id: u64, now: Now) {
+        let Some(call) = self.calls.calls.get_mut(&id) else { return };
+        let readers = &self.shared.readers;
+        if self.placement.is_leader() {
+            // A fresh look at the clock: this call may have arrived after `now` was read.
+            if readers.holds_lease(PLACEMENT_REGION, self.env.clock.monotonic()) {
+                call.route = Route::Leading;
+                self.placement.call(CallId(id), call.request.clone(), now);
+                return;
+            }
+            if let Some((region, _)) = readers.region(PLACEMENT_REGION) {
+                call.route = Route::Barrier;
+                let ticket = self.pending.add(Pending::CallBarrier(id));
+                let event = Event::ReadBarrier { region: PLACEMENT_REGION, epoch: region.epoch, ticket };
+                self.store.handle(event, now.monotonic);
+                return;
+            }
+        }
+        if matches!(call.origin, Origin::Remote { .. }) {
+            self.answer_call(id, None);
+            return;
+        }
+        let leader = match readers.region(PLACEMENT_REGION) {
+            Some((_, leader)) => leader.map(|peer| peer.store),
+            // No replica of the placement group here: ask its members in turn.
+            None => {
+                self.calls.turn = self.calls.turn.wrapping_add(1);
+                placement_stores(&self.config).nth(self.calls.turn % placement_stores(&self.config).count().max(1))
+            }
+        };
+        match leader.filter(|store| *store != self.shared.store_id) {
+            Some(to) => {
+                call.route = Route::Forwarded { resend_at: now.monotonic + RESEND_AFTER };
+                let timeout = call.deadline.saturating_sub(now.monotonic);
+                let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+                let body = PlacementCall { id, timeout_ms, request: Some(call.request.clone()) };
+                self.outbound.push(Outbound::Message { to, bytes: encode(Body::Call(body)) });
+            }
+            None => call.route = Route::Unrouted { retry_at: now.monotonic + RETRY_AFTER },
+        }
+    }
+
+    /// The read barrier of a call ended.
+    pub(super) fn call_barrier_ended(&mut self, id: u64, ok: bool, now: Now) {
+        let Some(call) = self.calls.calls.get_mut(&id) else { return };
+        if call.route != Route::Barrier {
+            return;
+        }
+        if ok && self.placement.is_leader() {
+            call.route = Route::Leading;
+            self.placement.call(CallId(id), call.request.clone(), now);
+        } else {
+            self.call_needs_leader(id, now);
+        }
+    }
+
+    /// Placement answered here.
+    pub(super) fn placement_replied(&mut self, id: CallId, response: Response, now: Now) {
+        let not_leader = matches!(&response.outcome,
+            Some(Outcome::Refused(refusal)) if refusal.code() == RefusalCode::NotLeader);
+        if not_leader {
+            self.call_needs_leader(id.0, now);
+        } else {
+            self.answer_call(id.0, Some(response));
+        }
+    }
+
+    /// Another node forwards a call.
+    pub(super) fn call_forwarded_here(&mut self, store: StoreId, call: PlacementCall, now: Now) {
+        let Some(request) = call.request else {
+            self.shared.counters.messages_malformed.increment();
+            return;
+        };
+        self.shared.counters.placement_proxied.increment();
+        let timeout = Duration::from_millis(call.timeout_ms).min(REMOTE_TIMEOUT_MAX);
+        self.start_call(Origin::Remote { store, id: call.id }, request, now.monotonic + timeout, now);
+    }
+
+    /// Another node answered.
+    pub(super) fn call_answered_there(&mut self, reply: PlacementReply, now: Now) {
+        let Some(call) = self.calls.calls.get(&reply.id) else { return };
+        match reply.response {
+            // An answer to an earlier sending is as good, wherever the call is now. Ids are this node's own, so
+            // only a call of its own can have been forwarded.
+            Some(_) if matches!(call.origin, Origin::Remote { .. }) => {
+                self.shared.counters.messages_malformed.increment();
+            }
+            Some(response) => self.answer_call(reply.id, Some(response)),
+            None if matches!(call.route, Route::Forwarded { .. }) => self.call_needs_leader(reply.id, now),
+            None => {}
+        }
+    }
+
+    /// Whoever was asked does not lead: a call of ours waits and tries again, a call of another node goes back.
+    fn call_needs_leader(&mut self, id: u64, now: Now) {
+        let Some(call) = self.calls.calls.get_mut(&id) else { return };
+        call.route = Route::Unrouted { retry_at: now.monotonic + RETRY_AFTER };
+        if matches!(call.origin, Origin::Remote { .. }) {
+            self.answer_call(id, None);
+        }
+    }
+
+    fn answer_call(&mut self, id: u64, response: Option<Response>) {
+        let Some(call) = self.calls.calls.remove(&id) else { return };
+        match (call.origin, response) {
+            (Origin::Local(reply), Some(response)) => reply.send(Ok(response)),
+            (Origin::Local(reply), None) => reply.send(Err(NodeError::Timeout)),
+            (Origin::Remote { store, id }, response) => {
+                let bytes = encode(Body::Reply(PlacementReply { id, response }));
+                self.outbound.push(Outbound::Message { to: store, bytes });
+            }
+            (Origin::Own, _) => {}
+        }
+    }
+
+    /// Deadlines, and calls whose time to try again has come. Called on ticks and when a leader is found.
+    pub(super) fn tend_calls(&mut self, now: Now, leader_found: bool) {
+        let mut expired = Vec::new();
+        let mut due = Vec::new();
+        for (id, call) in &self.calls.calls {
+            let again = match call.route {
+                Route::Unrouted { retry_at } => leader_found || now.monotonic >= retry_at,
+                Route::Forwarded { resend_at } => leader_found || now.monotonic >= resend_at,
+                Route::Barrier | Route::Leading => false,
+            };
+            if now.monotonic >= call.deadline {
+                expired.push(*id);
+            } else if again {
+                due.push(*id);
+            }
+        }
+        for id in expired {
+            self.shared.counters.placement_timeouts.increment();
+            match self.calls.calls.get(&id).map(|call| &call.origin) {
+                // The other node has its own clock and has given up by itself.
+                Some(Origin::Remote { .. }) => drop(self.calls.calls.remove(&id)),
+                _ => self.answer_call(id, None),
+            }
+        }
+        for id in due {
+            self.route_call(id, now);
+        }
+    }
+
+    /// Every waiting call, when the node stops.
+    pub(super) fn drop_calls(&mut self) {
+        self.calls.calls.clear();
+    }
+}

@@ -1,0 +1,71 @@
+//! What the driver counts, for `/metrics`. Plain atomics: read from any thread, never reset, ordering irrelevant.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One monotonic counter.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `count`.
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Adds one.
+    pub fn increment(&self) {
+        self.add(1);
+    }
+
+    /// The value now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The counters of one node since it started.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Proposals given to raftstore.
+    pub proposals: Counter,
+    /// Proposals answered as applied.
+    pub proposals_applied: Counter,
+    /// Proposals refused with a region error (not the leader, epoch, key range, ...).
+    pub proposals_refused: Counter,
+    /// Proposals whose outcome stayed unknown.
+    pub proposals_undetermined: Counter,
+    /// Proposals and calls refused because too many were waiting.
+    pub busy: Counter,
+    /// Proposals refused because the disk was full.
+    pub disk_full: Counter,
+    /// Synced commits of raft state (each covers every region that had something to persist).
+    pub persists: Counter,
+    /// Persists tried again after the disk had been full.
+    pub persist_retries: Counter,
+    /// Batches of committed entries applied to the memtable.
+    pub applies: Counter,
+    /// Views given under the leader lease.
+    pub reads_lease: Counter,
+    /// Views given after a read barrier (ReadIndex).
+    pub reads_barrier: Counter,
+    /// Raft messages received.
+    pub messages_received: Counter,
+    /// Raft messages dropped because the inbox was full.
+    pub messages_dropped: Counter,
+    /// Messages from other nodes that did not decode.
+    pub messages_malformed: Counter,
+    /// Placement calls started here (by services or by this node's heartbeats).
+    pub placement_calls: Counter,
+    /// Placement calls answered for another node.
+    pub placement_proxied: Counter,
+    /// Placement calls that met their deadline.
+    pub placement_timeouts: Counter,
+    /// Snapshots built.
+    pub snapshots_built: Counter,
+    /// Snapshots sent whole.
+    pub snapshots_sent: Counter,
+    /// Snapshots received whole.
+    pub snapshots_received: Counter,
+    /// Snapshots installed.
+    pub snapshots_installed: Counter,
+}

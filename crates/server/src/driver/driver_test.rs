@@ -1,0 +1,282 @@
+//! One node on a simulated machine: what does not need a cluster to be seen.
+
+use super::*;
+use crate::config::NodeConfig;
+use futures::FutureExt;
+use kontiki_engine::{Family, Options, View, WriteBatch};
+use kontiki_env::SimMachine;
+use kontiki_env::clock::Clock;
+use kontiki_env::fs::{CrashMode, Op};
+use kontiki_env::tasks::Tasks;
+use kontiki_placement::{Command, Outcome, Request, Timestamps};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::Path;
+
+const DATA: RegionId = RegionId(2);
+
+/// A machine and the driver on it, moved by hand.
+struct Rig {
+    machine: SimMachine,
+    driver: Option<Driver>,
+}
+
+fn config() -> NodeConfig {
+    NodeConfig::single("/data", "node:1")
+}
+
+fn small(_: &mut kontiki_raftstore::Config, options: &mut Options) {
+    options.memtable_bytes = 16 << 10;
+    options.log_segment_bytes = 16 << 10;
+    options.log_bytes_max = 256 << 10;
+}
+
+impl Rig {
+    fn new() -> Rig {
+        let mut rig = Rig { machine: SimMachine::from_seed(1), driver: None };
+        rig.start();
+        rig
+    }
+
+    fn open(&self, config: NodeConfig) -> Result<Driver, OpenError> {
+        Driver::open_tuned(&self.machine.env(), config, 7, small)
+    }
+
+    fn start(&mut self) {
+        self.driver = Some(self.open(config()).unwrap());
+    }
+
+    fn restart(&mut self, mode: CrashMode) {
+        self.machine.fs.power_off();
+        self.driver = None;
+        self.machine.fs.crash(mode);
+        self.machine = self.machine.restarted(kontiki_env::rng::Rng::new(2));
+        self.start();
+    }
+
+    fn driver(&mut self) -> &mut Driver {
+        self.driver.as_mut().expect("started")
+    }
+
+    fn handle(&mut self) -> NodeHandle {
+        self.driver().handle()
+    }
+
+    /// Lets the node work for a millisecond.
+    fn turn(&mut self) {
+        let time = self.machine.clock.time().clone();
+        time.advance_to(time.now() + Duration::from_millis(1));
+        let now = Now { monotonic: self.machine.clock.monotonic(), wall_ms: self.machine.clock.wall_ms() };
+        self.driver().step(now);
+        while self.machine.tasks.step() {}
+    }
+
+    /// Lets the node work until the future resolves, for at most a virtual minute.
+    fn run<T>(&mut self, future: impl Future<Output = T>) -> T {
+        let mut future = Box::pin(future);
+        for _ in 0..60_000 {
+            if let Some(value) = future.as_mut().now_or_never() {
+                return value;
+            }
+            self.turn();
+        }
+        panic!("the future does not resolve");
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<u64, NodeError> {
+        let handle = self.handle();
+        let context = context(&handle);
+        let mut batch = WriteBatch::new();
+        batch.put(Family::DEFAULT, key, value);
+        self.run(async move { handle.propose(&context, batch).await })
+    }
+
+    fn get(&mut self, key: &[u8]) -> Option<Vec<u8>> {
+        let handle = self.handle();
+        let context = context(&handle);
+        let view = self.run(async move { handle.view(&context).await }).unwrap();
+        view.get(Family::DEFAULT, key).unwrap().map(|value| value.to_vec())
+    }
+
+    fn timestamp(&mut self) -> u64 {
+        let handle = self.handle();
+        let request: Request = Command::Timestamps(Timestamps { count: 1 }).into();
+        let response = self.run(async move { handle.placement(request).await }).unwrap();
+        match response.into_result().unwrap() {
+            Outcome::Timestamps(granted) => granted.last(),
+            other => panic!("not timestamps: {other:?}"),
+        }
+    }
+}
+
+fn context(handle: &NodeHandle) -> RegionContext {
+    let (region, _) = handle.region(DATA).expect("bootstrapped");
+    RegionContext::new(region.id, region.epoch)
+}
+
+#[test]
+fn what_is_acknowledged_survives_power_loss() {
+    let mut rig = Rig::new();
+    for i in 0..200u32 {
+        rig.put(&i.to_be_bytes(), &[i as u8; 300]).unwrap();
+    }
+    for mode in [CrashMode::LoseUnsynced, CrashMode::Kill] {
+        rig.restart(mode);
+        for i in 0..200u32 {
+            assert_eq!(rig.get(&i.to_be_bytes()), Some(vec![i as u8; 300]), "key {i} after {mode:?}");
+        }
+    }
+}
+
+#[test]
+fn timestamps_go_forward_across_restarts_and_a_clock_that_jumps_back() {
+    let mut rig = Rig::new();
+    let mut last = 0;
+    for round in 0..3 {
+        for _ in 0..5 {
+            let next = rig.timestamp();
+            assert!(next > last);
+            last = next;
+        }
+        rig.machine.clock.set_wall_offset_ms(-60_000 * round);
+        rig.restart(CrashMode::LoseUnsynced);
+    }
+}
+
+#[test]
+fn the_catalogue_is_filled_by_heartbeats() {
+    let mut rig = Rig::new();
+    rig.timestamp();
+    for _ in 0..1_000 {
+        rig.turn();
+    }
+    let handle = rig.handle();
+    let request = Request::from(Command::RegionByKey(kontiki_placement::RegionByKey { key: Bytes::from_static(b"k") }));
+    let response = rig.run(async move { handle.placement(request).await }).unwrap();
+    let Outcome::Region(info) = response.into_result().unwrap() else { panic!("not a region") };
+    assert_eq!((info.region.id, info.leader.map(|peer| peer.store_id)), (DATA.0, Some(1)));
+}
+
+#[test]
+fn a_directory_of_another_node_is_refused() {
+    let mut rig = Rig::new();
+    rig.put(b"k", b"v").unwrap();
+    rig.driver.take().unwrap().close().unwrap();
+    let mut other_cluster = config();
+    other_cluster.cluster_id += 1;
+    let mut other_store = config();
+    other_store.members = BTreeMap::from([(2, "node:1".into())]);
+    other_store.store_id = 2;
+    for wrong in [other_cluster, other_store] {
+        let error = rig.open(wrong).err().expect("refused");
+        assert!(matches!(error, OpenError::Identity { found_store: StoreId(1), .. }), "{error}");
+        assert!(error.to_string().contains("/data"), "{error}");
+    }
+    rig.start();
+    assert_eq!(rig.get(b"k"), Some(b"v".to_vec()));
+}
+
+#[test]
+fn embedded_data_is_served_by_one_node_and_refused_to_several() {
+    let mut rig = Rig { machine: SimMachine::from_seed(3), driver: None };
+    let db = Db::open_in(&rig.machine.env(), Path::new("/data"), Options::default()).unwrap();
+    db.put(b"embedded", b"before").unwrap();
+    db.close().unwrap();
+    let mut three = config();
+    three.members = (1..=3).map(|id| (id, format!("node:{id}"))).collect();
+    let error = rig.open(three).err().expect("refused");
+    assert!(matches!(error, OpenError::EmbeddedData { members: 3, .. }), "{error}");
+    rig.start();
+    assert_eq!(rig.get(b"embedded"), Some(b"before".to_vec()));
+}
+
+#[test]
+fn a_full_disk_refuses_writes_serves_reads_and_recovers() {
+    let mut rig = Rig::new();
+    rig.put(b"first", b"1").unwrap();
+    rig.machine.fs.set_quota(Some(0));
+    let mut accepted = 0u32;
+    let refusal = loop {
+        match rig.put(&accepted.to_be_bytes(), &[0; 1_000]) {
+            Ok(_) => accepted += 1,
+            Err(error) => break error,
+        }
+        assert!(accepted < 10_000, "a disk without room takes no more than what was allocated");
+    };
+    // The write that meets the full disk is in the log in memory already: it may yet take effect.
+    assert!(matches!(refusal, NodeError::DiskFullUndetermined), "{refusal}");
+    assert!(matches!(rig.put(b"next", b""), Err(NodeError::DiskFull)), "later ones are not begun");
+    assert!(rig.handle().status().disk_full);
+    assert_eq!(rig.get(b"first"), Some(b"1".to_vec()), "reads go on");
+    rig.machine.fs.set_quota(None);
+    for _ in 0..200 {
+        rig.turn();
+    }
+    assert!(!rig.handle().status().disk_full);
+    rig.put(b"after", b"2").unwrap();
+    rig.restart(CrashMode::LoseUnsynced);
+    assert_eq!(rig.get(b"after"), Some(b"2".to_vec()));
+    for i in 0..accepted {
+        assert_eq!(rig.get(&i.to_be_bytes()), Some(vec![0; 1_000]), "acknowledged write {i}");
+    }
+}
+
+#[test]
+fn a_failed_sync_stops_the_node_and_answers_everybody() {
+    let mut rig = Rig::new();
+    rig.put(b"before", b"1").unwrap();
+    rig.machine.fs.fail_next(Op::Sync, u64::MAX, |path| path.to_string_lossy().contains("wal"));
+    let error = rig.put(b"doubtful", b"2").unwrap_err();
+    assert!(matches!(error, NodeError::Undetermined), "{error}");
+    assert!(matches!(rig.driver().stopped(), Some(StopReason::Engine { .. })));
+    assert!(rig.handle().status().stopped.is_some());
+    let error = rig.put(b"late", b"3").unwrap_err();
+    assert!(matches!(error, NodeError::Stopped(_) | NodeError::Undetermined), "{error}");
+    rig.machine.fs.clear_faults();
+    rig.restart(CrashMode::LoseUnsynced);
+    assert_eq!(rig.get(b"before"), Some(b"1".to_vec()));
+}
+
+#[test]
+fn a_node_that_goes_away_answers_everybody() {
+    let mut rig = Rig::new();
+    rig.put(b"k", b"v").unwrap();
+    let handle = rig.handle();
+    let context = context(&handle);
+    let mut batch = WriteBatch::new();
+    batch.put(Family::DEFAULT, b"a", b"b");
+    let mut write = Box::pin(handle.propose(&context, batch));
+    let mut call = Box::pin(handle.placement(Command::Timestamps(Timestamps { count: 1 }).into()));
+    assert!(write.as_mut().now_or_never().is_none() && call.as_mut().now_or_never().is_none());
+    rig.driver = None;
+    assert!(matches!(write.now_or_never(), Some(Err(NodeError::Undetermined))));
+    assert!(matches!(call.now_or_never(), Some(Err(NodeError::Stopped(_)))));
+}
+
+#[test]
+fn keys_and_values_beyond_the_limits_are_refused_before_anything_is_written() {
+    let mut rig = Rig::new();
+    let error = rig.put(&vec![0; kontiki_engine::KEY_BYTES_MAX + 1], b"").unwrap_err();
+    assert!(matches!(error, NodeError::Engine(kontiki_engine::Error::InvalidArgument(_))), "{error}");
+    rig.put(b"k", &vec![1; 1 << 20]).unwrap();
+    assert_eq!(rig.get(b"k").map(|value| value.len()), Some(1 << 20));
+}
+
+#[test]
+fn a_request_bound_to_a_term_is_refused_in_another() {
+    let mut rig = Rig::new();
+    rig.put(b"k", b"v").unwrap();
+    let handle = rig.handle();
+    let context = context(&handle);
+    let of_view = context.clone();
+    let viewed = handle.clone();
+    rig.run(async move { viewed.view(&of_view).await }).unwrap();
+    // Another leadership of this node: what was read may be old.
+    let term = handle.shared.leader_terms.lock().get(&DATA).copied().expect("it leads");
+    handle.shared.leader_terms.lock().insert(DATA, term + 1);
+    let mut batch = WriteBatch::new();
+    batch.put(Family::DEFAULT, b"k", b"w");
+    let error = rig.run(async { handle.propose(&context, batch).await }).unwrap_err();
+    assert!(matches!(error, NodeError::Region(RegionError::StaleCommand)), "{error}");
+    assert_eq!(rig.get(b"k"), Some(b"v".to_vec()));
+}

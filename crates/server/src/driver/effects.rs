@@ -1,0 +1,233 @@
+//! Performing what raftstore and placement ask for.
+
+use super::error::{NodeError, StopReason};
+use super::inbox::{Input, LaneKind};
+use super::lane::derived;
+use super::message::{Body, encode};
+use super::{Driver, Outbound, PLACEMENT_REGION, Pending};
+use bytes::Bytes;
+use kontiki_engine::{Commit, Error as EngineError, WriteBatch};
+use kontiki_placement::{Now, Output, WriteId};
+use kontiki_raftstore::{Answer, Effects, Event, Observation, RegionError, StoreId, meta};
+use std::sync::atomic::Ordering;
+
+impl Driver {
+    /// Performs effects until there are none: raftstore and placement feed each other.
+    pub(super) fn settle(&mut self, now: Now) {
+        while self.stopped.is_none() {
+            // Placement first: what it wrote belongs to the leadership under which it did. A new one cannot begin
+            // between two polls of raftstore, since a candidate must persist its vote.
+            let outputs = self.placement.poll();
+            let quiet = outputs.is_empty();
+            for output in outputs {
+                match output {
+                    Output::Reply { id, response } => self.placement_replied(id, response, now),
+                    Output::Write { id, batch } => self.propose_for_placement(id, batch, now),
+                }
+            }
+            let effects = self.store.poll(now.monotonic);
+            if quiet && effects.is_empty() {
+                return;
+            }
+            self.perform(effects, now);
+        }
+    }
+
+    pub(super) fn perform(&mut self, effects: Effects, now: Now) {
+        if let Some(fault) = effects.fault {
+            self.stop(StopReason::Fault(fault));
+            return;
+        }
+        self.send(effects.send);
+        if let Some(persist) = effects.persist {
+            self.persists.push(persist.id, persist.commit);
+        }
+        if let Some(apply) = effects.apply {
+            self.applies.push(apply.id, derived(apply.batch));
+        }
+        self.feed_lanes();
+        for task in effects.snapshots {
+            self.start_snapshot_task(task);
+        }
+        for observation in effects.observations {
+            self.observe(observation, now);
+        }
+        for (ticket, answer) in effects.answers {
+            let pending = self.pending.waiting.remove(&ticket);
+            debug_assert!(pending.is_some(), "{ticket:?} is answered once");
+            if let Some(pending) = pending {
+                self.answer(pending, answer, now);
+            }
+        }
+    }
+
+    fn send(&mut self, messages: Vec<(StoreId, Bytes)>) {
+        let outbound = |(to, bytes)| Outbound::Message { to, bytes: encode(Body::Raft(bytes)) };
+        self.outbound.extend(messages.into_iter().map(outbound));
+    }
+
+    /// Starts the next commit of each lane that is free.
+    fn feed_lanes(&mut self) {
+        if let Some(commit) = self.persists.take() {
+            self.submit(LaneKind::Persist, commit);
+        }
+        if let Some(commit) = self.applies.take() {
+            self.submit(LaneKind::Apply, commit);
+        }
+    }
+
+    fn submit(&self, lane: LaneKind, commit: Commit) {
+        let inbox = self.shared.inbox.clone();
+        self.db.submit(commit, Box::new(move |result| inbox.push(Input::Committed { lane, result })));
+    }
+
+    pub(super) fn persist_ended(&mut self, result: Result<u64, EngineError>, now: Now) {
+        match result {
+            Ok(_) => {
+                self.shared.counters.persists.increment();
+                if self.shared.disk_full.swap(false, Ordering::Relaxed) {
+                    tracing::info!("there is room on the disk again; writes resume");
+                }
+                for batch in self.persists.succeeded() {
+                    self.store.handle(Event::Persisted { batch }, now.monotonic);
+                }
+            }
+            Err(error) if error.is_retryable() && self.persists.refused() => {
+                if !self.shared.disk_full.swap(true, Ordering::Relaxed) {
+                    tracing::warn!("writes stop: {error}");
+                }
+                self.abandon_proposals();
+            }
+            Err(error) => self.stop(StopReason::Engine { doing: "persisted the raft log", error }),
+        }
+        self.feed_lanes();
+    }
+
+    /// Tells who waits for a write that the disk is full: it is in the log in memory, so it may yet take effect. Whoever
+    /// holds latches for a write goes on waiting, because its outcome must not be overtaken.
+    fn abandon_proposals(&mut self) {
+        for pending in self.pending.waiting.values_mut() {
+            if matches!(pending, Pending::Proposal { is_bound: false, .. })
+                && let Pending::Proposal { reply, .. } = std::mem::replace(pending, Pending::Abandoned)
+            {
+                self.shared.counters.proposals_undetermined.increment();
+                reply.send(Err(NodeError::DiskFullUndetermined));
+            }
+        }
+    }
+
+    /// A persist that a full disk refused is tried again, on ticks.
+    pub(super) fn retry_persist(&mut self) {
+        if let Some(commit) = self.persists.retry() {
+            self.shared.counters.persist_retries.increment();
+            self.submit(LaneKind::Persist, commit);
+        }
+    }
+
+    pub(super) fn apply_ended(&mut self, result: Result<u64, EngineError>, now: Now) {
+        match result {
+            Ok(_) => {
+                self.shared.counters.applies.increment();
+                for through in self.applies.succeeded() {
+                    self.store.handle(Event::Applied { through }, now.monotonic);
+                }
+            }
+            Err(error) => self.stop(StopReason::Engine { doing: "applied committed entries", error }),
+        }
+        self.feed_lanes();
+    }
+
+    fn answer(&mut self, pending: Pending, answer: Answer, now: Now) {
+        let counters = &self.shared.counters;
+        match (pending, answer) {
+            (Pending::Abandoned, _) => {}
+            (Pending::Proposal { reply, .. }, answer) => reply.send(match answer {
+                Answer::Ok { index } => {
+                    counters.proposals_applied.increment();
+                    Ok(index)
+                }
+                Answer::Refused(error) => {
+                    counters.proposals_refused.increment();
+                    Err(error.into())
+                }
+                Answer::Dropped => {
+                    counters.proposals_undetermined.increment();
+                    Err(NodeError::Undetermined)
+                }
+            }),
+            (Pending::Barrier(reply), answer) => reply.send(match answer {
+                Answer::Ok { index } => Ok(index),
+                Answer::Refused(error) => Err(error.into()),
+                // A barrier changes nothing: the caller may simply ask again.
+                Answer::Dropped => Err(RegionError::StaleCommand.into()),
+            }),
+            (Pending::PlacementWrite(write), answer) => {
+                self.placement.written(write, matches!(answer, Answer::Ok { .. }), now);
+            }
+            (Pending::CallBarrier(call), answer) => {
+                self.call_barrier_ended(call, matches!(answer, Answer::Ok { .. }), now);
+            }
+        }
+    }
+
+    fn propose_for_placement(&mut self, write: WriteId, batch: WriteBatch, now: Now) {
+        let region = self.shared.readers.region(PLACEMENT_REGION).filter(|_| !self.persists.is_blocked());
+        let Some((region, _)) = region else {
+            self.placement.written(write, false, now);
+            return;
+        };
+        let ticket = self.pending.add(Pending::PlacementWrite(write));
+        let event = Event::Propose { region: PLACEMENT_REGION, epoch: region.epoch, batch, ticket };
+        self.store.handle(event, now.monotonic);
+    }
+
+    fn observe(&mut self, observation: Observation, now: Now) {
+        tracing::debug!(store = self.config.store_id, ?observation);
+        match observation {
+            Observation::BecameLeader { region, term } => {
+                self.shared.leader_terms.lock().insert(region, term);
+                self.heartbeats.region_changed(region);
+                if region == PLACEMENT_REGION {
+                    self.lead_placement(now);
+                } else {
+                    self.send_heartbeats(now);
+                }
+            }
+            Observation::SteppedDown { region, .. } => {
+                self.shared.leader_terms.lock().remove(&region);
+                if region == PLACEMENT_REGION {
+                    self.placement.step_down();
+                }
+            }
+            Observation::LeaderChanged { region: PLACEMENT_REGION, leader: Some(_), .. } => {
+                self.heartbeats.placement_leader_changed(now.monotonic);
+                self.tend_calls(now, true);
+            }
+            Observation::LeaderChanged { .. } => {}
+            Observation::RegionChanged { region } => self.heartbeats.region_changed(region.id),
+        }
+    }
+
+    fn lead_placement(&mut self, now: Now) {
+        match self.placement.lead(&self.db.snapshot(), now) {
+            Ok(()) => {
+                self.heartbeats.placement_leader_changed(now.monotonic);
+                self.tend_calls(now, true);
+            }
+            Err(error) => self.stop(StopReason::Placement(error.to_string())),
+        }
+    }
+
+    /// Tells raftstore which applied indices tables hold: the log below them may go.
+    pub(super) fn report_flushed(&mut self, now: Now) {
+        let view = self.db.flushed_view();
+        let mut applied = Vec::new();
+        for (region, _) in self.shared.readers.regions() {
+            match meta::applied_index(&*view, region.id) {
+                Ok(index) => applied.extend(index.map(|index| (region.id, index))),
+                Err(error) => tracing::warn!(region = region.id.0, %error, "the flushed applied index cannot be read"),
+            }
+        }
+        self.store.handle(Event::Flushed { applied }, now.monotonic);
+    }
+}

@@ -1,0 +1,107 @@
+//! What can go wrong, by what the caller can do: redirect, wait, report an unknown outcome, give up.
+
+use kontiki_engine::Error as EngineError;
+use kontiki_raftstore::{ConfigError, RecoverError, RegionError, StoreId};
+use std::io;
+use std::path::PathBuf;
+
+/// Why a request through a [`super::NodeHandle`] failed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// Nothing happened and nothing will: send it elsewhere or again, as the error says.
+    #[error(transparent)]
+    Region(#[from] RegionError),
+    /// Nothing happened: too much waits already. Try again later.
+    #[error("this node is busy: {0}")]
+    Busy(&'static str),
+    /// Nothing happened: this node's disk is full. Reads go on, and writes once there is room.
+    #[error("the disk of this node is full; free some space and writes resume by themselves")]
+    DiskFull,
+    /// The disk became full while this write was under way: it takes effect if there is room again, or never.
+    #[error("the disk of this node is full; this write was under way and may take effect when there is room again")]
+    DiskFullUndetermined,
+    /// A write whose outcome is unknown: it may take effect later, or never.
+    #[error("the outcome of this write is unknown: the region lost its leader before it could tell")]
+    Undetermined,
+    /// The deadline passed. A placement call that was to change something may have changed it.
+    #[error("no answer from placement in time")]
+    Timeout,
+    /// The engine refused: an argument out of range, or a broken disk.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The node has stopped, or is stopping. A write that was under way has an unknown outcome.
+    #[error("this node has stopped: {0}")]
+    Stopped(String),
+}
+
+/// Why a node could not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The directory.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The directory belongs to another node or another cluster.
+    #[error(
+        "{directory} belongs to store {found_store} of cluster {found_cluster}, but this node was started as store \
+         {store} of cluster {cluster}; use the directory's own ids or another directory"
+    )]
+    Identity {
+        /// The directory.
+        directory: PathBuf,
+        /// The cluster it belongs to.
+        found_cluster: u64,
+        /// The store it is.
+        found_store: StoreId,
+        /// The cluster asked for.
+        cluster: u64,
+        /// The store asked for.
+        store: StoreId,
+    },
+    /// A directory with embedded data can only become a store of its own: the others would not have the data.
+    #[error(
+        "{directory} holds data written by an embedded database; it can be served as a one-node store, but it cannot \
+         start as one of {members} initial members"
+    )]
+    EmbeddedData {
+        /// The directory.
+        directory: PathBuf,
+        /// How many members were asked for.
+        members: usize,
+    },
+    /// The configuration does not fit together.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The replicated state in the directory cannot be used.
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
+    /// The snapshots' folder cannot be used.
+    #[error("{path}: {error}")]
+    Snapshots {
+        /// The path.
+        path: PathBuf,
+        /// The system's error.
+        error: io::Error,
+    },
+}
+
+/// Why a running node stopped by itself. The process should say so and exit with a code that is not 0.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StopReason {
+    /// The engine takes no more writes (a failed sync, corruption).
+    #[error("the storage engine failed while it {doing}: {error}")]
+    Engine {
+        /// What was being done.
+        doing: &'static str,
+        /// The engine's error.
+        error: EngineError,
+    },
+    /// Going on could make replicas differ.
+    #[error("replication met a fault: {0}")]
+    Fault(#[from] kontiki_raftstore::Fault),
+    /// The placement group's state cannot be read.
+    #[error("placement cannot take up the lead: {0}")]
+    Placement(String),
+}

@@ -1,0 +1,297 @@
+//! The node as its services see it: from any thread, under any executor.
+
+use super::counters::Counters;
+use super::error::NodeError;
+use super::inbox::{Inbox, Input, Reply};
+use super::snapshots::check_received;
+use bytes::Bytes;
+use kontiki_engine::{Db, Direction, Entries, Family, Range, Snapshot, View, WriteBatch};
+use kontiki_env::Env;
+use kontiki_placement::{Request, Response};
+use kontiki_raftstore::snapshot::SnapshotId;
+use kontiki_raftstore::{Epoch, Peer, ReadRefusal, Readable, Readers, Region, RegionError, RegionId, StoreId};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// How long a placement call may take when the caller names no time: clients of placement give up after 2 s.
+pub const PLACEMENT_TIMEOUT: Duration = Duration::from_millis(1_800);
+
+/// What the driver shares with its handles.
+pub(super) struct Shared {
+    pub inbox: Arc<Inbox>,
+    pub db: Db,
+    pub env: Env,
+    pub readers: Arc<Readers>,
+    pub counters: Arc<Counters>,
+    /// The regions this node leads (own-term entry applied), with their terms. Written by the driver.
+    pub leader_terms: Mutex<BTreeMap<RegionId, u64>>,
+    pub disk_full: AtomicBool,
+    /// Why the driver stopped, once it has.
+    pub stopped: Mutex<Option<String>>,
+    pub cluster_id: u64,
+    pub store_id: StoreId,
+    pub snapshots_dir: PathBuf,
+}
+
+impl Shared {
+    fn stopped_error(&self) -> NodeError {
+        let why = self.stopped.lock().clone();
+        NodeError::Stopped(why.unwrap_or_else(|| "it is shutting down".into()))
+    }
+}
+
+/// The region a request was routed to.
+///
+/// A context also carries the term of this node's leadership once a view was taken with it, and a proposal with the
+/// same context (or a clone of it) is refused in any other term. So for a request that reads and then writes what
+/// depends on it, no other leader can have written in between. Make one context for each request.
+#[derive(Clone, Debug)]
+pub struct RegionContext {
+    /// The region.
+    pub region: RegionId,
+    /// The epoch by which the caller chose it.
+    pub epoch: Epoch,
+    /// The term of the first view; 0 before it.
+    term: Arc<AtomicU64>,
+}
+
+impl RegionContext {
+    /// A request to `region`, chosen by `epoch`.
+    pub fn new(region: RegionId, epoch: Epoch) -> RegionContext {
+        RegionContext { region, epoch, term: Arc::default() }
+    }
+
+    /// The term that a view bound this request to.
+    fn bound_term(&self) -> Option<u64> {
+        Some(self.term.load(Ordering::SeqCst)).filter(|term| *term != 0)
+    }
+
+    /// Binds the request to `term`; refused if it is bound to another.
+    fn bind(&self, term: u64) -> Result<(), RegionError> {
+        debug_assert!(term != 0, "0 is no leader's term");
+        match self.term.compare_exchange(0, term, Ordering::SeqCst, Ordering::SeqCst) {
+            Err(bound) if bound != term => Err(RegionError::StaleCommand),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A consistent state that holds everything acknowledged before it was asked for.
+pub struct RegionView {
+    /// The region as it was then: keys are checked against it.
+    pub region: Arc<Region>,
+    snapshot: Snapshot,
+}
+
+impl View for RegionView {
+    fn get(&self, family: Family, key: &[u8]) -> kontiki_engine::Result<Option<Bytes>> {
+        self.snapshot.get(family, key)
+    }
+
+    fn entries(&self, family: Family, range: Range, direction: Direction) -> kontiki_engine::Result<Box<dyn Entries>> {
+        self.snapshot.entries(family, range, direction)
+    }
+}
+
+/// One region, as this node knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegionStatus {
+    /// Its descriptor.
+    pub region: Arc<Region>,
+    /// Its leader, as far as this node knows.
+    pub leader: Option<Peer>,
+    /// The term in which this node leads it and can serve, if it does.
+    pub leading_term: Option<u64>,
+}
+
+/// A node's state, for people and for health checks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// The cluster.
+    pub cluster_id: u64,
+    /// The store.
+    pub store_id: StoreId,
+    /// Its regions, by id; the placement group is among them.
+    pub regions: Vec<RegionStatus>,
+    /// The disk is full: writes are refused.
+    pub disk_full: bool,
+    /// Why the node stopped, if it has.
+    pub stopped: Option<String>,
+}
+
+/// The node's face. Every future resolves: with an answer, or with [`NodeError::Stopped`] or
+/// [`NodeError::Undetermined`] when the node stops.
+#[derive(Clone)]
+pub struct NodeHandle {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl NodeHandle {
+    /// Replicates a batch in a region. `Ok` (the applied index): it is durable on a majority and visible here.
+    /// [`NodeError::Undetermined`]: nobody knows yet, and this node will not say. Other errors: nothing happened.
+    pub async fn propose(&self, context: &RegionContext, batch: WriteBatch) -> Result<u64, NodeError> {
+        batch.validate()?;
+        let shared = &self.shared;
+        if shared.disk_full.load(Ordering::Relaxed) {
+            shared.counters.disk_full.increment();
+            return Err(NodeError::DiskFull);
+        }
+        let (reply, answer) = Reply::new(shared.inbox.admit(batch.as_bytes().len())?);
+        let (region, epoch, term) = (context.region, context.epoch, context.bound_term());
+        shared.inbox.push(Input::Propose { region, epoch, term, batch, reply });
+        // The driver is gone: the proposal may have left before.
+        answer.await.unwrap_or(Err(NodeError::Undetermined))
+    }
+
+    /// A view that holds every write acknowledged before this call, whoever acknowledged it.
+    pub async fn view(&self, context: &RegionContext) -> Result<RegionView, NodeError> {
+        let shared = &self.shared;
+        let clock = || shared.env.clock.monotonic();
+        match shared.readers.read(context.region, context.epoch, clock, || shared.db.snapshot()) {
+            Ok(Readable { view, region, term }) => {
+                context.bind(term)?;
+                shared.counters.reads_lease.increment();
+                return Ok(RegionView { region, snapshot: view });
+            }
+            Err(ReadRefusal::Region(error)) => return Err(error.into()),
+            Err(ReadRefusal::NoLease) => {}
+        }
+        self.barrier(context).await?;
+        shared.counters.reads_barrier.increment();
+        let missing = RegionError::RegionNotFound { region: context.region };
+        // The term before the snapshot: everything that earlier leaders wrote is in it then.
+        let term = shared.leader_terms.lock().get(&context.region).copied();
+        let snapshot = shared.db.snapshot();
+        let (region, leader) = shared.readers.region(context.region).ok_or(missing)?;
+        let Some(term) = term else {
+            return Err(RegionError::NotLeader { region: region.id, leader }.into());
+        };
+        context.bind(term)?;
+        // The range must still be the one that was asked for: another may have taken writes since the barrier.
+        RegionError::check_epoch(&region, context.epoch)?;
+        Ok(RegionView { region, snapshot })
+    }
+
+    async fn barrier(&self, context: &RegionContext) -> Result<u64, NodeError> {
+        let (reply, answer) = Reply::new(self.shared.inbox.admit(0)?);
+        self.shared.inbox.push(Input::Barrier { region: context.region, epoch: context.epoch, reply });
+        answer.await.unwrap_or_else(|_| Err(self.shared.stopped_error()))
+    }
+
+    /// Asks placement, wherever its leader is, within [`PLACEMENT_TIMEOUT`].
+    pub async fn placement(&self, request: Request) -> Result<Response, NodeError> {
+        self.placement_within(request, PLACEMENT_TIMEOUT).await
+    }
+
+    /// Asks placement, wherever its leader is. [`NodeError::Timeout`] if there is no answer in time.
+    pub async fn placement_within(&self, request: Request, timeout: Duration) -> Result<Response, NodeError> {
+        let (reply, answer) = Reply::new(self.shared.inbox.admit(0)?);
+        let deadline = self.shared.env.clock.monotonic() + timeout;
+        self.shared.inbox.push(Input::Placement { request, deadline, reply });
+        answer.await.unwrap_or_else(|_| Err(self.shared.stopped_error()))
+    }
+
+    /// A message of another node, as the transport received it. Never blocks; may drop it.
+    pub fn deliver(&self, from: StoreId, bytes: Bytes) {
+        self.shared.inbox.push_message(from, bytes);
+    }
+
+    /// Where an arriving snapshot file is to lie when it is whole and synced. Files beside it whose names end in
+    /// `.tmp` are removed at the next start.
+    pub fn snapshot_path(&self, snapshot: SnapshotId) -> PathBuf {
+        self.shared.snapshots_dir.join(snapshot.file_name())
+    }
+
+    /// The folder of snapshot files.
+    pub fn snapshots_dir(&self) -> &Path {
+        &self.shared.snapshots_dir
+    }
+
+    /// A snapshot file arrived: it is whole and durable at [`NodeHandle::snapshot_path`]. Checks it, which blocks on
+    /// reading. An error means that the file is of no use, and the sender should be told.
+    pub fn snapshot_received(&self, snapshot: SnapshotId, message: Bytes) -> Result<(), String> {
+        let file = check_received(&*self.shared.env.fs, &self.shared.snapshots_dir, snapshot, &message)?;
+        self.shared.counters.snapshots_received.increment();
+        self.shared.inbox.push(Input::SnapshotReceived { message, file });
+        Ok(())
+    }
+
+    /// The transport has sent an [`super::Outbound::Snapshot`] (the receiver has confirmed it), or failed to.
+    pub fn snapshot_sent(&self, region: RegionId, to: StoreId, snapshot: SnapshotId, ok: bool) {
+        if ok {
+            self.shared.counters.snapshots_sent.increment();
+        }
+        self.shared.inbox.push(Input::SnapshotSent { region, to, snapshot, ok });
+    }
+
+    /// Asks this node to hand the leadership of a region over, if it leads.
+    pub fn transfer_leader(&self, region: RegionId, to: StoreId) {
+        self.shared.inbox.push(Input::TransferLeader { region, to });
+    }
+
+    /// A region's descriptor here and its leader as far as this node knows.
+    pub fn region(&self, region: RegionId) -> Option<(Arc<Region>, Option<Peer>)> {
+        self.shared.readers.region(region)
+    }
+
+    /// Whether this node could serve a read of the region by lease now. To serve one, use [`NodeHandle::view`].
+    pub fn holds_lease(&self, region: RegionId) -> bool {
+        self.shared.readers.holds_lease(region, self.shared.env.clock.monotonic())
+    }
+
+    /// This store's id.
+    pub fn store_id(&self) -> StoreId {
+        self.shared.store_id
+    }
+
+    /// The cluster's id, never 0.
+    pub fn cluster_id(&self) -> u64 {
+        self.shared.cluster_id
+    }
+
+    /// The node's state.
+    pub fn status(&self) -> NodeStatus {
+        let shared = &self.shared;
+        let terms = shared.leader_terms.lock().clone();
+        let regions = shared.readers.regions().into_iter().map(|(region, leader)| {
+            let leading_term = terms.get(&region.id).copied();
+            RegionStatus { region, leader, leading_term }
+        });
+        NodeStatus {
+            cluster_id: shared.cluster_id,
+            store_id: shared.store_id,
+            regions: regions.collect(),
+            disk_full: shared.disk_full.load(Ordering::Relaxed),
+            stopped: shared.stopped.lock().clone(),
+        }
+    }
+
+    /// The counters of this node.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.shared.counters
+    }
+
+    /// The node's engine, for statistics and tests. Data goes through [`NodeHandle::propose`] and
+    /// [`NodeHandle::view`]: a direct write would not be replicated.
+    pub fn db(&self) -> &Db {
+        &self.shared.db
+    }
+}
+
+impl kontiki_txn::Replicated for NodeHandle {
+    type Context = RegionContext;
+    type Error = NodeError;
+    type View = RegionView;
+
+    async fn view(&self, context: &RegionContext) -> Result<RegionView, NodeError> {
+        NodeHandle::view(self, context).await
+    }
+
+    async fn replicate(&self, context: &RegionContext, batch: WriteBatch) -> Result<(), NodeError> {
+        self.propose(context, batch).await.map(|_| ())
+    }
+}

@@ -1,0 +1,115 @@
+//! Heartbeats to placement: what this store is and which regions it leads. They are placement calls like any other,
+//! so they find the leader by themselves; a lost one is made good by the next.
+
+use super::calls::Origin;
+use super::{Driver, PLACEMENT_REGION};
+use kontiki_placement as placement;
+use kontiki_placement::{Command, Now, RegionHeartbeat, Request, StoreHeartbeat, StoreStats};
+use kontiki_raftstore::{Peer, Region, RegionId, Space};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// How often a store reports. Placement loses the reports at a failover, so this also bounds how long its catalogue
+/// has gaps.
+const STORE_INTERVAL: Duration = Duration::from_secs(5);
+/// How often a leader reports a region in which nothing changed.
+const REGION_INTERVAL: Duration = Duration::from_secs(5);
+/// How long after a start, or after a new leader of placement, the first reports go.
+const SOON: Duration = Duration::from_millis(100);
+
+/// When the next heartbeats are due.
+pub(super) struct Heartbeats {
+    store_at: Duration,
+    regions_at: Duration,
+    /// Regions with news.
+    changed: BTreeSet<RegionId>,
+}
+
+impl Heartbeats {
+    pub(super) fn new(now: Duration) -> Heartbeats {
+        Heartbeats { store_at: now + SOON, regions_at: now + SOON, changed: BTreeSet::new() }
+    }
+
+    /// A region changed, or its leadership here did.
+    pub(super) fn region_changed(&mut self, region: RegionId) {
+        self.changed.insert(region);
+    }
+
+    /// Another node leads placement now: it knows nothing yet but what is durable.
+    pub(super) fn placement_leader_changed(&mut self, now: Duration) {
+        self.store_at = self.store_at.min(now);
+        self.regions_at = self.regions_at.min(now);
+    }
+}
+
+impl Driver {
+    /// Sends what is due. Called on ticks and after news.
+    pub(super) fn send_heartbeats(&mut self, now: Now) {
+        if now.monotonic >= self.heartbeats.store_at {
+            self.heartbeats.store_at = now.monotonic + STORE_INTERVAL;
+            let request = self.store_heartbeat();
+            self.start_call(Origin::Own, request, now.monotonic + STORE_INTERVAL, now);
+        }
+        let mut due = std::mem::take(&mut self.heartbeats.changed);
+        let terms = self.shared.leader_terms.lock().clone();
+        if now.monotonic >= self.heartbeats.regions_at {
+            self.heartbeats.regions_at = now.monotonic + REGION_INTERVAL;
+            due.extend(terms.keys());
+        }
+        for (region, term) in terms.into_iter().filter(|(region, _)| due.contains(region)) {
+            if let Some(request) = self.region_heartbeat(region, term) {
+                self.start_call(Origin::Own, request, now.monotonic + REGION_INTERVAL, now);
+            }
+        }
+    }
+
+    fn store_heartbeat(&self) -> Request {
+        let store = placement::Store {
+            id: self.config.store_id,
+            address: self.config.address().to_owned(),
+            status_address: self.config.status_address.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let available_bytes = self.env.fs.free_bytes(&self.config.data_dir).unwrap_or(0);
+        let stats = StoreStats {
+            capacity_bytes: 0,
+            used_bytes: 0,
+            available_bytes,
+            region_count: self.shared.readers.regions().len() as u64,
+            leader_count: self.shared.leader_terms.lock().len() as u64,
+        };
+        Command::StoreHeartbeat(StoreHeartbeat { store, stats }).into()
+    }
+
+    fn region_heartbeat(&self, region: RegionId, term: u64) -> Option<Request> {
+        let (region, _) = self.shared.readers.region(region)?;
+        let leader = placement_peer(region.peer_on(self.shared.store_id)?);
+        let heartbeat = RegionHeartbeat {
+            region: placement_region(&region),
+            leader,
+            term,
+            approximate_bytes: 0,
+            approximate_keys: 0,
+            down_peers: Vec::new(),
+            pending_peers: Vec::new(),
+        };
+        Some(Command::RegionHeartbeat(heartbeat).into())
+    }
+}
+
+fn placement_peer(peer: Peer) -> placement::Peer {
+    placement::Peer { id: peer.id.0, store_id: peer.store.0, role: placement::PeerRole::Voter as i32 }
+}
+
+/// A region in placement's words.
+pub(super) fn placement_region(region: &Region) -> placement::Region {
+    debug_assert_eq!(region.space == Space::System, region.id == PLACEMENT_REGION, "one system region");
+    placement::Region {
+        id: region.id.0,
+        start_key: region.start_key.clone(),
+        end_key: region.end_key.clone(),
+        epoch: placement::Epoch { conf_ver: region.epoch.conf_version, version: region.epoch.version },
+        peers: region.peers.iter().copied().map(placement_peer).collect(),
+        system: region.space == Space::System,
+    }
+}

@@ -1,0 +1,203 @@
+//! What comes to the driver from other threads: requests, messages of other nodes, completions.
+//!
+//! Bounds: requests are admitted with a [`Permit`] that lives until their answer, so the bound covers the whole way
+//! and not only the queue; beyond it they are refused as busy. Raft messages beyond their bound are dropped, as a
+//! network may drop them. Completions are never refused: there are only as many as the driver started things.
+
+use super::counters::Counters;
+use super::error::NodeError;
+use bytes::Bytes;
+use futures::channel::oneshot;
+use kontiki_engine::WriteBatch;
+use kontiki_placement::{Request, Response};
+use kontiki_raftstore::snapshot::{SnapshotFile, SnapshotId};
+use kontiki_raftstore::{BuildId, Epoch, RegionId, StoreId};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// Most requests that wait for an answer. Each costs a few hundred bytes besides its batch.
+const REQUESTS_MAX: usize = 16 << 10;
+/// Most bytes of proposals that wait for an answer: what the log, the messages and the memtable may have to hold
+/// twice over for a moment.
+const PROPOSAL_BYTES_MAX: usize = 256 << 20;
+/// Most bytes of messages from other nodes that wait for the driver. Raft's own windows stay below it as long as the
+/// driver is not stuck.
+const MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// Most messages from other nodes that wait.
+const MESSAGES_MAX: usize = 64 << 10;
+
+/// Which lane a commit belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LaneKind {
+    Persist,
+    Apply,
+}
+
+/// One thing for the driver.
+pub(super) enum Input {
+    Message { from: StoreId, bytes: Bytes },
+    Propose { region: RegionId, epoch: Epoch, term: Option<u64>, batch: WriteBatch, reply: Reply<u64> },
+    Barrier { region: RegionId, epoch: Epoch, reply: Reply<u64> },
+    Placement { request: Request, deadline: Duration, reply: Reply<Response> },
+    Committed { lane: LaneKind, result: kontiki_engine::Result<u64> },
+    SnapshotBuilt { region: RegionId, build: BuildId, result: Result<SnapshotFile, String> },
+    SnapshotInstalled { region: RegionId, snapshot: SnapshotId, result: Result<(), String> },
+    SnapshotSent { region: RegionId, to: StoreId, snapshot: SnapshotId, ok: bool },
+    SnapshotReceived { message: Bytes, file: SnapshotFile },
+    TransferLeader { region: RegionId, to: StoreId },
+}
+
+/// The way back of a request. Dropping it unanswered tells the caller that the node stopped.
+pub(super) struct Reply<T> {
+    sender: oneshot::Sender<Result<T, NodeError>>,
+    _permit: Permit,
+}
+
+impl<T> Reply<T> {
+    pub(super) fn new(permit: Permit) -> (Reply<T>, oneshot::Receiver<Result<T, NodeError>>) {
+        let (sender, receiver) = oneshot::channel();
+        (Reply { sender, _permit: permit }, receiver)
+    }
+
+    pub(super) fn send(self, answer: Result<T, NodeError>) {
+        // A caller that gave up waits no more: its answer is nobody's.
+        let _ = self.sender.send(answer);
+    }
+}
+
+/// The right to have a request waiting; given back when dropped.
+pub(super) struct Permit {
+    inbox: Arc<Inbox>,
+    bytes: usize,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.inbox.requests.fetch_sub(1, Ordering::Relaxed);
+        self.inbox.request_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+type Waker = Box<dyn Fn() + Send + Sync>;
+
+/// The driver's queue. Any thread pushes, the driver drains.
+pub(super) struct Inbox {
+    queue: Mutex<Queue>,
+    waker: Mutex<Option<Arc<Waker>>>,
+    requests: AtomicUsize,
+    request_bytes: AtomicUsize,
+    counters: Arc<Counters>,
+}
+
+#[derive(Default)]
+struct Queue {
+    inputs: VecDeque<Input>,
+    messages_count: usize,
+    message_bytes: usize,
+    closed: bool,
+}
+
+impl Inbox {
+    pub(super) fn new(counters: Arc<Counters>) -> Inbox {
+        Inbox {
+            queue: Mutex::default(),
+            waker: Mutex::default(),
+            requests: AtomicUsize::new(0),
+            request_bytes: AtomicUsize::new(0),
+            counters,
+        }
+    }
+
+    /// Whom to tell that there is something to do. Called without locks held, from any thread.
+    pub(super) fn set_waker(&self, waker: Waker) {
+        *self.waker.lock() = Some(Arc::new(waker));
+    }
+
+    /// Admits a request that carries `bytes`.
+    pub(super) fn admit(self: &Arc<Inbox>, bytes: usize) -> Result<Permit, NodeError> {
+        let requests = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        let total = self.request_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let permit = Permit { inbox: self.clone(), bytes };
+        // The only request is admitted whatever its size: its own limits are checked elsewhere.
+        if requests > REQUESTS_MAX || (total > PROPOSAL_BYTES_MAX && requests > 1) {
+            self.counters.busy.increment();
+            return Err(NodeError::Busy("too many requests wait for an answer"));
+        }
+        Ok(permit)
+    }
+
+    /// Queues an input, unless the driver is gone.
+    pub(super) fn push(&self, input: Input) {
+        let was_empty = {
+            let mut queue = self.queue.lock();
+            if queue.closed {
+                return; // Dropping the input drops its reply, which tells the caller.
+            }
+            let was_empty = queue.inputs.is_empty();
+            queue.inputs.push_back(input);
+            was_empty
+        };
+        if was_empty {
+            self.wake();
+        }
+    }
+
+    /// Queues a message of another node, or drops it if too many wait.
+    pub(super) fn push_message(&self, from: StoreId, bytes: Bytes) {
+        let was_empty = {
+            let mut queue = self.queue.lock();
+            if queue.closed {
+                return;
+            }
+            if queue.messages_count >= MESSAGES_MAX || queue.message_bytes + bytes.len() > MESSAGE_BYTES_MAX {
+                self.counters.messages_dropped.increment();
+                return;
+            }
+            queue.messages_count += 1;
+            queue.message_bytes += bytes.len();
+            let was_empty = queue.inputs.is_empty();
+            queue.inputs.push_back(Input::Message { from, bytes });
+            was_empty
+        };
+        if was_empty {
+            self.wake();
+        }
+    }
+
+    /// Everything queued, in order.
+    pub(super) fn drain(&self) -> VecDeque<Input> {
+        let mut queue = self.queue.lock();
+        queue.messages_count = 0;
+        queue.message_bytes = 0;
+        std::mem::take(&mut queue.inputs)
+    }
+
+    /// Whether nothing is queued.
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.lock().inputs.is_empty()
+    }
+
+    /// Takes nothing more; what is queued is dropped, so its callers learn of it.
+    pub(super) fn close(&self) {
+        let inputs = {
+            let mut queue = self.queue.lock();
+            queue.closed = true;
+            std::mem::take(&mut queue.inputs)
+        };
+        drop(inputs); // Outside the lock: replies may wake tasks that push again.
+    }
+
+    fn wake(&self) {
+        let waker = self.waker.lock().clone();
+        if let Some(waker) = waker {
+            waker();
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "inbox_test.rs"]
+mod tests;

@@ -1,0 +1,323 @@
+//! A node without threads: the driver owns the replicated store, placement and the engine, and performs their effects.
+//!
+//! The pure floors below say what is to be done; the driver does it. Everything that happens to a node comes through
+//! one queue, so the same code runs on one thread with a real transport, and stepped in one thread with a whole
+//! simulated cluster. docs/internals/driver.md has the reasons.
+//!
+//! # Running it
+//! ```text
+//! let mut driver = Driver::open(&env, config, seed)?;
+//! let handle = driver.handle();                       // for services and the transport, any thread
+//! let thread = std::thread::current();                // the driver's own thread
+//! driver.set_waker(Box::new(move || thread.unpark()));
+//! while !asked_to_stop {
+//!     for outbound in driver.step(now()) { transport.send(outbound) }
+//!     if let Some(reason) = driver.stopped() { say why; exit with a code that is not 0 }
+//!     park_timeout(driver.next_deadline(monotonic()) - monotonic());
+//! }
+//! driver.close()                                      // answers who waits, closes the engine
+//! ```
+//! `transport.send` never blocks: it drops what does not fit its queues. What it receives goes to
+//! [`NodeHandle::deliver`] and [`NodeHandle::snapshot_received`]; after an [`Outbound::Snapshot`] it calls
+//! [`NodeHandle::snapshot_sent`], always.
+//!
+//! # Invariants
+//! 1. Persists take effect in order, and so do applies ([`lane`]); their completions are told to raftstore in order.
+//! 2. raftstore is told of a persist, and so releases the messages that depend on it, only when it is durable.
+//! 3. Every request is answered exactly once: a request is in the inbox, in `pending` or in the table of calls, and
+//!    whatever drops it answers it.
+//! 4. Placement is asked only under a lease (or after a barrier) that was looked at after the call arrived.
+//! 5. After a fatal error nothing more is persisted, applied, answered as done, or sent.
+
+mod calls;
+mod counters;
+mod effects;
+mod error;
+mod handle;
+mod heartbeat;
+mod inbox;
+mod lane;
+mod message;
+mod open;
+mod snapshots;
+
+pub use counters::{Counter, Counters};
+pub use error::{NodeError, OpenError, StopReason};
+pub use handle::{NodeHandle, NodeStatus, PLACEMENT_TIMEOUT, RegionContext, RegionStatus, RegionView};
+pub use open::{first_regions, served_families};
+
+use crate::config::NodeConfig;
+use bytes::Bytes;
+use calls::{Calls, Origin};
+use handle::Shared;
+use heartbeat::Heartbeats;
+use inbox::{Input, LaneKind, Reply};
+use kontiki_engine::Db;
+use kontiki_env::Env;
+use kontiki_placement::{Now, Placement, WriteId};
+use kontiki_raftstore::snapshot::SnapshotId;
+use kontiki_raftstore::{ApplyId, Event, PersistId, RegionError, RegionId, Store, StoreId, Ticket};
+use lane::Lane;
+use message::Body;
+use snapshots::Snapshots;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The region of the placement group.
+pub const PLACEMENT_REGION: RegionId = RegionId(1);
+
+/// How often one step looks into the inbox again before its messages leave: completions of quick commits arrive
+/// within the step, and answering them in it saves a turn.
+const ROUNDS_MAX: usize = 8;
+/// Ticks between looks at what tables hold, which lets the log be truncated.
+const FLUSHED_TICKS: u64 = 10;
+
+/// What must leave the node.
+#[derive(Clone, Debug)]
+pub enum Outbound {
+    /// A message; may be lost.
+    Message {
+        /// To which store.
+        to: StoreId,
+        /// What to give to [`NodeHandle::deliver`] there.
+        bytes: Bytes,
+    },
+    /// A snapshot file: the receiver stores its bytes under [`NodeHandle::snapshot_path`] (temporary name, sync,
+    /// rename, sync of the folders) and then calls [`NodeHandle::snapshot_received`]. The outcome goes to
+    /// [`NodeHandle::snapshot_sent`] here, always.
+    Snapshot {
+        /// To which store.
+        to: StoreId,
+        /// The region.
+        region: RegionId,
+        /// Names the file.
+        snapshot: SnapshotId,
+        /// For [`NodeHandle::snapshot_received`].
+        message: Bytes,
+        /// The file here.
+        path: PathBuf,
+    },
+}
+
+/// Who waits for a ticket of raftstore.
+enum Pending {
+    /// `is_bound`: it depends on what was read before, and whoever made it keeps others away until it is decided.
+    Proposal {
+        reply: Reply<u64>,
+        is_bound: bool,
+    },
+    /// Answered before it was decided.
+    Abandoned,
+    Barrier(Reply<u64>),
+    PlacementWrite(WriteId),
+    CallBarrier(u64),
+}
+
+/// The tickets that raftstore will answer.
+#[derive(Default)]
+struct PendingTable {
+    waiting: BTreeMap<Ticket, Pending>,
+    last: u64,
+}
+
+impl PendingTable {
+    fn add(&mut self, pending: Pending) -> Ticket {
+        self.last += 1;
+        let ticket = Ticket(self.last);
+        self.waiting.insert(ticket, pending);
+        ticket
+    }
+}
+
+/// A node without threads. See the module's story.
+pub struct Driver {
+    env: Env,
+    config: NodeConfig,
+    db: Db,
+    store: Store,
+    placement: Placement,
+    shared: Arc<Shared>,
+    persists: Lane<PersistId>,
+    applies: Lane<ApplyId>,
+    pending: PendingTable,
+    calls: Calls,
+    heartbeats: Heartbeats,
+    snapshots: Snapshots,
+    outbound: Vec<Outbound>,
+    tick_interval: Duration,
+    next_tick: Duration,
+    ticks: u64,
+    stopped: Option<StopReason>,
+}
+
+impl Driver {
+    /// The node's face for other threads.
+    pub fn handle(&self) -> NodeHandle {
+        NodeHandle { shared: self.shared.clone() }
+    }
+
+    /// Whom to tell that [`Driver::step`] has something to do; called from any thread.
+    pub fn set_waker(&self, waker: Box<dyn Fn() + Send + Sync>) {
+        self.shared.inbox.set_waker(waker);
+    }
+
+    /// When [`Driver::step`] has something to do at the latest, on the monotonic clock.
+    pub fn next_deadline(&self, now: Duration) -> Duration {
+        if self.shared.inbox.is_empty() { self.next_tick } else { now }
+    }
+
+    /// Why the node has stopped by itself, once it has. It does nothing any more.
+    pub fn stopped(&self) -> Option<&StopReason> {
+        self.stopped.as_ref()
+    }
+
+    /// Does what there is to do, and returns what must leave. Never blocks on I/O but for starting it.
+    pub fn step(&mut self, now: Now) -> Vec<Outbound> {
+        if now.monotonic >= self.next_tick {
+            // One tick, however long the pause was. raftstore counts the intervals of the clock in which it was
+            // called, so the next one is due at the beginning of the next interval.
+            self.next_tick = next_multiple(now.monotonic, self.tick_interval);
+            self.tick(now);
+        }
+        for _ in 0..ROUNDS_MAX {
+            let inputs = self.shared.inbox.drain();
+            if inputs.is_empty() || self.stopped.is_some() {
+                break;
+            }
+            // News before proposals: a proposal that is bound to a term must see a change of leadership that has
+            // arrived before it.
+            let mut proposals = Vec::new();
+            for input in inputs {
+                match input {
+                    Input::Propose { region, epoch, term, batch, reply } => {
+                        proposals.push((region, epoch, term, batch, reply));
+                    }
+                    other => self.take(other, now),
+                }
+            }
+            self.settle(now);
+            for (region, epoch, term, batch, reply) in proposals {
+                if term.is_some() && term != self.shared.leader_terms.lock().get(&region).copied() {
+                    self.shared.counters.proposals_refused.increment();
+                    reply.send(Err(RegionError::StaleCommand.into()));
+                    continue;
+                }
+                if self.persists.is_blocked() {
+                    self.shared.counters.disk_full.increment();
+                    reply.send(Err(NodeError::DiskFull));
+                    continue;
+                }
+                self.shared.counters.proposals.increment();
+                let ticket = self.pending.add(Pending::Proposal { reply, is_bound: term.is_some() });
+                self.store.handle(Event::Propose { region, epoch, batch, ticket }, now.monotonic);
+            }
+            self.settle(now);
+        }
+        if self.stopped.is_some() {
+            self.outbound.clear(); // Invariant 5.
+        }
+        std::mem::take(&mut self.outbound)
+    }
+
+    fn tick(&mut self, now: Now) {
+        self.ticks += 1;
+        self.store.handle(Event::Tick, now.monotonic);
+        self.placement.tick(now);
+        self.settle(now);
+        self.retry_persist();
+        self.tend_calls(now, false);
+        self.send_heartbeats(now);
+        if self.ticks.is_multiple_of(FLUSHED_TICKS) {
+            self.report_flushed(now);
+        }
+        self.settle(now);
+    }
+
+    fn take(&mut self, input: Input, now: Now) {
+        match input {
+            Input::Message { from, bytes } => self.take_message(from, bytes, now),
+            Input::Propose { .. } => unreachable!("proposals are taken apart in `step`"),
+            Input::Barrier { region, epoch, reply } => {
+                let ticket = self.pending.add(Pending::Barrier(reply));
+                self.store.handle(Event::ReadBarrier { region, epoch, ticket }, now.monotonic);
+            }
+            Input::Placement { request, deadline, reply } => {
+                self.start_call(Origin::Local(reply), request, deadline, now);
+            }
+            Input::Committed { lane: LaneKind::Persist, result } => self.persist_ended(result, now),
+            Input::Committed { lane: LaneKind::Apply, result } => self.apply_ended(result, now),
+            Input::SnapshotBuilt { region, build, result } => {
+                self.store.handle(Event::SnapshotBuilt { region, build, result }, now.monotonic);
+            }
+            Input::SnapshotInstalled { region, snapshot, result } => {
+                self.store.handle(Event::SnapshotInstalled { region, snapshot, result }, now.monotonic);
+            }
+            Input::SnapshotSent { region, to, snapshot, ok } => {
+                self.store.handle(Event::SnapshotSent { region, to, snapshot, ok }, now.monotonic);
+            }
+            Input::SnapshotReceived { message, file } => {
+                self.store.handle(Event::SnapshotReceived { message, file }, now.monotonic);
+            }
+            Input::TransferLeader { region, to } => {
+                self.store.handle(Event::TransferLeader { region, to }, now.monotonic);
+            }
+        }
+    }
+
+    fn take_message(&mut self, from: StoreId, bytes: Bytes, now: Now) {
+        match message::decode(bytes) {
+            Some(Body::Raft(message)) => {
+                self.shared.counters.messages_received.increment();
+                self.store.handle(Event::Message(message), now.monotonic);
+            }
+            Some(Body::Call(call)) => self.call_forwarded_here(from, call, now),
+            Some(Body::Reply(reply)) => self.call_answered_there(reply, now),
+            None => self.shared.counters.messages_malformed.increment(),
+        }
+    }
+
+    /// Stops for good: nothing is sent or answered as done any more; whoever waits learns of it.
+    fn stop(&mut self, reason: StopReason) {
+        if self.stopped.is_some() {
+            return; // The first reason is the cause.
+        }
+        tracing::error!("the node stops: {reason}");
+        *self.shared.stopped.lock() = Some(reason.to_string());
+        self.stopped = Some(reason);
+        self.release();
+    }
+
+    /// Answers everybody who waits.
+    fn release(&mut self) {
+        self.shared.inbox.close();
+        self.shared.leader_terms.lock().clear();
+        self.pending.waiting.clear();
+        self.drop_calls();
+        self.outbound.clear();
+        self.snapshots.stop();
+    }
+
+    /// Stops the node in good order: answers who waits, then closes the engine.
+    pub fn close(mut self) -> Result<(), kontiki_engine::Error> {
+        self.release();
+        self.db.clone().close()
+    }
+}
+
+/// The first multiple of `interval` after `now`.
+fn next_multiple(now: Duration, interval: Duration) -> Duration {
+    let past = now.as_nanos() % interval.as_nanos().max(1);
+    now + interval - Duration::from_nanos(u64::try_from(past).unwrap_or(0))
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+#[cfg(test)]
+#[path = "driver_test.rs"]
+mod tests;

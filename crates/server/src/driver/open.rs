@@ -1,0 +1,214 @@
+//! Opening a node: the engine with the served families, identity, bootstrap at the first start, recovery later.
+
+use super::calls::Calls;
+use super::counters::Counters;
+use super::error::OpenError;
+use super::handle::Shared;
+use super::heartbeat::{Heartbeats, placement_region};
+use super::inbox::Inbox;
+use super::lane::Lane;
+use super::snapshots::Snapshots;
+use super::{Driver, PLACEMENT_REGION, PendingTable};
+use crate::config::NodeConfig;
+use bytes::Bytes;
+use kontiki_engine::{Db, Direction, Durability, FamilySpec, Options, Range, View};
+use kontiki_env::Env;
+use kontiki_env::rng::Rng;
+use kontiki_placement::{Config as PlacementConfig, Now, Placement};
+use kontiki_raftstore::{
+    Config, Epoch, Peer, PeerId, Region, RegionId, SnapshotTask, Space, Store, StoreId, StoreIdentity, families, meta,
+};
+use std::sync::Arc;
+
+/// Replicas of a region in the first state of a cluster, the placement group among them.
+const REPLICAS_MAX: usize = 3;
+
+/// The column families of a served directory.
+pub fn served_families() -> Vec<FamilySpec> {
+    let names = [
+        (families::DEFAULT, "default"),
+        (families::TXN_DEFAULT, "txn_default"),
+        (families::TXN_LOCK, "txn_lock"),
+        (families::TXN_WRITE, "txn_write"),
+        (families::META, "meta"),
+        (families::PLACEMENT, "placement"),
+    ];
+    names.map(|(family, name)| FamilySpec { family, name: name.to_owned() }).to_vec()
+}
+
+/// The stores that hold the first regions: the first few members.
+pub(super) fn placement_stores(config: &NodeConfig) -> impl Iterator<Item = StoreId> {
+    config.members.keys().take(REPLICAS_MAX).map(|store| StoreId(*store))
+}
+
+/// The regions of a cluster's first state, the same on every node: the placement group (1), all keys but the last
+/// (2), and the empty tail (3) that keeps clients from wrapping around at the end of a bounded scan.
+pub fn first_regions(config: &NodeConfig) -> Vec<Region> {
+    let tail = Bytes::from(kontiki_txn::memcomparable_encode(&[0xFF; 16]));
+    let region = |id: u64, space, start_key: &Bytes, end_key: &Bytes| Region {
+        id: RegionId(id),
+        start_key: start_key.clone(),
+        end_key: end_key.clone(),
+        epoch: Epoch { conf_version: 1, version: 1 },
+        peers: placement_stores(config).map(|store| Peer { id: PeerId(id * 1_000 + store.0), store }).collect(),
+        space,
+    };
+    vec![
+        region(PLACEMENT_REGION.0, Space::System, &Bytes::new(), &Bytes::new()),
+        region(2, Space::Data, &Bytes::new(), &tail),
+        region(3, Space::Data, &tail, &Bytes::new()),
+    ]
+}
+
+/// The engine's log budget is at least this many segments, so that the oldest can go while others fill.
+const LOG_SEGMENTS: u64 = 16;
+/// The largest log segment: enough to make its allocation rare, small enough to give space back soon.
+const SEGMENT_BYTES_MAX: u64 = 64 << 20;
+
+fn raftstore_config(config: &NodeConfig) -> Config {
+    let bytes = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+    let defaults = Config::default();
+    Config {
+        tick_interval: config.raft.tick_interval,
+        election_ticks: config.raft.election_ticks as usize,
+        heartbeat_ticks: config.raft.heartbeat_ticks as usize,
+        proposal_bytes_max: bytes(config.raft.entry_bytes_max),
+        unapplied_bytes_max: defaults.unapplied_bytes_max.max(bytes(config.raft.entry_bytes_max)),
+        log_bytes_max: bytes(config.raft.log_bytes_max),
+        ..defaults
+    }
+}
+
+fn engine_options(config: &NodeConfig) -> Options {
+    Options {
+        families: served_families(),
+        memtable_bytes: config.engine.memtable_bytes_max,
+        block_cache_bytes: config.engine.block_cache_bytes_max,
+        log_segment_bytes: (config.engine.log_bytes_max / LOG_SEGMENTS).min(SEGMENT_BYTES_MAX),
+        log_bytes_max: config.engine.log_bytes_max,
+        ..Options::default()
+    }
+}
+
+/// Checks that the directory is this node's; writes the first state if it has none.
+fn identify(db: &Db, config: &NodeConfig) -> Result<(), OpenError> {
+    let identity = StoreIdentity { cluster: config.cluster_id, store: StoreId(config.store_id) };
+    let view = db.snapshot();
+    if let Some(found) = meta::identity(&view)? {
+        if found == identity {
+            return Ok(());
+        }
+        return Err(OpenError::Identity {
+            directory: config.data_dir.clone(),
+            found_cluster: found.cluster,
+            found_store: found.store,
+            cluster: identity.cluster,
+            store: identity.store,
+        });
+    }
+    let mut embedded = view.entries(families::DEFAULT, Range::all(), Direction::Forward)?;
+    if config.members.len() > 1 && embedded.next()?.is_some() {
+        return Err(OpenError::EmbeddedData { directory: config.data_dir.clone(), members: config.members.len() });
+    }
+    let regions = first_regions(config);
+    let ours: Vec<Region> = regions.iter().filter(|region| region.peer_on(identity.store).is_some()).cloned().collect();
+    let mut commit = Store::bootstrap(&identity, &ours);
+    if ours.iter().any(|region| region.id == PLACEMENT_REGION) {
+        let stores: Vec<_> = config.members.iter().map(|(id, address)| placement_store(*id, address)).collect();
+        let regions: Vec<_> = regions.iter().map(placement_region).collect();
+        commit.batch.append(&kontiki_placement::bootstrap(&stores, &regions));
+    }
+    // One synced commit: after a crash the directory is bootstrapped or it is not.
+    db.commit(commit)?;
+    Ok(())
+}
+
+fn placement_store(id: u64, address: &str) -> kontiki_placement::Store {
+    kontiki_placement::Store { id, address: address.to_owned(), ..Default::default() }
+}
+
+impl Driver {
+    /// Opens the node's directory, creating it if it is missing. `seed` decides election time-outs; it must differ
+    /// between the nodes of a cluster and between starts. Blocks on I/O.
+    pub fn open(env: &Env, config: NodeConfig, seed: u64) -> Result<Driver, OpenError> {
+        Driver::open_tuned(env, config, seed, |_, _| {})
+    }
+
+    /// Like [`Driver::open`], with a last word on what the configuration does not offer: simulations make everything
+    /// small, so that what is rare in production happens often.
+    pub fn open_tuned(
+        env: &Env,
+        config: NodeConfig,
+        seed: u64,
+        tune: impl FnOnce(&mut Config, &mut Options),
+    ) -> Result<Driver, OpenError> {
+        let mut raft_config = raftstore_config(&config);
+        let mut options = engine_options(&config);
+        tune(&mut raft_config, &mut options);
+        raft_config.validate()?;
+        let tick_interval = raft_config.tick_interval;
+        let db = Db::open_in(env, &config.data_dir, options)?;
+        identify(&db, &config)?;
+
+        let mut rng = Rng::new(seed);
+        let mut store = Store::new(raft_config, rng.child("raftstore"));
+        let mut streams = Vec::new();
+        for id in db.streams() {
+            streams.push((id, db.stream(id)?));
+        }
+        store.recover(&db.snapshot(), streams)?;
+
+        let counters = Arc::new(Counters::default());
+        let inbox = Arc::new(Inbox::new(counters.clone()));
+        let snapshots = Snapshots::open(env, &config.data_dir, &db, &inbox, &counters)?;
+        let shared = Arc::new(Shared {
+            inbox,
+            db: db.clone(),
+            env: env.clone(),
+            readers: store.readers(),
+            counters,
+            leader_terms: Default::default(),
+            disk_full: Default::default(),
+            stopped: Default::default(),
+            cluster_id: config.cluster_id,
+            store_id: StoreId(config.store_id),
+            snapshots_dir: snapshots.directory().to_owned(),
+        });
+        let monotonic = env.clock.monotonic();
+        let mut driver = Driver {
+            placement: Placement::new(PlacementConfig::new(config.cluster_id, config.store_id)),
+            env: env.clone(),
+            config,
+            db,
+            store,
+            shared,
+            persists: Lane::new(Durability::Sync),
+            applies: Lane::new(Durability::Derived),
+            pending: PendingTable::default(),
+            calls: Calls::new(rng.next_u64()),
+            heartbeats: Heartbeats::new(monotonic),
+            snapshots,
+            outbound: Vec::new(),
+            tick_interval,
+            next_tick: monotonic,
+            ticks: 0,
+            stopped: None,
+        };
+        driver.resume(Now { monotonic, wall_ms: env.clock.wall_ms() })?;
+        Ok(driver)
+    }
+
+    /// The first effects after a start: what must be installed again is among them, and every other snapshot file is
+    /// of no use any more.
+    fn resume(&mut self, now: Now) -> Result<(), OpenError> {
+        let effects = self.store.poll(now.monotonic);
+        let installs = effects.snapshots.iter().filter_map(|task| match task {
+            SnapshotTask::Install { snapshot, .. } => Some(*snapshot),
+            _ => None,
+        });
+        let path = self.snapshots.directory().to_owned();
+        self.snapshots.clean(&installs.collect()).map_err(|error| OpenError::Snapshots { path, error })?;
+        self.perform(effects, now);
+        Ok(())
+    }
+}

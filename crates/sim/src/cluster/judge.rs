@@ -1,0 +1,129 @@
+//! The judgement of a run.
+
+use super::{Cluster, LIVENESS, Report};
+use crate::check::{durability, linearizability, replicas, timestamps};
+use crate::cluster::wire::{Ask, Told};
+use crate::history::{Answer, Operation, Outcome};
+use crate::workload::Asked;
+use bytes::Bytes;
+use kontiki_engine::{Family, Range, Snapshot};
+use kontiki_raftstore::{RegionId, families, meta};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Steps that the search of one key's history may take.
+const SEARCH_STEPS_MAX: u64 = 2_000_000;
+/// The client number of the reader of the final state.
+const FINAL_CLIENT: u64 = 1_000;
+
+impl Cluster {
+    /// Looks at everything that was promised.
+    pub(super) fn judge(&mut self) {
+        self.read_final_state();
+        self.compare_replicas();
+        let history = self.records.history.borrow().clone();
+        let report = linearizability::check(&history, SEARCH_STEPS_MAX);
+        self.violations.extend(report.violations.iter().map(|(_, violation)| format!("not linearizable: {violation}")));
+        self.keys_checked = report.keys_checked;
+        self.keys_not_checked = report.keys_not_checked.len();
+        if let Err(violation) = timestamps::check(&self.records.grants.borrow()) {
+            self.violations.push(violation.to_string());
+        }
+        self.violations.extend(self.world.failures().iter().cloned());
+    }
+
+    /// Reads every key through the cluster; what is acknowledged must be there.
+    fn read_final_state(&mut self) {
+        let keys: BTreeSet<Bytes> =
+            self.records.history.borrow().records().iter().map(|record| record.key.clone()).collect();
+        let state: Rc<RefCell<BTreeMap<Bytes, Bytes>>> = Rc::default();
+        let unread: Rc<RefCell<BTreeSet<Bytes>>> = Rc::new(RefCell::new(keys.clone()));
+        let (found, left) = (state.clone(), unread.clone());
+        let (mut router, history) = (self.router(FINAL_CLIENT), self.records.history.clone());
+        self.world.spawn_client(async move {
+            let executor = router.caller().executor().clone();
+            for key in keys {
+                let id = history.borrow_mut().invoke(FINAL_CLIENT, key.clone(), Operation::Get, executor.now());
+                let Asked::Told(told) = router.ask(Ask::Get(key.clone()), LIVENESS).await else { break };
+                let value = match *told {
+                    Told::Value(value) => Some(value),
+                    _ => None,
+                };
+                let outcome = Outcome::Ok(Answer::Value(value.clone()));
+                history.borrow_mut().complete(id, outcome, executor.now());
+                found.borrow_mut().extend(value.map(|value| (key.clone(), value)));
+                left.borrow_mut().remove(&key);
+            }
+        });
+        let (deadline, left) = (self.world.now() + LIVENESS, unread.clone());
+        if !self.world.run_until_done(deadline, |_| left.borrow().is_empty()) {
+            let count = unread.borrow().len();
+            self.violations.push(format!("{count} keys cannot be read though everything is healed"));
+            return;
+        }
+        let lost = durability::check(&self.records.history.borrow(), &state.borrow());
+        self.violations.extend(lost.iter().map(|violation| violation.to_string()));
+    }
+
+    fn snapshots(&self) -> Vec<Snapshot> {
+        let handles = self.world.nodes().filter_map(|(_, node)| node.handle());
+        handles.map(|handle| handle.db().snapshot()).collect()
+    }
+
+    /// Waits until all replicas have applied the same, and compares them byte by byte.
+    fn compare_replicas(&mut self) {
+        let deadline = self.world.now() + LIVENESS;
+        loop {
+            let applied: BTreeSet<Vec<Option<u64>>> = self.snapshots().iter().map(applied_indices).collect();
+            if applied.len() == 1 && self.snapshots().len() == self.nodes.len() {
+                break;
+            }
+            if self.world.now() >= deadline {
+                self.violations.push(format!("replicas do not catch up: {applied:?} applied"));
+                return;
+            }
+            let next = self.world.now() + Duration::from_millis(20);
+            self.world.run_until(next);
+            if self.world.now() < next {
+                self.violations.push("the world stands still: no node runs".into());
+                return;
+            }
+        }
+        let snapshots = self.snapshots();
+        let mut families: Vec<Family> = families::DATA_FAMILIES.to_vec();
+        families.push(families::PLACEMENT);
+        for other in snapshots.iter().skip(1) {
+            match replicas::compare(&snapshots[0], other, &families, &Range::all()) {
+                Ok(Ok(_)) => {}
+                Ok(Err(difference)) => self.violations.push(format!("replicas differ: {difference}")),
+                Err(error) => self.violations.push(format!("a replica cannot be read: {error}")),
+            }
+        }
+    }
+
+    /// What came of the run.
+    pub(super) fn report(self, seed: u64) -> Report {
+        let installed = |handle: &kontiki_server::driver::NodeHandle| handle.counters().snapshots_installed.get();
+        Report {
+            seed,
+            events: self.world.trace().events(),
+            trace_hash: self.world.trace().hash(),
+            answered: self.records.answered.get(),
+            keys_checked: self.keys_checked,
+            keys_not_checked: self.keys_not_checked,
+            faults: self.world.faults().clone(),
+            terms: self.watch.terms_seen(),
+            snapshots: self.world.nodes().filter_map(|(_, node)| node.handle()).map(installed).sum(),
+            virtual_time: self.world.now(),
+            lines: self.world.trace().to_string(),
+            violations: self.violations,
+        }
+    }
+}
+
+fn applied_indices(snapshot: &Snapshot) -> Vec<Option<u64>> {
+    let regions = [1, 2, 3].map(RegionId);
+    regions.iter().map(|region| meta::applied_index(snapshot, *region).ok().flatten()).collect()
+}

@@ -1,0 +1,194 @@
+//! A simulated cluster: three nodes (or one) of the real driver, engine, raftstore and placement, clients, a nemesis,
+//! and the judgement of what happened.
+//!
+//! A run has five phases, all from one seed:
+//!
+//! 1. *safety*: clients work while the nemesis does what it likes;
+//! 2. *heal*: the network is whole, every node runs, the nemesis sleeps;
+//! 3. *liveness*: within a bounded time every client ends with its operation answered, and every key can be read;
+//! 4. *power*: in some worlds all nodes lose power at once, once more, and come back;
+//! 5. *judgement*: replicas are equal byte by byte, no acknowledged write is lost, every key's history is
+//!    linearizable, timestamps are unique and go forward.
+
+mod judge;
+mod node;
+mod serve;
+mod watch;
+pub mod wire;
+
+pub use node::{ClusterNode, Sizes};
+pub use watch::Watch;
+
+use crate::workload::{RawKnobs, Records, Router, raw_client, timestamp_client};
+use crate::world::{Fault, Knobs, NodeId, World};
+use kontiki_env::SimMachine;
+use kontiki_env::clock::VirtualTime;
+use kontiki_env::fs::CrashMode;
+use kontiki_env::rng::Rng;
+use kontiki_server::config::NodeConfig;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How far clocks may drift: what raftstore's leases allow by default.
+const DRIFT_PPM_MAX: u64 = 50_000;
+/// How long after healing everything must have been answered.
+const LIVENESS: Duration = Duration::from_secs(30);
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Decides everything.
+    pub seed: u64,
+    /// Number of nodes: 1 or 3.
+    pub nodes: u64,
+    /// Length of the first phase.
+    pub safety: Duration,
+    /// Keep a readable trace.
+    pub keep_lines: bool,
+}
+
+impl Plan {
+    /// The usual run of a seed.
+    pub fn new(seed: u64) -> Plan {
+        Plan { seed, nodes: if seed % 8 == 7 { 1 } else { 3 }, safety: Duration::from_secs(20), keep_lines: false }
+    }
+}
+
+/// What came of a run.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// Broken promises; empty is a good run.
+    pub violations: Vec<String>,
+    /// Events of the trace and the hash over them.
+    pub events: u64,
+    /// Equal seeds give equal hashes.
+    pub trace_hash: u64,
+    /// Operations that got an answer.
+    pub answered: u64,
+    /// Keys whose history was checked.
+    pub keys_checked: usize,
+    /// Keys whose history was too long to be searched.
+    pub keys_not_checked: usize,
+    /// What the nemesis did.
+    pub faults: BTreeMap<Fault, u64>,
+    /// Leaderships seen.
+    pub terms: u64,
+    /// Snapshots that were installed.
+    pub snapshots: u64,
+    /// Virtual time that passed.
+    pub virtual_time: Duration,
+    /// The readable trace, if it was asked for.
+    pub lines: String,
+}
+
+/// A run in progress.
+pub struct Cluster {
+    /// The world.
+    pub world: World<ClusterNode>,
+    /// What clients recorded.
+    pub records: Records,
+    /// Watches the nodes.
+    pub watch: Watch,
+    nodes: Vec<NodeId>,
+    rng: Rng,
+    violations: Vec<String>,
+    keys_checked: usize,
+    keys_not_checked: usize,
+}
+
+impl Cluster {
+    /// A cluster that is about to start, in a world with these knobs.
+    pub fn new(rng: Rng, node_count: u64, knobs: Knobs) -> Cluster {
+        let time = VirtualTime::default();
+        let watch = Watch::default();
+        let nodes: Vec<NodeId> = (1..=node_count).collect();
+        let members: BTreeMap<u64, String> = nodes.iter().map(|id| (*id, format!("node-{id}:20160"))).collect();
+        let sizes = Sizes::draw(&mut rng.child("sizes"));
+        let world_nodes: Vec<_> = nodes
+            .iter()
+            .map(|id| {
+                let machine = SimMachine::new(&rng.child(&format!("machine {id}")), time.clone());
+                let mut config = NodeConfig::single("/data", "node:1");
+                (config.store_id, config.cluster_id, config.members) = (*id, 77, members.clone());
+                let node_rng = rng.child(&format!("node {id}"));
+                (*id, ClusterNode::new(*id, machine, config, sizes, node_rng, watch.clone()))
+            })
+            .collect();
+        let world = World::new(&rng.child("world"), time, knobs, world_nodes);
+        Cluster {
+            world,
+            records: Records::default(),
+            watch,
+            nodes,
+            rng,
+            violations: Vec::new(),
+            keys_checked: 0,
+            keys_not_checked: 0,
+        }
+    }
+
+    /// A client's way to the cluster.
+    pub fn router(&self, client: u64) -> Router {
+        Router::new(self.world.caller(client), self.nodes.clone(), self.rng.child(&format!("router {client}")))
+    }
+
+    /// Starts the clients of the usual workload.
+    fn start_clients(&mut self) {
+        let mut rng = self.rng.child("workload");
+        let knobs = RawKnobs::draw(&mut rng);
+        let raw_clients = 1 + rng.below(5);
+        let timestamp_clients = 1 + rng.below(2);
+        for client in 1..=raw_clients + timestamp_clients {
+            let (router, records) = (self.router(client), self.records.clone());
+            let client_rng = self.rng.child(&format!("client {client}"));
+            records.running.set(records.running.get() + 1);
+            if client <= raw_clients {
+                self.world.spawn_client(raw_client(router, knobs.clone(), records, client_rng));
+            } else {
+                self.world.spawn_client(timestamp_client(router, 1 << rng.below(7), records, client_rng));
+            }
+        }
+    }
+
+    /// Heals and waits for every client to end.
+    fn heal(&mut self) {
+        self.world.heal();
+        self.world.run_until(self.world.now() + Duration::from_secs(2));
+        self.records.stop.set(true);
+        let running = self.records.running.clone();
+        let deadline = self.world.now() + LIVENESS;
+        if !self.world.run_until_done(deadline, |_| running.get() == 0) {
+            self.violations.push(format!("{} clients wait for ever", running.get()));
+        }
+    }
+
+    /// All nodes lose power at once and come back.
+    fn lose_power(&mut self) {
+        for id in self.nodes.clone() {
+            self.world.crash(id, CrashMode::Random);
+            self.world.start_after(id, Duration::from_millis(100));
+        }
+        self.world.run_until(self.world.now() + Duration::from_millis(200));
+    }
+}
+
+/// Runs a plan from beginning to end.
+pub fn run(plan: &Plan) -> Report {
+    let rng = Rng::new(plan.seed);
+    let knobs = Knobs::draw(&mut rng.child("knobs"), plan.nodes as usize, DRIFT_PPM_MAX);
+    let mut cluster = Cluster::new(rng.child("cluster"), plan.nodes, knobs);
+    if plan.keep_lines {
+        cluster.world.keep_trace_lines();
+    }
+    cluster.start_clients();
+    cluster.world.start_nemesis();
+    cluster.world.run_until(plan.safety);
+    cluster.heal();
+    if rng.child("power").chance(1, 3) {
+        cluster.lose_power();
+    }
+    cluster.judge();
+    cluster.report(plan.seed)
+}

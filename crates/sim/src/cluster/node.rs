@@ -1,0 +1,237 @@
+//! A node of a simulated cluster: a machine, and on it the real driver with the real engine, raftstore and placement.
+
+use super::serve::serve;
+use super::watch::Watch;
+use crate::executor::{Executor, Group};
+use crate::world::{NodeId, Reply, SimNode};
+use bytes::Bytes;
+use kontiki_env::SimMachine;
+use kontiki_env::clock::Clock;
+use kontiki_env::codec::{get_slice, get_u8, get_u64, put_slice, put_u64};
+use kontiki_env::fs::{Fs, OpenMode, read_all};
+use kontiki_env::rng::Rng;
+use kontiki_placement::Now;
+use kontiki_raftstore::snapshot::SnapshotId;
+use kontiki_raftstore::{RegionId, StoreId};
+use kontiki_server::config::NodeConfig;
+use kontiki_server::driver::{Driver, NodeHandle, Outbound};
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+/// A snapshot whose receipt is not confirmed after this long has failed.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(2);
+
+const TAG_MESSAGE: u8 = 0;
+const TAG_SNAPSHOT: u8 = 1;
+const TAG_RECEIPT: u8 = 2;
+
+/// How small everything is in a simulated node, so that what is rare in production happens often.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// The engine's memtable, bytes.
+    pub memtable_bytes: u64,
+    /// A segment of the engine's log, bytes; its budget is 16 of them.
+    pub log_segment_bytes: u64,
+    /// Bytes of raft log above which laggards need a snapshot.
+    pub raft_log_bytes: usize,
+    /// Entries that a truncation must gain.
+    pub truncate_entries_min: u64,
+}
+
+impl Sizes {
+    /// Draws sizes.
+    pub fn draw(rng: &mut Rng) -> Sizes {
+        Sizes {
+            memtable_bytes: (8 << 10) << rng.below(6),
+            log_segment_bytes: (8 << 10) << rng.below(4),
+            raft_log_bytes: (4 << 10) << rng.below(7),
+            truncate_entries_min: 1 << rng.below(9),
+        }
+    }
+}
+
+/// A node.
+pub struct ClusterNode {
+    id: NodeId,
+    machine: SimMachine,
+    config: NodeConfig,
+    sizes: Sizes,
+    rng: Rng,
+    watch: Watch,
+    process: Option<Process>,
+}
+
+struct Process {
+    driver: Driver,
+    handle: NodeHandle,
+    executor: Executor,
+    /// What leaves with the next step.
+    outbox: Vec<(NodeId, Bytes)>,
+    sending: Vec<Sending>,
+}
+
+struct Sending {
+    to: NodeId,
+    region: RegionId,
+    snapshot: SnapshotId,
+    deadline: Duration,
+}
+
+impl ClusterNode {
+    /// A node whose process does not run yet.
+    pub fn new(id: NodeId, machine: SimMachine, config: NodeConfig, sizes: Sizes, rng: Rng, watch: Watch) -> Self {
+        ClusterNode { id, machine, config, sizes, rng, watch, process: None }
+    }
+
+    /// The process's handle, while it runs.
+    pub fn handle(&self) -> Option<&NodeHandle> {
+        self.process.as_ref().map(|process| &process.handle)
+    }
+}
+
+impl SimNode for ClusterNode {
+    fn start(&mut self, executor: &Executor) -> Result<(), String> {
+        assert!(self.process.is_none(), "a machine runs one process");
+        self.machine = self.machine.restarted(Rng::new(self.rng.next_u64()));
+        let sizes = self.sizes;
+        let driver =
+            Driver::open_tuned(&self.machine.env(), self.config.clone(), self.rng.next_u64(), |raft, engine| {
+                raft.log_bytes_max = sizes.raft_log_bytes;
+                raft.truncate_entries_min = sizes.truncate_entries_min;
+                raft.truncate_ticks = 3;
+                raft.follower_dead_ticks = 60;
+                engine.memtable_bytes = sizes.memtable_bytes;
+                engine.log_segment_bytes = sizes.log_segment_bytes;
+                engine.log_bytes_max = 16 * sizes.log_segment_bytes;
+            })
+            .map_err(|error| error.to_string())?;
+        let handle = driver.handle();
+        self.watch.started(self.id, handle.clone());
+        let executor = executor.clone();
+        self.process = Some(Process { driver, handle, executor, outbox: Vec::new(), sending: Vec::new() });
+        Ok(())
+    }
+
+    fn stop(&mut self) {
+        self.watch.stopped(self.id);
+        self.process = None;
+    }
+
+    fn machine(&self) -> &SimMachine {
+        &self.machine
+    }
+
+    fn deliver(&mut self, from: NodeId, bytes: Bytes) {
+        let Some(process) = &mut self.process else { return };
+        let mut rest = bytes.as_ref();
+        match get_u8(&mut rest).expect("nodes send tagged packets") {
+            TAG_MESSAGE => process.handle.deliver(StoreId(from), bytes.slice(1..)),
+            TAG_SNAPSHOT => {
+                let (id, message, file) = decode_snapshot(rest);
+                // A disk that refuses is a snapshot that did not arrive: the sender's time-out sees to it.
+                let stored = store_snapshot(&self.machine.fs, &process.handle, id, &file);
+                if stored.is_ok() && process.handle.snapshot_received(id, message).is_ok() {
+                    process.outbox.push((from, encode_receipt(id)));
+                }
+            }
+            TAG_RECEIPT => {
+                let id = decode_id(&mut rest);
+                let confirmed = |sending: &mut Sending| sending.to == from && sending.snapshot == id;
+                for sending in process.sending.extract_if(.., confirmed) {
+                    process.handle.snapshot_sent(sending.region, StoreId(from), id, true);
+                }
+            }
+            tag => panic!("packets of kind {tag} are not ours"),
+        }
+    }
+
+    fn request(&mut self, bytes: Bytes, reply: Reply) {
+        let Some(process) = &self.process else { return };
+        let serving = serve(process.handle.clone(), bytes);
+        process.executor.spawn(Group(self.id), async move { reply.send(serving.await) });
+    }
+
+    fn wants_step(&self) -> bool {
+        let now = self.machine.clock.monotonic();
+        self.process
+            .as_ref()
+            .is_some_and(|process| !process.outbox.is_empty() || process.driver.next_deadline(now) <= now)
+    }
+
+    fn step(&mut self) -> Result<Vec<(NodeId, Bytes)>, String> {
+        let Some(process) = &mut self.process else { return Ok(Vec::new()) };
+        let now = Now { monotonic: self.machine.clock.monotonic(), wall_ms: self.machine.clock.wall_ms() };
+        let expired = |sending: &mut Sending| sending.deadline <= now.monotonic;
+        for Sending { to, region, snapshot, .. } in process.sending.extract_if(.., expired) {
+            process.handle.snapshot_sent(region, StoreId(to), snapshot, false);
+        }
+        let mut packets = std::mem::take(&mut process.outbox);
+        for outbound in process.driver.step(now) {
+            match outbound {
+                Outbound::Message { to, bytes } => packets.push((to.0, [&[TAG_MESSAGE], &bytes[..]].concat().into())),
+                Outbound::Snapshot { to, region, snapshot, message, path } => {
+                    let deadline = now.monotonic + SNAPSHOT_TIMEOUT;
+                    process.sending.push(Sending { to: to.0, region, snapshot, deadline });
+                    if let Ok(file) = read_all(&self.machine.fs, &path) {
+                        packets.push((to.0, encode_snapshot(snapshot, &message, &file)));
+                    }
+                }
+            }
+        }
+        if let Some(reason) = process.driver.stopped() {
+            return Err(reason.to_string());
+        }
+        self.watch.look(self.id)?;
+        Ok(packets)
+    }
+}
+
+fn put_id(out: &mut Vec<u8>, id: SnapshotId) {
+    put_u64(out, id.region.0);
+    put_u64(out, id.term);
+    put_u64(out, id.index);
+}
+
+fn decode_id(rest: &mut &[u8]) -> SnapshotId {
+    let mut number = || get_u64(rest).expect("nodes send whole packets");
+    SnapshotId { region: RegionId(number()), term: number(), index: number() }
+}
+
+fn encode_receipt(id: SnapshotId) -> Bytes {
+    let mut out = vec![TAG_RECEIPT];
+    put_id(&mut out, id);
+    out.into()
+}
+
+fn encode_snapshot(id: SnapshotId, message: &[u8], file: &[u8]) -> Bytes {
+    let mut out = vec![TAG_SNAPSHOT];
+    put_id(&mut out, id);
+    put_slice(&mut out, message);
+    put_slice(&mut out, file);
+    out.into()
+}
+
+fn decode_snapshot(mut rest: &[u8]) -> (SnapshotId, Bytes, Vec<u8>) {
+    let id = decode_id(&mut rest);
+    let message = get_slice(&mut rest).expect("nodes send whole packets");
+    let file = get_slice(&mut rest).expect("nodes send whole packets");
+    (id, Bytes::copy_from_slice(message), file.to_vec())
+}
+
+/// What the real transport does with an arriving file: temporary name, sync, rename, sync of the folders.
+fn store_snapshot(fs: &dyn Fs, handle: &NodeHandle, id: SnapshotId, bytes: &[u8]) -> io::Result<()> {
+    let path = handle.snapshot_path(id);
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    fs.create_dir_all(folder)?;
+    let temporary = path.with_extension("arriving.tmp");
+    if fs.exists(&temporary) {
+        fs.remove(&temporary)?;
+    }
+    let file = fs.open(&temporary, OpenMode::CreateNew)?;
+    file.write_at(bytes, 0)?;
+    file.sync()?;
+    fs.rename(&temporary, &path)?;
+    fs.sync_dir(folder)?;
+    fs.sync_dir(folder.parent().unwrap_or(Path::new("/")))
+}

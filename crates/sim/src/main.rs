@@ -1,0 +1,99 @@
+//! Runs seeds of the simulated cluster, or replays one.
+
+use clap::{Parser, Subcommand};
+use kontiki_sim::cluster::{Plan, Report, run};
+use std::ops::Range;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// A whole cluster in one thread from one seed.
+#[derive(Parser)]
+#[command(name = "kontiki-sim", version)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs seeds and reports each; the exit code is 1 if any broke a promise.
+    Run {
+        /// The seeds, as FIRST..END.
+        #[arg(long, default_value = "0..50", value_parser = parse_range)]
+        seeds: Range<u64>,
+        /// Length of the phase with faults, in virtual seconds.
+        #[arg(long, default_value_t = 20)]
+        virtual_seconds: u64,
+    },
+    /// Replays a seed exactly and prints what happened, one event a line, oldest first.
+    Replay {
+        /// The seed.
+        seed: u64,
+        /// Length of the phase with faults, in virtual seconds: the one of the run to replay.
+        #[arg(long, default_value_t = 20)]
+        virtual_seconds: u64,
+    },
+}
+
+fn parse_range(text: &str) -> Result<Range<u64>, String> {
+    let wrong = || format!("{text:?} is not FIRST..END");
+    let (first, end) = text.split_once("..").ok_or_else(wrong)?;
+    let number = |part: &str| part.trim().parse::<u64>().map_err(|_| wrong());
+    let range = number(first)?..number(end)?;
+    if range.is_empty() { Err(format!("{text:?} holds no seed")) } else { Ok(range) }
+}
+
+fn plan(seed: u64, virtual_seconds: u64) -> Plan {
+    Plan { safety: Duration::from_secs(virtual_seconds), ..Plan::new(seed) }
+}
+
+fn print(report: &Report) {
+    let faults: u64 = report.faults.values().sum();
+    println!(
+        "seed {:>5}: {} {:>7} events, hash {:016x}, {:>5.1} virtual s, {:>5} answered, {:>3} faults, {:>3} terms, {:>2} snapshots{}",
+        report.seed,
+        if report.violations.is_empty() { "good  " } else { "BROKEN" },
+        report.events,
+        report.trace_hash,
+        report.virtual_time.as_secs_f64(),
+        report.answered,
+        faults,
+        report.terms,
+        report.snapshots,
+        if report.keys_not_checked == 0 {
+            String::new()
+        } else {
+            format!(", {} keys not checked", report.keys_not_checked)
+        },
+    );
+    for violation in &report.violations {
+        println!("    {}", violation.replace('\n', "\n    "));
+    }
+}
+
+fn main() -> ExitCode {
+    let broken = match Args::parse().command {
+        Command::Run { seeds, virtual_seconds } => {
+            let mut broken = Vec::new();
+            for seed in seeds {
+                let report = run(&plan(seed, virtual_seconds));
+                print(&report);
+                if !report.violations.is_empty() {
+                    broken.push(seed);
+                }
+            }
+            for seed in &broken {
+                let command = "cargo run -p kontiki-sim --";
+                println!("again: {command} replay {seed} --virtual-seconds {virtual_seconds}");
+            }
+            !broken.is_empty()
+        }
+        Command::Replay { seed, virtual_seconds } => {
+            let report = run(&Plan { keep_lines: true, ..plan(seed, virtual_seconds) });
+            print!("{}", report.lines);
+            print(&report);
+            !report.violations.is_empty()
+        }
+    };
+    ExitCode::from(u8::from(broken))
+}

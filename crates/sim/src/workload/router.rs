@@ -1,0 +1,79 @@
+//! A tiny routing client: finds the leader, tries again what certainly did not happen, reports what may have.
+
+use crate::cluster::wire::{Answer, Ask, Request, Told};
+use crate::world::{CallError, Caller, NodeId};
+use kontiki_env::rng::Rng;
+use prost::Message;
+use std::time::Duration;
+
+/// How long one request waits for its answer.
+const CALL_TIMEOUT: Duration = Duration::from_millis(1_000);
+/// Longest pause between two tries.
+const BACKOFF_MS_MAX: u64 = 100;
+
+/// How an ask ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Asked {
+    /// With an answer.
+    Told(Box<Told>),
+    /// Nothing was done, and there is no more time.
+    Failed,
+    /// It may have been done.
+    Unknown,
+}
+
+/// One client's way to the cluster.
+pub struct Router {
+    caller: Caller,
+    nodes: Vec<NodeId>,
+    rng: Rng,
+    guess: NodeId,
+}
+
+impl Router {
+    /// A client that knows nothing yet.
+    pub fn new(caller: Caller, nodes: Vec<NodeId>, mut rng: Rng) -> Router {
+        let guess = *rng.pick(&nodes).expect("a cluster has nodes");
+        Router { caller, nodes, rng, guess }
+    }
+
+    /// The caller below.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Asks until there is an answer, for `patience` at most. What changes something is not asked again once it may
+    /// have been done; a read is.
+    pub async fn ask(&mut self, ask: Ask, patience: Duration) -> Asked {
+        let executor = self.caller.executor().clone();
+        let deadline = executor.now() + patience;
+        let may_repeat = !matches!(ask, Ask::Put(_) | Ask::Delete(_));
+        let request = Request::encode(ask);
+        loop {
+            let answer = self.caller.call(self.guess, request.clone(), CALL_TIMEOUT).await;
+            let told = answer.map(|bytes| Answer::decode(bytes).expect("nodes' answers decode").told);
+            match told {
+                Ok(Some(Told::Elsewhere(leader))) => self.turn(leader),
+                Ok(Some(Told::Unknown(_))) | Err(CallError::Reset | CallError::TimedOut) if !may_repeat => {
+                    self.turn(0);
+                    return Asked::Unknown;
+                }
+                Ok(Some(Told::Unknown(_))) | Ok(None) | Err(_) => self.turn(0),
+                Ok(Some(told)) => return Asked::Told(Box::new(told)),
+            }
+            if executor.now() >= deadline {
+                return Asked::Failed;
+            }
+            let pause = Duration::from_millis(1 + self.rng.below(BACKOFF_MS_MAX));
+            executor.sleep(pause).await;
+        }
+    }
+
+    /// Where to ask next: at `leader`, or at any node.
+    fn turn(&mut self, leader: NodeId) {
+        self.guess = match leader {
+            0 => *self.rng.pick(&self.nodes).expect("a cluster has nodes"),
+            leader => leader,
+        };
+    }
+}

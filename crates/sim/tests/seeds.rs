@@ -1,0 +1,42 @@
+//! Whole clusters from seeds: many different ones, and one twice.
+
+use kontiki_sim::cluster::{Plan, Report, run};
+
+/// Seeds of the usual run. More of them: `cargo run -p kontiki-sim -- run --seeds 0..1000`.
+const SEEDS: std::ops::Range<u64> = 0..60;
+
+fn assert_good(report: &Report) {
+    let Report { seed, violations, .. } = report;
+    assert!(violations.is_empty(), "seed {seed}: {violations:#?}\ncargo run -p kontiki-sim -- replay {seed}");
+}
+
+#[test]
+fn every_seed_keeps_its_promises() {
+    let reports: Vec<Report> = SEEDS.map(|seed| run(&Plan::new(seed))).collect();
+    reports.iter().for_each(assert_good);
+    // The worlds were hostile enough to mean something.
+    let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
+    assert!(sum(|report| report.answered) > 1_000 * SEEDS.end, "clients got answers");
+    assert!(sum(|report| report.faults.values().sum()) > 5 * SEEDS.end, "there were faults");
+    assert!(sum(|report| report.terms) > 4 * SEEDS.end, "leaders changed");
+    assert!(sum(|report| report.snapshots) > 0, "laggards were sent snapshots");
+    assert!(
+        sum(|report| report.keys_not_checked as u64) * 100 < sum(|report| report.keys_checked as u64),
+        "keys were checked"
+    );
+}
+
+#[test]
+fn a_seed_replays_exactly() {
+    for seed in [1, 2, 4, 7] {
+        let (first, second) = (run(&Plan::new(seed)), run(&Plan::new(seed)));
+        assert_eq!((first.events, first.trace_hash), (second.events, second.trace_hash), "seed {seed}");
+        assert_good(&first);
+    }
+}
+
+#[test]
+fn different_seeds_are_different_worlds() {
+    let hashes: std::collections::BTreeSet<u64> = (0..4).map(|seed| run(&Plan::new(seed)).trace_hash).collect();
+    assert_eq!(hashes.len(), 4);
+}
