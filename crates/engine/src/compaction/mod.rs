@@ -1,6 +1,6 @@
 //! Flush and compaction: how versions move from memory into tables and down the levels, and when they die.
 //!
-//! Planning ([`plan`]) is pure: functions of table metadata. Execution ([`run`]) merges what a plan names, drops what
+//! Planning ([`mod@plan`]) is pure: functions of table metadata. Execution ([`run()`]) merges what a plan names, drops what
 //! nobody can see ([`retention`]), writes tables, and applies one edit.
 //!
 //! For `db/`, from the `flush` and `compact` tasks (one job each, so at most one flush and one compaction run at a

@@ -13,7 +13,7 @@ mod completion;
 mod core;
 mod counters;
 mod lead;
-mod open;
+pub(crate) mod open;
 mod options;
 mod queue;
 mod snapshot;

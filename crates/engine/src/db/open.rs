@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The directory of log segments within a database's directory.
-const WAL_DIR: &str = "wal";
+pub(crate) const WAL_DIR: &str = "wal";
 const LOCK: &str = "LOCK";
 
 /// See the head of this file.
@@ -107,7 +107,7 @@ fn create_directory(env: &Env, path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn lock_directory(env: &Env, path: &Path) -> Result<Box<dyn FileLock>> {
+pub(crate) fn lock_directory(env: &Env, path: &Path) -> Result<Box<dyn FileLock>> {
     let holder = format!("kontiki, process {}", std::process::id());
     let lock = path.join(LOCK);
     env.fs.lock(&lock, &holder).map_err(|error| match error.kind() {

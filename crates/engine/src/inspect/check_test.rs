@@ -139,3 +139,58 @@ fn a_directory_without_a_database_is_the_callers_mistake() {
     let error = check(&machine.env(), Path::new("/empty")).expect_err("there is nothing to check");
     assert!(matches!(&error, Error::InvalidArgument(what) if what.contains("/empty")), "{error}");
 }
+
+fn database() -> (SimMachine, crate::Db) {
+    let machine = SimMachine::from_seed(31);
+    let db = crate::Db::open_in(&machine.env(), Path::new(DIR), crate::Options::default()).expect("opens");
+    for i in 0..20u32 {
+        db.put(&i.to_be_bytes(), b"value").expect("a healthy disk");
+    }
+    (machine, db)
+}
+
+#[test]
+fn a_database_in_use_is_not_checked() {
+    let (machine, db) = database();
+    assert!(matches!(check(&machine.env(), Path::new(DIR)), Err(Error::InUse { .. })));
+    db.close().expect("a healthy disk");
+    assert!(check(&machine.env(), Path::new(DIR)).expect("readable").is_sound());
+}
+
+#[test]
+fn the_log_is_read_and_left_as_it_is() {
+    let (machine, db) = database();
+    machine.fs.crash(kontiki_env::fs::CrashMode::Kill);
+    drop(db);
+    let before: Vec<_> = log_files(&machine);
+    let report = check(&machine.env(), Path::new(DIR)).expect("readable");
+    assert_eq!((report.log_segments, report.log_records, report.log_unclean), (1, 20, true), "{report:?}");
+    assert!(report.is_sound(), "a crash is no damage: {:?}", report.problems);
+    assert_eq!(log_files(&machine), before, "a check repairs nothing");
+}
+
+#[test]
+fn damage_in_the_middle_of_the_log_is_found() {
+    let (machine, db) = database();
+    db.close().expect("a healthy disk");
+    let (file, bytes) = log_files(&machine).remove(0);
+    let mut found = 0;
+    for offset in 0..bytes.len() as u64 {
+        let machine = fork(&machine);
+        machine.fs.flip_bit(&file, offset, 3).expect("within the file");
+        let report = check(&machine.env(), Path::new(DIR)).expect("readable");
+        for problem in &report.problems {
+            assert_eq!(problem.file, file);
+        }
+        found += usize::from(!report.is_sound());
+    }
+    // All but the last record, which looks torn without its seal.
+    assert!(found > bytes.len() * 8 / 10, "{found} of {} flips", bytes.len());
+}
+
+fn log_files(machine: &SimMachine) -> Vec<(PathBuf, Vec<u8>)> {
+    let fs = machine.env().fs;
+    let wal = Path::new(DIR).join("wal");
+    let names = fs.list(&wal).expect("listed");
+    names.iter().map(|name| (wal.join(name), read_all(&*fs, &wal.join(name)).expect("readable"))).collect()
+}

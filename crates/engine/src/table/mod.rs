@@ -4,7 +4,7 @@
 //! header | data block* | filter block | properties block | index block | footer
 //! ```
 //!
-//! Byte by byte: docs/formats/table.md, and at the encoders: [`format`] (header, block trailer, footer),
+//! Byte by byte: docs/formats/table.md, and at the encoders: [`mod@format`] (header, block trailer, footer),
 //! [`block_writer`] (entries), [`filter`], [`properties`].
 //!
 //! A table is written once by [`TableWriter`] (temporary name, sync, rename), and becomes part of the database only
