@@ -36,4 +36,5 @@ rule_tests! {
     unsafe_code_is_listed_and_argued: "unsafe",
     unit_tests_live_in_sibling_files: "inline-tests",
     links_lead_somewhere: "links",
+    every_dependency_has_its_reason: "dependencies",
 }

@@ -1,6 +1,7 @@
 //! The rules, one a file.
 
 pub mod calls;
+pub mod dependencies;
 pub mod inline_tests;
 pub mod layering;
 pub mod links;
@@ -30,6 +31,7 @@ pub const ALL: &[Rule] = &[
     Rule { name: "unsafe", check: unsafety::check },
     Rule { name: "inline-tests", check: inline_tests::check },
     Rule { name: "links", check: links::check },
+    Rule { name: "dependencies", check: dependencies::check },
 ];
 
 /// The line a syntax element starts at.

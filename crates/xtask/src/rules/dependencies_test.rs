@@ -1,0 +1,21 @@
+use super::*;
+
+const MEMBER: &str = "[dependencies]\nbytes.workspace = true\n";
+
+fn found(declared: &str, page: &str) -> Vec<String> {
+    let manifest = format!("[workspace.dependencies]\n{declared}\n");
+    let repo = Repo::from_files(&[(MANIFEST, &manifest), ("crates/a/Cargo.toml", MEMBER), (PAGE, page)]);
+    check(&repo).into_iter().map(|finding| finding.message).collect()
+}
+
+#[test]
+fn what_is_declared_used_and_listed_passes() {
+    assert!(found("bytes = \"1\"\nkontiki-env = { path = \"x\" }", "| `bytes` | shared slices |").is_empty());
+}
+
+#[test]
+fn what_is_not_listed_not_used_or_gone_is_found() {
+    assert!(found("bytes = \"1\"", "")[0].contains("say there why"));
+    assert!(found("bytes = \"1\"\nrand = \"1\"", "`bytes` `rand`")[0].contains("used by no crate"));
+    assert!(found("bytes = \"1\"", "| `bytes`, `rand` | x |")[0].contains("`rand` is no dependency"));
+}
