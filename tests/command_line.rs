@@ -1,5 +1,7 @@
 //! The commands that need no node: data in a directory, mistakes, exit codes.
 
+#![allow(clippy::disallowed_methods)] // tests may touch the machine
+
 use kontiki::{Db, Family, FamilySpec, Options, WriteBatch};
 use std::path::Path;
 use std::process::{Command, Output};
@@ -92,6 +94,31 @@ fn the_directory_of_a_served_store_is_refused_with_the_remedy() {
         let complaint = fails(1, &[command, &["--data-dir", scratch.path().to_str().expect("text")]].concat());
         assert!(complaint.contains("belongs to a served store") && complaint.contains("kontiki serve"), "{complaint}");
     }
+}
+
+#[test]
+fn a_check_passes_a_sound_directory_and_names_the_damage_of_another() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let db = Db::open(scratch.path(), Options::default()).expect("opens");
+    for number in 0..1_000u32 {
+        db.put(format!("key {number:04}").as_bytes(), &[7; 100]).expect("writes");
+    }
+    db.flush().expect("flushes");
+    db.close().expect("closes");
+    let report: serde_json::Value =
+        serde_json::from_str(&succeeds(scratch.path(), &["check", "--json"])).expect("JSON");
+    assert_eq!((report["sound"].as_bool(), report["versions"].as_u64()), (Some(true), Some(1_000)), "{report:#}");
+    assert!(succeeds(scratch.path(), &["check"]).contains("tables"));
+
+    let tables = std::fs::read_dir(scratch.path().join("tables")).expect("a directory");
+    let table = tables.map(|entry| entry.expect("readable").path()).next().expect("a table");
+    let mut bytes = std::fs::read(&table).expect("readable");
+    bytes[2_000] ^= 1;
+    std::fs::write(&table, bytes).expect("writable");
+    let output = kontiki(&["check", "--data-dir", scratch.path().to_str().expect("text")]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let found = String::from_utf8_lossy(&output.stdout);
+    assert!(found.contains("at offset") && found.contains(table.to_str().expect("text")), "{found}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The command line: one file a command. Exit codes: 0 done, 1 it failed, 2 it was asked wrongly.
 
+mod check;
 mod cluster;
 mod data;
 mod failure;
@@ -46,6 +47,8 @@ enum Command {
     Scan(data::Scan),
     /// Show stores, regions and their leaders
     Status(status::Status),
+    /// Verify every byte of a data directory that no process has open
+    Check(check::Check),
 }
 
 /// Runs the program.
@@ -65,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Delete(delete) => delete.run(),
         Command::Scan(scan) => scan.run(),
         Command::Status(status) => status.run(),
+        Command::Check(check) => check.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

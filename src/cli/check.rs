@@ -1,0 +1,74 @@
+//! `kontiki check`: reads every byte of a directory that nobody has open.
+
+use super::{Failure, local, text};
+use clap::Args;
+use kontiki_engine::inspect::{self, CheckReport};
+use kontiki_env::Env;
+use serde_json::json;
+use std::io::Write;
+use std::path::PathBuf;
+
+/// Arguments of `kontiki check`.
+#[derive(Args, Debug)]
+pub struct Check {
+    /// The directory, embedded or served
+    #[arg(long, value_name = "DIR", default_value = kontiki_server::config::DATA_DIR_DEFAULT)]
+    data_dir: PathBuf,
+    /// Print JSON for programs
+    #[arg(long)]
+    json: bool,
+}
+
+impl Check {
+    /// Prints what was read and what is wrong; fails if something is.
+    pub fn run(self) -> Result<(), Failure> {
+        let report = inspect::check(&Env::real(), &self.data_dir).map_err(local::failed)?;
+        let mut out = std::io::stdout().lock();
+        if self.json {
+            writeln!(out, "{:#}", to_json(&report))?;
+        } else {
+            writeln!(out, "{}", text::table(&["WHAT", "COUNT", "BYTES"], rows(&report)))?;
+            for problem in &report.problems {
+                writeln!(out, "{} at offset {}: {}", problem.file.display(), problem.offset, problem.what)?;
+            }
+        }
+        if report.is_sound() {
+            return Ok(());
+        }
+        Err(Failure::new(format!("{}: {} problems", self.data_dir.display(), report.problems.len())))
+    }
+}
+
+fn rows(report: &CheckReport) -> Vec<Vec<String>> {
+    let row = |what: &str, count: u64, bytes: Option<u64>| {
+        vec![what.to_string(), count.to_string(), bytes.map_or_else(String::new, |bytes| bytes.to_string())]
+    };
+    vec![
+        row("manifest edits", report.edits, None),
+        row("column families", report.families, None),
+        row("tables", report.tables, Some(report.table_bytes)),
+        row("blocks", report.blocks, None),
+        row("versions", report.versions, None),
+        row("log segments", report.log_segments, None),
+        row("log records", report.log_records, Some(report.log_bytes)),
+    ]
+}
+
+fn to_json(report: &CheckReport) -> serde_json::Value {
+    let problem = |problem: &inspect::Problem| json!({ "file": problem.file.display().to_string(), "offset": problem.offset, "what": problem.what });
+    json!({
+        "sound": report.is_sound(),
+        "manifest_edits": report.edits,
+        "manifest_torn": report.manifest_torn,
+        "families": report.families,
+        "tables": report.tables,
+        "table_bytes": report.table_bytes,
+        "blocks": report.blocks,
+        "versions": report.versions,
+        "log_segments": report.log_segments,
+        "log_records": report.log_records,
+        "log_bytes": report.log_bytes,
+        "log_unclean": report.log_unclean,
+        "problems": report.problems.iter().map(problem).collect::<Vec<_>>(),
+    })
+}
