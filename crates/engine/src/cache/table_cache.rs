@@ -49,6 +49,7 @@ impl TableCache {
             .weight_capacity(capacity_bytes)
             .build()
             .expect("every option is given and in range");
+        assert!(capacity_bytes > 0, "without a table cache every read would open its table anew");
         let weight = TableWeight { floor: (capacity_bytes / files_max as u64).max(1) };
         let tables = Cache::with_options(options, weight, FixedHash, DefaultLifecycle::default());
         TableCache { env: env.clone(), tables_dir: tables_dir.to_path_buf(), blocks, tables }
@@ -59,6 +60,7 @@ impl TableCache {
         if let Some(reader) = self.tables.get(&meta.number) {
             return Ok(reader);
         }
+        debug_assert!(meta.is_plausible(), "versions hold plausible tables only");
         let reader = Arc::new(TableReader::open(&self.env, &self.tables_dir, meta, self.blocks.clone())?);
         self.tables.insert(meta.number, reader.clone());
         Ok(reader)

@@ -5,11 +5,12 @@ use super::retention::{Retention, Verdict};
 use super::run::Outputs;
 use crate::iterator::Cursor;
 use crate::memtable::{Memtable, MemtableCursor};
+use crate::table::TABLE_BYTES_MAX;
 use crate::version::{Version, VersionEdit};
 use crate::{Direction, Error, Result, SequenceNumber};
 use std::sync::Arc;
 
-/// Writes one table for each family in `memtable` to L0, and installs all of them, with
+/// Writes one table for each family (more only beyond [`TABLE_BYTES_MAX`]) in `memtable` to L0, and installs all of them, with
 /// `flushed_sequence` and `oldest_segment`, in one edit. Versions that no snapshot can see are left out; tombstones
 /// are kept, for what they hide may be below. Returns the new version.
 ///
@@ -24,6 +25,7 @@ pub fn flush(
 ) -> Result<Arc<Version>> {
     let largest = memtable.largest_sequence().unwrap_or(0);
     assert!(largest <= flushed_sequence, "a flush through {flushed_sequence} of a memtable that goes to {largest}");
+    assert!(flushed_sequence >= context.versions.current().flushed_sequence(), "flushes go forward");
     let mut all: Vec<Outputs<'_>> = Vec::new();
     let mut edit = match write_families(context, memtable, snapshots, &mut all) {
         Ok(edit) => edit,
@@ -54,7 +56,7 @@ fn write_families<'a>(
         if version.family(family).is_none() {
             return Err(Error::Bug(format!("a memtable holds writes of {family:?}, which does not exist")));
         }
-        all.push(Outputs::new(context, family, u64::MAX));
+        all.push(Outputs::new(context, family, TABLE_BYTES_MAX));
         let outputs = all.last_mut().expect("one was pushed");
         let mut cursor = MemtableCursor::new(memtable.clone(), family, Direction::Forward);
         let mut retention = Retention::new(snapshots);
@@ -72,7 +74,11 @@ fn write_families<'a>(
     }
     let mut edit = VersionEdit::new();
     for outputs in all {
-        for table in outputs.finish()? {
+        let tables = outputs.finish()?;
+        assert!(!tables.is_empty(), "a family that is in the memtable has a newest version to keep");
+        for table in tables {
+            assert!(Some(table.meta().smallest_sequence) >= memtable.smallest_sequence());
+            assert!(Some(table.meta().largest_sequence) <= memtable.largest_sequence());
             edit.add_table(0, table);
         }
     }

@@ -92,7 +92,8 @@ pub fn plan(version: &Version, options: &CompactionOptions) -> Option<Plan> {
             }
         }
     }
-    let (_, family, level) = best?;
+    let (highest, family, level) = best?;
+    assert!(highest >= 1.0 && level + 1 < LEVEL_COUNT);
     plan_level(family, version.family(family)?, level)
 }
 
@@ -103,6 +104,8 @@ pub fn plan_level(family: Family, levels: &FamilyLevels, level: usize) -> Option
     let oldest = tables.iter().min_by_key(|table| table.meta().number)?;
     let inputs = if level == 0 { connected(tables) } else { vec![oldest.clone()] };
     let overlaps = overlapping(levels.levels.get(level + 1)?, &inputs);
+    assert!(inputs.iter().any(|table| table.meta().number == oldest.meta().number) || level == 0);
+    debug_assert!(inputs.iter().chain(&overlaps).all(|table| table.family() == family));
     Some(Plan { family, from: level, to: level + 1, inputs, overlaps })
 }
 
@@ -117,6 +120,7 @@ pub fn plan_all(family: Family, levels: &FamilyLevels) -> Option<Plan> {
     // Level by level, so that a plan stays "inputs of one level, overlaps of the next": the shallowest one, whole.
     let inputs = levels.levels[from].clone();
     let overlaps = overlapping(&levels.levels[from + 1], &inputs);
+    assert!(!inputs.is_empty() && from < deepest, "the shallowest level that holds anything is above the deepest");
     Some(Plan { family, from, to: from + 1, inputs, overlaps })
 }
 
@@ -133,6 +137,7 @@ fn connected(tables: &[Arc<Table>]) -> Vec<Arc<Table>> {
         let chosen: Vec<_> = tables.iter().filter(within).collect();
         let new_smallest = chosen.iter().map(|table| &table.meta().smallest_key).min().unwrap_or(smallest);
         let new_largest = chosen.iter().map(|table| &table.meta().largest_key).max().unwrap_or(largest);
+        debug_assert!(new_smallest <= smallest && new_largest >= largest, "the range only grows, so this ends");
         if new_smallest == smallest && new_largest == largest {
             return chosen.into_iter().cloned().collect();
         }

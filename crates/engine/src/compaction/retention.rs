@@ -43,6 +43,11 @@ impl Retention {
         is_tombstone: bool,
         is_bottom: impl FnOnce() -> bool,
     ) -> Verdict {
+        assert!(sequence > 0, "0 is before every write");
+        debug_assert!(
+            self.stratum.is_none() || self.user_key.as_slice() <= user_key,
+            "keys are judged in ascending order"
+        );
         let stratum = self.snapshots.partition_point(|&snapshot| snapshot < sequence);
         let same_key = self.stratum.is_some() && self.user_key == user_key;
         if same_key {
@@ -55,6 +60,7 @@ impl Retention {
             self.user_key.clear();
             self.user_key.extend_from_slice(user_key);
         }
+        debug_assert!(stratum <= self.snapshots.len());
         self.stratum = Some(stratum);
         if is_tombstone && stratum == 0 && is_bottom() { Verdict::SpentTombstone } else { Verdict::Keep }
     }

@@ -5,9 +5,10 @@ use super::plan::{Plan, plan, plan_all};
 use super::retention::{Retention, Verdict};
 use crate::iterator::read_state::PinnedTable;
 use crate::iterator::{Cursor, LevelCursor, MergingCursor};
-use crate::table::{FinishedTable, TableWriter, sync_tables_dir, table_path};
+use crate::table::{FinishedTable, TABLE_BYTES_MAX, TableWriter, sync_tables_dir, table_path};
 use crate::version::{LEVEL_COUNT, Version, VersionEdit};
 use crate::{Direction, Error, Family, Result, SequenceNumber};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Versions merged between two looks at the stop flag: well under a millisecond of work.
@@ -36,6 +37,7 @@ pub fn compact_all(context: &Context, family: Family, snapshots: &[SequenceNumbe
 /// Executes one plan made for `version`, by a move if that is enough. The version may have got new tables in L0
 /// meanwhile, nothing else.
 pub fn run(context: &Context, version: &Version, plan: &Plan, snapshots: &[SequenceNumber]) -> Result<()> {
+    assert!(plan.to == plan.from + 1 && plan.to < LEVEL_COUNT, "a plan goes one level down");
     if !plan.is_move() {
         return run_merging(context, version, plan, snapshots);
     }
@@ -76,6 +78,10 @@ fn merge(
     let levels = version.family(plan.family).ok_or_else(|| Error::Bug("a plan for a missing family".to_string()))?;
     let is_bottom =
         |user_key: &[u8]| (plan.to + 1..LEVEL_COUNT).all(|level| levels.table_for(level, user_key).is_none());
+    debug_assert!(
+        plan.tables().all(|(level, table)| levels.levels[level].iter().any(|there| Arc::ptr_eq(there, table))),
+        "a plan is executed on the version that it was made for"
+    );
     let (mut read, mut kept) = (0u64, 0u64);
     cursor.seek_to_first()?;
     while cursor.valid() {
@@ -100,10 +106,33 @@ fn merge(
     for table in tables {
         edit.add_table(plan.to, table);
     }
+    assert_within_inputs(plan, tables);
     let expected: u64 = plan.tables().map(|(_, table)| table.meta().entries).sum();
-    assert_eq!(read, expected, "a compaction reads every version of its inputs");
-    assert_eq!(kept, tables.iter().map(|table| table.meta().entries).sum::<u64>(), "and writes what it keeps");
+    if read != expected {
+        // Not an assertion: it depends on what the files say, and nothing has been changed yet.
+        let what = format!("a compaction read {read} versions of tables that hold {expected}; run `kontiki check`");
+        return Err(Error::Bug(what));
+    }
+    assert_eq!(kept, tables.iter().map(|table| table.meta().entries).sum::<u64>(), "what is kept is written");
     Ok(edit)
+}
+
+/// The output adds no key and no sequence number to what was planned, so it overlaps nothing that the plan left out.
+fn assert_within_inputs(plan: &Plan, outputs: &[FinishedTable]) {
+    let inputs = || plan.tables().map(|(_, table)| table.meta());
+    let smallest = inputs().map(|meta| &meta.smallest_key).min();
+    let largest = inputs().map(|meta| &meta.largest_key).max();
+    let newest = inputs().map(|meta| meta.largest_sequence).max();
+    for output in outputs {
+        let meta = output.meta();
+        assert!(Some(&meta.smallest_key) >= smallest && Some(&meta.largest_key) <= largest);
+        assert!(Some(meta.largest_sequence) <= newest);
+    }
+    for pair in outputs.windows(2) {
+        let [left, right] = pair else { continue };
+        assert!(left.meta().largest_key < right.meta().smallest_key, "outputs end between user keys");
+        assert!(left.meta().number < right.meta().number, "file numbers count up");
+    }
 }
 
 fn input_cursor(context: &Context, plan: &Plan) -> Result<MergingCursor> {
@@ -131,6 +160,7 @@ pub(super) struct Outputs<'a> {
 
 impl<'a> Outputs<'a> {
     pub(super) fn new(context: &'a Context, family: Family, table_bytes: u64) -> Outputs<'a> {
+        assert!(table_bytes <= TABLE_BYTES_MAX, "options are checked at open");
         Outputs { context, family, writer: None, finished: Vec::new(), table_bytes }
     }
 
@@ -157,6 +187,7 @@ impl<'a> Outputs<'a> {
                 self.writer.insert(TableWriter::create(&self.context.env, dir, number, self.family, options)?)
             }
         };
+        debug_assert!(writer.last_user_key() <= key.user_key, "a merge goes forward");
         let value = (!cursor.is_tombstone()).then(|| cursor.value());
         writer.add(key, value.as_deref())
     }

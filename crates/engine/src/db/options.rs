@@ -1,7 +1,7 @@
 //! Options of a database, with the range that each must be in.
 
 use crate::compaction::CompactionOptions;
-use crate::table::TableOptions;
+use crate::table::{TABLE_BYTES_MAX, TableOptions};
 use crate::{Error, Family, FamilySpec, Result};
 
 /// How a database is opened. Start from [`Options::default`] and change fields.
@@ -77,6 +77,15 @@ impl Options {
         in_range("block_cache_bytes", self.block_cache_bytes, 0, 1 << 40)?;
         in_range("table_cache_bytes", self.table_cache_bytes, 1 << 20, 1 << 40)?;
         in_range("open_tables_max", self.open_tables_max as u64, 16, 1_000_000)?;
+        let table = &self.table;
+        in_range("table.block_bytes", table.block_bytes as u64, 1, 16 << 20)?;
+        in_range("table.restart_interval", table.restart_interval as u64, 1, 1024)?;
+        in_range("table.filter_bits_per_key", table.filter_bits_per_key as u64, 0, 32)?;
+        let compaction = &self.compaction;
+        in_range("compaction.level0_tables", compaction.level0_tables as u64, 1, 999)?;
+        in_range("compaction.level1_bytes", compaction.level1_bytes, 1, 1 << 40)?;
+        in_range("compaction.level_factor", compaction.level_factor, 2, 100)?;
+        in_range("compaction.table_bytes", compaction.table_bytes, 1, TABLE_BYTES_MAX)?;
         self.validate_families()
     }
 

@@ -29,6 +29,7 @@ impl LevelCursor {
     }
 
     fn open(&mut self, at: usize) -> Result<&mut TableCursor> {
+        debug_assert!(at < self.tables.len());
         self.cursor = None;
         let table = self.tables.get(at).expect("the caller chose among the tables");
         let reader = self.cache.reader(table.meta())?;

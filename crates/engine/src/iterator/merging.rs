@@ -54,6 +54,7 @@ impl MergingCursor {
     }
 
     fn rebuild(&mut self, mut place: impl FnMut(&mut dyn Cursor) -> Result<()>) -> Result<()> {
+        assert!(self.heap.len() <= self.sources.len(), "each source is in the heap once");
         self.heap.clear();
         for source in &mut self.sources {
             place(&mut **source)?;
@@ -90,9 +91,11 @@ impl Cursor for MergingCursor {
             return Err(error);
         }
         if !self.sources[top].valid() {
-            self.heap.swap_remove(0);
+            let gone = self.heap.swap_remove(0);
+            debug_assert_eq!(gone, top);
         }
         self.sift_down(0);
+        debug_assert!(self.heap.iter().all(|&index| self.sources[index].valid()));
         Ok(())
     }
 

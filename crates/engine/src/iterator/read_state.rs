@@ -1,7 +1,7 @@
 //! Everything a read needs: the sources, newest first.
 
 use super::visible::check_range;
-use super::{Cursor, Found, LevelCursor, VisibleEntries};
+use super::{Cursor, Found, LevelCursor, SEQUENCE_NUMBER_MAX, VisibleEntries};
 use crate::cache::TableCache;
 use crate::memtable::{Memtable, MemtableCursor};
 use crate::table::{TableCursor, TableMeta};
@@ -34,6 +34,7 @@ impl ReadState {
     ///
     /// Errors: `InvalidArgument` for an unknown family, `Corruption` and `Io` from tables.
     pub fn get(&self, family: Family, user_key: &[u8], sequence: SequenceNumber) -> Result<Option<Bytes>> {
+        debug_assert!(sequence <= SEQUENCE_NUMBER_MAX);
         let levels = self.levels(family)?;
         for memtable in &self.memtables {
             if let Some(found) = memtable.get(family, user_key, sequence) {
@@ -65,6 +66,7 @@ impl ReadState {
                 }
             }
         }
+        debug_assert!(newest.as_ref().is_none_or(|(found, _)| *found <= sequence));
         if let Some((_, found)) = newest {
             return Ok(Some(found));
         }

@@ -1,6 +1,6 @@
 //! What a user sees: each key once, at its newest version at or below a sequence number, without deleted keys.
 
-use super::{Cursor, KeyRef, MergingCursor};
+use super::{Cursor, KeyRef, MergingCursor, SEQUENCE_NUMBER_MAX};
 use crate::{Direction, Entries, Error, Range, Result, SequenceNumber};
 use bytes::Bytes;
 
@@ -36,6 +36,7 @@ impl VisibleEntries {
         range: Range,
         direction: Direction,
     ) -> VisibleEntries {
+        assert!(sequence <= SEQUENCE_NUMBER_MAX);
         let cursor = MergingCursor::new(sources, direction);
         VisibleEntries { cursor, sequence, range, direction, state: State::Fresh, last: Vec::new(), has_last: false }
     }
@@ -80,6 +81,8 @@ impl VisibleEntries {
                 continue;
             }
             steps = 0;
+            debug_assert!(!self.has_last || key.user_key > self.last.as_slice());
+            debug_assert!(key.sequence <= self.sequence);
             self.last.clear();
             self.last.extend_from_slice(key.user_key);
             self.has_last = true;

@@ -54,6 +54,13 @@ impl MemtableCursor {
             if key.family != self.family {
                 break;
             }
+            debug_assert!(
+                self.chunk.back().is_none_or(|last| {
+                    let (a, b) = (KeyRef::new(&last.user_key, last.sequence), KeyRef::new(&key.user_key, key.sequence));
+                    if self.direction == Direction::Forward { a < b } else { a > b }
+                }),
+                "the skip list is in order"
+            );
             self.chunk.push_back(Version {
                 user_key: key.user_key.clone(),
                 sequence: key.sequence,
@@ -67,6 +74,7 @@ impl MemtableCursor {
                 Direction::Backward => entry.prev(),
             };
         }
+        debug_assert!(self.chunk.len() <= self.chunk_versions);
         self.chunk_versions = (self.chunk_versions * 2).min(CHUNK_VERSIONS_MAX);
     }
 

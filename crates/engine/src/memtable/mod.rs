@@ -152,7 +152,8 @@ impl Memtable {
         if key.family != family || key.user_key != user_key {
             return None;
         }
-        debug_assert!(key.sequence <= sequence, "lower_bound went back");
+        debug_assert!(key.sequence <= sequence, "a lower bound does not go back");
+        debug_assert!(self.largest_sequence() >= Some(key.sequence), "the largest number covers every version");
         Some(match entry.value() {
             Some(value) => Found::Value(value.clone()),
             None => Found::Deleted,
@@ -191,7 +192,8 @@ impl Memtable {
         let mut next = self.map.front();
         while let Some(entry) = next {
             let family = entry.key().family;
-            families.insert(family);
+            let new = families.insert(family);
+            assert!(new, "families come in ascending order");
             let Some(following) = family.0.checked_add(1) else { break };
             let target = (Family(following), KeyRef::before_all(&[]));
             next = self.map.lower_bound(Bound::Included(&target as &dyn Position));

@@ -50,6 +50,7 @@ impl BlockWriter {
         } else {
             common_prefix(&self.last_user_key, key.user_key)
         };
+        debug_assert!(shared <= key.user_key.len() && shared <= self.last_user_key.len());
         let (_, suffix) = key.user_key.split_at(shared);
         put_varint(&mut self.buffer, shared as u64);
         put_varint(&mut self.buffer, suffix.len() as u64);
@@ -61,6 +62,7 @@ impl BlockWriter {
         self.buffer.extend_from_slice(value.unwrap_or_default());
         self.last_user_key.truncate(shared);
         self.last_user_key.extend_from_slice(suffix);
+        debug_assert_eq!(self.last_user_key, key.user_key, "the prefix and the rest make the key");
         self.last_sequence = key.sequence;
         self.since_restart += 1;
         self.entries += 1;
@@ -83,6 +85,7 @@ impl BlockWriter {
 
     /// Appends the restart points; the whole block. Nothing may be added until [`BlockWriter::reset`].
     pub fn finish(&mut self) -> &[u8] {
+        debug_assert!(self.restarts.len() <= self.entries && (self.entries == 0) == self.restarts.is_empty());
         for restart in &self.restarts {
             put_u32(&mut self.buffer, *restart);
         }

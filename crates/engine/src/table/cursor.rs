@@ -31,6 +31,7 @@ impl TableCursor {
     fn load(&mut self, at: usize) -> Result<()> {
         // If it fails the cursor must not look valid.
         let old = self.block.take();
+        debug_assert!(at < self.reader.block_count(), "the caller chose among the blocks");
         let (handle, block) = self.reader.data_block(at)?;
         self.at = at;
         self.block_offset = handle.offset;

@@ -51,6 +51,7 @@ impl FilterWriter {
     pub fn finish(self) -> Vec<u8> {
         let lines = self.lines();
         // 0.69 * bits per key is the optimum of a plain filter; a blocked one wants a little less.
+        assert!(lines > 0 || self.hashes.is_empty() || self.bits_per_key == 0, "every key has a line");
         let probes = ((self.bits_per_key * 3) / 5).clamp(1, PROBES_MAX as usize) as u8;
         let mut out = vec![0; lines * LINE_BYTES];
         for hash in self.hashes {
@@ -66,6 +67,7 @@ impl FilterWriter {
 }
 
 fn line_of(hash: u64, lines: usize) -> usize {
+    debug_assert!(lines > 0 && lines < 1 << 32, "the product fits 64 bits");
     (((hash >> 32) * lines as u64) >> 32) as usize
 }
 

@@ -103,6 +103,7 @@ fn check_version(version: u32, file: &Path) -> Result<()> {
 /// The footer's bytes.
 pub fn encode_footer(footer: &Footer) -> Vec<u8> {
     let mut out = Vec::with_capacity(FOOTER_BYTES);
+    assert!(footer.filter.offset < footer.properties.offset && footer.properties.offset < footer.index.offset);
     for handle in [footer.filter, footer.properties, footer.index] {
         put_u64(&mut out, handle.offset);
         put_u64(&mut out, handle.length);
@@ -166,6 +167,7 @@ pub fn encode_block(raw: &[u8], offset: u64, compress: bool, out: &mut Vec<u8>) 
     if kind == COMPRESSION_RAW {
         out.extend_from_slice(raw);
     }
+    debug_assert!(out.len() <= raw.len(), "compression that does not pay is not used");
     let checksum = checksum32(&[out, &[kind], &offset.to_le_bytes()]);
     out.push(kind);
     put_u32(out, checksum);

@@ -59,7 +59,16 @@ pub struct TableMeta {
 impl TableMeta {
     /// Whether the key lies between the table's smallest and largest.
     pub fn spans(&self, user_key: &[u8]) -> bool {
+        debug_assert!(self.smallest_key <= self.largest_key, "bounds are checked by every version");
         self.smallest_key <= user_key && user_key <= self.largest_key
+    }
+
+    /// Whether numbers and bounds can be those of a table that was written.
+    pub fn is_plausible(&self) -> bool {
+        self.smallest_key <= self.largest_key
+            && self.smallest_sequence <= self.largest_sequence
+            && self.tombstones <= self.entries
+            && self.entries > 0
     }
 
     /// Whether the tables' key ranges touch.
@@ -87,6 +96,10 @@ impl FinishedTable {
         &self.meta
     }
 }
+
+/// A table ends after this many bytes, at the next user key, whatever the options: its index, at worst as large as
+/// its data, then stays far below the largest block that a reader accepts ([`format::BLOCK_BYTES_MAX`]).
+pub const TABLE_BYTES_MAX: u64 = 128 << 20;
 
 /// Name of the directory of tables within a database's directory.
 pub const TABLES_DIR: &str = "tables";

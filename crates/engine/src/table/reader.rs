@@ -116,6 +116,7 @@ impl TableReader {
                 if key.user_key != user_key {
                     return Ok(None);
                 }
+                debug_assert!(key.sequence <= sequence, "a forward seek does not go back");
                 let found = if cursor.is_tombstone() { Found::Deleted } else { Found::Value(cursor.value()) };
                 return Ok(Some((key.sequence, found)));
             }

@@ -2,7 +2,7 @@
 
 use super::block_writer::{BlockWriter, common_prefix};
 use super::filter::FilterWriter;
-use super::format::{BlockHandle, Footer, TRAILER_BYTES, encode_block, encode_footer, encode_header};
+use super::format::{BlockHandle, FOOTER_BYTES, Footer, TRAILER_BYTES, encode_block, encode_footer, encode_header};
 use super::properties::Properties;
 use super::{FileNumber, FinishedTable, TableMeta, table_path};
 use crate::iterator::{KeyRef, SEQUENCE_NUMBER_MAX};
@@ -133,7 +133,7 @@ impl TableWriter {
 
     /// Bytes of the file if it ended now, roughly.
     pub fn estimated_bytes(&self) -> u64 {
-        let rest = self.block.bytes() + self.index.bytes() + self.filter.bytes() + super::format::FOOTER_BYTES;
+        let rest = self.block.bytes() + self.index.bytes() + self.filter.bytes() + FOOTER_BYTES;
         self.end_offset() + rest as u64
     }
 
@@ -153,9 +153,18 @@ impl TableWriter {
         }
     }
 
+    /// What must hold of the numbers that were counted along the way.
+    fn assert_consistent(&self) {
+        let properties = &self.properties;
+        assert!(properties.entries > 0, "an empty table is never written");
+        assert!(properties.tombstones <= properties.entries && properties.data_blocks <= properties.entries);
+        assert!(properties.smallest_key.as_ref() <= self.last_user_key.as_slice());
+        assert!(properties.smallest_sequence > 0 && properties.smallest_sequence <= properties.largest_sequence);
+    }
+
     fn write_rest(&mut self) -> Result<FinishedTable> {
-        assert!(self.properties.entries > 0, "an empty table is never written");
         self.end_block()?;
+        self.assert_consistent();
         self.index_pending(None);
         self.properties.largest_key = Bytes::copy_from_slice(&self.last_user_key);
         let filter = std::mem::replace(&mut self.filter, FilterWriter::new(0)).finish();
@@ -180,7 +189,8 @@ impl TableWriter {
             entries: properties.entries,
             tombstones: properties.tombstones,
         };
-        assert!(meta.smallest_key <= meta.largest_key && meta.smallest_sequence <= meta.largest_sequence);
+        assert!(meta.is_plausible(), "a table's metadata is that of a table");
+        assert_eq!(meta.file_bytes, index.offset + index.length + (TRAILER_BYTES + FOOTER_BYTES) as u64);
         Ok(FinishedTable { family: properties.family(), meta })
     }
 
@@ -230,6 +240,7 @@ impl TableWriter {
     }
 
     fn write_block(&mut self, raw: &[u8], compress: bool) -> Result<BlockHandle> {
+        assert!(self.buffer.len() < WRITE_BUFFER_BYTES, "a full buffer is written");
         let offset = self.end_offset();
         encode_block(raw, offset, compress, &mut self.scratch);
         self.buffer.extend_from_slice(&self.scratch);

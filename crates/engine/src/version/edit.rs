@@ -14,7 +14,8 @@
 //!
 //! Removals are applied before additions; a table in both moves.
 
-use super::Table;
+use super::{LEVEL_COUNT, Table};
+use crate::iterator::SEQUENCE_NUMBER_MAX;
 use crate::table::{FileNumber, FinishedTable, TableMeta};
 use crate::{Family, SequenceNumber};
 use bytes::Bytes;
@@ -49,27 +50,33 @@ impl VersionEdit {
 
     /// Creates a family.
     pub fn create_family(&mut self, family: Family, name: &str) {
+        assert!(self.created.iter().all(|(other, _)| *other != family), "{family:?} is created once");
         self.created.push((family, name.to_string()));
     }
 
     /// Adds a written table. Its directory must have been synced (`table::sync_tables_dir`).
     pub fn add_table(&mut self, level: usize, table: &FinishedTable) {
+        assert!(level < LEVEL_COUNT && table.meta.is_plausible(), "table {} was written", table.meta.number);
         self.added.push((table.family, level, table.meta.clone()));
     }
 
     /// Removes a table; its file goes when nobody refers to it.
     pub fn remove_table(&mut self, level: usize, table: &Table) {
-        self.removed.push((table.family(), level, table.meta().number));
+        let number = table.meta().number;
+        assert!(self.removed.iter().all(|(_, _, other)| *other != number), "table {number} is removed once");
+        self.removed.push((table.family(), level, number));
     }
 
     /// Moves a table to another level without touching its file.
     pub fn move_table(&mut self, from: usize, to: usize, table: &Arc<Table>) {
+        assert!(from != to && to < LEVEL_COUNT, "a move changes the level");
         self.remove_table(from, table);
         self.added.push((table.family(), to, table.meta().clone()));
     }
 
     /// Says that every write at or below `sequence` is in tables.
     pub fn set_flushed_sequence(&mut self, sequence: SequenceNumber) {
+        assert!(sequence < SEQUENCE_NUMBER_MAX);
         self.flushed_sequence = Some(sequence);
     }
 

@@ -59,6 +59,7 @@ impl ObsoleteFiles {
                 }
             }
         }
+        debug_assert!(first_error.is_none() || self.len() > 0, "what could not be removed waits");
         match first_error {
             Some(error) => Err(error),
             None => Ok(removed),

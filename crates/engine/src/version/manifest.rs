@@ -99,6 +99,7 @@ impl ManifestWriter {
             cut.map_err(|error| AppendError::Final(sync_error(&self.path, &error)))?;
             return Err(AppendError::Retryable(Error::io(&self.path, &error)));
         }
+        assert!(self.end >= (HEADER_BYTES + FRAME_BYTES) as u64, "a manifest starts with a whole version");
         self.file.sync().map_err(|error| AppendError::Final(sync_error(&self.path, &error)))?;
         self.end += bytes.len() as u64;
         let mark = frame(&[], self.end);
@@ -128,6 +129,7 @@ fn frame(payload: &[u8], offset: u64) -> Vec<u8> {
     put_u32(&mut out, length);
     put_u32(&mut out, checksum);
     out.extend_from_slice(payload);
+    debug_assert_eq!(out.len(), FRAME_BYTES + payload.len());
     out
 }
 
@@ -179,6 +181,7 @@ pub fn parse_manifest(bytes: &[u8], number: u64, path: &Path) -> Result<Manifest
     if edits.is_empty() {
         return Err(corrupt(offset, "the manifest's first record is damaged"));
     }
+    assert!(offset <= bytes.len(), "only whole records were stepped over");
     let torn = offset < bytes.len();
     if torn && (offset + 1..bytes.len()).any(|later| record_at(bytes, later).is_some()) {
         return Err(corrupt(offset, "a manifest record is damaged, and whole records follow it"));

@@ -60,6 +60,7 @@ impl FamilyLevels {
         debug_assert!(level > 0, "tables of L0 overlap");
         let tables = self.levels.get(level)?;
         let at = tables.partition_point(|table| table.meta().largest_key < user_key);
+        debug_assert!(tables.get(at).is_none_or(|table| table.meta().largest_key >= user_key));
         tables.get(at).filter(|table| table.meta().spans(user_key))
     }
 }
@@ -133,6 +134,13 @@ impl Version {
             return Err(format!("the oldest segment goes back from {}", self.oldest_segment));
         }
         next.put_in_order()?;
+        debug_assert!(next.flushed_sequence >= self.flushed_sequence && next.oldest_segment >= self.oldest_segment);
+        debug_assert!(next.families.len() == self.families.len() + edit.created.len(), "families are never dropped");
+        debug_assert_eq!(
+            next.tables().count() + edit.removed.len(),
+            self.tables().count() + edit.added.len(),
+            "no table is lost or made up"
+        );
         Ok(next)
     }
 
@@ -183,8 +191,8 @@ impl Version {
                     if !seen.insert(meta.number) {
                         return Err(format!("table {} is there twice", meta.number));
                     }
-                    if meta.smallest_key > meta.largest_key || meta.smallest_sequence > meta.largest_sequence {
-                        return Err(format!("table {} has its bounds the wrong way round", meta.number));
+                    if !meta.is_plausible() {
+                        return Err(format!("table {} has bounds or counts that no table can have", meta.number));
                     }
                 }
             }

@@ -85,7 +85,7 @@ impl VersionSet {
             tables_dir,
             options,
             current: ArcSwap::from_pointee(version),
-            next_file: AtomicU64::new(next_file.max(largest + 1)),
+            next_file: AtomicU64::new(next_file.max(largest.saturating_add(1))),
             obsolete,
             log: Mutex::new(log),
         })
@@ -130,6 +130,8 @@ impl VersionSet {
                 return Err(error);
             }
         }
+        assert!(after.flushed_sequence() >= before.flushed_sequence(), "what is flushed stays flushed");
+        debug_assert!(Arc::ptr_eq(&before, &self.current.load()), "edits are applied one at a time");
         self.current.store(after.clone());
         mark_removed(&before, &edit);
         self.rewrite_if_large(&mut log, &after);
@@ -180,6 +182,7 @@ impl VersionSet {
                 return;
             }
         };
+        assert!(writer.number > log.writer.number && writer.path != log.writer.path);
         self.obsolete.push_path(log.writer.path.clone());
         log.first_bytes = writer.bytes();
         log.writer = writer;

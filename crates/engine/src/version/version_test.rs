@@ -168,7 +168,7 @@ fn edits_that_break_an_invariant_are_refused() {
     assert!(refused(add(1, meta(2, "f", "g", (6, 6)))).contains("overlap"));
     assert!(refused(add(0, meta(1, "x", "y", (6, 6)))).contains("twice"));
     assert!(refused(add(LEVEL_COUNT, meta(2, "x", "y", (6, 6)))).contains("level"));
-    assert!(refused(add(0, meta(2, "y", "x", (6, 6)))).contains("wrong way"));
+    assert!(refused(add(0, meta(2, "y", "x", (6, 6)))).contains("no table can have"));
     let remove = VersionEdit { removed: vec![(Family(0), 2, 1)], ..VersionEdit::new() };
     assert!(refused(remove).contains("not there"));
     let unknown = VersionEdit { removed: vec![(Family(9), 2, 1)], ..VersionEdit::new() };
