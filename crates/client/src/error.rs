@@ -33,7 +33,7 @@ pub enum Error {
     Conflict {
         /// The key.
         key: Bytes,
-        /// When the other one committed.
+        /// When the other one committed; 0 if it has locked the key and not committed yet.
         conflict_commit_ts: u64,
     },
     /// An insert found its key present.

@@ -1,7 +1,8 @@
 //! Two-phase commit.
 //!
-//! 1. Prewrite every key, in as many requests as there are regions. Locks of others are resolved or waited for; any
-//!    other refusal ends the transaction, and what was locked is rolled back.
+//! 1. Prewrite every key, in as many requests as there are regions. Locks of others are resolved or waited for (not
+//!    for long if the other one is older: no two wait for each other); any other refusal ends the transaction, and
+//!    what was locked is rolled back.
 //! 2. Only now take the commit timestamp: every read that missed our locks has a smaller one.
 //! 3. Commit the primary, together with the other keys of its region. This decides. A lost answer is asked for again
 //!    until it is known; if time runs out first, the outcome is unknown and nothing is rolled back.
@@ -14,7 +15,7 @@ use crate::cluster::GROUP_KEYS_MAX;
 use crate::keys::{Item, Mode};
 use crate::{Client, Error, Result};
 use bytes::Bytes;
-use kontiki_proto::kvrpcpb::{self, Mutation, Op};
+use kontiki_proto::kvrpcpb::{self, LockInfo, Mutation, Op};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -23,6 +24,8 @@ use tokio::time::Instant;
 const TTL_MS_BASE: u64 = 3_000;
 const TTL_MS_PER_SQRT_MIB: f64 = 6_000.0;
 const TTL_MS_MAX: u64 = 20_000;
+/// How long a transaction waits for the lock of an older one. Enough for a commit that is under way.
+const YOUNGER_WAIT: Duration = Duration::from_millis(200);
 /// A rollback that is not done by then is left to whoever meets the locks.
 const ROLLBACK_BUDGET: Duration = Duration::from_secs(5);
 
@@ -67,6 +70,7 @@ impl Committer {
     async fn prewrite(&self, backoff: &mut Backoff) -> Result<()> {
         let primary = self.keys.first().or(self.mutations.first().map(Item::key)).cloned().unwrap_or_default();
         let mut pending = self.mutations.clone();
+        let mut waiting = None;
         while !pending.is_empty() {
             let ttl = self.ttl_ms();
             let request = |mutations: &[Mutation]| kvrpcpb::PrewriteRequest {
@@ -90,10 +94,24 @@ impl Committer {
             }
             if !locks.is_empty() {
                 // 0: a writer gains nothing from pushing a lock, it has to wait for it.
-                self.client.resolver.resolve_all(&locks, 0, backoff).await?;
+                let resolved = self.client.resolver.resolve_all(&locks, 0, backoff).await?;
+                if let Some(lock) = resolved.alive() {
+                    waiting = self.may_wait(lock, waiting)?;
+                }
+                resolved.wait(backoff).await?;
             }
         }
         Ok(())
+    }
+
+    /// Two transactions that hold what the other one wants must not wait for each other: the younger one soon gives
+    /// way. It loses little, for when the lock is committed it will be above this transaction's start: a conflict.
+    fn may_wait(&self, lock: &LockInfo, since: Option<Instant>) -> Result<Option<Instant>> {
+        let since = since.unwrap_or_else(Instant::now);
+        if lock.lock_version < self.start_ts && since.elapsed() >= YOUNGER_WAIT {
+            return Err(Error::Conflict { key: lock.key.clone(), conflict_commit_ts: 0 });
+        }
+        Ok(Some(since))
     }
 
     /// Decides. Answers the commit timestamp and the keys that are still locked.

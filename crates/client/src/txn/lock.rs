@@ -98,28 +98,49 @@ impl LockResolver {
         Ok(Ok(reply.commit_version))
     }
 
-    /// Deals with several locks. Answers those to pass over; pauses if any transaction is undecided.
+    /// Deals with several locks.
     pub(crate) async fn resolve_all(
         &self,
         locks: &[LockInfo],
         caller_start_ts: u64,
         backoff: &mut Backoff,
-    ) -> Result<Vec<u64>> {
-        let (mut pushed, mut alive) = (Vec::new(), None);
+    ) -> Result<Resolved> {
+        let mut resolved = Resolved::default();
         for lock in locks {
             match self.resolve(lock, caller_start_ts, backoff).await? {
                 Fate::Resolved => {}
-                Fate::Pushed => pushed.push(lock.lock_version),
-                Fate::Alive => alive = Some(lock),
+                Fate::Pushed => resolved.pushed.push(lock.lock_version),
+                Fate::Alive => resolved.alive = Some(lock.clone()),
             }
         }
-        match alive {
+        Ok(resolved)
+    }
+}
+
+/// What became of several locks.
+#[derive(Debug, Default)]
+pub(crate) struct Resolved {
+    /// Transactions whose locks may be passed over.
+    pushed: Vec<u64>,
+    /// One of those that have to be waited for.
+    alive: Option<LockInfo>,
+}
+
+impl Resolved {
+    /// The lock of a transaction that lives, if any.
+    pub(crate) fn alive(&self) -> Option<&LockInfo> {
+        self.alive.as_ref()
+    }
+
+    /// Pauses if any transaction is undecided. Answers those whose locks may be passed over.
+    pub(crate) async fn wait(self, backoff: &mut Backoff) -> Result<Vec<u64>> {
+        match self.alive {
             None => backoff.check("locks were resolved all the time")?,
             Some(lock) => {
                 backoff.pause(format!("key {:?} is locked by transaction {}", lock.key, lock.lock_version)).await?;
             }
         }
-        Ok(pushed)
+        Ok(self.pushed)
     }
 }
 

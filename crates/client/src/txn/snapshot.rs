@@ -182,7 +182,7 @@ impl Snapshot {
 
     /// Gets locks out of the way, or waits for them.
     async fn clear(&self, locks: &[LockInfo], backoff: &mut Backoff) -> Result<()> {
-        let pushed = self.resolver.resolve_all(locks, self.ts, backoff).await?;
+        let pushed = self.resolver.resolve_all(locks, self.ts, backoff).await?.wait(backoff).await?;
         self.passed_over.lock().extend(pushed);
         Ok(())
     }

@@ -1,0 +1,162 @@
+//! A small cluster in this process: a few tonic servers that share one state. Faults are queued by call name.
+#![allow(dead_code)] // each test file uses a part
+#![allow(clippy::unwrap_used, clippy::result_large_err, clippy::large_enum_variant)] // test support
+
+mod pd;
+mod service;
+mod store;
+
+pub use store::MockLock;
+
+use bytes::Bytes;
+use kontiki_client::{Client, Options};
+use kontiki_proto::{errorpb, metapb, pdpb::pd_server::PdServer, tikvpb::tikv_server::TikvServer};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use store::Version;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+
+pub const STORES: u64 = 3;
+
+/// What goes wrong with one call.
+#[derive(Clone)]
+pub enum Fault {
+    Region(errorpb::Error),
+    /// Refused before anything is done.
+    Status(tonic::Code),
+    /// Done, but the answer is lost.
+    LoseAnswer,
+}
+
+#[derive(Clone)]
+pub struct MockRegion {
+    pub id: u64,
+    pub start: Bytes,
+    pub end: Bytes,
+    pub version: u64,
+    /// Store id.
+    pub leader: u64,
+}
+
+impl MockRegion {
+    pub fn meta(&self) -> metapb::Region {
+        metapb::Region {
+            id: self.id,
+            start_key: self.start.clone(),
+            end_key: self.end.clone(),
+            region_epoch: Some(metapb::RegionEpoch { conf_ver: 1, version: self.version }),
+            peers: (1..=STORES).map(|store| self.peer(store)).collect(),
+        }
+    }
+
+    pub fn peer(&self, store: u64) -> metapb::Peer {
+        metapb::Peer { id: self.id * 100 + store, store_id: store, ..Default::default() }
+    }
+
+    pub fn contains(&self, position: &[u8]) -> bool {
+        self.start <= position && (self.end.is_empty() || position < self.end)
+    }
+}
+
+#[derive(Default)]
+pub struct State {
+    /// Of store i + 1.
+    pub addresses: Vec<String>,
+    pub regions: Vec<MockRegion>,
+    pub raw: BTreeMap<Bytes, Bytes>,
+    pub versions: BTreeMap<Bytes, Vec<Version>>,
+    pub locks: BTreeMap<Bytes, MockLock>,
+    pub rollbacks: std::collections::BTreeSet<(Bytes, u64)>,
+    pub clock: u64,
+    /// The placement driver's idea of every region's leader, if it is behind the times.
+    pub reported_leader: Option<u64>,
+    pub faults: VecDeque<(&'static str, Fault)>,
+    /// Every call that arrived, in order.
+    pub calls: Vec<(&'static str, u64)>,
+}
+
+impl State {
+    pub fn fault(&mut self, call: &'static str, fault: Fault) {
+        self.faults.push_back((call, fault));
+    }
+
+    pub fn count(&self, call: &str) -> usize {
+        self.calls.iter().filter(|(name, _)| *name == call).count()
+    }
+
+    fn take_fault(&mut self, call: &str) -> Option<Fault> {
+        let at = self.faults.iter().position(|(name, _)| *name == call)?;
+        self.faults.remove(at).map(|(_, fault)| fault)
+    }
+
+    /// Cuts the region that holds the position; the right half gets a new id.
+    pub fn split(&mut self, position: impl Into<Bytes>) {
+        let position = position.into();
+        let id = self.regions.iter().map(|region| region.id).max().unwrap() + 1;
+        let region = self.regions.iter_mut().find(|region| region.contains(&position)).unwrap();
+        region.version += 1;
+        let right = MockRegion { id, start: position.clone(), ..region.clone() };
+        region.end = position;
+        self.regions.push(right);
+    }
+
+    pub fn lead(&mut self, region: u64, store: u64) {
+        self.regions.iter_mut().find(|known| known.id == region).unwrap().leader = store;
+    }
+}
+
+pub type Shared = Arc<Mutex<State>>;
+
+pub struct Mock {
+    pub state: Shared,
+    pub endpoints: Vec<String>,
+}
+
+/// memcomparable(key).
+pub fn encode(key: &str) -> Bytes {
+    let mut out = Vec::new();
+    for group in key.as_bytes().chunks_exact(8) {
+        out.extend_from_slice(group);
+        out.push(0xff);
+    }
+    let rest = key.as_bytes().chunks_exact(8).remainder();
+    out.extend_from_slice(rest);
+    out.resize(out.len() + 8 - rest.len(), 0);
+    out.push(0xff - (8 - rest.len()) as u8);
+    out.into()
+}
+
+impl Mock {
+    /// Three stores and one region that holds everything, led by store 1.
+    pub async fn start() -> Mock {
+        let state = Shared::default();
+        for store in 1..=STORES {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            state.lock().addresses.push(listener.local_addr().unwrap().to_string());
+            let node = service::Node { store, state: state.clone() };
+            let server = tonic::transport::Server::builder()
+                .add_service(PdServer::new(node.clone()))
+                .add_service(TikvServer::new(node).max_decoding_message_size(usize::MAX))
+                .serve_with_incoming(TcpListenerStream::new(listener));
+            tokio::spawn(server);
+        }
+        let region = MockRegion { id: 2, start: Bytes::new(), end: Bytes::new(), version: 1, leader: 1 };
+        state.lock().regions.push(region);
+        state.lock().clock = 1_000_000 << 18;
+        let endpoints = state.lock().addresses.clone();
+        Mock { state, endpoints }
+    }
+
+    /// A client that does nothing behind the test's back.
+    pub async fn client(&self) -> Client {
+        self.client_within(Duration::from_secs(20)).await
+    }
+
+    pub async fn client_within(&self, operation_timeout: Duration) -> Client {
+        let options = Options { operation_timeout, background_secondaries: false, ..Options::default() };
+        Client::connect_with(&self.endpoints[..1], options).await.unwrap()
+    }
+}

@@ -1,0 +1,180 @@
+//! The mock's key-value calls: checks as a store makes them, then the data.
+
+use super::{Fault, Shared, State, encode};
+use bytes::Bytes;
+use kontiki_proto::errorpb;
+use kontiki_proto::kvrpcpb::*;
+use kontiki_proto::tikvpb::tikv_server::Tikv;
+use tonic::{Request, Response, Status};
+
+#[derive(Clone)]
+pub struct Node {
+    pub store: u64,
+    pub state: Shared,
+}
+
+/// Where the keys of a request lie in the region table. The last one may be an exclusive end.
+enum Positions {
+    Keys(Vec<Bytes>),
+    Range { lower: Bytes, upper: Bytes },
+}
+
+fn raw(keys: impl IntoIterator<Item = Bytes>) -> Positions {
+    Positions::Keys(keys.into_iter().collect())
+}
+
+fn txn(keys: impl IntoIterator<Item = Bytes>) -> Positions {
+    Positions::Keys(keys.into_iter().map(encoded).collect())
+}
+
+fn encoded(key: Bytes) -> Bytes {
+    encode(std::str::from_utf8(&key).unwrap())
+}
+
+fn bound(key: Bytes) -> Bytes {
+    if key.is_empty() { key } else { encoded(key) }
+}
+
+impl Node {
+    fn check(&self, state: &State, context: &Context, positions: &Positions) -> Result<(), errorpb::Error> {
+        let error = |message: &str| errorpb::Error { message: message.to_string(), ..Default::default() };
+        let Some(region) = state.regions.iter().find(|region| region.id == context.region_id) else {
+            let missing = errorpb::RegionNotFound { region_id: context.region_id };
+            return Err(errorpb::Error { region_not_found: Some(missing), ..error("region not found") });
+        };
+        if region.leader != self.store {
+            let not_leader = errorpb::NotLeader { region_id: region.id, leader: Some(region.peer(region.leader)) };
+            return Err(errorpb::Error { not_leader: Some(not_leader), ..error("not leader") });
+        }
+        if context.region_epoch != region.meta().region_epoch {
+            let current_regions = state.regions.iter().map(super::MockRegion::meta).collect();
+            let mismatch = errorpb::EpochNotMatch { current_regions };
+            return Err(errorpb::Error { epoch_not_match: Some(mismatch), ..error("epoch not match") });
+        }
+        let inside = match positions {
+            Positions::Keys(keys) => keys.iter().all(|key| region.contains(key)),
+            Positions::Range { lower, upper } => {
+                let upper_fits = region.end.is_empty() || (!upper.is_empty() && *upper <= region.end);
+                region.contains(lower) && upper_fits
+            }
+        };
+        if inside { Ok(()) } else { Err(error("the request reaches beyond its region")) }
+    }
+
+    fn handle<A>(
+        &self,
+        call: &'static str,
+        context: Option<Context>,
+        positions: Positions,
+        refuse: impl FnOnce(errorpb::Error) -> A,
+        work: impl FnOnce(&mut State) -> A,
+    ) -> Result<Response<A>, Status> {
+        let mut state = self.state.lock();
+        state.calls.push((call, self.store));
+        let fault = state.take_fault(call);
+        match fault {
+            Some(Fault::Region(error)) => return Ok(Response::new(refuse(error))),
+            Some(Fault::Status(code)) => return Err(Status::new(code, "planned")),
+            Some(Fault::LoseAnswer) | None => {}
+        }
+        if let Err(error) = self.check(&state, &context.unwrap_or_default(), &positions) {
+            return Ok(Response::new(refuse(error)));
+        }
+        let answer = work(&mut state);
+        match fault {
+            Some(_) => Err(Status::unavailable("the answer is lost")),
+            None => Ok(Response::new(answer)),
+        }
+    }
+}
+
+macro_rules! calls {
+    ($($method:ident($name:literal, $request:ident -> $reply:ident, |$state:ident, $q:ident| $positions:expr, $work:expr))*) => {
+        #[tonic::async_trait]
+        impl Tikv for Node {
+            $(async fn $method(&self, request: Request<$request>) -> Result<Response<$reply>, Status> {
+                let $q = request.into_inner();
+                let refuse = |error| $reply { region_error: Some(error), ..Default::default() };
+                #[allow(unused_variables)] // not every call looks at the state
+                self.handle($name, $q.context.clone(), $positions, refuse, |$state| $work)
+            })*
+        }
+    };
+}
+
+calls! {
+    raw_get("RawGet", RawGetRequest -> RawGetResponse, |state, q| raw([q.key.clone()]), {
+        let value = state.raw.get(&q.key).cloned();
+        RawGetResponse { not_found: value.is_none(), value: value.unwrap_or_default(), ..Default::default() }
+    })
+    raw_put("RawPut", RawPutRequest -> RawPutResponse, |state, q| raw([q.key.clone()]), {
+        state.raw.insert(q.key, q.value);
+        RawPutResponse::default()
+    })
+    raw_delete("RawDelete", RawDeleteRequest -> RawDeleteResponse, |state, q| raw([q.key.clone()]), {
+        state.raw.remove(&q.key);
+        RawDeleteResponse::default()
+    })
+    raw_batch_get("RawBatchGet", RawBatchGetRequest -> RawBatchGetResponse, |state, q| raw(q.keys.clone()), {
+        let pair = |key: Bytes| Some(KvPair { value: state.raw.get(&key)?.clone(), key, ..Default::default() });
+        RawBatchGetResponse { pairs: q.keys.into_iter().filter_map(pair).collect(), ..Default::default() }
+    })
+    raw_batch_put("RawBatchPut", RawBatchPutRequest -> RawBatchPutResponse,
+        |state, q| raw(q.pairs.iter().map(|pair| pair.key.clone())), {
+        state.raw.extend(q.pairs.into_iter().map(|pair| (pair.key, pair.value)));
+        RawBatchPutResponse::default()
+    })
+    raw_batch_delete("RawBatchDelete", RawBatchDeleteRequest -> RawBatchDeleteResponse, |state, q| raw(q.keys.clone()), {
+        state.raw.retain(|key, _| !q.keys.contains(key));
+        RawBatchDeleteResponse::default()
+    })
+    raw_scan("RawScan", RawScanRequest -> RawScanResponse, |state, q| match q.reverse {
+        false => Positions::Range { lower: q.start_key.clone(), upper: q.end_key.clone() },
+        true => Positions::Range { lower: q.end_key.clone(), upper: q.start_key.clone() },
+    }, RawScanResponse { kvs: state.raw_scan(&q), ..Default::default() })
+    raw_delete_range("RawDeleteRange", RawDeleteRangeRequest -> RawDeleteRangeResponse,
+        |state, q| Positions::Range { lower: q.start_key.clone(), upper: q.end_key.clone() }, {
+        state.raw.retain(|key, _| *key < q.start_key || (!q.end_key.is_empty() && *key >= q.end_key));
+        RawDeleteRangeResponse::default()
+    })
+    raw_batch_scan("RawBatchScan", RawBatchScanRequest -> RawBatchScanResponse, |state, q| raw([]), {
+        RawBatchScanResponse::default()
+    })
+    kv_get("KvGet", GetRequest -> GetResponse, |state, q| txn([q.key.clone()]), {
+        match state.read(&q.key, q.version, &q.context.clone().unwrap_or_default()) {
+            Ok(Some(value)) => GetResponse { value, ..Default::default() },
+            Ok(None) => GetResponse { not_found: true, ..Default::default() },
+            Err(error) => GetResponse { error: Some(error), ..Default::default() },
+        }
+    })
+    kv_batch_get("KvBatchGet", BatchGetRequest -> BatchGetResponse, |state, q| txn(q.keys.clone()), {
+        let context = q.context.clone().unwrap_or_default();
+        let pair = |key: Bytes| match state.read(&key, q.version, &context) {
+            Ok(value) => value.map(|value| KvPair { key, value, ..Default::default() }),
+            Err(error) => Some(KvPair { error: Some(error), ..Default::default() }),
+        };
+        BatchGetResponse { pairs: q.keys.into_iter().filter_map(pair).collect(), ..Default::default() }
+    })
+    kv_scan("KvScan", ScanRequest -> ScanResponse, |state, q| match q.reverse {
+        false => Positions::Range { lower: bound(q.start_key.clone()), upper: bound(q.end_key.clone()) },
+        true => Positions::Range { lower: bound(q.end_key.clone()), upper: bound(q.start_key.clone()) },
+    }, ScanResponse { pairs: state.scan(&q), ..Default::default() })
+    kv_prewrite("KvPrewrite", PrewriteRequest -> PrewriteResponse,
+        |state, q| txn(q.mutations.iter().map(|mutation| mutation.key.clone())),
+        PrewriteResponse { errors: state.prewrite(&q), ..Default::default() })
+    kv_commit("KvCommit", CommitRequest -> CommitResponse, |state, q| txn(q.keys.clone()),
+        CommitResponse { error: state.commit(&q), commit_version: q.commit_version, ..Default::default() })
+    kv_batch_rollback("KvBatchRollback", BatchRollbackRequest -> BatchRollbackResponse, |state, q| txn(q.keys.clone()),
+        BatchRollbackResponse { error: state.rollback(&q), ..Default::default() })
+    kv_check_txn_status("KvCheckTxnStatus", CheckTxnStatusRequest -> CheckTxnStatusResponse,
+        |state, q| txn([q.primary_key.clone()]), state.check_txn_status(&q))
+    kv_resolve_lock("KvResolveLock", ResolveLockRequest -> ResolveLockResponse, |state, q| txn(q.keys.clone()), {
+        state.resolve(&q);
+        ResolveLockResponse::default()
+    })
+    kv_cleanup("KvCleanup", CleanupRequest -> CleanupResponse, |state, q| txn([]), CleanupResponse::default())
+    kv_txn_heart_beat("KvTxnHeartBeat", TxnHeartBeatRequest -> TxnHeartBeatResponse, |state, q| txn([]), {
+        TxnHeartBeatResponse::default()
+    })
+    kv_scan_lock("KvScanLock", ScanLockRequest -> ScanLockResponse, |state, q| txn([]), ScanLockResponse::default())
+}

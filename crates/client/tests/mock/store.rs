@@ -1,0 +1,260 @@
+//! The mock's data: raw pairs, and a Percolator of the simplest kind.
+
+use super::State;
+use bytes::Bytes;
+use kontiki_proto::kvrpcpb::*;
+
+#[derive(Clone, Debug)]
+pub struct MockLock {
+    pub start_ts: u64,
+    pub primary: Bytes,
+    pub ttl_ms: u64,
+    pub op: i32,
+    pub value: Bytes,
+    pub min_commit_ts: u64,
+    pub txn_size: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct Version {
+    pub start_ts: u64,
+    pub commit_ts: u64,
+    /// `None` is a delete.
+    pub value: Option<Bytes>,
+}
+
+fn info(key: &Bytes, lock: &MockLock) -> LockInfo {
+    LockInfo {
+        primary_lock: lock.primary.clone(),
+        lock_version: lock.start_ts,
+        key: key.clone(),
+        lock_ttl: lock.ttl_ms,
+        txn_size: lock.txn_size,
+        lock_type: lock.op,
+        min_commit_ts: lock.min_commit_ts,
+        ..Default::default()
+    }
+}
+
+fn locked(key: &Bytes, lock: &MockLock) -> KeyError {
+    KeyError { locked: Some(info(key, lock)), ..Default::default() }
+}
+
+impl State {
+    pub fn timestamp(&mut self) -> u64 {
+        self.clock += 1 << 18; // One millisecond a timestamp: waiting makes locks expire.
+        self.clock
+    }
+
+    fn newest(&self, key: &[u8], ts: u64) -> Option<&Version> {
+        self.versions.get(key)?.iter().filter(|version| version.commit_ts <= ts).max_by_key(|version| version.commit_ts)
+    }
+
+    fn commit_of(&self, key: &[u8], start_ts: u64) -> Option<u64> {
+        let version = self.versions.get(key)?.iter().find(|version| version.start_ts == start_ts)?;
+        Some(version.commit_ts)
+    }
+
+    pub fn read(&self, key: &Bytes, ts: u64, context: &Context) -> Result<Option<Bytes>, KeyError> {
+        if let Some(lock) = self.locks.get(key)
+            && lock.start_ts <= ts
+            && lock.min_commit_ts <= ts
+            && !context.resolved_locks.contains(&lock.start_ts)
+        {
+            return Err(locked(key, lock));
+        }
+        Ok(self.newest(key, ts).and_then(|version| version.value.clone()))
+    }
+
+    pub fn scan(&self, request: &ScanRequest) -> Vec<KvPair> {
+        let context = request.context.clone().unwrap_or_default();
+        let (lower, upper) = match request.reverse {
+            false => (&request.start_key, &request.end_key),
+            true => (&request.end_key, &request.start_key),
+        };
+        let inside = |key: &&Bytes| *key >= lower && (upper.is_empty() || *key < upper);
+        let mut keys: Vec<&Bytes> = self.versions.keys().chain(self.locks.keys()).filter(inside).collect();
+        keys.sort();
+        keys.dedup();
+        if request.reverse {
+            keys.reverse();
+        }
+        let mut pairs = Vec::new();
+        for key in keys {
+            match self.read(key, request.version, &context) {
+                Ok(None) => continue,
+                Ok(Some(value)) => pairs.push(KvPair { key: key.clone(), value, ..Default::default() }),
+                Err(error) => pairs.push(KvPair { error: Some(error), ..Default::default() }),
+            }
+            if pairs.len() == request.limit as usize {
+                break;
+            }
+        }
+        pairs
+    }
+
+    pub fn prewrite(&mut self, request: &PrewriteRequest) -> Vec<KeyError> {
+        let mut errors = Vec::new();
+        for mutation in &request.mutations {
+            let key = &mutation.key;
+            if let Some(lock) = self.locks.get(key) {
+                if lock.start_ts != request.start_version {
+                    errors.push(locked(key, lock));
+                }
+                continue;
+            }
+            let newest = self.newest(key, u64::MAX);
+            let rolled_back = self.rollbacks.contains(&(key.clone(), request.start_version));
+            let newer = newest.is_some_and(|version| {
+                version.commit_ts > request.start_version && version.start_ts != request.start_version
+            });
+            if newer || rolled_back {
+                let reason = if rolled_back { 3 } else { 1 };
+                let commit_ts = newest.map_or(0, |version| version.commit_ts);
+                let conflict =
+                    WriteConflict { key: key.clone(), conflict_commit_ts: commit_ts, reason, ..Default::default() };
+                return vec![KeyError { conflict: Some(conflict), ..Default::default() }];
+            }
+            let absent = [Op::Insert as i32, Op::CheckNotExists as i32].contains(&mutation.op);
+            if absent && newest.is_some_and(|version| version.value.is_some()) {
+                let exists = AlreadyExist { key: key.clone() };
+                return vec![KeyError { already_exist: Some(exists), ..Default::default() }];
+            }
+        }
+        if errors.is_empty() {
+            for mutation in request.mutations.iter().filter(|mutation| mutation.op != Op::CheckNotExists as i32) {
+                let lock = MockLock {
+                    start_ts: request.start_version,
+                    primary: request.primary_lock.clone(),
+                    ttl_ms: request.lock_ttl,
+                    op: mutation.op,
+                    value: mutation.value.clone(),
+                    min_commit_ts: request.min_commit_ts,
+                    txn_size: request.txn_size,
+                };
+                self.locks.insert(mutation.key.clone(), lock);
+            }
+        }
+        errors
+    }
+
+    fn own(&self, key: &Bytes, start_ts: u64) -> Option<&MockLock> {
+        self.locks.get(key).filter(|lock| lock.start_ts == start_ts)
+    }
+
+    fn commit_key(&mut self, key: &Bytes, commit_ts: u64) {
+        let lock = self.locks.remove(key).unwrap();
+        let value = (lock.op != Op::Del as i32).then_some(lock.value);
+        let version = Version { start_ts: lock.start_ts, commit_ts, value };
+        self.versions.entry(key.clone()).or_default().push(version);
+    }
+
+    fn rollback_key(&mut self, key: &Bytes, start_ts: u64) {
+        if self.own(key, start_ts).is_some() {
+            self.locks.remove(key);
+        }
+        self.rollbacks.insert((key.clone(), start_ts));
+    }
+
+    pub fn commit(&mut self, request: &CommitRequest) -> Option<KeyError> {
+        for key in &request.keys {
+            match self.own(key, request.start_version) {
+                Some(lock) if request.commit_version < lock.min_commit_ts => {
+                    let expired = CommitTsExpired { min_commit_ts: lock.min_commit_ts, ..Default::default() };
+                    return Some(KeyError { commit_ts_expired: Some(expired), ..Default::default() });
+                }
+                None if self.commit_of(key, request.start_version).is_none() => {
+                    let missing = TxnLockNotFound { key: key.clone() };
+                    let text = "TxnLockNotFound".to_string();
+                    return Some(KeyError { txn_lock_not_found: Some(missing), retryable: text, ..Default::default() });
+                }
+                _ => {}
+            }
+        }
+        for key in &request.keys {
+            if self.own(key, request.start_version).is_some() {
+                self.commit_key(key, request.commit_version);
+            }
+        }
+        None
+    }
+
+    pub fn rollback(&mut self, request: &BatchRollbackRequest) -> Option<KeyError> {
+        for key in &request.keys {
+            if self.commit_of(key, request.start_version).is_some() {
+                return Some(KeyError { abort: "already committed".to_string(), ..Default::default() });
+            }
+            self.rollback_key(key, request.start_version);
+        }
+        None
+    }
+
+    pub fn check_txn_status(&mut self, request: &CheckTxnStatusRequest) -> CheckTxnStatusResponse {
+        let (key, start_ts) = (&request.primary_key, request.lock_ts);
+        let mut reply = CheckTxnStatusResponse::default();
+        if let Some(mut lock) = self.own(key, start_ts).cloned() {
+            if (lock.start_ts >> 18) + lock.ttl_ms < request.current_ts >> 18 {
+                self.rollback_key(key, start_ts);
+                reply.action = Action::TtlExpireRollback as i32;
+                return reply;
+            }
+            let caller = request.caller_start_ts;
+            if lock.min_commit_ts != 0 && caller >= lock.min_commit_ts {
+                lock.min_commit_ts = caller + 1;
+            }
+            if caller != 0 && lock.min_commit_ts > caller {
+                reply.action = Action::MinCommitTsPushed as i32;
+            }
+            reply.lock_ttl = lock.ttl_ms;
+            reply.lock_info = Some(info(key, &lock));
+            self.locks.insert(key.clone(), lock);
+        } else if let Some(commit_ts) = self.commit_of(key, start_ts) {
+            reply.commit_version = commit_ts;
+        } else if !self.rollbacks.contains(&(key.clone(), start_ts)) {
+            if request.rollback_if_not_exist {
+                self.rollback_key(key, start_ts);
+                reply.action = Action::LockNotExistRollback as i32;
+            } else {
+                let missing = TxnNotFound { start_ts, primary_key: key.clone() };
+                reply.error = Some(KeyError { txn_not_found: Some(missing), ..Default::default() });
+            }
+        }
+        reply
+    }
+
+    pub fn resolve(&mut self, request: &ResolveLockRequest) {
+        let wanted = |key: &Bytes| request.keys.is_empty() || request.keys.contains(key);
+        let held: Vec<Bytes> = self
+            .locks
+            .iter()
+            .filter(|(key, lock)| lock.start_ts == request.start_version && wanted(key))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in held {
+            match request.commit_version {
+                0 => self.rollback_key(&key, request.start_version),
+                commit_ts => self.commit_key(&key, commit_ts),
+            }
+        }
+    }
+
+    pub fn raw_scan(&self, request: &RawScanRequest) -> Vec<KvPair> {
+        let (lower, upper) = match request.reverse {
+            false => (&request.start_key, &request.end_key),
+            true => (&request.end_key, &request.start_key),
+        };
+        let inside = |(key, _): &(&Bytes, &Bytes)| *key >= lower && (upper.is_empty() || *key < upper);
+        let pair = |(key, value): (&Bytes, &Bytes)| KvPair {
+            key: key.clone(),
+            value: if request.key_only { Bytes::new() } else { value.clone() },
+            ..Default::default()
+        };
+        let found = self.raw.iter().filter(inside).map(pair);
+        let mut found: Vec<KvPair> = found.collect();
+        if request.reverse {
+            found.reverse();
+        }
+        found.truncate(request.limit as usize);
+        found
+    }
+}

@@ -1,0 +1,235 @@
+//! Raw operations against a mock cluster whose regions move, split and fail.
+#![allow(clippy::unwrap_used)] // helpers of tests
+
+mod mock;
+
+use bytes::Bytes;
+use kontiki_client::{Client, Error, Options};
+use kontiki_proto::errorpb;
+use mock::{Fault, Mock};
+use std::time::Duration;
+
+fn keys(pairs: &[kontiki_client::KeyPair]) -> Vec<&str> {
+    pairs.iter().map(|pair| std::str::from_utf8(&pair.key).unwrap()).collect()
+}
+
+fn region_error(error: errorpb::Error) -> Fault {
+    Fault::Region(errorpb::Error { message: "planned".to_string(), ..error })
+}
+
+#[tokio::test]
+async fn single_keys_and_batches_over_several_regions() {
+    let mock = Mock::start().await;
+    mock.state.lock().split("g");
+    mock.state.lock().split("p");
+    let raw = mock.client().await.raw();
+    assert_eq!(raw.get("a").await.unwrap(), None);
+    raw.put("a", "1").await.unwrap();
+    raw.put("empty", "").await.unwrap();
+    raw.batch_put([("h", "2"), ("q", "3"), ("b", "4"), ("b", "5")]).await.unwrap();
+    assert_eq!(raw.get("a").await.unwrap().unwrap(), "1");
+    assert_eq!(raw.get("empty").await.unwrap().unwrap(), "", "an empty value is a value");
+    let pairs = raw.batch_get(["q", "zz", "b", "h"]).await.unwrap();
+    assert_eq!(keys(&pairs), ["b", "h", "q"]);
+    assert_eq!(pairs[0].value, "5", "the last one counts");
+    raw.delete("a").await.unwrap();
+    raw.batch_delete(["h", "q", "absent"]).await.unwrap();
+    assert_eq!(mock.state.lock().raw.len(), 2);
+}
+
+#[tokio::test]
+async fn scans_cross_regions_in_both_directions() {
+    let mock = Mock::start().await;
+    for position in ["g", "g\0", "p"] {
+        mock.state.lock().split(position);
+    }
+    let raw = mock.client().await.raw();
+    let all = ["a", "f", "g", "g\0", "h", "p", "z"];
+    raw.batch_put(all.map(|key| (key, "v"))).await.unwrap();
+    let backwards = || all.iter().rev().copied().collect::<Vec<_>>();
+    assert_eq!(keys(&raw.scan("", "", 100).await.unwrap()), all);
+    assert_eq!(keys(&raw.scan_reverse("", "", 100).await.unwrap()), backwards());
+    assert_eq!(keys(&raw.scan("f", "p", 100).await.unwrap()), all[1..5]);
+    assert_eq!(keys(&raw.scan_reverse("f", "p", 100).await.unwrap()), backwards()[2..6]);
+    assert_eq!(keys(&raw.scan("f", "z", 3).await.unwrap()), all[1..4]);
+    assert_eq!(keys(&raw.scan_reverse("f", "z", 3).await.unwrap()), backwards()[1..4]);
+    assert_eq!(keys(&raw.scan("g", "g\0", 3).await.unwrap()), ["g"]);
+    assert!(raw.scan("z", "a", 3).await.unwrap().is_empty() && raw.scan("", "", 0).await.unwrap().is_empty());
+    assert_eq!(raw.scan_keys("g", "h", 9).await.unwrap(), ["g", "g\0"]);
+    // With a cold cache, so that each direction finds its regions by itself.
+    let cold = mock.client().await.raw();
+    assert_eq!(keys(&cold.scan_reverse("", "", 100).await.unwrap()), backwards());
+    raw.delete_range("f", "h").await.unwrap();
+    assert_eq!(keys(&raw.scan("", "", 100).await.unwrap()), ["a", "h", "p", "z"]);
+    raw.delete_range("", "").await.unwrap();
+    assert!(mock.state.lock().raw.is_empty());
+}
+
+#[tokio::test]
+async fn a_long_scan_is_not_cut() {
+    let mock = Mock::start().await;
+    mock.state.lock().split("k1500");
+    let raw = mock.client().await.raw();
+    let names: Vec<String> = (0..3000).map(|i| format!("k{i:04}")).collect();
+    raw.batch_put(names.iter().map(|name| (name.clone(), "v"))).await.unwrap();
+    assert!(mock.state.lock().count("RawBatchPut") > 4, "in several requests");
+    assert_eq!(keys(&raw.scan("k", "l", 10_000).await.unwrap()), names);
+    let mut found = raw.scan_reverse("k", "l", 10_000).await.unwrap();
+    found.reverse();
+    assert_eq!(keys(&found), names);
+}
+
+#[tokio::test]
+async fn a_moved_leader_is_followed() {
+    let mock = Mock::start().await;
+    let raw = mock.client().await.raw();
+    raw.put("k", "1").await.unwrap();
+    mock.state.lock().lead(2, 3);
+    raw.put("k", "2").await.unwrap();
+    let calls: Vec<u64> =
+        mock.state.lock().calls.iter().filter(|(name, _)| *name == "RawPut").map(|(_, store)| *store).collect();
+    assert_eq!(calls, [1, 1, 3], "the answer names the new leader");
+    assert_eq!(mock.state.lock().count("GetRegion"), 1, "no need to ask the placement driver again");
+}
+
+#[tokio::test]
+async fn without_a_named_leader_the_peers_are_tried_in_turn() {
+    let mock = Mock::start().await;
+    let raw = mock.client().await.raw();
+    let leaderless = errorpb::NotLeader { region_id: 2, leader: None };
+    for _ in 0..4 {
+        mock.state
+            .lock()
+            .fault("RawPut", region_error(errorpb::Error { not_leader: Some(leaderless), ..Default::default() }));
+    }
+    raw.put("k", "1").await.unwrap();
+    assert!(mock.state.lock().count("GetRegion") >= 2, "after a round in vain the region is looked up again");
+}
+
+#[tokio::test]
+async fn a_split_is_learned_from_the_refusal() {
+    let mock = Mock::start().await;
+    let raw = mock.client().await.raw();
+    raw.put("a", "1").await.unwrap();
+    mock.state.lock().split("m");
+    raw.batch_put([("b", "2"), ("y", "3")]).await.unwrap();
+    assert_eq!(keys(&raw.scan("", "", 10).await.unwrap()), ["a", "b", "y"]);
+    assert_eq!(mock.state.lock().count("GetRegion"), 1, "both halves came with the error");
+}
+
+#[tokio::test]
+async fn other_region_errors_are_tried_again() {
+    let mock = Mock::start().await;
+    let raw = mock.client().await.raw();
+    let errors = [
+        errorpb::Error {
+            server_is_busy: Some(errorpb::ServerIsBusy { backoff_ms: 1, ..Default::default() }),
+            ..Default::default()
+        },
+        errorpb::Error { stale_command: Some(errorpb::StaleCommand {}), ..Default::default() },
+        errorpb::Error { store_not_match: Some(errorpb::StoreNotMatch::default()), ..Default::default() },
+        errorpb::Error { region_not_found: Some(errorpb::RegionNotFound { region_id: 2 }), ..Default::default() },
+        errorpb::Error { key_not_in_region: Some(errorpb::KeyNotInRegion::default()), ..Default::default() },
+        errorpb::Error { epoch_not_match: Some(errorpb::EpochNotMatch::default()), ..Default::default() },
+        errorpb::Error { disk_full: Some(errorpb::DiskFull {}), ..Default::default() },
+        errorpb::Error::default(),
+    ];
+    for error in errors {
+        mock.state.lock().fault("RawPut", region_error(error));
+        raw.put("k", "1").await.unwrap();
+    }
+    assert!(mock.state.lock().faults.is_empty());
+}
+
+#[tokio::test]
+async fn what_cannot_be_mended_is_said_at_once() {
+    let mock = Mock::start().await;
+    let raw = mock.client().await.raw();
+    let large = errorpb::RaftEntryTooLarge { region_id: 2, entry_size: 99 };
+    let large = errorpb::Error { raft_entry_too_large: Some(large), ..Default::default() };
+    mock.state.lock().fault("RawPut", region_error(large));
+    let error = raw.put("k", "1").await.unwrap_err();
+    assert!(matches!(&error, Error::Invalid(text) if text.contains("99")), "{error}");
+    mock.state.lock().fault("RawGet", Fault::Status(tonic::Code::Unimplemented));
+    assert!(matches!(raw.get("k").await.unwrap_err(), Error::Server(_)));
+    mock.state.lock().fault("RawPut", Fault::Status(tonic::Code::InvalidArgument));
+    assert!(matches!(raw.put("k", "1").await.unwrap_err(), Error::Invalid(_)));
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_asked_for_again_or_the_outcome_is_unknown() {
+    let mock = Mock::start().await;
+    let raw = mock.client_within(Duration::from_millis(300)).await.raw();
+    mock.state.lock().fault("RawPut", Fault::LoseAnswer);
+    raw.put("k", "1").await.unwrap();
+    assert!(mock.state.lock().count("RawPut") >= 2);
+    for _ in 0..100 {
+        mock.state.lock().fault("RawPut", Fault::LoseAnswer);
+        mock.state.lock().fault("RawBatchPut", Fault::LoseAnswer);
+        mock.state.lock().fault("RawGet", Fault::LoseAnswer);
+    }
+    assert!(matches!(raw.put("k", "2").await.unwrap_err(), Error::Undetermined { .. }));
+    assert!(matches!(raw.batch_put([("k", "2")]).await.unwrap_err(), Error::Undetermined { .. }));
+    assert!(matches!(raw.get("k").await.unwrap_err(), Error::Timeout { .. }), "a read changes nothing");
+}
+
+#[tokio::test]
+async fn a_dead_store_is_left_for_another_peer() {
+    let mock = Mock::start().await;
+    let raw = mock.client().await.raw();
+    let dead = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    mock.state.lock().addresses[0] = dead.to_string();
+    mock.state.lock().lead(2, 2);
+    mock.state.lock().reported_leader = Some(1);
+    raw.put("k", "1").await.unwrap();
+    assert_eq!(mock.state.lock().calls.last().copied(), Some(("RawPut", 2)));
+}
+
+#[tokio::test]
+async fn endpoints_that_do_not_answer() {
+    let none: [&str; 0] = [];
+    assert!(matches!(Client::connect(none).await, Err(Error::Invalid(_))));
+    assert!(matches!(Client::connect(["not an address"]).await, Err(Error::Invalid(_))));
+    let dead = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
+    let options = Options { operation_timeout: Duration::from_millis(200), ..Options::default() };
+    match Client::connect_with([&dead], options).await {
+        Err(Error::Timeout { last, .. }) => assert!(last.contains("refused"), "{last}"),
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("nobody is there"),
+    }
+    // A dead endpoint before a live one is passed over.
+    let mock = Mock::start().await;
+    let client = Client::connect([&dead, &mock.endpoints[1]]).await.unwrap();
+    client.raw().put("k", "1").await.unwrap();
+}
+
+#[tokio::test]
+async fn timestamps_are_batched_and_strictly_increase() {
+    let mock = Mock::start().await;
+    let client = mock.client().await;
+    let mut last = 0;
+    for round in 0..10 {
+        if round == 5 {
+            mock.state.lock().fault("Tso", Fault::Status(tonic::Code::Unavailable));
+        }
+        let mut many = futures::future::try_join_all((0..100).map(|_| client.timestamp())).await.unwrap();
+        many.sort_unstable();
+        assert!(many[0] > last, "later than every earlier one");
+        assert!(many.windows(2).all(|pair| pair[0] < pair[1]), "each once");
+        last = many[99];
+    }
+    assert!(mock.state.lock().count("Tso") < 500, "many callers share a message");
+}
+
+#[tokio::test]
+async fn the_cluster_can_be_looked_at() {
+    let mock = Mock::start().await;
+    mock.state.lock().split("m");
+    let client = mock.client().await;
+    let stores = client.stores().await.unwrap();
+    assert_eq!(stores.iter().map(|store| store.id).collect::<Vec<_>>(), [1, 2, 3]);
+    let regions = client.regions().await.unwrap();
+    let ends: Vec<Bytes> = regions.iter().map(|region| region.end_key.clone()).collect();
+    assert_eq!(ends, ["m", ""]);
+    assert_eq!((regions[0].leader, regions[0].stores.clone()), (Some(1), vec![1, 2, 3]));
+}
