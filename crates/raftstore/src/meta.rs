@@ -83,6 +83,7 @@ pub(crate) fn put_region(batch: &mut WriteBatch, region: &Region) {
 
 /// Puts a region's applied position.
 pub(crate) fn put_applied(batch: &mut WriteBatch, region: RegionId, position: Position) {
+    assert!(position.index >= INITIAL.index && position.term >= INITIAL.term, "groups begin at {INITIAL:?}");
     let mut value = vec![FORMAT];
     put_u64(&mut value, position.index);
     put_u64(&mut value, position.term);
@@ -138,6 +139,10 @@ pub(crate) fn bootstrap(identity: &StoreIdentity, regions: &[Region]) -> Commit 
     put_u64(&mut value, identity.store.0);
     batch.put(META, &[TAG_IDENTITY], &value);
     for region in regions {
+        assert!(region.id.0 != 0, "identities are not zero");
+        assert!(RegionRecord::from(region).to_region().as_ref() == Ok(region), "a descriptor is well-formed");
+        let overlaps = |other: &&Region| other.id != region.id && other.space == region.space && other.overlaps(region);
+        assert!(!regions.iter().any(|other| overlaps(&other)), "the regions of a store do not overlap");
         assert!(region.peer_on(identity.store).is_some(), "a store is bootstrapped with its own regions");
         put_region(&mut batch, region);
         put_applied(&mut batch, region.id, INITIAL);

@@ -44,12 +44,15 @@ pub(crate) struct Slot {
 impl Slot {
     /// Replaces the publication and takes the lease away.
     pub fn publish(&self, publication: Publication) {
+        assert!(publication.leads || !publication.readable, "only a leader is readable");
+        assert!(publication.term >= self.publication.load().term, "terms only grow");
         self.lease_until_ns.store(0, Ordering::SeqCst);
         self.publication.store(Arc::new(publication));
     }
 
     /// Sets the end of the lease of the present publication; `None` takes it away.
     pub fn set_lease(&self, until: Option<Duration>) {
+        assert!(until.is_none() || self.publication.load().readable, "a lease belongs to a leader that is readable");
         let until_ns = until.map_or(0, |until| u64::try_from(until.as_nanos()).unwrap_or(u64::MAX));
         self.lease_until_ns.store(until_ns, Ordering::SeqCst);
     }
@@ -143,7 +146,7 @@ impl Readers {
         let slot =
             Arc::new(Slot { publication: ArcSwap::from_pointee(publication), lease_until_ns: AtomicU64::new(0) });
         let mut slots = BTreeMap::clone(&self.slots.load());
-        slots.insert(id, slot.clone());
+        assert!(slots.insert(id, slot.clone()).is_none(), "a region has one slot");
         self.slots.store(Arc::new(slots));
         slot
     }

@@ -90,6 +90,12 @@ impl Region {
         self.start_key.as_ref() <= key && (self.end_key.is_empty() || key < self.end_key.as_ref())
     }
 
+    /// Whether the ranges have a key in common.
+    pub fn overlaps(&self, other: &Region) -> bool {
+        let starts_before_end = |a: &Region, b: &Region| b.end_key.is_empty() || a.start_key < b.end_key;
+        starts_before_end(self, other) && starts_before_end(other, self)
+    }
+
     /// The peer on a store.
     pub fn peer_on(&self, store: StoreId) -> Option<Peer> {
         self.peers.iter().copied().find(|peer| peer.store == store)

@@ -44,6 +44,7 @@ impl EntryLog {
         let bytes = entries.iter().map(entry_bytes).sum();
         let consecutive = entries.iter().zip(truncated.index + 1..).all(|(entry, index)| entry.index == index);
         assert!(consecutive, "the entries of a log are consecutive");
+        assert!((truncated.index == 0) == (truncated.term == 0), "a position has an index and a term, or neither");
         let entries = entries.into();
         EntryLog { truncated, entries, bytes, initial, members, snapshot: None, snapshot_wanted: Cell::new(false) }
     }
@@ -67,12 +68,15 @@ impl EntryLog {
     pub fn append(&mut self, entries: &[Entry]) {
         let Some(first) = entries.first() else { return };
         assert!(first.index > self.truncated.index && first.index <= self.last() + 1, "an append leaves no gap");
+        debug_assert!(entries.windows(2).all(|pair| pair[0].index + 1 == pair[1].index), "entries are consecutive");
+        debug_assert!(entries.windows(2).all(|pair| pair[0].term <= pair[1].term), "terms only grow");
         while self.last() >= first.index {
             let dropped = self.entries.pop_back().expect("last() counts these entries");
             self.bytes -= entry_bytes(&dropped);
         }
         self.bytes += entries.iter().map(entry_bytes).sum::<usize>();
         self.entries.extend(entries.iter().cloned());
+        debug_assert_eq!(self.bytes, self.entries.iter().map(entry_bytes).sum::<usize>(), "bytes are accounted");
     }
 
     /// Drops entries through `index`, which must be one of the log's.
@@ -83,6 +87,7 @@ impl EntryLog {
             self.bytes -= entry_bytes(&dropped);
             self.truncated = Position { index: dropped.index, term: dropped.term };
         }
+        debug_assert_eq!(self.bytes, self.entries.iter().map(entry_bytes).sum::<usize>(), "bytes are accounted");
         let useless = |snapshot: &Snapshot| snapshot.get_metadata().index < self.truncated.index;
         if self.snapshot.as_ref().is_some_and(useless) {
             self.snapshot = None;
@@ -92,6 +97,8 @@ impl EntryLog {
     /// Forgets everything in favour of a received snapshot. Returns whether entries above it were dropped.
     pub fn restore(&mut self, position: Position, members: ConfState) -> bool {
         assert!(position.index > self.truncated.index, "a snapshot moves the log forward");
+        assert!(position.term >= self.truncated.term, "terms only grow");
+        assert!(!members.voters.is_empty(), "a group has members");
         let dropped_above = self.last() > position.index;
         self.entries.clear();
         self.bytes = 0;
@@ -102,6 +109,8 @@ impl EntryLog {
     }
 
     pub fn offer_snapshot(&mut self, snapshot: Option<Snapshot>) {
+        let useful = |offered: &Snapshot| offered.get_metadata().index >= self.truncated.index;
+        assert!(snapshot.as_ref().is_none_or(useful), "the log goes on where an offered snapshot ends");
         self.snapshot = snapshot;
     }
 
@@ -122,6 +131,7 @@ impl Storage for EntryLog {
         max_size: impl Into<Option<u64>>,
         _context: GetEntriesContext,
     ) -> raft::Result<Vec<Entry>> {
+        debug_assert!(low <= high, "a range is not turned around");
         let Some(start) = self.offset(low) else { return Err(StorageError::Compacted.into()) };
         if high > self.last() + 1 {
             return Err(StorageError::Unavailable.into());

@@ -138,6 +138,7 @@ impl Group {
         applied: u64,
         rng: Rng,
     ) -> Result<Group, String> {
+        assert!(region.peer(peer).is_some(), "a replica is one of its region's peers");
         let truncated = Position { index: state.truncated_index, term: state.truncated_term };
         let last = truncated.index + entries.len() as u64;
         // What is applied is committed; the recorded commit index may be older.
@@ -190,6 +191,7 @@ impl Group {
             let ticks = self.election_ticks as u64;
             self.timeout_ticks = self.rng.range(ticks..2 * ticks) as usize;
         }
+        assert!((self.election_ticks..2 * self.election_ticks).contains(&self.timeout_ticks));
         self.node.raft.set_randomized_election_timeout(self.timeout_ticks);
     }
 
@@ -225,6 +227,7 @@ impl Group {
         message.set_entries(RepeatedField::from_vec(entries.collect()));
         self.node.step(message).ok()?;
         assert!(self.last_index() >= first_index, "an accepted proposal is in the log");
+        assert_eq!(self.term_at(first_index), Some(self.term()), "an accepted proposal is of the leader's term");
         Some(first_index)
     }
 
@@ -288,6 +291,9 @@ impl Group {
             .filter_map(|read| Some((u64::from_be_bytes(read.request_ctx.try_into().ok()?), read.index)))
             .collect();
         self.node.advance_append_async(ready);
+        assert_eq!(self.node.store().last(), self.last_index(), "everything taken is in the log");
+        debug_assert!(round.committed.windows(2).all(|pair| pair[0].index + 1 == pair[1].index));
+        assert!(round.committed.last().is_none_or(|last| last.index <= self.durable_index()), "durable before applied");
         Some(round)
     }
 
@@ -305,6 +311,7 @@ impl Group {
 
     /// Entries through `index` are applied.
     pub fn applied(&mut self, index: u64) {
+        assert!(index <= self.committed(), "applied {index} <= committed {}", self.committed());
         if index > self.node.raft.raft_log.applied {
             self.node.advance_apply_to(index);
         }
@@ -319,6 +326,7 @@ impl Group {
     pub fn state(&self) -> GroupState {
         let hard_state = self.node.raft.hard_state();
         let truncated = self.node.store().truncated();
+        assert!(truncated.term <= hard_state.term, "no entry is of a future term");
         GroupState {
             term: hard_state.term,
             vote: hard_state.vote,
@@ -392,6 +400,7 @@ impl Group {
     pub fn truncate(&mut self, index: u64) {
         assert!(index <= self.node.raft.raft_log.applied, "truncated <= applied");
         self.node.mut_store().truncate(index);
+        assert_eq!(self.node.store().truncated().index, index);
     }
 
     /// Whether a follower waits for a snapshot that is not there (asked once).

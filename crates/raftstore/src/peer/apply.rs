@@ -78,6 +78,8 @@ impl Peer {
     /// A batch with this region's entries through `position` is visible.
     pub fn applied_through(&mut self, position: Position, bytes: usize) {
         assert!(position.index > self.applied.index, "applied only grows");
+        assert!(position.term >= self.applied.term, "terms only grow");
+        assert!(self.applies_in_flight > 0 && bytes <= self.unapplied_bytes, "what becomes visible was handed out");
         self.applied = position;
         self.applies_in_flight -= 1;
         self.unapplied_bytes -= bytes;

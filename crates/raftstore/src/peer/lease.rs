@@ -46,6 +46,7 @@ impl Lease {
     }
 
     pub fn suspect(&mut self, peer: PeerId, index: u64) {
+        assert!(index > 0, "the message names the log's last index");
         self.suspect = Some((peer, index));
     }
 
@@ -65,6 +66,7 @@ impl Lease {
             .iter()
             .filter_map(|peer| if peer.id == me { Some(now) } else { self.confirmed_at(peer.id) })
             .collect();
+        assert!(times.contains(&now) && times.iter().all(|time| *time <= now), "nothing is confirmed in the future");
         times.sort_unstable_by(|a, b| b.cmp(a));
         let majority = region.peers.len() / 2 + 1;
         times.get(majority - 1).map(|start| *start + duration)

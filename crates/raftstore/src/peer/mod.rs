@@ -122,6 +122,7 @@ pub(crate) struct Recovered {
 
 impl Peer {
     pub fn new(config: Arc<Config>, recovered: Recovered, slot: Arc<Slot>) -> Peer {
+        assert!(recovered.region.peers.contains(&recovered.me), "a replica is one of its region's peers");
         let handed = recovered.incoming.as_ref().map_or(recovered.applied.index, |incoming| incoming.file.id.index);
         let silent_until_tick = if recovered.participated { config.election_ticks as u64 } else { 0 };
         Peer {
@@ -298,6 +299,14 @@ impl Peer {
         assert!(self.applied.index <= self.handed, "applied {} <= handed {}", self.applied.index, self.handed);
         assert!(self.handed <= committed, "handed {} <= committed {committed}", self.handed);
         assert!(committed <= self.group.last_index(), "committed <= last");
+        assert!(self.flushed <= self.handed || self.waits_for_install(), "flushed <= handed");
+        assert!(self.deferred.is_empty() || self.waits_for_install(), "only an install defers entries");
+        assert!(self.leading.is_some() == self.leads(), "every change of role was noticed");
+        assert!(self.truncations.is_empty() && !self.state_dirty, "the poll wrote what was to be written");
+        debug_assert!(self.proposals.iter().map(|p| p.index).is_sorted(), "proposals are in the log's order");
+        let waiting: usize = self.queue.iter().map(|q| q.bytes).chain(self.proposals.iter().map(|p| p.bytes)).sum();
+        debug_assert!(waiting <= self.unapplied_bytes, "bytes of proposals are accounted");
+        debug_assert!(self.applies_in_flight > 0 || waiting == self.unapplied_bytes, "and given back");
         let truncated = self.group.truncated().index;
         let covered = self.incoming.as_ref().map_or(0, |incoming| incoming.file.id.index);
         assert!(truncated <= self.applied.index.max(covered), "truncated {truncated} <= applied, or in a file");

@@ -67,6 +67,7 @@ impl Peer {
         let term = self.group.term();
         let early = self.config.planted().acknowledge_before_quorum;
         let rest = self.queue.split_off(count);
+        assert!(self.proposals.back().is_none_or(|last| last.index < first_index), "the log grows");
         for (queued, index) in std::mem::replace(&mut self.queue, rest).into_iter().zip(first_index..) {
             if early {
                 out.answer(queued.ticket, Answer::Ok { index });
@@ -108,6 +109,7 @@ impl Peer {
     }
 
     fn forget(&mut self, proposed: Proposed, answer: Answer, out: &mut Outbox) {
+        assert!(!matches!(answer, Answer::Ok { .. }), "only apply answers that it happened");
         self.unapplied_bytes -= proposed.bytes;
         if let Some(ticket) = proposed.ticket {
             out.answer(ticket, answer);

@@ -39,13 +39,15 @@ impl Peer {
         }
         if self.group.committed_own_term() {
             reads.next_request += 1;
-            reads.requested.insert(reads.next_request, std::mem::take(&mut reads.waiting));
+            let before = reads.requested.insert(reads.next_request, std::mem::take(&mut reads.waiting));
+            assert!(before.is_none(), "requests are numbered");
             self.group.read_index(reads.next_request);
         }
     }
 
     pub(super) fn confirm_reads(&mut self, confirmed: &[(u64, u64)]) {
         for (request, index) in confirmed {
+            assert!(*index <= self.group.committed(), "a read index is committed");
             if let Some(tickets) = self.reads.requested.remove(request) {
                 self.reads.confirmed.entry(*index).or_default().extend(tickets);
             }

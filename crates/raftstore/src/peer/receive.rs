@@ -92,6 +92,7 @@ impl Peer {
         assert_eq!((incoming.stage, id.index, id.term), (Stage::Accepted, position.index, position.term));
         assert!(self.deferred.is_empty(), "entries are deferred only while a snapshot is being installed");
         incoming.stage = Stage::Restoring;
+        assert!(position.index > self.handed, "a snapshot moves the state forward");
         self.handed = position.index;
         self.drop_all_proposals(out);
         self.truncations.clear();
@@ -109,6 +110,7 @@ impl Peer {
         let restoring = self.group.is_restoring();
         if let Some(incoming) = self.incoming.as_mut().filter(|i| i.stage == Stage::Restoring && !restoring) {
             incoming.stage = Stage::Ready;
+            assert!(self.group.truncated().index >= incoming.file.id.index, "the log begins after the snapshot");
             for snapshot in std::mem::take(&mut incoming.superseded) {
                 out.snapshots.push(SnapshotTask::Remove { snapshot });
             }
@@ -135,10 +137,13 @@ impl Peer {
             return;
         }
         assert!(self.applied.index < snapshot.index, "a snapshot moves the state forward");
+        assert_eq!(self.applies_in_flight, 0, "nothing else wrote meanwhile");
         incoming.stage = Stage::Installed;
         self.region = Arc::new(incoming.file.region.clone());
         self.applied = Position { index: snapshot.index, term: snapshot.term };
         self.group.applied(snapshot.index);
+        // Tables may have taken it in before this event came.
+        self.flushed_through(self.flushed, out);
     }
 
     /// Entries that were committed while the install ran.

@@ -38,6 +38,8 @@ impl Peer {
         }
         let held = round.persisted_messages;
         if writes {
+            let last = self.outstanding.back();
+            assert!(last.is_none_or(|last| last.persist <= out.persist_id && last.number < round.number), "in order");
             let messages = held.into_iter().filter_map(|outgoing| self.encode(outgoing, out)).collect();
             let (persist, number) = (out.persist_id, round.number);
             out.persisting.insert(self.region.id);
@@ -64,6 +66,7 @@ impl Peer {
             }
         }
         let last = self.outstanding.back_mut().expect("the caller saw one");
+        assert!(last.number < number, "rounds come in order");
         last.number = number;
         last.messages.extend(held);
     }

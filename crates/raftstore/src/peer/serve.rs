@@ -64,6 +64,7 @@ impl Peer {
             file.id.region == self.region.id && file.id.index <= self.group.committed(),
             "a view holds what is applied"
         );
+        assert!(!self.waits_for_install(), "no snapshot is built of a half-installed state");
         if self.serving.current.as_ref().is_some_and(|current| current.id != file.id) {
             self.retire(out);
         }

@@ -51,6 +51,8 @@ impl Peer {
         let gain = target.saturating_sub(self.group.truncated().index);
         if gain >= self.config.truncate_entries_min || (over && gain > 0) {
             assert!(target <= self.flushed, "what is truncated is flushed");
+            assert!(target <= self.applied.index, "what is truncated is applied");
+            assert!(over || target <= self.group.durable_index(), "what is truncated is durable");
             self.group.truncate(target);
             self.truncations.push_back(target);
             self.state_dirty = true;

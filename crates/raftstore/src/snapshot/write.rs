@@ -89,5 +89,6 @@ pub fn build(
     put_u32(&mut end, file.checksum);
     output.part(&frame::encode(KIND_END, &end))?;
     file.bytes = output.bytes;
+    assert!(file.id.index > 0 && file.id.term > 0, "a region that exists has an applied position");
     Ok(file)
 }

@@ -90,14 +90,14 @@ impl Store {
         self.identity
     }
 
-    /// Takes note of an event. `now` is a monotonic clock's time and must not go back from call to call.
+    /// Takes note of an event. `now` is a monotonic clock's time, the same clock's as in [`Readers::read`].
     ///
     /// Ticks are counted by this clock: at most one in each interval of [`Config::tick_interval`], however many
     /// [`Event::Tick`]s come, and none is made up for. So `n` ticks always take more than `n - 1` intervals, which the
     /// leases of other stores rely on; a stalled process comes back slow, never hasty.
     pub fn handle(&mut self, event: Event, now: Duration) {
-        assert!(now >= self.out.now, "time goes forward");
-        self.out.now = now;
+        // An earlier time than one already seen is as good as that one: both have passed.
+        self.out.now = self.out.now.max(now);
         if self.fault.is_some() {
             self.refuse_after_fault(event);
             return;
@@ -141,8 +141,7 @@ impl Store {
     /// Everything to do now, for all regions. Performing effects leads to further events; call it after handling what
     /// has come in, until it returns nothing ([`Effects::is_empty`]).
     pub fn poll(&mut self, now: Duration) -> Effects {
-        assert!(now >= self.out.now, "time goes forward");
-        self.out.now = now;
+        self.out.now = self.out.now.max(now);
         if self.fault.is_none() {
             for region in std::mem::take(&mut self.dirty) {
                 if let Some(peer) = self.peers.get_mut(&region) {
@@ -282,12 +281,14 @@ impl Store {
             let streams = std::mem::take(&mut out.streams);
             let commit = Commit { batch: WriteBatch::new(), streams, durability: Durability::Sync };
             effects.persist = Some(Persist { id: out.persist_id, commit });
+            assert!(self.persisting.back().is_none_or(|(id, _)| *id < out.persist_id), "persists are numbered");
             self.persisting.push_back((out.persist_id, std::mem::take(&mut out.persisting)));
             out.persist_id.0 += 1;
         }
         assert!(out.persisting.is_empty(), "whoever waits for a persist has put something into it");
         if !out.applied.is_empty() {
             let (id, regions) = (out.apply_id, std::mem::take(&mut out.applied));
+            assert!(self.applying.back().is_none_or(|applying| applying.id < id), "applies are numbered");
             effects.apply = Some(Apply { id, batch: std::mem::take(&mut out.apply) });
             self.applying.push_back(Applying { id, regions, answers: std::mem::take(&mut out.apply_answers) });
             out.apply_id.0 += 1;

@@ -48,6 +48,11 @@ impl Store {
                 // Nobody else could lead: no need to wait for a time-out.
                 peer.campaign();
             }
+            let apart =
+                |other: &Peer| other.region().space != peer.region().space || !other.region().overlaps(peer.region());
+            if !self.peers.values().all(apart) {
+                return Err(damaged(id, "its range overlaps another region's"));
+            }
             self.peers.insert(id, peer);
             self.dirty.insert(id);
         }

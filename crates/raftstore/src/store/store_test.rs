@@ -10,8 +10,8 @@ const IDENTITY: StoreIdentity = StoreIdentity { cluster: 9, store: StoreId(1) };
 fn region(id: u64, stores: u64) -> Region {
     Region {
         id: RegionId(id),
-        start_key: Bytes::new(),
-        end_key: Bytes::new(),
+        start_key: Bytes::from(vec![id as u8]),
+        end_key: Bytes::from(vec![id as u8 + 1]),
         epoch: Epoch { conf_version: 1, version: 1 },
         peers: (1..=stores).map(|store| Replica { id: PeerId(id * 1000 + store), store: StoreId(store) }).collect(),
         space: Space::Data,
@@ -111,7 +111,7 @@ fn one_persist_and_one_apply_serve_all_regions() {
     drain(&mut store, &mut view, Duration::ZERO);
     for id in 1..=20 {
         let mut batch = WriteBatch::new();
-        batch.put(crate::families::DEFAULT, b"k", b"v");
+        batch.put(crate::families::DEFAULT, &[id as u8], b"v");
         let epoch = Epoch { conf_version: 1, version: 1 };
         store.handle(Event::Propose { region: RegionId(id), epoch, batch, ticket: Ticket(id) }, Duration::ZERO);
     }

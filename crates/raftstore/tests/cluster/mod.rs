@@ -187,6 +187,12 @@ impl Cluster {
         }
     }
 
+    /// Takes what is on its way from one store to another out of the network.
+    pub fn take_messages(&mut self, from: u64, to: u64) -> Vec<Bytes> {
+        let own = |message: &mut (Duration, StoreId, StoreId, Bytes)| (message.1.0, message.2.0) == (from, to);
+        self.messages.extract_if(.., own).map(|(.., bytes)| bytes).collect()
+    }
+
     fn send_out(&mut self, from: StoreId) {
         let outbound = std::mem::take(&mut self.nodes.get_mut(&from).expect("known").outbound);
         for (to, bytes) in outbound {
@@ -276,6 +282,8 @@ impl Cluster {
             if let Answer::Ok { index } = self.answers[&ticket] {
                 return index;
             }
+            // A transfer of leadership may be under way: it takes an election time-out to be given up.
+            self.run(Duration::from_millis(200));
         }
         panic!("no put succeeds");
     }

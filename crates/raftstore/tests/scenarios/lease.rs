@@ -81,6 +81,24 @@ fn s093_suspect_transfer() {
 }
 
 #[test]
+fn a_transfers_request_that_arrives_late_does_no_harm() {
+    let mut cluster = Cluster::new(94, 3);
+    let leader = cluster.wait_leader();
+    let target = leader % 3 + 1;
+    cluster.settle();
+    cluster.node(leader).inbox.push_back(Event::TransferLeader { region: REGION, to: StoreId(target) });
+    cluster.step();
+    let late = cluster.take_messages(leader, target);
+    assert!(!late.is_empty(), "the request is on its way");
+    cluster.until(5, "the transfer is given up", |cluster| cluster.lease_read(leader, b"k").is_ok());
+    // Same term, and the target would campaign at once, with votes that no lease stops.
+    let term = cluster.status(leader).term;
+    cluster.node(target).inbox.extend(late.into_iter().map(Event::Message));
+    cluster.run(2 * SECOND);
+    assert_eq!((cluster.leader(), cluster.status(leader).term), (Some(leader), term));
+}
+
+#[test]
 fn s094_pause_process() {
     for seed in 0..10 {
         let mut cluster = Cluster::new(seed, 3);
