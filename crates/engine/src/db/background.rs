@@ -38,7 +38,7 @@ impl Core {
         let Some(slot) = self.writes.flushable() else { return Ok(false) };
         // A buffered commit's batch must not become durable in a table while the stream operations of the same
         // commit, or earlier commits, are still unsynced in the log: that would tear it, or reorder history.
-        self.log.lock().sync()?;
+        self.sync_log()?;
         compaction::flush(&self.context, &slot.memtable, &[], slot.last_sequence(), None)?;
         self.counters.note_flush(slot.memtable.approximate_bytes() as u64);
         self.writes.install(&self.context.versions, Some(&slot));
@@ -51,6 +51,12 @@ impl Core {
         Ok(true)
     }
 
+    /// Makes everything in the log survive power loss. A failure stops writes.
+    pub(crate) fn sync_log(&self) -> Result<()> {
+        let result = self.log.lock().sync();
+        result.inspect_err(|error| self.stop(error))
+    }
+
     /// Deletes what retention lets go, and starts what it asks for. Returns whether a flush can follow at once.
     fn look_after_log(&self) -> Result<bool> {
         let input = self.retention_input();
@@ -60,7 +66,7 @@ impl Core {
         }
         if !delete.is_empty() {
             // What made a segment free (a truncation, say) may be unsynced; it must not be lost after the segment.
-            self.log.lock().sync()?;
+            self.sync_log()?;
             for number in delete {
                 self.segments.delete_oldest(number)?;
                 self.counters.note_segment_deleted();

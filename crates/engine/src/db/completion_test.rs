@@ -1,1 +1,31 @@
+use super::*;
 
+#[test]
+fn a_completion_that_pushes_is_not_run_into_and_order_holds() {
+    let completions = Arc::new(Completions::default());
+    let order: Arc<Mutex<Vec<u64>>> = Arc::default();
+    let note = |number: u64| -> Done {
+        let order = order.clone();
+        Box::new(move |_| order.lock().push(number))
+    };
+    let (inner, again, last) = (completions.clone(), order.clone(), note(4));
+    let pushing: Done = Box::new(move |_| {
+        again.lock().push(1);
+        inner.push([Completion { done: last, result: Ok(0) }]);
+        inner.run(); // Returns at once: its caller is running already.
+        again.lock().push(2);
+    });
+    completions.push([Completion { done: pushing, result: Ok(0) }, Completion { done: note(3), result: Ok(0) }]);
+    completions.run();
+    assert_eq!(*order.lock(), [1, 2, 3, 4]);
+}
+
+#[test]
+fn a_waiter_gets_its_answer_from_another_thread() {
+    let (waiter, done) = Waiter::new();
+    assert!(waiter.try_take().is_none());
+    std::thread::scope(|scope| {
+        scope.spawn(move || done(Ok(7)));
+        assert_eq!(waiter.wait().expect("answered"), 7);
+    });
+}

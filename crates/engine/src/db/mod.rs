@@ -137,10 +137,12 @@ impl Db {
         read_stream(&self.core().streams, &self.core().segments, id)
     }
 
-    /// Moves everything written so far from memory to tables and waits for that.
+    /// Moves everything written so far from memory to tables, syncs the log (for streams, which stay there), and waits
+    /// for both: afterwards everything that was acknowledged before survives power loss.
     pub fn flush(&self) -> Result<()> {
         let core = self.core();
         core.check_writable()?;
+        core.sync_log()?;
         let through = core.writes.freeze_active();
         let failed_before = core.progress.get().failed_flushes;
         core.wake_flush();

@@ -1,1 +1,37 @@
+use super::*;
 
+fn refused(change: impl FnOnce(&mut Options), expected: &[&str]) {
+    let mut options = Options::default();
+    change(&mut options);
+    let error = options.validate().expect_err("out of range").to_string();
+    expected.iter().for_each(|part| assert!(error.contains(part), "{part} is missing in: {error}"));
+}
+
+#[test]
+fn the_defaults_are_in_range() {
+    Options::default().validate().expect("defaults");
+}
+
+#[test]
+fn field_value_and_range_are_named() {
+    refused(|o| o.memtable_bytes = 1, &["memtable_bytes", "is 1", "4096", "4294967296"]);
+    refused(|o| o.memtables_max = 1, &["memtables_max", "is 1", "from 2 to 64"]);
+    refused(|o| o.level0_tables_max = 4, &["level0_tables_max", "is 4", "from 5 to 1000"]);
+    refused(|o| o.log_segment_bytes = 100, &["log_segment_bytes", "is 100", "4096"]);
+    refused(|o| o.log_bytes_max = 64 << 20, &["log_bytes_max", "67108864", "268435456"]);
+    refused(|o| o.group_bytes_max = 0, &["group_bytes_max", "is 0"]);
+    refused(|o| o.open_tables_max = 0, &["open_tables_max", "is 0", "from 16"]);
+}
+
+#[test]
+fn families_must_make_sense() {
+    let spec = |number, name: &str| FamilySpec { family: Family(number), name: name.to_string() };
+    refused(|o| o.families = vec![spec(0, "other")], &["number 0", "other"]);
+    refused(|o| o.families = vec![spec(3, "default")], &["number 3"]);
+    refused(|o| o.families = vec![spec(3, "")], &["1 to 64 bytes"]);
+    refused(|o| o.families = vec![spec(3, "a"), spec(3, "b")], &["number 3", "once"]);
+    refused(|o| o.families = vec![spec(3, "a"), spec(4, "a")], &["number 4", "once"]);
+    let named = Options { families: vec![spec(0, "default"), spec(5, "five")], ..Options::default() };
+    named.validate().expect("fine");
+    assert_eq!(named.all_families().collect::<Vec<_>>(), [(Family(0), "default"), (Family(5), "five")]);
+}

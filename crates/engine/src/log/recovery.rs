@@ -5,14 +5,13 @@
 //! a torn tail from damage: no later whole record of the segment claims that the bad place had been synced, and the
 //! file is as long as it was allocated.
 //!
-//! The cut is then made final before anything is replayed: what lies between the last claim of durability and the
+//! The end is then made final before anything is replayed: what lies between the last claim of durability and the
 //! cut is written again (after a failed sync and a restart of the process alone, the page cache may show bytes that
 //! never reached the disk and count as clean), a seal goes behind it, and the file is synced. From then on the
 //! replayed records are durable, whatever their writer was promised, and bytes behind the cut are dead.
 
 use super::format::{
-    RECORD_HEADER_BYTES, RawRecord, RecordKind, SEGMENT_HEADER_BYTES, check_segment_header, decode_record,
-    segment_number,
+    RawRecord, RecordKind, SEAL_BYTES, SEGMENT_HEADER_BYTES, check_segment_header, decode_record, segment_number,
 };
 use super::segments::{RecordPosition, Segments};
 use super::writer::write_seal;
@@ -52,14 +51,17 @@ pub(crate) fn recover(
         let path = segments.path(number);
         let bytes = read_all(segments.fs(), &path).map_err(|error| Error::io(&path, &error))?;
         let capacity = check_segment_header(&path, number, &bytes)?;
-        let mut end = find_end(number, &bytes);
+        let end = find_end(number, &bytes);
+        let newest = i + 1 == numbers.len();
         if !end.sealed {
-            check_torn(&path, number, &bytes, end, capacity, i + 1 == numbers.len())?;
-            make_cut_final(segments, number, &bytes, &mut end)?;
+            check_torn(&path, number, &bytes, end, capacity, newest)?;
             recovered.unclean = true;
         }
+        if newest {
+            make_end_final(segments, number, &bytes, end)?;
+        }
         let file = segments.fs().open(&path, OpenMode::Read).map_err(|error| Error::io(&path, &error))?;
-        segments.add(number, file, end.offset + RECORD_HEADER_BYTES);
+        segments.add(number, file, end.offset + SEAL_BYTES);
         replay(number, &bytes, end, visit)?;
         recovered.replayed_bytes += end.offset - SEGMENT_HEADER_BYTES;
         recovered.next_number = number + 1;
@@ -134,22 +136,26 @@ fn later_claim(number: u64, bytes: &[u8], bad: u64) -> Option<u64> {
     })
 }
 
-/// See the head of this file. Afterwards the segment is sealed and everything before the seal is durable.
-fn make_cut_final(segments: &Segments, number: u64, bytes: &[u8], end: &mut SegmentEnd) -> Result<()> {
+/// See the head of this file. Afterwards the segment is sealed and everything up to its seal is durable. A seal that
+/// is there already may be as unsynced as what is before it.
+fn make_end_final(segments: &Segments, number: u64, bytes: &[u8], end: SegmentEnd) -> Result<()> {
     assert!(end.claimed <= end.offset, "a whole record claims only whole records before it");
     let path = segments.path(number);
-    // Also for a full disk or a failed sync there is no going on: the log cannot be trusted before this is done.
+    // Also for a full disk there is no going on: the log cannot be trusted before this is done.
     let io = &|error: std::io::Error| Error::Io { file: path.clone(), kind: error.kind(), message: error.to_string() };
     let file = segments.fs().open(&path, OpenMode::ReadWrite).map_err(io)?;
-    let suspect = usize::try_from(end.claimed).ok().zip(usize::try_from(end.offset).ok());
+    // What is there already is written again byte by byte as it is, so that a crash in the middle changes nothing.
+    let whole = if end.sealed { end.offset + SEAL_BYTES } else { end.offset };
+    let suspect = usize::try_from(end.claimed).ok().zip(usize::try_from(whole).ok());
     let suspect = suspect.and_then(|(start, end)| bytes.get(start..end)).unwrap_or_default();
     if !suspect.is_empty() {
         file.write_at(suspect, end.claimed).and_then(|()| file.sync()).map_err(io)?;
     }
+    if end.sealed {
+        return Ok(());
+    }
     let used = write_seal(&*file, number, end.offset, end.offset).map_err(io)?;
     let _ = file.set_len(used); // only to save space, as when the writer seals
-    end.sealed = true;
-    end.claimed = end.offset;
     Ok(())
 }
 

@@ -85,8 +85,17 @@ impl ManifestWriter {
         if contents.torn {
             tracing::info!(file = %path.display(), offset = contents.end, "cutting the torn tail of the manifest");
             file.set_len(contents.end).map_err(io)?;
-            file.sync().map_err(io)?;
         }
+        // The last record may have been read from the page cache alone: its writer may have died before its sync, or
+        // the sync may have failed, after which the cache calls its pages clean. It is about to be relied on (log
+        // segments go because of it), so it is written again and synced. Earlier records were synced before it came.
+        let last = contents.edits.last().map_or(HEADER_BYTES as u64, |(offset, _)| *offset);
+        let mut tail = vec![0; usize::try_from(contents.end - last).unwrap_or(0)];
+        let read = file.read_at(&mut tail, last).map_err(io)?;
+        if read != tail.len() {
+            return Err(Error::Corruption { file: path, offset: last, what: "the manifest has become shorter".into() });
+        }
+        file.write_at(&tail, last).and_then(|()| file.sync()).map_err(|error| sync_error(&path, &error))?;
         Ok(ManifestWriter { file, path, number: contents.number, end: contents.end })
     }
 

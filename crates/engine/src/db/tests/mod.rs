@@ -1,6 +1,10 @@
 //! Tests of the whole database, by what they are about.
 
 mod basic;
+mod faults;
+mod model;
+mod power_loss;
+mod threads;
 
 use super::{Db, Options};
 use crate::{Commit, Direction, Durability, Entries, Family, FamilySpec, Range, StreamOp, View, WriteBatch};
@@ -57,11 +61,15 @@ pub(super) fn append(stream: u64, first_index: u64, entries: &[&str]) -> StreamO
 
 /// All entries of a family, as text.
 pub(super) fn dump(view: &dyn View, family: Family) -> Vec<(String, String)> {
-    let mut entries = view.entries(family, Range::all(), Direction::Forward).expect("a known family");
+    try_dump(view, family).expect("readable")
+}
+
+pub(super) fn try_dump(view: &dyn View, family: Family) -> crate::Result<Vec<(String, String)>> {
+    let mut entries = view.entries(family, Range::all(), Direction::Forward)?;
     let mut out = Vec::new();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    while let Some((key, value)) = Entries::next(&mut *entries).expect("readable") {
+    while let Some((key, value)) = Entries::next(&mut *entries)? {
         out.push((text(&key), text(&value)));
     }
-    out
+    Ok(out)
 }

@@ -1,0 +1,194 @@
+//! Many threads at once, on the simulated disk (so that syncs cost nothing) with real background threads.
+
+use super::*;
+use crate::{Error, StreamId};
+use kontiki_env::Env;
+use kontiki_env::fs::CrashMode;
+use kontiki_env::tasks::Threads;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+fn threaded(machine: &SimMachine) -> Env {
+    Env { tasks: Arc::new(Threads), ..machine.env() }
+}
+
+fn open_threaded(machine: &SimMachine) -> Db {
+    Db::open_in(&threaded(machine), Path::new(DIR), small_options()).expect("opens")
+}
+
+/// A pair of keys in two families that every batch sets to the same value.
+fn pair(name: &str, value: u64) -> WriteBatch {
+    let mut batch = WriteBatch::new();
+    for family in [Family::DEFAULT, OTHER] {
+        batch.put(family, name.as_bytes(), format!("{value:08} {}", "x".repeat(40)).as_bytes());
+    }
+    batch
+}
+
+#[test]
+fn batches_are_seen_whole_and_sequence_numbers_never_go_back() {
+    let machine = SimMachine::from_seed(1);
+    let db = open_threaded(&machine);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..4)
+            .map(|thread| {
+                let db = &db;
+                scope.spawn(move || {
+                    for i in 0..400 {
+                        let durability = match i % 3 {
+                            0 => Durability::Sync,
+                            1 => Durability::Buffered,
+                            _ => Durability::Derived,
+                        };
+                        let name = format!("pair {thread}");
+                        let sequence = db.write(pair(&name, i), durability).expect("write");
+                        let snapshot = db.snapshot();
+                        assert!(snapshot.sequence() >= sequence, "visible when answered");
+                        let found = snapshot.get(Family::DEFAULT, name.as_bytes()).expect("get").expect("there");
+                        assert!(found.starts_with(format!("{i:08}").as_bytes()), "its own write");
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut last = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    let snapshot = db.snapshot();
+                    assert!(snapshot.sequence() >= last, "never back");
+                    last = snapshot.sequence();
+                    assert_eq!(dump(&snapshot, Family::DEFAULT), dump(&snapshot, OTHER), "whole batches");
+                }
+            });
+        }
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                db.compact().expect("compact");
+            }
+        });
+        writers.into_iter().for_each(|writer| writer.join().expect("writer"));
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(db.stats().stopped, None);
+    assert_eq!(dump(&db.snapshot(), OTHER).len(), 4);
+}
+
+#[test]
+fn answers_to_submitted_commits_come_once_in_order_and_are_durable() {
+    let machine = SimMachine::from_seed(2);
+    let db = open_threaded(&machine);
+    let (sender, receiver) = mpsc::channel();
+    let submitted = 600u64;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for i in 1..=submitted {
+                let (of_log, of_apply) = (sender.clone(), sender.clone());
+                let logged = streams(vec![append(1, i, &["an entry"])], Durability::Sync);
+                db.submit(logged, Box::new(move |result| of_log.send((0, i, result)).expect("received")));
+                let derived = Commit { batch: pair("applied", i), streams: vec![], durability: Durability::Derived };
+                db.submit(derived, Box::new(move |result| of_apply.send((1, i, result)).expect("received")));
+            }
+        });
+        scope.spawn(|| {
+            for i in 0..300 {
+                db.write(pair("blocking", i), Durability::Sync).expect("write");
+            }
+        });
+    });
+    let mut next = [1, 1];
+    for _ in 0..2 * submitted {
+        let (kind, i, result) = receiver.recv_timeout(DEADLINE).expect("an answer for each");
+        result.expect("no faults");
+        assert_eq!(i, next[kind], "in order");
+        next[kind] += 1;
+    }
+    db.close().expect("close");
+    assert!(receiver.try_recv().is_err(), "no answer twice");
+    machine.fs.crash(CrashMode::LoseUnsynced);
+    let db = open(&restarted(&machine, 3));
+    assert_eq!(db.stream(StreamId(1)).expect("read").entries.len(), submitted as usize);
+    let found = db.snapshot().get(OTHER, b"blocking").expect("get").expect("there");
+    assert!(found.starts_with(b"00000299"));
+}
+
+#[test]
+fn groups_form_while_a_leader_is_busy() {
+    let machine = SimMachine::from_seed(4);
+    let db = open_threaded(&machine);
+    let answered = Arc::new(AtomicU64::new(0));
+    for i in 0..500 {
+        let answered = answered.clone();
+        let commit = Commit { batch: pair("k", i), streams: vec![], durability: Durability::Sync };
+        db.submit(commit, Box::new(move |_| _ = answered.fetch_add(1, Ordering::Relaxed)));
+    }
+    db.write(pair("last", 0), Durability::Sync).expect("write");
+    assert_eq!(answered.load(Ordering::Relaxed), 500, "answers come in order, so all were before the last");
+    let stats = db.stats();
+    assert!(stats.groups <= 501 && stats.log_sync_latency.count() <= stats.groups, "{stats:?}");
+}
+
+#[test]
+fn closing_in_the_middle_answers_everybody() {
+    for seed in 0..20 {
+        let machine = SimMachine::from_seed(seed);
+        let db = open_threaded(&machine);
+        let acknowledged = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for thread in 0..3 {
+                let (db, acknowledged) = (db.clone(), &acknowledged);
+                scope.spawn(move || {
+                    for i in 0.. {
+                        match db.write(put(&format!("{thread} {i:06}"), "value"), Durability::Sync) {
+                            Ok(_) => acknowledged.fetch_add(1, Ordering::Relaxed),
+                            Err(Error::Closed | Error::Stopped(_)) => return,
+                            Err(error) => panic!("{error}"),
+                        };
+                    }
+                });
+            }
+            let deadline = std::time::Duration::from_secs(30);
+            let clock = machine_clock();
+            while acknowledged.load(Ordering::Relaxed) < 30 {
+                assert!(clock.monotonic() < deadline, "writers get on");
+                std::thread::yield_now();
+            }
+            db.clone().close().expect("close");
+        });
+        machine.fs.crash(CrashMode::LoseUnsynced);
+        let db = open(&restarted(&machine, seed));
+        let found = dump(&db.snapshot(), Family::DEFAULT).len() as u64;
+        assert!(found >= acknowledged.load(Ordering::Relaxed), "{found} rows");
+    }
+}
+
+/// Real time since the call, for deadlines.
+fn machine_clock() -> Arc<dyn kontiki_env::clock::Clock> {
+    Arc::new(kontiki_env::clock::RealClock::new())
+}
+
+#[test]
+fn a_failed_sync_answers_everybody() {
+    let machine = SimMachine::from_seed(5);
+    let db = open_threaded(&machine);
+    db.put(b"before", b"1").expect("put");
+    // A segment's handle bears the temporary name it was created under.
+    machine.fs.fail_next(kontiki_env::fs::Op::Sync, 1, |path| path.to_string_lossy().contains(".wal"));
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let db = &db;
+            scope.spawn(
+                move || {
+                    while let Ok(_sequence) = db.write(put(&format!("{thread}"), "value"), Durability::Sync) {}
+                },
+            );
+        }
+    });
+    assert!(matches!(db.put(b"k", b"v"), Err(Error::Stopped(_))));
+    assert_eq!(db.get(b"before").expect("reads go on").as_deref(), Some(&b"1"[..]));
+    assert!(matches!(db.flush(), Err(Error::Stopped(_))));
+}
