@@ -14,6 +14,9 @@ type Key = FileNumber;
 
 /// Opens tables on demand and keeps them, within a bound of bytes (filters and indexes) and of files: each table
 /// weighs at least `capacity_bytes / files_max`.
+///
+/// A table counts for a quarter of the capacity at most, so that a few tables stay open however small the capacity is:
+/// to read filter and index again for every lookup would be far worse than to exceed the bound.
 pub struct TableCache {
     env: Env,
     tables_dir: PathBuf,
@@ -24,11 +27,12 @@ pub struct TableCache {
 #[derive(Clone)]
 struct TableWeight {
     floor: u64,
+    ceiling: u64,
 }
 
 impl Weighter<Key, Arc<TableReader>> for TableWeight {
     fn weight(&self, _: &Key, table: &Arc<TableReader>) -> u64 {
-        (table.memory_bytes() as u64).max(self.floor)
+        (table.memory_bytes() as u64).min(self.ceiling).max(self.floor)
     }
 }
 
@@ -50,7 +54,7 @@ impl TableCache {
             .build()
             .expect("every option is given and in range");
         assert!(capacity_bytes > 0, "without a table cache every read would open its table anew");
-        let weight = TableWeight { floor: (capacity_bytes / files_max as u64).max(1) };
+        let weight = TableWeight { floor: (capacity_bytes / files_max as u64).max(1), ceiling: capacity_bytes / 4 };
         let tables = Cache::with_options(options, weight, FixedHash, DefaultLifecycle::default());
         TableCache { env: env.clone(), tables_dir: tables_dir.to_path_buf(), blocks, tables }
     }
@@ -76,3 +80,7 @@ impl TableCache {
         &self.blocks
     }
 }
+
+#[cfg(test)]
+#[path = "table_cache_test.rs"]
+mod tests;
