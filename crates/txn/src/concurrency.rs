@@ -25,12 +25,15 @@ impl ConcurrencyManager {
     pub fn observe(&self, ts: TimeStamp) {
         if !ts.is_max() {
             self.max_ts.fetch_max(ts.0, Ordering::SeqCst);
+            debug_assert!(self.max_ts() >= ts, "it only rises");
         }
     }
 
     /// The greatest timestamp noted.
     pub fn max_ts(&self) -> TimeStamp {
-        TimeStamp(self.max_ts.load(Ordering::SeqCst))
+        let max_ts = TimeStamp(self.max_ts.load(Ordering::SeqCst));
+        assert!(!max_ts.is_max(), "the end of time is never noted");
+        max_ts
     }
 }
 

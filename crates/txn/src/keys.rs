@@ -23,7 +23,9 @@ const TS_BYTES: usize = 8;
 
 fn versioned(key: &[u8], ts: TimeStamp) -> Vec<u8> {
     let mut out = memcomparable::encode(key);
+    let key_bytes = out.len();
     out.extend_from_slice(&(!ts.0).to_be_bytes());
+    assert_eq!(out.len(), key_bytes + TS_BYTES, "key and timestamp");
     out
 }
 
@@ -55,10 +57,11 @@ pub(crate) fn split_versioned(physical: &[u8]) -> Result<(&[u8], TimeStamp), Mal
 
 /// All versions of a user key from `newest` down to `oldest` (both included), as a forward range.
 pub(crate) fn version_range(key: &[u8], newest: TimeStamp, oldest: TimeStamp) -> Range {
-    debug_assert!(newest >= oldest, "versions run from new to old");
+    assert!(newest >= oldest, "versions run from new to old");
     let start = versioned(key, newest);
     let mut end = versioned(key, oldest);
     end.push(0); // The end of a range is exclusive; this is the smallest key beyond.
+    debug_assert!(start < end, "newer versions come first");
     Range { start: Some(Bytes::from(start)), end: Some(Bytes::from(end)) }
 }
 
@@ -69,6 +72,8 @@ pub fn user_range(region: &Range, lower: &[u8], upper: &[u8]) -> Range {
     let upper = (!upper.is_empty()).then(|| Bytes::from(memcomparable::encode(upper)));
     let start = lower.into_iter().chain(region.start.clone()).max();
     let end = upper.into_iter().chain(region.end.clone()).min();
+    debug_assert!(region.start.is_none() || start >= region.start, "inside the region");
+    debug_assert!(region.end.is_none() || end.as_ref().is_some_and(|end| Some(end) <= region.end.as_ref()));
     Range { start, end }
 }
 

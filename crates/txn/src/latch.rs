@@ -51,10 +51,13 @@ impl Latches {
         let mut blocked = 0;
         for key in &keys {
             let queue = state.queues.entry(key.clone()).or_default();
+            debug_assert!(queue.iter().all(|other| *other < ticket), "a queue is in the order of tickets");
             blocked += usize::from(!queue.is_empty());
             queue.push_back(ticket);
         }
-        state.tickets.insert(ticket, Ticket { keys, blocked, waker: None });
+        assert!(blocked <= keys.len(), "at most once a key");
+        let before = state.tickets.insert(ticket, Ticket { keys, blocked, waker: None });
+        assert!(before.is_none(), "tickets are not used twice");
         drop(state);
         Acquire { guard: Some(LatchGuard { latches: self.clone(), ticket }) }
     }
@@ -91,6 +94,7 @@ impl State {
             };
             let was_front = queue.front() == Some(&ticket);
             queue.retain(|other| *other != ticket);
+            debug_assert!(was_front || !queue.is_empty(), "somebody else is in front");
             let Some(front) = queue.front().copied() else {
                 self.queues.remove(&key);
                 continue;

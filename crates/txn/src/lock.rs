@@ -91,6 +91,7 @@ impl Lock {
         for key in &self.secondaries {
             put_slice(&mut out, key);
         }
+        debug_assert_eq!(Lock::decode(&out).as_ref(), Ok(self), "what is written can be read");
         out
     }
 

@@ -54,6 +54,8 @@ pub fn decode_prefix(encoded: &[u8]) -> Result<(Vec<u8>, &[u8]), Malformed> {
             return Err(Malformed("non-zero padding in a memcomparable key"));
         }
         key.extend_from_slice(data);
+        assert!(key.len() < encoded.len(), "an encoding is longer than its key");
+        debug_assert!(encoded.starts_with(&encode(&key)), "the encoding is unique");
         return Ok((key, rest));
     }
 }

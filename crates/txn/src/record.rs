@@ -67,7 +67,19 @@ impl Write {
             assert!(value.len() <= SHORT_VALUE_BYTES_MAX, "long values live in txn_default");
             put_slice(&mut out, value);
         }
+        debug_assert_eq!(Write::decode(&out).as_ref(), Ok(self), "what is written can be read");
         out
+    }
+
+    /// Decodes the record that stands at `commit_ts`. A commit is later than its start, a rollback is at its start;
+    /// anything else was not written by us.
+    pub(crate) fn decode_at(commit_ts: TimeStamp, bytes: &[u8]) -> Result<Write, Malformed> {
+        let write = Write::decode(bytes)?;
+        let in_place = match write.kind {
+            WriteKind::Rollback => write.start_ts == commit_ts,
+            WriteKind::Put | WriteKind::Delete | WriteKind::Lock => write.start_ts < commit_ts,
+        };
+        if in_place { Ok(write) } else { Err(Malformed("a write record at a wrong timestamp")) }
     }
 
     /// Decodes a record.

@@ -29,6 +29,16 @@ fn damage_is_refused() {
     assert!(Write::decode(&[bytes, vec![0]].concat()).is_err(), "trailing bytes");
 }
 
+#[test]
+fn a_record_at_a_wrong_timestamp_is_corruption() {
+    let commit = Write { kind: WriteKind::Delete, ..Write::rollback(TimeStamp(5)) };
+    assert!(Write::decode_at(TimeStamp(6), &commit.encode()).is_ok());
+    assert!(Write::decode_at(TimeStamp(5), &commit.encode()).is_err(), "a commit is later than its start");
+    let rollback = Write::rollback(TimeStamp(5));
+    assert!(Write::decode_at(TimeStamp(5), &rollback.encode()).is_ok());
+    assert!(Write::decode_at(TimeStamp(6), &rollback.encode()).is_err(), "a rollback stands at its start");
+}
+
 proptest! {
     #[test]
     fn round_trip(kind in 0..4, start: u64, overlapped: bool, value in prop::option::of(prop::collection::vec(any::<u8>(), 0..256))) {

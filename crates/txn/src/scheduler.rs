@@ -147,6 +147,8 @@ impl<R: Replicated> Scheduler<R> {
             // The smallest key above the last one: what was resolved is not looked at again.
             let mut next = crate::lock_key(last);
             next.push(0);
+            debug_assert!(range.contains(&next) || range.end.as_deref() == Some(next.as_slice()), "inside the region");
+            assert!(range.start.as_deref().is_none_or(|start| start < next.as_slice()), "it goes on");
             range.start = Some(Bytes::from(next));
             let whole = keys.len() == RESOLVE_KEYS_MAX;
             self.run(context, keys.clone(), |view| action::resolve_keys(&txns, &keys, view)).await?;

@@ -105,6 +105,7 @@ fn locked(command: &CheckTxnStatus, reader: &MvccReader<'_>, mut lock: Lock) -> 
         assert!(lock.min_commit_ts > before, "a minimum only rises");
         batch.put(TXN_LOCK, &lock_key(key), &lock.encode());
     }
+    assert!(!lock.is_expired(command.current_ts), "it lives");
     let pushed = caller.is_max() || (!caller.is_zero() && lock.min_commit_ts > caller);
     let action = if pushed { StatusAction::MinCommitTsPushed } else { StatusAction::None };
     Ok((undecided(&lock, key, action), batch))
@@ -112,6 +113,7 @@ fn locked(command: &CheckTxnStatus, reader: &MvccReader<'_>, mut lock: Lock) -> 
 
 fn undecided(lock: &Lock, key: &[u8], action: StatusAction) -> TxnStatus {
     let mut info = lock.info(key);
+    assert_eq!(info.start_ts, lock.start_ts, "the lock that was asked for");
     info.ttl_ms = info.ttl_ms.max(LIVE_TTL_MS_MIN);
     TxnStatus { commit_ts: TimeStamp::ZERO, lock: Some(info), action }
 }
@@ -133,6 +135,8 @@ fn missing(command: &CheckTxnStatus, reader: &MvccReader<'_>) -> Result<(TxnStat
             TxnStatus::decided(TimeStamp::ZERO, StatusAction::LockNotExistRollback)
         }
     };
+    assert!(status.lock.is_none(), "there is none");
+    assert!(status.commit_ts.is_zero() || status.commit_ts > command.start_ts, "a commit is later than its start");
     Ok((status, batch))
 }
 

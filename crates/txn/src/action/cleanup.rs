@@ -30,6 +30,7 @@ pub(crate) fn cleanup(command: &Cleanup, view: &dyn View) -> ActionResult<TimeSt
     }
     let mut batch = WriteBatch::new();
     let committed = rollback_key(&mut batch, &reader, &command.key, command.start_ts)?;
+    assert!(committed.is_none() || batch.is_empty(), "a commit is not touched");
     Ok((committed.unwrap_or(TimeStamp::ZERO), batch))
 }
 

@@ -38,6 +38,7 @@ pub(crate) fn commit(command: &Commit, view: &dyn View) -> ActionResult<TimeStam
             },
         }
     }
+    assert!(batch.len() <= 2 * command.keys.len(), "a record comes and a lock goes, for each key");
     Ok((commit_ts, batch))
 }
 

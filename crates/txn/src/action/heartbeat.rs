@@ -30,5 +30,6 @@ pub(crate) fn txn_heart_beat(command: &TxnHeartBeat, view: &dyn View) -> ActionR
         lock.ttl_ms = command.advise_ttl_ms;
         batch.put(TXN_LOCK, &lock_key(&command.primary), &lock.encode());
     }
+    assert!(lock.ttl_ms >= command.advise_ttl_ms, "never less than asked");
     Ok((lock.ttl_ms, batch))
 }

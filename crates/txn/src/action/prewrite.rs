@@ -2,11 +2,11 @@
 
 use super::ActionResult;
 use crate::error::ActionFailure;
-use crate::keys::{TXN_DEFAULT, TXN_LOCK, default_key, lock_key};
+use crate::keys::{TXN_DEFAULT, TXN_LOCK, TXN_WRITE, default_key, lock_key};
 use crate::read::{MvccReader, TxnRecord};
 use crate::{ConflictReason, Failure, KeyError, Lock, LockKind, SHORT_VALUE_BYTES_MAX, TimeStamp, WriteKind};
 use bytes::Bytes;
-use kontiki_engine::{View, WriteBatch};
+use kontiki_engine::{BatchOp, View, WriteBatch};
 use std::collections::BTreeSet;
 
 /// What a mutation does.
@@ -112,6 +112,9 @@ pub(crate) fn prewrite(command: &Prewrite, view: &dyn View) -> ActionResult<Prew
     if !locked.is_empty() {
         return Err(Failure::Keys(locked));
     }
+    // Each key writes its lock, and perhaps a long value; nothing is ever taken away.
+    assert!(batch.len() <= 2 * command.mutations.len(), "no key writes more");
+    debug_assert!(batch.ops().all(|op| matches!(op, BatchOp::Put { family, .. } if family != TXN_WRITE)));
     // Async and one-phase commit are declined: both timestamps stay 0, and clients go on in two phases.
     Ok((Prewritten::default(), batch))
 }
@@ -178,6 +181,7 @@ fn prewrite_key(
         use_async_commit: false,
         secondaries: Vec::new(),
     };
+    assert!(!lock.use_async_commit && lock.secondaries.is_empty(), "async commit is declined");
     batch.put(TXN_LOCK, &lock_key(key), &lock.encode());
     Ok(())
 }

@@ -37,6 +37,7 @@ pub(crate) fn resolve_keys(txns: &BTreeMap<TimeStamp, TimeStamp>, keys: &[Bytes]
             Some(commit_ts) => commit_lock(&mut batch, &reader, key, lock, *commit_ts)?,
         }
     }
+    assert!(batch.len() <= 3 * keys.len(), "a record comes, a lock and a value go, for each key");
     Ok(((), batch))
 }
 

@@ -26,6 +26,7 @@ pub(crate) fn batch_rollback(command: &BatchRollback, view: &dyn View) -> Action
             return Err(KeyError::AlreadyCommitted { start_ts, commit_ts, key: key.clone() }.into());
         }
     }
+    assert!(batch.len() <= 3 * command.keys.len(), "a record comes, a lock and a value go, for each key");
     Ok(((), batch))
 }
 

@@ -40,13 +40,13 @@ impl<'a> MvccReader<'a> {
     pub(crate) fn write_at(&self, key: &[u8], ts: TimeStamp) -> Result<Option<Write>, ActionFailure> {
         let physical = write_key(key, ts);
         let Some(bytes) = self.view.get(TXN_WRITE, &physical)? else { return Ok(None) };
-        Write::decode(&bytes).map(Some).map_err(|what| Failure::corrupt(&physical, what))
+        Write::decode_at(ts, &bytes).map(Some).map_err(|what| Failure::corrupt(&physical, what))
     }
 
     /// The write records of a key from `newest` down to `oldest`, both included, newest first.
     pub(crate) fn writes(&self, key: &[u8], newest: TimeStamp, oldest: TimeStamp) -> Result<Writes, ActionFailure> {
         let entries = self.view.entries(TXN_WRITE, version_range(key, newest, oldest), Direction::Forward)?;
-        Ok(Writes { entries })
+        Ok(Writes { entries, newer: None, oldest })
     }
 
     /// The newest record at or below `ts` that changes the key: rollback and lock records never hide an older one.
@@ -54,6 +54,7 @@ impl<'a> MvccReader<'a> {
         let mut writes = self.writes(key, ts, TimeStamp::ZERO)?;
         while let Some((commit_ts, write)) = writes.next()? {
             if matches!(write.kind, WriteKind::Put | WriteKind::Delete) {
+                assert!(commit_ts <= ts, "a snapshot does not see the future");
                 return Ok(Some((commit_ts, write)));
             }
         }
@@ -66,6 +67,7 @@ impl<'a> MvccReader<'a> {
         while let Some((commit_ts, write)) = writes.next()? {
             assert!(commit_ts >= start_ts, "the range ends at the start timestamp");
             if write.start_ts == start_ts && write.kind != WriteKind::Rollback {
+                assert!(commit_ts > start_ts, "checked when the record was decoded");
                 return Ok(TxnRecord::Committed { commit_ts });
             }
             if commit_ts == start_ts {
@@ -103,6 +105,8 @@ impl<'a> MvccReader<'a> {
 /// Write records of one key, newest first.
 pub(crate) struct Writes {
     entries: Box<dyn Entries>,
+    newer: Option<TimeStamp>,
+    oldest: TimeStamp,
 }
 
 impl Writes {
@@ -110,7 +114,10 @@ impl Writes {
     pub(crate) fn next(&mut self) -> Result<Option<(TimeStamp, Write)>, ActionFailure> {
         let Some((physical, bytes)) = self.entries.next()? else { return Ok(None) };
         let (_, commit_ts) = split_versioned(&physical).map_err(|what| Failure::corrupt(&physical, what))?;
-        let write = Write::decode(&bytes).map_err(|what| Failure::corrupt(&physical, what))?;
+        let write = Write::decode_at(commit_ts, &bytes).map_err(|what| Failure::corrupt(&physical, what))?;
+        assert!(self.newer.is_none_or(|newer| commit_ts < newer), "versions run from new to old");
+        assert!(commit_ts >= self.oldest, "inside the range");
+        self.newer = Some(commit_ts);
         Ok(Some((commit_ts, write)))
     }
 }

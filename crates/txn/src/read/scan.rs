@@ -50,8 +50,12 @@ pub(crate) fn scan(view: &dyn View, scan: &Scan, options: &ReadOptions) -> Resul
         if let Some(outcome) = scanner.outcome(&encoded, &key)? {
             pairs.push(Pair { key: Bytes::from(key), outcome });
         }
+        debug_assert!(scan.range.contains(&encoded), "inside the range");
         scanner.pass(&encoded)?;
+        debug_assert_ne!(scanner.next_key()?.as_deref(), Some(encoded.as_slice()), "each key once");
     }
+    assert!(pairs.len() <= scan.limit, "the limit holds");
+    debug_assert!(pairs.windows(2).all(|two| (two[0].key < two[1].key) != scan.reverse), "in order");
     Ok(pairs)
 }
 
@@ -142,7 +146,7 @@ impl<'a> Scanner<'a> {
                 break;
             }
             assert!(commit_ts <= ts, "a snapshot does not see the future");
-            let write = Write::decode(bytes).map_err(corrupt)?;
+            let write = Write::decode_at(commit_ts, bytes).map_err(corrupt)?;
             match write.kind {
                 WriteKind::Put => return Ok(Some((commit_ts, write))),
                 WriteKind::Delete => break,
@@ -195,6 +199,8 @@ pub(crate) fn locks_where(
             }
         }
     }
+    assert!(limit == 0 || found.len() <= limit, "the limit holds");
+    debug_assert!(found.windows(2).all(|two| two[0].key < two[1].key), "in key order");
     Ok(found)
 }
 

@@ -75,6 +75,7 @@ pub(super) fn judge(lock: &Lock, key: &[u8], options: &ReadOptions) -> LockVerdi
     if harmless {
         return LockVerdict::Ignore;
     }
+    debug_assert!(lock.start_ts <= options.ts && matches!(lock.kind, LockKind::Put | LockKind::Delete));
     if options.committed_locks.contains(&lock.start_ts) {
         return LockVerdict::Committed;
     }
@@ -137,6 +138,7 @@ pub(crate) fn batch_get(view: &dyn View, keys: &[Bytes], options: &ReadOptions) 
         };
         pairs.push(Pair { key: key.clone(), outcome });
     }
+    assert!(pairs.len() <= keys.len(), "at most one a key");
     Ok(pairs)
 }
 
