@@ -91,7 +91,7 @@ pub enum Answer {
 /// Work on snapshot files, for the background. File names: [`SnapshotId::file_name`] under `snapshots/`.
 #[derive(Clone, Debug)]
 pub enum SnapshotTask {
-    /// Take an engine view and write the region's data with [`crate::snapshot::SnapshotWriter`]; sync, rename; then
+    /// Take an engine view and write the region's data with [`crate::snapshot::build`]; sync, rename; then
     /// [`crate::Event::SnapshotBuilt`].
     Build {
         /// The region.

@@ -1,6 +1,6 @@
 //! Snapshots that carry data: what names them, and how their files are written, checked and installed.
 //!
-//! The functions here are pure over a [`View`] and byte streams; the driver brings files, threads and sockets:
+//! The functions here are pure over a [`View`](kontiki_engine::View) and byte streams; the driver brings files, threads and sockets:
 //!
 //! - sender: [`build`] into a temporary file, sync, rename;
 //! - receiver: store the chunks into a temporary file, [`verify`], sync, rename, then [`crate::Event::SnapshotReceived`];

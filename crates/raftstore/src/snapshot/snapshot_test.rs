@@ -139,6 +139,25 @@ fn a_file_of_another_position_is_not_installed() {
     assert!(matches!(error, SnapshotError::Other { found, expected } if found == file.id && expected == other));
 }
 
+/// Files of version 1 stay readable: this is one, as it was written.
+#[test]
+fn the_format_is_what_it_was() {
+    let mut batch = WriteBatch::new();
+    meta::put_region(&mut batch, &region(Space::Data));
+    meta::put_applied(&mut batch, RegionId(3), Position { index: 40, term: 6 });
+    batch.put(DEFAULT, b"k", b"value");
+    batch.put(TXN_WRITE, b"k", b"");
+    let mut view = MapView::default();
+    view.write(&batch);
+    let (file, bytes) = file_of(&view);
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(
+        hex,
+        "4b4f4e54534e5001011a000000e76a0dbe082810061a1408031201621a0178200128023204081f1001380102090000009991c37900016b0576616c756502040000006745cbd903016b000314000000135b5426020000000000000002000000000000006b05159e"
+    );
+    assert_eq!(verify(&mut bytes.as_slice()).expect("whole"), file);
+}
+
 proptest! {
     #[test]
     fn reading_anything_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300)) {

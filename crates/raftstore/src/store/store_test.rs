@@ -56,6 +56,21 @@ fn what_bootstrap_writes_is_what_recovery_finds() {
     assert_eq!(store.readers().regions().len(), 2);
 }
 
+/// What version 1 wrote stays readable.
+#[test]
+fn the_formats_of_meta_and_state_are_what_they_were() {
+    let commit = Store::bootstrap(&IDENTITY, &[region(1, 1)]);
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    assert_eq!(
+        hex(commit.batch.as_bytes()),
+        "01040101110109000000000000000100000000000000010409020000000000000001160108011201011a010220012801320508e90710013801010409030000000000000001110101000000000000000100000000000000"
+    );
+    let StreamOp::State { state, .. } = &commit.streams[1] else { panic!("the state comes second") };
+    assert_eq!(hex(state), "010801180120012801");
+    let epoch = Epoch { conf_version: 1, version: 300 };
+    assert_eq!(hex(&crate::proposal::encode_header(epoch)), "0101ac02");
+}
+
 #[test]
 fn a_damaged_directory_is_refused_with_the_reason() {
     let recover = |view: &MapView, streams: Vec<(StreamId, StreamContents)>| {
