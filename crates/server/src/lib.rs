@@ -6,6 +6,13 @@
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod config;
 pub mod driver;
+pub mod grpc;
+pub mod http;
+pub mod kv;
+pub mod node;
+pub mod pd;
+pub mod telemetry;
 pub mod transport;

@@ -13,12 +13,14 @@
 //! A stream names cluster, sender and receiver in every batch; the receiver refuses what is not meant for it, so a
 //! wrong address in a configuration shows as an error and not as a strange raft group.
 
+mod inbound;
 mod metrics;
 mod peer;
 mod receive;
 mod service;
 mod snapshot;
 
+pub use inbound::NodeInbound;
 pub use metrics::TransportMetrics;
 pub use service::PeerService;
 pub use snapshot::OutgoingSnapshot;

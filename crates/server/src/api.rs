@@ -1,0 +1,90 @@
+//! What the services need of a node: the driver's handle in production and in the simulator, a map in tests.
+
+use crate::driver::{NodeError, NodeHandle, RegionContext};
+use futures::future::BoxFuture;
+use kontiki_placement::{Request, Response};
+use kontiki_raftstore::{Peer, Region, RegionId, StoreId};
+use kontiki_txn::Replicated;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A node, from any thread. Clones are the same node.
+pub trait Node: Replicated<Context = RegionContext, Error = NodeError> + Clone {
+    /// This store.
+    fn store_id(&self) -> StoreId;
+    /// The cluster, never 0.
+    fn cluster_id(&self) -> u64;
+    /// A region's descriptor here, and its leader as far as this node knows.
+    fn region(&self, region: RegionId) -> Option<(Arc<Region>, Option<Peer>)>;
+    /// Asks placement, wherever its leader is; bounded in time.
+    fn placement(&self, request: Request) -> impl Future<Output = Result<Response, NodeError>> + Send;
+}
+
+impl Node for NodeHandle {
+    fn store_id(&self) -> StoreId {
+        NodeHandle::store_id(self)
+    }
+
+    fn cluster_id(&self) -> u64 {
+        NodeHandle::cluster_id(self)
+    }
+
+    fn region(&self, region: RegionId) -> Option<(Arc<Region>, Option<Peer>)> {
+        NodeHandle::region(self, region)
+    }
+
+    async fn placement(&self, request: Request) -> Result<Response, NodeError> {
+        NodeHandle::placement(self, request).await
+    }
+}
+
+/// Waits, by whatever executor drives the services: `tokio::time::sleep`, or the simulator's clock.
+pub type Pause = Arc<dyn Fn(Duration) -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// How long a request may wait for better times (a leader, room in a queue) before its client is told of them.
+///
+/// Some clients take "the server is busy" for fatal, and a leader election costs them most of their patience, so a
+/// short wait here spares an error there. It stays below the 2 s after which they give up on a request.
+#[derive(Clone)]
+pub struct Patience {
+    /// The sum of pauses of one request.
+    pub wait_max: Duration,
+    /// How to wait.
+    pub pause: Pause,
+}
+
+/// How long one pause is: short against an election, long against a look at an atomic.
+const PAUSE: Duration = Duration::from_millis(10);
+
+impl Patience {
+    /// Patience of at most `wait_max` a request.
+    pub fn new(wait_max: Duration, pause: Pause) -> Patience {
+        Patience { wait_max, pause }
+    }
+
+    /// For one request, which says itself how long it may take (0: it does not).
+    pub(crate) fn begin(&self, limit_ms: u64) -> Waiting<'_> {
+        let limit = if limit_ms == 0 { self.wait_max } else { self.wait_max.min(Duration::from_millis(limit_ms)) };
+        Waiting { patience: self, left: limit }
+    }
+}
+
+/// What is left of one request's patience.
+pub(crate) struct Waiting<'a> {
+    patience: &'a Patience,
+    left: Duration,
+}
+
+impl Waiting<'_> {
+    /// Pauses once. False, at once, when patience is at its end.
+    pub(crate) async fn pause(&mut self) -> bool {
+        if self.left.is_zero() {
+            return false;
+        }
+        let pause = self.left.min(PAUSE);
+        self.left -= pause;
+        (self.patience.pause)(pause).await;
+        true
+    }
+}

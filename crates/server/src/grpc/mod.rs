@@ -1,0 +1,86 @@
+//! tonic glue: the services of a node on one port, and nothing else. What requests mean is in `kv` and `pd`.
+
+mod metrics;
+mod pd;
+mod tikv;
+
+pub use metrics::RequestMetrics;
+pub use pd::PdService;
+pub use tikv::TikvService;
+
+use crate::api::{Node, Patience};
+use crate::kv::Kv;
+use crate::pd::Pd;
+use crate::transport::{Inbound, PeerService};
+use futures::future::BoxFuture;
+use kontiki_proto::FILE_DESCRIPTOR_SET;
+use kontiki_proto::pdpb::pd_server::PdServer;
+use kontiki_proto::tikvpb::tikv_server::TikvServer;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::codec::CompressionEncoding;
+use tonic::transport::Server;
+use tonic_health::server::HealthReporter;
+
+/// HTTP/2 windows. Clients put all of a store's traffic on a few connections, so the default 64 KiB would be a limit
+/// on throughput.
+const STREAM_WINDOW_BYTES: u32 = 16 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
+/// Silent connections are probed, so that those of vanished machines do not pile up.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Patience on tokio's clock.
+pub fn patience(wait_max: Duration) -> Patience {
+    let pause = |pause| -> BoxFuture<'static, ()> { Box::pin(tokio::time::sleep(pause)) };
+    Patience::new(wait_max, Arc::new(pause))
+}
+
+/// Everything that answers on the gRPC port.
+pub struct Services<N: Node, I: Inbound> {
+    /// Placement calls.
+    pub pd: Pd<N>,
+    /// Key-value calls.
+    pub kv: Kv<N>,
+    /// Messages of other nodes.
+    pub peers: PeerService<I>,
+    /// Counts and times requests.
+    pub metrics: RequestMetrics,
+}
+
+impl<N: Node, I: Inbound> Services<N, I> {
+    /// Serves on `listener` until `stop` is done and the requests in flight are answered. Also gives the switch of the
+    /// health service, which says "serving" from the start.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> (HealthReporter, impl Future<Output = Result<(), tonic::transport::Error>> + Send) {
+        let (reporter, health) = tonic_health::server::health_reporter();
+        reporter.set_serving::<TikvServer<TikvService<N>>>().await;
+        reporter.set_serving::<PdServer<PdService<N>>>().await;
+        let server = Server::builder()
+            .tcp_nodelay(true)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .add_service(TikvService::new(self.kv, self.metrics.clone()).into_server())
+            .add_service(PdService::new(self.pd, self.metrics).into_server())
+            .add_service(self.peers.into_server())
+            .add_service(health.accept_compressed(CompressionEncoding::Gzip))
+            .add_optional_service(reflection().build_v1().ok())
+            .add_optional_service(reflection().build_v1alpha().ok());
+        (reporter, server.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop))
+    }
+}
+
+/// Lets people explore with grpcurl and its like, without the .proto files.
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}

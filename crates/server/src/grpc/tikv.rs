@@ -1,0 +1,72 @@
+//! `tikvpb.Tikv`.
+
+use super::RequestMetrics;
+use crate::api::Node;
+use crate::kv::Kv;
+use kontiki_proto::kvrpcpb;
+use kontiki_proto::tikvpb::tikv_server::{Tikv, TikvServer};
+use tonic::codec::CompressionEncoding;
+use tonic::{Request, Response, Status};
+
+/// Key-value requests of clients.
+pub struct TikvService<N: Node> {
+    kv: Kv<N>,
+    metrics: RequestMetrics,
+}
+
+impl<N: Node> TikvService<N> {
+    /// Serves `kv`.
+    pub fn new(kv: Kv<N>, metrics: RequestMetrics) -> TikvService<N> {
+        TikvService { kv, metrics }
+    }
+
+    /// With its limits, to be mounted: clients batch as they please, so a message has no bound of its own; what it
+    /// may write is bounded by the largest proposal.
+    pub fn into_server(self) -> TikvServer<TikvService<N>> {
+        TikvServer::new(self)
+            .max_decoding_message_size(usize::MAX)
+            .max_encoding_message_size(usize::MAX)
+            .accept_compressed(CompressionEncoding::Gzip)
+    }
+}
+
+/// One line a call: the service's method, `Kv`'s, request, answer. No call fails on this level: errors are in answers.
+macro_rules! calls {
+    ($($method:ident => $kv:ident($request:ident) -> $answer:ident;)+) => {
+        #[tonic::async_trait]
+        impl<N: Node> Tikv for TikvService<N> {
+            $(
+                async fn $method(
+                    &self,
+                    request: Request<kvrpcpb::$request>,
+                ) -> Result<Response<kvrpcpb::$answer>, Status> {
+                    let answer = self.kv.$kv(request.into_inner());
+                    Ok(Response::new(self.metrics.time(stringify!($method), answer).await))
+                }
+            )+
+        }
+    };
+}
+
+calls! {
+    kv_get => get(GetRequest) -> GetResponse;
+    kv_batch_get => batch_get(BatchGetRequest) -> BatchGetResponse;
+    kv_scan => scan(ScanRequest) -> ScanResponse;
+    kv_prewrite => prewrite(PrewriteRequest) -> PrewriteResponse;
+    kv_commit => commit(CommitRequest) -> CommitResponse;
+    kv_batch_rollback => batch_rollback(BatchRollbackRequest) -> BatchRollbackResponse;
+    kv_cleanup => cleanup(CleanupRequest) -> CleanupResponse;
+    kv_check_txn_status => check_txn_status(CheckTxnStatusRequest) -> CheckTxnStatusResponse;
+    kv_txn_heart_beat => txn_heart_beat(TxnHeartBeatRequest) -> TxnHeartBeatResponse;
+    kv_resolve_lock => resolve_lock(ResolveLockRequest) -> ResolveLockResponse;
+    kv_scan_lock => scan_lock(ScanLockRequest) -> ScanLockResponse;
+    raw_get => raw_get(RawGetRequest) -> RawGetResponse;
+    raw_batch_get => raw_batch_get(RawBatchGetRequest) -> RawBatchGetResponse;
+    raw_put => raw_put(RawPutRequest) -> RawPutResponse;
+    raw_batch_put => raw_batch_put(RawBatchPutRequest) -> RawBatchPutResponse;
+    raw_delete => raw_delete(RawDeleteRequest) -> RawDeleteResponse;
+    raw_batch_delete => raw_batch_delete(RawBatchDeleteRequest) -> RawBatchDeleteResponse;
+    raw_scan => raw_scan(RawScanRequest) -> RawScanResponse;
+    raw_batch_scan => raw_batch_scan(RawBatchScanRequest) -> RawBatchScanResponse;
+    raw_delete_range => raw_delete_range(RawDeleteRangeRequest) -> RawDeleteRangeResponse;
+}

@@ -1,0 +1,72 @@
+//! A node's state in words.
+
+use crate::driver::{NodeStatus, RegionStatus};
+use kontiki_engine::Stats;
+use kontiki_raftstore::Space;
+use serde_json::{Value, json};
+use std::fmt::Write;
+
+/// The JSON of `/status`. Keys are hexadecimal.
+pub(super) fn describe(status: &NodeStatus, engine: &Stats, address: &str) -> Value {
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "cluster_id": status.cluster_id,
+        "store_id": status.store_id.0,
+        "address": address,
+        "disk_full": status.disk_full,
+        "stopped": status.stopped,
+        "ready": not_ready(status).is_none(),
+        "regions": status.regions.iter().map(region).collect::<Vec<_>>(),
+        "engine": {
+            "visible_sequence": engine.visible_sequence,
+            "log_bytes": engine.log_bytes,
+            "log_segments": engine.log_segments,
+            "memtables": engine.memtables,
+            "memtable_bytes": engine.memtable_bytes,
+            "tables": engine.tables(),
+            "table_bytes": engine.table_bytes(),
+            "flushes": engine.flushes,
+            "compactions": engine.compactions,
+            "stopped": engine.stopped,
+        },
+    })
+}
+
+fn region(status: &RegionStatus) -> Value {
+    let region = &status.region;
+    json!({
+        "id": region.id.0,
+        "space": match region.space { Space::System => "system", Space::Data => "data" },
+        "start_key": hex(&region.start_key),
+        "end_key": hex(&region.end_key),
+        "conf_version": region.epoch.conf_version,
+        "version": region.epoch.version,
+        "peers": region.peers.iter().map(|peer| json!({"id": peer.id.0, "store": peer.store.0})).collect::<Vec<_>>(),
+        "leader_store": status.leader.map(|leader| leader.store.0),
+        "leading_term": status.leading_term,
+    })
+}
+
+fn hex(key: &[u8]) -> String {
+    key.iter().fold(String::with_capacity(2 * key.len()), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Why the node cannot serve all its regions now; `None` when it can, or knows who does.
+pub(super) fn not_ready(status: &NodeStatus) -> Option<String> {
+    if let Some(reason) = &status.stopped {
+        return Some(format!("the node has stopped: {reason}"));
+    }
+    if status.regions.is_empty() {
+        return Some("this store holds no region yet".into());
+    }
+    let leaderless = status.regions.iter().find(|status| status.leader.is_none())?;
+    Some(format!("region {} has no leader", leaderless.region.id))
+}
+
+#[cfg(test)]
+#[path = "status_test.rs"]
+mod tests;

@@ -1,0 +1,207 @@
+//! What goes wrong, in the wire's words.
+
+use super::txn_convert::{key_error, plain_abort};
+use crate::driver::NodeError;
+use bytes::Bytes;
+use kontiki_proto::{errorpb, kvrpcpb, metapb};
+use kontiki_raftstore::{Peer, Region, RegionError};
+use kontiki_txn::{Failure, KeyError};
+
+/// Why a request has no result.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Refusal {
+    /// It did not reach the data: the client looks again where to go, or waits.
+    Region(errorpb::Error),
+    /// The transaction protocol says no. Never empty.
+    Keys(Vec<KeyError>),
+    /// It was wrong, or the store failed; the text says which.
+    Text(String),
+    /// A write that may or may not have happened. Transactional clients are sent to ask again, since each of their
+    /// writes may be repeated as it is; raw ones are told, since a repeated put could undo another's in between.
+    Unknown(String),
+}
+
+impl From<NodeError> for Refusal {
+    fn from(error: NodeError) -> Refusal {
+        let message = error.to_string();
+        let region = match error {
+            NodeError::Region(error) => return Refusal::Region(region_error(&error)),
+            NodeError::Busy(_) => errorpb::Error { server_is_busy: Some(busy(&message)), ..with(message) },
+            NodeError::DiskFull => errorpb::Error { disk_full: Some(errorpb::DiskFull {}), ..with(message) },
+            // Text alone sends clients to another replica: the right thing when this one goes away.
+            NodeError::Stopped(_) | NodeError::Timeout => with(message),
+            NodeError::Undetermined | NodeError::DiskFullUndetermined => return Refusal::Unknown(message),
+            NodeError::Engine(_) => return Refusal::Text(message),
+        };
+        Refusal::Region(region)
+    }
+}
+
+impl From<kontiki_engine::Error> for Refusal {
+    fn from(error: kontiki_engine::Error) -> Refusal {
+        Refusal::Text(error.to_string())
+    }
+}
+
+impl From<Failure<NodeError>> for Refusal {
+    fn from(failure: Failure<NodeError>) -> Refusal {
+        match failure {
+            Failure::Keys(errors) => Refusal::Keys(errors),
+            Failure::Replicated(error) => error.into(),
+            other => Refusal::Text(other.to_string()),
+        }
+    }
+}
+
+fn with(message: String) -> errorpb::Error {
+    errorpb::Error { message, ..Default::default() }
+}
+
+fn stale(message: String) -> errorpb::Error {
+    errorpb::Error { stale_command: Some(errorpb::StaleCommand {}), ..with(message) }
+}
+
+fn busy(reason: &str) -> errorpb::ServerIsBusy {
+    errorpb::ServerIsBusy { reason: reason.to_owned(), ..Default::default() }
+}
+
+/// A region error on the wire.
+pub(super) fn region_error(error: &RegionError) -> errorpb::Error {
+    let mut wire = with(error.to_string());
+    match error {
+        RegionError::NotLeader { region, leader } => {
+            let leader = leader.map(wire_peer);
+            wire.not_leader = Some(errorpb::NotLeader { region_id: region.0, leader });
+        }
+        RegionError::RegionNotFound { region } => {
+            wire.region_not_found = Some(errorpb::RegionNotFound { region_id: region.0 });
+        }
+        RegionError::KeyNotInRegion { key, region, start_key, end_key } => {
+            wire.key_not_in_region = Some(errorpb::KeyNotInRegion {
+                key: key.clone(),
+                region_id: region.0,
+                start_key: start_key.clone(),
+                end_key: end_key.clone(),
+            });
+        }
+        RegionError::EpochNotMatch { current } => {
+            let current_regions = current.iter().map(wire_region).collect();
+            wire.epoch_not_match = Some(errorpb::EpochNotMatch { current_regions });
+        }
+        RegionError::StoreNotMatch { requested, actual } => {
+            wire.store_not_match =
+                Some(errorpb::StoreNotMatch { request_store_id: requested.0, actual_store_id: actual.0 });
+        }
+        RegionError::EntryTooLarge { region, bytes, .. } => {
+            wire.raft_entry_too_large = Some(errorpb::RaftEntryTooLarge { region_id: region.0, entry_size: *bytes });
+        }
+        RegionError::ServerIsBusy { reason, .. } => wire.server_is_busy = Some(busy(reason)),
+        RegionError::StaleCommand => wire.stale_command = Some(errorpb::StaleCommand {}),
+        // A newer kind: its text sends clients elsewhere, which is never wrong.
+        _ => {}
+    }
+    wire
+}
+
+/// A replica on the wire.
+pub(crate) fn wire_peer(peer: Peer) -> metapb::Peer {
+    metapb::Peer { id: peer.id.0, store_id: peer.store.0, ..Default::default() }
+}
+
+fn wire_region(region: &Region) -> metapb::Region {
+    metapb::Region {
+        id: region.id.0,
+        start_key: region.start_key.clone(),
+        end_key: region.end_key.clone(),
+        region_epoch: Some(metapb::RegionEpoch { conf_ver: region.epoch.conf_version, version: region.epoch.version }),
+        peers: region.peers.iter().copied().map(wire_peer).collect(),
+    }
+}
+
+/// Whether an error passes by itself within a second or so, nothing having happened.
+pub(super) fn passes(error: &NodeError) -> bool {
+    matches!(
+        error,
+        NodeError::Busy(_)
+            | NodeError::Region(RegionError::ServerIsBusy { .. } | RegionError::NotLeader { leader: None, .. })
+    )
+}
+
+/// A pair of a result.
+pub(super) fn pair(key: Bytes, value: Bytes) -> kvrpcpb::KvPair {
+    kvrpcpb::KvPair { key, value, ..Default::default() }
+}
+
+/// Answers whose errors are texts.
+macro_rules! text_answers {
+    ($($answer:ident),+ $(,)?) => {$(
+        impl From<Refusal> for kvrpcpb::$answer {
+            fn from(refusal: Refusal) -> Self {
+                match refusal {
+                    Refusal::Region(error) => kvrpcpb::$answer { region_error: Some(error), ..Default::default() },
+                    Refusal::Text(error) | Refusal::Unknown(error) => kvrpcpb::$answer { error, ..Default::default() },
+                    Refusal::Keys(errors) => kvrpcpb::$answer { error: format!("{errors:?}"), ..Default::default() },
+                }
+            }
+        }
+    )+};
+}
+
+/// Answers that have no place for an error but the region error: a text alone there says that something is wrong.
+macro_rules! bare_answers {
+    ($($answer:ident),+ $(,)?) => {$(
+        impl From<Refusal> for kvrpcpb::$answer {
+            fn from(refusal: Refusal) -> Self {
+                let error = match refusal {
+                    Refusal::Region(error) => error,
+                    Refusal::Text(message) | Refusal::Unknown(message) => with(message),
+                    Refusal::Keys(errors) => with(format!("{errors:?}")),
+                };
+                kvrpcpb::$answer { region_error: Some(error), ..Default::default() }
+            }
+        }
+    )+};
+}
+
+/// Answers with one key error.
+macro_rules! key_answers {
+    ($($answer:ident),+ $(,)?) => {$(
+        impl From<Refusal> for kvrpcpb::$answer {
+            fn from(refusal: Refusal) -> Self {
+                let error = match refusal {
+                    Refusal::Region(error) => {
+                        return kvrpcpb::$answer { region_error: Some(error), ..Default::default() };
+                    }
+                    Refusal::Keys(errors) => errors.first().map(key_error),
+                    Refusal::Unknown(text) => {
+                        return kvrpcpb::$answer { region_error: Some(stale(text)), ..Default::default() };
+                    }
+                    Refusal::Text(text) => Some(plain_abort(text)),
+                };
+                kvrpcpb::$answer { error, ..Default::default() }
+            }
+        }
+    )+};
+}
+
+text_answers!(RawGetResponse, RawPutResponse, RawBatchPutResponse, RawDeleteResponse, RawBatchDeleteResponse);
+text_answers!(RawDeleteRangeResponse);
+bare_answers!(RawBatchGetResponse, RawScanResponse, RawBatchScanResponse);
+key_answers!(GetResponse, BatchGetResponse, ScanResponse, CommitResponse, BatchRollbackResponse, CleanupResponse);
+key_answers!(CheckTxnStatusResponse, TxnHeartBeatResponse, ResolveLockResponse, ScanLockResponse);
+
+impl From<Refusal> for kvrpcpb::PrewriteResponse {
+    fn from(refusal: Refusal) -> Self {
+        let errors = match refusal {
+            Refusal::Region(error) => {
+                return kvrpcpb::PrewriteResponse { region_error: Some(error), ..Default::default() };
+            }
+            Refusal::Keys(errors) => errors.iter().map(key_error).collect(),
+            Refusal::Unknown(text) => {
+                return kvrpcpb::PrewriteResponse { region_error: Some(stale(text)), ..Default::default() };
+            }
+            Refusal::Text(text) => vec![plain_abort(text)],
+        };
+        kvrpcpb::PrewriteResponse { errors, ..Default::default() }
+    }
+}

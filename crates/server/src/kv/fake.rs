@@ -1,0 +1,200 @@
+//! A node that is a map: what the tests of this folder run over.
+
+use crate::api::{Node, Patience};
+use crate::driver::{NodeError, RegionContext};
+use crate::kv::Kv;
+use bytes::Bytes;
+use kontiki_engine::{BatchOp, Direction, Entries, Family, Range, View, WriteBatch};
+use kontiki_placement::{Request, Response};
+use kontiki_proto::{kvrpcpb, metapb};
+use kontiki_raftstore::{Epoch, Peer, PeerId, Region, RegionError, RegionId, Space, StoreId};
+use kontiki_txn::{Replicated, memcomparable_encode};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub const CLUSTER: u64 = 77;
+/// The region before the split key, and the one behind it.
+pub const LEFT: u64 = 2;
+pub const RIGHT: u64 = 4;
+
+type Map = BTreeMap<(Family, Bytes), Bytes>;
+
+#[derive(Default)]
+pub struct State {
+    pub data: Arc<Map>,
+    pub regions: BTreeMap<RegionId, (Arc<Region>, Option<Peer>)>,
+    /// Errors that the next views and writes meet, in order.
+    pub errors: VecDeque<NodeError>,
+    pub writes: usize,
+    pub pauses: usize,
+    /// Called at each pause, with the number of pauses so far.
+    pub on_pause: Option<fn(&mut State)>,
+    /// What placement answers, in order.
+    pub placement: VecDeque<Result<Response, NodeError>>,
+    pub placement_requests: Vec<Request>,
+}
+
+#[derive(Clone, Default)]
+pub struct FakeNode {
+    pub state: Arc<Mutex<State>>,
+}
+
+pub fn peer_of(region: u64, store: u64) -> Peer {
+    Peer { id: PeerId(region * 1000 + store), store: StoreId(store) }
+}
+
+fn region(id: u64, start: Bytes, end: Bytes, space: Space) -> (RegionId, (Arc<Region>, Option<Peer>)) {
+    let peers = (1..=3).map(|store| peer_of(id, store)).collect();
+    let epoch = Epoch { conf_version: 1, version: 5 };
+    let region = Region { id: RegionId(id), start_key: start, end_key: end, epoch, peers, space };
+    (RegionId(id), (Arc::new(region), Some(peer_of(id, 1))))
+}
+
+/// Where the two data regions meet, as a user key.
+pub const SPLIT: &[u8] = b"m";
+
+impl FakeNode {
+    /// Store 1 of three, leading: a system region and two data regions.
+    pub fn new() -> FakeNode {
+        let split = Bytes::from(memcomparable_encode(SPLIT));
+        let node = FakeNode::default();
+        node.state.lock().regions = BTreeMap::from([
+            region(1, Bytes::new(), Bytes::new(), Space::System),
+            region(LEFT, Bytes::new(), split.clone(), Space::Data),
+            region(RIGHT, split, Bytes::new(), Space::Data),
+        ]);
+        node
+    }
+
+    pub fn patience(&self) -> Patience {
+        let state = self.state.clone();
+        let pause = move |_: Duration| -> futures::future::BoxFuture<'static, ()> {
+            let mut state = state.lock();
+            state.pauses += 1;
+            if let Some(act) = state.on_pause {
+                act(&mut state);
+            }
+            Box::pin(std::future::ready(()))
+        };
+        Patience::new(Duration::from_millis(100), Arc::new(pause))
+    }
+
+    /// Pauses and writes so far.
+    pub fn counts(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        (state.pauses, state.writes)
+    }
+
+    pub fn kv(&self) -> Kv<FakeNode> {
+        let detach = Arc::new(|future| drop(tokio::spawn(future)));
+        Kv::new(self.clone(), self.patience(), detach)
+    }
+}
+
+/// The context of a well-informed client.
+pub fn context(region: u64) -> Option<kvrpcpb::Context> {
+    Some(kvrpcpb::Context {
+        region_id: region,
+        region_epoch: Some(metapb::RegionEpoch { conf_ver: 1, version: 5 }),
+        peer: Some(metapb::Peer { id: region * 1000 + 1, store_id: 1, ..Default::default() }),
+        ..Default::default()
+    })
+}
+
+impl Replicated for FakeNode {
+    type Context = RegionContext;
+    type Error = NodeError;
+    type View = FakeView;
+
+    async fn view(&self, context: &RegionContext) -> Result<FakeView, NodeError> {
+        let mut state = self.state.lock();
+        assert!(state.regions.contains_key(&context.region));
+        match state.errors.pop_front() {
+            Some(error) => Err(error),
+            None => Ok(FakeView(state.data.clone())),
+        }
+    }
+
+    async fn replicate(&self, context: &RegionContext, batch: WriteBatch) -> Result<(), NodeError> {
+        batch.validate()?;
+        let mut state = self.state.lock();
+        if let Some(error) = state.errors.pop_front() {
+            return Err(error);
+        }
+        state.writes += 1;
+        let region = state.regions[&context.region].0.clone();
+        let data = Arc::make_mut(&mut state.data);
+        for op in batch.ops() {
+            let (BatchOp::Put { family, key, .. } | BatchOp::Delete { family, key }) = op;
+            RegionError::check_key(&region, key)?;
+            let place = (family, Bytes::copy_from_slice(key));
+            match op {
+                BatchOp::Put { value, .. } => data.insert(place, Bytes::copy_from_slice(value)),
+                BatchOp::Delete { .. } => data.remove(&place),
+            };
+        }
+        Ok(())
+    }
+}
+
+impl Node for FakeNode {
+    fn store_id(&self) -> StoreId {
+        StoreId(1)
+    }
+
+    fn cluster_id(&self) -> u64 {
+        CLUSTER
+    }
+
+    fn region(&self, region: RegionId) -> Option<(Arc<Region>, Option<Peer>)> {
+        self.state.lock().regions.get(&region).cloned()
+    }
+
+    async fn placement(&self, request: Request) -> Result<Response, NodeError> {
+        let mut state = self.state.lock();
+        state.placement_requests.push(request);
+        state.placement.pop_front().unwrap_or(Err(NodeError::Timeout))
+    }
+}
+
+pub struct FakeView(Arc<Map>);
+
+impl View for FakeView {
+    fn get(&self, family: Family, key: &[u8]) -> kontiki_engine::Result<Option<Bytes>> {
+        Ok(self.0.get(&(family, Bytes::copy_from_slice(key))).cloned())
+    }
+
+    fn entries(&self, family: Family, range: Range, direction: Direction) -> kontiki_engine::Result<Box<dyn Entries>> {
+        let inside = self.0.iter().filter(|((f, key), _)| *f == family && range.contains(key));
+        let mut all: Vec<_> = inside.map(|((_, key), value)| (key.clone(), value.clone())).collect();
+        if direction == Direction::Backward {
+            all.reverse();
+        }
+        Ok(Box::new(FakeEntries { all, next: 0, direction }))
+    }
+}
+
+struct FakeEntries {
+    all: Vec<(Bytes, Bytes)>,
+    next: usize,
+    direction: Direction,
+}
+
+impl Entries for FakeEntries {
+    fn next(&mut self) -> kontiki_engine::Result<Option<(Bytes, Bytes)>> {
+        let found = self.all.get(self.next).cloned();
+        self.next += 1;
+        Ok(found)
+    }
+
+    fn seek(&mut self, key: &[u8]) -> kontiki_engine::Result<()> {
+        let reached = |(other, _): &(Bytes, Bytes)| match self.direction {
+            Direction::Forward => other.as_ref() >= key,
+            Direction::Backward => other.as_ref() <= key,
+        };
+        self.next = self.all.iter().position(reached).unwrap_or(self.all.len());
+        Ok(())
+    }
+}

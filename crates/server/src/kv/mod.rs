@@ -1,0 +1,46 @@
+//! Key-value requests: from wire messages to the floors below and back. No gRPC here, no thread, no clock.
+//!
+//! Every request takes the same way ([`Kv::routed`]):
+//! 1. *Route*, in the order clients rely on: cluster, store, region, leader, epoch, and then each key in the region's
+//!    range. The first that fails is the answer, as a region error that stands alone.
+//! 2. *Do*: raw calls read a view or propose a batch; transactional ones go through the transaction scheduler.
+//! 3. *Wait*: what will pass by itself (no leader yet, a full queue) is tried again for a bounded time, since clients
+//!    treat it worse than a delay. Only refusals are repeated, never a write whose outcome is unknown.
+//!
+//! Raw data and transactional data live in separate families under one region table. Raw keys are compared with
+//! region boundaries as they are, transactional keys in their memcomparable encoding.
+
+mod answer;
+mod raw;
+mod route;
+mod scan;
+mod txn;
+mod txn_convert;
+
+pub use answer::Refusal;
+pub(crate) use answer::wire_peer;
+
+use crate::api::{Node, Patience};
+use kontiki_txn::{Detach, Scheduler};
+
+/// The key-value requests of one node. Cheap to clone.
+#[derive(Clone)]
+pub struct Kv<N: Node> {
+    node: N,
+    scheduler: Scheduler<N>,
+    patience: Patience,
+}
+
+impl<N: Node> Kv<N> {
+    /// Serves `node`. `detach` drives replications whose callers went away.
+    pub fn new(node: N, patience: Patience, detach: Detach) -> Kv<N> {
+        Kv { scheduler: Scheduler::new(node.clone(), detach), node, patience }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod fake;
+#[cfg(test)]
+mod raw_test;
+#[cfg(test)]
+mod txn_test;

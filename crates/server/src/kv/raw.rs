@@ -1,0 +1,199 @@
+//! Raw calls: plain keys in the default family, one version, last write wins.
+//!
+//! A batch within one region is one proposal: it takes effect as a whole. A range delete is not: it becomes bounded
+//! batches of point deletes, so a failure in the middle leaves a part deleted, and repeating it completes it.
+
+use super::answer::pair;
+use super::route::{KeySpace, refused};
+use super::scan::{Scan, clip, entries};
+use super::{Kv, Refusal};
+use crate::api::Node;
+use bytes::Bytes;
+use kontiki_engine::{Direction, Family, View, WriteBatch};
+use kontiki_proto::kvrpcpb::{self, ApiVersion};
+use kontiki_txn::Failure;
+
+/// Bytes of keys that one proposal of a range delete holds: some ten thousand keys, a fraction of a second's work.
+const DELETE_RANGE_BYTES_MAX: usize = 256 << 10;
+
+/// Refuses what raw calls do not serve, before anything is done.
+fn check(context: &Option<kvrpcpb::Context>, family: &str) -> Result<(), Refusal> {
+    if !matches!(family, "" | "default") {
+        let text = format!("column family `{family}` is not served to raw calls; use the default one");
+        return Err(Refusal::Text(text));
+    }
+    let version = context.as_ref().map_or(0, |context| context.api_version);
+    match ApiVersion::try_from(version) {
+        // V1TTL differs in values that carry a time to live, which is refused where it is asked for.
+        Ok(ApiVersion::V1 | ApiVersion::V1ttl) => Ok(()),
+        _ => Err(Refusal::Text(format!("raw calls are served for API version 1 only, not {version}"))),
+    }
+}
+
+fn check_ttl(ttls: impl IntoIterator<Item = u64>) -> Result<(), Refusal> {
+    match ttls.into_iter().find(|ttl| *ttl != 0) {
+        None => Ok(()),
+        Some(ttl) => Err(Refusal::Text(format!("a time to live ({ttl} s) is not supported yet; send 0 for none"))),
+    }
+}
+
+impl<N: Node> Kv<N> {
+    /// RawGet.
+    pub async fn raw_get(&self, request: kvrpcpb::RawGetRequest) -> kvrpcpb::RawGetResponse {
+        self.try_raw_get(&request).await.unwrap_or_else(Into::into)
+    }
+
+    async fn try_raw_get(&self, request: &kvrpcpb::RawGetRequest) -> Result<kvrpcpb::RawGetResponse, Refusal> {
+        check(&request.context, &request.cf)?;
+        let value = self.raw_read(&request.context, std::slice::from_ref(&request.key)).await?.pop().flatten();
+        let not_found = value.is_none();
+        Ok(kvrpcpb::RawGetResponse { value: value.unwrap_or_default(), not_found, ..Default::default() })
+    }
+
+    /// RawBatchGet: pairs of the keys found, in the order asked.
+    pub async fn raw_batch_get(&self, request: kvrpcpb::RawBatchGetRequest) -> kvrpcpb::RawBatchGetResponse {
+        self.try_raw_batch_get(&request).await.unwrap_or_else(Into::into)
+    }
+
+    async fn try_raw_batch_get(
+        &self,
+        request: &kvrpcpb::RawBatchGetRequest,
+    ) -> Result<kvrpcpb::RawBatchGetResponse, Refusal> {
+        check(&request.context, &request.cf)?;
+        let values = self.raw_read(&request.context, &request.keys).await?;
+        let found = request.keys.iter().zip(values).filter_map(|(key, value)| Some(pair(key.clone(), value?)));
+        Ok(kvrpcpb::RawBatchGetResponse { pairs: found.collect(), ..Default::default() })
+    }
+
+    async fn raw_read(
+        &self,
+        context: &Option<kvrpcpb::Context>,
+        keys: &[Bytes],
+    ) -> Result<Vec<Option<Bytes>>, Refusal> {
+        self.routed(context, |route| async move {
+            route.check_keys(KeySpace::Raw, keys.iter().map(AsRef::as_ref)).map_err(refused)?;
+            let view = self.node.view(&route.context).await.map_err(Failure::Replicated)?;
+            let read = |key: &Bytes| view.get(Family::DEFAULT, key).map_err(Failure::from);
+            keys.iter().map(read).collect()
+        })
+        .await
+    }
+
+    /// RawPut.
+    pub async fn raw_put(&self, request: kvrpcpb::RawPutRequest) -> kvrpcpb::RawPutResponse {
+        let kvrpcpb::RawPutRequest { context, key, value, cf, ttl, .. } = request;
+        let checked = check(&context, &cf).and_then(|()| check_ttl([ttl]));
+        let done = self.raw_write(checked, &context, &[(key, Some(value))]).await;
+        done.map_or_else(Into::into, |()| Default::default())
+    }
+
+    /// RawBatchPut.
+    pub async fn raw_batch_put(&self, request: kvrpcpb::RawBatchPutRequest) -> kvrpcpb::RawBatchPutResponse {
+        let kvrpcpb::RawBatchPutRequest { context, pairs, cf, ttl, ttls, .. } = request;
+        let checked = check(&context, &cf).and_then(|()| check_ttl(ttls.into_iter().chain([ttl])));
+        let writes: Vec<_> = pairs.into_iter().map(|pair| (pair.key, Some(pair.value))).collect();
+        let done = self.raw_write(checked, &context, &writes).await;
+        done.map_or_else(Into::into, |()| Default::default())
+    }
+
+    /// RawDelete.
+    pub async fn raw_delete(&self, request: kvrpcpb::RawDeleteRequest) -> kvrpcpb::RawDeleteResponse {
+        let checked = check(&request.context, &request.cf);
+        let done = self.raw_write(checked, &request.context, &[(request.key, None)]).await;
+        done.map_or_else(Into::into, |()| Default::default())
+    }
+
+    /// RawBatchDelete.
+    pub async fn raw_batch_delete(&self, request: kvrpcpb::RawBatchDeleteRequest) -> kvrpcpb::RawBatchDeleteResponse {
+        let checked = check(&request.context, &request.cf);
+        let writes: Vec<_> = request.keys.into_iter().map(|key| (key, None)).collect();
+        let done = self.raw_write(checked, &request.context, &writes).await;
+        done.map_or_else(Into::into, |()| Default::default())
+    }
+
+    /// Puts (`Some`) and deletes (`None`), together, unless `checked` refuses them.
+    async fn raw_write(
+        &self,
+        checked: Result<(), Refusal>,
+        context: &Option<kvrpcpb::Context>,
+        writes: &[(Bytes, Option<Bytes>)],
+    ) -> Result<(), Refusal> {
+        checked?;
+        self.routed(context, |route| async move {
+            route.check_keys(KeySpace::Raw, writes.iter().map(|(key, _)| key.as_ref())).map_err(refused)?;
+            let mut batch = WriteBatch::new();
+            for (key, value) in writes {
+                match value {
+                    Some(value) => batch.put(Family::DEFAULT, key, value),
+                    None => batch.delete(Family::DEFAULT, key),
+                }
+            }
+            if batch.is_empty() {
+                return Ok(());
+            }
+            self.node.replicate(&route.context, batch).await.map_err(Failure::Replicated)
+        })
+        .await
+    }
+
+    /// RawScan, in either direction, of that part of the range which lies in the region.
+    pub async fn raw_scan(&self, request: kvrpcpb::RawScanRequest) -> kvrpcpb::RawScanResponse {
+        let kvrpcpb::RawScanRequest { context, start_key, limit, key_only, cf, reverse, end_key } = request;
+        let scan = Scan::new(start_key, end_key, limit, key_only, reverse);
+        let kvs = self.try_raw_scans(&context, &cf, &[scan]).await;
+        kvs.map_or_else(Into::into, |kvs| kvrpcpb::RawScanResponse { kvs, ..Default::default() })
+    }
+
+    /// RawBatchScan: each range up to the limit, one after the other.
+    pub async fn raw_batch_scan(&self, request: kvrpcpb::RawBatchScanRequest) -> kvrpcpb::RawBatchScanResponse {
+        let kvrpcpb::RawBatchScanRequest { context, ranges, each_limit, key_only, cf, reverse } = request;
+        let scan = |range: kvrpcpb::KeyRange| Scan::new(range.start_key, range.end_key, each_limit, key_only, reverse);
+        let scans: Vec<_> = ranges.into_iter().map(scan).collect();
+        let kvs = self.try_raw_scans(&context, &cf, &scans).await;
+        kvs.map_or_else(Into::into, |kvs| kvrpcpb::RawBatchScanResponse { kvs, ..Default::default() })
+    }
+
+    async fn try_raw_scans(
+        &self,
+        context: &Option<kvrpcpb::Context>,
+        family: &str,
+        scans: &[Scan],
+    ) -> Result<Vec<kvrpcpb::KvPair>, Refusal> {
+        check(context, family)?;
+        self.routed(context, |route| async move {
+            let view = self.node.view(&route.context).await.map_err(Failure::Replicated)?;
+            let mut kvs = Vec::new();
+            for scan in scans {
+                scan.run(&view, &route.region, &mut kvs)?;
+            }
+            Ok(kvs)
+        })
+        .await
+    }
+
+    /// RawDeleteRange, of that part of the range which lies in the region.
+    pub async fn raw_delete_range(&self, request: kvrpcpb::RawDeleteRangeRequest) -> kvrpcpb::RawDeleteRangeResponse {
+        self.try_raw_delete_range(&request).await.map_or_else(Into::into, |()| Default::default())
+    }
+
+    async fn try_raw_delete_range(&self, request: &kvrpcpb::RawDeleteRangeRequest) -> Result<(), Refusal> {
+        check(&request.context, &request.cf)?;
+        self.routed(&request.context, |route| async move {
+            let view = self.node.view(&route.context).await.map_err(Failure::Replicated)?;
+            let range = clip(&request.start_key, &request.end_key, &route.region);
+            let mut found = entries(&view, Family::DEFAULT, range, Direction::Forward)?;
+            loop {
+                let mut batch = WriteBatch::new();
+                while batch.as_bytes().len() < DELETE_RANGE_BYTES_MAX {
+                    let Some((key, _)) = found.next()? else { break };
+                    batch.delete(Family::DEFAULT, &key);
+                }
+                if batch.is_empty() {
+                    return Ok(());
+                }
+                self.node.replicate(&route.context, batch).await.map_err(Failure::Replicated)?;
+            }
+        })
+        .await
+    }
+}

@@ -1,0 +1,102 @@
+//! From a request's context to a region that may serve it.
+
+use super::answer::passes;
+use super::{Kv, Refusal};
+use crate::api::Node;
+use crate::driver::{NodeError, RegionContext};
+use kontiki_proto::{errorpb, kvrpcpb};
+use kontiki_raftstore::{Epoch, Region, RegionError, RegionId, Space, StoreId};
+use kontiki_txn::{Failure, memcomparable_encode};
+use std::future::Future;
+use std::sync::Arc;
+
+/// How keys of a request compare with region boundaries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeySpace {
+    /// As they are.
+    Raw,
+    /// In their memcomparable encoding.
+    Txn,
+}
+
+/// A region that, a moment ago, was the right one.
+#[derive(Clone, Debug)]
+pub(super) struct Route {
+    pub region: Arc<Region>,
+    /// Made anew for each attempt, since its first view binds it to a term of leadership.
+    pub context: RegionContext,
+}
+
+impl Route {
+    /// `KeyNotInRegion` for the first key that lies outside.
+    pub fn check_keys<'a>(&self, space: KeySpace, keys: impl IntoIterator<Item = &'a [u8]>) -> Result<(), RegionError> {
+        for key in keys {
+            match space {
+                KeySpace::Raw => RegionError::check_key(&self.region, key)?,
+                KeySpace::Txn => RegionError::check_key(&self.region, &memcomparable_encode(key))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<N: Node> Kv<N> {
+    /// Routes a request and does it, again if it was refused for something that passes.
+    pub(super) async fn routed<T, F>(
+        &self,
+        context: &Option<kvrpcpb::Context>,
+        attempt: impl Fn(Route) -> F,
+    ) -> Result<T, Refusal>
+    where
+        F: Future<Output = Result<T, Failure<NodeError>>> + Send,
+    {
+        let context = context.as_ref().ok_or_else(|| Refusal::Text("the request has no context".into()))?;
+        self.check_cluster(context)?;
+        let mut waiting = self.patience.begin(context.max_execution_duration_ms);
+        loop {
+            let failure = match self.route(context) {
+                Ok(route) => match attempt(route).await {
+                    Ok(done) => return Ok(done),
+                    Err(failure) => failure,
+                },
+                Err(error) => Failure::Replicated(error.into()),
+            };
+            let may_pass = matches!(&failure, Failure::Replicated(error) if passes(error));
+            if !may_pass || !waiting.pause().await {
+                return Err(failure.into());
+            }
+        }
+    }
+
+    fn check_cluster(&self, context: &kvrpcpb::Context) -> Result<(), Refusal> {
+        let own = self.node.cluster_id();
+        if context.cluster_id == 0 || context.cluster_id == own {
+            return Ok(());
+        }
+        let message = format!("mismatch cluster id: this is cluster {own}, not {}", context.cluster_id);
+        Err(Refusal::Region(errorpb::Error { message, ..Default::default() }))
+    }
+
+    /// The checks that need no key, in the order of the contract: store, region, leader, epoch.
+    fn route(&self, context: &kvrpcpb::Context) -> Result<Route, RegionError> {
+        let own = self.node.store_id();
+        if let Some(peer) = context.peer.as_ref().filter(|peer| peer.store_id != own.0) {
+            return Err(RegionError::StoreNotMatch { requested: StoreId(peer.store_id), actual: own });
+        }
+        let id = RegionId(context.region_id);
+        let found = self.node.region(id).filter(|(region, _)| region.space == Space::Data);
+        let (region, leader) = found.ok_or(RegionError::RegionNotFound { region: id })?;
+        if leader.is_none_or(|leader| leader.store != own) {
+            return Err(RegionError::NotLeader { region: id, leader });
+        }
+        let asked = context.region_epoch.unwrap_or_default();
+        let epoch = Epoch { conf_version: asked.conf_ver, version: asked.version };
+        RegionError::check_epoch(&region, epoch)?;
+        Ok(Route { region, context: RegionContext::new(id, epoch) })
+    }
+}
+
+/// A region error as a scheduler would report it.
+pub(super) fn refused(error: RegionError) -> Failure<NodeError> {
+    Failure::Replicated(error.into())
+}

@@ -1,0 +1,298 @@
+//! Transactional calls. The protocol itself is in `txn`; here requests become its commands and answers come back.
+//!
+//! A command that writes reads first, and its view binds its context to the present term of leadership: between the
+//! view and the proposal no other leader can have written.
+
+use super::route::{KeySpace, Route, refused};
+use super::txn_convert as convert;
+use super::{Kv, Refusal};
+use crate::api::Node;
+use crate::driver::NodeError;
+use bytes::Bytes;
+use kontiki_engine::Range;
+use kontiki_proto::kvrpcpb::{self, ApiVersion, IsolationLevel};
+use kontiki_txn::{
+    BatchRollback, CheckTxnStatus, Cleanup, Commit, Failure, Isolation, ReadOptions, ResolveLock, Scan, ScanLock,
+    TimeStamp, TxnHeartBeat, user_range,
+};
+use std::collections::BTreeMap;
+
+/// Refuses API versions whose keys we would misread. V2 keys carry their keyspace in the key, which changes nothing
+/// for transactions.
+fn check(context: &Option<kvrpcpb::Context>) -> Result<(), Refusal> {
+    let version = context.as_ref().map_or(0, |context| context.api_version);
+    match ApiVersion::try_from(version) {
+        Ok(ApiVersion::V1 | ApiVersion::V1ttl | ApiVersion::V2) => Ok(()),
+        _ => Err(Refusal::Text(format!("API version {version} is not served; 1 and 2 are"))),
+    }
+}
+
+fn read_options(context: &Option<kvrpcpb::Context>, version: u64) -> ReadOptions {
+    let mut options = ReadOptions::at(TimeStamp(version));
+    let Some(context) = context else { return options };
+    if context.isolation_level() == IsolationLevel::Rc {
+        options.isolation = Isolation::ReadCommitted;
+    }
+    options.resolved_locks = context.resolved_locks.iter().copied().map(TimeStamp).collect();
+    options.committed_locks = context.committed_locks.iter().copied().map(TimeStamp).collect();
+    options
+}
+
+/// The region's range, in encoded keys.
+fn range_of(route: &Route) -> Range {
+    Range::region(&route.region.start_key, &route.region.end_key)
+}
+
+fn in_region<'a>(route: &Route, keys: impl IntoIterator<Item = &'a Bytes>) -> Result<(), Failure<NodeError>> {
+    route.check_keys(KeySpace::Txn, keys.into_iter().map(AsRef::as_ref)).map_err(refused)
+}
+
+impl<N: Node> Kv<N> {
+    /// KvGet.
+    pub async fn get(&self, request: kvrpcpb::GetRequest) -> kvrpcpb::GetResponse {
+        self.try_get(&request).await.unwrap_or_else(Into::into)
+    }
+
+    async fn try_get(&self, request: &kvrpcpb::GetRequest) -> Result<kvrpcpb::GetResponse, Refusal> {
+        check(&request.context)?;
+        let options = &read_options(&request.context, request.version);
+        let found = self
+            .routed(&request.context, |route| async move {
+                in_region(&route, [&request.key])?;
+                self.scheduler.get(&route.context, &request.key, options).await
+            })
+            .await?;
+        Ok(match found {
+            None => kvrpcpb::GetResponse { not_found: true, ..Default::default() },
+            Some(version) => {
+                let commit_ts = if request.need_commit_ts { version.commit_ts.0 } else { 0 };
+                kvrpcpb::GetResponse { value: version.value, commit_ts, ..Default::default() }
+            }
+        })
+    }
+
+    /// KvBatchGet: pairs of the keys found or locked.
+    pub async fn batch_get(&self, request: kvrpcpb::BatchGetRequest) -> kvrpcpb::BatchGetResponse {
+        self.try_batch_get(&request).await.unwrap_or_else(Into::into)
+    }
+
+    async fn try_batch_get(&self, request: &kvrpcpb::BatchGetRequest) -> Result<kvrpcpb::BatchGetResponse, Refusal> {
+        check(&request.context)?;
+        let options = &read_options(&request.context, request.version);
+        let pairs = self
+            .routed(&request.context, |route| async move {
+                in_region(&route, &request.keys)?;
+                self.scheduler.batch_get(&route.context, &request.keys, options).await
+            })
+            .await?;
+        let pairs = pairs.into_iter().map(convert::pair).collect();
+        Ok(kvrpcpb::BatchGetResponse { pairs, ..Default::default() })
+    }
+
+    /// KvScan, in either direction, of that part of the range which lies in the region.
+    pub async fn scan(&self, request: kvrpcpb::ScanRequest) -> kvrpcpb::ScanResponse {
+        self.try_scan(&request).await.unwrap_or_else(Into::into)
+    }
+
+    async fn try_scan(&self, request: &kvrpcpb::ScanRequest) -> Result<kvrpcpb::ScanResponse, Refusal> {
+        check(&request.context)?;
+        if request.sample_step > 1 {
+            return Err(Refusal::Text("sample_step is not supported; send 0".into()));
+        }
+        let options = &read_options(&request.context, request.version);
+        // A reverse scan names its exclusive upper bound first.
+        let (lower, upper) = match request.reverse {
+            false => (&request.start_key, &request.end_key),
+            true => (&request.end_key, &request.start_key),
+        };
+        let pairs = self
+            .routed(&request.context, |route| async move {
+                let scan = Scan {
+                    range: user_range(&range_of(&route), lower, upper),
+                    limit: request.limit as usize,
+                    key_only: request.key_only,
+                    reverse: request.reverse,
+                };
+                self.scheduler.scan(&route.context, &scan, options).await
+            })
+            .await?;
+        let pairs = pairs.into_iter().map(convert::pair).collect();
+        Ok(kvrpcpb::ScanResponse { pairs, ..Default::default() })
+    }
+
+    /// KvPrewrite.
+    pub async fn prewrite(&self, request: kvrpcpb::PrewriteRequest) -> kvrpcpb::PrewriteResponse {
+        self.try_prewrite(request).await.unwrap_or_else(Into::into)
+    }
+
+    async fn try_prewrite(&self, request: kvrpcpb::PrewriteRequest) -> Result<kvrpcpb::PrewriteResponse, Refusal> {
+        check(&request.context)?;
+        let context = request.context.clone();
+        let command = &convert::prewrite(request)?;
+        let done = self
+            .routed(&context, |route| async move {
+                in_region(&route, command.mutations.iter().map(|mutation| &mutation.key))?;
+                self.scheduler.prewrite(&route.context, command.clone()).await
+            })
+            .await?;
+        Ok(kvrpcpb::PrewriteResponse {
+            min_commit_ts: done.min_commit_ts.0,
+            one_pc_commit_ts: done.one_pc_commit_ts.0,
+            ..Default::default()
+        })
+    }
+
+    /// KvCommit.
+    pub async fn commit(&self, request: kvrpcpb::CommitRequest) -> kvrpcpb::CommitResponse {
+        self.try_commit(request).await.unwrap_or_else(Into::into)
+    }
+
+    async fn try_commit(&self, request: kvrpcpb::CommitRequest) -> Result<kvrpcpb::CommitResponse, Refusal> {
+        check(&request.context)?;
+        let (start_ts, commit_ts) = (request.start_version, request.commit_version);
+        if commit_ts <= start_ts {
+            return Err(Refusal::Text(format!("commit_version {commit_ts} must be above start_version {start_ts}")));
+        }
+        let command = &Commit { keys: request.keys, start_ts: TimeStamp(start_ts), commit_ts: TimeStamp(commit_ts) };
+        let commit_ts = self
+            .routed(&request.context, |route| async move {
+                in_region(&route, &command.keys)?;
+                self.scheduler.commit(&route.context, command.clone()).await
+            })
+            .await?;
+        Ok(kvrpcpb::CommitResponse { commit_version: commit_ts.0, ..Default::default() })
+    }
+
+    /// KvBatchRollback.
+    pub async fn batch_rollback(&self, request: kvrpcpb::BatchRollbackRequest) -> kvrpcpb::BatchRollbackResponse {
+        self.try_batch_rollback(request).await.map_or_else(Into::into, |()| Default::default())
+    }
+
+    async fn try_batch_rollback(&self, request: kvrpcpb::BatchRollbackRequest) -> Result<(), Refusal> {
+        check(&request.context)?;
+        let command = &BatchRollback { keys: request.keys, start_ts: TimeStamp(request.start_version) };
+        self.routed(&request.context, |route| async move {
+            in_region(&route, &command.keys)?;
+            self.scheduler.batch_rollback(&route.context, command.clone()).await
+        })
+        .await
+    }
+
+    /// KvCleanup: rolls one key back if its transaction is over.
+    pub async fn cleanup(&self, request: kvrpcpb::CleanupRequest) -> kvrpcpb::CleanupResponse {
+        let commit_ts = self.try_cleanup(request).await;
+        commit_ts.map_or_else(Into::into, |commit_ts| kvrpcpb::CleanupResponse {
+            commit_version: commit_ts.0,
+            ..Default::default()
+        })
+    }
+
+    async fn try_cleanup(&self, request: kvrpcpb::CleanupRequest) -> Result<TimeStamp, Refusal> {
+        check(&request.context)?;
+        let command = &Cleanup {
+            key: request.key,
+            start_ts: TimeStamp(request.start_version),
+            current_ts: TimeStamp(request.current_ts),
+        };
+        self.routed(&request.context, |route| async move {
+            in_region(&route, [&command.key])?;
+            self.scheduler.cleanup(&route.context, command.clone()).await
+        })
+        .await
+    }
+
+    /// KvCheckTxnStatus.
+    pub async fn check_txn_status(&self, request: kvrpcpb::CheckTxnStatusRequest) -> kvrpcpb::CheckTxnStatusResponse {
+        self.try_check_txn_status(request).await.unwrap_or_else(Into::into)
+    }
+
+    async fn try_check_txn_status(
+        &self,
+        request: kvrpcpb::CheckTxnStatusRequest,
+    ) -> Result<kvrpcpb::CheckTxnStatusResponse, Refusal> {
+        check(&request.context)?;
+        let command = &CheckTxnStatus {
+            primary: request.primary_key,
+            start_ts: TimeStamp(request.lock_ts),
+            caller_start_ts: TimeStamp(request.caller_start_ts),
+            current_ts: TimeStamp(request.current_ts),
+            rollback_if_not_exist: request.rollback_if_not_exist,
+            force_sync_commit: request.force_sync_commit,
+            resolving_pessimistic_lock: request.resolving_pessimistic_lock,
+            verify_is_primary: request.verify_is_primary,
+        };
+        let status = self
+            .routed(&request.context, |route| async move {
+                in_region(&route, [&command.primary])?;
+                self.scheduler.check_txn_status(&route.context, command.clone()).await
+            })
+            .await?;
+        Ok(convert::status(status))
+    }
+
+    /// KvTxnHeartBeat.
+    pub async fn txn_heart_beat(&self, request: kvrpcpb::TxnHeartBeatRequest) -> kvrpcpb::TxnHeartBeatResponse {
+        let ttl = self.try_txn_heart_beat(request).await;
+        ttl.map_or_else(Into::into, |lock_ttl| kvrpcpb::TxnHeartBeatResponse { lock_ttl, ..Default::default() })
+    }
+
+    async fn try_txn_heart_beat(&self, request: kvrpcpb::TxnHeartBeatRequest) -> Result<u64, Refusal> {
+        check(&request.context)?;
+        let command = &TxnHeartBeat {
+            primary: request.primary_lock,
+            start_ts: TimeStamp(request.start_version),
+            advise_ttl_ms: request.advise_lock_ttl,
+        };
+        self.routed(&request.context, |route| async move {
+            in_region(&route, [&command.primary])?;
+            self.scheduler.txn_heart_beat(&route.context, command.clone()).await
+        })
+        .await
+    }
+
+    /// KvResolveLock.
+    pub async fn resolve_lock(&self, request: kvrpcpb::ResolveLockRequest) -> kvrpcpb::ResolveLockResponse {
+        self.try_resolve_lock(request).await.map_or_else(Into::into, |()| Default::default())
+    }
+
+    async fn try_resolve_lock(&self, request: kvrpcpb::ResolveLockRequest) -> Result<(), Refusal> {
+        check(&request.context)?;
+        let mut txns: BTreeMap<_, _> =
+            request.txn_infos.iter().map(|info| (TimeStamp(info.txn), TimeStamp(info.status))).collect();
+        if txns.is_empty() {
+            txns.insert(TimeStamp(request.start_version), TimeStamp(request.commit_version));
+        }
+        if let Some((start_ts, commit_ts)) = txns.iter().find(|(start, commit)| commit.0 != 0 && commit <= start) {
+            return Err(Refusal::Text(format!(
+                "commit_version {commit_ts} must be 0 or above start_version {start_ts}"
+            )));
+        }
+        let command = &ResolveLock { txns, keys: request.keys };
+        self.routed(&request.context, |route| async move {
+            in_region(&route, &command.keys)?;
+            self.scheduler.resolve_lock(&route.context, &range_of(&route), command.clone()).await
+        })
+        .await
+    }
+
+    /// KvScanLock, of that part of the range which lies in the region.
+    pub async fn scan_lock(&self, request: kvrpcpb::ScanLockRequest) -> kvrpcpb::ScanLockResponse {
+        self.try_scan_lock(&request).await.unwrap_or_else(Into::into)
+    }
+
+    async fn try_scan_lock(&self, request: &kvrpcpb::ScanLockRequest) -> Result<kvrpcpb::ScanLockResponse, Refusal> {
+        check(&request.context)?;
+        let locks = self
+            .routed(&request.context, |route| async move {
+                let scan = ScanLock {
+                    range: user_range(&range_of(&route), &request.start_key, &request.end_key),
+                    max_version: TimeStamp(request.max_version),
+                    limit: request.limit as usize,
+                };
+                self.scheduler.scan_lock(&route.context, &scan).await
+            })
+            .await?;
+        let locks = locks.iter().map(convert::lock_info).collect();
+        Ok(kvrpcpb::ScanLockResponse { locks, ..Default::default() })
+    }
+}

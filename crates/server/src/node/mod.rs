@@ -1,0 +1,285 @@
+//! A served node, put together: directory, driver, transport, gRPC and HTTP, and their orderly end.
+//!
+//! Starting takes the ports first: a mistake in an address shows before a directory is touched, and connections that
+//! come early wait in the listener's queue. Then the driver recovers, and only then are requests taken.
+//!
+//! Stopping goes the other way: the health service says "not serving", nothing new is accepted, requests in flight get
+//! a moment, the driver ends what it has begun, memory goes to tables so that the next start is short, and the
+//! directory is closed.
+
+mod runner;
+
+use crate::config::{ConfigError, ServeConfig};
+use crate::driver::{Driver, NodeHandle, OpenError};
+use crate::grpc::{RequestMetrics, Services, patience};
+use crate::http::{NodeCollector, StatusPages};
+use crate::kv::Kv;
+use crate::pd::Pd;
+use crate::transport::{Identity, NodeInbound, PeerService, Transport, TransportMetrics};
+use kontiki_env::Env;
+use prometheus_client::registry::Registry;
+use runner::Runner;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+/// How long requests in flight may take when the node stops. Streams of clients and peers never end by themselves.
+const DRAIN_TIME_MAX: Duration = Duration::from_millis(500);
+/// Threads for requests at the least: reads run on them and may wait for the disk.
+const WORKERS_MIN: usize = 4;
+
+/// Why a node could not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// An option.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Somebody listens there already.
+    #[error("the address {address} is in use by another process; stop that one, or choose another with --{flag}")]
+    AddressInUse {
+        /// The address.
+        address: SocketAddr,
+        /// The option that sets it.
+        flag: &'static str,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {error}; choose another address with --{flag}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The option that sets it.
+        flag: &'static str,
+        /// The system's error.
+        error: io::Error,
+    },
+    /// The directory.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The system gave no threads or timers.
+    #[error("cannot start the runtime: {0}")]
+    Runtime(io::Error),
+}
+
+/// Why a running node ended badly.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// It stopped by itself: the disk failed, or going on could have made replicas differ.
+    #[error("the node stopped: {0}")]
+    Stopped(String),
+    /// The directory could not be closed in good order. What was acknowledged is in the log all the same.
+    #[error("closing the data directory: {0}")]
+    Close(String),
+}
+
+/// A running node. Dropping it stops it abruptly, as a killed process; prefer [`Server::run_until`].
+pub struct Server {
+    config: ServeConfig,
+    node: NodeHandle,
+    runner: Runner,
+    health: HealthReporter,
+    /// Told to true when listeners shall close.
+    stop: watch::Sender<bool>,
+    listeners: Vec<JoinHandle<()>>,
+    runtime: Runtime,
+}
+
+impl Server {
+    /// Starts a node on the real machine. Blocks while the directory is recovered.
+    pub fn start(config: ServeConfig) -> Result<Server, StartError> {
+        let env = Env::real();
+        let runtime = runtime()?;
+        let (grpc, status) = runtime.block_on(async {
+            let grpc = listen(config.grpc_address, "grpc-address").await?;
+            let status = listen(config.status_address, "status-address").await?;
+            Ok::<_, StartError>((grpc, status))
+        })?;
+        let config = config.bound_to(local(&grpc)?, local(&status)?);
+
+        let seed = election_seed(&env, config.node.store_id);
+        let driver = Driver::open(&env, config.node.clone(), seed)?;
+        let node = driver.handle();
+        let identity = Identity { cluster_id: node.cluster_id(), store_id: node.store_id() };
+
+        let mut registry = Registry::with_prefix("kontiki");
+        let transport_metrics = TransportMetrics::default();
+        transport_metrics.register(&mut registry);
+        let requests = RequestMetrics::new(env.clock.clone());
+        requests.register(&mut registry);
+        registry.register_collector(Box::new(NodeCollector(node.clone())));
+
+        let transport = Transport::start(
+            identity,
+            &config.node.members,
+            runtime.handle().clone(),
+            env.fs.clone(),
+            transport_metrics.clone(),
+        );
+        let runner = Runner::start(&env, driver, transport);
+
+        let inbound = Arc::new(NodeInbound::new(node.clone(), env.fs.clone()));
+        let patience = patience(config.park_time_max);
+        let detach_on = runtime.handle().clone();
+        let detach = Arc::new(move |future| drop(detach_on.spawn(future)));
+        let services = Services {
+            pd: Pd::new(node.clone(), patience.clone()),
+            kv: Kv::new(node.clone(), patience, detach),
+            peers: PeerService::new(identity, inbound, transport_metrics),
+            metrics: requests,
+        };
+        let pages = StatusPages { node: node.clone(), address: config.node.address().to_owned(), registry };
+
+        let (stop, stopping) = watch::channel(false);
+        let (health, serving) = runtime.block_on(services.serve(grpc, asked(stopping.clone())));
+        let grpc_task = runtime.spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "the gRPC listener failed");
+            }
+        });
+        let http_task = runtime.spawn(async move {
+            let serving = axum::serve(status, pages.into_router()).with_graceful_shutdown(asked(stopping));
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "the status listener failed");
+            }
+        });
+        let listeners = vec![grpc_task, http_task];
+        tracing::info!(store = identity.store_id.0, cluster = identity.cluster_id, "started");
+        Ok(Server { config, node, runner, health, stop, listeners, runtime })
+    }
+
+    /// What it runs with; addresses are those really listened on.
+    pub fn config(&self) -> &ServeConfig {
+        &self.config
+    }
+
+    /// The node.
+    pub fn node(&self) -> &NodeHandle {
+        &self.node
+    }
+
+    /// What to tell the person who started it: where it listens, and what to try.
+    pub fn banner(&self) -> String {
+        let ServeConfig { node, grpc_address, status_address, .. } = &self.config;
+        let endpoint = node.address();
+        let others = match node.members.len() - 1 {
+            0 => "alone".to_owned(),
+            1 => "with 1 other node".to_owned(),
+            count => format!("with {count} other nodes"),
+        };
+        format!(
+            "Kontiki {version}: store {store} of cluster {cluster}, {others}\n\
+             \x20 gRPC    {grpc_address}  (TiKV clients: PD address {endpoint})\n\
+             \x20 status  http://{status_address}/status  /metrics  /healthz  /readyz\n\
+             \x20 data    {directory}\n\
+             Try:\n\
+             \x20 kontiki put --endpoint {endpoint} hello world\n\
+             \x20 kontiki get --endpoint {endpoint} hello\n\
+             Ctrl-C stops it.",
+            version = env!("CARGO_PKG_VERSION"),
+            store = node.store_id,
+            cluster = node.cluster_id,
+            directory = node.data_dir.display(),
+        )
+    }
+
+    /// Runs until `asked` is done, or until the node stops by itself, and then stops in good order.
+    pub fn run_until(mut self, asked: impl Future<Output = ()>) -> Result<(), ServeError> {
+        let runner = &mut self.runner;
+        let ended = self.runtime.block_on(async {
+            tokio::select! {
+                () = asked => None,
+                reason = runner.ended() => Some(reason),
+            }
+        });
+        let closed = self.stop();
+        match ended {
+            Some(reason) => Err(ServeError::Stopped(reason)),
+            None => closed,
+        }
+    }
+
+    /// Runs until the process is interrupted (Ctrl-C) or told to terminate.
+    pub fn run_until_interrupted(self) -> Result<(), ServeError> {
+        self.run_until(interrupted())
+    }
+
+    fn stop(self) -> Result<(), ServeError> {
+        let Server { runner, health, stop, listeners, runtime, .. } = self;
+        tracing::info!("stopping");
+        runtime.block_on(async {
+            health.set_service_status("", ServingStatus::NotServing).await;
+            let _ = stop.send(true); // Nobody listens only if both listeners failed before.
+            let drained = futures::future::join_all(listeners);
+            let _ = tokio::time::timeout(DRAIN_TIME_MAX, drained).await;
+        });
+        let closed = runner.close();
+        // Streams of clients and peers, and whatever else hangs: they end with the runtime.
+        runtime.shutdown_timeout(DRAIN_TIME_MAX);
+        closed.map_err(ServeError::Close)
+    }
+}
+
+/// Done when the process is to end.
+async fn interrupted() {
+    let interrupt = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => {
+                tokio::select! {
+                    _ = interrupt => {}
+                    _ = terminate.recv() => {}
+                }
+            }
+            Err(_) => drop(interrupt.await),
+        }
+    }
+    #[cfg(not(unix))]
+    drop(interrupt.await);
+}
+
+async fn asked(mut stopping: watch::Receiver<bool>) {
+    // An error means that the server is gone, which is as good.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+async fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => StartError::AddressInUse { address, flag },
+        _ => StartError::Listen { address, flag, error },
+    })
+}
+
+fn local(listener: &TcpListener) -> Result<SocketAddr, StartError> {
+    listener.local_addr().map_err(StartError::Runtime)
+}
+
+fn runtime() -> Result<Runtime, StartError> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.max(WORKERS_MIN))
+        .thread_name("kontiki-io")
+        .enable_all()
+        .build()
+        .map_err(StartError::Runtime)
+}
+
+/// Differs between nodes and between starts, so that nodes do not stand for election in step.
+fn election_seed(env: &Env, store_id: u64) -> u64 {
+    let process = u64::from(std::process::id());
+    env.clock.wall_ms().rotate_left(20) ^ store_id.rotate_left(48) ^ process
+}
+
+#[cfg(test)]
+#[path = "node_test.rs"]
+mod tests;

@@ -1,0 +1,148 @@
+//! A whole node on loopback, spoken to over gRPC and HTTP.
+
+use super::*;
+use crate::config::ServeOptions;
+use kontiki_proto::kvrpcpb::*;
+use kontiki_proto::pdpb::pd_client::PdClient;
+use kontiki_proto::tikvpb::tikv_client::TikvClient;
+use kontiki_proto::{metapb, pdpb};
+use std::path::Path;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tonic::transport::Channel;
+
+fn config(directory: &Path) -> ServeConfig {
+    let options = ServeOptions {
+        data_dir: Some(directory.to_owned()),
+        grpc_address: Some("127.0.0.1:0".into()),
+        status_address: Some("127.0.0.1:0".into()),
+        memtable_bytes_max: Some(1 << 20),
+        log_bytes_max: Some(64 << 20),
+        ..Default::default()
+    };
+    options.resolve().unwrap()
+}
+
+/// A client's view of one region.
+struct Client {
+    channel: Channel,
+    pd: PdClient<Channel>,
+    kv: TikvClient<Channel>,
+    context: Option<Context>,
+}
+
+impl Client {
+    async fn connect(server: &Server) -> Client {
+        let url = format!("http://{}", server.config().grpc_address);
+        let channel = Channel::from_shared(url).unwrap().connect().await.unwrap();
+        let mut pd = PdClient::new(channel.clone());
+        let kv = TikvClient::new(channel.clone());
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        let context = loop {
+            let request = pdpb::GetRegionRequest { region_key: "a".into(), ..Default::default() };
+            match pd.get_region(request).await.map(tonic::Response::into_inner) {
+                Ok(pdpb::GetRegionResponse { region: Some(region), leader: Some(leader), .. }) => {
+                    break context(&region, leader);
+                }
+                answer => assert!(tokio::time::Instant::now() < deadline, "no region with a leader: {answer:?}"),
+            }
+        };
+        Client { channel, pd, kv, context: Some(context) }
+    }
+}
+
+fn context(region: &metapb::Region, leader: metapb::Peer) -> Context {
+    Context { region_id: region.id, region_epoch: region.region_epoch, peer: Some(leader), ..Default::default() }
+}
+
+/// Starts a node, does `work` with it, and stops it in good order.
+fn with_node<W: Future<Output = ()>>(directory: &Path, work: impl FnOnce(Client, SocketAddr) -> W) {
+    let server = Server::start(config(directory)).unwrap();
+    let status = server.config().status_address;
+    let banner = server.banner();
+    assert!(banner.contains(&status.to_string()) && banner.contains(&server.config().grpc_address.to_string()));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    runtime.block_on(async { work(Client::connect(&server).await, status).await });
+    server.run_until(std::future::ready(())).unwrap();
+}
+
+async fn page(status: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(status).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {status}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    text
+}
+
+#[test]
+fn a_node_serves_and_keeps_what_it_was_given() {
+    let directory = tempfile::tempdir().unwrap();
+    with_node(directory.path(), async |mut client, status| {
+        let put =
+            RawPutRequest { context: client.context.clone(), key: "a".into(), value: "1".into(), ..Default::default() };
+        assert_eq!(client.kv.raw_put(put).await.unwrap().into_inner(), RawPutResponse::default());
+
+        let members = client.pd.get_members(pdpb::GetMembersRequest::default()).await.unwrap().into_inner();
+        assert_ne!(members.header.unwrap().cluster_id, 0);
+        assert_eq!(members.leader.as_ref(), members.members.first());
+        let requests = futures::stream::iter([1, 64].map(|count| pdpb::TsoRequest { count, ..Default::default() }));
+        let mut answers = client.pd.tso(requests).await.unwrap().into_inner();
+        let first = answers.message().await.unwrap().unwrap();
+        let second = answers.message().await.unwrap().unwrap();
+        assert_eq!((first.count, second.count), (1, 64));
+        let number = |answer: &pdpb::TsoResponse| answer.timestamp.map(|ts| (ts.physical << 18) + ts.logical);
+        assert!(number(&second) >= number(&first).map(|ts| ts + 64));
+
+        assert!(page(status, "/healthz").await.starts_with("HTTP/1.1 200"));
+        assert!(page(status, "/readyz").await.starts_with("HTTP/1.1 200"));
+        assert!(page(status, "/status").await.contains("\"store_id\":1"));
+        let metrics = page(status, "/metrics").await;
+        for name in [
+            "kontiki_request_seconds_bucket{le=\"0.0001\",kind=\"raw_put\"}",
+            "kontiki_raft_proposals_applied_total",
+            "kontiki_engine_log_sync_seconds_bucket",
+            "kontiki_transport_messages_dropped_total 0",
+            "kontiki_engine_memtable_bytes",
+        ] {
+            assert!(metrics.contains(name), "{name} is missing in {metrics}");
+        }
+    });
+    with_node(directory.path(), async |mut client, _| {
+        let get = RawGetRequest { context: client.context.clone(), key: "a".into(), ..Default::default() };
+        assert_eq!(client.kv.raw_get(get).await.unwrap().into_inner().value, "1");
+    });
+}
+
+#[test]
+fn an_unknown_call_is_unimplemented() {
+    let directory = tempfile::tempdir().unwrap();
+    with_node(directory.path(), async |client, _| {
+        let mut grpc = tonic::client::Grpc::new(client.channel);
+        grpc.ready().await.unwrap();
+        let path = tonic::codegen::http::uri::PathAndQuery::from_static("/tikvpb.Tikv/Coprocessor");
+        let codec = tonic_prost::ProstCodec::<GetRequest, GetResponse>::default();
+        let status = grpc.unary(tonic::Request::new(GetRequest::default()), path, codec).await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::Unimplemented);
+    });
+}
+
+#[test]
+fn a_port_in_use_is_said_plainly_before_the_directory_is_touched() {
+    let directory = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut config = config(directory.path());
+    config.grpc_address = taken.local_addr().unwrap();
+    let error = Server::start(config).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("in use") && error.contains("--grpc-address"), "{error}");
+    assert_eq!(directory.path().read_dir().unwrap().count(), 0);
+}
+
+#[test]
+fn a_directory_in_use_names_its_holder() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(config(directory.path())).unwrap();
+    let error = Server::start(config(directory.path())).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("in use") && error.contains(&std::process::id().to_string()), "{error}");
+    server.run_until(std::future::ready(())).unwrap();
+}

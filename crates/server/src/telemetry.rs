@@ -1,0 +1,33 @@
+//! Structured logs, on standard error, quiet unless asked.
+
+use crate::config::ConfigError;
+use tracing_subscriber::EnvFilter;
+
+const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+
+/// Starts logging for the process. `level` is a level for Kontiki's own parts (libraries stay at `warn`), or a whole
+/// `tracing` filter. Later calls of one process change nothing.
+pub fn init(level: &str) -> Result<(), ConfigError> {
+    let filter = filter(level)?;
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // An earlier call, or the embedding program, has set one: theirs stays.
+    let _ = subscriber.try_init();
+    Ok(())
+}
+
+fn filter(level: &str) -> Result<EnvFilter, ConfigError> {
+    let text = match level {
+        "error" => "error".to_owned(),
+        level if LEVELS.contains(&level) => format!("warn,kontiki={level}"),
+        filter => filter.to_owned(),
+    };
+    EnvFilter::try_new(text).map_err(|error| ConfigError::Invalid {
+        field: "log-level",
+        value: level.to_owned(),
+        accepted: format!("one of {}, or a filter such as warn,kontiki_server=debug ({error})", LEVELS.join(", ")),
+    })
+}
+
+#[cfg(test)]
+#[path = "telemetry_test.rs"]
+mod tests;

@@ -1,0 +1,11 @@
+use super::*;
+
+#[test]
+fn levels_and_filters_are_taken_and_nonsense_is_refused() {
+    for good in ["error", "warn", "trace", "warn,kontiki_server=debug"] {
+        assert!(filter(good).is_ok(), "{good}");
+    }
+    assert_eq!(filter("debug").unwrap().to_string(), "kontiki=debug,warn");
+    let error = filter("kontiki=loud=er").unwrap_err().to_string();
+    assert!(error.contains("log-level") && error.contains("kontiki=loud=er") && error.contains("trace"), "{error}");
+}
