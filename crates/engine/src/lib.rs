@@ -24,7 +24,7 @@ mod error;
 mod family;
 pub mod inspect;
 pub mod iterator;
-mod log;
+pub mod log;
 pub mod memtable;
 pub mod planted;
 mod stream;

@@ -35,7 +35,7 @@ fn numbers_become_visible_in_order_whatever_the_order_of_finishing() {
         let answered: Arc<Mutex<Vec<u64>>> = Arc::default();
         let (mut tickets, _) = writes.begin(20).expect("room");
         rng.shuffle(&mut tickets);
-        let mut finished = vec![false; 21];
+        let mut finished = [false; 21];
         for ticket in tickets {
             let sequence = ticket.sequence;
             writes.complete_after(sequence, vec![answer(&answered, sequence * 10)]);

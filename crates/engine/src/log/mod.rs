@@ -8,6 +8,7 @@
 //! - `writer`: appends groups, syncs, rotates segments; owned by the leader of the write path;
 //! - `segments`: the files that exist, shared with readers and with retention;
 //! - `recovery`: reads the log back at open, cuts a torn tail, names corruption;
+//! - `summary`: what a segment's bytes hold, for tools;
 //! - `retention`: the one function that decides which segment may go.
 //!
 //! Invariants:
@@ -26,6 +27,7 @@ mod record;
 mod recovery;
 mod retention;
 mod segments;
+mod summary;
 mod writer;
 
 pub(crate) use format::{RECORD_HEADER_BYTES, RawRecord, RecordKind};
@@ -36,4 +38,5 @@ pub(crate) use record::{
 pub(crate) use recovery::{Recovered, recover};
 pub(crate) use retention::{Retention, RetentionInput, SegmentUse, plan_retention};
 pub(crate) use segments::{RecordPosition, Segments};
+pub use summary::{SegmentSummary, summarize_segment};
 pub(crate) use writer::{LogWriter, Outgoing};

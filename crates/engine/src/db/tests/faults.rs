@@ -38,7 +38,7 @@ fn survive_one_failure(op: Op, healthy: u64) -> bool {
     if !machine.fs.trace().iter().any(|entry| entry.faulted) {
         return false;
     }
-    let mode = if healthy % 2 == 0 { CrashMode::Kill } else { CrashMode::Random };
+    let mode = if healthy.is_multiple_of(2) { CrashMode::Kill } else { CrashMode::Random };
     machine.fs.crash(mode);
     // Recovery, life after it, and a power loss: what a failed sync has dropped behind our back must not come up then.
     let machine = restarted(&machine, healthy);

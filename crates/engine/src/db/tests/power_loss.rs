@@ -28,12 +28,12 @@ fn check_crash(machine: &SimMachine, run: &Run, mode: CrashMode, seed: u64) -> R
     let machine = fork(machine, seed);
     machine.fs.crash(mode);
     // Every third time the power goes off once more, in the middle of recovery.
-    if seed % 3 == 0 {
+    if seed.is_multiple_of(3) {
         machine.fs.power_off_after(seed % 13);
         drop(try_open(&machine));
         machine.fs.crash(CrashMode::Random);
     }
-    let killed = mode == CrashMode::Kill && seed % 3 != 0;
+    let killed = mode == CrashMode::Kill && !seed.is_multiple_of(3);
     let opened = |what: &str, machine: &SimMachine| try_open(machine).map_err(|error| format!("{what}: {error}"));
     let machine = restarted(&machine, seed);
     let at = |what: &str, outcome: Result<(), String>| outcome.map_err(|error| format!("{what}: {error}"));
