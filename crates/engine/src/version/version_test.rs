@@ -159,34 +159,6 @@ fn a_newer_format_is_refused_with_a_remedy() {
     assert!(error.to_string().contains("version 2") && error.to_string().contains("newer kontiki"), "{error}");
 }
 
-/// The bytes of format version 1, from docs/formats/manifest.md: a change here loses every directory out there.
-#[test]
-fn format_version_1_is_frozen() {
-    let machine = SimMachine::from_seed(7);
-    let set = open(&machine, 1 << 20).expect("a healthy disk");
-    let mut edit = VersionEdit::new();
-    edit.create_family(Family(4), "meta");
-    edit.set_oldest_segment(3);
-    edit.set_flushed_sequence(300);
-    set.apply(edit).expect("a healthy disk");
-    let read = |name: &str| read_all(&*machine.env().fs, &Path::new(DIR).join(name)).expect("readable");
-    assert_eq!(String::from_utf8_lossy(&read("CURRENT")), "kontiki 1 MANIFEST-000001 95adccf1\n");
-    let mut expected = b"KONTIMAN\x01\0\0\0".to_vec();
-    let push_frame = |out: &mut Vec<u8>, payload: &[u8]| {
-        let (offset, length) = ((out.len() as u64).to_le_bytes(), (payload.len() as u32).to_le_bytes());
-        let checksum = kontiki_env::codec::checksum32(&[&offset, &length, payload]);
-        out.extend_from_slice(&length);
-        out.extend_from_slice(&checksum.to_le_bytes());
-        out.extend_from_slice(payload);
-    };
-    let header_checksum = kontiki_env::codec::checksum32(&[&expected]);
-    expected.extend_from_slice(&header_checksum.to_le_bytes());
-    push_frame(&mut expected, &[7, 4, 0, 5, 0, 6, 1]);
-    push_frame(&mut expected, b"\x01\x04\x04meta\x04\xac\x02\x05\x03\x06\x01");
-    push_frame(&mut expected, b"");
-    assert_eq!(read("MANIFEST-000001"), expected);
-}
-
 #[test]
 fn edits_that_break_an_invariant_are_refused() {
     let version = version_of(vec![(Family(0), 1, meta(1, "c", "f", (1, 5)))]);

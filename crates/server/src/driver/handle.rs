@@ -106,6 +106,8 @@ pub struct RegionStatus {
     pub leader: Option<Peer>,
     /// The term in which this node leads it and can serve, if it does.
     pub leading_term: Option<u64>,
+    /// The last log index that its data here contain; `None` before the first, or if it cannot be read.
+    pub applied_index: Option<u64>,
 }
 
 /// A node's state, for people and for health checks.
@@ -257,9 +259,11 @@ impl NodeHandle {
     pub fn status(&self) -> NodeStatus {
         let shared = &self.shared;
         let terms = shared.leader_terms.lock().clone();
+        let view = shared.db.snapshot();
         let regions = shared.readers.regions().into_iter().map(|(region, leader)| {
             let leading_term = terms.get(&region.id).copied();
-            RegionStatus { region, leader, leading_term }
+            let applied_index = kontiki_raftstore::meta::applied_index(&view, region.id).ok().flatten();
+            RegionStatus { region, leader, leading_term, applied_index }
         });
         NodeStatus {
             cluster_id: shared.cluster_id,

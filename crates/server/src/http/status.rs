@@ -44,6 +44,7 @@ fn region(status: &RegionStatus) -> Value {
         "peers": region.peers.iter().map(|peer| json!({"id": peer.id.0, "store": peer.store.0})).collect::<Vec<_>>(),
         "leader_store": status.leader.map(|leader| leader.store.0),
         "leading_term": status.leading_term,
+        "applied_index": status.applied_index,
     })
 }
 

@@ -11,7 +11,12 @@ fn node(leader: Option<Peer>) -> NodeStatus {
         peers: vec![Peer { id: PeerId(2001), store: StoreId(1) }],
         space: Space::Data,
     };
-    let regions = vec![RegionStatus { region: Arc::new(region), leader, leading_term: leader.map(|_| 6) }];
+    let regions = vec![RegionStatus {
+        region: Arc::new(region),
+        leader,
+        leading_term: leader.map(|_| 6),
+        applied_index: Some(9),
+    }];
     NodeStatus { cluster_id: 7, store_id: StoreId(1), regions, disk_full: false, stopped: None }
 }
 
@@ -35,4 +40,5 @@ fn the_description_names_regions_and_leaders() {
     assert_eq!(json["regions"][0]["end_key"], "6dff");
     assert_eq!(json["regions"][0]["leader_store"], 1);
     assert_eq!(json["regions"][0]["leading_term"], 6);
+    assert_eq!(json["regions"][0]["applied_index"], 9);
 }
