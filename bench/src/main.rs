@@ -1,0 +1,42 @@
+//! Comparisons of Kontiki with its peers on the same work, in one interleaved run. Every answer is checked.
+//! The commands behind docs/benchmarks.md; build with `cargo run --release -- --help` in this folder.
+#![allow(clippy::disallowed_methods)] // a benchmark measures the machine itself
+
+mod cluster;
+mod data;
+mod disk;
+mod embedded;
+mod engines;
+mod failover;
+mod nodes;
+mod report;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about = "Benchmarks of Kontiki beside its peers")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Embedded put and get: Kontiki, RocksDB and fjall in turn.
+    Embedded(embedded::Arguments),
+    /// Raw put and get on three local nodes, with the disk's flush latency beside it.
+    Cluster(cluster::Arguments),
+    /// Kills the leader under load and measures the gap in service.
+    Failover(failover::Arguments),
+    /// What the disk gives: fdatasync latency of small appends.
+    Disk(disk::Arguments),
+}
+
+fn main() {
+    match Arguments::parse().command {
+        Command::Embedded(arguments) => embedded::run(&arguments),
+        Command::Cluster(arguments) => cluster::run(&arguments),
+        Command::Failover(arguments) => failover::run(&arguments),
+        Command::Disk(arguments) => disk::run(&arguments),
+    }
+}
