@@ -19,18 +19,19 @@ impl Core {
             Ok(false) => self.look_after_log(),
             flushed => flushed,
         };
-        outcome.unwrap_or_else(|error| {
-            self.background_failed(&error);
-            if error.is_retryable() {
-                // Whoever waits for room must hear of it; the next write tries again.
-                self.progress.update(|state| {
-                    state.failed_flushes += 1;
-                    state.flush_error = Some(error);
-                });
-                self.wake_commit();
-            }
-            false
-        })
+        let error = outcome.as_ref().err().cloned();
+        if let Some(error) = &error {
+            self.background_failed(error);
+        }
+        if error.is_some() || self.progress.get().flush_error.is_some() {
+            // Whoever waits for room must hear of it; the next write tries again.
+            self.progress.update(|state| {
+                state.failed_flushes += u64::from(error.is_some());
+                state.flush_error = error;
+            });
+            self.wake_commit();
+        }
+        outcome.unwrap_or(false)
     }
 
     /// Writes the oldest frozen memtable to tables, if its batches have all finished.
@@ -39,12 +40,13 @@ impl Core {
         // A buffered commit's batch must not become durable in a table while the stream operations of the same
         // commit, or earlier commits, are still unsynced in the log: that would tear it, or reorder history.
         self.sync_log()?;
+        assert!(slot.last_sequence() <= self.writes.visible(), "a finished memtable is visible as a whole");
         compaction::flush(&self.context, &slot.memtable, &[], slot.last_sequence(), None)?;
         self.counters.note_flush(slot.memtable.approximate_bytes() as u64);
         self.writes.install(&self.context.versions, Some(&slot));
         self.progress.update(|state| {
+            assert_eq!(state.flushed_id + 1, slot.id, "memtables are flushed one after the other");
             state.flushed_id = slot.id;
-            state.flush_error = None;
         });
         self.wake_commit();
         self.wake_compact();
@@ -68,6 +70,7 @@ impl Core {
             // What made a segment free (a truncation, say) may be unsynced; it must not be lost after the segment.
             self.sync_log()?;
             for number in delete {
+                debug_assert_eq!(self.segments.list()[0].0, number, "oldest first");
                 self.segments.delete_oldest(number)?;
                 self.counters.note_segment_deleted();
             }

@@ -111,6 +111,9 @@ pub(crate) struct Parts {
 
 impl Core {
     pub(crate) fn new(parts: Parts) -> Core {
+        let progress = Progress::default();
+        // Recovery may have flushed memtables already.
+        progress.update(|state| state.flushed_id = parts.writes.flushed_id());
         Core {
             env: parts.env,
             directory: parts.directory,
@@ -122,7 +125,7 @@ impl Core {
             queue: Queue::default(),
             writes: parts.writes,
             counters: parts.counters,
-            progress: Progress::default(),
+            progress,
             last_logged: AtomicU64::new(0),
             flushed_for_streams_at: AtomicU64::new(0),
             directory_lock: Mutex::new(Some(parts.directory_lock)),

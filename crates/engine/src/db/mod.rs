@@ -1,7 +1,7 @@
 //! The database: one log, memtables, tables, put together.
 //!
 //! - [`open`](Db::open) (`open.rs`): lock, manifest, log replay, jobs;
-//! - the write path: `lead.rs` (groups), `queue.rs`, `writes.rs` (numbers, memtables, publication), `completion.rs`;
+//! - the write path: `submit.rs` (the way in), `lead.rs` (groups), `queue.rs`, `writes.rs` (numbers, memtables, publication), `completion.rs`;
 //! - the jobs (`background.rs`): `commit`, `flush` (which also looks after the log), `compact`;
 //! - `core.rs`: what they share, and the order of locks;
 //! - `snapshot.rs`, `stats.rs`, `counters.rs`, `options.rs`.
@@ -18,6 +18,7 @@ mod options;
 mod queue;
 mod snapshot;
 mod stats;
+mod submit;
 mod writes;
 
 pub use options::Options;
@@ -196,7 +197,7 @@ impl Db {
             log_segments_deleted: counters.segments_deleted.load(Relaxed),
             log_replayed_bytes: counters.replayed_bytes.load(Relaxed),
             log_sync_latency: counters.sync_latency(),
-            streams: core.streams.lock().ids().len() as u64,
+            streams: core.streams.lock().len() as u64,
             memtables: memtables as u64,
             memtable_bytes,
             flushes: counters.flushes.load(Relaxed),

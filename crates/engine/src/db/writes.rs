@@ -198,6 +198,7 @@ impl Writes {
             let slot = state.slots.pop_front().expect("there is a front");
             self.completions.push(slot.completions);
         }
+        assert!(published + (state.slots.len() as u64) < state.next_sequence, "invariant 1");
         self.visible.store(published, Ordering::Release);
         unfinished == 1 && ticket.slot.id != state.active.id
     }
@@ -247,6 +248,8 @@ impl Writes {
             assert_eq!(oldest.id, flushed.id, "memtables are flushed in order");
             assert!(oldest.last_sequence() <= self.visible(), "only visible writes are flushed");
         }
+        let before = self.read_state.load().version.flushed_sequence();
+        assert!(version.flushed_sequence() >= before, "what is in tables stays there");
         state.level0_tables = most_level0_tables(&version);
         let tables = self.read_state.load().tables.clone();
         self.read_state.store(Arc::new(ReadState { memtables: state.memtables(), version, tables }));
@@ -264,6 +267,12 @@ impl Writes {
         let state = self.state.lock();
         let memtables = state.memtables();
         (memtables.len(), memtables.iter().map(|memtable| memtable.approximate_bytes() as u64).sum())
+    }
+
+    /// The id of the newest memtable that was flushed, 0 if none was.
+    pub(crate) fn flushed_id(&self) -> u64 {
+        let state = self.state.lock();
+        state.frozen.front().map_or(state.active.id, |oldest| oldest.id) - 1
     }
 
     /// The next number. For recovery: nobody else takes one.
@@ -303,6 +312,8 @@ impl Writes {
     }
 
     fn freeze(&self, state: &mut State) {
+        assert!(state.active.last_sequence() > 0, "an empty memtable is never frozen");
+        assert!(state.active.last_sequence() < state.next_sequence, "numbers given out are below the next");
         let next = MemtableSlot::new(state.active.id + 1);
         let full = std::mem::replace(&mut state.active, next);
         state.frozen.push_back(full);

@@ -59,6 +59,11 @@ impl StreamIndex {
         self.streams.keys().copied().collect()
     }
 
+    /// Number of streams.
+    pub(crate) fn len(&self) -> usize {
+        self.streams.len()
+    }
+
     /// A stream.
     pub(crate) fn get(&self, id: StreamId) -> Option<&Stream> {
         self.streams.get(&id)
@@ -77,19 +82,22 @@ impl StreamIndex {
     /// Refuses operations that do not fit to the streams as they are after those that `ahead` has seen; notes these
     /// in `ahead`. On an error `ahead` is as it was.
     pub(crate) fn check(&self, ops: &[StreamOp], ahead: &mut BTreeMap<StreamId, StreamBounds>) -> Result<()> {
-        let mut seen = ahead.clone();
+        let mut seen: BTreeMap<StreamId, StreamBounds> = BTreeMap::new();
         for op in ops {
             let id = op.stream();
-            let bounds = seen.entry(id).or_insert_with(|| self.bounds(id));
-            bounds.advance(op)?;
+            let before = || ahead.get(&id).copied().unwrap_or_else(|| self.bounds(id));
+            seen.entry(id).or_insert_with(before).advance(op)?;
         }
-        *ahead = seen;
+        ahead.extend(seen);
         Ok(())
     }
 
+    /// Outside of replay entries are consecutive, so the first and the last tell all.
     fn bounds(&self, id: StreamId) -> StreamBounds {
         let Some(stream) = self.streams.get(&id) else { return StreamBounds::EMPTY };
         let last_index = stream.entries.last_key_value().map_or(stream.truncated_through, |(index, _)| *index);
+        let count = last_index.checked_sub(stream.truncated_through);
+        assert_eq!(count, Some(stream.entries.len() as u64), "entries follow the mark without a gap");
         StreamBounds { truncated_through: stream.truncated_through, last_index }
     }
 
@@ -175,6 +183,7 @@ impl StreamIndex {
             let position = first.remove();
             release(&mut self.usage, position.record.segment, u64::from(position.span.length));
         }
+        debug_assert!(stream.entries.keys().all(|index| *index > stream.truncated_through), "invariant 1");
     }
 
     fn remove(&mut self, id: StreamId) {

@@ -190,3 +190,21 @@ fn it_runs_on_the_real_machine_with_threads() {
     let db = Db::open(&path, small_options()).expect("opens again");
     assert_eq!(dump(&db.snapshot(), Family::DEFAULT).len(), 800);
 }
+
+#[test]
+fn a_log_larger_than_memory_is_flushed_while_it_is_replayed() {
+    let machine = SimMachine::from_seed(15);
+    let roomy = Options { memtable_bytes: 1 << 20, log_bytes_max: 1 << 20, ..small_options() };
+    let db = Db::open_in(&machine.env(), Path::new(DIR), roomy).expect("opens");
+    for i in 0..300 {
+        db.write(put(&format!("{i:04}"), "value"), Durability::Buffered).expect("write");
+    }
+    assert_eq!(db.stats().flushes, 0);
+    drop(db);
+    let db = open(&restarted(&machine, 16));
+    assert!(db.stats().memtable_bytes < 8 << 10 && db.stats().tables() > 5, "{:?}", db.stats());
+    db.flush().expect("flush");
+    db.put(b"more", b"1").expect("put");
+    db.flush().expect("flush again");
+    assert_eq!(dump(&db.snapshot(), Family::DEFAULT).len(), 301);
+}
