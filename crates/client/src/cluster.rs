@@ -4,7 +4,7 @@ use crate::backoff::Backoff;
 use crate::keys::{Item, Mode};
 use crate::placement::{MESSAGE_BYTES_MAX, Placement, channel, describe};
 use crate::region::{Region, RegionCache};
-use crate::rpc::KvRequest;
+use crate::rpc::{Doubt, KvRequest};
 use crate::tso::Tso;
 use crate::{Error, Options};
 use bytes::Bytes;
@@ -249,7 +249,23 @@ impl Cluster {
         }
     }
 
+    /// One try. In doubt about a write that must not be repeated it is the last one.
     async fn try_call<R: KvRequest>(
+        &self,
+        region: &Region,
+        request: R,
+        backoff: &mut Backoff,
+    ) -> Result<R::Reply, CallError> {
+        let stops = R::DOUBT == Doubt::Stop && !self.options.repeat_uncertain_writes;
+        match self.send(region, request, backoff).await {
+            Err(CallError::Moved(_, text)) if stops && backoff.is_uncertain() => {
+                Err(CallError::Fatal(backoff.give_up(text)))
+            }
+            other => other,
+        }
+    }
+
+    async fn send<R: KvRequest>(
         &self,
         region: &Region,
         mut request: R,
@@ -278,7 +294,7 @@ impl Cluster {
     }
 
     fn unreachable<R: KvRequest>(&self, region: &Region, backoff: &mut Backoff) {
-        if R::WRITES {
+        if R::DOUBT != Doubt::Harmless {
             backoff.mark_uncertain();
         }
         self.stores.lock().remove(&region.leader.store_id);
@@ -332,7 +348,7 @@ impl Cluster {
             || error.store_not_match.is_some()
             || error.disk_full.is_some()
             || error.read_index_not_ready.is_some();
-        if R::WRITES && !known_harmless {
+        if R::DOUBT != Doubt::Harmless && !known_harmless {
             // A stale command, or an error this client does not know: the proposal may still come through.
             backoff.mark_uncertain();
         }

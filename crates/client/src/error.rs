@@ -19,9 +19,9 @@ pub enum Error {
         /// Why the last try failed.
         last: String,
     },
-    /// The operation may or may not have taken effect: a request was sent and its answer did not come in time. Read
-    /// to find out; repeating a raw put or delete is safe if nobody else writes the key.
-    #[error("the outcome is unknown after {} ms; the last obstacle: {last}", .after.as_millis())]
+    /// The operation may or may not have taken effect: a request was sent and its answer did not come. Read to find
+    /// out; repeating a raw put or delete is safe if nobody else writes the key.
+    #[error("the outcome is unknown after {} ms: {last}", .after.as_millis())]
     Undetermined {
         /// How long it was tried.
         after: Duration,

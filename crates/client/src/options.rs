@@ -14,6 +14,10 @@ pub struct Options {
     /// Return from a commit once the primary key is committed (the transaction is decided then), and commit the
     /// other keys in the background. Processes that end right after a commit choose false. Default true.
     pub background_secondaries: bool,
+    /// Send a raw write again when its answer was lost, instead of failing with [`crate::Error::Undetermined`]. The
+    /// repetition can undo another client's write of the same key that came in between, so raw keys with several
+    /// writers are no longer linearizable. Default false.
+    pub repeat_uncertain_writes: bool,
 }
 
 impl Default for Options {
@@ -23,6 +27,7 @@ impl Default for Options {
             request_timeout: Duration::from_secs(3),
             connect_timeout: Duration::from_secs(1),
             background_secondaries: true,
+            repeat_uncertain_writes: false,
         }
     }
 }

@@ -18,8 +18,18 @@ pub struct RawClient {
     cluster: Arc<Cluster>,
 }
 
-fn check(error: String) -> Result<()> {
-    if error.is_empty() { Ok(()) } else { Err(Error::Server(error)) }
+/// Raw answers have no field for an unknown outcome, only a text; these are in the server's texts for it.
+const UNKNOWN_OUTCOME: [&str; 2] = ["outcome of this write is unknown", "may take effect"];
+
+fn check(error: String, backoff: &mut Backoff) -> Result<()> {
+    if error.is_empty() {
+        return Ok(());
+    }
+    if UNKNOWN_OUTCOME.iter().any(|text| error.contains(text)) {
+        backoff.mark_uncertain();
+        return Err(backoff.give_up(error));
+    }
+    Err(Error::Server(error))
 }
 
 impl RawClient {
@@ -31,8 +41,9 @@ impl RawClient {
     pub async fn get(&self, key: impl Into<Bytes>) -> Result<Option<Bytes>> {
         let key = key.into();
         let request = kvrpcpb::RawGetRequest { key: key.clone(), ..Default::default() };
-        let reply = self.cluster.call(Mode::Raw, &key, request, &mut self.cluster.backoff()).await?;
-        check(reply.error)?;
+        let mut backoff = self.cluster.backoff();
+        let reply = self.cluster.call(Mode::Raw, &key, request, &mut backoff).await?;
+        check(reply.error, &mut backoff)?;
         Ok((!reply.not_found).then_some(reply.value))
     }
 
@@ -40,14 +51,18 @@ impl RawClient {
     pub async fn put(&self, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Result<()> {
         let (key, value) = (key.into(), value.into());
         let request = kvrpcpb::RawPutRequest { key: key.clone(), value, ..Default::default() };
-        check(self.cluster.call(Mode::Raw, &key, request, &mut self.cluster.backoff()).await?.error)
+        let mut backoff = self.cluster.backoff();
+        let reply = self.cluster.call(Mode::Raw, &key, request, &mut backoff).await?;
+        check(reply.error, &mut backoff)
     }
 
     /// Removes a key; it need not be there.
     pub async fn delete(&self, key: impl Into<Bytes>) -> Result<()> {
         let key = key.into();
         let request = kvrpcpb::RawDeleteRequest { key: key.clone(), ..Default::default() };
-        check(self.cluster.call(Mode::Raw, &key, request, &mut self.cluster.backoff()).await?.error)
+        let mut backoff = self.cluster.backoff();
+        let reply = self.cluster.call(Mode::Raw, &key, request, &mut backoff).await?;
+        check(reply.error, &mut backoff)
     }
 
     /// The pairs of those keys that are there, in key order.
@@ -73,7 +88,7 @@ impl RawClient {
         let request = |pairs: &[KvPair]| kvrpcpb::RawBatchPutRequest { pairs: pairs.to_vec(), ..Default::default() };
         let mut backoff = self.cluster.backoff();
         let replies = self.cluster.scatter(Mode::Raw, pairs, request, &mut backoff).await?;
-        replies.into_iter().try_for_each(|(_, reply)| check(reply.error))
+        replies.into_iter().try_for_each(|(_, reply)| check(reply.error, &mut backoff))
     }
 
     /// Removes keys. Not atomic.
@@ -82,7 +97,7 @@ impl RawClient {
         let request = |keys: &[Bytes]| kvrpcpb::RawBatchDeleteRequest { keys: keys.to_vec(), ..Default::default() };
         let mut backoff = self.cluster.backoff();
         let replies = self.cluster.scatter(Mode::Raw, keys, request, &mut backoff).await?;
-        replies.into_iter().try_for_each(|(_, reply)| check(reply.error))
+        replies.into_iter().try_for_each(|(_, reply)| check(reply.error, &mut backoff))
     }
 
     /// The first `limit` pairs with `start <= key < end` in key order; an empty `end` is unbounded.
@@ -119,7 +134,7 @@ impl RawClient {
                 ..Default::default()
             };
             let Some(reply) = self.cluster.call_region(&region, request, &mut backoff).await? else { continue };
-            check(reply.error)?;
+            check(reply.error, &mut backoff)?;
             if upper == end {
                 break;
             }

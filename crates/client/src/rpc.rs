@@ -6,11 +6,22 @@ use std::future::Future;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
+/// What it means that a request was sent and its answer is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Doubt {
+    /// Nothing: it changes nothing, or nothing that decides anything.
+    Harmless,
+    /// Somebody's fate is unknown; asking again with the same request finds out.
+    AskAgain,
+    /// It is unknown whether it took effect, and a repetition could undo a write that came in between.
+    Stop,
+}
+
 /// A request of the key-value service.
 pub(crate) trait KvRequest: Clone + Send + Sync + 'static {
     type Reply: Send + 'static;
-    /// Whether a lost answer leaves an outcome unknown.
-    const WRITES: bool;
+    /// What a lost answer means.
+    const DOUBT: Doubt;
 
     fn context(&mut self) -> &mut kvrpcpb::Context;
     fn send(
@@ -21,10 +32,10 @@ pub(crate) trait KvRequest: Clone + Send + Sync + 'static {
 }
 
 macro_rules! kv_requests {
-    ($($request:ident => $method:ident -> $reply:ident, writes $writes:literal;)*) => {$(
+    ($($request:ident => $method:ident -> $reply:ident, $doubt:ident;)*) => {$(
         impl KvRequest for kvrpcpb::$request {
             type Reply = kvrpcpb::$reply;
-            const WRITES: bool = $writes;
+            const DOUBT: Doubt = Doubt::$doubt;
 
             fn context(&mut self) -> &mut kvrpcpb::Context {
                 self.context.get_or_insert_default()
@@ -42,21 +53,21 @@ macro_rules! kv_requests {
 }
 
 kv_requests! {
-    RawGetRequest => raw_get -> RawGetResponse, writes false;
-    RawBatchGetRequest => raw_batch_get -> RawBatchGetResponse, writes false;
-    RawScanRequest => raw_scan -> RawScanResponse, writes false;
-    RawPutRequest => raw_put -> RawPutResponse, writes true;
-    RawBatchPutRequest => raw_batch_put -> RawBatchPutResponse, writes true;
-    RawDeleteRequest => raw_delete -> RawDeleteResponse, writes true;
-    RawBatchDeleteRequest => raw_batch_delete -> RawBatchDeleteResponse, writes true;
-    RawDeleteRangeRequest => raw_delete_range -> RawDeleteRangeResponse, writes true;
-    GetRequest => kv_get -> GetResponse, writes false;
-    BatchGetRequest => kv_batch_get -> BatchGetResponse, writes false;
-    ScanRequest => kv_scan -> ScanResponse, writes false;
-    // A prewrite decides nothing, so a lost answer is no unknown outcome of the transaction.
-    PrewriteRequest => kv_prewrite -> PrewriteResponse, writes false;
-    CommitRequest => kv_commit -> CommitResponse, writes true;
-    BatchRollbackRequest => kv_batch_rollback -> BatchRollbackResponse, writes false;
-    CheckTxnStatusRequest => kv_check_txn_status -> CheckTxnStatusResponse, writes false;
-    ResolveLockRequest => kv_resolve_lock -> ResolveLockResponse, writes false;
+    RawGetRequest => raw_get -> RawGetResponse, Harmless;
+    RawBatchGetRequest => raw_batch_get -> RawBatchGetResponse, Harmless;
+    RawScanRequest => raw_scan -> RawScanResponse, Harmless;
+    RawPutRequest => raw_put -> RawPutResponse, Stop;
+    RawBatchPutRequest => raw_batch_put -> RawBatchPutResponse, Stop;
+    RawDeleteRequest => raw_delete -> RawDeleteResponse, Stop;
+    RawBatchDeleteRequest => raw_batch_delete -> RawBatchDeleteResponse, Stop;
+    RawDeleteRangeRequest => raw_delete_range -> RawDeleteRangeResponse, Stop;
+    GetRequest => kv_get -> GetResponse, Harmless;
+    BatchGetRequest => kv_batch_get -> BatchGetResponse, Harmless;
+    ScanRequest => kv_scan -> ScanResponse, Harmless;
+    // Records on the server make all of these safe to repeat, and only a commit decides.
+    PrewriteRequest => kv_prewrite -> PrewriteResponse, Harmless;
+    CommitRequest => kv_commit -> CommitResponse, AskAgain;
+    BatchRollbackRequest => kv_batch_rollback -> BatchRollbackResponse, Harmless;
+    CheckTxnStatusRequest => kv_check_txn_status -> CheckTxnStatusResponse, Harmless;
+    ResolveLockRequest => kv_resolve_lock -> ResolveLockResponse, Harmless;
 }

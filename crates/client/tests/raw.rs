@@ -126,17 +126,23 @@ async fn other_region_errors_are_tried_again() {
             server_is_busy: Some(errorpb::ServerIsBusy { backoff_ms: 1, ..Default::default() }),
             ..Default::default()
         },
-        errorpb::Error { stale_command: Some(errorpb::StaleCommand {}), ..Default::default() },
         errorpb::Error { store_not_match: Some(errorpb::StoreNotMatch::default()), ..Default::default() },
         errorpb::Error { region_not_found: Some(errorpb::RegionNotFound { region_id: 2 }), ..Default::default() },
         errorpb::Error { key_not_in_region: Some(errorpb::KeyNotInRegion::default()), ..Default::default() },
         errorpb::Error { epoch_not_match: Some(errorpb::EpochNotMatch::default()), ..Default::default() },
         errorpb::Error { disk_full: Some(errorpb::DiskFull {}), ..Default::default() },
-        errorpb::Error::default(),
     ];
     for error in errors {
         mock.state.lock().fault("RawPut", region_error(error));
         raw.put("k", "1").await.unwrap();
+    }
+    let stale = errorpb::Error { stale_command: Some(errorpb::StaleCommand {}), ..Default::default() };
+    for error in [stale, errorpb::Error::default()] {
+        mock.state.lock().fault("RawGet", region_error(error.clone()));
+        raw.get("k").await.unwrap();
+        mock.state.lock().fault("RawPut", region_error(error));
+        let doubtful = raw.put("k", "1").await.unwrap_err();
+        assert!(matches!(doubtful, Error::Undetermined { .. }), "the proposal may still come through");
     }
     assert!(mock.state.lock().faults.is_empty());
 }
@@ -157,20 +163,36 @@ async fn what_cannot_be_mended_is_said_at_once() {
 }
 
 #[tokio::test]
-async fn a_lost_answer_is_asked_for_again_or_the_outcome_is_unknown() {
+async fn a_write_whose_answer_is_lost_is_not_repeated() {
     let mock = Mock::start().await;
-    let raw = mock.client_within(Duration::from_millis(300)).await.raw();
+    let raw = mock.client().await.raw();
     mock.state.lock().fault("RawPut", Fault::LoseAnswer);
-    raw.put("k", "1").await.unwrap();
+    assert!(matches!(raw.put("k", "1").await.unwrap_err(), Error::Undetermined { .. }));
+    mock.state.lock().fault("RawBatchPut", Fault::LoseAnswer);
+    assert!(matches!(raw.batch_put([("k", "2")]).await.unwrap_err(), Error::Undetermined { .. }));
+    let state = mock.state.lock();
+    assert_eq!(state.count("RawPut"), 1, "another writer may have come in between");
+    assert_eq!(state.calls.last().map(|(name, _)| *name), Some("RawBatchPut"));
+    assert_eq!(state.raw[&b"k"[..]], "2");
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_is_lost_is_repeated_if_so_chosen() {
+    let mock = Mock::start().await;
+    let options = Options { repeat_uncertain_writes: true, ..Options::default() };
+    let patient = Client::connect_with(&mock.endpoints, options.clone()).await.unwrap().raw();
+    mock.state.lock().fault("RawPut", Fault::LoseAnswer);
+    patient.put("k", "1").await.unwrap();
+    assert_eq!(mock.state.lock().raw.len(), 1);
     assert!(mock.state.lock().count("RawPut") >= 2);
+    let options = Options { operation_timeout: Duration::from_millis(300), ..options };
+    let hasty = Client::connect_with(&mock.endpoints, options).await.unwrap().raw();
     for _ in 0..100 {
         mock.state.lock().fault("RawPut", Fault::LoseAnswer);
-        mock.state.lock().fault("RawBatchPut", Fault::LoseAnswer);
         mock.state.lock().fault("RawGet", Fault::LoseAnswer);
     }
-    assert!(matches!(raw.put("k", "2").await.unwrap_err(), Error::Undetermined { .. }));
-    assert!(matches!(raw.batch_put([("k", "2")]).await.unwrap_err(), Error::Undetermined { .. }));
-    assert!(matches!(raw.get("k").await.unwrap_err(), Error::Timeout { .. }), "a read changes nothing");
+    assert!(matches!(hasty.put("k", "2").await.unwrap_err(), Error::Undetermined { .. }));
+    assert!(matches!(hasty.get("k").await.unwrap_err(), Error::Timeout { .. }), "a read changes nothing");
 }
 
 #[tokio::test]

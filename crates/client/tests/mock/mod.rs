@@ -87,8 +87,8 @@ impl State {
         self.calls.iter().filter(|(name, _)| *name == call).count()
     }
 
-    fn take_fault(&mut self, call: &str) -> Option<Fault> {
-        let at = self.faults.iter().position(|(name, _)| *name == call)?;
+    fn take_fault(&mut self, call: &str, fits: impl Fn(&Fault) -> bool) -> Option<Fault> {
+        let at = self.faults.iter().position(|(name, fault)| *name == call && fits(fault))?;
         self.faults.remove(at).map(|(_, fault)| fault)
     }
 

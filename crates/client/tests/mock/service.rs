@@ -71,17 +71,18 @@ impl Node {
     ) -> Result<Response<A>, Status> {
         let mut state = self.state.lock();
         state.calls.push((call, self.store));
-        let fault = state.take_fault(call);
-        match fault {
+        match state.take_fault(call, |fault| !matches!(fault, Fault::LoseAnswer)) {
             Some(Fault::Region(error)) => return Ok(Response::new(refuse(error))),
             Some(Fault::Status(code)) => return Err(Status::new(code, "planned")),
-            Some(Fault::LoseAnswer) | None => {}
+            _ => {}
         }
         if let Err(error) = self.check(&state, &context.unwrap_or_default(), &positions) {
             return Ok(Response::new(refuse(error)));
         }
+        // Only what was done can lose its answer.
+        let lost = state.take_fault(call, |fault| matches!(fault, Fault::LoseAnswer));
         let answer = work(&mut state);
-        match fault {
+        match lost {
             Some(_) => Err(Status::unavailable("the answer is lost")),
             None => Ok(Response::new(answer)),
         }
