@@ -11,7 +11,7 @@ use kontiki_txn::{Failure, KeyError};
 #[derive(Clone, Debug, PartialEq)]
 pub enum Refusal {
     /// It did not reach the data: the client looks again where to go, or waits.
-    Region(errorpb::Error),
+    Region(Box<errorpb::Error>),
     /// The transaction protocol says no. Never empty.
     Keys(Vec<KeyError>),
     /// It was wrong, or the store failed; the text says which.
@@ -25,7 +25,7 @@ impl From<NodeError> for Refusal {
     fn from(error: NodeError) -> Refusal {
         let message = error.to_string();
         let region = match error {
-            NodeError::Region(error) => return Refusal::Region(region_error(&error)),
+            NodeError::Region(error) => return Refusal::Region(Box::new(region_error(&error))),
             NodeError::Busy(_) => errorpb::Error { server_is_busy: Some(busy(&message)), ..with(message) },
             NodeError::DiskFull => errorpb::Error { disk_full: Some(errorpb::DiskFull {}), ..with(message) },
             // Text alone sends clients to another replica: the right thing when this one goes away.
@@ -33,7 +33,7 @@ impl From<NodeError> for Refusal {
             NodeError::Undetermined | NodeError::DiskFullUndetermined => return Refusal::Unknown(message),
             NodeError::Engine(_) => return Refusal::Text(message),
         };
-        Refusal::Region(region)
+        Refusal::Region(Box::new(region))
     }
 }
 
@@ -138,7 +138,7 @@ macro_rules! text_answers {
         impl From<Refusal> for kvrpcpb::$answer {
             fn from(refusal: Refusal) -> Self {
                 match refusal {
-                    Refusal::Region(error) => kvrpcpb::$answer { region_error: Some(error), ..Default::default() },
+                    Refusal::Region(error) => kvrpcpb::$answer { region_error: Some(*error), ..Default::default() },
                     Refusal::Text(error) | Refusal::Unknown(error) => kvrpcpb::$answer { error, ..Default::default() },
                     Refusal::Keys(errors) => kvrpcpb::$answer { error: format!("{errors:?}"), ..Default::default() },
                 }
@@ -153,7 +153,7 @@ macro_rules! bare_answers {
         impl From<Refusal> for kvrpcpb::$answer {
             fn from(refusal: Refusal) -> Self {
                 let error = match refusal {
-                    Refusal::Region(error) => error,
+                    Refusal::Region(error) => *error,
                     Refusal::Text(message) | Refusal::Unknown(message) => with(message),
                     Refusal::Keys(errors) => with(format!("{errors:?}")),
                 };
@@ -170,7 +170,7 @@ macro_rules! key_answers {
             fn from(refusal: Refusal) -> Self {
                 let error = match refusal {
                     Refusal::Region(error) => {
-                        return kvrpcpb::$answer { region_error: Some(error), ..Default::default() };
+                        return kvrpcpb::$answer { region_error: Some(*error), ..Default::default() };
                     }
                     Refusal::Keys(errors) => errors.first().map(key_error),
                     Refusal::Unknown(text) => {
@@ -194,7 +194,7 @@ impl From<Refusal> for kvrpcpb::PrewriteResponse {
     fn from(refusal: Refusal) -> Self {
         let errors = match refusal {
             Refusal::Region(error) => {
-                return kvrpcpb::PrewriteResponse { region_error: Some(error), ..Default::default() };
+                return kvrpcpb::PrewriteResponse { region_error: Some(*error), ..Default::default() };
             }
             Refusal::Keys(errors) => errors.iter().map(key_error).collect(),
             Refusal::Unknown(text) => {

@@ -74,7 +74,7 @@ impl<N: Node> Kv<N> {
             return Ok(());
         }
         let message = format!("mismatch cluster id: this is cluster {own}, not {}", context.cluster_id);
-        Err(Refusal::Region(errorpb::Error { message, ..Default::default() }))
+        Err(Refusal::Region(Box::new(errorpb::Error { message, ..Default::default() })))
     }
 
     /// The checks that need no key, in the order of the contract: store, region, leader, epoch.

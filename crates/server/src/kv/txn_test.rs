@@ -98,7 +98,8 @@ async fn scans_go_both_ways_and_stay_in_the_region() {
     assert_eq!(keys(kv.scan(request("b", "z", false)).await), ["b", "c"]);
     assert_eq!(keys(kv.scan(request("z", "b", true)).await), ["c", "b"]);
     assert_eq!(keys(kv.scan(request("c", "", true)).await), ["b", "a"]);
-    assert_eq!(keys(kv.scan(ScanRequest { context: context(RIGHT), ..request("", "", false) }).await), [b(""); 0]);
+    let elsewhere = ScanRequest { context: context(RIGHT), ..request("", "", false) };
+    assert!(kv.scan(elsewhere).await.pairs.is_empty());
     let batch = BatchGetRequest { context: context(LEFT), keys: vec![b("c"), b("d"), b("a")], version: 20 };
     let pairs = kv.batch_get(batch).await.pairs;
     assert_eq!(

@@ -3,9 +3,9 @@
 //! Starting takes the ports first: a mistake in an address shows before a directory is touched, and connections that
 //! come early wait in the listener's queue. Then the driver recovers, and only then are requests taken.
 //!
-//! Stopping goes the other way: the health service says "not serving", nothing new is accepted, requests in flight get
-//! a moment, the driver ends what it has begun, memory goes to tables so that the next start is short, and the
-//! directory is closed.
+//! Stopping goes the other way: the health service says "not serving", leaderships are handed over, nothing new is
+//! accepted, requests in flight get a moment, the driver ends what it has begun, memory goes to tables so that the next
+//! start is short, and the directory is closed.
 
 mod runner;
 
@@ -33,6 +33,9 @@ use tonic_health::server::HealthReporter;
 
 /// How long requests in flight may take when the node stops. Streams of clients and peers never end by themselves.
 const DRAIN_TIME_MAX: Duration = Duration::from_millis(500);
+/// How long a stopping node tries to hand its leaderships over: several round trips, and not worth more, since the
+/// others elect a leader by themselves.
+const HAND_OVER_TIME_MAX: Duration = Duration::from_millis(500);
 /// Threads for requests at the least: reads run on them and may wait for the disk.
 const WORKERS_MIN: usize = 4;
 
@@ -94,7 +97,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a node on the real machine. Blocks while the directory is recovered.
+    /// Starts a node on the real machine. Blocks while the directory is recovered; not to be called from within an
+    /// async runtime.
     pub fn start(config: ServeConfig) -> Result<Server, StartError> {
         let env = Env::real();
         let runtime = runtime()?;
@@ -117,13 +121,8 @@ impl Server {
         requests.register(&mut registry);
         registry.register_collector(Box::new(NodeCollector(node.clone())));
 
-        let transport = Transport::start(
-            identity,
-            &config.node.members,
-            runtime.handle().clone(),
-            env.fs.clone(),
-            transport_metrics.clone(),
-        );
+        let (members, io) = (&config.node.members, runtime.handle().clone());
+        let transport = Transport::start(identity, members, io, env.fs.clone(), transport_metrics.clone());
         let runner = Runner::start(&env, driver, transport);
 
         let inbound = Arc::new(NodeInbound::new(node.clone(), env.fs.clone()));
@@ -137,21 +136,8 @@ impl Server {
             metrics: requests,
         };
         let pages = StatusPages { node: node.clone(), address: config.node.address().to_owned(), registry };
-
         let (stop, stopping) = watch::channel(false);
-        let (health, serving) = runtime.block_on(services.serve(grpc, asked(stopping.clone())));
-        let grpc_task = runtime.spawn(async move {
-            if let Err(error) = serving.await {
-                tracing::error!(%error, "the gRPC listener failed");
-            }
-        });
-        let http_task = runtime.spawn(async move {
-            let serving = axum::serve(status, pages.into_router()).with_graceful_shutdown(asked(stopping));
-            if let Err(error) = serving.await {
-                tracing::error!(%error, "the status listener failed");
-            }
-        });
-        let listeners = vec![grpc_task, http_task];
+        let (health, listeners) = runtime.block_on(accept(services, grpc, pages, status, stopping));
         tracing::info!(store = identity.store_id.0, cluster = identity.cluster_id, "started");
         Ok(Server { config, node, runner, health, stop, listeners, runtime })
     }
@@ -213,10 +199,11 @@ impl Server {
     }
 
     fn stop(self) -> Result<(), ServeError> {
-        let Server { runner, health, stop, listeners, runtime, .. } = self;
+        let Server { node, runner, health, stop, listeners, runtime, .. } = self;
         tracing::info!("stopping");
         runtime.block_on(async {
             health.set_service_status("", ServingStatus::NotServing).await;
+            hand_over(&node).await;
             let _ = stop.send(true); // Nobody listens only if both listeners failed before.
             let drained = futures::future::join_all(listeners);
             let _ = tokio::time::timeout(DRAIN_TIME_MAX, drained).await;
@@ -225,6 +212,55 @@ impl Server {
         // Streams of clients and peers, and whatever else hangs: they end with the runtime.
         runtime.shutdown_timeout(DRAIN_TIME_MAX);
         closed.map_err(ServeError::Close)
+    }
+}
+
+/// Begins to take requests on both listeners.
+async fn accept(
+    services: Services<NodeHandle, NodeInbound>,
+    grpc: TcpListener,
+    pages: StatusPages,
+    status: TcpListener,
+    stopping: watch::Receiver<bool>,
+) -> (HealthReporter, Vec<JoinHandle<()>>) {
+    let (health, serving) = services.serve(grpc, asked(stopping.clone())).await;
+    let grpc_task = tokio::spawn(async move {
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "the gRPC listener failed");
+        }
+    });
+    let http_task = tokio::spawn(async move {
+        let serving = axum::serve(status, pages.into_router()).with_graceful_shutdown(asked(stopping));
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "the status listener failed");
+        }
+    });
+    (health, vec![grpc_task, http_task])
+}
+
+/// Gives leaderships to other nodes, so that stopping this one does not cost clients an election.
+async fn hand_over(node: &NodeHandle) {
+    let own = node.store_id();
+    let deadline = tokio::time::sleep(HAND_OVER_TIME_MAX);
+    tokio::pin!(deadline);
+    loop {
+        let regions = node.status().regions;
+        let led = regions.iter().filter(|status| status.leading_term.is_some() && status.region.peers.len() > 1);
+        let mut left = false;
+        for status in led {
+            // The next store in a circle: spreads over the others without any knowledge of them.
+            let peers = &status.region.peers;
+            let place = peers.iter().position(|peer| peer.store == own).unwrap_or(0);
+            node.transfer_leader(status.region.id, peers[(place + 1) % peers.len()].store);
+            left = true;
+        }
+        if !left {
+            return;
+        }
+        tokio::select! {
+            () = &mut deadline => return,
+            () = tokio::time::sleep(HAND_OVER_TIME_MAX / 5) => {}
+        }
     }
 }
 
@@ -280,6 +316,8 @@ fn election_seed(env: &Env, store_id: u64) -> u64 {
     env.clock.wall_ms().rotate_left(20) ^ store_id.rotate_left(48) ^ process
 }
 
+#[cfg(test)]
+mod cluster_test;
 #[cfg(test)]
 #[path = "node_test.rs"]
 mod tests;

@@ -14,16 +14,19 @@ use tokio_stream::wrappers::TcpListenerStream;
 
 const CLUSTER: u64 = 77;
 
+/// Whole snapshots: name, content, announcement.
+type Arrived = Arc<Mutex<Vec<(SnapshotId, Vec<u8>, Bytes)>>>;
+
 #[derive(Default)]
 struct Inbox {
     messages: Mutex<Vec<(StoreId, Bytes)>>,
-    snapshots: Arc<Mutex<Vec<(SnapshotId, Vec<u8>, Bytes)>>>,
+    snapshots: Arrived,
 }
 
 struct Arriving {
     id: SnapshotId,
     bytes: Vec<u8>,
-    snapshots: Arc<Mutex<Vec<(SnapshotId, Vec<u8>, Bytes)>>>,
+    snapshots: Arrived,
 }
 
 impl Inbound for Inbox {
