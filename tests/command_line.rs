@@ -124,7 +124,11 @@ fn a_check_passes_a_sound_directory_and_names_the_damage_of_another() {
 #[test]
 fn mistakes_exit_with_2_and_name_what_is_accepted() {
     for (arguments, named) in [
-        (&["cluster", "--dir", "d", "--nodes", "10"][..], "1..=9"),
+        (&["serve", "--store-id", "0"][..], "store-id"),
+        (&["serve", "--no-such-flag"], "--no-such-flag"),
+        (&["serve", "--config", "no-such-file.toml"], "no-such-file.toml"),
+        (&["serve", "--log-level", "no=such=level"], "log-level"),
+        (&["cluster", "--dir", "d", "--nodes", "10"], "1..=9"),
         (&["cluster", "--dir", "d", "--port", "20179"], "status-port = 20180"),
         (&["put", "abc", "00", "--hex"], "even number"),
         (&["get", ""], "at least one byte"),
@@ -135,6 +139,17 @@ fn mistakes_exit_with_2_and_name_what_is_accepted() {
         let complaint = fails(2, arguments);
         assert!(complaint.contains(named), "{arguments:?}: {complaint}");
     }
+}
+
+#[test]
+fn a_port_in_use_is_said_plainly() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("bound").to_string();
+    let folder = scratch.path().join("db");
+    let complaint = fails(1, &["serve", "--grpc-address", &address, "--data-dir", folder.to_str().expect("text")]);
+    assert!(complaint.contains(&address) && complaint.contains("in use"), "{complaint}");
+    assert!(!folder.exists(), "the directory is not touched");
 }
 
 #[test]
@@ -149,7 +164,7 @@ fn without_a_node_the_remedy_is_named() {
 
 #[test]
 fn help_is_no_failure() {
-    for arguments in [&["--help"][..], &["cluster", "--help"], &["--version"]] {
+    for arguments in [&["--help"][..], &["serve", "--help"], &["cluster", "--help"], &["--version"]] {
         let output = kontiki(arguments);
         assert!(output.status.success() && !output.stdout.is_empty(), "{output:?}");
     }

@@ -18,8 +18,8 @@ use tokio::sync::{mpsc, watch};
 const READY_WAIT_MAX: Duration = Duration::from_secs(30);
 /// How often we ask.
 const READY_INTERVAL: Duration = Duration::from_millis(100);
-/// How long a node may take to end: it flushes nothing, so this is long.
-const STOP_GRACE: Duration = Duration::from_secs(10);
+/// How long a node may take to end: it writes its memtables to tables first, so that the next start is short.
+const STOP_GRACE: Duration = Duration::from_secs(30);
 
 /// Arguments of `kontiki cluster`.
 #[derive(Args, Debug)]

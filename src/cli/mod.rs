@@ -7,6 +7,7 @@ mod failure;
 mod local;
 mod node;
 mod remote;
+mod serve;
 mod status;
 mod text;
 
@@ -35,6 +36,8 @@ Examples:
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a node in the foreground
+    Serve(Box<serve::Serve>),
     /// Run a cluster on this machine in the foreground; Ctrl-C stops it, the next start continues it
     Cluster(cluster::Cluster),
     /// Write a key
@@ -62,6 +65,7 @@ pub fn main() -> ExitCode {
         }
     };
     let result = match cli.command {
+        Command::Serve(serve) => serve.run(),
         Command::Cluster(cluster) => cluster.run(),
         Command::Put(put) => put.run(),
         Command::Get(get) => get.run(),

@@ -59,6 +59,7 @@ impl Node {
             .arg("--data-dir")
             .arg(&self.folder)
             .args(more)
+            .env("NO_COLOR", "1") // its output goes to a file
             .stdin(Stdio::piped())
             .stdout(log)
             .stderr(copy)

@@ -11,6 +11,9 @@ use std::io::Write;
 /// Regions asked for at a time, and shown to a person.
 const REGIONS_PAGE: usize = 1_000;
 
+/// Longest key in the table, in characters; JSON shows all of it.
+const KEY_CHARS_MAX: usize = 40;
+
 /// Arguments of `kontiki status`.
 #[derive(Args, Debug)]
 pub struct Status {
@@ -52,7 +55,7 @@ impl Status {
     }
 
     fn regions_table(&self, picture: &Picture) -> String {
-        let show = |bytes: &[u8]| format!("\"{}\"", text::show(bytes, self.hex));
+        let show = |bytes: &[u8]| text::shorten(&text::show(bytes, self.hex), KEY_CHARS_MAX);
         let row = |region: &Region| {
             let descriptor = region.region.clone().unwrap_or_default();
             let epoch = descriptor.region_epoch.unwrap_or_default();

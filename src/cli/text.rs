@@ -26,6 +26,14 @@ pub fn show(bytes: &[u8], hex: bool) -> String {
     }
 }
 
+/// The text in quotes, cut to about `chars_max` characters.
+pub fn shorten(text: &str, chars_max: usize) -> String {
+    match text.char_indices().nth(chars_max) {
+        Some((end, _)) => format!("\"{}...\"", &text[..end]),
+        None => format!("\"{text}\""),
+    }
+}
+
 /// Bytes for a program: a string if they are text, else `{"hex": "..."}`; with `hex` always a string of digits.
 pub fn to_json(bytes: &[u8], hex: bool) -> Value {
     match std::str::from_utf8(bytes) {

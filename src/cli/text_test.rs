@@ -28,3 +28,9 @@ fn what_is_no_text_is_escaped() {
     assert_eq!(show(b"\x1b[2J", false), "\\x1b[2J", "nothing that moves a terminal's cursor");
     assert_eq!(to_json(&[0xff], false), json!({ "hex": "ff" }));
 }
+
+#[test]
+fn long_texts_are_cut_at_a_character() {
+    assert_eq!(shorten("grüße", 5), "\"grüße\"");
+    assert_eq!(shorten("grüße", 3), "\"grü...\"");
+}

@@ -1,0 +1,60 @@
+//! `kontiki serve`: a node in the foreground.
+
+use super::Failure;
+use super::cluster::Interrupts;
+use clap::Args;
+use kontiki_env::fs::RealFs;
+use kontiki_server::config::ServeArgs;
+use kontiki_server::node::{Server, StartError};
+use kontiki_server::telemetry;
+use std::io::{Read, Write};
+use tokio::sync::oneshot;
+
+/// Arguments of `kontiki serve`.
+#[derive(Args, Debug)]
+pub struct Serve {
+    #[command(flatten)]
+    args: ServeArgs,
+    /// End when the standard input does; `kontiki cluster` holds its nodes by it
+    #[arg(long, hide = true)]
+    stop_with_stdin: bool,
+}
+
+impl Serve {
+    /// Runs until it is interrupted, or until the node stops by itself, which is a failure.
+    pub fn run(self) -> Result<(), Failure> {
+        let config = self.args.resolve(&RealFs).map_err(|error| Failure::usage(error.to_string()))?;
+        telemetry::init(&config.log_level).map_err(|error| Failure::usage(error.to_string()))?;
+        let server = Server::start(config).map_err(|error| match error {
+            StartError::Config(error) => Failure::usage(error.to_string()),
+            error => Failure::new(error.to_string()),
+        })?;
+        writeln!(std::io::stdout(), "{}", server.banner())?;
+        let lifeline = self.stop_with_stdin.then(stdin_ended);
+        let asked = async move {
+            match (Interrupts::listen(), lifeline) {
+                (Ok(mut interrupts), Some(ended)) => tokio::select! {
+                    () = interrupts.next() => {}
+                    _ = ended => {}
+                },
+                (Ok(mut interrupts), None) => interrupts.next().await,
+                // Without handlers a signal ends the process at once, which is safe too.
+                (Err(_), Some(ended)) => drop(ended.await),
+                (Err(_), None) => std::future::pending().await,
+            }
+        };
+        server.run_until(asked).map_err(|error| Failure::new(error.to_string()))
+    }
+}
+
+/// Resolves when the standard input ends.
+#[allow(clippy::disallowed_methods)] // reading it blocks, so it takes a thread, which ends with the process
+fn stdin_ended() -> oneshot::Receiver<()> {
+    let (alive, ended) = oneshot::channel::<()>();
+    std::thread::spawn(move || {
+        let mut ignored = [0; 64];
+        while matches!(std::io::stdin().read(&mut ignored), Ok(count) if count > 0) {}
+        drop(alive);
+    });
+    ended
+}

@@ -1,0 +1,141 @@
+//! `kontiki cluster`: starts, serves, survives the death of a node, stops, and continues.
+#![allow(clippy::disallowed_methods)] // waits on processes with a deadline
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The first of `count` neighbouring ports that were free a moment ago.
+fn free_ports(count: u16) -> u16 {
+    for _ in 0..100 {
+        let first = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
+        let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if first < u16::MAX - count && (first..first + count).all(free) {
+            return first;
+        }
+    }
+    panic!("no {count} neighbouring free ports");
+}
+
+/// A running cluster and what it says on the console, both streams together.
+struct Running {
+    process: Child,
+    lines: Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Running {
+    fn start(folder: &Path, port: u16) -> Running {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_kontiki"))
+            .args(["cluster", "--nodes", "3", "--port", &port.to_string()])
+            .args(["--status-port", &(port + 3).to_string(), "--dir"])
+            .arg(folder)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let (sender, lines) = channel();
+        let (out, err) = (process.stdout.take().expect("piped"), process.stderr.take().expect("piped"));
+        let copy = sender.clone();
+        std::thread::spawn(move || BufReader::new(out).lines().map_while(Result::ok).try_for_each(|l| copy.send(l)));
+        std::thread::spawn(move || BufReader::new(err).lines().map_while(Result::ok).try_for_each(|l| sender.send(l)));
+        Running { process, lines, seen: Vec::new() }
+    }
+
+    /// The next line that contains `text`.
+    fn line(&mut self, text: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let line = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+            let line = line.unwrap_or_else(|_| panic!("waited for {text:?}; seen: {:#?}", self.seen));
+            self.seen.push(line.clone());
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    fn interrupt(mut self) {
+        kill_process(Pid::from_child(&self.process), Signal::INT).expect("signalled");
+        self.line("stopped");
+        assert!(self.process.wait().expect("waitable").success(), "{:#?}", self.seen);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.process.kill(); // it has ended already if all went well
+    }
+}
+
+fn kontiki(port: u16, arguments: &[&str]) -> Output {
+    let endpoint = format!("127.0.0.1:{port}");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kontiki"));
+    command.args(arguments).args(["--endpoint", &endpoint]).output().expect("the program starts")
+}
+
+fn succeeds(port: u16, arguments: &[&str]) -> String {
+    let output = kontiki(port, arguments);
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// Asks until placement has heard of every store and every leader.
+fn wait_for_status(port: u16) -> Value {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let status: Value = serde_json::from_str(&succeeds(port, &["status", "--json"])).expect("JSON");
+        let regions = status["regions"].as_array().expect("a list");
+        if !regions.is_empty() && regions.iter().all(|region| region["leader_store"].is_u64()) {
+            return status;
+        }
+        assert!(Instant::now() < deadline, "{status:#}");
+    }
+}
+
+#[test]
+fn it_starts_serves_survives_a_node_stops_and_continues() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let port = free_ports(6);
+    let mut cluster = Running::start(scratch.path(), port);
+    let victim = cluster.line(&format!("127.0.0.1:{} ", port + 1)); // the row of node 2
+    cluster.line("ready");
+
+    succeeds(port + 1, &["put", "greeting", "hello"]);
+    assert_eq!(succeeds(port + 2, &["get", "greeting"]), "hello\n");
+    assert!(succeeds(port, &["scan"]).contains("greeting"));
+    let status = wait_for_status(port);
+    assert_eq!(status["stores"].as_array().map(Vec::len), Some(3), "{status:#}");
+    assert!(succeeds(port, &["status"]).contains("STORE"));
+    assert!(scratch.path().join("node-3/log").is_file());
+
+    let process_id: i32 = victim.split_whitespace().nth(3).and_then(|id| id.parse().ok()).expect("a process id");
+    kill_process(Pid::from_raw(process_id).expect("not 0"), Signal::KILL).expect("signalled");
+    cluster.line("node 2 ended");
+    succeeds(port, &["put", "after", "the loss of one"]);
+    cluster.interrupt();
+
+    let mut cluster = Running::start(scratch.path(), port);
+    cluster.line("ready");
+    assert_eq!(succeeds(port + 1, &["get", "greeting"]), "hello\n");
+    assert_eq!(succeeds(port, &["get", "after"]), "the loss of one\n");
+    let refused = kontiki(port, &["get", "greeting", "--hex"]);
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+
+    let held = scratch.path().join("node-1");
+    let second = Command::new(env!("CARGO_BIN_EXE_kontiki"))
+        .args(["get", "greeting", "--data-dir"])
+        .arg(&held)
+        .output()
+        .expect("the program starts");
+    assert_eq!(second.status.code(), Some(1), "{second:?}");
+    assert!(String::from_utf8_lossy(&second.stderr).contains("is in use"), "{second:?}");
+    cluster.interrupt();
+}
