@@ -142,10 +142,14 @@ impl Core {
                 (false, Some(error))
             }
         };
+        let failed = error.is_some();
         self.progress.update(|state| {
             state.compactions_done = asked.unwrap_or(state.compactions_done);
             state.compaction_error = error;
         });
+        if failed {
+            self.wake_commit(); // Whoever waits for room in level 0 must hear of it.
+        }
         if !again && let Err(error) = self.context.versions.remove_obsolete(&self.context.tables) {
             tracing::warn!(%error, "obsolete files stay for now");
         }

@@ -92,9 +92,14 @@ impl Core {
             Ok(positions) => self.insert_group(group, tickets, &frames, &positions),
             Err(error) => self.give_up_group(group, tickets, &error),
         }
-        // A segment was finished: look whether old ones may go. A failed flush is tried again with each group.
-        if self.segments.newest() != newest || self.background_error().is_some() {
+        // A segment was finished: look whether old ones may go.
+        if self.segments.newest() != newest {
             self.wake_flush();
+        }
+        // What a full disk stopped is tried again with each group.
+        if self.background_error().is_some() {
+            self.wake_flush();
+            self.wake_compact();
         }
     }
 

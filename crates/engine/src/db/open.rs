@@ -96,19 +96,26 @@ fn create_directory(env: &Env, path: &Path) -> Result<()> {
         to_sync.push(parent.clone());
         missing = parent;
     }
-    if to_sync.is_empty() {
+    let existed = to_sync.is_empty();
+    if existed {
         // It exists, but a crash may have come between its creation and the sync of its name.
         to_sync.extend(parent_of(path));
     }
     fs.create_dir_all(path).map_err(|error| Error::io(path, &error))?;
     for parent in to_sync.iter().rev() {
-        fs.sync_dir(parent).map_err(|error| Error::io(parent, &error))?;
+        match fs.sync_dir(parent) {
+            // Somebody else made the directory for us and keeps its parent to himself: its name is his care.
+            Err(error) if existed && error.kind() == std::io::ErrorKind::PermissionDenied => {}
+            result => result.map_err(|error| Error::io(parent, &error))?,
+        }
     }
     Ok(())
 }
 
 pub(crate) fn lock_directory(env: &Env, path: &Path) -> Result<Box<dyn FileLock>> {
-    let holder = format!("kontiki, process {}", std::process::id());
+    // In a stepped world everything on disk must be the same from the same seed.
+    let process = if env.tasks.threaded() { std::process::id() } else { 1 };
+    let holder = format!("kontiki, process {process}");
     let lock = path.join(LOCK);
     env.fs.lock(&lock, &holder).map_err(|error| match error.kind() {
         std::io::ErrorKind::WouldBlock => Error::InUse { directory: path.to_path_buf(), holder: error.to_string() },

@@ -69,7 +69,7 @@ impl Core {
             self.refuse_all(&error);
             return false;
         }
-        self.insert_derived();
+        self.insert_derived(false);
         let mut again = false;
         if self.queue.try_lead() {
             let led = self.lead();
@@ -101,7 +101,7 @@ impl Core {
         let pending = Pending { batch, streams, durability, done };
         if durability == Durability::Derived {
             self.queue.derived.lock().push_back(pending);
-            self.insert_derived();
+            self.insert_derived(true);
             self.writes.completions.run();
         } else {
             self.queue.push(pending, bytes);
@@ -137,8 +137,10 @@ impl Core {
         self.writes.completions.push(logged.into_iter().map(|pending| refusal(pending, error)));
     }
 
-    /// Writes derived commits as far as there is room, in order.
-    fn insert_derived(&self) {
+    /// Writes derived commits as far as there is room, in order. With `retry`, asks for room if there is none: for new
+    /// commits only, since the job is woken by the very work that failed to make room, and the two would chase each
+    /// other for as long as the disk is full.
+    fn insert_derived(&self, retry: bool) {
         let mut waiting = self.queue.derived.lock();
         while let Some(pending) = waiting.front() {
             if pending.batch.is_empty() {
@@ -147,7 +149,9 @@ impl Core {
                 continue;
             }
             let Some((tickets, frozen)) = self.writes.begin(1) else {
-                self.note_stall();
+                if retry {
+                    self.note_stall();
+                }
                 return;
             };
             if frozen {

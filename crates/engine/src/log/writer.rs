@@ -102,7 +102,7 @@ impl LogWriter {
     /// Ends the log in good order: after this the newest segment is sealed, so damage to it will be noticed, and nothing
     /// is appended any more.
     pub(crate) fn close(&mut self) -> Result<()> {
-        self.sync()?;
+        self.check_running()?;
         self.seal()?;
         self.stopped = Some("the database was closed".into());
         Ok(())
@@ -128,8 +128,10 @@ impl LogWriter {
         self.create(capacity)
     }
 
-    /// Seals and syncs the active segment, if there is one, and gives back what it does not use.
+    /// Syncs and seals the active segment, if there is one, and gives back what it does not use. The sync comes first,
+    /// so that the seal claims all records: damage to one of them is then never taken for a torn tail.
     fn seal(&mut self) -> Result<()> {
+        self.sync()?;
         let Some(active) = self.active.as_ref() else { return Ok(()) };
         let path = self.segments.path(active.number);
         let used = match write_seal(&*active.file, active.number, active.end, active.durable) {

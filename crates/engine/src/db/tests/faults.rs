@@ -4,7 +4,9 @@ use super::model::Run;
 use super::*;
 use crate::{Error, StreamId};
 use kontiki_env::fs::{CrashMode, Fs, Op, read_all};
+use parking_lot::Mutex;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Lets `healthy` operations of the kind through and fails the next.
@@ -101,6 +103,32 @@ fn a_full_disk_refuses_writes_and_everything_resumes_when_there_is_room() {
         run.check_recovered(&recovered, false).unwrap_or_else(|what| panic!("{quota}: recovered: {what}"));
     }
     assert!(refusals > 20, "the disk was hardly ever full: {refusals}");
+}
+
+#[test]
+fn derived_commits_wait_for_a_full_disk_and_nobody_spins() {
+    let machine = SimMachine::from_seed(90);
+    let db = open(&machine);
+    machine.fs.set_quota(Some(machine.fs.used_bytes()));
+    let answers: Arc<Mutex<Vec<u64>>> = Arc::default();
+    let submit = |i: u64| {
+        let answers = answers.clone();
+        let batch = put(&format!("{i:04}"), &"v".repeat(500));
+        let commit = Commit { batch, streams: vec![], durability: Durability::Derived };
+        db.submit(commit, Box::new(move |result| answers.lock().push(result.map(|_| i).expect("it only waits"))));
+    };
+    (0..100).for_each(submit);
+    machine.tasks.run_until_idle(10_000); // It panics if flush and commit chase each other.
+    let before = answers.lock().len();
+    assert!(before > 10 && before < 100, "memory is full: {before}");
+    let error = db.put(b"logged", b"commit").expect_err("no room");
+    assert!(matches!(error, Error::NoSpace { .. }), "{error}");
+    machine.tasks.run_until_idle(10_000);
+    machine.fs.set_quota(None);
+    submit(100);
+    machine.tasks.run_until_idle(10_000);
+    assert_eq!(*answers.lock(), (0..=100).collect::<Vec<_>>(), "all of them, in order");
+    db.put(b"logged", b"commit").expect("room");
 }
 
 fn segments(machine: &SimMachine) -> Vec<PathBuf> {
