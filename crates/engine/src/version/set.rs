@@ -45,6 +45,9 @@ pub struct VersionSet {
 
 struct Log {
     writer: ManifestWriter,
+    /// For the next manifest. Each number is used once, also after a failure: a manifest that an earlier attempt left is
+    /// on the list of obsolete files, and whatever bears its name will be removed.
+    next_manifest: u64,
     /// Bytes of the manifest when it was started or recovered.
     first_bytes: u64,
     /// Set for good by a failed sync.
@@ -78,14 +81,15 @@ impl VersionSet {
             }
         };
         let largest = find_orphans(env, dir, &tables_dir, &version, writer.number, &obsolete)?;
-        let log = Log { first_bytes: writer.bytes(), writer, stopped: None };
+        let next_manifest = largest.manifest.saturating_add(1);
+        let log = Log { first_bytes: writer.bytes(), writer, next_manifest, stopped: None };
         Ok(VersionSet {
             env: env.clone(),
             dir: dir.to_path_buf(),
             tables_dir,
             options,
             current: ArcSwap::from_pointee(version),
-            next_file: AtomicU64::new(next_file.max(largest.saturating_add(1))),
+            next_file: AtomicU64::new(next_file.max(largest.table.saturating_add(1))),
             obsolete,
             log: Mutex::new(log),
         })
@@ -160,7 +164,8 @@ impl VersionSet {
         if log.writer.bytes() <= limit {
             return;
         }
-        let number = log.writer.number + 1;
+        let number = log.next_manifest;
+        log.next_manifest = number.saturating_add(1);
         let edit = VersionEdit { next_file: Some(self.next_file.load(Ordering::Relaxed)), ..version.as_edit() };
         let prepared = ManifestWriter::create(&self.env, &self.dir, number, &edit).and_then(|writer| {
             self.env.fs.sync_dir(&self.dir).map_err(|error| sync_error(&self.dir, &error))?;
@@ -277,7 +282,13 @@ fn refuse_tables_without_current(env: &Env, dir: &Path, tables_dir: &Path) -> Re
     Ok(())
 }
 
-/// Puts files that a crash left behind on the list of obsolete files; returns the largest table number met.
+/// The largest numbers of files that exist, needed or not.
+struct Largest {
+    table: FileNumber,
+    manifest: u64,
+}
+
+/// Puts files that a crash left behind on the list of obsolete files; returns the largest numbers met.
 fn find_orphans(
     env: &Env,
     dir: &Path,
@@ -285,12 +296,12 @@ fn find_orphans(
     version: &Version,
     manifest: u64,
     obsolete: &ObsoleteFiles,
-) -> Result<FileNumber> {
+) -> Result<Largest> {
     let live: BTreeSet<FileNumber> = version.tables().map(|(_, _, table)| table.meta().number).collect();
-    let mut largest = 0;
+    let mut largest = Largest { table: 0, manifest };
     for name in list(env, tables_dir)? {
         let number = parse_table_name(name.strip_suffix(".tmp").unwrap_or(&name));
-        largest = largest.max(number.unwrap_or(0));
+        largest.table = largest.table.max(number.unwrap_or(0));
         match (parse_table_name(&name), number) {
             (Some(number), _) if live.contains(&number) => {}
             (Some(number), _) => obsolete.push_table(number),
@@ -299,7 +310,9 @@ fn find_orphans(
         }
     }
     for name in list(env, dir)? {
-        if parse_manifest_name(&name).is_some_and(|number| number != manifest) {
+        let number = parse_manifest_name(&name).unwrap_or(manifest);
+        largest.manifest = largest.manifest.max(number);
+        if number != manifest {
             obsolete.push_path(dir.join(&name));
         }
     }

@@ -3,6 +3,8 @@ use super::files::ObsoleteFiles;
 use super::manifest::{manifest_path, parse_manifest};
 use super::*;
 use crate::Error;
+use crate::cache::{BlockCache, TableCache};
+use crate::table::TABLES_DIR;
 use bytes::Bytes;
 use kontiki_env::SimMachine;
 use kontiki_env::fs::{CrashMode, Op, OpenMode, read_all};
@@ -84,6 +86,27 @@ fn a_full_disk_during_the_replacement_is_harmless() {
         machine.fs.crash(CrashMode::LoseUnsynced);
         assert_eq!(open(&machine, 100).expect("a healthy disk").current().flushed_sequence(), reached + 1);
     }
+}
+
+#[test]
+fn a_manifest_in_use_is_never_taken_for_one_that_a_failed_replacement_left() {
+    let machine = SimMachine::from_seed(1);
+    let set = open(&machine, 1 << 20).expect("a healthy disk");
+    drop(set);
+    // What a crash in the middle of a replacement leaves.
+    let fs = machine.env().fs;
+    fs.open(&manifest_path(Path::new(DIR), 2), OpenMode::CreateNew).expect("a healthy disk");
+    let tables = Path::new(DIR).join(TABLES_DIR);
+    let cache = TableCache::new(&machine.env(), &tables, Arc::new(BlockCache::new(0)), 1 << 20, 16);
+    let set = open(&machine, 100).expect("a healthy disk");
+    let mut reached = 0;
+    while set.obsolete_count() < 2 {
+        reached += 1;
+        advance(&set, reached).expect("a healthy disk"); // until the manifest has been replaced
+    }
+    assert_eq!(set.remove_obsolete(&cache).expect("a healthy disk"), 2);
+    drop(set);
+    assert_eq!(open(&machine, 100).expect("nothing was lost").current().flushed_sequence(), reached);
 }
 
 #[test]
