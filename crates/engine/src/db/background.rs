@@ -7,6 +7,11 @@ use crate::planted::{self, Bug};
 use crate::{Error, Result};
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How long a flush or compaction that found no space waits before it tries again. Each attempt may write as much as the
+/// disk still takes, so not too often; and writing should resume soon after somebody has made room.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 impl Core {
     /// One step of the `flush` job: flushes the oldest frozen memtable, or looks after the log. Returns whether to
@@ -25,11 +30,15 @@ impl Core {
         }
         if error.is_some() || self.progress.get().flush_error.is_some() {
             // Whoever waits for room must hear of it; the next write tries again.
+            let failed = error.is_some();
             self.progress.update(|state| {
-                state.failed_flushes += u64::from(error.is_some());
+                state.failed_flushes += u64::from(failed);
                 state.flush_error = error;
             });
             self.wake_commit();
+            if failed {
+                return self.pause_after_failure();
+            }
         }
         outcome.unwrap_or(false)
     }
@@ -132,8 +141,10 @@ impl Core {
         };
         if let Ok(true) = outcome {
             self.count_compaction(&before);
+        }
+        if !matches!(outcome, Ok(false)) {
+            // Also after an error: a full compaction may have finished some families before it.
             self.writes.install(&self.context.versions, None);
-            self.wake_commit(); // There may be room now.
         }
         let (again, error) = match outcome {
             Ok(worked) => (worked, None),
@@ -144,16 +155,31 @@ impl Core {
         };
         let failed = error.is_some();
         self.progress.update(|state| {
-            state.compactions_done = asked.unwrap_or(state.compactions_done);
+            if let Some(ticket) = asked {
+                state.compactions_done = ticket;
+                state.full_compaction_error = error.clone();
+            }
             state.compaction_error = error;
         });
-        if failed {
-            self.wake_commit(); // Whoever waits for room in level 0 must hear of it.
+        if again || failed {
+            self.wake_commit(); // There may be room now; or whoever waits for room must hear that there is none.
         }
-        if !again && let Err(error) = self.context.versions.remove_obsolete(&self.context.tables) {
+        // After each unit: a busy database may go on for ever, and must give space back all the same.
+        if let Err(error) = self.context.versions.remove_obsolete(&self.context.tables) {
             tracing::warn!(%error, "obsolete files stay for now");
         }
-        again
+        if failed { self.pause_after_failure() } else { again }
+    }
+
+    /// Returns whether a job whose step found no space should be called again, after a pause: commits may wait for it that
+    /// nobody follows, so it must not take a write to try again. The pause ends early when the database does. A stepped
+    /// world has no time to let pass; there only writes try again.
+    fn pause_after_failure(&self) -> bool {
+        if !self.env.tasks.threaded() {
+            return false;
+        }
+        self.progress.wait_for_end(RETRY_PAUSE, || self.check_writable().is_err());
+        self.check_writable().is_ok()
     }
 
     fn compact_all(&self) -> Result<()> {

@@ -44,6 +44,7 @@ impl Completions {
             }
             state.running = true;
         }
+        let _stopped = StopRunning(self);
         loop {
             let next = {
                 let mut state = self.state.lock();
@@ -53,6 +54,17 @@ impl Completions {
             };
             let Some(completion) = next else { return };
             (completion.done)(completion.result);
+        }
+    }
+}
+
+/// A completion that panics takes its thread with it, not everybody's later answers.
+struct StopRunning<'a>(&'a Completions);
+
+impl Drop for StopRunning<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.state.lock().running = false;
         }
     }
 }

@@ -21,6 +21,18 @@ fn a_completion_that_pushes_is_not_run_into_and_order_holds() {
 }
 
 #[test]
+fn a_completion_that_panics_does_not_keep_others_from_their_answers() {
+    let completions = Completions::default();
+    let (waiter, done) = Waiter::new();
+    let broken = Completion { done: Box::new(|_| panic!("a broken completion")), result: Ok(1) };
+    completions.push([broken, Completion { done, result: Ok(2) }]);
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| completions.run()));
+    assert!(panicked.is_err());
+    completions.run();
+    assert!(matches!(waiter.try_take(), Some(Ok(2))));
+}
+
+#[test]
 fn a_waiter_gets_its_answer_from_another_thread() {
     let (waiter, done) = Waiter::new();
     assert!(waiter.try_take().is_none());

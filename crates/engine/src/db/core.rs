@@ -15,6 +15,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// The shared state of a database.
 ///
@@ -65,6 +66,8 @@ struct Health {
 pub(crate) struct Progress {
     state: Mutex<ProgressState>,
     changed: Condvar,
+    /// Told, beside `changed`, when the database is closed or stops.
+    ended: Condvar,
 }
 
 /// See [`Progress`].
@@ -78,7 +81,10 @@ pub(crate) struct ProgressState {
     /// Full compactions asked for, and done.
     pub(crate) compactions_asked: u64,
     pub(crate) compactions_done: u64,
+    /// Why the last compaction did not get on, if it did not.
     pub(crate) compaction_error: Option<Error>,
+    /// The same of the last full one, which its caller still wants to know when others have followed.
+    pub(crate) full_compaction_error: Option<Error>,
 }
 
 impl Progress {
@@ -87,6 +93,18 @@ impl Progress {
         let result = change(&mut self.state.lock());
         self.changed.notify_all();
         result
+    }
+
+    /// Tells all who wait that the database is closed or stopped, which the caller has noted already.
+    pub(crate) fn tell_end(&self) {
+        self.update(|_| ());
+        self.ended.notify_all();
+    }
+
+    /// Waits for [`Progress::tell_end`], until `ended`, but no longer than `pause`.
+    pub(crate) fn wait_for_end(&self, pause: Duration, ended: impl Fn() -> bool) {
+        // Whoever ends the database takes the lock after noting it, so the end is not missed.
+        self.ended.wait_while_for(&mut self.state.lock(), |_| !ended(), pause);
     }
 
     /// A look at the state.
@@ -171,14 +189,14 @@ impl Core {
         }
         drop(health);
         // Whoever waits for room or for a job must learn of it.
-        self.progress.update(|_| ());
+        self.progress.tell_end();
         self.wake_commit();
     }
 
     /// Refuses everything from now on; returns whether it did not before.
     pub(crate) fn set_closed(&self) -> bool {
         let before = std::mem::replace(&mut self.health.write().closed, true);
-        self.progress.update(|_| ());
+        self.progress.tell_end();
         !before
     }
 

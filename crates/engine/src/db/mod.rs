@@ -169,7 +169,7 @@ impl Db {
         core.wake_compact();
         core.wait_for(|progress| {
             if progress.compactions_done >= ticket {
-                return Some(progress.compaction_error.clone().map_or(Ok(()), Err));
+                return Some(progress.full_compaction_error.clone().map_or(Ok(()), Err));
             }
             core.check_writable().err().map(Err)
         })

@@ -171,6 +171,9 @@ fn start_jobs(core: &Arc<Core>) {
         flush: spawn("flush", Core::flush_step),
         compact: spawn("compact", Core::compact_step),
     });
+    // Their first steps may have wanted to wake each other before they were known.
+    core.wake_commit();
+    core.wake_compact();
 }
 
 /// Builds memtables and streams from the log.

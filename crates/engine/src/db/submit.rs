@@ -145,7 +145,7 @@ impl Core {
         while let Some(pending) = waiting.front() {
             if pending.batch.is_empty() {
                 let Pending { done, .. } = waiting.pop_front().expect("there is a front");
-                self.writes.completions.push([Completion { done, result: Ok(self.writes.visible()) }]);
+                self.writes.complete_after_all(Completion { done, result: Ok(self.writes.visible()) });
                 continue;
             }
             let Some((tickets, frozen)) = self.writes.begin(1) else {

@@ -140,11 +140,11 @@ impl Writes {
         let mut read_state = self.read_state.load_full();
         loop {
             let sequence = self.visible();
-            let again = self.read_state.load_full();
+            let again = self.read_state.load();
             if Arc::ptr_eq(&read_state, &again) {
                 return (read_state, sequence);
             }
-            read_state = again;
+            read_state = arc_swap::Guard::into_inner(again);
         }
     }
 
@@ -210,6 +210,15 @@ impl Writes {
         match sequence.checked_sub(visible + 1) {
             None => self.completions.push(completions),
             Some(at) => state.slots.get_mut(at as usize).expect("invariant 1").completions.extend(completions),
+        }
+    }
+
+    /// Answers a commit after all those that have a number by now.
+    pub(crate) fn complete_after_all(&self, completion: Completion) {
+        let mut state = self.state.lock();
+        match state.slots.back_mut() {
+            Some(last) => last.completions.push(completion),
+            None => self.completions.push([completion]),
         }
     }
 

@@ -51,6 +51,20 @@ fn numbers_become_visible_in_order_whatever_the_order_of_finishing() {
 }
 
 #[test]
+fn an_answer_after_all_waits_for_every_number_given_out() {
+    let (writes, _versions) = writes(1 << 20, 2);
+    let answered: Arc<Mutex<Vec<u64>>> = Arc::default();
+    writes.complete_after_all(answer(&answered, 1));
+    let (tickets, _) = writes.begin(2).expect("room");
+    writes.complete_after_all(answer(&answered, 4));
+    for (ticket, number) in tickets.into_iter().zip(2..) {
+        writes.finish(ticket, vec![answer(&answered, number)]);
+    }
+    writes.completions.run();
+    assert_eq!(*answered.lock(), [1, 2, 4, 3], "4 was asked for before 3");
+}
+
+#[test]
 fn a_memtable_with_an_unfinished_batch_is_not_flushed() {
     let (writes, versions) = writes(1 << 20, 3);
     let (mut first, _) = writes.begin(1).expect("room");

@@ -2,6 +2,7 @@
 
 mod basic;
 mod faults;
+mod full_disk;
 mod model;
 mod power_loss;
 mod threads;

@@ -172,6 +172,33 @@ fn machine_clock() -> Arc<dyn kontiki_env::clock::Clock> {
 }
 
 #[test]
+fn a_write_that_waits_for_a_full_disk_goes_on_when_there_is_room() {
+    let machine = SimMachine::from_seed(6);
+    let db = open_threaded(&machine);
+    machine.fs.set_quota(Some(20 << 10));
+    let (sender, receiver) = mpsc::channel();
+    for i in 0..1000 {
+        let of_done = sender.clone();
+        let commit = Commit { batch: pair(&format!("{i}"), i), streams: vec![], durability: Durability::Derived };
+        db.submit(commit, Box::new(move |result| of_done.send(result).expect("received")));
+    }
+    // Nobody writes any more: the flush tries again by itself. One attempt may be under way, and one asked for.
+    let failures = || db.core().progress.get().failed_flushes;
+    let (clock, before) = (machine_clock(), failures());
+    while failures() < before + 3 {
+        assert!(clock.monotonic() < DEADLINE, "the flush has given up");
+        std::thread::yield_now();
+    }
+    machine.fs.set_quota(None);
+    let mut answered = 0;
+    while answered < 1000 {
+        receiver.recv_timeout(DEADLINE).expect("an answer for each").expect("no faults");
+        answered += 1;
+    }
+    assert_eq!(dump(&db.snapshot(), OTHER).len(), 1000);
+}
+
+#[test]
 fn a_failed_sync_answers_everybody() {
     let machine = SimMachine::from_seed(5);
     let db = open_threaded(&machine);

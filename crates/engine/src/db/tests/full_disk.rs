@@ -1,0 +1,112 @@
+//! Who waits for room while the disk is full: is told, or waits without keeping the machine busy.
+
+use super::*;
+use crate::Error;
+use parking_lot::Mutex;
+use std::sync::Arc;
+
+type Answers = Arc<Mutex<Vec<crate::Result<u64>>>>;
+
+fn submit(db: &Db, answers: &Answers, batch: WriteBatch, durability: Durability) {
+    let answers = answers.clone();
+    let commit = Commit { batch, streams: vec![], durability };
+    db.submit(commit, Box::new(move |result| answers.lock().push(result)));
+}
+
+/// A value that no table makes smaller than `bytes`.
+fn value(rng: &mut Rng, bytes: usize) -> String {
+    (0..bytes).map(|_| char::from(b'!' + rng.below(90) as u8)).collect()
+}
+
+/// A database whose level 0 is full, with no compaction tried yet, and no room on the disk for one.
+fn full_level0(machine: &SimMachine) -> Db {
+    let mut options = small_options();
+    options.compaction.level0_tables = 3;
+    options.level0_tables_max = 4;
+    options.log_segment_bytes = 64 << 10;
+    options.log_bytes_max = 1 << 20;
+    let db = Db::open_in(&machine.env(), Path::new(DIR), options).expect("opens");
+    machine.tasks.run_until_idle(100);
+    let mut rng = Rng::new(1);
+    for _ in 0..4 {
+        let batch = put("key", &value(&mut rng, 3000));
+        db.write(batch, Durability::Sync).expect("room");
+        db.core().writes.freeze_active();
+        // The job itself, so that the compaction that it wakes does not run in between.
+        db.core().flush_step();
+    }
+    assert_eq!(db.stats().families[0].levels[0].tables, 4);
+    machine.fs.set_quota(Some(machine.fs.used_bytes()));
+    db
+}
+
+#[test]
+fn writers_that_wait_for_a_compaction_are_told_that_it_found_no_room() {
+    let machine = SimMachine::from_seed(1);
+    let db = full_level0(&machine);
+    // The writer finds level 0 full while the compaction is under way: it has not failed yet.
+    let answers = Answers::default();
+    submit(&db, &answers, put("key", "v"), Durability::Sync);
+    db.core().commit_step();
+    assert!(answers.lock().is_empty() && db.stats().write_stalls > 0, "it waits for the compaction");
+    machine.tasks.run_until_idle(1000);
+    let answered = std::mem::take(&mut *answers.lock());
+    assert!(matches!(answered[..], [Err(Error::NoSpace { .. })]), "{answered:?}");
+    machine.fs.set_quota(None);
+    assert!(db.compact().is_ok());
+    db.put(b"key", b"v").expect("room again");
+}
+
+#[test]
+fn derived_commits_wait_for_room_without_keeping_the_jobs_busy() {
+    let machine = SimMachine::from_seed(2);
+    let db = full_level0(&machine);
+    let answers = Answers::default();
+    submit(&db, &answers, put("derived", "1"), Durability::Derived);
+    machine.tasks.run_until_idle(1000);
+    submit(&db, &answers, put("derived", "2"), Durability::Derived);
+    machine.tasks.run_until_idle(1000);
+    assert!(answers.lock().is_empty(), "derived commits are never refused for want of room");
+    machine.fs.set_quota(None);
+    submit(&db, &answers, put("derived", "3"), Durability::Derived);
+    machine.tasks.run_until_idle(1000);
+    assert!(matches!(answers.lock()[..], [Ok(_), Ok(_), Ok(_)]), "the next write tries again: {answers:?}");
+    assert_eq!(db.get(b"derived").expect("get").as_deref(), Some(&b"3"[..]));
+}
+
+#[test]
+fn a_full_compaction_that_fails_half_way_shows_what_it_has_done() {
+    let machine = SimMachine::from_seed(3);
+    let db = open(&machine);
+    let mut rng = Rng::new(2);
+    for _ in 0..2 {
+        let mut batch = put("key", "small");
+        batch.put(OTHER, b"key", value(&mut rng, 3000).as_bytes());
+        batch.put(OTHER, format!("{}", rng.below(1000)).as_bytes(), value(&mut rng, 3000).as_bytes());
+        db.write(batch, Durability::Sync).expect("room");
+        db.flush().expect("flush");
+    }
+    machine.tasks.run_until_idle(1000);
+    // Enough for the default family's compaction, and not for the other's.
+    machine.fs.set_quota(Some(machine.fs.used_bytes() + 2000));
+    let error = db.compact().expect_err("no room for the second family");
+    assert!(matches!(error, Error::NoSpace { .. }), "{error}");
+    let (state, _) = db.core().writes.read_point();
+    assert!(Arc::ptr_eq(&state.version, &db.core().context.versions.current()), "readers use the newest version");
+}
+
+#[test]
+fn obsolete_tables_go_while_compaction_has_more_to_do() {
+    let machine = SimMachine::from_seed(4);
+    let db = open(&machine);
+    machine.tasks.run_until_idle(100);
+    let mut rng = Rng::new(3);
+    for i in 0..5 {
+        db.write(put(&format!("{i}"), &value(&mut rng, 3000)), Durability::Sync).expect("room");
+        db.write(put("9", &value(&mut rng, 3000)), Durability::Sync).expect("room");
+        db.core().writes.freeze_active();
+        while db.core().flush_step() {}
+    }
+    assert!(db.core().compact_step(), "there was work, and there may be more");
+    assert_eq!(db.core().context.versions.obsolete_count(), 0, "a busy database gives space back too");
+}
