@@ -88,8 +88,10 @@ impl ManifestWriter {
         }
         // The last record may have been read from the page cache alone: its writer may have died before its sync, or
         // the sync may have failed, after which the cache calls its pages clean. It is about to be relied on (log
-        // segments go because of it), so it is written again and synced. Earlier records were synced before it came.
-        let last = contents.edits.last().map_or(HEADER_BYTES as u64, |(offset, _)| *offset);
+        // segments go because of it), so it is written again and synced, with the mark before it, which shared its sync.
+        // Earlier records were synced before it came; the one before it is written again only for its known place.
+        let at = contents.edits.len().saturating_sub(2);
+        let last = contents.edits.get(at).map_or(HEADER_BYTES as u64, |(offset, _)| *offset);
         let mut tail = vec![0; usize::try_from(contents.end - last).unwrap_or(0)];
         let read = file.read_at(&mut tail, last).map_err(io)?;
         if read != tail.len() {

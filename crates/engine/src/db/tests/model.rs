@@ -50,7 +50,9 @@ impl Model {
         let mut ops = Vec::new();
         let kind = rng.below(4);
         if kind > 0 {
-            let value = format!("{number}-{}", "v".repeat(rng.below(150) as usize));
+            // Now and then a record that is larger than a segment.
+            let length = if rng.chance(1, 40) { 6000 } else { rng.below(150) };
+            let value = format!("{number}-{}", "v".repeat(length as usize));
             batch.put(Family::DEFAULT, format!("key {}", rng.below(20)).as_bytes(), value.as_bytes());
             batch.delete(Family::DEFAULT, format!("key {}", rng.below(20)).as_bytes());
             batch.put(Family::DEFAULT, b"last", number.to_string().as_bytes());
