@@ -1,6 +1,7 @@
 //! Structured logs, on standard error, quiet unless asked.
 
 use crate::config::ConfigError;
+use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
@@ -9,7 +10,8 @@ const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 /// `tracing` filter. Later calls of one process change nothing.
 pub fn init(level: &str) -> Result<(), ConfigError> {
     let filter = filter(level)?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     // An earlier call, or the embedding program, has set one: theirs stays.
     let _ = subscriber.try_init();
     Ok(())

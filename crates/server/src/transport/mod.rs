@@ -170,6 +170,14 @@ fn describe(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// What a peer answered, or why it could not.
+fn describe_status(status: &tonic::Status) -> String {
+    match std::error::Error::source(status) {
+        Some(cause) => describe(cause),
+        None => status.message().to_owned(),
+    }
+}
+
 #[cfg(test)]
 #[path = "transport_test.rs"]
 mod tests;

@@ -1,6 +1,6 @@
 //! The stream to one other store.
 
-use super::{Identity, TransportMetrics, connect, describe};
+use super::{Channel, Identity, PeerClient, TransportMetrics, connect, describe_status};
 use bytes::Bytes;
 use futures::StreamExt;
 use kontiki_proto::internal::PeerBatch;
@@ -25,6 +25,9 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 /// Longest wait: a peer that is started again is found within about a second.
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// A stream that lasted so long was accepted.
+const STEADY_AFTER: Duration = Duration::from_secs(1);
 
 /// The queue of messages for one store; its task empties it.
 pub(super) struct Peer {
@@ -120,13 +123,9 @@ impl Sender {
         loop {
             let error = match connect(&self.address).await {
                 Ok(client) => {
-                    if reported {
-                        tracing::info!(store = self.to.0, address = %self.address, "connected again");
-                    }
-                    (backoff, reported) = (BACKOFF_FIRST, false);
                     self.metrics.connects.inc();
                     self.metrics.connected.inc();
-                    let result = self.stream(client).await;
+                    let result = self.stream_steadily(client, &mut backoff, &mut reported).await;
                     self.metrics.connected.dec();
                     result.err().unwrap_or_else(|| "the peer closed the stream".into())
                 }
@@ -146,8 +145,29 @@ impl Sender {
         }
     }
 
+    /// Streams; once that has gone well for a while, forgets earlier failures. Not sooner: a peer that refuses this
+    /// node accepts the connection first.
+    async fn stream_steadily(
+        &self,
+        client: PeerClient<Channel>,
+        backoff: &mut Duration,
+        reported: &mut bool,
+    ) -> Result<(), String> {
+        let stream = self.stream(client);
+        tokio::pin!(stream);
+        tokio::select! {
+            result = &mut stream => return result,
+            () = tokio::time::sleep(STEADY_AFTER) => {}
+        }
+        *backoff = BACKOFF_FIRST;
+        if std::mem::take(reported) {
+            tracing::info!(store = self.to.0, address = %self.address, "connected again");
+        }
+        stream.await
+    }
+
     /// Sends batches until the stream or the transport ends.
-    async fn stream(&self, mut client: super::PeerClient<super::Channel>) -> Result<(), String> {
+    async fn stream(&self, mut client: PeerClient<Channel>) -> Result<(), String> {
         let (from, to) = (self.from, self.to);
         let outbox = self.outbox.clone().lock_owned().await;
         let batches = futures::stream::unfold(outbox, |mut outbox| async move {
@@ -164,6 +184,6 @@ impl Sender {
         });
         let result = client.stream(batches).await;
         drop(alive);
-        result.map(|_| ()).map_err(|status| describe(&status))
+        result.map(|_| ()).map_err(|status| describe_status(&status))
     }
 }

@@ -1,6 +1,6 @@
 //! A snapshot file leaving: chunks with checksums, on a connection of its own.
 
-use super::{Shared, connect, describe};
+use super::{Shared, connect, describe_status};
 use bytes::Bytes;
 use kontiki_env::fs::{Fs, OpenMode};
 use kontiki_proto::internal::{SnapshotChunk, SnapshotHead};
@@ -60,7 +60,7 @@ pub(super) async fn send(
     let read = reading.await.map_err(|error| error.to_string())?;
     // A file that cannot be read ends the stream early, which the receiver refuses: the cause is here.
     read.map_err(|error| format!("reading the snapshot: {error}"))?;
-    call.map_err(|_| "it took too long".to_owned())?.map_err(|status| describe(&status))?;
+    call.map_err(|_| "it took too long".to_owned())?.map_err(|status| describe_status(&status))?;
     shared.metrics.snapshots_sent.inc();
     Ok(())
 }
