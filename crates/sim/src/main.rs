@@ -1,7 +1,7 @@
 //! Runs seeds of the simulated cluster, or replays one.
 
 use clap::{Parser, Subcommand};
-use kontiki_sim::cluster::{Plan, Report, run};
+use kontiki_sim::cluster::{Plan, PlantedBug, Report, run};
 use std::ops::Range;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -24,6 +24,9 @@ enum Command {
         /// Length of the phase with faults, in virtual seconds.
         #[arg(long, default_value_t = 20)]
         virtual_seconds: u64,
+        /// Plants a bug, which some seed should find.
+        #[arg(long, value_enum)]
+        planted: Option<PlantedBug>,
     },
     /// Replays a seed exactly and prints what happened, one event a line, oldest first.
     Replay {
@@ -32,6 +35,9 @@ enum Command {
         /// Length of the phase with faults, in virtual seconds: the one of the run to replay.
         #[arg(long, default_value_t = 20)]
         virtual_seconds: u64,
+        /// The planted bug of the run to replay.
+        #[arg(long, value_enum)]
+        planted: Option<PlantedBug>,
     },
 }
 
@@ -43,8 +49,8 @@ fn parse_range(text: &str) -> Result<Range<u64>, String> {
     if range.is_empty() { Err(format!("{text:?} holds no seed")) } else { Ok(range) }
 }
 
-fn plan(seed: u64, virtual_seconds: u64) -> Plan {
-    Plan { safety: Duration::from_secs(virtual_seconds), ..Plan::new(seed) }
+fn plan(seed: u64, virtual_seconds: u64, planted: Option<PlantedBug>) -> Plan {
+    Plan { safety: Duration::from_secs(virtual_seconds), planted, ..Plan::new(seed) }
 }
 
 fn print(report: &Report) {
@@ -73,10 +79,10 @@ fn print(report: &Report) {
 
 fn main() -> ExitCode {
     let broken = match Args::parse().command {
-        Command::Run { seeds, virtual_seconds } => {
+        Command::Run { seeds, virtual_seconds, planted } => {
             let mut broken = Vec::new();
             for seed in seeds {
-                let report = run(&plan(seed, virtual_seconds));
+                let report = run(&plan(seed, virtual_seconds, planted));
                 print(&report);
                 if !report.violations.is_empty() {
                     broken.push(seed);
@@ -88,8 +94,8 @@ fn main() -> ExitCode {
             }
             !broken.is_empty()
         }
-        Command::Replay { seed, virtual_seconds } => {
-            let report = run(&Plan { keep_lines: true, ..plan(seed, virtual_seconds) });
+        Command::Replay { seed, virtual_seconds, planted } => {
+            let report = run(&Plan { keep_lines: true, ..plan(seed, virtual_seconds, planted) });
             print!("{}", report.lines);
             print(&report);
             !report.violations.is_empty()

@@ -12,11 +12,13 @@
 
 mod judge;
 mod node;
+mod planted;
 mod serve;
 mod watch;
 pub mod wire;
 
 pub use node::{ClusterNode, Sizes};
+pub use planted::PlantedBug;
 pub use watch::Watch;
 
 use crate::workload::{RawKnobs, Records, Router, raw_client, timestamp_client};
@@ -31,6 +33,8 @@ use std::time::Duration;
 
 /// How far clocks may drift: what raftstore's leases allow by default.
 const DRIFT_PPM_MAX: u64 = 50_000;
+/// Numbers of clients that read from one node only begin here.
+const PINNED_CLIENTS: u64 = 100;
 /// How long after healing everything must have been answered.
 const LIVENESS: Duration = Duration::from_secs(30);
 
@@ -45,12 +49,15 @@ pub struct Plan {
     pub safety: Duration,
     /// Keep a readable trace.
     pub keep_lines: bool,
+    /// A bug that the run should find.
+    pub planted: Option<PlantedBug>,
 }
 
 impl Plan {
     /// The usual run of a seed.
     pub fn new(seed: u64) -> Plan {
-        Plan { seed, nodes: if seed % 8 == 7 { 1 } else { 3 }, safety: Duration::from_secs(20), keep_lines: false }
+        let nodes = if seed % 8 == 7 { 1 } else { 3 };
+        Plan { seed, nodes, safety: Duration::from_secs(20), keep_lines: false, planted: None }
     }
 }
 
@@ -140,6 +147,16 @@ impl Cluster {
         let knobs = RawKnobs::draw(&mut rng);
         let raw_clients = 1 + rng.below(5);
         let timestamp_clients = 1 + rng.below(2);
+        if rng.chance(1, 2) {
+            let readers = RawKnobs { gets_percent: 100, ..knobs.clone() };
+            for node in self.nodes.clone() {
+                let client = PINNED_CLIENTS + node;
+                let client_rng = self.rng.child(&format!("client {client}"));
+                let router = Router::pinned(self.world.caller(client), node, client_rng.child("router"));
+                self.records.running.set(self.records.running.get() + 1);
+                self.world.spawn_client(raw_client(router, readers.clone(), self.records.clone(), client_rng));
+            }
+        }
         for client in 1..=raw_clients + timestamp_clients {
             let (router, records) = (self.router(client), self.records.clone());
             let client_rng = self.rng.child(&format!("client {client}"));
@@ -182,6 +199,7 @@ pub fn run(plan: &Plan) -> Report {
     if plan.keep_lines {
         cluster.world.keep_trace_lines();
     }
+    let _planted = plan.planted.map(|bug| bug.plant(&mut cluster));
     cluster.start_clients();
     cluster.world.start_nemesis();
     cluster.world.run_until(plan.safety);

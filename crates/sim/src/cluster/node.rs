@@ -11,6 +11,7 @@ use kontiki_env::codec::{get_slice, get_u8, get_u64, put_slice, put_u64};
 use kontiki_env::fs::{Fs, OpenMode, read_all};
 use kontiki_env::rng::Rng;
 use kontiki_placement::Now;
+use kontiki_raftstore::planted::Planted;
 use kontiki_raftstore::snapshot::SnapshotId;
 use kontiki_raftstore::{RegionId, StoreId};
 use kontiki_server::config::NodeConfig;
@@ -37,6 +38,10 @@ pub struct Sizes {
     pub raft_log_bytes: usize,
     /// Entries that a truncation must gain.
     pub truncate_entries_min: u64,
+    /// Bytes of entries in one round of apply, and in one append message.
+    pub round_bytes: usize,
+    /// Append messages in flight to a follower.
+    pub inflight_appends: usize,
 }
 
 impl Sizes {
@@ -47,6 +52,8 @@ impl Sizes {
             log_segment_bytes: (8 << 10) << rng.below(4),
             raft_log_bytes: (4 << 10) << rng.below(7),
             truncate_entries_min: 1 << rng.below(9),
+            round_bytes: 64 << rng.below(12),
+            inflight_appends: 1 << rng.below(9),
         }
     }
 }
@@ -59,6 +66,7 @@ pub struct ClusterNode {
     sizes: Sizes,
     rng: Rng,
     watch: Watch,
+    planted: Planted,
     process: Option<Process>,
 }
 
@@ -81,7 +89,12 @@ struct Sending {
 impl ClusterNode {
     /// A node whose process does not run yet.
     pub fn new(id: NodeId, machine: SimMachine, config: NodeConfig, sizes: Sizes, rng: Rng, watch: Watch) -> Self {
-        ClusterNode { id, machine, config, sizes, rng, watch, process: None }
+        ClusterNode { id, machine, config, sizes, rng, watch, planted: Planted::default(), process: None }
+    }
+
+    /// Gives the replicated store bugs, from the next start on.
+    pub fn plant(&mut self, planted: Planted) {
+        self.planted = planted;
     }
 
     /// The process's handle, while it runs.
@@ -94,11 +107,14 @@ impl SimNode for ClusterNode {
     fn start(&mut self, executor: &Executor) -> Result<(), String> {
         assert!(self.process.is_none(), "a machine runs one process");
         self.machine = self.machine.restarted(Rng::new(self.rng.next_u64()));
-        let sizes = self.sizes;
+        let (sizes, planted) = (self.sizes, self.planted);
         let driver =
             Driver::open_tuned(&self.machine.env(), self.config.clone(), self.rng.next_u64(), |raft, engine| {
                 raft.log_bytes_max = sizes.raft_log_bytes;
                 raft.truncate_entries_min = sizes.truncate_entries_min;
+                raft.planted = planted;
+                (raft.apply_bytes_max, raft.append_bytes_max) = (sizes.round_bytes, sizes.round_bytes);
+                raft.inflight_appends_max = sizes.inflight_appends;
                 raft.truncate_ticks = 3;
                 raft.follower_dead_ticks = 60;
                 engine.memtable_bytes = sizes.memtable_bytes;
@@ -108,6 +124,7 @@ impl SimNode for ClusterNode {
             .map_err(|error| error.to_string())?;
         let handle = driver.handle();
         self.watch.started(self.id, handle.clone());
+        self.watch.look(self.id)?;
         let executor = executor.clone();
         self.process = Some(Process { driver, handle, executor, outbox: Vec::new(), sending: Vec::new() });
         Ok(())

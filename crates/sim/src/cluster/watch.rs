@@ -1,8 +1,8 @@
-//! What must hold at every moment, looked at after every step of a node: one leader per region and term, and no lease
-//! held by two nodes at one true time.
+//! What must hold at every moment, looked at after every step of a node: one leader per region and term, no lease
+//! held by two nodes at one true time, and a replica's state only goes forward while its process lives.
 
 use crate::world::NodeId;
-use kontiki_raftstore::RegionId;
+use kontiki_raftstore::{RegionId, meta};
 use kontiki_server::driver::NodeHandle;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -19,6 +19,8 @@ struct State {
     /// Who led a region in a term, over the whole run.
     leaders: BTreeMap<(RegionId, u64), NodeId>,
     running: BTreeMap<NodeId, NodeHandle>,
+    /// How far each running node has applied each region.
+    applied: BTreeMap<(NodeId, RegionId), u64>,
     terms_seen: u64,
 }
 
@@ -30,7 +32,10 @@ impl Watch {
 
     /// A node's process is gone.
     pub fn stopped(&self, node: NodeId) {
-        self.state.borrow_mut().running.remove(&node);
+        let mut state = self.state.borrow_mut();
+        state.running.remove(&node);
+        // What was applied and not flushed is gone; it comes again from the log.
+        state.applied.retain(|(of, _), _| *of != node);
     }
 
     /// Leaderships seen so far, over all regions.
@@ -41,10 +46,16 @@ impl Watch {
     /// Looks at the cluster after a step of `node`.
     pub fn look(&self, node: NodeId) -> Result<(), String> {
         let mut state = self.state.borrow_mut();
-        let State { leaders, running, terms_seen } = &mut *state;
+        let State { leaders, running, applied, terms_seen } = &mut *state;
         let Some(handle) = running.get(&node) else { return Ok(()) };
+        let view = handle.db().snapshot();
         for status in handle.status().regions {
             let region = status.region.id;
+            let index = meta::applied_index(&view, region).map_err(|error| error.to_string())?.unwrap_or(0);
+            let before = applied.insert((node, region), index).unwrap_or(0);
+            if index < before {
+                return Err(format!("node {node} goes back from {before} to {index} in region {region}"));
+            }
             if let Some(term) = status.leading_term {
                 let first = *leaders.entry((region, term)).or_insert_with(|| {
                     *terms_seen += 1;

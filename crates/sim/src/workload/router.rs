@@ -8,6 +8,8 @@ use std::time::Duration;
 
 /// How long one request waits for its answer.
 const CALL_TIMEOUT: Duration = Duration::from_millis(1_000);
+/// How long a pinned client waits: it does not want to miss the moment at which its node answers again.
+const PINNED_TIMEOUT: Duration = Duration::from_millis(300);
 /// Longest pause between two tries.
 const BACKOFF_MS_MAX: u64 = 100;
 
@@ -28,13 +30,19 @@ pub struct Router {
     nodes: Vec<NodeId>,
     rng: Rng,
     guess: NodeId,
+    is_pinned: bool,
 }
 
 impl Router {
     /// A client that knows nothing yet.
     pub fn new(caller: Caller, nodes: Vec<NodeId>, mut rng: Rng) -> Router {
         let guess = *rng.pick(&nodes).expect("a cluster has nodes");
-        Router { caller, nodes, rng, guess }
+        Router { caller, nodes, rng, guess, is_pinned: false }
+    }
+
+    /// A client that asks `node` only, and once: whoever follows the leader never meets a deposed one.
+    pub fn pinned(caller: Caller, node: NodeId, rng: Rng) -> Router {
+        Router { caller, nodes: vec![node], rng, guess: node, is_pinned: true }
     }
 
     /// The caller below.
@@ -49,8 +57,9 @@ impl Router {
         let deadline = executor.now() + patience;
         let may_repeat = !matches!(ask, Ask::Put(_) | Ask::Delete(_));
         let request = Request::encode(ask);
+        let timeout = if self.is_pinned { PINNED_TIMEOUT } else { CALL_TIMEOUT };
         loop {
-            let answer = self.caller.call(self.guess, request.clone(), CALL_TIMEOUT).await;
+            let answer = self.caller.call(self.guess, request.clone(), timeout).await;
             let told = answer.map(|bytes| Answer::decode(bytes).expect("nodes' answers decode").told);
             match told {
                 Ok(Some(Told::Elsewhere(leader))) => self.turn(leader),
@@ -61,7 +70,7 @@ impl Router {
                 Ok(Some(Told::Unknown(_))) | Ok(None) | Err(_) => self.turn(0),
                 Ok(Some(told)) => return Asked::Told(Box::new(told)),
             }
-            if executor.now() >= deadline {
+            if self.is_pinned || executor.now() >= deadline {
                 return Asked::Failed;
             }
             let pause = Duration::from_millis(1 + self.rng.below(BACKOFF_MS_MAX));
