@@ -1,7 +1,7 @@
 //! Runs seeds of the simulated cluster, or replays one.
 
 use clap::{Parser, Subcommand};
-use kontiki_sim::cluster::{Plan, PlantedBug, Report, run};
+use kontiki_sim::cluster::{Plan, PlantedBug, Report, run_caught};
 use std::ops::Range;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -56,13 +56,14 @@ fn plan(seed: u64, virtual_seconds: u64, planted: Option<PlantedBug>) -> Plan {
 fn print(report: &Report) {
     let faults: u64 = report.faults.values().sum();
     println!(
-        "seed {:>5}: {} {:>7} events, hash {:016x}, {:>5.1} virtual s, {:>5} answered, {:>3} faults, {:>3} terms, {:>2} snapshots{}",
+        "seed {:>5}: {} {:>7} events, hash {:016x}, {:>5.1} virtual s, {:>5} answered, {:>4} transactions, {:>3} faults, {:>3} terms, {:>2} snapshots{}",
         report.seed,
         if report.violations.is_empty() { "good  " } else { "BROKEN" },
         report.events,
         report.trace_hash,
         report.virtual_time.as_secs_f64(),
         report.answered,
+        report.transactions,
         faults,
         report.terms,
         report.snapshots,
@@ -82,7 +83,7 @@ fn main() -> ExitCode {
         Command::Run { seeds, virtual_seconds, planted } => {
             let mut broken = Vec::new();
             for seed in seeds {
-                let report = run(&plan(seed, virtual_seconds, planted));
+                let report = run_caught(&plan(seed, virtual_seconds, planted));
                 print(&report);
                 if !report.violations.is_empty() {
                     broken.push(seed);
@@ -95,7 +96,7 @@ fn main() -> ExitCode {
             !broken.is_empty()
         }
         Command::Replay { seed, virtual_seconds, planted } => {
-            let report = run(&Plan { keep_lines: true, ..plan(seed, virtual_seconds, planted) });
+            let report = run_caught(&Plan { keep_lines: true, ..plan(seed, virtual_seconds, planted) });
             print!("{}", report.lines);
             print(&report);
             !report.violations.is_empty()

@@ -1,14 +1,15 @@
 //! The judgement of a run.
 
 use super::{Cluster, LIVENESS, Report};
-use crate::check::{durability, linearizability, replicas, timestamps};
-use crate::cluster::wire::{Ask, Told};
+use crate::check::snapshot_isolation::{End, Transaction};
+use crate::check::{durability, linearizability, replicas, snapshot_isolation, timestamps};
+use crate::cluster::wire::Told;
 use crate::history::{Answer, Operation, Outcome};
-use crate::workload::Asked;
+use crate::workload::{Asked, Percolator, Teller, amount, raw_get};
 use bytes::Bytes;
 use kontiki_engine::{Family, Range, Snapshot};
 use kontiki_raftstore::{RegionId, families, meta};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ impl Cluster {
     /// Looks at everything that was promised.
     pub(super) fn judge(&mut self) {
         self.read_final_state();
+        self.audit_bank();
         self.compare_replicas();
         let history = self.records.history.borrow().clone();
         let report = linearizability::check(&history, SEARCH_STEPS_MAX);
@@ -32,6 +34,33 @@ impl Cluster {
             self.violations.push(violation.to_string());
         }
         self.violations.extend(self.world.failures().iter().cloned());
+    }
+
+    /// Takes a last snapshot of the bank, and checks what all transactions saw.
+    fn audit_bank(&mut self) {
+        let Some(knobs) = self.bank.clone() else { return };
+        let percolator = Percolator { router: self.router(FINAL_CLIENT + 1), records: self.records.clone() };
+        let done: Rc<Cell<Option<bool>>> = Rc::default();
+        let (mut teller, reported) = (Teller::new(percolator, knobs.clone()), done.clone());
+        self.world.spawn_client(async move { reported.set(Some(teller.snapshot().await)) });
+        let deadline = self.world.now() + LIVENESS;
+        self.world.run_until_done(deadline, |_| done.get().is_some());
+        if done.get() != Some(true) {
+            self.violations.push("the bank cannot be read though everything is healed".into());
+        }
+        let transactions = self.records.transactions.borrow();
+        if let Err(violation) = snapshot_isolation::check(&transactions) {
+            self.violations.push(format!("transactions: {violation}"));
+        }
+        if self.records.bank_is_open.get() {
+            // Before it was open there is nothing to add up, and a snapshot may be older than the opening.
+            let opened = |transaction: &&Transaction| transaction.reads.iter().all(|(_, value)| value.is_some());
+            let full: Vec<Transaction> = transactions.iter().filter(opened).cloned().collect();
+            let accounts = knobs.accounts as usize;
+            if let Err(violation) = snapshot_isolation::check_totals(&full, accounts, knobs.total(), amount) {
+                self.violations.push(format!("the bank: {violation}"));
+            }
+        }
     }
 
     /// Reads every key through the cluster; what is acknowledged must be there.
@@ -46,9 +75,9 @@ impl Cluster {
             let executor = router.caller().executor().clone();
             for key in keys {
                 let id = history.borrow_mut().invoke(FINAL_CLIENT, key.clone(), Operation::Get, executor.now());
-                let Asked::Told(told) = router.ask(Ask::Get(key.clone()), LIVENESS).await else { break };
+                let Asked::Told(told) = router.ask(raw_get(key.clone()), LIVENESS).await else { break };
                 let value = match *told {
-                    Told::Value(value) => Some(value),
+                    Told::RawGet(answer) if !answer.not_found => Some(answer.value),
                     _ => None,
                 };
                 let outcome = Outcome::Ok(Answer::Value(value.clone()));
@@ -105,7 +134,7 @@ impl Cluster {
 
     /// What came of the run.
     pub(super) fn report(self, seed: u64) -> Report {
-        let installed = |handle: &kontiki_server::driver::NodeHandle| handle.counters().snapshots_installed.get();
+        let committed = |transaction: &&Transaction| transaction.end == End::Committed;
         Report {
             seed,
             events: self.world.trace().events(),
@@ -114,8 +143,9 @@ impl Cluster {
             keys_checked: self.keys_checked,
             keys_not_checked: self.keys_not_checked,
             faults: self.world.faults().clone(),
+            transactions: self.records.transactions.borrow().iter().filter(committed).count() as u64,
             terms: self.watch.terms_seen(),
-            snapshots: self.world.nodes().filter_map(|(_, node)| node.handle()).map(installed).sum(),
+            snapshots: self.world.nodes().map(|(_, node)| node.snapshots_installed()).sum(),
             virtual_time: self.world.now(),
             lines: self.world.trace().to_string(),
             violations: self.violations,

@@ -8,7 +8,7 @@
 //! 3. *liveness*: within a bounded time every client ends with its operation answered, and every key can be read;
 //! 4. *power*: in some worlds all nodes lose power at once, once more, and come back;
 //! 5. *judgement*: replicas are equal byte by byte, no acknowledged write is lost, every key's history is
-//!    linearizable, timestamps are unique and go forward.
+//!    linearizable, timestamps are unique and go forward, transactions see consistent snapshots.
 
 mod judge;
 mod node;
@@ -21,7 +21,7 @@ pub use node::{ClusterNode, Sizes};
 pub use planted::PlantedBug;
 pub use watch::Watch;
 
-use crate::workload::{RawKnobs, Records, Router, raw_client, timestamp_client};
+use crate::workload::{BankKnobs, Percolator, RawKnobs, Records, Router, Teller, raw_client, timestamp_client};
 use crate::world::{Fault, Knobs, NodeId, World};
 use kontiki_env::SimMachine;
 use kontiki_env::clock::VirtualTime;
@@ -35,6 +35,8 @@ use std::time::Duration;
 const DRIFT_PPM_MAX: u64 = 50_000;
 /// Numbers of clients that read from one node only begin here.
 const PINNED_CLIENTS: u64 = 100;
+/// Numbers of the bank's tellers begin here.
+const BANK_CLIENTS: u64 = 200;
 /// How long after healing everything must have been answered.
 const LIVENESS: Duration = Duration::from_secs(30);
 
@@ -80,6 +82,8 @@ pub struct Report {
     pub keys_not_checked: usize,
     /// What the nemesis did.
     pub faults: BTreeMap<Fault, u64>,
+    /// Transactions that committed, snapshots of the bank among them.
+    pub transactions: u64,
     /// Leaderships seen.
     pub terms: u64,
     /// Snapshots that were installed.
@@ -100,6 +104,7 @@ pub struct Cluster {
     pub watch: Watch,
     nodes: Vec<NodeId>,
     rng: Rng,
+    bank: Option<BankKnobs>,
     violations: Vec<String>,
     keys_checked: usize,
     keys_not_checked: usize,
@@ -130,6 +135,7 @@ impl Cluster {
             watch,
             nodes,
             rng,
+            bank: None,
             violations: Vec::new(),
             keys_checked: 0,
             keys_not_checked: 0,
@@ -157,6 +163,9 @@ impl Cluster {
                 self.world.spawn_client(raw_client(router, readers.clone(), self.records.clone(), client_rng));
             }
         }
+        if rng.chance(1, 2) {
+            self.start_bank(BankKnobs::draw(&mut rng), 1 + rng.below(4));
+        }
         for client in 1..=raw_clients + timestamp_clients {
             let (router, records) = (self.router(client), self.records.clone());
             let client_rng = self.rng.child(&format!("client {client}"));
@@ -167,6 +176,17 @@ impl Cluster {
                 self.world.spawn_client(timestamp_client(router, 1 << rng.below(7), records, client_rng));
             }
         }
+    }
+
+    fn start_bank(&mut self, knobs: BankKnobs, tellers: u64) {
+        for client in BANK_CLIENTS..BANK_CLIENTS + tellers {
+            let percolator = Percolator { router: self.router(client), records: self.records.clone() };
+            let client_rng = self.rng.child(&format!("client {client}"));
+            self.records.running.set(self.records.running.get() + 1);
+            let teller = Teller::new(percolator, knobs.clone());
+            self.world.spawn_client(teller.work(client == BANK_CLIENTS, client_rng));
+        }
+        self.bank = Some(knobs);
     }
 
     /// Heals and waits for every client to end.
@@ -209,4 +229,14 @@ pub fn run(plan: &Plan) -> Report {
     }
     cluster.judge();
     cluster.report(plan.seed)
+}
+
+/// Runs a plan; a panic in it is one of its findings.
+pub fn run_caught(plan: &Plan) -> Report {
+    std::panic::catch_unwind(|| run(plan)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        let violations = vec![format!("panicked: {}", text.unwrap_or_default())];
+        Report { seed: plan.seed, violations, ..Report::default() }
+    })
 }

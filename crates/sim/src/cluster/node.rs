@@ -1,6 +1,6 @@
 //! A node of a simulated cluster: a machine, and on it the real driver with the real engine, raftstore and placement.
 
-use super::serve::serve;
+use super::serve::{Services, Wishes};
 use super::watch::Watch;
 use crate::executor::{Executor, Group};
 use crate::world::{NodeId, Reply, SimNode};
@@ -68,11 +68,15 @@ pub struct ClusterNode {
     watch: Watch,
     planted: Planted,
     process: Option<Process>,
+    /// Snapshots that earlier processes installed.
+    snapshots_installed: u64,
 }
 
 struct Process {
     driver: Driver,
     handle: NodeHandle,
+    services: Services,
+    wishes: Wishes,
     executor: Executor,
     /// What leaves with the next step.
     outbox: Vec<(NodeId, Bytes)>,
@@ -89,12 +93,18 @@ struct Sending {
 impl ClusterNode {
     /// A node whose process does not run yet.
     pub fn new(id: NodeId, machine: SimMachine, config: NodeConfig, sizes: Sizes, rng: Rng, watch: Watch) -> Self {
-        ClusterNode { id, machine, config, sizes, rng, watch, planted: Planted::default(), process: None }
+        let (planted, process, snapshots_installed) = (Planted::default(), None, 0);
+        ClusterNode { id, machine, config, sizes, rng, watch, planted, process, snapshots_installed }
     }
 
     /// Gives the replicated store bugs, from the next start on.
     pub fn plant(&mut self, planted: Planted) {
         self.planted = planted;
+    }
+
+    /// Snapshots that were installed, by all processes so far.
+    pub fn snapshots_installed(&self) -> u64 {
+        self.snapshots_installed + self.handle().map_or(0, |handle| handle.counters().snapshots_installed.get())
     }
 
     /// The process's handle, while it runs.
@@ -125,13 +135,16 @@ impl SimNode for ClusterNode {
         let handle = driver.handle();
         self.watch.started(self.id, handle.clone());
         self.watch.look(self.id)?;
-        let executor = executor.clone();
-        self.process = Some(Process { driver, handle, executor, outbox: Vec::new(), sending: Vec::new() });
+        let (executor, wishes) = (executor.clone(), Wishes::default());
+        let services = Services::new(handle.clone(), &wishes);
+        let (outbox, sending) = (Vec::new(), Vec::new());
+        self.process = Some(Process { driver, handle, services, wishes, executor, outbox, sending });
         Ok(())
     }
 
     fn stop(&mut self) {
         self.watch.stopped(self.id);
+        self.snapshots_installed = self.snapshots_installed();
         self.process = None;
     }
 
@@ -165,20 +178,23 @@ impl SimNode for ClusterNode {
 
     fn request(&mut self, bytes: Bytes, reply: Reply) {
         let Some(process) = &self.process else { return };
-        let serving = serve(process.handle.clone(), bytes);
+        let serving = process.services.clone().serve(bytes);
         process.executor.spawn(Group(self.id), async move { reply.send(serving.await) });
     }
 
     fn wants_step(&self) -> bool {
         let now = self.machine.clock.monotonic();
-        self.process
-            .as_ref()
-            .is_some_and(|process| !process.outbox.is_empty() || process.driver.next_deadline(now) <= now)
+        self.process.as_ref().is_some_and(|process| {
+            !process.outbox.is_empty() || process.driver.next_deadline(now) <= now || process.wishes.is_due(now)
+        })
     }
 
     fn step(&mut self) -> Result<Vec<(NodeId, Bytes)>, String> {
         let Some(process) = &mut self.process else { return Ok(Vec::new()) };
         let now = Now { monotonic: self.machine.clock.monotonic(), wall_ms: self.machine.clock.wall_ms() };
+        for future in process.wishes.grant(now.monotonic) {
+            process.executor.spawn(Group(self.id), future);
+        }
         let expired = |sending: &mut Sending| sending.deadline <= now.monotonic;
         for Sending { to, region, snapshot, .. } in process.sending.extract_if(.., expired) {
             process.handle.snapshot_sent(region, StoreId(to), snapshot, false);

@@ -1,72 +1,111 @@
-//! Serving one request at a node, through the node's handle as the real services do.
+//! The services of a simulated node: the real `server::kv`, with the world's time in place of tokio's.
 
-use super::wire::{Answer, Ask, Pair, Request, Told};
+use super::wire::{Ask, Request, Told};
 use bytes::Bytes;
-use kontiki_engine::{Family, View, WriteBatch};
-use kontiki_raftstore::RegionError;
-use kontiki_server::driver::{NodeError, NodeHandle, RegionContext};
+use futures::channel::oneshot;
+use futures::future::BoxFuture;
+use kontiki_server::api::{Patience, Pause};
+use kontiki_server::driver::NodeHandle;
+use kontiki_server::kv::Kv;
+use parking_lot::Mutex;
 use prost::Message;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// Serves `request`; the answer's bytes. Malformed requests are a bug of the simulator.
-pub async fn serve(handle: NodeHandle, request: Bytes) -> Bytes {
-    let ask = Request::decode(request).ok().and_then(|request| request.ask);
-    let told = match ask.expect("the simulator's own requests decode") {
-        Ask::Get(key) => get(&handle, key).await,
-        Ask::Put(Pair { key, value }) => {
-            let mut batch = WriteBatch::new();
-            batch.put(Family::DEFAULT, &key, &value);
-            write(&handle, &key, batch).await
-        }
-        Ask::Delete(key) => {
-            let mut batch = WriteBatch::new();
-            batch.delete(Family::DEFAULT, &key);
-            write(&handle, &key, batch).await
-        }
-        Ask::Placement(request) => match handle.placement(request).await {
-            Ok(response) => Told::Placement(response),
-            Err(error) => Told::Unknown(error.to_string()),
-        },
-    };
-    Answer::encode(told)
+/// How long a request waits at a node for a leader: as in production, less than a client waits.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// What the services want of the world, collected until the node's next step. Behind a lock because services may be
+/// sent between threads, though here nobody does.
+#[derive(Clone, Default)]
+pub struct Wishes {
+    inner: Arc<Mutex<Inner>>,
 }
 
-/// The data region that holds a key, as this node's table says.
-fn context(handle: &NodeHandle, key: &[u8]) -> Option<RegionContext> {
-    let regions = handle.status().regions;
-    let data = regions
-        .iter()
-        .find(|status| status.region.space == kontiki_raftstore::Space::Data && status.region.contains(key));
-    let region = &data?.region;
-    Some(RegionContext::new(region.id, region.epoch))
+#[derive(Default)]
+struct Inner {
+    detached: Vec<BoxFuture<'static, ()>>,
+    pauses: Vec<(Duration, oneshot::Sender<()>)>,
+    timers: BTreeMap<(Duration, u64), oneshot::Sender<()>>,
+    timers_count: u64,
 }
 
-async fn get(handle: &NodeHandle, key: Bytes) -> Told {
-    let Some(context) = context(handle, &key) else { return Told::Elsewhere(0) };
-    match handle.view(&context).await {
-        Ok(view) => match view.get(Family::DEFAULT, &key) {
-            Ok(Some(value)) => Told::Value(value),
-            Ok(None) => Told::Nothing(()),
-            Err(error) => Told::Unknown(error.to_string()),
-        },
-        Err(error) => refused(error),
+impl Wishes {
+    fn detach(&self, future: BoxFuture<'static, ()>) {
+        self.inner.lock().detached.push(future);
+    }
+
+    fn pause(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        let (sender, receiver) = oneshot::channel();
+        self.inner.lock().pauses.push((duration, sender));
+        Box::pin(async move {
+            // The process ended with its timers: nobody polls this any more.
+            let _ = receiver.await;
+        })
+    }
+
+    /// Whether something is to be done at `now`.
+    pub fn is_due(&self, now: Duration) -> bool {
+        let inner = self.inner.lock();
+        let timer = inner.timers.keys().next().is_some_and(|(at, _)| *at <= now);
+        timer || !inner.detached.is_empty() || !inner.pauses.is_empty()
+    }
+
+    /// Starts and fires timers; returns the futures that nobody waits for any more, to be driven to their end.
+    pub fn grant(&self, now: Duration) -> Vec<BoxFuture<'static, ()>> {
+        let mut inner = self.inner.lock();
+        for (duration, sender) in std::mem::take(&mut inner.pauses) {
+            inner.timers_count += 1;
+            let key = (now + duration, inner.timers_count);
+            inner.timers.insert(key, sender);
+        }
+        let later = inner.timers.split_off(&(now, u64::MAX));
+        let due = std::mem::replace(&mut inner.timers, later);
+        let detached = std::mem::take(&mut inner.detached);
+        drop(inner); // Firing a timer wakes a task, which may wish for more.
+        for sender in due.into_values() {
+            let _ = sender.send(());
+        }
+        detached
     }
 }
 
-async fn write(handle: &NodeHandle, key: &[u8], batch: WriteBatch) -> Told {
-    let Some(context) = context(handle, key) else { return Told::Elsewhere(0) };
-    match handle.propose(&context, batch).await {
-        Ok(_) => Told::Done(()),
-        Err(error) => refused(error),
-    }
+/// A node's services.
+#[derive(Clone)]
+pub struct Services {
+    node: NodeHandle,
+    kv: Kv<NodeHandle>,
 }
 
-/// What a client does about an error.
-fn refused(error: NodeError) -> Told {
-    match error {
-        NodeError::Region(RegionError::NotLeader { leader, .. }) => {
-            Told::Elsewhere(leader.map_or(0, |peer| peer.store.0))
-        }
-        NodeError::Region(_) | NodeError::Busy(_) | NodeError::DiskFull => Told::Elsewhere(0),
-        other => Told::Unknown(other.to_string()),
+impl Services {
+    /// The services of `node`; what they want of the world goes to `wishes`.
+    pub fn new(node: NodeHandle, wishes: &Wishes) -> Services {
+        let (pausing, detaching) = (wishes.clone(), wishes.clone());
+        let pause: Pause = Arc::new(move |duration| pausing.pause(duration));
+        let detach = Arc::new(move |future| detaching.detach(future));
+        Services { kv: Kv::new(node.clone(), Patience::new(PATIENCE, pause), detach), node }
+    }
+
+    /// Serves a request.
+    pub async fn serve(self, request: Bytes) -> Bytes {
+        let ask = Request::decode(request).ok().and_then(|request| request.ask);
+        let kv = &self.kv;
+        let told = match ask.expect("the simulator's own requests decode") {
+            Ask::Placement(request) => match self.node.placement(request).await {
+                Ok(response) => Told::Placement(response),
+                Err(error) => Told::Status(error.to_string()),
+            },
+            Ask::RawGet(request) => Told::RawGet(kv.raw_get(request).await),
+            Ask::RawPut(request) => Told::RawPut(kv.raw_put(request).await),
+            Ask::RawDelete(request) => Told::RawDelete(kv.raw_delete(request).await),
+            Ask::Get(request) => Told::Get(kv.get(request).await),
+            Ask::Prewrite(request) => Told::Prewrite(kv.prewrite(request).await),
+            Ask::Commit(request) => Told::Commit(kv.commit(request).await),
+            Ask::CheckTxnStatus(request) => Told::CheckTxnStatus(kv.check_txn_status(request).await),
+            Ask::ResolveLock(request) => Told::ResolveLock(kv.resolve_lock(request).await),
+            Ask::BatchRollback(request) => Told::BatchRollback(kv.batch_rollback(request).await),
+        };
+        told.into_bytes()
     }
 }

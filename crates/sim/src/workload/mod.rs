@@ -1,13 +1,18 @@
 //! What clients of a simulated cluster do, and the record of what they saw.
 
+mod bank;
+mod percolator;
 mod raw;
 mod router;
 mod timestamps;
 
-pub use raw::{RawKnobs, raw_client};
+pub use bank::{BankKnobs, Teller, amount};
+pub use percolator::{Committed, Percolator};
+pub use raw::{RawKnobs, raw_client, raw_get};
 pub use router::{Asked, Router};
 pub use timestamps::timestamp_client;
 
+use crate::check::snapshot_isolation::Transaction;
 use crate::check::timestamps::Grant;
 use crate::history::History;
 use std::cell::{Cell, RefCell};
@@ -20,6 +25,10 @@ pub struct Records {
     pub history: Rc<RefCell<History>>,
     /// Timestamps granted.
     pub grants: Rc<RefCell<Vec<Grant>>>,
+    /// Transactions.
+    pub transactions: Rc<RefCell<Vec<Transaction>>>,
+    /// All accounts are opened, for certain.
+    pub bank_is_open: Rc<Cell<bool>>,
     /// Clients finish what they are doing and end.
     pub stop: Rc<Cell<bool>>,
     /// Clients that have not ended.

@@ -1,10 +1,11 @@
 //! Raw puts, gets and deletes of few keys by several clients. Every written value is unique.
 
 use super::{Asked, Records, Router};
-use crate::cluster::wire::{Ask, Pair, Told};
+use crate::cluster::wire::{Ask, Told};
 use crate::history::{Answer, Operation, Outcome};
 use bytes::Bytes;
 use kontiki_env::rng::Rng;
+use kontiki_proto::kvrpcpb::{RawDeleteRequest, RawGetRequest, RawPutRequest};
 use std::time::Duration;
 
 /// How raw clients behave.
@@ -39,6 +40,11 @@ impl RawKnobs {
     }
 }
 
+/// A raw get.
+pub fn raw_get(key: Bytes) -> Ask {
+    Ask::RawGet(RawGetRequest { key, ..Default::default() })
+}
+
 /// One client: operations until it is told to stop.
 pub async fn raw_client(mut router: Router, knobs: RawKnobs, records: Records, mut rng: Rng) {
     let client = router.caller().client();
@@ -51,24 +57,25 @@ pub async fn raw_client(mut router: Router, knobs: RawKnobs, records: Records, m
         count += 1;
         let dice = rng.below(100);
         let (operation, ask) = if dice < knobs.gets_percent {
-            (Operation::Get, Ask::Get(key.clone()))
+            (Operation::Get, raw_get(key.clone()))
         } else if number % 2 == 1 && dice < knobs.gets_percent + knobs.deletes_percent {
-            (Operation::Delete, Ask::Delete(key.clone()))
+            (Operation::Delete, Ask::RawDelete(RawDeleteRequest { key: key.clone(), ..Default::default() }))
         } else {
             let mut value = format!("c{client}-{count}-").into_bytes();
             value.resize(value.len() + rng.below(knobs.value_bytes_max) as usize, b'.');
             let value = Bytes::from(value);
-            (Operation::Put(value.clone()), Ask::Put(Pair { key: key.clone(), value }))
+            (
+                Operation::Put(value.clone()),
+                Ask::RawPut(RawPutRequest { key: key.clone(), value, ..Default::default() }),
+            )
         };
         let id = records.history.borrow_mut().invoke(client, key, operation, executor.now());
         let outcome = match router.ask(ask, Duration::from_secs(5)).await {
             Asked::Told(told) => {
                 records.answered.set(records.answered.get() + 1);
                 Outcome::Ok(match *told {
-                    Told::Done(()) => Answer::Done,
-                    Told::Value(value) => Answer::Value(Some(value)),
-                    Told::Nothing(()) => Answer::Value(None),
-                    other => panic!("not an answer to a raw call: {other:?}"),
+                    Told::RawGet(answer) => Answer::Value((!answer.not_found).then_some(answer.value)),
+                    _ => Answer::Done,
                 })
             }
             Asked::Failed => Outcome::Failed,

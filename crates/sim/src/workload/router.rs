@@ -1,6 +1,6 @@
 //! A tiny routing client: finds the leader, tries again what certainly did not happen, reports what may have.
 
-use crate::cluster::wire::{Answer, Ask, Request, Told};
+use crate::cluster::wire::{Answer, Ask, Told};
 use crate::world::{CallError, Caller, NodeId};
 use kontiki_env::rng::Rng;
 use prost::Message;
@@ -18,7 +18,7 @@ const BACKOFF_MS_MAX: u64 = 100;
 pub enum Asked {
     /// With an answer.
     Told(Box<Told>),
-    /// Nothing was done, and there is no more time.
+    /// There is no more time, and nothing was done (or it may be asked again some other day).
     Failed,
     /// It may have been done.
     Unknown,
@@ -50,28 +50,38 @@ impl Router {
         &self.caller
     }
 
-    /// Asks until there is an answer, for `patience` at most. What changes something is not asked again once it may
-    /// have been done; a read is.
-    pub async fn ask(&mut self, ask: Ask, patience: Duration) -> Asked {
+    /// Asks until there is an answer, for `patience` at most. What may not be done twice is not asked again once it may
+    /// have been done.
+    pub async fn ask(&mut self, mut ask: Ask, patience: Duration) -> Asked {
         let executor = self.caller.executor().clone();
         let deadline = executor.now() + patience;
-        let may_repeat = !matches!(ask, Ask::Put(_) | Ask::Delete(_));
-        let request = Request::encode(ask);
         let timeout = if self.is_pinned { PINNED_TIMEOUT } else { CALL_TIMEOUT };
         loop {
-            let answer = self.caller.call(self.guess, request.clone(), timeout).await;
+            ask.address(self.guess);
+            let answer = self.caller.call(self.guess, ask.clone().into_bytes(), timeout).await;
             let told = answer.map(|bytes| Answer::decode(bytes).expect("nodes' answers decode").told);
-            match told {
-                Ok(Some(Told::Elsewhere(leader))) => self.turn(leader),
-                Ok(Some(Told::Unknown(_))) | Err(CallError::Reset | CallError::TimedOut) if !may_repeat => {
-                    self.turn(0);
-                    return Asked::Unknown;
-                }
-                Ok(Some(Told::Unknown(_))) | Ok(None) | Err(_) => self.turn(0),
-                Ok(Some(told)) => return Asked::Told(Box::new(told)),
+            let may_be_done = match told {
+                Err(CallError::Refused) => false,
+                Ok(Some(told)) => match (told.region_error(), told.doubt()) {
+                    (None, None) => return Asked::Told(Box::new(told)),
+                    (Some(error), _) => {
+                        let leader = error.not_leader.as_ref().and_then(|error| error.leader.as_ref());
+                        self.turn(leader.map_or(0, |peer| peer.store_id));
+                        false
+                    }
+                    (None, Some(_)) => true,
+                },
+                Ok(None) | Err(CallError::Reset | CallError::TimedOut) => true,
+            };
+            if may_be_done && !ask.may_repeat() {
+                self.turn(0);
+                return Asked::Unknown;
             }
             if self.is_pinned || executor.now() >= deadline {
                 return Asked::Failed;
+            }
+            if may_be_done {
+                self.turn(0);
             }
             let pause = Duration::from_millis(1 + self.rng.below(BACKOFF_MS_MAX));
             executor.sleep(pause).await;

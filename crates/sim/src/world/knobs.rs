@@ -45,11 +45,13 @@ pub enum Fault {
     WallJump,
     /// The network becomes another one.
     Weather,
+    /// A disk has no room left, for a while.
+    DiskFull,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 10] = [
+    pub const ALL: [Fault; 11] = [
         Fault::Partition,
         Fault::OneWay,
         Fault::Clog,
@@ -60,6 +62,7 @@ impl Fault {
         Fault::Drift,
         Fault::WallJump,
         Fault::Weather,
+        Fault::DiskFull,
     ];
 }
 

@@ -47,6 +47,7 @@ enum Event {
     Start { node: NodeId },
     Resume { node: NodeId },
     Join(Vec<Link>),
+    Room { node: NodeId },
     Nemesis,
 }
 
@@ -289,6 +290,10 @@ impl<N: SimNode> World<N> {
             Event::Join(links) => {
                 self.trace.add(now, "join", &[links.len() as u64], &[]);
                 links.into_iter().for_each(|(from, to)| self.network.join(from, to));
+            }
+            Event::Room { node } => {
+                self.trace.add(now, "room", &[node], &[]);
+                self.slots[&node].node.machine().fs.set_quota(None);
             }
             Event::Nemesis => self.nemesis_acts(),
             Event::Call(CallPacket { call, parcel: Parcel::Answer(answer), client, node }) => {

@@ -31,6 +31,7 @@ impl<N: SimNode> World<N> {
         for id in ids {
             let machine = self.slots[&id].node.machine();
             machine.fs.clear_faults();
+            machine.fs.set_quota(None);
             machine.clock.set_drift_ppm(0);
             machine.clock.set_wall_offset_ms(0);
             self.resume(id);
@@ -68,6 +69,7 @@ impl<N: SimNode> World<N> {
             Fault::Pause => self.pause_for(length),
             Fault::Drift => self.drift(),
             Fault::WallJump => self.jump(),
+            Fault::DiskFull => self.fill_disk(length),
             Fault::Weather => {
                 let knobs = NetworkKnobs::draw(&mut self.nemesis_rng);
                 self.network.set_knobs(knobs);
@@ -144,6 +146,14 @@ impl<N: SimNode> World<N> {
         let Some(id) = self.pick_up() else { return false };
         self.pause(id);
         self.heap.push(self.time.now() + length, Event::Resume { node: id });
+        true
+    }
+
+    fn fill_disk(&mut self, length: Duration) -> bool {
+        let Some(id) = self.pick_any() else { return false };
+        let fs = &self.slots[&id].node.machine().fs;
+        fs.set_quota(Some(fs.used_bytes()));
+        self.heap.push(self.time.now() + length, Event::Room { node: id });
         true
     }
 
