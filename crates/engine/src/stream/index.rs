@@ -50,7 +50,17 @@ const MARK_BYTES: u64 = 16;
 #[derive(Debug, Default)]
 pub(crate) struct StreamIndex {
     streams: BTreeMap<StreamId, Stream>,
-    usage: BTreeMap<u64, Usage>,
+    usage: UsageBySegment,
+}
+
+/// What streams need of each segment that they need anything of.
+type UsageBySegment = BTreeMap<u64, SegmentUsage>;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct SegmentUsage {
+    total: Usage,
+    /// Items by stream: a rewrite, which holds up commits, finds them without a walk through all streams.
+    items: BTreeMap<StreamId, usize>,
 }
 
 impl StreamIndex {
@@ -71,12 +81,13 @@ impl StreamIndex {
 
     /// What streams need of a segment.
     pub(crate) fn usage(&self, segment: u64) -> Usage {
-        self.usage.get(&segment).copied().unwrap_or_default()
+        self.usage.get(&segment).map(|usage| usage.total).unwrap_or_default()
     }
 
-    /// The streams that need something of a segment. Walks everything: for rewriting, which is rare.
-    pub(crate) fn users(&self, segment: u64) -> impl Iterator<Item = (StreamId, &Stream)> {
-        self.streams.iter().filter(move |(_, stream)| stream.uses(segment)).map(|(id, stream)| (*id, stream))
+    /// The streams that need something of a segment, and how many items.
+    pub(crate) fn users(&self, segment: u64) -> impl Iterator<Item = (StreamId, &Stream, usize)> {
+        let items = self.usage.get(&segment).into_iter().flat_map(|usage| &usage.items);
+        items.map(|(id, items)| (*id, self.streams.get(id).expect("a stream whose items are counted exists"), *items))
     }
 
     /// Refuses operations that do not fit to the streams as they are after those that `ahead` has seen; notes these
@@ -137,7 +148,7 @@ impl StreamIndex {
     fn cut(&mut self, id: StreamId, first_index: u64) {
         if let Some(stream) = self.streams.get_mut(&id) {
             for (_, position) in stream.entries.split_off(&first_index) {
-                release(&mut self.usage, position.record.segment, u64::from(position.span.length));
+                release(&mut self.usage, position.record.segment, id, u64::from(position.span.length));
             }
         }
     }
@@ -150,18 +161,18 @@ impl StreamIndex {
             if index <= stream.truncated_through {
                 continue;
             }
-            occupy(&mut self.usage, record.segment, u64::from(span.length));
+            occupy(&mut self.usage, record.segment, id, u64::from(span.length));
             if let Some(old) = stream.entries.insert(index, EntryPosition { record, span: *span }) {
-                release(&mut self.usage, old.record.segment, u64::from(old.span.length));
+                release(&mut self.usage, old.record.segment, id, u64::from(old.span.length));
             }
         }
     }
 
     fn set_state(&mut self, id: StreamId, segment: u64, state: Bytes) {
         let stream = self.streams.entry(id).or_default();
-        occupy(&mut self.usage, segment, state.len() as u64);
+        occupy(&mut self.usage, segment, id, state.len() as u64);
         if let Some(old) = stream.state_segment.replace(segment) {
-            release(&mut self.usage, old, stream.state.len() as u64);
+            release(&mut self.usage, old, id, stream.state.len() as u64);
         }
         stream.state = state;
     }
@@ -172,59 +183,43 @@ impl StreamIndex {
             return;
         }
         stream.truncated_through = through_index;
-        occupy(&mut self.usage, segment, MARK_BYTES);
+        occupy(&mut self.usage, segment, id, MARK_BYTES);
         if let Some(old) = stream.mark_segment.replace(segment) {
-            release(&mut self.usage, old, MARK_BYTES);
+            release(&mut self.usage, old, id, MARK_BYTES);
         }
         while let Some(first) = stream.entries.first_entry() {
             if *first.key() > through_index {
                 break;
             }
             let position = first.remove();
-            release(&mut self.usage, position.record.segment, u64::from(position.span.length));
+            release(&mut self.usage, position.record.segment, id, u64::from(position.span.length));
         }
         debug_assert!(stream.entries.keys().all(|index| *index > stream.truncated_through), "invariant 1");
     }
 
     fn remove(&mut self, id: StreamId) {
         let Some(stream) = self.streams.remove(&id) else { return };
-        for (segment, usage) in stream.usage() {
-            for _ in 0..usage.items.saturating_sub(1) {
-                release(&mut self.usage, segment, 0);
-            }
-            release(&mut self.usage, segment, usage.bytes);
+        for (segment, bytes) in stream.items() {
+            release(&mut self.usage, segment, id, bytes);
         }
     }
 
-    fn recount(&self) -> BTreeMap<u64, Usage> {
-        let mut total = BTreeMap::new();
-        for stream in self.streams.values() {
-            for (segment, usage) in stream.usage() {
-                let sum: &mut Usage = total.entry(segment).or_default();
-                sum.items += usage.items;
-                sum.bytes += usage.bytes;
-            }
+    fn recount(&self) -> UsageBySegment {
+        let mut usage = BTreeMap::new();
+        for (id, stream) in &self.streams {
+            stream.items().for_each(|(segment, bytes)| occupy(&mut usage, segment, *id, bytes));
         }
-        total
+        usage
     }
 }
 
 impl Stream {
-    fn uses(&self, segment: u64) -> bool {
-        self.mark_segment == Some(segment)
-            || self.state_segment == Some(segment)
-            || self.entries.values().any(|position| position.record.segment == segment)
-    }
-
-    fn usage(&self) -> BTreeMap<u64, Usage> {
+    /// Segment and bytes of each live item.
+    fn items(&self) -> impl Iterator<Item = (u64, u64)> {
         let entries = self.entries.values().map(|p| (p.record.segment, u64::from(p.span.length)));
         let mark = self.mark_segment.map(|segment| (segment, MARK_BYTES));
         let state = self.state_segment.map(|segment| (segment, self.state.len() as u64));
-        let mut usage = BTreeMap::new();
-        for (segment, bytes) in entries.chain(mark).chain(state) {
-            occupy(&mut usage, segment, bytes);
-        }
-        usage
+        entries.chain(mark).chain(state)
     }
 }
 
@@ -270,19 +265,25 @@ impl StreamBounds {
     }
 }
 
-fn occupy(usage: &mut BTreeMap<u64, Usage>, segment: u64, bytes: u64) {
+fn occupy(usage: &mut UsageBySegment, segment: u64, id: StreamId, bytes: u64) {
     let usage = usage.entry(segment).or_default();
-    usage.items += 1;
-    usage.bytes += bytes;
+    usage.total.items += 1;
+    usage.total.bytes += bytes;
+    *usage.items.entry(id).or_default() += 1;
 }
 
-fn release(usage: &mut BTreeMap<u64, Usage>, segment: u64, bytes: u64) {
+fn release(usage: &mut UsageBySegment, segment: u64, id: StreamId, bytes: u64) {
     let entry = usage.get_mut(&segment).expect("an item that is live is counted");
-    assert!(entry.items > 0 && entry.bytes >= bytes, "no item is released twice");
-    entry.items -= 1;
-    entry.bytes -= bytes;
-    if entry.items == 0 {
-        assert_eq!(entry.bytes, 0, "bytes belong to items");
+    assert!(entry.total.items > 0 && entry.total.bytes >= bytes, "no item is released twice");
+    entry.total.items -= 1;
+    entry.total.bytes -= bytes;
+    let items = entry.items.get_mut(&id).expect("with its stream");
+    *items -= 1;
+    if *items == 0 {
+        entry.items.remove(&id);
+    }
+    if entry.total.items == 0 {
+        assert!(entry.total.bytes == 0 && entry.items.is_empty(), "bytes belong to items, and items to streams");
         usage.remove(&segment);
     }
 }

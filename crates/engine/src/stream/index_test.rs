@@ -38,7 +38,8 @@ impl FakeLog {
     /// What the index says of a segment, put into a rewrite's payload.
     fn rewrite_of(&self, index: &StreamIndex, segment: u64) -> Vec<u8> {
         let mut ops = Vec::new();
-        for (stream, found) in index.users(segment) {
+        for (stream, found, items) in index.users(segment) {
+            let before = ops.len();
             if found.mark_segment == Some(segment) {
                 ops.push(RewriteOp::Truncate { stream, through_index: found.truncated_through });
             }
@@ -49,6 +50,7 @@ impl FakeLog {
                 let entries = vec![self.entry(*position)];
                 ops.push(RewriteOp::Place { stream, first_index: *index, entries });
             }
+            assert_eq!(ops.len() - before, items, "each item is counted");
         }
         let mut payload = Vec::new();
         encode_rewrite(&mut payload, &ops);

@@ -71,17 +71,22 @@ pub(crate) fn collect_rewrite(
     let mut reader = EntryReader { segments, files: BTreeMap::from([(segment, file)]), record: None };
     let mut ops = Vec::new();
     let mut bytes = 0;
-    for (id, stream) in index.users(segment) {
+    for (id, stream, items) in index.users(segment) {
+        let mut entry_count = items;
         // The mark first: replay then drops nothing that follows, and keeps nothing that it covers.
         if stream.mark_segment == Some(segment) {
             ops.push(RewriteOp::Truncate { stream: id, through_index: stream.truncated_through });
             bytes += 16;
+            entry_count -= 1;
         }
         if stream.state_segment == Some(segment) {
             bytes += stream.state.len() as u64;
             ops.push(RewriteOp::State { stream: id, state: stream.state.clone() });
+            entry_count -= 1;
         }
-        for (index, position) in stream.entries.iter().filter(|(_, p)| p.record.segment == segment) {
+        // The oldest segment's entries come first, so counting them ends the walk long before the stream's end.
+        let within = stream.entries.iter().filter(|(_, position)| position.record.segment == segment);
+        for (index, position) in within.take(entry_count) {
             if bytes >= bytes_max && !ops.is_empty() {
                 return Ok(ops);
             }
