@@ -19,6 +19,7 @@ pub const LONG_FUNCTIONS: &[Exception] = &[];
 
 /// Calls to the machine outside crates/env.
 pub const CALLS: &[Exception] = &[
+    excuse("tests/support/mod.rs", "thread::sleep", "polls other processes, with a deadline"),
     excuse(
         "crates/client/",
         "Instant::now",

@@ -1,0 +1,201 @@
+//! The promise of the whole store, with real processes and an unmodified client: while raw writers and bank
+//! transfers run, the leader is killed with SIGKILL five times. Afterwards every acknowledged write is there, no
+//! money was made or lost in any snapshot, and all replicas hold the same data.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use support::{Cluster, DATA_REGION};
+use tikv_client::{CheckLevel, RawClient, TransactionClient, TransactionOptions};
+
+const KILLS: usize = 5;
+const WRITERS: u64 = 3;
+const ACCOUNTS: u64 = 8;
+const OPENING_BALANCE: i64 = 100;
+
+/// Clients give up on a node that goes away; a person would connect again, and so does this.
+async fn connect_raw(endpoints: &[String]) -> RawClient {
+    loop {
+        match RawClient::new(endpoints.to_vec()).await {
+            Ok(client) => return client,
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+async fn connect_transactions(endpoints: &[String]) -> TransactionClient {
+    loop {
+        match TransactionClient::new(endpoints.to_vec()).await {
+            Ok(client) => return client,
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+/// Writes each key once, in order; returns the acknowledged ones. A key whose write failed is of unknown fate.
+async fn write_until(
+    stop: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicU64>,
+    endpoints: Vec<String>,
+    writer: u64,
+) -> BTreeMap<String, String> {
+    let mut client = connect_raw(&endpoints).await;
+    let mut written = BTreeMap::new();
+    let mut count = 0u64;
+    while !stop.load(Ordering::Acquire) {
+        let (key, value) = (format!("w{writer}/{count:08}"), format!("value {count} of writer {writer}"));
+        count += 1;
+        match client.put(key.clone(), value.clone()).await {
+            Ok(()) => {
+                written.insert(key, value);
+                acknowledged.fetch_add(1, Ordering::AcqRel);
+            }
+            Err(_) => client = connect_raw(&endpoints).await,
+        }
+    }
+    written
+}
+
+fn account(i: u64) -> String {
+    format!("bank/{i:03}")
+}
+
+fn options() -> TransactionOptions {
+    TransactionOptions::new_optimistic().drop_check(CheckLevel::None)
+}
+
+fn balance_of(value: Option<Vec<u8>>) -> i64 {
+    String::from_utf8(value.expect("an account")).expect("text").parse().expect("a number")
+}
+
+async fn transfer(client: &TransactionClient, from: u64, to: u64, amount: i64) -> Result<(), tikv_client::Error> {
+    let mut transaction = client.begin_with_options(options()).await?;
+    let moved = async {
+        let (source, target) =
+            (balance_of(transaction.get(account(from)).await?), balance_of(transaction.get(account(to)).await?));
+        transaction.put(account(from), (source - amount).to_string()).await?;
+        transaction.put(account(to), (target + amount).to_string()).await?;
+        transaction.commit().await.map(|_| ())
+    };
+    let outcome = moved.await;
+    if outcome.is_err() {
+        let _ = transaction.rollback().await;
+    }
+    outcome
+}
+
+/// The sum over one snapshot of all accounts.
+async fn total(client: &TransactionClient) -> Result<i64, tikv_client::Error> {
+    let mut transaction = client.begin_with_options(options()).await?;
+    let pairs =
+        transaction.scan(account(0)..account(ACCOUNTS), ACCOUNTS as u32).await.map(|pairs| pairs.collect::<Vec<_>>());
+    let _ = transaction.rollback().await;
+    let pairs = pairs?;
+    assert_eq!(pairs.len() as u64, ACCOUNTS, "every account is in every snapshot");
+    Ok(pairs.into_iter().map(|pair| balance_of(Some(pair.into_value()))).sum())
+}
+
+async fn transfer_until(stop: Arc<AtomicBool>, endpoints: Vec<String>, teller: u64) -> (u64, u64) {
+    let mut client = connect_transactions(&endpoints).await;
+    let (mut done, mut snapshots, mut round) = (0, 0, teller);
+    while !stop.load(Ordering::Acquire) {
+        round = round.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let from = (round >> 33) % ACCOUNTS;
+        let to = (from + 1 + (round >> 40) % (ACCOUNTS - 1)) % ACCOUNTS;
+        match transfer(&client, from, to, (round >> 50) as i64 % 10).await {
+            Ok(()) => done += 1,
+            Err(_) => client = connect_transactions(&endpoints).await,
+        }
+        if let Ok(sum) = total(&client).await {
+            assert_eq!(sum, ACCOUNTS as i64 * OPENING_BALANCE, "money was made or lost");
+            snapshots += 1;
+        }
+    }
+    (done, snapshots)
+}
+
+async fn wait_for_progress(counter: &AtomicU64, by: u64) {
+    let goal = counter.load(Ordering::Acquire) + by;
+    let deadline = Instant::now() + support::PATIENCE;
+    while counter.load(Ordering::Acquire) < goal {
+        assert!(Instant::now() < deadline, "no write was acknowledged for {:?}", support::PATIENCE);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_when_leaders_are_killed() {
+    let mut cluster = Cluster::start(3);
+    let endpoints = cluster.endpoints();
+    let bank = connect_transactions(&endpoints).await;
+    let mut opening = bank.begin_with_options(options()).await.expect("begins");
+    for i in 0..ACCOUNTS {
+        opening.put(account(i), OPENING_BALANCE.to_string()).await.expect("buffered");
+    }
+    opening.commit().await.expect("the accounts open");
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let acknowledged = Arc::new(AtomicU64::new(0));
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|writer| tokio::spawn(write_until(stop.clone(), acknowledged.clone(), endpoints.clone(), writer)))
+        .collect();
+    let tellers: Vec<_> =
+        (1..=2).map(|teller| tokio::spawn(transfer_until(stop.clone(), endpoints.clone(), teller))).collect();
+
+    for round in 0..KILLS {
+        wait_for_progress(&acknowledged, 50).await;
+        let leader = tokio::task::block_in_place(|| cluster.leader_of(DATA_REGION));
+        let killed = Instant::now();
+        cluster.nodes[leader].kill();
+        wait_for_progress(&acknowledged, 1).await;
+        println!(
+            "kill {round}: store {} led; the next write was acknowledged after {:?}",
+            leader + 1,
+            killed.elapsed()
+        );
+        wait_for_progress(&acknowledged, 20).await;
+        cluster.nodes[leader].start();
+        tokio::task::block_in_place(|| cluster.nodes[leader].wait_ready());
+    }
+    stop.store(true, Ordering::Release);
+
+    let mut transfers = 0;
+    for teller in tellers {
+        let (done, snapshots) = teller.await.expect("no teller panics");
+        assert!(snapshots > 0, "a teller that never saw a snapshot proves nothing");
+        transfers += done;
+    }
+    assert!(transfers > 0, "no transfer ever committed");
+    assert_eq!(total(&connect_transactions(&endpoints).await).await.expect("reads"), ACCOUNTS as i64 * OPENING_BALANCE);
+
+    let client = connect_raw(&endpoints).await;
+    for (writer, task) in writers.into_iter().enumerate() {
+        let written = task.await.expect("no writer panics");
+        assert!(!written.is_empty());
+        for chunk in written.iter().collect::<Vec<_>>().chunks(500) {
+            let keys = chunk.iter().map(|(key, _)| (*key).clone());
+            let found = client.batch_get(keys).await.expect("reads");
+            let found: BTreeMap<Vec<u8>, Vec<u8>> =
+                found.into_iter().map(|pair| (pair.key().clone().into(), pair.into_value())).collect();
+            for (key, value) in chunk {
+                assert_eq!(
+                    found.get(key.as_bytes()).map(Vec::as_slice),
+                    Some(value.as_bytes()),
+                    "writer {writer} was told {key} is safe"
+                );
+            }
+        }
+    }
+
+    tokio::task::block_in_place(|| {
+        cluster.wait_quiet();
+        cluster.stop();
+    });
+    let first = support::dump_data(&cluster.nodes[0].data_dir);
+    for node in &cluster.nodes[1..] {
+        assert!(support::dump_data(&node.data_dir) == first, "store {} differs from store 1", node.store_id);
+    }
+}

@@ -1,0 +1,244 @@
+//! Runs real `kontiki serve` processes for the tests in this folder. Only processes started here are ever ended.
+#![allow(dead_code, clippy::disallowed_methods)] // each test file uses its part; tests may touch the machine
+
+use serde_json::Value;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long anything here may take before the test fails with what it was waiting for.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The first data region: everything but the empty tail that the wire contract asks for.
+pub const DATA_REGION: u64 = 2;
+
+/// One node: its addresses, its directory and, while it runs, its process.
+pub struct Node {
+    pub store_id: u64,
+    pub addr: String,
+    pub status_addr: String,
+    pub data_dir: PathBuf,
+    log: PathBuf,
+    initial_cluster: String,
+    child: Option<Child>,
+}
+
+/// Nodes of one cluster, in a directory that goes when the test ends. A failed test prints the nodes' logs.
+pub struct Cluster {
+    pub nodes: Vec<Node>,
+    pub dir: tempfile::TempDir,
+}
+
+/// `count` different ports that were free a moment ago.
+pub fn free_ports(count: usize) -> Vec<u16> {
+    let listeners: Vec<TcpListener> =
+        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+    listeners.iter().map(|listener| listener.local_addr().expect("bound").port()).collect()
+}
+
+/// Calls `probe` until it gives a value; panics with `what` after [`PATIENCE`].
+pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = probe() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain for: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A plain HTTP GET; `None` if nobody answers.
+pub fn http_get(addr: &str, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(addr).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n").ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let status = head.split_whitespace().nth(1)?.parse().ok()?;
+    let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+    Some((status, if chunked { unchunk(body) } else { body.to_owned() }))
+}
+
+fn unchunk(mut body: &str) -> String {
+    let mut out = String::new();
+    while let Some((size, rest)) = body.split_once("\r\n") {
+        let size = usize::from_str_radix(size.trim(), 16).unwrap_or(0);
+        if size == 0 || rest.len() < size {
+            break;
+        }
+        out.push_str(&rest[..size]);
+        body = rest[size..].strip_prefix("\r\n").unwrap_or("");
+    }
+    out
+}
+
+/// The command under test.
+pub fn kontiki() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_kontiki"))
+}
+
+impl Node {
+    pub fn start(&mut self) {
+        assert!(self.child.is_none(), "store {} runs already", self.store_id);
+        let log = File::options().create(true).append(true).open(&self.log).expect("log file");
+        let mut command = kontiki();
+        command.args(["serve", "--store-id", &self.store_id.to_string(), "--grpc-address", &self.addr]);
+        command.args(["--status-address", &self.status_addr, "--data-dir"]).arg(&self.data_dir);
+        if !self.initial_cluster.is_empty() {
+            command.args(["--initial-cluster", &self.initial_cluster]);
+        }
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("log handle")).stderr(log);
+        self.child = Some(command.spawn().expect("kontiki starts"));
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// Ready: every region this node holds has a known leader.
+    pub fn wait_ready(&mut self) {
+        let what = format!("store {} to be ready; its log: {}", self.store_id, self.log.display());
+        wait_for(&what, || {
+            if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().expect("waitable")) {
+                panic!("store {} ended with {status}: {}", self.store_id, self.log_text());
+            }
+            matches!(http_get(&self.status_addr, "/readyz"), Some((200, _))).then_some(())
+        });
+    }
+
+    pub fn status(&self) -> Option<Value> {
+        let (code, body) = http_get(&self.status_addr, "/status")?;
+        (code == 200).then(|| serde_json::from_str(&body).expect("status is JSON"))
+    }
+
+    /// SIGKILL: nothing is flushed, nothing is said.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("runs");
+        child.kill().expect("killable");
+        child.wait().expect("waitable");
+    }
+
+    /// SIGTERM, and waits for the clean end.
+    pub fn stop(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("runs");
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("signalled");
+        let what = format!("store {} to stop; its log: {}", self.store_id, self.log.display());
+        wait_for(&what, || child.try_wait().expect("waitable"))
+    }
+
+    pub fn log_text(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Cluster {
+    /// `count` nodes, started and ready.
+    pub fn start(count: usize) -> Cluster {
+        let dir = tempfile::tempdir().expect("a directory");
+        let ports = free_ports(2 * count);
+        let addr = |i: usize| format!("127.0.0.1:{}", ports[i]);
+        let members: Vec<String> = (0..count).map(|i| format!("{}={}", i + 1, addr(i))).collect();
+        let initial_cluster = if count == 1 { String::new() } else { members.join(",") };
+        let nodes = (0..count)
+            .map(|i| Node {
+                store_id: i as u64 + 1,
+                addr: addr(i),
+                status_addr: addr(count + i),
+                data_dir: dir.path().join(format!("node-{}", i + 1)),
+                log: dir.path().join(format!("node-{}.log", i + 1)),
+                initial_cluster: initial_cluster.clone(),
+                child: None,
+            })
+            .collect();
+        let mut cluster = Cluster { nodes, dir };
+        cluster.nodes.iter_mut().for_each(Node::start);
+        cluster.wait_ready();
+        cluster
+    }
+
+    pub fn wait_ready(&mut self) {
+        self.nodes.iter_mut().for_each(Node::wait_ready);
+    }
+
+    /// Endpoints for a client.
+    pub fn endpoints(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| node.addr.clone()).collect()
+    }
+
+    /// Index of the node that leads `region` by its own word.
+    pub fn leader_of(&self, region: u64) -> usize {
+        wait_for(&format!("a leader of region {region}"), || {
+            self.nodes.iter().position(|node| {
+                let Some(status) = node.is_running().then(|| node.status()).flatten() else { return false };
+                region_of(&status, region).is_some_and(|found| found["leading_term"].is_u64())
+            })
+        })
+    }
+
+    /// Waits until every running node has applied the same index of every region, twice in a row.
+    pub fn wait_quiet(&self) {
+        let mut previous = None;
+        wait_for("all replicas to have applied the same", || {
+            let applied: Option<Vec<Vec<(u64, u64)>>> =
+                self.nodes.iter().map(|node| applied(&node.status()?)).collect();
+            let applied = applied?;
+            let equal = applied.windows(2).all(|pair| pair[0] == pair[1]);
+            let stable = equal && previous.as_ref() == Some(&applied);
+            previous = Some(applied);
+            stable.then_some(())
+        });
+    }
+
+    pub fn stop(&mut self) {
+        for node in self.nodes.iter_mut().filter(|node| node.is_running()) {
+            let status = node.stop();
+            assert!(status.success(), "store {} ended with {status}: {}", node.store_id, node.log_text());
+        }
+    }
+}
+
+/// The entry of `region` in a node's `/status`.
+pub fn region_of(status: &Value, region: u64) -> Option<&Value> {
+    status["regions"].as_array()?.iter().find(|found| found["id"] == region)
+}
+
+fn applied(status: &Value) -> Option<Vec<(u64, u64)>> {
+    let regions = status["regions"].as_array()?;
+    regions.iter().map(|region| Some((region["id"].as_u64()?, region["applied_index"].as_u64()?))).collect()
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for node in &mut self.nodes {
+            if let Some(mut child) = node.child.take() {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+            if std::thread::panicking() {
+                eprintln!("--- log of store {}\n{}", node.store_id, node.log_text());
+            }
+        }
+    }
+}
+
+/// Every entry of the data families of a stopped node's directory: (family, key, value).
+pub fn dump_data(dir: &Path) -> Vec<(u32, Vec<u8>, Vec<u8>)> {
+    use kontiki_engine::{Direction, Family, Range, View};
+    let db =
+        kontiki_engine::Db::open(dir, kontiki_engine::Options::default()).expect("a stopped node's directory opens");
+    let view = db.snapshot();
+    let mut found = Vec::new();
+    for family in 0..=3 {
+        let mut entries = view.entries(Family(family), Range::all(), Direction::Forward).expect("iterates");
+        while let Some((key, value)) = entries.next().expect("reads") {
+            found.push((family, key.to_vec(), value.to_vec()));
+        }
+    }
+    found
+}
