@@ -128,6 +128,38 @@ fn an_unknown_call_is_unimplemented() {
 }
 
 #[test]
+fn health_and_reflection_answer() {
+    use tonic_health::pb::HealthCheckRequest;
+    use tonic_health::pb::health_client::HealthClient;
+    use tonic_reflection::pb::v1::ServerReflectionRequest;
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+
+    let directory = tempfile::tempdir().unwrap();
+    with_node(directory.path(), async |client, _| {
+        let mut health = HealthClient::new(client.channel.clone());
+        for service in ["", "tikvpb.Tikv", "pdpb.PD"] {
+            let answer = health.check(HealthCheckRequest { service: service.into() }).await.unwrap().into_inner();
+            assert_eq!(answer.status, tonic_health::pb::health_check_response::ServingStatus::Serving as i32);
+        }
+
+        let list = MessageRequest::ListServices(String::new());
+        let request = ServerReflectionRequest { host: String::new(), message_request: Some(list) };
+        let mut reflection = ServerReflectionClient::new(client.channel);
+        let answers = reflection.server_reflection_info(futures::stream::iter([request])).await;
+        let answer = answers.unwrap().into_inner().message().await.unwrap().unwrap();
+        let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
+            panic!("not a list of services: {answer:?}");
+        };
+        let names: Vec<_> = list.service.iter().map(|service| service.name.as_str()).collect();
+        for expected in ["tikvpb.Tikv", "pdpb.PD", "grpc.health.v1.Health"] {
+            assert!(names.contains(&expected), "{expected} is missing in {names:?}");
+        }
+    });
+}
+
+#[test]
 fn a_port_in_use_is_said_plainly_before_the_directory_is_touched() {
     let directory = tempfile::tempdir().unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
