@@ -21,8 +21,8 @@ use std::time::Duration;
 ///
 /// Locks, in the order in which a thread that takes several must take them:
 /// `log` -> `queue.logged` -> `streams` -> `queue.derived` -> `writes` -> `segments` -> `progress` -> `health` -> `jobs`.
-/// No completion runs, and nothing is waited for, under any of them. I/O happens under `log`, which the leader holds for
-/// one group, and the flush job for one sync; and under `streams` while a rewrite is collected.
+/// No completion runs, and nothing is waited for, under any of them. I/O happens under `log` alone, which the leader
+/// holds for one group or one piece of a rewrite, and the flush job for one sync.
 pub(crate) struct Core {
     pub(crate) env: Env,
     pub(crate) directory: PathBuf,

@@ -10,6 +10,10 @@ use kontiki_env::fs::{File, OpenMode};
 use std::path::Path;
 use std::sync::Arc;
 
+/// The buffer that groups are framed in is kept for the next group unless a rare large one has made it larger than
+/// this: twice the usual bound of a group.
+const FRAME_KEPT_BYTES_MAX: usize = 8 << 20;
+
 /// A record on its way into the log.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outgoing<'a> {
@@ -81,6 +85,9 @@ impl LogWriter {
         }
         active.end += bytes;
         self.segments.set_used(active.number, active.end);
+        if self.frame.capacity() > FRAME_KEPT_BYTES_MAX {
+            self.frame = Vec::new();
+        }
         Ok(positions)
     }
 

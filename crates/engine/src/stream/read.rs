@@ -66,39 +66,61 @@ pub(crate) fn collect_rewrite(
     segment: u64,
     bytes_max: u64,
 ) -> Result<Vec<RewriteOp>> {
-    let index = index.lock();
     let Some(file) = segments.file(segment) else { return Ok(Vec::new()) };
-    let mut reader = EntryReader { segments, files: BTreeMap::from([(segment, file)]), record: None };
+    let Needed { small, mut entries } = needed_of(&index.lock(), segment);
     let mut ops = Vec::new();
     let mut bytes = 0;
+    // The marks first: replay then drops nothing that follows, and keeps nothing that they cover.
+    for (op, op_bytes) in small {
+        if bytes >= bytes_max && !ops.is_empty() {
+            return Ok(ops);
+        }
+        ops.push(op);
+        bytes += op_bytes;
+    }
+    // In the order of the log, not stream by stream: a record often has entries of many streams, and is read once so.
+    entries.sort_unstable_by_key(|(position, _, _)| (position.record.offset, position.span.start));
+    let mut reader = EntryReader { segments, files: BTreeMap::from([(segment, file)]), record: None };
+    for (position, id, index) in entries {
+        if bytes >= bytes_max && !ops.is_empty() {
+            break;
+        }
+        // A copy, so that a small entry does not keep its whole record in memory.
+        let entry = Bytes::copy_from_slice(&reader.read(position)?);
+        bytes += entry.len() as u64;
+        push_entry(&mut ops, id, index, entry);
+    }
+    Ok(ops)
+}
+
+/// What streams need of a segment.
+#[derive(Default)]
+struct Needed {
+    /// Marks and states, with what they count for.
+    small: Vec<(RewriteOp, u64)>,
+    /// Where the live entries are, with stream and index.
+    entries: Vec<(EntryPosition, StreamId, u64)>,
+}
+
+fn needed_of(index: &StreamIndex, segment: u64) -> Needed {
+    let Needed { mut small, mut entries } = Needed::default();
     for (id, stream, items) in index.users(segment) {
         let mut entry_count = items;
-        // The mark first: replay then drops nothing that follows, and keeps nothing that it covers.
         if stream.mark_segment == Some(segment) {
-            ops.push(RewriteOp::Truncate { stream: id, through_index: stream.truncated_through });
-            bytes += 16;
+            small.push((RewriteOp::Truncate { stream: id, through_index: stream.truncated_through }, 16));
             entry_count -= 1;
         }
         if stream.state_segment == Some(segment) {
-            bytes += stream.state.len() as u64;
-            ops.push(RewriteOp::State { stream: id, state: stream.state.clone() });
+            let state = stream.state.clone();
+            let bytes = state.len() as u64;
+            small.push((RewriteOp::State { stream: id, state }, bytes));
             entry_count -= 1;
         }
         // The oldest segment's entries come first, so counting them ends the walk long before the stream's end.
         let within = stream.entries.iter().filter(|(_, position)| position.record.segment == segment);
-        for (index, position) in within.take(entry_count) {
-            if bytes >= bytes_max && !ops.is_empty() {
-                return Ok(ops);
-            }
-            let entry = reader.read(*position)?;
-            bytes += entry.len() as u64;
-            push_entry(&mut ops, id, *index, entry);
-        }
-        if bytes >= bytes_max {
-            break;
-        }
+        entries.extend(within.take(entry_count).map(|(index, position)| (*position, id, *index)));
     }
-    Ok(ops)
+    Needed { small, entries }
 }
 
 /// Adds to the last run of entries, or starts a new one.
@@ -112,3 +134,7 @@ fn push_entry(ops: &mut Vec<RewriteOp>, id: StreamId, index: u64, entry: Bytes) 
     }
     ops.push(RewriteOp::Place { stream: id, first_index: index, entries: vec![entry] });
 }
+
+#[cfg(test)]
+#[path = "read_test.rs"]
+mod tests;

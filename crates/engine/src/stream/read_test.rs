@@ -1,0 +1,96 @@
+//! Rewrites of a segment that many streams share.
+
+use super::*;
+use crate::StreamOp;
+use crate::log::{
+    LogWriter, Outgoing, RecordKind, decode_commit_streams, decode_rewrite, encode_commit, encode_rewrite,
+};
+use kontiki_env::SimMachine;
+use kontiki_env::fs::Op;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const STREAMS: u64 = 50;
+const RECORDS: u64 = 20;
+
+struct World {
+    machine: SimMachine,
+    segments: Arc<Segments>,
+    writer: LogWriter,
+    index: Mutex<StreamIndex>,
+}
+
+impl World {
+    fn new() -> World {
+        let machine = SimMachine::from_seed(1);
+        let env = machine.env();
+        let directory = PathBuf::from("/wal");
+        env.fs.create_dir_all(&directory).expect("a healthy disk");
+        let segments = Arc::new(Segments::new(env.fs.clone(), directory));
+        let writer = LogWriter::new(segments.clone(), 64 << 10, 1);
+        World { machine, segments, writer, index: Mutex::default() }
+    }
+
+    fn append(&mut self, kind: RecordKind, payload: &[u8]) {
+        let positions = self.writer.append(&[Outgoing { kind, payload }]).expect("a healthy disk");
+        let records = match kind {
+            RecordKind::Rewrite => decode_rewrite(payload),
+            _ => decode_commit_streams(payload),
+        };
+        self.index.lock().apply(positions[0], records.expect("just encoded"));
+    }
+
+    fn contents(&self) -> Vec<StreamContents> {
+        let read = |id| read_stream(&self.index, &self.segments, StreamId(id)).expect("a healthy disk");
+        (0..STREAMS).map(read).collect()
+    }
+}
+
+fn entry(stream: u64, index: u64) -> Bytes {
+    Bytes::from(format!("entry {index} of stream {stream} {}", "x".repeat(20)))
+}
+
+#[test]
+fn a_rewrite_reads_each_record_about_once_however_many_streams_share_it() {
+    let mut world = World::new();
+    for index in 1..=RECORDS {
+        let append =
+            |id| StreamOp::Append { stream: StreamId(id), first_index: index, entries: vec![entry(id, index)] };
+        let mut ops: Vec<StreamOp> = (0..STREAMS).map(append).collect();
+        ops.push(StreamOp::State { stream: StreamId(index), state: Bytes::from(index.to_string()) });
+        ops.push(StreamOp::Truncate { stream: StreamId(index), through_index: index / 2 });
+        let mut payload = Vec::new();
+        encode_commit(&mut payload, 0, &crate::WriteBatch::new(), &ops);
+        world.append(RecordKind::Commit, &payload);
+    }
+    let oldest = world.segments.newest().expect("there is one");
+    let before = world.contents();
+    let large =
+        StreamOp::Append { stream: StreamId(99), first_index: 1, entries: vec![Bytes::from(vec![0; 60 << 10])] };
+    let mut payload = Vec::new();
+    encode_commit(&mut payload, 0, &crate::WriteBatch::new(), &[large]);
+    world.append(RecordKind::Commit, &payload); // so that a new segment begins
+
+    let reads = Arc::new(AtomicU64::new(0));
+    let of_disk = reads.clone();
+    world.machine.fs.fail_next(Op::Read, 1, move |_| {
+        of_disk.fetch_add(1, Ordering::Relaxed);
+        false
+    });
+    let mut pieces = 0;
+    loop {
+        let ops = collect_rewrite(&world.index, &world.segments, oldest, 4 << 10).expect("a healthy disk");
+        if ops.is_empty() {
+            break;
+        }
+        pieces += 1;
+        let mut payload = Vec::new();
+        encode_rewrite(&mut payload, &ops);
+        world.append(RecordKind::Rewrite, &payload);
+    }
+    assert!(pieces > 5, "{pieces} pieces of at most 4 KiB");
+    let reads = reads.load(Ordering::Relaxed);
+    assert!(reads <= RECORDS + pieces, "{reads} reads of {RECORDS} records in {pieces} pieces");
+    assert_eq!(world.index.lock().usage(oldest).items, 0, "nothing is left");
+    assert_eq!(world.contents(), before);
+}
