@@ -24,8 +24,9 @@ use tokio::time::Instant;
 const TTL_MS_BASE: u64 = 3_000;
 const TTL_MS_PER_SQRT_MIB: f64 = 6_000.0;
 const TTL_MS_MAX: u64 = 20_000;
-/// How long a transaction waits for the lock of an older one. Enough for a commit that is under way.
-const YOUNGER_WAIT: Duration = Duration::from_millis(200);
+/// How long a transaction waits for the lock of an older one, in case that one fails. Its own locks are in the way of
+/// others meanwhile, so: not long.
+const YOUNGER_WAIT: Duration = Duration::from_millis(20);
 /// A rollback that is not done by then is left to whoever meets the locks.
 const ROLLBACK_BUDGET: Duration = Duration::from_secs(5);
 
