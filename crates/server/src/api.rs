@@ -15,6 +15,8 @@ pub trait Node: Replicated<Context = RegionContext, Error = NodeError> + Clone {
     fn store_id(&self) -> StoreId;
     /// The cluster, never 0.
     fn cluster_id(&self) -> u64;
+    /// The node's monotonic clock.
+    fn monotonic(&self) -> Duration;
     /// A region's descriptor here, and its leader as far as this node knows.
     fn region(&self, region: RegionId) -> Option<(Arc<Region>, Option<Peer>)>;
     /// Asks placement, wherever its leader is; bounded in time.
@@ -30,6 +32,10 @@ impl Node for NodeHandle {
         NodeHandle::cluster_id(self)
     }
 
+    fn monotonic(&self) -> Duration {
+        NodeHandle::monotonic(self)
+    }
+
     fn region(&self, region: RegionId) -> Option<(Arc<Region>, Option<Peer>)> {
         NodeHandle::region(self, region)
     }
@@ -42,13 +48,17 @@ impl Node for NodeHandle {
 /// Waits, by whatever executor drives the services: `tokio::time::sleep`, or the simulator's clock.
 pub type Pause = Arc<dyn Fn(Duration) -> BoxFuture<'static, ()> + Send + Sync>;
 
+/// Whether nothing speaks against a store: it answers, as far as this node has noticed.
+pub type Reaches = Arc<dyn Fn(StoreId) -> bool + Send + Sync>;
+
 /// How long a request may wait for better times (a leader, room in a queue) before its client is told of them.
 ///
 /// Some clients take "the server is busy" for fatal, and a leader election costs them most of their patience, so a
-/// short wait here spares an error there. It stays below the 2 s after which they give up on a request.
+/// short wait here spares an error there. It stays below the 2 s after which they give up on a request: what counts is
+/// the time since the request began, attempts included, and not the sum of the pauses.
 #[derive(Clone)]
 pub struct Patience {
-    /// The sum of pauses of one request.
+    /// From the beginning of a request to its last pause.
     pub wait_max: Duration,
     /// How to wait.
     pub pause: Pause,
@@ -63,28 +73,28 @@ impl Patience {
         Patience { wait_max, pause }
     }
 
-    /// For one request, which says itself how long it may take (0: it does not).
-    pub(crate) fn begin(&self, limit_ms: u64) -> Waiting<'_> {
+    /// For one request to `node`, which says itself how long it may take (0: it does not).
+    pub(crate) fn begin<'a, N: Node>(&'a self, node: &'a N, limit_ms: u64) -> Waiting<'a, N> {
         let limit = if limit_ms == 0 { self.wait_max } else { self.wait_max.min(Duration::from_millis(limit_ms)) };
-        Waiting { patience: self, left: limit }
+        Waiting { patience: self, node, until: node.monotonic().saturating_add(limit) }
     }
 }
 
 /// What is left of one request's patience.
-pub(crate) struct Waiting<'a> {
+pub(crate) struct Waiting<'a, N> {
     patience: &'a Patience,
-    left: Duration,
+    node: &'a N,
+    until: Duration,
 }
 
-impl Waiting<'_> {
+impl<N: Node> Waiting<'_, N> {
     /// Pauses once. False, at once, when patience is at its end.
     pub(crate) async fn pause(&mut self) -> bool {
-        if self.left.is_zero() {
+        let left = self.until.saturating_sub(self.node.monotonic());
+        if left.is_zero() {
             return false;
         }
-        let pause = self.left.min(PAUSE);
-        self.left -= pause;
-        (self.patience.pause)(pause).await;
+        (self.patience.pause)(left.min(PAUSE)).await;
         true
     }
 }

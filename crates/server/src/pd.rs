@@ -5,9 +5,11 @@
 //! 1. every answer has a header with the cluster's id, and `error` in it only on failure;
 //! 2. `leader` among the members equals its entry in `members` byte for byte; client addresses carry a scheme there,
 //!    store addresses never do;
-//! 3. an unknown region is an absent region; an unknown store is an error in the header.
+//! 3. an unknown region is an absent region; an unknown store is an error in the header;
+//! 4. a region comes with a leader, or not at all: one without stays in a client's cache, where calls that cannot
+//!    drop it (raw scans) fail on it for good.
 
-use crate::api::{Node, Patience};
+use crate::api::{Node, Patience, Reaches};
 use crate::driver::NodeError;
 use crate::kv::wire_peer;
 use kontiki_placement::{
@@ -15,7 +17,7 @@ use kontiki_placement::{
     RefusalCode, RegionById, RegionByKey, RegionInfo, ScanRegions, StoreById, StoreInfo, Timestamps, UpdateGcSafePoint,
 };
 use kontiki_proto::{metapb, pdpb};
-use kontiki_raftstore::RegionId;
+use kontiki_raftstore::{RegionId, StoreId};
 
 /// What clients are told of a store's version: the one whose behaviour this service follows. None refuses others,
 /// but some read it.
@@ -28,6 +30,9 @@ pub enum PdError {
     /// Nobody leads placement at the moment. Try again.
     #[error("server {0} is not leader of placement, and no leader answered in time: {1}")]
     Unavailable(u64, String),
+    /// A region has no leader at the moment. Try again.
+    #[error("region {0} has no leader at the moment, and none was elected in time")]
+    NoLeader(u64),
     /// The request names another cluster.
     #[error("mismatch cluster id: this is cluster {own}, not {asked}")]
     WrongCluster {
@@ -55,6 +60,7 @@ pub type Result<T> = std::result::Result<T, PdError>;
 pub struct Pd<N: Node> {
     node: N,
     patience: Patience,
+    reaches: Reaches,
 }
 
 /// Takes the expected kind out of an outcome.
@@ -68,9 +74,9 @@ macro_rules! expect {
 }
 
 impl<N: Node> Pd<N> {
-    /// Serves `node`.
-    pub fn new(node: N, patience: Patience) -> Pd<N> {
-        Pd { node, patience }
+    /// Serves `node`. `reaches` tells of stores that died before placement has noticed.
+    pub fn new(node: N, patience: Patience, reaches: Reaches) -> Pd<N> {
+        Pd { node, patience, reaches }
     }
 
     fn header(&self) -> Option<pdpb::ResponseHeader> {
@@ -191,11 +197,11 @@ impl<N: Node> Pd<N> {
         self.find_region(Command::RegionById(RegionById { id: request.region_id })).await
     }
 
-    /// Waits a moment for a region's leader: clients that are sent to nobody, or to a node that just died, spend the
-    /// few tries they have.
+    /// Waits a moment for a region's leader: clients that are sent to a node that just died spend the few tries they
+    /// have. When it is still the leader by placement's word in the end, the trouble may be this node's own.
     async fn find_region(&self, command: Command) -> Result<pdpb::GetRegionResponse> {
         let unknown = pdpb::GetRegionResponse { header: self.header(), ..Default::default() };
-        let mut waiting = self.patience.begin(0);
+        let mut waiting = self.patience.begin(&self.node, 0);
         loop {
             let info = match self.ask(command.clone()).await? {
                 Ok(outcome) => expect!(outcome, Region)?,
@@ -211,20 +217,25 @@ impl<N: Node> Pd<N> {
                 continue;
             }
             let leader = settled.or_else(|| info.leader.as_ref().map(wire_placement_peer));
+            if leader.is_none() {
+                return Err(PdError::NoLeader(info.region.id));
+            }
             let pdpb::Region { region, down_peers, pending_peers, .. } = wire_region(info);
             return Ok(pdpb::GetRegionResponse { header: self.header(), region, leader, down_peers, pending_peers });
         }
     }
 
-    /// The leader by placement's word, unless the replica here knows of an election; or else by the replica's.
+    /// The leader by placement's word, unless the replica here knows of an election; or else by the replica's. Nobody
+    /// if that store is out of reach: its followers will notice, and elect another.
     fn settled_leader(&self, info: &RegionInfo) -> Option<metapb::Peer> {
         let here = self.node.region(RegionId(info.region.id));
-        match (info.leader.as_ref(), here) {
+        let leader = match (info.leader.as_ref(), here) {
             (Some(_), Some((_, None))) => None,
             (Some(leader), _) => Some(wire_placement_peer(leader)),
             (None, Some((_, leader))) => leader.map(wire_peer),
             (None, None) => None,
-        }
+        };
+        leader.filter(|leader| (self.reaches)(StoreId(leader.store_id)))
     }
 
     /// ScanRegions: in the old shape and the new.

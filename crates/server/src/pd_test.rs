@@ -5,11 +5,15 @@ use crate::kv::fake::{CLUSTER, FakeNode, LEFT, peer_of};
 use kontiki_placement::{
     Epoch, IdsGranted, Region, RegionList, Response, SafePoint, Store, StoreList, TimestampsGranted,
 };
+use std::sync::Arc;
+
+/// A store that does not answer.
+const DEAD: u64 = 9;
 
 fn answering(outcomes: impl IntoIterator<Item = Outcome>) -> (FakeNode, Pd<FakeNode>) {
     let node = FakeNode::new();
     node.state.lock().placement.extend(outcomes.into_iter().map(|outcome| Ok(Response::from(outcome))));
-    let pd = Pd::new(node.clone(), node.patience());
+    let pd = Pd::new(node.clone(), node.patience(), Arc::new(|store| store != StoreId(DEAD)));
     (node, pd)
 }
 
@@ -125,6 +129,36 @@ async fn a_look_up_waits_for_an_election_to_end() {
     let answer = pd.get_region(Default::default()).await.unwrap();
     assert_eq!(answer.leader.unwrap().store_id, 2);
     assert_eq!(node.counts().0, 2);
+}
+
+/// A region without a leader would stay in a client's cache, where some of its calls find it again and again.
+#[tokio::test]
+async fn a_region_is_never_given_out_without_a_leader() {
+    let (node, pd) = answering((0..100).map(|_| Outcome::Region(region(None))));
+    node.state.lock().regions.get_mut(&RegionId(LEFT)).unwrap().1 = None;
+    let error = pd.get_region(Default::default()).await.unwrap_err();
+    assert_eq!(error, PdError::NoLeader(LEFT));
+    assert!(node.counts().0 > 0, "it waited for one");
+}
+
+#[tokio::test]
+async fn nobody_is_sent_to_a_dead_leader_while_another_may_be_elected() {
+    let dead = || Outcome::Region(region(Some(peer(DEAD))));
+    let (node, pd) = answering([dead(), dead(), Outcome::Region(region(Some(peer(2))))]);
+    let answer = pd.get_region(Default::default()).await.unwrap();
+    assert_eq!((answer.leader.unwrap().store_id, node.counts().0), (2, 2));
+    // It may be out of reach from here only.
+    let (_, pd) = answering((0..100).map(|_| dead()));
+    assert_eq!(pd.get_region(Default::default()).await.unwrap().leader.unwrap().store_id, DEAD);
+}
+
+#[tokio::test]
+async fn slow_answers_of_placement_use_up_the_patience_of_a_look_up() {
+    let (node, pd) = answering((0..100).map(|_| Outcome::Region(region(None))));
+    node.state.lock().regions.get_mut(&RegionId(LEFT)).unwrap().1 = None;
+    node.state.lock().placement_takes = std::time::Duration::from_millis(60);
+    assert!(pd.get_region(Default::default()).await.is_err());
+    assert_eq!(node.state.lock().placement_requests.len(), 2, "of 100 ms in all");
 }
 
 #[tokio::test]

@@ -255,6 +255,11 @@ impl NodeHandle {
         self.shared.cluster_id
     }
 
+    /// The node's monotonic clock.
+    pub fn monotonic(&self) -> Duration {
+        self.shared.env.clock.monotonic()
+    }
+
     /// The node's state.
     pub fn status(&self) -> NodeStatus {
         let shared = &self.shared;

@@ -29,6 +29,9 @@ pub struct State {
     pub errors: VecDeque<NodeError>,
     pub writes: usize,
     pub pauses: usize,
+    /// Passes in pauses, and as placement calls take it.
+    pub elapsed: Duration,
+    pub placement_takes: Duration,
     /// Called at each pause, with the number of pauses so far.
     pub on_pause: Option<fn(&mut State)>,
     /// What placement answers, in order.
@@ -70,9 +73,10 @@ impl FakeNode {
 
     pub fn patience(&self) -> Patience {
         let state = self.state.clone();
-        let pause = move |_: Duration| -> futures::future::BoxFuture<'static, ()> {
+        let pause = move |pause: Duration| -> futures::future::BoxFuture<'static, ()> {
             let mut state = state.lock();
             state.pauses += 1;
+            state.elapsed += pause;
             if let Some(act) = state.on_pause {
                 act(&mut state);
             }
@@ -148,6 +152,10 @@ impl Node for FakeNode {
         CLUSTER
     }
 
+    fn monotonic(&self) -> Duration {
+        self.state.lock().elapsed
+    }
+
     fn region(&self, region: RegionId) -> Option<(Arc<Region>, Option<Peer>)> {
         self.state.lock().regions.get(&region).cloned()
     }
@@ -155,6 +163,8 @@ impl Node for FakeNode {
     async fn placement(&self, request: Request) -> Result<Response, NodeError> {
         let mut state = self.state.lock();
         state.placement_requests.push(request);
+        let takes = state.placement_takes;
+        state.elapsed += takes;
         state.placement.pop_front().unwrap_or(Err(NodeError::Timeout))
     }
 }

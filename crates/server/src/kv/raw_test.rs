@@ -252,3 +252,16 @@ async fn what_is_not_served_is_refused_before_anything_is_written() {
     assert!(kv.raw_put(nowhere).await.error.contains("context"));
     assert_eq!(node.state.lock().writes, 0);
 }
+
+/// A hint at this very node would bring the client back at once, and use up its tries.
+#[tokio::test]
+async fn who_leads_and_does_not_serve_yet_names_nobody() {
+    let node = FakeNode::new();
+    let error = RegionError::NotLeader { region: RegionId(LEFT), leader: Some(peer_of(LEFT, 1)) };
+    node.state.lock().errors.push_back(error.clone().into());
+    assert_eq!(node.kv().raw_put(put("a", "1")).await, RawPutResponse::default());
+    assert_eq!(node.counts(), (1, 1));
+    node.state.lock().errors.extend((0..100).map(|_| NodeError::from(error.clone())));
+    let refused = node.kv().raw_put(put("a", "2")).await.region_error.unwrap().not_leader.unwrap();
+    assert_eq!((refused.region_id, refused.leader), (LEFT, None));
+}

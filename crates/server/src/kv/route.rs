@@ -52,12 +52,12 @@ impl<N: Node> Kv<N> {
     {
         let context = context.as_ref().ok_or_else(|| Refusal::Text("the request has no context".into()))?;
         self.check_cluster(context)?;
-        let mut waiting = self.patience.begin(context.max_execution_duration_ms);
+        let mut waiting = self.patience.begin(&self.node, context.max_execution_duration_ms);
         loop {
             let failure = match self.route(context) {
                 Ok(route) => match attempt(route).await {
                     Ok(done) => return Ok(done),
-                    Err(failure) => failure,
+                    Err(failure) => self.without_own_hint(failure),
                 },
                 Err(error) => Failure::Replicated(error.into()),
             };
@@ -65,6 +65,18 @@ impl<N: Node> Kv<N> {
             if !may_pass || !waiting.pause().await {
                 return Err(failure.into());
             }
+        }
+    }
+
+    /// "The leader is this very node", said while leadership goes and comes back, would send the client here again at
+    /// once and use up its tries: nobody leads at the moment.
+    fn without_own_hint(&self, failure: Failure<NodeError>) -> Failure<NodeError> {
+        match failure {
+            Failure::Replicated(NodeError::Region(RegionError::NotLeader { region, leader })) => {
+                let leader = leader.filter(|leader| leader.store != self.node.store_id());
+                refused(RegionError::NotLeader { region, leader })
+            }
+            other => other,
         }
     }
 

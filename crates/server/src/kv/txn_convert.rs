@@ -9,6 +9,12 @@ use kontiki_txn::{
 
 /// A prewrite command; the text of the refusal names what cannot be served.
 pub(super) fn prewrite(request: kvrpcpb::PrewriteRequest) -> Result<Prewrite, Refusal> {
+    // The protocol allows to decline these by answering no timestamp. But a known client takes the decline of an async
+    // commit for its success, and reports a commit that never comes: an error is the only answer it understands.
+    if request.use_async_commit || request.try_one_pc {
+        let text = "async commit and one-phase commit are not supported yet; commit in two phases";
+        return Err(Refusal::Text(text.into()));
+    }
     let assertion_level = match request.assertion_level() {
         kvrpcpb::AssertionLevel::Off => AssertionLevel::Off,
         kvrpcpb::AssertionLevel::Fast => AssertionLevel::Fast,

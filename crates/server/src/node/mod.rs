@@ -123,6 +123,7 @@ impl Server {
 
         let (members, io) = (&config.node.members, runtime.handle().clone());
         let transport = Transport::start(identity, members, io, env.fs.clone(), transport_metrics.clone());
+        let reaches = transport.reaches();
         let runner = Runner::start(&env, driver, transport);
 
         let inbound = Arc::new(NodeInbound::new(node.clone(), env.fs.clone()));
@@ -130,7 +131,7 @@ impl Server {
         let detach_on = runtime.handle().clone();
         let detach = Arc::new(move |future| drop(detach_on.spawn(future)));
         let services = Services {
-            pd: Pd::new(node.clone(), patience.clone()),
+            pd: Pd::new(node.clone(), patience.clone(), reaches),
             kv: Kv::new(node.clone(), patience, detach),
             peers: PeerService::new(identity, inbound, transport_metrics),
             metrics: requests,

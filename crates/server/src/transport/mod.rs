@@ -25,6 +25,7 @@ pub use metrics::TransportMetrics;
 pub use service::PeerService;
 pub use snapshot::OutgoingSnapshot;
 
+use crate::api::Reaches;
 use bytes::Bytes;
 use kontiki_env::fs::Fs;
 use kontiki_proto::internal::peer_client::PeerClient;
@@ -33,6 +34,7 @@ use kontiki_raftstore::snapshot::SnapshotId;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -112,6 +114,13 @@ impl Transport {
             .collect();
         let snapshot_slots = Arc::new(Semaphore::new(SNAPSHOTS_AT_ONCE_MAX));
         Transport { shared: Arc::new(Shared { identity, peers, runtime, metrics, snapshot_slots, fs }) }
+    }
+
+    /// Tells whether a store's last stream, or attempt to open one, has not failed; of stores without an address, too.
+    /// It outlives the transport without keeping it alive.
+    pub fn reaches(&self) -> Reaches {
+        let broken: BTreeMap<_, _> = self.shared.peers.iter().map(|(id, peer)| (*id, peer.broken())).collect();
+        Arc::new(move |store| broken.get(&store).is_none_or(|broken| !broken.load(Ordering::Relaxed)))
     }
 
     /// Sends a message, or drops it. Never blocks.

@@ -6,7 +6,7 @@ use futures::StreamExt;
 use kontiki_proto::internal::PeerBatch;
 use kontiki_raftstore::StoreId;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -34,6 +34,8 @@ pub(super) struct Peer {
     address: String,
     queue: mpsc::Sender<Bytes>,
     queued_bytes: Arc<AtomicUsize>,
+    /// The last stream, or attempt to open one, failed.
+    broken: Arc<AtomicBool>,
     metrics: TransportMetrics,
 }
 
@@ -48,10 +50,16 @@ impl Peer {
         let (queue, receiver) = mpsc::channel(QUEUE_MESSAGES_MAX);
         let queued_bytes = Arc::new(AtomicUsize::new(0));
         let outbox = Outbox { receiver, queued_bytes: queued_bytes.clone(), metrics: metrics.clone() };
-        let task = Sender { from, to, address: address.clone(), outbox: Arc::new(Mutex::new(outbox)), metrics };
+        let broken = Arc::new(AtomicBool::new(false));
+        let outbox = Arc::new(Mutex::new(outbox));
+        let task = Sender { from, to, address: address.clone(), outbox, broken: broken.clone(), metrics };
         let metrics = task.metrics.clone();
         runtime.spawn(task.run());
-        Peer { address, queue, queued_bytes, metrics }
+        Peer { address, queue, queued_bytes, broken, metrics }
+    }
+
+    pub(super) fn broken(&self) -> Arc<AtomicBool> {
+        self.broken.clone()
     }
 
     pub(super) fn address(&self) -> &str {
@@ -113,6 +121,7 @@ struct Sender {
     to: StoreId,
     address: String,
     outbox: Arc<Mutex<Outbox>>,
+    broken: Arc<AtomicBool>,
     metrics: TransportMetrics,
 }
 
@@ -123,6 +132,7 @@ impl Sender {
         loop {
             let error = match connect(&self.address).await {
                 Ok(client) => {
+                    self.broken.store(false, Ordering::Relaxed);
                     self.metrics.connects.inc();
                     self.metrics.connected.inc();
                     let result = self.stream_steadily(client, &mut backoff, &mut reported).await;
@@ -132,6 +142,7 @@ impl Sender {
                 Err(error) => error,
             };
             self.metrics.failures.inc();
+            self.broken.store(true, Ordering::Relaxed);
             if !self.outbox.lock().await.drop_queued() {
                 return;
             }

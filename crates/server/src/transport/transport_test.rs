@@ -127,6 +127,8 @@ async fn a_peer_out_of_reach_costs_messages_and_no_time_and_is_found_again() {
     let transport = transport(address, &metrics);
     transport.send(StoreId(2), Bytes::from_static(b"first"));
     until("the first is there", || node.inbox.messages.lock().len() == 1).await;
+    let reaches = transport.reaches();
+    assert!(reaches(StoreId(2)) && reaches(StoreId(1)), "nothing speaks against them");
     node.stop();
 
     // Far more than the queue holds: none of these calls waits, and what is over is counted.
@@ -134,6 +136,7 @@ async fn a_peer_out_of_reach_costs_messages_and_no_time_and_is_found_again() {
         transport.send(StoreId(2), Bytes::from_static(b"lost"));
     }
     until("messages were dropped", || metrics.dropped.get() > 0 && metrics.failures.get() > 0).await;
+    until("it is noticed", || !reaches(StoreId(2))).await;
 
     let node = Node::start(2, &address.to_string()).await;
     let arrived = node.inbox.clone();
@@ -142,7 +145,7 @@ async fn a_peer_out_of_reach_costs_messages_and_no_time_and_is_found_again() {
         arrived.messages.lock().iter().any(|(_, message)| message == "again")
     })
     .await;
-    assert!(metrics.connects.get() >= 2);
+    assert!(metrics.connects.get() >= 2 && reaches(StoreId(2)));
     node.stop();
 }
 
