@@ -92,6 +92,16 @@ fn list_segments(segments: &Segments) -> Result<Vec<u64>> {
             return Err(Error::Corruption { file: segments.path(older + 1), offset: 0, what });
         }
     }
+    if !numbers.is_empty() {
+        // The last run may have died between a deletion and its sync. The next deletion must not become durable without
+        // it: that would look like a missing segment. Names that are new become durable with it.
+        let io = |error: std::io::Error| Error::Io {
+            file: directory.to_path_buf(),
+            kind: error.kind(),
+            message: error.to_string(),
+        };
+        fs.sync_dir(directory).map_err(io)?;
+    }
     Ok(numbers)
 }
 

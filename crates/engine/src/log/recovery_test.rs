@@ -117,3 +117,17 @@ fn a_missing_segment_is_named() {
     let (third, _) = segment(3, &[(RecordKind::Seal, 32, b"")]);
     assert_eq!(corruption(&[(1, &sealed), (3, &third)]), ("/wal/000002.wal".to_string(), 0));
 }
+
+#[test]
+fn the_names_that_recovery_finds_are_durable_afterwards() {
+    let (first, _) = segment(1, &[(RecordKind::Commit, 32, b"a"), (RecordKind::Seal, 50, b"")]);
+    let (second, _) = segment(2, &[(RecordKind::Commit, 32, b"b")]);
+    let (fs, segments) = disk(&[(1, &first), (2, &second)]);
+    fs.sync_dir(Path::new("/")).expect("synced");
+    fs.sync_dir(segments.directory()).expect("synced");
+    fs.remove(&segments.path(1)).expect("removed");
+    // The process dies before it has synced the deletion, and is started again.
+    assert_eq!(payloads(&segments).expect("recovers"), [b"b"]);
+    fs.crash(kontiki_env::fs::CrashMode::LoseUnsynced);
+    assert!(!fs.exists(&segments.path(1)), "the deletion has not come undone");
+}
