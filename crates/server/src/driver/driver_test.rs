@@ -280,3 +280,24 @@ fn a_request_bound_to_a_term_is_refused_in_another() {
     assert!(matches!(error, NodeError::Region(RegionError::StaleCommand)), "{error}");
     assert_eq!(rig.get(b"k"), Some(b"v".to_vec()));
 }
+
+#[test]
+fn a_first_start_that_is_cut_off_anywhere_leaves_a_directory_that_starts() {
+    for ops in 0.. {
+        let mut rig = Rig { machine: SimMachine::from_seed(ops), driver: None };
+        rig.machine.fs.power_off_after(ops);
+        let opened = rig.open(config());
+        let whole = !rig.machine.fs.is_off();
+        drop(opened);
+        rig.machine.fs.power_off();
+        rig.machine.fs.crash(CrashMode::Random);
+        rig.machine = rig.machine.restarted(kontiki_env::rng::Rng::new(ops));
+        rig.start();
+        rig.put(b"k", b"v").unwrap();
+        assert_eq!(rig.get(b"k"), Some(b"v".to_vec()), "cut off at operation {ops}");
+        if whole {
+            assert!(ops > 10, "a first start does more than {ops} operations");
+            break;
+        }
+    }
+}

@@ -71,9 +71,13 @@ impl Driver {
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let available_bytes = self.env.fs.free_bytes(&self.config.data_dir).unwrap_or(0);
+        let engine = self.db.stats();
+        let tables = engine.families.iter().flat_map(|family| &family.levels).map(|level| level.bytes);
+        let used_bytes = engine.log_bytes + tables.sum::<u64>();
         let stats = StoreStats {
-            capacity_bytes: 0,
-            used_bytes: 0,
+            // What others use of the volume is not ours to count.
+            capacity_bytes: used_bytes.saturating_add(available_bytes),
+            used_bytes,
             available_bytes,
             region_count: self.shared.readers.regions().len() as u64,
             leader_count: self.shared.leader_terms.lock().len() as u64,

@@ -21,7 +21,7 @@ const FINAL_CLIENT: u64 = 1_000;
 
 impl Cluster {
     /// Looks at everything that was promised.
-    pub(super) fn judge(&mut self) {
+    pub fn judge(&mut self) {
         self.read_final_state();
         self.audit_bank();
         self.compare_replicas();
@@ -133,7 +133,7 @@ impl Cluster {
     }
 
     /// What came of the run.
-    pub(super) fn report(self, seed: u64) -> Report {
+    pub fn report(self, seed: u64) -> Report {
         let committed = |transaction: &&Transaction| transaction.end == End::Committed;
         Report {
             seed,

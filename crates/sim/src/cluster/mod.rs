@@ -27,8 +27,12 @@ use kontiki_env::SimMachine;
 use kontiki_env::clock::VirtualTime;
 use kontiki_env::fs::CrashMode;
 use kontiki_env::rng::Rng;
+use kontiki_raftstore::RegionId;
 use kontiki_server::config::NodeConfig;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::future::Future;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// How far clocks may drift: what raftstore's leases allow by default.
@@ -145,6 +149,41 @@ impl Cluster {
     /// A client's way to the cluster.
     pub fn router(&self, client: u64) -> Router {
         Router::new(self.world.caller(client), self.nodes.clone(), self.rng.child(&format!("router {client}")))
+    }
+
+    /// Runs until `region` has a leader other than `not`; panics if it gets none in a virtual minute.
+    pub fn await_leader(&mut self, region: RegionId, not: Option<NodeId>) -> NodeId {
+        let deadline = self.world.now() + Duration::from_secs(60);
+        loop {
+            // A deposed leader may not know it yet, so everybody is asked.
+            if let Some(leader) = self.leaders(region).into_iter().find(|leader| Some(*leader) != not) {
+                return leader;
+            }
+            assert!(self.world.now() < deadline, "region {region} gets no leader");
+            self.world.run_until(self.world.now() + Duration::from_millis(10));
+        }
+    }
+
+    /// Every running node that believes it leads `region`.
+    pub fn leaders(&self, region: RegionId) -> Vec<NodeId> {
+        let believes = |id: &NodeId| {
+            let status = self.world.node(*id).and_then(ClusterNode::handle).map(|handle| handle.status());
+            status
+                .into_iter()
+                .flat_map(|status| status.regions)
+                .any(|status| status.region.id == region && status.leading_term.is_some())
+        };
+        self.nodes.iter().copied().filter(|id| self.world.is_up(*id)).filter(believes).collect()
+    }
+
+    /// Runs the world until the client's future is done; panics if it takes more than two virtual minutes.
+    pub fn wait<T: 'static>(&mut self, client: impl Future<Output = T> + 'static) -> T {
+        let done: Rc<RefCell<Option<T>>> = Rc::default();
+        let result = done.clone();
+        self.world.spawn_client(async move { *result.borrow_mut() = Some(client.await) });
+        let deadline = self.world.now() + Duration::from_secs(120);
+        self.world.run_until_done(deadline, |_| done.borrow().is_some());
+        done.take().expect("a client is answered in the end")
     }
 
     /// Starts the clients of the usual workload.

@@ -61,7 +61,10 @@ impl Router {
             let answer = self.caller.call(self.guess, ask.clone().into_bytes(), timeout).await;
             let told = answer.map(|bytes| Answer::decode(bytes).expect("nodes' answers decode").told);
             let may_be_done = match told {
-                Err(CallError::Refused) => false,
+                Err(CallError::Refused) => {
+                    self.turn(0);
+                    false
+                }
                 Ok(Some(told)) => match (told.region_error(), told.doubt()) {
                     (None, None) => return Asked::Told(Box::new(told)),
                     (Some(error), _) => {
@@ -91,6 +94,7 @@ impl Router {
     /// Where to ask next: at `leader`, or at any node.
     fn turn(&mut self, leader: NodeId) {
         self.guess = match leader {
+            _ if self.is_pinned => self.guess,
             0 => *self.rng.pick(&self.nodes).expect("a cluster has nodes"),
             leader => leader,
         };

@@ -1,0 +1,274 @@
+//! Situations by name, set up by hand in otherwise calm worlds. The numbers are those of the project's list of
+//! scenarios.
+
+use bytes::Bytes;
+use kontiki_env::fs::{CrashMode, Op};
+use kontiki_env::rng::Rng;
+use kontiki_placement::{Command, Outcome as Granted, Timestamps};
+use kontiki_proto::kvrpcpb::RawPutRequest;
+use kontiki_raftstore::{RegionId, StoreId};
+use kontiki_sim::cluster::wire::{Ask, Told};
+use kontiki_sim::cluster::{Cluster, ClusterNode};
+use kontiki_sim::history::{Answer, Operation, Outcome};
+use kontiki_sim::workload::{Asked, Router, raw_get};
+use kontiki_sim::world::{Address, Knobs, NodeId, World};
+use std::time::Duration;
+
+const PLACEMENT: RegionId = RegionId(1);
+const DATA: RegionId = RegionId(2);
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn cluster(seed: u64) -> Cluster {
+    Cluster::new(Rng::new(seed), 3, Knobs::calm())
+}
+
+fn cut_off(world: &mut World<ClusterNode>, node: NodeId) {
+    for other in (1..=3).filter(|other| *other != node) {
+        world.network().cut(Address::Node(node), Address::Node(other));
+        world.network().cut(Address::Node(other), Address::Node(node));
+    }
+}
+
+fn run_for(cluster: &mut Cluster, seconds: u64) {
+    let until = cluster.world.now() + Duration::from_secs(seconds);
+    cluster.world.run_until(until);
+}
+
+/// Puts through `router`, and records what came of it.
+fn put_through(cluster: &mut Cluster, mut router: Router, key: &str, value: &str) -> Outcome {
+    let (history, executor) = (cluster.records.history.clone(), cluster.world.executor().clone());
+    let (key, value) = (Bytes::from(key.to_owned()), Bytes::from(value.to_owned()));
+    let client = router.caller().client();
+    cluster.wait(async move {
+        let operation = Operation::Put(value.clone());
+        let id = history.borrow_mut().invoke(client, key.clone(), operation, executor.now());
+        let ask = Ask::RawPut(RawPutRequest { key, value, ..Default::default() });
+        let outcome = match router.ask(ask, PATIENCE).await {
+            Asked::Told(_) => Outcome::Ok(Answer::Done),
+            Asked::Failed => Outcome::Failed,
+            Asked::Unknown => Outcome::Unknown,
+        };
+        history.borrow_mut().complete(id, outcome.clone(), executor.now());
+        outcome
+    })
+}
+
+fn put(cluster: &mut Cluster, key: &str, value: &str) {
+    let router = cluster.router(1);
+    assert_eq!(put_through(cluster, router, key, value), Outcome::Ok(Answer::Done), "{key}");
+}
+
+/// What a get at `node` alone says; `None` if it refuses.
+fn get_at(cluster: &mut Cluster, node: NodeId, key: &str) -> Option<Option<Bytes>> {
+    let mut router = Router::pinned(cluster.world.caller(50 + node), node, Rng::new(node));
+    let ask = raw_get(Bytes::from(key.to_owned()));
+    match cluster.wait(async move { router.ask(ask, PATIENCE).await }) {
+        Asked::Told(told) => match *told {
+            Told::RawGet(answer) => Some((!answer.not_found).then_some(answer.value)),
+            other => panic!("not an answer to a get: {other:?}"),
+        },
+        _ => None,
+    }
+}
+
+fn timestamp(cluster: &mut Cluster, client: u64) -> u64 {
+    let mut router = cluster.router(client);
+    let ask = Ask::Placement(Command::Timestamps(Timestamps { count: 1 }).into());
+    let Asked::Told(told) = cluster.wait(async move { router.ask(ask, PATIENCE).await }) else { panic!("no answer") };
+    let Told::Placement(response) = *told else { panic!("not placement's answer") };
+    match response.into_result() {
+        Ok(Granted::Timestamps(granted)) => granted.last(),
+        other => panic!("no timestamp: {other:?}"),
+    }
+}
+
+/// Heals and judges; the world may have noted these failures on purpose.
+fn assert_good(mut cluster: Cluster, expected_failures: usize) {
+    assert_eq!(cluster.world.failures().len(), expected_failures, "{:?}", cluster.world.failures());
+    cluster.world.heal();
+    run_for(&mut cluster, 3);
+    cluster.judge();
+    let report = cluster.report(0);
+    assert_eq!(report.violations.len(), expected_failures, "{:#?}", report.violations);
+}
+
+#[test]
+fn s29_s33_a_leader_in_the_minority_neither_writes_nor_reads_while_the_majority_goes_on() {
+    let mut cluster = cluster(29);
+    let old = cluster.await_leader(DATA, None);
+    put(&mut cluster, "k", "before");
+    cut_off(&mut cluster.world, old);
+    let lonely = Router::pinned(cluster.world.caller(9), old, Rng::new(9));
+    assert_ne!(put_through(&mut cluster, lonely, "lonely", "x"), Outcome::Ok(Answer::Done));
+    let new = cluster.await_leader(DATA, Some(old));
+    assert_ne!(new, old);
+    put(&mut cluster, "k", "after");
+    run_for(&mut cluster, 2);
+    assert_eq!(get_at(&mut cluster, old, "k"), None, "a deposed leader refuses");
+    assert_eq!(get_at(&mut cluster, new, "k"), Some(Some("after".into())));
+    assert_good(cluster, 0);
+}
+
+#[test]
+fn s16_a_follower_refuses_writes_and_names_the_leader() {
+    let mut cluster = cluster(16);
+    let leader = cluster.await_leader(DATA, None);
+    run_for(&mut cluster, 1);
+    let follower = (1..=3).find(|id| *id != leader).expect("three nodes");
+    let at_follower = Router::pinned(cluster.world.caller(9), follower, Rng::new(9));
+    assert_eq!(put_through(&mut cluster, at_follower, "k", "v"), Outcome::Failed);
+    assert_eq!(get_at(&mut cluster, follower, "k"), None);
+    let known = cluster.world.node(follower).and_then(ClusterNode::handle).and_then(|handle| handle.region(DATA));
+    assert_eq!(known.and_then(|(_, leader)| leader).map(|peer| peer.store), Some(StoreId(leader)));
+    assert_good(cluster, 0);
+}
+
+#[test]
+fn s10_leadership_moves_when_asked_and_nothing_is_lost() {
+    let mut cluster = cluster(10);
+    let old = cluster.await_leader(DATA, None);
+    put(&mut cluster, "k", "1");
+    let target = (1..=3).find(|id| *id != old).expect("three nodes");
+    let handle = cluster.world.node(old).and_then(ClusterNode::handle).expect("it runs").clone();
+    handle.transfer_leader(DATA, StoreId(target));
+    assert_eq!(cluster.await_leader(DATA, Some(old)), target);
+    assert_eq!(get_at(&mut cluster, target, "k"), Some(Some("1".into())));
+    put(&mut cluster, "k", "2");
+    assert_good(cluster, 0);
+}
+
+#[test]
+fn s35_a_node_cut_off_for_long_catches_up_by_a_snapshot() {
+    let mut cluster = cluster(35);
+    let leader = cluster.await_leader(DATA, None);
+    let laggard = (1..=3).find(|id| *id != leader).expect("three nodes");
+    put(&mut cluster, "first", "1");
+    cut_off(&mut cluster.world, laggard);
+    for number in 0..1_500 {
+        put(&mut cluster, &format!("k{}", number % 100), &format!("{number}-{}", "x".repeat(200)));
+    }
+    run_for(&mut cluster, 10);
+    let before = cluster.world.node(laggard).map(ClusterNode::snapshots_installed);
+    cluster.world.heal();
+    run_for(&mut cluster, 5);
+    let after = cluster.world.node(laggard).map(ClusterNode::snapshots_installed);
+    assert!(after > before, "the log was truncated, so only a snapshot helps: {before:?}, {after:?}");
+    assert_good(cluster, 0);
+}
+
+#[test]
+fn s94_a_leader_that_stood_still_past_its_lease_reads_nothing_stale() {
+    let mut cluster = cluster(94);
+    let old = cluster.await_leader(DATA, None);
+    put(&mut cluster, "k", "before");
+    cluster.world.pause(old);
+    let new = cluster.await_leader(DATA, Some(old));
+    let at_new = Router::pinned(cluster.world.caller(9), new, Rng::new(9));
+    assert_eq!(put_through(&mut cluster, at_new, "k", "after"), Outcome::Ok(Answer::Done));
+    // The request waits at the node that stands still, and is the first thing it sees when it goes on.
+    let mut router = Router::pinned(cluster.world.caller(60), old, Rng::new(3));
+    let seen = std::rc::Rc::new(std::cell::RefCell::new(None));
+    let result = seen.clone();
+    cluster.world.spawn_client(async move {
+        *result.borrow_mut() = Some(router.ask(raw_get("k".into()), PATIENCE).await);
+    });
+    let soon = cluster.world.now() + Duration::from_millis(5);
+    cluster.world.run_until(soon);
+    cluster.world.resume(old);
+    run_for(&mut cluster, 2);
+    let answer = seen.take().expect("answered");
+    if let Asked::Told(told) = answer {
+        let Told::RawGet(answer) = *told else { panic!("not a get's answer") };
+        assert_eq!(answer.value, Bytes::from("after"), "a stale read");
+    }
+    assert_good(cluster, 0);
+}
+
+#[test]
+fn s125_all_nodes_lose_power_at_once_and_every_acknowledged_write_is_there() {
+    let mut cluster = cluster(125);
+    cluster.await_leader(DATA, None);
+    for round in 0..4 {
+        for number in 0..100 {
+            put(&mut cluster, &format!("k{number}"), &format!("{round}-{number}"));
+        }
+        for id in 1..=3 {
+            cluster.world.crash(id, CrashMode::LoseUnsynced);
+            cluster.world.start_after(id, Duration::from_millis(50));
+        }
+        run_for(&mut cluster, 1);
+        cluster.await_leader(DATA, None);
+    }
+    assert_good(cluster, 0);
+}
+
+#[test]
+fn s131_a_node_whose_sync_fails_stops_and_the_others_go_on() {
+    let mut cluster = cluster(131);
+    let leader = cluster.await_leader(DATA, None);
+    put(&mut cluster, "before", "1");
+    let node = cluster.world.node(leader).expect("it exists");
+    kontiki_sim::world::SimNode::machine(node).fs.fail_next(Op::Sync, 1, |path| path.to_string_lossy().contains("wal"));
+    put_through_any(&mut cluster, "during", "2");
+    cluster.await_leader(DATA, Some(leader));
+    put(&mut cluster, "after", "3");
+    assert!(!cluster.world.is_up(leader), "it has stopped by itself");
+    assert!(cluster.world.failures()[0].contains("storage engine failed"), "{:?}", cluster.world.failures());
+    assert_good(cluster, 1);
+}
+
+/// A put whose outcome does not matter.
+fn put_through_any(cluster: &mut Cluster, key: &str, value: &str) {
+    let router = cluster.router(2);
+    put_through(cluster, router, key, value);
+}
+
+#[test]
+fn s132_full_disks_of_a_majority_refuse_writes_serve_reads_and_recover() {
+    let mut cluster = cluster(132);
+    let leader = cluster.await_leader(DATA, None);
+    put(&mut cluster, "k", "before");
+    for id in (1..=3).filter(|id| *id != leader).chain([leader]) {
+        let node = cluster.world.node(id).expect("it exists");
+        kontiki_sim::world::SimNode::machine(node).fs.set_quota(Some(0));
+    }
+    let full = |cluster: &Cluster| {
+        let handle = cluster.world.node(leader).and_then(ClusterNode::handle);
+        handle.is_some_and(|handle| handle.status().disk_full)
+    };
+    let mut puts = 0;
+    while !full(&cluster) {
+        puts += 1;
+        assert!(puts < 2_000, "disks without room take no more than what was allocated");
+        let at_leader = Router::pinned(cluster.world.caller(9), leader, Rng::new(puts));
+        put_through(&mut cluster, at_leader, &format!("filler{}", puts % 50), &format!("{puts}-{}", "x".repeat(400)));
+    }
+    let refused = Router::pinned(cluster.world.caller(9), leader, Rng::new(1));
+    assert_eq!(put_through(&mut cluster, refused, "late", "x"), Outcome::Failed, "refused for certain");
+    assert_eq!(get_at(&mut cluster, leader, "k"), Some(Some("before".into())), "reads go on");
+    cluster.world.heal();
+    run_for(&mut cluster, 2);
+    put(&mut cluster, "k", "after");
+    assert_good(cluster, 0);
+}
+
+#[test]
+fn s135_timestamps_go_forward_whoever_dies_and_whoever_is_asked() {
+    let mut cluster = cluster(135);
+    let mut last = 0;
+    for round in 0..5 {
+        let leader = cluster.await_leader(PLACEMENT, None);
+        for client in 0..6 {
+            let next = timestamp(&mut cluster, client);
+            assert!(next > last, "round {round}: {next} after {last}");
+            last = next;
+        }
+        cluster.world.crash(leader, CrashMode::Random);
+        let next = timestamp(&mut cluster, 7);
+        assert!(next > last, "after the death of {leader}: {next} after {last}");
+        last = next;
+        cluster.world.start_after(leader, Duration::ZERO);
+        run_for(&mut cluster, 2);
+    }
+    assert_good(cluster, 0);
+}
