@@ -20,9 +20,9 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::codec::CompressionEncoding;
 use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 use tonic_health::server::HealthReporter;
 
 /// HTTP/2 windows. Clients put all of a store's traffic on a few connections, so the default 64 KiB would be a limit
@@ -63,7 +63,6 @@ impl<N: Node, I: Inbound> Services<N, I> {
         reporter.set_serving::<TikvServer<TikvService<N>>>().await;
         reporter.set_serving::<PdServer<PdService<N>>>().await;
         let server = Server::builder()
-            .tcp_nodelay(true)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
@@ -74,7 +73,10 @@ impl<N: Node, I: Inbound> Services<N, I> {
             .add_service(health.accept_compressed(CompressionEncoding::Gzip))
             .add_optional_service(reflection().build_v1().ok())
             .add_optional_service(reflection().build_v1alpha().ok());
-        (reporter, server.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop))
+        // The builder's own setting does not reach sockets of a listener that is handed in, and an answer of several
+        // small frames would wait 40 ms for the client's delayed acknowledgement.
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        (reporter, server.serve_with_incoming_shutdown(incoming, stop))
     }
 }
 
