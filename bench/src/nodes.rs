@@ -42,7 +42,12 @@ impl Nodes {
                 let data_dir = dir.path().join(format!("node-{}", i + 1));
                 let mut arguments: Vec<String> =
                     ["serve", "--store-id"].map(String::from).into_iter().chain([(i + 1).to_string()]).collect();
-                arguments.extend(["--grpc-address".into(), addrs[i].clone(), "--status-address".into(), addrs[count + i].clone()]);
+                arguments.extend([
+                    "--grpc-address".into(),
+                    addrs[i].clone(),
+                    "--status-address".into(),
+                    addrs[count + i].clone(),
+                ]);
                 arguments.extend(["--data-dir".into(), data_dir.display().to_string()]);
                 if count > 1 {
                     arguments.extend(["--initial-cluster".into(), members.join(",")]);
