@@ -2,6 +2,8 @@
 //! transfers run, the leader is killed with SIGKILL five times. Afterwards every acknowledged write is there, no
 //! money was made or lost in any snapshot, and all replicas hold the same data.
 
+#![allow(clippy::disallowed_methods)] // a test over real processes waits on the real clock
+
 mod support;
 
 use std::collections::BTreeMap;
