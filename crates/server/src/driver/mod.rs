@@ -22,7 +22,7 @@
 //! [`NodeHandle::snapshot_sent`], always.
 //!
 //! # Invariants
-//! 1. Persists take effect in order, and so do applies ([`lane`]); their completions are told to raftstore in order.
+//! 1. Persists take effect in order, and so do applies (`lane`); their completions are told to raftstore in order.
 //! 2. raftstore is told of a persist, and so releases the messages that depend on it, only when it is durable.
 //! 3. Every request is answered exactly once: a request is in the inbox, in `pending` or in the table of calls, and
 //!    whatever drops it answers it.

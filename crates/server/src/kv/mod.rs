@@ -1,6 +1,6 @@
 //! Key-value requests: from wire messages to the floors below and back. No gRPC here, no thread, no clock.
 //!
-//! Every request takes the same way ([`Kv::routed`]):
+//! Every request takes the same way (`Kv::routed`):
 //! 1. *Route*, in the order clients rely on: cluster, store, region, leader, epoch, and then each key in the region's
 //!    range. The first that fails is the answer, as a region error that stands alone.
 //! 2. *Do*: raw calls read a view or propose a batch; transactional ones go through the transaction scheduler.

@@ -52,7 +52,7 @@ pub struct TxnStatus {
     /// Committed at this timestamp, if not 0.
     pub commit_ts: TimeStamp,
     /// The primary's lock as it is now: the transaction is undecided. Otherwise, with `commit_ts` 0, it is rolled
-    /// back (or nothing is known, see the action). Its `ttl_ms` is never 0 here: see [`check_txn_status`].
+    /// back (or nothing is known, see the action). Its `ttl_ms` is never 0 here: see `check_txn_status`.
     pub lock: Option<LockInfo>,
     /// What was done.
     pub action: StatusAction,
