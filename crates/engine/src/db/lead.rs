@@ -17,8 +17,8 @@
 //! Derived commits (`submit.rs`) skip the log: number, memtable, finish, at once, also while a leader waits for the disk. They
 //! become visible in order with the rest.
 //!
-//! Rejected: syncing on a thread of its own with several groups in flight (faster on this hardware, see
-//! performance.md; it comes with the engine's second issue, and changes this file only).
+//! Not yet: several groups in flight, each with a sync of its own (disks with cheap flushes gain from it). It would
+//! change this file only.
 
 use super::completion::Completion;
 use super::core::Core;
