@@ -12,6 +12,16 @@ pub enum Direction {
     Backward,
 }
 
+impl Direction {
+    /// The index that follows `at` among `count` parts in key order (tables of a level, blocks of a table).
+    pub(crate) fn next_index(self, at: usize, count: usize) -> Option<usize> {
+        match self {
+            Direction::Forward => Some(at + 1).filter(|&next| next < count),
+            Direction::Backward => at.checked_sub(1),
+        }
+    }
+}
+
 /// The user keys `start <= key < end`; `None` is unbounded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Range {

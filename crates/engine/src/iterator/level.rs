@@ -40,11 +40,7 @@ impl LevelCursor {
     /// Moves on to following tables while the current one is exhausted.
     fn settle(&mut self) -> Result<()> {
         while self.cursor.as_ref().is_some_and(|cursor| !cursor.valid()) {
-            let next = match self.direction {
-                Direction::Forward => Some(self.at + 1).filter(|&next| next < self.tables.len()),
-                Direction::Backward => self.at.checked_sub(1),
-            };
-            match next {
+            match self.direction.next_index(self.at, self.tables.len()) {
                 Some(next) => self.open(next)?.seek_to_first()?,
                 None => self.cursor = None,
             }

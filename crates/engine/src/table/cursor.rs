@@ -57,11 +57,7 @@ impl TableCursor {
     /// Moves on to following blocks while the current one is exhausted.
     fn settle(&mut self) -> Result<()> {
         while self.block.as_ref().is_some_and(|block| !block.valid()) {
-            let next = match self.direction {
-                Direction::Forward => Some(self.at + 1).filter(|&next| next < self.reader.block_count()),
-                Direction::Backward => self.at.checked_sub(1),
-            };
-            match next {
+            match self.direction.next_index(self.at, self.reader.block_count()) {
                 Some(next) => {
                     self.load(next)?;
                     self.with_block(BlockCursor::seek_to_first)?;
