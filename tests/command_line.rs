@@ -84,7 +84,7 @@ fn a_directory_in_use_names_its_holder() {
 #[test]
 fn the_directory_of_a_served_store_is_refused_with_the_remedy() {
     let scratch = tempfile::tempdir().expect("a directory");
-    let families = vec![FamilySpec { family: Family(4), name: "meta".into() }];
+    let families = vec![FamilySpec::new(Family(4), "meta")];
     let db = Db::open(scratch.path(), Options { families, ..Options::default() }).expect("opens");
     let mut identity = WriteBatch::new();
     identity.put(Family(4), &[1], b"\x01identity");

@@ -17,7 +17,7 @@ fn walk(cursor: &mut BlockCursor, limit: usize) {
         if !cursor.valid() {
             return;
         }
-        let _ = (cursor.key().user_key.len(), cursor.is_tombstone(), cursor.value());
+        let _ = (cursor.key().user_key.len(), cursor.kind(), cursor.stored());
         if cursor.advance().is_err() {
             assert!(!cursor.valid(), "after an error a cursor stands nowhere");
             return;

@@ -1,8 +1,9 @@
 //! Write batches: the unit of atomicity, and the payload of log records and of replicated entries.
 
+use crate::kind::{Content, Decoded, EXPIRY_BYTES, Kind};
 use crate::{Error, Family, KEY_BYTES_MAX, Result, VALUE_BYTES_MAX};
 use bytes::{Buf, Bytes};
-use kontiki_env::codec::{Truncated, get_slice, get_u8, get_varint, put_slice, put_varint};
+use kontiki_env::codec::{Truncated, get_slice, get_u8, get_varint, put_slice, put_u64, put_varint};
 
 /// One operation of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +17,17 @@ pub enum BatchOp<'a> {
         /// Value.
         value: &'a [u8],
     },
+    /// Sets a key until a time.
+    PutExpiring {
+        /// Column family.
+        family: Family,
+        /// User key.
+        key: &'a [u8],
+        /// Value.
+        value: &'a [u8],
+        /// When the key is gone again: milliseconds of the wall clock since 1970.
+        expires_at_ms: u64,
+    },
     /// Removes a key.
     Delete {
         /// Column family.
@@ -23,15 +35,62 @@ pub enum BatchOp<'a> {
         /// User key.
         key: &'a [u8],
     },
+    /// Removes every key of `start <= key < end`.
+    DeleteRange {
+        /// Column family.
+        family: Family,
+        /// Inclusive.
+        start: &'a [u8],
+        /// Exclusive; not below `start`.
+        end: &'a [u8],
+    },
 }
 
-const KIND_DELETE: u8 = 0;
-const KIND_PUT: u8 = 1;
+impl<'a> BatchOp<'a> {
+    /// The column family that it writes to.
+    pub fn family(&self) -> Family {
+        match *self {
+            BatchOp::Put { family, .. }
+            | BatchOp::PutExpiring { family, .. }
+            | BatchOp::Delete { family, .. }
+            | BatchOp::DeleteRange { family, .. } => family,
+        }
+    }
+
+    /// The key that it writes to, of a range the start.
+    pub fn key(&self) -> &'a [u8] {
+        match *self {
+            BatchOp::Put { key, .. } | BatchOp::PutExpiring { key, .. } | BatchOp::Delete { key, .. } => key,
+            BatchOp::DeleteRange { start, .. } => start,
+        }
+    }
+}
+
+/// One operation as the engine's rooms take it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BatchEntry<'a> {
+    /// One version of a key.
+    Version { family: Family, key: &'a [u8], kind: Kind, stored: &'a [u8] },
+    /// A range tombstone.
+    DeleteRange { family: Family, start: &'a [u8], end: &'a [u8] },
+}
+
+impl BatchEntry<'_> {
+    /// The column family that it writes to.
+    pub(crate) fn family(&self) -> Family {
+        match *self {
+            BatchEntry::Version { family, .. } | BatchEntry::DeleteRange { family, .. } => family,
+        }
+    }
+}
+
+const TAG_DELETE_RANGE: u8 = 16;
 
 /// Operations that become visible, and survive a crash, together or not at all. Later operations on a key win.
 ///
-/// Encoding, repeated to the end: kind (1 byte: 0 delete, 1 put), family (varint), key (varint length, bytes) and,
-/// for a put, value (varint length, bytes).
+/// Encoding, repeated to the end: tag (1 byte), family (varint), then for the tags 0 to 4, which are kinds (`kind.rs`): key
+/// (varint length, bytes) and, unless it is a delete, stored bytes (varint length, bytes); for tag 16, a range
+/// delete: start and end (each varint length, bytes).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WriteBatch {
     encoded: Vec<u8>,
@@ -46,16 +105,40 @@ impl WriteBatch {
 
     /// Adds a put. Sizes are checked when the batch is written ([`WriteBatch::validate`]).
     pub fn put(&mut self, family: Family, key: &[u8], value: &[u8]) {
-        self.encoded.push(KIND_PUT);
-        put_varint(&mut self.encoded, u64::from(family.0));
-        put_slice(&mut self.encoded, key);
+        self.put_head(Kind::Put.to_byte(), family, key);
         put_slice(&mut self.encoded, value);
-        self.count += 1;
+    }
+
+    /// Adds a put whose key is gone again at `expires_at_ms`, milliseconds of the wall clock since 1970.
+    pub fn put_expiring(&mut self, family: Family, key: &[u8], value: &[u8], expires_at_ms: u64) {
+        self.put_head(Kind::PutExpiring.to_byte(), family, key);
+        put_varint(&mut self.encoded, (EXPIRY_BYTES + value.len()) as u64);
+        put_u64(&mut self.encoded, expires_at_ms);
+        self.encoded.extend_from_slice(value);
     }
 
     /// Adds a delete.
     pub fn delete(&mut self, family: Family, key: &[u8]) {
-        self.encoded.push(KIND_DELETE);
+        self.put_head(Kind::Delete.to_byte(), family, key);
+    }
+
+    /// Adds a delete of every key of `start <= key < end`. What the batch has put there before is removed, what it puts
+    /// there afterwards stays.
+    pub fn delete_range(&mut self, family: Family, start: &[u8], end: &[u8]) {
+        self.put_head(TAG_DELETE_RANGE, family, start);
+        put_slice(&mut self.encoded, end);
+    }
+
+    /// Adds a version whose stored bytes are made already (a value pointer).
+    #[cfg_attr(not(test), expect(dead_code, reason = "the value log is the first user"))]
+    pub(crate) fn put_stored(&mut self, family: Family, key: &[u8], kind: Kind, stored: &[u8]) {
+        assert!(!kind.is_delete(), "a delete has no stored bytes");
+        self.put_head(kind.to_byte(), family, key);
+        put_slice(&mut self.encoded, stored);
+    }
+
+    fn put_head(&mut self, tag: u8, family: Family, key: &[u8]) {
+        self.encoded.push(tag);
         put_varint(&mut self.encoded, u64::from(family.0));
         put_slice(&mut self.encoded, key);
         self.count += 1;
@@ -87,11 +170,18 @@ impl WriteBatch {
         Bytes::from(self.encoded)
     }
 
-    /// Decodes, checking every operation.
+    /// Decodes, checking every operation. A batch from outside refers to no value log.
     pub fn decode(bytes: &[u8]) -> std::result::Result<WriteBatch, Truncated> {
+        let batch = WriteBatch::decode_logged(bytes)?;
+        let refers = |entry| matches!(entry, BatchEntry::Version { kind, .. } if kind.is_pointer());
+        if batch.entries().any(refers) { Err(Truncated) } else { Ok(batch) }
+    }
+
+    /// As [`WriteBatch::decode`], of a batch that this database has written: it may hold value pointers.
+    pub(crate) fn decode_logged(bytes: &[u8]) -> std::result::Result<WriteBatch, Truncated> {
         let mut count = 0;
-        for op in ops_of(bytes) {
-            op?;
+        for entry in entries_of(bytes) {
+            entry?;
             count += 1;
         }
         Ok(WriteBatch { encoded: bytes.to_vec(), count })
@@ -99,52 +189,79 @@ impl WriteBatch {
 
     /// The operations in order.
     pub fn ops(&self) -> impl Iterator<Item = BatchOp<'_>> {
-        // A batch is built by `put`/`delete` or checked by `decode`, so its encoding is whole.
-        ops_of(&self.encoded).map(|op| op.expect("a WriteBatch holds a whole encoding"))
+        self.entries().map(|entry| match entry {
+            BatchEntry::DeleteRange { family, start, end } => BatchOp::DeleteRange { family, start, end },
+            BatchEntry::Version { family, key, kind, stored } => {
+                let decoded = Decoded::new(kind, stored).expect("a WriteBatch holds a whole encoding");
+                match (decoded.content, decoded.expires_at_ms) {
+                    (Content::Deleted, _) => BatchOp::Delete { family, key },
+                    (Content::Value(value), None) => BatchOp::Put { family, key, value },
+                    (Content::Value(value), Some(expires_at_ms)) => {
+                        BatchOp::PutExpiring { family, key, value, expires_at_ms }
+                    }
+                    (Content::Pointer(_), _) => unreachable!("batches with pointers stay within the write path"),
+                }
+            }
+        })
     }
 
-    /// Refuses keys or values beyond [`KEY_BYTES_MAX`] and [`VALUE_BYTES_MAX`].
+    /// The operations in order, as the engine's rooms take them.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = BatchEntry<'_>> {
+        // A batch is built by the methods above or checked by `decode`, so its encoding is whole.
+        entries_of(&self.encoded).map(|entry| entry.expect("a WriteBatch holds a whole encoding"))
+    }
+
+    /// Refuses keys or values beyond [`KEY_BYTES_MAX`] and [`VALUE_BYTES_MAX`], and ranges that end before they start.
     pub fn validate(&self) -> Result<()> {
-        for op in self.ops() {
-            let (key, value) = match op {
-                BatchOp::Put { key, value, .. } => (key, value),
-                BatchOp::Delete { key, .. } => (key, &[][..]),
+        let refuse = |what: &str, bytes: usize, most: usize| {
+            Err(Error::InvalidArgument(format!("a {what} has {bytes} bytes; at most {most} are accepted")))
+        };
+        for entry in self.entries() {
+            let (key, end, stored_bytes) = match entry {
+                BatchEntry::Version { key, kind, stored, .. } => {
+                    (key, &[][..], stored.len() - if kind.expires() { EXPIRY_BYTES } else { 0 })
+                }
+                BatchEntry::DeleteRange { start, end, .. } if start > end => {
+                    return Err(Error::InvalidArgument("a range delete must not end before it starts".to_string()));
+                }
+                BatchEntry::DeleteRange { start, end, .. } => (start, end, 0),
             };
-            if key.len() > KEY_BYTES_MAX {
-                let message = format!("a key has {} bytes; at most {KEY_BYTES_MAX} are accepted", key.len());
-                return Err(Error::InvalidArgument(message));
+            let key_bytes = key.len().max(end.len());
+            if key_bytes > KEY_BYTES_MAX {
+                return refuse("key", key_bytes, KEY_BYTES_MAX);
             }
-            if value.len() > VALUE_BYTES_MAX {
-                let message = format!("a value has {} bytes; at most {VALUE_BYTES_MAX} are accepted", value.len());
-                return Err(Error::InvalidArgument(message));
+            if stored_bytes > VALUE_BYTES_MAX {
+                return refuse("value", stored_bytes, VALUE_BYTES_MAX);
             }
         }
         Ok(())
     }
 }
 
-fn ops_of(mut rest: &[u8]) -> impl Iterator<Item = std::result::Result<BatchOp<'_>, Truncated>> {
+fn entries_of(mut rest: &[u8]) -> impl Iterator<Item = std::result::Result<BatchEntry<'_>, Truncated>> {
     std::iter::from_fn(move || {
         if !rest.has_remaining() {
             return None;
         }
-        let op = decode_op(&mut rest);
-        if op.is_err() {
+        let entry = decode_entry(&mut rest);
+        if entry.is_err() {
             rest = &[];
         }
-        Some(op)
+        Some(entry)
     })
 }
 
-fn decode_op<'a>(rest: &mut &'a [u8]) -> std::result::Result<BatchOp<'a>, Truncated> {
-    let kind = get_u8(rest)?;
+fn decode_entry<'a>(rest: &mut &'a [u8]) -> std::result::Result<BatchEntry<'a>, Truncated> {
+    let tag = get_u8(rest)?;
     let family = Family(u32::try_from(get_varint(rest)?).map_err(|_| Truncated)?);
     let key = get_slice(rest)?;
-    match kind {
-        KIND_PUT => Ok(BatchOp::Put { family, key, value: get_slice(rest)? }),
-        KIND_DELETE => Ok(BatchOp::Delete { family, key }),
-        _ => Err(Truncated),
+    if tag == TAG_DELETE_RANGE {
+        return Ok(BatchEntry::DeleteRange { family, start: key, end: get_slice(rest)? });
     }
+    let kind = Kind::from_byte(tag).ok_or(Truncated)?;
+    let stored = if kind.is_delete() { &[][..] } else { get_slice(rest)? };
+    Decoded::new(kind, stored)?;
+    Ok(BatchEntry::Version { family, key, kind, stored })
 }
 
 #[cfg(test)]

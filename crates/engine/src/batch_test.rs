@@ -3,14 +3,29 @@ use proptest::prelude::*;
 
 proptest! {
     #[test]
-    fn a_batch_survives_its_encoding(ops in prop::collection::vec((any::<bool>(), 0u32..5, prop::collection::vec(any::<u8>(), 0..40), prop::collection::vec(any::<u8>(), 0..40)), 0..20)) {
+    fn a_batch_survives_its_encoding(
+        ops in prop::collection::vec((0u8..4, 0u32..5, prop::collection::vec(any::<u8>(), 0..40), prop::collection::vec(any::<u8>(), 0..40)), 0..20)
+    ) {
         let mut batch = WriteBatch::new();
-        for (put, family, key, value) in &ops {
-            if *put { batch.put(Family(*family), key, value) } else { batch.delete(Family(*family), key) }
+        let mut expected = Vec::new();
+        for (which, family, key, value) in &ops {
+            let family = Family(*family);
+            match which {
+                0 => batch.put(family, key, value),
+                1 => batch.put_expiring(family, key, value, 77),
+                2 => batch.delete(family, key),
+                _ => batch.delete_range(family, key, value),
+            }
+            expected.push(match which {
+                0 => BatchOp::Put { family, key, value },
+                1 => BatchOp::PutExpiring { family, key, value, expires_at_ms: 77 },
+                2 => BatchOp::Delete { family, key },
+                _ => BatchOp::DeleteRange { family, start: key, end: value },
+            });
         }
         let decoded = WriteBatch::decode(batch.as_bytes()).expect("whole");
         prop_assert_eq!(&decoded, &batch);
-        prop_assert_eq!(decoded.ops().count(), ops.len());
+        prop_assert_eq!(decoded.ops().collect::<Vec<_>>(), expected);
     }
 
     #[test]
@@ -29,4 +44,21 @@ fn sizes_beyond_the_limits_are_named() {
     batch.delete(Family::DEFAULT, &vec![0; KEY_BYTES_MAX + 1]);
     let error = batch.validate().expect_err("too long").to_string();
     assert!(error.contains("65537") && error.contains("65536"), "{error}");
+}
+
+#[test]
+fn a_range_must_not_end_before_it_starts() {
+    let mut batch = WriteBatch::new();
+    batch.delete_range(Family::DEFAULT, b"b", b"a");
+    assert!(matches!(batch.validate(), Err(Error::InvalidArgument(_))));
+}
+
+#[test]
+fn value_pointers_come_from_this_database_only() {
+    let mut batch = WriteBatch::new();
+    batch.put_stored(Family::DEFAULT, b"k", Kind::Pointer, &[7; 20]);
+    assert!(WriteBatch::decode(batch.as_bytes()).is_err(), "a foreign batch refers to nothing here");
+    assert_eq!(WriteBatch::decode_logged(batch.as_bytes()).expect("whole"), batch);
+    batch.put_stored(Family::DEFAULT, b"k", Kind::Pointer, &[7; 19]);
+    assert!(WriteBatch::decode_logged(batch.as_bytes()).is_err(), "a pointer has 20 bytes");
 }

@@ -29,7 +29,20 @@ pub struct FamilySpec {
     pub family: Family,
     /// Its name, for people.
     pub name: String,
+    /// How its data is kept.
+    pub options: FamilyOptions,
 }
+
+impl FamilySpec {
+    /// A family with default options.
+    pub fn new(family: Family, name: impl Into<String>) -> FamilySpec {
+        FamilySpec { family, name: name.into(), options: FamilyOptions::default() }
+    }
+}
+
+/// How the data of one family is kept. Start from the default and change fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FamilyOptions {}
 
 /// The position of a write in the one order of all writes of a database: newer is greater. 0 is before every write.
 pub type SequenceNumber = u64;

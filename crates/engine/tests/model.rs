@@ -75,7 +75,7 @@ fn options(set: usize) -> Options {
         },
         _ => unreachable!("there are {OPTION_SETS} sets"),
     };
-    let families = FAMILIES[1..].iter().map(|&family| FamilySpec { family, name: format!("f{}", family.0) }).collect();
+    let families = FAMILIES[1..].iter().map(|&family| FamilySpec::new(family, format!("f{}", family.0))).collect();
     Options { families, ..options }
 }
 

@@ -17,7 +17,7 @@ impl MapView {
                     assert_eq!(family, crate::FAMILY, "placement writes nowhere else");
                     self.0.insert(key.to_vec(), Bytes::copy_from_slice(value));
                 }
-                BatchOp::Delete { .. } => panic!("placement deletes nothing"),
+                other => panic!("placement only puts, but here is {other:?}"),
             }
         }
     }

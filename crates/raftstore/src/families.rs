@@ -30,11 +30,13 @@ pub fn families_of(space: Space) -> &'static [Family] {
 /// The first key of the batch that is not the region's to write (its family or its range is another's).
 pub fn first_foreign_key<'a>(region: &Region, batch: &'a WriteBatch) -> Option<&'a [u8]> {
     let families = families_of(region.space);
-    batch
-        .ops()
-        .map(|op| match op {
-            BatchOp::Put { family, key, .. } | BatchOp::Delete { family, key } => (family, key),
-        })
-        .find(|(family, key)| !families.contains(family) || !region.contains(key))
-        .map(|(_, key)| key)
+    let within = |op: &BatchOp<'_>| {
+        let whole = match op {
+            // Its end is exclusive, so it may be the region's own end.
+            BatchOp::DeleteRange { end, .. } => region.contains(end) || region.end_key == *end,
+            _ => true,
+        };
+        whole && families.contains(&op.family()) && region.contains(op.key())
+    };
+    batch.ops().find(|op| !within(op)).map(|op| op.key())
 }

@@ -17,6 +17,7 @@ impl MapView {
                 BatchOp::Delete { family, key } => {
                     self.0.remove(&(family.0, key.to_vec()));
                 }
+                other => panic!("this model does not know {other:?}"),
             }
         }
     }

@@ -95,6 +95,7 @@ impl MapStore {
                 BatchOp::Delete { family, key } => {
                     map.remove(&(family, Bytes::copy_from_slice(key)));
                 }
+                other => panic!("this model does not know {other:?}"),
             }
         }
     }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::Family;
 use crate::iterator::KeyRef;
+use crate::kind::Kind;
 use crate::table::{FinishedTable, TableOptions, TableWriter};
 use kontiki_env::SimMachine;
 
@@ -8,7 +9,7 @@ fn write(env: &Env, number: FileNumber) -> FinishedTable {
     let options = TableOptions::default();
     let mut writer = TableWriter::create(env, Path::new("/"), number, Family(0), options).expect("a healthy disk");
     for i in 0..1000u32 {
-        writer.add(KeyRef::new(&i.to_be_bytes(), 1), Some(b"value")).expect("a healthy disk");
+        writer.add(KeyRef::new(&i.to_be_bytes(), 1), Kind::Put, b"value").expect("a healthy disk");
     }
     writer.finish().expect("a healthy disk")
 }

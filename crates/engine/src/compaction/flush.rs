@@ -65,7 +65,7 @@ fn write_families<'a>(
             outputs.check_stop()?;
             let key = cursor.key();
             // Something below L0 may always be hidden by a tombstone here.
-            let verdict = retention.judge(key.user_key, key.sequence, cursor.is_tombstone(), || false);
+            let verdict = retention.judge(key.user_key, key.sequence, cursor.kind().is_delete(), || false);
             if verdict == Verdict::Keep {
                 outputs.add(&cursor)?;
             }

@@ -121,6 +121,7 @@ impl Layer {
             let (family, key, value) = match op {
                 crate::BatchOp::Put { family, key, value } => (family, key, Some(value.to_vec())),
                 crate::BatchOp::Delete { family, key } => (family, key, None),
+                other => panic!("this model does not know {other:?}"),
             };
             self.model.entry((family, key.to_vec())).or_default().insert(self.sequence, value);
         }
@@ -168,6 +169,7 @@ impl Layer {
             memtables: vec![self.memtable.clone()],
             version: self.context.versions.current(),
             tables: self.context.tables.clone(),
+            clock: self.context.env.clock.clone(),
         }
     }
 

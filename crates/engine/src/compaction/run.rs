@@ -90,7 +90,7 @@ fn merge(
         }
         read += 1;
         let key = cursor.key();
-        let is_tombstone = cursor.is_tombstone();
+        let is_tombstone = cursor.kind().is_delete();
         let verdict = retention.judge(key.user_key, key.sequence, is_tombstone, || is_bottom(key.user_key));
         if verdict == Verdict::Keep {
             kept += 1;
@@ -188,8 +188,7 @@ impl<'a> Outputs<'a> {
             }
         };
         debug_assert!(writer.last_user_key() <= key.user_key, "a merge goes forward");
-        let value = (!cursor.is_tombstone()).then(|| cursor.value());
-        writer.add(key, value.as_deref())
+        writer.add(key, cursor.kind(), &cursor.stored())
     }
 
     /// Finishes the last table and makes all names durable.

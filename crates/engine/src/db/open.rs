@@ -193,7 +193,7 @@ impl<'a> Replay<'a> {
             memtables_max: options.memtables_max,
             level0_tables_max: options.level0_tables_max,
         };
-        let writes = Writes::new(limits, flushed, version, context.tables.clone());
+        let writes = Writes::new(limits, flushed, version, context.tables.clone(), context.env.clock.clone());
         Replay { context, writes, streams: StreamIndex::default(), flushed }
     }
 
@@ -228,10 +228,7 @@ impl<'a> Replay<'a> {
         }
         let version = self.context.versions.current();
         let unknown = |family: &Family| version.family(*family).is_none();
-        let families = batch.ops().map(|op| match op {
-            crate::BatchOp::Put { family, .. } | crate::BatchOp::Delete { family, .. } => family,
-        });
-        if let Some(family) = families.into_iter().find(unknown) {
+        if let Some(family) = batch.entries().map(|entry| entry.family()).find(unknown) {
             return Err(format!("a log record writes to {family:?}, which the manifest does not know"));
         }
         self.writes.replay(batch, sequence, position.segment);

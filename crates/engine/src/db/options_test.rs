@@ -25,7 +25,7 @@ fn field_value_and_range_are_named() {
 
 #[test]
 fn families_must_make_sense() {
-    let spec = |number, name: &str| FamilySpec { family: Family(number), name: name.to_string() };
+    let spec = |number, name: &str| FamilySpec::new(Family(number), name);
     refused(|o| o.families = vec![spec(0, "other")], &["number 0", "other"]);
     refused(|o| o.families = vec![spec(3, "default")], &["number 3"]);
     refused(|o| o.families = vec![spec(3, "")], &["1 to 64 bytes"]);

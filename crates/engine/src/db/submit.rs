@@ -6,8 +6,9 @@ use super::completion::{Completion, Done, Waiter};
 use super::core::Core;
 use super::lead::refusal;
 use super::queue::Pending;
+use crate::batch::BatchEntry;
 use crate::log::{RECORD_HEADER_BYTES, commit_bytes_max};
-use crate::{BatchOp, Commit, Durability, Error, Result, SequenceNumber, WriteBatch};
+use crate::{Commit, Durability, Error, Result, SequenceNumber, WriteBatch};
 
 /// Most bytes of one commit in the log. Far above what a replicated entry or a client's batch may have, and small enough
 /// that a segment of its own for it is no burden.
@@ -83,6 +84,9 @@ impl Core {
     fn check_commit(&self, commit: &Commit) -> Result<u64> {
         self.check_writable()?;
         commit.batch.validate()?;
+        if commit.batch.entries().any(|entry| matches!(entry, BatchEntry::DeleteRange { .. })) {
+            return Err(Error::InvalidArgument("range deletes cannot be flushed yet".into()));
+        }
         self.check_families(&commit.batch)?;
         let bytes = RECORD_HEADER_BYTES + commit_bytes_max(&commit.batch, &commit.streams);
         if bytes > COMMIT_BYTES_MAX {
@@ -114,8 +118,7 @@ impl Core {
 
     fn check_families(&self, batch: &WriteBatch) -> Result<()> {
         let version = self.context.versions.current();
-        for op in batch.ops() {
-            let (BatchOp::Put { family, .. } | BatchOp::Delete { family, .. }) = op;
+        for family in batch.entries().map(|entry| entry.family()) {
             if version.family(family).is_none() {
                 return Err(Error::InvalidArgument(format!("{family:?} does not exist in this database")));
             }

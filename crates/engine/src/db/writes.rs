@@ -20,6 +20,7 @@ use crate::iterator::ReadState;
 use crate::memtable::Memtable;
 use crate::version::{Version, VersionSet};
 use arc_swap::ArcSwap;
+use kontiki_env::clock::Clock;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -110,10 +111,11 @@ impl Writes {
         flushed: SequenceNumber,
         version: Arc<Version>,
         tables: Arc<TableCache>,
+        clock: Arc<dyn Clock>,
     ) -> Writes {
         let active = MemtableSlot::new(1);
         let level0_tables = most_level0_tables(&version);
-        let read_state = ReadState { memtables: vec![active.memtable.clone()], version, tables };
+        let read_state = ReadState { memtables: vec![active.memtable.clone()], version, tables, clock };
         let state = State {
             next_sequence: flushed + 1,
             slots: VecDeque::new(),
@@ -260,8 +262,8 @@ impl Writes {
         let before = self.read_state.load().version.flushed_sequence();
         assert!(version.flushed_sequence() >= before, "what is in tables stays there");
         state.level0_tables = most_level0_tables(&version);
-        let tables = self.read_state.load().tables.clone();
-        self.read_state.store(Arc::new(ReadState { memtables: state.memtables(), version, tables }));
+        let current = self.read_state.load_full();
+        self.read_state.store(Arc::new(ReadState { memtables: state.memtables(), version, ..(*current).clone() }));
     }
 
     /// The oldest log segment that an unflushed memtable needs, and whether there is anything unflushed at all.

@@ -13,7 +13,7 @@ fn writes(memtable_bytes: u64, memtables_max: usize) -> (Writes, VersionSet) {
     let versions = VersionSet::open(&env, Path::new("/db"), ManifestOptions::default()).expect("opens");
     let tables = TableCache::new(&env, versions.tables_dir(), Arc::new(BlockCache::new(0)), 1 << 20, 16);
     let limits = MemoryLimits { memtable_bytes, memtables_max, level0_tables_max: 8 };
-    (Writes::new(limits, 0, versions.current(), Arc::new(tables)), versions)
+    (Writes::new(limits, 0, versions.current(), Arc::new(tables), env.clock.clone()), versions)
 }
 
 fn answer(log: &Arc<Mutex<Vec<u64>>>, number: u64) -> Completion {

@@ -142,7 +142,7 @@ fn check_table(env: &Env, tables_dir: &Path, family: Family, meta: &TableMeta, r
             return Err(corrupt(format!("the table's filter does not know its version {entries}")));
         }
         entries += 1;
-        tombstones += u64::from(cursor.is_tombstone());
+        tombstones += u64::from(cursor.kind().is_delete());
         last = Some((key.user_key.to_vec(), key.sequence));
         cursor.advance()?;
     }

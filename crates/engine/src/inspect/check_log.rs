@@ -7,7 +7,7 @@ use crate::iterator::SEQUENCE_NUMBER_MAX;
 use crate::log::{RawRecord, RecordKind, RecordPosition, Segments, decode_commit, decode_rewrite, recover};
 use crate::stream::StreamIndex;
 use crate::version::Version;
-use crate::{BatchOp, Error, Result};
+use crate::{Error, Result};
 use kontiki_env::Env;
 use std::path::Path;
 use std::sync::Arc;
@@ -58,8 +58,7 @@ impl Walk<'_> {
                     }
                     self.last_sequence = commit.sequence;
                 }
-                for op in commit.batch.ops() {
-                    let (BatchOp::Put { family, .. } | BatchOp::Delete { family, .. }) = op;
+                for family in commit.batch.entries().map(|entry| entry.family()) {
                     // What is flushed is not replayed, so only later records need their family.
                     if commit.sequence > self.version.flushed_sequence() && self.version.family(family).is_none() {
                         return Err(corrupt(format!("a log record writes to {family:?}, which does not exist")));

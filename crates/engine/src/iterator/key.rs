@@ -1,6 +1,8 @@
 //! Internal keys: how versions of user keys are ordered.
 
 use crate::SequenceNumber;
+use crate::kind::Kind;
+use bytes::Bytes;
 use std::cmp::Ordering;
 
 /// Largest sequence number of a write. One above the counters of any machine we can imagine, and small enough that
@@ -50,21 +52,13 @@ impl PartialOrd for KeyRef<'_> {
     }
 }
 
-/// What the newest visible version of a key says.
+/// A version that a source holds of a key. One that deletes the key answers as well: older sources must not be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
-    /// The key has this value.
-    Value(bytes::Bytes),
-    /// The key was deleted: older sources must not be asked.
-    Deleted,
-}
-
-impl Found {
-    /// The value, if there is one.
-    pub fn into_value(self) -> Option<bytes::Bytes> {
-        match self {
-            Found::Value(value) => Some(value),
-            Found::Deleted => None,
-        }
-    }
+pub struct Found {
+    /// Its sequence number.
+    pub sequence: SequenceNumber,
+    /// What it says.
+    pub kind: Kind,
+    /// The bytes that go with the kind; shares the memory of the block or memtable.
+    pub stored: Bytes,
 }

@@ -2,6 +2,7 @@
 
 use super::{Cursor, KeyRef};
 use crate::cache::TableCache;
+use crate::kind::Kind;
 use crate::table::TableCursor;
 use crate::version::Table;
 use crate::{Direction, Result};
@@ -58,12 +59,12 @@ impl Cursor for LevelCursor {
         self.current().key()
     }
 
-    fn is_tombstone(&self) -> bool {
-        self.current().is_tombstone()
+    fn kind(&self) -> Kind {
+        self.current().kind()
     }
 
-    fn value(&self) -> Bytes {
-        self.current().value()
+    fn stored(&self) -> Bytes {
+        self.current().stored()
     }
 
     fn advance(&mut self) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Merges cursors.
 
 use super::{Cursor, KeyRef};
+use crate::kind::Kind;
 use crate::{Direction, Result};
 use bytes::Bytes;
 use std::cmp::Ordering;
@@ -76,12 +77,12 @@ impl Cursor for MergingCursor {
         self.top().key()
     }
 
-    fn is_tombstone(&self) -> bool {
-        self.top().is_tombstone()
+    fn kind(&self) -> Kind {
+        self.top().kind()
     }
 
-    fn value(&self) -> Bytes {
-        self.top().value()
+    fn stored(&self) -> Bytes {
+        self.top().stored()
     }
 
     fn advance(&mut self) -> Result<()> {

@@ -20,15 +20,18 @@ mod key;
 mod level;
 mod merging;
 pub(crate) mod read_state;
+mod value;
 mod visible;
 
 pub use key::{Found, KeyRef, SEQUENCE_NUMBER_MAX};
 pub use level::LevelCursor;
 pub use merging::MergingCursor;
 pub use read_state::ReadState;
+pub(crate) use value::live_value;
 pub use visible::VisibleEntries;
 
 use crate::Result;
+use crate::kind::Kind;
 use bytes::Bytes;
 
 /// Walks over versions in one direction. A new cursor stands nowhere (not valid) until one of the seeks.
@@ -39,10 +42,10 @@ pub trait Cursor: Send {
     fn valid(&self) -> bool;
     /// The position of the current version. Must be valid.
     fn key(&self) -> KeyRef<'_>;
-    /// Whether the current version is a deletion. Must be valid.
-    fn is_tombstone(&self) -> bool;
-    /// The current version's value, empty for a tombstone; shares the block's or memtable's memory. Must be valid.
-    fn value(&self) -> Bytes;
+    /// What the current version says. Must be valid.
+    fn kind(&self) -> Kind;
+    /// The bytes that go with the current version's kind; shares the block's or memtable's memory. Must be valid.
+    fn stored(&self) -> Bytes;
     /// Goes to the next version in its direction. Must be valid.
     fn advance(&mut self) -> Result<()>;
     /// Goes to the first version at or beyond `target` in its direction.

@@ -1,13 +1,15 @@
 //! Everything a read needs: the sources, newest first.
 
 use super::visible::check_range;
-use super::{Cursor, Found, LevelCursor, SEQUENCE_NUMBER_MAX, VisibleEntries};
+use super::{Cursor, Found, LevelCursor, SEQUENCE_NUMBER_MAX, VisibleEntries, live_value};
 use crate::cache::TableCache;
+use crate::kind::Kind;
 use crate::memtable::{Memtable, MemtableCursor};
 use crate::table::{TableCursor, TableMeta};
 use crate::version::{FamilyLevels, Table, Version};
 use crate::{Direction, Entries, Error, Family, Range, Result, SequenceNumber};
 use bytes::Bytes;
+use kontiki_env::clock::Clock;
 use std::sync::Arc;
 
 /// Memtables and version that belong together: every published write is in at least one of them. Cheap to clone.
@@ -27,6 +29,8 @@ pub struct ReadState {
     pub version: Arc<Version>,
     /// How the tables are opened.
     pub tables: Arc<TableCache>,
+    /// Tells which expiring values have ended.
+    pub clock: Arc<dyn Clock>,
 }
 
 impl ReadState {
@@ -37,12 +41,19 @@ impl ReadState {
         debug_assert!(sequence <= SEQUENCE_NUMBER_MAX);
         let levels = self.levels(family)?;
         for memtable in &self.memtables {
-            if let Some(found) = memtable.get(family, user_key, sequence) {
-                return Ok(found.into_value());
+            let found = memtable.get(family, user_key, sequence);
+            let covered = memtable.covering_sequence(family, user_key, sequence);
+            match found {
+                Some(found) if covered.is_none_or(|covered| found.sequence >= covered) => return self.live(found),
+                _ if covered.is_some() => return Ok(None),
+                _ => {}
             }
         }
-        let found = self.get_from_tables(levels, user_key, sequence)?;
-        Ok(found.and_then(Found::into_value))
+        self.get_from_tables(levels, user_key, sequence)?.map_or(Ok(None), |found| self.live(found))
+    }
+
+    fn live(&self, found: Found) -> Result<Option<Bytes>> {
+        live_value(found.kind, found.stored, || self.clock.wall_ms())
     }
 
     fn get_from_tables(
@@ -52,28 +63,29 @@ impl ReadState {
         sequence: SequenceNumber,
     ) -> Result<Option<Found>> {
         let [level0, deeper @ ..] = &levels.levels;
-        let mut newest: Option<(SequenceNumber, Found)> = None;
+        let mut newest: Option<Found> = None;
         for table in level0 {
             let meta = table.meta();
             // Newest first, so nothing that follows can hold a newer version.
-            if newest.as_ref().is_some_and(|(found, _)| *found >= meta.largest_sequence) {
+            if newest.as_ref().is_some_and(|found| found.sequence >= meta.largest_sequence) {
                 break;
             }
             if meta.spans(user_key) && meta.smallest_sequence <= sequence {
                 let found = self.tables.reader(meta)?.get(user_key, sequence)?;
-                if found.as_ref().map(|(found, _)| *found) > newest.as_ref().map(|(found, _)| *found) {
+                if found.as_ref().map(|found| found.sequence) > newest.as_ref().map(|found| found.sequence) {
                     newest = found;
                 }
             }
         }
-        debug_assert!(newest.as_ref().is_none_or(|(found, _)| *found <= sequence));
-        if let Some((_, found)) = newest {
-            return Ok(Some(found));
+        debug_assert!(newest.as_ref().is_none_or(|found| found.sequence <= sequence));
+        if newest.is_some() {
+            return Ok(newest);
         }
         for level in 1..=deeper.len() {
             let Some(table) = levels.table_for(level, user_key) else { continue };
-            if let Some((_, found)) = self.tables.reader(table.meta())?.get(user_key, sequence)? {
-                return Ok(Some(found));
+            let found = self.tables.reader(table.meta())?.get(user_key, sequence)?;
+            if found.is_some() {
+                return Ok(found);
             }
         }
         Ok(None)
@@ -108,7 +120,7 @@ impl ReadState {
                 }
             }
         }
-        Ok(Box::new(VisibleEntries::new(sources, sequence, range, direction)))
+        Ok(Box::new(VisibleEntries::new(sources, sequence, self.clock.wall_ms(), range, direction)))
     }
 
     fn levels(&self, family: Family) -> Result<&FamilyLevels> {
@@ -144,12 +156,12 @@ impl Cursor for PinnedTable {
         self.cursor.key()
     }
 
-    fn is_tombstone(&self) -> bool {
-        self.cursor.is_tombstone()
+    fn kind(&self) -> Kind {
+        self.cursor.kind()
     }
 
-    fn value(&self) -> Bytes {
-        self.cursor.value()
+    fn stored(&self) -> Bytes {
+        self.cursor.stored()
     }
 
     fn advance(&mut self) -> Result<()> {

@@ -1,6 +1,6 @@
 //! What a user sees: each key once, at its newest version at or below a sequence number, without deleted keys.
 
-use super::{Cursor, KeyRef, MergingCursor, SEQUENCE_NUMBER_MAX};
+use super::{Cursor, KeyRef, MergingCursor, SEQUENCE_NUMBER_MAX, live_value};
 use crate::{Direction, Entries, Error, Range, Result, SequenceNumber};
 use bytes::Bytes;
 
@@ -12,6 +12,8 @@ const STEPS_BEFORE_SEEK: usize = 8;
 pub struct VisibleEntries {
     cursor: MergingCursor,
     sequence: SequenceNumber,
+    /// Expiring values that have ended at this time are not there.
+    now_ms: u64,
     range: Range,
     direction: Direction,
     state: State,
@@ -33,12 +35,14 @@ impl VisibleEntries {
     pub fn new(
         sources: Vec<Box<dyn Cursor>>,
         sequence: SequenceNumber,
+        now_ms: u64,
         range: Range,
         direction: Direction,
     ) -> VisibleEntries {
         assert!(sequence <= SEQUENCE_NUMBER_MAX);
         let cursor = MergingCursor::new(sources, direction);
-        VisibleEntries { cursor, sequence, range, direction, state: State::Fresh, last: Vec::new(), has_last: false }
+        let (state, last, has_last) = (State::Fresh, Vec::new(), false);
+        VisibleEntries { cursor, sequence, now_ms, range, direction, state, last, has_last }
     }
 
     fn begin(&mut self) -> Result<()> {
@@ -86,9 +90,9 @@ impl VisibleEntries {
             self.last.clear();
             self.last.extend_from_slice(key.user_key);
             self.has_last = true;
-            if !self.cursor.is_tombstone() {
+            if let Some(value) = live_value(self.cursor.kind(), self.cursor.stored(), || self.now_ms)? {
                 // The cursor stays: the next call steps over this key's older versions.
-                return Ok(Some((Bytes::copy_from_slice(&self.last), self.cursor.value())));
+                return Ok(Some((Bytes::copy_from_slice(&self.last), value)));
             }
         }
         Ok(None)
@@ -106,7 +110,7 @@ impl VisibleEntries {
             let mut invisible = 0;
             while self.cursor.valid() && self.cursor.key().user_key == self.last {
                 if self.cursor.key().sequence <= self.sequence {
-                    newest = (!self.cursor.is_tombstone()).then(|| self.cursor.value());
+                    newest = live_value(self.cursor.kind(), self.cursor.stored(), || self.now_ms)?;
                 } else {
                     invisible += 1;
                 }

@@ -124,7 +124,7 @@ pub(crate) fn commit_bytes_max(batch: &WriteBatch, streams: &[StreamOp]) -> u64 
 pub(crate) fn decode_commit(payload: &[u8]) -> Result<CommitRecord, Truncated> {
     let mut input = payload;
     let sequence = get_varint(&mut input)?;
-    let batch = WriteBatch::decode(get_slice(&mut input)?)?;
+    let batch = WriteBatch::decode_logged(get_slice(&mut input)?)?;
     if (sequence == 0) != batch.is_empty() {
         return Err(Truncated);
     }

@@ -2,6 +2,7 @@
 
 use super::{Memtable, Position};
 use crate::iterator::{Cursor, KeyRef};
+use crate::kind::Kind;
 use crate::{Direction, Family, Result, SequenceNumber};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -28,7 +29,8 @@ pub struct MemtableCursor {
 struct Version {
     user_key: Bytes,
     sequence: SequenceNumber,
-    value: Option<Bytes>,
+    kind: Kind,
+    stored: Bytes,
 }
 
 impl MemtableCursor {
@@ -64,7 +66,8 @@ impl MemtableCursor {
             self.chunk.push_back(Version {
                 user_key: key.user_key.clone(),
                 sequence: key.sequence,
-                value: entry.value().clone(),
+                kind: entry.value().kind,
+                stored: entry.value().stored.clone(),
             });
             if self.chunk.len() >= self.chunk_versions {
                 break;
@@ -93,12 +96,12 @@ impl Cursor for MemtableCursor {
         KeyRef::new(&version.user_key, version.sequence)
     }
 
-    fn is_tombstone(&self) -> bool {
-        self.current().value.is_none()
+    fn kind(&self) -> Kind {
+        self.current().kind
     }
 
-    fn value(&self) -> Bytes {
-        self.current().value.clone().unwrap_or_default()
+    fn stored(&self) -> Bytes {
+        self.current().stored.clone()
     }
 
     fn advance(&mut self) -> Result<()> {

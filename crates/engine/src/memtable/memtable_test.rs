@@ -8,8 +8,13 @@ fn put(memtable: &Memtable, family: u32, key: &str, sequence: u64, value: &str) 
         Family(family),
         Bytes::copy_from_slice(key.as_bytes()),
         sequence,
-        Some(Bytes::copy_from_slice(value.as_bytes())),
+        Kind::Put,
+        Bytes::copy_from_slice(value.as_bytes()),
     );
+}
+
+fn found(sequence: u64, kind: Kind, stored: &'static [u8]) -> Found {
+    Found { sequence, kind, stored: Bytes::from_static(stored) }
 }
 
 fn walk(cursor: &mut dyn Cursor) -> Vec<(String, u64)> {
@@ -26,13 +31,13 @@ fn a_read_sees_the_newest_version_at_its_sequence_number() {
     let memtable = Memtable::new();
     put(&memtable, 0, "a", 3, "three");
     put(&memtable, 0, "a", 7, "seven");
-    memtable.insert(Family(0), Bytes::from_static(b"a"), 9, None);
+    memtable.insert(Family(0), Bytes::from_static(b"a"), 9, Kind::Delete, Bytes::new());
     put(&memtable, 1, "a", 5, "other family");
     let get = |sequence| memtable.get(Family(0), b"a", sequence);
     assert_eq!(get(2), None);
-    assert_eq!(get(3), Some(Found::Value(Bytes::from_static(b"three"))));
-    assert_eq!(get(8), Some(Found::Value(Bytes::from_static(b"seven"))));
-    assert_eq!(get(SEQUENCE_NUMBER_MAX), Some(Found::Deleted));
+    assert_eq!(get(3), Some(found(3, Kind::Put, b"three")));
+    assert_eq!(get(8), Some(found(7, Kind::Put, b"seven")));
+    assert_eq!(get(SEQUENCE_NUMBER_MAX), Some(found(9, Kind::Delete, b"")));
     assert_eq!(memtable.get(Family(0), b"", 9), None);
     assert_eq!(memtable.get(Family(2), b"a", 9), None);
     assert_eq!((memtable.smallest_sequence(), memtable.largest_sequence()), (Some(3), Some(9)));
@@ -49,8 +54,8 @@ fn the_last_operation_of_a_batch_on_a_key_wins() {
     batch.put(Family(3), b"", b"");
     memtable.apply(&batch, 4);
     assert_eq!(memtable.len(), 2);
-    assert_eq!(memtable.get(Family(0), b"k", 4), Some(Found::Value(Bytes::from_static(b"3"))));
-    assert_eq!(memtable.get(Family(3), b"", 4), Some(Found::Value(Bytes::new())));
+    assert_eq!(memtable.get(Family(0), b"k", 4), Some(found(4, Kind::Put, b"3")));
+    assert_eq!(memtable.get(Family(3), b"", 4), Some(found(4, Kind::Put, b"")));
 }
 
 #[test]
@@ -100,4 +105,24 @@ fn readers_and_writers_share_it() {
     });
     assert_eq!(memtable.len(), 2000);
     assert_eq!((memtable.smallest_sequence(), memtable.largest_sequence()), (Some(1), Some(2000)));
+}
+
+#[test]
+fn a_range_delete_hides_what_came_before_it_in_its_batch_and_nothing_after() {
+    let memtable = Memtable::new();
+    let mut batch = WriteBatch::new();
+    batch.put(Family(0), b"b", b"before");
+    batch.put(Family(0), b"z", b"outside");
+    batch.delete_range(Family(0), b"a", b"c");
+    batch.put(Family(0), b"bb", b"after");
+    batch.delete_range(Family(0), b"c", b"c");
+    memtable.apply(&batch, 4);
+    assert_eq!(memtable.get(Family(0), b"b", 4), Some(found(4, Kind::Delete, b"")));
+    assert_eq!(memtable.get(Family(0), b"bb", 4), Some(found(4, Kind::Put, b"after")));
+    assert_eq!(memtable.get(Family(0), b"z", 4), Some(found(4, Kind::Put, b"outside")));
+    assert_eq!(memtable.covering_sequence(Family(0), b"a", 4), Some(4));
+    assert_eq!(memtable.covering_sequence(Family(0), b"a", 3), None);
+    assert_eq!(memtable.covering_sequence(Family(0), b"c", 4), None);
+    assert_eq!(memtable.covering_sequence(Family(1), b"a", 4), None);
+    assert_eq!(memtable.range_tombstones(Family(0)).len(), 1, "an empty range is nothing");
 }

@@ -17,15 +17,19 @@ mod cursor;
 
 pub use cursor::MemtableCursor;
 
+use crate::batch::BatchEntry;
 use crate::iterator::{Found, KeyRef, SEQUENCE_NUMBER_MAX};
-use crate::{BatchOp, Family, SequenceNumber, WriteBatch};
+use crate::kind::Kind;
+use crate::{Family, SequenceNumber, WriteBatch};
 use bytes::Bytes;
 use crossbeam_skiplist::SkipMap;
+use parking_lot::RwLock;
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::ops::Bound;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 /// What a version costs beside its key and value: skip list node, two `Bytes`, allocation headers. An estimate.
 const VERSION_OVERHEAD_BYTES: usize = 128;
@@ -33,12 +37,39 @@ const VERSION_OVERHEAD_BYTES: usize = 128;
 /// An ordered map from (family, user key, sequence number descending) to value or tombstone.
 #[derive(Default)]
 pub struct Memtable {
-    map: SkipMap<MemKey, Option<Bytes>>,
+    map: SkipMap<MemKey, Stored>,
+    /// In the order of their batches.
+    range_tombstones: RwLock<Vec<(Family, RangeTombstone)>>,
+    has_range_tombstones: AtomicBool,
     bytes: AtomicUsize,
     /// Largest sequence number inserted; 0 when empty.
     largest_sequence: AtomicU64,
     /// `!smallest` of the sequence numbers inserted, so that 0 means none and `fetch_max` works.
     smallest_sequence_inverted: AtomicU64,
+}
+
+/// What a version says.
+struct Stored {
+    kind: Kind,
+    stored: Bytes,
+}
+
+/// Hides every version of `start <= key < end` with a smaller sequence number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RangeTombstone {
+    /// Inclusive.
+    pub start: Bytes,
+    /// Exclusive, above `start`.
+    pub end: Bytes,
+    /// Of the batch that deleted the range.
+    pub sequence: SequenceNumber,
+}
+
+impl RangeTombstone {
+    /// Whether the key lies in the range.
+    pub fn covers(&self, user_key: &[u8]) -> bool {
+        self.start <= user_key && user_key < self.end
+    }
 }
 
 struct MemKey {
@@ -126,19 +157,68 @@ impl Memtable {
             let start = if part.is_empty() { 0 } else { part.as_ptr() as usize - base };
             shared.slice(start..start + part.len())
         };
-        for op in batch.ops() {
-            match op {
-                BatchOp::Put { family, key, value } => self.insert(family, slice(key), sequence, Some(slice(value))),
-                BatchOp::Delete { family, key } => self.insert(family, slice(key), sequence, None),
+        for (at, entry) in batch.entries().enumerate() {
+            match entry {
+                BatchEntry::Version { family, key, kind, stored } => {
+                    self.insert(family, slice(key), sequence, kind, slice(stored));
+                }
+                BatchEntry::DeleteRange { family, start, end } if start < end => {
+                    // What the batch has put there before is not hidden by a tombstone of the same number.
+                    for earlier in batch.entries().take(at) {
+                        let BatchEntry::Version { family: of, key, .. } = earlier else { continue };
+                        if of == family && start <= key && key < end {
+                            self.insert(family, slice(key), sequence, Kind::Delete, Bytes::new());
+                        }
+                    }
+                    self.delete_range(family, RangeTombstone { start: slice(start), end: slice(end), sequence });
+                }
+                BatchEntry::DeleteRange { .. } => {}
             }
         }
     }
 
-    /// Inserts one version: a value, or `None` for a tombstone. Replaces the same version of the same key.
-    pub fn insert(&self, family: Family, user_key: Bytes, sequence: SequenceNumber, value: Option<Bytes>) {
+    fn delete_range(&self, family: Family, tombstone: RangeTombstone) {
+        assert!(tombstone.start < tombstone.end, "an empty range deletes nothing");
+        self.note(tombstone.sequence, tombstone.start.len() + tombstone.end.len() + VERSION_OVERHEAD_BYTES);
+        self.range_tombstones.write().push((family, tombstone));
+        self.has_range_tombstones.store(true, Release);
+    }
+
+    /// The range tombstones of a family.
+    pub fn range_tombstones(&self, family: Family) -> Vec<RangeTombstone> {
+        if !self.has_range_tombstones.load(Acquire) {
+            return Vec::new();
+        }
+        let all = self.range_tombstones.read();
+        all.iter().filter(|(of, _)| *of == family).map(|(_, tombstone)| tombstone.clone()).collect()
+    }
+
+    /// The newest range tombstone at or below `sequence` that covers the key, by its number.
+    pub fn covering_sequence(
+        &self,
+        family: Family,
+        user_key: &[u8],
+        sequence: SequenceNumber,
+    ) -> Option<SequenceNumber> {
+        if !self.has_range_tombstones.load(Acquire) {
+            return None;
+        }
+        let all = self.range_tombstones.read();
+        let covering = |(of, tombstone): &&(Family, RangeTombstone)| {
+            *of == family && tombstone.sequence <= sequence && tombstone.covers(user_key)
+        };
+        all.iter().filter(covering).map(|(_, tombstone)| tombstone.sequence).max()
+    }
+
+    /// Inserts one version. Replaces the same version of the same key.
+    pub fn insert(&self, family: Family, user_key: Bytes, sequence: SequenceNumber, kind: Kind, stored: Bytes) {
         assert!(sequence > 0 && sequence < SEQUENCE_NUMBER_MAX, "sequence number {sequence} is out of range");
-        let bytes = user_key.len() + value.as_ref().map_or(0, Bytes::len) + VERSION_OVERHEAD_BYTES;
-        self.map.insert(MemKey { family, user_key, sequence }, value);
+        let bytes = user_key.len() + stored.len() + VERSION_OVERHEAD_BYTES;
+        self.map.insert(MemKey { family, user_key, sequence }, Stored { kind, stored });
+        self.note(sequence, bytes);
+    }
+
+    fn note(&self, sequence: SequenceNumber, bytes: usize) {
         self.bytes.fetch_add(bytes, Relaxed);
         self.largest_sequence.fetch_max(sequence, Relaxed);
         self.smallest_sequence_inverted.fetch_max(!sequence, Relaxed);
@@ -154,10 +234,7 @@ impl Memtable {
         }
         debug_assert!(key.sequence <= sequence, "a lower bound does not go back");
         debug_assert!(self.largest_sequence() >= Some(key.sequence), "the largest number covers every version");
-        Some(match entry.value() {
-            Some(value) => Found::Value(value.clone()),
-            None => Found::Deleted,
-        })
+        Some(Found { sequence: key.sequence, kind: entry.value().kind, stored: entry.value().stored.clone() })
     }
 
     /// Bytes held, overhead included: what the size limit is compared with.
@@ -172,7 +249,7 @@ impl Memtable {
 
     /// Whether nothing was inserted.
     pub fn is_empty(&self) -> bool {
-        self.map.is_empty()
+        self.map.is_empty() && !self.has_range_tombstones.load(Acquire)
     }
 
     /// Largest sequence number inserted, `None` when empty.

@@ -5,6 +5,7 @@
 
 use super::format::Malformed;
 use crate::iterator::KeyRef;
+use crate::kind::{KIND_BITS, Kind};
 use crate::{Direction, SequenceNumber};
 use bytes::Bytes;
 use kontiki_env::codec::{Truncated, get_u32, get_varint};
@@ -27,7 +28,8 @@ struct Raw {
     shared: usize,
     suffix: Range<usize>,
     sequence: SequenceNumber,
-    value: Option<Range<usize>>,
+    kind: Kind,
+    stored: Range<usize>,
     end: usize,
 }
 
@@ -74,23 +76,20 @@ impl Block {
             let shared = get_varint(&mut input)?;
             let suffix = get_varint(&mut input)?;
             let tag = get_varint(&mut input)?;
-            let value = if tag & 1 == 1 { Some(get_varint(&mut input)?) } else { None };
-            Ok::<_, Truncated>((shared, suffix, tag, value))
+            let kind = Kind::from_byte((tag & ((1 << KIND_BITS) - 1)) as u8).ok_or(Truncated)?;
+            let stored = if kind.is_delete() { 0 } else { get_varint(&mut input)? };
+            Ok::<_, Truncated>((shared, suffix, tag >> KIND_BITS, kind, stored))
         })();
-        let (shared, suffix, tag, value) = parsed.map_err(|_| CUT)?;
+        let (shared, suffix, sequence, kind, stored) = parsed.map_err(|_| CUT)?;
         let suffix_at = offset + (before - input.len());
         let end = |start: usize, length: u64| -> Checked<usize> {
             let end = usize::try_from(length).ok().and_then(|length| start.checked_add(length)).ok_or(CUT)?;
             if end <= self.restarts_at { Ok(end) } else { Err(CUT) }
         };
         let suffix_end = end(suffix_at, suffix)?;
-        let value = match value {
-            Some(length) => Some(suffix_end..end(suffix_end, length)?),
-            None => None,
-        };
-        let end = value.as_ref().map_or(suffix_end, |value| value.end);
+        let end = end(suffix_end, stored)?;
         let shared = usize::try_from(shared).map_err(|_| CUT)?;
-        Ok(Raw { shared, suffix: suffix_at..suffix_end, sequence: tag >> 1, value, end })
+        Ok(Raw { shared, suffix: suffix_at..suffix_end, sequence, kind, stored: suffix_end..end, end })
     }
 
     /// The entry at a restart point: its position and the range of its value.
@@ -111,7 +110,7 @@ impl Block {
     /// The value at a restart point (index blocks).
     pub fn restart_value(&self, index: usize) -> Checked<Bytes> {
         let (_, raw) = self.restart_entry(index)?;
-        raw.value.map(|value| self.data.slice(value)).ok_or("an entry of the index is a tombstone")
+        if raw.kind == Kind::Put { Ok(self.data.slice(raw.stored)) } else { Err("an entry of the index is not a put") }
     }
 
     /// Number of restart points whose key satisfies `before`, which must hold for a prefix of them.
@@ -132,7 +131,8 @@ pub struct BlockCursor {
     valid: bool,
     user_key: Vec<u8>,
     sequence: SequenceNumber,
-    value: Option<Range<usize>>,
+    kind: Kind,
+    stored: Range<usize>,
     /// Forward: offset of the next entry.
     next: usize,
     /// Backward: the entries of the current restart interval that are still to come, and where it starts.
@@ -145,7 +145,8 @@ pub struct BlockCursor {
 struct Pending {
     key: Range<usize>,
     sequence: SequenceNumber,
-    value: Option<Range<usize>>,
+    kind: Kind,
+    stored: Range<usize>,
 }
 
 impl BlockCursor {
@@ -157,7 +158,8 @@ impl BlockCursor {
             valid: false,
             user_key: Vec::new(),
             sequence: 0,
-            value: None,
+            kind: Kind::Delete,
+            stored: 0..0,
             next: 0,
             interval: 0,
             pending: Vec::new(),
@@ -183,15 +185,15 @@ impl BlockCursor {
         KeyRef::new(&self.user_key, self.sequence)
     }
 
-    /// Whether the current entry is a tombstone. Must be valid.
-    pub fn is_tombstone(&self) -> bool {
+    /// What the current entry says. Must be valid.
+    pub fn kind(&self) -> Kind {
         debug_assert!(self.valid, "the caller checked valid()");
-        self.value.is_none()
+        self.kind
     }
 
-    /// The current value: a slice of the block.
-    pub fn value(&self) -> Bytes {
-        self.value.clone().map_or_else(Bytes::new, |range| self.block.data.slice(range))
+    /// The bytes that go with it: a slice of the block.
+    pub fn stored(&self) -> Bytes {
+        self.block.data.slice(self.stored.clone())
     }
 
     /// Goes to the first entry in the cursor's direction.
@@ -261,7 +263,8 @@ impl BlockCursor {
         self.user_key.truncate(raw.shared);
         self.user_key.extend_from_slice(self.block.data.get(raw.suffix).ok_or(CUT)?);
         self.sequence = raw.sequence;
-        self.value = raw.value;
+        self.kind = raw.kind;
+        self.stored = raw.stored;
         self.next = raw.end;
         self.valid = true;
         Ok(())
@@ -289,7 +292,7 @@ impl BlockCursor {
             if limit.is_some_and(|limit| position > limit) {
                 break;
             }
-            self.pending.push(Pending { key: key.clone(), sequence: raw.sequence, value: raw.value });
+            self.pending.push(Pending { key: key.clone(), sequence: raw.sequence, kind: raw.kind, stored: raw.stored });
             previous = key;
             offset = raw.end;
         }
@@ -306,7 +309,8 @@ impl BlockCursor {
         self.user_key.clear();
         self.user_key.extend_from_slice(self.arena.get(entry.key).ok_or(CUT)?);
         self.sequence = entry.sequence;
-        self.value = entry.value;
+        self.kind = entry.kind;
+        self.stored = entry.stored;
         self.valid = true;
         Ok(())
     }

@@ -3,13 +3,14 @@
 //! A block: entries, then the offsets of the restart points (u32 LE each), then their number (u32 LE).
 //!
 //! An entry: bytes of the user key shared with the previous entry (varint, 0 at a restart point), bytes not shared
-//! (varint), tag (varint: sequence number * 2 + 1 for a put, + 0 for a tombstone), for a put the value's length
-//! (varint), the rest of the user key, and for a put the value.
+//! (varint), tag (varint: sequence number * 8 + kind, see `kind.rs`), unless it is a tombstone the length of the stored
+//! bytes (varint), the rest of the user key, and the stored bytes.
 //!
 //! The sequence number is not prefix-compressed with the key: as a varint in front it costs 1 to 9 bytes, and the
 //! user key stays a plain slice.
 
 use crate::iterator::KeyRef;
+use crate::kind::{KIND_BITS, Kind};
 use kontiki_env::codec::{put_u32, put_varint};
 
 /// Collects entries of one block.
@@ -38,8 +39,9 @@ impl BlockWriter {
         }
     }
 
-    /// Adds a version; `None` is a tombstone. Keys must strictly increase.
-    pub fn add(&mut self, key: KeyRef<'_>, value: Option<&[u8]>) {
+    /// Adds a version. Keys must strictly increase.
+    pub fn add(&mut self, key: KeyRef<'_>, kind: Kind, stored: &[u8]) {
+        assert!(!kind.is_delete() || stored.is_empty(), "a tombstone has no stored bytes");
         let last = KeyRef::new(&self.last_user_key, self.last_sequence);
         assert!(self.entries == 0 || last < key, "keys of a block must strictly increase");
         let restart = self.entries == 0 || self.since_restart == self.restart_interval;
@@ -54,12 +56,12 @@ impl BlockWriter {
         let (_, suffix) = key.user_key.split_at(shared);
         put_varint(&mut self.buffer, shared as u64);
         put_varint(&mut self.buffer, suffix.len() as u64);
-        put_varint(&mut self.buffer, key.sequence << 1 | u64::from(value.is_some()));
-        if let Some(value) = value {
-            put_varint(&mut self.buffer, value.len() as u64);
+        put_varint(&mut self.buffer, key.sequence << KIND_BITS | u64::from(kind.to_byte()));
+        if !kind.is_delete() {
+            put_varint(&mut self.buffer, stored.len() as u64);
         }
         self.buffer.extend_from_slice(suffix);
-        self.buffer.extend_from_slice(value.unwrap_or_default());
+        self.buffer.extend_from_slice(stored);
         self.last_user_key.truncate(shared);
         self.last_user_key.extend_from_slice(suffix);
         debug_assert_eq!(self.last_user_key, key.user_key, "the prefix and the rest make the key");

@@ -4,6 +4,7 @@ use super::block_reader::BlockCursor;
 use super::format::Malformed;
 use super::reader::{TableReader, corruption};
 use crate::iterator::{Cursor, KeyRef};
+use crate::kind::Kind;
 use crate::{Direction, Result};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -78,12 +79,12 @@ impl Cursor for TableCursor {
         self.current().key()
     }
 
-    fn is_tombstone(&self) -> bool {
-        self.current().is_tombstone()
+    fn kind(&self) -> Kind {
+        self.current().kind()
     }
 
-    fn value(&self) -> Bytes {
-        self.current().value()
+    fn stored(&self) -> Bytes {
+        self.current().stored()
     }
 
     fn advance(&mut self) -> Result<()> {

@@ -99,8 +99,8 @@ impl TableReader {
         self.filter.may_contain(user_key)
     }
 
-    /// The newest version of a key at or below `sequence`, with its sequence number.
-    pub fn get(&self, user_key: &[u8], sequence: SequenceNumber) -> Result<Option<(SequenceNumber, Found)>> {
+    /// The newest version of a key at or below `sequence`.
+    pub fn get(&self, user_key: &[u8], sequence: SequenceNumber) -> Result<Option<Found>> {
         if !self.filter.may_contain(user_key) {
             return Ok(None);
         }
@@ -117,8 +117,7 @@ impl TableReader {
                     return Ok(None);
                 }
                 debug_assert!(key.sequence <= sequence, "a forward seek does not go back");
-                let found = if cursor.is_tombstone() { Found::Deleted } else { Found::Value(cursor.value()) };
-                return Ok(Some((key.sequence, found)));
+                return Ok(Some(Found { sequence: key.sequence, kind: cursor.kind(), stored: cursor.stored() }));
             }
             at += 1;
         }

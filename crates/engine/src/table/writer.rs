@@ -6,6 +6,7 @@ use super::format::{BlockHandle, FOOTER_BYTES, Footer, TRAILER_BYTES, encode_blo
 use super::properties::Properties;
 use super::{FileNumber, FinishedTable, TableMeta, table_path};
 use crate::iterator::{KeyRef, SEQUENCE_NUMBER_MAX};
+use crate::kind::Kind;
 use crate::version::sync_error;
 use crate::{Error, Family, Result};
 use bytes::Bytes;
@@ -103,8 +104,8 @@ impl TableWriter {
         })
     }
 
-    /// Adds a version; `None` is a tombstone. Keys must strictly increase.
-    pub fn add(&mut self, key: KeyRef<'_>, value: Option<&[u8]>) -> Result<()> {
+    /// Adds a version. Keys must strictly increase.
+    pub fn add(&mut self, key: KeyRef<'_>, kind: Kind, stored: &[u8]) -> Result<()> {
         assert!(key.sequence > 0 && key.sequence < SEQUENCE_NUMBER_MAX, "a version's sequence number is in range");
         let properties = &mut self.properties;
         if properties.entries == 0 {
@@ -121,13 +122,13 @@ impl TableWriter {
             self.last_user_key.extend_from_slice(key.user_key);
         }
         properties.entries += 1;
-        properties.tombstones += u64::from(value.is_none());
+        properties.tombstones += u64::from(kind.is_delete());
         properties.smallest_sequence = properties.smallest_sequence.min(key.sequence);
         properties.largest_sequence = properties.largest_sequence.max(key.sequence);
         properties.key_bytes += key.user_key.len() as u64;
-        properties.value_bytes += value.map_or(0, <[u8]>::len) as u64;
+        properties.value_bytes += stored.len() as u64;
         self.index_pending(Some(key));
-        self.block.add(key, value);
+        self.block.add(key, kind, stored);
         if self.block.bytes() >= self.options.block_bytes { self.end_block() } else { Ok(()) }
     }
 
@@ -232,7 +233,7 @@ impl TableWriter {
         assert!(last <= separator && next.is_none_or(|next| separator < next), "an index entry separates its blocks");
         let mut value = Vec::with_capacity(20);
         handle.encode(&mut value);
-        self.index.add(separator, Some(&value));
+        self.index.add(separator, Kind::Put, &value);
     }
 
     fn end_offset(&self) -> u64 {

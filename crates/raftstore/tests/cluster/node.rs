@@ -250,6 +250,7 @@ impl Node {
                         match op {
                             kontiki_engine::BatchOp::Put { family, key, value } => single.put(family, key, value),
                             kontiki_engine::BatchOp::Delete { family, key } => single.delete(family, key),
+                            other => panic!("a snapshot installs no {other:?}"),
                         }
                         batches.push_back(single);
                     }

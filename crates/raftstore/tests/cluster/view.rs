@@ -20,6 +20,7 @@ impl Table {
                 BatchOp::Delete { family, key } => {
                     map.remove(&(family.0, key.to_vec()));
                 }
+                other => panic!("this model does not know {other:?}"),
             }
         }
     }

@@ -33,7 +33,7 @@ pub fn served_families() -> Vec<FamilySpec> {
         (families::META, "meta"),
         (families::PLACEMENT, "placement"),
     ];
-    names.map(|(family, name)| FamilySpec { family, name: name.to_owned() }).to_vec()
+    names.map(|(family, name)| FamilySpec::new(family, name)).to_vec()
 }
 
 /// The stores that hold the first regions: the first few members.

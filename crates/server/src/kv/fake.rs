@@ -131,12 +131,12 @@ impl Replicated for FakeNode {
         let region = state.regions[&context.region].0.clone();
         let data = Arc::make_mut(&mut state.data);
         for op in batch.ops() {
-            let (BatchOp::Put { family, key, .. } | BatchOp::Delete { family, key }) = op;
-            RegionError::check_key(&region, key)?;
-            let place = (family, Bytes::copy_from_slice(key));
+            RegionError::check_key(&region, op.key())?;
+            let place = (op.family(), Bytes::copy_from_slice(op.key()));
             match op {
                 BatchOp::Put { value, .. } => data.insert(place, Bytes::copy_from_slice(value)),
                 BatchOp::Delete { .. } => data.remove(&place),
+                other => panic!("the services write no {other:?}"),
             };
         }
         Ok(())

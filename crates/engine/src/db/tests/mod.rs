@@ -20,7 +20,7 @@ pub(super) const OTHER: Family = Family(7);
 /// Everything small, so that a few writes exercise flush, compaction and rotation.
 pub(super) fn small_options() -> Options {
     let mut options = Options {
-        families: vec![FamilySpec { family: OTHER, name: "other".into() }],
+        families: vec![FamilySpec::new(OTHER, "other")],
         memtable_bytes: 4 << 10,
         log_segment_bytes: 4 << 10,
         log_bytes_max: 16 << 10,

@@ -87,6 +87,7 @@ fn apply_batch(rows: &mut Rows, batch: &WriteBatch) {
         match op {
             crate::BatchOp::Put { key, value, .. } => rows.insert(text(key), text(value)),
             crate::BatchOp::Delete { key, .. } => rows.remove(&text(key)),
+            other => panic!("this model does not know {other:?}"),
         };
     }
 }

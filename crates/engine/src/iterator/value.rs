@@ -1,0 +1,20 @@
+//! From what a version says to what a user sees.
+
+use crate::kind::{Content, Decoded, Kind, inline_value};
+use crate::{Error, Result};
+use bytes::Bytes;
+
+/// The value that a version gives its key at a time; `None` if it is deleted or has expired. The time is asked for only
+/// if it matters.
+pub(crate) fn live_value(kind: Kind, stored: Bytes, now_ms: impl FnOnce() -> u64) -> Result<Option<Bytes>> {
+    let malformed = |_| Error::Bug(format!("stored bytes of a {kind:?} are malformed behind a checksum"));
+    let decoded = Decoded::new(kind, &stored).map_err(malformed)?;
+    if decoded.expires_at_ms.is_some() && decoded.expired(now_ms()) {
+        return Ok(None);
+    }
+    match decoded.content {
+        Content::Deleted => Ok(None),
+        Content::Value(_) => Ok(inline_value(kind, stored)),
+        Content::Pointer(pointer) => Err(Error::Bug(format!("{pointer:?}: this database has no value log"))),
+    }
+}
