@@ -4,7 +4,7 @@
 //! group's log is one). The engine keeps a stream's entries above its truncation mark, and its latest state blob,
 //! across crashes; it never looks inside. The log's retention rule is in docs/internals/log.md.
 
-use crate::WriteBatch;
+use crate::{Family, Range, SequenceNumber, WriteBatch};
 use bytes::Bytes;
 
 /// Names a stream.
@@ -80,6 +80,101 @@ pub struct StreamContents {
     pub entries: Vec<Bytes>,
 }
 
+/// A condition of a commit: no write by others since a moment that the caller has read at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unchanged {
+    /// This key was not written (put, deleted, range-deleted) by a commit with a larger sequence number than `since`.
+    Key {
+        /// Its family.
+        family: Family,
+        /// The key.
+        key: Bytes,
+        /// A snapshot's number.
+        since: SequenceNumber,
+    },
+    /// The same of every key in a range, those that did not exist then included: no phantoms.
+    Range {
+        /// Its family.
+        family: Family,
+        /// The range.
+        range: Range,
+        /// A snapshot's number.
+        since: SequenceNumber,
+    },
+}
+
+impl Unchanged {
+    /// The family it is about.
+    pub fn family(&self) -> Family {
+        match self {
+            Unchanged::Key { family, .. } | Unchanged::Range { family, .. } => *family,
+        }
+    }
+
+    /// The number that no later write may exceed.
+    pub fn since(&self) -> SequenceNumber {
+        match self {
+            Unchanged::Key { since, .. } | Unchanged::Range { since, .. } => *since,
+        }
+    }
+
+    /// The key, or the start of the range: what a conflict names.
+    pub(crate) fn named_key(&self) -> Bytes {
+        match self {
+            Unchanged::Key { key, .. } => key.clone(),
+            Unchanged::Range { range, .. } => range.start.clone().unwrap_or_default(),
+        }
+    }
+}
+
+/// A condition of `Db::write_if` on what a key of a family holds when the batch is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Precondition {
+    /// The key is not there.
+    Absent {
+        /// Its family.
+        family: Family,
+        /// The key.
+        key: Bytes,
+    },
+    /// The key is there, whatever its value.
+    Present {
+        /// Its family.
+        family: Family,
+        /// The key.
+        key: Bytes,
+    },
+    /// The key is there with this value.
+    Equals {
+        /// Its family.
+        family: Family,
+        /// The key.
+        key: Bytes,
+        /// The value.
+        value: Bytes,
+    },
+}
+
+impl Precondition {
+    /// The family and key it is about.
+    pub fn key(&self) -> (Family, &Bytes) {
+        match self {
+            Precondition::Absent { family, key }
+            | Precondition::Present { family, key }
+            | Precondition::Equals { family, key, .. } => (*family, key),
+        }
+    }
+
+    /// Whether it holds for a key with this value.
+    pub fn holds(&self, found: Option<&[u8]>) -> bool {
+        match self {
+            Precondition::Absent { .. } => found.is_none(),
+            Precondition::Present { .. } => found.is_some(),
+            Precondition::Equals { value, .. } => found == Some(value.as_ref()),
+        }
+    }
+}
+
 /// One atomic write: after any crash all of it is there or none.
 #[derive(Clone, Debug)]
 pub struct Commit {
@@ -89,4 +184,14 @@ pub struct Commit {
     pub streams: Vec<StreamOp>,
     /// When to acknowledge.
     pub durability: Durability,
+    /// What must not have been written meanwhile: checked at the moment that gives the commit its place in history. If
+    /// it was, the commit is refused with [`crate::Error::Conflict`] and has no effect. Not for derived commits.
+    pub unchanged: Vec<Unchanged>,
+}
+
+impl Commit {
+    /// A batch without stream operations and conditions.
+    pub fn new(batch: WriteBatch, durability: Durability) -> Commit {
+        Commit { batch, streams: Vec::new(), durability, unchanged: Vec::new() }
+    }
 }

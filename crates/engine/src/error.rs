@@ -38,6 +38,14 @@ pub enum Error {
         /// The version found, the newest known, and the remedy.
         what: String,
     },
+    /// A condition of the commit does not hold; nothing was written. Read again and try again.
+    #[error("a conflicting write to key {key:?} of {family:?}: read again and try again")]
+    Conflict {
+        /// The family of the key.
+        family: crate::Family,
+        /// The key, or the start of the range.
+        key: bytes::Bytes,
+    },
     /// No space left. Nothing of this write is visible or durable; it may be tried again once there is room.
     #[error("no space left for {what}; free some space and writes resume by themselves")]
     NoSpace {

@@ -34,7 +34,7 @@ pub mod version;
 mod view;
 
 pub use batch::{BatchOp, WriteBatch};
-pub use commit::{Commit, Durability, StreamContents, StreamId, StreamOp};
+pub use commit::{Commit, Durability, Precondition, StreamContents, StreamId, StreamOp, Unchanged};
 pub use db::{Db, FamilyStats, Histogram, LevelStats, Options, SYNC_LATENCY_BOUNDS_US, Snapshot, Stats};
 pub use error::{Error, Result};
 pub use family::{Family, FamilyOptions, FamilySpec, KEY_BYTES_MAX, SequenceNumber, VALUE_BYTES_MAX};

@@ -158,5 +158,5 @@ pub(crate) fn bootstrap(identity: &StoreIdentity, regions: &[Region]) -> Commit 
         streams.push(StreamOp::Truncate { stream, through_index: INITIAL.index });
         streams.push(StreamOp::State { stream, state: encode_group_state(&state) });
     }
-    Commit { batch, streams, durability: Durability::Sync }
+    Commit { batch, streams, durability: Durability::Sync, unchanged: vec![] }
 }

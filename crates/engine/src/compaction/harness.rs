@@ -91,6 +91,7 @@ pub(crate) fn open(machine: &SimMachine, sizes: &Sizes) -> Result<Context> {
         table_options: sizes.table.clone(),
         options: sizes.compaction.clone(),
         stop: Arc::default(),
+        oldest_transaction_start: Arc::new(std::sync::atomic::AtomicU64::new(u64::MAX)),
     })
 }
 

@@ -7,7 +7,7 @@
 //! time; they may overlap each other):
 //!
 //! ```text
-//! let context = compaction::Context { env, versions, tables, table_options, options, stop };
+//! let context = compaction::Context { env, versions, tables, table_options, options, stop, oldest_transaction_start };
 //! compaction::flush(&context, &memtable, &snapshots, flushed_sequence, oldest_segment)?;   // one frozen memtable
 //! compaction::step(&context, &snapshots)?;        // Ok(true): did one unit, there may be more
 //! compaction::compact_all(&context, family, &snapshots)?;                                  // Db::compact, per family
@@ -33,7 +33,7 @@ use crate::table::TableOptions;
 use crate::version::VersionSet;
 use kontiki_env::Env;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 /// What flush and compaction work with.
 #[derive(Clone)]
@@ -50,6 +50,9 @@ pub struct Context {
     pub options: CompactionOptions,
     /// Set to make a running flush or compaction give up with `Error::Closed`.
     pub stop: Arc<AtomicBool>,
+    /// The sequence number at which the oldest open transaction reads, `u64::MAX` while none is open. Flush and compaction
+    /// keep a tombstone that is newer, whatever it hides: the transaction may ask whether the key was written since.
+    pub oldest_transaction_start: Arc<AtomicU64>,
 }
 
 #[cfg(test)]

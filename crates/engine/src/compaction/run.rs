@@ -75,6 +75,8 @@ fn merge(
 ) -> Result<VersionEdit> {
     let mut cursor = input_cursor(context, plan)?;
     let mut retention = Retention::new(snapshots);
+    // A transaction that is registered later reads at or above everything in the inputs.
+    let oldest_start = context.oldest_transaction_start.load(std::sync::atomic::Ordering::SeqCst);
     let levels = version.family(plan.family).ok_or_else(|| Error::Bug("a plan for a missing family".to_string()))?;
     let is_bottom =
         |user_key: &[u8]| (plan.to + 1..LEVEL_COUNT).all(|level| levels.table_for(level, user_key).is_none());
@@ -91,7 +93,8 @@ fn merge(
         read += 1;
         let key = cursor.key();
         let is_tombstone = cursor.kind().is_delete();
-        let verdict = retention.judge(key.user_key, key.sequence, is_tombstone, || is_bottom(key.user_key));
+        let is_spent = || key.sequence <= oldest_start && is_bottom(key.user_key);
+        let verdict = retention.judge(key.user_key, key.sequence, is_tombstone, is_spent);
         if verdict == Verdict::Keep {
             kept += 1;
             outputs.add(&cursor)?;

@@ -1,5 +1,6 @@
 //! What all parts of an open database share.
 
+use super::conditions::TransactionStarts;
 use super::counters::Counters;
 use super::options::Options;
 use super::queue::Queue;
@@ -35,6 +36,7 @@ pub(crate) struct Core {
     pub(crate) writes: Writes,
     pub(crate) counters: Counters,
     pub(crate) progress: Progress,
+    pub(crate) transaction_starts: TransactionStarts,
     /// The last number given to a logged batch; 0 before the first. Changed by the leader.
     pub(crate) last_logged: AtomicU64,
     /// The newest segment when a flush was last asked for on behalf of streams.
@@ -136,6 +138,7 @@ impl Core {
             env: parts.env,
             directory: parts.directory,
             options: parts.options,
+            transaction_starts: TransactionStarts::new(parts.context.oldest_transaction_start.clone()),
             context: parts.context,
             segments: parts.segments,
             streams: Mutex::new(parts.streams),

@@ -65,6 +65,11 @@ impl Core {
     fn write_group(&self, log: &mut LogWriter, group: Vec<Pending>) {
         let group = self.check_streams(group);
         let batches = group.iter().filter(|pending| !pending.batch.is_empty()).count();
+        // Derived commits take numbers without leading, and have them in memory when they let this lock go: so the
+        // conditions are judged with everything before in sight, and nothing comes between the judgement and the number.
+        let derived = group.iter().any(|pending| !pending.unchanged.is_empty()).then(|| self.queue.derived.lock());
+        let group = self.check_conditions(group);
+        let batches = if group.is_empty() { 0 } else { batches };
         let mut tickets = Vec::new();
         if batches > 0 {
             // Room was there when the group was taken; only derived commits can have used it since, and the bound
@@ -75,6 +80,7 @@ impl Core {
                 self.wake_flush();
             }
         }
+        drop(derived);
         let mut numbers = tickets.iter().map(|ticket| ticket.sequence);
         let frames: Vec<Vec<u8>> = group
             .iter()
@@ -101,6 +107,22 @@ impl Core {
             self.wake_flush();
             self.wake_compact();
         }
+    }
+
+    /// Answers the commits whose conditions do not hold, and returns the others.
+    fn check_conditions(&self, group: Vec<Pending>) -> Vec<Pending> {
+        debug_assert!(group.len() <= 1 || group.iter().all(|pending| pending.unchanged.is_empty()));
+        let mut holding = Vec::with_capacity(group.len());
+        for pending in group {
+            let (state, _) = self.writes.read_point();
+            let outcome =
+                pending.unchanged.iter().try_for_each(|condition| condition.check(&state, pending.checked_through));
+            match outcome {
+                Ok(()) => holding.push(pending),
+                Err(error) => self.writes.completions.push([refusal(pending, &error)]),
+            }
+        }
+        holding
     }
 
     /// Answers the commits whose stream operations do not fit, and returns the others.

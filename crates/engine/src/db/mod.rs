@@ -10,6 +10,7 @@
 
 mod background;
 mod completion;
+mod conditions;
 mod core;
 mod counters;
 mod lead;
@@ -28,7 +29,9 @@ pub use stats::{FamilyStats, Histogram, LevelStats, SYNC_LATENCY_BOUNDS_US, Stat
 use self::core::Core;
 use crate::iterator::{ReadState, SEQUENCE_NUMBER_MAX};
 use crate::stream::read_stream;
-use crate::{Commit, Durability, Error, Family, Result, SequenceNumber, StreamContents, StreamId, View, WriteBatch};
+use crate::{
+    Commit, Durability, Error, Family, Precondition, Result, SequenceNumber, StreamContents, StreamId, View, WriteBatch,
+};
 use bytes::Bytes;
 use kontiki_env::Env;
 use std::path::Path;
@@ -93,11 +96,24 @@ impl Db {
 
     /// Writes a batch and waits until it is visible and as durable as asked. See [`Db::commit`].
     pub fn write(&self, batch: WriteBatch, durability: Durability) -> Result<SequenceNumber> {
-        self.commit(Commit { batch, streams: Vec::new(), durability })
+        self.commit(Commit::new(batch, durability))
+    }
+
+    /// Writes a batch if every condition holds at that moment, else answers [`Error::Conflict`] with the key of one that
+    /// does not. Checking and writing are one step: nobody writes one of the keys in between.
+    pub fn write_if(
+        &self,
+        batch: WriteBatch,
+        conditions: &[Precondition],
+        durability: Durability,
+    ) -> Result<SequenceNumber> {
+        self.core().write_if(&batch, conditions, durability)
     }
 
     /// Commits and waits until the commit is visible and as durable as asked; returns its sequence number (without a
     /// batch: one that was visible then). Waits also for room in memory.
+    ///
+    /// [`Error::Conflict`] if one of its conditions ([`crate::Unchanged`]) does not hold: nothing was written.
     ///
     /// Errors: [`Error::InvalidArgument`], [`Error::NoSpace`] (nothing was written, try again later),
     /// [`Error::Stopped`], [`Error::Closed`]. [`Error::Io`]: writes have stopped, and whether this commit survives a
@@ -188,6 +204,8 @@ impl Db {
             commits_buffered: counters.commits_buffered.load(Relaxed),
             commits_derived: counters.commits_derived.load(Relaxed),
             groups: counters.groups.load(Relaxed),
+            transactions_open: core.transaction_starts.len(),
+            transactions_oldest_start: core.oldest_transaction_start(),
             commits_waiting: core.queue.len() as u64,
             write_stalls: counters.stalls.load(Relaxed),
             log_segments: segments.len() as u64,

@@ -26,7 +26,7 @@ use kontiki_env::fs::FileLock;
 use kontiki_env::tasks::Progress;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The directory of log segments within a database's directory.
 pub(crate) const WAL_DIR: &str = "wal";
@@ -54,6 +54,7 @@ pub(crate) fn open(env: &Env, path: &Path, options: Options) -> Result<Arc<Core>
         table_options: options.table.clone(),
         options: options.compaction.clone(),
         stop: Arc::new(AtomicBool::new(false)),
+        oldest_transaction_start: Arc::new(AtomicU64::new(u64::MAX)),
     };
     let segments = Arc::new(Segments::new(env.fs.clone(), wal));
     let mut replay = Replay::new(&context, &options);

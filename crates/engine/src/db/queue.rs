@@ -1,7 +1,7 @@
 //! What waits to be written.
 
 use super::completion::Done;
-use crate::{Durability, StreamOp, WriteBatch};
+use crate::{Durability, SequenceNumber, StreamOp, Unchanged, WriteBatch};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 
@@ -10,6 +10,9 @@ pub(crate) struct Pending {
     pub(crate) batch: WriteBatch,
     pub(crate) streams: Vec<StreamOp>,
     pub(crate) durability: Durability,
+    pub(crate) unchanged: Vec<Unchanged>,
+    /// The conditions hold up to this number.
+    pub(crate) checked_through: SequenceNumber,
     pub(crate) done: Done,
 }
 
@@ -77,7 +80,9 @@ impl Queue {
         let mut total = 0;
         let mut batches = 0;
         while let Some((pending, bytes)) = logged.waiting.front() {
-            if !group.is_empty() && total + bytes > bytes_max {
+            // Whoever has conditions goes alone, so that everything before it is in memory when they are judged.
+            let alone = |pending: &Pending| !pending.unchanged.is_empty();
+            if !group.is_empty() && (total + bytes > bytes_max || alone(pending) || group.iter().any(alone)) {
                 break;
             }
             if !pending.batch.is_empty() {

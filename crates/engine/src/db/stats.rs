@@ -37,6 +37,10 @@ pub struct Stats {
     pub commits_derived: u64,
     /// Groups written to the log, counted: commits per group is what group commit gains.
     pub groups: u64,
+    /// Transactions open now: they keep compaction from dropping tombstones that are newer than the oldest of them.
+    pub transactions_open: u64,
+    /// The sequence number at which the oldest of them reads; `u64::MAX` while none is open.
+    pub transactions_oldest_start: SequenceNumber,
     /// Commits that wait now.
     pub commits_waiting: u64,
     /// Times that a writer met full memory and had to wait, counted.

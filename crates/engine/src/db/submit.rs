@@ -14,12 +14,20 @@ use crate::{Commit, Durability, Error, Result, SequenceNumber, WriteBatch};
 /// that a segment of its own for it is no burden.
 pub(crate) const COMMIT_BYTES_MAX: u64 = 256 << 20;
 
+/// What the first look at a commit has found.
+struct Checked {
+    /// The most bytes that it takes in the log.
+    bytes: u64,
+    /// Its conditions hold up to this number.
+    checked_through: SequenceNumber,
+}
+
 impl Core {
     /// A blocking commit.
     pub(crate) fn commit(&self, commit: Commit) -> Result<SequenceNumber> {
-        let bytes = self.check_commit(&commit)?;
+        let checked = self.check_commit(&commit)?;
         let (waiter, done) = Waiter::new();
-        self.place(commit, bytes, done);
+        self.place(commit, checked, done);
         loop {
             if let Some(result) = waiter.try_take() {
                 return result;
@@ -50,9 +58,9 @@ impl Core {
     /// A commit that does not block; `done` gets the answer, also that of a refusal.
     pub(crate) fn submit(&self, commit: Commit, done: Done) {
         match self.check_commit(&commit) {
-            Ok(bytes) => {
+            Ok(checked) => {
                 let logged = commit.durability != Durability::Derived;
-                self.place(commit, bytes, done);
+                self.place(commit, checked, done);
                 if logged {
                     self.wake_commit();
                 }
@@ -81,7 +89,7 @@ impl Core {
     }
 
     /// Refuses what must not be written; returns the most bytes that the commit takes in the log.
-    fn check_commit(&self, commit: &Commit) -> Result<u64> {
+    fn check_commit(&self, commit: &Commit) -> Result<Checked> {
         self.check_writable()?;
         commit.batch.validate()?;
         if commit.batch.entries().any(|entry| matches!(entry, BatchEntry::DeleteRange { .. })) {
@@ -96,13 +104,17 @@ impl Core {
         if commit.durability == Durability::Derived && !commit.streams.is_empty() {
             return Err(Error::InvalidArgument("a derived commit holds no stream operations".into()));
         }
-        Ok(bytes)
+        if commit.durability == Durability::Derived && !commit.unchanged.is_empty() {
+            return Err(Error::InvalidArgument("a derived commit has no conditions".into()));
+        }
+        Ok(Checked { bytes, checked_through: self.check_unchanged(&commit.unchanged)? })
     }
 
     /// Puts a checked commit in its queue; derived ones are written at once, if there is room.
-    fn place(&self, commit: Commit, bytes: u64, done: Done) {
-        let Commit { batch, streams, durability } = commit;
-        let pending = Pending { batch, streams, durability, done };
+    fn place(&self, commit: Commit, checked: Checked, done: Done) {
+        let Checked { bytes, checked_through } = checked;
+        let Commit { batch, streams, durability, unchanged } = commit;
+        let pending = Pending { batch, streams, durability, unchanged, checked_through, done };
         if durability == Durability::Derived {
             self.queue.derived.lock().push_back(pending);
             self.insert_derived(true);

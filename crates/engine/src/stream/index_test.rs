@@ -99,7 +99,8 @@ fn replay_of_any_retained_log_gives_the_same_streams() {
         for number in 0..300 {
             let op = random_op(&index, &mut rng, number);
             index.check(std::slice::from_ref(&op), &mut BTreeMap::new()).expect("it fits");
-            let commit = Commit { batch: WriteBatch::new(), streams: vec![op], durability: Durability::Sync };
+            let commit =
+                Commit { batch: WriteBatch::new(), streams: vec![op], durability: Durability::Sync, unchanged: vec![] };
             let mut payload = Vec::new();
             encode_commit(&mut payload, 0, &commit.batch, &commit.streams);
             log.append(&mut index, false, segment, payload);

@@ -279,7 +279,7 @@ impl Store {
         }
         if !out.streams.is_empty() {
             let streams = std::mem::take(&mut out.streams);
-            let commit = Commit { batch: WriteBatch::new(), streams, durability: Durability::Sync };
+            let commit = Commit { batch: WriteBatch::new(), streams, durability: Durability::Sync, unchanged: vec![] };
             effects.persist = Some(Persist { id: out.persist_id, commit });
             assert!(self.persisting.back().is_none_or(|(id, _)| *id < out.persist_id), "persists are numbered");
             self.persisting.push_back((out.persist_id, std::mem::take(&mut out.persisting)));

@@ -101,7 +101,7 @@ impl<Id: Copy> Lane<Id> {
 
 /// A `Derived` commit of `batch`.
 pub(super) fn derived(batch: WriteBatch) -> Commit {
-    Commit { batch, streams: Vec::new(), durability: Durability::Derived }
+    Commit { batch, streams: Vec::new(), durability: Durability::Derived, unchanged: vec![] }
 }
 
 fn payload_bytes(commit: &Commit) -> usize {

@@ -3,7 +3,7 @@ use kontiki_engine::{Family, StreamId};
 
 fn append(first_index: u64, bytes: usize) -> Commit {
     let op = StreamOp::Append { stream: StreamId(2), first_index, entries: vec![Bytes::from(vec![7; bytes])] };
-    Commit { batch: WriteBatch::new(), streams: vec![op], durability: Durability::Sync }
+    Commit { batch: WriteBatch::new(), streams: vec![op], durability: Durability::Sync, unchanged: vec![] }
 }
 
 fn first_indices(commit: &Commit) -> Vec<u64> {

@@ -99,10 +99,13 @@ fn submitted_commits_are_answered_once_and_in_order() {
         let answers = answers.clone();
         let commit = match i % 3 {
             0 => streams(vec![append(1, i / 3 + 1, &["entry"])], Durability::Sync),
-            1 => Commit { batch: put("k", "v"), streams: vec![], durability: Durability::Sync },
-            _ => {
-                Commit { batch: put("k", "v"), streams: vec![append(9, 5, &["misfit"])], durability: Durability::Sync }
-            }
+            1 => Commit { batch: put("k", "v"), streams: vec![], durability: Durability::Sync, unchanged: vec![] },
+            _ => Commit {
+                batch: put("k", "v"),
+                streams: vec![append(9, 5, &["misfit"])],
+                durability: Durability::Sync,
+                unchanged: vec![],
+            },
         };
         db.submit(commit, Box::new(move |result| answers.lock().push((i as u32, result.is_ok()))));
     }
@@ -126,10 +129,10 @@ fn bad_arguments_are_refused_before_anything_is_written() {
     };
     let mut unknown = WriteBatch::new();
     unknown.put(Family(99), b"k", b"v");
-    refused(Commit { batch: unknown, streams: vec![], durability: Durability::Sync }, "family 99");
+    refused(Commit { batch: unknown, streams: vec![], durability: Durability::Sync, unchanged: vec![] }, "family 99");
     let mut long = WriteBatch::new();
     long.put(Family::DEFAULT, &vec![0; crate::KEY_BYTES_MAX + 1], b"v");
-    refused(Commit { batch: long, streams: vec![], durability: Durability::Sync }, "65537");
+    refused(Commit { batch: long, streams: vec![], durability: Durability::Sync, unchanged: vec![] }, "65537");
     refused(streams(vec![append(1, 1, &["x"])], Durability::Derived), "derived");
     let state = StreamOp::State { stream: StreamId(1), state: vec![0; crate::STREAM_STATE_BYTES_MAX + 1].into() };
     refused(streams(vec![state], Durability::Sync), "65537");

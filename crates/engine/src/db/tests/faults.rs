@@ -114,7 +114,7 @@ fn derived_commits_wait_for_a_full_disk_and_nobody_spins() {
     let submit = |i: u64| {
         let answers = answers.clone();
         let batch = put(&format!("{i:04}"), &"v".repeat(500));
-        let commit = Commit { batch, streams: vec![], durability: Durability::Derived };
+        let commit = Commit { batch, streams: vec![], durability: Durability::Derived, unchanged: vec![] };
         db.submit(commit, Box::new(move |result| answers.lock().push(result.map(|_| i).expect("it only waits"))));
     };
     (0..100).for_each(submit);
@@ -145,6 +145,7 @@ fn small_log(clean: bool) -> (SimMachine, Vec<(String, String)>) {
             batch: put(&format!("key {i:02}"), &"v".repeat(i * 9)),
             streams: vec![append(1, i as u64 + 1, &["entry"])],
             durability: Durability::Sync,
+            unchanged: vec![],
         };
         db.commit(commit).expect("commit");
     }

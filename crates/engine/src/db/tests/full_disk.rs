@@ -9,7 +9,7 @@ type Answers = Arc<Mutex<Vec<crate::Result<u64>>>>;
 
 fn submit(db: &Db, answers: &Answers, batch: WriteBatch, durability: Durability) {
     let answers = answers.clone();
-    let commit = Commit { batch, streams: vec![], durability };
+    let commit = Commit { batch, streams: vec![], durability, unchanged: vec![] };
     db.submit(commit, Box::new(move |result| answers.lock().push(result)));
 }
 

@@ -52,7 +52,7 @@ pub(super) fn put(key: &str, value: &str) -> WriteBatch {
 }
 
 pub(super) fn streams(ops: Vec<StreamOp>, durability: Durability) -> Commit {
-    Commit { batch: WriteBatch::new(), streams: ops, durability }
+    Commit { batch: WriteBatch::new(), streams: ops, durability, unchanged: vec![] }
 }
 
 pub(super) fn append(stream: u64, first_index: u64, entries: &[&str]) -> StreamOp {

@@ -62,7 +62,7 @@ impl Model {
             ops.push(self.next_op(1 + rng.below(3), number, rng));
         }
         let durability = if rng.chance(1, 2) { Durability::Sync } else { Durability::Buffered };
-        Commit { batch, streams: ops, durability }
+        Commit { batch, streams: ops, durability, unchanged: vec![] }
     }
 
     fn next_op(&self, stream: u64, number: usize, rng: &mut Rng) -> StreamOp {

@@ -90,7 +90,12 @@ fn answers_to_submitted_commits_come_once_in_order_and_are_durable() {
                 let (of_log, of_apply) = (sender.clone(), sender.clone());
                 let logged = streams(vec![append(1, i, &["an entry"])], Durability::Sync);
                 db.submit(logged, Box::new(move |result| of_log.send((0, i, result)).expect("received")));
-                let derived = Commit { batch: pair("applied", i), streams: vec![], durability: Durability::Derived };
+                let derived = Commit {
+                    batch: pair("applied", i),
+                    streams: vec![],
+                    durability: Durability::Derived,
+                    unchanged: vec![],
+                };
                 db.submit(derived, Box::new(move |result| of_apply.send((1, i, result)).expect("received")));
             }
         });
@@ -123,7 +128,7 @@ fn groups_form_while_a_leader_is_busy() {
     let answered = Arc::new(AtomicU64::new(0));
     for i in 0..500 {
         let answered = answered.clone();
-        let commit = Commit { batch: pair("k", i), streams: vec![], durability: Durability::Sync };
+        let commit = Commit { batch: pair("k", i), streams: vec![], durability: Durability::Sync, unchanged: vec![] };
         db.submit(commit, Box::new(move |_| _ = answered.fetch_add(1, Ordering::Relaxed)));
     }
     db.write(pair("last", 0), Durability::Sync).expect("write");
@@ -179,7 +184,12 @@ fn a_write_that_waits_for_a_full_disk_goes_on_when_there_is_room() {
     let (sender, receiver) = mpsc::channel();
     for i in 0..1000 {
         let of_done = sender.clone();
-        let commit = Commit { batch: pair(&format!("{i}"), i), streams: vec![], durability: Durability::Derived };
+        let commit = Commit {
+            batch: pair(&format!("{i}"), i),
+            streams: vec![],
+            durability: Durability::Derived,
+            unchanged: vec![],
+        };
         db.submit(commit, Box::new(move |result| of_done.send(result).expect("received")));
     }
     // Nobody writes any more: the flush tries again by itself. One attempt may be under way, and one asked for.

@@ -1,0 +1,234 @@
+//! Conditions of commits: has anything been written to a key or a range since a moment?
+//!
+//! The answer must hold at the moment when the commit gets its number. So it is given twice: first without any lock,
+//! up to what was visible then, which may read tables; then under the lock that gives numbers, for what has come
+//! since, which lies in memory but for rare cases. All batches with a number are in memory at the second time.
+//!
+//! A key's newest version answers for the key. Compaction drops older versions, and a tombstone too once it hides
+//! nothing; it keeps a tombstone while it is newer than the oldest registered start ([`TransactionStarts`]), so that
+//! a deletion by a later commit is still found.
+
+use super::{Core, Snapshot};
+use crate::iterator::{Cursor, KeyRef, LevelCursor, ReadState, SEQUENCE_NUMBER_MAX};
+use crate::memtable::{MemtableCursor, RangeTombstone};
+use crate::table::TableMeta;
+use crate::{
+    Commit, Direction, Durability, Error, Family, Precondition, Range, Result, SequenceNumber, Unchanged, WriteBatch,
+};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+impl Unchanged {
+    /// Refuses with `Conflict` if `state`, which holds every write so far, has one that this condition rules out and
+    /// whose number is larger than `after`.
+    pub(super) fn check(&self, state: &ReadState, after: SequenceNumber) -> Result<()> {
+        let since = self.since().max(after);
+        let changed = match self {
+            Unchanged::Key { family, key, .. } => key_changed(state, *family, key, since)?,
+            Unchanged::Range { family, range, .. } => range_changed(state, *family, range, since)?,
+        };
+        if changed { Err(Error::Conflict { family: self.family(), key: self.named_key() }) } else { Ok(()) }
+    }
+}
+
+fn key_changed(state: &ReadState, family: Family, key: &[u8], since: SequenceNumber) -> Result<bool> {
+    let newest = |cursor: &mut dyn Cursor| -> Result<Option<SequenceNumber>> {
+        cursor.seek(KeyRef::before_all(key))?;
+        Ok((cursor.valid() && cursor.key().user_key == key).then(|| cursor.key().sequence))
+    };
+    for memtable in &state.memtables {
+        if memtable.largest_sequence().is_none_or(|largest| largest <= since) {
+            continue;
+        }
+        let covering = memtable.covering_sequence(family, key, SEQUENCE_NUMBER_MAX);
+        if covering.is_some_and(|sequence| sequence > since) {
+            return Ok(true);
+        }
+        if let Some(found) = newest(&mut MemtableCursor::new(memtable.clone(), family, Direction::Forward))? {
+            return Ok(found > since);
+        }
+    }
+    tables_changed(state, family, since, |meta| meta.spans(key), |cursor| Ok(newest(cursor)? > Some(since)))
+}
+
+fn range_changed(state: &ReadState, family: Family, range: &Range, since: SequenceNumber) -> Result<bool> {
+    let start = range.start.clone().unwrap_or_default();
+    let any = |cursor: &mut dyn Cursor| -> Result<bool> {
+        cursor.seek(KeyRef::before_all(&start))?;
+        while cursor.valid() && range.contains(cursor.key().user_key) {
+            if cursor.key().sequence > since {
+                return Ok(true);
+            }
+            cursor.advance()?;
+        }
+        Ok(false)
+    };
+    for memtable in &state.memtables {
+        if memtable.largest_sequence().is_none_or(|largest| largest <= since) {
+            continue;
+        }
+        let overlaps = |tombstone: &RangeTombstone| {
+            tombstone.sequence > since
+                && tombstone.end > start
+                && range.end.as_ref().is_none_or(|end| tombstone.start < end)
+        };
+        if memtable.range_tombstones(family).iter().any(overlaps)
+            || any(&mut MemtableCursor::new(memtable.clone(), family, Direction::Forward))?
+        {
+            return Ok(true);
+        }
+    }
+    let touches = |meta: &TableMeta| {
+        range.end.as_ref().is_none_or(|end| meta.smallest_key.as_ref() < end.as_ref())
+            && meta.largest_key.as_ref() >= start.as_ref()
+    };
+    tables_changed(state, family, since, touches, any)
+}
+
+/// Asks every table that may hold a version newer than `since`.
+fn tables_changed(
+    state: &ReadState,
+    family: Family,
+    since: SequenceNumber,
+    touches: impl Fn(&TableMeta) -> bool,
+    mut changed: impl FnMut(&mut dyn Cursor) -> Result<bool>,
+) -> Result<bool> {
+    let Some(levels) = state.version.family(family) else {
+        return Err(Error::InvalidArgument(format!("{family:?} does not exist in this database")));
+    };
+    for table in levels.levels.iter().flatten() {
+        if table.meta().largest_sequence > since && touches(table.meta()) {
+            let mut cursor = LevelCursor::new(vec![table.clone()], state.tables.clone(), Direction::Forward);
+            if changed(&mut cursor)? {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// The sequence numbers at which open transactions read: while one is open, compaction keeps the tombstones that are
+/// newer, so that their conditions can be answered.
+#[derive(Default)]
+pub(crate) struct TransactionStarts {
+    open: Mutex<BTreeMap<SequenceNumber, u64>>,
+    /// The smallest of them, `u64::MAX` while there is none; shared with compaction.
+    oldest: Arc<AtomicU64>,
+}
+
+/// Registers a start until it is dropped.
+pub(crate) struct TransactionStart {
+    core: Arc<Core>,
+    start: SequenceNumber,
+}
+
+impl TransactionStarts {
+    /// With the cell that compaction reads.
+    pub(crate) fn new(oldest: Arc<AtomicU64>) -> TransactionStarts {
+        oldest.store(u64::MAX, Ordering::Release);
+        TransactionStarts { open: Mutex::default(), oldest }
+    }
+
+    /// The smallest number that an open transaction reads at, `u64::MAX` while none is open.
+    pub(crate) fn oldest(&self) -> SequenceNumber {
+        self.oldest.load(Ordering::Acquire)
+    }
+
+    /// Number of open transactions.
+    pub(crate) fn len(&self) -> u64 {
+        self.open.lock().values().sum()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<SequenceNumber, u64>)) {
+        let mut open = self.open.lock();
+        change(&mut open);
+        self.oldest.store(open.first_key_value().map_or(u64::MAX, |(oldest, _)| *oldest), Ordering::SeqCst);
+    }
+}
+
+impl Drop for TransactionStart {
+    fn drop(&mut self) {
+        self.core.transaction_starts.change(|open| {
+            let count = open.get_mut(&self.start).expect("it was registered");
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.start);
+            }
+        });
+    }
+}
+
+impl Core {
+    /// The smallest sequence number that an open transaction reads at, `u64::MAX` while none is open. Compaction keeps
+    /// tombstones that are newer.
+    pub(crate) fn oldest_transaction_start(&self) -> SequenceNumber {
+        self.transaction_starts.oldest()
+    }
+
+    /// A snapshot whose number commits may name in their conditions while the registration lives.
+    ///
+    /// Registered first, read second: what a compaction that missed the registration may drop was visible before, so
+    /// the snapshot sees it as gone.
+    pub(crate) fn begin_transaction(self: &Arc<Core>) -> (Snapshot, TransactionStart) {
+        let mut start = 0;
+        self.transaction_starts.change(|open| {
+            start = self.writes.visible();
+            *open.entry(start).or_default() += 1;
+        });
+        let registration = TransactionStart { core: self.clone(), start };
+        let (state, sequence) = self.writes.read_point();
+        assert!(sequence >= start, "the visible number never goes back");
+        (Snapshot { state, sequence }, registration)
+    }
+
+    /// The first look at a commit's conditions, without a lock. Returns the number up to which they have been checked.
+    pub(super) fn check_unchanged(&self, conditions: &[Unchanged]) -> Result<SequenceNumber> {
+        if conditions.is_empty() {
+            return Ok(0);
+        }
+        let (state, visible) = self.writes.read_point();
+        for condition in conditions {
+            if condition.since() > visible {
+                let since = condition.since();
+                let message = format!("a condition since sequence number {since}; {visible} is the newest so far");
+                return Err(Error::InvalidArgument(message));
+            }
+            condition.check(&state, 0)?;
+        }
+        Ok(visible)
+    }
+
+    /// See `Db::write_if`.
+    pub(super) fn write_if(
+        self: &Arc<Core>,
+        batch: &WriteBatch,
+        conditions: &[Precondition],
+        durability: Durability,
+    ) -> Result<SequenceNumber> {
+        loop {
+            self.check_open()?;
+            let (snapshot, _registration) = self.begin_transaction();
+            let mut unchanged = Vec::with_capacity(conditions.len());
+            for condition in conditions {
+                let (family, key) = condition.key();
+                let found = snapshot.state.get(family, key, snapshot.sequence)?;
+                if !condition.holds(found.as_deref()) {
+                    return Err(Error::Conflict { family, key: key.clone() });
+                }
+                unchanged.push(Unchanged::Key { family, key: key.clone(), since: snapshot.sequence });
+            }
+            match self.commit(Commit { unchanged, ..Commit::new(batch.clone(), durability) }) {
+                // Somebody wrote one of the keys meanwhile; whether the conditions hold still is decided anew. One of
+                // those who conflict gets through each time, so this ends.
+                Err(Error::Conflict { .. }) => {}
+                result => return result,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "conditions_test.rs"]
+mod tests;
