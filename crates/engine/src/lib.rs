@@ -32,6 +32,7 @@ mod stream;
 pub mod table;
 pub mod version;
 mod view;
+pub mod vlog;
 
 pub use batch::{BatchOp, WriteBatch};
 pub use commit::{Commit, Durability, Precondition, StreamContents, StreamId, StreamOp, Unchanged};

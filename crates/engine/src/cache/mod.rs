@@ -10,4 +10,5 @@ mod hash;
 mod table_cache;
 
 pub use block_cache::BlockCache;
+pub(crate) use hash::FixedHash;
 pub use table_cache::TableCache;

@@ -1,6 +1,7 @@
 use super::*;
 use crate::compaction::harness::{DIR, FAMILIES, Layer, Sizes, drain, open, random_batch};
 use crate::iterator::ReadState;
+use crate::vlog::VALUES_DIR;
 use crate::{Direction, Range};
 use kontiki_env::SimMachine;
 use kontiki_env::fs::read_all;
@@ -55,7 +56,13 @@ fn files(machine: &SimMachine) -> Vec<PathBuf> {
     let dir = Path::new(DIR);
     let tables_dir = dir.join(TABLES_DIR);
     let mut files: Vec<_> = fs.list(&tables_dir).expect("listed").iter().map(|name| tables_dir.join(name)).collect();
-    files.extend(fs.list(dir).expect("listed").iter().filter(|name| *name != TABLES_DIR).map(|name| dir.join(name)));
+    files.extend(
+        fs.list(dir)
+            .expect("listed")
+            .iter()
+            .filter(|name| ![TABLES_DIR, VALUES_DIR].contains(&name.as_str()))
+            .map(|name| dir.join(name)),
+    );
     files
 }
 

@@ -53,7 +53,7 @@ impl ReadState {
     }
 
     fn live(&self, found: Found) -> Result<Option<Bytes>> {
-        live_value(found.kind, found.stored, || self.clock.wall_ms())
+        live_value(found.kind, found.stored, || self.clock.wall_ms(), self.version.values())
     }
 
     fn get_from_tables(
@@ -120,7 +120,14 @@ impl ReadState {
                 }
             }
         }
-        Ok(Box::new(VisibleEntries::new(sources, sequence, self.clock.wall_ms(), range, direction)))
+        Ok(Box::new(VisibleEntries::new(
+            sources,
+            self.version.clone(),
+            sequence,
+            self.clock.wall_ms(),
+            range,
+            direction,
+        )))
     }
 
     fn levels(&self, family: Family) -> Result<&FamilyLevels> {

@@ -1,12 +1,19 @@
 //! From what a version says to what a user sees.
 
 use crate::kind::{Content, Decoded, Kind, inline_value};
+use crate::version::ValueSegments;
 use crate::{Error, Result};
 use bytes::Bytes;
 
 /// The value that a version gives its key at a time; `None` if it is deleted or has expired. The time is asked for only
-/// if it matters.
-pub(crate) fn live_value(kind: Kind, stored: Bytes, now_ms: impl FnOnce() -> u64) -> Result<Option<Bytes>> {
+/// if it matters. Pointers are followed through `values`, which must be of a version that holds the version of the key: an
+/// older version of a key may point to a value that is gone, so only the newest is asked.
+pub(crate) fn live_value(
+    kind: Kind,
+    stored: Bytes,
+    now_ms: impl FnOnce() -> u64,
+    values: &ValueSegments,
+) -> Result<Option<Bytes>> {
     let malformed = |_| Error::Bug(format!("stored bytes of a {kind:?} are malformed behind a checksum"));
     let decoded = Decoded::new(kind, &stored).map_err(malformed)?;
     if decoded.expires_at_ms.is_some() && decoded.expired(now_ms()) {
@@ -15,6 +22,6 @@ pub(crate) fn live_value(kind: Kind, stored: Bytes, now_ms: impl FnOnce() -> u64
     match decoded.content {
         Content::Deleted => Ok(None),
         Content::Value(_) => Ok(inline_value(kind, stored)),
-        Content::Pointer(pointer) => Err(Error::Bug(format!("{pointer:?}: this database has no value log"))),
+        Content::Pointer(pointer) => values.read(pointer).map(Some),
     }
 }

@@ -1,8 +1,11 @@
 //! What a user sees: each key once, at its newest version at or below a sequence number, without deleted keys.
 
 use super::{Cursor, KeyRef, MergingCursor, SEQUENCE_NUMBER_MAX, live_value};
+use crate::kind::Kind;
+use crate::version::Version;
 use crate::{Direction, Entries, Error, Range, Result, SequenceNumber};
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// After so many steps over versions of one key the cursor seeks past the rest: a hot key with thousands of
 /// versions then costs a search instead of a walk.
@@ -11,6 +14,8 @@ const STEPS_BEFORE_SEEK: usize = 8;
 /// The live entries of a range, in one direction. See [`Entries`].
 pub struct VisibleEntries {
     cursor: MergingCursor,
+    /// Where values are that are not in the sources themselves; also pins them.
+    version: Arc<Version>,
     sequence: SequenceNumber,
     /// Expiring values that have ended at this time are not there.
     now_ms: u64,
@@ -31,9 +36,10 @@ enum State {
 }
 
 impl VisibleEntries {
-    /// The entries of `sources` visible at `sequence` within `range`. Every source goes in `direction`.
+    /// The entries of `sources`, which belong to `version`, visible at `sequence` within `range`. Every source goes in `direction`.
     pub fn new(
         sources: Vec<Box<dyn Cursor>>,
+        version: Arc<Version>,
         sequence: SequenceNumber,
         now_ms: u64,
         range: Range,
@@ -42,7 +48,7 @@ impl VisibleEntries {
         assert!(sequence <= SEQUENCE_NUMBER_MAX);
         let cursor = MergingCursor::new(sources, direction);
         let (state, last, has_last) = (State::Fresh, Vec::new(), false);
-        VisibleEntries { cursor, sequence, now_ms, range, direction, state, last, has_last }
+        VisibleEntries { cursor, version, sequence, now_ms, range, direction, state, last, has_last }
     }
 
     fn begin(&mut self) -> Result<()> {
@@ -90,7 +96,7 @@ impl VisibleEntries {
             self.last.clear();
             self.last.extend_from_slice(key.user_key);
             self.has_last = true;
-            if let Some(value) = live_value(self.cursor.kind(), self.cursor.stored(), || self.now_ms)? {
+            if let Some(value) = self.live(self.cursor.kind(), self.cursor.stored())? {
                 // The cursor stays: the next call steps over this key's older versions.
                 return Ok(Some((Bytes::copy_from_slice(&self.last), value)));
             }
@@ -110,7 +116,7 @@ impl VisibleEntries {
             let mut invisible = 0;
             while self.cursor.valid() && self.cursor.key().user_key == self.last {
                 if self.cursor.key().sequence <= self.sequence {
-                    newest = live_value(self.cursor.kind(), self.cursor.stored(), || self.now_ms)?;
+                    newest = Some((self.cursor.kind(), self.cursor.stored()));
                 } else {
                     invisible += 1;
                 }
@@ -121,11 +127,16 @@ impl VisibleEntries {
                     self.cursor.advance()?;
                 }
             }
-            if let Some(value) = newest {
+            let value = newest.map_or(Ok(None), |(kind, stored)| self.live(kind, stored))?;
+            if let Some(value) = value {
                 return Ok(Some((Bytes::copy_from_slice(&self.last), value)));
             }
         }
         Ok(None)
+    }
+
+    fn live(&self, kind: Kind, stored: Bytes) -> Result<Option<Bytes>> {
+        live_value(kind, stored, || self.now_ms, self.version.values())
     }
 
     fn guarded<T>(&mut self, result: Result<T>) -> Result<T> {

@@ -27,6 +27,7 @@ pub use reader::TableReader;
 pub use writer::{Compression, TableOptions, TableWriter};
 
 use crate::version::sync_error;
+use crate::vlog::ValueRefs;
 use crate::{Family, Result, SequenceNumber};
 use bytes::Bytes;
 use kontiki_env::Env;
@@ -83,6 +84,7 @@ impl TableMeta {
 pub struct FinishedTable {
     pub(crate) family: Family,
     pub(crate) meta: TableMeta,
+    pub(crate) values: ValueRefs,
 }
 
 impl FinishedTable {
@@ -94,6 +96,11 @@ impl FinishedTable {
     /// What the manifest will record.
     pub fn meta(&self) -> &TableMeta {
         &self.meta
+    }
+
+    /// What it refers to in the value log; the manifest will record that too.
+    pub fn values(&self) -> &ValueRefs {
+        &self.values
     }
 }
 

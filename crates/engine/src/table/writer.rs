@@ -8,6 +8,7 @@ use super::{FileNumber, FinishedTable, TableMeta, table_path};
 use crate::iterator::{KeyRef, SEQUENCE_NUMBER_MAX};
 use crate::kind::Kind;
 use crate::version::sync_error;
+use crate::vlog::ValueRefs;
 use crate::{Error, Family, Result};
 use bytes::Bytes;
 use kontiki_env::Env;
@@ -68,6 +69,7 @@ pub struct TableWriter {
     index: BlockWriter,
     filter: FilterWriter,
     properties: Properties,
+    values: ValueRefs,
     /// The last data block, whose index entry waits for the key that follows.
     pending: Option<(BlockHandle, Vec<u8>, u64)>,
     last_user_key: Vec<u8>,
@@ -98,6 +100,7 @@ impl TableWriter {
             index: BlockWriter::new(1),
             filter: FilterWriter::new(options.filter_bits_per_key),
             properties: Properties { family: family.0, ..Properties::default() },
+            values: ValueRefs::new(),
             pending: None,
             last_user_key: Vec::new(),
             options,
@@ -127,6 +130,7 @@ impl TableWriter {
         properties.largest_sequence = properties.largest_sequence.max(key.sequence);
         properties.key_bytes += key.user_key.len() as u64;
         properties.value_bytes += stored.len() as u64;
+        self.values.note(key.user_key.len(), kind, stored);
         self.index_pending(Some(key));
         self.block.add(key, kind, stored);
         if self.block.bytes() >= self.options.block_bytes { self.end_block() } else { Ok(()) }
@@ -192,7 +196,7 @@ impl TableWriter {
         };
         assert!(meta.is_plausible(), "a table's metadata is that of a table");
         assert_eq!(meta.file_bytes, index.offset + index.length + (TRAILER_BYTES + FOOTER_BYTES) as u64);
-        Ok(FinishedTable { family: properties.family(), meta })
+        Ok(FinishedTable { family: properties.family(), meta, values: std::mem::take(&mut self.values) })
     }
 
     /// Removes the temporary file, as well as the disk allows: what stays is removed at the next open.

@@ -11,10 +11,11 @@
 //! | 5 | oldest segment | segment number |
 //! | 6 | next file | number |
 //! | 7 | snapshot | nothing: the edit is a whole version, and first in its manifest |
+//! | 20 to 24 | values | see `value_segments.rs` |
 //!
 //! Removals are applied before additions; a table in both moves.
 
-use super::{LEVEL_COUNT, Table};
+use super::{LEVEL_COUNT, Table, ValueEdit};
 use crate::iterator::SEQUENCE_NUMBER_MAX;
 use crate::table::{FileNumber, FinishedTable, TableMeta};
 use crate::{Family, SequenceNumber};
@@ -40,6 +41,7 @@ pub struct VersionEdit {
     pub(super) oldest_segment: Option<u64>,
     pub(super) next_file: Option<FileNumber>,
     pub(super) is_snapshot: bool,
+    pub(super) values: ValueEdit,
 }
 
 impl VersionEdit {
@@ -58,6 +60,13 @@ impl VersionEdit {
     pub fn add_table(&mut self, level: usize, table: &FinishedTable) {
         assert!(level < LEVEL_COUNT && table.meta.is_plausible(), "table {} was written", table.meta.number);
         self.added.push((table.family, level, table.meta.clone()));
+        self.values.add_refs(table.meta.number, &table.values);
+    }
+
+    /// What it changes of the value log.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the appender comes next"))]
+    pub(crate) fn values_mut(&mut self) -> &mut ValueEdit {
+        &mut self.values
     }
 
     /// Removes a table; its file goes when nobody refers to it.
@@ -129,6 +138,7 @@ impl VersionEdit {
                 put_varint(&mut out, value);
             }
         }
+        self.values.encode(&mut out);
         out
     }
 
@@ -155,7 +165,7 @@ impl VersionEdit {
                 TAG_FLUSHED_SEQUENCE => edit.flushed_sequence = Some(get_varint(input)?),
                 TAG_OLDEST_SEGMENT => edit.oldest_segment = Some(get_varint(input)?),
                 TAG_NEXT_FILE => edit.next_file = Some(get_varint(input)?),
-                _ => return Err(Truncated),
+                tag => edit.values.decode_field(tag, input)?,
             }
         }
         Ok(edit)

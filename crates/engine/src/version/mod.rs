@@ -21,12 +21,14 @@ mod files;
 pub mod manifest;
 mod set;
 mod table;
+mod value_segments;
 
 pub use edit::VersionEdit;
 pub(crate) use manifest::sync_error;
 pub(crate) use set::read_version;
 pub use set::{ManifestOptions, VersionSet};
 pub use table::Table;
+pub use value_segments::{ValueEdit, ValueFile, ValueFileState, ValueSegments};
 
 use crate::table::{FileNumber, TableMeta};
 use crate::{Family, SequenceNumber};
@@ -71,6 +73,7 @@ pub struct Version {
     families: BTreeMap<Family, FamilyLevels>,
     flushed_sequence: SequenceNumber,
     oldest_segment: u64,
+    values: ValueSegments,
 }
 
 impl Version {
@@ -92,6 +95,11 @@ impl Version {
     /// The first log segment that recovery reads; 0 if none was recorded.
     pub fn oldest_segment(&self) -> u64 {
         self.oldest_segment
+    }
+
+    /// The value log.
+    pub fn values(&self) -> &ValueSegments {
+        &self.values
     }
 
     /// Every table with its family and level.
@@ -134,6 +142,7 @@ impl Version {
             return Err(format!("the oldest segment goes back from {}", self.oldest_segment));
         }
         next.put_in_order()?;
+        next.values.apply(&edit.values, &mut removed.keys().copied())?;
         debug_assert!(next.flushed_sequence >= self.flushed_sequence && next.oldest_segment >= self.oldest_segment);
         debug_assert!(next.families.len() == self.families.len() + edit.created.len(), "families are never dropped");
         debug_assert_eq!(
@@ -207,6 +216,7 @@ impl Version {
         edit.added = self.tables().map(|(family, level, table)| (family, level, table.meta().clone())).collect();
         edit.flushed_sequence = Some(self.flushed_sequence);
         edit.oldest_segment = Some(self.oldest_segment);
+        edit.values = self.values.as_edit();
         edit
     }
 }

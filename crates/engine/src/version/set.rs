@@ -5,9 +5,10 @@ use super::manifest::{
     AppendError, ManifestContents, ManifestWriter, current_number, manifest_path, parse_manifest_name, read_current,
     sync_error, write_current,
 };
-use super::{Table, Version, VersionEdit};
+use super::{Table, ValueSegments, Version, VersionEdit};
 use crate::cache::TableCache;
 use crate::table::{FileNumber, TABLES_DIR, TableMeta, parse_table_name, sync_tables_dir, table_path};
+use crate::vlog::{VALUES_DIR, ValueStore, parse_value_file_name, value_file_path};
 use crate::{Error, Family, Result};
 use arc_swap::ArcSwap;
 use kontiki_env::Env;
@@ -64,15 +65,20 @@ impl VersionSet {
         env.fs.create_dir_all(&tables_dir).map_err(|error| Error::io(&tables_dir, &error))?;
         env.fs.sync_dir(dir).map_err(|error| Error::io(dir, &error))?;
         let obsolete = Arc::new(ObsoleteFiles::default());
+        let values_dir = dir.join(VALUES_DIR);
+        env.fs.create_dir_all(&values_dir).map_err(|error| Error::io(&values_dir, &error))?;
+        let values =
+            ValueSegments::new(Arc::new(ValueStore::new(env.fs.clone(), values_dir.clone())), obsolete.clone());
         let (version, next_file, writer) = match read_current(env, dir)? {
             Some(contents) => {
-                let (version, next_file) = replay(&contents, dir, &obsolete)?;
+                let (version, next_file) = replay(&contents, dir, &obsolete, values)?;
                 check_tables_exist(env, &version, &tables_dir)?;
+                check_value_files_exist(env, &version, &values_dir)?;
                 (version, next_file, ManifestWriter::reopen(env, dir, &contents)?)
             }
             None => {
                 refuse_tables_without_current(env, dir, &tables_dir)?;
-                let version = Version::default();
+                let version = Version { values, ..Version::default() };
                 let edit = VersionEdit { next_file: Some(1), ..version.as_edit() };
                 let writer = ManifestWriter::create(env, dir, 1, &edit)?;
                 env.fs.sync_dir(dir).map_err(|error| Error::io(dir, &error))?;
@@ -81,6 +87,7 @@ impl VersionSet {
             }
         };
         let largest = find_orphans(env, dir, &tables_dir, &version, writer.number, &obsolete)?;
+        let largest_values = find_orphan_value_files(env, &values_dir, &version, &obsolete)?;
         let next_manifest = largest.manifest.saturating_add(1);
         let log = Log { first_bytes: writer.bytes(), writer, next_manifest, stopped: None };
         Ok(VersionSet {
@@ -89,7 +96,7 @@ impl VersionSet {
             tables_dir,
             options,
             current: ArcSwap::from_pointee(version),
-            next_file: AtomicU64::new(next_file.max(largest.table.saturating_add(1))),
+            next_file: AtomicU64::new(next_file.max(largest.table.max(largest_values).saturating_add(1))),
             obsolete,
             log: Mutex::new(log),
         })
@@ -138,6 +145,7 @@ impl VersionSet {
         debug_assert!(Arc::ptr_eq(&before, &self.current.load()), "edits are applied one at a time");
         self.current.store(after.clone());
         mark_removed(&before, &edit);
+        before.values.mark_removed(&edit.values);
         self.rewrite_if_large(&mut log, &after);
         Ok(after)
     }
@@ -232,8 +240,13 @@ fn mark_removed(before: &Version, edit: &VersionEdit) {
 }
 
 /// The version that the manifest's edits add up to, and the next file number.
-fn replay(contents: &ManifestContents, dir: &Path, obsolete: &Arc<ObsoleteFiles>) -> Result<(Version, FileNumber)> {
-    let mut version = Version::default();
+fn replay(
+    contents: &ManifestContents,
+    dir: &Path,
+    obsolete: &Arc<ObsoleteFiles>,
+    values: ValueSegments,
+) -> Result<(Version, FileNumber)> {
+    let mut version = Version { values, ..Version::default() };
     let mut next_file = 1;
     for (offset, edit) in &contents.edits {
         let wrap = |family, meta| Arc::new(Table::new(family, meta, obsolete.clone()));
@@ -251,7 +264,7 @@ fn replay(contents: &ManifestContents, dir: &Path, obsolete: &Arc<ObsoleteFiles>
 /// holds no database. For offline inspection.
 pub(crate) fn read_version(env: &Env, dir: &Path) -> Result<Option<(ManifestContents, Version)>> {
     let Some(contents) = read_current(env, dir)? else { return Ok(None) };
-    let (version, _) = replay(&contents, dir, &Arc::new(ObsoleteFiles::default()))?;
+    let (version, _) = replay(&contents, dir, &Arc::new(ObsoleteFiles::default()), ValueSegments::default())?;
     Ok(Some((contents, version)))
 }
 
@@ -272,6 +285,35 @@ fn check_tables_exist(env: &Env, version: &Version, tables_dir: &Path) -> Result
         }
     }
     Ok(())
+}
+
+fn check_value_files_exist(env: &Env, version: &Version, values_dir: &Path) -> Result<()> {
+    let names = list(env, values_dir)?;
+    let present: BTreeSet<u64> = names.iter().filter_map(|name| parse_value_file_name(name)).collect();
+    match version.values.files().keys().find(|number| !present.contains(number)) {
+        None => Ok(()),
+        Some(number) => Err(Error::Corruption {
+            file: value_file_path(values_dir, *number),
+            offset: 0,
+            what: "the manifest names this value file, but it is missing".to_string(),
+        }),
+    }
+}
+
+/// As [`find_orphans`], for value files: what the manifest does not name was never referred to.
+fn find_orphan_value_files(env: &Env, values_dir: &Path, version: &Version, obsolete: &ObsoleteFiles) -> Result<u64> {
+    let mut largest = 0;
+    for name in list(env, values_dir)? {
+        let Some(number) = parse_value_file_name(&name) else { continue };
+        largest = largest.max(number);
+        if !version.values.files().contains_key(&number) {
+            obsolete.push_path(values_dir.join(&name));
+        }
+    }
+    if !version.values.files().is_empty() {
+        env.fs.sync_dir(values_dir).map_err(|error| sync_error(values_dir, &error))?; // as for tables
+    }
+    Ok(largest)
 }
 
 fn refuse_tables_without_current(env: &Env, dir: &Path, tables_dir: &Path) -> Result<()> {

@@ -253,6 +253,7 @@ proptest! {
         let edit = VersionEdit {
             created, added, removed,
             flushed_sequence: numbers.0, oldest_segment: numbers.1, next_file: numbers.2, is_snapshot,
+            ..VersionEdit::default()
         };
         prop_assert_eq!(VersionEdit::decode(&edit.encode()), Ok(edit));
     }

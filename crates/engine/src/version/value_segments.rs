@@ -1,0 +1,308 @@
+//! The value log as a version sees it: which value files there are, which segments were relocated, and what tables
+//! refer to.
+//!
+//! A *segment* is what pointers name: values in the order they were written. A *file* is what is on disk. A segment is at first
+//! the file of the same number; a relocation maps it to another file, and the old file goes when no version needs it.
+//!
+//! Fields of a version edit:
+//!
+//! | tag | field | content |
+//! |---|---|---|
+//! | 20 | add value file | number |
+//! | 21 | seal value file | number, bytes: it is durable up to there, and nothing is appended any more |
+//! | 22 | relocate segment | segment, number of the file that has its live values now |
+//! | 23 | remove value file | number; segments that are in it and are not relocated by the same edit go too |
+//! | 24 | values of a table | table, number of segments, then for each: segment, bytes that the table refers to |
+//!
+//! They are applied in this order. A table's values are removed with the table, and stay when it moves.
+
+use crate::kind::ValuePointer;
+use crate::table::FileNumber;
+use crate::version::files::ObsoleteFiles;
+use crate::vlog::{ValueRefs, ValueStore};
+use crate::{Error, Result};
+use bytes::Bytes;
+use kontiki_env::codec::{Truncated, get_varint, put_varint};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const TAG_ADD: u8 = 20;
+const TAG_SEAL: u8 = 21;
+const TAG_RELOCATE: u8 = 22;
+const TAG_REMOVE: u8 = 23;
+const TAG_TABLE_VALUES: u8 = 24;
+
+/// The part of a version edit that is about values.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ValueEdit {
+    pub(super) added: Vec<u64>,
+    pub(super) sealed: Vec<(u64, u64)>,
+    pub(super) relocated: Vec<(u64, u64)>,
+    pub(super) removed: Vec<u64>,
+    pub(super) refs: Vec<(FileNumber, ValueRefs)>,
+}
+
+#[cfg_attr(not(test), expect(dead_code, reason = "the appender and relocation come next"))]
+impl ValueEdit {
+    /// Adds a file that exists under its synced name, with a synced header.
+    pub(crate) fn add_file(&mut self, number: u64) {
+        self.added.push(number);
+    }
+
+    /// Says that a file is durable up to `bytes`, and that nothing will be appended to it.
+    pub(crate) fn seal_file(&mut self, number: u64, bytes: u64) {
+        self.sealed.push((number, bytes));
+    }
+
+    /// Says that what is live of `segment` is in `file` now.
+    pub(crate) fn relocate(&mut self, segment: u64, file: u64) {
+        self.relocated.push((segment, file));
+    }
+
+    /// Removes a file; it goes from disk when no version refers to it.
+    pub(crate) fn remove_file(&mut self, number: u64) {
+        self.removed.push(number);
+    }
+
+    /// Says what a new table refers to.
+    pub(super) fn add_refs(&mut self, table: FileNumber, refs: &ValueRefs) {
+        if !refs.is_empty() {
+            self.refs.push((table, refs.clone()));
+        }
+    }
+
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        for number in &self.added {
+            put_numbers(out, TAG_ADD, &[*number]);
+        }
+        for (number, bytes) in &self.sealed {
+            put_numbers(out, TAG_SEAL, &[*number, *bytes]);
+        }
+        for (segment, file) in &self.relocated {
+            put_numbers(out, TAG_RELOCATE, &[*segment, *file]);
+        }
+        for number in &self.removed {
+            put_numbers(out, TAG_REMOVE, &[*number]);
+        }
+        for (table, refs) in &self.refs {
+            put_numbers(out, TAG_TABLE_VALUES, &[*table]);
+            refs.encode(out);
+        }
+    }
+
+    /// Takes the content of a field; [`Truncated`] also for a tag that is not of values.
+    pub(super) fn decode_field(&mut self, tag: u8, input: &mut &[u8]) -> std::result::Result<(), Truncated> {
+        match tag {
+            TAG_ADD => self.added.push(get_varint(input)?),
+            TAG_SEAL => self.sealed.push((get_varint(input)?, get_varint(input)?)),
+            TAG_RELOCATE => self.relocated.push((get_varint(input)?, get_varint(input)?)),
+            TAG_REMOVE => self.removed.push(get_varint(input)?),
+            TAG_TABLE_VALUES => self.refs.push((get_varint(input)?, ValueRefs::decode(input)?)),
+            _ => return Err(Truncated),
+        }
+        Ok(())
+    }
+}
+
+fn put_numbers(out: &mut Vec<u8>, tag: u8, numbers: &[u64]) {
+    out.push(tag);
+    numbers.iter().for_each(|number| put_varint(out, *number));
+}
+
+/// A live value file. When an edit has removed it and the last version that has it is gone, it is put on the list of
+/// obsolete files.
+#[derive(Debug)]
+pub struct ValueFile {
+    number: u64,
+    removed: AtomicBool,
+    /// `None` as in [`ValueSegments`].
+    home: Option<Arc<Home>>,
+}
+
+/// What value files share.
+#[derive(Debug)]
+struct Home {
+    store: Arc<ValueStore>,
+    obsolete: Arc<ObsoleteFiles>,
+}
+
+impl ValueFile {
+    pub(super) fn mark_removed(&self) {
+        let before = self.removed.swap(true, Ordering::AcqRel);
+        assert!(!before, "value file {} is removed twice", self.number);
+    }
+}
+
+impl Drop for ValueFile {
+    fn drop(&mut self) {
+        if let (true, Some(home)) = (self.removed.load(Ordering::Acquire), &self.home) {
+            home.store.forget(self.number);
+            home.obsolete.push_path(home.store.path(self.number));
+        }
+    }
+}
+
+/// What a version says of a value file.
+#[derive(Clone, Debug)]
+pub struct ValueFileState {
+    file: Arc<ValueFile>,
+    /// Bytes of records and all; `None` while values are appended to it, or may be as far as this version knows.
+    bytes: Option<u64>,
+}
+
+impl ValueFileState {
+    /// Bytes of the file, once it is sealed.
+    pub fn sealed_bytes(&self) -> Option<u64> {
+        self.bytes
+    }
+}
+
+/// See the head of this file.
+#[derive(Clone, Debug, Default)]
+pub struct ValueSegments {
+    /// `None` in a version that stands for itself (a test's, an inspection's): it cannot be read from.
+    home: Option<Arc<Home>>,
+    files: BTreeMap<u64, ValueFileState>,
+    /// Relocated segments, and the files that have what is live of them.
+    relocated: BTreeMap<u64, u64>,
+    tables: BTreeMap<FileNumber, Arc<ValueRefs>>,
+    /// The sum over `tables`.
+    referred: ValueRefs,
+}
+
+impl ValueSegments {
+    /// No files; those to come are in `store`.
+    pub(super) fn new(store: Arc<ValueStore>, obsolete: Arc<ObsoleteFiles>) -> ValueSegments {
+        ValueSegments { home: Some(Arc::new(Home { store, obsolete })), ..ValueSegments::default() }
+    }
+
+    /// Where the files are.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the appender comes next"))]
+    pub(crate) fn store(&self) -> Option<&Arc<ValueStore>> {
+        self.home.as_ref().map(|home| &home.store)
+    }
+
+    /// The files, by number.
+    pub fn files(&self) -> &BTreeMap<u64, ValueFileState> {
+        &self.files
+    }
+
+    /// The segments that were relocated, each with the file that has what is live of it.
+    pub fn relocated(&self) -> &BTreeMap<u64, u64> {
+        &self.relocated
+    }
+
+    /// What all tables together refer to.
+    pub fn referred(&self) -> &ValueRefs {
+        &self.referred
+    }
+
+    /// What a table refers to, if it refers to anything.
+    pub fn refs_of(&self, table: FileNumber) -> Option<&ValueRefs> {
+        self.tables.get(&table).map(|refs| &**refs)
+    }
+
+    /// The file that a segment's values are in, and whether they were relocated there.
+    pub(crate) fn file_of(&self, segment: u64) -> Option<(u64, bool)> {
+        match self.relocated.get(&segment) {
+            Some(file) => Some((*file, true)),
+            None => self.files.contains_key(&segment).then_some((segment, false)),
+        }
+    }
+
+    /// The segments whose values are in a file.
+    #[cfg_attr(not(test), expect(dead_code, reason = "relocation comes next"))]
+    pub(crate) fn segments_in(&self, file: u64) -> Vec<u64> {
+        let moved: Vec<u64> =
+            self.relocated.iter().filter(|(_, at)| **at == file).map(|(segment, _)| *segment).collect();
+        if moved.is_empty() && self.file_of(file) == Some((file, false)) { vec![file] } else { moved }
+    }
+
+    /// The value that a pointer leads to.
+    ///
+    /// Errors: `Corruption` with file and offset if it is damaged or missing, `Io`.
+    pub fn read(&self, pointer: ValuePointer) -> Result<Bytes> {
+        let Some(home) = &self.home else {
+            return Err(Error::Bug("a value is read through a version that has no files".into()));
+        };
+        let (number, moved) = self.file_of(pointer.segment).ok_or_else(|| Error::Corruption {
+            file: home.store.path(pointer.segment),
+            offset: pointer.offset,
+            what: "a value pointer leads to this value segment, which the manifest does not know".to_string(),
+        })?;
+        home.store.reader(number)?.read_value(pointer, moved)
+    }
+
+    /// These after `edit`; `removed` are the tables that are gone with it. Or what is wrong with the edit.
+    pub(super) fn apply(
+        &mut self,
+        edit: &ValueEdit,
+        removed: &mut dyn Iterator<Item = FileNumber>,
+    ) -> std::result::Result<(), String> {
+        for &number in &edit.added {
+            let file = Arc::new(ValueFile { number, removed: AtomicBool::new(false), home: self.home.clone() });
+            if self.files.insert(number, ValueFileState { file, bytes: None }).is_some() {
+                return Err(format!("value file {number} is added twice"));
+            }
+        }
+        for &(number, bytes) in &edit.sealed {
+            let state = self.files.get_mut(&number);
+            let state = state.ok_or_else(|| format!("value file {number} is sealed, but is not there"))?;
+            if state.bytes.replace(bytes).is_some() {
+                return Err(format!("value file {number} is sealed twice"));
+            }
+        }
+        for &(segment, file) in &edit.relocated {
+            if !self.files.contains_key(&file) || file == segment {
+                return Err(format!("value segment {segment} is relocated to file {file}, which cannot have it"));
+            }
+            self.relocated.insert(segment, file);
+        }
+        for number in &edit.removed {
+            if self.files.remove(number).is_none() {
+                return Err(format!("value file {number} is removed, but is not there"));
+            }
+            self.relocated.retain(|_, file| file != number);
+        }
+        for table in removed {
+            if let Some(refs) = self.tables.remove(&table) {
+                self.referred.subtract(&refs);
+            }
+        }
+        for (table, refs) in &edit.refs {
+            let added = self.referred.add(refs);
+            added.ok_or_else(|| format!("table {table} refers to more values than there can be"))?;
+            if self.tables.insert(*table, Arc::new(refs.clone())).is_some() {
+                return Err(format!("what table {table} refers to is said twice"));
+            }
+        }
+        debug_assert!(self.relocated.values().all(|file| self.files.contains_key(file)), "files of segments are there");
+        match edit.relocated.iter().find(|(segment, _)| self.files.contains_key(segment)) {
+            Some((segment, _)) => Err(format!("value segment {segment} is relocated, and is still there itself")),
+            None => Ok(()),
+        }
+    }
+
+    /// One edit that makes these out of nothing.
+    pub(super) fn as_edit(&self) -> ValueEdit {
+        ValueEdit {
+            added: self.files.keys().copied().collect(),
+            sealed: self.files.iter().filter_map(|(number, state)| Some((*number, state.bytes?))).collect(),
+            relocated: self.relocated.iter().map(|(segment, file)| (*segment, *file)).collect(),
+            removed: Vec::new(),
+            refs: self.tables.iter().map(|(table, refs)| (*table, (**refs).clone())).collect(),
+        }
+    }
+
+    /// Marks the files that a durable edit has removed.
+    pub(super) fn mark_removed(&self, edit: &ValueEdit) {
+        for number in &edit.removed {
+            self.files.get(number).expect("the edit was applied").file.mark_removed();
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "value_segments_test.rs"]
+mod tests;
