@@ -20,6 +20,7 @@ mod key;
 mod level;
 mod merging;
 pub(crate) mod read_state;
+mod since;
 mod value;
 mod visible;
 

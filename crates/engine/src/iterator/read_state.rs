@@ -1,11 +1,12 @@
 //! Everything a read needs: the sources, newest first.
 
+use super::since::touches;
 use super::visible::check_range;
 use super::{Cursor, Found, LevelCursor, SEQUENCE_NUMBER_MAX, VisibleEntries, live_value};
 use crate::cache::TableCache;
 use crate::kind::Kind;
 use crate::memtable::{Memtable, MemtableCursor};
-use crate::table::{TableCursor, TableMeta};
+use crate::table::TableCursor;
 use crate::version::{FamilyLevels, Table, Version};
 use crate::{Direction, Entries, Error, Family, Range, Result, SequenceNumber};
 use bytes::Bytes;
@@ -130,16 +131,11 @@ impl ReadState {
         )))
     }
 
-    fn levels(&self, family: Family) -> Result<&FamilyLevels> {
+    pub(super) fn levels(&self, family: Family) -> Result<&FamilyLevels> {
         self.version
             .family(family)
             .ok_or_else(|| Error::InvalidArgument(format!("{family:?} does not exist in this database")))
     }
-}
-
-fn touches(table: &TableMeta, range: &Range) -> bool {
-    range.start.as_ref().is_none_or(|start| table.largest_key >= start)
-        && range.end.as_ref().is_none_or(|end| table.smallest_key < end)
 }
 
 /// A cursor over one table that keeps it from becoming obsolete.
