@@ -19,6 +19,7 @@ mod batch;
 pub mod cache;
 mod commit;
 pub mod compaction;
+pub mod copy;
 mod db;
 mod error;
 mod family;

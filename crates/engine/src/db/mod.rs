@@ -22,11 +22,11 @@ mod stats;
 mod submit;
 mod writes;
 
+pub(crate) use core::Core;
 pub use options::Options;
 pub use snapshot::Snapshot;
 pub use stats::{FamilyStats, Histogram, LevelStats, SYNC_LATENCY_BOUNDS_US, Stats};
 
-use self::core::Core;
 use crate::iterator::{ReadState, SEQUENCE_NUMBER_MAX};
 use crate::stream::read_stream;
 use crate::{
@@ -157,21 +157,7 @@ impl Db {
     /// Moves everything written so far from memory to tables, syncs the log (for streams, which stay there), and waits
     /// for both: afterwards everything that was acknowledged before survives power loss.
     pub fn flush(&self) -> Result<()> {
-        let core = self.core();
-        core.check_writable()?;
-        core.sync_log()?;
-        let through = core.writes.freeze_active();
-        let failed_before = core.progress.get().failed_flushes;
-        core.wake_flush();
-        core.wait_for(|progress| {
-            if progress.flushed_id >= through {
-                return Some(Ok(()));
-            }
-            if let (Some(error), true) = (&progress.flush_error, progress.failed_flushes > failed_before) {
-                return Some(Err(error.clone()));
-            }
-            core.check_writable().err().map(Err)
-        })
+        self.core().flush_all()
     }
 
     /// Flushes, merges everything of every family down into one level, and waits for that.
@@ -251,12 +237,30 @@ impl Db {
         self.core().close()
     }
 
-    fn core(&self) -> &Arc<Core> {
+    pub(crate) fn core(&self) -> &Arc<Core> {
         &self.handle.core
     }
 }
 
 impl Core {
+    /// See [`Db::flush`].
+    pub(crate) fn flush_all(&self) -> Result<()> {
+        self.check_writable()?;
+        self.sync_log()?;
+        let through = self.writes.freeze_active();
+        let failed_before = self.progress.get().failed_flushes;
+        self.wake_flush();
+        self.wait_for(|progress| {
+            if progress.flushed_id >= through {
+                return Some(Ok(()));
+            }
+            if let (Some(error), true) = (&progress.flush_error, progress.failed_flushes > failed_before) {
+                return Some(Err(error.clone()));
+            }
+            self.check_writable().err().map(Err)
+        })
+    }
+
     /// See [`Db::close`]. Does nothing when it was called before.
     fn close(&self) -> Result<()> {
         if !self.set_closed() {

@@ -94,6 +94,11 @@ impl VersionEdit {
         self.oldest_segment = Some(segment);
     }
 
+    /// Whether it is a whole version.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.is_snapshot
+    }
+
     /// Whether it changes nothing.
     pub fn is_empty(&self) -> bool {
         *self == VersionEdit::default()

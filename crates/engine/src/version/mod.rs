@@ -18,12 +18,14 @@
 
 pub mod edit;
 mod files;
+mod fresh;
 pub mod manifest;
 mod set;
 mod table;
 mod value_segments;
 
 pub use edit::VersionEdit;
+pub(crate) use fresh::{write_fresh, write_fresh_edit};
 pub(crate) use manifest::sync_error;
 pub(crate) use set::read_version;
 pub use set::{ManifestOptions, VersionSet};
@@ -210,7 +212,7 @@ impl Version {
     }
 
     /// One edit that makes this version out of nothing.
-    fn as_edit(&self) -> VersionEdit {
+    pub(crate) fn as_edit(&self) -> VersionEdit {
         let mut edit = VersionEdit { is_snapshot: true, ..VersionEdit::default() };
         edit.created = self.families.iter().map(|(&family, levels)| (family, levels.name.clone())).collect();
         edit.added = self.tables().map(|(family, level, table)| (family, level, table.meta().clone())).collect();

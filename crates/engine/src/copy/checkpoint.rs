@@ -1,0 +1,65 @@
+//! A checkpoint: a second directory with the same files.
+
+use super::files::{copy_file, live_files};
+use super::{refuse_unless_empty, version_to_copy};
+use crate::version::write_fresh;
+use crate::{Db, Error, Result, SequenceNumber};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// What a checkpoint did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CheckpointReport {
+    /// Every write at or below it is in the checkpoint.
+    pub sequence: SequenceNumber,
+    /// Files that are linked: they take no space until the database drops them.
+    pub linked: u64,
+    /// Files that were copied, because the file system cannot link them there.
+    pub copied: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+}
+
+impl Db {
+    /// Makes `target` a database of its own that holds everything that was acknowledged before this call. The files are
+    /// hard links where the file system can (copies where not), so this takes about as long as a flush. Later changes of
+    /// either directory do not show in the other.
+    ///
+    /// A checkpoint that was cut off has no `CURRENT` file and is refused by an open; remove it and try again.
+    ///
+    /// Errors: [`Error::InvalidArgument`] if `target` is not empty or the database belongs to a served store; those of
+    /// [`Db::flush`]; [`Error::Io`] and [`Error::NoSpace`] of the target.
+    pub fn checkpoint(&self, target: &Path) -> Result<CheckpointReport> {
+        let core = self.core();
+        let env = &core.env;
+        refuse_unless_empty(env, target)?;
+        let version = version_to_copy(core)?;
+        let files = live_files(&version);
+        let mut report = CheckpointReport { sequence: version.flushed_sequence(), ..CheckpointReport::default() };
+        let mut directories = BTreeSet::new();
+        for file in &files {
+            let directory = file.kind.directory(target);
+            if directories.insert(directory.clone()) {
+                env.fs.create_dir_all(&directory).map_err(|error| Error::io(&directory, &error))?;
+            }
+            let (from, to) = (file.kind.path(&core.directory, file.number), file.kind.path(target, file.number));
+            match env.fs.link(&from, &to) {
+                Ok(()) => report.linked += 1,
+                // Another file system, or one without links.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(Error::io(&from, &error)),
+                Err(_) => {
+                    copy_file(env, &from, &to, file.bytes, &mut |_| ())?;
+                    report.copied += 1;
+                }
+            }
+            report.bytes += file.bytes;
+        }
+        for directory in &directories {
+            env.fs.sync_dir(directory).map_err(|error| Error::io(directory, &error))?;
+        }
+        // Last, since it is what makes the directory a database.
+        write_fresh(env, target, &version)?;
+        assert_eq!(report.linked + report.copied, files.len() as u64, "each file is there once");
+        Ok(report)
+    }
+}

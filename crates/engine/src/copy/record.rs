@@ -1,0 +1,108 @@
+//! What a backup store writes down of one backup: `backups/NNNNNN`.
+//!
+//! | offset | width | field |
+//! |---|---|---|
+//! | 0 | 8 | magic `KTKBACKP` |
+//! | 8 | 4 | format version, now 1 |
+//! | 12 | 4 | CRC-32 of everything behind it |
+//! | 16 | | when it was made, milliseconds since 1970 (varint); sequence number (varint); the version (varint length, a snapshot edit as in the manifest); number of files (varint); the files |
+//!
+//! A file: kind (1 byte: 1 table, 2 value segment), number (varint), bytes (varint), checksum (u32: the CRC-32 of the
+//! CRC-32s, each 4 bytes LE, of the file's mebibytes). All integers are little-endian.
+
+use super::files::{FileKind, LiveFile};
+use crate::version::VersionEdit;
+use crate::{Error, Result, SequenceNumber};
+use kontiki_env::codec::{
+    Truncated, checksum32, get_bytes, get_slice, get_u8, get_u32, get_varint, put_slice, put_u32, put_varint,
+};
+use std::path::Path;
+
+const MAGIC: &[u8; 8] = b"KTKBACKP";
+const FORMAT_VERSION: u32 = 1;
+const HEADER_BYTES: usize = 16;
+
+/// One backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    pub(super) made_at_ms: u64,
+    pub(super) sequence: SequenceNumber,
+    pub(super) version: VersionEdit,
+    /// Ascending.
+    pub(super) files: Vec<(LiveFile, u32)>,
+}
+
+impl Record {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut body = Vec::new();
+        put_varint(&mut body, self.made_at_ms);
+        put_varint(&mut body, self.sequence);
+        put_slice(&mut body, &self.version.encode());
+        put_varint(&mut body, self.files.len() as u64);
+        for (file, checksum) in &self.files {
+            body.push(file.kind.to_byte());
+            put_varint(&mut body, file.number);
+            put_varint(&mut body, file.bytes);
+            put_u32(&mut body, *checksum);
+        }
+        let mut out = MAGIC.to_vec();
+        put_u32(&mut out, FORMAT_VERSION);
+        put_u32(&mut out, checksum32(&[&body]));
+        assert_eq!(out.len(), HEADER_BYTES, "the header's width is part of the format");
+        out.extend_from_slice(&body);
+        out
+    }
+
+    /// Takes what [`Record::encode`] wrote; `path` is for errors.
+    pub(super) fn decode(bytes: &[u8], path: &Path) -> Result<Record> {
+        let corrupt =
+            |offset: u64, what: &str| Error::Corruption { file: path.to_path_buf(), offset, what: what.to_string() };
+        let mut input = bytes;
+        let header = get_bytes(&mut input, HEADER_BYTES).map_err(|_| corrupt(0, "a backup's record is cut short"))?;
+        let Some(mut fields) = header.strip_prefix(MAGIC) else {
+            return Err(corrupt(0, "this is not a backup's record (bad magic)"));
+        };
+        let version = get_u32(&mut fields).unwrap_or(0);
+        if version != FORMAT_VERSION {
+            let what = format!(
+                "backup format {version}; this version reads up to {FORMAT_VERSION}: restore it with a newer kontiki"
+            );
+            return Err(Error::UnsupportedFormat { file: path.to_path_buf(), what });
+        }
+        if get_u32(&mut fields) != Ok(checksum32(&[input])) {
+            return Err(corrupt(12, "bad checksum of a backup's record"));
+        }
+        decode_body(input).map_err(|_| corrupt(HEADER_BYTES as u64, "a backup's record is malformed"))
+    }
+}
+
+fn decode_body(mut input: &[u8]) -> std::result::Result<Record, Truncated> {
+    let input = &mut input;
+    let made_at_ms = get_varint(input)?;
+    let sequence = get_varint(input)?;
+    let version = VersionEdit::decode(get_slice(input)?)?;
+    let count = get_varint(input)?;
+    let mut files = Vec::new();
+    for _ in 0..count {
+        let kind = FileKind::from_byte(get_u8(input)?).ok_or(Truncated)?;
+        let file = LiveFile { kind, number: get_varint(input)?, bytes: get_varint(input)? };
+        let checksum = get_u32(input)?;
+        if files.last().is_some_and(|(last, _)| *last >= file) {
+            return Err(Truncated);
+        }
+        files.push((file, checksum));
+    }
+    let whole = input.is_empty() && version.is_whole();
+    if whole { Ok(Record { made_at_ms, sequence, version, files }) } else { Err(Truncated) }
+}
+
+/// Decodes a backup's record and reports whether it is sound. For fuzzing.
+pub fn decode_record(bytes: &[u8]) -> Result<()> {
+    let record = Record::decode(bytes, Path::new("backup"))?;
+    assert_eq!(Record::decode(&record.encode(), Path::new("backup"))?, record, "a decoded record encodes to itself");
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "record_test.rs"]
+mod tests;
