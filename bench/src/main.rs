@@ -1,6 +1,6 @@
 //! Comparisons of Kontiki with its peers on the same work, in one interleaved run. Every answer is checked.
 //! The commands behind docs/benchmarks.md; build with `cargo run --release -- --help` in this folder.
-#![allow(clippy::disallowed_methods)] // a benchmark measures the machine itself
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // a benchmark measures the machine itself
 
 mod cluster;
 mod data;
@@ -22,8 +22,13 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Embedded put and get: Kontiki, RocksDB and fjall in turn.
+    /// Kontiki beside RocksDB, fjall, redb and LMDB, embedded.
     Embedded(embedded::Arguments),
+    /// Tables of figures that `embedded --json` noted.
+    Report(embedded::ReportArguments),
+    /// One group of `embedded` with one engine.
+    #[command(hide = true)]
+    EmbeddedChild(embedded::ChildArguments),
     /// Raw put and get on three local nodes, with the disk's flush latency beside it.
     Cluster(cluster::Arguments),
     /// Kills the leader under load and measures the gap in service.
@@ -32,9 +37,15 @@ enum Command {
     Disk(disk::Arguments),
 }
 
+/// One allocator for all engines, those in C and C++ too.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() {
     match Arguments::parse().command {
         Command::Embedded(arguments) => embedded::run(&arguments),
+        Command::Report(arguments) => embedded::report(&arguments),
+        Command::EmbeddedChild(arguments) => embedded::child::run(&arguments.task),
         Command::Cluster(arguments) => cluster::run(&arguments),
         Command::Failover(arguments) => failover::run(&arguments),
         Command::Disk(arguments) => disk::run(&arguments),

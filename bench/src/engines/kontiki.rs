@@ -1,0 +1,65 @@
+//! Kontiki. Its value log is at its default: values from 1 KiB on are kept apart.
+
+use super::{CACHE_BYTES, Durability, MEMTABLE_BYTES, Read, Store, Visit, VisitEntry};
+use kontiki_engine::{Db, Direction, Family, Options, Range, Snapshot, View, WriteBatch};
+use std::path::Path;
+
+pub struct Kontiki {
+    db: Db,
+    durability: kontiki_engine::Durability,
+}
+
+pub fn open(dir: &Path, durability: Durability) -> Kontiki {
+    let options = Options { block_cache_bytes: CACHE_BYTES, memtable_bytes: MEMTABLE_BYTES, ..Options::default() };
+    let durability = match durability {
+        Durability::Buffered => kontiki_engine::Durability::Buffered,
+        Durability::Sync => kontiki_engine::Durability::Sync,
+    };
+    Kontiki { db: Db::open(dir, options).expect("kontiki opens"), durability }
+}
+
+impl Read for Kontiki {
+    fn get(&self, key: &[u8], visit: Visit) -> bool {
+        let found = self.db.get(key).expect("kontiki get");
+        found.as_deref().map(visit).is_some()
+    }
+}
+
+impl Read for Snapshot {
+    fn get(&self, key: &[u8], visit: Visit) -> bool {
+        let found = View::get(self, Family::DEFAULT, key).expect("kontiki snapshot get");
+        found.as_deref().map(visit).is_some()
+    }
+}
+
+impl Store for Kontiki {
+    fn put(&self, key: &[u8], value: &[u8]) {
+        let mut batch = WriteBatch::new();
+        batch.put(Family::DEFAULT, key, value);
+        self.db.write(batch, self.durability).expect("kontiki put");
+    }
+    fn delete(&self, key: &[u8]) {
+        let mut batch = WriteBatch::new();
+        batch.delete(Family::DEFAULT, key);
+        self.db.write(batch, self.durability).expect("kontiki delete");
+    }
+    fn scan(&self, start: &[u8], visit: VisitEntry) {
+        let range = Range { start: Some(start.to_vec().into()), end: None };
+        let mut entries =
+            self.db.snapshot().entries(Family::DEFAULT, range, Direction::Forward).expect("kontiki entries");
+        while let Some((key, value)) = entries.next().expect("kontiki next") {
+            if !visit(&key, &value) {
+                return;
+            }
+        }
+    }
+    fn with_snapshot(&self, work: &mut dyn FnMut(&dyn Read)) {
+        work(&self.db.snapshot());
+    }
+    fn flush(&self) {
+        self.db.flush().expect("kontiki flush");
+    }
+    fn compact(&self) {
+        self.db.compact().expect("kontiki compact");
+    }
+}

@@ -1,0 +1,77 @@
+//! The peers behind one face, configured alike: 256 MiB cache, 64 MiB memtable, LZ4 from level 2, 10 bloom bits a key,
+//! 2 background threads, 4 KiB blocks. docs/benchmarks.md says what differs.
+
+mod fjall;
+mod kontiki;
+mod lmdb;
+mod redb;
+mod rocks;
+
+use std::path::Path;
+
+/// Gets a value that was found.
+pub type Visit<'a> = &'a mut dyn FnMut(&[u8]);
+/// Gets entries in order, until it answers false.
+pub type VisitEntry<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> bool;
+
+/// Reads by key.
+pub trait Read {
+    /// Shows the value, without a copy if the engine can; whether it was found.
+    fn get(&self, key: &[u8], visit: Visit) -> bool;
+}
+
+/// An embedded store under test. Writes are as durable as the store was opened for.
+pub trait Store: Read + Send + Sync {
+    /// Writes one key.
+    fn put(&self, key: &[u8], value: &[u8]);
+    /// Removes one key.
+    fn delete(&self, key: &[u8]);
+    /// Writes many; not measured. Transactional stores use one transaction.
+    fn load(&self, entries: &[([u8; 16], Vec<u8>)]) {
+        entries.iter().for_each(|(key, value)| self.put(key, value));
+    }
+    /// Shows the entries from a key on.
+    fn scan(&self, start: &[u8], visit: VisitEntry);
+    /// Takes a snapshot and hands it to `work`.
+    fn with_snapshot(&self, work: &mut dyn FnMut(&dyn Read));
+    /// Makes background work begin that would be due at some time: moves memtables to tables, where there are any.
+    fn flush(&self);
+    /// Merges everything that can be merged.
+    fn compact(&self);
+}
+
+/// What a store is opened for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// In the operating system when acknowledged: survives a killed process. redb has no such mode: see `redb.rs`.
+    Buffered,
+    /// On the disk when acknowledged.
+    Sync,
+}
+
+/// The stores of every table.
+pub const NAMES: [&str; 6] = ["kontiki", "rocksdb", "rocksdb-tuned", "fjall", "redb", "lmdb"];
+/// Variants that keep large values apart.
+pub const BLOB_NAMES: [&str; 2] = ["rocksdb-blob", "fjall-blob"];
+
+const CACHE_BYTES: u64 = 256 << 20;
+const MEMTABLE_BYTES: u64 = 64 << 20;
+const BACKGROUND_THREADS: usize = 2;
+const BLOOM_BITS: usize = 10;
+/// From this size on, values are kept apart by the variants that do that.
+const BLOB_BYTES_MIN: u64 = 1024;
+
+/// Opens a store of the named kind.
+pub fn open(name: &str, dir: &Path, durability: Durability) -> Box<dyn Store> {
+    match name {
+        "kontiki" => Box::new(kontiki::open(dir, durability)),
+        "rocksdb" => Box::new(rocks::open(dir, durability, rocks::Variant::Plain)),
+        "rocksdb-tuned" => Box::new(rocks::open(dir, durability, rocks::Variant::Tuned)),
+        "rocksdb-blob" => Box::new(rocks::open(dir, durability, rocks::Variant::Blob)),
+        "fjall" => Box::new(fjall::open(dir, durability, false)),
+        "fjall-blob" => Box::new(fjall::open(dir, durability, true)),
+        "redb" => Box::new(redb::open(dir, durability)),
+        "lmdb" => Box::new(lmdb::open(dir, durability)),
+        other => panic!("unknown engine {other}; known: {NAMES:?}, {BLOB_NAMES:?}"),
+    }
+}
