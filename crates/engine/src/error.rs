@@ -46,6 +46,31 @@ pub enum Error {
         /// The key, or the start of the range.
         key: bytes::Bytes,
     },
+    /// A transaction has waited for a lock for as long as it may; it can go on without the lock.
+    #[error("waited {waited_ms} ms for the lock of key {key:?} of {family:?}, which another transaction holds")]
+    LockTimeout {
+        /// The family of the key.
+        family: crate::Family,
+        /// The key.
+        key: bytes::Bytes,
+        /// The limit, `TransactionOptions::lock_wait_ms`, or 0 where a wait could not end.
+        waited_ms: u64,
+    },
+    /// To wait for a lock would have been for ever: its holder waits, perhaps through others, for this transaction.
+    /// Roll back, so that they get on, and try again.
+    #[error("deadlock of transactions over the keys {keys:?}: roll back and try again")]
+    Deadlock {
+        /// The keys of the cycle: the one asked for, then the one that its holder waits for, and so on.
+        keys: Vec<(crate::Family, bytes::Bytes)>,
+    },
+    /// A transaction has reached a bound of its options. What was asked for last did not happen.
+    #[error("a transaction has reached {option} = {limit}; commit in smaller parts or raise it")]
+    TransactionTooLarge {
+        /// The field of `TransactionOptions`.
+        option: &'static str,
+        /// Its value.
+        limit: u64,
+    },
     /// No space left. Nothing of this write is visible or durable; it may be tried again once there is room.
     #[error("no space left for {what}; free some space and writes resume by themselves")]
     NoSpace {

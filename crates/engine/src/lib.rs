@@ -31,6 +31,7 @@ pub mod memtable;
 pub mod planted;
 mod stream;
 pub mod table;
+mod transaction;
 pub mod version;
 mod view;
 pub mod vlog;
@@ -41,4 +42,5 @@ pub use db::{Db, FamilyStats, Histogram, LevelStats, Options, SYNC_LATENCY_BOUND
 pub use error::{Error, Result};
 pub use family::{Family, FamilyOptions, FamilySpec, KEY_BYTES_MAX, SequenceNumber, VALUE_BYTES_MAX};
 pub use stream::STREAM_STATE_BYTES_MAX;
+pub use transaction::{Isolation, Savepoint, Transaction, TransactionEntries, TransactionOptions, TransactionStats};
 pub use view::{Direction, Entries, Range, View};

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 impl Unchanged {
     /// Refuses with `Conflict` if `state`, which holds every write so far, has one that this condition rules out and
     /// whose number is larger than `after`.
-    pub(super) fn check(&self, state: &ReadState, after: SequenceNumber) -> Result<()> {
+    pub(crate) fn check(&self, state: &ReadState, after: SequenceNumber) -> Result<()> {
         let since = self.since().max(after);
         let changed = match self {
             Unchanged::Key { family, key, .. } => key_changed(state, *family, key, since)?,

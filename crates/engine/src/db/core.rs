@@ -8,6 +8,7 @@ use super::writes::Writes;
 use crate::compaction::Context;
 use crate::log::{LogWriter, Segments};
 use crate::stream::StreamIndex;
+use crate::transaction::Transactions;
 use crate::{Error, Result};
 use kontiki_env::Env;
 use kontiki_env::fs::FileLock;
@@ -37,6 +38,7 @@ pub(crate) struct Core {
     pub(crate) counters: Counters,
     pub(crate) progress: Progress,
     pub(crate) transaction_starts: TransactionStarts,
+    pub(crate) transactions: Transactions,
     /// The last number given to a logged batch; 0 before the first. Changed by the leader.
     pub(crate) last_logged: AtomicU64,
     /// The newest segment when a flush was last asked for on behalf of streams.
@@ -138,6 +140,7 @@ impl Core {
             env: parts.env,
             directory: parts.directory,
             options: parts.options,
+            transactions: Transactions::new(),
             transaction_starts: TransactionStarts::new(parts.context.oldest_transaction_start.clone()),
             context: parts.context,
             segments: parts.segments,
@@ -200,6 +203,7 @@ impl Core {
     pub(crate) fn set_closed(&self) -> bool {
         let before = std::mem::replace(&mut self.health.write().closed, true);
         self.progress.tell_end();
+        self.transactions.close();
         !before
     }
 

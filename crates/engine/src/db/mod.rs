@@ -22,6 +22,7 @@ mod stats;
 mod submit;
 mod writes;
 
+pub(crate) use conditions::TransactionStart;
 pub(crate) use core::Core;
 pub use options::Options;
 pub use snapshot::Snapshot;
@@ -192,6 +193,7 @@ impl Db {
             groups: counters.groups.load(Relaxed),
             transactions_open: core.transaction_starts.len(),
             transactions_oldest_start: core.oldest_transaction_start(),
+            transactions: core.transactions.stats(core.oldest_transaction_start(), core.env.clock.monotonic()),
             commits_waiting: core.queue.len() as u64,
             write_stalls: counters.stalls.load(Relaxed),
             log_segments: segments.len() as u64,

@@ -79,6 +79,8 @@ pub struct Stats {
     pub block_cache_hits: u64,
     /// Blocks read from files, counted.
     pub block_cache_misses: u64,
+    /// What became of transactions.
+    pub transactions: crate::TransactionStats,
     /// Every family's levels now.
     pub families: Vec<FamilyStats>,
     /// Why writes have stopped, if they have.

@@ -1,0 +1,258 @@
+//! Transactions: snapshot isolation, or serializability on request, over snapshots and conditional commits alone.
+//!
+//! A transaction reads its snapshot with its own writes laid over it, and writes nothing until its commit: one batch,
+//! with the condition that nothing it depends on was written since the snapshot (`Unchanged`, checked where commits
+//! get their sequence numbers). So an open transaction costs memory and a pinned snapshot, and holds up nobody.
+//!
+//! - `overlay.rs`: the pending writes, and savepoints; `entries.rs`: iterators over both;
+//! - `reads.rs`: what a serializable transaction has read;
+//! - `locks.rs`: locks of keys, with deadlock detection;
+//! - `registry.rs`: the open transactions of a database, for compaction and statistics;
+//! - `commit.rs`: from all this to one conditional commit; `retry.rs`: trying again.
+//!
+//! docs/internals/transactions.md tells why.
+
+mod commit;
+mod entries;
+mod locks;
+mod options;
+mod overlay;
+mod range_set;
+mod reads;
+mod registry;
+mod retry;
+mod shared;
+mod sync;
+
+pub use entries::TransactionEntries;
+pub use options::{Isolation, TransactionOptions};
+pub use registry::TransactionStats;
+
+pub(crate) use registry::Transactions;
+
+use self::locks::{LockKey, TransactionId};
+use self::overlay::{Overlay, Pending};
+use self::reads::ReadSet;
+use self::shared::Shared;
+use crate::db::TransactionStart;
+use crate::{
+    Db, Direction, Error, Family, KEY_BYTES_MAX, Range, Result, SequenceNumber, Snapshot, VALUE_BYTES_MAX, View,
+};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Reads of one moment and writes that take effect together, or not at all, at [`Transaction::commit`].
+///
+/// Made by [`Db::transaction`]. Dropped without a commit it has no effect. It sees its own writes. While it is open it
+/// pins the files and memtables of its snapshot, as a [`Snapshot`] does, and keeps the database open.
+///
+/// Locks ([`Transaction::lock`], [`Transaction::get_for_update`]) are held until the end. Every commit of a transaction
+/// takes the locks of the keys that it writes, so a locked key is not written by another transaction, optimistic ones
+/// included; a plain write ([`Db::write`]) and a range delete heed no locks, and make the commit of the lock's holder fail.
+pub struct Transaction {
+    db: Db,
+    id: TransactionId,
+    snapshot: Snapshot,
+    /// While it lives, the conditions of the commit can be answered.
+    _start: TransactionStart,
+    /// The wall time at which pending writes expire or not: that of the snapshot.
+    now_ms: u64,
+    options: TransactionOptions,
+    overlay: Overlay,
+    /// The locks that it holds, with the number after which the key must not have been written.
+    locked: BTreeMap<LockKey, SequenceNumber>,
+    shared: Arc<Shared>,
+    ended: bool,
+}
+
+/// A moment of a transaction to which its writes can be rolled back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Savepoint {
+    transaction: u64,
+    serial: u64,
+}
+
+impl Db {
+    /// Begins a transaction with [`TransactionOptions::default`]: snapshot isolation, commits that survive power loss.
+    pub fn transaction(&self) -> Transaction {
+        self.begin(TransactionOptions::default())
+    }
+
+    /// Begins a transaction.
+    ///
+    /// Errors: [`Error::InvalidArgument`] for options out of range.
+    pub fn transaction_with(&self, options: TransactionOptions) -> Result<Transaction> {
+        options.validate()?;
+        Ok(self.begin(options))
+    }
+
+    fn begin(&self, options: TransactionOptions) -> Transaction {
+        let core = self.core();
+        let (snapshot, start) = core.begin_transaction();
+        let reads = (options.isolation == Isolation::Serializable).then(|| ReadSet::new(options.read_set_bytes_max));
+        Transaction {
+            db: self.clone(),
+            id: core.transactions.begin(core.env.clock.monotonic()),
+            snapshot,
+            _start: start,
+            now_ms: core.env.clock.wall_ms(),
+            overlay: Overlay::new(options.write_bytes_max),
+            locked: BTreeMap::new(),
+            shared: Arc::new(Shared::new(reads)),
+            ended: false,
+            options,
+        }
+    }
+}
+
+impl Transaction {
+    /// The newest write that its snapshot sees.
+    pub fn start(&self) -> SequenceNumber {
+        self.snapshot.sequence()
+    }
+
+    /// The value of a key of the default family.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        self.get_in(Family::DEFAULT, key)
+    }
+
+    /// The value of a key: what this transaction has written, else what the snapshot holds (for a key locked under
+    /// snapshot isolation: what it held when it was locked).
+    ///
+    /// Errors: as those of a snapshot; [`Error::TransactionTooLarge`] if the read set is full.
+    pub fn get_in(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>> {
+        match self.find_pending(family, key) {
+            Some(found) => Ok(found),
+            None => {
+                self.shared.with_reads(|reads| reads.note_key(family, key))?;
+                self.snapshot.get(family, key)
+            }
+        }
+    }
+
+    /// The values of several keys, in their order.
+    pub fn multi_get(&self, family: Family, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>> {
+        keys.iter().map(|key| self.get_in(family, key)).collect()
+    }
+
+    /// Iterates over a range. The iterator does not borrow the transaction: see [`TransactionEntries`] for what it
+    /// shows of writes that follow.
+    pub fn entries(&self, family: Family, range: Range, direction: Direction) -> Result<TransactionEntries> {
+        let base = self.snapshot.entries(family, range.clone(), direction)?;
+        let iterator = self.shared.with_reads(|reads| Ok(Some(reads.open(family))))?;
+        let overlay = self.overlay.family(family).cloned();
+        Ok(TransactionEntries::new(base, overlay, (range, direction), self.now_ms, self.shared.clone(), iterator))
+    }
+
+    /// Sets a key of the default family.
+    pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.put_in(Family::DEFAULT, key, value)
+    }
+
+    /// Sets a key.
+    ///
+    /// Errors: [`Error::InvalidArgument`] for a key or value that is too long, [`Error::TransactionTooLarge`]; the
+    /// transaction is as before then. An unknown family is an error of the commit.
+    pub fn put_in(&mut self, family: Family, key: &[u8], value: &[u8]) -> Result<()> {
+        check_length("value", value, VALUE_BYTES_MAX)?;
+        self.write(family, key, Pending::Put(Bytes::copy_from_slice(value)))
+    }
+
+    /// Sets a key until `expires_at_ms` (wall clock, milliseconds since 1970).
+    pub fn put_expiring(&mut self, family: Family, key: &[u8], value: &[u8], expires_at_ms: u64) -> Result<()> {
+        check_length("value", value, VALUE_BYTES_MAX)?;
+        self.write(family, key, Pending::PutExpiring(Bytes::copy_from_slice(value), expires_at_ms))
+    }
+
+    /// Removes a key of the default family, if it is there.
+    pub fn delete(&mut self, key: &[u8]) -> Result<()> {
+        self.delete_in(Family::DEFAULT, key)
+    }
+
+    /// Removes a key, if it is there.
+    pub fn delete_in(&mut self, family: Family, key: &[u8]) -> Result<()> {
+        self.write(family, key, Pending::Delete)
+    }
+
+    /// Removes every key `start <= key < end` that there is when the transaction *commits*: the commit is refused if
+    /// anything in the range was written since the start, so these are the keys that the transaction sees.
+    pub fn delete_range(&mut self, family: Family, start: &[u8], end: &[u8]) -> Result<()> {
+        check_length("key", start, KEY_BYTES_MAX)?;
+        check_length("key", end, KEY_BYTES_MAX)?;
+        if start > end {
+            return Err(Error::InvalidArgument("a range delete must not end before it starts".into()));
+        }
+        self.overlay.delete_range(family, start, end)
+    }
+
+    fn write(&mut self, family: Family, key: &[u8], pending: Pending) -> Result<()> {
+        check_length("key", key, KEY_BYTES_MAX)?;
+        self.overlay.write(family, key, pending)
+    }
+
+    fn find_pending(&self, family: Family, key: &[u8]) -> Option<Option<Bytes>> {
+        self.overlay.family(family)?.find(key, self.now_ms)
+    }
+
+    /// Marks the present state of its writes. Costs nothing by itself; from then on the first change of each key
+    /// keeps what was pending before.
+    pub fn savepoint(&mut self) -> Savepoint {
+        Savepoint { transaction: self.id, serial: self.overlay.savepoint() }
+    }
+
+    /// Takes back what was written since the savepoint. The savepoint stays and can be rolled back to again; those set
+    /// after it are gone. Locks stay, and reads stay in the read set.
+    ///
+    /// Errors: [`Error::InvalidArgument`] for a savepoint that is gone or is another transaction's.
+    pub fn rollback_to(&mut self, savepoint: &Savepoint) -> Result<()> {
+        if savepoint.transaction != self.id {
+            return Err(Error::InvalidArgument("the savepoint is another transaction's".into()));
+        }
+        self.overlay.rollback_to(savepoint.serial)
+    }
+
+    /// Ends it without effect, as dropping it does.
+    pub fn rollback(self) {}
+
+    /// Releases what it holds. Its writes are gone, or committed.
+    fn end(&mut self, committed: bool) {
+        assert!(!self.ended, "a transaction ends once");
+        self.ended = true;
+        self.shared.end(|_| ());
+        let transactions = &self.db.core().transactions;
+        for key in std::mem::take(&mut self.locked).keys() {
+            transactions.locks.release(self.id, key);
+        }
+        transactions.end(self.id, committed);
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.end(false);
+        }
+    }
+}
+
+impl std::fmt::Debug for Transaction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Transaction")
+            .field("start", &self.start())
+            .field("isolation", &self.options.isolation)
+            .finish_non_exhaustive()
+    }
+}
+
+fn check_length(what: &str, bytes: &[u8], max: usize) -> Result<()> {
+    if bytes.len() <= max {
+        return Ok(());
+    }
+    Err(Error::InvalidArgument(format!("a {what} has {} bytes; at most {max} are accepted", bytes.len())))
+}
+
+#[cfg(test)]
+mod locks_model_test;
+#[cfg(test)]
+mod locks_test;

@@ -1,0 +1,127 @@
+//! What a database knows of its transactions: the open ones, the locks, and counters.
+
+use super::locks::{LockTable, TransactionId};
+use crate::SequenceNumber;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// Shared by all transactions of a database.
+pub(crate) struct Transactions {
+    open: Mutex<Open>,
+    pub(super) locks: LockTable,
+    committed: AtomicU64,
+    rolled_back: AtomicU64,
+    pub(super) conflicts: AtomicU64,
+    pub(super) retries: AtomicU64,
+    pub(super) lock_waits: AtomicU64,
+    pub(super) lock_wait_us: AtomicU64,
+    pub(super) lock_timeouts: AtomicU64,
+    pub(super) deadlocks: AtomicU64,
+}
+
+#[derive(Default)]
+struct Open {
+    /// When each began (monotonic clock), by number, which is the order in which they began.
+    began: BTreeMap<TransactionId, Duration>,
+    started: u64,
+}
+
+impl Transactions {
+    pub(crate) fn new() -> Transactions {
+        Transactions {
+            open: Mutex::default(),
+            locks: LockTable::new(),
+            committed: AtomicU64::new(0),
+            rolled_back: AtomicU64::new(0),
+            conflicts: AtomicU64::new(0),
+            retries: AtomicU64::new(0),
+            lock_waits: AtomicU64::new(0),
+            lock_wait_us: AtomicU64::new(0),
+            lock_timeouts: AtomicU64::new(0),
+            deadlocks: AtomicU64::new(0),
+        }
+    }
+
+    /// A transaction begins; returns its number.
+    pub(super) fn begin(&self, now: Duration) -> TransactionId {
+        let mut open = self.open.lock();
+        open.started += 1;
+        let id = open.started;
+        open.began.insert(id, now);
+        id
+    }
+
+    /// It ends.
+    pub(super) fn end(&self, id: TransactionId, committed: bool) {
+        let before = self.open.lock().began.remove(&id);
+        assert!(before.is_some(), "a transaction ends once");
+        (if committed { &self.committed } else { &self.rolled_back }).fetch_add(1, Relaxed);
+    }
+
+    /// The database is closed: nobody waits for a lock any more.
+    pub(crate) fn close(&self) {
+        self.locks.close();
+    }
+
+    /// Counters and gauges. `oldest_start` is the smallest registered start, `now` the monotonic time.
+    pub(crate) fn stats(&self, oldest_start: SequenceNumber, now: Duration) -> TransactionStats {
+        let (started, active, oldest) = {
+            let open = self.open.lock();
+            (open.started, open.began.len() as u64, open.began.first_key_value().map(|(_, began)| *began))
+        };
+        TransactionStats {
+            started,
+            active,
+            committed: self.committed.load(Relaxed),
+            rolled_back: self.rolled_back.load(Relaxed),
+            conflicts: self.conflicts.load(Relaxed),
+            retries: self.retries.load(Relaxed),
+            locks: self.locks.len() as u64,
+            waiting: self.locks.waiting() as u64,
+            lock_waits: self.lock_waits.load(Relaxed),
+            lock_wait_us: self.lock_wait_us.load(Relaxed),
+            lock_timeouts: self.lock_timeouts.load(Relaxed),
+            deadlocks: self.deadlocks.load(Relaxed),
+            oldest_start: (oldest_start < SequenceNumber::MAX).then_some(oldest_start),
+            oldest_age_ms: oldest.map_or(0, |began| now.saturating_sub(began).as_millis() as u64),
+        }
+    }
+}
+
+/// What became of a database's transactions: counters since open, and gauges of now.
+///
+/// `started = active + committed + rolled_back`, up to those that end while it is read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TransactionStats {
+    /// Begun, counted.
+    pub started: u64,
+    /// Open now.
+    pub active: u64,
+    /// Committed, counted, read-only ones included.
+    pub committed: u64,
+    /// Ended without effect, counted: rolled back, dropped, or refused at commit.
+    pub rolled_back: u64,
+    /// Commits and locks refused because of a newer write, counted.
+    pub conflicts: u64,
+    /// Times that [`Db::transact`](crate::Db::transact) tried again, counted.
+    pub retries: u64,
+    /// Locks of keys that are held now.
+    pub locks: u64,
+    /// Transactions that wait for a lock now.
+    pub waiting: u64,
+    /// Waits for locks, counted.
+    pub lock_waits: u64,
+    /// Time spent in them, in microseconds.
+    pub lock_wait_us: u64,
+    /// Waits that reached their limit, counted.
+    pub lock_timeouts: u64,
+    /// Locks refused because waiting would have closed a cycle, counted.
+    pub deadlocks: u64,
+    /// The read watermark: start of the oldest open transaction (or `write_if`). Compaction keeps tombstones that are newer.
+    pub oldest_start: Option<SequenceNumber>,
+    /// How long ago that one began, in milliseconds: a large age is a forgotten transaction, which pins disk space.
+    pub oldest_age_ms: u64,
+}

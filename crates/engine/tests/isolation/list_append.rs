@@ -1,0 +1,130 @@
+//! Histories of appends to lists, judged from outside: `adya` infers from the lists alone which transaction depends on
+//! which, and looks for the cycles that each isolation level forbids.
+
+use super::support::*;
+use adya::history::{Interner, Mop, Op, OpType, ReadValue, Scalar};
+use adya::{History, Opts, Report, Valid, Workload};
+use kontiki_engine::{Db, Error, Isolation, Transaction, TransactionOptions};
+use kontiki_env::rng::Rng;
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+const KEYS: u64 = 4;
+const THREADS: i64 = 4;
+const TRANSACTIONS: usize = 150;
+
+/// A read with what it found, or an append.
+#[derive(Clone, Debug)]
+enum Step {
+    Read(u64, Option<Vec<i64>>),
+    Append(u64, i64),
+}
+
+type Event = (i64, OpType, Vec<Step>);
+
+fn list(transaction: &Transaction, key: u64) -> Result<Vec<i64>, Error> {
+    let text = transaction.get(format!("list {key}").as_bytes())?.unwrap_or_default();
+    let text = std::str::from_utf8(&text).expect("text");
+    Ok(text.split(' ').filter(|part| !part.is_empty()).map(|part| part.parse().expect("a number")).collect())
+}
+
+fn run(transaction: &mut Transaction, steps: &mut [Step]) -> Result<(), Error> {
+    for step in steps {
+        match step {
+            Step::Read(key, found) => *found = Some(list(transaction, *key)?),
+            Step::Append(key, value) => {
+                let mut all = list(transaction, *key)?;
+                all.push(*value);
+                let text: Vec<String> = all.iter().map(ToString::to_string).collect();
+                transaction.put(format!("list {key}").as_bytes(), text.join(" ").as_bytes())?;
+            }
+        }
+        give_way();
+    }
+    Ok(())
+}
+
+/// Runs random transactions on threads. The order of events is real time.
+fn record(db: &Db, isolation: Isolation, seed: u64) -> Vec<Event> {
+    let events = Mutex::new(Vec::new());
+    let unique = AtomicI64::new(1);
+    std::thread::scope(|scope| {
+        for process in 0..THREADS {
+            let (events, unique) = (&events, &unique);
+            scope.spawn(move || {
+                let mut rng = Rng::new(seed).child(&format!("process {process}"));
+                for _ in 0..TRANSACTIONS {
+                    let mut steps: Vec<Step> = (0..rng.range(1..5))
+                        .map(|_| match (rng.below(KEYS), rng.chance(1, 2)) {
+                            (key, true) => Step::Read(key, None),
+                            (key, false) => Step::Append(key, unique.fetch_add(1, Ordering::Relaxed)),
+                        })
+                        .collect();
+                    events.lock().push((process, OpType::Invoke, steps.clone()));
+                    let options = TransactionOptions { isolation, ..Default::default() };
+                    let mut transaction = db.transaction_with(options).expect("good options");
+                    let result = run(&mut transaction, &mut steps).and_then(|()| transaction.commit());
+                    let kind = match result {
+                        Ok(_) => OpType::Ok,
+                        Err(Error::Conflict { .. }) => OpType::Fail,
+                        Err(error) => panic!("{error}"),
+                    };
+                    events.lock().push((process, kind, steps));
+                }
+            });
+        }
+    });
+    events.into_inner()
+}
+
+fn history(events: Vec<Event>) -> History {
+    let mut interner = Interner::default();
+    let mut ops = Vec::new();
+    for (index, (process, kind, steps)) in events.into_iter().enumerate() {
+        let mut mop = |step: Step| match step {
+            Step::Append(key, value) => Mop::Append {
+                key: interner.intern(Scalar::Str(key.to_string())),
+                value: interner.intern(Scalar::Int(value)),
+            },
+            Step::Read(key, found) => {
+                let found = found.map(|all| all.into_iter().map(|one| interner.intern(Scalar::Int(one))).collect());
+                let value = found.map_or(ReadValue::Nil, ReadValue::List);
+                Mop::Read { key: interner.intern(Scalar::Str(key.to_string())), value }
+            }
+        };
+        let value = steps.into_iter().map(&mut mop).collect();
+        ops.push(Op { index: index as u64, kind, process: Some(process), value, time: None });
+    }
+    History::from_ops(ops, interner)
+}
+
+fn judge(history: &History, model: &str) -> Report {
+    let opts = Opts { models: vec![model.into()], ..Opts::default() };
+    adya::check(history, Workload::ListAppend, &opts)
+}
+
+#[test]
+fn serializable_transactions_are_strictly_serializable() {
+    let mut committed = 0;
+    for seed in 0..8 {
+        let db = threaded(seed);
+        let history = history(record(&db, Isolation::Serializable, seed));
+        let report = judge(&history, "strict-serializable");
+        assert_eq!(report.valid, Valid::True, "seed {seed}: {:?} {:?}", report.anomaly_types, report.anomalies);
+        committed += db.stats().transactions.committed;
+    }
+    assert!(committed > 500, "only {committed} commits");
+}
+
+#[test]
+fn snapshot_isolation_shows_write_skew_and_nothing_worse() {
+    let mut skewed = 0;
+    for seed in 0..8 {
+        let db = threaded(seed);
+        let history = history(record(&db, Isolation::Snapshot, seed));
+        let report = judge(&history, "strong-snapshot-isolation");
+        assert_eq!(report.valid, Valid::True, "seed {seed}: {:?} {:?}", report.anomaly_types, report.anomalies);
+        skewed += usize::from(judge(&history, "serializable").valid == Valid::False);
+    }
+    assert!(skewed > 0, "no write skew in any history: the workload is too weak to judge by");
+}

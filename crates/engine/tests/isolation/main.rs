@@ -1,0 +1,12 @@
+//! Transactions as a user sees them: one after the other in a stepped world, and many at once on threads, whose
+//! histories are judged by checkers that know nothing of the implementation.
+
+mod bank;
+mod basics;
+mod iterators;
+mod list_append;
+mod locks;
+mod savepoints;
+mod skew;
+mod snapshot_history;
+mod support;
