@@ -1,33 +1,35 @@
-//! Writes a frozen memtable to tables.
+//! Writes frozen memtables to tables.
 
 use super::Context;
-use super::retention::{Retention, Verdict};
-use super::run::Outputs;
-use crate::iterator::Cursor;
+use super::output::Outputs;
+use super::retention::Retention;
+use crate::iterator::{Cursor, MergingCursor};
 use crate::memtable::{Memtable, MemtableCursor};
 use crate::table::TABLE_BYTES_MAX;
-use crate::version::{Version, VersionEdit};
-use crate::{Direction, Error, Result, SequenceNumber};
+use crate::version::{RangeTombstones, Version, VersionEdit};
+use crate::{Direction, Error, Family, Result, SequenceNumber};
 use std::sync::Arc;
 
-/// Writes one table for each family (more only beyond [`TABLE_BYTES_MAX`]) in `memtable` to L0, and installs all of them, with
-/// `flushed_sequence` and `oldest_segment`, in one edit. Versions that no snapshot can see are left out; tombstones
-/// are kept, for what they hide may be below. Returns the new version.
+/// Writes one table for each family (more only beyond [`TABLE_BYTES_MAX`]) in `memtables` to L0, and installs all of
+/// them, with the memtables' range tombstones, `flushed_sequence` and `oldest_segment`, in one edit. Of each key only
+/// the newest version is kept, and that only if none of the range tombstones hides it; tombstones are kept, for what
+/// they hide may be below. Returns the new version.
 ///
-/// The memtable is frozen, the oldest that is not flushed, and holds sequence numbers at or below `flushed_sequence`
-/// only. Nothing above `flushed_sequence` may be in an older memtable. An empty memtable makes an edit without tables.
+/// The memtables are frozen, the oldest that are not flushed, oldest first, and hold sequence numbers at or below
+/// `flushed_sequence` only. Nothing above `flushed_sequence` may be in an older memtable. Empty memtables make an edit
+/// without tables.
 pub fn flush(
     context: &Context,
-    memtable: &Arc<Memtable>,
-    snapshots: &[SequenceNumber],
+    memtables: &[Arc<Memtable>],
     flushed_sequence: SequenceNumber,
     oldest_segment: Option<u64>,
 ) -> Result<Arc<Version>> {
-    let largest = memtable.largest_sequence().unwrap_or(0);
-    assert!(largest <= flushed_sequence, "a flush through {flushed_sequence} of a memtable that goes to {largest}");
+    let largest = memtables.iter().filter_map(|memtable| memtable.largest_sequence()).max().unwrap_or(0);
+    assert!(largest <= flushed_sequence, "a flush through {flushed_sequence} of memtables that go to {largest}");
     assert!(flushed_sequence >= context.versions.current().flushed_sequence(), "flushes go forward");
+    assert!(memtables.windows(2).all(|pair| pair[0].largest_sequence() <= pair[1].largest_sequence()), "oldest first");
     let mut all: Vec<Outputs<'_>> = Vec::new();
-    let mut edit = match write_families(context, memtable, snapshots, &mut all) {
+    let mut edit = match write_families(context, memtables, flushed_sequence, &mut all) {
         Ok(edit) => edit,
         Err(error) => {
             all.iter_mut().for_each(Outputs::abandon);
@@ -47,40 +49,58 @@ pub fn flush(
 
 fn write_families<'a>(
     context: &'a Context,
-    memtable: &Arc<Memtable>,
-    snapshots: &[SequenceNumber],
+    memtables: &[Arc<Memtable>],
+    flushed_sequence: SequenceNumber,
     all: &mut Vec<Outputs<'a>>,
 ) -> Result<VersionEdit> {
     let version = context.versions.current();
-    for family in memtable.families() {
-        if version.family(family).is_none() {
-            return Err(Error::Bug(format!("a memtable holds writes of {family:?}, which does not exist")));
-        }
-        all.push(Outputs::new(context, family, TABLE_BYTES_MAX));
+    let now_ms = context.env.clock.wall_ms();
+    let mut edit = VersionEdit::new();
+    let with_versions = memtables.iter().flat_map(|memtable| memtable.families());
+    if let Some(family) = with_versions.into_iter().find(|family| version.family(*family).is_none()) {
+        return Err(Error::Bug(format!("a memtable holds writes of {family:?}, which does not exist")));
+    }
+    for &family in version.families().keys() {
+        let ranges = memtables.iter().flat_map(|memtable| memtable.range_tombstones(family)).collect();
+        let ranges = RangeTombstones::new(ranges);
+        all.push(Outputs::new(context, family, TABLE_BYTES_MAX, flushed_sequence, now_ms));
         let outputs = all.last_mut().expect("one was pushed");
-        let mut cursor = MemtableCursor::new(memtable.clone(), family, Direction::Forward);
-        let mut retention = Retention::new(snapshots);
-        cursor.seek_to_first()?;
-        while cursor.valid() {
-            outputs.check_stop()?;
-            let key = cursor.key();
-            // Something below L0 may always be hidden by a tombstone here.
-            let verdict = retention.judge(key.user_key, key.sequence, cursor.kind().is_delete(), || false);
-            if verdict == Verdict::Keep {
-                outputs.add(&cursor)?;
-            }
-            cursor.advance()?;
+        let mut retention = Retention::new(&ranges, now_ms, context.oldest_transaction());
+        write_family(&mut *memtable_cursor(memtables, family), &mut retention, outputs)?;
+        for tombstone in ranges.all() {
+            edit.add_range_tombstone(family, tombstone.clone());
         }
     }
-    let mut edit = VersionEdit::new();
+    let smallest = memtables.iter().filter_map(|memtable| memtable.smallest_sequence()).min();
+    let largest = memtables.iter().filter_map(|memtable| memtable.largest_sequence()).max();
     for outputs in all {
-        let tables = outputs.finish()?;
-        assert!(!tables.is_empty(), "a family that is in the memtable has a newest version to keep");
-        for table in tables {
-            assert!(Some(table.meta().smallest_sequence) >= memtable.smallest_sequence());
-            assert!(Some(table.meta().largest_sequence) <= memtable.largest_sequence());
-            edit.add_table(0, table);
+        for (table, facts) in outputs.finish()? {
+            assert!(Some(table.meta().smallest_sequence) >= smallest && Some(table.meta().largest_sequence) <= largest);
+            edit.add_table(0, table, facts.clone());
         }
     }
     Ok(edit)
+}
+
+fn memtable_cursor(memtables: &[Arc<Memtable>], family: Family) -> Box<dyn Cursor> {
+    let cursor = |memtable: &Arc<Memtable>| -> Box<dyn Cursor> {
+        Box::new(MemtableCursor::new(memtable.clone(), family, Direction::Forward))
+    };
+    match memtables {
+        [one] => cursor(one),
+        several => Box::new(MergingCursor::new(several.iter().rev().map(cursor).collect(), Direction::Forward)),
+    }
+}
+
+fn write_family(cursor: &mut dyn Cursor, retention: &mut Retention<'_>, outputs: &mut Outputs<'_>) -> Result<()> {
+    cursor.seek_to_first()?;
+    while cursor.valid() {
+        outputs.check_stop()?;
+        let (key, kind, stored) = (cursor.key(), cursor.kind(), cursor.stored());
+        // Something below L0 may always be hidden by a tombstone here.
+        let verdict = retention.judge(key, kind, &stored, || false)?;
+        outputs.take(verdict, key, kind, &stored)?;
+        cursor.advance()?;
+    }
+    Ok(())
 }

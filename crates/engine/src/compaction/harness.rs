@@ -10,15 +10,19 @@ use crate::version::{ManifestOptions, VersionEdit, VersionSet};
 use crate::{Direction, Entries, Family, Range, Result, SequenceNumber, WriteBatch};
 use bytes::Bytes;
 use kontiki_env::SimMachine;
+use kontiki_env::clock::{Clock, VirtualTime};
 use kontiki_env::rng::Rng;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(crate) const DIR: &str = "/db";
 pub(crate) const FAMILIES: u32 = 2;
 
-type Versions = BTreeMap<(Family, Vec<u8>), BTreeMap<SequenceNumber, Option<Vec<u8>>>>;
+/// A value, and when it ends.
+type Value = (Vec<u8>, Option<u64>);
+type Versions = BTreeMap<(Family, Vec<u8>), BTreeMap<SequenceNumber, Option<Value>>>;
 
 /// Sizes so small that a few hundred writes reach the deeper levels.
 #[derive(Clone, Debug)]
@@ -69,6 +73,7 @@ impl Sizes {
 
 pub(crate) struct Layer {
     pub(crate) machine: SimMachine,
+    time: VirtualTime,
     pub(crate) context: Context,
     pub(crate) memtable: Arc<Memtable>,
     pub(crate) snapshots: Vec<(SequenceNumber, ReadState)>,
@@ -84,6 +89,7 @@ pub(crate) fn open(machine: &SimMachine, sizes: &Sizes) -> Result<Context> {
     let versions = Arc::new(VersionSet::open(&env, dir, sizes.manifest.clone())?);
     let blocks = Arc::new(BlockCache::new(sizes.block_cache_bytes));
     let tables = Arc::new(TableCache::new(&env, versions.tables_dir(), blocks, 1 << 20, sizes.files_max));
+    let oldest_transaction_start = versions.oldest_transaction_start().clone();
     Ok(Context {
         env,
         versions,
@@ -91,13 +97,14 @@ pub(crate) fn open(machine: &SimMachine, sizes: &Sizes) -> Result<Context> {
         table_options: sizes.table.clone(),
         options: sizes.compaction.clone(),
         stop: Arc::default(),
-        oldest_transaction_start: Arc::new(std::sync::atomic::AtomicU64::new(u64::MAX)),
+        oldest_transaction_start,
     })
 }
 
 impl Layer {
     pub(crate) fn new(seed: u64, sizes: Sizes) -> Layer {
-        let machine = SimMachine::from_seed(seed);
+        let time = VirtualTime::default();
+        let machine = SimMachine::new(&Rng::new(seed), time.clone());
         let context = open(&machine, &sizes).expect("a healthy disk");
         let mut edit = VersionEdit::new();
         for family in 0..FAMILIES {
@@ -106,6 +113,7 @@ impl Layer {
         context.versions.apply(edit).expect("a healthy disk");
         Layer {
             machine,
+            time,
             context,
             memtable: Arc::default(),
             snapshots: Vec::new(),
@@ -120,12 +128,30 @@ impl Layer {
         self.memtable.apply(batch, self.sequence);
         for op in batch.ops() {
             let (family, key, value) = match op {
-                crate::BatchOp::Put { family, key, value } => (family, key, Some(value.to_vec())),
+                crate::BatchOp::Put { family, key, value } => (family, key, Some((value.to_vec(), None))),
+                crate::BatchOp::PutExpiring { family, key, value, expires_at_ms } => {
+                    (family, key, Some((value.to_vec(), Some(expires_at_ms))))
+                }
                 crate::BatchOp::Delete { family, key } => (family, key, None),
-                other => panic!("this model does not know {other:?}"),
+                crate::BatchOp::DeleteRange { family, start, end } => {
+                    let inside = (family, start.to_vec())..(family, end.to_vec());
+                    for (_, versions) in self.model.range_mut(inside) {
+                        versions.insert(self.sequence, None);
+                    }
+                    continue;
+                }
             };
             self.model.entry((family, key.to_vec())).or_default().insert(self.sequence, value);
         }
+    }
+
+    /// Lets time pass, so that values expire.
+    pub(crate) fn advance(&self, by: Duration) {
+        self.time.advance_to(self.time.now() + by);
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.machine.clock.wall_ms()
     }
 
     pub(crate) fn put(&mut self, key: &[u8], value: &[u8]) {
@@ -134,22 +160,18 @@ impl Layer {
         self.write(&batch);
     }
 
-    pub(crate) fn live_snapshots(&self) -> Vec<SequenceNumber> {
-        self.snapshots.iter().map(|(sequence, _)| *sequence).collect::<BTreeSet<_>>().into_iter().collect()
-    }
-
     pub(crate) fn flush(&mut self) -> Result<()> {
-        flush(&self.context, &self.memtable, &self.live_snapshots(), self.sequence, None)?;
+        flush(&self.context, std::slice::from_ref(&self.memtable), self.sequence, None)?;
         self.memtable = Arc::default();
         Ok(())
     }
 
     pub(crate) fn compact_step(&self) -> Result<bool> {
-        step(&self.context, &self.live_snapshots())
+        step(&self.context)
     }
 
     pub(crate) fn compact_all(&self, family: Family) -> Result<()> {
-        compact_all(&self.context, family, &self.live_snapshots())
+        compact_all(&self.context, family)
     }
 
     /// Starts again: what was not flushed is gone, from the model too.
@@ -193,15 +215,18 @@ impl Layer {
             .model
             .iter()
             .filter(|((of, key), _)| *of == family && inside(key))
-            .filter_map(|((_, key), versions)| {
-                let (_, value) = versions.range(..=sequence).next_back()?;
-                Some((key.clone(), value.clone()?))
-            })
+            .filter_map(|((_, key), versions)| Some((key.clone(), self.visible(versions, sequence)?)))
             .collect();
         if direction == Direction::Backward {
             entries.reverse();
         }
         entries
+    }
+
+    /// What a reader at `sequence` finds of one key's versions now.
+    fn visible(&self, versions: &BTreeMap<SequenceNumber, Option<Value>>, sequence: SequenceNumber) -> Option<Vec<u8>> {
+        let (value, expires_at_ms) = versions.range(..=sequence).next_back()?.1.as_ref()?;
+        expires_at_ms.is_none_or(|end| self.now_ms() < end).then(|| value.clone())
     }
 
     /// Compares a whole iteration, with a seek in the middle, and point reads, at one sequence number.
@@ -210,6 +235,10 @@ impl Layer {
         let direction = if rng.chance(1, 2) { Direction::Forward } else { Direction::Backward };
         let range = random_range(rng);
         let expected = self.expected(family, &range, direction, sequence);
+        let ranges_in_memory = state.memtables.iter().any(|memtable| !memtable.range_tombstones(family).is_empty());
+        if ranges_in_memory || state.version.range_tombstone_count() > 0 {
+            return self.check_gets(state, family, sequence, rng); // Iterators do not know range tombstones yet.
+        }
         let mut entries = state.entries(family, range.clone(), direction, sequence)?;
         assert_eq!(drain(&mut *entries, usize::MAX)?, expected, "{family:?} {direction:?} {range:?} at {sequence}");
         for _ in 0..3 {
@@ -222,10 +251,14 @@ impl Layer {
             entries.seek(&target)?;
             assert_eq!(drain(&mut *entries, 4)?, expected, "seek {target:?} {direction:?} {range:?} at {sequence}");
         }
+        self.check_gets(state, family, sequence, rng)
+    }
+
+    fn check_gets(&self, state: &ReadState, family: Family, sequence: SequenceNumber, rng: &mut Rng) -> Result<()> {
         for _ in 0..5 {
             let key = random_key(rng);
             let versions = self.model.get(&(family, key.clone()));
-            let expected = versions.and_then(|versions| versions.range(..=sequence).next_back()?.1.clone());
+            let expected = versions.and_then(|versions| self.visible(versions, sequence));
             let found = state.get(family, &key, sequence)?;
             assert_eq!(found.as_deref(), expected.as_deref(), "{family:?} {key:?} at {sequence}");
         }
@@ -265,13 +298,31 @@ pub(crate) fn random_range(rng: &mut Rng) -> Range {
     Range { start: rng.chance(2, 3).then_some(start), end: rng.chance(2, 3).then_some(end) }
 }
 
+/// Where simulated wall clocks begin.
+const WALL_ORIGIN_MS: u64 = 1_704_067_200_000;
+
 pub(crate) fn random_batch(rng: &mut Rng) -> WriteBatch {
+    random_batch_of(rng, false)
+}
+
+/// As [`random_batch`], with range deletes and values that expire.
+pub(crate) fn random_batch_of_all(rng: &mut Rng) -> WriteBatch {
+    random_batch_of(rng, true)
+}
+
+fn random_batch_of(rng: &mut Rng, all: bool) -> WriteBatch {
     let mut batch = WriteBatch::new();
     for _ in 0..rng.range(1..6) {
         let family = Family(rng.below(u64::from(FAMILIES)) as u32);
         let key = random_key(rng);
         if rng.chance(1, 4) {
             batch.delete(family, &key);
+        } else if all && rng.chance(1, 12) {
+            let mut bounds = [key, random_key(rng)];
+            bounds.sort();
+            batch.delete_range(family, &bounds[0], &bounds[1]);
+        } else if all && rng.chance(1, 8) {
+            batch.put_expiring(family, &key, b"for a while", WALL_ORIGIN_MS + rng.below(20_000));
         } else {
             let length = rng.below(40) as usize;
             // Half compressible, half not.

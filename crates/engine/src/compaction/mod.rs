@@ -8,18 +8,18 @@
 //!
 //! ```text
 //! let context = compaction::Context { env, versions, tables, table_options, options, stop, oldest_transaction_start };
-//! compaction::flush(&context, &memtable, &snapshots, flushed_sequence, oldest_segment)?;   // one frozen memtable
-//! compaction::step(&context, &snapshots)?;        // Ok(true): did one unit, there may be more
-//! compaction::compact_all(&context, family, &snapshots)?;                                  // Db::compact, per family
+//! compaction::flush(&context, &memtables, flushed_sequence, oldest_segment)?;   // frozen memtables, oldest first
+//! compaction::step(&context)?;                    // Ok(true): did one unit, there may be more
+//! compaction::compact_all(&context, family)?;     // Db::compact, per family
 //! context.versions.remove_obsolete(&context.tables)?;
 //! ```
 //!
-//! `snapshots` are the sequence numbers of all live snapshots, ascending, read *after* the memtable was frozen (flush)
-//! or at the call (compaction): a snapshot taken later is at or above everything in the inputs, so it sees the newest
-//! version, which is always kept. After a failed call nothing has changed and the same call may be made again;
-//! `Error::Closed` means `stop` was set.
+//! Snapshots take no part: they pin the version they read, so the newest version of each key is enough. After a failed
+//! call nothing has changed and the same call may be made again; `Error::Closed` means `stop` was set.
 
+mod expiry;
 mod flush;
+mod output;
 pub mod plan;
 pub mod retention;
 mod run;
@@ -28,12 +28,13 @@ pub use flush::flush;
 pub use plan::{CompactionOptions, Plan, plan};
 pub use run::{compact_all, run, step};
 
+use crate::SequenceNumber;
 use crate::cache::TableCache;
 use crate::table::TableOptions;
 use crate::version::VersionSet;
 use kontiki_env::Env;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What flush and compaction work with.
 #[derive(Clone)]
@@ -53,6 +54,14 @@ pub struct Context {
     /// The sequence number at which the oldest open transaction reads, `u64::MAX` while none is open. Flush and compaction
     /// keep a tombstone that is newer, whatever it hides: the transaction may ask whether the key was written since.
     pub oldest_transaction_start: Arc<AtomicU64>,
+}
+
+impl Context {
+    /// Tombstones above it stay. To be asked after the inputs are fixed: a transaction that is registered later reads at
+    /// or above everything in them.
+    fn oldest_transaction(&self) -> SequenceNumber {
+        self.oldest_transaction_start.load(Ordering::SeqCst)
+    }
 }
 
 #[cfg(test)]

@@ -1,68 +1,105 @@
-//! Which versions must be kept: the rule that makes space come back and snapshots stay true.
+//! Which versions must be kept: the rule that makes space come back.
 //!
-//! Live snapshots cut history into strata: a version belongs to the stratum of the oldest snapshot that sees it, or
-//! to the last one if no snapshot does (then only readers of the present see it). Of a key's versions in one stratum
-//! the newest alone can be seen. A tombstone that is the newest of the *first* stratum hides only versions older than
-//! every snapshot; once no deeper level can hold any, it says the same as nothing.
+//! Snapshots hold the files they read (docs/internals/engine.md), so of each key only the newest version is kept. It
+//! goes too if a range tombstone hides it; and if it is a tombstone, or has expired, once no deeper level can hold an
+//! older version that it would have to hide. Expired versions that must still hide something become tombstones.
+//!
+//! A tombstone above the start of the oldest open transaction stays all the same: the transaction may ask whether its
+//! key was written since.
 
-use crate::SequenceNumber;
+use crate::iterator::KeyRef;
+use crate::kind::{Decoded, Kind};
+use crate::version::{RangeTombstones, Span};
+use crate::{Error, Result, SequenceNumber};
 
 /// What to do with a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It goes into the output.
     Keep,
-    /// A newer version hides it from every reader.
+    /// It has expired, and goes into the output as a tombstone.
+    KeepAsDelete,
+    /// A newer version hides it.
     Hidden,
+    /// A range tombstone hides it.
+    Covered,
+    /// It has expired, and there is nothing left for it to hide.
+    Expired,
     /// A tombstone with nothing left to hide.
     SpentTombstone,
 }
 
 /// Judges versions as they come: by user key ascending, newest first.
-pub struct Retention {
-    /// Ascending.
-    snapshots: Vec<SequenceNumber>,
+pub struct Retention<'a> {
+    ranges: &'a RangeTombstones,
+    /// The stretch of `ranges` around the key judged last.
+    span: Option<Span<'a>>,
+    /// Wall clock at which expiry is judged; one for all versions, so that none comes back to life.
+    now_ms: u64,
+    /// Tombstones above it stay.
+    oldest_transaction: SequenceNumber,
     user_key: Vec<u8>,
-    /// The stratum of the version of `user_key` judged last, `None` before the first key.
-    stratum: Option<usize>,
+    /// Of the version judged last; 0 before the first.
+    sequence: SequenceNumber,
 }
 
-impl Retention {
-    /// For these live snapshots, ascending.
-    pub fn new(snapshots: &[SequenceNumber]) -> Retention {
-        assert!(snapshots.is_sorted(), "snapshots come in ascending order");
-        Retention { snapshots: snapshots.to_vec(), user_key: Vec::new(), stratum: None }
+impl<'a> Retention<'a> {
+    /// `ranges` hide versions of the family, expiry is judged at `now_ms`, and tombstones above the sequence number
+    /// `oldest_transaction` stay.
+    pub fn new(ranges: &'a RangeTombstones, now_ms: u64, oldest_transaction: SequenceNumber) -> Retention<'a> {
+        Retention { ranges, span: None, now_ms, oldest_transaction, user_key: Vec::new(), sequence: 0 }
     }
 
-    /// Judges one version. `is_bottom` tells whether no deeper level can hold the key; it is asked for tombstones
-    /// of the first stratum only.
+    /// Judges one version. `is_bottom` tells whether no deeper level can hold the key; it is asked for tombstones and
+    /// expired versions only.
     pub fn judge(
         &mut self,
-        user_key: &[u8],
-        sequence: SequenceNumber,
-        is_tombstone: bool,
+        key: KeyRef<'_>,
+        kind: Kind,
+        stored: &[u8],
         is_bottom: impl FnOnce() -> bool,
-    ) -> Verdict {
-        assert!(sequence > 0, "0 is before every write");
-        debug_assert!(
-            self.stratum.is_none() || self.user_key.as_slice() <= user_key,
-            "keys are judged in ascending order"
-        );
-        let stratum = self.snapshots.partition_point(|&snapshot| snapshot < sequence);
-        let same_key = self.stratum.is_some() && self.user_key == user_key;
-        if same_key {
-            let last = self.stratum.unwrap_or(0);
-            assert!(stratum <= last, "versions of a key come newest first");
-            if stratum == last {
-                return Verdict::Hidden;
-            }
-        } else {
-            self.user_key.clear();
-            self.user_key.extend_from_slice(user_key);
+    ) -> Result<Verdict> {
+        assert!(key.sequence > 0, "0 is before every write");
+        if self.sequence > 0 && self.user_key == key.user_key {
+            assert!(key.sequence < self.sequence, "versions of a key come newest first");
+            self.sequence = key.sequence;
+            return Ok(Verdict::Hidden);
         }
-        debug_assert!(stratum <= self.snapshots.len());
-        self.stratum = Some(stratum);
-        if is_tombstone && stratum == 0 && is_bottom() { Verdict::SpentTombstone } else { Verdict::Keep }
+        debug_assert!(self.sequence == 0 || self.user_key.as_slice() < key.user_key, "keys come in ascending order");
+        self.user_key.clear();
+        self.user_key.extend_from_slice(key.user_key);
+        self.sequence = key.sequence;
+        if key.sequence < self.covering() {
+            return Ok(Verdict::Covered);
+        }
+        let expired = kind.expires() && self.has_expired(kind, stored)?;
+        if !expired && !kind.is_delete() {
+            return Ok(Verdict::Keep);
+        }
+        let spent = key.sequence <= self.oldest_transaction && is_bottom();
+        Ok(match (expired, spent) {
+            (true, true) => Verdict::Expired,
+            (true, false) => Verdict::KeepAsDelete,
+            (false, true) => Verdict::SpentTombstone,
+            (false, false) => Verdict::Keep,
+        })
+    }
+
+    /// The newest range tombstone over the key judged now, 0 if there is none.
+    fn covering(&mut self) -> SequenceNumber {
+        if self.ranges.is_empty() {
+            return 0;
+        }
+        match &self.span {
+            Some(span) if span.contains(&self.user_key) => span.sequence,
+            _ => self.span.insert(self.ranges.span(&self.user_key)).sequence,
+        }
+    }
+
+    fn has_expired(&self, kind: Kind, stored: &[u8]) -> Result<bool> {
+        let decoded = Decoded::new(kind, stored);
+        let malformed = |_| Error::Bug(format!("stored bytes of a {kind:?} are malformed behind a checksum"));
+        Ok(decoded.map_err(malformed)?.expired(self.now_ms))
     }
 }
 

@@ -1,47 +1,119 @@
 use super::*;
+use crate::iterator::SEQUENCE_NUMBER_MAX;
+use crate::version::RangeTombstone;
+use bytes::Bytes;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
+fn range(start: &str, end: &str, sequence: u64) -> RangeTombstone {
+    let key = |key: &str| Bytes::copy_from_slice(key.as_bytes());
+    RangeTombstone { start: key(start), end: key(end), sequence }
+}
+
+fn judge(retention: &mut Retention<'_>, key: &str, sequence: u64, kind: Kind, is_bottom: bool) -> Verdict {
+    let stored = if kind.expires() { 1000u64.to_le_bytes().to_vec() } else { Vec::new() };
+    retention.judge(KeyRef::new(key.as_bytes(), sequence), kind, &stored, || is_bottom).expect("well-formed")
+}
+
 #[test]
-fn the_newest_of_each_stratum_stays() {
-    let mut retention = Retention::new(&[10, 20]);
-    let mut judge = |sequence, tombstone| retention.judge(b"k", sequence, tombstone, || true);
-    assert_eq!(judge(25, false), Verdict::Keep);
-    assert_eq!(judge(21, false), Verdict::Hidden);
-    assert_eq!(judge(20, true), Verdict::Keep);
-    assert_eq!(judge(11, false), Verdict::Hidden);
-    assert_eq!(judge(10, true), Verdict::SpentTombstone);
-    assert_eq!(judge(3, false), Verdict::Hidden);
+fn the_newest_version_stays_and_hides_the_others() {
+    let ranges = RangeTombstones::default();
+    let mut retention = Retention::new(&ranges, 0, SEQUENCE_NUMBER_MAX);
+    assert_eq!(judge(&mut retention, "k", 25, Kind::Put, true), Verdict::Keep);
+    assert_eq!(judge(&mut retention, "k", 20, Kind::Delete, true), Verdict::Hidden);
+    assert_eq!(judge(&mut retention, "k", 3, Kind::Put, true), Verdict::Hidden);
+    assert_eq!(judge(&mut retention, "l", 2, Kind::Put, true), Verdict::Keep);
+}
+
+#[test]
+fn a_tombstone_goes_at_the_bottom_unless_a_transaction_may_ask_for_it() {
+    let ranges = RangeTombstones::default();
+    let mut retention = Retention::new(&ranges, 0, 10);
+    assert_eq!(judge(&mut retention, "a", 10, Kind::Delete, true), Verdict::SpentTombstone);
+    assert_eq!(judge(&mut retention, "b", 10, Kind::Delete, false), Verdict::Keep);
+    assert_eq!(judge(&mut retention, "c", 11, Kind::Delete, true), Verdict::Keep);
+}
+
+#[test]
+fn an_expired_version_dies_like_a_delete() {
+    let ranges = RangeTombstones::default();
+    let mut early = Retention::new(&ranges, 999, 10);
+    assert_eq!(judge(&mut early, "a", 5, Kind::PutExpiring, true), Verdict::Keep);
+    let mut retention = Retention::new(&ranges, 1000, 10);
+    assert_eq!(judge(&mut retention, "a", 5, Kind::PutExpiring, true), Verdict::Expired);
+    assert_eq!(judge(&mut retention, "b", 5, Kind::PutExpiring, false), Verdict::KeepAsDelete);
+    assert_eq!(judge(&mut retention, "c", 11, Kind::PutExpiring, true), Verdict::KeepAsDelete);
+    assert_eq!(judge(&mut retention, "c", 4, Kind::Put, true), Verdict::Hidden);
+}
+
+#[test]
+fn what_a_range_tombstone_hides_goes_at_any_level() {
+    let ranges = RangeTombstones::new(vec![range("c", "f", 10)]);
+    let mut retention = Retention::new(&ranges, 0, SEQUENCE_NUMBER_MAX);
+    assert_eq!(judge(&mut retention, "b", 9, Kind::Put, false), Verdict::Keep);
+    assert_eq!(judge(&mut retention, "c", 9, Kind::Put, false), Verdict::Covered);
+    assert_eq!(judge(&mut retention, "d", 10, Kind::Put, false), Verdict::Keep);
+    assert_eq!(judge(&mut retention, "d", 9, Kind::Put, false), Verdict::Hidden);
+    assert_eq!(judge(&mut retention, "e", 2, Kind::Delete, false), Verdict::Covered);
+    assert_eq!(judge(&mut retention, "f", 2, Kind::Put, false), Verdict::Keep);
+}
+
+#[test]
+fn malformed_stored_bytes_are_an_error() {
+    let ranges = RangeTombstones::default();
+    let mut retention = Retention::new(&ranges, 0, 0);
+    assert!(retention.judge(KeyRef::new(b"k", 1), Kind::PutExpiring, &[1, 2], || true).is_err());
 }
 
 proptest! {
-    /// Whatever is dropped, every snapshot and the present read the same as before.
+    /// Whatever is dropped from an upper part of a history, a reader of the present sees the same as before.
     #[test]
     fn no_reader_sees_a_difference(
-        versions in prop::collection::btree_map((0u8..3, 1u64..40), any::<bool>(), 0..40),
-        mut snapshots in prop::collection::vec(0u64..45, 0..4),
+        versions in prop::collection::btree_map((0u8..4, 1u64..40), 0u8..3, 0..40),
+        lower in prop::collection::btree_set(0u8..4, 0..3),
+        tombstones in prop::collection::vec((0u8..4, 1u8..3, 1u64..45), 0..3),
+        oldest_transaction in 0u64..50,
     ) {
-        snapshots.sort_unstable();
-        let mut retention = Retention::new(&snapshots);
+        let key = |key: u8| Bytes::copy_from_slice(&[key]);
+        let ranges = tombstones.iter().map(|&(start, length, sequence)| {
+            RangeTombstone { start: key(start), end: key(start + length), sequence }
+        });
+        let ranges = RangeTombstones::new(ranges.collect());
+        let kinds = [Kind::Delete, Kind::Put, Kind::PutExpiring];
+        let mut retention = Retention::new(&ranges, 5000, oldest_transaction);
         let mut kept = BTreeMap::new();
-        for key in 0u8..3 {
-            for (&(_, sequence), &tombstone) in versions.range((key, 0)..(key + 1, 0)).rev() {
-                if retention.judge(&[key], sequence, tombstone, || true) == Verdict::Keep {
-                    kept.insert((key, sequence), tombstone);
+        for user_key in 0u8..4 {
+            for (&(_, sequence), &kind) in versions.range((user_key, 0)..(user_key + 1, 0)).rev() {
+                let kind = kinds[usize::from(kind)];
+                let stored = 1000u64.to_le_bytes();
+                let stored = if kind.expires() { &stored[..] } else { &[] };
+                let key = [user_key];
+                let verdict = retention.judge(KeyRef::new(&key, sequence), kind, stored, || !lower.contains(&user_key))?;
+                match verdict {
+                    Verdict::Keep => drop(kept.insert((user_key, sequence), kind)),
+                    Verdict::KeepAsDelete => drop(kept.insert((user_key, sequence), Kind::Delete)),
+                    _ => {}
                 }
             }
         }
-        let read = |versions: &BTreeMap<(u8, u64), bool>, key, at| {
-            let newest = versions.range((key, 0)..=(key, at)).next_back();
-            newest.filter(|(_, tombstone)| !**tombstone).map(|(&(_, sequence), _)| sequence)
+        // What a reader finds: the newest of the versions and of the older one at sequence 0 in a deeper level.
+        let read = |newest: Option<(u64, Kind)>, user_key: u8| {
+            let below = lower.contains(&user_key).then_some((0, Kind::Put));
+            let (sequence, kind) = newest.or(below)?;
+            let covered = ranges.covering(&[user_key]).is_some_and(|covering| sequence < covering);
+            (kind == Kind::Put && !covered).then_some(sequence)
         };
-        for key in 0u8..3 {
-            for at in snapshots.iter().copied().chain([u64::MAX]) {
-                prop_assert_eq!(read(&versions, key, at), read(&kept, key, at));
+        for user_key in 0u8..4 {
+            let all = versions.range((user_key, 0)..(user_key + 1, 0)).next_back();
+            let all = all.map(|(&(_, sequence), &kind)| (sequence, kinds[usize::from(kind)]));
+            let left: Vec<_> = kept.range((user_key, 0)..(user_key + 1, 0)).map(|(&(_, sequence), &kind)| (sequence, kind)).collect();
+            prop_assert!(left.len() <= 1, "one version of a key stays");
+            prop_assert_eq!(read(all, user_key), read(left.last().copied(), user_key));
+            if let Some((sequence, Kind::Delete)) = left.last() {
+                prop_assert!(lower.contains(&user_key) || *sequence > oldest_transaction, "it still has a purpose");
             }
-            if snapshots.is_empty() {
-                let left: Vec<_> = kept.range((key, 0)..(key + 1, 0)).collect();
-                prop_assert!(left.len() <= 1 && left.iter().all(|(_, tombstone)| !**tombstone));
+            if let Some((sequence, Kind::Delete)) = all && sequence > oldest_transaction && ranges.covering(&[user_key]).is_none() {
+                prop_assert_eq!(left.last(), Some(&(sequence, Kind::Delete)), "a transaction may ask for it");
             }
         }
     }

@@ -50,7 +50,7 @@ impl Core {
         // commit, or earlier commits, are still unsynced in the log: that would tear it, or reorder history.
         self.sync_log()?;
         assert!(slot.last_sequence() <= self.writes.visible(), "a finished memtable is visible as a whole");
-        compaction::flush(&self.context, &slot.memtable, &[], slot.last_sequence(), None)?;
+        compaction::flush(&self.context, std::slice::from_ref(&slot.memtable), slot.last_sequence(), None)?;
         self.counters.note_flush(slot.memtable.approximate_bytes() as u64);
         self.writes.install(&self.context.versions, Some(&slot));
         self.progress.update(|state| {
@@ -137,7 +137,7 @@ impl Core {
             self.context.versions.current().tables().map(|(_, _, table)| table.meta().number).collect();
         let outcome = match asked {
             Some(_) => self.compact_all().map(|()| true),
-            None => compaction::step(&self.context, &[]),
+            None => compaction::step(&self.context),
         };
         if let Ok(true) = outcome {
             self.count_compaction(&before);
@@ -184,7 +184,7 @@ impl Core {
 
     fn compact_all(&self) -> Result<()> {
         let families: Vec<_> = self.context.versions.current().families().keys().copied().collect();
-        families.into_iter().try_for_each(|family| compaction::compact_all(&self.context, family, &[]))
+        families.into_iter().try_for_each(|family| compaction::compact_all(&self.context, family))
     }
 
     fn count_compaction(&self, before: &BTreeSet<u64>) {

@@ -26,7 +26,7 @@ use kontiki_env::fs::FileLock;
 use kontiki_env::tasks::Progress;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The directory of log segments within a database's directory.
 pub(crate) const WAL_DIR: &str = "wal";
@@ -47,6 +47,7 @@ pub(crate) fn open(env: &Env, path: &Path, options: Options) -> Result<Arc<Core>
     let tables_dir = versions.tables_dir().to_path_buf();
     let tables =
         Arc::new(TableCache::new(env, &tables_dir, blocks, options.table_cache_bytes, options.open_tables_max));
+    let oldest_transaction_start = versions.oldest_transaction_start().clone();
     let context = Context {
         env: env.clone(),
         versions: Arc::new(versions),
@@ -54,7 +55,7 @@ pub(crate) fn open(env: &Env, path: &Path, options: Options) -> Result<Arc<Core>
         table_options: options.table.clone(),
         options: options.compaction.clone(),
         stop: Arc::new(AtomicBool::new(false)),
-        oldest_transaction_start: Arc::new(AtomicU64::new(u64::MAX)),
+        oldest_transaction_start,
     };
     let segments = Arc::new(Segments::new(env.fs.clone(), wal));
     let mut replay = Replay::new(&context, &options);
@@ -244,7 +245,7 @@ impl<'a> Replay<'a> {
         }
         self.writes.freeze_active();
         while let Some(slot) = self.writes.flushable() {
-            compaction::flush(self.context, &slot.memtable, &[], slot.last_sequence(), None)?;
+            compaction::flush(self.context, std::slice::from_ref(&slot.memtable), slot.last_sequence(), None)?;
             self.writes.install(&self.context.versions, Some(&slot));
         }
         Ok(())

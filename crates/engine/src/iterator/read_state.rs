@@ -50,7 +50,9 @@ impl ReadState {
                 _ => {}
             }
         }
-        self.get_from_tables(levels, user_key, sequence)?.map_or(Ok(None), |found| self.live(found))
+        let Some(found) = self.get_from_tables(levels, user_key, sequence)? else { return Ok(None) };
+        let covered = self.version.covering_sequence(family, user_key, sequence);
+        if covered.is_some_and(|covered| found.sequence < covered) { Ok(None) } else { self.live(found) }
     }
 
     fn live(&self, found: Found) -> Result<Option<Bytes>> {

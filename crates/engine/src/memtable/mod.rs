@@ -15,6 +15,7 @@
 
 mod cursor;
 
+pub use crate::version::RangeTombstone;
 pub use cursor::MemtableCursor;
 
 use crate::batch::BatchEntry;
@@ -52,24 +53,6 @@ pub struct Memtable {
 struct Stored {
     kind: Kind,
     stored: Bytes,
-}
-
-/// Hides every version of `start <= key < end` with a smaller sequence number.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RangeTombstone {
-    /// Inclusive.
-    pub start: Bytes,
-    /// Exclusive, above `start`.
-    pub end: Bytes,
-    /// Of the batch that deleted the range.
-    pub sequence: SequenceNumber,
-}
-
-impl RangeTombstone {
-    /// Whether the key lies in the range.
-    pub fn covers(&self, user_key: &[u8]) -> bool {
-        self.start <= user_key && user_key < self.end
-    }
 }
 
 struct MemKey {

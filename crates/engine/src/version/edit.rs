@@ -5,17 +5,20 @@
 //! | tag | field | content |
 //! |---|---|---|
 //! | 1 | create family | family, name (UTF-8) |
-//! | 2 | add table | family, level, number, file bytes, smallest key, largest key, smallest sequence, largest sequence, entries, tombstones |
+//! | 2 | add table | family, level, number, file bytes, smallest key, largest key, smallest sequence, largest sequence, entries, tombstones, ranges applied through, created at (ms), half expired at (ms) |
 //! | 3 | remove table | family, level, number |
 //! | 4 | flushed sequence | sequence number |
 //! | 5 | oldest segment | segment number |
 //! | 6 | next file | number |
 //! | 7 | snapshot | nothing: the edit is a whole version, and first in its manifest |
+//! | 8 | add range tombstone | family, start key, end key, sequence number |
+//! | 9 | remove range tombstone | family, start key, end key, sequence number |
 //! | 20 to 24 | values | see `value_segments.rs` |
 //!
-//! Removals are applied before additions; a table in both moves.
+//! Additions are applied before removals of range tombstones, removals before additions of tables; a table in both moves.
 
-use super::{LEVEL_COUNT, Table, ValueEdit};
+use super::files::ObsoleteFiles;
+use super::{LEVEL_COUNT, RangeTombstone, Table, TableFacts, ValueEdit};
 use crate::iterator::SEQUENCE_NUMBER_MAX;
 use crate::table::{FileNumber, FinishedTable, TableMeta};
 use crate::{Family, SequenceNumber};
@@ -30,13 +33,32 @@ const TAG_FLUSHED_SEQUENCE: u8 = 4;
 const TAG_OLDEST_SEGMENT: u8 = 5;
 const TAG_NEXT_FILE: u8 = 6;
 const TAG_SNAPSHOT: u8 = 7;
+const TAG_ADD_RANGE_TOMBSTONE: u8 = 8;
+const TAG_REMOVE_RANGE_TOMBSTONE: u8 = 9;
+
+/// A table that an edit adds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct AddedTable {
+    pub(super) family: Family,
+    pub(super) level: usize,
+    pub(super) meta: TableMeta,
+    pub(super) facts: TableFacts,
+}
+
+impl AddedTable {
+    pub(super) fn wrap(&self, obsolete: &Arc<ObsoleteFiles>) -> Table {
+        Table::new(self.family, self.meta.clone(), self.facts.clone(), obsolete.clone())
+    }
+}
 
 /// A change of the version. Built by the methods below, so that it can name only finished (synced) tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VersionEdit {
     pub(super) created: Vec<(Family, String)>,
-    pub(super) added: Vec<(Family, usize, TableMeta)>,
+    pub(super) added: Vec<AddedTable>,
     pub(super) removed: Vec<(Family, usize, FileNumber)>,
+    pub(super) added_ranges: Vec<(Family, RangeTombstone)>,
+    pub(super) removed_ranges: Vec<(Family, RangeTombstone)>,
     pub(super) flushed_sequence: Option<SequenceNumber>,
     pub(super) oldest_segment: Option<u64>,
     pub(super) next_file: Option<FileNumber>,
@@ -57,9 +79,9 @@ impl VersionEdit {
     }
 
     /// Adds a written table. Its directory must have been synced (`table::sync_tables_dir`).
-    pub fn add_table(&mut self, level: usize, table: &FinishedTable) {
+    pub fn add_table(&mut self, level: usize, table: &FinishedTable, facts: TableFacts) {
         assert!(level < LEVEL_COUNT && table.meta.is_plausible(), "table {} was written", table.meta.number);
-        self.added.push((table.family, level, table.meta.clone()));
+        self.added.push(AddedTable { family: table.family, level, meta: table.meta.clone(), facts });
         self.values.add_refs(table.meta.number, &table.values);
     }
 
@@ -67,6 +89,12 @@ impl VersionEdit {
     #[cfg_attr(not(test), expect(dead_code, reason = "the appender comes next"))]
     pub(crate) fn values_mut(&mut self) -> &mut ValueEdit {
         &mut self.values
+    }
+
+    /// Adds a range tombstone, in the same edit as the tables of the memtable that it comes from.
+    pub fn add_range_tombstone(&mut self, family: Family, tombstone: RangeTombstone) {
+        assert!(tombstone.start < tombstone.end && tombstone.sequence > 0, "an empty range deletes nothing");
+        self.added_ranges.push((family, tombstone));
     }
 
     /// Removes a table; its file goes when nobody refers to it.
@@ -80,7 +108,8 @@ impl VersionEdit {
     pub fn move_table(&mut self, from: usize, to: usize, table: &Arc<Table>) {
         assert!(from != to && to < LEVEL_COUNT, "a move changes the level");
         self.remove_table(from, table);
-        self.added.push((table.family(), to, table.meta().clone()));
+        let (meta, facts) = (table.meta().clone(), table.facts().clone());
+        self.added.push(AddedTable { family: table.family(), level: to, meta, facts });
     }
 
     /// Says that every write at or below `sequence` is in tables.
@@ -121,7 +150,7 @@ impl VersionEdit {
                 put_varint(&mut out, value);
             }
         }
-        for (family, level, meta) in &self.added {
+        for AddedTable { family, level, meta, facts } in &self.added {
             out.push(TAG_ADD_TABLE);
             for value in [u64::from(family.0), *level as u64, meta.number, meta.file_bytes] {
                 put_varint(&mut out, value);
@@ -131,6 +160,19 @@ impl VersionEdit {
             for value in [meta.smallest_sequence, meta.largest_sequence, meta.entries, meta.tombstones] {
                 put_varint(&mut out, value);
             }
+            for value in [facts.ranges_applied, facts.created_at_ms, facts.half_expired_at_ms] {
+                put_varint(&mut out, value);
+            }
+        }
+        let ranges = self.added_ranges.iter().map(|range| (TAG_ADD_RANGE_TOMBSTONE, range));
+        for (tag, (family, range)) in
+            ranges.chain(self.removed_ranges.iter().map(|range| (TAG_REMOVE_RANGE_TOMBSTONE, range)))
+        {
+            out.push(tag);
+            put_varint(&mut out, u64::from(family.0));
+            put_slice(&mut out, &range.start);
+            put_slice(&mut out, &range.end);
+            put_varint(&mut out, range.sequence);
         }
         let numbers = [
             (TAG_FLUSHED_SEQUENCE, self.flushed_sequence),
@@ -162,11 +204,14 @@ impl VersionEdit {
                 TAG_ADD_TABLE => {
                     let family = get_family(input)?;
                     let level = get_level(input)?;
-                    edit.added.push((family, level, get_meta(input)?));
+                    let (meta, facts) = (get_meta(input)?, get_facts(input)?);
+                    edit.added.push(AddedTable { family, level, meta, facts });
                 }
                 TAG_REMOVE_TABLE => {
                     edit.removed.push((get_family(input)?, get_level(input)?, get_varint(input)?));
                 }
+                TAG_ADD_RANGE_TOMBSTONE => edit.added_ranges.push((get_family(input)?, get_range(input)?)),
+                TAG_REMOVE_RANGE_TOMBSTONE => edit.removed_ranges.push((get_family(input)?, get_range(input)?)),
                 TAG_FLUSHED_SEQUENCE => edit.flushed_sequence = Some(get_varint(input)?),
                 TAG_OLDEST_SEGMENT => edit.oldest_segment = Some(get_varint(input)?),
                 TAG_NEXT_FILE => edit.next_file = Some(get_varint(input)?),
@@ -196,4 +241,18 @@ fn get_meta(input: &mut &[u8]) -> Result<TableMeta, Truncated> {
         entries: get_varint(input)?,
         tombstones: get_varint(input)?,
     })
+}
+
+fn get_facts(input: &mut &[u8]) -> Result<TableFacts, Truncated> {
+    Ok(TableFacts {
+        ranges_applied: get_varint(input)?,
+        created_at_ms: get_varint(input)?,
+        half_expired_at_ms: get_varint(input)?,
+    })
+}
+
+fn get_range(input: &mut &[u8]) -> Result<RangeTombstone, Truncated> {
+    let start = Bytes::copy_from_slice(get_slice(input)?);
+    let end = Bytes::copy_from_slice(get_slice(input)?);
+    Ok(RangeTombstone { start, end, sequence: get_varint(input)? })
 }

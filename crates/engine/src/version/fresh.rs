@@ -16,7 +16,7 @@ pub(crate) fn write_fresh_edit(env: &Env, dir: &Path, whole: &VersionEdit) -> Re
     assert!(whole.is_whole(), "a manifest starts with a whole version");
     env.fs.create_dir_all(dir).map_err(|error| Error::io(dir, &error))?;
     // The new directory has a log of its own, from the first segment on. File numbers go on above those in use.
-    let next_file = whole.added.iter().map(|(_, _, meta)| meta.number + 1).max().unwrap_or(1);
+    let next_file = whole.added.iter().map(|added| added.meta.number + 1).max().unwrap_or(1);
     let first = VersionEdit { next_file: Some(next_file), oldest_segment: Some(0), ..whole.clone() };
     ManifestWriter::create(env, dir, 1, &first)?;
     env.fs.sync_dir(dir).map_err(|error| Error::io(dir, &error))?;

@@ -20,6 +20,7 @@ pub mod edit;
 mod files;
 mod fresh;
 pub mod manifest;
+mod range_tombstones;
 mod set;
 mod table;
 mod value_segments;
@@ -27,13 +28,15 @@ mod value_segments;
 pub use edit::VersionEdit;
 pub(crate) use fresh::{write_fresh, write_fresh_edit};
 pub(crate) use manifest::sync_error;
+pub use range_tombstones::{RangeTombstone, RangeTombstones, Span};
 pub(crate) use set::read_version;
 pub use set::{ManifestOptions, VersionSet};
-pub use table::Table;
+pub use table::{Table, TableFacts};
 pub use value_segments::{ValueEdit, ValueFile, ValueFileState, ValueSegments};
 
-use crate::table::{FileNumber, TableMeta};
+use crate::table::FileNumber;
 use crate::{Family, SequenceNumber};
+use edit::AddedTable;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -47,11 +50,36 @@ pub struct FamilyLevels {
     pub name: String,
     /// `levels[0]`: newest first (by largest sequence number), key ranges overlap; deeper levels: by key, disjoint.
     pub levels: [Vec<Arc<Table>>; LEVEL_COUNT],
+    /// What hides versions in the tables beside their own tombstones.
+    pub range_tombstones: Arc<RangeTombstones>,
 }
 
 impl FamilyLevels {
     fn new(name: String) -> FamilyLevels {
-        FamilyLevels { name, levels: Default::default() }
+        FamilyLevels { name, levels: Default::default(), range_tombstones: Arc::default() }
+    }
+
+    /// Every table, whatever its level.
+    pub fn tables(&self) -> impl Iterator<Item = &Arc<Table>> {
+        self.levels.iter().flatten()
+    }
+
+    /// The tombstones that can go, because they hide nothing any more or a newer one hides the same, and because no
+    /// transaction that began before them is open (it may ask whether its keys were written since). Everything older
+    /// than a tombstone here is in tables: memtables are flushed in order.
+    fn spent_ranges(&self, oldest_transaction: SequenceNumber) -> Vec<RangeTombstone> {
+        if self.range_tombstones.is_empty() {
+            return Vec::new();
+        }
+        let mut spent: Vec<_> = self.range_tombstones.replaced().cloned().collect();
+        for tombstone in self.range_tombstones.all() {
+            if tombstone.sequence <= oldest_transaction && !self.tables().any(|table| table.is_under(tombstone)) {
+                spent.push(tombstone.clone());
+            }
+        }
+        spent.sort();
+        spent.dedup();
+        spent
     }
 
     /// Bytes of a level's files.
@@ -94,6 +122,31 @@ impl Version {
         self.flushed_sequence
     }
 
+    /// The number of the newest range tombstone at or below `at` over a key: versions below it are hidden. The reader's
+    /// number `at` is not below what is flushed, so it sees all tombstones that are here. Free if there are none.
+    pub fn covering_sequence(&self, family: Family, user_key: &[u8], at: SequenceNumber) -> Option<SequenceNumber> {
+        let covering = self.families.get(&family)?.range_tombstones.covering(user_key)?;
+        debug_assert!(covering <= at, "a version is read at or above what is flushed");
+        Some(covering).filter(|&covering| covering <= at)
+    }
+
+    /// How many range tombstones there are, over all families.
+    pub fn range_tombstone_count(&self) -> usize {
+        self.families.values().map(|levels| levels.range_tombstones.len()).sum()
+    }
+
+    /// The range tombstones of each family that can go. See [`FamilyLevels::spent_ranges`].
+    fn spent_ranges(&self, oldest_transaction: SequenceNumber) -> Vec<(Family, RangeTombstone)> {
+        let spent = |(&family, levels): (&Family, &FamilyLevels)| {
+            levels
+                .spent_ranges(oldest_transaction)
+                .into_iter()
+                .map(move |tombstone| (family, tombstone))
+                .collect::<Vec<_>>()
+        };
+        self.families.iter().flat_map(spent).collect()
+    }
+
     /// The first log segment that recovery reads; 0 if none was recorded.
     pub fn oldest_segment(&self) -> u64 {
         self.oldest_segment
@@ -116,7 +169,7 @@ impl Version {
     }
 
     /// The version after `edit`, or what is wrong with the edit.
-    fn after(&self, edit: &VersionEdit, wrap: &dyn Fn(Family, TableMeta) -> Arc<Table>) -> Result<Version, String> {
+    fn after(&self, edit: &VersionEdit, wrap: &dyn Fn(&AddedTable) -> Arc<Table>) -> Result<Version, String> {
         let mut next = self.clone();
         for (family, name) in &edit.created {
             let old = next.families.insert(*family, FamilyLevels::new(name.clone()));
@@ -131,14 +184,15 @@ impl Version {
             let at = at.ok_or_else(|| format!("table {number} is removed from level {level}, but is not there"))?;
             removed.insert(number, tables.remove(at));
         }
-        for (family, level, meta) in &edit.added {
-            let table = removed.remove(&meta.number).unwrap_or_else(|| wrap(*family, meta.clone()));
-            if table.family() != *family || table.meta() != meta {
-                return Err(format!("table {} changes while it moves", meta.number));
+        for added in &edit.added {
+            let table = removed.remove(&added.meta.number).unwrap_or_else(|| wrap(added));
+            if table.family() != added.family || *table.meta() != added.meta || *table.facts() != added.facts {
+                return Err(format!("table {} changes while it moves", added.meta.number));
             }
-            next.level_mut(*family, *level)?.push(table);
+            next.level_mut(added.family, added.level)?.push(table);
         }
         next.note_flush(self, edit)?;
+        next.change_ranges(edit)?;
         next.oldest_segment = edit.oldest_segment.unwrap_or(next.oldest_segment);
         if next.oldest_segment < self.oldest_segment {
             return Err(format!("the oldest segment goes back from {}", self.oldest_segment));
@@ -167,7 +221,7 @@ impl Version {
             return Err(format!("the flushed sequence number goes back from {old} to {flushed}"));
         }
         if !edit.is_snapshot {
-            for (_, level, meta) in &edit.added {
+            for AddedTable { level, meta, .. } in &edit.added {
                 if *level == 0 && (meta.smallest_sequence <= old || meta.largest_sequence > flushed) {
                     let (smallest, largest) = (meta.smallest_sequence, meta.largest_sequence);
                     return Err(format!(
@@ -178,6 +232,31 @@ impl Version {
             }
         }
         self.flushed_sequence = flushed;
+        Ok(())
+    }
+
+    fn change_ranges(&mut self, edit: &VersionEdit) -> Result<(), String> {
+        let mut changed: BTreeMap<Family, Vec<RangeTombstone>> = BTreeMap::new();
+        for (family, _) in edit.added_ranges.iter().chain(&edit.removed_ranges) {
+            let levels = self.families.get(family).ok_or_else(|| format!("{family:?} does not exist"))?;
+            changed.entry(*family).or_insert_with(|| levels.range_tombstones.all().to_vec());
+        }
+        for (family, tombstone) in &edit.added_ranges {
+            let RangeTombstone { start, end, sequence } = tombstone;
+            if start >= end || *sequence == 0 || *sequence > self.flushed_sequence {
+                return Err(format!("a range tombstone from {start:?} to {end:?} at {sequence} cannot be"));
+            }
+            changed.get_mut(family).expect("entered above").push(tombstone.clone());
+        }
+        for (family, tombstone) in &edit.removed_ranges {
+            let list = changed.get_mut(family).expect("entered above");
+            let at = list.iter().position(|there| there == tombstone);
+            list.remove(at.ok_or_else(|| format!("range tombstone {tombstone:?} is removed, but is not there"))?);
+        }
+        for (family, list) in changed {
+            let levels = self.families.get_mut(&family).expect("found above");
+            levels.range_tombstones = Arc::new(RangeTombstones::new(list));
+        }
         Ok(())
     }
 
@@ -215,7 +294,16 @@ impl Version {
     pub(crate) fn as_edit(&self) -> VersionEdit {
         let mut edit = VersionEdit { is_snapshot: true, ..VersionEdit::default() };
         edit.created = self.families.iter().map(|(&family, levels)| (family, levels.name.clone())).collect();
-        edit.added = self.tables().map(|(family, level, table)| (family, level, table.meta().clone())).collect();
+        let added = |(family, level, table): (Family, usize, &Arc<Table>)| AddedTable {
+            family,
+            level,
+            meta: table.meta().clone(),
+            facts: table.facts().clone(),
+        };
+        edit.added = self.tables().map(added).collect();
+        for (&family, levels) in &self.families {
+            edit.added_ranges.extend(levels.range_tombstones.all().iter().map(|tombstone| (family, tombstone.clone())));
+        }
         edit.flushed_sequence = Some(self.flushed_sequence);
         edit.oldest_segment = Some(self.oldest_segment);
         edit.values = self.values.as_edit();
@@ -225,12 +313,15 @@ impl Version {
 
 /// A version with these tables, whose files need not exist.
 #[cfg(test)]
-pub(crate) fn version_of(tables: Vec<(Family, usize, TableMeta)>) -> Version {
+pub(crate) fn version_of(tables: Vec<(Family, usize, crate::table::TableMeta)>) -> Version {
     let families: std::collections::BTreeSet<Family> = tables.iter().map(|(family, _, _)| *family).collect();
-    let mut edit = VersionEdit { added: tables, ..VersionEdit::default() };
+    let mut edit = VersionEdit::default();
+    for (family, level, meta) in tables {
+        edit.added.push(AddedTable { family, level, meta, facts: TableFacts::default() });
+    }
     edit.created = families.into_iter().map(|family| (family, format!("{family:?}"))).collect();
     let obsolete = Arc::new(files::ObsoleteFiles::default());
-    let wrap = |family, meta| Arc::new(Table::new(family, meta, obsolete.clone()));
+    let wrap = |added: &AddedTable| Arc::new(added.wrap(&obsolete));
     Version::default().after(&edit, &wrap).expect("the test's tables are in order")
 }
 

@@ -1,15 +1,16 @@
 //! The set of versions: the current one, and the one door through which it changes.
 
+use super::edit::AddedTable;
 use super::files::ObsoleteFiles;
 use super::manifest::{
     AppendError, ManifestContents, ManifestWriter, current_number, manifest_path, parse_manifest_name, read_current,
     sync_error, write_current,
 };
-use super::{Table, ValueSegments, Version, VersionEdit};
+use super::{ValueSegments, Version, VersionEdit};
 use crate::cache::TableCache;
-use crate::table::{FileNumber, TABLES_DIR, TableMeta, parse_table_name, sync_tables_dir, table_path};
+use crate::table::{FileNumber, TABLES_DIR, parse_table_name, sync_tables_dir, table_path};
 use crate::vlog::{VALUES_DIR, ValueStore, parse_value_file_name, value_file_path};
-use crate::{Error, Family, Result};
+use crate::{Error, Result};
 use arc_swap::ArcSwap;
 use kontiki_env::Env;
 use parking_lot::Mutex;
@@ -41,6 +42,7 @@ pub struct VersionSet {
     current: ArcSwap<Version>,
     next_file: AtomicU64,
     obsolete: Arc<ObsoleteFiles>,
+    oldest_transaction_start: Arc<AtomicU64>,
     log: Mutex<Log>,
 }
 
@@ -98,6 +100,7 @@ impl VersionSet {
             current: ArcSwap::from_pointee(version),
             next_file: AtomicU64::new(next_file.max(largest.table.max(largest_values).saturating_add(1))),
             obsolete,
+            oldest_transaction_start: Arc::new(AtomicU64::new(u64::MAX)),
             log: Mutex::new(log),
         })
     }
@@ -130,7 +133,14 @@ impl VersionSet {
         let before = self.current.load_full();
         assert!(!edit.is_snapshot, "whole versions are written by the rewrite only");
         edit.next_file = Some(self.next_file.load(Ordering::Relaxed));
-        let after = before.after(&edit, &|family, meta| self.wrap(family, meta)).map_err(Error::Bug)?;
+        let wrap = |added: &AddedTable| Arc::new(added.wrap(&self.obsolete));
+        let mut after = before.after(&edit, &wrap).map_err(Error::Bug)?;
+        let spent = after.spent_ranges(self.oldest_transaction_start.load(Ordering::SeqCst));
+        if !spent.is_empty() {
+            // In the same edit, so that whoever plans next never meets a tombstone that hides nothing.
+            edit.removed_ranges.extend(spent);
+            after = before.after(&edit, &wrap).map_err(Error::Bug)?;
+        }
         let after = Arc::new(after);
         self.check_added(&edit)?;
         match log.writer.append(&edit) {
@@ -150,13 +160,16 @@ impl VersionSet {
         Ok(after)
     }
 
-    fn wrap(&self, family: Family, meta: TableMeta) -> Arc<Table> {
-        Arc::new(Table::new(family, meta, self.obsolete.clone()))
+    /// The sequence number at which the oldest open transaction began, `u64::MAX` if none is open: range tombstones
+    /// above it stay, so that it can be told what was deleted since. Whoever begins a transaction sets it before taking
+    /// the number to read at; so one that begins after it was looked at here reads above everything in tables.
+    pub fn oldest_transaction_start(&self) -> &Arc<AtomicU64> {
+        &self.oldest_transaction_start
     }
 
     /// The manifest names only files that exist under their final, synced names.
     fn check_added(&self, edit: &VersionEdit) -> Result<()> {
-        for (_, _, meta) in &edit.added {
+        for AddedTable { meta, .. } in &edit.added {
             let path = table_path(&self.tables_dir, meta.number);
             if !self.env.fs.exists(&path) {
                 return Err(Error::Bug(format!("an edit adds {}, which does not exist", path.display())));
@@ -228,7 +241,7 @@ impl VersionSet {
 }
 
 fn mark_removed(before: &Version, edit: &VersionEdit) {
-    let moved: BTreeSet<FileNumber> = edit.added.iter().map(|(_, _, meta)| meta.number).collect();
+    let moved: BTreeSet<FileNumber> = edit.added.iter().map(|added| added.meta.number).collect();
     for &(family, level, number) in &edit.removed {
         if moved.contains(&number) {
             continue;
@@ -249,7 +262,7 @@ fn replay(
     let mut version = Version { values, ..Version::default() };
     let mut next_file = 1;
     for (offset, edit) in &contents.edits {
-        let wrap = |family, meta| Arc::new(Table::new(family, meta, obsolete.clone()));
+        let wrap = |added: &AddedTable| Arc::new(added.wrap(obsolete));
         version = version.after(edit, &wrap).map_err(|what| Error::Corruption {
             file: manifest_path(dir, contents.number),
             offset: *offset,

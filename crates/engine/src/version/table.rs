@@ -1,10 +1,28 @@
 //! A table as versions share it.
 
+use super::RangeTombstone;
 use super::files::ObsoleteFiles;
-use crate::Family;
 use crate::table::TableMeta;
+use crate::{Family, SequenceNumber};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What the writer of a table knows of it that the file does not say; kept in the manifest, and used to plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableFacts {
+    /// Every range tombstone at or below this number has been applied to what the table holds: it hides nothing there.
+    pub ranges_applied: SequenceNumber,
+    /// Wall clock when it was written, in milliseconds since the epoch.
+    pub created_at_ms: u64,
+    /// Wall clock when about half of its versions will have expired; `u64::MAX` if that many never will.
+    pub half_expired_at_ms: u64,
+}
+
+impl Default for TableFacts {
+    fn default() -> TableFacts {
+        TableFacts { ranges_applied: 0, created_at_ms: 0, half_expired_at_ms: u64::MAX }
+    }
+}
 
 /// A live table. When an edit has removed it and the last version, iterator or snapshot that refers to it is gone,
 /// its file is put on the list of obsolete files; a job removes it from there.
@@ -12,13 +30,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct Table {
     family: Family,
     meta: TableMeta,
+    facts: TableFacts,
     removed: AtomicBool,
     obsolete: Arc<ObsoleteFiles>,
 }
 
 impl Table {
-    pub(super) fn new(family: Family, meta: TableMeta, obsolete: Arc<ObsoleteFiles>) -> Table {
-        Table { family, meta, removed: AtomicBool::new(false), obsolete }
+    pub(super) fn new(family: Family, meta: TableMeta, facts: TableFacts, obsolete: Arc<ObsoleteFiles>) -> Table {
+        Table { family, meta, facts, removed: AtomicBool::new(false), obsolete }
     }
 
     /// Its family.
@@ -29,6 +48,19 @@ impl Table {
     /// What the manifest records of it.
     pub fn meta(&self) -> &TableMeta {
         &self.meta
+    }
+
+    /// What else the manifest records of it.
+    pub fn facts(&self) -> &TableFacts {
+        &self.facts
+    }
+
+    /// Whether it may hold versions that `tombstone` hides and that are still there.
+    pub fn is_under(&self, tombstone: &RangeTombstone) -> bool {
+        self.facts.ranges_applied < tombstone.sequence
+            && self.meta.smallest_sequence < tombstone.sequence
+            && tombstone.start <= self.meta.largest_key
+            && self.meta.smallest_key < tombstone.end
     }
 
     /// Called once a durable edit has removed it.

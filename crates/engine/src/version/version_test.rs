@@ -4,7 +4,7 @@ use super::manifest::{manifest_path, parse_manifest};
 use super::*;
 use crate::Error;
 use crate::cache::{BlockCache, TableCache};
-use crate::table::TABLES_DIR;
+use crate::table::{TABLES_DIR, TableMeta};
 use bytes::Bytes;
 use kontiki_env::SimMachine;
 use kontiki_env::fs::{CrashMode, Op, OpenMode, read_all};
@@ -36,6 +36,10 @@ fn meta(number: u64, smallest: &str, largest: &str, sequences: (u64, u64)) -> Ta
         entries: 1,
         tombstones: 0,
     }
+}
+
+fn added(level: usize, meta: TableMeta) -> AddedTable {
+    AddedTable { family: Family(0), level, meta, facts: TableFacts::default() }
 }
 
 #[test]
@@ -185,9 +189,9 @@ fn a_newer_format_is_refused_with_a_remedy() {
 #[test]
 fn edits_that_break_an_invariant_are_refused() {
     let version = version_of(vec![(Family(0), 1, meta(1, "c", "f", (1, 5)))]);
-    let wrap = |family, meta| Arc::new(Table::new(family, meta, Arc::new(ObsoleteFiles::default())));
+    let wrap = |added: &AddedTable| Arc::new(added.wrap(&Arc::new(ObsoleteFiles::default())));
     let refused = |edit: VersionEdit| version.after(&edit, &wrap).expect_err("refused");
-    let add = |level, meta| VersionEdit { added: vec![(Family(0), level, meta)], ..VersionEdit::new() };
+    let add = |level, meta| VersionEdit { added: vec![added(level, meta)], ..VersionEdit::new() };
     assert!(refused(add(1, meta(2, "f", "g", (6, 6)))).contains("overlap"));
     assert!(refused(add(0, meta(1, "x", "y", (6, 6)))).contains("twice"));
     assert!(refused(add(LEVEL_COUNT, meta(2, "x", "y", (6, 6)))).contains("level"));
@@ -213,7 +217,7 @@ fn an_edit_may_name_only_files_that_exist() {
     let mut edit = VersionEdit::new();
     edit.create_family(Family(0), "default");
     let number = set.new_file_number();
-    edit.added.push((Family(0), 0, meta(number, "a", "b", (1, 1))));
+    edit.added.push(added(0, meta(number, "a", "b", (1, 1))));
     assert!(matches!(set.apply(edit), Err(Error::Bug(what)) if what.contains("does not exist")));
     advance(&set, 1).expect("nothing was written");
 }
@@ -241,17 +245,33 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    fn any_facts()(numbers in any::<[u64; 3]>()) -> TableFacts {
+        let [ranges_applied, created_at_ms, half_expired_at_ms] = numbers;
+        TableFacts { ranges_applied, created_at_ms, half_expired_at_ms }
+    }
+}
+
+prop_compose! {
+    fn any_range()(start in any::<Vec<u8>>(), end in any::<Vec<u8>>(), sequence in any::<u64>()) -> RangeTombstone {
+        RangeTombstone { start: start.into(), end: end.into(), sequence }
+    }
+}
+
 proptest! {
     #[test]
     fn an_edit_survives_its_encoding(
         created in prop::collection::vec((any::<u32>().prop_map(Family), ".*"), 0..3),
-        added in prop::collection::vec((any::<u32>().prop_map(Family), 0usize..9, any_meta()), 0..4),
+        added in prop::collection::vec((any::<u32>().prop_map(Family), 0usize..9, any_meta(), any_facts()), 0..4),
+        ranges in prop::collection::vec((any::<u32>().prop_map(Family), any_range()), 0..4),
         removed in prop::collection::vec((any::<u32>().prop_map(Family), 0usize..9, any::<u64>()), 0..4),
         numbers in any::<(Option<u64>, Option<u64>, Option<u64>)>(),
         is_snapshot in any::<bool>(),
     ) {
+        let added = added.into_iter().map(|(family, level, meta, facts)| AddedTable { family, level, meta, facts });
+        let (added_ranges, removed_ranges) = (ranges[ranges.len() / 2..].to_vec(), ranges[..ranges.len() / 2].to_vec());
         let edit = VersionEdit {
-            created, added, removed,
+            created, added: added.collect(), removed, added_ranges, removed_ranges,
             flushed_sequence: numbers.0, oldest_segment: numbers.1, next_file: numbers.2, is_snapshot,
             ..VersionEdit::default()
         };
@@ -263,4 +283,98 @@ proptest! {
         let _ = VersionEdit::decode(&bytes);
         prop_assert!(parse_manifest(&bytes, 1, Path::new("m")).is_err(), "random bytes have no header");
     }
+}
+
+fn range(start: &str, end: &str, sequence: u64) -> RangeTombstone {
+    let key = |key: &str| Bytes::copy_from_slice(key.as_bytes());
+    RangeTombstone { start: key(start), end: key(end), sequence }
+}
+
+/// A flush of these range tombstones, and of a table from `smallest` to `largest` written at once.
+fn flush_ranges(set: &VersionSet, flushed: u64, ranges: &[RangeTombstone]) -> Arc<Version> {
+    let mut edit = VersionEdit::new();
+    edit.set_flushed_sequence(flushed);
+    for tombstone in ranges {
+        edit.add_range_tombstone(Family(0), tombstone.clone());
+    }
+    set.apply(edit).expect("a healthy disk")
+}
+
+/// Adds a table to L1 whose file is empty.
+fn add_file(set: &VersionSet, machine: &SimMachine, smallest: &str, largest: &str, sequences: (u64, u64)) -> u64 {
+    let number = set.new_file_number();
+    let path = crate::table::table_path(set.tables_dir(), number);
+    machine.env().fs.open(&path, OpenMode::CreateNew).expect("a healthy disk");
+    let mut edit = VersionEdit::new();
+    edit.added.push(added(1, meta(number, smallest, largest, sequences)));
+    set.apply(edit).expect("a healthy disk");
+    number
+}
+
+#[test]
+fn range_tombstones_live_in_the_manifest_while_they_hide_anything() {
+    let machine = SimMachine::from_seed(7);
+    let set = open(&machine, 300).expect("a healthy disk");
+    let mut edit = VersionEdit::new();
+    edit.create_family(Family(0), "default");
+    set.apply(edit).expect("a healthy disk");
+    let number = add_file(&set, &machine, "c", "m", (1, 5));
+    let version = flush_ranges(&set, 20, &[range("a", "b", 9), range("d", "f", 10), range("d", "e", 8)]);
+    assert_eq!(version.range_tombstone_count(), 1, "one hides nothing, one lies in a newer one");
+    assert_eq!(version.covering_sequence(Family(0), b"e", 20), Some(10));
+    assert_eq!(version.covering_sequence(Family(0), b"f", 20), None);
+    assert_eq!(version.covering_sequence(Family(1), b"e", 20), None);
+    for sequence in 21..40 {
+        advance(&set, sequence).expect("a healthy disk"); // The manifest is replaced meanwhile.
+    }
+    drop(set);
+    let set = open(&machine, 300).expect("a healthy disk");
+    assert_eq!(set.current().covering_sequence(Family(0), b"d", 40), Some(10));
+    let table = set.current().tables().next().expect("one").2.clone();
+    assert_eq!(table.meta().number, number);
+    let mut edit = VersionEdit::new();
+    edit.remove_table(1, &table);
+    set.apply(edit).expect("a healthy disk");
+    assert_eq!(set.current().range_tombstone_count(), 0, "with the table it has nothing to hide");
+    drop(set);
+    assert_eq!(open(&machine, 300).expect("a healthy disk").current().range_tombstone_count(), 0);
+}
+
+#[test]
+fn a_range_tombstone_stays_while_an_older_transaction_is_open() {
+    let machine = SimMachine::from_seed(8);
+    let set = open(&machine, 1 << 20).expect("a healthy disk");
+    let oldest = set.oldest_transaction_start();
+    oldest.store(6, std::sync::atomic::Ordering::SeqCst);
+    let mut edit = VersionEdit::new();
+    edit.create_family(Family(0), "default");
+    set.apply(edit).expect("a healthy disk");
+    let version = flush_ranges(&set, 20, &[range("a", "b", 5), range("d", "f", 7)]);
+    assert_eq!(version.range_tombstone_count(), 1);
+    assert_eq!(version.covering_sequence(Family(0), b"d", 20), Some(7));
+    oldest.store(7, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(advance(&set, 21).expect("a healthy disk").range_tombstone_count(), 0);
+}
+
+#[test]
+fn a_table_that_was_written_under_a_tombstone_holds_nothing_for_it() {
+    let mut version = version_of(vec![(Family(0), 1, meta(1, "c", "f", (1, 5)))]);
+    let obsolete = Arc::new(ObsoleteFiles::default());
+    let wrap = |added: &AddedTable| Arc::new(added.wrap(&obsolete));
+    let edit = VersionEdit {
+        flushed_sequence: Some(20),
+        added_ranges: vec![(Family(0), range("d", "e", 10))],
+        ..VersionEdit::new()
+    };
+    version = version.after(&edit, &wrap).expect("a tombstone comes");
+    assert!(version.spent_ranges(u64::MAX).is_empty());
+    let facts = TableFacts { ranges_applied: 10, ..TableFacts::default() };
+    let rewritten = AddedTable { facts, ..added(2, meta(2, "c", "f", (1, 5))) };
+    let edit = VersionEdit { removed: vec![(Family(0), 1, 1)], added: vec![rewritten], ..VersionEdit::new() };
+    version = version.after(&edit, &wrap).expect("a compaction");
+    assert_eq!(version.spent_ranges(u64::MAX), [(Family(0), range("d", "e", 10))]);
+    let unknown = VersionEdit { removed_ranges: vec![(Family(0), range("d", "f", 10))], ..VersionEdit::new() };
+    assert!(version.after(&unknown, &wrap).expect_err("refused").contains("not there"));
+    let upside_down = VersionEdit { added_ranges: vec![(Family(0), range("f", "d", 10))], ..VersionEdit::new() };
+    assert!(version.after(&upside_down, &wrap).expect_err("refused").contains("cannot be"));
 }
