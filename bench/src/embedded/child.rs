@@ -120,7 +120,7 @@ fn beside<T>(interval: Duration, aside: impl Fn() + Sync, work: impl FnOnce() ->
 }
 
 fn measure(task: &Task, stage: &Stage, step: Step) -> Record {
-    let written = machine::written_bytes();
+    let (written, cpu_us) = (machine::written_bytes(), machine::cpu_us());
     let (start, peak) = (Instant::now(), AtomicU64::new(0));
     let note_peak = || {
         peak.fetch_max(machine::disk_bytes(&task.dir), Ordering::Relaxed);
@@ -135,9 +135,12 @@ fn measure(task: &Task, stage: &Stage, step: Step) -> Record {
     };
     let end = Instant::now();
     let mut record = describe(task, step, &outcome);
+    let per_operation = |cpu_us: u64| (machine::cpu_us() - cpu_us) as f64 / outcome.operations as f64;
+    record.cpu_us = per_operation(cpu_us);
     if step.workload.writes() && !task.group.sync {
         let settled = settle(stage.store).saturating_duration_since(end).as_secs_f64();
         if step.workload.only_writes() {
+            record.cpu_us = per_operation(cpu_us);
             let written = machine::written_bytes() - written;
             note_settled(&mut record, stage.model, settled, machine::disk_bytes(&task.dir), written);
         }

@@ -26,30 +26,30 @@ pub fn load() -> f64 {
     text.split_whitespace().next().and_then(|number| number.parse().ok()).expect("a number")
 }
 
-/// Processor time that this process has used, in milliseconds.
-fn cpu_ms() -> u64 {
+/// Processor time that this process has used, in microseconds.
+pub fn cpu_us() -> u64 {
     // SAFETY: an all-zero rusage is valid, and the call writes no further than its size.
     let usage = unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();
         libc::getrusage(libc::RUSAGE_SELF, &mut usage);
         usage
     };
-    let ms = |time: libc::timeval| time.tv_sec as u64 * 1000 + time.tv_usec as u64 / 1000;
-    ms(usage.ru_utime) + ms(usage.ru_stime)
+    let us = |time: libc::timeval| time.tv_sec as u64 * 1_000_000 + time.tv_usec as u64;
+    us(usage.ru_utime) + us(usage.ru_stime)
 }
 
 const QUIET: Duration = Duration::from_millis(300);
-const QUIET_CPU_MS: u64 = 15;
+const QUIET_CPU_US: u64 = 15_000;
 const SETTLE_MAX: Duration = Duration::from_secs(180);
 
 /// Waits until this process has used almost no processor time and written nothing for 0.3 s; returns when that began.
 pub fn wait_until_quiet() -> Instant {
     let begin = Instant::now();
-    let (mut since, mut cpu, mut written) = (begin, cpu_ms(), written_bytes());
+    let (mut since, mut cpu, mut written) = (begin, cpu_us(), written_bytes());
     loop {
         std::thread::sleep(Duration::from_millis(20));
-        let (cpu_now, written_now) = (cpu_ms(), written_bytes());
-        if cpu_now > cpu + QUIET_CPU_MS || written_now != written {
+        let (cpu_now, written_now) = (cpu_us(), written_bytes());
+        if cpu_now > cpu + QUIET_CPU_US || written_now != written {
             (since, cpu, written) = (Instant::now(), cpu_now, written_now);
         }
         if since.elapsed() >= QUIET {

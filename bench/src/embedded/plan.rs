@@ -152,6 +152,8 @@ pub struct Record {
     pub p99_us: f64,
     pub p999_us: f64,
     pub max_us: f64,
+    /// Processor time of the process for each operation: background work included, for what only writes until settled.
+    pub cpu_us: f64,
     /// After that, until flush and compaction had nothing left to do.
     pub settle_seconds: Option<f64>,
     pub settled_per_second: Option<f64>,

@@ -97,6 +97,7 @@ pub fn print(records: &[Record]) {
     if engines.contains(&OWN) {
         against_peers(&rows, &engines);
     }
+    cpu(&rows, &engines);
     settled(&rows, &engines);
     latencies(&rows, &engines);
     let loads: Vec<f64> = records.iter().map(|record| record.load).collect();
@@ -141,6 +142,20 @@ fn against_peers(rows: &[Row], engines: &[&str]) {
     let extra =
         ["to rocksdb", "to fjall", "to the better", "to the best of all", "to disk", "to disk-group", "to bound"];
     table(&extra, rows.iter().map(cells));
+}
+
+fn cpu(rows: &[Row], engines: &[&str]) {
+    println!(
+        "Processor time in µs for each operation, that of background work included (for fills, overwrites and deletes"
+    );
+    println!("until the store has settled); it hardly depends on what else the machine does. Median over rounds.\n");
+    let cells = |row: &Row| {
+        let cell = |engine: &&str| row.median(engine, |r| Some(r.cpu_us)).map_or("–".into(), |us| format!("{us:.2}"));
+        row.head().into_iter().chain(engines.iter().map(cell)).collect()
+    };
+    let engines: Vec<&str> = engines.iter().copied().filter(|engine| !engine.starts_with("disk")).collect();
+    // A snapshot's overwrites come before what is measured.
+    table(&engines, rows.iter().filter(|row| row.first.workload != "snapread").map(cells));
 }
 
 fn settled(rows: &[Row], engines: &[&str]) {
