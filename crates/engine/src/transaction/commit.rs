@@ -1,7 +1,7 @@
 //! Locks, and the commit: from snapshot, pending writes, reads and locks to one conditional commit.
 
 use super::locks::{Grant, LockKey};
-use super::{Isolation, Transaction, check_length};
+use super::{Held, Isolation, Transaction, check_length};
 use crate::{Commit, Error, Family, KEY_BYTES_MAX, Result, SequenceNumber, Unchanged, View};
 use bytes::Bytes;
 use std::sync::atomic::Ordering::Relaxed;
@@ -27,37 +27,44 @@ impl Transaction {
     pub fn lock(&mut self, family: Family, key: &[u8]) -> Result<()> {
         check_length("key", key, KEY_BYTES_MAX)?;
         let lock: LockKey = (family, Bytes::copy_from_slice(key));
-        if self.locked.contains_key(&lock) {
+        if self.held.locked.contains_key(&lock) {
             return Ok(());
         }
-        self.acquire(&lock)?;
+        self.overlay.note_lock(key)?;
+        self.acquire(&lock, self.options.lock_wait())?;
         // Whoever held it before has committed visibly or has given up: transactions release locks after that.
         let newest = self.db.snapshot();
         let since_start = Unchanged::Key { family, key: lock.1.clone(), since: self.start() };
         match since_start.check(&newest.state, 0) {
+            Ok(()) => return Ok(()),
             Err(Error::Conflict { .. }) => {}
-            unchanged => return unchanged,
+            Err(error) => {
+                // Nothing can be said of the key, nor of the commit if it stayed among its conditions.
+                self.held.locked.remove(&lock);
+                self.held.core.transactions.locks.release(self.held.id, &lock);
+                return Err(error);
+            }
         }
         if self.options.isolation == Isolation::Serializable || self.overlay.has_written(family, key) {
-            self.db.core().transactions.conflicts.fetch_add(1, Relaxed);
+            self.held.core.transactions.conflicts.fetch_add(1, Relaxed);
             return Err(Error::Conflict { family, key: lock.1 });
         }
         let value = newest.get(family, key)?;
         self.overlay.see(family, lock.1.clone(), value);
-        self.locked.insert(lock, newest.sequence());
+        self.held.locked.insert(lock, newest.sequence());
         Ok(())
     }
 
     /// Gets a lock that this transaction does not have.
-    fn acquire(&mut self, key: &LockKey) -> Result<()> {
-        let core = self.db.core();
-        let (transactions, me) = (&core.transactions, self.id);
-        if !transactions.locks.try_acquire(me, key) {
+    fn acquire(&mut self, key: &LockKey, limit: Duration) -> Result<()> {
+        let Held { core, id, locked, .. } = &mut self.held;
+        let transactions = &core.transactions;
+        if !transactions.locks.try_acquire(*id, key) {
             transactions.lock_waits.fetch_add(1, Relaxed);
             let began = core.env.clock.monotonic();
             // Where one thread drives everything, the owner cannot get on while this waits.
-            let limit = if core.env.tasks.threaded() { self.options.lock_wait() } else { Duration::ZERO };
-            let grant = transactions.locks.acquire(me, key, limit, &*core.env.clock);
+            let limit = if core.env.tasks.threaded() { limit } else { Duration::ZERO };
+            let grant = transactions.locks.acquire(*id, key, limit, &*core.env.clock);
             let waited = core.env.clock.monotonic().saturating_sub(began);
             transactions.lock_wait_us.fetch_add(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX), Relaxed);
             match grant {
@@ -74,7 +81,7 @@ impl Transaction {
                 Grant::Closed => return Err(Error::Closed),
             }
         }
-        let before = self.locked.insert(key.clone(), self.start());
+        let before = locked.insert(key.clone(), self.snapshot.sequence());
         assert!(before.is_none(), "a transaction takes a lock once");
         Ok(())
     }
@@ -86,35 +93,50 @@ impl Transaction {
     /// start: nothing is written, and it may be tried again from the beginning; [`Error::LockTimeout`] and
     /// [`Error::Deadlock`] if a key that it writes is locked by others; else those of [`Db::commit`](crate::Db::commit).
     pub fn commit(mut self) -> Result<SequenceNumber> {
-        let result = self.try_commit();
-        if matches!(result, Err(Error::Conflict { .. })) {
-            self.db.core().transactions.conflicts.fetch_add(1, Relaxed);
-        }
-        self.end(result.is_ok());
+        let result = match self.prepare(self.options.lock_wait()) {
+            Ok(Some(commit)) => self.db.commit(commit),
+            Ok(None) => Ok(self.start()),
+            Err(error) => Err(error),
+        };
+        self.held.finish(&result);
         result
     }
 
-    fn try_commit(&mut self) -> Result<SequenceNumber> {
-        if self.overlay.is_read_only() {
-            return Ok(self.start());
-        }
-        self.lock_written()?;
-        let unchanged = self.conditions();
-        self.db.commit(Commit { unchanged, ..Commit::new(self.overlay.batch(), self.options.durability) })
+    /// As [`Transaction::commit`], without blocking: `done` gets the answer, under the rules of
+    /// [`Db::submit`](crate::Db::submit). A key that is locked is not waited for: it is a conflict.
+    pub fn submit(mut self, done: Box<dyn FnOnce(Result<SequenceNumber>) + Send>) {
+        let result = match self.prepare(Duration::ZERO) {
+            Ok(Some(commit)) => {
+                let mut held = self.held;
+                let answer = move |result| {
+                    held.finish(&result);
+                    drop(held); // So that whoever is told can begin anew.
+                    done(result);
+                };
+                return self.db.submit(commit, Box::new(answer));
+            }
+            Ok(None) => Ok(self.start()),
+            Err(Error::LockTimeout { family, key, .. }) => Err(Error::Conflict { family, key }),
+            Err(error) => Err(error),
+        };
+        self.held.finish(&result);
+        drop(self);
+        done(result);
     }
 
-    /// Takes the locks of the keys that it writes, in one order for all, so that commits do not deadlock each other.
-    fn lock_written(&mut self) -> Result<()> {
-        let keys = |(family, part): (Family, _)| {
-            let part: &super::overlay::FamilyOverlay = part;
-            part.written().map(move |key| (family, key.clone())).collect::<Vec<_>>()
-        };
-        let written: Vec<LockKey> = self.overlay.families().flat_map(keys).collect();
-        debug_assert!(written.is_sorted());
-        for key in written.iter().filter(|key| !self.locked.contains_key(key)).collect::<Vec<_>>() {
-            self.acquire(key)?;
+    /// Gets everything ready for the commit; `None` if it has nothing to write. Ends the reads.
+    fn prepare(&mut self, lock_wait: Duration) -> Result<Option<Commit>> {
+        if self.overlay.is_read_only() {
+            return Ok(None);
         }
-        Ok(())
+        // In one order for all, so that commits do not deadlock each other.
+        let missing: Vec<LockKey> = self.overlay.written().filter(|key| !self.held.locked.contains_key(key)).collect();
+        debug_assert!(missing.is_sorted());
+        for key in &missing {
+            self.acquire(key, lock_wait)?;
+        }
+        let unchanged = self.conditions();
+        Ok(Some(Commit { unchanged, ..Commit::new(self.overlay.batch(), self.options.durability) }))
     }
 
     /// What must not have been written when the commit gets its number. Ends the reads.
@@ -122,6 +144,7 @@ impl Transaction {
         let start = self.start();
         // All written keys are among the locked ones.
         let mut unchanged: Vec<Unchanged> = self
+            .held
             .locked
             .iter()
             .map(|((family, key), since)| Unchanged::Key { family: *family, key: key.clone(), since: *since })
@@ -133,8 +156,8 @@ impl Transaction {
                 .map(|(first, end)| crate::Range { start: Some(first.clone()), end: end.cloned() });
             unchanged.extend(ranges.map(|range| Unchanged::Range { family, range, since: start }));
         }
-        unchanged.extend(self.shared.end(|reads| {
-            let keys = reads.keys().filter(|(family, key)| !self.locked.contains_key(&(*family, (*key).clone())));
+        unchanged.extend(self.held.shared.end(|reads| {
+            let keys = reads.keys().filter(|(family, key)| !self.held.locked.contains_key(&(*family, (*key).clone())));
             let keys = keys.map(|(family, key)| Unchanged::Key { family, key: key.clone(), since: start });
             let ranges = reads.ranges().map(|(family, range)| Unchanged::Range { family, range, since: start });
             keys.chain(ranges).collect::<Vec<_>>()

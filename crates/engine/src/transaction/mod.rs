@@ -34,13 +34,14 @@ use self::locks::{LockKey, TransactionId};
 use self::overlay::{Overlay, Pending};
 use self::reads::ReadSet;
 use self::shared::Shared;
-use crate::db::TransactionStart;
+use crate::db::{Core, TransactionStart};
 use crate::{
     Db, Direction, Error, Family, KEY_BYTES_MAX, Range, Result, SequenceNumber, Snapshot, VALUE_BYTES_MAX, View,
 };
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Reads of one moment and writes that take effect together, or not at all, at [`Transaction::commit`].
 ///
@@ -51,19 +52,45 @@ use std::sync::Arc;
 /// takes the locks of the keys that it writes, so a locked key is not written by another transaction, optimistic ones
 /// included; a plain write ([`Db::write`]) and a range delete heed no locks, and make the commit of the lock's holder fail.
 pub struct Transaction {
+    held: Held,
     db: Db,
-    id: TransactionId,
     snapshot: Snapshot,
-    /// While it lives, the conditions of the commit can be answered.
-    _start: TransactionStart,
     /// The wall time at which pending writes expire or not: that of the snapshot.
     now_ms: u64,
     options: TransactionOptions,
     overlay: Overlay,
-    /// The locks that it holds, with the number after which the key must not have been written.
+}
+
+/// What a transaction has of the database's; given back when this goes, with the transaction or after its commit.
+struct Held {
+    core: Arc<Core>,
+    id: TransactionId,
+    /// Its locks, with the number after which the key must not have been written.
     locked: BTreeMap<LockKey, SequenceNumber>,
     shared: Arc<Shared>,
-    ended: bool,
+    committed: bool,
+    /// While it lives, the conditions of the commit can be answered.
+    _start: TransactionStart,
+}
+
+impl Held {
+    /// The commit was answered.
+    fn finish(&mut self, result: &Result<SequenceNumber>) {
+        self.committed = result.is_ok();
+        if matches!(result, Err(Error::Conflict { .. })) {
+            self.core.transactions.conflicts.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.shared.end(|_| ());
+        for key in std::mem::take(&mut self.locked).keys() {
+            self.core.transactions.locks.release(self.id, key);
+        }
+        self.core.transactions.end(self.id, self.committed);
+    }
 }
 
 /// A moment of a transaction to which its writes can be rolled back.
@@ -91,18 +118,17 @@ impl Db {
         let core = self.core();
         let (snapshot, start) = core.begin_transaction();
         let reads = (options.isolation == Isolation::Serializable).then(|| ReadSet::new(options.read_set_bytes_max));
-        Transaction {
-            db: self.clone(),
+        let held = Held {
+            core: core.clone(),
             id: core.transactions.begin(core.env.clock.monotonic()),
-            snapshot,
-            _start: start,
-            now_ms: core.env.clock.wall_ms(),
-            overlay: Overlay::new(options.write_bytes_max),
             locked: BTreeMap::new(),
             shared: Arc::new(Shared::new(reads)),
-            ended: false,
-            options,
-        }
+            committed: false,
+            _start: start,
+        };
+        let now_ms = core.env.clock.wall_ms();
+        let overlay = Overlay::new(options.write_bytes_max);
+        Transaction { held, db: self.clone(), snapshot, now_ms, overlay, options }
     }
 }
 
@@ -125,7 +151,7 @@ impl Transaction {
         match self.find_pending(family, key) {
             Some(found) => Ok(found),
             None => {
-                self.shared.with_reads(|reads| reads.note_key(family, key))?;
+                self.held.shared.with_reads(|reads| reads.note_key(family, key))?;
                 self.snapshot.get(family, key)
             }
         }
@@ -140,9 +166,9 @@ impl Transaction {
     /// shows of writes that follow.
     pub fn entries(&self, family: Family, range: Range, direction: Direction) -> Result<TransactionEntries> {
         let base = self.snapshot.entries(family, range.clone(), direction)?;
-        let iterator = self.shared.with_reads(|reads| Ok(Some(reads.open(family))))?;
+        let iterator = self.held.shared.with_reads(|reads| Ok(Some(reads.open(family))))?;
         let overlay = self.overlay.family(family).cloned();
-        Ok(TransactionEntries::new(base, overlay, (range, direction), self.now_ms, self.shared.clone(), iterator))
+        Ok(TransactionEntries::new(base, overlay, (range, direction), self.now_ms, self.held.shared.clone(), iterator))
     }
 
     /// Sets a key of the default family.
@@ -198,7 +224,7 @@ impl Transaction {
     /// Marks the present state of its writes. Costs nothing by itself; from then on the first change of each key
     /// keeps what was pending before.
     pub fn savepoint(&mut self) -> Savepoint {
-        Savepoint { transaction: self.id, serial: self.overlay.savepoint() }
+        Savepoint { transaction: self.held.id, serial: self.overlay.savepoint() }
     }
 
     /// Takes back what was written since the savepoint. The savepoint stays and can be rolled back to again; those set
@@ -206,7 +232,7 @@ impl Transaction {
     ///
     /// Errors: [`Error::InvalidArgument`] for a savepoint that is gone or is another transaction's.
     pub fn rollback_to(&mut self, savepoint: &Savepoint) -> Result<()> {
-        if savepoint.transaction != self.id {
+        if savepoint.transaction != self.held.id {
             return Err(Error::InvalidArgument("the savepoint is another transaction's".into()));
         }
         self.overlay.rollback_to(savepoint.serial)
@@ -214,26 +240,6 @@ impl Transaction {
 
     /// Ends it without effect, as dropping it does.
     pub fn rollback(self) {}
-
-    /// Releases what it holds. Its writes are gone, or committed.
-    fn end(&mut self, committed: bool) {
-        assert!(!self.ended, "a transaction ends once");
-        self.ended = true;
-        self.shared.end(|_| ());
-        let transactions = &self.db.core().transactions;
-        for key in std::mem::take(&mut self.locked).keys() {
-            transactions.locks.release(self.id, key);
-        }
-        transactions.end(self.id, committed);
-    }
-}
-
-impl Drop for Transaction {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.end(false);
-        }
-    }
 }
 
 impl std::fmt::Debug for Transaction {

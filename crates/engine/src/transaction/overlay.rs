@@ -99,8 +99,7 @@ impl FamilyOverlay {
         &self.deleted
     }
 
-    /// The keys that the commit writes, in order.
-    pub(super) fn written(&self) -> impl Iterator<Item = &Bytes> {
+    fn written(&self) -> impl Iterator<Item = &Bytes> {
         self.points.iter().filter(|(_, entry)| entry.pending.is_write()).map(|(key, _)| key)
     }
 }
@@ -145,6 +144,11 @@ impl Overlay {
     /// The parts in order.
     pub(super) fn families(&self) -> impl Iterator<Item = (Family, &FamilyOverlay)> {
         self.families.iter().map(|(family, part)| (*family, &**part))
+    }
+
+    /// The keys that the commit writes, in order.
+    pub(super) fn written(&self) -> impl Iterator<Item = (Family, Bytes)> {
+        self.families().flat_map(|(family, part)| part.written().map(move |key| (family, key.clone())))
     }
 
     /// Whether the commit has nothing to write.
@@ -217,6 +221,14 @@ impl Overlay {
         let part = Arc::make_mut(self.families.entry(family).or_default());
         let before = part.points.insert(key, entry);
         assert!(before.is_none(), "a key is locked once");
+    }
+
+    /// Counts a lock, which stays until the end.
+    pub(super) fn note_lock(&mut self, key: &[u8]) -> Result<()> {
+        let bytes = note_bytes(key);
+        check_size(self.point_bytes + self.range_bytes + bytes, self.bytes_max)?;
+        self.point_bytes += bytes;
+        Ok(())
     }
 
     /// Marks the present state; returns its serial number.

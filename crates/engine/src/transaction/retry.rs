@@ -30,7 +30,7 @@ impl Db {
         let mut bound_us = PAUSE_FIRST_US;
         for tries_left in (0..=options.retries_max).rev() {
             let mut transaction = self.transaction_with(options.clone())?;
-            let id = transaction.id;
+            let id = transaction.held.id;
             let result = body(&mut transaction).and_then(|value| transaction.commit().map(|_| value));
             match result {
                 Err(Error::Conflict { .. } | Error::Deadlock { .. }) if tries_left > 0 => {}

@@ -318,3 +318,18 @@ fn thousands_may_be_open_at_once() {
     }
     assert_eq!(dump_count(&db), 5000);
 }
+
+#[test]
+fn an_expired_write_is_a_conflict_also_when_compaction_has_dropped_it() {
+    let machine = SimMachine::from_seed(18);
+    let db = stepped(&machine);
+    db.put(b"k", b"v").expect("put");
+    let mut transaction = db.transaction();
+    let mut batch = kontiki_engine::WriteBatch::new();
+    batch.put_expiring(Family::DEFAULT, b"k", b"w", 1);
+    db.write(batch, Durability::Sync).expect("write");
+    assert_eq!(db.get(b"k").expect("get"), None, "long gone");
+    db.compact().expect("compact");
+    transaction.put(b"k", b"mine").expect("small");
+    assert!(matches!(transaction.commit(), Err(Error::Conflict { .. })));
+}

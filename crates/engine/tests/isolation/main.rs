@@ -3,10 +3,12 @@
 
 mod bank;
 mod basics;
+mod faults;
 mod iterators;
 mod list_append;
 mod locks;
 mod savepoints;
 mod skew;
 mod snapshot_history;
+mod submitted;
 mod support;
