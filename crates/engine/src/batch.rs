@@ -130,7 +130,6 @@ impl WriteBatch {
     }
 
     /// Adds a version whose stored bytes are made already (a value pointer).
-    #[cfg_attr(not(test), expect(dead_code, reason = "the value log is the first user"))]
     pub(crate) fn put_stored(&mut self, family: Family, key: &[u8], kind: Kind, stored: &[u8]) {
         assert!(!kind.is_delete(), "a delete has no stored bytes");
         self.put_head(kind.to_byte(), family, key);

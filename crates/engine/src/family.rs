@@ -41,8 +41,19 @@ impl FamilySpec {
 }
 
 /// How the data of one family is kept. Start from the default and change fields.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FamilyOptions {}
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FamilyOptions {
+    /// Values of at least this many bytes live in the value log, and the tree has pointers to them: flush and compaction
+    /// do not move them, reads of them take one more access. 0: all values stay in the tree. Default 1 KiB; up to
+    /// [`VALUE_BYTES_MAX`].
+    pub value_threshold_bytes: u64,
+}
+
+impl Default for FamilyOptions {
+    fn default() -> FamilyOptions {
+        FamilyOptions { value_threshold_bytes: 1 << 10 }
+    }
+}
 
 /// The position of a write in the one order of all writes of a database: newer is greater. 0 is before every write.
 pub type SequenceNumber = u64;

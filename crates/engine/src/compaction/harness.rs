@@ -7,6 +7,7 @@ use crate::iterator::ReadState;
 use crate::memtable::Memtable;
 use crate::table::{Compression, TableOptions};
 use crate::version::{ManifestOptions, VersionEdit, VersionSet};
+use crate::vlog::{ValueLog, ValueThresholds};
 use crate::{Direction, Entries, Family, Range, Result, SequenceNumber, WriteBatch};
 use bytes::Bytes;
 use kontiki_env::SimMachine;
@@ -90,7 +91,10 @@ pub(crate) fn open(machine: &SimMachine, sizes: &Sizes) -> Result<Context> {
     let blocks = Arc::new(BlockCache::new(sizes.block_cache_bytes));
     let tables = Arc::new(TableCache::new(&env, versions.tables_dir(), blocks, 1 << 20, sizes.files_max));
     let oldest_transaction_start = versions.oldest_transaction_start().clone();
+    let store = versions.current().values().store().expect("an open set has one").clone();
+    let values = Arc::new(ValueLog::new(store, 4 << 10, ValueThresholds::off()));
     Ok(Context {
+        values,
         env,
         versions,
         tables,

@@ -32,6 +32,7 @@ use crate::SequenceNumber;
 use crate::cache::TableCache;
 use crate::table::TableOptions;
 use crate::version::VersionSet;
+use crate::vlog::ValueLog;
 use kontiki_env::Env;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -43,6 +44,8 @@ pub struct Context {
     pub env: Env,
     /// Where edits are applied.
     pub versions: Arc<VersionSet>,
+    /// Where large values are.
+    pub(crate) values: Arc<ValueLog>,
     /// How input tables are opened.
     pub tables: Arc<TableCache>,
     /// How tables are written.

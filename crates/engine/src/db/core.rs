@@ -57,6 +57,8 @@ pub(crate) struct Jobs {
     pub(crate) flush: Box<dyn TaskHandle>,
     /// Compacts, and removes obsolete files.
     pub(crate) compact: Box<dyn TaskHandle>,
+    /// Looks after the value log.
+    pub(crate) values: Box<dyn TaskHandle>,
 }
 
 #[derive(Default)]
@@ -184,6 +186,11 @@ impl Core {
     /// Asks for a look at the levels.
     pub(crate) fn wake_compact(&self) {
         self.jobs.read().iter().for_each(|jobs| jobs.compact.wake());
+    }
+
+    /// Asks for a look at the value log.
+    pub(crate) fn wake_values(&self) {
+        self.jobs.read().iter().for_each(|jobs| jobs.values.wake());
     }
 
     /// Refuses writes from now on, for `error`. The first reason stays.

@@ -20,6 +20,7 @@ mod queue;
 mod snapshot;
 mod stats;
 mod submit;
+mod values;
 mod writes;
 
 pub(crate) use conditions::TransactionStart;
@@ -269,9 +270,12 @@ impl Core {
             return Ok(());
         }
         self.end_jobs();
-        // A blocking caller may still lead a group; its end is waited for here.
-        let result = self.log.lock().close();
+        // A blocking caller may still lead a group, or write values; their ends are waited for here.
+        drop(self.log.lock());
+        self.context.values.close();
         self.refuse_all(&Error::Closed);
+        let sealed = if self.why_stopped().is_none() { self.seal_values(true).map(drop) } else { Ok(()) };
+        let result = sealed.and_then(|()| self.log.lock().close());
         self.directory_lock.lock().take();
         match result {
             // Writes had stopped before and their callers were told.

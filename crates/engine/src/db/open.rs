@@ -20,6 +20,7 @@ use crate::log::{
 };
 use crate::stream::StreamIndex;
 use crate::version::{ManifestOptions, VersionEdit, VersionSet};
+use crate::vlog::{ValueLog, ValueRecovery, ValueThresholds};
 use crate::{Error, Family, Result};
 use kontiki_env::Env;
 use kontiki_env::fs::FileLock;
@@ -48,19 +49,27 @@ pub(crate) fn open(env: &Env, path: &Path, options: Options) -> Result<Arc<Core>
     let tables =
         Arc::new(TableCache::new(env, &tables_dir, blocks, options.table_cache_bytes, options.open_tables_max));
     let oldest_transaction_start = versions.oldest_transaction_start().clone();
+    let store = versions.current().values().store().expect("a version of an open set has a store").clone();
+    let thresholds = ValueThresholds::new(&options.families);
+    let values = Arc::new(ValueLog::new(store.clone(), options.value_segment_bytes, thresholds));
     let context = Context {
         env: env.clone(),
         versions: Arc::new(versions),
         tables,
+        values,
         table_options: options.table.clone(),
         options: options.compaction.clone(),
         stop: Arc::new(AtomicBool::new(false)),
         oldest_transaction_start,
     };
     let segments = Arc::new(Segments::new(env.fs.clone(), wal));
+    let version = context.versions.current();
+    let beside = ValueRecovery::new(store, version.values().clone(), version.flushed_sequence())?;
     let mut replay = Replay::new(&context, &options);
-    let recovered = recover(&segments, &mut |position, record| replay.visit(&segments, position, record))?;
+    let mut visit = |position, record: RawRecord<'_>| replay.visit(&segments, position, record, &beside);
+    let recovered = recover(&segments, &beside, &mut visit)?;
     let (writes, streams) = replay.finish(&segments)?;
+    seal_values(&context, &beside, &writes)?;
     tracing::info!(
         directory = %path.display(),
         replayed_bytes = recovered.replayed_bytes,
@@ -68,13 +77,27 @@ pub(crate) fn open(env: &Env, path: &Path, options: Options) -> Result<Arc<Core>
         sequence = writes.visible(),
         "database opened"
     );
-    let log = LogWriter::new(segments.clone(), options.log_segment_bytes, recovered.next_number);
+    let mut log = LogWriter::new(segments.clone(), options.log_segment_bytes, recovered.next_number);
+    log.sync_first(context.values.appender.clone());
     let counters = counters_after(&recovered);
     let (env, directory) = (env.clone(), path.to_path_buf());
     let parts = Parts { env, directory, options, context, segments, streams, log, writes, counters, directory_lock };
     let core = Arc::new(Core::new(parts));
     start_jobs(&core);
     Ok(core)
+}
+
+/// Seals the value segments that the last process has left open. Whatever refers to them was replayed, or is in tables.
+fn seal_values(context: &Context, beside: &ValueRecovery, writes: &Writes) -> Result<()> {
+    let edit = beside.seal()?;
+    if !edit.is_empty() {
+        context.versions.apply(edit)?;
+        writes.install(&context.versions, None);
+    }
+    let bound = writes.next_sequence() - 1;
+    let version = context.versions.current();
+    version.values().files().keys().for_each(|number| context.values.set_bound(*number, bound));
+    Ok(())
 }
 
 fn counters_after(recovered: &Recovered) -> Counters {
@@ -172,6 +195,7 @@ fn start_jobs(core: &Arc<Core>) {
         commit: spawn("commit", Core::commit_step),
         flush: spawn("flush", Core::flush_step),
         compact: spawn("compact", Core::compact_step),
+        values: spawn("values", Core::values_step),
     });
     // Their first steps may have wanted to wake each other before they were known.
     core.wake_commit();
@@ -199,7 +223,13 @@ impl<'a> Replay<'a> {
         Replay { context, writes, streams: StreamIndex::default(), flushed }
     }
 
-    fn visit(&mut self, segments: &Segments, position: RecordPosition, record: RawRecord<'_>) -> Result<()> {
+    fn visit(
+        &mut self,
+        segments: &Segments,
+        position: RecordPosition,
+        record: RawRecord<'_>,
+        beside: &ValueRecovery,
+    ) -> Result<()> {
         let corrupt =
             |what: String| Error::Corruption { file: segments.path(position.segment), offset: position.offset, what };
         let malformed = |_| corrupt("a log record is whole but malformed: written by a newer kontiki?".to_string());
@@ -208,6 +238,7 @@ impl<'a> Replay<'a> {
             RecordKind::Commit => {
                 let commit = decode_commit(record.payload).map_err(malformed)?;
                 if commit.sequence > self.flushed {
+                    beside.check(&commit.batch)?;
                     self.replay_batch(&commit.batch, commit.sequence, position).map_err(corrupt)?;
                 }
                 commit.streams

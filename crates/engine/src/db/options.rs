@@ -2,7 +2,7 @@
 
 use crate::compaction::CompactionOptions;
 use crate::table::{TABLE_BYTES_MAX, TableOptions};
-use crate::{Error, Family, FamilySpec, Result};
+use crate::{Error, Family, FamilySpec, Result, VALUE_BYTES_MAX};
 
 /// How a database is opened. Start from [`Options::default`] and change fields.
 ///
@@ -27,6 +27,9 @@ pub struct Options {
     /// replays: the default of 1 GiB takes some 3 s at 300 MB/s, and leaves room for 16 segments, so that the
     /// memtables (256 MiB by default) are flushed for their own size, not for the log's. At least 4 segments.
     pub log_bytes_max: u64,
+    /// Size of a segment of the value log. Space comes back a segment at a time, and each new one costs a few syncs.
+    /// Default 256 MiB; 4 KiB to 1 GiB.
+    pub value_segment_bytes: u64,
     /// Bytes of commits that one write and sync of the log may carry: bounds the latency of the last in the group.
     /// Default 4 MiB; 4 KiB to 64 MiB. A larger single commit is a group of its own.
     pub group_bytes_max: u64,
@@ -51,6 +54,7 @@ impl Default for Options {
             level0_tables_max: 24,
             log_segment_bytes: 64 << 20,
             log_bytes_max: 1 << 30,
+            value_segment_bytes: 256 << 20,
             group_bytes_max: 4 << 20,
             block_cache_bytes: 64 << 20,
             table_cache_bytes: 64 << 20,
@@ -73,6 +77,7 @@ impl Options {
         in_range("level0_tables_max", self.level0_tables_max as u64, level0_tables_min, 1000)?;
         in_range("log_segment_bytes", self.log_segment_bytes, 4 << 10, 1 << 30)?;
         in_range("log_bytes_max", self.log_bytes_max, 4 * self.log_segment_bytes, 1 << 40)?;
+        in_range("value_segment_bytes", self.value_segment_bytes, 4 << 10, 1 << 30)?;
         in_range("group_bytes_max", self.group_bytes_max, 4 << 10, 64 << 20)?;
         in_range("block_cache_bytes", self.block_cache_bytes, 0, 1 << 40)?;
         in_range("table_cache_bytes", self.table_cache_bytes, 1 << 20, 1 << 40)?;
@@ -101,6 +106,8 @@ impl Options {
             if (spec.family == Family::DEFAULT) != (spec.name == DEFAULT_FAMILY_NAME) {
                 return refuse("number 0 and the name \"default\" belong together");
             }
+            let threshold = spec.options.value_threshold_bytes;
+            in_range("families: value_threshold_bytes", threshold, 0, VALUE_BYTES_MAX as u64)?;
             let earlier = &self.families[..i];
             if earlier.iter().any(|other| other.family == spec.family || other.name == spec.name) {
                 return refuse("number and name must each be there once");

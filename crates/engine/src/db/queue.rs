@@ -1,6 +1,7 @@
 //! What waits to be written.
 
 use super::completion::Done;
+use crate::vlog::ValuePin;
 use crate::{Durability, SequenceNumber, StreamOp, Unchanged, WriteBatch};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -13,6 +14,8 @@ pub(crate) struct Pending {
     pub(crate) unchanged: Vec<Unchanged>,
     /// The conditions hold up to this number.
     pub(crate) checked_through: SequenceNumber,
+    /// Kept until the batch is in a memtable or was refused.
+    pub(crate) _values: Option<ValuePin>,
     pub(crate) done: Done,
 }
 

@@ -8,6 +8,7 @@ use super::lead::refusal;
 use super::queue::Pending;
 use crate::batch::BatchEntry;
 use crate::log::{RECORD_HEADER_BYTES, commit_bytes_max};
+use crate::vlog::ValuePin;
 use crate::{Commit, Durability, Error, Result, SequenceNumber, WriteBatch};
 
 /// Most bytes of one commit in the log. Far above what a replicated entry or a client's batch may have, and small enough
@@ -20,12 +21,14 @@ struct Checked {
     bytes: u64,
     /// Its conditions hold up to this number.
     checked_through: SequenceNumber,
+    /// Of its large values, which are in the value log by now.
+    values: Option<ValuePin>,
 }
 
 impl Core {
     /// A blocking commit.
     pub(crate) fn commit(&self, commit: Commit) -> Result<SequenceNumber> {
-        let checked = self.check_commit(&commit)?;
+        let (commit, checked) = self.admit(commit)?;
         let (waiter, done) = Waiter::new();
         self.place(commit, checked, done);
         loop {
@@ -57,8 +60,8 @@ impl Core {
 
     /// A commit that does not block; `done` gets the answer, also that of a refusal.
     pub(crate) fn submit(&self, commit: Commit, done: Done) {
-        match self.check_commit(&commit) {
-            Ok(checked) => {
+        match self.admit(commit) {
+            Ok((commit, checked)) => {
                 let logged = commit.durability != Durability::Derived;
                 self.place(commit, checked, done);
                 if logged {
@@ -88,6 +91,18 @@ impl Core {
         again
     }
 
+    /// Checks a commit and, if it will be logged, moves its large values to the value log.
+    fn admit(&self, mut commit: Commit) -> Result<(Commit, Checked)> {
+        let mut checked = self.check_commit(&commit)?;
+        if commit.durability != Durability::Derived {
+            (commit.batch, checked.values) = self.separate(commit.batch)?;
+            if checked.values.is_some() {
+                checked.bytes = RECORD_HEADER_BYTES + commit_bytes_max(&commit.batch, &commit.streams);
+            }
+        }
+        Ok((commit, checked))
+    }
+
     /// Refuses what must not be written; returns the most bytes that the commit takes in the log.
     fn check_commit(&self, commit: &Commit) -> Result<Checked> {
         self.check_writable()?;
@@ -107,14 +122,14 @@ impl Core {
         if commit.durability == Durability::Derived && !commit.unchanged.is_empty() {
             return Err(Error::InvalidArgument("a derived commit has no conditions".into()));
         }
-        Ok(Checked { bytes, checked_through: self.check_unchanged(&commit.unchanged)? })
+        Ok(Checked { bytes, checked_through: self.check_unchanged(&commit.unchanged)?, values: None })
     }
 
     /// Puts a checked commit in its queue; derived ones are written at once, if there is room.
     fn place(&self, commit: Commit, checked: Checked, done: Done) {
-        let Checked { bytes, checked_through } = checked;
+        let Checked { bytes, checked_through, values } = checked;
         let Commit { batch, streams, durability, unchanged } = commit;
-        let pending = Pending { batch, streams, durability, unchanged, checked_through, done };
+        let pending = Pending { batch, streams, durability, unchanged, checked_through, _values: values, done };
         if durability == Durability::Derived {
             self.queue.derived.lock().push_back(pending);
             self.insert_derived(true);

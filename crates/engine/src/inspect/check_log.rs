@@ -7,8 +7,10 @@ use crate::iterator::SEQUENCE_NUMBER_MAX;
 use crate::log::{RawRecord, RecordKind, RecordPosition, Segments, decode_commit, decode_rewrite, recover};
 use crate::stream::StreamIndex;
 use crate::version::Version;
+use crate::vlog::{VALUES_DIR, ValueRecovery, ValueStore};
 use crate::{Error, Result};
 use kontiki_env::Env;
+use kontiki_env::fs::Fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -20,9 +22,12 @@ pub(super) fn check_log(env: &Env, dir: &Path, version: &Version, report: &mut C
         // The manifest is made first: the process that created the directory got no further.
         return Ok(());
     }
-    let segments = Segments::new(Arc::new(DryFs(env.fs.clone())), wal.clone());
+    let fs: Arc<dyn Fs> = Arc::new(DryFs(env.fs.clone()));
+    let store = Arc::new(ValueStore::new(fs.clone(), dir.join(VALUES_DIR)));
+    let beside = ValueRecovery::new(store, version.values().clone(), version.flushed_sequence())?;
+    let segments = Segments::new(fs, wal.clone());
     let mut walk = Walk { segments: &segments, version, streams: StreamIndex::default(), last_sequence: 0, records: 0 };
-    let recovered = recover(&segments, &mut |position, record| walk.visit(position, record))?;
+    let recovered = recover(&segments, &beside, &mut |position, record| walk.visit(position, record, &beside))?;
     report.log_records = walk.records;
     report.log_bytes = recovered.replayed_bytes;
     report.log_segments = segments.list().len() as u64;
@@ -39,7 +44,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn visit(&mut self, position: RecordPosition, record: RawRecord<'_>) -> Result<()> {
+    fn visit(&mut self, position: RecordPosition, record: RawRecord<'_>, beside: &ValueRecovery) -> Result<()> {
         let corrupt = |what: String| Error::Corruption {
             file: self.segments.path(position.segment),
             offset: position.offset,
@@ -63,6 +68,9 @@ impl Walk<'_> {
                     if commit.sequence > self.version.flushed_sequence() && self.version.family(family).is_none() {
                         return Err(corrupt(format!("a log record writes to {family:?}, which does not exist")));
                     }
+                }
+                if commit.sequence > self.version.flushed_sequence() {
+                    beside.check(&commit.batch)?;
                 }
                 commit.streams
             }

@@ -35,7 +35,7 @@ pub(crate) use record::{
     RewriteOp, Span, StreamRecord, commit_bytes_max, decode_commit, decode_commit_streams, decode_rewrite,
     encode_commit, encode_rewrite,
 };
-pub(crate) use recovery::{Recovered, recover};
+pub(crate) use recovery::{Beside, Recovered, recover};
 pub(crate) use retention::{Retention, RetentionInput, SegmentUse, plan_retention};
 pub(crate) use segments::{RecordPosition, Segments};
 pub use summary::{SegmentSummary, summarize_segment};

@@ -40,9 +40,30 @@ pub(super) struct SegmentEnd {
     pub(super) claimed: u64,
 }
 
+/// Whoever keeps something beside the log that records refer to.
+pub(crate) trait Beside {
+    /// Whether all that this record refers to is there. Asked, in order, for records that were never claimed durable, until
+    /// the first for which it is not.
+    fn is_whole(&self, record: RawRecord<'_>) -> Result<bool>;
+    /// Makes durable what was found whole. Called before the log's end is made final.
+    fn make_durable(&self) -> Result<()>;
+}
+
+/// Nothing.
+impl Beside for () {
+    fn is_whole(&self, _: RawRecord<'_>) -> Result<bool> {
+        Ok(true)
+    }
+
+    fn make_durable(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
 /// Reads all segments, oldest first, adds them to `segments`, and gives every commit and rewrite record to `visit`.
 pub(crate) fn recover(
     segments: &Segments,
+    beside: &dyn Beside,
     visit: &mut dyn FnMut(RecordPosition, RawRecord<'_>) -> Result<()>,
 ) -> Result<Recovered> {
     let numbers = list_segments(segments)?;
@@ -51,13 +72,17 @@ pub(crate) fn recover(
         let path = segments.path(number);
         let bytes = read_all(segments.fs(), &path).map_err(|error| Error::io(&path, &error))?;
         let capacity = check_segment_header(&path, number, &bytes)?;
-        let end = find_end(number, &bytes);
+        let mut end = find_end(number, &bytes);
         let newest = i + 1 == numbers.len();
+        if newest {
+            end_where_something_is_missing(number, &bytes, &mut end, beside)?;
+        }
         if !end.sealed {
             check_torn(&path, number, &bytes, end, capacity, newest)?;
             recovered.unclean = true;
         }
         if newest {
+            beside.make_durable()?;
             make_end_final(segments, number, &bytes, end)?;
         }
         let file = segments.fs().open(&path, OpenMode::Read).map_err(|error| Error::io(&path, &error))?;
@@ -66,7 +91,25 @@ pub(crate) fn recover(
         recovered.replayed_bytes += end.offset - SEGMENT_HEADER_BYTES;
         recovered.next_number = number + 1;
     }
+    if numbers.is_empty() {
+        beside.make_durable()?;
+    }
     Ok(recovered)
+}
+
+/// Ends the segment at the first record, of those that were never claimed durable, that misses what it refers to: a crash has
+/// taken that, as it might have taken the record.
+fn end_where_something_is_missing(number: u64, bytes: &[u8], end: &mut SegmentEnd, beside: &dyn Beside) -> Result<()> {
+    let mut offset = end.claimed;
+    while offset < end.offset {
+        let Some(record) = record_at(number, bytes, offset) else { return Ok(()) };
+        let length = record.bytes();
+        if !beside.is_whole(record)? {
+            *end = SegmentEnd { offset, sealed: false, ..*end };
+        }
+        offset += length;
+    }
+    Ok(())
 }
 
 /// The numbers of the segments, which must be consecutive. Unfinished new segments are removed on the way.

@@ -33,7 +33,7 @@ fn disk(files: &[(u64, &[u8])]) -> (SimFs, Segments) {
 
 fn payloads(segments: &Segments) -> Result<Vec<Vec<u8>>> {
     let mut found = Vec::new();
-    recover(segments, &mut |_, record| {
+    recover(segments, &(), &mut |_, record| {
         found.push(record.payload.to_vec());
         Ok(())
     })?;

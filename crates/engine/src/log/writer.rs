@@ -5,6 +5,7 @@ use super::format::{
 };
 use super::segments::{RecordPosition, Segments};
 use crate::planted::{self, Bug};
+use crate::vlog::Appender;
 use crate::{Error, Result};
 use kontiki_env::fs::{File, OpenMode};
 use std::path::Path;
@@ -46,6 +47,8 @@ pub(crate) struct LogWriter {
     next_number: u64,
     frame: Vec<u8>,
     stopped: Option<String>,
+    /// What records refer to must be durable before they are called so.
+    values: Option<Arc<Appender>>,
 }
 
 impl LogWriter {
@@ -55,7 +58,12 @@ impl LogWriter {
         assert!(next_number > 0, "segment numbers start at 1");
         assert!(segments.newest().is_none_or(|newest| newest < next_number), "numbers are used once");
         assert!(segment_bytes > SEGMENT_HEADER_BYTES + RECORD_HEADER_BYTES + SEAL_BYTES, "a segment holds a record");
-        LogWriter { segments, segment_bytes, active: None, next_number, frame: Vec::new(), stopped: None }
+        LogWriter { segments, segment_bytes, active: None, next_number, frame: Vec::new(), stopped: None, values: None }
+    }
+
+    /// From now on, syncs these values before records.
+    pub(crate) fn sync_first(&mut self, values: Arc<Appender>) {
+        self.values = Some(values);
     }
 
     /// Payload bytes, with [`RECORD_HEADER_BYTES`] for each record, that a group may have and still share a segment of
@@ -97,6 +105,9 @@ impl LogWriter {
         let Some(active) = self.active.as_mut() else { return Ok(()) };
         if active.durable == active.end {
             return Ok(());
+        }
+        if let Some(Err(error)) = self.values.as_ref().map(|values| values.sync()) {
+            return Err(self.stop(error));
         }
         if let Err(error) = active.file.sync() {
             let path = self.segments.path(active.number);

@@ -20,7 +20,7 @@ fn commit(payload: &[u8]) -> Outgoing<'_> {
 fn reopen(fs: &SimFs) -> (Vec<Vec<u8>>, LogWriter, Arc<Segments>) {
     let segments = segments(fs);
     let mut found = Vec::new();
-    let recovered = recover(&segments, &mut |_, record| {
+    let recovered = recover(&segments, &(), &mut |_, record| {
         found.push(record.payload.to_vec());
         Ok(())
     });

@@ -86,7 +86,6 @@ impl VersionEdit {
     }
 
     /// What it changes of the value log.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the appender comes next"))]
     pub(crate) fn values_mut(&mut self) -> &mut ValueEdit {
         &mut self.values
     }

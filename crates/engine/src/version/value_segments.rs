@@ -43,7 +43,6 @@ pub struct ValueEdit {
     pub(super) refs: Vec<(FileNumber, ValueRefs)>,
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the appender and relocation come next"))]
 impl ValueEdit {
     /// Adds a file that exists under its synced name, with a synced header.
     pub(crate) fn add_file(&mut self, number: u64) {
@@ -55,6 +54,7 @@ impl ValueEdit {
         self.sealed.push((number, bytes));
     }
 
+    #[cfg_attr(not(test), expect(dead_code, reason = "relocation comes next"))]
     /// Says that what is live of `segment` is in `file` now.
     pub(crate) fn relocate(&mut self, segment: u64, file: u64) {
         self.relocated.push((segment, file));
@@ -178,7 +178,6 @@ impl ValueSegments {
     }
 
     /// Where the files are.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the appender comes next"))]
     pub(crate) fn store(&self) -> Option<&Arc<ValueStore>> {
         self.home.as_ref().map(|home| &home.store)
     }

@@ -7,14 +7,24 @@
 //! Bytes: docs/formats/value-log.md, and at the encoders: [`mod@format`], [`index`]. Which files there are is in the manifest
 //! (`version/value_segments.rs`); what of them is garbage follows from what tables refer to ([`refs`]).
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the appender comes next"))]
+mod appender;
 pub mod format;
 #[expect(dead_code, reason = "relocation comes next")]
 mod index;
+mod recovery;
 pub mod refs;
-#[expect(dead_code, reason = "the appender comes next")]
+#[cfg_attr(not(test), expect(dead_code, reason = "relocation comes next"))]
+mod scan;
+mod separate;
+#[expect(dead_code, reason = "relocation comes next")]
 mod store;
+#[expect(dead_code, reason = "relocation comes next")]
+mod values;
 
+pub(crate) use appender::{Appender, ValuePin};
 pub use format::{FileKind, VALUES_DIR, parse_value_file_name, value_file_path};
+pub(crate) use recovery::ValueRecovery;
 pub use refs::ValueRefs;
+pub(crate) use separate::ValueThresholds;
 pub(crate) use store::ValueStore;
+pub(crate) use values::ValueLog;

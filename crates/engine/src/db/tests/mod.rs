@@ -7,12 +7,14 @@ mod full_disk;
 mod model;
 mod power_loss;
 mod threads;
+mod values;
 
 use super::{Db, Options};
 use crate::{Commit, Direction, Durability, Entries, Family, FamilySpec, Range, StreamOp, View, WriteBatch};
 use bytes::Bytes;
 use kontiki_env::SimMachine;
 use kontiki_env::rng::Rng;
+use std::cell::Cell;
 use std::path::Path;
 
 pub(super) const DIR: &str = "/db";
@@ -21,7 +23,7 @@ pub(super) const OTHER: Family = Family(7);
 /// Everything small, so that a few writes exercise flush, compaction and rotation.
 pub(super) fn small_options() -> Options {
     let mut options = Options {
-        families: vec![FamilySpec::new(OTHER, "other")],
+        families: vec![keeping_values(Family::DEFAULT, "default"), keeping_values(OTHER, "other")],
         memtable_bytes: 4 << 10,
         log_segment_bytes: 4 << 10,
         log_bytes_max: 16 << 10,
@@ -33,12 +35,34 @@ pub(super) fn small_options() -> Options {
     options
 }
 
+/// A family whose values all stay in the tree.
+fn keeping_values(family: Family, name: &str) -> FamilySpec {
+    let mut spec = FamilySpec::new(family, name);
+    spec.options.value_threshold_bytes = 0;
+    spec
+}
+
+thread_local! {
+    /// What [`try_open`] opens with. Each test has a thread of its own.
+    static OPTIONS: Cell<fn() -> Options> = const { Cell::new(small_options) };
+}
+
+/// From now on, this test opens with these.
+pub(super) fn open_with(options: fn() -> Options) {
+    OPTIONS.set(options);
+}
+
+/// Whether this test's values are in the value log.
+pub(super) fn large_values_in_use() -> bool {
+    OPTIONS.get()().families.iter().any(|spec| spec.options.value_threshold_bytes > 0)
+}
+
 pub(super) fn open(machine: &SimMachine) -> Db {
     try_open(machine).expect("opens")
 }
 
 pub(super) fn try_open(machine: &SimMachine) -> crate::Result<Db> {
-    Db::open_in(&machine.env(), Path::new(DIR), small_options())
+    Db::open_in(&machine.env(), Path::new(DIR), OPTIONS.get()())
 }
 
 /// The machine after its process was replaced, with fresh jobs.

@@ -53,7 +53,7 @@ fn check_crash(machine: &SimMachine, run: &Run, mode: CrashMode, seed: u64) -> R
 }
 
 /// Takes the power away at every operation of a short run; the first violation, and how many crashes were looked at.
-fn enumerate(seed: u64, steps: usize) -> (Result<(), String>, u64) {
+pub(super) fn enumerate(seed: u64, steps: usize) -> (Result<(), String>, u64) {
     let mut crashes = 0;
     for ops in 0.. {
         let Some((machine, run)) = run_until_power_off(seed, ops, steps) else { break };

@@ -1,0 +1,181 @@
+//! The way in: large values leave a batch for the value log, pointers take their places.
+
+use super::appender::{Appender, Reserved, ValuePin};
+use super::format::{encode_record, record_stride};
+use crate::batch::BatchEntry;
+use crate::kind::{Content, Decoded, EXPIRY_BYTES, Kind, ValuePointer};
+use crate::{Family, FamilyOptions, FamilySpec, Result, WriteBatch};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+
+/// Bytes encoded before a write call: enough that the call's cost vanishes beside the bytes'.
+const WRITE_BYTES: usize = 1 << 20;
+/// Buffers kept for the next batches; more writers than that at once allocate.
+const BUFFERS_MAX: usize = 8;
+
+/// From which size on values leave the tree, by family.
+#[derive(Clone, Debug)]
+pub(crate) struct ValueThresholds {
+    by_family: BTreeMap<Family, Option<usize>>,
+    default: Option<usize>,
+    /// No value below is moved in any family.
+    smallest: usize,
+}
+
+impl ValueThresholds {
+    /// Those of the options; families that are not named have the default.
+    pub(crate) fn new(families: &[FamilySpec]) -> ValueThresholds {
+        let threshold = |options: &FamilyOptions| match options.value_threshold_bytes {
+            0 => None,
+            bytes => Some(usize::try_from(bytes).unwrap_or(usize::MAX)),
+        };
+        let default = threshold(&FamilyOptions::default());
+        let by_family: BTreeMap<_, _> = families.iter().map(|spec| (spec.family, threshold(&spec.options))).collect();
+        let smallest = by_family.values().chain([&default]).flatten().copied().min().unwrap_or(usize::MAX);
+        ValueThresholds { by_family, default, smallest }
+    }
+
+    /// Every value stays in the tree.
+    #[cfg(test)]
+    pub(crate) fn off() -> ValueThresholds {
+        ValueThresholds { by_family: BTreeMap::new(), default: None, smallest: usize::MAX }
+    }
+
+    /// Whether a value is moved.
+    fn applies(&self, family: Family, value_bytes: usize) -> bool {
+        let threshold = self.by_family.get(&family).copied().unwrap_or(self.default);
+        threshold.is_some_and(|threshold| value_bytes >= threshold)
+    }
+
+    /// The value of a version, if it is to be moved.
+    pub(crate) fn large<'a>(&self, family: Family, kind: Kind, stored: &'a [u8]) -> Option<Large<'a>> {
+        if stored.len() < self.smallest || kind.is_pointer() {
+            return None;
+        }
+        let Ok(Decoded { expires_at_ms, content: Content::Value(value) }) = Decoded::new(kind, stored) else {
+            return None;
+        };
+        self.applies(family, value.len()).then_some(Large { expires_at_ms, value })
+    }
+}
+
+/// A value that is to be moved.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Large<'a> {
+    expires_at_ms: Option<u64>,
+    pub(crate) value: &'a [u8],
+}
+
+impl Large<'_> {
+    /// What the version says instead, once the value is there.
+    pub(crate) fn replaced_by(&self, pointer: ValuePointer) -> (Kind, Vec<u8>) {
+        assert_eq!(pointer.length as usize, self.value.len(), "the pointer is to this value");
+        let mut stored = Vec::with_capacity(EXPIRY_BYTES + crate::kind::VALUE_POINTER_BYTES);
+        if let Some(expires_at_ms) = self.expires_at_ms {
+            stored.extend_from_slice(&expires_at_ms.to_le_bytes());
+        }
+        pointer.encode(&mut stored);
+        (if self.expires_at_ms.is_some() { Kind::PointerExpiring } else { Kind::Pointer }, stored)
+    }
+}
+
+/// Moves the large values of batches.
+pub(crate) struct Separator {
+    thresholds: ValueThresholds,
+    buffers: Mutex<Vec<Vec<u8>>>,
+}
+
+impl Separator {
+    pub(crate) fn new(thresholds: ValueThresholds) -> Separator {
+        Separator { thresholds, buffers: Mutex::default() }
+    }
+
+    /// Writes the batch's large values and returns the batch that goes on in its place, with the pin to be kept until that is in a
+    /// memtable. Without large values the batch comes back as it is. `make_room` makes a segment with room for so many
+    /// bytes.
+    pub(crate) fn separate(
+        &self,
+        appender: &Appender,
+        batch: WriteBatch,
+        make_room: impl Fn(u64) -> Result<()>,
+    ) -> Result<(WriteBatch, Option<ValuePin>)> {
+        if batch.as_bytes().len() < self.thresholds.smallest {
+            return Ok((batch, None));
+        }
+        let large = |entry| match entry {
+            BatchEntry::Version { family, key, kind, stored } => {
+                self.thresholds.large(family, kind, stored).map_or(0, |it| record_stride(key.len(), it.value.len()))
+            }
+            BatchEntry::DeleteRange { .. } => 0,
+        };
+        let bytes: u64 = batch.entries().map(large).sum();
+        if bytes == 0 {
+            return Ok((batch, None));
+        }
+        let reserved = loop {
+            match appender.reserve(bytes)? {
+                Some(reserved) => break reserved,
+                None => make_room(bytes)?,
+            }
+        };
+        let mut buffer = self.buffers.lock().pop().unwrap_or_default();
+        let written = self.write(appender, &batch, &reserved, &mut buffer);
+        buffer.clear();
+        if buffer.capacity() <= 2 * WRITE_BYTES {
+            let mut buffers = self.buffers.lock();
+            if buffers.len() < BUFFERS_MAX {
+                buffers.push(buffer);
+            }
+        }
+        Ok((written?, Some(reserved.pin)))
+    }
+
+    fn write(
+        &self,
+        appender: &Appender,
+        batch: &WriteBatch,
+        reserved: &Reserved,
+        buffer: &mut Vec<u8>,
+    ) -> Result<WriteBatch> {
+        let segment = reserved.segment();
+        let mut out = WriteBatch::new();
+        let mut start = reserved.offset;
+        for entry in batch.entries() {
+            let (family, key, kind, stored) = match entry {
+                BatchEntry::Version { family, key, kind, stored } => (family, key, kind, stored),
+                BatchEntry::DeleteRange { family, start, end } => {
+                    out.delete_range(family, start, end);
+                    continue;
+                }
+            };
+            let Some(large) = self.thresholds.large(family, kind, stored) else {
+                if kind.is_delete() {
+                    out.delete(family, key)
+                } else {
+                    out.put_stored(family, key, kind, stored)
+                }
+                continue;
+            };
+            let offset = start + buffer.len() as u64;
+            encode_record(buffer, segment, offset, family, key, large.value);
+            let length = u32::try_from(large.value.len()).expect("batches are validated");
+            let (kind, stored) = large.replaced_by(ValuePointer { segment, offset, length });
+            out.put_stored(family, key, kind, &stored);
+            if buffer.len() >= WRITE_BYTES {
+                appender.write(reserved, buffer, start)?;
+                start += buffer.len() as u64;
+                buffer.clear();
+            }
+        }
+        if !buffer.is_empty() {
+            appender.write(reserved, buffer, start)?;
+        }
+        assert_eq!(start + buffer.len() as u64, reserved.offset + reserved.bytes, "the range is filled");
+        assert_eq!(out.len(), batch.len(), "every operation has its counterpart");
+        Ok(out)
+    }
+}
+
+#[cfg(test)]
+#[path = "separate_test.rs"]
+mod tests;
