@@ -41,6 +41,7 @@ pub use commit::{Commit, Durability, Precondition, StreamContents, StreamId, Str
 pub use db::{Db, FamilyStats, Histogram, LevelStats, Options, SYNC_LATENCY_BOUNDS_US, Snapshot, Stats};
 pub use error::{Error, Result};
 pub use family::{Family, FamilyOptions, FamilySpec, KEY_BYTES_MAX, SequenceNumber, VALUE_BYTES_MAX};
+pub use iterator::Scan;
 pub use stream::STREAM_STATE_BYTES_MAX;
 pub use transaction::{Isolation, Savepoint, Transaction, TransactionEntries, TransactionOptions, TransactionStats};
-pub use view::{Direction, Entries, Range, View};
+pub use view::{Direction, Entries, Range, ReadOptions, View};

@@ -43,10 +43,37 @@ impl Range {
         Range { start: bound(start), end: bound(end) }
     }
 
+    /// The keys that begin with `prefix`.
+    pub fn prefix(prefix: &[u8]) -> Range {
+        // The first key behind them: without the bytes 0xff at the end, the last byte one greater.
+        let kept = prefix.iter().rposition(|byte| *byte != u8::MAX);
+        let end = kept.map(|last| {
+            let mut end = prefix[..=last].to_vec();
+            end[last] += 1;
+            Bytes::from(end)
+        });
+        Range { start: Some(Bytes::copy_from_slice(prefix)), end }
+    }
+
     /// Whether the key lies inside.
     pub fn contains(&self, key: &[u8]) -> bool {
         self.start.as_ref().is_none_or(|start| start.as_ref() <= key)
             && self.end.as_ref().is_none_or(|end| key < end.as_ref())
+    }
+}
+
+/// How a scan reads. Start from the default and change fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReadOptions {
+    /// Values are left out: they read as empty, and the value log is not touched.
+    pub key_only: bool,
+}
+
+impl ReadOptions {
+    /// Keys without values.
+    pub fn key_only() -> ReadOptions {
+        ReadOptions { key_only: true }
     }
 }
 

@@ -88,7 +88,7 @@ fn memtable_cursor(memtables: &[Arc<Memtable>], family: Family) -> Box<dyn Curso
     };
     match memtables {
         [one] => cursor(one),
-        several => Box::new(MergingCursor::new(several.iter().rev().map(cursor).collect(), Direction::Forward)),
+        several => Box::new(MergingCursor::new(several.iter().rev().map(cursor), Direction::Forward)),
     }
 }
 

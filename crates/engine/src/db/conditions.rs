@@ -180,7 +180,7 @@ impl Core {
         let registration = TransactionStart { core: self.clone(), start };
         let (state, sequence) = self.writes.read_point();
         assert!(sequence >= start, "the visible number never goes back");
-        (Snapshot { state, sequence }, registration)
+        (Snapshot::new(state, sequence), registration)
     }
 
     /// The first look at a commit's conditions, without a lock. Returns the number up to which they have been checked.

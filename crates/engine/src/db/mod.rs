@@ -32,7 +32,8 @@ pub use stats::{FamilyStats, Histogram, LevelStats, SYNC_LATENCY_BOUNDS_US, Stat
 use crate::iterator::{ReadState, SEQUENCE_NUMBER_MAX};
 use crate::stream::read_stream;
 use crate::{
-    Commit, Durability, Error, Family, Precondition, Result, SequenceNumber, StreamContents, StreamId, View, WriteBatch,
+    Commit, Direction, Durability, Error, Family, Precondition, Range, ReadOptions, Result, Scan, SequenceNumber,
+    StreamContents, StreamId, View, WriteBatch,
 };
 use bytes::Bytes;
 use kontiki_env::Env;
@@ -135,14 +136,23 @@ impl Db {
     /// The database as it is now: every commit that was answered before is in it.
     pub fn snapshot(&self) -> Snapshot {
         let (state, sequence) = self.core().writes.read_point();
-        Snapshot { state, sequence }
+        Snapshot::new(state, sequence)
+    }
+
+    /// The entries of a range as they are now, lent out one by one: see [`Scan`].
+    ///
+    /// Errors: [`Error::InvalidArgument`] for an unknown family or a range that ends before it starts, [`Error::Closed`],
+    /// [`Error::Corruption`] and [`Error::Io`] from tables.
+    pub fn scan(&self, family: Family, range: Range, direction: Direction, options: ReadOptions) -> Result<Scan> {
+        self.core().check_open()?;
+        self.snapshot().scan(family, range, direction, options)
     }
 
     /// Only what tables hold: what a crash cannot take away even if it was never in the log.
     pub fn flushed_view(&self) -> Box<dyn View> {
         let (state, _) = self.core().writes.read_point();
         let flushed = ReadState { memtables: Vec::new(), ..(*state).clone() };
-        Box::new(Snapshot { state: Arc::new(flushed), sequence: SEQUENCE_NUMBER_MAX })
+        Box::new(Snapshot::new(Arc::new(flushed), SEQUENCE_NUMBER_MAX))
     }
 
     /// The streams that exist, in order.

@@ -1,7 +1,7 @@
 //! Reading at one moment.
 
-use crate::iterator::ReadState;
-use crate::{Direction, Entries, Family, Range, Result, SequenceNumber, View};
+use crate::iterator::{Of, ReadState};
+use crate::{Direction, Entries, Family, Range, ReadOptions, Result, Scan, SequenceNumber, View};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -11,22 +11,38 @@ use std::sync::Arc;
 pub struct Snapshot {
     pub(crate) state: Arc<ReadState>,
     pub(crate) sequence: SequenceNumber,
+    /// Values that have ended at this time are not there: so the snapshot never changes.
+    now_ms: u64,
 }
 
 impl Snapshot {
+    pub(crate) fn new(state: Arc<ReadState>, sequence: SequenceNumber) -> Snapshot {
+        let now_ms = state.clock.wall_ms();
+        Snapshot { state, sequence, now_ms }
+    }
+
     /// The newest write that it sees.
     pub fn sequence(&self) -> SequenceNumber {
         self.sequence
+    }
+
+    /// Lends out the entries of a range: see [`Scan`].
+    ///
+    /// Errors: `InvalidArgument` for an unknown family or a range that ends before it starts, `Corruption` and `Io` from
+    /// tables.
+    pub fn scan(&self, family: Family, range: Range, direction: Direction, options: ReadOptions) -> Result<Scan> {
+        let of = Of { family, range, direction, sequence: self.sequence, now_ms: self.now_ms };
+        self.state.scan(of, options)
     }
 }
 
 impl View for Snapshot {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>> {
-        self.state.get(family, key, self.sequence)
+        self.state.get_at(family, key, self.sequence, || self.now_ms)
     }
 
     fn entries(&self, family: Family, range: Range, direction: Direction) -> Result<Box<dyn Entries>> {
-        self.state.entries(family, range, direction, self.sequence)
+        Ok(Box::new(self.scan(family, range, direction, ReadOptions::default())?))
     }
 }
 

@@ -1,38 +1,89 @@
 //! Walks over a level below L0: disjoint tables in key order, opened one after the other.
 
+use super::since::touches;
 use super::{Cursor, KeyRef};
 use crate::cache::TableCache;
 use crate::kind::Kind;
 use crate::table::TableCursor;
-use crate::version::Table;
-use crate::{Direction, Result};
+use crate::version::{Table, Version};
+use crate::{Direction, Family, Range, Result};
 use bytes::Bytes;
 use std::sync::Arc;
 
 /// A cursor over the concatenation of tables. Pins them all.
 pub struct LevelCursor {
-    tables: Vec<Arc<Table>>,
+    tables: Tables,
     cache: Arc<TableCache>,
     direction: Direction,
     at: usize,
+    /// Over table `at`.
     cursor: Option<TableCursor>,
+}
+
+/// Ascending, disjoint tables.
+enum Tables {
+    List(Vec<Arc<Table>>),
+    /// Consecutive ones of a level: the version pins them, so thousands of them need not be counted up and down.
+    Part {
+        version: Arc<Version>,
+        family: Family,
+        level: usize,
+        part: std::ops::Range<usize>,
+    },
+}
+
+impl Tables {
+    fn all(&self) -> &[Arc<Table>] {
+        match self {
+            Tables::List(tables) => tables,
+            Tables::Part { version, family, level, part } => {
+                let levels = version.family(*family).expect("the version had it when the part was chosen");
+                levels.levels.get(*level).and_then(|tables| tables.get(part.clone())).expect("versions never change")
+            }
+        }
+    }
 }
 
 impl LevelCursor {
     /// A cursor over `tables`, which are disjoint and ascending.
     pub fn new(tables: Vec<Arc<Table>>, cache: Arc<TableCache>, direction: Direction) -> LevelCursor {
-        debug_assert!(tables.windows(2).all(|pair| pair[0].meta().largest_key < pair[1].meta().smallest_key));
+        LevelCursor::over(Tables::List(tables), cache, direction)
+    }
+
+    /// A cursor over those tables of a level below L0 that may hold keys of the range; `None` if there are none.
+    pub fn within(
+        version: &Arc<Version>,
+        family: Family,
+        level: usize,
+        range: &Range,
+        cache: Arc<TableCache>,
+        direction: Direction,
+    ) -> Option<LevelCursor> {
+        assert!(level > 0, "tables of L0 overlap");
+        let tables = version.family(family)?.levels.get(level)?;
+        let start = range.start.as_ref();
+        let first = start.map_or(0, |start| tables.partition_point(|table| table.meta().largest_key < *start));
+        let within = tables.get(first..).unwrap_or_default();
+        let end = range.end.as_ref();
+        let count = end.map_or(within.len(), |end| within.partition_point(|table| table.meta().smallest_key < *end));
+        debug_assert!(within.iter().take(count).all(|table| touches(table.meta(), range)));
+        let part = Tables::Part { version: version.clone(), family, level, part: first..first + count };
+        (count > 0).then(|| LevelCursor::over(part, cache, direction))
+    }
+
+    fn over(tables: Tables, cache: Arc<TableCache>, direction: Direction) -> LevelCursor {
+        debug_assert!(tables.all().windows(2).all(|pair| pair[0].meta().largest_key < pair[1].meta().smallest_key));
         LevelCursor { tables, cache, direction, at: 0, cursor: None }
     }
 
+    #[inline]
     fn current(&self) -> &TableCursor {
         self.cursor.as_ref().expect("the caller checked valid()")
     }
 
     fn open(&mut self, at: usize) -> Result<&mut TableCursor> {
-        debug_assert!(at < self.tables.len());
         self.cursor = None;
-        let table = self.tables.get(at).expect("the caller chose among the tables");
+        let table = self.tables.all().get(at).expect("the caller chose among the tables");
         let reader = self.cache.reader(table.meta())?;
         self.at = at;
         Ok(self.cursor.insert(TableCursor::new(reader, self.direction)))
@@ -41,7 +92,7 @@ impl LevelCursor {
     /// Moves on to following tables while the current one is exhausted.
     fn settle(&mut self) -> Result<()> {
         while self.cursor.as_ref().is_some_and(|cursor| !cursor.valid()) {
-            match self.direction.next_index(self.at, self.tables.len()) {
+            match self.direction.next_index(self.at, self.tables.all().len()) {
                 Some(next) => self.open(next)?.seek_to_first()?,
                 None => self.cursor = None,
             }
@@ -51,14 +102,17 @@ impl LevelCursor {
 }
 
 impl Cursor for LevelCursor {
+    #[inline]
     fn valid(&self) -> bool {
         self.cursor.as_ref().is_some_and(Cursor::valid)
     }
 
+    #[inline]
     fn key(&self) -> KeyRef<'_> {
         self.current().key()
     }
 
+    #[inline]
     fn kind(&self) -> Kind {
         self.current().kind()
     }
@@ -67,31 +121,42 @@ impl Cursor for LevelCursor {
         self.current().stored()
     }
 
+    #[inline]
+    fn stored_slice(&self) -> &[u8] {
+        self.current().stored_slice()
+    }
+
+    fn run_before(&self, limit: KeyRef<'_>) -> usize {
+        self.current().run_before(limit)
+    }
+
+    #[inline]
     fn advance(&mut self) -> Result<()> {
-        if let Some(cursor) = &mut self.cursor {
-            cursor.advance()?;
-        }
-        self.settle()
+        let cursor = self.cursor.as_mut().expect("the caller checked valid()");
+        cursor.advance()?;
+        if cursor.valid() { Ok(()) } else { self.settle() }
     }
 
     fn seek(&mut self, target: KeyRef<'_>) -> Result<()> {
+        let tables = self.tables.all();
         let at = match self.direction {
-            Direction::Forward => Some(self.tables.partition_point(|table| table.meta().largest_key < target.user_key))
-                .filter(|&at| at < self.tables.len()),
+            Direction::Forward => Some(tables.partition_point(|table| table.meta().largest_key < target.user_key))
+                .filter(|&at| at < tables.len()),
             Direction::Backward => {
-                self.tables.partition_point(|table| table.meta().smallest_key <= target.user_key).checked_sub(1)
+                tables.partition_point(|table| table.meta().smallest_key <= target.user_key).checked_sub(1)
             }
         };
-        self.cursor = None;
-        if let Some(at) = at {
-            self.open(at)?.seek(target)?;
+        match (at, &mut self.cursor) {
+            (Some(at), Some(cursor)) if at == self.at => cursor.seek(target)?,
+            (Some(at), _) => self.open(at)?.seek(target)?,
+            (None, _) => self.cursor = None,
         }
         self.settle()
     }
 
     fn seek_to_first(&mut self) -> Result<()> {
         self.cursor = None;
-        let Some(last) = self.tables.len().checked_sub(1) else { return Ok(()) };
+        let Some(last) = self.tables.all().len().checked_sub(1) else { return Ok(()) };
         self.open(if self.direction == Direction::Forward { 0 } else { last })?.seek_to_first()?;
         self.settle()
     }

@@ -1,7 +1,7 @@
 //! Iterators: cursors over the versions that each source holds, their merge, and what a user sees of it.
 //!
 //! ```text
-//! VisibleEntries            newest version <= snapshot, no tombstones, within the range      (implements Entries)
+//! Scan                      newest version <= snapshot, no tombstones, within the range      (implements Entries)
 //!   MergingCursor           all versions of all sources in one order
 //!     MemtableCursor        one per memtable
 //!     TableCursor           one per L0 table
@@ -16,20 +16,25 @@
 //! whole when a memtable or the version changes, and read through [`ReadState::get`] and [`ReadState::entries`] at
 //! a sequence number. A `ReadState` pins its tables: their files stay until the last one is dropped.
 
+mod hidden;
 mod key;
 mod level;
 mod merging;
 pub(crate) mod read_state;
+mod scan;
 mod since;
+mod source;
 mod value;
-mod visible;
 
 pub use key::{Found, KeyRef, SEQUENCE_NUMBER_MAX};
 pub use level::LevelCursor;
 pub use merging::MergingCursor;
+pub use read_state::PinnedTable;
 pub use read_state::ReadState;
+pub(crate) use scan::Of;
+pub use scan::Scan;
+pub use source::Source;
 pub(crate) use value::live_value;
-pub use visible::VisibleEntries;
 
 use crate::Result;
 use crate::kind::Kind;
@@ -47,6 +52,14 @@ pub trait Cursor: Send {
     fn kind(&self) -> Kind;
     /// The bytes that go with the current version's kind; shares the block's or memtable's memory. Must be valid.
     fn stored(&self) -> Bytes;
+    /// The same, borrowed: whoever only looks at the bytes needs no reference count.
+    fn stored_slice(&self) -> &[u8];
+    /// A number of versions right behind the current one that come before `limit` in the cursor's direction, as far as
+    /// that is found out cheaply: a merge passes over them without comparing. Must be valid.
+    fn run_before(&self, limit: KeyRef<'_>) -> usize {
+        let _ = limit;
+        0
+    }
     /// Goes to the next version in its direction. Must be valid.
     fn advance(&mut self) -> Result<()>;
     /// Goes to the first version at or beyond `target` in its direction.

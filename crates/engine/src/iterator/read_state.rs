@@ -1,13 +1,16 @@
 //! Everything a read needs: the sources, newest first.
 
+use super::hidden::Hidden;
+use super::scan::{Of, check_range};
 use super::since::touches;
-use super::visible::check_range;
-use super::{Cursor, Found, LevelCursor, SEQUENCE_NUMBER_MAX, VisibleEntries, live_value};
+use super::source::Source;
+use super::{Cursor, Found, LevelCursor, MergingCursor, SEQUENCE_NUMBER_MAX, Scan, live_value};
 use crate::cache::TableCache;
 use crate::kind::Kind;
 use crate::memtable::{Memtable, MemtableCursor};
 use crate::table::TableCursor;
-use crate::version::{FamilyLevels, Table, Version};
+use crate::version::{FamilyLevels, LEVEL_COUNT, Table, Version};
+use crate::view::ReadOptions;
 use crate::{Direction, Entries, Error, Family, Range, Result, SequenceNumber};
 use bytes::Bytes;
 use kontiki_env::clock::Clock;
@@ -39,27 +42,50 @@ impl ReadState {
     ///
     /// Errors: `InvalidArgument` for an unknown family, `Corruption` and `Io` from tables.
     pub fn get(&self, family: Family, user_key: &[u8], sequence: SequenceNumber) -> Result<Option<Bytes>> {
+        self.get_at(family, user_key, sequence, || self.clock.wall_ms())
+    }
+
+    /// As [`ReadState::get`], with expiring values judged at a given time. The time is asked for only if it matters.
+    pub(crate) fn get_at(
+        &self,
+        family: Family,
+        user_key: &[u8],
+        sequence: SequenceNumber,
+        now_ms: impl FnOnce() -> u64,
+    ) -> Result<Option<Bytes>> {
+        match self.find(family, user_key, sequence)? {
+            Some(found) => live_value(found.kind, found.stored, now_ms, self.version.values()),
+            None => Ok(None),
+        }
+    }
+
+    /// The newest version of a key at or below a sequence number, whatever it says; `None` also if a range tombstone hides
+    /// it.
+    pub(crate) fn find(&self, family: Family, user_key: &[u8], sequence: SequenceNumber) -> Result<Option<Found>> {
         debug_assert!(sequence <= SEQUENCE_NUMBER_MAX);
         let levels = self.levels(family)?;
         for memtable in &self.memtables {
             let found = memtable.get(family, user_key, sequence);
             let covered = memtable.covering_sequence(family, user_key, sequence);
             match found {
-                Some(found) if covered.is_none_or(|covered| found.sequence >= covered) => return self.live(found),
+                Some(found) if covered.is_none_or(|covered| found.sequence >= covered) => return Ok(Some(found)),
                 _ if covered.is_some() => return Ok(None),
                 _ => {}
             }
         }
-        let Some(found) = self.get_from_tables(levels, user_key, sequence)? else { return Ok(None) };
-        let covered = self.version.covering_sequence(family, user_key, sequence);
-        if covered.is_some_and(|covered| found.sequence < covered) { Ok(None) } else { self.live(found) }
+        let found = self.find_in_tables(levels, user_key, sequence)?;
+        if levels.range_tombstones.is_empty() {
+            return Ok(found);
+        }
+        let covered = levels.range_tombstones.covering(user_key);
+        debug_assert!(
+            covered.is_none_or(|covered| covered <= sequence),
+            "a version is read at or above what is flushed"
+        );
+        Ok(found.filter(|found| covered.is_none_or(|covered| found.sequence >= covered)))
     }
 
-    fn live(&self, found: Found) -> Result<Option<Bytes>> {
-        live_value(found.kind, found.stored, || self.clock.wall_ms(), self.version.values())
-    }
-
-    fn get_from_tables(
+    fn find_in_tables(
         &self,
         levels: &FamilyLevels,
         user_key: &[u8],
@@ -104,33 +130,29 @@ impl ReadState {
         direction: Direction,
         sequence: SequenceNumber,
     ) -> Result<Box<dyn Entries>> {
-        check_range(&range)?;
-        let levels = self.levels(family)?;
-        let mut sources: Vec<Box<dyn Cursor>> = Vec::new();
-        for memtable in &self.memtables {
-            sources.push(Box::new(MemtableCursor::new(memtable.clone(), family, direction)));
+        let of = Of { family, range, direction, sequence, now_ms: self.clock.wall_ms() };
+        Ok(Box::new(Arc::new(self.clone()).scan(of, ReadOptions::default())?))
+    }
+
+    /// See [`Scan`]. Sources outside of the range are not opened.
+    pub(crate) fn scan(self: &Arc<Self>, of: Of, options: ReadOptions) -> Result<Scan> {
+        check_range(&of.range)?;
+        let levels = self.levels(of.family)?;
+        let mut sources: Vec<Source> = Vec::with_capacity(self.memtables.len() + levels.levels[0].len() + LEVEL_COUNT);
+        for memtable in self.memtables.iter().filter(|memtable| !memtable.is_empty()) {
+            sources.push(Source::Memtable(MemtableCursor::new(memtable.clone(), of.family, of.direction)));
         }
-        for (level, tables) in levels.levels.iter().enumerate() {
-            let within = tables.iter().filter(|table| touches(table.meta(), &range)).cloned();
-            if level == 0 {
-                for table in within {
-                    sources.push(Box::new(PinnedTable::open(table, &self.tables, direction)?));
-                }
-            } else {
-                let within: Vec<_> = within.collect();
-                if !within.is_empty() {
-                    sources.push(Box::new(LevelCursor::new(within, self.tables.clone(), direction)));
-                }
-            }
+        for table in levels.levels[0].iter().filter(|table| touches(table.meta(), &of.range)) {
+            sources.push(Source::Table(PinnedTable::open(table.clone(), &self.tables, of.direction)?));
         }
-        Ok(Box::new(VisibleEntries::new(
-            sources,
-            self.version.clone(),
-            sequence,
-            self.clock.wall_ms(),
-            range,
-            direction,
-        )))
+        for level in 1..LEVEL_COUNT {
+            let (version, tables) = (&self.version, self.tables.clone());
+            let cursor = LevelCursor::within(version, of.family, level, &of.range, tables, of.direction);
+            sources.extend(cursor.map(Source::Level));
+        }
+        let merge = MergingCursor::new(sources, of.direction);
+        let hidden = Hidden::new(self, &levels.range_tombstones, of.family, &of.range, of.sequence);
+        Ok(Scan::new(self.clone(), merge, hidden, of, options))
     }
 
     pub(super) fn levels(&self, family: Family) -> Result<&FamilyLevels> {
@@ -141,13 +163,14 @@ impl ReadState {
 }
 
 /// A cursor over one table that keeps it from becoming obsolete.
-pub(crate) struct PinnedTable {
+pub struct PinnedTable {
     cursor: TableCursor,
     _table: Arc<Table>,
 }
 
 impl PinnedTable {
-    pub(crate) fn open(table: Arc<Table>, cache: &TableCache, direction: Direction) -> Result<PinnedTable> {
+    /// A cursor that stands nowhere.
+    pub fn open(table: Arc<Table>, cache: &TableCache, direction: Direction) -> Result<PinnedTable> {
         Ok(PinnedTable { cursor: TableCursor::new(cache.reader(table.meta())?, direction), _table: table })
     }
 }
@@ -167,6 +190,15 @@ impl Cursor for PinnedTable {
 
     fn stored(&self) -> Bytes {
         self.cursor.stored()
+    }
+
+    #[inline]
+    fn stored_slice(&self) -> &[u8] {
+        self.cursor.stored_slice()
+    }
+
+    fn run_before(&self, limit: super::KeyRef<'_>) -> usize {
+        self.cursor.run_before(limit)
     }
 
     fn advance(&mut self) -> Result<()> {

@@ -4,9 +4,11 @@
 //! A key's newest version answers for the key, and a table without a number above the moment is not opened. Old
 //! versions may be gone, so the moment must be one since which tombstones are kept (see `compaction::Context`).
 
+use super::hidden::overlaps;
 use super::{Cursor, KeyRef, LevelCursor, ReadState, SEQUENCE_NUMBER_MAX};
 use crate::memtable::{Memtable, MemtableCursor};
 use crate::table::TableMeta;
+use crate::version::RangeTombstone;
 use crate::{Direction, Family, Range, Result, SequenceNumber};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -31,10 +33,10 @@ impl ReadState {
                 return Ok(Some(newest).filter(|&newest| newest > floor));
             }
         }
-        let mut newest = None;
+        let mut newest = levels.range_tombstones.covering(user_key);
         for table in levels.levels.iter().flatten() {
             let meta = table.meta();
-            if meta.largest_sequence > newest.unwrap_or(floor) && meta.spans(user_key) {
+            if meta.largest_sequence > newest.unwrap_or(0).max(floor) && meta.spans(user_key) {
                 let found = self.tables.reader(meta)?.get(user_key, SEQUENCE_NUMBER_MAX)?;
                 newest = newest.max(found.map(|found| found.sequence));
             }
@@ -48,13 +50,16 @@ impl ReadState {
     /// Errors: as [`ReadState::newest_sequence`].
     pub fn written_since(&self, family: Family, range: &Range, since: SequenceNumber) -> Result<Option<Bytes>> {
         let levels = self.levels(family)?;
+        let deleted = |tombstone: &RangeTombstone| {
+            let here = tombstone.sequence > since && overlaps(tombstone, range);
+            here.then(|| range.start.clone().unwrap_or_default().max(tombstone.start.clone()))
+        };
+        if let Some(key) = levels.range_tombstones.all().iter().find_map(deleted) {
+            return Ok(Some(key));
+        }
         for memtable in self.memtables_above(since) {
-            for tombstone in memtable.range_tombstones(family) {
-                let overlaps = range.start.as_ref().is_none_or(|start| tombstone.end > *start)
-                    && range.end.as_ref().is_none_or(|end| tombstone.start < *end);
-                if overlaps && tombstone.sequence > since {
-                    return Ok(Some(range.start.clone().unwrap_or_default().max(tombstone.start)));
-                }
+            if let Some(key) = memtable.range_tombstones(family).iter().find_map(deleted) {
+                return Ok(Some(key));
             }
             let mut cursor = MemtableCursor::new(memtable.clone(), family, Direction::Forward);
             if let Some(key) = written_here(&mut cursor, range, since)? {

@@ -14,8 +14,10 @@ pub(crate) fn live_value(
     now_ms: impl FnOnce() -> u64,
     values: &ValueSegments,
 ) -> Result<Option<Bytes>> {
-    let malformed = |_| Error::Bug(format!("stored bytes of a {kind:?} are malformed behind a checksum"));
-    let decoded = Decoded::new(kind, &stored).map_err(malformed)?;
+    if kind == Kind::Put {
+        return Ok(Some(stored));
+    }
+    let decoded = decode(kind, &stored)?;
     if decoded.expires_at_ms.is_some() && decoded.expired(now_ms()) {
         return Ok(None);
     }
@@ -24,4 +26,10 @@ pub(crate) fn live_value(
         Content::Value(_) => Ok(inline_value(kind, stored)),
         Content::Pointer(pointer) => values.read(pointer).map(Some),
     }
+}
+
+/// As [`Decoded::new`], of bytes that were checked when they were read.
+pub(super) fn decode(kind: Kind, stored: &[u8]) -> Result<Decoded<'_>> {
+    let malformed = |_| Error::Bug(format!("stored bytes of a {kind:?} are malformed behind a checksum"));
+    Decoded::new(kind, stored).map_err(malformed)
 }

@@ -104,6 +104,10 @@ impl Cursor for MemtableCursor {
         self.current().stored.clone()
     }
 
+    fn stored_slice(&self) -> &[u8] {
+        &self.current().stored
+    }
+
     fn advance(&mut self) -> Result<()> {
         let last = self.chunk.pop_front().expect("the caller checked valid()");
         if self.chunk.is_empty() {

@@ -196,6 +196,11 @@ impl BlockCursor {
         self.block.data.slice(self.stored.clone())
     }
 
+    /// The same, borrowed.
+    pub fn stored_slice(&self) -> &[u8] {
+        self.block.data.get(self.stored.clone()).unwrap_or_default()
+    }
+
     /// Goes to the first entry in the cursor's direction.
     pub fn seek_to_first(&mut self) -> Checked<()> {
         self.valid = false;

@@ -87,6 +87,10 @@ impl Cursor for TableCursor {
         self.current().stored()
     }
 
+    fn stored_slice(&self) -> &[u8] {
+        self.current().stored_slice()
+    }
+
     fn advance(&mut self) -> Result<()> {
         debug_assert!(self.valid(), "the caller checked valid()");
         self.with_block(BlockCursor::advance)?;
