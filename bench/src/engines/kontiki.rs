@@ -1,7 +1,7 @@
 //! Kontiki. Its value log is at its default: values from 1 KiB on are kept apart.
 
 use super::{CACHE_BYTES, Durability, MEMTABLE_BYTES, Read, Store, Visit, VisitEntry};
-use kontiki_engine::{Db, Direction, Family, Options, Range, Snapshot, View, WriteBatch};
+use kontiki_engine::{Db, Direction, Family, Options, Range, ReadOptions, Snapshot, View, WriteBatch};
 use std::path::Path;
 
 pub struct Kontiki {
@@ -45,10 +45,14 @@ impl Store for Kontiki {
     }
     fn scan(&self, start: &[u8], visit: VisitEntry) {
         let range = Range { start: Some(start.to_vec().into()), end: None };
-        let mut entries =
-            self.db.snapshot().entries(Family::DEFAULT, range, Direction::Forward).expect("kontiki entries");
-        while let Some((key, value)) = entries.next().expect("kontiki next") {
-            if !visit(&key, &value) {
+        let scan = self.db.scan(Family::DEFAULT, range, Direction::Forward, ReadOptions::default());
+        let mut scan = scan.expect("kontiki scan");
+        let mut key = Vec::new();
+        while scan.advance().expect("kontiki advance") {
+            // Asking for the value ends the loan of the key.
+            key.clear();
+            key.extend_from_slice(scan.key());
+            if !visit(&key, scan.value().expect("kontiki value")) {
                 return;
             }
         }
