@@ -35,12 +35,7 @@ fn options(set: usize) -> Options {
         block_cache_bytes: 0,
         table_cache_bytes: 1 << 20,
         open_tables_max: 16,
-        table: TableOptions {
-            block_bytes: 64,
-            restart_interval: 2,
-            filter_bits_per_key: 10,
-            compression: Compression::Lz4,
-        },
+        table: TableOptions { block_bytes: 64, filter_bits_per_key: 10, compression: Compression::Lz4 },
         compaction: CompactionOptions { level0_tables: 2, level1_bytes: 4000, level_factor: 2, table_bytes: 1500 },
         ..Options::default()
     };
@@ -52,12 +47,7 @@ fn options(set: usize) -> Options {
             log_segment_bytes: 16 << 10,
             log_bytes_max: 1 << 20,
             block_cache_bytes: 10_000,
-            table: TableOptions {
-                block_bytes: 1 << 10,
-                restart_interval: 16,
-                filter_bits_per_key: 0,
-                compression: Compression::None,
-            },
+            table: TableOptions { block_bytes: 1 << 10, filter_bits_per_key: 0, compression: Compression::None },
             compaction: CompactionOptions {
                 level0_tables: 8,
                 level1_bytes: 20_000,
@@ -70,7 +60,7 @@ fn options(set: usize) -> Options {
             memtables_max: 2,
             level0_tables_max: 4,
             block_cache_bytes: 1 << 20,
-            table: TableOptions { block_bytes: 1, restart_interval: 1, ..TableOptions::default() },
+            table: TableOptions { block_bytes: 1, ..TableOptions::default() },
             ..tiny
         },
         _ => unreachable!("there are {OPTION_SETS} sets"),

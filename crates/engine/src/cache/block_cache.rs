@@ -1,76 +1,250 @@
-//! The cache of data blocks.
+//! The cache of blocks: which of them stay in memory.
+//!
+//! It never looks a block up: each open table has a slot for each of its blocks ([`Residents`]), so a reader that knows
+//! which block it wants finds it with one load. The cache only keeps the slots' content within its bound, by S3-FIFO
+//! (Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023): a block enters a short queue; if it was
+//! used by the time it reaches the end it goes on to the main queue, otherwise out; the main queue gives a used block
+//! another round. Blocks that went out of the short queue are remembered for a while: if one comes back, it was thrown
+//! out too early and enters the main queue. So a scan passes through the short queue and leaves the main one alone.
+//!
+//! A hit writes nothing but a counter of the thread's own and, until it has the largest value, the block's use count.
 
 use super::hash::FixedHash;
-use crate::table::FileNumber;
-use crate::table::block_reader::Block;
-use quick_cache::sync::{Cache, DefaultLifecycle};
-use quick_cache::{OptionsBuilder, Weighter};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use super::residents::{Resident, Residents};
+use crate::table::block::Block;
+use parking_lot::Mutex;
+use std::cell::Cell;
+use std::collections::{HashSet, VecDeque};
+use std::hash::{BuildHasher, Hasher};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 
-/// Independent locks. More than the cores of a small server, few enough that a shard of a small cache holds blocks.
+/// Independent locks, taken by misses only. More than the cores of a small server, few enough that a shard of a small
+/// cache holds blocks.
 const SHARDS: usize = 16;
-/// What a cached block costs beside its bytes. An estimate.
+/// A cache smaller than this has one shard.
+const SHARDED_BYTES_MIN: u64 = (SHARDS as u64) << 20;
+/// What a cached block costs beside its own memory: queue entry, reference counts, allocator. An estimate.
 const ENTRY_OVERHEAD_BYTES: u64 = 96;
-/// Guess of the blocks' size, which only sizes the cache's own tables.
-const BLOCK_BYTES_GUESS: u64 = 4 << 10;
+/// The short queue's part of the capacity; the paper's figure.
+const SHORT_QUEUE_DIVISOR: u64 = 10;
+/// Entries of tables that are gone are swept out of the queues once there are more of them than this, and than others.
+const DEAD_ENTRIES_MIN: usize = 64;
+/// Blocks remembered at least; otherwise as many as there are in the cache.
+const GHOSTS_MIN: usize = 64;
+/// Counters of hits, one a cache line: threads take them in turn.
+const HIT_COUNTERS: usize = 16;
 
-type Key = (FileNumber, u64);
-
-/// Uncompressed, checked data blocks by file and offset; at most so many bytes. Blocks of removed files age out:
-/// file numbers are not used twice.
+/// At most so many bytes of uncompressed, checked blocks.
 pub struct BlockCache {
-    blocks: Cache<Key, Block, BlockWeight, FixedHash, DefaultLifecycle<Key, Block>>,
-    hits: AtomicU64,
+    shards: Box<[Mutex<Shard>]>,
+    shard_capacity_bytes: u64,
+    hits: [Counter; HIT_COUNTERS],
     misses: AtomicU64,
 }
 
-#[derive(Clone)]
-struct BlockWeight;
+/// A counter with a cache line of its own (two, for processors that fetch pairs).
+#[derive(Default)]
+#[repr(align(128))]
+struct Counter(AtomicU64);
 
-impl Weighter<Key, Block> for BlockWeight {
-    fn weight(&self, _: &Key, block: &Block) -> u64 {
-        block.bytes() as u64 + ENTRY_OVERHEAD_BYTES
-    }
+/// A block in a queue. It is out of the cache if its table is gone.
+struct Entry {
+    owner: Weak<Residents>,
+    index: u32,
+    bytes: u64,
+}
+
+#[derive(Default)]
+struct Shard {
+    short: VecDeque<Entry>,
+    main: VecDeque<Entry>,
+    /// Bytes of the entries of `short`, also of those whose table is gone.
+    short_bytes: u64,
+    /// Bytes of the blocks in slots.
+    live_bytes: u64,
+    /// Entries whose table is gone, roughly.
+    dead: usize,
+    ghosts: Ghosts,
 }
 
 impl BlockCache {
     /// A cache of at most `capacity_bytes`; 0 caches nothing.
     pub fn new(capacity_bytes: u64) -> BlockCache {
-        let options = OptionsBuilder::new()
-            .shards(if capacity_bytes < (SHARDS as u64) << 20 { 1 } else { SHARDS })
-            .estimated_items_capacity((capacity_bytes / BLOCK_BYTES_GUESS).clamp(16, 1 << 20) as usize)
-            .weight_capacity(capacity_bytes)
-            .build()
-            .expect("every option is given and in range");
-        let blocks = Cache::with_options(options, BlockWeight, FixedHash, DefaultLifecycle::default());
-        BlockCache { blocks, hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
-    }
-
-    /// The block at `offset` of a table, if it is here.
-    pub fn get(&self, number: FileNumber, offset: u64) -> Option<Block> {
-        let found = self.blocks.get(&(number, offset));
-        let counter = if found.is_some() { &self.hits } else { &self.misses };
-        counter.fetch_add(1, Relaxed);
-        found
-    }
-
-    /// Keeps a block.
-    pub fn insert(&self, number: FileNumber, offset: u64, block: Block) {
-        self.blocks.insert((number, offset), block);
+        let shards = if capacity_bytes < SHARDED_BYTES_MIN { 1 } else { SHARDS };
+        BlockCache {
+            shards: (0..shards).map(|_| Mutex::default()).collect(),
+            shard_capacity_bytes: capacity_bytes / shards as u64,
+            hits: Default::default(),
+            misses: AtomicU64::new(0),
+        }
     }
 
     /// Bytes held.
     pub fn used_bytes(&self) -> u64 {
-        self.blocks.weight()
+        self.shards.iter().map(|shard| shard.lock().live_bytes).sum()
     }
 
     /// Lookups that found their block.
     pub fn hits(&self) -> u64 {
-        self.hits.load(Relaxed)
+        self.hits.iter().map(|counter| counter.0.load(Relaxed)).sum()
     }
 
     /// Lookups that did not.
     pub fn misses(&self) -> u64 {
         self.misses.load(Relaxed)
     }
+
+    pub(super) fn count_hit(&self) {
+        self.hits[counter_of_thread()].0.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn count_miss(&self) {
+        self.misses.fetch_add(1, Relaxed);
+    }
+
+    fn shard(&self, hash: u64) -> &Mutex<Shard> {
+        let index = (hash >> 32) as usize % self.shards.len();
+        self.shards.get(index).expect("a remainder is below the divisor")
+    }
+
+    /// Puts a block into its slot, unless another thread was faster, and makes room. Returns what is to be used.
+    pub(super) fn insert(&self, owner: &Arc<Residents>, index: u32, block: Block) -> Arc<Resident> {
+        let bytes = weight(&block);
+        let block = Arc::new(Resident::new(block));
+        if bytes > self.shard_capacity_bytes {
+            return block;
+        }
+        let hash = hash_of(owner.table(), index);
+        // Declared before the lock, so dropped after it: the last reference to a table's slots takes locks of shards.
+        let mut owners = Vec::new();
+        let mut shard = self.shard(hash).lock();
+        if let Some(there) = owner.fill(index, &block) {
+            return there;
+        }
+        let entry = Entry { owner: Arc::downgrade(owner), index, bytes };
+        if shard.ghosts.take(hash) {
+            shard.main.push_back(entry);
+        } else {
+            shard.short_bytes += bytes;
+            shard.short.push_back(entry);
+        }
+        shard.live_bytes += bytes;
+        while shard.live_bytes > self.shard_capacity_bytes && shard.evict_one(self.shard_capacity_bytes, &mut owners) {}
+        block
+    }
+
+    /// A block's table is gone, and the block with it.
+    pub(super) fn release(&self, table: u64, index: u32, block: &Resident) {
+        let mut shard = self.shard(hash_of(table, index)).lock();
+        shard.live_bytes -= weight(block);
+        shard.dead += 1;
+        shard.sweep();
+    }
 }
+
+impl Shard {
+    /// Takes one entry off a queue, which need not free anything. False if there is none. `owners` takes references that
+    /// must be dropped outside of the lock.
+    fn evict_one(&mut self, capacity_bytes: u64, owners: &mut Vec<Arc<Residents>>) -> bool {
+        if self.short_bytes > capacity_bytes / SHORT_QUEUE_DIVISOR || self.main.is_empty() {
+            let Some(entry) = self.short.pop_front() else { return false };
+            self.short_bytes -= entry.bytes;
+            let Some(owner) = entry.owner.upgrade() else { return self.forget_dead() };
+            if owner.take_uses(entry.index) > 0 {
+                self.main.push_back(entry);
+            } else {
+                self.ghosts.remember(hash_of(owner.table(), entry.index), self.short.len() + self.main.len());
+                self.empty_slot(&owner, &entry);
+            }
+            owners.push(owner);
+        } else {
+            let Some(entry) = self.main.pop_front() else { return false };
+            let Some(owner) = entry.owner.upgrade() else { return self.forget_dead() };
+            if owner.take_use(entry.index) {
+                self.main.push_back(entry);
+            } else {
+                self.empty_slot(&owner, &entry);
+            }
+            owners.push(owner);
+        }
+        true
+    }
+
+    fn empty_slot(&mut self, owner: &Residents, entry: &Entry) {
+        let emptied = owner.empty(entry.index);
+        assert!(emptied, "a block in a queue is in its slot while its table is there");
+        self.live_bytes -= entry.bytes;
+    }
+
+    fn forget_dead(&mut self) -> bool {
+        self.dead = self.dead.saturating_sub(1);
+        true
+    }
+
+    /// Drops the entries of tables that are gone once they are the larger part.
+    fn sweep(&mut self) {
+        let entries = self.short.len() + self.main.len();
+        if self.dead <= DEAD_ENTRIES_MIN || self.dead <= entries / 2 {
+            return;
+        }
+        self.short.retain(|entry| entry.owner.strong_count() > 0);
+        self.main.retain(|entry| entry.owner.strong_count() > 0);
+        self.short_bytes = self.short.iter().map(|entry| entry.bytes).sum();
+        self.dead = 0;
+    }
+}
+
+/// Hashes of blocks that left the short queue unused, oldest first.
+#[derive(Default)]
+struct Ghosts {
+    queue: VecDeque<u64>,
+    known: HashSet<u64, FixedHash>,
+}
+
+impl Ghosts {
+    fn remember(&mut self, hash: u64, entries: usize) {
+        if self.known.insert(hash) {
+            self.queue.push_back(hash);
+        }
+        while self.queue.len() > entries.max(GHOSTS_MIN) {
+            if let Some(oldest) = self.queue.pop_front() {
+                self.known.remove(&oldest);
+            }
+        }
+    }
+
+    /// Whether the block is known. It is not any more; its place in the queue goes when its turn comes.
+    fn take(&mut self, hash: u64) -> bool {
+        self.known.remove(&hash)
+    }
+}
+
+fn weight(block: &Block) -> u64 {
+    block.memory_bytes() as u64 + ENTRY_OVERHEAD_BYTES
+}
+
+fn hash_of(table: u64, index: u32) -> u64 {
+    let mut hasher = FixedHash.build_hasher();
+    hasher.write_u64(table);
+    hasher.write_u64(index.into());
+    hasher.finish()
+}
+
+/// The counter of this thread.
+fn counter_of_thread() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static MINE: Cell<usize> = const { Cell::new(usize::MAX) };
+    }
+    MINE.with(|mine| {
+        if mine.get() == usize::MAX {
+            mine.set(NEXT.fetch_add(1, Relaxed) % HIT_COUNTERS);
+        }
+        mine.get()
+    })
+}
+
+#[cfg(test)]
+#[path = "block_cache_test.rs"]
+mod tests;

@@ -1,12 +1,14 @@
-//! Two caches, both bounded in bytes: uncompressed data blocks, and open tables (file handle, filter, index).
+//! Two caches, both bounded in bytes: uncompressed blocks, and open tables (file handle, filter, top of the index).
 //!
-//! The replacement policy is quick_cache's (S3-FIFO); hashing is fixed instead of randomly seeded, so that a
-//! simulated run evicts, and therefore reads, the same from the same seed.
+//! Neither is searched by a read. A table of the version holds its open reader, a reader holds slots for its blocks
+//! ([`residents`]); the caches decide what stays. Their decisions depend on nothing random, so that a simulated run
+//! evicts, and therefore reads, the same from the same seed.
 //!
 //! For `db/`: make one [`BlockCache`] and one [`TableCache`] at open and put the latter into every `ReadState`.
 
 mod block_cache;
 mod hash;
+pub(crate) mod residents;
 mod table_cache;
 
 pub use block_cache::BlockCache;

@@ -38,12 +38,7 @@ pub(crate) struct Sizes {
 impl Sizes {
     pub(crate) fn tiny() -> Sizes {
         Sizes {
-            table: TableOptions {
-                block_bytes: 64,
-                restart_interval: 3,
-                filter_bits_per_key: 10,
-                compression: Compression::Lz4,
-            },
+            table: TableOptions { block_bytes: 64, filter_bits_per_key: 10, compression: Compression::Lz4 },
             compaction: CompactionOptions { level0_tables: 2, level1_bytes: 1500, level_factor: 2, table_bytes: 600 },
             manifest: ManifestOptions { rewrite_bytes: 2000 },
             block_cache_bytes: 2000,
@@ -53,12 +48,7 @@ impl Sizes {
 
     pub(crate) fn medium() -> Sizes {
         Sizes {
-            table: TableOptions {
-                block_bytes: 1000,
-                restart_interval: 16,
-                filter_bits_per_key: 0,
-                compression: Compression::None,
-            },
+            table: TableOptions { block_bytes: 1000, filter_bits_per_key: 0, compression: Compression::None },
             compaction: CompactionOptions {
                 level0_tables: 4,
                 level1_bytes: 20_000,

@@ -84,7 +84,6 @@ impl Options {
         in_range("open_tables_max", self.open_tables_max as u64, 16, 1_000_000)?;
         let table = &self.table;
         in_range("table.block_bytes", table.block_bytes as u64, 1, 16 << 20)?;
-        in_range("table.restart_interval", table.restart_interval as u64, 1, 1024)?;
         in_range("table.filter_bits_per_key", table.filter_bits_per_key as u64, 0, 32)?;
         let compaction = &self.compaction;
         in_range("compaction.level0_tables", compaction.level0_tables as u64, 1, 999)?;

@@ -125,7 +125,7 @@ fn check_table(env: &Env, tables_dir: &Path, family: Family, meta: &TableMeta, r
     if reader.properties().family() != family {
         return Err(corrupt(format!("the table is of {:?}, not of {family:?}", reader.properties().family())));
     }
-    report.blocks += reader.block_count() as u64;
+    report.blocks += reader.block_count();
     let mut cursor = TableCursor::new(reader.clone(), Direction::Forward);
     let mut last: Option<(Vec<u8>, u64)> = None;
     let (mut entries, mut tombstones) = (0, 0);

@@ -1,108 +1,158 @@
-//! Builds data and index blocks.
+//! Builds blocks: data blocks, and both levels of the index.
 //!
-//! A block: entries, then the offsets of the restart points (u32 LE each), then their number (u32 LE).
+//! A block is laid out in columns of fixed width, so that a reader goes to any entry without decoding those before it:
 //!
-//! An entry: bytes of the user key shared with the previous entry (varint, 0 at a restart point), bytes not shared
-//! (varint), tag (varint: sequence number * 8 + kind, see `kind.rs`), unless it is a tombstone the length of the stored
-//! bytes (varint), the rest of the user key, and the stored bytes.
+//! | offset | width | field |
+//! |---|---|---|
+//! | 0 | 4 | `n`: number of entries |
+//! | 4 | 4 | `p`: bytes of the prefix that all user keys share |
+//! | 8 | 4 | `k`: bytes of all suffixes together |
+//! | 12 | 1 | `w`: width of an end: 2 or 4 |
+//! | 13 | 1 | `t`: width of a tag: 0 to 8 |
+//! | 14 | 2 | zero |
+//! | 16 | 8 | smallest tag of the block |
+//! | 24 | `p` | the shared prefix |
+//! | | `n * w` | for each entry, where its suffix ends, counted from the first suffix |
+//! | | `n * w` | for each entry, where its stored bytes end, counted from the first stored bytes |
+//! | | `n * t` | for each entry, its tag less the smallest |
+//! | | `k` | the suffixes: user keys without the shared prefix |
+//! | | rest | the stored bytes |
 //!
-//! The sequence number is not prefix-compressed with the key: as a varint in front it costs 1 to 9 bytes, and the
-//! user key stays a plain slice.
+//! A tag is sequence number * 8 + kind (`kind.rs`). Integers are little-endian. Ends ascend; the last one is the length
+//! of its column's bytes. Entries are in key order, each position once.
+//!
+//! Keys share the block's prefix and nothing else: LZ4 finds what neighbours share beyond it, and in memory a key is
+//! rebuilt by replacing the end of the one before.
 
+use crate::SequenceNumber;
 use crate::iterator::KeyRef;
 use crate::kind::{KIND_BITS, Kind};
-use kontiki_env::codec::{put_u32, put_varint};
+use kontiki_env::codec::{put_u32, put_u64};
 
-/// Collects entries of one block.
+/// Bytes before the shared prefix.
+pub(super) const BLOCK_HEADER_BYTES: usize = 24;
+/// What an entry costs beside key and stored bytes, for estimates: two ends of 2 bytes, a tag of 4.
+const ENTRY_BYTES_GUESS: usize = 8;
+
+/// Collects the entries of one block.
+#[derive(Default)]
 pub struct BlockWriter {
-    buffer: Vec<u8>,
-    restarts: Vec<u32>,
-    restart_interval: usize,
-    since_restart: usize,
-    last_user_key: Vec<u8>,
-    last_sequence: u64,
-    entries: usize,
+    /// Whole user keys, one after the other.
+    keys: Vec<u8>,
+    key_ends: Vec<u32>,
+    stored: Vec<u8>,
+    stored_ends: Vec<u32>,
+    tags: Vec<u64>,
+    /// Bytes that the first and the last key, and so all keys, have in common.
+    shared: usize,
+    block: Vec<u8>,
 }
 
 impl BlockWriter {
-    /// An empty block with a restart point every `restart_interval` entries.
-    pub fn new(restart_interval: usize) -> BlockWriter {
-        assert!(restart_interval > 0, "a block needs restart points");
-        BlockWriter {
-            buffer: Vec::new(),
-            restarts: Vec::new(),
-            restart_interval,
-            since_restart: 0,
-            last_user_key: Vec::new(),
-            last_sequence: 0,
-            entries: 0,
-        }
+    /// An empty block.
+    pub fn new() -> BlockWriter {
+        BlockWriter::default()
     }
 
     /// Adds a version. Keys must strictly increase.
     pub fn add(&mut self, key: KeyRef<'_>, kind: Kind, stored: &[u8]) {
         assert!(!kind.is_delete() || stored.is_empty(), "a tombstone has no stored bytes");
-        let last = KeyRef::new(&self.last_user_key, self.last_sequence);
-        assert!(self.entries == 0 || last < key, "keys of a block must strictly increase");
-        let restart = self.entries == 0 || self.since_restart == self.restart_interval;
-        let shared = if restart {
-            self.restarts.push(u32::try_from(self.buffer.len()).expect("a block stays far below 4 GiB"));
-            self.since_restart = 0;
-            0
+        let first = self.key_ends.first().map_or(0, |end| *end as usize);
+        if let Some(last) = self.last_key() {
+            assert!(last < key, "keys of a block must strictly increase");
+            let known = self.keys.get(..first.min(self.shared)).unwrap_or_default();
+            self.shared = common_prefix(known, key.user_key);
         } else {
-            common_prefix(&self.last_user_key, key.user_key)
-        };
-        debug_assert!(shared <= key.user_key.len() && shared <= self.last_user_key.len());
-        let (_, suffix) = key.user_key.split_at(shared);
-        put_varint(&mut self.buffer, shared as u64);
-        put_varint(&mut self.buffer, suffix.len() as u64);
-        put_varint(&mut self.buffer, key.sequence << KIND_BITS | u64::from(kind.to_byte()));
-        if !kind.is_delete() {
-            put_varint(&mut self.buffer, stored.len() as u64);
+            self.shared = key.user_key.len();
         }
-        self.buffer.extend_from_slice(suffix);
-        self.buffer.extend_from_slice(stored);
-        self.last_user_key.truncate(shared);
-        self.last_user_key.extend_from_slice(suffix);
-        debug_assert_eq!(self.last_user_key, key.user_key, "the prefix and the rest make the key");
-        self.last_sequence = key.sequence;
-        self.since_restart += 1;
-        self.entries += 1;
+        self.keys.extend_from_slice(key.user_key);
+        self.stored.extend_from_slice(stored);
+        self.key_ends.push(u32::try_from(self.keys.len()).expect("a block stays far below 4 GiB"));
+        self.stored_ends.push(u32::try_from(self.stored.len()).expect("a block stays far below 4 GiB"));
+        self.tags.push(key.sequence << KIND_BITS | u64::from(kind.to_byte()));
+        debug_assert!(self.shared <= key.user_key.len());
     }
 
-    /// Bytes of the block if it ended now.
+    /// Number of entries.
+    pub fn entries(&self) -> usize {
+        self.tags.len()
+    }
+
+    /// Bytes of the block if it ended now, roughly.
     pub fn bytes(&self) -> usize {
-        self.buffer.len() + self.restarts.len() * 4 + 4
-    }
-
-    /// Whether nothing was added since the last [`BlockWriter::reset`].
-    pub fn is_empty(&self) -> bool {
-        self.entries == 0
+        let keys = self.keys.len() - self.shared * self.entries().saturating_sub(1);
+        BLOCK_HEADER_BYTES + keys + self.stored.len() + self.entries() * ENTRY_BYTES_GUESS
     }
 
     /// The position of the last entry.
-    pub fn last_key(&self) -> KeyRef<'_> {
-        KeyRef::new(&self.last_user_key, self.last_sequence)
+    pub fn last_key(&self) -> Option<KeyRef<'_>> {
+        let (_, before) = self.key_ends.split_last()?;
+        let start = before.last().map_or(0, |end| *end as usize);
+        let user_key = self.keys.get(start..).expect("ends are lengths that `keys` had");
+        Some(KeyRef::new(user_key, self.tags.last()? >> KIND_BITS))
     }
 
-    /// Appends the restart points; the whole block. Nothing may be added until [`BlockWriter::reset`].
+    /// The whole block. Nothing may be added until [`BlockWriter::reset`].
     pub fn finish(&mut self) -> &[u8] {
-        debug_assert!(self.restarts.len() <= self.entries && (self.entries == 0) == self.restarts.is_empty());
-        for restart in &self.restarts {
-            put_u32(&mut self.buffer, *restart);
+        let count = self.entries();
+        assert!(count > 0, "an empty block is never written");
+        let shared = self.shared;
+        let suffix_bytes = self.keys.len() - count * shared;
+        let wide = suffix_bytes.max(self.stored.len()) > usize::from(u16::MAX);
+        let smallest_tag = self.tags.iter().copied().min().unwrap_or(0);
+        let spread = self.tags.iter().copied().max().unwrap_or(0) - smallest_tag;
+        let tag_bytes = (u64::BITS - spread.leading_zeros()).div_ceil(8) as usize;
+        let block = &mut self.block;
+        block.clear();
+        put_u32(block, count as u32);
+        put_u32(block, shared as u32);
+        put_u32(block, suffix_bytes as u32);
+        block.extend_from_slice(&[if wide { 4 } else { 2 }, tag_bytes as u8, 0, 0]);
+        put_u64(block, smallest_tag);
+        debug_assert_eq!(block.len(), BLOCK_HEADER_BYTES);
+        block.extend_from_slice(self.keys.get(..shared).expect("the first key has the shared prefix"));
+        for (index, end) in self.key_ends.iter().enumerate() {
+            put_end(block, end - (index as u32 + 1) * shared as u32, wide);
         }
-        put_u32(&mut self.buffer, self.restarts.len() as u32);
-        &self.buffer
+        for end in &self.stored_ends {
+            put_end(block, *end, wide);
+        }
+        for tag in &self.tags {
+            block.extend_from_slice((tag - smallest_tag).to_le_bytes().get(..tag_bytes).expect("a width of at most 8"));
+        }
+        let mut start = 0;
+        for end in &self.key_ends {
+            let end = *end as usize;
+            block.extend_from_slice(self.keys.get(start + shared..end).expect("every key has the shared prefix"));
+            start = end;
+        }
+        block.extend_from_slice(&self.stored);
+        block
     }
 
     /// Starts the next block.
     pub fn reset(&mut self) {
-        self.buffer.clear();
-        self.restarts.clear();
-        self.since_restart = 0;
-        self.entries = 0;
-        self.last_user_key.clear();
+        self.keys.clear();
+        self.key_ends.clear();
+        self.stored.clear();
+        self.stored_ends.clear();
+        self.tags.clear();
+        self.shared = 0;
     }
+}
+
+fn put_end(block: &mut Vec<u8>, end: u32, wide: bool) {
+    if wide {
+        put_u32(block, end);
+    } else {
+        debug_assert!(end <= u32::from(u16::MAX));
+        block.extend_from_slice(&(end as u16).to_le_bytes());
+    }
+}
+
+/// The sequence number of a tag.
+pub(super) fn sequence_of(tag: u64) -> SequenceNumber {
+    tag >> KIND_BITS
 }
 
 /// Length of the longest common prefix.

@@ -1,123 +1,212 @@
 //! Walks over one table.
 
-use super::block_reader::BlockCursor;
-use super::format::Malformed;
-use super::reader::{TableReader, corruption};
+use super::block::Block;
+use super::index::PARTITION_BLOCKS;
+use super::read_ahead::ReadAhead;
+use super::reader::{Place, TableReader};
+use crate::cache::residents::{Resident, Use};
 use crate::iterator::{Cursor, KeyRef};
 use crate::kind::Kind;
-use crate::{Direction, Result};
+use crate::{Direction, Result, SequenceNumber};
 use bytes::Bytes;
 use std::sync::Arc;
+
+/// After a seek so many blocks count as point reads, which the cache values; those that follow count as a scan's.
+const POINT_BLOCKS: u32 = 2;
 
 /// A cursor over all versions of a table. Keeps its file open.
 pub struct TableCursor {
     reader: Arc<TableReader>,
     direction: Direction,
-    /// The data block that `block` walks over.
+    ahead: ReadAhead,
+    /// For a compaction.
+    once: bool,
+    /// Blocks since the last seek.
+    blocks: u32,
+    place: Place,
+    partition: Option<(usize, Arc<Resident>)>,
+    block: Option<Arc<Resident>>,
+    /// The current entry of `block`.
     at: usize,
-    block_offset: u64,
-    block: Option<BlockCursor>,
+    /// Its user key: the block's shared prefix, and the suffix that changes with each step.
+    user_key: Vec<u8>,
+    shared_bytes: usize,
+    sequence: SequenceNumber,
+    kind: Kind,
 }
 
 impl TableCursor {
     /// A cursor that stands nowhere.
     pub fn new(reader: Arc<TableReader>, direction: Direction) -> TableCursor {
-        TableCursor { reader, direction, at: 0, block_offset: 0, block: None }
+        TableCursor::with_purpose(reader, direction, false)
     }
 
-    fn current(&self) -> &BlockCursor {
+    /// A cursor for one walk over the whole table (compaction): reads far ahead and leaves the block cache as it is.
+    pub fn for_one_pass(reader: Arc<TableReader>, direction: Direction) -> TableCursor {
+        TableCursor::with_purpose(reader, direction, true)
+    }
+
+    fn with_purpose(reader: Arc<TableReader>, direction: Direction, once: bool) -> TableCursor {
+        TableCursor {
+            direction,
+            ahead: ReadAhead::new(direction, reader.data_end(), once),
+            once,
+            blocks: 0,
+            place: Place { partition: 0, entry: 0 },
+            partition: None,
+            block: None,
+            at: 0,
+            user_key: Vec::new(),
+            shared_bytes: 0,
+            sequence: 0,
+            kind: Kind::Delete,
+            reader,
+        }
+    }
+
+    fn current(&self) -> &Block {
         self.block.as_ref().expect("the caller checked valid()")
     }
 
-    fn load(&mut self, at: usize) -> Result<()> {
-        // If it fails the cursor must not look valid.
-        let old = self.block.take();
-        debug_assert!(at < self.reader.block_count(), "the caller chose among the blocks");
-        let (handle, block) = self.reader.data_block(at)?;
-        self.at = at;
-        self.block_offset = handle.offset;
-        self.block = Some(match old {
-            Some(mut cursor) => {
-                cursor.reset(block);
-                cursor
+    /// The partition, kept until the cursor needs another one.
+    fn partition(&mut self, number: usize) -> Result<Arc<Resident>> {
+        match &self.partition {
+            Some((kept, partition)) if *kept == number => Ok(partition.clone()),
+            _ => {
+                let partition = self.reader.partition(number)?.into_arc();
+                self.partition = Some((number, partition.clone()));
+                Ok(partition)
             }
-            None => BlockCursor::new(block, self.direction),
+        }
+    }
+
+    /// Goes to a data block, without an entry.
+    fn load(&mut self, place: Place) -> Result<()> {
+        self.block = None;
+        let purpose = match self.blocks {
+            _ if self.once => Use::Once,
+            0..POINT_BLOCKS => Use::Point,
+            _ => Use::Scan,
+        };
+        self.blocks = self.blocks.saturating_add(1);
+        let partition = self.partition(place.partition)?;
+        let block = self.reader.data_block(&partition, place, purpose, Some(&mut self.ahead))?.into_arc();
+        self.user_key.clear();
+        self.user_key.extend_from_slice(block.shared_prefix());
+        self.shared_bytes = self.user_key.len();
+        self.place = place;
+        self.block = Some(block);
+        Ok(())
+    }
+
+    /// Stands on an entry of the current block.
+    fn stand_on(&mut self, at: usize) {
+        let Some(block) = &self.block else { return };
+        debug_assert!(at < block.len());
+        self.at = at;
+        self.user_key.truncate(self.shared_bytes);
+        self.user_key.extend_from_slice(block.suffix(at));
+        (self.sequence, self.kind) = block.version(at);
+    }
+
+    /// Goes to the first entry of the next block in the cursor's direction, if there is one.
+    fn next_block(&mut self) -> Result<()> {
+        self.block = None;
+        let partition = self.partition(self.place.partition)?;
+        let Some(next) = self.reader.next_place(&partition, self.place, self.direction) else { return Ok(()) };
+        self.load(next)?;
+        self.stand_on(match self.direction {
+            Direction::Forward => 0,
+            Direction::Backward => self.current().len() - 1,
         });
         Ok(())
     }
 
-    fn with_block(&mut self, act: impl FnOnce(&mut BlockCursor) -> std::result::Result<(), Malformed>) -> Result<()> {
-        let Some(block) = self.block.as_mut() else { return Ok(()) };
-        let result = act(block);
-        result.map_err(|what| {
-            self.block = None;
-            corruption(self.reader.path(), self.block_offset, what)
-        })
-    }
-
-    /// Moves on to following blocks while the current one is exhausted.
-    fn settle(&mut self) -> Result<()> {
-        while self.block.as_ref().is_some_and(|block| !block.valid()) {
-            match self.direction.next_index(self.at, self.reader.block_count()) {
-                Some(next) => {
-                    self.load(next)?;
-                    self.with_block(BlockCursor::seek_to_first)?;
-                }
-                None => self.block = None,
-            }
-        }
-        Ok(())
+    fn restart(&mut self) {
+        self.block = None;
+        self.blocks = 0;
+        self.ahead.restart();
     }
 }
 
 impl Cursor for TableCursor {
     fn valid(&self) -> bool {
-        self.block.as_ref().is_some_and(BlockCursor::valid)
+        self.block.is_some()
     }
 
     fn key(&self) -> KeyRef<'_> {
-        self.current().key()
+        debug_assert!(self.valid(), "the caller checked valid()");
+        KeyRef::new(&self.user_key, self.sequence)
     }
 
     fn kind(&self) -> Kind {
-        self.current().kind()
+        debug_assert!(self.valid(), "the caller checked valid()");
+        self.kind
     }
 
     fn stored(&self) -> Bytes {
-        self.current().stored()
+        self.current().stored_bytes(self.at)
     }
 
     fn stored_slice(&self) -> &[u8] {
-        self.current().stored_slice()
+        self.current().stored(self.at)
     }
 
     fn advance(&mut self) -> Result<()> {
         debug_assert!(self.valid(), "the caller checked valid()");
-        self.with_block(BlockCursor::advance)?;
-        self.settle()
+        match self.direction.next_index(self.at, self.current().len()) {
+            Some(next) => {
+                self.stand_on(next);
+                Ok(())
+            }
+            None => self.next_block(),
+        }
     }
 
     fn seek(&mut self, target: KeyRef<'_>) -> Result<()> {
-        self.block = None;
-        let found = self.reader.first_block_for(target)?;
-        let count = self.reader.block_count();
-        let at = match self.direction {
-            Direction::Forward if found >= count => return Ok(()),
-            Direction::Forward => found,
-            // Everything is below the target, or the block that the target would be in holds the answer or follows it.
-            Direction::Backward if count == 0 => return Ok(()),
-            Direction::Backward => found.min(count - 1),
+        self.restart();
+        let mut place = match self.reader.place_for(target) {
+            Some(place) => place,
+            None if self.direction == Direction::Forward => return Ok(()),
+            // Everything is before the target.
+            None => return self.seek_to_first(),
         };
-        self.load(at)?;
-        self.with_block(|block| block.seek(target))?;
-        self.settle()
+        place.entry = self.partition(place.partition)?.position(target);
+        self.load(place)?;
+        let block = self.current();
+        let position = block.position(target);
+        let at = match self.direction {
+            Direction::Forward => Some(position).filter(|at| *at < block.len()),
+            // The first at or after the target, if it is the target; otherwise the one before.
+            Direction::Backward if position < block.len() && block.cmp_entry(position, target).is_eq() => {
+                Some(position)
+            }
+            Direction::Backward => position.checked_sub(1),
+        };
+        match at {
+            Some(at) => {
+                self.stand_on(at);
+                Ok(())
+            }
+            None => self.next_block(),
+        }
     }
 
     fn seek_to_first(&mut self) -> Result<()> {
-        self.block = None;
-        let Some(last) = self.reader.block_count().checked_sub(1) else { return Ok(()) };
-        self.load(if self.direction == Direction::Forward { 0 } else { last })?;
-        self.with_block(BlockCursor::seek_to_first)?;
-        self.settle()
+        self.restart();
+        match self.direction {
+            Direction::Forward => {
+                self.load(Place { partition: 0, entry: 0 })?;
+                self.stand_on(0);
+            }
+            Direction::Backward => {
+                let partition = self.reader.last_partition();
+                let entry = self.partition(partition)?.len() - 1;
+                debug_assert!(entry < PARTITION_BLOCKS as usize);
+                self.load(Place { partition, entry })?;
+                self.stand_on(self.current().len() - 1);
+            }
+        }
+        Ok(())
     }
 }

@@ -18,7 +18,7 @@ use std::path::Path;
 /// First and last 8 bytes of a table.
 pub const MAGIC: &[u8; 8] = b"KONTISST";
 /// The format this build writes, and the newest it reads.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 16;
 /// Bytes of the footer.
@@ -32,6 +32,15 @@ pub const BLOCK_BYTES_MAX: u64 = 256 << 20;
 const COMPRESSION_RAW: u8 = 0;
 const COMPRESSION_LZ4: u8 = 1;
 
+/// How blocks are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// Stored as they are.
+    None,
+    /// LZ4 where it saves at least an eighth.
+    Lz4,
+}
+
 /// Where a block is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockHandle {
@@ -42,13 +51,15 @@ pub struct BlockHandle {
 }
 
 impl BlockHandle {
-    /// Appends offset and length as varints (index entries).
-    pub fn encode(self, out: &mut Vec<u8>) {
-        put_varint(out, self.offset);
-        put_varint(out, self.length);
+    /// Offset and length as varints (index entries).
+    pub fn encoded(self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(12);
+        put_varint(&mut out, self.offset);
+        put_varint(&mut out, self.length);
+        out
     }
 
-    /// Takes what [`BlockHandle::encode`] wrote.
+    /// Takes what [`BlockHandle::encoded`] made.
     pub fn decode(input: &mut &[u8]) -> std::result::Result<BlockHandle, Truncated> {
         Ok(BlockHandle { offset: get_varint(input)?, length: get_varint(input)? })
     }
@@ -148,11 +159,11 @@ pub fn decode_footer(bytes: &[u8], file: &Path, offset: u64) -> Result<Footer> {
 }
 
 /// A block ready to be written at `offset`: payload and trailer. Compressed only if that saves an eighth.
-pub fn encode_block(raw: &[u8], offset: u64, compress: bool, out: &mut Vec<u8>) {
+pub fn encode_block(raw: &[u8], offset: u64, compression: Compression, out: &mut Vec<u8>) {
     assert!(raw.len() as u64 <= BLOCK_BYTES_MAX, "a block of {} bytes could not be read back", raw.len());
     out.clear();
     let mut kind = COMPRESSION_RAW;
-    if compress {
+    if compression == Compression::Lz4 {
         put_u32(out, raw.len() as u32);
         out.resize(4 + lz4_flex::block::get_maximum_output_size(raw.len()), 0);
         let length = out.get_mut(4..).and_then(|target| lz4_flex::block::compress_into(raw, target).ok());

@@ -13,18 +13,21 @@
 //!
 //! For `db/`: nothing to call here directly; `compaction::flush` writes tables, `iterator::ReadState` reads them.
 
-pub mod block_reader;
+pub mod block;
 pub mod block_writer;
 pub mod cursor;
 pub mod filter;
 pub mod format;
+mod index;
 pub mod properties;
+mod read_ahead;
 mod reader;
 mod writer;
 
 pub use cursor::TableCursor;
+pub use format::Compression;
 pub use reader::TableReader;
-pub use writer::{Compression, TableOptions, TableWriter};
+pub use writer::{TableOptions, TableWriter};
 
 use crate::version::sync_error;
 use crate::vlog::ValueRefs;

@@ -1,14 +1,17 @@
 //! Reads one table.
 
-use super::block_reader::{Block, BlockCursor};
+use super::block::Block;
 use super::filter::Filter;
 use super::format::{
     BlockHandle, FOOTER_BYTES, Footer, HEADER_BYTES, Malformed, TRAILER_BYTES, check_header, decode_block,
     decode_footer,
 };
+use super::index::{PARTITION_BLOCKS, Separator, check_bounds, check_handles, handle_of};
 use super::properties::Properties;
+use super::read_ahead::ReadAhead;
 use super::{FileNumber, TableMeta, table_path};
 use crate::cache::BlockCache;
+use crate::cache::residents::{Held, Residents, Use};
 use crate::iterator::{Found, KeyRef};
 use crate::{Direction, Error, Result, SequenceNumber};
 use bytes::Bytes;
@@ -17,14 +20,15 @@ use kontiki_env::fs::{File, OpenMode};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// An open table: its filter and index are in memory, data blocks come through the block cache. Shared by threads.
+/// An open table: its filter and the top of its index are in memory, the index's partitions and data blocks come through
+/// the block cache. Shared by threads.
 pub struct TableReader {
     path: PathBuf,
-    number: FileNumber,
     file: Arc<dyn File>,
-    cache: Arc<BlockCache>,
     filter: Filter,
-    index: Block,
+    top: Block,
+    /// Slots of the data blocks, then of the index's partitions.
+    residents: Arc<Residents>,
     properties: Properties,
     footer: Footer,
 }
@@ -75,8 +79,10 @@ impl TableReader {
         let filter = Filter::new(load(footer.filter)?).map_err(bad(footer.filter)).map_err(locate)?;
         let properties =
             Properties::decode(&load(footer.properties)?).map_err(bad(footer.properties)).map_err(locate)?;
-        let index = Block::new(load(footer.index)?).map_err(bad(footer.index)).map_err(locate)?;
-        Ok(TableReader { path, number, file, cache, filter, index, properties, footer })
+        let top = Block::new(load(footer.index)?).map_err(bad(footer.index)).map_err(locate)?;
+        let slots = check_counts(&top, &properties).map_err(bad(footer.index)).map_err(locate)?;
+        let residents = Residents::new(number, slots, cache);
+        Ok(TableReader { path, file, filter, top, residents, properties, footer })
     }
 
     /// The file.
@@ -89,9 +95,9 @@ impl TableReader {
         &self.properties
     }
 
-    /// Bytes of memory that the open table holds.
+    /// Bytes of memory that the open table holds, whatever is in the block cache.
     pub fn memory_bytes(&self) -> usize {
-        self.filter.bytes() + self.index.bytes() + size_of::<TableReader>()
+        self.filter.bytes() + self.top.memory_bytes() + self.residents.memory_bytes() + size_of::<TableReader>()
     }
 
     /// Whether the filter lets the key pass; false means that the key is surely absent.
@@ -105,59 +111,152 @@ impl TableReader {
             return Ok(None);
         }
         let target = KeyRef::new(user_key, sequence);
-        let mut at = self.first_block_for(target)?;
-        // The separator may lie behind the last version of its block: then the next block begins with the answer.
-        while at < self.block_count() {
-            let (handle, block) = self.data_block(at)?;
-            let mut cursor = BlockCursor::new(block, Direction::Forward);
-            cursor.seek(target).map_err(|what| corruption(&self.path, handle.offset, what))?;
-            if cursor.valid() {
-                let key = cursor.key();
-                if key.user_key != user_key {
-                    return Ok(None);
+        let Some(mut place) = self.place_for(target) else { return Ok(None) };
+        let mut partition = self.partition(place.partition)?;
+        place.entry = partition.position(target);
+        loop {
+            if place.entry < partition.len() {
+                let block = self.data_block(&partition, place, Use::Point, None)?;
+                let at = block.position(target);
+                if at < block.len() {
+                    return Ok(block.has_user_key(at, user_key).then(|| found(&block, at)));
                 }
-                debug_assert!(key.sequence <= sequence, "a forward seek does not go back");
-                return Ok(Some(Found { sequence: key.sequence, kind: cursor.kind(), stored: cursor.stored() }));
             }
-            at += 1;
+            // The separator may lie behind the last version of its block: then the next block begins with the answer.
+            let Some(next) = self.next_place(&partition, place, Direction::Forward) else { return Ok(None) };
+            if next.partition != place.partition {
+                partition = self.partition(next.partition)?;
+            }
+            place = next;
         }
-        Ok(None)
+    }
+
+    /// Where the data blocks and the index's partitions end.
+    pub(super) fn data_end(&self) -> u64 {
+        self.footer.filter.offset
     }
 
     /// Number of data blocks.
-    pub fn block_count(&self) -> usize {
-        self.index.restart_count()
+    pub fn block_count(&self) -> u64 {
+        self.properties.data_blocks
     }
 
-    /// The position that index entry `at` gives: at or after every version of data block `at`.
-    pub fn separator(&self, at: usize) -> Result<KeyRef<'_>> {
-        self.index.restart_key(at).map_err(|what| self.bad_index(what))
+    /// The partition that a target is in, if any position of the table is at or after it. The entry is to be searched.
+    pub(super) fn place_for(&self, target: KeyRef<'_>) -> Option<Place> {
+        let partition = self.top.position(target);
+        (partition < self.top.len()).then_some(Place { partition, entry: 0 })
     }
 
-    /// The first data block whose separator is at or after `target`; the number of blocks if there is none.
-    pub(super) fn first_block_for(&self, target: KeyRef<'_>) -> Result<usize> {
-        self.index.partition(|separator| separator < target).map_err(|what| self.bad_index(what))
+    /// The number of the last partition.
+    pub(super) fn last_partition(&self) -> usize {
+        self.top.len() - 1
     }
 
-    /// Data block `at`, from the cache or checked from the file.
-    pub fn data_block(&self, at: usize) -> Result<(BlockHandle, Block)> {
-        let value = self.index.restart_value(at).map_err(|what| self.bad_index(what))?;
-        let handle = BlockHandle::decode(&mut &value[..]).map_err(|_| self.bad_index("a block handle is malformed"))?;
-        if handle.length > super::format::BLOCK_BYTES_MAX || handle.offset >= self.footer.filter.offset {
-            return Err(self.bad_index("an entry of the index points outside of the data blocks"));
+    /// The data block that follows in a direction. Backward, the entry in a partition before is not known without it:
+    /// all partitions but the last are full.
+    pub(super) fn next_place(&self, partition: &Block, place: Place, direction: Direction) -> Option<Place> {
+        let Place { partition: number, entry } = place;
+        match direction.next_index(entry, partition.len()) {
+            Some(entry) => Some(Place { partition: number, entry }),
+            None => {
+                let number = direction.next_index(number, self.top.len())?;
+                let full = PARTITION_BLOCKS as usize - 1;
+                Some(Place { partition: number, entry: if direction == Direction::Forward { 0 } else { full } })
+            }
         }
-        if let Some(block) = self.cache.get(self.number, handle.offset) {
-            return Ok((handle, block));
-        }
-        let data = read_block(&*self.file, &self.path, handle)?;
-        let block = Block::new(data).map_err(|what| corruption(&self.path, handle.offset, what))?;
-        self.cache.insert(self.number, handle.offset, block.clone());
-        Ok((handle, block))
     }
 
-    fn bad_index(&self, what: Malformed) -> Error {
-        corruption(&self.path, self.footer.index.offset, what)
+    /// A partition of the index, from its slot or checked from the file.
+    pub(super) fn partition(&self, number: usize) -> Result<Held> {
+        let slot = self.data_blocks() + number as u32;
+        if let Some(held) = self.residents.get(slot, Use::Point) {
+            return Ok(held);
+        }
+        let load = |handle: BlockHandle| {
+            let block = Block::new(read_block(&*self.file, &self.path, handle)?).map_err(at(handle, &self.path))?;
+            self.check_partition(number, &block).map_err(at(handle, &self.path))?;
+            Ok(block)
+        };
+        let handle = handle_of(&self.top, number).map_err(at(self.footer.index, &self.path))?;
+        Ok(self.residents.insert(slot, load(handle)?, Use::Point))
     }
+
+    fn check_partition(&self, number: usize, block: &Block) -> std::result::Result<(), Malformed> {
+        let rest = self.data_blocks() - number as u32 * PARTITION_BLOCKS;
+        if block.len() != rest.min(PARTITION_BLOCKS) as usize {
+            return Err("a partition of the index has too few or too many entries");
+        }
+        let until = Separator::of(&self.top, number);
+        let before = number.checked_sub(1).map(|before| Separator::of(&self.top, before));
+        check_bounds(block, before.as_ref(), &until)?;
+        if Separator::of(block, block.len() - 1) != until {
+            return Err("a partition of the index does not end where the top says");
+        }
+        let start = (number == 0).then_some(HEADER_BYTES as u64);
+        check_handles(block, start, self.footer.filter.offset)
+    }
+
+    fn data_blocks(&self) -> u32 {
+        // Checked to fit when the table was opened.
+        self.properties.data_blocks as u32
+    }
+
+    /// A data block, from its slot or checked from the file.
+    pub(super) fn data_block(
+        &self,
+        partition: &Block,
+        place: Place,
+        purpose: Use,
+        ahead: Option<&mut ReadAhead>,
+    ) -> Result<Held> {
+        let slot = place.partition as u32 * PARTITION_BLOCKS + place.entry as u32;
+        if let Some(held) = self.residents.get(slot, purpose) {
+            return Ok(held);
+        }
+        let handle = handle_of(partition, place.entry).map_err(at(self.footer.index, &self.path))?;
+        let stored = match ahead {
+            Some(ahead) => ahead.read(&*self.file, &self.path, handle)?,
+            None => read_stored(&*self.file, &self.path, handle)?,
+        };
+        let load = || {
+            let block = Block::new(decode_block(stored, handle.offset)?.into())?;
+            let before = match (place.entry.checked_sub(1), place.partition.checked_sub(1)) {
+                (Some(entry), _) => Some(Separator::of(partition, entry)),
+                (None, Some(number)) => Some(Separator::of(&self.top, number)),
+                (None, None) => None,
+            };
+            check_bounds(&block, before.as_ref(), &Separator::of(partition, place.entry))?;
+            Ok(block)
+        };
+        let block = load().map_err(at(handle, &self.path))?;
+        Ok(self.residents.insert(slot, block, purpose))
+    }
+}
+
+/// The number of slots that a table needs; its data blocks must be as many as its index has room for.
+fn check_counts(top: &Block, properties: &Properties) -> std::result::Result<u32, Malformed> {
+    let partitions = properties.data_blocks.div_ceil(PARTITION_BLOCKS.into());
+    let slots = u32::try_from(properties.data_blocks.saturating_add(partitions));
+    match slots {
+        Ok(slots) if partitions == top.len() as u64 => Ok(slots),
+        _ => Err("the index does not fit the table's number of data blocks"),
+    }
+}
+
+/// Which data block: by its partition of the index and the entry there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) partition: usize,
+    pub(super) entry: usize,
+}
+
+fn found(block: &Block, at: usize) -> Found {
+    let (sequence, kind) = block.version(at);
+    Found { sequence, kind, stored: block.stored_bytes(at) }
+}
+
+fn at(handle: BlockHandle, path: &Path) -> impl FnOnce(Malformed) -> Error {
+    move |what| corruption(path, handle.offset, what)
 }
 
 pub(super) fn corruption(file: &Path, offset: u64, what: impl Into<String>) -> Error {
@@ -165,12 +264,16 @@ pub(super) fn corruption(file: &Path, offset: u64, what: impl Into<String>) -> E
 }
 
 fn read_block(file: &dyn File, path: &Path, handle: BlockHandle) -> Result<Bytes> {
-    let length = usize::try_from(handle.length).map_err(|_| corruption(path, handle.offset, "a block is too long"))?;
-    let stored = read_exactly(file, path, handle.offset, length + TRAILER_BYTES)?;
-    decode_block(stored, handle.offset).map(Bytes::from).map_err(|what| corruption(path, handle.offset, what))
+    decode_block(read_stored(file, path, handle)?, handle.offset).map(Bytes::from).map_err(at(handle, path))
 }
 
-fn read_exactly(file: &dyn File, path: &Path, offset: u64, length: usize) -> Result<Vec<u8>> {
+/// A block as it is stored, with its trailer, by one read.
+fn read_stored(file: &dyn File, path: &Path, handle: BlockHandle) -> Result<Vec<u8>> {
+    let length = usize::try_from(handle.length).map_err(|_| corruption(path, handle.offset, "a block is too long"))?;
+    read_exactly(file, path, handle.offset, length + TRAILER_BYTES)
+}
+
+pub(super) fn read_exactly(file: &dyn File, path: &Path, offset: u64, length: usize) -> Result<Vec<u8>> {
     let mut bytes = vec![0; length];
     let mut filled = 0;
     while filled < length {

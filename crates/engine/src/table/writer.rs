@@ -1,8 +1,11 @@
 //! Writes one table, streaming.
 
-use super::block_writer::{BlockWriter, common_prefix};
+use super::block_writer::BlockWriter;
 use super::filter::FilterWriter;
-use super::format::{BlockHandle, FOOTER_BYTES, Footer, TRAILER_BYTES, encode_block, encode_footer, encode_header};
+use super::format::{
+    BlockHandle, Compression, FOOTER_BYTES, Footer, TRAILER_BYTES, encode_block, encode_footer, encode_header,
+};
+use super::index::IndexWriter;
 use super::properties::Properties;
 use super::{FileNumber, FinishedTable, TableMeta, table_path};
 use crate::iterator::{KeyRef, SEQUENCE_NUMBER_MAX};
@@ -19,22 +22,11 @@ use std::sync::Arc;
 /// Bytes collected before a write call: large enough that the call's cost vanishes, small against a memtable.
 const WRITE_BUFFER_BYTES: usize = 256 << 10;
 
-/// How blocks are compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compression {
-    /// Stored as they are.
-    None,
-    /// LZ4 where it saves at least an eighth.
-    Lz4,
-}
-
 /// How tables are written. Tables written with other options are read all the same.
 #[derive(Clone, Debug)]
 pub struct TableOptions {
     /// A data block ends once it has this many bytes, uncompressed. Default 4 KiB: one page for a point read.
     pub block_bytes: usize,
-    /// Entries between restart points. Default 16.
-    pub restart_interval: usize,
     /// Bloom filter bits for each user key; 0 for none. Default 10: about 1 % of absent keys pass.
     pub filter_bits_per_key: usize,
     /// Default LZ4.
@@ -43,12 +35,7 @@ pub struct TableOptions {
 
 impl Default for TableOptions {
     fn default() -> TableOptions {
-        TableOptions {
-            block_bytes: 4 << 10,
-            restart_interval: 16,
-            filter_bits_per_key: 10,
-            compression: Compression::Lz4,
-        }
+        TableOptions { block_bytes: 4 << 10, filter_bits_per_key: 10, compression: Compression::Lz4 }
     }
 }
 
@@ -66,7 +53,7 @@ pub struct TableWriter {
     written_bytes: u64,
     scratch: Vec<u8>,
     block: BlockWriter,
-    index: BlockWriter,
+    index: IndexWriter,
     filter: FilterWriter,
     properties: Properties,
     values: ValueRefs,
@@ -95,9 +82,8 @@ impl TableWriter {
             buffer: encode_header(),
             written_bytes: 0,
             scratch: Vec::new(),
-            block: BlockWriter::new(options.restart_interval),
-            // Every index entry is a restart point: the index is searched, never walked.
-            index: BlockWriter::new(1),
+            block: BlockWriter::new(),
+            index: IndexWriter::default(),
             filter: FilterWriter::new(options.filter_bits_per_key),
             properties: Properties { family: family.0, ..Properties::default() },
             values: ValueRefs::new(),
@@ -172,12 +158,13 @@ impl TableWriter {
         self.assert_consistent();
         self.index_pending(None);
         self.properties.largest_key = Bytes::copy_from_slice(&self.last_user_key);
+        let mut index = std::mem::take(&mut self.index);
+        let top = index.finish(|partition| self.write_block(partition, Compression::None))?;
         let filter = std::mem::replace(&mut self.filter, FilterWriter::new(0)).finish();
-        let filter = self.write_block(&filter, false)?;
+        let filter = self.write_block(&filter, Compression::None)?;
         let properties = self.properties.encode();
-        let properties = self.write_block(&properties, false)?;
-        let mut index = std::mem::replace(&mut self.index, BlockWriter::new(1));
-        let index = self.write_block(index.finish(), false)?;
+        let properties = self.write_block(&properties, Compression::None)?;
+        let index = self.write_block(&top, Compression::None)?;
         self.buffer.extend_from_slice(&encode_footer(&Footer { filter, properties, index }));
         self.write_buffer()?;
         self.file.sync().map_err(|error| sync_error(&self.temporary, &error))?;
@@ -207,13 +194,11 @@ impl TableWriter {
     }
 
     fn end_block(&mut self) -> Result<()> {
-        if self.block.is_empty() {
-            return Ok(());
-        }
+        let Some(last) = self.block.last_key() else { return Ok(()) };
         assert!(self.pending.is_none(), "a block's index entry is written before the next block");
-        let mut block = std::mem::replace(&mut self.block, BlockWriter::new(1));
-        let last = (block.last_key().user_key.to_vec(), block.last_key().sequence);
-        let written = self.write_block(block.finish(), self.options.compression == Compression::Lz4);
+        let last = (last.user_key.to_vec(), last.sequence);
+        let mut block = std::mem::take(&mut self.block);
+        let written = self.write_block(block.finish(), self.options.compression);
         block.reset();
         self.block = block;
         self.properties.data_blocks += 1;
@@ -221,33 +206,20 @@ impl TableWriter {
         Ok(())
     }
 
-    /// Writes the index entry of the block before `next`: a short position that is at or after the block's last
-    /// version and before `next`.
+    /// Adds the index entry of the block before `next`.
     fn index_pending(&mut self, next: Option<KeyRef<'_>>) {
         let Some((handle, user_key, sequence)) = self.pending.take() else { return };
-        let last = KeyRef::new(&user_key, sequence);
-        let separator = match next {
-            Some(next) if next.user_key != last.user_key => {
-                // One byte past the common prefix tells the two apart; `next` is greater, so it has that byte.
-                let length = common_prefix(last.user_key, next.user_key) + 1;
-                KeyRef::before_all(next.user_key.get(..length).unwrap_or(next.user_key))
-            }
-            _ => last,
-        };
-        assert!(last <= separator && next.is_none_or(|next| separator < next), "an index entry separates its blocks");
-        let mut value = Vec::with_capacity(20);
-        handle.encode(&mut value);
-        self.index.add(separator, Kind::Put, &value);
+        self.index.add(KeyRef::new(&user_key, sequence), next, handle);
     }
 
     fn end_offset(&self) -> u64 {
         self.written_bytes + self.buffer.len() as u64
     }
 
-    fn write_block(&mut self, raw: &[u8], compress: bool) -> Result<BlockHandle> {
+    fn write_block(&mut self, raw: &[u8], compression: Compression) -> Result<BlockHandle> {
         assert!(self.buffer.len() < WRITE_BUFFER_BYTES, "a full buffer is written");
         let offset = self.end_offset();
-        encode_block(raw, offset, compress, &mut self.scratch);
+        encode_block(raw, offset, compression, &mut self.scratch);
         self.buffer.extend_from_slice(&self.scratch);
         let length = (self.scratch.len() - TRAILER_BYTES) as u64;
         if self.buffer.len() >= WRITE_BUFFER_BYTES {

@@ -1,0 +1,166 @@
+//! The slots of one open table: which of its blocks are in memory.
+
+use super::BlockCache;
+use crate::table::block::Block;
+use arc_swap::{ArcSwapOption, Guard};
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+
+/// Uses are counted up to this: so many rounds of the main queue does a block stay without another use.
+const USES_MAX: u8 = 3;
+
+/// A block that is, or was, in the cache.
+pub struct Resident {
+    block: Block,
+    uses: AtomicU8,
+}
+
+impl Resident {
+    pub(super) fn new(block: Block) -> Resident {
+        Resident { block, uses: AtomicU8::new(0) }
+    }
+
+    /// Counts a use. Two threads may count one together: the count is a hint.
+    fn touch(&self) {
+        let uses = self.uses.load(Relaxed);
+        if uses < USES_MAX {
+            self.uses.store(uses + 1, Relaxed);
+        }
+    }
+}
+
+impl Deref for Resident {
+    type Target = Block;
+
+    fn deref(&self) -> &Block {
+        &self.block
+    }
+}
+
+/// A block that a reader holds for a short while: no reference count is touched, in the common case.
+pub struct Held(Guard<Option<Arc<Resident>>>);
+
+impl Held {
+    /// The block to keep.
+    pub fn into_arc(self) -> Arc<Resident> {
+        Guard::into_inner(self.0).expect("made of a block only")
+    }
+}
+
+impl From<Arc<Resident>> for Held {
+    fn from(block: Arc<Resident>) -> Held {
+        Held(Guard::from_inner(Some(block)))
+    }
+}
+
+impl Deref for Held {
+    type Target = Block;
+
+    fn deref(&self) -> &Block {
+        self.0.as_ref().expect("made of a block only")
+    }
+}
+
+/// What a lookup is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// A point read, or the first blocks of a scan: the block has earned its place.
+    Point,
+    /// A block in the course of a longer scan: it may be cached, but it is no more worth keeping than before.
+    Scan,
+    /// A compaction's: what it reads will not be asked for again.
+    Once,
+}
+
+/// The slots of one open table. Blocks leave them when the cache needs room, and with the last reader.
+pub struct Residents {
+    table: u64,
+    cache: Arc<BlockCache>,
+    slots: Box<[ArcSwapOption<Resident>]>,
+}
+
+impl Residents {
+    /// Empty slots for `count` blocks of a table; numbers of tables are never used twice.
+    pub fn new(table: u64, count: u32, cache: Arc<BlockCache>) -> Arc<Residents> {
+        Arc::new(Residents { table, cache, slots: (0..count).map(|_| ArcSwapOption::empty()).collect() })
+    }
+
+    pub(super) fn table(&self) -> u64 {
+        self.table
+    }
+
+    /// Bytes of memory of the slots themselves.
+    pub fn memory_bytes(&self) -> usize {
+        size_of_val(&*self.slots)
+    }
+
+    fn slot(&self, index: u32) -> &ArcSwapOption<Resident> {
+        self.slots.get(index as usize).expect("there is a slot for each of the table's blocks")
+    }
+
+    /// The block, if it is in memory.
+    pub fn get(&self, index: u32, purpose: Use) -> Option<Held> {
+        let guard = self.slot(index).load();
+        match guard.as_ref() {
+            Some(block) => {
+                if purpose == Use::Point {
+                    block.touch();
+                }
+                self.cache.count_hit();
+                Some(Held(guard))
+            }
+            None => {
+                self.cache.count_miss();
+                None
+            }
+        }
+    }
+
+    /// Keeps a block that was read, if the cache has room for it.
+    pub fn insert(self: &Arc<Self>, index: u32, block: Block, purpose: Use) -> Held {
+        match purpose {
+            Use::Once => Held::from(Arc::new(Resident::new(block))),
+            Use::Point | Use::Scan => Held::from(self.cache.insert(self, index, block)),
+        }
+    }
+
+    /// Puts a block into its slot; or returns the one that is there. Under the lock of the block's shard.
+    pub(super) fn fill(&self, index: u32, block: &Arc<Resident>) -> Option<Arc<Resident>> {
+        let slot = self.slot(index);
+        let there = slot.load_full();
+        if there.is_none() {
+            slot.store(Some(block.clone()));
+        }
+        there
+    }
+
+    /// Empties a slot; whether there was a block. Under the lock of the block's shard.
+    pub(super) fn empty(&self, index: u32) -> bool {
+        self.slot(index).swap(None).is_some()
+    }
+
+    /// Sets a block's uses to zero and returns how many there were.
+    pub(super) fn take_uses(&self, index: u32) -> u8 {
+        self.slot(index).load().as_ref().map_or(0, |block| block.uses.swap(0, Relaxed))
+    }
+
+    /// Takes one use off, if there is one.
+    pub(super) fn take_use(&self, index: u32) -> bool {
+        let guard = self.slot(index).load();
+        let Some(block) = guard.as_ref() else { return false };
+        let uses = block.uses.load(Relaxed);
+        block.uses.store(uses.saturating_sub(1), Relaxed);
+        uses > 0
+    }
+}
+
+impl Drop for Residents {
+    fn drop(&mut self) {
+        for (index, slot) in self.slots.iter().enumerate() {
+            if let Some(block) = slot.swap(None) {
+                self.cache.release(self.table, index as u32, &block);
+            }
+        }
+    }
+}
