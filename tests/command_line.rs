@@ -169,3 +169,56 @@ fn help_is_no_failure() {
         assert!(output.status.success() && !output.stdout.is_empty(), "{output:?}");
     }
 }
+
+fn json(directory: &Path, arguments: &[&str]) -> serde_json::Value {
+    serde_json::from_str(&succeeds(directory, arguments)).expect("JSON")
+}
+
+#[test]
+fn a_directory_can_be_looked_into_copied_and_brought_back() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let data = scratch.path().join("data");
+    let path = |name: &str| scratch.path().join(name).to_str().expect("text").to_string();
+    let db = Db::open(&data, Options::default()).expect("opens");
+    for number in 0..100u32 {
+        db.put(format!("key {number:03}").as_bytes(), b"value").expect("writes");
+    }
+    db.flush().expect("flushes");
+    db.put(b"later", b"in the log").expect("writes");
+    db.close().expect("closes");
+
+    let stats = json(&data, &["stats", "--json"]);
+    assert_eq!(stats["levels"][0]["versions"], 100, "{stats:#}");
+    assert!(succeeds(&data, &["stats"]).contains("default"));
+    assert_eq!(json(&data, &["manifest", "--json"])["families"][0]["tables"], 1);
+    let tables = json(&data, &["tables", "--json"]);
+    assert_eq!(tables[0]["smallest_key"], "key 000", "{tables:#}");
+    let number = tables[0]["number"].to_string();
+    assert_eq!(json(&data, &["tables", "--json", "--table", &number])["versions"], 100);
+    let wal = json(&data, &["wal", "--json"]);
+    let commits: u64 = wal.as_array().expect("a list").iter().filter_map(|segment| segment["commits"].as_u64()).sum();
+    assert!(commits >= 1, "{wal:#}");
+    assert!(json(&data, &["vlog", "--json"]).as_array().is_some());
+
+    succeeds(&data, &["checkpoint", &path("checkpoint")]);
+    assert_eq!(succeeds(Path::new(&path("checkpoint")), &["get", "later"]), "in the log\n");
+    let made = json(&data, &["backup", "create", "--backups", &path("backups"), "--json"]);
+    assert_eq!(made["backup"], 1);
+    succeeds(&data, &["put", "later", "changed"]);
+    succeeds(&data, &["backup", "create", "--backups", &path("backups")]);
+    succeeds(&data, &["compact"]);
+    let plain = |arguments: &[&str]| {
+        let output = kontiki(arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert!(plain(&["backup", "list", "--backups", &path("backups")]).contains("SEQUENCE"));
+    plain(&["backup", "verify", "--backups", &path("backups")]);
+    plain(&["restore", "--backups", &path("backups"), "--backup", "1", &path("first")]);
+    plain(&["restore", "--backups", &path("backups"), &path("last")]);
+    assert_eq!(succeeds(Path::new(&path("first")), &["get", "later"]), "in the log\n");
+    assert_eq!(succeeds(Path::new(&path("last")), &["get", "later"]), "changed\n");
+    plain(&["backup", "delete", "--backups", &path("backups"), "--backup", "1"]);
+    let refused = kontiki(&["restore", "--backups", &path("backups"), "--backup", "1", &path("none")]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("no backup 1"), "{refused:?}");
+}

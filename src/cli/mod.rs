@@ -2,8 +2,10 @@
 
 mod check;
 mod cluster;
+mod copies;
 mod data;
 mod failure;
+mod inspect;
 mod local;
 mod node;
 mod remote;
@@ -52,6 +54,24 @@ enum Command {
     Status(status::Status),
     /// Verify every byte of a data directory that no process has open
     Check(check::Check),
+    /// Show the levels of a data directory
+    Stats(inspect::Stats),
+    /// Show what a data directory's manifest says
+    Manifest(inspect::Manifest),
+    /// Show the sorted tables of a data directory
+    Tables(inspect::Tables),
+    /// Show the segments of a data directory's log
+    Wal(inspect::Wal),
+    /// Show the files of a data directory's value log
+    Vlog(inspect::Vlog),
+    /// Merge everything in a data directory down into one level
+    Compact(copies::Compact),
+    /// Make a second data directory with the same contents, by hard links
+    Checkpoint(copies::Checkpoint),
+    /// Make, show, verify and delete backups of data directories
+    Backup(copies::Backup),
+    /// Make a data directory out of a backup
+    Restore(copies::Restore),
 }
 
 /// Runs the program.
@@ -73,6 +93,15 @@ pub fn main() -> ExitCode {
         Command::Scan(scan) => scan.run(),
         Command::Status(status) => status.run(),
         Command::Check(check) => check.run(),
+        Command::Stats(stats) => stats.run(),
+        Command::Manifest(manifest) => manifest.run(),
+        Command::Tables(tables) => tables.run(),
+        Command::Wal(wal) => wal.run(),
+        Command::Vlog(vlog) => vlog.run(),
+        Command::Compact(compact) => compact.run(),
+        Command::Checkpoint(checkpoint) => checkpoint.run(),
+        Command::Backup(backup) => backup.run(),
+        Command::Restore(restore) => restore.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -30,7 +30,7 @@ mod segments;
 mod summary;
 mod writer;
 
-pub(crate) use format::{RECORD_HEADER_BYTES, RawRecord, RecordKind};
+pub(crate) use format::{RECORD_HEADER_BYTES, RawRecord, RecordKind, segment_name, segment_number};
 pub(crate) use record::{
     RewriteOp, Span, StreamRecord, commit_bytes_max, decode_commit, decode_commit_streams, decode_rewrite,
     encode_commit, encode_rewrite,

@@ -1,0 +1,223 @@
+//! `kontiki checkpoint`, `backup`, `restore` and `compact`: work on a directory that no other process has open.
+
+use super::{Failure, local, text};
+use clap::{Args, Subcommand};
+use kontiki_engine::copy::{BackupInfo, BackupStore, CopyProgress};
+use kontiki_env::Env;
+use serde_json::{Value, json};
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+/// Arguments of `kontiki checkpoint`.
+#[derive(Args, Debug)]
+pub struct Checkpoint {
+    /// The directory to copy; nobody else may have it open
+    #[arg(long, value_name = "DIR")]
+    data_dir: PathBuf,
+    /// The new directory
+    target: PathBuf,
+    /// Print JSON for programs
+    #[arg(long)]
+    json: bool,
+}
+
+impl Checkpoint {
+    /// Makes a second directory with the same contents, by hard links.
+    pub fn run(self) -> Result<(), Failure> {
+        let db = local::open(&self.data_dir, false)?;
+        let report = db.checkpoint(&self.target).map_err(local::failed)?;
+        db.close().map_err(local::failed)?;
+        let value = json!({
+            "sequence": report.sequence, "linked": report.linked, "copied": report.copied, "bytes": report.bytes,
+        });
+        print(self.json, &value, || {
+            let (target, bytes) = (self.target.display(), report.bytes);
+            format!("{target}: {} files linked, {} copied, {bytes} bytes", report.linked, report.copied)
+        })
+    }
+}
+
+/// Arguments of `kontiki compact`.
+#[derive(Args, Debug)]
+pub struct Compact {
+    /// The directory; nobody else may have it open
+    #[arg(long, value_name = "DIR")]
+    data_dir: PathBuf,
+}
+
+impl Compact {
+    /// Merges everything of every family down.
+    pub fn run(self) -> Result<(), Failure> {
+        let db = local::open(&self.data_dir, false)?;
+        let before = db.stats().table_bytes();
+        db.compact().map_err(local::failed)?;
+        let after = db.stats().table_bytes();
+        db.close().map_err(local::failed)?;
+        writeln!(std::io::stdout(), "{}: tables {before} bytes before, {after} now", self.data_dir.display())?;
+        Ok(())
+    }
+}
+
+/// Arguments of `kontiki backup`.
+#[derive(Args, Debug)]
+pub struct Backup {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Back a directory up; only what earlier backups do not hold is copied
+    Create {
+        /// The directory; nobody else may have it open
+        #[arg(long, value_name = "DIR")]
+        data_dir: PathBuf,
+        #[command(flatten)]
+        store: Store,
+    },
+    /// Show the backups
+    List {
+        #[command(flatten)]
+        store: Store,
+    },
+    /// Read a backup and compare its checksums
+    Verify {
+        /// The backup; the last one if it is left out
+        #[arg(long, value_name = "NUMBER")]
+        backup: Option<u64>,
+        #[command(flatten)]
+        store: Store,
+    },
+    /// Remove a backup and what only it needs
+    Delete {
+        /// The backup
+        #[arg(long, value_name = "NUMBER")]
+        backup: u64,
+        #[command(flatten)]
+        store: Store,
+    },
+}
+
+#[derive(Args, Debug)]
+struct Store {
+    /// The directory of backups
+    #[arg(long, value_name = "DIR")]
+    backups: PathBuf,
+    /// Print JSON for programs
+    #[arg(long)]
+    json: bool,
+}
+
+impl Store {
+    fn open(&self) -> Result<BackupStore, Failure> {
+        BackupStore::open(&Env::real(), &self.backups).map_err(local::failed)
+    }
+
+    /// A store that must be there already.
+    fn existing(&self) -> Result<BackupStore, Failure> {
+        if !self.backups.join("backups").is_dir() {
+            return Err(Failure::usage(format!("{} is no directory of backups", self.backups.display())));
+        }
+        self.open()
+    }
+
+    fn print(&self, infos: &[BackupInfo]) -> Result<(), Failure> {
+        let values: Vec<Value> = infos.iter().map(to_json).collect();
+        print(self.json, &Value::Array(values), || {
+            let row = |info: &BackupInfo| {
+                [info.number, info.made_at_ms, info.sequence, info.files, info.bytes].map(|n| n.to_string()).to_vec()
+            };
+            text::table(&["BACKUP", "MADE AT (MS)", "SEQUENCE", "FILES", "BYTES"], infos.iter().map(row))
+        })
+    }
+}
+
+impl Backup {
+    /// Does what it is told.
+    pub fn run(self) -> Result<(), Failure> {
+        match self.action {
+            Action::Create { data_dir, store } => {
+                let db = local::open(&data_dir, false)?;
+                let info = store.open()?.create(&db, &mut progress()).map_err(local::failed)?;
+                db.close().map_err(local::failed)?;
+                print(store.json, &to_json(&info), || {
+                    let (number, copied, bytes) = (info.number, info.copied_bytes, info.bytes);
+                    format!("backup {number}: {} files, {bytes} bytes, {copied} of them copied", info.files)
+                })
+            }
+            Action::List { store } => store.print(&store.existing()?.list().map_err(local::failed)?),
+            Action::Verify { backup, store } => {
+                let backups = store.existing()?;
+                let number = number_or_last(&backups, backup, &store.backups)?;
+                let info = backups.verify(number, &mut progress()).map_err(local::failed)?;
+                print(store.json, &to_json(&info), || format!("backup {number} is sound: {} bytes read", info.bytes))
+            }
+            Action::Delete { backup, store } => store.existing()?.delete(backup).map_err(local::failed),
+        }
+    }
+}
+
+/// Arguments of `kontiki restore`.
+#[derive(Args, Debug)]
+pub struct Restore {
+    /// The new directory
+    target: PathBuf,
+    /// The backup; the last one if it is left out
+    #[arg(long, value_name = "NUMBER")]
+    backup: Option<u64>,
+    #[command(flatten)]
+    store: Store,
+}
+
+impl Restore {
+    /// Makes a directory with the contents of a backup.
+    pub fn run(self) -> Result<(), Failure> {
+        let backups = self.store.existing()?;
+        let number = number_or_last(&backups, self.backup, &self.store.backups)?;
+        let info = backups.restore(number, &self.target, &mut progress()).map_err(local::failed)?;
+        print(self.store.json, &to_json(&info), || {
+            format!("{}: backup {number} restored, {} files, {} bytes", self.target.display(), info.files, info.bytes)
+        })
+    }
+}
+
+fn number_or_last(backups: &BackupStore, number: Option<u64>, dir: &Path) -> Result<u64, Failure> {
+    match number {
+        Some(number) => Ok(number),
+        None => {
+            let last = backups.list().map_err(local::failed)?.last().map(|info| info.number);
+            last.ok_or_else(|| Failure::new(format!("{} holds no backup", dir.display())))
+        }
+    }
+}
+
+fn to_json(info: &BackupInfo) -> Value {
+    json!({
+        "backup": info.number, "made_at_ms": info.made_at_ms, "sequence": info.sequence, "files": info.files,
+        "bytes": info.bytes, "copied_bytes": info.copied_bytes,
+    })
+}
+
+fn print(as_json: bool, value: &Value, text: impl FnOnce() -> String) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    if as_json {
+        writeln!(out, "{value:#}")?
+    } else {
+        writeln!(out, "{}", text())?
+    }
+    Ok(())
+}
+
+/// Shows progress on a terminal, one line that is written over, when a file ends.
+fn progress() -> impl FnMut(CopyProgress) {
+    let shown = std::io::stderr().is_terminal();
+    let mut files_done = u64::MAX;
+    move |progress| {
+        if shown && progress.files_done != files_done {
+            files_done = progress.files_done;
+            let CopyProgress { files, bytes_done, bytes, .. } = progress;
+            let end = if files_done == files { "\n" } else { "" };
+            eprint!("\r{files_done}/{files} files, {bytes_done}/{bytes} bytes{end}");
+        }
+    }
+}
