@@ -38,7 +38,9 @@ pub mod vlog;
 
 pub use batch::{BatchOp, WriteBatch};
 pub use commit::{Commit, Durability, Precondition, StreamContents, StreamId, StreamOp, Unchanged};
-pub use db::{Db, FamilyStats, Histogram, LevelStats, Options, SYNC_LATENCY_BOUNDS_US, Snapshot, Stats};
+pub use db::{
+    Db, FamilyStats, Histogram, LevelStats, MEMORY_BUDGET_BYTES_MIN, Options, SYNC_LATENCY_BOUNDS_US, Snapshot, Stats,
+};
 pub use error::{Error, Result};
 pub use family::{Family, FamilyOptions, FamilySpec, KEY_BYTES_MAX, SequenceNumber, VALUE_BYTES_MAX};
 pub use iterator::Scan;

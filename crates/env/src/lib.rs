@@ -10,6 +10,7 @@
 pub mod clock;
 pub mod codec;
 pub mod fs;
+pub mod machine;
 pub mod rng;
 pub mod tasks;
 

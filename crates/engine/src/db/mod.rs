@@ -25,7 +25,7 @@ mod writes;
 
 pub(crate) use conditions::TransactionStart;
 pub(crate) use core::Core;
-pub use options::Options;
+pub use options::{MEMORY_BUDGET_BYTES_MIN, Options};
 pub use snapshot::Snapshot;
 pub use stats::{FamilyStats, Histogram, LevelStats, SYNC_LATENCY_BOUNDS_US, Stats};
 

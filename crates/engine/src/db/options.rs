@@ -65,6 +65,43 @@ impl Default for Options {
     }
 }
 
+/// The part of a memory budget, in percent, for memtables; the rest is for reading: seven tenths of it for blocks, three
+/// for filters and indexes. A store that is written and read alike; RocksDB's advice for a cache is "a third or more".
+const MEMTABLES_PERCENT: u64 = 30;
+/// The part of the machine's memory, in percent, that [`Options::auto`] takes: the system's page cache and the rest of
+/// the process need the others.
+const AUTO_PERCENT: u64 = 25;
+/// The budget that [`Options::auto`] assumes where the size of the memory is unknown.
+const AUTO_UNKNOWN_BYTES: u64 = 256 << 20;
+/// The least budget that a database can keep.
+pub const MEMORY_BUDGET_BYTES_MIN: u64 = 8 << 20;
+
+impl Options {
+    /// Default options with this much memory for memtables and caches together, at least
+    /// [`MEMORY_BUDGET_BYTES_MIN`]. Snapshots and values on their way out come on top.
+    pub fn with_memory_budget(bytes: u64) -> Options {
+        let bytes = bytes.max(MEMORY_BUDGET_BYTES_MIN);
+        let mut options = Options::default();
+        let memtables_bytes = bytes / 100 * MEMTABLES_PERCENT;
+        // Beyond 256 MiB a memtable's flush takes seconds, and gains little.
+        options.memtable_bytes = (memtables_bytes / options.memtables_max as u64).clamp(256 << 10, 256 << 20);
+        let caches_bytes = bytes - options.memtable_bytes * options.memtables_max as u64;
+        options.block_cache_bytes = caches_bytes / 10 * 7;
+        options.table_cache_bytes = (caches_bytes - options.block_cache_bytes).max(1 << 20);
+        // Segments as large as memtables, within reason: a small machine need not preallocate 64 MiB.
+        options.log_segment_bytes = options.memtable_bytes.clamp(1 << 20, 64 << 20);
+        options.log_bytes_max = (options.memtable_bytes * 16).max(4 * options.log_segment_bytes);
+        options
+    }
+
+    /// Options for this machine: a quarter of the memory that this process may use (a container's limit counts).
+    pub fn auto() -> Options {
+        let memory_bytes = kontiki_env::machine::machine_size().memory_bytes;
+        let budget = memory_bytes.map_or(AUTO_UNKNOWN_BYTES, |bytes| bytes / 100 * AUTO_PERCENT);
+        Options::with_memory_budget(budget)
+    }
+}
+
 /// Name of the family that is always there.
 pub(crate) const DEFAULT_FAMILY_NAME: &str = "default";
 

@@ -35,3 +35,18 @@ fn families_must_make_sense() {
     named.validate().expect("fine");
     assert_eq!(named.all_families().collect::<Vec<_>>(), [(Family(0), "default"), (Family(5), "five")]);
 }
+
+#[test]
+fn a_memory_budget_is_split_and_kept() {
+    for shift in [0, 23, 25, 29, 32, 35, 38] {
+        let budget = 1u64 << shift;
+        let options = Options::with_memory_budget(budget);
+        options.validate().expect("every budget gives options in range");
+        let memtables = options.memtable_bytes * options.memtables_max as u64;
+        let all = memtables + options.block_cache_bytes + options.table_cache_bytes;
+        assert!(all <= budget.max(MEMORY_BUDGET_BYTES_MIN) + (1 << 20), "2^{shift}: {all}");
+        assert!(shift < 23 || all > budget / 10 * 9, "2^{shift}: {all} leaves memory unused");
+        assert!(options.log_bytes_max >= 2 * memtables, "memtables are flushed for their own size");
+    }
+    Options::auto().validate().expect("this machine has enough");
+}
