@@ -11,10 +11,10 @@
 //! a crash leaves is at worst a file that no record names, which the next [`BackupStore::delete`] or
 //! [`BackupStore::create`] of it clears up or takes over.
 
-use super::files::{FileKind, LiveFile, checksum_file, copy_file, live_files};
+use super::files::{FileKind, LiveFile, checksum_file, copy_file, files_of};
 use super::record::Record;
-use super::{refuse_unless_empty, version_to_copy};
-use crate::version::{sync_error, write_fresh_edit};
+use super::{Source, refuse_unless_empty};
+use crate::version::{sync_error, write_fresh};
 use crate::{Db, Error, Result, SequenceNumber};
 use kontiki_env::Env;
 use kontiki_env::codec::hash64;
@@ -91,15 +91,15 @@ impl BackupStore {
     /// [`Error::NoSpace`] of the backup's disk: then there is no new backup, and the earlier ones are as they were.
     pub fn create(&self, db: &Db, progress: &mut dyn FnMut(CopyProgress)) -> Result<BackupInfo> {
         let core = db.core();
-        let version = version_to_copy(core)?;
+        let source = Source::of(core)?;
         let identity = identity_of(&core.env, &core.directory)?;
-        let wanted = live_files(&version);
+        let wanted = files_of(&source.edit);
         let mut meter = Meter::new(&wanted, progress);
         let held = self.held_files()?;
         let mut record = Record {
             made_at_ms: core.env.clock.wall_ms(),
-            sequence: version.flushed_sequence(),
-            version: version.as_edit(),
+            sequence: source.sequence,
+            version: source.edit.clone(),
             files: Vec::with_capacity(wanted.len()),
         };
         let mut copied_bytes = 0;
@@ -169,7 +169,7 @@ impl BackupStore {
         for directory in &directories {
             self.env.fs.sync_dir(directory).map_err(|error| sync_error(directory, &error))?;
         }
-        write_fresh_edit(&self.env, target, &record.version)?;
+        write_fresh(&self.env, target, &record.version)?;
         Ok(info(number, &record))
     }
 

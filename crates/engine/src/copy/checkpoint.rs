@@ -1,7 +1,7 @@
 //! A checkpoint: a second directory with the same files.
 
-use super::files::{copy_file, live_files};
-use super::{refuse_unless_empty, version_to_copy};
+use super::files::{copy_file, files_of};
+use super::{Source, refuse_unless_empty};
 use crate::version::write_fresh;
 use crate::{Db, Error, Result, SequenceNumber};
 use std::collections::BTreeSet;
@@ -33,9 +33,9 @@ impl Db {
         let core = self.core();
         let env = &core.env;
         refuse_unless_empty(env, target)?;
-        let version = version_to_copy(core)?;
-        let files = live_files(&version);
-        let mut report = CheckpointReport { sequence: version.flushed_sequence(), ..CheckpointReport::default() };
+        let source = Source::of(core)?;
+        let files = files_of(&source.edit);
+        let mut report = CheckpointReport { sequence: source.sequence, ..CheckpointReport::default() };
         let mut directories = BTreeSet::new();
         for file in &files {
             let directory = file.kind.directory(target);
@@ -58,7 +58,7 @@ impl Db {
             env.fs.sync_dir(directory).map_err(|error| Error::io(directory, &error))?;
         }
         // Last, since it is what makes the directory a database.
-        write_fresh(env, target, &version)?;
+        write_fresh(env, target, &source.edit)?;
         assert_eq!(report.linked + report.copied, files.len() as u64, "each file is there once");
         Ok(report)
     }

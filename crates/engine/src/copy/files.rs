@@ -1,7 +1,8 @@
 //! The files of a version, and how one is copied.
 
 use crate::table::{TABLES_DIR, table_path};
-use crate::version::{Version, sync_error};
+use crate::version::{VersionEdit, sync_error};
+use crate::vlog::{VALUES_DIR, value_file_path};
 use crate::{Error, Result};
 use kontiki_env::Env;
 use kontiki_env::codec::checksum32;
@@ -15,6 +16,8 @@ const COPY_BYTES: usize = 1 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum FileKind {
     Table,
+    /// A sealed file of the value log.
+    Values,
 }
 
 impl FileKind {
@@ -22,17 +25,19 @@ impl FileKind {
     pub(super) fn to_byte(self) -> u8 {
         match self {
             FileKind::Table => 1,
+            FileKind::Values => 2,
         }
     }
 
     pub(super) fn from_byte(byte: u8) -> Option<FileKind> {
-        (byte == 1).then_some(FileKind::Table)
+        [FileKind::Table, FileKind::Values].into_iter().find(|kind| kind.to_byte() == byte)
     }
 
     /// The directory of such files in a database's directory.
     pub(super) fn directory(self, database: &Path) -> PathBuf {
         match self {
             FileKind::Table => database.join(TABLES_DIR),
+            FileKind::Values => database.join(VALUES_DIR),
         }
     }
 
@@ -40,6 +45,7 @@ impl FileKind {
     pub(super) fn path(self, database: &Path, number: u64) -> PathBuf {
         match self {
             FileKind::Table => table_path(&self.directory(database), number),
+            FileKind::Values => value_file_path(&self.directory(database), number),
         }
     }
 
@@ -47,6 +53,7 @@ impl FileKind {
     pub(super) fn extension(self) -> &'static str {
         match self {
             FileKind::Table => "sst",
+            FileKind::Values => "vlog",
         }
     }
 }
@@ -59,16 +66,13 @@ pub(super) struct LiveFile {
     pub(super) bytes: u64,
 }
 
-/// Every file that a version needs, each once.
-pub(super) fn live_files(version: &Version) -> Vec<LiveFile> {
-    let table = |meta: &crate::table::TableMeta| LiveFile {
-        kind: FileKind::Table,
-        number: meta.number,
-        bytes: meta.file_bytes,
-    };
-    let mut files: Vec<LiveFile> = version.tables().map(|(_, _, meta)| table(meta.meta())).collect();
+/// Every file that a whole version needs, each once.
+pub(super) fn files_of(version: &VersionEdit) -> Vec<LiveFile> {
+    let file = |kind| move |(number, bytes)| LiveFile { kind, number, bytes };
+    let tables = version.tables().map(file(FileKind::Table));
+    let mut files: Vec<LiveFile> = tables.chain(version.value_files().map(file(FileKind::Values))).collect();
     files.sort_unstable();
-    files.dedup();
+    debug_assert!(files.windows(2).all(|pair| pair[0].number != pair[1].number), "numbers are used once");
     files
 }
 

@@ -20,19 +20,42 @@ pub use checkpoint::CheckpointReport;
 pub use record::decode_record;
 
 use crate::db::Core;
-use crate::version::Version;
-use crate::{Error, Result};
+use crate::version::{Version, VersionEdit, copy_edit};
+use crate::{Error, Result, SequenceNumber};
 use std::path::Path;
 use std::sync::Arc;
 
-/// The version to copy.
-fn version_to_copy(core: &Arc<Core>) -> Result<Arc<Version>> {
-    if core.streams.lock().len() > 0 {
-        let what = "the directory belongs to a served store, whose log cannot be copied; add a replica instead";
-        return Err(Error::InvalidArgument(what.to_string()));
+/// Rounds of flushing and sealing before a copy gives up. A round fails only if a writer was just then between its
+/// values and their place in a memtable, which takes it microseconds.
+const ROUNDS_MAX: usize = 1000;
+
+/// What is copied.
+struct Source {
+    /// The whole version; its value segments are sealed.
+    edit: VersionEdit,
+    sequence: SequenceNumber,
+    /// Keeps the files.
+    _version: Arc<Version>,
+}
+
+impl Source {
+    fn of(core: &Arc<Core>) -> Result<Source> {
+        if core.streams.lock().len() > 0 {
+            let what = "the directory belongs to a served store, whose log cannot be copied; add a replica instead";
+            return Err(Error::InvalidArgument(what.to_string()));
+        }
+        core.flush_all()?;
+        let versions = &core.context.versions;
+        let version = versions.current();
+        for _ in 0..ROUNDS_MAX {
+            core.seal_values(true)?;
+            if let Some(edit) = copy_edit(&version, &versions.current(), versions.new_file_number()) {
+                return Ok(Source { edit, sequence: version.flushed_sequence(), _version: version });
+            }
+            std::thread::yield_now();
+        }
+        Err(Error::Bug("a value segment that tables refer to could not be sealed".to_string()))
     }
-    core.flush_all()?;
-    Ok(core.context.versions.current())
 }
 
 /// Refuses a directory that holds anything.

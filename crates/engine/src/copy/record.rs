@@ -92,7 +92,7 @@ fn decode_body(mut input: &[u8]) -> std::result::Result<Record, Truncated> {
         }
         files.push((file, checksum));
     }
-    let whole = input.is_empty() && version.is_whole();
+    let whole = input.is_empty() && version.is_whole_copy();
     if whole { Ok(Record { made_at_ms, sequence, version, files }) } else { Err(Truncated) }
 }
 

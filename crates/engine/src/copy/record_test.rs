@@ -1,7 +1,8 @@
 use super::*;
 
 fn sample() -> Record {
-    let version = crate::version::Version::default().as_edit();
+    let empty = crate::version::Version::default();
+    let version = crate::version::copy_edit(&empty, &empty, 9).expect("nothing is open");
     let file = |number| LiveFile { kind: FileKind::Table, number, bytes: number * 1000 };
     Record { made_at_ms: 1 << 40, sequence: 77, version, files: vec![(file(3), 9), (file(8), u32::MAX)] }
 }

@@ -122,9 +122,24 @@ impl VersionEdit {
         self.oldest_segment = Some(segment);
     }
 
+    /// Number and bytes of the tables that it adds.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = (FileNumber, u64)> {
+        self.added.iter().map(|added| (added.meta.number, added.meta.file_bytes))
+    }
+
+    /// Number and bytes of the value files that it seals.
+    pub(crate) fn value_files(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.values.sealed()
+    }
+
     /// Whether it is a whole version.
     pub(crate) fn is_whole(&self) -> bool {
         self.is_snapshot
+    }
+
+    /// Whether it is a whole version that says which file comes next, as the manifest of a copy must.
+    pub(crate) fn is_whole_copy(&self) -> bool {
+        self.is_snapshot && self.next_file.is_some()
     }
 
     /// Whether it changes nothing.

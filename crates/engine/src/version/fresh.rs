@@ -2,23 +2,38 @@
 
 use super::manifest::{ManifestWriter, write_current};
 use super::{Version, VersionEdit};
+use crate::table::FileNumber;
 use crate::{Error, Result};
 use kontiki_env::Env;
 use std::path::Path;
 
-/// Makes `dir`, which holds the files that `version` names, a database. `CURRENT` comes last: without it there is none.
-pub(crate) fn write_fresh(env: &Env, dir: &Path, version: &Version) -> Result<()> {
-    write_fresh_edit(env, dir, &version.as_edit())
+/// The edit that makes a copy of `version` out of nothing, in a directory whose next file is `next_file` (above every
+/// number that the version names, of files and of value segments). The copy holds immutable files only: value segments
+/// that have been sealed by the time of `later`, a version of the same database, and none that nothing refers to.
+/// `None` while a segment that tables refer to is still open: seal, and ask again.
+pub(crate) fn copy_edit(version: &Version, later: &Version, next_file: FileNumber) -> Option<VersionEdit> {
+    let mut edit = VersionEdit { next_file: Some(next_file), oldest_segment: Some(0), ..version.as_edit() };
+    let (values, sealed_later) = (version.values(), later.values().files());
+    for (number, state) in values.files() {
+        if state.sealed_bytes().is_some() {
+            continue;
+        }
+        let sealed = sealed_later.get(number).and_then(|state| state.sealed_bytes());
+        if values.referred().bytes_of(*number) == 0 {
+            edit.values.forget_file(*number);
+        } else {
+            edit.values.seal_file(*number, sealed?);
+        }
+    }
+    assert!(edit.value_files().count() == edit.values.added_count(), "every value file of a copy is sealed");
+    Some(edit)
 }
 
-/// As [`write_fresh`], of a version's snapshot edit.
-pub(crate) fn write_fresh_edit(env: &Env, dir: &Path, whole: &VersionEdit) -> Result<()> {
-    assert!(whole.is_whole(), "a manifest starts with a whole version");
+/// Makes `dir`, which holds the files that `whole` names, a database. `CURRENT` comes last: without it there is none.
+pub(crate) fn write_fresh(env: &Env, dir: &Path, whole: &VersionEdit) -> Result<()> {
+    assert!(whole.is_whole() && whole.next_file.is_some(), "a manifest starts with a whole version");
     env.fs.create_dir_all(dir).map_err(|error| Error::io(dir, &error))?;
-    // The new directory has a log of its own, from the first segment on. File numbers go on above those in use.
-    let next_file = whole.added.iter().map(|added| added.meta.number + 1).max().unwrap_or(1);
-    let first = VersionEdit { next_file: Some(next_file), oldest_segment: Some(0), ..whole.clone() };
-    ManifestWriter::create(env, dir, 1, &first)?;
+    ManifestWriter::create(env, dir, 1, whole)?;
     env.fs.sync_dir(dir).map_err(|error| Error::io(dir, &error))?;
     write_current(env, dir, 1)
 }

@@ -26,7 +26,7 @@ mod table;
 mod value_segments;
 
 pub use edit::VersionEdit;
-pub(crate) use fresh::{write_fresh, write_fresh_edit};
+pub(crate) use fresh::{copy_edit, write_fresh};
 pub(crate) use manifest::sync_error;
 pub use range_tombstones::{RangeTombstone, RangeTombstones, Span};
 pub(crate) use set::read_version;

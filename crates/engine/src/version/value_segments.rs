@@ -65,6 +65,21 @@ impl ValueEdit {
         self.removed.push(number);
     }
 
+    /// Takes an added file out again.
+    pub(super) fn forget_file(&mut self, number: u64) {
+        self.added.retain(|added| *added != number);
+    }
+
+    /// Number of added files.
+    pub(super) fn added_count(&self) -> usize {
+        self.added.len()
+    }
+
+    /// Number and bytes of the sealed files.
+    pub(super) fn sealed(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.sealed.iter().copied()
+    }
+
     /// Says what a new table refers to.
     pub(super) fn add_refs(&mut self, table: FileNumber, refs: &ValueRefs) {
         if !refs.is_empty() {

@@ -21,7 +21,9 @@ fn open_at(machine: &SimMachine, dir: &str) -> crate::Result<Db> {
 fn fill(db: &Db, from: usize, to: usize) {
     for i in from..to {
         let mut batch = put(&format!("key{:03}", i % 150), &format!("value {i} of some length"));
-        batch.put(OTHER, format!("other{i}").as_bytes(), b"x");
+        // Every tenth value is large enough for the value log.
+        let large = "x".repeat(if i % 10 == 0 { 1500 } else { 1 });
+        batch.put(OTHER, format!("other{i}").as_bytes(), large.as_bytes());
         batch.delete(Family::DEFAULT, format!("key{:03}", (i * 7) % 150).as_bytes());
         db.write(batch, Durability::Buffered).expect("room");
     }
