@@ -11,6 +11,8 @@ pub enum Bug {
     TruncateNeededSegment,
     /// `Sync` commits are answered without a sync of the log.
     AcknowledgeBeforeSync,
+    /// The end of a sync does not wake anybody to start the next.
+    ForgetTheNextSync,
     /// A transaction that waits for a lock looks whether it has it, and only then gets ready to be woken.
     LoseLockWakeUp,
 }

@@ -26,6 +26,10 @@ impl File for OneFile {
     fn set_len(&self, _: u64) -> io::Result<()> {
         Err(io::ErrorKind::PermissionDenied.into())
     }
+    fn links(&self) -> io::Result<u64> {
+        Ok(1)
+    }
+
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.len() as u64)
     }

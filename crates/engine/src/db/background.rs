@@ -1,6 +1,7 @@
 //! Background work: flush, care of the log, compaction. Each function is one step of a job.
 
 use super::core::Core;
+use super::order::Due;
 use crate::compaction;
 use crate::log::{Retention, RetentionInput, SegmentUse, plan_retention};
 use crate::planted::{self, Bug};
@@ -64,8 +65,26 @@ impl Core {
 
     /// Makes everything in the log survive power loss. A failure stops writes.
     pub(crate) fn sync_log(&self) -> Result<()> {
-        let result = self.log.lock().sync();
-        result.inspect_err(|error| self.stop(error))
+        let log_end = {
+            let log = self.log.lock();
+            self.writes.order.written(log.end());
+            log.end()
+        };
+        self.wait_due(Due { sequence: 0, log_end })?;
+        self.writes.completions.run();
+        Ok(())
+    }
+
+    /// One step of the `log` job: makes the next segment, if the last one was taken.
+    pub(crate) fn log_step(&self) -> bool {
+        if self.check_writable().is_err() || self.is_stopping() {
+            return false;
+        }
+        if let Err(error) = self.next_segments.prepare() {
+            // The writer makes one when it needs it, or tells those who wait what is wrong.
+            tracing::warn!(%error, "the next log segment was not made ahead");
+        }
+        false
     }
 
     /// Deletes what retention lets go, and starts what it asks for. Returns whether a flush can follow at once.
@@ -80,7 +99,7 @@ impl Core {
             self.sync_log()?;
             for number in delete {
                 debug_assert_eq!(self.segments.list()[0].0, number, "oldest first");
-                self.segments.delete_oldest(number)?;
+                self.segments.delete_oldest(number, &self.next_segments)?;
                 self.counters.note_segment_deleted();
             }
         }
@@ -159,6 +178,7 @@ impl Core {
                 state.compactions_done = ticket;
                 state.full_compaction_error = error.clone();
             }
+            state.failed_compactions += u64::from(failed);
             state.compaction_error = error;
         });
         if again || failed {
@@ -197,7 +217,10 @@ impl Core {
     fn background_failed(&self, error: &Error) {
         match error {
             Error::Closed => {}
-            error if error.is_retryable() => tracing::warn!(%error, "background work is put off"),
+            error if error.is_retryable() => {
+                tracing::warn!(%error, "background work is put off");
+                self.next_segments.release();
+            }
             error => self.stop(error),
         }
     }

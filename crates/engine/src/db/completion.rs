@@ -4,6 +4,7 @@ use crate::{Result, SequenceNumber};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What a submitter gave to be called with the answer.
 pub(crate) type Done = Box<dyn FnOnce(Result<SequenceNumber>) + Send>;
@@ -21,6 +22,10 @@ pub(crate) struct Completion {
 #[derive(Default)]
 pub(crate) struct Completions {
     state: Mutex<State>,
+    /// Commits that were submitted and whose answers have not been run.
+    unanswered: AtomicU64,
+    /// Whether something may be due, for those who look without the lock.
+    due: AtomicBool,
 }
 
 #[derive(Default)]
@@ -30,13 +35,27 @@ struct State {
 }
 
 impl Completions {
+    /// A commit was submitted that will be answered here.
+    pub(crate) fn expect(&self) {
+        self.unanswered.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Whether every commit that was submitted has been answered.
+    pub(crate) fn all_answered(&self) -> bool {
+        self.unanswered.load(Ordering::SeqCst) == 0
+    }
+
     /// Adds answers at the end.
     pub(crate) fn push(&self, completions: impl IntoIterator<Item = Completion>) {
         self.state.lock().due.extend(completions);
+        self.due.store(true, Ordering::SeqCst);
     }
 
     /// Runs what is due. To be called without holding any lock.
     pub(crate) fn run(&self) {
+        if !self.due.swap(false, Ordering::SeqCst) {
+            return;
+        }
         {
             let mut state = self.state.lock();
             if state.running {
@@ -53,8 +72,20 @@ impl Completions {
                 next
             };
             let Some(completion) = next else { return };
+            let answered = Answered(self);
             (completion.done)(completion.result);
+            drop(answered);
         }
+    }
+}
+
+/// Counted when the answer was given, however that went.
+struct Answered<'a>(&'a Completions);
+
+impl Drop for Answered<'_> {
+    fn drop(&mut self) {
+        let before = self.0.unanswered.fetch_sub(1, Ordering::SeqCst);
+        assert!(before > 0 || std::thread::panicking(), "only expected answers are given");
     }
 }
 
@@ -65,6 +96,7 @@ impl Drop for StopRunning<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.state.lock().running = false;
+            self.0.due.store(true, Ordering::SeqCst);
         }
     }
 }

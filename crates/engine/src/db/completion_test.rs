@@ -11,13 +11,16 @@ fn a_completion_that_pushes_is_not_run_into_and_order_holds() {
     let (inner, again, last) = (completions.clone(), order.clone(), note(4));
     let pushing: Done = Box::new(move |_| {
         again.lock().push(1);
+        inner.expect();
         inner.push([Completion { done: last, result: Ok(0) }]);
         inner.run(); // Returns at once: its caller is running already.
         again.lock().push(2);
     });
+    (0..2).for_each(|_| completions.expect());
     completions.push([Completion { done: pushing, result: Ok(0) }, Completion { done: note(3), result: Ok(0) }]);
     completions.run();
     assert_eq!(*order.lock(), [1, 2, 3, 4]);
+    assert!(completions.all_answered());
 }
 
 #[test]
@@ -25,6 +28,7 @@ fn a_completion_that_panics_does_not_keep_others_from_their_answers() {
     let completions = Completions::default();
     let (waiter, done) = Waiter::new();
     let broken = Completion { done: Box::new(|_| panic!("a broken completion")), result: Ok(1) };
+    (0..2).for_each(|_| completions.expect());
     completions.push([broken, Completion { done, result: Ok(2) }]);
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| completions.run()));
     assert!(panicked.is_err());

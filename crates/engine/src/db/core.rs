@@ -6,7 +6,7 @@ use super::options::Options;
 use super::queue::Queue;
 use super::writes::Writes;
 use crate::compaction::Context;
-use crate::log::{LogWriter, Segments};
+use crate::log::{LogWriter, NextSegments, Segments, Tail};
 use crate::stream::StreamIndex;
 use crate::transaction::Transactions;
 use crate::{Error, Result};
@@ -16,15 +16,17 @@ use kontiki_env::tasks::TaskHandle;
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The shared state of a database.
 ///
 /// Locks, in the order in which a thread that takes several must take them:
-/// `log` -> `queue.logged` -> `streams` -> `queue.derived` -> `writes` -> `segments` -> `progress` -> `health` -> `jobs`.
-/// No completion runs, and nothing is waited for, under any of them. I/O happens under `log` alone, which the leader
-/// holds for one group or one piece of a rewrite, and the flush job for one sync.
+/// `log` -> `queue.derived` -> `streams` -> `writes` -> `order` -> `next_segments` -> `segments` -> `queue.logged` ->
+/// `progress` -> `health` -> `jobs`.
+/// No completion runs under any of them. Under `log` nothing is waited for but other writers' insertions into memtables,
+/// when a commit has conditions; and no file is touched but for the append itself, a rewrite, and a segment that was not
+/// made in time.
 pub(crate) struct Core {
     pub(crate) env: Env,
     pub(crate) directory: PathBuf,
@@ -32,7 +34,10 @@ pub(crate) struct Core {
     pub(crate) context: Context,
     pub(crate) segments: Arc<Segments>,
     pub(crate) streams: Mutex<StreamIndex>,
+    /// The lock that orders commits.
     pub(crate) log: Mutex<LogWriter>,
+    pub(crate) next_segments: Arc<NextSegments>,
+    pub(crate) tail: Arc<Tail>,
     pub(crate) queue: Queue,
     pub(crate) writes: Writes,
     pub(crate) counters: Counters,
@@ -53,6 +58,8 @@ pub(crate) struct Core {
 pub(crate) struct Jobs {
     /// Leads groups that nobody who waits leads.
     pub(crate) commit: Box<dyn TaskHandle>,
+    /// Makes log segments ahead.
+    pub(crate) log: Box<dyn TaskHandle>,
     /// Flushes memtables and looks after the log.
     pub(crate) flush: Box<dyn TaskHandle>,
     /// Compacts, and removes obsolete files.
@@ -74,6 +81,8 @@ pub(crate) struct Progress {
     changed: Condvar,
     /// Told, beside `changed`, when the database is closed or stops.
     ended: Condvar,
+    /// Whether the state holds an error, for those who look without the lock.
+    error: AtomicBool,
 }
 
 /// See [`Progress`].
@@ -84,6 +93,8 @@ pub(crate) struct ProgressState {
     /// Flush attempts that failed and may be tried again, and the last such error.
     pub(crate) failed_flushes: u64,
     pub(crate) flush_error: Option<Error>,
+    /// Compaction attempts that failed and may be tried again.
+    pub(crate) failed_compactions: u64,
     /// Full compactions asked for, and done.
     pub(crate) compactions_asked: u64,
     pub(crate) compactions_done: u64,
@@ -96,7 +107,12 @@ pub(crate) struct ProgressState {
 impl Progress {
     /// Changes the state and tells those who wait.
     pub(crate) fn update<R>(&self, change: impl FnOnce(&mut ProgressState) -> R) -> R {
-        let result = change(&mut self.state.lock());
+        let result = {
+            let mut state = self.state.lock();
+            let result = change(&mut state);
+            self.error.store(state.flush_error.is_some() || state.compaction_error.is_some(), Ordering::Relaxed);
+            result
+        };
         self.changed.notify_all();
         result
     }
@@ -111,6 +127,11 @@ impl Progress {
     pub(crate) fn wait_for_end(&self, pause: Duration, ended: impl Fn() -> bool) {
         // Whoever ends the database takes the lock after noting it, so the end is not missed.
         self.ended.wait_while_for(&mut self.state.lock(), |_| !ended(), pause);
+    }
+
+    /// Whether flush or compaction did not get on at their last attempt.
+    pub(crate) fn has_error(&self) -> bool {
+        self.error.load(Ordering::Relaxed)
     }
 
     /// A look at the state.
@@ -128,6 +149,8 @@ pub(crate) struct Parts {
     pub(crate) segments: Arc<Segments>,
     pub(crate) streams: StreamIndex,
     pub(crate) log: LogWriter,
+    pub(crate) next_segments: Arc<NextSegments>,
+    pub(crate) tail: Arc<Tail>,
     pub(crate) writes: Writes,
     pub(crate) counters: Counters,
     pub(crate) directory_lock: Box<dyn FileLock>,
@@ -148,6 +171,8 @@ impl Core {
             segments: parts.segments,
             streams: Mutex::new(parts.streams),
             log: Mutex::new(parts.log),
+            next_segments: parts.next_segments,
+            tail: parts.tail,
             queue: Queue::default(),
             writes: parts.writes,
             counters: parts.counters,
@@ -178,6 +203,11 @@ impl Core {
         self.jobs.read().iter().for_each(|jobs| jobs.commit.wake());
     }
 
+    /// Asks for the next log segment to be made.
+    pub(crate) fn wake_log(&self) {
+        self.jobs.read().iter().for_each(|jobs| jobs.log.wake());
+    }
+
     /// Asks for a look at memtables and the log.
     pub(crate) fn wake_flush(&self) {
         self.jobs.read().iter().for_each(|jobs| jobs.flush.wake());
@@ -201,6 +231,8 @@ impl Core {
             health.stopped = Some(error.to_string());
         }
         drop(health);
+        let left = self.writes.order.stop();
+        left.into_iter().for_each(|answer| self.refuse(answer));
         // Whoever waits for room or for a job must learn of it.
         self.progress.tell_end();
         self.wake_commit();

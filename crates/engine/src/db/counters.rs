@@ -2,7 +2,6 @@
 
 use super::stats::{Histogram, SYNC_LATENCY_BOUNDS_US};
 use crate::Durability;
-use crate::log::RecordPosition;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -42,12 +41,12 @@ impl Counters {
         );
     }
 
-    pub(crate) fn note_append(&self, positions: &[RecordPosition]) {
-        add(&self.groups, 1);
-        add(&self.appended_bytes, positions.iter().map(|position| position.bytes).sum());
+    pub(crate) fn note_append(&self, bytes: u64) {
+        add(&self.appended_bytes, bytes);
     }
 
     pub(crate) fn note_sync(&self, took: Duration) {
+        add(&self.groups, 1);
         let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let bucket = SYNC_LATENCY_BOUNDS_US.partition_point(|bound| *bound < us);
         add(&self.sync_buckets[bucket], 1);

@@ -1,33 +1,23 @@
-//! The write path: from a commit to its answer.
+//! The write path of one commit: from its check to its place in history.
 //!
-//! Logged commits queue up. Whoever finds nobody leading may lead: a blocking caller on its own thread (no hand-over
-//! between threads when there is no contention), else the `commit` job, which `submit` wakes. The leader takes a group
-//! and
+//! 1. Under the lock that orders commits (`Core::log`): there is room in memory; the conditions hold; the stream
+//!    operations fit the index; the batch gets its sequence number and memtable; the record is copied into the log; the
+//!    stream operations go into the index.
+//! 2. Without a lock: the batch goes into its memtable, on the thread of its writer.
+//! 3. `order.rs`: the log is synced if the commit asks for that, and numbers become visible in order.
 //!
-//! 1. checks the stream operations of each commit against the index as the commits before it will leave it;
-//! 2. takes sequence numbers for the batches;
-//! 3. frames one record per commit; appends them with one write, and syncs once if any of them asked for that;
-//! 4. puts the stream operations into the index, the batches into their memtables;
-//! 5. finishes the numbers, in order; when they are visible, the commits are answered.
+//! If the copy into the log fails, nothing has happened: no number was taken. With `NoSpace` the log is as it was and the
+//! next commit tries again; any other failure stops writes for good, because the tail of the log is then unknown.
 //!
-//! If 3 fails, nothing of 4 happens: the numbers are finished empty, and the group is answered with the error. With
-//! `NoSpace` the log is as it was and the next group tries again; any other failure stops writes for good, because the
-//! tail of the log is then unknown.
-//!
-//! Derived commits (`submit.rs`) skip the log: number, memtable, finish, at once, also while a leader waits for the disk. They
-//! become visible in order with the rest.
-//!
-//! Not yet: several groups in flight, each with a sync of its own (disks with cheap flushes gain from it). It would
-//! change this file only.
+//! Submitted commits are led through by the `commit` job, in order, one sync for all that wait. Derived commits
+//! (`submit.rs`) skip the log.
 
 use super::completion::Completion;
 use super::core::Core;
-use super::queue::{Pending, Work};
+use super::order::{Due, SyncError};
+use super::queue::{Pending, Write};
 use super::writes::Ticket;
-use crate::log::{
-    LogWriter, Outgoing, RecordKind, RecordPosition, decode_commit_streams, decode_rewrite, encode_commit,
-    encode_rewrite,
-};
+use crate::log::{Appended, LogWriter, Outgoing, RecordKind, decode_commit_streams, decode_rewrite, encode_rewrite};
 use crate::planted::{self, Bug};
 use crate::stream::collect_rewrite;
 use crate::{Durability, Error, Result};
@@ -37,222 +27,224 @@ use std::sync::atomic::Ordering;
 /// Bytes of one rewrite record: bounds how long a rewrite holds up commits.
 const REWRITE_BYTES_MAX: u64 = 1 << 20;
 
-impl Core {
-    /// Does one unit of logged work; the caller leads. Returns false when there was no room for it.
-    pub(super) fn lead(&self) -> bool {
-        let mut log = self.log.lock();
-        if let Err(error) = self.check_writable() {
-            self.refuse_logged(&error);
-            return true;
-        }
-        let bytes_max = self.options.group_bytes_max.min(log.group_bytes_max());
-        match self.queue.take(bytes_max, || self.writes.has_room()) {
-            Some(Work::Group(group)) => self.write_group(&mut log, group),
-            Some(Work::Rewrite(segment)) => self.rewrite(&mut log, segment),
-            None => {
-                drop(log);
-                self.note_stall();
-                // If the reason is a full disk, waiting would be for ever. Those that wait are told; the flush has been
-                // woken to try again, so a later write finds room as soon as the disk has some. Derived commits go
-                // on waiting: whoever applies replicated entries must not fail where others succeed.
-                let Some(error) = self.background_error() else { return false };
-                self.refuse_logged(&error);
-            }
-        }
-        true
-    }
+/// A commit that has its place in history.
+pub(super) enum Placed {
+    /// With a batch, which must be put into its memtable now.
+    Batch(Ticket),
+    /// Stream operations alone: they wait for the log only, and for the commits before them.
+    Streams(Due),
+}
 
-    fn write_group(&self, log: &mut LogWriter, group: Vec<Pending>) {
-        let group = self.check_streams(group);
-        let batches = group.iter().filter(|pending| !pending.batch.is_empty()).count();
-        // Derived commits take numbers without leading, and have them in memory when they let this lock go: so the
-        // conditions are judged with everything before in sight, and nothing comes between the judgement and the number.
-        let derived = group.iter().any(|pending| !pending.unchanged.is_empty()).then(|| self.queue.derived.lock());
-        let group = self.check_conditions(group);
-        let batches = if group.is_empty() { 0 } else { batches };
-        let mut tickets = Vec::new();
-        if batches > 0 {
-            // Room was there when the group was taken; only derived commits can have used it since, and the bound
-            // is soft by a batch anyway, so the group goes on.
-            let (taken, frozen) = self.writes.begin_reserved(batches);
-            tickets = taken;
-            if frozen {
-                self.wake_flush();
-            }
+impl Core {
+    /// Step 1 of the head of this file. `None` if there is no room in memory.
+    pub(super) fn sequence(&self, write: &Write) -> Result<Option<Placed>> {
+        let parts = write.payload.parts(&write.batch);
+        let record = Outgoing::new(RecordKind::Commit, parts);
+        let sync = write.durability == Durability::Sync && !planted::is_set(Bug::AcknowledgeBeforeSync);
+        let mut log = self.log.lock();
+        self.check_writable()?;
+        // Derived commits take numbers without this lock, and have them in memory when they let theirs go.
+        let derived = (!write.unchanged.is_empty()).then(|| self.queue.derived.lock());
+        self.check_conditions(write)?;
+        if !write.streams.is_empty() {
+            self.streams.lock().check(&write.streams, &mut BTreeMap::new())?;
         }
-        drop(derived);
-        let mut numbers = tickets.iter().map(|ticket| ticket.sequence);
-        let frames: Vec<Vec<u8>> = group
-            .iter()
-            .map(|pending| {
-                let sequence =
-                    if pending.batch.is_empty() { 0 } else { numbers.next().expect("a number for each batch") };
-                let mut payload = Vec::with_capacity(pending.batch.as_bytes().len() + 64);
-                encode_commit(&mut payload, sequence, &pending.batch, &pending.streams);
-                payload
-            })
-            .collect();
-        let sync = group.iter().any(|pending| pending.durability == Durability::Sync);
         let newest = self.segments.newest();
-        match self.append(log, RecordKind::Commit, &frames, sync) {
-            Ok(positions) => self.insert_group(group, tickets, &frames, &positions),
-            Err(error) => self.give_up_group(group, tickets, &error),
+        let outcome = if write.batch.is_empty() {
+            self.append(&mut log, &record, 0).map(|appended| {
+                self.writes.order.written(appended.end);
+                let log_end = if sync { appended.end } else { 0 };
+                Some((Placed::Streams(Due { sequence: self.last_logged.load(Ordering::Acquire), log_end }), appended))
+            })
+        } else {
+            let mut at = None;
+            let begun = self.writes.begin(sync, |sequence| {
+                at = Some(self.append(&mut log, &record, sequence)?);
+                Ok(at)
+            });
+            begun.map(|begun| {
+                let (ticket, frozen) = begun?;
+                if frozen {
+                    self.wake_flush();
+                }
+                self.last_logged.store(ticket.sequence, Ordering::Release);
+                Some((Placed::Batch(ticket), at?))
+            })
+        };
+        drop(derived);
+        if let Ok(Some((_, appended))) = &outcome
+            && !write.streams.is_empty()
+        {
+            let [payload, _] = parts;
+            let records = decode_commit_streams(payload).expect("this is what was just encoded");
+            self.streams.lock().apply(appended.position, records);
         }
-        // A segment was finished: look whether old ones may go.
-        if self.segments.newest() != newest {
+        let rotated = self.segments.newest() != newest;
+        drop(log);
+        if rotated {
+            // The next segment is to be made; and old ones may go.
+            self.wake_log();
             self.wake_flush();
         }
-        // What a full disk stopped is tried again with each group.
-        if self.background_error().is_some() {
+        match outcome {
+            Ok(placed) => Ok(placed.map(|(placed, _)| {
+                self.counters.note_commit(write.durability);
+                placed
+            })),
+            Err(error) => {
+                if !error.is_retryable() {
+                    self.stop(&error);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn check_conditions(&self, write: &Write) -> Result<()> {
+        if write.unchanged.is_empty() {
+            return Ok(());
+        }
+        // Those who insert need no lock that is held here.
+        self.writes.order.wait_all_inserted();
+        let (state, _) = self.writes.read_point();
+        write.unchanged.iter().try_for_each(|condition| condition.check(&state, write.checked_through))
+    }
+
+    fn append(&self, log: &mut LogWriter, record: &Outgoing<'_>, sequence: u64) -> Result<Appended> {
+        let appended = log.append(record, sequence, self.writes.order.durable())?;
+        self.counters.note_append(appended.position.bytes);
+        Ok(appended)
+    }
+
+    /// Step 2: puts the batch into its memtable. `answer` is for a commit that nobody waits for.
+    pub(super) fn insert(&self, write: &Write, ticket: &Ticket, answer: Option<Completion>) {
+        ticket.slot.memtable.apply(&write.batch, ticket.sequence);
+        let (left, flushable) = self.writes.inserted(ticket, answer);
+        if flushable {
+            self.wake_flush();
+        }
+        left.into_iter().for_each(|answer| self.refuse(answer));
+    }
+
+    /// Step 3: waits until everything that is due has come, and syncs the log where that is needed.
+    pub(super) fn wait_due(&self, due: Due) -> Result<()> {
+        let sync = |slot: usize, durable: u64| {
+            let start = self.env.clock.monotonic();
+            self.tail.sync(slot, durable)?;
+            self.counters.note_sync(self.env.clock.monotonic().saturating_sub(start));
+            Ok(())
+        };
+        match self.writes.order.wait(due, &sync, &mut |answer| self.writes.completions.push([answer])) {
+            Ok(()) => Ok(()),
+            Err(SyncError::Failed(error)) => {
+                let error: Error = error;
+                self.stop(&error);
+                Err(error)
+            }
+            Err(SyncError::Stopped(_)) => {
+                let unknown = || Error::Stopped("a sync of the log failed".into());
+                Err(self.why_stopped().map_or_else(unknown, Error::Stopped))
+            }
+        }
+    }
+
+    /// Leads submitted commits through, up to about `group_bytes_max` of them. Returns false when there was no room for the
+    /// first. The caller leads.
+    pub(super) fn lead(&self) -> bool {
+        if let Some(segment) = self.queue.take_rewrite() {
+            self.rewrite(segment);
+        }
+        let mut left = self.options.group_bytes_max;
+        let mut log_end = 0;
+        let mut led = false;
+        while let Some(pending) = self.queue.take(if led { left } else { u64::MAX }) {
+            left = left.saturating_sub(pending.write.bytes);
+            match self.sequence(&pending.write) {
+                Ok(Some(placed)) => log_end = self.lead_one(pending, placed).max(log_end),
+                Ok(None) => {
+                    self.queue.put_back(pending);
+                    self.note_stall();
+                    // If the reason is a full disk, waiting would be for ever. Those that wait are told; the flush has
+                    // been woken to try again, so a later write finds room as soon as the disk has some.
+                    match self.background_error() {
+                        Some(error) => self.refuse_logged(&error),
+                        None => break,
+                    }
+                }
+                Err(error) => {
+                    let due = Due { sequence: self.last_logged.load(Ordering::Acquire), log_end: 0 };
+                    let answer = Completion { done: pending.done, result: Err(error) };
+                    self.writes.answer(due, answer).into_iter().for_each(|answer| self.refuse(answer));
+                }
+            }
+            led = true;
+        }
+        if log_end > 0 {
+            // A failure has been told to everybody who waits.
+            let _ = self.wait_due(Due { sequence: 0, log_end });
+        }
+        self.retry_background();
+        led
+    }
+
+    /// Returns what it waits for in the log.
+    fn lead_one(&self, pending: Pending, placed: Placed) -> u64 {
+        let Pending { write, done } = pending;
+        let (due, result) = match placed {
+            Placed::Batch(ticket) => {
+                self.insert(&write, &ticket, None);
+                (ticket.due(), Ok(ticket.sequence))
+            }
+            Placed::Streams(due) => (due, Ok(due.sequence.max(self.writes.visible()))),
+        };
+        self.writes.answer(due, Completion { done, result }).into_iter().for_each(|answer| self.refuse(answer));
+        due.log_end
+    }
+
+    /// What a full disk stopped is tried again with each write.
+    pub(super) fn retry_background(&self) {
+        if self.progress.has_error() {
             self.wake_flush();
             self.wake_compact();
         }
     }
 
-    /// Answers the commits whose conditions do not hold, and returns the others.
-    fn check_conditions(&self, group: Vec<Pending>) -> Vec<Pending> {
-        debug_assert!(group.len() <= 1 || group.iter().all(|pending| pending.unchanged.is_empty()));
-        let mut holding = Vec::with_capacity(group.len());
-        for pending in group {
-            let (state, _) = self.writes.read_point();
-            let outcome =
-                pending.unchanged.iter().try_for_each(|condition| condition.check(&state, pending.checked_through));
-            match outcome {
-                Ok(()) => holding.push(pending),
-                Err(error) => self.writes.completions.push([refusal(pending, &error)]),
-            }
-        }
-        holding
-    }
-
-    /// Answers the commits whose stream operations do not fit, and returns the others.
-    fn check_streams(&self, group: Vec<Pending>) -> Vec<Pending> {
-        let streams = self.streams.lock();
-        let mut ahead = BTreeMap::new();
-        let mut fitting = Vec::with_capacity(group.len());
-        for pending in group {
-            match streams.check(&pending.streams, &mut ahead) {
-                Ok(()) => fitting.push(pending),
-                Err(error) => {
-                    self.writes.completions.push([Completion { done: pending.done, result: Err(error) }]);
-                }
-            }
-        }
-        fitting
-    }
-
-    /// Appends records and, if asked, syncs. Any error but `NoSpace` stops writes.
-    fn append(
-        &self,
-        log: &mut LogWriter,
-        kind: RecordKind,
-        frames: &[Vec<u8>],
-        sync: bool,
-    ) -> Result<Vec<RecordPosition>> {
-        let records: Vec<Outgoing<'_>> = frames.iter().map(|payload| Outgoing { kind, payload }).collect();
-        let sync = sync && !planted::is_set(Bug::AcknowledgeBeforeSync);
-        let result = if records.is_empty() { Ok(Vec::new()) } else { log.append(&records) };
-        let result = result.and_then(|positions| {
-            self.counters.note_append(&positions);
-            if sync {
-                let start = self.env.clock.monotonic();
-                log.sync()?;
-                self.counters.note_sync(self.env.clock.monotonic().saturating_sub(start));
-            }
-            Ok(positions)
-        });
-        result.inspect_err(|error| {
-            if !error.is_retryable() {
-                self.stop(error);
-            }
-        })
-    }
-
-    fn insert_group(
-        &self,
-        group: Vec<Pending>,
-        tickets: Vec<Ticket>,
-        frames: &[Vec<u8>],
-        positions: &[RecordPosition],
-    ) {
-        assert_eq!(group.len(), positions.len(), "each commit has a record");
-        {
-            let mut streams = self.streams.lock();
-            for ((pending, payload), position) in group.iter().zip(frames).zip(positions) {
-                if !pending.streams.is_empty() {
-                    let records = decode_commit_streams(payload).expect("this is what was just encoded");
-                    streams.apply(*position, records);
-                }
-            }
-        }
-        assert!(positions.is_sorted(), "the log is written in order");
-        assert!(tickets.is_sorted_by_key(|ticket| ticket.sequence), "and its numbers grow with it");
-        let mut tickets = tickets.into_iter();
-        let mut open: Vec<Ticket> = Vec::new();
-        let mut completions = Vec::with_capacity(group.len());
-        for (pending, position) in group.into_iter().zip(positions) {
-            self.counters.note_commit(pending.durability);
-            let mut answer = None;
-            if !pending.batch.is_empty() {
-                let ticket = tickets.next().expect("a number for each batch");
-                assert!(ticket.sequence > self.writes.visible(), "not visible before it is in the log and in memory");
-                ticket.slot.pin_log(position.segment);
-                ticket.slot.memtable.apply(&pending.batch, ticket.sequence);
-                answer = Some(ticket.sequence);
-                open.push(ticket);
-            }
-            let result = Ok(answer.unwrap_or_else(|| self.writes.visible()));
-            completions.push(Completion { done: pending.done, result });
-        }
-        assert!(tickets.next().is_none(), "every number has its batch");
-        self.finish_group(open, completions);
-    }
-
-    /// Finishes the numbers of a group; its answers, all together, follow its last number, or the last one of an
-    /// earlier group, so that logged commits are answered in order.
-    fn finish_group(&self, tickets: Vec<Ticket>, completions: Vec<Completion>) {
-        let last = tickets.last().map(|ticket| ticket.sequence);
-        let Some(last) = last else {
-            self.writes.complete_after(self.last_logged.load(Ordering::Acquire), completions);
-            return;
-        };
-        self.last_logged.store(last, Ordering::Release);
-        let mut completions = Some(completions);
-        for ticket in tickets {
-            let is_last = ticket.sequence == last;
-            let answers = if is_last { completions.take().unwrap_or_default() } else { Vec::new() };
-            if self.writes.finish(ticket, answers) {
-                self.wake_flush();
-            }
-        }
-    }
-
-    fn give_up_group(&self, group: Vec<Pending>, tickets: Vec<Ticket>, error: &Error) {
-        let completions = group.into_iter().map(|pending| refusal(pending, error)).collect();
-        self.finish_group(tickets, completions);
-    }
-
     /// Writes a part of what streams have in `segment` again at the tail. Retention asks again while something is left.
-    fn rewrite(&self, log: &mut LogWriter, segment: u64) {
-        let outcome = collect_rewrite(&self.streams, &self.segments, segment, REWRITE_BYTES_MAX).and_then(|ops| {
+    fn rewrite(&self, segment: u64) {
+        // Held all the time: nothing may change between the look at the index and the record.
+        let mut log = self.log.lock();
+        let outcome = self.check_writable().and_then(|()| {
+            let ops = collect_rewrite(&self.streams, &self.segments, segment, REWRITE_BYTES_MAX)?;
             if ops.is_empty() {
                 return Ok(());
             }
             let mut payload = Vec::new();
             encode_rewrite(&mut payload, &ops);
-            // Synced before the old segment can go: retention sees the new positions only after this.
-            let positions = self.append(log, RecordKind::Rewrite, std::slice::from_ref(&payload), true)?;
+            // Retention syncs the log before it lets the old segment go.
+            let appended = self.append(&mut log, &Outgoing::new(RecordKind::Rewrite, [&payload, &[]]), 0)?;
+            self.writes.order.written(appended.end);
             let records = decode_rewrite(&payload).expect("this is what was just encoded");
-            self.streams.lock().apply(positions[0], records);
+            self.streams.lock().apply(appended.position, records);
             self.counters.note_rewrite(payload.len() as u64);
             Ok(())
         });
+        drop(log);
         match outcome {
-            Ok(()) => self.wake_flush(),
+            Ok(()) => {
+                self.wake_log();
+                self.wake_flush();
+            }
             // Tried again when retention next looks; until then the log is over its budget.
             Err(error) if error.is_retryable() => tracing::warn!(%error, "no room to rewrite the log's oldest segment"),
+            Err(Error::Closed) => {}
             Err(error) => self.stop(&error),
         }
+    }
+
+    /// Answers with the reason why nothing is written any more.
+    pub(super) fn refuse(&self, answer: Completion) {
+        let error = self.check_writable().err().unwrap_or_else(|| Error::Stopped("a sync of the log failed".into()));
+        self.writes.completions.push([Completion { done: answer.done, result: Err(error) }]);
     }
 }
 

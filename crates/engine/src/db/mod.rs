@@ -16,10 +16,12 @@ mod counters;
 mod lead;
 pub(crate) mod open;
 mod options;
+mod order;
 mod queue;
 mod snapshot;
 mod stats;
 mod submit;
+mod sync;
 mod values;
 mod writes;
 
@@ -29,6 +31,7 @@ pub use options::{MEMORY_BUDGET_BYTES_MIN, Options};
 pub use snapshot::Snapshot;
 pub use stats::{FamilyStats, Histogram, LevelStats, SYNC_LATENCY_BOUNDS_US, Stats};
 
+use self::order::Due;
 use crate::iterator::{ReadState, SEQUENCE_NUMBER_MAX};
 use crate::stream::read_stream;
 use crate::{
@@ -208,6 +211,7 @@ impl Db {
             commits_waiting: core.queue.len() as u64,
             write_stalls: counters.stalls.load(Relaxed),
             log_segments: segments.len() as u64,
+            log_segments_free: core.next_segments.free_count() as u64,
             log_bytes: segments.iter().map(|(_, bytes)| bytes).sum(),
             log_appended_bytes: counters.appended_bytes.load(Relaxed),
             log_rewritten_bytes: counters.rewritten_bytes.load(Relaxed),
@@ -280,12 +284,17 @@ impl Core {
             return Ok(());
         }
         self.end_jobs();
-        // A blocking caller may still lead a group, or write values; their ends are waited for here.
-        drop(self.log.lock());
+        // Blocking callers may be writing values, or inserting what has its place in the log already: that is waited for
+        // here, and answered as usual. No commit gets a place any more.
+        {
+            let _no_more = self.log.lock();
+            self.writes.order.wait_all_inserted();
+        }
         self.context.values.close();
         self.refuse_all(&Error::Closed);
         let sealed = if self.why_stopped().is_none() { self.seal_values(true).map(drop) } else { Ok(()) };
-        let result = sealed.and_then(|()| self.log.lock().close());
+        let result = sealed.and_then(|()| self.close_log());
+        self.writes.completions.run();
         self.directory_lock.lock().take();
         match result {
             // Writes had stopped before and their callers were told.
@@ -295,11 +304,24 @@ impl Core {
     }
 }
 
+impl Core {
+    fn close_log(&self) -> Result<()> {
+        let mut log = self.log.lock();
+        let log_end = log.end();
+        self.writes.order.written(log_end);
+        self.wait_due(Due { sequence: 0, log_end })?;
+        log.close(log_end)
+    }
+}
+
 impl std::fmt::Debug for Db {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Db").field("directory", &self.core().directory).finish_non_exhaustive()
     }
 }
 
+#[cfg(test)]
+#[path = "order_model_test.rs"]
+mod order_model;
 #[cfg(test)]
 mod tests;

@@ -16,7 +16,8 @@ use super::writes::{MemoryLimits, Writes};
 use crate::cache::{BlockCache, TableCache};
 use crate::compaction::{self, Context};
 use crate::log::{
-    LogWriter, RawRecord, RecordKind, RecordPosition, Recovered, Segments, decode_commit, decode_rewrite, recover,
+    LogWriter, NextSegments, RawRecord, RecordKind, RecordPosition, Recovered, Segments, Tail, decode_commit,
+    decode_rewrite, recover,
 };
 use crate::stream::StreamIndex;
 use crate::version::{ManifestOptions, VersionEdit, VersionSet};
@@ -77,11 +78,32 @@ pub(crate) fn open(env: &Env, path: &Path, options: Options) -> Result<Arc<Core>
         sequence = writes.visible(),
         "database opened"
     );
-    let mut log = LogWriter::new(segments.clone(), options.log_segment_bytes, recovered.next_number);
-    log.sync_first(context.values.appender.clone());
+    let next_segments = Arc::new(NextSegments::new(
+        env.fs.clone(),
+        segments.directory(),
+        options.log_segment_bytes,
+        options.log_segments_recycled_max,
+        recovered.next_number,
+    ));
+    next_segments.adopt(&recovered.free)?;
+    let tail = Arc::new(Tail::new(context.values.appender.clone()));
+    let log = LogWriter::new(segments.clone(), next_segments.clone(), tail.clone());
     let counters = counters_after(&recovered);
     let (env, directory) = (env.clone(), path.to_path_buf());
-    let parts = Parts { env, directory, options, context, segments, streams, log, writes, counters, directory_lock };
+    let parts = Parts {
+        env,
+        directory,
+        options,
+        context,
+        segments,
+        streams,
+        log,
+        next_segments,
+        tail,
+        writes,
+        counters,
+        directory_lock,
+    };
     let core = Arc::new(Core::new(parts));
     start_jobs(&core);
     Ok(core)
@@ -193,6 +215,7 @@ fn start_jobs(core: &Arc<Core>) {
     };
     core.set_jobs(Jobs {
         commit: spawn("commit", Core::commit_step),
+        log: spawn("log", Core::log_step),
         flush: spawn("flush", Core::flush_step),
         compact: spawn("compact", Core::compact_step),
         values: spawn("values", Core::values_step),
@@ -236,7 +259,7 @@ impl<'a> Replay<'a> {
         let streams = match record.kind {
             RecordKind::Rewrite => decode_rewrite(record.payload).map_err(malformed)?,
             RecordKind::Commit => {
-                let commit = decode_commit(record.payload).map_err(malformed)?;
+                let commit = decode_commit(record.sequence, record.payload).map_err(malformed)?;
                 if commit.sequence > self.flushed {
                     beside.check(&commit.batch)?;
                     self.replay_batch(&commit.batch, commit.sequence, position).map_err(corrupt)?;

@@ -23,6 +23,9 @@ pub struct Options {
     /// Size of a log segment. A larger one makes allocation rarer, a smaller one gives space back sooner. Default
     /// 64 MiB; 4 KiB to 1 GiB.
     pub log_segment_bytes: u64,
+    /// Log segments that are kept to be used again when they are not needed any more: syncs of a file whose blocks have
+    /// been written before are cheaper. Default 4; 0 to 64.
+    pub log_segments_recycled_max: usize,
     /// The log's budget: beyond it whoever holds the oldest segment is flushed or rewritten. Bounds what a restart
     /// replays: the default of 1 GiB takes some 3 s at 300 MB/s, and leaves room for 16 segments, so that the
     /// memtables (256 MiB by default) are flushed for their own size, not for the log's. At least 4 segments.
@@ -53,6 +56,7 @@ impl Default for Options {
             memtables_max: 4,
             level0_tables_max: 24,
             log_segment_bytes: 64 << 20,
+            log_segments_recycled_max: 4,
             log_bytes_max: 1 << 30,
             value_segment_bytes: 256 << 20,
             group_bytes_max: 4 << 20,
@@ -113,6 +117,7 @@ impl Options {
         let level0_tables_min = 4.max(self.compaction.level0_tables as u64 + 1);
         in_range("level0_tables_max", self.level0_tables_max as u64, level0_tables_min, 1000)?;
         in_range("log_segment_bytes", self.log_segment_bytes, 4 << 10, 1 << 30)?;
+        in_range("log_segments_recycled_max", self.log_segments_recycled_max as u64, 0, 64)?;
         in_range("log_bytes_max", self.log_bytes_max, 4 * self.log_segment_bytes, 1 << 40)?;
         in_range("value_segment_bytes", self.value_segment_bytes, 4 << 10, 1 << 30)?;
         in_range("group_bytes_max", self.group_bytes_max, 4 << 10, 64 << 20)?;

@@ -1,33 +1,34 @@
-//! What waits to be written.
+//! Commits that were submitted and wait to be written.
 
 use super::completion::Done;
+use crate::log::CommitPayload;
 use crate::vlog::ValuePin;
 use crate::{Durability, SequenceNumber, StreamOp, Unchanged, WriteBatch};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 
-/// A commit on its way into the log.
-pub(crate) struct Pending {
+/// A checked commit on its way into the log.
+pub(crate) struct Write {
     pub(crate) batch: WriteBatch,
     pub(crate) streams: Vec<StreamOp>,
     pub(crate) durability: Durability,
     pub(crate) unchanged: Vec<Unchanged>,
     /// The conditions hold up to this number.
     pub(crate) checked_through: SequenceNumber,
+    pub(crate) payload: CommitPayload,
+    /// At least what it takes in the log.
+    pub(crate) bytes: u64,
     /// Kept until the batch is in a memtable or was refused.
     pub(crate) _values: Option<ValuePin>,
+}
+
+/// A commit that nobody waits for.
+pub(crate) struct Pending {
+    pub(crate) write: Write,
     pub(crate) done: Done,
 }
 
-/// What a leader takes.
-pub(crate) enum Work {
-    /// Commits of one group, in order; at least one.
-    Group(Vec<Pending>),
-    /// Rewrite what streams have in this segment.
-    Rewrite(u64),
-}
-
-/// Two queues. `logged` is emptied by leaders, one at a time; `derived` by whoever gets its lock, since derived commits
+/// Two queues. `logged` is emptied by one thread at a time; `derived` by whoever gets its lock, since derived commits
 /// never wait for the log.
 #[derive(Default)]
 pub(crate) struct Queue {
@@ -37,15 +38,15 @@ pub(crate) struct Queue {
 
 #[derive(Default)]
 struct Logged {
-    waiting: VecDeque<(Pending, u64)>,
+    waiting: VecDeque<Pending>,
     rewrite: Option<u64>,
     leading: bool,
 }
 
 impl Queue {
-    /// Adds a commit that takes `bytes` of the log.
-    pub(crate) fn push(&self, pending: Pending, bytes: u64) {
-        self.logged.lock().waiting.push_back((pending, bytes));
+    /// Adds a commit.
+    pub(crate) fn push(&self, pending: Pending) {
+        self.logged.lock().waiting.push_back(pending);
     }
 
     /// Asks the next leader to rewrite what streams have in `segment`. Returns whether this was not yet asked.
@@ -53,7 +54,7 @@ impl Queue {
         self.logged.lock().rewrite.replace(segment).is_none()
     }
 
-    /// Becomes the leader, if there is none and there is something to do.
+    /// Becomes the leader, who empties the queue of logged commits, if there is none and there is something to do.
     pub(crate) fn try_lead(&self) -> bool {
         let mut logged = self.logged.lock();
         if logged.leading || (logged.waiting.is_empty() && logged.rewrite.is_none()) {
@@ -71,39 +72,31 @@ impl Queue {
         !logged.waiting.is_empty() || logged.rewrite.is_some()
     }
 
-    /// Takes the next work, at most about `bytes_max` of it; a larger commit goes alone. Commits with a batch are only
-    /// taken when there is room for it in memory. For the leader.
-    pub(crate) fn take(&self, bytes_max: u64, room: impl Fn() -> bool) -> Option<Work> {
+    /// Takes the segment to rewrite, if that was asked. For the leader.
+    pub(crate) fn take_rewrite(&self) -> Option<u64> {
+        self.logged.lock().rewrite.take()
+    }
+
+    /// Takes the first commit if it has at most `bytes_max`. For the leader.
+    pub(crate) fn take(&self, bytes_max: u64) -> Option<Pending> {
         let mut logged = self.logged.lock();
         assert!(logged.leading, "only the leader takes");
-        if let Some(segment) = logged.rewrite.take() {
-            return Some(Work::Rewrite(segment));
+        if logged.waiting.front()?.write.bytes > bytes_max {
+            return None;
         }
-        let mut group = Vec::new();
-        let mut total = 0;
-        let mut batches = 0;
-        while let Some((pending, bytes)) = logged.waiting.front() {
-            // Whoever has conditions goes alone, so that everything before it is in memory when they are judged.
-            let alone = |pending: &Pending| !pending.unchanged.is_empty();
-            if !group.is_empty() && (total + bytes > bytes_max || alone(pending) || group.iter().any(alone)) {
-                break;
-            }
-            if !pending.batch.is_empty() {
-                batches += 1;
-                if batches == 1 && !room() {
-                    break;
-                }
-            }
-            total += bytes;
-            let (pending, _) = logged.waiting.pop_front().expect("there is a front");
-            group.push(pending);
-        }
-        (!group.is_empty()).then_some(Work::Group(group))
+        logged.waiting.pop_front()
+    }
+
+    /// Puts back what [`Queue::take`] gave last. For the leader.
+    pub(crate) fn put_back(&self, pending: Pending) {
+        let mut logged = self.logged.lock();
+        assert!(logged.leading, "only the leader puts back");
+        logged.waiting.push_front(pending);
     }
 
     /// Takes all logged commits that wait, to answer them with an error.
     pub(crate) fn take_logged(&self) -> Vec<Pending> {
-        self.logged.lock().waiting.drain(..).map(|(pending, _)| pending).collect()
+        self.logged.lock().waiting.drain(..).collect()
     }
 
     /// Number of commits that wait.

@@ -35,7 +35,7 @@ pub struct Stats {
     pub commits_buffered: u64,
     /// Commits with `Derived`, counted.
     pub commits_derived: u64,
-    /// Groups written to the log, counted: commits per group is what group commit gains.
+    /// Syncs of the log, counted: sync commits per group is what grouping gains.
     pub groups: u64,
     /// Transactions open now: they keep compaction from dropping tombstones that are newer than the oldest of them.
     pub transactions_open: u64,
@@ -47,6 +47,8 @@ pub struct Stats {
     pub write_stalls: u64,
     /// Log segments now.
     pub log_segments: u64,
+    /// Files that were segments and wait to be used again, now; see `Options::log_segments_recycled_max`.
+    pub log_segments_free: u64,
     /// Bytes of the log in use now: about what a restart would read.
     pub log_bytes: u64,
     /// Bytes appended to the log, counted.

@@ -1,36 +1,66 @@
-//! The way in to the write path: checks, queues, answers; and derived commits, which need no leader.
+//! The way in to the write path: checks, blocking commits, submitted ones, derived ones.
 //!
-//! What a leader does with a group of logged commits is in `lead.rs`.
+//! A blocking commit goes all the way on its caller's thread (`lead.rs`), unless submitted ones are before it: then it
+//! queues up behind them. Derived commits need no log.
 
 use super::completion::{Completion, Done, Waiter};
-use super::core::Core;
-use super::lead::refusal;
-use super::queue::Pending;
+use super::core::{Core, ProgressState};
+use super::lead::{Placed, refusal};
+use super::order::Due;
+use super::queue::{Pending, Write};
 use crate::batch::BatchEntry;
-use crate::log::{RECORD_HEADER_BYTES, commit_bytes_max};
-use crate::vlog::ValuePin;
+use crate::log::{CommitPayload, RECORD_HEADER_BYTES, commit_bytes_max};
 use crate::{Commit, Durability, Error, Result, SequenceNumber, WriteBatch};
+use std::sync::atomic::Ordering;
 
 /// Most bytes of one commit in the log. Far above what a replicated entry or a client's batch may have, and small enough
 /// that a segment of its own for it is no burden.
 pub(crate) const COMMIT_BYTES_MAX: u64 = 256 << 20;
 
-/// What the first look at a commit has found.
-struct Checked {
-    /// The most bytes that it takes in the log.
-    bytes: u64,
-    /// Its conditions hold up to this number.
-    checked_through: SequenceNumber,
-    /// Of its large values, which are in the value log by now.
-    values: Option<ValuePin>,
-}
-
 impl Core {
     /// A blocking commit.
     pub(crate) fn commit(&self, commit: Commit) -> Result<SequenceNumber> {
-        let (commit, checked) = self.admit(commit)?;
+        let write = self.check_commit(commit)?;
+        let outcome = if write.durability != Durability::Derived && self.writes.completions.all_answered() {
+            self.commit_directly(&write)
+        } else {
+            self.commit_in_order(write)
+        };
+        if let Err(Error::Conflict { .. }) = &outcome {
+            // So that whoever reads again sees what the conflict was with.
+            self.wait_due(Due { sequence: self.writes.next_sequence() - 1, log_end: 0 })?;
+        }
+        outcome
+    }
+
+    fn commit_directly(&self, write: &Write) -> Result<SequenceNumber> {
+        let placed = loop {
+            match self.sequence(write)? {
+                Some(placed) => break placed,
+                None => self.wait_for_room()?,
+            }
+        };
+        let answer = match placed {
+            Placed::Batch(ticket) => {
+                self.insert(write, &ticket, None);
+                self.wait_due(ticket.due())?;
+                ticket.sequence
+            }
+            Placed::Streams(due) => {
+                self.wait_due(due)?;
+                self.writes.visible()
+            }
+        };
+        // Commits that others have submitted meanwhile may have been waiting for this one.
+        self.writes.completions.run();
+        self.retry_background();
+        Ok(answer)
+    }
+
+    /// A blocking commit behind those that were submitted before.
+    fn commit_in_order(&self, write: Write) -> Result<SequenceNumber> {
         let (waiter, done) = Waiter::new();
-        self.place(commit, checked, done);
+        self.place(write, done);
         loop {
             if let Some(result) = waiter.try_take() {
                 return result;
@@ -38,8 +68,8 @@ impl Core {
             if self.queue.try_lead() {
                 let led = self.lead();
                 if self.queue.stop_leading() {
-                    // Others queued up behind this group. They are led by the job: who leads for others for ever
-                    // never gets to its own caller.
+                    // Others queued up behind. They are led by the job: who leads for others for ever never gets to its
+                    // own caller.
                     self.wake_commit();
                 }
                 self.writes.completions.run();
@@ -58,17 +88,36 @@ impl Core {
         }
     }
 
+    /// Waits until there may be room in memory. If the reason is a full disk, that would be for ever: when flush or
+    /// compaction have tried again and found none, the error is returned.
+    fn wait_for_room(&self) -> Result<()> {
+        let failures = |progress: &ProgressState| progress.failed_flushes + progress.failed_compactions;
+        let failed_before = failures(&self.progress.get());
+        self.note_stall();
+        self.wait_for(|progress| {
+            if self.writes.has_room() {
+                return Some(Ok(()));
+            }
+            // An error from before says nothing: there may be space since.
+            let error = progress.flush_error.as_ref().or(progress.compaction_error.as_ref());
+            let error = error.filter(|_| failures(progress) > failed_before);
+            error.cloned().or_else(|| self.check_writable().err()).map(Err)
+        })
+    }
+
     /// A commit that does not block; `done` gets the answer, also that of a refusal.
     pub(crate) fn submit(&self, commit: Commit, done: Done) {
-        match self.admit(commit) {
-            Ok((commit, checked)) => {
-                let logged = commit.durability != Durability::Derived;
-                self.place(commit, checked, done);
+        match self.check_commit(commit) {
+            Ok(write) => {
+                let logged = write.durability != Durability::Derived;
+                self.place(write, done);
                 if logged {
                     self.wake_commit();
                 }
             }
             Err(error) => {
+                // Refused at once, before those that wait: they are in good order, this one never was.
+                self.writes.completions.expect();
                 self.writes.completions.push([Completion { done, result: Err(error) }]);
                 self.writes.completions.run();
             }
@@ -91,20 +140,9 @@ impl Core {
         again
     }
 
-    /// Checks a commit and, if it will be logged, moves its large values to the value log.
-    fn admit(&self, mut commit: Commit) -> Result<(Commit, Checked)> {
-        let mut checked = self.check_commit(&commit)?;
-        if commit.durability != Durability::Derived {
-            (commit.batch, checked.values) = self.separate(commit.batch)?;
-            if checked.values.is_some() {
-                checked.bytes = RECORD_HEADER_BYTES + commit_bytes_max(&commit.batch, &commit.streams);
-            }
-        }
-        Ok((commit, checked))
-    }
-
-    /// Refuses what must not be written; returns the most bytes that the commit takes in the log.
-    fn check_commit(&self, commit: &Commit) -> Result<Checked> {
+    /// Refuses what must not be written, moves large values to the value log if the commit will be logged, and makes it
+    /// ready for the log.
+    fn check_commit(&self, commit: Commit) -> Result<Write> {
         self.check_writable()?;
         commit.batch.validate()?;
         if commit.batch.entries().any(|entry| matches!(entry, BatchEntry::DeleteRange { .. })) {
@@ -122,20 +160,24 @@ impl Core {
         if commit.durability == Durability::Derived && !commit.unchanged.is_empty() {
             return Err(Error::InvalidArgument("a derived commit has no conditions".into()));
         }
-        Ok(Checked { bytes, checked_through: self.check_unchanged(&commit.unchanged)?, values: None })
+        let checked_through = self.check_unchanged(&commit.unchanged)?;
+        let Commit { batch, streams, durability, unchanged } = commit;
+        let (batch, values) = if durability == Durability::Derived { (batch, None) } else { self.separate(batch)? };
+        let payload = CommitPayload::new(&batch, &streams);
+        Ok(Write { batch, streams, durability, unchanged, checked_through, payload, bytes, _values: values })
     }
 
     /// Puts a checked commit in its queue; derived ones are written at once, if there is room.
-    fn place(&self, commit: Commit, checked: Checked, done: Done) {
-        let Checked { bytes, checked_through, values } = checked;
-        let Commit { batch, streams, durability, unchanged } = commit;
-        let pending = Pending { batch, streams, durability, unchanged, checked_through, _values: values, done };
-        if durability == Durability::Derived {
+    fn place(&self, write: Write, done: Done) {
+        self.writes.completions.expect();
+        let derived = write.durability == Durability::Derived;
+        let pending = Pending { write, done };
+        if derived {
             self.queue.derived.lock().push_back(pending);
             self.insert_derived(true);
             self.writes.completions.run();
         } else {
-            self.queue.push(pending, bytes);
+            self.queue.push(pending);
         }
         // A close or stop after the commit was checked may have found the queue still empty.
         if let Err(error) = self.check_writable() {
@@ -161,10 +203,14 @@ impl Core {
         self.writes.completions.run();
     }
 
-    /// Answers the logged commits that wait with `error`; the caller runs the completions.
+    /// Answers the logged commits that wait with `error`, after those that are on their way; the caller runs the
+    /// completions.
     pub(crate) fn refuse_logged(&self, error: &Error) {
-        let logged = self.queue.take_logged();
-        self.writes.completions.push(logged.into_iter().map(|pending| refusal(pending, error)));
+        for pending in self.queue.take_logged() {
+            let due = Due { sequence: self.last_logged.load(Ordering::Acquire), log_end: 0 };
+            let left = self.writes.answer(due, refusal(pending, error));
+            left.into_iter().for_each(|answer| self.refuse(answer));
+        }
     }
 
     /// Writes derived commits as far as there is room, in order. With `retry`, asks for room if there is none: for new
@@ -173,12 +219,14 @@ impl Core {
     fn insert_derived(&self, retry: bool) {
         let mut waiting = self.queue.derived.lock();
         while let Some(pending) = waiting.front() {
-            if pending.batch.is_empty() {
+            if pending.write.batch.is_empty() {
                 let Pending { done, .. } = waiting.pop_front().expect("there is a front");
-                self.writes.complete_after_all(Completion { done, result: Ok(self.writes.visible()) });
+                let left = self.writes.answer_after_all(Completion { done, result: Ok(self.writes.visible()) });
+                left.into_iter().for_each(|answer| self.refuse(answer));
                 continue;
             }
-            let Some((tickets, frozen)) = self.writes.begin(1) else {
+            let begun = self.writes.begin(false, |_| Ok(None)).expect("nothing is appended, so nothing fails");
+            let Some((ticket, frozen)) = begun else {
                 if retry {
                     self.note_stall();
                 }
@@ -187,15 +235,10 @@ impl Core {
             if frozen {
                 self.wake_flush();
             }
-            let Pending { batch, done, .. } = waiting.pop_front().expect("there is a front");
-            let ticket = tickets.into_iter().next().expect("one was asked for");
+            let Pending { write, done } = waiting.pop_front().expect("there is a front");
             self.counters.note_commit(Durability::Derived);
-            let sequence = ticket.sequence;
-            assert!(sequence > self.writes.visible(), "nobody may read at a number before its batch is in");
-            ticket.slot.memtable.apply(&batch, sequence);
-            if self.writes.finish(ticket, vec![Completion { done, result: Ok(sequence) }]) {
-                self.wake_flush();
-            }
+            let result = Ok(ticket.sequence);
+            self.insert(&write, &ticket, Some(Completion { done, result }));
         }
     }
 

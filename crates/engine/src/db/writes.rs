@@ -1,30 +1,31 @@
-//! Sequence numbers, memtables and publication: the part of the write path that is under one lock.
+//! Sequence numbers, memtables, and what readers see.
 //!
-//! A batch gets its sequence number and its memtable together ([`Writes::begin`]), is inserted without the lock, and
-//! is then finished ([`Writes::finish`]). Numbers become visible in order: a batch that finishes early waits, invisible,
-//! for those before it.
+//! A batch gets its sequence number and its memtable together ([`Writes::begin`], under the lock that orders commits), is
+//! inserted without a lock, and is then reported ([`Writes::inserted`]). Numbers become visible in order (`order.rs`): a
+//! batch that is inserted early waits, invisible, for those before it.
 //!
 //! Invariants:
-//! 1. `slots[i]` is the batch with sequence number `visible + 1 + i`; the front one, if any, is unfinished.
-//! 2. A memtable holds a contiguous range of sequence numbers: it is frozen under the lock, so each number given out
+//! 1. A memtable holds a contiguous range of sequence numbers: it is frozen under the lock, so each number given out
 //!    before belongs to it or an older one, each later number to a newer one. It is flushed only when all its batches
-//!    have finished, and then everything up to its last number is visible.
-//! 3. The visible number only grows. A reader that finds the same read state before and after it has loaded the visible
+//!    are inserted and the log is durable, and then everything up to its last number is visible.
+//! 2. The visible number only grows. A reader that finds the same read state before and after it has loaded the visible
 //!    number sees every write up to that number: a batch gets a number only while the memtable it goes to is in the
 //!    read state, so a change of memtables shows between the loads.
 
 use super::completion::{Completion, Completions};
-use crate::SequenceNumber;
+use super::order::{Due, Order};
 use crate::cache::TableCache;
 use crate::iterator::ReadState;
+use crate::log::{Appended, FIRST_POSITION};
 use crate::memtable::Memtable;
 use crate::version::{Version, VersionSet};
+use crate::{Result, SequenceNumber};
 use arc_swap::ArcSwap;
 use kontiki_env::clock::Clock;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// A memtable and what the write path knows of it.
 pub(crate) struct MemtableSlot {
@@ -33,8 +34,10 @@ pub(crate) struct MemtableSlot {
     pub(crate) id: u64,
     /// The oldest log segment with a batch of this memtable; `u64::MAX` while there is none.
     log_pin: AtomicU64,
-    /// Batches with a number and not yet finished. Changed under the lock.
+    /// Batches with a number and not yet inserted.
     unfinished: AtomicU64,
+    /// Set once, under the lock.
+    frozen: AtomicBool,
     /// The largest number given out for it. Changed under the lock.
     last_sequence: AtomicU64,
 }
@@ -46,6 +49,7 @@ impl MemtableSlot {
             id,
             log_pin: AtomicU64::new(u64::MAX),
             unfinished: AtomicU64::new(0),
+            frozen: AtomicBool::new(false),
             last_sequence: AtomicU64::new(0),
         })
     }
@@ -69,6 +73,15 @@ impl MemtableSlot {
 pub(crate) struct Ticket {
     pub(crate) sequence: SequenceNumber,
     pub(crate) slot: Arc<MemtableSlot>,
+    /// The number is not visible before the log is durable up to here; 0 if it need not be.
+    pub(crate) log_end: u64,
+}
+
+impl Ticket {
+    /// What its writer waits for.
+    pub(crate) fn due(&self) -> Due {
+        Due { sequence: self.sequence, log_end: self.log_end }
+    }
 }
 
 /// Bounds on memory; see `Options`.
@@ -79,16 +92,8 @@ pub(crate) struct MemoryLimits {
     pub(crate) level0_tables_max: usize,
 }
 
-#[derive(Default)]
-struct Unpublished {
-    finished: bool,
-    /// To be answered when this number is visible.
-    completions: Vec<Completion>,
-}
-
 struct State {
     next_sequence: SequenceNumber,
-    slots: VecDeque<Unpublished>,
     active: Arc<MemtableSlot>,
     /// Oldest first.
     frozen: VecDeque<Arc<MemtableSlot>>,
@@ -99,7 +104,7 @@ struct State {
 pub(crate) struct Writes {
     limits: MemoryLimits,
     state: Mutex<State>,
-    visible: AtomicU64,
+    pub(crate) order: Order<Completion>,
     read_state: ArcSwap<ReadState>,
     pub(crate) completions: Completions,
 }
@@ -116,17 +121,11 @@ impl Writes {
         let active = MemtableSlot::new(1);
         let level0_tables = most_level0_tables(&version);
         let read_state = ReadState { memtables: vec![active.memtable.clone()], version, tables, clock };
-        let state = State {
-            next_sequence: flushed + 1,
-            slots: VecDeque::new(),
-            active,
-            frozen: VecDeque::new(),
-            level0_tables,
-        };
+        let state = State { next_sequence: flushed + 1, active, frozen: VecDeque::new(), level0_tables };
         Writes {
             limits,
             state: Mutex::new(state),
-            visible: AtomicU64::new(flushed),
+            order: Order::new(flushed, FIRST_POSITION),
             read_state: ArcSwap::from_pointee(read_state),
             completions: Completions::default(),
         }
@@ -134,7 +133,7 @@ impl Writes {
 
     /// The newest number that readers may use.
     pub(crate) fn visible(&self) -> SequenceNumber {
-        self.visible.load(Ordering::Acquire)
+        self.order.visible()
     }
 
     /// A state to read from and the number to read at; see invariant 3.
@@ -150,31 +149,38 @@ impl Writes {
         }
     }
 
-    /// Takes the next `count` numbers. `None` while there is no room in memory: wait for the flush or the
-    /// compaction. The flag tells whether a memtable was frozen, so that the flush must be woken.
-    pub(crate) fn begin(&self, count: usize) -> Option<(Vec<Ticket>, bool)> {
+    /// Takes the next number for a batch that `append` puts into the log, told the number. `None` while there is no room
+    /// in memory: wait for the flush or the compaction. If `append` fails, the number is not taken. The flag tells
+    /// whether a memtable was frozen, so that the flush must be woken. Under the lock that orders commits.
+    pub(crate) fn begin(
+        &self,
+        durable: bool,
+        append: impl FnOnce(SequenceNumber) -> Result<Option<Appended>>,
+    ) -> Result<Option<(Ticket, bool)>> {
         let mut state = self.state.lock();
         let frozen = match self.room(&state) {
-            Room::No => return None,
+            Room::No => return Ok(None),
             Room::InActive => false,
             Room::AfterFreeze => {
                 self.freeze(&mut state);
                 true
             }
         };
-        let tickets = (0..count).map(|_| state.give_ticket()).collect();
-        Some((tickets, frozen))
-    }
-
-    /// As [`Writes::begin`] for a group that was promised room ([`Writes::has_room`]): derived commits may have used it
-    /// meanwhile, and then the active memtable gets larger than its limit by this group.
-    pub(crate) fn begin_reserved(&self, count: usize) -> (Vec<Ticket>, bool) {
-        let mut state = self.state.lock();
-        let freeze = self.room(&state) == Room::AfterFreeze;
-        if freeze {
-            self.freeze(&mut state);
+        let sequence = state.next_sequence;
+        let appended = append(sequence)?;
+        let slot = state.active.clone();
+        state.next_sequence += 1;
+        // Before the number can be known to anybody: a memtable that is frozen knows what it waits for.
+        slot.unfinished.fetch_add(1, Ordering::SeqCst);
+        slot.last_sequence.store(sequence, Ordering::Release);
+        let mut log_end = 0;
+        if let Some(appended) = &appended {
+            slot.pin_log(appended.position.segment);
+            self.order.written(appended.end);
+            log_end = if durable { appended.end } else { 0 };
         }
-        ((0..count).map(|_| state.give_ticket()).collect(), freeze)
+        self.order.open(sequence, log_end);
+        Ok(Some((Ticket { sequence, slot, log_end }, frozen)))
     }
 
     /// Whether [`Writes::begin`] would succeed.
@@ -182,46 +188,23 @@ impl Writes {
         self.room(&self.state.lock()) != Room::No
     }
 
-    /// The batch of the ticket is in its memtable, or was given up: it must not be seen in part. `completions` are
-    /// answered when its number is visible. Returns whether a frozen memtable may be flushed now.
-    pub(crate) fn finish(&self, ticket: Ticket, completions: Vec<Completion>) -> bool {
-        let mut state = self.state.lock();
-        let visible = self.visible.load(Ordering::Relaxed);
-        let at = ticket.sequence.checked_sub(visible + 1).expect("an unfinished number is not visible");
-        let entry = state.slots.get_mut(at as usize).expect("invariant 1");
-        assert!(!entry.finished, "a batch finishes once");
-        entry.finished = true;
-        entry.completions.extend(completions);
-        let unfinished = ticket.slot.unfinished.fetch_sub(1, Ordering::AcqRel);
+    /// The batch of the ticket is in its memtable. `answer` is due when its number is visible; it comes back if writes
+    /// have stopped. The flag tells whether a frozen memtable may be flushed now.
+    pub(crate) fn inserted(&self, ticket: &Ticket, answer: Option<Completion>) -> (Option<Completion>, bool) {
+        let left = self.order.inserted(ticket.sequence, answer, &mut |answer| self.completions.push([answer]));
+        let unfinished = ticket.slot.unfinished.fetch_sub(1, Ordering::SeqCst);
         assert!(unfinished > 0, "each ticket was counted");
-        let mut published = visible;
-        while state.slots.front().is_some_and(|slot| slot.finished) {
-            published += 1;
-            let slot = state.slots.pop_front().expect("there is a front");
-            self.completions.push(slot.completions);
-        }
-        assert!(published + (state.slots.len() as u64) < state.next_sequence, "invariant 1");
-        self.visible.store(published, Ordering::Release);
-        unfinished == 1 && ticket.slot.id != state.active.id
+        (left, unfinished == 1 && ticket.slot.frozen.load(Ordering::SeqCst))
     }
 
-    /// Answers `completions` after everything up to `sequence`, a number given out, is visible.
-    pub(crate) fn complete_after(&self, sequence: SequenceNumber, completions: Vec<Completion>) {
-        let mut state = self.state.lock();
-        let visible = self.visible.load(Ordering::Relaxed);
-        match sequence.checked_sub(visible + 1) {
-            None => self.completions.push(completions),
-            Some(at) => state.slots.get_mut(at as usize).expect("invariant 1").completions.extend(completions),
-        }
+    /// Answers a logged commit when its time has come, after those before it. It comes back if writes have stopped.
+    pub(crate) fn answer(&self, due: Due, answer: Completion) -> Option<Completion> {
+        self.order.answer(due, answer, &mut |answer| self.completions.push([answer]))
     }
 
-    /// Answers a commit after all those that have a number by now.
-    pub(crate) fn complete_after_all(&self, completion: Completion) {
-        let mut state = self.state.lock();
-        match state.slots.back_mut() {
-            Some(last) => last.completions.push(completion),
-            None => self.completions.push([completion]),
-        }
+    /// Answers a commit after all those that have a number by now. It comes back if writes have stopped.
+    pub(crate) fn answer_after_all(&self, answer: Completion) -> Option<Completion> {
+        self.order.answer_after_all(answer, &mut |answer| self.completions.push([answer]))
     }
 
     /// Freezes the active memtable unless an older one waits for its flush already: to unpin the log.
@@ -246,7 +229,7 @@ impl Writes {
     pub(crate) fn flushable(&self) -> Option<Arc<MemtableSlot>> {
         let state = self.state.lock();
         let oldest = state.frozen.front()?;
-        (oldest.unfinished.load(Ordering::Acquire) == 0).then(|| oldest.clone())
+        (oldest.unfinished.load(Ordering::SeqCst) == 0).then(|| oldest.clone())
     }
 
     /// The version has changed; `flushed` is the memtable that is in its tables now, the oldest. The version is asked
@@ -294,12 +277,12 @@ impl Writes {
     /// Recovery: puts a replayed batch in at the number it had.
     pub(crate) fn replay(&self, batch: &crate::WriteBatch, sequence: SequenceNumber, segment: u64) {
         let mut state = self.state.lock();
-        assert!(state.slots.is_empty() && sequence >= state.next_sequence, "the caller has checked the order");
+        assert!(sequence >= state.next_sequence, "the caller has checked the order");
         state.active.memtable.apply(batch, sequence);
         state.active.last_sequence.store(sequence, Ordering::Release);
         state.active.pin_log(segment);
         state.next_sequence = sequence + 1;
-        self.visible.store(sequence, Ordering::Release);
+        self.order.set_visible(sequence);
     }
 
     /// Whether the active memtable has reached its limit.
@@ -327,6 +310,7 @@ impl Writes {
         assert!(state.active.last_sequence() < state.next_sequence, "numbers given out are below the next");
         let next = MemtableSlot::new(state.active.id + 1);
         let full = std::mem::replace(&mut state.active, next);
+        full.frozen.store(true, Ordering::SeqCst);
         state.frozen.push_back(full);
         let current = self.read_state.load_full();
         self.read_state.store(Arc::new(ReadState { memtables: state.memtables(), ..(*current).clone() }));
@@ -341,15 +325,6 @@ enum Room {
 }
 
 impl State {
-    fn give_ticket(&mut self) -> Ticket {
-        let sequence = self.next_sequence;
-        self.next_sequence += 1;
-        self.slots.push_back(Unpublished::default());
-        self.active.unfinished.fetch_add(1, Ordering::AcqRel);
-        self.active.last_sequence.store(sequence, Ordering::Release);
-        Ticket { sequence, slot: self.active.clone() }
-    }
-
     /// Newest first.
     fn memtables(&self) -> Vec<Arc<Memtable>> {
         std::iter::once(&self.active).chain(self.frozen.iter().rev()).map(|slot| slot.memtable.clone()).collect()

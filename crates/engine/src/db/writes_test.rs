@@ -21,6 +21,16 @@ fn answer(log: &Arc<Mutex<Vec<u64>>>, number: u64) -> Completion {
     Completion { done: Box::new(move |_| log.lock().push(number)), result: Ok(number) }
 }
 
+fn begin(writes: &Writes) -> Option<Ticket> {
+    writes.begin(false, |_| Ok(None)).expect("nothing fails").map(|(ticket, _)| ticket)
+}
+
+fn inserted(writes: &Writes, ticket: &Ticket, answers: Option<Completion>) -> bool {
+    let (left, flushable) = writes.inserted(ticket, answers);
+    assert!(left.is_none(), "writes go on");
+    flushable
+}
+
 fn batch() -> WriteBatch {
     let mut batch = WriteBatch::new();
     batch.put(Family::DEFAULT, b"key", &[0; 100]);
@@ -33,20 +43,19 @@ fn numbers_become_visible_in_order_whatever_the_order_of_finishing() {
     for _ in 0..50 {
         let (writes, _versions) = writes(1 << 20, 2);
         let answered: Arc<Mutex<Vec<u64>>> = Arc::default();
-        let (mut tickets, _) = writes.begin(20).expect("room");
+        let mut tickets: Vec<Ticket> = (0..20).map(|_| begin(&writes).expect("room")).collect();
         rng.shuffle(&mut tickets);
         let mut finished = [false; 21];
         for ticket in tickets {
-            let sequence = ticket.sequence;
-            writes.complete_after(sequence, vec![answer(&answered, sequence * 10)]);
-            finished[sequence as usize] = true;
-            writes.finish(ticket, vec![answer(&answered, sequence)]);
+            finished[ticket.sequence as usize] = true;
+            writes.completions.expect();
+            inserted(&writes, &ticket, Some(answer(&answered, ticket.sequence)));
             let expected = finished[1..].iter().take_while(|done| **done).count() as u64;
             assert_eq!(writes.visible(), expected);
         }
         writes.completions.run();
-        let expected: Vec<u64> = (1..=20).flat_map(|sequence| [sequence * 10, sequence]).collect();
-        assert_eq!(*answered.lock(), expected, "answers follow the numbers");
+        assert_eq!(*answered.lock(), (1..=20).collect::<Vec<_>>(), "answers follow the numbers");
+        assert!(writes.completions.all_answered());
     }
 }
 
@@ -54,30 +63,37 @@ fn numbers_become_visible_in_order_whatever_the_order_of_finishing() {
 fn an_answer_after_all_waits_for_every_number_given_out() {
     let (writes, _versions) = writes(1 << 20, 2);
     let answered: Arc<Mutex<Vec<u64>>> = Arc::default();
-    writes.complete_after_all(answer(&answered, 1));
-    let (tickets, _) = writes.begin(2).expect("room");
-    writes.complete_after_all(answer(&answered, 4));
-    for (ticket, number) in tickets.into_iter().zip(2..) {
-        writes.finish(ticket, vec![answer(&answered, number)]);
+    (0..4).for_each(|_| writes.completions.expect());
+    assert!(writes.answer_after_all(answer(&answered, 1)).is_none());
+    let tickets = [begin(&writes).expect("room"), begin(&writes).expect("room")];
+    assert!(writes.answer_after_all(answer(&answered, 4)).is_none());
+    for (ticket, number) in tickets.iter().zip(2..) {
+        inserted(&writes, ticket, Some(answer(&answered, number)));
     }
     writes.completions.run();
     assert_eq!(*answered.lock(), [1, 2, 4, 3], "4 was asked for before 3");
 }
 
 #[test]
+fn an_append_that_fails_takes_no_number() {
+    let (writes, _versions) = writes(1 << 20, 2);
+    assert!(writes.begin(true, |_| Err(crate::Error::NoSpace { what: "a test".into() })).is_err());
+    assert_eq!(begin(&writes).expect("room").sequence, 1);
+}
+
+#[test]
 fn a_memtable_with_an_unfinished_batch_is_not_flushed() {
     let (writes, versions) = writes(1 << 20, 3);
-    let (mut first, _) = writes.begin(1).expect("room");
+    let first = begin(&writes).expect("room");
     assert_eq!(writes.freeze_active(), 1);
-    let (mut second, _) = writes.begin(1).expect("room");
-    let (first, second) = (first.pop().expect("one"), second.pop().expect("one"));
+    let second = begin(&writes).expect("room");
     assert_ne!(first.slot.id, second.slot.id, "the number given out before the freeze stays with its memtable");
-    assert!(!writes.finish(second, vec![]));
+    assert!(!inserted(&writes, &second, None));
     assert_eq!(writes.visible(), 0);
     assert!(writes.flushable().is_none());
     first.slot.pin_log(5);
     assert_eq!(writes.log_pin(), (Some(5), true));
-    assert!(writes.finish(first, vec![]), "now it may be flushed");
+    assert!(inserted(&writes, &first, None), "now it may be flushed");
     assert_eq!(writes.visible(), 2);
     let slot = writes.flushable().expect("all finished");
     assert_eq!(slot.last_sequence(), 1);
@@ -88,24 +104,22 @@ fn a_memtable_with_an_unfinished_batch_is_not_flushed() {
 #[test]
 fn full_memory_has_no_room_until_a_flush() {
     let (writes, versions) = writes(4096, 2);
-    let fill = |tickets: Vec<Ticket>| {
-        for ticket in tickets {
-            let mut large = WriteBatch::new();
-            large.put(Family::DEFAULT, b"key", &[0; 5000]);
-            ticket.slot.memtable.apply(&large, ticket.sequence);
-            writes.finish(ticket, vec![]);
-        }
+    let fill = |ticket: Ticket| {
+        let mut large = WriteBatch::new();
+        large.put(Family::DEFAULT, b"key", &[0; 5000]);
+        ticket.slot.memtable.apply(&large, ticket.sequence);
+        inserted(&writes, &ticket, None);
     };
-    fill(writes.begin(1).expect("room").0);
-    let (tickets, frozen) = writes.begin(1).expect("room after a freeze");
+    fill(begin(&writes).expect("room"));
+    let (ticket, frozen) = writes.begin(false, |_| Ok(None)).expect("healthy").expect("room after a freeze");
     assert!(frozen);
-    fill(tickets);
-    assert!(writes.begin(1).is_none() && !writes.has_room(), "two memtables are full");
+    fill(ticket);
+    assert!(begin(&writes).is_none() && !writes.has_room(), "two memtables are full");
     assert_eq!(writes.memory().0, 2);
     let slot = writes.flushable().expect("the first is frozen");
     writes.install(&versions, Some(&slot));
     assert!(writes.has_room());
-    assert!(writes.begin(1).is_some());
+    assert!(begin(&writes).is_some());
 }
 
 #[test]
@@ -118,12 +132,11 @@ fn a_reader_sees_what_is_visible_and_keeps_it() {
     };
     edit(&versions);
     writes.install(&versions, None);
-    let (mut tickets, _) = writes.begin(1).expect("room");
-    let ticket = tickets.pop().expect("one");
+    let ticket = begin(&writes).expect("room");
     ticket.slot.memtable.apply(&batch(), ticket.sequence);
     let (state, sequence) = writes.read_point();
     assert_eq!(state.get(Family::DEFAULT, b"key", sequence).expect("memory"), None, "not published yet");
-    writes.finish(ticket, vec![]);
+    inserted(&writes, &ticket, None);
     let (state, sequence) = writes.read_point();
     assert!(state.get(Family::DEFAULT, b"key", sequence).expect("memory").is_some());
     writes.freeze_active();

@@ -55,7 +55,7 @@ impl Walk<'_> {
         let streams = match record.kind {
             RecordKind::Rewrite => decode_rewrite(record.payload).map_err(malformed)?,
             RecordKind::Commit => {
-                let commit = decode_commit(record.payload).map_err(malformed)?;
+                let commit = decode_commit(record.sequence, record.payload).map_err(malformed)?;
                 if !commit.batch.is_empty() {
                     if commit.sequence <= self.last_sequence || commit.sequence >= SEQUENCE_NUMBER_MAX {
                         let (found, last) = (commit.sequence, self.last_sequence);

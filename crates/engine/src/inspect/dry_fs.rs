@@ -82,4 +82,8 @@ impl File for DryFile {
     fn len(&self) -> io::Result<u64> {
         self.0.len()
     }
+
+    fn links(&self) -> io::Result<u64> {
+        self.0.links()
+    }
 }

@@ -14,18 +14,22 @@
 //! | 20 | 8 | capacity: the length the file was allocated with |
 //! | 28 | 4 | CRC-32 of bytes 0 to 27 |
 //!
-//! Record, 17 bytes of header and the payload:
+//! Record, 25 bytes of header and the payload:
 //!
 //! | offset | width | field |
 //! |---|---|---|
-//! | 0 | 4 | CRC-32 of: segment number (8 bytes), the record's offset in the segment (8 bytes), bytes 4 to the end |
-//! | 4 | 4 | payload length |
-//! | 8 | 1 | kind: 1 commit, 2 rewrite, 3 seal |
-//! | 9 | 8 | durable offset: the bytes `[0, durable offset)` of this segment were synced when this record was written |
-//! | 17 | length | payload, see `record.rs` |
+//! | 0 | 4 | CRC-32 of: segment number (8 bytes), the record's offset in the segment (8 bytes), bytes 4 to 24 |
+//! | 4 | 4 | CRC-32 of the payload |
+//! | 8 | 4 | payload length |
+//! | 12 | 1 | kind: 1 commit, 2 rewrite, 3 seal |
+//! | 13 | 4 | durable offset: 0, or: the bytes `[0, durable offset)` of this segment, and all older segments, were synced when this record was written |
+//! | 17 | 8 | sequence number of a commit's batch; 0 if there is none |
+//! | 25 | length | payload, see `record.rs` |
 //!
-//! The checksum covers the segment number and the offset, so a record is valid in one place only: bytes of an
-//! earlier life of the file, or of a record that was copied along inside a value, never pass.
+//! The header's checksum covers the segment number and the offset, so a record is valid in one place only: bytes of an
+//! earlier life of the file, or of a record that was copied along inside a value, never pass. The payload has a
+//! checksum of its own, so that it is computed before the record's place and number are known, outside of the lock that
+//! gives them.
 
 use crate::{Error, Result};
 use kontiki_env::codec::{checksum32, get_bytes, get_u8, get_u32, get_u64, put_u32, put_u64};
@@ -34,7 +38,9 @@ use std::path::{Path, PathBuf};
 /// Bytes of the segment header: where the first record starts.
 pub(crate) const SEGMENT_HEADER_BYTES: u64 = 32;
 /// Bytes of a record header.
-pub(crate) const RECORD_HEADER_BYTES: u64 = 17;
+pub(crate) const RECORD_HEADER_BYTES: u64 = 25;
+/// Largest segment: offsets in it are recorded in 32 bits.
+pub(crate) const SEGMENT_BYTES_MAX: u64 = u32::MAX as u64;
 /// A seal is a bare record header. Each append leaves room for one, so that sealing never needs space.
 pub(crate) const SEAL_BYTES: u64 = RECORD_HEADER_BYTES;
 /// The newest format this code reads, and the one it writes.
@@ -77,6 +83,8 @@ impl RecordKind {
 pub(crate) struct RawRecord<'a> {
     pub(crate) kind: RecordKind,
     pub(crate) durable_offset: u64,
+    /// The number of a commit's batch, 0 if it has none.
+    pub(crate) sequence: u64,
     pub(crate) payload: &'a [u8],
 }
 
@@ -141,48 +149,108 @@ pub(crate) fn check_segment_header(file: &Path, number: u64, bytes: &[u8]) -> Re
     get_u64(&mut fields).map_err(|_| corrupt(20, "the header ends early"))
 }
 
-/// Appends a whole record that will lie at `offset` of segment `number`.
-pub(crate) fn encode_record(
-    out: &mut Vec<u8>,
-    number: u64,
-    offset: u64,
-    kind: RecordKind,
-    durable_offset: u64,
-    payload: &[u8],
-) {
-    assert!(durable_offset <= offset, "nothing behind a record is durable when it is written");
-    assert!(offset >= SEGMENT_HEADER_BYTES, "records start behind the segment header");
-    let length = u32::try_from(payload.len()).expect("commits are bounded far below 4 GiB (COMMIT_BYTES_MAX)");
-    let start = out.len();
-    put_u32(out, 0);
-    put_u32(out, length);
-    out.push(kind.to_byte());
-    put_u64(out, durable_offset);
-    out.extend_from_slice(payload);
-    let record = &mut out[start..];
-    let checksum = record_checksum(number, offset, &record[4..]);
-    record[..4].copy_from_slice(&checksum.to_le_bytes());
+/// What a record's header says, beside its place.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RecordHeader {
+    pub(crate) kind: RecordKind,
+    pub(crate) durable_offset: u64,
+    pub(crate) sequence: u64,
+    pub(crate) payload_bytes: u64,
+    pub(crate) payload_checksum: u32,
+}
+
+impl RecordHeader {
+    /// The header of a seal.
+    pub(super) fn seal(durable_offset: u64) -> RecordHeader {
+        let payload_checksum = checksum32(&[]);
+        RecordHeader { kind: RecordKind::Seal, durable_offset, sequence: 0, payload_bytes: 0, payload_checksum }
+    }
+
+    /// The bytes of the header of a record that will lie at `offset` of segment `number`.
+    pub(super) fn encode(&self, number: u64, offset: u64) -> [u8; RECORD_HEADER_BYTES as usize] {
+        assert!(self.durable_offset <= offset, "nothing behind a record is durable when it is written");
+        assert!(offset >= SEGMENT_HEADER_BYTES, "records start behind the segment header");
+        let length = u32::try_from(self.payload_bytes).expect("commits are bounded far below 4 GiB (COMMIT_BYTES_MAX)");
+        let durable_offset = u32::try_from(self.durable_offset).expect("segments are bounded (SEGMENT_BYTES_MAX)");
+        let mut out = [0; RECORD_HEADER_BYTES as usize];
+        out[4..8].copy_from_slice(&self.payload_checksum.to_le_bytes());
+        out[8..12].copy_from_slice(&length.to_le_bytes());
+        out[12] = self.kind.to_byte();
+        out[13..17].copy_from_slice(&durable_offset.to_le_bytes());
+        out[17..].copy_from_slice(&self.sequence.to_le_bytes());
+        let checksum = header_checksum(number, offset, &out[4..]);
+        out[..4].copy_from_slice(&checksum.to_le_bytes());
+        out
+    }
 }
 
 /// Decodes the record of segment `number` that lies at its `offset`; `bytes[at..]` starts with it. `None` if what
 /// lies there is not a whole record of this place.
 pub(crate) fn decode_record(number: u64, bytes: &[u8], at: usize, offset: u64) -> Option<RawRecord<'_>> {
     let record = bytes.get(at..)?;
-    let mut input = record;
+    let (header, payload) = record.split_at_checked(RECORD_HEADER_BYTES as usize)?;
+    let mut input = header;
     let checksum = get_u32(&mut input).ok()?;
+    let payload_checksum = get_u32(&mut input).ok()?;
     let length = get_u32(&mut input).ok()?;
     let kind = RecordKind::from_byte(get_u8(&mut input).ok()?)?;
-    let durable_offset = get_u64(&mut input).ok()?;
+    let durable_offset = u64::from(get_u32(&mut input).ok()?);
+    let sequence = get_u64(&mut input).ok()?;
     if durable_offset > offset || (kind == RecordKind::Seal && length != 0) {
         return None;
     }
-    let payload = get_bytes(&mut input, usize::try_from(length).ok()?).ok()?;
-    let covered = record.get(4..RECORD_HEADER_BYTES as usize + payload.len())?;
-    (record_checksum(number, offset, covered) == checksum).then_some(RawRecord { kind, durable_offset, payload })
+    if header_checksum(number, offset, header.get(4..)?) != checksum {
+        return None;
+    }
+    let payload = payload.get(..usize::try_from(length).ok()?)?;
+    let record = RawRecord { kind, durable_offset, sequence, payload };
+    (checksum32(&[payload]) == payload_checksum).then_some(record)
 }
 
-fn record_checksum(number: u64, offset: u64, covered: &[u8]) -> u32 {
+/// What the record at `offset` claims to be durable, if there is the whole header of one; its payload may be damaged.
+pub(super) fn claim_at(number: u64, bytes: &[u8], offset: u64) -> Option<u64> {
+    let header = bytes.get(usize::try_from(offset).ok()?..)?.get(..RECORD_HEADER_BYTES as usize)?;
+    // The cheap tests go first: they rule out nearly everything, so few checksums are computed.
+    RecordKind::from_byte(*header.get(12)?)?;
+    let claim = u64::from(u32::from_le_bytes(*header.get(13..)?.first_chunk::<4>()?));
+    if claim > offset {
+        return None;
+    }
+    let checksum = u32::from_le_bytes(*header.first_chunk::<4>()?);
+    (header_checksum(number, offset, header.get(4..)?) == checksum).then_some(claim)
+}
+
+fn header_checksum(number: u64, offset: u64, covered: &[u8]) -> u32 {
+    debug_assert_eq!(covered.len() as u64, RECORD_HEADER_BYTES - 4);
     checksum32(&[&number.to_le_bytes(), &offset.to_le_bytes(), covered])
+}
+
+/// Appends a whole record.
+#[cfg(test)]
+pub(crate) fn encode_record(
+    out: &mut Vec<u8>,
+    number: u64,
+    offset: u64,
+    kind: RecordKind,
+    durable_offset: u64,
+    sequence: u64,
+    payload: &[u8],
+) {
+    let payload_bytes = payload.len() as u64;
+    let header =
+        RecordHeader { kind, durable_offset, sequence, payload_bytes, payload_checksum: checksum32(&[payload]) };
+    out.extend_from_slice(&header.encode(number, offset));
+    out.extend_from_slice(payload);
+}
+
+/// The name of a file that was a segment and waits to become one again.
+pub(crate) fn free_name(number: u64) -> String {
+    format!("{}.free", segment_name(number))
+}
+
+/// Whether a name is one that [`free_name`] makes.
+pub(crate) fn is_free_name(name: &str) -> bool {
+    name.strip_suffix(".free").and_then(segment_number).is_some()
 }
 
 /// A file of the log.

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 fn record(number: u64, offset: u64, payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    encode_record(&mut out, number, offset, RecordKind::Commit, 32, payload);
+    encode_record(&mut out, number, offset, RecordKind::Commit, 32, 9, payload);
     out
 }
 
@@ -15,9 +15,11 @@ fn the_bytes_are_as_documented() {
     let mut covered = Vec::new();
     covered.extend_from_slice(&7u64.to_le_bytes());
     covered.extend_from_slice(&40u64.to_le_bytes());
-    covered.extend_from_slice(b"\x03\0\0\0\x01\x20\0\0\0\0\0\0\0pay");
+    covered.extend_from_slice(&checksum32(&[b"pay"]).to_le_bytes());
+    covered.extend_from_slice(b"\x03\0\0\0\x01\x20\0\0\0\x09\0\0\0\0\0\0\0");
     assert_eq!(&bytes[..4], checksum32(&[&covered]).to_le_bytes());
-    assert_eq!(&bytes[4..], &covered[16..]);
+    assert_eq!(&bytes[4..25], &covered[16..]);
+    assert_eq!(&bytes[25..], b"pay");
 }
 
 #[test]
@@ -25,7 +27,8 @@ fn a_record_is_valid_in_its_place_only() {
     let bytes = record(7, 40, b"payload");
     let decoded = decode_record(7, &bytes, 0, 40).expect("whole");
     assert_eq!((decoded.kind, decoded.durable_offset, decoded.payload), (RecordKind::Commit, 32, &b"payload"[..]));
-    assert_eq!(decoded.bytes(), bytes.len() as u64);
+    assert_eq!((decoded.bytes(), decoded.sequence), (bytes.len() as u64, 9));
+    assert_eq!(claim_at(7, &[vec![0; 40], bytes.clone()].concat(), 40), Some(32));
     assert_eq!(decode_record(8, &bytes, 0, 40), None, "another segment");
     assert_eq!(decode_record(7, &bytes, 0, 41), None, "another offset");
 }

@@ -5,38 +5,47 @@
 //!
 //! - `format`: the bytes of a segment and of a record's header;
 //! - `record`: the payloads;
-//! - `writer`: appends groups, syncs, rotates segments; owned by the leader of the write path;
+//! - `writer`: appends records and goes from segment to segment; under the lock that orders commits;
+//! - `next`: makes segments ahead, of files that were segments before;
+//! - `tail`: the files that are not durable yet, and how they are synced;
 //! - `segments`: the files that exist, shared with readers and with retention;
 //! - `recovery`: reads the log back at open, cuts a torn tail, names corruption;
 //! - `summary`: what a segment's bytes hold, for tools;
 //! - `retention`: the one function that decides which segment may go.
 //!
 //! Invariants:
-//! 1. Every segment but the newest is sealed and synced. So a bad record in an older segment is corruption.
-//! 2. Within the newest segment, a record that claims `durable_offset = d` was written after `[0, d)` was synced. So a
-//!    bad record before such a claim is corruption, and any other is the torn tail of a crash.
-//! 3. Nothing is ever appended to a segment of an earlier life: recovery seals it. So bytes behind a cut can never
-//!    come to follow a valid record again.
+//! 1. Every segment but the newest is sealed before a record is written to its successor.
+//! 2. A record that claims a durable offset `d > 0` was written after `[0, d)` of its segment and all older segments
+//!    were synced. So a bad record (or a missing seal) before such a claim is corruption, and any other is where a crash
+//!    has torn the log: it ends there, whatever follows.
+//! 3. Nothing is ever appended to a segment of an earlier life: recovery seals the torn one at the cut, and those that
+//!    follow at their beginnings. So bytes behind a cut can never come to follow a valid record again.
 //! 4. Segments are deleted oldest first, each deletion durable before the next. So numbers have no gap, and a mark
 //!    (truncation, removal) outlives whatever it speaks of.
 //!
 //! docs/internals/log.md has the reasons and what was rejected; docs/formats/log.md the bytes.
 
 mod format;
+mod next;
 mod record;
 mod recovery;
 mod retention;
 mod segments;
 mod summary;
+mod tail;
 mod writer;
 
 pub(crate) use format::{RECORD_HEADER_BYTES, RawRecord, RecordKind, segment_name, segment_number};
+pub(crate) use next::NextSegments;
+#[cfg(test)]
+pub(crate) use record::encode_commit;
 pub(crate) use record::{
-    RewriteOp, Span, StreamRecord, commit_bytes_max, decode_commit, decode_commit_streams, decode_rewrite,
-    encode_commit, encode_rewrite,
+    CommitPayload, RewriteOp, Span, StreamRecord, commit_bytes_max, decode_commit, decode_commit_streams,
+    decode_rewrite, encode_rewrite,
 };
 pub(crate) use recovery::{Beside, Recovered, recover};
 pub(crate) use retention::{Retention, RetentionInput, SegmentUse, plan_retention};
 pub(crate) use segments::{RecordPosition, Segments};
 pub use summary::{SegmentSummary, summarize_segment};
-pub(crate) use writer::{LogWriter, Outgoing};
+pub(crate) use tail::{SYNCS_MAX, Tail};
+pub(crate) use writer::{Appended, FIRST_POSITION, LogWriter, Outgoing};

@@ -1,7 +1,7 @@
 //! The payloads of records.
 //!
-//! Commit payload: sequence number (varint; 0 when there is no batch), batch (varint length, bytes; length 0 when
-//! there is none), then stream operations to the end. Rewrite payload: stream operations only. A seal has none.
+//! Commit payload: batch (varint length, bytes; length 0 when there is none), then stream operations to the end; the
+//! batch's sequence number is in the record's header. Rewrite payload: stream operations only. A seal has none.
 //!
 //! Stream operation: tag (1 byte), stream (varint), then by tag:
 //!
@@ -77,10 +77,42 @@ pub(crate) enum RewriteOp {
     Truncate { stream: StreamId, through_index: u64 },
 }
 
+/// A commit's payload on its way into the log, in two parts, so that the bytes of a batch are not copied before they
+/// are copied there.
+#[derive(Clone, Debug)]
+pub(crate) enum CommitPayload {
+    /// The length of a batch that comes second: up to 10 bytes.
+    Batch { head: [u8; 10], head_bytes: u8 },
+    /// All of it.
+    Whole(Vec<u8>),
+}
+
+impl CommitPayload {
+    /// For this commit.
+    pub(crate) fn new(batch: &WriteBatch, streams: &[StreamOp]) -> CommitPayload {
+        if streams.is_empty() {
+            let mut varint = Vec::with_capacity(10);
+            put_varint(&mut varint, batch.as_bytes().len() as u64);
+            let mut head = [0; 10];
+            head[..varint.len()].copy_from_slice(&varint);
+            return CommitPayload::Batch { head, head_bytes: varint.len() as u8 };
+        }
+        let mut whole = Vec::with_capacity(batch.as_bytes().len() + 64);
+        encode_commit(&mut whole, batch, streams);
+        CommitPayload::Whole(whole)
+    }
+
+    /// The bytes, one part after the other. `batch` is the one it was made for.
+    pub(crate) fn parts<'a>(&'a self, batch: &'a WriteBatch) -> [&'a [u8]; 2] {
+        match self {
+            CommitPayload::Batch { head, head_bytes } => [&head[..usize::from(*head_bytes)], batch.as_bytes()],
+            CommitPayload::Whole(whole) => [whole, &[]],
+        }
+    }
+}
+
 /// Appends a commit's payload.
-pub(crate) fn encode_commit(out: &mut Vec<u8>, sequence: u64, batch: &WriteBatch, streams: &[StreamOp]) {
-    debug_assert_eq!(sequence == 0, batch.is_empty(), "a sequence number belongs to a batch");
-    put_varint(out, sequence);
+pub(crate) fn encode_commit(out: &mut Vec<u8>, batch: &WriteBatch, streams: &[StreamOp]) {
     put_slice(out, batch.as_bytes());
     for op in streams {
         match op {
@@ -121,9 +153,8 @@ pub(crate) fn commit_bytes_max(batch: &WriteBatch, streams: &[StreamOp]) -> u64 
 }
 
 /// Decodes a commit's payload, checking every part.
-pub(crate) fn decode_commit(payload: &[u8]) -> Result<CommitRecord, Truncated> {
+pub(crate) fn decode_commit(sequence: u64, payload: &[u8]) -> Result<CommitRecord, Truncated> {
     let mut input = payload;
-    let sequence = get_varint(&mut input)?;
     let batch = WriteBatch::decode_logged(get_slice(&mut input)?)?;
     if (sequence == 0) != batch.is_empty() {
         return Err(Truncated);
@@ -135,7 +166,6 @@ pub(crate) fn decode_commit(payload: &[u8]) -> Result<CommitRecord, Truncated> {
 /// Decodes only the stream operations of a commit's payload.
 pub(crate) fn decode_commit_streams(payload: &[u8]) -> Result<Vec<StreamRecord>, Truncated> {
     let mut input = payload;
-    get_varint(&mut input)?;
     get_slice(&mut input)?;
     decode_streams(payload, input, false)
 }

@@ -1,26 +1,28 @@
 //! Reading the log back at open.
 //!
-//! Every segment but the newest must be whole up to its seal. The newest either is sealed too (a clean close, or an
-//! earlier recovery), or it ends where its last whole record ends: that is where the crash tore it. Two things tell
-//! a torn tail from damage: no later whole record of the segment claims that the bad place had been synced, and the
-//! file is as long as it was allocated.
+//! Segments are read in order up to the first place where no whole record follows: the end of the log. If that is the
+//! seal of the newest segment, the last run (or an earlier recovery) ended in good order. If not, a crash has torn the
+//! log there, which is told from damage by two things: no whole record behind that place, in that segment or a later one,
+//! claims that it had been synced; and the file is as long as it was allocated. Segments behind the torn one are
+//! possible: a segment is used before its predecessor is synced. Nothing in them was ever acknowledged as durable.
 //!
 //! The end is then made final before anything is replayed: what lies between the last claim of durability and the
-//! cut is written again (after a failed sync and a restart of the process alone, the page cache may show bytes that
-//! never reached the disk and count as clean), a seal goes behind it, and the file is synced. From then on the
-//! replayed records are durable, whatever their writer was promised, and bytes behind the cut are dead.
+//! end is written again (after a failed sync and a restart of the process alone, the page cache may show bytes that
+//! never reached the disk and count as clean), later segments are sealed at their beginnings, newest first, a seal goes
+//! behind the end, and all of it is synced. From then on the replayed records are durable, whatever their writer was
+//! promised, and bytes behind the end are dead.
 
 use super::format::{
-    RawRecord, RecordKind, SEAL_BYTES, SEGMENT_HEADER_BYTES, check_segment_header, decode_record, segment_number,
+    RawRecord, RecordKind, SEAL_BYTES, SEGMENT_HEADER_BYTES, check_segment_header, claim_at, decode_record,
+    is_free_name, segment_number,
 };
 use super::segments::{RecordPosition, Segments};
 use super::writer::write_seal;
 use crate::{Error, Result};
 use kontiki_env::fs::{OpenMode, read_all};
-use std::path::Path;
 
 /// What recovery found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Recovered {
     /// The number for the next segment.
     pub(crate) next_number: u64,
@@ -28,6 +30,8 @@ pub(crate) struct Recovered {
     pub(crate) replayed_bytes: u64,
     /// Whether the newest segment had no seal: the last run ended without a close.
     pub(crate) unclean: bool,
+    /// Names of files that wait to become segments again.
+    pub(crate) free: Vec<String>,
 }
 
 /// How the records of a segment end.
@@ -36,7 +40,7 @@ pub(super) struct SegmentEnd {
     /// Where the last whole record (the seal excluded) ends.
     pub(super) offset: u64,
     pub(super) sealed: bool,
-    /// The furthest that any of the records claims to be durable.
+    /// The furthest that any of the records, the seal included, claims to be durable; 0 if none claims anything.
     pub(super) claimed: u64,
 }
 
@@ -60,36 +64,51 @@ impl Beside for () {
     }
 }
 
+/// A segment's bytes and what they hold.
+struct Scanned {
+    number: u64,
+    bytes: Vec<u8>,
+    capacity: u64,
+    end: SegmentEnd,
+}
+
 /// Reads all segments, oldest first, adds them to `segments`, and gives every commit and rewrite record to `visit`.
 pub(crate) fn recover(
     segments: &Segments,
     beside: &dyn Beside,
     visit: &mut dyn FnMut(RecordPosition, RawRecord<'_>) -> Result<()>,
 ) -> Result<Recovered> {
-    let numbers = list_segments(segments)?;
-    let mut recovered = Recovered { next_number: 1, replayed_bytes: 0, unclean: false };
-    for (i, number) in numbers.iter().copied().enumerate() {
-        let path = segments.path(number);
-        let bytes = read_all(segments.fs(), &path).map_err(|error| Error::io(&path, &error))?;
-        let capacity = check_segment_header(&path, number, &bytes)?;
-        let mut end = find_end(number, &bytes);
-        let newest = i + 1 == numbers.len();
-        if newest {
-            end_where_something_is_missing(number, &bytes, &mut end, beside)?;
+    let (numbers, free) = list_segments(segments)?;
+    let mut recovered = Recovered { next_number: 1, replayed_bytes: 0, unclean: false, free };
+    let open = first_unproven(segments, &numbers)?;
+    let (proven, rest) = numbers.split_at(open);
+    for &number in proven {
+        let scanned = scan(segments, number)?;
+        if !scanned.end.sealed {
+            let what = "a damaged or missing log record, and later log segments say that this place had been synced";
+            let file = segments.path(number);
+            return Err(Error::Corruption { file, offset: scanned.end.offset, what: what.into() });
         }
-        if !end.sealed {
-            check_torn(&path, number, &bytes, end, capacity, newest)?;
-            recovered.unclean = true;
+        take_in(segments, &scanned, &mut recovered, visit)?;
+    }
+    let mut rest = rest.iter().map(|&number| scan(segments, number)).collect::<Result<Vec<_>>>()?;
+    for scanned in &mut rest {
+        if !end_where_something_is_missing(scanned, beside)? {
+            break;
         }
-        if newest {
-            beside.make_durable()?;
-            make_end_final(segments, number, &bytes, end)?;
+    }
+    let torn = rest.iter().position(|scanned| !scanned.end.sealed);
+    if let Some(torn) = torn {
+        recovered.unclean = true;
+        check_torn(segments, &rest[torn..])?;
+        for later in rest.iter_mut().skip(torn + 1).rev() {
+            kill(segments, later)?;
         }
-        let file = segments.fs().open(&path, OpenMode::Read).map_err(|error| Error::io(&path, &error))?;
-        segments.add(number, file, end.offset + SEAL_BYTES);
-        replay(number, &bytes, end, visit)?;
-        recovered.replayed_bytes += end.offset - SEGMENT_HEADER_BYTES;
-        recovered.next_number = number + 1;
+    }
+    beside.make_durable()?;
+    for scanned in &rest {
+        make_end_final(segments, scanned)?;
+        take_in(segments, scanned, &mut recovered, visit)?;
     }
     if numbers.is_empty() {
         beside.make_durable()?;
@@ -98,27 +117,67 @@ pub(crate) fn recover(
 }
 
 /// Ends the segment at the first record, of those that were never claimed durable, that misses what it refers to: a crash has
-/// taken that, as it might have taken the record.
-fn end_where_something_is_missing(number: u64, bytes: &[u8], end: &mut SegmentEnd, beside: &dyn Beside) -> Result<()> {
-    let mut offset = end.claimed;
+/// taken that, as it might have taken the record. Returns whether the log may go on behind the segment.
+fn end_where_something_is_missing(scanned: &mut Scanned, beside: &dyn Beside) -> Result<bool> {
+    let Scanned { number, bytes, end, .. } = scanned;
+    let mut offset = end.claimed.max(SEGMENT_HEADER_BYTES);
     while offset < end.offset {
-        let Some(record) = record_at(number, bytes, offset) else { return Ok(()) };
+        let Some(record) = record_at(*number, bytes, offset) else { break };
         let length = record.bytes();
         if !beside.is_whole(record)? {
             *end = SegmentEnd { offset, sealed: false, ..*end };
         }
         offset += length;
     }
+    Ok(end.sealed)
+}
+
+/// How many segments a later one claims to be durable as a whole: they are read one by one. The few others (one or two,
+/// as a rule) are looked at together.
+fn first_unproven(segments: &Segments, numbers: &[u64]) -> Result<usize> {
+    for (i, &number) in numbers.iter().enumerate().rev() {
+        if i == 0 || scan(segments, number)?.end.claimed > 0 {
+            return Ok(i);
+        }
+    }
+    Ok(0)
+}
+
+fn scan(segments: &Segments, number: u64) -> Result<Scanned> {
+    let path = segments.path(number);
+    let bytes = read_all(segments.fs(), &path).map_err(|error| Error::io(&path, &error))?;
+    let capacity = check_segment_header(&path, number, &bytes)?;
+    let end = find_end(number, &bytes);
+    Ok(Scanned { number, bytes, capacity, end })
+}
+
+/// Adds a segment whose end is final, and replays it.
+fn take_in(
+    segments: &Segments,
+    scanned: &Scanned,
+    recovered: &mut Recovered,
+    visit: &mut dyn FnMut(RecordPosition, RawRecord<'_>) -> Result<()>,
+) -> Result<()> {
+    let Scanned { number, bytes, end, .. } = scanned;
+    let path = segments.path(*number);
+    let file = segments.fs().open(&path, OpenMode::Read).map_err(|error| Error::io(&path, &error))?;
+    segments.add(*number, file, end.offset + SEAL_BYTES);
+    replay(*number, bytes, *end, visit)?;
+    recovered.replayed_bytes += end.offset - SEGMENT_HEADER_BYTES;
+    recovered.next_number = number + 1;
     Ok(())
 }
 
-/// The numbers of the segments, which must be consecutive. Unfinished new segments are removed on the way.
-fn list_segments(segments: &Segments) -> Result<Vec<u64>> {
+/// The numbers of the segments, which must be consecutive, and the files that wait to become segments again. Unfinished
+/// new segments are removed on the way.
+fn list_segments(segments: &Segments) -> Result<(Vec<u64>, Vec<String>)> {
     let (fs, directory) = (segments.fs(), segments.directory());
     let names = fs.list(directory).map_err(|error| Error::io(directory, &error))?;
-    let mut numbers = Vec::new();
+    let (mut numbers, mut free) = (Vec::new(), Vec::new());
     for name in names {
-        if let Some(number) = segment_number(&name) {
+        if is_free_name(&name) {
+            free.push(name);
+        } else if let Some(number) = segment_number(&name) {
             numbers.push(number);
         } else if name.strip_suffix(".tmp").and_then(segment_number).is_some() {
             // It never got its name, so nothing in it was ever acknowledged.
@@ -145,12 +204,12 @@ fn list_segments(segments: &Segments) -> Result<Vec<u64>> {
         };
         fs.sync_dir(directory).map_err(io)?;
     }
-    Ok(numbers)
+    Ok((numbers, free))
 }
 
 /// Walks the whole records from the start.
 pub(super) fn find_end(number: u64, bytes: &[u8]) -> SegmentEnd {
-    let mut end = SegmentEnd { offset: SEGMENT_HEADER_BYTES, sealed: false, claimed: SEGMENT_HEADER_BYTES };
+    let mut end = SegmentEnd { offset: SEGMENT_HEADER_BYTES, sealed: false, claimed: 0 };
     while let Some(record) = record_at(number, bytes, end.offset) {
         end.claimed = end.claimed.max(record.durable_offset);
         if record.kind == RecordKind::Seal {
@@ -162,52 +221,71 @@ pub(super) fn find_end(number: u64, bytes: &[u8]) -> SegmentEnd {
     end
 }
 
-/// Refuses an unsealed segment that did not come to be by a crash while it was the newest.
-fn check_torn(file: &Path, number: u64, bytes: &[u8], end: SegmentEnd, capacity: u64, newest: bool) -> Result<()> {
-    let corrupt = |what: String| Err(Error::Corruption { file: file.to_path_buf(), offset: end.offset, what });
-    if !newest {
-        return corrupt("a damaged or missing log record, and later log segments follow".into());
+/// Refuses a log whose end did not come to be by a crash. The first segment is the one without a seal.
+fn check_torn(segments: &Segments, torn_and_later: &[Scanned]) -> Result<()> {
+    let Some((torn, later)) = torn_and_later.split_first() else { return Ok(()) };
+    let (path, offset) = (segments.path(torn.number), torn.end.offset);
+    let corrupt = |what: String| Err(Error::Corruption { file: path.clone(), offset, what });
+    if (torn.bytes.len() as u64) < torn.capacity {
+        return corrupt(format!("the log segment has {} bytes of the {} allocated", torn.bytes.len(), torn.capacity));
     }
-    if (bytes.len() as u64) < capacity {
-        return corrupt(format!("the log segment has {} bytes of the {capacity} allocated", bytes.len()));
+    if let Some(at) = later_claim(torn, |claim| claim > offset) {
+        return corrupt(format!("a damaged log record; the record at {at} says that this place had been synced"));
     }
-    match later_claim(number, bytes, end.offset) {
-        Some(at) => corrupt(format!("a damaged log record; the record at {at} says that this place had been synced")),
-        None => Ok(()),
+    for scanned in later {
+        let claims =
+            scanned.end.claimed > 0 || (!scanned.end.sealed && later_claim(scanned, |claim| claim > 0).is_some());
+        if claims {
+            let number = scanned.number;
+            return corrupt(format!("a damaged log record; log segment {number} says that this place had been synced"));
+        }
     }
+    Ok(())
 }
 
-/// The first whole record behind `bad` that was written when `bad` was already durable.
-fn later_claim(number: u64, bytes: &[u8], bad: u64) -> Option<u64> {
-    let first = usize::try_from(bad).ok()? + 1;
-    (first..bytes.len()).map(|at| at as u64).find(|&at| {
-        // The cheap tests go first: they rule out nearly everything, so few checksums are computed.
-        let kind_and_claim = usize::try_from(at).ok().and_then(|at| bytes.get(at + 8..)?.first_chunk::<9>());
-        let Some([kind, claim @ ..]) = kind_and_claim else { return false };
-        let claim = if *kind == 0 { 0 } else { u64::from_le_bytes(*claim) };
-        claim > bad && claim <= at && record_at(number, bytes, at).is_some()
-    })
+/// The first whole record behind a segment's end with a claim of the kind. The payload may be damaged: a header tells
+/// enough.
+fn later_claim(scanned: &Scanned, is_relevant: impl Fn(u64) -> bool) -> Option<u64> {
+    let first = scanned.end.offset + 1;
+    (first..scanned.bytes.len() as u64)
+        .find(|&at| claim_at(scanned.number, &scanned.bytes, at).is_some_and(&is_relevant))
+}
+
+/// Seals a segment behind the torn one at its beginning, durably. The seal claims nothing, so a crash before the torn one
+/// is sealed leaves a log that is torn in the same place.
+fn kill(segments: &Segments, scanned: &mut Scanned) -> Result<()> {
+    let path = segments.path(scanned.number);
+    let io = |error: std::io::Error| Error::Io { file: path.clone(), kind: error.kind(), message: error.to_string() };
+    let file = segments.fs().open(&path, OpenMode::ReadWrite).map_err(io)?;
+    write_seal(&*file, scanned.number, SEGMENT_HEADER_BYTES, 0).and_then(|_| file.sync()).map_err(io)?;
+    let _ = file.set_len(SEGMENT_HEADER_BYTES + SEAL_BYTES); // only to save space
+    scanned.end = SegmentEnd { offset: SEGMENT_HEADER_BYTES, sealed: true, claimed: 0 };
+    scanned.bytes.truncate(SEGMENT_HEADER_BYTES as usize);
+    Ok(())
 }
 
 /// See the head of this file. Afterwards the segment is sealed and everything up to its seal is durable. A seal that
 /// is there already may be as unsynced as what is before it.
-fn make_end_final(segments: &Segments, number: u64, bytes: &[u8], end: SegmentEnd) -> Result<()> {
+fn make_end_final(segments: &Segments, scanned: &Scanned) -> Result<()> {
+    let Scanned { number, bytes, end, .. } = scanned;
     assert!(end.claimed <= end.offset, "a whole record claims only whole records before it");
-    let path = segments.path(number);
+    let path = segments.path(*number);
     // Also for a full disk there is no going on: the log cannot be trusted before this is done.
     let io = &|error: std::io::Error| Error::Io { file: path.clone(), kind: error.kind(), message: error.to_string() };
     let file = segments.fs().open(&path, OpenMode::ReadWrite).map_err(io)?;
     // What is there already is written again byte by byte as it is, so that a crash in the middle changes nothing.
     let whole = if end.sealed { end.offset + SEAL_BYTES } else { end.offset };
-    let suspect = usize::try_from(end.claimed).ok().zip(usize::try_from(whole).ok());
+    let start = end.claimed.max(SEGMENT_HEADER_BYTES);
+    let suspect = usize::try_from(start).ok().zip(usize::try_from(whole).ok());
     let suspect = suspect.and_then(|(start, end)| bytes.get(start..end)).unwrap_or_default();
     if !suspect.is_empty() {
-        file.write_at(suspect, end.claimed).and_then(|()| file.sync()).map_err(io)?;
+        file.write_at(suspect, start).and_then(|()| file.sync()).map_err(io)?;
     }
     if end.sealed {
         return Ok(());
     }
-    let used = write_seal(&*file, number, end.offset, end.offset).map_err(io)?;
+    let used = write_seal(&*file, *number, end.offset, end.offset).map_err(io)?;
+    file.sync().map_err(io)?;
     let _ = file.set_len(used); // only to save space, as when the writer seals
     Ok(())
 }

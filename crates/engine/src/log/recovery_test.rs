@@ -2,6 +2,7 @@ use super::*;
 use crate::log::format::{encode_record, encode_segment_header};
 use kontiki_env::SimMachine;
 use kontiki_env::fs::{Fs, SimFs};
+use std::path::Path;
 use std::sync::Arc;
 
 const CAPACITY: u64 = 1024;
@@ -13,7 +14,7 @@ fn segment(number: u64, records: &[(RecordKind, u64, &[u8])]) -> (Vec<u8>, Vec<u
     for (kind, claim, payload) in records {
         let offset = bytes.len() as u64;
         offsets.push(offset);
-        encode_record(&mut bytes, number, offset, *kind, *claim, payload);
+        encode_record(&mut bytes, number, offset, *kind, *claim, 0, payload);
     }
     bytes.resize(CAPACITY as usize, 0);
     (bytes, offsets)
@@ -54,7 +55,7 @@ fn a_bad_record_that_nobody_claims_is_the_torn_tail() {
         1,
         &[(RecordKind::Commit, 32, b"one"), (RecordKind::Commit, 32, b"two"), (RecordKind::Commit, 32, b"three")],
     );
-    bytes[at[1] as usize + 18] ^= 1;
+    bytes[at[1] as usize + 26] ^= 1;
     let (fs, segments) = disk(&[(1, &bytes)]);
     assert_eq!(payloads(&segments).expect("a crash"), [b"one"]);
     let after = read_all(&fs, &segments.path(1)).expect("readable");
@@ -66,7 +67,7 @@ fn a_bad_record_that_nobody_claims_is_the_torn_tail() {
 fn a_bad_record_that_a_later_one_claims_is_corruption() {
     let (_, at) = segment(1, &[(RecordKind::Commit, 32, b"one"), (RecordKind::Commit, 32, b"two")]);
     let (mut bytes, _) = segment(1, &[(RecordKind::Commit, 32, b"one"), (RecordKind::Commit, at[1], b"two")]);
-    bytes[at[0] as usize + 18] ^= 1;
+    bytes[at[0] as usize + 26] ^= 1;
     assert_eq!(corruption(&[(1, &bytes)]), ("/wal/000001.wal".to_string(), at[0]));
 }
 
@@ -74,7 +75,7 @@ fn a_bad_record_that_a_later_one_claims_is_corruption() {
 fn an_older_segment_must_be_sealed() {
     let (first, at) = segment(1, &[(RecordKind::Commit, 32, b"one")]);
     let (second, _) = segment(2, &[(RecordKind::Commit, 32, b"two")]);
-    assert_eq!(corruption(&[(1, &first), (2, &second)]), ("/wal/000001.wal".to_string(), at[0] + 20));
+    assert_eq!(corruption(&[(1, &first), (2, &second)]), ("/wal/000001.wal".to_string(), at[0] + 28));
     let (sealed, _) = segment(1, &[(RecordKind::Commit, 32, b"one"), (RecordKind::Seal, 32, b"")]);
     let (_, segments) = disk(&[(1, &sealed), (2, &second)]);
     assert_eq!(payloads(&segments).expect("in order"), [b"one", b"two"]);
@@ -84,7 +85,7 @@ fn an_older_segment_must_be_sealed() {
 #[test]
 fn a_file_cut_short_is_corruption() {
     let (bytes, at) = segment(1, &[(RecordKind::Commit, 32, b"one")]);
-    assert_eq!(corruption(&[(1, &bytes[..200])]).1, at[0] + 20);
+    assert_eq!(corruption(&[(1, &bytes[..200])]).1, at[0] + 28);
     assert_eq!(corruption(&[(1, &bytes[..10])]).1, 0);
     assert_eq!(corruption(&[(1, b"")]).1, 0);
 }

@@ -2,6 +2,7 @@
 //! retention.
 
 use super::format::{decode_record, segment_path};
+use super::next::NextSegments;
 use crate::{Error, Result};
 use bytes::Bytes;
 use kontiki_env::fs::{File, Fs};
@@ -80,22 +81,36 @@ impl Segments {
         self.by_number.read().last_key_value().map(|(number, _)| *number)
     }
 
-    /// Deletes the oldest segment and makes that durable before it returns. [`Error::NoSpace`] leaves it in place;
+    /// Deletes the oldest segment, or puts its file aside to be used again, and makes that durable before it returns. [`Error::NoSpace`] leaves it in place;
     /// after any other error the log must stop, because a later deletion might become durable without this one.
-    pub(crate) fn delete_oldest(&self, number: u64) -> Result<()> {
+    pub(crate) fn delete_oldest(&self, number: u64, next: &NextSegments) -> Result<()> {
         {
             let segments = self.by_number.read();
             assert_eq!(segments.keys().next(), Some(&number), "segments go oldest first");
             assert!(segments.len() > 1, "the newest segment stays: it carries the numbering");
         }
         let path = self.path(number);
-        self.fs.remove(&path).map_err(|error| Error::io(&path, &error))?;
-        self.by_number.write().remove(&number);
+        let free;
+        {
+            // A reader of stream entries may hold the file and must go on finding in it what it knows to be there.
+            // Nobody takes a handle while the lock is held.
+            let mut segments = self.by_number.write();
+            let segment = segments.get(&number).expect("it is the oldest");
+            let alone = Arc::strong_count(&segment.file) == 1 && segment.file.links().is_ok_and(|links| links == 1);
+            let retired = if alone { next.retire(number, &*segment.file) } else { Ok(None) };
+            free = retired.map_err(|error| Error::io(&path, &error))?;
+            if free.is_none() {
+                self.fs.remove(&path).map_err(|error| Error::io(&path, &error))?;
+            }
+            segments.remove(&number);
+        }
         self.fs.sync_dir(&self.directory).map_err(|error| Error::Io {
             file: self.directory.clone(),
             kind: error.kind(),
             message: error.to_string(),
-        })
+        })?;
+        free.into_iter().for_each(|free| next.put_free(free));
+        Ok(())
     }
 
     /// The file of a segment. It stays readable while it is held, also if the segment is deleted meanwhile.

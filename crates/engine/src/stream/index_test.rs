@@ -102,7 +102,7 @@ fn replay_of_any_retained_log_gives_the_same_streams() {
             let commit =
                 Commit { batch: WriteBatch::new(), streams: vec![op], durability: Durability::Sync, unchanged: vec![] };
             let mut payload = Vec::new();
-            encode_commit(&mut payload, 0, &commit.batch, &commit.streams);
+            encode_commit(&mut payload, &commit.batch, &commit.streams);
             log.append(&mut index, false, segment, payload);
             segment += u64::from(rng.chance(1, 10));
             if rng.chance(1, 15) {

@@ -3,7 +3,8 @@
 use super::*;
 use crate::StreamOp;
 use crate::log::{
-    LogWriter, Outgoing, RecordKind, decode_commit_streams, decode_rewrite, encode_commit, encode_rewrite,
+    FIRST_POSITION, LogWriter, NextSegments, Outgoing, RecordKind, decode_commit_streams, decode_rewrite,
+    encode_commit, encode_rewrite,
 };
 use kontiki_env::SimMachine;
 use kontiki_env::fs::Op;
@@ -27,17 +28,19 @@ impl World {
         let directory = PathBuf::from("/wal");
         env.fs.create_dir_all(&directory).expect("a healthy disk");
         let segments = Arc::new(Segments::new(env.fs.clone(), directory));
-        let writer = LogWriter::new(segments.clone(), 64 << 10, 1);
+        let next = NextSegments::new(env.fs.clone(), segments.directory(), 64 << 10, 0, 1);
+        let writer = LogWriter::new(segments.clone(), Arc::new(next), Arc::default());
         World { machine, segments, writer, index: Mutex::default() }
     }
 
     fn append(&mut self, kind: RecordKind, payload: &[u8]) {
-        let positions = self.writer.append(&[Outgoing { kind, payload }]).expect("a healthy disk");
+        let appended =
+            self.writer.append(&Outgoing::new(kind, [payload, &[]]), 0, FIRST_POSITION).expect("a healthy disk");
         let records = match kind {
             RecordKind::Rewrite => decode_rewrite(payload),
             _ => decode_commit_streams(payload),
         };
-        self.index.lock().apply(positions[0], records.expect("just encoded"));
+        self.index.lock().apply(appended.position, records.expect("just encoded"));
     }
 
     fn contents(&self) -> Vec<StreamContents> {
@@ -60,7 +63,7 @@ fn a_rewrite_reads_each_record_about_once_however_many_streams_share_it() {
         ops.push(StreamOp::State { stream: StreamId(index), state: Bytes::from(index.to_string()) });
         ops.push(StreamOp::Truncate { stream: StreamId(index), through_index: index / 2 });
         let mut payload = Vec::new();
-        encode_commit(&mut payload, 0, &crate::WriteBatch::new(), &ops);
+        encode_commit(&mut payload, &crate::WriteBatch::new(), &ops);
         world.append(RecordKind::Commit, &payload);
     }
     let oldest = world.segments.newest().expect("there is one");
@@ -68,7 +71,7 @@ fn a_rewrite_reads_each_record_about_once_however_many_streams_share_it() {
     let large =
         StreamOp::Append { stream: StreamId(99), first_index: 1, entries: vec![Bytes::from(vec![0; 60 << 10])] };
     let mut payload = Vec::new();
-    encode_commit(&mut payload, 0, &crate::WriteBatch::new(), &[large]);
+    encode_commit(&mut payload, &crate::WriteBatch::new(), &[large]);
     world.append(RecordKind::Commit, &payload); // so that a new segment begins
 
     let reads = Arc::new(AtomicU64::new(0));

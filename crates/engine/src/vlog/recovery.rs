@@ -145,7 +145,7 @@ impl Beside for ValueRecovery {
             return Ok(true);
         }
         // A payload that does not decode is judged when it is replayed.
-        let Ok(commit) = decode_commit(record.payload) else { return Ok(true) };
+        let Ok(commit) = decode_commit(record.sequence, record.payload) else { return Ok(true) };
         if commit.sequence <= self.flushed {
             return Ok(true);
         }

@@ -79,10 +79,14 @@ fn names(fs: &dyn Fs, root: &Path) {
     let mut buffer = [0; 3];
     assert_eq!(open.read_at(&mut buffer, 0).unwrap(), 3);
     assert_eq!(&buffer, b"one", "an open handle follows the file, not the name");
+    let linked = fs.open(&dir.join("one"), OpenMode::Read).unwrap();
+    assert_eq!(linked.links().unwrap(), 1);
     fs.link(&dir.join("one"), &dir.join("linked")).unwrap();
+    assert_eq!(linked.links().unwrap(), 2);
     assert_eq!(fs.link(&dir.join("one"), &dir.join("linked")).unwrap_err().kind(), ErrorKind::AlreadyExists);
     fs.remove(&dir.join("one")).unwrap();
     assert_eq!(read_all(fs, &dir.join("linked")).unwrap(), b"two", "the link keeps the content");
+    assert_eq!((linked.links().unwrap(), open.links().unwrap()), (1, 0));
     assert!(!fs.exists(&dir.join("one")) && fs.exists(&dir.join("linked")) && fs.exists(&dir));
     assert_eq!(fs.remove(&dir.join("one")).unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(fs.rename(&dir.join("one"), &dir.join("x")).unwrap_err().kind(), ErrorKind::NotFound);

@@ -45,6 +45,9 @@ pub trait File: Send + Sync {
     fn set_len(&self, length: u64) -> io::Result<()>;
     /// Length in bytes.
     fn len(&self) -> io::Result<u64>;
+    /// Number of names that the file has now. Whoever wants to use a file for something else asks, because a hard link may
+    /// keep its content for somebody.
+    fn links(&self) -> io::Result<u64>;
 }
 
 /// Holds an exclusive lock until dropped.

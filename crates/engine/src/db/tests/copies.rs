@@ -43,6 +43,8 @@ fn a_checkpoint_is_a_database_of_its_own() {
     let db = open(&machine);
     fill(&db, 0, 400);
     let before = contents(&db);
+    db.flush().expect("room");
+    machine.tasks.run_until_idle(10_000);
     let used = machine.fs.used_bytes();
     let report = db.checkpoint(Path::new(TARGET)).expect("room");
     assert!(report.linked > 1 && report.copied == 0 && report.bytes > 0);

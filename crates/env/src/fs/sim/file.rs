@@ -125,6 +125,11 @@ impl File for SimFile {
         let _state = self.enter()?;
         Ok(self.inode.lock().live.len())
     }
+
+    fn links(&self) -> io::Result<u64> {
+        let _state = self.enter()?;
+        Ok(u64::from(self.inode.lock().links))
+    }
 }
 
 impl Drop for SimFile {

@@ -1,0 +1,341 @@
+//! The order in which commits become visible and durable, and who waits for what.
+//!
+//! A commit gets its number and its place in the log under a lock of the caller ([`Order::open`]). After that all
+//! writers run at once: each inserts its batch into the memtable and reports it ([`Order::inserted`]). A number is
+//! visible when it and all before it are inserted, and as durable as their writers have asked.
+//!
+//! Durability: a sync that started when the log ended at `W` makes everything below `W` durable. Up to [`SYNCS_MAX`]
+//! syncs run at once, each on the thread of a writer that needs it ([`Order::wait`]): whoever needs more than the syncs
+//! in flight will give starts the next; if all slots are taken it waits. The end of a sync wakes everybody it has made
+//! durable, all at once, and one of those that no sync in flight covers, to start the next. So no answer waits for a chain
+//! of threads that wake each other, and the disk has a next sync while an answer travels.
+//!
+//! The file is compiled twice: with the primitives of the standard library, and, in tests, with those of a model checker
+//! that tries schedules (`order_model_test.rs`).
+
+use super::sync::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering::SeqCst, SYNCS_MAX, yield_now};
+use crate::planted::{self, Bug};
+use std::collections::VecDeque;
+
+/// Syncs and those who wait for them meet at one of these. More than syncs in flight, so that waiters of different syncs
+/// rarely share one (which would only wake some in vain).
+const MEETINGS: u64 = 2 * SYNCS_MAX as u64;
+
+/// How often a writer looks whether those before it have inserted before it goes to sleep: they need about a microsecond,
+/// unless they have lost their processor, which a yield gives back.
+const LOOKS: u32 = 20;
+
+/// The order was stopped: what is not durable and visible yet never will be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stopped;
+
+/// What a commit waits for: 0 means nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Due {
+    /// This number is visible.
+    pub(crate) sequence: u64,
+    /// The log is durable up to this position.
+    pub(crate) log_end: u64,
+}
+
+/// See the head of this file. `A` is the answer to a commit that nobody waits for; answers that are due are given to the
+/// function that each call brings along, in order, under the lock.
+pub(crate) struct Order<A> {
+    state: Mutex<State<A>>,
+    /// As in the state; for those who look without the lock.
+    visible: AtomicU64,
+    durable: AtomicU64,
+    /// Where those wait that the sync with this number (modulo) will make durable.
+    meetings: [Condvar; MEETINGS as usize],
+    /// Where those wait that only lack other batches.
+    published: Condvar,
+}
+
+struct State<A> {
+    visible: u64,
+    durable: u64,
+    /// The log's end: everything below was appended.
+    written: u64,
+    /// The numbers above `visible`, in order.
+    numbers: VecDeque<Number<A>>,
+    /// Numbers that are given out and not inserted.
+    missing: u64,
+    /// Answers to logged commits, in order.
+    answers: VecDeque<(Due, A)>,
+    syncs: [Option<Sync>; SYNCS_MAX],
+    next_sync: u64,
+    /// Threads that wait and that no sync in flight covers.
+    uncovered: u64,
+    /// Threads at `published`.
+    watchers: u64,
+    stopped: bool,
+}
+
+struct Number<A> {
+    inserted: bool,
+    /// Its writer has asked for the log to be durable up to here.
+    log_end: u64,
+    answers: Vec<A>,
+}
+
+#[derive(Clone, Copy)]
+struct Sync {
+    id: u64,
+    /// It makes everything below durable.
+    target: u64,
+}
+
+impl<A> Order<A> {
+    /// Everything up to `visible` is visible, and the log durable up to `durable`, where it ends.
+    pub(crate) fn new(visible: u64, durable: u64) -> Order<A> {
+        let state = State {
+            visible,
+            durable,
+            written: durable,
+            numbers: VecDeque::new(),
+            missing: 0,
+            answers: VecDeque::new(),
+            syncs: [None; SYNCS_MAX],
+            next_sync: 0,
+            uncovered: 0,
+            watchers: 0,
+            stopped: false,
+        };
+        Order {
+            state: Mutex::new(state),
+            visible: AtomicU64::new(visible),
+            durable: AtomicU64::new(durable),
+            meetings: std::array::from_fn(|_| Condvar::new()),
+            published: Condvar::new(),
+        }
+    }
+
+    /// The newest number that readers may use.
+    pub(crate) fn visible(&self) -> u64 {
+        self.visible.load(SeqCst)
+    }
+
+    /// The log is durable up to this position.
+    pub(crate) fn durable(&self) -> u64 {
+        self.durable.load(SeqCst)
+    }
+
+    /// For recovery, when nobody writes: everything up to `visible` is visible.
+    pub(crate) fn set_visible(&self, visible: u64) {
+        let mut state = self.lock();
+        assert!(state.numbers.is_empty() && visible >= state.visible, "the visible number only grows");
+        state.visible = visible;
+        self.visible.store(visible, SeqCst);
+    }
+
+    /// The number `sequence`, the next one, was given out; it is not visible before the log is durable up to `log_end`.
+    pub(crate) fn open(&self, sequence: u64, log_end: u64) {
+        let mut state = self.lock();
+        let next = state.visible + state.numbers.len() as u64 + 1;
+        assert_eq!(sequence, next, "numbers are given out one after the other");
+        state.numbers.push_back(Number { inserted: false, log_end, answers: Vec::new() });
+        state.missing += 1;
+    }
+
+    /// The log ends at this position now. In the order of the log.
+    pub(crate) fn written(&self, end: u64) {
+        let mut state = self.lock();
+        assert!(end >= state.written, "the log only grows");
+        state.written = end;
+    }
+
+    /// The batch with this number is in its memtable. `answer` is due when the number is visible; it comes back if the
+    /// order was stopped.
+    pub(crate) fn inserted(&self, sequence: u64, answer: Option<A>, give: &mut dyn FnMut(A)) -> Option<A> {
+        let mut state = self.lock();
+        let at = sequence.checked_sub(state.visible + 1).expect("a number that is not inserted is not visible");
+        let number = state.numbers.get_mut(at as usize).expect("it was given out");
+        assert!(!number.inserted, "a batch is inserted once");
+        number.inserted = true;
+        state.missing -= 1;
+        if state.stopped {
+            return answer;
+        }
+        let number = state.numbers.get_mut(at as usize).expect("it was given out");
+        number.answers.extend(answer);
+        let all_inserted = state.missing == 0;
+        let changed = self.publish(&mut state, give);
+        let wake = (changed || all_inserted) && state.watchers > 0;
+        drop(state);
+        if wake {
+            self.published.notify_all();
+        }
+        None
+    }
+
+    /// An answer that is given when its time has come, after all answers that were announced here before. It comes back
+    /// if the order was stopped.
+    pub(crate) fn answer(&self, due: Due, answer: A, give: &mut dyn FnMut(A)) -> Option<A> {
+        let mut state = self.lock();
+        if state.stopped {
+            return Some(answer);
+        }
+        state.answers.push_back((due, answer));
+        self.publish(&mut state, give);
+        None
+    }
+
+    /// An answer for when every number given out by now is visible. It comes back if the order was stopped.
+    pub(crate) fn answer_after_all(&self, answer: A, give: &mut dyn FnMut(A)) -> Option<A> {
+        let mut state = self.lock();
+        if state.stopped {
+            return Some(answer);
+        }
+        match state.numbers.back_mut() {
+            Some(last) => last.answers.push(answer),
+            None => give(answer),
+        }
+        None
+    }
+
+    /// Waits until everything that is due for a commit has come, and syncs the log where that is needed: `sync` gets the
+    /// slot of the sync and how far the log is durable.
+    pub(crate) fn wait<E>(
+        &self,
+        due: Due,
+        sync: &dyn Fn(usize, u64) -> Result<(), E>,
+        give: &mut dyn FnMut(A),
+    ) -> Result<(), SyncError<E>> {
+        if due.log_end == 0 {
+            for look in 0..LOOKS {
+                if self.visible() >= due.sequence {
+                    return Ok(());
+                }
+                if look > LOOKS / 2 { yield_now() } else { std::hint::spin_loop() }
+            }
+        }
+        let mut state = self.lock();
+        loop {
+            if state.durable >= due.log_end && state.visible >= due.sequence {
+                return Ok(());
+            }
+            if state.stopped {
+                return Err(SyncError::Stopped(Stopped));
+            }
+            if state.durable >= due.log_end {
+                state = self.watch(state);
+                continue;
+            }
+            let covering = state.syncs.iter().flatten().filter(|sync| sync.target >= due.log_end);
+            if let Some(id) = covering.map(|sync| sync.id).min() {
+                state = wait_at(&self.meetings[(id % MEETINGS) as usize], state);
+                continue;
+            }
+            let Some(slot) = state.syncs.iter().position(Option::is_none) else {
+                state.uncovered += 1;
+                let id = state.next_sync;
+                state = wait_at(&self.meetings[(id % MEETINGS) as usize], state);
+                state.uncovered -= 1;
+                continue;
+            };
+            let started = Sync { id: state.next_sync, target: state.written };
+            state.next_sync += 1;
+            state.syncs[slot] = Some(started);
+            let durable = state.durable;
+            drop(state);
+            let outcome = sync(slot, durable);
+            state = self.lock();
+            state.syncs[slot] = None;
+            if let Err(error) = outcome {
+                // Nothing is known of what it was to make durable, and another sync might succeed without it.
+                state.stopped = true;
+                drop(state);
+                self.wake_all();
+                return Err(SyncError::Failed(error));
+            }
+            self.end_sync(&mut state, started, give);
+        }
+    }
+
+    /// Takes in the end of a sync and wakes those who wait for it.
+    fn end_sync(&self, state: &mut MutexGuard<'_, State<A>>, ended: Sync, give: &mut dyn FnMut(A)) {
+        if ended.target > state.durable {
+            state.durable = ended.target;
+            self.durable.store(ended.target, SeqCst);
+            if self.publish(state, give) && state.watchers > 0 {
+                self.published.notify_all();
+            }
+        }
+        self.meetings[(ended.id % MEETINGS) as usize].notify_all();
+        if state.uncovered > 0 && !planted::is_set(Bug::ForgetTheNextSync) {
+            let next = &self.meetings[(state.next_sync % MEETINGS) as usize];
+            // Where an old sync has its meeting too, one wake-up might go to somebody who waits for that.
+            let shared = state.syncs.iter().flatten().any(|sync| sync.id % MEETINGS == state.next_sync % MEETINGS);
+            if shared { next.notify_all() } else { next.notify_one() }
+        }
+    }
+
+    /// Waits until every number that was given out is inserted. The caller keeps more from being given out.
+    pub(crate) fn wait_all_inserted(&self) {
+        let mut state = self.lock();
+        while state.missing > 0 {
+            state = self.watch(state);
+        }
+    }
+
+    /// Nothing more becomes durable or visible. Returns the answers that are left, those to logged commits first.
+    pub(crate) fn stop(&self) -> Vec<A> {
+        let mut state = self.lock();
+        state.stopped = true;
+        let mut left: Vec<A> = state.answers.drain(..).map(|(_, answer)| answer).collect();
+        left.extend(state.numbers.iter_mut().flat_map(|number| std::mem::take(&mut number.answers)));
+        drop(state);
+        self.wake_all();
+        left
+    }
+
+    fn wake_all(&self) {
+        self.meetings.iter().for_each(Condvar::notify_all);
+        self.published.notify_all();
+    }
+
+    /// Makes visible what may be, and gives the answers that are due. Returns whether anything became visible.
+    fn publish(&self, state: &mut State<A>, give: &mut dyn FnMut(A)) -> bool {
+        if state.stopped {
+            // A batch that is inserted late has no number to be visible at any more; its answer was or is an error.
+            return false;
+        }
+        let before = state.visible;
+        while state.numbers.front().is_some_and(|first| first.inserted && first.log_end <= state.durable) {
+            let first = state.numbers.pop_front().expect("there is a first");
+            state.visible += 1;
+            first.answers.into_iter().for_each(&mut *give);
+        }
+        self.visible.store(state.visible, SeqCst);
+        let is_due = |due: &Due| due.sequence <= state.visible && due.log_end <= state.durable;
+        while state.answers.front().is_some_and(|(due, _)| is_due(due)) {
+            let (_, answer) = state.answers.pop_front().expect("there is a first");
+            give(answer);
+        }
+        state.visible > before
+    }
+
+    fn watch<'a>(&self, mut state: MutexGuard<'a, State<A>>) -> MutexGuard<'a, State<A>> {
+        state.watchers += 1;
+        let mut state = wait_at(&self.published, state);
+        state.watchers -= 1;
+        state
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<A>> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+fn wait_at<'a, T>(meeting: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+    meeting.wait(guard).unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Why a wait ended without what it waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SyncError<E> {
+    /// The sync that this thread made has failed.
+    Failed(E),
+    /// The order was stopped.
+    Stopped(Stopped),
+}

@@ -1,0 +1,171 @@
+//! `order.rs` on the primitives of a model checker for schedules: writers, syncs in flight, a failing sync.
+
+mod sync {
+    pub(super) use shuttle::sync::atomic::{AtomicU64, Ordering};
+    pub(super) use shuttle::sync::{Condvar, Mutex, MutexGuard};
+    pub(super) use shuttle::thread::yield_now;
+
+    /// Few, so that writers have to wait for a slot.
+    pub(super) const SYNCS_MAX: usize = 2;
+}
+#[path = "order.rs"]
+#[allow(dead_code, clippy::duplicate_mod)]
+// with other primitives; and the model has no recovery and no derived commits
+mod order;
+
+use self::order::{Due, Order, SyncError};
+use crate::planted::{self, Bug};
+use shuttle::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use shuttle::sync::{Arc, Mutex};
+use shuttle::thread;
+
+const SCHEDULES: usize = 10_000;
+
+/// A log and its disk. Every record has ten bytes.
+struct World {
+    order: Order<u64>,
+    /// The lock that orders commits: the last number, and the log's end.
+    log: Mutex<(u64, u64)>,
+    appended: AtomicU64,
+    platter: AtomicU64,
+    /// Syncs until one fails; never if it is large.
+    healthy: AtomicU64,
+    answers: Mutex<Vec<u64>>,
+}
+
+impl World {
+    fn new(healthy: u64) -> Arc<World> {
+        Arc::new(World {
+            order: Order::new(0, 0),
+            log: Mutex::new((0, 0)),
+            appended: AtomicU64::new(0),
+            platter: AtomicU64::new(0),
+            healthy: AtomicU64::new(healthy),
+            answers: Mutex::default(),
+        })
+    }
+
+    /// Gives a number and a place; the commit is to be durable if `sync`.
+    fn place(&self, sync: bool) -> Due {
+        let mut log = self.log.lock().unwrap();
+        log.0 += 1;
+        log.1 += 10;
+        self.appended.store(log.1, SeqCst);
+        let due = Due { sequence: log.0, log_end: if sync { log.1 } else { 0 } };
+        self.order.written(log.1);
+        self.order.open(due.sequence, due.log_end);
+        due
+    }
+
+    fn insert(&self, due: Due) {
+        let give = &mut |answer| self.answers.lock().unwrap().push(answer);
+        self.order.inserted(due.sequence, None, give);
+    }
+
+    fn sync(&self) -> Result<(), &'static str> {
+        let covered = self.appended.load(SeqCst);
+        thread::yield_now();
+        let healthy = self.healthy.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1));
+        if healthy.is_err() {
+            return Err("a broken disk");
+        }
+        self.platter.fetch_max(covered, SeqCst);
+        Ok(())
+    }
+
+    fn wait(&self, due: Due) -> Result<(), SyncError<&'static str>> {
+        let give = &mut |answer| self.answers.lock().unwrap().push(answer);
+        let outcome = self.order.wait(due, &|_, _| self.sync(), give);
+        if outcome.is_ok() {
+            assert!(self.order.visible() >= due.sequence, "visible when answered");
+            assert!(self.platter.load(SeqCst) >= due.log_end, "durable when answered");
+        }
+        outcome
+    }
+}
+
+fn writers(world: &Arc<World>, count: u64, commits: u64) {
+    let threads: Vec<_> = (0..count)
+        .map(|writer| {
+            let world = world.clone();
+            thread::spawn(move || {
+                for i in 0..commits {
+                    let due = world.place((writer + i) % 3 != 0);
+                    world.insert(due);
+                    if world.wait(due).is_err() {
+                        world.order.stop();
+                    }
+                }
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+#[test]
+fn every_writer_is_answered_and_what_it_was_told_is_true() {
+    let run = || {
+        let world = World::new(u64::MAX);
+        writers(&world, 4, 2);
+        assert_eq!(world.order.visible(), 8);
+    };
+    shuttle::check_random(run, SCHEDULES);
+}
+
+#[test]
+fn a_failed_sync_answers_everybody() {
+    let run = || {
+        let world = World::new(1);
+        writers(&world, 4, 1);
+        assert!(world.platter.load(SeqCst) >= world.order.durable(), "nothing is durable that a sync has not made so");
+    };
+    shuttle::check_random(run, SCHEDULES / 2);
+}
+
+#[test]
+fn answers_come_in_order_whoever_inserts_first() {
+    let run = || {
+        let world = World::new(u64::MAX);
+        let leader = world.clone();
+        let submitted = thread::spawn(move || {
+            for _ in 0..3 {
+                let due = leader.place(true);
+                let give = &mut |answer| leader.answers.lock().unwrap().push(answer);
+                leader.order.answer(due, due.sequence, give);
+                leader.insert(due);
+            }
+            let log_end = leader.log.lock().unwrap().1;
+            leader.wait(Due { sequence: 0, log_end }).unwrap();
+        });
+        writers(&world, 2, 1);
+        submitted.join().unwrap();
+        let answers = world.answers.lock().unwrap();
+        assert!(answers.len() == 3 && answers.is_sorted(), "{answers:?}");
+    };
+    shuttle::check_random(run, SCHEDULES / 4);
+}
+
+#[test]
+fn whoever_needs_all_batches_in_memory_sees_them() {
+    let run = || {
+        let world = World::new(u64::MAX);
+        let of_judge = world.clone();
+        let judge = thread::spawn(move || {
+            let log = of_judge.log.lock().unwrap();
+            of_judge.order.wait_all_inserted();
+            drop(log);
+        });
+        writers(&world, 3, 1);
+        judge.join().unwrap();
+    };
+    shuttle::check_random(run, SCHEDULES / 4);
+}
+
+#[test]
+fn a_planted_lost_wake_up_is_found() {
+    planted::set(Some(Bug::ForgetTheNextSync));
+    let run = || writers(&World::new(u64::MAX), 4, 2);
+    let outcome = std::panic::catch_unwind(|| shuttle::check_random(run, SCHEDULES));
+    planted::set(None);
+    assert!(outcome.is_err(), "some schedule leaves a writer asleep for ever");
+}
