@@ -51,6 +51,8 @@ pub(crate) struct Core {
     /// The directory's lock, until the database is closed.
     pub(crate) directory_lock: Mutex<Option<Box<dyn FileLock>>>,
     health: RwLock<Health>,
+    /// As `health` has it: reads look here, which writes nothing that they share.
+    closed: AtomicBool,
     jobs: RwLock<Option<Jobs>>,
 }
 
@@ -181,6 +183,7 @@ impl Core {
             flushed_for_streams_at: AtomicU64::new(0),
             directory_lock: Mutex::new(Some(parts.directory_lock)),
             health: RwLock::default(),
+            closed: AtomicBool::new(false),
             jobs: RwLock::new(None),
         }
     }
@@ -241,6 +244,7 @@ impl Core {
     /// Refuses everything from now on; returns whether it did not before.
     pub(crate) fn set_closed(&self) -> bool {
         let before = std::mem::replace(&mut self.health.write().closed, true);
+        self.closed.store(true, Ordering::Release);
         self.progress.tell_end();
         self.transactions.close();
         !before
@@ -248,7 +252,7 @@ impl Core {
 
     /// Whether reads may go on.
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.health.read().closed { Err(Error::Closed) } else { Ok(()) }
+        if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
     }
 
     /// Why writes have stopped, if they have.

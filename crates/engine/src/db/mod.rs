@@ -88,9 +88,26 @@ impl Db {
 
     /// The value of a key of the default family.
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        self.get_in(Family::DEFAULT, key)
+    }
+
+    /// The value of a key of a family. It shares the memory of the block or memtable it is in where that costs less than a
+    /// copy; so a value kept for long may keep a block.
+    ///
+    /// Errors: [`Error::InvalidArgument`] for an unknown family, [`Error::Closed`], [`Error::Corruption`] and
+    /// [`Error::Io`] from tables and the value log.
+    pub fn get_in(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>> {
         self.core().check_open()?;
-        let (state, sequence) = self.core().writes.read_point();
-        state.get(Family::DEFAULT, key, sequence)
+        self.core().writes.read(|state, sequence| state.get(family, key, sequence))
+    }
+
+    /// The values of many keys of a family at one moment, in the order of `keys`; cheaper than one by one, as
+    /// neighbours share the work.
+    ///
+    /// Errors: as [`Db::get_in`].
+    pub fn multi_get(&self, family: Family, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>> {
+        self.core().check_open()?;
+        self.core().writes.read(|state, sequence| state.multi_get_at(family, keys, sequence, state.clock.wall_ms()))
     }
 
     /// Removes a key of the default family, if it is there; durable when it returns.

@@ -26,6 +26,11 @@ impl Snapshot {
         self.sequence
     }
 
+    /// The values of many keys of a family, in the order of `keys`. See `Db::multi_get`.
+    pub fn multi_get(&self, family: Family, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>> {
+        self.state.multi_get_at(family, keys, self.sequence, self.now_ms)
+    }
+
     /// Lends out the entries of a range: see [`Scan`].
     ///
     /// Errors: `InvalidArgument` for an unknown family or a range that ends before it starts, `Corruption` and `Io` from

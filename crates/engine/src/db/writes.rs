@@ -136,6 +136,21 @@ impl Writes {
         self.order.visible()
     }
 
+    /// As [`Writes::read_point`], for the length of a call. Counts no reference, so readers on several processors do not
+    /// take a cache line from each other.
+    pub(crate) fn read<R>(&self, read: impl FnOnce(&ReadState, SequenceNumber) -> R) -> R {
+        let mut read_state = self.read_state.load();
+        loop {
+            let sequence = self.visible();
+            let again = self.read_state.load();
+            if Arc::ptr_eq(&read_state, &again) {
+                drop(again);
+                return read(&read_state, sequence);
+            }
+            read_state = again;
+        }
+    }
+
     /// A state to read from and the number to read at; see invariant 3.
     pub(crate) fn read_point(&self) -> (Arc<ReadState>, SequenceNumber) {
         let mut read_state = self.read_state.load_full();

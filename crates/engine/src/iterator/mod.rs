@@ -20,6 +20,7 @@ mod hidden;
 mod key;
 mod level;
 mod merging;
+mod multi_get;
 pub(crate) mod read_state;
 mod scan;
 mod since;

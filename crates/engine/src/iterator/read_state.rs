@@ -64,14 +64,8 @@ impl ReadState {
     pub(crate) fn find(&self, family: Family, user_key: &[u8], sequence: SequenceNumber) -> Result<Option<Found>> {
         debug_assert!(sequence <= SEQUENCE_NUMBER_MAX);
         let levels = self.levels(family)?;
-        for memtable in &self.memtables {
-            let found = memtable.get(family, user_key, sequence);
-            let covered = memtable.covering_sequence(family, user_key, sequence);
-            match found {
-                Some(found) if covered.is_none_or(|covered| found.sequence >= covered) => return Ok(Some(found)),
-                _ if covered.is_some() => return Ok(None),
-                _ => {}
-            }
+        if let Some(answer) = self.find_in_memtables(family, user_key, sequence) {
+            return Ok(answer);
         }
         let found = self.find_in_tables(levels, user_key, sequence)?;
         if levels.range_tombstones.is_empty() {
@@ -83,6 +77,26 @@ impl ReadState {
             "a version is read at or above what is flushed"
         );
         Ok(found.filter(|found| covered.is_none_or(|covered| found.sequence >= covered)))
+    }
+
+    /// What the newest memtable that knows of the key says; inner `None` if a range tombstone hides the key, outer if no
+    /// memtable knows of it.
+    pub(super) fn find_in_memtables(
+        &self,
+        family: Family,
+        user_key: &[u8],
+        sequence: SequenceNumber,
+    ) -> Option<Option<Found>> {
+        for memtable in &self.memtables {
+            let found = memtable.get(family, user_key, sequence);
+            let covered = memtable.covering_sequence(family, user_key, sequence);
+            match found {
+                Some(found) if covered.is_none_or(|covered| found.sequence >= covered) => return Some(Some(found)),
+                _ if covered.is_some() => return Some(None),
+                _ => {}
+            }
+        }
+        None
     }
 
     fn find_in_tables(

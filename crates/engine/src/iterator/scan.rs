@@ -407,3 +407,7 @@ pub(super) fn check_range(range: &Range) -> Result<()> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+#[path = "scan_test.rs"]
+mod tests;
