@@ -63,17 +63,31 @@ impl Range {
 }
 
 /// How a scan reads. Start from the default and change fields.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReadOptions {
-    /// Values are left out: they read as empty, and the value log is not touched.
+    /// Values are left out: they read as empty, and the value log is not touched. Default false.
     pub key_only: bool,
+    /// Blocks that have to be read are kept in the block cache. Default true; false for one walk over much data that
+    /// will not be read again soon: it reads far ahead and leaves the cache as it is.
+    pub fill_cache: bool,
+}
+
+impl Default for ReadOptions {
+    fn default() -> ReadOptions {
+        ReadOptions { key_only: false, fill_cache: true }
+    }
 }
 
 impl ReadOptions {
     /// Keys without values.
     pub fn key_only() -> ReadOptions {
-        ReadOptions { key_only: true }
+        ReadOptions { key_only: true, ..ReadOptions::default() }
+    }
+
+    /// One walk over much data that leaves the block cache as it is.
+    pub fn one_pass() -> ReadOptions {
+        ReadOptions { fill_cache: false, ..ReadOptions::default() }
     }
 }
 

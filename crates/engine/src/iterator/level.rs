@@ -4,7 +4,7 @@ use super::since::touches;
 use super::{Cursor, KeyRef};
 use crate::cache::TableCache;
 use crate::kind::Kind;
-use crate::table::TableCursor;
+use crate::table::{TableCursor, TableReader};
 use crate::version::{Table, Version};
 use crate::{Direction, Family, Range, Result};
 use bytes::Bytes;
@@ -15,6 +15,7 @@ pub struct LevelCursor {
     tables: Tables,
     cache: Arc<TableCache>,
     direction: Direction,
+    once: bool,
     at: usize,
     /// Over table `at`.
     cursor: Option<TableCursor>,
@@ -73,7 +74,12 @@ impl LevelCursor {
 
     fn over(tables: Tables, cache: Arc<TableCache>, direction: Direction) -> LevelCursor {
         debug_assert!(tables.all().windows(2).all(|pair| pair[0].meta().largest_key < pair[1].meta().smallest_key));
-        LevelCursor { tables, cache, direction, at: 0, cursor: None }
+        LevelCursor { tables, cache, direction, once: false, at: 0, cursor: None }
+    }
+
+    /// For one walk over all tables: leaves the block cache as it is.
+    pub fn for_one_pass(self) -> LevelCursor {
+        LevelCursor { once: true, ..self }
     }
 
     #[inline]
@@ -86,7 +92,7 @@ impl LevelCursor {
         let table = self.tables.all().get(at).expect("the caller chose among the tables");
         let reader = self.cache.reader(table.meta())?;
         self.at = at;
-        Ok(self.cursor.insert(TableCursor::new(reader, self.direction)))
+        Ok(self.cursor.insert(table_cursor(reader, self.direction, self.once)))
     }
 
     /// Moves on to following tables while the current one is exhausted.
@@ -99,6 +105,11 @@ impl LevelCursor {
         }
         Ok(())
     }
+}
+
+/// A cursor that stands nowhere.
+fn table_cursor(reader: Arc<TableReader>, direction: Direction, once: bool) -> TableCursor {
+    if once { TableCursor::for_one_pass(reader, direction) } else { TableCursor::new(reader, direction) }
 }
 
 impl Cursor for LevelCursor {

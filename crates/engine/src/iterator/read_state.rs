@@ -157,11 +157,13 @@ impl ReadState {
             sources.push(Source::Memtable(MemtableCursor::new(memtable.clone(), of.family, of.direction)));
         }
         for table in levels.levels[0].iter().filter(|table| touches(table.meta(), &of.range)) {
-            sources.push(Source::Table(PinnedTable::open(table.clone(), &self.tables, of.direction)?));
+            let open = if options.fill_cache { PinnedTable::open } else { PinnedTable::open_for_one_pass };
+            sources.push(Source::Table(open(table.clone(), &self.tables, of.direction)?));
         }
         for level in 1..LEVEL_COUNT {
             let (version, tables) = (&self.version, self.tables.clone());
             let cursor = LevelCursor::within(version, of.family, level, &of.range, tables, of.direction);
+            let cursor = cursor.map(|cursor| if options.fill_cache { cursor } else { cursor.for_one_pass() });
             sources.extend(cursor.map(Source::Level));
         }
         let merge = MergingCursor::new(sources, of.direction);
@@ -186,6 +188,12 @@ impl PinnedTable {
     /// A cursor that stands nowhere.
     pub fn open(table: Arc<Table>, cache: &TableCache, direction: Direction) -> Result<PinnedTable> {
         Ok(PinnedTable { cursor: TableCursor::new(cache.reader(table.meta())?, direction), _table: table })
+    }
+
+    /// The same, for one walk over the whole table: leaves the block cache as it is.
+    pub fn open_for_one_pass(table: Arc<Table>, cache: &TableCache, direction: Direction) -> Result<PinnedTable> {
+        let cursor = TableCursor::for_one_pass(cache.reader(table.meta())?, direction);
+        Ok(PinnedTable { cursor, _table: table })
     }
 }
 

@@ -43,6 +43,7 @@ fn check(layer: &Layer, state: &Arc<ReadState>, at: u64, rng: &mut Rng) {
         let mut walk = scan(layer, state, of, at, ReadOptions::default());
         assert_eq!(lent(&mut walk, usize::MAX), expected, "{of:?} at {at}");
         assert_eq!(given(&mut scan(layer, state, of, at, ReadOptions::default())), expected, "{of:?} at {at}");
+        assert_eq!(lent(&mut scan(layer, state, of, at, ReadOptions::one_pass()), usize::MAX), expected);
         let keys = given(&mut scan(layer, state, of, at, ReadOptions::key_only()));
         assert!(keys.iter().all(|(_, value)| value.is_empty()), "without values");
         assert!(keys.iter().map(|(key, _)| key).eq(expected.iter().map(|(key, _)| key)), "{of:?} at {at}");

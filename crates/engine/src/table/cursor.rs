@@ -152,6 +152,15 @@ impl Cursor for TableCursor {
         self.current().stored(self.at)
     }
 
+    fn run_before(&self, limit: KeyRef<'_>) -> usize {
+        // By user key alone: versions of the limit's own key are left to be compared.
+        let block = self.current();
+        match self.direction {
+            Direction::Forward => block.position(KeyRef::before_all(limit.user_key)).saturating_sub(self.at + 1),
+            Direction::Backward => self.at.saturating_sub(block.position(KeyRef::after_all(limit.user_key))),
+        }
+    }
+
     fn advance(&mut self) -> Result<()> {
         debug_assert!(self.valid(), "the caller checked valid()");
         match self.direction.next_index(self.at, self.current().len()) {
