@@ -1,4 +1,4 @@
-//! `kontiki check`: reads every byte of a directory that nobody has open.
+//! `kontiki check` and `repair`: read every byte of a directory that nobody has open.
 
 use super::{Failure, local, text};
 use clap::Args;
@@ -39,6 +39,58 @@ impl Check {
     }
 }
 
+/// Arguments of `kontiki repair`.
+#[derive(Args, Debug)]
+pub struct Repair {
+    /// The damaged directory; it is only read
+    #[arg(long, value_name = "DIR")]
+    data_dir: PathBuf,
+    /// The new directory
+    target: PathBuf,
+    /// Print JSON for programs
+    #[arg(long)]
+    json: bool,
+}
+
+impl Repair {
+    /// Saves what can be saved, and prints what was lost.
+    pub fn run(self) -> Result<(), Failure> {
+        let report = inspect::repair(&Env::real(), &self.data_dir, &self.target).map_err(local::failed)?;
+        let mut out = std::io::stdout().lock();
+        let counts = [
+            ("tables_sound", report.tables_sound),
+            ("tables_mended", report.tables_mended),
+            ("tables_lost", report.tables_lost),
+            ("versions_mended", report.versions_mended),
+            ("commits", report.commits),
+            ("stream_ops_lost", report.stream_ops_lost),
+            ("value_files", report.value_files),
+        ];
+        if self.json {
+            let mut value = json!({
+                "manifest_read": report.manifest_read,
+                "problems": report.problems.iter().map(problem_to_json).collect::<Vec<_>>(),
+            });
+            counts.iter().for_each(|(name, count)| value[*name] = json!(count));
+            writeln!(out, "{value:#}")?;
+            return Ok(());
+        }
+        let rows = counts.iter().map(|(name, count)| vec![name.replace('_', " "), count.to_string()]);
+        writeln!(out, "{}", text::table(&["WHAT", "COUNT"], rows))?;
+        if !report.manifest_read {
+            writeln!(out, "the manifest could not be read: deleted keys may have come back, range deletes are lost")?;
+        }
+        for problem in &report.problems {
+            writeln!(out, "{} at offset {}: {}", problem.file.display(), problem.offset, problem.what)?;
+        }
+        Ok(())
+    }
+}
+
+fn problem_to_json(problem: &inspect::Problem) -> serde_json::Value {
+    json!({ "file": problem.file.display().to_string(), "offset": problem.offset, "what": problem.what })
+}
+
 fn rows(report: &CheckReport) -> Vec<Vec<String>> {
     let row = |what: &str, count: u64, bytes: Option<u64>| {
         vec![what.to_string(), count.to_string(), bytes.map_or_else(String::new, |bytes| bytes.to_string())]
@@ -55,7 +107,6 @@ fn rows(report: &CheckReport) -> Vec<Vec<String>> {
 }
 
 fn to_json(report: &CheckReport) -> serde_json::Value {
-    let problem = |problem: &inspect::Problem| json!({ "file": problem.file.display().to_string(), "offset": problem.offset, "what": problem.what });
     json!({
         "sound": report.is_sound(),
         "manifest_edits": report.edits,
@@ -69,6 +120,6 @@ fn to_json(report: &CheckReport) -> serde_json::Value {
         "log_records": report.log_records,
         "log_bytes": report.log_bytes,
         "log_unclean": report.log_unclean,
-        "problems": report.problems.iter().map(problem).collect::<Vec<_>>(),
+        "problems": report.problems.iter().map(problem_to_json).collect::<Vec<_>>(),
     })
 }

@@ -72,6 +72,8 @@ enum Command {
     Backup(copies::Backup),
     /// Make a data directory out of a backup
     Restore(copies::Restore),
+    /// Save what can be saved of a damaged data directory into a new one
+    Repair(check::Repair),
 }
 
 /// Runs the program.
@@ -102,6 +104,7 @@ pub fn main() -> ExitCode {
         Command::Checkpoint(checkpoint) => checkpoint.run(),
         Command::Backup(backup) => backup.run(),
         Command::Restore(restore) => restore.run(),
+        Command::Repair(repair) => repair.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

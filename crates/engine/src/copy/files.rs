@@ -77,7 +77,7 @@ pub(super) fn files_of(version: &VersionEdit) -> Vec<LiveFile> {
 }
 
 /// Copies a file to a path that does not exist, durably but for its name; returns the checksum of its bytes.
-pub(super) fn copy_file(env: &Env, from: &Path, to: &Path, bytes: u64, note: &mut dyn FnMut(u64)) -> Result<u32> {
+pub(crate) fn copy_file(env: &Env, from: &Path, to: &Path, bytes: u64, note: &mut dyn FnMut(u64)) -> Result<u32> {
     let source = env.fs.open(from, OpenMode::Read).map_err(|error| Error::io(from, &error))?;
     let target = env.fs.open(to, OpenMode::CreateNew).map_err(|error| Error::io(to, &error))?;
     let mut checksum = Checksum::default();

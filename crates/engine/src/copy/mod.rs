@@ -17,6 +17,7 @@ mod record;
 
 pub use backup::{BackupInfo, BackupStore, CopyProgress};
 pub use checkpoint::CheckpointReport;
+pub(crate) use files::copy_file;
 pub use record::decode_record;
 
 use crate::db::Core;

@@ -3,7 +3,9 @@
 mod check;
 mod check_log;
 mod dry_fs;
+mod repair;
 mod summary;
 
 pub use check::{CheckReport, Problem, check};
+pub use repair::{RepairReport, repair};
 pub use summary::{FamilySummary, LogSegment, Summary, ValueFileSummary, log_segments, summarize, table_properties};

@@ -11,6 +11,7 @@
 //! - `segments`: the files that exist, shared with readers and with retention;
 //! - `recovery`: reads the log back at open, cuts a torn tail, names corruption;
 //! - `summary`: what a segment's bytes hold, for tools;
+//! - `salvage`: what a repair can still read;
 //! - `retention`: the one function that decides which segment may go.
 //!
 //! Invariants:
@@ -30,6 +31,7 @@ mod next;
 mod record;
 mod recovery;
 mod retention;
+mod salvage;
 mod segments;
 mod summary;
 mod tail;
@@ -45,6 +47,7 @@ pub(crate) use record::{
 };
 pub(crate) use recovery::{Beside, Recovered, recover};
 pub(crate) use retention::{Retention, RetentionInput, SegmentUse, plan_retention};
+pub(crate) use salvage::whole_records;
 pub(crate) use segments::{RecordPosition, Segments};
 pub use summary::{SegmentSummary, summarize_segment};
 pub(crate) use tail::{SYNCS_MAX, Tail};

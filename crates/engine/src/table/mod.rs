@@ -22,6 +22,7 @@ mod index;
 pub mod properties;
 mod read_ahead;
 mod reader;
+mod salvage;
 mod writer;
 
 pub use cursor::TableCursor;

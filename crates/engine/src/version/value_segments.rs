@@ -70,6 +70,24 @@ impl ValueEdit {
         self.added.retain(|added| *added != number);
     }
 
+    /// Forgets what tables refer to.
+    pub(super) fn forget_refs(&mut self) {
+        self.refs.clear();
+    }
+
+    /// The added files, and whether each is sealed.
+    pub(super) fn files(&self) -> Vec<(u64, bool)> {
+        let sealed = |number: &u64| self.sealed.iter().any(|(sealed, _)| sealed == number);
+        self.added.iter().map(|number| (*number, sealed(number))).collect()
+    }
+
+    /// Takes out an added file with everything said of it.
+    pub(super) fn lose_file(&mut self, number: u64) {
+        self.forget_file(number);
+        self.sealed.retain(|(sealed, _)| *sealed != number);
+        self.relocated.retain(|(_, file)| *file != number);
+    }
+
     /// Number of added files.
     pub(super) fn added_count(&self) -> usize {
         self.added.len()

@@ -27,4 +27,5 @@ pub(crate) use recovery::ValueRecovery;
 pub use refs::ValueRefs;
 pub(crate) use separate::ValueThresholds;
 pub(crate) use store::ValueStore;
+pub(crate) use store::value_file_kind;
 pub(crate) use values::ValueLog;

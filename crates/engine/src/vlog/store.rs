@@ -84,6 +84,12 @@ pub(crate) struct ValueReader {
     directory: Option<Directory>,
 }
 
+/// What kind of file a value file is, by its checked header.
+pub(crate) fn value_file_kind(fs: &dyn Fs, path: &Path, number: u64) -> Result<FileKind> {
+    let reader = ValueReader::open(fs, path.to_path_buf(), number)?;
+    Ok(if reader.directory.is_some() { FileKind::Relocated } else { FileKind::Segment })
+}
+
 impl ValueReader {
     /// Opens a file and checks its header and, of a relocated one, the directory of its index.
     pub(crate) fn open(fs: &dyn Fs, path: PathBuf, number: u64) -> Result<ValueReader> {

@@ -1,0 +1,48 @@
+//! Reading what is left of a damaged segment.
+
+use super::format::{RawRecord, RecordKind, SEGMENT_HEADER_BYTES, check_segment_header, decode_record};
+use crate::Error;
+use std::path::Path;
+
+/// See [`whole_records`].
+pub(crate) struct WholeRecords<'a> {
+    /// In order, seals excluded.
+    pub(crate) records: Vec<RawRecord<'a>>,
+    /// What is damaged.
+    pub(crate) problems: Vec<Error>,
+}
+
+/// Every whole record of segment `number`, up to its seal, also those behind damage. Only a record whose checksum is
+/// right for its very place counts, so nothing is taken for one that is not. Behind the seal nothing counts: recovery has
+/// cut it off, and its writer was told so.
+pub(crate) fn whole_records<'a>(path: &Path, number: u64, bytes: &'a [u8]) -> WholeRecords<'a> {
+    let mut found = WholeRecords { records: Vec::new(), problems: Vec::new() };
+    if let Err(error) = check_segment_header(path, number, bytes) {
+        found.problems.push(error);
+    }
+    let mut at = SEGMENT_HEADER_BYTES as usize;
+    // Where the damage that we are in the middle of begins.
+    let mut damaged_from = None;
+    while at < bytes.len() {
+        let Some(record) = decode_record(number, bytes, at, at as u64) else {
+            damaged_from = damaged_from.or(Some(at));
+            at += 1;
+            continue;
+        };
+        if let Some(start) = damaged_from.take() {
+            let what = format!("{} bytes of the log are damaged", at - start);
+            found.problems.push(Error::Corruption { file: path.to_path_buf(), offset: start as u64, what });
+        }
+        if record.kind == RecordKind::Seal {
+            break;
+        }
+        at += record.bytes() as usize;
+        found.records.push(record);
+    }
+    // Without a record behind it, it is the unused rest of the file, or the torn tail of a crash.
+    found
+}
+
+#[cfg(test)]
+#[path = "salvage_test.rs"]
+mod tests;

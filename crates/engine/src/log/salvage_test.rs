@@ -1,0 +1,50 @@
+use super::super::format::{encode_record, encode_segment_header};
+use super::*;
+
+fn segment(payloads: &[&[u8]], sealed: bool) -> Vec<u8> {
+    let mut bytes = encode_segment_header(7, 4096);
+    for payload in payloads {
+        let offset = bytes.len() as u64;
+        encode_record(&mut bytes, 7, offset, RecordKind::Commit, 32, payload);
+    }
+    if sealed {
+        let offset = bytes.len() as u64;
+        encode_record(&mut bytes, 7, offset, RecordKind::Seal, offset, &[]);
+        let offset = bytes.len() as u64;
+        encode_record(&mut bytes, 7, offset, RecordKind::Commit, 32, b"cut off by a recovery");
+    }
+    bytes.resize(4096, 0);
+    bytes
+}
+
+fn payloads<'a>(found: &WholeRecords<'a>) -> Vec<&'a [u8]> {
+    found.records.iter().map(|record| record.payload).collect()
+}
+
+#[test]
+fn records_behind_damage_are_found_and_those_behind_the_seal_are_not() {
+    let mut bytes = segment(&[b"first", b"second", b"third"], true);
+    let path = Path::new("000007.wal");
+    let found = whole_records(path, 7, &bytes);
+    assert_eq!(payloads(&found), [&b"first"[..], b"second", b"third"]);
+    assert!(found.problems.is_empty());
+
+    let second = 32 + 17 + 5;
+    bytes[second + 17] ^= 1;
+    let found = whole_records(path, 7, &bytes);
+    assert_eq!(payloads(&found), [&b"first"[..], b"third"]);
+    let [Error::Corruption { offset, .. }] = &found.problems[..] else { panic!("one place is damaged") };
+    assert_eq!(*offset, second as u64);
+    assert!(payloads(&whole_records(path, 8, &bytes)).is_empty(), "another segment's records do not count");
+}
+
+#[test]
+fn a_torn_tail_is_no_damage_and_a_bad_header_is() {
+    let mut bytes = segment(&[b"first", b"second"], false);
+    bytes[32 + 17 + 5 + 17] ^= 1;
+    let found = whole_records(Path::new("w"), 7, &bytes);
+    assert_eq!((payloads(&found).len(), found.problems.len()), (1, 0));
+    bytes[9] ^= 1;
+    let found = whole_records(Path::new("w"), 7, &bytes);
+    assert_eq!((payloads(&found).len(), found.problems.len()), (1, 1));
+}
