@@ -268,7 +268,7 @@ impl Repair<'_> {
                 if record.kind != RecordKind::Commit {
                     continue;
                 }
-                let Ok(commit) = decode_commit(record.payload) else { continue };
+                let Ok(commit) = decode_commit(record.sequence, record.payload) else { continue };
                 self.report.stream_ops_lost += commit.streams.len() as u64;
                 if commit.sequence > flushed {
                     commits.insert(commit.sequence, commit.batch);

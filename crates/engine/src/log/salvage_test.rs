@@ -1,17 +1,22 @@
 use super::super::format::{encode_record, encode_segment_header};
 use super::*;
 
+/// Of a record.
+const HEADER: usize = crate::log::RECORD_HEADER_BYTES as usize;
+/// Of the first record of the samples, five bytes long.
+const RECORD: usize = HEADER + 5;
+
 fn segment(payloads: &[&[u8]], sealed: bool) -> Vec<u8> {
     let mut bytes = encode_segment_header(7, 4096);
     for payload in payloads {
         let offset = bytes.len() as u64;
-        encode_record(&mut bytes, 7, offset, RecordKind::Commit, 32, payload);
+        encode_record(&mut bytes, 7, offset, RecordKind::Commit, 32, 9, payload);
     }
     if sealed {
         let offset = bytes.len() as u64;
-        encode_record(&mut bytes, 7, offset, RecordKind::Seal, offset, &[]);
+        encode_record(&mut bytes, 7, offset, RecordKind::Seal, offset, 0, &[]);
         let offset = bytes.len() as u64;
-        encode_record(&mut bytes, 7, offset, RecordKind::Commit, 32, b"cut off by a recovery");
+        encode_record(&mut bytes, 7, offset, RecordKind::Commit, 32, 9, b"cut off by a recovery");
     }
     bytes.resize(4096, 0);
     bytes
@@ -29,8 +34,8 @@ fn records_behind_damage_are_found_and_those_behind_the_seal_are_not() {
     assert_eq!(payloads(&found), [&b"first"[..], b"second", b"third"]);
     assert!(found.problems.is_empty());
 
-    let second = 32 + 17 + 5;
-    bytes[second + 17] ^= 1;
+    let second = 32 + RECORD;
+    bytes[second + HEADER] ^= 1;
     let found = whole_records(path, 7, &bytes);
     assert_eq!(payloads(&found), [&b"first"[..], b"third"]);
     let [Error::Corruption { offset, .. }] = &found.problems[..] else { panic!("one place is damaged") };
@@ -41,7 +46,7 @@ fn records_behind_damage_are_found_and_those_behind_the_seal_are_not() {
 #[test]
 fn a_torn_tail_is_no_damage_and_a_bad_header_is() {
     let mut bytes = segment(&[b"first", b"second"], false);
-    bytes[32 + 17 + 5 + 17] ^= 1;
+    bytes[32 + RECORD + HEADER] ^= 1;
     let found = whole_records(Path::new("w"), 7, &bytes);
     assert_eq!((payloads(&found).len(), found.problems.len()), (1, 0));
     bytes[9] ^= 1;
