@@ -169,6 +169,37 @@ fn every_wait_ends_when_limits_pass_at_any_moment() {
     assert!(seen.granted.load(Ordering::Relaxed) > often && seen.timeouts.load(Ordering::Relaxed) > often);
 }
 
+/// Closing ends waits without anybody's release.
+#[test]
+fn every_wait_ends_when_the_table_closes() {
+    let ended = Arc::new([const { AtomicU64::new(0) }; 2]);
+    let of_model = ended.clone();
+    let model = move || {
+        let table = Arc::new(LockTable::with_shards(2));
+        assert!(table.try_acquire(1, &key(0)));
+        let waiters: Vec<_> = (2..=TRANSACTIONS)
+            .map(|me| {
+                let (table, ended) = (table.clone(), of_model.clone());
+                shuttle::thread::spawn(move || {
+                    let clock = SimClock::new(VirtualTime::default());
+                    let grant = table.acquire(me, &key(0), sync::NEVER, &clock);
+                    assert!(matches!(grant, Grant::Granted | Grant::Closed), "{grant:?}");
+                    ended[usize::from(grant == Grant::Closed)].fetch_add(1, Ordering::Relaxed);
+                    if grant == Grant::Granted {
+                        table.release(me, &key(0));
+                    }
+                })
+            })
+            .collect();
+        table.close();
+        table.release(1, &key(0));
+        waiters.into_iter().for_each(|waiter| waiter.join().expect("no panic"));
+        assert_eq!((table.len(), table.waiting()), (0, 0), "nothing is left behind");
+    };
+    shuttle::check_random(model, SCHEDULES);
+    assert!(ended.iter().all(|count| count.load(Ordering::Relaxed) > 0), "both ways out were taken");
+}
+
 #[test]
 fn the_model_finds_a_lost_wake_up() {
     planted::set(Some(Bug::LoseLockWakeUp));

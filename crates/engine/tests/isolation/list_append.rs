@@ -4,39 +4,62 @@
 use super::support::*;
 use adya::history::{Interner, Mop, Op, OpType, ReadValue, Scalar};
 use adya::{History, Opts, Report, Valid, Workload};
-use kontiki_engine::{Db, Error, Isolation, Transaction, TransactionOptions};
+use bytes::Bytes;
+use kontiki_engine::{Db, Direction, Entries, Error, Family, Isolation, Range, Transaction, TransactionOptions};
 use kontiki_env::rng::Rng;
 use parking_lot::Mutex;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 const KEYS: u64 = 4;
+/// So often other lists take the place of the old ones: none of them exists at first, so phantoms can appear.
+const TRANSACTIONS_PER_PHASE: u64 = 10;
 const THREADS: i64 = 4;
 const TRANSACTIONS: usize = 150;
 
-/// A read with what it found, or an append.
+/// A read with what it found, the same by an iterator over all lists of a phase, or an append.
 #[derive(Clone, Debug)]
 enum Step {
     Read(u64, Option<Vec<i64>>),
+    Scan(u64, Direction, Option<Vec<(u64, Vec<i64>)>>),
     Append(u64, i64),
 }
 
 type Event = (i64, OpType, Vec<Step>);
 
+fn name(key: u64) -> Bytes {
+    Bytes::from(format!("list {key:06}"))
+}
+
+fn parse(text: &[u8]) -> Vec<i64> {
+    let text = std::str::from_utf8(text).expect("text");
+    text.split(' ').filter(|part| !part.is_empty()).map(|part| part.parse().expect("a number")).collect()
+}
+
 fn list(transaction: &Transaction, key: u64) -> Result<Vec<i64>, Error> {
-    let text = transaction.get(format!("list {key}").as_bytes())?.unwrap_or_default();
-    let text = std::str::from_utf8(&text).expect("text");
-    Ok(text.split(' ').filter(|part| !part.is_empty()).map(|part| part.parse().expect("a number")).collect())
+    Ok(parse(&transaction.get(&name(key))?.unwrap_or_default()))
+}
+
+fn scan(transaction: &Transaction, first: u64, direction: Direction) -> Result<Vec<(u64, Vec<i64>)>, Error> {
+    let range = Range { start: Some(name(first)), end: Some(name(first + KEYS)) };
+    let mut entries = transaction.entries(Family::DEFAULT, range, direction)?;
+    let mut found = BTreeMap::new();
+    while let Some((key, value)) = entries.next()? {
+        found.insert(key, parse(&value));
+    }
+    Ok((first..first + KEYS).map(|key| (key, found.remove(&name(key)).unwrap_or_default())).collect())
 }
 
 fn run(transaction: &mut Transaction, steps: &mut [Step]) -> Result<(), Error> {
     for step in steps {
         match step {
             Step::Read(key, found) => *found = Some(list(transaction, *key)?),
+            Step::Scan(first, direction, found) => *found = Some(scan(transaction, *first, *direction)?),
             Step::Append(key, value) => {
                 let mut all = list(transaction, *key)?;
                 all.push(*value);
                 let text: Vec<String> = all.iter().map(ToString::to_string).collect();
-                transaction.put(format!("list {key}").as_bytes(), text.join(" ").as_bytes())?;
+                transaction.put(&name(*key), text.join(" ").as_bytes())?;
             }
         }
         give_way();
@@ -47,17 +70,21 @@ fn run(transaction: &mut Transaction, steps: &mut [Step]) -> Result<(), Error> {
 /// Runs random transactions on threads. The order of events is real time.
 fn record(db: &Db, isolation: Isolation, seed: u64) -> Vec<Event> {
     let events = Mutex::new(Vec::new());
-    let unique = AtomicI64::new(1);
+    let (unique, begun) = (AtomicI64::new(1), AtomicU64::new(0));
     std::thread::scope(|scope| {
         for process in 0..THREADS {
-            let (events, unique) = (&events, &unique);
+            let (events, unique, begun) = (&events, &unique, &begun);
             scope.spawn(move || {
                 let mut rng = Rng::new(seed).child(&format!("process {process}"));
                 for _ in 0..TRANSACTIONS {
+                    let began = begun.fetch_add(1, Ordering::Relaxed);
+                    let first = began / TRANSACTIONS_PER_PHASE * KEYS;
                     let mut steps: Vec<Step> = (0..rng.range(1..5))
-                        .map(|_| match (rng.below(KEYS), rng.chance(1, 2)) {
-                            (key, true) => Step::Read(key, None),
-                            (key, false) => Step::Append(key, unique.fetch_add(1, Ordering::Relaxed)),
+                        .map(|_| match (first + rng.below(KEYS), rng.below(6)) {
+                            (key, 0 | 1) => Step::Read(key, None),
+                            (_, 2) => Step::Scan(first, Direction::Forward, None),
+                            (_, 3) => Step::Scan(first, Direction::Backward, None),
+                            (key, _) => Step::Append(key, unique.fetch_add(1, Ordering::Relaxed)),
                         })
                         .collect();
                     events.lock().push((process, OpType::Invoke, steps.clone()));
@@ -81,21 +108,31 @@ fn history(events: Vec<Event>) -> History {
     let mut interner = Interner::default();
     let mut ops = Vec::new();
     for (index, (process, kind, steps)) in events.into_iter().enumerate() {
-        let mut mop = |step: Step| match step {
-            Step::Append(key, value) => Mop::Append {
-                key: interner.intern(Scalar::Str(key.to_string())),
-                value: interner.intern(Scalar::Int(value)),
-            },
-            Step::Read(key, found) => {
-                let found = found.map(|all| all.into_iter().map(|one| interner.intern(Scalar::Int(one))).collect());
-                let value = found.map_or(ReadValue::Nil, ReadValue::List);
-                Mop::Read { key: interner.intern(Scalar::Str(key.to_string())), value }
+        let mut value = Vec::new();
+        for step in steps {
+            match step {
+                Step::Append(key, one) => {
+                    let value_id = interner.intern(Scalar::Int(one));
+                    value.push(Mop::Append { key: interner.intern(Scalar::Str(key.to_string())), value: value_id });
+                }
+                Step::Read(key, found) => value.push(read(&mut interner, key, found)),
+                Step::Scan(first, _, None) => {
+                    value.extend((first..first + KEYS).map(|key| read(&mut interner, key, None)));
+                }
+                Step::Scan(_, _, Some(all)) => {
+                    value.extend(all.into_iter().map(|(key, found)| read(&mut interner, key, Some(found))));
+                }
             }
-        };
-        let value = steps.into_iter().map(&mut mop).collect();
+        }
         ops.push(Op { index: index as u64, kind, process: Some(process), value, time: None });
     }
     History::from_ops(ops, interner)
+}
+
+fn read(interner: &mut Interner, key: u64, found: Option<Vec<i64>>) -> Mop {
+    let found = found.map(|all| all.into_iter().map(|one| interner.intern(Scalar::Int(one))).collect());
+    let value = found.map_or(ReadValue::Nil, ReadValue::List);
+    Mop::Read { key: interner.intern(Scalar::Str(key.to_string())), value }
 }
 
 fn judge(history: &History, model: &str) -> Report {
