@@ -31,6 +31,11 @@ impl Snapshot {
         self.state.multi_get_at(family, keys, self.sequence, self.now_ms)
     }
 
+    /// The wall time at which it judges what has ended, in milliseconds.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
     /// Lends out the entries of a range: see [`Scan`].
     ///
     /// Errors: `InvalidArgument` for an unknown family or a range that ends before it starts, `Corruption` and `Io` from

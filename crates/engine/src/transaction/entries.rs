@@ -3,7 +3,7 @@
 use super::overlay::{FamilyOverlay, Pending};
 use super::reads::Passed;
 use super::shared::Shared;
-use crate::{Direction, Entries, Range, Result};
+use crate::{Direction, Entries, Range, Result, Scan};
 use bytes::Bytes;
 use std::cmp::Ordering;
 use std::ops::Bound;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// and the iterator shows none of that. (So a loop that writes what it iterates over ends.) It ends with its transaction:
 /// after a commit or rollback it answers with an error.
 pub struct TransactionEntries {
-    base: Box<dyn Entries>,
+    base: Scan,
     /// The base's entry that comes next; outer `None` if it was not asked yet.
     base_next: Option<Option<(Bytes, Bytes)>>,
     overlay: Option<Arc<FamilyOverlay>>,
@@ -23,13 +23,21 @@ pub struct TransactionEntries {
     pending_next: Option<Option<(Bytes, Pending)>>,
     /// The near bound of the pending keys that are left.
     left: Bound<Bytes>,
-    range: Range,
-    direction: Direction,
-    now_ms: u64,
+    at: At,
     finished: bool,
     shared: Arc<Shared>,
     /// Its number in the read set, and where the part that it passes over began (`None`: unbounded).
     tracked: Option<(u64, Option<Bytes>)>,
+}
+
+/// What an iterator is about.
+pub(super) struct At {
+    pub(super) range: Range,
+    pub(super) direction: Direction,
+    /// The wall time at which pending values have ended or not: that of the snapshot.
+    pub(super) now_ms: u64,
+    /// Values read as empty.
+    pub(super) key_only: bool,
 }
 
 /// Which source comes next.
@@ -41,16 +49,15 @@ enum Next {
 
 impl TransactionEntries {
     pub(super) fn new(
-        base: Box<dyn Entries>,
+        base: Scan,
         overlay: Option<Arc<FamilyOverlay>>,
-        (range, direction): (Range, Direction),
-        now_ms: u64,
+        at: At,
         shared: Arc<Shared>,
         iterator: Option<u64>,
     ) -> TransactionEntries {
-        let near = match direction {
-            Direction::Forward => range.start.clone(),
-            Direction::Backward => range.end.clone(),
+        let near = match at.direction {
+            Direction::Forward => at.range.start.clone(),
+            Direction::Backward => at.range.end.clone(),
         };
         TransactionEntries {
             base,
@@ -58,11 +65,9 @@ impl TransactionEntries {
             // A part that says nothing costs nothing.
             overlay: overlay.filter(|part| !part.is_empty()),
             pending_next: None,
-            left: near_bound(&range, direction),
+            left: near_bound(&at.range, at.direction),
             tracked: iterator.map(|iterator| (iterator, near)),
-            range,
-            direction,
-            now_ms,
+            at,
             finished: false,
             shared,
         }
@@ -71,7 +76,7 @@ impl TransactionEntries {
     /// Loads what comes next from both sources and says which goes first; `None` at the end.
     fn choose(&mut self) -> Result<Option<Next>> {
         if self.base_next.is_none() {
-            self.base_next = Some(self.base.next()?);
+            self.base_next = Some(Entries::next(&mut self.base)?);
         }
         if self.pending_next.is_none() {
             self.pending_next = Some(self.find_pending());
@@ -84,7 +89,7 @@ impl TransactionEntries {
             (None, Some(_)) => Some(Next::Pending),
             (Some((base, _)), Some((pending, _))) => {
                 let order = base.cmp(pending);
-                Some(match if self.direction == Direction::Forward { order } else { order.reverse() } {
+                Some(match if self.at.direction == Direction::Forward { order } else { order.reverse() } {
                     Ordering::Less => Next::Base,
                     Ordering::Equal => Next::Both,
                     Ordering::Greater => Next::Pending,
@@ -96,9 +101,9 @@ impl TransactionEntries {
     fn find_pending(&self) -> Option<(Bytes, Pending)> {
         let overlay = self.overlay.as_ref()?;
         let left = as_slice(&self.left);
-        let far = far_bound(&self.range, self.direction);
+        let far = far_bound(&self.at.range, self.at.direction);
         let far = as_slice(&far);
-        let found = match self.direction {
+        let found = match self.at.direction {
             Direction::Forward => overlay.first(left, far),
             Direction::Backward => overlay.last(far, left),
         };
@@ -118,8 +123,8 @@ impl TransactionEntries {
             }
             let (key, pending) = self.pending_next.take().flatten().expect("the pending key was chosen");
             self.left = Bound::Excluded(key.clone());
-            if let Some(value) = pending.value(self.now_ms) {
-                return Ok(Some((key, value)));
+            if let Some(value) = pending.value(self.at.now_ms) {
+                return Ok(Some((key, if self.at.key_only { Bytes::new() } else { value })));
             }
         }
         Ok(None)
@@ -129,7 +134,7 @@ impl TransactionEntries {
     fn skip_deleted(&mut self, key: &Bytes) -> Result<bool> {
         let Some(overlay) = &self.overlay else { return Ok(false) };
         let Some((start, end)) = overlay.deleted().find(key) else { return Ok(false) };
-        match (self.direction, end) {
+        match (self.at.direction, end) {
             (Direction::Forward, Some(end)) => self.base.seek(end)?,
             (Direction::Forward, None) => self.base_next = Some(None),
             // The base goes to the last key at or below the range's start; if that is this key, it is behind us.
@@ -143,13 +148,13 @@ impl TransactionEntries {
     fn note(&self, key: Option<&Bytes>) -> Result<()> {
         let Some((iterator, near)) = &self.tracked else { return Ok(()) };
         let near = near.clone();
-        let passed = match self.direction {
+        let passed = match self.at.direction {
             Direction::Forward => {
-                let end = key.cloned().or_else(|| self.range.end.clone());
+                let end = key.cloned().or_else(|| self.at.range.end.clone());
                 Passed { start: near.unwrap_or_default(), end, with_end: key.is_some() }
             }
             Direction::Backward => {
-                let start = key.cloned().or_else(|| self.range.start.clone());
+                let start = key.cloned().or_else(|| self.at.range.start.clone());
                 Passed { start: start.unwrap_or_default(), end: near, with_end: false }
             }
         };
@@ -162,17 +167,17 @@ impl TransactionEntries {
         self.pending_next = None;
         self.finished = false;
         let key = Bytes::copy_from_slice(key);
-        let (inside, near) = match self.direction {
+        let (inside, near) = match self.at.direction {
             Direction::Forward => {
-                let inside = self.range.start.as_ref().is_none_or(|start| key >= *start);
-                (inside, if inside { Some(key.clone()) } else { self.range.start.clone() })
+                let inside = self.at.range.start.as_ref().is_none_or(|start| key >= *start);
+                (inside, if inside { Some(key.clone()) } else { self.at.range.start.clone() })
             }
             Direction::Backward => {
-                let inside = self.range.end.as_ref().is_none_or(|end| key < *end);
-                (inside, if inside { Some(super::range_set::successor(&key)) } else { self.range.end.clone() })
+                let inside = self.at.range.end.as_ref().is_none_or(|end| key < *end);
+                (inside, if inside { Some(super::range_set::successor(&key)) } else { self.at.range.end.clone() })
             }
         };
-        self.left = if inside { Bound::Included(key) } else { near_bound(&self.range, self.direction) };
+        self.left = if inside { Bound::Included(key) } else { near_bound(&self.at.range, self.at.direction) };
         // Beyond the far end of the range there is nothing, and the bounds would be upside down.
         self.finished = inside && self.is_beyond(&self.left);
         if let Some((iterator, from)) = &mut self.tracked {
@@ -188,9 +193,9 @@ impl TransactionEntries {
 
     fn is_beyond(&self, position: &Bound<Bytes>) -> bool {
         let (Bound::Included(key) | Bound::Excluded(key)) = position else { return false };
-        match self.direction {
-            Direction::Forward => self.range.end.as_ref().is_some_and(|end| key >= end),
-            Direction::Backward => self.range.start.as_ref().is_some_and(|start| key < start),
+        match self.at.direction {
+            Direction::Forward => self.at.range.end.as_ref().is_some_and(|end| key >= end),
+            Direction::Backward => self.at.range.start.as_ref().is_some_and(|start| key < start),
         }
     }
 }
@@ -227,7 +232,7 @@ impl Drop for TransactionEntries {
 
 impl std::fmt::Debug for TransactionEntries {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (range, direction) = (&self.range, self.direction);
+        let (range, direction) = (&self.at.range, self.at.direction);
         f.debug_struct("TransactionEntries")
             .field("range", range)
             .field("direction", &direction)

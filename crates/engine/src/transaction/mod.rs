@@ -30,13 +30,15 @@ pub use registry::TransactionStats;
 
 pub(crate) use registry::Transactions;
 
+use self::entries::At;
 use self::locks::{LockKey, TransactionId};
 use self::overlay::{Overlay, Pending};
 use self::reads::ReadSet;
 use self::shared::Shared;
 use crate::db::{Core, TransactionStart};
 use crate::{
-    Db, Direction, Error, Family, KEY_BYTES_MAX, Range, Result, SequenceNumber, Snapshot, VALUE_BYTES_MAX, View,
+    Db, Direction, Error, Family, KEY_BYTES_MAX, Range, ReadOptions, Result, SequenceNumber, Snapshot, VALUE_BYTES_MAX,
+    View,
 };
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -55,8 +57,6 @@ pub struct Transaction {
     held: Held,
     db: Db,
     snapshot: Snapshot,
-    /// The wall time at which pending writes expire or not: that of the snapshot.
-    now_ms: u64,
     options: TransactionOptions,
     overlay: Overlay,
 }
@@ -126,9 +126,8 @@ impl Db {
             committed: false,
             _start: start,
         };
-        let now_ms = core.env.clock.wall_ms();
         let overlay = Overlay::new(options.write_bytes_max);
-        Transaction { held, db: self.clone(), snapshot, now_ms, overlay, options }
+        Transaction { held, db: self.clone(), snapshot, overlay, options }
     }
 }
 
@@ -157,18 +156,38 @@ impl Transaction {
         }
     }
 
-    /// The values of several keys, in their order.
+    /// The values of several keys, in their order: as many calls of [`Transaction::get_in`], but cheaper.
     pub fn multi_get(&self, family: Family, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>> {
-        keys.iter().map(|key| self.get_in(family, key)).collect()
+        let mut found: Vec<Option<Option<Bytes>>> = keys.iter().map(|key| self.find_pending(family, key)).collect();
+        let asked: Vec<&[u8]> =
+            keys.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(key, _)| *key).collect();
+        self.held.shared.with_reads(|reads| asked.iter().try_for_each(|key| reads.note_key(family, key)))?;
+        let values = self.snapshot.multi_get(family, &asked)?;
+        debug_assert_eq!(values.len(), asked.len());
+        let missing = found.iter_mut().filter(|found| found.is_none());
+        missing.zip(values).for_each(|(found, value)| *found = Some(value));
+        Ok(found.into_iter().flatten().collect())
     }
 
     /// Iterates over a range. The iterator does not borrow the transaction: see [`TransactionEntries`] for what it
     /// shows of writes that follow.
     pub fn entries(&self, family: Family, range: Range, direction: Direction) -> Result<TransactionEntries> {
-        let base = self.snapshot.entries(family, range.clone(), direction)?;
+        self.entries_with(family, range, direction, ReadOptions::default())
+    }
+
+    /// As [`Transaction::entries`], with options.
+    pub fn entries_with(
+        &self,
+        family: Family,
+        range: Range,
+        direction: Direction,
+        options: ReadOptions,
+    ) -> Result<TransactionEntries> {
+        let base = self.snapshot.scan(family, range.clone(), direction, options)?;
         let iterator = self.held.shared.with_reads(|reads| Ok(Some(reads.open(family))))?;
         let overlay = self.overlay.family(family).cloned();
-        Ok(TransactionEntries::new(base, overlay, (range, direction), self.now_ms, self.held.shared.clone(), iterator))
+        let at = At { range, direction, now_ms: self.snapshot.now_ms(), key_only: options.key_only };
+        Ok(TransactionEntries::new(base, overlay, at, self.held.shared.clone(), iterator))
     }
 
     /// Sets a key of the default family.
@@ -218,7 +237,7 @@ impl Transaction {
     }
 
     fn find_pending(&self, family: Family, key: &[u8]) -> Option<Option<Bytes>> {
-        self.overlay.family(family)?.find(key, self.now_ms)
+        self.overlay.family(family)?.find(key, self.snapshot.now_ms())
     }
 
     /// Marks the present state of its writes. Costs nothing by itself; from then on the first change of each key

@@ -2,7 +2,7 @@
 
 use super::support::*;
 use bytes::Bytes;
-use kontiki_engine::{Db, Direction, Entries, Error, Family, Range, Transaction};
+use kontiki_engine::{Db, Direction, Entries, Error, Family, Range, ReadOptions, Transaction};
 use kontiki_env::SimMachine;
 use kontiki_env::rng::Rng;
 use std::collections::BTreeMap;
@@ -83,6 +83,12 @@ fn every_range_direction_and_seek_agrees_with_a_map() {
             let range = random_range(&mut rng);
             let direction = *rng.pick(&[Direction::Forward, Direction::Backward]).expect("two");
             let context = format!("seed {seed}, {range:?}, {direction:?}");
+            let keys_only: Vec<_> =
+                expected(&map, &range, direction, None).into_iter().map(|(key, _)| (key, Bytes::new())).collect();
+            let mut keys = transaction
+                .entries_with(Family::DEFAULT, range.clone(), direction, ReadOptions::key_only())
+                .expect("opens");
+            assert_eq!(rest(&mut keys), keys_only, "{context}");
             let mut entries = transaction.entries(Family::DEFAULT, range.clone(), direction).expect("opens");
             if rng.chance(1, 2) {
                 assert_eq!(rest(&mut entries), expected(&map, &range, direction, None), "{context}");
