@@ -9,12 +9,8 @@
 //! a deletion by a later commit is still found.
 
 use super::{Core, Snapshot};
-use crate::iterator::{Cursor, KeyRef, LevelCursor, ReadState, SEQUENCE_NUMBER_MAX};
-use crate::memtable::{MemtableCursor, RangeTombstone};
-use crate::table::TableMeta;
-use crate::{
-    Commit, Direction, Durability, Error, Family, Precondition, Range, Result, SequenceNumber, Unchanged, WriteBatch,
-};
+use crate::iterator::ReadState;
+use crate::{Commit, Durability, Error, Precondition, Result, SequenceNumber, Unchanged, WriteBatch};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,87 +22,11 @@ impl Unchanged {
     pub(crate) fn check(&self, state: &ReadState, after: SequenceNumber) -> Result<()> {
         let since = self.since().max(after);
         let changed = match self {
-            Unchanged::Key { family, key, .. } => key_changed(state, *family, key, since)?,
-            Unchanged::Range { family, range, .. } => range_changed(state, *family, range, since)?,
+            Unchanged::Key { family, key, .. } => state.newest_sequence(*family, key, since)?.is_some(),
+            Unchanged::Range { family, range, .. } => state.written_since(*family, range, since)?.is_some(),
         };
         if changed { Err(Error::Conflict { family: self.family(), key: self.named_key() }) } else { Ok(()) }
     }
-}
-
-fn key_changed(state: &ReadState, family: Family, key: &[u8], since: SequenceNumber) -> Result<bool> {
-    let newest = |cursor: &mut dyn Cursor| -> Result<Option<SequenceNumber>> {
-        cursor.seek(KeyRef::before_all(key))?;
-        Ok((cursor.valid() && cursor.key().user_key == key).then(|| cursor.key().sequence))
-    };
-    for memtable in &state.memtables {
-        if memtable.largest_sequence().is_none_or(|largest| largest <= since) {
-            continue;
-        }
-        let covering = memtable.covering_sequence(family, key, SEQUENCE_NUMBER_MAX);
-        if covering.is_some_and(|sequence| sequence > since) {
-            return Ok(true);
-        }
-        if let Some(found) = newest(&mut MemtableCursor::new(memtable.clone(), family, Direction::Forward))? {
-            return Ok(found > since);
-        }
-    }
-    tables_changed(state, family, since, |meta| meta.spans(key), |cursor| Ok(newest(cursor)? > Some(since)))
-}
-
-fn range_changed(state: &ReadState, family: Family, range: &Range, since: SequenceNumber) -> Result<bool> {
-    let start = range.start.clone().unwrap_or_default();
-    let any = |cursor: &mut dyn Cursor| -> Result<bool> {
-        cursor.seek(KeyRef::before_all(&start))?;
-        while cursor.valid() && range.contains(cursor.key().user_key) {
-            if cursor.key().sequence > since {
-                return Ok(true);
-            }
-            cursor.advance()?;
-        }
-        Ok(false)
-    };
-    for memtable in &state.memtables {
-        if memtable.largest_sequence().is_none_or(|largest| largest <= since) {
-            continue;
-        }
-        let overlaps = |tombstone: &RangeTombstone| {
-            tombstone.sequence > since
-                && tombstone.end > start
-                && range.end.as_ref().is_none_or(|end| tombstone.start < end)
-        };
-        if memtable.range_tombstones(family).iter().any(overlaps)
-            || any(&mut MemtableCursor::new(memtable.clone(), family, Direction::Forward))?
-        {
-            return Ok(true);
-        }
-    }
-    let touches = |meta: &TableMeta| {
-        range.end.as_ref().is_none_or(|end| meta.smallest_key.as_ref() < end.as_ref())
-            && meta.largest_key.as_ref() >= start.as_ref()
-    };
-    tables_changed(state, family, since, touches, any)
-}
-
-/// Asks every table that may hold a version newer than `since`.
-fn tables_changed(
-    state: &ReadState,
-    family: Family,
-    since: SequenceNumber,
-    touches: impl Fn(&TableMeta) -> bool,
-    mut changed: impl FnMut(&mut dyn Cursor) -> Result<bool>,
-) -> Result<bool> {
-    let Some(levels) = state.version.family(family) else {
-        return Err(Error::InvalidArgument(format!("{family:?} does not exist in this database")));
-    };
-    for table in levels.levels.iter().flatten() {
-        if table.meta().largest_sequence > since && touches(table.meta()) {
-            let mut cursor = LevelCursor::new(vec![table.clone()], state.tables.clone(), Direction::Forward);
-            if changed(&mut cursor)? {
-                return Ok(true);
-            }
-        }
-    }
-    Ok(false)
 }
 
 /// The sequence numbers at which open transactions read: while one is open, compaction keeps the tombstones that are

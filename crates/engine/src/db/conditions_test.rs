@@ -47,6 +47,28 @@ fn a_commit_is_refused_when_a_key_or_range_was_written_since() {
 }
 
 #[test]
+fn a_deleted_range_is_a_write_before_and_after_its_flush() {
+    let machine = SimMachine::from_seed(3);
+    let db = open(&machine);
+    let first = db.write(put("b", "1"), Durability::Sync).expect("put");
+    db.flush().expect("flush");
+    let mut batch = WriteBatch::new();
+    batch.delete_range(Family::DEFAULT, b"b", b"d");
+    let second = db.write(batch, Durability::Sync).expect("delete a range");
+    for flushed in [false, true] {
+        if flushed {
+            db.flush().expect("flush");
+            assert_eq!(db.snapshot().state.version.range_tombstone_count(), 1, "it has left the memtable");
+        }
+        conflict(commit(&db, put("x", "1"), vec![key("b", first)]), "b");
+        conflict(commit(&db, put("x", "1"), vec![key("c", first)]), "c");
+        conflict(commit(&db, put("x", "1"), vec![range("c", "z", first)]), "c");
+        commit(&db, put("y", "1"), vec![key("a", first), key("d", first), key("b", second)]).expect("unchanged");
+        commit(&db, put("y", "1"), vec![range("d", "x", first), range("", "x", second)]).expect("unchanged");
+    }
+}
+
+#[test]
 fn conditions_that_make_no_sense_are_refused() {
     let machine = SimMachine::from_seed(2);
     let db = open(&machine);

@@ -8,7 +8,6 @@ use super::core::{Core, ProgressState};
 use super::lead::{Placed, refusal};
 use super::order::Due;
 use super::queue::{Pending, Write};
-use crate::batch::BatchEntry;
 use crate::log::{CommitPayload, RECORD_HEADER_BYTES, commit_bytes_max};
 use crate::{Commit, Durability, Error, Result, SequenceNumber, WriteBatch};
 use std::sync::atomic::Ordering;
@@ -145,9 +144,6 @@ impl Core {
     fn check_commit(&self, commit: Commit) -> Result<Write> {
         self.check_writable()?;
         commit.batch.validate()?;
-        if commit.batch.entries().any(|entry| matches!(entry, BatchEntry::DeleteRange { .. })) {
-            return Err(Error::InvalidArgument("range deletes cannot be flushed yet".into()));
-        }
         self.check_families(&commit.batch)?;
         let bytes = RECORD_HEADER_BYTES + commit_bytes_max(&commit.batch, &commit.streams);
         if bytes > COMMIT_BYTES_MAX {
