@@ -36,6 +36,11 @@ pub const UNSAFE_FILES: &[Exception] = &[
     excuse("bench/src/embedded/clock.rs", "unsafe", "reads the time stamp counter at every operation"),
     excuse("bench/src/embedded/machine.rs", "unsafe", "two system calls that the standard library lacks"),
     excuse("bench/src/engines/lmdb.rs", "unsafe", "LMDB's memory map can only be opened by an unsafe function"),
+    excuse(
+        "crates/engine/src/memtable/tree/",
+        "unsafe",
+        "records and nodes in an arena that is freed as a whole; see UNSAFE.md",
+    ),
 ];
 
 /// Finds the excuse for `what` at `path`.

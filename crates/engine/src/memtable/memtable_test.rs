@@ -1,16 +1,10 @@
 use super::*;
 use crate::Direction;
-use crate::iterator::Cursor;
+use crate::iterator::{Cursor, KeyRef};
 use std::sync::Arc;
 
 fn put(memtable: &Memtable, family: u32, key: &str, sequence: u64, value: &str) {
-    memtable.insert(
-        Family(family),
-        Bytes::copy_from_slice(key.as_bytes()),
-        sequence,
-        Kind::Put,
-        Bytes::copy_from_slice(value.as_bytes()),
-    );
+    memtable.insert(Family(family), key.as_bytes(), sequence, Kind::Put, value.as_bytes());
 }
 
 fn found(sequence: u64, kind: Kind, stored: &'static [u8]) -> Found {
@@ -31,7 +25,7 @@ fn a_read_sees_the_newest_version_at_its_sequence_number() {
     let memtable = Memtable::new();
     put(&memtable, 0, "a", 3, "three");
     put(&memtable, 0, "a", 7, "seven");
-    memtable.insert(Family(0), Bytes::from_static(b"a"), 9, Kind::Delete, Bytes::new());
+    memtable.insert(Family(0), b"a", 9, Kind::Delete, b"");
     put(&memtable, 1, "a", 5, "other family");
     let get = |sequence| memtable.get(Family(0), b"a", sequence);
     assert_eq!(get(2), None);
@@ -86,6 +80,29 @@ fn cursors_stay_in_their_family_in_both_directions() {
     let mut cursor = MemtableCursor::new(memtable, Family(1), Direction::Backward);
     cursor.seek(KeyRef::after_all(b"0105")).expect("memory");
     assert_eq!(cursor.key().user_key, b"010");
+}
+
+#[test]
+fn a_run_never_reaches_the_limit() {
+    let memtable = Arc::new(Memtable::new());
+    (0..200u64).for_each(|i| put(&memtable, 0, &format!("{:03}", i / 2), i + 1, "v"));
+    let mut runs = 0;
+    for direction in [Direction::Forward, Direction::Backward] {
+        for limit in ["000", "017", "050", "099", "1"] {
+            let mut cursor = MemtableCursor::new(memtable.clone(), Family(0), direction);
+            cursor.seek_to_first().expect("memory");
+            let limit = KeyRef::before_all(limit.as_bytes());
+            while cursor.valid() {
+                for _ in 0..cursor.run_before(limit) {
+                    cursor.advance().expect("memory");
+                    assert!(if direction == Direction::Forward { cursor.key() < limit } else { cursor.key() > limit });
+                    runs += 1;
+                }
+                cursor.advance().expect("memory");
+            }
+        }
+    }
+    assert!(runs > 300, "{runs}");
 }
 
 #[test]

@@ -1,7 +1,8 @@
-//! The memtable: recent writes of all families in one ordered map.
+//! The memtable: recent writes of all families in memory, in order.
 //!
 //! All families share it, so a flush moves a consistent prefix of history to tables for all of them at once; that
-//! is what makes the apply of replicated entries safe without a log record of its own.
+//! is what makes the apply of replicated entries safe without a log record of its own. Inside, each family has a tree
+//! of its own ([`tree`]); all trees share one arena, which is freed as a whole.
 //!
 //! For `db/`: [`Memtable::apply`] inserts a batch under one sequence number; any number of threads may do so at
 //! once, and readers never block. The memtable knows nothing of publication: a reader asks at a sequence number
@@ -10,118 +11,47 @@
 //! be inserted; so the sequence numbers of successive memtables do not interleave. Reads stop at the first source
 //! that has the key, and `version::VersionSet::apply` checks the rule at each flush.
 //!
-//! Rejected: one memtable per family (flushes not atomic over families); an arena skip list of our own comes when
-//! measured, behind the same face.
+//! Rejected: one memtable per family (flushes not atomic over families).
 
 mod cursor;
+mod families;
+mod range_tombstones;
+mod sync;
+#[allow(unsafe_code, reason = "records and nodes point to each other in an arena; see UNSAFE.md")]
+mod tree;
 
 pub use crate::version::RangeTombstone;
 pub use cursor::MemtableCursor;
 
 use crate::batch::BatchEntry;
-use crate::iterator::{Found, KeyRef, SEQUENCE_NUMBER_MAX};
+use crate::iterator::{Found, SEQUENCE_NUMBER_MAX};
 use crate::kind::Kind;
 use crate::{Family, SequenceNumber, WriteBatch};
 use bytes::Bytes;
-use crossbeam_skiplist::SkipMap;
-use parking_lot::RwLock;
-use std::borrow::Borrow;
-use std::cmp::Ordering;
+use families::Families;
+use range_tombstones::RangeTombstones;
 use std::collections::BTreeSet;
-use std::ops::Bound;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use tree::{Arena, Position, Record, Walk};
 
-/// What a version costs beside its key and value: skip list node, two `Bytes`, allocation headers. An estimate.
-const VERSION_OVERHEAD_BYTES: usize = 128;
+/// What a range tombstone costs beside its bounds. An estimate.
+const RANGE_TOMBSTONE_OVERHEAD_BYTES: usize = 128;
 
-/// An ordered map from (family, user key, sequence number descending) to value or tombstone.
+/// An ordered map from (family, user key, sequence number descending) to what the version says.
 #[derive(Default)]
 pub struct Memtable {
-    map: SkipMap<MemKey, Stored>,
-    /// In the order of their batches.
-    range_tombstones: RwLock<Vec<(Family, RangeTombstone)>>,
-    has_range_tombstones: AtomicBool,
-    bytes: AtomicUsize,
+    arena: Arc<Arena>,
+    families: Families,
+    range_tombstones: RangeTombstones,
     /// Largest sequence number inserted; 0 when empty.
     largest_sequence: AtomicU64,
     /// `!smallest` of the sequence numbers inserted, so that 0 means none and `fetch_max` works.
     smallest_sequence_inverted: AtomicU64,
 }
 
-/// What a version says.
-struct Stored {
-    kind: Kind,
-    stored: Bytes,
-}
-
-struct MemKey {
-    family: Family,
-    user_key: Bytes,
-    sequence: SequenceNumber,
-}
-
-/// Lets the map be searched with borrowed keys: a lookup allocates nothing.
-trait Position {
-    fn position(&self) -> (Family, KeyRef<'_>);
-}
-
-impl Position for MemKey {
-    fn position(&self) -> (Family, KeyRef<'_>) {
-        (self.family, KeyRef::new(&self.user_key, self.sequence))
-    }
-}
-
-impl Position for (Family, KeyRef<'_>) {
-    fn position(&self) -> (Family, KeyRef<'_>) {
-        *self
-    }
-}
-
-impl<'a> Borrow<dyn Position + 'a> for MemKey {
-    fn borrow(&self) -> &(dyn Position + 'a) {
-        self
-    }
-}
-
-impl PartialEq for dyn Position + '_ {
-    fn eq(&self, other: &Self) -> bool {
-        self.position() == other.position()
-    }
-}
-
-impl Eq for dyn Position + '_ {}
-
-impl PartialOrd for dyn Position + '_ {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for dyn Position + '_ {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.position().cmp(&other.position())
-    }
-}
-
-impl PartialEq for MemKey {
-    fn eq(&self, other: &Self) -> bool {
-        self.position() == other.position()
-    }
-}
-
-impl Eq for MemKey {}
-
-impl PartialOrd for MemKey {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for MemKey {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.position().cmp(&other.position())
-    }
+fn kind_of(record: Record<'_>) -> Kind {
+    Kind::from_byte(record.kind()).expect("insert writes kinds only")
 }
 
 impl Memtable {
@@ -131,49 +61,65 @@ impl Memtable {
     }
 
     /// Inserts every operation of `batch` at `sequence`. Of several operations on one key the last stays.
-    /// The batch's encoding is copied once; keys and values are slices of that copy.
     pub fn apply(&self, batch: &WriteBatch, sequence: SequenceNumber) {
-        let shared = Bytes::copy_from_slice(batch.as_bytes());
-        let base = batch.as_bytes().as_ptr() as usize;
-        let slice = |part: &[u8]| {
-            // An empty slice may point anywhere.
-            let start = if part.is_empty() { 0 } else { part.as_ptr() as usize - base };
-            shared.slice(start..start + part.len())
-        };
         for (at, entry) in batch.entries().enumerate() {
             match entry {
-                BatchEntry::Version { family, key, kind, stored } => {
-                    self.insert(family, slice(key), sequence, kind, slice(stored));
-                }
+                BatchEntry::Version { family, key, kind, stored } => self.put(family, key, sequence, kind, stored),
                 BatchEntry::DeleteRange { family, start, end } if start < end => {
                     // What the batch has put there before is not hidden by a tombstone of the same number.
                     for earlier in batch.entries().take(at) {
                         let BatchEntry::Version { family: of, key, .. } = earlier else { continue };
                         if of == family && start <= key && key < end {
-                            self.insert(family, slice(key), sequence, Kind::Delete, Bytes::new());
+                            self.put(family, key, sequence, Kind::Delete, &[]);
                         }
                     }
-                    self.delete_range(family, RangeTombstone { start: slice(start), end: slice(end), sequence });
+                    let [start, end] = [start, end].map(Bytes::copy_from_slice);
+                    self.arena.note_bytes(start.len() + end.len() + RANGE_TOMBSTONE_OVERHEAD_BYTES);
+                    self.range_tombstones.add(family, RangeTombstone { start, end, sequence });
                 }
                 BatchEntry::DeleteRange { .. } => {}
             }
         }
+        self.note_sequence(sequence);
     }
 
-    fn delete_range(&self, family: Family, tombstone: RangeTombstone) {
-        assert!(tombstone.start < tombstone.end, "an empty range deletes nothing");
-        self.note(tombstone.sequence, tombstone.start.len() + tombstone.end.len() + VERSION_OVERHEAD_BYTES);
-        self.range_tombstones.write().push((family, tombstone));
-        self.has_range_tombstones.store(true, Release);
+    /// Inserts one version. Replaces the same version of the same key.
+    pub fn insert(&self, family: Family, user_key: &[u8], sequence: SequenceNumber, kind: Kind, stored: &[u8]) {
+        self.put(family, user_key, sequence, kind, stored);
+        self.note_sequence(sequence);
+    }
+
+    fn put(&self, family: Family, key: &[u8], sequence: SequenceNumber, kind: Kind, stored: &[u8]) {
+        let tree = self.families.get_or_add(family, &self.arena);
+        tree.insert(Position { key, sequence }, kind.to_byte(), stored);
+    }
+
+    fn note_sequence(&self, sequence: SequenceNumber) {
+        assert!(sequence > 0 && sequence < SEQUENCE_NUMBER_MAX, "sequence number {sequence} is out of range");
+        // Most numbers change only one of them; a load is cheaper than to take the cache line from other threads.
+        for (slot, candidate) in [(&self.largest_sequence, sequence), (&self.smallest_sequence_inverted, !sequence)] {
+            if slot.load(Relaxed) < candidate {
+                slot.fetch_max(candidate, Relaxed);
+            }
+        }
+    }
+
+    /// The newest version of a key at or below `sequence`, if this memtable has one.
+    pub fn get(&self, family: Family, user_key: &[u8], sequence: SequenceNumber) -> Option<Found> {
+        let record = self.families.get(family)?.get(Position { key: user_key, sequence })?;
+        debug_assert!(record.sequence() <= sequence, "a lower bound does not go back");
+        Some(Found { sequence: record.sequence(), kind: kind_of(record), stored: record.stored() })
+    }
+
+    /// The sequence number of the newest version of a key, if this memtable has one.
+    pub fn newest_sequence(&self, family: Family, user_key: &[u8]) -> Option<SequenceNumber> {
+        let at = Position { key: user_key, sequence: SEQUENCE_NUMBER_MAX };
+        self.families.get(family)?.get(at).map(Record::sequence)
     }
 
     /// The range tombstones of a family.
     pub fn range_tombstones(&self, family: Family) -> Vec<RangeTombstone> {
-        if !self.has_range_tombstones.load(Acquire) {
-            return Vec::new();
-        }
-        let all = self.range_tombstones.read();
-        all.iter().filter(|(of, _)| *of == family).map(|(_, tombstone)| tombstone.clone()).collect()
+        self.range_tombstones.of(family)
     }
 
     /// The newest range tombstone at or below `sequence` that covers the key, by its number.
@@ -183,56 +129,32 @@ impl Memtable {
         user_key: &[u8],
         sequence: SequenceNumber,
     ) -> Option<SequenceNumber> {
-        if !self.has_range_tombstones.load(Acquire) {
-            return None;
-        }
-        let all = self.range_tombstones.read();
-        let covering = |(of, tombstone): &&(Family, RangeTombstone)| {
-            *of == family && tombstone.sequence <= sequence && tombstone.covers(user_key)
-        };
-        all.iter().filter(covering).map(|(_, tombstone)| tombstone.sequence).max()
+        self.range_tombstones.covering(family, user_key, sequence)
     }
 
-    /// Inserts one version. Replaces the same version of the same key.
-    pub fn insert(&self, family: Family, user_key: Bytes, sequence: SequenceNumber, kind: Kind, stored: Bytes) {
-        assert!(sequence > 0 && sequence < SEQUENCE_NUMBER_MAX, "sequence number {sequence} is out of range");
-        let bytes = user_key.len() + stored.len() + VERSION_OVERHEAD_BYTES;
-        self.map.insert(MemKey { family, user_key, sequence }, Stored { kind, stored });
-        self.note(sequence, bytes);
-    }
-
-    fn note(&self, sequence: SequenceNumber, bytes: usize) {
-        self.bytes.fetch_add(bytes, Relaxed);
-        self.largest_sequence.fetch_max(sequence, Relaxed);
-        self.smallest_sequence_inverted.fetch_max(!sequence, Relaxed);
-    }
-
-    /// The newest version of a key at or below `sequence`, if this memtable has one.
-    pub fn get(&self, family: Family, user_key: &[u8], sequence: SequenceNumber) -> Option<Found> {
-        let target = (family, KeyRef::new(user_key, sequence));
-        let entry = self.map.lower_bound(Bound::Included(&target as &dyn Position))?;
-        let key = entry.key();
-        if key.family != family || key.user_key != user_key {
-            return None;
-        }
-        debug_assert!(key.sequence <= sequence, "a lower bound does not go back");
-        debug_assert!(self.largest_sequence() >= Some(key.sequence), "the largest number covers every version");
-        Some(Found { sequence: key.sequence, kind: entry.value().kind, stored: entry.value().stored.clone() })
-    }
-
-    /// Bytes held, overhead included: what the size limit is compared with.
+    /// Bytes of memory that it takes: what the size limit is compared with. Grows in steps of at least 1 KiB.
     pub fn approximate_bytes(&self) -> usize {
-        self.bytes.load(Relaxed)
+        self.arena.footprint_bytes()
     }
 
-    /// Number of versions.
+    /// Number of versions; counts them.
     pub fn len(&self) -> usize {
-        self.map.len()
+        let count = |tree: Arc<tree::Tree>| {
+            let mut walk = Walk::new(tree, false);
+            walk.seek_to_first();
+            let mut count = 0;
+            while walk.current().is_some() {
+                count += 1;
+                walk.advance();
+            }
+            count
+        };
+        self.families.all().into_values().map(|tree| count(tree.clone())).sum()
     }
 
     /// Whether nothing was inserted.
     pub fn is_empty(&self) -> bool {
-        self.map.is_empty() && !self.has_range_tombstones.load(Acquire)
+        self.largest_sequence().is_none()
     }
 
     /// Largest sequence number inserted, `None` when empty.
@@ -248,20 +170,15 @@ impl Memtable {
 
     /// The families that have versions here.
     pub fn families(&self) -> BTreeSet<Family> {
-        let mut families = BTreeSet::new();
-        let mut next = self.map.front();
-        while let Some(entry) = next {
-            let family = entry.key().family;
-            let new = families.insert(family);
-            assert!(new, "families come in ascending order");
-            let Some(following) = family.0.checked_add(1) else { break };
-            let target = (Family(following), KeyRef::before_all(&[]));
-            next = self.map.lower_bound(Bound::Included(&target as &dyn Position));
-        }
-        families
+        self.families.all().into_keys().collect()
     }
 }
 
 #[cfg(test)]
 #[path = "memtable_test.rs"]
 mod tests;
+
+// Beside this file, not in `tree`: the model test compiles that module over other types.
+#[cfg(test)]
+#[path = "tree_test.rs"]
+mod tree_tests;
