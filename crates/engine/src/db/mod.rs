@@ -34,6 +34,7 @@ pub use stats::{FamilyStats, Histogram, LevelStats, SYNC_LATENCY_BOUNDS_US, Stat
 use self::order::Due;
 use crate::iterator::{ReadState, SEQUENCE_NUMBER_MAX};
 use crate::stream::read_stream;
+use crate::vlog::ValueCache;
 use crate::{
     Commit, Direction, Durability, Error, Family, Precondition, Range, ReadOptions, Result, Scan, SequenceNumber,
     StreamContents, StreamId, View, WriteBatch,
@@ -216,6 +217,10 @@ impl Db {
         let segments = core.segments.list();
         let (memtables, memtable_bytes) = core.writes.memory();
         let blocks = core.context.tables.blocks();
+        let version = core.context.versions.current();
+        let values = version.values().store().and_then(|store| store.values());
+        let (value_cache_bytes, value_cache_hits, value_cache_misses) =
+            values.map(ValueCache::stats).unwrap_or_default();
         Stats {
             visible_sequence: core.writes.visible(),
             commits_sync: counters.commits_sync.load(Relaxed),
@@ -245,6 +250,9 @@ impl Db {
             block_cache_bytes: blocks.used_bytes(),
             block_cache_hits: blocks.hits(),
             block_cache_misses: blocks.misses(),
+            value_cache_bytes,
+            value_cache_hits,
+            value_cache_misses,
             families: self.family_stats(),
             stopped: core.why_stopped(),
         }

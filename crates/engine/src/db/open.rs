@@ -21,7 +21,7 @@ use crate::log::{
 };
 use crate::stream::StreamIndex;
 use crate::version::{ManifestOptions, VersionEdit, VersionSet};
-use crate::vlog::{ValueLog, ValueRecovery, ValueThresholds};
+use crate::vlog::{ValueCache, ValueLog, ValueRecovery, ValueThresholds};
 use crate::{Error, Family, Result};
 use kontiki_env::Env;
 use kontiki_env::fs::FileLock;
@@ -51,6 +51,7 @@ pub(crate) fn open(env: &Env, path: &Path, options: Options) -> Result<Arc<Core>
         Arc::new(TableCache::new(env, &tables_dir, blocks, options.table_cache_bytes, options.open_tables_max));
     let oldest_transaction_start = versions.oldest_transaction_start().clone();
     let store = versions.current().values().store().expect("a version of an open set has a store").clone();
+    store.cache_values(ValueCache::new(options.value_cache_bytes));
     let thresholds = ValueThresholds::new(&options.families);
     let values = Arc::new(ValueLog::new(store.clone(), options.value_segment_bytes, thresholds));
     let context = Context {

@@ -83,6 +83,12 @@ pub struct Stats {
     pub block_cache_misses: u64,
     /// What became of transactions.
     pub transactions: crate::TransactionStats,
+    /// Bytes in the cache of values now.
+    pub value_cache_bytes: u64,
+    /// Values found in that cache, counted.
+    pub value_cache_hits: u64,
+    /// Values read from the value log, counted.
+    pub value_cache_misses: u64,
     /// Every family's levels now.
     pub families: Vec<FamilyStats>,
     /// Why writes have stopped, if they have.

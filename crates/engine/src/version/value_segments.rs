@@ -258,12 +258,19 @@ impl ValueSegments {
         let Some(home) = &self.home else {
             return Err(Error::Bug("a value is read through a version that has no files".into()));
         };
+        if let Some(value) = home.store.values().and_then(|values| values.get(pointer)) {
+            return Ok(value);
+        }
         let (number, moved) = self.file_of(pointer.segment).ok_or_else(|| Error::Corruption {
             file: home.store.path(pointer.segment),
             offset: pointer.offset,
             what: "a value pointer leads to this value segment, which the manifest does not know".to_string(),
         })?;
-        home.store.reader(number)?.read_value(pointer, moved)
+        let value = home.store.reader(number)?.read_value(pointer, moved)?;
+        if let Some(values) = home.store.values() {
+            values.insert(pointer, &value);
+        }
+        Ok(value)
     }
 
     /// These after `edit`; `removed` are the tables that are gone with it. Or what is wrong with the edit.

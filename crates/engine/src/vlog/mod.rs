@@ -8,6 +8,7 @@
 //! (`version/value_segments.rs`); what of them is garbage follows from what tables refer to ([`refs`]).
 
 mod appender;
+mod cache;
 pub mod format;
 #[expect(dead_code, reason = "relocation comes next")]
 mod index;
@@ -22,6 +23,7 @@ mod store;
 mod values;
 
 pub(crate) use appender::{Appender, ValuePin};
+pub(crate) use cache::ValueCache;
 pub use format::{FileKind, VALUES_DIR, parse_value_file_name, value_file_path};
 pub(crate) use recovery::ValueRecovery;
 pub use refs::ValueRefs;

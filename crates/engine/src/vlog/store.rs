@@ -1,5 +1,6 @@
 //! The value files on disk: reading them, and keeping them open.
 
+use super::cache::ValueCache;
 use super::format::{
     FILE_HEADER_BYTES, FileKind, RECORD_HEADER_BYTES, check_file_header, check_value, is_plausible, value_file_path,
 };
@@ -12,7 +13,7 @@ use kontiki_env::fs::{File, Fs, OpenMode};
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, UnitWeighter};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Value files kept open at most. With segments of ordinary size that is 64 GiB of values; the directory of a relocated
 /// file, some 24 bytes for 510 values, takes little beside.
@@ -22,6 +23,8 @@ pub(crate) const OPEN_FILES_MAX: usize = 256;
 pub(crate) struct ValueStore {
     fs: Arc<dyn Fs>,
     directory: PathBuf,
+    /// Set once, by whoever opens a database; an inspection has none.
+    values: OnceLock<ValueCache>,
     open: Cache<u64, Arc<ValueReader>, UnitWeighter, FixedHash, DefaultLifecycle<u64, Arc<ValueReader>>>,
 }
 
@@ -35,7 +38,7 @@ impl ValueStore {
             .build()
             .expect("every option is given and in range");
         let open = Cache::with_options(options, UnitWeighter, FixedHash, DefaultLifecycle::default());
-        ValueStore { fs, directory, open }
+        ValueStore { fs, directory, values: OnceLock::new(), open }
     }
 
     /// The file system it is on.
@@ -51,6 +54,16 @@ impl ValueStore {
     /// The path of a file.
     pub(crate) fn path(&self, number: u64) -> PathBuf {
         value_file_path(&self.directory, number)
+    }
+
+    /// Keeps values that were read in this cache from now on.
+    pub(crate) fn cache_values(&self, cache: ValueCache) {
+        assert!(self.values.set(cache).is_ok(), "the cache is given once");
+    }
+
+    /// The cache of values, if there is one.
+    pub(crate) fn values(&self) -> Option<&ValueCache> {
+        self.values.get()
     }
 
     /// The open file. Two threads that miss at once may both open it; one of the readers stays.

@@ -211,3 +211,32 @@ fn a_log_larger_than_memory_is_flushed_while_it_is_replayed() {
     db.flush().expect("flush again");
     assert_eq!(dump(&db.snapshot(), Family::DEFAULT).len(), 301);
 }
+
+#[test]
+fn a_range_delete_survives_flush_compaction_and_restart() {
+    let machine = SimMachine::from_seed(77);
+    let db = open(&machine);
+    for i in 0..100 {
+        db.write(put(&format!("key{i:02}"), "old"), Durability::Sync).expect("room");
+    }
+    db.flush().expect("room");
+    let mut batch = put("key15", "before, in the same batch");
+    batch.delete_range(Family::DEFAULT, b"key10", b"key90");
+    batch.put(Family::DEFAULT, b"key20", b"after, in the same batch");
+    let before = db.snapshot();
+    db.write(batch, Durability::Sync).expect("room");
+    db.write(put("key30", "later"), Durability::Sync).expect("room");
+    let expected: Vec<String> =
+        (0..100).filter(|i| *i < 10 || *i >= 90 || [20, 30].contains(i)).map(|i| format!("key{i:02}")).collect();
+    let keys = |db: &Db| dump(&db.snapshot(), Family::DEFAULT).into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+    assert_eq!(keys(&db), expected, "in memory");
+    assert_eq!(db.get(b"key15").expect("readable"), None);
+    db.flush().expect("room");
+    assert_eq!(keys(&db), expected, "in tables");
+    db.compact().expect("room");
+    assert_eq!(keys(&db), expected, "merged");
+    assert_eq!(dump(&before, Family::DEFAULT).len(), 100, "an older snapshot does not change");
+    drop((db, before));
+    let machine = restarted(&machine, 3);
+    assert_eq!(keys(&open(&machine)), expected, "after a restart");
+}

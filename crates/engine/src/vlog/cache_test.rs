@@ -1,0 +1,30 @@
+use super::*;
+
+fn pointer(offset: u64, length: u32) -> ValuePointer {
+    ValuePointer { segment: 3, offset, length }
+}
+
+#[test]
+fn a_value_is_found_by_its_pointer_and_counted() {
+    let cache = ValueCache::new(1 << 20);
+    assert_eq!(cache.get(pointer(8, 5)), None);
+    cache.insert(pointer(8, 5), &Bytes::from_static(b"value"));
+    assert_eq!(cache.get(pointer(8, 5)).as_deref(), Some(&b"value"[..]));
+    assert_eq!(cache.get(pointer(8, 4)), None, "a pointer of another length is not this value's");
+    assert_eq!(cache.get(pointer(9, 5)), None);
+    let (bytes, hits, misses) = cache.stats();
+    assert_eq!((bytes, hits, misses), (125, 1, 3));
+}
+
+#[test]
+fn the_bound_holds() {
+    let cache = ValueCache::new(100 << 10);
+    for offset in 0..1000 {
+        cache.insert(pointer(offset, 2000), &Bytes::from(vec![0; 2000]));
+    }
+    assert!(cache.stats().0 <= 100 << 10);
+    assert!((0..1000).any(|offset| cache.get(pointer(offset, 2000)).is_some()));
+    let none = ValueCache::new(0);
+    none.insert(pointer(1, 1), &Bytes::from_static(b"x"));
+    assert_eq!(none.get(pointer(1, 1)), None);
+}
