@@ -320,6 +320,48 @@ fn thousands_may_be_open_at_once() {
 }
 
 #[test]
+fn a_range_delete_takes_effect_with_the_rest_and_conflicts_with_whoever_writes_inside() {
+    for isolation in [Isolation::Snapshot, Isolation::Serializable] {
+        let db = stepped(&SimMachine::from_seed(17));
+        for key in ["a", "b", "c", "d"] {
+            db.put(key.as_bytes(), b"v").expect("put");
+        }
+        let begin =
+            || db.transaction_with(TransactionOptions { isolation, ..Default::default() }).expect("good options");
+        let delete = |transaction: &mut kontiki_engine::Transaction| {
+            transaction.delete_range(Family::DEFAULT, b"b", b"d").expect("small");
+            transaction.put(b"bb", b"own").expect("small");
+        };
+        // A key inside that nobody had seen, an overwrite, a delete; and one outside.
+        for (written, conflicts) in [("bx", true), ("b", true), ("c", true), ("d", false)] {
+            let mut transaction = begin();
+            delete(&mut transaction);
+            db.put(written.as_bytes(), b"v").expect("put");
+            let result = transaction.commit();
+            assert_eq!(result.is_err(), conflicts, "{written}: {result:?}");
+        }
+        assert_eq!(
+            dump(&begin()),
+            [("a", "v"), ("bb", "own"), ("d", "v")].map(|(key, value)| (key.to_string(), value.to_string()))
+        );
+        // The other way round: a range delete is a write to every key in the range.
+        for key in [b"b".as_slice(), b"bb", b"not there"] {
+            let mut transaction = begin();
+            transaction.put(key, b"w").expect("small");
+            let mut other = begin();
+            other.delete_range(Family::DEFAULT, b"b", b"z").expect("small");
+            other.commit().expect("first");
+            db.compact().expect("compact");
+            assert!(matches!(transaction.commit(), Err(Error::Conflict { .. })), "{key:?}");
+        }
+        let mut upside_down = begin();
+        assert!(upside_down.delete_range(Family::DEFAULT, b"z", b"a").is_err());
+        upside_down.delete_range(Family::DEFAULT, b"a", b"a").expect("empty");
+        upside_down.commit().expect("nothing to write");
+    }
+}
+
+#[test]
 fn an_expired_write_is_a_conflict_also_when_compaction_has_dropped_it() {
     let machine = SimMachine::from_seed(18);
     let db = stepped(&machine);

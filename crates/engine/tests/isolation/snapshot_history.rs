@@ -115,6 +115,11 @@ fn attempt(db: &Db, rng: &mut Rng, unique: &AtomicU64, answered: &AtomicU64) -> 
                 Err(Error::Conflict { .. } | Error::Deadlock { .. } | Error::LockTimeout { .. }) => return None,
                 Err(error) => panic!("{error}"),
             },
+            5 if rng.chance(1, 3) => {
+                let end = (key + rng.below(3)).min(KEYS);
+                transaction.delete_range(FAMILY, &name(key), &name(end)).expect("small");
+                record.writes.extend((key..end).map(|key| (key, None)));
+            }
             5 => {
                 transaction.delete(&name(key)).expect("small");
                 record.writes.insert(key, None);
