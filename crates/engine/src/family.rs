@@ -47,11 +47,14 @@ pub struct FamilyOptions {
     /// do not move them, reads of them take one more access. 0: all values stay in the tree. Default 1 KiB; up to
     /// [`VALUE_BYTES_MAX`].
     pub value_threshold_bytes: u64,
+    /// When and how its tables are merged; `None`: as [`Options::compaction`](crate::Options::compaction) says. Of its fields
+    /// `background_jobs_max` and `bytes_per_second_max` are the database's, whatever stands here.
+    pub compaction: Option<crate::compaction::CompactionOptions>,
 }
 
 impl Default for FamilyOptions {
     fn default() -> FamilyOptions {
-        FamilyOptions { value_threshold_bytes: 1 << 10 }
+        FamilyOptions { value_threshold_bytes: 1 << 10, compaction: None }
     }
 }
 

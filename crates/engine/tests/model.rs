@@ -36,7 +36,13 @@ fn options(set: usize) -> Options {
         table_cache_bytes: 1 << 20,
         open_tables_max: 16,
         table: TableOptions { block_bytes: 64, filter_bits_per_key: 10, compression: Compression::Lz4 },
-        compaction: CompactionOptions { level0_tables: 2, level1_bytes: 4000, level_factor: 2, table_bytes: 1500 },
+        compaction: CompactionOptions {
+            level0_tables: 2,
+            level1_bytes: 4000,
+            level_factor: 2,
+            table_bytes: 1500,
+            ..CompactionOptions::default()
+        },
         ..Options::default()
     };
     let options = match set {
@@ -53,6 +59,7 @@ fn options(set: usize) -> Options {
                 level1_bytes: 20_000,
                 level_factor: 4,
                 table_bytes: 9000,
+                ..CompactionOptions::default()
             },
             ..tiny
         },

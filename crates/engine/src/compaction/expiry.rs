@@ -12,11 +12,12 @@ pub(super) struct ExpirySample {
     times: Vec<u64>,
     stride: u64,
     seen: u64,
+    first: u64,
 }
 
 impl Default for ExpirySample {
     fn default() -> ExpirySample {
-        ExpirySample { times: Vec::new(), stride: 1, seen: 0 }
+        ExpirySample { times: Vec::new(), stride: 1, seen: 0, first: u64::MAX }
     }
 }
 
@@ -37,6 +38,12 @@ impl ExpirySample {
             }
         }
         self.seen += 1;
+        self.first = self.first.min(expires_at_ms.unwrap_or(u64::MAX));
+    }
+
+    /// The wall clock when the first version expires; `u64::MAX` if none does.
+    pub(super) fn first_expires_at_ms(&self) -> u64 {
+        self.first
     }
 
     /// The wall clock when half of the versions will have expired; `u64::MAX` if so many never will.

@@ -1,11 +1,11 @@
 //! Writes frozen memtables to tables.
 
 use super::Context;
-use super::output::Outputs;
+use super::guards::guards;
+use super::output::{Outputs, WrittenTable};
 use super::retention::Retention;
 use crate::iterator::{Cursor, MergingCursor};
 use crate::memtable::{Memtable, MemtableCursor};
-use crate::table::TABLE_BYTES_MAX;
 use crate::version::{RangeTombstones, Version, VersionEdit};
 use crate::{Direction, Error, Family, Result, SequenceNumber};
 use std::sync::Arc;
@@ -28,6 +28,7 @@ pub fn flush(
     assert!(largest <= flushed_sequence, "a flush through {flushed_sequence} of memtables that go to {largest}");
     assert!(flushed_sequence >= context.versions.current().flushed_sequence(), "flushes go forward");
     assert!(memtables.windows(2).all(|pair| pair[0].largest_sequence() <= pair[1].largest_sequence()), "oldest first");
+    let began = context.env.clock.monotonic();
     let mut all: Vec<Outputs<'_>> = Vec::new();
     let mut edit = match write_families(context, memtables, flushed_sequence, &mut all) {
         Ok(edit) => edit,
@@ -43,7 +44,16 @@ pub fn flush(
     let applied = context.versions.apply(edit);
     if applied.is_err() {
         all.iter_mut().for_each(Outputs::abandon_unless_unsure);
+        return applied;
     }
+    let written = all.iter().flat_map(|outputs| outputs.tables()).map(|written| written.table.meta().file_bytes);
+    let (written, busy) = (written.sum(), context.env.clock.monotonic().saturating_sub(began));
+    context.state.stats.note_flush(written);
+    context.state.stats.note(0, |work| {
+        work.runs += 1;
+        work.written_bytes += written;
+    });
+    context.state.stats.note_busy(0, busy);
     applied
 }
 
@@ -55,6 +65,7 @@ fn write_families<'a>(
 ) -> Result<VersionEdit> {
     let version = context.versions.current();
     let now_ms = context.env.clock.wall_ms();
+    let bytes: u64 = memtables.iter().map(|memtable| memtable.approximate_bytes() as u64).sum();
     let mut edit = VersionEdit::new();
     let with_versions = memtables.iter().flat_map(|memtable| memtable.families());
     if let Some(family) = with_versions.into_iter().find(|family| version.family(*family).is_none()) {
@@ -63,8 +74,9 @@ fn write_families<'a>(
     for &family in version.families().keys() {
         let ranges = memtables.iter().flat_map(|memtable| memtable.range_tombstones(family)).collect();
         let ranges = RangeTombstones::new(ranges);
-        all.push(Outputs::new(context, family, TABLE_BYTES_MAX, flushed_sequence, now_ms));
+        all.push(Outputs::new(context, family, 0, flushed_sequence, now_ms));
         let outputs = all.last_mut().expect("one was pushed");
+        outputs.cut_before(guards(context, &version, family, bytes));
         let mut retention = Retention::new(&ranges, now_ms, context.oldest_transaction());
         write_family(&mut *memtable_cursor(memtables, family), &mut retention, outputs)?;
         for tombstone in ranges.all() {
@@ -74,7 +86,8 @@ fn write_families<'a>(
     let smallest = memtables.iter().filter_map(|memtable| memtable.smallest_sequence()).min();
     let largest = memtables.iter().filter_map(|memtable| memtable.largest_sequence()).max();
     for outputs in all {
-        for (table, facts) in outputs.finish()? {
+        outputs.finish()?;
+        for WrittenTable { table, facts } in outputs.tables() {
             assert!(Some(table.meta().smallest_sequence) >= smallest && Some(table.meta().largest_sequence) <= largest);
             edit.add_table(0, table, facts.clone());
         }
@@ -96,10 +109,10 @@ fn write_family(cursor: &mut dyn Cursor, retention: &mut Retention<'_>, outputs:
     cursor.seek_to_first()?;
     while cursor.valid() {
         outputs.check_stop()?;
-        let (key, kind, stored) = (cursor.key(), cursor.kind(), cursor.stored());
+        let (key, kind, stored) = (cursor.key(), cursor.kind(), cursor.stored_slice());
         // Something below L0 may always be hidden by a tombstone here.
-        let verdict = retention.judge(key, kind, &stored, || false)?;
-        outputs.take(verdict, key, kind, &stored)?;
+        let verdict = retention.judge(key, kind, stored, || false)?;
+        outputs.take(verdict, key, kind, stored)?;
         cursor.advance()?;
     }
     Ok(())

@@ -39,7 +39,14 @@ impl Sizes {
     pub(crate) fn tiny() -> Sizes {
         Sizes {
             table: TableOptions { block_bytes: 64, filter_bits_per_key: 10, compression: Compression::Lz4 },
-            compaction: CompactionOptions { level0_tables: 2, level1_bytes: 1500, level_factor: 2, table_bytes: 600 },
+            compaction: CompactionOptions {
+                level0_tables: 2,
+                level1_bytes: 700,
+                level_factor: 2,
+                table_bytes: 300,
+                range_tombstones_max: 3,
+                ..CompactionOptions::default()
+            },
             manifest: ManifestOptions { rewrite_bytes: 2000 },
             block_cache_bytes: 2000,
             files_max: 3,
@@ -54,6 +61,7 @@ impl Sizes {
                 level1_bytes: 20_000,
                 level_factor: 4,
                 table_bytes: 5000,
+                ..CompactionOptions::default()
             },
             manifest: ManifestOptions::default(),
             block_cache_bytes: 0,
@@ -90,6 +98,8 @@ pub(crate) fn open(machine: &SimMachine, sizes: &Sizes) -> Result<Context> {
         tables,
         table_options: sizes.table.clone(),
         options: sizes.compaction.clone(),
+        family_options: Arc::default(),
+        state: Arc::default(),
         stop: Arc::default(),
         oldest_transaction_start,
     })

@@ -1,39 +1,59 @@
 //! Flush and compaction: how versions move from memory into tables and down the levels, and when they die.
 //!
-//! Planning ([`mod@plan`]) is pure: functions of table metadata. Execution ([`run()`]) merges what a plan names, drops what
-//! nobody can see ([`retention`]), writes tables, and applies one edit.
+//! Planning ([`mod@plan`]) is pure: functions of table metadata and of what is in flight ([`mod@in_flight`]). Execution
+//! ([`step`]) merges what a plan names, in pieces if it is large, drops what nobody can see ([`retention`]), writes tables,
+//! and applies one edit.
 //!
-//! For `db/`, from the `flush` and `compact` tasks (one job each, so at most one flush and one compaction run at a
-//! time; they may overlap each other):
+//! For `db/`, from the `flush` task (one) and the `compact` tasks (`CompactionOptions::background_jobs_max`):
 //!
 //! ```text
-//! let context = compaction::Context { env, versions, tables, table_options, options, stop, oldest_transaction_start };
+//! let context = compaction::Context { env, versions, tables, .., state: Arc::new(compaction::State::new(limit)) };
+//! context.state.set_wake(..);                     // once the tasks are there
 //! compaction::flush(&context, &memtables, flushed_sequence, oldest_segment)?;   // frozen memtables, oldest first
 //! compaction::step(&context)?;                    // Ok(true): did one unit, there may be more
-//! compaction::compact_all(&context, family)?;     // Db::compact, per family
+//! compaction::compact_range(&context, family, &range)?;   // Db::compact_range; waits for what is in its way
+//! context.debt_bytes(); context.state.limiter.take(..); context.state.stats.levels();
 //! context.versions.remove_obsolete(&context.tables)?;
 //! ```
 //!
 //! Snapshots take no part: they pin the version they read, so the newest version of each key is enough. After a failed
-//! call nothing has changed and the same call may be made again; `Error::Closed` means `stop` was set.
+//! call nothing has changed (of a manual compaction: a part is done) and the same call may be made again; `Error::Closed`
+//! means `stop` was set.
 
 mod expiry;
 mod flush;
+mod guards;
+pub mod in_flight;
+mod manual;
+mod merge;
+mod options;
 mod output;
+mod pieces;
 pub mod plan;
+mod rate;
 pub mod retention;
 mod run;
+mod state;
+mod stats;
+mod targets;
 
 pub use flush::flush;
-pub use plan::{CompactionOptions, Plan, plan};
-pub use run::{compact_all, run, step};
+pub use manual::{compact_all, compact_range};
+pub use options::CompactionOptions;
+pub use plan::{Plan, Planner, debt_bytes};
+pub use rate::RateLimiter;
+pub use run::step;
+pub use state::State;
+pub use stats::{CompactionStats, LevelWork};
+pub use targets::Targets;
 
-use crate::SequenceNumber;
 use crate::cache::TableCache;
 use crate::table::TableOptions;
 use crate::version::VersionSet;
 use crate::vlog::ValueLog;
+use crate::{Family, SequenceNumber};
 use kontiki_env::Env;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -52,6 +72,10 @@ pub struct Context {
     pub table_options: TableOptions,
     /// When to compact.
     pub options: CompactionOptions,
+    /// The same of families that have options of their own.
+    pub family_options: Arc<BTreeMap<Family, CompactionOptions>>,
+    /// What flush and compactions share; one for a database.
+    pub state: Arc<State>,
     /// Set to make a running flush or compaction give up with `Error::Closed`.
     pub stop: Arc<AtomicBool>,
     /// The sequence number at which the oldest open transaction reads, `u64::MAX` while none is open. Flush and compaction
@@ -60,6 +84,16 @@ pub struct Context {
 }
 
 impl Context {
+    /// When to compact a family.
+    pub fn options_of(&self, family: Family) -> &CompactionOptions {
+        self.family_options.get(&family).unwrap_or(&self.options)
+    }
+
+    /// The bytes that must be compacted for all levels to be within their targets.
+    pub fn debt_bytes(&self) -> u64 {
+        debt_bytes(&self.versions.current(), &self.options)
+    }
+
     /// Tombstones above it stay. To be asked after the inputs are fixed: a transaction that is registered later reads at
     /// or above everything in them.
     fn oldest_transaction(&self) -> SequenceNumber {

@@ -8,33 +8,50 @@ use crate::kind::{Decoded, Kind};
 use crate::table::{FinishedTable, TABLE_BYTES_MAX, TableWriter, sync_tables_dir, table_path};
 use crate::version::TableFacts;
 use crate::{Error, Family, Result, SequenceNumber};
+use bytes::Bytes;
 use std::sync::atomic::Ordering;
+
+/// Bytes that are written between two looks at the rate limit.
+const PAY_BYTES: u64 = 64 << 10;
+
+/// A table with what its writer knows of it.
+#[derive(Clone, Debug)]
+pub(super) struct WrittenTable {
+    pub(super) table: FinishedTable,
+    pub(super) facts: TableFacts,
+}
 
 /// The tables of one family that a flush or compaction writes, one after the other.
 pub(super) struct Outputs<'a> {
     context: &'a Context,
     family: Family,
     writer: Option<TableWriter>,
-    /// Of the table being written.
     expiries: ExpirySample,
-    finished: Vec<(FinishedTable, TableFacts)>,
+    finished: Vec<WrittenTable>,
     /// A table ends after so many bytes, at the next user key.
     table_bytes: u64,
+    /// A table ends before each of these keys, last first.
+    cuts: Vec<Bytes>,
     /// Range tombstones at or below it have been applied.
     ranges_applied: SequenceNumber,
     now_ms: u64,
     /// Versions that were written.
     kept: u64,
+    /// What the rate limit knows of the table being written.
+    paid_bytes: u64,
 }
 
 impl<'a> Outputs<'a> {
+    /// For tables of a level.
     pub(super) fn new(
         context: &'a Context,
         family: Family,
-        table_bytes: u64,
+        level: usize,
         ranges_applied: SequenceNumber,
         now_ms: u64,
     ) -> Outputs<'a> {
+        // Level 0 is cut at keys, so that newer and older tables cover the same ranges.
+        let table_bytes = if level == 0 { TABLE_BYTES_MAX } else { context.options_of(family).table_bytes };
         assert!(table_bytes <= TABLE_BYTES_MAX, "options are checked at open");
         Outputs {
             context,
@@ -43,10 +60,24 @@ impl<'a> Outputs<'a> {
             expiries: ExpirySample::default(),
             finished: Vec::new(),
             table_bytes,
+            cuts: Vec::new(),
             ranges_applied,
             now_ms,
             kept: 0,
+            paid_bytes: 0,
         }
+    }
+
+    /// Ends tables before these keys, which ascend.
+    pub(super) fn cut_before(&mut self, mut keys: Vec<Bytes>) {
+        assert!(keys.is_sorted() && self.kept == 0, "cuts are known before anything is written");
+        keys.reverse();
+        self.cuts = keys;
+    }
+
+    /// Wall clock at which expiry is judged.
+    pub(super) fn now_ms(&self) -> u64 {
+        self.now_ms
     }
 
     pub(super) fn check_stop(&self) -> Result<()> {
@@ -64,11 +95,18 @@ impl<'a> Outputs<'a> {
 
     /// Adds a version, starting a new table at a new user key once the current one is full.
     fn add(&mut self, key: KeyRef<'_>, kind: Kind, stored: &[u8]) -> Result<()> {
-        let full = |writer: &mut TableWriter| {
-            writer.estimated_bytes() >= self.table_bytes && writer.last_user_key() != key.user_key
-        };
-        if let Some(writer) = self.writer.take_if(full) {
-            self.end_table(writer)?;
+        let mut cut = false;
+        while self.cuts.last().is_some_and(|next| *next <= key.user_key) {
+            self.cuts.pop();
+            cut = true;
+        }
+        if let Some(writer) = &self.writer {
+            let bytes = writer.estimated_bytes();
+            if (cut || bytes >= self.table_bytes) && writer.last_user_key() != key.user_key {
+                self.end_table()?;
+            } else if bytes >= self.paid_bytes + PAY_BYTES {
+                self.pay(bytes);
+            }
         }
         let writer = match &mut self.writer {
             Some(writer) => writer,
@@ -92,28 +130,49 @@ impl<'a> Outputs<'a> {
         Ok(())
     }
 
-    fn end_table(&mut self, writer: TableWriter) -> Result<()> {
+    /// Waits until the bytes of the table being written are within the rate limit.
+    fn pay(&mut self, bytes: u64) {
+        let context = self.context;
+        context.state.limiter.take(&context.env, bytes.saturating_sub(self.paid_bytes), &context.stop);
+        self.paid_bytes = bytes;
+    }
+
+    fn end_table(&mut self) -> Result<()> {
+        let Some(writer) = self.writer.take() else { return Ok(()) };
         let table = writer.finish()?;
+        self.pay(table.meta().file_bytes);
+        self.paid_bytes = 0;
+        let expiries = std::mem::take(&mut self.expiries);
         let facts = TableFacts {
             ranges_applied: self.ranges_applied,
             created_at_ms: self.now_ms,
-            half_expired_at_ms: std::mem::take(&mut self.expiries).half_expired_at_ms(),
+            first_expires_at_ms: expiries.first_expires_at_ms(),
+            half_expired_at_ms: expiries.half_expired_at_ms(),
         };
-        self.finished.push((table, facts));
+        self.finished.push(WrittenTable { table, facts });
         Ok(())
     }
 
-    /// Finishes the last table and makes all names durable.
-    pub(super) fn finish(&mut self) -> Result<&[(FinishedTable, TableFacts)]> {
-        if let Some(writer) = self.writer.take() {
-            self.end_table(writer)?;
-        }
+    /// Finishes the last table and makes all names durable. Returns how many versions were written.
+    pub(super) fn finish(&mut self) -> Result<u64> {
+        self.end_table()?;
         if !self.finished.is_empty() {
             sync_tables_dir(&self.context.env, self.context.versions.tables_dir())?;
         }
-        let written: u64 = self.finished.iter().map(|(table, _)| table.meta().entries).sum();
+        let written: u64 = self.finished.iter().map(|written| written.table.meta().entries).sum();
         assert_eq!(self.kept, written, "what is kept is written");
-        Ok(&self.finished)
+        Ok(self.kept)
+    }
+
+    /// The finished tables, in key order.
+    pub(super) fn tables(&self) -> &[WrittenTable] {
+        &self.finished
+    }
+
+    /// The finished tables, whose files are the caller's from now on.
+    pub(super) fn into_tables(self) -> Vec<WrittenTable> {
+        debug_assert!(self.writer.is_none(), "they were finished");
+        self.finished
     }
 
     /// Removes what was written, as well as the disk allows; the rest goes at the next open.
@@ -121,18 +180,23 @@ impl<'a> Outputs<'a> {
         if let Some(writer) = self.writer.take() {
             writer.abandon();
         }
-        for (table, _) in self.finished.drain(..) {
-            let path = table_path(self.context.versions.tables_dir(), table.meta().number);
-            if let Err(error) = self.context.env.fs.remove(&path) {
-                tracing::debug!(file = %path.display(), %error, "an abandoned table stays until the next open");
-            }
-        }
+        remove_tables(self.context, std::mem::take(&mut self.finished));
     }
 
     /// After a failed edit: the files may go only if the edit surely did not reach the manifest.
     pub(super) fn abandon_unless_unsure(&mut self) {
         if !self.context.versions.is_stopped() {
             self.abandon();
+        }
+    }
+}
+
+/// Removes the files of tables that no edit has named, as well as the disk allows; the rest goes at the next open.
+pub(super) fn remove_tables(context: &Context, tables: Vec<WrittenTable>) {
+    for written in tables {
+        let path = table_path(context.versions.tables_dir(), written.table.meta().number);
+        if let Err(error) = context.env.fs.remove(&path) {
+            tracing::debug!(file = %path.display(), %error, "an abandoned table stays until the next open");
         }
     }
 }

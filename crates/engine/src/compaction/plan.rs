@@ -1,45 +1,38 @@
-//! What to compact next: pure functions over the levels' metadata.
+//! What to compact next: pure functions over the levels' metadata and what is in flight.
 //!
-//! A level's score is its size over its target; L0's is its number of tables over the trigger, since each of them is
-//! looked at by every read. The level with the highest score of at least 1 is compacted into the next.
+//! In this order:
+//! 1. Tables that range tombstones cover wholly are dropped, unread.
+//! 2. What has a score of at least 1, the most urgent first: a shard of level 0 (tables over a key, over the trigger) and
+//!    the levels below (bytes over target, see [`Targets`]). What is in flight does not count.
+//! 3. Tables that hold much that is dead: tombstones, expired values, what the oldest range tombstone hides when there are
+//!    too many of them; and tables that are very old.
 //!
-//! From L0 the plan takes every table whose key range is connected with that of the oldest one: so no table left in
-//! L0 overlaps the output, and reads may stop at the first hit. From a deeper level it takes the oldest table (the
-//! smallest file number): outputs get new numbers, so the pick goes round the key range, and it needs no state. Of
-//! the next level it takes every table that overlaps.
+//! A shard of level 0 is *drained* into the first level that holds or shall hold anything, or, while it is small against
+//! what it would be merged with there, *kept*: merged within itself. So level 0 stays shallow for readers and a byte is
+//! never rewritten more than [`CompactionOptions::level_factor`] times by one drain, whatever the memtable's size.
 //!
-//! Rejected for now: a dynamic base level and ingest buffers (they come with the value log); cost-benefit picks.
+//! From a deeper level the table goes down that has the least to be merged with below, for its size and for the dead in it
+//! (which counts double): that writes least, and goes round the key range by itself, since what was just merged is wide of what comes
+//! next. What overlaps nothing below moves by the edit alone, many tables at once.
 
-use crate::Family;
-use crate::version::{FamilyLevels, LEVEL_COUNT, Table, Version};
+pub use super::options::CompactionOptions;
+
+use super::in_flight::{Claim, InFlight};
+use super::targets::Targets;
+use crate::version::{FamilyLevels, LEVEL_COUNT, RangeTombstone, Shard, Table, Version};
+use crate::{Family, SequenceNumber};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// When levels are compacted.
-#[derive(Clone, Debug)]
-pub struct CompactionOptions {
-    /// L0 is compacted from this many tables on. Default 4.
-    pub level0_tables: usize,
-    /// Target of L1, in bytes. Default 64 MiB, about a memtable: an L0 compaction then rewrites about as much as it
-    /// brings.
-    pub level1_bytes: u64,
-    /// Target of each deeper level over the one above. Default 10.
-    pub level_factor: u64,
-    /// An output table ends after this many bytes, at the next user key. Default 32 MiB.
-    pub table_bytes: u64,
-}
-
-impl Default for CompactionOptions {
-    fn default() -> CompactionOptions {
-        CompactionOptions { level0_tables: 4, level1_bytes: 64 << 20, level_factor: 10, table_bytes: 32 << 20 }
-    }
-}
-
-impl CompactionOptions {
-    /// Target of a level below L0, in bytes.
-    pub fn target_bytes(&self, level: usize) -> u64 {
-        assert!(level > 0, "L0 has a number of tables as its target");
-        (1..level).fold(self.level1_bytes.max(1), |bytes, _| bytes.saturating_mul(self.level_factor.max(2)))
-    }
+/// How tables change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// They are removed: range tombstones hide all they hold.
+    Drop,
+    /// They change their level and keep their files.
+    Move,
+    /// They become new tables.
+    Merge,
 }
 
 /// One compaction: `inputs` of level `from` and `overlaps` of level `to` become tables of level `to`.
@@ -49,128 +42,379 @@ pub struct Plan {
     pub family: Family,
     /// Level of `inputs`.
     pub from: usize,
-    /// Level of `overlaps` and of the output.
+    /// Level of `overlaps` and of the output; may be `from`.
     pub to: usize,
-    /// Tables that move down.
+    /// What happens.
+    pub change: Change,
+    /// Tables that go.
     pub inputs: Vec<Arc<Table>>,
     /// Tables that they are merged with.
     pub overlaps: Vec<Arc<Table>>,
 }
 
 impl Plan {
-    /// Whether the tables can move as they are: nothing to merge with, and nothing among themselves.
-    pub fn is_move(&self) -> bool {
-        self.inputs.len() == 1 && self.overlaps.is_empty() && self.from != self.to
-    }
-
     /// Every input with its level.
     pub fn tables(&self) -> impl Iterator<Item = (usize, &Arc<Table>)> {
         let inputs = self.inputs.iter().map(|table| (self.from, table));
         inputs.chain(self.overlaps.iter().map(|table| (self.to, table)))
     }
+
+    /// Bytes of everything that is read.
+    pub fn bytes(&self) -> u64 {
+        self.tables().map(|(_, table)| table.meta().file_bytes).sum()
+    }
+
+    /// What nobody else may touch meanwhile: of a merge the whole key range of its inputs, for the output may hold any key
+    /// in it; else table by table.
+    pub fn claims(&self) -> Vec<Claim> {
+        let claim = |tables: &[&Arc<Table>]| {
+            let smallest_key = tables.iter().map(|table| &table.meta().smallest_key).min()?.clone();
+            let largest_key = tables.iter().map(|table| &table.meta().largest_key).max()?.clone();
+            Some(Claim { family: self.family, from: self.from, to: self.to, smallest_key, largest_key })
+        };
+        let tables: Vec<_> = self.tables().map(|(_, table)| table).collect();
+        match self.change {
+            Change::Merge => claim(&tables).into_iter().collect(),
+            Change::Drop | Change::Move => tables.iter().filter_map(|table| claim(&[table])).collect(),
+        }
+    }
 }
 
-/// How urgent it is to compact a level: 1 and above means now. 0 for the last level.
-pub fn score(levels: &FamilyLevels, level: usize, options: &CompactionOptions) -> f64 {
-    if level + 1 >= LEVEL_COUNT {
-        return 0.0;
-    }
-    match level {
-        0 => levels.levels[0].len() as f64 / options.level0_tables.max(1) as f64,
-        _ => levels.level_bytes(level) as f64 / options.target_bytes(level) as f64,
-    }
+/// What the planner looks at.
+pub struct Planner<'a> {
+    /// The tables.
+    pub version: &'a Version,
+    /// For families without options of their own.
+    pub options: &'a CompactionOptions,
+    /// Families that have their own.
+    pub family_options: &'a BTreeMap<Family, CompactionOptions>,
+    /// What runs.
+    pub in_flight: &'a InFlight,
+    /// Wall clock, in milliseconds since the epoch.
+    pub now_ms: u64,
+    /// Tombstones above it cannot be dropped.
+    pub oldest_transaction: SequenceNumber,
 }
 
-/// The most urgent compaction of all families, if any level is at or over its target.
-pub fn plan(version: &Version, options: &CompactionOptions) -> Option<Plan> {
-    let mut best: Option<(f64, Family, usize)> = None;
-    for (&family, levels) in version.families() {
-        for level in 0..LEVEL_COUNT - 1 {
-            let score = score(levels, level, options);
-            if score >= 1.0 && best.is_none_or(|(highest, _, _)| score > highest) {
-                best = Some((score, family, level));
+/// A candidate with its urgency.
+struct Due<'a> {
+    urgency: f64,
+    family: Family,
+    what: What<'a>,
+}
+
+enum What<'a> {
+    Shard(&'a Shard),
+    Level(usize),
+}
+
+/// A table of level 0 counts for more with every minute, up to twice: what waits there waits for its garbage, too.
+const LEVEL0_AGE_MS: f64 = 60_000.0;
+
+impl<'a> Planner<'a> {
+    fn options(&self, family: Family) -> &'a CompactionOptions {
+        self.family_options.get(&family).unwrap_or(self.options)
+    }
+
+    fn is_free(&self, family: Family, from: usize, to: usize, table: &Table) -> bool {
+        let (smallest_key, largest_key) = (table.meta().smallest_key.clone(), table.meta().largest_key.clone());
+        self.in_flight.is_free(&Claim { family, from, to, smallest_key, largest_key })
+    }
+
+    fn free(&self, plan: Plan) -> Option<Plan> {
+        plan.claims().iter().all(|claim| self.in_flight.is_free(claim)).then_some(plan)
+    }
+
+    /// The most urgent compaction that can run beside what is in flight, if any is due.
+    pub fn plan(&self) -> Option<Plan> {
+        let families = || self.version.families().iter().filter(|(family, _)| self.in_flight.is_open(**family));
+        if let Some(plan) = families().find_map(|(family, levels)| self.plan_drop(*family, levels)) {
+            return Some(plan);
+        }
+        let mut due: Vec<Due<'_>> = families().flat_map(|(family, levels)| self.due(*family, levels)).collect();
+        due.sort_by(|a, b| b.urgency.total_cmp(&a.urgency));
+        let planned = due.iter().find_map(|due| {
+            let levels = self.version.family(due.family)?;
+            match due.what {
+                What::Shard(shard) => self.plan_shard(due.family, levels, shard),
+                What::Level(level) => self.plan_level(due.family, levels, level),
+            }
+        });
+        planned.or_else(|| families().find_map(|(family, levels)| self.plan_dead(*family, levels)))
+    }
+
+    /// Everything with a score of at least 1.
+    fn due(&self, family: Family, levels: &'a FamilyLevels) -> Vec<Due<'a>> {
+        let options = self.options(family);
+        let targets = Targets::new(levels, options);
+        let mut due = Vec::new();
+        for shard in levels.shards() {
+            let score = self.shard_score(family, levels, shard);
+            if score >= 1.0 {
+                due.push(Due { urgency: score * self.pull(shard), family, what: What::Shard(shard) });
             }
         }
-    }
-    let (highest, family, level) = best?;
-    assert!(highest >= 1.0 && level + 1 < LEVEL_COUNT);
-    plan_level(family, version.family(family)?, level)
-}
-
-/// The compaction of `level` into the next, if the level holds anything.
-pub fn plan_level(family: Family, levels: &FamilyLevels, level: usize) -> Option<Plan> {
-    assert!(level + 1 < LEVEL_COUNT, "the last level has nowhere to go");
-    let tables = levels.levels.get(level)?;
-    let oldest = tables.iter().min_by_key(|table| table.meta().number)?;
-    let inputs = if level == 0 { connected(tables) } else { vec![oldest.clone()] };
-    let overlaps = overlapping(levels.levels.get(level + 1)?, &inputs);
-    assert!(inputs.iter().any(|table| table.meta().number == oldest.meta().number) || level == 0);
-    debug_assert!(inputs.iter().chain(&overlaps).all(|table| table.family() == family));
-    Some(Plan { family, from: level, to: level + 1, inputs, overlaps })
-}
-
-/// Everything of a family into its deepest level that holds tables (at least L1): what `Db::compact` asks for.
-/// `None` if there is nothing to merge.
-pub fn plan_all(family: Family, levels: &FamilyLevels) -> Option<Plan> {
-    let deepest = (1..LEVEL_COUNT).rev().find(|&level| !levels.levels[level].is_empty()).unwrap_or(1);
-    let from = (0..deepest).find(|&level| !levels.levels[level].is_empty())?;
-    if from == deepest {
-        return None;
-    }
-    // Level by level, so that a plan stays "inputs of one level, overlaps of the next": the shallowest one, whole.
-    let inputs = levels.levels[from].clone();
-    let overlaps = overlapping(&levels.levels[from + 1], &inputs);
-    assert!(!inputs.is_empty() && from < deepest, "the shallowest level that holds anything is above the deepest");
-    Some(Plan { family, from, to: from + 1, inputs, overlaps })
-}
-
-/// The tables of L0 whose key ranges are connected with the oldest one's, directly or through each other.
-fn connected(tables: &[Arc<Table>]) -> Vec<Arc<Table>> {
-    let Some(oldest) = tables.iter().min_by_key(|table| (table.meta().largest_sequence, table.meta().number)) else {
-        return Vec::new();
-    };
-    let mut smallest = &oldest.meta().smallest_key;
-    let mut largest = &oldest.meta().largest_key;
-    loop {
-        let within =
-            |table: &&Arc<Table>| table.meta().smallest_key <= largest && *smallest <= table.meta().largest_key;
-        let chosen: Vec<_> = tables.iter().filter(within).collect();
-        let new_smallest = chosen.iter().map(|table| &table.meta().smallest_key).min().unwrap_or(smallest);
-        let new_largest = chosen.iter().map(|table| &table.meta().largest_key).max().unwrap_or(largest);
-        debug_assert!(new_smallest <= smallest && new_largest >= largest, "the range only grows, so this ends");
-        if new_smallest == smallest && new_largest == largest {
-            return chosen.into_iter().cloned().collect();
+        for level in 1..LEVEL_COUNT - 1 {
+            let free = levels.levels[level].iter().filter(|table| self.is_free(family, level, level, table));
+            let bytes: u64 = free.map(|table| table.meta().file_bytes).sum();
+            let score = bytes as f64 / targets.bytes[level].max(1) as f64;
+            if score >= 1.0 {
+                due.push(Due { urgency: score, family, what: What::Level(level) });
+            }
         }
-        (smallest, largest) = (new_smallest, new_largest);
+        due
+    }
+
+    /// How urgent a shard is: 1 and above means now. Tables in disjoint ranges cost no reader anything, but there must be an end
+    /// to their number, too.
+    fn shard_score(&self, family: Family, levels: &FamilyLevels, shard: &Shard) -> f64 {
+        let options = self.options(family);
+        let trigger = options.level0_tables.max(1);
+        let depth = shard.depth as f64 / trigger as f64;
+        let tables = levels.levels[0].len() as f64 / (trigger * options.level0_shards.max(1)) as f64;
+        if shard.depth == 1 && shard.tables.len() == 1 && levels.shards().len() > options.level0_shards {
+            depth.max(tables)
+        } else {
+            depth
+        }
+    }
+
+    /// By how much a shard's score counts for more: up to twice for its age, and up to twice for the values in segments that
+    /// its tables refer to, whose garbage is known only once they have been merged.
+    fn pull(&self, shard: &Shard) -> f64 {
+        let oldest = shard.tables.iter().map(|table| table.facts().created_at_ms).min().unwrap_or(self.now_ms);
+        let age = self.now_ms.saturating_sub(oldest) as f64 / LEVEL0_AGE_MS;
+        let values = |table: &Arc<Table>| {
+            self.version.values().refs_of(table.meta().number).map_or(0, |refs| refs.total_bytes())
+        };
+        let values: u64 = shard.tables.iter().map(values).sum();
+        let density = values as f64 / shard.bytes().max(1) as f64;
+        (1.0 + (age / 4.0).min(1.0)) * (1.0 + density.min(1.0))
+    }
+
+    /// The level that level 0 goes to: the first that holds anything or is to, so that nothing is passed over.
+    fn level_below_0(&self, family: Family, levels: &FamilyLevels) -> usize {
+        let base = Targets::new(levels, self.options(family)).base;
+        (1..base).find(|level| !levels.levels[*level].is_empty()).unwrap_or(base)
+    }
+
+    fn plan_shard(&self, family: Family, levels: &FamilyLevels, shard: &Shard) -> Option<Plan> {
+        let to = self.level_below_0(family, levels);
+        let overlaps = overlapping(&levels.levels[to], &shard.tables);
+        if overlaps.is_empty() && shard.tables.len() == 1 {
+            return self.plan_move_of_level0(family, levels, to);
+        }
+        let overlap_bytes: u64 = overlaps.iter().map(|table| table.meta().file_bytes).sum();
+        let brings = shard.bytes().saturating_mul(self.options(family).level_factor);
+        let kept = if overlap_bytes > brings { similar(&shard.tables) } else { Vec::new() };
+        let (inputs, overlaps, to) =
+            if kept.len() > 1 { (kept, Vec::new(), 0) } else { (shard.tables.clone(), overlaps, to) };
+        self.free(Plan { family, from: 0, to, change: Change::Merge, inputs, overlaps })
+    }
+
+    /// All tables of level 0 that overlap nothing there nor in `to`.
+    fn plan_move_of_level0(&self, family: Family, levels: &FamilyLevels, to: usize) -> Option<Plan> {
+        let alone = levels.shards().iter().filter_map(|shard| match shard.tables.as_slice() {
+            [table] => Some(table),
+            _ => None,
+        });
+        let inputs = alone
+            .filter(|table| overlapping(&levels.levels[to], std::slice::from_ref(table)).is_empty())
+            .filter(|table| self.is_free(family, 0, to, table));
+        let inputs: Vec<_> = inputs.cloned().collect();
+        let plan = Plan { family, from: 0, to, change: Change::Move, inputs, overlaps: Vec::new() };
+        (!plan.inputs.is_empty()).then_some(plan)
+    }
+
+    /// Takes from a level what it has too much of.
+    pub fn plan_level(&self, family: Family, levels: &FamilyLevels, level: usize) -> Option<Plan> {
+        assert!(level > 0 && level + 1 < LEVEL_COUNT, "level 0 goes by shards, and the last level has nowhere to go");
+        let below = &levels.levels[level + 1];
+        let mut best: Option<(f64, &Arc<Table>)> = None;
+        let mut movable = Vec::new();
+        let mut from = 0;
+        for table in &levels.levels[level] {
+            while below.get(from).is_some_and(|other| other.meta().largest_key < table.meta().smallest_key) {
+                from += 1;
+            }
+            if !self.is_free(family, level, level + 1, table) {
+                continue;
+            }
+            let over =
+                below.iter().skip(from).take_while(|other| other.meta().smallest_key <= table.meta().largest_key);
+            let cost: u64 = over.map(|other| other.meta().file_bytes).sum();
+            if cost == 0 {
+                movable.push(table);
+            }
+            let meta = table.meta();
+            let dead = 1.0 + 2.0 * meta.tombstones as f64 / meta.entries as f64;
+            let cost = cost as f64 / (meta.file_bytes.max(1) as f64 * dead);
+            let inputs = std::slice::from_ref(table);
+            if best.is_none_or(|(least, _)| cost < least)
+                && self.free(merge_down(family, levels, level, inputs)).is_some()
+            {
+                best = Some((cost, table));
+            }
+        }
+        if !movable.is_empty() {
+            let target = Targets::new(levels, self.options(family)).bytes[level];
+            let mut over = levels.level_bytes(level).saturating_sub(target).max(1);
+            let enough = movable.into_iter().take_while(|table| {
+                let more = over > 0;
+                over = over.saturating_sub(table.meta().file_bytes);
+                more
+            });
+            let inputs = enough.cloned().collect();
+            return Some(Plan {
+                family,
+                from: level,
+                to: level + 1,
+                change: Change::Move,
+                inputs,
+                overlaps: Vec::new(),
+            });
+        }
+        best.map(|(_, table)| merge_down(family, levels, level, std::slice::from_ref(table)))
+    }
+
+    /// The tables of one level that range tombstones cover wholly.
+    fn plan_drop(&self, family: Family, levels: &FamilyLevels) -> Option<Plan> {
+        let ranges = &levels.range_tombstones;
+        if ranges.is_empty() {
+            return None;
+        }
+        (0..LEVEL_COUNT).find_map(|level| {
+            let covered = levels.levels[level].iter().filter(|table| {
+                let meta = table.meta();
+                ranges.cover(&meta.smallest_key, &meta.largest_key, meta.largest_sequence)
+                    && self.is_free(family, level, level, table)
+            });
+            let inputs: Vec<_> = covered.cloned().collect();
+            let plan = Plan { family, from: level, to: level, change: Change::Drop, inputs, overlaps: Vec::new() };
+            (!plan.inputs.is_empty()).then_some(plan)
+        })
+    }
+
+    /// A table that holds much that is dead, or is very old.
+    fn plan_dead(&self, family: Family, levels: &FamilyLevels) -> Option<Plan> {
+        let options = self.options(family);
+        let under = self.oldest_of_too_many(levels, options);
+        for level in 0..LEVEL_COUNT {
+            for table in &levels.levels[level] {
+                if under.is_some_and(|tombstone| table.is_under(tombstone)) {
+                    // Where it is: what is hidden goes whatever lies below.
+                    if let Some(plan) = self.free(rewrite(family, level, std::slice::from_ref(table))) {
+                        return Some(plan);
+                    }
+                }
+                if level > 0 && self.is_dead(table, options) {
+                    let inputs = std::slice::from_ref(table);
+                    let plan = if is_bottom(levels, level, table) {
+                        rewrite(family, level, inputs)
+                    } else {
+                        merge_down(family, levels, level, inputs)
+                    };
+                    if let Some(plan) = self.free(plan) {
+                        return Some(plan);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    fn oldest_of_too_many<'b>(
+        &self,
+        levels: &'b FamilyLevels,
+        options: &CompactionOptions,
+    ) -> Option<&'b RangeTombstone> {
+        let all = levels.range_tombstones.all();
+        let too_many = all.len() > options.range_tombstones_max;
+        all.iter().min_by_key(|tombstone| tombstone.sequence).filter(|_| too_many)
+    }
+
+    fn is_dead(&self, table: &Table, options: &CompactionOptions) -> bool {
+        let (meta, facts) = (table.meta(), table.facts());
+        let period_ms = options.periodic_compaction_seconds.saturating_mul(1000);
+        let old = period_ms > 0 && facts.created_at_ms.saturating_add(period_ms) <= self.now_ms;
+        let percent = u64::from(options.tombstone_percent);
+        let tombstones = percent > 0 && meta.tombstones > 0 && meta.tombstones * 100 >= meta.entries * percent;
+        // What a transaction still holds would be there again afterwards, and again.
+        let can_go = meta.largest_sequence <= self.oldest_transaction;
+        old || (can_go && (tombstones || facts.half_expired_at_ms <= self.now_ms))
     }
 }
 
-/// The tables of a level that overlap the key range from the smallest to the largest key of `inputs`: the output may
+/// The bytes that would have to be compacted for every score to be below 1: the debt that back-pressure looks at. What is above a
+/// target counts once for each level that it has to go down, with what it is merged with.
+pub fn debt_bytes(version: &Version, options: &CompactionOptions) -> u64 {
+    let of_family = |levels: &FamilyLevels| {
+        let targets = Targets::new(levels, options);
+        let due = levels.shards().iter().filter(|shard| shard.depth >= options.level0_tables.max(1));
+        let mut down: u64 = due.map(Shard::bytes).sum();
+        let mut debt = down;
+        for level in 1..LEVEL_COUNT - 1 {
+            let bytes = levels.level_bytes(level);
+            down = (bytes + down).saturating_sub(targets.bytes[level]);
+            let ratio = levels.level_bytes(level + 1) as f64 / bytes.max(1) as f64;
+            debt += (down as f64 * (1.0 + ratio.min(options.level_factor as f64))) as u64;
+        }
+        debt
+    };
+    version.families().values().map(of_family).sum()
+}
+
+/// `inputs`, which are next to each other, with what overlaps them one level below.
+pub(super) fn merge_down(family: Family, levels: &FamilyLevels, level: usize, inputs: &[Arc<Table>]) -> Plan {
+    let overlaps = overlapping(&levels.levels[level + 1], inputs);
+    Plan { family, from: level, to: level + 1, change: Change::Merge, inputs: inputs.to_vec(), overlaps }
+}
+
+/// `inputs` where they are: all of a range of a level below 0, or one table of level 0.
+pub(super) fn rewrite(family: Family, level: usize, inputs: &[Arc<Table>]) -> Plan {
+    assert!(
+        level > 0 || inputs.len() == 1,
+        "tables of level 0 that are rewritten together need each other's neighbours"
+    );
+    Plan { family, from: level, to: level, change: Change::Merge, inputs: inputs.to_vec(), overlaps: Vec::new() }
+}
+
+/// Whether no deeper level has a table that overlaps.
+fn is_bottom(levels: &FamilyLevels, level: usize, table: &Arc<Table>) -> bool {
+    (level + 1..LEVEL_COUNT).all(|level| overlapping(&levels.levels[level], std::slice::from_ref(table)).is_empty())
+}
+
+/// The newest tables of a shard that are worth merging with each other: none is larger than twice what is newer. With every
+/// table whose numbers lie between theirs, so that the result is newer than what is left.
+fn similar(newest_first: &[Arc<Table>]) -> Vec<Arc<Table>> {
+    let mut bytes = 0;
+    let mut count = 0;
+    for table in newest_first {
+        if count > 0 && table.meta().file_bytes > 2 * bytes {
+            break;
+        }
+        bytes += table.meta().file_bytes;
+        count += 1;
+    }
+    loop {
+        let oldest = newest_first.iter().take(count).map(|table| table.meta().smallest_sequence).min();
+        let within = newest_first.iter().take_while(|table| Some(table.meta().largest_sequence) >= oldest).count();
+        if within <= count {
+            return newest_first.iter().take(count).cloned().collect();
+        }
+        count = within;
+    }
+}
+
+/// The tables of a level below 0 that overlap the key range from the smallest to the largest key of `inputs`: the output may
 /// hold any key in between.
-fn overlapping(tables: &[Arc<Table>], inputs: &[Arc<Table>]) -> Vec<Arc<Table>> {
+pub(super) fn overlapping(tables: &[Arc<Table>], inputs: &[Arc<Table>]) -> Vec<Arc<Table>> {
     let smallest = inputs.iter().map(|table| &table.meta().smallest_key).min();
     let largest = inputs.iter().map(|table| &table.meta().largest_key).max();
     let (Some(smallest), Some(largest)) = (smallest, largest) else { return Vec::new() };
-    let overlaps = |table: &&Arc<Table>| table.meta().smallest_key <= largest && *smallest <= table.meta().largest_key;
-    tables.iter().filter(overlaps).cloned().collect()
-}
-
-/// Panics unless the plan takes everything that it must: no table left behind in `from` (if that is L0) or in `to`
-/// overlaps the key range of the inputs.
-#[cfg(test)]
-pub(crate) fn assert_whole(plan: &Plan, levels: &FamilyLevels) {
-    assert!(!plan.inputs.is_empty() && plan.to == plan.from + 1);
-    let touches = |table: &Table| plan.inputs.iter().any(|input| input.meta().overlaps(table.meta()));
-    let taken = |table: &Table| plan.tables().any(|(_, input)| input.meta().number == table.meta().number);
-    let levels_at_risk = if plan.from == 0 { 0..2 } else { plan.to..plan.to + 1 };
-    for level in levels_at_risk {
-        for table in &levels.levels[level] {
-            assert!(!touches(table) || taken(table), "table {} of level {level} is left behind", table.meta().number);
-        }
-    }
-    for (level, table) in plan.tables() {
-        assert!(levels.levels[level].iter().any(|there| there.meta().number == table.meta().number));
-    }
+    let from = tables.partition_point(|table| table.meta().largest_key < smallest);
+    let over = tables.iter().skip(from).take_while(|table| table.meta().smallest_key <= largest);
+    over.cloned().collect()
 }
 
 #[cfg(test)]

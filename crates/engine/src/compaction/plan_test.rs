@@ -1,8 +1,11 @@
 use super::*;
+use crate::iterator::SEQUENCE_NUMBER_MAX;
 use crate::table::TableMeta;
 use crate::version::version_of;
 use bytes::Bytes;
 use proptest::prelude::*;
+
+type Tables = Vec<(Family, usize, TableMeta)>;
 
 fn meta(number: u64, smallest: u8, largest: u8, bytes: u64) -> TableMeta {
     TableMeta {
@@ -12,83 +15,227 @@ fn meta(number: u64, smallest: u8, largest: u8, bytes: u64) -> TableMeta {
         largest_key: Bytes::copy_from_slice(&[largest]),
         smallest_sequence: number,
         largest_sequence: number,
-        entries: 1,
+        entries: 10,
         tombstones: 0,
     }
 }
 
 fn options() -> CompactionOptions {
-    CompactionOptions { level0_tables: 2, level1_bytes: 100, level_factor: 10, table_bytes: 50 }
+    CompactionOptions {
+        level0_tables: 2,
+        level1_bytes: 100,
+        level_factor: 10,
+        table_bytes: 50,
+        periodic_compaction_seconds: 0,
+        ..CompactionOptions::default()
+    }
 }
 
 const F: Family = Family(7);
+const LAST: usize = LEVEL_COUNT - 1;
+
+fn plan_with(version: &Version, options: &CompactionOptions, in_flight: &InFlight) -> Option<Plan> {
+    let family_options = BTreeMap::new();
+    let (now_ms, oldest_transaction) = (1000, SEQUENCE_NUMBER_MAX);
+    Planner { version, options, family_options: &family_options, in_flight, now_ms, oldest_transaction }.plan()
+}
+
+fn plan(version: &Version) -> Option<Plan> {
+    plan_with(version, &options(), &InFlight::default())
+}
+
+fn numbers(tables: &[Arc<Table>]) -> Vec<u64> {
+    let mut numbers: Vec<_> = tables.iter().map(|table| table.meta().number).collect();
+    numbers.sort_unstable();
+    numbers
+}
 
 #[test]
 fn nothing_is_due_below_the_targets() {
-    let version =
-        version_of(vec![(F, 0, meta(9, 0, 9, 1000)), (F, 1, meta(1, 0, 3, 99)), (F, 6, meta(2, 0, 9, 1 << 50))]);
-    assert!(plan(&version, &options()).is_none());
+    let version = version_of(vec![
+        (F, 0, meta(9, 0, 9, 1000)),
+        (F, LAST - 1, meta(1, 0, 3, 700)),
+        (F, LAST, meta(2, 0, 9, 5000)),
+    ]);
+    assert!(plan(&version).is_none());
 }
 
 #[test]
-fn level_0_takes_what_is_connected_with_its_oldest_table() {
+fn a_shard_goes_to_the_base_with_all_that_is_connected() {
     let version = version_of(vec![
-        (F, 0, meta(11, 10, 20, 1)),
-        (F, 0, meta(12, 40, 50, 1)),
-        (F, 0, meta(13, 20, 30, 1)),
-        (F, 0, meta(14, 28, 29, 1)),
-        (F, 1, meta(1, 0, 9, 1)),
-        (F, 1, meta(2, 12, 14, 1)),
-        (F, 1, meta(3, 30, 39, 1)),
-        (F, 1, meta(4, 45, 46, 1)),
+        (F, 0, meta(11, 10, 20, 10)),
+        (F, 0, meta(12, 40, 50, 10)),
+        (F, 0, meta(13, 20, 30, 10)),
+        (F, 0, meta(14, 28, 29, 10)),
+        (F, LAST, meta(1, 0, 9, 10)),
+        (F, LAST, meta(2, 12, 14, 10)),
+        (F, LAST, meta(3, 30, 39, 10)),
+        (F, LAST, meta(4, 45, 46, 10)),
     ]);
-    let plan = plan(&version, &options()).expect("four tables are due");
-    let numbers = |tables: &[Arc<Table>]| {
-        let mut numbers: Vec<_> = tables.iter().map(|table| table.meta().number).collect();
-        numbers.sort_unstable();
-        numbers
-    };
+    let plan = plan(&version).expect("a key may be in two tables");
+    assert_eq!((plan.from, plan.to, plan.change), (0, LAST, Change::Merge));
     assert_eq!(numbers(&plan.inputs), [11, 13, 14]);
     assert_eq!(numbers(&plan.overlaps), [2, 3]);
-    assert!(!plan.is_move());
 }
 
 #[test]
-fn a_table_alone_in_its_range_moves() {
-    let version = version_of(vec![(F, 1, meta(5, 10, 20, 200)), (F, 2, meta(1, 21, 30, 1))]);
-    let plan = plan(&version, &options()).expect("level 1 is over its target");
-    assert!(plan.is_move() && (plan.from, plan.to) == (1, 2));
+fn a_shard_that_is_small_against_what_is_below_is_merged_within_itself() {
+    let mut tables = vec![(F, 0, meta(11, 0, 9, 10)), (F, 0, meta(12, 0, 9, 10)), (F, 0, meta(10, 0, 9, 60))];
+    tables.push((F, LAST, meta(1, 0, 9, 900)));
+    let plan = plan(&version_of(tables)).expect("three tables");
+    assert_eq!((plan.from, plan.to, plan.change), (0, 0, Change::Merge));
+    assert_eq!(numbers(&plan.inputs), [11, 12], "the large old one is not written again");
 }
 
 #[test]
-fn the_most_urgent_level_of_all_families_comes_first() {
+fn tables_alone_in_their_range_move_together() {
+    let version = version_of(vec![
+        (F, LAST - 1, meta(5, 10, 20, 1000)),
+        (F, LAST - 1, meta(6, 30, 40, 1000)),
+        (F, LAST - 1, meta(7, 60, 70, 1000)),
+        (F, LAST, meta(1, 21, 29, 500)),
+        (F, LAST, meta(2, 65, 66, 500)),
+    ]);
+    let plan = plan(&version).expect("more is above the last level than in it");
+    assert_eq!((plan.from, plan.to, plan.change), (LAST - 1, LAST, Change::Move));
+    assert_eq!(numbers(&plan.inputs), [5, 6]);
+}
+
+#[test]
+fn from_a_level_goes_what_has_least_to_be_merged_with() {
+    let version = version_of(vec![
+        (F, LAST - 1, meta(5, 10, 20, 1000)),
+        (F, LAST - 1, meta(6, 30, 40, 1000)),
+        (F, LAST, meta(1, 0, 15, 3000)),
+        (F, LAST, meta(2, 16, 29, 3000)),
+        (F, LAST, meta(3, 35, 36, 3000)),
+    ]);
+    let plan = plan(&version).expect("over the target");
+    assert_eq!((numbers(&plan.inputs), numbers(&plan.overlaps)), (vec![6], vec![3]));
+}
+
+#[test]
+fn a_table_of_tombstones_is_rewritten_at_the_bottom_and_goes_down_above_it() {
+    let dead = |number, smallest, largest| TableMeta { tombstones: 5, ..meta(number, smallest, largest, 10) };
+    let version = version_of(vec![(F, LAST, dead(1, 0, 9)), (F, LAST, meta(2, 10, 19, 10))]);
+    let at_the_bottom = plan(&version).expect("half of it is dead");
+    assert_eq!((at_the_bottom.from, at_the_bottom.to, numbers(&at_the_bottom.inputs)), (LAST, LAST, vec![1]));
+    let version = version_of(vec![(F, LAST - 1, dead(5, 0, 9)), (F, LAST, meta(2, 5, 19, 5000))]);
+    let above = plan(&version).expect("half of it is dead");
+    assert_eq!((above.from, above.to, numbers(&above.overlaps)), (LAST - 1, LAST, vec![2]));
+    let family_options = BTreeMap::new();
+    let held = Planner {
+        version: &version,
+        options: &options(),
+        family_options: &family_options,
+        in_flight: &InFlight::default(),
+        now_ms: 1000,
+        oldest_transaction: 4,
+    };
+    assert!(held.plan().is_none(), "a transaction may ask for the tombstones");
+}
+
+#[test]
+fn the_most_urgent_of_all_families_comes_first() {
     let other = Family(8);
     let version = version_of(vec![
-        (F, 1, meta(1, 0, 9, 150)),
+        (F, 0, meta(11, 0, 9, 10)),
+        (F, 0, meta(12, 0, 9, 10)),
         (other, 0, meta(2, 0, 9, 1)),
         (other, 0, meta(3, 0, 9, 1)),
         (other, 0, meta(4, 0, 9, 1)),
-        (other, 0, meta(5, 0, 9, 1)),
     ]);
-    let plan = plan(&version, &options()).expect("both are due");
-    assert_eq!((plan.family, plan.from, plan.inputs.len()), (other, 0, 4));
+    let plan = plan(&version).expect("both are due");
+    assert_eq!((plan.family, plan.from, plan.inputs.len()), (other, 0, 3));
 }
 
-/// Levels with random tables: overlapping in L0, disjoint below.
-fn any_levels() -> impl Strategy<Value = Vec<(Family, usize, TableMeta)>> {
-    let level0 = prop::collection::vec((any::<u8>(), 0u8..40), 0..8);
-    let deeper = prop::collection::vec(prop::collection::btree_set(any::<u8>(), 0..20), 4);
-    (level0, deeper, 1u64..80).prop_map(|(level0, deeper, bytes)| {
+/// Panics unless the plan takes everything that it must: no table left behind in a level that it passes or writes to
+/// overlaps it, and what is left of a shard is older or younger than all of the plan.
+fn assert_whole(plan: &Plan, levels: &FamilyLevels) {
+    assert!(!plan.inputs.is_empty() && plan.to >= plan.from && plan.to < LEVEL_COUNT);
+    assert!(plan.overlaps.is_empty() || plan.change == Change::Merge && plan.from != plan.to);
+    let taken = |table: &Table| plan.tables().any(|(_, input)| input.meta().number == table.meta().number);
+    for (level, table) in plan.tables() {
+        assert!(levels.levels[level].iter().any(|there| there.meta().number == table.meta().number));
+    }
+    if plan.change == Change::Drop {
+        return;
+    }
+    let touches = |table: &Table| match plan.change {
+        Change::Merge => {
+            let all = || plan.tables().map(|(_, input)| input.meta());
+            let smallest = all().map(|meta| &meta.smallest_key).min().expect("inputs");
+            let largest = all().map(|meta| &meta.largest_key).max().expect("inputs");
+            let meta = table.meta();
+            meta.smallest_key <= *largest && *smallest <= meta.largest_key
+        }
+        _ => plan.inputs.iter().any(|input| input.meta().overlaps(table.meta())),
+    };
+    for level in plan.from..=plan.to {
+        for table in levels.levels[level].iter().filter(|table| !taken(table)) {
+            let beside = match level {
+                0 if plan.to == 0 => {
+                    let all = || plan.inputs.iter().map(|input| input.meta());
+                    let newest = all().map(|meta| meta.largest_sequence).max().expect("inputs");
+                    let oldest = all().map(|meta| meta.smallest_sequence).min().expect("inputs");
+                    table.meta().largest_sequence < oldest || table.meta().smallest_sequence > newest
+                }
+                // Above the output only what is merged must not leave anything older than itself behind.
+                _ if level < plan.to && level == plan.from && level > 0 => true,
+                0 => !plan.inputs.iter().any(|input| input.meta().overlaps(table.meta())),
+                _ => !touches(table),
+            };
+            assert!(beside || !touches(table), "table {} of level {level} is left behind", table.meta().number);
+        }
+    }
+}
+
+/// The tables after a plan, by metadata alone: a merge makes one table for each 50 bytes of half its input.
+fn after(tables: &Tables, plan: &Plan, next: &mut u64) -> Tables {
+    let gone = numbers(&plan.tables().map(|(_, table)| table.clone()).collect::<Vec<_>>());
+    let mut left: Tables = tables.iter().filter(|(_, _, meta)| !gone.contains(&meta.number)).cloned().collect();
+    let all = || plan.tables().map(|(_, table)| table.meta());
+    match plan.change {
+        Change::Drop => {}
+        Change::Move => left.extend(all().map(|meta| (plan.family, plan.to, meta.clone()))),
+        Change::Merge => {
+            *next += 1;
+            left.push((
+                plan.family,
+                plan.to,
+                TableMeta {
+                    number: *next,
+                    file_bytes: plan.bytes() * 3 / 4 + 1,
+                    smallest_key: all().map(|meta| &meta.smallest_key).min().expect("inputs").clone(),
+                    largest_key: all().map(|meta| &meta.largest_key).max().expect("inputs").clone(),
+                    smallest_sequence: all().map(|meta| meta.smallest_sequence).min().expect("inputs"),
+                    largest_sequence: all().map(|meta| meta.largest_sequence).max().expect("inputs"),
+                    entries: 10,
+                    tombstones: 0,
+                },
+            ));
+        }
+    }
+    left
+}
+
+/// Levels with random tables: overlapping in L0, disjoint below. Deeper ones are older.
+fn any_levels() -> impl Strategy<Value = Tables> {
+    let level0 = prop::collection::vec((any::<u8>(), 0u8..40, 1u64..80), 0..10);
+    let deeper = prop::collection::vec(prop::collection::btree_set(any::<u8>(), 0..20), LAST);
+    (level0, deeper, 1u64..400, any::<bool>()).prop_map(|(level0, deeper, bytes, dead)| {
         let mut tables = Vec::new();
         let mut number = 1;
-        for (level, bounds) in deeper.iter().enumerate() {
-            let bounds: Vec<u8> = bounds.iter().copied().collect();
+        for level in (1..=LAST).rev() {
+            let bounds: Vec<u8> = deeper[level - 1].iter().copied().collect();
             for pair in bounds.chunks_exact(2) {
-                tables.push((F, level + 1, meta(number, pair[0], pair[1], bytes)));
+                let tombstones = if dead && number % 3 == 0 { 6 } else { 0 };
+                let meta = TableMeta { tombstones, ..meta(number, pair[0], pair[1], bytes + number) };
+                tables.push((F, level, meta));
                 number += 1;
             }
         }
-        for (start, length) in level0 {
+        for (start, length, bytes) in level0 {
             tables.push((F, 0, meta(number, start, start.saturating_add(length), bytes)));
             number += 1;
         }
@@ -97,27 +244,58 @@ fn any_levels() -> impl Strategy<Value = Vec<(Family, usize, TableMeta)>> {
 }
 
 proptest! {
+    /// Several compactions run, and end in any order: no two touch the same tables or ranges, each takes what it must, the
+    /// version that each leaves is in order, and it ends with nothing due.
     #[test]
-    fn every_plan_takes_all_that_it_must(tables in any_levels()) {
-        let version = version_of(tables);
-        let levels = version.family(F);
-        if let Some(plan) = plan(&version, &options()) {
-            let levels = levels.expect("planned for it");
-            assert_whole(&plan, levels);
-            prop_assert!(score(levels, plan.from, &options()) >= 1.0);
-        }
-        let Some(levels) = levels else { return Ok(()) };
-        for level in 0..LEVEL_COUNT - 1 {
-            if let Some(plan) = plan_level(F, levels, level) {
+    fn plans_never_overlap_and_always_come_to_an_end(tables in any_levels(), order in prop::collection::vec(any::<prop::sample::Index>(), 400)) {
+        let mut tables = tables;
+        let mut next = 10_000;
+        let mut in_flight = InFlight::default();
+        let mut running: Vec<(u64, Plan)> = Vec::new();
+        for pick in order {
+            let version = version_of(tables.clone());
+            let Some(levels) = version.family(F) else { return Ok(()) };
+            let planned = (running.len() < 3).then(|| plan_with(&version, &options(), &in_flight)).flatten();
+            if let Some(plan) = planned {
                 assert_whole(&plan, levels);
+                for (_, other) in &running {
+                    let of_both = plan.tables().any(|(_, a)| other.tables().any(|(_, b)| a.meta().number == b.meta().number));
+                    prop_assert!(!of_both, "a table is in two plans");
+                    prop_assert!(plan.claims().iter().all(|a| other.claims().iter().all(|b| !a.conflicts(b))));
+                }
+                let id = in_flight.enter(plan.claims());
+                running.push((id, plan));
+                continue;
             }
+            if running.is_empty() {
+                let due = Planner {
+                    version: &version,
+                    options: &options(),
+                    family_options: &BTreeMap::new(),
+                    in_flight: &in_flight,
+                    now_ms: 1000,
+                    oldest_transaction: SEQUENCE_NUMBER_MAX,
+                };
+                prop_assert!(due.due(F, levels).is_empty(), "something is due, and nothing is planned");
+                return Ok(());
+            }
+            let (id, plan) = running.swap_remove(pick.index(running.len()));
+            tables = after(&tables, &plan, &mut next);
+            in_flight.leave(id);
         }
-        if let Some(plan) = plan_all(F, levels) {
-            assert_whole(&plan, levels);
-            prop_assert_eq!(plan.inputs.len(), levels.levels[plan.from].len());
-        } else {
-            prop_assert!(levels.levels.iter().filter(|tables| !tables.is_empty()).count() <= 1);
-            prop_assert!(levels.levels[0].is_empty());
+        prop_assert!(false, "it does not come to an end");
+    }
+
+    #[test]
+    fn the_debt_is_nothing_when_nothing_is_due(tables in any_levels()) {
+        let version = version_of(tables);
+        let Some(levels) = version.family(F) else { return Ok(()) };
+        let debt = debt_bytes(&version, &options());
+        if plan(&version).is_none() {
+            prop_assert_eq!(debt, 0);
         }
+        let targets = Targets::new(levels, &options());
+        let over = (1..LAST).any(|level| levels.level_bytes(level) > targets.bytes[level]);
+        prop_assert!(debt > 0 || !over, "what is over a target is debt");
     }
 }

@@ -6,7 +6,6 @@ use crate::compaction;
 use crate::log::{Retention, RetentionInput, SegmentUse, plan_retention};
 use crate::planted::{self, Bug};
 use crate::{Error, Result};
-use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -145,22 +144,34 @@ impl Core {
         }
     }
 
-    /// One step of the `compact` job. Returns whether to call it again.
+    /// One step of the first `compact` job. Returns whether to call it again.
     pub(crate) fn compact_step(&self) -> bool {
         if self.check_writable().is_err() || self.is_stopping() {
             return false;
         }
         let progress = self.progress.get();
         let asked = (progress.compactions_asked > progress.compactions_done).then_some(progress.compactions_asked);
-        let before: BTreeSet<u64> =
-            self.context.versions.current().tables().map(|(_, _, table)| table.meta().number).collect();
         let outcome = match asked {
             Some(_) => self.compact_all().map(|()| true),
             None => compaction::step(&self.context),
         };
-        if let Ok(true) = outcome {
-            self.count_compaction(&before);
+        self.after_compaction(outcome, asked)
+    }
+
+    /// One step of a further `compact` job.
+    pub(crate) fn more_compact_step(&self) -> bool {
+        if self.check_writable().is_err() || self.is_stopping() {
+            return false;
         }
+        let outcome = compaction::step(&self.context);
+        if let Ok(false) = outcome {
+            return false; // What there is to tell and to remove is told and removed by the first job.
+        }
+        self.after_compaction(outcome, None)
+    }
+
+    /// `asked` is the full compaction that this was, if it was one.
+    fn after_compaction(&self, outcome: Result<bool>, asked: Option<u64>) -> bool {
         if !matches!(outcome, Ok(false)) {
             // Also after an error: a full compaction may have finished some families before it.
             self.writes.install(&self.context.versions, None);
@@ -205,12 +216,6 @@ impl Core {
     fn compact_all(&self) -> Result<()> {
         let families: Vec<_> = self.context.versions.current().families().keys().copied().collect();
         families.into_iter().try_for_each(|family| compaction::compact_all(&self.context, family))
-    }
-
-    fn count_compaction(&self, before: &BTreeSet<u64>) {
-        let version = self.context.versions.current();
-        let written = version.tables().filter(|(_, level, table)| *level > 0 && !before.contains(&table.meta().number));
-        self.counters.note_compaction(written.map(|(_, _, table)| table.meta().file_bytes).sum());
     }
 
     /// A full disk is waited out; the end of the database is no error; anything else stops writes.

@@ -64,10 +64,12 @@ pub(crate) struct Jobs {
     pub(crate) log: Box<dyn TaskHandle>,
     /// Flushes memtables and looks after the log.
     pub(crate) flush: Box<dyn TaskHandle>,
-    /// Compacts, and removes obsolete files.
+    /// Compacts, does full compactions, and removes obsolete files.
     pub(crate) compact: Box<dyn TaskHandle>,
     /// Looks after the value log.
     pub(crate) values: Box<dyn TaskHandle>,
+    /// Compact beside it.
+    pub(crate) more_compact: Vec<Box<dyn TaskHandle>>,
 }
 
 #[derive(Default)]
@@ -218,6 +220,14 @@ impl Core {
 
     /// Asks for a look at the levels.
     pub(crate) fn wake_compact(&self) {
+        self.jobs.read().iter().for_each(|jobs| {
+            jobs.compact.wake();
+            jobs.more_compact.iter().for_each(|job| job.wake());
+        });
+    }
+
+    /// Asks for obsolete files to be removed.
+    pub(crate) fn wake_removal(&self) {
         self.jobs.read().iter().for_each(|jobs| jobs.compact.wake());
     }
 

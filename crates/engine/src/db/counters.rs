@@ -19,8 +19,6 @@ pub(crate) struct Counters {
     pub(crate) stalls: AtomicU64,
     pub(crate) flushes: AtomicU64,
     pub(crate) flushed_bytes: AtomicU64,
-    pub(crate) compactions: AtomicU64,
-    pub(crate) compacted_bytes: AtomicU64,
     sync_buckets: [AtomicU64; SYNC_LATENCY_BOUNDS_US.len() + 1],
     sync_us: AtomicU64,
 }
@@ -68,11 +66,6 @@ impl Counters {
     pub(crate) fn note_flush(&self, bytes: u64) {
         add(&self.flushes, 1);
         add(&self.flushed_bytes, bytes);
-    }
-
-    pub(crate) fn note_compaction(&self, bytes: u64) {
-        add(&self.compactions, 1);
-        add(&self.compacted_bytes, bytes);
     }
 
     pub(crate) fn sync_latency(&self) -> Histogram {

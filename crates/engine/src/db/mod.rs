@@ -221,6 +221,8 @@ impl Db {
         let values = version.values().store().and_then(|store| store.values());
         let (value_cache_bytes, value_cache_hits, value_cache_misses) =
             values.map(ValueCache::stats).unwrap_or_default();
+        let work = core.context.state.stats.levels();
+        let compacted = &work[1..];
         Stats {
             visible_sequence: core.writes.visible(),
             commits_sync: counters.commits_sync.load(Relaxed),
@@ -245,8 +247,8 @@ impl Db {
             memtable_bytes,
             flushes: counters.flushes.load(Relaxed),
             flushed_bytes: counters.flushed_bytes.load(Relaxed),
-            compactions: counters.compactions.load(Relaxed),
-            compacted_bytes: counters.compacted_bytes.load(Relaxed),
+            compactions: compacted.iter().map(|level| level.runs + level.moves + level.drops).sum(),
+            compacted_bytes: compacted.iter().map(|level| level.written_bytes).sum(),
             block_cache_bytes: blocks.used_bytes(),
             block_cache_hits: blocks.hits(),
             block_cache_misses: blocks.misses(),

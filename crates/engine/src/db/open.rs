@@ -61,6 +61,8 @@ pub(crate) fn open(env: &Env, path: &Path, options: Options) -> Result<Arc<Core>
         values,
         table_options: options.table.clone(),
         options: options.compaction.clone(),
+        family_options: Arc::new(options.family_compaction()),
+        state: Arc::new(compaction::State::new(options.compaction.bytes_per_second_max)),
         stop: Arc::new(AtomicBool::new(false)),
         oldest_transaction_start,
     };
@@ -214,13 +216,20 @@ fn start_jobs(core: &Arc<Core>) {
             .clone()
             .spawn(name, Box::new(move || if step(&core) { Progress::Worked } else { Progress::Idle }))
     };
+    let compactions = core.context.options.background_jobs_max;
     core.set_jobs(Jobs {
         commit: spawn("commit", Core::commit_step),
         log: spawn("log", Core::log_step),
         flush: spawn("flush", Core::flush_step),
         compact: spawn("compact", Core::compact_step),
         values: spawn("values", Core::values_step),
+        more_compact: (1..compactions).map(|_| spawn("compact", Core::more_compact_step)).collect(),
     });
+    let weak = Arc::downgrade(core);
+    core.context.state.set_wake(Box::new(move || weak.upgrade().iter().for_each(|core| core.wake_compact())));
+    // Files wait for their removal from the moment the last reader of theirs is gone.
+    let weak = Arc::downgrade(core);
+    core.context.versions.set_on_obsolete(Box::new(move || weak.upgrade().iter().for_each(|core| core.wake_removal())));
     // Their first steps may have wanted to wake each other before they were known.
     core.wake_commit();
     core.wake_compact();

@@ -1,8 +1,9 @@
 //! Options of a database, with the range that each must be in.
 
 use crate::compaction::CompactionOptions;
-use crate::table::{TABLE_BYTES_MAX, TableOptions};
+use crate::table::TableOptions;
 use crate::{Error, Family, FamilySpec, Result, VALUE_BYTES_MAX};
+use std::collections::BTreeMap;
 
 /// How a database is opened. Start from [`Options::default`] and change fields.
 ///
@@ -133,11 +134,13 @@ impl Options {
         let table = &self.table;
         in_range("table.block_bytes", table.block_bytes as u64, 1, 16 << 20)?;
         in_range("table.filter_bits_per_key", table.filter_bits_per_key as u64, 0, 32)?;
-        let compaction = &self.compaction;
-        in_range("compaction.level0_tables", compaction.level0_tables as u64, 1, 999)?;
-        in_range("compaction.level1_bytes", compaction.level1_bytes, 1, 1 << 40)?;
-        in_range("compaction.level_factor", compaction.level_factor, 2, 100)?;
-        in_range("compaction.table_bytes", compaction.table_bytes, 1, TABLE_BYTES_MAX)?;
+        let of_families = self.families.iter().filter_map(|spec| spec.options.compaction.as_ref());
+        for compaction in std::iter::once(&self.compaction).chain(of_families) {
+            compaction
+                .ranges()
+                .into_iter()
+                .try_for_each(|(field, value, min, max)| in_range(field, value, min, max))?;
+        }
         self.validate_families()
     }
 
@@ -161,6 +164,11 @@ impl Options {
             }
         }
         Ok(())
+    }
+
+    /// The compaction options of families that have their own.
+    pub(crate) fn family_compaction(&self) -> BTreeMap<Family, CompactionOptions> {
+        self.families.iter().filter_map(|spec| Some((spec.family, spec.options.compaction.clone()?))).collect()
     }
 
     /// All families to have, the default one first.

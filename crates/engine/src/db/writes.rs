@@ -347,8 +347,9 @@ impl State {
 }
 
 /// The largest number of L0 tables that any family has.
+/// What a read pays for level 0: tables of a shard, not of the level.
 fn most_level0_tables(version: &Version) -> usize {
-    version.families().values().map(|family| family.levels[0].len()).max().unwrap_or(0)
+    version.families().values().map(|family| family.level0_depth()).max().unwrap_or(0)
 }
 
 #[cfg(test)]

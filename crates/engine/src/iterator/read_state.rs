@@ -105,9 +105,8 @@ impl ReadState {
         user_key: &[u8],
         sequence: SequenceNumber,
     ) -> Result<Option<Found>> {
-        let [level0, deeper @ ..] = &levels.levels;
         let mut newest: Option<Found> = None;
-        for table in level0 {
+        for table in levels.level0_for(user_key) {
             let meta = table.meta();
             // Newest first, so nothing that follows can hold a newer version.
             if newest.as_ref().is_some_and(|found| found.sequence >= meta.largest_sequence) {
@@ -124,7 +123,7 @@ impl ReadState {
         if newest.is_some() {
             return Ok(newest);
         }
-        for level in 1..=deeper.len() {
+        for level in 1..LEVEL_COUNT {
             let Some(table) = levels.table_for(level, user_key) else { continue };
             let found = self.tables.reader(table.meta())?.get(user_key, sequence)?;
             if found.is_some() {
@@ -152,13 +151,21 @@ impl ReadState {
     pub(crate) fn scan(self: &Arc<Self>, of: Of, options: ReadOptions) -> Result<Scan> {
         check_range(&of.range)?;
         let levels = self.levels(of.family)?;
-        let mut sources: Vec<Source> = Vec::with_capacity(self.memtables.len() + levels.levels[0].len() + LEVEL_COUNT);
+        let mut sources: Vec<Source> = Vec::with_capacity(self.memtables.len() + levels.level0_depth() + LEVEL_COUNT);
         for memtable in self.memtables.iter().filter(|memtable| !memtable.is_empty()) {
             sources.push(Source::Memtable(MemtableCursor::new(memtable.clone(), of.family, of.direction)));
         }
-        for table in levels.levels[0].iter().filter(|table| touches(table.meta(), &of.range)) {
-            let open = if options.fill_cache { PinnedTable::open } else { PinnedTable::open_for_one_pass };
-            sources.push(Source::Table(open(table.clone(), &self.tables, of.direction)?));
+        for run in levels.level0_runs(|table| touches(table.meta(), &of.range)) {
+            sources.push(match run.as_slice() {
+                [table] => {
+                    let open = if options.fill_cache { PinnedTable::open } else { PinnedTable::open_for_one_pass };
+                    Source::Table(open(table.clone(), &self.tables, of.direction)?)
+                }
+                _ => {
+                    let cursor = LevelCursor::new(run, self.tables.clone(), of.direction);
+                    Source::Level(if options.fill_cache { cursor } else { cursor.for_one_pass() })
+                }
+            });
         }
         for level in 1..LEVEL_COUNT {
             let (version, tables) = (&self.version, self.tables.clone());

@@ -5,7 +5,7 @@
 //! | tag | field | content |
 //! |---|---|---|
 //! | 1 | create family | family, name (UTF-8) |
-//! | 2 | add table | family, level, number, file bytes, smallest key, largest key, smallest sequence, largest sequence, entries, tombstones, ranges applied through, created at (ms), half expired at (ms) |
+//! | 2 | add table | family, level, number, file bytes, smallest key, largest key, smallest sequence, largest sequence, entries, tombstones, ranges applied through, created at (ms), first expires at (ms), half expired at (ms) |
 //! | 3 | remove table | family, level, number |
 //! | 4 | flushed sequence | sequence number |
 //! | 5 | oldest segment | segment number |
@@ -174,7 +174,9 @@ impl VersionEdit {
             for value in [meta.smallest_sequence, meta.largest_sequence, meta.entries, meta.tombstones] {
                 put_varint(&mut out, value);
             }
-            for value in [facts.ranges_applied, facts.created_at_ms, facts.half_expired_at_ms] {
+            for value in
+                [facts.ranges_applied, facts.created_at_ms, facts.first_expires_at_ms, facts.half_expired_at_ms]
+            {
                 put_varint(&mut out, value);
             }
         }
@@ -261,6 +263,7 @@ fn get_facts(input: &mut &[u8]) -> Result<TableFacts, Truncated> {
     Ok(TableFacts {
         ranges_applied: get_varint(input)?,
         created_at_ms: get_varint(input)?,
+        first_expires_at_ms: get_varint(input)?,
         half_expired_at_ms: get_varint(input)?,
     })
 }

@@ -6,6 +6,7 @@ use crate::{Error, Result};
 use kontiki_env::Env;
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Obsolete {
@@ -14,18 +15,42 @@ enum Obsolete {
 }
 
 /// The list of obsolete files; shared by all tables, so that dropping one costs a push.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct ObsoleteFiles {
     waiting: Mutex<Vec<Obsolete>>,
+    /// Told of the first file on an empty list.
+    on_first: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl std::fmt::Debug for ObsoleteFiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ObsoleteFiles").field("waiting", &self.waiting).finish_non_exhaustive()
+    }
 }
 
 impl ObsoleteFiles {
     pub(super) fn push_table(&self, number: FileNumber) {
-        self.waiting.lock().push(Obsolete::Table(number));
+        self.push(Obsolete::Table(number));
     }
 
     pub(super) fn push_path(&self, path: PathBuf) {
-        self.waiting.lock().push(Obsolete::Other(path));
+        self.push(Obsolete::Other(path));
+    }
+
+    /// Says whom to tell of files. Once.
+    pub(super) fn set_on_first(&self, tell: Box<dyn Fn() + Send + Sync>) {
+        assert!(self.on_first.set(tell).is_ok(), "set once, at open");
+    }
+
+    fn push(&self, file: Obsolete) {
+        let first = {
+            let mut waiting = self.waiting.lock();
+            waiting.push(file);
+            waiting.len() == 1
+        };
+        if let (true, Some(tell)) = (first, self.on_first.get()) {
+            tell();
+        }
     }
 
     pub(super) fn len(&self) -> usize {

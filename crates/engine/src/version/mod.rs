@@ -23,6 +23,7 @@ pub mod manifest;
 mod range_tombstones;
 mod rebuilt;
 mod set;
+mod shards;
 mod table;
 mod value_segments;
 
@@ -33,6 +34,7 @@ pub use range_tombstones::{RangeTombstone, RangeTombstones, Span};
 pub(crate) use rebuilt::Rebuilt;
 pub(crate) use set::read_version;
 pub use set::{ManifestOptions, VersionSet};
+pub use shards::Shard;
 pub use table::{Table, TableFacts};
 pub use value_segments::{ValueEdit, ValueFile, ValueFileState, ValueSegments};
 
@@ -54,11 +56,13 @@ pub struct FamilyLevels {
     pub levels: [Vec<Arc<Table>>; LEVEL_COUNT],
     /// What hides versions in the tables beside their own tombstones.
     pub range_tombstones: Arc<RangeTombstones>,
+    /// `levels[0]` by key range.
+    shards: Vec<Shard>,
 }
 
 impl FamilyLevels {
     fn new(name: String) -> FamilyLevels {
-        FamilyLevels { name, levels: Default::default(), range_tombstones: Arc::default() }
+        FamilyLevels { name, levels: Default::default(), range_tombstones: Arc::default(), shards: Vec::new() }
     }
 
     /// Every table, whatever its level.
@@ -87,6 +91,38 @@ impl FamilyLevels {
     /// Bytes of a level's files.
     pub fn level_bytes(&self, level: usize) -> u64 {
         self.levels.get(level).map_or(0, |tables| tables.iter().map(|table| table.meta().file_bytes).sum())
+    }
+
+    /// Level 0 by key range, ascending: no key is in two shards.
+    pub fn shards(&self) -> &[Shard] {
+        &self.shards
+    }
+
+    /// The tables of level 0 that may hold the key, newest first; some of them may not span it.
+    pub fn level0_for(&self, user_key: &[u8]) -> &[Arc<Table>] {
+        let at = self.shards.partition_point(|shard| shard.largest_key < user_key);
+        let shard = self.shards.get(at).filter(|shard| shard.smallest_key <= user_key);
+        shard.map_or(&[], |shard| &shard.tables)
+    }
+
+    /// The tables of level 0 that `wanted` is true of, in as few groups of ascending, disjoint tables as the largest shard has
+    /// tables: an iterator needs a source for each.
+    pub fn level0_runs(&self, wanted: impl Fn(&Table) -> bool) -> Vec<Vec<Arc<Table>>> {
+        let mut runs: Vec<Vec<Arc<Table>>> = Vec::new();
+        for shard in &self.shards {
+            for (at, table) in shard.tables.iter().filter(|table| wanted(table)).enumerate() {
+                match runs.get_mut(at) {
+                    Some(run) => run.push(table.clone()),
+                    None => runs.push(vec![table.clone()]),
+                }
+            }
+        }
+        runs
+    }
+
+    /// The largest number of tables of level 0 that a read of one key looks into.
+    pub fn level0_depth(&self) -> usize {
+        self.shards.iter().map(|shard| shard.depth).max().unwrap_or(0)
     }
 
     /// The table of a level below L0 that may hold the key.
@@ -268,7 +304,7 @@ impl Version {
         for (family, levels) in &mut self.families {
             for (level, tables) in levels.levels.iter_mut().enumerate() {
                 if level == 0 {
-                    tables.sort_by_key(|table| std::cmp::Reverse((table.meta().largest_sequence, table.meta().number)));
+                    shards::newest_first(tables);
                 } else {
                     tables.sort_by(|a, b| a.meta().smallest_key.cmp(&b.meta().smallest_key));
                 }
@@ -288,6 +324,7 @@ impl Version {
                     }
                 }
             }
+            levels.shards = shards::shards(&levels.levels[0])?;
         }
         Ok(())
     }

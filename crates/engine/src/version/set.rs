@@ -224,6 +224,12 @@ impl VersionSet {
         self.log.lock().stopped.is_some()
     }
 
+    /// Says whom to tell when there are files for [`VersionSet::remove_obsolete`]: a reader that ends puts them there, on
+    /// whatever thread, and maybe long after the last write. Once, at open; must not block.
+    pub fn set_on_obsolete(&self, tell: Box<dyn Fn() + Send + Sync>) {
+        self.obsolete.set_on_first(tell);
+    }
+
     /// Number of files that wait for [`VersionSet::remove_obsolete`].
     pub fn obsolete_count(&self) -> usize {
         self.obsolete.len()

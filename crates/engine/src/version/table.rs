@@ -14,13 +14,15 @@ pub struct TableFacts {
     pub ranges_applied: SequenceNumber,
     /// Wall clock when it was written, in milliseconds since the epoch.
     pub created_at_ms: u64,
+    /// Wall clock when the first of its versions expires; `u64::MAX` if none ever does.
+    pub first_expires_at_ms: u64,
     /// Wall clock when about half of its versions will have expired; `u64::MAX` if that many never will.
     pub half_expired_at_ms: u64,
 }
 
 impl Default for TableFacts {
     fn default() -> TableFacts {
-        TableFacts { ranges_applied: 0, created_at_ms: 0, half_expired_at_ms: u64::MAX }
+        TableFacts { ranges_applied: 0, created_at_ms: 0, first_expires_at_ms: u64::MAX, half_expired_at_ms: u64::MAX }
     }
 }
 

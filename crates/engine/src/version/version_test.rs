@@ -246,9 +246,9 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn any_facts()(numbers in any::<[u64; 3]>()) -> TableFacts {
-        let [ranges_applied, created_at_ms, half_expired_at_ms] = numbers;
-        TableFacts { ranges_applied, created_at_ms, half_expired_at_ms }
+    fn any_facts()(numbers in any::<[u64; 4]>()) -> TableFacts {
+        let [ranges_applied, created_at_ms, first_expires_at_ms, half_expired_at_ms] = numbers;
+        TableFacts { ranges_applied, created_at_ms, first_expires_at_ms, half_expired_at_ms }
     }
 }
 

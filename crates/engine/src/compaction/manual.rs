@@ -1,0 +1,104 @@
+//! Compaction that was asked for.
+
+use super::Context;
+use super::in_flight::InFlight;
+use super::plan::{Change, Plan, merge_down, overlapping, rewrite};
+use super::run::run;
+use super::targets::Targets;
+use crate::table::FileNumber;
+use crate::version::{FamilyLevels, LEVEL_COUNT, Table};
+use crate::{Error, Family, Range, Result};
+use std::sync::Arc;
+
+/// At most so many tables of a level are compacted at a time: a bound on the space that is needed beside the data.
+const TABLES_AT_A_TIME: usize = 16;
+
+/// Compacts everything of a family down into one level, and drops all that is dead.
+pub fn compact_all(context: &Context, family: Family) -> Result<()> {
+    compact_range(context, family, &Range::all())
+}
+
+/// Compacts all tables that may hold keys of the range into the last level of the family, and rewrites those that are there
+/// already and hold tombstones, expired values, or anything that a range tombstone hides. Other compactions go on
+/// beside it. Errors: `InvalidArgument` for an unknown family; after an error part of the work is done.
+pub fn compact_range(context: &Context, family: Family, range: &Range) -> Result<()> {
+    // What is written from now on is written under today's rules, once is enough.
+    let before = context.versions.new_file_number();
+    loop {
+        let (version, plan, _claims) = {
+            let mut in_flight = context.state.in_flight.lock();
+            let version = context.versions.current();
+            let levels = version.family(family);
+            let levels = levels.ok_or_else(|| Error::InvalidArgument(format!("{family:?} does not exist")))?;
+            let now_ms = context.env.clock.wall_ms();
+            let Some(plan) = next(context, family, levels, range, before, now_ms) else { return Ok(()) };
+            if !plan.claims().iter().all(|claim| in_flight.is_free(claim)) {
+                wait(context, &mut in_flight, family)?;
+                continue;
+            }
+            let claims = context.state.claim(&mut in_flight, plan.claims());
+            (version, plan, claims)
+        };
+        run(context, version, plan)?;
+    }
+}
+
+/// Waits until a plan has ended; meanwhile none is made in the family.
+fn wait(context: &Context, in_flight: &mut parking_lot::MutexGuard<'_, InFlight>, family: Family) -> Result<()> {
+    if !context.env.tasks.threaded() {
+        // In a stepped world a compaction is one step, so none can be in flight.
+        return Err(Error::Bug("a compaction is in flight that nobody executes".to_string()));
+    }
+    in_flight.wait_in(family);
+    context.state.ended.wait(in_flight);
+    in_flight.end_wait_in(family);
+    Ok(())
+}
+
+/// The next part: from the top down, then what is dead at the bottom.
+fn next(
+    context: &Context,
+    family: Family,
+    levels: &FamilyLevels,
+    range: &Range,
+    before: FileNumber,
+    now_ms: u64,
+) -> Option<Plan> {
+    let touches = |table: &Table| {
+        range.start.as_ref().is_none_or(|start| table.meta().largest_key >= *start)
+            && range.end.as_ref().is_none_or(|end| table.meta().smallest_key < *end)
+    };
+    if let Some(shard) = levels.shards().iter().find(|shard| shard.tables.iter().any(|table| touches(table))) {
+        let base = Targets::new(levels, context.options_of(family)).base;
+        let to = (1..base).find(|level| !levels.levels[*level].is_empty()).unwrap_or(base);
+        let (inputs, overlaps) = (shard.tables.clone(), overlapping(&levels.levels[to], &shard.tables));
+        return Some(Plan { family, from: 0, to, change: Change::Merge, inputs, overlaps });
+    }
+    let last = LEVEL_COUNT - 1;
+    for level in 1..last {
+        let some = |table: &&Arc<Table>| touches(table);
+        let inputs: Vec<_> = levels.levels[level].iter().filter(some).take(TABLES_AT_A_TIME).cloned().collect();
+        if !inputs.is_empty() {
+            let plan = merge_down(family, levels, level, &inputs);
+            let change = if plan.overlaps.is_empty() { Change::Move } else { Change::Merge };
+            return Some(Plan { change, ..plan });
+        }
+    }
+    let dead = |table: &Arc<Table>| {
+        let (meta, facts) = (table.meta(), table.facts());
+        touches(table)
+            && meta.number < before
+            && (meta.tombstones > 0
+                || facts.first_expires_at_ms <= now_ms
+                || levels.range_tombstones.all().iter().any(|tombstone| table.is_under(tombstone)))
+    };
+    let first = levels.levels[last].iter().position(dead)?;
+    let inputs: Vec<_> = levels.levels[last]
+        .iter()
+        .skip(first)
+        .take_while(|table| dead(table))
+        .take(TABLES_AT_A_TIME)
+        .cloned()
+        .collect();
+    Some(rewrite(family, last, &inputs))
+}

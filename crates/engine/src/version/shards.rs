@@ -1,0 +1,97 @@
+//! Level 0 by key range.
+//!
+//! A *shard* is a group of level-0 tables that are connected by overlaps; no key lies in two shards. Flushes cut their tables
+//! at fixed user keys (see `compaction::guards`), so in a database that has data the shards are that many equal parts of it.
+//! Each is drained into the levels below, or merged within itself, on its own: level 0 is the sharded ingest buffer of
+//! the base level, and a table arrives in its shard without even an edit that would move it.
+//!
+//! **Newest wins.** Of two tables of level 0 that overlap, one holds sequence numbers above all of the other's: flushes
+//! take memtables in order, ingested tables have one number, and a merge within a shard takes every table between its
+//! oldest and its newest. So a shard's tables, newest first, can be searched until the first hit. That is checked here
+//! for each version.
+
+use super::Table;
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// See the head of this file.
+#[derive(Clone, Debug)]
+pub struct Shard {
+    /// Smallest user key of its tables.
+    pub smallest_key: Bytes,
+    /// Largest user key of its tables.
+    pub largest_key: Bytes,
+    /// Newest first. Not empty.
+    pub tables: Vec<Arc<Table>>,
+    /// The largest number of tables that one key may be in: what a read pays.
+    pub depth: usize,
+}
+
+impl Shard {
+    /// Bytes of its tables.
+    pub fn bytes(&self) -> u64 {
+        self.tables.iter().map(|table| table.meta().file_bytes).sum()
+    }
+}
+
+/// The shards of level 0, by key; or what is wrong with its tables. They come newest first.
+pub(super) fn shards(level0: &[Arc<Table>]) -> Result<Vec<Shard>, String> {
+    let mut by_key: Vec<&Arc<Table>> = level0.iter().collect();
+    by_key.sort_by(|a, b| a.meta().smallest_key.cmp(&b.meta().smallest_key));
+    let mut shards: Vec<Shard> = Vec::new();
+    for table in by_key {
+        let meta = table.meta();
+        match shards.last_mut().filter(|shard| shard.largest_key >= meta.smallest_key) {
+            Some(shard) => {
+                shard.largest_key = std::cmp::max(&shard.largest_key, &meta.largest_key).clone();
+                shard.tables.push(table.clone());
+            }
+            None => shards.push(Shard {
+                smallest_key: meta.smallest_key.clone(),
+                largest_key: meta.largest_key.clone(),
+                tables: vec![table.clone()],
+                depth: 1,
+            }),
+        }
+    }
+    for shard in &mut shards {
+        shard.depth = depth(&shard.tables);
+        newest_first(&mut shard.tables);
+        check_order(&shard.tables)?;
+    }
+    debug_assert!(shards.windows(2).all(|pair| pair[0].largest_key < pair[1].smallest_key));
+    Ok(shards)
+}
+
+/// The order of level 0.
+pub(super) fn newest_first(tables: &mut [Arc<Table>]) {
+    tables.sort_by_key(|table| std::cmp::Reverse((table.meta().largest_sequence, table.meta().number)));
+}
+
+/// The largest number of tables over one key; `tables` are sorted by smallest key.
+fn depth(tables: &[Arc<Table>]) -> usize {
+    let mut open: Vec<&Bytes> = Vec::new();
+    let mut deepest = 0;
+    for table in tables {
+        open.retain(|end| **end >= table.meta().smallest_key);
+        open.push(&table.meta().largest_key);
+        deepest = deepest.max(open.len());
+    }
+    deepest
+}
+
+fn check_order(newest_first: &[Arc<Table>]) -> Result<(), String> {
+    for (at, newer) in newest_first.iter().enumerate() {
+        for older in newest_first.iter().skip(at + 1) {
+            if newer.meta().smallest_sequence <= older.meta().largest_sequence && newer.meta().overlaps(older.meta()) {
+                let (newer, older) = (newer.meta().number, older.meta().number);
+                return Err(format!("tables {newer} and {older} of level 0 overlap, and neither is newer"));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "shards_test.rs"]
+mod tests;
