@@ -47,3 +47,4 @@ pub use iterator::Scan;
 pub use stream::STREAM_STATE_BYTES_MAX;
 pub use transaction::{Isolation, Savepoint, Transaction, TransactionEntries, TransactionOptions, TransactionStats};
 pub use view::{Direction, Entries, Range, ReadOptions, View};
+pub use vlog::{CollectionReport, ValueStats};

@@ -3,10 +3,11 @@
 use super::Context;
 use super::guards::guards;
 use super::output::{Outputs, WrittenTable};
-use super::retention::Retention;
+use super::retention::{Retention, Verdict};
 use crate::iterator::{Cursor, MergingCursor};
 use crate::memtable::{Memtable, MemtableCursor};
 use crate::version::{RangeTombstones, Version, VersionEdit};
+use crate::vlog::FlushedValues;
 use crate::{Direction, Error, Family, Result, SequenceNumber};
 use std::sync::Arc;
 
@@ -30,10 +31,14 @@ pub fn flush(
     assert!(memtables.windows(2).all(|pair| pair[0].largest_sequence() <= pair[1].largest_sequence()), "oldest first");
     let began = context.env.clock.monotonic();
     let mut all: Vec<Outputs<'_>> = Vec::new();
-    let mut edit = match write_families(context, memtables, flushed_sequence, &mut all) {
+    let new_number = || context.versions.new_file_number();
+    let mut values = FlushedValues::new(&context.values, &new_number);
+    let written = write_families(context, memtables, flushed_sequence, &mut all, &mut values);
+    let mut edit = match written.and_then(|mut edit| values.finish(&mut edit).map(|()| edit)) {
         Ok(edit) => edit,
         Err(error) => {
             all.iter_mut().for_each(Outputs::abandon);
+            values.abandon();
             return Err(error);
         }
     };
@@ -44,6 +49,9 @@ pub fn flush(
     let applied = context.versions.apply(edit);
     if applied.is_err() {
         all.iter_mut().for_each(Outputs::abandon_unless_unsure);
+        if !context.versions.is_stopped() {
+            values.abandon();
+        }
         return applied;
     }
     let written = all.iter().flat_map(|outputs| outputs.tables()).map(|written| written.table.meta().file_bytes);
@@ -62,6 +70,7 @@ fn write_families<'a>(
     memtables: &[Arc<Memtable>],
     flushed_sequence: SequenceNumber,
     all: &mut Vec<Outputs<'a>>,
+    values: &mut FlushedValues<'_>,
 ) -> Result<VersionEdit> {
     let version = context.versions.current();
     let now_ms = context.env.clock.wall_ms();
@@ -78,7 +87,7 @@ fn write_families<'a>(
         let outputs = all.last_mut().expect("one was pushed");
         outputs.cut_before(guards(context, &version, family, bytes));
         let mut retention = Retention::new(&ranges, now_ms, context.oldest_transaction());
-        write_family(&mut *memtable_cursor(memtables, family), &mut retention, outputs)?;
+        write_family(&mut *memtable_cursor(memtables, family), family, &mut retention, outputs, values)?;
         for tombstone in ranges.all() {
             edit.add_range_tombstone(family, tombstone.clone());
         }
@@ -105,14 +114,24 @@ fn memtable_cursor(memtables: &[Arc<Memtable>], family: Family) -> Box<dyn Curso
     }
 }
 
-fn write_family(cursor: &mut dyn Cursor, retention: &mut Retention<'_>, outputs: &mut Outputs<'_>) -> Result<()> {
+fn write_family(
+    cursor: &mut dyn Cursor,
+    family: Family,
+    retention: &mut Retention<'_>,
+    outputs: &mut Outputs<'_>,
+    values: &mut FlushedValues<'_>,
+) -> Result<()> {
     cursor.seek_to_first()?;
     while cursor.valid() {
         outputs.check_stop()?;
         let (key, kind, stored) = (cursor.key(), cursor.kind(), cursor.stored_slice());
         // Something below L0 may always be hidden by a tombstone here.
         let verdict = retention.judge(key, kind, stored, || false)?;
-        outputs.take(verdict, key, kind, stored)?;
+        let large = if verdict == Verdict::Keep { values.take(family, key.user_key, kind, stored)? } else { None };
+        match large {
+            Some((kind, pointer)) => outputs.take(verdict, key, kind, &pointer)?,
+            None => outputs.take(verdict, key, kind, stored)?,
+        }
         cursor.advance()?;
     }
     Ok(())

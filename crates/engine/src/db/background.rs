@@ -59,6 +59,7 @@ impl Core {
         });
         self.wake_commit();
         self.wake_compact();
+        self.wake_values();
         Ok(true)
     }
 
@@ -153,7 +154,10 @@ impl Core {
         let asked = (progress.compactions_asked > progress.compactions_done).then_some(progress.compactions_asked);
         let outcome = match asked {
             Some(_) => self.compact_all().map(|()| true),
-            None => compaction::step(&self.context),
+            None => match self.progress.update(|state| state.compact_for_values.pop_first()) {
+                Some(family) => compaction::compact_all(&self.context, family).map(|()| true),
+                None => compaction::step(&self.context),
+            },
         };
         self.after_compaction(outcome, asked)
     }
@@ -175,6 +179,7 @@ impl Core {
         if !matches!(outcome, Ok(false)) {
             // Also after an error: a full compaction may have finished some families before it.
             self.writes.install(&self.context.versions, None);
+            self.wake_values();
         }
         let (again, error) = match outcome {
             Ok(worked) => (worked, None),
@@ -205,7 +210,7 @@ impl Core {
     /// Returns whether a job whose step found no space should be called again, after a pause: commits may wait for it that
     /// nobody follows, so it must not take a write to try again. The pause ends early when the database does. A stepped
     /// world has no time to let pass; there only writes try again.
-    fn pause_after_failure(&self) -> bool {
+    pub(super) fn pause_after_failure(&self) -> bool {
         if !self.env.tasks.threaded() {
             return false;
         }

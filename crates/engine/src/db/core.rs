@@ -9,11 +9,12 @@ use crate::compaction::Context;
 use crate::log::{LogWriter, NextSegments, Segments, Tail};
 use crate::stream::StreamIndex;
 use crate::transaction::Transactions;
-use crate::{Error, Result};
+use crate::{Error, Family, Result};
 use kontiki_env::Env;
 use kontiki_env::fs::FileLock;
 use kontiki_env::tasks::TaskHandle;
 use parking_lot::{Condvar, Mutex, RwLock};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -104,6 +105,8 @@ pub(crate) struct ProgressState {
     pub(crate) compactions_done: u64,
     /// Why the last compaction did not get on, if it did not.
     pub(crate) compaction_error: Option<Error>,
+    /// Families whose tables may hide much garbage of the value log: to be merged down.
+    pub(crate) compact_for_values: BTreeSet<Family>,
     /// The same of the last full one, which its caller still wants to know when others have followed.
     pub(crate) full_compaction_error: Option<Error>,
 }

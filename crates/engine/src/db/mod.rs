@@ -255,6 +255,7 @@ impl Db {
             value_cache_bytes,
             value_cache_hits,
             value_cache_misses,
+            values: core.value_stats(),
             families: self.family_stats(),
             stopped: core.why_stopped(),
         }

@@ -89,6 +89,8 @@ pub struct Stats {
     pub value_cache_hits: u64,
     /// Values read from the value log, counted.
     pub value_cache_misses: u64,
+    /// The value log.
+    pub values: crate::vlog::ValueStats,
     /// Every family's levels now.
     pub families: Vec<FamilyStats>,
     /// Why writes have stopped, if they have.

@@ -1,9 +1,43 @@
 //! The value log's place in an open database: on the way in, and as a job.
 
 use super::core::Core;
-use crate::version::VersionEdit;
-use crate::vlog::ValuePin;
-use crate::{Error, Result, WriteBatch};
+use crate::iterator::ReadState;
+use crate::version::{Version, VersionEdit};
+use crate::vlog::plan::{Candidate, Plan, UNFLUSHED_SEGMENTS, hides_too_much, plan};
+use crate::vlog::{CollectionReport, FILE_HEADER_BYTES, Relocation, Relocator, ValuePin, ValueStats};
+use crate::{Db, Error, Family, Result, WriteBatch};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Percent of garbage that a collection by hand leaves in a file: to copy nineteen bytes for one is too much even then.
+const COLLECT_PERCENT: u64 = 5;
+/// When garbage is this many percent beyond its bound, relocation goes as fast as the disk does.
+const HURRY_PERCENT: u64 = 5;
+
+impl Db {
+    /// Frees what is garbage in the value log now: flushes, and relocates or removes every value file with more than a few
+    /// percent of garbage. The database does this by itself beyond [`crate::Options::value_garbage_percent`]. Garbage that only a
+    /// compaction can find is not seen: call [`Db::compact`] before to free that too.
+    ///
+    /// Errors: those of [`Db::flush`], and [`Error::NoSpace`] if there is no room for what is relocated.
+    pub fn collect_value_garbage(&self) -> Result<CollectionReport> {
+        let core = self.core();
+        core.check_writable()?;
+        core.seal_values(true)?;
+        self.flush()?;
+        core.seal_values(false)?;
+        let values = &core.context.values;
+        let _collecting = values.collecting.lock();
+        let mut report = CollectionReport::default();
+        while let Some(step) = core.collect_once(COLLECT_PERCENT)? {
+            report.files += step.files;
+            report.read_bytes += step.read_bytes;
+            report.moved_bytes += step.moved_bytes;
+            report.freed_bytes += step.freed_bytes;
+        }
+        Ok(report)
+    }
+}
 
 impl Core {
     /// Moves a logged commit's large values to the value log. Returns the batch that goes on in its place, and the pin that
@@ -36,11 +70,12 @@ impl Core {
         Ok(())
     }
 
-    /// Seals segments that are full and that no batch on its way refers to; with `all`, every one: nothing follows.
-    /// Returns whether there were any.
+    /// Seals segments that are full and that no batch on its way refers to; with `all`, no values follow in the others
+    /// either. Returns whether any was sealed.
     pub(crate) fn seal_values(&self, all: bool) -> Result<bool> {
         let values = &self.context.values;
-        let segments = values.retire(all);
+        let _sealing = values.sealing.lock();
+        let segments = values.appender.retire(all);
         if segments.is_empty() {
             return Ok(false);
         }
@@ -50,7 +85,7 @@ impl Core {
         for segment in &segments {
             values.set_bound(segment.number, bound);
             match values.appender.finish(segment)? {
-                Some(bytes) => edit.values_mut().seal_file(segment.number, bytes),
+                Some(bytes) => edit.values_mut().seal_file(segment.number, bytes, bytes - FILE_HEADER_BYTES),
                 None => edit.values_mut().remove_file(segment.number),
             }
         }
@@ -65,22 +100,182 @@ impl Core {
         if self.check_writable().is_err() || self.is_stopping() {
             return false;
         }
-        let values = &self.context.values;
-        let outcome = self.seal_values(false).and_then(|sealed| {
-            let spare =
-                values.make_spare(|| self.context.versions.new_file_number(), |number| self.enter_segment(number))?;
-            Ok(sealed || spare)
-        });
-        match outcome {
+        match self.look_after_values() {
             Ok(again) => again,
+            Err(Error::Closed) => false,
+            Err(error) if error.is_retryable() => {
+                tracing::warn!(%error, "care of the value log is put off");
+                self.pause_after_failure()
+            }
             Err(error) => {
-                if error.is_retryable() {
-                    tracing::warn!(%error, "care of the value log is put off");
-                } else if !matches!(error, Error::Closed) {
-                    self.stop(&error);
-                }
+                self.stop(&error);
                 false
             }
         }
     }
+
+    fn look_after_values(&self) -> Result<bool> {
+        let values = &self.context.values;
+        let sealed = self.seal_values(false)?;
+        let spare =
+            values.make_spare(|| self.context.versions.new_file_number(), |number| self.enter_segment(number))?;
+        self.flush_for_values();
+        self.compact_for_values();
+        // Somebody collects by hand.
+        let Some(_collecting) = values.collecting.try_lock() else { return Ok(sealed || spare) };
+        let collected = self.collect_once(self.options.value_garbage_percent)?;
+        Ok(sealed || spare || collected.is_some())
+    }
+
+    /// Memtables are small when values are large: what they refer to is garbage that nobody knows, or live values whose
+    /// segments must wait. So they are flushed for the values' sake too.
+    fn flush_for_values(&self) {
+        let values = &self.context.values;
+        let version = self.context.versions.current();
+        let unflushed = |(number, state): (&u64, &crate::version::ValueFileState)| {
+            state.sealed_bytes().filter(|_| !values.is_flushed(*number, version.flushed_sequence()))
+        };
+        let sealed: u64 = version.values().files().iter().filter_map(unflushed).sum();
+        if sealed + values.appender.open_bytes() > UNFLUSHED_SEGMENTS * self.options.value_segment_bytes {
+            self.writes.freeze_oldest();
+            self.wake_flush();
+        }
+    }
+
+    /// Asks for the compaction of families whose tables may hide too much garbage.
+    fn compact_for_values(&self) {
+        let version = self.context.versions.current();
+        let mut asked = false;
+        for family in hiding_families(&version, self.options.value_segment_bytes) {
+            asked |= self.progress.update(|state| state.compact_for_values.insert(family));
+        }
+        if asked {
+            self.wake_compact();
+        }
+    }
+
+    /// Removes dead files, or relocates some, if there is more garbage than `percent`. `None` if there is nothing to
+    /// do. Under the lock `collecting`.
+    fn collect_once(&self, percent: u64) -> Result<Option<CollectionReport>> {
+        let version = self.context.versions.current();
+        let candidates = self.candidates(&version);
+        let values = &self.context.values;
+        let (total, garbage) = values.note_garbage(&candidates, self.options.value_garbage_percent);
+        let sources = match plan(&candidates, percent, self.options.value_segment_bytes) {
+            Plan::Rest => return Ok(None),
+            Plan::Drop(dead) => {
+                let mut edit = VersionEdit::new();
+                dead.iter().for_each(|number| edit.values_mut().remove_file(*number));
+                let freed = dead.iter().filter_map(|number| version.values().files().get(number)?.sealed_bytes()).sum();
+                self.finish_collection(edit, &dead)?;
+                let report = CollectionReport { files: dead.len() as u64, freed_bytes: freed, ..Default::default() };
+                values.counters.note_collection(&report);
+                return Ok(Some(report));
+            }
+            Plan::Relocate(sources) => sources,
+        };
+        let hurry = garbage.saturating_mul(100) > total.saturating_mul(percent + HURRY_PERCENT);
+        let relocation = match self.relocate(version, &sources, hurry) {
+            Err(Error::Corruption { file, offset, what }) => {
+                // What is damaged stays as it is, and reads of it say so; the others go on.
+                tracing::error!(file = %file.display(), offset, what, "a value file cannot be relocated");
+                values.set_damaged(&sources, &file);
+                return Ok(Some(CollectionReport::default()));
+            }
+            other => other?,
+        };
+        let moved = relocation.file.map_or(0, |file| file.bytes);
+        let report = CollectionReport {
+            files: sources.len() as u64,
+            read_bytes: relocation.read_bytes,
+            moved_bytes: moved,
+            freed_bytes: relocation.removed_bytes.saturating_sub(moved),
+        };
+        let applied = self.finish_collection(relocation.edit, &sources);
+        if let (Err(_), Some(file), false) = (&applied, relocation.file, self.context.versions.is_stopped()) {
+            values.appender.discard(file.number);
+        }
+        applied?;
+        values.counters.note_collection(&report);
+        Ok(Some(report))
+    }
+
+    fn finish_collection(&self, edit: VersionEdit, gone: &[u64]) -> Result<()> {
+        self.context.versions.apply(edit)?;
+        self.writes.install(&self.context.versions, None);
+        gone.iter().for_each(|number| self.context.values.forget(*number));
+        self.wake_compact(); // It removes the files once no reader has them.
+        Ok(())
+    }
+
+    fn relocate(&self, version: std::sync::Arc<Version>, sources: &[u64], hurry: bool) -> Result<Relocation> {
+        let tables = self.context.tables.clone();
+        let state = ReadState { memtables: Vec::new(), version, tables, clock: self.env.clock.clone() };
+        let rate = self.options.value_relocation_bytes_per_second;
+        let pace = |bytes: u64| {
+            if self.is_stopping() || self.check_writable().is_err() {
+                return Err(Error::Closed);
+            }
+            // A stepped world has no time to let pass.
+            if rate > 0 && !hurry && self.env.tasks.threaded() {
+                let pause = Duration::from_secs_f64(bytes as f64 / rate as f64);
+                self.progress.wait_for_end(pause, || self.check_writable().is_err());
+            }
+            Ok(())
+        };
+        let new_number = || self.context.versions.new_file_number();
+        Relocator::new(&state, &self.context.values.store, &new_number, &pace).run(sources)
+    }
+
+    /// The files that may be relocated or removed.
+    fn candidates(&self, version: &Version) -> Vec<Candidate> {
+        let values = version.values();
+        let mut referred: BTreeMap<u64, u64> = BTreeMap::new();
+        for (segment, bytes) in values.referred().iter() {
+            if let Some((file, _)) = values.file_of(segment) {
+                let sum = referred.entry(file).or_default();
+                *sum = sum.saturating_add(bytes);
+            }
+        }
+        let candidate = |(number, state): (&u64, &crate::version::ValueFileState)| {
+            let sealed = state.sealed()?;
+            let ready = self.context.values.may_go(*number, version.flushed_sequence());
+            let referred = referred.get(number).copied().unwrap_or(0);
+            ready.then_some(Candidate { number: *number, bytes: sealed.record_bytes, referred })
+        };
+        values.files().iter().filter_map(candidate).collect()
+    }
+
+    /// For `Db::stats`.
+    pub(crate) fn value_stats(&self) -> ValueStats {
+        let version = self.context.versions.current();
+        let mut stats = self.context.values.stats();
+        for state in version.values().files().values() {
+            stats.files += 1;
+            stats.file_bytes += state.sealed_bytes().unwrap_or(0);
+        }
+        stats.file_bytes += stats.open_bytes;
+        stats.referred_bytes = version.values().referred().total_bytes();
+        stats.relocated_segments = version.values().relocated().len() as u64;
+        stats
+    }
 }
+
+/// The families whose tables above the bottom refer to so much that too much garbage may be hidden.
+fn hiding_families(version: &Version, segment_bytes: u64) -> Vec<Family> {
+    let bytes_of = |number: u64| version.values().refs_of(number).map_or(0, |refs| refs.total_bytes());
+    let mut levels: BTreeMap<Family, BTreeMap<usize, u64>> = BTreeMap::new();
+    for (family, level, table) in version.tables() {
+        *levels.entry(family).or_default().entry(level).or_default() += bytes_of(table.meta().number);
+    }
+    let hides = |(family, by_level): (Family, BTreeMap<usize, u64>)| {
+        let all: u64 = by_level.values().sum();
+        let bottom = by_level.last_key_value().filter(|(level, _)| **level > 0).map_or(0, |(_, bytes)| *bytes);
+        hides_too_much(all - bottom, all, segment_bytes).then_some(family)
+    };
+    levels.into_iter().filter_map(hides).collect()
+}
+
+#[cfg(test)]
+#[path = "values_test.rs"]
+mod tests;

@@ -1,6 +1,7 @@
 //! `kontiki check`: reads everything a directory holds and reports what is wrong.
 
 use super::check_log::check_log;
+use super::check_values::check_values;
 use crate::cache::BlockCache;
 use crate::db::open::lock_directory;
 use crate::iterator::{Cursor, KeyRef};
@@ -40,6 +41,12 @@ pub struct CheckReport {
     pub versions: u64,
     /// Bytes of the tables.
     pub table_bytes: u64,
+    /// Value files in the manifest.
+    pub value_files: u64,
+    /// Bytes of those that are sealed.
+    pub value_bytes: u64,
+    /// Values read: those that the newest version of a key in tables points to.
+    pub values: u64,
     /// Log segments read.
     pub log_segments: u64,
     /// Log records read.
@@ -71,7 +78,7 @@ impl CheckReport {
 }
 
 /// Checks the database in `dir` without changing it: the manifest, the order of levels, every block of every table,
-/// and every record of the log. Holds the directory's lock meanwhile.
+/// every live value, and every record of the log. Holds the directory's lock meanwhile.
 ///
 /// Errors: `InvalidArgument` if there is no database; `InUse` if it is open; `Io` if a file cannot be read. Damage is
 /// in the report.
@@ -98,6 +105,7 @@ pub fn check(env: &Env, dir: &Path) -> Result<CheckReport> {
         }
     };
     check_version(env, dir, &version, &mut report)?;
+    check_values(env, dir, &version, &mut report)?;
     if let Err(error) = check_log(env, dir, &version, &mut report) {
         report.note(error)?;
     }

@@ -2,6 +2,7 @@
 
 mod check;
 mod check_log;
+mod check_values;
 mod dry_fs;
 mod repair;
 mod summary;

@@ -99,6 +99,13 @@ impl ReadState {
         None
     }
 
+    /// The newest version of a key in the tables, whatever memtables or range tombstones say. For the relocation of
+    /// values.
+    pub(crate) fn newest_in_tables(&self, family: Family, user_key: &[u8]) -> Result<Option<Found>> {
+        let Some(levels) = self.version.family(family) else { return Ok(None) };
+        self.find_in_tables(levels, user_key, SEQUENCE_NUMBER_MAX)
+    }
+
     fn find_in_tables(
         &self,
         levels: &FamilyLevels,

@@ -18,11 +18,12 @@ pub(crate) fn copy_edit(version: &Version, later: &Version, next_file: FileNumbe
         if state.sealed_bytes().is_some() {
             continue;
         }
-        let sealed = sealed_later.get(number).and_then(|state| state.sealed_bytes());
+        let sealed = sealed_later.get(number).and_then(|state| state.sealed());
         if values.referred().bytes_of(*number) == 0 {
             edit.values.forget_file(*number);
         } else {
-            edit.values.seal_file(*number, sealed?);
+            let sealed = sealed?;
+            edit.values.seal_file(*number, sealed.bytes, sealed.record_bytes);
         }
     }
     assert!(edit.value_files().count() == edit.values.added_count(), "every value file of a copy is sealed");

@@ -36,7 +36,7 @@ pub(crate) use set::read_version;
 pub use set::{ManifestOptions, VersionSet};
 pub use shards::Shard;
 pub use table::{Table, TableFacts};
-pub use value_segments::{ValueEdit, ValueFile, ValueFileState, ValueSegments};
+pub use value_segments::{Sealed, ValueEdit, ValueFile, ValueFileState, ValueSegments};
 
 use crate::table::FileNumber;
 use crate::{Family, SequenceNumber};

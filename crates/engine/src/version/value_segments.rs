@@ -9,7 +9,7 @@
 //! | tag | field | content |
 //! |---|---|---|
 //! | 20 | add value file | number |
-//! | 21 | seal value file | number, bytes: it is durable up to there, and nothing is appended any more |
+//! | 21 | seal value file | number, bytes: it is durable up to there, and nothing is appended any more; bytes of its records |
 //! | 22 | relocate segment | segment, number of the file that has its live values now |
 //! | 23 | remove value file | number; segments that are in it and are not relocated by the same edit go too |
 //! | 24 | values of a table | table, number of segments, then for each: segment, bytes that the table refers to |
@@ -37,7 +37,7 @@ const TAG_TABLE_VALUES: u8 = 24;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ValueEdit {
     pub(super) added: Vec<u64>,
-    pub(super) sealed: Vec<(u64, u64)>,
+    pub(super) sealed: Vec<(u64, Sealed)>,
     pub(super) relocated: Vec<(u64, u64)>,
     pub(super) removed: Vec<u64>,
     pub(super) refs: Vec<(FileNumber, ValueRefs)>,
@@ -49,12 +49,13 @@ impl ValueEdit {
         self.added.push(number);
     }
 
-    /// Says that a file is durable up to `bytes`, and that nothing will be appended to it.
-    pub(crate) fn seal_file(&mut self, number: u64, bytes: u64) {
-        self.sealed.push((number, bytes));
+    /// Says that a file is durable up to `bytes`, of which `record_bytes` are records, and that nothing will be appended to
+    /// it.
+    pub(crate) fn seal_file(&mut self, number: u64, bytes: u64, record_bytes: u64) {
+        assert!(record_bytes < bytes, "a file has a header too");
+        self.sealed.push((number, Sealed { bytes, record_bytes }));
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "relocation comes next"))]
     /// Says that what is live of `segment` is in `file` now.
     pub(crate) fn relocate(&mut self, segment: u64, file: u64) {
         self.relocated.push((segment, file));
@@ -95,7 +96,7 @@ impl ValueEdit {
 
     /// Number and bytes of the sealed files.
     pub(super) fn sealed(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.sealed.iter().copied()
+        self.sealed.iter().map(|(number, sealed)| (*number, sealed.bytes))
     }
 
     /// Says what a new table refers to.
@@ -109,8 +110,8 @@ impl ValueEdit {
         for number in &self.added {
             put_numbers(out, TAG_ADD, &[*number]);
         }
-        for (number, bytes) in &self.sealed {
-            put_numbers(out, TAG_SEAL, &[*number, *bytes]);
+        for (number, sealed) in &self.sealed {
+            put_numbers(out, TAG_SEAL, &[*number, sealed.bytes, sealed.record_bytes]);
         }
         for (segment, file) in &self.relocated {
             put_numbers(out, TAG_RELOCATE, &[*segment, *file]);
@@ -128,7 +129,11 @@ impl ValueEdit {
     pub(super) fn decode_field(&mut self, tag: u8, input: &mut &[u8]) -> std::result::Result<(), Truncated> {
         match tag {
             TAG_ADD => self.added.push(get_varint(input)?),
-            TAG_SEAL => self.sealed.push((get_varint(input)?, get_varint(input)?)),
+            TAG_SEAL => {
+                let number = get_varint(input)?;
+                let sealed = Sealed { bytes: get_varint(input)?, record_bytes: get_varint(input)? };
+                self.sealed.push((number, sealed));
+            }
             TAG_RELOCATE => self.relocated.push((get_varint(input)?, get_varint(input)?)),
             TAG_REMOVE => self.removed.push(get_varint(input)?),
             TAG_TABLE_VALUES => self.refs.push((get_varint(input)?, ValueRefs::decode(input)?)),
@@ -164,6 +169,7 @@ impl ValueFile {
     pub(super) fn mark_removed(&self) {
         let before = self.removed.swap(true, Ordering::AcqRel);
         assert!(!before, "value file {} is removed twice", self.number);
+        self.home.iter().for_each(|home| home.store.note_removed());
     }
 }
 
@@ -176,18 +182,32 @@ impl Drop for ValueFile {
     }
 }
 
+/// Sizes of a file that nothing is appended to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// Length of the file as far as it counts.
+    pub bytes: u64,
+    /// Bytes of its records.
+    pub record_bytes: u64,
+}
+
 /// What a version says of a value file.
 #[derive(Clone, Debug)]
 pub struct ValueFileState {
     file: Arc<ValueFile>,
-    /// Bytes of records and all; `None` while values are appended to it, or may be as far as this version knows.
-    bytes: Option<u64>,
+    /// `None` while values are appended to it, or may be as far as this version knows.
+    sealed: Option<Sealed>,
 }
 
 impl ValueFileState {
+    /// Sizes of the file, once it is sealed.
+    pub fn sealed(&self) -> Option<Sealed> {
+        self.sealed
+    }
+
     /// Bytes of the file, once it is sealed.
     pub fn sealed_bytes(&self) -> Option<u64> {
-        self.bytes
+        self.sealed.map(|sealed| sealed.bytes)
     }
 }
 
@@ -208,6 +228,12 @@ impl ValueSegments {
     /// No files; those to come are in `store`.
     pub(super) fn new(store: Arc<ValueStore>, obsolete: Arc<ObsoleteFiles>) -> ValueSegments {
         ValueSegments { home: Some(Arc::new(Home { store, obsolete })), ..ValueSegments::default() }
+    }
+
+    /// The same, read from `store`. For inspection: nothing is ever removed.
+    pub(crate) fn located_in(mut self, store: Arc<ValueStore>) -> ValueSegments {
+        self.home = Some(Arc::new(Home { store, obsolete: Arc::default() }));
+        self
     }
 
     /// Where the files are.
@@ -244,7 +270,7 @@ impl ValueSegments {
     }
 
     /// The segments whose values are in a file.
-    #[cfg_attr(not(test), expect(dead_code, reason = "relocation comes next"))]
+    #[cfg(test)]
     pub(crate) fn segments_in(&self, file: u64) -> Vec<u64> {
         let moved: Vec<u64> =
             self.relocated.iter().filter(|(_, at)| **at == file).map(|(segment, _)| *segment).collect();
@@ -281,14 +307,14 @@ impl ValueSegments {
     ) -> std::result::Result<(), String> {
         for &number in &edit.added {
             let file = Arc::new(ValueFile { number, removed: AtomicBool::new(false), home: self.home.clone() });
-            if self.files.insert(number, ValueFileState { file, bytes: None }).is_some() {
+            if self.files.insert(number, ValueFileState { file, sealed: None }).is_some() {
                 return Err(format!("value file {number} is added twice"));
             }
         }
-        for &(number, bytes) in &edit.sealed {
+        for &(number, sealed) in &edit.sealed {
             let state = self.files.get_mut(&number);
             let state = state.ok_or_else(|| format!("value file {number} is sealed, but is not there"))?;
-            if state.bytes.replace(bytes).is_some() {
+            if state.sealed.replace(sealed).is_some() {
                 return Err(format!("value file {number} is sealed twice"));
             }
         }
@@ -327,7 +353,7 @@ impl ValueSegments {
     pub(super) fn as_edit(&self) -> ValueEdit {
         ValueEdit {
             added: self.files.keys().copied().collect(),
-            sealed: self.files.iter().filter_map(|(number, state)| Some((*number, state.bytes?))).collect(),
+            sealed: self.files.iter().filter_map(|(number, state)| Some((*number, state.sealed?))).collect(),
             relocated: self.relocated.iter().map(|(segment, file)| (*segment, *file)).collect(),
             removed: Vec::new(),
             refs: self.tables.iter().map(|(table, refs)| (*table, (**refs).clone())).collect(),

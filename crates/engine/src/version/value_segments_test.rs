@@ -64,13 +64,13 @@ fn a_segment_is_where_the_last_relocation_put_it() {
 #[test]
 fn edits_that_cannot_be_are_refused() {
     let values = ValueSegments::default().with(&added(&[1]));
-    let sealed = ValueEdit { sealed: vec![(1, 100)], ..ValueEdit::default() };
+    let sealed = ValueEdit { sealed: vec![(1, Sealed { bytes: 100, record_bytes: 60 })], ..ValueEdit::default() };
     let sealed_one = after(&values, &sealed, &[]).expect("sound");
     assert_eq!(sealed_one.files()[&1].sealed_bytes(), Some(100));
     assert!(after(&sealed_one, &sealed, &[]).is_err(), "sealed twice");
     let wrong = [
         added(&[1]),
-        ValueEdit { sealed: vec![(2, 100)], ..ValueEdit::default() },
+        ValueEdit { sealed: vec![(2, Sealed { bytes: 100, record_bytes: 60 })], ..ValueEdit::default() },
         ValueEdit { removed: vec![2], ..ValueEdit::default() },
         ValueEdit { relocated: vec![(1, 2)], ..ValueEdit::default() },
         ValueEdit { relocated: vec![(1, 1)], ..ValueEdit::default() },
@@ -100,7 +100,7 @@ fn an_edit_survives_its_encoding() {
     let mut edit = VersionEdit::new();
     let values = edit.values_mut();
     *values = added(&[7, 300]);
-    values.seal_file(7, 1 << 33);
+    values.seal_file(7, 1 << 33, 1 << 32);
     values.relocate(3, 300);
     values.remove_file(3);
     values.add_refs(9, &refs(&[(7, 4), (300, 5)]));

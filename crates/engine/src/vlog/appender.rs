@@ -64,6 +64,14 @@ impl OpenSegment {
 /// memtable, or was given up.
 pub(crate) struct ValuePin {
     segment: Arc<OpenSegment>,
+    bytes: u64,
+}
+
+impl ValuePin {
+    /// Bytes of the batch's values in the segment.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
 }
 
 impl Drop for ValuePin {
@@ -137,7 +145,7 @@ impl Appender {
         let offset = segment.tail.fetch_add(bytes, Ordering::AcqRel);
         assert!(offset + bytes <= segment.capacity, "a range never leaves the allocated part");
         segment.pins.fetch_add(1, Ordering::AcqRel);
-        Ok(Some(Reserved { pin: ValuePin { segment }, offset, bytes }))
+        Ok(Some(Reserved { pin: ValuePin { segment, bytes }, offset, bytes }))
     }
 
     /// Whether [`Appender::reserve`] would find room.
@@ -273,7 +281,6 @@ impl Appender {
     }
 
     /// Bytes of the segments that are not sealed.
-    #[expect(dead_code, reason = "relocation comes next")]
     pub(crate) fn open_bytes(&self) -> u64 {
         let state = self.state.lock();
         state.full.iter().chain(&state.active).map(|segment| segment.tail()).sum()

@@ -278,6 +278,20 @@ pub(crate) fn decode_record(number: u64, offset: u64, bytes: &[u8]) -> Option<(V
     sound.then_some((header, value, key))
 }
 
+/// Whether the value in its record is sound.
+pub(crate) fn value_is_whole(header: ValueHeader, record: &[u8]) -> bool {
+    let start = RECORD_HEADER_BYTES as usize;
+    let value = record.get(start..start + header.value_bytes as usize);
+    value.is_some_and(|value| checksum32(&[value]) == header.value_checksum)
+}
+
+/// The key in a value's record, if it is sound, whatever became of the value.
+pub(crate) fn key_of(header: ValueHeader, record: &[u8]) -> Option<&[u8]> {
+    let start = RECORD_HEADER_BYTES as usize + header.value_bytes as usize;
+    let key = record.get(start..start + header.key_bytes as usize)?;
+    (checksum32(&[key]) == header.key_checksum).then_some(key)
+}
+
 /// Checks that `bytes` are the header and the value that a pointer of value length `length` at `offset` of value file
 /// `number` leads to.
 pub(crate) fn check_value(number: u64, offset: u64, length: u32, bytes: &[u8]) -> Option<()> {

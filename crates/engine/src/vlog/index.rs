@@ -205,11 +205,6 @@ impl Directory {
     pub(crate) fn pages(&self) -> &[Page] {
         &self.pages
     }
-
-    /// Bytes that it takes in memory.
-    pub(crate) fn memory_bytes(&self) -> usize {
-        self.pages.len() * size_of::<Page>()
-    }
 }
 
 #[cfg(test)]

@@ -1,33 +1,48 @@
 //! The value log: large values, outside of the tree.
 //!
-//! The tree holds [pointers](crate::kind::ValuePointer) to them, so flush and compaction move some 20 bytes instead of
+//! The tree holds pointers to them (`ValuePointer` in `kind.rs`), so flush and compaction move some 20 bytes instead of
 //! the value. A value is written once, before the log record that refers to it, and again only if it outlives most
-//! of its neighbours ([relocation](docs/internals/value-log.md)).
+//! of its neighbours: see docs/internals/value-log.md.
 //!
-//! Bytes: docs/formats/value-log.md, and at the encoders: [`mod@format`], [`index`]. Which files there are is in the manifest
-//! (`version/value_segments.rs`); what of them is garbage follows from what tables refer to ([`refs`]).
+//! - [`mod@format`] and `index`: the bytes; docs/formats/value-log.md too;
+//! - `separate` and `appender`: the way in;
+//! - `store` and `scan`: reading, by pointer and from end to end;
+//! - `recovery`: what a crash has left open;
+//! - [`refs`]: what tables refer to, from which it follows what is garbage;
+//! - `plan` and `relocate`: getting rid of garbage; `file_writer` writes the new files, `flushed` those of a flush;
+//! - `values`: all of it, in an open database; its job is in `db/values.rs`;
+//! - `summary`: what a file's bytes hold, for tools.
+//!
+//! Which files there are is in the manifest (`version/value_segments.rs`).
 
 mod appender;
 mod cache;
+mod file_writer;
+mod flushed;
 pub mod format;
-#[expect(dead_code, reason = "relocation comes next")]
 mod index;
+pub(crate) mod plan;
 mod recovery;
 pub mod refs;
-#[cfg_attr(not(test), expect(dead_code, reason = "relocation comes next"))]
+mod relocate;
 mod scan;
 mod separate;
-#[expect(dead_code, reason = "relocation comes next")]
 mod store;
-#[expect(dead_code, reason = "relocation comes next")]
+mod summary;
 mod values;
 
 pub(crate) use appender::{Appender, ValuePin};
 pub(crate) use cache::ValueCache;
+pub(crate) use flushed::FlushedValues;
+pub(crate) use format::FILE_HEADER_BYTES;
 pub use format::{FileKind, VALUES_DIR, parse_value_file_name, value_file_path};
 pub(crate) use recovery::ValueRecovery;
 pub use refs::ValueRefs;
+pub(crate) use relocate::{Relocation, Relocator};
+pub(crate) use scan::Scan;
 pub(crate) use separate::ValueThresholds;
 pub(crate) use store::ValueStore;
 pub(crate) use store::value_file_kind;
+pub use summary::{ValueFileSummary, summarize_value_file};
 pub(crate) use values::ValueLog;
+pub use values::{CollectionReport, ValueStats};

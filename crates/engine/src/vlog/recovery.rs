@@ -107,7 +107,7 @@ impl ValueRecovery {
             }
             match unsealed.found.end {
                 FILE_HEADER_BYTES => edit.values_mut().remove_file(*number),
-                end => edit.values_mut().seal_file(*number, end),
+                end => edit.values_mut().seal_file(*number, end, end - FILE_HEADER_BYTES),
             }
         }
         Ok(edit)

@@ -80,7 +80,7 @@ impl ValueRefs {
     }
 
     /// Appends the encoding: the number of segments, then for each its number and bytes; all varints.
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+    pub fn encode(&self, out: &mut Vec<u8>) {
         put_varint(out, self.by_segment.len() as u64);
         for (segment, bytes) in self.iter() {
             put_varint(out, segment);
@@ -89,7 +89,7 @@ impl ValueRefs {
     }
 
     /// Takes an encoding. Segments ascend and have at least a byte each.
-    pub(crate) fn decode(input: &mut &[u8]) -> Result<ValueRefs, Truncated> {
+    pub fn decode(input: &mut &[u8]) -> Result<ValueRefs, Truncated> {
         let mut refs = ValueRefs::new();
         for _ in 0..get_varint(input)? {
             let (segment, bytes) = (get_varint(input)?, get_varint(input)?);

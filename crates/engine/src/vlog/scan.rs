@@ -1,6 +1,8 @@
 //! Walking over a value file's records, and finding them again where a crash has left holes.
 
-use super::format::{FILE_HEADER_BYTES, RECORD_ALIGNMENT, RECORD_HEADER_BYTES, RecordHeader, decode_header};
+use super::format::{
+    FILE_HEADER_BYTES, RECORD_ALIGNMENT, RECORD_HEADER_BYTES, RecordHeader, decode_header, key_of, value_is_whole,
+};
 use super::store::ValueReader;
 use crate::{Error, Result};
 
@@ -79,7 +81,8 @@ pub(crate) struct Found {
     pub(crate) end: u64,
     /// Places of values, ascending.
     pub(crate) values: Vec<u64>,
-    /// Start and length of what lies between records without being one.
+    /// Start and length of what lies between records without being one, or is one of which neither key nor value is
+    /// whole.
     pub(crate) holes: Vec<(u64, u64)>,
 }
 
@@ -97,17 +100,29 @@ pub(crate) fn find_records(reader: &ValueReader) -> Result<Found> {
             at += RECORD_ALIGNMENT;
             continue;
         };
-        if at > found.end {
-            found.holes.push((found.end, at - found.end));
-        }
-        if matches!(header, RecordHeader::Value(_)) {
-            found.values.push(at);
+        let is_value = matches!(header, RecordHeader::Value(_));
+        let length = usize::try_from(header.stride()).unwrap_or(usize::MAX);
+        let torn = is_value && is_torn(header, window.get(at, length)?);
+        if !torn {
+            if at > found.end {
+                found.holes.push((found.end, at - found.end));
+            }
+            if is_value {
+                found.values.push(at);
+            }
+            found.end = at + header.stride();
         }
         at += header.stride();
-        found.end = at;
     }
     debug_assert!(found.values.is_sorted() && found.holes.is_sorted(), "records are met in order");
     Ok(found)
+}
+
+/// Whether nothing of a value's record but its header is whole. If the key is, a relocation can tell what became of it;
+/// if the value is, a reader may want it.
+fn is_torn(header: RecordHeader, record: &[u8]) -> bool {
+    let RecordHeader::Value(header) = header else { return false };
+    key_of(header, record).is_none() && !value_is_whole(header, record)
 }
 
 #[cfg(test)]

@@ -61,11 +61,15 @@ fn records_are_found_around_holes() {
         bytes[places[torn] as usize + 9] ^= 1;
     }
     bytes[places[7] as usize + 30] ^= 1;
+    // Of this one value and key: it is as good as torn.
+    let both = places[9] as usize;
+    bytes[both + 30] ^= 1;
+    bytes[both + 24 + 9 * 37] ^= 1;
     let found = find_records(&reader(&bytes)).expect("readable");
     let whole: Vec<u64> =
-        places.iter().enumerate().filter(|(i, _)| ![3, 4, 11].contains(i)).map(|(_, at)| *at).collect();
+        places.iter().enumerate().filter(|(i, _)| ![3, 4, 9, 11].contains(i)).map(|(_, at)| *at).collect();
     assert_eq!(found.values, whole);
-    assert_eq!(found.holes, [(places[3], places[5] - places[3])]);
+    assert_eq!(found.holes, [(places[3], places[5] - places[3]), (places[9], places[10] - places[9])]);
     assert_eq!(found.end, places[11], "nothing is behind the last whole record");
     let all = find_records(&reader(&sound)).expect("readable");
     assert_eq!((all.end, all.holes.len(), all.values), (sound.len() as u64, 0, places));

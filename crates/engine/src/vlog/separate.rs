@@ -90,6 +90,10 @@ impl Separator {
         Separator { thresholds, buffers: Mutex::default() }
     }
 
+    pub(crate) fn thresholds(&self) -> &ValueThresholds {
+        &self.thresholds
+    }
+
     /// Writes the batch's large values and returns the batch that goes on in its place, with the pin to be kept until that is in a
     /// memtable. Without large values the batch comes back as it is. `make_room` makes a segment with room for so many
     /// bytes.

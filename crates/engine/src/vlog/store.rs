@@ -13,6 +13,7 @@ use kontiki_env::fs::{File, Fs, OpenMode};
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, UnitWeighter};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// Value files kept open at most. With segments of ordinary size that is 64 GiB of values; the directory of a relocated
@@ -25,6 +26,8 @@ pub(crate) struct ValueStore {
     directory: PathBuf,
     /// Set once, by whoever opens a database; an inspection has none.
     values: OnceLock<ValueCache>,
+    /// Removed files that wait for their last reader.
+    pending_deletes: AtomicU64,
     open: Cache<u64, Arc<ValueReader>, UnitWeighter, FixedHash, DefaultLifecycle<u64, Arc<ValueReader>>>,
 }
 
@@ -38,7 +41,7 @@ impl ValueStore {
             .build()
             .expect("every option is given and in range");
         let open = Cache::with_options(options, UnitWeighter, FixedHash, DefaultLifecycle::default());
-        ValueStore { fs, directory, values: OnceLock::new(), open }
+        ValueStore { fs, directory, values: OnceLock::new(), pending_deletes: AtomicU64::new(0), open }
     }
 
     /// The file system it is on.
@@ -76,9 +79,20 @@ impl ValueStore {
         Ok(reader)
     }
 
-    /// Closes a file that is about to be removed.
+    /// A file is in no current version any more.
+    pub(crate) fn note_removed(&self) {
+        self.pending_deletes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Closes a removed file that has lost its last reader.
     pub(crate) fn forget(&self, number: u64) {
         self.open.remove(&number);
+        self.pending_deletes.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Number of files that are removed and wait for their last reader.
+    pub(crate) fn pending_deletes(&self) -> u64 {
+        self.pending_deletes.load(Ordering::Relaxed)
     }
 }
 

@@ -71,6 +71,7 @@ fn every_flipped_bit_gives_the_right_value_or_an_error_that_names_the_file() {
         let mut unnoticed = 0;
         for offset in 0..bytes {
             machine.fs.flip_bit(&path, offset, 3).expect("within the file");
+            store.note_removed();
             store.forget(number);
             match read(&store, number, pointer, moved) {
                 Ok(value) => {
@@ -94,6 +95,7 @@ fn a_file_that_ends_early_is_named() {
         for length in [0, 10, 31, 32, 50] {
             let file = machine.env().fs.open(&path, OpenMode::ReadWrite).expect("opened");
             file.set_len(length).expect("cut");
+            store.note_removed();
             store.forget(number);
             let error = read(&store, number, pointer, moved).expect_err("cut");
             assert!(matches!(&error, Error::Corruption { file, .. } if *file == path), "{length}: {error}");

@@ -1,27 +1,75 @@
 //! The value log of an open database.
 
-use super::appender::{Appender, OpenSegment, ValuePin};
+use super::appender::{Appender, ValuePin};
+use super::plan::Candidate;
 use super::separate::{Separator, ValueThresholds};
 use super::store::ValueStore;
 use crate::{Error, Result, SequenceNumber, WriteBatch};
 use parking_lot::{Mutex, RwLock};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What a collection of garbage has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CollectionReport {
+    /// Value files that are gone.
+    pub files: u64,
+    /// Bytes of records read from them. Files to which nothing refers are not read.
+    pub read_bytes: u64,
+    /// Bytes of the new files.
+    pub moved_bytes: u64,
+    /// Bytes that are free, once no reader has the old files any more.
+    pub freed_bytes: u64,
+}
+
+/// What the value log tells of itself: counters since open (only growing) and gauges (now).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ValueStats {
+    /// Value files now, those included to which values are appended.
+    pub files: u64,
+    /// Their bytes, as far as they are used.
+    pub file_bytes: u64,
+    /// Bytes in segments that are not sealed.
+    pub open_bytes: u64,
+    /// Bytes that tables refer to: live values, and those that a compaction has yet to find dead.
+    pub referred_bytes: u64,
+    /// Bytes in sealed files to which nothing refers: garbage that is known.
+    pub garbage_bytes: u64,
+    /// Of these, what is beyond `Options::value_garbage_percent`: how far relocation is behind.
+    pub debt_bytes: u64,
+    /// Segments whose live values are in another file.
+    pub relocated_segments: u64,
+    /// Files that are removed and wait for their last reader.
+    pub pending_deletes: u64,
+    /// Bytes of records that commits have written, counted.
+    pub appended_bytes: u64,
+    /// Collections that removed or relocated files, counted.
+    pub collections: u64,
+    /// Bytes that relocations have written, counted.
+    pub relocated_bytes: u64,
+    /// Bytes that collections have freed, counted.
+    pub freed_bytes: u64,
+    /// Files that cannot be relocated because they are damaged; `kontiki check` names the places.
+    pub damaged_files: u64,
+}
 
 /// What is counted of the value log; each only grows.
 #[derive(Default)]
 pub(crate) struct ValueCounters {
-    pub(crate) values: AtomicU64,
-    pub(crate) appended_bytes: AtomicU64,
-    pub(crate) relocations: AtomicU64,
-    pub(crate) relocated_bytes: AtomicU64,
-    pub(crate) freed_bytes: AtomicU64,
+    appended_bytes: AtomicU64,
+    collections: AtomicU64,
+    relocated_bytes: AtomicU64,
+    freed_bytes: AtomicU64,
 }
 
 impl ValueCounters {
-    pub(crate) fn add(counter: &AtomicU64, by: u64) {
-        counter.fetch_add(by, Ordering::Relaxed);
+    pub(crate) fn note_collection(&self, report: &CollectionReport) {
+        self.collections.fetch_add(1, Ordering::Relaxed);
+        self.relocated_bytes.fetch_add(report.moved_bytes, Ordering::Relaxed);
+        self.freed_bytes.fetch_add(report.freed_bytes, Ordering::Relaxed);
     }
 }
 
@@ -34,6 +82,15 @@ pub(crate) struct ValueLog {
     closed: RwLock<bool>,
     /// Held by whoever makes a segment, so that those who wait for it find it made.
     making: Mutex<()>,
+    /// Held while segments are sealed.
+    pub(crate) sealing: Mutex<()>,
+    /// Held while garbage is collected.
+    pub(crate) collecting: Mutex<()>,
+    /// Files that a relocation found damaged.
+    damaged: Mutex<BTreeSet<u64>>,
+    /// As of the last look.
+    garbage_bytes: AtomicU64,
+    debt_bytes: AtomicU64,
     /// For segments that were appended to since open, or were there then: no batch above this number refers to them.
     bounds: Mutex<BTreeMap<u64, SequenceNumber>>,
     pub(crate) counters: ValueCounters,
@@ -48,6 +105,11 @@ impl ValueLog {
             separator: Separator::new(thresholds),
             closed: RwLock::default(),
             making: Mutex::default(),
+            sealing: Mutex::default(),
+            collecting: Mutex::default(),
+            damaged: Mutex::default(),
+            garbage_bytes: AtomicU64::new(0),
+            debt_bytes: AtomicU64::new(0),
             bounds: Mutex::default(),
             counters: ValueCounters::default(),
         }
@@ -64,13 +126,22 @@ impl ValueLog {
         if *closed {
             return Err(Error::Closed);
         }
-        self.separator.separate(&self.appender, batch, |bytes| {
+        let result = self.separator.separate(&self.appender, batch, |bytes| {
             let _making = self.making.lock();
             if self.appender.has_room(bytes) {
                 return Ok(()); // Somebody has made one meanwhile.
             }
             self.make_segment(bytes, &new_number, &enter)
-        })
+        });
+        if let Ok((_, Some(pin))) = &result {
+            self.counters.appended_bytes.fetch_add(pin.bytes(), Ordering::Relaxed);
+        }
+        result
+    }
+
+    /// From which size on values leave the tree.
+    pub(crate) fn thresholds(&self) -> &ValueThresholds {
+        self.separator.thresholds()
     }
 
     /// Waits for those who write values, and lets nobody write any more.
@@ -117,13 +188,58 @@ impl ValueLog {
         self.bounds.lock().get(&segment).is_none_or(|bound| *bound <= flushed)
     }
 
+    /// Whether a sealed file may be relocated or removed.
+    pub(crate) fn may_go(&self, file: u64, flushed: SequenceNumber) -> bool {
+        self.is_flushed(file, flushed) && !self.damaged.lock().contains(&file)
+    }
+
     /// Forgets a segment that is gone.
     pub(crate) fn forget(&self, segment: u64) {
         self.bounds.lock().remove(&segment);
     }
 
-    /// Full segments that nobody refers to from outside of a memtable; with `all`, the others are full now too.
-    pub(crate) fn retire(&self, all: bool) -> Vec<Arc<OpenSegment>> {
-        self.appender.retire(all)
+    /// Notes which of the files, as the error named it, is damaged; all of them if it is about none.
+    pub(crate) fn set_damaged(&self, files: &[u64], path: &Path) {
+        let named = files.iter().filter(|file| self.store.path(**file) == path);
+        let mut damaged = self.damaged.lock();
+        let before = damaged.len();
+        damaged.extend(named);
+        if damaged.len() == before {
+            damaged.extend(files);
+        }
+    }
+
+    /// Notes how much garbage there is; returns the bytes of all candidates, and of their garbage.
+    pub(crate) fn note_garbage(&self, candidates: &[Candidate], percent: u64) -> (u64, u64) {
+        let total: u64 = candidates.iter().map(|file| file.bytes).sum();
+        let garbage: u64 = candidates.iter().map(Candidate::garbage).sum();
+        let allowed = u128::from(total) * u128::from(percent) / 100;
+        let debt = u128::from(garbage).saturating_sub(allowed);
+        self.garbage_bytes.store(garbage, Ordering::Relaxed);
+        self.debt_bytes.store(u64::try_from(debt).unwrap_or(u64::MAX), Ordering::Relaxed);
+        (total, garbage)
+    }
+
+    /// Garbage beyond its bound, as of the last look: how far relocation is behind. Writers that wait while it is large
+    /// keep the disk from filling up.
+    pub(crate) fn debt_bytes(&self) -> u64 {
+        self.debt_bytes.load(Ordering::Relaxed)
+    }
+
+    /// What it knows of itself; the rest is in the version.
+    pub(crate) fn stats(&self) -> ValueStats {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        ValueStats {
+            open_bytes: self.appender.open_bytes(),
+            garbage_bytes: load(&self.garbage_bytes),
+            debt_bytes: self.debt_bytes(),
+            pending_deletes: self.store.pending_deletes(),
+            appended_bytes: load(&self.counters.appended_bytes),
+            collections: load(&self.counters.collections),
+            relocated_bytes: load(&self.counters.relocated_bytes),
+            freed_bytes: load(&self.counters.freed_bytes),
+            damaged_files: self.damaged.lock().len() as u64,
+            ..ValueStats::default()
+        }
     }
 }

@@ -7,6 +7,7 @@ mod full_disk;
 mod model;
 mod power_loss;
 mod threads;
+mod value_garbage;
 mod values;
 
 use super::{Db, Options};

@@ -77,13 +77,19 @@ fn power_loss_at_every_operation_loses_nothing_acknowledged() {
 #[test]
 fn power_loss_at_random_operations_of_long_runs() {
     for seed in 100..180 {
-        let ops = Rng::new(seed).range(500..4000);
-        let Some((machine, run)) = run_until_power_off(seed, ops, 2500) else { continue };
-        for mode in MODES {
-            let outcome = check_crash(&machine, &run, mode, seed ^ (ops << 8));
-            outcome.unwrap_or_else(|what| panic!("seed {seed}, operation {ops}, {mode:?}: {what}"));
-        }
+        at_random_operation(seed).unwrap_or_else(|what| panic!("{what}"));
     }
+}
+
+/// Takes the power away at a random operation of a long run.
+pub(super) fn at_random_operation(seed: u64) -> Result<(), String> {
+    let ops = Rng::new(seed).range(500..4000);
+    let Some((machine, run)) = run_until_power_off(seed, ops, 2500) else { return Ok(()) };
+    for mode in MODES {
+        let outcome = check_crash(&machine, &run, mode, seed ^ (ops << 8));
+        outcome.map_err(|what| format!("seed {seed}, operation {ops}, {mode:?}: {what}"))?;
+    }
+    Ok(())
 }
 
 /// The script reaches every mechanism that the enumeration is meant to test.

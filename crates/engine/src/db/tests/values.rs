@@ -2,7 +2,7 @@
 
 use super::faults::survive_one_failure;
 use super::model::Run;
-use super::power_loss::enumerate;
+use super::power_loss::{at_random_operation, enumerate};
 use super::*;
 use crate::Error;
 use crate::inspect::check;
@@ -10,20 +10,20 @@ use kontiki_env::fs::{CrashMode, Fs, Op, OpenMode, read_all};
 use std::path::PathBuf;
 
 /// About half of what the script puts is large, in segments that hold a handful of values; what is derived is all large.
-fn large_values() -> Options {
-    let mut options = Options { value_segment_bytes: 4 << 10, ..small_options() };
+pub(super) fn large_values() -> Options {
+    let mut options = Options { value_segment_bytes: 4 << 10, value_garbage_percent: 10, ..small_options() };
     for spec in &mut options.families {
         spec.options.value_threshold_bytes = if spec.family == OTHER { 1 } else { 60 };
     }
     options
 }
 
-fn value_files(machine: &SimMachine) -> Vec<PathBuf> {
+pub(super) fn value_files(machine: &SimMachine) -> Vec<PathBuf> {
     let directory = Path::new(DIR).join("vlog");
     machine.fs.list(&directory).expect("listed").iter().map(|name| directory.join(name)).collect()
 }
 
-fn text(length: usize, seed: usize) -> String {
+pub(super) fn text(length: usize, seed: usize) -> String {
     (0..length).map(|i| char::from(b'a' + ((i * 7 + seed * 13) % 26) as u8)).collect()
 }
 
@@ -93,6 +93,32 @@ fn power_loss_at_every_operation_loses_no_large_value() {
     let (outcome, crashes) = enumerate(1, 120);
     outcome.expect("no violation");
     assert!(crashes > 1000, "the script has become too short: {crashes} crashes");
+}
+
+/// The script reaches every mechanism of the value log.
+#[test]
+fn the_script_relocates_and_drops() {
+    open_with(large_values);
+    let machine = SimMachine::from_seed(1);
+    let db = open(&machine);
+    let mut run = Run::new(1);
+    run.go(&machine, &db, 120).expect("no faults");
+    let short = db.stats().values;
+    assert!(short.collections > 0 && short.freed_bytes > 0, "{short:?}");
+    run.go(&machine, &db, 1000).expect("no faults");
+    let long = db.stats().values;
+    assert!(long.relocated_bytes > 0 && long.relocated_segments > 0, "{long:?}");
+    run.check_live(&db).expect("the model agrees");
+    drop(db);
+    assert_eq!(check(&machine.env(), Path::new(DIR)).expect("readable").problems, []);
+}
+
+#[test]
+fn power_loss_at_random_operations_of_long_runs_with_large_values() {
+    open_with(large_values);
+    for seed in 300..330 {
+        at_random_operation(seed).unwrap_or_else(|what| panic!("{what}"));
+    }
 }
 
 #[test]

@@ -1,0 +1,59 @@
+//! Large values that a flush meets in memtables: those of commits that were not logged, and those that were logged before the
+//! threshold became lower. They go to a value file of their own, and the tables get pointers.
+
+use super::file_writer::FileWriter;
+use super::format::{FileKind, ValueHeader};
+use super::values::ValueLog;
+use crate::kind::{Kind, ValuePointer};
+use crate::version::VersionEdit;
+use crate::{Family, Result};
+
+/// The large values of one flush. After an error, or if the edit fails, call [`FlushedValues::abandon`].
+pub(crate) struct FlushedValues<'a> {
+    values: &'a ValueLog,
+    new_number: &'a dyn Fn() -> u64,
+    writer: Option<FileWriter>,
+}
+
+impl<'a> FlushedValues<'a> {
+    pub(crate) fn new(values: &'a ValueLog, new_number: &'a dyn Fn() -> u64) -> FlushedValues<'a> {
+        FlushedValues { values, new_number, writer: None }
+    }
+
+    /// If the version's value is large, writes it, and returns what the table gets instead.
+    pub(crate) fn take(
+        &mut self,
+        family: Family,
+        key: &[u8],
+        kind: Kind,
+        stored: &[u8],
+    ) -> Result<Option<(Kind, Vec<u8>)>> {
+        let Some(large) = self.values.thresholds().large(family, kind, stored) else { return Ok(None) };
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            None => {
+                let number = (self.new_number)();
+                self.writer.insert(FileWriter::create(&self.values.store, number, FileKind::Segment)?)
+            }
+        };
+        let header = ValueHeader::new(family, key, large.value);
+        let offset = writer.add(header, large.value, key)?;
+        let pointer = ValuePointer { segment: writer.number(), offset, length: header.value_bytes };
+        Ok(Some(large.replaced_by(pointer)))
+    }
+
+    /// Makes the values durable, and puts their file into the edit that adds the tables.
+    pub(crate) fn finish(&mut self, edit: &mut VersionEdit) -> Result<()> {
+        if let Some(writer) = &mut self.writer {
+            let file = writer.finish(None)?;
+            edit.values_mut().add_file(file.number);
+            edit.values_mut().seal_file(file.number, file.bytes, file.record_bytes);
+        }
+        Ok(())
+    }
+
+    /// Removes what was written.
+    pub(crate) fn abandon(&self) {
+        self.writer.iter().for_each(FileWriter::abandon);
+    }
+}
