@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use kontiki_engine::iterator::KeyRef;
 use kontiki_engine::table::block::Block;
-use kontiki_engine::table::filter::Filter;
+use kontiki_engine::table::filter::{Filter, filter_hash};
 use kontiki_engine::table::format::decode_block;
 use kontiki_engine::table::properties::Properties;
 use kontiki_env::codec::checksum32;
@@ -20,7 +20,7 @@ fuzz_target!(|data: &[u8]| {
         let _ = decode_block(stored, 0);
     }
     if let Ok(filter) = Filter::new(Bytes::copy_from_slice(data)) {
-        let _ = filter.may_contain(data);
+        let _ = filter.may_contain(filter_hash(data));
     }
     if let Ok(properties) = Properties::decode(data) {
         assert_eq!(Properties::decode(&properties.encode()), Ok(properties));

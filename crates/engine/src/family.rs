@@ -1,5 +1,6 @@
 //! Column families, sequence numbers and the limits of keys and values.
 
+use crate::table::Compression;
 use std::fmt;
 
 /// Longest user key, in bytes.
@@ -50,11 +51,22 @@ pub struct FamilyOptions {
     /// When and how its tables are merged; `None`: as [`Options::compaction`](crate::Options::compaction) says. Of its fields
     /// `background_jobs_max` and `bytes_per_second_max` are the database's, whatever stands here.
     pub compaction: Option<crate::compaction::CompactionOptions>,
+    /// How tables of level 0, 1, ... are compressed; the last entry counts for all deeper levels. Default: none, which
+    /// leaves it to `Options.table.compression` at every level.
+    pub compression: Vec<Compression>,
+    /// The filters of tables also hold the first so many bytes of every key that is as long, so that scans of one such
+    /// prefix pass by tables without it; 1 to [`KEY_BYTES_MAX`]. Default: none, filters hold whole keys only.
+    pub filter_prefix_bytes: Option<usize>,
 }
 
 impl Default for FamilyOptions {
     fn default() -> FamilyOptions {
-        FamilyOptions { value_threshold_bytes: 1 << 10, compaction: None }
+        FamilyOptions {
+            value_threshold_bytes: 1 << 10,
+            compaction: None,
+            compression: Vec::new(),
+            filter_prefix_bytes: None,
+        }
     }
 }
 

@@ -35,7 +35,12 @@ fn options(set: usize) -> Options {
         block_cache_bytes: 0,
         table_cache_bytes: 1 << 20,
         open_tables_max: 16,
-        table: TableOptions { block_bytes: 64, filter_bits_per_key: 10, compression: Compression::Lz4 },
+        table: TableOptions {
+            block_bytes: 64,
+            filter_bits_per_key: 10,
+            compression: Compression::Lz4,
+            ..TableOptions::default()
+        },
         compaction: CompactionOptions {
             level0_tables: 2,
             level1_bytes: 4000,
@@ -53,7 +58,12 @@ fn options(set: usize) -> Options {
             log_segment_bytes: 16 << 10,
             log_bytes_max: 1 << 20,
             block_cache_bytes: 10_000,
-            table: TableOptions { block_bytes: 1 << 10, filter_bits_per_key: 0, compression: Compression::None },
+            table: TableOptions {
+                block_bytes: 1 << 10,
+                filter_bits_per_key: 0,
+                compression: Compression::None,
+                ..TableOptions::default()
+            },
             compaction: CompactionOptions {
                 level0_tables: 8,
                 level1_bytes: 20_000,

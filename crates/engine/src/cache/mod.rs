@@ -13,4 +13,4 @@ mod table_cache;
 
 pub use block_cache::BlockCache;
 pub(crate) use hash::FixedHash;
-pub use table_cache::TableCache;
+pub use table_cache::{HeldReader, ReaderSlot, TableCache};

@@ -1,38 +1,64 @@
 //! The cache of open tables.
 
 use super::BlockCache;
-use super::hash::FixedHash;
 use crate::Result;
-use crate::table::{FileNumber, TableMeta, TableReader};
+use crate::table::TableReader;
+use crate::version::Table;
+use arc_swap::{ArcSwapOption, Guard};
 use kontiki_env::Env;
-use quick_cache::sync::{Cache, DefaultLifecycle};
-use quick_cache::{OptionsBuilder, Weighter};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 
-type Key = FileNumber;
-
-/// Opens tables on demand and keeps them, within a bound of bytes (filters and indexes) and of files: each table
-/// weighs at least `capacity_bytes / files_max`.
+/// Opens tables on demand and keeps them, within a bound of bytes (filters, tops of indexes, slots) and of files: each
+/// table weighs at least `capacity_bytes / files_max`.
 ///
-/// A table counts for a quarter of the capacity at most, so that a few tables stay open however small the capacity is:
-/// to read filter and index again for every lookup would be far worse than to exceed the bound.
+/// An open reader stands in the [`Table`] itself, so that a read that has the table has the reader: this cache only decides
+/// which ones are closed, by CLOCK. A table counts for a quarter of the capacity at most, so that a few tables stay open
+/// however small the capacity is: to read filter and index again for every lookup would be far worse than to exceed the
+/// bound.
 pub struct TableCache {
     env: Env,
     tables_dir: PathBuf,
     blocks: Arc<BlockCache>,
-    tables: Cache<Key, Arc<TableReader>, TableWeight, FixedHash, DefaultLifecycle<Key, Arc<TableReader>>>,
+    weight_min: u64,
+    weight_max: u64,
+    capacity_bytes: u64,
+    open: Mutex<OpenTables>,
 }
 
-#[derive(Clone)]
-struct TableWeight {
-    floor: u64,
-    ceiling: u64,
+#[derive(Default)]
+struct OpenTables {
+    /// In the order in which they were opened, or last found in use by the clock's hand.
+    tables: VecDeque<(Weak<Table>, u64)>,
+    bytes: u64,
 }
 
-impl Weighter<Key, Arc<TableReader>> for TableWeight {
-    fn weight(&self, _: &Key, table: &Arc<TableReader>) -> u64 {
-        (table.memory_bytes() as u64).min(self.ceiling).max(self.floor)
+/// A table's open reader, if it is open.
+#[derive(Default)]
+pub struct ReaderSlot {
+    reader: ArcSwapOption<TableReader>,
+    /// Used since the clock's hand last passed.
+    used: AtomicBool,
+}
+
+impl std::fmt::Debug for ReaderSlot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ReaderSlot(open: {})", self.reader.load().is_some())
+    }
+}
+
+/// A reader for a short while: no reference count is touched, in the common case.
+pub struct HeldReader(Guard<Option<Arc<TableReader>>>);
+
+impl Deref for HeldReader {
+    type Target = TableReader;
+
+    fn deref(&self) -> &TableReader {
+        self.0.as_ref().expect("made of a reader only")
     }
 }
 
@@ -46,38 +72,97 @@ impl TableCache {
         capacity_bytes: u64,
         files_max: usize,
     ) -> TableCache {
-        let files_max = files_max.max(1);
-        let options = OptionsBuilder::new()
-            .shards(1)
-            .estimated_items_capacity(files_max)
-            .weight_capacity(capacity_bytes)
-            .build()
-            .expect("every option is given and in range");
         assert!(capacity_bytes > 0, "without a table cache every read would open its table anew");
-        let weight = TableWeight { floor: (capacity_bytes / files_max as u64).max(1), ceiling: capacity_bytes / 4 };
-        let tables = Cache::with_options(options, weight, FixedHash, DefaultLifecycle::default());
-        TableCache { env: env.clone(), tables_dir: tables_dir.to_path_buf(), blocks, tables }
+        TableCache {
+            env: env.clone(),
+            tables_dir: tables_dir.to_path_buf(),
+            blocks,
+            weight_min: (capacity_bytes / files_max.max(1) as u64).max(1),
+            weight_max: (capacity_bytes / 4).max(1),
+            capacity_bytes,
+            open: Mutex::default(),
+        }
     }
 
-    /// The open table. Two threads that miss at once may both open it; one of the readers stays.
-    pub fn reader(&self, meta: &TableMeta) -> Result<Arc<TableReader>> {
-        if let Some(reader) = self.tables.get(&meta.number) {
-            return Ok(reader);
+    /// The open table, for a lookup.
+    pub fn hold(&self, table: &Arc<Table>) -> Result<HeldReader> {
+        let slot = table.reader_slot();
+        let held = slot.reader.load();
+        if held.is_none() {
+            return Ok(HeldReader(Guard::from_inner(Some(self.open(table)?))));
         }
-        debug_assert!(meta.is_plausible(), "versions hold plausible tables only");
-        let reader = Arc::new(TableReader::open(&self.env, &self.tables_dir, meta, self.blocks.clone())?);
-        self.tables.insert(meta.number, reader.clone());
+        if !slot.used.load(Relaxed) {
+            slot.used.store(true, Relaxed);
+        }
+        Ok(HeldReader(held))
+    }
+
+    /// The open table, for a cursor.
+    pub fn reader(&self, table: &Arc<Table>) -> Result<Arc<TableReader>> {
+        let held = self.hold(table)?;
+        Ok(Guard::into_inner(held.0).expect("made of a reader only"))
+    }
+
+    /// Two threads that miss at once may both open it; one of the readers stays.
+    fn open(&self, table: &Arc<Table>) -> Result<Arc<TableReader>> {
+        debug_assert!(table.meta().is_plausible(), "versions hold plausible tables only");
+        let reader = Arc::new(TableReader::open(&self.env, &self.tables_dir, table.meta(), self.blocks.clone())?);
+        let weight = (reader.memory_bytes() as u64).min(self.weight_max).max(self.weight_min);
+        let slot = table.reader_slot();
+        // Declared before the lock, so dropped after it: what goes with a last reference takes other locks.
+        let mut closed = Vec::new();
+        let mut open = self.open.lock();
+        if let Some(there) = slot.reader.load_full() {
+            return Ok(there);
+        }
+        // At most two rounds of the clock: others may use tables as fast as the hand passes.
+        for _ in 0..2 * open.tables.len() {
+            if open.bytes + weight <= self.capacity_bytes {
+                break;
+            }
+            closed.extend(open.pass_one());
+        }
+        slot.reader.store(Some(reader.clone()));
+        slot.used.store(false, Relaxed);
+        open.tables.push_back((Arc::downgrade(table), weight));
+        open.bytes += weight;
         Ok(reader)
     }
 
-    /// Closes a table that is about to be removed.
-    pub fn forget(&self, number: FileNumber) {
-        self.tables.remove(&number);
+    /// Forgets the tables that are gone, with their readers.
+    pub fn sweep(&self) {
+        let mut open = self.open.lock();
+        open.tables.retain(|(table, _)| table.strong_count() > 0);
+        open.bytes = open.tables.iter().map(|(_, weight)| *weight).sum();
+    }
+
+    /// Bytes of open tables, by the weights that bound them.
+    pub fn used_bytes(&self) -> u64 {
+        self.open.lock().bytes
     }
 
     /// The cache of blocks behind it.
     pub fn blocks(&self) -> &Arc<BlockCache> {
         &self.blocks
+    }
+}
+
+impl OpenTables {
+    /// The clock's hand passes one table. What it returns must be dropped outside of the lock.
+    fn pass_one(&mut self) -> Option<(Arc<Table>, Option<Arc<TableReader>>)> {
+        let (table, weight) = self.tables.pop_front()?;
+        let Some(there) = table.upgrade() else {
+            self.bytes -= weight;
+            return None;
+        };
+        if there.reader_slot().used.swap(false, Relaxed) {
+            self.tables.push_back((table, weight));
+            return Some((there, None));
+        }
+        self.bytes -= weight;
+        let reader = there.reader_slot().reader.swap(None);
+        debug_assert!(reader.is_some(), "a table in the list is open");
+        Some((there, reader))
     }
 }
 

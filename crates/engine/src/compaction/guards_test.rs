@@ -10,6 +10,7 @@ fn tables(sizes: &[u64]) -> Vec<TableMeta> {
         largest_sequence: 1,
         entries: 1,
         tombstones: 0,
+        global_sequence: None,
     };
     sizes.iter().enumerate().map(meta).collect()
 }

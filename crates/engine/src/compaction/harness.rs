@@ -38,7 +38,12 @@ pub(crate) struct Sizes {
 impl Sizes {
     pub(crate) fn tiny() -> Sizes {
         Sizes {
-            table: TableOptions { block_bytes: 64, filter_bits_per_key: 10, compression: Compression::Lz4 },
+            table: TableOptions {
+                block_bytes: 64,
+                filter_bits_per_key: 10,
+                compression: Compression::Lz4,
+                ..TableOptions::default()
+            },
             compaction: CompactionOptions {
                 level0_tables: 2,
                 level1_bytes: 700,
@@ -55,7 +60,12 @@ impl Sizes {
 
     pub(crate) fn medium() -> Sizes {
         Sizes {
-            table: TableOptions { block_bytes: 1000, filter_bits_per_key: 0, compression: Compression::None },
+            table: TableOptions {
+                block_bytes: 1000,
+                filter_bits_per_key: 0,
+                compression: Compression::None,
+                ..TableOptions::default()
+            },
             compaction: CompactionOptions {
                 level0_tables: 4,
                 level1_bytes: 20_000,

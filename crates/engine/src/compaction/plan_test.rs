@@ -17,6 +17,7 @@ fn meta(number: u64, smallest: u8, largest: u8, bytes: u64) -> TableMeta {
         largest_sequence: number,
         entries: 10,
         tombstones: 0,
+        global_sequence: None,
     }
 }
 
@@ -212,6 +213,7 @@ fn after(tables: &Tables, plan: &Plan, next: &mut u64) -> Tables {
                     largest_sequence: all().map(|meta| meta.largest_sequence).max().expect("inputs"),
                     entries: 10,
                     tombstones: 0,
+                    global_sequence: None,
                 },
             ));
         }

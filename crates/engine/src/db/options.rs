@@ -2,7 +2,8 @@
 
 use crate::compaction::CompactionOptions;
 use crate::table::TableOptions;
-use crate::{Error, Family, FamilySpec, Result, VALUE_BYTES_MAX};
+use crate::version::LEVEL_COUNT;
+use crate::{Error, Family, FamilySpec, KEY_BYTES_MAX, Result, VALUE_BYTES_MAX};
 use std::collections::BTreeMap;
 
 /// How a database is opened. Start from [`Options::default`] and change fields.
@@ -167,6 +168,10 @@ impl Options {
             }
             let threshold = spec.options.value_threshold_bytes;
             in_range("families: value_threshold_bytes", threshold, 0, VALUE_BYTES_MAX as u64)?;
+            let prefix_bytes = spec.options.filter_prefix_bytes.unwrap_or(1) as u64;
+            in_range("families: filter_prefix_bytes", prefix_bytes, 1, KEY_BYTES_MAX as u64)?;
+            let levels = spec.options.compression.len() as u64;
+            in_range("families: entries of compression", levels, 0, LEVEL_COUNT as u64)?;
             let earlier = &self.families[..i];
             if earlier.iter().any(|other| other.family == spec.family || other.name == spec.name) {
                 return refuse("number and name must each be there once");

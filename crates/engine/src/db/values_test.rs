@@ -14,6 +14,7 @@ fn nothing_is_hidden_where_tables_refer_to_nothing() {
         largest_sequence: number,
         entries: 1,
         tombstones: 0,
+        global_sequence: None,
     };
     let version = version_of(vec![(Family(0), 0, meta(2)), (Family(0), 1, meta(1))]);
     assert!(hiding_families(&version, 0).is_empty());

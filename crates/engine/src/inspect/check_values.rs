@@ -5,8 +5,8 @@ use super::dry_fs::DryFs;
 use crate::cache::{BlockCache, TableCache};
 use crate::iterator::{Cursor, ReadState};
 use crate::kind::{Content, Decoded};
-use crate::table::{TABLES_DIR, TableCursor, TableMeta};
-use crate::version::{ValueSegments, Version};
+use crate::table::{TABLES_DIR, TableCursor};
+use crate::version::{Table, ValueSegments, Version};
 use crate::vlog::{FILE_HEADER_BYTES, Scan, VALUES_DIR, ValueStore};
 use crate::{Direction, Error, Family, Result};
 use kontiki_env::Env;
@@ -40,7 +40,7 @@ pub(super) fn check_values(env: &Env, dir: &Path, version: &Version, report: &mu
         if version.values().refs_of(table.meta().number).is_none() {
             continue;
         }
-        match check_table(&state, &values, family, table.meta(), report) {
+        match check_table(&state, &values, family, table, report) {
             // A damaged table was reported when it was read as such.
             Ok(()) | Err(Error::Corruption { .. }) => {}
             Err(error) => return Err(error),
@@ -66,10 +66,10 @@ fn check_table(
     state: &ReadState,
     values: &ValueSegments,
     family: Family,
-    meta: &TableMeta,
+    table: &Arc<Table>,
     report: &mut CheckReport,
 ) -> Result<()> {
-    let mut cursor = TableCursor::new(state.tables.reader(meta)?, Direction::Forward);
+    let mut cursor = TableCursor::new(state.tables.reader(table)?, Direction::Forward);
     cursor.seek_to_first()?;
     while cursor.valid() {
         if cursor.kind().is_pointer() {

@@ -188,6 +188,7 @@ impl Repair<'_> {
             largest_sequence: found.largest_sequence,
             entries: found.entries,
             tombstones: found.tombstones,
+            global_sequence: None,
         });
         let table = FinishedTable { family: found.family(), meta, values };
         self.rebuilt.add(candidate.level, &table, candidate.facts.clone());

@@ -90,7 +90,7 @@ impl LevelCursor {
     fn open(&mut self, at: usize) -> Result<&mut TableCursor> {
         self.cursor = None;
         let table = self.tables.all().get(at).expect("the caller chose among the tables");
-        let reader = self.cache.reader(table.meta())?;
+        let reader = self.cache.reader(table)?;
         self.at = at;
         Ok(self.cursor.insert(table_cursor(reader, self.direction, self.once)))
     }

@@ -52,7 +52,7 @@ impl ReadState {
                 }
                 let reader = match &reader {
                     Some(reader) => reader,
-                    None => reader.insert(self.tables.reader(meta)?),
+                    None => reader.insert(self.tables.reader(table)?),
                 };
                 let found = reader.get(keys[index], sequence)?;
                 if found.as_ref().map(|found| found.sequence) > before {
@@ -67,7 +67,7 @@ impl ReadState {
                 let Some(table) = levels.table_for(level, keys[index]) else { continue };
                 let reader = match last.take_if(|(number, _)| *number == table.meta().number) {
                     Some((_, reader)) => reader,
-                    None => self.tables.reader(table.meta())?,
+                    None => self.tables.reader(table)?,
                 };
                 all[index] = reader.get(keys[index], sequence)?;
                 last = Some((table.meta().number, reader));

@@ -8,7 +8,7 @@ use super::{Cursor, Found, LevelCursor, MergingCursor, SEQUENCE_NUMBER_MAX, Scan
 use crate::cache::TableCache;
 use crate::kind::Kind;
 use crate::memtable::{Memtable, MemtableCursor};
-use crate::table::TableCursor;
+use crate::table::{TableCursor, filter_hash};
 use crate::version::{FamilyLevels, LEVEL_COUNT, Table, Version};
 use crate::view::ReadOptions;
 use crate::{Direction, Entries, Error, Family, Range, Result, SequenceNumber};
@@ -112,6 +112,8 @@ impl ReadState {
         user_key: &[u8],
         sequence: SequenceNumber,
     ) -> Result<Option<Found>> {
+        // One hash for the filters of all tables.
+        let hash = filter_hash(user_key);
         let mut newest: Option<Found> = None;
         for table in levels.level0_for(user_key) {
             let meta = table.meta();
@@ -120,7 +122,7 @@ impl ReadState {
                 break;
             }
             if meta.spans(user_key) && meta.smallest_sequence <= sequence {
-                let found = self.tables.reader(meta)?.get(user_key, sequence)?;
+                let found = self.tables.hold(table)?.get_hashed(user_key, hash, sequence)?;
                 if found.as_ref().map(|found| found.sequence) > newest.as_ref().map(|found| found.sequence) {
                     newest = found;
                 }
@@ -132,7 +134,7 @@ impl ReadState {
         }
         for level in 1..LEVEL_COUNT {
             let Some(table) = levels.table_for(level, user_key) else { continue };
-            let found = self.tables.reader(table.meta())?.get(user_key, sequence)?;
+            let found = self.tables.hold(table)?.get_hashed(user_key, hash, sequence)?;
             if found.is_some() {
                 return Ok(found);
             }
@@ -201,12 +203,12 @@ pub struct PinnedTable {
 impl PinnedTable {
     /// A cursor that stands nowhere.
     pub fn open(table: Arc<Table>, cache: &TableCache, direction: Direction) -> Result<PinnedTable> {
-        Ok(PinnedTable { cursor: TableCursor::new(cache.reader(table.meta())?, direction), _table: table })
+        Ok(PinnedTable { cursor: TableCursor::new(cache.reader(&table)?, direction), _table: table })
     }
 
     /// The same, for one walk over the whole table: leaves the block cache as it is.
     pub fn open_for_one_pass(table: Arc<Table>, cache: &TableCache, direction: Direction) -> Result<PinnedTable> {
-        let cursor = TableCursor::for_one_pass(cache.reader(table.meta())?, direction);
+        let cursor = TableCursor::for_one_pass(cache.reader(&table)?, direction);
         Ok(PinnedTable { cursor, _table: table })
     }
 }

@@ -37,7 +37,7 @@ impl ReadState {
         for table in levels.levels.iter().flatten() {
             let meta = table.meta();
             if meta.largest_sequence > newest.unwrap_or(0).max(floor) && meta.spans(user_key) {
-                let found = self.tables.reader(meta)?.get(user_key, SEQUENCE_NUMBER_MAX)?;
+                let found = self.tables.hold(table)?.get(user_key, SEQUENCE_NUMBER_MAX)?;
                 newest = newest.max(found.map(|found| found.sequence));
             }
         }

@@ -106,7 +106,8 @@ impl TableCursor {
         self.at = at;
         self.user_key.truncate(self.shared_bytes);
         self.user_key.extend_from_slice(block.suffix(at));
-        (self.sequence, self.kind) = block.version(at);
+        let (sequence, kind) = block.version(at);
+        (self.sequence, self.kind) = (self.reader.sequences().reported(sequence), kind);
     }
 
     /// Goes to the first entry of the next block in the cursor's direction, if there is one.
@@ -174,6 +175,7 @@ impl Cursor for TableCursor {
 
     fn seek(&mut self, target: KeyRef<'_>) -> Result<()> {
         self.restart();
+        let target = KeyRef::new(target.user_key, self.reader.sequences().stored(target.sequence));
         let mut place = match self.reader.place_for(target) {
             Some(place) => place,
             None if self.direction == Direction::Forward => return Ok(()),

@@ -1,5 +1,9 @@
 //! A bloom filter over user keys, blocked by cache line: a lookup touches one line of 64 bytes.
 //!
+//! If the family asks for it (`filter_prefix_bytes`), the filter also holds the first so many bytes of every key that is
+//! as long, so that a scan of one prefix can pass by a table. Prefix and key are hashed alike: a prefix that is a key too
+//! costs nothing more.
+//!
 //! Filter block: lines of 64 bytes, then the number of probes (1 byte). With the key's XXH3-64 hash `h`, its line is
 //! `((h >> 32) * lines) >> 32`; probe `i` (from 0) takes the top 9 bits of the 32-bit product
 //! `(h & 0xffffffff) * 0x9e3779b9^(i + 1)` as bit number in the line: byte `bit / 8`, mask `1 << (bit % 8)`.
@@ -18,23 +22,40 @@ const MULTIPLIER: u32 = 0x9e37_79b9;
 /// More probes than this gain nothing at any sensible size.
 const PROBES_MAX: u8 = 16;
 
+/// The hash by which filters know a user key or a prefix: computed once for a lookup in many tables.
+pub fn filter_hash(user_key: &[u8]) -> u64 {
+    hash64(user_key)
+}
+
 /// Collects the keys of one table.
 pub struct FilterWriter {
     hashes: Vec<u64>,
     bits_per_key: usize,
+    prefix_bytes: usize,
+    last: Option<u64>,
+    last_prefix: Option<u64>,
 }
 
 impl FilterWriter {
-    /// `bits_per_key` 0 makes an empty filter.
-    pub fn new(bits_per_key: usize) -> FilterWriter {
-        FilterWriter { hashes: Vec::new(), bits_per_key }
+    /// `bits_per_key` 0 makes an empty filter, `prefix_bytes` 0 one without prefixes.
+    pub fn new(bits_per_key: usize, prefix_bytes: usize) -> FilterWriter {
+        FilterWriter { hashes: Vec::new(), bits_per_key, prefix_bytes, last: None, last_prefix: None }
     }
 
-    /// Adds a user key; versions of one key come in a row and count once.
+    /// Adds a user key; versions of one key, and keys of one prefix, come in a row and count once.
     pub fn add(&mut self, user_key: &[u8]) {
-        let hash = hash64(user_key);
-        if self.bits_per_key > 0 && self.hashes.last() != Some(&hash) {
+        if self.bits_per_key == 0 {
+            return;
+        }
+        let hash = filter_hash(user_key);
+        if self.last.replace(hash) != Some(hash) {
             self.hashes.push(hash);
+        }
+        if let Some(prefix) = user_key.get(..self.prefix_bytes).filter(|prefix| !prefix.is_empty()) {
+            let hash = filter_hash(prefix);
+            if self.last_prefix.replace(hash) != Some(hash) {
+                self.hashes.push(hash);
+            }
         }
     }
 
@@ -99,13 +120,12 @@ impl Filter {
         Ok(Filter { lines: block, probes })
     }
 
-    /// False only if the key was not added.
-    pub fn may_contain(&self, user_key: &[u8]) -> bool {
+    /// False only if the key, or prefix, with this [`filter_hash`] was not added.
+    pub fn may_contain(&self, hash: u64) -> bool {
         let lines = self.lines.len() / LINE_BYTES;
         if lines == 0 {
             return true;
         }
-        let hash = hash64(user_key);
         let start = line_of(hash, lines) * LINE_BYTES;
         let Some(line) = self.lines.get(start..start + LINE_BYTES) else { return true };
         bits_of(hash, self.probes).all(|bit| line.get(bit / 8).is_some_and(|byte| byte & (1 << (bit % 8)) != 0))

@@ -23,11 +23,14 @@ pub mod properties;
 mod read_ahead;
 mod reader;
 mod salvage;
+mod sequences;
 mod writer;
 
 pub use cursor::TableCursor;
+pub use filter::filter_hash;
 pub use format::Compression;
 pub use reader::TableReader;
+pub use sequences::INGESTED_SEQUENCE;
 pub use writer::{TableOptions, TableWriter};
 
 use crate::version::sync_error;
@@ -59,6 +62,9 @@ pub struct TableMeta {
     pub entries: u64,
     /// Number of tombstones.
     pub tombstones: u64,
+    /// Set for a table that was built outside: all its versions are stored at [`INGESTED_SEQUENCE`] and count as written
+    /// at this number, which then is the smallest and the largest.
+    pub global_sequence: Option<SequenceNumber>,
 }
 
 impl TableMeta {
@@ -74,6 +80,9 @@ impl TableMeta {
             && self.smallest_sequence <= self.largest_sequence
             && self.tombstones <= self.entries
             && self.entries > 0
+            && self
+                .global_sequence
+                .is_none_or(|global| global > 0 && (self.smallest_sequence, self.largest_sequence) == (global, global))
     }
 
     /// Whether the tables' key ranges touch.

@@ -1,7 +1,7 @@
 //! What a table says of itself; the manifest holds a copy of most of it, and `kontiki check` compares the two.
 //!
 //! Properties block: family, entries, tombstones, smallest and largest sequence number, bytes of user keys, bytes of
-//! values, number of data blocks (varints, in this order), smallest and largest user key (varint length and bytes).
+//! values, number of data blocks, filter prefix bytes (varints, in this order), smallest and largest user key (varint length and bytes).
 
 use super::format::Malformed;
 use crate::{Family, SequenceNumber};
@@ -27,6 +27,8 @@ pub struct Properties {
     pub value_bytes: u64,
     /// Number of data blocks.
     pub data_blocks: u64,
+    /// The filter holds the first so many bytes of keys as long; 0 if it holds no prefixes.
+    pub filter_prefix_bytes: u64,
     /// Smallest user key.
     pub smallest_key: Bytes,
     /// Largest user key.
@@ -51,6 +53,7 @@ impl Properties {
             self.key_bytes,
             self.value_bytes,
             self.data_blocks,
+            self.filter_prefix_bytes,
         ];
         for number in numbers {
             put_varint(&mut out, number);
@@ -74,6 +77,7 @@ impl Properties {
             key_bytes: number()?,
             value_bytes: number()?,
             data_blocks: number()?,
+            filter_prefix_bytes: number()?,
             ..Properties::default()
         };
         let slice = |input: &mut &[u8]| Ok(Bytes::copy_from_slice(get_slice(input)?));

@@ -1,7 +1,7 @@
 //! Reads one table.
 
 use super::block::Block;
-use super::filter::Filter;
+use super::filter::{Filter, filter_hash};
 use super::format::{
     BlockHandle, FOOTER_BYTES, Footer, HEADER_BYTES, Malformed, TRAILER_BYTES, check_header, decode_block,
     decode_footer,
@@ -9,6 +9,7 @@ use super::format::{
 use super::index::{PARTITION_BLOCKS, Separator, check_bounds, check_handles, handle_of};
 use super::properties::Properties;
 use super::read_ahead::ReadAhead;
+use super::sequences::{INGESTED_SEQUENCE, Sequences};
 use super::{FileNumber, TableMeta, table_path};
 use crate::cache::BlockCache;
 use crate::cache::residents::{Held, Residents, Use};
@@ -16,7 +17,7 @@ use crate::iterator::{Found, KeyRef};
 use crate::{Direction, Error, Result, SequenceNumber};
 use bytes::Bytes;
 use kontiki_env::Env;
-use kontiki_env::fs::{File, OpenMode};
+use kontiki_env::fs::{Access, File, OpenMode};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,6 +32,7 @@ pub struct TableReader {
     residents: Arc<Residents>,
     properties: Properties,
     footer: Footer,
+    sequences: Sequences,
 }
 
 impl TableReader {
@@ -46,10 +48,26 @@ impl TableReader {
             let what = format!("the table has {bytes} bytes, but the manifest says {}", meta.file_bytes);
             return Err(corruption(&path, bytes.min(meta.file_bytes), what));
         }
-        let reader = TableReader::open_file(path, meta.number, file, bytes, cache)?;
+        // Cursors read ahead themselves. A hint that is not taken costs speed, never an answer.
+        if let Err(error) = file.advise(Access::Random) {
+            tracing::debug!(file = %path.display(), %error, "the system takes no hint on how the table is read");
+        }
+        let mut reader = TableReader::open_file(path, meta.number, file, bytes, cache)?;
         let found = &reader.properties;
+        let largest_sequence = match meta.global_sequence {
+            Some(global) => {
+                reader.sequences = Sequences::All(global);
+                // All versions are stored at this number.
+                if found.smallest_sequence == INGESTED_SEQUENCE && found.largest_sequence == INGESTED_SEQUENCE {
+                    meta.largest_sequence
+                } else {
+                    0
+                }
+            }
+            None => found.largest_sequence,
+        };
         if found.entries != meta.entries
-            || found.largest_sequence != meta.largest_sequence
+            || largest_sequence != meta.largest_sequence
             || found.smallest_key != meta.smallest_key
             || found.largest_key != meta.largest_key
         {
@@ -82,7 +100,7 @@ impl TableReader {
         let top = Block::new(load(footer.index)?).map_err(bad(footer.index)).map_err(locate)?;
         let slots = check_counts(&top, &properties).map_err(bad(footer.index)).map_err(locate)?;
         let residents = Residents::new(number, slots, cache);
-        Ok(TableReader { path, file, filter, top, residents, properties, footer })
+        Ok(TableReader { path, file, filter, top, residents, properties, footer, sequences: Sequences::AsStored })
     }
 
     /// The file.
@@ -102,14 +120,35 @@ impl TableReader {
 
     /// Whether the filter lets the key pass; false means that the key is surely absent.
     pub fn may_contain(&self, user_key: &[u8]) -> bool {
-        self.filter.may_contain(user_key)
+        self.filter.may_contain(filter_hash(user_key))
+    }
+
+    /// Whether there may be keys that begin with `prefix`; false means that there surely are none. Only of use if the
+    /// prefix is at least as long as those that the table's filter holds.
+    pub fn may_contain_prefix(&self, prefix: &[u8]) -> bool {
+        let length = usize::try_from(self.properties.filter_prefix_bytes).unwrap_or(usize::MAX);
+        match prefix.get(..length) {
+            Some(known) if !known.is_empty() => self.filter.may_contain(filter_hash(known)),
+            _ => true,
+        }
     }
 
     /// The newest version of a key at or below `sequence`.
     pub fn get(&self, user_key: &[u8], sequence: SequenceNumber) -> Result<Option<Found>> {
-        if !self.filter.may_contain(user_key) {
+        self.get_hashed(user_key, filter_hash(user_key), sequence)
+    }
+
+    /// The same, given the key's [`filter_hash`].
+    pub fn get_hashed(&self, user_key: &[u8], hash: u64, sequence: SequenceNumber) -> Result<Option<Found>> {
+        debug_assert_eq!(hash, filter_hash(user_key));
+        if !self.filter.may_contain(hash) {
             return Ok(None);
         }
+        self.find(user_key, self.sequences.stored(sequence))
+    }
+
+    /// The newest version at or below `sequence`, a stored number.
+    fn find(&self, user_key: &[u8], sequence: SequenceNumber) -> Result<Option<Found>> {
         let target = KeyRef::new(user_key, sequence);
         let Some(mut place) = self.place_for(target) else { return Ok(None) };
         let mut partition = self.partition(place.partition)?;
@@ -119,7 +158,7 @@ impl TableReader {
                 let block = self.data_block(&partition, place, Use::Point, None)?;
                 let at = block.position(target);
                 if at < block.len() {
-                    return Ok(block.has_user_key(at, user_key).then(|| found(&block, at)));
+                    return Ok(block.has_user_key(at, user_key).then(|| self.found(&block, at)));
                 }
             }
             // The separator may lie behind the last version of its block: then the next block begins with the answer.
@@ -134,6 +173,59 @@ impl TableReader {
     /// Where the data blocks and the index's partitions end.
     pub(super) fn data_end(&self) -> u64 {
         self.footer.filter.offset
+    }
+
+    /// What [`TableReader::get`] finds for each of these keys, which are best sorted: neighbours share blocks. The filter
+    /// and the index are asked for all keys before the first data block, so that their cache misses overlap.
+    pub fn get_many(&self, user_keys: &[&[u8]], sequence: SequenceNumber) -> Result<Vec<Option<Found>>> {
+        let sequence = self.sequences.stored(sequence);
+        let hashes: Vec<u64> = user_keys.iter().map(|key| filter_hash(key)).collect();
+        let passed: Vec<bool> = hashes.iter().map(|hash| self.filter.may_contain(*hash)).collect();
+        let mut found = Vec::with_capacity(user_keys.len());
+        let mut partition: Option<(usize, Held)> = None;
+        let mut places = Vec::with_capacity(user_keys.len());
+        for (user_key, passed) in user_keys.iter().zip(&passed) {
+            let target = KeyRef::new(user_key, sequence);
+            let Some(mut place) = self.place_for(target).filter(|_| *passed) else {
+                places.push(None);
+                continue;
+            };
+            if partition.as_ref().is_none_or(|(number, _)| *number != place.partition) {
+                partition = Some((place.partition, self.partition(place.partition)?));
+            }
+            place.entry = partition.as_ref().map_or(0, |(_, partition)| partition.position(target));
+            places.push(Some(place));
+        }
+        let mut block: Option<(Place, Held)> = None;
+        for (user_key, place) in user_keys.iter().zip(places) {
+            let Some(place) = place else {
+                found.push(None);
+                continue;
+            };
+            if block.as_ref().is_none_or(|(there, _)| *there != place) {
+                let partition = self.partition(place.partition)?;
+                block = Some((place, self.data_block(&partition, place, Use::Point, None)?));
+            }
+            let block = block.as_ref().map(|(_, block)| block);
+            let target = KeyRef::new(user_key, sequence);
+            let at = block.map(|block| (block, block.position(target))).filter(|(block, at)| *at < block.len());
+            found.push(match at {
+                Some((block, at)) => block.has_user_key(at, user_key).then(|| self.found(block, at)),
+                // At the end of its block: the answer, if any, is in the next one.
+                None => self.find(user_key, sequence)?,
+            });
+        }
+        Ok(found)
+    }
+
+    fn found(&self, block: &Block, at: usize) -> Found {
+        let (sequence, kind) = block.version(at);
+        Found { sequence: self.sequences.reported(sequence), kind, stored: block.stored_bytes(at) }
+    }
+
+    /// How sequence numbers are reported.
+    pub(super) fn sequences(&self) -> Sequences {
+        self.sequences
     }
 
     /// Number of data blocks.
@@ -248,11 +340,6 @@ fn check_counts(top: &Block, properties: &Properties) -> std::result::Result<u32
 pub(super) struct Place {
     pub(super) partition: usize,
     pub(super) entry: usize,
-}
-
-fn found(block: &Block, at: usize) -> Found {
-    let (sequence, kind) = block.version(at);
-    Found { sequence, kind, stored: block.stored_bytes(at) }
 }
 
 fn at(handle: BlockHandle, path: &Path) -> impl FnOnce(Malformed) -> Error {

@@ -45,7 +45,7 @@ impl TableReader {
                     user_key.clear();
                     user_key.extend_from_slice(block.shared_prefix());
                     user_key.extend_from_slice(block.suffix(at));
-                    visit(KeyRef::new(&user_key, sequence), kind, block.stored(at))?;
+                    visit(KeyRef::new(&user_key, self.sequences().reported(sequence)), kind, block.stored(at))?;
                 }
             }
         }

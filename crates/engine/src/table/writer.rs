@@ -12,7 +12,7 @@ use crate::iterator::{KeyRef, SEQUENCE_NUMBER_MAX};
 use crate::kind::Kind;
 use crate::version::sync_error;
 use crate::vlog::ValueRefs;
-use crate::{Error, Family, Result};
+use crate::{Error, Family, FamilyOptions, Result};
 use bytes::Bytes;
 use kontiki_env::Env;
 use kontiki_env::fs::{File, OpenMode};
@@ -29,13 +29,33 @@ pub struct TableOptions {
     pub block_bytes: usize,
     /// Bloom filter bits for each user key; 0 for none. Default 10: about 1 % of absent keys pass.
     pub filter_bits_per_key: usize,
+    /// The filter also holds the first so many bytes of keys that are as long, for scans of one prefix; 0 for none.
+    /// Default 0.
+    pub filter_prefix_bytes: usize,
     /// Default LZ4.
     pub compression: Compression,
 }
 
 impl Default for TableOptions {
     fn default() -> TableOptions {
-        TableOptions { block_bytes: 4 << 10, filter_bits_per_key: 10, compression: Compression::Lz4 }
+        TableOptions {
+            block_bytes: 4 << 10,
+            filter_bits_per_key: 10,
+            filter_prefix_bytes: 0,
+            compression: Compression::Lz4,
+        }
+    }
+}
+
+impl TableOptions {
+    /// What they become for a family's tables of one level.
+    pub fn for_family(&self, family: &FamilyOptions, level: usize) -> TableOptions {
+        let compression = family.compression.get(level).or(family.compression.last());
+        TableOptions {
+            compression: compression.copied().unwrap_or(self.compression),
+            filter_prefix_bytes: family.filter_prefix_bytes.unwrap_or(self.filter_prefix_bytes),
+            ..self.clone()
+        }
     }
 }
 
@@ -84,8 +104,12 @@ impl TableWriter {
             scratch: Vec::new(),
             block: BlockWriter::new(),
             index: IndexWriter::default(),
-            filter: FilterWriter::new(options.filter_bits_per_key),
-            properties: Properties { family: family.0, ..Properties::default() },
+            filter: FilterWriter::new(options.filter_bits_per_key, options.filter_prefix_bytes),
+            properties: Properties {
+                family: family.0,
+                filter_prefix_bytes: options.filter_prefix_bytes as u64,
+                ..Properties::default()
+            },
             values: ValueRefs::new(),
             pending: None,
             last_user_key: Vec::new(),
@@ -160,7 +184,7 @@ impl TableWriter {
         self.properties.largest_key = Bytes::copy_from_slice(&self.last_user_key);
         let mut index = std::mem::take(&mut self.index);
         let top = index.finish(|partition| self.write_block(partition, Compression::None))?;
-        let filter = std::mem::replace(&mut self.filter, FilterWriter::new(0)).finish();
+        let filter = std::mem::replace(&mut self.filter, FilterWriter::new(0, 0)).finish();
         let filter = self.write_block(&filter, Compression::None)?;
         let properties = self.properties.encode();
         let properties = self.write_block(&properties, Compression::None)?;
@@ -180,6 +204,7 @@ impl TableWriter {
             largest_sequence: properties.largest_sequence,
             entries: properties.entries,
             tombstones: properties.tombstones,
+            global_sequence: None,
         };
         assert!(meta.is_plausible(), "a table's metadata is that of a table");
         assert_eq!(meta.file_bytes, index.offset + index.length + (TRAILER_BYTES + FOOTER_BYTES) as u64);

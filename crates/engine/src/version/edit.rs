@@ -5,7 +5,7 @@
 //! | tag | field | content |
 //! |---|---|---|
 //! | 1 | create family | family, name (UTF-8) |
-//! | 2 | add table | family, level, number, file bytes, smallest key, largest key, smallest sequence, largest sequence, entries, tombstones, ranges applied through, created at (ms), first expires at (ms), half expired at (ms) |
+//! | 2 | add table | family, level, number, file bytes, smallest key, largest key, smallest sequence, largest sequence, entries, tombstones, global sequence or 0, ranges applied through, created at (ms), first expires at (ms), half expired at (ms) |
 //! | 3 | remove table | family, level, number |
 //! | 4 | flushed sequence | sequence number |
 //! | 5 | oldest segment | segment number |
@@ -171,7 +171,13 @@ impl VersionEdit {
             }
             put_slice(&mut out, &meta.smallest_key);
             put_slice(&mut out, &meta.largest_key);
-            for value in [meta.smallest_sequence, meta.largest_sequence, meta.entries, meta.tombstones] {
+            for value in [
+                meta.smallest_sequence,
+                meta.largest_sequence,
+                meta.entries,
+                meta.tombstones,
+                meta.global_sequence.unwrap_or(0),
+            ] {
                 put_varint(&mut out, value);
             }
             for value in
@@ -256,6 +262,8 @@ fn get_meta(input: &mut &[u8]) -> Result<TableMeta, Truncated> {
         largest_sequence: get_varint(input)?,
         entries: get_varint(input)?,
         tombstones: get_varint(input)?,
+        // 0 is before every write, so it stands for none.
+        global_sequence: Some(get_varint(input)?).filter(|global| *global > 0),
     })
 }
 

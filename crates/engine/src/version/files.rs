@@ -65,14 +65,14 @@ impl ObsoleteFiles {
             Obsolete::Table(number) => (0, *number, PathBuf::new()),
             Obsolete::Other(path) => (1, 0, path.clone()),
         });
+        if !batch.is_empty() {
+            cache.sweep();
+        }
         let mut removed = 0;
         let mut first_error = None;
         for file in batch {
             let path = match &file {
-                Obsolete::Table(number) => {
-                    cache.forget(*number);
-                    table_path(tables_dir, *number)
-                }
+                Obsolete::Table(number) => table_path(tables_dir, *number),
                 Obsolete::Other(path) => path.clone(),
             };
             match env.fs.remove(&path) {

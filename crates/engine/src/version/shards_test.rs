@@ -14,6 +14,7 @@ fn meta(number: u64, smallest: u8, largest: u8, sequences: (u64, u64)) -> TableM
         largest_sequence: sequences.1,
         entries: 1,
         tombstones: 0,
+        global_sequence: None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::RangeTombstone;
 use super::files::ObsoleteFiles;
+use crate::cache::ReaderSlot;
 use crate::table::TableMeta;
 use crate::{Family, SequenceNumber};
 use std::sync::Arc;
@@ -33,13 +34,20 @@ pub struct Table {
     family: Family,
     meta: TableMeta,
     facts: TableFacts,
+    reader: ReaderSlot,
     removed: AtomicBool,
     obsolete: Arc<ObsoleteFiles>,
 }
 
 impl Table {
     pub(super) fn new(family: Family, meta: TableMeta, facts: TableFacts, obsolete: Arc<ObsoleteFiles>) -> Table {
-        Table { family, meta, facts, removed: AtomicBool::new(false), obsolete }
+        Table { family, meta, facts, reader: ReaderSlot::default(), removed: AtomicBool::new(false), obsolete }
+    }
+
+    /// A table that no version set knows.
+    #[cfg(test)]
+    pub(crate) fn alone(family: Family, meta: TableMeta) -> Table {
+        Table::new(family, meta, TableFacts::default(), Arc::default())
     }
 
     /// Its family.
@@ -63,6 +71,11 @@ impl Table {
             && self.meta.smallest_sequence < tombstone.sequence
             && tombstone.start <= self.meta.largest_key
             && self.meta.smallest_key < tombstone.end
+    }
+
+    /// Where the cache of tables keeps its open reader.
+    pub(crate) fn reader_slot(&self) -> &ReaderSlot {
+        &self.reader
     }
 
     /// Called once a durable edit has removed it.

@@ -35,6 +35,7 @@ fn meta(number: u64, smallest: &str, largest: &str, sequences: (u64, u64)) -> Ta
         largest_sequence: sequences.1,
         entries: 1,
         tombstones: 0,
+        global_sequence: None,
     }
 }
 
@@ -237,10 +238,12 @@ prop_compose! {
     fn any_meta()(
         number in any::<u64>(), file_bytes in any::<u64>(), keys in any::<(Vec<u8>, Vec<u8>)>(),
         sequences in any::<(u64, u64)>(), counts in any::<(u64, u64)>(),
+        global in any::<Option<u64>>(),
     ) -> TableMeta {
         TableMeta {
             number, file_bytes, smallest_key: keys.0.into(), largest_key: keys.1.into(),
             smallest_sequence: sequences.0, largest_sequence: sequences.1, entries: counts.0, tombstones: counts.1,
+            global_sequence: global.filter(|global| *global > 0),
         }
     }
 }

@@ -28,6 +28,17 @@ pub enum OpenMode {
     CreateNew,
 }
 
+/// How a file will be read. See [`File::advise`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// The system decides.
+    Normal,
+    /// Here and there: no read-ahead, which would read megabytes for one block on some disks.
+    Random,
+    /// From the beginning to the end.
+    Sequential,
+}
+
 /// One open file. All access is positional, so readers and the writer share a handle without a cursor.
 #[allow(clippy::len_without_is_empty)] // nobody asks whether a file is empty; a cheap-looking call that does I/O misleads
 pub trait File: Send + Sync {
@@ -43,6 +54,11 @@ pub trait File: Send + Sync {
     fn allocate(&self, length: u64) -> io::Result<()>;
     /// Cuts or extends (with zeros) the file.
     fn set_len(&self, length: u64) -> io::Result<()>;
+    /// Says how the file will be read, so that the system reads ahead as it should. A hint: it changes no content.
+    fn advise(&self, access: Access) -> io::Result<()> {
+        let _ = access;
+        Ok(())
+    }
     /// Length in bytes.
     fn len(&self) -> io::Result<u64>;
     /// Number of names that the file has now. Whoever wants to use a file for something else asks, because a hard link may

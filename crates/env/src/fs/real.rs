@@ -1,6 +1,6 @@
 //! The machine's file system.
 
-use super::{File, FileLock, Fs, OpenMode};
+use super::{Access, File, FileLock, Fs, OpenMode};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use std::fs;
@@ -71,6 +71,19 @@ impl File for RealFile {
 
     fn set_len(&self, length: u64) -> io::Result<()> {
         self.file.set_len(length)
+    }
+
+    fn advise(&self, access: Access) -> io::Result<()> {
+        let advice = match access {
+            Access::Normal => rustix::fs::Advice::Normal,
+            Access::Random => rustix::fs::Advice::Random,
+            Access::Sequential => rustix::fs::Advice::Sequential,
+        };
+        match rustix::fs::fadvise(&self.file, 0, None, advice) {
+            // A file system that takes no hints, and a pipe in place of a file.
+            Err(Errno::INVAL | Errno::SPIPE | Errno::OPNOTSUPP) => Ok(()),
+            result => result.map_err(io::Error::from),
+        }
     }
 
     fn len(&self) -> io::Result<u64> {
