@@ -51,7 +51,7 @@ impl Core {
         }
         let newest = self.segments.newest();
         let outcome = if write.batch.is_empty() {
-            self.append(&mut log, &record, 0).map(|appended| {
+            self.append(&mut log, &record, 0, sync).map(|appended| {
                 self.writes.order.written(appended.end);
                 let log_end = if sync { appended.end } else { 0 };
                 Some((Placed::Streams(Due { sequence: self.last_logged.load(Ordering::Acquire), log_end }), appended))
@@ -59,7 +59,7 @@ impl Core {
         } else {
             let mut at = None;
             let begun = self.writes.begin(sync, |sequence| {
-                at = Some(self.append(&mut log, &record, sequence)?);
+                at = Some(self.append(&mut log, &record, sequence, sync)?);
                 Ok(at)
             });
             begun.map(|begun| {
@@ -110,8 +110,8 @@ impl Core {
         write.unchanged.iter().try_for_each(|condition| condition.check(&state, write.checked_through))
     }
 
-    fn append(&self, log: &mut LogWriter, record: &Outgoing<'_>, sequence: u64) -> Result<Appended> {
-        let appended = log.append(record, sequence, self.writes.order.durable())?;
+    fn append(&self, log: &mut LogWriter, record: &Outgoing<'_>, sequence: u64, sync: bool) -> Result<Appended> {
+        let appended = log.append(record, sequence, self.writes.order.durable(), sync)?;
         self.counters.note_append(appended.position.bytes);
         Ok(appended)
     }
@@ -221,7 +221,7 @@ impl Core {
             let mut payload = Vec::new();
             encode_rewrite(&mut payload, &ops);
             // Retention syncs the log before it lets the old segment go.
-            let appended = self.append(&mut log, &Outgoing::new(RecordKind::Rewrite, [&payload, &[]]), 0)?;
+            let appended = self.append(&mut log, &Outgoing::new(RecordKind::Rewrite, [&payload, &[]]), 0, false)?;
             self.writes.order.written(appended.end);
             let records = decode_rewrite(&payload).expect("this is what was just encoded");
             self.streams.lock().apply(appended.position, records);

@@ -14,7 +14,7 @@ use super::format::{
 use super::tail::SYNCS_MAX;
 use crate::planted::{self, Bug};
 use crate::{Error, Result};
-use kontiki_env::fs::{File, Fs, OpenMode};
+use kontiki_env::fs::{File, Fs, MappedFile, OpenMode};
 use parking_lot::Mutex;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -33,6 +33,8 @@ pub(crate) struct NextSegment {
     /// One handle for each sync that may be in flight: the system reports a failed write-back once for each handle, so
     /// two syncs on one could miss each other's failures.
     pub(super) handles: [Arc<dyn File>; SYNCS_MAX],
+    /// Where the file can be written through memory.
+    pub(super) map: Option<Box<dyn MappedFile>>,
 }
 
 /// Why there is no next segment.
@@ -227,7 +229,13 @@ impl NextSegments {
         named.map_err(unknown)?;
         let open = || self.fs.open(&path, OpenMode::ReadWrite);
         let handles = || -> io::Result<[Arc<dyn File>; SYNCS_MAX]> { Ok([open()?, open()?, open()?, open()?]) };
-        Ok(NextSegment { number, capacity, handles: handles().map_err(unknown)? })
+        let handles = handles().map_err(unknown)?;
+        // Without a mapping appends are system calls: slower, and that is all.
+        let map = handles[0].map(capacity).unwrap_or_else(|error| {
+            tracing::debug!(path = %path.display(), %error, "a log segment is not mapped");
+            None
+        });
+        Ok(NextSegment { number, capacity, handles, map })
     }
 }
 

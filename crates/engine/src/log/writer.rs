@@ -6,7 +6,7 @@ use super::segments::{RecordPosition, Segments};
 use super::tail::Tail;
 use crate::{Error, Result};
 use kontiki_env::codec::checksum32;
-use kontiki_env::fs::File;
+use kontiki_env::fs::{File, MappedFile};
 use std::sync::Arc;
 
 /// The buffer that records are framed in is kept for the next one unless a rare large one has made it larger than this.
@@ -40,6 +40,8 @@ pub(crate) struct Appended {
 struct Active {
     number: u64,
     file: Arc<dyn File>,
+    /// Appends that nobody will sync at once go here, where that is possible: a copy instead of a system call.
+    map: Option<Box<dyn MappedFile>>,
     /// What the file was allocated with: a write below cannot meet a full disk.
     capacity: u64,
     /// End of the last record.
@@ -85,7 +87,15 @@ impl LogWriter {
 
     /// Appends a record with the sequence number of its batch (0 if it has none), given that the log is durable up to
     /// the position `durable`.
-    pub(crate) fn append(&mut self, record: &Outgoing<'_>, sequence: u64, durable: u64) -> Result<Appended> {
+    /// With `sync`, it will be synced at once: a write through the mapping would then cost two page faults, a system call
+    /// is cheaper.
+    pub(crate) fn append(
+        &mut self,
+        record: &Outgoing<'_>,
+        sequence: u64,
+        durable: u64,
+        sync: bool,
+    ) -> Result<Appended> {
         self.check_running()?;
         let bytes = RECORD_HEADER_BYTES + record.payload_bytes;
         self.make_room(bytes, durable)?;
@@ -99,11 +109,20 @@ impl LogWriter {
         };
         let offset = active.end;
         assert!(offset + bytes + SEAL_BYTES <= active.capacity, "a record never leaves the allocated part");
-        self.frame.clear();
-        self.frame.extend_from_slice(&header.encode(active.number, offset));
-        record.parts.iter().for_each(|part| self.frame.extend_from_slice(part));
-        if let Err(error) = active.file.write_at(&self.frame, offset) {
-            return Err(self.write_failed(&error));
+        let header = header.encode(active.number, offset);
+        if let (Some(map), false) = (&mut active.map, sync) {
+            let mut at = offset;
+            for part in [&header[..]].iter().chain(&record.parts) {
+                map.write_at(part, at);
+                at += part.len() as u64;
+            }
+        } else {
+            self.frame.clear();
+            self.frame.extend_from_slice(&header);
+            record.parts.iter().for_each(|part| self.frame.extend_from_slice(part));
+            if let Err(error) = active.file.write_at(&self.frame, offset) {
+                return Err(self.write_failed(&error));
+            }
         }
         active.end += bytes;
         self.end = active.base + active.end;
@@ -120,7 +139,8 @@ impl LogWriter {
     pub(crate) fn close(&mut self, durable: u64) -> Result<()> {
         self.check_running()?;
         assert_eq!(durable, self.end, "a log is synced before it is closed");
-        if let Some(active) = self.active.take() {
+        if let Some(mut active) = self.active.take() {
+            active.map = None; // the file is cut below
             let path = self.segments.path(active.number);
             let sealed = write_seal(&*active.file, active.number, active.end, active.claim(durable));
             let used = match sealed.and_then(|used| active.file.sync().map(|()| used)) {
@@ -164,7 +184,8 @@ impl LogWriter {
             self.segments.add(number, file.clone(), SEGMENT_HEADER_BYTES);
             self.tail.add(number, self.segments.path(number), next.handles);
             let base = self.end - SEGMENT_HEADER_BYTES;
-            self.active = Some(Active { number, file, capacity: next.capacity, end: SEGMENT_HEADER_BYTES, base });
+            let (capacity, map) = (next.capacity, next.map);
+            self.active = Some(Active { number, file, map, capacity, end: SEGMENT_HEADER_BYTES, base });
         }
         Ok(())
     }

@@ -24,7 +24,7 @@ struct Log {
 impl Log {
     fn append(&mut self, payload: &[u8]) -> Result<RecordPosition> {
         let record = Outgoing::new(RecordKind::Commit, [payload, &[]]);
-        self.writer.append(&record, 0, self.durable).map(|appended| appended.position)
+        self.writer.append(&record, 0, self.durable, false).map(|appended| appended.position)
     }
 
     fn sync(&mut self) -> Result<()> {

@@ -35,7 +35,7 @@ impl World {
 
     fn append(&mut self, kind: RecordKind, payload: &[u8]) {
         let appended =
-            self.writer.append(&Outgoing::new(kind, [payload, &[]]), 0, FIRST_POSITION).expect("a healthy disk");
+            self.writer.append(&Outgoing::new(kind, [payload, &[]]), 0, FIRST_POSITION, true).expect("a healthy disk");
         let records = match kind {
             RecordKind::Rewrite => decode_rewrite(payload),
             _ => decode_commit_streams(payload),

@@ -7,6 +7,8 @@
 //! Nothing else is promised: unsynced writes may survive wholly, partly, out of order, or as garbage. After a
 //! failed sync the content of the file is unknown; callers never retry a sync and hope.
 
+#[cfg(target_os = "linux")]
+mod map;
 mod real;
 mod sim;
 
@@ -64,6 +66,19 @@ pub trait File: Send + Sync {
     /// Number of names that the file has now. Whoever wants to use a file for something else asks, because a hard link may
     /// keep its content for somebody.
     fn links(&self) -> io::Result<u64>;
+    /// A window onto the first `length` bytes, which must be allocated: the cheapest way to write a little at a time.
+    /// `None` where that is not possible, or where a write there could fail. Reads, writes and syncs of the file see what
+    /// is written there as if [`File::write_at`] had written it. The file must not be cut while it is mapped.
+    fn map(&self, length: u64) -> io::Result<Option<Box<dyn MappedFile>>> {
+        let _ = length;
+        Ok(None)
+    }
+}
+
+/// See [`File::map`].
+pub trait MappedFile: Send {
+    /// Copies `bytes` to `offset`, within the mapping.
+    fn write_at(&mut self, bytes: &[u8], offset: u64);
 }
 
 /// Holds an exclusive lock until dropped.

@@ -1,6 +1,6 @@
 //! The machine's file system.
 
-use super::{Access, File, FileLock, Fs, OpenMode};
+use super::{Access, File, FileLock, Fs, MappedFile, OpenMode};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use std::fs;
@@ -92,6 +92,12 @@ impl File for RealFile {
 
     fn links(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.nlink())
+    }
+
+    #[cfg(target_os = "linux")]
+    fn map(&self, length: u64) -> io::Result<Option<Box<dyn MappedFile>>> {
+        let map = super::map::Map::new(&self.file, length)?;
+        Ok(map.map(|map| Box::new(map) as Box<dyn MappedFile>))
     }
 }
 

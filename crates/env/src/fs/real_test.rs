@@ -28,3 +28,24 @@ fn a_relative_directory_can_be_made() {
     assert!(RealFs.create_dir_all(&directory.path().join("file/below")).is_err());
     assert!(RealFs.open(&deep.join("file"), OpenMode::CreateNew).is_ok());
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_is_written_through_a_mapping_is_in_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("mapped");
+    let file = RealFs.open(&path, OpenMode::CreateNew).unwrap();
+    assert!(file.map(4096).unwrap().is_none(), "nothing is allocated yet");
+    file.allocate(10_000).unwrap();
+    let Some(mut map) = file.map(10_000).unwrap() else { return }; // a file system that does not write in place
+    map.write_at(b"mapped", 4094);
+    file.write_at(b"written", 4100).unwrap();
+    map.write_at(b"", 10_000);
+    file.sync().unwrap();
+    let bytes = read_all(&RealFs, &path).unwrap();
+    assert_eq!((&bytes[4094..4107], bytes.len()), (&b"mappedwritten"[..], 10_000));
+    let outside = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| map.write_at(b"x", 10_000)));
+    assert!(outside.is_err());
+    drop(map);
+    file.set_len(100).unwrap();
+}

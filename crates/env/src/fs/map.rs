@@ -1,0 +1,60 @@
+//! A window onto a file: a write is a copy into memory, without a system call.
+#![allow(unsafe_code)] // one call to map, one to unmap, one copy; see UNSAFE.md
+
+use super::MappedFile;
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use std::ffi::c_void;
+use std::fs::File;
+use std::io;
+use std::ptr::NonNull;
+
+/// File systems whose allocated blocks stay where they are when they are written, so that a write through memory never
+/// meets a full disk (which would be a signal, not an error): ext4, XFS, tmpfs.
+const IN_PLACE: [i64; 3] = [0xEF53, 0x5846_5342, 0x0102_1994];
+
+/// See the head of this file. Nothing else in this process points into the mapping.
+pub(super) struct Map {
+    start: NonNull<c_void>,
+    length: usize,
+}
+
+// SAFETY: the mapping belongs to this value alone, and may be written and unmapped by any one thread.
+unsafe impl Send for Map {}
+
+impl Map {
+    /// Maps the first `length` bytes of the file, which must be allocated. `None` where a write might fail.
+    pub(super) fn new(file: &File, length: u64) -> io::Result<Option<Map>> {
+        let in_place = IN_PLACE.contains(&i64::from(rustix::fs::fstatfs(file)?.f_type));
+        let Ok(length) = usize::try_from(length) else { return Ok(None) };
+        if !in_place || length == 0 || file.metadata()?.len() < length as u64 {
+            return Ok(None);
+        }
+        // SAFETY: a new mapping at an address of the system's choice overlaps nothing. No reference into it is ever made;
+        // it is only copied to, so changes of the file by others do not matter.
+        let start = unsafe {
+            mmap(std::ptr::null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, file, 0)?
+        };
+        Ok(NonNull::new(start).map(|start| Map { start, length }))
+    }
+}
+
+impl MappedFile for Map {
+    fn write_at(&mut self, bytes: &[u8], offset: u64) {
+        let end = usize::try_from(offset).ok().and_then(|offset| offset.checked_add(bytes.len()));
+        assert!(end.is_some_and(|end| end <= self.length), "a write within the mapping");
+        // SAFETY: the target lies inside the mapping (checked above), which is writable and lives as long as `self`;
+        // `&mut self` keeps other writes away; `bytes` cannot overlap it, since no reference into it exists.
+        unsafe {
+            let target = self.start.as_ptr().cast::<u8>().add(offset as usize);
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), target, bytes.len());
+        }
+    }
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        // SAFETY: this is the range that was mapped, once, and nothing points into it any more.
+        let unmapped = unsafe { munmap(self.start.as_ptr(), self.length) };
+        debug_assert!(unmapped.is_ok(), "a mapping of ours can be unmapped");
+    }
+}
