@@ -45,7 +45,8 @@ struct Group {
 impl BareDisk {
     pub fn new(dir: &Path, value_bytes: usize) -> BareDisk {
         let file = File::create(dir.join("disk")).expect("a file");
-        let chunk = vec![1; 1 << 20];
+        // In pieces, because ext4 walks all blocks of a piece at each later write into it.
+        let chunk = vec![1; 64 << 10];
         (0..FILE_BYTES).step_by(chunk.len()).for_each(|at| file.write_all_at(&chunk, at).expect("write"));
         file.sync_all().expect("sync");
         let record = vec![7; value_bytes + RECORD_OVERHEAD_BYTES];

@@ -20,8 +20,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Zeros are written in pieces of this size: large enough to cost little, small enough for a small machine.
-const ZEROS_BYTES: u64 = 1 << 20;
+/// Zeros are written in pieces of this size. The page cache keeps a piece as one large page ("folio"), and ext4 walks all
+/// blocks of it at each later write into it: with pieces of 1 MiB a small append took 1.75 microseconds, with 64 KiB and
+/// less 0.9. Smaller ones only cost calls.
+const ZEROS_BYTES: u64 = 64 << 10;
 /// A segment that is needed at once, because none was made ahead, has this many bytes at most (unless a single record
 /// needs more): filling it takes about a millisecond, and by the time it is full the next one has been made.
 const HURRIED_BYTES_MAX: u64 = 1 << 20;
