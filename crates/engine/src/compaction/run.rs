@@ -44,6 +44,7 @@ pub(super) fn run(context: &Context, version: Arc<Version>, plan: Plan) -> Resul
     assert!(plan.to >= plan.from && plan.to < LEVEL_COUNT && !plan.inputs.is_empty(), "a plan goes down, or stays");
     let began = context.env.clock.monotonic();
     let (from, to, change) = (plan.from, plan.to, plan.change);
+    assert_newest_wins(&version, &plan);
     tracing::debug!(family = plan.family.0, from, to, ?change, tables = plan.tables().count(), "compaction");
     match change {
         Change::Move => {
@@ -63,6 +64,27 @@ pub(super) fn run(context: &Context, version: Arc<Version>, plan: Plan) -> Resul
     }
     context.state.stats.note_busy(to, context.env.clock.monotonic().saturating_sub(began));
     Ok(())
+}
+
+/// What stays in level 0 overlaps nothing that goes down; and of a merge within level 0, is older or newer than all of it.
+/// Tables that come meanwhile are newer than everything.
+fn assert_newest_wins(version: &Version, plan: &Plan) {
+    if plan.from > 0 || plan.change == Change::Drop {
+        return;
+    }
+    let inputs = || plan.inputs.iter().map(|table| table.meta());
+    let (oldest, newest) =
+        (inputs().map(|meta| meta.smallest_sequence).min(), inputs().map(|meta| meta.largest_sequence).max());
+    let level0 = version.family(plan.family).map_or(&[][..], |levels| &levels.levels[0]);
+    let left = level0.iter().filter(|table| inputs().all(|meta| meta.number != table.meta().number));
+    for table in left.filter(|table| inputs().any(|meta| meta.overlaps(table.meta()))) {
+        let apart = Some(table.meta().largest_sequence) < oldest || Some(table.meta().smallest_sequence) > newest;
+        let number = table.meta().number;
+        assert!(
+            plan.to == 0 && (apart || plan.inputs.len() == 1),
+            "table {number} would be passed by newer or older ones"
+        );
+    }
 }
 
 fn merge(context: &Context, version: Arc<Version>, plan: Plan) -> Result<()> {

@@ -324,7 +324,7 @@ impl Version {
                     }
                 }
             }
-            levels.shards = shards::shards(&levels.levels[0])?;
+            levels.shards = shards::shards(&levels.levels[0]);
         }
         Ok(())
     }

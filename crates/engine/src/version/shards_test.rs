@@ -51,19 +51,6 @@ fn defect_2_tables_over_a_key_come_newest_first() {
     assert_eq!(numbers(levels.level0_for(&[20])), [3, 5, 7]);
 }
 
-#[test]
-fn tables_of_which_neither_is_newer_are_refused() {
-    let table = |number, smallest, largest, sequences| {
-        let meta = meta(number, smallest, largest, sequences);
-        Arc::new(Table::new(Family(0), meta, Default::default(), Arc::default()))
-    };
-    let mut tables = vec![table(1, 0, 9, (1, 10)), table(2, 9, 20, (10, 12))];
-    newest_first(&mut tables);
-    assert!(shards(&tables).expect_err("refused").contains("neither is newer"));
-    let apart = vec![table(1, 0, 9, (1, 10)), table(2, 10, 20, (10, 12))];
-    assert_eq!(shards(&apart).expect("they do not overlap").len(), 2);
-}
-
 proptest! {
     #[test]
     fn a_key_is_in_the_tables_of_its_shard_only(bounds in prop::collection::vec((any::<u8>(), 0u8..50), 0..12)) {
