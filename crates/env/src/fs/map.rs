@@ -24,7 +24,7 @@ unsafe impl Send for Map {}
 impl Map {
     /// Maps the first `length` bytes of the file, which must be allocated. `None` where a write might fail.
     pub(super) fn new(file: &File, length: u64) -> io::Result<Option<Map>> {
-        let in_place = IN_PLACE.contains(&i64::from(rustix::fs::fstatfs(file)?.f_type));
+        let in_place = IN_PLACE.contains(&rustix::fs::fstatfs(file)?.f_type);
         let Ok(length) = usize::try_from(length) else { return Ok(None) };
         if !in_place || length == 0 || file.metadata()?.len() < length as u64 {
             return Ok(None);
