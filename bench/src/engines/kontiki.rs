@@ -1,7 +1,8 @@
 //! Kontiki. Its value log is at its default: values from 1 KiB on are kept apart.
 
 use super::{CACHE_BYTES, Durability, MEMTABLE_BYTES, Read, Store, Visit, VisitEntry};
-use kontiki_engine::{Db, Direction, Family, Options, Range, ReadOptions, Snapshot, View, WriteBatch};
+use kontiki_engine::table::Compression;
+use kontiki_engine::{Db, Direction, Family, FamilySpec, Options, Range, ReadOptions, Snapshot, View, WriteBatch};
 use std::path::Path;
 
 pub struct Kontiki {
@@ -10,7 +11,16 @@ pub struct Kontiki {
 }
 
 pub fn open(dir: &Path, durability: Durability) -> Kontiki {
-    let options = Options { block_cache_bytes: CACHE_BYTES, memtable_bytes: MEMTABLE_BYTES, ..Options::default() };
+    // As the peers: nothing is compressed above level 2, and the cache's budget is one.
+    let mut family = FamilySpec::new(Family::DEFAULT, "default");
+    family.options.compression = vec![Compression::None, Compression::None, Compression::Lz4];
+    let options = Options {
+        families: vec![family],
+        block_cache_bytes: CACHE_BYTES / 4 * 3,
+        value_cache_bytes: CACHE_BYTES / 4,
+        memtable_bytes: MEMTABLE_BYTES,
+        ..Options::default()
+    };
     let durability = match durability {
         Durability::Buffered => kontiki_engine::Durability::Buffered,
         Durability::Sync => kontiki_engine::Durability::Sync,

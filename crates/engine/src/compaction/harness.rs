@@ -107,6 +107,7 @@ pub(crate) fn open(machine: &SimMachine, sizes: &Sizes) -> Result<Context> {
         versions,
         tables,
         table_options: sizes.table.clone(),
+        families: Arc::default(),
         options: sizes.compaction.clone(),
         family_options: Arc::default(),
         state: Arc::default(),

@@ -51,7 +51,7 @@ use crate::cache::TableCache;
 use crate::table::TableOptions;
 use crate::version::VersionSet;
 use crate::vlog::ValueLog;
-use crate::{Family, SequenceNumber};
+use crate::{Family, FamilyOptions, SequenceNumber};
 use kontiki_env::Env;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -68,8 +68,10 @@ pub struct Context {
     pub(crate) values: Arc<ValueLog>,
     /// How input tables are opened.
     pub tables: Arc<TableCache>,
-    /// How tables are written.
+    /// How tables are written, where the family says nothing else.
     pub table_options: TableOptions,
+    /// What families say.
+    pub families: Arc<BTreeMap<Family, FamilyOptions>>,
     /// When to compact.
     pub options: CompactionOptions,
     /// The same of families that have options of their own.
@@ -87,6 +89,14 @@ impl Context {
     /// When to compact a family.
     pub fn options_of(&self, family: Family) -> &CompactionOptions {
         self.family_options.get(&family).unwrap_or(&self.options)
+    }
+
+    /// How a family's tables of a level are written.
+    pub fn table_options_of(&self, family: Family, level: usize) -> TableOptions {
+        match self.families.get(&family) {
+            Some(options) => self.table_options.for_family(options, level),
+            None => self.table_options.clone(),
+        }
     }
 
     /// The bytes that must be compacted for all levels to be within their targets.

@@ -25,6 +25,7 @@ pub(super) struct WrittenTable {
 pub(super) struct Outputs<'a> {
     context: &'a Context,
     family: Family,
+    level: usize,
     writer: Option<TableWriter>,
     expiries: ExpirySample,
     finished: Vec<WrittenTable>,
@@ -56,6 +57,7 @@ impl<'a> Outputs<'a> {
         Outputs {
             context,
             family,
+            level,
             writer: None,
             expiries: ExpirySample::default(),
             finished: Vec::new(),
@@ -112,7 +114,7 @@ impl<'a> Outputs<'a> {
             Some(writer) => writer,
             None => {
                 let versions = &self.context.versions;
-                let options = self.context.table_options.clone();
+                let options = self.context.table_options_of(self.family, self.level);
                 let number = versions.new_file_number();
                 let dir = versions.tables_dir();
                 self.writer.insert(TableWriter::create(&self.context.env, dir, number, self.family, options)?)

@@ -60,6 +60,7 @@ pub(crate) fn open(env: &Env, path: &Path, options: Options) -> Result<Arc<Core>
         tables,
         values,
         table_options: options.table.clone(),
+        families: Arc::new(options.families.iter().map(|spec| (spec.family, spec.options.clone())).collect()),
         options: options.compaction.clone(),
         family_options: Arc::new(options.family_compaction()),
         state: Arc::new(compaction::State::new(options.compaction.bytes_per_second_max)),

@@ -7,14 +7,13 @@ use crate::iterator::KeyRef;
 use crate::kind::Kind;
 use crate::{Error, Result};
 
+/// Takes a version: its position, its kind, and the bytes that go with it.
+type Visit<'a> = dyn FnMut(KeyRef<'_>, Kind, &[u8]) -> Result<()> + 'a;
+
 impl TableReader {
     /// Gives every version that can be read to `visit`, in order, and what cannot to `lost`. Passes on errors that are no
     /// damage.
-    pub(crate) fn salvage(
-        &self,
-        visit: &mut dyn FnMut(KeyRef<'_>, Kind, &[u8]) -> Result<()>,
-        lost: &mut dyn FnMut(Error),
-    ) -> Result<()> {
+    pub(crate) fn salvage(&self, visit: &mut Visit<'_>, lost: &mut dyn FnMut(Error)) -> Result<()> {
         let mut sound = |error: Error| match error {
             Error::Corruption { .. } => {
                 lost(error);

@@ -240,3 +240,23 @@ fn a_range_delete_survives_flush_compaction_and_restart() {
     let machine = restarted(&machine, 3);
     assert_eq!(keys(&open(&machine)), expected, "after a restart");
 }
+
+#[test]
+fn a_familys_own_compression_counts_level_by_level() {
+    let machine = SimMachine::from_seed(78);
+    let mut options = small_options();
+    let mut spec = FamilySpec::new(Family::DEFAULT, "default");
+    spec.options.compression = vec![crate::table::Compression::None, crate::table::Compression::Lz4];
+    options.families.push(spec);
+    options.memtable_bytes = 1 << 20;
+    let db = Db::open_in(&machine.env(), Path::new(DIR), options).expect("opens");
+    for i in 0..200 {
+        db.write(put(&format!("key{i:03}"), &"abcdefgh".repeat(12)), Durability::Buffered).expect("room");
+    }
+    db.flush().expect("room");
+    let flushed = db.stats().table_bytes();
+    assert!(flushed > 200 * 96, "level 0 is not compressed: {flushed} bytes");
+    db.compact().expect("room");
+    let compacted = db.stats().table_bytes();
+    assert!(compacted < flushed / 3, "deeper levels are: {compacted} of {flushed} bytes");
+}
