@@ -1,7 +1,7 @@
 //! Two caches, both bounded in bytes: uncompressed blocks, and open tables (file handle, filter, top of the index).
 //!
 //! Neither is searched by a read. A table of the version holds its open reader, a reader holds slots for its blocks
-//! ([`residents`]); the caches decide what stays. Their decisions depend on nothing random, so that a simulated run
+//! (`residents`); the caches decide what stays. Their decisions depend on nothing random, so that a simulated run
 //! evicts, and therefore reads, the same from the same seed.
 //!
 //! For `db/`: make one [`BlockCache`] and one [`TableCache`] at open and put the latter into every `ReadState`.

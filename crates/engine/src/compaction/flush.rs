@@ -11,7 +11,7 @@ use crate::vlog::FlushedValues;
 use crate::{Direction, Error, Family, Result, SequenceNumber};
 use std::sync::Arc;
 
-/// Writes one table for each family (more only beyond [`TABLE_BYTES_MAX`]) in `memtables` to L0, and installs all of
+/// Writes one table for each family (more only beyond `TABLE_BYTES_MAX`) in `memtables` to L0, and installs all of
 /// them, with the memtables' range tombstones, `flushed_sequence` and `oldest_segment`, in one edit. Of each key only
 /// the newest version is kept, and that only if none of the range tombstones hides it; tombstones are kept, for what
 /// they hide may be below. Returns the new version.

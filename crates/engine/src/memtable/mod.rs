@@ -2,7 +2,7 @@
 //!
 //! All families share it, so a flush moves a consistent prefix of history to tables for all of them at once; that
 //! is what makes the apply of replicated entries safe without a log record of its own. Inside, each family has a tree
-//! of its own ([`tree`]); all trees share one arena, which is freed as a whole.
+//! of its own (`tree`); all trees share one arena, which is freed as a whole.
 //!
 //! For `db/`: [`Memtable::apply`] inserts a batch under one sequence number; any number of threads may do so at
 //! once, and readers never block. The memtable knows nothing of publication: a reader asks at a sequence number
