@@ -36,7 +36,7 @@ pub struct Options {
     /// Default 256 MiB; 4 KiB to 1 GiB.
     pub value_segment_bytes: u64,
     /// Garbage in the value log, in percent of its bytes, at which values are relocated. Smaller: less space, more copying (for keys
-    /// overwritten at random, about 0.9 bytes for each byte written at 25 %, and 1.7 at 20 %). Default 25; 5 to 90.
+    /// overwritten at random, by the formula about 1.1 bytes for each byte written at 25 %, and 1.7 at 20 %). Default 25; 5 to 90.
     pub value_garbage_percent: u64,
     /// How fast values are relocated while garbage is near its bound; beyond it, as fast as the disk goes. 0: always.
     /// Default 128 MiB a second.

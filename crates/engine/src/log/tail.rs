@@ -12,8 +12,8 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Syncs that may be in flight at once. One leaves the disk idle while its answer travels: two, three and four gave 1.5,
-/// 2 and 2.6 times the syncs of one on the disk that this was measured on, more gave little.
+/// Syncs that may be in flight at once. One leaves the disk idle while its answer travels: bare syncs of one pre-written file
+/// came to 8,600, 12,900 and 22,400 a second with one, two and four at once on one machine. Not tuned beyond that.
 pub(crate) const SYNCS_MAX: usize = 4;
 
 struct TailFile {
