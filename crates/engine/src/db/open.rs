@@ -21,7 +21,7 @@ use crate::log::{
 };
 use crate::stream::StreamIndex;
 use crate::version::{ManifestOptions, VersionEdit, VersionSet};
-use crate::vlog::{ValueCache, ValueLog, ValueRecovery, ValueThresholds};
+use crate::vlog::{ValueCache, ValueLog, ValueRecovery, ValueStore, ValueThresholds};
 use crate::{Error, Family, Result};
 use kontiki_env::Env;
 use kontiki_env::fs::FileLock;
@@ -44,29 +44,7 @@ pub(crate) fn open(env: &Env, path: &Path, options: Options) -> Result<Arc<Core>
     let versions = VersionSet::open(env, path, ManifestOptions::default())?;
     ensure_families(&versions, &options)?;
     create_directory(env, &wal)?;
-
-    let blocks = Arc::new(BlockCache::new(options.block_cache_bytes));
-    let tables_dir = versions.tables_dir().to_path_buf();
-    let tables =
-        Arc::new(TableCache::new(env, &tables_dir, blocks, options.table_cache_bytes, options.open_tables_max));
-    let oldest_transaction_start = versions.oldest_transaction_start().clone();
-    let store = versions.current().values().store().expect("a version of an open set has a store").clone();
-    store.cache_values(ValueCache::new(options.value_cache_bytes));
-    let thresholds = ValueThresholds::new(&options.families);
-    let values = Arc::new(ValueLog::new(store.clone(), options.value_segment_bytes, thresholds));
-    let context = Context {
-        env: env.clone(),
-        versions: Arc::new(versions),
-        tables,
-        values,
-        table_options: options.table.clone(),
-        families: Arc::new(options.families.iter().map(|spec| (spec.family, spec.options.clone())).collect()),
-        options: options.compaction.clone(),
-        family_options: Arc::new(options.family_compaction()),
-        state: Arc::new(compaction::State::new(options.compaction.bytes_per_second_max)),
-        stop: Arc::new(AtomicBool::new(false)),
-        oldest_transaction_start,
-    };
+    let (store, context) = context(env, versions, &options);
     let segments = Arc::new(Segments::new(env.fs.clone(), wal));
     let version = context.versions.current();
     let beside = ValueRecovery::new(store, version.values().clone(), version.flushed_sequence())?;
@@ -111,6 +89,33 @@ pub(crate) fn open(env: &Env, path: &Path, options: Options) -> Result<Arc<Core>
     let core = Arc::new(Core::new(parts));
     start_jobs(&core);
     Ok(core)
+}
+
+/// What flushes, compactions and reads of values share, and the store of value segments.
+fn context(env: &Env, versions: VersionSet, options: &Options) -> (Arc<ValueStore>, Context) {
+    let blocks = Arc::new(BlockCache::new(options.block_cache_bytes));
+    let tables_dir = versions.tables_dir().to_path_buf();
+    let tables =
+        Arc::new(TableCache::new(env, &tables_dir, blocks, options.table_cache_bytes, options.open_tables_max));
+    let oldest_transaction_start = versions.oldest_transaction_start().clone();
+    let store = versions.current().values().store().expect("a version of an open set has a store").clone();
+    store.cache_values(ValueCache::new(options.value_cache_bytes));
+    let thresholds = ValueThresholds::new(&options.families);
+    let values = Arc::new(ValueLog::new(store.clone(), options.value_segment_bytes, thresholds));
+    let context = Context {
+        env: env.clone(),
+        versions: Arc::new(versions),
+        tables,
+        values,
+        table_options: options.table.clone(),
+        families: Arc::new(options.families.iter().map(|spec| (spec.family, spec.options.clone())).collect()),
+        options: options.compaction.clone(),
+        family_options: Arc::new(options.family_compaction()),
+        state: Arc::new(compaction::State::new(options.compaction.bytes_per_second_max)),
+        stop: Arc::new(AtomicBool::new(false)),
+        oldest_transaction_start,
+    };
+    (store, context)
 }
 
 /// Seals the value segments that the last process has left open. Whatever refers to them was replayed, or is in tables.

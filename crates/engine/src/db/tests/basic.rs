@@ -245,9 +245,7 @@ fn a_range_delete_survives_flush_compaction_and_restart() {
 fn a_familys_own_compression_counts_level_by_level() {
     let machine = SimMachine::from_seed(78);
     let mut options = small_options();
-    let mut spec = FamilySpec::new(Family::DEFAULT, "default");
-    spec.options.compression = vec![crate::table::Compression::None, crate::table::Compression::Lz4];
-    options.families.push(spec);
+    options.families[0].options.compression = vec![crate::table::Compression::None, crate::table::Compression::Lz4];
     options.memtable_bytes = 1 << 20;
     let db = Db::open_in(&machine.env(), Path::new(DIR), options).expect("opens");
     for i in 0..200 {
