@@ -29,6 +29,7 @@ pub mod kind;
 pub mod log;
 pub mod memtable;
 pub mod planted;
+pub mod stats;
 mod stream;
 pub mod table;
 mod transaction;
@@ -38,12 +39,11 @@ pub mod vlog;
 
 pub use batch::{BatchOp, WriteBatch};
 pub use commit::{Commit, Durability, Precondition, StreamContents, StreamId, StreamOp, Unchanged};
-pub use db::{
-    Db, FamilyStats, Histogram, LevelStats, MEMORY_BUDGET_BYTES_MIN, Options, SYNC_LATENCY_BOUNDS_US, Snapshot, Stats,
-};
+pub use db::{Db, MEMORY_BUDGET_BYTES_MIN, Options, Snapshot};
 pub use error::{Error, Result};
 pub use family::{Family, FamilyOptions, FamilySpec, KEY_BYTES_MAX, SequenceNumber, VALUE_BYTES_MAX};
 pub use iterator::Scan;
+pub use stats::{FamilyStats, Histogram, LevelStats, Stats};
 pub use stream::STREAM_STATE_BYTES_MAX;
 pub use transaction::{Isolation, Savepoint, Transaction, TransactionEntries, TransactionOptions, TransactionStats};
 pub use view::{Direction, Entries, Range, ReadOptions, View};

@@ -11,6 +11,7 @@
 
 use super::hash::FixedHash;
 use super::residents::{Resident, Residents};
+use crate::stats::CacheStats;
 use crate::table::block::Block;
 use parking_lot::Mutex;
 use std::cell::Cell;
@@ -41,6 +42,7 @@ pub struct BlockCache {
     shard_capacity_bytes: u64,
     hits: [Counter; HIT_COUNTERS],
     misses: AtomicU64,
+    evictions: AtomicU64,
 }
 
 /// A counter with a cache line of its own (two, for processors that fetch pairs).
@@ -65,6 +67,8 @@ struct Shard {
     live_bytes: u64,
     /// Entries whose table is gone, roughly.
     dead: usize,
+    /// Blocks that had to go for others, counted.
+    evicted: u64,
     ghosts: Ghosts,
 }
 
@@ -77,12 +81,24 @@ impl BlockCache {
             shard_capacity_bytes: capacity_bytes / shards as u64,
             hits: Default::default(),
             misses: AtomicU64::new(0),
+            evictions: AtomicU64::new(0),
         }
     }
 
     /// Bytes held.
     pub fn used_bytes(&self) -> u64 {
         self.shards.iter().map(|shard| shard.lock().live_bytes).sum()
+    }
+
+    /// What it has done since it was made, and what it holds.
+    pub fn stats(&self) -> CacheStats {
+        CacheStats {
+            capacity_bytes: self.shard_capacity_bytes * self.shards.len() as u64,
+            bytes: self.used_bytes(),
+            hits: self.hits(),
+            misses: self.misses(),
+            evictions: self.evictions.load(Relaxed),
+        }
     }
 
     /// Lookups that found their block.
@@ -130,7 +146,9 @@ impl BlockCache {
             shard.short.push_back(entry);
         }
         shard.live_bytes += bytes;
+        let evicted_before = shard.evicted;
         while shard.live_bytes > self.shard_capacity_bytes && shard.evict_one(self.shard_capacity_bytes, &mut owners) {}
+        self.evictions.fetch_add(shard.evicted - evicted_before, Relaxed);
         block
     }
 
@@ -175,6 +193,7 @@ impl Shard {
         let emptied = owner.empty(entry.index);
         assert!(emptied, "a block in a queue is in its slot while its table is there");
         self.live_bytes -= entry.bytes;
+        self.evicted += 1;
     }
 
     fn forget_dead(&mut self) -> bool {

@@ -2,6 +2,7 @@
 
 use super::BlockCache;
 use crate::Result;
+use crate::stats::TableCacheStats;
 use crate::table::TableReader;
 use crate::version::Table;
 use arc_swap::{ArcSwapOption, Guard};
@@ -35,6 +36,8 @@ struct OpenTables {
     /// In the order in which they were opened, or last found in use by the clock's hand.
     tables: VecDeque<(Weak<Table>, u64)>,
     bytes: u64,
+    /// Tables opened, counted.
+    opens: u64,
 }
 
 /// A table's open reader, if it is open.
@@ -126,6 +129,7 @@ impl TableCache {
         slot.used.store(false, Relaxed);
         open.tables.push_back((Arc::downgrade(table), weight));
         open.bytes += weight;
+        open.opens += 1;
         Ok(reader)
     }
 
@@ -134,6 +138,17 @@ impl TableCache {
         let mut open = self.open.lock();
         open.tables.retain(|(table, _)| table.strong_count() > 0);
         open.bytes = open.tables.iter().map(|(_, weight)| *weight).sum();
+    }
+
+    /// What it has done since it was made, and what it holds.
+    pub fn stats(&self) -> TableCacheStats {
+        let open = self.open.lock();
+        TableCacheStats {
+            capacity_bytes: self.capacity_bytes,
+            bytes: open.bytes,
+            tables: open.tables.len() as u64,
+            opens: open.opens,
+        }
     }
 
     /// Bytes of open tables, by the weights that bound them.

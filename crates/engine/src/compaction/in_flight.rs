@@ -78,6 +78,12 @@ impl InFlight {
         self.waiting.swap_remove(at.expect("a wait ends once"));
     }
 
+    /// How many plans run.
+    pub fn plans(&self) -> usize {
+        // A plan's claims are entered together.
+        self.claims.chunk_by(|(left, _), (right, _)| left == right).count()
+    }
+
     /// How many claims there are.
     pub fn len(&self) -> usize {
         self.claims.len()

@@ -50,7 +50,9 @@ impl Core {
         // commit, or earlier commits, are still unsynced in the log: that would tear it, or reorder history.
         self.sync_log()?;
         assert!(slot.last_sequence() <= self.writes.visible(), "a finished memtable is visible as a whole");
-        compaction::flush(&self.context, std::slice::from_ref(&slot.memtable), slot.last_sequence(), None)?;
+        self.recorder.time(&self.recorder.flush, || {
+            compaction::flush(&self.context, std::slice::from_ref(&slot.memtable), slot.last_sequence(), None)
+        })?;
         self.counters.note_flush(slot.memtable.approximate_bytes() as u64);
         self.writes.install(&self.context.versions, Some(&slot));
         self.progress.update(|state| {
@@ -156,7 +158,7 @@ impl Core {
             Some(_) => self.compact_all().map(|()| true),
             None => match self.progress.update(|state| state.compact_for_values.pop_first()) {
                 Some(family) => compaction::compact_all(&self.context, family).map(|()| true),
-                None => compaction::step(&self.context),
+                None => self.compact_one(),
             },
         };
         self.after_compaction(outcome, asked)
@@ -167,11 +169,18 @@ impl Core {
         if self.check_writable().is_err() || self.is_stopping() {
             return false;
         }
-        let outcome = compaction::step(&self.context);
+        let outcome = self.compact_one();
         if let Ok(false) = outcome {
             return false; // What there is to tell and to remove is told and removed by the first job.
         }
         self.after_compaction(outcome, None)
+    }
+
+    fn compact_one(&self) -> Result<bool> {
+        let started = self.recorder.now();
+        let outcome = compaction::step(&self.context);
+        self.recorder.end(&self.recorder.compaction, Some(started).filter(|_| matches!(outcome, Ok(true))));
+        outcome
     }
 
     /// `asked` is the full compaction that this was, if it was one.

@@ -56,7 +56,8 @@ impl TransactionStarts {
         self.oldest.load(Ordering::Acquire)
     }
 
-    /// Number of open transactions.
+    /// Number of those that are registered.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> u64 {
         self.open.lock().values().sum()
     }

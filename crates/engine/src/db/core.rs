@@ -7,6 +7,7 @@ use super::queue::Queue;
 use super::writes::Writes;
 use crate::compaction::Context;
 use crate::log::{LogWriter, NextSegments, Segments, Tail};
+use crate::stats::Recorder;
 use crate::stream::StreamIndex;
 use crate::transaction::Transactions;
 use crate::{Error, Family, Result};
@@ -42,6 +43,7 @@ pub(crate) struct Core {
     pub(crate) queue: Queue,
     pub(crate) writes: Writes,
     pub(crate) counters: Counters,
+    pub(crate) recorder: Arc<Recorder>,
     pub(crate) progress: Progress,
     pub(crate) transaction_starts: TransactionStarts,
     pub(crate) transactions: Transactions,
@@ -160,6 +162,7 @@ pub(crate) struct Parts {
     pub(crate) tail: Arc<Tail>,
     pub(crate) writes: Writes,
     pub(crate) counters: Counters,
+    pub(crate) recorder: Arc<Recorder>,
     pub(crate) directory_lock: Box<dyn FileLock>,
 }
 
@@ -183,6 +186,7 @@ impl Core {
             queue: Queue::default(),
             writes: parts.writes,
             counters: parts.counters,
+            recorder: parts.recorder,
             progress,
             last_logged: AtomicU64::new(0),
             flushed_for_streams_at: AtomicU64::new(0),

@@ -1,9 +1,7 @@
 //! What is counted while a database runs.
 
-use super::stats::{Histogram, SYNC_LATENCY_BOUNDS_US};
 use crate::Durability;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
 
 /// Counters since open; each only grows.
 #[derive(Default)]
@@ -11,7 +9,7 @@ pub(crate) struct Counters {
     pub(crate) commits_sync: AtomicU64,
     pub(crate) commits_buffered: AtomicU64,
     pub(crate) commits_derived: AtomicU64,
-    pub(crate) groups: AtomicU64,
+    pub(crate) syncs: AtomicU64,
     pub(crate) appended_bytes: AtomicU64,
     pub(crate) rewritten_bytes: AtomicU64,
     pub(crate) segments_deleted: AtomicU64,
@@ -19,8 +17,6 @@ pub(crate) struct Counters {
     pub(crate) stalls: AtomicU64,
     pub(crate) flushes: AtomicU64,
     pub(crate) flushed_bytes: AtomicU64,
-    sync_buckets: [AtomicU64; SYNC_LATENCY_BOUNDS_US.len() + 1],
-    sync_us: AtomicU64,
 }
 
 fn add(counter: &AtomicU64, by: u64) {
@@ -43,12 +39,8 @@ impl Counters {
         add(&self.appended_bytes, bytes);
     }
 
-    pub(crate) fn note_sync(&self, took: Duration) {
-        add(&self.groups, 1);
-        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let bucket = SYNC_LATENCY_BOUNDS_US.partition_point(|bound| *bound < us);
-        add(&self.sync_buckets[bucket], 1);
-        add(&self.sync_us, us);
+    pub(crate) fn note_sync(&self) {
+        add(&self.syncs, 1);
     }
 
     pub(crate) fn note_rewrite(&self, bytes: u64) {
@@ -66,12 +58,5 @@ impl Counters {
     pub(crate) fn note_flush(&self, bytes: u64) {
         add(&self.flushes, 1);
         add(&self.flushed_bytes, bytes);
-    }
-
-    pub(crate) fn sync_latency(&self) -> Histogram {
-        Histogram {
-            counts: self.sync_buckets.iter().map(|bucket| bucket.load(Relaxed)).collect(),
-            sum_us: self.sync_us.load(Relaxed),
-        }
     }
 }

@@ -129,9 +129,8 @@ impl Core {
     /// Step 3: waits until everything that is due has come, and syncs the log where that is needed.
     pub(super) fn wait_due(&self, due: Due) -> Result<()> {
         let sync = |slot: usize, durable: u64| {
-            let start = self.env.clock.monotonic();
-            self.tail.sync(slot, durable)?;
-            self.counters.note_sync(self.env.clock.monotonic().saturating_sub(start));
+            self.recorder.time(&self.recorder.log_sync, || self.tail.sync(slot, durable))?;
+            self.counters.note_sync();
             Ok(())
         };
         match self.writes.order.wait(due, &sync, &mut |answer| self.writes.completions.push([answer])) {

@@ -4,7 +4,7 @@
 //! - the write path: `submit.rs` (the way in), `lead.rs` (groups), `queue.rs`, `writes.rs` (numbers, memtables, publication), `completion.rs`;
 //! - the jobs (`background.rs`): `commit`, `flush` (which also looks after the log), `compact`;
 //! - `core.rs`: what they share, and the order of locks;
-//! - `snapshot.rs`, `stats.rs`, `counters.rs`, `options.rs`.
+//! - `snapshot.rs`, `counters.rs`, `options.rs`.
 //!
 //! docs/internals/log.md tells the whole story.
 
@@ -19,7 +19,6 @@ mod options;
 mod order;
 mod queue;
 mod snapshot;
-mod stats;
 mod submit;
 mod sync;
 mod values;
@@ -29,12 +28,10 @@ pub(crate) use conditions::TransactionStart;
 pub(crate) use core::Core;
 pub use options::{MEMORY_BUDGET_BYTES_MIN, Options};
 pub use snapshot::Snapshot;
-pub use stats::{FamilyStats, Histogram, LevelStats, SYNC_LATENCY_BOUNDS_US, Stats};
 
 use self::order::Due;
 use crate::iterator::{ReadState, SEQUENCE_NUMBER_MAX};
 use crate::stream::read_stream;
-use crate::vlog::ValueCache;
 use crate::{
     Commit, Direction, Durability, Error, Family, Precondition, Range, ReadOptions, Result, Scan, SequenceNumber,
     StreamContents, StreamId, View, WriteBatch,
@@ -43,7 +40,6 @@ use bytes::Bytes;
 use kontiki_env::Env;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 /// An open database. Cheap to clone, shared by threads. The last clone to go closes it, as [`Db::close`] does, but
 /// without telling of errors.
@@ -108,7 +104,12 @@ impl Db {
     /// Errors: as [`Db::get_in`].
     pub fn multi_get(&self, family: Family, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>> {
         self.core().check_open()?;
-        self.core().writes.read(|state, sequence| state.multi_get_at(family, keys, sequence, state.clock.wall_ms()))
+        let recorder = &self.core().recorder;
+        let started = recorder.start_sampled();
+        let read = |state: &ReadState, sequence| state.multi_get_at(family, keys, sequence, state.clock.wall_ms());
+        let values = self.core().writes.read(read)?;
+        recorder.end(&recorder.multi_get, started);
+        Ok(values)
     }
 
     /// Removes a key of the default family, if it is there; durable when it returns.
@@ -208,72 +209,6 @@ impl Db {
             }
             core.check_writable().err().map(Err)
         })
-    }
-
-    /// Counters and gauges.
-    pub fn stats(&self) -> Stats {
-        let core = self.core();
-        let counters = &core.counters;
-        let segments = core.segments.list();
-        let (memtables, memtable_bytes) = core.writes.memory();
-        let blocks = core.context.tables.blocks();
-        let version = core.context.versions.current();
-        let values = version.values().store().and_then(|store| store.values());
-        let (value_cache_bytes, value_cache_hits, value_cache_misses) =
-            values.map(ValueCache::stats).unwrap_or_default();
-        let work = core.context.state.stats.levels();
-        let compacted = &work[1..];
-        Stats {
-            visible_sequence: core.writes.visible(),
-            commits_sync: counters.commits_sync.load(Relaxed),
-            commits_buffered: counters.commits_buffered.load(Relaxed),
-            commits_derived: counters.commits_derived.load(Relaxed),
-            groups: counters.groups.load(Relaxed),
-            transactions_open: core.transaction_starts.len(),
-            transactions_oldest_start: core.oldest_transaction_start(),
-            transactions: core.transactions.stats(core.oldest_transaction_start(), core.env.clock.monotonic()),
-            commits_waiting: core.queue.len() as u64,
-            write_stalls: counters.stalls.load(Relaxed),
-            log_segments: segments.len() as u64,
-            log_segments_free: core.next_segments.free_count() as u64,
-            log_bytes: segments.iter().map(|(_, bytes)| bytes).sum(),
-            log_appended_bytes: counters.appended_bytes.load(Relaxed),
-            log_rewritten_bytes: counters.rewritten_bytes.load(Relaxed),
-            log_segments_deleted: counters.segments_deleted.load(Relaxed),
-            log_replayed_bytes: counters.replayed_bytes.load(Relaxed),
-            log_sync_latency: counters.sync_latency(),
-            streams: core.streams.lock().len() as u64,
-            memtables: memtables as u64,
-            memtable_bytes,
-            flushes: counters.flushes.load(Relaxed),
-            flushed_bytes: counters.flushed_bytes.load(Relaxed),
-            compactions: compacted.iter().map(|level| level.runs + level.moves + level.drops).sum(),
-            compacted_bytes: compacted.iter().map(|level| level.written_bytes).sum(),
-            block_cache_bytes: blocks.used_bytes(),
-            block_cache_hits: blocks.hits(),
-            block_cache_misses: blocks.misses(),
-            value_cache_bytes,
-            value_cache_hits,
-            value_cache_misses,
-            values: core.value_stats(),
-            families: self.family_stats(),
-            stopped: core.why_stopped(),
-        }
-    }
-
-    fn family_stats(&self) -> Vec<FamilyStats> {
-        let version = self.core().context.versions.current();
-        let level = |tables: &Vec<Arc<crate::version::Table>>| LevelStats {
-            tables: tables.len() as u64,
-            bytes: tables.iter().map(|table| table.meta().file_bytes).sum(),
-            entries: tables.iter().map(|table| table.meta().entries).sum(),
-        };
-        let family = |(family, levels): (&Family, &crate::version::FamilyLevels)| FamilyStats {
-            family: family.0,
-            name: levels.name.clone(),
-            levels: levels.levels.iter().map(level).collect(),
-        };
-        version.families().iter().map(family).collect()
     }
 
     /// Ends background work, ends the log in good order, and releases the directory. Memtables are not flushed: the log

@@ -15,10 +15,12 @@ use super::options::Options;
 use super::writes::{MemoryLimits, Writes};
 use crate::cache::{BlockCache, TableCache};
 use crate::compaction::{self, Context};
+use crate::iterator::ReadState;
 use crate::log::{
     LogWriter, NextSegments, RawRecord, RecordKind, RecordPosition, Recovered, Segments, Tail, decode_commit,
     decode_rewrite, recover,
 };
+use crate::stats::Recorder;
 use crate::stream::StreamIndex;
 use crate::version::{ManifestOptions, VersionEdit, VersionSet};
 use crate::vlog::{ValueCache, ValueLog, ValueRecovery, ValueStore, ValueThresholds};
@@ -48,7 +50,8 @@ pub(crate) fn open(env: &Env, path: &Path, options: Options) -> Result<Arc<Core>
     let segments = Arc::new(Segments::new(env.fs.clone(), wal));
     let version = context.versions.current();
     let beside = ValueRecovery::new(store, version.values().clone(), version.flushed_sequence())?;
-    let mut replay = Replay::new(&context, &options);
+    let recorder = Arc::new(Recorder::new(env.clock.clone(), options.stats_sample_one_in));
+    let mut replay = Replay::new(&context, &options, &recorder);
     let mut visit = |position, record: RawRecord<'_>| replay.visit(&segments, position, record, &beside);
     let recovered = recover(&segments, &beside, &mut visit)?;
     let (writes, streams) = replay.finish(&segments)?;
@@ -68,7 +71,7 @@ pub(crate) fn open(env: &Env, path: &Path, options: Options) -> Result<Arc<Core>
         recovered.next_number,
     ));
     next_segments.adopt(&recovered.free)?;
-    let tail = Arc::new(Tail::new(context.values.appender.clone()));
+    let tail = Arc::new(Tail::new(context.values.appender.clone(), recorder.clone()));
     let log = LogWriter::new(segments.clone(), next_segments.clone(), tail.clone());
     let counters = counters_after(&recovered);
     let (env, directory) = (env.clone(), path.to_path_buf());
@@ -84,6 +87,7 @@ pub(crate) fn open(env: &Env, path: &Path, options: Options) -> Result<Arc<Core>
         tail,
         writes,
         counters,
+        recorder,
         directory_lock,
     };
     let core = Arc::new(Core::new(parts));
@@ -250,7 +254,7 @@ struct Replay<'a> {
 }
 
 impl<'a> Replay<'a> {
-    fn new(context: &'a Context, options: &Options) -> Replay<'a> {
+    fn new(context: &'a Context, options: &Options, recorder: &Arc<Recorder>) -> Replay<'a> {
         let version = context.versions.current();
         let flushed = version.flushed_sequence();
         let limits = MemoryLimits {
@@ -258,7 +262,9 @@ impl<'a> Replay<'a> {
             memtables_max: options.memtables_max,
             level0_tables_max: options.level0_tables_max,
         };
-        let writes = Writes::new(limits, flushed, version, context.tables.clone(), context.env.clock.clone());
+        let (tables, clock) = (context.tables.clone(), context.env.clock.clone());
+        let read_state = ReadState { memtables: Vec::new(), version, tables, clock, recorder: recorder.clone() };
+        let writes = Writes::new(limits, flushed, read_state);
         Replay { context, writes, streams: StreamIndex::default(), flushed }
     }
 

@@ -19,9 +19,16 @@ pub(crate) const COMMIT_BYTES_MAX: u64 = 256 << 20;
 impl Core {
     /// A blocking commit.
     pub(crate) fn commit(&self, commit: Commit) -> Result<SequenceNumber> {
+        let started = self.recorder.start_sampled();
+        let outcome = self.commit_unmeasured(commit, started.is_some());
+        self.recorder.end(&self.recorder.write, started.filter(|_| outcome.is_ok()));
+        outcome
+    }
+
+    fn commit_unmeasured(&self, commit: Commit, measure_wait: bool) -> Result<SequenceNumber> {
         let write = self.check_commit(commit)?;
         let outcome = if write.durability != Durability::Derived && self.writes.completions.all_answered() {
-            self.commit_directly(&write)
+            self.commit_directly(&write, measure_wait)
         } else {
             self.commit_in_order(write)
         };
@@ -32,13 +39,14 @@ impl Core {
         outcome
     }
 
-    fn commit_directly(&self, write: &Write) -> Result<SequenceNumber> {
+    fn commit_directly(&self, write: &Write, measure_wait: bool) -> Result<SequenceNumber> {
         let placed = loop {
             match self.sequence(write)? {
                 Some(placed) => break placed,
                 None => self.wait_for_room()?,
             }
         };
+        let placed_at = measure_wait.then(|| self.recorder.now());
         let answer = match placed {
             Placed::Batch(ticket) => {
                 self.insert(write, &ticket, None);
@@ -50,6 +58,7 @@ impl Core {
                 self.writes.visible()
             }
         };
+        self.recorder.end(&self.recorder.commit_wait, placed_at);
         // Commits that others have submitted meanwhile may have been waiting for this one.
         self.writes.completions.run();
         self.retry_background();
@@ -106,6 +115,7 @@ impl Core {
 
     /// A commit that does not block; `done` gets the answer, also that of a refusal.
     pub(crate) fn submit(&self, commit: Commit, done: Done) {
+        let done = self.measured(done);
         match self.check_commit(commit) {
             Ok(write) => {
                 let logged = write.durability != Durability::Derived;
@@ -121,6 +131,16 @@ impl Core {
                 self.writes.completions.run();
             }
         }
+    }
+
+    /// The same, with the time until the answer recorded, if this commit is chosen for that.
+    fn measured(&self, done: Done) -> Done {
+        let Some(started) = self.recorder.start_sampled() else { return done };
+        let recorder = self.recorder.clone();
+        Box::new(move |result| {
+            recorder.end(&recorder.write, Some(started).filter(|_| result.is_ok()));
+            done(result);
+        })
     }
 
     /// One step of the `commit` job; returns whether to call it again.

@@ -2,6 +2,7 @@
 
 use super::core::Core;
 use crate::iterator::ReadState;
+use crate::stats::Recorder;
 use crate::version::{Version, VersionEdit};
 use crate::vlog::plan::{Candidate, Plan, UNFLUSHED_SEGMENTS, hides_too_much, plan};
 use crate::vlog::{CollectionReport, FILE_HEADER_BYTES, Relocation, Relocator, ValuePin, ValueStats};
@@ -210,7 +211,13 @@ impl Core {
 
     fn relocate(&self, version: std::sync::Arc<Version>, sources: &[u64], hurry: bool) -> Result<Relocation> {
         let tables = self.context.tables.clone();
-        let state = ReadState { memtables: Vec::new(), version, tables, clock: self.env.clock.clone() };
+        let state = ReadState {
+            memtables: Vec::new(),
+            version,
+            tables,
+            clock: self.env.clock.clone(),
+            recorder: Recorder::off(self.env.clock.clone()),
+        };
         let rate = self.options.value_relocation_bytes_per_second;
         let pace = |bytes: u64| {
             if self.is_stopping() || self.check_writable().is_err() {

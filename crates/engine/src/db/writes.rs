@@ -14,18 +14,17 @@
 
 use super::completion::{Completion, Completions};
 use super::order::{Due, Order};
-use crate::cache::TableCache;
 use crate::iterator::ReadState;
 use crate::log::{Appended, FIRST_POSITION};
 use crate::memtable::Memtable;
 use crate::version::{Version, VersionSet};
 use crate::{Result, SequenceNumber};
 use arc_swap::ArcSwap;
-use kontiki_env::clock::Clock;
 use parking_lot::Mutex;
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 /// A memtable and what the write path knows of it.
 pub(crate) struct MemtableSlot {
@@ -98,6 +97,8 @@ struct State {
     /// Oldest first.
     frozen: VecDeque<Arc<MemtableSlot>>,
     level0_tables: usize,
+    /// Read states that are not current any more and that somebody may hold, oldest first, and since when (monotonic).
+    past: VecDeque<(Weak<ReadState>, Duration)>,
 }
 
 /// See the head of this file.
@@ -110,18 +111,14 @@ pub(crate) struct Writes {
 }
 
 impl Writes {
-    /// Nothing in memory; everything up to `flushed` is in the tables of `version`.
-    pub(crate) fn new(
-        limits: MemoryLimits,
-        flushed: SequenceNumber,
-        version: Arc<Version>,
-        tables: Arc<TableCache>,
-        clock: Arc<dyn Clock>,
-    ) -> Writes {
+    /// Nothing in memory; everything up to `flushed` is in the tables of `tables`, which has no memtables.
+    pub(crate) fn new(limits: MemoryLimits, flushed: SequenceNumber, tables: ReadState) -> Writes {
+        assert!(tables.memtables.is_empty(), "memtables are made here");
         let active = MemtableSlot::new(1);
-        let level0_tables = most_level0_tables(&version);
-        let read_state = ReadState { memtables: vec![active.memtable.clone()], version, tables, clock };
-        let state = State { next_sequence: flushed + 1, active, frozen: VecDeque::new(), level0_tables };
+        let level0_tables = most_level0_tables(&tables.version);
+        let read_state = ReadState { memtables: vec![active.memtable.clone()], ..tables };
+        let state =
+            State { next_sequence: flushed + 1, active, frozen: VecDeque::new(), level0_tables, past: VecDeque::new() };
         Writes {
             limits,
             state: Mutex::new(state),
@@ -261,7 +258,7 @@ impl Writes {
         assert!(version.flushed_sequence() >= before, "what is in tables stays there");
         state.level0_tables = most_level0_tables(&version);
         let current = self.read_state.load_full();
-        self.read_state.store(Arc::new(ReadState { memtables: state.memtables(), version, ..(*current).clone() }));
+        self.set_read_state(&mut state, ReadState { version, ..(*current).clone() });
     }
 
     /// The oldest log segment that an unflushed memtable needs, and whether there is anything unflushed at all.
@@ -328,8 +325,48 @@ impl Writes {
         full.frozen.store(true, Ordering::SeqCst);
         state.frozen.push_back(full);
         let current = self.read_state.load_full();
-        self.read_state.store(Arc::new(ReadState { memtables: state.memtables(), ..(*current).clone() }));
+        self.set_read_state(state, (*current).clone());
     }
+
+    /// Readers get this one from now on, with the memtables there are.
+    fn set_read_state(&self, state: &mut State, next: ReadState) {
+        let now = next.clock.monotonic();
+        let past = self.read_state.swap(Arc::new(ReadState { memtables: state.memtables(), ..next }));
+        state.past.retain(|(past, _)| past.strong_count() > 0);
+        state.past.push_back((Arc::downgrade(&past), now));
+    }
+
+    /// What snapshots and iterators hold.
+    pub(crate) fn held(&self) -> HeldStates {
+        let state = self.state.lock();
+        let current = self.read_state.load_full();
+        let mut held = HeldStates::default();
+        // The one reference that readers take it from, and ours.
+        held.readers += (Arc::strong_count(&current) as u64).saturating_sub(2);
+        let mut only_past: BTreeMap<*const Memtable, u64> = BTreeMap::new();
+        for (past, since) in state.past.iter().filter_map(|(past, since)| Some((past.upgrade()?, since))) {
+            held.readers += (Arc::strong_count(&past) as u64).saturating_sub(1);
+            held.past_states += 1;
+            held.oldest_past_since.get_or_insert(*since);
+            let gone = past.memtables.iter().filter(|mine| !current.memtables.iter().any(|now| Arc::ptr_eq(now, mine)));
+            only_past.extend(gone.map(|memtable| (Arc::as_ptr(memtable), memtable.approximate_bytes() as u64)));
+        }
+        held.past_memtable_bytes = only_past.values().sum();
+        held
+    }
+}
+
+/// See [`Writes::held`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct HeldStates {
+    /// Snapshots and iterators.
+    pub(crate) readers: u64,
+    /// Read states that are not current any more and that they hold.
+    pub(crate) past_states: u64,
+    /// Since when the oldest of these is not current any more (monotonic).
+    pub(crate) oldest_past_since: Option<Duration>,
+    /// Bytes of memtables that only these have.
+    pub(crate) past_memtable_bytes: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 //! Numbers, memtables and publication, without any thread or disk (the tables are empty).
 
 use super::*;
-use crate::cache::BlockCache;
+use crate::cache::{BlockCache, TableCache};
+use crate::stats::Recorder;
 use crate::version::{ManifestOptions, VersionSet};
 use crate::{Family, WriteBatch};
 use kontiki_env::SimMachine;
@@ -13,7 +14,14 @@ fn writes(memtable_bytes: u64, memtables_max: usize) -> (Writes, VersionSet) {
     let versions = VersionSet::open(&env, Path::new("/db"), ManifestOptions::default()).expect("opens");
     let tables = TableCache::new(&env, versions.tables_dir(), Arc::new(BlockCache::new(0)), 1 << 20, 16);
     let limits = MemoryLimits { memtable_bytes, memtables_max, level0_tables_max: 8 };
-    (Writes::new(limits, 0, versions.current(), Arc::new(tables), env.clock.clone()), versions)
+    let read_state = ReadState {
+        memtables: Vec::new(),
+        version: versions.current(),
+        tables: Arc::new(tables),
+        recorder: Recorder::off(env.clock.clone()),
+        clock: env.clock.clone(),
+    };
+    (Writes::new(limits, 0, read_state), versions)
 }
 
 fn answer(log: &Arc<Mutex<Vec<u64>>>, number: u64) -> Completion {

@@ -33,8 +33,13 @@ fn read_everything(machine: &SimMachine, like: &Contents) -> Result<Contents> {
     let context = open(machine, &Sizes { block_cache_bytes: 0, ..Sizes::tiny() })?;
     let version = context.versions.current();
     let sequence = version.flushed_sequence();
-    let state =
-        ReadState { memtables: Vec::new(), version, tables: context.tables.clone(), clock: context.env.clock.clone() };
+    let state = ReadState {
+        memtables: Vec::new(),
+        version,
+        tables: context.tables.clone(),
+        clock: context.env.clock.clone(),
+        recorder: crate::stats::Recorder::off(context.env.clock.clone()),
+    };
     let mut contents = Contents::new();
     for (&family, entries) in like {
         let mut forward = state.entries(family, Range::all(), Direction::Forward, sequence)?;

@@ -35,7 +35,8 @@ pub(super) fn check_values(env: &Env, dir: &Path, version: &Version, report: &mu
     let blocks = Arc::new(BlockCache::new(0));
     let tables = Arc::new(TableCache::new(env, &tables_dir, blocks, TABLE_CACHE_BYTES, OPEN_TABLES_MAX));
     let clock = env.clock.clone();
-    let state = ReadState { memtables: Vec::new(), version: Arc::new(version.clone()), tables, clock };
+    let recorder = crate::stats::Recorder::off(clock.clone());
+    let state = ReadState { memtables: Vec::new(), version: Arc::new(version.clone()), tables, clock, recorder };
     for (family, _, table) in version.tables() {
         if version.values().refs_of(table.meta().number).is_none() {
             continue;

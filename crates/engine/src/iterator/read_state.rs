@@ -8,7 +8,8 @@ use super::{Cursor, Found, LevelCursor, MergingCursor, SEQUENCE_NUMBER_MAX, Scan
 use crate::cache::TableCache;
 use crate::kind::Kind;
 use crate::memtable::{Memtable, MemtableCursor};
-use crate::table::{TableCursor, filter_hash};
+use crate::stats::Recorder;
+use crate::table::{TableCursor, TableReader, filter_hash};
 use crate::version::{FamilyLevels, LEVEL_COUNT, Table, Version};
 use crate::view::ReadOptions;
 use crate::{Direction, Entries, Error, Family, Range, Result, SequenceNumber};
@@ -35,6 +36,8 @@ pub struct ReadState {
     pub tables: Arc<TableCache>,
     /// Tells which expiring values have ended.
     pub clock: Arc<dyn Clock>,
+    /// Where sampled reads are recorded.
+    pub(crate) recorder: Arc<Recorder>,
 }
 
 impl ReadState {
@@ -53,21 +56,58 @@ impl ReadState {
         sequence: SequenceNumber,
         now_ms: impl FnOnce() -> u64,
     ) -> Result<Option<Bytes>> {
-        match self.find(family, user_key, sequence)? {
+        let found = match self.recorder.sample() {
+            false => self.find(family, user_key, sequence)?,
+            true => return self.get_measured(family, user_key, sequence, now_ms),
+        };
+        self.value_of(found, now_ms)
+    }
+
+    fn value_of(&self, found: Option<Found>, now_ms: impl FnOnce() -> u64) -> Result<Option<Bytes>> {
+        match found {
             Some(found) => live_value(found.kind, found.stored, now_ms, self.version.values()),
             None => Ok(None),
         }
     }
 
+    /// A get that was chosen to be measured.
+    #[cold]
+    fn get_measured(
+        &self,
+        family: Family,
+        user_key: &[u8],
+        sequence: SequenceNumber,
+        now_ms: impl FnOnce() -> u64,
+    ) -> Result<Option<Bytes>> {
+        let started = self.recorder.now();
+        let mut watch = Recorded { recorder: &self.recorder, in_memory: false };
+        let found = self.find_watched(family, user_key, sequence, &mut watch)?;
+        let value = self.value_of(found, now_ms)?;
+        self.recorder.reads.note_get(value.is_some(), watch.in_memory);
+        self.recorder.end(&self.recorder.get, Some(started));
+        Ok(value)
+    }
+
     /// The newest version of a key at or below a sequence number, whatever it says; `None` also if a range tombstone hides
     /// it.
     pub(crate) fn find(&self, family: Family, user_key: &[u8], sequence: SequenceNumber) -> Result<Option<Found>> {
+        self.find_watched(family, user_key, sequence, &mut Unwatched)
+    }
+
+    fn find_watched(
+        &self,
+        family: Family,
+        user_key: &[u8],
+        sequence: SequenceNumber,
+        watch: &mut impl Watch,
+    ) -> Result<Option<Found>> {
         debug_assert!(sequence <= SEQUENCE_NUMBER_MAX);
         let levels = self.levels(family)?;
         if let Some(answer) = self.find_in_memtables(family, user_key, sequence) {
+            watch.memory();
             return Ok(answer);
         }
-        let found = self.find_in_tables(levels, user_key, sequence)?;
+        let found = self.find_in_tables(levels, user_key, sequence, watch)?;
         if levels.range_tombstones.is_empty() {
             return Ok(found);
         }
@@ -103,7 +143,7 @@ impl ReadState {
     /// values.
     pub(crate) fn newest_in_tables(&self, family: Family, user_key: &[u8]) -> Result<Option<Found>> {
         let Some(levels) = self.version.family(family) else { return Ok(None) };
-        self.find_in_tables(levels, user_key, SEQUENCE_NUMBER_MAX)
+        self.find_in_tables(levels, user_key, SEQUENCE_NUMBER_MAX, &mut Unwatched)
     }
 
     fn find_in_tables(
@@ -111,6 +151,7 @@ impl ReadState {
         levels: &FamilyLevels,
         user_key: &[u8],
         sequence: SequenceNumber,
+        watch: &mut impl Watch,
     ) -> Result<Option<Found>> {
         // One hash for the filters of all tables.
         let hash = filter_hash(user_key);
@@ -122,7 +163,9 @@ impl ReadState {
                 break;
             }
             if meta.spans(user_key) && meta.smallest_sequence <= sequence {
-                let found = self.tables.hold(table)?.get_hashed(user_key, hash, sequence)?;
+                let reader = self.tables.hold(table)?;
+                let found = reader.get_hashed(user_key, hash, sequence)?;
+                watch.table(0, &reader, hash, found.is_some());
                 if found.as_ref().map(|found| found.sequence) > newest.as_ref().map(|found| found.sequence) {
                     newest = found;
                 }
@@ -134,7 +177,9 @@ impl ReadState {
         }
         for level in 1..LEVEL_COUNT {
             let Some(table) = levels.table_for(level, user_key) else { continue };
-            let found = self.tables.hold(table)?.get_hashed(user_key, hash, sequence)?;
+            let reader = self.tables.hold(table)?;
+            let found = reader.get_hashed(user_key, hash, sequence)?;
+            watch.table(level, &reader, hash, found.is_some());
             if found.is_some() {
                 return Ok(found);
             }
@@ -191,6 +236,42 @@ impl ReadState {
         self.version
             .family(family)
             .ok_or_else(|| Error::InvalidArgument(format!("{family:?} does not exist in this database")))
+    }
+}
+
+/// Is told what a lookup meets.
+trait Watch {
+    /// A memtable has the answer.
+    fn memory(&mut self);
+    /// A table of a level was asked for a key with this hash.
+    fn table(&mut self, level: usize, reader: &TableReader, hash: u64, found: bool);
+}
+
+/// Nobody looks: costs nothing.
+struct Unwatched;
+
+impl Watch for Unwatched {
+    #[inline(always)]
+    fn memory(&mut self) {}
+
+    #[inline(always)]
+    fn table(&mut self, _: usize, _: &TableReader, _: u64, _: bool) {}
+}
+
+/// For the statistics.
+struct Recorded<'a> {
+    recorder: &'a Recorder,
+    in_memory: bool,
+}
+
+impl Watch for Recorded<'_> {
+    fn memory(&mut self) {
+        self.in_memory = true;
+    }
+
+    fn table(&mut self, level: usize, reader: &TableReader, hash: u64, found: bool) {
+        // The filter is asked a second time, which only the few that are watched pay for.
+        self.recorder.reads.note_table(level, reader.may_contain_hash(hash), found);
     }
 }
 

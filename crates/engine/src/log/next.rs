@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Zeros are written in pieces of this size. The page cache keeps a piece as one large page ("folio"), and ext4 walks all
 /// blocks of it at each later write into it: with pieces of 1 MiB a small append took 1.75 microseconds, with 64 KiB and
@@ -53,6 +54,8 @@ pub(crate) struct NextSegments {
     directory: PathBuf,
     segment_bytes: u64,
     recycled_max: usize,
+    /// Files used again, counted.
+    recycled: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -75,7 +78,14 @@ impl NextSegments {
         assert!(next_number > 0, "segment numbers start at 1");
         assert!(segment_bytes <= SEGMENT_BYTES_MAX, "offsets fit their field");
         let state = Mutex::new(State { next_number, ready: None, free: Vec::new() });
-        NextSegments { fs, directory: directory.to_path_buf(), segment_bytes, recycled_max, state }
+        NextSegments {
+            fs,
+            directory: directory.to_path_buf(),
+            segment_bytes,
+            recycled_max,
+            recycled: AtomicU64::new(0),
+            state,
+        }
     }
 
     /// Takes in the files that an earlier run has left for use again; too many and unfit ones are removed.
@@ -102,6 +112,11 @@ impl NextSegments {
     /// Number of files that wait to be used again.
     pub(crate) fn free_count(&self) -> usize {
         self.state.lock().free.len()
+    }
+
+    /// Number of files that were used again.
+    pub(crate) fn recycled_count(&self) -> u64 {
+        self.recycled.load(Relaxed)
     }
 
     /// The next segment for the writer: the one that is ready, whatever its size, or a new one with room for `bytes` of
@@ -188,7 +203,9 @@ impl NextSegments {
             let _ = self.fs.remove(free);
             return Err(NoSegment::NotNow(Error::io(free, &error)));
         }
-        self.name(number, self.segment_bytes, free)
+        let named = self.name(number, self.segment_bytes, free);
+        self.recycled.fetch_add(named.is_ok().into(), Relaxed);
+        named
     }
 
     /// Makes a segment of a new file: temporary name, allocate, fill, header, sync, name, sync of the directory.

@@ -4,6 +4,7 @@
 //! the place behind the header of the next have the same position. `[0, durable)` in these terms is all that the write
 //! path needs to know of durability.
 
+use crate::stats::Recorder;
 use crate::vlog::Appender;
 use crate::{Error, Result};
 use kontiki_env::fs::File;
@@ -30,13 +31,13 @@ pub(crate) struct Tail {
     files: Mutex<VecDeque<TailFile>>,
     /// What records refer to must be durable before they are called so. One sync of it at a time: its files have one
     /// handle, and the failure of one sync must be known to the next.
-    values: Mutex<Option<Arc<Appender>>>,
+    values: Mutex<Option<(Arc<Appender>, Arc<Recorder>)>>,
 }
 
 impl Tail {
     /// Nothing to sync yet; syncs of the log sync these values first.
-    pub(crate) fn new(values: Arc<Appender>) -> Tail {
-        Tail { files: Mutex::default(), values: Mutex::new(Some(values)) }
+    pub(crate) fn new(values: Arc<Appender>, recorder: Arc<Recorder>) -> Tail {
+        Tail { files: Mutex::default(), values: Mutex::new(Some((values, recorder))) }
     }
 
     pub(super) fn add(&self, number: u64, path: PathBuf, handles: [Arc<dyn File>; SYNCS_MAX]) {
@@ -63,8 +64,11 @@ impl Tail {
             }
             files.iter().map(|file| (file.path.clone(), file.handles[slot].clone())).collect()
         };
-        if let Some(values) = &*self.values.lock() {
-            values.sync()?;
+        if let Some((values, recorder)) = &*self.values.lock() {
+            let started = recorder.now();
+            if values.sync()? {
+                recorder.end(&recorder.value_sync, Some(started));
+            }
         }
         for (path, file) in files {
             file.sync().map_err(|error| Error::Io { file: path, kind: error.kind(), message: error.to_string() })?;

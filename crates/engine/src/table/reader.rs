@@ -123,6 +123,11 @@ impl TableReader {
         self.filter.may_contain(filter_hash(user_key))
     }
 
+    /// The same as [`TableReader::may_contain`], given the key's [`filter_hash`].
+    pub fn may_contain_hash(&self, hash: u64) -> bool {
+        self.filter.may_contain(hash)
+    }
+
     /// Whether there may be keys that begin with `prefix`; false means that there surely are none. Only of use if the
     /// prefix is at least as long as those that the table's filter holds.
     pub fn may_contain_prefix(&self, prefix: &[u8]) -> bool {

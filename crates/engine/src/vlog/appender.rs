@@ -49,14 +49,15 @@ impl OpenSegment {
         self.tail() == FILE_HEADER_BYTES
     }
 
-    /// Makes everything durable whose write has returned.
-    fn sync(&self) -> std::io::Result<()> {
+    /// Makes everything durable whose write has returned. Returns whether there was anything.
+    fn sync(&self) -> std::io::Result<bool> {
         let written = self.written.load(Ordering::Acquire);
-        if self.synced.load(Ordering::Acquire) < written {
+        let due = self.synced.load(Ordering::Acquire) < written;
+        if due {
             self.file.sync()?;
             self.synced.fetch_max(written, Ordering::AcqRel);
         }
-        Ok(())
+        Ok(due)
     }
 }
 
@@ -239,8 +240,8 @@ impl Appender {
         Ok(())
     }
 
-    /// Makes every value durable whose write has returned. A failure is final.
-    pub(crate) fn sync(&self) -> Result<()> {
+    /// Makes every value durable whose write has returned. Returns whether there was any. A failure is final.
+    pub(crate) fn sync(&self) -> Result<bool> {
         let segments: Vec<Arc<OpenSegment>> = {
             let state = self.state.lock();
             if let Some(why) = &state.stopped {
@@ -248,10 +249,11 @@ impl Appender {
             }
             state.full.iter().chain(&state.active).cloned().collect()
         };
+        let mut synced = false;
         for segment in segments {
-            segment.sync().map_err(|error| self.stop_for(segment.number, &error))?;
+            synced |= segment.sync().map_err(|error| self.stop_for(segment.number, &error))?;
         }
-        Ok(())
+        Ok(synced)
     }
 
     /// With `all`, no values follow: every segment counts as full.

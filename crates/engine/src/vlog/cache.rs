@@ -7,6 +7,7 @@
 
 use crate::cache::FixedHash;
 use crate::kind::ValuePointer;
+use crate::stats::CacheStats;
 use bytes::Bytes;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, Weighter};
@@ -33,6 +34,8 @@ pub(crate) struct ValueCache {
     cache: Cache<(u64, u64), Bytes, Weight, FixedHash, Lifecycle>,
     hits: AtomicU64,
     misses: AtomicU64,
+    inserted: AtomicU64,
+    capacity_bytes: u64,
 }
 
 impl ValueCache {
@@ -42,7 +45,8 @@ impl ValueCache {
         let options = OptionsBuilder::new().estimated_items_capacity(items).weight_capacity(bytes).build();
         let options = options.expect("every option is given and in range");
         let cache = Cache::with_options(options, Weight, FixedHash, Lifecycle::default());
-        ValueCache { cache, hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
+        let [hits, misses, inserted] = [const { AtomicU64::new(0) }; 3];
+        ValueCache { cache, hits, misses, inserted, capacity_bytes: bytes }
     }
 
     /// The value that a pointer leads to, if it is here.
@@ -57,12 +61,21 @@ impl ValueCache {
     /// Takes in a value that was checked.
     pub(crate) fn insert(&self, pointer: ValuePointer, value: &Bytes) {
         debug_assert_eq!(value.len(), pointer.length as usize, "a pointer knows the length");
+        self.inserted.fetch_add(1, Ordering::Relaxed);
         self.cache.insert((pointer.segment, pointer.offset), value.clone());
     }
 
-    /// Bytes held, values found, values read from files.
-    pub(crate) fn stats(&self) -> (u64, u64, u64) {
-        (self.cache.weight(), self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
+    /// What it has done since it was made, and what it holds.
+    pub(crate) fn stats(&self) -> CacheStats {
+        let inserted = self.inserted.load(Ordering::Relaxed);
+        CacheStats {
+            capacity_bytes: self.capacity_bytes,
+            bytes: self.cache.weight(),
+            hits: self.hits.load(Ordering::Relaxed),
+            misses: self.misses.load(Ordering::Relaxed),
+            // Those that two readers have put in at the same time count too: there are few.
+            evictions: inserted.saturating_sub(self.cache.len() as u64),
+        }
     }
 }
 

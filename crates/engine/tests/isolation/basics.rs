@@ -99,10 +99,10 @@ fn one_that_only_reads_commits_without_a_write() {
             db.transaction_with(TransactionOptions { isolation, ..Default::default() }).expect("good options");
         assert_eq!(transaction.get(b"k").expect("get"), found("v"));
         db.put(b"k", b"w").expect("put");
-        let before = (db.stats().log_appended_bytes, db.snapshot().sequence());
+        let before = (db.stats().log.appended_bytes, db.snapshot().sequence());
         let start = transaction.start();
         assert_eq!(transaction.commit().expect("it has seen one moment"), start);
-        assert_eq!((db.stats().log_appended_bytes, db.snapshot().sequence()), before);
+        assert_eq!((db.stats().log.appended_bytes, db.snapshot().sequence()), before);
     }
 }
 

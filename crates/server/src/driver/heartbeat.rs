@@ -73,7 +73,7 @@ impl Driver {
         let available_bytes = self.env.fs.free_bytes(&self.config.data_dir).unwrap_or(0);
         let engine = self.db.stats();
         let tables = engine.families.iter().flat_map(|family| &family.levels).map(|level| level.bytes);
-        let used_bytes = engine.log_bytes + tables.sum::<u64>();
+        let used_bytes = engine.log.bytes + tables.sum::<u64>();
         let stats = StoreStats {
             // What others use of the volume is not ours to count.
             capacity_bytes: used_bytes.saturating_add(available_bytes),

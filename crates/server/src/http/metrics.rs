@@ -1,7 +1,7 @@
 //! The numbers of raftstore, driver and engine, read when they are asked for.
 
 use crate::driver::NodeHandle;
-use kontiki_engine::{Histogram, SYNC_LATENCY_BOUNDS_US};
+use kontiki_engine::stats::{Metric, MetricKind, Sample, Value};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -22,8 +22,7 @@ impl Collector for NodeCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.raft(&mut encoder)?;
         self.placement(&mut encoder)?;
-        self.engine_counters(&mut encoder)?;
-        self.engine_gauges(&mut encoder)
+        self.engine(&mut encoder)
     }
 }
 
@@ -64,53 +63,39 @@ impl NodeCollector {
         count(encoder, "placement_timeouts", "Placement calls without an answer in time", c.placement_timeouts.get())
     }
 
-    fn engine_counters(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let stats = self.0.db().stats();
-        for (name, help, value) in [
-            ("engine_commits_sync", "Commits that were to survive power loss", stats.commits_sync),
-            ("engine_commits_buffered", "Commits that were to survive a killed process", stats.commits_buffered),
-            ("engine_commits_derived", "Commits that are logged elsewhere", stats.commits_derived),
-            ("engine_log_groups", "Groups of commits written to the log", stats.groups),
-            ("engine_write_stalls", "Times that a writer waited for memory", stats.write_stalls),
-            ("engine_log_appended_bytes", "Bytes appended to the log", stats.log_appended_bytes),
-            ("engine_log_rewritten_bytes", "Bytes moved to the log's tail to free segments", stats.log_rewritten_bytes),
-            ("engine_log_segments_deleted", "Log segments deleted", stats.log_segments_deleted),
-            ("engine_flushes", "Memtables flushed", stats.flushes),
-            ("engine_flushed_bytes", "Bytes of memtables flushed", stats.flushed_bytes),
-            ("engine_compactions", "Compactions", stats.compactions),
-            ("engine_compacted_bytes", "Bytes written by compactions", stats.compacted_bytes),
-            ("engine_block_cache_hits", "Blocks found in the cache", stats.block_cache_hits),
-            ("engine_block_cache_misses", "Blocks read from files", stats.block_cache_misses),
-        ] {
-            count(encoder, name, help, value)?;
-        }
-        let help = "Latency of log syncs, in seconds";
-        histogram(encoder, "engine_log_sync_seconds", help, &stats.log_sync_latency)
+    /// What the engine tells of itself, under the names that it gives.
+    fn engine(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        self.0.db().stats().metrics().iter().try_for_each(|metric| describe(encoder, metric))
     }
+}
 
-    fn engine_gauges(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let stats = self.0.db().stats();
-        for (name, help, value) in [
-            ("engine_commits_waiting", "Commits that wait now", stats.commits_waiting),
-            ("engine_log_segments", "Log segments", stats.log_segments),
-            ("engine_log_bytes", "Bytes of log in use", stats.log_bytes),
-            ("engine_memtables", "Memtables", stats.memtables),
-            ("engine_memtable_bytes", "Bytes of memtables", stats.memtable_bytes),
-            ("engine_tables", "Tables", stats.tables()),
-            ("engine_table_bytes", "Bytes of tables", stats.table_bytes()),
-            ("engine_block_cache_bytes", "Bytes in the block cache", stats.block_cache_bytes),
-        ] {
-            gauge(encoder, name, help, value)?;
+fn describe(encoder: &mut DescriptorEncoder<'_>, metric: &Metric) -> fmt::Result {
+    let kind = match metric.kind {
+        MetricKind::Counter => MetricType::Counter,
+        MetricKind::Gauge => MetricType::Gauge,
+        MetricKind::Histogram => MetricType::Histogram,
+    };
+    let name = metric.name();
+    let mut samples = encoder.encode_descriptor(&name, metric.help, None, kind)?;
+    for Sample { labels, value } in &metric.samples {
+        match labels.as_slice() {
+            [] => encode_value(&mut samples, metric.kind, value)?,
+            _ => encode_value(&mut samples.encode_family(labels)?, metric.kind, value)?,
         }
-        let mut tables =
-            encoder.encode_descriptor("engine_level_tables", "Tables by level", None, MetricType::Gauge)?;
-        for family in &stats.families {
-            for (level, numbers) in family.levels.iter().enumerate() {
-                let labels = [("family", family.name.clone()), ("level", level.to_string())];
-                encode_gauge(tables.encode_family(&labels)?, numbers.tables)?;
-            }
+    }
+    Ok(())
+}
+
+fn encode_value(encoder: &mut MetricEncoder<'_>, kind: MetricKind, value: &Value) -> fmt::Result {
+    match (kind, value) {
+        (MetricKind::Counter, Value::Whole(value)) => encoder.encode_counter::<NoLabelSet, _, u64>(value, None),
+        (MetricKind::Counter, Value::Float(value)) => encoder.encode_counter::<NoLabelSet, _, u64>(value, None),
+        (_, Value::Whole(value)) => encoder.encode_gauge(&i64::try_from(*value).unwrap_or(i64::MAX)),
+        (_, Value::Float(value)) => encoder.encode_gauge(value),
+        (_, Value::Histogram(histogram)) => {
+            let (sum, buckets) = (histogram.sum().as_secs_f64(), histogram.buckets_seconds());
+            encoder.encode_histogram::<NoLabelSet>(sum, histogram.count(), &buckets, None)
         }
-        Ok(())
     }
 }
 
@@ -120,16 +105,6 @@ fn count(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64
 }
 
 fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
-    encode_gauge(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?, value)
-}
-
-fn encode_gauge(encoder: MetricEncoder<'_>, value: u64) -> fmt::Result {
-    ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(encoder)
-}
-
-fn histogram(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, from: &Histogram) -> fmt::Result {
-    let bounds = SYNC_LATENCY_BOUNDS_US.iter().map(|bound| *bound as f64 / 1e6).chain([f64::MAX]);
-    let buckets: Vec<_> = bounds.zip(from.counts.iter().copied().chain(std::iter::repeat(0))).collect();
-    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
-    metric.encode_histogram::<NoLabelSet>(from.sum_us as f64 / 1e6, from.count(), &buckets, None)
+    let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+    gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
 }

@@ -17,19 +17,13 @@ pub(super) fn describe(status: &NodeStatus, engine: &Stats, address: &str) -> Va
         "stopped": status.stopped,
         "ready": not_ready(status).is_none(),
         "regions": status.regions.iter().map(region).collect::<Vec<_>>(),
-        "engine": {
-            "visible_sequence": engine.visible_sequence,
-            "log_bytes": engine.log_bytes,
-            "log_segments": engine.log_segments,
-            "memtables": engine.memtables,
-            "memtable_bytes": engine.memtable_bytes,
-            "tables": engine.tables(),
-            "table_bytes": engine.table_bytes(),
-            "flushes": engine.flushes,
-            "compactions": engine.compactions,
-            "stopped": engine.stopped,
-        },
+        "engine": engine_json(engine),
     })
+}
+
+/// Everything that the engine tells of itself, room by room.
+fn engine_json(engine: &Stats) -> Value {
+    serde_json::from_str(&engine.to_json()).unwrap_or_else(|error| json!({ "error": error.to_string() }))
 }
 
 fn region(status: &RegionStatus) -> Value {

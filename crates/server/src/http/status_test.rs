@@ -41,4 +41,6 @@ fn the_description_names_regions_and_leaders() {
     assert_eq!(json["regions"][0]["leader_store"], 1);
     assert_eq!(json["regions"][0]["leading_term"], 6);
     assert_eq!(json["regions"][0]["applied_index"], 9);
+    assert_eq!(json["engine"]["log"]["used_bytes"], 0);
+    assert_eq!(json["engine"]["health"]["stopped"], 0);
 }

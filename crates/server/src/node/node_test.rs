@@ -101,9 +101,11 @@ fn a_node_serves_and_keeps_what_it_was_given() {
         for name in [
             "kontiki_request_seconds_bucket{le=\"0.0001\",kind=\"raw_put\"}",
             "kontiki_raft_proposals_applied_total",
-            "kontiki_engine_log_sync_seconds_bucket",
+            "kontiki_log_sync_seconds_bucket",
             "kontiki_transport_messages_dropped_total 0",
-            "kontiki_engine_memtable_bytes",
+            "kontiki_memtable_used_bytes",
+            "kontiki_level_tables{family=\"default\",level=\"0\"}",
+            "kontiki_log_appended_bytes_total",
         ] {
             assert!(metrics.contains(name), "{name} is missing in {metrics}");
         }

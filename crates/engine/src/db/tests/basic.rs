@@ -32,7 +32,7 @@ fn a_clean_close_and_a_kill_both_lose_nothing() {
     }
     db.flush().expect("flush");
     machine.tasks.run_until_idle(1000);
-    assert!(db.stats().flushes > 0 && db.stats().log_segments_deleted > 0, "{:?}", db.stats());
+    assert!(db.stats().memtables.flushes > 0 && db.stats().log.segments_deleted > 0, "{:?}", db.stats());
     let before = dump(&db.snapshot(), Family::DEFAULT);
     assert_eq!(before.len(), 300);
     db.close().expect("close");
@@ -83,7 +83,7 @@ fn derived_commits_are_visible_at_once_and_survive_only_a_flush() {
     db.write(put("lost", "1"), Durability::Derived).expect("derived");
     assert_eq!(dump(&db.snapshot(), Family::DEFAULT).len(), 2);
     assert_eq!(dump(&*db.flushed_view(), Family::DEFAULT).len(), 1);
-    assert_eq!(db.stats().log_appended_bytes, 0);
+    assert_eq!(db.stats().log.appended_bytes, 0);
     machine.fs.crash(CrashMode::KeepUnsynced);
     drop(db);
     let db = open(&restarted(&machine, 8));
@@ -115,8 +115,8 @@ fn submitted_commits_are_answered_once_and_in_order() {
     assert_eq!(answers.len(), 50);
     let good: Vec<u32> = answers.iter().filter(|(_, ok)| *ok).map(|(i, _)| *i).collect();
     assert_eq!(good, (0..50).filter(|i| i % 3 != 2).collect::<Vec<_>>());
-    assert_eq!(db.stats().groups, 1, "they shared a write and a sync");
-    assert_eq!(db.stats().log_sync_latency.count(), 1);
+    assert_eq!(db.stats().log.syncs, 1, "they shared a write and a sync");
+    assert_eq!(db.stats().latency.log_sync.count(), 1);
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn bad_arguments_are_refused_before_anything_is_written() {
     refused(streams(vec![append(1, 1, &["x"])], Durability::Derived), "derived");
     let state = StreamOp::State { stream: StreamId(1), state: vec![0; crate::STREAM_STATE_BYTES_MAX + 1].into() };
     refused(streams(vec![state], Durability::Sync), "65537");
-    assert_eq!(db.stats().log_appended_bytes, 0);
+    assert_eq!(db.stats().log.appended_bytes, 0);
 }
 
 #[test]
@@ -202,10 +202,10 @@ fn a_log_larger_than_memory_is_flushed_while_it_is_replayed() {
     for i in 0..300 {
         db.write(put(&format!("{i:04}"), "value"), Durability::Buffered).expect("write");
     }
-    assert_eq!(db.stats().flushes, 0);
+    assert_eq!(db.stats().memtables.flushes, 0);
     drop(db);
     let db = open(&restarted(&machine, 16));
-    assert!(db.stats().memtable_bytes < 8 << 10 && db.stats().tables() > 5, "{:?}", db.stats());
+    assert!(db.stats().memtables.bytes < 8 << 10 && db.stats().tables() > 5, "{:?}", db.stats());
     db.flush().expect("flush");
     db.put(b"more", b"1").expect("put");
     db.flush().expect("flush again");

@@ -36,7 +36,7 @@ pub(super) fn survive_one_failure(op: Op, healthy: u64) -> bool {
             }
             let refused = db.put(b"k", b"v").expect_err("after a failed sync nothing is written");
             assert!(matches!(refused, Error::Stopped(_)), "{context}: {refused}");
-            assert!(db.stats().stopped.is_some());
+            assert!(db.stats().health.stopped.is_some());
         }
         machine.fs.power_off();
     }

@@ -48,7 +48,7 @@ fn writers_that_wait_for_a_compaction_are_told_that_it_found_no_room() {
     let answers = Answers::default();
     submit(&db, &answers, put("key", "v"), Durability::Sync);
     db.core().commit_step();
-    assert!(answers.lock().is_empty() && db.stats().write_stalls > 0, "it waits for the compaction");
+    assert!(answers.lock().is_empty() && db.stats().stalls.waits > 0, "it waits for the compaction");
     machine.tasks.run_until_idle(1000);
     let answered = std::mem::take(&mut *answers.lock());
     assert!(matches!(answered[..], [Err(Error::NoSpace { .. })]), "{answered:?}");

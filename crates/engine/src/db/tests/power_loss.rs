@@ -100,11 +100,11 @@ fn the_script_exercises_everything() {
     let mut run = Run::new(1);
     run.go(&machine, &db, 150).expect("no faults");
     let short = db.stats();
-    assert!(short.flushes > 1 && short.compactions > 0 && short.log_segments_deleted > 0, "{short:?}");
+    assert!(short.memtables.flushes > 1 && short.compaction.count > 0 && short.log.segments_deleted > 0, "{short:?}");
     run.go(&machine, &db, 2000).expect("no faults");
     let long = db.stats();
-    assert!(long.log_rewritten_bytes > 0 && long.commits_derived > 0 && long.streams > 2, "{long:?}");
-    assert!(long.log_bytes < 64 << 10, "the log stays near its budget: {long:?}");
+    assert!(long.log.rewritten_bytes > 0 && long.commits.derived > 0 && long.log.streams > 2, "{long:?}");
+    assert!(long.log.bytes < 64 << 10, "the log stays near its budget: {long:?}");
     run.check_live(&db).expect("the model agrees");
 }
 

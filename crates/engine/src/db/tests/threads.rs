@@ -74,7 +74,7 @@ fn batches_are_seen_whole_and_sequence_numbers_never_go_back() {
         writers.into_iter().for_each(|writer| writer.join().expect("writer"));
         stop.store(true, Ordering::Relaxed);
     });
-    assert_eq!(db.stats().stopped, None);
+    assert_eq!(db.stats().health.stopped, None);
     assert_eq!(dump(&db.snapshot(), OTHER).len(), 4);
 }
 
@@ -134,7 +134,7 @@ fn groups_form_while_a_leader_is_busy() {
     db.write(pair("last", 0), Durability::Sync).expect("write");
     assert_eq!(answered.load(Ordering::Relaxed), 500, "answers come in order, so all were before the last");
     let stats = db.stats();
-    assert!(stats.groups <= 501 && stats.log_sync_latency.count() <= stats.groups, "{stats:?}");
+    assert!(stats.log.syncs <= 501 && stats.latency.log_sync.count() <= stats.log.syncs, "{stats:?}");
 }
 
 #[test]

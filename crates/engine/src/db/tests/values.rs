@@ -49,7 +49,7 @@ fn large_values_are_written_to_the_value_log_and_read_back_everywhere() {
         }
     };
     check_all(&db, "in memory");
-    assert!(db.stats().log_bytes < 8 << 10, "the log has pointers: {}", db.stats().log_bytes);
+    assert!(db.stats().log.bytes < 8 << 10, "the log has pointers: {}", db.stats().log.bytes);
     db.flush().expect("flush");
     check_all(&db, "in tables");
     db.compact().expect("compact");
@@ -162,7 +162,7 @@ fn defect_10_recovery_keeps_every_segment_that_the_log_refers_to() {
             db.write(put(key, value), Durability::Sync).expect("put");
         }
         let before = value_files(&machine);
-        assert!(before.len() > 3 && db.stats().flushes == 0, "several segments, all of them only in the log");
+        assert!(before.len() > 3 && db.stats().memtables.flushes == 0, "several segments, all of them only in the log");
         machine.fs.power_off();
         drop(db);
         machine.fs.crash(mode);

@@ -1,0 +1,164 @@
+//! Gathers the snapshot.
+
+use super::{
+    CacheStats, CommitStats, CompactionTotals, FamilyStats, HealthStats, LevelStats, LogStats, MemtableStats,
+    ReadStats, StallStats, Stats,
+};
+use crate::Db;
+use crate::compaction::Targets;
+use crate::db::Core;
+use crate::version::{FamilyLevels, LEVEL_COUNT, Table};
+use crate::vlog::ValueCache;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+impl Db {
+    /// What the database tells of itself: counters since open and gauges of now. It takes a few locks for a short while
+    /// each: once a second is nothing, once for each request would be too often.
+    pub fn stats(&self) -> Stats {
+        let core = self.core();
+        let version = core.context.versions.current();
+        let values = version.values().store().and_then(|store| store.values());
+        Stats {
+            visible_sequence: core.writes.visible(),
+            latency: core.recorder.latencies(),
+            commits: core.commit_stats(),
+            stalls: StallStats { waits: core.counters.stalls.load(Relaxed) },
+            log: core.log_stats(),
+            memtables: core.memtable_stats(),
+            compaction: core.compaction_totals(),
+            reads: core.read_stats(),
+            block_cache: core.context.tables.blocks().stats(),
+            table_cache: core.context.tables.stats(),
+            value_cache: values.map_or_else(CacheStats::default, ValueCache::stats),
+            values: core.value_stats(),
+            transactions: core.transactions.stats(core.oldest_transaction_start(), core.env.clock.monotonic()),
+            families: core.family_stats(),
+            health: core.health_stats(),
+        }
+    }
+}
+
+impl Core {
+    fn commit_stats(&self) -> CommitStats {
+        let counters = &self.counters;
+        CommitStats {
+            sync: counters.commits_sync.load(Relaxed),
+            buffered: counters.commits_buffered.load(Relaxed),
+            derived: counters.commits_derived.load(Relaxed),
+            waiting: self.queue.len() as u64,
+        }
+    }
+
+    fn log_stats(&self) -> LogStats {
+        let counters = &self.counters;
+        let segments = self.segments.list();
+        LogStats {
+            segments: segments.len() as u64,
+            segments_free: self.next_segments.free_count() as u64,
+            segments_deleted: counters.segments_deleted.load(Relaxed),
+            segments_recycled: self.next_segments.recycled_count(),
+            bytes: segments.iter().map(|(_, bytes)| bytes).sum(),
+            appended_bytes: counters.appended_bytes.load(Relaxed),
+            rewritten_bytes: counters.rewritten_bytes.load(Relaxed),
+            replayed_bytes: counters.replayed_bytes.load(Relaxed),
+            syncs: counters.syncs.load(Relaxed),
+            streams: self.streams.lock().len() as u64,
+        }
+    }
+
+    fn memtable_stats(&self) -> MemtableStats {
+        let (memtables, bytes) = self.writes.memory();
+        MemtableStats {
+            count: memtables as u64,
+            bytes,
+            flushes: self.counters.flushes.load(Relaxed),
+            flushed_bytes: self.counters.flushed_bytes.load(Relaxed),
+        }
+    }
+
+    fn compaction_totals(&self) -> CompactionTotals {
+        let state = &self.context.state;
+        let levels = state.stats.levels();
+        // What is written to level 0 are flushes.
+        let compacted = levels.iter().skip(1);
+        CompactionTotals {
+            count: compacted.clone().map(|level| level.runs + level.moves + level.drops).sum(),
+            running: state.in_flight().plans() as u64,
+            read_bytes: compacted.clone().map(|level| level.read_bytes).sum(),
+            written_bytes: compacted.map(|level| level.written_bytes).sum(),
+            debt_bytes: self.context.debt_bytes(),
+            write_amplification: state.stats.write_amplification(),
+            levels: levels.to_vec(),
+            limiter_waited_us: u64::try_from(state.limiter.waited().as_micros()).unwrap_or(u64::MAX),
+            limiter_bytes: state.limiter.taken_bytes(),
+            limiter_bytes_per_second: state.limiter.bytes_per_second(),
+        }
+    }
+
+    fn read_stats(&self) -> ReadStats {
+        let held = self.writes.held();
+        let age = held.oldest_past_since.map(|since| self.env.clock.monotonic().saturating_sub(since));
+        ReadStats {
+            open: held.readers,
+            pinned_states: held.past_states,
+            oldest_pinned_age_ms: age.map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+            pinned_memtable_bytes: held.past_memtable_bytes,
+            ..self.recorder.reads()
+        }
+    }
+
+    fn family_stats(&self) -> Vec<FamilyStats> {
+        let version = self.context.versions.current();
+        let families = version.families().iter();
+        families
+            .map(|(family, levels)| {
+                let options = self.context.options_of(*family);
+                let targets = Targets::new(levels, options);
+                FamilyStats {
+                    family: family.0,
+                    name: levels.name.clone(),
+                    range_tombstones: levels.range_tombstones.len() as u64,
+                    levels: (0..LEVEL_COUNT)
+                        .map(|level| level_stats(levels, level, &targets, options.level0_tables))
+                        .collect(),
+                }
+            })
+            .collect()
+    }
+
+    fn health_stats(&self) -> HealthStats {
+        let progress = self.progress.get();
+        HealthStats {
+            stopped: self.why_stopped(),
+            failed_flushes: progress.failed_flushes,
+            failed_compactions: progress.failed_compactions,
+            background_error: self.background_error().map(|error| error.to_string()),
+        }
+    }
+}
+
+fn level_stats(levels: &FamilyLevels, level: usize, targets: &Targets, level0_tables: usize) -> LevelStats {
+    let tables: &[Arc<Table>] = levels.levels.get(level).map_or(&[], |tables| tables);
+    let sum = |of: fn(&crate::table::TableMeta) -> u64| tables.iter().map(|table| of(table.meta())).sum::<u64>();
+    let bytes = sum(|meta| meta.file_bytes);
+    let bounded = level > 0 && level < LEVEL_COUNT - 1;
+    let target_bytes = targets.bytes.get(level).copied().filter(|_| bounded);
+    let score = match target_bytes {
+        Some(target) => bytes as f64 / target.max(1) as f64,
+        None if level == 0 => levels.level0_depth() as f64 / level0_tables.max(1) as f64,
+        None => 0.0,
+    };
+    LevelStats {
+        tables: tables.len() as u64,
+        bytes,
+        entries: sum(|meta| meta.entries),
+        tombstones: sum(|meta| meta.tombstones),
+        target_bytes,
+        score,
+    }
+}
+
+#[cfg(test)]
+#[path = "collect_test.rs"]
+mod tests;

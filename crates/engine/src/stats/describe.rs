@@ -1,0 +1,230 @@
+//! The one list of what is shown. docs/guide/statistics.md says of each what to make of it.
+
+use super::Stats;
+use super::metric::{Metric, MetricKind, Room, Sample, Unit, Value};
+use Unit::{Bytes, None as No, Ratio, Seconds};
+
+impl Stats {
+    /// Every number, described: what Prometheus and JSON show.
+    pub fn metrics(&self) -> Vec<Metric> {
+        let mut metrics = Vec::with_capacity(128);
+        self.describe_commits(&mut Room::new(&mut metrics, "commit"));
+        self.describe_stalls(&mut Room::new(&mut metrics, "stall"));
+        self.describe_log(&mut Room::new(&mut metrics, "log"));
+        self.describe_memtables(&mut Room::new(&mut metrics, "memtable"));
+        self.describe_compaction(&mut Room::new(&mut metrics, "compaction"));
+        self.describe_levels(&mut Room::new(&mut metrics, "level"));
+        self.describe_reads(&mut Room::new(&mut metrics, "read"));
+        self.describe_filters(&mut Room::new(&mut metrics, "filter"));
+        self.describe_caches(&mut metrics);
+        self.describe_values(&mut Room::new(&mut metrics, "value_log"));
+        self.describe_transactions(&mut Room::new(&mut metrics, "transaction"));
+        self.describe_health(&mut Room::new(&mut metrics, "health"));
+        metrics
+    }
+
+    fn describe_commits(&self, room: &mut Room<'_>) {
+        let commits = &self.commits;
+        room.counter("sync", No, "Commits that were to survive power loss", commits.sync);
+        room.counter("buffered", No, "Commits that were to survive a killed process", commits.buffered);
+        room.counter("derived", No, "Commits that are logged elsewhere", commits.derived);
+        room.gauge("waiting", No, "Submitted commits that wait for their turn", commits.waiting);
+        room.gauge("visible_sequence", No, "The newest sequence number that readers see", self.visible_sequence);
+        room.histogram("latency", "Commits from call to answer, sampled", &self.latency.write);
+        room.histogram("wait", "Commits from their place in the log to visible, sampled", &self.latency.commit_wait);
+    }
+
+    fn describe_stalls(&self, room: &mut Room<'_>) {
+        room.counter("waits", No, "Times that a writer waited for flush or compaction", self.stalls.waits);
+    }
+
+    fn describe_log(&self, room: &mut Room<'_>) {
+        let log = &self.log;
+        room.gauge("segments", No, "Segments", log.segments);
+        room.gauge("segments_free", No, "Files that wait to be segments again", log.segments_free);
+        room.counter("segments_deleted", No, "Segments that were let go", log.segments_deleted);
+        room.counter(
+            "segments_recycled",
+            No,
+            "Segments made of files that were segments before",
+            log.segments_recycled,
+        );
+        room.gauge("used", Bytes, "Bytes in use: what a restart would read", log.bytes);
+        room.counter("appended", Bytes, "Bytes appended", log.appended_bytes);
+        room.counter("rewritten", Bytes, "Bytes moved to the tail to free segments", log.rewritten_bytes);
+        room.gauge("replayed", Bytes, "Bytes of records that open replayed", log.replayed_bytes);
+        room.counter("syncs", No, "Syncs for commits", log.syncs);
+        room.gauge("streams", No, "Streams", log.streams);
+        room.histogram("sync", "Syncs for commits, with the sync of values before", &self.latency.log_sync);
+    }
+
+    fn describe_memtables(&self, room: &mut Room<'_>) {
+        let memtables = &self.memtables;
+        room.gauge("count", No, "Memtables, the active one included", memtables.count);
+        room.gauge("used", Bytes, "Bytes of memtables", memtables.bytes);
+        room.counter("flushes", No, "Memtables flushed", memtables.flushes);
+        room.counter("flushed", Bytes, "Bytes of memtables flushed", memtables.flushed_bytes);
+        room.histogram("flush", "Flushes", &self.latency.flush);
+    }
+
+    fn describe_compaction(&self, room: &mut Room<'_>) {
+        let totals = &self.compaction;
+        room.counter("done", No, "Merges, moves and drops of tables", totals.count);
+        room.gauge("running", No, "Compactions that run", totals.running);
+        room.counter("read", Bytes, "Bytes of tables read", totals.read_bytes);
+        room.counter("written", Bytes, "Bytes of tables written", totals.written_bytes);
+        room.gauge("debt", Bytes, "Bytes to compact until all levels are within targets", totals.debt_bytes);
+        let help = "Bytes written to tables for each byte flushed, since open";
+        room.gauge("write_amplification", Ratio, help, totals.write_amplification);
+        let help = "Time that background work waited for the rate limiter";
+        room.counter("limiter_waited", Seconds, help, seconds(totals.limiter_waited_us));
+        room.counter("limiter_passed", Bytes, "Bytes that the rate limiter let pass", totals.limiter_bytes);
+        let help = "The rate limiter's bound a second, 0 for none";
+        room.gauge("limiter_rate", Bytes, help, totals.limiter_bytes_per_second);
+        room.histogram("duration", "Units of compaction, as jobs take them", &self.latency.compaction);
+    }
+
+    fn describe_levels(&self, room: &mut Room<'_>) {
+        let levels = || {
+            self.families.iter().flat_map(|family| {
+                let label = move |level: usize| vec![("family", family.name.clone()), ("level", level.to_string())];
+                family.levels.iter().enumerate().map(move |(level, stats)| (label(level), stats))
+            })
+        };
+        let gauge = |value: &dyn Fn(&super::LevelStats) -> Option<Value>| {
+            levels().filter_map(|(labels, stats)| Some(Sample { labels, value: value(stats)? })).collect()
+        };
+        let kind = MetricKind::Gauge;
+        room.labelled(kind, "tables", No, "Tables", gauge(&|level| Some(level.tables.into())));
+        room.labelled(kind, "table", Bytes, "Bytes of tables", gauge(&|level| Some(level.bytes.into())));
+        room.labelled(kind, "versions", No, "Versions in tables", gauge(&|level| Some(level.entries.into())));
+        room.labelled(kind, "tombstones", No, "Tombstones in tables", gauge(&|level| Some(level.tombstones.into())));
+        let target = |level: &super::LevelStats| level.target_bytes.map(Value::from);
+        room.labelled(kind, "target", Bytes, "Bytes that the level is to hold", gauge(&target));
+        let help = "How urgently it wants a compaction: 1 is due";
+        room.labelled(kind, "score", No, help, gauge(&|level| Some(level.score.into())));
+        let ranges = self.families.iter().map(|family| Sample {
+            labels: vec![("family", family.name.clone())],
+            value: family.range_tombstones.into(),
+        });
+        room.labelled(kind, "range_tombstones", No, "Range tombstones beside the tables", ranges.collect());
+        let kind = MetricKind::Counter;
+        let work = |value: &dyn Fn(&crate::compaction::LevelWork) -> Value| {
+            let labelled = self.compaction.levels.iter().enumerate();
+            labelled.map(|(level, work)| Sample { labels: level_label(level), value: value(work) }).collect()
+        };
+        let help = "Bytes of tables that flush and compaction wrote to the level";
+        room.labelled(kind, "written", Bytes, help, work(&|level| level.written_bytes.into()));
+        let help = "Bytes of tables that compactions into the level read";
+        room.labelled(kind, "compaction_read", Bytes, help, work(&|level| level.read_bytes.into()));
+        let help = "Versions that compactions into the level dropped";
+        room.labelled(kind, "versions_dropped", No, help, work(&|level| level.versions_dropped.into()));
+        let help = "Time of all threads spent on flush or compaction into the level";
+        room.labelled(kind, "busy", Seconds, help, work(&|level| seconds(level.busy_us).into()));
+    }
+
+    fn describe_reads(&self, room: &mut Room<'_>) {
+        let reads = &self.reads;
+        room.counter("gets", No, "Gets, estimated from those that were sampled", reads.gets);
+        room.counter("gets_found", No, "Gets that found a value, estimated", reads.gets_found);
+        room.counter("gets_in_memtables", No, "Gets that memory answered, estimated", reads.gets_in_memtables);
+        let level = |value: &dyn Fn(&super::LevelReads) -> u64| {
+            let labelled = reads.levels.iter().enumerate();
+            labelled.map(|(level, of)| Sample { labels: level_label(level), value: value(of).into() }).collect()
+        };
+        let kind = MetricKind::Counter;
+        let help = "Tables that gets searched, estimated";
+        room.labelled(kind, "level_tables_read", No, help, level(&|level| level.tables_read));
+        let help = "Tables in which gets found their key, estimated";
+        room.labelled(kind, "level_found", No, help, level(&|level| level.found));
+        room.gauge("open", No, "Snapshots and iterators", reads.open);
+        room.gauge("pinned_states", No, "Past sets of tables that they hold", reads.pinned_states);
+        let help = "How long the oldest of these has been out of date";
+        room.gauge("pinned_age", Seconds, help, reads.oldest_pinned_age_ms as f64 / 1e3);
+        room.gauge("pinned_memtable", Bytes, "Bytes of memtables that only these hold", reads.pinned_memtable_bytes);
+        room.histogram("get", "Gets, sampled", &self.latency.get);
+        room.histogram("multi_get", "Multi-gets, sampled", &self.latency.multi_get);
+    }
+
+    fn describe_filters(&self, room: &mut Room<'_>) {
+        let filters = self.reads.filters();
+        room.counter("asked", No, "Filters of tables asked by gets, estimated", filters.asked);
+        room.counter("useful", No, "Searches that filters saved, estimated", filters.useful);
+        room.counter("false_positives", No, "Searches that filters failed to save, estimated", filters.false_positives);
+    }
+
+    fn describe_caches(&self, metrics: &mut Vec<Metric>) {
+        for (room, cache) in [("block_cache", &self.block_cache), ("value_cache", &self.value_cache)] {
+            let mut room = Room::new(metrics, room);
+            room.gauge("capacity", Bytes, "The most bytes that it may hold", cache.capacity_bytes);
+            room.gauge("used", Bytes, "Bytes in it", cache.bytes);
+            room.counter("hits", No, "Lookups that found what they asked for", cache.hits);
+            room.counter("misses", No, "Lookups that went to the file", cache.misses);
+            room.counter("evictions", No, "Entries that had to go for others", cache.evictions);
+        }
+        let (mut room, tables) = (Room::new(metrics, "table_cache"), &self.table_cache);
+        room.gauge("capacity", Bytes, "The most bytes of filters and indexes", tables.capacity_bytes);
+        room.gauge("used", Bytes, "Bytes of filters and indexes, pinned while the table is open", tables.bytes);
+        room.gauge("tables", No, "Open tables", tables.tables);
+        room.counter("opens", No, "Tables opened", tables.opens);
+    }
+
+    fn describe_values(&self, room: &mut Room<'_>) {
+        let values = &self.values;
+        room.gauge("files", No, "Value files", values.files);
+        room.gauge("used", Bytes, "Bytes of value files", values.file_bytes);
+        room.gauge("open", Bytes, "Bytes in segments that are not sealed", values.open_bytes);
+        room.gauge("referred", Bytes, "Bytes that tables refer to", values.referred_bytes);
+        room.gauge("garbage", Bytes, "Bytes known to be garbage", values.garbage_bytes);
+        room.gauge("debt", Bytes, "Garbage beyond its bound: how far relocation is behind", values.debt_bytes);
+        room.gauge("relocated_segments", No, "Segments whose values are in another file", values.relocated_segments);
+        room.gauge("pending_deletes", No, "Removed files that wait for a reader", values.pending_deletes);
+        room.gauge("damaged_files", No, "Files that cannot be relocated: see kontiki check", values.damaged_files);
+        room.counter("appended", Bytes, "Bytes that commits wrote", values.appended_bytes);
+        room.counter("collections", No, "Collections of garbage", values.collections);
+        room.counter("relocated", Bytes, "Bytes that relocations wrote", values.relocated_bytes);
+        room.counter("freed", Bytes, "Bytes that collections freed", values.freed_bytes);
+        room.histogram("sync", "Syncs of values for commits", &self.latency.value_sync);
+    }
+
+    fn describe_transactions(&self, room: &mut Room<'_>) {
+        let transactions = &self.transactions;
+        room.counter("started", No, "Transactions begun", transactions.started);
+        room.counter("committed", No, "Transactions committed", transactions.committed);
+        room.counter("rolled_back", No, "Transactions that ended without effect", transactions.rolled_back);
+        room.counter("conflicts", No, "Commits and locks refused because of a newer write", transactions.conflicts);
+        room.counter("retries", No, "Times that transact tried again", transactions.retries);
+        room.gauge("open", No, "Open transactions", transactions.active);
+        let oldest = transactions.oldest_start.unwrap_or(self.visible_sequence);
+        room.gauge("oldest_start", No, "The read watermark: what is newer must be kept", oldest);
+        room.gauge("oldest_age", Seconds, "Age of the oldest", transactions.oldest_age_ms as f64 / 1e3);
+        room.gauge("locks", No, "Locks held", transactions.locks);
+        room.gauge("waiting", No, "Transactions that wait for a lock", transactions.waiting);
+        room.counter("lock_waits", No, "Waits for locks", transactions.lock_waits);
+        room.counter("lock_waited", Seconds, "Time spent in them", seconds(transactions.lock_wait_us));
+        room.counter("lock_timeouts", No, "Waits that reached their limit", transactions.lock_timeouts);
+        room.counter("deadlocks", No, "Locks refused because waiting would close a cycle", transactions.deadlocks);
+    }
+
+    fn describe_health(&self, room: &mut Room<'_>) {
+        let health = &self.health;
+        let reason = |reason: &Option<String>| {
+            let labels = reason.iter().map(|reason| ("reason", reason.clone())).collect();
+            vec![Sample { labels, value: u64::from(reason.is_some()).into() }]
+        };
+        let help = "1 while writes are refused until the database is opened again";
+        room.labelled(MetricKind::Gauge, "stopped", No, help, reason(&health.stopped));
+        let help = "1 while a failure of flush or compaction is waited out";
+        room.labelled(MetricKind::Gauge, "background_error", No, help, reason(&health.background_error));
+        room.counter("failed_flushes", No, "Flushes that failed and are tried again", health.failed_flushes);
+        room.counter("failed_compactions", No, "Compactions that failed likewise", health.failed_compactions);
+    }
+}
+
+fn level_label(level: usize) -> Vec<(&'static str, String)> {
+    vec![("level", level.to_string())]
+}
+
+fn seconds(us: u64) -> f64 {
+    us as f64 / 1e6
+}

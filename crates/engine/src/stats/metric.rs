@@ -1,0 +1,146 @@
+//! A described number.
+
+use super::histogram::Histogram;
+
+/// A number with everything that is said of it, wherever it is shown.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Metric {
+    /// The room that it is about: `log`, `compaction`.
+    pub room: &'static str,
+    /// What it tells, without the unit.
+    pub what: &'static str,
+    /// What it is counted in.
+    pub unit: Unit,
+    /// Whether it only grows.
+    pub kind: MetricKind,
+    /// One line for people.
+    pub help: &'static str,
+    /// Its values, told apart by their labels.
+    pub samples: Vec<Sample>,
+}
+
+impl Metric {
+    /// `what` and the unit: `appended_bytes`.
+    pub fn what_and_unit(&self) -> String {
+        match self.unit {
+            Unit::None => self.what.to_string(),
+            unit => format!("{}_{}", self.what, unit.name()),
+        }
+    }
+
+    /// Room, `what` and unit: `log_appended_bytes`. Prometheus shows it behind `kontiki_`, and counters with `_total`.
+    pub fn name(&self) -> String {
+        format!("{}_{}", self.room, self.what_and_unit())
+    }
+}
+
+/// What a metric is counted in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Things.
+    None,
+    /// Bytes.
+    Bytes,
+    /// Seconds.
+    Seconds,
+    /// A part of a whole or a multiple of it.
+    Ratio,
+}
+
+impl Unit {
+    /// As it stands at the end of names.
+    pub fn name(self) -> &'static str {
+        match self {
+            Unit::None => "",
+            Unit::Bytes => "bytes",
+            Unit::Seconds => "seconds",
+            Unit::Ratio => "ratio",
+        }
+    }
+}
+
+/// How a metric moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricKind {
+    /// It only grows, from open on.
+    Counter,
+    /// It is what is now.
+    Gauge,
+    /// Observations by size, from open on.
+    Histogram,
+}
+
+/// One value of a metric.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// What tells it apart from others of the same metric.
+    pub labels: Vec<(&'static str, String)>,
+    /// The value.
+    pub value: Value,
+}
+
+/// The value of a sample.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// A whole number.
+    Whole(u64),
+    /// Another number.
+    Float(f64),
+    /// Observations, in seconds.
+    Histogram(Histogram),
+}
+
+impl From<u64> for Value {
+    fn from(value: u64) -> Value {
+        Value::Whole(value)
+    }
+}
+
+impl From<f64> for Value {
+    fn from(value: f64) -> Value {
+        Value::Float(value)
+    }
+}
+
+impl From<&Histogram> for Value {
+    fn from(value: &Histogram) -> Value {
+        Value::Histogram(value.clone())
+    }
+}
+
+/// Metrics of one room in the making.
+pub(super) struct Room<'a> {
+    room: &'static str,
+    metrics: &'a mut Vec<Metric>,
+}
+
+impl Room<'_> {
+    pub(super) fn new<'a>(metrics: &'a mut Vec<Metric>, room: &'static str) -> Room<'a> {
+        Room { room, metrics }
+    }
+
+    pub(super) fn counter(&mut self, what: &'static str, unit: Unit, help: &'static str, value: impl Into<Value>) {
+        self.labelled(MetricKind::Counter, what, unit, help, vec![Sample { labels: Vec::new(), value: value.into() }]);
+    }
+
+    pub(super) fn gauge(&mut self, what: &'static str, unit: Unit, help: &'static str, value: impl Into<Value>) {
+        self.labelled(MetricKind::Gauge, what, unit, help, vec![Sample { labels: Vec::new(), value: value.into() }]);
+    }
+
+    pub(super) fn histogram(&mut self, what: &'static str, help: &'static str, value: &Histogram) {
+        let samples = vec![Sample { labels: Vec::new(), value: value.into() }];
+        self.labelled(MetricKind::Histogram, what, Unit::Seconds, help, samples);
+    }
+
+    pub(super) fn labelled(
+        &mut self,
+        kind: MetricKind,
+        what: &'static str,
+        unit: Unit,
+        help: &'static str,
+        samples: Vec<Sample>,
+    ) {
+        self.metrics.push(Metric { room: self.room, what, unit, kind, help, samples });
+    }
+}

@@ -1,0 +1,179 @@
+//! Where latencies are recorded.
+
+use super::histogram::{Histogram, Recording};
+use super::snapshot::{FilterStats, LatencyStats, LevelReads, ReadStats};
+use super::stripe::Sampler;
+use crate::Result;
+use crate::version::LEVEL_COUNT;
+use kontiki_env::clock::Clock;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// Stripes of what threads of users record: as many as a machine of ordinary size has processors.
+const STRIPES: usize = 16;
+
+/// One for a database. Gets, multi-gets and writes are sampled ([`Recorder::start_sampled`]); syncs, flushes and
+/// compactions are few and slow, and all recorded.
+pub(crate) struct Recorder {
+    clock: Arc<dyn Clock>,
+    sampler: Sampler,
+    /// A get by a database, snapshot or transaction.
+    pub(crate) get: Recording,
+    /// A multi-get, as a whole.
+    pub(crate) multi_get: Recording,
+    /// A commit, from the call to the answer.
+    pub(crate) write: Recording,
+    /// The part of it from its place in the log on: insertion, sync, and those before it.
+    pub(crate) commit_wait: Recording,
+    /// A sync of the log, with that of the values before it.
+    pub(crate) log_sync: Recording,
+    /// A sync of the value log's open segments, if there was something to sync.
+    pub(crate) value_sync: Recording,
+    /// A flush of memtables into tables.
+    pub(crate) flush: Recording,
+    /// A unit of compaction, as a job takes it.
+    pub(crate) compaction: Recording,
+    pub(crate) reads: ReadCounters,
+}
+
+impl Recorder {
+    /// Measures one in `one_in` gets and writes; 0: none.
+    pub(crate) fn new(clock: Arc<dyn Clock>, one_in: u64) -> Recorder {
+        let (of_users, of_jobs) = if one_in == 0 { (1, 1) } else { (STRIPES, 1) };
+        Recorder {
+            clock,
+            sampler: Sampler::new(one_in),
+            get: Recording::new(of_users),
+            multi_get: Recording::new(of_users),
+            write: Recording::new(of_users),
+            commit_wait: Recording::new(of_users),
+            log_sync: Recording::new(of_jobs),
+            value_sync: Recording::new(of_jobs),
+            flush: Recording::new(of_jobs),
+            compaction: Recording::new(of_jobs),
+            reads: ReadCounters::default(),
+        }
+    }
+
+    /// Measures no gets and writes: for reads that are not of an open database.
+    pub(crate) fn off(clock: Arc<dyn Clock>) -> Arc<Recorder> {
+        Arc::new(Recorder::new(clock, 0))
+    }
+
+    /// Whether this operation is to be measured: one in so many is.
+    #[inline]
+    pub(crate) fn sample(&self) -> bool {
+        self.sampler.hit()
+    }
+
+    /// The time, if this operation is to be measured. For [`Recorder::end`].
+    #[inline]
+    pub(crate) fn start_sampled(&self) -> Option<Duration> {
+        self.sample().then(|| self.now())
+    }
+
+    /// The time on the monotonic clock.
+    pub(crate) fn now(&self) -> Duration {
+        self.clock.monotonic()
+    }
+
+    /// Records how long ago an operation started, if it is measured.
+    #[inline]
+    pub(crate) fn end(&self, recording: &Recording, started: Option<Duration>) {
+        if let Some(started) = started {
+            recording.record(self.now().saturating_sub(started));
+        }
+    }
+
+    /// Records how long something takes, if it succeeds.
+    pub(crate) fn time<T>(&self, recording: &Recording, what: impl FnOnce() -> Result<T>) -> Result<T> {
+        let started = self.now();
+        let result = what()?;
+        self.end(recording, Some(started));
+        Ok(result)
+    }
+
+    /// What was recorded, by what took the time.
+    pub(crate) fn latencies(&self) -> LatencyStats {
+        let get = |recording: &Recording| -> Histogram { recording.get() };
+        LatencyStats {
+            get: get(&self.get),
+            multi_get: get(&self.multi_get),
+            write: get(&self.write),
+            commit_wait: get(&self.commit_wait),
+            log_sync: get(&self.log_sync),
+            value_sync: get(&self.value_sync),
+            flush: get(&self.flush),
+            compaction: get(&self.compaction),
+        }
+    }
+
+    /// What sampled gets have met, each standing for as many as it was chosen from.
+    pub(crate) fn reads(&self) -> ReadStats {
+        self.reads.scaled(self.sampler.one_in())
+    }
+}
+
+/// What sampled gets have met.
+#[derive(Default)]
+pub(crate) struct ReadCounters {
+    gets: AtomicU64,
+    found: AtomicU64,
+    in_memtables: AtomicU64,
+    levels: [LevelCounters; LEVEL_COUNT],
+}
+
+/// See [`ReadCounters`].
+#[derive(Default)]
+struct LevelCounters {
+    /// Tables whose filter was asked.
+    asked: AtomicU64,
+    /// Of these, those whose filter said no.
+    passed_over: AtomicU64,
+    /// Those that had the key.
+    found: AtomicU64,
+}
+
+impl ReadCounters {
+    /// A get has ended; `found` tells whether there is a value, `in_memory` whether a memtable knew.
+    pub(crate) fn note_get(&self, found: bool, in_memory: bool) {
+        self.gets.fetch_add(1, Relaxed);
+        self.found.fetch_add(found.into(), Relaxed);
+        self.in_memtables.fetch_add(in_memory.into(), Relaxed);
+    }
+
+    /// A table of a level was asked for a key.
+    pub(crate) fn note_table(&self, level: usize, filter_passed: bool, found: bool) {
+        debug_assert!(filter_passed || !found, "a filter never hides a key");
+        if let Some(counters) = self.levels.get(level) {
+            counters.asked.fetch_add(1, Relaxed);
+            counters.passed_over.fetch_add((!filter_passed).into(), Relaxed);
+            counters.found.fetch_add(found.into(), Relaxed);
+        }
+    }
+
+    fn scaled(&self, by: u64) -> ReadStats {
+        let get = |counter: &AtomicU64| counter.load(Relaxed).saturating_mul(by);
+        let level = |counters: &LevelCounters| {
+            let (asked, passed_over, found) = (get(&counters.asked), get(&counters.passed_over), get(&counters.found));
+            let read = asked.saturating_sub(passed_over);
+            LevelReads {
+                tables_read: read,
+                found,
+                filters: FilterStats { asked, useful: passed_over, false_positives: read.saturating_sub(found) },
+            }
+        };
+        ReadStats {
+            gets: get(&self.gets),
+            gets_found: get(&self.found),
+            gets_in_memtables: get(&self.in_memtables),
+            levels: self.levels.iter().map(level).collect(),
+            ..ReadStats::default()
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "recorder_test.rs"]
+mod tests;
