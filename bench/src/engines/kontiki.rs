@@ -57,12 +57,9 @@ impl Store for Kontiki {
         let range = Range { start: Some(start.to_vec().into()), end: None };
         let scan = self.db.scan(Family::DEFAULT, range, Direction::Forward, ReadOptions::default());
         let mut scan = scan.expect("kontiki scan");
-        let mut key = Vec::new();
         while scan.advance().expect("kontiki advance") {
-            // Asking for the value ends the loan of the key.
-            key.clear();
-            key.extend_from_slice(scan.key());
-            if !visit(&key, scan.value().expect("kontiki value")) {
+            let (key, value) = scan.entry().expect("kontiki value");
+            if !visit(key, value) {
                 return;
             }
         }

@@ -55,6 +55,25 @@ impl Range {
         Range { start: Some(Bytes::copy_from_slice(prefix)), end }
     }
 
+    /// What every key of the range begins with, as far as its bounds tell; a part of `start`.
+    pub(crate) fn shared_prefix(&self) -> &[u8] {
+        let Some(start) = self.start.as_deref() else { return &[] };
+        let mut shared = 0;
+        if let Some(end) = self.end.as_deref() {
+            shared = start.iter().zip(end).take_while(|(a, b)| a == b).count();
+            // If `end` is the first key behind those that begin with one byte more, they all do.
+            let behind = |byte: &u8| byte.checked_add(1).is_some_and(|next| end.get(shared..) == Some(&[next]));
+            if !start.get(shared).is_some_and(behind) {
+                return start.get(..shared).unwrap_or_default();
+            }
+            shared += 1;
+        }
+        // Nothing is above the largest byte, so greater keys have it too.
+        let rest = start.get(shared..).unwrap_or_default();
+        shared += rest.iter().take_while(|byte| **byte == u8::MAX).count();
+        start.get(..shared).unwrap_or_default()
+    }
+
     /// Whether the key lies inside.
     pub fn contains(&self, key: &[u8]) -> bool {
         self.start.as_ref().is_none_or(|start| start.as_ref() <= key)

@@ -42,6 +42,11 @@ impl Deref for Resident {
 pub struct Held(Guard<Option<Arc<Resident>>>);
 
 impl Held {
+    /// Counts a use of a block that was found in memory without one.
+    pub fn count_use(&self) {
+        self.0.as_ref().expect("made of a block only").touch();
+    }
+
     /// The block to keep.
     pub fn into_arc(self) -> Arc<Resident> {
         Guard::into_inner(self.0).expect("made of a block only")

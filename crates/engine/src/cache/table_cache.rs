@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 
 /// Opens tables on demand and keeps them, within a bound of bytes (filters, tops of indexes, slots) and of files: each
@@ -28,6 +28,8 @@ pub struct TableCache {
     weight_min: u64,
     weight_max: u64,
     capacity_bytes: u64,
+    /// Tables that scans have passed by because of their filters.
+    skipped_by_scans: AtomicU64,
     open: Mutex<OpenTables>,
 }
 
@@ -83,6 +85,7 @@ impl TableCache {
             weight_min: (capacity_bytes / files_max.max(1) as u64).max(1),
             weight_max: (capacity_bytes / 4).max(1),
             capacity_bytes,
+            skipped_by_scans: AtomicU64::new(0),
             open: Mutex::default(),
         }
     }
@@ -104,6 +107,16 @@ impl TableCache {
     pub fn reader(&self, table: &Arc<Table>) -> Result<Arc<TableReader>> {
         let held = self.hold(table)?;
         Ok(Guard::into_inner(held.0).expect("made of a reader only"))
+    }
+
+    /// The open table, for a scan of keys that begin with `prefix`; `None` if the table's filter says that there are none.
+    pub(crate) fn reader_for_prefix(&self, table: &Arc<Table>, prefix: &[u8]) -> Result<Option<Arc<TableReader>>> {
+        let held = self.hold(table)?;
+        if held.may_contain_prefix(prefix) {
+            return Ok(Some(Guard::into_inner(held.0).expect("made of a reader only")));
+        }
+        self.skipped_by_scans.fetch_add(1, Relaxed);
+        Ok(None)
     }
 
     /// Two threads that miss at once may both open it; one of the readers stays.
@@ -148,6 +161,7 @@ impl TableCache {
             bytes: open.bytes,
             tables: open.tables.len() as u64,
             opens: open.opens,
+            skipped_by_scans: self.skipped_by_scans.load(Relaxed),
         }
     }
 

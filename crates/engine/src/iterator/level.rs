@@ -16,6 +16,8 @@ pub struct LevelCursor {
     cache: Arc<TableCache>,
     direction: Direction,
     once: bool,
+    /// Only keys that begin with it are wanted: tables without such keys are passed by.
+    prefix: Bytes,
     at: usize,
     /// Over table `at`.
     cursor: Option<TableCursor>,
@@ -74,7 +76,7 @@ impl LevelCursor {
 
     fn over(tables: Tables, cache: Arc<TableCache>, direction: Direction) -> LevelCursor {
         debug_assert!(tables.all().windows(2).all(|pair| pair[0].meta().largest_key < pair[1].meta().smallest_key));
-        LevelCursor { tables, cache, direction, once: false, at: 0, cursor: None }
+        LevelCursor { tables, cache, direction, once: false, prefix: Bytes::new(), at: 0, cursor: None }
     }
 
     /// For one walk over all tables: leaves the block cache as it is.
@@ -82,25 +84,34 @@ impl LevelCursor {
         LevelCursor { once: true, ..self }
     }
 
+    /// For whoever wants only keys that begin with `prefix`; of others, some are left out.
+    pub fn for_prefix(self, prefix: &[u8]) -> LevelCursor {
+        LevelCursor { prefix: Bytes::copy_from_slice(prefix), ..self }
+    }
+
     #[inline]
     fn current(&self) -> &TableCursor {
         self.cursor.as_ref().expect("the caller checked valid()")
     }
 
-    fn open(&mut self, at: usize) -> Result<&mut TableCursor> {
+    /// A cursor over table `at` that stands nowhere; `None` if nothing in it is wanted.
+    fn open(&mut self, at: usize) -> Result<Option<&mut TableCursor>> {
         self.cursor = None;
-        let table = self.tables.all().get(at).expect("the caller chose among the tables");
-        let reader = self.cache.reader(table)?;
         self.at = at;
-        Ok(self.cursor.insert(table_cursor(reader, self.direction, self.once)))
+        let table = self.tables.all().get(at).expect("the caller chose among the tables");
+        let Some(reader) = self.cache.reader_for_prefix(table, &self.prefix)? else { return Ok(None) };
+        Ok(Some(self.cursor.insert(table_cursor(reader, self.direction, self.once))))
     }
 
-    /// Moves on to following tables while the current one is exhausted.
+    /// Moves on to following tables while there is nothing left of the current one.
     fn settle(&mut self) -> Result<()> {
-        while self.cursor.as_ref().is_some_and(|cursor| !cursor.valid()) {
-            match self.direction.next_index(self.at, self.tables.all().len()) {
-                Some(next) => self.open(next)?.seek_to_first()?,
-                None => self.cursor = None,
+        while !self.valid() {
+            let Some(next) = self.direction.next_index(self.at, self.tables.all().len()) else {
+                self.cursor = None;
+                return Ok(());
+            };
+            if let Some(cursor) = self.open(next)? {
+                cursor.seek_to_first()?;
             }
         }
         Ok(())
@@ -159,8 +170,15 @@ impl Cursor for LevelCursor {
         };
         match (at, &mut self.cursor) {
             (Some(at), Some(cursor)) if at == self.at => cursor.seek(target)?,
-            (Some(at), _) => self.open(at)?.seek(target)?,
-            (None, _) => self.cursor = None,
+            (Some(at), _) => {
+                if let Some(cursor) = self.open(at)? {
+                    cursor.seek(target)?;
+                }
+            }
+            (None, _) => {
+                self.cursor = None;
+                return Ok(());
+            }
         }
         self.settle()
     }
@@ -168,7 +186,9 @@ impl Cursor for LevelCursor {
     fn seek_to_first(&mut self) -> Result<()> {
         self.cursor = None;
         let Some(last) = self.tables.all().len().checked_sub(1) else { return Ok(()) };
-        self.open(if self.direction == Direction::Forward { 0 } else { last })?.seek_to_first()?;
+        if let Some(cursor) = self.open(if self.direction == Direction::Forward { 0 } else { last })? {
+            cursor.seek_to_first()?;
+        }
         self.settle()
     }
 }

@@ -9,11 +9,14 @@ use std::cmp::Ordering;
 
 /// After a source has been first so many times in succession it is asked how long that will go on.
 const STEPS_BEFORE_RUN: u32 = 3;
+/// Heads begin so many bytes before the place where the sources' keys begin to differ. With more the heads tell less; with
+/// fewer the walk sooner comes to keys for which other heads must be chosen.
+const HEAD_SLACK_BYTES: usize = 3;
 
 /// All versions of several sources in one order: a binary heap of the cursors that are valid.
 ///
-/// Three things keep a step cheap. The first 8 bytes of each source's key stand in the heap, so most comparisons do not
-/// follow a pointer. The second in line is known, so as long as the first stays first there is one comparison a step. And
+/// Three things keep a step cheap. 8 bytes of each source's key stand in the heap, so most comparisons do not follow a
+/// pointer: not the first 8, which neighbours often share, but those around the place where the keys begin to differ. The second in line is known, so as long as the first stays first there is one comparison a step. And
 /// if it stays first for a few steps, it is asked how many of its following versions come before the second one's
 /// ([`Cursor::run_before`]): these are passed over without any comparison.
 ///
@@ -21,9 +24,11 @@ const STEPS_BEFORE_RUN: u32 = 3;
 pub struct MergingCursor {
     sources: Vec<Source>,
     direction: Direction,
-    /// The valid sources; the parent of `i` is `(i - 1) / 2` and never comes after it. The prefix of the first is out of
+    /// The valid sources; the parent of `i` is `(i - 1) / 2` and never comes after it. The head of the first is out of
     /// date while `run` is not zero.
     heap: Vec<Slot>,
+    /// The bytes before the heads of keys in `heap`: see [`head_behind`].
+    shared: Vec<u8>,
     /// The slot of the second in line, if there are two.
     second: usize,
     /// Times in succession that the first stayed first.
@@ -35,7 +40,7 @@ pub struct MergingCursor {
 #[derive(Clone, Copy)]
 struct Slot {
     /// Of two slots with different ones, the smaller comes first.
-    prefix: u64,
+    head: u64,
     source: usize,
 }
 
@@ -44,7 +49,7 @@ impl MergingCursor {
     pub fn new<S: Into<Source>>(sources: impl IntoIterator<Item = S>, direction: Direction) -> MergingCursor {
         let sources: Vec<Source> = sources.into_iter().map(Into::into).collect();
         let heap = Vec::with_capacity(sources.len());
-        MergingCursor { heap, sources, direction, second: 0, streak: 0, run: 0 }
+        MergingCursor { heap, sources, direction, shared: Vec::new(), second: 0, streak: 0, run: 0 }
     }
 
     fn source(&self, slot: Slot) -> &Source {
@@ -64,15 +69,38 @@ impl MergingCursor {
 
     fn slot(&self, source: usize) -> Slot {
         let key = self.sources.get(source).expect("the caller has its index").key();
-        let prefix = prefix_of(key.user_key);
-        Slot { prefix: if self.direction == Direction::Forward { prefix } else { !prefix }, source }
+        let head = head_behind(&self.shared, key.user_key);
+        Slot { head: if self.direction == Direction::Forward { head } else { !head }, source }
+    }
+
+    /// Chooses the bytes that heads come behind, by the keys where the sources stand now, and fills the heap, without order.
+    fn choose_heads(&mut self) {
+        let mut keys = self.sources.iter().filter(|source| source.valid()).map(|source| source.key().user_key);
+        let first = keys.next().unwrap_or_default();
+        let common = |length: usize, key: &[u8]| first.iter().zip(key).take(length).take_while(|(a, b)| a == b).count();
+        let length = keys.fold(first.len(), common).saturating_sub(HEAD_SLACK_BYTES);
+        let shared = first.get(..length).unwrap_or_default().to_vec();
+        self.shared = shared;
+        self.heap.clear();
+        for source in 0..self.sources.len() {
+            if self.sources[source].valid() {
+                self.heap.push(self.slot(source));
+            }
+        }
+    }
+
+    fn order_heap(&mut self) {
+        for slot in (0..self.heap.len() / 2).rev() {
+            self.sift_down(slot);
+        }
+        self.find_second();
     }
 
     /// Whether the source at heap slot `a` comes before that at `b`.
     #[inline]
     fn before(&self, a: usize, b: usize) -> bool {
         let (a, b) = (self.heap[a], self.heap[b]);
-        match a.prefix.cmp(&b.prefix) {
+        match a.head.cmp(&b.head) {
             Ordering::Less => true,
             Ordering::Greater => false,
             Ordering::Equal => self.before_on_tie(a, b),
@@ -118,15 +146,8 @@ impl MergingCursor {
         for source in &mut self.sources {
             place(source)?;
         }
-        for source in 0..self.sources.len() {
-            if self.sources[source].valid() {
-                self.heap.push(self.slot(source));
-            }
-        }
-        for slot in (0..self.heap.len() / 2).rev() {
-            self.sift_down(slot);
-        }
-        self.find_second();
+        self.choose_heads();
+        self.order_heap();
         Ok(())
     }
 
@@ -141,6 +162,11 @@ impl MergingCursor {
             return;
         }
         self.heap[0] = self.slot(source);
+        if matches!(self.heap[0].head, 0 | u64::MAX) && !self.sources[source].key().user_key.starts_with(&self.shared) {
+            // The walk has left the keys for which the heads were chosen.
+            self.choose_heads();
+            return self.order_heap();
+        }
         if self.before(self.second, 0) {
             return self.settle();
         }
@@ -153,14 +179,18 @@ impl MergingCursor {
     }
 }
 
-/// The first 8 bytes as a big-endian integer, padded with zeros: where two differ, they compare as the keys do.
+/// The 8 bytes behind `shared` as a big-endian integer, padded with zeros; of a key that does not begin with `shared` the
+/// smallest or the largest number. Where two heads differ, they compare as the keys do.
 #[inline]
-fn prefix_of(key: &[u8]) -> u64 {
-    match key.first_chunk() {
+fn head_behind(shared: &[u8], key: &[u8]) -> u64 {
+    let Some(rest) = key.strip_prefix(shared) else {
+        return if key < shared { 0 } else { u64::MAX };
+    };
+    match rest.first_chunk() {
         Some(bytes) => u64::from_be_bytes(*bytes),
         None => {
             let mut bytes = [0; 8];
-            bytes.iter_mut().zip(key).for_each(|(to, from)| *to = *from);
+            bytes.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
             u64::from_be_bytes(bytes)
         }
     }

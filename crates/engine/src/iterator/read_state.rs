@@ -209,23 +209,27 @@ impl ReadState {
         for memtable in self.memtables.iter().filter(|memtable| !memtable.is_empty()) {
             sources.push(Source::Memtable(MemtableCursor::new(memtable.clone(), of.family, of.direction)));
         }
+        // Bounds are checked above the merge, so sources may leave out what does not begin with it.
+        let prefix = of.range.shared_prefix();
+        let level_cursor = |cursor: LevelCursor| {
+            let cursor = cursor.for_prefix(prefix);
+            Source::Level(if options.fill_cache { cursor } else { cursor.for_one_pass() })
+        };
         for run in levels.level0_runs(|table| touches(table.meta(), &of.range)) {
-            sources.push(match run.as_slice() {
+            match run.as_slice() {
                 [table] => {
-                    let open = if options.fill_cache { PinnedTable::open } else { PinnedTable::open_for_one_pass };
-                    Source::Table(open(table.clone(), &self.tables, of.direction)?)
+                    let Some(reader) = self.tables.reader_for_prefix(table, prefix)? else { continue };
+                    let new = if options.fill_cache { TableCursor::new } else { TableCursor::for_one_pass };
+                    let cursor = new(reader, of.direction);
+                    sources.push(Source::Table(PinnedTable { cursor, _table: table.clone() }));
                 }
-                _ => {
-                    let cursor = LevelCursor::new(run, self.tables.clone(), of.direction);
-                    Source::Level(if options.fill_cache { cursor } else { cursor.for_one_pass() })
-                }
-            });
+                _ => sources.push(level_cursor(LevelCursor::new(run, self.tables.clone(), of.direction))),
+            }
         }
         for level in 1..LEVEL_COUNT {
             let (version, tables) = (&self.version, self.tables.clone());
             let cursor = LevelCursor::within(version, of.family, level, &of.range, tables, of.direction);
-            let cursor = cursor.map(|cursor| if options.fill_cache { cursor } else { cursor.for_one_pass() });
-            sources.extend(cursor.map(Source::Level));
+            sources.extend(cursor.map(level_cursor));
         }
         let merge = MergingCursor::new(sources, of.direction);
         let hidden = Hidden::new(self, &levels.range_tombstones, of.family, &of.range, of.sequence);
@@ -282,12 +286,7 @@ pub struct PinnedTable {
 }
 
 impl PinnedTable {
-    /// A cursor that stands nowhere.
-    pub fn open(table: Arc<Table>, cache: &TableCache, direction: Direction) -> Result<PinnedTable> {
-        Ok(PinnedTable { cursor: TableCursor::new(cache.reader(&table)?, direction), _table: table })
-    }
-
-    /// The same, for one walk over the whole table: leaves the block cache as it is.
+    /// A cursor that stands nowhere, for one walk over the whole table: leaves the block cache as it is.
     pub fn open_for_one_pass(table: Arc<Table>, cache: &TableCache, direction: Direction) -> Result<PinnedTable> {
         let cursor = TableCursor::for_one_pass(cache.reader(&table)?, direction);
         Ok(PinnedTable { cursor, _table: table })

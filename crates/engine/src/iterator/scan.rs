@@ -28,7 +28,8 @@ const COPIED_BYTES_MAX: usize = 512;
 /// db.put(b"raft/balsa", b"9 logs")?;
 /// let mut scan = db.scan(Family::DEFAULT, Range::prefix(b"raft/"), Direction::Forward, ReadOptions::default())?;
 /// while scan.advance()? {
-///     println!("{:?} = {:?}", scan.key().to_vec(), scan.value()?);
+///     let (key, value) = scan.entry()?;
+///     println!("{key:?} = {value:?}");
 /// }
 /// # Ok(())
 /// # }
@@ -161,13 +162,34 @@ impl Scan {
     /// Panics as [`Scan::key`]. Errors: `Corruption` and `Io` from the value log.
     #[inline]
     pub fn value(&mut self) -> Result<&[u8]> {
+        self.follow_pointer()?;
+        self.followed()
+    }
+
+    /// Key and value at once: [`Scan::key`] and [`Scan::value`].
+    ///
+    /// Panics and errors: as these.
+    #[inline]
+    pub fn entry(&mut self) -> Result<(&[u8], &[u8])> {
+        self.follow_pointer()?;
+        Ok((self.key(), self.followed()?))
+    }
+
+    /// Reads the current value, if it is in the value log and wanted.
+    #[inline]
+    fn follow_pointer(&mut self) -> Result<()> {
         assert!(self.place == Place::On, "advance() has said that there is an entry");
+        if self.stored().0.is_pointer() && self.value.is_none() && !self.options.key_only {
+            self.value = Some(self.read_pointer()?);
+        }
+        Ok(())
+    }
+
+    /// The current value, after [`Scan::follow_pointer`].
+    #[inline]
+    fn followed(&self) -> Result<&[u8]> {
         if self.options.key_only {
             return Ok(&[]);
-        }
-        let kind = self.stored().0;
-        if kind.is_pointer() && self.value.is_none() {
-            self.value = Some(self.read_pointer()?);
         }
         let (kind, stored) = self.stored();
         match (&self.value, kind) {

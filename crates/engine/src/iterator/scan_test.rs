@@ -18,7 +18,9 @@ fn lent(scan: &mut Scan, limit: usize) -> Rows {
     while rows.len() < limit && scan.advance().expect("a healthy disk") {
         let value = scan.value().expect("a healthy disk").to_vec();
         assert_eq!(scan.value_bytes().expect("a healthy disk"), value);
-        rows.push((scan.key().to_vec(), value));
+        let key = scan.key().to_vec();
+        assert_eq!(scan.entry().expect("a healthy disk"), (key.as_slice(), value.as_slice()));
+        rows.push((key, value));
     }
     rows
 }
@@ -179,6 +181,75 @@ fn a_prefix_is_a_range() {
             assert_eq!(range.contains(key), key.starts_with(prefix), "{prefix:?} {key:?}");
         }
     }
+}
+
+#[test]
+fn what_the_keys_of_a_range_share_is_told_by_its_bounds() {
+    // All strings of up to three of these bytes.
+    let mut all: Vec<Vec<u8>> = vec![Vec::new()];
+    for length in 1..=3 {
+        let longer: Vec<_> = all.iter().filter(|key| key.len() == length - 1).cloned().collect();
+        all.extend(longer.iter().flat_map(|key| [0, 1, 2, 0xff].map(|byte| [key.as_slice(), &[byte]].concat())));
+    }
+    all.sort();
+    for (at, start) in all.iter().enumerate() {
+        assert_eq!(Range::prefix(start).shared_prefix(), start, "a prefix is shared by its range");
+        for end in all[at..].iter().map(Some).chain([None]) {
+            let range = Range { start: Some(start.clone().into()), end: end.map(|end| end.clone().into()) };
+            let shared = range.shared_prefix();
+            let mut inside = all.iter().filter(|key| range.contains(key));
+            assert!(inside.all(|key| key.starts_with(shared)), "{range:?} shares {shared:?}");
+        }
+    }
+    assert!(Range::all().shared_prefix().is_empty());
+}
+
+/// Two databases with one history, one of which has filters with prefixes: it passes tables by, and answers the same.
+#[test]
+fn filters_with_prefixes_pass_tables_by_and_change_no_answer() {
+    let mut skipped = 0;
+    for seed in 0..12 {
+        let mut rng = Rng::new(seed);
+        let mut with = Sizes::tiny();
+        with.table.filter_prefix_bytes = 1 + (seed % 3) as usize;
+        let mut layers = [Layer::new(seed, with), Layer::new(seed, Sizes::tiny())];
+        for _ in 0..80 {
+            let (step, batch) = (rng.below(12), random_batch_of_all(&mut rng));
+            for layer in &mut layers {
+                match step {
+                    0 | 1 => layer.flush().expect("a healthy disk"),
+                    2 => while layer.compact_step().expect("a healthy disk") {},
+                    _ => layer.write(&batch),
+                }
+            }
+        }
+        let states = layers.each_ref().map(|layer| Arc::new(layer.read_state()));
+        for _ in 0..80 {
+            let key = random_key(&mut rng);
+            let length = rng.below(key.len() as u64 + 1) as usize;
+            let range = if rng.chance(1, 4) { random_range(&mut rng) } else { Range::prefix(&key[..length]) };
+            let family = Family(rng.below(u64::from(FAMILIES)) as u32);
+            let target = random_key(&mut rng);
+            for direction in [Direction::Forward, Direction::Backward] {
+                let of = (family, &range, direction);
+                let rows = [0, 1].map(|at| {
+                    let mut scan = scan(&layers[at], &states[at], of, layers[at].sequence, ReadOptions::default());
+                    let all = lent(&mut scan, usize::MAX);
+                    scan.seek(&target).expect("a healthy disk");
+                    (all, lent(&mut scan, 3))
+                });
+                assert_eq!(rows[0], rows[1], "{of:?} and from {target:?}");
+                assert_eq!(rows[0].0, layers[0].expected(family, &range, direction, layers[0].sequence), "{of:?}");
+            }
+        }
+        skipped += layers[0].context.tables.stats().skipped_by_scans;
+        assert_eq!(
+            layers[1].context.tables.stats().skipped_by_scans,
+            0,
+            "without prefixes in filters nothing is known"
+        );
+    }
+    assert!(skipped > 100, "{skipped} tables were passed by");
 }
 
 #[test]

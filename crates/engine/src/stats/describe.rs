@@ -167,6 +167,8 @@ impl Stats {
         room.gauge("used", Bytes, "Bytes of filters and indexes, pinned while the table is open", tables.bytes);
         room.gauge("tables", No, "Open tables", tables.tables);
         room.counter("opens", No, "Tables opened", tables.opens);
+        let help = "Times that a scan passed by a table without its prefix";
+        room.counter("skipped_by_scans", No, help, tables.skipped_by_scans);
     }
 
     fn describe_values(&self, room: &mut Room<'_>) {

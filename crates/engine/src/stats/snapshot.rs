@@ -246,6 +246,9 @@ pub struct TableCacheStats {
     pub tables: u64,
     /// Times that a table was opened, counted: many more than there are tables means that the cache is too small.
     pub opens: u64,
+    /// Times that a scan passed by a table because its filter holds nothing of the scan's prefix, counted; see
+    /// [`crate::FamilyOptions::filter_prefix_bytes`].
+    pub skipped_by_scans: u64,
 }
 
 /// One family's tables.

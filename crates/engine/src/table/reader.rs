@@ -153,7 +153,7 @@ impl TableReader {
     }
 
     /// The newest version at or below `sequence`, a stored number.
-    fn find(&self, user_key: &[u8], sequence: SequenceNumber) -> Result<Option<Found>> {
+    pub(super) fn find(&self, user_key: &[u8], sequence: SequenceNumber) -> Result<Option<Found>> {
         let target = KeyRef::new(user_key, sequence);
         let Some(mut place) = self.place_for(target) else { return Ok(None) };
         let mut partition = self.partition(place.partition)?;
@@ -180,50 +180,7 @@ impl TableReader {
         self.footer.filter.offset
     }
 
-    /// What [`TableReader::get`] finds for each of these keys, which are best sorted: neighbours share blocks. The filter
-    /// and the index are asked for all keys before the first data block, so that their cache misses overlap.
-    pub fn get_many(&self, user_keys: &[&[u8]], sequence: SequenceNumber) -> Result<Vec<Option<Found>>> {
-        let sequence = self.sequences.stored(sequence);
-        let hashes: Vec<u64> = user_keys.iter().map(|key| filter_hash(key)).collect();
-        let passed: Vec<bool> = hashes.iter().map(|hash| self.filter.may_contain(*hash)).collect();
-        let mut found = Vec::with_capacity(user_keys.len());
-        let mut partition: Option<(usize, Held)> = None;
-        let mut places = Vec::with_capacity(user_keys.len());
-        for (user_key, passed) in user_keys.iter().zip(&passed) {
-            let target = KeyRef::new(user_key, sequence);
-            let Some(mut place) = self.place_for(target).filter(|_| *passed) else {
-                places.push(None);
-                continue;
-            };
-            if partition.as_ref().is_none_or(|(number, _)| *number != place.partition) {
-                partition = Some((place.partition, self.partition(place.partition)?));
-            }
-            place.entry = partition.as_ref().map_or(0, |(_, partition)| partition.position(target));
-            places.push(Some(place));
-        }
-        let mut block: Option<(Place, Held)> = None;
-        for (user_key, place) in user_keys.iter().zip(places) {
-            let Some(place) = place else {
-                found.push(None);
-                continue;
-            };
-            if block.as_ref().is_none_or(|(there, _)| *there != place) {
-                let partition = self.partition(place.partition)?;
-                block = Some((place, self.data_block(&partition, place, Use::Point, None)?));
-            }
-            let block = block.as_ref().map(|(_, block)| block);
-            let target = KeyRef::new(user_key, sequence);
-            let at = block.map(|block| (block, block.position(target))).filter(|(block, at)| *at < block.len());
-            found.push(match at {
-                Some((block, at)) => block.has_user_key(at, user_key).then(|| self.found(block, at)),
-                // At the end of its block: the answer, if any, is in the next one.
-                None => self.find(user_key, sequence)?,
-            });
-        }
-        Ok(found)
-    }
-
-    fn found(&self, block: &Block, at: usize) -> Found {
+    pub(super) fn found(&self, block: &Block, at: usize) -> Found {
         let (sequence, kind) = block.version(at);
         Found { sequence: self.sequences.reported(sequence), kind, stored: block.stored_bytes(at) }
     }
@@ -306,10 +263,25 @@ impl TableReader {
         purpose: Use,
         ahead: Option<&mut ReadAhead>,
     ) -> Result<Held> {
-        let slot = place.partition as u32 * PARTITION_BLOCKS + place.entry as u32;
-        if let Some(held) = self.residents.get(slot, purpose) {
-            return Ok(held);
+        match self.resident_block(place, purpose) {
+            Some(held) => Ok(held),
+            None => self.load_block(partition, place, purpose, ahead),
         }
+    }
+
+    /// A data block, if it is in memory.
+    pub(super) fn resident_block(&self, place: Place, purpose: Use) -> Option<Held> {
+        self.residents.get(place.slot(), purpose)
+    }
+
+    /// A data block that is not in memory.
+    pub(super) fn load_block(
+        &self,
+        partition: &Block,
+        place: Place,
+        purpose: Use,
+        ahead: Option<&mut ReadAhead>,
+    ) -> Result<Held> {
         let handle = handle_of(partition, place.entry).map_err(at(self.footer.index, &self.path))?;
         let stored = match ahead {
             Some(ahead) => ahead.read(&*self.file, &self.path, handle)?,
@@ -326,7 +298,7 @@ impl TableReader {
             Ok(block)
         };
         let block = load().map_err(at(handle, &self.path))?;
-        Ok(self.residents.insert(slot, block, purpose))
+        Ok(self.residents.insert(place.slot(), block, purpose))
     }
 }
 
@@ -345,6 +317,14 @@ fn check_counts(top: &Block, properties: &Properties) -> std::result::Result<u32
 pub(super) struct Place {
     pub(super) partition: usize,
     pub(super) entry: usize,
+}
+
+impl Place {
+    /// The slot of the block.
+    fn slot(self) -> u32 {
+        // Checked to fit when the table was opened.
+        self.partition as u32 * PARTITION_BLOCKS + self.entry as u32
+    }
 }
 
 fn at(handle: BlockHandle, path: &Path) -> impl FnOnce(Malformed) -> Error {

@@ -393,7 +393,8 @@ fn many_keys_at_once_are_each_found_as_alone() {
         keys.extend([vec![0xff; 5], Vec::new()]);
         keys.sort();
         for sequence in [0, 1, 50, SEQUENCE_NUMBER_MAX] {
-            let wanted: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+            let wanted: Vec<Wanted<'_>> =
+                keys.iter().map(|user_key| Wanted { user_key, hash: filter_hash(user_key) }).collect();
             let found = reader.get_many(&wanted, sequence).expect("whole");
             let alone: Vec<_> = keys.iter().map(|key| reader.get(key, sequence).expect("whole")).collect();
             assert_eq!(found, alone);
