@@ -36,8 +36,8 @@
 
 pub use kontiki_client as client;
 pub use kontiki_engine::{
-    Db, Direction, Durability, Entries, Error, Family, FamilySpec, KEY_BYTES_MAX, Options, Range, Result,
-    SequenceNumber, Snapshot, Stats, VALUE_BYTES_MAX, View, WriteBatch,
+    Change, Changes, ChangesOptions, Db, Direction, Durability, Entries, Error, Family, FamilySpec, KEY_BYTES_MAX,
+    Options, Range, Result, SequenceNumber, Snapshot, Stats, VALUE_BYTES_MAX, View, WriteBatch,
 };
 
 /// The examples of the README run as tests.

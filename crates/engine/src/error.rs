@@ -71,6 +71,18 @@ pub enum Error {
         /// Its value.
         limit: u64,
     },
+    /// The log does not hold the writes behind this number any more, so a change feed cannot give them. Read a snapshot,
+    /// and subscribe from its sequence number.
+    #[error(
+        "the changes after sequence number {after} are gone; the oldest that can be read is {oldest_sequence}: read a \
+         snapshot and subscribe from its number, and raise feed_retention_bytes if that happens often"
+    )]
+    ChangesGone {
+        /// The last number that the subscriber has.
+        after: crate::SequenceNumber,
+        /// Every logged batch from this number on can be read.
+        oldest_sequence: crate::SequenceNumber,
+    },
     /// No space left. Nothing of this write is visible or durable; it may be tried again once there is room.
     #[error("no space left for {what}; free some space and writes resume by themselves")]
     NoSpace {

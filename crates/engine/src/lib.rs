@@ -23,6 +23,7 @@ pub mod copy;
 mod db;
 mod error;
 mod family;
+mod feed;
 pub mod inspect;
 pub mod iterator;
 pub mod kind;
@@ -42,6 +43,7 @@ pub use commit::{Commit, Durability, Precondition, StreamContents, StreamId, Str
 pub use db::{Db, MEMORY_BUDGET_BYTES_MIN, Options, Snapshot};
 pub use error::{Error, Result};
 pub use family::{Family, FamilyOptions, FamilySpec, KEY_BYTES_MAX, SequenceNumber, VALUE_BYTES_MAX};
+pub use feed::{Change, Changes, ChangesOptions, FeedStats, SubscriberStatus};
 pub use iterator::Scan;
 pub use stats::{FamilyStats, Histogram, LevelStats, Stats};
 pub use stream::STREAM_STATE_BYTES_MAX;

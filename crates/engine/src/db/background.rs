@@ -3,7 +3,7 @@
 use super::core::Core;
 use super::order::Due;
 use crate::compaction;
-use crate::log::{Retention, RetentionInput, SegmentUse, plan_retention};
+use crate::log::{Retention, RetentionInput, SegmentFacts, SegmentUse, plan_retention};
 use crate::planted::{self, Bug};
 use crate::{Error, Result};
 use std::sync::atomic::Ordering;
@@ -104,6 +104,9 @@ impl Core {
                 self.segments.delete_oldest(number, &self.next_segments)?;
                 self.counters.note_segment_deleted();
             }
+            if self.options.feed_retention_bytes > 0 {
+                self.wake_values(); // What was kept for the feed may be collected now.
+            }
         }
         match next {
             Retention::Rest => Ok(false),
@@ -128,12 +131,19 @@ impl Core {
 
     /// The order matters: segments first, then pins. See [`RetentionInput`].
     fn retention_input(&self) -> RetentionInput {
-        let segments = self.segments.list();
+        let segments = self.segments.facts();
+        let mut feed_bytes = self.feed_bytes(&segments).into_iter();
         let segments = {
             let streams = self.streams.lock();
-            let with_usage = |(number, bytes)| {
-                let usage = streams.usage(number);
-                SegmentUse { number, bytes, stream_items: usage.items, stream_bytes: usage.bytes }
+            let with_usage = |facts: SegmentFacts| {
+                let usage = streams.usage(facts.number);
+                SegmentUse {
+                    number: facts.number,
+                    bytes: facts.bytes,
+                    stream_items: usage.items,
+                    stream_bytes: usage.bytes,
+                    feed_bytes: feed_bytes.next().unwrap_or(0),
+                }
             };
             segments.into_iter().map(with_usage).collect()
         };
@@ -144,6 +154,7 @@ impl Core {
             memtable_filled,
             flushed_for_streams_at: self.flushed_for_streams_at.load(Ordering::Relaxed),
             budget_bytes: self.options.log_bytes_max,
+            feed_budget_bytes: self.options.feed_retention_bytes,
         }
     }
 

@@ -6,6 +6,7 @@ use super::options::Options;
 use super::queue::Queue;
 use super::writes::Writes;
 use crate::compaction::Context;
+use crate::feed::Feed;
 use crate::log::{LogWriter, NextSegments, Segments, Tail};
 use crate::stats::Recorder;
 use crate::stream::StreamIndex;
@@ -25,7 +26,7 @@ use std::time::Duration;
 ///
 /// Locks, in the order in which a thread that takes several must take them:
 /// `log` -> `queue.derived` -> `streams` -> `writes` -> `order` -> `next_segments` -> `segments` -> `queue.logged` ->
-/// `progress` -> `health` -> `jobs`.
+/// `progress` -> `feed` -> `health` -> `jobs`.
 /// No completion runs under any of them. Under `log` nothing is waited for but other writers' insertions into memtables,
 /// when a commit has conditions; and no file is touched but for the append itself, a rewrite, and a segment that was not
 /// made in time.
@@ -44,6 +45,8 @@ pub(crate) struct Core {
     pub(crate) writes: Writes,
     pub(crate) counters: Counters,
     pub(crate) recorder: Arc<Recorder>,
+    /// Those who follow what is written.
+    pub(crate) feed: Feed,
     pub(crate) progress: Progress,
     pub(crate) transaction_starts: TransactionStarts,
     pub(crate) transactions: Transactions,
@@ -187,6 +190,7 @@ impl Core {
             writes: parts.writes,
             counters: parts.counters,
             recorder: parts.recorder,
+            feed: Feed::default(),
             progress,
             last_logged: AtomicU64::new(0),
             flushed_for_streams_at: AtomicU64::new(0),
@@ -255,6 +259,7 @@ impl Core {
         left.into_iter().for_each(|answer| self.refuse(answer));
         // Whoever waits for room or for a job must learn of it.
         self.progress.tell_end();
+        self.feed.notify();
         self.wake_commit();
     }
 
@@ -263,6 +268,7 @@ impl Core {
         let before = std::mem::replace(&mut self.health.write().closed, true);
         self.closed.store(true, Ordering::Release);
         self.progress.tell_end();
+        self.feed.notify();
         self.transactions.close();
         !before
     }

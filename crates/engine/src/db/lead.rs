@@ -123,6 +123,7 @@ impl Core {
         if flushable {
             self.wake_flush();
         }
+        self.feed.notify();
         left.into_iter().for_each(|answer| self.refuse(answer));
     }
 
@@ -133,7 +134,9 @@ impl Core {
             self.counters.note_sync();
             Ok(())
         };
-        match self.writes.order.wait(due, &sync, &mut |answer| self.writes.completions.push([answer])) {
+        let outcome = self.writes.order.wait(due, &sync, &mut |answer| self.writes.completions.push([answer]));
+        self.feed.notify();
+        match outcome {
             Ok(()) => Ok(()),
             Err(SyncError::Failed(error)) => {
                 let error: Error = error;

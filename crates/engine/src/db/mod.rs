@@ -13,6 +13,7 @@ mod completion;
 mod conditions;
 mod core;
 mod counters;
+mod keep;
 mod lead;
 pub(crate) mod open;
 mod options;

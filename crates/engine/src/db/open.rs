@@ -13,9 +13,11 @@ use super::core::{Core, Jobs, Parts};
 use super::counters::Counters;
 use super::options::Options;
 use super::writes::{MemoryLimits, Writes};
+use crate::batch::BatchEntry;
 use crate::cache::{BlockCache, TableCache};
 use crate::compaction::{self, Context};
 use crate::iterator::ReadState;
+use crate::kind::{Content, Decoded};
 use crate::log::{
     LogWriter, NextSegments, RawRecord, RecordKind, RecordPosition, Recovered, Segments, Tail, decode_commit,
     decode_rewrite, recover,
@@ -24,10 +26,11 @@ use crate::stats::Recorder;
 use crate::stream::StreamIndex;
 use crate::version::{ManifestOptions, VersionEdit, VersionSet};
 use crate::vlog::{ValueCache, ValueLog, ValueRecovery, ValueStore, ValueThresholds};
-use crate::{Error, Family, Result};
+use crate::{Error, Family, Result, SequenceNumber, WriteBatch};
 use kontiki_env::Env;
 use kontiki_env::fs::FileLock;
 use kontiki_env::tasks::Progress;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -54,8 +57,11 @@ pub(crate) fn open(env: &Env, path: &Path, options: Options) -> Result<Arc<Core>
     let mut replay = Replay::new(&context, &options, &recorder);
     let mut visit = |position, record: RawRecord<'_>| replay.visit(&segments, position, record, &beside);
     let recovered = recover(&segments, &beside, &mut visit)?;
+    let value_bounds = std::mem::take(&mut replay.value_bounds);
     let (writes, streams) = replay.finish(&segments)?;
+    segments.set_start(writes.visible());
     seal_values(&context, &beside, &writes)?;
+    value_bounds.into_iter().for_each(|(segment, sequence)| context.values.set_bound(segment, sequence));
     tracing::info!(
         directory = %path.display(),
         replayed_bytes = recovered.replayed_bytes,
@@ -129,9 +135,6 @@ fn seal_values(context: &Context, beside: &ValueRecovery, writes: &Writes) -> Re
         context.versions.apply(edit)?;
         writes.install(&context.versions, None);
     }
-    let bound = writes.next_sequence() - 1;
-    let version = context.versions.current();
-    version.values().files().keys().for_each(|number| context.values.set_bound(*number, bound));
     Ok(())
 }
 
@@ -251,6 +254,8 @@ struct Replay<'a> {
     writes: Writes,
     streams: StreamIndex,
     flushed: u64,
+    /// For each value segment that batches of the log refer to, the last of them. What else refers to it is in tables.
+    value_bounds: BTreeMap<u64, SequenceNumber>,
 }
 
 impl<'a> Replay<'a> {
@@ -265,7 +270,7 @@ impl<'a> Replay<'a> {
         let (tables, clock) = (context.tables.clone(), context.env.clock.clone());
         let read_state = ReadState { memtables: Vec::new(), version, tables, clock, recorder: recorder.clone() };
         let writes = Writes::new(limits, flushed, read_state);
-        Replay { context, writes, streams: StreamIndex::default(), flushed }
+        Replay { context, writes, streams: StreamIndex::default(), flushed, value_bounds: BTreeMap::new() }
     }
 
     fn visit(
@@ -282,6 +287,8 @@ impl<'a> Replay<'a> {
             RecordKind::Rewrite => decode_rewrite(record.payload).map_err(malformed)?,
             RecordKind::Commit => {
                 let commit = decode_commit(record.sequence, record.payload).map_err(malformed)?;
+                segments.note_batch(position.segment, commit.sequence);
+                self.note_values(&commit.batch, commit.sequence);
                 if commit.sequence > self.flushed {
                     beside.check(&commit.batch)?;
                     self.replay_batch(&commit.batch, commit.sequence, position).map_err(corrupt)?;
@@ -294,9 +301,20 @@ impl<'a> Replay<'a> {
         self.flush_full()
     }
 
+    fn note_values(&mut self, batch: &WriteBatch, sequence: SequenceNumber) {
+        for entry in batch.entries() {
+            let BatchEntry::Version { kind, stored, .. } = entry else { continue };
+            if let (true, Ok(Decoded { content: Content::Pointer(pointer), .. })) =
+                (kind.is_pointer(), Decoded::new(kind, stored))
+            {
+                self.value_bounds.insert(pointer.segment, sequence);
+            }
+        }
+    }
+
     fn replay_batch(
         &mut self,
-        batch: &crate::WriteBatch,
+        batch: &WriteBatch,
         sequence: u64,
         position: RecordPosition,
     ) -> std::result::Result<(), String> {

@@ -33,6 +33,11 @@ pub struct Options {
     /// replays: the default of 1 GiB takes some 3 s at 300 MB/s, and leaves room for 16 segments, so that the
     /// memtables (256 MiB by default) are flushed for their own size, not for the log's. At least 4 segments.
     pub log_bytes_max: u64,
+    /// Bytes that are kept for subscribers of the change feed ([`crate::Db::changes`]) beyond what the database itself needs:
+    /// of log segments, newest first, and of the value segments that their batches refer to. So it should be several
+    /// segments of each. A subscriber that is further behind is told so; a restart reads this part of the log too. Default
+    /// 0: the feed goes back as far as recovery would; up to 1 TiB.
+    pub feed_retention_bytes: u64,
     /// Size of a segment of the value log. Space comes back a segment at a time, and each new one costs a few syncs.
     /// Default 256 MiB; 4 KiB to 1 GiB.
     pub value_segment_bytes: u64,
@@ -72,6 +77,7 @@ impl Default for Options {
             log_segment_bytes: 64 << 20,
             log_segments_recycled_max: 4,
             log_bytes_max: 1 << 30,
+            feed_retention_bytes: 0,
             value_segment_bytes: 256 << 20,
             value_garbage_percent: 25,
             value_relocation_bytes_per_second: 128 << 20,
@@ -139,6 +145,7 @@ impl Options {
         in_range("log_segment_bytes", self.log_segment_bytes, 4 << 10, 1 << 30)?;
         in_range("log_segments_recycled_max", self.log_segments_recycled_max as u64, 0, 64)?;
         in_range("log_bytes_max", self.log_bytes_max, 4 * self.log_segment_bytes, 1 << 40)?;
+        in_range("feed_retention_bytes", self.feed_retention_bytes, 0, 1 << 40)?;
         in_range("value_segment_bytes", self.value_segment_bytes, 4 << 10, 1 << 30)?;
         in_range("value_garbage_percent", self.value_garbage_percent, 5, 90)?;
         in_range("group_bytes_max", self.group_bytes_max, 4 << 10, 64 << 20)?;

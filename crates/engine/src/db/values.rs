@@ -244,9 +244,10 @@ impl Core {
                 *sum = sum.saturating_add(bytes);
             }
         }
+        let needless = version.flushed_sequence().min(self.feed_keeps_after());
         let candidate = |(number, state): (&u64, &crate::version::ValueFileState)| {
             let sealed = state.sealed()?;
-            let ready = self.context.values.may_go(*number, version.flushed_sequence());
+            let ready = self.context.values.may_go(*number, needless);
             let referred = referred.get(number).copied().unwrap_or(0);
             ready.then_some(Candidate { number: *number, bytes: sealed.record_bytes, referred })
         };

@@ -207,6 +207,13 @@ pub(crate) fn decode_record(number: u64, bytes: &[u8], at: usize, offset: u64) -
     (checksum32(&[payload]) == payload_checksum).then_some(record)
 }
 
+/// Bytes of the record whose header `bytes` begins with, as the header says: it may be damaged. `None` if there is no whole
+/// header.
+pub(crate) fn record_bytes(bytes: &[u8]) -> Option<u64> {
+    let length = *bytes.get(..RECORD_HEADER_BYTES as usize)?.get(8..)?.first_chunk::<4>()?;
+    Some(RECORD_HEADER_BYTES + u64::from(u32::from_le_bytes(length)))
+}
+
 /// What the record at `offset` claims to be durable, if there is the whole header of one; its payload may be damaged.
 pub(super) fn claim_at(number: u64, bytes: &[u8], offset: u64) -> Option<u64> {
     let header = bytes.get(usize::try_from(offset).ok()?..)?.get(..RECORD_HEADER_BYTES as usize)?;

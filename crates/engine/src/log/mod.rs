@@ -37,18 +37,21 @@ mod summary;
 mod tail;
 mod writer;
 
-pub(crate) use format::{RECORD_HEADER_BYTES, RawRecord, RecordKind, segment_name, segment_number};
+pub(crate) use format::{
+    RECORD_HEADER_BYTES, RawRecord, RecordKind, SEGMENT_HEADER_BYTES, decode_record, record_bytes, segment_name,
+    segment_number,
+};
 pub(crate) use next::NextSegments;
 #[cfg(test)]
 pub(crate) use record::encode_commit;
 pub(crate) use record::{
-    CommitPayload, RewriteOp, Span, StreamRecord, commit_bytes_max, decode_commit, decode_commit_streams,
-    decode_rewrite, encode_rewrite,
+    CommitPayload, RewriteOp, Span, StreamRecord, commit_bytes_max, decode_commit, decode_commit_batch,
+    decode_commit_streams, decode_rewrite, encode_rewrite,
 };
 pub(crate) use recovery::{Beside, Recovered, recover};
 pub(crate) use retention::{Retention, RetentionInput, SegmentUse, plan_retention};
 pub(crate) use salvage::whole_records;
-pub(crate) use segments::{RecordPosition, Segments};
+pub(crate) use segments::{Look, RecordPosition, SegmentFacts, Segments};
 pub use summary::{SegmentSummary, summarize_segment};
 pub(crate) use tail::{SYNCS_MAX, Tail};
 pub(crate) use writer::{Appended, FIRST_POSITION, LogWriter, Outgoing};

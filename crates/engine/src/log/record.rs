@@ -163,6 +163,12 @@ pub(crate) fn decode_commit(sequence: u64, payload: &[u8]) -> Result<CommitRecor
     Ok(CommitRecord { sequence, batch, streams })
 }
 
+/// Decodes only the batch of a commit's payload; it may be empty.
+pub(crate) fn decode_commit_batch(payload: &[u8]) -> Result<WriteBatch, Truncated> {
+    let mut input = payload;
+    WriteBatch::decode_logged(get_slice(&mut input)?)
+}
+
 /// Decodes only the stream operations of a commit's payload.
 pub(crate) fn decode_commit_streams(payload: &[u8]) -> Result<Vec<StreamRecord>, Truncated> {
     let mut input = payload;

@@ -161,7 +161,7 @@ fn take_in(
     let Scanned { number, bytes, end, .. } = scanned;
     let path = segments.path(*number);
     let file = segments.fs().open(&path, OpenMode::Read).map_err(|error| Error::io(&path, &error))?;
-    segments.add(*number, file, end.offset + SEAL_BYTES);
+    segments.add(*number, file, end.offset + SEAL_BYTES, None);
     replay(*number, bytes, *end, visit)?;
     recovered.replayed_bytes += end.offset - SEGMENT_HEADER_BYTES;
     recovered.next_number = number + 1;

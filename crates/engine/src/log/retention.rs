@@ -10,6 +10,9 @@
 //! (each byte freed then costs at most one byte written). If streams really keep more than half of the budget
 //! alive, the log is allowed to grow to twice what they keep, and the memtable is flushed, at most once for each
 //! new segment, since owners of streams can often truncate them after a flush (raftstore does).
+//!
+//! Of the segments that may go, the newest ones stay for subscribers of the change feed, within a budget of their own:
+//! whoever follows the database may be behind, or away. They count for nothing else.
 
 /// One segment, as retention sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +24,9 @@ pub(crate) struct SegmentUse {
     pub(crate) stream_items: u64,
     /// Bytes of those.
     pub(crate) stream_bytes: u64,
+    /// What keeping it for subscribers costs: its bytes, and those of the value segments that its batches keep from being
+    /// collected.
+    pub(crate) feed_bytes: u64,
 }
 
 /// All that the decision depends on.
@@ -39,6 +45,8 @@ pub(crate) struct RetentionInput {
     pub(crate) flushed_for_streams_at: u64,
     /// Bytes of the log at which somebody has to move.
     pub(crate) budget_bytes: u64,
+    /// Bytes that may stay for subscribers of the change feed.
+    pub(crate) feed_budget_bytes: u64,
 }
 
 /// What to do beside deleting.
@@ -61,7 +69,16 @@ pub(crate) fn plan_retention(input: &RetentionInput) -> (Vec<u64>, Retention) {
     let pinned =
         |segment: &&SegmentUse| segment.stream_items > 0 || input.memtable_pin.is_some_and(|pin| pin <= segment.number);
     let kept = older.iter().position(|segment| pinned(&segment)).unwrap_or(older.len());
-    let delete: Vec<u64> = older[..kept].iter().map(|segment| segment.number).collect();
+    let mut feed_left = input.feed_budget_bytes;
+    let fits = |segment: &&SegmentUse| match feed_left.checked_sub(segment.feed_bytes) {
+        Some(left) => {
+            feed_left = left;
+            true
+        }
+        None => false,
+    };
+    let for_feed = older[..kept].iter().rev().take_while(fits).count();
+    let delete: Vec<u64> = older[..kept - for_feed].iter().map(|segment| segment.number).collect();
 
     let remaining = &input.segments[kept..];
     let bytes: u64 = remaining.iter().map(|segment| segment.bytes).sum();

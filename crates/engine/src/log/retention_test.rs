@@ -2,11 +2,18 @@ use super::*;
 use proptest::prelude::*;
 
 fn segment(number: u64, stream_items: u64) -> SegmentUse {
-    SegmentUse { number, bytes: 100, stream_items, stream_bytes: stream_items * 10 }
+    SegmentUse { number, bytes: 100, stream_items, stream_bytes: stream_items * 10, feed_bytes: 150 }
 }
 
 fn input(segments: Vec<SegmentUse>, memtable_pin: Option<u64>) -> RetentionInput {
-    RetentionInput { segments, memtable_pin, memtable_filled: true, flushed_for_streams_at: 0, budget_bytes: 250 }
+    RetentionInput {
+        segments,
+        memtable_pin,
+        memtable_filled: true,
+        flushed_for_streams_at: 0,
+        budget_bytes: 250,
+        feed_budget_bytes: 0,
+    }
 }
 
 #[test]
@@ -39,6 +46,20 @@ fn rewriting_rests_while_streams_really_keep_the_log_alive() {
     assert_eq!(plan_retention(&empty), (vec![], Retention::Rest));
 }
 
+#[test]
+fn the_newest_of_what_may_go_stays_for_the_feed_within_its_budget() {
+    let free = input((4..10).map(|number| segment(number, 0)).collect(), None);
+    let with = |feed_budget_bytes| plan_retention(&RetentionInput { feed_budget_bytes, ..free.clone() }).0;
+    assert_eq!(with(0), [4, 5, 6, 7, 8]);
+    assert_eq!(with(149), [4, 5, 6, 7, 8]);
+    assert_eq!(with(300), [4, 5, 6]);
+    assert_eq!(with(10_000), []);
+    // The one that does not fit ends it: the log has no gaps.
+    let mut uneven = free.clone();
+    uneven.segments[3].feed_bytes = 1000;
+    assert_eq!(plan_retention(&RetentionInput { feed_budget_bytes: 900, ..uneven }).0, [4, 5, 6, 7]);
+}
+
 proptest! {
     #[test]
     fn nothing_that_is_needed_ever_goes(
@@ -47,10 +68,17 @@ proptest! {
         filled: bool,
         asked in 0u64..14,
         budget_bytes in 0u64..1500,
+        feed_budget in 0u64..1500,
     ) {
         let segments: Vec<SegmentUse> = items.iter().zip(1..).map(|(items, number)| segment(number, *items)).collect();
-        let input = RetentionInput { segments, memtable_pin: pin, memtable_filled: filled, flushed_for_streams_at: asked, budget_bytes };
+        let input = RetentionInput { segments, memtable_pin: pin, memtable_filled: filled, flushed_for_streams_at: asked, budget_bytes, feed_budget_bytes: 0 };
         let (delete, next) = plan_retention(&input);
+        let following = RetentionInput { feed_budget_bytes: feed_budget, ..input.clone() };
+        let (fewer, same) = plan_retention(&following);
+        prop_assert_eq!(same, next, "what stays for the feed makes nobody move");
+        prop_assert_eq!(&fewer[..], &delete[..fewer.len()]);
+        let for_feed = (delete.len() - fewer.len()) as u64;
+        prop_assert_eq!(for_feed, (feed_budget / 150).min(delete.len() as u64));
         prop_assert!(delete.iter().zip(1u64..).all(|(number, expected)| *number == expected), "a prefix, in order");
         for number in &delete {
             prop_assert!(input.segments[*number as usize - 1].stream_items == 0, "no stream needs {}", number);

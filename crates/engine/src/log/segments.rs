@@ -1,15 +1,16 @@
 //! The segments that exist: their files and sizes, shared by the writer, by readers of stream entries and by
 //! retention.
 
-use super::format::{decode_record, segment_path};
+use super::format::{SEGMENT_HEADER_BYTES, decode_record, segment_path};
 use super::next::NextSegments;
-use crate::{Error, Result};
+use crate::{Error, Result, SequenceNumber};
 use bytes::Bytes;
 use kontiki_env::fs::{File, Fs};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Where a record lies. Ordered as the log is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,8 +24,45 @@ pub(crate) struct RecordPosition {
 
 struct Segment {
     file: Arc<dyn File>,
-    /// Bytes in use: up to the end of the last record.
+    /// Bytes in use: up to the end of the last record, all of them whole records.
     used: u64,
+    /// The log position of its first byte; `None` of an earlier run: all of it is durable.
+    base: Option<u64>,
+    /// Of its batches; 0 if it has none.
+    first_sequence: SequenceNumber,
+    last_sequence: SequenceNumber,
+}
+
+/// What there is of a segment, for those who follow the log.
+pub(crate) enum Look {
+    /// It was deleted.
+    Gone,
+    /// It is not there yet.
+    NotYet,
+    /// Its file, what of it is whole records, and whether a newer segment is there, so that nothing more will come.
+    Here { file: Arc<dyn File>, used: u64, finished: bool },
+}
+
+/// Number, size and batches of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentFacts {
+    pub(crate) number: u64,
+    /// Bytes in use.
+    pub(crate) bytes: u64,
+    /// Sequence numbers of its first and last batch; 0 if it has none.
+    pub(crate) first_sequence: SequenceNumber,
+    pub(crate) last_sequence: SequenceNumber,
+}
+
+impl Segment {
+    fn note_batch(&mut self, sequence: SequenceNumber) {
+        if sequence > 0 {
+            self.last_sequence = self.last_sequence.max(sequence);
+            if self.first_sequence == 0 {
+                self.first_sequence = sequence;
+            }
+        }
+    }
 }
 
 /// All segments by number. The numbers are consecutive (invariant 4 of the log).
@@ -32,12 +70,14 @@ pub(crate) struct Segments {
     fs: Arc<dyn Fs>,
     directory: PathBuf,
     by_number: RwLock<BTreeMap<u64, Segment>>,
+    /// Every logged batch with a larger number is in these segments.
+    gone_through: AtomicU64,
 }
 
 impl Segments {
     /// No segments yet, in `directory`.
     pub(crate) fn new(fs: Arc<dyn Fs>, directory: PathBuf) -> Segments {
-        Segments { fs, directory, by_number: RwLock::default() }
+        Segments { fs, directory, by_number: RwLock::default(), gone_through: AtomicU64::new(0) }
     }
 
     /// The directory of the segments.
@@ -55,20 +95,85 @@ impl Segments {
         segment_path(&self.directory, number)
     }
 
-    /// Takes in a segment, newer than all others.
-    pub(crate) fn add(&self, number: u64, file: Arc<dyn File>, used: u64) {
+    /// Takes in a segment, newer than all others; `base` is the log position of its first byte, `None` if all of it is
+    /// durable.
+    pub(crate) fn add(&self, number: u64, file: Arc<dyn File>, used: u64, base: Option<u64>) {
         let mut segments = self.by_number.write();
         let newest = segments.last_key_value().map(|(newest, _)| *newest);
         assert!(newest.is_none_or(|newest| newest + 1 == number), "segment numbers are consecutive");
-        segments.insert(number, Segment { file, used });
+        segments.insert(number, Segment { file, used, base, first_sequence: 0, last_sequence: 0 });
     }
 
-    /// Notes how far a segment is filled.
-    pub(crate) fn set_used(&self, number: u64, used: u64) {
+    /// Notes how far a segment is filled, by a record with this sequence number (0 if it has none).
+    pub(crate) fn set_used(&self, number: u64, used: u64, sequence: SequenceNumber) {
         let mut segments = self.by_number.write();
         let segment = segments.get_mut(&number).expect("the writer fills only segments that it added");
         assert!(used >= segment.used, "a segment only fills up");
         segment.used = used;
+        segment.note_batch(sequence);
+    }
+
+    /// Recovery: a segment holds a batch with this number.
+    pub(crate) fn note_batch(&self, number: u64, sequence: SequenceNumber) {
+        let mut segments = self.by_number.write();
+        segments.get_mut(&number).expect("recovery adds a segment before it replays it").note_batch(sequence);
+    }
+
+    /// After recovery, which has made everything up to `visible` visible: what is older than the first batch of the log
+    /// may have been in segments that are gone.
+    pub(crate) fn set_start(&self, visible: SequenceNumber) {
+        let segments = self.by_number.read();
+        let first = segments.values().map(|segment| segment.first_sequence).find(|first| *first > 0);
+        self.gone_through.store(first.map_or(visible, |first| first - 1), Ordering::Release);
+    }
+
+    /// Every logged batch with a larger number than this is in the log.
+    pub(crate) fn gone_through(&self) -> SequenceNumber {
+        self.gone_through.load(Ordering::Acquire)
+    }
+
+    /// Number, size and batches of every segment, oldest first.
+    pub(crate) fn facts(&self) -> Vec<SegmentFacts> {
+        let facts = |(number, segment): (&u64, &Segment)| SegmentFacts {
+            number: *number,
+            bytes: segment.used,
+            first_sequence: segment.first_sequence,
+            last_sequence: segment.last_sequence,
+        };
+        self.by_number.read().iter().map(facts).collect()
+    }
+
+    /// Where to begin to read for the batches with numbers above `after`: segment and offset of a record, or of where the
+    /// next one will be. `None` if some of them may have been in segments that are gone.
+    pub(crate) fn start_after(&self, after: SequenceNumber) -> Option<(u64, u64)> {
+        // Under the lock, which a deletion holds too.
+        let segments = self.by_number.read();
+        if self.gone_through() > after {
+            return None;
+        }
+        if let Some((number, _)) = segments.iter().find(|(_, segment)| segment.last_sequence > after) {
+            return Some((*number, SEGMENT_HEADER_BYTES));
+        }
+        // There is no such batch yet: nothing that is there need be read. The first segment ever has number 1.
+        let end = |(number, segment): (&u64, &Segment)| (*number, segment.used);
+        Some(segments.last_key_value().map_or((1, SEGMENT_HEADER_BYTES), end))
+    }
+
+    /// What there is of a segment now.
+    pub(crate) fn look(&self, number: u64) -> Look {
+        let segments = self.by_number.read();
+        let newest = segments.last_key_value().map_or(0, |(newest, _)| *newest);
+        match segments.get(&number) {
+            Some(segment) => Look::Here { file: segment.file.clone(), used: segment.used, finished: number < newest },
+            None if number > newest => Look::NotYet,
+            None => Look::Gone,
+        }
+    }
+
+    /// Whether the record is durable once the log is, up to this position.
+    pub(crate) fn is_durable(&self, record: RecordPosition, durable: u64) -> bool {
+        let base = self.by_number.read().get(&record.segment).and_then(|segment| segment.base);
+        base.is_none_or(|base| base + record.offset + record.bytes <= durable)
     }
 
     /// Number and bytes in use of every segment, oldest first.
@@ -102,7 +207,8 @@ impl Segments {
             if free.is_none() {
                 self.fs.remove(&path).map_err(|error| Error::io(&path, &error))?;
             }
-            segments.remove(&number);
+            let gone = segments.remove(&number).expect("it is the oldest");
+            self.gone_through.fetch_max(gone.last_sequence, Ordering::AcqRel);
         }
         self.fs.sync_dir(&self.directory).map_err(|error| Error::Io {
             file: self.directory.clone(),

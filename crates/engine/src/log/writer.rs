@@ -127,7 +127,7 @@ impl LogWriter {
         active.end += bytes;
         self.end = active.base + active.end;
         let position = RecordPosition { segment: active.number, offset, bytes };
-        self.segments.set_used(active.number, active.end);
+        self.segments.set_used(active.number, active.end, sequence);
         if self.frame.capacity() > FRAME_KEPT_BYTES_MAX {
             self.frame = Vec::new();
         }
@@ -151,7 +151,7 @@ impl LogWriter {
             };
             // Only to save space: with the seal in place nobody looks behind it, so neither order nor failure matters.
             let _ = active.file.set_len(used);
-            self.segments.set_used(active.number, used);
+            self.segments.set_used(active.number, used, 0);
         }
         self.next.close();
         self.stopped = Some(Error::Closed);
@@ -181,9 +181,9 @@ impl LogWriter {
             let number = next.number;
             let [file, ..] = &next.handles;
             let file = file.clone();
-            self.segments.add(number, file.clone(), SEGMENT_HEADER_BYTES);
             self.tail.add(number, self.segments.path(number), next.handles);
             let base = self.end - SEGMENT_HEADER_BYTES;
+            self.segments.add(number, file.clone(), SEGMENT_HEADER_BYTES, Some(base));
             let (capacity, map) = (next.capacity, next.map);
             self.active = Some(Active { number, file, map, capacity, end: SEGMENT_HEADER_BYTES, base });
         }
@@ -202,7 +202,7 @@ impl LogWriter {
             }
         };
         self.end = active.base + used;
-        self.segments.set_used(active.number, used);
+        self.segments.set_used(active.number, used, 0);
         self.tail.seal(active.number, self.end);
         self.active = None;
         Ok(())

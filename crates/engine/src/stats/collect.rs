@@ -25,6 +25,7 @@ impl Db {
             commits: core.commit_stats(),
             stalls: StallStats { waits: core.counters.stalls.load(Relaxed) },
             log: core.log_stats(),
+            feed: core.feed.stats(&core.segments),
             memtables: core.memtable_stats(),
             compaction: core.compaction_totals(),
             reads: core.read_stats(),

@@ -11,6 +11,7 @@ impl Stats {
         self.describe_commits(&mut Room::new(&mut metrics, "commit"));
         self.describe_stalls(&mut Room::new(&mut metrics, "stall"));
         self.describe_log(&mut Room::new(&mut metrics, "log"));
+        self.describe_feed(&mut Room::new(&mut metrics, "feed"));
         self.describe_memtables(&mut Room::new(&mut metrics, "memtable"));
         self.describe_compaction(&mut Room::new(&mut metrics, "compaction"));
         self.describe_levels(&mut Room::new(&mut metrics, "level"));
@@ -56,6 +57,17 @@ impl Stats {
         room.counter("syncs", No, "Syncs for commits", log.syncs);
         room.gauge("streams", No, "Streams", log.streams);
         room.histogram("sync", "Syncs for commits, with the sync of values before", &self.latency.log_sync);
+    }
+
+    fn describe_feed(&self, room: &mut Room<'_>) {
+        let feed = &self.feed;
+        room.gauge("subscribers", No, "Open subscriptions to changes", feed.subscribers);
+        room.gauge("lag", No, "Sequence numbers that the slowest subscriber is behind", feed.lag_sequences);
+        room.gauge("lag", Bytes, "Bytes of the log that it has yet to read", feed.lag_bytes);
+        room.gauge("oldest_sequence", No, "Every logged batch from this one on can be read", feed.oldest_sequence);
+        room.counter("batches", No, "Batches given to subscribers", feed.batches);
+        room.counter("given", Bytes, "Bytes of these batches, values included", feed.batch_bytes);
+        room.counter("cut_off", No, "Times that what a subscriber needs was gone", feed.cut_off);
     }
 
     fn describe_memtables(&self, room: &mut Room<'_>) {

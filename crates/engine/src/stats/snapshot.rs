@@ -19,6 +19,8 @@ pub struct Stats {
     pub stalls: StallStats,
     /// The log.
     pub log: LogStats,
+    /// The change feed.
+    pub feed: crate::FeedStats,
     /// Memtables and their flushes.
     pub memtables: MemtableStats,
     /// Compactions.

@@ -299,6 +299,23 @@ impl ValueSegments {
         Ok(value)
     }
 
+    /// As [`ValueSegments::read`], of a pointer that may be older than the newest version of its key: `None` if its value
+    /// was collected as garbage. Nothing is cached for it.
+    pub(crate) fn read_if_there(&self, pointer: ValuePointer) -> Result<Option<Bytes>> {
+        let Some(home) = &self.home else {
+            return Err(Error::Bug("a value is read through a version that has no files".into()));
+        };
+        if let Some(value) = home.store.values().and_then(|values| values.get(pointer)) {
+            return Ok(Some(value));
+        }
+        let Some((number, moved)) = self.file_of(pointer.segment) else { return Ok(None) };
+        let reader = home.store.reader(number)?;
+        match reader.find(pointer, moved)? {
+            Some(offset) => reader.read_value_at(offset, pointer).map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// These after `edit`; `removed` are the tables that are gone with it. Or what is wrong with the edit.
     pub(super) fn apply(
         &mut self,

@@ -182,38 +182,47 @@ impl ValueReader {
         Error::Corruption { file: self.path.clone(), offset, what: what.to_string() }
     }
 
-    /// Where the pointer's record is in this file. `moved` tells whether the version says that the pointer's segment was
-    /// relocated into this file.
-    pub(crate) fn locate(&self, pointer: ValuePointer, moved: bool) -> Result<u64> {
+    /// Where the pointer's record is in this file; `None` if a relocation has left it behind as garbage. `moved` tells
+    /// whether the version says that the pointer's segment was relocated into this file.
+    pub(crate) fn find(&self, pointer: ValuePointer, moved: bool) -> Result<Option<u64>> {
         if !is_plausible(pointer) {
             return Err(self.corrupt(pointer.offset, "a value pointer leads to where no value can be"));
         }
         match (&self.directory, moved) {
-            (None, false) => Ok(pointer.offset),
+            (None, false) => Ok(Some(pointer.offset)),
             (Some(directory), true) => {
-                let missing = || {
-                    let what = format!("no value of segment {}, offset {}, is in it", pointer.segment, pointer.offset);
-                    self.corrupt(directory.data_end, &what)
-                };
-                let page = directory.page_of(pointer.segment, pointer.offset).ok_or_else(missing)?;
+                let Some(page) = directory.page_of(pointer.segment, pointer.offset) else { return Ok(None) };
                 let bytes = self.read_at(page.offset, page.bytes())?;
                 let entries = page
                     .decode(self.number, &bytes)
                     .ok_or_else(|| self.corrupt(page.offset, "a damaged index page of a relocated value file"))?;
-                entries.find(pointer.offset).ok_or_else(missing)
+                Ok(entries.find(pointer.offset))
             }
             _ => Err(self.corrupt(20, "the value file is of another kind than the manifest says")),
         }
     }
 
-    /// Reads the value that a pointer leads to and checks it.
-    pub(crate) fn read_value(&self, pointer: ValuePointer, moved: bool) -> Result<Bytes> {
-        let offset = self.locate(pointer, moved)?;
+    /// As [`ValueReader::find`], of a pointer that a reader may follow: its value is there.
+    pub(crate) fn locate(&self, pointer: ValuePointer, moved: bool) -> Result<u64> {
+        self.find(pointer, moved)?.ok_or_else(|| {
+            let what = format!("no value of segment {}, offset {}, is in it", pointer.segment, pointer.offset);
+            self.corrupt(self.directory.as_ref().map_or(0, |directory| directory.data_end), &what)
+        })
+    }
+
+    /// Reads the value of a record and checks it.
+    pub(crate) fn read_value_at(&self, offset: u64, pointer: ValuePointer) -> Result<Bytes> {
         let length = RECORD_HEADER_BYTES as usize + pointer.length as usize;
         let bytes = self.read_at(offset, length)?;
         check_value(self.number, offset, pointer.length, &bytes)
             .ok_or_else(|| self.corrupt(offset, "a damaged or missing value"))?;
         Ok(Bytes::from(bytes).slice(RECORD_HEADER_BYTES as usize..))
+    }
+
+    /// Reads the value that a pointer leads to and checks it.
+    pub(crate) fn read_value(&self, pointer: ValuePointer, moved: bool) -> Result<Bytes> {
+        let offset = self.locate(pointer, moved)?;
+        self.read_value_at(offset, pointer)
     }
 }
 

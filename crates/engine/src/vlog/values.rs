@@ -182,15 +182,20 @@ impl ValueLog {
         self.bounds.lock().insert(segment, sequence);
     }
 
+    /// The bounds that are known, by segment.
+    pub(crate) fn bounds(&self) -> BTreeMap<u64, SequenceNumber> {
+        self.bounds.lock().clone()
+    }
+
     /// Whether all that refers to this sealed segment is in tables, or dead, once everything at or below `flushed` is.
     /// What a flush or a relocation has written has no bound: it came with its tables.
     pub(crate) fn is_flushed(&self, segment: u64, flushed: SequenceNumber) -> bool {
         self.bounds.lock().get(&segment).is_none_or(|bound| *bound <= flushed)
     }
 
-    /// Whether a sealed file may be relocated or removed.
-    pub(crate) fn may_go(&self, file: u64, flushed: SequenceNumber) -> bool {
-        self.is_flushed(file, flushed) && !self.damaged.lock().contains(&file)
+    /// Whether a sealed file may be relocated or removed when nobody needs batches at or below `needless` from the log.
+    pub(crate) fn may_go(&self, file: u64, needless: SequenceNumber) -> bool {
+        self.is_flushed(file, needless) && !self.damaged.lock().contains(&file)
     }
 
     /// Forgets a segment that is gone.

@@ -1,6 +1,7 @@
 //! Tests of the whole database, by what they are about.
 
 mod basic;
+mod changes;
 mod copies;
 mod faults;
 mod full_disk;
