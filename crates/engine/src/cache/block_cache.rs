@@ -11,13 +11,14 @@
 
 use super::hash::FixedHash;
 use super::residents::{Resident, Residents};
+use super::sync::{AtomicU64, Mutex, Ordering::Relaxed};
+use crate::planted::{self, Bug};
 use crate::stats::CacheStats;
 use crate::table::block::Block;
-use parking_lot::Mutex;
 use std::cell::Cell;
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher, Hasher};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Weak};
 
 /// Independent locks, taken by misses only. More than the cores of a small server, few enough that a shard of a small
@@ -101,6 +102,15 @@ impl BlockCache {
         }
     }
 
+    /// Entries of the queues, also those of tables that are gone: what the cache remembers beside the blocks is bounded too.
+    pub fn queue_entries(&self) -> usize {
+        let entries = |shard: &Mutex<Shard>| {
+            let shard = shard.lock();
+            shard.short.len() + shard.main.len()
+        };
+        self.shards.iter().map(entries).sum()
+    }
+
     /// Lookups that found their block.
     pub fn hits(&self) -> u64 {
         self.hits.iter().map(|counter| counter.0.load(Relaxed)).sum()
@@ -134,8 +144,9 @@ impl BlockCache {
         let hash = hash_of(owner.table(), index);
         // Declared before the lock, so dropped after it: the last reference to a table's slots takes locks of shards.
         let mut owners = Vec::new();
+        let early = planted::is_set(Bug::FillSlotUnlocked).then(|| owner.fill(index, &block));
         let mut shard = self.shard(hash).lock();
-        if let Some(there) = owner.fill(index, &block) {
+        if let Some(there) = early.unwrap_or_else(|| owner.fill(index, &block)) {
             return there;
         }
         let entry = Entry { owner: Arc::downgrade(owner), index, bytes };
@@ -239,7 +250,7 @@ impl Ghosts {
     }
 }
 
-fn weight(block: &Block) -> u64 {
+pub(super) fn weight(block: &Block) -> u64 {
     block.memory_bytes() as u64 + ENTRY_OVERHEAD_BYTES
 }
 
@@ -263,7 +274,3 @@ fn counter_of_thread() -> usize {
         mine.get()
     })
 }
-
-#[cfg(test)]
-#[path = "block_cache_test.rs"]
-mod tests;

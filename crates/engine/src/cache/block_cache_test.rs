@@ -1,8 +1,10 @@
-use super::super::residents::Use;
-use super::*;
+use super::block_cache::{BlockCache, weight};
+use super::residents::{Residents, Use};
 use crate::iterator::KeyRef;
 use crate::kind::Kind;
+use crate::table::block::Block;
 use crate::table::block_writer::BlockWriter;
+use std::sync::Arc;
 
 fn block(bytes: usize) -> Block {
     let mut writer = BlockWriter::new();
@@ -102,8 +104,7 @@ fn blocks_leave_with_their_table_and_with_it_its_queue_entries() {
         assert_eq!(cache.used_bytes(), 0);
         assert_eq!(kept.stored(0).len(), 1000, "who holds a block keeps it");
     }
-    let shard = cache.shards[0].lock();
-    let entries = shard.short.len() + shard.main.len();
+    let entries = cache.queue_entries();
     assert!(entries <= 200, "{entries} entries of tables that are gone");
 }
 

@@ -9,8 +9,16 @@
 mod block_cache;
 mod hash;
 pub(crate) mod residents;
+mod sync;
 mod table_cache;
 
 pub use block_cache::BlockCache;
 pub(crate) use hash::FixedHash;
 pub use table_cache::{HeldReader, ReaderSlot, TableCache};
+
+#[cfg(test)]
+#[path = "block_cache_test.rs"]
+mod block_cache_tests;
+#[cfg(test)]
+#[path = "model_test.rs"]
+mod model_tests;

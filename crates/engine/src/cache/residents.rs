@@ -1,11 +1,10 @@
 //! The slots of one open table: which of its blocks are in memory.
 
-use super::BlockCache;
+use super::block_cache::BlockCache;
+use super::sync::{ArcSwapOption, AtomicU8, Guard, Ordering::Relaxed};
 use crate::table::block::Block;
-use arc_swap::{ArcSwapOption, Guard};
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 /// Uses are counted up to this: so many rounds of the main queue does a block stay without another use.
 const USES_MAX: u8 = 3;
