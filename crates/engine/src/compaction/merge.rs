@@ -59,7 +59,7 @@ fn merge_into(
     );
     let mut cursor = input_cursor(context, plan, start, end)?;
     let mut retention = Retention::new(&levels.range_tombstones, outputs.now_ms(), context.oldest_transaction());
-    let mut below = Below::new(levels, plan.to);
+    let mut below = Below::new(levels, plan);
     let mut read = 0u64;
     match start {
         Some(start) => cursor.seek(KeyRef::before_all(start))?,
@@ -82,24 +82,34 @@ fn merge_into(
     Ok(read)
 }
 
-/// Tells whether a level deeper than the output may hold a key, for keys that come in ascending order.
+/// Tells whether what lies below the output may hold a key, for keys that come in ascending order.
 struct Below<'a> {
     /// For each deeper level that has tables: those whose largest key is not behind the keys asked for yet.
     levels: Vec<&'a [Arc<Table>]>,
+    /// If the output stays in level 0: the tables there that are not merged, which overlap and may be older.
+    beside: Vec<&'a Table>,
 }
 
 impl<'a> Below<'a> {
-    fn new(levels: &'a FamilyLevels, to: usize) -> Below<'a> {
-        let deeper = levels.levels.iter().skip(to + 1).map(Vec::as_slice);
-        Below { levels: deeper.filter(|tables| !tables.is_empty()).collect() }
+    fn new(levels: &'a FamilyLevels, plan: &Plan) -> Below<'a> {
+        let deeper = levels.levels.iter().skip(plan.to + 1).map(Vec::as_slice);
+        let level0 = levels.levels[0].iter().filter(|_| plan.to == 0);
+        let beside = level0.filter(|table| !plan.inputs.iter().any(|input| Arc::ptr_eq(input, table)));
+        Below {
+            levels: deeper.filter(|tables| !tables.is_empty()).collect(),
+            beside: beside.map(|table| &**table).collect(),
+        }
     }
 
     fn may_hold(&mut self, user_key: &[u8]) -> bool {
-        self.levels.iter_mut().any(|tables| {
-            // Few keys are asked for, and far between: a search each, over what is left.
-            *tables = &tables[tables.partition_point(|table| table.meta().largest_key < user_key)..];
-            tables.first().is_some_and(|table| table.meta().smallest_key <= user_key)
-        })
+        let spans =
+            |table: &&Table| (&table.meta().smallest_key[..]..=&table.meta().largest_key[..]).contains(&user_key);
+        self.beside.iter().any(spans)
+            || self.levels.iter_mut().any(|tables| {
+                // Few keys are asked for, and far between: a search each, over what is left.
+                *tables = &tables[tables.partition_point(|table| table.meta().largest_key < user_key)..];
+                tables.first().is_some_and(|table| table.meta().smallest_key <= user_key)
+            })
     }
 }
 
