@@ -143,10 +143,7 @@ impl Core {
                 self.stop(&error);
                 Err(error)
             }
-            Err(SyncError::Stopped(_)) => {
-                let unknown = || Error::Stopped("a sync of the log failed".into());
-                Err(self.why_stopped().map_or_else(unknown, Error::Stopped))
-            }
+            Err(SyncError::Stopped(_)) => Err(self.cut_off()),
         }
     }
 
@@ -245,8 +242,17 @@ impl Core {
 
     /// Answers with the reason why nothing is written any more.
     pub(super) fn refuse(&self, answer: Completion) {
-        let error = self.check_writable().err().unwrap_or_else(|| Error::Stopped("a sync of the log failed".into()));
+        let error = if self.check_open().is_ok() { self.cut_off() } else { Error::Closed };
         self.writes.completions.push([Completion { done: answer.done, result: Err(error) }]);
+    }
+
+    /// For a commit that was on its way when writes stopped. Its record may be in the log, and there after a restart: so it
+    /// is not [`Error::Stopped`], which says that nothing was written.
+    fn cut_off(&self) -> Error {
+        let why = self.why_stopped().unwrap_or_else(|| "a sync of the log failed".into());
+        let message =
+            format!("writes stopped before this commit was durable, and it may survive a restart or not: {why}");
+        Error::Io { file: self.directory.clone(), kind: std::io::ErrorKind::Other, message }
     }
 }
 
