@@ -18,7 +18,9 @@ const TABLE_CACHE_BYTES: u64 = 32 << 20;
 /// Tables open at once.
 const OPEN_TABLES_MAX: usize = 100;
 
-/// See the head of this file. Only the newest version of a key is asked for its value: those of older ones may be gone.
+/// See the head of this file. Only the newest version of a key is asked for its value, unless a range tombstone hides it:
+/// values of others may be gone. (A hidden version may be the newest that is left, when a compaction has dropped one above it
+/// that was hidden too.)
 pub(super) fn check_values(env: &Env, dir: &Path, version: &Version, report: &mut CheckReport) -> Result<()> {
     let store = Arc::new(ValueStore::new(Arc::new(DryFs(env.fs.clone())), dir.join(VALUES_DIR)));
     let values = version.values().clone().located_in(store.clone());
@@ -70,6 +72,7 @@ fn check_table(
     table: &Arc<Table>,
     report: &mut CheckReport,
 ) -> Result<()> {
+    let ranges = state.version.family(family).map(|levels| levels.range_tombstones.clone()).unwrap_or_default();
     let mut cursor = TableCursor::new(state.tables.reader(table)?, Direction::Forward);
     cursor.seek_to_first()?;
     while cursor.valid() {
@@ -77,6 +80,7 @@ fn check_table(
             let key = cursor.key();
             let newest = state.newest_in_tables(family, key.user_key)?;
             if newest.is_some_and(|newest| newest.sequence == key.sequence)
+                && ranges.covering(key.user_key).is_none_or(|covering| key.sequence >= covering)
                 && let Ok(Decoded { content: Content::Pointer(pointer), .. }) =
                     Decoded::new(cursor.kind(), &cursor.stored())
             {

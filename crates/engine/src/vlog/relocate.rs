@@ -9,7 +9,8 @@
 //! - readers of this version or a later one see, in its tables, the newest version of each key: their sequence numbers
 //!   are not below what is flushed. Whoever reads at an older number holds the version of that time, and that holds the
 //!   old file;
-//! - what is dead stays dead: flush and compaction drop the newest version of a key only with all older ones.
+//! - what is dead stays dead: flush and compaction drop the newest version of a key only with all older ones, or when a
+//!   range tombstone hides it, and then older ones are hidden too until they go.
 //!
 //! A file whose writing a crash interrupts is not in the manifest and goes at the next open.
 
