@@ -91,7 +91,11 @@ fn merge(context: &Context, version: Arc<Version>, plan: Plan) -> Result<()> {
     let pieces = Arc::new(Pieces::new(context, version, plan.clone(), context.env.clock.wall_ms()));
     if pieces.len() > 1 {
         context.state.pieces.lock().push(pieces.clone());
-        context.state.wake();
+        // In a stepped world nobody helps before this job has done all of them. If it then failed, for want of space, those that
+        // were woken would try, and fail, and wake it again, for as long as the disk is full.
+        if context.env.tasks.threaded() {
+            context.state.wake();
+        }
     }
     while pieces.work(context) {}
     if pieces.len() > 1 {

@@ -199,6 +199,10 @@ impl Core {
         if !matches!(outcome, Ok(false)) {
             // Also after an error: a full compaction may have finished some families before it.
             self.writes.install(&self.context.versions, None);
+        }
+        if matches!(outcome, Ok(true)) {
+            // Not after a failure: what garbage hides would be asked for again, by the same compaction, and on a full disk the
+            // two jobs would keep each other busy.
             self.wake_values();
         }
         let (again, error) = match outcome {
