@@ -83,6 +83,21 @@ pub enum Error {
         /// Every logged batch from this number on can be read.
         oldest_sequence: crate::SequenceNumber,
     },
+    /// A key is written more often than `HotKeyOptions::write_limit_per_second` allows; nothing was written.
+    #[error(
+        "key {key:?} of {family:?} is written more than {limit_per_second} times a second: try again in {retry_after_ms} ms, \
+         or spread the writes over several keys"
+    )]
+    Throttled {
+        /// The family of the key.
+        family: crate::Family,
+        /// The key.
+        key: bytes::Bytes,
+        /// The limit.
+        limit_per_second: u64,
+        /// When it may be written again, if nobody else writes it before.
+        retry_after_ms: u64,
+    },
     /// No space left. Nothing of this write is visible or durable; it may be tried again once there is room.
     #[error("no space left for {what}; free some space and writes resume by themselves")]
     NoSpace {
@@ -124,6 +139,6 @@ impl Error {
 
     /// Whether the same write can succeed later without reopening.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Error::NoSpace { .. })
+        matches!(self, Error::NoSpace { .. } | Error::Throttled { .. })
     }
 }

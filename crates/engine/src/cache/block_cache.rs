@@ -134,10 +134,11 @@ impl BlockCache {
         self.shards.get(index).expect("a remainder is below the divisor")
     }
 
-    /// Puts a block into its slot, unless another thread was faster, and makes room. Returns what is to be used.
-    pub(super) fn insert(&self, owner: &Arc<Residents>, index: u32, block: Block) -> Arc<Resident> {
+    /// Puts a block into its slot, unless another thread was faster, and makes room. A hot one goes past the short queue.
+    /// Returns what is to be used.
+    pub(super) fn insert(&self, owner: &Arc<Residents>, index: u32, block: Block, hot: bool) -> Arc<Resident> {
         let bytes = weight(&block);
-        let block = Arc::new(Resident::new(block));
+        let block = Arc::new(if hot { Resident::used_often(block) } else { Resident::new(block) });
         if bytes > self.shard_capacity_bytes {
             return block;
         }
@@ -150,7 +151,7 @@ impl BlockCache {
             return there;
         }
         let entry = Entry { owner: Arc::downgrade(owner), index, bytes };
-        if shard.ghosts.take(hash) {
+        if shard.ghosts.take(hash) || hot {
             shard.main.push_back(entry);
         } else {
             shard.short_bytes += bytes;

@@ -134,3 +134,15 @@ fn threads_that_miss_at_once_share_one_block() {
     assert_eq!(cache.used_bytes(), held, "what the cache counts is what the slots hold");
     assert!(held <= 50 * weight(&block(1000)));
 }
+
+#[test]
+fn a_hot_block_need_not_prove_itself() {
+    for (purpose, stays) in [(Use::Point, false), (Use::Hot, true)] {
+        let cache = cache(20);
+        let (one, flood) = (Residents::new(1, 1, cache.clone()), Residents::new(2, 1000, cache.clone()));
+        read(&one, 0, purpose);
+        read_all(&flood, 0..40, Use::Point);
+        assert_eq!(one.get(0, Use::Scan).is_some(), stays, "{purpose:?}");
+        assert!(cache.used_bytes() <= 20 * weight(&block(1000)));
+    }
+}

@@ -20,6 +20,11 @@ impl Resident {
         Resident { block, uses: AtomicU8::new(0) }
     }
 
+    /// One that stays for as many rounds as any.
+    pub(super) fn used_often(block: Block) -> Resident {
+        Resident { block, uses: AtomicU8::new(USES_MAX) }
+    }
+
     /// Counts a use. Two threads may count one together: the count is a hint.
     fn touch(&self) {
         let uses = self.uses.load(Relaxed);
@@ -71,6 +76,8 @@ impl Deref for Held {
 pub enum Use {
     /// A point read, or the first blocks of a scan: the block has earned its place.
     Point,
+    /// A point read of a key that is read often: the block need not prove itself.
+    Hot,
     /// A block in the course of a longer scan: it may be cached, but it is no more worth keeping than before.
     Scan,
     /// A compaction's: what it reads will not be asked for again.
@@ -108,8 +115,10 @@ impl Residents {
         let guard = self.slot(index).load();
         match guard.as_ref() {
             Some(block) => {
-                if purpose == Use::Point {
-                    block.touch();
+                match purpose {
+                    Use::Point => block.touch(),
+                    Use::Hot => block.uses.store(USES_MAX, Relaxed),
+                    Use::Scan | Use::Once => {}
                 }
                 self.cache.count_hit();
                 Some(Held(guard))
@@ -125,7 +134,8 @@ impl Residents {
     pub fn insert(self: &Arc<Self>, index: u32, block: Block, purpose: Use) -> Held {
         match purpose {
             Use::Once => Held::from(Arc::new(Resident::new(block))),
-            Use::Point | Use::Scan => Held::from(self.cache.insert(self, index, block)),
+            Use::Point | Use::Scan => Held::from(self.cache.insert(self, index, block, false)),
+            Use::Hot => Held::from(self.cache.insert(self, index, block, true)),
         }
     }
 

@@ -16,13 +16,14 @@ use super::writes::{MemoryLimits, Writes};
 use crate::batch::BatchEntry;
 use crate::cache::{BlockCache, TableCache};
 use crate::compaction::{self, Context};
+use crate::hot::HotKeys;
 use crate::iterator::ReadState;
 use crate::kind::{Content, Decoded};
 use crate::log::{
     LogWriter, NextSegments, RawRecord, RecordKind, RecordPosition, Recovered, Segments, Tail, decode_commit,
     decode_rewrite, recover,
 };
-use crate::stats::Recorder;
+use crate::stats::{Recorder, Sampler};
 use crate::stream::StreamIndex;
 use crate::version::{ManifestOptions, VersionEdit, VersionSet};
 use crate::vlog::{ValueCache, ValueLog, ValueRecovery, ValueStore, ValueThresholds};
@@ -53,7 +54,7 @@ pub(crate) fn open(env: &Env, path: &Path, options: Options) -> Result<Arc<Core>
     let segments = Arc::new(Segments::new(env.fs.clone(), wal));
     let version = context.versions.current();
     let beside = ValueRecovery::new(store, version.values().clone(), version.flushed_sequence())?;
-    let recorder = Arc::new(Recorder::new(env.clock.clone(), options.stats_sample_one_in));
+    let recorder = recorder(env, &options);
     let mut replay = Replay::new(&context, &options, &recorder);
     let mut visit = |position, record: RawRecord<'_>| replay.visit(&segments, position, record, &beside);
     let recovered = recover(&segments, &beside, &mut visit)?;
@@ -126,6 +127,12 @@ fn context(env: &Env, versions: VersionSet, options: &Options) -> (Arc<ValueStor
         oldest_transaction_start,
     };
     (store, context)
+}
+
+fn recorder(env: &Env, options: &Options) -> Arc<Recorder> {
+    let one_in = options.stats_sample_one_in;
+    let sampler = if env.tasks.threaded() { Sampler::new(one_in) } else { Sampler::stepped(one_in) };
+    Arc::new(Recorder::new(env.clock.clone(), sampler, HotKeys::new(&options.hot_keys)))
 }
 
 /// Seals the value segments that the last process has left open. Whatever refers to them was replayed, or is in tables.

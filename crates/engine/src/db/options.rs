@@ -1,6 +1,7 @@
 //! Options of a database, with the range that each must be in.
 
 use crate::compaction::CompactionOptions;
+use crate::hot::HotKeyOptions;
 use crate::stats::SAMPLE_ONE_IN_DEFAULT;
 use crate::table::TableOptions;
 use crate::version::LEVEL_COUNT;
@@ -61,6 +62,8 @@ pub struct Options {
     /// One in so many gets and writes is measured for the latencies of `Db::stats`, and stands for the others in what is told of
     /// reads. Smaller: finer numbers; 1 costs a cached get some 5 %. Default 32; 0 (none) to 1,000,000.
     pub stats_sample_one_in: u64,
+    /// Which keys are read and written most, and how often one may be written.
+    pub hot_keys: HotKeyOptions,
     /// How tables are written.
     pub table: TableOptions,
     /// When and how tables are merged.
@@ -87,6 +90,7 @@ impl Default for Options {
             table_cache_bytes: 64 << 20,
             open_tables_max: 1000,
             stats_sample_one_in: SAMPLE_ONE_IN_DEFAULT,
+            hot_keys: HotKeyOptions::default(),
             table: TableOptions::default(),
             compaction: CompactionOptions::default(),
         }
@@ -154,6 +158,8 @@ impl Options {
         in_range("table_cache_bytes", self.table_cache_bytes, 1 << 20, 1 << 40)?;
         in_range("open_tables_max", self.open_tables_max as u64, 16, 1_000_000)?;
         in_range("stats_sample_one_in", self.stats_sample_one_in, 0, 1_000_000)?;
+        in_range("hot_keys.window_ms", self.hot_keys.window_ms, 100, 3_600_000)?;
+        in_range("hot_keys.write_limit_per_second", self.hot_keys.write_limit_per_second, 0, 1_000_000_000)?;
         let table = &self.table;
         in_range("table.block_bytes", table.block_bytes as u64, 1, 16 << 20)?;
         in_range("table.filter_bits_per_key", table.filter_bits_per_key as u64, 0, 32)?;

@@ -20,6 +20,7 @@ impl Core {
     /// A blocking commit.
     pub(crate) fn commit(&self, commit: Commit) -> Result<SequenceNumber> {
         let started = self.recorder.start_sampled();
+        self.recorder.note_writes(&commit.batch, started);
         let outcome = self.commit_unmeasured(commit, started.is_some());
         self.recorder.end(&self.recorder.write, started.filter(|_| outcome.is_ok()));
         outcome
@@ -115,7 +116,7 @@ impl Core {
 
     /// A commit that does not block; `done` gets the answer, also that of a refusal.
     pub(crate) fn submit(&self, commit: Commit, done: Done) {
-        let done = self.measured(done);
+        let done = self.measured(&commit, done);
         match self.check_commit(commit) {
             Ok(write) => {
                 let logged = write.durability != Durability::Derived;
@@ -134,8 +135,9 @@ impl Core {
     }
 
     /// The same, with the time until the answer recorded, if this commit is chosen for that.
-    fn measured(&self, done: Done) -> Done {
+    fn measured(&self, commit: &Commit, done: Done) -> Done {
         let Some(started) = self.recorder.start_sampled() else { return done };
+        self.recorder.note_writes(&commit.batch, Some(started));
         let recorder = self.recorder.clone();
         Box::new(move |result| {
             recorder.end(&recorder.write, Some(started).filter(|_| result.is_ok()));
@@ -178,6 +180,10 @@ impl Core {
         }
         let checked_through = self.check_unchanged(&commit.unchanged)?;
         let Commit { batch, streams, durability, unchanged } = commit;
+        if durability != Durability::Derived && streams.is_empty() {
+            // What replication logs and applies is as it is, whatever the load here.
+            self.recorder.hot_keys.admit(&batch, || self.recorder.now())?;
+        }
         let (batch, values) = if durability == Durability::Derived { (batch, None) } else { self.separate(batch)? };
         let payload = CommitPayload::new(&batch, &streams);
         Ok(Write { batch, streams, durability, unchanged, checked_through, payload, bytes, _values: values })

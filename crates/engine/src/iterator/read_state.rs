@@ -4,8 +4,10 @@ use super::hidden::Hidden;
 use super::scan::{Of, check_range};
 use super::since::touches;
 use super::source::Source;
+use super::value::promote_value;
 use super::{Cursor, Found, LevelCursor, MergingCursor, SEQUENCE_NUMBER_MAX, Scan, live_value};
 use crate::cache::TableCache;
+use crate::cache::residents::Use;
 use crate::kind::Kind;
 use crate::memtable::{Memtable, MemtableCursor};
 use crate::stats::Recorder;
@@ -80,9 +82,16 @@ impl ReadState {
         now_ms: impl FnOnce() -> u64,
     ) -> Result<Option<Bytes>> {
         let started = self.recorder.now();
-        let mut watch = Recorded { recorder: &self.recorder, in_memory: false };
+        let hot = self.recorder.note_read(family, user_key, started);
+        let mut watch = Recorded { recorder: &self.recorder, hot, in_memory: false };
         let found = self.find_watched(family, user_key, sequence, &mut watch)?;
+        let promote =
+            found.as_ref().filter(|_| hot && !watch.in_memory).map(|found| (found.kind, found.stored.clone()));
         let value = self.value_of(found, now_ms)?;
+        if let Some((kind, stored)) = promote {
+            promote_value(kind, &stored, self.version.values());
+            self.recorder.hot_keys.note_promoted();
+        }
         self.recorder.reads.note_get(value.is_some(), watch.in_memory);
         self.recorder.end(&self.recorder.get, Some(started));
         Ok(value)
@@ -164,7 +173,7 @@ impl ReadState {
             }
             if meta.spans(user_key) && meta.smallest_sequence <= sequence {
                 let reader = self.tables.hold(table)?;
-                let found = reader.get_hashed(user_key, hash, sequence)?;
+                let found = reader.get_hashed_for(user_key, hash, sequence, watch.purpose())?;
                 watch.table(0, &reader, hash, found.is_some());
                 if found.as_ref().map(|found| found.sequence) > newest.as_ref().map(|found| found.sequence) {
                     newest = found;
@@ -178,7 +187,7 @@ impl ReadState {
         for level in 1..LEVEL_COUNT {
             let Some(table) = levels.table_for(level, user_key) else { continue };
             let reader = self.tables.hold(table)?;
-            let found = reader.get_hashed(user_key, hash, sequence)?;
+            let found = reader.get_hashed_for(user_key, hash, sequence, watch.purpose())?;
             watch.table(level, &reader, hash, found.is_some());
             if found.is_some() {
                 return Ok(found);
@@ -245,6 +254,8 @@ impl ReadState {
 
 /// Is told what a lookup meets.
 trait Watch {
+    /// What tables are read for.
+    fn purpose(&self) -> Use;
     /// A memtable has the answer.
     fn memory(&mut self);
     /// A table of a level was asked for a key with this hash.
@@ -256,6 +267,11 @@ struct Unwatched;
 
 impl Watch for Unwatched {
     #[inline(always)]
+    fn purpose(&self) -> Use {
+        Use::Point
+    }
+
+    #[inline(always)]
     fn memory(&mut self) {}
 
     #[inline(always)]
@@ -265,10 +281,16 @@ impl Watch for Unwatched {
 /// For the statistics.
 struct Recorded<'a> {
     recorder: &'a Recorder,
+    /// The key is read often.
+    hot: bool,
     in_memory: bool,
 }
 
 impl Watch for Recorded<'_> {
+    fn purpose(&self) -> Use {
+        if self.hot { Use::Hot } else { Use::Point }
+    }
+
     fn memory(&mut self) {
         self.in_memory = true;
     }

@@ -28,6 +28,13 @@ pub(crate) fn live_value(
     }
 }
 
+/// Gives the value of a key that is read often a better place in the cache of values, if it is there.
+pub(super) fn promote_value(kind: Kind, stored: &[u8], values: &ValueSegments) {
+    if let Ok(Decoded { content: Content::Pointer(pointer), .. }) = decode(kind, stored) {
+        values.promote(pointer);
+    }
+}
+
 /// As [`Decoded::new`], of bytes that were checked when they were read.
 pub(super) fn decode(kind: Kind, stored: &[u8]) -> Result<Decoded<'_>> {
     let malformed = |_| Error::Bug(format!("stored bytes of a {kind:?} are malformed behind a checksum"));

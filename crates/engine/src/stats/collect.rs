@@ -35,6 +35,7 @@ impl Db {
             values: core.value_stats(),
             transactions: core.transactions.stats(core.oldest_transaction_start(), core.env.clock.monotonic()),
             families: core.family_stats(),
+            hot_keys: core.recorder.hot_keys.stats(core.recorder.now()),
             health: core.health_stats(),
         }
     }

@@ -20,6 +20,7 @@ impl Stats {
         self.describe_caches(&mut metrics);
         self.describe_values(&mut Room::new(&mut metrics, "value_log"));
         self.describe_transactions(&mut Room::new(&mut metrics, "transaction"));
+        self.describe_hot_keys(&mut Room::new(&mut metrics, "hot_key"));
         self.describe_health(&mut Room::new(&mut metrics, "health"));
         metrics
     }
@@ -218,6 +219,32 @@ impl Stats {
         room.counter("lock_waited", Seconds, "Time spent in them", seconds(transactions.lock_wait_us));
         room.counter("lock_timeouts", No, "Waits that reached their limit", transactions.lock_timeouts);
         room.counter("deadlocks", No, "Locks refused because waiting would close a cycle", transactions.deadlocks);
+    }
+
+    fn describe_hot_keys(&self, room: &mut Room<'_>) {
+        let hot_keys = &self.hot_keys;
+        let samples = |keys: &[super::HotKey]| {
+            let sample = |key: &super::HotKey| {
+                let cut = if key.truncated { ".." } else { "" };
+                let labels =
+                    vec![("family", self.family_name(key.family)), ("key", format!("{}{cut}", key.key.escape_ascii()))];
+                Sample { labels, value: key.per_second.into() }
+            };
+            keys.iter().map(sample).collect()
+        };
+        let help = "Reads a second of the keys that are read most, estimated";
+        room.labelled(MetricKind::Gauge, "reads_per_second", No, help, samples(&hot_keys.reads));
+        let help = "Writes a second of the keys that are written most, estimated";
+        room.labelled(MetricKind::Gauge, "writes_per_second", No, help, samples(&hot_keys.writes));
+        room.counter("throttled", No, "Commits refused because a key was written too often", hot_keys.throttled);
+        room.counter("promoted", No, "Reads of hot keys that improved a place in a cache", hot_keys.promoted);
+    }
+
+    fn family_name(&self, number: u32) -> String {
+        self.families
+            .iter()
+            .find(|family| family.family == number)
+            .map_or_else(String::new, |family| family.name.clone())
     }
 
     fn describe_health(&self, room: &mut Room<'_>) {

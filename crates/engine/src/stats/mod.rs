@@ -26,9 +26,10 @@ pub use histogram::Histogram;
 pub use metric::{Metric, MetricKind, Sample, Unit, Value};
 pub(crate) use recorder::Recorder;
 pub use snapshot::{
-    CacheStats, CommitStats, CompactionTotals, FamilyStats, FilterStats, HealthStats, LatencyStats, LevelReads,
-    LevelStats, LogStats, MemtableStats, ReadStats, StallStats, Stats, TableCacheStats,
+    CacheStats, CommitStats, CompactionTotals, FamilyStats, FilterStats, HealthStats, HotKey, HotKeyStats,
+    LatencyStats, LevelReads, LevelStats, LogStats, MemtableStats, ReadStats, StallStats, Stats, TableCacheStats,
 };
+pub(crate) use stripe::Sampler;
 
 /// How an operation is chosen for measurement unless [`Options::stats_sample_one_in`](crate::Options) says otherwise: two
 /// looks at the clock cost some 50 ns, which on a get of a microsecond must not be paid each time.

@@ -4,7 +4,9 @@ use super::histogram::{Histogram, Recording};
 use super::snapshot::{FilterStats, LatencyStats, LevelReads, ReadStats};
 use super::stripe::Sampler;
 use crate::Result;
+use crate::hot::HotKeys;
 use crate::version::LEVEL_COUNT;
+use crate::{Family, WriteBatch};
 use kontiki_env::clock::Clock;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -35,15 +37,16 @@ pub(crate) struct Recorder {
     /// A unit of compaction, as a job takes it.
     pub(crate) compaction: Recording,
     pub(crate) reads: ReadCounters,
+    pub(crate) hot_keys: HotKeys,
 }
 
 impl Recorder {
-    /// Measures one in `one_in` gets and writes; 0: none.
-    pub(crate) fn new(clock: Arc<dyn Clock>, one_in: u64) -> Recorder {
-        let (of_users, of_jobs) = if one_in == 0 { (1, 1) } else { (STRIPES, 1) };
+    /// Measures the gets and writes that the sampler chooses.
+    pub(crate) fn new(clock: Arc<dyn Clock>, sampler: Sampler, hot_keys: HotKeys) -> Recorder {
+        let (of_users, of_jobs) = if sampler.one_in() == 0 { (1, 1) } else { (STRIPES, 1) };
         Recorder {
             clock,
-            sampler: Sampler::new(one_in),
+            sampler,
             get: Recording::new(of_users),
             multi_get: Recording::new(of_users),
             write: Recording::new(of_users),
@@ -53,12 +56,13 @@ impl Recorder {
             flush: Recording::new(of_jobs),
             compaction: Recording::new(of_jobs),
             reads: ReadCounters::default(),
+            hot_keys,
         }
     }
 
     /// Measures no gets and writes: for reads that are not of an open database.
     pub(crate) fn off(clock: Arc<dyn Clock>) -> Arc<Recorder> {
-        Arc::new(Recorder::new(clock, 0))
+        Arc::new(Recorder::new(clock, Sampler::new(0), HotKeys::off()))
     }
 
     /// Whether this operation is to be measured: one in so many is.
@@ -71,6 +75,18 @@ impl Recorder {
     #[inline]
     pub(crate) fn start_sampled(&self) -> Option<Duration> {
         self.sample().then(|| self.now())
+    }
+
+    /// Notes the keys of a commit that is measured since `started`.
+    pub(crate) fn note_writes(&self, batch: &WriteBatch, started: Option<Duration>) {
+        if let Some(started) = started {
+            self.hot_keys.note_writes(batch, self.sampler.one_in(), started);
+        }
+    }
+
+    /// Notes the key of a get that is measured since `started`; returns whether it is hot.
+    pub(crate) fn note_read(&self, family: Family, key: &[u8], started: Duration) -> bool {
+        self.hot_keys.note_read(family, key, self.sampler.one_in(), started)
     }
 
     /// The time on the monotonic clock.

@@ -6,7 +6,7 @@ const US: Duration = Duration::from_micros(1);
 #[test]
 fn what_is_timed_is_recorded_on_the_clock_given() {
     let time = VirtualTime::default();
-    let recorder = Recorder::new(Arc::new(SimClock::new(time.clone())), 1);
+    let recorder = Recorder::new(Arc::new(SimClock::new(time.clone())), Sampler::new(1), HotKeys::off());
     let started = recorder.start_sampled();
     time.advance_to(8 * US);
     recorder.end(&recorder.get, started);
@@ -25,7 +25,7 @@ fn what_is_timed_is_recorded_on_the_clock_given() {
 
 #[test]
 fn sampled_reads_stand_for_those_they_were_chosen_from() {
-    let recorder = Recorder::new(Arc::new(SimClock::new(VirtualTime::default())), 10);
+    let recorder = Recorder::new(Arc::new(SimClock::new(VirtualTime::default())), Sampler::new(10), HotKeys::off());
     recorder.reads.note_get(true, false);
     recorder.reads.note_table(0, false, false);
     recorder.reads.note_table(1, true, false);

@@ -39,6 +39,8 @@ pub struct Stats {
     pub transactions: TransactionStats,
     /// Every family's levels now.
     pub families: Vec<FamilyStats>,
+    /// Keys that are read and written most.
+    pub hot_keys: HotKeyStats,
     /// What has gone wrong.
     pub health: HealthStats,
 }
@@ -282,6 +284,35 @@ pub struct LevelStats {
     /// How urgently it wants a compaction: 1 is due. Level 0: tables over a key against the number at which compaction
     /// starts; others: bytes against the target.
     pub score: f64,
+}
+
+/// Keys that are read and written most, the hottest first: those with at least one in 512 of all reads or writes of the
+/// last windows (`HotKeyOptions::window_ms`), at most 16 each. Estimates, that are never too large but by sampling.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct HotKeyStats {
+    /// By reads.
+    pub reads: Vec<HotKey>,
+    /// By writes.
+    pub writes: Vec<HotKey>,
+    /// Commits refused by `HotKeyOptions::write_limit_per_second`, counted.
+    pub throttled: u64,
+    /// Times that what a hot key's read has found got a better place in a cache, counted.
+    pub promoted: u64,
+}
+
+/// A hot key.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct HotKey {
+    /// Its family's number.
+    pub family: u32,
+    /// Its first 64 bytes.
+    pub key: Vec<u8>,
+    /// Whether it is longer.
+    pub truncated: bool,
+    /// Reads or writes of it a second, estimated.
+    pub per_second: f64,
 }
 
 /// What has gone wrong.

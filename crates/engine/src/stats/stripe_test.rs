@@ -26,6 +26,18 @@ fn a_workload_that_repeats_itself_is_sampled_fairly() {
 }
 
 #[test]
+fn a_stepped_sampler_chooses_the_same_each_time() {
+    let run = || {
+        let sampler = Sampler::stepped(7);
+        (0..1000).map(|_| sampler.hit()).collect::<Vec<_>>()
+    };
+    let first = run();
+    (0..5).for_each(|_| _ = Sampler::new(3).hit());
+    assert_eq!(first, run());
+    assert!((140..=146).contains(&first.iter().filter(|hit| **hit).count()));
+}
+
+#[test]
 fn each_thread_has_one_number() {
     let mine = stripe_of_thread();
     let other = std::thread::scope(|scope| scope.spawn(|| (stripe_of_thread(), stripe_of_thread())).join().unwrap());

@@ -52,7 +52,7 @@ impl TableReader {
                     found[at] = match position < block.len() {
                         true => block.has_user_key(position, wanted[at].user_key).then(|| self.found(&block, position)),
                         // At the end of its block: the answer, if any, is in the next one.
-                        false => self.find(wanted[at].user_key, sequence)?,
+                        false => self.find(wanted[at].user_key, sequence, Use::Point)?,
                     };
                 }
             }

@@ -146,21 +146,32 @@ impl TableReader {
     /// The same, given the key's [`filter_hash`].
     pub fn get_hashed(&self, user_key: &[u8], hash: u64, sequence: SequenceNumber) -> Result<Option<Found>> {
         debug_assert_eq!(hash, filter_hash(user_key));
+        self.get_hashed_for(user_key, hash, sequence, Use::Point)
+    }
+
+    /// The same, for a purpose: of a key that is read often, say.
+    pub fn get_hashed_for(
+        &self,
+        user_key: &[u8],
+        hash: u64,
+        sequence: SequenceNumber,
+        purpose: Use,
+    ) -> Result<Option<Found>> {
         if !self.filter.may_contain(hash) {
             return Ok(None);
         }
-        self.find(user_key, self.sequences.stored(sequence))
+        self.find(user_key, self.sequences.stored(sequence), purpose)
     }
 
     /// The newest version at or below `sequence`, a stored number.
-    pub(super) fn find(&self, user_key: &[u8], sequence: SequenceNumber) -> Result<Option<Found>> {
+    pub(super) fn find(&self, user_key: &[u8], sequence: SequenceNumber, purpose: Use) -> Result<Option<Found>> {
         let target = KeyRef::new(user_key, sequence);
         let Some(mut place) = self.place_for(target) else { return Ok(None) };
         let mut partition = self.partition(place.partition)?;
         place.entry = partition.position(target);
         loop {
             if place.entry < partition.len() {
-                let block = self.data_block(&partition, place, Use::Point, None)?;
+                let block = self.data_block(&partition, place, purpose, None)?;
                 let at = block.position(target);
                 if at < block.len() {
                     return Ok(block.has_user_key(at, user_key).then(|| self.found(&block, at)));

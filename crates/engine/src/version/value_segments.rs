@@ -316,6 +316,13 @@ impl ValueSegments {
         }
     }
 
+    /// Counts a value that is in the cache as used again: newcomers that nobody uses go first.
+    pub(crate) fn promote(&self, pointer: ValuePointer) {
+        if let Some(values) = self.home.as_ref().and_then(|home| home.store.values()) {
+            values.promote(pointer);
+        }
+    }
+
     /// These after `edit`; `removed` are the tables that are gone with it. Or what is wrong with the edit.
     pub(super) fn apply(
         &mut self,

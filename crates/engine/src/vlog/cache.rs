@@ -58,6 +58,12 @@ impl ValueCache {
         found
     }
 
+    /// Counts a value that is here as used, beside the statistics: it passes from the queue of newcomers, where it would go
+    /// out unused, to those that stay.
+    pub(crate) fn promote(&self, pointer: ValuePointer) {
+        let _ = self.cache.get(&(pointer.segment, pointer.offset));
+    }
+
     /// Takes in a value that was checked.
     pub(crate) fn insert(&self, pointer: ValuePointer, value: &Bytes) {
         debug_assert_eq!(value.len(), pointer.length as usize, "a pointer knows the length");

@@ -31,3 +31,18 @@ fn the_bound_holds() {
     none.insert(pointer(1, 1), &Bytes::from_static(b"x"));
     assert_eq!(none.get(pointer(1, 1)), None);
 }
+
+#[test]
+fn a_promoted_value_outlasts_a_flood_of_newcomers() {
+    for promoted in [false, true] {
+        let cache = ValueCache::new(100 << 10);
+        let insert = |offset| cache.insert(pointer(offset, 1000), &Bytes::from(vec![0; 1000]));
+        (0..200).for_each(insert);
+        insert(7000);
+        if promoted {
+            cache.promote(pointer(7000, 1000));
+        }
+        (200..400).for_each(insert);
+        assert_eq!(cache.get(pointer(7000, 1000)).is_some(), promoted);
+    }
+}
