@@ -1,7 +1,9 @@
 //! `kontiki checkpoint`, `backup`, `restore` and `compact`: work on a directory that no other process has open.
 
 use super::{Failure, local, text};
+use bytes::Bytes;
 use clap::{Args, Subcommand};
+use kontiki_engine::Range;
 use kontiki_engine::copy::{BackupInfo, BackupStore, CopyProgress};
 use kontiki_env::Env;
 use serde_json::{Value, json};
@@ -43,14 +45,32 @@ pub struct Compact {
     /// The directory; nobody else may have it open
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf,
+    /// Only the family with this name
+    #[arg(long, value_name = "NAME")]
+    family: Option<String>,
+    /// Only keys from this one on; needs --family
+    #[arg(long, value_name = "KEY", requires = "family")]
+    from: Option<String>,
+    /// Only keys before this one; needs --family
+    #[arg(long, value_name = "KEY", requires = "family")]
+    to: Option<String>,
 }
 
 impl Compact {
-    /// Merges everything of every family down.
+    /// Merges everything down, of every family or of a part of one.
     pub fn run(self) -> Result<(), Failure> {
         let db = local::open(&self.data_dir, false)?;
         let before = db.stats().table_bytes();
-        db.compact().map_err(local::failed)?;
+        match &self.family {
+            None => db.compact().map_err(local::failed)?,
+            Some(name) => {
+                let found = db.families().into_iter().find(|spec| spec.name == *name);
+                let missing = || Failure::usage(format!("{} has no family {name}", self.data_dir.display()));
+                let family = found.ok_or_else(missing)?.family;
+                let range = Range { start: self.from.clone().map(Bytes::from), end: self.to.clone().map(Bytes::from) };
+                db.compact_range(family, range).map_err(local::failed)?;
+            }
+        }
         let after = db.stats().table_bytes();
         db.close().map_err(local::failed)?;
         writeln!(std::io::stdout(), "{}: tables {before} bytes before, {after} now", self.data_dir.display())?;

@@ -218,7 +218,7 @@ impl Wal {
                 "number": segment.number, "file_bytes": segment.file_bytes, "used_bytes": segment.summary.end,
                 "commits": segment.summary.commits, "operations": segment.summary.batch_ops,
                 "stream_operations": segment.summary.stream_ops, "rewrites": segment.summary.rewrites,
-                "sealed": segment.summary.sealed,
+                "ingests": segment.summary.ingests, "sealed": segment.summary.sealed,
             })
         };
         let values: Vec<Value> = segments.iter().map(value).collect();

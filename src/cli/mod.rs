@@ -64,7 +64,7 @@ enum Command {
     Wal(inspect::Wal),
     /// Show the files of a data directory's value log
     Vlog(inspect::Vlog),
-    /// Merge everything in a data directory down into one level
+    /// Merge everything in a data directory, or a range of one family, down into one level
     Compact(copies::Compact),
     /// Make a second data directory with the same contents, by hard links
     Checkpoint(copies::Checkpoint),

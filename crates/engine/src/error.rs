@@ -117,6 +117,15 @@ pub enum Error {
     /// An earlier fatal error (a failed sync, corruption met in the background) stopped writes; reads go on.
     #[error("the database takes no writes since: {0}; reopen it after mending the cause")]
     Stopped(String),
+    /// The family was dropped. Nothing was written.
+    #[error("{family:?} was dropped; create a family with a number that was never used")]
+    FamilyDropped {
+        /// The family.
+        family: crate::Family,
+    },
+    /// The database was opened to be read only.
+    #[error("the database is open for reading only; open it with Db::open to write")]
+    ReadOnly,
     /// The database is closed.
     #[error("the database is closed")]
     Closed,

@@ -41,14 +41,15 @@ pub mod vlog;
 
 pub use batch::{BatchOp, WriteBatch};
 pub use commit::{Commit, Durability, Precondition, StreamContents, StreamId, StreamOp, Unchanged};
-pub use db::{Db, MEMORY_BUDGET_BYTES_MIN, Options, Snapshot};
+pub use db::{Db, IngestOptions, IngestReport, MEMORY_BUDGET_BYTES_MIN, Options, Snapshot};
 pub use error::{Error, Result};
 pub use family::{Family, FamilyOptions, FamilySpec, KEY_BYTES_MAX, SequenceNumber, VALUE_BYTES_MAX};
-pub use feed::{Change, Changes, ChangesOptions, FeedStats, SubscriberStatus};
+pub use feed::{Change, Changes, ChangesOptions, FeedStats, IngestedRange, SubscriberStatus};
 pub use hot::HotKeyOptions;
 pub use iterator::Scan;
 pub use stats::{FamilyStats, Histogram, LevelStats, Stats};
 pub use stream::STREAM_STATE_BYTES_MAX;
+pub use table::{IngestFile, IngestWriter};
 pub use transaction::{Isolation, Savepoint, Transaction, TransactionEntries, TransactionOptions, TransactionStats};
 pub use view::{Direction, Entries, Range, ReadOptions, View};
 pub use vlog::{CollectionReport, ValueStats};

@@ -1,6 +1,6 @@
 use super::harness::{DIR, FAMILIES, Layer, Sizes, random_batch, random_batch_of_all};
 use crate::iterator::SEQUENCE_NUMBER_MAX;
-use crate::version::LEVEL_COUNT;
+use crate::version::{LEVEL_COUNT, VersionEdit};
 use crate::{Error, Family, Range, WriteBatch};
 use kontiki_env::fs::{CrashMode, Op};
 use kontiki_env::rng::Rng;
@@ -304,4 +304,47 @@ fn a_rewrite_within_level_0_keeps_what_hides_older_tables_beside_it() {
     layer.check_now(&mut Rng::new(2)).expect("a healthy disk");
     let left: u64 = layer.context.versions.current().tables().map(|(_, _, table)| table.meta().entries).sum();
     assert_eq!(left, 1, "merged with what it hides, the tombstone goes");
+}
+
+/// A compaction is planned, its family is dropped, and then it runs to its end.
+#[test]
+fn what_is_made_of_a_family_that_is_dropped_meanwhile_is_thrown_away() {
+    let mut rng = Rng::new(51);
+    let mut layer = Layer::new(51, Sizes::tiny());
+    for _ in 0..4 {
+        (0..8).for_each(|_| layer.write(&random_batch(&mut rng)));
+        layer.flush().expect("a healthy disk");
+    }
+    let context = layer.context.clone();
+    let version = context.versions.current();
+    let plan = super::Planner {
+        version: &version,
+        options: &context.options,
+        families: &context.families.all(),
+        in_flight: &context.state.in_flight(),
+        now_ms: layer.now_ms(),
+        oldest_transaction: u64::MAX,
+    };
+    let plan = plan.plan().expect("level 0 is full");
+    let (dropped, other) = (plan.family, Family(1 - plan.family.0));
+    let mut edit = VersionEdit::new();
+    edit.drop_family(dropped);
+    context.versions.apply(edit).expect("a healthy disk");
+    super::run::run(&context, version.clone(), plan).expect("its result is not wanted");
+    layer.compact_all(dropped).expect("there is nothing to do");
+    // Memory still has writes to it.
+    (0..8).for_each(|_| layer.write(&random_batch(&mut rng)));
+    layer.flush().expect("a healthy disk");
+    let after = context.versions.current();
+    assert!(after.family(dropped).is_none() && after.tables().all(|(family, _, _)| family == other));
+    drop(version);
+    context.versions.remove_obsolete(&context.tables).expect("a healthy disk");
+    let there = layer.machine.env().fs.list(context.versions.tables_dir()).expect("listed");
+    assert_eq!(there.len(), after.tables().count(), "no file is left behind");
+    let state = layer.read_state();
+    let expected = layer.expected(other, &Range::all(), crate::Direction::Forward, layer.sequence);
+    let mut entries = state.entries(other, Range::all(), crate::Direction::Forward, layer.sequence).expect("there");
+    assert_eq!(super::harness::drain(&mut *entries, usize::MAX).expect("readable"), expected);
+    layer.reopen().expect("a healthy disk");
+    assert!(layer.context.versions.current().dropped_families().contains(&dropped));
 }

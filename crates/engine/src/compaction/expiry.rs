@@ -7,7 +7,7 @@ const SAMPLE_MAX: usize = 128;
 /// Takes the expiry time of every version of a table. Keeps every n-th, and doubles n when the sample is full: the
 /// order is that of keys, which tells nothing of expiry.
 #[derive(Debug)]
-pub(super) struct ExpirySample {
+pub(crate) struct ExpirySample {
     /// `u64::MAX` for versions that never expire.
     times: Vec<u64>,
     stride: u64,
@@ -23,7 +23,7 @@ impl Default for ExpirySample {
 
 impl ExpirySample {
     /// Takes the next version's expiry time.
-    pub(super) fn note(&mut self, expires_at_ms: Option<u64>) {
+    pub(crate) fn note(&mut self, expires_at_ms: Option<u64>) {
         if self.seen.is_multiple_of(self.stride) {
             if self.times.len() == SAMPLE_MAX {
                 let mut at = 0;
@@ -42,12 +42,12 @@ impl ExpirySample {
     }
 
     /// The wall clock when the first version expires; `u64::MAX` if none does.
-    pub(super) fn first_expires_at_ms(&self) -> u64 {
+    pub(crate) fn first_expires_at_ms(&self) -> u64 {
         self.first
     }
 
     /// The wall clock when half of the versions will have expired; `u64::MAX` if so many never will.
-    pub(super) fn half_expired_at_ms(mut self) -> u64 {
+    pub(crate) fn half_expired_at_ms(mut self) -> u64 {
         self.times.sort_unstable();
         self.times.get(self.times.len().saturating_sub(1) / 2).copied().unwrap_or(u64::MAX)
     }

@@ -77,7 +77,9 @@ fn write_families<'a>(
     let bytes: u64 = memtables.iter().map(|memtable| memtable.approximate_bytes() as u64).sum();
     let mut edit = VersionEdit::new();
     let with_versions = memtables.iter().flat_map(|memtable| memtable.families());
-    if let Some(family) = with_versions.into_iter().find(|family| version.family(*family).is_none()) {
+    // What was written to a family before it was dropped is left behind.
+    let known = |family: &Family| version.family(*family).is_some() || version.dropped_families().contains(family);
+    if let Some(family) = with_versions.into_iter().find(|family| !known(family)) {
         return Err(Error::Bug(format!("a memtable holds writes of {family:?}, which does not exist")));
     }
     for &family in version.families().keys() {

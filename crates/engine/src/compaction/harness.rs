@@ -109,7 +109,6 @@ pub(crate) fn open(machine: &SimMachine, sizes: &Sizes) -> Result<Context> {
         table_options: sizes.table.clone(),
         families: Arc::default(),
         options: sizes.compaction.clone(),
-        family_options: Arc::default(),
         state: Arc::default(),
         stop: Arc::default(),
         oldest_transaction_start,

@@ -1,14 +1,16 @@
 //! Compaction that was asked for.
 
 use super::Context;
-use super::in_flight::InFlight;
+use super::in_flight::{Claim, InFlight};
 use super::plan::{Change, Plan, merge_down, overlapping, rewrite};
 use super::run::run;
+use super::state::ClaimGuard;
 use super::targets::Targets;
 use crate::table::FileNumber;
 use crate::version::{FamilyLevels, LEVEL_COUNT, Table};
 use crate::{Error, Family, Range, Result};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// At most so many tables of a level are compacted at a time: a bound on the space that is needed beside the data.
 const TABLES_AT_A_TIME: usize = 16;
@@ -28,8 +30,14 @@ pub fn compact_range(context: &Context, family: Family, range: &Range) -> Result
         let (version, plan, _claims) = {
             let mut in_flight = context.state.in_flight.lock();
             let version = context.versions.current();
-            let levels = version.family(family);
-            let levels = levels.ok_or_else(|| Error::InvalidArgument(format!("{family:?} does not exist")))?;
+            let Some(levels) = version.family(family) else {
+                // Of a family that was dropped there is nothing left to compact.
+                return if version.dropped_families().contains(&family) {
+                    Ok(())
+                } else {
+                    Err(version.no_family(family))
+                };
+            };
             let now_ms = context.env.clock.wall_ms();
             let Some(plan) = next(context, family, levels, range, before, now_ms) else { return Ok(()) };
             if !plan.claims().iter().all(|claim| in_flight.is_free(claim)) {
@@ -41,6 +49,19 @@ pub fn compact_range(context: &Context, family: Family, range: &Range) -> Result
         };
         run(context, version, plan)?;
     }
+}
+
+/// Keeps compactions away from parts of the levels until the guard is dropped; waits for those that are under way there. The
+/// claims must not conflict with each other. Errors: `Closed` if `stop` was set.
+pub(crate) fn keep_away(context: &Context, claims: Vec<Claim>) -> Result<ClaimGuard<'_>> {
+    let mut in_flight = context.state.in_flight.lock();
+    while let Some(busy) = claims.iter().find(|claim| !in_flight.is_free(claim)) {
+        if context.stop.load(Ordering::Relaxed) {
+            return Err(Error::Closed);
+        }
+        wait(context, &mut in_flight, busy.family)?;
+    }
+    Ok(context.state.claim(&mut in_flight, claims))
 }
 
 /// Waits until a plan has ended; meanwhile none is made in the family.
@@ -69,7 +90,7 @@ fn next(
             && range.end.as_ref().is_none_or(|end| table.meta().smallest_key < *end)
     };
     if let Some(shard) = levels.shards().iter().find(|shard| shard.tables.iter().any(|table| touches(table))) {
-        let base = Targets::new(levels, context.options_of(family)).base;
+        let base = Targets::new(levels, &context.options_of(family)).base;
         let to = (1..base).find(|level| !levels.levels[*level].is_empty()).unwrap_or(base);
         let (inputs, overlaps) = (shard.tables.clone(), overlapping(&levels.levels[to], &shard.tables));
         return Some(Plan { family, from: 0, to, change: Change::Merge, inputs, overlaps });

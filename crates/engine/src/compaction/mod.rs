@@ -21,6 +21,7 @@
 //! means `stop` was set.
 
 mod expiry;
+mod families;
 mod flush;
 mod guards;
 pub mod in_flight;
@@ -37,7 +38,10 @@ mod state;
 mod stats;
 mod targets;
 
+pub(crate) use expiry::ExpirySample;
+pub use families::FamilyTable;
 pub use flush::flush;
+pub(crate) use manual::keep_away;
 pub use manual::{compact_all, compact_range};
 pub use options::CompactionOptions;
 pub use plan::{Plan, Planner, debt_bytes};
@@ -51,9 +55,8 @@ use crate::cache::TableCache;
 use crate::table::TableOptions;
 use crate::version::VersionSet;
 use crate::vlog::ValueLog;
-use crate::{Family, FamilyOptions, SequenceNumber};
+use crate::{Family, SequenceNumber};
 use kontiki_env::Env;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -71,11 +74,9 @@ pub struct Context {
     /// How tables are written, where the family says nothing else.
     pub table_options: TableOptions,
     /// What families say.
-    pub families: Arc<BTreeMap<Family, FamilyOptions>>,
+    pub families: Arc<FamilyTable>,
     /// When to compact.
     pub options: CompactionOptions,
-    /// The same of families that have options of their own.
-    pub family_options: Arc<BTreeMap<Family, CompactionOptions>>,
     /// What flush and compactions share; one for a database.
     pub state: Arc<State>,
     /// Set to make a running flush or compaction give up with `Error::Closed`.
@@ -87,13 +88,13 @@ pub struct Context {
 
 impl Context {
     /// When to compact a family.
-    pub fn options_of(&self, family: Family) -> &CompactionOptions {
-        self.family_options.get(&family).unwrap_or(&self.options)
+    pub fn options_of(&self, family: Family) -> CompactionOptions {
+        families::compaction_of(&self.families.all(), &self.options, family).clone()
     }
 
     /// How a family's tables of a level are written.
     pub fn table_options_of(&self, family: Family, level: usize) -> TableOptions {
-        match self.families.get(&family) {
+        match self.families.all().get(&family) {
             Some(options) => self.table_options.for_family(options, level),
             None => self.table_options.clone(),
         }

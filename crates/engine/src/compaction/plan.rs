@@ -17,10 +17,11 @@
 
 pub use super::options::CompactionOptions;
 
+use super::families::compaction_of;
 use super::in_flight::{Claim, InFlight};
 use super::targets::Targets;
 use crate::version::{FamilyLevels, LEVEL_COUNT, RangeTombstone, Shard, Table, Version};
-use crate::{Family, SequenceNumber};
+use crate::{Family, FamilyOptions, SequenceNumber};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -86,8 +87,8 @@ pub struct Planner<'a> {
     pub version: &'a Version,
     /// For families without options of their own.
     pub options: &'a CompactionOptions,
-    /// Families that have their own.
-    pub family_options: &'a BTreeMap<Family, CompactionOptions>,
+    /// Families that may have their own.
+    pub families: &'a BTreeMap<Family, FamilyOptions>,
     /// What runs.
     pub in_flight: &'a InFlight,
     /// Wall clock, in milliseconds since the epoch.
@@ -113,7 +114,7 @@ const LEVEL0_AGE_MS: f64 = 60_000.0;
 
 impl<'a> Planner<'a> {
     fn options(&self, family: Family) -> &'a CompactionOptions {
-        self.family_options.get(&family).unwrap_or(self.options)
+        compaction_of(self.families, self.options, family)
     }
 
     fn is_free(&self, family: Family, from: usize, to: usize, table: &Table) -> bool {

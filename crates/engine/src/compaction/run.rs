@@ -22,10 +22,11 @@ pub fn step(context: &Context) -> Result<bool> {
         let mut in_flight = context.state.in_flight.lock();
         // Under the lock: whatever has ended is in the version, whatever has not is in flight.
         let version = context.versions.current();
+        let families = context.families.all();
         let planner = Planner {
             version: &version,
             options: &context.options,
-            family_options: &context.family_options,
+            families: &families,
             in_flight: &in_flight,
             now_ms: context.env.clock.wall_ms(),
             oldest_transaction: context.oldest_transaction(),

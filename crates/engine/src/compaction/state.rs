@@ -38,6 +38,11 @@ impl State {
         assert!(self.wake.set(wake).is_ok(), "the jobs are started once");
     }
 
+    /// Forgets a family that was dropped.
+    pub(crate) fn forget_family(&self, family: Family) {
+        self.guards.lock().remove(&family);
+    }
+
     /// There may be work for jobs that found none.
     pub(super) fn wake(&self) {
         if let Some(wake) = self.wake.get() {
@@ -62,7 +67,7 @@ impl State {
 }
 
 /// Claims that end with it.
-pub(super) struct ClaimGuard<'a> {
+pub(crate) struct ClaimGuard<'a> {
     state: &'a State,
     id: u64,
 }

@@ -248,7 +248,7 @@ impl Core {
     }
 
     /// A full disk is waited out; the end of the database is no error; anything else stops writes.
-    fn background_failed(&self, error: &Error) {
+    pub(super) fn background_failed(&self, error: &Error) {
         match error {
             Error::Closed => {}
             error if error.is_retryable() => {

@@ -2,6 +2,7 @@
 
 use super::conditions::TransactionStarts;
 use super::counters::Counters;
+use super::families::FamilyChanges;
 use super::options::Options;
 use super::queue::Queue;
 use super::writes::Writes;
@@ -15,7 +16,7 @@ use crate::{Error, Family, Result};
 use kontiki_env::Env;
 use kontiki_env::fs::FileLock;
 use kontiki_env::tasks::TaskHandle;
-use parking_lot::{Condvar, Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -50,12 +51,19 @@ pub(crate) struct Core {
     pub(crate) progress: Progress,
     pub(crate) transaction_starts: TransactionStarts,
     pub(crate) transactions: Transactions,
+    pub(crate) family_changes: FamilyChanges,
+    /// Held for reading by callers that change files on threads of their own; for writing by whoever closes.
+    foreground: RwLock<()>,
+    /// Held by whoever ingests tables.
+    pub(crate) ingesting: Mutex<()>,
     /// The last number given to a logged batch; 0 before the first. Changed by the leader.
     pub(crate) last_logged: AtomicU64,
     /// The newest segment when a flush was last asked for on behalf of streams.
     pub(crate) flushed_for_streams_at: AtomicU64,
     /// The directory's lock, until the database is closed.
     pub(crate) directory_lock: Mutex<Option<Box<dyn FileLock>>>,
+    /// Nothing is written, whoever asks.
+    pub(crate) read_only: bool,
     health: RwLock<Health>,
     /// As `health` has it: reads look here, which writes nothing that they share.
     closed: AtomicBool,
@@ -166,7 +174,8 @@ pub(crate) struct Parts {
     pub(crate) writes: Writes,
     pub(crate) counters: Counters,
     pub(crate) recorder: Arc<Recorder>,
-    pub(crate) directory_lock: Box<dyn FileLock>,
+    /// `None`: for reading only.
+    pub(crate) directory_lock: Option<Box<dyn FileLock>>,
 }
 
 impl Core {
@@ -179,6 +188,9 @@ impl Core {
             directory: parts.directory,
             options: parts.options,
             transactions: Transactions::new(),
+            family_changes: FamilyChanges::default(),
+            foreground: RwLock::default(),
+            ingesting: Mutex::default(),
             transaction_starts: TransactionStarts::new(parts.context.oldest_transaction_start.clone()),
             context: parts.context,
             segments: parts.segments,
@@ -194,7 +206,8 @@ impl Core {
             progress,
             last_logged: AtomicU64::new(0),
             flushed_for_streams_at: AtomicU64::new(0),
-            directory_lock: Mutex::new(Some(parts.directory_lock)),
+            read_only: parts.directory_lock.is_none(),
+            directory_lock: Mutex::new(parts.directory_lock),
             health: RwLock::default(),
             closed: AtomicBool::new(false),
             jobs: RwLock::new(None),
@@ -289,6 +302,9 @@ impl Core {
         if health.closed {
             return Err(Error::Closed);
         }
+        if self.read_only {
+            return Err(Error::ReadOnly);
+        }
         health.stopped.as_ref().map_or(Ok(()), |why| Err(Error::Stopped(why.clone())))
     }
 
@@ -312,6 +328,18 @@ impl Core {
             }
             self.progress.changed.wait(&mut state);
         }
+    }
+
+    /// To be kept by a caller that changes files on its own thread: the directory is not let go before it is dropped.
+    pub(crate) fn foreground(&self) -> Result<RwLockReadGuard<'_, ()>> {
+        let here = self.foreground.read();
+        self.check_writable()?;
+        Ok(here)
+    }
+
+    /// Waits for those callers. After the database was closed, so that none comes after, and none waits for long.
+    pub(crate) fn wait_foreground(&self) {
+        drop(self.foreground.write());
     }
 
     /// Whether running background work should give up.

@@ -45,6 +45,7 @@ impl Core {
         self.check_writable()?;
         // Derived commits take numbers without this lock, and have them in memory when they let theirs go.
         let derived = (!write.unchanged.is_empty()).then(|| self.queue.derived.lock());
+        self.check_families_again(&write.batch, write.drops)?;
         self.check_conditions(write)?;
         if !write.streams.is_empty() {
             self.streams.lock().check(&write.streams, &mut BTreeMap::new())?;
@@ -110,7 +111,13 @@ impl Core {
         write.unchanged.iter().try_for_each(|condition| condition.check(&state, write.checked_through))
     }
 
-    fn append(&self, log: &mut LogWriter, record: &Outgoing<'_>, sequence: u64, sync: bool) -> Result<Appended> {
+    pub(super) fn append(
+        &self,
+        log: &mut LogWriter,
+        record: &Outgoing<'_>,
+        sequence: u64,
+        sync: bool,
+    ) -> Result<Appended> {
         let appended = log.append(record, sequence, self.writes.order.durable(), sync)?;
         self.counters.note_append(appended.position.bytes);
         Ok(appended)

@@ -4,21 +4,29 @@
 //! - the write path: `submit.rs` (the way in), `lead.rs` (groups), `queue.rs`, `writes.rs` (numbers, memtables, publication), `completion.rs`;
 //! - the jobs (`background.rs`): `commit`, `flush` (which also looks after the log), `compact`;
 //! - `core.rs`: what they share, and the order of locks;
+//! - `families.rs`: column families that come and go; `read_only.rs`: open for reading only;
+//! - `ingest.rs`, `ingest_files.rs`: tables that were built outside;
+//! - `compact_range.rs`: a compaction on its caller's thread;
 //! - `snapshot.rs`, `counters.rs`, `options.rs`.
 //!
 //! docs/internals/log.md tells the whole story.
 
 mod background;
+mod compact_range;
 mod completion;
 mod conditions;
 mod core;
 mod counters;
+mod families;
+mod ingest;
+mod ingest_files;
 mod keep;
 mod lead;
 pub(crate) mod open;
 mod options;
 mod order;
 mod queue;
+mod read_only;
 mod snapshot;
 mod submit;
 mod sync;
@@ -27,6 +35,7 @@ mod writes;
 
 pub(crate) use conditions::TransactionStart;
 pub(crate) use core::Core;
+pub use ingest::{IngestOptions, IngestReport};
 pub use options::{MEMORY_BUDGET_BYTES_MIN, Options};
 pub use snapshot::Snapshot;
 
@@ -248,6 +257,7 @@ impl Core {
             return Ok(());
         }
         self.end_jobs();
+        self.wait_foreground();
         // Blocking callers may be writing values, or inserting what has its place in the log already: that is waited for
         // here, and answered as usual. No commit gets a place any more.
         {
@@ -256,6 +266,9 @@ impl Core {
         }
         self.context.values.close();
         self.refuse_all(&Error::Closed);
+        if self.read_only {
+            return Ok(());
+        }
         let sealed = if self.why_stopped().is_none() { self.seal_values(true).map(drop) } else { Ok(()) };
         let result = sealed.and_then(|()| self.close_log());
         self.writes.completions.run();

@@ -15,19 +15,19 @@ use super::options::Options;
 use super::writes::{MemoryLimits, Writes};
 use crate::batch::BatchEntry;
 use crate::cache::{BlockCache, TableCache};
-use crate::compaction::{self, Context};
+use crate::compaction::{self, Context, FamilyTable};
 use crate::hot::HotKeys;
 use crate::iterator::ReadState;
 use crate::kind::{Content, Decoded};
 use crate::log::{
     LogWriter, NextSegments, RawRecord, RecordKind, RecordPosition, Recovered, Segments, Tail, decode_commit,
-    decode_rewrite, recover,
+    decode_ingested, decode_rewrite, recover,
 };
 use crate::stats::{Recorder, Sampler};
 use crate::stream::StreamIndex;
 use crate::version::{ManifestOptions, VersionEdit, VersionSet};
 use crate::vlog::{ValueCache, ValueLog, ValueRecovery, ValueStore, ValueThresholds};
-use crate::{Error, Family, Result, SequenceNumber, WriteBatch};
+use crate::{Error, Family, FamilySpec, Result, SequenceNumber, WriteBatch};
 use kontiki_env::Env;
 use kontiki_env::fs::FileLock;
 use kontiki_env::tasks::Progress;
@@ -48,20 +48,39 @@ pub(crate) fn open(env: &Env, path: &Path, options: Options) -> Result<Arc<Core>
     let wal = path.join(WAL_DIR);
     refuse_log_without_manifest(env, path, &wal)?;
     let versions = VersionSet::open(env, path, ManifestOptions::default())?;
-    ensure_families(&versions, &options)?;
+    let missing = missing_families(&versions, &options)?;
+    if !missing.is_empty() {
+        versions.apply(missing)?;
+    }
     create_directory(env, &wal)?;
+    let core = Arc::new(build(env, path, options, versions, Some(directory_lock))?);
+    start_jobs(&core);
+    Ok(core)
+}
+
+/// What is on disk, in memory. Without the directory's lock, for reading only: then `env` changes nothing.
+pub(super) fn build(
+    env: &Env,
+    path: &Path,
+    options: Options,
+    versions: VersionSet,
+    directory_lock: Option<Box<dyn FileLock>>,
+) -> Result<Core> {
+    let read_only = directory_lock.is_none();
     let (store, context) = context(env, versions, &options);
-    let segments = Arc::new(Segments::new(env.fs.clone(), wal));
+    let segments = Arc::new(Segments::new(env.fs.clone(), path.join(WAL_DIR)));
     let version = context.versions.current();
     let beside = ValueRecovery::new(store, version.values().clone(), version.flushed_sequence())?;
     let recorder = recorder(env, &options);
-    let mut replay = Replay::new(&context, &options, &recorder);
+    let mut replay = Replay::new(&context, &options, &recorder, read_only);
     let mut visit = |position, record: RawRecord<'_>| replay.visit(&segments, position, record, &beside);
     let recovered = recover(&segments, &beside, &mut visit)?;
     let value_bounds = std::mem::take(&mut replay.value_bounds);
     let (writes, streams) = replay.finish(&segments)?;
     segments.set_start(writes.visible());
-    seal_values(&context, &beside, &writes)?;
+    if !read_only {
+        seal_values(&context, &beside, &writes)?;
+    }
     value_bounds.into_iter().for_each(|(segment, sequence)| context.values.set_bound(segment, sequence));
     tracing::info!(
         directory = %path.display(),
@@ -77,7 +96,9 @@ pub(crate) fn open(env: &Env, path: &Path, options: Options) -> Result<Arc<Core>
         options.log_segments_recycled_max,
         recovered.next_number,
     ));
-    next_segments.adopt(&recovered.free)?;
+    if !read_only {
+        next_segments.adopt(&recovered.free)?;
+    }
     let tail = Arc::new(Tail::new(context.values.appender.clone(), recorder.clone()));
     let log = LogWriter::new(segments.clone(), next_segments.clone(), tail.clone());
     let counters = counters_after(&recovered);
@@ -97,9 +118,7 @@ pub(crate) fn open(env: &Env, path: &Path, options: Options) -> Result<Arc<Core>
         recorder,
         directory_lock,
     };
-    let core = Arc::new(Core::new(parts));
-    start_jobs(&core);
-    Ok(core)
+    Ok(Core::new(parts))
 }
 
 /// What flushes, compactions and reads of values share, and the store of value segments.
@@ -113,15 +132,15 @@ fn context(env: &Env, versions: VersionSet, options: &Options) -> (Arc<ValueStor
     store.cache_values(ValueCache::new(options.value_cache_bytes));
     let thresholds = ValueThresholds::new(&options.families);
     let values = Arc::new(ValueLog::new(store.clone(), options.value_segment_bytes, thresholds));
+    let of_family = |spec: &FamilySpec| (spec.family, spec.options.clone());
     let context = Context {
         env: env.clone(),
         versions: Arc::new(versions),
         tables,
         values,
         table_options: options.table.clone(),
-        families: Arc::new(options.families.iter().map(|spec| (spec.family, spec.options.clone())).collect()),
+        families: Arc::new(FamilyTable::new(options.families.iter().map(of_family).collect())),
         options: options.compaction.clone(),
-        family_options: Arc::new(options.family_compaction()),
         state: Arc::new(compaction::State::new(options.compaction.bytes_per_second_max)),
         stop: Arc::new(AtomicBool::new(false)),
         oldest_transaction_start,
@@ -208,11 +227,17 @@ fn refuse_log_without_manifest(env: &Env, path: &Path, wal: &Path) -> Result<()>
     Ok(())
 }
 
-/// Creates the families that are missing; refuses names and numbers that contradict the manifest.
-fn ensure_families(versions: &VersionSet, options: &Options) -> Result<()> {
+/// The edit that creates the families that are missing; refuses names and numbers that contradict the manifest.
+pub(super) fn missing_families(versions: &VersionSet, options: &Options) -> Result<VersionEdit> {
     let version = versions.current();
     let mut edit = VersionEdit::new();
     for (family, name) in options.all_families() {
+        if version.dropped_families().contains(&family) {
+            return Err(Error::InvalidArgument(format!(
+                "families: number {}, name {name:?}: a family with this number was dropped; numbers are used once",
+                family.0
+            )));
+        }
         let known = version.families().iter().find(|(number, levels)| **number == family || levels.name == name);
         match known {
             None => edit.create_family(family, name),
@@ -225,7 +250,7 @@ fn ensure_families(versions: &VersionSet, options: &Options) -> Result<()> {
             }
         }
     }
-    if edit.is_empty() { Ok(()) } else { versions.apply(edit).map(drop) }
+    Ok(edit)
 }
 
 fn start_jobs(core: &Arc<Core>) {
@@ -263,10 +288,12 @@ struct Replay<'a> {
     flushed: u64,
     /// For each value segment that batches of the log refer to, the last of them. What else refers to it is in tables.
     value_bounds: BTreeMap<u64, SequenceNumber>,
+    /// All of it stays in memory.
+    read_only: bool,
 }
 
 impl<'a> Replay<'a> {
-    fn new(context: &'a Context, options: &Options, recorder: &Arc<Recorder>) -> Replay<'a> {
+    fn new(context: &'a Context, options: &Options, recorder: &Arc<Recorder>, read_only: bool) -> Replay<'a> {
         let version = context.versions.current();
         let flushed = version.flushed_sequence();
         let limits = MemoryLimits {
@@ -277,7 +304,8 @@ impl<'a> Replay<'a> {
         let (tables, clock) = (context.tables.clone(), context.env.clock.clone());
         let read_state = ReadState { memtables: Vec::new(), version, tables, clock, recorder: recorder.clone() };
         let writes = Writes::new(limits, flushed, read_state);
-        Replay { context, writes, streams: StreamIndex::default(), flushed, value_bounds: BTreeMap::new() }
+        let (streams, value_bounds) = (StreamIndex::default(), BTreeMap::new());
+        Replay { context, writes, streams, flushed, value_bounds, read_only }
     }
 
     fn visit(
@@ -302,6 +330,15 @@ impl<'a> Replay<'a> {
                 }
                 commit.streams
             }
+            RecordKind::Ingest => {
+                decode_ingested(record.sequence, record.payload).map_err(malformed)?;
+                segments.note_batch(position.segment, record.sequence);
+                if record.sequence > self.flushed {
+                    self.check_order(record.sequence).map_err(corrupt)?;
+                    self.writes.replay_number(record.sequence, position.segment);
+                }
+                Vec::new()
+            }
             RecordKind::Seal => return Err(Error::Bug("recovery keeps seals to itself".into())),
         };
         self.streams.apply(position, streams);
@@ -325,12 +362,11 @@ impl<'a> Replay<'a> {
         sequence: u64,
         position: RecordPosition,
     ) -> std::result::Result<(), String> {
-        let next = self.writes.next_sequence();
-        if sequence < next || sequence >= crate::iterator::SEQUENCE_NUMBER_MAX {
-            return Err(format!("a log record has sequence number {sequence}; at least {next} is expected"));
-        }
+        self.check_order(sequence)?;
         let version = self.context.versions.current();
-        let unknown = |family: &Family| version.family(*family).is_none();
+        // What was written to a family before it was dropped means nothing any more; no flush writes it.
+        let unknown =
+            |family: &Family| version.family(*family).is_none() && !version.dropped_families().contains(family);
         if let Some(family) = batch.entries().map(|entry| entry.family()).find(unknown) {
             return Err(format!("a log record writes to {family:?}, which the manifest does not know"));
         }
@@ -338,10 +374,18 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
+    fn check_order(&self, sequence: u64) -> std::result::Result<(), String> {
+        let next = self.writes.next_sequence();
+        if sequence < next || sequence >= crate::iterator::SEQUENCE_NUMBER_MAX {
+            return Err(format!("a log record has sequence number {sequence}; at least {next} is expected"));
+        }
+        Ok(())
+    }
+
     /// A memtable that is full goes to tables at once. Safe in the middle of the log: what it holds is the log's logged
     /// batches up to its last number, and all of them are durable.
     fn flush_full(&mut self) -> Result<()> {
-        if !self.writes.active_is_full() {
+        if self.read_only || !self.writes.active_is_full() {
             return Ok(());
         }
         self.writes.freeze_active();

@@ -6,7 +6,6 @@ use crate::stats::SAMPLE_ONE_IN_DEFAULT;
 use crate::table::TableOptions;
 use crate::version::LEVEL_COUNT;
 use crate::{Error, Family, FamilySpec, KEY_BYTES_MAX, Result, VALUE_BYTES_MAX};
-use std::collections::BTreeMap;
 
 /// How a database is opened. Start from [`Options::default`] and change fields.
 ///
@@ -163,45 +162,15 @@ impl Options {
         let table = &self.table;
         in_range("table.block_bytes", table.block_bytes as u64, 1, 16 << 20)?;
         in_range("table.filter_bits_per_key", table.filter_bits_per_key as u64, 0, 32)?;
-        let of_families = self.families.iter().filter_map(|spec| spec.options.compaction.as_ref());
-        for compaction in std::iter::once(&self.compaction).chain(of_families) {
-            compaction
-                .ranges()
-                .into_iter()
-                .try_for_each(|(field, value, min, max)| in_range(field, value, min, max))?;
-        }
-        self.validate_families()
-    }
-
-    fn validate_families(&self) -> Result<()> {
+        validate_compaction(&self.compaction)?;
         for (i, spec) in self.families.iter().enumerate() {
-            let refuse = |why: &str| {
-                let (number, name) = (spec.family.0, &spec.name);
-                Err(Error::InvalidArgument(format!("families: number {number}, name {name:?}: {why}")))
-            };
-            if spec.name.is_empty() || spec.name.len() > 64 {
-                return refuse("a name has 1 to 64 bytes");
-            }
-            if (spec.family == Family::DEFAULT) != (spec.name == DEFAULT_FAMILY_NAME) {
-                return refuse("number 0 and the name \"default\" belong together");
-            }
-            let threshold = spec.options.value_threshold_bytes;
-            in_range("families: value_threshold_bytes", threshold, 0, VALUE_BYTES_MAX as u64)?;
-            let prefix_bytes = spec.options.filter_prefix_bytes.unwrap_or(1) as u64;
-            in_range("families: filter_prefix_bytes", prefix_bytes, 1, KEY_BYTES_MAX as u64)?;
-            let levels = spec.options.compression.len() as u64;
-            in_range("families: entries of compression", levels, 0, LEVEL_COUNT as u64)?;
+            validate_family(spec)?;
             let earlier = &self.families[..i];
             if earlier.iter().any(|other| other.family == spec.family || other.name == spec.name) {
-                return refuse("number and name must each be there once");
+                return refuse_family(spec, "number and name must each be there once");
             }
         }
         Ok(())
-    }
-
-    /// The compaction options of families that have their own.
-    pub(crate) fn family_compaction(&self) -> BTreeMap<Family, CompactionOptions> {
-        self.families.iter().filter_map(|spec| Some((spec.family, spec.options.compaction.clone()?))).collect()
     }
 
     /// All families to have, the default one first.
@@ -210,6 +179,33 @@ impl Options {
         std::iter::once((Family::DEFAULT, DEFAULT_FAMILY_NAME))
             .chain(others.map(|spec| (spec.family, spec.name.as_str())))
     }
+}
+
+/// Checks what a family asks for, by itself.
+pub(crate) fn validate_family(spec: &FamilySpec) -> Result<()> {
+    if spec.name.is_empty() || spec.name.len() > 64 {
+        return refuse_family(spec, "a name has 1 to 64 bytes");
+    }
+    if (spec.family == Family::DEFAULT) != (spec.name == DEFAULT_FAMILY_NAME) {
+        return refuse_family(spec, "number 0 and the name \"default\" belong together");
+    }
+    let threshold = spec.options.value_threshold_bytes;
+    in_range("families: value_threshold_bytes", threshold, 0, VALUE_BYTES_MAX as u64)?;
+    let prefix_bytes = spec.options.filter_prefix_bytes.unwrap_or(1) as u64;
+    in_range("families: filter_prefix_bytes", prefix_bytes, 1, KEY_BYTES_MAX as u64)?;
+    let levels = spec.options.compression.len() as u64;
+    in_range("families: entries of compression", levels, 0, LEVEL_COUNT as u64)?;
+    spec.options.compaction.as_ref().map_or(Ok(()), validate_compaction)
+}
+
+/// What is wrong with a family that is asked for.
+pub(crate) fn refuse_family<T>(spec: &FamilySpec, why: &str) -> Result<T> {
+    let (number, name) = (spec.family.0, &spec.name);
+    Err(Error::InvalidArgument(format!("families: number {number}, name {name:?}: {why}")))
+}
+
+fn validate_compaction(options: &CompactionOptions) -> Result<()> {
+    options.ranges().into_iter().try_for_each(|(field, value, min, max)| in_range(field, value, min, max))
 }
 
 fn in_range(field: &str, value: u64, min: u64, max: u64) -> Result<()> {

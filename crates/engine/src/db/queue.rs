@@ -15,6 +15,8 @@ pub(crate) struct Write {
     pub(crate) unchanged: Vec<Unchanged>,
     /// The conditions hold up to this number.
     pub(crate) checked_through: SequenceNumber,
+    /// Families had been dropped so often when those of the batch were looked up.
+    pub(crate) drops: u64,
     pub(crate) payload: CommitPayload,
     /// At least what it takes in the log.
     pub(crate) bytes: u64,

@@ -9,7 +9,7 @@ use super::lead::{Placed, refusal};
 use super::order::Due;
 use super::queue::{Pending, Write};
 use crate::log::{CommitPayload, RECORD_HEADER_BYTES, commit_bytes_max};
-use crate::{Commit, Durability, Error, Result, SequenceNumber, WriteBatch};
+use crate::{Commit, Durability, Error, Result, SequenceNumber};
 use std::sync::atomic::Ordering;
 
 /// Most bytes of one commit in the log. Far above what a replicated entry or a client's batch may have, and small enough
@@ -166,6 +166,7 @@ impl Core {
     fn check_commit(&self, commit: Commit) -> Result<Write> {
         self.check_writable()?;
         commit.batch.validate()?;
+        let drops = self.family_changes.drops();
         self.check_families(&commit.batch)?;
         let bytes = RECORD_HEADER_BYTES + commit_bytes_max(&commit.batch, &commit.streams);
         if bytes > COMMIT_BYTES_MAX {
@@ -186,7 +187,7 @@ impl Core {
         }
         let (batch, values) = if durability == Durability::Derived { (batch, None) } else { self.separate(batch)? };
         let payload = CommitPayload::new(&batch, &streams);
-        Ok(Write { batch, streams, durability, unchanged, checked_through, payload, bytes, _values: values })
+        Ok(Write { batch, streams, durability, unchanged, checked_through, drops, payload, bytes, _values: values })
     }
 
     /// Puts a checked commit in its queue; derived ones are written at once, if there is room.
@@ -205,16 +206,6 @@ impl Core {
         if let Err(error) = self.check_writable() {
             self.refuse_all(&error);
         }
-    }
-
-    fn check_families(&self, batch: &WriteBatch) -> Result<()> {
-        let version = self.context.versions.current();
-        for family in batch.entries().map(|entry| entry.family()) {
-            if version.family(family).is_none() {
-                return Err(Error::InvalidArgument(format!("{family:?} does not exist in this database")));
-            }
-        }
-        Ok(())
     }
 
     /// Answers everything that waits with `error`, for good. Not under any lock.
@@ -244,6 +235,12 @@ impl Core {
             if pending.write.batch.is_empty() {
                 let Pending { done, .. } = waiting.pop_front().expect("there is a front");
                 let left = self.writes.answer_after_all(Completion { done, result: Ok(self.writes.visible()) });
+                left.into_iter().for_each(|answer| self.refuse(answer));
+                continue;
+            }
+            if let Err(error) = self.check_families_again(&pending.write.batch, pending.write.drops) {
+                let Pending { done, .. } = waiting.pop_front().expect("there is a front");
+                let left = self.writes.answer_after_all(Completion { done, result: Err(error) });
                 left.into_iter().for_each(|answer| self.refuse(answer));
                 continue;
             }

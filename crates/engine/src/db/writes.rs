@@ -99,6 +99,8 @@ struct State {
     level0_tables: usize,
     /// Read states that are not current any more and that somebody may hold, oldest first, and since when (monotonic).
     past: VecDeque<(Weak<ReadState>, Duration)>,
+    /// No number is given out but to who holds.
+    held: bool,
 }
 
 /// See the head of this file.
@@ -117,8 +119,14 @@ impl Writes {
         let active = MemtableSlot::new(1);
         let level0_tables = most_level0_tables(&tables.version);
         let read_state = ReadState { memtables: vec![active.memtable.clone()], ..tables };
-        let state =
-            State { next_sequence: flushed + 1, active, frozen: VecDeque::new(), level0_tables, past: VecDeque::new() };
+        let state = State {
+            next_sequence: flushed + 1,
+            active,
+            frozen: VecDeque::new(),
+            level0_tables,
+            past: VecDeque::new(),
+            held: false,
+        };
         Writes {
             limits,
             state: Mutex::new(state),
@@ -178,6 +186,29 @@ impl Writes {
                 true
             }
         };
+        Ok(Some((self.give_number(&mut state, durable, append)?, frozen)))
+    }
+
+    /// From now on, or no longer, [`Writes::begin`] finds no room. Whoever waits for room is not told.
+    pub(crate) fn set_held(&self, held: bool) {
+        let mut state = self.state.lock();
+        assert!(state.held != held, "one holds at a time");
+        state.held = held;
+    }
+
+    /// As [`Writes::begin`] for who holds, durable and whatever room there is: nothing goes into the memtable.
+    pub(crate) fn begin_held(&self, append: impl FnOnce(SequenceNumber) -> Result<Appended>) -> Result<Ticket> {
+        let mut state = self.state.lock();
+        assert!(state.held, "the caller holds");
+        self.give_number(&mut state, true, |sequence| append(sequence).map(Some))
+    }
+
+    fn give_number(
+        &self,
+        state: &mut State,
+        durable: bool,
+        append: impl FnOnce(SequenceNumber) -> Result<Option<Appended>>,
+    ) -> Result<Ticket> {
         let sequence = state.next_sequence;
         let appended = append(sequence)?;
         let slot = state.active.clone();
@@ -192,7 +223,7 @@ impl Writes {
             log_end = if durable { appended.end } else { 0 };
         }
         self.order.open(sequence, log_end);
-        Ok(Some((Ticket { sequence, slot, log_end }, frozen)))
+        Ok(Ticket { sequence, slot, log_end })
     }
 
     /// Whether [`Writes::begin`] would succeed.
@@ -289,8 +320,17 @@ impl Writes {
     /// Recovery: puts a replayed batch in at the number it had.
     pub(crate) fn replay(&self, batch: &crate::WriteBatch, sequence: SequenceNumber, segment: u64) {
         let mut state = self.state.lock();
-        assert!(sequence >= state.next_sequence, "the caller has checked the order");
+        self.replay_number_in(&mut state, sequence, segment);
         state.active.memtable.apply(batch, sequence);
+    }
+
+    /// Recovery: a number was given out for something that is not in the log.
+    pub(crate) fn replay_number(&self, sequence: SequenceNumber, segment: u64) {
+        self.replay_number_in(&mut self.state.lock(), sequence, segment);
+    }
+
+    fn replay_number_in(&self, state: &mut State, sequence: SequenceNumber, segment: u64) {
+        assert!(sequence >= state.next_sequence, "the caller has checked the order");
         state.active.last_sequence.store(sequence, Ordering::Release);
         state.active.pin_log(segment);
         state.next_sequence = sequence + 1;
@@ -307,6 +347,9 @@ impl Writes {
     }
 
     fn room(&self, state: &State) -> Room {
+        if state.held {
+            return Room::No;
+        }
         if state.level0_tables >= self.limits.level0_tables_max {
             return Room::No;
         }

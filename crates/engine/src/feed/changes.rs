@@ -5,8 +5,9 @@ use super::{Subscriber, SubscriberStatus};
 use crate::batch::BatchEntry;
 use crate::db::Core;
 use crate::kind::{Content, Decoded, Kind};
-use crate::log::{RawRecord, RecordKind, RecordPosition, decode_commit_batch};
-use crate::{Db, Error, Result, SequenceNumber, WriteBatch};
+use crate::log::{IngestedTable, RawRecord, RecordKind, RecordPosition, decode_commit_batch, decode_ingested};
+use crate::{Db, Error, Family, Result, SequenceNumber, WriteBatch};
+use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -35,6 +36,21 @@ pub struct Change {
     pub sequence: SequenceNumber,
     /// Its operations in order: [`WriteBatch::ops`]. Values that have ended by now are in it too.
     pub batch: WriteBatch,
+    /// Of an ingest ([`Db::ingest`]), whose keys are not in the log: where they are. Read these ranges from a snapshot of at
+    /// least this number, and take what is there in place of what you have; the batch is empty. An ingest that failed after it
+    /// had got its number is told too: the ranges are then as they were.
+    pub ingested: Vec<IngestedRange>,
+}
+
+/// A table's key range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IngestedRange {
+    /// The family.
+    pub family: Family,
+    /// The first key.
+    pub smallest_key: Bytes,
+    /// The last key, inclusive.
+    pub largest_key: Bytes,
 }
 
 /// The changes of a database from a number on: see [`Db::changes`]. It may outlive the database, and then gives
@@ -185,7 +201,8 @@ impl Changes {
                 }
             };
             // Streams' records have no number, and a resumed subscriber finds some that it has.
-            if record.kind == RecordKind::Commit && record.sequence > self.position {
+            let numbered = matches!(record.kind, RecordKind::Commit | RecordKind::Ingest);
+            if numbered && record.sequence > self.position {
                 if record.sequence > visible {
                     return Ok(Next::Nothing);
                 }
@@ -219,12 +236,22 @@ impl std::fmt::Debug for Changes {
 }
 
 fn change_of(core: &Core, position: RecordPosition, record: RawRecord<'_>) -> Result<Change> {
-    let batch = decode_commit_batch(record.payload).map_err(|_| Error::Corruption {
+    let malformed = |_| Error::Corruption {
         file: core.segments.path(position.segment),
         offset: position.offset,
         what: "a log record is whole but malformed".to_string(),
-    })?;
-    Ok(Change { sequence: record.sequence, batch: with_values(core, batch, record.sequence)? })
+    };
+    let sequence = record.sequence;
+    if record.kind == RecordKind::Ingest {
+        let range = |table: IngestedTable| {
+            let IngestedTable { family, smallest_key, largest_key, .. } = table;
+            IngestedRange { family, smallest_key, largest_key }
+        };
+        let tables = decode_ingested(sequence, record.payload).map_err(malformed)?;
+        return Ok(Change { sequence, batch: WriteBatch::new(), ingested: tables.into_iter().map(range).collect() });
+    }
+    let batch = decode_commit_batch(record.payload).map_err(malformed)?;
+    Ok(Change { sequence, batch: with_values(core, batch, sequence)?, ingested: Vec::new() })
 }
 
 /// The batch with its large values in place of the pointers to them.

@@ -11,7 +11,7 @@
 mod changes;
 mod reader;
 
-pub use changes::{Change, Changes, ChangesOptions};
+pub use changes::{Change, Changes, ChangesOptions, IngestedRange};
 
 use crate::SequenceNumber;
 use crate::log::Segments;

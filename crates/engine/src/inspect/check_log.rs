@@ -4,7 +4,9 @@ use super::check::CheckReport;
 use super::dry_fs::DryFs;
 use crate::db::open::WAL_DIR;
 use crate::iterator::SEQUENCE_NUMBER_MAX;
-use crate::log::{RawRecord, RecordKind, RecordPosition, Segments, decode_commit, decode_rewrite, recover};
+use crate::log::{
+    RawRecord, RecordKind, RecordPosition, Segments, decode_commit, decode_ingested, decode_rewrite, recover,
+};
 use crate::stream::StreamIndex;
 use crate::version::Version;
 use crate::vlog::{VALUES_DIR, ValueRecovery, ValueStore};
@@ -57,15 +59,13 @@ impl Walk<'_> {
             RecordKind::Commit => {
                 let commit = decode_commit(record.sequence, record.payload).map_err(malformed)?;
                 if !commit.batch.is_empty() {
-                    if commit.sequence <= self.last_sequence || commit.sequence >= SEQUENCE_NUMBER_MAX {
-                        let (found, last) = (commit.sequence, self.last_sequence);
-                        return Err(corrupt(format!("a log record has sequence number {found} after {last}")));
-                    }
-                    self.last_sequence = commit.sequence;
+                    self.note_sequence(commit.sequence).map_err(corrupt)?;
                 }
                 for family in commit.batch.entries().map(|entry| entry.family()) {
                     // What is flushed is not replayed, so only later records need their family.
-                    if commit.sequence > self.version.flushed_sequence() && self.version.family(family).is_none() {
+                    let known =
+                        self.version.family(family).is_some() || self.version.dropped_families().contains(&family);
+                    if commit.sequence > self.version.flushed_sequence() && !known {
                         return Err(corrupt(format!("a log record writes to {family:?}, which does not exist")));
                     }
                 }
@@ -74,9 +74,23 @@ impl Walk<'_> {
                 }
                 commit.streams
             }
+            RecordKind::Ingest => {
+                decode_ingested(record.sequence, record.payload).map_err(malformed)?;
+                self.note_sequence(record.sequence).map_err(corrupt)?;
+                Vec::new()
+            }
             RecordKind::Seal => return Err(Error::Bug("recovery keeps seals to itself".into())),
         };
         self.streams.apply(position, streams);
+        Ok(())
+    }
+
+    fn note_sequence(&mut self, found: u64) -> std::result::Result<(), String> {
+        let last = self.last_sequence;
+        if found <= last || found >= SEQUENCE_NUMBER_MAX {
+            return Err(format!("a log record has sequence number {found} after {last}"));
+        }
+        self.last_sequence = found;
         Ok(())
     }
 }

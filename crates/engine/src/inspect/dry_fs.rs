@@ -1,15 +1,15 @@
 //! A file system that lets everything be read and nothing be changed.
 //!
 //! Recovery of the log repairs as it reads (it cuts a torn tail, removes unfinished segments). A check must see what
-//! recovery would see, by the same code, and leave the directory as it is.
+//! recovery would see, by the same code, and leave the directory as it is. So must a database that is open for reading only.
 
-use kontiki_env::fs::{File, FileLock, Fs, OpenMode};
+use kontiki_env::fs::{Access, File, FileLock, Fs, OpenMode};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 /// Passes reads on, and claims that changes succeed without making them.
-pub(super) struct DryFs(pub(super) Arc<dyn Fs>);
+pub(crate) struct DryFs(pub(crate) Arc<dyn Fs>);
 
 struct DryFile(Arc<dyn File>);
 
@@ -17,7 +17,7 @@ impl Fs for DryFs {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         match mode {
             OpenMode::Read | OpenMode::ReadWrite => Ok(Arc::new(DryFile(self.0.open(path, OpenMode::Read)?))),
-            OpenMode::CreateNew => Err(io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "a check creates no files")),
+            OpenMode::CreateNew => Err(io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "nothing is created here")),
         }
     }
 
@@ -26,7 +26,11 @@ impl Fs for DryFs {
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
-        self.0.list(path)
+        match self.0.list(path) {
+            // Its creation was claimed to have succeeded.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            names => names,
+        }
     }
 
     fn exists(&self, path: &Path) -> bool {
@@ -77,6 +81,10 @@ impl File for DryFile {
 
     fn set_len(&self, _: u64) -> io::Result<()> {
         Ok(())
+    }
+
+    fn advise(&self, access: Access) -> io::Result<()> {
+        self.0.advise(access)
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -5,7 +5,8 @@
 //! newer and is lost may let something older show again: the report says what is lost, and it is for people to judge.
 //!
 //! If the manifest cannot be read, every table of the directory counts, obsolete ones too: then deleted keys may come
-//! back, and names of families and range deletes are lost. The report says so.
+//! back, tables that were ingested count as older than all others, and names of families and range deletes are lost. The
+//! report says so.
 
 use super::check::Problem;
 use crate::batch::BatchEntry;
@@ -151,7 +152,8 @@ impl Repair<'_> {
                 Ok(())
             };
             reader.salvage(&mut note_refs, &mut |error| damage.push(error))?;
-            self.sequence = self.sequence.max(reader.properties().largest_sequence);
+            let largest = candidate.meta.as_ref().map(|meta| meta.largest_sequence);
+            self.sequence = self.sequence.max(largest.unwrap_or(reader.properties().largest_sequence));
             if damage.is_empty() {
                 self.take_over(&candidate, &reader, refs)?;
                 continue;
@@ -284,6 +286,7 @@ impl Repair<'_> {
             self.sequence = self.sequence.max(*sequence);
         }
         self.report.commits = commits.len() as u64;
+        families.retain(|family| !self.rebuilt.is_dropped(*family));
         families.into_iter().try_for_each(|family| self.memtable_to_table(&memtable, family))
     }
 

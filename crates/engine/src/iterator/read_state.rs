@@ -14,7 +14,7 @@ use crate::stats::Recorder;
 use crate::table::{TableCursor, TableReader, filter_hash};
 use crate::version::{FamilyLevels, LEVEL_COUNT, Table, Version};
 use crate::view::ReadOptions;
-use crate::{Direction, Entries, Error, Family, Range, Result, SequenceNumber};
+use crate::{Direction, Entries, Family, Range, Result, SequenceNumber};
 use bytes::Bytes;
 use kontiki_env::clock::Clock;
 use std::sync::Arc;
@@ -246,9 +246,7 @@ impl ReadState {
     }
 
     pub(super) fn levels(&self, family: Family) -> Result<&FamilyLevels> {
-        self.version
-            .family(family)
-            .ok_or_else(|| Error::InvalidArgument(format!("{family:?} does not exist in this database")))
+        self.version.family(family).ok_or_else(|| self.version.no_family(family))
     }
 }
 

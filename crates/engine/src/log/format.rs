@@ -21,10 +21,10 @@
 //! | 0 | 4 | CRC-32 of: segment number (8 bytes), the record's offset in the segment (8 bytes), bytes 4 to 24 |
 //! | 4 | 4 | CRC-32 of the payload |
 //! | 8 | 4 | payload length |
-//! | 12 | 1 | kind: 1 commit, 2 rewrite, 3 seal |
+//! | 12 | 1 | kind: 1 commit, 2 rewrite, 3 seal, 4 ingest |
 //! | 13 | 4 | durable offset: 0, or: the bytes `[0, durable offset)` of this segment, and all older segments, were synced when this record was written |
-//! | 17 | 8 | sequence number of a commit's batch; 0 if there is none |
-//! | 25 | length | payload, see `record.rs` |
+//! | 17 | 8 | sequence number of a commit's batch, or of an ingest; 0 if there is none |
+//! | 25 | length | payload, see `record.rs` and `ingested.rs` |
 //!
 //! The header's checksum covers the segment number and the offset, so a record is valid in one place only: bytes of an
 //! earlier life of the file, or of a record that was copied along inside a value, never pass. The payload has a
@@ -57,6 +57,8 @@ pub(crate) enum RecordKind {
     Rewrite,
     /// The end of a segment that was finished in good order. Nothing behind it counts.
     Seal,
+    /// Tables that were built outside have come in by the manifest; their place in the order of commits.
+    Ingest,
 }
 
 impl RecordKind {
@@ -65,6 +67,7 @@ impl RecordKind {
             1 => Some(RecordKind::Commit),
             2 => Some(RecordKind::Rewrite),
             3 => Some(RecordKind::Seal),
+            4 => Some(RecordKind::Ingest),
             _ => None,
         }
     }
@@ -74,6 +77,7 @@ impl RecordKind {
             RecordKind::Commit => 1,
             RecordKind::Rewrite => 2,
             RecordKind::Seal => 3,
+            RecordKind::Ingest => 4,
         }
     }
 }
@@ -83,7 +87,7 @@ impl RecordKind {
 pub(crate) struct RawRecord<'a> {
     pub(crate) kind: RecordKind,
     pub(crate) durable_offset: u64,
-    /// The number of a commit's batch, 0 if it has none.
+    /// The number of a commit's batch or of an ingest, 0 if it has none.
     pub(crate) sequence: u64,
     pub(crate) payload: &'a [u8],
 }

@@ -4,7 +4,7 @@
 //! preallocated files that are filled one after the other. The parts:
 //!
 //! - `format`: the bytes of a segment and of a record's header;
-//! - `record`: the payloads;
+//! - `record`, `ingested`: the payloads;
 //! - `writer`: appends records and goes from segment to segment; under the lock that orders commits;
 //! - `next`: makes segments ahead, of files that were segments before;
 //! - `tail`: the files that are not durable yet, and how they are synced;
@@ -27,6 +27,7 @@
 //! docs/internals/log.md has the reasons and what was rejected; docs/formats/log.md the bytes.
 
 mod format;
+mod ingested;
 mod next;
 mod record;
 mod recovery;
@@ -41,6 +42,7 @@ pub(crate) use format::{
     RECORD_HEADER_BYTES, RawRecord, RecordKind, SEGMENT_HEADER_BYTES, decode_record, record_bytes, segment_name,
     segment_number,
 };
+pub(crate) use ingested::{IngestedTable, decode_ingested, encode_ingested};
 pub(crate) use next::NextSegments;
 #[cfg(test)]
 pub(crate) use record::encode_commit;

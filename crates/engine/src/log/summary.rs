@@ -1,6 +1,7 @@
 //! What a segment's bytes hold, for tools and fuzzers.
 
 use super::format::{RecordKind, SEGMENT_HEADER_BYTES, check_segment_header, decode_record};
+use super::ingested::decode_ingested;
 use super::record::{decode_commit, decode_rewrite};
 use crate::{Error, Result};
 use std::path::Path;
@@ -14,7 +15,9 @@ pub struct SegmentSummary {
     pub batch_ops: u64,
     /// Rewrite records.
     pub rewrites: u64,
-    /// Stream operations in both.
+    /// Records of ingested tables.
+    pub ingests: u64,
+    /// Stream operations in commits and rewrites.
     pub stream_ops: u64,
     /// Where the last whole record ends.
     pub end: u64,
@@ -47,6 +50,10 @@ pub fn summarize_segment(path: &Path, number: u64, bytes: &[u8]) -> Result<Segme
             RecordKind::Rewrite => {
                 summary.stream_ops += decode_rewrite(record.payload).map_err(malformed)?.len() as u64;
                 summary.rewrites += 1;
+            }
+            RecordKind::Ingest => {
+                decode_ingested(record.sequence, record.payload).map_err(malformed)?;
+                summary.ingests += 1;
             }
             RecordKind::Seal => {
                 summary.sealed = true;

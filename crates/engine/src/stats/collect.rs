@@ -116,7 +116,7 @@ impl Core {
         families
             .map(|(family, levels)| {
                 let options = self.context.options_of(*family);
-                let targets = Targets::new(levels, options);
+                let targets = Targets::new(levels, &options);
                 FamilyStats {
                     family: family.0,
                     name: levels.name.clone(),

@@ -59,11 +59,18 @@ impl TableOptions {
     }
 }
 
+/// Where a table is until it is whole: its own name with `.tmp` behind it.
+pub(super) fn temporary_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_os_string();
+    name.push(".tmp");
+    PathBuf::from(name)
+}
+
 /// A table being written under a temporary name. After an error, or instead of [`TableWriter::finish`], call
 /// [`TableWriter::abandon`]; a forgotten temporary file is removed when the database is opened again.
 pub struct TableWriter {
     env: Env,
-    tables_dir: PathBuf,
+    path: PathBuf,
     temporary: PathBuf,
     number: FileNumber,
     file: Arc<dyn File>,
@@ -91,11 +98,22 @@ impl TableWriter {
         family: Family,
         options: TableOptions,
     ) -> Result<Self> {
-        let temporary = table_path(tables_dir, number).with_extension("sst.tmp");
+        TableWriter::create_at(env, table_path(tables_dir, number), number, family, options)
+    }
+
+    /// The same, to be named `path`.
+    pub(super) fn create_at(
+        env: &Env,
+        path: PathBuf,
+        number: FileNumber,
+        family: Family,
+        options: TableOptions,
+    ) -> Result<Self> {
+        let temporary = temporary_path(&path);
         let file = env.fs.open(&temporary, OpenMode::CreateNew).map_err(|error| Error::io(&temporary, &error))?;
         Ok(TableWriter {
             env: env.clone(),
-            tables_dir: tables_dir.to_path_buf(),
+            path,
             temporary,
             number,
             file,
@@ -192,8 +210,7 @@ impl TableWriter {
         self.buffer.extend_from_slice(&encode_footer(&Footer { filter, properties, index }));
         self.write_buffer()?;
         self.file.sync().map_err(|error| sync_error(&self.temporary, &error))?;
-        let path = table_path(&self.tables_dir, self.number);
-        self.env.fs.rename(&self.temporary, &path).map_err(|error| Error::io(&path, &error))?;
+        self.env.fs.rename(&self.temporary, &self.path).map_err(|error| Error::io(&self.path, &error))?;
         let properties = &self.properties;
         let meta = TableMeta {
             number: self.number,

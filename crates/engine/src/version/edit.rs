@@ -13,9 +13,11 @@
 //! | 7 | snapshot | nothing: the edit is a whole version, and first in its manifest |
 //! | 8 | add range tombstone | family, start key, end key, sequence number |
 //! | 9 | remove range tombstone | family, start key, end key, sequence number |
+//! | 10 | drop family | family; with all its tables and range tombstones |
 //! | 20 to 24 | values | see `value_segments.rs` |
 //!
 //! Additions are applied before removals of range tombstones, removals before additions of tables; a table in both moves.
+//! A whole version names every family that was ever dropped, so that no number is used twice.
 
 use super::files::ObsoleteFiles;
 use super::{LEVEL_COUNT, RangeTombstone, Table, TableFacts, ValueEdit};
@@ -24,6 +26,7 @@ use crate::table::{FileNumber, FinishedTable, TableMeta};
 use crate::{Family, SequenceNumber};
 use bytes::Bytes;
 use kontiki_env::codec::{Truncated, get_slice, get_u8, get_varint, put_slice, put_varint};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 const TAG_CREATE_FAMILY: u8 = 1;
@@ -35,6 +38,7 @@ const TAG_NEXT_FILE: u8 = 6;
 const TAG_SNAPSHOT: u8 = 7;
 const TAG_ADD_RANGE_TOMBSTONE: u8 = 8;
 const TAG_REMOVE_RANGE_TOMBSTONE: u8 = 9;
+const TAG_DROP_FAMILY: u8 = 10;
 
 /// A table that an edit adds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +59,7 @@ impl AddedTable {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VersionEdit {
     pub(super) created: Vec<(Family, String)>,
+    pub(super) dropped: Vec<Family>,
     pub(super) added: Vec<AddedTable>,
     pub(super) removed: Vec<(Family, usize, FileNumber)>,
     pub(super) added_ranges: Vec<(Family, RangeTombstone)>,
@@ -76,6 +81,27 @@ impl VersionEdit {
     pub fn create_family(&mut self, family: Family, name: &str) {
         assert!(self.created.iter().all(|(other, _)| *other != family), "{family:?} is created once");
         self.created.push((family, name.to_string()));
+    }
+
+    /// Drops a family with everything in it. Its number is never used again.
+    pub fn drop_family(&mut self, family: Family) {
+        assert!(self.dropped.iter().all(|other| *other != family), "{family:?} is dropped once");
+        self.dropped.push(family);
+    }
+
+    /// Takes out what is about families that were dropped while the edit was prepared; returns the new tables among it,
+    /// whose files nobody will refer to. What it says of the value log stays: files are shared by families.
+    pub(super) fn without_families(&mut self, dropped: &BTreeSet<Family>) -> Vec<FileNumber> {
+        let about = |family: &Family| dropped.contains(family);
+        let moved: BTreeSet<FileNumber> = self.removed.iter().map(|(_, _, number)| *number).collect();
+        let gone = self.added.iter().filter(|added| about(&added.family)).map(|added| added.meta.number);
+        let gone: BTreeSet<FileNumber> = gone.collect();
+        self.added.retain(|added| !about(&added.family));
+        self.removed.retain(|(family, _, _)| !about(family));
+        self.added_ranges.retain(|(family, _)| !about(family));
+        self.removed_ranges.retain(|(family, _)| !about(family));
+        self.values.refs.retain(|(table, _)| !gone.contains(table));
+        gone.difference(&moved).copied().collect()
     }
 
     /// Adds a written table. Its directory must have been synced (`table::sync_tables_dir`).
@@ -158,6 +184,10 @@ impl VersionEdit {
             put_varint(&mut out, u64::from(family.0));
             put_slice(&mut out, name.as_bytes());
         }
+        for family in &self.dropped {
+            out.push(TAG_DROP_FAMILY);
+            put_varint(&mut out, u64::from(family.0));
+        }
         for &(family, level, number) in &self.removed {
             out.push(TAG_REMOVE_TABLE);
             for value in [u64::from(family.0), level as u64, number] {
@@ -223,6 +253,7 @@ impl VersionEdit {
                     let name = std::str::from_utf8(get_slice(input)?).map_err(|_| Truncated)?;
                     edit.created.push((family, name.to_string()));
                 }
+                TAG_DROP_FAMILY => edit.dropped.push(get_family(input)?),
                 TAG_ADD_TABLE => {
                     let family = get_family(input)?;
                     let level = get_level(input)?;

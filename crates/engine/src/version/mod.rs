@@ -39,9 +39,9 @@ pub use table::{Table, TableFacts};
 pub use value_segments::{Sealed, ValueEdit, ValueFile, ValueFileState, ValueSegments};
 
 use crate::table::FileNumber;
-use crate::{Family, SequenceNumber};
+use crate::{Error, Family, SequenceNumber};
 use edit::AddedTable;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Number of levels, L0 included. With a factor of 10 between levels, L6 holds petabytes.
@@ -139,6 +139,8 @@ impl FamilyLevels {
 #[derive(Clone, Debug, Default)]
 pub struct Version {
     families: BTreeMap<Family, FamilyLevels>,
+    /// Every family that ever was dropped: 4 bytes each, so that a number never gets a second meaning.
+    dropped: Arc<BTreeSet<Family>>,
     flushed_sequence: SequenceNumber,
     oldest_segment: u64,
     values: ValueSegments,
@@ -153,6 +155,19 @@ impl Version {
     /// One family's levels.
     pub fn family(&self, family: Family) -> Option<&FamilyLevels> {
         self.families.get(&family)
+    }
+
+    /// The families that were dropped; their numbers are not used again.
+    pub fn dropped_families(&self) -> &BTreeSet<Family> {
+        &self.dropped
+    }
+
+    /// Why a family is not there.
+    pub(crate) fn no_family(&self, family: Family) -> Error {
+        if self.dropped.contains(&family) {
+            return Error::FamilyDropped { family };
+        }
+        Error::InvalidArgument(format!("{family:?} does not exist in this database"))
     }
 
     /// Every write at or below it is in tables (or superseded); the log is replayed above it.
@@ -209,13 +224,9 @@ impl Version {
     /// The version after `edit`, or what is wrong with the edit.
     fn after(&self, edit: &VersionEdit, wrap: &dyn Fn(&AddedTable) -> Arc<Table>) -> Result<Version, String> {
         let mut next = self.clone();
-        for (family, name) in &edit.created {
-            let old = next.families.insert(*family, FamilyLevels::new(name.clone()));
-            if old.is_some() {
-                return Err(format!("{family:?} is created twice"));
-            }
-        }
         let mut removed: BTreeMap<FileNumber, Arc<Table>> = BTreeMap::new();
+        next.change_families(edit, &mut removed)?;
+        let dropped_tables = removed.len();
         for &(family, level, number) in &edit.removed {
             let tables = next.level_mut(family, level)?;
             let at = tables.iter().position(|table| table.meta().number == number);
@@ -238,13 +249,42 @@ impl Version {
         next.put_in_order()?;
         next.values.apply(&edit.values, &mut removed.keys().copied())?;
         debug_assert!(next.flushed_sequence >= self.flushed_sequence && next.oldest_segment >= self.oldest_segment);
-        debug_assert!(next.families.len() == self.families.len() + edit.created.len(), "families are never dropped");
         debug_assert_eq!(
-            next.tables().count() + edit.removed.len(),
+            next.tables().count() + edit.removed.len() + dropped_tables,
             self.tables().count() + edit.added.len(),
             "no table is lost or made up"
         );
         Ok(next)
+    }
+
+    /// Creates and drops families; the tables of those that go are put with the removed ones.
+    fn change_families(
+        &mut self,
+        edit: &VersionEdit,
+        removed: &mut BTreeMap<FileNumber, Arc<Table>>,
+    ) -> Result<(), String> {
+        for (family, name) in &edit.created {
+            if self.dropped.contains(family) {
+                return Err(format!("{family:?} is created, and had been dropped"));
+            }
+            let old = self.families.insert(*family, FamilyLevels::new(name.clone()));
+            if old.is_some() {
+                return Err(format!("{family:?} is created twice"));
+            }
+        }
+        for family in &edit.dropped {
+            match self.families.remove(family) {
+                Some(levels) => removed.extend(levels.tables().map(|table| (table.meta().number, table.clone()))),
+                // A whole version only remembers that they were.
+                None if edit.is_snapshot => {}
+                None => return Err(format!("{family:?} is dropped, but is not there")),
+            }
+        }
+        if !edit.dropped.is_empty() {
+            let all = self.dropped.iter().chain(&edit.dropped).copied().collect();
+            self.dropped = Arc::new(all);
+        }
+        Ok(())
     }
 
     fn level_mut(&mut self, family: Family, level: usize) -> Result<&mut Vec<Arc<Table>>, String> {
@@ -333,6 +373,7 @@ impl Version {
     pub(crate) fn as_edit(&self) -> VersionEdit {
         let mut edit = VersionEdit { is_snapshot: true, ..VersionEdit::default() };
         edit.created = self.families.iter().map(|(&family, levels)| (family, levels.name.clone())).collect();
+        edit.dropped = self.dropped.iter().copied().collect();
         let added = |(family, level, table): (Family, usize, &Arc<Table>)| AddedTable {
             family,
             level,

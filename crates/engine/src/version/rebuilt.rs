@@ -27,6 +27,11 @@ impl Rebuilt {
         }
     }
 
+    /// Whether the manifest says that the family was dropped: what is left of it is not wanted.
+    pub(crate) fn is_dropped(&self, family: Family) -> bool {
+        self.edit.dropped.contains(&family)
+    }
+
     /// Adds a table that is in the new directory.
     pub(crate) fn add(&mut self, level: usize, table: &FinishedTable, facts: TableFacts) {
         self.ensure_family(table.family);

@@ -132,6 +132,9 @@ impl VersionSet {
         }
         let before = self.current.load_full();
         assert!(!edit.is_snapshot, "whole versions are written by the rewrite only");
+        // What a flush or a compaction has made of a family that was dropped meanwhile is thrown away here, where the two
+        // meet, and nowhere else.
+        let unwanted = edit.without_families(&before.dropped);
         edit.next_file = Some(self.next_file.load(Ordering::Relaxed));
         let wrap = |added: &AddedTable| Arc::new(added.wrap(&self.obsolete));
         let mut after = before.after(&edit, &wrap).map_err(Error::Bug)?;
@@ -156,6 +159,7 @@ impl VersionSet {
         self.current.store(after.clone());
         mark_removed(&before, &edit);
         before.values.mark_removed(&edit.values);
+        unwanted.into_iter().for_each(|number| self.obsolete.push_table(number));
         self.rewrite_if_large(&mut log, &after);
         Ok(after)
     }
@@ -247,6 +251,10 @@ impl VersionSet {
 }
 
 fn mark_removed(before: &Version, edit: &VersionEdit) {
+    for family in &edit.dropped {
+        let tables = before.family(*family).into_iter().flat_map(|levels| levels.tables());
+        tables.for_each(|table| table.mark_removed());
+    }
     let moved: BTreeSet<FileNumber> = edit.added.iter().map(|added| added.meta.number).collect();
     for &(family, level, number) in &edit.removed {
         if moved.contains(&number) {

@@ -3,21 +3,24 @@
 
 use super::file_writer::FileWriter;
 use super::format::{FileKind, ValueHeader};
+use super::separate::ValueThresholds;
 use super::values::ValueLog;
 use crate::kind::{Kind, ValuePointer};
 use crate::version::VersionEdit;
 use crate::{Family, Result};
+use std::sync::Arc;
 
 /// The large values of one flush. After an error, or if the edit fails, call [`FlushedValues::abandon`].
 pub(crate) struct FlushedValues<'a> {
     values: &'a ValueLog,
+    thresholds: Arc<ValueThresholds>,
     new_number: &'a dyn Fn() -> u64,
     writer: Option<FileWriter>,
 }
 
 impl<'a> FlushedValues<'a> {
     pub(crate) fn new(values: &'a ValueLog, new_number: &'a dyn Fn() -> u64) -> FlushedValues<'a> {
-        FlushedValues { values, new_number, writer: None }
+        FlushedValues { values, thresholds: values.thresholds(), new_number, writer: None }
     }
 
     /// If the version's value is large, writes it, and returns what the table gets instead.
@@ -28,7 +31,7 @@ impl<'a> FlushedValues<'a> {
         kind: Kind,
         stored: &[u8],
     ) -> Result<Option<(Kind, Vec<u8>)>> {
-        let Some(large) = self.values.thresholds().large(family, kind, stored) else { return Ok(None) };
+        let Some(large) = self.thresholds.large(family, kind, stored) else { return Ok(None) };
         let writer = match &mut self.writer {
             Some(writer) => writer,
             None => {

@@ -5,8 +5,11 @@ use super::format::{encode_record, record_stride};
 use crate::batch::BatchEntry;
 use crate::kind::{Content, Decoded, EXPIRY_BYTES, Kind, ValuePointer};
 use crate::{Family, FamilyOptions, FamilySpec, Result, WriteBatch};
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes encoded before a write call: enough that the call's cost vanishes beside the bytes'.
 const WRITE_BYTES: usize = 1 << 20;
@@ -25,12 +28,17 @@ pub(crate) struct ValueThresholds {
 impl ValueThresholds {
     /// Those of the options; families that are not named have the default.
     pub(crate) fn new(families: &[FamilySpec]) -> ValueThresholds {
+        ValueThresholds::of(families.iter().map(|spec| (spec.family, &spec.options)))
+    }
+
+    /// The same, of any list.
+    pub(crate) fn of<'a>(families: impl Iterator<Item = (Family, &'a FamilyOptions)>) -> ValueThresholds {
         let threshold = |options: &FamilyOptions| match options.value_threshold_bytes {
             0 => None,
             bytes => Some(usize::try_from(bytes).unwrap_or(usize::MAX)),
         };
         let default = threshold(&FamilyOptions::default());
-        let by_family: BTreeMap<_, _> = families.iter().map(|spec| (spec.family, threshold(&spec.options))).collect();
+        let by_family: BTreeMap<_, _> = families.map(|(family, options)| (family, threshold(options))).collect();
         let smallest = by_family.values().chain([&default]).flatten().copied().min().unwrap_or(usize::MAX);
         ValueThresholds { by_family, default, smallest }
     }
@@ -81,17 +89,27 @@ impl Large<'_> {
 
 /// Moves the large values of batches.
 pub(crate) struct Separator {
-    thresholds: ValueThresholds,
+    /// Changes when families come and go.
+    thresholds: ArcSwap<ValueThresholds>,
+    /// As the thresholds have it, for the many batches that are below all of them.
+    smallest: AtomicUsize,
     buffers: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Separator {
     pub(crate) fn new(thresholds: ValueThresholds) -> Separator {
-        Separator { thresholds, buffers: Mutex::default() }
+        let smallest = AtomicUsize::new(thresholds.smallest);
+        Separator { thresholds: ArcSwap::from_pointee(thresholds), smallest, buffers: Mutex::default() }
     }
 
-    pub(crate) fn thresholds(&self) -> &ValueThresholds {
-        &self.thresholds
+    pub(crate) fn thresholds(&self) -> Arc<ValueThresholds> {
+        self.thresholds.load_full()
+    }
+
+    /// From now on these count.
+    pub(crate) fn set_thresholds(&self, thresholds: ValueThresholds) {
+        self.smallest.store(thresholds.smallest, Ordering::Relaxed);
+        self.thresholds.store(Arc::new(thresholds));
     }
 
     /// Writes the batch's large values and returns the batch that goes on in its place, with the pin to be kept until that is in a
@@ -103,12 +121,14 @@ impl Separator {
         batch: WriteBatch,
         make_room: impl Fn(u64) -> Result<()>,
     ) -> Result<(WriteBatch, Option<ValuePin>)> {
-        if batch.as_bytes().len() < self.thresholds.smallest {
+        if batch.as_bytes().len() < self.smallest.load(Ordering::Relaxed) {
             return Ok((batch, None));
         }
+        // One set for the whole batch: what was counted is what is written.
+        let thresholds = self.thresholds();
         let large = |entry| match entry {
             BatchEntry::Version { family, key, kind, stored } => {
-                self.thresholds.large(family, kind, stored).map_or(0, |it| record_stride(key.len(), it.value.len()))
+                thresholds.large(family, kind, stored).map_or(0, |it| record_stride(key.len(), it.value.len()))
             }
             BatchEntry::DeleteRange { .. } => 0,
         };
@@ -123,7 +143,7 @@ impl Separator {
             }
         };
         let mut buffer = self.buffers.lock().pop().unwrap_or_default();
-        let written = self.write(appender, &batch, &reserved, &mut buffer);
+        let written = self.write(&thresholds, appender, &batch, &reserved, &mut buffer);
         buffer.clear();
         if buffer.capacity() <= 2 * WRITE_BYTES {
             let mut buffers = self.buffers.lock();
@@ -136,6 +156,7 @@ impl Separator {
 
     fn write(
         &self,
+        thresholds: &ValueThresholds,
         appender: &Appender,
         batch: &WriteBatch,
         reserved: &Reserved,
@@ -152,7 +173,7 @@ impl Separator {
                     continue;
                 }
             };
-            let Some(large) = self.thresholds.large(family, kind, stored) else {
+            let Some(large) = thresholds.large(family, kind, stored) else {
                 if kind.is_delete() {
                     out.delete(family, key)
                 } else {

@@ -140,8 +140,13 @@ impl ValueLog {
     }
 
     /// From which size on values leave the tree.
-    pub(crate) fn thresholds(&self) -> &ValueThresholds {
+    pub(crate) fn thresholds(&self) -> Arc<ValueThresholds> {
         self.separator.thresholds()
+    }
+
+    /// From now on these count.
+    pub(crate) fn set_thresholds(&self, thresholds: ValueThresholds) {
+        self.separator.set_thresholds(thresholds);
     }
 
     /// Waits for those who write values, and lets nobody write any more.

@@ -25,7 +25,7 @@ fn keeping_little() -> Options {
 
 fn drain(changes: &mut Changes) -> crate::Result<Written> {
     let mut found = Vec::new();
-    while let Some(Change { sequence, batch }) = changes.next()? {
+    while let Some(Change { sequence, batch, .. }) = changes.next()? {
         found.push((sequence, batch));
     }
     Ok(found)

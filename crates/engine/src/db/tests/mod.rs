@@ -2,11 +2,15 @@
 
 mod basic;
 mod changes;
+mod compact_range;
 mod copies;
+mod families;
 mod faults;
 mod full_disk;
+mod ingest;
 mod model;
 mod power_loss;
+mod read_only;
 mod threads;
 mod value_garbage;
 mod values;

@@ -1,0 +1,34 @@
+//! Compaction of a part of a family, when somebody asks for it.
+
+use super::Db;
+use crate::{Error, Family, Range, Result, compaction};
+
+impl Db {
+    /// Flushes, merges everything that a family has in a range down into its last level, and waits for that: afterwards reads
+    /// of the range look into one table each, and what was deleted or has expired there takes no space (in the value log: its
+    /// garbage is known). Tables that are there already and hold nothing dead are left alone. It works on the caller's
+    /// thread, beside the compactions that run by themselves; whole tables are compacted, so keys near the range too.
+    ///
+    /// Errors: [`Error::InvalidArgument`] for an unknown family and a range that ends before it starts,
+    /// [`Error::FamilyDropped`]; those of [`Db::flush`]. After an error a part of the work is done.
+    pub fn compact_range(&self, family: Family, range: Range) -> Result<()> {
+        let core = self.core();
+        let _here = core.foreground()?;
+        if let (Some(start), Some(end)) = (&range.start, &range.end)
+            && start > end
+        {
+            return Err(Error::InvalidArgument("a range must not end before it starts".to_string()));
+        }
+        core.check_family(&core.context.versions.current(), family)?;
+        core.flush_all()?;
+        let outcome = compaction::compact_range(&core.context, family, &range);
+        // Also after an error: a part may be done.
+        core.writes.install(&core.context.versions, None);
+        core.wake_compact(); // It removes files.
+        core.wake_values();
+        if let Err(error) = &outcome {
+            core.background_failed(error);
+        }
+        outcome
+    }
+}

@@ -1,0 +1,189 @@
+//! Column families that come and go while the database is open.
+//!
+//! A family is in the manifest before its creation is answered, so before the first write to it. A drop has three steps:
+//!
+//! 1. Under the locks that order commits the family is marked as leaving. No commit that writes to it gets a number any more,
+//!    also none that was checked before.
+//! 2. One edit takes the family, its tables and its range tombstones out of the version, and notes its number as used up.
+//! 3. Readers get the new version. Snapshots and iterators that exist have the old one, with its files.
+//!
+//! What memtables and the log hold of it is left behind: a flush writes only families that are there, and so does a flush
+//! or compaction that is under way, whose results the edit loses (`VersionSet::apply`). As a number is never used
+//! again, nothing of an old family can come up in a new one.
+
+use super::core::Core;
+use super::options::{refuse_family, validate_family};
+use crate::version::{Version, VersionEdit};
+use crate::vlog::ValueThresholds;
+use crate::{Db, Error, Family, FamilySpec, Result, WriteBatch};
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What the write path has to know of changes that are under way.
+#[derive(Default)]
+pub(crate) struct FamilyChanges {
+    /// Held by whoever creates or drops a family.
+    one_at_a_time: Mutex<()>,
+    /// The number of the family that is being dropped, plus one; 0 if there is none.
+    leaving: AtomicU64,
+    /// Counts drops. Changed under the locks that order commits: a commit that was checked at an older count is checked again
+    /// under them.
+    drops: AtomicU64,
+}
+
+impl FamilyChanges {
+    /// To be kept with a check of families, read before it.
+    pub(crate) fn drops(&self) -> u64 {
+        self.drops.load(Ordering::Acquire)
+    }
+
+    fn is_leaving(&self, family: Family) -> bool {
+        self.leaving.load(Ordering::Acquire) == u64::from(family.0) + 1
+    }
+}
+
+impl Db {
+    /// The families that there are, by number, with the options in force.
+    pub fn families(&self) -> Vec<FamilySpec> {
+        let context = &self.core().context;
+        let (version, options) = (context.versions.current(), context.families.all());
+        let spec = |(family, levels): (&Family, &crate::version::FamilyLevels)| FamilySpec {
+            family: *family,
+            name: levels.name.clone(),
+            options: options.get(family).cloned().unwrap_or_default(),
+        };
+        version.families().iter().map(spec).collect()
+    }
+
+    /// Creates a family; it survives power loss when this returns. The manifest keeps number and name; the options count as
+    /// long as the database is open, so name it in [`crate::Options::families`] the next time if it is to have the same.
+    ///
+    /// Errors: [`Error::InvalidArgument`] for options out of range, for a number or name that is taken, and for the number
+    /// of a family that was dropped; [`Error::NoSpace`] (nothing has changed), [`Error::Io`], [`Error::Stopped`],
+    /// [`Error::Closed`].
+    pub fn create_family(&self, spec: FamilySpec) -> Result<()> {
+        self.core().create_family(spec)
+    }
+
+    /// Drops a family with all that is in it; durable when this returns. Its number is never used again, its name may be.
+    ///
+    /// From now on reads of it and writes to it, also commits of transactions that have written to it, answer
+    /// [`Error::FamilyDropped`]. Snapshots, transactions and iterators that exist read on as before; they keep the
+    /// space of its tables until they are dropped. The space in the value log comes back as that of other garbage.
+    ///
+    /// Errors: [`Error::InvalidArgument`] for an unknown family and for the default one, which is always there;
+    /// [`Error::FamilyDropped`] if it was dropped before; [`Error::NoSpace`] (nothing has changed), [`Error::Io`],
+    /// [`Error::Stopped`], [`Error::Closed`].
+    pub fn drop_family(&self, family: Family) -> Result<()> {
+        self.core().drop_family(family)
+    }
+}
+
+impl Core {
+    fn create_family(&self, spec: FamilySpec) -> Result<()> {
+        validate_family(&spec)?;
+        let _here = self.foreground()?;
+        let _one = self.family_changes.one_at_a_time.lock();
+        let version = self.context.versions.current();
+        if version.dropped_families().contains(&spec.family) {
+            return refuse_family(&spec, "a family with this number was dropped; numbers are used once");
+        }
+        let taken = |(number, levels): &(&Family, &crate::version::FamilyLevels)| {
+            **number == spec.family || levels.name == spec.name
+        };
+        if let Some((number, levels)) = version.families().iter().find(taken) {
+            return refuse_family(&spec, &format!("there is number {}, name {:?}", number.0, levels.name));
+        }
+        let mut edit = VersionEdit::new();
+        edit.create_family(spec.family, &spec.name);
+        // Before anybody can write to it.
+        self.set_family_options(&spec);
+        if let Err(error) = self.apply_edit(edit) {
+            self.forget_family_options(spec.family);
+            return Err(error);
+        }
+        tracing::info!(family = spec.family.0, name = spec.name, "family created");
+        Ok(())
+    }
+
+    fn drop_family(&self, family: Family) -> Result<()> {
+        if family == Family::DEFAULT {
+            return Err(Error::InvalidArgument("the default family is always there; delete its keys instead".into()));
+        }
+        let _here = self.foreground()?;
+        let changes = &self.family_changes;
+        let _one = changes.one_at_a_time.lock();
+        let version = self.context.versions.current();
+        if version.family(family).is_none() {
+            return Err(version.no_family(family));
+        }
+        {
+            let (_log, _derived) = (self.log.lock(), self.queue.derived.lock());
+            changes.leaving.store(u64::from(family.0) + 1, Ordering::Release);
+            changes.drops.fetch_add(1, Ordering::AcqRel);
+        }
+        let mut edit = VersionEdit::new();
+        edit.drop_family(family);
+        let applied = self.apply_edit(edit);
+        // It is gone from the version, or stays.
+        changes.leaving.store(0, Ordering::Release);
+        applied?;
+        self.forget_family_options(family);
+        self.context.state.forget_family(family);
+        self.wake_compact(); // It removes files.
+        self.wake_values();
+        tracing::info!(family = family.0, "family dropped");
+        Ok(())
+    }
+
+    /// Makes an edit durable and shows it to readers. Errors that leave the manifest's state unknown stop writes.
+    pub(super) fn apply_edit(&self, edit: VersionEdit) -> Result<()> {
+        match self.context.versions.apply(edit) {
+            Ok(_) => {
+                self.writes.install(&self.context.versions, None);
+                Ok(())
+            }
+            Err(error) => {
+                if self.context.versions.is_stopped() {
+                    self.stop(&error);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn set_family_options(&self, spec: &FamilySpec) {
+        self.context.families.set(spec.family, Some(spec.options.clone()));
+        self.note_thresholds();
+    }
+
+    fn forget_family_options(&self, family: Family) {
+        self.context.families.set(family, None);
+        self.note_thresholds();
+    }
+
+    fn note_thresholds(&self) {
+        let all = self.context.families.all();
+        let options = all.iter().map(|(family, options)| (*family, options));
+        self.context.values.set_thresholds(ValueThresholds::of(options));
+    }
+
+    /// Refuses a batch that writes to a family that is not there, or that is about to go.
+    pub(super) fn check_families(&self, batch: &WriteBatch) -> Result<()> {
+        let version = self.context.versions.current();
+        batch.entries().try_for_each(|entry| self.check_family(&version, entry.family()))
+    }
+
+    /// The same for one family.
+    pub(super) fn check_family(&self, version: &Version, family: Family) -> Result<()> {
+        if self.family_changes.is_leaving(family) {
+            return Err(Error::FamilyDropped { family });
+        }
+        if version.family(family).is_none() { Err(version.no_family(family)) } else { Ok(()) }
+    }
+
+    /// The same for a commit that was checked when there had been `checked_at` drops. Under a lock that orders commits.
+    pub(super) fn check_families_again(&self, batch: &WriteBatch, checked_at: u64) -> Result<()> {
+        if self.family_changes.drops() == checked_at { Ok(()) } else { self.check_families(batch) }
+    }
+}

@@ -1,0 +1,256 @@
+//! Taking in tables that were built outside.
+//!
+//! 1. The files come into the directory of tables under numbers of their own, by a link or a copy, are synced, and are then read from
+//!    end to end. A crash until step 6 leaves files that the next open removes.
+//! 2. Compactions are kept away from the key ranges, until the end.
+//! 3. Reads look into memtables first, so what memtables hold in these ranges is flushed; the most of it before 4.
+//! 4. Commits are held off (as if memory were full), and what has come into these ranges since 3 is flushed too.
+//! 5. The ingest gets its sequence number, the global number of all its tables, and leaves a record in the log (`log/ingested.rs`).
+//!    Commits go on: they get numbers, but do not become visible before the ingest does.
+//! 6. Once the record is durable, one edit puts the tables into the version: into the deepest level that they reach without
+//!    passing a table that overlaps them, or into level 0.
+//! 7. The number becomes visible, in its place. So a snapshot has all of the ingest or nothing of it, conditions of commits see its
+//!    keys as written at its number, and a commit that was answered after the ingest is newer.
+//!
+//! Between 5 and 7 nothing needs the lock that orders commits: a commit with conditions holds it while it waits for all numbers
+//! before its own.
+
+use super::core::Core;
+use super::ingest_files::Incoming;
+use super::order::Due;
+use super::writes::Ticket;
+use crate::compaction::in_flight::Claim;
+use crate::compaction::{Targets, keep_away};
+use crate::iterator::Cursor;
+use crate::iterator::KeyRef;
+use crate::log::{Appended, Outgoing, RecordKind, encode_ingested};
+use crate::memtable::{Memtable, MemtableCursor};
+use crate::table::TableMeta;
+use crate::version::{FamilyLevels, LEVEL_COUNT, VersionEdit};
+use crate::{Db, Direction, Family, Result, SequenceNumber};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// How tables are ingested. Start from the default and change fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IngestOptions {
+    /// The files become the database's own: they are linked, where the file system can, and their old names are removed
+    /// when they are in. Nobody may write to them any more. Default false: they are copied, and stay.
+    pub move_file: bool,
+}
+
+/// What an ingest has done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IngestReport {
+    /// All keys of all tables count as written at this number.
+    pub sequence: SequenceNumber,
+    /// Tables taken in.
+    pub tables: u64,
+    /// Of these, linked and not copied.
+    pub linked: u64,
+    /// Of these, those that began in level 0, because what the database had overlapped them.
+    pub in_level0: u64,
+    /// Keys in them, deleted ones included.
+    pub entries: u64,
+    /// Bytes of the files.
+    pub bytes: u64,
+}
+
+impl Db {
+    /// Takes in tables that were built by an [`IngestWriter`](crate::IngestWriter), as one write: after any crash all of it is there or
+    /// nothing, and every reader sees all of it or nothing. It is newer than everything that was answered before, and survives
+    /// power loss when this returns. Each key costs one write of the disk instead of three or more.
+    ///
+    /// Every byte of the files is checked first. Values stay in the tables, also large ones. Other writes wait for a moment; if
+    /// memory holds keys in the range of a file, for a flush. Whoever follows the log of changes learns that there was an
+    /// ingest and which ranges it touches, and has to read them: the keys are not in the log.
+    ///
+    /// Errors: [`crate::Error::InvalidArgument`] for files of a family that is not there, that overlap each other, or that no `IngestWriter`
+    /// made; [`crate::Error::Corruption`] for damaged ones; [`crate::Error::FamilyDropped`]; [`crate::Error::NoSpace`] and
+    /// [`crate::Error::Io`] for what can be tried again; [`crate::Error::Stopped`], [`crate::Error::Closed`]. Nothing was taken in then; but after an
+    /// error that stopped writes ([`Db::stats`]) that is unknown until the database is opened again.
+    pub fn ingest<P: AsRef<Path>>(&self, files: &[P], options: IngestOptions) -> Result<IngestReport> {
+        let core = self.core();
+        let _here = core.foreground()?;
+        let mut incoming = Incoming::new(&core.context);
+        for file in files {
+            incoming.bring_in(file.as_ref(), options.move_file)?;
+        }
+        if incoming.tables.is_empty() {
+            return Ok(IngestReport { sequence: core.writes.visible(), ..IngestReport::default() });
+        }
+        incoming.verify()?;
+        let (sequence, in_level0) = core.ingest(&mut incoming)?;
+        if options.move_file {
+            incoming.remove_sources();
+        }
+        let sum = |of: fn(&TableMeta) -> u64| incoming.tables.iter().map(|table| of(&table.meta)).sum();
+        Ok(IngestReport {
+            sequence,
+            tables: incoming.tables.len() as u64,
+            linked: incoming.tables.iter().filter(|table| table.linked).count() as u64,
+            in_level0,
+            entries: sum(|meta| meta.entries),
+            bytes: sum(|meta| meta.file_bytes),
+        })
+    }
+}
+
+/// Commits are held off while it lives.
+struct Hold<'a>(&'a Core);
+
+impl<'a> Hold<'a> {
+    fn new(core: &'a Core) -> Hold<'a> {
+        core.writes.set_held(true);
+        Hold(core)
+    }
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.0.writes.set_held(false);
+        self.0.progress.update(|_| ()); // Tells those who wait for room.
+        self.0.wake_commit();
+    }
+}
+
+impl Core {
+    /// Steps 2 to 7; returns the number, and how many tables went to level 0.
+    fn ingest(&self, incoming: &mut Incoming<'_>) -> Result<(SequenceNumber, u64)> {
+        let _one = self.ingesting.lock();
+        let _away =
+            keep_away(&self.context, incoming.tables.iter().map(|table| claim(table.family, &table.meta)).collect())?;
+        if self.memory_overlaps(incoming)? {
+            self.flush_all()?;
+        }
+        let (ticket, levels, log_end) = {
+            let _hold = Hold::new(self);
+            // Those who insert need nothing that is held here.
+            self.writes.order.wait_all_inserted();
+            if self.memory_overlaps(incoming)? {
+                self.flush_all()?;
+            }
+            let levels = self.levels_for(incoming)?;
+            if levels.contains(&0) {
+                // Tables of level 0 that overlap have numbers wholly below or above each other's.
+                self.writes.freeze_active();
+                self.wake_flush();
+            }
+            let (ticket, appended) = self.begin_ingest(incoming)?;
+            (ticket, levels, appended.end)
+        };
+        let sequence = ticket.sequence;
+        let durable = self.wait_due(Due { sequence: 0, log_end });
+        let installed = durable.and_then(|()| self.install_ingested(incoming, &levels, sequence));
+        // In any case: what came after it waits for it.
+        let (_, flushable) = self.writes.inserted(&ticket, None);
+        if flushable {
+            self.wake_flush();
+        }
+        installed?;
+        self.wait_due(ticket.due())?;
+        self.writes.completions.run();
+        self.wake_compact();
+        tracing::info!(sequence, tables = levels.len(), "tables ingested");
+        Ok((sequence, levels.iter().filter(|level| **level == 0).count() as u64))
+    }
+
+    /// Step 5.
+    fn begin_ingest(&self, incoming: &Incoming<'_>) -> Result<(Ticket, Appended)> {
+        let payload = encode_ingested(&incoming.log_entries());
+        let record = Outgoing::new(RecordKind::Ingest, [&payload, &[]]);
+        let mut log = self.log.lock();
+        self.check_writable()?;
+        let version = self.context.versions.current();
+        incoming.tables.iter().try_for_each(|table| self.check_family(&version, table.family))?;
+        let newest = self.segments.newest();
+        let mut at = None;
+        let begun = self.writes.begin_held(|sequence| {
+            let appended = self.append(&mut log, &record, sequence, true)?;
+            at = Some(appended);
+            Ok(appended)
+        });
+        if let Ok(ticket) = &begun {
+            self.last_logged.store(ticket.sequence, Ordering::Release);
+        }
+        let rotated = self.segments.newest() != newest;
+        drop(log);
+        if rotated {
+            self.wake_log();
+            self.wake_flush();
+        }
+        match begun {
+            Ok(ticket) => Ok((ticket, at.expect("a number was given for what was appended"))),
+            Err(error) => {
+                if !error.is_retryable() {
+                    self.stop(&error);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Step 6. From the call on the files are no longer the caller's, unless the edit surely did not get into the manifest.
+    fn install_ingested(&self, incoming: &mut Incoming<'_>, levels: &[usize], sequence: SequenceNumber) -> Result<()> {
+        let mut edit = VersionEdit::new();
+        for (table, level) in incoming.tables.iter().zip(levels) {
+            let (finished, facts) = table.finished_at(sequence);
+            edit.add_table(*level, &finished, facts);
+        }
+        let applied = self.apply_edit(edit);
+        if applied.is_ok() || self.context.versions.is_stopped() {
+            incoming.keep();
+        }
+        applied
+    }
+
+    /// Whether memory holds a version in the range of an incoming table, or deletes a part of the range.
+    fn memory_overlaps(&self, incoming: &Incoming<'_>) -> Result<bool> {
+        let (state, _) = self.writes.read_point();
+        for memtable in &state.memtables {
+            for table in &incoming.tables {
+                if overlaps(memtable, table.family, &table.meta)? {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// The level for each incoming table. Compactions are kept away, and no memtable that overlaps is left.
+    fn levels_for(&self, incoming: &Incoming<'_>) -> Result<Vec<usize>> {
+        let version = self.context.versions.current();
+        let level = |family: Family, meta: &TableMeta| {
+            let levels = version.family(family).ok_or_else(|| version.no_family(family))?;
+            let base = Targets::new(levels, &self.context.options_of(family)).base;
+            Ok(level_for(levels, meta, base))
+        };
+        incoming.tables.iter().map(|table| level(table.family, &table.meta)).collect()
+    }
+}
+
+/// The deepest level above the first that holds something of the table's range; level 0 if that is above the levels in use.
+fn level_for(levels: &FamilyLevels, meta: &TableMeta, base: usize) -> usize {
+    let touched = |level: &usize| levels.levels[*level].iter().any(|table| table.meta().overlaps(meta));
+    let deepest = (0..LEVEL_COUNT).find(touched).map_or(LEVEL_COUNT - 1, |touched| touched.saturating_sub(1));
+    if deepest < base { 0 } else { deepest }
+}
+
+fn claim(family: Family, meta: &TableMeta) -> Claim {
+    let (smallest_key, largest_key) = (meta.smallest_key.clone(), meta.largest_key.clone());
+    Claim { family, from: 0, to: LEVEL_COUNT - 1, smallest_key, largest_key }
+}
+
+fn overlaps(memtable: &Arc<Memtable>, family: Family, meta: &TableMeta) -> Result<bool> {
+    let deleted = memtable
+        .range_tombstones(family)
+        .iter()
+        .any(|range| range.start <= meta.largest_key && meta.smallest_key < range.end);
+    if deleted {
+        return Ok(true);
+    }
+    let mut cursor = MemtableCursor::new(memtable.clone(), family, Direction::Forward);
+    cursor.seek(KeyRef::before_all(&meta.smallest_key))?;
+    Ok(cursor.valid() && cursor.key().user_key <= meta.largest_key.as_ref())
+}

@@ -1,0 +1,46 @@
+//! A database that is open for reading only.
+//!
+//! It is built by the same code as any other, on a file system that lets everything be read and nothing be changed
+//! (`inspect/dry_fs.rs`): the log's torn tail is cut in memory alone, and what the log holds stays in one memtable, however
+//! large. No lock is taken, no job is started, and each write is refused before it touches anything.
+
+use super::core::Core;
+use super::open::{build, missing_families};
+use super::{Db, Handle, Options};
+use crate::inspect::DryFs;
+use crate::version::{ManifestOptions, VersionSet};
+use crate::{Error, Result};
+use kontiki_env::Env;
+use std::path::Path;
+use std::sync::Arc;
+
+impl Db {
+    /// Opens the database in the directory `path` of this machine to be read only: not a byte of the directory is
+    /// changed, and it may be one that this process has no right to write to. Reads are those of [`Db::open`];
+    /// everything that would write answers [`Error::ReadOnly`].
+    ///
+    /// For directories that nobody writes to meanwhile: a checkpoint beside the running writer that made it, a copy, what a
+    /// crashed process has left. It takes no lock, and so does not notice a writer; beside one it may find files gone, and
+    /// then says [`Error::Corruption`]. Several processes may have a directory open in this way at once. What is in the log
+    /// is held in memory, up to `log_bytes_max` of the options that it was written with.
+    ///
+    /// Families that the options name and the directory does not have are not created.
+    ///
+    /// Errors: [`Error::InvalidArgument`] if there is no database, and as [`Db::open`].
+    pub fn open_read_only(path: impl AsRef<Path>, options: Options) -> Result<Db> {
+        Db::open_read_only_in(&Env::real(), path.as_ref(), options)
+    }
+
+    /// As [`Db::open_read_only`], on a machine given by `env`.
+    pub fn open_read_only_in(env: &Env, path: &Path, options: Options) -> Result<Db> {
+        options.validate()?;
+        if !env.fs.exists(&path.join("CURRENT")) {
+            return Err(Error::InvalidArgument(format!("{} holds no database: there is no CURRENT", path.display())));
+        }
+        let env = Env { fs: Arc::new(DryFs(env.fs.clone())), ..env.clone() };
+        let versions = VersionSet::open(&env, path, ManifestOptions::default())?;
+        missing_families(&versions, &options)?;
+        let core: Arc<Core> = Arc::new(build(&env, path, options, versions, None)?);
+        Ok(Db { handle: Arc::new(Handle { core }) })
+    }
+}

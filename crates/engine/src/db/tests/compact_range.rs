@@ -1,0 +1,104 @@
+//! Compaction of a part of a family.
+
+use super::*;
+use crate::Error;
+use kontiki_env::Env;
+use kontiki_env::fs::{CrashMode, Op};
+use kontiki_env::tasks::Threads;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+fn range(start: &'static str, end: &'static str) -> Range {
+    Range { start: Some(Bytes::from_static(start.as_bytes())), end: Some(Bytes::from_static(end.as_bytes())) }
+}
+
+fn fill(db: &Db, round: usize) {
+    for i in 0..200 {
+        let key = format!("{:03}", (i * 37) % 200);
+        db.write(put(&key, &format!("value {i} of round {round}")), Durability::Buffered).expect("room");
+    }
+}
+
+/// The tables of the default family that may hold the key, over all levels.
+fn tables_over(db: &Db, key: &str) -> usize {
+    let version = db.core().context.versions.current();
+    let levels = version.family(Family::DEFAULT).expect("always there");
+    levels.tables().filter(|table| table.meta().spans(key.as_bytes())).count()
+}
+
+#[test]
+fn a_range_is_in_one_table_each_afterwards_and_its_deleted_keys_are_gone() {
+    let machine = SimMachine::from_seed(1);
+    let db = open(&machine);
+    (0..3).for_each(|round| fill(&db, round));
+    let mut batch = WriteBatch::new();
+    (50..60).for_each(|i| batch.delete(Family::DEFAULT, format!("{i:03}").as_bytes()));
+    db.write(batch, Durability::Sync).expect("room");
+    let expected = dump(&db.snapshot(), Family::DEFAULT);
+    let snapshot = db.snapshot();
+    db.compact_range(Family::DEFAULT, range("040", "070")).expect("room");
+    for i in 40..70 {
+        assert!(tables_over(&db, &format!("{i:03}")) <= 1, "key {i:03}");
+    }
+    assert_eq!(dump(&db.snapshot(), Family::DEFAULT), expected);
+    assert_eq!(dump(&snapshot, Family::DEFAULT), expected);
+    db.compact_range(Family::DEFAULT, Range::all()).expect("room");
+    let levels = db.stats().families[0].levels.clone();
+    assert_eq!(levels.iter().map(|level| level.entries).sum::<u64>(), 190, "no version that is not needed: {levels:?}");
+    db.compact_range(OTHER, Range::all()).expect("an empty family");
+    drop((snapshot, db));
+    machine.fs.crash(CrashMode::LoseUnsynced);
+    assert_eq!(dump(&open(&restarted(&machine, 2)).snapshot(), Family::DEFAULT), expected);
+}
+
+#[test]
+fn what_cannot_be_compacted_is_refused_and_a_full_disk_is_waited_out() {
+    let machine = SimMachine::from_seed(3);
+    let db = open(&machine);
+    fill(&db, 0);
+    assert!(matches!(db.compact_range(Family(77), Range::all()), Err(Error::InvalidArgument(_))));
+    assert!(matches!(db.compact_range(Family::DEFAULT, range("b", "a")), Err(Error::InvalidArgument(_))));
+    db.flush().expect("room");
+    machine.fs.set_quota(Some(machine.fs.used_bytes()));
+    assert!(matches!(db.compact_range(Family::DEFAULT, Range::all()), Err(Error::NoSpace { .. })));
+    machine.fs.set_quota(None);
+    db.compact_range(Family::DEFAULT, Range::all()).expect("room again");
+    assert_eq!(dump(&db.snapshot(), Family::DEFAULT).len(), 200);
+    fill(&db, 1);
+    machine.fs.fail_next(Op::Sync, 1, |path| path.to_string_lossy().contains(".sst"));
+    assert!(matches!(db.compact_range(Family::DEFAULT, Range::all()), Err(Error::Io { .. } | Error::Stopped(_))));
+    assert_eq!(dump(&db.snapshot(), Family::DEFAULT).len(), 200, "reads go on");
+    db.close().expect("closes");
+}
+
+#[test]
+fn it_runs_beside_writers_other_compactions_and_a_close() {
+    let machine = SimMachine::from_seed(4);
+    let env = Env { tasks: Arc::new(Threads), ..machine.env() };
+    let db = Db::open_in(&env, Path::new(DIR), small_options()).expect("opens");
+    let closed = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for thread in 0..2 {
+            let (db, closed) = (db.clone(), &closed);
+            scope.spawn(move || {
+                for round in 0.. {
+                    let start = Bytes::from(format!("{:03}", (round * 31) % 200));
+                    let outcome = match thread {
+                        0 => db.compact_range(Family::DEFAULT, Range { start: Some(start), end: None }),
+                        _ => db.write(put(&format!("{:03}", round % 200), "newer"), Durability::Buffered).map(drop),
+                    };
+                    match outcome {
+                        Ok(()) => {}
+                        Err(Error::Closed) => return assert!(closed.load(Ordering::SeqCst)),
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            });
+        }
+        (0..5).for_each(|round| fill(&db, round));
+        closed.store(true, Ordering::SeqCst);
+        db.clone().close().expect("closes");
+    });
+    drop(db);
+    assert_eq!(dump(&open(&restarted(&machine, 5)).snapshot(), Family::DEFAULT).len(), 200);
+}
