@@ -8,13 +8,16 @@
 //!
 //! Room by room: `draw.rs` (keys, values, batches), `knobs.rs` (options), `model.rs` (the map, and which commits must
 //! survive), `world.rs` (the database with what is held open on it; restarts and crashes), `steps.rs`, `transactions.rs`,
-//! `copies.rs` (what a script can do). A new operation is a method of `World` that compares its answers, and a line in
+//! `copies.rs`, `feed.rs` (what a script can do); `faults.rs`
+//! (the same steps, with every fault at every operation of the disk). A new operation is a method of `World` that compares its answers, and a line in
 //! [`STEPS`].
 //!
 //! To run it for hours: see docs/internals/testing.md. A failure prints the seed that repeats it; keep that in [`FOUND`].
 
 mod copies;
 mod draw;
+mod faults;
+mod feed;
 mod knobs;
 mod model;
 mod steps;
@@ -29,7 +32,7 @@ use world::World;
 
 type Step = fn(&mut World, &mut Rng) -> Result<()>;
 
-/// What a script consists of, and how often: of the sum of weights.
+/// What a script consists of, and how often: of the sum of weights. New kinds go to the end, see [`FOUND`].
 const STEPS: &[(&str, u64, Step)] = &[
     ("write", 240, World::write),
     ("write_if", 25, World::write_if),
@@ -54,6 +57,7 @@ const STEPS: &[(&str, u64, Step)] = &[
         world.kill_and_reopen();
         Ok(())
     }),
+    ("feed", 40, World::feed),
 ];
 
 /// Steps that restart the database: a disk that is full would be in their way.
@@ -63,23 +67,24 @@ const RESTARTS: [&str; 3] = ["inspect", "close", "kill"];
 const SUITE_SEEDS: u64 = 200;
 const SUITE_STEPS: u64 = 300;
 
-/// Seeds that have found something, with the number of steps they need.
-const FOUND: &[(u64, u64)] = &[
+/// Seeds that have found something, with the number of steps they need, and how many kinds of steps there were then: their scripts
+/// have no others, so they stay what they were.
+const FOUND: &[(u64, u64, usize)] = &[
     // A submitted commit that was in the log when the power went was answered as if nothing had been written.
-    (46, 300),
+    (46, 300, 17),
     // A table of level 0 that was rewritten where it is lost tombstones that older ones beside it still needed.
-    (56, 300),
+    (56, 300, 17),
     // On a full disk the jobs that merge tables woke each other for ever.
-    (81, 300),
-    (199, 300),
+    (81, 300, 17),
+    (199, 300, 17),
     // A check asked for values of versions that a range tombstone hides.
-    (109, 300),
+    (109, 300, 17),
 ];
 
 /// The weights of one script: each kind of step is rare in some and frequent in others, so that between them some do
 /// little else.
-fn weights(rng: &mut Rng) -> Vec<u64> {
-    STEPS.iter().map(|(_, weight, _)| weight * [0, 1, 1, 1, 4][rng.below(5) as usize]).collect()
+fn weights(rng: &mut Rng, kinds: usize) -> Vec<u64> {
+    STEPS.iter().take(kinds).map(|(_, weight, _)| weight * [0, 1, 1, 1, 4][rng.below(5) as usize]).collect()
 }
 
 fn choose(rng: &mut Rng, weights: &[u64]) -> usize {
@@ -93,9 +98,9 @@ fn choose(rng: &mut Rng, weights: &[u64]) -> usize {
 }
 
 /// A script without faults; returns the history of its answers.
-fn play(world: &mut World, seed: u64, steps: u64) {
+fn play(world: &mut World, seed: u64, steps: u64, kinds: usize) {
     let mut rng = Rng::new(seed).child("script");
-    let weights = weights(&mut rng);
+    let weights = weights(&mut rng, kinds);
     for number in 0..steps {
         let (name, _, step) = STEPS[choose(&mut rng, &weights)];
         world.say(|| format!("{number}: {name}"));
@@ -110,9 +115,9 @@ fn play(world: &mut World, seed: u64, steps: u64) {
 }
 
 /// A script in which the power goes off, and the disk fills up, at random operations of the disk.
-fn play_disasters(world: &mut World, seed: u64, steps: u64) {
+fn play_disasters(world: &mut World, seed: u64, steps: u64, kinds: usize) {
     let mut rng = Rng::new(seed).child("script");
-    let weights = weights(&mut rng);
+    let weights = weights(&mut rng, kinds);
     let full_disks = rng.chance(1, 3);
     for number in 0..steps {
         let chosen = choose(&mut rng, &weights);
@@ -159,7 +164,7 @@ fn set_scarce(world: &mut World, scarce: bool, rng: &mut Rng) {
 }
 
 /// Runs a script; on a failure says how to repeat it.
-fn run(seed: u64, steps: u64) {
+fn run(seed: u64, steps: u64, kinds: usize) {
     let variants = seed.is_multiple_of(4);
     let count = if variants { 3 } else { 1 };
     let mut histories = Vec::new();
@@ -168,7 +173,7 @@ fn run(seed: u64, steps: u64) {
         let options_seed = seed + variant * 1_000_003;
         let mut world = World::new(seed, options_seed);
         let played = catch_unwind(AssertUnwindSafe(|| {
-            if variants { play(&mut world, seed, steps) } else { play_disasters(&mut world, seed, steps) }
+            if variants { play(&mut world, seed, steps, kinds) } else { play_disasters(&mut world, seed, steps, kinds) }
         }));
         if let Err(panic) = played {
             eprintln!("{:?}\n{}", world.options, world.last_lines());
@@ -192,7 +197,7 @@ fn run(seed: u64, steps: u64) {
 }
 
 fn run_all(seeds: Range<u64>) {
-    seeds.for_each(|seed| run(seed, SUITE_STEPS));
+    seeds.for_each(|seed| run(seed, SUITE_STEPS, STEPS.len()));
 }
 
 #[test]
@@ -207,7 +212,7 @@ fn seeds_of_the_suite_in_the_second_half() {
 
 #[test]
 fn seeds_that_once_found_something() {
-    FOUND.iter().for_each(|(seed, steps)| run(*seed, *steps));
+    FOUND.iter().for_each(|(seed, steps, kinds)| run(*seed, *steps, *kinds));
 }
 
 /// A seed repeats its run exactly: answers, and operations of the disk.
@@ -215,7 +220,7 @@ fn seeds_that_once_found_something() {
 fn a_seed_repeats_its_run() {
     let once = |seed: u64| {
         let mut world = World::new(seed, seed);
-        play_disasters(&mut world, seed, SUITE_STEPS);
+        play_disasters(&mut world, seed, SUITE_STEPS, STEPS.len());
         (std::mem::take(&mut world.history), world.machine.fs.ops(), world.machine.fs.used_bytes())
     };
     for seed in [1, 2, 3] {
@@ -224,7 +229,7 @@ fn a_seed_repeats_its_run() {
 }
 
 /// Scripts for as long as one likes: `KONTIKI_METAMORPHIC_SEEDS` is a seed or a range `a..b`, `KONTIKI_METAMORPHIC_STEPS`
-/// how long each script is.
+/// how long each script is, `KONTIKI_METAMORPHIC_KINDS` how many kinds of steps it has (for those of [`FOUND`]).
 #[test]
 #[ignore = "runs for as long as it is told to"]
 fn seeds_from_the_environment() {
@@ -232,12 +237,13 @@ fn seeds_from_the_environment() {
     let number = |text: &str| -> u64 { text.trim().parse().expect("a number") };
     let seeds = variable("KONTIKI_METAMORPHIC_SEEDS").unwrap_or_else(|| "0..1000".into());
     let steps = variable("KONTIKI_METAMORPHIC_STEPS").map_or(SUITE_STEPS, |text| number(&text));
+    let kinds = variable("KONTIKI_METAMORPHIC_KINDS").map_or(STEPS.len(), |text| number(&text) as usize);
     let seeds = match seeds.split_once("..") {
         Some((first, end)) => number(first)..number(end),
         None => number(&seeds)..number(&seeds) + 1,
     };
     for seed in seeds {
-        run(seed, steps);
+        run(seed, steps, kinds);
         if seed % 100 == 99 {
             eprintln!("through seed {seed}");
         }

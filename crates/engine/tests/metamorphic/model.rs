@@ -123,6 +123,11 @@ impl Model {
         self.commits.last().map_or(self.base_sequence, |last| last.sequence)
     }
 
+    /// The number of the commit before number `at` (an index).
+    pub fn sequence_before(&self, at: usize) -> SequenceNumber {
+        at.checked_sub(1).map_or(self.base_sequence, |before| self.commits[before].sequence)
+    }
+
     pub fn commit(&mut self, sequence: SequenceNumber, writes: Vec<Write>, durable: bool) {
         assert!(sequence > self.last_sequence(), "number {sequence} comes after {}", self.last_sequence());
         let rows = Rc::make_mut(&mut self.rows);

@@ -1,5 +1,6 @@
 //! A database, its model, and whatever is held open on both.
 
+use crate::feed::Subscriber;
 use crate::knobs;
 use crate::model::{Entry, Model, Rows, entries};
 use crate::transactions::OpenTransaction;
@@ -64,6 +65,7 @@ pub struct World {
     pub moments: Vec<Moment>,
     pub scans: Vec<(Scan, Expected)>,
     pub transactions: Vec<OpenTransaction>,
+    pub subscribers: Vec<Subscriber>,
     /// By number: what each backup holds.
     pub backups: BTreeMap<u64, Rc<Rows>>,
     pub copies: u64,
@@ -71,6 +73,8 @@ pub struct World {
     pub scarce: bool,
     /// Every answer, folded into a number each.
     pub history: Vec<u64>,
+    /// Whether restarts keep them.
+    pub keep_options: bool,
     restarts: u64,
     check_each_step: bool,
     log: Vec<String>,
@@ -90,10 +94,12 @@ impl World {
             moments: Vec::new(),
             scans: Vec::new(),
             transactions: Vec::new(),
+            subscribers: Vec::new(),
             backups: BTreeMap::new(),
             copies: 0,
             scarce: false,
             history: Vec::new(),
+            keep_options: false,
             restarts: 0,
             check_each_step: std::env::var("KONTIKI_METAMORPHIC_CHECK").is_ok(),
             log: Vec::new(),
@@ -119,7 +125,7 @@ impl World {
         assert!(self.db.is_none() && self.transactions.is_empty());
         self.restarts += 1;
         self.machine = self.machine.restarted(Rng::new(self.restarts));
-        if self.option_rng.chance(1, 3) {
+        if !self.keep_options && self.option_rng.chance(1, 3) {
             self.options = knobs::options(&mut self.option_rng);
         }
         self.db = Some(Db::open_in(&self.machine.env(), Path::new(DIR), self.options.clone())?);
@@ -131,6 +137,7 @@ impl World {
         self.moments.clear();
         self.scans.clear();
         self.transactions.clear();
+        self.subscribers.clear();
         self.db.take()
     }
 
@@ -206,6 +213,19 @@ impl World {
         let sequence = self.db().snapshot().sequence();
         self.model.recover(sequence, true).unwrap_or_else(|what| panic!("killed: {what}"));
         self.check_all("killed").expect("a healthy disk");
+    }
+
+    /// Ends the process as `mode` says, opens the database again, and looks at what is left.
+    pub fn restart(&mut self, mode: CrashMode) {
+        self.say(|| format!("restart: {mode:?}"));
+        self.machine.fs.power_off();
+        self.let_go();
+        self.machine.fs.crash(mode);
+        self.machine.fs.clear_faults();
+        self.open().unwrap_or_else(|error| panic!("{mode:?}: {error}"));
+        let sequence = self.db().snapshot().sequence();
+        self.model.recover(sequence, false).unwrap_or_else(|what| panic!("{mode:?}: {what}"));
+        self.check_all("restarted").expect("a healthy disk");
     }
 
     /// Takes the power away, if it is not off yet, and looks at what is left; the model goes on from there.
