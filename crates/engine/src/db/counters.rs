@@ -17,6 +17,9 @@ pub(crate) struct Counters {
     pub(crate) stalls: AtomicU64,
     pub(crate) flushes: AtomicU64,
     pub(crate) flushed_bytes: AtomicU64,
+    pub(crate) ingests: AtomicU64,
+    pub(crate) ingested_tables: AtomicU64,
+    pub(crate) ingested_bytes: AtomicU64,
 }
 
 fn add(counter: &AtomicU64, by: u64) {
@@ -58,5 +61,11 @@ impl Counters {
     pub(crate) fn note_flush(&self, bytes: u64) {
         add(&self.flushes, 1);
         add(&self.flushed_bytes, bytes);
+    }
+
+    pub(crate) fn note_ingest(&self, tables: u64, bytes: u64) {
+        add(&self.ingests, 1);
+        add(&self.ingested_tables, tables);
+        add(&self.ingested_bytes, bytes);
     }
 }

@@ -86,13 +86,15 @@ impl Db {
             incoming.remove_sources();
         }
         let sum = |of: fn(&TableMeta) -> u64| incoming.tables.iter().map(|table| of(&table.meta)).sum();
+        let (tables, bytes) = (incoming.tables.len() as u64, sum(|meta| meta.file_bytes));
+        core.counters.note_ingest(tables, bytes);
         Ok(IngestReport {
             sequence,
-            tables: incoming.tables.len() as u64,
+            tables,
             linked: incoming.tables.iter().filter(|table| table.linked).count() as u64,
             in_level0,
             entries: sum(|meta| meta.entries),
-            bytes: sum(|meta| meta.file_bytes),
+            bytes,
         })
     }
 }

@@ -1,8 +1,8 @@
 //! Gathers the snapshot.
 
 use super::{
-    CacheStats, CommitStats, CompactionTotals, FamilyStats, HealthStats, LevelStats, LogStats, MemtableStats,
-    ReadStats, StallStats, Stats,
+    CacheStats, CommitStats, CompactionTotals, FamilyStats, HealthStats, IngestStats, LevelStats, LogStats,
+    MemtableStats, ReadStats, StallStats, Stats,
 };
 use crate::Db;
 use crate::compaction::Targets;
@@ -27,6 +27,7 @@ impl Db {
             log: core.log_stats(),
             feed: core.feed.stats(&core.segments),
             memtables: core.memtable_stats(),
+            ingest: core.ingest_stats(),
             compaction: core.compaction_totals(),
             reads: core.read_stats(),
             block_cache: core.context.tables.blocks().stats(),
@@ -49,6 +50,15 @@ impl Core {
             buffered: counters.commits_buffered.load(Relaxed),
             derived: counters.commits_derived.load(Relaxed),
             waiting: self.queue.len() as u64,
+        }
+    }
+
+    fn ingest_stats(&self) -> IngestStats {
+        let counters = &self.counters;
+        IngestStats {
+            ingests: counters.ingests.load(Relaxed),
+            tables: counters.ingested_tables.load(Relaxed),
+            bytes: counters.ingested_bytes.load(Relaxed),
         }
     }
 

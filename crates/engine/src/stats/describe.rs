@@ -13,6 +13,7 @@ impl Stats {
         self.describe_log(&mut Room::new(&mut metrics, "log"));
         self.describe_feed(&mut Room::new(&mut metrics, "feed"));
         self.describe_memtables(&mut Room::new(&mut metrics, "memtable"));
+        self.describe_ingest(&mut Room::new(&mut metrics, "ingest"));
         self.describe_compaction(&mut Room::new(&mut metrics, "compaction"));
         self.describe_levels(&mut Room::new(&mut metrics, "level"));
         self.describe_reads(&mut Room::new(&mut metrics, "read"));
@@ -78,6 +79,12 @@ impl Stats {
         room.counter("flushes", No, "Memtables flushed", memtables.flushes);
         room.counter("flushed", Bytes, "Bytes of memtables flushed", memtables.flushed_bytes);
         room.histogram("flush", "Flushes", &self.latency.flush);
+    }
+
+    fn describe_ingest(&self, room: &mut Room<'_>) {
+        room.counter("done", No, "Ingests of tables that were built outside", self.ingest.ingests);
+        room.counter("tables", No, "Tables that they took in", self.ingest.tables);
+        room.counter("taken_in", Bytes, "Bytes of these", self.ingest.bytes);
     }
 
     fn describe_compaction(&self, room: &mut Room<'_>) {

@@ -26,7 +26,7 @@ pub use histogram::Histogram;
 pub use metric::{Metric, MetricKind, Sample, Unit, Value};
 pub(crate) use recorder::Recorder;
 pub use snapshot::{
-    CacheStats, CommitStats, CompactionTotals, FamilyStats, FilterStats, HealthStats, HotKey, HotKeyStats,
+    CacheStats, CommitStats, CompactionTotals, FamilyStats, FilterStats, HealthStats, HotKey, HotKeyStats, IngestStats,
     LatencyStats, LevelReads, LevelStats, LogStats, MemtableStats, ReadStats, StallStats, Stats, TableCacheStats,
 };
 pub(crate) use stripe::Sampler;

@@ -23,6 +23,8 @@ pub struct Stats {
     pub feed: crate::FeedStats,
     /// Memtables and their flushes.
     pub memtables: MemtableStats,
+    /// Tables that were built outside.
+    pub ingest: IngestStats,
     /// Compactions.
     pub compaction: CompactionTotals,
     /// Reads, and what they pin.
@@ -43,6 +45,18 @@ pub struct Stats {
     pub hot_keys: HotKeyStats,
     /// What has gone wrong.
     pub health: HealthStats,
+}
+
+/// Tables that were built outside and taken in, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct IngestStats {
+    /// Calls of `Db::ingest` that took something in.
+    pub ingests: u64,
+    /// Their tables.
+    pub tables: u64,
+    /// Bytes of these.
+    pub bytes: u64,
 }
 
 /// Latencies. Gets and writes are sampled, one in [`Options::stats_sample_one_in`](crate::Options): the histogram counts

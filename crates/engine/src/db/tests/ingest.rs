@@ -638,3 +638,40 @@ fn whoever_follows_the_log_is_told_what_to_read_again() {
     let db = Db::open_in(&machine.env(), Path::new(DIR), options).expect("opens");
     expect(&mut db.changes(0).expect("all of it is there"));
 }
+
+#[test]
+fn it_works_on_the_real_machine() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = |name: &str| directory.path().join(name);
+    let build = |name: &str, from: usize, to: usize, value: &str| {
+        let mut writer = IngestWriter::create(path(name), Family::DEFAULT, small_options().table).expect("room");
+        for (key, value) in rows(from, to, value) {
+            writer.put(key.as_bytes(), value.as_bytes()).expect("ascending");
+        }
+        writer.finish().expect("room").path
+    };
+    let (moved, copied) = (build("moved.sst", 0, 500, "first"), build("copied.sst", 400, 900, "second"));
+    let db = Db::open(path("db"), small_options()).expect("opens");
+    write_rows(&db, Family::DEFAULT, &rows(450, 460, "old"));
+    let report = db.ingest(std::slice::from_ref(&moved), IngestOptions { move_file: true }).expect("room");
+    assert_eq!((report.linked, moved.exists()), (1, false));
+    ingest(&db, std::slice::from_ref(&copied)).expect("room");
+    assert!(copied.exists());
+    let stats = db.stats().ingest;
+    assert_eq!((stats.ingests, stats.tables), (2, 2));
+    assert!(stats.bytes > report.bytes);
+    let expected = [rows(0, 400, "first"), rows(400, 900, "second")].concat();
+    assert_eq!(dump(&db.snapshot(), Family::DEFAULT), expected);
+    db.checkpoint(&path("copy")).expect("room");
+    write_rows(&db, Family::DEFAULT, &rows(0, 10, "newer"));
+    let read_only = Db::open_read_only(path("copy"), small_options()).expect("opens beside the writer");
+    assert_eq!(dump(&read_only.snapshot(), Family::DEFAULT), expected);
+    assert!(matches!(read_only.put(b"k", b"v"), Err(Error::ReadOnly)));
+    assert!(!path("copy").join("LOCK").exists() && !path("copy").join("wal").exists(), "nothing was made");
+    db.close().expect("closes");
+    let db = Db::open(path("db"), small_options()).expect("opens again");
+    assert_eq!(
+        dump(&db.snapshot(), Family::DEFAULT),
+        [rows(0, 10, "newer"), expected.into_iter().skip(10).collect()].concat()
+    );
+}
