@@ -47,6 +47,7 @@ pub use family::{Family, FamilyOptions, FamilySpec, KEY_BYTES_MAX, SequenceNumbe
 pub use feed::{Change, Changes, ChangesOptions, FeedStats, IngestedRange, SubscriberStatus};
 pub use hot::HotKeyOptions;
 pub use iterator::Scan;
+pub use log::{LogHolder, LogSegmentStatus};
 pub use stats::{FamilyStats, Histogram, LevelStats, Stats};
 pub use stream::STREAM_STATE_BYTES_MAX;
 pub use table::{IngestFile, IngestWriter};

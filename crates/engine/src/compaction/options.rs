@@ -23,6 +23,9 @@ pub struct CompactionOptions {
     pub tombstone_percent: u8,
     /// A table older than this is rewritten, so that nothing that is dead stays for ever. Default 30 days; 0: never.
     pub periodic_compaction_seconds: u64,
+    /// How often the levels are looked at when nothing is written, in milliseconds: so that what expires, or is old, goes
+    /// by itself. For the whole database. Default 60,000 (a look costs microseconds); 10 to 86,400,000.
+    pub idle_look_ms: u64,
     /// Beyond this many range tombstones the tables under the oldest are rewritten: each tombstone costs every read of its
     /// family a step of a binary search, and every version of the database memory. Default 1,000.
     pub range_tombstones_max: usize,
@@ -43,6 +46,7 @@ impl Default for CompactionOptions {
             table_bytes: 32 << 20,
             tombstone_percent: 40,
             periodic_compaction_seconds: 30 * 24 * 3600,
+            idle_look_ms: 60_000,
             range_tombstones_max: 1000,
             background_jobs_max: 2,
             bytes_per_second_max: 0,
@@ -52,7 +56,7 @@ impl Default for CompactionOptions {
 
 impl CompactionOptions {
     /// The smallest and largest value of each field, by name: what `Options::validate` checks.
-    pub(crate) fn ranges(&self) -> [(&'static str, u64, u64, u64); 9] {
+    pub(crate) fn ranges(&self) -> [(&'static str, u64, u64, u64); 10] {
         [
             ("compaction.level0_tables", self.level0_tables as u64, 1, 999),
             ("compaction.level0_shards", self.level0_shards as u64, 1, 64),
@@ -60,6 +64,7 @@ impl CompactionOptions {
             ("compaction.level_factor", self.level_factor, RATIO_MIN, 100),
             ("compaction.table_bytes", self.table_bytes, 1, TABLE_BYTES_MAX),
             ("compaction.tombstone_percent", u64::from(self.tombstone_percent), 0, 100),
+            ("compaction.idle_look_ms", self.idle_look_ms, 10, 24 * 3600 * 1000),
             ("compaction.range_tombstones_max", self.range_tombstones_max as u64, 0, 100_000),
             ("compaction.background_jobs_max", self.background_jobs_max as u64, 1, 64),
             ("compaction.bytes_per_second_max", self.bytes_per_second_max, 0, 1 << 40),

@@ -21,7 +21,7 @@ pub(crate) use files::copy_file;
 pub use record::decode_record;
 
 use crate::db::Core;
-use crate::version::{Version, VersionEdit, copy_edit};
+use crate::version::{Version, VersionEdit, copy_edit, lost_a_segment};
 use crate::{Error, Result, SequenceNumber};
 use std::path::Path;
 use std::sync::Arc;
@@ -46,18 +46,30 @@ impl Source {
             return Err(Error::InvalidArgument(what.to_string()));
         }
         core.flush_all()?;
+        Source::of_version(core, core.context.versions.current())
+    }
+
+    /// Of this version, or of a newer one if it cannot be.
+    fn of_version(core: &Core, mut version: Arc<Version>) -> Result<Source> {
         let versions = &core.context.versions;
-        let version = versions.current();
         for _ in 0..ROUNDS_MAX {
             core.seal_values(true)?;
-            if let Some(edit) = copy_edit(&version, &versions.current(), versions.new_file_number()) {
+            let later = versions.current();
+            if let Some(edit) = copy_edit(&version, &later, versions.new_file_number()) {
                 return Ok(Source { edit, sequence: version.flushed_sequence(), _version: version });
+            }
+            if lost_a_segment(&version, &later) {
+                version = later;
             }
             std::thread::yield_now();
         }
         Err(Error::Bug("a value segment that tables refer to could not be sealed".to_string()))
     }
 }
+
+#[cfg(test)]
+#[path = "source_test.rs"]
+mod tests;
 
 /// Refuses a directory that holds anything.
 fn refuse_unless_empty(env: &kontiki_env::Env, dir: &Path) -> Result<()> {

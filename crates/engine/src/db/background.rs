@@ -132,6 +132,7 @@ impl Core {
     /// The order matters: segments first, then pins. See [`RetentionInput`].
     fn retention_input(&self) -> RetentionInput {
         let segments = self.segments.facts();
+        self.watch_log(&segments);
         let mut feed_bytes = self.feed_bytes(&segments).into_iter();
         let segments = {
             let streams = self.streams.lock();

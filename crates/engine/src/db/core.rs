@@ -8,7 +8,7 @@ use super::queue::Queue;
 use super::writes::Writes;
 use crate::compaction::Context;
 use crate::feed::Feed;
-use crate::log::{LogWriter, NextSegments, Segments, Tail};
+use crate::log::{LogWriter, NextSegments, Segments, Tail, Watchdog};
 use crate::stats::Recorder;
 use crate::stream::StreamIndex;
 use crate::transaction::Transactions;
@@ -28,7 +28,7 @@ use std::time::Duration;
 /// Locks, in the order in which a thread that takes several must take them:
 /// `log` -> `queue.derived` -> `streams` -> `writes` -> `order` -> `next_segments` -> `segments` -> `queue.logged` ->
 /// `progress` -> `feed` -> `health` -> `jobs`.
-/// No completion runs under any of them. Under `log` nothing is waited for but other writers' insertions into memtables,
+/// `watchdog` is taken alone. No completion runs under any of them. Under `log` nothing is waited for but other writers' insertions into memtables,
 /// when a commit has conditions; and no file is touched but for the append itself, a rewrite, and a segment that was not
 /// made in time.
 pub(crate) struct Core {
@@ -46,6 +46,8 @@ pub(crate) struct Core {
     pub(crate) writes: Writes,
     pub(crate) counters: Counters,
     pub(crate) recorder: Arc<Recorder>,
+    /// Who holds the log, and what was told of that.
+    pub(crate) watchdog: Mutex<Watchdog>,
     /// Those who follow what is written.
     pub(crate) feed: Feed,
     pub(crate) progress: Progress,
@@ -67,7 +69,38 @@ pub(crate) struct Core {
     health: RwLock<Health>,
     /// As `health` has it: reads look here, which writes nothing that they share.
     closed: AtomicBool,
+    /// Where those wait who close what another one is closing.
+    pub(super) closing: Closing,
     jobs: RwLock<Option<Jobs>>,
+}
+
+/// Tells when a close has ended.
+#[derive(Default)]
+pub(crate) struct Closing {
+    ended: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Closing {
+    /// Waits for the end.
+    pub(super) fn wait(&self) {
+        let mut ended = self.ended.lock();
+        while !*ended {
+            self.changed.wait(&mut ended);
+        }
+    }
+
+    /// The end is told when what this returns is dropped, however that comes about.
+    pub(super) fn end_when_dropped(&self) -> impl Drop + '_ {
+        struct End<'a>(&'a Closing);
+        impl Drop for End<'_> {
+            fn drop(&mut self) {
+                *self.0.ended.lock() = true;
+                self.0.changed.notify_all();
+            }
+        }
+        End(self)
+    }
 }
 
 /// The background jobs. Each owns this core in turn; closing breaks the circle.
@@ -202,6 +235,7 @@ impl Core {
             writes: parts.writes,
             counters: parts.counters,
             recorder: parts.recorder,
+            watchdog: Mutex::default(),
             feed: Feed::default(),
             progress,
             last_logged: AtomicU64::new(0),
@@ -210,6 +244,7 @@ impl Core {
             directory_lock: Mutex::new(parts.directory_lock),
             health: RwLock::default(),
             closed: AtomicBool::new(false),
+            closing: Closing::default(),
             jobs: RwLock::new(None),
         }
     }

@@ -13,6 +13,7 @@ pub(crate) struct Counters {
     pub(crate) appended_bytes: AtomicU64,
     pub(crate) rewritten_bytes: AtomicU64,
     pub(crate) segments_deleted: AtomicU64,
+    pub(crate) log_holder_warnings: AtomicU64,
     pub(crate) replayed_bytes: AtomicU64,
     pub(crate) stalls: AtomicU64,
     pub(crate) flushes: AtomicU64,

@@ -22,6 +22,7 @@ mod ingest;
 mod ingest_files;
 mod keep;
 mod lead;
+mod log_watch;
 pub(crate) mod open;
 mod options;
 mod order;
@@ -65,7 +66,8 @@ struct Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        if let Err(error) = self.core.close() {
+        // Not waited for: whoever drops the last clone may be a job, which the close waits for.
+        if let Err(error) = self.core.close().unwrap_or(Ok(())) {
             tracing::warn!(%error, "the database was dropped and could not be closed in good order");
         }
     }
@@ -222,9 +224,17 @@ impl Db {
     }
 
     /// Ends background work, ends the log in good order, and releases the directory. Memtables are not flushed: the log
-    /// has them. Further calls, of other clones too, answer [`Error::Closed`]; snapshots stay readable.
+    /// has them. Further calls, of other clones too, answer [`Error::Closed`]; snapshots stay readable. A second call, of
+    /// another clone, waits for the first.
     pub fn close(self) -> Result<()> {
-        self.core().close()
+        let core = self.core();
+        match core.close() {
+            Some(result) => result,
+            None => {
+                core.closing.wait();
+                Ok(())
+            }
+        }
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
@@ -251,11 +261,16 @@ impl Core {
         })
     }
 
-    /// See [`Db::close`]. Does nothing when it was called before.
-    fn close(&self) -> Result<()> {
+    /// See [`Db::close`]. `None` when it was called before; that call may be under way.
+    fn close(&self) -> Option<Result<()>> {
         if !self.set_closed() {
-            return Ok(());
+            return None;
         }
+        let _done = self.closing.end_when_dropped();
+        Some(self.end())
+    }
+
+    fn end(&self) -> Result<()> {
         self.end_jobs();
         self.wait_foreground();
         // Blocking callers may be writing values, or inserting what has its place in the log already: that is waited for

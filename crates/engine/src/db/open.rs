@@ -35,6 +35,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// The directory of log segments within a database's directory.
 pub(crate) const WAL_DIR: &str = "wal";
@@ -254,19 +255,19 @@ pub(super) fn missing_families(versions: &VersionSet, options: &Options) -> Resu
 }
 
 fn start_jobs(core: &Arc<Core>) {
-    let spawn = |name: &str, step: fn(&Core) -> bool| {
+    let spawn_idling = |name: &str, step: fn(&Core) -> bool, idle: Progress| {
         let core = core.clone();
-        core.env
-            .tasks
-            .clone()
-            .spawn(name, Box::new(move || if step(&core) { Progress::Worked } else { Progress::Idle }))
+        core.env.tasks.clone().spawn(name, Box::new(move || if step(&core) { Progress::Worked } else { idle }))
     };
+    let spawn = |name: &str, step: fn(&Core) -> bool| spawn_idling(name, step, Progress::Idle);
+    // What expires, or is old, is there to be compacted though nobody writes.
+    let look = Progress::IdleFor(Duration::from_millis(core.context.options.idle_look_ms));
     let compactions = core.context.options.background_jobs_max;
     core.set_jobs(Jobs {
         commit: spawn("commit", Core::commit_step),
         log: spawn("log", Core::log_step),
         flush: spawn("flush", Core::flush_step),
-        compact: spawn("compact", Core::compact_step),
+        compact: spawn_idling("compact", Core::compact_step, look),
         values: spawn("values", Core::values_step),
         more_compact: (1..compactions).map(|_| spawn("compact", Core::more_compact_step)).collect(),
     });

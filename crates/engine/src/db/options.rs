@@ -33,6 +33,10 @@ pub struct Options {
     /// replays: the default of 1 GiB takes some 3 s at 300 MB/s, and leaves room for 16 segments, so that the
     /// memtables (256 MiB by default) are flushed for their own size, not for the log's. At least 4 segments.
     pub log_bytes_max: u64,
+    /// The log warns when unflushed memtables, or streams, keep more than so many bytes of it, and again when that has
+    /// doubled: something does not move (a flush that fails, a stream that is not truncated). 0: never. Default 2 GiB, twice
+    /// the default budget of the log, which what works as it should does not reach; up to 1 TiB.
+    pub log_holder_warn_bytes: u64,
     /// Bytes that are kept for subscribers of the change feed ([`crate::Db::changes`]) beyond what the database itself needs:
     /// of log segments, newest first, and of the value segments that their batches refer to. So it should be several
     /// segments of each. A subscriber that is further behind is told so; a restart reads this part of the log too. Default
@@ -79,6 +83,7 @@ impl Default for Options {
             log_segment_bytes: 64 << 20,
             log_segments_recycled_max: 4,
             log_bytes_max: 1 << 30,
+            log_holder_warn_bytes: 2 << 30,
             feed_retention_bytes: 0,
             value_segment_bytes: 256 << 20,
             value_garbage_percent: 25,
@@ -124,6 +129,7 @@ impl Options {
         // Segments as large as memtables, within reason: a small machine need not preallocate 64 MiB.
         options.log_segment_bytes = options.memtable_bytes.clamp(1 << 20, 64 << 20);
         options.log_bytes_max = (options.memtable_bytes * 16).max(4 * options.log_segment_bytes);
+        options.log_holder_warn_bytes = 2 * options.log_bytes_max;
         options
     }
 
@@ -148,6 +154,7 @@ impl Options {
         in_range("log_segment_bytes", self.log_segment_bytes, 4 << 10, 1 << 30)?;
         in_range("log_segments_recycled_max", self.log_segments_recycled_max as u64, 0, 64)?;
         in_range("log_bytes_max", self.log_bytes_max, 4 * self.log_segment_bytes, 1 << 40)?;
+        in_range("log_holder_warn_bytes", self.log_holder_warn_bytes, 0, 1 << 40)?;
         in_range("feed_retention_bytes", self.feed_retention_bytes, 0, 1 << 40)?;
         in_range("value_segment_bytes", self.value_segment_bytes, 4 << 10, 1 << 30)?;
         in_range("value_garbage_percent", self.value_garbage_percent, 5, 90)?;

@@ -219,10 +219,12 @@ impl Core {
             recorder: Recorder::off(self.env.clock.clone()),
         };
         let rate = self.options.value_relocation_bytes_per_second;
-        let pace = |bytes: u64| {
+        let pace = |bytes: u64, written: u64| {
             if self.is_stopping() || self.check_writable().is_err() {
                 return Err(Error::Closed);
             }
+            // Together with flush and compaction, also in a hurry: that bound is the disk's.
+            self.context.state.limiter.take(&self.env, written, &self.context.stop);
             // A stepped world has no time to let pass.
             if rate > 0 && !hurry && self.env.tasks.threaded() {
                 let pause = Duration::from_secs_f64(bytes as f64 / rate as f64);

@@ -15,7 +15,7 @@
 use super::completion::{Completion, Completions};
 use super::order::{Due, Order};
 use crate::iterator::ReadState;
-use crate::log::{Appended, FIRST_POSITION};
+use crate::log::{Appended, FIRST_POSITION, MemtablePin};
 use crate::memtable::Memtable;
 use crate::version::{Version, VersionSet};
 use crate::{Result, SequenceNumber};
@@ -297,6 +297,21 @@ impl Writes {
         let state = self.state.lock();
         let all = state.frozen.iter().chain(std::iter::once(&state.active));
         (all.filter_map(|slot| slot.log_pin()).min(), !state.frozen.is_empty() || state.active.last_sequence() > 0)
+    }
+
+    /// The unflushed memtables with logged batches, oldest first.
+    pub(crate) fn memtable_pins(&self) -> Vec<MemtablePin> {
+        let state = self.state.lock();
+        let pin = |slot: &Arc<MemtableSlot>| {
+            Some(MemtablePin {
+                id: slot.id,
+                frozen: slot.frozen.load(Ordering::SeqCst),
+                segment: slot.log_pin()?,
+                last_sequence: slot.last_sequence(),
+                families: slot.memtable.families().into_iter().collect(),
+            })
+        };
+        state.frozen.iter().chain(std::iter::once(&state.active)).filter_map(pin).collect()
     }
 
     /// Number of memtables and their bytes.

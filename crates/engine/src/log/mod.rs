@@ -12,7 +12,8 @@
 //! - `recovery`: reads the log back at open, cuts a torn tail, names corruption;
 //! - `summary`: what a segment's bytes hold, for tools;
 //! - `salvage`: what a repair can still read;
-//! - `retention`: the one function that decides which segment may go.
+//! - `retention`: the one function that decides which segment may go;
+//! - `holders`: its reasons, told to people.
 //!
 //! Invariants:
 //! 1. Every segment but the newest is sealed before a record is written to its successor.
@@ -27,6 +28,7 @@
 //! docs/internals/log.md has the reasons and what was rejected; docs/formats/log.md the bytes.
 
 mod format;
+mod holders;
 mod ingested;
 mod next;
 mod record;
@@ -42,6 +44,8 @@ pub(crate) use format::{
     RECORD_HEADER_BYTES, RawRecord, RecordKind, SEGMENT_HEADER_BYTES, decode_record, record_bytes, segment_name,
     segment_number,
 };
+pub(crate) use holders::{HolderKind, Holding, MemtablePin, Watchdog, explain, feed_bytes, pinned_bytes};
+pub use holders::{LogHolder, LogSegmentStatus};
 pub(crate) use ingested::{IngestedTable, decode_ingested, encode_ingested};
 pub(crate) use next::NextSegments;
 #[cfg(test)]

@@ -64,13 +64,19 @@ impl Core {
 
     fn log_stats(&self) -> LogStats {
         let counters = &self.counters;
-        let segments = self.segments.list();
+        let segments = self.segments.facts();
+        let held = self.held_bytes(&segments);
         LogStats {
+            held_by_memtables_bytes: held.by_memtables,
+            held_by_streams_bytes: held.by_streams,
+            held_for_feed_bytes: held.for_feed,
+            oldest_held_ms: self.oldest_held_ms(&segments),
+            holder_warnings: counters.log_holder_warnings.load(Relaxed),
             segments: segments.len() as u64,
             segments_free: self.next_segments.free_count() as u64,
             segments_deleted: counters.segments_deleted.load(Relaxed),
             segments_recycled: self.next_segments.recycled_count(),
-            bytes: segments.iter().map(|(_, bytes)| bytes).sum(),
+            bytes: segments.iter().map(|facts| facts.bytes).sum(),
             appended_bytes: counters.appended_bytes.load(Relaxed),
             rewritten_bytes: counters.rewritten_bytes.load(Relaxed),
             replayed_bytes: counters.replayed_bytes.load(Relaxed),

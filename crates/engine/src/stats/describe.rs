@@ -53,6 +53,17 @@ impl Stats {
             log.segments_recycled,
         );
         room.gauge("used", Bytes, "Bytes in use: what a restart would read", log.bytes);
+        let help = "Bytes kept by whom: a segment may be kept by several";
+        let by = |who: &str, bytes: u64| Sample { labels: vec![("by", who.to_string())], value: bytes.into() };
+        let held = vec![
+            by("memtables", log.held_by_memtables_bytes),
+            by("streams", log.held_by_streams_bytes),
+            by("feed", log.held_for_feed_bytes),
+        ];
+        room.labelled(MetricKind::Gauge, "held", Bytes, help, held);
+        let help = "How long the oldest segment has been full";
+        room.gauge("oldest_held_age", Seconds, help, log.oldest_held_ms as f64 / 1e3);
+        room.counter("holder_warnings", No, "Warnings that a holder keeps too much", log.holder_warnings);
         room.counter("appended", Bytes, "Bytes appended", log.appended_bytes);
         room.counter("rewritten", Bytes, "Bytes moved to the tail to free segments", log.rewritten_bytes);
         room.gauge("replayed", Bytes, "Bytes of records that open replayed", log.replayed_bytes);

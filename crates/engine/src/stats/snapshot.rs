@@ -113,6 +113,17 @@ pub struct LogStats {
     pub segments: u64,
     /// Files that were segments and wait to be used again, now; see `Options::log_segments_recycled_max`.
     pub segments_free: u64,
+    /// Bytes that unflushed memtables keep: from the oldest segment that one needs. See
+    /// [`Db::log_retention`](crate::Db::log_retention).
+    pub held_by_memtables_bytes: u64,
+    /// Bytes that streams keep, likewise.
+    pub held_by_streams_bytes: u64,
+    /// Bytes that are kept for subscribers of changes alone.
+    pub held_for_feed_bytes: u64,
+    /// How long the oldest segment has been full, in milliseconds.
+    pub oldest_held_ms: u64,
+    /// Warnings that one kind of holder keeps more than `Options::log_holder_warn_bytes`, counted.
+    pub holder_warnings: u64,
     /// Segments deleted or put aside for use again, counted.
     pub segments_deleted: u64,
     /// Segments made of files that were segments before, counted.

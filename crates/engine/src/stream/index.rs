@@ -84,6 +84,11 @@ impl StreamIndex {
         self.usage.get(&segment).map(|usage| usage.total).unwrap_or_default()
     }
 
+    /// The oldest segment that a stream needs.
+    pub(crate) fn oldest_segment(&self) -> Option<u64> {
+        self.usage.keys().next().copied()
+    }
+
     /// The streams that need something of a segment, and how many items.
     pub(crate) fn users(&self, segment: u64) -> impl Iterator<Item = (StreamId, &Stream, usize)> {
         let items = self.usage.get(&segment).into_iter().flat_map(|usage| &usage.items);

@@ -30,6 +30,16 @@ pub(crate) fn copy_edit(version: &Version, later: &Version, next_file: FileNumbe
     Some(edit)
 }
 
+/// Whether a segment that `version` has open, and its tables refer to, is gone by the time of `later`: it was sealed and
+/// relocated between two looks, so [`copy_edit`] will never have its size. Begin again with a newer version.
+pub(crate) fn lost_a_segment(version: &Version, later: &Version) -> bool {
+    let (values, files) = (version.values(), later.values().files());
+    let lost = |(number, state): (&u64, &super::ValueFileState)| {
+        state.sealed_bytes().is_none() && values.referred().bytes_of(*number) > 0 && !files.contains_key(number)
+    };
+    values.files().iter().any(lost)
+}
+
 /// Makes `dir`, which holds the files that `whole` names, a database. `CURRENT` comes last: without it there is none.
 pub(crate) fn write_fresh(env: &Env, dir: &Path, whole: &VersionEdit) -> Result<()> {
     assert!(whole.is_whole() && whole.next_file.is_some(), "a manifest starts with a whole version");

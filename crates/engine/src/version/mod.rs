@@ -28,7 +28,7 @@ mod table;
 mod value_segments;
 
 pub use edit::VersionEdit;
-pub(crate) use fresh::{copy_edit, write_fresh};
+pub(crate) use fresh::{copy_edit, lost_a_segment, write_fresh};
 pub(crate) use manifest::sync_error;
 pub use range_tombstones::{RangeTombstone, RangeTombstones, Span};
 pub(crate) use rebuilt::Rebuilt;

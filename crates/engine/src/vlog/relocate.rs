@@ -47,12 +47,14 @@ pub(crate) struct Relocator<'a> {
     pub(crate) store: &'a Arc<ValueStore>,
     /// A file number that no file has had.
     pub(crate) new_number: &'a dyn Fn() -> u64,
-    /// Told of so many bytes read or written, waits as long as that should take; its error ends the relocation.
-    pub(crate) pace: &'a dyn Fn(u64) -> Result<()>,
+    /// Told of so many bytes read or written, and how many of them were written, waits as long as that should take; its
+    /// error ends the relocation.
+    pub(crate) pace: &'a dyn Fn(u64, u64) -> Result<()>,
     writer: Option<FileWriter>,
     moved: Vec<Moved>,
     read_bytes: u64,
     unpaced: u64,
+    unpaced_writes: u64,
 }
 
 impl<'a> Relocator<'a> {
@@ -60,9 +62,10 @@ impl<'a> Relocator<'a> {
         state: &'a ReadState,
         store: &'a Arc<ValueStore>,
         new_number: &'a dyn Fn() -> u64,
-        pace: &'a dyn Fn(u64) -> Result<()>,
+        pace: &'a dyn Fn(u64, u64) -> Result<()>,
     ) -> Relocator<'a> {
-        Relocator { state, store, new_number, pace, writer: None, moved: Vec::new(), read_bytes: 0, unpaced: 0 }
+        let (writer, moved) = (None, Vec::new());
+        Relocator { state, store, new_number, pace, writer, moved, read_bytes: 0, unpaced: 0, unpaced_writes: 0 }
     }
 
     /// Copies what is live of `sources`. After an error nothing is left behind but, perhaps, a file without a name in
@@ -150,6 +153,7 @@ impl<'a> Relocator<'a> {
         };
         let new_offset = writer.add(header, value, key)?;
         self.moved.push(Moved { segment: origin.0, old_offset: origin.1, new_offset });
+        self.unpaced_writes += header.stride();
         self.keep_pace(header.stride())
     }
 
@@ -164,7 +168,7 @@ impl<'a> Relocator<'a> {
     fn keep_pace(&mut self, bytes: u64) -> Result<()> {
         self.unpaced += bytes;
         if self.unpaced >= STEP_BYTES {
-            (self.pace)(std::mem::take(&mut self.unpaced))?;
+            (self.pace)(std::mem::take(&mut self.unpaced), std::mem::take(&mut self.unpaced_writes))?;
         }
         Ok(())
     }

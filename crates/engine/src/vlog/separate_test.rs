@@ -1,7 +1,9 @@
 use super::*;
 use crate::vlog::ValueStore;
-use crate::vlog::scan::find_records;
+use crate::vlog::format::{FILE_HEADER_BYTES, RecordHeader};
+use crate::vlog::scan::{Scan, find_records};
 use kontiki_env::SimMachine;
+use kontiki_env::fs::OpenMode;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -112,15 +114,46 @@ fn segments_fill_up_and_are_sealed_when_nobody_refers_to_them() {
     assert_eq!(reader.file_bytes().expect("sound"), end, "what is not used is given back");
 }
 
+/// A file system that breaks the promise of an allocation (as copy-on-write ones may): the file ends within the range that
+/// was reserved, and the disk is full.
 #[test]
 fn what_did_not_fit_on_the_disk_is_skipped_and_the_next_value_goes_on() {
     let (machine, appender) = appender();
+    let separator = Separator::new(thresholds(10, 10));
     appender.create(1, 0).map(|segment| appender.adopt(segment)).expect("a healthy disk");
-    let first = appender.reserve(64).expect("running").expect("room");
-    appender.write(&first, &[1; 64], first.offset).expect("a healthy disk");
+    let put = |byte: u8| {
+        let mut batch = WriteBatch::new();
+        batch.put(Family(0), b"key", &[byte; 500]);
+        separator.separate(&appender, batch, |_| panic!("there is room"))
+    };
+    let first = put(1).expect("a healthy disk");
+    let store = ValueStore::new(machine.env().fs, PathBuf::from("/vlog"));
+    let file = machine.env().fs.open(&store.path(1), OpenMode::ReadWrite).expect("there");
+    file.set_len(FILE_HEADER_BYTES + record_stride(3, 500) + 100).expect("cut");
+    machine.fs.set_quota(Some(machine.fs.used_bytes()));
+    let error = put(2).expect_err("a full disk");
+    assert!(error.is_retryable(), "{error}");
+    machine.fs.set_quota(None);
+    let third = put(3).expect("there is room again");
+    appender.sync().expect("nothing is wrong with it");
+    let reader = store.reader(1).expect("readable");
+    let end = FILE_HEADER_BYTES + 3 * record_stride(3, 500);
+    let mut scan = Scan::new(&reader, end);
+    let mut found = Vec::new();
+    while let Some((offset, header)) = scan.next().expect("sound") {
+        found.push((offset, matches!(header, RecordHeader::Value(_))));
+    }
+    let at = |n: u64| FILE_HEADER_BYTES + n * record_stride(3, 500);
+    assert_eq!(found, [(at(0), true), (at(1), false), (at(2), true)], "a skip between two values");
+    drop((first, third));
+}
+
+#[test]
+fn an_io_error_unlike_a_full_disk_is_final() {
+    let (machine, appender) = appender();
+    appender.create(1, 0).map(|segment| appender.adopt(segment)).expect("a healthy disk");
     machine.fs.fail_next(kontiki_env::fs::Op::Write, 1, |_| true);
-    let second = appender.reserve(64).expect("running").expect("room");
-    // An I/O error, unlike a full disk, is final.
-    assert!(appender.write(&second, &[1; 64], second.offset).is_err());
+    let reserved = appender.reserve(64).expect("running").expect("room");
+    assert!(appender.write(&reserved, &[1; 64], reserved.offset).is_err());
     assert!(appender.reserve(64).is_err() && appender.sync().is_err());
 }

@@ -29,6 +29,7 @@ fn compaction(rng: &mut Rng) -> CompactionOptions {
         range_tombstones_max: pick(rng, &[0, 1, 3, 1000]),
         background_jobs_max: pick(rng, &[1, 2, 3]),
         bytes_per_second_max: pick(rng, &[0, 1 << 20]),
+        ..CompactionOptions::default()
     }
 }
 

@@ -7,6 +7,8 @@ mod threads;
 pub use sim::SimTasks;
 pub use threads::Threads;
 
+use std::time::Duration;
+
 /// What one call of a job achieved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -14,6 +16,9 @@ pub enum Progress {
     Worked,
     /// Nothing to do until woken.
     Idle,
+    /// Nothing to do until woken, or until so much time has passed: for work that comes with time alone. In a stepped
+    /// world only a wake counts.
+    IdleFor(Duration),
 }
 
 /// A job: does one bounded unit of work a call. It should not panic: a job that does never runs again, and the

@@ -4,6 +4,7 @@ use super::{Job, Progress, TaskHandle, Tasks};
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// A thread for each job.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,11 +24,15 @@ struct Flags {
 }
 
 impl Signal {
-    /// Parks until woken; false when the job must stop.
-    fn wait(&self) -> bool {
+    /// Parks until woken, no longer than `at_most`; false when the job must stop.
+    fn wait(&self, at_most: Option<Duration>) -> bool {
         let mut flags = self.flags.lock();
         while !flags.runnable && !flags.stop {
-            self.changed.wait(&mut flags);
+            match at_most {
+                None => self.changed.wait(&mut flags),
+                Some(at_most) if self.changed.wait_for(&mut flags, at_most).timed_out() => break,
+                Some(_) => {}
+            }
         }
         // Cleared before the step, so that a wake during the step causes another one: no wake is lost.
         flags.runnable = false;
@@ -36,10 +41,16 @@ impl Signal {
 }
 
 fn run(signal: &Signal, mut job: Job) {
-    while signal.wait() {
-        if job() == Progress::Worked {
-            signal.flags.lock().runnable = true;
-        }
+    let mut at_most = None;
+    while signal.wait(at_most) {
+        at_most = match job() {
+            Progress::Worked => {
+                signal.flags.lock().runnable = true;
+                None
+            }
+            Progress::Idle => None,
+            Progress::IdleFor(pause) => Some(pause),
+        };
     }
 }
 

@@ -104,3 +104,21 @@ fn a_panic_reaches_the_owner() {
     let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(handle))).unwrap_err();
     assert_eq!(panic.downcast_ref::<&str>(), Some(&"broken invariant"));
 }
+
+#[test]
+fn a_job_that_idles_for_a_while_comes_back_by_itself_and_ends_at_once() {
+    let (sender, receiver) = mpsc::channel();
+    let mut pauses = vec![Duration::from_secs(3600), Duration::from_millis(1), Duration::from_millis(1)];
+    let handle = Threads.spawn(
+        "look",
+        Box::new(move || {
+            sender.send(pauses.len()).unwrap();
+            Progress::IdleFor(pauses.pop().unwrap_or(Duration::from_secs(3600)))
+        }),
+    );
+    let seen: Vec<usize> = (0..3).map(|_| receiver.recv_timeout(DEADLINE).unwrap()).collect();
+    assert_eq!(seen, [3, 2, 1], "without a wake");
+    handle.wake();
+    assert_eq!(receiver.recv_timeout(DEADLINE).unwrap(), 0, "a wake ends the pause");
+    drop(handle); // does not wait an hour
+}

@@ -8,6 +8,7 @@ mod families;
 mod faults;
 mod full_disk;
 mod ingest;
+mod log_holders;
 mod model;
 mod power_loss;
 mod read_only;

@@ -214,6 +214,55 @@ fn a_write_that_waits_for_a_full_disk_goes_on_when_there_is_room() {
     assert_eq!(dump(&db.snapshot(), OTHER).len(), 1000);
 }
 
+/// Nobody writes, nobody asks: what has expired goes when somebody looks, and somebody does.
+#[test]
+fn expired_values_go_from_a_database_that_nobody_writes_to() {
+    let machine = SimMachine::from_seed(10);
+    let mut options = small_options();
+    options.compaction.idle_look_ms = 10;
+    let db = Db::open_in(&threaded(&machine), Path::new(DIR), options).expect("opens");
+    let end_ms = machine.env().clock.wall_ms() + 1000;
+    for i in 0..20 {
+        let mut batch = WriteBatch::new();
+        batch.put_expiring(Family::DEFAULT, format!("{i}").as_bytes(), b"value", end_ms);
+        db.write(batch, Durability::Buffered).expect("write");
+    }
+    db.compact().expect("compact");
+    let versions = || {
+        let stats = db.stats();
+        stats.families.iter().flat_map(|family| &family.levels).map(|level| level.entries).sum::<u64>()
+    };
+    assert_eq!(versions(), 20);
+    machine.clock.time().advance_to(Duration::from_secs(2));
+    let clock = machine_clock();
+    while versions() > 0 {
+        assert!(clock.monotonic() < DEADLINE, "nobody looks");
+        std::thread::yield_now();
+    }
+}
+
+/// Whoever's `close` returns may open the directory again.
+#[test]
+fn a_second_close_waits_for_the_first() {
+    let machine = SimMachine::from_seed(9);
+    for round in 0..50 {
+        let db = open_threaded(&machine);
+        for i in 0..20 {
+            db.write(pair(&format!("{round} {i}"), i), Durability::Buffered).expect("write");
+        }
+        let (sender, receiver) = mpsc::channel();
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                let (db, sender) = (db.clone(), sender.clone());
+                scope.spawn(move || sender.send(db.close()).expect("received"));
+            }
+            receiver.recv_timeout(DEADLINE).expect("an answer").expect("closed");
+            drop(open_threaded(&machine));
+            receiver.recv_timeout(DEADLINE).expect("an answer").expect("closed");
+        });
+    }
+}
+
 #[test]
 fn a_failed_sync_answers_everybody() {
     let machine = SimMachine::from_seed(5);

@@ -1,0 +1,36 @@
+use super::*;
+use crate::{Db, Durability, Family, Options, WriteBatch};
+use kontiki_env::SimMachine;
+
+/// Large values in segments that hold a few of them, and a copy that has looked at a version whose segment is still open.
+#[test]
+fn a_segment_that_is_sealed_and_collected_between_two_looks_leads_to_a_newer_version() {
+    let machine = SimMachine::from_seed(1);
+    let options = Options { value_segment_bytes: 16 << 10, ..Options::default() };
+    let db = Db::open_in(&machine.env(), Path::new("/db"), options).expect("opens");
+    let put = |byte: u8| {
+        for key in 0..4u8 {
+            let mut batch = WriteBatch::new();
+            batch.put(Family::DEFAULT, &[key], &[byte; 2000]);
+            db.write(batch, Durability::Buffered).expect("written");
+        }
+    };
+    put(1);
+    db.flush().expect("flush");
+    let core = db.core();
+    let version = core.context.versions.current();
+    let open: Vec<u64> = version.values().files().keys().copied().collect();
+    assert!(version.values().files().values().any(|state| state.sealed_bytes().is_none()), "it is written to");
+    put(2);
+    db.compact().expect("compact");
+    db.collect_value_garbage().expect("collected");
+    let later = core.context.versions.current();
+    assert!(open.iter().all(|number| !later.values().files().contains_key(number)), "gone: {open:?}");
+    assert!(lost_a_segment(&version, &later) && !lost_a_segment(&later, &later));
+    let before = version.flushed_sequence();
+    let source = Source::of_version(core, version).expect("of the newer version");
+    assert!(source.sequence > before);
+    db.checkpoint(Path::new("/copy")).expect("a copy");
+    let copy = Db::open_in(&machine.env(), Path::new("/copy"), Options::default()).expect("opens");
+    assert_eq!(copy.get(&[3]).expect("readable").as_deref(), Some(&[2; 2000][..]));
+}
