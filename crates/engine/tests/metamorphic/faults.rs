@@ -19,8 +19,20 @@ const SCRIPT_STEPS: u64 = 90;
 const STEPS_AFTER: u64 = 15;
 /// What the script does now and then, beside writing: everything that does not begin with a restart.
 const OFTEN: [&str; 3] = ["write", "work", "transaction"];
-const SELDOM: [&str; 10] =
-    ["flush", "compact", "collect", "checkpoint", "back_up", "scan", "snapshots", "write_if", "read_keys", "feed"];
+const SELDOM: [&str; 12] = [
+    "flush",
+    "compact",
+    "collect",
+    "checkpoint",
+    "back_up",
+    "scan",
+    "snapshots",
+    "write_if",
+    "read_keys",
+    "feed",
+    "ingest",
+    "compact_range",
+];
 
 fn step_named(name: &str) -> fn(&mut World, &mut Rng) -> Result<()> {
     let (_, _, step) = STEPS.iter().find(|(of, _, _)| *of == name).expect("there is such a step");

@@ -8,7 +8,7 @@
 //!
 //! Room by room: `draw.rs` (keys, values, batches), `knobs.rs` (options), `model.rs` (the map, and which commits must
 //! survive), `world.rs` (the database with what is held open on it; restarts and crashes), `steps.rs`, `transactions.rs`,
-//! `copies.rs`, `feed.rs` (what a script can do); `faults.rs`
+//! `copies.rs`, `feed.rs`, `rooms.rs` (what a script can do); `faults.rs`
 //! (the same steps, with every fault at every operation of the disk). A new operation is a method of `World` that compares its answers, and a line in
 //! [`STEPS`].
 //!
@@ -20,6 +20,7 @@ mod faults;
 mod feed;
 mod knobs;
 mod model;
+mod rooms;
 mod steps;
 mod transactions;
 mod world;
@@ -58,10 +59,13 @@ const STEPS: &[(&str, u64, Step)] = &[
         Ok(())
     }),
     ("feed", 40, World::feed),
+    ("ingest", 10, World::ingest),
+    ("compact_range", 6, World::compact_range),
+    ("read_only", 4, World::read_only),
 ];
 
 /// Steps that restart the database: a disk that is full would be in their way.
-const RESTARTS: [&str; 3] = ["inspect", "close", "kill"];
+const RESTARTS: [&str; 4] = ["inspect", "close", "kill", "read_only"];
 
 /// Seeds of the suite, and how many steps each of their scripts has.
 const SUITE_SEEDS: u64 = 200;
@@ -79,6 +83,8 @@ const FOUND: &[(u64, u64, usize)] = &[
     (199, 300, 17),
     // A check asked for values of versions that a range tombstone hides.
     (109, 300, 17),
+    // The second one again: it finds it whatever the jobs' order (what a seed does depends on which jobs there are).
+    (85, 300, 18),
 ];
 
 /// The weights of one script: each kind of step is rare in some and frequent in others, so that between them some do

@@ -116,6 +116,8 @@ pub struct Model {
     pub durable: usize,
     /// A commit that was answered with an error that leaves open whether it has happened.
     pub unknown: Option<Vec<Write>>,
+    /// If that was an ingest: what was there before.
+    pub before_ingest: Option<Rc<Rows>>,
 }
 
 impl Model {

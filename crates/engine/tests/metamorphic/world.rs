@@ -225,6 +225,7 @@ impl World {
         self.open().unwrap_or_else(|error| panic!("{mode:?}: {error}"));
         let sequence = self.db().snapshot().sequence();
         self.model.recover(sequence, false).unwrap_or_else(|what| panic!("{mode:?}: {what}"));
+        self.settle_ingest();
         self.check_all("restarted").expect("a healthy disk");
     }
 
@@ -254,6 +255,7 @@ impl World {
         self.open().unwrap_or_else(|error| panic!("{mode:?}: {error}"));
         let sequence = self.db().snapshot().sequence();
         self.model.recover(sequence, false).unwrap_or_else(|what| panic!("{mode:?}: {what}"));
+        self.settle_ingest();
         self.check_all("power loss").expect("a healthy disk");
     }
 
