@@ -102,7 +102,7 @@ impl Context {
 
     /// The bytes that must be compacted for all levels to be within their targets.
     pub fn debt_bytes(&self) -> u64 {
-        debt_bytes(&self.versions.current(), &self.options)
+        debt_bytes(&self.versions.current(), |family| self.options_of(family))
     }
 
     /// Tombstones above it stay. To be asked after the inputs are fixed: a transaction that is registered later reads at

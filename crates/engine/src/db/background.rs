@@ -50,11 +50,15 @@ impl Core {
         // commit, or earlier commits, are still unsynced in the log: that would tear it, or reorder history.
         self.sync_log()?;
         assert!(slot.last_sequence() <= self.writes.visible(), "a finished memtable is visible as a whole");
+        let began = self.env.clock.monotonic();
         self.recorder.time(&self.recorder.flush, || {
             compaction::flush(&self.context, std::slice::from_ref(&slot.memtable), slot.last_sequence(), None)
         })?;
-        self.counters.note_flush(slot.memtable.approximate_bytes() as u64);
+        let bytes = slot.memtable.approximate_bytes() as u64;
+        self.counters.note_flush(bytes);
+        self.throttle.note_flush(bytes, self.env.clock.monotonic().saturating_sub(began));
         self.writes.install(&self.context.versions, Some(&slot));
+        self.look_at_debt();
         self.progress.update(|state| {
             assert_eq!(state.flushed_id + 1, slot.id, "memtables are flushed one after the other");
             state.flushed_id = slot.id;
@@ -82,7 +86,10 @@ impl Core {
         if self.check_writable().is_err() || self.is_stopping() {
             return false;
         }
-        if let Err(error) = self.next_segments.prepare() {
+        // Zeros are for the sake of syncs; while nobody asks for any they would only be written twice.
+        let syncs = self.counters.commits_sync.load(Ordering::Relaxed);
+        let fill = || self.counters.filled_at.swap(syncs + 1, Ordering::Relaxed) != syncs + 1;
+        if let Err(error) = self.next_segments.prepare(fill) {
             // The writer makes one when it needs it, or tells those who wait what is wrong.
             tracing::warn!(%error, "the next log segment was not made ahead");
         }
@@ -200,6 +207,7 @@ impl Core {
         if !matches!(outcome, Ok(false)) {
             // Also after an error: a full compaction may have finished some families before it.
             self.writes.install(&self.context.versions, None);
+            self.look_at_debt();
         }
         if matches!(outcome, Ok(true)) {
             // Not after a failure: what garbage hides would be asked for again, by the same compaction, and on a full disk the

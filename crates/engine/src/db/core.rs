@@ -5,6 +5,7 @@ use super::counters::Counters;
 use super::families::FamilyChanges;
 use super::options::Options;
 use super::queue::Queue;
+use super::throttle::Throttle;
 use super::writes::Writes;
 use crate::compaction::Context;
 use crate::feed::Feed;
@@ -44,6 +45,7 @@ pub(crate) struct Core {
     pub(crate) tail: Arc<Tail>,
     pub(crate) queue: Queue,
     pub(crate) writes: Writes,
+    pub(crate) throttle: Throttle,
     pub(crate) counters: Counters,
     pub(crate) recorder: Arc<Recorder>,
     /// Who holds the log, and what was told of that.
@@ -151,6 +153,9 @@ pub(crate) struct ProgressState {
     pub(crate) compactions_done: u64,
     /// Why the last compaction did not get on, if it did not.
     pub(crate) compaction_error: Option<Error>,
+    /// The same of the care of the value log.
+    pub(crate) failed_collections: u64,
+    pub(crate) collection_error: Option<Error>,
     /// Families whose tables may hide much garbage of the value log: to be merged down.
     pub(crate) compact_for_values: BTreeSet<Family>,
     /// The same of the last full one, which its caller still wants to know when others have followed.
@@ -163,7 +168,7 @@ impl Progress {
         let result = {
             let mut state = self.state.lock();
             let result = change(&mut state);
-            self.error.store(state.flush_error.is_some() || state.compaction_error.is_some(), Ordering::Relaxed);
+            self.error.store(state.error().is_some(), Ordering::Relaxed);
             result
         };
         self.changed.notify_all();
@@ -219,7 +224,6 @@ impl Core {
         Core {
             env: parts.env,
             directory: parts.directory,
-            options: parts.options,
             transactions: Transactions::new(),
             family_changes: FamilyChanges::default(),
             foreground: RwLock::default(),
@@ -233,10 +237,12 @@ impl Core {
             tail: parts.tail,
             queue: Queue::default(),
             writes: parts.writes,
+            throttle: Throttle::new(&parts.options),
             counters: parts.counters,
             recorder: parts.recorder,
             watchdog: Mutex::default(),
             feed: Feed::default(),
+            options: parts.options,
             progress,
             last_logged: AtomicU64::new(0),
             flushed_for_streams_at: AtomicU64::new(0),

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 #[derive(Default)]
 pub(crate) struct Counters {
     pub(crate) commits_sync: AtomicU64,
+    /// One more than there were of these when a segment was last filled ahead; 0 before the first.
+    pub(crate) filled_at: AtomicU64,
     pub(crate) commits_buffered: AtomicU64,
     pub(crate) commits_derived: AtomicU64,
     pub(crate) syncs: AtomicU64,

@@ -23,7 +23,7 @@ use crate::compaction::in_flight::Claim;
 use crate::compaction::{Targets, keep_away};
 use crate::iterator::Cursor;
 use crate::iterator::KeyRef;
-use crate::log::{Appended, Outgoing, RecordKind, encode_ingested};
+use crate::log::{Appended, Need, Outgoing, RecordKind, encode_ingested};
 use crate::memtable::{Memtable, MemtableCursor};
 use crate::table::TableMeta;
 use crate::version::{FamilyLevels, LEVEL_COUNT, VersionEdit};
@@ -169,7 +169,7 @@ impl Core {
         let newest = self.segments.newest();
         let mut at = None;
         let begun = self.writes.begin_held(|sequence| {
-            let appended = self.append(&mut log, &record, sequence, true)?;
+            let appended = self.append(&mut log, &record, sequence, Need::SyncedAndRead)?;
             at = Some(appended);
             Ok(appended)
         });

@@ -17,7 +17,9 @@ use super::core::Core;
 use super::order::{Due, SyncError};
 use super::queue::{Pending, Write};
 use super::writes::Ticket;
-use crate::log::{Appended, LogWriter, Outgoing, RecordKind, decode_commit_streams, decode_rewrite, encode_rewrite};
+use crate::log::{
+    Appended, LogWriter, Need, Outgoing, RecordKind, decode_commit_streams, decode_rewrite, encode_rewrite,
+};
 use crate::planted::{self, Bug};
 use crate::stream::collect_rewrite;
 use crate::{Durability, Error, Result};
@@ -41,6 +43,11 @@ impl Core {
         let parts = write.payload.parts(&write.batch);
         let record = Outgoing::new(RecordKind::Commit, parts);
         let sync = write.durability == Durability::Sync && !planted::is_set(Bug::AcknowledgeBeforeSync);
+        let need = match sync {
+            true if write.streams.is_empty() => Need::Synced,
+            true => Need::SyncedAndRead,
+            false => Need::Written,
+        };
         let mut log = self.log.lock();
         self.check_writable()?;
         // Derived commits take numbers without this lock, and have them in memory when they let theirs go.
@@ -52,7 +59,7 @@ impl Core {
         }
         let newest = self.segments.newest();
         let outcome = if write.batch.is_empty() {
-            self.append(&mut log, &record, 0, sync).map(|appended| {
+            self.append(&mut log, &record, 0, need).map(|appended| {
                 self.writes.order.written(appended.end);
                 let log_end = if sync { appended.end } else { 0 };
                 Some((Placed::Streams(Due { sequence: self.last_logged.load(Ordering::Acquire), log_end }), appended))
@@ -60,7 +67,7 @@ impl Core {
         } else {
             let mut at = None;
             let begun = self.writes.begin(sync, |sequence| {
-                at = Some(self.append(&mut log, &record, sequence, sync)?);
+                at = Some(self.append(&mut log, &record, sequence, need)?);
                 Ok(at)
             });
             begun.map(|begun| {
@@ -116,9 +123,9 @@ impl Core {
         log: &mut LogWriter,
         record: &Outgoing<'_>,
         sequence: u64,
-        sync: bool,
+        need: Need,
     ) -> Result<Appended> {
-        let appended = log.append(record, sequence, self.writes.order.durable(), sync)?;
+        let appended = log.append(record, sequence, self.writes.order.durable(), need)?;
         self.counters.note_append(appended.position.bytes);
         Ok(appended)
     }
@@ -134,10 +141,14 @@ impl Core {
         left.into_iter().for_each(|answer| self.refuse(answer));
     }
 
-    /// Step 3: waits until everything that is due has come, and syncs the log where that is needed.
+    /// Step 3: waits until everything that is due has come, and syncs the log where that is needed. Not under the lock that
+    /// orders commits, which a sync takes to write out what is staged.
     pub(super) fn wait_due(&self, due: Due) -> Result<()> {
         let sync = |slot: usize, durable: u64| {
-            self.recorder.time(&self.recorder.log_sync, || self.tail.sync(slot, durable))?;
+            self.recorder.time(&self.recorder.log_sync, || {
+                self.log.lock().write_out()?;
+                self.tail.sync(slot, durable)
+            })?;
             self.counters.note_sync();
             Ok(())
         };
@@ -212,6 +223,7 @@ impl Core {
         if self.progress.has_error() {
             self.wake_flush();
             self.wake_compact();
+            self.wake_values();
         }
     }
 
@@ -227,7 +239,8 @@ impl Core {
             let mut payload = Vec::new();
             encode_rewrite(&mut payload, &ops);
             // Retention syncs the log before it lets the old segment go.
-            let appended = self.append(&mut log, &Outgoing::new(RecordKind::Rewrite, [&payload, &[]]), 0, false)?;
+            let appended =
+                self.append(&mut log, &Outgoing::new(RecordKind::Rewrite, [&payload, &[]]), 0, Need::Written)?;
             self.writes.order.written(appended.end);
             let records = decode_rewrite(&payload).expect("this is what was just encoded");
             self.streams.lock().apply(appended.position, records);

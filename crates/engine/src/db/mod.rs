@@ -1,7 +1,8 @@
 //! The database: one log, memtables, tables, put together.
 //!
 //! - [`open`](Db::open) (`open.rs`): lock, manifest, log replay, jobs;
-//! - the write path: `submit.rs` (the way in), `lead.rs` (groups), `queue.rs`, `writes.rs` (numbers, memtables, publication), `completion.rs`;
+//! - the write path: `submit.rs` (the way in), `throttle.rs` and `pressure.rs` (writers are slowed), `lead.rs` (groups),
+//!   `queue.rs`, `writes.rs` (numbers, memtables, publication), `completion.rs`;
 //! - the jobs (`background.rs`): `commit`, `flush` (which also looks after the log), `compact`;
 //! - `core.rs`: what they share, and the order of locks;
 //! - `families.rs`: column families that come and go; `read_only.rs`: open for reading only;
@@ -26,11 +27,13 @@ mod log_watch;
 pub(crate) mod open;
 mod options;
 mod order;
+mod pressure;
 mod queue;
 mod read_only;
 mod snapshot;
 mod submit;
 mod sync;
+mod throttle;
 mod values;
 mod writes;
 
@@ -38,9 +41,10 @@ pub(crate) use conditions::TransactionStart;
 pub(crate) use core::Core;
 pub use ingest::{IngestOptions, IngestReport};
 pub use options::{MEMORY_BUDGET_BYTES_MIN, Options};
+pub use pressure::DelayReason;
 pub use snapshot::Snapshot;
+pub use throttle::WriteDelays;
 
-use self::order::Due;
 use crate::iterator::{ReadState, SEQUENCE_NUMBER_MAX};
 use crate::stream::read_stream;
 use crate::{
@@ -298,11 +302,10 @@ impl Core {
 
 impl Core {
     fn close_log(&self) -> Result<()> {
+        self.sync_log()?;
         let mut log = self.log.lock();
-        let log_end = log.end();
-        self.writes.order.written(log_end);
-        self.wait_due(Due { sequence: 0, log_end })?;
-        log.close(log_end)
+        // Nothing is appended to a database that is closed, so what was synced is all there is.
+        log.close(self.writes.order.durable())
     }
 }
 

@@ -301,6 +301,7 @@ impl<'a> Replay<'a> {
             memtable_bytes: options.memtable_bytes,
             memtables_max: options.memtables_max,
             level0_tables_max: options.level0_tables_max,
+            soft_percent: options.slowdown_percent,
         };
         let (tables, clock) = (context.tables.clone(), context.env.clock.clone());
         let read_state = ReadState { memtables: Vec::new(), version, tables, clock, recorder: recorder.clone() };

@@ -23,6 +23,16 @@ pub struct Options {
     /// Tables in level 0 of one family at which writes wait for compaction: each is one more place to look for a key.
     /// Default 24; 4 to 1,000, and above the number at which compaction starts.
     pub level0_tables_max: usize,
+    /// Bytes that must be compacted for all levels to be within their targets, at which writers wait for compaction. Bounds
+    /// the space that is not worth compacting at once, and how far reads get slower. Default 128 GiB; 1 MiB to 1 PiB.
+    pub compaction_debt_bytes_max: u64,
+    /// Garbage in the value log beyond `value_garbage_percent`, in percent of its bytes (and 8 segments, whatever its
+    /// size), at which writers wait for its collection. Default 20; 5 to 1,000.
+    pub value_debt_percent_max: u64,
+    /// Writers are slowed from this share of each of these bounds on, in percent (memtables count by their bytes), gently at
+    /// first and more and more: so that they hardly ever meet the bound itself, where they stop. Default 50; 10 to
+    /// 100, which is never.
+    pub slowdown_percent: u64,
     /// Size of a log segment. A larger one makes allocation rarer, a smaller one gives space back sooner. Default
     /// 64 MiB; 4 KiB to 1 GiB.
     pub log_segment_bytes: u64,
@@ -45,6 +55,10 @@ pub struct Options {
     /// Size of a segment of the value log. Space comes back a segment at a time, and each new one costs a few syncs.
     /// Default 256 MiB; 4 KiB to 1 GiB.
     pub value_segment_bytes: u64,
+    /// A `Sync` commit of at most so many bytes keeps its large values in its log record, and the flush moves them to the value log:
+    /// so it waits for one sync and not for two, for the price of writing them twice. Default 32 KiB, which a disk takes in
+    /// a tenth of the time of a sync; 0 to 64 MiB.
+    pub sync_value_bytes_max: u64,
     /// Garbage in the value log, in percent of its bytes, at which values are relocated. Smaller: less space, more copying (for keys
     /// overwritten at random, by the formula about 1.1 bytes for each byte written at 25 %, and 1.7 at 20 %). Default 25; 5 to 90.
     pub value_garbage_percent: u64,
@@ -80,12 +94,16 @@ impl Default for Options {
             memtable_bytes: 64 << 20,
             memtables_max: 4,
             level0_tables_max: 24,
+            compaction_debt_bytes_max: 128 << 30,
+            value_debt_percent_max: 20,
+            slowdown_percent: 50,
             log_segment_bytes: 64 << 20,
             log_segments_recycled_max: 4,
             log_bytes_max: 1 << 30,
             log_holder_warn_bytes: 2 << 30,
             feed_retention_bytes: 0,
             value_segment_bytes: 256 << 20,
+            sync_value_bytes_max: 32 << 10,
             value_garbage_percent: 25,
             value_relocation_bytes_per_second: 128 << 20,
             group_bytes_max: 4 << 20,
@@ -151,12 +169,16 @@ impl Options {
         in_range("memtables_max", self.memtables_max as u64, 2, 64)?;
         let level0_tables_min = 4.max(self.compaction.level0_tables as u64 + 1);
         in_range("level0_tables_max", self.level0_tables_max as u64, level0_tables_min, 1000)?;
+        in_range("compaction_debt_bytes_max", self.compaction_debt_bytes_max, 1 << 20, 1 << 50)?;
+        in_range("value_debt_percent_max", self.value_debt_percent_max, 5, 1000)?;
+        in_range("slowdown_percent", self.slowdown_percent, 10, 100)?;
         in_range("log_segment_bytes", self.log_segment_bytes, 4 << 10, 1 << 30)?;
         in_range("log_segments_recycled_max", self.log_segments_recycled_max as u64, 0, 64)?;
         in_range("log_bytes_max", self.log_bytes_max, 4 * self.log_segment_bytes, 1 << 40)?;
         in_range("log_holder_warn_bytes", self.log_holder_warn_bytes, 0, 1 << 40)?;
         in_range("feed_retention_bytes", self.feed_retention_bytes, 0, 1 << 40)?;
         in_range("value_segment_bytes", self.value_segment_bytes, 4 << 10, 1 << 30)?;
+        in_range("sync_value_bytes_max", self.sync_value_bytes_max, 0, 64 << 20)?;
         in_range("value_garbage_percent", self.value_garbage_percent, 5, 90)?;
         in_range("group_bytes_max", self.group_bytes_max, 4 << 10, 64 << 20)?;
         in_range("block_cache_bytes", self.block_cache_bytes, 0, 1 << 40)?;

@@ -161,6 +161,23 @@ fn whoever_needs_all_batches_in_memory_sees_them() {
     shuttle::check_random(run, SCHEDULES / 4);
 }
 
+/// A close waits for what is on its way into memory, also when a failed sync has stopped everything else meanwhile.
+#[test]
+fn whoever_waits_for_insertions_is_told_of_the_last_after_a_stop() {
+    let run = || {
+        let world = World::new(0);
+        let of_judge = world.clone();
+        let judge = thread::spawn(move || {
+            let log = of_judge.log.lock().unwrap();
+            of_judge.order.wait_all_inserted();
+            drop(log);
+        });
+        writers(&world, 3, 1);
+        judge.join().unwrap();
+    };
+    shuttle::check_random(run, SCHEDULES / 4);
+}
+
 #[test]
 fn a_planted_lost_wake_up_is_found() {
     planted::set(Some(Bug::ForgetTheNextSync));

@@ -4,7 +4,7 @@
 //! queues up behind them. Derived commits need no log.
 
 use super::completion::{Completion, Done, Waiter};
-use super::core::{Core, ProgressState};
+use super::core::Core;
 use super::lead::{Placed, refusal};
 use super::order::Due;
 use super::queue::{Pending, Write};
@@ -28,6 +28,9 @@ impl Core {
 
     fn commit_unmeasured(&self, commit: Commit, measure_wait: bool) -> Result<SequenceNumber> {
         let write = self.check_commit(commit)?;
+        if write.durability != Durability::Derived && !write.batch.is_empty() {
+            self.wait_for_turn(write.bytes)?;
+        }
         let outcome = if write.durability != Durability::Derived && self.writes.completions.all_answered() {
             self.commit_directly(&write, measure_wait)
         } else {
@@ -100,17 +103,13 @@ impl Core {
     /// Waits until there may be room in memory. If the reason is a full disk, that would be for ever: when flush or
     /// compaction have tried again and found none, the error is returned.
     fn wait_for_room(&self) -> Result<()> {
-        let failures = |progress: &ProgressState| progress.failed_flushes + progress.failed_compactions;
-        let failed_before = failures(&self.progress.get());
+        let failed_before = self.progress.get().failures();
         self.note_stall();
         self.wait_for(|progress| {
             if self.writes.has_room() {
                 return Some(Ok(()));
             }
-            // An error from before says nothing: there may be space since.
-            let error = progress.flush_error.as_ref().or(progress.compaction_error.as_ref());
-            let error = error.filter(|_| failures(progress) > failed_before);
-            error.cloned().or_else(|| self.check_writable().err()).map(Err)
+            progress.error_since(failed_before).or_else(|| self.check_writable().err()).map(Err)
         })
     }
 
@@ -185,7 +184,11 @@ impl Core {
             // What replication logs and applies is as it is, whatever the load here.
             self.recorder.hot_keys.admit(&batch, || self.recorder.now())?;
         }
-        let (batch, values) = if durability == Durability::Derived { (batch, None) } else { self.separate(batch)? };
+        // Derived commits bring their values to the flush; and a small commit that waits for the disk had better wait once.
+        let together =
+            durability == Durability::Sync && batch.as_bytes().len() as u64 <= self.options.sync_value_bytes_max;
+        let (batch, values) =
+            if durability == Durability::Derived || together { (batch, None) } else { self.separate(batch)? };
         let payload = CommitPayload::new(&batch, &streams);
         Ok(Write { batch, streams, durability, unchanged, checked_through, drops, payload, bytes, _values: values })
     }
@@ -270,7 +273,6 @@ impl Core {
 
     /// Why flush or compaction did not get on at their last attempt.
     pub(crate) fn background_error(&self) -> Option<Error> {
-        let progress = self.progress.get();
-        progress.flush_error.or(progress.compaction_error)
+        self.progress.get().error()
     }
 }

@@ -101,7 +101,16 @@ impl Core {
         if self.check_writable().is_err() || self.is_stopping() {
             return false;
         }
-        match self.look_after_values() {
+        let outcome = self.look_after_values();
+        let error = outcome.as_ref().err().filter(|error| error.is_retryable()).cloned();
+        if error.is_some() || self.progress.has_error() {
+            // Whoever waits for garbage to go must hear of it.
+            self.progress.update(|state| {
+                state.failed_collections += u64::from(error.is_some());
+                state.collection_error = error;
+            });
+        }
+        match outcome {
             Ok(again) => again,
             Err(Error::Closed) => false,
             Err(error) if error.is_retryable() => {
@@ -162,6 +171,7 @@ impl Core {
         let candidates = self.candidates(&version);
         let values = &self.context.values;
         let (total, garbage) = values.note_garbage(&candidates, self.options.value_garbage_percent);
+        self.throttle.note_value_debt(values.debt_bytes(), total);
         let sources = match plan(&candidates, percent, self.options.value_segment_bytes) {
             Plan::Rest => return Ok(None),
             Plan::Drop(dead) => {

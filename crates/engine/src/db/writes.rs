@@ -89,6 +89,8 @@ pub(crate) struct MemoryLimits {
     pub(crate) memtable_bytes: u64,
     pub(crate) memtables_max: usize,
     pub(crate) level0_tables_max: usize,
+    /// From this share of each bound on writers are slowed.
+    pub(crate) soft_percent: u64,
 }
 
 struct State {
@@ -96,6 +98,8 @@ struct State {
     active: Arc<MemtableSlot>,
     /// Oldest first.
     frozen: VecDeque<Arc<MemtableSlot>>,
+    /// Bytes of the frozen ones.
+    frozen_bytes: u64,
     level0_tables: usize,
     /// Read states that are not current any more and that somebody may hold, oldest first, and since when (monotonic).
     past: VecDeque<(Weak<ReadState>, Duration)>,
@@ -107,6 +111,8 @@ struct State {
 pub(crate) struct Writes {
     limits: MemoryLimits,
     state: Mutex<State>,
+    /// Whether memtables or level 0 are beyond their soft bounds.
+    pressed: AtomicBool,
     pub(crate) order: Order<Completion>,
     read_state: ArcSwap<ReadState>,
     pub(crate) completions: Completions,
@@ -123,12 +129,14 @@ impl Writes {
             next_sequence: flushed + 1,
             active,
             frozen: VecDeque::new(),
+            frozen_bytes: 0,
             level0_tables,
             past: VecDeque::new(),
             held: false,
         };
         Writes {
             limits,
+            pressed: AtomicBool::new(limits.is_pressed(&state)),
             state: Mutex::new(state),
             order: Order::new(flushed, FIRST_POSITION),
             read_state: ArcSwap::from_pointee(read_state),
@@ -186,6 +194,9 @@ impl Writes {
                 true
             }
         };
+        if !state.frozen.is_empty() {
+            self.note_pressure(&state);
+        }
         Ok(Some((self.give_number(&mut state, durable, append)?, frozen)))
     }
 
@@ -229,6 +240,25 @@ impl Writes {
     /// Whether [`Writes::begin`] would succeed.
     pub(crate) fn has_room(&self) -> bool {
         self.room(&self.state.lock()) != Room::No
+    }
+
+    /// Whether memtables or level 0 are so full that writers are slowed.
+    pub(crate) fn is_pressed(&self) -> bool {
+        self.pressed.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of memtables, and the tables of level 0 that a read may have to look into.
+    pub(crate) fn owed(&self) -> (u64, u64) {
+        let state = self.state.lock();
+        (state.memtable_bytes(), state.level0_tables as u64)
+    }
+
+    fn note_pressure(&self, state: &State) {
+        let pressed = self.limits.is_pressed(state);
+        // Written rarely, so that those who look do not take the cache line from each other.
+        if pressed != self.is_pressed() {
+            self.pressed.store(pressed, Ordering::Relaxed);
+        }
     }
 
     /// The batch of the ticket is in its memtable. `answer` is due when its number is visible; it comes back if writes
@@ -284,10 +314,12 @@ impl Writes {
             let oldest = state.frozen.pop_front().expect("a flushed memtable was frozen");
             assert_eq!(oldest.id, flushed.id, "memtables are flushed in order");
             assert!(oldest.last_sequence() <= self.visible(), "only visible writes are flushed");
+            state.frozen_bytes = state.frozen.iter().map(|slot| slot.memtable.approximate_bytes() as u64).sum();
         }
         let before = self.read_state.load().version.flushed_sequence();
         assert!(version.flushed_sequence() >= before, "what is in tables stays there");
         state.level0_tables = most_level0_tables(&version);
+        self.note_pressure(&state);
         let current = self.read_state.load_full();
         self.set_read_state(&mut state, ReadState { version, ..(*current).clone() });
     }
@@ -381,6 +413,7 @@ impl Writes {
         let next = MemtableSlot::new(state.active.id + 1);
         let full = std::mem::replace(&mut state.active, next);
         full.frozen.store(true, Ordering::SeqCst);
+        state.frozen_bytes += full.memtable.approximate_bytes() as u64;
         state.frozen.push_back(full);
         let current = self.read_state.load_full();
         self.set_read_state(state, (*current).clone());
@@ -434,7 +467,19 @@ enum Room {
     AfterFreeze,
 }
 
+impl MemoryLimits {
+    fn is_pressed(&self, state: &State) -> bool {
+        let memory_max = self.memtable_bytes.saturating_mul(self.memtables_max as u64);
+        let beyond = |amount: u64, max: u64| u128::from(amount) * 100 > u128::from(max) * u128::from(self.soft_percent);
+        beyond(state.memtable_bytes(), memory_max) || beyond(state.level0_tables as u64, self.level0_tables_max as u64)
+    }
+}
+
 impl State {
+    fn memtable_bytes(&self) -> u64 {
+        self.frozen_bytes + self.active.memtable.approximate_bytes() as u64
+    }
+
     /// Newest first.
     fn memtables(&self) -> Vec<Arc<Memtable>> {
         std::iter::once(&self.active).chain(self.frozen.iter().rev()).map(|slot| slot.memtable.clone()).collect()

@@ -13,7 +13,7 @@ fn writes(memtable_bytes: u64, memtables_max: usize) -> (Writes, VersionSet) {
     let env = SimMachine::from_seed(1).env();
     let versions = VersionSet::open(&env, Path::new("/db"), ManifestOptions::default()).expect("opens");
     let tables = TableCache::new(&env, versions.tables_dir(), Arc::new(BlockCache::new(0)), 1 << 20, 16);
-    let limits = MemoryLimits { memtable_bytes, memtables_max, level0_tables_max: 8 };
+    let limits = MemoryLimits { memtable_bytes, memtables_max, level0_tables_max: 8, soft_percent: 100 };
     let read_state = ReadState {
         memtables: Vec::new(),
         version: versions.current(),

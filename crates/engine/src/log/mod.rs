@@ -60,4 +60,4 @@ pub(crate) use salvage::whole_records;
 pub(crate) use segments::{Look, RecordPosition, SegmentFacts, Segments};
 pub use summary::{SegmentSummary, summarize_segment};
 pub(crate) use tail::{SYNCS_MAX, Tail};
-pub(crate) use writer::{Appended, FIRST_POSITION, LogWriter, Outgoing};
+pub(crate) use writer::{Appended, FIRST_POSITION, LogWriter, Need, Outgoing};

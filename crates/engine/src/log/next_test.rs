@@ -21,8 +21,8 @@ fn take(next: &NextSegments, bytes: u64) -> NextSegment {
 fn a_segment_made_ahead_costs_the_writer_nothing() {
     let fs = SimMachine::from_seed(1).fs;
     let next = segments(&fs, 2, 7);
-    assert!(next.prepare().expect("made"), "there was none");
-    assert!(!next.prepare().expect("healthy"), "one is enough");
+    assert!(next.prepare(|| true).expect("made"), "there was none");
+    assert!(!next.prepare(|| true).expect("healthy"), "one is enough");
     fs.start_trace();
     let taken = take(&next, 100);
     assert_eq!((taken.number, taken.capacity), (7, BYTES));
@@ -72,9 +72,39 @@ fn a_failure_while_a_segment_is_made_is_told_and_tried_again() {
         let fs = SimMachine::from_seed(4).fs;
         let next = segments(&fs, 1, 1);
         fs.fail_next(op, 1, |_| true);
-        assert!(next.prepare().is_err(), "{op:?}");
-        assert!(next.prepare().expect("healthy again"), "{op:?}");
+        assert!(next.prepare(|| true).is_err(), "{op:?}");
+        assert!(next.prepare(|| true).expect("healthy again"), "{op:?}");
         assert_eq!(take(&next, 1).number, 1);
         next.close();
     }
+}
+
+#[test]
+fn what_is_made_ahead_grows_with_what_was_used() {
+    let fs = SimMachine::from_seed(5).fs;
+    fs.create_dir_all(Path::new("/wal")).expect("created");
+    let next = NextSegments::new(Arc::new(fs.clone()), Path::new("/wal"), 32 << 20, 1, 1);
+    let mut capacities = Vec::new();
+    for _ in 0..4 {
+        assert!(next.prepare(|| false).expect("made"));
+        capacities.push(take(&next, 1).capacity);
+    }
+    assert_eq!(capacities, [4 << 20, 16 << 20, 32 << 20, 32 << 20]);
+}
+
+#[test]
+fn a_writer_does_not_wait_for_what_is_made_ahead() {
+    let fs = SimMachine::from_seed(6).fs;
+    let next = segments(&fs, 1, 5);
+    // The question whether to fill comes in the middle of the making.
+    let fill = || {
+        assert_eq!(take(&next, 100).number, 5, "made at once");
+        true
+    };
+    assert!(next.prepare(fill).expect("made"));
+    let taken = take(&next, 100);
+    assert_eq!(taken.number, 6, "it got its number last");
+    let bytes = read_all(&fs, Path::new("/wal/000006.wal")).expect("there");
+    super::super::format::check_segment_header(Path::new("x"), 6, &bytes).expect("its header has the number");
+    assert_eq!(fs.list(Path::new("/wal")).expect("listed"), ["000005.wal", "000006.wal"]);
 }

@@ -1,7 +1,7 @@
 //! Appending to the log.
 
 use super::format::{RECORD_HEADER_BYTES, RecordHeader, RecordKind, SEAL_BYTES, SEGMENT_HEADER_BYTES};
-use super::next::{NextSegments, NoSegment};
+use super::next::{NextSegment, NextSegments, NoSegment};
 use super::segments::{RecordPosition, Segments};
 use super::tail::Tail;
 use crate::{Error, Result};
@@ -9,8 +9,20 @@ use kontiki_env::codec::checksum32;
 use kontiki_env::fs::{File, MappedFile};
 use std::sync::Arc;
 
-/// The buffer that records are framed in is kept for the next one unless a rare large one has made it larger than this.
-const FRAME_KEPT_BYTES_MAX: usize = 1 << 20;
+/// Staged records are written once they have this many bytes; so the buffer is no larger but for a rare large record, after which
+/// it is given back.
+const STAGED_BYTES_MAX: usize = 1 << 20;
+
+/// Who is waiting for a record to be where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Nobody will sync it at once. With the operating system when the append returns.
+    Written,
+    /// It is synced before anybody learns of it, and may be staged until then.
+    Synced,
+    /// The same, but it may be read from the file before.
+    SyncedAndRead,
+}
 
 /// A record on its way into the log. Its payload's checksum is computed when it is made, outside of all locks.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +52,8 @@ pub(crate) struct Appended {
 struct Active {
     number: u64,
     file: Arc<dyn File>,
+    /// Whether a write below `capacity` surely finds space.
+    in_place: bool,
     /// Appends that nobody will sync at once go here, where that is possible: a copy instead of a system call.
     map: Option<Box<dyn MappedFile>>,
     /// What the file was allocated with: a write below cannot meet a full disk.
@@ -52,8 +66,11 @@ struct Active {
 
 /// Appends records. There is one, under the lock that orders commits.
 ///
-/// - When [`LogWriter::append`] returns the operating system has the record (`Buffered`). Syncs are made elsewhere
-///   ([`Tail`]), so that they do not hold up appends.
+/// - When [`LogWriter::append`] returns the operating system has the record, unless it will be synced before anybody learns
+///   of it ([`Need::Synced`]): then it is *staged* in memory, behind everything before it, until [`LogWriter::write_out`].
+///   So many writers who wait for the same sync pay for one system call. Whatever comes next and needs more writes
+///   out first: what is in the file has no gaps.
+/// - Syncs are made elsewhere ([`Tail`]), so that they do not hold up appends; each writes out first.
 /// - No space while the next segment is made leaves the log as it was: try again later. A segment is allocated before
 ///   it is used, so a full disk shows there.
 /// - Any other failure leaves the tail unknown. It is final: every later call answers [`Error::Stopped`].
@@ -64,7 +81,8 @@ pub(crate) struct LogWriter {
     active: Option<Active>,
     /// The log position behind the last record.
     end: u64,
-    frame: Vec<u8>,
+    /// Bytes that end where the active segment does, and are not in its file yet.
+    staged: Vec<u8>,
     stopped: Option<Error>,
 }
 
@@ -77,7 +95,7 @@ impl LogWriter {
     pub(crate) fn new(segments: Arc<Segments>, next: Arc<NextSegments>, tail: Arc<Tail>) -> LogWriter {
         let segment_bytes = next.segment_bytes();
         assert!(segment_bytes > SEGMENT_HEADER_BYTES + RECORD_HEADER_BYTES + SEAL_BYTES, "a segment holds a record");
-        LogWriter { segments, next, tail, active: None, end: FIRST_POSITION, frame: Vec::new(), stopped: None }
+        LogWriter { segments, next, tail, active: None, end: FIRST_POSITION, staged: Vec::new(), stopped: None }
     }
 
     /// The log position behind the last record.
@@ -87,18 +105,21 @@ impl LogWriter {
 
     /// Appends a record with the sequence number of its batch (0 if it has none), given that the log is durable up to
     /// the position `durable`.
-    /// With `sync`, it will be synced at once: a write through the mapping would then cost two page faults, a system call
-    /// is cheaper.
+    /// What will be synced at once does not go through the mapping: that would cost two page faults after each sync, a system
+    /// call is cheaper.
     pub(crate) fn append(
         &mut self,
         record: &Outgoing<'_>,
         sequence: u64,
         durable: u64,
-        sync: bool,
+        need: Need,
     ) -> Result<Appended> {
         self.check_running()?;
         let bytes = RECORD_HEADER_BYTES + record.payload_bytes;
         self.make_room(bytes, durable)?;
+        if need == Need::Written {
+            self.write_out()?;
+        }
         let active = self.active.as_mut().expect("make_room leaves an active segment");
         let header = RecordHeader {
             kind: record.kind,
@@ -110,35 +131,48 @@ impl LogWriter {
         let offset = active.end;
         assert!(offset + bytes + SEAL_BYTES <= active.capacity, "a record never leaves the allocated part");
         let header = header.encode(active.number, offset);
-        if let (Some(map), false) = (&mut active.map, sync) {
+        let parts = [&header[..]].into_iter().chain(record.parts);
+        if let (Some(map), Need::Written) = (&mut active.map, need) {
             let mut at = offset;
-            for part in [&header[..]].iter().chain(&record.parts) {
+            for part in parts {
                 map.write_at(part, at);
                 at += part.len() as u64;
             }
         } else {
-            self.frame.clear();
-            self.frame.extend_from_slice(&header);
-            record.parts.iter().for_each(|part| self.frame.extend_from_slice(part));
-            if let Err(error) = active.file.write_at(&self.frame, offset) {
-                return Err(self.write_failed(&error));
+            let alone = self.staged.is_empty();
+            parts.for_each(|part| self.staged.extend_from_slice(part));
+            let may_stay = need == Need::Synced && active.in_place && self.staged.len() < STAGED_BYTES_MAX;
+            if !may_stay && let Err(error) = write_staged(active, &mut self.staged, offset + bytes) {
+                // Only what nobody has a number for yet can be taken back.
+                return Err(self.write_failed(&error, alone.then_some(bytes)));
             }
         }
+        let active = self.active.as_mut().expect("it is there since make_room");
         active.end += bytes;
         self.end = active.base + active.end;
         let position = RecordPosition { segment: active.number, offset, bytes };
-        self.segments.set_used(active.number, active.end, sequence);
-        if self.frame.capacity() > FRAME_KEPT_BYTES_MAX {
-            self.frame = Vec::new();
-        }
+        // Whoever reads the file must not look where it is not written yet.
+        self.segments.set_used(active.number, active.end - self.staged.len() as u64, sequence);
         Ok(Appended { position, end: self.end })
+    }
+
+    /// Gives the operating system what is staged. A failure is final.
+    pub(crate) fn write_out(&mut self) -> Result<()> {
+        let Some(active) = self.active.as_ref().filter(|_| !self.staged.is_empty()) else { return Ok(()) };
+        match write_staged(active, &mut self.staged, active.end) {
+            Ok(()) => {
+                self.segments.set_used(active.number, active.end, 0);
+                Ok(())
+            }
+            Err(error) => Err(self.write_failed(&error, None)),
+        }
     }
 
     /// Ends the log in good order: after this the newest segment is sealed, so damage to it will be noticed, and nothing
     /// is appended any more. The caller has synced, so that the seal claims every record.
     pub(crate) fn close(&mut self, durable: u64) -> Result<()> {
         self.check_running()?;
-        assert_eq!(durable, self.end, "a log is synced before it is closed");
+        assert!(durable == self.end && self.staged.is_empty(), "a log is synced before it is closed");
         if let Some(mut active) = self.active.take() {
             active.map = None; // the file is cut below
             let path = self.segments.path(active.number);
@@ -181,11 +215,8 @@ impl LogWriter {
             let number = next.number;
             let [file, ..] = &next.handles;
             let file = file.clone();
-            self.tail.add(number, self.segments.path(number), next.handles);
-            let base = self.end - SEGMENT_HEADER_BYTES;
-            self.segments.add(number, file.clone(), SEGMENT_HEADER_BYTES, Some(base));
-            let (capacity, map) = (next.capacity, next.map);
-            self.active = Some(Active { number, file, map, capacity, end: SEGMENT_HEADER_BYTES, base });
+        // Whoever reads the file must not look where it is not written yet.
+        self.segments.set_used(active.number, active.end - self.staged.len() as u64, sequence);
         }
         Ok(())
     }
@@ -193,6 +224,7 @@ impl LogWriter {
     /// Seals the active segment, if there is one. It is not synced here: until it is, the records of the next one claim
     /// nothing, and a crash that tears this one cuts the log here.
     fn seal(&mut self, durable: u64) -> Result<()> {
+        self.write_out()?;
         let Some(active) = self.active.as_ref() else { return Ok(()) };
         let path = self.segments.path(active.number);
         let used = match write_seal(&*active.file, active.number, active.end, active.claim(durable)) {
@@ -209,20 +241,31 @@ impl LogWriter {
     }
 
     /// A write inside the allocated part failed. For want of space (copy-on-write file systems, quotas) the log is
-    /// put back: a whole record must not be found by a later recovery, so its bytes are zeroed, durably. Anything else is
-    /// final.
-    fn write_failed(&mut self, error: &std::io::Error) -> Error {
+    /// put back if the write was of one record, of so many bytes, that has no number yet: a whole record must not be found by a
+    /// later recovery, so its bytes are zeroed, durably. Anything else is final.
+    fn write_failed(&mut self, error: &std::io::Error, record_bytes: Option<u64>) -> Error {
         let active = self.active.as_ref().expect("a write failed in the active segment");
         let path = self.segments.path(active.number);
         let answer = Error::io(&path, error);
-        if answer.is_retryable() {
-            let zeros = vec![0; self.frame.len()];
+        if let (true, Some(bytes)) = (answer.is_retryable(), record_bytes) {
+            let zeros = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)];
             if active.file.write_at(&zeros, active.end).and_then(|()| active.file.sync()).is_ok() {
                 return answer;
             }
         }
         self.stop(Error::Io { file: path, kind: error.kind(), message: error.to_string() })
     }
+}
+
+/// Writes what is staged, which ends at `end`; nothing is staged afterwards.
+fn write_staged(active: &Active, staged: &mut Vec<u8>, end: u64) -> std::io::Result<()> {
+    let start = end.checked_sub(staged.len() as u64).expect("what is staged lies in the segment");
+    let written = active.file.write_at(staged, start);
+    staged.clear();
+    if staged.capacity() > 2 * STAGED_BYTES_MAX {
+        *staged = Vec::new();
+    }
+    written
 }
 
 impl Active {

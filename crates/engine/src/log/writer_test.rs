@@ -24,7 +24,7 @@ struct Log {
 impl Log {
     fn append(&mut self, payload: &[u8]) -> Result<RecordPosition> {
         let record = Outgoing::new(RecordKind::Commit, [payload, &[]]);
-        self.writer.append(&record, 0, self.durable, false).map(|appended| appended.position)
+        self.writer.append(&record, 0, self.durable, Need::Written).map(|appended| appended.position)
     }
 
     fn sync(&mut self) -> Result<()> {
@@ -56,6 +56,43 @@ fn reopen(fs: &SimFs) -> (Vec<Vec<u8>>, Log, Arc<Segments>) {
 }
 
 #[test]
+fn what_waits_for_a_sync_is_staged_and_reaches_the_file_without_gaps() {
+    let fs = SimMachine::from_seed(11).fs;
+    let (_, mut log, _) = reopen(&fs);
+    let append = |log: &mut Log, payload: &[u8], need| {
+        let record = Outgoing::new(RecordKind::Commit, [payload, &[]]);
+        log.writer.append(&record, 0, FIRST_POSITION, need).expect("appended")
+    };
+    append(&mut log, b"first", Need::Written);
+    fs.start_trace();
+    append(&mut log, b"second", Need::Synced);
+    append(&mut log, b"third", Need::Synced);
+    assert!(fs.trace().is_empty(), "nobody has synced: {:?}", fs.trace());
+    append(&mut log, b"fourth", Need::SyncedAndRead);
+    assert_eq!(fs.trace().len(), 1, "one write for all three");
+    append(&mut log, b"fifth", Need::Synced);
+    append(&mut log, b"sixth", Need::Written);
+    append(&mut log, b"seventh", Need::Synced);
+    log.writer.write_out().expect("written");
+    append(&mut log, b"of a killed process that nobody has told of it", Need::Synced);
+    fs.crash(CrashMode::Kill);
+    let (found, ..) = reopen(&fs);
+    let expected = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh"];
+    assert_eq!(found, expected.map(|payload| payload.as_bytes().to_vec()));
+}
+
+#[test]
+fn a_failure_to_write_what_was_staged_is_final() {
+    let fs = SimMachine::from_seed(12).fs;
+    let (_, mut log, _) = reopen(&fs);
+    let record = Outgoing::new(RecordKind::Commit, [b"staged", &[]]);
+    log.writer.append(&record, 0, FIRST_POSITION, Need::Synced).expect("staged");
+    fs.fail_next(Op::Write, 1, |_| true);
+    assert!(matches!(log.writer.write_out(), Err(Error::Io { .. })));
+    assert!(matches!(log.writer.append(&record, 0, FIRST_POSITION, Need::Synced), Err(Error::Stopped(_))));
+}
+
+#[test]
 fn records_stay_in_one_segment_and_large_ones_get_their_own() {
     let fs = SimMachine::from_seed(1).fs;
     let (_, mut log, segments) = reopen(&fs);
@@ -78,10 +115,10 @@ fn a_segment_made_ahead_that_is_too_small_is_passed_over() {
     let fs = SimMachine::from_seed(7).fs;
     let (_, mut log, segments) = reopen(&fs);
     log.append(b"first").expect("appended");
-    log.next.prepare().expect("made");
+    log.next.prepare(|| true).expect("made");
     let large = vec![2; 10_000];
     assert_eq!(log.append(&large).expect("appended").segment, 3);
-    log.next.prepare().expect("made");
+    log.next.prepare(|| true).expect("made");
     log.close().expect("closed");
     assert_eq!(segments.list().len(), 3);
     let (found, _, _) = reopen(&fs);
@@ -170,7 +207,7 @@ fn a_tear_ends_the_log_however_many_segments_follow() {
                         log.sync().expect("synced");
                         least = expected.len();
                     }
-                    1..=4 => _ = log.next.prepare().expect("made"),
+                    1..=4 => _ = log.next.prepare(|| true).expect("made"),
                     // Everything in the oldest segment is flushed, say.
                     5 if segments.list().len() > 2 && log.durable == log.writer.end() => {
                         let dead = segments.list()[0].0;

@@ -23,7 +23,7 @@ impl Db {
             visible_sequence: core.writes.visible(),
             latency: core.recorder.latencies(),
             commits: core.commit_stats(),
-            stalls: StallStats { waits: core.counters.stalls.load(Relaxed) },
+            stalls: StallStats { waits: core.counters.stalls.load(Relaxed), delays: core.write_delays() },
             log: core.log_stats(),
             feed: core.feed.stats(&core.segments),
             memtables: core.memtable_stats(),

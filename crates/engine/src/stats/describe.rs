@@ -39,6 +39,30 @@ impl Stats {
 
     fn describe_stalls(&self, room: &mut Room<'_>) {
         room.counter("waits", No, "Times that a writer waited for flush or compaction", self.stalls.waits);
+        let delays = &self.stalls.delays;
+        room.counter("delays", No, "Writes that were slowed, short of a stop", delays.delayed);
+        let times = [
+            (
+                "delayed_by_memtables",
+                "Time that writes were slowed because memtables waited for flush",
+                delays.memtables_us,
+            ),
+            ("delayed_by_level0", "Time that writes were slowed because level 0 was deep", delays.level0_us),
+            ("delayed_by_debt", "Time that writes were slowed because of compaction debt", delays.compaction_debt_us),
+            (
+                "delayed_by_garbage",
+                "Time that writes were slowed because of garbage in values",
+                delays.value_garbage_us,
+            ),
+        ];
+        for (name, help, us) in times {
+            room.counter(name, Seconds, help, seconds(us));
+        }
+        let help = "Where the worst debt is between its soft bound (0) and its hard one (100)";
+        room.gauge("pressure_percent", No, help, delays.pressure_percent);
+        room.gauge("write_rate", Bytes, "What writers may bring a second, 0 for no limit", delays.bytes_per_second);
+        let help = "What background work gets through a second, by the latest estimate";
+        room.gauge("drain_rate", Bytes, help, delays.drain_bytes_per_second);
     }
 
     fn describe_log(&self, room: &mut Room<'_>) {

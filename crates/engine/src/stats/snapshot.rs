@@ -101,8 +101,10 @@ pub struct CommitStats {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StallStats {
-    /// Times that a writer met full memory or a full level 0 and had to wait, counted.
+    /// Times that a writer met full memory, a full level 0 or another hard bound and had to wait, counted.
     pub waits: u64,
+    /// How writers are slowed before that.
+    pub delays: crate::WriteDelays,
 }
 
 /// The log.

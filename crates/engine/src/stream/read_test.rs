@@ -3,7 +3,7 @@
 use super::*;
 use crate::StreamOp;
 use crate::log::{
-    FIRST_POSITION, LogWriter, NextSegments, Outgoing, RecordKind, decode_commit_streams, decode_rewrite,
+    FIRST_POSITION, LogWriter, Need, NextSegments, Outgoing, RecordKind, decode_commit_streams, decode_rewrite,
     encode_commit, encode_rewrite,
 };
 use kontiki_env::SimMachine;
@@ -34,8 +34,10 @@ impl World {
     }
 
     fn append(&mut self, kind: RecordKind, payload: &[u8]) {
-        let appended =
-            self.writer.append(&Outgoing::new(kind, [payload, &[]]), 0, FIRST_POSITION, true).expect("a healthy disk");
+        let appended = self
+            .writer
+            .append(&Outgoing::new(kind, [payload, &[]]), 0, FIRST_POSITION, Need::SyncedAndRead)
+            .expect("a healthy disk");
         let records = match kind {
             RecordKind::Rewrite => decode_rewrite(payload),
             _ => decode_commit_streams(payload),

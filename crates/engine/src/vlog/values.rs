@@ -66,6 +66,11 @@ pub(crate) struct ValueCounters {
 }
 
 impl ValueCounters {
+    /// Bytes of records that commits have written.
+    pub(crate) fn appended_bytes(&self) -> u64 {
+        self.appended_bytes.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn note_collection(&self, report: &CollectionReport) {
         self.collections.fetch_add(1, Ordering::Relaxed);
         self.relocated_bytes.fetch_add(report.moved_bytes, Ordering::Relaxed);

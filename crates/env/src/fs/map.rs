@@ -12,6 +12,11 @@ use std::ptr::NonNull;
 /// meets a full disk (which would be a signal, not an error): ext4, XFS, tmpfs.
 const IN_PLACE: [i64; 3] = [0xEF53, 0x5846_5342, 0x0102_1994];
 
+/// Whether the file is on one of these.
+pub(super) fn is_in_place(file: &File) -> io::Result<bool> {
+    Ok(IN_PLACE.contains(&rustix::fs::fstatfs(file)?.f_type))
+}
+
 /// See the head of this file. Nothing else in this process points into the mapping.
 pub(super) struct Map {
     start: NonNull<c_void>,
@@ -24,7 +29,7 @@ unsafe impl Send for Map {}
 impl Map {
     /// Maps the first `length` bytes of the file, which must be allocated. `None` where a write might fail.
     pub(super) fn new(file: &File, length: u64) -> io::Result<Option<Map>> {
-        let in_place = IN_PLACE.contains(&rustix::fs::fstatfs(file)?.f_type);
+        let in_place = is_in_place(file)?;
         let Ok(length) = usize::try_from(length) else { return Ok(None) };
         if !in_place || length == 0 || file.metadata()?.len() < length as u64 {
             return Ok(None);

@@ -66,6 +66,11 @@ pub trait File: Send + Sync {
     /// Number of names that the file has now. Whoever wants to use a file for something else asks, because a hard link may
     /// keep its content for somebody.
     fn links(&self) -> io::Result<u64>;
+    /// Whether blocks that are allocated stay where they are when they are written, so that such a write cannot fail for want
+    /// of space. Not so on copy-on-write file systems, and where it is not known.
+    fn writes_in_place(&self) -> bool {
+        false
+    }
     /// A window onto the first `length` bytes, which must be allocated: the cheapest way to write a little at a time.
     /// `None` where that is not possible, or where a write there could fail. Reads, writes and syncs of the file see what
     /// is written there as if [`File::write_at`] had written it. The file must not be cut while it is mapped.

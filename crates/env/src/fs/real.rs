@@ -95,6 +95,11 @@ impl File for RealFile {
     }
 
     #[cfg(target_os = "linux")]
+    fn writes_in_place(&self) -> bool {
+        super::map::is_in_place(&self.file).unwrap_or(false)
+    }
+
+    #[cfg(target_os = "linux")]
     fn map(&self, length: u64) -> io::Result<Option<Box<dyn MappedFile>>> {
         let map = super::map::Map::new(&self.file, length)?;
         Ok(map.map(|map| Box::new(map) as Box<dyn MappedFile>))

@@ -11,11 +11,17 @@ use std::path::PathBuf;
 
 /// About half of what the script puts is large, in segments that hold a handful of values; what is derived is all large.
 pub(super) fn large_values() -> Options {
-    let mut options = Options { value_segment_bytes: 4 << 10, value_garbage_percent: 10, ..small_options() };
+    let mut options =
+        Options { value_segment_bytes: 4 << 10, value_garbage_percent: 10, sync_value_bytes_max: 0, ..small_options() };
     for spec in &mut options.families {
         spec.options.value_threshold_bytes = if spec.family == OTHER { 1 } else { 60 };
     }
     options
+}
+
+/// The same, but that small `Sync` commits keep their values in the log until the flush.
+fn large_values_with_the_log() -> Options {
+    Options { sync_value_bytes_max: 150, ..large_values() }
 }
 
 pub(super) fn value_files(machine: &SimMachine) -> Vec<PathBuf> {
@@ -256,4 +262,37 @@ fn an_unsynced_record_without_its_value_ends_the_log() {
         let keys: Vec<String> = dump(&db.snapshot(), Family::DEFAULT).into_iter().map(|(key, _)| key).collect();
         assert_eq!(keys, ["a", "b"], "c misses its value, and d comes after c");
     }
+}
+
+#[test]
+fn a_small_sync_commit_waits_for_one_sync_and_its_values_leave_the_tree_at_the_flush() {
+    open_with(large_values_with_the_log);
+    let machine = SimMachine::from_seed(31);
+    let db = open(&machine);
+    db.write(put("before", "x"), Durability::Sync).expect("put");
+    machine.tasks.run_until_idle(100);
+    machine.fs.start_trace();
+    db.write(put("large", &text(100, 1)), Durability::Sync).expect("put");
+    let syncs = machine.fs.trace().iter().filter(|entry| entry.op == Op::Sync).count();
+    assert_eq!((syncs, value_files(&machine).len()), (1, 0), "in the log, with one sync");
+    db.write(put("larger", &text(1000, 2)), Durability::Sync).expect("put");
+    assert_eq!(value_files(&machine).len(), 1, "too much to write twice");
+    machine.fs.crash(CrashMode::LoseUnsynced);
+    let machine = restarted(&machine, 32);
+    let db = open(&machine);
+    let all = vec![("before", "x".to_string()), ("large", text(100, 1)), ("larger", text(1000, 2))];
+    let all: Vec<_> = all.into_iter().map(|(key, value)| (key.to_string(), value)).collect();
+    assert_eq!(dump(&db.snapshot(), Family::DEFAULT), all);
+    let files = value_files(&machine).len();
+    db.flush().expect("flush");
+    assert_eq!(value_files(&machine).len(), files + 1, "the flush moved it");
+    assert_eq!(dump(&db.snapshot(), Family::DEFAULT), all);
+}
+
+#[test]
+fn power_loss_loses_no_value_that_is_still_in_the_log() {
+    open_with(large_values_with_the_log);
+    let (outcome, crashes) = enumerate(2, 60);
+    outcome.expect("no violation");
+    assert!(crashes > 500, "the script has become too short: {crashes} crashes");
 }

@@ -121,6 +121,10 @@ impl File for SimFile {
         self.resize(&mut state, length, verdict)
     }
 
+    fn writes_in_place(&self) -> bool {
+        true
+    }
+
     fn len(&self) -> io::Result<u64> {
         let _state = self.enter()?;
         Ok(self.inode.lock().live.len())

@@ -1,0 +1,320 @@
+//! Slows writers as background work falls behind, so that it need not stop them.
+//!
+//! What comes in under [`Pressure`] is paid for from a bucket that fills at the rate which the pressure allows. A writer
+//! takes its bytes and waits until the bucket is out of debt: so all together keep to the rate, and none waits for ever. It
+//! looks again every few milliseconds, and goes at once when the pressure is gone.
+//!
+//! Only blocking callers are slowed, and only for batches that nobody else has decided on: never derived commits, which apply
+//! what is replicated already (they wait for memory and for level 0 alone, in their queue), never what was submitted (it
+//! would hold up what is behind it; whoever submits bounds what is under way), never stream operations (they take no memory).
+//! So no wait here can be for something that waits for the waiter.
+//!
+//! Memory and level 0 stop every batch at their hard bounds, where numbers are given (`Writes::begin`). The other debts stop
+//! blocking callers, here.
+
+use super::core::{Core, ProgressState};
+use super::options::Options;
+use super::pressure::{Debts, DelayReason, Drain, Pressure, REASONS};
+use crate::Result;
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// A writer whose turn comes sooner goes now, and whoever comes next pays: to sleep and to be woken takes some 50 us.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+/// Longest pause before the next look.
+const PAUSE_MAX: Duration = Duration::from_millis(10);
+/// Longest delay of a write: beyond it only a hard bound holds it up.
+const DELAY_MAX: Duration = Duration::from_secs(1);
+/// Debts are looked at so often while writers are slowed.
+const LOOK_INTERVAL: Duration = Duration::from_millis(1);
+/// Segments of the value log that garbage may fill beyond any share of it, so that a small log is none of our business.
+const VALUE_SEGMENTS_FREE: u64 = 8;
+
+/// How writers are slowed: counters since open, and gauges.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WriteDelays {
+    /// Writes that had to wait for their turn, counted; those that met a hard bound are counted beside them.
+    pub delayed: u64,
+    /// Time that they waited for the sake of memtables, counted in microseconds.
+    pub memtables_us: u64,
+    /// For the sake of level 0.
+    pub level0_us: u64,
+    /// For the sake of compaction debt.
+    pub compaction_debt_us: u64,
+    /// For the sake of garbage in the value log.
+    pub value_garbage_us: u64,
+    /// Where the worst debt is between its soft bound (0) and its hard one (100), now.
+    pub pressure_percent: u64,
+    /// Which debt that is.
+    pub reason: Option<DelayReason>,
+    /// What writers may bring together now; 0 for no limit.
+    pub bytes_per_second: u64,
+    /// What background work gets through, by the latest estimate.
+    pub drain_bytes_per_second: u64,
+}
+
+impl WriteDelays {
+    /// Time that writes have waited for their turn, in microseconds.
+    pub fn delay_us(&self) -> u64 {
+        self.memtables_us + self.level0_us + self.compaction_debt_us + self.value_garbage_us
+    }
+}
+
+/// See the head of this file.
+pub(crate) struct Throttle {
+    memtable_bytes_max: u64,
+    level0_tables_max: u64,
+    compaction_bytes_max: u64,
+    value_percent_max: u64,
+    value_bytes_free: u64,
+    soft_percent: u64,
+    /// Debts that are known from the last flush, compaction or collection.
+    compaction_bytes: AtomicU64,
+    value_bytes: AtomicU64,
+    value_bytes_max: AtomicU64,
+    /// Whether one of these is beyond its soft bound.
+    pressed: AtomicBool,
+    state: Mutex<State>,
+    delayed: AtomicU64,
+    delay_us: [AtomicU64; REASONS],
+}
+
+#[derive(Default)]
+struct State {
+    /// Below 0 while what was taken is not paid for.
+    bucket_bytes: f64,
+    refilled: Duration,
+    looked: Option<Duration>,
+    pressure: Pressure,
+    drain: Drain,
+}
+
+/// Why a writer does not go yet.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Pause {
+    /// Look again after so long.
+    pub(crate) length: Duration,
+    pub(crate) reason: DelayReason,
+    /// A hard bound is reached: it is no matter of time.
+    pub(crate) stopped: bool,
+}
+
+/// What the throttle asks when it looks.
+pub(crate) trait Background {
+    /// Bytes of memtables, and tables in level 0.
+    fn memory(&self) -> (u64, u64);
+    /// Bytes of writers that were got through by now, counted from anywhere; see [`Drain::sample`].
+    fn drained_bytes(&self) -> i64;
+}
+
+impl Throttle {
+    pub(crate) fn new(options: &Options) -> Throttle {
+        let value_bytes_free = VALUE_SEGMENTS_FREE * options.value_segment_bytes;
+        Throttle {
+            memtable_bytes_max: options.memtable_bytes.saturating_mul(options.memtables_max as u64),
+            level0_tables_max: options.level0_tables_max as u64,
+            compaction_bytes_max: options.compaction_debt_bytes_max,
+            value_percent_max: options.value_debt_percent_max,
+            value_bytes_free,
+            soft_percent: options.slowdown_percent,
+            compaction_bytes: AtomicU64::new(0),
+            value_bytes: AtomicU64::new(0),
+            value_bytes_max: AtomicU64::new(value_bytes_free),
+            pressed: AtomicBool::new(false),
+            state: Mutex::default(),
+            delayed: AtomicU64::new(0),
+            delay_us: Default::default(),
+        }
+    }
+
+    /// Whether a debt that is known here is beyond its soft bound.
+    pub(crate) fn is_pressed(&self) -> bool {
+        self.pressed.load(Relaxed)
+    }
+
+    /// Takes in what compaction owes now.
+    pub(crate) fn note_compaction_debt(&self, bytes: u64) {
+        self.compaction_bytes.store(bytes, Relaxed);
+        self.look();
+    }
+
+    /// Takes in how far garbage in the value log is beyond its share, of so many bytes of values altogether.
+    pub(crate) fn note_value_debt(&self, bytes: u64, total_bytes: u64) {
+        let percent = (total_bytes / 100).saturating_mul(self.value_percent_max);
+        self.value_bytes_max.store(percent.saturating_add(self.value_bytes_free), Relaxed);
+        self.value_bytes.store(bytes, Relaxed);
+        self.look();
+    }
+
+    /// A flush has taken so long.
+    pub(crate) fn note_flush(&self, bytes: u64, took: Duration) {
+        self.state.lock().drain.note_flush(bytes, took);
+    }
+
+    fn look(&self) {
+        self.pressed.store(self.pressure_of(0, 0).level > 0.0, Relaxed);
+    }
+
+    fn pressure_of(&self, memtable_bytes: u64, level0_tables: u64) -> Pressure {
+        let debts = Debts {
+            memtable_bytes,
+            level0_tables,
+            compaction_bytes: self.compaction_bytes.load(Relaxed),
+            value_bytes: self.value_bytes.load(Relaxed),
+        };
+        let hard = Debts {
+            memtable_bytes: self.memtable_bytes_max,
+            level0_tables: self.level0_tables_max,
+            compaction_bytes: self.compaction_bytes_max,
+            value_bytes: self.value_bytes_max.load(Relaxed),
+        };
+        Pressure::of(debts, hard, self.soft_percent)
+    }
+
+    /// A write of so many bytes wants to go, or, with none, looks again. `None`: it may.
+    pub(crate) fn enter(&self, bytes: u64, now: Duration, background: &impl Background) -> Option<Pause> {
+        let mut state = self.state.lock();
+        if bytes == 0 || state.looked.is_none_or(|looked| now.saturating_sub(looked) >= LOOK_INTERVAL) {
+            state.looked = Some(now);
+            let (memtable_bytes, level0_tables) = background.memory();
+            state.pressure = self.pressure_of(memtable_bytes, level0_tables);
+            if state.pressure.level > 0.0 && state.drain.wants_sample(now) {
+                let drained_bytes = background.drained_bytes();
+                state.drain.sample(now, drained_bytes);
+            }
+        }
+        let pressure = state.pressure;
+        let elapsed = now.saturating_sub(std::mem::replace(&mut state.refilled, now));
+        let (Some(rate), Some(reason)) = (pressure.rate(state.drain.bytes_per_second()), pressure.reason) else {
+            state.bucket_bytes = 0.0;
+            return None;
+        };
+        // Nothing is saved up: the pressure is there because what came in was too much already.
+        state.bucket_bytes = (state.bucket_bytes + rate * elapsed.as_secs_f64()).min(0.0) - bytes as f64;
+        let stops_here = matches!(reason, DelayReason::CompactionDebt | DelayReason::ValueGarbage);
+        if pressure.level >= 1.0 && stops_here {
+            return Some(Pause { length: PAUSE_MAX, reason, stopped: true });
+        }
+        let due = Duration::try_from_secs_f64(-state.bucket_bytes / rate).unwrap_or(DELAY_MAX);
+        (due >= PAUSE_MIN).then(|| Pause { length: due.min(PAUSE_MAX), reason, stopped: false })
+    }
+
+    fn note_delay(&self, reason: DelayReason, waited: Duration) {
+        self.delayed.fetch_add(1, Relaxed);
+        let us = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+        self.delay_us[reason as usize].fetch_add(us, Relaxed);
+    }
+
+    /// For `Db::stats`.
+    pub(crate) fn stats(&self, memtable_bytes: u64, level0_tables: u64) -> WriteDelays {
+        let pressure = self.pressure_of(memtable_bytes, level0_tables);
+        let drain = self.state.lock().drain.bytes_per_second();
+        let delay_us = |reason: DelayReason| self.delay_us[reason as usize].load(Relaxed);
+        WriteDelays {
+            delayed: self.delayed.load(Relaxed),
+            memtables_us: delay_us(DelayReason::Memtables),
+            level0_us: delay_us(DelayReason::Level0),
+            compaction_debt_us: delay_us(DelayReason::CompactionDebt),
+            value_garbage_us: delay_us(DelayReason::ValueGarbage),
+            pressure_percent: (pressure.level * 100.0) as u64,
+            reason: pressure.reason,
+            bytes_per_second: pressure.rate(drain).map_or(0, |rate| rate as u64),
+            drain_bytes_per_second: drain as u64,
+        }
+    }
+}
+
+impl Background for Core {
+    fn memory(&self) -> (u64, u64) {
+        self.writes.owed()
+    }
+
+    fn drained_bytes(&self) -> i64 {
+        let values = &self.context.values;
+        let done = self.counters.flushed_bytes.load(Relaxed) + values.counters.appended_bytes();
+        // A byte written makes so many bytes of work, and only what was done of that was got through.
+        let work = self.context.state.stats.write_amplification().max(1.0);
+        let compaction = (self.throttle.compaction_bytes.load(Relaxed) as f64 / work) as i64;
+        let owed = compaction.saturating_add(i64::try_from(values.debt_bytes()).unwrap_or(i64::MAX));
+        i64::try_from(done).unwrap_or(i64::MAX).saturating_sub(owed)
+    }
+}
+
+impl Core {
+    /// Holds a blocking write of so many bytes up while background work is behind. Under no lock. Errors: that of the
+    /// flush, compaction or collection that has failed since, at a hard bound; `Closed`, `Stopped`.
+    pub(super) fn wait_for_turn(&self, bytes: u64) -> Result<()> {
+        if !self.writes.is_pressed() && !self.throttle.is_pressed() {
+            return Ok(());
+        }
+        self.wait_under_pressure(bytes)
+    }
+
+    #[cold]
+    fn wait_under_pressure(&self, bytes: u64) -> Result<()> {
+        let clock = &self.env.clock;
+        let began = clock.monotonic();
+        let Some(mut pause) = self.throttle.enter(bytes, began, self) else { return Ok(()) };
+        // In a stepped world no time passes while one waits.
+        if !self.env.tasks.threaded() {
+            self.throttle.note_delay(pause.reason, Duration::ZERO);
+            return Ok(());
+        }
+        let failed_before = self.progress.get().failures();
+        let (first_reason, mut stalled, mut paused) = (pause.reason, false, Duration::ZERO);
+        // Counted by what was asked for: a clock that stands still must not hold anybody up for ever.
+        while pause.stopped || paused < DELAY_MAX {
+            if pause.stopped && !std::mem::replace(&mut stalled, true) {
+                self.note_stall();
+                self.wake_values();
+            }
+            self.progress.wait_for_end(pause.length, || self.check_writable().is_err());
+            paused += pause.length;
+            self.check_writable()?;
+            if pause.stopped {
+                self.progress.get().error_since(failed_before).map_or(Ok(()), Err)?;
+            }
+            match self.throttle.enter(0, clock.monotonic(), self) {
+                Some(next) => pause = next,
+                None => break,
+            }
+        }
+        self.throttle.note_delay(first_reason, clock.monotonic().saturating_sub(began));
+        Ok(())
+    }
+
+    /// For `Db::stats`.
+    pub(crate) fn write_delays(&self) -> WriteDelays {
+        let (memtable_bytes, level0_tables) = self.writes.owed();
+        self.throttle.stats(memtable_bytes, level0_tables)
+    }
+
+    /// Looks at what compaction owes, after it has changed.
+    pub(super) fn look_at_debt(&self) {
+        self.throttle.note_compaction_debt(self.context.debt_bytes());
+    }
+}
+
+impl ProgressState {
+    /// Attempts of background work that failed.
+    pub(super) fn failures(&self) -> u64 {
+        self.failed_flushes + self.failed_compactions + self.failed_collections
+    }
+
+    /// Why it does not get on, if an attempt has failed since there were so many failures: an older error says nothing,
+    /// there may be space since.
+    pub(super) fn error_since(&self, failures: u64) -> Option<crate::Error> {
+        self.error().filter(|_| self.failures() > failures)
+    }
+
+    /// Why it did not get on at its last attempt.
+    pub(super) fn error(&self) -> Option<crate::Error> {
+        self.flush_error.clone().or_else(|| self.compaction_error.clone()).or_else(|| self.collection_error.clone())
+    }
+}
+
+#[cfg(test)]
+#[path = "throttle_test.rs"]
+mod tests;
