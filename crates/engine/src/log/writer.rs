@@ -215,8 +215,11 @@ impl LogWriter {
             let number = next.number;
             let [file, ..] = &next.handles;
             let file = file.clone();
-        // Whoever reads the file must not look where it is not written yet.
-        self.segments.set_used(active.number, active.end - self.staged.len() as u64, sequence);
+            let NextSegment { handles, capacity, in_place, map, .. } = next;
+            self.tail.add(number, self.segments.path(number), handles);
+            let base = self.end - SEGMENT_HEADER_BYTES;
+            self.segments.add(number, file.clone(), SEGMENT_HEADER_BYTES, Some(base));
+            self.active = Some(Active { number, file, in_place, map, capacity, end: SEGMENT_HEADER_BYTES, base });
         }
         Ok(())
     }
