@@ -41,9 +41,7 @@ pub mod vlog;
 
 pub use batch::{BatchOp, WriteBatch};
 pub use commit::{Commit, Durability, Precondition, StreamContents, StreamId, StreamOp, Unchanged};
-pub use db::{
-    Db, DelayReason, IngestOptions, IngestReport, MEMORY_BUDGET_BYTES_MIN, Options, Snapshot, WriteDelays,
-};
+pub use db::{Db, DelayReason, IngestOptions, IngestReport, MEMORY_BUDGET_BYTES_MIN, Options, Snapshot, WriteDelays};
 pub use error::{Error, Result};
 pub use family::{Family, FamilyOptions, FamilySpec, KEY_BYTES_MAX, SequenceNumber, VALUE_BYTES_MAX};
 pub use feed::{Change, Changes, ChangesOptions, FeedStats, IngestedRange, SubscriberStatus};

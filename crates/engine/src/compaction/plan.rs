@@ -348,10 +348,10 @@ impl<'a> Planner<'a> {
 
 /// The bytes that would have to be compacted for every score to be below 1: the debt that back-pressure looks at. What is above a
 /// target counts once for each level that it has to go down, with what it is merged with.
-pub fn debt_bytes<'a>(version: &Version, options_of: impl Fn(Family) -> &'a CompactionOptions) -> u64 {
+pub fn debt_bytes(version: &Version, options_of: impl Fn(Family) -> CompactionOptions) -> u64 {
     let of_family = |(family, levels): (&Family, &FamilyLevels)| {
         let options = options_of(*family);
-        let targets = Targets::new(levels, options);
+        let targets = Targets::new(levels, &options);
         let due = levels.shards().iter().filter(|shard| shard.depth >= options.level0_tables.max(1));
         let mut down: u64 = due.map(Shard::bytes).sum();
         let mut debt = down;

@@ -292,8 +292,7 @@ proptest! {
     fn the_debt_is_nothing_when_nothing_is_due(tables in any_levels()) {
         let version = version_of(tables);
         let Some(levels) = version.family(F) else { return Ok(()) };
-        let all = options();
-        let debt = debt_bytes(&version, |_| &all);
+        let debt = debt_bytes(&version, |_| options());
         if plan(&version).is_none() {
             prop_assert_eq!(debt, 0);
         }

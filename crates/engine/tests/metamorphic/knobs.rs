@@ -78,6 +78,7 @@ pub fn options(rng: &mut Rng) -> Options {
         compaction,
         // Drawn last: what is added here changes no options of seeds that have found something.
         feed_retention_bytes: pick(rng, &[0, 16 << 10, 1 << 20]),
+        sync_value_bytes_max: pick(rng, &[0, 100, 32 << 10]),
         ..Options::default()
     }
 }

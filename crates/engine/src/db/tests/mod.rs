@@ -35,6 +35,8 @@ pub(super) fn small_options() -> Options {
         log_segment_bytes: 4 << 10,
         log_bytes_max: 16 << 10,
         group_bytes_max: 4 << 10,
+        // Values that are large leave for the value log with every commit, not only with large ones.
+        sync_value_bytes_max: 0,
         ..Options::default()
     };
     options.compaction.level1_bytes = 16 << 10;

@@ -157,13 +157,10 @@ fn closing_in_the_middle_answers_everybody() {
                     }
                 });
             }
-            let deadline = std::time::Duration::from_secs(30);
-            let clock = machine_clock();
-            while acknowledged.load(Ordering::Relaxed) < 30 {
-                assert!(clock.monotonic() < deadline, "writers get on");
-                std::thread::yield_now();
-            }
+            let in_time = wait_until(|| acknowledged.load(Ordering::Relaxed) >= 30);
+            // First the end of the writers: a scope that panics waits for its threads.
             db.clone().close().expect("close");
+            assert!(in_time, "writers get on");
         });
         machine.fs.crash(CrashMode::LoseUnsynced);
         let db = open(&restarted(&machine, seed));
@@ -172,7 +169,22 @@ fn closing_in_the_middle_answers_everybody() {
     }
 }
 
-/// Real time since the call, for deadlines.
+/// Whether it comes true in time.
+fn wait_until(come_true: impl Fn() -> bool) -> bool {
+    let clock = machine_clock();
+    // The clocks of a process share one origin: what they show is not the time of this test.
+    let began = clock.monotonic();
+    loop {
+        if come_true() {
+            return true;
+        }
+        if clock.monotonic() - began > DEADLINE {
+            return false;
+        }
+        std::thread::yield_now();
+    }
+}
+
 fn machine_clock() -> Arc<dyn kontiki_env::clock::Clock> {
     Arc::new(kontiki_env::clock::RealClock::new())
 }
@@ -195,17 +207,14 @@ fn a_write_that_waits_for_a_full_disk_goes_on_when_there_is_room() {
     }
     // Nobody writes any more: the flush tries again by itself. One attempt may be under way, and one asked for.
     let failures = || db.core().progress.get().failed_flushes;
-    let (clock, before) = (machine_clock(), failures());
+    let before = failures();
     // Or level 0 is full, and the compaction that would make room there does not get any.
     let level0_is_full = || {
         let version = db.core().context.versions.current();
         let full = version.families().values().any(|levels| levels.level0_depth() >= small_options().level0_tables_max);
         full && db.core().progress.get().compaction_error.is_some()
     };
-    while failures() < before + 3 && !level0_is_full() {
-        assert!(clock.monotonic() < DEADLINE, "the flush has given up");
-        std::thread::yield_now();
-    }
+    assert!(wait_until(|| failures() >= before + 3 || level0_is_full()), "the flush has given up");
     machine.fs.set_quota(None);
     let mut answered = 0;
     while answered < 1000 {
