@@ -212,13 +212,16 @@ pub struct Wal {
 impl Wal {
     /// Prints every segment of the log.
     pub fn run(self) -> Result<(), Failure> {
+        let flushed = self.place.summary()?.flushed_sequence;
         let segments = inspect::log_segments(&Env::real(), &self.place.data_dir).map_err(local::failed)?;
+        let unflushed = |segment: &inspect::LogSegment| segment.summary.last_sequence > flushed;
         let value = |segment: &inspect::LogSegment| {
             json!({
                 "number": segment.number, "file_bytes": segment.file_bytes, "used_bytes": segment.summary.end,
                 "commits": segment.summary.commits, "operations": segment.summary.batch_ops,
                 "stream_operations": segment.summary.stream_ops, "rewrites": segment.summary.rewrites,
-                "ingests": segment.summary.ingests, "sealed": segment.summary.sealed,
+                "first_sequence": segment.summary.first_sequence, "last_sequence": segment.summary.last_sequence,
+                "unflushed": unflushed(segment), "ingests": segment.summary.ingests, "sealed": segment.summary.sealed,
             })
         };
         let values: Vec<Value> = segments.iter().map(value).collect();
@@ -233,11 +236,26 @@ impl Wal {
                     &summary.batch_ops,
                     &summary.stream_ops,
                     &summary.rewrites,
+                    &match (summary.first_sequence, summary.last_sequence) {
+                        (0, _) => "-".to_string(),
+                        (first, last) => format!("{first}..{last}"),
+                    },
+                    &if unflushed(segment) { "yes" } else { "no" },
                     &if summary.sealed { "yes" } else { "no" },
                 ])
             });
-            let header =
-                ["SEGMENT", "FILE BYTES", "USED", "COMMITS", "OPERATIONS", "STREAM OPERATIONS", "REWRITES", "SEALED"];
+            let header = [
+                "SEGMENT",
+                "FILE BYTES",
+                "USED",
+                "COMMITS",
+                "OPERATIONS",
+                "STREAM OPERATIONS",
+                "REWRITES",
+                "SEQUENCES",
+                "UNFLUSHED",
+                "SEALED",
+            ];
             text::table(&header, rows)
         })
     }

@@ -13,6 +13,10 @@ pub struct SegmentSummary {
     pub commits: u64,
     /// Operations of their batches.
     pub batch_ops: u64,
+    /// Sequence number of the first batch; 0 if there is none.
+    pub first_sequence: u64,
+    /// Sequence number of the last batch: the segment is needed for recovery while it is above what is flushed.
+    pub last_sequence: u64,
     /// Rewrite records.
     pub rewrites: u64,
     /// Records of ingested tables.
@@ -23,6 +27,17 @@ pub struct SegmentSummary {
     pub end: u64,
     /// Whether a seal follows there.
     pub sealed: bool,
+}
+
+impl SegmentSummary {
+    fn note_batch(&mut self, sequence: u64) {
+        if sequence > 0 {
+            self.last_sequence = self.last_sequence.max(sequence);
+            if self.first_sequence == 0 {
+                self.first_sequence = sequence;
+            }
+        }
+    }
 }
 
 /// Reads the bytes of segment `number`, whose file is `path`, up to the first that are no whole record.
@@ -44,6 +59,7 @@ pub fn summarize_segment(path: &Path, number: u64, bytes: &[u8]) -> Result<Segme
             RecordKind::Commit => {
                 let commit = decode_commit(record.sequence, record.payload).map_err(malformed)?;
                 summary.commits += 1;
+                summary.note_batch(commit.sequence);
                 summary.batch_ops += commit.batch.len() as u64;
                 summary.stream_ops += commit.streams.len() as u64;
             }
@@ -54,6 +70,7 @@ pub fn summarize_segment(path: &Path, number: u64, bytes: &[u8]) -> Result<Segme
             RecordKind::Ingest => {
                 decode_ingested(record.sequence, record.payload).map_err(malformed)?;
                 summary.ingests += 1;
+                summary.note_batch(record.sequence);
             }
             RecordKind::Seal => {
                 summary.sealed = true;

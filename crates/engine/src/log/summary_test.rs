@@ -52,8 +52,18 @@ fn format_version_1_stays_readable_and_is_what_is_written() {
     let bytes: Vec<u8> = digits.map(|pair| u8::from_str_radix(pair, 16).expect("hexadecimal")).collect();
     let summary = summarize_segment(Path::new("wal/000005.wal"), 5, &bytes).expect("readable");
     let end = bytes.len() as u64 - super::super::format::SEAL_BYTES;
-    let expected =
-        SegmentSummary { commits: 1, batch_ops: 2, rewrites: 1, ingests: 0, stream_ops: 7, end, sealed: true };
+    let (first_sequence, last_sequence) = (1000, 1000);
+    let expected = SegmentSummary {
+        commits: 1,
+        batch_ops: 2,
+        first_sequence,
+        last_sequence,
+        rewrites: 1,
+        ingests: 0,
+        stream_ops: 7,
+        end,
+        sealed: true,
+    };
     assert_eq!(summary, expected);
 }
 
