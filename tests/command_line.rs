@@ -189,7 +189,10 @@ fn a_directory_can_be_looked_into_copied_and_brought_back() {
 
     let stats = json(&data, &["stats", "--json"]);
     assert_eq!(stats["levels"][0]["versions"], 100, "{stats:#}");
-    assert!(succeeds(&data, &["stats"]).contains("default"));
+    assert_eq!((&stats["tables"], &stats["versions"]), (&1.into(), &100.into()), "{stats:#}");
+    assert!(stats["log_bytes"].as_u64() > Some(0) && stats["table_bytes"].as_u64() > Some(0), "{stats:#}");
+    let shown = succeeds(&data, &["stats"]);
+    assert!(shown.contains("default") && shown.contains("log segments"), "{shown}");
     assert_eq!(json(&data, &["manifest", "--json"])["families"][0]["tables"], 1);
     let tables = json(&data, &["tables", "--json"]);
     assert_eq!(tables[0]["smallest_key"], "key 000", "{tables:#}");

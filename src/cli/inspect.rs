@@ -48,7 +48,7 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Prints the levels of every family.
+    /// Prints sums, and the levels of every family.
     pub fn run(self) -> Result<(), Failure> {
         let summary = self.place.summary()?;
         let mut rows = Vec::new();
@@ -65,16 +65,55 @@ impl Stats {
                 }));
             }
         }
-        let values: u64 = summary.value_files.iter().filter_map(|file| file.sealed_bytes).sum();
-        let value = json!({
-            "flushed_sequence": summary.flushed_sequence,
-            "levels": levels,
-            "value_files": summary.value_files.len(),
-            "value_bytes": values,
-            "live_value_bytes": summary.value_files.iter().map(|file| file.live_bytes).sum::<u64>(),
-        });
+        let sums = Sums::of(&summary);
+        let mut value = sums.to_json();
+        value["levels"] = Value::Array(levels);
         let header = ["FAMILY", "LEVEL", "TABLES", "BYTES", "VERSIONS", "TOMBSTONES"];
-        self.place.print(&value, || text::table(&header, rows))
+        self.place.print(&value, || format!("{}\n\n{}", sums.to_table(), text::table(&header, rows)))
+    }
+}
+
+/// What a directory holds in all, as far as its files tell: a name in the JSON, words for people, and the number.
+struct Sums(Vec<(&'static str, &'static str, u64)>);
+
+impl Sums {
+    fn of(summary: &Summary) -> Sums {
+        let tables = || summary.families.iter().flat_map(|family| family.levels.iter().flatten());
+        let of_tables = |of: fn(&TableMeta) -> u64| tables().map(of).sum::<u64>();
+        let values = || summary.value_files.iter();
+        let sealed: u64 = values().filter_map(|file| file.sealed_bytes).sum();
+        let live_in_sealed: u64 = values().filter(|file| file.sealed_bytes.is_some()).map(|file| file.live_bytes).sum();
+        let log = &summary.log;
+        Sums(vec![
+            ("flushed_sequence", "flushed sequence", summary.flushed_sequence),
+            ("families", "families", summary.families.len() as u64),
+            ("tables", "tables", tables().count() as u64),
+            ("table_bytes", "bytes of tables", of_tables(|meta| meta.file_bytes)),
+            ("versions", "versions in tables", of_tables(|meta| meta.entries)),
+            ("tombstones", "of these, tombstones", of_tables(|meta| meta.tombstones)),
+            (
+                "range_tombstones",
+                "range tombstones",
+                summary.families.iter().map(|family| family.range_tombstones).sum(),
+            ),
+            ("value_files", "value files", summary.value_files.len() as u64),
+            ("value_bytes", "bytes of sealed value files", sealed),
+            ("live_value_bytes", "bytes of values that tables refer to", values().map(|file| file.live_bytes).sum()),
+            ("value_garbage_bytes", "bytes that no table refers to", sealed.saturating_sub(live_in_sealed)),
+            ("log_segments", "log segments", log.segments),
+            ("log_bytes", "bytes of log segments", log.segment_bytes),
+            ("log_files_free", "log files to be used again", log.free),
+            ("log_free_bytes", "their bytes", log.free_bytes),
+            ("manifest_edits", "edits in the manifest", summary.edits),
+        ])
+    }
+
+    fn to_json(&self) -> Value {
+        self.0.iter().map(|(name, _, number)| (name.to_string(), json!(number))).collect()
+    }
+
+    fn to_table(&self) -> String {
+        text::table(&["WHAT", "VALUE"], self.0.iter().map(|(_, words, number)| row([words, number])))
     }
 }
 

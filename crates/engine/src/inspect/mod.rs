@@ -10,4 +10,6 @@ mod summary;
 pub use check::{CheckReport, Problem, check};
 pub(crate) use dry_fs::DryFs;
 pub use repair::{RepairReport, repair};
-pub use summary::{FamilySummary, LogSegment, Summary, ValueFileSummary, log_segments, summarize, table_properties};
+pub use summary::{
+    FamilySummary, LogFiles, LogSegment, Summary, ValueFileSummary, log_segments, summarize, table_properties,
+};

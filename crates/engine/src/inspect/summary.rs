@@ -1,13 +1,13 @@
 //! What a directory holds, without reading its data: the manifest, and what its files say of themselves.
 
 use crate::db::open::WAL_DIR;
-use crate::log::{SegmentSummary, segment_number, summarize_segment};
+use crate::log::{SegmentSummary, is_free_name, segment_number, summarize_segment};
 use crate::table::{TABLES_DIR, TableMeta, TableReader, properties::Properties};
 use crate::version::manifest::manifest_path;
 use crate::version::{Version, read_version};
 use crate::{Error, Family, Result, SequenceNumber};
 use kontiki_env::Env;
-use kontiki_env::fs::read_all;
+use kontiki_env::fs::{OpenMode, read_all};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,6 +26,21 @@ pub struct Summary {
     pub families: Vec<FamilySummary>,
     /// Value files, by number.
     pub value_files: Vec<ValueFileSummary>,
+    /// The log's files.
+    pub log: LogFiles,
+}
+
+/// The log's files, by their sizes: a segment's is what it has room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogFiles {
+    /// Segments.
+    pub segments: u64,
+    /// Their bytes.
+    pub segment_bytes: u64,
+    /// Files that wait to be segments again.
+    pub free: u64,
+    /// Their bytes.
+    pub free_bytes: u64,
 }
 
 /// One family.
@@ -35,6 +50,8 @@ pub struct FamilySummary {
     pub family: u32,
     /// Its name.
     pub name: String,
+    /// Range tombstones beside its tables.
+    pub range_tombstones: u64,
     /// Its tables, level by level, level 0 first.
     pub levels: Vec<Vec<TableMeta>>,
 }
@@ -77,12 +94,18 @@ pub fn summarize(env: &Env, dir: &Path) -> Result<Summary> {
         flushed_sequence: version.flushed_sequence(),
         families: version.families().iter().map(|(family, levels)| summarize_family(*family, levels)).collect(),
         value_files: value_files(&version),
+        log: log_files(env, dir)?,
     })
 }
 
 fn summarize_family(family: Family, levels: &crate::version::FamilyLevels) -> FamilySummary {
     let metas = |tables: &Vec<Arc<crate::version::Table>>| tables.iter().map(|table| table.meta().clone()).collect();
-    FamilySummary { family: family.0, name: levels.name.clone(), levels: levels.levels.iter().map(metas).collect() }
+    FamilySummary {
+        family: family.0,
+        name: levels.name.clone(),
+        range_tombstones: levels.range_tombstones.len() as u64,
+        levels: levels.levels.iter().map(metas).collect(),
+    }
 }
 
 fn value_files(version: &Version) -> Vec<ValueFileSummary> {
@@ -100,6 +123,28 @@ fn value_files(version: &Version) -> Vec<ValueFileSummary> {
         }
     };
     values.files().iter().map(file).collect()
+}
+
+fn log_files(env: &Env, dir: &Path) -> Result<LogFiles> {
+    let (wal, mut found) = (dir.join(WAL_DIR), LogFiles::default());
+    if !env.fs.exists(&wal) {
+        return Ok(found);
+    }
+    for name in env.fs.list(&wal).map_err(|error| Error::io(&wal, &error))? {
+        let (count, bytes) = match segment_number(&name) {
+            Some(_) => (&mut found.segments, &mut found.segment_bytes),
+            None if is_free_name(&name) => (&mut found.free, &mut found.free_bytes),
+            None => continue,
+        };
+        let path = wal.join(&name);
+        match env.fs.open(&path, OpenMode::Read).and_then(|file| file.len()) {
+            Ok(length) => (*count, *bytes) = (*count + 1, *bytes + length),
+            // A writer at work renames and removes them.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::io(&path, &error)),
+        }
+    }
+    Ok(found)
 }
 
 /// Reads every log segment of `dir`, oldest first. Changes nothing.

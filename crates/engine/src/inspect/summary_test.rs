@@ -25,6 +25,8 @@ fn a_summary_tells_what_is_there_and_changes_nothing() {
     assert_eq!((summary.flushed_sequence, summary.torn), (last, false));
     let [family] = &summary.families[..] else { panic!("one family") };
     assert_eq!((family.family, family.name.as_str()), (0, "default"));
+    assert_eq!((summary.log.segments > 0, summary.log.free), (true, 0));
+    assert!(summary.log.segment_bytes > 0 && family.range_tombstones == 0);
     let tables: Vec<&TableMeta> = family.levels.iter().flatten().collect();
     assert_eq!((tables.len(), tables[0].entries), (1, 2));
     let properties = table_properties(&env, dir, tables[0].number).expect("whole");

@@ -245,12 +245,16 @@ impl Scan {
 
     fn begin(&mut self) -> Result<()> {
         self.passing = false;
+        let recorder = &self.state.recorder;
+        let started = recorder.start_sampled();
         match (self.direction, &self.range.start, &self.range.end) {
-            (Direction::Forward, Some(start), _) => self.merge.seek(KeyRef::before_all(start)),
+            (Direction::Forward, Some(start), _) => self.merge.seek(KeyRef::before_all(start))?,
             // No version stands exactly there, so this is the last one below `end`.
-            (Direction::Backward, _, Some(end)) => self.merge.seek(KeyRef::before_all(end)),
-            _ => self.merge.seek_to_first(),
+            (Direction::Backward, _, Some(end)) => self.merge.seek(KeyRef::before_all(end))?,
+            _ => self.merge.seek_to_first()?,
         }
+        recorder.end(&recorder.seek, started);
+        Ok(())
     }
 
     fn advance_forward(&mut self) -> Result<bool> {

@@ -35,6 +35,8 @@ fn every_room_counts_what_it_does() {
     put(&db, b"memory", b"", Durability::Buffered);
     db.get(b"memory").unwrap();
     db.multi_get(Family::DEFAULT, &[b"a", b"b"]).unwrap();
+    let range = || crate::Range::all();
+    db.scan(Family::DEFAULT, range(), crate::Direction::Backward, ReadOptions::default()).unwrap().advance().unwrap();
     let stats = db.stats();
     assert_eq!((stats.commits.sync, stats.commits.buffered), (51, 51));
     assert_eq!((stats.latency.write.count(), stats.latency.commit_wait.count()), (102, 102));
@@ -44,6 +46,7 @@ fn every_room_counts_what_it_does() {
     assert_eq!(stats.families[0].range_tombstones, 1);
     assert_eq!((stats.reads.gets, stats.reads.gets_found, stats.reads.gets_in_memtables), (101, 51, 1));
     assert_eq!((stats.latency.get.count(), stats.latency.multi_get.count()), (101, 1));
+    assert_eq!((stats.reads.scans, stats.latency.seek.count()), (1, 1));
     let level0 = &stats.reads.levels[0];
     assert_eq!(level0.found, 50, "{:?}", stats.reads);
     assert_eq!(level0.tables_read, level0.found + level0.filters.false_positives);

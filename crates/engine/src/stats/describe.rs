@@ -183,6 +183,7 @@ impl Stats {
         room.counter("gets", No, "Gets, estimated from those that were sampled", reads.gets);
         room.counter("gets_found", No, "Gets that found a value, estimated", reads.gets_found);
         room.counter("gets_in_memtables", No, "Gets that memory answered, estimated", reads.gets_in_memtables);
+        room.counter("scans", No, "Scans begun, estimated", reads.scans);
         let level = |value: &dyn Fn(&super::LevelReads) -> u64| {
             let labelled = reads.levels.iter().enumerate();
             labelled.map(|(level, of)| Sample { labels: level_label(level), value: value(of).into() }).collect()
@@ -198,6 +199,7 @@ impl Stats {
         room.gauge("pinned_age", Seconds, help, reads.oldest_pinned_age_ms as f64 / 1e3);
         room.gauge("pinned_memtable", Bytes, "Bytes of memtables that only these hold", reads.pinned_memtable_bytes);
         room.histogram("get", "Gets, sampled", &self.latency.get);
+        room.histogram("seek", "First seeks of scans, sampled", &self.latency.seek);
         room.histogram("multi_get", "Multi-gets, sampled", &self.latency.multi_get);
     }
 

@@ -24,6 +24,8 @@ pub(crate) struct Recorder {
     pub(crate) get: Recording,
     /// A multi-get, as a whole.
     pub(crate) multi_get: Recording,
+    /// A scan's way to where it begins.
+    pub(crate) seek: Recording,
     /// A commit, from the call to the answer.
     pub(crate) write: Recording,
     /// The part of it from its place in the log on: insertion, sync, and those before it.
@@ -49,6 +51,7 @@ impl Recorder {
             sampler,
             get: Recording::new(of_users),
             multi_get: Recording::new(of_users),
+            seek: Recording::new(of_users),
             write: Recording::new(of_users),
             commit_wait: Recording::new(of_users),
             log_sync: Recording::new(of_jobs),
@@ -116,6 +119,7 @@ impl Recorder {
         LatencyStats {
             get: get(&self.get),
             multi_get: get(&self.multi_get),
+            seek: get(&self.seek),
             write: get(&self.write),
             commit_wait: get(&self.commit_wait),
             log_sync: get(&self.log_sync),
@@ -127,7 +131,8 @@ impl Recorder {
 
     /// What sampled gets have met, each standing for as many as it was chosen from.
     pub(crate) fn reads(&self) -> ReadStats {
-        self.reads.scaled(self.sampler.one_in())
+        let one_in = self.sampler.one_in();
+        ReadStats { scans: self.seek.get().count().saturating_mul(one_in), ..self.reads.scaled(one_in) }
     }
 }
 

@@ -68,6 +68,8 @@ pub struct LatencyStats {
     pub get: Histogram,
     /// Multi-gets, each as a whole. Sampled.
     pub multi_get: Histogram,
+    /// The first seeks of scans, through all their sources. Sampled.
+    pub seek: Histogram,
     /// Commits, from the call to the answer, back-pressure included. Sampled.
     pub write: Histogram,
     /// The part of a commit from its place in the log on: insertion into memory, the sync it asked for, and the commits before
@@ -194,6 +196,8 @@ pub struct ReadStats {
     pub gets_found: u64,
     /// Gets that a memtable answered, counted.
     pub gets_in_memtables: u64,
+    /// Scans that have begun, counted.
+    pub scans: u64,
     /// What gets have met in each level.
     pub levels: Vec<LevelReads>,
     /// Snapshots and iterators now.
