@@ -172,10 +172,16 @@ impl Core {
             return false;
         }
         let progress = self.progress.get();
-        let asked = (progress.compactions_asked > progress.compactions_done).then_some(progress.compactions_asked);
+        // In a stepped world an ingest that keeps compactions away lets jobs step while it waits for a flush: whoever waited for it
+        // here would wait for ever. `compaction::step` plans around it, the others can be done when it is over.
+        let held = !self.env.tasks.threaded() && !self.context.state.in_flight().is_empty();
+        let asked =
+            (progress.compactions_asked > progress.compactions_done && !held).then_some(progress.compactions_asked);
+        let pop =
+            |state: &mut super::core::ProgressState| if held { None } else { state.compact_for_values.pop_first() };
         let outcome = match asked {
             Some(_) => self.compact_all().map(|()| true),
-            None => match self.progress.update(|state| state.compact_for_values.pop_first()) {
+            None => match self.progress.update(pop) {
                 Some(family) => compaction::compact_all(&self.context, family).map(|()| true),
                 None => self.compact_one(),
             },

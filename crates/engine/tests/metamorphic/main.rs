@@ -62,6 +62,7 @@ const STEPS: &[(&str, u64, Step)] = &[
     ("ingest", 10, World::ingest),
     ("compact_range", 6, World::compact_range),
     ("read_only", 4, World::read_only),
+    ("family", 8, World::family),
 ];
 
 /// Steps that restart the database: a disk that is full would be in their way.
@@ -85,6 +86,8 @@ const FOUND: &[(u64, u64, usize)] = &[
     (109, 300, 17),
     // The second one again: it finds it whatever the jobs' order (what a seed does depends on which jobs there are).
     (85, 300, 18),
+    // An ingest that waited for a flush let a compaction begin that could only wait for the ingest: a stepped world only.
+    (520, 400, 21),
 ];
 
 /// The weights of one script: each kind of step is rare in some and frequent in others, so that between them some do

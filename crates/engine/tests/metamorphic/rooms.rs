@@ -1,9 +1,9 @@
 //! Tables from outside, a compaction of a range, and the directory read by somebody who changes nothing.
 
 use crate::draw;
-use crate::model::{Cell, Write};
+use crate::model::{Cell, Write, batch_of};
 use crate::world::{DIR, World, compare};
-use kontiki_engine::{Db, Error, IngestOptions, IngestWriter, Result};
+use kontiki_engine::{Db, Error, Family, FamilySpec, IngestOptions, IngestWriter, Result, View};
 use kontiki_env::fs::CrashMode;
 use kontiki_env::rng::Rng;
 use std::collections::BTreeMap;
@@ -109,5 +109,35 @@ impl World {
         let sequence = self.db().snapshot().sequence();
         self.model.recover(sequence, true).unwrap_or_else(|what| panic!("after a reader: {what}"));
         self.check_all("after a reader")
+    }
+}
+
+impl World {
+    /// A family that comes, is written to and read, and goes again; its number is never used twice.
+    pub fn family(&mut self, rng: &mut Rng) -> Result<()> {
+        self.copies += 1;
+        let family = Family(1000 + self.copies as u32);
+        self.say(|| format!("create and drop {family:?}"));
+        let mut spec = FamilySpec::new(family, format!("passing {}", family.0));
+        spec.options.value_threshold_bytes = if rng.chance(1, 2) { 32 } else { 0 };
+        self.db().create_family(spec)?;
+        let (key, cell) = (draw::key(rng), Cell { value: draw::value(rng), expires_at_ms: None });
+        // Together with one that stays, which must not go with it.
+        let stays = Write::Put { family: draw::family(rng), key: draw::key(rng), cell: cell.clone() };
+        let writes = vec![Write::Put { family, key: key.clone(), cell: cell.clone() }, stays];
+        let durability = draw::durability(rng);
+        let answer = self.db().write(batch_of(&writes), durability);
+        self.committed(answer, writes, durability)?;
+        self.run_jobs(rng.below(6));
+        if rng.chance(1, 2) {
+            self.flush(rng)?;
+        }
+        let snapshot = self.db().snapshot();
+        assert_eq!(self.db().get_in(family, &key)?.as_ref(), Some(&cell.value));
+        self.db().drop_family(family)?;
+        let gone = self.db().get_in(family, &key);
+        assert!(matches!(gone, Err(Error::FamilyDropped { .. })), "{gone:?}");
+        assert_eq!(snapshot.get(family, &key)?.as_ref(), Some(&cell.value), "a snapshot reads on");
+        Ok(())
     }
 }
