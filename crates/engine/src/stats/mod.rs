@@ -4,7 +4,7 @@
 //! rooms ──count──> Recorder, their own counters ──Db::stats──> Stats ──metrics──> Vec<Metric> ──> Prometheus text, JSON
 //! ```
 //!
-//! - [`Recorder`] (`recorder.rs`): latencies and what reads meet; one for a database, handed to the rooms that record.
+//! - `Recorder` (`recorder.rs`): latencies and what reads meet; one for a database, handed to the rooms that record.
 //!   Other counters stay in the room that counts.
 //! - [`Stats`] (`snapshot.rs`): one typed snapshot, gathered by `collect.rs`.
 //! - [`Stats::metrics`] (`describe.rs`): the one list of names, units, help and values. What is shown anywhere comes from
