@@ -3,8 +3,8 @@
 use super::{Failure, local, text};
 use bytes::Bytes;
 use clap::{Args, Subcommand};
-use kontiki_engine::Range;
 use kontiki_engine::copy::{BackupInfo, BackupStore, CopyProgress};
+use kontiki_engine::{FamilySpec, Range};
 use kontiki_env::Env;
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Write};
@@ -59,14 +59,19 @@ pub struct Compact {
 impl Compact {
     /// Merges everything down, of every family or of a part of one.
     pub fn run(self) -> Result<(), Failure> {
+        if let (Some(from), Some(to)) = (&self.from, &self.to)
+            && from > to
+        {
+            return Err(Failure::usage(format!("--from {from:?} comes after --to {to:?}: exchange them")));
+        }
         let db = local::open(&self.data_dir, false)?;
         let before = db.stats().table_bytes();
         match &self.family {
             None => db.compact().map_err(local::failed)?,
             Some(name) => {
-                let found = db.families().into_iter().find(|spec| spec.name == *name);
-                let missing = || Failure::usage(format!("{} has no family {name}", self.data_dir.display()));
-                let family = found.ok_or_else(missing)?.family;
+                let families = db.families();
+                let found = families.iter().find(|spec| spec.name == *name);
+                let family = found.ok_or_else(|| no_family(&self.data_dir, name, &families))?.family;
                 let range = Range { start: self.from.clone().map(Bytes::from), end: self.to.clone().map(Bytes::from) };
                 db.compact_range(family, range).map_err(local::failed)?;
             }
@@ -76,6 +81,11 @@ impl Compact {
         writeln!(std::io::stdout(), "{}: tables {before} bytes before, {after} now", self.data_dir.display())?;
         Ok(())
     }
+}
+
+fn no_family(dir: &Path, name: &str, families: &[FamilySpec]) -> Failure {
+    let names: Vec<String> = families.iter().map(|spec| format!("{:?}", spec.name)).collect();
+    Failure::usage(format!("{} has no family {name:?}; it has {}", dir.display(), names.join(", ")))
 }
 
 /// Arguments of `kontiki backup`.

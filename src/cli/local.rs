@@ -17,7 +17,14 @@ const IDENTITY_KEY: &[u8] = &[0x01];
 /// what one replica happens to hold.
 pub fn open(folder: &Path, create: bool) -> Result<Db, Failure> {
     if !create && !RealFs.exists(folder) {
-        return Err(Failure::new(format!("there is no directory {}", folder.display())));
+        return Err(Failure::new(format!("there is no directory {}; check --data-dir", folder.display())));
+    }
+    // A database that has lost CURRENT alone is for the engine to complain of.
+    if !create && !["CURRENT", "tables", "wal"].iter().any(|name| RealFs.exists(&folder.join(name))) {
+        return Err(Failure::new(format!(
+            "{} holds no database: there is no CURRENT in it; check --data-dir",
+            folder.display()
+        )));
     }
     let db = Db::open(folder, Options::default()).map_err(failed)?;
     let identity = db.snapshot().get(META, IDENTITY_KEY);

@@ -17,7 +17,7 @@ impl Db {
         if let (Some(start), Some(end)) = (&range.start, &range.end)
             && start > end
         {
-            return Err(Error::InvalidArgument("a range must not end before it starts".to_string()));
+            return Err(Error::InvalidArgument(format!("the range from {start:?} to {end:?} ends before it starts")));
         }
         core.check_family(&core.context.versions.current(), family)?;
         core.flush_all()?;

@@ -2,6 +2,8 @@
 
 #![allow(clippy::disallowed_methods)] // tests may touch the machine
 
+mod compact;
+
 use kontiki::{Db, Family, FamilySpec, Options, WriteBatch};
 use std::path::Path;
 use std::process::{Command, Output};
@@ -70,6 +72,21 @@ fn reading_creates_no_directory() {
         assert!(complaint.contains("there is no directory"), "{complaint}");
     }
     assert!(!folder.exists());
+}
+
+/// A mistyped directory is not made a database of.
+#[test]
+fn a_directory_of_something_else_stays_what_it_is() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    std::fs::write(scratch.path().join("letter.txt"), "Dear Thor").expect("written");
+    let folder = scratch.path().to_str().expect("text");
+    let target = scratch.path().join("copy");
+    let target = target.to_str().expect("text");
+    for command in [&["get", "k"][..], &["delete", "k"], &["scan"], &["compact"], &["checkpoint", target]] {
+        let complaint = fails(1, &[command, &["--data-dir", folder]].concat());
+        assert!(complaint.contains("holds no database") && complaint.contains(folder), "{complaint}");
+    }
+    assert_eq!(std::fs::read_dir(scratch.path()).expect("a directory").count(), 1, "nothing was added");
 }
 
 #[test]
