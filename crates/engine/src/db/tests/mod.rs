@@ -10,6 +10,7 @@ mod full_disk;
 mod ingest;
 mod log_holders;
 mod model;
+mod multi_get;
 mod power_loss;
 mod read_only;
 mod threads;
