@@ -8,7 +8,7 @@ use super::state::ClaimGuard;
 use super::targets::Targets;
 use crate::table::FileNumber;
 use crate::version::{FamilyLevels, LEVEL_COUNT, Table};
-use crate::{Error, Family, Range, Result};
+use crate::{Error, Family, Range, Result, SequenceNumber};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -22,8 +22,18 @@ pub fn compact_all(context: &Context, family: Family) -> Result<()> {
 
 /// Compacts all tables that may hold keys of the range into the last level of the family, and rewrites those that are there
 /// already and hold tombstones, expired values, or anything that a range tombstone hides. Other compactions go on
-/// beside it. Errors: `InvalidArgument` for an unknown family; after an error part of the work is done.
+/// beside it, and so do flushes: tables with nothing but what was flushed after the call began are left alone, so that it ends
+/// however fast others write. Errors: `InvalidArgument` for an unknown family; after an error part of the work is done.
 pub fn compact_range(context: &Context, family: Family, range: &Range) -> Result<()> {
+    let version = context.versions.current();
+    let tables = version.family(family).into_iter().flat_map(FamilyLevels::tables);
+    let newest = tables.map(|table| table.meta().largest_sequence).max().unwrap_or(0);
+    compact_through(context, family, range, newest)
+}
+
+/// The same for tables that hold something at or below a sequence number. What is that old only comes down, so there is less
+/// of it above the last level after each part.
+fn compact_through(context: &Context, family: Family, range: &Range, newest: SequenceNumber) -> Result<()> {
     // What is written from now on is written under today's rules, once is enough.
     let before = context.versions.new_file_number();
     loop {
@@ -39,7 +49,7 @@ pub fn compact_range(context: &Context, family: Family, range: &Range) -> Result
                 };
             };
             let now_ms = context.env.clock.wall_ms();
-            let Some(plan) = next(context, family, levels, range, before, now_ms) else { return Ok(()) };
+            let Some(plan) = next(context, (family, levels), range, (before, newest), now_ms) else { return Ok(()) };
             if !plan.claims().iter().all(|claim| in_flight.is_free(claim)) {
                 wait(context, &mut in_flight, family)?;
                 continue;
@@ -79,17 +89,17 @@ fn wait(context: &Context, in_flight: &mut parking_lot::MutexGuard<'_, InFlight>
 /// The next part: from the top down, then what is dead at the bottom.
 fn next(
     context: &Context,
-    family: Family,
-    levels: &FamilyLevels,
+    (family, levels): (Family, &FamilyLevels),
     range: &Range,
-    before: FileNumber,
+    (before, newest): (FileNumber, SequenceNumber),
     now_ms: u64,
 ) -> Option<Plan> {
     let touches = |table: &Table| {
         range.start.as_ref().is_none_or(|start| table.meta().largest_key >= *start)
             && range.end.as_ref().is_none_or(|end| table.meta().smallest_key < *end)
     };
-    if let Some(shard) = levels.shards().iter().find(|shard| shard.tables.iter().any(|table| touches(table))) {
+    let comes_down = |table: &Arc<Table>| touches(table) && table.meta().smallest_sequence <= newest;
+    if let Some(shard) = levels.shards().iter().find(|shard| shard.tables.iter().any(comes_down)) {
         let base = Targets::new(levels, &context.options_of(family)).base;
         let to = (1..base).find(|level| !levels.levels[*level].is_empty()).unwrap_or(base);
         let (inputs, overlaps) = (shard.tables.clone(), overlapping(&levels.levels[to], &shard.tables));
@@ -97,8 +107,7 @@ fn next(
     }
     let last = LEVEL_COUNT - 1;
     for level in 1..last {
-        let some = |table: &&Arc<Table>| touches(table);
-        let inputs: Vec<_> = levels.levels[level].iter().filter(some).take(TABLES_AT_A_TIME).cloned().collect();
+        let inputs = neighbours(&levels.levels[level], comes_down);
         if !inputs.is_empty() {
             let plan = merge_down(family, levels, level, &inputs);
             let change = if plan.overlaps.is_empty() { Change::Move } else { Change::Merge };
@@ -113,13 +122,17 @@ fn next(
                 || facts.first_expires_at_ms <= now_ms
                 || levels.range_tombstones.all().iter().any(|tombstone| table.is_under(tombstone)))
     };
-    let first = levels.levels[last].iter().position(dead)?;
-    let inputs: Vec<_> = levels.levels[last]
-        .iter()
-        .skip(first)
-        .take_while(|table| dead(table))
-        .take(TABLES_AT_A_TIME)
-        .cloned()
-        .collect();
-    Some(rewrite(family, last, &inputs))
+    let inputs = neighbours(&levels.levels[last], dead);
+    (!inputs.is_empty()).then(|| rewrite(family, last, &inputs))
 }
+
+/// The first of a level's tables that are wanted, with those that follow it and are wanted too, as many as are compacted at a
+/// time.
+fn neighbours(tables: &[Arc<Table>], wanted: impl Fn(&Arc<Table>) -> bool) -> Vec<Arc<Table>> {
+    let first = tables.iter().skip_while(|table| !wanted(table));
+    first.take_while(|table| wanted(table)).take(TABLES_AT_A_TIME).cloned().collect()
+}
+
+#[cfg(test)]
+#[path = "manual_test.rs"]
+mod tests;

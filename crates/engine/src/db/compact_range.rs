@@ -7,7 +7,8 @@ impl Db {
     /// Flushes, merges everything that a family has in a range down into its last level, and waits for that: afterwards reads
     /// of the range look into one table each, and what was deleted or has expired there takes no space (in the value log: its
     /// garbage is known). Tables that are there already and hold nothing dead are left alone. It works on the caller's
-    /// thread, beside the compactions that run by themselves; whole tables are compacted, so keys near the range too.
+    /// thread, beside the compactions that run by themselves; whole tables are compacted, so keys near the range too. What is
+    /// written meanwhile is left to those, so it ends beside busy writers.
     ///
     /// Errors: [`Error::InvalidArgument`] for an unknown family and a range that ends before it starts,
     /// [`Error::FamilyDropped`]; those of [`Db::flush`]. After an error a part of the work is done.
