@@ -209,7 +209,7 @@ impl<'a> Planner<'a> {
         let brings = shard.bytes().saturating_mul(self.options(family).level_factor);
         let kept = if overlap_bytes > brings { similar(&shard.tables) } else { Vec::new() };
         let (inputs, overlaps, to) =
-            if kept.len() > 1 { (kept, Vec::new(), 0) } else { (shard.tables.clone(), overlaps, to) };
+            if overlap_each_other(&kept) { (kept, Vec::new(), 0) } else { (shard.tables.clone(), overlaps, to) };
         self.free(Plan { family, from: 0, to, change: Change::Merge, inputs, overlaps })
     }
 
@@ -406,6 +406,16 @@ fn similar(newest_first: &[Arc<Table>]) -> Vec<Arc<Table>> {
         }
         count = within;
     }
+}
+
+/// Whether a key may be in two of the tables. Tables of disjoint ranges, merged, may be as many again: the shard is as deep as
+/// before, and to merge them is due again, for ever. Those that overlap become disjoint ones, so the next merge takes in an older
+/// table, of which there is an end.
+fn overlap_each_other(tables: &[Arc<Table>]) -> bool {
+    let mut ranges: Vec<_> =
+        tables.iter().map(|table| (&table.meta().smallest_key, &table.meta().largest_key)).collect();
+    ranges.sort_unstable();
+    ranges.windows(2).any(|pair| pair[1].0 <= pair[0].1)
 }
 
 /// The tables of a level below 0 that overlap the key range from the smallest to the largest key of `inputs`: the output may

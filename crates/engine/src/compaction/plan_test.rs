@@ -88,6 +88,16 @@ fn a_shard_that_is_small_against_what_is_below_is_merged_within_itself() {
     assert_eq!(numbers(&plan.inputs), [11, 12], "the large old one is not written again");
 }
 
+/// Else it would be due again, with as many tables, for ever.
+#[test]
+fn tables_beside_each_other_are_no_reason_to_merge_a_shard_within_itself() {
+    let mut tables = vec![(F, 0, meta(11, 0, 4, 10)), (F, 0, meta(12, 5, 9, 10)), (F, 0, meta(10, 0, 9, 60))];
+    tables.push((F, LAST, meta(1, 0, 9, 900)));
+    let plan = plan(&version_of(tables)).expect("three tables, two over each key");
+    assert_eq!((plan.from, plan.to, plan.change), (0, LAST, Change::Merge));
+    assert_eq!(numbers(&plan.inputs), [10, 11, 12]);
+}
+
 #[test]
 fn tables_alone_in_their_range_move_together() {
     let version = version_of(vec![

@@ -88,6 +88,8 @@ const FOUND: &[(u64, u64, usize)] = &[
     (85, 300, 18),
     // An ingest that waited for a flush let a compaction begin that could only wait for the ingest: a stepped world only.
     (520, 400, 21),
+    // The newest tables of a shard of level 0, as large as tables may be and beside each other, were merged for ever.
+    (21621, 900, 22),
 ];
 
 /// The weights of one script: each kind of step is rare in some and frequent in others, so that between them some do
