@@ -46,6 +46,9 @@ pub struct Arguments {
     /// Only steps with these numbers of threads.
     #[arg(long, value_delimiter = ',')]
     threads: Option<Vec<u64>>,
+    /// Values of this size in all groups, with so many keys that the bytes stay about the same.
+    #[arg(long)]
+    value_bytes: Option<usize>,
     /// Compact fully before reads. Default: reads meet what background work has left.
     #[arg(long)]
     compact: bool,
@@ -96,6 +99,9 @@ impl Arguments {
             None => groups.retain(|group| !(self.quick && group.cold)),
         }
         for group in &mut groups {
+            if let Some(value_bytes) = self.value_bytes {
+                group.resize(value_bytes);
+            }
             let workload = |workload| self.workloads.as_ref().is_none_or(|names| names.contains(&workload));
             let threads = |threads| self.threads.as_ref().is_none_or(|numbers| numbers.contains(&threads));
             group.steps.retain(|step| workload(step.workload) && threads(step.threads));

@@ -87,6 +87,15 @@ pub struct Group {
     pub steps: Vec<Step>,
 }
 
+impl Group {
+    /// Values of another size, and as many bytes.
+    pub fn resize(&mut self, value_bytes: usize) {
+        let bytes = self.keys * self.value_bytes as u64;
+        self.keys = (bytes / value_bytes.max(1) as u64).max(1_000);
+        self.value_bytes = value_bytes;
+    }
+}
+
 fn group(name: &str, value_bytes: usize, keys: u64, steps: &[(Workload, u64)]) -> Group {
     let steps = steps.iter().map(|&(workload, threads)| Step { workload, threads }).collect();
     Group { name: name.into(), value_bytes, keys: keys.max(1_000), sync: false, cold: false, steps }

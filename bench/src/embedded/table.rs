@@ -74,7 +74,8 @@ fn rows(records: &[Record]) -> Vec<Row<'_>> {
 
 /// Every engine that occurs: those that are everywhere first, in a fixed order.
 fn engines(records: &[Record]) -> Vec<&str> {
-    let known = crate::engines::NAMES.iter().chain(&crate::engines::BLOB_NAMES).chain(&super::bare_disk::NAMES);
+    use crate::engines::{BLOB_NAMES, NAMES, THRESHOLD_NAMES};
+    let known = NAMES.iter().chain(&THRESHOLD_NAMES).chain(&BLOB_NAMES).chain(&super::bare_disk::NAMES);
     known.copied().filter(|engine| records.iter().any(|record| record.engine == *engine)).collect()
 }
 

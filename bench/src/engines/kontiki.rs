@@ -10,14 +10,16 @@ pub struct Kontiki {
     durability: kontiki_engine::Durability,
 }
 
-pub fn open(dir: &Path, durability: Durability) -> Kontiki {
+pub fn open(dir: &Path, durability: Durability, value_threshold_bytes: Option<u64>) -> Kontiki {
     // As the peers: nothing is compressed above level 2, and the cache's budget is one.
     let mut family = FamilySpec::new(Family::DEFAULT, "default");
     family.options.compression = vec![Compression::None, Compression::None, Compression::Lz4];
+    if let Some(bytes) = value_threshold_bytes {
+        family.options.value_threshold_bytes = bytes;
+    }
     let options = Options {
         families: vec![family],
-        block_cache_bytes: CACHE_BYTES / 4 * 3,
-        value_cache_bytes: CACHE_BYTES / 4,
+        cache_bytes: CACHE_BYTES,
         memtable_bytes: MEMTABLE_BYTES,
         ..Options::default()
     };

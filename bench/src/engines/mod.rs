@@ -53,6 +53,8 @@ pub enum Durability {
 pub const NAMES: [&str; 6] = ["kontiki", "rocksdb", "rocksdb-tuned", "fjall", "redb", "lmdb"];
 /// Variants that keep large values apart.
 pub const BLOB_NAMES: [&str; 2] = ["rocksdb-blob", "fjall-blob"];
+/// Kontiki with every value in the tree, and with every value in the value log, from which its threshold follows.
+pub const THRESHOLD_NAMES: [&str; 2] = ["kontiki-inline", "kontiki-apart"];
 
 const CACHE_BYTES: u64 = 256 << 20;
 const MEMTABLE_BYTES: u64 = 64 << 20;
@@ -64,7 +66,9 @@ const BLOB_BYTES_MIN: u64 = 1024;
 /// Opens a store of the named kind.
 pub fn open(name: &str, dir: &Path, durability: Durability) -> Box<dyn Store> {
     match name {
-        "kontiki" => Box::new(kontiki::open(dir, durability)),
+        "kontiki" => Box::new(kontiki::open(dir, durability, None)),
+        "kontiki-inline" => Box::new(kontiki::open(dir, durability, Some(0))),
+        "kontiki-apart" => Box::new(kontiki::open(dir, durability, Some(1))),
         "rocksdb" => Box::new(rocks::open(dir, durability, rocks::Variant::Plain)),
         "rocksdb-tuned" => Box::new(rocks::open(dir, durability, rocks::Variant::Tuned)),
         "rocksdb-blob" => Box::new(rocks::open(dir, durability, rocks::Variant::Blob)),
@@ -72,6 +76,6 @@ pub fn open(name: &str, dir: &Path, durability: Durability) -> Box<dyn Store> {
         "fjall-blob" => Box::new(fjall::open(dir, durability, true)),
         "redb" => Box::new(redb::open(dir, durability)),
         "lmdb" => Box::new(lmdb::open(dir, durability)),
-        other => panic!("unknown engine {other}; known: {NAMES:?}, {BLOB_NAMES:?}"),
+        other => panic!("unknown engine {other}; known: {NAMES:?}, {BLOB_NAMES:?}, {THRESHOLD_NAMES:?}"),
     }
 }

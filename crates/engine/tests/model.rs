@@ -32,7 +32,7 @@ fn options(set: usize) -> Options {
         log_segment_bytes: 4 << 10,
         log_bytes_max: 16 << 10,
         group_bytes_max: 4 << 10,
-        block_cache_bytes: 0,
+        cache_bytes: 0,
         table_cache_bytes: 1 << 20,
         open_tables_max: 16,
         table: TableOptions {
@@ -57,7 +57,7 @@ fn options(set: usize) -> Options {
             memtable_bytes: 16 << 10,
             log_segment_bytes: 16 << 10,
             log_bytes_max: 1 << 20,
-            block_cache_bytes: 10_000,
+            cache_bytes: 10_000,
             table: TableOptions {
                 block_bytes: 1 << 10,
                 filter_bits_per_key: 0,
@@ -76,7 +76,7 @@ fn options(set: usize) -> Options {
         3 => Options {
             memtables_max: 2,
             level0_tables_max: 4,
-            block_cache_bytes: 1 << 20,
+            cache_bytes: 1 << 20,
             table: TableOptions { block_bytes: 1, ..TableOptions::default() },
             ..tiny
         },

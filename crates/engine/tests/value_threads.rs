@@ -18,7 +18,7 @@ fn options(threshold_bytes: u64) -> Options {
         log_bytes_max: 1 << 20,
         value_segment_bytes: 16 << 10,
         value_garbage_percent: 5,
-        value_cache_bytes: 8 << 10,
+        cache_bytes: 8 << 10,
         ..Options::default()
     };
     options.compaction.level0_tables = 2;

@@ -127,15 +127,15 @@ impl Default for RaftOptions {
 pub struct EngineOptions {
     /// A memtable of this size is flushed.
     pub memtable_bytes_max: u64,
-    /// Memory for table blocks.
-    pub block_cache_bytes_max: u64,
+    /// Memory for blocks of tables and for large values.
+    pub cache_bytes_max: u64,
     /// The log's size above which what pins its oldest segment is flushed or rewritten: bounds replay.
     pub log_bytes_max: u64,
 }
 
 impl Default for EngineOptions {
     fn default() -> EngineOptions {
-        EngineOptions { memtable_bytes_max: 64 << 20, block_cache_bytes_max: 256 << 20, log_bytes_max: 512 << 20 }
+        EngineOptions { memtable_bytes_max: 64 << 20, cache_bytes_max: 256 << 20, log_bytes_max: 512 << 20 }
     }
 }
 

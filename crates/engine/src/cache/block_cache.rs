@@ -9,6 +9,7 @@
 //!
 //! A hit writes nothing but a counter of the thread's own and, until it has the largest value, the block's use count.
 
+use super::budget::Budget;
 use super::hash::FixedHash;
 use super::residents::{Resident, Residents};
 use super::sync::{AtomicU64, Mutex, Ordering::Relaxed};
@@ -37,10 +38,12 @@ const GHOSTS_MIN: usize = 64;
 /// Counters of hits, one a cache line: threads take them in turn.
 const HIT_COUNTERS: usize = 16;
 
-/// At most so many bytes of uncompressed, checked blocks.
+/// Uncompressed, checked blocks, within a budget.
 pub struct BlockCache {
     shards: Box<[Mutex<Shard>]>,
-    shard_capacity_bytes: u64,
+    budget: Arc<Budget>,
+    /// The shard that gives room for values next.
+    gives_next: AtomicU64,
     hits: [Counter; HIT_COUNTERS],
     misses: AtomicU64,
     evictions: AtomicU64,
@@ -76,10 +79,16 @@ struct Shard {
 impl BlockCache {
     /// A cache of at most `capacity_bytes`; 0 caches nothing.
     pub fn new(capacity_bytes: u64) -> BlockCache {
-        let shards = if capacity_bytes < SHARDED_BYTES_MIN { 1 } else { SHARDS };
+        BlockCache::within(Arc::new(Budget::of_blocks(capacity_bytes)))
+    }
+
+    /// A cache within a budget that it may share.
+    pub(crate) fn within(budget: Arc<Budget>) -> BlockCache {
+        let shards = if budget.total_bytes() < SHARDED_BYTES_MIN { 1 } else { SHARDS };
         BlockCache {
             shards: (0..shards).map(|_| Mutex::default()).collect(),
-            shard_capacity_bytes: capacity_bytes / shards as u64,
+            budget,
+            gives_next: AtomicU64::new(0),
             hits: Default::default(),
             misses: AtomicU64::new(0),
             evictions: AtomicU64::new(0),
@@ -94,7 +103,7 @@ impl BlockCache {
     /// What it has done since it was made, and what it holds.
     pub fn stats(&self) -> CacheStats {
         CacheStats {
-            capacity_bytes: self.shard_capacity_bytes * self.shards.len() as u64,
+            capacity_bytes: self.budget.block_capacity_bytes(),
             bytes: self.used_bytes(),
             hits: self.hits(),
             misses: self.misses(),
@@ -139,7 +148,8 @@ impl BlockCache {
     pub(super) fn insert(&self, owner: &Arc<Residents>, index: u32, block: Block, hot: bool) -> Arc<Resident> {
         let bytes = weight(&block);
         let block = Arc::new(if hot { Resident::used_often(block) } else { Resident::new(block) });
-        if bytes > self.shard_capacity_bytes {
+        let shard_capacity_bytes = self.shard_capacity_bytes();
+        if bytes > shard_capacity_bytes {
             return block;
         }
         let hash = hash_of(owner.table(), index);
@@ -158,10 +168,37 @@ impl BlockCache {
             shard.short.push_back(entry);
         }
         shard.live_bytes += bytes;
-        let evicted_before = shard.evicted;
-        while shard.live_bytes > self.shard_capacity_bytes && shard.evict_one(self.shard_capacity_bytes, &mut owners) {}
-        self.evictions.fetch_add(shard.evicted - evicted_before, Relaxed);
+        self.budget.add_block(bytes);
+        let removed_bytes = self.evict(&mut shard, shard_capacity_bytes, &mut owners);
+        drop(shard);
+        self.budget.remove_blocks(removed_bytes);
+        self.budget.fit_values();
         block
+    }
+
+    /// Brings a shard within its bound; the bytes that went.
+    fn evict(&self, shard: &mut Shard, capacity_bytes: u64, owners: &mut Vec<Arc<Residents>>) -> u64 {
+        let before = (shard.live_bytes, shard.evicted);
+        while shard.live_bytes > capacity_bytes && shard.evict_one(capacity_bytes, owners) {}
+        self.evictions.fetch_add(shard.evicted - before.1, Relaxed);
+        before.0 - shard.live_bytes
+    }
+
+    /// Gives room back that values claim: one shard's part of it at each call.
+    pub(crate) fn give_way(&self) {
+        if !self.budget.blocks_must_shrink() {
+            return;
+        }
+        let next = self.gives_next.fetch_add(1, Relaxed) as usize % self.shards.len();
+        let mut owners = Vec::new();
+        let mut shard = self.shards.get(next).expect("a remainder is below the divisor").lock();
+        let removed_bytes = self.evict(&mut shard, self.shard_capacity_bytes(), &mut owners);
+        drop(shard);
+        self.budget.remove_blocks(removed_bytes);
+    }
+
+    fn shard_capacity_bytes(&self) -> u64 {
+        self.budget.block_capacity_bytes() / self.shards.len() as u64
     }
 
     /// A block's table is gone, and the block with it.
@@ -170,6 +207,8 @@ impl BlockCache {
         shard.live_bytes -= weight(block);
         shard.dead += 1;
         shard.sweep();
+        drop(shard);
+        self.budget.remove_blocks(weight(block));
     }
 }
 

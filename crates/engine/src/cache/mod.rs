@@ -7,12 +7,14 @@
 //! For `db/`: make one [`BlockCache`] and one [`TableCache`] at open and put the latter into every `ReadState`.
 
 mod block_cache;
+pub(crate) mod budget;
 mod hash;
 pub(crate) mod residents;
 mod sync;
 mod table_cache;
 
 pub use block_cache::BlockCache;
+pub(crate) use budget::Budget;
 pub(crate) use hash::FixedHash;
 pub use table_cache::{HeldReader, ReaderSlot, TableCache};
 

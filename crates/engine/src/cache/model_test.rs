@@ -4,6 +4,9 @@
 #[path = "block_cache.rs"]
 #[allow(dead_code, clippy::duplicate_mod)]
 mod block_cache;
+mod budget {
+    pub(super) use crate::cache::Budget;
+}
 #[path = "hash.rs"]
 #[allow(clippy::duplicate_mod)]
 mod hash;

@@ -14,7 +14,7 @@ use super::counters::Counters;
 use super::options::Options;
 use super::writes::{MemoryLimits, Writes};
 use crate::batch::BatchEntry;
-use crate::cache::{BlockCache, TableCache};
+use crate::cache::{BlockCache, Budget, TableCache};
 use crate::compaction::{self, Context, FamilyTable};
 use crate::hot::HotKeys;
 use crate::iterator::ReadState;
@@ -124,13 +124,14 @@ pub(super) fn build(
 
 /// What flushes, compactions and reads of values share, and the store of value segments.
 fn context(env: &Env, versions: VersionSet, options: &Options) -> (Arc<ValueStore>, Context) {
-    let blocks = Arc::new(BlockCache::new(options.block_cache_bytes));
+    let budget = Arc::new(Budget::shared(options.cache_bytes));
+    let blocks = Arc::new(BlockCache::within(budget.clone()));
     let tables_dir = versions.tables_dir().to_path_buf();
     let tables =
-        Arc::new(TableCache::new(env, &tables_dir, blocks, options.table_cache_bytes, options.open_tables_max));
+        Arc::new(TableCache::new(env, &tables_dir, blocks.clone(), options.table_cache_bytes, options.open_tables_max));
     let oldest_transaction_start = versions.oldest_transaction_start().clone();
     let store = versions.current().values().store().expect("a version of an open set has a store").clone();
-    store.cache_values(ValueCache::new(options.value_cache_bytes));
+    store.cache_values(ValueCache::within(budget, blocks));
     let thresholds = ValueThresholds::new(&options.families);
     let values = Arc::new(ValueLog::new(store.clone(), options.value_segment_bytes, thresholds));
     let of_family = |spec: &FamilySpec| (spec.family, spec.options.clone());

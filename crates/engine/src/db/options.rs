@@ -68,10 +68,9 @@ pub struct Options {
     /// Bytes of commits that one write and sync of the log may carry: bounds the latency of the last in the group.
     /// Default 4 MiB; 4 KiB to 64 MiB. A larger single commit is a group of its own.
     pub group_bytes_max: u64,
-    /// Memory for uncompressed data blocks. Default 64 MiB; up to 1 TiB.
-    pub block_cache_bytes: u64,
-    /// Memory for values that were read from the value log. Default 64 MiB; up to 1 TiB, 0 for none.
-    pub value_cache_bytes: u64,
+    /// Memory for what was read: uncompressed blocks of tables, and values of the value log. Each takes what the other
+    /// does not use; when both would take everything, values have a quarter. Default 128 MiB; up to 1 TiB, 0 for none.
+    pub cache_bytes: u64,
     /// Memory for filters and indexes of open tables. Default 64 MiB; 1 MiB to 1 TiB.
     pub table_cache_bytes: u64,
     /// Tables held open at most. Default 1,000; 16 to 1,000,000.
@@ -107,8 +106,7 @@ impl Default for Options {
             value_garbage_percent: 25,
             value_relocation_bytes_per_second: 128 << 20,
             group_bytes_max: 4 << 20,
-            block_cache_bytes: 64 << 20,
-            value_cache_bytes: 64 << 20,
+            cache_bytes: 128 << 20,
             table_cache_bytes: 64 << 20,
             open_tables_max: 1000,
             stats_sample_one_in: SAMPLE_ONE_IN_DEFAULT,
@@ -119,8 +117,8 @@ impl Default for Options {
     }
 }
 
-/// The part of a memory budget, in percent, for memtables; the rest is for reading: five tenths of it for blocks,
-/// three for large values, two for filters and indexes. A store that is written and read alike; RocksDB's advice for a cache is "a third or more".
+/// The part of a memory budget, in percent, for memtables; the rest is for reading: eight tenths of it for blocks and
+/// large values, two for filters and indexes. A store that is written and read alike; RocksDB's advice for a cache is "a third or more".
 const MEMTABLES_PERCENT: u64 = 30;
 /// The part of the machine's memory, in percent, that [`Options::auto`] takes: the system's page cache and the rest of
 /// the process need the others.
@@ -140,10 +138,8 @@ impl Options {
         // Beyond 256 MiB a memtable's flush takes seconds, and gains little.
         options.memtable_bytes = (memtables_bytes / options.memtables_max as u64).clamp(256 << 10, 256 << 20);
         let caches_bytes = bytes - options.memtable_bytes * options.memtables_max as u64;
-        options.block_cache_bytes = caches_bytes / 10 * 5;
-        options.value_cache_bytes = caches_bytes / 10 * 3;
-        let rest = caches_bytes - options.block_cache_bytes - options.value_cache_bytes;
-        options.table_cache_bytes = rest.max(1 << 20);
+        options.cache_bytes = caches_bytes / 10 * 8;
+        options.table_cache_bytes = (caches_bytes - options.cache_bytes).max(1 << 20);
         // Segments as large as memtables, within reason: a small machine need not preallocate 64 MiB.
         options.log_segment_bytes = options.memtable_bytes.clamp(1 << 20, 64 << 20);
         options.log_bytes_max = (options.memtable_bytes * 16).max(4 * options.log_segment_bytes);
@@ -181,8 +177,7 @@ impl Options {
         in_range("sync_value_bytes_max", self.sync_value_bytes_max, 0, 64 << 20)?;
         in_range("value_garbage_percent", self.value_garbage_percent, 5, 90)?;
         in_range("group_bytes_max", self.group_bytes_max, 4 << 10, 64 << 20)?;
-        in_range("block_cache_bytes", self.block_cache_bytes, 0, 1 << 40)?;
-        in_range("value_cache_bytes", self.value_cache_bytes, 0, 1 << 40)?;
+        in_range("cache_bytes", self.cache_bytes, 0, 1 << 40)?;
         in_range("table_cache_bytes", self.table_cache_bytes, 1 << 20, 1 << 40)?;
         in_range("open_tables_max", self.open_tables_max as u64, 16, 1_000_000)?;
         in_range("stats_sample_one_in", self.stats_sample_one_in, 0, 1_000_000)?;

@@ -43,7 +43,7 @@ fn a_memory_budget_is_split_and_kept() {
         let options = Options::with_memory_budget(budget);
         options.validate().expect("every budget gives options in range");
         let memtables = options.memtable_bytes * options.memtables_max as u64;
-        let all = memtables + options.block_cache_bytes + options.value_cache_bytes + options.table_cache_bytes;
+        let all = memtables + options.cache_bytes + options.table_cache_bytes;
         assert!(all <= budget.max(MEMORY_BUDGET_BYTES_MIN) + (1 << 20), "2^{shift}: {all}");
         assert!(shift < 23 || all > budget / 10 * 9, "2^{shift}: {all} leaves memory unused");
         assert!(options.log_bytes_max >= 2 * memtables, "memtables are flushed for their own size");

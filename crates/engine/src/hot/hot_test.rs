@@ -4,7 +4,7 @@ use kontiki_env::SimMachine;
 use std::time::Duration;
 
 fn open(machine: &SimMachine, hot_keys: HotKeyOptions) -> Db {
-    let options = Options { stats_sample_one_in: 1, hot_keys, block_cache_bytes: 40 << 10, ..Options::default() };
+    let options = Options { stats_sample_one_in: 1, hot_keys, cache_bytes: 40 << 10, ..Options::default() };
     Db::open_in(&machine.env(), "/db".as_ref(), options).unwrap()
 }
 

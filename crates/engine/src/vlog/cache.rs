@@ -5,18 +5,21 @@
 //! pointer is the key, and nothing is ever invalidated. What scans pass over once does not push out what is read
 //! again: the cache is S3-FIFO.
 
-use crate::cache::FixedHash;
+use crate::cache::{BlockCache, Budget, FixedHash};
 use crate::kind::ValuePointer;
 use crate::stats::CacheStats;
 use bytes::Bytes;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, Weighter};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What an entry costs beside the value: key, handle, slot. An estimate.
 const ENTRY_OVERHEAD_BYTES: u64 = 120;
 /// For the sizing of the cache's table only.
 const VALUE_BYTES_EXPECTED: u64 = 4 << 10;
+/// The budget is told after so many values: to ask the cache how much it holds takes every lock of it.
+const INSERTS_BETWEEN_NOTES: u64 = 16;
 
 #[derive(Clone)]
 struct Weight;
@@ -28,25 +31,30 @@ impl Weighter<(u64, u64), Bytes> for Weight {
 }
 
 type Lifecycle = DefaultLifecycle<(u64, u64), Bytes>;
+type Values = Cache<(u64, u64), Bytes, Weight, FixedHash, Lifecycle>;
 
-/// A cache of values by segment and offset, bounded in bytes.
+/// A cache of values by segment and offset, in one budget with a cache of blocks.
 pub(crate) struct ValueCache {
-    cache: Cache<(u64, u64), Bytes, Weight, FixedHash, Lifecycle>,
+    cache: Arc<Values>,
+    budget: Arc<Budget>,
+    blocks: Arc<BlockCache>,
     hits: AtomicU64,
     misses: AtomicU64,
     inserted: AtomicU64,
-    capacity_bytes: u64,
 }
 
 impl ValueCache {
-    /// A cache that holds about `bytes`; none is held if that is 0.
-    pub(crate) fn new(bytes: u64) -> ValueCache {
+    /// A cache within the budget of `blocks`; none is held if that is 0.
+    pub(crate) fn within(budget: Arc<Budget>, blocks: Arc<BlockCache>) -> ValueCache {
+        let bytes = budget.total_bytes();
         let items = usize::try_from(bytes / VALUE_BYTES_EXPECTED).unwrap_or(usize::MAX).max(16);
         let options = OptionsBuilder::new().estimated_items_capacity(items).weight_capacity(bytes).build();
         let options = options.expect("every option is given and in range");
-        let cache = Cache::with_options(options, Weight, FixedHash, Lifecycle::default());
+        let cache: Arc<Values> = Arc::new(Cache::with_options(options, Weight, FixedHash, Lifecycle::default()));
+        let told = cache.clone();
+        budget.attach_values(Box::new(move |bytes| told.set_capacity(bytes)));
         let [hits, misses, inserted] = [const { AtomicU64::new(0) }; 3];
-        ValueCache { cache, hits, misses, inserted, capacity_bytes: bytes }
+        ValueCache { cache, budget, blocks, hits, misses, inserted }
     }
 
     /// The value that a pointer leads to, if it is here.
@@ -67,15 +75,18 @@ impl ValueCache {
     /// Takes in a value that was checked.
     pub(crate) fn insert(&self, pointer: ValuePointer, value: &Bytes) {
         debug_assert_eq!(value.len(), pointer.length as usize, "a pointer knows the length");
-        self.inserted.fetch_add(1, Ordering::Relaxed);
         self.cache.insert((pointer.segment, pointer.offset), value.clone());
+        if self.inserted.fetch_add(1, Ordering::Relaxed).is_multiple_of(INSERTS_BETWEEN_NOTES) {
+            self.budget.note_values(self.cache.weight());
+            self.blocks.give_way();
+        }
     }
 
     /// What it has done since it was made, and what it holds.
     pub(crate) fn stats(&self) -> CacheStats {
         let inserted = self.inserted.load(Ordering::Relaxed);
         CacheStats {
-            capacity_bytes: self.capacity_bytes,
+            capacity_bytes: self.cache.capacity(),
             bytes: self.cache.weight(),
             hits: self.hits.load(Ordering::Relaxed),
             misses: self.misses.load(Ordering::Relaxed),

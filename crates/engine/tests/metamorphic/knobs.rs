@@ -65,8 +65,7 @@ pub fn options(rng: &mut Rng) -> Options {
         value_segment_bytes: pick(rng, &[4 << 10, 8 << 10, 64 << 10]),
         value_garbage_percent: pick(rng, &[5, 25, 50, 90]),
         group_bytes_max: pick(rng, &[4 << 10, 1 << 20]),
-        block_cache_bytes: pick(rng, &[0, 10_000, 1 << 20]),
-        value_cache_bytes: pick(rng, &[0, 4 << 10, 1 << 20]),
+        cache_bytes: pick(rng, &[0, 4 << 10, 20_000, 1 << 20]),
         table_cache_bytes: 1 << 20,
         open_tables_max: pick(rng, &[16, 1000]),
         table: TableOptions {

@@ -65,9 +65,9 @@ pub struct ServeOptions {
     #[arg(long, value_name = "BYTES")]
     pub memtable_bytes_max: Option<u64>,
 
-    /// Memory for table blocks, in bytes, up to 1 TiB [default: 256 MiB]
+    /// Memory for blocks of tables and for large values, in bytes, up to 1 TiB [default: 256 MiB]
     #[arg(long, value_name = "BYTES")]
-    pub block_cache_bytes_max: Option<u64>,
+    pub cache_bytes_max: Option<u64>,
 
     /// Size of the log that a start may have to replay, in bytes, 64 MiB to 64 GiB [default: 512 MiB]
     #[arg(long, value_name = "BYTES")]
@@ -134,7 +134,7 @@ impl ServeOptions {
             raft_entry_bytes_max,
             raft_log_bytes_max,
             memtable_bytes_max,
-            block_cache_bytes_max,
+            cache_bytes_max,
             log_bytes_max,
             park_ms_max,
         })
@@ -229,11 +229,11 @@ impl ServeOptions {
     fn engine(&self) -> Result<EngineOptions, ConfigError> {
         let default = EngineOptions::default();
         let memtable = self.memtable_bytes_max.unwrap_or(default.memtable_bytes_max);
-        let cache = self.block_cache_bytes_max.unwrap_or(default.block_cache_bytes_max);
+        let cache = self.cache_bytes_max.unwrap_or(default.cache_bytes_max);
         let log = self.log_bytes_max.unwrap_or(default.log_bytes_max);
         Ok(EngineOptions {
             memtable_bytes_max: in_range("memtable-bytes-max", memtable, (1 << 20)..=(4 << 30))?,
-            block_cache_bytes_max: in_range("block-cache-bytes-max", cache, 0..=(1 << 40))?,
+            cache_bytes_max: in_range("cache-bytes-max", cache, 0..=(1 << 40))?,
             log_bytes_max: in_range("log-bytes-max", log, (64 << 20)..=(64 << 30))?,
         })
     }

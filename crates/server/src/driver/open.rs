@@ -83,7 +83,7 @@ fn engine_options(config: &NodeConfig) -> Options {
     Options {
         families: served_families(),
         memtable_bytes: config.engine.memtable_bytes_max,
-        block_cache_bytes: config.engine.block_cache_bytes_max,
+        cache_bytes: config.engine.cache_bytes_max,
         log_segment_bytes: (config.engine.log_bytes_max / LOG_SEGMENTS).min(SEGMENT_BYTES_MAX),
         log_bytes_max: config.engine.log_bytes_max,
         ..Options::default()
