@@ -45,8 +45,9 @@ impl FamilySpec {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FamilyOptions {
     /// Values of at least this many bytes live in the value log, and the tree has pointers to them: flush and compaction
-    /// do not move them, reads of them take one more access. 0: all values stay in the tree. Default 1 KiB; up to
-    /// [`VALUE_BYTES_MAX`].
+    /// do not move them, but a scan that finds them in no cache reads each from a place of its own. 0: all values stay in
+    /// the tree. Default 4 KiB, as large as a block, so that a value there would share its read with no other anyway;
+    /// up to [`VALUE_BYTES_MAX`]. Lower it for keys that are overwritten much and hardly scanned.
     pub value_threshold_bytes: u64,
     /// When and how its tables are merged; `None`: as [`Options::compaction`](crate::Options::compaction) says. Of its fields
     /// `background_jobs_max` and `bytes_per_second_max` are the database's, whatever stands here.
@@ -62,7 +63,7 @@ pub struct FamilyOptions {
 impl Default for FamilyOptions {
     fn default() -> FamilyOptions {
         FamilyOptions {
-            value_threshold_bytes: 1 << 10,
+            value_threshold_bytes: 4 << 10,
             compaction: None,
             compression: Vec::new(),
             filter_prefix_bytes: None,

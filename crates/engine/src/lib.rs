@@ -31,6 +31,8 @@ pub mod kind;
 pub mod log;
 pub mod memtable;
 pub mod planted;
+#[allow(unsafe_code)]
+mod prefetch;
 pub mod stats;
 mod stream;
 pub mod table;

@@ -331,7 +331,7 @@ fn random_batch(rng: &mut Rng, rows: &Rows) -> (WriteBatch, Rows) {
             batch.delete(family, &key);
             rows.remove(&(family, key));
         } else {
-            let length = if rng.chance(1, 50) { 3000 } else { rng.below(120) };
+            let length = if rng.chance(1, 50) { 5000 } else { rng.below(120) };
             let value: Vec<u8> = (0..length).map(|_| (rng.next_u64() as u8) >> (rng.below(2) * 4)).collect();
             batch.put(family, &key, &value);
             rows.insert((family, key), value);

@@ -4,27 +4,47 @@
 //! from hour to hour. So neither has a fixed part: each may take what the other does not use. Only when both would fill
 //! it all does a fixed share hold, and whoever has borrowed gives back as the other grows.
 
-use parking_lot::Mutex;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// What values keep when blocks would take everything.
 const VALUE_SHARE_PERCENT: u64 = 25;
-/// The capacity of values changes in steps of such a part of the budget: each change takes every lock of their cache.
-const STEPS: u64 = 64;
 
-type SetCapacity = Box<dyn Fn(u64) + Send + Sync>;
+/// Who takes part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Blocks of tables.
+    Blocks,
+    /// Values of the value log.
+    Values,
+}
+
+impl Part {
+    fn other(self) -> Part {
+        match self {
+            Part::Blocks => Part::Values,
+            Part::Values => Part::Blocks,
+        }
+    }
+}
 
 /// A number of bytes for blocks and values together.
 pub struct Budget {
     total_bytes: u64,
-    value_share_bytes: u64,
-    block_bytes: AtomicU64,
-    value_bytes: AtomicU64,
-    /// How values are told their capacity.
-    values: OnceLock<SetCapacity>,
-    /// What they were told last.
-    value_capacity_bytes: Mutex<u64>,
+    blocks: State,
+    values: State,
+}
+
+struct State {
+    share_bytes: u64,
+    used_bytes: AtomicU64,
+    give_way: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl State {
+    fn new(share_bytes: u64) -> State {
+        State { share_bytes, used_bytes: AtomicU64::new(0), give_way: OnceLock::new() }
+    }
 }
 
 impl Budget {
@@ -39,13 +59,14 @@ impl Budget {
     }
 
     fn new(total_bytes: u64, value_share_bytes: u64) -> Budget {
-        Budget {
-            total_bytes,
-            value_share_bytes,
-            block_bytes: AtomicU64::new(0),
-            value_bytes: AtomicU64::new(0),
-            values: OnceLock::new(),
-            value_capacity_bytes: Mutex::new(0),
+        let blocks = State::new(total_bytes - value_share_bytes);
+        Budget { total_bytes, blocks, values: State::new(value_share_bytes) }
+    }
+
+    fn state(&self, part: Part) -> &State {
+        match part {
+            Part::Blocks => &self.blocks,
+            Part::Values => &self.values,
         }
     }
 
@@ -54,50 +75,39 @@ impl Budget {
         self.total_bytes
     }
 
-    /// What blocks may have now: never less than their share.
-    pub(crate) fn block_capacity_bytes(&self) -> u64 {
-        let unused = self.total_bytes.saturating_sub(self.value_bytes.load(Relaxed));
-        unused.max(self.total_bytes - self.value_share_bytes)
+    /// What a part may have now: what the other leaves, and never less than its share.
+    pub(crate) fn capacity_bytes(&self, part: Part) -> u64 {
+        let left = self.total_bytes.saturating_sub(self.state(part.other()).used_bytes.load(Relaxed));
+        left.max(self.state(part).share_bytes)
     }
 
-    /// Whether blocks have more than they may.
-    pub(crate) fn blocks_must_shrink(&self) -> bool {
-        self.block_bytes.load(Relaxed) > self.block_capacity_bytes()
+    /// Whether a part has more than it may.
+    pub(crate) fn is_over(&self, part: Part) -> bool {
+        self.state(part).used_bytes.load(Relaxed) > self.capacity_bytes(part)
     }
 
-    /// A block has come in. Called before anyone can take it out, so that the sum never falls below zero.
-    pub(crate) fn add_block(&self, bytes: u64) {
-        self.block_bytes.fetch_add(bytes, Relaxed);
+    /// Something has come in. To be called before anyone can take it out, so that the sum never falls below zero.
+    pub(crate) fn add(&self, part: Part, bytes: u64) {
+        self.state(part).used_bytes.fetch_add(bytes, Relaxed);
     }
 
-    /// Blocks have gone out.
-    pub(crate) fn remove_blocks(&self, bytes: u64) {
-        self.block_bytes.fetch_sub(bytes, Relaxed);
+    /// Something has gone out.
+    pub(crate) fn remove(&self, part: Part, bytes: u64) {
+        self.state(part).used_bytes.fetch_sub(bytes, Relaxed);
     }
 
-    /// So many bytes of values are there now.
-    pub(crate) fn note_values(&self, bytes: u64) {
-        self.value_bytes.store(bytes, Relaxed);
-        self.fit_values();
+    /// How a part is asked for room.
+    pub(crate) fn on_give_way(&self, part: Part, give_way: impl Fn() + Send + Sync + 'static) {
+        let first = self.state(part).give_way.set(Box::new(give_way)).is_ok();
+        assert!(first, "one cache for each part of a budget");
     }
 
-    /// `set_capacity` is called with what values may have, now and whenever it has changed.
-    pub(crate) fn attach_values(&self, set_capacity: SetCapacity) {
-        assert!(self.values.set(set_capacity).is_ok(), "one cache of values a budget");
-        self.fit_values();
-    }
-
-    /// Takes back from values what blocks have grown into.
-    pub(crate) fn fit_values(&self) {
-        let Some(set_capacity) = self.values.get() else { return };
-        // Who comes in between has changed little; the next one sees it.
-        let Some(mut told) = self.value_capacity_bytes.try_lock() else { return };
-        let unused = self.total_bytes.saturating_sub(self.block_bytes.load(Relaxed));
-        let step = (self.total_bytes / STEPS).max(1);
-        let capacity = (unused / step * step).max(self.value_share_bytes);
-        if *told != capacity {
-            *told = capacity;
-            set_capacity(capacity);
+    /// After a part has grown: the other one gives back what it has borrowed, some of it at each call.
+    pub(crate) fn reclaim_for(&self, part: Part) {
+        if self.is_over(part.other())
+            && let Some(give_way) = self.state(part.other()).give_way.get()
+        {
+            give_way();
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Two caches, both bounded in bytes: uncompressed blocks, and open tables (file handle, filter, top of the index).
+//! Caches, bounded in bytes: uncompressed blocks and values of the value log in one budget, and open tables (file handle,
+//! filter, top of the index).
 //!
 //! Neither is searched by a read. A table of the version holds its open reader, a reader holds slots for its blocks
 //! (`residents`); the caches decide what stays. Their decisions depend on nothing random, so that a simulated run
@@ -6,21 +7,33 @@
 //!
 //! For `db/`: make one [`BlockCache`] and one [`TableCache`] at open and put the latter into every `ReadState`.
 
-mod block_cache;
 pub(crate) mod budget;
 mod hash;
 pub(crate) mod residents;
+mod slot_cache;
 mod sync;
 mod table_cache;
 
-pub use block_cache::BlockCache;
-pub(crate) use budget::Budget;
+use crate::table::block::Block;
+pub(crate) use budget::{Budget, Part};
 pub(crate) use hash::FixedHash;
+#[cfg(test)]
+pub(crate) use slot_cache::weight;
+pub use slot_cache::{Content, SlotCache, Slots};
 pub use table_cache::{HeldReader, ReaderSlot, TableCache};
 
-#[cfg(test)]
-#[path = "block_cache_test.rs"]
-mod block_cache_tests;
+/// Uncompressed, checked blocks.
+pub type BlockCache = SlotCache<residents::Residents>;
+
+impl Content for Block {
+    fn memory_bytes(&self) -> usize {
+        Block::memory_bytes(self)
+    }
+}
+
 #[cfg(test)]
 #[path = "model_test.rs"]
 mod model_tests;
+#[cfg(test)]
+#[path = "slot_cache_test.rs"]
+mod slot_cache_tests;

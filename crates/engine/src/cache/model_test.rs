@@ -1,11 +1,8 @@
 //! The block cache under a scheduler that explores interleavings: the same source, compiled once more over scheduled
 //! locks and slots. Readers of two tables bring blocks in, a table goes while others read, and room is for three blocks.
 
-#[path = "block_cache.rs"]
-#[allow(dead_code, clippy::duplicate_mod)]
-mod block_cache;
 mod budget {
-    pub(super) use crate::cache::Budget;
+    pub(super) use crate::cache::budget::{Budget, Part};
 }
 #[path = "hash.rs"]
 #[allow(clippy::duplicate_mod)]
@@ -13,6 +10,9 @@ mod hash;
 #[path = "residents.rs"]
 #[allow(dead_code, clippy::duplicate_mod)]
 mod residents;
+#[path = "slot_cache.rs"]
+#[allow(dead_code, clippy::duplicate_mod)]
+mod slot_cache;
 
 /// The face of `sync.rs` over shuttle. A slot is a lock here: each of its operations is one step, as it is there.
 mod sync {
@@ -79,8 +79,8 @@ mod sync {
     }
 }
 
-use self::block_cache::{BlockCache, weight};
 use self::residents::{Residents, Use};
+use self::slot_cache::{Content, SlotCache, weight};
 use crate::iterator::KeyRef;
 use crate::kind::Kind;
 use crate::planted::{self, Bug};
@@ -89,6 +89,12 @@ use crate::table::block_writer::BlockWriter;
 use shuttle::rand::Rng as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+
+impl Content for Block {
+    fn memory_bytes(&self) -> usize {
+        Block::memory_bytes(self)
+    }
+}
 
 const SCHEDULES: usize = 5_000;
 const BLOCKS: u32 = 4;
@@ -113,7 +119,7 @@ fn read_some(table: &Arc<Residents>, number: u64) {
 
 fn scenario() {
     let block_bytes = weight(&block(1, 0));
-    let cache = Arc::new(BlockCache::new(ROOM * block_bytes));
+    let cache = Arc::new(SlotCache::new(ROOM * block_bytes));
     let stays = Residents::new(1, BLOCKS, cache.clone());
     // The last reader of the second table takes it along, in the middle of what the others do.
     let goes = Residents::new(2, BLOCKS, cache.clone());

@@ -1,6 +1,6 @@
 //! The slots of one open table: which of its blocks are in memory.
 
-use super::block_cache::BlockCache;
+use super::slot_cache::{SlotCache, Slots};
 use super::sync::{ArcSwapOption, AtomicU8, Guard, Ordering::Relaxed};
 use crate::table::block::Block;
 use std::ops::Deref;
@@ -9,36 +9,53 @@ use std::sync::Arc;
 /// Uses are counted up to this: so many rounds of the main queue does a block stay without another use.
 const USES_MAX: u8 = 3;
 
-/// A block that is, or was, in the cache.
-pub struct Resident {
-    block: Block,
+/// What is, or was, in a cache: a block, if nothing else is said.
+pub struct Resident<T = Block> {
+    content: T,
     uses: AtomicU8,
 }
 
-impl Resident {
-    pub(super) fn new(block: Block) -> Resident {
-        Resident { block, uses: AtomicU8::new(0) }
+impl<T> Resident<T> {
+    pub(super) fn new(content: T) -> Resident<T> {
+        Resident { content, uses: AtomicU8::new(0) }
     }
 
     /// One that stays for as many rounds as any.
-    pub(super) fn used_often(block: Block) -> Resident {
-        Resident { block, uses: AtomicU8::new(USES_MAX) }
+    pub(super) fn used_often(content: T) -> Resident<T> {
+        Resident { content, uses: AtomicU8::new(USES_MAX) }
     }
 
     /// Counts a use. Two threads may count one together: the count is a hint.
-    fn touch(&self) {
+    pub(crate) fn touch(&self) {
         let uses = self.uses.load(Relaxed);
         if uses < USES_MAX {
             self.uses.store(uses + 1, Relaxed);
         }
     }
+
+    /// Lets it stay for as many rounds as any.
+    pub(crate) fn touch_often(&self) {
+        self.uses.store(USES_MAX, Relaxed);
+    }
+
+    /// Sets its uses to zero and returns how many there were.
+    pub(crate) fn take_uses(&self) -> u8 {
+        self.uses.swap(0, Relaxed)
+    }
+
+    /// Takes one use off, if there is one.
+    pub(crate) fn take_use(&self) -> bool {
+        let uses = self.uses.load(Relaxed);
+        self.uses.store(uses.saturating_sub(1), Relaxed);
+        uses > 0
+    }
 }
 
-impl Deref for Resident {
-    type Target = Block;
+impl<T> Deref for Resident<T> {
+    type Target = T;
 
-    fn deref(&self) -> &Block {
-        &self.block
+    fn deref(&self) -> &T {
+        &self.content
     }
 }
 
@@ -87,18 +104,14 @@ pub enum Use {
 /// The slots of one open table. Blocks leave them when the cache needs room, and with the last reader.
 pub struct Residents {
     table: u64,
-    cache: Arc<BlockCache>,
+    cache: Arc<SlotCache<Residents>>,
     slots: Box<[ArcSwapOption<Resident>]>,
 }
 
 impl Residents {
     /// Empty slots for `count` blocks of a table; numbers of tables are never used twice.
-    pub fn new(table: u64, count: u32, cache: Arc<BlockCache>) -> Arc<Residents> {
+    pub fn new(table: u64, count: u32, cache: Arc<SlotCache<Residents>>) -> Arc<Residents> {
         Arc::new(Residents { table, cache, slots: (0..count).map(|_| ArcSwapOption::empty()).collect() })
-    }
-
-    pub(super) fn table(&self) -> u64 {
-        self.table
     }
 
     /// Bytes of memory of the slots themselves.
@@ -117,7 +130,7 @@ impl Residents {
             Some(block) => {
                 match purpose {
                     Use::Point => block.touch(),
-                    Use::Hot => block.uses.store(USES_MAX, Relaxed),
+                    Use::Hot => block.touch_often(),
                     Use::Scan | Use::Once => {}
                 }
                 self.cache.count_hit();
@@ -138,9 +151,16 @@ impl Residents {
             Use::Hot => Held::from(self.cache.insert(self, index, block, true)),
         }
     }
+}
 
-    /// Puts a block into its slot; or returns the one that is there. Under the lock of the block's shard.
-    pub(super) fn fill(&self, index: u32, block: &Arc<Resident>) -> Option<Arc<Resident>> {
+impl Slots for Residents {
+    type Content = Block;
+
+    fn number(&self) -> u64 {
+        self.table
+    }
+
+    fn fill(&self, index: u32, block: &Arc<Resident>) -> Option<Arc<Resident>> {
         let slot = self.slot(index);
         let there = slot.load_full();
         if there.is_none() {
@@ -149,23 +169,16 @@ impl Residents {
         there
     }
 
-    /// Empties a slot; whether there was a block. Under the lock of the block's shard.
-    pub(super) fn empty(&self, index: u32) -> bool {
+    fn empty(&self, index: u32) -> bool {
         self.slot(index).swap(None).is_some()
     }
 
-    /// Sets a block's uses to zero and returns how many there were.
-    pub(super) fn take_uses(&self, index: u32) -> u8 {
-        self.slot(index).load().as_ref().map_or(0, |block| block.uses.swap(0, Relaxed))
+    fn take_uses(&self, index: u32) -> u8 {
+        self.slot(index).load().as_ref().map_or(0, |block| block.take_uses())
     }
 
-    /// Takes one use off, if there is one.
-    pub(super) fn take_use(&self, index: u32) -> bool {
-        let guard = self.slot(index).load();
-        let Some(block) = guard.as_ref() else { return false };
-        let uses = block.uses.load(Relaxed);
-        block.uses.store(uses.saturating_sub(1), Relaxed);
-        uses > 0
+    fn take_use(&self, index: u32) -> bool {
+        self.slot(index).load().as_ref().is_some_and(|block| block.take_use())
     }
 }
 

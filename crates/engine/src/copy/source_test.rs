@@ -1,12 +1,14 @@
 use super::*;
-use crate::{Db, Durability, Family, Options, WriteBatch};
+use crate::{Db, Durability, Family, FamilySpec, Options, WriteBatch};
 use kontiki_env::SimMachine;
 
 /// Large values in segments that hold a few of them, and a copy that has looked at a version whose segment is still open.
 #[test]
 fn a_segment_that_is_sealed_and_collected_between_two_looks_leads_to_a_newer_version() {
     let machine = SimMachine::from_seed(1);
-    let options = Options { value_segment_bytes: 16 << 10, ..Options::default() };
+    let mut default = FamilySpec::new(Family::DEFAULT, "default");
+    default.options.value_threshold_bytes = 1000;
+    let options = Options { families: vec![default], value_segment_bytes: 16 << 10, ..Options::default() };
     let db = Db::open_in(&machine.env(), Path::new("/db"), options).expect("opens");
     let put = |byte: u8| {
         for key in 0..4u8 {

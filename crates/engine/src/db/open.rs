@@ -14,7 +14,7 @@ use super::counters::Counters;
 use super::options::Options;
 use super::writes::{MemoryLimits, Writes};
 use crate::batch::BatchEntry;
-use crate::cache::{BlockCache, Budget, TableCache};
+use crate::cache::{BlockCache, Budget, Part, TableCache};
 use crate::compaction::{self, Context, FamilyTable};
 use crate::hot::HotKeys;
 use crate::iterator::ReadState;
@@ -125,13 +125,13 @@ pub(super) fn build(
 /// What flushes, compactions and reads of values share, and the store of value segments.
 fn context(env: &Env, versions: VersionSet, options: &Options) -> (Arc<ValueStore>, Context) {
     let budget = Arc::new(Budget::shared(options.cache_bytes));
-    let blocks = Arc::new(BlockCache::within(budget.clone()));
+    let blocks = BlockCache::within(budget.clone(), Part::Blocks);
     let tables_dir = versions.tables_dir().to_path_buf();
     let tables =
-        Arc::new(TableCache::new(env, &tables_dir, blocks.clone(), options.table_cache_bytes, options.open_tables_max));
+        Arc::new(TableCache::new(env, &tables_dir, blocks, options.table_cache_bytes, options.open_tables_max));
     let oldest_transaction_start = versions.oldest_transaction_start().clone();
     let store = versions.current().values().store().expect("a version of an open set has a store").clone();
-    store.cache_values(ValueCache::within(budget, blocks));
+    store.cache_values(ValueCache::within(budget));
     let thresholds = ValueThresholds::new(&options.families);
     let values = Arc::new(ValueLog::new(store.clone(), options.value_segment_bytes, thresholds));
     let of_family = |spec: &FamilySpec| (spec.family, spec.options.clone());

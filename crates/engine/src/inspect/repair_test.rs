@@ -21,7 +21,7 @@ fn sample(machine: &SimMachine) -> Contents {
     let mut expected = Contents::new();
     for i in 0..600usize {
         let mut batch = WriteBatch::new();
-        let (key, value) = (format!("key{:03}", i % 200), format!("{i}").repeat(if i % 20 == 0 { 700 } else { 10 }));
+        let (key, value) = (format!("key{:03}", i % 200), format!("{i}").repeat(if i % 20 == 0 { 2100 } else { 10 }));
         batch.put(Family::DEFAULT, key.as_bytes(), value.as_bytes());
         db.write(batch, Durability::Sync).expect("room");
         expected.insert(key.into_bytes(), value.into_bytes());

@@ -153,6 +153,10 @@ impl Cursor for LevelCursor {
     }
 
     #[inline]
+    fn peek(&self, steps: usize) -> Option<(Kind, &[u8])> {
+        self.current().peek(steps)
+    }
+
     fn advance(&mut self) -> Result<()> {
         let cursor = self.cursor.as_mut().expect("the caller checked valid()");
         cursor.advance()?;

@@ -16,6 +16,7 @@
 //! whole when a memtable or the version changes, and read through [`ReadState::get`] and [`ReadState::entries`] at
 //! a sequence number. A `ReadState` pins its tables: their files stay until the last one is dropped.
 
+mod fetch_ahead;
 mod hidden;
 mod key;
 mod level;
@@ -60,6 +61,11 @@ pub trait Cursor: Send {
     fn run_before(&self, limit: KeyRef<'_>) -> usize {
         let _ = limit;
         0
+    }
+    /// What the version so many steps behind the current one says, if it is at hand. Must be valid.
+    fn peek(&self, steps: usize) -> Option<(Kind, &[u8])> {
+        let _ = steps;
+        None
     }
     /// Goes to the next version in its direction. Must be valid.
     fn advance(&mut self) -> Result<()>;

@@ -339,6 +339,10 @@ impl Cursor for PinnedTable {
         self.cursor.run_before(limit)
     }
 
+    fn peek(&self, steps: usize) -> Option<(Kind, &[u8])> {
+        self.cursor.peek(steps)
+    }
+
     fn advance(&mut self) -> Result<()> {
         self.cursor.advance()
     }

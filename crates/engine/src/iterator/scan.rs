@@ -1,10 +1,12 @@
 //! What a user sees: each key once, at its newest version at or below a sequence number, without deleted keys.
 
+use super::fetch_ahead::FetchAhead;
 use super::hidden::Hidden;
 use super::value::decode;
 use super::{Cursor, KeyRef, MergingCursor, ReadState, SEQUENCE_NUMBER_MAX};
 use crate::kind::{Content, Kind};
 use crate::view::ReadOptions;
+use crate::vlog::ReadValue;
 use crate::{Direction, Entries, Error, Family, Range, Result, SequenceNumber};
 use bytes::Bytes;
 use std::cmp::Ordering;
@@ -54,7 +56,8 @@ pub struct Scan {
     /// Backward: the current entry, for the merge has gone on.
     held: Held,
     /// The current value, if it had to be read from the value log.
-    value: Option<Bytes>,
+    value: Option<ReadValue>,
+    ahead: FetchAhead,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +133,7 @@ impl Scan {
             passing: false,
             held: Held::default(),
             value: None,
+            ahead: FetchAhead::default(),
         }
     }
 
@@ -137,6 +141,7 @@ impl Scan {
     #[inline]
     pub fn advance(&mut self) -> Result<bool> {
         self.value = None;
+        self.ahead.step();
         let found = match self.direction {
             Direction::Forward => self.advance_forward(),
             Direction::Backward => self.advance_backward(),
@@ -180,6 +185,7 @@ impl Scan {
     fn follow_pointer(&mut self) -> Result<()> {
         assert!(self.place == Place::On, "advance() has said that there is an entry");
         if self.stored().0.is_pointer() && self.value.is_none() && !self.options.key_only {
+            self.ahead.fetch(&self.merge, self.state.version.values());
             self.value = Some(self.read_pointer()?);
         }
         Ok(())
@@ -208,8 +214,10 @@ impl Scan {
         if bytes == 0 {
             return Ok(Bytes::new());
         }
-        if let Some(value) = &self.value {
-            return Ok(value.clone());
+        if let Some(value) = self.value.take() {
+            let value = value.into_bytes();
+            self.value = Some(ReadValue::Own(value.clone()));
+            return Ok(value);
         }
         let stored = match self.direction {
             Direction::Forward => self.merge.top().expect("a scan on an entry has one").stored(),
@@ -226,6 +234,7 @@ impl Scan {
     /// either way.
     pub fn seek(&mut self, key: &[u8]) -> Result<()> {
         self.value = None;
+        self.ahead = FetchAhead::default();
         let outside = match self.direction {
             Direction::Forward => self.range.start.as_ref().is_some_and(|start| key < start),
             Direction::Backward => self.range.end.as_ref().is_some_and(|end| key >= end),
@@ -374,10 +383,10 @@ impl Scan {
         }
     }
 
-    fn read_pointer(&self) -> Result<Bytes> {
+    fn read_pointer(&self) -> Result<ReadValue> {
         let (kind, stored) = self.stored();
         match decode(kind, stored)?.content {
-            Content::Pointer(pointer) => self.state.version.values().read(pointer),
+            Content::Pointer(pointer) => self.state.version.values().read_shared(pointer, self.options.fill_cache),
             other => unreachable!("{other:?}: the caller asked the kind"),
         }
     }

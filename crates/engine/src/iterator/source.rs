@@ -65,6 +65,11 @@ impl Cursor for Source {
     }
 
     #[inline]
+    fn peek(&self, steps: usize) -> Option<(Kind, &[u8])> {
+        each!(self, cursor => cursor.peek(steps))
+    }
+
+    #[inline]
     fn advance(&mut self) -> Result<()> {
         each!(self, cursor => cursor.advance())
     }

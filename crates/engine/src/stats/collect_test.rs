@@ -22,7 +22,7 @@ fn every_room_counts_what_it_does() {
     let machine = SimMachine::from_seed(3);
     let db = open(&machine, options());
     for i in 0..100_u32 {
-        put(&db, &i.to_be_bytes(), &[7; 3000], if i % 2 == 0 { Durability::Sync } else { Durability::Buffered });
+        put(&db, &i.to_be_bytes(), &[7; 5000], if i % 2 == 0 { Durability::Sync } else { Durability::Buffered });
     }
     db.flush().unwrap();
     let mut batch = WriteBatch::new();

@@ -162,6 +162,15 @@ impl Cursor for TableCursor {
         }
     }
 
+    fn peek(&self, steps: usize) -> Option<(Kind, &[u8])> {
+        let block = self.current();
+        let at = match self.direction {
+            Direction::Forward => self.at + steps,
+            Direction::Backward => self.at.checked_sub(steps)?,
+        };
+        (at < block.len()).then(|| (block.version(at).1, block.stored(at)))
+    }
+
     fn advance(&mut self) -> Result<()> {
         debug_assert!(self.valid(), "the caller checked valid()");
         match self.direction.next_index(self.at, self.current().len()) {

@@ -19,7 +19,7 @@
 use crate::kind::ValuePointer;
 use crate::table::FileNumber;
 use crate::version::files::ObsoleteFiles;
-use crate::vlog::{ValueRefs, ValueStore};
+use crate::vlog::{ReadValue, Step, ValueRefs, ValueStore};
 use crate::{Error, Result};
 use bytes::Bytes;
 use kontiki_env::codec::{Truncated, get_varint, put_varint};
@@ -281,6 +281,11 @@ impl ValueSegments {
     ///
     /// Errors: `Corruption` with file and offset if it is damaged or missing, `Io`.
     pub fn read(&self, pointer: ValuePointer) -> Result<Bytes> {
+        self.read_shared(pointer, true).map(ReadValue::into_bytes)
+    }
+
+    /// As [`ValueSegments::read`], shared with the cache; it is put there only if `fill_cache`.
+    pub(crate) fn read_shared(&self, pointer: ValuePointer, fill_cache: bool) -> Result<ReadValue> {
         let Some(home) = &self.home else {
             return Err(Error::Bug("a value is read through a version that has no files".into()));
         };
@@ -293,10 +298,18 @@ impl ValueSegments {
             what: "a value pointer leads to this value segment, which the manifest does not know".to_string(),
         })?;
         let value = home.store.reader(number)?.read_value(pointer, moved)?;
-        if let Some(values) = home.store.values() {
-            values.insert(pointer, &value);
+        match home.store.values() {
+            Some(values) if fill_cache => Ok(values.insert(pointer, value)),
+            _ => Ok(ReadValue::Own(value)),
         }
-        Ok(value)
+    }
+
+    /// Has the processor fetch what a read from the cache will need soon.
+    #[inline]
+    pub(crate) fn fetch_ahead(&self, pointer: ValuePointer, step: Step) {
+        if let Some(values) = self.home.as_ref().and_then(|home| home.store.values()) {
+            values.fetch_ahead(pointer, step);
+        }
     }
 
     /// As [`ValueSegments::read`], of a pointer that may be older than the newest version of its key: `None` if its value
@@ -306,7 +319,7 @@ impl ValueSegments {
             return Err(Error::Bug("a value is read through a version that has no files".into()));
         };
         if let Some(value) = home.store.values().and_then(|values| values.get(pointer)) {
-            return Ok(Some(value));
+            return Ok(Some(value.into_bytes()));
         }
         let Some((number, moved)) = self.file_of(pointer.segment) else { return Ok(None) };
         let reader = home.store.reader(number)?;

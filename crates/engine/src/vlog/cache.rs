@@ -2,97 +2,273 @@
 //!
 //! A value in a file costs a system call, a checksum and an allocation at each read: 1 to 5 microseconds, ten times what a
 //! block in memory costs. A pointer never changes, nor does what it leads to, also when the segment is relocated; so a
-//! pointer is the key, and nothing is ever invalidated. What scans pass over once does not push out what is read
-//! again: the cache is S3-FIFO.
+//! pointer is the key, and nothing is ever invalidated. What stays is decided as it is for blocks, in one budget with
+//! them ([`SlotCache`]).
+//!
+//! The slots are a hash table: each pointer has a bucket of 8 slots under a lock, and a byte of its hash tells which of them
+//! may hold it. A lookup waits for memory three times, one after the other: bucket, entry, the value's first bytes. That
+//! is what it costs (some 200 ns each on a machine whose caches it exceeds), so a walk that knows its next pointers has
+//! these fetched ahead, step by step ([`Step`]).
 
-use crate::cache::{BlockCache, Budget, FixedHash};
+use crate::cache::residents::Resident;
+use crate::cache::{Budget, Content, FixedHash, Part, SlotCache, Slots};
 use crate::kind::ValuePointer;
+use crate::prefetch::prefetch;
 use crate::stats::CacheStats;
 use bytes::Bytes;
-use quick_cache::sync::{Cache, DefaultLifecycle};
-use quick_cache::{OptionsBuilder, Weighter};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use parking_lot::Mutex;
+use std::hash::{BuildHasher, Hasher};
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 
-/// What an entry costs beside the value: key, handle, slot. An estimate.
-const ENTRY_OVERHEAD_BYTES: u64 = 120;
-/// For the sizing of the cache's table only.
-const VALUE_BYTES_EXPECTED: u64 = 4 << 10;
-/// The budget is told after so many values: to ask the cache how much it holds takes every lock of it.
-const INSERTS_BETWEEN_NOTES: u64 = 16;
+/// Slots of a bucket.
+const WAYS: usize = 8;
+/// A slot for so many bytes of the budget; it costs 10 bytes.
+const BYTES_PER_SLOT: u64 = 512;
+/// A value counts as this much at least. So the budget is full while half of the slots are empty: then hardly a bucket is
+/// ever full, and what is in it does go out in time.
+const VALUE_BYTES_MIN: usize = 2 * BYTES_PER_SLOT as usize;
+/// At least so many buckets, for caches that hold a few values.
+const BUCKETS_MIN: u64 = 16;
+/// More would not fit the index of a slot: enough for a cache of 1 TiB.
+const BUCKETS_MAX: u64 = 1 << 28;
+/// Values up to this size are copied on their way in: without the record's header they fit the allocator's sizes, which saves more
+/// memory than the copy costs time.
+const COPIED_BYTES_MAX: usize = 4 << 10;
+/// How much of a value is fetched ahead; the processor itself fetches what follows, once it is read in order.
+const AHEAD_BYTES: usize = 256;
 
-#[derive(Clone)]
-struct Weight;
+/// A value with the pointer that leads to it.
+pub(crate) struct CachedValue {
+    pointer: ValuePointer,
+    bytes: Bytes,
+}
 
-impl Weighter<(u64, u64), Bytes> for Weight {
-    fn weight(&self, _: &(u64, u64), value: &Bytes) -> u64 {
-        ENTRY_OVERHEAD_BYTES + value.len() as u64
+impl Content for CachedValue {
+    fn memory_bytes(&self) -> usize {
+        (size_of::<Resident<CachedValue>>() + self.bytes.len()).max(VALUE_BYTES_MIN)
     }
 }
 
-type Lifecycle = DefaultLifecycle<(u64, u64), Bytes>;
-type Values = Cache<(u64, u64), Bytes, Weight, FixedHash, Lifecycle>;
+/// A value that was read: of the cache, or of its own.
+pub(crate) enum ReadValue {
+    Cached(Arc<Resident<CachedValue>>),
+    Own(Bytes),
+}
 
-/// A cache of values by segment and offset, in one budget with a cache of blocks.
+impl ReadValue {
+    /// To keep.
+    pub(crate) fn into_bytes(self) -> Bytes {
+        match self {
+            ReadValue::Cached(value) => Bytes::from_owner(Kept(value)),
+            ReadValue::Own(bytes) => bytes,
+        }
+    }
+}
+
+impl Deref for ReadValue {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            ReadValue::Cached(value) => &value.bytes,
+            ReadValue::Own(bytes) => bytes,
+        }
+    }
+}
+
+/// Keeps a value that may leave the cache.
+struct Kept(Arc<Resident<CachedValue>>);
+
+impl AsRef<[u8]> for Kept {
+    fn as_ref(&self) -> &[u8] {
+        &self.0.bytes
+    }
+}
+
+/// What is fetched into the processor's caches ahead of a lookup. Each step looks at what the one before has fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// The bucket.
+    Bucket,
+    /// The entry in its slot.
+    Entry,
+    /// The first bytes of the value.
+    Value,
+}
+
+/// A cache of values, in one budget with the blocks.
 pub(crate) struct ValueCache {
-    cache: Arc<Values>,
-    budget: Arc<Budget>,
-    blocks: Arc<BlockCache>,
-    hits: AtomicU64,
-    misses: AtomicU64,
-    inserted: AtomicU64,
+    cache: Arc<SlotCache<Table>>,
+    bucket_count: u64,
+    /// Made with the first value: who has no large values has none of it.
+    table: OnceLock<Arc<Table>>,
+}
+
+struct Table {
+    buckets: Box<[Mutex<Bucket>]>,
+}
+
+#[derive(Default)]
+struct Bucket {
+    /// A byte of the hash of what was put into each slot last.
+    tags: [u8; WAYS],
+    slots: [Option<Arc<Resident<CachedValue>>>; WAYS],
+}
+
+impl Bucket {
+    /// What is in slots with this tag.
+    #[inline]
+    fn candidates(&self, tag: u8) -> impl Iterator<Item = &Arc<Resident<CachedValue>>> {
+        self.tags.iter().zip(&self.slots).filter(move |(found, _)| **found == tag).filter_map(|(_, slot)| slot.as_ref())
+    }
+
+    fn find(&self, tag: u8, pointer: ValuePointer) -> Option<&Arc<Resident<CachedValue>>> {
+        self.candidates(tag).find(|value| value.pointer == pointer)
+    }
+}
+
+impl Table {
+    #[inline]
+    fn bucket(&self, index: usize) -> &Mutex<Bucket> {
+        self.buckets.get(index).expect("a hash is spread over the buckets that there are")
+    }
+
+    /// Does something with a slot, of which the cache has the index.
+    fn with_slot<R>(&self, index: u32, work: impl FnOnce(&mut Option<Arc<Resident<CachedValue>>>) -> R) -> R {
+        let mut bucket = self.bucket(index as usize / WAYS).lock();
+        work(bucket.slots.get_mut(index as usize % WAYS).expect("a remainder is below the divisor"))
+    }
+}
+
+impl Slots for Table {
+    type Content = CachedValue;
+
+    fn number(&self) -> u64 {
+        0
+    }
+
+    fn fill(&self, index: u32, value: &Arc<Resident<CachedValue>>) -> Option<Arc<Resident<CachedValue>>> {
+        self.with_slot(index, |slot| match slot {
+            Some(there) => Some(there.clone()),
+            None => {
+                *slot = Some(value.clone());
+                None
+            }
+        })
+    }
+
+    fn empty(&self, index: u32) -> bool {
+        // Freed outside of the bucket's lock.
+        let emptied = self.with_slot(index, Option::take);
+        emptied.is_some()
+    }
+
+    fn take_uses(&self, index: u32) -> u8 {
+        self.with_slot(index, |slot| slot.as_ref().map_or(0, |value| value.take_uses()))
+    }
+
+    fn take_use(&self, index: u32) -> bool {
+        self.with_slot(index, |slot| slot.as_ref().is_some_and(|value| value.take_use()))
+    }
 }
 
 impl ValueCache {
-    /// A cache within the budget of `blocks`; none is held if that is 0.
-    pub(crate) fn within(budget: Arc<Budget>, blocks: Arc<BlockCache>) -> ValueCache {
-        let bytes = budget.total_bytes();
-        let items = usize::try_from(bytes / VALUE_BYTES_EXPECTED).unwrap_or(usize::MAX).max(16);
-        let options = OptionsBuilder::new().estimated_items_capacity(items).weight_capacity(bytes).build();
-        let options = options.expect("every option is given and in range");
-        let cache: Arc<Values> = Arc::new(Cache::with_options(options, Weight, FixedHash, Lifecycle::default()));
-        let told = cache.clone();
-        budget.attach_values(Box::new(move |bytes| told.set_capacity(bytes)));
-        let [hits, misses, inserted] = [const { AtomicU64::new(0) }; 3];
-        ValueCache { cache, budget, blocks, hits, misses, inserted }
+    /// A cache that has the values' part of a budget; none is held if that is 0.
+    pub(crate) fn within(budget: Arc<Budget>) -> ValueCache {
+        let bucket_count = (budget.total_bytes() / BYTES_PER_SLOT / WAYS as u64).clamp(BUCKETS_MIN, BUCKETS_MAX);
+        ValueCache { cache: SlotCache::within(budget, Part::Values), bucket_count, table: OnceLock::new() }
     }
 
     /// The value that a pointer leads to, if it is here.
-    pub(crate) fn get(&self, pointer: ValuePointer) -> Option<Bytes> {
-        let found = self.cache.get(&(pointer.segment, pointer.offset));
-        let found = found.filter(|value| value.len() == pointer.length as usize);
-        let counter = if found.is_some() { &self.hits } else { &self.misses };
-        counter.fetch_add(1, Ordering::Relaxed);
-        found
+    pub(crate) fn get(&self, pointer: ValuePointer) -> Option<ReadValue> {
+        let Some(value) = self.find(pointer) else {
+            self.cache.count_miss();
+            return None;
+        };
+        self.cache.count_hit();
+        value.touch();
+        Some(ReadValue::Cached(value))
     }
 
-    /// Counts a value that is here as used, beside the statistics: it passes from the queue of newcomers, where it would go
-    /// out unused, to those that stay.
+    /// Counts a value that is here as used often, beside the statistics: it passes from the queue of newcomers, where it would
+    /// go out unused, to those that stay.
     pub(crate) fn promote(&self, pointer: ValuePointer) {
-        let _ = self.cache.get(&(pointer.segment, pointer.offset));
+        if let Some(value) = self.find(pointer) {
+            value.touch_often();
+        }
     }
 
-    /// Takes in a value that was checked.
-    pub(crate) fn insert(&self, pointer: ValuePointer, value: &Bytes) {
-        debug_assert_eq!(value.len(), pointer.length as usize, "a pointer knows the length");
-        self.cache.insert((pointer.segment, pointer.offset), value.clone());
-        if self.inserted.fetch_add(1, Ordering::Relaxed).is_multiple_of(INSERTS_BETWEEN_NOTES) {
-            self.budget.note_values(self.cache.weight());
-            self.blocks.give_way();
+    /// Takes in a value that was checked, if there is room for it in its bucket.
+    pub(crate) fn insert(&self, pointer: ValuePointer, bytes: Bytes) -> ReadValue {
+        debug_assert_eq!(bytes.len(), pointer.length as usize, "a pointer knows the length");
+        let table = self.table.get_or_init(|| Arc::new(self.new_table()));
+        let (at, tag) = self.place(pointer);
+        let way = {
+            let mut bucket = table.bucket(at).lock();
+            if let Some(there) = bucket.find(tag, pointer) {
+                return ReadValue::Cached(there.clone());
+            }
+            let Some(way) = bucket.slots.iter().position(Option::is_none) else { return ReadValue::Own(bytes) };
+            // If another thread is faster with another value, the tag is wrong, and that value is not found: no harm.
+            bucket.tags[way] = tag;
+            way
+        };
+        let kept = if bytes.len() <= COPIED_BYTES_MAX { Bytes::copy_from_slice(&bytes) } else { bytes.clone() };
+        let value = self.cache.insert(table, (at * WAYS + way) as u32, CachedValue { pointer, bytes: kept }, false);
+        if value.pointer == pointer { ReadValue::Cached(value) } else { ReadValue::Own(bytes) }
+    }
+
+    /// Has memory fetched that a lookup will need soon.
+    #[inline]
+    pub(crate) fn fetch_ahead(&self, pointer: ValuePointer, step: Step) {
+        let Some(table) = self.table.get() else { return };
+        let (at, tag) = self.place(pointer);
+        let bucket = table.bucket(at);
+        if step == Step::Bucket {
+            prefetch(std::ptr::from_ref(bucket).cast(), size_of::<Mutex<Bucket>>());
+            return;
+        }
+        // Not worth waiting for.
+        let Some(bucket) = bucket.try_lock() else { return };
+        for value in bucket.candidates(tag) {
+            match step {
+                Step::Bucket | Step::Entry => prefetch(Arc::as_ptr(value).cast(), size_of::<Resident<CachedValue>>()),
+                Step::Value if value.pointer == pointer => {
+                    prefetch(value.bytes.as_ptr(), AHEAD_BYTES.min(value.bytes.len()));
+                }
+                Step::Value => {}
+            }
         }
     }
 
     /// What it has done since it was made, and what it holds.
     pub(crate) fn stats(&self) -> CacheStats {
-        let inserted = self.inserted.load(Ordering::Relaxed);
-        CacheStats {
-            capacity_bytes: self.cache.capacity(),
-            bytes: self.cache.weight(),
-            hits: self.hits.load(Ordering::Relaxed),
-            misses: self.misses.load(Ordering::Relaxed),
-            // Those that two readers have put in at the same time count too: there are few.
-            evictions: inserted.saturating_sub(self.cache.len() as u64),
-        }
+        self.cache.stats()
+    }
+
+    fn new_table(&self) -> Table {
+        Table { buckets: (0..self.bucket_count).map(|_| Mutex::default()).collect() }
+    }
+
+    #[inline]
+    fn find(&self, pointer: ValuePointer) -> Option<Arc<Resident<CachedValue>>> {
+        let table = self.table.get()?;
+        let (at, tag) = self.place(pointer);
+        table.bucket(at).lock().find(tag, pointer).cloned()
+    }
+
+    /// The bucket of a pointer, and its tag.
+    #[inline]
+    fn place(&self, pointer: ValuePointer) -> (usize, u8) {
+        let mut hasher = FixedHash.build_hasher();
+        hasher.write_u64(pointer.segment);
+        hasher.write_u64(pointer.offset);
+        let hash = hasher.finish();
+        // The high part of a product spreads over the buckets as a remainder does, without a division.
+        let bucket = (u128::from(hash) * u128::from(self.bucket_count)) >> 64;
+        (bucket as usize, hash as u8)
     }
 }
 

@@ -32,7 +32,7 @@ mod summary;
 mod values;
 
 pub(crate) use appender::{Appender, ValuePin};
-pub(crate) use cache::ValueCache;
+pub(crate) use cache::{ReadValue, Step, ValueCache};
 pub(crate) use flushed::FlushedValues;
 pub(crate) use format::FILE_HEADER_BYTES;
 pub use format::{FileKind, VALUES_DIR, parse_value_file_name, value_file_path};

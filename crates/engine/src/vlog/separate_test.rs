@@ -30,8 +30,8 @@ fn a_threshold_is_of_the_value_alone_and_of_its_family() {
     assert_eq!((large(0, Kind::Put, 9), large(0, Kind::Put, 10)), (None, Some(10)));
     assert_eq!((large(0, Kind::PutExpiring, 17), large(0, Kind::PutExpiring, 18)), (None, Some(10)));
     assert_eq!(
-        (large(5, Kind::Put, 1 << 20), large(9, Kind::Put, 1023), large(9, Kind::Put, 1024)),
-        (None, None, Some(1024))
+        (large(5, Kind::Put, 1 << 20), large(9, Kind::Put, 4095), large(9, Kind::Put, 4096)),
+        (None, None, Some(4096))
     );
     assert_eq!(large(0, Kind::Pointer, 20), None, "it has been moved already");
     assert!(ValueThresholds::off().large(Family(0), Kind::Put, &[1; 5000]).is_none());

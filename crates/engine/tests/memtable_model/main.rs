@@ -5,6 +5,8 @@
 //! To show that mistakes would be found, the scenes are played again with one order of memory weakened at a time.
 #![allow(dead_code, clippy::disallowed_methods, unsafe_code, reason = "the source of another crate, in part")]
 
+#[path = "../../src/prefetch.rs"]
+mod prefetch;
 #[path = "shim.rs"]
 mod sync;
 #[path = "../../src/memtable/tree/mod.rs"]

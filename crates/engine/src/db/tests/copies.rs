@@ -22,7 +22,7 @@ fn fill(db: &Db, from: usize, to: usize) {
     for i in from..to {
         let mut batch = put(&format!("key{:03}", i % 150), &format!("value {i} of some length"));
         // Every tenth value is large enough for the value log.
-        let large = "x".repeat(if i % 10 == 0 { 1500 } else { 1 });
+        let large = "x".repeat(if i % 10 == 0 { 5000 } else { 1 });
         batch.put(OTHER, format!("other{i}").as_bytes(), large.as_bytes());
         batch.delete(Family::DEFAULT, format!("key{:03}", (i * 7) % 150).as_bytes());
         db.write(batch, Durability::Buffered).expect("room");

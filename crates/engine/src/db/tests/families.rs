@@ -149,7 +149,9 @@ fn the_space_in_the_value_log_comes_back() {
     open_with(options);
     let machine = SimMachine::from_seed(6);
     let db = open(&machine);
-    db.create_family(FamilySpec::new(NEW, "new")).expect("room");
+    let mut new = spec(NEW, "new");
+    new.options.value_threshold_bytes = 1000;
+    db.create_family(new).expect("room");
     for i in 0..40 {
         db.write(put_in(NEW, &format!("{i:03}"), &text(1500, i)), Durability::Buffered).expect("room");
     }

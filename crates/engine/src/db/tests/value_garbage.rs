@@ -64,7 +64,7 @@ fn defect_9_a_collection_works_with_default_options() {
     let db = Db::open_in(&machine.env(), Path::new(DIR), Options::default()).expect("opens");
     for round in 0..3 {
         for i in 0..20 {
-            db.write(put(&format!("{i}"), &text(2000, i + round)), Durability::Buffered).expect("put");
+            db.write(put(&format!("{i}"), &text(5000, i + round)), Durability::Buffered).expect("put");
         }
     }
     db.compact().expect("compact");
@@ -72,7 +72,7 @@ fn defect_9_a_collection_works_with_default_options() {
     assert!(report.files == 1 && report.freed_bytes > 50_000, "{report:?}");
     for i in 0..20 {
         let value = db.get(format!("{i}").as_bytes()).expect("readable");
-        assert_eq!(value.as_deref(), Some(text(2000, i + 2).as_bytes()));
+        assert_eq!(value.as_deref(), Some(text(5000, i + 2).as_bytes()));
     }
 }
 

@@ -172,14 +172,7 @@ impl<'a> Record<'a> {
     }
 }
 
-/// Asks the processor to fetch these bytes; without effect on what the program does.
+/// Asks the processor to fetch these bytes.
 pub(super) fn prefetch(start: NonNull<u8>, bytes: usize) {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    for line in (0..bytes).step_by(64) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch reads nothing, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(start.as_ptr().wrapping_add(line).cast()) };
-    }
-    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _ = (start, bytes);
+    crate::prefetch::prefetch(start.as_ptr(), bytes);
 }

@@ -1,21 +1,22 @@
-//! The cache of blocks: which of them stay in memory.
+//! What stays in memory of what was read: blocks of tables, in another such cache values of the value log.
 //!
-//! It never looks a block up: each open table has a slot for each of its blocks ([`Residents`]), so a reader that knows
+//! It never looks a block up: each open table has a slot for each of its blocks ([`Slots`]), so a reader that knows
 //! which block it wants finds it with one load. The cache only keeps the slots' content within its bound, by S3-FIFO
 //! (Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023): a block enters a short queue; if it was
 //! used by the time it reaches the end it goes on to the main queue, otherwise out; the main queue gives a used block
 //! another round. Blocks that went out of the short queue are remembered for a while: if one comes back, it was thrown
 //! out too early and enters the main queue. So a scan passes through the short queue and leaves the main one alone.
 //!
+//! Below, "block" is whatever the slots hold, and "table" whoever owns the slots.
+//!
 //! A hit writes nothing but a counter of the thread's own and, until it has the largest value, the block's use count.
 
-use super::budget::Budget;
+use super::budget::{Budget, Part};
 use super::hash::FixedHash;
-use super::residents::{Resident, Residents};
+use super::residents::Resident;
 use super::sync::{AtomicU64, Mutex, Ordering::Relaxed};
 use crate::planted::{self, Bug};
 use crate::stats::CacheStats;
-use crate::table::block::Block;
 use std::cell::Cell;
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher, Hasher};
@@ -38,11 +39,35 @@ const GHOSTS_MIN: usize = 64;
 /// Counters of hits, one a cache line: threads take them in turn.
 const HIT_COUNTERS: usize = 16;
 
-/// Uncompressed, checked blocks, within a budget.
-pub struct BlockCache {
-    shards: Box<[Mutex<Shard>]>,
+/// What slots hold.
+pub trait Content: Send + Sync + 'static {
+    /// Bytes of memory that it takes.
+    fn memory_bytes(&self) -> usize;
+}
+
+/// Slots, in which readers find what is in memory without asking the cache. The cache calls these under the lock of the
+/// shard that a slot belongs to, so nothing else fills or empties it meanwhile.
+pub trait Slots: Send + Sync + 'static {
+    /// What is in them.
+    type Content: Content;
+    /// Tells these slots from all others.
+    fn number(&self) -> u64;
+    /// Puts content into its slot; or returns what is there.
+    fn fill(&self, index: u32, content: &Arc<Resident<Self::Content>>) -> Option<Arc<Resident<Self::Content>>>;
+    /// Empties a slot; whether there was anything in it.
+    fn empty(&self, index: u32) -> bool;
+    /// Sets the uses of what is in a slot to zero and returns how many there were.
+    fn take_uses(&self, index: u32) -> u8;
+    /// Takes one use off, if there is one.
+    fn take_use(&self, index: u32) -> bool;
+}
+
+/// Keeps slots within a budget.
+pub struct SlotCache<S: Slots> {
+    shards: Box<[Mutex<Shard<S>>]>,
     budget: Arc<Budget>,
-    /// The shard that gives room for values next.
+    part: Part,
+    /// The shard that gives room to the other part next.
     gives_next: AtomicU64,
     hits: [Counter; HIT_COUNTERS],
     misses: AtomicU64,
@@ -55,16 +80,15 @@ pub struct BlockCache {
 struct Counter(AtomicU64);
 
 /// A block in a queue. It is out of the cache if its table is gone.
-struct Entry {
-    owner: Weak<Residents>,
+struct Entry<S: Slots> {
+    owner: Weak<S>,
     index: u32,
     bytes: u64,
 }
 
-#[derive(Default)]
-struct Shard {
-    short: VecDeque<Entry>,
-    main: VecDeque<Entry>,
+struct Shard<S: Slots> {
+    short: VecDeque<Entry<S>>,
+    main: VecDeque<Entry<S>>,
     /// Bytes of the entries of `short`, also of those whose table is gone.
     short_bytes: u64,
     /// Bytes of the blocks in slots.
@@ -76,18 +100,44 @@ struct Shard {
     ghosts: Ghosts,
 }
 
-impl BlockCache {
+impl<S: Slots> Default for Shard<S> {
+    fn default() -> Shard<S> {
+        Shard {
+            short: VecDeque::new(),
+            main: VecDeque::new(),
+            short_bytes: 0,
+            live_bytes: 0,
+            dead: 0,
+            evicted: 0,
+            ghosts: Ghosts::default(),
+        }
+    }
+}
+
+impl<S: Slots> SlotCache<S> {
     /// A cache of at most `capacity_bytes`; 0 caches nothing.
-    pub fn new(capacity_bytes: u64) -> BlockCache {
-        BlockCache::within(Arc::new(Budget::of_blocks(capacity_bytes)))
+    pub fn new(capacity_bytes: u64) -> SlotCache<S> {
+        SlotCache::of(Arc::new(Budget::of_blocks(capacity_bytes)), Part::Blocks)
     }
 
-    /// A cache within a budget that it may share.
-    pub(crate) fn within(budget: Arc<Budget>) -> BlockCache {
+    /// A cache that has a part of a budget.
+    pub(crate) fn within(budget: Arc<Budget>, part: Part) -> Arc<SlotCache<S>> {
+        let cache = Arc::new(SlotCache::of(budget, part));
+        let weak = Arc::downgrade(&cache);
+        cache.budget.on_give_way(part, move || {
+            if let Some(cache) = weak.upgrade() {
+                cache.give_way();
+            }
+        });
+        cache
+    }
+
+    fn of(budget: Arc<Budget>, part: Part) -> SlotCache<S> {
         let shards = if budget.total_bytes() < SHARDED_BYTES_MIN { 1 } else { SHARDS };
-        BlockCache {
+        SlotCache {
             shards: (0..shards).map(|_| Mutex::default()).collect(),
             budget,
+            part,
             gives_next: AtomicU64::new(0),
             hits: Default::default(),
             misses: AtomicU64::new(0),
@@ -103,7 +153,7 @@ impl BlockCache {
     /// What it has done since it was made, and what it holds.
     pub fn stats(&self) -> CacheStats {
         CacheStats {
-            capacity_bytes: self.budget.block_capacity_bytes(),
+            capacity_bytes: self.budget.capacity_bytes(self.part),
             bytes: self.used_bytes(),
             hits: self.hits(),
             misses: self.misses(),
@@ -113,7 +163,7 @@ impl BlockCache {
 
     /// Entries of the queues, also those of tables that are gone: what the cache remembers beside the blocks is bounded too.
     pub fn queue_entries(&self) -> usize {
-        let entries = |shard: &Mutex<Shard>| {
+        let entries = |shard: &Mutex<Shard<S>>| {
             let shard = shard.lock();
             shard.short.len() + shard.main.len()
         };
@@ -130,29 +180,29 @@ impl BlockCache {
         self.misses.load(Relaxed)
     }
 
-    pub(super) fn count_hit(&self) {
+    pub(crate) fn count_hit(&self) {
         self.hits[counter_of_thread()].0.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn count_miss(&self) {
+    pub(crate) fn count_miss(&self) {
         self.misses.fetch_add(1, Relaxed);
     }
 
-    fn shard(&self, hash: u64) -> &Mutex<Shard> {
+    fn shard(&self, hash: u64) -> &Mutex<Shard<S>> {
         let index = (hash >> 32) as usize % self.shards.len();
         self.shards.get(index).expect("a remainder is below the divisor")
     }
 
     /// Puts a block into its slot, unless another thread was faster, and makes room. A hot one goes past the short queue.
     /// Returns what is to be used.
-    pub(super) fn insert(&self, owner: &Arc<Residents>, index: u32, block: Block, hot: bool) -> Arc<Resident> {
+    pub(crate) fn insert(&self, owner: &Arc<S>, index: u32, block: S::Content, hot: bool) -> Arc<Resident<S::Content>> {
         let bytes = weight(&block);
         let block = Arc::new(if hot { Resident::used_often(block) } else { Resident::new(block) });
         let shard_capacity_bytes = self.shard_capacity_bytes();
         if bytes > shard_capacity_bytes {
             return block;
         }
-        let hash = hash_of(owner.table(), index);
+        let hash = hash_of(owner.number(), index);
         // Declared before the lock, so dropped after it: the last reference to a table's slots takes locks of shards.
         let mut owners = Vec::new();
         let early = planted::is_set(Bug::FillSlotUnlocked).then(|| owner.fill(index, &block));
@@ -168,54 +218,51 @@ impl BlockCache {
             shard.short.push_back(entry);
         }
         shard.live_bytes += bytes;
-        self.budget.add_block(bytes);
+        self.budget.add(self.part, bytes);
         let removed_bytes = self.evict(&mut shard, shard_capacity_bytes, &mut owners);
         drop(shard);
-        self.budget.remove_blocks(removed_bytes);
-        self.budget.fit_values();
+        self.budget.remove(self.part, removed_bytes);
+        self.budget.reclaim_for(self.part);
         block
     }
 
     /// Brings a shard within its bound; the bytes that went.
-    fn evict(&self, shard: &mut Shard, capacity_bytes: u64, owners: &mut Vec<Arc<Residents>>) -> u64 {
+    fn evict(&self, shard: &mut Shard<S>, capacity_bytes: u64, owners: &mut Vec<Arc<S>>) -> u64 {
         let before = (shard.live_bytes, shard.evicted);
         while shard.live_bytes > capacity_bytes && shard.evict_one(capacity_bytes, owners) {}
         self.evictions.fetch_add(shard.evicted - before.1, Relaxed);
         before.0 - shard.live_bytes
     }
 
-    /// Gives room back that values claim: one shard's part of it at each call.
-    pub(crate) fn give_way(&self) {
-        if !self.budget.blocks_must_shrink() {
-            return;
-        }
+    /// Gives room back that the other part claims: one shard's part of it at each call.
+    fn give_way(&self) {
         let next = self.gives_next.fetch_add(1, Relaxed) as usize % self.shards.len();
         let mut owners = Vec::new();
         let mut shard = self.shards.get(next).expect("a remainder is below the divisor").lock();
         let removed_bytes = self.evict(&mut shard, self.shard_capacity_bytes(), &mut owners);
         drop(shard);
-        self.budget.remove_blocks(removed_bytes);
+        self.budget.remove(self.part, removed_bytes);
     }
 
     fn shard_capacity_bytes(&self) -> u64 {
-        self.budget.block_capacity_bytes() / self.shards.len() as u64
+        self.budget.capacity_bytes(self.part) / self.shards.len() as u64
     }
 
     /// A block's table is gone, and the block with it.
-    pub(super) fn release(&self, table: u64, index: u32, block: &Resident) {
+    pub(super) fn release(&self, table: u64, index: u32, block: &S::Content) {
         let mut shard = self.shard(hash_of(table, index)).lock();
         shard.live_bytes -= weight(block);
         shard.dead += 1;
         shard.sweep();
         drop(shard);
-        self.budget.remove_blocks(weight(block));
+        self.budget.remove(self.part, weight(block));
     }
 }
 
-impl Shard {
+impl<S: Slots> Shard<S> {
     /// Takes one entry off a queue, which need not free anything. False if there is none. `owners` takes references that
     /// must be dropped outside of the lock.
-    fn evict_one(&mut self, capacity_bytes: u64, owners: &mut Vec<Arc<Residents>>) -> bool {
+    fn evict_one(&mut self, capacity_bytes: u64, owners: &mut Vec<Arc<S>>) -> bool {
         if self.short_bytes > capacity_bytes / SHORT_QUEUE_DIVISOR || self.main.is_empty() {
             let Some(entry) = self.short.pop_front() else { return false };
             self.short_bytes -= entry.bytes;
@@ -223,7 +270,7 @@ impl Shard {
             if owner.take_uses(entry.index) > 0 {
                 self.main.push_back(entry);
             } else {
-                self.ghosts.remember(hash_of(owner.table(), entry.index), self.short.len() + self.main.len());
+                self.ghosts.remember(hash_of(owner.number(), entry.index), self.short.len() + self.main.len());
                 self.empty_slot(&owner, &entry);
             }
             owners.push(owner);
@@ -240,7 +287,7 @@ impl Shard {
         true
     }
 
-    fn empty_slot(&mut self, owner: &Residents, entry: &Entry) {
+    fn empty_slot(&mut self, owner: &S, entry: &Entry<S>) {
         let emptied = owner.empty(entry.index);
         assert!(emptied, "a block in a queue is in its slot while its table is there");
         self.live_bytes -= entry.bytes;
@@ -290,7 +337,7 @@ impl Ghosts {
     }
 }
 
-pub(super) fn weight(block: &Block) -> u64 {
+pub(crate) fn weight(block: &impl Content) -> u64 {
     block.memory_bytes() as u64 + ENTRY_OVERHEAD_BYTES
 }
 

@@ -1,5 +1,6 @@
-use super::block_cache::{BlockCache, weight};
+use super::BlockCache;
 use super::residents::{Residents, Use};
+use super::slot_cache::weight;
 use crate::iterator::KeyRef;
 use crate::kind::Kind;
 use crate::table::block::Block;
@@ -129,7 +130,7 @@ fn threads_that_miss_at_once_share_one_block() {
     let held: u64 = tables
         .iter()
         .flat_map(|slots| (0..100).filter_map(|index| slots.get(index, Use::Scan)))
-        .map(|held| weight(&held))
+        .map(|held| weight(&*held))
         .sum();
     assert_eq!(cache.used_bytes(), held, "what the cache counts is what the slots hold");
     assert!(held <= 50 * weight(&block(1000)));
