@@ -67,6 +67,19 @@ impl Deref for HeldReader {
     }
 }
 
+impl HeldReader {
+    /// The same, counted: for whoever keeps many, or for long.
+    pub fn into_counted(self) -> HeldReader {
+        HeldReader::from(Guard::into_inner(self.0).expect("made of a reader only"))
+    }
+}
+
+impl From<Arc<TableReader>> for HeldReader {
+    fn from(reader: Arc<TableReader>) -> HeldReader {
+        HeldReader(Guard::from_inner(Some(reader)))
+    }
+}
+
 impl TableCache {
     /// A cache over the tables in `tables_dir` that keeps at most `files_max` open and `capacity_bytes` of their
     /// filters and indexes. Cursors keep the tables they use open beyond that.
@@ -95,7 +108,7 @@ impl TableCache {
         let slot = table.reader_slot();
         let held = slot.reader.load();
         if held.is_none() {
-            return Ok(HeldReader(Guard::from_inner(Some(self.open(table)?))));
+            return Ok(HeldReader::from(self.open(table)?));
         }
         if !slot.used.load(Relaxed) {
             slot.used.store(true, Relaxed);
@@ -110,10 +123,10 @@ impl TableCache {
     }
 
     /// The open table, for a scan of keys that begin with `prefix`; `None` if the table's filter says that there are none.
-    pub(crate) fn reader_for_prefix(&self, table: &Arc<Table>, prefix: &[u8]) -> Result<Option<Arc<TableReader>>> {
+    pub(crate) fn reader_for_prefix(&self, table: &Arc<Table>, prefix: &[u8]) -> Result<Option<HeldReader>> {
         let held = self.hold(table)?;
         if held.may_contain_prefix(prefix) {
-            return Ok(Some(Guard::into_inner(held.0).expect("made of a reader only")));
+            return Ok(Some(held));
         }
         self.skipped_by_scans.fetch_add(1, Relaxed);
         Ok(None)

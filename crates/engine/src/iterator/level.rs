@@ -1,11 +1,12 @@
 //! Walks over a level below L0: disjoint tables in key order, opened one after the other.
 
+use super::read_state::PinnedState;
 use super::since::touches;
 use super::{Cursor, KeyRef};
-use crate::cache::TableCache;
+use crate::cache::{HeldReader, TableCache};
 use crate::kind::Kind;
-use crate::table::{TableCursor, TableReader};
-use crate::version::{Table, Version};
+use crate::table::TableCursor;
+use crate::version::Table;
 use crate::{Direction, Family, Range, Result};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -13,7 +14,6 @@ use std::sync::Arc;
 /// A cursor over the concatenation of tables. Pins them all.
 pub struct LevelCursor {
     tables: Tables,
-    cache: Arc<TableCache>,
     direction: Direction,
     once: bool,
     /// Only keys that begin with it are wanted: tables without such keys are passed by.
@@ -25,10 +25,13 @@ pub struct LevelCursor {
 
 /// Ascending, disjoint tables.
 enum Tables {
-    List(Vec<Arc<Table>>),
-    /// Consecutive ones of a level: the version pins them, so thousands of them need not be counted up and down.
+    List {
+        tables: Vec<Arc<Table>>,
+        cache: Arc<TableCache>,
+    },
+    /// Consecutive ones of a level: their version pins them, so thousands of them need not be counted up and down.
     Part {
-        version: Arc<Version>,
+        state: Arc<PinnedState>,
         family: Family,
         level: usize,
         part: std::ops::Range<usize>,
@@ -38,11 +41,18 @@ enum Tables {
 impl Tables {
     fn all(&self) -> &[Arc<Table>] {
         match self {
-            Tables::List(tables) => tables,
-            Tables::Part { version, family, level, part } => {
-                let levels = version.family(*family).expect("the version had it when the part was chosen");
+            Tables::List { tables, .. } => tables,
+            Tables::Part { state, family, level, part } => {
+                let levels = state.version.family(*family).expect("the version had it when the part was chosen");
                 levels.levels.get(*level).and_then(|tables| tables.get(part.clone())).expect("versions never change")
             }
+        }
+    }
+
+    fn cache(&self) -> &TableCache {
+        match self {
+            Tables::List { cache, .. } => cache,
+            Tables::Part { state, .. } => &state.tables,
         }
     }
 }
@@ -50,33 +60,32 @@ impl Tables {
 impl LevelCursor {
     /// A cursor over `tables`, which are disjoint and ascending.
     pub fn new(tables: Vec<Arc<Table>>, cache: Arc<TableCache>, direction: Direction) -> LevelCursor {
-        LevelCursor::over(Tables::List(tables), cache, direction)
+        LevelCursor::over(Tables::List { tables, cache }, direction)
     }
 
     /// A cursor over those tables of a level below L0 that may hold keys of the range; `None` if there are none.
-    pub fn within(
-        version: &Arc<Version>,
+    pub(super) fn within(
+        state: &Arc<PinnedState>,
         family: Family,
         level: usize,
         range: &Range,
-        cache: Arc<TableCache>,
         direction: Direction,
     ) -> Option<LevelCursor> {
         assert!(level > 0, "tables of L0 overlap");
-        let tables = version.family(family)?.levels.get(level)?;
+        let tables = state.version.family(family)?.levels.get(level)?;
         let start = range.start.as_ref();
         let first = start.map_or(0, |start| tables.partition_point(|table| table.meta().largest_key < *start));
         let within = tables.get(first..).unwrap_or_default();
         let end = range.end.as_ref();
         let count = end.map_or(within.len(), |end| within.partition_point(|table| table.meta().smallest_key < *end));
         debug_assert!(within.iter().take(count).all(|table| touches(table.meta(), range)));
-        let part = Tables::Part { version: version.clone(), family, level, part: first..first + count };
-        (count > 0).then(|| LevelCursor::over(part, cache, direction))
+        let part = first..first + count;
+        (count > 0).then(|| LevelCursor::over(Tables::Part { state: state.clone(), family, level, part }, direction))
     }
 
-    fn over(tables: Tables, cache: Arc<TableCache>, direction: Direction) -> LevelCursor {
+    fn over(tables: Tables, direction: Direction) -> LevelCursor {
         debug_assert!(tables.all().windows(2).all(|pair| pair[0].meta().largest_key < pair[1].meta().smallest_key));
-        LevelCursor { tables, cache, direction, once: false, prefix: Bytes::new(), at: 0, cursor: None }
+        LevelCursor { tables, direction, once: false, prefix: Bytes::new(), at: 0, cursor: None }
     }
 
     /// For one walk over all tables: leaves the block cache as it is.
@@ -99,7 +108,7 @@ impl LevelCursor {
         self.cursor = None;
         self.at = at;
         let table = self.tables.all().get(at).expect("the caller chose among the tables");
-        let Some(reader) = self.cache.reader_for_prefix(table, &self.prefix)? else { return Ok(None) };
+        let Some(reader) = self.tables.cache().reader_for_prefix(table, &self.prefix)? else { return Ok(None) };
         Ok(Some(self.cursor.insert(table_cursor(reader, self.direction, self.once))))
     }
 
@@ -119,7 +128,7 @@ impl LevelCursor {
 }
 
 /// A cursor that stands nowhere.
-fn table_cursor(reader: Arc<TableReader>, direction: Direction, once: bool) -> TableCursor {
+fn table_cursor(reader: HeldReader, direction: Direction, once: bool) -> TableCursor {
     if once { TableCursor::for_one_pass(reader, direction) } else { TableCursor::new(reader, direction) }
 }
 

@@ -17,6 +17,7 @@ use crate::view::ReadOptions;
 use crate::{Direction, Entries, Family, Range, Result, SequenceNumber};
 use bytes::Bytes;
 use kontiki_env::clock::Clock;
+use std::ops::Deref;
 use std::sync::Arc;
 
 /// Memtables and version that belong together: every published write is in at least one of them. Cheap to clone.
@@ -40,6 +41,18 @@ pub struct ReadState {
     pub clock: Arc<dyn Clock>,
     /// Where sampled reads are recorded.
     pub(crate) recorder: Arc<Recorder>,
+}
+
+/// The state that a scan reads, with a count of its own: the scan and its cursors share it by a count that no other thread touches,
+/// where those of the state, the version and the caches go from core to core with each scan.
+pub(super) struct PinnedState(Arc<ReadState>);
+
+impl Deref for PinnedState {
+    type Target = ReadState;
+
+    fn deref(&self) -> &ReadState {
+        &self.0
+    }
 }
 
 impl ReadState {
@@ -214,6 +227,7 @@ impl ReadState {
     pub(crate) fn scan(self: &Arc<Self>, of: Of, options: ReadOptions) -> Result<Scan> {
         check_range(&of.range)?;
         let levels = self.levels(of.family)?;
+        let state = Arc::new(PinnedState(self.clone()));
         let mut sources: Vec<Source> = Vec::with_capacity(self.memtables.len() + levels.level0_depth() + LEVEL_COUNT);
         for memtable in self.memtables.iter().filter(|memtable| !memtable.is_empty()) {
             sources.push(Source::Memtable(MemtableCursor::new(memtable.clone(), of.family, of.direction)));
@@ -229,20 +243,19 @@ impl ReadState {
                 [table] => {
                     let Some(reader) = self.tables.reader_for_prefix(table, prefix)? else { continue };
                     let new = if options.fill_cache { TableCursor::new } else { TableCursor::for_one_pass };
-                    let cursor = new(reader, of.direction);
-                    sources.push(Source::Table(PinnedTable { cursor, _table: table.clone() }));
+                    // The scan's state pins the table.
+                    sources.push(Source::Table(PinnedTable { cursor: new(reader, of.direction), _table: None }));
                 }
                 _ => sources.push(level_cursor(LevelCursor::new(run, self.tables.clone(), of.direction))),
             }
         }
         for level in 1..LEVEL_COUNT {
-            let (version, tables) = (&self.version, self.tables.clone());
-            let cursor = LevelCursor::within(version, of.family, level, &of.range, tables, of.direction);
+            let cursor = LevelCursor::within(&state, of.family, level, &of.range, of.direction);
             sources.extend(cursor.map(level_cursor));
         }
         let merge = MergingCursor::new(sources, of.direction);
         let hidden = Hidden::new(self, &levels.range_tombstones, of.family, &of.range, of.sequence);
-        Ok(Scan::new(self.clone(), merge, hidden, of, options))
+        Ok(Scan::new(state, merge, hidden, of, options))
     }
 
     pub(super) fn levels(&self, family: Family) -> Result<&FamilyLevels> {
@@ -302,14 +315,15 @@ impl Watch for Recorded<'_> {
 /// A cursor over one table that keeps it from becoming obsolete.
 pub struct PinnedTable {
     cursor: TableCursor,
-    _table: Arc<Table>,
+    /// If nothing else that lives as long does.
+    _table: Option<Arc<Table>>,
 }
 
 impl PinnedTable {
     /// A cursor that stands nowhere, for one walk over the whole table: leaves the block cache as it is.
     pub fn open_for_one_pass(table: Arc<Table>, cache: &TableCache, direction: Direction) -> Result<PinnedTable> {
         let cursor = TableCursor::for_one_pass(cache.reader(&table)?, direction);
-        Ok(PinnedTable { cursor, _table: table })
+        Ok(PinnedTable { cursor, _table: Some(table) })
     }
 }
 

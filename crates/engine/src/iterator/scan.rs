@@ -2,8 +2,9 @@
 
 use super::fetch_ahead::FetchAhead;
 use super::hidden::Hidden;
+use super::read_state::PinnedState;
 use super::value::decode;
-use super::{Cursor, KeyRef, MergingCursor, ReadState, SEQUENCE_NUMBER_MAX};
+use super::{Cursor, KeyRef, MergingCursor, SEQUENCE_NUMBER_MAX};
 use crate::kind::{Content, Kind};
 use crate::view::ReadOptions;
 use crate::vlog::ReadValue;
@@ -39,7 +40,7 @@ const COPIED_BYTES_MAX: usize = 512;
 ///
 /// It pins what it reads, memtables and files, until it is dropped.
 pub struct Scan {
-    state: Arc<ReadState>,
+    state: Arc<PinnedState>,
     merge: MergingCursor,
     family: Family,
     sequence: SequenceNumber,
@@ -111,7 +112,7 @@ pub(crate) struct Of {
 impl Scan {
     /// The entries that `merge`, a merge of all sources of `state` for the range, gives.
     pub(super) fn new(
-        state: Arc<ReadState>,
+        state: Arc<PinnedState>,
         merge: MergingCursor,
         hidden: Hidden,
         of: Of,

@@ -1,5 +1,6 @@
 use super::*;
 use crate::compaction::harness::{FAMILIES, Layer, Sizes, random_batch_of_all, random_key, random_range};
+use crate::iterator::ReadState;
 use crate::{Entries, WriteBatch};
 use kontiki_env::rng::Rng;
 use std::time::Duration;

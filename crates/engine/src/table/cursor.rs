@@ -3,7 +3,8 @@
 use super::block::Block;
 use super::index::PARTITION_BLOCKS;
 use super::read_ahead::ReadAhead;
-use super::reader::{Place, TableReader};
+use super::reader::Place;
+use crate::cache::HeldReader;
 use crate::cache::residents::{Resident, Use};
 use crate::iterator::{Cursor, KeyRef};
 use crate::kind::Kind;
@@ -16,7 +17,7 @@ const POINT_BLOCKS: u32 = 2;
 
 /// A cursor over all versions of a table. Keeps its file open.
 pub struct TableCursor {
-    reader: Arc<TableReader>,
+    reader: HeldReader,
     direction: Direction,
     ahead: ReadAhead,
     /// For a compaction.
@@ -37,16 +38,16 @@ pub struct TableCursor {
 
 impl TableCursor {
     /// A cursor that stands nowhere.
-    pub fn new(reader: Arc<TableReader>, direction: Direction) -> TableCursor {
-        TableCursor::with_purpose(reader, direction, false)
+    pub fn new(reader: impl Into<HeldReader>, direction: Direction) -> TableCursor {
+        TableCursor::with_purpose(reader.into(), direction, false)
     }
 
     /// A cursor for one walk over the whole table (compaction): reads far ahead and leaves the block cache as it is.
-    pub fn for_one_pass(reader: Arc<TableReader>, direction: Direction) -> TableCursor {
-        TableCursor::with_purpose(reader, direction, true)
+    pub fn for_one_pass(reader: impl Into<HeldReader>, direction: Direction) -> TableCursor {
+        TableCursor::with_purpose(reader.into().into_counted(), direction, true)
     }
 
-    fn with_purpose(reader: Arc<TableReader>, direction: Direction, once: bool) -> TableCursor {
+    fn with_purpose(reader: HeldReader, direction: Direction, once: bool) -> TableCursor {
         TableCursor {
             direction,
             ahead: ReadAhead::new(direction, reader.data_end(), once),
@@ -68,16 +69,14 @@ impl TableCursor {
         self.block.as_ref().expect("the caller checked valid()")
     }
 
-    /// The partition, kept until the cursor needs another one.
-    fn partition(&mut self, number: usize) -> Result<Arc<Resident>> {
-        match &self.partition {
-            Some((kept, partition)) if *kept == number => Ok(partition.clone()),
-            _ => {
-                let partition = self.reader.partition(number)?.into_arc();
-                self.partition = Some((number, partition.clone()));
-                Ok(partition)
-            }
+    /// The partition, kept until the cursor needs another one. Its count is on a line that all threads share, so it is taken
+    /// once.
+    fn partition(&mut self, number: usize) -> Result<&Block> {
+        if self.partition.as_ref().is_none_or(|(kept, _)| *kept != number) {
+            self.partition = Some((number, self.reader.partition(number)?.into_arc()));
         }
+        let (_, partition) = self.partition.as_ref().expect("just put there");
+        Ok(partition)
     }
 
     /// Goes to a data block, without an entry.
@@ -89,8 +88,9 @@ impl TableCursor {
             _ => Use::Scan,
         };
         self.blocks = self.blocks.saturating_add(1);
-        let partition = self.partition(place.partition)?;
-        let block = self.reader.data_block(&partition, place, purpose, Some(&mut self.ahead))?.into_arc();
+        self.partition(place.partition)?;
+        let (_, partition) = self.partition.as_ref().expect("just put there");
+        let block = self.reader.data_block(partition, place, purpose, Some(&mut self.ahead))?.into_arc();
         self.user_key.clear();
         self.user_key.extend_from_slice(block.shared_prefix());
         self.shared_bytes = self.user_key.len();
@@ -113,8 +113,9 @@ impl TableCursor {
     /// Goes to the first entry of the next block in the cursor's direction, if there is one.
     fn next_block(&mut self) -> Result<()> {
         self.block = None;
-        let partition = self.partition(self.place.partition)?;
-        let Some(next) = self.reader.next_place(&partition, self.place, self.direction) else { return Ok(()) };
+        self.partition(self.place.partition)?;
+        let (_, partition) = self.partition.as_ref().expect("just put there");
+        let Some(next) = self.reader.next_place(partition, self.place, self.direction) else { return Ok(()) };
         self.load(next)?;
         self.stand_on(match self.direction {
             Direction::Forward => 0,
