@@ -123,6 +123,17 @@ impl Residents {
         self.slots.get(index as usize).expect("there is a slot for each of the table's blocks")
     }
 
+    /// What is in a slot: neither a lookup nor a use.
+    pub(crate) fn peek(&self, index: u32) -> Option<Held> {
+        let guard = self.slot(index).load();
+        guard.is_some().then_some(Held(guard))
+    }
+
+    /// Where a slot is in memory: to fetch it ahead.
+    pub(crate) fn address(&self, index: u32) -> *const u8 {
+        std::ptr::from_ref(self.slot(index)).cast()
+    }
+
     /// The block, if it is in memory.
     pub fn get(&self, index: u32, purpose: Use) -> Option<Held> {
         let guard = self.slot(index).load();

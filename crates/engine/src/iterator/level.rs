@@ -98,6 +98,18 @@ impl LevelCursor {
         LevelCursor { prefix: Bytes::copy_from_slice(prefix), ..self }
     }
 
+    /// The table where a target is or would be, if there is anything at or beyond it.
+    fn table_for(&self, target: KeyRef<'_>) -> Option<usize> {
+        let tables = self.tables.all();
+        match self.direction {
+            Direction::Forward => Some(tables.partition_point(|table| table.meta().largest_key < target.user_key))
+                .filter(|&at| at < tables.len()),
+            Direction::Backward => {
+                tables.partition_point(|table| table.meta().smallest_key <= target.user_key).checked_sub(1)
+            }
+        }
+    }
+
     #[inline]
     fn current(&self) -> &TableCursor {
         self.cursor.as_ref().expect("the caller checked valid()")
@@ -172,16 +184,21 @@ impl Cursor for LevelCursor {
         if cursor.valid() { Ok(()) } else { self.settle() }
     }
 
+    fn prepare_seek(&mut self, target: KeyRef<'_>, step: usize) -> Result<()> {
+        if step == 0
+            && let Some(at) = self.table_for(target)
+            && (at != self.at || self.cursor.is_none())
+        {
+            self.open(at)?;
+        }
+        match &mut self.cursor {
+            Some(cursor) => cursor.prepare_seek(target, step),
+            None => Ok(()),
+        }
+    }
+
     fn seek(&mut self, target: KeyRef<'_>) -> Result<()> {
-        let tables = self.tables.all();
-        let at = match self.direction {
-            Direction::Forward => Some(tables.partition_point(|table| table.meta().largest_key < target.user_key))
-                .filter(|&at| at < tables.len()),
-            Direction::Backward => {
-                tables.partition_point(|table| table.meta().smallest_key <= target.user_key).checked_sub(1)
-            }
-        };
-        match (at, &mut self.cursor) {
+        match (self.table_for(target), &mut self.cursor) {
             (Some(at), Some(cursor)) if at == self.at => cursor.seek(target)?,
             (Some(at), _) => {
                 if let Some(cursor) = self.open(at)? {

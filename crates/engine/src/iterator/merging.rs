@@ -1,7 +1,7 @@
 //! Merges cursors.
 
 use super::source::Source;
-use super::{Cursor, KeyRef};
+use super::{Cursor, KeyRef, SEEK_STEPS};
 use crate::kind::Kind;
 use crate::{Direction, Result};
 use bytes::Bytes;
@@ -236,6 +236,11 @@ impl Cursor for MergingCursor {
     }
 
     fn seek(&mut self, target: KeyRef<'_>) -> Result<()> {
+        if self.sources.len() > 1 {
+            for step in 0..SEEK_STEPS {
+                self.sources.iter_mut().try_for_each(|source| source.prepare_seek(target, step))?;
+            }
+        }
         self.rebuild(|source| source.seek(target))
     }
 

@@ -42,6 +42,9 @@ use crate::Result;
 use crate::kind::Kind;
 use bytes::Bytes;
 
+/// Steps of [`Cursor::prepare_seek`]: the slot of the block, the block, what a search of it looks at.
+pub const SEEK_STEPS: usize = 3;
+
 /// Walks over versions in one direction. A new cursor stands nowhere (not valid) until one of the seeks.
 ///
 /// After an error the cursor is not valid, and only a successful seek makes it valid again.
@@ -69,6 +72,12 @@ pub trait Cursor: Send {
     }
     /// Goes to the next version in its direction. Must be valid.
     fn advance(&mut self) -> Result<()>;
+    /// Before a [`Cursor::seek`] to the same target: does a part of its work, in steps from 0 to [`SEEK_STEPS`], each of which ends
+    /// where it would have to wait for memory and has that fetched. So a merge overlaps the waits of its sources.
+    fn prepare_seek(&mut self, target: KeyRef<'_>, step: usize) -> Result<()> {
+        let _ = (target, step);
+        Ok(())
+    }
     /// Goes to the first version at or beyond `target` in its direction.
     fn seek(&mut self, target: KeyRef<'_>) -> Result<()>;
     /// Goes to the first version in its direction.

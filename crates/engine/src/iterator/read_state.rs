@@ -361,6 +361,10 @@ impl Cursor for PinnedTable {
         self.cursor.advance()
     }
 
+    fn prepare_seek(&mut self, target: super::KeyRef<'_>, step: usize) -> Result<()> {
+        self.cursor.prepare_seek(target, step)
+    }
+
     fn seek(&mut self, target: super::KeyRef<'_>) -> Result<()> {
         self.cursor.seek(target)
     }

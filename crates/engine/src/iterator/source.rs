@@ -74,6 +74,10 @@ impl Cursor for Source {
         each!(self, cursor => cursor.advance())
     }
 
+    fn prepare_seek(&mut self, target: KeyRef<'_>, step: usize) -> Result<()> {
+        each!(self, cursor => cursor.prepare_seek(target, step))
+    }
+
     fn seek(&mut self, target: KeyRef<'_>) -> Result<()> {
         each!(self, cursor => cursor.seek(target))
     }

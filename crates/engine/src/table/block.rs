@@ -13,6 +13,7 @@ use super::format::Malformed;
 use crate::SequenceNumber;
 use crate::iterator::{KeyRef, SEQUENCE_NUMBER_MAX};
 use crate::kind::{Decoded, KIND_BITS, Kind};
+use crate::prefetch::prefetch;
 use bytes::Bytes;
 use kontiki_env::codec::{Truncated, get_bytes, get_u8, get_u32, get_u64};
 use std::cmp::Ordering;
@@ -23,6 +24,8 @@ type Checked<T> = std::result::Result<T, Malformed>;
 const SHORT: Malformed = "the block is shorter than its columns";
 /// Below so many keys a search looks at all of them: 4 cache lines, fetched together.
 const COUNTED_KEYS: usize = 32;
+/// So many bytes of the heads, and of the columns of keys, are fetched ahead: those of an ordinary block.
+const FETCHED_BYTES: usize = 512;
 
 /// An uncompressed, checked block.
 #[derive(Debug)]
@@ -194,6 +197,13 @@ impl Block {
     pub fn version(&self, index: usize) -> (SequenceNumber, Kind) {
         let tag = self.tag(index);
         (sequence_of(tag), kind_of(tag).unwrap_or(Kind::Delete))
+    }
+
+    /// Has the processor fetch what a search looks at first.
+    pub(crate) fn fetch_ahead(&self) {
+        prefetch(self.heads.as_ptr().cast(), size_of_val(&*self.heads).min(FETCHED_BYTES));
+        // Every column but that of the values.
+        prefetch(self.data.as_ptr(), (self.stored as usize).min(FETCHED_BYTES));
     }
 
     /// What all user keys of the block begin with.

@@ -6,7 +6,7 @@ use super::read_ahead::ReadAhead;
 use super::reader::Place;
 use crate::cache::HeldReader;
 use crate::cache::residents::{Resident, Use};
-use crate::iterator::{Cursor, KeyRef};
+use crate::iterator::{Cursor, KeyRef, SEEK_STEPS};
 use crate::kind::Kind;
 use crate::{Direction, Result, SequenceNumber};
 use bytes::Bytes;
@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 /// After a seek so many blocks count as point reads, which the cache values; those that follow count as a scan's.
 const POINT_BLOCKS: u32 = 2;
+/// After so many blocks it is a walk, which has the next block fetched ahead.
+const WALK_BLOCKS: u32 = 1;
 
 /// A cursor over all versions of a table. Keeps its file open.
 pub struct TableCursor {
@@ -25,10 +27,15 @@ pub struct TableCursor {
     /// Blocks since the last seek.
     blocks: u32,
     place: Place,
+    /// Where the seek that comes next goes.
+    prepared: Option<Place>,
     partition: Option<(usize, Arc<Resident>)>,
     block: Option<Arc<Resident>>,
     /// The current entry of `block`.
     at: usize,
+    /// On a walk: the block that comes next. What a walk over it looks at is fetched when the cursor comes to entry `fetch_at`.
+    next: Option<Place>,
+    fetch_at: usize,
     /// Its user key: the block's shared prefix, and the suffix that changes with each step.
     user_key: Vec<u8>,
     shared_bytes: usize,
@@ -54,9 +61,12 @@ impl TableCursor {
             once,
             blocks: 0,
             place: Place { partition: 0, entry: 0 },
+            prepared: None,
             partition: None,
             block: None,
             at: 0,
+            next: None,
+            fetch_at: usize::MAX,
             user_key: Vec::new(),
             shared_bytes: 0,
             sequence: 0,
@@ -95,8 +105,23 @@ impl TableCursor {
         self.user_key.extend_from_slice(block.shared_prefix());
         self.shared_bytes = self.user_key.len();
         self.place = place;
+        self.fetch_at = usize::MAX;
+        if self.blocks > WALK_BLOCKS {
+            self.next = self.reader.next_place(partition, place, self.direction);
+            if let Some(next) = self.next.filter(|next| next.partition == place.partition) {
+                self.reader.fetch_ahead(next, 1);
+                self.fetch_at = block.len() / 2;
+            }
+        }
         self.block = Some(block);
         Ok(())
+    }
+
+    #[cold]
+    fn fetch_next(&self) {
+        if let Some(next) = self.next {
+            self.reader.fetch_ahead(next, SEEK_STEPS - 1);
+        }
     }
 
     /// Stands on an entry of the current block.
@@ -122,6 +147,19 @@ impl TableCursor {
             Direction::Backward => self.current().len() - 1,
         });
         Ok(())
+    }
+
+    /// As the table stores it.
+    fn stored_target<'a>(&self, target: KeyRef<'a>) -> KeyRef<'a> {
+        KeyRef::new(target.user_key, self.reader.sequences().stored(target.sequence))
+    }
+
+    /// The data block where a target is or would be; `None` if everything is before it.
+    fn place_for(&mut self, target: KeyRef<'_>) -> Result<Option<Place>> {
+        let target = self.stored_target(target);
+        let Some(mut place) = self.reader.place_for(target) else { return Ok(None) };
+        place.entry = self.partition(place.partition)?.position(target);
+        Ok(Some(place))
     }
 
     fn restart(&mut self) {
@@ -176,6 +214,9 @@ impl Cursor for TableCursor {
         debug_assert!(self.valid(), "the caller checked valid()");
         match self.direction.next_index(self.at, self.current().len()) {
             Some(next) => {
+                if next == self.fetch_at {
+                    self.fetch_next();
+                }
                 self.stand_on(next);
                 Ok(())
             }
@@ -183,16 +224,31 @@ impl Cursor for TableCursor {
         }
     }
 
+    fn prepare_seek(&mut self, target: KeyRef<'_>, step: usize) -> Result<()> {
+        if step == 0 {
+            self.restart();
+            self.prepared = self.place_for(target)?;
+        }
+        if let Some(place) = self.prepared {
+            self.reader.fetch_ahead(place, step);
+        }
+        Ok(())
+    }
+
     fn seek(&mut self, target: KeyRef<'_>) -> Result<()> {
         self.restart();
-        let target = KeyRef::new(target.user_key, self.reader.sequences().stored(target.sequence));
-        let mut place = match self.reader.place_for(target) {
+        let prepared = self.prepared.take();
+        debug_assert!(prepared.is_none() || prepared == self.place_for(target)?, "prepared for another target");
+        let place = match prepared {
             Some(place) => place,
-            None if self.direction == Direction::Forward => return Ok(()),
-            // Everything is before the target.
-            None => return self.seek_to_first(),
+            None => match self.place_for(target)? {
+                Some(place) => place,
+                None if self.direction == Direction::Forward => return Ok(()),
+                // Everything is before the target.
+                None => return self.seek_to_first(),
+            },
         };
-        place.entry = self.partition(place.partition)?.position(target);
+        let target = self.stored_target(target);
         self.load(place)?;
         let block = self.current();
         let position = block.position(target);
@@ -215,6 +271,7 @@ impl Cursor for TableCursor {
 
     fn seek_to_first(&mut self) -> Result<()> {
         self.restart();
+        self.prepared = None;
         match self.direction {
             Direction::Forward => {
                 self.load(Place { partition: 0, entry: 0 })?;

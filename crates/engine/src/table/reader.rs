@@ -14,6 +14,7 @@ use super::{FileNumber, TableMeta, table_path};
 use crate::cache::BlockCache;
 use crate::cache::residents::{Held, Residents, Use};
 use crate::iterator::{Found, KeyRef};
+use crate::prefetch::prefetch;
 use crate::{Direction, Error, Result, SequenceNumber};
 use bytes::Bytes;
 use kontiki_env::Env;
@@ -283,6 +284,19 @@ impl TableReader {
     /// A data block, if it is in memory.
     pub(super) fn resident_block(&self, place: Place, purpose: Use) -> Option<Held> {
         self.residents.get(place.slot(), purpose)
+    }
+
+    /// Has the processor fetch what a search of a data block looks at, if the block is in memory: step by step, as in
+    /// [`Cursor::prepare_seek`](crate::iterator::Cursor::prepare_seek).
+    pub(super) fn fetch_ahead(&self, place: Place, step: usize) {
+        if step == 0 {
+            return prefetch(self.residents.address(place.slot()), size_of::<usize>());
+        }
+        let Some(block) = self.residents.peek(place.slot()) else { return };
+        match step {
+            1 => prefetch(std::ptr::from_ref(&*block).cast(), size_of::<Block>()),
+            _ => block.fetch_ahead(),
+        }
     }
 
     /// A data block that is not in memory.
