@@ -26,8 +26,9 @@ pub struct Options {
     /// Bytes that must be compacted for all levels to be within their targets, at which writers wait for compaction. Bounds
     /// the space that is not worth compacting at once, and how far reads get slower. Default 128 GiB; 1 MiB to 1 PiB.
     pub compaction_debt_bytes_max: u64,
-    /// Garbage in the value log beyond `value_garbage_percent`, in percent of its bytes (and 8 segments, whatever its
-    /// size), at which writers wait for its collection. Default 20; 5 to 1,000.
+    /// Garbage in the value log beyond `value_garbage_percent`, with values beyond three segments that are not in tables yet, in
+    /// percent of its bytes (and 8 segments, whatever its size), at which writers wait for its collection. Default 20; 5
+    /// to 1,000.
     pub value_debt_percent_max: u64,
     /// Writers are slowed from this share of each of these bounds on, in percent (memtables count by their bytes), gently at
     /// first and more and more: so that they hardly ever meet the bound itself, where they stop. Default 50; 10 to
@@ -53,7 +54,7 @@ pub struct Options {
     /// 0: the feed goes back as far as recovery would; up to 1 TiB.
     pub feed_retention_bytes: u64,
     /// Size of a segment of the value log. Space comes back a segment at a time, and each new one costs a few syncs.
-    /// Default 256 MiB; 4 KiB to 1 GiB.
+    /// Default 128 MiB; 4 KiB to 1 GiB.
     pub value_segment_bytes: u64,
     /// A `Sync` commit of at most so many bytes keeps its large values in its log record, and the flush moves them to the value log:
     /// so it waits for one sync and not for two, for the price of writing them twice. Default 32 KiB, which a disk takes in
@@ -101,7 +102,7 @@ impl Default for Options {
             log_bytes_max: 1 << 30,
             log_holder_warn_bytes: 2 << 30,
             feed_retention_bytes: 0,
-            value_segment_bytes: 256 << 20,
+            value_segment_bytes: 128 << 20,
             sync_value_bytes_max: 32 << 10,
             value_garbage_percent: 25,
             value_relocation_bytes_per_second: 128 << 20,

@@ -7,6 +7,7 @@ use crate::version::{Version, VersionEdit};
 use crate::vlog::plan::{Candidate, Plan, UNFLUSHED_SEGMENTS, hides_too_much, plan};
 use crate::vlog::{CollectionReport, FILE_HEADER_BYTES, Relocation, Relocator, ValuePin, ValueStats};
 use crate::{Db, Error, Family, Result, WriteBatch};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ use std::time::Duration;
 const COLLECT_PERCENT: u64 = 5;
 /// When garbage is this many percent beyond its bound, relocation goes as fast as the disk does.
 const HURRY_PERCENT: u64 = 5;
+/// Within a relocation, after so many bytes it is looked what writers have done meanwhile.
+const LOOK_EACH_BYTES: u64 = 8 << 20;
 
 impl Db {
     /// Frees what is garbage in the value log now: flushes, and relocates or removes every value file with more than a few
@@ -68,6 +71,8 @@ impl Core {
         edit.values_mut().add_file(number);
         self.context.versions.apply(edit)?;
         self.writes.install(&self.context.versions, None);
+        // The job may be at the disk for long; writers should hear of what they have done meanwhile.
+        self.note_value_debt();
         Ok(())
     }
 
@@ -125,31 +130,62 @@ impl Core {
     }
 
     fn look_after_values(&self) -> Result<bool> {
-        let values = &self.context.values;
+        let again = self.keep_up_with_writers()?;
+        // Somebody collects by hand.
+        let Some(_collecting) = self.context.values.collecting.try_lock() else { return Ok(again) };
+        let collected = self.collect_once(self.options.value_garbage_percent)?;
+        Ok(again || collected.is_some())
+    }
+
+    /// What must not wait for a relocation: a segment that is not sealed, or a memtable that is not flushed, hides garbage.
+    fn keep_up_with_writers(&self) -> Result<bool> {
         let sealed = self.seal_values(false)?;
-        let spare =
-            values.make_spare(|| self.context.versions.new_file_number(), |number| self.enter_segment(number))?;
+        let spare = self
+            .context
+            .values
+            .make_spare(|| self.context.versions.new_file_number(), |number| self.enter_segment(number))?;
         self.flush_for_values();
         self.compact_for_values();
-        // Somebody collects by hand.
-        let Some(_collecting) = values.collecting.try_lock() else { return Ok(sealed || spare) };
-        let collected = self.collect_once(self.options.value_garbage_percent)?;
-        Ok(sealed || spare || collected.is_some())
+        Ok(sealed || spare)
+    }
+
+    /// Whether there is so much garbage, in percent, that it is relocated as fast as the disk goes; tells those who slow writers.
+    fn is_garbage_urgent(&self, percent: u64) -> bool {
+        let (total, garbage) = self.note_value_debt();
+        garbage.saturating_mul(100) > total.saturating_mul(percent + HURRY_PERCENT)
+    }
+
+    /// Tells those who slow writers what the value log owes: garbage beyond its share, and beyond what memtables may refer to what
+    /// is not in tables yet, of which nobody knows how much is garbage. Returns the bytes of all files that may go, and of their
+    /// garbage.
+    fn note_value_debt(&self) -> (u64, u64) {
+        let candidates = self.candidates(&self.context.versions.current());
+        let values = &self.context.values;
+        let (total, garbage) = values.note_garbage(&candidates, self.options.value_garbage_percent);
+        let unflushed = self.unflushed_value_bytes();
+        let late = unflushed.saturating_sub(UNFLUSHED_SEGMENTS * self.options.value_segment_bytes);
+        self.throttle.note_value_debt(values.debt_bytes().saturating_add(late), total.saturating_add(unflushed));
+        (total, garbage)
     }
 
     /// Memtables are small when values are large: what they refer to is garbage that nobody knows, or live values whose
     /// segments must wait. So they are flushed for the values' sake too.
     fn flush_for_values(&self) {
+        if self.unflushed_value_bytes() > UNFLUSHED_SEGMENTS * self.options.value_segment_bytes {
+            self.writes.freeze_oldest();
+            self.wake_flush();
+        }
+    }
+
+    /// Bytes of segments that memtables may refer to.
+    fn unflushed_value_bytes(&self) -> u64 {
         let values = &self.context.values;
         let version = self.context.versions.current();
         let unflushed = |(number, state): (&u64, &crate::version::ValueFileState)| {
             state.sealed_bytes().filter(|_| !values.is_flushed(*number, version.flushed_sequence()))
         };
         let sealed: u64 = version.values().files().iter().filter_map(unflushed).sum();
-        if sealed + values.appender.open_bytes() > UNFLUSHED_SEGMENTS * self.options.value_segment_bytes {
-            self.writes.freeze_oldest();
-            self.wake_flush();
-        }
+        sealed + values.appender.open_bytes()
     }
 
     /// Asks for the compaction of families whose tables may hide too much garbage.
@@ -167,11 +203,10 @@ impl Core {
     /// Removes dead files, or relocates some, if there is more garbage than `percent`. `None` if there is nothing to
     /// do. Under the lock `collecting`.
     fn collect_once(&self, percent: u64) -> Result<Option<CollectionReport>> {
+        let urgent = self.is_garbage_urgent(percent);
         let version = self.context.versions.current();
         let candidates = self.candidates(&version);
         let values = &self.context.values;
-        let (total, garbage) = values.note_garbage(&candidates, self.options.value_garbage_percent);
-        self.throttle.note_value_debt(values.debt_bytes(), total);
         let sources = match plan(&candidates, percent, self.options.value_segment_bytes) {
             Plan::Rest => return Ok(None),
             Plan::Drop(dead) => {
@@ -185,8 +220,7 @@ impl Core {
             }
             Plan::Relocate(sources) => sources,
         };
-        let hurry = garbage.saturating_mul(100) > total.saturating_mul(percent + HURRY_PERCENT);
-        let relocation = match self.relocate(version, &sources, hurry) {
+        let relocation = match self.relocate(version, &sources, (percent, urgent)) {
             Err(Error::Corruption { file, offset, what }) => {
                 // What is damaged stays as it is, and reads of it say so; the others go on.
                 tracing::error!(file = %file.display(), offset, what, "a value file cannot be relocated");
@@ -219,7 +253,13 @@ impl Core {
         Ok(())
     }
 
-    fn relocate(&self, version: std::sync::Arc<Version>, sources: &[u64], hurry: bool) -> Result<Relocation> {
+    /// `percent` is the garbage that is looked at with patience; `urgent` says that there is far more.
+    fn relocate(
+        &self,
+        version: std::sync::Arc<Version>,
+        sources: &[u64],
+        (percent, urgent): (u64, bool),
+    ) -> Result<Relocation> {
         let tables = self.context.tables.clone();
         let state = ReadState {
             memtables: Vec::new(),
@@ -229,14 +269,24 @@ impl Core {
             recorder: Recorder::off(self.env.clock.clone()),
         };
         let rate = self.options.value_relocation_bytes_per_second;
+        let (urgent, since_look) = (Cell::new(urgent), Cell::new(0));
         let pace = |bytes: u64, written: u64| {
             if self.is_stopping() || self.check_writable().is_err() {
                 return Err(Error::Closed);
             }
+            since_look.set(since_look.get() + bytes);
+            if since_look.get() >= LOOK_EACH_BYTES {
+                since_look.set(0);
+                // A full disk is no reason to end what makes room.
+                self.keep_up_with_writers()
+                    .map(drop)
+                    .or_else(|error| if error.is_retryable() { Ok(()) } else { Err(error) })?;
+                urgent.set(self.is_garbage_urgent(percent));
+            }
             // Together with flush and compaction, also in a hurry: that bound is the disk's.
             self.context.state.limiter.take(&self.env, written, &self.context.stop);
             // A stepped world has no time to let pass.
-            if rate > 0 && !hurry && self.env.tasks.threaded() {
+            if rate > 0 && !urgent.get() && self.env.tasks.threaded() {
                 let pause = Duration::from_secs_f64(bytes as f64 / rate as f64);
                 self.progress.wait_for_end(pause, || self.check_writable().is_err());
             }

@@ -236,6 +236,8 @@ impl Cursor for MergingCursor {
     }
 
     fn seek(&mut self, target: KeyRef<'_>) -> Result<()> {
+        // If a source fails on the way, the merge stands nowhere.
+        self.heap.clear();
         if self.sources.len() > 1 {
             for step in 0..SEEK_STEPS {
                 self.sources.iter_mut().try_for_each(|source| source.prepare_seek(target, step))?;
