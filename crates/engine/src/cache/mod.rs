@@ -14,7 +14,6 @@ mod slot_cache;
 mod sync;
 mod table_cache;
 
-use crate::table::block::Block;
 pub(crate) use budget::{Budget, Part};
 pub(crate) use hash::FixedHash;
 #[cfg(test)]
@@ -24,12 +23,6 @@ pub use table_cache::{HeldReader, ReaderSlot, TableCache};
 
 /// Uncompressed, checked blocks.
 pub type BlockCache = SlotCache<residents::Residents>;
-
-impl Content for Block {
-    fn memory_bytes(&self) -> usize {
-        Block::memory_bytes(self)
-    }
-}
 
 #[cfg(test)]
 #[path = "model_test.rs"]

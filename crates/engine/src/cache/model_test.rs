@@ -80,7 +80,7 @@ mod sync {
 }
 
 use self::residents::{Residents, Use};
-use self::slot_cache::{Content, SlotCache, weight};
+use self::slot_cache::{SlotCache, weight};
 use crate::iterator::KeyRef;
 use crate::kind::Kind;
 use crate::planted::{self, Bug};
@@ -89,12 +89,6 @@ use crate::table::block_writer::BlockWriter;
 use shuttle::rand::Rng as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-
-impl Content for Block {
-    fn memory_bytes(&self) -> usize {
-        Block::memory_bytes(self)
-    }
-}
 
 const SCHEDULES: usize = 5_000;
 const BLOCKS: u32 = 4;

@@ -17,6 +17,7 @@ use super::residents::Resident;
 use super::sync::{AtomicU64, Mutex, Ordering::Relaxed};
 use crate::planted::{self, Bug};
 use crate::stats::CacheStats;
+use crate::table::block::Block;
 use std::cell::Cell;
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher, Hasher};
@@ -43,6 +44,12 @@ const HIT_COUNTERS: usize = 16;
 pub trait Content: Send + Sync + 'static {
     /// Bytes of memory that it takes.
     fn memory_bytes(&self) -> usize;
+}
+
+impl Content for Block {
+    fn memory_bytes(&self) -> usize {
+        Block::memory_bytes(self)
+    }
 }
 
 /// Slots, in which readers find what is in memory without asking the cache. The cache calls these under the lock of the

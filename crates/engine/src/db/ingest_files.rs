@@ -84,17 +84,7 @@ impl<'a> Incoming<'a> {
         if (found.smallest_sequence, found.largest_sequence) != (INGESTED_SEQUENCE, INGESTED_SEQUENCE) {
             return refuse(source, "it is a table of a database; only tables of an IngestWriter can be ingested");
         }
-        let meta = TableMeta {
-            number,
-            file_bytes: bytes,
-            smallest_key: found.smallest_key.clone(),
-            largest_key: found.largest_key.clone(),
-            smallest_sequence: found.smallest_sequence,
-            largest_sequence: found.largest_sequence,
-            entries: found.entries,
-            tombstones: found.tombstones,
-            global_sequence: None,
-        };
+        let meta = TableMeta::of(found, number, bytes);
         if !meta.is_plausible() {
             return refuse(source, "it has bounds or counts that no table can have");
         }

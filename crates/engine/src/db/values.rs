@@ -72,7 +72,7 @@ impl Core {
         self.context.versions.apply(edit)?;
         self.writes.install(&self.context.versions, None);
         // The job may be at the disk for long; writers should hear of what they have done meanwhile.
-        self.note_value_debt();
+        self.note_value_debt(&self.candidates(&self.context.versions.current()));
         Ok(())
     }
 
@@ -149,19 +149,12 @@ impl Core {
         Ok(sealed || spare)
     }
 
-    /// Whether there is so much garbage, in percent, that it is relocated as fast as the disk goes; tells those who slow writers.
-    fn is_garbage_urgent(&self, percent: u64) -> bool {
-        let (total, garbage) = self.note_value_debt();
-        garbage.saturating_mul(100) > total.saturating_mul(percent + HURRY_PERCENT)
-    }
-
     /// Tells those who slow writers what the value log owes: garbage beyond its share, and beyond what memtables may refer to what
-    /// is not in tables yet, of which nobody knows how much is garbage. Returns the bytes of all files that may go, and of their
+    /// is not in tables yet, of which nobody knows how much is garbage. Returns the bytes of the candidates, and of their
     /// garbage.
-    fn note_value_debt(&self) -> (u64, u64) {
-        let candidates = self.candidates(&self.context.versions.current());
+    fn note_value_debt(&self, candidates: &[Candidate]) -> (u64, u64) {
         let values = &self.context.values;
-        let (total, garbage) = values.note_garbage(&candidates, self.options.value_garbage_percent);
+        let (total, garbage) = values.note_garbage(candidates, self.options.value_garbage_percent);
         let unflushed = self.unflushed_value_bytes();
         let late = unflushed.saturating_sub(UNFLUSHED_SEGMENTS * self.options.value_segment_bytes);
         self.throttle.note_value_debt(values.debt_bytes().saturating_add(late), total.saturating_add(unflushed));
@@ -203,9 +196,9 @@ impl Core {
     /// Removes dead files, or relocates some, if there is more garbage than `percent`. `None` if there is nothing to
     /// do. Under the lock `collecting`.
     fn collect_once(&self, percent: u64) -> Result<Option<CollectionReport>> {
-        let urgent = self.is_garbage_urgent(percent);
         let version = self.context.versions.current();
         let candidates = self.candidates(&version);
+        let urgent = is_urgent(self.note_value_debt(&candidates), percent);
         let values = &self.context.values;
         let sources = match plan(&candidates, percent, self.options.value_segment_bytes) {
             Plan::Rest => return Ok(None),
@@ -281,7 +274,8 @@ impl Core {
                 self.keep_up_with_writers()
                     .map(drop)
                     .or_else(|error| if error.is_retryable() { Ok(()) } else { Err(error) })?;
-                urgent.set(self.is_garbage_urgent(percent));
+                let candidates = self.candidates(&self.context.versions.current());
+                urgent.set(is_urgent(self.note_value_debt(&candidates), percent));
             }
             // Together with flush and compaction, also in a hurry: that bound is the disk's.
             self.context.state.limiter.take(&self.env, written, &self.context.stop);
@@ -329,6 +323,11 @@ impl Core {
         stats.relocated_segments = version.values().relocated().len() as u64;
         stats
     }
+}
+
+/// Whether garbage is so far beyond `percent` of all bytes that it is relocated as fast as the disk goes.
+fn is_urgent((total, garbage): (u64, u64), percent: u64) -> bool {
+    garbage.saturating_mul(100) > total.saturating_mul(percent + HURRY_PERCENT)
 }
 
 /// The families whose tables above the bottom refer to so much that too much garbage may be hidden.

@@ -181,17 +181,7 @@ impl Repair<'_> {
         let found = reader.properties();
         let target = table_path(&self.to.join(TABLES_DIR), candidate.number);
         let bytes = link_or_copy(self.env, reader.path(), &target)?;
-        let meta = candidate.meta.clone().unwrap_or_else(|| TableMeta {
-            number: candidate.number,
-            file_bytes: bytes,
-            smallest_key: found.smallest_key.clone(),
-            largest_key: found.largest_key.clone(),
-            smallest_sequence: found.smallest_sequence,
-            largest_sequence: found.largest_sequence,
-            entries: found.entries,
-            tombstones: found.tombstones,
-            global_sequence: None,
-        });
+        let meta = candidate.meta.clone().unwrap_or_else(|| TableMeta::of(found, candidate.number, bytes));
         let table = FinishedTable { family: found.family(), meta, values };
         self.rebuilt.add(candidate.level, &table, candidate.facts.clone());
         self.report.tables_sound += 1;

@@ -3,7 +3,7 @@
 use super::block::Block;
 use super::index::PARTITION_BLOCKS;
 use super::read_ahead::ReadAhead;
-use super::reader::Place;
+use super::reader::{Place, TableReader};
 use crate::cache::HeldReader;
 use crate::cache::residents::{Resident, Use};
 use crate::iterator::{Cursor, KeyRef, SEEK_STEPS};
@@ -79,16 +79,6 @@ impl TableCursor {
         self.block.as_ref().expect("the caller checked valid()")
     }
 
-    /// The partition, kept until the cursor needs another one. Its count is on a line that all threads share, so it is taken
-    /// once.
-    fn partition(&mut self, number: usize) -> Result<&Block> {
-        if self.partition.as_ref().is_none_or(|(kept, _)| *kept != number) {
-            self.partition = Some((number, self.reader.partition(number)?.into_arc()));
-        }
-        let (_, partition) = self.partition.as_ref().expect("just put there");
-        Ok(partition)
-    }
-
     /// Goes to a data block, without an entry.
     fn load(&mut self, place: Place) -> Result<()> {
         self.block = None;
@@ -98,8 +88,7 @@ impl TableCursor {
             _ => Use::Scan,
         };
         self.blocks = self.blocks.saturating_add(1);
-        self.partition(place.partition)?;
-        let (_, partition) = self.partition.as_ref().expect("just put there");
+        let partition = keep_partition(&mut self.partition, &self.reader, place.partition)?;
         let block = self.reader.data_block(partition, place, purpose, Some(&mut self.ahead))?.into_arc();
         self.user_key.clear();
         self.user_key.extend_from_slice(block.shared_prefix());
@@ -138,8 +127,7 @@ impl TableCursor {
     /// Goes to the first entry of the next block in the cursor's direction, if there is one.
     fn next_block(&mut self) -> Result<()> {
         self.block = None;
-        self.partition(self.place.partition)?;
-        let (_, partition) = self.partition.as_ref().expect("just put there");
+        let partition = keep_partition(&mut self.partition, &self.reader, self.place.partition)?;
         let Some(next) = self.reader.next_place(partition, self.place, self.direction) else { return Ok(()) };
         self.load(next)?;
         self.stand_on(match self.direction {
@@ -158,7 +146,7 @@ impl TableCursor {
     fn place_for(&mut self, target: KeyRef<'_>) -> Result<Option<Place>> {
         let target = self.stored_target(target);
         let Some(mut place) = self.reader.place_for(target) else { return Ok(None) };
-        place.entry = self.partition(place.partition)?.position(target);
+        place.entry = keep_partition(&mut self.partition, &self.reader, place.partition)?.position(target);
         Ok(Some(place))
     }
 
@@ -167,6 +155,20 @@ impl TableCursor {
         self.blocks = 0;
         self.ahead.restart();
     }
+}
+
+/// A partition of the index, kept until the cursor needs another one. Its count is on a line that all threads share, so it is
+/// taken once.
+fn keep_partition<'a>(
+    kept: &'a mut Option<(usize, Arc<Resident>)>,
+    reader: &TableReader,
+    number: usize,
+) -> Result<&'a Block> {
+    let partition = match kept.take() {
+        Some((at, partition)) if at == number => partition,
+        _ => reader.partition(number)?.into_arc(),
+    };
+    Ok(&kept.insert((number, partition)).1)
 }
 
 impl Cursor for TableCursor {
@@ -279,7 +281,7 @@ impl Cursor for TableCursor {
             }
             Direction::Backward => {
                 let partition = self.reader.last_partition();
-                let entry = self.partition(partition)?.len() - 1;
+                let entry = keep_partition(&mut self.partition, &self.reader, partition)?.len() - 1;
                 debug_assert!(entry < PARTITION_BLOCKS as usize);
                 self.load(Place { partition, entry })?;
                 self.stand_on(self.current().len() - 1);

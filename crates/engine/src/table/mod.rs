@@ -72,6 +72,21 @@ pub struct TableMeta {
 }
 
 impl TableMeta {
+    /// Of a table that says this of itself and has so many bytes.
+    pub(crate) fn of(properties: &properties::Properties, number: FileNumber, file_bytes: u64) -> TableMeta {
+        TableMeta {
+            number,
+            file_bytes,
+            smallest_key: properties.smallest_key.clone(),
+            largest_key: properties.largest_key.clone(),
+            smallest_sequence: properties.smallest_sequence,
+            largest_sequence: properties.largest_sequence,
+            entries: properties.entries,
+            tombstones: properties.tombstones,
+            global_sequence: None,
+        }
+    }
+
     /// Whether the key lies between the table's smallest and largest.
     pub fn spans(&self, user_key: &[u8]) -> bool {
         debug_assert!(self.smallest_key <= self.largest_key, "bounds are checked by every version");

@@ -212,17 +212,7 @@ impl TableWriter {
         self.file.sync().map_err(|error| sync_error(&self.temporary, &error))?;
         self.env.fs.rename(&self.temporary, &self.path).map_err(|error| Error::io(&self.path, &error))?;
         let properties = &self.properties;
-        let meta = TableMeta {
-            number: self.number,
-            file_bytes: self.written_bytes,
-            smallest_key: properties.smallest_key.clone(),
-            largest_key: properties.largest_key.clone(),
-            smallest_sequence: properties.smallest_sequence,
-            largest_sequence: properties.largest_sequence,
-            entries: properties.entries,
-            tombstones: properties.tombstones,
-            global_sequence: None,
-        };
+        let meta = TableMeta::of(properties, self.number, self.written_bytes);
         assert!(meta.is_plausible(), "a table's metadata is that of a table");
         assert_eq!(meta.file_bytes, index.offset + index.length + (TRAILER_BYTES + FOOTER_BYTES) as u64);
         Ok(FinishedTable { family: properties.family(), meta, values: std::mem::take(&mut self.values) })
