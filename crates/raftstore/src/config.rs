@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-/// Configuration of a [`crate::Store`]. All replicas of a cluster must agree on the times, because a leader's lease
-/// relies on its followers' election time-outs.
+/// Configuration of a [`crate::Store`]. Replicas need not agree on the times: each acknowledgement says how long a lease
+/// it is good for. They must agree on `clock_drift_percent_max`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Length of a raft tick. Default 100 ms: heartbeats every 200 ms, elections after 1 to 2 s.
     pub tick_interval: Duration,
-    /// Ticks without news from a leader before an election; drawn from `[n, 2n)`. Default 10.
+    /// Ticks without news from a leader before an election; drawn from `[n, 2n)`. Also how long a follower's promise
+    /// lasts ([`Config::promise_duration`]). More than twice `heartbeat_ticks`. Default 10.
     pub election_ticks: usize,
     /// Ticks between heartbeats, each of which renews the lease. Default 2.
     pub heartbeat_ticks: usize,
@@ -117,14 +118,7 @@ impl Config {
         )?;
         check(self.apply_bytes_max > 0, "apply_bytes_max", &self.apply_bytes_max, "more than 0")?;
         check(self.truncate_ticks > 0, "truncate_ticks", &self.truncate_ticks, "more than 0")?;
-        check(self.truncate_entries_min > 0, "truncate_entries_min", &self.truncate_entries_min, "more than 0")?;
-        let lease = self.lease_duration();
-        check(
-            lease > self.tick_interval * self.heartbeat_ticks as u32,
-            "clock_drift_percent_max",
-            &self.clock_drift_percent_max,
-            "small enough that the lease outlives a heartbeat interval",
-        )
+        check(self.truncate_entries_min > 0, "truncate_entries_min", &self.truncate_entries_min, "more than 0")
     }
 
     #[cfg(feature = "planted-bugs")]
@@ -137,16 +131,27 @@ impl Config {
         crate::planted::Planted::default()
     }
 
-    /// How long after the send time of a quorum-confirmed heartbeat a leader may serve reads by itself.
+    /// For how long, from each heartbeat that it answers, a follower votes for nobody else: the shortest election
+    /// time-out, so that elections after a failure do not wait for it much longer than for their time-outs.
     ///
-    /// A follower that answered the heartbeat votes for nobody else before `election_ticks` of its ticks have
-    /// passed. Ticks are counted by the clock (see [`crate::Store::handle`]), so `n` ticks take more than `n - 1`
-    /// intervals of its clock. With rates off by a fraction `d` each, the leader may count on
-    /// `(n - 1) * interval * (1 - d) / (1 + d)` of its own clock.
-    pub fn lease_duration(&self) -> Duration {
+    /// It is kept in clock time, so any tick and election time-out is safe. That leases outlive the heartbeats which
+    /// renew them follows from the ranges of [`Config::validate`]: with `election_ticks > 2 * heartbeat_ticks` and
+    /// clocks off by at most 30 percent, the lease is longer than a heartbeat's interval.
+    pub fn promise_duration(&self) -> Duration {
+        self.tick_interval.saturating_mul(u32::try_from(self.election_ticks).unwrap_or(u32::MAX))
+    }
+
+    /// How long, by its own clock, a leader may count on a promise of `promise` by another's clock: with rates off by a
+    /// fraction `d` each, `promise * (1 - d) / (1 + d)`.
+    pub fn lease_of(&self, promise: Duration) -> Duration {
         let drift = self.clock_drift_percent_max.min(99);
-        let ticks = u32::try_from(self.election_ticks.saturating_sub(1)).unwrap_or(u32::MAX);
-        self.tick_interval.saturating_mul(ticks).saturating_mul(100 - drift) / (100 + drift)
+        promise.saturating_mul(100 - drift) / (100 + drift)
+    }
+
+    /// How long after the send time of a quorum-confirmed heartbeat a leader may serve reads by itself, at most:
+    /// followers that promise less are believed for less.
+    pub fn lease_duration(&self) -> Duration {
+        self.lease_of(self.promise_duration())
     }
 }
 

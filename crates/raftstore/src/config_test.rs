@@ -1,23 +1,28 @@
 use super::*;
 
 #[test]
-fn the_default_is_valid_and_its_lease_is_below_the_election_timeout() {
-    let config = Config::default();
-    config.validate().expect("the default is valid");
-    let election = config.tick_interval * config.election_ticks as u32;
-    assert!(config.lease_duration() < election, "{:?}", config.lease_duration());
-    assert!(config.lease_duration() > config.tick_interval * 4);
+fn every_accepted_lease_outlives_a_heartbeat_and_none_its_promise() {
+    for heartbeat_ticks in [1, 2, 7, 1000] {
+        for election_ticks in [2 * heartbeat_ticks + 1, 5 * heartbeat_ticks, 100_000] {
+            for clock_drift_percent_max in [0, 5, 30] {
+                let config = Config { heartbeat_ticks, election_ticks, clock_drift_percent_max, ..Config::default() };
+                config.validate().expect("accepted");
+                assert!(config.lease_duration() <= config.promise_duration(), "{config:?}");
+                let heartbeat = config.tick_interval * heartbeat_ticks as u32;
+                assert!(config.lease_duration() > heartbeat, "{config:?}");
+            }
+        }
+    }
 }
 
 #[test]
 fn a_lease_holds_for_the_slowest_leader_and_the_fastest_follower() {
-    for drift in [0, 1, 5, 10, 20] {
+    for drift in [0, 1, 5, 10, 20, 30] {
         let config = Config { clock_drift_percent_max: drift, ..Config::default() };
         let lease = config.lease_duration().as_secs_f64();
         let true_lease = lease / (1.0 - f64::from(drift) / 100.0);
-        let election = config.tick_interval.as_secs_f64() * (config.election_ticks - 1) as f64;
-        let true_election = election / (1.0 + f64::from(drift) / 100.0);
-        assert!(true_lease <= true_election + 1e-6, "drift {drift}: {true_lease} > {true_election}");
+        let true_promise = config.promise_duration().as_secs_f64() / (1.0 + f64::from(drift) / 100.0);
+        assert!(true_lease <= true_promise + 1e-9, "drift {drift}: {true_lease} > {true_promise}");
     }
 }
 

@@ -86,6 +86,13 @@ pub enum Event {
         /// Region and flushed applied index.
         applied: Vec<(RegionId, u64)>,
     },
+    /// The log cannot be written for the time being (`false`): the disk is full, or a write takes too long. Or it can be
+    /// again, which is also the state after a start. While it cannot, this store hands the regions that it leads over
+    /// and does not campaign.
+    LogWritable {
+        /// Whether it can be written.
+        writable: bool,
+    },
     /// Try to become leader now, if no leader is known.
     Campaign {
         /// The region.

@@ -153,6 +153,7 @@ pub(crate) fn bootstrap(identity: &StoreIdentity, regions: &[Region]) -> Commit 
             truncated_index: INITIAL.index,
             truncated_term: INITIAL.term,
             snapshot: None,
+            promised_ns: 0,
         };
         let stream = StreamId(region.id.0);
         streams.push(StreamOp::Truncate { stream, through_index: INITIAL.index });

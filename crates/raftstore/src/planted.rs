@@ -10,4 +10,13 @@ pub struct Planted {
     pub read_without_lease: bool,
     /// After a restart, entries that tables already hold are applied once more.
     pub apply_twice_after_restart: bool,
+    /// A follower keeps its promise to a leader only as long as it knows that leader: any message of a higher term
+    /// makes the consensus core forget it.
+    pub promise_while_leader_known: bool,
+    /// A follower counts its promise in ticks (and the leader takes `n` of them for `n - 1` intervals of a clock).
+    pub promise_in_ticks: bool,
+    /// A restarted follower votes at once, although it may have confirmed a leader's lease before.
+    pub vote_at_once_after_restart: bool,
+    /// A leader that orders a transfer keeps its lease.
+    pub lease_through_transfer: bool,
 }

@@ -1,6 +1,8 @@
 //! The scenarios of docs/internals/raftstore.md, by their numbers in the project's list, and random ones from seeds.
 
 mod cluster;
+#[path = "scenarios/handover.rs"]
+mod handover;
 #[path = "scenarios/leadership.rs"]
 mod leadership;
 #[path = "scenarios/lease.rs"]
@@ -8,6 +10,8 @@ mod lease;
 #[cfg(feature = "planted-bugs")]
 #[path = "scenarios/planted.rs"]
 mod planted;
+#[path = "scenarios/promise.rs"]
+mod promise;
 #[path = "scenarios/random.rs"]
 mod random;
 #[path = "scenarios/replication.rs"]

@@ -28,7 +28,7 @@ fn follower() -> Group {
         commit: 5,
         truncated_index: INITIAL.index,
         truncated_term: INITIAL.term,
-        snapshot: None,
+        ..GroupState::default()
     };
     let entries = (2..10).map(|index| entry_from_wire(entry(index, 2 + index / 8)).expect("valid")).collect();
     Group::new(&Config::default(), PeerId(1), &region(), &state, entries, 1, Rng::new(1)).expect("valid")
@@ -39,12 +39,12 @@ fn leader() -> Group {
     let mut group = follower();
     group.campaign();
     for term in [4, 4] {
-        while let Some(round) = group.ready(Duration::ZERO) {
+        while let Some(round) = group.ready(Duration::ZERO, 0) {
             group.persisted(round.number);
         }
         for kind in [18, 6] {
             let message = RaftMessage { kind, term, ..RaftMessage::default() };
-            group.step(PeerId(2), message, &region());
+            group.step(PeerId(2), message, &region(), Duration::ZERO);
         }
     }
     assert_eq!((group.role(), group.term()), (Role::Leader, 4));
@@ -72,7 +72,7 @@ prop_compose! {
         let snapshot = snapshot.map(|(index, term)| SnapshotInfo { index, term, ..SnapshotInfo::default() });
         (from, RaftMessage {
             kind, term, log_term, index, entries, commit, commit_term, snapshot, request_snapshot, reject, reject_hint,
-            context: context.into(), priority: 0,
+            context: context.into(), priority: 0, transfer: 0,
         })
     }
 }
@@ -85,14 +85,14 @@ proptest! {
     fn messages_of_any_content_are_survived(list in prop::collection::vec(messages(), 1..12), lead in any::<bool>()) {
         let mut group = if lead { leader() } else { follower() };
         for (from, message) in list {
-            group.step(PeerId(from), message, &region());
-            while let Some(round) = group.ready(Duration::ZERO) {
+            group.step(PeerId(from), message, &region(), Duration::ZERO);
+            while let Some(round) = group.ready(Duration::ZERO, 0) {
                 group.persisted(round.number);
                 if let Some(last) = round.committed.last() {
                     group.applied(last.index);
                 }
             }
-            group.tick();
+            group.tick(true);
         }
     }
 }
@@ -103,7 +103,7 @@ fn what_is_for_the_inside_of_a_node_is_refused_from_outside() {
     // MsgHup, MsgBeat, MsgPropose, MsgUnreachable, MsgSnapStatus, MsgCheckQuorum, MsgTransferLeader, MsgReadIndex.
     for kind in [0, 1, 2, 10, 11, 12, 13, 15, 16, 19, 1000] {
         let message = RaftMessage { kind, term: 4, ..RaftMessage::default() };
-        assert!(matches!(group.step(PeerId(2), message, &region()), Stepped::Refused(_)), "{kind}");
+        assert!(matches!(group.step(PeerId(2), message, &region(), Duration::ZERO), Stepped::Refused(_)), "{kind}");
     }
 }
 
@@ -111,7 +111,7 @@ fn what_is_for_the_inside_of_a_node_is_refused_from_outside() {
 fn a_leader_that_counts_on_lost_entries_is_refused() {
     let mut group = follower();
     let heartbeat = RaftMessage { kind: 8, term: 3, commit: 10, ..RaftMessage::default() };
-    let Stepped::Refused(why) = group.step(PeerId(2), heartbeat, &region()) else { panic!("refused") };
+    let Stepped::Refused(why) = group.step(PeerId(2), heartbeat, &region(), Duration::ZERO) else { panic!("refused") };
     assert!(why.contains("lost"), "{why}");
     assert_eq!(group.committed(), 5);
 }
@@ -137,7 +137,7 @@ fn time_outs_come_from_our_own_generator() {
         let mut group = group.expect("valid");
         let mut ticks = 0;
         while group.role() == Role::Follower {
-            group.tick();
+            group.tick(true);
             ticks += 1;
         }
         ticks
@@ -146,4 +146,24 @@ fn time_outs_come_from_our_own_generator() {
     assert_eq!(drawn, (0..50).map(campaign_ticks).collect::<Vec<_>>(), "the same seed, the same time-out");
     assert!(drawn.iter().all(|ticks| (10..20).contains(ticks)));
     assert!(drawn.iter().any(|ticks| ticks != &drawn[0]), "different seeds differ");
+}
+
+#[test]
+fn a_tick_that_would_begin_an_election_waits_for_leave() {
+    let mut group = follower();
+    for _ in 0..100 {
+        group.tick(false);
+    }
+    assert_eq!(group.role(), Role::Follower);
+    group.tick(true);
+    assert_eq!(group.role(), Role::Candidate, "the wait was not forgotten");
+}
+
+#[test]
+fn a_quorums_time_is_that_of_the_slowest_of_its_fastest() {
+    let group = leader();
+    let time = |a: u64, b: u64, c: u64| {
+        group.quorum_time(|peer| Duration::from_secs([a, b, c][peer.0 as usize - 1])).as_secs()
+    };
+    assert_eq!((time(9, 0, 0), time(9, 5, 0), time(9, 5, 7), time(3, 3, 3)), (0, 5, 7, 3));
 }

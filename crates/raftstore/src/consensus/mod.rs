@@ -52,6 +52,8 @@ pub enum OutgoingKind {
     Snapshot,
     /// Tells a follower to campaign at once: the lease ends here.
     TimeoutNow,
+    /// Asks for a vote because of that.
+    VoteForTransfer,
     /// Promises nothing about the log.
     HeartbeatResponse,
     /// Anything else.
@@ -195,9 +197,11 @@ impl Group {
         self.node.raft.set_randomized_election_timeout(self.timeout_ticks);
     }
 
-    /// One tick.
-    pub fn tick(&mut self) {
-        if self.restoring.is_none() {
+    /// One tick. Unless it `may_campaign`, a tick that would begin an election does not count.
+    pub fn tick(&mut self, may_campaign: bool) {
+        let raft = &self.node.raft;
+        let times_out = raft.state != StateRole::Leader && raft.election_elapsed + 1 >= self.timeout_ticks;
+        if self.restoring.is_none() && (may_campaign || !times_out) {
             self.node.tick();
             self.settle();
         }
@@ -256,11 +260,33 @@ impl Group {
 
     /// Whether leadership is being handed over.
     pub fn is_transferring(&self) -> bool {
-        self.node.raft.lead_transferee.is_some()
+        self.transfer_target().is_some()
     }
 
-    /// Takes what there is to do, if anything. `now` stamps heartbeats.
-    pub fn ready(&mut self, now: Duration) -> Option<Round> {
+    /// To whom leadership is being handed over.
+    pub fn transfer_target(&self) -> Option<PeerId> {
+        self.node.raft.lead_transferee.map(PeerId)
+    }
+
+    /// The latest time that is not after those of a whole quorum, by the configuration that is in force (joint or not).
+    pub fn quorum_time(&self, time: impl Fn(PeerId) -> Duration) -> Duration {
+        let members = self.node.raft.prs();
+        let voters = members.conf().voters();
+        let mut times: Vec<Duration> = voters.ids().iter().map(|id| time(PeerId(id))).collect();
+        times.sort_unstable_by(|a, b| b.cmp(a));
+        let reached =
+            |at: &Duration| members.has_quorum(&voters.ids().iter().filter(|id| time(PeerId(*id)) >= *at).collect());
+        times.into_iter().find(reached).expect("all voters are a quorum")
+    }
+
+    /// Whether these peers are a quorum.
+    pub fn is_quorum(&self, member: impl Fn(PeerId) -> bool) -> bool {
+        self.quorum_time(|peer| Duration::from_secs(u64::from(member(peer)))) > Duration::ZERO
+    }
+
+    /// Takes what there is to do, if anything. `now` and `void_through` (the leader's transfers that are void) are
+    /// stamped on heartbeats.
+    pub fn ready(&mut self, now: Duration, void_through: u64) -> Option<Round> {
         if !self.node.has_ready() {
             return None;
         }
@@ -280,8 +306,7 @@ impl Group {
             let vote = (hard_state.term, hard_state.vote);
             round.vote_changed = vote != std::mem::replace(&mut self.last_vote, vote);
         }
-        let last_index = self.last_index();
-        let outgoing = |message| step::outgoing(message, now, last_index);
+        let outgoing = |message| step::outgoing(message, now, void_through);
         round.messages = ready.take_messages().into_iter().map(outgoing).collect();
         round.persisted_messages = ready.take_persisted_messages().into_iter().map(outgoing).collect();
         round.committed = ready.take_committed_entries();
@@ -334,7 +359,13 @@ impl Group {
             truncated_index: truncated.index,
             truncated_term: truncated.term,
             snapshot: None,
+            promised_ns: 0,
         }
+    }
+
+    /// Whom this replica voted for in this term, or 0.
+    pub fn vote(&self) -> u64 {
+        self.node.raft.vote
     }
 
     /// Term.

@@ -13,14 +13,26 @@ use std::time::Duration;
 const NUMBER_MAX: u64 = 1 << 60;
 /// The raft crate's mark of a vote that a leader's transfer asked for.
 const TRANSFER_CONTEXT: &[u8] = b"CampaignTransfer";
-/// Bytes of the send time in a heartbeat's context.
+/// Bytes of each number that precedes the raft crate's context in heartbeats and their answers.
 const STAMP_BYTES: usize = 8;
 
 /// The last part of a heartbeat's journey: who confirmed the leadership, as of when the heartbeat was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeartbeatAck {
     pub from: PeerId,
+    /// By the leader's clock.
     pub sent_at: Duration,
+    /// The follower knows the leader's transfers through this number to be void.
+    pub void_through: u64,
+    /// For how long, from a moment after `sent_at` on, the follower votes for nobody else.
+    pub promise: Duration,
+}
+
+/// Names a transfer of leadership: the term of the leader that ordered it, and its number in that term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    pub term: u64,
+    pub number: u64,
 }
 
 /// What became of a message.
@@ -53,20 +65,17 @@ fn message_type(kind: u32) -> Option<MessageType> {
 }
 
 /// Turns one of the core's messages into ours.
-pub(super) fn outgoing(mut message: Message, now: Duration, last_index: u64) -> Outgoing {
+pub(super) fn outgoing(mut message: Message, now: Duration, void_through: u64) -> Outgoing {
     let kind = match message.get_msg_type() {
         MessageType::MsgSnapshot => OutgoingKind::Snapshot,
         MessageType::MsgTimeoutNow => OutgoingKind::TimeoutNow,
         MessageType::MsgHeartbeatResponse => OutgoingKind::HeartbeatResponse,
+        MessageType::MsgRequestVote if message.context == TRANSFER_CONTEXT => OutgoingKind::VoteForTransfer,
         _ => OutgoingKind::Other,
     };
-    if kind == OutgoingKind::TimeoutNow {
-        message.index = last_index;
-    }
     let mut context = message.take_context();
     if message.get_msg_type() == MessageType::MsgHeartbeat {
-        let stamp = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
-        context = [&stamp.to_be_bytes()[..], &context].concat().into();
+        context = [&nanoseconds(now)[..], &void_through.to_be_bytes(), &context].concat().into();
     }
     let info = match kind {
         OutgoingKind::Snapshot => {
@@ -89,6 +98,7 @@ pub(super) fn outgoing(mut message: Message, now: Duration, last_index: u64) -> 
         reject_hint: message.reject_hint,
         context,
         priority: message.priority,
+        transfer: 0,
     };
     Outgoing { to: PeerId(message.to), message: wire, kind }
 }
@@ -100,9 +110,32 @@ impl RaftMessage {
         matches!(kind, Some(MessageType::MsgRequestVote | MessageType::MsgRequestPreVote))
     }
 
-    /// Whether the leader itself asked for the election by a transfer of leadership.
-    pub fn is_for_transfer(&self) -> bool {
-        self.context == TRANSFER_CONTEXT
+    /// The transfer of leadership for which this asks for a vote, by its own account.
+    pub fn vote_for_transfer(&self) -> Option<Transfer> {
+        let asked = self.is_vote_request() && self.context == TRANSFER_CONTEXT;
+        // A candidate asks in the term after that of the leader which it was told to follow.
+        asked.then(|| Transfer { term: self.term.saturating_sub(1), number: self.transfer })
+    }
+
+    /// Makes a vote request for a transfer one like any other.
+    pub fn forget_transfer(&mut self) {
+        self.context = Bytes::new();
+    }
+
+    /// The transfer of leadership for which this orders to campaign.
+    pub fn order_to_campaign(&self) -> Option<Transfer> {
+        let ordered = message_type(self.kind) == Some(MessageType::MsgTimeoutNow);
+        ordered.then_some(Transfer { term: self.term, number: self.transfer })
+    }
+
+    /// Through which number the leader's transfers are void, if this is a heartbeat.
+    pub fn heartbeat_void_through(&self) -> Option<u64> {
+        let is_heartbeat = message_type(self.kind) == Some(MessageType::MsgHeartbeat);
+        is_heartbeat
+            .then(|| split_number(self.context.clone()))
+            .flatten()
+            .and_then(|(_, rest)| split_number(rest))
+            .map(|(void_through, _)| void_through)
     }
 
     /// Whether this announces a snapshot file.
@@ -112,8 +145,9 @@ impl RaftMessage {
 }
 
 impl Group {
-    /// Takes a message from `from`, a peer of the group. `region` is what a snapshot brings along.
-    pub fn step(&mut self, from: PeerId, message: RaftMessage, region: &Region) -> Stepped {
+    /// Takes a message from `from`, a peer of the group. `region` is what a snapshot brings along, `promise` what the
+    /// answer to a heartbeat promises.
+    pub fn step(&mut self, from: PeerId, message: RaftMessage, region: &Region, promise: Duration) -> Stepped {
         let Some(kind) = message_type(message.kind) else {
             return Stepped::Refused("a message of a kind not for peers");
         };
@@ -123,12 +157,8 @@ impl Group {
         if self.is_restoring() && matches!(kind, MessageType::MsgTimeoutNow | MessageType::MsgSnapshot) {
             return Stepped::Ignored;
         }
-        // A transfer's request is good only for the log it was sent for; see `TimeoutNow` in docs/internals/raftstore.md.
-        if kind == MessageType::MsgTimeoutNow && message.index != self.last_index() {
-            return Stepped::Ignored;
-        }
         let term = message.term;
-        let (core, stamp) = match self.to_core(from, kind, message, region) {
+        let (core, ack) = match self.to_core(from, kind, message, region, promise) {
             Ok(converted) => converted,
             Err(why) => return Stepped::Refused(why),
         };
@@ -136,8 +166,7 @@ impl Group {
             return Stepped::Ignored;
         }
         self.settle();
-        let confirmed = kind == MessageType::MsgHeartbeatResponse && term == self.term();
-        Stepped::Taken(stamp.filter(|_| confirmed).map(|sent_at| HeartbeatAck { from, sent_at }))
+        Stepped::Taken(ack.filter(|_| term == self.term()))
     }
 
     fn check(&self, kind: MessageType, message: &RaftMessage) -> Result<(), &'static str> {
@@ -210,7 +239,8 @@ impl Group {
         kind: MessageType,
         message: RaftMessage,
         region: &Region,
-    ) -> Result<(Message, Option<Duration>), &'static str> {
+        promise: Duration,
+    ) -> Result<(Message, Option<HeartbeatAck>), &'static str> {
         let mut core = Message::default();
         core.set_msg_type(kind);
         core.from = from.0;
@@ -234,20 +264,35 @@ impl Group {
             metadata.set_conf_state(super::conf_state(region));
             core.set_snapshot(snapshot);
         }
-        // A follower returns a heartbeat's context as it came; the leader takes its stamp off again.
-        let mut context = message.context;
-        let mut stamp = None;
-        if kind == MessageType::MsgHeartbeatResponse {
-            let (sent_at, rest) = split_stamp(context);
-            (stamp, context) = (sent_at, rest);
-        }
+        // The core returns a heartbeat's context in its answer, so the promise travels in front of it; the leader takes
+        // off what was put there.
+        let (context, ack) = match kind {
+            MessageType::MsgHeartbeat => ([&nanoseconds(promise)[..], &message.context].concat().into(), None),
+            MessageType::MsgHeartbeatResponse => split_ack(from, message.context),
+            _ => (message.context, None),
+        };
         core.context = context;
-        Ok((core, stamp))
+        Ok((core, ack))
     }
 }
 
-fn split_stamp(mut context: Bytes) -> (Option<Duration>, Bytes) {
-    let Some(stamp) = context.first_chunk::<STAMP_BYTES>() else { return (None, Bytes::new()) };
-    let sent_at = Duration::from_nanos(u64::from_be_bytes(*stamp));
-    (Some(sent_at), context.split_off(STAMP_BYTES))
+fn nanoseconds(time: Duration) -> [u8; STAMP_BYTES] {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).to_be_bytes()
+}
+
+fn split_number(mut context: Bytes) -> Option<(u64, Bytes)> {
+    let number = u64::from_be_bytes(*context.first_chunk::<STAMP_BYTES>()?);
+    Some((number, context.split_off(STAMP_BYTES)))
+}
+
+/// What an answer to a heartbeat says, and the core's own context. One that is too short confirms nothing.
+fn split_ack(from: PeerId, context: Bytes) -> (Bytes, Option<HeartbeatAck>) {
+    let split = || {
+        let (promise, rest) = split_number(context)?;
+        let (sent_at, rest) = split_number(rest)?;
+        let (void_through, rest) = split_number(rest)?;
+        let [promise, sent_at] = [promise, sent_at].map(Duration::from_nanos);
+        Some((rest, Some(HeartbeatAck { from, sent_at, void_through, promise })))
+    };
+    split().unwrap_or_default()
 }

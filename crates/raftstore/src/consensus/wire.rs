@@ -51,12 +51,16 @@ pub struct RaftMessage {
     pub reject: bool,
     #[prost(uint64, tag = "11")]
     pub reject_hint: u64,
-    /// Heartbeats and their answers: 8 bytes big-endian send time in nanoseconds of the leader's clock, then the raft
-    /// crate's context. Votes: the raft crate's context.
+    /// Heartbeats: send time in nanoseconds of the leader's clock, number through which its transfers are void (8 bytes
+    /// big-endian each), then the raft crate's context. Their answers: length in nanoseconds of the promise they make (8
+    /// bytes big-endian), then the heartbeat's context. Votes: the raft crate's context.
     #[prost(bytes = "bytes", tag = "12")]
     pub context: Bytes,
     #[prost(int64, tag = "13")]
     pub priority: i64,
+    /// The number of a transfer of leadership, in the order to campaign and in the vote requests that follow from it.
+    #[prost(uint64, tag = "14")]
+    pub transfer: u64,
 }
 
 /// What a snapshot message says of its file.
@@ -97,6 +101,9 @@ pub struct StoreMessage {
     /// truncate that far without costing anybody a snapshot.
     #[prost(uint64, tag = "9")]
     pub replicated: u64,
+    /// The sender's log cannot be written at the moment.
+    #[prost(bool, tag = "10")]
+    pub unwritable: bool,
 }
 
 /// A region's descriptor.
@@ -148,6 +155,9 @@ pub struct GroupState {
     /// The snapshot whose file still plays the log's part: accepted, and not known to be installed and flushed.
     #[prost(message, optional, tag = "6")]
     pub snapshot: Option<SnapshotInfo>,
+    /// The longest promise, in nanoseconds, that this replica can have made to a leader and not kept to its end.
+    #[prost(uint64, tag = "7")]
+    pub promised_ns: u64,
 }
 
 impl From<&Region> for RegionRecord {

@@ -1,10 +1,12 @@
 //! Messages from other peers.
 
 use super::Peer;
-use crate::consensus::step::Stepped;
-use crate::consensus::wire::StoreMessage;
+use crate::consensus::step::{Stepped, Transfer};
+use crate::consensus::wire::{RaftMessage, StoreMessage};
+use crate::consensus::{Group, Role};
 use crate::outbox::Outbox;
 use crate::region::{self, PeerId, StoreId};
+use std::time::Duration;
 
 impl Peer {
     /// The sender, if the envelope is one of a peer of this region to this replica.
@@ -16,21 +18,27 @@ impl Peer {
 
     /// Takes a message other than a snapshot's.
     pub fn message(&mut self, from: region::Peer, envelope: StoreMessage, out: &mut Outbox) {
-        let Some(raft) = envelope.raft else { return };
+        let Some(mut raft) = envelope.raft else { return };
+        self.learn_writable(from, envelope.unwritable);
         if raft.is_snapshot() {
             // It must come with its file.
             return;
         }
-        if self.is_silent() && raft.is_vote_request() && !raft.is_for_transfer() {
-            return;
-        }
-        match self.group.step(from.id, raft, &self.region) {
+        let Some(transfer) = self.admit_election(from, &mut raft, out.now) else { return };
+        let (term, void_through) = (raft.term, raft.heartbeat_void_through());
+        let region = self.region.clone();
+        let promise = self.promise.length(&self.config);
+        let stepped = self.voting(out.now, transfer, |group| group.step(from.id, raft, &region, promise));
+        match stepped {
             Stepped::Taken(ack) => {
                 if let Some(ack) = ack {
                     self.confirm_lease(ack, out.now);
                 }
                 if self.group.leader() == Some(from.id) {
                     self.learn_replicated(envelope.replicated);
+                    if let Some(void_through) = void_through.filter(|_| term == self.group.term()) {
+                        self.promise.make(term, void_through, out.now, promise, &self.config);
+                    }
                 }
             }
             Stepped::Ignored => {}
@@ -38,5 +46,68 @@ impl Peer {
                 tracing::error!(region = self.region.id.0, from = from.store.0, why, "a message was refused");
             }
         }
+    }
+
+    /// Whether this replica's vote is promised away.
+    pub(super) fn has_promised(&mut self, now: Duration) -> bool {
+        self.promise.holds(now, self.group.leader().is_some())
+    }
+
+    /// Stops what asks for a vote that is promised away, be it this replica's for another or for itself. `Some` with the
+    /// transfer that frees the vote, if one does. See [`super::promise`].
+    fn admit_election(
+        &mut self,
+        from: region::Peer,
+        raft: &mut RaftMessage,
+        now: Duration,
+    ) -> Option<Option<Transfer>> {
+        let has_promised = self.has_promised(now);
+        if let Some(order) = raft.order_to_campaign() {
+            let follows = self.group.role() == Role::Follower && self.group.leader() == Some(from.id);
+            let admitted = follows
+                && self.is_writable()
+                && order.term == self.group.term()
+                && !self.promise.knows_void(order)
+                && (!has_promised || self.promise.excepts(order));
+            self.campaigned_for = if admitted { Some(order) } else { self.campaigned_for };
+            return admitted.then_some(Some(order));
+        }
+        if raft.is_vote_request() {
+            let transfer = raft.vote_for_transfer().filter(|transfer| self.is_ordered(*transfer));
+            if transfer.is_none() {
+                // Late, or not of the leader that was promised the vote: a request like any other.
+                raft.forget_transfer();
+            }
+            return (!has_promised || transfer.is_some()).then_some(transfer);
+        }
+        Some(None)
+    }
+
+    /// Whether the leader to whom this replica made its promise (or this replica, if it leads) has ordered the transfer
+    /// and not given it up.
+    fn is_ordered(&self, transfer: Transfer) -> bool {
+        if self.leads() {
+            transfer.term == self.group.term() && transfer.number > self.lease.void_through()
+        } else {
+            self.promise.excepts(transfer)
+        }
+    }
+
+    /// Does something to the group that may make it vote; asserts that the vote was free.
+    pub(super) fn voting<T>(
+        &mut self,
+        now: Duration,
+        transfer: Option<Transfer>,
+        act: impl FnOnce(&mut Group) -> T,
+    ) -> T {
+        let has_promised = self.has_promised(now);
+        let before = (self.group.term(), self.group.vote());
+        let result = act(&mut self.group);
+        let after = (self.group.term(), self.group.vote());
+        if after != before && after.1 != 0 {
+            assert!(!has_promised || transfer.is_some(), "no vote leaves that is promised away");
+            self.promise.release();
+        }
+        result
     }
 }

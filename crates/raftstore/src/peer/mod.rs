@@ -9,8 +9,10 @@
 //! difference.
 
 mod apply;
+mod handover;
 mod lease;
 mod message;
+mod promise;
 mod propose;
 mod reads;
 pub(crate) mod receive;
@@ -20,6 +22,7 @@ mod truncate;
 
 use crate::config::Config;
 use crate::consensus::log::Position;
+use crate::consensus::step::Transfer;
 use crate::consensus::{Entry, Group, Role};
 use crate::effect::{Observation, PersistId};
 use crate::error::RegionError;
@@ -94,6 +97,11 @@ pub(crate) struct Peer {
 
     leading: Option<Leading>,
     lease: lease::Lease,
+    handover: handover::Handover,
+    /// What this replica owes the leader that it follows.
+    promise: promise::Promise,
+    /// The transfer for which it campaigns, or did last.
+    campaigned_for: Option<Transfer>,
     reads: reads::Reads,
 
     incoming: Option<receive::Incoming>,
@@ -105,8 +113,6 @@ pub(crate) struct Peer {
     truncations: VecDeque<u64>,
 
     ticks: u64,
-    /// Until this tick no vote is given: before the restart this replica may have confirmed a leader's lease.
-    silent_until_tick: u64,
 }
 
 /// What recovery found of a replica.
@@ -116,15 +122,15 @@ pub(crate) struct Recovered {
     pub group: Group,
     pub applied: Position,
     pub incoming: Option<receive::Incoming>,
-    /// Took part before this start.
-    pub participated: bool,
+    /// The longest promise that earlier lives may have made.
+    pub promised: Duration,
 }
 
 impl Peer {
     pub fn new(config: Arc<Config>, recovered: Recovered, slot: Arc<Slot>) -> Peer {
         assert!(recovered.region.peers.contains(&recovered.me), "a replica is one of its region's peers");
         let handed = recovered.incoming.as_ref().map_or(recovered.applied.index, |incoming| incoming.file.id.index);
-        let silent_until_tick = if recovered.participated { config.election_ticks as u64 } else { 0 };
+        let planted = config.planted();
         Peer {
             config,
             region: Arc::new(recovered.region),
@@ -143,6 +149,9 @@ impl Peer {
             deferred: VecDeque::new(),
             leading: None,
             lease: lease::Lease::default(),
+            handover: handover::Handover::default(),
+            promise: promise::Promise::recovered(recovered.promised, planted),
+            campaigned_for: None,
             reads: reads::Reads::default(),
             incoming: recovered.incoming,
             serving: serve::Serving::default(),
@@ -150,7 +159,6 @@ impl Peer {
             replicated: 0,
             truncations: VecDeque::new(),
             ticks: 0,
-            silent_until_tick,
         }
     }
 
@@ -184,23 +192,28 @@ impl Peer {
         self.region.peers.len() == 1
     }
 
-    fn is_silent(&self) -> bool {
-        self.ticks < self.silent_until_tick && !self.is_sole_voter()
-    }
-
     pub fn tick(&mut self, out: &mut Outbox) {
         self.ticks += 1;
-        self.group.tick();
-        self.probe_after_transfer();
+        self.promise.tick();
+        let may_campaign = self.is_writable() && !self.has_promised(out.now);
+        self.voting(out.now, None, |group| group.tick(may_campaign));
+        self.hand_over(out.now);
         self.tick_serving(out);
         if self.ticks.is_multiple_of(self.config.truncate_ticks) {
             self.maybe_truncate(out.now);
         }
     }
 
-    pub fn campaign(&mut self) {
-        if !self.is_silent() {
+    /// After a start: if nobody else could lead, there is no need to wait for a time-out.
+    pub fn campaign_if_alone(&mut self) {
+        if self.is_sole_voter() && self.promise.never_made() {
             self.group.campaign();
+        }
+    }
+
+    pub fn campaign(&mut self, now: Duration) {
+        if self.is_writable() && !self.has_promised(now) {
+            self.voting(now, None, Group::campaign);
         }
     }
 
@@ -213,10 +226,11 @@ impl Peer {
     /// Does everything there is to do now.
     pub fn poll(&mut self, out: &mut Outbox) {
         self.observe_role(out);
+        self.observe_transfer();
         self.flush_proposals(out);
         self.flush_reads();
         self.hand_out_deferred(out);
-        while let Some(round) = self.group.ready(out.now) {
+        while let Some(round) = self.group.ready(out.now, self.lease.void_through()) {
             self.observe_role(out);
             self.take_round(round, out);
             if out.fault.is_some() {
@@ -239,7 +253,7 @@ impl Peer {
         }
         if self.leads() && self.leading.is_none() {
             self.leading = Some(Leading { term, since_tick: self.ticks, announced: false });
-            self.lease = lease::Lease::default();
+            self.lease = lease::Lease::new(self.config.planted().lease_through_transfer);
             self.group.ping();
         }
     }
@@ -286,12 +300,6 @@ impl Peer {
         }
         let lease = self.lease_until(out.now).filter(|_| readable);
         self.slot.set_lease(lease);
-    }
-
-    fn lease_until(&mut self, now: Duration) -> Option<Duration> {
-        self.clear_suspicion();
-        self.leading.as_ref()?;
-        self.lease.until(&self.region, self.me.id, now, self.config.lease_duration())
     }
 
     fn check_invariants(&self) {

@@ -21,6 +21,7 @@ use crate::region;
 use crate::snapshot::{SnapshotFile, SnapshotId};
 use kontiki_engine::{StreamId, StreamOp};
 use std::sync::Arc;
+use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -60,7 +61,7 @@ impl Peer {
             return self.discard(file.id, out);
         }
         let index = file.id.index;
-        let stepped = self.group.step(from.id, raft, &file.region);
+        let stepped = self.group.step(from.id, raft, &file.region, Duration::ZERO);
         if !matches!(stepped, Stepped::Taken(_)) || self.group.pending_snapshot() != Some(index) {
             // Stale, or the log already matches it: raft has answered what there is to say.
             return self.discard(file.id, out);

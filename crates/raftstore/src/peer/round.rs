@@ -5,6 +5,7 @@
 //! therefore delays acknowledgements but does not cost the leader its lease.
 
 use super::{Outstanding, Peer};
+use crate::consensus::step::Transfer;
 use crate::consensus::wire::StoreMessage;
 use crate::consensus::{Outgoing, OutgoingKind, Round, entry_to_wire};
 use crate::effect::{Answer, PersistId};
@@ -73,6 +74,7 @@ impl Peer {
 
     /// Everything through `persist` is durable.
     pub fn persisted(&mut self, persist: PersistId, out: &mut Outbox) {
+        self.promise.persisted(persist);
         while self.outstanding.front().is_some_and(|outstanding| outstanding.persist <= persist) {
             let outstanding = self.outstanding.pop_front().expect("just seen");
             self.group.persisted(outstanding.number);
@@ -86,8 +88,14 @@ impl Peer {
         for through_index in std::mem::take(&mut self.truncations) {
             out.streams.push(StreamOp::Truncate { stream: self.stream(), through_index });
         }
+        if let Some(length) = self.promise.to_record(out.now, &self.config) {
+            self.promise.record(length, out.persist_id);
+            out.persisting.insert(self.region.id);
+            self.state_dirty = true;
+        }
         if std::mem::take(&mut self.state_dirty) {
             let mut state = self.group.state();
+            state.promised_ns = self.promise.to_state();
             state.snapshot = self.incoming.as_ref().map(|incoming| incoming.file.to_info());
             out.streams.push(StreamOp::State { stream: self.stream(), state: encode_group_state(&state) });
         }
@@ -100,11 +108,21 @@ impl Peer {
 
     /// The bytes of a message and where they go. `None` if it goes another way (a snapshot) or nowhere (a peer that the
     /// descriptor does not name).
-    fn encode(&mut self, outgoing: Outgoing, out: &mut Outbox) -> Option<(StoreId, Bytes)> {
+    fn encode(&mut self, mut outgoing: Outgoing, out: &mut Outbox) -> Option<(StoreId, Bytes)> {
         let to = self.region.peer(outgoing.to)?;
-        if outgoing.kind == OutgoingKind::TimeoutNow {
-            self.lease.suspect(to.id, outgoing.message.index);
-            self.slot.set_lease(None);
+        match outgoing.kind {
+            OutgoingKind::TimeoutNow => {
+                outgoing.message.transfer = self.lease.order(to.id);
+                if !self.config.planted().lease_through_transfer {
+                    self.slot.set_lease(None);
+                }
+            }
+            OutgoingKind::VoteForTransfer => {
+                // It campaigns in the term after its leader's; requests of an earlier campaign are of no use.
+                let of_this = |transfer: &Transfer| transfer.term + 1 == outgoing.message.term;
+                outgoing.message.transfer = self.campaigned_for.filter(of_this)?.number;
+            }
+            _ => {}
         }
         let info = outgoing.message.snapshot.clone();
         let envelope = StoreMessage {
@@ -117,6 +135,7 @@ impl Peer {
             version: self.region.epoch.version,
             raft: Some(outgoing.message),
             replicated: self.replicated_through(out.now),
+            unwritable: !self.is_writable(),
         };
         let bytes: Bytes = envelope.encode_to_vec().into();
         match info {

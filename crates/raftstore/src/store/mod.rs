@@ -90,11 +90,13 @@ impl Store {
         self.identity
     }
 
-    /// Takes note of an event. `now` is a monotonic clock's time, the same clock's as in [`Readers::read`].
+    /// Takes note of an event. `now` is a monotonic clock's time, the same clock's as in [`Readers::read`], *read after
+    /// the event had come in*: leases of other stores rely on that for messages. A time read earlier could lie before
+    /// the moment at which a leader sent the heartbeat that is answered, and the promise would end too early.
     ///
     /// Ticks are counted by this clock: at most one in each interval of [`Config::tick_interval`], however many
-    /// [`Event::Tick`]s come, and none is made up for. So `n` ticks always take more than `n - 1` intervals, which the
-    /// leases of other stores rely on; a stalled process comes back slow, never hasty.
+    /// [`Event::Tick`]s come, and none is made up for, so a stalled process does not start elections hastily. Nothing
+    /// else relies on ticks.
     pub fn handle(&mut self, event: Event, now: Duration) {
         // An earlier time than one already seen is as good as that one: both have passed.
         self.out.now = self.out.now.max(now);
@@ -133,7 +135,13 @@ impl Store {
                     self.with_peer(region, |peer, out| peer.flushed_through(index, out));
                 }
             }
-            Event::Campaign { region } => self.with_peer(region, |peer, _| peer.campaign()),
+            Event::LogWritable { writable } => {
+                for (region, peer) in &mut self.peers {
+                    peer.set_writable(writable);
+                    self.dirty.insert(*region);
+                }
+            }
+            Event::Campaign { region } => self.with_peer(region, |peer, out| peer.campaign(out.now)),
             Event::TransferLeader { region, to } => self.with_peer(region, |peer, _| peer.transfer_leader(to)),
         }
     }

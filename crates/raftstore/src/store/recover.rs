@@ -15,6 +15,7 @@ use kontiki_engine::{StreamContents, StreamId, View};
 use prost::Message;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 fn damaged(region: RegionId, what: impl std::fmt::Display) -> RecoverError {
     RecoverError::Damaged(format!("region {region}: {what}"))
@@ -44,10 +45,7 @@ impl Store {
             };
             let slot = self.readers.add(publication);
             let mut peer = Peer::new(self.config.clone(), recovered, slot);
-            if peer.is_sole_voter() {
-                // Nobody else could lead: no need to wait for a time-out.
-                peer.campaign();
-            }
+            peer.campaign_if_alone();
             let apart =
                 |other: &Peer| other.region().space != peer.region().space || !other.region().overlaps(peer.region());
             if !self.peers.values().all(apart) {
@@ -89,8 +87,8 @@ impl Store {
         let rng = self.rng.child(&format!("region {id}"));
         let group = Group::new(&self.config, me.id, members, &state, entries, start, rng);
         let group = group.map_err(|what| damaged(id, what))?;
-        let participated = state.term > meta::INITIAL.term || state.vote != 0;
-        Ok(Recovered { region, me, group, applied, incoming, participated })
+        let promised = Duration::from_nanos(state.promised_ns);
+        Ok(Recovered { region, me, group, applied, incoming, promised })
     }
 }
 

@@ -119,6 +119,16 @@ impl Cluster {
         }
     }
 
+    /// Cuts both directions between two stores.
+    pub fn separate(&mut self, a: u64, b: u64) {
+        self.cut.extend([(StoreId(a), StoreId(b)), (StoreId(b), StoreId(a))]);
+    }
+
+    /// Mends both directions between two stores.
+    pub fn join(&mut self, a: u64, b: u64) {
+        self.cut.retain(|link| *link != (StoreId(a), StoreId(b)) && *link != (StoreId(b), StoreId(a)));
+    }
+
     pub fn heal(&mut self) {
         self.cut.clear();
     }

@@ -14,6 +14,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// A write that is not done this long after it was due makes the log unwritable.
+const STALL_MAX: Duration = Duration::from_secs(1);
+
 /// Work on a snapshot that takes more than one step.
 pub enum Job {
     Build { region: RegionId, build: BuildId, result: Result<(SnapshotFile, Vec<u8>), String> },
@@ -36,6 +39,8 @@ pub struct Node {
     /// The disk completes nothing before this true time.
     pub disk_stalled_until: Duration,
     pub persists: VecDeque<(Duration, PersistId, Commit)>,
+    /// What the store was told last.
+    pub log_writable: bool,
     pub applies: VecDeque<(Duration, ApplyId, WriteBatch)>,
     pub apply_delay: Duration,
     pub jobs: Vec<(Duration, Job)>,
@@ -65,6 +70,7 @@ impl Node {
             paused_until: Duration::ZERO,
             disk_stalled_until: Duration::ZERO,
             persists: VecDeque::new(),
+            log_writable: true,
             applies: VecDeque::new(),
             apply_delay: Duration::ZERO,
             jobs: Vec::new(),
@@ -98,6 +104,7 @@ impl Node {
             self.disk.files.remove(&file);
         }
         self.readers = store.readers();
+        self.log_writable = true;
         self.store = Some(store);
     }
 
@@ -137,6 +144,10 @@ impl Node {
     pub fn step(&mut self, now: Duration, rng: &mut Rng) {
         let local = self.local(now);
         self.complete(now);
+        let writable = self.persists.front().is_none_or(|(due, ..)| now < *due + STALL_MAX);
+        if writable != std::mem::replace(&mut self.log_writable, writable) {
+            self.inbox.push_back(Event::LogWritable { writable });
+        }
         self.inbox.push_back(Event::Tick);
         while let Some(event) = self.inbox.pop_front() {
             self.store.as_mut().expect("only nodes that are up are stepped").handle(event, local);

@@ -70,13 +70,12 @@ fn s093_suspect_transfer() {
     cluster.node(leader).inbox.push_back(Event::TransferLeader { region: REGION, to: StoreId(target) });
     cluster.step();
     assert_eq!(cluster.lease_read(leader, b"k"), Err(ReadRefusal::NoLease));
-    cluster.run(5 * SECOND);
-    assert_eq!(cluster.lease_read(leader, b"k"), Err(ReadRefusal::NoLease), "the request could still arrive");
     let read = cluster.barrier(leader);
-    cluster.run(SECOND);
+    cluster.run(SECOND / 2);
     assert!(matches!(cluster.answers[&read], Answer::Ok { .. }), "a quorum decides meanwhile");
-    cluster.heal();
-    cluster.until(5, "the target shows that it did not campaign", |c| c.lease_read(leader, b"k").is_ok());
+    assert_eq!(cluster.lease_read(leader, b"k"), Err(ReadRefusal::NoLease), "the target could still be elected");
+    // When the transfer is given up, the third store promises not to vote for it: that is a quorum.
+    cluster.until(2, "the transfer is void", |c| c.lease_read(leader, b"k").is_ok());
     cluster.settle();
 }
 

@@ -1,6 +1,7 @@
 //! The tests are tested: each planted bug is found within 20 seeds.
 
-use super::random;
+use super::{promise, random};
+use crate::cluster::small_config;
 use kontiki_raftstore::Config;
 use kontiki_raftstore::planted::Planted;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -34,4 +35,48 @@ fn reading_without_a_lease_is_found() {
 #[test]
 fn applying_twice_after_a_restart_is_found() {
     is_found(Planted { apply_twice_after_restart: true, ..Planted::default() }, "agree on what is applied");
+}
+
+/// Runs a scenario with the bug until it finds two leases at once, or a stale read.
+#[track_caller]
+fn breaks_a_lease(planted: Planted, seeds: u64, scenario: impl Fn(u64, Config)) {
+    let config = Config { planted, ..small_config() };
+    for seed in 0..seeds {
+        let found = catch_unwind(AssertUnwindSafe(|| scenario(seed, config.clone())));
+        if let Err(panic) = found {
+            let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
+            let expected = text.contains("hold leases at the same time") || text.contains("stale read");
+            assert!(expected, "seed {seed} found something else: {text}");
+            return;
+        }
+    }
+    panic!("not found in {seeds} seeds");
+}
+
+#[test]
+fn a_promise_that_ends_when_the_leader_is_forgotten_is_found() {
+    let planted = Planted { promise_while_leader_known: true, ..Planted::default() };
+    breaks_a_lease(planted, 100, |seed, config| {
+        promise::learns_a_term_from_a_late_refusal(seed, config);
+    });
+}
+
+#[test]
+fn a_promise_that_is_counted_in_ticks_is_found() {
+    let planted = Planted { promise_in_ticks: true, ..Planted::default() };
+    breaks_a_lease(planted, 12, |seed, config| {
+        promise::handles_a_heartbeat_before_the_tick_of_its_interval(seed, config);
+    });
+}
+
+#[test]
+fn a_vote_at_once_after_a_restart_is_found() {
+    let planted = Planted { vote_at_once_after_restart: true, ..Planted::default() };
+    breaks_a_lease(planted, 10, promise::restarts_with_a_shorter_promise);
+}
+
+#[test]
+fn a_lease_through_a_transfer_is_found() {
+    let planted = Planted { lease_through_transfer: true, ..Planted::default() };
+    breaks_a_lease(planted, 10, promise::is_cut_off_after_its_order);
 }

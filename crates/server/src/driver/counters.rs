@@ -42,6 +42,8 @@ pub struct Counters {
     pub persists: Counter,
     /// Persists tried again after the disk had been full.
     pub persist_retries: Counter,
+    /// Times that the raft log became unwritable: a full disk, or a write that took too long.
+    pub log_unwritable: Counter,
     /// Batches of committed entries applied to the memtable.
     pub applies: Counter,
     /// Views given under the leader lease.

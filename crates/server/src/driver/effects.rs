@@ -69,6 +69,7 @@ impl Driver {
     /// Starts the next commit of each lane that is free.
     fn feed_lanes(&mut self) {
         if let Some(commit) = self.persists.take() {
+            self.persist_begun();
             self.submit(LaneKind::Persist, commit);
         }
         if let Some(commit) = self.applies.take() {
@@ -91,12 +92,14 @@ impl Driver {
                 for batch in self.persists.succeeded() {
                     self.store.handle(Event::Persisted { batch }, now.monotonic);
                 }
+                self.persist_done(true, now);
             }
             Err(error) if error.is_retryable() && self.persists.refused() => {
                 if !self.shared.disk_full.swap(true, Ordering::Relaxed) {
                     tracing::warn!("writes stop: {error}");
                 }
                 self.abandon_proposals();
+                self.persist_done(false, now);
             }
             Err(error) => self.stop(StopReason::Engine { doing: "persisted the raft log", error }),
         }
@@ -120,6 +123,7 @@ impl Driver {
     pub(super) fn retry_persist(&mut self) {
         if let Some(commit) = self.persists.retry() {
             self.shared.counters.persist_retries.increment();
+            self.persist_begun();
             self.submit(LaneKind::Persist, commit);
         }
     }
@@ -183,6 +187,9 @@ impl Driver {
 
     fn observe(&mut self, observation: Observation, now: Now) {
         tracing::debug!(store = self.config.store_id, ?observation);
+        if matches!(observation, Observation::LeaderChanged { .. }) {
+            self.shared.leader_news.send_replace(());
+        }
         match observation {
             Observation::BecameLeader { region, term } => {
                 self.shared.leader_terms.lock().insert(region, term);

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// How long a placement call may take when the caller names no time: clients of placement give up after 2 s.
 pub const PLACEMENT_TIMEOUT: Duration = Duration::from_millis(1_800);
@@ -30,6 +31,8 @@ pub(super) struct Shared {
     /// The regions this node leads (own-term entry applied), with their terms. Written by the driver.
     pub leader_terms: Mutex<BTreeMap<RegionId, u64>>,
     pub disk_full: AtomicBool,
+    /// Wakes who waits for a region's leader to change.
+    pub leader_news: watch::Sender<()>,
     /// Why the driver stopped, once it has.
     pub stopped: Mutex<Option<String>>,
     pub cluster_id: u64,
@@ -38,6 +41,11 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// Whether this node leads the region, and can serve.
+    pub fn leads(&self, region: RegionId) -> bool {
+        self.leader_terms.lock().contains_key(&region)
+    }
+
     fn stopped_error(&self) -> NodeError {
         let why = self.stopped.lock().clone();
         NodeError::Stopped(why.unwrap_or_else(|| "it is shutting down".into()))
@@ -138,7 +146,8 @@ impl NodeHandle {
     pub async fn propose(&self, context: &RegionContext, batch: WriteBatch) -> Result<u64, NodeError> {
         batch.validate()?;
         let shared = &self.shared;
-        if shared.disk_full.load(Ordering::Relaxed) {
+        // Where another store leads, the caller is told so.
+        if shared.disk_full.load(Ordering::Relaxed) && shared.leads(context.region) {
             shared.counters.disk_full.increment();
             return Err(NodeError::DiskFull);
         }
@@ -238,6 +247,17 @@ impl NodeHandle {
     /// A region's descriptor here and its leader as far as this node knows.
     pub fn region(&self, region: RegionId) -> Option<(Arc<Region>, Option<Peer>)> {
         self.shared.readers.region(region)
+    }
+
+    /// Done when the leader of a region changes, as far as this node knows; changes since this call count.
+    pub fn leader_news(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut news = self.shared.leader_news.subscribe();
+        async move {
+            if news.changed().await.is_err() {
+                // The node is gone: there is no news any more.
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// Whether this node could serve a read of the region by lease now. To serve one, use [`NodeHandle::view`].

@@ -37,6 +37,7 @@ mod handle;
 mod heartbeat;
 mod inbox;
 mod lane;
+mod log_disk;
 mod message;
 mod open;
 mod snapshots;
@@ -58,6 +59,7 @@ use kontiki_placement::{Now, Placement, WriteId};
 use kontiki_raftstore::snapshot::SnapshotId;
 use kontiki_raftstore::{ApplyId, Event, PersistId, RegionError, RegionId, Store, StoreId, Ticket};
 use lane::Lane;
+use log_disk::LogDisk;
 use message::Body;
 use snapshots::Snapshots;
 use std::collections::BTreeMap;
@@ -141,6 +143,7 @@ pub struct Driver {
     shared: Arc<Shared>,
     persists: Lane<PersistId>,
     applies: Lane<ApplyId>,
+    log_disk: LogDisk,
     pending: PendingTable,
     calls: Calls,
     heartbeats: Heartbeats,
@@ -173,7 +176,8 @@ impl Driver {
         self.stopped.as_ref()
     }
 
-    /// Does what there is to do, and returns what must leave. Never blocks on I/O but for starting it.
+    /// Does what there is to do, and returns what must leave. Never blocks on I/O but for starting it. `now` is a time of
+    /// the environment's clock; what has arrived is handled with a later one.
     pub fn step(&mut self, now: Now) -> Vec<Outbound> {
         if now.monotonic >= self.next_tick {
             // One tick, however long the pause was. raftstore counts the intervals of the clock in which it was
@@ -186,6 +190,9 @@ impl Driver {
             if inputs.is_empty() || self.stopped.is_some() {
                 break;
             }
+            // Read after everything that it is used for had arrived: an answer to a heartbeat makes a promise from this
+            // time on, and the leader counts from before the heartbeat was sent (docs/internals/raftstore.md, Promise).
+            let now = self.clock_now(now);
             // News before proposals: a proposal that is bound to a term must see a change of leadership that has
             // arrived before it.
             let mut proposals = Vec::new();
@@ -204,7 +211,8 @@ impl Driver {
                     reply.send(Err(RegionError::StaleCommand.into()));
                     continue;
                 }
-                if self.persists.is_blocked() {
+                // Where another store leads, the caller is told so.
+                if self.persists.is_blocked() && self.shared.leads(region) {
                     self.shared.counters.disk_full.increment();
                     reply.send(Err(NodeError::DiskFull));
                     continue;
@@ -221,12 +229,19 @@ impl Driver {
         std::mem::take(&mut self.outbound)
     }
 
+    /// The time now, at least `earlier`, with which this step began.
+    fn clock_now(&self, earlier: Now) -> Now {
+        let clock = &self.env.clock;
+        Now { monotonic: clock.monotonic().max(earlier.monotonic), wall_ms: clock.wall_ms() }
+    }
+
     fn tick(&mut self, now: Now) {
         self.ticks += 1;
         self.store.handle(Event::Tick, now.monotonic);
         self.placement.tick(now);
         self.settle(now);
         self.retry_persist();
+        self.check_log_disk(now);
         self.tend_calls(now, false);
         self.send_heartbeats(now);
         if self.ticks.is_multiple_of(FLUSHED_TICKS) {

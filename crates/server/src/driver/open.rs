@@ -7,6 +7,7 @@ use super::handle::Shared;
 use super::heartbeat::{Heartbeats, placement_region};
 use super::inbox::Inbox;
 use super::lane::Lane;
+use super::log_disk::LogDisk;
 use super::snapshots::Snapshots;
 use super::{Driver, PLACEMENT_REGION, PendingTable};
 use crate::config::NodeConfig;
@@ -169,6 +170,7 @@ impl Driver {
             counters,
             leader_terms: Default::default(),
             disk_full: Default::default(),
+            leader_news: Default::default(),
             stopped: Default::default(),
             cluster_id: config.cluster_id,
             store_id: StoreId(config.store_id),
@@ -184,6 +186,7 @@ impl Driver {
             shared,
             persists: Lane::new(Durability::Sync),
             applies: Lane::new(Durability::Derived),
+            log_disk: LogDisk::default(),
             pending: PendingTable::default(),
             calls: Calls::new(rng.next_u64()),
             heartbeats: Heartbeats::new(monotonic),

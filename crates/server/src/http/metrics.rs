@@ -38,6 +38,11 @@ impl NodeCollector {
             ("raft_requests_disk_full", "Proposals refused because the disk was full", &c.disk_full),
             ("raft_persists", "Synced log commits of raft state, of all regions together", &c.persists),
             ("raft_persist_retries", "Log commits tried again after the disk had been full", &c.persist_retries),
+            (
+                "raft_log_unwritable",
+                "Times the raft log became unwritable: full disk, or a write over 2 s",
+                &c.log_unwritable,
+            ),
             ("raft_applies", "Batches of committed entries applied", &c.applies),
             ("reads_lease", "Views served under a leader lease", &c.reads_lease),
             ("reads_barrier", "Views served after a read barrier", &c.reads_barrier),

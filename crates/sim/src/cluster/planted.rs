@@ -19,6 +19,14 @@ pub enum PlantedBug {
     ReadWithoutLease,
     /// After a restart, entries that tables already hold are applied once more.
     ApplyTwiceAfterRestart,
+    /// A follower's promise to a leader ends when the consensus core forgets that leader.
+    PromiseWhileLeaderKnown,
+    /// A follower counts its promise in ticks.
+    PromiseInTicks,
+    /// A restarted follower votes at once.
+    VoteAtOnceAfterRestart,
+    /// A leader that orders a transfer keeps its lease.
+    LeaseThroughTransfer,
 }
 
 /// Takes the bug away when it is dropped: the engine's switch belongs to the thread.
@@ -32,13 +40,17 @@ impl Drop for Removal {
 
 impl PlantedBug {
     /// All of them.
-    pub const ALL: [PlantedBug; 6] = [
+    pub const ALL: [PlantedBug; 10] = [
         PlantedBug::NoDirectorySync,
         PlantedBug::TruncateNeededSegment,
         PlantedBug::AcknowledgeBeforeSync,
         PlantedBug::AcknowledgeBeforeQuorum,
         PlantedBug::ReadWithoutLease,
         PlantedBug::ApplyTwiceAfterRestart,
+        PlantedBug::PromiseWhileLeaderKnown,
+        PlantedBug::PromiseInTicks,
+        PlantedBug::VoteAtOnceAfterRestart,
+        PlantedBug::LeaseThroughTransfer,
     ];
 
     /// Plants the bug in a cluster that has not run yet.
@@ -58,6 +70,22 @@ impl PlantedBug {
             }
             PlantedBug::ApplyTwiceAfterRestart => {
                 planted.apply_twice_after_restart = true;
+                None
+            }
+            PlantedBug::PromiseWhileLeaderKnown => {
+                planted.promise_while_leader_known = true;
+                None
+            }
+            PlantedBug::PromiseInTicks => {
+                planted.promise_in_ticks = true;
+                None
+            }
+            PlantedBug::VoteAtOnceAfterRestart => {
+                planted.vote_at_once_after_restart = true;
+                None
+            }
+            PlantedBug::LeaseThroughTransfer => {
+                planted.lease_through_transfer = true;
                 None
             }
         };

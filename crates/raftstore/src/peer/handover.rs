@@ -1,0 +1,76 @@
+//! A leader whose log cannot be written hands its leadership over.
+//!
+//! A full disk, or one that stalls, does not keep a leader from sending heartbeats, so nobody would depose it; but
+//! nothing that it proposes is ever applied. Its followers have its entries, since appends leave before the leader's own
+//! write, so a transfer needs no write of its own. While the log cannot be written this replica leads only until another
+//! one can be found, and neither campaigns nor follows an order to: a vote of its own could not become durable.
+//!
+//! Whether it can be written is the driver's to say ([`crate::Event::LogWritable`]); every message between peers says
+//! it, too, so a leader knows of its followers. It hands over only if a quorum without it can write: an election needs
+//! durable votes, and without one the leader at least serves reads. If the target does not take over, the next one is
+//! tried after a pause, because each attempt costs the lease for an election time-out.
+
+use super::Peer;
+use crate::region::{self, PeerId};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// Election time-outs between attempts; one is what an attempt may take.
+const PAUSE_ELECTIONS: u64 = 4;
+
+#[derive(Default)]
+pub(super) struct Handover {
+    unwritable: bool,
+    /// Others whose last message said so.
+    unwritable_peers: BTreeSet<PeerId>,
+    attempts: usize,
+    next_tick: u64,
+}
+
+impl Peer {
+    /// The log can be written from now on, or it cannot.
+    pub fn set_writable(&mut self, writable: bool) {
+        self.handover.unwritable = !writable;
+        self.handover.attempts = 0;
+        // Whatever made this disk fail may have made others fail: they get time to say so.
+        self.handover.next_tick = self.ticks + 2 * self.config.heartbeat_ticks as u64;
+    }
+
+    pub(super) fn is_writable(&self) -> bool {
+        !self.handover.unwritable
+    }
+
+    /// What a message of another peer says of its log.
+    pub(super) fn learn_writable(&mut self, from: region::Peer, unwritable: bool) {
+        if unwritable {
+            self.handover.unwritable_peers.insert(from.id);
+        } else {
+            self.handover.unwritable_peers.remove(&from.id);
+        }
+    }
+
+    /// Starts a transfer to the next follower, if one is due.
+    pub(super) fn hand_over(&mut self, now: Duration) {
+        let due = self.ticks >= self.handover.next_tick && !self.group.is_transferring();
+        if self.is_writable() || !self.leads() || !due {
+            return;
+        }
+        let able = |peer: PeerId| {
+            let heard_at = self.lease.confirmed_at(peer);
+            peer != self.me.id
+                && heard_at.is_some_and(|at| now.saturating_sub(at) < self.config.promise_duration())
+                && !self.handover.unwritable_peers.contains(&peer)
+        };
+        if !self.group.is_quorum(able) {
+            return;
+        }
+        let mut targets: Vec<_> = self.region.peers.iter().filter(|peer| able(peer.id)).copied().collect();
+        // Who has most of the log first: it needs least time.
+        targets.sort_by_key(|peer| std::cmp::Reverse(self.group.matched(peer.id)));
+        let Some(target) = targets.get(self.handover.attempts % targets.len().max(1)).copied() else { return };
+        tracing::warn!(region = self.region.id.0, to = target.store.0, "the log cannot be written: handing over");
+        self.handover.attempts += 1;
+        self.handover.next_tick = self.ticks + PAUSE_ELECTIONS * self.config.election_ticks as u64;
+        self.group.transfer_leader(target.id);
+    }
+}

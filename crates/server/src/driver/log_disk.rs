@@ -1,0 +1,58 @@
+//! Whether the raft log can be written: not while the disk refuses writes for want of space, nor while one write takes
+//! too long. raftstore is told, and hands over the leadership of what it leads (`peer/handover.rs` there): a leader with
+//! such a disk goes on sending heartbeats, so nobody would depose it.
+
+use super::Driver;
+use kontiki_placement::Now;
+use kontiki_raftstore::Event;
+use std::time::Duration;
+
+/// A write of the raft log that takes longer than this makes the log unwritable until it is done. Clients give up on a
+/// request after some seconds, so the regions should be led elsewhere by then; a sync of a healthy disk is two orders of
+/// magnitude faster.
+const PERSIST_STALL_MAX: Duration = Duration::from_secs(2);
+
+/// What is known of the disk under the log.
+#[derive(Default)]
+pub(super) struct LogDisk {
+    unwritable: bool,
+    /// When the commit in the engine was given to it.
+    begun_at: Option<Duration>,
+}
+
+impl Driver {
+    /// A commit of the log was given to the engine.
+    pub(super) fn persist_begun(&mut self) {
+        self.log_disk.begun_at = Some(self.env.clock.monotonic());
+    }
+
+    /// It ended.
+    pub(super) fn persist_done(&mut self, done: bool, now: Now) {
+        self.log_disk.begun_at = None;
+        self.set_log_writable(done, now);
+    }
+
+    /// Looks, on ticks, whether it takes too long.
+    pub(super) fn check_log_disk(&mut self, now: Now) {
+        let stalls = |begun_at: Duration| now.monotonic.saturating_sub(begun_at) >= PERSIST_STALL_MAX;
+        if self.log_disk.begun_at.is_some_and(stalls) {
+            self.set_log_writable(false, now);
+        }
+    }
+
+    fn set_log_writable(&mut self, writable: bool, now: Now) {
+        if self.log_disk.unwritable != writable {
+            return;
+        }
+        self.log_disk.unwritable = !writable;
+        if writable {
+            tracing::info!("the raft log can be written again");
+        } else {
+            self.shared.counters.log_unwritable.increment();
+            tracing::warn!(
+                "the raft log cannot be written (full disk, or a write that takes over {PERSIST_STALL_MAX:?})"
+            );
+        }
+        self.store.handle(Event::LogWritable { writable }, now.monotonic);
+    }
+}
