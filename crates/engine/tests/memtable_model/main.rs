@@ -123,6 +123,25 @@ fn two_inserts(before: &[&[u8]], one: &'static [u8], other: &'static [u8]) {
     assert_eq!(walk(&tree, false).len(), before.len() + if one == other { 1 } else { 2 });
 }
 
+/// One inserts a key behind a full leaf that is not the last, which makes the key the separator of a new leaf; another
+/// looks for the same key at the newest number, which leads to the full leaf first and from there to the new one. With
+/// `other`, the new leaf holds a later key by then.
+fn insert_beside_get_of_the_separator(other: bool) {
+    let tree = new_tree(&[b"a", b"b", b"d"]);
+    let reader = thread::spawn({
+        let tree = tree.clone();
+        move || {
+            if other {
+                insert(&tree, b"cc");
+            }
+            has(&tree, b"c");
+        }
+    });
+    insert(&tree, b"c");
+    reader.join().expect("the reader ends");
+    assert!([b"a", b"b", b"c", b"d"].iter().all(|key| has(&tree, *key)) && has(&tree, b"cc") == other);
+}
+
 #[test]
 fn a_get_beside_an_insert() {
     explore(2, || insert_beside_get(false));
@@ -131,6 +150,12 @@ fn a_get_beside_an_insert() {
 #[test]
 fn a_get_beside_a_split() {
     explore(1, || insert_beside_get(true));
+}
+
+#[test]
+fn a_get_of_the_key_that_splits() {
+    explore(2, || insert_beside_get_of_the_separator(false));
+    explore(1, || insert_beside_get_of_the_separator(true));
 }
 
 #[test]

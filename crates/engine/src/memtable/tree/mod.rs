@@ -205,8 +205,7 @@ impl Tree {
         }
         let record = *record.get_or_insert_with(write);
         if node.is_full() {
-            self.split(parent, node, version, Some(record));
-            return None;
+            return self.split(parent, node, version, Some(record));
         }
         let index = node.rank(at, Count::Below).index;
         if !node.try_latch(version) {
@@ -217,15 +216,17 @@ impl Tree {
         Some(())
     }
 
-    /// Makes room by moving the upper half of a full node to a new one; `coming` is what a leaf needs room for. Does
-    /// nothing if one of the nodes has changed. `parent`, if there is one, has room for another child.
-    fn split(&self, parent: Option<(&Node, u64)>, node: &Node, version: u64, coming: Option<Record<'_>>) {
+    /// Makes room by moving the upper half of a full node to a new one; `coming` is what a leaf needs room for, and is in
+    /// one of the two before a reader can see either. `None`, and nothing done, if one of the nodes has changed.
+    /// `parent`, if there is one, has room for another child.
+    fn split(&self, parent: Option<(&Node, u64)>, node: &Node, version: u64, coming: Option<Record<'_>>) -> Option<()> {
         if let Some((parent, version)) = parent
             && !parent.try_latch(version)
         {
-            return;
+            return None;
         }
-        if node.try_latch(version) {
+        let latched = node.try_latch(version);
+        if latched {
             let right = Node::new(&self.arena, node.level());
             let separator = divide(node, right, coming);
             match parent {
@@ -246,20 +247,27 @@ impl Tree {
         if let Some((parent, _)) = parent {
             parent.unlatch();
         }
+        latched.then_some(())
     }
 }
 
-/// Moves a part of a full node to an empty one and returns the separator. Where keys come in ascending order, the left
-/// one stays full.
+/// Moves a part of a full node to an empty one, puts `coming` into the one where it belongs, and returns the separator.
+/// Where keys come in ascending order, the left one stays full.
+///
+/// A leaf always holds the record at the position of the separator before it: [`Tree::get`] relies on that. So a record
+/// that becomes a separator must be in its leaf before the separator can be seen.
 fn divide<'t>(node: &'t Node, right: &Node, coming: Option<Record<'t>>) -> Record<'t> {
     assert!(node.is_full());
+    let Some(coming) = coming else { return node.move_upper(NODE_SLOTS / 2, right) };
     let last = node.record(NODE_SLOTS - 1).expect("a full node has its last entry");
-    match coming {
-        Some(coming) if coming.position() > last.position() => {
-            let first = node.record(0).expect("a full node has its first entry");
-            right.set_prefix(&coming.key()[..shared_bytes(first.key(), coming.key())]);
-            coming
-        }
-        _ => node.move_upper(NODE_SLOTS / 2, right),
-    }
+    let separator = if coming.position() > last.position() {
+        let first = node.record(0).expect("a full node has its first entry");
+        right.set_prefix(&coming.key()[..shared_bytes(first.key(), coming.key())]);
+        coming
+    } else {
+        node.move_upper(NODE_SLOTS / 2, right)
+    };
+    let half = if coming.position() < separator.position() { node } else { right };
+    half.put(half.rank(coming.position(), Count::Below).index, coming);
+    separator
 }
