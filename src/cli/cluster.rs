@@ -7,6 +7,7 @@
 use super::node::{Node, Running};
 use super::{Failure, block_on, text};
 use clap::Args;
+use kontiki_env::fs::{Fs, RealFs};
 use kontiki_server::config::CLUSTER_NODES_MAX;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -69,6 +70,8 @@ impl Cluster {
                 Failure::usage(format!("{name} = {first}: accepted is 1 to {last} with {} nodes", self.nodes))
             })
         };
+        let cannot = |error| Failure::new(format!("dir = {}: {error}", self.dir.display()));
+        let dir = RealFs.absolute(&self.dir).map_err(cannot)?;
         let overlap = self.port.abs_diff(self.status_port);
         if u64::from(overlap) < self.nodes {
             let what = format!("status-port = {}: accepted is one at least {} from port", self.status_port, self.nodes);
@@ -79,7 +82,7 @@ impl Cluster {
                 number,
                 grpc: SocketAddr::new(self.host, port("port", self.port, number)?),
                 status: SocketAddr::new(self.host, port("status-port", self.status_port, number)?),
-                folder: self.dir.join(format!("node-{number}")),
+                folder: dir.join(format!("node-{number}")),
             })
         };
         (1..=self.nodes).map(node).collect()

@@ -86,6 +86,8 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
         }
     };
+    // Each open file and each connection takes a descriptor, and what most systems begin with is little for a database.
+    let _ = kontiki_env::machine::raise_descriptors_max(); // less is less speed, and no error
     let result = match cli.command {
         Command::Serve(serve) => serve.run(),
         Command::Cluster(cluster) => cluster.run(),

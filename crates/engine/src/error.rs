@@ -1,5 +1,6 @@
 //! What can go wrong, separated by what the caller can do about it.
 
+use kontiki_env::fs::is_out_of_descriptors;
 use std::path::PathBuf;
 
 /// Result with the engine's [`Error`].
@@ -104,6 +105,16 @@ pub enum Error {
         /// What was being written.
         what: String,
     },
+    /// The process or the machine has no descriptor left to open a file with. Nothing of this call has happened; it may be
+    /// tried again once some are closed.
+    #[error(
+        "no descriptor left to open {what}: close files or connections of this process, or raise its limit (`ulimit -n`); \
+         then try again"
+    )]
+    NoDescriptors {
+        /// What was to be opened.
+        what: String,
+    },
     /// The operating system refused; after a failed sync the database takes no more writes until it is reopened.
     #[error("I/O error on {file}: {message}")]
     Io {
@@ -135,9 +146,12 @@ pub enum Error {
 }
 
 impl Error {
-    /// From an I/O error on `file`, sorting out a full disk.
+    /// From an I/O error on `file`, sorting out a full disk and a lack of descriptors.
     pub fn io(file: impl Into<PathBuf>, error: &std::io::Error) -> Error {
         let file = file.into();
+        if is_out_of_descriptors(error) {
+            return Error::NoDescriptors { what: file.display().to_string() };
+        }
         match error.kind() {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
                 Error::NoSpace { what: file.display().to_string() }
@@ -148,6 +162,6 @@ impl Error {
 
     /// Whether the same write can succeed later without reopening.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Error::NoSpace { .. } | Error::Throttled { .. })
+        matches!(self, Error::NoSpace { .. } | Error::NoDescriptors { .. } | Error::Throttled { .. })
     }
 }

@@ -24,6 +24,22 @@ pub fn machine_size() -> MachineSize {
     MachineSize { memory_bytes, cores: std::thread::available_parallelism().map_or(1, |cores| cores.get()) }
 }
 
+/// How many files and connections this process may have open at once; `None` where there is no bound.
+pub fn descriptors_max() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current
+}
+
+/// Raises that number as far as the system lets this process (its hard limit), and returns it. For a program's start: the
+/// limit that most systems begin with, 1,024, is there for programs that use `select`, and a library should not change it.
+pub fn raise_descriptors_max() -> std::io::Result<Option<u64>> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum {
+        setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
+    }
+    Ok(maximum)
+}
+
 /// The number in a control group's limit; "max" is none.
 fn parse_limit(text: &str) -> Option<u64> {
     text.trim().parse().ok()

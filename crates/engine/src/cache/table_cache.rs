@@ -159,6 +159,24 @@ impl TableCache {
         Ok(reader)
     }
 
+    /// Closes up to `count` tables, those first that were not used lately; returns how many. A cursor that reads one keeps
+    /// its file open until it is done.
+    pub(crate) fn close_some(&self, count: usize) -> usize {
+        // Declared before the lock, so dropped after it: what goes with a last reference takes other locks.
+        let mut closed = Vec::new();
+        let mut readers = 0;
+        let mut open = self.open.lock();
+        for _ in 0..2 * open.tables.len() {
+            if readers == count {
+                break;
+            }
+            let passed = open.pass_one();
+            readers += usize::from(matches!(passed, Some((_, Some(_)))));
+            closed.extend(passed);
+        }
+        readers
+    }
+
     /// Forgets the tables that are gone, with their readers.
     pub fn sweep(&self) {
         let mut open = self.open.lock();

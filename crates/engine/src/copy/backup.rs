@@ -14,6 +14,7 @@
 use super::files::{FileKind, LiveFile, checksum_file, copy_file, files_of};
 use super::record::Record;
 use super::{Source, refuse_unless_empty};
+use crate::db::open::absolute;
 use crate::version::{sync_error, write_fresh};
 use crate::{Db, Error, Result, SequenceNumber};
 use kontiki_env::Env;
@@ -74,6 +75,7 @@ impl BackupStore {
             let path = path.to_path_buf();
             move |error: std::io::Error| Error::io(path, &error)
         };
+        let dir = &absolute(env, dir)?;
         if env.fs.exists(&dir.join("CURRENT")) {
             let message = format!("{} holds a database; backups need a directory of their own", dir.display());
             return Err(Error::InvalidArgument(message));
@@ -151,6 +153,7 @@ impl BackupStore {
     /// Errors: [`Error::InvalidArgument`] if there is no such backup or `target` is not empty; [`Error::Corruption`] for
     /// a damaged backup; `target` then has no `CURRENT` file and is refused by an open.
     pub fn restore(&self, number: u64, target: &Path, progress: &mut dyn FnMut(CopyProgress)) -> Result<BackupInfo> {
+        let target = &absolute(&self.env, target)?;
         refuse_unless_empty(&self.env, target)?;
         let (identity, record) = self.read(number)?;
         let mut meter = Meter::new(&record.files.iter().map(|(file, _)| *file).collect::<Vec<_>>(), progress);

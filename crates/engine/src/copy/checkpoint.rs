@@ -2,6 +2,7 @@
 
 use super::files::{copy_file, files_of};
 use super::{Source, refuse_unless_empty};
+use crate::db::open::absolute;
 use crate::version::write_fresh;
 use crate::{Db, Error, Result, SequenceNumber};
 use std::collections::BTreeSet;
@@ -32,6 +33,7 @@ impl Db {
     pub fn checkpoint(&self, target: &Path) -> Result<CheckpointReport> {
         let core = self.core();
         let env = &core.env;
+        let target = &absolute(env, target)?;
         refuse_unless_empty(env, target)?;
         let source = Source::of(core)?;
         let files = files_of(&source.edit);

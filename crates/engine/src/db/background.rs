@@ -268,7 +268,9 @@ impl Core {
             Error::Closed => {}
             error if error.is_retryable() => {
                 tracing::warn!(%error, "background work is put off");
-                self.next_segments.release();
+                if let Error::NoSpace { .. } = error {
+                    self.next_segments.release();
+                }
             }
             error => self.stop(error),
         }

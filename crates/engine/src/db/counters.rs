@@ -1,6 +1,7 @@
 //! What is counted while a database runs.
 
 use crate::Durability;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Counters since open; each only grows.
@@ -23,6 +24,8 @@ pub(crate) struct Counters {
     pub(crate) ingests: AtomicU64,
     pub(crate) ingested_tables: AtomicU64,
     pub(crate) ingested_bytes: AtomicU64,
+    /// Shared with the file system that counts them.
+    pub(crate) descriptors_refused: Arc<AtomicU64>,
 }
 
 fn add(counter: &AtomicU64, by: u64) {

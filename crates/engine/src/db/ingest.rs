@@ -17,6 +17,7 @@
 
 use super::core::Core;
 use super::ingest_files::Incoming;
+use super::open::absolute;
 use super::order::Due;
 use super::writes::Ticket;
 use crate::compaction::in_flight::Claim;
@@ -74,8 +75,9 @@ impl Db {
         let core = self.core();
         let _here = core.foreground()?;
         let mut incoming = Incoming::new(&core.context);
-        for file in files {
-            incoming.bring_in(file.as_ref(), options.move_file)?;
+        let files: Vec<_> = files.iter().map(|file| absolute(&core.env, file.as_ref())).collect::<Result<_>>()?;
+        for file in &files {
+            incoming.bring_in(file, options.move_file)?;
         }
         if incoming.tables.is_empty() {
             return Ok(IngestReport { sequence: core.writes.visible(), ..IngestReport::default() });

@@ -18,6 +18,7 @@ mod completion;
 mod conditions;
 mod core;
 mod counters;
+mod descriptors;
 mod families;
 mod ingest;
 mod ingest_files;

@@ -11,6 +11,7 @@
 
 use super::core::{Core, Jobs, Parts};
 use super::counters::Counters;
+use super::descriptors::{DescriptorFs, OpenLimits};
 use super::options::Options;
 use super::writes::{MemoryLimits, Writes};
 use crate::batch::BatchEntry;
@@ -34,7 +35,7 @@ use kontiki_env::tasks::Progress;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The directory of log segments within a database's directory.
@@ -44,8 +45,10 @@ const LOCK: &str = "LOCK";
 /// See the head of this file.
 pub(crate) fn open(env: &Env, path: &Path, options: Options) -> Result<Arc<Core>> {
     options.validate()?;
+    let path = &absolute(env, path)?;
     create_directory(env, path)?;
     let directory_lock = lock_directory(env, path)?;
+    let (env, descriptors) = &DescriptorFs::around(env, path.join(LOCK));
     let wal = path.join(WAL_DIR);
     refuse_log_without_manifest(env, path, &wal)?;
     let versions = VersionSet::open(env, path, ManifestOptions::default())?;
@@ -54,7 +57,10 @@ pub(crate) fn open(env: &Env, path: &Path, options: Options) -> Result<Arc<Core>
         versions.apply(missing)?;
     }
     create_directory(env, &wal)?;
-    let core = Arc::new(build(env, path, options, versions, Some(directory_lock))?);
+    let core = Arc::new(build(env, path, options, versions, Some(directory_lock), descriptors.refused().clone())?);
+    let version = core.context.versions.current();
+    let store = version.values().store().expect("a version of an open set has a store");
+    descriptors.may_close(&core.context.tables, store);
     start_jobs(&core);
     Ok(core)
 }
@@ -66,6 +72,7 @@ pub(super) fn build(
     options: Options,
     versions: VersionSet,
     directory_lock: Option<Box<dyn FileLock>>,
+    descriptors_refused: Arc<AtomicU64>,
 ) -> Result<Core> {
     let read_only = directory_lock.is_none();
     let (store, context) = context(env, versions, &options);
@@ -102,7 +109,7 @@ pub(super) fn build(
     }
     let tail = Arc::new(Tail::new(context.values.appender.clone(), recorder.clone()));
     let log = LogWriter::new(segments.clone(), next_segments.clone(), tail.clone());
-    let counters = counters_after(&recovered);
+    let counters = Counters { descriptors_refused, ..counters_after(&recovered) };
     let (env, directory) = (env.clone(), path.to_path_buf());
     let parts = Parts {
         env,
@@ -127,11 +134,12 @@ fn context(env: &Env, versions: VersionSet, options: &Options) -> (Arc<ValueStor
     let budget = Arc::new(Budget::shared(options.cache_bytes));
     let blocks = BlockCache::within(budget.clone(), Part::Blocks);
     let tables_dir = versions.tables_dir().to_path_buf();
-    let tables =
-        Arc::new(TableCache::new(env, &tables_dir, blocks, options.table_cache_bytes, options.open_tables_max));
+    let limits = OpenLimits::fitting(env.fs.descriptors_max(), options.open_tables_max);
+    let tables = Arc::new(TableCache::new(env, &tables_dir, blocks, options.table_cache_bytes, limits.tables));
     let oldest_transaction_start = versions.oldest_transaction_start().clone();
     let store = versions.current().values().store().expect("a version of an open set has a store").clone();
     store.cache_values(ValueCache::within(budget));
+    store.limit_open_files(limits.value_files);
     let thresholds = ValueThresholds::new(&options.families);
     let values = Arc::new(ValueLog::new(store.clone(), options.value_segment_bytes, thresholds));
     let of_family = |spec: &FamilySpec| (spec.family, spec.options.clone());
@@ -170,6 +178,12 @@ fn counters_after(recovered: &Recovered) -> Counters {
     let counters = Counters::default();
     counters.replayed_bytes.store(recovered.replayed_bytes, Ordering::Relaxed);
     counters
+}
+
+/// The path from the root. Every path that outlives a call, or is used more than once in it, comes through here: the process
+/// may change its working directory at any time, and a relative path would lead into another directory from then on.
+pub(crate) fn absolute(env: &Env, path: &Path) -> Result<PathBuf> {
+    env.fs.absolute(path).map_err(|error| Error::io(path, &error))
 }
 
 /// Creates a directory with its parents, and makes every new name durable.

@@ -5,7 +5,8 @@
 //! large. No lock is taken, no job is started, and each write is refused before it touches anything.
 
 use super::core::Core;
-use super::open::{build, missing_families};
+use super::descriptors::DescriptorFs;
+use super::open::{absolute, build, missing_families};
 use super::{Db, Handle, Options};
 use crate::inspect::DryFs;
 use crate::version::{ManifestOptions, VersionSet};
@@ -34,13 +35,18 @@ impl Db {
     /// As [`Db::open_read_only`], on a machine given by `env`.
     pub fn open_read_only_in(env: &Env, path: &Path, options: Options) -> Result<Db> {
         options.validate()?;
+        let path = &absolute(env, path)?;
         if !env.fs.exists(&path.join("CURRENT")) {
             return Err(Error::InvalidArgument(format!("{} holds no database: there is no CURRENT", path.display())));
         }
-        let env = Env { fs: Arc::new(DryFs(env.fs.clone())), ..env.clone() };
+        let (env, descriptors) = DescriptorFs::around(env, path.join("CURRENT"));
+        let env = Env { fs: Arc::new(DryFs(env.fs)), ..env };
         let versions = VersionSet::open(&env, path, ManifestOptions::default())?;
         missing_families(&versions, &options)?;
-        let core: Arc<Core> = Arc::new(build(&env, path, options, versions, None)?);
+        let core: Arc<Core> = Arc::new(build(&env, path, options, versions, None, descriptors.refused().clone())?);
+        let version = core.context.versions.current();
+        let store = version.values().store().expect("a version of an open set has a store");
+        descriptors.may_close(&core.context.tables, store);
         Ok(Db { handle: Arc::new(Handle { core }) })
     }
 }

@@ -3,7 +3,7 @@
 use super::check_log::check_log;
 use super::check_values::check_values;
 use crate::cache::BlockCache;
-use crate::db::open::lock_directory;
+use crate::db::open::{absolute, lock_directory};
 use crate::iterator::{Cursor, KeyRef};
 use crate::table::{TABLES_DIR, TableCursor, TableMeta, TableReader};
 use crate::version::manifest::manifest_path;
@@ -83,6 +83,7 @@ impl CheckReport {
 /// Errors: `InvalidArgument` if there is no database; `InUse` if it is open; `Io` if a file cannot be read. Damage is
 /// in the report.
 pub fn check(env: &Env, dir: &Path) -> Result<CheckReport> {
+    let dir = &*absolute(env, dir)?;
     let mut report = CheckReport::default();
     if !env.fs.exists(dir) {
         return Err(Error::InvalidArgument(format!("{} does not exist", dir.display())));

@@ -5,7 +5,7 @@
 
 use kontiki_env::fs::{Access, File, FileLock, Fs, OpenMode};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Passes reads on, and claims that changes succeed without making them.
@@ -37,6 +37,10 @@ impl Fs for DryFs {
         self.0.exists(path)
     }
 
+    fn absolute(&self, path: &Path) -> io::Result<PathBuf> {
+        self.0.absolute(path)
+    }
+
     fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
         Ok(())
     }
@@ -59,6 +63,10 @@ impl Fs for DryFs {
 
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
         self.0.free_bytes(path)
+    }
+
+    fn descriptors_max(&self) -> Option<u64> {
+        self.0.descriptors_max()
     }
 }
 

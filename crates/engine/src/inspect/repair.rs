@@ -11,7 +11,7 @@
 use super::check::Problem;
 use crate::batch::BatchEntry;
 use crate::cache::BlockCache;
-use crate::db::open::{WAL_DIR, lock_directory};
+use crate::db::open::{WAL_DIR, absolute, lock_directory};
 use crate::iterator::Cursor;
 use crate::log::{RecordKind, decode_commit, segment_name, segment_number, whole_records};
 use crate::memtable::{Memtable, MemtableCursor};
@@ -76,6 +76,7 @@ struct Repair<'a> {
 /// Errors: `InvalidArgument` if `from` holds nothing of a database or `to` is not empty, `InUse`, `Io`, `NoSpace`. Damage is in
 /// the report.
 pub fn repair(env: &Env, from: &Path, to: &Path) -> Result<RepairReport> {
+    let (from, to) = (&*absolute(env, from)?, &*absolute(env, to)?);
     if !env.fs.exists(from) {
         return Err(Error::InvalidArgument(format!("{} does not exist", from.display())));
     }

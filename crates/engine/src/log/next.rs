@@ -290,7 +290,11 @@ impl NextSegments {
         named.map_err(unknown)?;
         let open = || self.fs.open(&path, OpenMode::ReadWrite);
         let handles = || -> io::Result<[Arc<dyn File>; SYNCS_MAX]> { Ok([open()?, open()?, open()?, open()?]) };
-        let handles = handles().map_err(unknown)?;
+        // The name is durable. Without descriptors it stays as that of an empty segment, which the next attempt replaces.
+        let handles = handles().map_err(|error| match Error::io(&path, &error) {
+            error @ Error::NoDescriptors { .. } => NoSegment::NotNow(error),
+            _ => unknown(error),
+        })?;
         // Without a mapping appends are system calls: slower, and that is all.
         let map = handles[0].map(capacity).unwrap_or_else(|error| {
             tracing::debug!(path = %path.display(), %error, "a log segment is not mapped");

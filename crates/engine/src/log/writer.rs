@@ -6,7 +6,7 @@ use super::segments::{RecordPosition, Segments};
 use super::tail::Tail;
 use crate::{Error, Result};
 use kontiki_env::codec::checksum32;
-use kontiki_env::fs::{File, MappedFile};
+use kontiki_env::fs::{File, MappedFile, OpenMode};
 use std::sync::Arc;
 
 /// Staged records are written once they have this many bytes; so the buffer is no larger but for a rare large record, after which
@@ -135,7 +135,9 @@ impl LogWriter {
         if let (Some(map), Need::Written) = (&mut active.map, need) {
             let mut at = offset;
             for part in parts {
-                map.write_at(part, at);
+                if let Err(error) = map.write_at(part, at) {
+                    return Err(self.write_failed(&error, None));
+                }
                 at += part.len() as u64;
             }
         } else {
@@ -252,7 +254,12 @@ impl LogWriter {
         let answer = Error::io(&path, error);
         if let (true, Some(bytes)) = (answer.is_retryable(), record_bytes) {
             let zeros = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)];
-            if active.file.write_at(&zeros, active.end).and_then(|()| active.file.sync()).is_ok() {
+            // On a handle of its own: a sync in flight on one of the others must hear of its own failure.
+            let zeroed = self.segments.fs().open(&path, OpenMode::ReadWrite).and_then(|file| {
+                file.write_at(&zeros, active.end)?;
+                file.sync()
+            });
+            if zeroed.is_ok() {
                 return answer;
             }
         }

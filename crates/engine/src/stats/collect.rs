@@ -152,6 +152,7 @@ impl Core {
             failed_flushes: progress.failed_flushes,
             failed_compactions: progress.failed_compactions,
             background_error: self.background_error().map(|error| error.to_string()),
+            descriptors_refused: self.counters.descriptors_refused.load(Relaxed),
         }
     }
 }

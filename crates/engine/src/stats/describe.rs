@@ -303,6 +303,8 @@ impl Stats {
         room.labelled(MetricKind::Gauge, "background_error", No, help, reason(&health.background_error));
         room.counter("failed_flushes", No, "Flushes that failed and are tried again", health.failed_flushes);
         room.counter("failed_compactions", No, "Compactions that failed likewise", health.failed_compactions);
+        let help = "Times that there was no descriptor to open a file with";
+        room.counter("descriptors_refused", No, help, health.descriptors_refused);
     }
 }
 

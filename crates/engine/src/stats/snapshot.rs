@@ -358,6 +358,8 @@ pub struct HealthStats {
     pub failed_compactions: u64,
     /// The error of flush or compaction that is waited out now, if any.
     pub background_error: Option<String>,
+    /// Times that there was no descriptor to open a file with, counted; most of them ended by closing open tables.
+    pub descriptors_refused: u64,
 }
 
 impl Stats {

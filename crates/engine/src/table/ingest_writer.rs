@@ -5,6 +5,7 @@
 
 use super::writer::temporary_path;
 use super::{INGESTED_SEQUENCE, TABLE_BYTES_MAX, TableOptions, TableWriter, sync_tables_dir};
+use crate::db::open::absolute;
 use crate::iterator::KeyRef;
 use crate::kind::{EXPIRY_BYTES, Kind};
 use crate::{Error, Family, KEY_BYTES_MAX, Result, VALUE_BYTES_MAX};
@@ -64,6 +65,7 @@ impl IngestWriter {
 
     /// As [`IngestWriter::create`], on a machine given by `env`.
     pub fn create_in(env: &Env, path: &Path, family: Family, options: TableOptions) -> Result<IngestWriter> {
+        let path = &absolute(env, path)?;
         if env.fs.exists(path) {
             return Err(Error::InvalidArgument(format!("{} is there already; name a new file", path.display())));
         }

@@ -199,7 +199,11 @@ impl VersionSet {
         });
         let writer = match prepared {
             Ok(writer) => writer,
-            Err(error) if error.is_retryable() && self.names(log.writer.number) => {
+            // For want of a descriptor nothing was renamed.
+            Err(error)
+                if matches!(error, Error::NoDescriptors { .. })
+                    || error.is_retryable() && self.names(log.writer.number) =>
+            {
                 tracing::warn!(%error, "the manifest could not be rewritten; it grows on and is tried again");
                 log.first_bytes = log.writer.bytes();
                 self.obsolete.push_path(manifest_path(&self.dir, number));

@@ -35,6 +35,9 @@ pub(crate) struct OpenSegment {
     written: AtomicU64,
     /// So many of them were written when the last successful sync began.
     synced: AtomicU64,
+    /// Held by whoever syncs the file; whether a sync has failed. The system tells of a failed write-back once for each
+    /// handle, so of two syncs at once only one would hear of it, and the other's commit would be answered as durable.
+    sync_failed: Mutex<bool>,
     /// Batches that refer to it and are not in a memtable yet.
     pins: AtomicU64,
 }
@@ -51,11 +54,15 @@ impl OpenSegment {
 
     /// Makes everything durable whose write has returned. Returns whether there was anything.
     fn sync(&self) -> std::io::Result<bool> {
+        let mut failed = self.sync_failed.lock();
+        if *failed {
+            return Err(std::io::Error::other("an earlier sync of the file failed"));
+        }
         let written = self.written.load(Ordering::Acquire);
         let due = self.synced.load(Ordering::Acquire) < written;
         if due {
-            self.file.sync()?;
-            self.synced.fetch_max(written, Ordering::AcqRel);
+            self.file.sync().inspect_err(|_| *failed = true)?;
+            self.synced.store(written, Ordering::Release);
         }
         Ok(due)
     }
@@ -179,6 +186,7 @@ impl Appender {
             tail: AtomicU64::new(FILE_HEADER_BYTES),
             written: AtomicU64::new(0),
             synced: AtomicU64::new(0),
+            sync_failed: Mutex::new(false),
             pins: AtomicU64::new(0),
         }))
     }
@@ -296,3 +304,7 @@ impl Appender {
         error
     }
 }
+
+#[cfg(test)]
+#[path = "appender_test.rs"]
+mod tests;

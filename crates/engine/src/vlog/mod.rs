@@ -41,6 +41,7 @@ pub use refs::ValueRefs;
 pub(crate) use relocate::{Relocation, Relocator};
 pub(crate) use scan::Scan;
 pub(crate) use separate::ValueThresholds;
+pub(crate) use store::OPEN_FILES_MAX as OPEN_VALUE_FILES_MAX;
 pub(crate) use store::ValueStore;
 pub(crate) use store::value_file_kind;
 pub use summary::{ValueFileSummary, summarize_value_file};

@@ -79,6 +79,18 @@ impl ValueStore {
         Ok(reader)
     }
 
+    /// Keeps at most so many files open from now on.
+    pub(crate) fn limit_open_files(&self, files_max: usize) {
+        self.open.set_capacity(files_max as u64);
+    }
+
+    /// Closes the files that nobody reads at the moment; returns how many there were, with those that are read.
+    pub(crate) fn close_all(&self) -> usize {
+        let count = self.open.len();
+        self.open.clear();
+        count
+    }
+
     /// A file is in no current version any more.
     pub(crate) fn note_removed(&self) {
         self.pending_deletes.fetch_add(1, Ordering::Relaxed);

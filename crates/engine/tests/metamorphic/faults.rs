@@ -51,8 +51,8 @@ fn go(world: &mut World, rng: &mut Rng, steps: u64) -> Result<()> {
     Ok(())
 }
 
-fn new_world() -> (World, Rng) {
-    let mut world = World::new(1, OPTIONS_SEED);
+fn new_world(maps: bool) -> (World, Rng) {
+    let mut world = World::new(1, OPTIONS_SEED, maps);
     world.keep_options = true;
     (world, Rng::new(OPTIONS_SEED).child("script"))
 }
@@ -66,7 +66,7 @@ fn recover_and_go_on(world: &mut World, rng: &mut Rng, mode: CrashMode) {
 
 /// The script with one failing operation; false if it has fewer of that kind.
 fn survives(op: Op, healthy: u64) -> bool {
-    let (mut world, mut rng) = new_world();
+    let (mut world, mut rng) = new_world(op == Op::MappedWrite);
     let seen = Arc::new(AtomicU64::new(0));
     let counted = seen.clone();
     world.machine.fs.fail_next(op, 1, move |_| counted.fetch_add(1, Ordering::Relaxed) == healthy);
@@ -102,6 +102,11 @@ fn any_failed_write_loses_nothing() {
 }
 
 #[test]
+fn any_failed_mapped_write_loses_nothing() {
+    enumerate(Op::MappedWrite, 50);
+}
+
+#[test]
 fn any_failed_sync_loses_nothing() {
     enumerate(Op::Sync, 50);
 }
@@ -123,7 +128,7 @@ fn power_loss_at_any_operation_loses_nothing_that_was_durable() {
     let modes =
         [CrashMode::LoseUnsynced, CrashMode::KeepUnsynced, CrashMode::Prefix, CrashMode::Pages, CrashMode::Random];
     for ops in 0.. {
-        let (mut world, mut rng) = new_world();
+        let (mut world, mut rng) = new_world(ops % 2 == 1);
         world.machine.fs.power_off_after(ops);
         let outcome = go(&mut world, &mut rng, SCRIPT_STEPS);
         if !world.machine.fs.is_off() {

@@ -81,8 +81,10 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(seed: u64, options_seed: u64) -> World {
+    /// With `maps`, log segments are mapped, as on the file systems that allow it.
+    pub fn new(seed: u64, options_seed: u64, maps: bool) -> World {
         let machine = SimMachine::from_seed(seed);
+        machine.fs.set_maps(maps);
         let mut option_rng = Rng::new(options_seed).child("options");
         let options = knobs::options(&mut option_rng);
         let mut world = World {

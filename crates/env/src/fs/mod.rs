@@ -8,6 +8,8 @@
 //! failed sync the content of the file is unknown; callers never retry a sync and hope.
 
 #[cfg(target_os = "linux")]
+mod bus_error;
+#[cfg(target_os = "linux")]
 mod map;
 mod real;
 mod sim;
@@ -72,8 +74,9 @@ pub trait File: Send + Sync {
         false
     }
     /// A window onto the first `length` bytes, which must be allocated: the cheapest way to write a little at a time.
-    /// `None` where that is not possible, or where a write there could fail. Reads, writes and syncs of the file see what
-    /// is written there as if [`File::write_at`] had written it. The file must not be cut while it is mapped.
+    /// `None` where that is not possible, or where a write there could fail for want of space. Reads, writes and syncs of
+    /// the file see what is written there as if [`File::write_at`] had written it, but that a killed process may leave a
+    /// part of one write. The file must not be cut while it is mapped.
     fn map(&self, length: u64) -> io::Result<Option<Box<dyn MappedFile>>> {
         let _ = length;
         Ok(None)
@@ -82,8 +85,9 @@ pub trait File: Send + Sync {
 
 /// See [`File::map`].
 pub trait MappedFile: Send {
-    /// Copies `bytes` to `offset`, within the mapping.
-    fn write_at(&mut self, bytes: &[u8], offset: u64);
+    /// Copies `bytes` to `offset`, within the mapping. On an error any part of `bytes` may have been written, and all later
+    /// writes may fail.
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()>;
 }
 
 /// Holds an exclusive lock until dropped.
@@ -100,6 +104,12 @@ pub trait Fs: Send + Sync {
     fn list(&self, path: &Path) -> io::Result<Vec<String>>;
     /// Whether the path exists.
     fn exists(&self, path: &Path) -> bool;
+    /// The same path from the root of the file system. A path that is kept is resolved once: a relative one would lead
+    /// elsewhere after the process has changed its working directory. The path need not exist. The default is for
+    /// file systems without a working directory.
+    fn absolute(&self, path: &Path) -> io::Result<PathBuf> {
+        Ok(path.to_path_buf())
+    }
     /// Atomically renames, replacing the target.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file. Handles that are open keep working.
@@ -114,6 +124,18 @@ pub trait Fs: Send + Sync {
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Box<dyn FileLock>>;
     /// Free bytes of the volume that holds `path`.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+    /// How many descriptors this process may have at once, for files and for everything else; `None` where there is no
+    /// bound. See [`is_out_of_descriptors`].
+    fn descriptors_max(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// Whether an operation failed because the process (EMFILE) or the machine (ENFILE) has no descriptor left: nothing has
+/// happened, and the same may succeed once some are closed.
+pub fn is_out_of_descriptors(error: &io::Error) -> bool {
+    let found = rustix::io::Errno::from_io_error(error);
+    found.is_some_and(|errno| errno == rustix::io::Errno::MFILE || errno == rustix::io::Errno::NFILE)
 }
 
 /// Reads a whole file.

@@ -6,7 +6,7 @@ use rustix::io::Errno;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The machine's file system.
@@ -152,6 +152,10 @@ impl Fs for RealFs {
         path.exists()
     }
 
+    fn absolute(&self, path: &Path) -> io::Result<PathBuf> {
+        std::path::absolute(path)
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
     }
@@ -188,6 +192,10 @@ impl Fs for RealFs {
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
         let volume = rustix::fs::statvfs(path)?;
         Ok(volume.f_bavail.saturating_mul(volume.f_frsize))
+    }
+
+    fn descriptors_max(&self) -> Option<u64> {
+        crate::machine::descriptors_max()
     }
 }
 

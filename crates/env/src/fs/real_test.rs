@@ -38,9 +38,9 @@ fn what_is_written_through_a_mapping_is_in_the_file() {
     assert!(file.map(4096).unwrap().is_none(), "nothing is allocated yet");
     file.allocate(10_000).unwrap();
     let Some(mut map) = file.map(10_000).unwrap() else { return }; // a file system that does not write in place
-    map.write_at(b"mapped", 4094);
+    map.write_at(b"mapped", 4094).unwrap();
     file.write_at(b"written", 4100).unwrap();
-    map.write_at(b"", 10_000);
+    map.write_at(b"", 10_000).unwrap();
     file.sync().unwrap();
     let bytes = read_all(&RealFs, &path).unwrap();
     assert_eq!((&bytes[4094..4107], bytes.len()), (&b"mappedwritten"[..], 10_000));
@@ -48,4 +48,28 @@ fn what_is_written_through_a_mapping_is_in_the_file() {
     assert!(outside.is_err());
     drop(map);
     file.set_len(100).unwrap();
+}
+
+/// A cut file is the one way to have the kernel refuse a page without a broken disk.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_page_that_the_system_refuses_is_an_error_and_no_signal() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("mapped");
+    let file = RealFs.open(&path, OpenMode::CreateNew).unwrap();
+    file.allocate(64 << 10).unwrap();
+    let Some(mut map) = file.map(64 << 10).unwrap() else { return }; // a file system that does not write in place
+    map.write_at(b"before", 0).unwrap();
+    file.set_len(4096).unwrap();
+    let long = vec![7; 20_000];
+    let error = map.write_at(&long, 3000).expect_err("most of its pages are gone");
+    assert!(error.to_string().contains("SIGBUS"), "{error}");
+    map.write_at(b"later", 0).expect_err("nothing is written to what may not be the file");
+    let bytes = read_all(&RealFs, &path).unwrap();
+    assert!(bytes.starts_with(b"before\0") && bytes.len() == 4096);
+    assert!(bytes[3000..].iter().all(|byte| *byte == 7), "the page that is there took its part");
+    // Another file's mapping works on.
+    let other = RealFs.open(&directory.path().join("other"), OpenMode::CreateNew).unwrap();
+    other.allocate(4096).unwrap();
+    other.map(4096).unwrap().expect("as above").write_at(b"x", 0).unwrap();
 }

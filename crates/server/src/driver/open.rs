@@ -139,10 +139,13 @@ impl Driver {
     /// small, so that what is rare in production happens often.
     pub fn open_tuned(
         env: &Env,
-        config: NodeConfig,
+        mut config: NodeConfig,
         seed: u64,
         tune: impl FnOnce(&mut Config, &mut Options),
     ) -> Result<Driver, OpenError> {
+        // Once for all that is kept: the process may change its working directory.
+        let found = env.fs.absolute(&config.data_dir);
+        config.data_dir = found.map_err(|error| kontiki_engine::Error::io(&config.data_dir, &error))?;
         let mut raft_config = raftstore_config(&config);
         let mut options = engine_options(&config);
         tune(&mut raft_config, &mut options);

@@ -18,7 +18,7 @@ fn fail_one(machine: &SimMachine, op: Op, healthy: u64) {
 /// Runs the script with one operation failing; false if the script has fewer of them.
 pub(super) fn survive_one_failure(op: Op, healthy: u64) -> bool {
     let context = format!("{op:?} {healthy}");
-    let machine = SimMachine::from_seed(healthy);
+    let machine = new_machine(healthy);
     machine.fs.start_trace();
     fail_one(&machine, op, healthy);
     let mut run = Run::new(2);
@@ -72,11 +72,21 @@ fn any_other_failed_operation_loses_nothing_acknowledged() {
     }
 }
 
+/// A page of the mapped log that the system refuses. Syncs and writes fail besides, beside a mapping.
+#[test]
+fn any_failed_write_of_a_mapped_log_loses_nothing_acknowledged() {
+    map_log_segments();
+    for (op, least) in [(Op::MappedWrite, 100), (Op::Write, 20), (Op::Sync, 50)] {
+        let count = (0..).take_while(|healthy| survive_one_failure(op, *healthy)).count();
+        assert!(count > least, "the script has become too short: {op:?} {count}");
+    }
+}
+
 #[test]
 fn a_full_disk_refuses_writes_and_everything_resumes_when_there_is_room() {
     let mut refusals = 0;
     for quota in (8 << 10..100 << 10).step_by(1 << 10) {
-        let machine = SimMachine::from_seed(quota);
+        let machine = new_machine(quota);
         let mut run = Run::new(quota);
         machine.fs.set_quota(Some(quota));
         let db = match try_open(&machine) {
@@ -114,7 +124,7 @@ fn a_full_disk_refuses_writes_and_everything_resumes_when_there_is_room() {
 
 #[test]
 fn derived_commits_wait_for_a_full_disk_and_nobody_spins() {
-    let machine = SimMachine::from_seed(90);
+    let machine = new_machine(90);
     let db = open(&machine);
     machine.fs.set_quota(Some(machine.fs.used_bytes()));
     let answers: Arc<Mutex<Vec<u64>>> = Arc::default();
@@ -145,7 +155,7 @@ fn segments(machine: &SimMachine) -> Vec<PathBuf> {
 
 /// Some commits, no flush, and the machine after the process has ended.
 fn small_log(clean: bool) -> (SimMachine, Vec<(String, String)>) {
-    let machine = SimMachine::from_seed(77);
+    let machine = new_machine(77);
     let db = open(&machine);
     for i in 0..12 {
         let commit = Commit {
@@ -208,7 +218,7 @@ fn every_flipped_byte_of_an_open_log_is_named_or_harmless() {
 
 #[test]
 fn a_missing_segment_and_a_lost_manifest_are_named() {
-    let machine = SimMachine::from_seed(78);
+    let machine = new_machine(78);
     let db = open(&machine);
     for i in 1..200 {
         db.commit(streams(vec![append(1, i, &["an entry that fills the log"])], Durability::Sync)).expect("append");
@@ -227,7 +237,7 @@ fn a_missing_segment_and_a_lost_manifest_are_named() {
 
 #[test]
 fn rot_under_an_open_stream_is_named() {
-    let machine = SimMachine::from_seed(79);
+    let machine = new_machine(79);
     let db = open(&machine);
     db.commit(streams(vec![append(1, 1, &["precious"])], Durability::Sync)).expect("append");
     let path = segments(&machine)[0].clone();
@@ -240,7 +250,7 @@ fn rot_under_an_open_stream_is_named() {
 
 #[test]
 fn files_that_are_not_ours_stay() {
-    let machine = SimMachine::from_seed(80);
+    let machine = new_machine(80);
     drop(open(&machine));
     let strangers = ["wal/notes.txt", "tables/000001.txt", "README", "wal/7.wal"];
     for name in strangers {

@@ -4,6 +4,7 @@ mod basic;
 mod changes;
 mod compact_range;
 mod copies;
+mod descriptors;
 mod families;
 mod faults;
 mod full_disk;
@@ -55,6 +56,20 @@ fn keeping_values(family: Family, name: &str) -> FamilySpec {
 thread_local! {
     /// What [`try_open`] opens with. Each test has a thread of its own.
     static OPTIONS: Cell<fn() -> Options> = const { Cell::new(small_options) };
+    /// Whether files can be mapped on the machines of [`new_machine`].
+    static MAPS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// From now on, log segments are mapped in this test, as on the file systems that allow it.
+pub(super) fn map_log_segments() {
+    MAPS.set(true);
+}
+
+/// A machine from a seed.
+pub(super) fn new_machine(seed: u64) -> SimMachine {
+    let machine = SimMachine::from_seed(seed);
+    machine.fs.set_maps(MAPS.get());
+    machine
 }
 
 /// From now on, this test opens with these.

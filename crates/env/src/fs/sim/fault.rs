@@ -13,6 +13,8 @@ pub enum Op {
     Create,
     /// `write_at`, also of no bytes.
     Write,
+    /// `write_at` of a mapping, also of no bytes.
+    MappedWrite,
     /// `sync`.
     Sync,
     /// `allocate`.
@@ -148,8 +150,16 @@ pub(super) fn power_is_off() -> io::Error {
     io::Error::other("simulated: the power is off")
 }
 
+pub(super) fn process_is_gone() -> io::Error {
+    io::Error::other("simulated: the process that opened this handle is gone")
+}
+
 pub(super) fn injected() -> io::Error {
     io::Error::other("simulated: I/O error")
+}
+
+pub(super) fn out_of_descriptors() -> io::Error {
+    rustix::io::Errno::MFILE.into()
 }
 
 pub(super) fn no_space() -> io::Error {

@@ -1,9 +1,9 @@
 //! Handles of the simulated file system.
 
-use super::fault::{Op, Verdict, injected, no_space, power_is_off};
+use super::fault::{Op, Verdict, injected, no_space, power_is_off, process_is_gone};
 use super::inode::{Change, Inode};
 use super::state::State;
-use crate::fs::File;
+use crate::fs::{File, MappedFile};
 use parking_lot::{Mutex, MutexGuard};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,6 +28,7 @@ impl SimFile {
         writable: bool,
     ) -> SimFile {
         state.update(&inode, |content| content.handles += 1);
+        state.open_files += 1;
         SimFile { state: shared, inode, path: path.to_path_buf(), writable, generation: state.generation }
     }
 
@@ -38,7 +39,7 @@ impl SimFile {
             return Err(power_is_off());
         }
         if state.generation != self.generation {
-            return Err(io::Error::other("simulated: the process that opened this handle is gone"));
+            return Err(process_is_gone());
         }
         Ok(state)
     }
@@ -125,6 +126,16 @@ impl File for SimFile {
         true
     }
 
+    fn map(&self, length: u64) -> io::Result<Option<Box<dyn MappedFile>>> {
+        let mut state = self.enter_to_write()?;
+        if !state.maps || self.inode.lock().live.len() < length {
+            return Ok(None);
+        }
+        state.update(&self.inode, |content| content.handles += 1);
+        let (shared, inode, path) = (self.state.clone(), self.inode.clone(), self.path.clone());
+        Ok(Some(Box::new(SimMap { state: shared, inode, path, generation: self.generation, length })))
+    }
+
     fn len(&self) -> io::Result<u64> {
         let _state = self.enter()?;
         Ok(self.inode.lock().live.len())
@@ -137,6 +148,51 @@ impl File for SimFile {
 }
 
 impl Drop for SimFile {
+    fn drop(&mut self) {
+        let mut state = self.state.lock();
+        if state.generation == self.generation {
+            state.open_files -= 1;
+            state.update(&self.inode, |content| content.handles -= 1);
+        }
+    }
+}
+
+/// A mapping: it keeps the file as a handle does, and needs no descriptor.
+struct SimMap {
+    state: Arc<Mutex<State>>,
+    inode: Inode,
+    path: PathBuf,
+    generation: u64,
+    length: u64,
+}
+
+impl MappedFile for SimMap {
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let end = offset + bytes.len() as u64;
+        assert!(end <= self.length, "a write within the mapping");
+        if state.faults.is_off() {
+            return Err(power_is_off());
+        }
+        if state.generation != self.generation {
+            return Err(process_is_gone());
+        }
+        assert!(end <= self.inode.lock().live.len(), "a file is not cut while it is mapped");
+        let verdict = state.faults.judge(Op::MappedWrite, &self.path, offset, bytes.len() as u64)?;
+        let (count, result) = match verdict {
+            Verdict::Go => (bytes.len(), Ok(())),
+            Verdict::PowerOff => (bytes.len(), Err(power_is_off())),
+            Verdict::Fail => (state.rng.below(bytes.len() as u64 + 1) as usize, Err(injected())),
+        };
+        if count > 0 {
+            let change = Change::Write { offset, bytes: bytes[..count].to_vec() };
+            state.update(&self.inode, |content| content.change(change));
+        }
+        result
+    }
+}
+
+impl Drop for SimMap {
     fn drop(&mut self) {
         let mut state = self.state.lock();
         if state.generation == self.generation {

@@ -1,7 +1,7 @@
 //! Tests of the fault model: what it must be able to take away, and what it never may.
 
 use super::{CrashMode, Op, SimFs};
-use crate::fs::{Fs, OpenMode, conformance, read_all, replace_file};
+use crate::fs::{Fs, OpenMode, conformance, is_out_of_descriptors, read_all, replace_file};
 use crate::rng::Rng;
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -357,4 +357,60 @@ fn equal_seeds_crash_equally() {
     };
     assert_eq!(run(3), run(3));
     assert_ne!(run(3), run(4));
+}
+
+#[test]
+fn descriptors_run_out_and_come_back() {
+    let fs = new_fs(1);
+    fs.set_descriptors_max(Some(2));
+    let first = fs.open(Path::new("/a"), OpenMode::CreateNew).unwrap();
+    let second = fs.open(Path::new("/a"), OpenMode::Read).unwrap();
+    let refused = |error: Option<std::io::Error>| is_out_of_descriptors(&error.expect("there are no more"));
+    assert!(refused(fs.open(Path::new("/a"), OpenMode::Read).err()));
+    assert!(refused(fs.open(Path::new("/b"), OpenMode::CreateNew).err()) && !fs.exists(Path::new("/b")));
+    assert!(refused(fs.list(Path::new("/")).err()) && refused(fs.sync_dir(Path::new("/")).err()));
+    assert!(refused(fs.lock(Path::new("/LOCK"), "me").err()));
+    first.write_at(b"x", 0).expect("what is open works on");
+    drop(second);
+    let lock = fs.lock(Path::new("/LOCK"), "me").expect("there is one now");
+    assert!(refused(fs.open(Path::new("/a"), OpenMode::Read).err()));
+    drop(lock);
+    fs.sync_dir(Path::new("/")).expect("there is one again");
+    fs.crash(CrashMode::Kill);
+    assert_eq!(fs.open_files(), 0, "a killed process has none");
+}
+
+#[test]
+fn what_is_written_through_a_mapping_is_lost_until_a_sync() {
+    for (seed, mode) in (0..).zip(POWER_LOSSES) {
+        let fs = new_fs(seed);
+        let file = fs.open(path("/a"), OpenMode::CreateNew).unwrap();
+        file.allocate(3 * 4096).unwrap();
+        assert!(file.map(4096).unwrap().is_none(), "not unless it is asked for");
+        fs.set_maps(true);
+        let mut map = file.map(3 * 4096).unwrap().expect("it is mapped");
+        map.write_at(b"synced", 0).unwrap();
+        file.sync().unwrap();
+        fs.sync_dir(path("/")).unwrap();
+        map.write_at(b"unsynced", 4096).unwrap();
+        fs.fail_next(Op::MappedWrite, 1, |_| true);
+        map.write_at(b"refused", 8192).expect_err("the next one fails");
+        assert!(read_all(&fs, path("/a")).unwrap()[4096..].starts_with(b"unsynced"), "readers see it at once");
+        let ops = fs.ops();
+        fs.power_off_after(1);
+        map.write_at(b"one", 100).unwrap();
+        map.write_at(b"two", 200).expect_err("the power went off in the middle of it");
+        assert_eq!(fs.ops(), ops + 2);
+        fs.crash(mode);
+        drop((map, file));
+        let bytes = read_all(&fs, path("/a")).unwrap();
+        assert!(bytes.starts_with(b"synced"));
+        match mode {
+            CrashMode::LoseUnsynced => assert!(bytes[4096..].iter().all(|byte| *byte == 0)),
+            CrashMode::KeepUnsynced => {
+                assert!(bytes[4096..].starts_with(b"unsynced") && bytes[200..].starts_with(b"two"))
+            }
+            _ => {}
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::CrashMode;
 use super::directory::{Directory, Entry, Operation};
-use super::fault::{Faults, Op, Verdict, injected, no_space, power_is_off};
+use super::fault::{Faults, Op, Verdict, injected, no_space, out_of_descriptors, power_is_off};
 use super::inode::{Change, Content, Inode};
 use crate::fs::OpenMode;
 use crate::rng::Rng;
@@ -19,6 +19,12 @@ pub(super) struct State {
     pub(super) rng: Rng,
     pub(super) faults: Faults,
     pub(super) quota_bytes: Option<u64>,
+    /// Whether files can be mapped.
+    pub(super) maps: bool,
+    /// How many handles and locks the running process may have at once.
+    pub(super) descriptors_max: Option<u64>,
+    /// Handles that the running process has.
+    pub(super) open_files: u64,
     /// The sum of all files' [`Content::charge`].
     pub(super) used_bytes: u64,
     /// Counts the processes that have run: a handle of an earlier one is void.
@@ -35,6 +41,9 @@ impl State {
             rng,
             faults: Faults::default(),
             quota_bytes: None,
+            maps: false,
+            descriptors_max: None,
+            open_files: 0,
             used_bytes: 0,
             generation: 0,
             directories: BTreeMap::from([(PathBuf::new(), Directory::default())]),
@@ -61,8 +70,18 @@ impl State {
         self.quota_bytes.unwrap_or(FREE_BYTES_DEFAULT).saturating_sub(self.used_bytes)
     }
 
+    /// An error if the running process may not have one more handle.
+    pub(super) fn check_descriptor(&self) -> io::Result<()> {
+        let used = self.open_files + self.locks.len() as u64;
+        match self.descriptors_max {
+            Some(max) if used >= max => Err(out_of_descriptors()),
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn open(&mut self, path: &Path, mode: OpenMode) -> io::Result<Inode> {
         self.check_power()?;
+        self.check_descriptor()?;
         let (parent, name) = split(path)?;
         let found = self.directory(&parent)?.live.get(&name).cloned();
         match (mode, found) {
@@ -120,6 +139,7 @@ impl State {
 
     pub(super) fn list(&self, path: &Path) -> io::Result<Vec<String>> {
         self.check_power()?;
+        self.check_descriptor()?;
         let directory = self.directories.get(&normal(path)?).ok_or_else(|| not_found(path))?;
         Ok(directory.live.keys().cloned().collect())
     }
@@ -176,6 +196,7 @@ impl State {
 
     pub(super) fn sync_dir(&mut self, path: &Path) -> io::Result<()> {
         self.check_power()?;
+        self.check_descriptor()?;
         let path = normal(path)?;
         self.directory(&path)?;
         let verdict = self.judge_names(Op::SyncDir, &path)?;
@@ -187,6 +208,7 @@ impl State {
 
     pub(super) fn take_lock(&mut self, path: &Path, holder: &str) -> io::Result<u64> {
         self.check_power()?;
+        self.check_descriptor()?;
         let (parent, name) = split(path)?;
         let key = normal(path)?;
         if self.locks.contains_key(&key) {
@@ -224,6 +246,7 @@ impl State {
 
     pub(super) fn crash(&mut self, mode: CrashMode) {
         self.generation += 1;
+        self.open_files = 0;
         self.locks.clear();
         self.faults.power_on();
         if mode != CrashMode::Kill {
@@ -293,6 +316,7 @@ impl State {
         fork.directories = directories;
         fork.next_id = self.next_id;
         fork.quota_bytes = self.quota_bytes;
+        fork.maps = self.maps;
         fork.used_bytes = copies.values().map(|inode| inode.lock().charge()).sum();
         fork
     }

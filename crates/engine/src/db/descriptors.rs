@@ -1,0 +1,226 @@
+//! What a database does when its process has no descriptors left.
+//!
+//! Opening a file fails then (EMFILE, ENFILE), usually through no fault of the database: connections, or other parts of
+//! the process or of the machine hold them. It is treated like a full disk:
+//!
+//! 1. The database closes tables and value files that it keeps open only for speed, and tries again.
+//! 2. If that does not help, a caller gets [`Error::NoDescriptors`](crate::Error::NoDescriptors), which may be tried again, and
+//!    background work is put off and tried again after a pause. Nothing is stopped.
+//! 3. To sync a directory takes a descriptor for a moment. Without it nobody would know what is on disk, so that the
+//!    database would have to stop, as after a failed sync. A few descriptors are kept in reserve for that alone.
+//!
+//! How many tables and value files are kept open is fitted to the limit of the process when the database is opened
+//! ([`OpenLimits`]).
+
+use crate::cache::TableCache;
+use crate::vlog::{OPEN_VALUE_FILES_MAX, ValueStore};
+use kontiki_env::Env;
+use kontiki_env::fs::{File, FileLock, Fs, OpenMode, is_out_of_descriptors};
+use parking_lot::{Condvar, Mutex};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+/// Descriptors kept for syncs of directories: of as many of them as usually run at once (flush, compaction, log, values).
+const RESERVE: usize = 4;
+/// Tables closed at once when a descriptor is missing: whoever needs one usually needs a few.
+const CLOSED_AT_ONCE: usize = 16;
+/// Times that an operation is tried again after something was closed: others take descriptors meanwhile.
+const ROUNDS_MAX: usize = 8;
+/// Pauses before the sync of a directory fails for want of a descriptor, which stops the database: ten seconds in all.
+const PAUSES_MAX: u64 = 500;
+const PAUSE: Duration = Duration::from_millis(20);
+/// The part of the process's descriptors that is left to the rest of it: connections, other databases, the program itself.
+const REST_PART: u64 = 4;
+/// Descriptors for what is neither a table that is read nor a value file that is read: log segments, the manifest, what
+/// jobs read and write, the reserve.
+const OTHER_FILES: u64 = 64;
+/// So many tables and value files are kept open however low the limit is: with fewer, nothing works at a speed of use.
+const TABLES_MIN: usize = 16;
+const VALUE_FILES_MIN: usize = 4;
+
+/// How many files are kept open for speed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OpenLimits {
+    pub(super) tables: usize,
+    pub(super) value_files: usize,
+}
+
+impl OpenLimits {
+    /// For a process that may have so many descriptors.
+    pub(super) fn fitting(descriptors: Option<u64>, open_tables_max: usize) -> OpenLimits {
+        let Some(all) = descriptors else {
+            return OpenLimits { tables: open_tables_max, value_files: OPEN_VALUE_FILES_MAX };
+        };
+        let ours = usize::try_from((all - all / REST_PART).saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX);
+        let value_files = OPEN_VALUE_FILES_MAX.min(ours / 3).max(VALUE_FILES_MIN);
+        let tables = open_tables_max.min(ours.saturating_sub(value_files)).max(TABLES_MIN);
+        if tables < open_tables_max {
+            tracing::info!(
+                descriptors = all,
+                tables,
+                value_files,
+                "fewer files are kept open than open_tables_max allows"
+            );
+        }
+        OpenLimits { tables, value_files }
+    }
+}
+
+/// A file system that makes room when there are no descriptors. See the head of this file.
+pub(super) struct DescriptorFs {
+    fs: Arc<dyn Fs>,
+    /// A file that is there: it is opened only to hold a descriptor.
+    held: PathBuf,
+    reserve: Mutex<Vec<Arc<dyn File>>>,
+    closable: OnceLock<(Weak<TableCache>, Weak<ValueStore>)>,
+    refused: Arc<AtomicU64>,
+    /// Nobody ends a pause early.
+    pauses: Condvar,
+    /// None in a stepped world, where nothing happens meanwhile.
+    pauses_max: u64,
+}
+
+impl DescriptorFs {
+    /// `env` with its file system behind this one. `held` is a file that is there.
+    pub(super) fn around(env: &Env, held: PathBuf) -> (Env, Arc<DescriptorFs>) {
+        let fs = Arc::new(DescriptorFs {
+            fs: env.fs.clone(),
+            held,
+            reserve: Mutex::default(),
+            closable: OnceLock::new(),
+            refused: Arc::default(),
+            pauses: Condvar::new(),
+            pauses_max: if env.tasks.threaded() { PAUSES_MAX } else { 0 },
+        });
+        fs.fill_reserve();
+        (Env { fs: fs.clone(), ..env.clone() }, fs)
+    }
+
+    /// What may be closed when descriptors run out.
+    pub(super) fn may_close(&self, tables: &Arc<TableCache>, values: &Arc<ValueStore>) {
+        let first = self.closable.set((Arc::downgrade(tables), Arc::downgrade(values)));
+        assert!(first.is_ok(), "a database is opened once");
+    }
+
+    /// Times that the system had no descriptor for it, counted.
+    pub(super) fn refused(&self) -> &Arc<AtomicU64> {
+        &self.refused
+    }
+
+    fn with_room<T>(&self, attempt: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        let mut result = attempt();
+        for _ in 0..ROUNDS_MAX {
+            if !self.is_refusal(&result) || !self.close_some() {
+                break;
+            }
+            result = attempt();
+        }
+        result
+    }
+
+    fn is_refusal<T>(&self, result: &io::Result<T>) -> bool {
+        let refused = result.as_ref().err().is_some_and(is_out_of_descriptors);
+        self.refused.fetch_add(u64::from(refused), Relaxed);
+        refused
+    }
+
+    /// Returns whether there was anything to close.
+    fn close_some(&self) -> bool {
+        let Some((tables, values)) = self.closable.get() else { return false };
+        let closed = tables.upgrade().map_or(0, |tables| tables.close_some(CLOSED_AT_ONCE));
+        closed > 0 || values.upgrade().is_some_and(|values| values.close_all() > 0)
+    }
+
+    fn fill_reserve(&self) {
+        let mut reserve = self.reserve.lock();
+        while reserve.len() < RESERVE
+            && let Ok(file) = self.fs.open(&self.held, OpenMode::Read)
+        {
+            reserve.push(file);
+        }
+    }
+
+    fn take_from_reserve(&self) -> Option<Arc<dyn File>> {
+        self.reserve.lock().pop()
+    }
+}
+
+impl Fs for DescriptorFs {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        self.with_room(|| self.fs.open(path, mode))
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.with_room(|| self.fs.create_dir_all(path))
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        self.with_room(|| self.fs.list(path))
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        self.fs.exists(path)
+    }
+
+    fn absolute(&self, path: &Path) -> io::Result<PathBuf> {
+        self.fs.absolute(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.fs.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.fs.remove(path)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.fs.link(from, to)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        let mut result = self.fs.sync_dir(path);
+        while self.is_refusal(&result)
+            && let Some(reserved) = self.take_from_reserve()
+        {
+            drop(reserved);
+            result = self.fs.sync_dir(path);
+        }
+        for pause in 0.. {
+            if !result.as_ref().err().is_some_and(is_out_of_descriptors) {
+                break;
+            }
+            // Other threads have taken what the reserve gave up.
+            if pause > 0 {
+                self.pauses.wait_for(&mut self.reserve.lock(), PAUSE);
+            }
+            result = self.with_room(|| self.fs.sync_dir(path));
+            if pause == self.pauses_max {
+                break;
+            }
+        }
+        self.fill_reserve();
+        // Not one that may be tried again: what it was to make durable has been done already.
+        let is_refusal = result.as_ref().err().is_some_and(is_out_of_descriptors);
+        if is_refusal { Err(io::Error::other("no descriptor to sync the directory with")) } else { result }
+    }
+
+    fn lock(&self, path: &Path, holder: &str) -> io::Result<Box<dyn FileLock>> {
+        self.with_room(|| self.fs.lock(path, holder))
+    }
+
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        self.fs.free_bytes(path)
+    }
+
+    fn descriptors_max(&self) -> Option<u64> {
+        self.fs.descriptors_max()
+    }
+}
+
+#[cfg(test)]
+#[path = "descriptors_test.rs"]
+mod tests;
