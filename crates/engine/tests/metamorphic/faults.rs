@@ -103,7 +103,7 @@ fn any_failed_write_loses_nothing() {
 
 #[test]
 fn any_failed_mapped_write_loses_nothing() {
-    enumerate(Op::MappedWrite, 50);
+    enumerate(Op::MappedWrite, 20);
 }
 
 #[test]
