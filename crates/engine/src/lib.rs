@@ -23,6 +23,7 @@ pub mod copy;
 mod db;
 mod error;
 mod family;
+mod family_map;
 mod feed;
 mod hot;
 pub mod inspect;
@@ -33,6 +34,7 @@ pub mod memtable;
 pub mod planted;
 #[allow(unsafe_code)]
 mod prefetch;
+mod range;
 pub mod stats;
 mod stream;
 pub mod table;

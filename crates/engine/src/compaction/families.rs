@@ -1,26 +1,26 @@
 //! What families say of how their data is kept.
 
 use super::CompactionOptions;
+use crate::family_map::FamilyMap;
 use crate::{Family, FamilyOptions};
 use arc_swap::ArcSwap;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The options of families, by number. They change when families come and go; whoever uses several of them together takes
 /// them all at once ([`FamilyTable::all`]).
 #[derive(Default)]
 pub struct FamilyTable {
-    by_family: ArcSwap<BTreeMap<Family, FamilyOptions>>,
+    by_family: ArcSwap<FamilyMap<FamilyOptions>>,
 }
 
 impl FamilyTable {
     /// With these.
-    pub fn new(families: BTreeMap<Family, FamilyOptions>) -> FamilyTable {
+    pub fn new(families: FamilyMap<FamilyOptions>) -> FamilyTable {
         FamilyTable { by_family: ArcSwap::from_pointee(families) }
     }
 
     /// All of them as they are now. Families without an entry have the default.
-    pub fn all(&self) -> Arc<BTreeMap<Family, FamilyOptions>> {
+    pub fn all(&self) -> Arc<FamilyMap<FamilyOptions>> {
         self.by_family.load_full()
     }
 
@@ -29,7 +29,7 @@ impl FamilyTable {
         let mut all = (*self.all()).clone();
         match options {
             Some(options) => all.insert(family, options),
-            None => all.remove(&family),
+            None => all.remove(family),
         };
         self.by_family.store(Arc::new(all));
     }
@@ -37,9 +37,9 @@ impl FamilyTable {
 
 /// When to compact a family, given what families say.
 pub(super) fn compaction_of<'a>(
-    all: &'a BTreeMap<Family, FamilyOptions>,
+    all: &'a FamilyMap<FamilyOptions>,
     default: &'a CompactionOptions,
     family: Family,
 ) -> &'a CompactionOptions {
-    all.get(&family).and_then(|options| options.compaction.as_ref()).unwrap_or(default)
+    all.get(family).and_then(|options| options.compaction.as_ref()).unwrap_or(default)
 }

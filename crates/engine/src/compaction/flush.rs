@@ -9,6 +9,7 @@ use crate::memtable::{Memtable, MemtableCursor};
 use crate::version::{RangeTombstones, Version, VersionEdit};
 use crate::vlog::FlushedValues;
 use crate::{Direction, Error, Family, Result, SequenceNumber};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Writes one table for each family (more only beyond `TABLE_BYTES_MAX`) in `memtables` to L0, and installs all of
@@ -76,21 +77,20 @@ fn write_families<'a>(
     let now_ms = context.env.clock.wall_ms();
     let bytes: u64 = memtables.iter().map(|memtable| memtable.approximate_bytes() as u64).sum();
     let mut edit = VersionEdit::new();
-    let with_versions = memtables.iter().flat_map(|memtable| memtable.families());
+    let families: BTreeSet<Family> = memtables.iter().flat_map(|memtable| memtable.families()).collect();
     // What was written to a family before it was dropped is left behind.
-    let known = |family: &Family| version.family(*family).is_some() || version.dropped_families().contains(family);
-    if let Some(family) = with_versions.into_iter().find(|family| !known(family)) {
+    let known = |family: &Family| version.family(*family).is_some() || version.dropped_families().contains_key(*family);
+    if let Some(family) = families.iter().find(|family| !known(family)) {
         return Err(Error::Bug(format!("a memtable holds writes of {family:?}, which does not exist")));
     }
-    for &family in version.families().keys() {
-        let ranges = memtables.iter().flat_map(|memtable| memtable.range_tombstones(family)).collect();
-        let ranges = RangeTombstones::new(ranges);
+    for family in families.into_iter().filter(|family| version.family(*family).is_some()) {
+        let ranges = RangeTombstones::of_disjoint(Memtable::newest_ranges(memtables, family));
         all.push(Outputs::new(context, family, 0, flushed_sequence, now_ms));
         let outputs = all.last_mut().expect("one was pushed");
         outputs.cut_before(guards(context, &version, family, bytes));
         let mut retention = Retention::new(&ranges, now_ms, context.oldest_transaction());
         write_family(&mut *memtable_cursor(memtables, family), family, &mut retention, outputs, values)?;
-        for tombstone in ranges.all() {
+        for tombstone in ranges.iter() {
             edit.add_range_tombstone(family, tombstone.clone());
         }
     }

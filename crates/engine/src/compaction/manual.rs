@@ -42,7 +42,7 @@ fn compact_through(context: &Context, family: Family, range: &Range, newest: Seq
             let version = context.versions.current();
             let Some(levels) = version.family(family) else {
                 // Of a family that was dropped there is nothing left to compact.
-                return if version.dropped_families().contains(&family) {
+                return if version.dropped_families().contains_key(family) {
                     Ok(())
                 } else {
                     Err(version.no_family(family))
@@ -118,9 +118,7 @@ fn next(
         let (meta, facts) = (table.meta(), table.facts());
         touches(table)
             && meta.number < before
-            && (meta.tombstones > 0
-                || facts.first_expires_at_ms <= now_ms
-                || levels.range_tombstones.all().iter().any(|tombstone| table.is_under(tombstone)))
+            && (meta.tombstones > 0 || facts.first_expires_at_ms <= now_ms || levels.is_under_any(table))
     };
     let inputs = neighbours(&levels.levels[last], dead);
     (!inputs.is_empty()).then(|| rewrite(family, last, &inputs))

@@ -94,7 +94,7 @@ impl Context {
 
     /// How a family's tables of a level are written.
     pub fn table_options_of(&self, family: Family, level: usize) -> TableOptions {
-        match self.families.all().get(&family) {
+        match self.families.all().get(family) {
             Some(options) => self.table_options.for_family(options, level),
             None => self.table_options.clone(),
         }

@@ -20,9 +20,9 @@ pub use super::options::CompactionOptions;
 use super::families::compaction_of;
 use super::in_flight::{Claim, InFlight};
 use super::targets::Targets;
+use crate::family_map::FamilyMap;
 use crate::version::{FamilyLevels, LEVEL_COUNT, RangeTombstone, Shard, Table, Version};
 use crate::{Family, FamilyOptions, SequenceNumber};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// How tables change.
@@ -88,7 +88,7 @@ pub struct Planner<'a> {
     /// For families without options of their own.
     pub options: &'a CompactionOptions,
     /// Families that may have their own.
-    pub families: &'a BTreeMap<Family, FamilyOptions>,
+    pub families: &'a FamilyMap<FamilyOptions>,
     /// What runs.
     pub in_flight: &'a InFlight,
     /// Wall clock, in milliseconds since the epoch.
@@ -128,11 +128,11 @@ impl<'a> Planner<'a> {
 
     /// The most urgent compaction that can run beside what is in flight, if any is due.
     pub fn plan(&self) -> Option<Plan> {
-        let families = || self.version.families().iter().filter(|(family, _)| self.in_flight.is_open(**family));
-        if let Some(plan) = families().find_map(|(family, levels)| self.plan_drop(*family, levels)) {
+        let families = || self.version.families().iter().filter(|(family, _)| self.in_flight.is_open(*family));
+        if let Some(plan) = families().find_map(|(family, levels)| self.plan_drop(family, levels)) {
             return Some(plan);
         }
-        let mut due: Vec<Due<'_>> = families().flat_map(|(family, levels)| self.due(*family, levels)).collect();
+        let mut due: Vec<Due<'_>> = families().flat_map(|(family, levels)| self.due(family, levels)).collect();
         due.sort_by(|a, b| b.urgency.total_cmp(&a.urgency));
         let planned = due.iter().find_map(|due| {
             let levels = self.version.family(due.family)?;
@@ -141,7 +141,7 @@ impl<'a> Planner<'a> {
                 What::Level(level) => self.plan_level(due.family, levels, level),
             }
         });
-        planned.or_else(|| families().find_map(|(family, levels)| self.plan_dead(*family, levels)))
+        planned.or_else(|| families().find_map(|(family, levels)| self.plan_dead(family, levels)))
     }
 
     /// Everything with a score of at least 1.
@@ -329,9 +329,8 @@ impl<'a> Planner<'a> {
         levels: &'b FamilyLevels,
         options: &CompactionOptions,
     ) -> Option<&'b RangeTombstone> {
-        let all = levels.range_tombstones.all();
-        let too_many = all.len() > options.range_tombstones_max;
-        all.iter().min_by_key(|tombstone| tombstone.sequence).filter(|_| too_many)
+        let all = &levels.range_tombstones;
+        if all.len() > options.range_tombstones_max { all.oldest() } else { None }
     }
 
     fn is_dead(&self, table: &Table, options: &CompactionOptions) -> bool {
@@ -349,8 +348,8 @@ impl<'a> Planner<'a> {
 /// The bytes that would have to be compacted for every score to be below 1: the debt that back-pressure looks at. What is above a
 /// target counts once for each level that it has to go down, with what it is merged with.
 pub fn debt_bytes(version: &Version, options_of: impl Fn(Family) -> CompactionOptions) -> u64 {
-    let of_family = |(family, levels): (&Family, &FamilyLevels)| {
-        let options = options_of(*family);
+    let of_family = |(family, levels): (Family, &Arc<FamilyLevels>)| {
+        let options = options_of(family);
         let targets = Targets::new(levels, &options);
         let due = levels.shards().iter().filter(|shard| shard.depth >= options.level0_tables.max(1));
         let mut down: u64 = due.map(Shard::bytes).sum();

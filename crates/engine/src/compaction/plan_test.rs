@@ -36,7 +36,7 @@ const F: Family = Family(7);
 const LAST: usize = LEVEL_COUNT - 1;
 
 fn plan_with(version: &Version, options: &CompactionOptions, in_flight: &InFlight) -> Option<Plan> {
-    let families = BTreeMap::new();
+    let families = FamilyMap::default();
     let (now_ms, oldest_transaction) = (1000, SEQUENCE_NUMBER_MAX);
     Planner { version, options, families: &families, in_flight, now_ms, oldest_transaction }.plan()
 }
@@ -134,7 +134,7 @@ fn a_table_of_tombstones_is_rewritten_at_the_bottom_and_goes_down_above_it() {
     let version = version_of(vec![(F, LAST - 1, dead(5, 0, 9)), (F, LAST, meta(2, 5, 19, 5000))]);
     let above = plan(&version).expect("half of it is dead");
     assert_eq!((above.from, above.to, numbers(&above.overlaps)), (LAST - 1, LAST, vec![2]));
-    let families = BTreeMap::new();
+    let families = FamilyMap::default();
     let held = Planner {
         version: &version,
         options: &options(),
@@ -283,7 +283,7 @@ proptest! {
                 let due = Planner {
                     version: &version,
                     options: &options(),
-                    families: &BTreeMap::new(),
+                    families: &FamilyMap::default(),
                     in_flight: &in_flight,
                     now_ms: 1000,
                     oldest_transaction: SEQUENCE_NUMBER_MAX,

@@ -258,7 +258,7 @@ impl Core {
     }
 
     fn compact_all(&self) -> Result<()> {
-        let families: Vec<_> = self.context.versions.current().families().keys().copied().collect();
+        let families: Vec<_> = self.context.versions.current().families().keys().collect();
         families.into_iter().try_for_each(|family| compaction::compact_all(&self.context, family))
     }
 

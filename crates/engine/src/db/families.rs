@@ -13,17 +13,18 @@
 
 use super::core::Core;
 use super::options::{refuse_family, validate_family};
-use crate::version::{Version, VersionEdit};
-use crate::vlog::ValueThresholds;
+use crate::version::{FamilyLevels, Version, VersionEdit};
 use crate::{Db, Error, Family, FamilySpec, Result, WriteBatch};
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What the write path has to know of changes that are under way.
 #[derive(Default)]
 pub(crate) struct FamilyChanges {
-    /// Held by whoever creates or drops a family.
-    one_at_a_time: Mutex<()>,
+    /// Held by whoever creates or drops a family: the names that are taken, once one was created.
+    one_at_a_time: Mutex<Option<BTreeMap<String, Family>>>,
     /// The number of the family that is being dropped, plus one; 0 if there is none.
     leaving: AtomicU64,
     /// Counts drops. Changed under the locks that order commits: a commit that was checked at an older count is checked again
@@ -42,13 +43,18 @@ impl FamilyChanges {
     }
 }
 
+/// The families of a version by name.
+fn names_of(version: &Version) -> BTreeMap<String, Family> {
+    version.families().iter().map(|(family, levels)| (levels.name.clone(), family)).collect()
+}
+
 impl Db {
     /// The families that there are, by number, with the options in force.
     pub fn families(&self) -> Vec<FamilySpec> {
         let context = &self.core().context;
         let (version, options) = (context.versions.current(), context.families.all());
-        let spec = |(family, levels): (&Family, &crate::version::FamilyLevels)| FamilySpec {
-            family: *family,
+        let spec = |(family, levels): (Family, &Arc<FamilyLevels>)| FamilySpec {
+            family,
             name: levels.name.clone(),
             options: options.get(family).cloned().unwrap_or_default(),
         };
@@ -83,16 +89,19 @@ impl Core {
     fn create_family(&self, spec: FamilySpec) -> Result<()> {
         validate_family(&spec)?;
         let _here = self.foreground()?;
-        let _one = self.family_changes.one_at_a_time.lock();
+        let mut names = self.family_changes.one_at_a_time.lock();
         let version = self.context.versions.current();
-        if version.dropped_families().contains(&spec.family) {
+        if version.dropped_families().contains_key(spec.family) {
             return refuse_family(&spec, "a family with this number was dropped; numbers are used once");
         }
-        let taken = |(number, levels): &(&Family, &crate::version::FamilyLevels)| {
-            **number == spec.family || levels.name == spec.name
-        };
-        if let Some((number, levels)) = version.families().iter().find(taken) {
-            return refuse_family(&spec, &format!("there is number {}, name {:?}", number.0, levels.name));
+        let names = names.get_or_insert_with(|| names_of(&version));
+        let taken =
+            |number: Family, name: &str| refuse_family(&spec, &format!("there is number {}, name {name:?}", number.0));
+        if let Some(levels) = version.family(spec.family) {
+            return taken(spec.family, &levels.name);
+        }
+        if let Some(&number) = names.get(&spec.name) {
+            return taken(number, &spec.name);
         }
         let mut edit = VersionEdit::new();
         edit.create_family(spec.family, &spec.name);
@@ -102,6 +111,7 @@ impl Core {
             self.forget_family_options(spec.family);
             return Err(error);
         }
+        names.insert(spec.name.clone(), spec.family);
         tracing::info!(family = spec.family.0, name = spec.name, "family created");
         Ok(())
     }
@@ -112,11 +122,9 @@ impl Core {
         }
         let _here = self.foreground()?;
         let changes = &self.family_changes;
-        let _one = changes.one_at_a_time.lock();
+        let mut names = changes.one_at_a_time.lock();
         let version = self.context.versions.current();
-        if version.family(family).is_none() {
-            return Err(version.no_family(family));
-        }
+        let Some(levels) = version.family(family) else { return Err(version.no_family(family)) };
         {
             let (_log, _derived) = (self.log.lock(), self.queue.derived.lock());
             changes.leaving.store(u64::from(family.0) + 1, Ordering::Release);
@@ -128,6 +136,9 @@ impl Core {
         // It is gone from the version, or stays.
         changes.leaving.store(0, Ordering::Release);
         applied?;
+        if let Some(names) = names.as_mut() {
+            names.remove(&levels.name);
+        }
         self.forget_family_options(family);
         self.context.state.forget_family(family);
         self.wake_compact(); // It removes files.
@@ -154,18 +165,12 @@ impl Core {
 
     fn set_family_options(&self, spec: &FamilySpec) {
         self.context.families.set(spec.family, Some(spec.options.clone()));
-        self.note_thresholds();
+        self.context.values.change_thresholds(|all| all.with(spec.family, Some(&spec.options)));
     }
 
     fn forget_family_options(&self, family: Family) {
         self.context.families.set(family, None);
-        self.note_thresholds();
-    }
-
-    fn note_thresholds(&self) {
-        let all = self.context.families.all();
-        let options = all.iter().map(|(family, options)| (*family, options));
-        self.context.values.set_thresholds(ValueThresholds::of(options));
+        self.context.values.change_thresholds(|all| all.with(family, None));
     }
 
     /// Refuses a batch that writes to a family that is not there, or that is about to go.

@@ -247,11 +247,9 @@ fn claim(family: Family, meta: &TableMeta) -> Claim {
 }
 
 fn overlaps(memtable: &Arc<Memtable>, family: Family, meta: &TableMeta) -> Result<bool> {
-    let deleted = memtable
-        .range_tombstones(family)
-        .iter()
-        .any(|range| range.start <= meta.largest_key && meta.smallest_key < range.end);
-    if deleted {
+    let behind = crate::range::successor(&meta.largest_key);
+    let ranges = memtable.recent_ranges(family);
+    if ranges.is_some_and(|ranges| ranges.covered_since(&meta.smallest_key, Some(&behind), 0).is_some()) {
         return Ok(true);
     }
     let mut cursor = MemtableCursor::new(memtable.clone(), family, Direction::Forward);

@@ -101,15 +101,14 @@ impl<'a> Incoming<'a> {
     /// Makes the names durable, reads every version of every file, and refuses files that overlap.
     pub(super) fn verify(&mut self) -> Result<()> {
         sync_tables_dir(&self.context.env, self.context.versions.tables_dir())?;
-        for (i, table) in self.tables.iter().enumerate() {
-            let earlier = self.tables.iter().take(i).filter(|other| other.family == table.family);
-            if let Some(other) = earlier.into_iter().find(|other| other.meta.overlaps(&table.meta)) {
-                let other = other.source.display();
-                return refuse(
-                    &table.source,
-                    &format!("its keys overlap those of {other}; ingest them one after the other"),
-                );
-            }
+        let mut by_key: Vec<_> = self.tables.iter().collect();
+        by_key.sort_by(|a, b| (a.family, &a.meta.smallest_key).cmp(&(b.family, &b.meta.smallest_key)));
+        let overlap =
+            |pair: &&[&IncomingTable]| pair[0].family == pair[1].family && pair[0].meta.overlaps(&pair[1].meta);
+        if let Some([one, other]) = by_key.windows(2).find(overlap) {
+            let other = other.source.display();
+            let why = format!("its keys overlap those of {other}; ingest them one after the other");
+            return refuse(&one.source, &why);
         }
         let now_ms = self.context.env.clock.wall_ms();
         for table in &mut self.tables {

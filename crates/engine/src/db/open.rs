@@ -247,21 +247,24 @@ fn refuse_log_without_manifest(env: &Env, path: &Path, wal: &Path) -> Result<()>
 pub(super) fn missing_families(versions: &VersionSet, options: &Options) -> Result<VersionEdit> {
     let version = versions.current();
     let mut edit = VersionEdit::new();
+    let names: BTreeMap<&str, Family> =
+        version.families().iter().map(|(family, levels)| (levels.name.as_str(), family)).collect();
     for (family, name) in options.all_families() {
-        if version.dropped_families().contains(&family) {
+        if version.dropped_families().contains_key(family) {
             return Err(Error::InvalidArgument(format!(
                 "families: number {}, name {name:?}: a family with this number was dropped; numbers are used once",
                 family.0
             )));
         }
-        let known = version.families().iter().find(|(number, levels)| **number == family || levels.name == name);
+        let by_number = version.family(family).map(|levels| (family, levels.name.as_str()));
+        let known = by_number.or_else(|| names.get(name).map(|number| (*number, name)));
         match known {
             None => edit.create_family(family, name),
-            Some((number, levels)) if *number == family && levels.name == name => {}
-            Some((number, levels)) => {
+            Some(known) if known == (family, name) => {}
+            Some((number, known)) => {
                 return Err(Error::InvalidArgument(format!(
                     "families: number {}, name {name:?}: the directory has number {} with the name {:?}",
-                    family.0, number.0, levels.name
+                    family.0, number.0, known
                 )));
             }
         }
@@ -383,7 +386,7 @@ impl<'a> Replay<'a> {
         let version = self.context.versions.current();
         // What was written to a family before it was dropped means nothing any more; no flush writes it.
         let unknown =
-            |family: &Family| version.family(*family).is_none() && !version.dropped_families().contains(family);
+            |family: &Family| version.family(*family).is_none() && !version.dropped_families().contains_key(*family);
         if let Some(family) = batch.entries().map(|entry| entry.family()).find(unknown) {
             return Err(format!("a log record writes to {family:?}, which the manifest does not know"));
         }

@@ -6,6 +6,7 @@ use crate::stats::SAMPLE_ONE_IN_DEFAULT;
 use crate::table::TableOptions;
 use crate::version::LEVEL_COUNT;
 use crate::{Error, Family, FamilySpec, KEY_BYTES_MAX, Result, VALUE_BYTES_MAX};
+use std::collections::BTreeSet;
 
 /// How a database is opened. Start from [`Options::default`] and change fields.
 ///
@@ -188,10 +189,10 @@ impl Options {
         in_range("table.block_bytes", table.block_bytes as u64, 1, 16 << 20)?;
         in_range("table.filter_bits_per_key", table.filter_bits_per_key as u64, 0, 32)?;
         validate_compaction(&self.compaction)?;
-        for (i, spec) in self.families.iter().enumerate() {
+        let (mut numbers, mut names) = (BTreeSet::new(), BTreeSet::new());
+        for spec in &self.families {
             validate_family(spec)?;
-            let earlier = &self.families[..i];
-            if earlier.iter().any(|other| other.family == spec.family || other.name == spec.name) {
+            if !numbers.insert(spec.family) || !names.insert(&spec.name) {
                 return refuse_family(spec, "number and name must each be there once");
             }
         }

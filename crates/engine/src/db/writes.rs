@@ -17,7 +17,7 @@ use super::order::{Due, Order};
 use crate::iterator::ReadState;
 use crate::log::{Appended, FIRST_POSITION, MemtablePin};
 use crate::memtable::Memtable;
-use crate::version::{Version, VersionSet};
+use crate::version::VersionSet;
 use crate::{Result, SequenceNumber};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -123,7 +123,7 @@ impl Writes {
     pub(crate) fn new(limits: MemoryLimits, flushed: SequenceNumber, tables: ReadState) -> Writes {
         assert!(tables.memtables.is_empty(), "memtables are made here");
         let active = MemtableSlot::new(1);
-        let level0_tables = most_level0_tables(&tables.version);
+        let level0_tables = tables.version.level0_depth();
         let read_state = ReadState { memtables: vec![active.memtable.clone()], ..tables };
         let state = State {
             next_sequence: flushed + 1,
@@ -318,7 +318,7 @@ impl Writes {
         }
         let before = self.read_state.load().version.flushed_sequence();
         assert!(version.flushed_sequence() >= before, "what is in tables stays there");
-        state.level0_tables = most_level0_tables(&version);
+        state.level0_tables = version.level0_depth();
         self.note_pressure(&state);
         let current = self.read_state.load_full();
         self.set_read_state(&mut state, ReadState { version, ..(*current).clone() });
@@ -484,12 +484,6 @@ impl State {
     fn memtables(&self) -> Vec<Arc<Memtable>> {
         std::iter::once(&self.active).chain(self.frozen.iter().rev()).map(|slot| slot.memtable.clone()).collect()
     }
-}
-
-/// The largest number of L0 tables that any family has.
-/// What a read pays for level 0: tables of a shard, not of the level.
-fn most_level0_tables(version: &Version) -> usize {
-    version.families().values().map(|family| family.level0_depth()).max().unwrap_or(0)
 }
 
 #[cfg(test)]

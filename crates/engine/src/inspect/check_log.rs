@@ -64,7 +64,7 @@ impl Walk<'_> {
                 for family in commit.batch.entries().map(|entry| entry.family()) {
                     // What is flushed is not replayed, so only later records need their family.
                     let known =
-                        self.version.family(family).is_some() || self.version.dropped_families().contains(&family);
+                        self.version.family(family).is_some() || self.version.dropped_families().contains_key(family);
                     if commit.sequence > self.version.flushed_sequence() && !known {
                         return Err(corrupt(format!("a log record writes to {family:?}, which does not exist")));
                     }

@@ -92,7 +92,7 @@ pub fn summarize(env: &Env, dir: &Path) -> Result<Summary> {
         edits: contents.edits.len() as u64,
         torn: contents.torn,
         flushed_sequence: version.flushed_sequence(),
-        families: version.families().iter().map(|(family, levels)| summarize_family(*family, levels)).collect(),
+        families: version.families().iter().map(|(family, levels)| summarize_family(family, levels)).collect(),
         value_files: value_files(&version),
         log: log_files(env, dir)?,
     })

@@ -254,7 +254,7 @@ impl ReadState {
             sources.extend(cursor.map(level_cursor));
         }
         let merge = MergingCursor::new(sources, of.direction);
-        let hidden = Hidden::new(self, &levels.range_tombstones, of.family, &of.range, of.sequence);
+        let hidden = Hidden::new(self, &levels.range_tombstones, of.family, of.sequence);
         Ok(Scan::new(state, merge, hidden, of, options))
     }
 

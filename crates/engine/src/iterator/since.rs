@@ -4,11 +4,9 @@
 //! A key's newest version answers for the key, and a table without a number above the moment is not opened. Old
 //! versions may be gone, so the moment must be one since which tombstones are kept (see `compaction::Context`).
 
-use super::hidden::overlaps;
 use super::{Cursor, KeyRef, LevelCursor, ReadState, SEQUENCE_NUMBER_MAX};
 use crate::memtable::{Memtable, MemtableCursor};
 use crate::table::TableMeta;
-use crate::version::RangeTombstone;
 use crate::{Direction, Family, Range, Result, SequenceNumber};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -50,15 +48,13 @@ impl ReadState {
     /// Errors: as [`ReadState::newest_sequence`].
     pub fn written_since(&self, family: Family, range: &Range, since: SequenceNumber) -> Result<Option<Bytes>> {
         let levels = self.levels(family)?;
-        let deleted = |tombstone: &RangeTombstone| {
-            let here = tombstone.sequence > since && overlaps(tombstone, range);
-            here.then(|| range.start.clone().unwrap_or_default().max(tombstone.start.clone()))
-        };
-        if let Some(key) = levels.range_tombstones.all().iter().find_map(deleted) {
+        let (start, end) = (range.start.as_deref().unwrap_or_default(), range.end.as_deref());
+        if let Some(key) = levels.range_tombstones.covered_since(start, end, since) {
             return Ok(Some(key));
         }
         for memtable in self.memtables_above(since) {
-            if let Some(key) = memtable.range_tombstones(family).iter().find_map(deleted) {
+            let ranges = memtable.recent_ranges(family);
+            if let Some(key) = ranges.and_then(|ranges| ranges.covered_since(start, end, since)) {
                 return Ok(Some(key));
             }
             let mut cursor = MemtableCursor::new(memtable.clone(), family, Direction::Forward);

@@ -1,7 +1,8 @@
-//! The trees of a memtable, one for each family that has versions in it, found without a lock.
+//! The trees and range tombstones of a memtable, for each family that was written to, found without a lock.
 
 use super::tree::{Arena, Tree};
 use crate::Family;
+use crate::range::Recent;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
@@ -17,27 +18,49 @@ pub(super) struct Families {
 struct Link {
     family: Family,
     tree: Arc<Tree>,
+    ranges: Recent,
     next: OnceLock<Box<Link>>,
 }
 
 impl Families {
     /// The tree of a family, if it has one.
     pub(super) fn get(&self, family: Family) -> Option<&Arc<Tree>> {
+        self.link(family).map(|link| &link.tree)
+    }
+
+    /// The range tombstones of a family, if it was written to.
+    pub(super) fn ranges(&self, family: Family) -> Option<&Recent> {
+        self.link(family).map(|link| &link.ranges)
+    }
+
+    fn link(&self, family: Family) -> Option<&Link> {
         let mut link = self.chains[family.0 as usize % CHAINS].get()?;
         while link.family != family {
             link = link.next.get()?;
         }
-        Some(&link.tree)
+        Some(link)
     }
 
     /// The tree of a family, made in `arena` if there is none yet.
     pub(super) fn get_or_add(&self, family: Family, arena: &Arc<Arena>) -> &Arc<Tree> {
+        &self.link_or_add(family, arena).tree
+    }
+
+    /// The range tombstones of a family, made with its tree in `arena` if there are none yet.
+    pub(super) fn ranges_or_add(&self, family: Family, arena: &Arc<Arena>) -> &Recent {
+        &self.link_or_add(family, arena).ranges
+    }
+
+    fn link_or_add(&self, family: Family, arena: &Arc<Arena>) -> &Link {
         let mut place = &self.chains[family.0 as usize % CHAINS];
         loop {
-            let new = || Box::new(Link { family, tree: Arc::new(Tree::new(arena.clone())), next: OnceLock::new() });
+            let new = || {
+                let tree = Arc::new(Tree::new(arena.clone()));
+                Box::new(Link { family, tree, ranges: Recent::default(), next: OnceLock::new() })
+            };
             let link = place.get_or_init(new);
             if link.family == family {
-                return &link.tree;
+                return link;
             }
             place = &link.next;
         }

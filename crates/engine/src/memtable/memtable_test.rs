@@ -143,3 +143,22 @@ fn a_range_delete_hides_what_came_before_it_in_its_batch_and_nothing_after() {
     assert_eq!(memtable.covering_sequence(Family(1), b"a", 4), None);
     assert_eq!(memtable.range_tombstones(Family(0)).len(), 1, "an empty range is nothing");
 }
+
+#[test]
+fn puts_and_range_deletes_of_one_batch_cost_a_logarithm_each() {
+    let count = 2000u64;
+    let mut batch = WriteBatch::new();
+    (0..count).for_each(|i| batch.put(Family(0), &i.to_be_bytes(), b""));
+    for i in 0..count {
+        // Half of them delete what the batch has put.
+        batch.delete_range(Family(0), &(2 * i).to_be_bytes(), &(2 * i + 1).to_be_bytes());
+        batch.put(Family(1), &i.to_be_bytes(), b"");
+    }
+    let memtable = Memtable::new();
+    let (steps, ()) = crate::range::work::during(|| memtable.apply(&batch, 7));
+    assert!(steps < 50 * count, "{steps} steps");
+    let kind = |key: u64| memtable.get(Family(0), &key.to_be_bytes(), 7).map(|found| found.kind);
+    assert_eq!((kind(6), kind(7), kind(1998)), (Some(Kind::Delete), Some(Kind::Put), Some(Kind::Delete)));
+    assert_eq!(memtable.covering_sequence(Family(0), &6u64.to_be_bytes(), 7), Some(7));
+    assert_eq!(memtable.covering_sequence(Family(0), &7u64.to_be_bytes(), 7), None);
+}

@@ -15,39 +15,49 @@
 
 mod cursor;
 mod families;
-mod range_tombstones;
 mod sync;
 #[allow(unsafe_code, reason = "records and nodes point to each other in an arena; see UNSAFE.md")]
 mod tree;
 
-pub use crate::version::RangeTombstone;
+pub use crate::range::RangeTombstone;
 pub use cursor::MemtableCursor;
 
 use crate::batch::BatchEntry;
 use crate::iterator::{Found, SEQUENCE_NUMBER_MAX};
 use crate::kind::Kind;
+use crate::range::{RecentView, newest_of_both, work};
 use crate::{Family, SequenceNumber, WriteBatch};
 use bytes::Bytes;
 use families::Families;
-use range_tombstones::RangeTombstones;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use tree::{Arena, Position, Record, Walk};
 
 /// What a range tombstone costs beside its bounds. An estimate.
-const RANGE_TOMBSTONE_OVERHEAD_BYTES: usize = 128;
+const RANGE_TOMBSTONE_OVERHEAD_BYTES: usize = 256;
 
 /// An ordered map from (family, user key, sequence number descending) to what the version says.
 #[derive(Default)]
 pub struct Memtable {
     arena: Arc<Arena>,
     families: Families,
-    range_tombstones: RangeTombstones,
+    /// Whether any family has a range tombstone: most memtables have none, which costs a lookup one load.
+    has_ranges: AtomicBool,
     /// Largest sequence number inserted; 0 when empty.
     largest_sequence: AtomicU64,
     /// `!smallest` of the sequence numbers inserted, so that 0 means none and `fetch_max` works.
     smallest_sequence_inverted: AtomicU64,
+}
+
+/// The keys of the versions among a batch's first operations.
+fn keys_before(batch: &WriteBatch, count: usize) -> BTreeSet<(Family, &[u8])> {
+    let keys = batch.entries().take(count).inspect(|_| work::note(1)).filter_map(|entry| match entry {
+        BatchEntry::Version { family, key, .. } => Some((family, key)),
+        BatchEntry::DeleteRange { .. } => None,
+    });
+    keys.collect()
 }
 
 fn kind_of(record: Record<'_>) -> Kind {
@@ -62,25 +72,40 @@ impl Memtable {
 
     /// Inserts every operation of `batch` at `sequence`. Of several operations on one key the last stays.
     pub fn apply(&self, batch: &WriteBatch, sequence: SequenceNumber) {
+        // From the first range delete on: the keys that the batch has put so far and no range delete of it has removed.
+        let mut earlier: Option<BTreeSet<(Family, &[u8])>> = None;
         for (at, entry) in batch.entries().enumerate() {
             match entry {
-                BatchEntry::Version { family, key, kind, stored } => self.put(family, key, sequence, kind, stored),
+                BatchEntry::Version { family, key, kind, stored } => {
+                    self.put(family, key, sequence, kind, stored);
+                    if let Some(earlier) = &mut earlier {
+                        earlier.insert((family, key));
+                    }
+                }
                 BatchEntry::DeleteRange { family, start, end } if start < end => {
                     // What the batch has put there before is not hidden by a tombstone of the same number.
-                    for earlier in batch.entries().take(at) {
-                        let BatchEntry::Version { family: of, key, .. } = earlier else { continue };
-                        if of == family && start <= key && key < end {
-                            self.put(family, key, sequence, Kind::Delete, &[]);
-                        }
+                    let earlier = earlier.get_or_insert_with(|| keys_before(batch, at));
+                    while let Some(&put) = earlier.range((family, start)..(family, end)).next() {
+                        work::note(1);
+                        earlier.remove(&put);
+                        self.put(family, put.1, sequence, Kind::Delete, &[]);
                     }
-                    let [start, end] = [start, end].map(Bytes::copy_from_slice);
-                    self.arena.note_bytes(start.len() + end.len() + RANGE_TOMBSTONE_OVERHEAD_BYTES);
-                    self.range_tombstones.add(family, RangeTombstone { start, end, sequence });
+                    self.add_range(family, start, end, sequence);
                 }
                 BatchEntry::DeleteRange { .. } => {}
             }
         }
         self.note_sequence(sequence);
+    }
+
+    fn add_range(&self, family: Family, start: &[u8], end: &[u8], sequence: SequenceNumber) {
+        self.arena.note_bytes(start.len() + end.len() + RANGE_TOMBSTONE_OVERHEAD_BYTES);
+        let both = Bytes::from([start, end].concat());
+        let (start, end) = (both.slice(..start.len()), both.slice(start.len()..));
+        self.families.ranges_or_add(family, &self.arena).add(RangeTombstone { start, end, sequence });
+        if !self.has_ranges.load(Relaxed) {
+            self.has_ranges.store(true, Release);
+        }
     }
 
     /// Inserts one version. Replaces the same version of the same key.
@@ -117,9 +142,24 @@ impl Memtable {
         self.families.get(family)?.get(at).map(Record::sequence)
     }
 
-    /// The range tombstones of a family.
+    /// The range tombstones of a family, in no particular order.
     pub fn range_tombstones(&self, family: Family) -> Vec<RangeTombstone> {
-        self.range_tombstones.of(family)
+        self.recent_ranges(family).map_or_else(Vec::new, |ranges| ranges.all().cloned().collect())
+    }
+
+    /// The same, to be asked many times; `None` if there are none.
+    #[inline]
+    pub(crate) fn recent_ranges(&self, family: Family) -> Option<Arc<RecentView>> {
+        if !self.has_ranges.load(Acquire) {
+            return None;
+        }
+        self.families.ranges(family)?.view()
+    }
+
+    /// Of each key of a family that range tombstones of any of the memtables cover the newest: ascending, disjoint ranges.
+    pub(crate) fn newest_ranges(memtables: &[Arc<Memtable>], family: Family) -> Vec<RangeTombstone> {
+        let views = memtables.iter().filter_map(|memtable| memtable.recent_ranges(family));
+        views.fold(Vec::new(), |newest, view| newest_of_both(&newest, &view.newest_only()))
     }
 
     /// The newest range tombstone at or below `sequence` that covers the key, by its number.
@@ -129,7 +169,10 @@ impl Memtable {
         user_key: &[u8],
         sequence: SequenceNumber,
     ) -> Option<SequenceNumber> {
-        self.range_tombstones.covering(family, user_key, sequence)
+        if !self.has_ranges.load(Acquire) {
+            return None;
+        }
+        self.families.ranges(family)?.covering(user_key, sequence)
     }
 
     /// Bytes of memory that it takes: what the size limit is compared with. Grows in steps of at least 1 KiB.
@@ -168,7 +211,7 @@ impl Memtable {
         (inverted > 0).then_some(!inverted)
     }
 
-    /// The families that have versions here.
+    /// The families that were written to.
     pub fn families(&self) -> BTreeSet<Family> {
         self.families.all().into_keys().collect()
     }

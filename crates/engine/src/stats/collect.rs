@@ -131,7 +131,7 @@ impl Core {
         let families = version.families().iter();
         families
             .map(|(family, levels)| {
-                let options = self.context.options_of(*family);
+                let options = self.context.options_of(family);
                 let targets = Targets::new(levels, &options);
                 FamilyStats {
                     family: family.0,

@@ -1,5 +1,7 @@
 //! Sets of keys of one family, kept as ranges that neither overlap nor touch.
 
+pub(super) use crate::range::successor;
+
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -107,14 +109,6 @@ impl Inserted {
 /// About the memory that a range takes.
 pub(super) fn range_bytes(start: &Bytes, end: Option<&Bytes>) -> u64 {
     start.len() as u64 + end.map_or(0, |end| end.len() as u64) + RANGE_OVERHEAD_BYTES
-}
-
-/// The first key after `key`.
-pub(super) fn successor(key: &[u8]) -> Bytes {
-    let mut next = Vec::with_capacity(key.len() + 1);
-    next.extend_from_slice(key);
-    next.push(0);
-    Bytes::from(next)
 }
 
 fn join(a: KeyRange, b: KeyRange) -> KeyRange {

@@ -12,15 +12,18 @@
 //! | 6 | next file | number |
 //! | 7 | snapshot | nothing: the edit is a whole version, and first in its manifest |
 //! | 8 | add range tombstone | family, start key, end key, sequence number |
-//! | 9 | remove range tombstone | family, start key, end key, sequence number |
+//! | 9 | remove range tombstone | family, start key, end key, sequence number; written by older builds only, see `legacy.rs` |
 //! | 10 | drop family | family; with all its tables and range tombstones |
+//! | 11 | forget range tombstones | family, start key, end key, sequence number: within the range, what is at or below the number |
 //! | 20 to 24 | values | see `value_segments.rs` |
 //!
-//! Additions are applied before removals of range tombstones, removals before additions of tables; a table in both moves.
+//! Additions are applied before removals of range tombstones, removals before additions of tables; a table in both moves. Of several
+//! range tombstones over a key only the newest is kept.
 //! A whole version names every family that was ever dropped, so that no number is used twice.
 
 use super::files::ObsoleteFiles;
 use super::{LEVEL_COUNT, RangeTombstone, Table, TableFacts, ValueEdit};
+use crate::family_map::FamilyMap;
 use crate::iterator::SEQUENCE_NUMBER_MAX;
 use crate::table::{FileNumber, FinishedTable, TableMeta};
 use crate::{Family, SequenceNumber};
@@ -39,6 +42,7 @@ const TAG_SNAPSHOT: u8 = 7;
 const TAG_ADD_RANGE_TOMBSTONE: u8 = 8;
 const TAG_REMOVE_RANGE_TOMBSTONE: u8 = 9;
 const TAG_DROP_FAMILY: u8 = 10;
+const TAG_FORGET_RANGE_TOMBSTONES: u8 = 11;
 
 /// A table that an edit adds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +67,10 @@ pub struct VersionEdit {
     pub(super) added: Vec<AddedTable>,
     pub(super) removed: Vec<(Family, usize, FileNumber)>,
     pub(super) added_ranges: Vec<(Family, RangeTombstone)>,
+    /// Of older builds.
     pub(super) removed_ranges: Vec<(Family, RangeTombstone)>,
+    /// Of a family ascending and disjoint.
+    pub(super) spent_ranges: Vec<(Family, RangeTombstone)>,
     pub(super) flushed_sequence: Option<SequenceNumber>,
     pub(super) oldest_segment: Option<u64>,
     pub(super) next_file: Option<FileNumber>,
@@ -79,7 +86,7 @@ impl VersionEdit {
 
     /// Creates a family.
     pub fn create_family(&mut self, family: Family, name: &str) {
-        assert!(self.created.iter().all(|(other, _)| *other != family), "{family:?} is created once");
+        debug_assert!(self.created.iter().all(|(other, _)| *other != family), "{family:?} is created once");
         self.created.push((family, name.to_string()));
     }
 
@@ -91,15 +98,18 @@ impl VersionEdit {
 
     /// Takes out what is about families that were dropped while the edit was prepared; returns the new tables among it,
     /// whose files nobody will refer to. What it says of the value log stays: files are shared by families.
-    pub(super) fn without_families(&mut self, dropped: &BTreeSet<Family>) -> Vec<FileNumber> {
-        let about = |family: &Family| dropped.contains(family);
+    pub(super) fn without_families(&mut self, dropped: &FamilyMap<()>) -> Vec<FileNumber> {
+        let about = |family: &Family| dropped.contains_key(*family);
         let moved: BTreeSet<FileNumber> = self.removed.iter().map(|(_, _, number)| *number).collect();
         let gone = self.added.iter().filter(|added| about(&added.family)).map(|added| added.meta.number);
         let gone: BTreeSet<FileNumber> = gone.collect();
         self.added.retain(|added| !about(&added.family));
         self.removed.retain(|(family, _, _)| !about(family));
         self.added_ranges.retain(|(family, _)| !about(family));
-        self.removed_ranges.retain(|(family, _)| !about(family));
+        debug_assert!(
+            self.removed_ranges.is_empty() && self.spent_ranges.is_empty(),
+            "they are found when it is applied"
+        );
         self.values.refs.retain(|(table, _)| !gone.contains(table));
         gone.difference(&moved).copied().collect()
     }
@@ -125,7 +135,7 @@ impl VersionEdit {
     /// Removes a table; its file goes when nobody refers to it.
     pub fn remove_table(&mut self, level: usize, table: &Table) {
         let number = table.meta().number;
-        assert!(self.removed.iter().all(|(_, _, other)| *other != number), "table {number} is removed once");
+        debug_assert!(self.removed.iter().all(|(_, _, other)| *other != number), "table {number} is removed once");
         self.removed.push((table.family(), level, number));
     }
 
@@ -216,15 +226,18 @@ impl VersionEdit {
                 put_varint(&mut out, value);
             }
         }
-        let ranges = self.added_ranges.iter().map(|range| (TAG_ADD_RANGE_TOMBSTONE, range));
-        for (tag, (family, range)) in
-            ranges.chain(self.removed_ranges.iter().map(|range| (TAG_REMOVE_RANGE_TOMBSTONE, range)))
-        {
-            out.push(tag);
-            put_varint(&mut out, u64::from(family.0));
-            put_slice(&mut out, &range.start);
-            put_slice(&mut out, &range.end);
-            put_varint(&mut out, range.sequence);
+        for (tag, ranges) in [
+            (TAG_ADD_RANGE_TOMBSTONE, &self.added_ranges),
+            (TAG_REMOVE_RANGE_TOMBSTONE, &self.removed_ranges),
+            (TAG_FORGET_RANGE_TOMBSTONES, &self.spent_ranges),
+        ] {
+            for (family, range) in ranges {
+                out.push(tag);
+                put_varint(&mut out, u64::from(family.0));
+                put_slice(&mut out, &range.start);
+                put_slice(&mut out, &range.end);
+                put_varint(&mut out, range.sequence);
+            }
         }
         let numbers = [
             (TAG_FLUSHED_SEQUENCE, self.flushed_sequence),
@@ -265,6 +278,7 @@ impl VersionEdit {
                 }
                 TAG_ADD_RANGE_TOMBSTONE => edit.added_ranges.push((get_family(input)?, get_range(input)?)),
                 TAG_REMOVE_RANGE_TOMBSTONE => edit.removed_ranges.push((get_family(input)?, get_range(input)?)),
+                TAG_FORGET_RANGE_TOMBSTONES => edit.spent_ranges.push((get_family(input)?, get_range(input)?)),
                 TAG_FLUSHED_SEQUENCE => edit.flushed_sequence = Some(get_varint(input)?),
                 TAG_OLDEST_SEGMENT => edit.oldest_segment = Some(get_varint(input)?),
                 TAG_NEXT_FILE => edit.next_file = Some(get_varint(input)?),

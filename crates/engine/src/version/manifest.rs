@@ -23,7 +23,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const MAGIC: &[u8; 8] = b"KONTIMAN";
-const FORMAT_VERSION: u32 = 1;
+/// Of a new manifest. Version 1 has no record that forgets range tombstones (tag 11 of `edit.rs`).
+pub(super) const FORMAT_VERSION: u32 = 2;
+const FORMAT_VERSION_OLDEST: u32 = 1;
+const CURRENT_FORMAT_VERSION: u32 = 1;
 const HEADER_BYTES: usize = 16;
 const FRAME_BYTES: usize = 8;
 const CURRENT: &str = "CURRENT";
@@ -52,6 +55,8 @@ pub(super) struct ManifestWriter {
     file: Arc<dyn File>,
     pub(super) path: PathBuf,
     pub(super) number: u64,
+    /// The format version in its header.
+    pub(super) format: u32,
     /// Where the next record goes.
     end: u64,
 }
@@ -74,7 +79,7 @@ impl ManifestWriter {
         bytes.extend_from_slice(&frame(&first.encode(), HEADER_BYTES as u64));
         file.write_at(&bytes, 0).map_err(io)?;
         file.sync().map_err(|error| sync_error(&path, &error))?;
-        Ok(ManifestWriter { file, path, number, end: bytes.len() as u64 })
+        Ok(ManifestWriter { file, path, number, format: FORMAT_VERSION, end: bytes.len() as u64 })
     }
 
     /// Continues a manifest that was read, cutting a torn tail.
@@ -98,7 +103,8 @@ impl ManifestWriter {
             return Err(Error::Corruption { file: path, offset: last, what: "the manifest has become shorter".into() });
         }
         file.write_at(&tail, last).and_then(|()| file.sync()).map_err(|error| sync_error(&path, &error))?;
-        Ok(ManifestWriter { file, path, number: contents.number, end: contents.end })
+        let (number, format, end) = (contents.number, contents.format, contents.end);
+        Ok(ManifestWriter { file, path, number, format, end })
     }
 
     /// Appends and syncs a record, then its mark.
@@ -159,6 +165,8 @@ fn record_at(bytes: &[u8], offset: usize) -> Option<&[u8]> {
 pub struct ManifestContents {
     /// The manifest's number.
     pub number: u64,
+    /// The format version in its header.
+    pub format: u32,
     /// The edits with their file offsets, in order.
     pub edits: Vec<(u64, VersionEdit)>,
     /// Where the last whole record ends.
@@ -174,7 +182,7 @@ pub fn parse_manifest(bytes: &[u8], number: u64, path: &Path) -> Result<Manifest
         offset: offset as u64,
         what: what.to_string(),
     };
-    check_header(bytes, path)?;
+    let format = check_header(bytes, path)?;
     let mut offset = HEADER_BYTES;
     let mut edits = Vec::new();
     while let Some(payload) = record_at(bytes, offset) {
@@ -197,10 +205,11 @@ pub fn parse_manifest(bytes: &[u8], number: u64, path: &Path) -> Result<Manifest
     if torn && (offset + 1..bytes.len()).any(|later| record_at(bytes, later).is_some()) {
         return Err(corrupt(offset, "a manifest record is damaged, and whole records follow it"));
     }
-    Ok(ManifestContents { number, edits, end: offset as u64, torn })
+    Ok(ManifestContents { number, format, edits, end: offset as u64, torn })
 }
 
-fn check_header(bytes: &[u8], path: &Path) -> Result<()> {
+/// Returns the format version.
+fn check_header(bytes: &[u8], path: &Path) -> Result<u32> {
     let corrupt = |what: &str| Error::Corruption { file: path.to_path_buf(), offset: 0, what: what.to_string() };
     let mut input = bytes;
     let short = |_| corrupt("the manifest's header is cut short");
@@ -213,13 +222,13 @@ fn check_header(bytes: &[u8], path: &Path) -> Result<()> {
     if checksum != checksum32(&[magic, &version.to_le_bytes()]) {
         return Err(corrupt("the manifest header's checksum does not match"));
     }
-    if version != FORMAT_VERSION {
+    if !(FORMAT_VERSION_OLDEST..=FORMAT_VERSION).contains(&version) {
         let what = format!(
             "manifest format version {version} is unknown, this build knows up to {FORMAT_VERSION}; open it with the newer kontiki that wrote it"
         );
         return Err(Error::UnsupportedFormat { file: path.to_path_buf(), what });
     }
-    Ok(())
+    Ok(version)
 }
 
 /// Reads the manifest that `CURRENT` names; `None` if there is no `CURRENT`.
@@ -257,7 +266,7 @@ pub(super) fn current_number(env: &Env, dir: &Path) -> Result<u64> {
 }
 
 fn encode_current(number: u64) -> Vec<u8> {
-    let text = format!("kontiki {FORMAT_VERSION} MANIFEST-{number:06}");
+    let text = format!("kontiki {CURRENT_FORMAT_VERSION} MANIFEST-{number:06}");
     format!("{text} {:08x}\n", checksum32(&[text.as_bytes()])).into_bytes()
 }
 
@@ -276,7 +285,7 @@ fn parse_current(bytes: &[u8], path: &Path) -> Result<u64> {
     }
     if version != Some("1") {
         let what = format!(
-            "format version {} is unknown, this build knows up to {FORMAT_VERSION}; open it with the newer kontiki that wrote it",
+            "format version {} is unknown, this build knows up to {CURRENT_FORMAT_VERSION}; open it with the newer kontiki that wrote it",
             version.unwrap_or("(none)")
         );
         return Err(Error::UnsupportedFormat { file: path.to_path_buf(), what });

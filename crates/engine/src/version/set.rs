@@ -2,11 +2,12 @@
 
 use super::edit::AddedTable;
 use super::files::ObsoleteFiles;
+use super::legacy::LegacyRanges;
 use super::manifest::{
-    AppendError, ManifestContents, ManifestWriter, current_number, manifest_path, parse_manifest_name, read_current,
-    sync_error, write_current,
+    AppendError, FORMAT_VERSION, ManifestContents, ManifestWriter, current_number, manifest_path, parse_manifest_name,
+    read_current, sync_error, write_current,
 };
-use super::{ValueSegments, Version, VersionEdit};
+use super::{Table, ValueSegments, Version, VersionEdit};
 use crate::cache::TableCache;
 use crate::table::{FileNumber, TABLES_DIR, parse_table_name, sync_tables_dir, table_path};
 use crate::vlog::{VALUES_DIR, ValueStore, parse_value_file_name, value_file_path};
@@ -137,12 +138,15 @@ impl VersionSet {
         let unwanted = edit.without_families(&before.dropped);
         edit.next_file = Some(self.next_file.load(Ordering::Relaxed));
         let wrap = |added: &AddedTable| Arc::new(added.wrap(&self.obsolete));
-        let mut after = before.after(&edit, &wrap).map_err(Error::Bug)?;
-        let spent = after.spent_ranges(self.oldest_transaction_start.load(Ordering::SeqCst));
-        if !spent.is_empty() {
+        let (mut after, touched) = before.after(&edit, &wrap).map_err(Error::Bug)?;
+        // Where the manifest's format has a record for it; an older one is about to be replaced.
+        if log.writer.format == FORMAT_VERSION {
             // In the same edit, so that whoever plans next never meets a tombstone that hides nothing.
-            edit.removed_ranges.extend(spent);
-            after = before.after(&edit, &wrap).map_err(Error::Bug)?;
+            let oldest_transaction = self.oldest_transaction_start.load(Ordering::SeqCst);
+            edit.spent_ranges = after.spent_ranges(&edit, &touched.removed, oldest_transaction);
+            after.forget_ranges(&edit.spent_ranges).map_err(Error::Bug)?;
+        } else {
+            after.look_at_all_ranges();
         }
         let after = Arc::new(after);
         self.check_added(&edit)?;
@@ -157,7 +161,7 @@ impl VersionSet {
         assert!(after.flushed_sequence() >= before.flushed_sequence(), "what is flushed stays flushed");
         debug_assert!(Arc::ptr_eq(&before, &self.current.load()), "edits are applied one at a time");
         self.current.store(after.clone());
-        mark_removed(&before, &edit);
+        mark_removed(&touched.removed, &edit);
         before.values.mark_removed(&edit.values);
         unwanted.into_iter().for_each(|number| self.obsolete.push_table(number));
         self.rewrite_if_large(&mut log, &after);
@@ -183,10 +187,10 @@ impl VersionSet {
         Ok(())
     }
 
-    /// Replaces a manifest that has grown. A full disk is harmless: the old one goes on.
+    /// Replaces a manifest that has grown, or has an older format. A full disk is harmless: the old one goes on.
     fn rewrite_if_large(&self, log: &mut Log, version: &Version) {
         let limit = self.options.rewrite_bytes.max(log.first_bytes * 2);
-        if log.writer.bytes() <= limit {
+        if log.writer.bytes() <= limit && log.writer.format == FORMAT_VERSION {
             return;
         }
         let number = log.next_manifest;
@@ -254,20 +258,10 @@ impl VersionSet {
     }
 }
 
-fn mark_removed(before: &Version, edit: &VersionEdit) {
-    for family in &edit.dropped {
-        let tables = before.family(*family).into_iter().flat_map(|levels| levels.tables());
-        tables.for_each(|table| table.mark_removed());
-    }
+fn mark_removed(removed: &[Arc<Table>], edit: &VersionEdit) {
     let moved: BTreeSet<FileNumber> = edit.added.iter().map(|added| added.meta.number).collect();
-    for &(family, level, number) in &edit.removed {
-        if moved.contains(&number) {
-            continue;
-        }
-        let tables = before.family(family).and_then(|levels| levels.levels.get(level));
-        let table = tables.and_then(|tables| tables.iter().find(|table| table.meta().number == number));
-        table.expect("Version::after found it").mark_removed();
-    }
+    let gone = removed.iter().filter(|table| !moved.contains(&table.meta().number));
+    gone.for_each(|table| table.mark_removed());
 }
 
 /// The version that the manifest's edits add up to, and the next file number.
@@ -277,18 +271,46 @@ fn replay(
     obsolete: &Arc<ObsoleteFiles>,
     values: ValueSegments,
 ) -> Result<(Version, FileNumber)> {
+    let replayed = replay_edits(contents, obsolete, values.clone(), false);
+    // If the sum is out of order, each step is looked at, so that the record to blame can be named.
+    let replayed = replayed.or_else(|_| replay_edits(contents, obsolete, values, true));
+    let version = replayed.map_err(|(offset, what)| {
+        let file = manifest_path(dir, contents.number);
+        Error::Corruption { file, offset, what }
+    })?;
+    let next_file = contents.edits.iter().rev().find_map(|(_, edit)| edit.next_file);
+    Ok((version, next_file.unwrap_or(1)))
+}
+
+/// Applies all edits to one version, which is put in order after each of them or at the end. Or an error with its offset.
+fn replay_edits(
+    contents: &ManifestContents,
+    obsolete: &Arc<ObsoleteFiles>,
+    values: ValueSegments,
+    order_each: bool,
+) -> std::result::Result<Version, (u64, String)> {
+    let wrap = |added: &AddedTable| Arc::new(added.wrap(obsolete));
     let mut version = Version { values, ..Version::default() };
-    let mut next_file = 1;
+    let mut legacy = LegacyRanges::new(&contents.edits);
+    let mut touched = BTreeSet::new();
+    let mut last = 0;
     for (offset, edit) in &contents.edits {
-        let wrap = |added: &AddedTable| Arc::new(added.wrap(obsolete));
-        version = version.after(edit, &wrap).map_err(|what| Error::Corruption {
-            file: manifest_path(dir, contents.number),
-            offset: *offset,
-            what,
-        })?;
-        next_file = edit.next_file.unwrap_or(next_file);
+        let error = |what| (*offset, what);
+        let is_legacy = legacy.take(edit).map_err(error)?;
+        let changed = version.change(edit, !is_legacy, &wrap).map_err(error)?;
+        if is_legacy {
+            legacy.end_of_edit(&mut version).map_err(error)?;
+        }
+        touched.extend(changed.families);
+        if order_each {
+            version.put_in_order(&std::mem::take(&mut touched)).map_err(error)?;
+        }
+        last = *offset;
     }
-    Ok((version, next_file))
+    version.put_in_order(&touched).map_err(|what| (last, what))?;
+    // What transactions of an earlier process held back is not held any more.
+    version.look_at_all_ranges();
+    Ok(version)
 }
 
 /// Reads the version that a directory's manifest describes, without changing anything; `None` if the directory

@@ -11,15 +11,15 @@ use kontiki_env::fs::{CrashMode, Op, OpenMode, read_all};
 use proptest::prelude::*;
 use std::path::Path;
 
-const DIR: &str = "/db";
+pub(super) const DIR: &str = "/db";
 
-fn open(machine: &SimMachine, rewrite_bytes: u64) -> crate::Result<VersionSet> {
+pub(super) fn open(machine: &SimMachine, rewrite_bytes: u64) -> crate::Result<VersionSet> {
     let dir = Path::new(DIR);
     machine.env().fs.create_dir_all(dir).map_err(|error| Error::io(dir, &error))?;
     VersionSet::open(&machine.env(), dir, ManifestOptions { rewrite_bytes })
 }
 
-fn advance(set: &VersionSet, sequence: u64) -> crate::Result<Arc<Version>> {
+pub(super) fn advance(set: &VersionSet, sequence: u64) -> crate::Result<Arc<Version>> {
     let mut edit = VersionEdit::new();
     edit.set_flushed_sequence(sequence);
     set.apply(edit)
@@ -179,12 +179,12 @@ fn a_newer_format_is_refused_with_a_remedy() {
     let path = manifest_path(Path::new(DIR), 1);
     let file = machine.env().fs.open(&path, OpenMode::ReadWrite).expect("there");
     let mut header = b"KONTIMAN".to_vec();
-    header.extend_from_slice(&2u32.to_le_bytes());
+    header.extend_from_slice(&3u32.to_le_bytes());
     header.extend_from_slice(&kontiki_env::codec::checksum32(&[&header]).to_le_bytes());
     file.write_at(&header, 0).expect("a healthy disk");
     let error = open(&machine, 100).err().expect("refused");
     assert!(matches!(&error, Error::UnsupportedFormat { .. }), "{error}");
-    assert!(error.to_string().contains("version 2") && error.to_string().contains("newer kontiki"), "{error}");
+    assert!(error.to_string().contains("version 3") && error.to_string().contains("newer kontiki"), "{error}");
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn edits_that_break_an_invariant_are_refused() {
     assert!(refused(created).contains("created twice"));
     let flush =
         |flushed, sequences| VersionEdit { flushed_sequence: Some(flushed), ..add(0, meta(2, "a", "z", sequences)) };
-    let version = version.after(&flush(9, (1, 9)), &wrap).expect("a first flush");
+    let (version, _) = version.after(&flush(9, (1, 9)), &wrap).expect("a first flush");
     assert!(version.after(&flush(12, (9, 12)), &wrap).expect_err("refused").contains("9 to 12"));
     assert!(version.after(&flush(8, (10, 12)), &wrap).expect_err("refused").contains("goes back"));
 }
@@ -266,15 +266,16 @@ proptest! {
     fn an_edit_survives_its_encoding(
         created in prop::collection::vec((any::<u32>().prop_map(Family), ".*"), 0..3),
         added in prop::collection::vec((any::<u32>().prop_map(Family), 0usize..9, any_meta(), any_facts()), 0..4),
-        ranges in prop::collection::vec((any::<u32>().prop_map(Family), any_range()), 0..4),
+        ranges in prop::collection::vec((any::<u32>().prop_map(Family), any_range()), 0..6),
         removed in prop::collection::vec((any::<u32>().prop_map(Family), 0usize..9, any::<u64>()), 0..4),
         numbers in any::<(Option<u64>, Option<u64>, Option<u64>)>(),
         is_snapshot in any::<bool>(),
     ) {
         let added = added.into_iter().map(|(family, level, meta, facts)| AddedTable { family, level, meta, facts });
-        let (added_ranges, removed_ranges) = (ranges[ranges.len() / 2..].to_vec(), ranges[..ranges.len() / 2].to_vec());
+        let [added_ranges, removed_ranges, spent_ranges] =
+            [0, 1, 2].map(|kind| ranges.iter().skip(kind).step_by(3).cloned().collect());
         let edit = VersionEdit {
-            created, added: added.collect(), removed, added_ranges, removed_ranges,
+            created, added: added.collect(), removed, added_ranges, removed_ranges, spent_ranges,
             flushed_sequence: numbers.0, oldest_segment: numbers.1, next_file: numbers.2, is_snapshot,
             ..VersionEdit::default()
         };
@@ -288,13 +289,13 @@ proptest! {
     }
 }
 
-fn range(start: &str, end: &str, sequence: u64) -> RangeTombstone {
+pub(super) fn range(start: &str, end: &str, sequence: u64) -> RangeTombstone {
     let key = |key: &str| Bytes::copy_from_slice(key.as_bytes());
     RangeTombstone { start: key(start), end: key(end), sequence }
 }
 
 /// A flush of these range tombstones, and of a table from `smallest` to `largest` written at once.
-fn flush_ranges(set: &VersionSet, flushed: u64, ranges: &[RangeTombstone]) -> Arc<Version> {
+pub(super) fn flush_ranges(set: &VersionSet, flushed: u64, ranges: &[RangeTombstone]) -> Arc<Version> {
     let mut edit = VersionEdit::new();
     edit.set_flushed_sequence(flushed);
     for tombstone in ranges {
@@ -304,7 +305,13 @@ fn flush_ranges(set: &VersionSet, flushed: u64, ranges: &[RangeTombstone]) -> Ar
 }
 
 /// Adds a table to L1 whose file is empty.
-fn add_file(set: &VersionSet, machine: &SimMachine, smallest: &str, largest: &str, sequences: (u64, u64)) -> u64 {
+pub(super) fn add_file(
+    set: &VersionSet,
+    machine: &SimMachine,
+    smallest: &str,
+    largest: &str,
+    sequences: (u64, u64),
+) -> u64 {
     let number = set.new_file_number();
     let path = crate::table::table_path(set.tables_dir(), number);
     machine.env().fs.open(&path, OpenMode::CreateNew).expect("a healthy disk");
@@ -369,15 +376,17 @@ fn a_table_that_was_written_under_a_tombstone_holds_nothing_for_it() {
         added_ranges: vec![(Family(0), range("d", "e", 10))],
         ..VersionEdit::new()
     };
-    version = version.after(&edit, &wrap).expect("a tombstone comes");
-    assert!(version.spent_ranges(u64::MAX).is_empty());
+    (version, _) = version.after(&edit, &wrap).expect("a tombstone comes");
+    version.look_at_all_ranges();
+    assert!(version.spent_ranges(&edit, &[], u64::MAX).is_empty());
     let facts = TableFacts { ranges_applied: 10, ..TableFacts::default() };
     let rewritten = AddedTable { facts, ..added(2, meta(2, "c", "f", (1, 5))) };
     let edit = VersionEdit { removed: vec![(Family(0), 1, 1)], added: vec![rewritten], ..VersionEdit::new() };
-    version = version.after(&edit, &wrap).expect("a compaction");
-    assert_eq!(version.spent_ranges(u64::MAX), [(Family(0), range("d", "e", 10))]);
-    let unknown = VersionEdit { removed_ranges: vec![(Family(0), range("d", "f", 10))], ..VersionEdit::new() };
-    assert!(version.after(&unknown, &wrap).expect_err("refused").contains("not there"));
+    let (mut version, touched) = version.after(&edit, &wrap).expect("a compaction");
+    assert_eq!(version.spent_ranges(&edit, &touched.removed, u64::MAX), [(Family(0), range("d", "e", 10))]);
+    let pieces = vec![(Family(0), range("d", "f", 10)), (Family(0), range("a", "b", 10))];
+    let out_of_order = VersionEdit { spent_ranges: pieces, ..VersionEdit::new() };
+    assert!(version.after(&out_of_order, &wrap).expect_err("refused").contains("out of order"));
     let upside_down = VersionEdit { added_ranges: vec![(Family(0), range("f", "d", 10))], ..VersionEdit::new() };
     assert!(version.after(&upside_down, &wrap).expect_err("refused").contains("cannot be"));
 }

@@ -3,11 +3,11 @@
 use super::appender::{Appender, Reserved, ValuePin};
 use super::format::{encode_record, record_stride};
 use crate::batch::BatchEntry;
+use crate::family_map::FamilyMap;
 use crate::kind::{Content, Decoded, EXPIRY_BYTES, Kind, ValuePointer};
 use crate::{Family, FamilyOptions, FamilySpec, Result, WriteBatch};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -17,41 +17,53 @@ const WRITE_BYTES: usize = 1 << 20;
 const BUFFERS_MAX: usize = 8;
 
 /// From which size on values leave the tree, by family.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct ValueThresholds {
-    by_family: BTreeMap<Family, Option<usize>>,
+    /// Those that differ from the default.
+    by_family: FamilyMap<Option<usize>>,
     default: Option<usize>,
     /// No value below is moved in any family.
     smallest: usize,
 }
 
+fn threshold(options: &FamilyOptions) -> Option<usize> {
+    match options.value_threshold_bytes {
+        0 => None,
+        bytes => Some(usize::try_from(bytes).unwrap_or(usize::MAX)),
+    }
+}
+
 impl ValueThresholds {
     /// Those of the options; families that are not named have the default.
     pub(crate) fn new(families: &[FamilySpec]) -> ValueThresholds {
-        ValueThresholds::of(families.iter().map(|spec| (spec.family, &spec.options)))
+        let default = threshold(&FamilyOptions::default());
+        let none = ValueThresholds { default, smallest: default.unwrap_or(usize::MAX), ..ValueThresholds::default() };
+        families.iter().fold(none, |all, spec| all.with(spec.family, Some(&spec.options)))
     }
 
-    /// The same, of any list.
-    pub(crate) fn of<'a>(families: impl Iterator<Item = (Family, &'a FamilyOptions)>) -> ValueThresholds {
-        let threshold = |options: &FamilyOptions| match options.value_threshold_bytes {
-            0 => None,
-            bytes => Some(usize::try_from(bytes).unwrap_or(usize::MAX)),
-        };
-        let default = threshold(&FamilyOptions::default());
-        let by_family: BTreeMap<_, _> = families.map(|(family, options)| (family, threshold(options))).collect();
-        let smallest = by_family.values().chain([&default]).flatten().copied().min().unwrap_or(usize::MAX);
-        ValueThresholds { by_family, default, smallest }
+    /// The same once a family has these options, or none any more.
+    pub(crate) fn with(&self, family: Family, options: Option<&FamilyOptions>) -> ValueThresholds {
+        let mut next = self.clone();
+        let threshold = options.map_or(self.default, threshold);
+        if threshold == self.default {
+            next.by_family.remove(family);
+        } else {
+            next.by_family.insert(family, threshold);
+        }
+        // Of a family that goes it stays, and is lower than need be: that costs a look at a value now and then.
+        next.smallest = self.smallest.min(threshold.unwrap_or(usize::MAX));
+        next
     }
 
     /// Every value stays in the tree.
     #[cfg(test)]
     pub(crate) fn off() -> ValueThresholds {
-        ValueThresholds { by_family: BTreeMap::new(), default: None, smallest: usize::MAX }
+        ValueThresholds { smallest: usize::MAX, ..ValueThresholds::default() }
     }
 
     /// Whether a value is moved.
     fn applies(&self, family: Family, value_bytes: usize) -> bool {
-        let threshold = self.by_family.get(&family).copied().unwrap_or(self.default);
+        let threshold = self.by_family.get(family).copied().unwrap_or(self.default);
         threshold.is_some_and(|threshold| value_bytes >= threshold)
     }
 

@@ -149,9 +149,9 @@ impl ValueLog {
         self.separator.thresholds()
     }
 
-    /// From now on these count.
-    pub(crate) fn set_thresholds(&self, thresholds: ValueThresholds) {
-        self.separator.set_thresholds(thresholds);
+    /// From now on those count that come out of a change. One caller at a time.
+    pub(crate) fn change_thresholds(&self, change: impl FnOnce(&ValueThresholds) -> ValueThresholds) {
+        self.separator.set_thresholds(change(&self.thresholds()));
     }
 
     /// Waits for those who write values, and lets nobody write any more.

@@ -90,6 +90,29 @@ pub fn write(rng: &mut Rng, now_ms: u64) -> Write {
     }
 }
 
+/// Of one family; two of three are range deletes, and some of these lie in the one before.
+pub fn range_deletes(rng: &mut Rng, now_ms: u64) -> Vec<Write> {
+    let family = family(rng);
+    let mut last = bounds(rng);
+    let count = rng.range(3..40);
+    let draw = |_| {
+        if rng.chance(1, 3) {
+            return Write::Put { family, key: key(rng), cell: cell(rng, now_ms) };
+        }
+        let (start, end) = bounds(rng);
+        let inside = last.0 <= start && end <= last.1;
+        // Most are short: they leave most of what there is.
+        last = if inside || rng.chance(1, 10) {
+            (start, end)
+        } else {
+            let end = [&start[..], &[0x34]].concat().into();
+            (start, end)
+        };
+        Write::DeleteRange { family, start: last.0.clone(), end: last.1.clone() }
+    };
+    (0..count).map(draw).collect()
+}
+
 pub fn writes(rng: &mut Rng, now_ms: u64) -> Vec<Write> {
     (0..rng.range(1..7)).map(|_| write(rng, now_ms)).collect()
 }

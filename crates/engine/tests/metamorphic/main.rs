@@ -63,6 +63,7 @@ const STEPS: &[(&str, u64, Step)] = &[
     ("compact_range", 6, World::compact_range),
     ("read_only", 4, World::read_only),
     ("family", 8, World::family),
+    ("delete_ranges", 40, World::delete_ranges),
 ];
 
 /// Steps that restart the database: a disk that is full would be in their way.

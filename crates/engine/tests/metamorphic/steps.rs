@@ -44,6 +44,20 @@ impl World {
         self.committed(answer, writes, durability)
     }
 
+    /// Many range deletes in one batch or one after the other, in one family: small ones, some that lie in others, and puts between.
+    pub fn delete_ranges(&mut self, rng: &mut Rng) -> Result<()> {
+        let one_batch = rng.chance(1, 2);
+        let writes = draw::range_deletes(rng, self.now_ms());
+        let durability = draw::durability(rng);
+        self.say(|| format!("range deletes {durability:?}, one batch: {one_batch} {}", summary(&writes)));
+        let batches = if one_batch { vec![writes] } else { writes.into_iter().map(|write| vec![write]).collect() };
+        for writes in batches {
+            let answer = self.db().write(batch_of(&writes), durability);
+            self.committed(answer, writes, durability)?;
+        }
+        Ok(())
+    }
+
     pub fn write_if(&mut self, rng: &mut Rng) -> Result<()> {
         let now_ms = self.now_ms();
         let mut holds = true;
