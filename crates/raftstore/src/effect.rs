@@ -151,6 +151,15 @@ pub enum Observation {
         /// The term.
         term: u64,
     },
+    /// A peer sent what no correct peer sends; nothing happened. A log, here or there, is damaged or has lost its end.
+    Refused {
+        /// The region.
+        region: RegionId,
+        /// The sender.
+        from: StoreId,
+        /// What was wrong.
+        why: &'static str,
+    },
     /// A region appeared here or its descriptor changed.
     RegionChanged {
         /// The descriptor now.

@@ -6,6 +6,8 @@
 //! | `02`, region id (8 bytes BE) | region descriptor: version (1 byte, 1), protobuf `RegionRecord` |
 //! | `03`, region id (8 bytes BE) | applied position: version (1 byte, 1), index (8 bytes LE), term (8 bytes LE) |
 //!
+//! Tags from `10` on belong to the node that owns the directory (crates/server, `driver/formation.rs`).
+//!
 //! The descriptor and the applied position change in the same batch as the data they describe. The stream of a region
 //! has the region's id; its state blob is version (1 byte, 1), protobuf `GroupState`; its entries are protobuf `Entry`.
 //!

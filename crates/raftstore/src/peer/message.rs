@@ -4,6 +4,7 @@ use super::Peer;
 use crate::consensus::step::{Stepped, Transfer};
 use crate::consensus::wire::{RaftMessage, StoreMessage};
 use crate::consensus::{Group, Role};
+use crate::effect::Observation;
 use crate::outbox::Outbox;
 use crate::region::{self, PeerId, StoreId};
 use std::time::Duration;
@@ -43,7 +44,8 @@ impl Peer {
             }
             Stepped::Ignored => {}
             Stepped::Refused(why) => {
-                tracing::error!(region = self.region.id.0, from = from.store.0, why, "a message was refused");
+                let (region, from) = (self.region.id, from.store);
+                out.observations.push(Observation::Refused { region, from, why });
             }
         }
     }

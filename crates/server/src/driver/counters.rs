@@ -54,6 +54,10 @@ pub struct Counters {
     pub messages_received: Counter,
     /// Raft messages dropped because the inbox was full.
     pub messages_dropped: Counter,
+    /// Raft messages ignored because this node may not take part yet.
+    pub messages_ignored: Counter,
+    /// Raft messages refused because no correct peer sends them.
+    pub messages_refused: Counter,
     /// Messages from other nodes that did not decode.
     pub messages_malformed: Counter,
     /// Placement calls started here (by services or by this node's heartbeats).

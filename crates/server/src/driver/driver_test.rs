@@ -115,6 +115,15 @@ fn context(handle: &NodeHandle) -> RegionContext {
 }
 
 #[test]
+fn a_store_alone_is_a_member_at_once_and_after_each_restart() {
+    let mut rig = Rig::new();
+    for _ in 0..2 {
+        assert_eq!(rig.handle().status().standing, Standing::Member);
+        rig.restart(CrashMode::LoseUnsynced);
+    }
+}
+
+#[test]
 fn what_is_acknowledged_survives_power_loss() {
     let mut rig = Rig::new();
     for i in 0..200u32 {

@@ -4,11 +4,11 @@ use super::error::{NodeError, StopReason};
 use super::inbox::{Input, LaneKind};
 use super::lane::derived;
 use super::message::{Body, encode};
-use super::{Driver, Outbound, PLACEMENT_REGION, Pending};
+use super::{Driver, Outbound, PLACEMENT_REGION, Pending, Refusal};
 use bytes::Bytes;
 use kontiki_engine::{Commit, Error as EngineError, WriteBatch};
 use kontiki_placement::{Now, Output, WriteId};
-use kontiki_raftstore::{Answer, Effects, Event, Observation, RegionError, StoreId, meta};
+use kontiki_raftstore::{Answer, Effects, Event, Observation, RegionError, RegionId, StoreId, meta};
 use std::sync::atomic::Ordering;
 
 impl Driver {
@@ -211,8 +211,21 @@ impl Driver {
                 self.tend_calls(now, true);
             }
             Observation::LeaderChanged { .. } => {}
+            Observation::Refused { region, from, why } => self.note_refusal(region, from, why, now),
             Observation::RegionChanged { region } => self.heartbeats.region_changed(region.id),
         }
+    }
+
+    /// Keeps a refusal for the status pages, and logs it at a bounded rate: a peer repeats itself at every heartbeat.
+    fn note_refusal(&self, region: RegionId, from: StoreId, why: &'static str, now: Now) {
+        self.shared.counters.messages_refused.increment();
+        let mut refusals = self.shared.refusals.lock();
+        let last = refusals.get(&region);
+        let count = last.map_or(0, |last| last.count) + 1;
+        if count.is_power_of_two() {
+            tracing::error!(region = region.0, from = from.0, why, count, "a raft message was refused");
+        }
+        refusals.insert(region, Refusal { from, why, at: now.monotonic, count });
     }
 
     fn lead_placement(&mut self, now: Now) {

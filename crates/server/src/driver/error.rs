@@ -101,6 +101,27 @@ pub enum StopReason {
     /// Going on could make replicas differ.
     #[error("replication met a fault: {0}")]
     Fault(#[from] kontiki_raftstore::Fault),
+    /// The directory is an older copy of this store's: it has forgotten votes and acknowledged entries.
+    #[error(
+        "{directory} is an older copy of store {store}'s directory: it is in generation {own}, and store {by} has met \
+         generation {known}. What was acknowledged since is missing here, so it must not vote. Start the node with \
+         the newer directory, or replace the disk: see docs/guide/replace-a-disk.md"
+    )]
+    OutdatedDirectory {
+        /// The directory.
+        directory: PathBuf,
+        /// This store.
+        store: StoreId,
+        /// Who knows better.
+        by: StoreId,
+        /// The directory's generation.
+        own: u64,
+        /// The generation that the other has met.
+        known: u64,
+    },
+    /// The first state of the cluster was written and cannot be taken up.
+    #[error("the cluster was formed, and its first state cannot be read: {0}")]
+    Formation(String),
     /// The placement group's state cannot be read.
     #[error("placement cannot take up the lead: {0}")]
     Placement(String),

@@ -3,6 +3,7 @@
 use super::counters::Counters;
 use super::error::NodeError;
 use super::inbox::{Inbox, Input, Reply};
+use super::membership::Standing;
 use super::snapshots::check_received;
 use bytes::Bytes;
 use kontiki_engine::{Db, Direction, Entries, Family, Range, Snapshot, View, WriteBatch};
@@ -35,6 +36,10 @@ pub(super) struct Shared {
     pub leader_news: watch::Sender<()>,
     /// Why the driver stopped, once it has.
     pub stopped: Mutex<Option<String>>,
+    /// Whether this node takes part in consensus.
+    pub standing: Mutex<Standing>,
+    /// The last message that each region's replica refused, and when.
+    pub refusals: Mutex<BTreeMap<RegionId, Refusal>>,
     pub cluster_id: u64,
     pub store_id: StoreId,
     pub snapshots_dir: PathBuf,
@@ -116,7 +121,25 @@ pub struct RegionStatus {
     pub leading_term: Option<u64>,
     /// The last log index that its data here contain; `None` before the first, or if it cannot be read.
     pub applied_index: Option<u64>,
+    /// Its last refusal of a message, if it is recent: the replica cannot follow its peers.
+    pub refusal: Option<Refusal>,
 }
+
+/// A message that no correct peer sends, so that a log here or there is damaged or has lost its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Who sent it.
+    pub from: StoreId,
+    /// What was wrong with it.
+    pub why: &'static str,
+    /// When, on the monotonic clock.
+    pub at: Duration,
+    /// How many there were since the start.
+    pub count: u64,
+}
+
+/// A refusal counts as present for so long: several heartbeats, at whatever configuration.
+const REFUSAL_RECENT: Duration = Duration::from_secs(10);
 
 /// A node's state, for people and for health checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,6 +150,8 @@ pub struct NodeStatus {
     pub store_id: StoreId,
     /// Its regions, by id; the placement group is among them.
     pub regions: Vec<RegionStatus>,
+    /// Whether it takes part in consensus; if not, why.
+    pub standing: Standing,
     /// The disk is full: writes are refused.
     pub disk_full: bool,
     /// Why the node stopped, if it has.
@@ -225,6 +250,9 @@ impl NodeHandle {
     /// A snapshot file arrived: it is whole and durable at [`NodeHandle::snapshot_path`]. Checks it, which blocks on
     /// reading. An error means that the file is of no use, and the sender should be told.
     pub fn snapshot_received(&self, snapshot: SnapshotId, message: Bytes) -> Result<(), String> {
+        if *self.shared.standing.lock() != Standing::Member {
+            return Err("this node takes no part in consensus".into());
+        }
         let file = check_received(&*self.shared.env.fs, &self.shared.snapshots_dir, snapshot, &message)?;
         self.shared.counters.snapshots_received.increment();
         self.shared.inbox.push(Input::SnapshotReceived { message, file });
@@ -285,15 +313,19 @@ impl NodeHandle {
         let shared = &self.shared;
         let terms = shared.leader_terms.lock().clone();
         let view = shared.db.snapshot();
+        let (refusals, now) = (shared.refusals.lock().clone(), shared.env.clock.monotonic());
         let regions = shared.readers.regions().into_iter().map(|(region, leader)| {
             let leading_term = terms.get(&region.id).copied();
             let applied_index = kontiki_raftstore::meta::applied_index(&view, region.id).ok().flatten();
-            RegionStatus { region, leader, leading_term, applied_index }
+            let recent = |refusal: &&Refusal| now < refusal.at + REFUSAL_RECENT;
+            let refusal = refusals.get(&region.id).filter(recent).cloned();
+            RegionStatus { region, leader, leading_term, applied_index, refusal }
         });
         NodeStatus {
             cluster_id: shared.cluster_id,
             store_id: shared.store_id,
             regions: regions.collect(),
+            standing: shared.standing.lock().clone(),
             disk_full: shared.disk_full.load(Ordering::Relaxed),
             stopped: shared.stopped.lock().clone(),
         }

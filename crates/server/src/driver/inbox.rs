@@ -48,6 +48,7 @@ pub(super) enum Input {
     SnapshotSent { region: RegionId, to: StoreId, snapshot: SnapshotId, ok: bool },
     SnapshotReceived { message: Bytes, file: SnapshotFile },
     TransferLeader { region: RegionId, to: StoreId },
+    GenerationFailed { error: kontiki_engine::Error },
 }
 
 /// The way back of a request. Dropping it unanswered tells the caller that the node stopped.

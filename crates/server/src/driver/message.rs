@@ -2,8 +2,9 @@
 //!
 //! Encoding (protobuf): `NodeMessage` holds one of `raft` #1 (an encoded `StoreMessage` of raftstore, opaque here),
 //! `call` #2 { `id` #1 u64, `timeout_ms` #2 u64, `request` #3 }, `reply` #4 { `id` #1 u64, `response` #2, absent when
-//! the asked node does not lead placement }. The transport says which store a message came from.
+//! the asked node does not lead placement }, `hello` #5 (see `membership`). The transport says which store a message came from.
 
+use super::membership::Hello;
 use bytes::Bytes;
 use kontiki_placement::{Request, Response};
 use prost::Message;
@@ -11,7 +12,7 @@ use prost::Message;
 /// One message between nodes.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct NodeMessage {
-    #[prost(oneof = "Body", tags = "1, 2, 4")]
+    #[prost(oneof = "Body", tags = "1, 2, 4, 5")]
     pub body: Option<Body>,
 }
 
@@ -27,6 +28,9 @@ pub(super) enum Body {
     /// The answer to one.
     #[prost(message, tag = "4")]
     Reply(PlacementReply),
+    /// What a node says of its directory.
+    #[prost(message, tag = "5")]
+    Hello(Hello),
 }
 
 /// A placement call from another node.

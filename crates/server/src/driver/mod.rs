@@ -33,23 +33,27 @@ mod calls;
 mod counters;
 mod effects;
 mod error;
+mod formation;
 mod handle;
 mod heartbeat;
 mod inbox;
 mod lane;
 mod log_disk;
+mod membership;
 mod message;
 mod open;
 mod snapshots;
 
 pub use counters::{Counter, Counters};
 pub use error::{NodeError, OpenError, StopReason};
-pub use handle::{NodeHandle, NodeStatus, PLACEMENT_TIMEOUT, RegionContext, RegionStatus, RegionView};
+pub use handle::{NodeHandle, NodeStatus, PLACEMENT_TIMEOUT, Refusal, RegionContext, RegionStatus, RegionView};
+pub use membership::Standing;
 pub use open::{first_regions, served_families};
 
 use crate::config::NodeConfig;
 use bytes::Bytes;
 use calls::{Calls, Origin};
+use formation::Formation;
 use handle::Shared;
 use heartbeat::Heartbeats;
 use inbox::{Input, LaneKind, Reply};
@@ -148,6 +152,7 @@ pub struct Driver {
     calls: Calls,
     heartbeats: Heartbeats,
     snapshots: Snapshots,
+    formation: Formation,
     outbound: Vec<Outbound>,
     tick_interval: Duration,
     next_tick: Duration,
@@ -237,13 +242,18 @@ impl Driver {
 
     fn tick(&mut self, now: Now) {
         self.ticks += 1;
-        self.store.handle(Event::Tick, now.monotonic);
+        self.tend_membership(now);
+        if self.formation.membership.is_member() {
+            self.store.handle(Event::Tick, now.monotonic);
+        }
         self.placement.tick(now);
         self.settle(now);
         self.retry_persist();
         self.check_log_disk(now);
         self.tend_calls(now, false);
-        self.send_heartbeats(now);
+        if self.formation.membership.is_member() {
+            self.send_heartbeats(now);
+        }
         if self.ticks.is_multiple_of(FLUSHED_TICKS) {
             self.report_flushed(now);
         }
@@ -275,6 +285,7 @@ impl Driver {
             Input::SnapshotReceived { message, file } => {
                 self.store.handle(Event::SnapshotReceived { message, file }, now.monotonic);
             }
+            Input::GenerationFailed { error } => self.generation_failed(error),
             Input::TransferLeader { region, to } => {
                 self.store.handle(Event::TransferLeader { region, to }, now.monotonic);
             }
@@ -283,6 +294,11 @@ impl Driver {
 
     fn take_message(&mut self, from: StoreId, bytes: Bytes, now: Now) {
         match message::decode(bytes) {
+            // A vote or an acknowledgement before that could break a promise which this directory does not remember.
+            Some(Body::Raft(_)) if !self.formation.membership.is_member() => {
+                self.shared.counters.messages_ignored.increment();
+            }
+            Some(Body::Hello(hello)) => self.take_hello(from, &hello, now),
             Some(Body::Raft(message)) => {
                 self.shared.counters.messages_received.increment();
                 self.store.handle(Event::Message(message), now.monotonic);

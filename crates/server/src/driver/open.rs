@@ -3,8 +3,9 @@
 use super::calls::Calls;
 use super::counters::Counters;
 use super::error::OpenError;
+use super::formation::{self, Formation};
 use super::handle::Shared;
-use super::heartbeat::{Heartbeats, placement_region};
+use super::heartbeat::Heartbeats;
 use super::inbox::Inbox;
 use super::lane::Lane;
 use super::log_disk::LogDisk;
@@ -12,13 +13,12 @@ use super::snapshots::Snapshots;
 use super::{Driver, PLACEMENT_REGION, PendingTable};
 use crate::config::NodeConfig;
 use bytes::Bytes;
-use kontiki_engine::{Db, Direction, Durability, FamilySpec, Options, Range, View};
+use kontiki_engine::{Db, Durability, FamilySpec, Options};
 use kontiki_env::Env;
 use kontiki_env::rng::Rng;
 use kontiki_placement::{Config as PlacementConfig, Now, Placement};
-use kontiki_raftstore::{
-    Config, Epoch, Peer, PeerId, Region, RegionId, SnapshotTask, Space, Store, StoreId, StoreIdentity, families, meta,
-};
+use kontiki_raftstore::{Config, Epoch, Peer, PeerId, Region, RegionId, SnapshotTask, Space, Store, StoreId, families};
+use parking_lot::Mutex;
 use std::sync::Arc;
 
 /// Replicas of a region in the first state of a cluster, the placement group among them.
@@ -91,43 +91,6 @@ fn engine_options(config: &NodeConfig) -> Options {
     }
 }
 
-/// Checks that the directory is this node's; writes the first state if it has none.
-fn identify(db: &Db, config: &NodeConfig) -> Result<(), OpenError> {
-    let identity = StoreIdentity { cluster: config.cluster_id, store: StoreId(config.store_id) };
-    let view = db.snapshot();
-    if let Some(found) = meta::identity(&view)? {
-        if found == identity {
-            return Ok(());
-        }
-        return Err(OpenError::Identity {
-            directory: config.data_dir.clone(),
-            found_cluster: found.cluster,
-            found_store: found.store,
-            cluster: identity.cluster,
-            store: identity.store,
-        });
-    }
-    let mut embedded = view.entries(families::DEFAULT, Range::all(), Direction::Forward)?;
-    if config.members.len() > 1 && embedded.next()?.is_some() {
-        return Err(OpenError::EmbeddedData { directory: config.data_dir.clone(), members: config.members.len() });
-    }
-    let regions = first_regions(config);
-    let ours: Vec<Region> = regions.iter().filter(|region| region.peer_on(identity.store).is_some()).cloned().collect();
-    let mut commit = Store::bootstrap(&identity, &ours);
-    if ours.iter().any(|region| region.id == PLACEMENT_REGION) {
-        let stores: Vec<_> = config.members.iter().map(|(id, address)| placement_store(*id, address)).collect();
-        let regions: Vec<_> = regions.iter().map(placement_region).collect();
-        commit.batch.append(&kontiki_placement::bootstrap(&stores, &regions));
-    }
-    // One synced commit: after a crash the directory is bootstrapped or it is not.
-    db.commit(commit)?;
-    Ok(())
-}
-
-fn placement_store(id: u64, address: &str) -> kontiki_placement::Store {
-    kontiki_placement::Store { id, address: address.to_owned(), ..Default::default() }
-}
-
 impl Driver {
     /// Opens the node's directory, creating it if it is missing. `seed` decides election time-outs; it must differ
     /// between the nodes of a cluster and between starts. Blocks on I/O.
@@ -152,15 +115,12 @@ impl Driver {
         raft_config.validate()?;
         let tick_interval = raft_config.tick_interval;
         let db = Db::open_in(env, &config.data_dir, options)?;
-        identify(&db, &config)?;
-
         let mut rng = Rng::new(seed);
+        let (formation, is_formed) = Formation::open(&db, &config, rng.child("formation"))?;
         let mut store = Store::new(raft_config, rng.child("raftstore"));
-        let mut streams = Vec::new();
-        for id in db.streams() {
-            streams.push((id, db.stream(id)?));
+        if is_formed {
+            formation::recover(&mut store, &db)?;
         }
-        store.recover(&db.snapshot(), streams)?;
 
         let counters = Arc::new(Counters::default());
         let inbox = Arc::new(Inbox::new(counters.clone()));
@@ -175,6 +135,8 @@ impl Driver {
             disk_full: Default::default(),
             leader_news: Default::default(),
             stopped: Default::default(),
+            standing: Mutex::new(formation.membership.standing().clone()),
+            refusals: Mutex::default(),
             cluster_id: config.cluster_id,
             store_id: StoreId(config.store_id),
             snapshots_dir: snapshots.directory().to_owned(),
@@ -194,12 +156,14 @@ impl Driver {
             calls: Calls::new(rng.next_u64()),
             heartbeats: Heartbeats::new(monotonic),
             snapshots,
+            formation,
             outbound: Vec::new(),
             tick_interval,
             next_tick: monotonic,
             ticks: 0,
             stopped: None,
         };
+        driver.formation.started(monotonic);
         driver.resume(Now { monotonic, wall_ms: env.clock.wall_ms() })?;
         Ok(driver)
     }

@@ -1,6 +1,6 @@
 //! The numbers of raftstore, driver and engine, read when they are asked for.
 
-use crate::driver::NodeHandle;
+use crate::driver::{NodeHandle, Standing};
 use kontiki_engine::stats::{Metric, MetricKind, Sample, Value};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
@@ -48,6 +48,8 @@ impl NodeCollector {
             ("reads_barrier", "Views served after a read barrier", &c.reads_barrier),
             ("raft_messages_received", "Raft messages taken from other nodes", &c.messages_received),
             ("raft_messages_dropped", "Messages dropped because the inbox was full", &c.messages_dropped),
+            ("raft_messages_ignored", "Raft messages ignored while this node takes no part", &c.messages_ignored),
+            ("raft_messages_refused", "Raft messages that no correct peer sends", &c.messages_refused),
             ("raft_messages_malformed", "Messages that did not decode", &c.messages_malformed),
             ("snapshots_built", "Snapshots built", &c.snapshots_built),
             ("snapshots_installed", "Snapshots installed", &c.snapshots_installed),
@@ -58,6 +60,10 @@ impl NodeCollector {
         let leading = status.regions.iter().filter(|region| region.leading_term.is_some()).count();
         gauge(encoder, "regions", "Regions with a replica here", status.regions.len() as u64)?;
         gauge(encoder, "regions_led", "Regions led here", leading as u64)?;
+        let member = u64::from(status.standing == Standing::Member);
+        gauge(encoder, "member", "1 while this node takes part in consensus", member)?;
+        let stuck = status.regions.iter().filter(|region| region.refusal.is_some()).count();
+        gauge(encoder, "regions_refusing", "Regions whose replica here refuses messages of its peers", stuck as u64)?;
         gauge(encoder, "disk_full", "1 while writes are refused for want of space", u64::from(status.disk_full))
     }
 

@@ -1,6 +1,6 @@
 //! A node's state in words.
 
-use crate::driver::{NodeStatus, RegionStatus};
+use crate::driver::{NodeStatus, Refusal, RegionStatus, Standing};
 use kontiki_engine::Stats;
 use kontiki_raftstore::Space;
 use serde_json::{Value, json};
@@ -16,6 +16,7 @@ pub(super) fn describe(status: &NodeStatus, engine: &Stats, address: &str) -> Va
         "disk_full": status.disk_full,
         "stopped": status.stopped,
         "ready": not_ready(status).is_none(),
+        "not_ready": not_ready(status),
         "regions": status.regions.iter().map(region).collect::<Vec<_>>(),
         "engine": engine_json(engine),
     })
@@ -39,6 +40,9 @@ fn region(status: &RegionStatus) -> Value {
         "leader_store": status.leader.map(|leader| leader.store.0),
         "leading_term": status.leading_term,
         "applied_index": status.applied_index,
+        "refusal": status.refusal.as_ref().map(|refusal| json!({
+            "from_store": refusal.from.0, "why": refusal.why, "count": refusal.count,
+        })),
     })
 }
 
@@ -54,6 +58,26 @@ fn hex(key: &[u8]) -> String {
 pub(super) fn not_ready(status: &NodeStatus) -> Option<String> {
     if let Some(reason) = &status.stopped {
         return Some(format!("the node has stopped: {reason}"));
+    }
+    match &status.standing {
+        Standing::Member => {}
+        Standing::Forming { waiting_for } => {
+            let stores: Vec<String> = waiting_for.iter().map(ToString::to_string).collect();
+            return Some(format!("the cluster is not formed; stores not heard from: {}", stores.join(", ")));
+        }
+        Standing::Confirming => {
+            return Some("no majority has confirmed yet that the data directory is not an older copy".into());
+        }
+        Standing::Replaced { told_by } => {
+            return Some(format!(
+                "the data directory is empty, but store {told_by} knows another directory of this store: its data are \
+                 lost; see docs/guide/replace-a-disk.md"
+            ));
+        }
+    }
+    if let Some((region, refusal)) = status.regions.iter().find_map(|s| Some((s.region.id, s.refusal.as_ref()?))) {
+        let Refusal { from, why, .. } = refusal;
+        return Some(format!("region {region} refuses messages of store {from}: {why}"));
     }
     if status.regions.is_empty() {
         return Some("this store holds no region yet".into());

@@ -16,8 +16,10 @@ fn node(leader: Option<Peer>) -> NodeStatus {
         leader,
         leading_term: leader.map(|_| 6),
         applied_index: Some(9),
+        refusal: None,
     }];
-    NodeStatus { cluster_id: 7, store_id: StoreId(1), regions, disk_full: false, stopped: None }
+    let standing = Standing::Member;
+    NodeStatus { cluster_id: 7, store_id: StoreId(1), regions, standing, disk_full: false, stopped: None }
 }
 
 #[test]
@@ -29,6 +31,27 @@ fn a_node_is_ready_when_its_regions_have_leaders() {
     assert!(not_ready(&stopped).is_some_and(|why| why.contains("disk")));
     let empty = NodeStatus { regions: Vec::new(), ..node(None) };
     assert!(not_ready(&empty).is_some());
+}
+
+#[test]
+fn a_node_that_takes_no_part_or_cannot_follow_is_not_ready_and_says_why() {
+    let good = node(Some(Peer { id: PeerId(2001), store: StoreId(1) }));
+    for (standing, word) in [
+        (Standing::Forming { waiting_for: vec![StoreId(3)] }, "not heard from: 3"),
+        (Standing::Confirming, "older copy"),
+        (Standing::Replaced { told_by: StoreId(2) }, "store 2 knows another directory"),
+    ] {
+        let status = NodeStatus { standing, ..good.clone() };
+        let why = not_ready(&status).expect("not ready");
+        assert!(why.contains(word), "{why}");
+        assert_eq!(describe(&status, &Stats::default(), "h:1")["not_ready"], why);
+    }
+    let mut stuck = good;
+    let at = std::time::Duration::from_secs(1);
+    stuck.regions[0].refusal = Some(Refusal { from: StoreId(3), why: "its log lost some", at, count: 4 });
+    assert_eq!(not_ready(&stuck).unwrap(), "region 2 refuses messages of store 3: its log lost some");
+    let json = describe(&stuck, &Stats::default(), "h:1");
+    assert_eq!((json["regions"][0]["refusal"]["count"].as_u64(), json["ready"].as_bool()), (Some(4), Some(false)));
 }
 
 #[test]

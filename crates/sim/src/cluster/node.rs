@@ -8,7 +8,7 @@ use bytes::Bytes;
 use kontiki_env::SimMachine;
 use kontiki_env::clock::Clock;
 use kontiki_env::codec::{get_slice, get_u8, get_u64, put_slice, put_u64};
-use kontiki_env::fs::{Fs, OpenMode, read_all};
+use kontiki_env::fs::{Fs, OpenMode, SimFs, read_all};
 use kontiki_env::rng::Rng;
 use kontiki_placement::Now;
 use kontiki_raftstore::planted::Planted;
@@ -100,6 +100,12 @@ impl ClusterNode {
     /// Gives the replicated store bugs, from the next start on.
     pub fn plant(&mut self, planted: Planted) {
         self.planted = planted;
+    }
+
+    /// Another disk is put into the machine, whose process does not run.
+    pub fn replace_disk(&mut self, disk: SimFs) {
+        assert!(self.process.is_none(), "a disk is replaced while the machine is off");
+        self.machine.fs = disk;
     }
 
     /// Snapshots that were installed, by all processes so far.

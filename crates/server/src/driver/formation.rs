@@ -1,0 +1,340 @@
+//! Performs what [`super::membership`] decides: hellos to other members, their records in family `meta`, and the first
+//! state of a cluster.
+//!
+//! | key in `meta` | value |
+//! |---|---|
+//! | `10` | this directory's `Incarnation`: version (1 byte, 1), protobuf |
+//! | `11`, store id (8 bytes BE) | the recorded `Incarnation` of another member: likewise |
+
+use super::error::{OpenError, StopReason};
+use super::heartbeat::placement_region;
+use super::membership::{GENERATION_INTERVAL, Heard, Hello, Incarnation, Membership, Standing};
+use super::message::{Body, encode};
+use super::open::{first_regions, placement_stores};
+use super::{Driver, Outbound, PLACEMENT_REGION};
+use crate::config::NodeConfig;
+use kontiki_engine::{Commit, Db, Direction, Durability, Error as EngineError, Range, View, WriteBatch};
+use kontiki_env::rng::Rng;
+use kontiki_placement::Now;
+use kontiki_raftstore::{RecoverError, Store, StoreId, StoreIdentity, families, meta};
+use prost::Message;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+const TAG_OWN: u8 = 0x10;
+const TAG_OTHER: u8 = 0x11;
+/// Version of both values' format.
+const FORMAT: u8 = 1;
+/// How often a node that does not take part says so in its log.
+const REMINDER_INTERVAL: Duration = Duration::from_secs(60);
+/// How long after a start the first reminder comes: most starts are over by then.
+const REMINDER_FIRST: Duration = Duration::from_secs(5);
+
+/// What the driver keeps beside the decisions.
+pub(super) struct Formation {
+    pub membership: Membership,
+    /// Draws the marks of generations.
+    rng: Rng,
+    generation_at: Duration,
+    /// The generation that is being written, and whether it is durable.
+    renewing: Option<(Incarnation, Arc<AtomicBool>)>,
+    reminder_at: Duration,
+}
+
+fn other_key(store: StoreId) -> [u8; 9] {
+    let mut key = [TAG_OTHER; 9];
+    key[1..].copy_from_slice(&store.0.to_be_bytes());
+    key
+}
+
+fn put_incarnation(batch: &mut WriteBatch, key: &[u8], incarnation: &Incarnation) {
+    let mut value = vec![FORMAT];
+    value.extend(incarnation.encode_to_vec());
+    batch.put(families::META, key, &value);
+}
+
+fn decode_incarnation(value: &[u8]) -> Result<Incarnation, RecoverError> {
+    let damaged = |what: &str| RecoverError::Damaged(format!("the record of a member's directory {what}"));
+    match value.split_first() {
+        Some((&FORMAT, rest)) => {
+            let incarnation = Incarnation::decode(rest).map_err(|_| damaged("cannot be decoded"))?;
+            if incarnation.id == 0 { Err(damaged("names no directory")) } else { Ok(incarnation) }
+        }
+        Some((version, _)) => Err(damaged(&format!("is of format {version}; this version knows {FORMAT}"))),
+        None => Err(damaged("is empty")),
+    }
+}
+
+fn known_members(view: &dyn View) -> Result<BTreeMap<StoreId, Incarnation>, OpenError> {
+    let range = Range::region(&[TAG_OTHER], &[TAG_OTHER + 1]);
+    let mut entries = view.entries(families::META, range, Direction::Forward)?;
+    let mut known = BTreeMap::new();
+    while let Some((key, value)) = entries.next()? {
+        let store = key.get(1..).and_then(|id| <[u8; 8]>::try_from(id).ok()).map(u64::from_be_bytes);
+        let store = store.ok_or_else(|| RecoverError::Damaged("a member record with a malformed key".into()))?;
+        known.insert(StoreId(store), decode_incarnation(&value)?);
+    }
+    Ok(known)
+}
+
+fn synced(batch: WriteBatch) -> Commit {
+    Commit { batch, streams: vec![], durability: Durability::Sync, unchanged: vec![] }
+}
+
+impl Formation {
+    /// Counts this start, durably, and begins the check. Also tells whether the directory belongs to a cluster: that of
+    /// a store alone does from its first start on.
+    pub(super) fn open(db: &Db, config: &NodeConfig, mut rng: Rng) -> Result<(Formation, bool), OpenError> {
+        let mut is_formed = is_formed(db, config)?;
+        if !is_formed && config.members.len() == 1 {
+            // No other node could know anything of this store.
+            db.commit(first_state(config, &BTreeMap::new()))?;
+            is_formed = true;
+        }
+        let view = db.snapshot();
+        let before = view.get(families::META, &[TAG_OWN])?.map(|value| decode_incarnation(&value)).transpose()?;
+        // Directories of versions that kept no record have one from their first start with this version on.
+        let fresh = Incarnation { id: rng.next_u64() | 1, generation: 0, mark: 0 };
+        let previous = before.unwrap_or(fresh);
+        let next = Incarnation { generation: previous.generation + 1, mark: rng.next_u64(), ..previous };
+        let mut batch = WriteBatch::new();
+        put_incarnation(&mut batch, &[TAG_OWN], &next);
+        let own = match db.commit(synced(batch)) {
+            Ok(_) => next,
+            // A full disk must not keep a node from starting: it goes on with the generation that it has.
+            Err(error) if error.is_retryable() && before.is_some() => previous,
+            Err(error) => return Err(error.into()),
+        };
+        let members = config.members.keys().copied().map(StoreId).collect();
+        let voters = placement_stores(config).collect();
+        let store = StoreId(config.store_id);
+        let membership = Membership::new(store, own, is_formed, members, voters, known_members(&view)?);
+        let (generation_at, reminder_at) = (Duration::MAX, Duration::MAX);
+        Ok((Formation { membership, rng, generation_at, renewing: None, reminder_at }, is_formed))
+    }
+
+    /// The clock begins.
+    pub(super) fn started(&mut self, now: Duration) {
+        self.generation_at = now + GENERATION_INTERVAL;
+        self.reminder_at = now + REMINDER_FIRST;
+    }
+}
+
+/// What a directory holds when it joins the cluster that `members` form: identity, regions, the beginnings of their
+/// logs, placement's first state, and who the other members are.
+fn first_state(config: &NodeConfig, members: &BTreeMap<StoreId, u64>) -> Commit {
+    let identity = StoreIdentity { cluster: config.cluster_id, store: StoreId(config.store_id) };
+    let regions = first_regions(config);
+    let ours: Vec<_> = regions.iter().filter(|region| region.peer_on(identity.store).is_some()).cloned().collect();
+    let mut commit = Store::bootstrap(&identity, &ours);
+    if ours.iter().any(|region| region.id == PLACEMENT_REGION) {
+        let store = |(id, address): (&u64, &String)| kontiki_placement::Store {
+            id: *id,
+            address: address.clone(),
+            ..Default::default()
+        };
+        let stores: Vec<_> = config.members.iter().map(store).collect();
+        let regions: Vec<_> = regions.iter().map(placement_region).collect();
+        commit.batch.append(&kontiki_placement::bootstrap(&stores, &regions));
+    }
+    for (store, id) in members.iter().filter(|(store, _)| **store != identity.store) {
+        let incarnation = Incarnation { id: *id, generation: 0, mark: 0 };
+        put_incarnation(&mut commit.batch, &other_key(*store), &incarnation);
+    }
+    commit
+}
+
+/// Takes up the replicas that the directory holds.
+pub(super) fn recover(store: &mut Store, db: &Db) -> Result<(), OpenError> {
+    let mut streams = Vec::new();
+    for id in db.streams() {
+        streams.push((id, db.stream(id)?));
+    }
+    store.recover(&db.snapshot(), streams)?;
+    Ok(())
+}
+
+/// Whether the directory belongs to a cluster; an error if it is not the one that the configuration names.
+fn is_formed(db: &Db, config: &NodeConfig) -> Result<bool, OpenError> {
+    let identity = StoreIdentity { cluster: config.cluster_id, store: StoreId(config.store_id) };
+    let view = db.snapshot();
+    if let Some(found) = meta::identity(&view)? {
+        if found == identity {
+            return Ok(true);
+        }
+        return Err(OpenError::Identity {
+            directory: config.data_dir.clone(),
+            found_cluster: found.cluster,
+            found_store: found.store,
+            cluster: identity.cluster,
+            store: identity.store,
+        });
+    }
+    let mut embedded = view.entries(families::DEFAULT, Range::all(), Direction::Forward)?;
+    if config.members.len() > 1 && embedded.next()?.is_some() {
+        return Err(OpenError::EmbeddedData { directory: config.data_dir.clone(), members: config.members.len() });
+    }
+    Ok(false)
+}
+
+impl Driver {
+    /// On ticks: says hello, begins a new generation, reminds of what keeps the node out.
+    pub(super) fn tend_membership(&mut self, now: Now) {
+        self.renew_generation(now);
+        if self.formation.membership.hello_due(now.monotonic) {
+            let wants_answer = !self.formation.membership.is_member();
+            for to in self.formation.membership.others().to_vec() {
+                self.say_hello(to, wants_answer);
+            }
+        }
+        if now.monotonic >= self.formation.reminder_at {
+            self.formation.reminder_at = now.monotonic + REMINDER_INTERVAL;
+            self.remind();
+        }
+    }
+
+    fn say_hello(&mut self, to: StoreId, wants_answer: bool) {
+        let hello = self.formation.membership.hello(to, wants_answer);
+        self.outbound.push(Outbound::Message { to, bytes: encode(Body::Hello(hello)) });
+    }
+
+    pub(super) fn take_hello(&mut self, from: StoreId, hello: &Hello, now: Now) {
+        let Heard { answer, record, form, outdated_by } = self.formation.membership.hear(from, hello);
+        if let Some(later) = outdated_by {
+            let (own, known) = (self.formation.membership.own().generation, later.generation);
+            let directory = self.config.data_dir.clone();
+            self.stop(StopReason::OutdatedDirectory { directory, store: self.shared.store_id, by: from, own, known });
+            return;
+        }
+        if let Some(incarnation) = record {
+            self.record_member(from, &incarnation);
+        }
+        if let Some(members) = form {
+            self.form(&members, now);
+        }
+        if answer {
+            self.say_hello(from, false);
+        }
+        self.publish_standing();
+    }
+
+    /// Makes the standing known to other threads; says so when it changed.
+    pub(super) fn publish_standing(&mut self) {
+        let standing = self.formation.membership.standing();
+        let mut published = self.shared.standing.lock();
+        if *published == *standing {
+            return;
+        }
+        let news = std::mem::discriminant(&*published) != std::mem::discriminant(standing);
+        *published = standing.clone();
+        drop(published);
+        if news {
+            match standing {
+                Standing::Replaced { .. } => self.remind(),
+                Standing::Member => tracing::info!(store = self.config.store_id, "takes part in the cluster"),
+                Standing::Forming { .. } | Standing::Confirming => {}
+            }
+        }
+    }
+
+    fn remind(&self) {
+        let store = self.config.store_id;
+        match self.formation.membership.standing() {
+            Standing::Member => {}
+            standing @ Standing::Replaced { .. } => tracing::error!(store, "{}", standing.explain(&self.config)),
+            standing => tracing::warn!(store, "{}", standing.explain(&self.config)),
+        }
+    }
+
+    fn record_member(&self, store: StoreId, incarnation: &Incarnation) {
+        let mut batch = WriteBatch::new();
+        put_incarnation(&mut batch, &other_key(store), incarnation);
+        // If it fails, the next hello of a later start finds an older record, which only recognises fewer copies.
+        let report = move |result: Result<u64, EngineError>| {
+            if let Err(error) = result {
+                tracing::warn!(store = store.0, %error, "the generation of another member could not be recorded");
+            }
+        };
+        self.db.submit(synced(batch), Box::new(report));
+    }
+
+    fn renew_generation(&mut self, now: Now) {
+        if let Some((own, _)) = self.formation.renewing.take_if(|(_, durable)| durable.load(Ordering::Acquire)) {
+            self.formation.membership.renewed(own);
+        }
+        if now.monotonic < self.formation.generation_at || self.formation.renewing.is_some() {
+            return;
+        }
+        self.formation.generation_at = now.monotonic + GENERATION_INTERVAL;
+        let own = self.formation.membership.own();
+        let own = Incarnation { generation: own.generation + 1, mark: self.formation.rng.next_u64(), ..own };
+        let mut batch = WriteBatch::new();
+        put_incarnation(&mut batch, &[TAG_OWN], &own);
+        let durable = Arc::new(AtomicBool::new(false));
+        let done = durable.clone();
+        let inbox = self.shared.inbox.clone();
+        self.formation.renewing = Some((own, durable));
+        self.db.submit(
+            synced(batch),
+            Box::new(move |result| match result {
+                Ok(_) => done.store(true, Ordering::Release),
+                Err(error) => inbox.push(super::inbox::Input::GenerationFailed { error }),
+            }),
+        );
+    }
+
+    /// A generation could not be written. What is written next may be the same number with another mark.
+    pub(super) fn generation_failed(&mut self, error: EngineError) {
+        self.formation.renewing = None;
+        if !error.is_retryable() {
+            self.stop(StopReason::Engine { doing: "recorded its generation", error });
+        }
+    }
+
+    /// Joins the cluster that `members` form: one synced commit, so that after a crash the directory belongs to it or
+    /// is empty. Blocks on I/O, once in the life of a directory and before it serves anything.
+    fn form(&mut self, members: &BTreeMap<StoreId, u64>, now: Now) {
+        match self.db.commit(first_state(&self.config, members)) {
+            Ok(_) => {}
+            // The disk is full: the next hello tries again.
+            Err(error) if error.is_retryable() => return,
+            Err(error) => return self.stop(StopReason::Engine { doing: "formed the cluster", error }),
+        }
+        if let Err(error) = recover(&mut self.store, &self.db) {
+            return self.stop(StopReason::Formation(error.to_string()));
+        }
+        self.formation.membership.formed(members);
+        tracing::info!(store = self.config.store_id, "formed cluster {}", self.config.cluster_id);
+        self.tend_membership(now);
+    }
+}
+
+impl Standing {
+    /// Says, for people, why the node takes no part and what to do.
+    pub fn explain(&self, config: &NodeConfig) -> String {
+        let (store, cluster) = (config.store_id, config.cluster_id);
+        match self {
+            Standing::Member => format!("store {store} takes part in cluster {cluster}"),
+            Standing::Confirming => format!(
+                "store {store} waits until a majority of the cluster's members confirms that its directory is not an \
+                 older copy; start the other members, or check the addresses of --initial-cluster"
+            ),
+            Standing::Forming { waiting_for } => {
+                let stores: Vec<String> = waiting_for.iter().map(ToString::to_string).collect();
+                format!(
+                    "cluster {cluster} is formed when all of its first members are there; store {store} waits for \
+                     store {}; start it, or check the addresses of --initial-cluster",
+                    if stores.is_empty() { "1 to decide".to_owned() } else { stores.join(", ") }
+                )
+            }
+            Standing::Replaced { told_by } => format!(
+                "the data directory {} is empty, but store {told_by} knows cluster {cluster} with another directory of \
+                 store {store}: its data are lost here, and it neither votes nor counts. If the old directory still \
+                 exists, start the node with it; otherwise see docs/guide/replace-a-disk.md",
+                config.data_dir.display()
+            ),
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! Whether this directory may take part in consensus: the check that keeps a store which lost what it had promised
+//! from voting as if it had promised nothing.
+//!
+//! Raft counts on it that a voter forgets neither its votes nor the entries that it has acknowledged. A store whose
+//! disk was replaced by an empty one, or by an older copy of itself, has forgotten both, and would elect a leader that
+//! lacks acknowledged writes. So each directory has an [`Incarnation`], the members of a cluster record those of the
+//! others, and a store takes part only when the others agree:
+//!
+//! 1. *Forming.* An empty directory of a cluster of several members sends [`Hello`] to the others. The member with the
+//!    lowest id, the founder, decides who forms the cluster, when it has heard from all members with replicas that
+//!    their directories are empty, too. The others follow its decision if it names their own incarnation. So one empty
+//!    directory among others that are not can never form a cluster.
+//! 2. *Replaced.* An empty directory that hears a member which knows another incarnation of this store, or none, was
+//!    emptied. It stays outside: it has no replica, votes for nobody and acknowledges nothing.
+//! 3. *Confirming.* A directory that has been a member before starts only when a majority of the members with replicas
+//!    has recorded its present generation. A generation is counted at each start, and while it runs every
+//!    [`GENERATION_INTERVAL`]. A member that knows a later generation than the directory's own has met the directory
+//!    that this one is an older copy of: the node stops.
+//! 4. *Member.* It takes part, and goes on saying hello, so that the others learn its generations.
+//!
+//! The limit of 3: an older copy that is younger than the last generation is not recognised, nor is one whose later
+//! generations only members know that cannot be reached. *Rejected:* waiting for all members at each start, which
+//! makes one dead node stop every restart of another; log positions in place of generations, which legally go back.
+//!
+//! Pure: no clock, file or thread; `formation.rs` performs what it decides.
+
+use kontiki_raftstore::StoreId;
+use prost::Message;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// How often a running member begins a new generation: bounds the age of a copy that is not recognised as one, for a
+/// synced write of some bytes.
+pub(super) const GENERATION_INTERVAL: Duration = Duration::from_secs(600);
+/// How often a node says hello while it may not take part yet: a start waits for one round trip, and a lost message
+/// costs it this much.
+const HELLO_INTERVAL_WAITING: Duration = Duration::from_millis(200);
+/// How often a member, or a replaced directory, says hello.
+const HELLO_INTERVAL_SETTLED: Duration = Duration::from_secs(5);
+
+/// Which directory a store runs on, and how far it has come.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(super) struct Incarnation {
+    /// Drawn at random when the directory was made; not 0.
+    #[prost(fixed64, tag = "1")]
+    pub id: u64,
+    /// Counts starts, and intervals between them; from 1.
+    #[prost(uint64, tag = "2")]
+    pub generation: u64,
+    /// Drawn at random for this generation: tells two copies of a directory apart that count on alike.
+    #[prost(fixed64, tag = "3")]
+    pub mark: u64,
+}
+
+impl Incarnation {
+    /// Whether `self` is what the directory `other` may become: the same generation, or a later one.
+    fn follows(&self, other: &Incarnation) -> bool {
+        self.id == other.id && (self.generation > other.generation || self == other)
+    }
+}
+
+/// What a node says of itself to another.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Hello {
+    /// Its directory.
+    #[prost(message, required, tag = "1")]
+    pub own: Incarnation,
+    /// Whether it belongs to a cluster that has been formed.
+    #[prost(bool, tag = "2")]
+    pub formed: bool,
+    /// With `formed`: the directories that it knows as members, its own among them.
+    #[prost(btree_map = "uint64, fixed64", tag = "3")]
+    pub members: BTreeMap<u64, u64>,
+    /// What it has recorded of the receiver.
+    #[prost(message, optional, tag = "4")]
+    pub you: Option<Incarnation>,
+    /// Whether the receiver should say hello in return.
+    #[prost(bool, tag = "5")]
+    pub wants_answer: bool,
+}
+
+/// Whether this node takes part in consensus.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The directory is empty, and the cluster is not formed yet: these members have not been heard.
+    Forming {
+        /// Members whose hello is missing.
+        waiting_for: Vec<StoreId>,
+    },
+    /// The directory was a member's; a majority has to confirm that it is not an older copy.
+    Confirming,
+    /// Takes part.
+    Member,
+    /// The directory is empty, but the cluster exists: this store's data were lost.
+    Replaced {
+        /// The member that said so.
+        told_by: StoreId,
+    },
+}
+
+/// What follows from a hello.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Heard {
+    /// Say hello in return.
+    pub answer: bool,
+    /// Record this incarnation of the sender, durably.
+    pub record: Option<Incarnation>,
+    /// Write the first state of the cluster, with these directories as members, then call [`Membership::formed`].
+    pub form: Option<BTreeMap<StoreId, u64>>,
+    /// This directory is an older copy: the sender knows the given, later incarnation. Stop.
+    pub outdated_by: Option<Incarnation>,
+}
+
+/// The state of the check. See the module's documentation.
+pub(super) struct Membership {
+    store: StoreId,
+    own: Incarnation,
+    /// Members with replicas in the first state, ascending.
+    voters: Vec<StoreId>,
+    /// All members but this one.
+    others: Vec<StoreId>,
+    standing: Standing,
+    /// What is recorded of other members.
+    known: BTreeMap<StoreId, Incarnation>,
+    /// Empty directories that were heard.
+    empty: BTreeMap<StoreId, u64>,
+    /// Members that have recorded this directory's present generation.
+    confirmed: BTreeSet<StoreId>,
+    hello_at: Duration,
+}
+
+impl Membership {
+    /// At a start. `is_formed`: the directory belongs to a cluster. `members` are all of the configuration, ascending;
+    /// `voters` those with replicas in the first state.
+    pub fn new(
+        store: StoreId,
+        own: Incarnation,
+        is_formed: bool,
+        members: Vec<StoreId>,
+        voters: Vec<StoreId>,
+        known: BTreeMap<StoreId, Incarnation>,
+    ) -> Membership {
+        assert!(own.id != 0 && own.generation != 0, "an incarnation is not zero");
+        assert!(members.contains(&store) && voters.iter().all(|voter| members.contains(voter)));
+        let others = members.into_iter().filter(|other| *other != store).collect();
+        let standing = if is_formed { Standing::Confirming } else { Standing::Forming { waiting_for: Vec::new() } };
+        let (empty, confirmed, hello_at) = Default::default();
+        let mut membership = Membership { store, own, voters, others, standing, known, empty, confirmed, hello_at };
+        membership.settle();
+        membership
+    }
+
+    pub fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    pub fn is_member(&self) -> bool {
+        self.standing == Standing::Member
+    }
+
+    pub fn own(&self) -> Incarnation {
+        self.own
+    }
+
+    pub fn others(&self) -> &[StoreId] {
+        &self.others
+    }
+
+    /// The next generation has become durable.
+    pub fn renewed(&mut self, own: Incarnation) {
+        assert!(own.follows(&self.own), "generations go forward");
+        self.own = own;
+    }
+
+    /// Whether it is time to say hello to all others; the next time is set.
+    pub fn hello_due(&mut self, now: Duration) -> bool {
+        if now < self.hello_at {
+            return false;
+        }
+        let waits = matches!(self.standing, Standing::Forming { .. } | Standing::Confirming);
+        self.hello_at = now + if waits { HELLO_INTERVAL_WAITING } else { HELLO_INTERVAL_SETTLED };
+        true
+    }
+
+    /// What to say to another member.
+    pub fn hello(&self, to: StoreId, wants_answer: bool) -> Hello {
+        let formed = self.is_formed();
+        let members = self.known.iter().map(|(store, known)| (store.0, known.id));
+        let members = members.chain([(self.store.0, self.own.id)]).filter(|_| formed).collect();
+        Hello { own: self.own, formed, members, you: self.known.get(&to).copied(), wants_answer }
+    }
+
+    /// Takes a hello of another member.
+    pub fn hear(&mut self, from: StoreId, hello: &Hello) -> Heard {
+        let mut heard = Heard { answer: hello.wants_answer, ..Heard::default() };
+        if !self.others.contains(&from) || hello.own.id == 0 || hello.own.generation == 0 {
+            return Heard::default();
+        }
+        if !self.is_formed() {
+            heard.form = self.hear_unformed(from, hello);
+            return heard;
+        }
+        if !hello.formed {
+            // An empty directory: our answer tells it whether it belongs to the cluster.
+            return heard;
+        }
+        match self.known.get(&from) {
+            // A replaced directory or an older copy, unless the hello was long under way. Our answer tells the sender.
+            Some(known) if !hello.own.follows(known) => heard.answer = true,
+            Some(known) if *known == hello.own => {}
+            _ => {
+                heard.record = Some(hello.own);
+                self.known.insert(from, hello.own);
+            }
+        }
+        match hello.you {
+            Some(you) if you.id == self.own.id && !self.own.follows(&you) => heard.outdated_by = Some(you),
+            Some(you) if you == self.own => {
+                self.confirmed.insert(from);
+                self.settle();
+            }
+            // Not yet our present generation, or a directory that this store had when another cluster was formed.
+            _ => {}
+        }
+        heard
+    }
+
+    /// The first state is durable: the directory belongs to the cluster that `members` form, and has promised nothing.
+    pub fn formed(&mut self, members: &BTreeMap<StoreId, u64>) {
+        assert!(!self.is_formed(), "a directory joins a cluster once");
+        let first = |(store, id): (&StoreId, &u64)| (*store, Incarnation { id: *id, generation: 0, mark: 0 });
+        self.known = members.iter().map(first).filter(|(store, _)| *store != self.store).collect();
+        self.standing = Standing::Member;
+        self.hello_at = Duration::ZERO;
+    }
+
+    fn is_formed(&self) -> bool {
+        matches!(self.standing, Standing::Confirming | Standing::Member)
+    }
+
+    fn is_voter(&self) -> bool {
+        self.voters.contains(&self.store)
+    }
+
+    fn hear_unformed(&mut self, from: StoreId, hello: &Hello) -> Option<BTreeMap<StoreId, u64>> {
+        if hello.formed {
+            let members: BTreeMap<_, _> = hello.members.iter().map(|(store, id)| (StoreId(*store), *id)).collect();
+            // A store without replicas has nothing that it could have lost.
+            if !self.is_voter() || members.get(&self.store) == Some(&self.own.id) {
+                return Some(members);
+            }
+            self.standing = Standing::Replaced { told_by: from };
+            return None;
+        }
+        self.empty.insert(from, hello.own.id);
+        let Standing::Forming { waiting_for } = &mut self.standing else { return None };
+        *waiting_for = missing(&self.voters, self.store, &self.empty);
+        let is_founder = self.voters.first() == Some(&self.store);
+        (is_founder && waiting_for.is_empty()).then(|| self.first_members())
+    }
+
+    /// The directories that form the cluster, as the founder has heard them.
+    pub fn first_members(&self) -> BTreeMap<StoreId, u64> {
+        let id =
+            |voter: &StoreId| if *voter == self.store { Some(self.own.id) } else { self.empty.get(voter).copied() };
+        self.voters.iter().filter_map(|voter| Some((*voter, id(voter)?))).collect()
+    }
+
+    /// Looks whether enough has been heard.
+    fn settle(&mut self) {
+        match &mut self.standing {
+            Standing::Forming { waiting_for } => *waiting_for = missing(&self.voters, self.store, &self.empty),
+            Standing::Confirming => {
+                let confirmed = self.voters.iter().filter(|voter| self.confirmed.contains(voter)).count();
+                if !self.is_voter() || confirmed + 1 > self.voters.len() / 2 {
+                    self.standing = Standing::Member;
+                }
+            }
+            Standing::Member | Standing::Replaced { .. } => {}
+        }
+    }
+}
+
+fn missing(voters: &[StoreId], own: StoreId, heard: &BTreeMap<StoreId, u64>) -> Vec<StoreId> {
+    voters.iter().copied().filter(|voter| *voter != own && !heard.contains_key(voter)).collect()
+}
+
+#[cfg(test)]
+#[path = "membership_test.rs"]
+mod tests;

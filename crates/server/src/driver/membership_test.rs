@@ -1,0 +1,205 @@
+//! Members that say hello to each other, without a driver.
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn stores(ids: &[u64]) -> Vec<StoreId> {
+    ids.iter().copied().map(StoreId).collect()
+}
+
+fn incarnation(id: u64, generation: u64) -> Incarnation {
+    Incarnation { id, generation, mark: 1_000 * id + generation }
+}
+
+fn node(store: u64, own: Incarnation, is_formed: bool, known: &[(u64, Incarnation)]) -> Membership {
+    let members = stores(&[1, 2, 3]);
+    let known = known.iter().map(|(store, known)| (StoreId(*store), *known)).collect();
+    Membership::new(StoreId(store), own, is_formed, members.clone(), members, known)
+}
+
+fn empty(store: u64, id: u64) -> Membership {
+    node(store, incarnation(id, 1), false, &[])
+}
+
+/// Delivers one hello and, if it is asked for, the answer; forms what is to be formed.
+fn say(from: &mut Membership, to: &mut Membership) -> Heard {
+    let heard = hear(to, from.store, &from.hello(to.store, true));
+    assert!(heard.answer);
+    let back = hear(from, to.store, &to.hello(from.store, false));
+    assert!(!back.answer || to.standing == Standing::Member, "hellos do not go to and fro for ever");
+    back
+}
+
+fn hear(to: &mut Membership, from: StoreId, hello: &Hello) -> Heard {
+    let heard = to.hear(from, hello);
+    if let Some(members) = &heard.form {
+        to.formed(members);
+    }
+    heard
+}
+
+/// A formed cluster of the directories 11, 12 and 13 in generation 1, which know each other.
+fn cluster() -> Vec<Membership> {
+    let mut nodes: Vec<_> = [1, 2, 3].map(|store| empty(store, 10 + store)).into();
+    for _ in 0..2 {
+        for from in 0..3 {
+            for to in (0..3).filter(|to| *to != from) {
+                let mut sender = std::mem::replace(&mut nodes[from], empty(1, 99));
+                say(&mut sender, &mut nodes[to]);
+                nodes[from] = sender;
+            }
+        }
+    }
+    assert!(nodes.iter().all(Membership::is_member));
+    nodes
+}
+
+/// The same directory after a restart, with what it has recorded.
+fn restarted(node: &Membership) -> Membership {
+    let own = incarnation(node.own.id, node.own.generation + 1);
+    Membership::new(node.store, own, true, stores(&[1, 2, 3]), node.voters.clone(), node.known.clone())
+}
+
+#[test]
+fn a_cluster_is_formed_when_its_founder_has_heard_all_first_members() {
+    let (mut one, mut two, mut three) = (empty(1, 11), empty(2, 12), empty(3, 13));
+    say(&mut two, &mut three);
+    assert!(!two.is_member() && !three.is_member(), "only the founder decides");
+    say(&mut one, &mut two);
+    assert_eq!(one.standing, Standing::Forming { waiting_for: stores(&[3]) });
+    say(&mut one, &mut three);
+    assert!(one.is_member() && !three.is_member());
+    say(&mut one, &mut three);
+    assert!(three.is_member());
+    // The others may hear of it from any member.
+    say(&mut three, &mut two);
+    assert!(two.is_member());
+    assert_eq!(two.known.keys().copied().collect::<Vec<_>>(), stores(&[1, 3]));
+}
+
+#[test]
+fn an_emptied_directory_is_outside_whoever_tells_it() {
+    for emptied in 0..3 {
+        for teller in (0..3).filter(|teller| *teller != emptied) {
+            let mut nodes = cluster();
+            let (store, told_by) = (nodes[emptied].store, nodes[teller].store);
+            let mut fresh = empty(store.0, 77);
+            say(&mut fresh, &mut nodes[teller]);
+            assert_eq!(fresh.standing, Standing::Replaced { told_by });
+            let heard = say(&mut nodes[teller], &mut fresh);
+            assert_eq!((heard.form, heard.record), (None, None), "a member does not forget the directory it knows");
+            assert!(nodes[teller].is_member());
+        }
+    }
+}
+
+#[test]
+fn two_emptied_directories_do_not_form_a_cluster_without_the_third() {
+    let (mut one, mut two) = (empty(1, 77), empty(2, 78));
+    for _ in 0..3 {
+        say(&mut one, &mut two);
+        say(&mut two, &mut one);
+    }
+    assert_eq!(one.standing, Standing::Forming { waiting_for: stores(&[3]) });
+    let mut three = cluster().remove(2);
+    say(&mut one, &mut three);
+    say(&mut two, &mut three);
+    assert!(matches!(one.standing, Standing::Replaced { .. }) && matches!(two.standing, Standing::Replaced { .. }));
+}
+
+#[test]
+fn a_restarted_member_takes_part_when_a_majority_has_recorded_its_generation() {
+    let nodes = cluster();
+    let (mut two, mut three) = (restarted(&nodes[1]), restarted(&nodes[2]));
+    assert_eq!(two.standing, Standing::Confirming);
+    let stale = nodes[0].hello(StoreId(2), false);
+    two.hear(StoreId(1), &stale);
+    assert_eq!(two.standing, Standing::Confirming, "an earlier generation confirms nothing");
+    let heard = hear(&mut three, StoreId(2), &two.hello(StoreId(3), true));
+    assert_eq!(heard.record, Some(two.own));
+    hear(&mut two, StoreId(3), &three.hello(StoreId(2), true));
+    assert!(two.is_member(), "two of three");
+    hear(&mut three, StoreId(2), &two.hello(StoreId(3), true));
+    assert!(three.is_member());
+}
+
+#[test]
+fn an_older_copy_of_a_directory_learns_that_it_is_one() {
+    let mut nodes = cluster();
+    let copy = restarted(&nodes[1]);
+    // The original goes on: two more starts, of which store 1 hears.
+    for _ in 0..2 {
+        nodes[1] = restarted(&nodes[1]);
+        let mut two = std::mem::replace(&mut nodes[1], empty(1, 99));
+        say(&mut two, &mut nodes[0]);
+        nodes[1] = two;
+    }
+    let latest = nodes[1].own;
+    let mut two = copy;
+    assert!(latest.generation > two.own.generation);
+    let heard = say(&mut two, &mut nodes[0]);
+    assert_eq!(heard.outdated_by, Some(latest));
+    assert!(!two.is_member());
+    assert_eq!(nodes[0].known[&StoreId(2)], latest, "the member keeps what it knew");
+}
+
+#[test]
+fn two_copies_that_count_on_alike_are_told_apart_by_their_marks() {
+    let mut nodes = cluster();
+    let original = restarted(&nodes[1]);
+    let mut copy = restarted(&nodes[1]);
+    copy.own.mark += 1;
+    let mut two = original;
+    say(&mut two, &mut nodes[0]);
+    assert!(two.is_member());
+    let heard = say(&mut copy, &mut nodes[0]);
+    assert_eq!(heard.outdated_by, Some(two.own));
+}
+
+#[test]
+fn an_older_copy_that_was_confirmed_stops_when_it_meets_who_knows_better() {
+    let mut nodes = cluster();
+    let mut copy = restarted(&nodes[1]);
+    let mut original = restarted(&restarted(&nodes[1]));
+    say(&mut original, &mut nodes[0]);
+    // Store 3 was away and knows of nothing.
+    say(&mut copy, &mut nodes[2]);
+    assert!(copy.is_member());
+    let heard = say(&mut nodes[0], &mut copy);
+    assert!(heard.answer, "who knows better says so, asked or not");
+    let heard = hear(&mut copy, StoreId(1), &nodes[0].hello(StoreId(2), false));
+    assert_eq!(heard.outdated_by, Some(original.own));
+}
+
+#[test]
+fn a_member_without_replicas_joins_and_needs_no_confirmation() {
+    let members = stores(&[1, 2, 3, 4]);
+    let mut nodes = cluster();
+    let new = |own, is_formed| {
+        Membership::new(StoreId(4), own, is_formed, members.clone(), stores(&[1, 2, 3]), BTreeMap::new())
+    };
+    let mut four = new(incarnation(14, 1), false);
+    nodes[1].others.push(StoreId(4));
+    say(&mut four, &mut nodes[1]);
+    assert!(four.is_member());
+    assert!(new(incarnation(14, 2), true).is_member());
+}
+
+#[test]
+fn hellos_of_strangers_and_of_nobody_are_ignored() {
+    let mut nodes = cluster();
+    let hello = nodes[1].hello(StoreId(1), true);
+    assert_eq!(nodes[0].hear(StoreId(9), &hello), Heard::default());
+    let nobody = Hello { own: Incarnation { id: 0, ..hello.own }, ..hello };
+    assert_eq!(nodes[0].hear(StoreId(2), &nobody), Heard::default());
+}
+
+#[test]
+fn hellos_are_frequent_only_while_something_is_waited_for() {
+    let mut node = empty(1, 11);
+    let count = |node: &mut Membership| (0..100).filter(|tenth| node.hello_due(*tenth * SECOND / 10)).count();
+    assert_eq!(count(&mut node), 50);
+    let mut member = cluster().remove(0);
+    assert_eq!(count(&mut member), 2);
+}

@@ -1,0 +1,149 @@
+//! A store that comes back with an empty disk, or with an older copy of its own, has forgotten what it promised.
+
+use bytes::Bytes;
+use kontiki_env::fs::{CrashMode, SimFs};
+use kontiki_env::rng::Rng;
+use kontiki_proto::kvrpcpb::RawPutRequest;
+use kontiki_raftstore::RegionId;
+use kontiki_server::driver::Standing;
+use kontiki_sim::cluster::wire::{Ask, Told};
+use kontiki_sim::cluster::{Cluster, ClusterNode};
+use kontiki_sim::workload::{Asked, raw_get};
+use kontiki_sim::world::{Address, Knobs, NodeId, SimNode};
+use std::time::Duration;
+
+const DATA: RegionId = RegionId(2);
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn run_for(cluster: &mut Cluster, time: Duration) {
+    let until = cluster.world.now() + time;
+    cluster.world.run_until(until);
+}
+
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+fn put(cluster: &mut Cluster, key: &str) -> bool {
+    let mut router = cluster.router(1);
+    let (key, value) = (Bytes::from(key.to_owned()), Bytes::from_static(b"paid"));
+    let ask = Ask::RawPut(RawPutRequest { key, value, ..Default::default() });
+    matches!(cluster.wait(async move { router.ask(ask, PATIENCE).await }), Asked::Told(_))
+}
+
+/// What the cluster says of a key; `None` if nobody answers.
+fn get(cluster: &mut Cluster, key: &str) -> Option<bool> {
+    let mut router = cluster.router(1);
+    let ask = raw_get(Bytes::from(key.to_owned()));
+    match cluster.wait(async move { router.ask(ask, PATIENCE).await }) {
+        Asked::Told(told) => match *told {
+            Told::RawGet(answer) => Some(!answer.not_found),
+            other => panic!("not an answer to a get: {other:?}"),
+        },
+        _ => None,
+    }
+}
+
+fn standing(cluster: &Cluster, node: NodeId) -> Standing {
+    cluster.world.node(node).and_then(ClusterNode::handle).expect("it runs").status().standing
+}
+
+fn disk(cluster: &Cluster, node: NodeId) -> SimFs {
+    cluster.world.node(node).expect("it exists").machine().fs.clone()
+}
+
+fn stop(cluster: &mut Cluster, nodes: &[NodeId]) {
+    for node in nodes {
+        cluster.world.crash(*node, CrashMode::Kill);
+    }
+}
+
+fn start(cluster: &mut Cluster, nodes: &[NodeId]) {
+    for node in nodes {
+        cluster.world.start_after(*node, Duration::ZERO);
+    }
+}
+
+/// Five puts are acknowledged by nodes 1 and 2 while 3 is down. Then node 2 gets another disk, and starts with node 3
+/// first. Returns the cluster with all of them up for a while.
+fn replaced(seed: u64, another_disk: impl FnOnce(&SimFs) -> SimFs) -> Cluster {
+    let mut cluster = Cluster::new(Rng::new(seed), 3, Knobs::calm());
+    cluster.await_leader(DATA, None);
+    assert!(put(&mut cluster, "base"));
+    let copied = disk(&cluster, 2).fork(Rng::new(seed));
+    // The copy is old enough to be recognised: node 2 is started again after it was made.
+    stop(&mut cluster, &[2]);
+    run_for(&mut cluster, seconds(1));
+    start(&mut cluster, &[2]);
+    run_for(&mut cluster, seconds(6));
+    stop(&mut cluster, &[3]);
+    for i in 0..5 {
+        assert!(put(&mut cluster, &format!("paid{i}")));
+    }
+    stop(&mut cluster, &[1, 2]);
+    let another = another_disk(&copied);
+    cluster.world.node_mut(2).expect("it exists").replace_disk(another);
+    start(&mut cluster, &[2, 3]);
+    run_for(&mut cluster, seconds(10));
+    cluster
+}
+
+#[test]
+fn an_emptied_member_neither_votes_nor_counts() {
+    for seed in 0..10 {
+        let mut cluster = replaced(seed, |_| SimFs::new(Rng::new(seed)));
+        assert!(
+            cluster.leaders(DATA).is_empty(),
+            "seed {seed}: node 3 lacks what was acknowledged, node 2 has nothing"
+        );
+        assert_eq!(standing(&cluster, 2), Standing::Replaced { told_by: kontiki_raftstore::StoreId(3) });
+        start(&mut cluster, &[1]);
+        cluster.await_leader(DATA, None);
+        for i in 0..5 {
+            assert_eq!(get(&mut cluster, &format!("paid{i}")), Some(true), "seed {seed}");
+        }
+        assert!(put(&mut cluster, "later"), "two of three go on");
+        // Nothing that node 2 does helps: with it and one other there is no majority.
+        stop(&mut cluster, &[1]);
+        run_for(&mut cluster, seconds(10));
+        assert!(cluster.leaders(DATA).is_empty() || !put(&mut cluster, "never"), "seed {seed}");
+        assert!(cluster.world.failures().is_empty(), "{:?}", cluster.world.failures());
+    }
+}
+
+#[test]
+fn an_older_copy_of_a_member_stops_instead_of_voting() {
+    for seed in 0..10 {
+        let mut cluster = replaced(seed, |copied| copied.fork(Rng::new(seed + 1)));
+        assert!(cluster.leaders(DATA).is_empty(), "seed {seed}: an older copy must not elect node 3");
+        let failures = cluster.world.failures().to_vec();
+        assert!(failures.len() == 1 && failures[0].contains("older copy"), "{failures:?}");
+        start(&mut cluster, &[1]);
+        cluster.await_leader(DATA, None);
+        for i in 0..5 {
+            assert_eq!(get(&mut cluster, &format!("paid{i}")), Some(true), "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_cluster_is_formed_only_by_all_of_its_first_members() {
+    let mut cluster = Cluster::new(Rng::new(5), 3, Knobs::calm());
+    for other in [1, 2] {
+        cluster.world.network().cut(Address::Node(3), Address::Node(other));
+        cluster.world.network().cut(Address::Node(other), Address::Node(3));
+    }
+    run_for(&mut cluster, seconds(10));
+    assert!(cluster.leaders(DATA).is_empty(), "two empty directories of three are no cluster");
+    assert_eq!(standing(&cluster, 1), Standing::Forming { waiting_for: vec![kontiki_raftstore::StoreId(3)] });
+    cluster.world.network().heal();
+    cluster.await_leader(DATA, None);
+    run_for(&mut cluster, seconds(2));
+    assert!((1..=3).all(|node| standing(&cluster, node) == Standing::Member));
+    assert!(put(&mut cluster, "k"));
+    cluster.world.heal();
+    run_for(&mut cluster, seconds(3));
+    cluster.judge();
+    let report = cluster.report(5);
+    assert!(report.violations.is_empty(), "{:#?}", report.violations);
+}
