@@ -6,7 +6,7 @@
 //! 1. The database closes tables and value files that it keeps open only for speed, and tries again.
 //! 2. If that does not help, a caller gets [`Error::NoDescriptors`](crate::Error::NoDescriptors), which may be tried again, and
 //!    background work is put off and tried again after a pause. Nothing is stopped.
-//! 3. To sync a directory takes a descriptor for a moment. Without it nobody would know what is on disk, so that the
+//! 3. To sync a directory takes a descriptor for a moment. Without it the state of the disk would be unknown, so that the
 //!    database would have to stop, as after a failed sync. A few descriptors are kept in reserve for that alone.
 //!
 //! How many tables and value files are kept open is fitted to the limit of the process when the database is opened
@@ -25,7 +25,7 @@ use std::time::Duration;
 
 /// Descriptors kept for syncs of directories: of as many of them as usually run at once (flush, compaction, log, values).
 const RESERVE: usize = 4;
-/// Tables closed at once when a descriptor is missing: whoever needs one usually needs a few.
+/// Tables closed at once when a descriptor is missing: an operation that needs one usually needs a few.
 const CLOSED_AT_ONCE: usize = 16;
 /// Times that an operation is tried again after something was closed: others take descriptors meanwhile.
 const ROUNDS_MAX: usize = 8;
@@ -77,7 +77,7 @@ pub(super) struct DescriptorFs {
     reserve: Mutex<Vec<Arc<dyn File>>>,
     closable: OnceLock<(Weak<TableCache>, Weak<ValueStore>)>,
     refused: Arc<AtomicU64>,
-    /// Nobody ends a pause early.
+    /// Never notified: a pause lasts for its whole time.
     pauses: Condvar,
     /// None in a stepped world, where nothing happens meanwhile.
     pauses_max: u64,

@@ -254,7 +254,7 @@ impl LogWriter {
         let answer = Error::io(&path, error);
         if let (true, Some(bytes)) = (answer.is_retryable(), record_bytes) {
             let zeros = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)];
-            // On a handle of its own: a sync in flight on one of the others must hear of its own failure.
+            // On a handle of its own: a sync in flight on one of the others must get its own failure reported.
             let zeroed = self.segments.fs().open(&path, OpenMode::ReadWrite).and_then(|file| {
                 file.write_at(&zeros, active.end)?;
                 file.sync()

@@ -18,7 +18,7 @@ use super::VersionEdit;
 use crate::{Error, Result};
 use kontiki_env::Env;
 use kontiki_env::codec::{checksum32, get_bytes, get_u32, put_u32};
-use kontiki_env::fs::{File, OpenMode, read_all, replace_file};
+use kontiki_env::fs::{File, OpenMode, is_out_of_descriptors, read_all, replace_file};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -136,6 +136,9 @@ impl ManifestWriter {
 
 /// A failed sync is an I/O error even if the system calls it a full disk: it must never look retryable.
 pub(crate) fn sync_error(file: &Path, error: &std::io::Error) -> Error {
+    if is_out_of_descriptors(error) {
+        return Error::io(file, error); // a directory could not be opened, so nothing was lost
+    }
     Error::Io { file: file.to_path_buf(), kind: error.kind(), message: format!("sync failed: {error}") }
 }
 

@@ -35,8 +35,8 @@ pub(crate) struct OpenSegment {
     written: AtomicU64,
     /// So many of them were written when the last successful sync began.
     synced: AtomicU64,
-    /// Held by whoever syncs the file; whether a sync has failed. The system tells of a failed write-back once for each
-    /// handle, so of two syncs at once only one would hear of it, and the other's commit would be answered as durable.
+    /// Held during a sync of the file; whether a sync has failed. The system reports a failed write-back once for each
+    /// handle, so of two syncs at once one would return success, and its commit would be acknowledged as durable.
     sync_failed: Mutex<bool>,
     /// Batches that refer to it and are not in a memtable yet.
     pins: AtomicU64,

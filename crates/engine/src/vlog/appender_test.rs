@@ -7,7 +7,7 @@ use std::time::Duration;
 /// Long enough for another thread to come to its sync, if nothing holds it back.
 const OVERLAP: Duration = Duration::from_millis(300);
 
-/// A handle as Linux has it: a write-back fails while two syncs are in flight, and only one of them hears of it.
+/// A handle as Linux has it: a write-back fails while two syncs are in flight, and only one of them returns the error.
 #[derive(Default)]
 struct FailsOnce {
     syncs: AtomicUsize,
@@ -71,5 +71,5 @@ fn a_failed_sync_is_known_to_the_one_beside_it() {
         let outcomes = [sealing, committing].map(|thread| thread.join().expect("no panic").is_err());
         assert_eq!(outcomes, [true, true], "neither the seal nor the commit may call its values durable");
     });
-    assert!(segment.sync().is_err() && file.syncs.load(Ordering::SeqCst) == 1, "nor whoever comes later");
+    assert!(segment.sync().is_err() && file.syncs.load(Ordering::SeqCst) == 1, "nor may a later sync");
 }

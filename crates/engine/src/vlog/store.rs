@@ -84,7 +84,7 @@ impl ValueStore {
         self.open.set_capacity(files_max as u64);
     }
 
-    /// Closes the files that nobody reads at the moment; returns how many there were, with those that are read.
+    /// Closes the files, but for those that are being read at the moment; returns how many there were, with these.
     pub(crate) fn close_all(&self) -> usize {
         let count = self.open.len();
         self.open.clear();

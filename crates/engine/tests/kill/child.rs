@@ -25,6 +25,8 @@ pub struct Orders {
     pub place: PathBuf,
     pub seed: u64,
     pub began_ms: u64,
+    /// Whether a thread of the process takes all descriptors now and then.
+    pub hogs: bool,
 }
 
 pub fn account(number: u64) -> Vec<u8> {
@@ -49,12 +51,9 @@ pub fn bank_of(view: &dyn View) -> Result<(u64, u64)> {
     Ok((sum, count))
 }
 
-fn check_bank(view: &dyn View, what: &str) {
-    assert_eq!(
-        bank_of(view).expect("readable"),
-        (ACCOUNTS * BALANCE, ACCOUNTS),
-        "{what}: money is neither made nor lost"
-    );
+fn check_bank(view: &dyn View, what: &str) -> Result<()> {
+    assert_eq!(bank_of(view)?, (ACCOUNTS * BALANCE, ACCOUNTS), "{what}: money is neither made nor lost");
+    Ok(())
 }
 
 /// Runs until it is killed. Anything unexpected ends it, which the parent sees.
@@ -75,15 +74,29 @@ pub fn run(orders: &Orders) {
             let (db, progress) = (&db, &progress);
             scope.spawn(move || transfer(db, progress, thread, orders.seed));
         }
+        if orders.hogs {
+            scope.spawn(|| hog(orders.seed));
+        }
         maintain(&db, orders);
     });
 }
 
-/// The answer, once there is room for it: a commit that was refused has no effect, so it may be tried again.
+/// Takes every descriptor that there is, for a moment, again and again.
+fn hog(seed: u64) {
+    let mut rng = Rng::new(seed).child("hog");
+    loop {
+        let held: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+        std::thread::park_timeout(Duration::from_millis(rng.below(100)));
+        drop(held);
+        std::thread::park_timeout(Duration::from_millis(rng.below(100)));
+    }
+}
+
+/// The answer, once there is room for it, or a descriptor: a call that was refused has no effect, and may be tried again.
 fn until_there_is_room<T>(progress: &Progress, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     loop {
         match attempt() {
-            Err(Error::NoSpace { .. }) => {
+            Err(Error::NoSpace { .. } | Error::NoDescriptors { .. }) => {
                 progress.note_refusal();
                 std::thread::park_timeout(Duration::from_millis(5));
             }
@@ -134,8 +147,11 @@ fn apply(db: &Db, writer: u64, step: &Step) -> Result<()> {
 
 fn transfer(db: &Db, progress: &Progress, thread: u64, seed: u64) {
     let mut rng = Rng::new(seed).child(&format!("transfers {thread}"));
-    let made = db.get_in(BANK, &counter(thread)).expect("readable").map_or(0, |value| number_in(&value));
-    for number in made + 1.. {
+    let made = || {
+        let found = until_there_is_room(progress, || db.get_in(BANK, &counter(thread)));
+        found.expect("readable").map_or(0, |value| number_in(&value))
+    };
+    for number in made() + 1.. {
         let (from, to) = (rng.below(ACCOUNTS), rng.below(ACCOUNTS));
         let amount = rng.range(1..20);
         let sync = rng.chance(1, 4);
@@ -152,8 +168,7 @@ fn transfer(db: &Db, progress: &Progress, thread: u64, seed: u64) {
             Err(Error::LockTimeout { .. } | Error::Conflict { .. }) => {}
             answer => answer.unwrap_or_else(|error| panic!("transfer {number} of {thread}: {error}")),
         }
-        let now = db.get_in(BANK, &counter(thread)).expect("readable").map_or(0, |value| number_in(&value));
-        if now == number {
+        if made() == number {
             progress.end(WRITERS + thread, number);
         }
     }
@@ -197,7 +212,7 @@ fn maintain(db: &Db, orders: &Orders) {
             _ => read_everything(db, if rng.chance(1, 2) { Direction::Forward } else { Direction::Backward }),
         };
         match done {
-            Ok(()) | Err(Error::NoSpace { .. }) => {}
+            Ok(()) | Err(Error::NoSpace { .. } | Error::NoDescriptors { .. }) => {}
             // A copy gives up after some rounds if values are written fast enough meanwhile.
             Err(Error::Bug(what)) if what.contains("could not be sealed") => {}
             Err(error) => panic!("maintenance: {error}"),
@@ -206,12 +221,13 @@ fn maintain(db: &Db, orders: &Orders) {
 }
 
 fn checkpoint(db: &Db, target: &Path) -> Result<()> {
-    // Of an earlier one that was cut off.
-    let _ = std::fs::remove_dir_all(target);
+    match std::fs::remove_dir_all(target) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Ok(()), // no descriptor for that
+        _ => {}
+    }
     db.checkpoint(target)?;
     let copy = Db::open_read_only(target, Options::default())?;
-    check_bank(&copy.snapshot(), "a checkpoint");
-    Ok(())
+    check_bank(&copy.snapshot(), "a checkpoint")
 }
 
 fn back_up(db: &Db, directory: &Path) -> Result<()> {
@@ -224,11 +240,11 @@ fn back_up(db: &Db, directory: &Path) -> Result<()> {
 
 fn read_everything(db: &Db, direction: Direction) -> Result<()> {
     let snapshot = db.snapshot();
-    check_bank(&snapshot, "a snapshot");
+    check_bank(&snapshot, "a snapshot")?;
     for family in [Family::DEFAULT, LARGE] {
         let mut entries = snapshot.entries(family, Range::all(), direction)?;
         while let Some((key, value)) = Entries::next(&mut *entries)? {
-            assert!(id_of(&value).is_some(), "{family:?} {key:?}: a value that nobody wrote");
+            assert!(id_of(&value).is_some(), "{family:?} {key:?}: a value that was never written");
         }
     }
     Ok(())

@@ -30,6 +30,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// Times that the suite kills.
 const SUITE_CYCLES: u64 = 40;
 const VOLUME_CYCLES: u64 = 8;
+const DESCRIPTORS_CYCLES: u64 = 8;
+/// Enough to open the database and little more.
+const DESCRIPTORS: u64 = 64;
 /// Whatever is waited for comes within this time on any machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two looks at the child's progress.
@@ -58,6 +61,8 @@ struct Story {
     counters: Vec<u64>,
     steps: u64,
     unanswered_kept: u64,
+    /// If the child is to have few, and to run out of them.
+    descriptors_max: Option<u64>,
 }
 
 impl Story {
@@ -70,16 +75,21 @@ impl Story {
         db.close().expect("closed");
         let rows = vec![Rows::default(); WRITERS as usize];
         let counters = vec![0; TRANSFERRERS as usize];
-        Story { place: place.to_path_buf(), rows, counters, steps: 0, unanswered_kept: 0 }
+        Story { place: place.to_path_buf(), rows, counters, steps: 0, unanswered_kept: 0, descriptors_max: None }
     }
 
     fn start(&self, seed: u64) -> (Running, Orders) {
         progress::reset(&self.place);
-        let orders = Orders { place: self.place.clone(), seed, began_ms: now_ms() };
+        let hogs = self.descriptors_max.is_some();
+        let orders = Orders { place: self.place.clone(), seed, began_ms: now_ms(), hogs };
         let errors = std::fs::File::create(self.place.join("errors")).expect("created");
-        let child = Command::new(std::env::current_exe().expect("this program"))
-            .args(["a_child_of_these_tests", "--exact", "--nocapture"])
-            .env(ORDERS, format!("{}\n{}\n{}", orders.place.display(), orders.seed, orders.began_ms))
+        // A process may lower its own limit, and the program that takes its place keeps it.
+        let limit = self.descriptors_max.map_or(String::new(), |max| format!("ulimit -Sn {max}; "));
+        let child = Command::new("sh")
+            .arg("-c")
+            .arg(format!("{limit}exec \"$0\" a_child_of_these_tests --exact --nocapture"))
+            .arg(std::env::current_exe().expect("this program"))
+            .env(ORDERS, format!("{}\n{seed}\n{}\n{}", orders.place.display(), orders.began_ms, u64::from(hogs)))
             .stdout(Stdio::null())
             .stderr(errors)
             .spawn()
@@ -169,7 +179,7 @@ fn differences(view: &dyn View, writer: u64, rows: &Rows, opened_ms: u64) -> Res
         let mut entries = view.entries(family, range, Direction::Forward).map_err(|error| error.to_string())?;
         while let Some((key, value)) = Entries::next(&mut *entries).map_err(|error| error.to_string())? {
             let name = format!("{family:?} {key:?}");
-            let id = id_of(&value).ok_or_else(|| format!("{name}: a value that nobody wrote"))?;
+            let id = id_of(&value).ok_or_else(|| format!("{name}: a value that was never written"))?;
             let number = std::str::from_utf8(&key).ok().and_then(|key| key.split('/').nth(1)?.parse::<u64>().ok());
             let row = number.and_then(|number| expected.remove(&(family, number)));
             let row = row.ok_or_else(|| format!("{name}: value {id:x} where nothing should be"))?;
@@ -248,9 +258,14 @@ impl Drop for Running {
     }
 }
 
+fn scratch(name: &str) -> PathBuf {
+    let scratch = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&scratch); // of another process with this number
+    scratch
+}
+
 fn kill_again_and_again(seeds: std::ops::Range<u64>) {
-    let scratch = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("kill-{}-{}", std::process::id(), seeds.start));
-    let _ = std::fs::remove_dir_all(&scratch);
+    let scratch = scratch(&format!("kill-{}", seeds.start));
     let mut story = Story::begin(&scratch);
     let began = Instant::now();
     for seed in seeds {
@@ -274,10 +289,10 @@ fn seeds_asked_for() -> std::ops::Range<u64> {
 fn a_child_of_these_tests() {
     let Ok(orders) = std::env::var(ORDERS) else { return };
     let mut lines = orders.lines();
-    let mut next = || lines.next().expect("three lines");
-    let (place, seed, began_ms) = (next(), next(), next());
+    let mut next = || lines.next().expect("four lines");
+    let (place, seed, began_ms, hogs) = (next(), next(), next(), next() == "1");
     let number = |text: &str| text.parse().expect("a number");
-    child::run(&Orders { place: place.into(), seed: number(seed), began_ms: number(began_ms) });
+    child::run(&Orders { place: place.into(), seed: number(seed), began_ms: number(began_ms), hogs });
 }
 
 #[test]
@@ -294,8 +309,7 @@ fn thousands_of_killed_processes_lose_nothing_acknowledged() {
 /// As above, on a volume of its own that fills up while the process works, and is made roomy again before the next open.
 #[test]
 fn killed_processes_on_a_full_volume_lose_nothing_acknowledged() {
-    let scratch = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("kill-volume-{}", std::process::id()));
-    let volume = match volume::Volume::mount(&scratch) {
+    let volume = match volume::Volume::mount(&scratch("kill-volume")) {
         Ok(volume) => volume,
         Err(why) => return println!("skipped: no volume can be mounted here: {why}"),
     };
@@ -316,4 +330,23 @@ fn killed_processes_on_a_full_volume_lose_nothing_acknowledged() {
         });
     }
     assert!(story.steps > 500, "the children have done too little: {}", story.steps);
+}
+
+/// As above, in a process with few descriptors, of which another thread takes all that are left, again and again.
+#[test]
+fn killed_processes_without_descriptors_lose_nothing_acknowledged() {
+    let scratch = scratch("kill-descriptors");
+    let mut story = Story::begin(&scratch);
+    story.descriptors_max = Some(DESCRIPTORS);
+    for seed in 0..DESCRIPTORS_CYCLES {
+        story.cycle(seed, |running, rng| {
+            let steps = rng.below(1000);
+            running.wait("it works", |seen| seen.is_open() && seen.steps() >= steps);
+            running.wait("descriptors run out", |seen| seen.refusals() > 0);
+            let stood_at = running.seen().steps();
+            running.wait("writes resume", |seen| seen.steps() > stood_at + 50);
+        });
+    }
+    assert!(story.steps > 500, "the children have done too little: {}", story.steps);
+    std::fs::remove_dir_all(&scratch).expect("removed");
 }

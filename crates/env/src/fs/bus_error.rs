@@ -95,7 +95,7 @@ fn replace_page(address: usize) -> bool {
     let start = (address - address % page_bytes) as *mut c_void;
     let protection = ProtFlags::READ | ProtFlags::WRITE;
     // SAFETY: the page lies in the mapping that this thread is writing to (the caller of `guarded` says so), which only it
-    // writes and nobody has a reference into; it is unmapped with that mapping.
+    // writes and no reference points into; it is unmapped with that mapping.
     unsafe { mmap_anonymous(start, page_bytes, protection, MapFlags::PRIVATE | MapFlags::FIXED) }.is_ok()
 }
 

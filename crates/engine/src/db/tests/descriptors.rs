@@ -32,7 +32,7 @@ fn get(db: &Db, number: u64) -> crate::Result<Option<Bytes>> {
 fn a_lack_of_descriptors_is_waited_out() {
     let machine = SimMachine::from_seed(1);
     let db = filled(&machine);
-    // Whatever is closed from now on, somebody else takes.
+    // Whatever is closed from now on, another part of the process takes.
     let mut next = FILLED;
     let error = loop {
         machine.fs.set_descriptors_max(Some(machine.fs.open_files() + 1));
