@@ -19,6 +19,8 @@ pub trait Node: Replicated<Context = RegionContext, Error = NodeError> + Clone {
     fn monotonic(&self) -> Duration;
     /// A region's descriptor here, and its leader as far as this node knows.
     fn region(&self, region: RegionId) -> Option<(Arc<Region>, Option<Peer>)>;
+    /// Done when the leader of a region changes, as far as this node knows; changes since this call count.
+    fn leader_news(&self) -> impl Future<Output = ()> + Send + 'static;
     /// Asks placement, wherever its leader is; bounded in time.
     fn placement(&self, request: Request) -> impl Future<Output = Result<Response, NodeError>> + Send;
 }
@@ -38,6 +40,10 @@ impl Node for NodeHandle {
 
     fn region(&self, region: RegionId) -> Option<(Arc<Region>, Option<Peer>)> {
         NodeHandle::region(self, region)
+    }
+
+    fn leader_news(&self) -> impl Future<Output = ()> + Send + 'static {
+        NodeHandle::leader_news(self)
     }
 
     async fn placement(&self, request: Request) -> Result<Response, NodeError> {
@@ -66,6 +72,9 @@ pub struct Patience {
 
 /// How long one pause is: short against an election, long against a look at an atomic.
 const PAUSE: Duration = Duration::from_millis(10);
+/// How long a wait for news is before another look: some news is not of this node (a leader that reported to placement
+/// elsewhere, a store that is out of reach).
+const NEWS_PAUSE: Duration = Duration::from_millis(50);
 
 impl Patience {
     /// Patience of at most `wait_max` a request.
@@ -95,6 +104,17 @@ impl<N: Node> Waiting<'_, N> {
             return false;
         }
         (self.patience.pause)(left.min(PAUSE)).await;
+        true
+    }
+
+    /// Waits for `news`, for a while. False, at once, when patience is at its end.
+    pub(crate) async fn pause_for(&mut self, news: impl Future<Output = ()> + Send) -> bool {
+        let left = self.until.saturating_sub(self.node.monotonic());
+        if left.is_zero() {
+            return false;
+        }
+        let pause = (self.patience.pause)(left.min(NEWS_PAUSE));
+        futures::future::select(std::pin::pin!(news), pause).await;
         true
     }
 }

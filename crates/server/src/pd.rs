@@ -199,10 +199,14 @@ impl<N: Node> Pd<N> {
 
     /// Waits a moment for a region's leader: clients that are sent to a node that just died spend the few tries they
     /// have. When it is still the leader by placement's word in the end, the trouble may be this node's own.
+    ///
+    /// Placement is asked again only after news of a leader here, or after a pause that is long against its answer, so
+    /// that clients which wait out an election do not load the group that elects.
     async fn find_region(&self, command: Command) -> Result<pdpb::GetRegionResponse> {
         let unknown = pdpb::GetRegionResponse { header: self.header(), ..Default::default() };
         let mut waiting = self.patience.begin(&self.node, 0);
         loop {
+            let news = self.node.leader_news();
             let info = match self.ask(command.clone()).await? {
                 Ok(outcome) => expect!(outcome, Region)?,
                 Err(refusal) if refusal.code() == RefusalCode::UnknownRegion => return Ok(unknown),
@@ -213,7 +217,7 @@ impl<N: Node> Pd<N> {
                 return Ok(unknown);
             }
             let settled = self.settled_leader(&info);
-            if settled.is_none() && waiting.pause().await {
+            if settled.is_none() && waiting.pause_for(news).await {
                 continue;
             }
             let leader = settled.or_else(|| info.leader.as_ref().map(wire_placement_peer));

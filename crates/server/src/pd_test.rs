@@ -161,6 +161,26 @@ async fn slow_answers_of_placement_use_up_the_patience_of_a_look_up() {
     assert_eq!(node.state.lock().placement_requests.len(), 2, "of 100 ms in all");
 }
 
+/// A pause that never ends shows that nothing else wakes it.
+#[tokio::test]
+async fn a_look_up_that_waits_asks_again_when_there_is_news_and_not_before() {
+    let (node, _) = answering([Outcome::Region(region(Some(peer(1)))), Outcome::Region(region(Some(peer(2))))]);
+    let pause = Arc::new(|_| -> futures::future::BoxFuture<'static, ()> { Box::pin(std::future::pending()) });
+    let patience = Patience::new(std::time::Duration::from_secs(1), pause);
+    let pd = Pd::new(node.clone(), patience, Arc::new(|_| true));
+    node.state.lock().regions.get_mut(&RegionId(LEFT)).unwrap().1 = None;
+    let mut waiting = std::pin::pin!(pd.get_region(Default::default()));
+    for _ in 0..100 {
+        assert!(futures::poll!(waiting.as_mut()).is_pending());
+    }
+    assert_eq!(node.state.lock().placement_requests.len(), 1);
+    node.state.lock().regions.get_mut(&RegionId(LEFT)).unwrap().1 = Some(peer_of(LEFT, 2));
+    node.state.lock().leader_news.send_replace(());
+    let answer = waiting.await.unwrap();
+    assert_eq!(answer.leader.unwrap().store_id, 2);
+    assert_eq!(node.state.lock().placement_requests.len(), 2);
+}
+
 #[tokio::test]
 async fn scanned_regions_have_the_old_shape_and_the_new() {
     let (_, pd) = answering([Outcome::Regions(RegionList { regions: vec![region(Some(peer(2)))] })]);

@@ -231,6 +231,31 @@ fn a_full_disk_refuses_writes_serves_reads_and_recovers() {
 }
 
 #[test]
+fn a_write_of_the_log_that_takes_too_long_is_noticed_once() {
+    let mut rig = Rig::new();
+    rig.put(b"before", b"1").unwrap();
+    let counters = rig.handle().counters().clone();
+    assert_eq!(counters.log_unwritable.get(), 0);
+    let handle = rig.handle();
+    let context = context(&handle);
+    let mut batch = WriteBatch::new();
+    batch.put(Family::DEFAULT, b"slow", b"2");
+    let mut write = Box::pin(async move { handle.propose(&context, batch).await });
+    assert!(write.as_mut().now_or_never().is_none());
+    // The disk does nothing for four seconds; the node goes on.
+    let time = rig.machine.clock.time().clone();
+    for _ in 0..400 {
+        time.advance_to(time.now() + Duration::from_millis(10));
+        let now = Now { monotonic: rig.machine.clock.monotonic(), wall_ms: rig.machine.clock.wall_ms() };
+        rig.driver().step(now);
+    }
+    assert_eq!(counters.log_unwritable.get(), 1);
+    rig.run(write).unwrap();
+    rig.put(b"after", b"3").unwrap();
+    assert_eq!(counters.log_unwritable.get(), 1);
+}
+
+#[test]
 fn a_failed_sync_stops_the_node_and_answers_everybody() {
     let mut rig = Rig::new();
     rig.put(b"before", b"1").unwrap();

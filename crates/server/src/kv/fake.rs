@@ -11,8 +11,10 @@ use kontiki_raftstore::{Epoch, Peer, PeerId, Region, RegionError, RegionId, Spac
 use kontiki_txn::{Replicated, memcomparable_encode};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 pub const CLUSTER: u64 = 77;
 /// The region before the split key, and the one behind it.
@@ -37,6 +39,7 @@ pub struct State {
     /// What placement answers, in order.
     pub placement: VecDeque<Result<Response, NodeError>>,
     pub placement_requests: Vec<Request>,
+    pub leader_news: watch::Sender<()>,
 }
 
 #[derive(Clone, Default)]
@@ -160,6 +163,11 @@ impl Node for FakeNode {
         self.state.lock().regions.get(&region).cloned()
     }
 
+    fn leader_news(&self) -> impl Future<Output = ()> + Send + 'static {
+        let news = self.state.lock().leader_news.subscribe();
+        wait_for(news)
+    }
+
     async fn placement(&self, request: Request) -> Result<Response, NodeError> {
         let mut state = self.state.lock();
         state.placement_requests.push(request);
@@ -167,6 +175,10 @@ impl Node for FakeNode {
         state.elapsed += takes;
         state.placement.pop_front().unwrap_or(Err(NodeError::Timeout))
     }
+}
+
+async fn wait_for(mut news: watch::Receiver<()>) {
+    news.changed().await.expect("the node is there");
 }
 
 pub struct FakeView(Arc<Map>);
