@@ -1,32 +1,33 @@
 //! The machine's clocks.
 
 use super::Clock;
-use std::sync::OnceLock;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use rustix::time::{ClockId, clock_gettime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The machine's clocks. All instances of a process share one origin, so their readings compare.
-#[derive(Clone, Copy, Debug)]
-pub struct RealClock {
-    origin: Instant,
-}
+/// Counts the time for which the machine is suspended, too: a lease must not look valid after a resume because the
+/// clock stood still.
+#[cfg(target_os = "linux")]
+const MONOTONIC: ClockId = ClockId::Boottime;
+/// Elsewhere CLOCK_MONOTONIC, which on most systems counts suspended time.
+#[cfg(not(target_os = "linux"))]
+const MONOTONIC: ClockId = ClockId::Monotonic;
+
+/// The machine's clocks. All readings of a machine compare, until it is started again.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealClock;
 
 impl RealClock {
-    /// The process's clock.
+    /// The machine's clock.
     pub fn new() -> RealClock {
-        static ORIGIN: OnceLock<Instant> = OnceLock::new();
-        RealClock { origin: *ORIGIN.get_or_init(Instant::now) }
-    }
-}
-
-impl Default for RealClock {
-    fn default() -> RealClock {
-        RealClock::new()
+        RealClock
     }
 }
 
 impl Clock for RealClock {
     fn monotonic(&self) -> Duration {
-        self.origin.elapsed()
+        let now = clock_gettime(MONOTONIC);
+        // The kernel counts from the machine's start on, and below a second in nanoseconds.
+        Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
     }
 
     fn wall_ms(&self) -> u64 {
@@ -35,3 +36,7 @@ impl Clock for RealClock {
         u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
     }
 }
+
+#[cfg(test)]
+#[path = "real_test.rs"]
+mod tests;
