@@ -19,9 +19,14 @@ pub struct Config {
     /// Largest encoded proposal, in bytes; beyond it `RaftEntryTooLarge`. Default 8 MiB, which keeps one entry below
     /// gRPC's and the transport's message limits.
     pub proposal_bytes_max: usize,
-    /// Bytes a region may have proposed and not yet applied before further proposals are refused as
-    /// `ServerIsBusy`. Default 64 MiB.
+    /// Bytes a region may have proposed, or as a follower taken from its leader, and not yet applied. Beyond it proposals
+    /// are refused as `ServerIsBusy`, and appends are not taken. Default 64 MiB.
     pub unapplied_bytes_max: usize,
+    /// Bytes that the logs of all regions may take in memory; see [`crate::MemoryStatus`]. Default 512 MiB.
+    pub memory_bytes_max: usize,
+    /// Bytes of committed entries, over all regions, that may be on their way to the engine; the rest waits in the logs.
+    /// Each region may have one round on its way. Default 32 MiB.
+    pub applying_bytes_max: usize,
     /// Bytes of entries in one append message (at least one entry). Default 1 MiB.
     pub append_bytes_max: usize,
     /// Append messages in flight to one follower before the leader waits for its answers. Default 256.
@@ -53,6 +58,8 @@ impl Default for Config {
             clock_drift_percent_max: 5,
             proposal_bytes_max: 8 << 20,
             unapplied_bytes_max: 64 << 20,
+            memory_bytes_max: 512 << 20,
+            applying_bytes_max: 32 << 20,
             append_bytes_max: 1 << 20,
             inflight_appends_max: 256,
             apply_bytes_max: 4 << 20,
@@ -109,6 +116,13 @@ impl Config {
             &self.unapplied_bytes_max,
             "at least proposal_bytes_max",
         )?;
+        check(
+            self.memory_bytes_max >= self.unapplied_bytes_max,
+            "memory_bytes_max",
+            &self.memory_bytes_max,
+            "at least unapplied_bytes_max",
+        )?;
+        check(self.applying_bytes_max > 0, "applying_bytes_max", &self.applying_bytes_max, "more than 0")?;
         check(self.append_bytes_max > 0, "append_bytes_max", &self.append_bytes_max, "more than 0")?;
         check(
             (1..=1 << 16).contains(&self.inflight_appends_max),

@@ -2,9 +2,9 @@
 
 use crate::error::{Fault, RegionError};
 use crate::region::{Peer, Region, RegionId, StoreId, Ticket};
-use crate::snapshot::{SnapshotFile, SnapshotId};
+use crate::snapshot::{FileId, SnapshotFile};
 use bytes::Bytes;
-use kontiki_engine::{Commit, WriteBatch};
+use kontiki_engine::{Commit, Family, WriteBatch};
 use std::sync::Arc;
 
 /// Names a [`Persist`]; ascending.
@@ -35,6 +35,9 @@ pub struct Effects {
     pub snapshots: Vec<SnapshotTask>,
     /// News for other parts of the node.
     pub observations: Vec<Observation>,
+    /// Memtables should be flushed, in the background: the logs of what they hold fill the memory. May come often; while a
+    /// flush runs it says nothing new.
+    pub flush: bool,
     /// The node must stop: nothing else of these effects matters any more.
     pub fault: Option<Fault>,
 }
@@ -48,6 +51,7 @@ impl Effects {
             && self.answers.is_empty()
             && self.snapshots.is_empty()
             && self.observations.is_empty()
+            && !self.flush
             && self.fault.is_none()
     }
 }
@@ -88,7 +92,7 @@ pub enum Answer {
     Dropped,
 }
 
-/// Work on snapshot files, for the background. File names: [`SnapshotId::file_name`] under `snapshots/`.
+/// Work on snapshot files, for the background. File names: [`FileId::file_name`] under `snapshots/`.
 #[derive(Clone, Debug)]
 pub enum SnapshotTask {
     /// Take an engine view and write the region's data with [`crate::snapshot::build`]; sync, rename; then
@@ -98,6 +102,8 @@ pub enum SnapshotTask {
         region: RegionId,
         /// Comes back in the event.
         build: BuildId,
+        /// A planted bug; otherwise `None`. For [`crate::snapshot::build`].
+        left_out: Option<Family>,
     },
     /// Stream the file and then the message; then [`crate::Event::SnapshotSent`].
     Send {
@@ -116,12 +122,13 @@ pub enum SnapshotTask {
         /// The region.
         region: RegionId,
         /// Which file.
-        snapshot: SnapshotId,
+        file: FileId,
     },
-    /// Nobody needs the file any more (it may be gone already).
+    /// Nobody needs the file any more (it may be gone already). To be carried out at any time, after another look at
+    /// [`crate::Store::may_remove`].
     Remove {
         /// Which.
-        snapshot: SnapshotId,
+        file: FileId,
     },
 }
 

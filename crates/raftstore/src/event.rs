@@ -2,7 +2,7 @@
 
 use crate::effect::{ApplyId, BuildId, PersistId};
 use crate::region::{Epoch, RegionId, StoreId, Ticket};
-use crate::snapshot::{SnapshotFile, SnapshotId};
+use crate::snapshot::{FileId, InstallError, SnapshotFile, SnapshotId};
 use bytes::Bytes;
 use kontiki_engine::WriteBatch;
 
@@ -65,7 +65,7 @@ pub enum Event {
         /// Whether the receiver has the whole file.
         ok: bool,
     },
-    /// A snapshot arrived: `file` is whole, checked, synced and under its final name.
+    /// A snapshot arrived: `file` is whole, checked, synced and under its final name, which no file had before.
     SnapshotReceived {
         /// The store message that announced it.
         message: Bytes,
@@ -77,9 +77,9 @@ pub enum Event {
         /// The region.
         region: RegionId,
         /// Which.
-        snapshot: SnapshotId,
-        /// An error is a fault: the store cannot go on without this data.
-        result: Result<(), String>,
+        file: FileId,
+        /// A lost file has another snapshot asked for; any other error is a fault.
+        result: Result<(), InstallError>,
     },
     /// Applied indices that tables hold (a crash cannot take them away), of any regions: log truncation may follow.
     Flushed {

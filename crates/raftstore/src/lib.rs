@@ -15,6 +15,7 @@ mod effect;
 mod error;
 mod event;
 pub mod families;
+mod memory;
 pub mod meta;
 #[cfg(test)]
 mod model;
@@ -31,6 +32,7 @@ pub use config::{Config, ConfigError};
 pub use effect::{Answer, Apply, ApplyId, BuildId, Effects, Observation, Persist, PersistId, SnapshotTask};
 pub use error::{Fault, RecoverError, RegionError};
 pub use event::Event;
+pub use memory::MemoryStatus;
 pub use readers::{ReadRefusal, Readable, Readers};
 pub use region::{Epoch, Peer, PeerId, Region, RegionId, Space, StoreId, StoreIdentity, Ticket};
 pub use store::{RegionStatus, Store};

@@ -3,6 +3,7 @@
 use crate::consensus::log::Position;
 use crate::effect::{Answer, ApplyId, BuildId, Observation, PersistId, SnapshotTask};
 use crate::error::Fault;
+use crate::memory::Memory;
 use crate::region::{RegionId, StoreId, Ticket};
 use bytes::Bytes;
 use kontiki_engine::{StreamOp, WriteBatch};
@@ -16,12 +17,17 @@ pub(crate) struct AppliedRegion {
     pub position: Position,
     /// Bytes of proposals made here.
     pub bytes: usize,
+    /// Bytes of the entries.
+    pub entry_bytes: usize,
 }
 
 /// Collects effects.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     pub now: Duration,
+    pub memory: Memory,
+    /// Logs in memory wait for a flush.
+    pub flush: bool,
     /// The persist that this poll's streams will go into.
     pub persist_id: PersistId,
     pub apply_id: ApplyId,
@@ -44,8 +50,8 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     /// An empty one, whose ids begin at 1.
-    pub fn new() -> Outbox {
-        Outbox { persist_id: PersistId(1), apply_id: ApplyId(1), ..Outbox::default() }
+    pub fn new(memory: Memory) -> Outbox {
+        Outbox { memory, persist_id: PersistId(1), apply_id: ApplyId(1), ..Outbox::default() }
     }
 
     /// A ticket came in.

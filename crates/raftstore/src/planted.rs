@@ -19,4 +19,11 @@ pub struct Planted {
     pub vote_at_once_after_restart: bool,
     /// A leader that orders a transfer keeps its lease.
     pub lease_through_transfer: bool,
+    /// Snapshot files are named by their position alone, removals are carried out without another look, and a node
+    /// without a file that it needs stops.
+    pub snapshot_names_reused: bool,
+    /// Followers take appends whatever they hold already, and committed entries are handed out however many wait.
+    pub followers_unbounded: bool,
+    /// Snapshots lack the transactional locks.
+    pub snapshot_without_locks: bool,
 }

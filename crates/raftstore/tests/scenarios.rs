@@ -1,6 +1,8 @@
 //! The scenarios of docs/internals/raftstore.md, by their numbers in the project's list, and random ones from seeds.
 
 mod cluster;
+#[path = "scenarios/flow.rs"]
+mod flow;
 #[path = "scenarios/handover.rs"]
 mod handover;
 #[path = "scenarios/leadership.rs"]

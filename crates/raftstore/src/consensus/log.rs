@@ -4,7 +4,8 @@
 //! core never meets a storage error. Durability is the caller's: entries are here as soon as a Ready is taken, and raft
 //! is told of their persistence later.
 //!
-//! Invariants: entries are consecutive from `truncated.index + 1`; `bytes` is the sum of their accounted sizes.
+//! Invariants: entries are consecutive from `truncated.index + 1`; `bytes` is the sum of their accounted sizes, and
+//! `unapplied_bytes` of those above `applied`.
 
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
@@ -12,7 +13,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 
 /// Accounted size of an entry beyond its payload.
-const ENTRY_OVERHEAD_BYTES: usize = 64;
+pub(super) const ENTRY_OVERHEAD_BYTES: usize = 64;
 
 /// Index and term of one position of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub(super) struct EntryLog {
     truncated: Position,
     entries: VecDeque<Entry>,
     bytes: usize,
+    applied: u64,
+    unapplied_bytes: usize,
     initial: HardState,
     members: ConfState,
     /// What a follower that needs a snapshot can be sent.
@@ -35,18 +38,26 @@ pub(super) struct EntryLog {
     snapshot_wanted: Cell<bool>,
 }
 
-pub(super) fn entry_bytes(entry: &Entry) -> usize {
+pub fn entry_bytes(entry: &Entry) -> usize {
     entry.data.len() + entry.context.len() + ENTRY_OVERHEAD_BYTES
 }
 
 impl EntryLog {
-    pub fn new(truncated: Position, entries: Vec<Entry>, initial: HardState, members: ConfState) -> EntryLog {
+    pub fn new(
+        truncated: Position,
+        entries: Vec<Entry>,
+        applied: u64,
+        initial: HardState,
+        members: ConfState,
+    ) -> EntryLog {
         let bytes = entries.iter().map(entry_bytes).sum();
+        let unapplied_bytes = entries.iter().filter(|entry| entry.index > applied).map(entry_bytes).sum();
         let consecutive = entries.iter().zip(truncated.index + 1..).all(|(entry, index)| entry.index == index);
         assert!(consecutive, "the entries of a log are consecutive");
         assert!((truncated.index == 0) == (truncated.term == 0), "a position has an index and a term, or neither");
         let entries = entries.into();
-        EntryLog { truncated, entries, bytes, initial, members, snapshot: None, snapshot_wanted: Cell::new(false) }
+        let (snapshot, snapshot_wanted) = (None, Cell::new(false));
+        EntryLog { truncated, entries, bytes, applied, unapplied_bytes, initial, members, snapshot, snapshot_wanted }
     }
 
     pub fn truncated(&self) -> Position {
@@ -55,6 +66,21 @@ impl EntryLog {
 
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Bytes of the entries above the applied index.
+    pub fn unapplied_bytes(&self) -> usize {
+        self.unapplied_bytes
+    }
+
+    /// Entries through `index` are applied.
+    pub fn applied_through(&mut self, index: u64) {
+        assert!(index <= self.last(), "only entries of the log are applied");
+        while self.applied < index {
+            self.applied += 1;
+            let entry = self.offset(self.applied).and_then(|offset| self.entries.get(offset));
+            self.unapplied_bytes -= entry.map_or(0, entry_bytes);
+        }
     }
 
     pub fn last(&self) -> u64 {
@@ -72,16 +98,20 @@ impl EntryLog {
         debug_assert!(entries.windows(2).all(|pair| pair[0].term <= pair[1].term), "terms only grow");
         while self.last() >= first.index {
             let dropped = self.entries.pop_back().expect("last() counts these entries");
+            assert!(dropped.index > self.applied, "what is applied stays");
             self.bytes -= entry_bytes(&dropped);
+            self.unapplied_bytes -= entry_bytes(&dropped);
         }
-        self.bytes += entries.iter().map(entry_bytes).sum::<usize>();
+        let added = entries.iter().map(entry_bytes).sum::<usize>();
+        self.bytes += added;
+        self.unapplied_bytes += added;
         self.entries.extend(entries.iter().cloned());
         debug_assert_eq!(self.bytes, self.entries.iter().map(entry_bytes).sum::<usize>(), "bytes are accounted");
     }
 
     /// Drops entries through `index`, which must be one of the log's.
     pub fn truncate(&mut self, index: u64) {
-        assert!(index <= self.last(), "truncation stays within the log");
+        assert!(index <= self.last() && index <= self.applied, "truncation stays within what is applied");
         while self.truncated.index < index {
             let dropped = self.entries.pop_front().expect("index is at most last()");
             self.bytes -= entry_bytes(&dropped);
@@ -96,12 +126,13 @@ impl EntryLog {
 
     /// Forgets everything in favour of a received snapshot. Returns whether entries above it were dropped.
     pub fn restore(&mut self, position: Position, members: ConfState) -> bool {
-        assert!(position.index > self.truncated.index, "a snapshot moves the log forward");
+        assert!(position.index >= self.truncated.index, "a snapshot does not take the log back");
         assert!(position.term >= self.truncated.term, "terms only grow");
         assert!(!members.voters.is_empty(), "a group has members");
         let dropped_above = self.last() > position.index;
         self.entries.clear();
-        self.bytes = 0;
+        (self.bytes, self.unapplied_bytes) = (0, 0);
+        self.applied = position.index;
         self.truncated = position;
         self.members = members;
         self.snapshot = None;

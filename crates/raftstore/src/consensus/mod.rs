@@ -90,8 +90,9 @@ pub struct Group {
     settled: (u64, StateRole),
     timeout_ticks: usize,
     election_ticks: usize,
-    /// A restored snapshot that is not persisted yet.
-    restoring: Option<u64>,
+    /// A restored snapshot that is not persisted yet: its index, and the round that persists it. (The index alone would
+    /// not tell: a snapshot in the place of a lost one may end where the durable log ends.)
+    restoring: Option<(u64, u64)>,
     /// Term and vote as of the last round.
     last_vote: (u64, u64),
 }
@@ -156,7 +157,7 @@ impl Group {
         if entries.last().is_some_and(|entry| entry.term > state.term) {
             return Err("the log's last term is newer than the recorded term".into());
         }
-        let log = EntryLog::new(truncated, entries, hard_state, conf_state(region));
+        let log = EntryLog::new(truncated, entries, applied, hard_state, conf_state(region));
         let raft_config = raft::Config {
             id: peer.0,
             election_tick: config.election_ticks,
@@ -201,9 +202,15 @@ impl Group {
     pub fn tick(&mut self, may_campaign: bool) {
         let raft = &self.node.raft;
         let times_out = raft.state != StateRole::Leader && raft.election_elapsed + 1 >= self.timeout_ticks;
-        if self.restoring.is_none() && (may_campaign || !times_out) {
+        if self.restoring.is_some() {
+            return;
+        }
+        if may_campaign || !times_out {
             self.node.tick();
             self.settle();
+        } else {
+            // Whoever asks for the vote gets it when the time has passed, although nothing begins here.
+            self.node.raft.election_elapsed = self.node.raft.election_elapsed.max(self.election_ticks);
         }
     }
 
@@ -245,6 +252,14 @@ impl Group {
     /// Sends heartbeats now, if this group leads.
     pub fn ping(&mut self) {
         self.node.ping();
+    }
+
+    /// Asks the leader for a snapshot although the log reaches back far enough: the data below it is lost here. Nothing
+    /// happens without a leader, or before its first entry is here; to be repeated.
+    pub fn request_snapshot(&mut self) {
+        self.node.raft.pending_request_snapshot = raft::INVALID_INDEX;
+        // The errors are those two reasons.
+        let _ = self.node.request_snapshot();
     }
 
     /// Index of a snapshot that the core accepted and that no round has taken yet.
@@ -298,7 +313,7 @@ impl Group {
             let members = metadata.get_conf_state().clone();
             let dropped_above = self.node.mut_store().restore(position, members);
             round.snapshot = Some((position, dropped_above));
-            self.restoring = Some(position.index);
+            self.restoring = Some((position.index, round.number));
         }
         round.entries = ready.take_entries();
         self.node.mut_store().append(&round.entries);
@@ -325,8 +340,8 @@ impl Group {
     /// Rounds through `number` are durable.
     pub fn persisted(&mut self, number: u64) {
         self.node.on_persist_ready(number);
-        if self.restoring.is_some_and(|index| self.node.raft.raft_log.persisted >= index) {
-            let index = self.restoring.take().expect("just seen");
+        if let Some((index, _)) = self.restoring.take_if(|(_, of)| *of <= number) {
+            assert!(self.node.raft.raft_log.persisted >= index, "the round of a snapshot makes it durable");
             if index > self.node.raft.raft_log.applied {
                 self.node.advance_apply_to(index);
             }
@@ -340,6 +355,7 @@ impl Group {
         if index > self.node.raft.raft_log.applied {
             self.node.advance_apply_to(index);
         }
+        self.node.mut_store().applied_through(index);
     }
 
     /// Whether a restored snapshot awaits its persistence.
@@ -425,6 +441,11 @@ impl Group {
     /// Bytes of the log in memory.
     pub fn log_bytes(&self) -> usize {
         self.node.store().bytes()
+    }
+
+    /// Bytes of the log's entries that are not applied.
+    pub fn unapplied_log_bytes(&self) -> usize {
+        self.node.store().unapplied_bytes()
     }
 
     /// Drops entries through `index`, all of them applied.

@@ -1,6 +1,7 @@
 //! Messages in and out of a group: conversion between the wire's types and the raft crate's, and the checks that keep
 //! a message which no correct peer sends from making the core panic.
 
+use super::log::ENTRY_OVERHEAD_BYTES;
 use super::wire::{RaftMessage, SnapshotInfo};
 use super::{Group, Outgoing, OutgoingKind, entry_from_wire, entry_to_wire};
 use crate::region::{PeerId, Region};
@@ -138,6 +139,20 @@ impl RaftMessage {
             .map(|(void_through, _)| void_through)
     }
 
+    /// Bytes of the entries that this would add to a log which ends at `last_index`; `None` if it is no append, or one
+    /// that does not begin there: such a one repeats, replaces, or is refused.
+    pub fn extends(&self, last_index: u64) -> Option<usize> {
+        let appends = message_type(self.kind) == Some(MessageType::MsgAppend) && self.index == last_index;
+        let bytes =
+            || self.entries.iter().map(|entry| entry.data.len() + entry.context.len() + ENTRY_OVERHEAD_BYTES).sum();
+        (appends && !self.entries.is_empty()).then(bytes)
+    }
+
+    /// Whether this is an append with entries.
+    pub fn has_entries(&self) -> bool {
+        message_type(self.kind) == Some(MessageType::MsgAppend) && !self.entries.is_empty()
+    }
+
     /// Whether this announces a snapshot file.
     pub fn is_snapshot(&self) -> bool {
         message_type(self.kind) == Some(MessageType::MsgSnapshot)
@@ -162,7 +177,18 @@ impl Group {
             Ok(converted) => converted,
             Err(why) => return Stepped::Refused(why),
         };
-        if self.node.step(core).is_err() {
+        // While it asks for a snapshot the core answers no heartbeats, and goes on asking a leader of a later term, whose log
+        // may end before the index that it asks for. Neither may be: the lease needs the one, the request the other.
+        let asked_for = self.node.raft.pending_request_snapshot;
+        if term > self.term() || kind == MessageType::MsgHeartbeat {
+            self.node.raft.pending_request_snapshot = raft::INVALID_INDEX;
+        }
+        let before = self.term();
+        let stepped = self.node.step(core);
+        if kind == MessageType::MsgHeartbeat && before == self.term() {
+            self.node.raft.pending_request_snapshot = asked_for;
+        }
+        if stepped.is_err() {
             return Stepped::Ignored;
         }
         self.settle();

@@ -76,6 +76,9 @@ pub struct SnapshotInfo {
     pub bytes: u64,
     #[prost(uint32, tag = "5")]
     pub checksum: u32,
+    /// In a state blob only: the number in the file's name.
+    #[prost(uint64, tag = "6")]
+    pub file_number: u64,
 }
 
 /// The envelope: everything one store sends another is one of these.
@@ -104,6 +107,9 @@ pub struct StoreMessage {
     /// The sender's log cannot be written at the moment.
     #[prost(bool, tag = "10")]
     pub unwritable: bool,
+    /// From a follower: it has no room for entries now. Its heartbeat answers say when it has again.
+    #[prost(bool, tag = "11")]
+    pub full: bool,
 }
 
 /// A region's descriptor.

@@ -3,7 +3,7 @@
 //! Deterministic: what is written follows from the entry and the region's descriptor alone.
 
 use super::Peer;
-use crate::consensus::log::Position;
+use crate::consensus::log::{Position, entry_bytes};
 use crate::consensus::{Entry, EntryType};
 use crate::effect::Answer;
 use crate::error::Fault;
@@ -18,19 +18,34 @@ impl Peer {
     }
 
     pub(super) fn take_committed(&mut self, entries: Vec<Entry>, out: &mut Outbox) {
-        if self.waits_for_install() {
-            self.deferred.extend(entries);
-        } else {
-            assert!(self.deferred.is_empty(), "deferred entries are handed out when the install ends");
+        self.deferred.extend(entries);
+        self.hand_out_deferred(out);
+    }
+
+    /// Hands out committed entries, a round at a time, until enough are on their way or an install stands before them.
+    pub(super) fn hand_out_deferred(&mut self, out: &mut Outbox) {
+        while !self.deferred.is_empty() && !self.waits_for_install() && !self.has_enough_applies(out) {
+            let mut bytes = 0;
+            let fits = |entry: &&Entry| {
+                let is_first = bytes == 0;
+                bytes += entry_bytes(entry);
+                is_first || bytes <= self.config.apply_bytes_max
+            };
+            let count = self.deferred.iter().take_while(fits).count();
+            let entries = self.deferred.drain(..count).collect();
             self.hand_out(entries, out);
+            if out.fault.is_some() {
+                return;
+            }
         }
     }
 
     /// Puts entries into this poll's apply batch, and the position they lead to.
-    pub(super) fn hand_out(&mut self, entries: Vec<Entry>, out: &mut Outbox) {
+    fn hand_out(&mut self, entries: Vec<Entry>, out: &mut Outbox) {
         let Some(last) = entries.last() else { return };
         let position = Position { index: last.index, term: last.term };
         let mut bytes = 0;
+        let entry_bytes = entries.iter().map(entry_bytes).sum();
         for entry in entries {
             bytes += self.apply(entry, out);
             if out.fault.is_some() {
@@ -38,7 +53,9 @@ impl Peer {
             }
         }
         put_applied(&mut out.apply, self.region.id, position);
-        out.applied.push(AppliedRegion { region: self.region.id, position, bytes });
+        out.applied.push(AppliedRegion { region: self.region.id, position, bytes, entry_bytes });
+        out.memory.apply_begins(entry_bytes);
+        self.flow.applying.push_back(entry_bytes);
         self.applies_in_flight += 1;
     }
 
@@ -82,6 +99,7 @@ impl Peer {
         assert!(self.applies_in_flight > 0 && bytes <= self.unapplied_bytes, "what becomes visible was handed out");
         self.applied = position;
         self.applies_in_flight -= 1;
+        self.flow.applying.pop_front();
         self.unapplied_bytes -= bytes;
         self.group.applied(position.index);
     }

@@ -25,6 +25,14 @@ impl Peer {
             // It must come with its file.
             return;
         }
+        if !self.has_room_for(&raft, out) {
+            return;
+        }
+        if envelope.full {
+            self.flow.full_followers.insert(from.id);
+        } else {
+            self.flow.full_followers.remove(&from.id);
+        }
         let Some(transfer) = self.admit_election(from, &mut raft, out.now) else { return };
         let (term, void_through) = (raft.term, raft.heartbeat_void_through());
         let region = self.region.clone();
@@ -68,6 +76,7 @@ impl Peer {
             let follows = self.group.role() == Role::Follower && self.group.leader() == Some(from.id);
             let admitted = follows
                 && self.is_writable()
+                && !self.waits_for_install()
                 && order.term == self.group.term()
                 && !self.promise.knows_void(order)
                 && (!has_promised || self.promise.excepts(order));

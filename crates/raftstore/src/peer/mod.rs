@@ -9,6 +9,7 @@
 //! difference.
 
 mod apply;
+mod flow;
 mod handover;
 mod lease;
 mod message;
@@ -92,8 +93,9 @@ pub(crate) struct Peer {
     /// Given out for apply (or to be, by `deferred`).
     handed: u64,
     applies_in_flight: usize,
-    /// Committed entries that wait for a snapshot's install.
+    /// Committed entries that wait for a snapshot's install, or for earlier ones on their way to the engine.
     deferred: VecDeque<Entry>,
+    flow: flow::Flow,
 
     leading: Option<Leading>,
     lease: lease::Lease,
@@ -147,6 +149,7 @@ impl Peer {
             handed,
             applies_in_flight: 0,
             deferred: VecDeque::new(),
+            flow: flow::Flow::default(),
             leading: None,
             lease: lease::Lease::default(),
             handover: handover::Handover::default(),
@@ -195,12 +198,14 @@ impl Peer {
     pub fn tick(&mut self, out: &mut Outbox) {
         self.ticks += 1;
         self.promise.tick();
-        let may_campaign = self.is_writable() && !self.has_promised(out.now);
+        // Without its data a leader could neither apply nor serve.
+        let may_campaign = self.is_writable() && !self.has_promised(out.now) && !self.waits_for_install();
         self.voting(out.now, None, |group| group.tick(may_campaign));
         self.hand_over(out.now);
         self.tick_serving(out);
+        self.tick_lost();
         if self.ticks.is_multiple_of(self.config.truncate_ticks) {
-            self.maybe_truncate(out.now);
+            self.maybe_truncate(out.now, false);
         }
     }
 
@@ -212,7 +217,7 @@ impl Peer {
     }
 
     pub fn campaign(&mut self, now: Duration) {
-        if self.is_writable() && !self.has_promised(now) {
+        if self.is_writable() && !self.has_promised(now) && !self.waits_for_install() {
             self.voting(now, None, Group::campaign);
         }
     }
@@ -242,7 +247,8 @@ impl Peer {
         self.persist_state(out);
         self.complete_reads(out);
         self.publish(out);
-        self.check_invariants();
+        self.account(out);
+        self.check_invariants(out);
     }
 
     /// Notices that leadership came or went since the last look.
@@ -269,6 +275,7 @@ impl Peer {
         self.drop_proposals_above(self.group.committed(), out);
         self.refuse_reads(out);
         self.stop_serving(out);
+        self.flow.full_followers.clear();
     }
 
     /// Brings [`crate::Readers`] up to date, and tells of leaders that came and went.
@@ -302,13 +309,14 @@ impl Peer {
         self.slot.set_lease(lease);
     }
 
-    fn check_invariants(&self) {
+    fn check_invariants(&self, out: &Outbox) {
         let committed = self.group.committed();
         assert!(self.applied.index <= self.handed, "applied {} <= handed {}", self.applied.index, self.handed);
         assert!(self.handed <= committed, "handed {} <= committed {committed}", self.handed);
         assert!(committed <= self.group.last_index(), "committed <= last");
         assert!(self.flushed <= self.handed || self.waits_for_install(), "flushed <= handed");
-        assert!(self.deferred.is_empty() || self.waits_for_install(), "only an install defers entries");
+        let reason = self.waits_for_install() || self.has_enough_applies(out);
+        assert!(self.deferred.is_empty() || reason, "only an install or applies under way defer entries");
         assert!(self.leading.is_some() == self.leads(), "every change of role was noticed");
         assert!(self.truncations.is_empty() && !self.state_dirty, "the poll wrote what was to be written");
         debug_assert!(self.proposals.iter().map(|p| p.index).is_sorted(), "proposals are in the log's order");

@@ -14,16 +14,17 @@ impl Peer {
     pub fn propose(&mut self, epoch: Epoch, batch: WriteBatch, ticket: Ticket, out: &mut Outbox) {
         let header = encode_header(epoch);
         let bytes = header.len() + batch.as_bytes().len();
-        match self.admit(epoch, &batch, bytes) {
+        match self.admit(epoch, &batch, bytes, out) {
             Ok(()) => {
                 self.unapplied_bytes += bytes;
+                self.count_taken(bytes, out);
                 self.queue.push(Queued { ticket, header, data: batch.into_bytes(), bytes });
             }
             Err(error) => out.answer(ticket, Answer::Refused(error)),
         }
     }
 
-    fn admit(&self, epoch: Epoch, batch: &WriteBatch, bytes: usize) -> Result<(), RegionError> {
+    fn admit(&self, epoch: Epoch, batch: &WriteBatch, bytes: usize, out: &mut Outbox) -> Result<(), RegionError> {
         if !self.leads() {
             return Err(self.not_leader());
         }
@@ -40,6 +41,12 @@ impl Peer {
                 "{} bytes are proposed and not applied; at most {} are accepted",
                 self.unapplied_bytes, self.config.unapplied_bytes_max
             );
+            return Err(RegionError::ServerIsBusy { region: self.region.id, reason });
+        }
+        if self.unapplied_bytes > 0 && out.memory.is_full_for(bytes) {
+            out.memory.refused += 1;
+            let status = out.memory.status();
+            let reason = format!("the logs of this store take {} bytes of {}", status.log_bytes, status.log_bytes_max);
             return Err(RegionError::ServerIsBusy { region: self.region.id, reason });
         }
         if self.group.is_transferring() {

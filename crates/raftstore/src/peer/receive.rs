@@ -7,8 +7,13 @@
 //! | ready, installing | the stream is truncated through the snapshot, whose name is in the state blob | installed again from the file: applied < truncated |
 //! | installed | the data is visible, in memory | installed again from the file |
 //! | flushed | the data is in tables | the file is not needed: removed |
+//! | lost | the file is missing or damaged | found again at the next install; another snapshot is asked for |
 //!
-//! So the file plays the log's part for the data it holds, and a half-installed state is never trusted.
+//! So the file plays the log's part for the data it holds, and a half-installed state is never trusted. Files have names
+//! that are used once ([`crate::snapshot::FileId`]), so a removal cannot hit a file that arrives later.
+//!
+//! A replica that waits for an install, or has lost the file, follows and votes (its log is whole) but never stands for
+//! election: as leader it could neither apply nor serve.
 
 use super::Peer;
 use crate::consensus::log::Position;
@@ -18,7 +23,7 @@ use crate::effect::SnapshotTask;
 use crate::error::Fault;
 use crate::outbox::Outbox;
 use crate::region;
-use crate::snapshot::{SnapshotFile, SnapshotId};
+use crate::snapshot::{FileId, InstallError, SnapshotFile};
 use kontiki_engine::{StreamId, StreamOp};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +35,7 @@ enum Stage {
     Ready,
     Installing,
     Installed,
+    Lost,
 }
 
 /// A snapshot whose file is still needed.
@@ -38,7 +44,7 @@ pub(crate) struct Incoming {
     pub file: SnapshotFile,
     stage: Stage,
     /// Files of earlier snapshots that this one makes superfluous once it is restored.
-    superseded: Vec<SnapshotId>,
+    superseded: Vec<FileId>,
 }
 
 impl Incoming {
@@ -50,40 +56,65 @@ impl Incoming {
     pub fn is_installed(&self) -> bool {
         self.stage == Stage::Installed
     }
+
+    fn is_lost(&self) -> bool {
+        self.stage == Stage::Lost
+    }
 }
 
 impl Peer {
     /// A snapshot message whose file is here.
     pub fn snapshot_received(&mut self, from: region::Peer, raft: RaftMessage, file: SnapshotFile, out: &mut Outbox) {
-        let busy = self.incoming.as_ref().is_some_and(|incoming| !incoming.is_installed());
-        if busy || file.region.peer(self.me.id) != Some(self.me) {
+        let lost = self.has_lost_snapshot();
+        let busy = self.waits_for_install() && !lost;
+        // In the place of a lost file a snapshot must hold all that the log above the file holds: that is acknowledged.
+        let short = lost && file.id.index < self.group.last_index();
+        if busy || short || file.region.peer(self.me.id) != Some(self.me) {
             // The leader sends again when it finds this replica still behind.
-            return self.discard(file.id, out);
+            return self.discard(file.name(), out);
         }
         let index = file.id.index;
         let stepped = self.group.step(from.id, raft, &file.region, Duration::ZERO);
         if !matches!(stepped, Stepped::Taken(_)) || self.group.pending_snapshot() != Some(index) {
             // Stale, or the log already matches it: raft has answered what there is to say.
-            return self.discard(file.id, out);
+            return self.discard(file.name(), out);
         }
         let mut superseded = Vec::new();
         if let Some(before) = self.incoming.take() {
             superseded = before.superseded;
-            superseded.push(before.file.id);
+            superseded.push(before.file.name());
         }
         self.incoming = Some(Incoming { file, stage: Stage::Accepted, superseded });
     }
 
-    fn discard(&self, snapshot: SnapshotId, out: &mut Outbox) {
-        if !self.needs_snapshot(&snapshot) {
-            out.snapshots.push(SnapshotTask::Remove { snapshot });
+    fn discard(&self, file: FileId, out: &mut Outbox) {
+        if !self.needs_file(&file) {
+            out.snapshots.push(SnapshotTask::Remove { file });
         }
     }
 
-    pub fn needs_snapshot(&self, snapshot: &SnapshotId) -> bool {
+    pub fn needs_file(&self, file: &FileId) -> bool {
         let incoming = self.incoming.as_ref();
-        incoming.is_some_and(|incoming| incoming.file.id == *snapshot || incoming.superseded.contains(snapshot))
-            || self.serving.needs(snapshot)
+        incoming.is_some_and(|incoming| incoming.file.name() == *file || incoming.superseded.contains(file))
+            || self.serving.needs(file)
+    }
+
+    /// The received files that are needed.
+    pub fn needed_files(&self) -> impl Iterator<Item = FileId> {
+        let incoming = self.incoming.iter();
+        incoming.flat_map(|incoming| incoming.superseded.iter().copied().chain([incoming.file.name()]))
+    }
+
+    /// Whether the file of an accepted snapshot is gone: only another snapshot brings this replica forward.
+    pub fn has_lost_snapshot(&self) -> bool {
+        self.incoming.as_ref().is_some_and(Incoming::is_lost)
+    }
+
+    /// Asks for a snapshot in the place of a lost one, again and again: the request may be lost, too.
+    pub(super) fn tick_lost(&mut self) {
+        if self.has_lost_snapshot() && self.ticks.is_multiple_of(self.config.heartbeat_ticks as u64) {
+            self.group.request_snapshot();
+        }
     }
 
     /// The core restored its log to `position`.
@@ -91,9 +122,10 @@ impl Peer {
         let incoming = self.incoming.as_mut().expect("the core restores only what was accepted");
         let id = incoming.file.id;
         assert_eq!((incoming.stage, id.index, id.term), (Stage::Accepted, position.index, position.term));
-        assert!(self.deferred.is_empty(), "entries are deferred only while a snapshot is being installed");
+        assert!(self.deferred.back().is_none_or(|last| last.index <= position.index), "deferred entries are committed");
         incoming.stage = Stage::Restoring;
-        assert!(position.index > self.handed, "a snapshot moves the state forward");
+        assert!(position.index >= self.handed, "a snapshot does not take the state back");
+        self.deferred.clear();
         self.handed = position.index;
         self.drop_all_proposals(out);
         self.truncations.clear();
@@ -112,8 +144,8 @@ impl Peer {
         if let Some(incoming) = self.incoming.as_mut().filter(|i| i.stage == Stage::Restoring && !restoring) {
             incoming.stage = Stage::Ready;
             assert!(self.group.truncated().index >= incoming.file.id.index, "the log begins after the snapshot");
-            for snapshot in std::mem::take(&mut incoming.superseded) {
-                out.snapshots.push(SnapshotTask::Remove { snapshot });
+            for file in std::mem::take(&mut incoming.superseded) {
+                out.snapshots.push(SnapshotTask::Remove { file });
             }
         }
     }
@@ -123,20 +155,30 @@ impl Peer {
         let idle = self.applies_in_flight == 0;
         if let Some(incoming) = self.incoming.as_mut().filter(|i| i.stage == Stage::Ready && idle) {
             incoming.stage = Stage::Installing;
-            let snapshot = incoming.file.id;
-            out.snapshots.push(SnapshotTask::Install { region: snapshot.region, snapshot });
+            let file = incoming.file.name();
+            out.snapshots.push(SnapshotTask::Install { region: file.snapshot.region, file });
         }
     }
 
     /// The install ended.
-    pub fn installed(&mut self, snapshot: SnapshotId, result: Result<(), String>, out: &mut Outbox) {
-        let ours = |i: &&mut Incoming| i.stage == Stage::Installing && i.file.id == snapshot;
+    pub fn installed(&mut self, file: FileId, result: Result<(), InstallError>, out: &mut Outbox) {
+        let ours = |i: &&mut Incoming| i.stage == Stage::Installing && i.file.name() == file;
         let Some(incoming) = self.incoming.as_mut().filter(ours) else { return };
-        if let Err(error) = result {
-            let what = format!("the snapshot {} could not be installed: {error}", snapshot.file_name());
-            out.fault = Some(Fault { region: self.region.id, what });
-            return;
+        match result {
+            Ok(()) => {}
+            Err(InstallError::FileLost(error)) if !self.config.planted().snapshot_names_reused => {
+                let (region, name) = (self.region.id.0, file.file_name());
+                tracing::error!(region, error, "the snapshot file {name} is lost; another snapshot is asked for");
+                incoming.stage = Stage::Lost;
+                return self.group.request_snapshot();
+            }
+            Err(error) => {
+                let what = format!("the snapshot {} could not be installed: {error}", file.file_name());
+                out.fault = Some(Fault { region: self.region.id, what });
+                return;
+            }
         }
+        let snapshot = file.snapshot;
         assert!(self.applied.index < snapshot.index, "a snapshot moves the state forward");
         assert_eq!(self.applies_in_flight, 0, "nothing else wrote meanwhile");
         incoming.stage = Stage::Installed;
@@ -147,21 +189,13 @@ impl Peer {
         self.flushed_through(self.flushed, out);
     }
 
-    /// Entries that were committed while the install ran.
-    pub(super) fn hand_out_deferred(&mut self, out: &mut Outbox) {
-        if !self.deferred.is_empty() && self.incoming.as_ref().is_none_or(Incoming::is_installed) {
-            let entries = std::mem::take(&mut self.deferred).into();
-            self.hand_out(entries, out);
-        }
-    }
-
     /// Tables hold the state through `index`.
     pub fn flushed_through(&mut self, index: u64, out: &mut Outbox) {
         self.flushed = self.flushed.max(index);
         if self.incoming.as_ref().is_some_and(|i| i.is_installed() && i.file.id.index <= index) {
             let incoming = self.incoming.take().expect("just seen");
             assert!(incoming.superseded.is_empty(), "superseded files went when this one was restored");
-            out.snapshots.push(SnapshotTask::Remove { snapshot: incoming.file.id });
+            out.snapshots.push(SnapshotTask::Remove { file: incoming.file.name() });
         }
     }
 }

@@ -96,7 +96,7 @@ impl Peer {
         if std::mem::take(&mut self.state_dirty) {
             let mut state = self.group.state();
             state.promised_ns = self.promise.to_state();
-            state.snapshot = self.incoming.as_ref().map(|incoming| incoming.file.to_info());
+            state.snapshot = self.incoming.as_ref().map(|incoming| incoming.file.to_state());
             out.streams.push(StreamOp::State { stream: self.stream(), state: encode_group_state(&state) });
         }
     }
@@ -124,6 +124,9 @@ impl Peer {
             }
             _ => {}
         }
+        if outgoing.message.has_entries() && self.flow.full_followers.contains(&to.id) {
+            return None; // As if it were lost; the core comes back to it with the answers to heartbeats.
+        }
         let info = outgoing.message.snapshot.clone();
         let envelope = StoreMessage {
             region: self.region.id.0,
@@ -136,6 +139,7 @@ impl Peer {
             raft: Some(outgoing.message),
             replicated: self.replicated_through(out.now),
             unwritable: !self.is_writable(),
+            full: self.is_full(out),
         };
         let bytes: Bytes = envelope.encode_to_vec().into();
         match info {

@@ -8,7 +8,7 @@ use crate::consensus::wire::SnapshotInfo;
 use crate::effect::{BuildId, SnapshotTask};
 use crate::outbox::Outbox;
 use crate::region::{self, StoreId};
-use crate::snapshot::{SnapshotFile, SnapshotId};
+use crate::snapshot::{FileId, SnapshotFile, SnapshotId};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,18 +17,18 @@ pub(super) struct Serving {
     building: Option<BuildId>,
     /// On offer to followers.
     current: Option<SnapshotFile>,
-    sends: BTreeMap<SnapshotId, BTreeSet<StoreId>>,
+    sends: BTreeMap<FileId, BTreeSet<StoreId>>,
     idle_ticks: u64,
 }
 
 impl Serving {
-    pub fn needs(&self, snapshot: &SnapshotId) -> bool {
-        self.current.as_ref().is_some_and(|file| file.id == *snapshot) || self.sends.contains_key(snapshot)
+    pub fn needs(&self, file: &FileId) -> bool {
+        self.current.as_ref().is_some_and(|current| current.name() == *file) || self.sends.contains_key(file)
     }
 
     /// The lowest index from which a follower that is being sent a snapshot will need the log.
     pub fn lowest_in_use(&self) -> Option<u64> {
-        self.sends.keys().map(|snapshot| snapshot.index).min()
+        self.sends.keys().map(|file| file.snapshot.index).min()
     }
 }
 
@@ -39,7 +39,8 @@ impl Peer {
         if wanted && self.leading.is_some() && self.serving.building.is_none() && !self.waits_for_install() {
             let build = out.next_build();
             self.serving.building = Some(build);
-            out.snapshots.push(SnapshotTask::Build { region: self.region.id, build });
+            let left_out = self.config.planted().snapshot_without_locks.then_some(crate::families::TXN_LOCK);
+            out.snapshots.push(SnapshotTask::Build { region: self.region.id, build, left_out });
         }
     }
 
@@ -58,14 +59,14 @@ impl Peer {
         };
         let useful = expected && self.leading.is_some() && file.id.index >= self.group.truncated().index;
         if !useful {
-            return self.discard_built(file.id, out);
+            return self.discard_built(file.name(), out);
         }
         assert!(
             file.id.region == self.region.id && file.id.index <= self.group.committed(),
             "a view holds what is applied"
         );
         assert!(!self.waits_for_install(), "no snapshot is built of a half-installed state");
-        if self.serving.current.as_ref().is_some_and(|current| current.id != file.id) {
+        if self.serving.current.as_ref().is_some_and(|current| current.name() != file.name()) {
             self.retire(out);
         }
         self.group.offer_snapshot(Some(&file.to_info()), &file.region);
@@ -73,9 +74,9 @@ impl Peer {
         self.serving.idle_ticks = 0;
     }
 
-    fn discard_built(&self, snapshot: SnapshotId, out: &mut Outbox) {
-        if !self.needs_snapshot(&snapshot) {
-            out.snapshots.push(SnapshotTask::Remove { snapshot });
+    fn discard_built(&self, file: FileId, out: &mut Outbox) {
+        if !self.needs_file(&file) {
+            out.snapshots.push(SnapshotTask::Remove { file });
         }
     }
 
@@ -84,7 +85,7 @@ impl Peer {
         let offered = |file: &&SnapshotFile| (file.id.index, file.id.term) == (info.index, info.term);
         match self.serving.current.as_ref().filter(offered) {
             Some(file) => {
-                self.serving.sends.entry(file.id).or_default().insert(to.store);
+                self.serving.sends.entry(file.name()).or_default().insert(to.store);
                 let file = file.clone();
                 out.snapshots.push(SnapshotTask::Send { region: self.region.id, to: to.store, message, file });
             }
@@ -95,11 +96,15 @@ impl Peer {
 
     /// A send ended.
     pub fn snapshot_sent(&mut self, to: StoreId, snapshot: SnapshotId, ok: bool, out: &mut Outbox) {
-        if let Some(stores) = self.serving.sends.get_mut(&snapshot) {
+        let ended = |(file, stores): (&FileId, &BTreeSet<StoreId>)| {
+            (file.snapshot == snapshot && stores.contains(&to)).then_some(*file)
+        };
+        if let Some(file) = self.serving.sends.iter().find_map(ended) {
+            let stores = self.serving.sends.get_mut(&file).expect("just seen");
             stores.remove(&to);
             if stores.is_empty() {
-                self.serving.sends.remove(&snapshot);
-                self.discard_built(snapshot, out);
+                self.serving.sends.remove(&file);
+                self.discard_built(file, out);
             }
         }
         if let Some(peer) = self.region.peer_on(to).filter(|_| self.leads()) {
@@ -111,7 +116,7 @@ impl Peer {
     fn retire(&mut self, out: &mut Outbox) {
         if let Some(file) = self.serving.current.take() {
             self.group.offer_snapshot(None, &self.region);
-            self.discard_built(file.id, out);
+            self.discard_built(file.name(), out);
         }
     }
 

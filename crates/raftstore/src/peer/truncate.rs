@@ -35,17 +35,19 @@ impl Peer {
     }
 
     /// Truncates if there is enough to gain.
-    pub(super) fn maybe_truncate(&mut self, now: Duration) {
+    pub fn maybe_truncate(&mut self, now: Duration, is_memory_tight: bool) {
         if self.waits_for_install() {
             return;
         }
-        let over = self.group.log_bytes() > self.config.log_bytes_max;
+        let over = is_memory_tight || self.group.log_bytes() > self.config.log_bytes_max;
         let mut target = self.flushed.min(self.applied.index);
         if !over {
             let shared = if self.leading.is_some() { self.replicated_through(now) } else { self.replicated };
             target = target.min(shared);
         }
-        if self.group.log_bytes() <= self.config.log_bytes_max.saturating_mul(HELD_BY_SNAPSHOT_FACTOR) {
+        if !is_memory_tight
+            && self.group.log_bytes() <= self.config.log_bytes_max.saturating_mul(HELD_BY_SNAPSHOT_FACTOR)
+        {
             target = target.min(self.serving.lowest_in_use().unwrap_or(u64::MAX));
         }
         let gain = target.saturating_sub(self.group.truncated().index);

@@ -8,6 +8,17 @@ use crate::meta;
 use kontiki_engine::{Direction, Range, View, WriteBatch};
 use std::io::{self, Read};
 
+/// Why an install ended without the data.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InstallError {
+    /// The file is not there, cannot be read or is damaged: another snapshot is needed.
+    #[error("{0}")]
+    FileLost(String),
+    /// The store cannot take the data.
+    #[error("{0}")]
+    Store(String),
+}
+
 /// Bytes of one batch of an install; bounds memory and the share of a memtable that one batch takes.
 const BATCH_BYTES: usize = 1 << 20;
 

@@ -10,10 +10,12 @@
 
 mod frame;
 mod install;
+mod names;
 mod read;
 mod write;
 
-pub use install::install;
+pub use install::{InstallError, install};
+pub use names::{FileId, FileNumbers};
 pub use read::verify;
 pub use write::build;
 
@@ -31,18 +33,13 @@ pub struct SnapshotId {
     pub index: u64,
 }
 
-impl SnapshotId {
-    /// Its path below `snapshots/`: `REGION/TERM-INDEX.snap`.
-    pub fn file_name(&self) -> String {
-        format!("{}/{}-{}.snap", self.region, self.term, self.index)
-    }
-}
-
 /// A whole snapshot file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotFile {
-    /// Its name.
+    /// What it holds.
     pub id: SnapshotId,
+    /// The number in its name here ([`FileId::number`]); 0 until it has a name.
+    pub number: u64,
     /// The region's descriptor at that index.
     pub region: Region,
     /// Length in bytes.
@@ -52,6 +49,17 @@ pub struct SnapshotFile {
 }
 
 impl SnapshotFile {
+    /// Its name.
+    pub fn name(&self) -> FileId {
+        FileId { snapshot: self.id, number: self.number }
+    }
+
+    /// The same file under the name with this number.
+    pub fn numbered(self, number: u64) -> SnapshotFile {
+        SnapshotFile { number, ..self }
+    }
+
+    /// For other stores: names are each store's own.
     pub(crate) fn to_info(&self) -> SnapshotInfo {
         SnapshotInfo {
             index: self.id.index,
@@ -59,7 +67,13 @@ impl SnapshotFile {
             region: Some(RegionRecord::from(&self.region)),
             bytes: self.bytes,
             checksum: self.checksum,
+            file_number: 0,
         }
+    }
+
+    /// For the state blob of this store's stream.
+    pub(crate) fn to_state(&self) -> SnapshotInfo {
+        SnapshotInfo { file_number: self.number, ..self.to_info() }
     }
 
     pub(crate) fn from_info(info: &SnapshotInfo) -> Result<SnapshotFile, &'static str> {
@@ -68,7 +82,8 @@ impl SnapshotFile {
             return Err("a snapshot without a position");
         }
         let id = SnapshotId { region: region.id, term: info.term, index: info.index };
-        Ok(SnapshotFile { id, region, bytes: info.bytes, checksum: info.checksum })
+        let SnapshotInfo { bytes, checksum, file_number: number, .. } = *info;
+        Ok(SnapshotFile { id, number, region, bytes, checksum })
     }
 }
 
@@ -115,6 +130,17 @@ pub enum SnapshotError {
 }
 
 impl SnapshotError {
+    /// What it means for an install from the file `name`.
+    pub fn of_install(self, name: &str) -> InstallError {
+        let text = format!("{name}: {self}");
+        match self {
+            SnapshotError::Damaged { .. } | SnapshotError::Other { .. } | SnapshotError::Io(_) => {
+                InstallError::FileLost(text)
+            }
+            _ => InstallError::Store(text),
+        }
+    }
+
     fn damaged(offset: u64, what: &str) -> SnapshotError {
         SnapshotError::Damaged { offset, what: what.into() }
     }

@@ -37,7 +37,7 @@ fn sample(space: Space, large: usize) -> MapView {
 
 fn file_of(view: &MapView) -> (SnapshotFile, Vec<u8>) {
     let mut bytes = Vec::new();
-    let file = build(view, RegionId(3), &mut |part| {
+    let file = build(view, RegionId(3), None, &mut |part| {
         bytes.extend_from_slice(part);
         Ok(())
     });
@@ -60,7 +60,7 @@ fn an_installed_snapshot_is_the_region_and_nothing_else() {
         let source = sample(Space::Data, large);
         let (file, bytes) = file_of(&source);
         assert_eq!((file.id, file.bytes), (SnapshotId { region: RegionId(3), term: 6, index: 40 }, bytes.len() as u64));
-        assert_eq!(file.id.file_name(), "3/6-40.snap");
+        assert_eq!(file.clone().numbered(7).name().file_name(), "3/6-40-7.snap");
         assert_eq!(verify(&mut bytes.as_slice()).expect("whole"), file);
 
         let mut target = MapView::default();

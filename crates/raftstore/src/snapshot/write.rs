@@ -5,7 +5,7 @@ use super::{SnapshotError, SnapshotFile, SnapshotId};
 use crate::families::families_of;
 use crate::meta;
 use crate::region::RegionId;
-use kontiki_engine::{Direction, Range, View};
+use kontiki_engine::{Direction, Family, Range, View};
 use kontiki_env::codec::{checksum32, put_slice, put_u32, put_u64, put_varint};
 use std::io;
 
@@ -47,22 +47,24 @@ impl Output<'_> {
 }
 
 /// Writes the region's state in `view` through `write`, front to back. Position and descriptor are the view's own, so
-/// they fit the data by construction. The caller syncs and names the file (by [`SnapshotFile::id`]).
+/// they fit the data by construction. The caller syncs and names the file (by [`SnapshotFile::name`]). `left_out` is a
+/// planted bug.
 pub fn build(
     view: &dyn View,
     region: RegionId,
+    left_out: Option<Family>,
     write: &mut dyn FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<SnapshotFile, SnapshotError> {
     let descriptor = meta::region(view, region)?.ok_or(SnapshotError::NoRegion(region))?;
     let position = meta::applied_position(view, region)?.ok_or(SnapshotError::NoRegion(region))?;
     let id = SnapshotId { region, term: position.term, index: position.index };
-    let mut file = SnapshotFile { id, region: descriptor, bytes: 0, checksum: 0 };
+    let mut file = SnapshotFile { id, number: 0, region: descriptor, bytes: 0, checksum: 0 };
 
     let mut output = Output { write, bytes: 0, checksum: RunningChecksum::default(), data_frames: 0 };
     output.part(MAGIC)?;
     output.part(&frame::encode(KIND_HEADER, &prost::Message::encode_to_vec(&file.to_info())))?;
     let mut entry_count = 0u64;
-    for &family in families_of(file.region.space) {
+    for &family in families_of(file.region.space).iter().filter(|family| Some(**family) != left_out) {
         let range = Range::region(&file.region.start_key, &file.region.end_key);
         let mut entries = view.entries(family, range, Direction::Forward)?;
         let mut payload = Vec::new();

@@ -13,12 +13,13 @@ use crate::consensus::wire::StoreMessage;
 use crate::effect::{Answer, Apply, ApplyId, Effects, Persist, PersistId, SnapshotTask};
 use crate::error::{Fault, RegionError};
 use crate::event::Event;
+use crate::memory::{Memory, MemoryStatus};
 use crate::meta;
 use crate::outbox::{AppliedRegion, Outbox};
 use crate::peer::Peer;
 use crate::readers::Readers;
 use crate::region::{Epoch, Region, RegionId, StoreIdentity, Ticket};
-use crate::snapshot::{SnapshotFile, SnapshotId};
+use crate::snapshot::{FileId, FileNumbers, SnapshotFile};
 use bytes::Bytes;
 use kontiki_engine::{Commit, Durability, WriteBatch};
 use kontiki_env::rng::Rng;
@@ -44,11 +45,13 @@ pub struct Store {
     identity: Option<StoreIdentity>,
     peers: BTreeMap<RegionId, Peer>,
     readers: Arc<Readers>,
+    file_numbers: FileNumbers,
     out: Outbox,
     /// Regions that something happened to.
     dirty: BTreeSet<RegionId>,
     persisting: VecDeque<(PersistId, BTreeSet<RegionId>)>,
     applying: VecDeque<Applying>,
+    ticks: u64,
     /// The last interval of the clock in which a tick was counted.
     ticked: Option<u128>,
     fault: Option<Fault>,
@@ -59,16 +62,20 @@ impl Store {
     pub fn new(config: Config, rng: Rng) -> Store {
         config.validate().expect("the caller has validated the configuration");
         let readers = Arc::new(Readers::new(config.planted()));
+        let file_numbers = FileNumbers::new(config.planted().snapshot_names_reused);
+        let out = Outbox::new(Memory::new(config.memory_bytes_max, config.applying_bytes_max));
         Store {
             config: Arc::new(config),
             rng,
             identity: None,
             peers: BTreeMap::new(),
             readers,
-            out: Outbox::new(),
+            file_numbers,
+            out,
             dirty: BTreeSet::new(),
             persisting: VecDeque::new(),
             applying: VecDeque::new(),
+            ticks: 0,
             ticked: None,
             fault: None,
         }
@@ -127,8 +134,8 @@ impl Store {
             Event::SnapshotSent { region, to, snapshot, ok } => {
                 self.with_peer(region, |peer, out| peer.snapshot_sent(to, snapshot, ok, out));
             }
-            Event::SnapshotInstalled { region, snapshot, result } => {
-                self.with_peer(region, |peer, out| peer.installed(snapshot, result, out));
+            Event::SnapshotInstalled { region, file, result } => {
+                self.with_peer(region, |peer, out| peer.installed(file, result, out));
             }
             Event::Flushed { applied } => {
                 for (region, index) in applied {
@@ -172,10 +179,23 @@ impl Store {
         self.out.open_count()
     }
 
-    /// Whether a snapshot file is needed. A file under `snapshots/` that is not, after [`Store::recover`] or after its
-    /// task ended, may be removed.
-    pub fn needs_snapshot(&self, snapshot: &SnapshotId) -> bool {
-        self.peers.get(&snapshot.region).is_some_and(|peer| peer.needs_snapshot(snapshot))
+    /// Whether a snapshot file is not needed. To be asked, after [`Store::recover`], right before a file under
+    /// `snapshots/` is removed whose arrival is over and known here.
+    pub fn may_remove(&self, file: &FileId) -> bool {
+        let needed = || self.peers.get(&file.snapshot.region).is_some_and(|peer| peer.needs_file(file));
+        self.config.planted().snapshot_names_reused || !needed()
+    }
+
+    /// The snapshot files without which this store's data is not whole. After [`Store::recover`], before any event, no
+    /// other is needed.
+    pub fn needed_files(&self) -> Vec<FileId> {
+        self.peers.values().flat_map(Peer::needed_files).collect()
+    }
+
+    /// Numbers for the names of snapshot files, greater than those of all files that this store knows of after
+    /// [`Store::recover`]. The caller adds those of the files that it finds.
+    pub fn file_numbers(&self) -> FileNumbers {
+        self.file_numbers.clone()
     }
 
     fn with_peer(&mut self, region: RegionId, act: impl FnOnce(&mut Peer, &mut Outbox)) {
@@ -204,6 +224,34 @@ impl Store {
             peer.tick(&mut self.out);
             self.dirty.insert(*region);
         }
+        self.ticks += 1;
+        if self.ticks.is_multiple_of(self.config.truncate_ticks) {
+            self.relieve_memory();
+        }
+    }
+
+    /// If logs take too much memory: the largest first give up what they keep for others, and if that is not enough, what
+    /// is applied has to be flushed.
+    fn relieve_memory(&mut self) {
+        if !self.out.memory.is_tight() {
+            return;
+        }
+        let mut peers: Vec<&mut Peer> = self.peers.values_mut().collect();
+        peers.sort_by_key(|peer| std::cmp::Reverse(peer.group().log_bytes()));
+        let mut applied_bytes = 0;
+        for peer in peers {
+            if self.out.memory.is_tight() {
+                peer.maybe_truncate(self.out.now, true);
+                peer.account(&mut self.out);
+            }
+            applied_bytes += peer.group().log_bytes() - peer.group().unapplied_log_bytes();
+        }
+        self.out.flush = self.out.memory.is_tight() && applied_bytes >= self.config.memory_bytes_max / 4;
+    }
+
+    /// What logs take of the memory.
+    pub fn memory(&self) -> MemoryStatus {
+        self.out.memory.status()
     }
 
     fn message(&mut self, bytes: Bytes) {
@@ -219,18 +267,19 @@ impl Store {
     }
 
     fn snapshot_received(&mut self, message: Bytes, file: SnapshotFile) {
-        let remove = SnapshotTask::Remove { snapshot: file.id };
+        let remove = SnapshotTask::Remove { file: file.name() };
         let envelope = StoreMessage::decode(message).ok().filter(|envelope| envelope.region == file.id.region.0);
         let Some(envelope) = envelope else { return self.out.snapshots.push(remove) };
         let Some(peer) = self.peers.get_mut(&file.id.region) else { return self.out.snapshots.push(remove) };
         let from = peer.sender(&envelope);
         let raft = envelope.raft.filter(|raft| {
             let announced = raft.snapshot.as_ref().and_then(|info| SnapshotFile::from_info(info).ok());
+            let announced = announced.map(|announced| announced.numbered(file.number));
             raft.is_snapshot() && announced.as_ref() == Some(&file)
         });
         match (from, raft) {
             (Some(from), Some(raft)) => peer.snapshot_received(from, raft, file, &mut self.out),
-            _ if peer.needs_snapshot(&file.id) => {}
+            _ if peer.needs_file(&file.name()) => {}
             _ => self.out.snapshots.push(remove),
         }
         self.dirty.insert(RegionId(envelope.region));
@@ -261,7 +310,8 @@ impl Store {
         assert!(through < self.out.apply_id, "only what was asked for can be visible");
         while self.applying.front().is_some_and(|applying| applying.id <= through) {
             let applying = self.applying.pop_front().expect("just seen");
-            for AppliedRegion { region, position, bytes } in applying.regions {
+            for AppliedRegion { region, position, bytes, entry_bytes } in applying.regions {
+                self.out.memory.apply_ended(entry_bytes);
                 self.with_peer(region, |peer, _| peer.applied_through(position, bytes));
             }
             for (ticket, answer) in applying.answers {
@@ -277,6 +327,7 @@ impl Store {
             answers: out.take_answers(),
             snapshots: std::mem::take(&mut out.snapshots),
             observations: std::mem::take(&mut out.observations),
+            flush: std::mem::take(&mut out.flush),
             fault: out.fault.take(),
             ..Effects::default()
         };

@@ -76,6 +76,7 @@ impl Store {
             return Err(damaged(id, format_args!("truncated through {found}, but the state says {stated}")));
         }
         let entries = decode_entries(id, &contents)?;
+        self.file_numbers.skip_through(state.snapshot.as_ref().map_or(0, |info| info.file_number));
         let incoming = pending_snapshot(id, &state, applied)?;
         let mut applied = applied;
         let mut start = incoming.as_ref().map_or(applied.index, |incoming| incoming.file.id.index);

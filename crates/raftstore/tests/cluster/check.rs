@@ -22,6 +22,7 @@ pub struct Checker {
     floor: u64,
     reads: BTreeMap<Ticket, u64>,
     pub lease_reads: u64,
+    memory_slack: usize,
 }
 
 /// The region's entries.
@@ -41,6 +42,10 @@ fn hash(table: &Table) -> u64 {
 }
 
 impl Checker {
+    pub fn new(memory_slack: usize) -> Checker {
+        Checker { memory_slack, ..Checker::default() }
+    }
+
     pub fn floor(&self) -> u64 {
         self.floor
     }
@@ -89,13 +94,18 @@ impl Checker {
             assert_eq!(leader, node.id, "one leader in term {}", status.term);
         }
         assert!(status.applied_index <= status.committed_index && status.committed_index <= status.last_index);
+        // Beyond the budget: what each region may take although it is full, and what the present poll hands to the engine.
+        let slack = self.memory_slack;
+        let memory = store.memory();
+        assert!(memory.log_bytes <= memory.log_bytes_max + slack, "logs take {memory:?} on store {}", node.id);
         let (committed, term) = self.progress.get(&node.id).copied().unwrap_or_default();
         assert!(status.committed_index >= committed && status.term >= term, "neither commit nor term go back");
         self.progress.insert(node.id, (status.committed_index, status.term));
 
         let stream = &node.disk.streams[&kontiki_engine::StreamId(REGION.0)];
         let flushed = meta::applied_index(&node.disk.tables, REGION).expect("readable").expect("there");
-        let covered = node.disk.files.keys().map(|file| file.index).max().unwrap_or(0);
+        let covered = node.disk.files.keys().map(|file| file.snapshot.index).max().unwrap_or(0);
+        let covered = covered.max(node.lost_through);
         assert!(stream.truncated_through <= flushed.max(covered), "the log holds what tables and files do not");
         self.check_committed(
             stream.truncated_through,

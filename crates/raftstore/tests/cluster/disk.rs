@@ -2,17 +2,15 @@
 
 use super::view::Table;
 use kontiki_engine::{Commit, StreamContents, StreamId, StreamOp};
-use kontiki_raftstore::snapshot::SnapshotId;
-use std::collections::{BTreeMap, BTreeSet};
+use kontiki_raftstore::snapshot::FileId;
+use std::collections::BTreeMap;
 
 /// What survives a crash.
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
     pub streams: BTreeMap<StreamId, StreamContents>,
     pub tables: Table,
-    pub files: BTreeMap<SnapshotId, Vec<u8>>,
-    /// Files that were ever removed, to see that nobody misses one.
-    pub removed: BTreeSet<SnapshotId>,
+    pub files: BTreeMap<FileId, Vec<u8>>,
 }
 
 impl Disk {

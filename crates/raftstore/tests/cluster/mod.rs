@@ -68,6 +68,8 @@ impl Cluster {
     }
 
     pub fn with_config(seed: u64, stores: u64, config: Config) -> Cluster {
+        let memory_slack =
+            config.append_bytes_max + config.proposal_bytes_max + config.applying_bytes_max + config.apply_bytes_max;
         let rng = Rng::new(seed);
         let regions = [region(stores)];
         let mut nodes: BTreeMap<_, _> =
@@ -84,7 +86,7 @@ impl Cluster {
             weather: Weather { loss: 0, duplication: 0, delay_ms_max: 5 },
             messages: Vec::new(),
             next_ticket: 0,
-            checker: Checker::default(),
+            checker: Checker::new(memory_slack),
             answers: BTreeMap::new(),
         }
     }
@@ -97,6 +99,22 @@ impl Cluster {
         let (config, rng) = (self.config.clone(), self.rng.clone());
         self.node(id).start(&config, &rng);
         self.checker.restarted(StoreId(id));
+    }
+
+    /// A crash after which the received snapshot files are gone, or damaged. At most one store may ever meet this: what it
+    /// has lost must be on the others.
+    pub fn crash_and_lose_files(&mut self, id: u64) {
+        self.crash(id);
+        let damaged = self.rng.chance(1, 2);
+        let node = self.node(id);
+        let lost = node.disk.files.keys().map(|file| file.snapshot.index).max();
+        node.lost_through = node.lost_through.max(lost.unwrap_or(0));
+        let files = &mut node.disk.files;
+        if damaged {
+            files.values_mut().filter_map(|bytes| bytes.last_mut()).for_each(|last| *last ^= 1);
+        } else {
+            files.clear();
+        }
     }
 
     pub fn crash(&mut self, id: u64) {
@@ -222,15 +240,18 @@ impl Cluster {
         let sends: Vec<_> = jobs.extract_if(.., |(due, job)| matches!(job, Job::Send { .. }) && *due <= now).collect();
         for (_, job) in sends {
             let Job::Send { region, to, message, file } = job else { unreachable!("filtered") };
-            let bytes = self.nodes[&from].disk.files.get(&file.id).expect("a file that is sent is kept").clone();
+            let bytes = self.nodes[&from].disk.files.get(&file.name()).cloned();
+            #[cfg(not(feature = "planted-bugs"))]
+            assert!(bytes.is_some(), "a file that is sent is kept");
             let reachable = !self.cut.contains(&(from, to)) && !self.rng.chance(self.weather.loss, 100);
             let receiver = self.nodes.get_mut(&to).expect("known");
-            let ok = reachable && receiver.is_up();
-            if ok {
+            let ok = reachable && receiver.is_up() && bytes.is_some();
+            if let Some(bytes) = bytes.filter(|_| ok) {
                 let expected = announced(message.clone()).expect("a snapshot message");
                 let arrived = verify(&mut bytes.as_slice()).expect("whole");
                 assert_eq!(expected, arrived, "the file is what the message announces");
-                receiver.disk.files.insert(arrived.id, bytes);
+                let arrived = arrived.numbered(receiver.file_numbers.next());
+                receiver.disk.files.insert(arrived.name(), bytes);
                 receiver.inbox.push_back(Event::SnapshotReceived { message, file: arrived });
             }
             let sender = self.nodes.get_mut(&from).expect("known");

@@ -5,7 +5,7 @@ use super::view::Table;
 use bytes::Bytes;
 use kontiki_engine::{Commit, WriteBatch};
 use kontiki_env::rng::Rng;
-use kontiki_raftstore::snapshot::{self, SnapshotFile, SnapshotId};
+use kontiki_raftstore::snapshot::{self, FileId, FileNumbers, InstallError, SnapshotFile};
 use kontiki_raftstore::{
     Answer, ApplyId, BuildId, Config, Effects, Event, Observation, PersistId, Readers, Region, RegionId, SnapshotTask,
     Store, StoreId, StoreIdentity, Ticket, meta,
@@ -19,9 +19,26 @@ const STALL_MAX: Duration = Duration::from_secs(1);
 
 /// Work on a snapshot that takes more than one step.
 pub enum Job {
-    Build { region: RegionId, build: BuildId, result: Result<(SnapshotFile, Vec<u8>), String> },
-    Send { region: RegionId, to: StoreId, message: Bytes, file: SnapshotFile },
-    Install { region: RegionId, snapshot: SnapshotId, batches: VecDeque<WriteBatch> },
+    Build {
+        region: RegionId,
+        build: BuildId,
+        result: Result<(SnapshotFile, Vec<u8>), String>,
+    },
+    Send {
+        region: RegionId,
+        to: StoreId,
+        message: Bytes,
+        file: SnapshotFile,
+    },
+    /// The batches are made when it begins.
+    Install {
+        region: RegionId,
+        file: FileId,
+        batches: Option<VecDeque<WriteBatch>>,
+    },
+    Remove {
+        file: FileId,
+    },
 }
 
 pub struct Node {
@@ -31,6 +48,7 @@ pub struct Node {
     pub visible: Table,
     pub store: Option<Store>,
     pub readers: Arc<Readers>,
+    pub file_numbers: FileNumbers,
     /// The clock: local = offset + rate * true.
     pub rate_percent: u64,
     pub offset: Duration,
@@ -43,6 +61,8 @@ pub struct Node {
     pub log_writable: bool,
     pub applies: VecDeque<(Duration, ApplyId, WriteBatch)>,
     pub apply_delay: Duration,
+    /// How long an install, or a removal, waits for its turn at most, in milliseconds.
+    pub job_delay_ms_max: u64,
     pub jobs: Vec<(Duration, Job)>,
     pub inbox: VecDeque<Event>,
     pub outbound: Vec<(StoreId, Bytes)>,
@@ -51,6 +71,8 @@ pub struct Node {
     pub open: BTreeMap<Ticket, Event>,
     pub observations: Vec<Observation>,
     pub installs: usize,
+    /// Files that held the data through here were taken away.
+    pub lost_through: u64,
     pub restarts: u64,
 }
 
@@ -65,6 +87,7 @@ impl Node {
             disk,
             store: None,
             readers: Arc::new(Readers::default()),
+            file_numbers: FileNumbers::default(),
             rate_percent: 100,
             offset: Duration::from_secs(1000 * id.0),
             paused_until: Duration::ZERO,
@@ -73,6 +96,7 @@ impl Node {
             log_writable: true,
             applies: VecDeque::new(),
             apply_delay: Duration::ZERO,
+            job_delay_ms_max: 200,
             jobs: Vec::new(),
             inbox: VecDeque::new(),
             outbound: Vec::new(),
@@ -80,6 +104,7 @@ impl Node {
             open: BTreeMap::new(),
             observations: Vec::new(),
             installs: 0,
+            lost_through: 0,
             restarts: 0,
         }
     }
@@ -99,10 +124,12 @@ impl Node {
         self.visible = self.disk.tables.clone();
         let streams = self.disk.streams.iter().map(|(id, contents)| (*id, contents.clone())).collect();
         store.recover(&self.visible, streams).expect("the disk holds a whole store");
-        let unneeded: Vec<_> = self.disk.files.keys().filter(|file| !store.needs_snapshot(file)).copied().collect();
-        for file in unneeded {
-            self.disk.files.remove(&file);
+        self.file_numbers = store.file_numbers();
+        for file in self.disk.files.keys() {
+            self.file_numbers.skip_through(file.number);
         }
+        let needed: Vec<FileId> = store.needed_files();
+        self.disk.files.retain(|file, _| needed.contains(file));
         self.readers = store.readers();
         self.log_writable = true;
         self.store = Some(store);
@@ -127,6 +154,12 @@ impl Node {
     pub fn ask(&mut self, ticket: Ticket, event: Event) {
         self.open.insert(ticket, event.clone());
         self.inbox.push_back(event);
+    }
+
+    /// Applies that waited for ever are done, and further ones do not wait.
+    pub fn release_applies(&mut self) {
+        self.apply_delay = Duration::ZERO;
+        self.applies.iter_mut().for_each(|(due, ..)| *due = Duration::ZERO);
     }
 
     /// Tables now hold what is visible.
@@ -188,21 +221,32 @@ impl Node {
                 _ if due > now => self.jobs.push((due, job)),
                 Job::Build { region, build, result } => {
                     let result = result.map(|(file, bytes)| {
-                        self.disk.files.insert(file.id, bytes);
+                        self.disk.files.insert(file.name(), bytes);
                         file
                     });
                     self.inbox.push_back(Event::SnapshotBuilt { region, build, result });
                 }
-                Job::Install { region, snapshot, mut batches } => match batches.pop_front() {
+                Job::Install { region, file, batches: None } => match self.read_batches(&file) {
+                    Ok(batches) => self.jobs.push((now, Job::Install { region, file, batches: Some(batches) })),
+                    Err(error) => {
+                        self.inbox.push_back(Event::SnapshotInstalled { region, file, result: Err(error) });
+                    }
+                },
+                Job::Install { region, file, batches: Some(mut batches) } => match batches.pop_front() {
                     Some(batch) => {
                         self.visible.write(&batch);
-                        self.jobs.push((now, Job::Install { region, snapshot, batches }));
+                        self.jobs.push((now, Job::Install { region, file, batches: Some(batches) }));
                     }
                     None => {
                         self.installs += 1;
-                        self.inbox.push_back(Event::SnapshotInstalled { region, snapshot, result: Ok(()) });
+                        self.inbox.push_back(Event::SnapshotInstalled { region, file, result: Ok(()) });
                     }
                 },
+                Job::Remove { file } => {
+                    if self.store.as_ref().expect("up").may_remove(&file) {
+                        self.disk.files.remove(&file);
+                    }
+                }
                 // The world moves it.
                 Job::Send { .. } => self.jobs.push((due, job)),
             }
@@ -210,7 +254,7 @@ impl Node {
     }
 
     fn perform(&mut self, effects: Effects, now: Duration, rng: &mut Rng) {
-        assert_eq!(effects.fault, None);
+        assert!(effects.fault.is_none(), "store {} stops: {:?}", self.id, effects.fault);
         self.outbound.extend(effects.send);
         if let Some(persist) = effects.persist {
             let earliest = self.persists.back().map_or(now, |(due, ..)| *due);
@@ -226,6 +270,9 @@ impl Node {
             self.answers.push((ticket, answer));
         }
         self.observations.extend(effects.observations);
+        if effects.flush {
+            self.flush();
+        }
         for task in effects.snapshots {
             self.start_job(task, now, rng);
         }
@@ -234,51 +281,59 @@ impl Node {
     fn start_job(&mut self, task: SnapshotTask, now: Duration, rng: &mut Rng) {
         let due = now + Duration::from_millis(rng.below(200));
         match task {
-            SnapshotTask::Build { region, build } => {
+            SnapshotTask::Build { region, build, left_out } => {
                 let mut bytes = Vec::new();
                 let view = self.visible.clone();
-                let result = snapshot::build(&view, region, &mut |part| {
+                let result = snapshot::build(&view, region, left_out, &mut |part| {
                     bytes.extend_from_slice(part);
                     Ok(())
                 });
                 let result =
                     if rng.chance(1, 10) { Err("no space".to_owned()) } else { result.map_err(|e| e.to_string()) };
-                self.jobs.push((due, Job::Build { region, build, result: result.map(|file| (file, bytes)) }));
+                let number = self.file_numbers.next();
+                let result = result.map(|file| (file.numbered(number), bytes));
+                self.jobs.push((due, Job::Build { region, build, result }));
             }
             SnapshotTask::Send { region, to, message, file } => {
                 self.jobs.push((due, Job::Send { region, to, message, file }));
             }
-            SnapshotTask::Install { region, snapshot } => {
-                let bytes = self.disk.files.get(&snapshot).expect("the file of an install is there").clone();
-                let mut batches = VecDeque::new();
-                let view = self.visible.clone();
-                let open: &mut dyn FnMut() -> std::io::Result<Box<dyn std::io::Read>> =
-                    &mut || Ok(Box::new(std::io::Cursor::new(bytes.clone())));
-                snapshot::install(&view, snapshot, open, &mut |batch| {
-                    // Each operation by itself, so that crashes find every intermediate state.
-                    for op in batch.ops() {
-                        let mut single = WriteBatch::new();
-                        match op {
-                            kontiki_engine::BatchOp::Put { family, key, value } => single.put(family, key, value),
-                            kontiki_engine::BatchOp::Delete { family, key } => single.delete(family, key),
-                            other => panic!("a snapshot installs no {other:?}"),
-                        }
-                        batches.push_back(single);
-                    }
-                    Ok(())
-                })
-                .expect("a checked file installs");
-                // The last batch stays whole: descriptor and applied position.
-                let (position, descriptor) = (batches.pop_back().expect("there"), batches.pop_back().expect("there"));
-                let mut last = descriptor;
-                last.append(&position);
-                batches.push_back(last);
-                self.jobs.push((due, Job::Install { region, snapshot, batches }));
+            SnapshotTask::Install { region, file } => {
+                let due = now + Duration::from_millis(rng.below(self.job_delay_ms_max));
+                self.jobs.push((due, Job::Install { region, file, batches: None }));
             }
-            SnapshotTask::Remove { snapshot } => {
-                self.disk.files.remove(&snapshot);
-                self.disk.removed.insert(snapshot);
+            SnapshotTask::Remove { file } => {
+                let due = now + Duration::from_millis(rng.below(self.job_delay_ms_max));
+                self.jobs.push((due, Job::Remove { file }));
             }
         }
+    }
+
+    /// What installing a file writes: each operation by itself, so that crashes find every intermediate state.
+    fn read_batches(&self, file: &FileId) -> Result<VecDeque<WriteBatch>, InstallError> {
+        let missing = || InstallError::FileLost(format!("{} is not there", file.file_name()));
+        let bytes = self.disk.files.get(file).ok_or_else(missing)?;
+        let mut batches = VecDeque::new();
+        let view = self.visible.clone();
+        let open: &mut dyn FnMut() -> std::io::Result<Box<dyn std::io::Read>> =
+            &mut || Ok(Box::new(std::io::Cursor::new(bytes.clone())));
+        let installed = snapshot::install(&view, file.snapshot, open, &mut |batch| {
+            for op in batch.ops() {
+                let mut single = WriteBatch::new();
+                match op {
+                    kontiki_engine::BatchOp::Put { family, key, value } => single.put(family, key, value),
+                    kontiki_engine::BatchOp::Delete { family, key } => single.delete(family, key),
+                    other => panic!("a snapshot installs no {other:?}"),
+                }
+                batches.push_back(single);
+            }
+            Ok(())
+        });
+        installed.map_err(|error| error.of_install(&file.file_name()))?;
+        // The last batch stays whole: descriptor and applied position.
+        let (position, descriptor) = (batches.pop_back().expect("there"), batches.pop_back().expect("there"));
+        let mut last = descriptor;
+        last.append(&position);
+        batches.push_back(last);
+        Ok(batches)
     }
 }

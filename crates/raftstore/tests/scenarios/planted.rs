@@ -8,14 +8,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 const SEEDS_MAX: u64 = 20;
 
+fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
+}
+
+/// `by` are parts of what it may be found by, with `|` between them.
 #[track_caller]
 fn is_found(planted: Planted, by: &str) {
     for seed in 0..SEEDS_MAX {
         let config = Config { planted, ..random::hasty() };
         let found = catch_unwind(AssertUnwindSafe(|| random::run(seed, config).settle()));
         if let Err(panic) = found {
-            let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
-            assert!(text.contains(by), "seed {seed} found something else: {text}");
+            let text = text_of(&*panic);
+            assert!(by.split('|').any(|by| text.contains(by)), "seed {seed} found something else: {text}");
             return;
         }
     }
@@ -28,13 +34,44 @@ fn acknowledging_before_a_quorum_is_found() {
 }
 
 #[test]
+fn snapshot_names_that_are_reused_are_found() {
+    let planted = Planted { snapshot_names_reused: true, ..Planted::default() };
+    for seed in 0..SEEDS_MAX {
+        let found = catch_unwind(AssertUnwindSafe(|| super::snapshots::late_removal(seed, planted)));
+        if let Err(panic) = found {
+            let text = text_of(&*panic);
+            let by = ["could not be installed", "the log holds what tables and files do not"];
+            assert!(by.iter().any(|by| text.contains(by)), "seed {seed} found something else: {text}");
+            return;
+        }
+    }
+    panic!("not found in {SEEDS_MAX} seeds");
+}
+
+#[test]
+fn followers_without_bounds_are_found() {
+    let planted = Planted { followers_unbounded: true, ..Planted::default() };
+    let found = catch_unwind(AssertUnwindSafe(|| super::flow::run_with(planted)));
+    let text = text_of(&*found.expect_err("found"));
+    assert!(text.contains("logs take"), "found something else: {text}");
+}
+
+#[test]
+fn snapshots_without_locks_are_found() {
+    is_found(Planted { snapshot_without_locks: true, ..Planted::default() }, "differ");
+}
+
+#[test]
 fn reading_without_a_lease_is_found() {
     is_found(Planted { read_without_lease: true, ..Planted::default() }, "stale read");
 }
 
 #[test]
 fn applying_twice_after_a_restart_is_found() {
-    is_found(Planted { apply_twice_after_restart: true, ..Planted::default() }, "agree on what is applied");
+    is_found(
+        Planted { apply_twice_after_restart: true, ..Planted::default() },
+        "agree on what is applied|differs between replicas",
+    );
 }
 
 /// Runs a scenario with the bug until it finds two leases at once, or a stale read.
@@ -44,7 +81,7 @@ fn breaks_a_lease(planted: Planted, seeds: u64, scenario: impl Fn(u64, Config)) 
     for seed in 0..seeds {
         let found = catch_unwind(AssertUnwindSafe(|| scenario(seed, config.clone())));
         if let Err(panic) = found {
-            let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
+            let text = text_of(&*panic);
             let expected = text.contains("hold leases at the same time") || text.contains("stale read");
             assert!(expected, "seed {seed} found something else: {text}");
             return;

@@ -1,14 +1,24 @@
-use crate::cluster::{Cluster, Weather, small_config};
-use kontiki_raftstore::{Config, Event, ReadRefusal, StoreId};
+use crate::cluster::{Cluster, EPOCH, Weather, small_config};
+use kontiki_engine::WriteBatch;
+use kontiki_raftstore::{Config, Event, ReadRefusal, StoreId, families};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
+
+/// The only store whose snapshot files a crash may take or damage.
+const LOSES_FILES: u64 = 2;
 
 fn disturb(cluster: &mut Cluster, stores: u64) {
     let id = 1 + cluster.rng.below(stores);
     let up = cluster.nodes.values().filter(|node| node.is_up()).count() as u64;
     match cluster.rng.below(12) {
-        0 | 1 if cluster.node(id).is_up() && (up > stores / 2 + 1 || cluster.rng.chance(1, 4)) => cluster.crash(id),
+        0 | 1 if cluster.node(id).is_up() && (up > stores / 2 + 1 || cluster.rng.chance(1, 4)) => {
+            if id == LOSES_FILES && cluster.rng.chance(1, 2) {
+                cluster.crash_and_lose_files(id);
+            } else {
+                cluster.crash(id);
+            }
+        }
         0..=3 => {
             let down = (1..=stores).find(|id| !cluster.nodes[&StoreId(*id)].is_up());
             if let Some(id) = down {
@@ -33,7 +43,10 @@ fn disturb(cluster: &mut Cluster, stores: u64) {
             let (loss, duplication) = (cluster.rng.below(20), cluster.rng.below(20));
             cluster.weather = Weather { loss, duplication, delay_ms_max: 1 + cluster.rng.below(300) };
         }
-        10 => cluster.node(id).apply_delay = Duration::from_millis(cluster.rng.below(100)),
+        10 => {
+            cluster.node(id).apply_delay = Duration::from_millis(cluster.rng.below(100));
+            cluster.node(id).job_delay_ms_max = 1 << cluster.rng.below(12);
+        }
         _ => {
             let to = StoreId(1 + cluster.rng.below(stores));
             let event = Event::TransferLeader { region: crate::cluster::REGION, to };
@@ -55,7 +68,10 @@ fn work(cluster: &mut Cluster, stores: u64) {
     match cluster.rng.below(10) {
         0..=4 if !paused => {
             let value = cluster.rng.next_u64().to_le_bytes();
-            cluster.put(id, &key, &value);
+            let mut batch = WriteBatch::new();
+            batch.put(families::DEFAULT, &key, &value);
+            batch.put(families::TXN_LOCK, &key, &value);
+            cluster.propose(id, EPOCH, batch);
         }
         5 if !paused => {
             cluster.barrier(id);

@@ -140,6 +140,112 @@ fn a_second_snapshot_may_follow_before_the_first_is_flushed() {
     cluster.settle();
 }
 
+/// Leaves `away` with one snapshot accepted whose install waits for its turn, and a second one needed.
+fn second_snapshot_during_an_install(seed: u64, config: Config) -> (Cluster, u64) {
+    let mut cluster = Cluster::with_config(seed, 3, config);
+    let away = cluster.wait_leader() % 3 + 1;
+    leave_behind(&mut cluster, away);
+    cluster.node(away).job_delay_ms_max = 8_000;
+    cluster.start(away);
+    let before = cluster.status(away).last_index;
+    cluster.until(30, "the first snapshot is in the log", |cluster| cluster.status(away).last_index > before);
+    cluster.run(SECOND / 5);
+    cluster.partition(&[away]);
+    for i in 0..20u32 {
+        cluster.put_surely(b"more", &i.to_le_bytes());
+    }
+    for id in (1..=3).filter(|id| *id != away) {
+        cluster.node(id).flush();
+    }
+    cluster.run(3 * SECOND);
+    cluster.heal();
+    (cluster, away)
+}
+
+fn install_twice(seed: u64, config: Config) -> (Cluster, u64) {
+    let (mut cluster, away) = second_snapshot_during_an_install(seed, config);
+    cluster.run(12 * SECOND);
+    (cluster, away)
+}
+
+/// The same with a planted bug.
+#[cfg(feature = "planted-bugs")]
+pub fn late_removal(seed: u64, planted: kontiki_raftstore::planted::Planted) {
+    let (mut cluster, away) = install_twice(seed, Config { planted, ..impatient() });
+    cluster.crash(away);
+    cluster.start(away);
+    cluster.settle();
+}
+
+#[test]
+fn a_removal_that_comes_late_hits_no_later_file() {
+    // The second snapshot is refused while the first is being installed, comes again, and is accepted before the refused
+    // file is removed. The removal must not take the accepted one, which a start then needs.
+    let mut again = 0;
+    for seed in 0..24 {
+        let (mut cluster, away) = install_twice(seed, impatient());
+        again += usize::from(cluster.node(away).installs > 1);
+        cluster.crash(away);
+        cluster.start(away);
+        cluster.settle();
+        cluster.node(away).flush();
+        cluster.until(20, "no file is left", |cluster| cluster.nodes.values().all(|node| node.disk.files.is_empty()));
+    }
+    assert!(again > 5, "a second snapshot was installed in {again} of 24 runs");
+}
+
+#[test]
+fn a_store_that_has_lost_a_snapshot_file_asks_for_another() {
+    for seed in 0..16 {
+        let mut cluster = Cluster::with_config(seed, 3, impatient());
+        let away = cluster.wait_leader() % 3 + 1;
+        leave_behind(&mut cluster, away);
+        cluster.start(away);
+        cluster.until(30, "a snapshot is installed", |cluster| cluster.node(away).installs > 0);
+        cluster.run(SECOND);
+        cluster.crash_and_lose_files(away);
+        if seed % 2 == 0 {
+            // Otherwise the new snapshot ends where the lost one did.
+            cluster.put_surely(b"later", b"1");
+        }
+        cluster.start(away);
+        let installs = cluster.node(away).installs;
+        // Nothing is written meanwhile: the replica asks by itself.
+        cluster.until(30, "another is installed", |cluster| cluster.node(away).installs > installs);
+        cluster.settle();
+    }
+}
+
+#[test]
+fn a_store_that_has_lost_a_snapshot_file_votes_confirms_leases_and_never_leads() {
+    let mut cluster = Cluster::with_config(93, 3, impatient());
+    let away = cluster.wait_leader() % 3 + 1;
+    leave_behind(&mut cluster, away);
+    cluster.start(away);
+    cluster.until(30, "a snapshot is installed", |cluster| cluster.node(away).installs > 0);
+    cluster.run(SECOND);
+    cluster.crash_and_lose_files(away);
+    cluster.start(away);
+    // Its sends fail from now on, and the third store is away: this replica's vote is needed, its data is not there.
+    let leader = cluster.wait_leader();
+    let third = (1..=3).find(|id| ![leader, away].contains(id)).expect("three stores");
+    cluster.node(away).job_delay_ms_max = 60_000;
+    cluster.crash(third);
+    cluster.until(10, "a lease that only this replica confirms", |cluster| cluster.leader() == Some(leader));
+    cluster.put_surely(b"k", b"with its acknowledgement");
+    cluster.crash(leader);
+    cluster.start(third);
+    for _ in 0..500 {
+        cluster.step();
+        assert!(!cluster.status(away).leads, "it could not serve");
+    }
+    cluster.start(leader);
+    cluster.node(away).job_delay_ms_max = 200;
+    cluster.crash(away);
+    cluster.start(away);
+    cluster.settle();
+}
+
 #[test]
 fn s083_cancel_on_step_down() {
     let mut cluster = Cluster::with_config(83, 3, impatient());

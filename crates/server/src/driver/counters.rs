@@ -1,5 +1,6 @@
 //! What the driver counts, for `/metrics`. Plain atomics: read from any thread, never reset, ordering irrelevant.
 
+use kontiki_raftstore::MemoryStatus;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One monotonic counter.
@@ -15,6 +16,22 @@ impl Counter {
     /// Adds one.
     pub fn increment(&self) {
         self.add(1);
+    }
+
+    /// The value now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A value that goes up and down.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Sets the value.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
     }
 
     /// The value now.
@@ -74,4 +91,22 @@ pub struct Counters {
     pub snapshots_received: Counter,
     /// Snapshots installed.
     pub snapshots_installed: Counter,
+    /// Bytes that raft logs take in memory, over all regions.
+    pub log_memory_bytes: Gauge,
+    /// The budget of these.
+    pub log_memory_bytes_max: Gauge,
+    /// Bytes of committed entries on their way to the engine.
+    pub applying_bytes: Gauge,
+    /// Appends from leaders and proposals refused since the start because the logs in memory were full.
+    pub log_memory_refused: Gauge,
+}
+
+impl Counters {
+    /// Takes over what raftstore says of its memory.
+    pub(super) fn set_memory(&self, memory: MemoryStatus) {
+        self.log_memory_bytes.set(memory.log_bytes as u64);
+        self.log_memory_bytes_max.set(memory.log_bytes_max as u64);
+        self.applying_bytes.set(memory.applying_bytes as u64);
+        self.log_memory_refused.set(memory.refused);
+    }
 }

@@ -46,6 +46,9 @@ impl Driver {
             self.applies.push(apply.id, derived(apply.batch));
         }
         self.feed_lanes();
+        if effects.flush {
+            self.flusher.ask();
+        }
         for task in effects.snapshots {
             self.start_snapshot_task(task);
         }

@@ -1,5 +1,6 @@
 //! The node as its services see it: from any thread, under any executor.
 
+use super::arrivals::{Arrival, Arrivals};
 use super::counters::Counters;
 use super::error::NodeError;
 use super::inbox::{Inbox, Input, Reply};
@@ -9,7 +10,7 @@ use bytes::Bytes;
 use kontiki_engine::{Db, Direction, Entries, Family, Range, Snapshot, View, WriteBatch};
 use kontiki_env::Env;
 use kontiki_placement::{Request, Response};
-use kontiki_raftstore::snapshot::SnapshotId;
+use kontiki_raftstore::snapshot::{FileId, FileNumbers, SnapshotId};
 use kontiki_raftstore::{Epoch, Peer, ReadRefusal, Readable, Readers, Region, RegionError, RegionId, StoreId};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -43,6 +44,9 @@ pub(super) struct Shared {
     pub cluster_id: u64,
     pub store_id: StoreId,
     pub snapshots_dir: PathBuf,
+    pub file_numbers: FileNumbers,
+    /// Snapshot files that arrive and that raftstore does not know of yet.
+    pub arrivals: Arc<Arrivals>,
 }
 
 impl Shared {
@@ -236,10 +240,11 @@ impl NodeHandle {
         self.shared.inbox.push_message(from, bytes);
     }
 
-    /// Where an arriving snapshot file is to lie when it is whole and synced. Files beside it whose names end in
-    /// `.tmp` are removed at the next start.
-    pub fn snapshot_path(&self, snapshot: SnapshotId) -> PathBuf {
-        self.shared.snapshots_dir.join(snapshot.file_name())
+    /// A snapshot is about to arrive: says under which names its file is to be stored. Nothing else ever has these names.
+    /// Dropping the answer before [`NodeHandle::snapshot_received`] removes what was stored.
+    pub fn snapshot_arrives(&self, snapshot: SnapshotId) -> Arrival {
+        let file = FileId { snapshot, number: self.shared.file_numbers.next() };
+        Arrival::begin(&self.shared.snapshots_dir, self.shared.env.fs.clone(), file, &self.shared.arrivals)
     }
 
     /// The folder of snapshot files.
@@ -247,15 +252,15 @@ impl NodeHandle {
         &self.shared.snapshots_dir
     }
 
-    /// A snapshot file arrived: it is whole and durable at [`NodeHandle::snapshot_path`]. Checks it, which blocks on
-    /// reading. An error means that the file is of no use, and the sender should be told.
-    pub fn snapshot_received(&self, snapshot: SnapshotId, message: Bytes) -> Result<(), String> {
+    /// A snapshot file arrived: it is whole and durable at [`Arrival::path`]. Checks it, which blocks on reading. An error
+    /// means that the file is of no use (it is removed), and the sender should be told.
+    pub fn snapshot_received(&self, arrival: Arrival, message: Bytes) -> Result<(), String> {
         if *self.shared.standing.lock() != Standing::Member {
             return Err("this node takes no part in consensus".into());
         }
-        let file = check_received(&*self.shared.env.fs, &self.shared.snapshots_dir, snapshot, &message)?;
+        let file = check_received(&*self.shared.env.fs, &self.shared.snapshots_dir, arrival.file(), &message)?;
         self.shared.counters.snapshots_received.increment();
-        self.shared.inbox.push(Input::SnapshotReceived { message, file });
+        self.shared.inbox.push(Input::SnapshotReceived { message, file, arrival });
         Ok(())
     }
 

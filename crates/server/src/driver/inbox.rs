@@ -4,13 +4,15 @@
 //! and not only the queue; beyond it they are refused as busy. Raft messages beyond their bound are dropped, as a
 //! network may drop them. Completions are never refused: there are only as many as the driver started things.
 
+use super::arrivals::Arrival;
 use super::counters::Counters;
 use super::error::NodeError;
+use super::snapshots::SnapshotPath;
 use bytes::Bytes;
 use futures::channel::oneshot;
 use kontiki_engine::WriteBatch;
 use kontiki_placement::{Request, Response};
-use kontiki_raftstore::snapshot::{SnapshotFile, SnapshotId};
+use kontiki_raftstore::snapshot::{FileId, InstallError, SnapshotFile, SnapshotId};
 use kontiki_raftstore::{BuildId, Epoch, RegionId, StoreId};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -38,17 +40,68 @@ pub(super) enum LaneKind {
 
 /// One thing for the driver.
 pub(super) enum Input {
-    Message { from: StoreId, bytes: Bytes },
-    Propose { region: RegionId, epoch: Epoch, term: Option<u64>, batch: WriteBatch, reply: Reply<u64> },
-    Barrier { region: RegionId, epoch: Epoch, reply: Reply<u64> },
-    Placement { request: Request, deadline: Duration, reply: Reply<Response> },
-    Committed { lane: LaneKind, result: kontiki_engine::Result<u64> },
-    SnapshotBuilt { region: RegionId, build: BuildId, result: Result<SnapshotFile, String> },
-    SnapshotInstalled { region: RegionId, snapshot: SnapshotId, result: Result<(), String> },
-    SnapshotSent { region: RegionId, to: StoreId, snapshot: SnapshotId, ok: bool },
-    SnapshotReceived { message: Bytes, file: SnapshotFile },
-    TransferLeader { region: RegionId, to: StoreId },
-    GenerationFailed { error: kontiki_engine::Error },
+    Message {
+        from: StoreId,
+        bytes: Bytes,
+    },
+    Propose {
+        region: RegionId,
+        epoch: Epoch,
+        term: Option<u64>,
+        batch: WriteBatch,
+        reply: Reply<u64>,
+    },
+    Barrier {
+        region: RegionId,
+        epoch: Epoch,
+        reply: Reply<u64>,
+    },
+    Placement {
+        request: Request,
+        deadline: Duration,
+        reply: Reply<Response>,
+    },
+    Committed {
+        lane: LaneKind,
+        result: kontiki_engine::Result<u64>,
+    },
+    SnapshotBuilt {
+        region: RegionId,
+        build: BuildId,
+        result: Result<SnapshotFile, String>,
+    },
+    SnapshotInstalled {
+        region: RegionId,
+        file: FileId,
+        result: Result<(), InstallError>,
+    },
+    SnapshotSent {
+        region: RegionId,
+        to: StoreId,
+        snapshot: SnapshotId,
+        ok: bool,
+    },
+    /// The arrival keeps the file until raftstore has seen this.
+    SnapshotReceived {
+        message: Bytes,
+        file: SnapshotFile,
+        arrival: Arrival,
+    },
+    /// A removal is due.
+    SnapshotRemoval {
+        file: FileId,
+    },
+    /// Every file under `snapshots/`.
+    SnapshotFiles {
+        paths: Vec<SnapshotPath>,
+    },
+    TransferLeader {
+        region: RegionId,
+        to: StoreId,
+    },
+    GenerationFailed {
+        error: kontiki_engine::Error,
+    },
 }
 
 /// The way back of a request. Dropping it unanswered tells the caller that the node stopped.

@@ -29,10 +29,12 @@
 //! 4. Placement is asked only under a lease (or after a barrier) that was looked at after the call arrived.
 //! 5. After a fatal error nothing more is persisted, applied, answered as done, or sent.
 
+mod arrivals;
 mod calls;
 mod counters;
 mod effects;
 mod error;
+mod flusher;
 mod formation;
 mod handle;
 mod heartbeat;
@@ -44,7 +46,8 @@ mod message;
 mod open;
 mod snapshots;
 
-pub use counters::{Counter, Counters};
+pub use arrivals::Arrival;
+pub use counters::{Counter, Counters, Gauge};
 pub use error::{NodeError, OpenError, StopReason};
 pub use handle::{NodeHandle, NodeStatus, PLACEMENT_TIMEOUT, Refusal, RegionContext, RegionStatus, RegionView};
 pub use membership::Standing;
@@ -53,6 +56,7 @@ pub use open::{first_regions, served_families};
 use crate::config::NodeConfig;
 use bytes::Bytes;
 use calls::{Calls, Origin};
+use flusher::Flusher;
 use formation::Formation;
 use handle::Shared;
 use heartbeat::Heartbeats;
@@ -79,6 +83,8 @@ pub const PLACEMENT_REGION: RegionId = RegionId(1);
 const ROUNDS_MAX: usize = 8;
 /// Ticks between looks at what tables hold, which lets the log be truncated.
 const FLUSHED_TICKS: u64 = 10;
+/// Ticks between looks at the snapshot files, for those whose removal failed or was never ordered.
+const SNAPSHOT_SWEEP_TICKS: u64 = 1200;
 
 /// What must leave the node.
 #[derive(Clone, Debug)]
@@ -90,8 +96,8 @@ pub enum Outbound {
         /// What to give to [`NodeHandle::deliver`] there.
         bytes: Bytes,
     },
-    /// A snapshot file: the receiver stores its bytes under [`NodeHandle::snapshot_path`] (temporary name, sync,
-    /// rename, sync of the folders) and then calls [`NodeHandle::snapshot_received`]. The outcome goes to
+    /// A snapshot file: the receiver asks [`NodeHandle::snapshot_arrives`] for a name, stores the bytes (temporary name,
+    /// sync, rename, sync of the folders) and then calls [`NodeHandle::snapshot_received`]. The outcome goes to
     /// [`NodeHandle::snapshot_sent`] here, always.
     Snapshot {
         /// To which store.
@@ -153,6 +159,7 @@ pub struct Driver {
     heartbeats: Heartbeats,
     snapshots: Snapshots,
     formation: Formation,
+    flusher: Flusher,
     outbound: Vec<Outbound>,
     tick_interval: Duration,
     next_tick: Duration,
@@ -248,6 +255,7 @@ impl Driver {
         }
         self.placement.tick(now);
         self.settle(now);
+        self.shared.counters.set_memory(self.store.memory());
         self.retry_persist();
         self.check_log_disk(now);
         self.tend_calls(now, false);
@@ -256,6 +264,9 @@ impl Driver {
         }
         if self.ticks.is_multiple_of(FLUSHED_TICKS) {
             self.report_flushed(now);
+        }
+        if self.ticks.is_multiple_of(SNAPSHOT_SWEEP_TICKS) {
+            self.snapshots.sweep();
         }
         self.settle(now);
     }
@@ -276,16 +287,19 @@ impl Driver {
             Input::SnapshotBuilt { region, build, result } => {
                 self.store.handle(Event::SnapshotBuilt { region, build, result }, now.monotonic);
             }
-            Input::SnapshotInstalled { region, snapshot, result } => {
-                self.store.handle(Event::SnapshotInstalled { region, snapshot, result }, now.monotonic);
+            Input::SnapshotInstalled { region, file, result } => {
+                self.store.handle(Event::SnapshotInstalled { region, file, result }, now.monotonic);
             }
             Input::SnapshotSent { region, to, snapshot, ok } => {
                 self.store.handle(Event::SnapshotSent { region, to, snapshot, ok }, now.monotonic);
             }
-            Input::SnapshotReceived { message, file } => {
+            Input::SnapshotReceived { message, file, arrival } => {
                 self.store.handle(Event::SnapshotReceived { message, file }, now.monotonic);
+                arrival.known_to_raftstore();
             }
             Input::GenerationFailed { error } => self.generation_failed(error),
+            Input::SnapshotRemoval { file } => self.remove_snapshot(file),
+            Input::SnapshotFiles { paths } => self.remove_unneeded_snapshots(paths),
             Input::TransferLeader { region, to } => {
                 self.store.handle(Event::TransferLeader { region, to }, now.monotonic);
             }
@@ -328,6 +342,7 @@ impl Driver {
         self.drop_calls();
         self.outbound.clear();
         self.snapshots.stop();
+        self.flusher.stop();
     }
 
     /// Stops the node in good order: answers who waits, then closes the engine.

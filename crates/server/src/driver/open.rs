@@ -3,6 +3,7 @@
 use super::calls::Calls;
 use super::counters::Counters;
 use super::error::OpenError;
+use super::flusher::Flusher;
 use super::formation::{self, Formation};
 use super::handle::Shared;
 use super::heartbeat::Heartbeats;
@@ -17,7 +18,7 @@ use kontiki_engine::{Db, Durability, FamilySpec, Options};
 use kontiki_env::Env;
 use kontiki_env::rng::Rng;
 use kontiki_placement::{Config as PlacementConfig, Now, Placement};
-use kontiki_raftstore::{Config, Epoch, Peer, PeerId, Region, RegionId, SnapshotTask, Space, Store, StoreId, families};
+use kontiki_raftstore::{Config, Epoch, Peer, PeerId, Region, RegionId, Space, Store, StoreId, families};
 use parking_lot::Mutex;
 use std::sync::Arc;
 
@@ -124,7 +125,8 @@ impl Driver {
 
         let counters = Arc::new(Counters::default());
         let inbox = Arc::new(Inbox::new(counters.clone()));
-        let snapshots = Snapshots::open(env, &config.data_dir, &db, &inbox, &counters)?;
+        let snapshots = Snapshots::open(env, &config.data_dir, &db, &inbox, &counters, store.file_numbers())?;
+        let flusher = Flusher::start(env, &db);
         let shared = Arc::new(Shared {
             inbox,
             db: db.clone(),
@@ -140,6 +142,8 @@ impl Driver {
             cluster_id: config.cluster_id,
             store_id: StoreId(config.store_id),
             snapshots_dir: snapshots.directory().to_owned(),
+            file_numbers: store.file_numbers(),
+            arrivals: snapshots.arrivals(),
         });
         let monotonic = env.clock.monotonic();
         let mut driver = Driver {
@@ -157,6 +161,7 @@ impl Driver {
             heartbeats: Heartbeats::new(monotonic),
             snapshots,
             formation,
+            flusher,
             outbound: Vec::new(),
             tick_interval,
             next_tick: monotonic,
@@ -171,13 +176,10 @@ impl Driver {
     /// The first effects after a start: what must be installed again is among them, and every other snapshot file is
     /// of no use any more.
     fn resume(&mut self, now: Now) -> Result<(), OpenError> {
-        let effects = self.store.poll(now.monotonic);
-        let installs = effects.snapshots.iter().filter_map(|task| match task {
-            SnapshotTask::Install { snapshot, .. } => Some(*snapshot),
-            _ => None,
-        });
         let path = self.snapshots.directory().to_owned();
-        self.snapshots.clean(&installs.collect()).map_err(|error| OpenError::Snapshots { path, error })?;
+        let needed = self.store.needed_files();
+        self.snapshots.clean(&needed).map_err(|error| OpenError::Snapshots { path, error })?;
+        let effects = self.store.poll(now.monotonic);
         self.perform(effects, now);
         Ok(())
     }

@@ -1,22 +1,26 @@
 //! Snapshot files: building, installing and removing them, as one background job that does one of these a step.
 //!
-//! A file gets its final name only when it is whole and synced. Files with temporary names are removed at the next
-//! start; so are whole files that nobody asks to install then, since a build or a transfer is simply begun anew.
+//! A file gets its final name only when it is whole and synced, and no other file ever has that name. What is not needed
+//! is removed: at the start, when raftstore or an arrival says so, and now and then whatever else lies there. A removal
+//! that waited for its turn is looked at once more by the driver before it is carried out.
 
+use super::arrivals::Arrivals;
 use super::counters::Counters;
 use super::error::OpenError;
 use super::inbox::{Inbox, Input};
 use super::lane::derived;
 use super::{Driver, Outbound};
 use bytes::Bytes;
-use kontiki_engine::{Db, Error as EngineError};
+use kontiki_engine::{Db, Error as EngineError, Family};
 use kontiki_env::Env;
 use kontiki_env::fs::{File, Fs, OpenMode};
 use kontiki_env::tasks::{Progress, TaskHandle};
-use kontiki_raftstore::snapshot::{SnapshotFile, SnapshotId, announced, build, install, verify};
+use kontiki_raftstore::snapshot::{
+    FileId, FileNumbers, InstallError, SnapshotError, SnapshotFile, announced, build, install, verify,
+};
 use kontiki_raftstore::{BuildId, RegionId, SnapshotTask};
 use parking_lot::Mutex;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,15 +32,52 @@ const DIRECTORY: &str = "snapshots";
 const READ_BYTES: usize = 256 << 10;
 
 enum Work {
-    Build { region: RegionId, build: BuildId },
-    Install { region: RegionId, snapshot: SnapshotId },
-    Remove { snapshot: SnapshotId },
+    Build {
+        region: RegionId,
+        build: BuildId,
+        left_out: Option<Family>,
+    },
+    Install {
+        region: RegionId,
+        file: FileId,
+    },
+    /// Asks the driver whether the file may go.
+    Remove {
+        file: FileId,
+    },
+    /// The driver has said so.
+    Unlink {
+        path: SnapshotPath,
+    },
+    /// Tells the driver of all files.
+    List,
+}
+
+/// A file below the folder of snapshots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SnapshotPath {
+    /// A region's folder.
+    folder: String,
+    name: String,
+}
+
+impl SnapshotPath {
+    /// What the name says; `None` if it is none of ours.
+    fn file(&self) -> Option<FileId> {
+        FileId::parse(&self.folder, &self.name)
+    }
+
+    fn below(&self, directory: &Path) -> PathBuf {
+        directory.join(&self.folder).join(&self.name)
+    }
 }
 
 /// The driver's side of the job.
 pub(super) struct Snapshots {
     directory: PathBuf,
     fs: Arc<dyn Fs>,
+    numbers: FileNumbers,
+    arrivals: Arc<Arrivals>,
     queue: Arc<Mutex<VecDeque<Work>>>,
     stopping: Arc<AtomicBool>,
     task: Option<Box<dyn TaskHandle>>,
@@ -49,6 +90,7 @@ impl Snapshots {
         db: &Db,
         inbox: &Arc<Inbox>,
         counters: &Arc<Counters>,
+        numbers: FileNumbers,
     ) -> Result<Snapshots, OpenError> {
         let directory = data_dir.join(DIRECTORY);
         let created = env.fs.create_dir_all(&directory).and_then(|()| env.fs.sync_dir(data_dir));
@@ -61,29 +103,39 @@ impl Snapshots {
             db: db.clone(),
             inbox: inbox.clone(),
             counters: counters.clone(),
+            numbers: numbers.clone(),
             queue: queue.clone(),
             stopping: stopping.clone(),
         };
         let task = Some(env.tasks.spawn("snapshots", Box::new(move || job.step())));
-        Ok(Snapshots { directory, fs: env.fs.clone(), queue, stopping, task })
+        let (fs, arrivals) = (env.fs.clone(), Arc::default());
+        Ok(Snapshots { directory, fs, numbers, arrivals, queue, stopping, task })
     }
 
     pub(super) fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Removes every file that is not in `needed`. Called before there is any work but the installs of these.
-    pub(super) fn clean(&self, needed: &BTreeSet<SnapshotId>) -> io::Result<()> {
-        let needed: BTreeSet<String> = needed.iter().map(SnapshotId::file_name).collect();
-        for region in self.fs.list(&self.directory)? {
-            let folder = self.directory.join(&region);
-            for name in self.fs.list(&folder)? {
-                if !needed.contains(&format!("{region}/{name}")) {
-                    self.fs.remove(&folder.join(name))?;
-                }
+    pub(super) fn arrivals(&self) -> Arc<Arrivals> {
+        self.arrivals.clone()
+    }
+
+    /// Removes every file that is not in `needed`, and sees to it that no name is used again. Called before there is any
+    /// work.
+    pub(super) fn clean(&self, needed: &[FileId]) -> io::Result<()> {
+        for path in list(&*self.fs, &self.directory)? {
+            let file = path.file();
+            self.numbers.skip_through(file.map_or(0, |file| file.number));
+            if !file.is_some_and(|file| needed.contains(&file)) {
+                self.fs.remove(&path.below(&self.directory))?;
             }
         }
         Ok(())
+    }
+
+    /// Has all files looked at.
+    pub(super) fn sweep(&self) {
+        self.push(Work::List);
     }
 
     fn push(&self, work: Work) {
@@ -103,15 +155,49 @@ impl Snapshots {
 impl Driver {
     pub(super) fn start_snapshot_task(&mut self, task: SnapshotTask) {
         match task {
-            SnapshotTask::Build { region, build } => self.snapshots.push(Work::Build { region, build }),
-            SnapshotTask::Install { region, snapshot } => self.snapshots.push(Work::Install { region, snapshot }),
-            SnapshotTask::Remove { snapshot } => self.snapshots.push(Work::Remove { snapshot }),
+            SnapshotTask::Build { region, build, left_out } => {
+                self.snapshots.push(Work::Build { region, build, left_out });
+            }
+            SnapshotTask::Install { region, file } => self.snapshots.push(Work::Install { region, file }),
+            SnapshotTask::Remove { file } => self.snapshots.push(Work::Remove { file }),
             SnapshotTask::Send { region, to, message, file } => {
-                let path = self.snapshots.directory.join(file.id.file_name());
+                let path = self.snapshots.directory.join(file.name().file_name());
                 self.outbound.push(Outbound::Snapshot { to, region, snapshot: file.id, message, path });
             }
         }
     }
+
+    /// A removal's turn has come: now is when it counts whether the file is needed.
+    pub(super) fn remove_snapshot(&mut self, file: FileId) {
+        if self.store.may_remove(&file) {
+            let (folder, name) = (file.snapshot.region.to_string(), file.base_name());
+            self.snapshots.push(Work::Unlink { path: SnapshotPath { folder, name } });
+        } else {
+            tracing::error!(file = file.file_name(), "a snapshot file that is needed was to be removed; it stays");
+        }
+    }
+
+    /// Removes what of these files is neither needed nor about to arrive. Names are used once, so what is found here
+    /// cannot become needed before it is gone.
+    pub(super) fn remove_unneeded_snapshots(&mut self, paths: Vec<SnapshotPath>) {
+        for path in paths {
+            let needed = |file: FileId| self.snapshots.arrivals.contains(&file) || !self.store.may_remove(&file);
+            if !path.file().is_some_and(needed) {
+                self.snapshots.push(Work::Unlink { path });
+            }
+        }
+    }
+}
+
+/// Every file in the folders below `directory`.
+fn list(fs: &dyn Fs, directory: &Path) -> io::Result<Vec<SnapshotPath>> {
+    let mut paths = Vec::new();
+    for folder in fs.list(directory)? {
+        for name in fs.list(&directory.join(&folder))? {
+            paths.push(SnapshotPath { folder: folder.clone(), name });
+        }
+    }
+    Ok(paths)
 }
 
 struct Job {
@@ -120,6 +206,7 @@ struct Job {
     db: Db,
     inbox: Arc<Inbox>,
     counters: Arc<Counters>,
+    numbers: FileNumbers,
     queue: Arc<Mutex<VecDeque<Work>>>,
     stopping: Arc<AtomicBool>,
 }
@@ -128,22 +215,27 @@ impl Job {
     fn step(&self) -> Progress {
         let Some(work) = self.queue.lock().pop_front() else { return Progress::Idle };
         match work {
-            Work::Build { region, build } => {
-                let result = self.build(region);
+            Work::Build { region, build, left_out } => {
+                let result = self.build(region, left_out);
                 if result.is_ok() {
                     self.counters.snapshots_built.increment();
                 }
                 self.inbox.push(Input::SnapshotBuilt { region, build, result });
             }
-            Work::Install { region, snapshot } => {
-                let result = self.install(snapshot);
+            Work::Install { region, file } => {
+                let result = self.install(file);
                 if result.is_ok() {
                     self.counters.snapshots_installed.increment();
                 }
-                self.inbox.push(Input::SnapshotInstalled { region, snapshot, result });
+                self.inbox.push(Input::SnapshotInstalled { region, file, result });
             }
-            Work::Remove { snapshot } => {
-                let path = self.directory.join(snapshot.file_name());
+            Work::Remove { file } => self.inbox.push(Input::SnapshotRemoval { file }),
+            Work::List => match list(&*self.fs, &self.directory) {
+                Ok(paths) => self.inbox.push(Input::SnapshotFiles { paths }),
+                Err(error) => tracing::warn!(%error, "the snapshot files could not be listed"),
+            },
+            Work::Unlink { path } => {
+                let path = path.below(&self.directory);
                 if self.fs.exists(&path)
                     && let Err(error) = self.fs.remove(&path)
                 {
@@ -154,10 +246,10 @@ impl Job {
         Progress::Worked
     }
 
-    fn build(&self, region: RegionId) -> Result<SnapshotFile, String> {
+    fn build(&self, region: RegionId, left_out: Option<Family>) -> Result<SnapshotFile, String> {
         let folder = self.directory.join(region.to_string());
         let temporary = folder.join("build.tmp");
-        let result = self.build_into(&folder, &temporary, region);
+        let result = self.build_into(&folder, &temporary, region, left_out);
         if result.is_err() {
             // If this fails too, the next build or the next start removes it.
             let _ = self.fs.remove(&temporary);
@@ -165,7 +257,13 @@ impl Job {
         result
     }
 
-    fn build_into(&self, folder: &Path, temporary: &Path, region: RegionId) -> Result<SnapshotFile, String> {
+    fn build_into(
+        &self,
+        folder: &Path,
+        temporary: &Path,
+        region: RegionId,
+        left_out: Option<Family>,
+    ) -> Result<SnapshotFile, String> {
         let text = |error: io::Error| format!("{}: {error}", temporary.display());
         self.fs.create_dir_all(folder).map_err(text)?;
         if self.fs.exists(temporary) {
@@ -179,16 +277,17 @@ impl Job {
             written += bytes.len() as u64;
             Ok(())
         };
-        let file = build(&self.db.snapshot(), region, &mut write).map_err(|error| error.to_string())?;
+        let file = build(&self.db.snapshot(), region, left_out, &mut write).map_err(|error| error.to_string())?;
+        let file = file.numbered(self.numbers.next());
         output.sync().map_err(text)?;
-        let path = self.directory.join(file.id.file_name());
+        let path = self.directory.join(file.name().file_name());
         self.fs.rename(temporary, &path).map_err(text)?;
         sync_folders(&*self.fs, &path).map_err(text)?;
         Ok(file)
     }
 
-    fn install(&self, snapshot: SnapshotId) -> Result<(), String> {
-        let path = self.directory.join(snapshot.file_name());
+    fn install(&self, file: FileId) -> Result<(), InstallError> {
+        let path = self.directory.join(file.file_name());
         let mut open = || FileReader::open(&*self.fs, &path).map(|reader| Box::new(reader) as Box<dyn Read>);
         let mut write = |batch| {
             if self.stopping.load(Ordering::SeqCst) {
@@ -197,7 +296,8 @@ impl Job {
             self.db.commit(derived(batch)).map(|_| ())
         };
         let view = self.db.snapshot();
-        install(&view, snapshot, &mut open, &mut write).map_err(|error| format!("{}: {error}", path.display()))
+        let installed = install(&view, file.snapshot, &mut open, &mut write);
+        installed.map_err(|error: SnapshotError| error.of_install(&path.display().to_string()))
     }
 
     fn check_stopping(&self) -> io::Result<()> {
@@ -212,17 +312,17 @@ impl Job {
 pub(super) fn check_received(
     fs: &dyn Fs,
     directory: &Path,
-    id: SnapshotId,
+    file: FileId,
     message: &Bytes,
 ) -> Result<SnapshotFile, String> {
     let announced = announced(message.clone()).ok_or("the message announces no snapshot")?;
-    let path = directory.join(id.file_name());
+    let path = directory.join(file.file_name());
     let mut reader = FileReader::open(fs, &path).map_err(|error| format!("{}: {error}", path.display()))?;
     let found = verify(&mut reader).map_err(|error| format!("{}: {error}", path.display()))?;
-    if found != announced || found.id != id {
+    if found != announced || found.id != file.snapshot {
         return Err(format!("{} is not the file that was announced", path.display()));
     }
-    Ok(found)
+    Ok(found.numbered(file.number))
 }
 
 /// Makes a file's name durable: its folder's entry for it, and the entry of the folder, which may be new.

@@ -56,6 +56,15 @@ impl NodeCollector {
         ] {
             count(encoder, name, help, counter.get())?;
         }
+        count(
+            encoder,
+            "raft_log_memory_refused",
+            "Appends and proposals refused for want of room for logs",
+            c.log_memory_refused.get(),
+        )?;
+        gauge(encoder, "raft_log_memory_bytes", "Bytes of raft logs in memory, all regions", c.log_memory_bytes.get())?;
+        gauge(encoder, "raft_log_memory_bytes_max", "Budget of raft logs in memory", c.log_memory_bytes_max.get())?;
+        gauge(encoder, "raft_applying_bytes", "Bytes of entries on their way to the engine", c.applying_bytes.get())?;
         let status = self.0.status();
         let leading = status.regions.iter().filter(|region| region.leading_term.is_some()).count();
         gauge(encoder, "regions", "Regions with a replica here", status.regions.len() as u64)?;

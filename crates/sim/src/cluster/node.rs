@@ -15,7 +15,7 @@ use kontiki_raftstore::planted::Planted;
 use kontiki_raftstore::snapshot::SnapshotId;
 use kontiki_raftstore::{RegionId, StoreId};
 use kontiki_server::config::NodeConfig;
-use kontiki_server::driver::{Driver, NodeHandle, Outbound};
+use kontiki_server::driver::{Arrival, Driver, NodeHandle, Outbound};
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -166,8 +166,9 @@ impl SimNode for ClusterNode {
             TAG_SNAPSHOT => {
                 let (id, message, file) = decode_snapshot(rest);
                 // A disk that refuses is a snapshot that did not arrive: the sender's time-out sees to it.
-                let stored = store_snapshot(&self.machine.fs, &process.handle, id, &file);
-                if stored.is_ok() && process.handle.snapshot_received(id, message).is_ok() {
+                let arrival = process.handle.snapshot_arrives(id);
+                let stored = store_snapshot(&self.machine.fs, &arrival, &file);
+                if stored.is_ok() && process.handle.snapshot_received(arrival, message).is_ok() {
                     process.outbox.push((from, encode_receipt(id)));
                 }
             }
@@ -259,14 +260,10 @@ fn decode_snapshot(mut rest: &[u8]) -> (SnapshotId, Bytes, Vec<u8>) {
 }
 
 /// What the real transport does with an arriving file: temporary name, sync, rename, sync of the folders.
-fn store_snapshot(fs: &dyn Fs, handle: &NodeHandle, id: SnapshotId, bytes: &[u8]) -> io::Result<()> {
-    let path = handle.snapshot_path(id);
+fn store_snapshot(fs: &dyn Fs, arrival: &Arrival, bytes: &[u8]) -> io::Result<()> {
+    let (path, temporary) = (arrival.path(), arrival.temporary_path());
     let folder = path.parent().unwrap_or(Path::new("/"));
     fs.create_dir_all(folder)?;
-    let temporary = path.with_extension("arriving.tmp");
-    if fs.exists(&temporary) {
-        fs.remove(&temporary)?;
-    }
     let file = fs.open(&temporary, OpenMode::CreateNew)?;
     file.write_at(bytes, 0)?;
     file.sync()?;

@@ -1,0 +1,98 @@
+use crate::cluster::{Cluster, small_config};
+use kontiki_raftstore::{Answer, Config};
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
+const FOR_EVER: Duration = Duration::from_secs(1 << 20);
+
+/// Bounds so small that a few hundred entries meet them.
+pub fn narrow() -> Config {
+    Config {
+        proposal_bytes_max: 8 << 10,
+        append_bytes_max: 8 << 10,
+        unapplied_bytes_max: 64 << 10,
+        memory_bytes_max: 1 << 20,
+        applying_bytes_max: 16 << 10,
+        apply_bytes_max: 8 << 10,
+        log_bytes_max: 64 << 10,
+        follower_dead_ticks: 15,
+        ..small_config()
+    }
+}
+
+/// Puts `count` values of 4 KiB at whoever leads, one a step, and flushes the leader now and then; returns how many were
+/// answered as done.
+fn load(cluster: &mut Cluster, count: u32) -> usize {
+    let mut tickets = Vec::new();
+    for i in 0..count {
+        let leader = cluster.wait_leader();
+        tickets.push(cluster.put(leader, &[b'a' + (i % 8) as u8], &[b'v'; 4096]));
+        cluster.step();
+        if i % 50 == 0 {
+            cluster.node(leader).flush();
+        }
+    }
+    cluster.run(2 * SECOND);
+    let done = |ticket: &&_| matches!(cluster.answers.get(*ticket), Some(Answer::Ok { .. }));
+    tickets.iter().filter(done).count()
+}
+
+#[test]
+fn a_follower_that_cannot_apply_is_held_back_and_catches_up() {
+    for seed in 0..4 {
+        let mut cluster = Cluster::with_config(seed, 3, narrow());
+        let leader = cluster.wait_leader();
+        let slow = leader % 3 + 1;
+        cluster.put_surely(b"k", b"old");
+        cluster.node(slow).apply_delay = FOR_EVER;
+        // The other two go on: nearly all of 4 MiB is done.
+        let done = load(&mut cluster, 1000);
+        assert!(done > 900, "{done} of 1000 are done");
+        let status = cluster.status(slow);
+        assert!(status.log_bytes < 128 << 10, "{} bytes of log", status.log_bytes);
+        cluster.node(slow).release_applies();
+        cluster.settle();
+    }
+}
+
+#[test]
+fn a_leader_whose_quorum_cannot_apply_refuses_and_recovers() {
+    let mut cluster = Cluster::with_config(4, 3, narrow());
+    let leader = cluster.wait_leader();
+    cluster.put_surely(b"k", b"old");
+    for id in (1..=3).filter(|id| *id != leader) {
+        cluster.node(id).apply_delay = FOR_EVER;
+    }
+    let done = load(&mut cluster, 300);
+    assert!(done < 100, "{done} of 300 are done although a majority holds no more");
+    assert!(cluster.status(leader).leads, "heartbeats go on");
+    for id in 1..=3 {
+        cluster.node(id).release_applies();
+    }
+    cluster.settle();
+}
+
+#[test]
+fn a_full_budget_asks_for_a_flush_and_drains() {
+    // Nothing is flushed but what the store asks for: without that the logs could never go.
+    let config = Config { log_bytes_max: 64 << 20, memory_bytes_max: 256 << 10, ..narrow() };
+    let mut cluster = Cluster::with_config(5, 3, config);
+    let away = cluster.wait_leader() % 3 + 1;
+    cluster.crash(away);
+    for i in 0..300u32 {
+        cluster.put_surely(&[b'a' + (i % 8) as u8], &[b'v'; 4096]);
+    }
+    let leader = cluster.wait_leader();
+    assert!(cluster.status(leader).truncated_index > 100, "1.2 MiB went through a budget of 256 KiB");
+    cluster.settle();
+}
+
+/// A load beside a follower that does not apply, with a planted bug.
+#[cfg(feature = "planted-bugs")]
+pub fn run_with(planted: kontiki_raftstore::planted::Planted) {
+    let mut cluster = Cluster::with_config(7, 3, Config { planted, ..narrow() });
+    let slow = cluster.wait_leader() % 3 + 1;
+    cluster.put_surely(b"k", b"old");
+    cluster.node(slow).apply_delay = FOR_EVER;
+    load(&mut cluster, 400);
+}

@@ -1,0 +1,43 @@
+//! Flushing memtables because raft logs in memory wait for it, in the background.
+
+use kontiki_engine::Db;
+use kontiki_env::Env;
+use kontiki_env::tasks::{Progress, TaskHandle};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Flushes when asked; requests that come while a flush runs are one more flush.
+pub(super) struct Flusher {
+    asked: Arc<AtomicBool>,
+    task: Option<Box<dyn TaskHandle>>,
+}
+
+impl Flusher {
+    pub(super) fn start(env: &Env, db: &Db) -> Flusher {
+        let asked = Arc::new(AtomicBool::new(false));
+        let (pending, db) = (asked.clone(), db.clone());
+        let job = move || {
+            if !pending.swap(false, Ordering::SeqCst) {
+                return Progress::Idle;
+            }
+            if let Err(error) = db.flush() {
+                // Asked for again as long as it is needed.
+                tracing::warn!(%error, "memtables could not be flushed for the sake of the raft logs");
+            }
+            Progress::Worked
+        };
+        Flusher { asked, task: Some(env.tasks.spawn("raft-flush", Box::new(job))) }
+    }
+
+    pub(super) fn ask(&self) {
+        self.asked.store(true, Ordering::SeqCst);
+        if let Some(task) = &self.task {
+            task.wake();
+        }
+    }
+
+    /// It is not running when this returns.
+    pub(super) fn stop(&mut self) {
+        self.task = None;
+    }
+}
