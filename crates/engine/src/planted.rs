@@ -11,6 +11,12 @@ pub enum Bug {
     TruncateNeededSegment,
     /// `Sync` commits are answered without a sync of the log.
     AcknowledgeBeforeSync,
+    /// A table is renamed and named in the manifest without having been synced.
+    TableNotSynced,
+    /// A record of the manifest is in force before it is synced.
+    ManifestNotSynced,
+    /// A compaction drops tombstones although deeper levels may hold what they hide.
+    DropTombstonesEarly,
     /// The end of a sync does not wake anybody to start the next.
     ForgetTheNextSync,
     /// A transaction that waits for a lock looks whether it has it, and only then gets ready to be woken.

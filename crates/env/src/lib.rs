@@ -11,6 +11,7 @@ pub mod clock;
 pub mod codec;
 pub mod fs;
 pub mod machine;
+mod planted;
 pub mod rng;
 pub mod tasks;
 
@@ -53,6 +54,11 @@ impl SimMachine {
             clock: clock::SimClock::new(time),
             tasks: tasks::SimTasks::new(rng.child("tasks")),
         }
+    }
+
+    /// The same machine with a monotonic clock that begins at `origin`; for one that has no process yet.
+    pub fn with_clock_origin(self, origin: std::time::Duration) -> SimMachine {
+        SimMachine { clock: clock::SimClock::with_origin(self.clock.time().clone(), origin), ..self }
     }
 
     /// A machine in a world of its own, from a seed alone.

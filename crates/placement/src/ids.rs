@@ -3,6 +3,8 @@
 //! Invariant: every id handed out is below the durable bound. A batch of ids is reserved by raising the bound with
 //! one write; a new leader starts at the bound it finds, so ids reserved and not used are lost, never reused.
 
+use crate::planted::{self, Bug};
+
 /// The first id that is allocated. Below it live the ids that the static bootstrap computes without asking anybody.
 pub const FIRST_ID: u64 = 100_000;
 
@@ -28,7 +30,7 @@ impl Ids {
         assert!((1..=ID_COUNT_MAX).contains(&count), "checked when the call came in");
         let first = self.next;
         let after = first + u64::from(count);
-        if after > self.bound {
+        if after > self.bound && !planted::is_set(Bug::IdsBeyondBound) {
             return None;
         }
         self.next = after;

@@ -7,6 +7,7 @@
 use crate::ids::{ID_COUNT_MAX, Ids};
 use crate::machine::CallId;
 use crate::oracle::{LOGICAL_BITS, Oracle, TIMESTAMP_COUNT_MAX};
+use crate::planted::{self, Bug};
 use crate::regions::Regions;
 use crate::state::{self, Loaded};
 use crate::stores::Stores;
@@ -149,7 +150,7 @@ impl Leader {
     pub fn written(&mut self, ok: bool, now: Now) -> Vec<(CallId, Answer)> {
         let pending = self.in_flight.take().expect("the machine passes on results of the write in flight only");
         let mut answers = Vec::new();
-        if !ok {
+        if !ok && !planted::is_set(Bug::UnknownWriteCounts) {
             self.stores.failed(&pending.stores);
             self.timestamps_used |= pending.timestamp_bound_ms.is_some();
             self.hold_writes = true;
@@ -236,6 +237,10 @@ impl Leader {
         }
         if let Err(refusal) = self.room_to_wait() {
             return Some(Err(refusal));
+        }
+        if planted::is_set(Bug::SafePointBeforeDurable) {
+            self.safe_points_waiting.push((CallId(u64::MAX), wanted));
+            return Some(Ok(safe_point_outcome(wanted)));
         }
         self.safe_points_waiting.push((id, wanted));
         None

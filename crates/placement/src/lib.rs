@@ -18,6 +18,7 @@ mod leader;
 mod machine;
 mod message;
 mod oracle;
+pub mod planted;
 mod regions;
 mod state;
 mod stores;

@@ -15,6 +15,7 @@
 //! *Rejected:* following forward jumps, as the well-known implementations do: one bad second on one machine moves the
 //! cluster's time ahead for good.
 
+use crate::planted::{self, Bug};
 use crate::{Config, Now, TimestampsGranted};
 use std::time::Duration;
 
@@ -47,6 +48,7 @@ pub(crate) struct Oracle {
 impl Oracle {
     /// As a new leader finds it. Nothing can be handed out before a bound is written.
     pub fn new(config: &Config, bound_ms: u64, now: Now) -> Oracle {
+        let bound_ms = if planted::is_set(Bug::BeginAtWallClock) { now.wall_ms.min(bound_ms) } else { bound_ms };
         let time = Timekeeper {
             // A bound ahead of the wall clock means that the last leader's clock was ahead: go on from there.
             base_ms: now.wall_ms.min(PHYSICAL_MS_MAX).max(bound_ms),
@@ -87,7 +89,7 @@ impl Oracle {
         if logical + u64::from(count) > LOGICAL_COUNT {
             (physical_ms, logical) = (physical_ms + 1, 0);
         }
-        if physical_ms >= self.bound_ms {
+        if physical_ms >= self.bound_ms && !planted::is_set(Bug::TimestampsBeyondBound) {
             return None;
         }
         let before = (self.physical_ms, self.logical);

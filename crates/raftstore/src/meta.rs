@@ -20,7 +20,7 @@ use crate::error::RecoverError;
 use crate::families::META;
 use crate::region::{Region, RegionId, StoreId, StoreIdentity};
 use bytes::Bytes;
-use kontiki_engine::{Commit, Direction, Durability, Range, StreamId, StreamOp, View, WriteBatch};
+use kontiki_engine::{BatchOp, Commit, Direction, Durability, Range, StreamId, StreamOp, View, WriteBatch};
 use kontiki_env::codec::{get_u8, get_u64, put_u64};
 use prost::Message;
 
@@ -49,6 +49,18 @@ fn versioned<'a>(value: &'a [u8], what: &str) -> Result<&'a [u8], RecoverError> 
         Some((version, _)) => Err(damaged(&format!("{what} of format {version}; this version knows {FORMAT}"))),
         None => Err(damaged(&format!("an empty {what}"))),
     }
+}
+
+/// The region and the index if the operation sets a region's applied position.
+pub fn applied_by(op: &BatchOp<'_>) -> Option<(RegionId, u64)> {
+    let BatchOp::Put { family: META, key: [TAG_APPLIED, region @ ..], value } = op else { return None };
+    let region = RegionId(u64::from_be_bytes((*region).try_into().ok()?));
+    Some((region, decode_applied(value).ok()?.index))
+}
+
+/// The keys in `meta` that are the same on every replica that has applied the same: all but the store's identity.
+pub fn replicated_range() -> Range {
+    Range { start: Some(Bytes::from_static(&[TAG_REGION])), end: Some(Bytes::from_static(&[TAG_APPLIED + 1])) }
 }
 
 /// Reads which cluster and store a directory belongs to; `None` if it was never bootstrapped.

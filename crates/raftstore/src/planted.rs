@@ -26,4 +26,18 @@ pub struct Planted {
     pub followers_unbounded: bool,
     /// Snapshots lack the transactional locks.
     pub snapshot_without_locks: bool,
+    /// A lease begins when its confirmation arrives, not when the heartbeat was sent.
+    pub lease_from_answer: bool,
+    /// A read barrier is answered when a quorum has confirmed it, whatever is applied here.
+    pub barrier_before_apply: bool,
+    /// A proposal is recognised at apply by its index alone.
+    pub proposal_term_not_checked: bool,
+    /// A changed term or vote is not written down.
+    pub vote_not_persisted: bool,
+    /// Messages that promise durability leave before the persist that they promise.
+    pub messages_before_persist: bool,
+    /// A new leader serves reads before an entry of its own term is applied.
+    pub readable_at_once: bool,
+    /// Entries that are committed while a snapshot is installed are applied at once.
+    pub apply_beside_install: bool,
 }

@@ -27,6 +27,9 @@ pub const DATA_DIR_DEFAULT: &str = "./kontiki-data";
 /// Nodes of one cluster at bootstrap: enough for any replication factor we can test, small enough to print.
 pub const CLUSTER_NODES_MAX: usize = 9;
 
+/// Replicas of a region in a cluster's first state.
+pub const REPLICAS_DEFAULT: usize = 3;
+
 /// Why a configuration was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -82,6 +85,8 @@ pub struct NodeConfig {
     pub store_id: u64,
     /// Never 0. Derived from the members, or given.
     pub cluster_id: u64,
+    /// Replicas of a region in the cluster's first state: on the first so many members. The same on every node.
+    pub replicas: usize,
     /// Store id to advertised `host:port`, of every node of the first cluster; never empty.
     pub members: BTreeMap<u64, String>,
     /// `host:port` of the status port, as published for people.
@@ -147,6 +152,7 @@ impl NodeConfig {
             store_id: 1,
             cluster_id: derive_cluster_id(1, None),
             members,
+            replicas: REPLICAS_DEFAULT,
             status_address: STATUS_ADDRESS_DEFAULT.into(),
             data_dir: data_dir.into(),
             raft: RaftOptions::default(),

@@ -14,5 +14,6 @@ pub mod http;
 pub mod kv;
 pub mod node;
 pub mod pd;
+pub mod planted;
 pub mod telemetry;
 pub mod transport;

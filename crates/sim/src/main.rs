@@ -28,6 +28,14 @@ enum Command {
         #[arg(long, value_enum)]
         planted: Option<PlantedBug>,
     },
+    /// Plants bugs, one after the other, and says which seed finds each first; the exit code is 1 if one stays hidden.
+    Find {
+        /// The bugs; none: all of them.
+        planted: Vec<PlantedBug>,
+        /// The seeds, as FIRST..END.
+        #[arg(long, default_value = "0..200", value_parser = parse_range)]
+        seeds: Range<u64>,
+    },
     /// Replays a seed exactly and prints what happened, one event a line, oldest first.
     Replay {
         /// The seed.
@@ -56,7 +64,7 @@ fn plan(seed: u64, virtual_seconds: u64, planted: Option<PlantedBug>) -> Plan {
 fn print(report: &Report) {
     let faults: u64 = report.faults.values().sum();
     println!(
-        "seed {:>5}: {} {:>7} events, hash {:016x}, {:>5.1} virtual s, {:>5} answered, {:>4} transactions, {:>3} faults, {:>3} terms, {:>2} snapshots{}",
+        "seed {:>5}: {} {:>7} events, hash {:016x}, {:>5.1} virtual s, {:>5} answered, {:>4} transactions, {:>3} faults, {:>3} terms, {:>2} snapshots, {:>5} states{}",
         report.seed,
         if report.violations.is_empty() { "good  " } else { "BROKEN" },
         report.events,
@@ -67,6 +75,7 @@ fn print(report: &Report) {
         faults,
         report.terms,
         report.snapshots,
+        report.states,
         if report.keys_not_checked == 0 {
             String::new()
         } else {
@@ -78,22 +87,44 @@ fn print(report: &Report) {
     }
 }
 
+/// Says which seed finds the bug first; false if none does.
+fn find(bug: PlantedBug, mut seeds: Range<u64>) -> bool {
+    let found = seeds.find_map(|seed| {
+        let report = run_caught(&plan(seed, 20, Some(bug)));
+        Some((seed, report.violations.into_iter().next()?))
+    });
+    match &found {
+        Some((seed, violation)) => {
+            println!("{bug:?}: seed {seed}: {}", violation.lines().next().unwrap_or_default());
+        }
+        None => println!("{bug:?}: NOT FOUND"),
+    }
+    found.is_some()
+}
+
 fn main() -> ExitCode {
     let broken = match Args::parse().command {
         Command::Run { seeds, virtual_seconds, planted } => {
-            let mut broken = Vec::new();
+            let (mut broken, mut virtual_time) = (Vec::new(), Duration::ZERO);
             for seed in seeds {
                 let report = run_caught(&plan(seed, virtual_seconds, planted));
                 print(&report);
+                virtual_time += report.virtual_time;
                 if !report.violations.is_empty() {
                     broken.push(seed);
                 }
             }
+            println!("{:.0} virtual seconds in all, {} seeds broken", virtual_time.as_secs_f64(), broken.len());
             for seed in &broken {
                 let command = "cargo run -p kontiki-sim --";
                 println!("again: {command} replay {seed} --virtual-seconds {virtual_seconds}");
             }
             !broken.is_empty()
+        }
+        Command::Find { planted, seeds } => {
+            let bugs = if planted.is_empty() { PlantedBug::ALL.to_vec() } else { planted };
+            // All of them, whatever becomes of the first.
+            bugs.into_iter().filter(|bug| !find(*bug, seeds.clone())).count() > 0
         }
         Command::Replay { seed, virtual_seconds, planted } => {
             let report = run_caught(&Plan { keep_lines: true, ..plan(seed, virtual_seconds, planted) });

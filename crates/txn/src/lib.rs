@@ -13,6 +13,7 @@ mod keys;
 mod latch;
 mod lock;
 mod memcomparable;
+pub mod planted;
 mod read;
 mod record;
 mod replicated;

@@ -9,6 +9,7 @@
 //!    [`RESOLVE_KEYS_MAX`] keys and latches no more than that at once.
 
 use crate::action::{self, ActionResult};
+use crate::planted::{self, Bug};
 use crate::read;
 use crate::{
     BatchRollback, CheckSecondaryLocks, CheckTxnStatus, Cleanup, Commit, ConcurrencyManager, Failure, LatchGuard,
@@ -204,6 +205,7 @@ impl<R: Replicated> Scheduler<R> {
         let replicated = self.replicated.clone();
         let context = context.clone();
         let future = async move {
+            let guard = Some(guard).filter(|_| !planted::is_set(Bug::UnlatchEarly));
             let outcome = replicated.replicate(&context, batch).await.map_err(Failure::Replicated);
             drop(guard);
             outcome
@@ -243,7 +245,7 @@ impl<T: Send + 'static> Future for Outliving<T> {
 
 impl<T: Send + 'static> Drop for Outliving<T> {
     fn drop(&mut self) {
-        if let Some(future) = self.future.take() {
+        if let Some(future) = self.future.take().filter(|_| !planted::is_set(Bug::UnlatchWithCaller)) {
             (self.detach)(Box::pin(async move {
                 future.await; // Nobody is left to tell.
             }));

@@ -9,6 +9,7 @@
 
 use crate::iterator::KeyRef;
 use crate::kind::{Decoded, Kind};
+use crate::planted::{self, Bug};
 use crate::version::{RangeTombstones, Span};
 use crate::{Error, Result, SequenceNumber};
 
@@ -76,7 +77,8 @@ impl<'a> Retention<'a> {
         if !expired && !kind.is_delete() {
             return Ok(Verdict::Keep);
         }
-        let spent = key.sequence <= self.oldest_transaction && is_bottom();
+        let early = planted::is_set(Bug::DropTombstonesEarly);
+        let spent = key.sequence <= self.oldest_transaction && (early || is_bottom());
         Ok(match (expired, spent) {
             (true, true) => Verdict::Expired,
             (true, false) => Verdict::KeepAsDelete,

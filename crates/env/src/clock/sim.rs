@@ -45,6 +45,8 @@ struct Skew {
     read_ns: u64,
     drift_ppm: i64,
     wall_offset_ms: i64,
+    /// What the monotonic clock read when the world began.
+    origin_ns: u64,
 }
 
 impl Skew {
@@ -58,6 +60,14 @@ impl SimClock {
     /// A clock that shows the true time.
     pub fn new(time: VirtualTime) -> SimClock {
         SimClock { time, skew: Arc::default() }
+    }
+
+    /// A clock whose monotonic side reads `origin` when the world begins: monotonic clocks of two machines have
+    /// nothing in common, and a time of one that is taken for a time of the other should be noticed.
+    pub fn with_origin(time: VirtualTime, origin: Duration) -> SimClock {
+        let origin_ns = u64::try_from(origin.as_nanos()).expect("an origin of less than 584 years");
+        let skew = Skew { read_ns: origin_ns, origin_ns, ..Skew::default() };
+        SimClock { time, skew: Arc::new(Mutex::new(skew)) }
     }
 
     /// The true time behind it.
@@ -105,7 +115,7 @@ impl Clock for SimClock {
 
     fn wall_ms(&self) -> u64 {
         let skew = self.skew.lock();
-        let local_ms = (skew.read_ns(self.true_ns()) / 1_000_000) as i64;
+        let local_ms = ((skew.read_ns(self.true_ns()) - skew.origin_ns) / 1_000_000) as i64;
         (WALL_ORIGIN_MS + local_ms).saturating_add(skew.wall_offset_ms).max(0) as u64
     }
 }

@@ -39,3 +39,12 @@ fn true_time_refuses_to_go_back() {
     time.advance_to(SECOND);
     time.advance_to(Duration::ZERO);
 }
+
+#[test]
+fn monotonic_clocks_of_two_machines_have_nothing_in_common() {
+    let time = VirtualTime::default();
+    let (plain, shifted) = (SimClock::new(time.clone()), SimClock::with_origin(time.clone(), 500 * SECOND));
+    time.advance_to(2 * SECOND);
+    assert_eq!(shifted.monotonic(), 502 * SECOND);
+    assert_eq!(shifted.wall_ms(), plain.wall_ms(), "the origin is the monotonic clock's alone");
+}

@@ -42,6 +42,18 @@ impl SimTasks {
         self.jobs.lock().slots.values().any(Slot::is_ready)
     }
 
+    /// Whether a step of a job whose name satisfies `of` would run something.
+    pub fn is_runnable_of(&self, of: impl Fn(&str) -> bool) -> bool {
+        self.jobs.lock().slots.values().any(|slot| slot.is_ready() && of(&slot.name))
+    }
+
+    /// Steps one runnable job whose name satisfies `of`, drawn from the seed; returns whether there was one. So that a
+    /// world can give some jobs more time than others.
+    pub fn step_of(&self, of: impl Fn(&str) -> bool) -> bool {
+        let taken = self.take(of);
+        self.run(taken)
+    }
+
     /// Steps until no job is runnable; returns the number of steps. Panics after `steps_max`: a job that always has
     /// work is a bug.
     pub fn run_until_idle(&self, steps_max: u64) -> u64 {
@@ -53,13 +65,28 @@ impl SimTasks {
         steps
     }
 
-    fn take(&self) -> Option<(u64, Job)> {
+    fn take(&self, of: impl Fn(&str) -> bool) -> Option<(u64, Job)> {
         let mut jobs = self.jobs.lock();
-        let ready: Vec<u64> = jobs.slots.iter().filter(|(_, slot)| slot.is_ready()).map(|(id, _)| *id).collect();
+        let is_ready = |slot: &Slot| slot.is_ready() && of(&slot.name);
+        let ready: Vec<u64> = jobs.slots.iter().filter(|(_, slot)| is_ready(slot)).map(|(id, _)| *id).collect();
         let id = *jobs.rng.pick(&ready)?;
         let slot = jobs.slots.get_mut(&id)?;
         slot.runnable = false; // Before the step: a wake during the step causes another.
         Some((id, slot.job.take()?))
+    }
+
+    fn run(&self, taken: Option<(u64, Job)>) -> bool {
+        let Some((id, mut job)) = taken else { return false };
+        let progress = job();
+        let mut jobs = self.jobs.lock();
+        if let Some(slot) = jobs.slots.get_mut(&id) {
+            slot.runnable |= progress == Progress::Worked;
+            slot.job = Some(job);
+        } else {
+            drop(jobs); // Its handle was dropped during the step.
+            drop(job);
+        }
+        true
     }
 }
 
@@ -103,17 +130,7 @@ impl Tasks for SimTasks {
     }
 
     fn step(&self) -> bool {
-        let Some((id, mut job)) = self.take() else { return false };
-        let progress = job();
-        let mut jobs = self.jobs.lock();
-        if let Some(slot) = jobs.slots.get_mut(&id) {
-            slot.runnable |= progress == Progress::Worked;
-            slot.job = Some(job);
-        } else {
-            drop(jobs); // Its handle was dropped during the step.
-            drop(job);
-        }
-        true
+        self.step_of(|_| true)
     }
 }
 

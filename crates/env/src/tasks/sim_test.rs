@@ -86,3 +86,13 @@ fn a_job_may_drop_its_own_handle() {
     assert!(tasks.step());
     assert!(!tasks.step(), "it ended after its step");
 }
+
+#[test]
+fn a_world_can_step_some_jobs_and_let_others_wait() {
+    let (tasks, log) = (SimTasks::new(Rng::new(1)), Log::default());
+    let _handles = ["slow", "quick"].map(|name| tasks.spawn(name, logging(&log, name, 1)));
+    assert!(tasks.step_of(|name| name != "slow") && !tasks.step_of(|name| name != "slow"));
+    assert!(tasks.is_runnable() && !tasks.is_runnable_of(|name| name != "slow"));
+    assert!(tasks.step_of(|name| name == "slow"));
+    assert_eq!(*log.lock(), ["quick", "slow"]);
+}

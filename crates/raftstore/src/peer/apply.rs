@@ -22,9 +22,14 @@ impl Peer {
         self.hand_out_deferred(out);
     }
 
+    /// Whether no install stands before committed entries.
+    fn may_apply(&self) -> bool {
+        !self.waits_for_install() || self.config.planted().apply_beside_install
+    }
+
     /// Hands out committed entries, a round at a time, until enough are on their way or an install stands before them.
     pub(super) fn hand_out_deferred(&mut self, out: &mut Outbox) {
-        while !self.deferred.is_empty() && !self.waits_for_install() && !self.has_enough_applies(out) {
+        while !self.deferred.is_empty() && self.may_apply() && !self.has_enough_applies(out) {
             let mut bytes = 0;
             let fits = |entry: &&Entry| {
                 let is_first = bytes == 0;

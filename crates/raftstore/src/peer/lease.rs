@@ -100,7 +100,9 @@ impl Lease {
 impl Peer {
     pub(super) fn confirm_lease(&mut self, ack: HeartbeatAck, now: Duration) {
         if self.leads() && self.region.peer(ack.from).is_some() {
-            let lease = self.config.lease_of(ack.promise).min(self.config.lease_duration());
+            let late =
+                if self.config.planted().lease_from_answer { now.saturating_sub(ack.sent_at) } else { Duration::ZERO };
+            let lease = self.config.lease_of(ack.promise).min(self.config.lease_duration()) + late;
             self.lease.confirm(ack, now, lease);
         }
     }

@@ -281,7 +281,8 @@ impl Peer {
     /// Brings [`crate::Readers`] up to date, and tells of leaders that came and went.
     fn publish(&mut self, out: &mut Outbox) {
         let leads = self.leading.is_some();
-        let readable = leads && self.applied.term == self.group.term();
+        let at_once = self.config.planted().readable_at_once;
+        let readable = leads && (at_once || self.applied.term == self.group.term());
         let publication = Publication {
             region: self.region.clone(),
             term: self.group.term(),

@@ -128,6 +128,7 @@ impl Peer {
     pub(super) fn take_proposal(&mut self, index: u64, term: u64, out: &mut Outbox) -> Option<Proposed> {
         while self.proposals.front().is_some_and(|proposed| proposed.index <= index) {
             let proposed = self.proposals.pop_front().expect("just seen");
+            let term = if self.config.planted().proposal_term_not_checked { proposed.term } else { term };
             if (proposed.index, proposed.term) == (index, term) {
                 return Some(proposed);
             }

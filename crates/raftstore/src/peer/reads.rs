@@ -55,7 +55,9 @@ impl Peer {
     }
 
     pub(super) fn complete_reads(&mut self, out: &mut Outbox) {
-        while let Some(first) = self.reads.confirmed.first_entry().filter(|first| *first.key() <= self.applied.index) {
+        let at_once = self.config.planted().barrier_before_apply;
+        let is_due = |index: &u64| at_once || *index <= self.applied.index;
+        while let Some(first) = self.reads.confirmed.first_entry().filter(|first| is_due(first.key())) {
             let tickets = first.remove();
             self.answer_all(tickets, &Answer::Ok { index: self.applied.index }, out);
         }

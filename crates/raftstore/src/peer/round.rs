@@ -28,7 +28,7 @@ impl Peer {
             self.restore(position, dropped_above, out);
             writes = true;
         }
-        self.state_dirty |= round.vote_changed;
+        self.state_dirty |= round.vote_changed && !self.config.planted().vote_not_persisted;
         if let Some(first) = round.entries.first() {
             let entries = round.entries.iter().map(|entry| entry_to_wire(entry).encode_to_vec().into()).collect();
             out.streams.push(StreamOp::Append { stream: self.stream(), first_index: first.index, entries });
@@ -41,7 +41,10 @@ impl Peer {
         if writes {
             let last = self.outstanding.back();
             assert!(last.is_none_or(|last| last.persist <= out.persist_id && last.number < round.number), "in order");
-            let messages = held.into_iter().filter_map(|outgoing| self.encode(outgoing, out)).collect();
+            let mut messages = held.into_iter().filter_map(|outgoing| self.encode(outgoing, out)).collect();
+            if self.config.planted().messages_before_persist {
+                out.send.append(&mut messages);
+            }
             let (persist, number) = (out.persist_id, round.number);
             out.persisting.insert(self.region.id);
             self.outstanding.push_back(Outstanding { persist, number, vote_changed: round.vote_changed, messages });

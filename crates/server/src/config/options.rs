@@ -170,6 +170,7 @@ impl ServeOptions {
             store_id,
             cluster_id,
             members,
+            replicas: REPLICAS_DEFAULT,
             status_address: status_address.to_string(),
             data_dir: self.data_dir.clone().unwrap_or_else(|| DATA_DIR_DEFAULT.into()),
             raft: self.raft()?,

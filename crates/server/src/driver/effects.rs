@@ -2,11 +2,12 @@
 
 use super::error::{NodeError, StopReason};
 use super::inbox::{Input, LaneKind};
-use super::lane::derived;
+use super::lane::{Lane, derived};
 use super::message::{Body, encode};
 use super::{Driver, Outbound, PLACEMENT_REGION, Pending, Refusal};
+use crate::planted::{self, Bug};
 use bytes::Bytes;
-use kontiki_engine::{Commit, Error as EngineError, WriteBatch};
+use kontiki_engine::{Commit, Error as EngineError, View, WriteBatch};
 use kontiki_placement::{Now, Output, WriteId};
 use kontiki_raftstore::{Answer, Effects, Event, Observation, RegionError, RegionId, StoreId, meta};
 use std::sync::atomic::Ordering;
@@ -40,7 +41,11 @@ impl Driver {
         }
         self.send(effects.send);
         if let Some(persist) = effects.persist {
-            self.persists.push(persist.id, persist.commit);
+            let id = persist.id;
+            self.persists.push(id, persist.commit);
+            if planted::is_set(Bug::PersistedAtOnce) {
+                self.store.handle(Event::Persisted { batch: id }, now.monotonic);
+            }
         }
         if let Some(apply) = effects.apply {
             self.applies.push(apply.id, derived(apply.batch));
@@ -70,12 +75,15 @@ impl Driver {
     }
 
     /// Starts the next commit of each lane that is free.
-    fn feed_lanes(&mut self) {
+    pub(super) fn feed_lanes(&mut self) {
         if let Some(commit) = self.persists.take() {
             self.persist_begun();
             self.submit(LaneKind::Persist, commit);
         }
-        if let Some(commit) = self.applies.take() {
+        if let Some(commit) = Some(&mut self.applies).filter(|_| !self.applies_held).and_then(Lane::take) {
+            if let Some(observer) = &mut self.observer {
+                observer(&self.db, &commit.batch);
+            }
             self.submit(LaneKind::Apply, commit);
         }
     }
@@ -92,6 +100,12 @@ impl Driver {
                 if self.shared.disk_full.swap(false, Ordering::Relaxed) {
                     tracing::info!("there is room on the disk again; writes resume");
                 }
+                let told = planted::is_set(Bug::PersistedAtOnce);
+                for batch in self.persists.succeeded().into_iter().filter(|_| !told) {
+                    self.store.handle(Event::Persisted { batch }, now.monotonic);
+                }
+            }
+            Err(error) if error.is_retryable() && planted::is_set(Bug::ForgetRefusedPersist) => {
                 for batch in self.persists.succeeded() {
                     self.store.handle(Event::Persisted { batch }, now.monotonic);
                 }
@@ -113,7 +127,8 @@ impl Driver {
     /// holds latches for a write goes on waiting, because its outcome must not be overtaken.
     fn abandon_proposals(&mut self) {
         for pending in self.pending.waiting.values_mut() {
-            if matches!(pending, Pending::Proposal { is_bound: false, .. })
+            let waits = |is_bound: bool| is_bound && !planted::is_set(Bug::UnlatchOnFullDisk);
+            if matches!(pending, Pending::Proposal { is_bound, .. } if !waits(*is_bound))
                 && let Pending::Proposal { reply, .. } = std::mem::replace(pending, Pending::Abandoned)
             {
                 self.shared.counters.proposals_undetermined.increment();
@@ -243,7 +258,8 @@ impl Driver {
 
     /// Tells raftstore which applied indices tables hold: the log below them may go.
     pub(super) fn report_flushed(&mut self, now: Now) {
-        let view = self.db.flushed_view();
+        let live = || Box::new(self.db.snapshot()) as Box<dyn View>;
+        let view = if planted::is_set(Bug::ReportUnflushed) { live() } else { self.db.flushed_view() };
         let mut applied = Vec::new();
         for (region, _) in self.shared.readers.regions() {
             match meta::applied_index(&*view, region.id) {

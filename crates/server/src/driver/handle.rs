@@ -6,6 +6,7 @@ use super::error::NodeError;
 use super::inbox::{Inbox, Input, Reply};
 use super::membership::Standing;
 use super::snapshots::check_received;
+use crate::planted::{self, Bug};
 use bytes::Bytes;
 use kontiki_engine::{Db, Direction, Entries, Family, Range, Snapshot, View, WriteBatch};
 use kontiki_env::Env;
@@ -200,12 +201,13 @@ impl NodeHandle {
             Err(ReadRefusal::Region(error)) => return Err(error.into()),
             Err(ReadRefusal::NoLease) => {}
         }
+        let early = planted::is_set(Bug::ViewBeforeBarrier).then(|| shared.db.snapshot());
         self.barrier(context).await?;
         shared.counters.reads_barrier.increment();
         let missing = RegionError::RegionNotFound { region: context.region };
         // The term before the snapshot: everything that earlier leaders wrote is in it then.
         let term = shared.leader_terms.lock().get(&context.region).copied();
-        let snapshot = shared.db.snapshot();
+        let snapshot = early.unwrap_or_else(|| shared.db.snapshot());
         let (region, leader) = shared.readers.region(context.region).ok_or(missing)?;
         let Some(term) = term else {
             return Err(RegionError::NotLeader { region: region.id, leader }.into());
@@ -296,6 +298,16 @@ impl NodeHandle {
     /// Whether this node could serve a read of the region by lease now. To serve one, use [`NodeHandle::view`].
     pub fn holds_lease(&self, region: RegionId) -> bool {
         self.shared.readers.holds_lease(region, self.shared.env.clock.monotonic())
+    }
+
+    /// The term in which this node leads the region and has applied an entry of its own, if it does.
+    pub fn leading_term(&self, region: RegionId) -> Option<u64> {
+        self.shared.leader_terms.lock().get(&region).copied()
+    }
+
+    /// Requests that have no answer yet.
+    pub fn requests_waiting(&self) -> usize {
+        self.shared.inbox.requests_waiting()
     }
 
     /// This store's id.

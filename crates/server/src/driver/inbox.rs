@@ -183,6 +183,11 @@ impl Inbox {
         Ok(permit)
     }
 
+    /// Requests that were admitted and have no answer yet.
+    pub(super) fn requests_waiting(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
+    }
+
     /// Queues an input, unless the driver is gone.
     pub(super) fn push(&self, input: Input) {
         let was_empty = {

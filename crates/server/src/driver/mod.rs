@@ -61,7 +61,7 @@ use formation::Formation;
 use handle::Shared;
 use heartbeat::Heartbeats;
 use inbox::{Input, LaneKind, Reply};
-use kontiki_engine::Db;
+use kontiki_engine::{Db, WriteBatch};
 use kontiki_env::Env;
 use kontiki_placement::{Now, Placement, WriteId};
 use kontiki_raftstore::snapshot::SnapshotId;
@@ -113,6 +113,9 @@ pub enum Outbound {
     },
 }
 
+/// Is shown each batch of committed entries before the engine gets it; see [`Driver::observe_applies`].
+pub type ApplyObserver = Box<dyn FnMut(&Db, &WriteBatch) + Send>;
+
 /// Who waits for a ticket of raftstore.
 enum Pending {
     /// `is_bound`: it depends on what was read before, and whoever made it keeps others away until it is decided.
@@ -161,6 +164,9 @@ pub struct Driver {
     formation: Formation,
     flusher: Flusher,
     outbound: Vec<Outbound>,
+    /// Whoever watches what is applied; see [`Driver::observe_applies`].
+    observer: Option<ApplyObserver>,
+    applies_held: bool,
     tick_interval: Duration,
     next_tick: Duration,
     ticks: u64,
@@ -176,6 +182,25 @@ impl Driver {
     /// Whom to tell that [`Driver::step`] has something to do; called from any thread.
     pub fn set_waker(&self, waker: Box<dyn Fn() + Send + Sync>) {
         self.shared.inbox.set_waker(waker);
+    }
+
+    /// Shows every batch of committed entries to `observer`, before the engine gets it and after everything earlier is
+    /// visible. For checks that replicas which have applied the same are the same.
+    pub fn observe_applies(&mut self, observer: ApplyObserver) {
+        self.observer = Some(observer);
+    }
+
+    /// Keeps committed entries from the engine, or lets them go on: for simulations of a replica whose apply is slow.
+    pub fn hold_applies(&mut self, held: bool) {
+        self.applies_held = held;
+        if self.stopped.is_none() {
+            self.feed_lanes();
+        }
+    }
+
+    /// The state of every replica here, by ascending region.
+    pub fn replicas(&self) -> Vec<kontiki_raftstore::RegionStatus> {
+        self.store.status()
     }
 
     /// When [`Driver::step`] has something to do at the latest, on the monotonic clock.

@@ -22,9 +22,6 @@ use kontiki_raftstore::{Config, Epoch, Peer, PeerId, Region, RegionId, Space, St
 use parking_lot::Mutex;
 use std::sync::Arc;
 
-/// Replicas of a region in the first state of a cluster, the placement group among them.
-const REPLICAS_MAX: usize = 3;
-
 /// The column families of a served directory.
 pub fn served_families() -> Vec<FamilySpec> {
     let names = [
@@ -40,7 +37,7 @@ pub fn served_families() -> Vec<FamilySpec> {
 
 /// The stores that hold the first regions: the first few members.
 pub(super) fn placement_stores(config: &NodeConfig) -> impl Iterator<Item = StoreId> {
-    config.members.keys().take(REPLICAS_MAX).map(|store| StoreId(*store))
+    config.members.keys().take(config.replicas).map(|store| StoreId(*store))
 }
 
 /// The regions of a cluster's first state, the same on every node: the placement group (1), all keys but the last
@@ -163,6 +160,8 @@ impl Driver {
             formation,
             flusher,
             outbound: Vec::new(),
+            observer: None,
+            applies_held: false,
             tick_interval,
             next_tick: monotonic,
             ticks: 0,

@@ -36,6 +36,11 @@ impl<N: Node> Kv<N> {
     pub fn new(node: N, patience: Patience, detach: Detach) -> Kv<N> {
         Kv { scheduler: Scheduler::new(node.clone(), detach), node, patience }
     }
+
+    /// Transactional commands that hold latches or wait for them.
+    pub fn commands_latched(&self) -> usize {
+        self.scheduler.latches().len()
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 pub mod durability;
 pub mod linearizability;
+pub mod records;
 pub mod replicas;
 pub mod snapshot_isolation;
 pub mod timestamps;

@@ -41,7 +41,17 @@ pub fn check(grants: &[Grant]) -> Result<(), Violation> {
             return Err(Violation::new("a timestamp was granted twice", pair.iter().copied()));
         }
     }
-    // Sweep over the events: at each request, the greatest timestamp received so far is a floor for its answer.
+    check_order(grants, true)
+}
+
+/// Checks numbers that only rise but may be told again (a safe point): one that was asked for after another had been
+/// received is not below it.
+pub fn check_rising(grants: &[Grant]) -> Result<(), Violation> {
+    check_order(grants, false)
+}
+
+/// A sweep over the events: at each request, the greatest number received so far is a lower bound of its answer.
+fn check_order(grants: &[Grant], strictly: bool) -> Result<(), Violation> {
     let mut by_request: Vec<&Grant> = grants.iter().collect();
     by_request.sort_unstable_by_key(|grant| grant.invoked);
     let mut by_answer: Vec<&Grant> = grants.iter().collect();
@@ -54,7 +64,8 @@ pub fn check(grants: &[Grant]) -> Result<(), Violation> {
                 greatest = Some(answer);
             }
         }
-        if let Some(earlier) = greatest.filter(|earlier| earlier.last() >= grant.first) {
+        let goes_back = |earlier: &&Grant| earlier.last() > grant.first || (strictly && earlier.last() == grant.first);
+        if let Some(earlier) = greatest.filter(goes_back) {
             return Err(Violation::new("timestamps went back", [earlier, grant]));
         }
     }

@@ -1,4 +1,4 @@
-use super::{Grant, check};
+use super::{Grant, check, check_rising};
 
 fn grant(invoked: u64, completed: u64, first: u64, count: u64) -> Grant {
     Grant { client: 1, invoked, completed, first, count }
@@ -22,4 +22,10 @@ fn a_duplicate_is_found_even_inside_a_batch() {
 fn going_back_in_real_time_is_found() {
     let violation = check(&[grant(1, 2, 10, 1), grant(3, 6, 11, 1), grant(4, 5, 9, 1)]).unwrap_err();
     assert_eq!(violation.what, "timestamps went back");
+}
+
+#[test]
+fn numbers_that_only_rise_may_be_told_again() {
+    assert!(check_rising(&[grant(1, 2, 7, 1), grant(3, 4, 7, 1)]).is_ok());
+    assert!(check_rising(&[grant(1, 2, 7, 1), grant(3, 4, 6, 1)]).is_err());
 }

@@ -1,14 +1,14 @@
 //! The judgement of a run.
 
-use super::{Cluster, LIVENESS, Report};
+use super::{Cluster, LIVENESS, REGIONS, Report};
 use crate::check::snapshot_isolation::{End, Transaction};
 use crate::check::{durability, linearizability, replicas, snapshot_isolation, timestamps};
 use crate::cluster::wire::Told;
 use crate::history::{Answer, Operation, Outcome};
-use crate::workload::{Asked, Percolator, Teller, amount, raw_get};
+use crate::workload::{Asked, Habits, Teller, amount, raw_get};
 use bytes::Bytes;
 use kontiki_engine::{Family, Range, Snapshot};
-use kontiki_raftstore::{RegionId, families, meta};
+use kontiki_raftstore::{families, meta};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -17,35 +17,48 @@ use std::time::Duration;
 /// Steps that the search of one key's history may take.
 const SEARCH_STEPS_MAX: u64 = 2_000_000;
 /// The client number of the reader of the final state.
-const FINAL_CLIENT: u64 = 1_000;
+pub(super) const FINAL_CLIENT: u64 = 1_000;
 
 impl Cluster {
     /// Looks at everything that was promised.
     pub fn judge(&mut self) {
         self.read_final_state();
         self.audit_bank();
+        self.resolve_locks();
         self.compare_replicas();
+        self.violations.extend(self.checks.watch.violations());
+        self.violations.extend(self.checks.digests.difference());
+        self.violations.extend(self.records.violations.borrow().iter().take(3).cloned());
+        self.find_leaks();
         let history = self.records.history.borrow().clone();
         let report = linearizability::check(&history, SEARCH_STEPS_MAX);
         self.violations.extend(report.violations.iter().map(|(_, violation)| format!("not linearizable: {violation}")));
         self.keys_checked = report.keys_checked;
         self.keys_not_checked = report.keys_not_checked.len();
-        if let Err(violation) = timestamps::check(&self.records.grants.borrow()) {
-            self.violations.push(violation.to_string());
-        }
+        let records = &self.records;
+        let checks = [
+            ("timestamps", timestamps::check(&records.grants.borrow())),
+            ("ids", timestamps::check(&records.ids.borrow())),
+            ("safe points", timestamps::check_rising(&records.safe_points.borrow())),
+        ];
+        let broken = checks.into_iter().filter_map(|(what, checked)| Some((what, checked.err()?)));
+        self.violations.extend(broken.map(|(what, violation)| format!("{what}: {violation}")));
         self.violations.extend(self.world.failures().iter().cloned());
     }
 
     /// Takes a last snapshot of the bank, and checks what all transactions saw.
     fn audit_bank(&mut self) {
         let Some(knobs) = self.bank.clone() else { return };
-        let percolator = Percolator { router: self.router(FINAL_CLIENT + 1), records: self.records.clone() };
-        let done: Rc<Cell<Option<bool>>> = Rc::default();
+        let percolator = self.percolator(FINAL_CLIENT + 1, Habits::default());
+        let done: Rc<Cell<bool>> = Rc::default();
         let (mut teller, reported) = (Teller::new(percolator, knobs.clone()), done.clone());
-        self.world.spawn_client(async move { reported.set(Some(teller.snapshot().await)) });
+        // Locks of clients that died may have some time to live.
+        self.world.spawn_client(async move {
+            while !teller.snapshot().await {}
+            reported.set(true);
+        });
         let deadline = self.world.now() + LIVENESS;
-        self.world.run_until_done(deadline, |_| done.get().is_some());
-        if done.get() != Some(true) {
+        if !self.world.run_until_done(deadline, |_| done.get()) {
             self.violations.push("the bank cannot be read though everything is healed".into());
         }
         let transactions = self.records.transactions.borrow();
@@ -96,7 +109,7 @@ impl Cluster {
         self.violations.extend(lost.iter().map(|violation| violation.to_string()));
     }
 
-    fn snapshots(&self) -> Vec<Snapshot> {
+    pub(super) fn snapshots(&self) -> Vec<Snapshot> {
         let handles = self.world.nodes().filter_map(|(_, node)| node.handle());
         handles.map(|handle| handle.db().snapshot()).collect()
     }
@@ -124,10 +137,16 @@ impl Cluster {
         let mut families: Vec<Family> = families::DATA_FAMILIES.to_vec();
         families.push(families::PLACEMENT);
         for other in snapshots.iter().skip(1) {
-            match replicas::compare(&snapshots[0], other, &families, &Range::all()) {
-                Ok(Ok(_)) => {}
-                Ok(Err(difference)) => self.violations.push(format!("replicas differ: {difference}")),
-                Err(error) => self.violations.push(format!("a replica cannot be read: {error}")),
+            let compared = [
+                replicas::compare(&snapshots[0], other, &families, &Range::all()),
+                replicas::compare(&snapshots[0], other, &[families::META], &meta::replicated_range()),
+            ];
+            for compared in compared {
+                match compared {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(difference)) => self.violations.push(format!("replicas differ: {difference}")),
+                    Err(error) => self.violations.push(format!("a replica cannot be read: {error}")),
+                }
             }
         }
     }
@@ -144,7 +163,8 @@ impl Cluster {
             keys_not_checked: self.keys_not_checked,
             faults: self.world.faults().clone(),
             transactions: self.records.transactions.borrow().iter().filter(committed).count() as u64,
-            terms: self.watch.terms_seen(),
+            terms: self.checks.watch.terms_seen(),
+            states: self.checks.digests.len(),
             snapshots: self.world.nodes().map(|(_, node)| node.snapshots_installed()).sum(),
             virtual_time: self.world.now(),
             lines: self.world.trace().to_string(),
@@ -154,6 +174,5 @@ impl Cluster {
 }
 
 fn applied_indices(snapshot: &Snapshot) -> Vec<Option<u64>> {
-    let regions = [1, 2, 3].map(RegionId);
-    regions.iter().map(|region| meta::applied_index(snapshot, *region).ok().flatten()).collect()
+    REGIONS.iter().map(|region| meta::applied_index(snapshot, *region).ok().flatten()).collect()
 }

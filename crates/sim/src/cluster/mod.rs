@@ -10,18 +10,21 @@
 //! 5. *judgement*: replicas are equal byte by byte, no acknowledged write is lost, every key's history is
 //!    linearizable, timestamps are unique and go forward, transactions see consistent snapshots.
 
+mod digest;
 mod judge;
+mod leaks;
 mod node;
 mod planted;
 mod serve;
 mod watch;
 pub mod wire;
 
-pub use node::{ClusterNode, Sizes};
+pub use digest::Digests;
+pub use node::{Checks, ClusterNode, Remains, Sizes};
 pub use planted::PlantedBug;
-pub use watch::Watch;
+pub use watch::{REGIONS, Watch};
 
-use crate::workload::{BankKnobs, Percolator, RawKnobs, Records, Router, Teller, raw_client, timestamp_client};
+use crate::workload::{BankKnobs, Habits, Percolator, RawKnobs, Records, Router, Teller, raw_client, timestamp_client};
 use crate::world::{Fault, Knobs, NodeId, World};
 use kontiki_env::SimMachine;
 use kontiki_env::clock::VirtualTime;
@@ -37,6 +40,8 @@ use std::time::Duration;
 
 /// How far clocks may drift: what raftstore's leases allow by default.
 const DRIFT_PPM_MAX: u64 = 50_000;
+/// What monotonic clocks say when a world begins: anything up to this.
+const CLOCK_ORIGIN_MS_MAX: u64 = 1_000_000;
 /// Numbers of clients that read from one node only begin here.
 const PINNED_CLIENTS: u64 = 100;
 /// Numbers of the bank's tellers begin here.
@@ -49,7 +54,7 @@ const LIVENESS: Duration = Duration::from_secs(30);
 pub struct Plan {
     /// Decides everything.
     pub seed: u64,
-    /// Number of nodes: 1 or 3.
+    /// Number of nodes: 1, 3 or 5.
     pub nodes: u64,
     /// Length of the first phase.
     pub safety: Duration,
@@ -62,7 +67,11 @@ pub struct Plan {
 impl Plan {
     /// The usual run of a seed.
     pub fn new(seed: u64) -> Plan {
-        let nodes = if seed % 8 == 7 { 1 } else { 3 };
+        let nodes = match seed % 8 {
+            7 => 1,
+            3 => 5,
+            _ => 3,
+        };
         Plan { seed, nodes, safety: Duration::from_secs(20), keep_lines: false, planted: None }
     }
 }
@@ -90,6 +99,8 @@ pub struct Report {
     pub transactions: u64,
     /// Leaderships seen.
     pub terms: u64,
+    /// States of regions in which replicas were compared.
+    pub states: usize,
     /// Snapshots that were installed.
     pub snapshots: u64,
     /// Virtual time that passed.
@@ -104,8 +115,8 @@ pub struct Cluster {
     pub world: World<ClusterNode>,
     /// What clients recorded.
     pub records: Records,
-    /// Watches the nodes.
-    pub watch: Watch,
+    /// Looks at the nodes.
+    pub checks: Checks,
     nodes: Vec<NodeId>,
     rng: Rng,
     bank: Option<BankKnobs>,
@@ -118,25 +129,28 @@ impl Cluster {
     /// A cluster that is about to start, in a world with these knobs.
     pub fn new(rng: Rng, node_count: u64, knobs: Knobs) -> Cluster {
         let time = VirtualTime::default();
-        let watch = Watch::default();
+        let checks = Checks::default();
         let nodes: Vec<NodeId> = (1..=node_count).collect();
         let members: BTreeMap<u64, String> = nodes.iter().map(|id| (*id, format!("node-{id}:20160"))).collect();
         let sizes = Sizes::draw(&mut rng.child("sizes"));
         let world_nodes: Vec<_> = nodes
             .iter()
             .map(|id| {
-                let machine = SimMachine::new(&rng.child(&format!("machine {id}")), time.clone());
+                let machine_rng = rng.child(&format!("machine {id}"));
+                let origin = Duration::from_millis(machine_rng.child("origin").below(CLOCK_ORIGIN_MS_MAX));
+                let machine = SimMachine::new(&machine_rng, time.clone()).with_clock_origin(origin);
                 let mut config = NodeConfig::single("/data", "node:1");
                 (config.store_id, config.cluster_id, config.members) = (*id, 77, members.clone());
+                config.replicas = nodes.len();
                 let node_rng = rng.child(&format!("node {id}"));
-                (*id, ClusterNode::new(*id, machine, config, sizes, node_rng, watch.clone()))
+                (*id, ClusterNode::new(*id, machine, config, sizes, node_rng, checks.clone()))
             })
             .collect();
         let world = World::new(&rng.child("world"), time, knobs, world_nodes);
         Cluster {
             world,
             records: Records::default(),
-            watch,
+            checks,
             nodes,
             rng,
             bank: None,
@@ -193,7 +207,7 @@ impl Cluster {
         let raw_clients = 1 + rng.below(5);
         let timestamp_clients = 1 + rng.below(2);
         if rng.chance(1, 2) {
-            let readers = RawKnobs { gets_percent: 100, ..knobs.clone() };
+            let readers = knobs.reading();
             for node in self.nodes.clone() {
                 let client = PINNED_CLIENTS + node;
                 let client_rng = self.rng.child(&format!("client {client}"));
@@ -219,13 +233,19 @@ impl Cluster {
 
     fn start_bank(&mut self, knobs: BankKnobs, tellers: u64) {
         for client in BANK_CLIENTS..BANK_CLIENTS + tellers {
-            let percolator = Percolator { router: self.router(client), records: self.records.clone() };
             let client_rng = self.rng.child(&format!("client {client}"));
+            let percolator = self.percolator(client, knobs.habits.clone());
             self.records.running.set(self.records.running.get() + 1);
             let teller = Teller::new(percolator, knobs.clone());
             self.world.spawn_client(teller.work(client == BANK_CLIENTS, client_rng));
         }
         self.bank = Some(knobs);
+    }
+
+    /// A transactional client.
+    fn percolator(&self, client: u64, habits: Habits) -> Percolator {
+        let rng = self.rng.child(&format!("percolator {client}"));
+        Percolator { router: self.router(client), records: self.records.clone(), habits, rng }
     }
 
     /// Heals and waits for every client to end.

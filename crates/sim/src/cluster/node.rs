@@ -1,10 +1,12 @@
 //! A node of a simulated cluster: a machine, and on it the real driver with the real engine, raftstore and placement.
 
+use super::digest::Digests;
 use super::serve::{Services, Wishes};
-use super::watch::Watch;
+use super::watch::{REGIONS, Watch};
 use crate::executor::{Executor, Group};
 use crate::world::{NodeId, Reply, SimNode};
 use bytes::Bytes;
+use futures::future::{Either, select};
 use kontiki_env::SimMachine;
 use kontiki_env::clock::Clock;
 use kontiki_env::codec::{get_slice, get_u8, get_u64, put_slice, put_u64};
@@ -22,6 +24,13 @@ use std::time::Duration;
 
 /// A snapshot whose receipt is not confirmed after this long has failed.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// When a caller that hangs up does so at the latest.
+const HANG_UP_US_MAX: u64 = 100_000;
+/// Longer than any caller waits.
+const PATIENCE_MAX: Duration = Duration::from_secs(60);
+/// A snapshot that nobody asks for goes after so many ticks, which is 2 s.
+const SNAPSHOT_IDLE_TICKS: u64 = 40;
 
 const TAG_MESSAGE: u8 = 0;
 const TAG_SNAPSHOT: u8 = 1;
@@ -42,6 +51,8 @@ pub struct Sizes {
     pub round_bytes: usize,
     /// Append messages in flight to a follower.
     pub inflight_appends: usize,
+    /// Of a hundred requests, those whose caller hangs up.
+    pub hang_ups_percent: u64,
 }
 
 impl Sizes {
@@ -54,6 +65,7 @@ impl Sizes {
             truncate_entries_min: 1 << rng.below(9),
             round_bytes: 64 << rng.below(12),
             inflight_appends: 1 << rng.below(9),
+            hang_ups_percent: if rng.chance(1, 3) { rng.below(20) } else { 0 },
         }
     }
 }
@@ -66,10 +78,34 @@ pub struct ClusterNode {
     sizes: Sizes,
     rng: Rng,
     watch: Watch,
+    digests: Digests,
     planted: Planted,
+    /// What the clocks said when the present step began.
+    seen: Now,
+    /// How long an apply takes, if this replica is slow, and when the next may leave.
+    slow: Option<(Duration, Duration)>,
     process: Option<Process>,
     /// Snapshots that earlier processes installed.
     snapshots_installed: u64,
+}
+
+/// What a process holds on to at a moment.
+pub struct Remains {
+    /// Transactional commands that hold latches or wait for them.
+    pub commands: usize,
+    /// Requests without an answer.
+    pub requests: usize,
+    /// Its replicas.
+    pub replicas: Vec<kontiki_raftstore::RegionStatus>,
+}
+
+/// What looks at a cluster while it runs.
+#[derive(Clone, Default)]
+pub struct Checks {
+    /// Leaders and leases.
+    pub watch: Watch,
+    /// Equality of replicas.
+    pub digests: Digests,
 }
 
 struct Process {
@@ -92,9 +128,24 @@ struct Sending {
 
 impl ClusterNode {
     /// A node whose process does not run yet.
-    pub fn new(id: NodeId, machine: SimMachine, config: NodeConfig, sizes: Sizes, rng: Rng, watch: Watch) -> Self {
+    pub fn new(id: NodeId, machine: SimMachine, config: NodeConfig, sizes: Sizes, rng: Rng, checks: Checks) -> Self {
+        let Checks { watch, digests } = checks;
         let (planted, process, snapshots_installed) = (Planted::default(), None, 0);
-        ClusterNode { id, machine, config, sizes, rng, watch, planted, process, snapshots_installed }
+        let (seen, slow) = (Now { monotonic: Duration::ZERO, wall_ms: 0 }, None);
+        ClusterNode {
+            id,
+            machine,
+            config,
+            sizes,
+            rng,
+            watch,
+            digests,
+            planted,
+            seen,
+            slow,
+            process,
+            snapshots_installed,
+        }
     }
 
     /// Gives the replicated store bugs, from the next start on.
@@ -108,9 +159,21 @@ impl ClusterNode {
         self.machine.fs = disk;
     }
 
+    /// How small everything in it is.
+    pub fn sizes(&self) -> Sizes {
+        self.sizes
+    }
+
     /// Snapshots that were installed, by all processes so far.
     pub fn snapshots_installed(&self) -> u64 {
         self.snapshots_installed + self.handle().map_or(0, |handle| handle.counters().snapshots_installed.get())
+    }
+
+    /// Transactional commands and requests that have not ended, and the replicas of the running process.
+    pub fn remains(&self) -> Option<Remains> {
+        let process = self.process.as_ref()?;
+        let (commands, requests) = (process.services.commands_latched(), process.handle.requests_waiting());
+        Some(Remains { commands, requests, replicas: process.driver.replicas() })
     }
 
     /// The process's handle, while it runs.
@@ -124,7 +187,7 @@ impl SimNode for ClusterNode {
         assert!(self.process.is_none(), "a machine runs one process");
         self.machine = self.machine.restarted(Rng::new(self.rng.next_u64()));
         let (sizes, planted) = (self.sizes, self.planted);
-        let driver =
+        let mut driver =
             Driver::open_tuned(&self.machine.env(), self.config.clone(), self.rng.next_u64(), |raft, engine| {
                 raft.log_bytes_max = sizes.raft_log_bytes;
                 raft.truncate_entries_min = sizes.truncate_entries_min;
@@ -133,14 +196,17 @@ impl SimNode for ClusterNode {
                 raft.inflight_appends_max = sizes.inflight_appends;
                 raft.truncate_ticks = 3;
                 raft.follower_dead_ticks = 60;
+                raft.snapshot_idle_ticks = SNAPSHOT_IDLE_TICKS;
                 engine.memtable_bytes = sizes.memtable_bytes;
                 engine.log_segment_bytes = sizes.log_segment_bytes;
                 engine.log_bytes_max = 16 * sizes.log_segment_bytes;
             })
             .map_err(|error| error.to_string())?;
+        let (digests, id) = (self.digests.clone(), self.id);
+        driver.observe_applies(Box::new(move |db, batch| digests.applying(id, db, batch)));
         let handle = driver.handle();
         self.watch.started(self.id, handle.clone());
-        self.watch.look(self.id)?;
+        self.watch.look(self.id);
         let (executor, wishes) = (executor.clone(), Wishes::default());
         let services = Services::new(handle.clone(), &wishes);
         let (outbox, sending) = (Vec::new(), Vec::new());
@@ -150,8 +216,36 @@ impl SimNode for ClusterNode {
 
     fn stop(&mut self) {
         self.watch.stopped(self.id);
+        self.digests.stopped(self.id);
         self.snapshots_installed = self.snapshots_installed();
         self.process = None;
+    }
+
+    fn look_at_clocks(&mut self) {
+        let clock = &self.machine.clock;
+        self.seen = Now { monotonic: clock.monotonic(), wall_ms: clock.wall_ms() };
+    }
+
+    fn is_slow(job: &str) -> bool {
+        job == "snapshots"
+    }
+
+    fn slow_applies(&mut self, delay: Option<Duration>) {
+        self.slow = delay.map(|delay| (delay, Duration::ZERO));
+        if let Some(process) = self.process.as_mut().filter(|_| delay.is_none()) {
+            process.driver.hold_applies(false);
+        }
+    }
+
+    fn transfer_leadership(&mut self, rng: &mut Rng) -> bool {
+        let Some(handle) = self.handle() else { return false };
+        let led: Vec<RegionId> = REGIONS.into_iter().filter(|region| handle.leading_term(*region).is_some()).collect();
+        let others: Vec<NodeId> = (1..=self.config.replicas as u64).filter(|id| *id != self.id).collect();
+        match (rng.pick(&led), rng.pick(&others)) {
+            (Some(region), Some(to)) => handle.transfer_leader(*region, StoreId(*to)),
+            _ => return false,
+        }
+        true
     }
 
     fn machine(&self) -> &SimMachine {
@@ -186,7 +280,15 @@ impl SimNode for ClusterNode {
     fn request(&mut self, bytes: Bytes, reply: Reply) {
         let Some(process) = &self.process else { return };
         let serving = process.services.clone().serve(bytes);
-        process.executor.spawn(Group(self.id), async move { reply.send(serving.await) });
+        // Some callers hang up, and what is being done for them is dropped wherever it is.
+        let hangs_up = self.rng.chance(self.sizes.hang_ups_percent, 100);
+        let patience = if hangs_up { Duration::from_micros(self.rng.below(HANG_UP_US_MAX)) } else { PATIENCE_MAX };
+        let patience = process.executor.sleep(patience);
+        process.executor.spawn(Group(self.id), async move {
+            if let Either::Left((answer, _)) = select(Box::pin(serving), patience).await {
+                reply.send(answer);
+            }
+        });
     }
 
     fn wants_step(&self) -> bool {
@@ -198,20 +300,27 @@ impl SimNode for ClusterNode {
 
     fn step(&mut self) -> Result<Vec<(NodeId, Bytes)>, String> {
         let Some(process) = &mut self.process else { return Ok(Vec::new()) };
-        let now = Now { monotonic: self.machine.clock.monotonic(), wall_ms: self.machine.clock.wall_ms() };
-        for future in process.wishes.grant(now.monotonic) {
+        let now = self.machine.clock.monotonic();
+        for future in process.wishes.grant(now) {
             process.executor.spawn(Group(self.id), future);
         }
-        let expired = |sending: &mut Sending| sending.deadline <= now.monotonic;
+        let expired = |sending: &mut Sending| sending.deadline <= now;
         for Sending { to, region, snapshot, .. } in process.sending.extract_if(.., expired) {
             process.handle.snapshot_sent(region, StoreId(to), snapshot, false);
         }
         let mut packets = std::mem::take(&mut process.outbox);
-        for outbound in process.driver.step(now) {
+        if let Some((delay, next)) = &mut self.slow {
+            if now >= *next {
+                process.driver.hold_applies(false);
+                *next = now + *delay;
+            }
+            process.driver.hold_applies(true);
+        }
+        for outbound in process.driver.step(self.seen) {
             match outbound {
                 Outbound::Message { to, bytes } => packets.push((to.0, [&[TAG_MESSAGE], &bytes[..]].concat().into())),
                 Outbound::Snapshot { to, region, snapshot, message, path } => {
-                    let deadline = now.monotonic + SNAPSHOT_TIMEOUT;
+                    let deadline = now + SNAPSHOT_TIMEOUT;
                     process.sending.push(Sending { to: to.0, region, snapshot, deadline });
                     if let Ok(file) = read_all(&self.machine.fs, &path) {
                         packets.push((to.0, encode_snapshot(snapshot, &message, &file)));
@@ -222,7 +331,7 @@ impl SimNode for ClusterNode {
         if let Some(reason) = process.driver.stopped() {
             return Err(reason.to_string());
         }
-        self.watch.look(self.id)?;
+        self.watch.look(self.id);
         Ok(packets)
     }
 }

@@ -1,97 +1,159 @@
 //! Known bugs, planted to show that the simulator would find them.
 
 use super::Cluster;
-use kontiki_engine::planted::Bug;
+use kontiki_engine::planted as engine;
+use kontiki_placement::planted as placement;
 use kontiki_raftstore::planted::Planted;
+use kontiki_server::planted as server;
+use kontiki_txn::planted as txn;
 
-/// A bug to plant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum PlantedBug {
-    /// New log segments are used before their directory has been synced.
-    NoDirectorySync,
-    /// Log segments go although a memtable or a raft log needs them.
-    TruncateNeededSegment,
-    /// Synced commits are answered without a sync.
-    AcknowledgeBeforeSync,
-    /// A proposal is acknowledged before a quorum has it.
-    AcknowledgeBeforeQuorum,
-    /// A replica that believes it leads serves reads without looking at its lease.
-    ReadWithoutLease,
-    /// After a restart, entries that tables already hold are applied once more.
-    ApplyTwiceAfterRestart,
-    /// A follower's promise to a leader ends when the consensus core forgets that leader.
-    PromiseWhileLeaderKnown,
-    /// A follower counts its promise in ticks.
-    PromiseInTicks,
-    /// A restarted follower votes at once.
-    VoteAtOnceAfterRestart,
-    /// A leader that orders a transfer keeps its lease.
-    LeaseThroughTransfer,
+/// Where a bug is switched on.
+enum Place {
+    Engine(engine::Bug),
+    Txn(txn::Bug),
+    Placement(placement::Bug),
+    Server(server::Bug),
+    Raftstore(fn(&mut Planted)),
 }
 
-/// Takes the bug away when it is dropped: the engine's switch belongs to the thread.
+/// The enumeration of bugs, and where each is. A bug's documentation is the promise that it breaks.
+macro_rules! bugs {
+    ($($(#[$doc:meta])+ $bug:ident: $place:ident($($what:tt)+);)+) => {
+        /// A bug to plant.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+        pub enum PlantedBug {
+            $($(#[$doc])+ $bug,)+
+        }
+
+        impl PlantedBug {
+            /// All of them.
+            pub const ALL: &[PlantedBug] = &[$(PlantedBug::$bug),+];
+
+            fn place(self) -> Place {
+                match self {
+                    $(PlantedBug::$bug => Place::$place($($what)+),)+
+                }
+            }
+        }
+    };
+}
+
+bugs! {
+    /// New log segments are used before their directory has been synced.
+    NoDirectorySync: Engine(engine::Bug::NoDirectorySync);
+    /// Log segments go although a memtable or a raft log needs them.
+    TruncateNeededSegment: Engine(engine::Bug::TruncateNeededSegment);
+    /// Synced commits are answered without a sync.
+    AcknowledgeBeforeSync: Engine(engine::Bug::AcknowledgeBeforeSync);
+    /// A table is named in the manifest without having been synced.
+    TableNotSynced: Engine(engine::Bug::TableNotSynced);
+    /// A record of the manifest is in force before it is synced.
+    ManifestNotSynced: Engine(engine::Bug::ManifestNotSynced);
+    /// A compaction drops tombstones although deeper levels may hold what they hide.
+    DropTombstonesEarly: Engine(engine::Bug::DropTombstonesEarly);
+
+    /// A rollback that finds neither lock nor record leaves no record.
+    RollBackWithoutRecord: Txn(txn::Bug::RollBackWithoutRecord);
+    /// A prewrite that arrives after its transaction was rolled back locks the key all the same.
+    PrewriteAfterRollback: Txn(txn::Bug::PrewriteAfterRollback);
+    /// A prewrite does not look for commits above its start.
+    MissNewerCommits: Txn(txn::Bug::MissNewerCommits);
+    /// A commit below the least commit timestamp of its lock is accepted.
+    CommitBelowMinimum: Txn(txn::Bug::CommitBelowMinimum);
+    /// A status check pushes the least commit timestamp in its answer, not in the lock.
+    PushInAnswerOnly: Txn(txn::Bug::PushInAnswerOnly);
+    /// Latches are let go before what they guard is replicated.
+    UnlatchEarly: Txn(txn::Bug::UnlatchEarly);
+    /// A write whose caller is gone lets its latches go, whatever becomes of it.
+    UnlatchWithCaller: Txn(txn::Bug::UnlatchWithCaller);
+    /// Reads do not look at locks.
+    ReadPastLocks: Txn(txn::Bug::ReadPastLocks);
+    /// A scan passes over a locked key in place of reporting it.
+    OmitLockedKeys: Txn(txn::Bug::OmitLockedKeys);
+    /// A rollback leaves the long value behind.
+    LeaveLongValue: Txn(txn::Bug::LeaveLongValue);
+
+    /// Timestamps are handed out at and above the durable bound.
+    TimestampsBeyondBound: Placement(placement::Bug::TimestampsBeyondBound);
+    /// A new leader of placement begins at its wall clock, whatever bound it finds.
+    BeginAtWallClock: Placement(placement::Bug::BeginAtWallClock);
+    /// Ids are handed out at and above the durable bound.
+    IdsBeyondBound: Placement(placement::Bug::IdsBeyondBound);
+    /// A safe point is told before it is durable.
+    SafePointBeforeDurable: Placement(placement::Bug::SafePointBeforeDurable);
+    /// A write of placement whose outcome is unknown counts as done.
+    UnknownWriteCounts: Placement(placement::Bug::UnknownWriteCounts);
+
+    /// Placement is asked without a look at the lease.
+    PlacementWithoutLease: Server(server::Bug::PlacementWithoutLease);
+    /// A view behind a read barrier is taken before the barrier.
+    ViewBeforeBarrier: Server(server::Bug::ViewBeforeBarrier);
+    /// What a memtable holds is reported as what tables hold: the log goes too early.
+    ReportUnflushed: Server(server::Bug::ReportUnflushed);
+    /// A persist that a full disk refused is dropped, and the next one goes on.
+    ForgetRefusedPersist: Server(server::Bug::ForgetRefusedPersist);
+    /// A persist counts as durable when the engine gets it.
+    PersistedAtOnce: Server(server::Bug::PersistedAtOnce);
+    /// Replication that holds latches gives up on a full disk.
+    UnlatchOnFullDisk: Server(server::Bug::UnlatchOnFullDisk);
+
+    /// A proposal is acknowledged before a quorum has it.
+    AcknowledgeBeforeQuorum: Raftstore(|planted| planted.acknowledge_before_quorum = true);
+    /// A replica that believes it leads serves reads without looking at its lease.
+    ReadWithoutLease: Raftstore(|planted| planted.read_without_lease = true);
+    /// After a restart, entries that tables already hold are applied once more.
+    ApplyTwiceAfterRestart: Raftstore(|planted| planted.apply_twice_after_restart = true);
+    /// A follower's promise to a leader ends when the consensus core forgets that leader.
+    PromiseWhileLeaderKnown: Raftstore(|planted| planted.promise_while_leader_known = true);
+    /// A follower counts its promise in ticks.
+    PromiseInTicks: Raftstore(|planted| planted.promise_in_ticks = true);
+    /// A restarted follower votes at once.
+    VoteAtOnceAfterRestart: Raftstore(|planted| planted.vote_at_once_after_restart = true);
+    /// A leader that orders a transfer keeps its lease.
+    LeaseThroughTransfer: Raftstore(|planted| planted.lease_through_transfer = true);
+    /// A lease begins when its confirmation arrives, not when the heartbeat was sent.
+    LeaseFromAnswer: Raftstore(|planted| planted.lease_from_answer = true);
+    /// A read barrier is answered when a quorum has confirmed it, whatever is applied.
+    BarrierBeforeApply: Raftstore(|planted| planted.barrier_before_apply = true);
+    /// A proposal is recognised at apply by its index alone.
+    ProposalTermNotChecked: Raftstore(|planted| planted.proposal_term_not_checked = true);
+    /// A changed term or vote is not written down.
+    VoteNotPersisted: Raftstore(|planted| planted.vote_not_persisted = true);
+    /// Messages that promise durability leave before the persist that they promise.
+    MessagesBeforePersist: Raftstore(|planted| planted.messages_before_persist = true);
+    /// A new leader serves reads before an entry of its own term is applied.
+    ReadableAtOnce: Raftstore(|planted| planted.readable_at_once = true);
+    /// Entries that are committed while a snapshot is installed are applied at once.
+    ApplyBesideInstall: Raftstore(|planted| planted.apply_beside_install = true);
+}
+
+/// Takes the bug away when it is dropped: the switches belong to the thread.
 pub(super) struct Removal;
 
 impl Drop for Removal {
     fn drop(&mut self) {
-        kontiki_engine::planted::set(None);
+        engine::set(None);
+        txn::set(None);
+        placement::set(None);
+        server::set(None);
     }
 }
 
 impl PlantedBug {
-    /// All of them.
-    pub const ALL: [PlantedBug; 10] = [
-        PlantedBug::NoDirectorySync,
-        PlantedBug::TruncateNeededSegment,
-        PlantedBug::AcknowledgeBeforeSync,
-        PlantedBug::AcknowledgeBeforeQuorum,
-        PlantedBug::ReadWithoutLease,
-        PlantedBug::ApplyTwiceAfterRestart,
-        PlantedBug::PromiseWhileLeaderKnown,
-        PlantedBug::PromiseInTicks,
-        PlantedBug::VoteAtOnceAfterRestart,
-        PlantedBug::LeaseThroughTransfer,
-    ];
-
     /// Plants the bug in a cluster that has not run yet.
     pub(super) fn plant(self, cluster: &mut Cluster) -> Removal {
-        let mut planted = Planted::default();
-        let engine = match self {
-            PlantedBug::NoDirectorySync => Some(Bug::NoDirectorySync),
-            PlantedBug::TruncateNeededSegment => Some(Bug::TruncateNeededSegment),
-            PlantedBug::AcknowledgeBeforeSync => Some(Bug::AcknowledgeBeforeSync),
-            PlantedBug::AcknowledgeBeforeQuorum => {
-                planted.acknowledge_before_quorum = true;
-                None
+        match self.place() {
+            Place::Engine(bug) => engine::set(Some(bug)),
+            Place::Txn(bug) => txn::set(Some(bug)),
+            Place::Placement(bug) => placement::set(Some(bug)),
+            Place::Server(bug) => server::set(Some(bug)),
+            Place::Raftstore(plant) => {
+                let mut planted = Planted::default();
+                plant(&mut planted);
+                for id in cluster.nodes.clone() {
+                    cluster.world.node_mut(id).expect("it was just made").plant(planted);
+                }
             }
-            PlantedBug::ReadWithoutLease => {
-                planted.read_without_lease = true;
-                None
-            }
-            PlantedBug::ApplyTwiceAfterRestart => {
-                planted.apply_twice_after_restart = true;
-                None
-            }
-            PlantedBug::PromiseWhileLeaderKnown => {
-                planted.promise_while_leader_known = true;
-                None
-            }
-            PlantedBug::PromiseInTicks => {
-                planted.promise_in_ticks = true;
-                None
-            }
-            PlantedBug::VoteAtOnceAfterRestart => {
-                planted.vote_at_once_after_restart = true;
-                None
-            }
-            PlantedBug::LeaseThroughTransfer => {
-                planted.lease_through_transfer = true;
-                None
-            }
-        };
-        kontiki_engine::planted::set(engine);
-        for id in cluster.nodes.clone() {
-            cluster.world.node_mut(id).expect("it was just made").plant(planted);
         }
         Removal
     }

@@ -87,6 +87,11 @@ impl Services {
         Services { kv: Kv::new(node.clone(), Patience::new(PATIENCE, pause), detach), node }
     }
 
+    /// Transactional commands that hold latches or wait for them.
+    pub fn commands_latched(&self) -> usize {
+        self.kv.commands_latched()
+    }
+
     /// Serves a request.
     pub async fn serve(self, request: Bytes) -> Bytes {
         let ask = Request::decode(request).ok().and_then(|request| request.ask);
@@ -99,12 +104,22 @@ impl Services {
             Ask::RawGet(request) => Told::RawGet(kv.raw_get(request).await),
             Ask::RawPut(request) => Told::RawPut(kv.raw_put(request).await),
             Ask::RawDelete(request) => Told::RawDelete(kv.raw_delete(request).await),
+            Ask::RawBatchGet(request) => Told::RawBatchGet(kv.raw_batch_get(request).await),
+            Ask::RawBatchPut(request) => Told::RawBatchPut(kv.raw_batch_put(request).await),
+            Ask::RawBatchDelete(request) => Told::RawBatchDelete(kv.raw_batch_delete(request).await),
+            Ask::RawScan(request) => Told::RawScan(kv.raw_scan(request).await),
+            Ask::RawDeleteRange(request) => Told::RawDeleteRange(kv.raw_delete_range(request).await),
             Ask::Get(request) => Told::Get(kv.get(request).await),
+            Ask::BatchGet(request) => Told::BatchGet(kv.batch_get(request).await),
+            Ask::Scan(request) => Told::Scan(kv.scan(request).await),
             Ask::Prewrite(request) => Told::Prewrite(kv.prewrite(request).await),
             Ask::Commit(request) => Told::Commit(kv.commit(request).await),
             Ask::CheckTxnStatus(request) => Told::CheckTxnStatus(kv.check_txn_status(request).await),
             Ask::ResolveLock(request) => Told::ResolveLock(kv.resolve_lock(request).await),
             Ask::BatchRollback(request) => Told::BatchRollback(kv.batch_rollback(request).await),
+            Ask::Cleanup(request) => Told::Cleanup(kv.cleanup(request).await),
+            Ask::TxnHeartBeat(request) => Told::TxnHeartBeat(kv.txn_heart_beat(request).await),
+            Ask::ScanLock(request) => Told::ScanLock(kv.scan_lock(request).await),
         };
         told.into_bytes()
     }

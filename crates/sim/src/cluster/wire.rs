@@ -4,13 +4,20 @@
 use bytes::Bytes;
 use kontiki_placement as placement;
 use kontiki_proto::{errorpb, kvrpcpb, metapb};
+use kontiki_raftstore::RegionId;
 use prost::Message;
+
+/// What every user key of the last region begins with: the first so many bytes of the region's start, as they are for
+/// raw keys and before their encoding for transactional ones.
+pub const TAIL_RAW: &[u8] = &[0xFF; 18];
+/// See [`TAIL_RAW`].
+pub const TAIL_TXN: &[u8] = &[0xFF; 16];
 
 /// A request.
 #[derive(Clone, PartialEq, Message)]
 pub struct Request {
     /// What is asked.
-    #[prost(oneof = "Ask", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "Ask", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20")]
     pub ask: Option<Ask>,
 }
 
@@ -29,31 +36,61 @@ pub enum Ask {
     /// RawDelete.
     #[prost(message, tag = "4")]
     RawDelete(kvrpcpb::RawDeleteRequest),
-    /// KvGet.
+    /// RawBatchGet.
     #[prost(message, tag = "5")]
-    Get(kvrpcpb::GetRequest),
-    /// KvPrewrite.
+    RawBatchGet(kvrpcpb::RawBatchGetRequest),
+    /// RawBatchPut.
     #[prost(message, tag = "6")]
+    RawBatchPut(kvrpcpb::RawBatchPutRequest),
+    /// RawBatchDelete.
+    #[prost(message, tag = "7")]
+    RawBatchDelete(kvrpcpb::RawBatchDeleteRequest),
+    /// RawScan.
+    #[prost(message, tag = "8")]
+    RawScan(kvrpcpb::RawScanRequest),
+    /// RawDeleteRange.
+    #[prost(message, tag = "9")]
+    RawDeleteRange(kvrpcpb::RawDeleteRangeRequest),
+    /// KvGet.
+    #[prost(message, tag = "10")]
+    Get(kvrpcpb::GetRequest),
+    /// KvBatchGet.
+    #[prost(message, tag = "11")]
+    BatchGet(kvrpcpb::BatchGetRequest),
+    /// KvScan.
+    #[prost(message, tag = "12")]
+    Scan(kvrpcpb::ScanRequest),
+    /// KvPrewrite.
+    #[prost(message, tag = "13")]
     Prewrite(kvrpcpb::PrewriteRequest),
     /// KvCommit.
-    #[prost(message, tag = "7")]
+    #[prost(message, tag = "14")]
     Commit(kvrpcpb::CommitRequest),
     /// KvCheckTxnStatus.
-    #[prost(message, tag = "8")]
+    #[prost(message, tag = "15")]
     CheckTxnStatus(kvrpcpb::CheckTxnStatusRequest),
     /// KvResolveLock.
-    #[prost(message, tag = "9")]
+    #[prost(message, tag = "16")]
     ResolveLock(kvrpcpb::ResolveLockRequest),
     /// KvBatchRollback.
-    #[prost(message, tag = "10")]
+    #[prost(message, tag = "17")]
     BatchRollback(kvrpcpb::BatchRollbackRequest),
+    /// KvCleanup.
+    #[prost(message, tag = "18")]
+    Cleanup(kvrpcpb::CleanupRequest),
+    /// KvTxnHeartBeat.
+    #[prost(message, tag = "19")]
+    TxnHeartBeat(kvrpcpb::TxnHeartBeatRequest),
+    /// KvScanLock.
+    #[prost(message, tag = "20")]
+    ScanLock(kvrpcpb::ScanLockRequest),
 }
 
 /// An answer.
 #[derive(Clone, PartialEq, Message)]
 pub struct Answer {
     /// What came of it.
-    #[prost(oneof = "Told", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(oneof = "Told", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21")]
     pub told: Option<Told>,
 }
 
@@ -72,57 +109,144 @@ pub enum Told {
     /// RawDelete.
     #[prost(message, tag = "4")]
     RawDelete(kvrpcpb::RawDeleteResponse),
-    /// KvGet.
+    /// RawBatchGet.
     #[prost(message, tag = "5")]
-    Get(kvrpcpb::GetResponse),
-    /// KvPrewrite.
+    RawBatchGet(kvrpcpb::RawBatchGetResponse),
+    /// RawBatchPut.
     #[prost(message, tag = "6")]
+    RawBatchPut(kvrpcpb::RawBatchPutResponse),
+    /// RawBatchDelete.
+    #[prost(message, tag = "7")]
+    RawBatchDelete(kvrpcpb::RawBatchDeleteResponse),
+    /// RawScan.
+    #[prost(message, tag = "8")]
+    RawScan(kvrpcpb::RawScanResponse),
+    /// RawDeleteRange.
+    #[prost(message, tag = "9")]
+    RawDeleteRange(kvrpcpb::RawDeleteRangeResponse),
+    /// KvGet.
+    #[prost(message, tag = "10")]
+    Get(kvrpcpb::GetResponse),
+    /// KvBatchGet.
+    #[prost(message, tag = "11")]
+    BatchGet(kvrpcpb::BatchGetResponse),
+    /// KvScan.
+    #[prost(message, tag = "12")]
+    Scan(kvrpcpb::ScanResponse),
+    /// KvPrewrite.
+    #[prost(message, tag = "13")]
     Prewrite(kvrpcpb::PrewriteResponse),
     /// KvCommit.
-    #[prost(message, tag = "7")]
+    #[prost(message, tag = "14")]
     Commit(kvrpcpb::CommitResponse),
     /// KvCheckTxnStatus.
-    #[prost(message, tag = "8")]
+    #[prost(message, tag = "15")]
     CheckTxnStatus(kvrpcpb::CheckTxnStatusResponse),
     /// KvResolveLock.
-    #[prost(message, tag = "9")]
+    #[prost(message, tag = "16")]
     ResolveLock(kvrpcpb::ResolveLockResponse),
     /// KvBatchRollback.
-    #[prost(message, tag = "10")]
+    #[prost(message, tag = "17")]
     BatchRollback(kvrpcpb::BatchRollbackResponse),
+    /// KvCleanup.
+    #[prost(message, tag = "18")]
+    Cleanup(kvrpcpb::CleanupResponse),
+    /// KvTxnHeartBeat.
+    #[prost(message, tag = "19")]
+    TxnHeartBeat(kvrpcpb::TxnHeartBeatResponse),
+    /// KvScanLock.
+    #[prost(message, tag = "20")]
+    ScanLock(kvrpcpb::ScanLockResponse),
     /// No answer of the method's own: what gRPC would say with a status.
-    #[prost(string, tag = "11")]
+    #[prost(string, tag = "21")]
     Status(String),
 }
 
-impl Ask {
-    /// Addresses the request to the replica of region 2 on `store`. The first regions of a cluster never change here,
-    /// and no key of any workload lies in the empty tail.
-    pub fn address(&mut self, store: u64) {
-        let context = Some(kvrpcpb::Context {
-            region_id: 2,
-            region_epoch: Some(metapb::RegionEpoch { conf_ver: 1, version: 1 }),
-            peer: Some(metapb::Peer { id: 2_000 + store, store_id: store, ..Default::default() }),
-            ..Default::default()
-        });
-        match self {
-            Ask::Placement(_) => {}
-            Ask::RawGet(request) => request.context = context,
-            Ask::RawPut(request) => request.context = context,
-            Ask::RawDelete(request) => request.context = context,
-            Ask::Get(request) => request.context = context,
-            Ask::Prewrite(request) => request.context = context,
-            Ask::Commit(request) => request.context = context,
-            Ask::CheckTxnStatus(request) => request.context = context,
-            Ask::ResolveLock(request) => request.context = context,
-            Ask::BatchRollback(request) => request.context = context,
+/// The region that a raw key lies in. The first regions of a cluster never change here.
+pub fn raw_region(key: &[u8]) -> RegionId {
+    RegionId(if key.starts_with(TAIL_RAW) { 3 } else { 2 })
+}
+
+/// The region that a transactional key lies in.
+pub fn txn_region(key: &[u8]) -> RegionId {
+    RegionId(if key.starts_with(TAIL_TXN) { 3 } else { 2 })
+}
+
+/// One arm for each method of the key-value service.
+macro_rules! each_method {
+    ($value:expr, $request:ident => $do:expr, $($other:tt)*) => {
+        match $value {
+            $($other)*
+            Self::RawGet($request) => $do,
+            Self::RawPut($request) => $do,
+            Self::RawDelete($request) => $do,
+            Self::RawBatchGet($request) => $do,
+            Self::RawBatchPut($request) => $do,
+            Self::RawBatchDelete($request) => $do,
+            Self::RawScan($request) => $do,
+            Self::RawDeleteRange($request) => $do,
+            Self::Get($request) => $do,
+            Self::BatchGet($request) => $do,
+            Self::Scan($request) => $do,
+            Self::Prewrite($request) => $do,
+            Self::Commit($request) => $do,
+            Self::CheckTxnStatus($request) => $do,
+            Self::ResolveLock($request) => $do,
+            Self::BatchRollback($request) => $do,
+            Self::Cleanup($request) => $do,
+            Self::TxnHeartBeat($request) => $do,
+            Self::ScanLock($request) => $do,
         }
+    };
+}
+
+impl Ask {
+    /// The region that the request goes to: that of its first key. Placement calls go to the placement group.
+    pub fn region(&self) -> RegionId {
+        let first = |keys: &[Bytes]| keys.first().cloned().unwrap_or_default();
+        match self {
+            Ask::Placement(_) => RegionId(1),
+            Ask::RawGet(request) => raw_region(&request.key),
+            Ask::RawPut(request) => raw_region(&request.key),
+            Ask::RawDelete(request) => raw_region(&request.key),
+            Ask::RawBatchGet(request) => raw_region(&first(&request.keys)),
+            Ask::RawBatchPut(request) => raw_region(request.pairs.first().map_or(b"", |pair| &pair.key)),
+            Ask::RawBatchDelete(request) => raw_region(&first(&request.keys)),
+            // Both of its bounds are keys of one region here.
+            Ask::RawScan(request) => raw_region(&request.start_key),
+            Ask::RawDeleteRange(request) => raw_region(&request.start_key),
+            Ask::Get(request) => txn_region(&request.key),
+            Ask::BatchGet(request) => txn_region(&first(&request.keys)),
+            Ask::Scan(request) => txn_region(&request.start_key),
+            Ask::Prewrite(request) => txn_region(request.mutations.first().map_or(b"", |mutation| &mutation.key)),
+            Ask::Commit(request) => txn_region(&first(&request.keys)),
+            Ask::CheckTxnStatus(request) => txn_region(&request.primary_key),
+            Ask::ResolveLock(request) => txn_region(&first(&request.keys)),
+            Ask::BatchRollback(request) => txn_region(&first(&request.keys)),
+            Ask::Cleanup(request) => txn_region(&request.key),
+            Ask::TxnHeartBeat(request) => txn_region(&request.primary_lock),
+            Ask::ScanLock(request) => txn_region(&request.start_key),
+        }
+    }
+
+    /// Addresses the request to the replica of `region` on `store`. What a client knows of the locks it has met stays.
+    pub fn address(&mut self, region: RegionId, store: u64) {
+        let address = |context: &mut Option<kvrpcpb::Context>| {
+            let context = context.get_or_insert_default();
+            context.region_id = region.0;
+            context.region_epoch = Some(metapb::RegionEpoch { conf_ver: 1, version: 1 });
+            context.peer = Some(metapb::Peer { id: region.0 * 1_000 + store, store_id: store, ..Default::default() });
+        };
+        each_method!(self, request => address(&mut request.context), Self::Placement(_) => {})
     }
 
     /// Whether it may be asked again although it may have been done: raw writes may not (a second copy could undo
     /// another client's write in between), everything else is idempotent by design.
     pub fn may_repeat(&self) -> bool {
-        !matches!(self, Ask::RawPut(_) | Ask::RawDelete(_))
+        !matches!(
+            self,
+            Ask::RawPut(_) | Ask::RawDelete(_) | Ask::RawBatchPut(_) | Ask::RawBatchDelete(_) | Ask::RawDeleteRange(_)
+        )
     }
 
     /// The bytes of the request.
@@ -134,18 +258,7 @@ impl Ask {
 impl Told {
     /// The region error of the answer: nothing was done.
     pub fn region_error(&self) -> Option<&errorpb::Error> {
-        match self {
-            Told::Placement(_) | Told::Status(_) => None,
-            Told::RawGet(answer) => answer.region_error.as_ref(),
-            Told::RawPut(answer) => answer.region_error.as_ref(),
-            Told::RawDelete(answer) => answer.region_error.as_ref(),
-            Told::Get(answer) => answer.region_error.as_ref(),
-            Told::Prewrite(answer) => answer.region_error.as_ref(),
-            Told::Commit(answer) => answer.region_error.as_ref(),
-            Told::CheckTxnStatus(answer) => answer.region_error.as_ref(),
-            Told::ResolveLock(answer) => answer.region_error.as_ref(),
-            Told::BatchRollback(answer) => answer.region_error.as_ref(),
-        }
+        each_method!(self, answer => answer.region_error.as_ref(), Self::Placement(_) | Self::Status(_) => None,)
     }
 
     /// The text of an answer that is neither a result nor a refusal: of a write, nobody knows whether it was done.
@@ -155,6 +268,9 @@ impl Told {
             Told::RawGet(answer) => &answer.error,
             Told::RawPut(answer) => &answer.error,
             Told::RawDelete(answer) => &answer.error,
+            Told::RawBatchPut(answer) => &answer.error,
+            Told::RawBatchDelete(answer) => &answer.error,
+            Told::RawDeleteRange(answer) => &answer.error,
             _ => return None,
         };
         Some(text.as_str()).filter(|text| !text.is_empty())

@@ -7,7 +7,7 @@ mod router;
 mod timestamps;
 
 pub use bank::{BankKnobs, Teller, amount};
-pub use percolator::{Committed, Percolator};
+pub use percolator::{Change, Committed, Habits, LOCK_TTL_MS, Percolator};
 pub use raw::{RawKnobs, raw_client, raw_get};
 pub use router::{Asked, Router};
 pub use timestamps::timestamp_client;
@@ -25,6 +25,12 @@ pub struct Records {
     pub history: Rc<RefCell<History>>,
     /// Timestamps granted.
     pub grants: Rc<RefCell<Vec<Grant>>>,
+    /// Ids granted.
+    pub ids: Rc<RefCell<Vec<Grant>>>,
+    /// Safe points told.
+    pub safe_points: Rc<RefCell<Vec<Grant>>>,
+    /// Broken promises that a client has seen at once.
+    pub violations: Rc<RefCell<Vec<String>>>,
     /// Transactions.
     pub transactions: Rc<RefCell<Vec<Transaction>>>,
     /// All accounts are opened, for certain.

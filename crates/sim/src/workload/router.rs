@@ -3,7 +3,9 @@
 use crate::cluster::wire::{Answer, Ask, Told};
 use crate::world::{CallError, Caller, NodeId};
 use kontiki_env::rng::Rng;
+use kontiki_raftstore::RegionId;
 use prost::Message;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How long one request waits for its answer.
@@ -29,20 +31,21 @@ pub struct Router {
     caller: Caller,
     nodes: Vec<NodeId>,
     rng: Rng,
-    guess: NodeId,
+    /// Who leads a region, as far as this client knows; it begins with a guess.
+    guesses: BTreeMap<RegionId, NodeId>,
     is_pinned: bool,
 }
 
 impl Router {
     /// A client that knows nothing yet.
-    pub fn new(caller: Caller, nodes: Vec<NodeId>, mut rng: Rng) -> Router {
-        let guess = *rng.pick(&nodes).expect("a cluster has nodes");
-        Router { caller, nodes, rng, guess, is_pinned: false }
+    pub fn new(caller: Caller, nodes: Vec<NodeId>, rng: Rng) -> Router {
+        assert!(!nodes.is_empty(), "a cluster has nodes");
+        Router { caller, nodes, rng, guesses: BTreeMap::new(), is_pinned: false }
     }
 
     /// A client that asks `node` only, and once: whoever follows the leader never meets a deposed one.
     pub fn pinned(caller: Caller, node: NodeId, rng: Rng) -> Router {
-        Router { caller, nodes: vec![node], rng, guess: node, is_pinned: true }
+        Router { caller, nodes: vec![node], rng, guesses: BTreeMap::new(), is_pinned: true }
     }
 
     /// The caller below.
@@ -56,20 +59,22 @@ impl Router {
         let executor = self.caller.executor().clone();
         let deadline = executor.now() + patience;
         let timeout = if self.is_pinned { PINNED_TIMEOUT } else { CALL_TIMEOUT };
+        let region = ask.region();
         loop {
-            ask.address(self.guess);
-            let answer = self.caller.call(self.guess, ask.clone().into_bytes(), timeout).await;
+            let node = self.guess(region);
+            ask.address(region, node);
+            let answer = self.caller.call(node, ask.clone().into_bytes(), timeout).await;
             let told = answer.map(|bytes| Answer::decode(bytes).expect("nodes' answers decode").told);
             let may_be_done = match told {
                 Err(CallError::Refused) => {
-                    self.turn(0);
+                    self.turn(region, 0);
                     false
                 }
                 Ok(Some(told)) => match (told.region_error(), told.doubt()) {
                     (None, None) => return Asked::Told(Box::new(told)),
                     (Some(error), _) => {
                         let leader = error.not_leader.as_ref().and_then(|error| error.leader.as_ref());
-                        self.turn(leader.map_or(0, |peer| peer.store_id));
+                        self.turn(region, leader.map_or(0, |peer| peer.store_id));
                         false
                     }
                     (None, Some(_)) => true,
@@ -77,26 +82,33 @@ impl Router {
                 Ok(None) | Err(CallError::Reset | CallError::TimedOut) => true,
             };
             if may_be_done && !ask.may_repeat() {
-                self.turn(0);
+                self.turn(region, 0);
                 return Asked::Unknown;
             }
             if self.is_pinned || executor.now() >= deadline {
                 return Asked::Failed;
             }
             if may_be_done {
-                self.turn(0);
+                self.turn(region, 0);
             }
             let pause = Duration::from_millis(1 + self.rng.below(BACKOFF_MS_MAX));
             executor.sleep(pause).await;
         }
     }
 
+    fn guess(&mut self, region: RegionId) -> NodeId {
+        let Router { guesses, rng, nodes, .. } = self;
+        *guesses.entry(region).or_insert_with(|| *rng.pick(nodes).expect("a cluster has nodes"))
+    }
+
     /// Where to ask next: at `leader`, or at any node.
-    fn turn(&mut self, leader: NodeId) {
-        self.guess = match leader {
-            _ if self.is_pinned => self.guess,
+    fn turn(&mut self, region: RegionId, leader: NodeId) {
+        let next = match leader {
             0 => *self.rng.pick(&self.nodes).expect("a cluster has nodes"),
             leader => leader,
         };
+        if !self.is_pinned {
+            self.guesses.insert(region, next);
+        }
     }
 }

@@ -47,11 +47,21 @@ pub enum Fault {
     Weather,
     /// A disk has no room left, for a while.
     DiskFull,
+    /// A disk does nothing, for a while: syncs and background work wait.
+    DiskStall,
+    /// A sync fails; whoever notices stops, and starts again later.
+    SyncError,
+    /// A read of the disk fails, likewise.
+    ReadError,
+    /// What is committed becomes visible late at one node, for a while.
+    SlowApply,
+    /// A leader is told to hand its leadership over.
+    Transfer,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 11] = [
+    pub const ALL: [Fault; 16] = [
         Fault::Partition,
         Fault::OneWay,
         Fault::Clog,
@@ -63,6 +73,11 @@ impl Fault {
         Fault::WallJump,
         Fault::Weather,
         Fault::DiskFull,
+        Fault::DiskStall,
+        Fault::SyncError,
+        Fault::ReadError,
+        Fault::SlowApply,
+        Fault::Transfer,
     ];
 }
 
@@ -83,6 +98,15 @@ pub struct Knobs {
     pub drift_ppm_max: u64,
     /// How long it takes until a node that has something to do does it, microseconds.
     pub step_us: Range<u64>,
+    /// How long a step takes from its look at the clock to its effects, microseconds: what it does with what arrives
+    /// meanwhile, it does by a time that has passed.
+    pub stale_us: Range<u64>,
+    /// How long a unit of work of the slow jobs takes (see [`super::SimNode::is_slow`]), microseconds.
+    pub slow_job_us: Range<u64>,
+    /// How long an apply takes at a node with [`Fault::SlowApply`], milliseconds.
+    pub slow_apply_ms: Range<u64>,
+    /// Wall clocks are ahead or behind by at most this, milliseconds, all the time.
+    pub wall_skew_ms_max: u64,
     /// How long one unit of background work takes (such as one group commit with its sync), microseconds.
     pub background_us: Range<u64>,
     /// Ticks: the longest time between two steps of a node, by its own clock.
@@ -107,6 +131,10 @@ impl Knobs {
             down_max: 1,
             drift_ppm_max: 0,
             step_us: 1..50,
+            stale_us: 0..1,
+            slow_job_us: 50..500,
+            slow_apply_ms: 10..100,
+            wall_skew_ms_max: 3_000,
             background_us: 50..500,
             tick: Duration::from_millis(10),
         }
@@ -133,6 +161,10 @@ impl Knobs {
             down_max: if rng.chance(1, 4) { nodes } else { nodes.saturating_sub(1) / 2 },
             drift_ppm_max: if rng.chance(1, 2) { drift_ppm_max } else { 0 },
             step_us: 1..(10 << rng.below(8)),
+            stale_us: if rng.chance(1, 2) { 0..1 } else { 0..(10 << rng.below(14)) },
+            slow_job_us: 50..(500 << rng.below(12)),
+            slow_apply_ms: 10..(20 << rng.below(6)),
+            wall_skew_ms_max: 10 << rng.below(11),
             background_us: if slow_disk { 2_000..20_000 } else { 20..(100 << rng.below(6)) },
             ..calm
         }

@@ -29,7 +29,6 @@ use calls::{CallPacket, Parcel, SharedCalls};
 use kontiki_env::clock::VirtualTime;
 use kontiki_env::fs::CrashMode;
 use kontiki_env::rng::Rng;
-use kontiki_env::tasks::Tasks;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::rc::Rc;
@@ -42,12 +41,15 @@ enum Event {
     Message { from: NodeId, to: NodeId, bytes: Bytes },
     Call(CallPacket),
     Step { node: NodeId, life: u64 },
+    StepEnd { node: NodeId, life: u64 },
     Background { node: NodeId, life: u64 },
+    SlowJob { node: NodeId, life: u64 },
     Tick { node: NodeId, life: u64 },
     Start { node: NodeId },
     Resume { node: NodeId },
     Join(Vec<Link>),
     Room { node: NodeId },
+    FastApply { node: NodeId },
     Nemesis,
 }
 
@@ -64,7 +66,16 @@ struct Slot<N> {
     /// Counts starts and crashes: plans made for an earlier life are void.
     life: u64,
     is_step_planned: bool,
+    /// It has looked at its clocks, and does what it does a little later.
+    is_stepping: bool,
     is_background_planned: bool,
+    is_slow_job_planned: bool,
+    /// Its disk does nothing before this time.
+    stalled_until: Duration,
+    /// Faults injected into its disk before its present process started.
+    faults_before: u64,
+    /// How far its wall clock is ahead when nothing happens to it.
+    wall_skew_ms: i64,
     /// What came up while it was paused.
     held: Vec<Event>,
 }
@@ -92,14 +103,23 @@ impl<N: SimNode> World<N> {
     pub fn new(rng: &Rng, time: VirtualTime, knobs: Knobs, nodes: impl IntoIterator<Item = (NodeId, N)>) -> World<N> {
         let mut heap = EventHeap::default();
         let mut slots = BTreeMap::new();
+        let mut skews = rng.child("wall skews");
         for (id, node) in nodes {
             assert!(Group(id) != CLIENTS, "the clients' group is no node's");
+            let skew_max = knobs.wall_skew_ms_max;
+            let wall_skew_ms = skews.below(2 * skew_max + 1) as i64 - skew_max as i64;
+            node.machine().clock.set_wall_offset_ms(wall_skew_ms);
             let slot = Slot {
                 node,
                 state: State::Down,
                 life: 0,
                 is_step_planned: false,
+                is_stepping: false,
                 is_background_planned: false,
+                is_slow_job_planned: false,
+                stalled_until: Duration::ZERO,
+                faults_before: 0,
+                wall_skew_ms,
                 held: Vec::new(),
             };
             slots.insert(id, slot);
@@ -269,16 +289,23 @@ impl<N: SimNode> World<N> {
 
     fn plan_turns(&mut self, id: NodeId) {
         let Some(slot) = self.slots.get_mut(&id).filter(|slot| slot.state == State::Up) else { return };
-        let life = slot.life;
-        if !slot.is_step_planned && slot.node.wants_step() {
+        let (life, now) = (slot.life, self.time.now());
+        if !slot.is_step_planned && !slot.is_stepping && slot.node.wants_step() {
             slot.is_step_planned = true;
             let delay = Duration::from_micros(self.rng.range(self.knobs.step_us.clone()));
-            self.heap.push(self.time.now() + delay, Event::Step { node: id, life });
+            self.heap.push(now + delay, Event::Step { node: id, life });
         }
-        if !slot.is_background_planned && slot.node.machine().tasks.is_runnable() {
+        let tasks = &slot.node.machine().tasks;
+        let begin = now.max(slot.stalled_until);
+        if !slot.is_background_planned && tasks.is_runnable_of(|job| !N::is_slow(job)) {
             slot.is_background_planned = true;
             let delay = Duration::from_micros(self.rng.range(self.knobs.background_us.clone()));
-            self.heap.push(self.time.now() + delay, Event::Background { node: id, life });
+            self.heap.push(begin + delay, Event::Background { node: id, life });
+        }
+        if !slot.is_slow_job_planned && tasks.is_runnable_of(N::is_slow) {
+            slot.is_slow_job_planned = true;
+            let delay = Duration::from_micros(self.rng.range(self.knobs.slow_job_us.clone()));
+            self.heap.push(begin + delay, Event::SlowJob { node: id, life });
         }
     }
 
@@ -295,6 +322,10 @@ impl<N: SimNode> World<N> {
                 self.trace.add(now, "room", &[node], &[]);
                 self.slots[&node].node.machine().fs.set_quota(None);
             }
+            Event::FastApply { node } => {
+                self.trace.add(now, "fast apply", &[node], &[]);
+                self.slots.get_mut(&node).expect("nodes stay").node.slow_applies(None);
+            }
             Event::Nemesis => self.nemesis_acts(),
             Event::Call(CallPacket { call, parcel: Parcel::Answer(answer), client, node }) => {
                 let bytes = answer.as_ref().map_or(&b"error"[..], |answer| answer);
@@ -302,9 +333,11 @@ impl<N: SimNode> World<N> {
                 self.calls.borrow_mut().answered(call, answer);
             }
             Event::Call(CallPacket { node, .. }) | Event::Message { to: node, .. } => self.at_node(node, None, event),
-            Event::Step { node, life } | Event::Background { node, life } | Event::Tick { node, life } => {
-                self.at_node(node, Some(life), event);
-            }
+            Event::Step { node, life }
+            | Event::StepEnd { node, life }
+            | Event::Background { node, life }
+            | Event::SlowJob { node, life }
+            | Event::Tick { node, life } => self.at_node(node, Some(life), event),
         }
     }
 
@@ -333,23 +366,47 @@ impl<N: SimNode> World<N> {
                 let reply = Reply { call: packet.call, client: packet.client, node: id, calls, is_sent: false };
                 slot.node.request(bytes, reply);
             }
+            (State::Up, event @ (Event::Background { .. } | Event::SlowJob { .. })) if now < slot.stalled_until => {
+                self.heap.push(slot.stalled_until, event);
+            }
             (State::Up, Event::Background { .. }) => {
                 slot.is_background_planned = false;
-                let did = slot.node.machine().tasks.step();
+                let did = slot.node.machine().tasks.step_of(|job| !N::is_slow(job));
                 self.trace.add(now, "background", &[id, u64::from(did)], &[]);
+            }
+            (State::Up, Event::SlowJob { .. }) => {
+                slot.is_slow_job_planned = false;
+                let did = slot.node.machine().tasks.step_of(N::is_slow);
+                self.trace.add(now, "slow job", &[id, u64::from(did)], &[]);
             }
             (State::Up, Event::Tick { .. }) => {
                 let delay = slot.node.machine().clock.true_duration(self.knobs.tick);
                 self.heap.push(now + delay, Event::Tick { node: id, life: slot.life });
-                self.step_node(id);
+                self.begin_step(id);
             }
             (State::Up, Event::Step { .. }) => {
                 slot.is_step_planned = false;
+                self.begin_step(id);
+            }
+            (State::Up, Event::StepEnd { .. }) => {
+                slot.is_stepping = false;
                 self.step_node(id);
             }
             (State::Up, _) => unreachable!("other events are not for nodes"),
         }
         self.crash_if_power_is_off(id);
+    }
+
+    /// The node looks at its clocks; what it does by them it does at once or, as a thread may be held up anywhere, later.
+    fn begin_step(&mut self, id: NodeId) {
+        let Some(slot) = self.slots.get_mut(&id).filter(|slot| !slot.is_stepping) else { return };
+        slot.node.look_at_clocks();
+        let delay = Duration::from_micros(self.rng.range(self.knobs.stale_us.clone()));
+        if delay.is_zero() {
+            return self.step_node(id);
+        }
+        slot.is_stepping = true;
+        self.heap.push(self.time.now() + delay, Event::StepEnd { node: id, life: slot.life });
     }
 
     fn step_node(&mut self, id: NodeId) {
@@ -365,7 +422,9 @@ impl<N: SimNode> World<N> {
         let Some(slot) = self.slots.get_mut(&id).filter(|slot| slot.state == State::Down) else { return };
         slot.life += 1;
         slot.state = State::Up;
-        (slot.is_step_planned, slot.is_background_planned) = (false, false);
+        (slot.is_step_planned, slot.is_stepping) = (false, false);
+        (slot.is_background_planned, slot.is_slow_job_planned) = (false, false);
+        slot.faults_before = slot.node.machine().fs.faults_injected();
         self.trace.add(self.time.now(), "start", &[id, slot.life], &[]);
         match slot.node.start(&self.executor) {
             Ok(()) => self.heap.push(self.time.now(), Event::Tick { node: id, life: slot.life }),
@@ -374,12 +433,26 @@ impl<N: SimNode> World<N> {
         self.crash_if_power_is_off(id);
     }
 
-    /// A process ended itself. With the power off that is what it should do.
+    /// A process ended itself. With the power off, or after a fault of its disk, that is what it should do; after a fault
+    /// it is started again.
     fn gave_up(&mut self, id: NodeId, error: &str) {
-        if !self.slots[&id].node.machine().fs.is_off() {
-            self.failures.push(format!("node {id} at {:.6}: {error}", self.now().as_secs_f64()));
-            self.crash(id, CrashMode::Random);
+        if self.slots[&id].node.machine().fs.is_off() {
+            return;
         }
+        if !self.has_met_faults(id) {
+            self.failures.push(format!("node {id} at {:.6}: {error}", self.now().as_secs_f64()));
+            return self.crash(id, CrashMode::Random);
+        }
+        let mode = if self.nemesis_rng.chance(1, 2) { CrashMode::Kill } else { CrashMode::Random };
+        self.crash(id, mode);
+        let outage = Duration::from_millis(self.nemesis_rng.range(self.knobs.fault_length_ms.clone()));
+        self.start_after(id, outage);
+    }
+
+    /// Whether a fault was injected into the node's disk since its process started.
+    fn has_met_faults(&self, id: NodeId) -> bool {
+        let slot = &self.slots[&id];
+        slot.node.machine().fs.faults_injected() > slot.faults_before
     }
 
     fn crash_if_power_is_off(&mut self, id: NodeId) {

@@ -3,8 +3,8 @@
 use super::knobs::{Fault, NetworkKnobs};
 use super::network::{Address, Link};
 use super::node::{NodeId, SimNode};
-use super::{Event, State, World};
-use kontiki_env::fs::CrashMode;
+use super::{Event, Slot, State, World};
+use kontiki_env::fs::{CrashMode, Op};
 use std::time::Duration;
 
 /// Mutating operations within which a power loss strikes: about what a node does in a second.
@@ -20,8 +20,8 @@ impl<N: SimNode> World<N> {
         self.plan_nemesis();
     }
 
-    /// Puts the nemesis to sleep and mends everything: the network is whole and calm, clocks are right, every node
-    /// runs. What is on the disks stays.
+    /// Puts the nemesis to sleep and mends everything: the network is whole and calm, clocks are right (but for their
+    /// usual skew), every node runs, and one whose disk had a fault is started anew. What is on the disks stays.
     pub fn heal(&mut self) {
         self.is_nemesis_awake = false;
         self.trace.add(self.time.now(), "heal", &[], &[]);
@@ -29,12 +29,22 @@ impl<N: SimNode> World<N> {
         self.network.set_knobs(super::Knobs::calm().network);
         let ids: Vec<NodeId> = self.slots.keys().copied().collect();
         for id in ids {
-            let machine = self.slots[&id].node.machine();
+            let slot = self.slots.get_mut(&id).expect("nodes stay");
+            slot.stalled_until = Duration::ZERO;
+            slot.node.slow_applies(None);
+            let machine = slot.node.machine();
             machine.fs.clear_faults();
             machine.fs.set_quota(None);
             machine.clock.set_drift_ppm(0);
-            machine.clock.set_wall_offset_ms(0);
+            machine.clock.set_wall_offset_ms(slot.wall_skew_ms);
+            // What waits for a stalled disk goes on; a plan too many does nothing.
+            let (now, life) = (self.time.now(), slot.life);
+            self.heap.push(now, Event::Background { node: id, life });
+            self.heap.push(now, Event::SlowJob { node: id, life });
             self.resume(id);
+            if self.has_met_faults(id) {
+                self.crash(id, CrashMode::Kill);
+            }
             self.start_after(id, Duration::ZERO);
         }
     }
@@ -70,6 +80,11 @@ impl<N: SimNode> World<N> {
             Fault::Drift => self.drift(),
             Fault::WallJump => self.jump(),
             Fault::DiskFull => self.fill_disk(length),
+            Fault::DiskStall => self.stall_disk(length),
+            Fault::SyncError => self.fail_disk(Op::Sync),
+            Fault::ReadError => self.fail_disk(Op::Read),
+            Fault::SlowApply => self.slow_apply(length),
+            Fault::Transfer => self.transfer(),
             Fault::Weather => {
                 let knobs = NetworkKnobs::draw(&mut self.nemesis_rng);
                 self.network.set_knobs(knobs);
@@ -157,6 +172,36 @@ impl<N: SimNode> World<N> {
         true
     }
 
+    fn stall_disk(&mut self, length: Duration) -> bool {
+        let Some(id) = self.pick_any() else { return false };
+        let until = self.time.now() + length;
+        let slot = self.slots.get_mut(&id).expect("it was picked");
+        slot.stalled_until = slot.stalled_until.max(until);
+        true
+    }
+
+    /// The next operation of the kind fails, whatever its file: the node will give up, so it counts as one that is down.
+    fn fail_disk(&mut self, op: Op) -> bool {
+        let Some(id) = self.pick_up().filter(|_| self.may_take_down()) else { return false };
+        self.slots[&id].node.machine().fs.fail_next(op, 1, |_| true);
+        true
+    }
+
+    fn slow_apply(&mut self, length: Duration) -> bool {
+        let Some(id) = self.pick_any() else { return false };
+        let delay = Duration::from_millis(self.nemesis_rng.range(self.knobs.slow_apply_ms.clone()));
+        self.slots.get_mut(&id).expect("it was picked").node.slow_applies(Some(delay));
+        self.heap.push(self.time.now() + length, Event::FastApply { node: id });
+        true
+    }
+
+    fn transfer(&mut self) -> bool {
+        let up = |slot: &&mut Slot<N>| slot.state == State::Up;
+        let mut leaders: Vec<&mut Slot<N>> = self.slots.values_mut().filter(up).collect();
+        self.nemesis_rng.shuffle(&mut leaders);
+        leaders.into_iter().any(|slot| slot.node.transfer_leadership(&mut self.nemesis_rng))
+    }
+
     fn drift(&mut self) -> bool {
         let bound = self.knobs.drift_ppm_max;
         let Some(id) = self.pick_any() else { return false };
@@ -169,7 +214,8 @@ impl<N: SimNode> World<N> {
         let Some(id) = self.pick_any() else { return false };
         let bound = if self.nemesis_rng.chance(1, 10) { WALL_JUMP_MS_MAX } else { WALL_JUMP_MS };
         let offset_ms = self.nemesis_rng.below(2 * bound) as i64 - bound as i64;
-        self.slots[&id].node.machine().clock.set_wall_offset_ms(offset_ms);
+        let slot = &self.slots[&id];
+        slot.node.machine().clock.set_wall_offset_ms(slot.wall_skew_ms + offset_ms);
         true
     }
 }

@@ -4,6 +4,8 @@ use super::calls::Reply;
 use crate::executor::Executor;
 use bytes::Bytes;
 use kontiki_env::SimMachine;
+use kontiki_env::rng::Rng;
+use std::time::Duration;
 
 /// Names a node: the store id.
 pub type NodeId = u64;
@@ -26,6 +28,22 @@ pub trait SimNode {
 
     /// A client's request has arrived. Only while the process runs.
     fn request(&mut self, bytes: Bytes, reply: Reply);
+
+    /// Notes what the clocks of the machine say: the step that follows takes it for the present.
+    fn look_at_clocks(&mut self) {}
+
+    /// Whether a background job of this name takes long (`Knobs::slow_job_us`) where others take `background_us`.
+    fn is_slow(_job: &str) -> bool {
+        false
+    }
+
+    /// From now on each apply takes so long; `None`: as fast as the node can.
+    fn slow_applies(&mut self, _delay: Option<Duration>) {}
+
+    /// Hands some leadership of this node over, as `rng` likes; false if it leads nothing.
+    fn transfer_leadership(&mut self, _rng: &mut Rng) -> bool {
+        false
+    }
 
     /// Whether a step has something to do (besides the passing of time). Only while the process runs.
     fn wants_step(&self) -> bool;

@@ -3,6 +3,7 @@
 use super::{ActionResult, own_lock, put_rollback, rollback_lock};
 use crate::error::ActionFailure;
 use crate::keys::{TXN_LOCK, lock_key};
+use crate::planted::{self, Bug};
 use crate::read::{MvccReader, TxnRecord};
 use crate::{KeyError, Lock, LockInfo, LockKind, TimeStamp};
 use bytes::Bytes;
@@ -103,7 +104,9 @@ fn locked(command: &CheckTxnStatus, reader: &MvccReader<'_>, mut lock: Lock) -> 
         let before = lock.min_commit_ts;
         lock.min_commit_ts = caller.next().max(command.current_ts);
         assert!(lock.min_commit_ts > before, "a minimum only rises");
-        batch.put(TXN_LOCK, &lock_key(key), &lock.encode());
+        if !planted::is_set(Bug::PushInAnswerOnly) {
+            batch.put(TXN_LOCK, &lock_key(key), &lock.encode());
+        }
     }
     assert!(!lock.is_expired(command.current_ts), "it lives");
     let pushed = caller.is_max() || (!caller.is_zero() && lock.min_commit_ts > caller);
@@ -131,7 +134,9 @@ fn missing(command: &CheckTxnStatus, reader: &MvccReader<'_>) -> Result<(TxnStat
             TxnStatus::decided(TimeStamp::ZERO, StatusAction::LockNotExistDoNothing)
         }
         TxnRecord::None { overlapped } => {
-            put_rollback(&mut batch, &command.primary, command.start_ts, overlapped);
+            if !planted::is_set(Bug::RollBackWithoutRecord) {
+                put_rollback(&mut batch, &command.primary, command.start_ts, overlapped);
+            }
             TxnStatus::decided(TimeStamp::ZERO, StatusAction::LockNotExistRollback)
         }
     };

@@ -33,6 +33,7 @@ pub(crate) use rollback::batch_rollback;
 
 use crate::error::ActionFailure;
 use crate::keys::{TXN_DEFAULT, TXN_LOCK, TXN_WRITE, default_key, lock_key, write_key};
+use crate::planted::{self, Bug};
 use crate::read::MvccReader;
 use crate::{KeyError, Lock, LockKind, TimeStamp, Write, WriteKind};
 use kontiki_engine::WriteBatch;
@@ -49,7 +50,7 @@ fn commit_lock(
     commit_ts: TimeStamp,
 ) -> Result<(), ActionFailure> {
     assert!(commit_ts > lock.start_ts, "checked when the command came in");
-    if commit_ts < lock.min_commit_ts {
+    if commit_ts < lock.min_commit_ts && !planted::is_set(Bug::CommitBelowMinimum) {
         return Err(KeyError::CommitTsExpired {
             start_ts: lock.start_ts,
             attempted_commit_ts: commit_ts,
@@ -88,7 +89,7 @@ fn rollback_lock(
     key: &[u8],
     lock: &Lock,
 ) -> Result<(), ActionFailure> {
-    if lock.kind == LockKind::Put && lock.short_value.is_none() {
+    if lock.kind == LockKind::Put && lock.short_value.is_none() && !planted::is_set(Bug::LeaveLongValue) {
         batch.delete(TXN_DEFAULT, &default_key(key, lock.start_ts));
     }
     assert!(lock.kind == LockKind::Put || lock.short_value.is_none(), "only a put has a value");

@@ -3,6 +3,7 @@
 use super::ActionResult;
 use crate::error::ActionFailure;
 use crate::keys::{TXN_DEFAULT, TXN_LOCK, TXN_WRITE, default_key, lock_key};
+use crate::planted::{self, Bug};
 use crate::read::{MvccReader, TxnRecord};
 use crate::{ConflictReason, Failure, KeyError, Lock, LockKind, SHORT_VALUE_BYTES_MAX, TimeStamp, WriteKind};
 use bytes::Bytes;
@@ -150,12 +151,15 @@ fn prewrite_key(
         TxnRecord::None { .. } => {}
         // A late repetition: the lock came and went. Locking again would give the key a second fate.
         TxnRecord::Committed { .. } => return Ok(()),
+        TxnRecord::RolledBack if planted::is_set(Bug::PrewriteAfterRollback) => {}
         TxnRecord::RolledBack => {
             let own = (command.start_ts, command.start_ts);
             return Err(conflict(command, key, own, ConflictReason::SelfRolledBack));
         }
     }
-    if let Some(other) = newer_commit(reader, key, command.start_ts)? {
+    if let Some(other) =
+        newer_commit(reader, key, command.start_ts)?.filter(|_| !planted::is_set(Bug::MissNewerCommits))
+    {
         return Err(conflict(command, key, other, ConflictReason::Optimistic));
     }
     check_existence(command, mutation, reader)?;

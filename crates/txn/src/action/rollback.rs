@@ -2,6 +2,7 @@
 
 use super::{ActionResult, own_lock, put_rollback, rollback_lock};
 use crate::error::ActionFailure;
+use crate::planted::{self, Bug};
 use crate::read::{MvccReader, TxnRecord};
 use crate::{KeyError, TimeStamp};
 use bytes::Bytes;
@@ -45,6 +46,7 @@ pub(super) fn rollback_key(
         TxnRecord::Committed { commit_ts } => return Ok(Some(commit_ts)),
         TxnRecord::RolledBack => {}
         // The prewrite may still be on its way: the record will stop it.
+        TxnRecord::None { .. } if planted::is_set(Bug::RollBackWithoutRecord) => {}
         TxnRecord::None { overlapped } => put_rollback(batch, key, start_ts, overlapped),
     }
     Ok(None)

@@ -81,6 +81,8 @@ pub(super) struct Faults {
     pub(super) ops: u64,
     /// The mutating operation at which the power goes off.
     power_off_at: Option<u64>,
+    /// Operations that failed because a fault was armed for them.
+    pub(super) injected: u64,
     off: bool,
     pub(super) trace: Option<std::collections::VecDeque<TraceEntry>>,
 }
@@ -139,6 +141,7 @@ impl Faults {
         for fault in &mut self.faults {
             if fault.op == op && fault.times_left > 0 && (fault.predicate)(path) {
                 fault.times_left -= 1;
+                self.injected += 1;
                 return Verdict::Fail;
             }
         }

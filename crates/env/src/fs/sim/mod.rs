@@ -96,6 +96,11 @@ impl SimFs {
         self.state.lock().faults.clear();
     }
 
+    /// Operations that have failed because of [`SimFs::fail_next`], since the file system was made.
+    pub fn faults_injected(&self) -> u64 {
+        self.state.lock().faults.injected
+    }
+
     /// Limits the sum of the lengths of all files, `None` for no limit. At the limit, creating files and whatever
     /// extends them fails with `StorageFull`; overwriting does not. Shrinking below the use is allowed.
     pub fn set_quota(&self, bytes: Option<u64>) {

@@ -1,0 +1,14 @@
+//! Bugs planted on purpose, one for each promise whose breach the simulator must find. Off, and compiled in for tests only.
+
+kontiki_env::planted_bugs! {
+    /// Timestamps are handed out at and above the durable bound.
+    TimestampsBeyondBound,
+    /// A new leader begins at its wall clock, whatever bound it finds.
+    BeginAtWallClock,
+    /// Ids are handed out at and above the durable bound.
+    IdsBeyondBound,
+    /// A safe point is told before it is durable.
+    SafePointBeforeDurable,
+    /// A write whose outcome is unknown counts as done.
+    UnknownWriteCounts,
+}

@@ -1,0 +1,163 @@
+//! Replicas that have applied the same are the same: a digest of every region's state at every applied index.
+//!
+//! A digest is the sum of the hashes of the region's entries, so a batch changes it by what it takes away and what it
+//! brings: one lookup of the old value for each operation, whatever the size of the state. It is formed anew by a walk
+//! when a replica's applied index is not the one that the last batch led to (a restart, a snapshot's install), so that
+//! what a crash or an install left is compared too.
+
+use crate::world::NodeId;
+use kontiki_engine::{BatchOp, Db, Direction, Family, Range, View, WriteBatch};
+use kontiki_env::codec::{hash64, put_slice};
+use kontiki_raftstore::{RecoverError, RegionId, families, meta};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Compares the replicas of a cluster. Clones compare together.
+#[derive(Clone, Default)]
+pub struct Digests {
+    // Behind a lock because drivers may be sent between threads, though here nobody does.
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Who had applied so much first, and what it held then.
+    known: BTreeMap<(RegionId, u64), (u64, NodeId)>,
+    /// How far each replica is, and what it holds.
+    replicas: BTreeMap<(NodeId, RegionId), (u64, u64)>,
+    difference: Option<String>,
+}
+
+impl Digests {
+    /// A node is about to apply a batch.
+    pub fn applying(&self, node: NodeId, db: &Db, batch: &WriteBatch) {
+        let mut state = self.state.lock();
+        if state.applying(node, &db.snapshot(), batch).is_err() {
+            // A disk that cannot be read is no difference; what comes next begins with a walk.
+            state.replicas.retain(|(of, _), _| *of != node);
+        }
+    }
+
+    /// A node's process is gone: what it had applied and not flushed comes again from the log.
+    pub fn stopped(&self, node: NodeId) {
+        self.state.lock().replicas.retain(|(of, _), _| *of != node);
+    }
+
+    /// The first difference between two replicas, if there was one.
+    pub fn difference(&self) -> Option<String> {
+        self.state.lock().difference.clone()
+    }
+
+    /// Number of states that were compared or are there to be compared with.
+    pub fn len(&self) -> usize {
+        self.state.lock().known.len()
+    }
+
+    /// Whether nothing was applied.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A view that its disk does not let be read: other checks' business.
+struct Unreadable;
+
+impl From<kontiki_engine::Error> for Unreadable {
+    fn from(_: kontiki_engine::Error) -> Unreadable {
+        Unreadable
+    }
+}
+
+impl From<RecoverError> for Unreadable {
+    fn from(_: RecoverError) -> Unreadable {
+        Unreadable
+    }
+}
+
+impl State {
+    fn applying(&mut self, node: NodeId, view: &dyn View, batch: &WriteBatch) -> Result<(), Unreadable> {
+        // A key may be written more than once in a batch, and a region may move on more than once.
+        let mut written: BTreeMap<(Family, &[u8]), Option<u64>> = BTreeMap::new();
+        let mut begun: BTreeSet<RegionId> = BTreeSet::new();
+        // Operations of a region stand before the position that they lead to.
+        let mut pending: Vec<BatchOp<'_>> = Vec::new();
+        for op in batch.ops() {
+            let Some((region, index)) = meta::applied_by(&op) else {
+                pending.push(op);
+                continue;
+            };
+            if begun.insert(region) {
+                self.begin(node, region, view)?;
+            }
+            let (before, mut digest) = self.replicas[&(node, region)];
+            if index <= before {
+                self.note(format!("node {node} applies {index} after {before} in region {region}"));
+            }
+            for op in pending.drain(..) {
+                let (family, key) = (op.family(), op.key());
+                let old = match written.get(&(family, key)) {
+                    Some(old) => *old,
+                    None => view.get(family, key)?.map(|value| entry(family, key, &value)),
+                };
+                let new = match op {
+                    BatchOp::Put { value, .. } => Some(entry(family, key, value)),
+                    _ => None,
+                };
+                digest = digest.wrapping_sub(old.unwrap_or(0)).wrapping_add(new.unwrap_or(0));
+                written.insert((family, key), new);
+            }
+            self.replicas.insert((node, region), (index, digest));
+            self.compare(node, region, index, digest);
+        }
+        Ok(())
+    }
+
+    /// What the region holds before a batch is known, or found out by a walk and compared.
+    fn begin(&mut self, node: NodeId, region: RegionId, view: &dyn View) -> Result<(), Unreadable> {
+        let index = meta::applied_index(view, region)?.unwrap_or(0);
+        if self.replicas.get(&(node, region)).is_none_or(|(known, _)| *known != index) {
+            let digest = walk(view, region)?;
+            self.replicas.insert((node, region), (index, digest));
+            self.compare(node, region, index, digest);
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, what: String) {
+        self.difference.get_or_insert(what);
+    }
+
+    fn compare(&mut self, node: NodeId, region: RegionId, index: u64, digest: u64) {
+        let (first, by) = *self.known.entry((region, index)).or_insert((digest, node));
+        if first != digest {
+            self.note(format!("nodes {by} and {node} differ in region {region} with {index} applied"));
+        }
+    }
+}
+
+/// The digest of what a region holds in a view, its descriptor included.
+fn walk(view: &dyn View, region: RegionId) -> Result<u64, Unreadable> {
+    let Some(descriptor) = meta::region(view, region)? else { return Ok(0) };
+    let mut digest = entry(families::META, b"descriptor", format!("{descriptor:?}").as_bytes());
+    for &family in families::families_of(descriptor.space) {
+        let range = Range::region(&descriptor.start_key, &descriptor.end_key);
+        let mut entries = view.entries(family, range, Direction::Forward)?;
+        while let Some((key, value)) = entries.next()? {
+            digest = digest.wrapping_add(entry(family, &key, &value));
+        }
+    }
+    Ok(digest)
+}
+
+fn entry(family: Family, key: &[u8], value: &[u8]) -> u64 {
+    let mut bytes = Vec::with_capacity(16 + key.len() + value.len());
+    bytes.push(family.0 as u8);
+    put_slice(&mut bytes, key);
+    bytes.extend_from_slice(value);
+    hash64(&bytes)
+}
+
+#[cfg(test)]
+#[path = "digest_test.rs"]
+mod tests;

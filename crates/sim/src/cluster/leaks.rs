@@ -1,0 +1,134 @@
+//! What must not be left when nobody works any more: locks of transactions whose time is over, latches, requests
+//! without an answer, files that nobody needs, a raft log above its bound, damage on the disk.
+
+use super::judge::FINAL_CLIENT;
+use super::{Cluster, LIVENESS};
+use crate::check::records;
+use crate::cluster::wire::{Ask, TAIL_TXN, Told};
+use crate::workload::{Asked, Habits, Percolator};
+use crate::world::{NodeId, SimNode};
+use bytes::Bytes;
+use kontiki_engine::inspect;
+use kontiki_engine::table::parse_table_name;
+use kontiki_env::fs::{CrashMode, Fs};
+use kontiki_proto::kvrpcpb::{LockInfo, ScanLockRequest};
+use std::cell::Cell;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+const DATA_DIR: &str = "/data";
+/// How often a world that comes to rest is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Raft log that may stay in memory beyond its bound: what a memtable that is not flushed needs for a restart.
+const LOG_MEMTABLES: u64 = 3;
+
+impl Cluster {
+    /// Resolves every lock as clients would; a lock that does not go is a leak.
+    pub(super) fn resolve_locks(&mut self) {
+        if self.bank.is_none() {
+            return;
+        }
+        let mut percolator = self.percolator(FINAL_CLIENT + 2, Habits::default());
+        let left: Rc<Cell<Option<usize>>> = Rc::default();
+        let found = left.clone();
+        self.world.spawn_client(async move {
+            loop {
+                let locks = all_locks(&mut percolator).await;
+                found.set(locks.as_ref().map(Vec::len));
+                match locks {
+                    Some(locks) if locks.is_empty() => return,
+                    Some(locks) => {
+                        for lock in locks {
+                            percolator.resolve(&lock, 0).await;
+                        }
+                    }
+                    None => {}
+                }
+            }
+        });
+        let deadline = self.world.now() + LIVENESS;
+        if !self.world.run_until_done(deadline, |_| left.get() == Some(0)) {
+            self.violations.push(format!("locks stay though their time is over: {:?}", left.get()));
+        }
+    }
+
+    /// Looks at what is left. The last thing that is done with a cluster: its processes are ended.
+    pub(super) fn find_leaks(&mut self) {
+        let deadline = self.world.now() + LIVENESS;
+        let nodes = self.nodes.clone();
+        // A snapshot's file stays until tables hold what it brought, and an idle memtable is never flushed.
+        for handle in self.world.nodes().filter_map(|(_, node)| node.handle()) {
+            if let Err(error) = handle.db().flush() {
+                self.violations.push(format!("a node does not flush though everything is healed: {error}"));
+            }
+        }
+        let remains = loop {
+            self.world.run_until(self.world.now() + LOOK_EVERY);
+            let remains: Vec<String> = self.world.nodes().flat_map(|(id, node)| node_remains(id, node)).collect();
+            if remains.is_empty() || self.world.now() >= deadline {
+                break remains;
+            }
+        };
+        self.violations.extend(remains.into_iter().map(|what| format!("left when all is quiet: {what}")));
+        if let Some(snapshot) = self.snapshots().first() {
+            match records::check(snapshot) {
+                Ok(broken) => self.violations.extend(broken.into_iter().take(3)),
+                Err(error) => self.violations.push(format!("a replica cannot be read: {error}")),
+            }
+        }
+        for id in nodes {
+            self.world.crash(id, CrashMode::Kill);
+            let machine = self.world.node(id).expect("nodes stay").machine();
+            match inspect::check(&machine.env(), Path::new(DATA_DIR)) {
+                Ok(report) if report.is_sound() => {}
+                Ok(report) => self.violations.push(format!("node {id}'s disk is damaged: {:?}", report.problems)),
+                Err(error) => self.violations.push(format!("node {id}'s disk cannot be checked: {error}")),
+            }
+        }
+    }
+}
+
+/// Every lock of both data regions; `None` if somebody does not answer.
+async fn all_locks(percolator: &mut Percolator) -> Option<Vec<LockInfo>> {
+    let max_version = percolator.timestamp().await?;
+    let mut locks = Vec::new();
+    for start_key in [Bytes::new(), Bytes::from_static(TAIL_TXN)] {
+        let request = ScanLockRequest { start_key, max_version, limit: 1_000, ..Default::default() };
+        let Asked::Told(told) = percolator.router.ask(Ask::ScanLock(request), LIVENESS).await else { return None };
+        match *told {
+            Told::ScanLock(answer) if answer.error.is_none() => locks.extend(answer.locks),
+            _ => return None,
+        }
+    }
+    Some(locks)
+}
+
+/// What a node holds on to though nobody asks anything of it.
+fn node_remains(id: NodeId, node: &super::ClusterNode) -> Vec<String> {
+    let (Some(remains), Some(handle)) = (node.remains(), node.handle()) else {
+        return vec![format!("node {id} does not run")];
+    };
+    let mut found = Vec::new();
+    let mut note = |count: usize, what: &str| {
+        if count > 0 {
+            found.push(format!("{count} {what} at node {id}"));
+        }
+    };
+    note(remains.commands, "commands that hold latches");
+    note(remains.requests, "requests without an answer");
+    let fs = &node.machine().fs;
+    let snapshots = Path::new(DATA_DIR).join("snapshots");
+    let files = |folder: &Path| fs.list(folder).unwrap_or_default();
+    let files_of_snapshots: usize = files(&snapshots).iter().map(|region| files(&snapshots.join(region)).len()).sum();
+    note(files_of_snapshots, "files of snapshots");
+    let tables = files(&Path::new(DATA_DIR).join(kontiki_engine::table::TABLES_DIR));
+    let tables = tables.iter().filter(|name| parse_table_name(name).is_some()).count();
+    let stats = handle.db().stats();
+    note(tables.saturating_sub(stats.tables() as usize), "tables that no version names");
+    for replica in &remains.replicas {
+        let bound = node.sizes().raft_log_bytes as u64 + LOG_MEMTABLES * node.sizes().memtable_bytes;
+        note(replica.log_bytes.saturating_sub(bound as usize), "bytes of raft log above its bound");
+    }
+    found
+}
