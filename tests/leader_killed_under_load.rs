@@ -10,32 +10,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use support::{Cluster, DATA_REGION};
-use tikv_client::{CheckLevel, RawClient, TransactionClient, TransactionOptions};
+use support::{Cluster, DATA_REGION, connect_raw, connect_transactions, eventually};
+use tikv_client::{CheckLevel, TransactionClient, TransactionOptions};
 
 const KILLS: usize = 5;
 const WRITERS: u64 = 3;
+const TELLERS: usize = 2;
 const ACCOUNTS: u64 = 8;
 const OPENING_BALANCE: i64 = 100;
-
-/// Clients give up on a node that goes away; a person would connect again, and so does this.
-async fn connect_raw(endpoints: &[String]) -> RawClient {
-    loop {
-        match RawClient::new(endpoints.to_vec()).await {
-            Ok(client) => return client,
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-        }
-    }
-}
-
-async fn connect_transactions(endpoints: &[String]) -> TransactionClient {
-    loop {
-        match TransactionClient::new(endpoints.to_vec()).await {
-            Ok(client) => return client,
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-        }
-    }
-}
 
 /// Writes each key once, in order; returns the acknowledged ones. A key whose write failed is of unknown fate.
 async fn write_until(
@@ -73,6 +55,14 @@ fn balance_of(value: Option<Vec<u8>>) -> i64 {
     String::from_utf8(value.expect("an account")).expect("text").parse().expect("a number")
 }
 
+async fn open_accounts(client: &TransactionClient) -> Result<(), tikv_client::Error> {
+    let mut opening = client.begin_with_options(options()).await?;
+    for i in 0..ACCOUNTS {
+        opening.put(account(i), OPENING_BALANCE.to_string()).await?;
+    }
+    opening.commit().await.map(|_| ())
+}
+
 async fn transfer(client: &TransactionClient, from: u64, to: u64, amount: i64) -> Result<(), tikv_client::Error> {
     let mut transaction = client.begin_with_options(options()).await?;
     let moved = async {
@@ -100,30 +90,36 @@ async fn total(client: &TransactionClient) -> Result<i64, tikv_client::Error> {
     Ok(pairs.into_iter().map(|pair| balance_of(Some(pair.into_value()))).sum())
 }
 
-async fn transfer_until(stop: Arc<AtomicBool>, endpoints: Vec<String>, teller: u64) -> (u64, u64) {
+/// What one teller has done: without either it would prove nothing.
+#[derive(Default)]
+struct Done {
+    transfers: AtomicU64,
+    snapshots: AtomicU64,
+}
+
+async fn transfer_until(stop: Arc<AtomicBool>, endpoints: Vec<String>, teller: u64, done: Arc<Done>) {
     let mut client = connect_transactions(&endpoints).await;
-    let (mut done, mut snapshots, mut round) = (0, 0, teller);
+    let mut round = teller;
     while !stop.load(Ordering::Acquire) {
         round = round.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let from = (round >> 33) % ACCOUNTS;
         let to = (from + 1 + (round >> 40) % (ACCOUNTS - 1)) % ACCOUNTS;
         match transfer(&client, from, to, (round >> 50) as i64 % 10).await {
-            Ok(()) => done += 1,
+            Ok(()) => drop(done.transfers.fetch_add(1, Ordering::AcqRel)),
             Err(_) => client = connect_transactions(&endpoints).await,
         }
         if let Ok(sum) = total(&client).await {
             assert_eq!(sum, ACCOUNTS as i64 * OPENING_BALANCE, "money was made or lost");
-            snapshots += 1;
+            done.snapshots.fetch_add(1, Ordering::AcqRel);
         }
     }
-    (done, snapshots)
 }
 
 async fn wait_for_progress(counter: &AtomicU64, by: u64) {
     let goal = counter.load(Ordering::Acquire) + by;
     let deadline = Instant::now() + support::PATIENCE;
     while counter.load(Ordering::Acquire) < goal {
-        assert!(Instant::now() < deadline, "no write was acknowledged for {:?}", support::PATIENCE);
+        assert!(Instant::now() < deadline, "no progress for {:?}", support::PATIENCE);
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -133,19 +129,16 @@ async fn nothing_acknowledged_is_lost_when_leaders_are_killed() {
     let mut cluster = Cluster::start(3);
     let endpoints = cluster.endpoints();
     let bank = connect_transactions(&endpoints).await;
-    let mut opening = bank.begin_with_options(options()).await.expect("begins");
-    for i in 0..ACCOUNTS {
-        opening.put(account(i), OPENING_BALANCE.to_string()).await.expect("buffered");
-    }
-    opening.commit().await.expect("the accounts open");
+    eventually("the accounts open", async || open_accounts(&bank).await).await;
 
     let stop = Arc::new(AtomicBool::new(false));
     let acknowledged = Arc::new(AtomicU64::new(0));
     let writers: Vec<_> = (0..WRITERS)
         .map(|writer| tokio::spawn(write_until(stop.clone(), acknowledged.clone(), endpoints.clone(), writer)))
         .collect();
-    let tellers: Vec<_> =
-        (1..=2).map(|teller| tokio::spawn(transfer_until(stop.clone(), endpoints.clone(), teller))).collect();
+    let done: Vec<Arc<Done>> = (0..TELLERS).map(|_| Arc::default()).collect();
+    let teller = |(done, seed): (&Arc<Done>, u64)| transfer_until(stop.clone(), endpoints.clone(), seed, done.clone());
+    let tellers: Vec<_> = done.iter().zip(1..).map(|next| tokio::spawn(teller(next))).collect();
 
     for round in 0..KILLS {
         wait_for_progress(&acknowledged, 50).await;
@@ -162,24 +155,25 @@ async fn nothing_acknowledged_is_lost_when_leaders_are_killed() {
         cluster.nodes[leader].start();
         tokio::task::block_in_place(|| cluster.nodes[leader].wait_ready());
     }
-    stop.store(true, Ordering::Release);
-
-    let mut transfers = 0;
-    for teller in tellers {
-        let (done, snapshots) = teller.await.expect("no teller panics");
-        assert!(snapshots > 0, "a teller that never saw a snapshot proves nothing");
-        transfers += done;
+    for done in &done {
+        wait_for_progress(&done.transfers, 1).await;
+        wait_for_progress(&done.snapshots, 1).await;
     }
-    assert!(transfers > 0, "no transfer ever committed");
-    assert_eq!(total(&connect_transactions(&endpoints).await).await.expect("reads"), ACCOUNTS as i64 * OPENING_BALANCE);
+    stop.store(true, Ordering::Release);
+    for teller in tellers {
+        teller.await.expect("no teller panics");
+    }
+    // A transfer that a kill cut short may have left locks that live for seconds yet.
+    let reader = connect_transactions(&endpoints).await;
+    assert_eq!(eventually("a last sum", async || total(&reader).await).await, ACCOUNTS as i64 * OPENING_BALANCE);
 
     let client = connect_raw(&endpoints).await;
     for (writer, task) in writers.into_iter().enumerate() {
         let written = task.await.expect("no writer panics");
         assert!(!written.is_empty());
         for chunk in written.iter().collect::<Vec<_>>().chunks(500) {
-            let keys = chunk.iter().map(|(key, _)| (*key).clone());
-            let found = client.batch_get(keys).await.expect("reads");
+            let keys = || chunk.iter().map(|(key, _)| (*key).clone());
+            let found = eventually("acknowledged keys", async || client.batch_get(keys()).await).await;
             let found: BTreeMap<Vec<u8>, Vec<u8>> =
                 found.into_iter().map(|pair| (pair.key().clone().into(), pair.into_value())).collect();
             for (key, value) in chunk {

@@ -2,8 +2,8 @@
 
 mod support;
 
-use support::Cluster;
-use tikv_client::{KvPair, RawClient};
+use support::{Cluster, connect_raw};
+use tikv_client::KvPair;
 
 fn key(i: u32) -> Vec<u8> {
     format!("raw-key-{i:06}").into_bytes()
@@ -16,7 +16,7 @@ fn value(i: u32) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn raw_calls_answer_as_a_map_would() {
     let mut cluster = Cluster::start(3);
-    let client = RawClient::new(cluster.endpoints()).await.expect("connects");
+    let client = connect_raw(&cluster.endpoints()).await;
 
     assert_eq!(client.get(key(0)).await.expect("get"), None, "a key that was never written");
     client.put(key(0), value(0)).await.expect("put");
@@ -63,7 +63,7 @@ async fn raw_calls_answer_as_a_map_would() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn data_survives_a_clean_restart_of_one_node() {
     let mut cluster = Cluster::start(1);
-    let client = RawClient::new(cluster.endpoints()).await.expect("connects");
+    let client = connect_raw(&cluster.endpoints()).await;
     for i in 0..200 {
         client.put(key(i), value(i)).await.expect("put");
     }
@@ -71,14 +71,14 @@ async fn data_survives_a_clean_restart_of_one_node() {
     cluster.stop();
     cluster.nodes[0].start();
     cluster.wait_ready();
-    let client = RawClient::new(cluster.endpoints()).await.expect("connects");
+    let client = connect_raw(&cluster.endpoints()).await;
     assert_eq!(client.scan(key(0)..key(200), 1_000).await.expect("scan").len(), 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_and_values_beyond_the_limits_are_refused_with_their_numbers() {
     let cluster = Cluster::start(1);
-    let client = RawClient::new(cluster.endpoints()).await.expect("connects");
+    let client = connect_raw(&cluster.endpoints()).await;
     let long_key = vec![b'k'; (64 << 10) + 1];
     let error = client.put(long_key, b"v".to_vec()).await.expect_err("too long a key").to_string();
     assert!(error.contains("65537") && error.contains("65536"), "{error}");

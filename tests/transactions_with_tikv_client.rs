@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::Cluster;
+use support::{Cluster, connect_transactions};
 use tikv_client::{CheckLevel, Transaction, TransactionClient, TransactionOptions};
 
 fn optimistic() -> TransactionOptions {
@@ -16,7 +16,7 @@ async fn begin(client: &TransactionClient) -> Transaction {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transaction_over_several_keys_is_seen_whole_or_not_at_all() {
     let cluster = Cluster::start(3);
-    let client = TransactionClient::new(cluster.endpoints()).await.expect("connects");
+    let client = connect_transactions(&cluster.endpoints()).await;
 
     let mut writer = begin(&client).await;
     for i in 0..20u32 {
@@ -50,7 +50,7 @@ async fn a_transaction_over_several_keys_is_seen_whole_or_not_at_all() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_conflicting_transactions_one_fails() {
     let cluster = Cluster::start(3);
-    let client = TransactionClient::new(cluster.endpoints()).await.expect("connects");
+    let client = connect_transactions(&cluster.endpoints()).await;
     let mut first = begin(&client).await;
     let mut second = begin(&client).await;
     for (transaction, value) in [(&mut first, "first"), (&mut second, "second")] {
@@ -70,7 +70,7 @@ async fn of_two_conflicting_transactions_one_fails() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn inserting_a_key_that_exists_is_refused() {
     let cluster = Cluster::start(1);
-    let client = TransactionClient::new(cluster.endpoints()).await.expect("connects");
+    let client = connect_transactions(&cluster.endpoints()).await;
     let mut first = begin(&client).await;
     first.insert("unique".to_owned(), "1".to_owned()).await.expect("buffered");
     first.commit().await.expect("commits");

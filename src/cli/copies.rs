@@ -1,5 +1,6 @@
 //! `kontiki checkpoint`, `backup`, `restore` and `compact`: work on a directory that no other process has open.
 
+use super::local::Purpose;
 use super::{Failure, local, text};
 use bytes::Bytes;
 use clap::{Args, Subcommand};
@@ -26,7 +27,7 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// Makes a second directory with the same contents, by hard links.
     pub fn run(self) -> Result<(), Failure> {
-        let db = local::open(&self.data_dir, false)?;
+        let db = local::open(&self.data_dir, Purpose::Read)?;
         let report = db.checkpoint(&self.target).map_err(local::failed)?;
         db.close().map_err(local::failed)?;
         let value = json!({
@@ -64,7 +65,7 @@ impl Compact {
         {
             return Err(Failure::usage(format!("--from {from:?} comes after --to {to:?}: exchange them")));
         }
-        let db = local::open(&self.data_dir, false)?;
+        let db = local::open(&self.data_dir, Purpose::Read)?;
         let before = db.stats().table_bytes();
         match &self.family {
             None => db.compact().map_err(local::failed)?,
@@ -167,7 +168,7 @@ impl Backup {
     pub fn run(self) -> Result<(), Failure> {
         match self.action {
             Action::Create { data_dir, store } => {
-                let db = local::open(&data_dir, false)?;
+                let db = local::open(&data_dir, Purpose::Read)?;
                 let info = store.open()?.create(&db, &mut progress()).map_err(local::failed)?;
                 db.close().map_err(local::failed)?;
                 print(store.json, &to_json(&info), || {

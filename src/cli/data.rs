@@ -1,5 +1,6 @@
 //! `kontiki put`, `get`, `delete` and `scan`: at a node, or in a directory without one.
 
+use super::local::Purpose;
 use super::remote::Endpoint;
 use super::{Failure, block_on, local, text};
 use bytes::Bytes;
@@ -29,9 +30,9 @@ enum Store {
 }
 
 impl Place {
-    fn open(&self, create: bool) -> Result<Store, Failure> {
+    fn open(&self, purpose: Purpose) -> Result<Store, Failure> {
         match &self.data_dir {
-            Some(folder) => Ok(Store::Directory(local::open(folder, create)?)),
+            Some(folder) => Ok(Store::Directory(local::open(folder, purpose)?)),
             None => Ok(Store::Node(self.endpoint.clone())),
         }
     }
@@ -58,7 +59,7 @@ impl Put {
     /// Writes; done when it is durable.
     pub fn run(self) -> Result<(), Failure> {
         let (key, value) = (self.place.key(&self.key)?, text::parse("VALUE", &self.value, self.place.hex)?);
-        match self.place.open(true)? {
+        match self.place.open(Purpose::Create)? {
             Store::Directory(db) => {
                 db.put(&key, &value).map_err(local::failed)?;
                 db.close().map_err(local::failed)
@@ -84,7 +85,7 @@ impl Get {
     /// Prints the value; fails if there is none.
     pub fn run(self) -> Result<(), Failure> {
         let key = self.place.key(&self.key)?;
-        let value = match self.place.open(false)? {
+        let value = match self.place.open(Purpose::Read)? {
             Store::Directory(db) => {
                 let value = db.get(&key).map_err(local::failed)?;
                 db.close().map_err(local::failed)?;
@@ -118,7 +119,7 @@ impl Delete {
     /// Removes; done when that is durable.
     pub fn run(self) -> Result<(), Failure> {
         let key = self.place.key(&self.key)?;
-        match self.place.open(false)? {
+        match self.place.open(Purpose::Change)? {
             Store::Directory(db) => {
                 db.delete(&key).map_err(local::failed)?;
                 db.close().map_err(local::failed)
@@ -156,7 +157,7 @@ impl Scan {
     pub fn run(self) -> Result<(), Failure> {
         let (start, end) = self.range()?;
         let limit = self.limit as usize;
-        let found = match self.place.open(false)? {
+        let found = match self.place.open(Purpose::Read)? {
             Store::Directory(db) => {
                 let found = local::scan(&db, &start, end.as_deref(), limit, self.reverse)?;
                 db.close().map_err(local::failed)?;

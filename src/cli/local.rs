@@ -7,15 +7,29 @@ use kontiki_engine::{Direction, Family, Range, View};
 use kontiki_env::fs::{Fs, RealFs};
 use std::path::Path;
 
-/// The family and key that hold the identity of a served store (crates/raftstore/src/meta.rs).
-const META: Family = Family(4);
+/// The family that holds the identity of a served store, and its key there (crates/raftstore/src/meta.rs).
+const META: Family = Family::NODE_STATE[0];
+/// Where it was before the store's families had reserved numbers, with the families' names of then.
+const META_EARLIER: (Family, [&str; 2]) = (Family(4), ["meta", "placement"]);
 const IDENTITY_KEY: &[u8] = &[0x01];
 
-/// Opens a directory; it is created only if `create` is set.
+/// What a directory is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To write to it; it is created if it is missing.
+    Create,
+    /// To write to what is there.
+    Change,
+    /// To read it, copy it, or arrange its files anew.
+    Read,
+}
+
+/// Opens a directory.
 ///
-/// The directory of a served store is refused: what is written here would miss its raft log, and what is read here is
-/// what one replica happens to hold.
-pub fn open(folder: &Path, create: bool) -> Result<Db, Failure> {
+/// That of a served store is not written to: its raft log would not know of it. It is read and copied with a note: it
+/// holds what one replica has in its tables, and what that replica's log has beyond them is not seen.
+pub fn open(folder: &Path, purpose: Purpose) -> Result<Db, Failure> {
+    let create = purpose == Purpose::Create;
     if !create && !RealFs.exists(folder) {
         return Err(Failure::new(format!("there is no directory {}; check --data-dir", folder.display())));
     }
@@ -27,16 +41,33 @@ pub fn open(folder: &Path, create: bool) -> Result<Db, Failure> {
         )));
     }
     let db = Db::open(folder, Options::default()).map_err(failed)?;
-    let identity = db.snapshot().get(META, IDENTITY_KEY);
-    // A directory without that family was never served.
-    if !matches!(identity, Ok(Some(_))) {
+    let folder = folder.display();
+    if !is_served(&db) {
+        return Ok(db);
+    }
+    if purpose == Purpose::Read {
+        eprintln!(
+            "{folder} belongs to a served store: this is what one stopped replica holds in its tables; a running node, \
+             asked with --endpoint, tells what the store holds"
+        );
         return Ok(db);
     }
     db.close().map_err(failed)?;
-    let folder = folder.display();
     Err(Failure::new(format!(
-        "{folder} belongs to a served store; run `kontiki serve --data-dir {folder}` and use --endpoint instead"
+        "{folder} belongs to a served store, and what is written here would be missing in its log; run \
+         `kontiki serve --data-dir {folder}` and use --endpoint instead"
     )))
+}
+
+/// Whether the directory has been served: it has an identity.
+fn is_served(db: &Db) -> bool {
+    let (view, families) = (db.snapshot(), db.families());
+    // A directory without such a family was never served.
+    let has_identity = |family| matches!(view.get(family, IDENTITY_KEY), Ok(Some(_)));
+    let (earlier, names) = META_EARLIER;
+    let is_there =
+        |(number, name): (u32, &str)| families.iter().any(|spec| spec.family.0 == number && spec.name == name);
+    has_identity(META) || ((earlier.0..).zip(names).all(is_there) && has_identity(earlier))
 }
 
 /// At most `limit` entries with `start <= key < end`; an absent end is unbounded. With `reverse` from the last on.

@@ -2,12 +2,14 @@
 #![allow(dead_code, clippy::disallowed_methods)] // each test file uses its part; tests may touch the machine
 
 use serde_json::Value;
+use std::fmt::Debug;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+use tikv_client::{RawClient, TransactionClient};
 
 /// How long anything here may take before the test fails with what it was waiting for.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -32,12 +34,9 @@ pub struct Cluster {
     pub dir: tempfile::TempDir,
 }
 
-/// `count` different ports that were free a moment ago.
-pub fn free_ports(count: usize) -> Vec<u16> {
-    let listeners: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-    listeners.iter().map(|listener| listener.local_addr().expect("bound").port()).collect()
-}
+/// Where nodes listen, on an address of their test's own: the first of their ports for clients and for people.
+const GRPC_PORT: u16 = 20_160;
+const STATUS_PORT: u16 = 20_180;
 
 /// Calls `probe` until it gives a value; panics with `what` after [`PATIENCE`].
 pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
@@ -49,6 +48,38 @@ pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain for: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Does `attempt` until it succeeds, at most for [`PATIENCE`]; panics with its last error. For what may be done twice.
+///
+/// Clients give up sooner than what they wait for ends: an election on a busy machine, or the life of a lock (3 s) that
+/// a killed client or leader left behind. A person would try again, and so does a test.
+pub async fn eventually<T, E: Debug>(what: &str, mut attempt: impl AsyncFnMut() -> Result<T, E>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match attempt().await {
+            Ok(value) => return value,
+            Err(error) => assert!(Instant::now() < deadline, "tried for {PATIENCE:?} in vain: {what}: {error:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The unmodified client's settings: a request may take as long as this machine needs, where the default of 2 s would
+/// make an error of a busy one.
+fn client_config() -> tikv_client::Config {
+    tikv_client::Config::default().with_timeout(PATIENCE / 3)
+}
+
+/// A raw client, once there is a leader to talk to.
+pub async fn connect_raw(endpoints: &[String]) -> RawClient {
+    eventually("a raw client", async || RawClient::new_with_config(endpoints.to_vec(), client_config()).await).await
+}
+
+/// A transactional client, once there is a leader to talk to.
+pub async fn connect_transactions(endpoints: &[String]) -> TransactionClient {
+    let connect = async || TransactionClient::new_with_config(endpoints.to_vec(), client_config()).await;
+    eventually("a transactional client", connect).await
 }
 
 /// A plain HTTP GET; `None` if nobody answers.
@@ -140,16 +171,21 @@ impl Node {
 impl Cluster {
     /// `count` nodes, started and ready.
     pub fn start(count: usize) -> Cluster {
+        Cluster::prepared(count, |_| ())
+    }
+
+    /// The same; each node's directory is prepared before it starts.
+    pub fn prepared(count: usize, prepare: impl Fn(&Node)) -> Cluster {
         let dir = tempfile::tempdir().expect("a directory");
-        let ports = free_ports(2 * count);
-        let addr = |i: usize| format!("127.0.0.1:{}", ports[i]);
-        let members: Vec<String> = (0..count).map(|i| format!("{}={}", i + 1, addr(i))).collect();
+        let host = kontiki_env::testing::loopback_address();
+        let addr = |first: u16, i: usize| format!("{host}:{}", first + i as u16);
+        let members: Vec<String> = (0..count).map(|i| format!("{}={}", i + 1, addr(GRPC_PORT, i))).collect();
         let initial_cluster = if count == 1 { String::new() } else { members.join(",") };
         let nodes = (0..count)
             .map(|i| Node {
                 store_id: i as u64 + 1,
-                addr: addr(i),
-                status_addr: addr(count + i),
+                addr: addr(GRPC_PORT, i),
+                status_addr: addr(STATUS_PORT, i),
                 data_dir: dir.path().join(format!("node-{}", i + 1)),
                 log: dir.path().join(format!("node-{}.log", i + 1)),
                 initial_cluster: initial_cluster.clone(),
@@ -157,6 +193,7 @@ impl Cluster {
             })
             .collect();
         let mut cluster = Cluster { nodes, dir };
+        cluster.nodes.iter().for_each(prepare);
         cluster.nodes.iter_mut().for_each(Node::start);
         cluster.wait_ready();
         cluster
@@ -234,10 +271,11 @@ pub fn dump_data(dir: &Path) -> Vec<(u32, Vec<u8>, Vec<u8>)> {
         kontiki_engine::Db::open(dir, kontiki_engine::Options::default()).expect("a stopped node's directory opens");
     let view = db.snapshot();
     let mut found = Vec::new();
-    for family in 0..=3 {
-        let mut entries = view.entries(Family(family), Range::all(), Direction::Forward).expect("iterates");
+    let families = db.families().into_iter().map(|spec| spec.family);
+    for family in families.filter(|family| !Family::NODE_STATE.contains(family)) {
+        let mut entries = view.entries(family, Range::all(), Direction::Forward).expect("iterates");
         while let Some((key, value)) = entries.next().expect("reads") {
-            found.push((family, key.to_vec(), value.to_vec()));
+            found.push((family.0, key.to_vec(), value.to_vec()));
         }
     }
     found

@@ -9,6 +9,7 @@ use crate::tso::Tso;
 use crate::{Error, Options};
 use bytes::Bytes;
 use futures::StreamExt;
+use kontiki_proto::ANSWER_TOO_LARGE;
 use kontiki_proto::pdpb::{self, pd_client::PdClient};
 use kontiki_proto::tikvpb::tikv_client::TikvClient;
 use kontiki_proto::{errorpb, kvrpcpb, metapb};
@@ -371,6 +372,16 @@ impl Cluster {
         }
         CallError::Moved(if known { Pause::Hinted } else { Pause::Usual }, text)
     }
+}
+
+/// Whether a server says that its answer would have been too large: fewer keys are to be asked for at a time.
+pub(crate) fn too_large(error: &kvrpcpb::KeyError) -> bool {
+    error.abort.starts_with(ANSWER_TOO_LARGE)
+}
+
+/// How many keys to ask for after an answer to `asked` of them would have been too large.
+pub(crate) fn fewer(asked: usize) -> Result<usize, Error> {
+    if asked > 1 { Ok(asked / 2) } else { Err(Error::Server("a single value is larger than an answer may be".into())) }
 }
 
 /// Waits as the error suggests, or passes on what cannot be mended.

@@ -29,7 +29,7 @@ pub enum Error {
         last: String,
     },
     /// Another transaction wrote a key of this one: begin again ([`crate::Client::transact`] does).
-    #[error("write conflict on key {key:?} with the transaction committed at {conflict_commit_ts}; begin again")]
+    #[error("write conflict on key {} with the transaction committed at {conflict_commit_ts}; begin again", .key.escape_ascii())]
     Conflict {
         /// The key.
         key: Bytes,
@@ -37,7 +37,7 @@ pub enum Error {
         conflict_commit_ts: u64,
     },
     /// An insert found its key present.
-    #[error("key {key:?} exists already")]
+    #[error("key {} exists already", .key.escape_ascii())]
     AlreadyExists {
         /// The key.
         key: Bytes,

@@ -8,8 +8,10 @@ use std::future::Future;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
 
-/// Reply sizes are the server's to bound; a client that refuses them could not go on.
-pub(crate) const MESSAGE_BYTES_MAX: usize = usize::MAX;
+/// The largest answer that is decoded: servers bound theirs to 65 MiB and a little.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 96 << 20;
+/// Bytes of an answer's headers: servers send some hundreds.
+const HEADER_LIST_BYTES_MAX: u32 = 16 << 10;
 
 struct Node {
     url: String,
@@ -28,7 +30,8 @@ pub(crate) fn channel(address: &str, options: &Options) -> Result<Channel, Error
     let url = if address.contains("://") { address.to_string() } else { format!("http://{address}") };
     let endpoint = Endpoint::from_shared(url)
         .map_err(|error| Error::Invalid(format!("endpoint {address:?}: {error}; host:port is expected")))?;
-    Ok(endpoint.connect_timeout(options.connect_timeout).tcp_nodelay(true).connect_lazy())
+    let endpoint = endpoint.connect_timeout(options.connect_timeout).tcp_nodelay(true);
+    Ok(endpoint.http2_max_header_list_size(HEADER_LIST_BYTES_MAX).connect_lazy())
 }
 
 impl Placement {
@@ -110,7 +113,7 @@ impl Placement {
 
 /// A status with its causes, which hold the interesting part of a failed connection.
 pub(crate) fn describe(status: &Status) -> String {
-    let mut text = format!("{:?}: {}", status.code(), status.message());
+    let mut text = format!("{}: {}", status.code(), status.message());
     let mut cause = std::error::Error::source(status);
     while let Some(error) = cause {
         let more = error.to_string();

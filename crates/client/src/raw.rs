@@ -1,8 +1,9 @@
 //! Raw keys.
 
 use crate::backoff::Backoff;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, fewer, too_large};
 use crate::keys::{KeyPair, Mode, after};
+use crate::txn::error_of;
 use crate::{Error, Result};
 use bytes::Bytes;
 use kontiki_proto::kvrpcpb::{self, KvPair};
@@ -18,18 +19,18 @@ pub struct RawClient {
     cluster: Arc<Cluster>,
 }
 
-/// Raw answers have no field for an unknown outcome, only a text; these are in the server's texts for it.
-const UNKNOWN_OUTCOME: [&str; 2] = ["outcome of this write is unknown", "may take effect"];
+fn check(error: String) -> Result<()> {
+    if error.is_empty() { Ok(()) } else { Err(Error::Server(error)) }
+}
 
-fn check(error: String, backoff: &mut Backoff) -> Result<()> {
-    if error.is_empty() {
-        return Ok(());
+/// The pairs of an answer; `None` if it would have been too large, so that fewer are to be asked for. Such answers have
+/// no other place for an error than their first pair.
+fn answered(mut pairs: Vec<KvPair>) -> Result<Option<Vec<KvPair>>> {
+    match pairs.first_mut().and_then(|pair| pair.error.take()) {
+        None => Ok(Some(pairs)),
+        Some(error) if too_large(&error) => Ok(None),
+        Some(error) => Err(error_of(*error)),
     }
-    if UNKNOWN_OUTCOME.iter().any(|text| error.contains(text)) {
-        backoff.mark_uncertain();
-        return Err(backoff.give_up(error));
-    }
-    Err(Error::Server(error))
 }
 
 impl RawClient {
@@ -43,7 +44,7 @@ impl RawClient {
         let request = kvrpcpb::RawGetRequest { key: key.clone(), ..Default::default() };
         let mut backoff = self.cluster.backoff();
         let reply = self.cluster.call(Mode::Raw, &key, request, &mut backoff).await?;
-        check(reply.error, &mut backoff)?;
+        check(reply.error)?;
         Ok((!reply.not_found).then_some(reply.value))
     }
 
@@ -53,7 +54,7 @@ impl RawClient {
         let request = kvrpcpb::RawPutRequest { key: key.clone(), value, ..Default::default() };
         let mut backoff = self.cluster.backoff();
         let reply = self.cluster.call(Mode::Raw, &key, request, &mut backoff).await?;
-        check(reply.error, &mut backoff)
+        check(reply.error)
     }
 
     /// Removes a key; it need not be there.
@@ -62,7 +63,7 @@ impl RawClient {
         let request = kvrpcpb::RawDeleteRequest { key: key.clone(), ..Default::default() };
         let mut backoff = self.cluster.backoff();
         let reply = self.cluster.call(Mode::Raw, &key, request, &mut backoff).await?;
-        check(reply.error, &mut backoff)
+        check(reply.error)
     }
 
     /// The pairs of those keys that are there, in key order.
@@ -70,9 +71,19 @@ impl RawClient {
         let keys: Vec<Bytes> = keys.into_iter().map(Into::into).collect();
         let request = |keys: &[Bytes]| kvrpcpb::RawBatchGetRequest { keys: keys.to_vec(), ..Default::default() };
         let mut backoff = self.cluster.backoff();
-        let replies = self.cluster.scatter(Mode::Raw, keys, request, &mut backoff).await?;
-        let pairs = replies.into_iter().flat_map(|(_, reply)| reply.pairs);
-        let found: BTreeMap<Bytes, Bytes> = pairs.map(|pair| (pair.key, pair.value)).collect();
+        let mut found = BTreeMap::new();
+        let mut todo = vec![keys];
+        while let Some(keys) = todo.pop() {
+            for (mut group, reply) in self.cluster.scatter(Mode::Raw, keys, request, &mut backoff).await? {
+                match answered(reply.pairs)? {
+                    Some(pairs) => found.extend(pairs.into_iter().map(|pair| (pair.key, pair.value))),
+                    None => {
+                        todo.push(group.split_off(fewer(group.len())?));
+                        todo.push(group);
+                    }
+                }
+            }
+        }
         Ok(found.into_iter().map(|(key, value)| KeyPair { key, value }).collect())
     }
 
@@ -88,7 +99,7 @@ impl RawClient {
         let request = |pairs: &[KvPair]| kvrpcpb::RawBatchPutRequest { pairs: pairs.to_vec(), ..Default::default() };
         let mut backoff = self.cluster.backoff();
         let replies = self.cluster.scatter(Mode::Raw, pairs, request, &mut backoff).await?;
-        replies.into_iter().try_for_each(|(_, reply)| check(reply.error, &mut backoff))
+        replies.into_iter().try_for_each(|(_, reply)| check(reply.error))
     }
 
     /// Removes keys. Not atomic.
@@ -97,7 +108,7 @@ impl RawClient {
         let request = |keys: &[Bytes]| kvrpcpb::RawBatchDeleteRequest { keys: keys.to_vec(), ..Default::default() };
         let mut backoff = self.cluster.backoff();
         let replies = self.cluster.scatter(Mode::Raw, keys, request, &mut backoff).await?;
-        replies.into_iter().try_for_each(|(_, reply)| check(reply.error, &mut backoff))
+        replies.into_iter().try_for_each(|(_, reply)| check(reply.error))
     }
 
     /// The first `limit` pairs with `start <= key < end` in key order; an empty `end` is unbounded.
@@ -134,7 +145,7 @@ impl RawClient {
                 ..Default::default()
             };
             let Some(reply) = self.cluster.call_region(&region, request, &mut backoff).await? else { continue };
-            check(reply.error, &mut backoff)?;
+            check(reply.error)?;
             if upper == end {
                 break;
             }
@@ -144,12 +155,12 @@ impl RawClient {
     }
 
     async fn scan_forward(&self, mut from: Bytes, end: Bytes, limit: usize, key_only: bool) -> Result<Vec<KeyPair>> {
-        let mut pairs = Vec::new();
+        let (mut pairs, mut batch) = (Vec::new(), SCAN_BATCH);
         let mut backoff = self.cluster.backoff();
         while pairs.len() < limit && (end.is_empty() || from < end) {
             let region = self.cluster.locate(&from, &mut backoff).await?;
             let upper = lesser_end(&region.meta.end_key, &end);
-            let wanted = (limit - pairs.len()).min(SCAN_BATCH);
+            let wanted = (limit - pairs.len()).min(batch);
             let request = kvrpcpb::RawScanRequest {
                 start_key: from.clone(),
                 end_key: upper.clone(),
@@ -158,10 +169,14 @@ impl RawClient {
                 ..Default::default()
             };
             let Some(reply) = self.cluster.call_region(&region, request, &mut backoff).await? else { continue };
-            backoff = self.progress(&backoff, !reply.kvs.is_empty());
-            let last = reply.kvs.last().map(|pair| after(&pair.key));
-            let whole = reply.kvs.len() < wanted;
-            pairs.extend(reply.kvs.into_iter().map(pair_of));
+            let Some(kvs) = answered(reply.kvs)? else {
+                batch = fewer(wanted)?;
+                continue;
+            };
+            backoff = self.progress(&backoff, !kvs.is_empty());
+            let last = kvs.last().map(|pair| after(&pair.key));
+            let whole = kvs.len() < wanted;
+            pairs.extend(kvs.into_iter().map(pair_of));
             match last.filter(|_| !whole) {
                 Some(next) => from = next,
                 None if upper == end => break,
@@ -178,12 +193,12 @@ impl RawClient {
         limit: usize,
         key_only: bool,
     ) -> Result<Vec<KeyPair>> {
-        let mut pairs = Vec::new();
+        let (mut pairs, mut batch) = (Vec::new(), SCAN_BATCH);
         let mut backoff = self.cluster.backoff();
         while pairs.len() < limit && (below.is_empty() || start < below) {
             let region = self.cluster.locate_below(&below, &mut backoff).await?;
             let lower = region.meta.start_key.clone().max(start.clone());
-            let wanted = (limit - pairs.len()).min(SCAN_BATCH);
+            let wanted = (limit - pairs.len()).min(batch);
             let request = kvrpcpb::RawScanRequest {
                 start_key: below.clone(),
                 end_key: lower.clone(),
@@ -193,10 +208,14 @@ impl RawClient {
                 ..Default::default()
             };
             let Some(reply) = self.cluster.call_region(&region, request, &mut backoff).await? else { continue };
-            backoff = self.progress(&backoff, !reply.kvs.is_empty());
-            let last = reply.kvs.last().map(|pair| pair.key.clone());
-            let whole = reply.kvs.len() < wanted;
-            pairs.extend(reply.kvs.into_iter().map(pair_of));
+            let Some(kvs) = answered(reply.kvs)? else {
+                batch = fewer(wanted)?;
+                continue;
+            };
+            backoff = self.progress(&backoff, !kvs.is_empty());
+            let last = kvs.last().map(|pair| pair.key.clone());
+            let whole = kvs.len() < wanted;
+            pairs.extend(kvs.into_iter().map(pair_of));
             match last.filter(|_| !whole) {
                 Some(next) => below = next,
                 None if lower <= start || lower.is_empty() => break,

@@ -6,8 +6,7 @@ mod mock;
 use bytes::Bytes;
 use kontiki_client::{Client, Error, Options};
 use kontiki_proto::errorpb;
-use mock::{Fault, Mock};
-use std::time::Duration;
+use mock::{Fault, Mock, SHORT, dead_address};
 
 fn keys(pairs: &[kontiki_client::KeyPair]) -> Vec<&str> {
     pairs.iter().map(|pair| std::str::from_utf8(&pair.key).unwrap()).collect()
@@ -185,7 +184,7 @@ async fn a_write_whose_answer_is_lost_is_repeated_if_so_chosen() {
     patient.put("k", "1").await.unwrap();
     assert_eq!(mock.state.lock().raw.len(), 1);
     assert!(mock.state.lock().count("RawPut") >= 2);
-    let options = Options { operation_timeout: Duration::from_millis(300), ..options };
+    let options = Options { operation_timeout: SHORT, ..options };
     let hasty = Client::connect_with(&mock.endpoints, options).await.unwrap().raw();
     for _ in 0..100 {
         mock.state.lock().fault("RawPut", Fault::LoseAnswer);
@@ -199,8 +198,8 @@ async fn a_write_whose_answer_is_lost_is_repeated_if_so_chosen() {
 async fn a_dead_store_is_left_for_another_peer() {
     let mock = Mock::start().await;
     let raw = mock.client().await.raw();
-    let dead = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    mock.state.lock().addresses[0] = dead.to_string();
+    let (_socket, dead) = dead_address();
+    mock.state.lock().addresses[0] = dead;
     mock.state.lock().lead(2, 2);
     mock.state.lock().reported_leader = Some(1);
     raw.put("k", "1").await.unwrap();
@@ -212,8 +211,8 @@ async fn endpoints_that_do_not_answer() {
     let none: [&str; 0] = [];
     assert!(matches!(Client::connect(none).await, Err(Error::Invalid(_))));
     assert!(matches!(Client::connect(["not an address"]).await, Err(Error::Invalid(_))));
-    let dead = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
-    let options = Options { operation_timeout: Duration::from_millis(200), ..Options::default() };
+    let (_socket, dead) = dead_address();
+    let options = Options { operation_timeout: SHORT, ..Options::default() };
     match Client::connect_with([&dead], options).await {
         Err(Error::Timeout { last, .. }) => assert!(last.contains("refused"), "{last}"),
         Err(other) => panic!("{other}"),
@@ -254,4 +253,21 @@ async fn the_cluster_can_be_looked_at() {
     let ends: Vec<Bytes> = regions.iter().map(|region| region.end_key.clone()).collect();
     assert_eq!(ends, ["m", ""]);
     assert_eq!((regions[0].leader, regions[0].stores.clone()), (Some(1), vec![1, 2, 3]));
+}
+
+#[tokio::test]
+async fn answers_that_would_be_too_large_are_asked_for_in_parts() {
+    let mock = Mock::start().await;
+    mock.state.lock().split("g");
+    let raw = mock.client().await.raw();
+    let all: Vec<String> = ('a'..='p').map(String::from).collect();
+    let names: Vec<&str> = all.iter().map(String::as_str).collect();
+    raw.batch_put(all.iter().map(|key| (key.clone(), "v"))).await.unwrap();
+    mock.state.lock().pairs_max = Some(3);
+    assert_eq!(keys(&raw.scan("", "", 100).await.unwrap()), names);
+    assert_eq!(keys(&raw.scan_reverse("", "", 100).await.unwrap()), names.iter().rev().copied().collect::<Vec<_>>());
+    assert_eq!(keys(&raw.batch_get(all.clone()).await.unwrap()), names);
+    mock.state.lock().pairs_max = Some(0);
+    assert!(matches!(raw.scan("", "", 100).await.unwrap_err(), Error::Server(_)), "not for ever");
+    assert!(matches!(raw.batch_get(["a"]).await.unwrap_err(), Error::Server(_)));
 }

@@ -6,8 +6,7 @@ mod mock;
 use bytes::Bytes;
 use kontiki_client::{Client, Error, KeyPair};
 use kontiki_proto::kvrpcpb::Op;
-use mock::{Fault, Mock, MockLock, encode};
-use std::time::Duration;
+use mock::{Fault, Mock, MockLock, SHORT, encode};
 
 /// A cluster of three regions, cut at g and p.
 async fn cluster() -> (Mock, Client) {
@@ -261,7 +260,7 @@ async fn a_reader_waits_for_a_writer_that_cannot_be_pushed() {
     let snapshot = client.snapshot(client.timestamp().await.unwrap());
     assert_eq!(snapshot.get("a").await.unwrap().unwrap(), "old");
     assert!(mock.state.lock().count("KvCheckTxnStatus") > 1);
-    let impatient = mock.client_within(Duration::from_millis(100)).await;
+    let impatient = mock.client_within(SHORT).await;
     crashed_writer(&mock, &client, &["a"], |_| {}).await;
     let snapshot = impatient.snapshot(client.timestamp().await.unwrap());
     match snapshot.get("a").await.unwrap_err() {
@@ -282,7 +281,7 @@ async fn a_younger_writer_soon_gives_way_to_an_older_one() {
         other => panic!("{other}"),
     }
     assert_eq!(mock.state.lock().locks.len(), 1, "its own locks are gone");
-    let mut older = mock.client_within(Duration::from_millis(300)).await.begin().await.unwrap();
+    let mut older = mock.client_within(SHORT).await.begin().await.unwrap();
     older.put("h", "1");
     crashed_writer(&mock, &client, &["h"], |_| {}).await;
     assert!(matches!(older.commit().await.unwrap_err(), Error::Timeout { .. }), "it waits");
@@ -300,7 +299,7 @@ async fn a_lost_commit_answer_is_asked_for_again() {
 #[tokio::test]
 async fn an_unknown_outcome_is_told_and_not_undone() {
     let (mock, _) = cluster().await;
-    let client = mock.client_within(Duration::from_millis(300)).await;
+    let client = mock.client_within(SHORT).await;
     for _ in 0..1000 {
         mock.state.lock().fault("KvCommit", Fault::LoseAnswer);
     }
@@ -318,7 +317,7 @@ async fn an_unknown_outcome_is_told_and_not_undone() {
 #[tokio::test]
 async fn failing_secondaries_are_no_failure() {
     let (mock, _) = cluster().await;
-    let client = mock.client_within(Duration::from_millis(500)).await;
+    let client = mock.client_within(SHORT).await;
     let mut transaction = client.begin().await.unwrap();
     transaction.put("a", "1");
     transaction.put("q", "2");
@@ -414,4 +413,19 @@ async fn tries_are_bounded_and_other_errors_stop_at_once() {
         .await;
     assert!(matches!(result, Err(Error::Invalid(_))));
     assert_eq!(tries, 1);
+}
+
+#[tokio::test]
+async fn answers_that_would_be_too_large_are_asked_for_in_parts() {
+    let (mock, client) = cluster().await;
+    let all: Vec<(&str, &str)> = ["a", "b", "c", "d", "e", "q", "r", "s", "t"].map(|key| (key, "v")).to_vec();
+    let commit_ts = write(&client, &all).await;
+    mock.state.lock().pairs_max = Some(2);
+    let snapshot = client.snapshot(commit_ts);
+    assert_eq!(texts(&snapshot.scan("", "", 10).await.unwrap()), owned(&all));
+    let mut backward = texts(&snapshot.scan_reverse("", "", 10).await.unwrap());
+    backward.reverse();
+    assert_eq!(backward, owned(&all));
+    let keys = all.iter().map(|(key, _)| *key);
+    assert_eq!(texts(&snapshot.batch_get(keys).await.unwrap()), owned(&all));
 }

@@ -15,6 +15,29 @@ pub struct Family(pub u32);
 impl Family {
     /// The family every directory has; embedded `put` and the server's raw calls use it.
     pub const DEFAULT: Family = Family(0);
+
+    /// Numbers that are for the store's own families, so that a directory with any families of its user's can be served.
+    /// Their names begin with [`Family::RESERVED_PREFIX`], and no others do. Two bytes each where numbers are varints, and
+    /// far from what anybody counts up to.
+    pub const RESERVED: std::ops::Range<u32> = 16_368..16_384;
+
+    /// How names of the store's own families begin.
+    pub const RESERVED_PREFIX: &str = "kontiki.";
+
+    /// The store's own family number `index`.
+    pub const fn reserved(index: u32) -> Family {
+        assert!(index < Family::RESERVED.end - Family::RESERVED.start, "as many are reserved");
+        Family(Family::RESERVED.start + index)
+    }
+
+    /// What a served node knows of itself and its cluster, and no copy of its data takes along: its identity, its regions
+    /// and how far their logs are applied, and the state of placement.
+    pub const NODE_STATE: [Family; 2] = [Family::reserved(3), Family::reserved(4)];
+
+    /// Whether it is one of the store's own.
+    pub fn is_reserved(self) -> bool {
+        Family::RESERVED.contains(&self.0)
+    }
 }
 
 impl fmt::Debug for Family {

@@ -14,6 +14,7 @@ pub mod machine;
 mod planted;
 pub mod rng;
 pub mod tasks;
+pub mod testing;
 
 use std::sync::Arc;
 

@@ -14,3 +14,8 @@ fn this_machine_has_a_size() {
     assert!(size.cores >= 1);
     assert!(size.memory_bytes.is_none_or(|bytes| bytes > 1 << 20), "{size:?}");
 }
+
+#[test]
+fn a_process_may_open_some_files() {
+    assert!(descriptors_max().is_none_or(|count| count > 16));
+}

@@ -23,7 +23,7 @@ use kontiki_engine::{Direction, Family, Range, View, WriteBatch};
 use kontiki_env::codec::{Truncated, get_slice, get_u8, get_u64, get_varint, put_slice, put_u64, put_varint};
 
 /// The column family that holds placement's state.
-pub const FAMILY: Family = Family(5);
+pub const FAMILY: Family = Family::reserved(4);
 
 const FORMAT: u8 = 1;
 const KEY_BOOTSTRAPPED: &[u8] = &[1];
@@ -164,11 +164,10 @@ fn load_all<T>(view: &dyn View, tag: u8, kind: &str, decoder: Decoder<T>) -> Res
     let mut entries = view.entries(FAMILY, range, Direction::Forward)?;
     let mut all = Vec::new();
     while let Some((key, value)) = entries.next()? {
-        let id = key
-            .strip_prefix(&[tag])
-            .and_then(|id| <[u8; 8]>::try_from(id).ok())
-            .map(u64::from_be_bytes)
-            .ok_or_else(|| Error::Corrupt { record: format!("a {kind}"), what: format!("its key is {key:?}") })?;
+        let id =
+            key.strip_prefix(&[tag]).and_then(|id| <[u8; 8]>::try_from(id).ok()).map(u64::from_be_bytes).ok_or_else(
+                || Error::Corrupt { record: format!("a {kind}"), what: format!("its key is {}", key.escape_ascii()) },
+            )?;
         all.push(decode(&format!("{kind} {id}"), &value, |rest| decoder(id, rest))?);
     }
     Ok(all)

@@ -16,6 +16,10 @@
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+/// How the error begins by which a server refuses to answer more bytes than it may. It stands in `abort` of a pair's
+/// error or of the answer's. Asking for fewer keys at a time helps.
+pub const ANSWER_TOO_LARGE: &str = "the answer would exceed";
+
 /// Lints do not apply to generated code: its documentation is the comments of the .proto files.
 macro_rules! generated {
     ($(#[$doc:meta])* $name:ident, $package:literal) => {

@@ -2,13 +2,14 @@
 
 use crate::region::{Epoch, Peer, Region, RegionId, StoreId};
 use bytes::Bytes;
+use std::fmt;
 
 /// Why a request was refused. Nothing of it happened and nothing will: it may be sent again, elsewhere or later.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegionError {
     /// This replica does not lead; the leader is named if it is known.
-    #[error("this replica of region {region} is not the leader; the leader is {leader:?}")]
+    #[error("this replica of region {region} is not the leader; {}", Whereabouts(.leader))]
     NotLeader {
         /// The region.
         region: RegionId,
@@ -68,6 +69,18 @@ pub enum RegionError {
         /// What is full, and its bound.
         reason: String,
     },
+}
+
+/// Where a region's leader is, in words.
+struct Whereabouts<'a>(&'a Option<Peer>);
+
+impl fmt::Display for Whereabouts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(peer) => write!(f, "the leader is peer {} on store {}", peer.id, peer.store),
+            None => write!(f, "no leader is known"),
+        }
+    }
 }
 
 impl RegionError {

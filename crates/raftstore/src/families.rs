@@ -6,15 +6,47 @@ use kontiki_engine::{BatchOp, Family, WriteBatch};
 /// Embedded data, which is the raw data of a served store: the user key as it is.
 pub const DEFAULT: Family = Family(0);
 /// Long transactional values.
-pub const TXN_DEFAULT: Family = Family(1);
+pub const TXN_DEFAULT: Family = Family::reserved(0);
 /// Transactional locks.
-pub const TXN_LOCK: Family = Family(2);
+pub const TXN_LOCK: Family = Family::reserved(1);
 /// Transactional commit and rollback records.
-pub const TXN_WRITE: Family = Family(3);
+pub const TXN_WRITE: Family = Family::reserved(2);
 /// Store identity, region descriptors, applied indices: written by raftstore alone.
-pub const META: Family = Family(4);
+pub const META: Family = Family::reserved(3);
 /// State of the placement group (the region of [`Space::System`]).
-pub const PLACEMENT: Family = Family(5);
+pub const PLACEMENT: Family = Family::reserved(4);
+
+/// The numbers that these families had before they were reserved: in directories, log entries and snapshot files of that
+/// time.
+pub const EARLIER: [(Family, Family); 5] = [
+    (Family(1), TXN_DEFAULT),
+    (Family(2), TXN_LOCK),
+    (Family(3), TXN_WRITE),
+    (Family(4), META),
+    (Family(5), PLACEMENT),
+];
+
+/// The family that a number of that time means now.
+pub fn renumbered(family: Family) -> Family {
+    EARLIER.iter().find(|(earlier, _)| *earlier == family).map_or(family, |(_, now)| *now)
+}
+
+/// A batch of that time with today's numbers.
+pub(crate) fn renumber(batch: &WriteBatch) -> WriteBatch {
+    let mut now = WriteBatch::new();
+    for op in batch.ops() {
+        let family = renumbered(op.family());
+        match op {
+            BatchOp::Put { key, value, .. } => now.put(family, key, value),
+            BatchOp::PutExpiring { key, value, expires_at_ms, .. } => {
+                now.put_expiring(family, key, value, expires_at_ms)
+            }
+            BatchOp::Delete { key, .. } => now.delete(family, key),
+            BatchOp::DeleteRange { start, end, .. } => now.delete_range(family, start, end),
+        }
+    }
+    now
+}
 
 /// The families in which a data region owns its key range, ascending.
 pub const DATA_FAMILIES: [Family; 4] = [DEFAULT, TXN_DEFAULT, TXN_LOCK, TXN_WRITE];

@@ -4,7 +4,7 @@
 //!
 //! | bytes | field |
 //! |---|---|
-//! | 1 | format version, 1 |
+//! | 1 | format version, 2; 1 has the same fields, and the families' earlier numbers in its batch |
 //! | varint | the proposer's `conf_version` |
 //! | varint | the proposer's `version` |
 //!
@@ -12,14 +12,17 @@
 //! entry of its term.
 
 use crate::error::RegionError;
-use crate::families::first_foreign_key;
+use crate::families::{first_foreign_key, renumber};
 use crate::region::{Epoch, Region};
 use bytes::Bytes;
 use kontiki_engine::WriteBatch;
 use kontiki_env::codec::{get_u8, get_varint, put_varint};
 
 /// Version of the header's format.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+/// The format whose batches have the families' earlier numbers. Told apart by the version and not by the numbers: a node
+/// that does not know today's must stop, and not refuse what others apply.
+const FORMAT_EARLIER: u8 = 1;
 
 /// Encodes a header.
 pub fn encode_header(epoch: Epoch) -> Bytes {
@@ -29,13 +32,12 @@ pub fn encode_header(epoch: Epoch) -> Bytes {
     out.into()
 }
 
-fn decode_header(mut input: &[u8]) -> Option<Epoch> {
+/// The format and the proposer's epoch.
+fn decode_header(mut input: &[u8]) -> Option<(u8, Epoch)> {
     let input = &mut input;
-    if get_u8(input).ok()? != FORMAT {
-        return None;
-    }
+    let format = get_u8(input).ok().filter(|format| (FORMAT_EARLIER..=FORMAT).contains(format))?;
     let epoch = Epoch { conf_version: get_varint(input).ok()?, version: get_varint(input).ok()? };
-    input.is_empty().then_some(epoch)
+    input.is_empty().then_some((format, epoch))
 }
 
 /// What to do with a committed proposal. The same on every replica.
@@ -51,10 +53,13 @@ pub enum Verdict {
 ///
 /// Only the epoch's version is compared: a membership change moves no key.
 pub fn judge(region: &Region, header: &[u8], data: &[u8]) -> Result<Verdict, String> {
-    let Some(epoch) = decode_header(header) else {
+    let Some((format, epoch)) = decode_header(header) else {
         return Err("an entry's header is of an unknown format; upgrade this node".into());
     };
-    let batch = WriteBatch::decode(data).map_err(|_| "an entry's batch cannot be decoded; upgrade this node")?;
+    let mut batch = WriteBatch::decode(data).map_err(|_| "an entry's batch cannot be decoded; upgrade this node")?;
+    if format == FORMAT_EARLIER {
+        batch = renumber(&batch);
+    }
     if epoch.version != region.epoch.version || first_foreign_key(region, &batch).is_some() {
         return Ok(Verdict::Refuse(RegionError::EpochNotMatch { current: vec![region.clone()] }));
     }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::families;
 use crate::region::{Peer, PeerId, RegionId, Space, StoreId};
-use kontiki_engine::Family;
+use kontiki_engine::{BatchOp, Family};
 use proptest::prelude::*;
 
 fn region() -> Region {
@@ -40,10 +40,30 @@ fn a_proposal_is_checked_again_at_apply() {
 #[test]
 fn an_unknown_format_is_not_taken_for_something_else() {
     let mut header = encode_header(region().epoch).to_vec();
-    header[0] = 2;
+    header[0] = 3;
     assert!(judge(&region(), &header, &[]).is_err());
     assert!(judge(&region(), &[], &[]).is_err());
     assert!(judge(&region(), &encode_header(region().epoch), &[7]).is_err());
+}
+
+/// Entries that a log still holds from the time before the families had reserved numbers.
+#[test]
+fn a_proposal_of_the_earlier_format_writes_to_the_families_it_meant() {
+    let mut header = encode_header(region().epoch).to_vec();
+    header[0] = 1;
+    let mut earlier = WriteBatch::new();
+    earlier.put(families::DEFAULT, b"b", b"raw");
+    earlier.put_expiring(Family(1), b"b", b"1", 9);
+    earlier.delete(Family(2), b"c");
+    earlier.delete_range(Family(3), b"b", b"d");
+    let Ok(Verdict::Write(batch)) = judge(&region(), &header, earlier.as_bytes()) else { panic!("it is written") };
+    let found: Vec<_> = batch.ops().map(|op| op.family()).collect();
+    assert_eq!(found, families::DATA_FAMILIES);
+    let BatchOp::PutExpiring { value: b"1", expires_at_ms: 9, .. } = batch.ops().nth(1).expect("there") else {
+        panic!("nothing else changes")
+    };
+    let today = encode_header(region().epoch);
+    assert!(matches!(judge(&region(), &today, earlier.as_bytes()), Ok(Verdict::Refuse(_))), "a user's families today");
 }
 
 proptest! {

@@ -29,6 +29,8 @@ pub const CLUSTER_NODES_MAX: usize = 9;
 
 /// Replicas of a region in a cluster's first state.
 pub const REPLICAS_DEFAULT: usize = 3;
+/// The largest proposal that a node may be configured for, in bytes: what every node must be able to receive.
+pub const ENTRY_BYTES_LIMIT: u64 = 64 << 20;
 
 /// Why a configuration was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -74,6 +76,8 @@ pub struct ServeConfig {
     pub log_level: String,
     /// Longest time a request waits for a leader, in place of an answer that some clients take for fatal.
     pub park_time_max: Duration,
+    /// Connections from outside at once, of both ports; a quarter of the process's descriptors if that is less.
+    pub connections_max: usize,
     /// Whether the advertised address follows the listening one (it was not given).
     follow_listener: bool,
 }

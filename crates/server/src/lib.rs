@@ -8,6 +8,7 @@
 
 pub mod api;
 pub mod config;
+pub mod connections;
 pub mod driver;
 pub mod grpc;
 pub mod http;

@@ -68,7 +68,12 @@ macro_rules! expect {
     ($outcome:expr, $kind:ident) => {
         match $outcome {
             Outcome::$kind(answer) => Ok(answer),
-            other => Err(PdError::Internal(format!("placement answered {other:?}"))),
+            other => {
+                tracing::error!(?other, wanted = stringify!($kind), "placement answered another question");
+                Err(PdError::Internal(
+                    "placement gave an answer of another kind than was asked for; see the log".into(),
+                ))
+            }
         }
     };
 }

@@ -30,6 +30,13 @@ pub struct LockInfo {
     pub secondaries: Vec<Bytes>,
 }
 
+impl LockInfo {
+    /// Bytes of keys in it.
+    pub(crate) fn answer_bytes(&self) -> usize {
+        self.primary.len() + self.key.len() + self.secondaries.iter().map(Bytes::len).sum::<usize>()
+    }
+}
+
 /// Why a write conflicts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConflictReason {
@@ -37,6 +44,25 @@ pub enum ConflictReason {
     Optimistic,
     /// This transaction was already rolled back on the key.
     SelfRolledBack,
+}
+
+impl fmt::Display for Assertion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Assertion::None => "is there or not",
+            Assertion::Exist => "exists",
+            Assertion::NotExist => "does not exist",
+        })
+    }
+}
+
+impl fmt::Display for ConflictReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ConflictReason::Optimistic => "another transaction committed the key later",
+            ConflictReason::SelfRolledBack => "this transaction was rolled back on the key before",
+        })
+    }
 }
 
 /// An answer of the transaction protocol that is not success. Nothing of the command was written.
@@ -47,7 +73,7 @@ pub enum KeyError {
     #[error("key is locked by transaction {}", .0.start_ts)]
     Locked(LockInfo),
     /// Begin again with a newer start timestamp.
-    #[error("write conflict: transaction {start_ts} meets {conflict_commit_ts} ({reason:?})")]
+    #[error("write conflict: transaction {start_ts} meets {conflict_commit_ts} ({reason})")]
     WriteConflict {
         /// The transaction that asked.
         start_ts: TimeStamp,
@@ -99,7 +125,7 @@ pub enum KeyError {
         min_commit_ts: TimeStamp,
     },
     /// The client's assertion about the key is false: a bug on its side, or a lost write on ours.
-    #[error("assertion {assertion:?} of transaction {start_ts} failed")]
+    #[error("transaction {start_ts} asserts that the key {assertion}, and it is not so")]
     AssertionFailed {
         /// The transaction.
         start_ts: TimeStamp,
@@ -143,7 +169,7 @@ pub enum Failure<E: fmt::Debug + fmt::Display> {
     #[error("{0}")]
     Storage(StorageError),
     /// A stored record is not what was written.
-    #[error("corruption at key {key:02x?}: {what}")]
+    #[error("corruption at key {}: {what}", .key.escape_ascii())]
     Corrupt {
         /// The physical key.
         key: Bytes,

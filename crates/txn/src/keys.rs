@@ -2,9 +2,9 @@
 //!
 //! | family | key | value |
 //! |---|---|---|
-//! | `txn_default` (1) | memcomparable(user key), 8 bytes: bitwise not of the start timestamp, big-endian | a long value |
-//! | `txn_lock` (2) | memcomparable(user key) | a [`crate::Lock`] |
-//! | `txn_write` (3) | memcomparable(user key), 8 bytes: bitwise not of the commit timestamp, big-endian | a [`crate::Write`] |
+//! | `kontiki.txn_default` | memcomparable(user key), 8 bytes: bitwise not of the start timestamp, big-endian | a long value |
+//! | `kontiki.txn_lock` | memcomparable(user key) | a [`crate::Lock`] |
+//! | `kontiki.txn_write` | memcomparable(user key), 8 bytes: bitwise not of the commit timestamp, big-endian | a [`crate::Write`] |
 //!
 //! The inverted timestamp puts newer versions of a key before older ones.
 
@@ -13,11 +13,11 @@ use bytes::Bytes;
 use kontiki_engine::{Family, Range};
 
 /// Long values.
-pub const TXN_DEFAULT: Family = Family(1);
+pub const TXN_DEFAULT: Family = Family::reserved(0);
 /// Locks.
-pub const TXN_LOCK: Family = Family(2);
+pub const TXN_LOCK: Family = Family::reserved(1);
 /// Commit and rollback records.
-pub const TXN_WRITE: Family = Family(3);
+pub const TXN_WRITE: Family = Family::reserved(2);
 
 const TS_BYTES: usize = 8;
 

@@ -13,6 +13,7 @@ mod keys;
 mod latch;
 mod lock;
 mod memcomparable;
+mod pace;
 pub mod planted;
 mod read;
 mod record;
@@ -35,6 +36,7 @@ pub use keys::{TXN_DEFAULT, TXN_LOCK, TXN_WRITE, default_key, lock_key, user_ran
 pub use latch::{LatchGuard, Latches};
 pub use lock::{Lock, LockKind, SHORT_VALUE_BYTES_MAX};
 pub use memcomparable::{decode as memcomparable_decode, encode as memcomparable_encode};
+pub use pace::{AtOnce, Pace, Slices};
 pub use read::{Isolation, Pair, ReadOptions, Scan, ScanLock, Version};
 pub use record::{Write, WriteKind};
 pub use replicated::Replicated;

@@ -13,7 +13,7 @@ use crate::planted::{self, Bug};
 use crate::read;
 use crate::{
     BatchRollback, CheckSecondaryLocks, CheckTxnStatus, Cleanup, Commit, ConcurrencyManager, Failure, LatchGuard,
-    Latches, LockInfo, Pair, Prewrite, Prewritten, ReadOptions, Replicated, ResolveLock, Scan, ScanLock,
+    Latches, LockInfo, Pace, Pair, Prewrite, Prewritten, ReadOptions, Replicated, ResolveLock, Scan, ScanLock,
     SecondaryStatus, TimeStamp, TxnHeartBeat, TxnStatus, Version,
 };
 use bytes::Bytes;
@@ -91,21 +91,33 @@ impl<R: Replicated> Scheduler<R> {
         context: &R::Context,
         keys: &[Bytes],
         options: &ReadOptions,
+        pace: &mut impl Pace,
     ) -> Outcome<Vec<Pair>, R> {
         let view = self.read_view(context, options.ts).await?;
-        read::batch_get(&view, keys, options).map_err(Failure::lift)
+        read::batch_get(&view, keys, options, pace).await.map_err(Failure::lift)
     }
 
     /// Scans. Fewer pairs than the limit mean that the range holds no more.
-    pub async fn scan(&self, context: &R::Context, scan: &Scan, options: &ReadOptions) -> Outcome<Vec<Pair>, R> {
+    pub async fn scan(
+        &self,
+        context: &R::Context,
+        scan: &Scan,
+        options: &ReadOptions,
+        pace: &mut impl Pace,
+    ) -> Outcome<Vec<Pair>, R> {
         let view = self.read_view(context, options.ts).await?;
-        read::scan(&view, scan, options).map_err(Failure::lift)
+        read::scan(&view, scan, options, pace).await.map_err(Failure::lift)
     }
 
     /// Lists locks.
-    pub async fn scan_lock(&self, context: &R::Context, scan: &ScanLock) -> Outcome<Vec<LockInfo>, R> {
+    pub async fn scan_lock(
+        &self,
+        context: &R::Context,
+        scan: &ScanLock,
+        pace: &mut impl Pace,
+    ) -> Outcome<Vec<LockInfo>, R> {
         let view = self.read_view(context, scan.max_version).await?;
-        read::scan_lock(&view, scan).map_err(Failure::lift)
+        read::scan_lock(&view, scan, pace).await.map_err(Failure::lift)
     }
 
     /// First phase. Locks all keys or none; several [`crate::KeyError::Locked`] may come together.
@@ -134,7 +146,13 @@ impl<R: Replicated> Scheduler<R> {
 
     /// Carries out decided transactions: on the given keys, or on every lock of theirs in `region` (encoded keys). A
     /// failure in the middle leaves what was done, which is right by itself; asking again continues.
-    pub async fn resolve_lock(&self, context: &R::Context, region: &Range, command: ResolveLock) -> Outcome<(), R> {
+    pub async fn resolve_lock(
+        &self,
+        context: &R::Context,
+        region: &Range,
+        command: ResolveLock,
+        pace: &mut impl Pace,
+    ) -> Outcome<(), R> {
         let ResolveLock { txns, keys } = command;
         if !keys.is_empty() {
             return self.run(context, keys.clone(), |view| action::resolve_keys(&txns, &keys, view)).await;
@@ -142,7 +160,7 @@ impl<R: Replicated> Scheduler<R> {
         let mut range = region.clone();
         loop {
             let view = self.replicated.view(context).await.map_err(Failure::Replicated)?;
-            let keys = locked_keys(&view, &range, &txns).map_err(Failure::lift)?;
+            let keys = locked_keys(&view, &range, &txns, pace).await.map_err(Failure::lift)?;
             drop(view);
             let Some(last) = keys.last() else { return Ok(()) };
             // The smallest key above the last one: what was resolved is not looked at again.
@@ -214,12 +232,14 @@ impl<R: Replicated> Scheduler<R> {
     }
 }
 
-fn locked_keys(
+async fn locked_keys(
     view: &dyn View,
     range: &Range,
     txns: &BTreeMap<TimeStamp, TimeStamp>,
+    pace: &mut impl Pace,
 ) -> Result<Vec<Bytes>, crate::error::ActionFailure> {
-    let locks = read::locks_where(view, range, RESOLVE_KEYS_MAX, |lock| txns.contains_key(&lock.start_ts))?;
+    let fits = |lock: &crate::Lock| txns.contains_key(&lock.start_ts);
+    let locks = read::locks_where(view, range, RESOLVE_KEYS_MAX, fits, pace).await?;
     assert!(locks.len() <= RESOLVE_KEYS_MAX, "the limit holds");
     Ok(locks.into_iter().map(|lock| lock.key).collect())
 }

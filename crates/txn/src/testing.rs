@@ -7,6 +7,7 @@ use crate::{
     ReadOptions, Replicated, TimeStamp, action, read,
 };
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
 use futures::task::{ArcWake, waker};
@@ -21,6 +22,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 type Map = BTreeMap<(Family, Bytes), Bytes>;
+
+/// The result of a read that does not pause.
+pub(crate) fn at_once<T>(read: impl Future<Output = T>) -> T {
+    read.now_or_never().expect("nothing to wait for")
+}
 
 /// A state of the store; also the store itself. Cloning is a snapshot.
 #[derive(Clone, Default)]

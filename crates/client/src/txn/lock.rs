@@ -137,7 +137,9 @@ impl Resolved {
         match self.alive {
             None => backoff.check("locks were resolved all the time")?,
             Some(lock) => {
-                backoff.pause(format!("key {:?} is locked by transaction {}", lock.key, lock.lock_version)).await?;
+                backoff
+                    .pause(format!("key {} is locked by transaction {}", lock.key.escape_ascii(), lock.lock_version))
+                    .await?;
             }
         }
         Ok(self.pushed)

@@ -13,7 +13,7 @@ use crate::Error;
 use kontiki_proto::kvrpcpb::{KeyError, write_conflict::Reason};
 
 /// What an error about a key means to the caller. Locks are dealt with before.
-fn error_of(error: KeyError) -> Error {
+pub(crate) fn error_of(error: KeyError) -> Error {
     if let Some(conflict) = error.conflict {
         if conflict.reason == Reason::SelfRolledBack as i32 {
             return Error::RolledBack("somebody took it for abandoned".to_string());

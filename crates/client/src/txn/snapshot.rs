@@ -2,7 +2,7 @@
 
 use super::lock::{LockResolver, locks_of};
 use crate::backoff::Backoff;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, fewer, too_large};
 use crate::keys::{KeyPair, Mode, after};
 use crate::raw::lesser_end;
 use crate::{Error, Result};
@@ -58,7 +58,7 @@ impl Snapshot {
     /// The pairs of those keys that have a value, in key order.
     pub async fn batch_get<K: Into<Bytes>>(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<KeyPair>> {
         let mut wanted: Vec<Bytes> = keys.into_iter().map(Into::into).collect();
-        let mut found = BTreeMap::new();
+        let (mut found, mut batch) = (BTreeMap::new(), usize::MAX);
         let mut backoff = self.cluster.backoff();
         while !wanted.is_empty() {
             let context = self.context();
@@ -67,10 +67,16 @@ impl Snapshot {
                 keys: keys.to_vec(),
                 version: self.ts,
             };
-            let replies = self.cluster.scatter(Mode::Txn, std::mem::take(&mut wanted), request, &mut backoff).await?;
+            let asked = wanted.split_off(wanted.len() - wanted.len().min(batch));
+            let replies = self.cluster.scatter(Mode::Txn, asked, request, &mut backoff).await?;
             let mut locks = Vec::new();
             for (keys, reply) in replies {
                 if let Some(error) = reply.error {
+                    if too_large(&error) {
+                        batch = fewer(keys.len())?;
+                        wanted.extend(keys);
+                        continue;
+                    }
                     locks.extend(locks_of(vec![error])?);
                     wanted.extend(keys);
                     continue;
@@ -79,7 +85,7 @@ impl Snapshot {
                     match pair.error.take() {
                         None => drop(found.insert(pair.key, pair.value)),
                         Some(error) => {
-                            let held = locks_of(vec![error])?;
+                            let held = locks_of(vec![*error])?;
                             wanted.extend(held.iter().map(|lock| lock.key.clone()));
                             locks.extend(held);
                         }
@@ -96,14 +102,18 @@ impl Snapshot {
     /// The first `limit` pairs with `start <= key < end` in key order; an empty `end` is unbounded.
     pub async fn scan(&self, start: impl Into<Bytes>, end: impl Into<Bytes>, limit: usize) -> Result<Vec<KeyPair>> {
         let (mut from, end) = (start.into(), end.into());
-        let mut pairs = Vec::new();
+        let (mut pairs, mut batch) = (Vec::new(), SCAN_BATCH);
         let mut backoff = self.cluster.backoff();
         while pairs.len() < limit && (end.is_empty() || from < end) {
             let region = self.cluster.locate(&Mode::Txn.position(&from), &mut backoff).await?;
             let upper = lesser_end(&boundary(&region.meta.end_key)?, &end);
-            let wanted = (limit - pairs.len()).min(SCAN_BATCH);
+            let wanted = (limit - pairs.len()).min(batch);
             let request = self.scan_request(from.clone(), upper.clone(), wanted, false);
             let Some(reply) = self.cluster.call_region(&region, request, &mut backoff).await? else { continue };
+            if reply.error.as_ref().is_some_and(too_large) {
+                batch = fewer(wanted)?;
+                continue;
+            }
             let answered = reply.pairs.len();
             let locks = take_until_locked(reply.pairs, reply.error, &mut pairs)?;
             if !locks.is_empty() {
@@ -133,15 +143,19 @@ impl Snapshot {
         limit: usize,
     ) -> Result<Vec<KeyPair>> {
         let (start, mut below) = (start.into(), end.into());
-        let mut pairs = Vec::new();
+        let (mut pairs, mut batch) = (Vec::new(), SCAN_BATCH);
         let mut backoff = self.cluster.backoff();
         while pairs.len() < limit && (below.is_empty() || start < below) {
             let position = if below.is_empty() { Bytes::new() } else { Mode::Txn.position(&below) };
             let region = self.cluster.locate_below(&position, &mut backoff).await?;
             let lower = boundary(&region.meta.start_key)?.max(start.clone());
-            let wanted = (limit - pairs.len()).min(SCAN_BATCH);
+            let wanted = (limit - pairs.len()).min(batch);
             let request = self.scan_request(below.clone(), lower.clone(), wanted, true);
             let Some(reply) = self.cluster.call_region(&region, request, &mut backoff).await? else { continue };
+            if reply.error.as_ref().is_some_and(too_large) {
+                batch = fewer(wanted)?;
+                continue;
+            }
             let answered = reply.pairs.len();
             let before = pairs.len();
             let locks = take_until_locked(reply.pairs, reply.error, &mut pairs)?;
@@ -190,7 +204,10 @@ impl Snapshot {
 
 /// The user key at a region's boundary.
 fn boundary(position: &Bytes) -> Result<Bytes> {
-    let malformed = || Error::Server(format!("a region ends at {position:?}, which is no encoded key"));
+    let malformed = || {
+        let position = position.escape_ascii();
+        Error::Server(format!("a region ends at {position}, which is no encoded key"))
+    };
     Mode::Txn.user_key(position).ok_or_else(malformed)
 }
 
@@ -203,7 +220,7 @@ fn take_until_locked(
     let mut errors: Vec<kvrpcpb::KeyError> = error.into_iter().collect();
     for pair in answered {
         match pair.error {
-            Some(error) => errors.push(error),
+            Some(error) => errors.push(*error),
             None if errors.is_empty() => pairs.push(KeyPair { key: pair.key, value: pair.value }),
             None => {}
         }

@@ -10,6 +10,7 @@ pub use store::MockLock;
 
 use bytes::Bytes;
 use kontiki_client::{Client, Options};
+use kontiki_proto::kvrpcpb::{KeyError, KvPair};
 use kontiki_proto::{errorpb, metapb, pdpb::pd_server::PdServer, tikvpb::tikv_server::TikvServer};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
@@ -74,6 +75,8 @@ pub struct State {
     /// The placement driver's idea of every region's leader, if it is behind the times.
     pub reported_leader: Option<u64>,
     pub faults: VecDeque<(&'static str, Fault)>,
+    /// An answer of more pairs than this is too large.
+    pub pairs_max: Option<usize>,
     /// Every call that arrived, in order.
     pub calls: Vec<(&'static str, u64)>,
 }
@@ -81,6 +84,16 @@ pub struct State {
 impl State {
     pub fn fault(&mut self, call: &'static str, fault: Fault) {
         self.faults.push_back((call, fault));
+    }
+
+    /// The pairs, or the refusal to answer so many.
+    fn fitting(&self, pairs: Vec<KvPair>) -> Result<Vec<KvPair>, KeyError> {
+        let abort = format!("{} the bound", kontiki_proto::ANSWER_TOO_LARGE);
+        if self.pairs_max.is_none_or(|max| pairs.len() <= max) {
+            Ok(pairs)
+        } else {
+            Err(KeyError { abort, ..Default::default() })
+        }
     }
 
     pub fn count(&self, call: &str) -> usize {
@@ -129,6 +142,17 @@ pub fn encode(key: &str) -> Bytes {
     out.into()
 }
 
+/// An address without a listener: its port stays bound as long as the socket lives.
+pub fn dead_address() -> (tokio::net::TcpSocket, String) {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    (socket, address)
+}
+
+/// For operations that shall run out of time: all that comes before must fit into it on a busy machine.
+pub const SHORT: Duration = Duration::from_secs(2);
+
 impl Mock {
     /// Three stores and one region that holds everything, led by store 1.
     pub async fn start() -> Mock {
@@ -152,7 +176,7 @@ impl Mock {
 
     /// A client that does nothing behind the test's back.
     pub async fn client(&self) -> Client {
-        self.client_within(Duration::from_secs(20)).await
+        self.client_within(Duration::from_secs(60)).await
     }
 
     pub async fn client_within(&self, operation_timeout: Duration) -> Client {

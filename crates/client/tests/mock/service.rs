@@ -89,6 +89,12 @@ impl Node {
     }
 }
 
+/// Raw answers carry an error in a pair only.
+fn raw_pairs(state: &State, pairs: Vec<KvPair>) -> Vec<KvPair> {
+    let refused = |error| vec![KvPair { error: Some(Box::new(error)), ..Default::default() }];
+    state.fitting(pairs).unwrap_or_else(refused)
+}
+
 macro_rules! calls {
     ($($method:ident($name:literal, $request:ident -> $reply:ident, |$state:ident, $q:ident| $positions:expr, $work:expr))*) => {
         #[tonic::async_trait]
@@ -118,7 +124,7 @@ calls! {
     })
     raw_batch_get("RawBatchGet", RawBatchGetRequest -> RawBatchGetResponse, |state, q| raw(q.keys.clone()), {
         let pair = |key: Bytes| Some(KvPair { value: state.raw.get(&key)?.clone(), key, ..Default::default() });
-        RawBatchGetResponse { pairs: q.keys.into_iter().filter_map(pair).collect(), ..Default::default() }
+        RawBatchGetResponse { pairs: raw_pairs(state, q.keys.into_iter().filter_map(pair).collect()), ..Default::default() }
     })
     raw_batch_put("RawBatchPut", RawBatchPutRequest -> RawBatchPutResponse,
         |state, q| raw(q.pairs.iter().map(|pair| pair.key.clone())), {
@@ -132,7 +138,7 @@ calls! {
     raw_scan("RawScan", RawScanRequest -> RawScanResponse, |state, q| match q.reverse {
         false => Positions::Range { lower: q.start_key.clone(), upper: q.end_key.clone() },
         true => Positions::Range { lower: q.end_key.clone(), upper: q.start_key.clone() },
-    }, RawScanResponse { kvs: state.raw_scan(&q), ..Default::default() })
+    }, RawScanResponse { kvs: raw_pairs(state, state.raw_scan(&q)), ..Default::default() })
     raw_delete_range("RawDeleteRange", RawDeleteRangeRequest -> RawDeleteRangeResponse,
         |state, q| Positions::Range { lower: q.start_key.clone(), upper: q.end_key.clone() }, {
         state.raw.retain(|key, _| *key < q.start_key || (!q.end_key.is_empty() && *key >= q.end_key));
@@ -152,14 +158,20 @@ calls! {
         let context = q.context.clone().unwrap_or_default();
         let pair = |key: Bytes| match state.read(&key, q.version, &context) {
             Ok(value) => value.map(|value| KvPair { key, value, ..Default::default() }),
-            Err(error) => Some(KvPair { error: Some(error), ..Default::default() }),
+            Err(error) => Some(KvPair { error: Some(Box::new(error)), ..Default::default() }),
         };
-        BatchGetResponse { pairs: q.keys.into_iter().filter_map(pair).collect(), ..Default::default() }
+        match state.fitting(q.keys.into_iter().filter_map(pair).collect()) {
+            Ok(pairs) => BatchGetResponse { pairs, ..Default::default() },
+            Err(error) => BatchGetResponse { error: Some(error), ..Default::default() },
+        }
     })
     kv_scan("KvScan", ScanRequest -> ScanResponse, |state, q| match q.reverse {
         false => Positions::Range { lower: bound(q.start_key.clone()), upper: bound(q.end_key.clone()) },
         true => Positions::Range { lower: bound(q.end_key.clone()), upper: bound(q.start_key.clone()) },
-    }, ScanResponse { pairs: state.scan(&q), ..Default::default() })
+    }, match state.fitting(state.scan(&q)) {
+        Ok(pairs) => ScanResponse { pairs, ..Default::default() },
+        Err(error) => ScanResponse { error: Some(error), ..Default::default() },
+    })
     kv_prewrite("KvPrewrite", PrewriteRequest -> PrewriteResponse,
         |state, q| txn(q.mutations.iter().map(|mutation| mutation.key.clone())),
         PrewriteResponse { errors: state.prewrite(&q), ..Default::default() })

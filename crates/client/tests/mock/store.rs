@@ -84,7 +84,7 @@ impl State {
             match self.read(key, request.version, &context) {
                 Ok(None) => continue,
                 Ok(Some(value)) => pairs.push(KvPair { key: key.clone(), value, ..Default::default() }),
-                Err(error) => pairs.push(KvPair { error: Some(error), ..Default::default() }),
+                Err(error) => pairs.push(KvPair { error: Some(Box::new(error)), ..Default::default() }),
             }
             if pairs.len() == request.limit as usize {
                 break;

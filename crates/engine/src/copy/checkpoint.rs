@@ -28,8 +28,9 @@ impl Db {
     ///
     /// A checkpoint that was cut off has no `CURRENT` file and is refused by an open; remove it and try again.
     ///
-    /// Errors: [`Error::InvalidArgument`] if `target` is not empty or the database belongs to a served store; those of
-    /// [`Db::flush`]; [`Error::Io`] and [`Error::NoSpace`] of the target.
+    /// Of the directory of a served store it has the data, and not what makes it a node ([`crate::Family::NODE_STATE`]).
+    ///
+    /// Errors: [`Error::InvalidArgument`] if `target` is not empty; those of [`Db::flush`]; [`Error::Io`] and [`Error::NoSpace`] of the target.
     pub fn checkpoint(&self, target: &Path) -> Result<CheckpointReport> {
         let core = self.core();
         let env = &core.env;

@@ -5,8 +5,11 @@
 //! which is at or above everything that was acknowledged before the call. The log is not copied; whatever it holds above
 //! that number came later.
 //!
-//! A database with streams (that of a served store) is refused: its streams live in the log, and a second store with the
-//! same identity would vote twice. A lost replica is rebuilt from the others instead.
+//! Of the directory of a served store (it has streams) the data is copied, of all families but those that make it a node
+//! ([`Family::NODE_STATE`]), and no log. So the copy is an embedded database: it can be read, and served as a new store of
+//! its own, and cannot come up as a second node with the same identity, which would vote twice. A lost replica is rebuilt
+//! from the others. *Rejected:* copying the log and the identity too; of the log's entries others have seen acknowledgements
+//! that an older copy would not remember.
 //!
 //! docs/internals/copies.md has the reasons.
 
@@ -22,7 +25,7 @@ pub use record::decode_record;
 
 use crate::db::Core;
 use crate::version::{Version, VersionEdit, copy_edit, lost_a_segment};
-use crate::{Error, Result, SequenceNumber};
+use crate::{Error, Family, Result, SequenceNumber};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -41,8 +44,12 @@ struct Source {
 
 impl Source {
     fn of(core: &Arc<Core>) -> Result<Source> {
-        if core.streams.lock().len() > 0 {
-            let what = "the directory belongs to a served store, whose log cannot be copied; add a replica instead";
+        let is_served = core.streams.lock().len() > 0;
+        if is_served
+            && Family::NODE_STATE.iter().any(|family| core.context.versions.current().family(*family).is_none())
+        {
+            let what = "the directory belongs to a served store of an earlier version; start `kontiki serve` on it once, \
+                        which converts it, stop it, and try again";
             return Err(Error::InvalidArgument(what.to_string()));
         }
         core.flush_all()?;
@@ -55,7 +62,10 @@ impl Source {
         for _ in 0..ROUNDS_MAX {
             core.seal_values(true)?;
             let later = versions.current();
-            if let Some(edit) = copy_edit(&version, &later, versions.new_file_number()) {
+            if let Some(mut edit) = copy_edit(&version, &later, versions.new_file_number()) {
+                if core.streams.lock().len() > 0 {
+                    edit.leave_out(&Family::NODE_STATE);
+                }
                 return Ok(Source { edit, sequence: version.flushed_sequence(), _version: version });
             }
             if lost_a_segment(&version, &later) {

@@ -7,6 +7,7 @@ use crate::table::TableOptions;
 use crate::version::LEVEL_COUNT;
 use crate::{Error, Family, FamilySpec, KEY_BYTES_MAX, Result, VALUE_BYTES_MAX};
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 /// How a database is opened. Start from [`Options::default`] and change fields.
 ///
@@ -214,6 +215,15 @@ pub(crate) fn validate_family(spec: &FamilySpec) -> Result<()> {
     }
     if (spec.family == Family::DEFAULT) != (spec.name == DEFAULT_FAMILY_NAME) {
         return refuse_family(spec, "number 0 and the name \"default\" belong together");
+    }
+    if spec.family.is_reserved() != spec.name.starts_with(Family::RESERVED_PREFIX) {
+        let Range { start, end } = Family::RESERVED;
+        let why = format!(
+            "numbers {start} to {} and names that begin with {:?} are the store's own; choose others",
+            end - 1,
+            Family::RESERVED_PREFIX
+        );
+        return refuse_family(spec, &why);
     }
     let threshold = spec.options.value_threshold_bytes;
     in_range("families: value_threshold_bytes", threshold, 0, VALUE_BYTES_MAX as u64)?;

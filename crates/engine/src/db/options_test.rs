@@ -31,6 +31,10 @@ fn families_must_make_sense() {
     refused(|o| o.families = vec![spec(3, "")], &["1 to 64 bytes"]);
     refused(|o| o.families = vec![spec(3, "a"), spec(3, "b")], &["number 3", "once"]);
     refused(|o| o.families = vec![spec(3, "a"), spec(4, "a")], &["number 4", "once"]);
+    refused(|o| o.families = vec![spec(16_370, "mine")], &["number 16370", "store's own"]);
+    refused(|o| o.families = vec![spec(3, "kontiki.mine")], &["kontiki.mine", "16368", "16383"]);
+    let own = Options { families: vec![spec(16_383, "kontiki.meta"), spec(16_384, "mine")], ..Options::default() };
+    own.validate().expect("a reserved number and a reserved name belong together");
     let named = Options { families: vec![spec(0, "default"), spec(5, "five")], ..Options::default() };
     named.validate().expect("fine");
     assert_eq!(named.all_families().collect::<Vec<_>>(), [(Family(0), "default"), (Family(5), "five")]);

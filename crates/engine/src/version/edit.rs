@@ -114,6 +114,13 @@ impl VersionEdit {
         gone.difference(&moved).copied().collect()
     }
 
+    /// Takes families out of a whole version, as if they had never been there.
+    pub(crate) fn leave_out(&mut self, families: &[Family]) {
+        assert!(self.is_snapshot, "a version that is left as it is needs nothing of them");
+        self.created.retain(|(family, _)| !families.contains(family));
+        self.without_families(&families.iter().map(|family| (*family, ())).collect());
+    }
+
     /// Adds a written table. Its directory must have been synced (`table::sync_tables_dir`).
     pub fn add_table(&mut self, level: usize, table: &FinishedTable, facts: TableFacts) {
         assert!(level < LEVEL_COUNT && table.meta.is_plausible(), "table {} was written", table.meta.number);

@@ -4,7 +4,7 @@ use super::frame::{FrameReader, KIND_DATA, KIND_END, KIND_HEADER, MAGIC};
 use super::write::RunningChecksum;
 use super::{SnapshotError, SnapshotFile};
 use crate::consensus::wire::SnapshotInfo;
-use crate::families::families_of;
+use crate::families::{families_of, renumbered};
 use bytes::Bytes;
 use kontiki_engine::Family;
 use kontiki_env::codec::{get_slice, get_u32, get_u64, get_varint};
@@ -70,7 +70,9 @@ impl<'a> SnapshotReader<'a> {
         let short = |_| SnapshotError::damaged(start, "a malformed data frame");
         let mut rest = payload.as_ref();
         let family = get_varint(&mut rest).map_err(short)?;
-        let family = families_of(self.file.region.space).iter().copied().find(|own| u64::from(own.0) == family);
+        // Files of the time before the families' numbers were reserved are recognised by their numbers.
+        let family = u32::try_from(family).ok().map(|family| renumbered(Family(family)));
+        let family = family.filter(|family| families_of(self.file.region.space).contains(family));
         let family = family.ok_or_else(|| SnapshotError::damaged(start, "a family that is not the region's"))?;
         let mut entries = Vec::new();
         while !rest.is_empty() {

@@ -63,12 +63,12 @@ fn the_formats_of_meta_and_state_are_what_they_were() {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     assert_eq!(
         hex(commit.batch.as_bytes()),
-        "01040101110109000000000000000100000000000000010409020000000000000001160108011201011a010220012801320508e90710013801010409030000000000000001110101000000000000000100000000000000"
+        "01f37f010111010900000000000000010000000000000001f37f09020000000000000001160108011201011a010220012801320508e9071001380101f37f09030000000000000001110101000000000000000100000000000000"
     );
     let StreamOp::State { state, .. } = &commit.streams[1] else { panic!("the state comes second") };
     assert_eq!(hex(state), "010801180120012801");
     let epoch = Epoch { conf_version: 1, version: 300 };
-    assert_eq!(hex(&crate::proposal::encode_header(epoch)), "0101ac02");
+    assert_eq!(hex(&crate::proposal::encode_header(epoch)), "0201ac02");
 }
 
 #[test]

@@ -77,6 +77,11 @@ pub struct ServeOptions {
     /// [default: 1500]
     #[arg(long, value_name = "MS")]
     pub park_ms_max: Option<u64>,
+
+    /// Connections at once, of both ports, 16 to 1000000; a quarter of the descriptors this process may have, if that is
+    /// less. At the bound a new one takes the place of one that was idle for 5 s, or is closed [default: 2000]
+    #[arg(long, value_name = "COUNT")]
+    pub connections_max: Option<u64>,
 }
 
 /// Arguments of `kontiki serve`.
@@ -137,6 +142,7 @@ impl ServeOptions {
             cache_bytes_max,
             log_bytes_max,
             park_ms_max,
+            connections_max,
         })
     }
 
@@ -147,7 +153,14 @@ impl ServeOptions {
         let own_entry = match &cluster {
             None => None,
             Some(members) => Some(members.get(&store_id).ok_or_else(|| {
-                ConfigError::invalid("store-id", store_id, format!("one of initial-cluster: {:?}", members.keys()))
+                ConfigError::invalid(
+                    "store-id",
+                    store_id,
+                    format!(
+                        "one of initial-cluster: {}",
+                        members.keys().map(u64::to_string).collect::<Vec<_>>().join(", ")
+                    ),
+                )
             })?),
         };
 
@@ -182,6 +195,8 @@ impl ServeOptions {
             status_address,
             log_level: self.log_level.clone().unwrap_or_else(|| "warn".into()),
             park_time_max: Duration::from_millis(in_range("park-ms-max", self.park_ms_max.unwrap_or(1500), 0..=1900)?),
+            connections_max: in_range("connections-max", self.connections_max.unwrap_or(2_000), 16..=1_000_000)?
+                as usize,
             follow_listener: advertised.is_none(),
         })
     }
@@ -222,7 +237,7 @@ impl ServeOptions {
             tick_interval: Duration::from_millis(tick_ms),
             election_ticks: ticks as u32,
             heartbeat_ticks,
-            entry_bytes_max: in_range("raft-entry-bytes-max", entry, (1 << 20)..=(64 << 20))?,
+            entry_bytes_max: in_range("raft-entry-bytes-max", entry, (1 << 20)..=ENTRY_BYTES_LIMIT)?,
             log_bytes_max: in_range("raft-log-bytes-max", log, (1 << 20)..=(1 << 40))?,
         })
     }

@@ -29,6 +29,7 @@ fn small(_: &mut kontiki_raftstore::Config, options: &mut Options) {
     options.memtable_bytes = 16 << 10;
     options.log_segment_bytes = 16 << 10;
     options.log_bytes_max = 256 << 10;
+    options.cache_bytes = 0; // Each read of a table reads the disk.
 }
 
 impl Rig {
@@ -334,4 +335,25 @@ fn a_first_start_that_is_cut_off_anywhere_leaves_a_directory_that_starts() {
             break;
         }
     }
+}
+
+/// Ticks, reports of what tables hold, heartbeats with the volume's free space: the disk answers a background job, however long
+/// that takes, and the driver goes on.
+#[test]
+fn the_driver_does_not_read_the_disk() {
+    let mut rig = Rig::new();
+    rig.put(b"a", b"1").unwrap();
+    rig.handle().db().flush().unwrap();
+    rig.turn();
+    rig.machine.fs.start_trace();
+    let time = rig.machine.clock.time().clone();
+    for _ in 0..100 {
+        time.advance_to(time.now() + Duration::from_millis(100));
+        let now = Now { monotonic: rig.machine.clock.monotonic(), wall_ms: rig.machine.clock.wall_ms() };
+        rig.driver().step(now); // No background job has a turn.
+    }
+    let reads: Vec<_> = rig.machine.fs.trace().into_iter().filter(|entry| entry.op == Op::Read).collect();
+    assert!(reads.is_empty(), "{reads:?}");
+    while rig.machine.tasks.step() {}
+    assert!(rig.machine.fs.trace().iter().any(|entry| entry.op == Op::Read), "the job reads, when it has a turn");
 }

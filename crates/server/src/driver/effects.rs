@@ -7,9 +7,9 @@ use super::message::{Body, encode};
 use super::{Driver, Outbound, PLACEMENT_REGION, Pending, Refusal};
 use crate::planted::{self, Bug};
 use bytes::Bytes;
-use kontiki_engine::{Commit, Error as EngineError, View, WriteBatch};
+use kontiki_engine::{Commit, Error as EngineError, Snapshot, WriteBatch};
 use kontiki_placement::{Now, Output, WriteId};
-use kontiki_raftstore::{Answer, Effects, Event, Observation, RegionError, RegionId, StoreId, meta};
+use kontiki_raftstore::{Answer, Effects, Event, Observation, RegionError, RegionId, StoreId};
 use std::sync::atomic::Ordering;
 
 impl Driver {
@@ -213,7 +213,8 @@ impl Driver {
                 self.shared.leader_terms.lock().insert(region, term);
                 self.heartbeats.region_changed(region);
                 if region == PLACEMENT_REGION {
-                    self.lead_placement(now);
+                    // An entry of this term is applied, so a state from now on holds every earlier leader's bounds.
+                    self.surveys.placement(term);
                 } else {
                     self.send_heartbeats(now);
                 }
@@ -246,27 +247,17 @@ impl Driver {
         refusals.insert(region, Refusal { from, why, at: now.monotonic, count });
     }
 
-    fn lead_placement(&mut self, now: Now) {
-        match self.placement.lead(&self.db.snapshot(), now) {
+    /// The state that the leader of `term` goes on from is at hand.
+    pub(super) fn lead_placement(&mut self, term: u64, state: Result<Snapshot, String>, now: Now) {
+        if self.shared.leader_terms.lock().get(&PLACEMENT_REGION) != Some(&term) {
+            return; // It leads no longer, or again: that term has asked for a state of its own.
+        }
+        match state.and_then(|state| self.placement.lead(&state, now).map_err(|error| error.to_string())) {
             Ok(()) => {
                 self.heartbeats.placement_leader_changed(now.monotonic);
                 self.tend_calls(now, true);
             }
-            Err(error) => self.stop(StopReason::Placement(error.to_string())),
+            Err(error) => self.stop(StopReason::Placement(error)),
         }
-    }
-
-    /// Tells raftstore which applied indices tables hold: the log below them may go.
-    pub(super) fn report_flushed(&mut self, now: Now) {
-        let live = || Box::new(self.db.snapshot()) as Box<dyn View>;
-        let view = if planted::is_set(Bug::ReportUnflushed) { live() } else { self.db.flushed_view() };
-        let mut applied = Vec::new();
-        for (region, _) in self.shared.readers.regions() {
-            match meta::applied_index(&*view, region.id) {
-                Ok(index) => applied.extend(index.map(|index| (region.id, index))),
-                Err(error) => tracing::warn!(region = region.id.0, %error, "the flushed applied index cannot be read"),
-            }
-        }
-        self.store.handle(Event::Flushed { applied }, now.monotonic);
     }
 }

@@ -70,7 +70,8 @@ impl Driver {
             status_address: self.config.status_address.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        let available_bytes = self.env.fs.free_bytes(&self.config.data_dir).unwrap_or(0);
+        self.surveys.space(); // For the next one.
+        let available_bytes = self.available_bytes;
         let engine = self.db.stats();
         let tables = engine.families.iter().flat_map(|family| &family.levels).map(|level| level.bytes);
         let used_bytes = engine.log.bytes + tables.sum::<u64>();

@@ -8,6 +8,7 @@ use super::arrivals::Arrival;
 use super::counters::Counters;
 use super::error::NodeError;
 use super::snapshots::SnapshotPath;
+use super::surveys::Found;
 use bytes::Bytes;
 use futures::channel::oneshot;
 use kontiki_engine::WriteBatch;
@@ -65,6 +66,7 @@ pub(super) enum Input {
         lane: LaneKind,
         result: kontiki_engine::Result<u64>,
     },
+    Found(Found),
     SnapshotBuilt {
         region: RegionId,
         build: BuildId,

@@ -31,6 +31,7 @@
 
 mod arrivals;
 mod calls;
+mod convert;
 mod counters;
 mod effects;
 mod error;
@@ -45,6 +46,7 @@ mod membership;
 mod message;
 mod open;
 mod snapshots;
+mod surveys;
 
 pub use arrivals::Arrival;
 pub use counters::{Counter, Counters, Gauge};
@@ -74,6 +76,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use surveys::{Found, Surveys};
 
 /// The region of the placement group.
 pub const PLACEMENT_REGION: RegionId = RegionId(1);
@@ -163,6 +166,9 @@ pub struct Driver {
     snapshots: Snapshots,
     formation: Formation,
     flusher: Flusher,
+    surveys: Surveys,
+    /// Free bytes of the volume, as last seen.
+    available_bytes: u64,
     outbound: Vec<Outbound>,
     /// Whoever watches what is applied; see [`Driver::observe_applies`].
     observer: Option<ApplyObserver>,
@@ -288,7 +294,7 @@ impl Driver {
             self.send_heartbeats(now);
         }
         if self.ticks.is_multiple_of(FLUSHED_TICKS) {
-            self.report_flushed(now);
+            self.surveys.flushed();
         }
         if self.ticks.is_multiple_of(SNAPSHOT_SWEEP_TICKS) {
             self.snapshots.sweep();
@@ -325,6 +331,9 @@ impl Driver {
             Input::GenerationFailed { error } => self.generation_failed(error),
             Input::SnapshotRemoval { file } => self.remove_snapshot(file),
             Input::SnapshotFiles { paths } => self.remove_unneeded_snapshots(paths),
+            Input::Found(Found::Flushed(applied)) => self.store.handle(Event::Flushed { applied }, now.monotonic),
+            Input::Found(Found::Space(bytes)) => self.available_bytes = bytes,
+            Input::Found(Found::Placement { term, state }) => self.lead_placement(term, state, now),
             Input::TransferLeader { region, to } => {
                 self.store.handle(Event::TransferLeader { region, to }, now.monotonic);
             }
@@ -368,6 +377,7 @@ impl Driver {
         self.outbound.clear();
         self.snapshots.stop();
         self.flusher.stop();
+        self.surveys.stop();
     }
 
     /// Stops the node in good order: answers who waits, then closes the engine.

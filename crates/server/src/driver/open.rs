@@ -1,6 +1,7 @@
 //! Opening a node: the engine with the served families, identity, bootstrap at the first start, recovery later.
 
 use super::calls::Calls;
+use super::convert::convert;
 use super::counters::Counters;
 use super::error::OpenError;
 use super::flusher::Flusher;
@@ -11,6 +12,7 @@ use super::inbox::Inbox;
 use super::lane::Lane;
 use super::log_disk::LogDisk;
 use super::snapshots::Snapshots;
+use super::surveys::Surveys;
 use super::{Driver, PLACEMENT_REGION, PendingTable};
 use crate::config::NodeConfig;
 use bytes::Bytes;
@@ -26,11 +28,11 @@ use std::sync::Arc;
 pub fn served_families() -> Vec<FamilySpec> {
     let names = [
         (families::DEFAULT, "default"),
-        (families::TXN_DEFAULT, "txn_default"),
-        (families::TXN_LOCK, "txn_lock"),
-        (families::TXN_WRITE, "txn_write"),
-        (families::META, "meta"),
-        (families::PLACEMENT, "placement"),
+        (families::TXN_DEFAULT, "kontiki.txn_default"),
+        (families::TXN_LOCK, "kontiki.txn_lock"),
+        (families::TXN_WRITE, "kontiki.txn_write"),
+        (families::META, "kontiki.meta"),
+        (families::PLACEMENT, "kontiki.placement"),
     ];
     names.map(|(family, name)| FamilySpec::new(family, name)).to_vec()
 }
@@ -113,6 +115,7 @@ impl Driver {
         raft_config.validate()?;
         let tick_interval = raft_config.tick_interval;
         let db = Db::open_in(env, &config.data_dir, options)?;
+        convert(&db)?;
         let mut rng = Rng::new(seed);
         let (formation, is_formed) = Formation::open(&db, &config, rng.child("formation"))?;
         let mut store = Store::new(raft_config, rng.child("raftstore"));
@@ -124,6 +127,8 @@ impl Driver {
         let inbox = Arc::new(Inbox::new(counters.clone()));
         let snapshots = Snapshots::open(env, &config.data_dir, &db, &inbox, &counters, store.file_numbers())?;
         let flusher = Flusher::start(env, &db);
+        let surveys = Surveys::start(env, &config.data_dir, &db, &store.readers(), &inbox);
+        let available_bytes = env.fs.free_bytes(&config.data_dir).unwrap_or(0);
         let shared = Arc::new(Shared {
             inbox,
             db: db.clone(),
@@ -159,6 +164,8 @@ impl Driver {
             snapshots,
             formation,
             flusher,
+            surveys,
+            available_bytes,
             outbound: Vec::new(),
             observer: None,
             applies_held: false,

@@ -3,12 +3,14 @@
 mod metrics;
 mod pd;
 mod tikv;
+mod unimplemented;
 
 pub use metrics::RequestMetrics;
 pub use pd::PdService;
 pub use tikv::TikvService;
 
 use crate::api::{Node, Patience};
+use crate::connections::Listener;
 use crate::kv::Kv;
 use crate::pd::Pd;
 use crate::transport::{Inbound, PeerService};
@@ -19,10 +21,10 @@ use kontiki_proto::tikvpb::tikv_server::TikvServer;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tonic::codec::CompressionEncoding;
+use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::server::HealthReporter;
 
 /// HTTP/2 windows. Clients put all of a store's traffic on a few connections, so the default 64 KiB would be a limit
@@ -32,6 +34,20 @@ const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
 /// Silent connections are probed, so that those of vanished machines do not pile up.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Requests in flight on one connection. Clients put all of a store's traffic on a few connections; beyond it they wait.
+const STREAMS_MAX: u32 = 1_024;
+/// Bytes of a request's headers: clients send some hundreds.
+pub(crate) const HEADER_LIST_BYTES_MAX: u32 = 16 << 10;
+/// What a request holds besides what it writes: its context and the frames of its fields.
+const REQUEST_FRAME_BYTES_MAX: u64 = 1 << 20;
+
+/// The largest request that is decoded, compressed or not, where proposals have at most `entry_bytes_max` bytes. Twice
+/// that, so that a write which is somewhat too large is refused with the proposal's own limit, by a region error that
+/// clients understand; and lists of keys to read may be as long.
+pub fn request_bytes_max(entry_bytes_max: u64) -> usize {
+    usize::try_from(2 * entry_bytes_max + REQUEST_FRAME_BYTES_MAX).unwrap_or(usize::MAX)
+}
 
 /// Patience on tokio's clock.
 pub fn patience(wait_max: Duration) -> Patience {
@@ -49,6 +65,10 @@ pub struct Services<N: Node, I: Inbound> {
     pub peers: PeerService<I>,
     /// Counts and times requests.
     pub metrics: RequestMetrics,
+    /// Where requests run.
+    pub requests: Handle,
+    /// See [`request_bytes_max`].
+    pub request_bytes_max: usize,
 }
 
 impl<N: Node, I: Inbound> Services<N, I> {
@@ -56,27 +76,32 @@ impl<N: Node, I: Inbound> Services<N, I> {
     /// health service, which says "serving" from the start.
     pub async fn serve(
         self,
-        listener: TcpListener,
+        listener: Listener,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> (HealthReporter, impl Future<Output = Result<(), tonic::transport::Error>> + Send) {
         let (reporter, health) = tonic_health::server::health_reporter();
         reporter.set_serving::<TikvServer<TikvService<N>>>().await;
         reporter.set_serving::<PdServer<PdService<N>>>().await;
+        let kv = TikvService::new(self.kv, self.metrics.clone(), self.requests).into_server(self.request_bytes_max);
+        let mut routes = Routes::new(kv)
+            .add_service(PdService::new(self.pd, self.metrics).into_server())
+            .add_service(self.peers.into_server())
+            .add_service(health.accept_compressed(CompressionEncoding::Gzip));
+        if let Ok(reflection) = reflection().build_v1() {
+            routes = routes.add_service(reflection);
+        }
+        if let Ok(reflection) = reflection().build_v1alpha() {
+            routes = routes.add_service(reflection);
+        }
         let server = Server::builder()
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_concurrent_streams(STREAMS_MAX)
+            .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-            .add_service(TikvService::new(self.kv, self.metrics.clone()).into_server())
-            .add_service(PdService::new(self.pd, self.metrics).into_server())
-            .add_service(self.peers.into_server())
-            .add_service(health.accept_compressed(CompressionEncoding::Gzip))
-            .add_optional_service(reflection().build_v1().ok())
-            .add_optional_service(reflection().build_v1alpha().ok());
-        // The builder's own setting does not reach sockets of a listener that is handed in, and an answer of several
-        // small frames would wait 40 ms for the client's delayed acknowledgement.
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        (reporter, server.serve_with_incoming_shutdown(incoming, stop))
+            .add_routes(unimplemented::named(routes));
+        (reporter, server.serve_with_incoming_shutdown(listener.into_stream(), stop))
     }
 }
 

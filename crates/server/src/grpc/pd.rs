@@ -23,6 +23,9 @@ impl From<PdError> for Status {
     }
 }
 
+/// The largest request holds one or two keys of at most 64 KiB.
+const REQUEST_BYTES_MAX: usize = 1 << 20;
+
 /// Placement requests of clients.
 pub struct PdService<N: Node> {
     pd: Pd<N>,
@@ -37,7 +40,7 @@ impl<N: Node> PdService<N> {
 
     /// To be mounted.
     pub fn into_server(self) -> PdServer<PdService<N>> {
-        PdServer::new(self).accept_compressed(CompressionEncoding::Gzip)
+        PdServer::new(self).max_decoding_message_size(REQUEST_BYTES_MAX).accept_compressed(CompressionEncoding::Gzip)
     }
 }
 

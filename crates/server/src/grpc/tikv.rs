@@ -5,6 +5,8 @@ use crate::api::Node;
 use crate::kv::Kv;
 use kontiki_proto::kvrpcpb;
 use kontiki_proto::tikvpb::tikv_server::{Tikv, TikvServer};
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status};
 
@@ -12,21 +14,38 @@ use tonic::{Request, Response, Status};
 pub struct TikvService<N: Node> {
     kv: Kv<N>,
     metrics: RequestMetrics,
+    requests: Handle,
 }
 
 impl<N: Node> TikvService<N> {
-    /// Serves `kv`.
-    pub fn new(kv: Kv<N>, metrics: RequestMetrics) -> TikvService<N> {
-        TikvService { kv, metrics }
+    /// Serves `kv`. Requests run on `requests` and not where connections are served: they may wait for the disk, and
+    /// what nodes say to each other comes over the same connections' threads.
+    pub fn new(kv: Kv<N>, metrics: RequestMetrics, requests: Handle) -> TikvService<N> {
+        TikvService { kv, metrics, requests }
     }
 
-    /// With its limits, to be mounted: clients batch as they please, so a message has no bound of its own; what it
-    /// may write is bounded by the largest proposal.
-    pub fn into_server(self) -> TikvServer<TikvService<N>> {
+    /// With its limits, to be mounted: of a larger request, or one that becomes larger as it is decompressed, nothing
+    /// beyond the limit is read.
+    pub fn into_server(self, request_bytes_max: usize) -> TikvServer<TikvService<N>> {
         TikvServer::new(self)
-            .max_decoding_message_size(usize::MAX)
+            .max_decoding_message_size(request_bytes_max)
             .max_encoding_message_size(usize::MAX)
             .accept_compressed(CompressionEncoding::Gzip)
+    }
+}
+
+/// A request that runs on another runtime; it is aborted when the client's call is dropped.
+struct Running<T>(JoinHandle<T>);
+
+impl<T> Running<T> {
+    async fn answer(mut self) -> Result<T, Status> {
+        (&mut self.0).await.map_err(|error| Status::internal(format!("the request failed: {error}")))
+    }
+}
+
+impl<T> Drop for Running<T> {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
@@ -40,8 +59,9 @@ macro_rules! calls {
                     &self,
                     request: Request<kvrpcpb::$request>,
                 ) -> Result<Response<kvrpcpb::$answer>, Status> {
-                    let answer = self.kv.$kv(request.into_inner());
-                    Ok(Response::new(self.metrics.time(stringify!($method), answer).await))
+                    let (kv, request) = (self.kv.clone(), request.into_inner());
+                    let running = Running(self.requests.spawn(async move { kv.$kv(request).await }));
+                    self.metrics.time(stringify!($method), running.answer()).await.map(Response::new)
                 }
             )+
         }

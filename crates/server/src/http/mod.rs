@@ -36,15 +36,25 @@ impl StatusPages {
     pub fn into_router(self) -> Router {
         Router::new()
             .route("/", get(async || "kontiki: see /metrics /status /healthz /readyz\n"))
-            .route("/metrics", get(metrics_page))
-            .route("/status", get(status_page))
-            .route("/healthz", get(healthz))
-            .route("/readyz", get(readyz))
+            .route("/metrics", get(async |pages: Pages| page(pages, metrics_page).await))
+            .route("/status", get(async |pages: Pages| page(pages, status_page).await))
+            .route("/healthz", get(async |pages: Pages| page(pages, healthz).await))
+            .route("/readyz", get(async |pages: Pages| page(pages, readyz).await))
             .with_state(Arc::new(self))
     }
 }
 
-async fn metrics_page(State(pages): State<Arc<StatusPages>>) -> Response {
+type Pages = State<Arc<StatusPages>>;
+
+/// Makes a page on a thread that may block: a node's state is partly in its tables, and its numbers behind locks.
+async fn page(State(pages): Pages, make: fn(&StatusPages) -> Response) -> Response {
+    match tokio::task::spawn_blocking(move || make(&pages)).await {
+        Ok(response) => response,
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+fn metrics_page(pages: &StatusPages) -> Response {
     let mut text = String::new();
     match prometheus_client::encoding::text::encode(&mut text, &pages.registry) {
         Ok(()) => {
@@ -55,20 +65,20 @@ async fn metrics_page(State(pages): State<Arc<StatusPages>>) -> Response {
     }
 }
 
-async fn status_page(State(pages): State<Arc<StatusPages>>) -> Json<serde_json::Value> {
-    Json(status::describe(&pages.node.status(), &pages.node.db().stats(), &pages.address))
+fn status_page(pages: &StatusPages) -> Response {
+    Json(status::describe(&pages.node.status(), &pages.node.db().stats(), &pages.address)).into_response()
 }
 
-async fn healthz(State(pages): State<Arc<StatusPages>>) -> (StatusCode, String) {
+fn healthz(pages: &StatusPages) -> Response {
     match pages.node.status().stopped {
-        None => (StatusCode::OK, "ok\n".into()),
-        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("stopped: {reason}\n")),
+        None => (StatusCode::OK, "ok\n".to_owned()).into_response(),
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("stopped: {reason}\n")).into_response(),
     }
 }
 
-async fn readyz(State(pages): State<Arc<StatusPages>>) -> (StatusCode, String) {
+fn readyz(pages: &StatusPages) -> Response {
     match status::not_ready(&pages.node.status()) {
-        None => (StatusCode::OK, "ready\n".into()),
-        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
+        None => (StatusCode::OK, "ready\n".to_owned()).into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")).into_response(),
     }
 }

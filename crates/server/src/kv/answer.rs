@@ -16,8 +16,9 @@ pub enum Refusal {
     Keys(Vec<KeyError>),
     /// It was wrong, or the store failed; the text says which.
     Text(String),
-    /// A write that may or may not have happened. Transactional clients are sent to ask again, since each of their
-    /// writes may be repeated as it is; raw ones are told, since a repeated put could undo another's in between.
+    /// A write that may or may not have happened: clients are told that their command is stale, as TiKV tells them.
+    /// Transactional ones ask again, since each of their writes may be repeated as it is. Raw ones repeat the write or
+    /// report it, as they choose: a repeated put could undo another's in between, so the node does not repeat it.
     Unknown(String),
 }
 
@@ -139,28 +140,40 @@ macro_rules! text_answers {
             fn from(refusal: Refusal) -> Self {
                 match refusal {
                     Refusal::Region(error) => kvrpcpb::$answer { region_error: Some(*error), ..Default::default() },
-                    Refusal::Text(error) | Refusal::Unknown(error) => kvrpcpb::$answer { error, ..Default::default() },
-                    Refusal::Keys(errors) => kvrpcpb::$answer { error: format!("{errors:?}"), ..Default::default() },
+                    Refusal::Unknown(text) => {
+                        kvrpcpb::$answer { region_error: Some(stale(text)), ..Default::default() }
+                    }
+                    Refusal::Text(error) => kvrpcpb::$answer { error, ..Default::default() },
+                    Refusal::Keys(errors) => kvrpcpb::$answer { error: in_words(&errors), ..Default::default() },
                 }
             }
         }
     )+};
 }
 
-/// Answers that have no place for an error but the region error: a text alone there says that something is wrong.
-macro_rules! bare_answers {
-    ($($answer:ident),+ $(,)?) => {$(
+/// Answers of pairs that have no other place for an error but the region error, after which clients try again for
+/// seconds: what trying again does not mend stands in a pair, where they read it at once.
+macro_rules! pair_answers {
+    ($($answer:ident . $pairs:ident),+ $(,)?) => {$(
         impl From<Refusal> for kvrpcpb::$answer {
             fn from(refusal: Refusal) -> Self {
-                let error = match refusal {
-                    Refusal::Region(error) => *error,
-                    Refusal::Text(message) | Refusal::Unknown(message) => with(message),
-                    Refusal::Keys(errors) => with(format!("{errors:?}")),
+                let text = match refusal {
+                    Refusal::Region(error) => {
+                        return kvrpcpb::$answer { region_error: Some(*error), ..Default::default() };
+                    }
+                    Refusal::Text(text) | Refusal::Unknown(text) => text,
+                    Refusal::Keys(errors) => in_words(&errors),
                 };
-                kvrpcpb::$answer { region_error: Some(error), ..Default::default() }
+                let error = Some(Box::new(plain_abort(text)));
+                kvrpcpb::$answer { $pairs: vec![kvrpcpb::KvPair { error, ..Default::default() }], ..Default::default() }
             }
         }
     )+};
+}
+
+/// Errors of a transaction where the answer holds only a text.
+fn in_words(errors: &[KeyError]) -> String {
+    errors.iter().map(KeyError::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// Answers with one key error.
@@ -186,7 +199,7 @@ macro_rules! key_answers {
 
 text_answers!(RawGetResponse, RawPutResponse, RawBatchPutResponse, RawDeleteResponse, RawBatchDeleteResponse);
 text_answers!(RawDeleteRangeResponse);
-bare_answers!(RawBatchGetResponse, RawScanResponse, RawBatchScanResponse);
+pair_answers!(RawBatchGetResponse.pairs, RawScanResponse.kvs, RawBatchScanResponse.kvs);
 key_answers!(GetResponse, BatchGetResponse, ScanResponse, CommitResponse, BatchRollbackResponse, CleanupResponse);
 key_answers!(CheckTxnStatusResponse, TxnHeartBeatResponse, ResolveLockResponse, ScanLockResponse);
 

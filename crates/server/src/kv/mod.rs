@@ -11,6 +11,7 @@
 //! region boundaries as they are, transactional keys in their memcomparable encoding.
 
 mod answer;
+mod pace;
 mod raw;
 mod route;
 mod scan;
@@ -19,9 +20,11 @@ mod txn_convert;
 
 pub use answer::Refusal;
 pub(crate) use answer::wire_peer;
+pub use pace::ANSWER_BYTES_MAX;
 
 use crate::api::{Node, Patience};
 use kontiki_txn::{Detach, Scheduler};
+use pace::LargeAnswers;
 
 /// The key-value requests of one node. Cheap to clone.
 #[derive(Clone)]
@@ -29,12 +32,13 @@ pub struct Kv<N: Node> {
     node: N,
     scheduler: Scheduler<N>,
     patience: Patience,
+    large: LargeAnswers,
 }
 
 impl<N: Node> Kv<N> {
     /// Serves `node`. `detach` drives replications whose callers went away.
     pub fn new(node: N, patience: Patience, detach: Detach) -> Kv<N> {
-        Kv { scheduler: Scheduler::new(node.clone(), detach), node, patience }
+        Kv { scheduler: Scheduler::new(node.clone(), detach), node, patience, large: LargeAnswers::default() }
     }
 
     /// Transactional commands that hold latches or wait for them.

@@ -11,7 +11,7 @@ use crate::api::Node;
 use bytes::Bytes;
 use kontiki_engine::{Direction, Family, View, WriteBatch};
 use kontiki_proto::kvrpcpb::{self, ApiVersion};
-use kontiki_txn::Failure;
+use kontiki_txn::{Failure, Slices};
 
 /// Bytes of keys that one proposal of a range delete holds: some ten thousand keys, a fraction of a second's work.
 const DELETE_RANGE_BYTES_MAX: usize = 256 << 10;
@@ -45,7 +45,14 @@ impl<N: Node> Kv<N> {
 
     async fn try_raw_get(&self, request: &kvrpcpb::RawGetRequest) -> Result<kvrpcpb::RawGetResponse, Refusal> {
         check(&request.context, &request.cf)?;
-        let value = self.raw_read(&request.context, std::slice::from_ref(&request.key)).await?.pop().flatten();
+        let key = &request.key;
+        let value = self
+            .routed(&request.context, |route| async move {
+                route.check_keys(KeySpace::Raw, [key.as_ref()]).map_err(refused)?;
+                let view = self.node.view(&route.context).await.map_err(Failure::Replicated)?;
+                Ok(view.get(Family::DEFAULT, key)?)
+            })
+            .await?;
         let not_found = value.is_none();
         Ok(kvrpcpb::RawGetResponse { value: value.unwrap_or_default(), not_found, ..Default::default() })
     }
@@ -60,23 +67,27 @@ impl<N: Node> Kv<N> {
         request: &kvrpcpb::RawBatchGetRequest,
     ) -> Result<kvrpcpb::RawBatchGetResponse, Refusal> {
         check(&request.context, &request.cf)?;
-        let values = self.raw_read(&request.context, &request.keys).await?;
-        let found = request.keys.iter().zip(values).filter_map(|(key, value)| Some(pair(key.clone(), value?)));
-        Ok(kvrpcpb::RawBatchGetResponse { pairs: found.collect(), ..Default::default() })
-    }
-
-    async fn raw_read(
-        &self,
-        context: &Option<kvrpcpb::Context>,
-        keys: &[Bytes],
-    ) -> Result<Vec<Option<Bytes>>, Refusal> {
-        self.routed(context, |route| async move {
-            route.check_keys(KeySpace::Raw, keys.iter().map(AsRef::as_ref)).map_err(refused)?;
-            let view = self.node.view(&route.context).await.map_err(Failure::Replicated)?;
-            let read = |key: &Bytes| view.get(Family::DEFAULT, key).map_err(Failure::from);
-            keys.iter().map(read).collect()
-        })
-        .await
+        let keys = &request.keys;
+        let pairs = self
+            .routed(&request.context, |route| async move {
+                route.check_keys(KeySpace::Raw, keys.iter().map(AsRef::as_ref)).map_err(refused)?;
+                let view = self.node.view(&route.context).await.map_err(Failure::Replicated)?;
+                let mut turns = self.large.turns();
+                let mut slices = Slices::new(&mut turns);
+                let mut pairs = Vec::new();
+                for key in keys {
+                    let Some(value) = view.get(Family::DEFAULT, key)? else {
+                        slices.passed().await?;
+                        continue;
+                    };
+                    let bytes = key.len() + value.len();
+                    pairs.push(pair(key.clone(), value));
+                    slices.added::<kvrpcpb::KvPair>(bytes).await?;
+                }
+                Ok(pairs)
+            })
+            .await?;
+        Ok(kvrpcpb::RawBatchGetResponse { pairs, ..Default::default() })
     }
 
     /// RawPut.
@@ -162,9 +173,11 @@ impl<N: Node> Kv<N> {
         check(context, family)?;
         self.routed(context, |route| async move {
             let view = self.node.view(&route.context).await.map_err(Failure::Replicated)?;
+            let mut turns = self.large.turns();
+            let mut slices = Slices::new(&mut turns);
             let mut kvs = Vec::new();
             for scan in scans {
-                scan.run(&view, &route.region, &mut kvs)?;
+                scan.run(&view, &route.region, &mut slices, &mut kvs).await?;
             }
             Ok(kvs)
         })
@@ -182,11 +195,14 @@ impl<N: Node> Kv<N> {
             let view = self.node.view(&route.context).await.map_err(Failure::Replicated)?;
             let range = clip(&request.start_key, &request.end_key, &route.region);
             let mut found = entries(&view, Family::DEFAULT, range, Direction::Forward)?;
+            let mut turns = self.large.turns();
+            let mut slices = Slices::new(&mut turns);
             loop {
                 let mut batch = WriteBatch::new();
                 while batch.as_bytes().len() < DELETE_RANGE_BYTES_MAX {
                     let Some((key, _)) = found.next()? else { break };
                     batch.delete(Family::DEFAULT, &key);
+                    slices.passed().await?;
                 }
                 if batch.is_empty() {
                     return Ok(());

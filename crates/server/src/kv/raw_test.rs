@@ -216,7 +216,9 @@ async fn refusals_that_pass_are_tried_again_and_unknown_outcomes_never() {
 
     node.state.lock().errors.push_back(NodeError::Undetermined);
     let answer = node.kv().raw_put(put("a", "2")).await;
-    assert!(answer.region_error.is_none() && answer.error.contains("unknown"), "{answer:?}");
+    let error = answer.region_error.unwrap();
+    assert!(error.stale_command.is_some() && error.message.contains("unknown"), "{error:?}");
+    assert_eq!(answer.error, "");
     assert_eq!(node.counts(), (2, 1));
 
     node.state.lock().errors.push_back(NodeError::DiskFull);
@@ -242,7 +244,11 @@ async fn what_is_not_served_is_refused_before_anything_is_written() {
     let family = RawPutRequest { cf: "write".into(), ..put("a", "1") };
     assert!(kv.raw_put(family).await.error.contains("`write`"));
     let family = RawScanRequest { cf: "lock".into(), ..scan(LEFT, "", "", 1) };
-    assert!(kv.raw_scan(family).await.region_error.unwrap().message.contains("`lock`"));
+    let refused = kv.raw_scan(family).await;
+    assert!(refused.region_error.is_none(), "clients would try again for seconds");
+    assert!(refused.kvs[0].error.as_ref().unwrap().abort.contains("`lock`"), "{refused:?}");
+    let family = RawBatchGetRequest { cf: "lock".into(), context: context(LEFT), ..Default::default() };
+    assert!(kv.raw_batch_get(family).await.pairs[0].error.as_ref().unwrap().abort.contains("`lock`"));
     let mut v2 = put("a", "1");
     v2.context.as_mut().unwrap().api_version = ApiVersion::V2 as i32;
     assert!(kv.raw_put(v2).await.error.contains("API version"));
@@ -264,4 +270,30 @@ async fn who_leads_and_does_not_serve_yet_names_nobody() {
     node.state.lock().errors.extend((0..100).map(|_| NodeError::from(error.clone())));
     let refused = node.kv().raw_put(put("a", "2")).await.region_error.unwrap().not_leader.unwrap();
     assert_eq!((refused.region_id, refused.leader), (LEFT, None));
+}
+
+/// 40 values of 2 MiB: more than one answer may hold. Cut short, it would say that there are no more.
+#[tokio::test]
+async fn an_answer_beyond_its_bound_is_refused_and_fewer_keys_are_answered() {
+    let kv = FakeNode::new().kv();
+    let name = |i: u32| Bytes::from(format!("k{i:02}"));
+    for i in 0..40 {
+        let value = Bytes::from(vec![0; 2 << 20]);
+        let request = RawPutRequest { context: context(LEFT), key: name(i), value, ..Default::default() };
+        assert_eq!(kv.raw_put(request).await, RawPutResponse::default());
+    }
+    let too_large = |pairs: &[KvPair]| match pairs {
+        [KvPair { error: Some(error), .. }] => error.abort.starts_with(kontiki_proto::ANSWER_TOO_LARGE),
+        _ => false,
+    };
+    assert!(too_large(&kv.raw_scan(scan(LEFT, "", "", 1_000)).await.kvs));
+    let ranges = (0..4).map(|i| KeyRange { start_key: name(10 * i), end_key: name(10 * (i + 1)) }).collect();
+    let request = RawBatchScanRequest { context: context(LEFT), ranges, each_limit: 20, ..Default::default() };
+    assert!(too_large(&kv.raw_batch_scan(request).await.kvs));
+    let request =
+        RawBatchGetRequest { context: context(LEFT), keys: (0..40).map(name).collect(), ..Default::default() };
+    assert!(too_large(&kv.raw_batch_get(request).await.pairs));
+
+    assert_eq!(kv.raw_scan(scan(LEFT, "", "", 20)).await.kvs.len(), 20);
+    assert_eq!(kv.raw_scan(RawScanRequest { key_only: true, ..scan(LEFT, "", "", 1_000) }).await.kvs.len(), 40);
 }

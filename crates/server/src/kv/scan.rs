@@ -6,9 +6,10 @@ use bytes::Bytes;
 use kontiki_engine::{Direction, Entries, Family, Range, View};
 use kontiki_proto::kvrpcpb;
 use kontiki_raftstore::Region;
-use kontiki_txn::Failure;
+use kontiki_txn::{Failure, Pace, Slices};
 
-/// One scan. Never cut short but by its limit: fewer entries mean to clients that the region has no more.
+/// One scan. Never cut short but by its limit: fewer entries mean to clients that the region has no more, so an answer
+/// that becomes too large is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Scan {
     /// Inclusive; empty is unbounded.
@@ -29,10 +30,11 @@ impl Scan {
     }
 
     /// Appends what it finds to `out`.
-    pub fn run(
+    pub async fn run(
         &self,
         view: &dyn View,
         region: &Region,
+        slices: &mut Slices<'_, impl Pace>,
         out: &mut Vec<kvrpcpb::KvPair>,
     ) -> Result<(), Failure<NodeError>> {
         let range = clip(&self.lower, &self.upper, region);
@@ -40,7 +42,10 @@ impl Scan {
         for _ in 0..self.limit {
             let Some((key, value)) = found.next()? else { break };
             debug_assert!(region.contains(&key), "the range was clipped");
-            out.push(pair(key, if self.key_only { Bytes::new() } else { value }));
+            let value = if self.key_only { Bytes::new() } else { value };
+            let bytes = key.len() + value.len();
+            out.push(pair(key, value));
+            slices.added::<kvrpcpb::KvPair>(bytes).await?;
         }
         Ok(())
     }

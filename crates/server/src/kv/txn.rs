@@ -82,7 +82,7 @@ impl<N: Node> Kv<N> {
         let pairs = self
             .routed(&request.context, |route| async move {
                 in_region(&route, &request.keys)?;
-                self.scheduler.batch_get(&route.context, &request.keys, options).await
+                self.scheduler.batch_get(&route.context, &request.keys, options, &mut self.large.turns()).await
             })
             .await?;
         let pairs = pairs.into_iter().map(convert::pair).collect();
@@ -113,7 +113,7 @@ impl<N: Node> Kv<N> {
                     key_only: request.key_only,
                     reverse: request.reverse,
                 };
-                self.scheduler.scan(&route.context, &scan, options).await
+                self.scheduler.scan(&route.context, &scan, options, &mut self.large.turns()).await
             })
             .await?;
         let pairs = pairs.into_iter().map(convert::pair).collect();
@@ -270,7 +270,8 @@ impl<N: Node> Kv<N> {
         let command = &ResolveLock { txns, keys: request.keys };
         self.routed(&request.context, |route| async move {
             in_region(&route, &command.keys)?;
-            self.scheduler.resolve_lock(&route.context, &range_of(&route), command.clone()).await
+            let turns = &mut self.large.turns();
+            self.scheduler.resolve_lock(&route.context, &range_of(&route), command.clone(), turns).await
         })
         .await
     }
@@ -289,7 +290,7 @@ impl<N: Node> Kv<N> {
                     max_version: TimeStamp(request.max_version),
                     limit: request.limit as usize,
                 };
-                self.scheduler.scan_lock(&route.context, &scan).await
+                self.scheduler.scan_lock(&route.context, &scan, &mut self.large.turns()).await
             })
             .await?;
         let locks = locks.iter().map(convert::lock_info).collect();

@@ -59,7 +59,7 @@ pub(super) fn pair(pair: Pair) -> kvrpcpb::KvPair {
         Ok(version) => kvrpcpb::KvPair { key, value: version.value, commit_ts: version.commit_ts.0, error: None },
         Err(lock) => {
             let error = kvrpcpb::KeyError { locked: Some(lock_info(&lock)), ..Default::default() };
-            kvrpcpb::KvPair { key, error: Some(error), ..Default::default() }
+            kvrpcpb::KvPair { key, error: Some(Box::new(error)), ..Default::default() }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::ServeOptions;
+use kontiki_env::testing::loopback_address;
 use kontiki_proto::kvrpcpb::*;
 use kontiki_proto::pdpb;
 use kontiki_proto::pdpb::pd_client::PdClient;
@@ -11,10 +12,9 @@ use tokio::time::Instant;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Three addresses that were free a moment ago.
+/// Three addresses that stay free while a node is down.
 fn free_addresses() -> Vec<String> {
-    let listeners: Vec<_> = (0..3).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    listeners.iter().map(|listener| listener.local_addr().unwrap().to_string()).collect()
+    (0..3).map(|_| format!("{}:20160", loopback_address())).collect()
 }
 
 fn start(store: u64, addresses: &[String], directory: &Path) -> Server {

@@ -10,13 +10,15 @@
 mod runner;
 
 use crate::config::{ConfigError, ServeConfig};
+use crate::connections::{ConnectionMetrics, Connections, Listener, connections_max};
 use crate::driver::{Driver, NodeHandle, OpenError};
-use crate::grpc::{RequestMetrics, Services, patience};
+use crate::grpc::{RequestMetrics, Services, patience, request_bytes_max};
 use crate::http::{NodeCollector, StatusPages};
 use crate::kv::Kv;
 use crate::pd::Pd;
 use crate::transport::{Identity, NodeInbound, PeerService, Transport, TransportMetrics};
 use kontiki_env::Env;
+use kontiki_env::machine::descriptors_max;
 use prometheus_client::registry::Registry;
 use runner::Runner;
 use std::future::Future;
@@ -37,7 +39,9 @@ const DRAIN_TIME_MAX: Duration = Duration::from_millis(500);
 /// others elect a leader by themselves.
 const HAND_OVER_TIME_MAX: Duration = Duration::from_millis(500);
 /// Threads for requests at the least: reads run on them and may wait for the disk.
-const WORKERS_MIN: usize = 4;
+const REQUEST_WORKERS_MIN: usize = 4;
+/// Threads for connections, those of other nodes among them: nothing there takes long.
+const IO_WORKERS_MAX: usize = 4;
 
 /// Why a node could not start.
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +97,10 @@ pub struct Server {
     /// Told to true when listeners shall close.
     stop: watch::Sender<bool>,
     listeners: Vec<JoinHandle<()>>,
+    /// For connections and what nodes say to each other.
     runtime: Runtime,
+    /// For requests, which may wait for the disk or compute for long.
+    requests: Runtime,
 }
 
 impl Server {
@@ -101,7 +108,7 @@ impl Server {
     /// async runtime.
     pub fn start(config: ServeConfig) -> Result<Server, StartError> {
         let env = Env::real();
-        let runtime = runtime()?;
+        let (runtime, requests) = (io_runtime()?, requests_runtime()?);
         let (grpc, status) = runtime.block_on(async {
             let grpc = listen(config.grpc_address, "grpc-address").await?;
             let status = listen(config.status_address, "status-address").await?;
@@ -117,9 +124,13 @@ impl Server {
         let mut registry = Registry::with_prefix("kontiki");
         let transport_metrics = TransportMetrics::default();
         transport_metrics.register(&mut registry);
-        let requests = RequestMetrics::new(env.clock.clone());
-        requests.register(&mut registry);
+        let request_metrics = RequestMetrics::new(env.clock.clone());
+        request_metrics.register(&mut registry);
         registry.register_collector(Box::new(NodeCollector(node.clone())));
+        let connection_metrics = ConnectionMetrics::default();
+        connection_metrics.register(&mut registry);
+        let connections_max = connections_max(config.connections_max, descriptors_max());
+        let connections = Connections::new(connections_max, env.clock.clone(), connection_metrics);
 
         let (members, io) = (&config.node.members, runtime.handle().clone());
         let transport = Transport::start(identity, members, io, env.fs.clone(), transport_metrics.clone());
@@ -128,19 +139,22 @@ impl Server {
 
         let inbound = Arc::new(NodeInbound::new(node.clone(), env.fs.clone()));
         let patience = patience(config.park_time_max);
-        let detach_on = runtime.handle().clone();
+        let detach_on = requests.handle().clone();
         let detach = Arc::new(move |future| drop(detach_on.spawn(future)));
         let services = Services {
             pd: Pd::new(node.clone(), patience.clone(), reaches),
             kv: Kv::new(node.clone(), patience, detach),
             peers: PeerService::new(identity, inbound, transport_metrics),
-            metrics: requests,
+            metrics: request_metrics,
+            requests: requests.handle().clone(),
+            request_bytes_max: request_bytes_max(config.node.raft.entry_bytes_max),
         };
         let pages = StatusPages { node: node.clone(), address: config.node.address().to_owned(), registry };
+        let (grpc, status) = (Listener::new(grpc, connections.clone()), Listener::new(status, connections));
         let (stop, stopping) = watch::channel(false);
         let (health, listeners) = runtime.block_on(accept(services, grpc, pages, status, stopping));
         tracing::info!(store = identity.store_id.0, cluster = identity.cluster_id, "started");
-        Ok(Server { config, node, runner, health, stop, listeners, runtime })
+        Ok(Server { config, node, runner, health, stop, listeners, runtime, requests })
     }
 
     /// What it runs with; addresses are those really listened on.
@@ -200,7 +214,7 @@ impl Server {
     }
 
     fn stop(self) -> Result<(), ServeError> {
-        let Server { node, runner, health, stop, listeners, runtime, .. } = self;
+        let Server { node, runner, health, stop, listeners, runtime, requests, .. } = self;
         tracing::info!("stopping");
         runtime.block_on(async {
             health.set_service_status("", ServingStatus::NotServing).await;
@@ -212,6 +226,7 @@ impl Server {
         let closed = runner.close();
         // Streams of clients and peers, and whatever else hangs: they end with the runtime.
         runtime.shutdown_timeout(DRAIN_TIME_MAX);
+        requests.shutdown_timeout(DRAIN_TIME_MAX);
         closed.map_err(ServeError::Close)
     }
 }
@@ -219,9 +234,9 @@ impl Server {
 /// Begins to take requests on both listeners.
 async fn accept(
     services: Services<NodeHandle, NodeInbound>,
-    grpc: TcpListener,
+    grpc: Listener,
     pages: StatusPages,
-    status: TcpListener,
+    status: Listener,
     stopping: watch::Receiver<bool>,
 ) -> (HealthReporter, Vec<JoinHandle<()>>) {
     let (health, serving) = services.serve(grpc, asked(stopping.clone())).await;
@@ -301,11 +316,22 @@ fn local(listener: &TcpListener) -> Result<SocketAddr, StartError> {
     listener.local_addr().map_err(StartError::Runtime)
 }
 
-fn runtime() -> Result<Runtime, StartError> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+fn io_runtime() -> Result<Runtime, StartError> {
+    runtime("kontiki-io", cores().clamp(2, IO_WORKERS_MAX))
+}
+
+fn requests_runtime() -> Result<Runtime, StartError> {
+    runtime("kontiki-request", cores().max(REQUEST_WORKERS_MIN))
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn runtime(name: &str, workers: usize) -> Result<Runtime, StartError> {
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(cores.max(WORKERS_MIN))
-        .thread_name("kontiki-io")
+        .worker_threads(workers)
+        .thread_name(name)
         .enable_all()
         .build()
         .map_err(StartError::Runtime)

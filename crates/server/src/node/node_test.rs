@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::ServeOptions;
+use bytes::Bytes;
 use kontiki_proto::kvrpcpb::*;
 use kontiki_proto::pdpb::pd_client::PdClient;
 use kontiki_proto::tikvpb::tikv_client::TikvClient;
@@ -126,7 +127,85 @@ fn an_unknown_call_is_unimplemented() {
         let codec = tonic_prost::ProstCodec::<GetRequest, GetResponse>::default();
         let status = grpc.unary(tonic::Request::new(GetRequest::default()), path, codec).await.unwrap_err();
         assert_eq!(status.code(), tonic::Code::Unimplemented);
+        assert!(status.message().contains("/tikvpb.Tikv/Coprocessor"), "the call is named: {status:?}");
+        let path = tonic::codegen::http::uri::PathAndQuery::from_static("/unknown.Service/Call");
+        let codec = tonic_prost::ProstCodec::<GetRequest, GetResponse>::default();
+        grpc.ready().await.unwrap();
+        let status = grpc.unary(tonic::Request::new(GetRequest::default()), path, codec).await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::Unimplemented);
+        assert!(status.message().contains("/unknown.Service/Call"), "{status:?}");
     });
+}
+
+/// 64 KiB on the wire, 64 MiB in memory: refused before it is unpacked, by every service.
+#[test]
+fn a_compressed_request_is_not_unpacked_beyond_its_bound() {
+    use kontiki_proto::internal::PeerBatch;
+    use kontiki_proto::internal::peer_client::PeerClient;
+    use tonic::codec::CompressionEncoding::Gzip;
+    use tonic_health::pb::HealthCheckRequest;
+    use tonic_health::pb::health_client::HealthClient;
+
+    const UNPACKED: usize = 64 << 20;
+    let directory = tempfile::tempdir().unwrap();
+    with_node(directory.path(), async |client, _| {
+        let zeros = Bytes::from(vec![0; UNPACKED]);
+        let mut kv = client.kv.send_compressed(Gzip);
+        let put = RawPutRequest { context: client.context.clone(), value: zeros.clone(), ..Default::default() };
+        let status = kv.raw_put(put).await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status:?}");
+        let get = pdpb::GetRegionRequest { region_key: zeros.clone(), ..Default::default() };
+        let status = client.pd.send_compressed(Gzip).get_region(get).await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status:?}");
+        let service = String::from_utf8(zeros.to_vec()).unwrap();
+        let mut health = HealthClient::new(client.channel.clone()).send_compressed(Gzip);
+        let status = health.check(HealthCheckRequest { service }).await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status:?}");
+        // Other nodes compress nothing, so nothing compressed is taken from them.
+        let batch = PeerBatch { messages: vec![zeros], ..Default::default() };
+        let mut peer = PeerClient::new(client.channel.clone()).send_compressed(Gzip);
+        let status = peer.stream(futures::stream::iter([batch])).await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::Unimplemented, "{status:?}");
+
+        // A write that is only somewhat too large learns the proposal's own bound, compressed or not.
+        let value = Bytes::from(vec![0; 9 << 20]);
+        let put = RawPutRequest { context: client.context, key: "k".into(), value, ..Default::default() };
+        let refused = kv.raw_put(put).await.unwrap().into_inner().region_error.unwrap();
+        assert!(refused.raft_entry_too_large.is_some(), "{refused:?}");
+    });
+}
+
+#[test]
+fn idle_connections_do_not_keep_others_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = config(directory.path());
+    config.connections_max = 16;
+    let server = Server::start(config).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut silent = Vec::new();
+        for _ in 0..40 {
+            silent.push(TcpStream::connect(server.config().grpc_address).await.unwrap());
+        }
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        let url = format!("http://{}", server.config().grpc_address);
+        loop {
+            let endpoint = Channel::from_shared(url.clone()).unwrap();
+            let answer = match endpoint.connect().await {
+                Ok(channel) => PdClient::new(channel).get_members(pdpb::GetMembersRequest::default()).await,
+                Err(error) => Err(tonic::Status::unavailable(error.to_string())),
+            };
+            match answer {
+                Ok(_) => break,
+                Err(status) => assert!(tokio::time::Instant::now() < deadline, "{status:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let metrics = page(server.config().status_address, "/metrics").await;
+        assert!(metrics.contains("kontiki_connections_max 16"), "{metrics}");
+        assert!(!metrics.contains("kontiki_connections_displaced_total 0"), "{metrics}");
+    });
+    server.run_until(std::future::ready(())).unwrap();
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub use service::PeerService;
 pub use snapshot::OutgoingSnapshot;
 
 use crate::api::Reaches;
+use crate::config::ENTRY_BYTES_LIMIT;
+use crate::grpc::HEADER_LIST_BYTES_MAX;
 use bytes::Bytes;
 use kontiki_env::fs::Fs;
 use kontiki_proto::internal::peer_client::PeerClient;
@@ -40,8 +42,11 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tonic::transport::{Channel, Endpoint};
 
-/// Longest message between nodes: the largest proposal (64 MiB) with room for what wraps it, twice over.
-const MESSAGE_BYTES_MAX: usize = 160 << 20;
+/// Longest message between nodes, at either end: a batch that was nearly full when it took the largest proposal that
+/// any node may be configured for, with what wraps them. Nodes compress nothing, and refuse what is compressed.
+const MESSAGE_BYTES_MAX: usize = ENTRY_BYTES_LIMIT as usize + peer::BATCH_BYTES_MAX + (3 << 20);
+/// The longest answer between nodes, a confirmation.
+const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// Snapshots that a node sends, and likewise receives, at a time: enough to keep a disk busy, few enough that
 /// foreground work goes on.
 const SNAPSHOTS_AT_ONCE_MAX: usize = 2;
@@ -162,10 +167,13 @@ async fn connect(address: &str) -> Result<PeerClient<Channel>, String> {
         .keep_alive_timeout(KEEPALIVE)
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
+        .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
         .connect()
         .await
         .map_err(|error| describe(&error))?;
-    Ok(PeerClient::new(channel).max_encoding_message_size(MESSAGE_BYTES_MAX))
+    Ok(PeerClient::new(channel)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+        .max_decoding_message_size(ANSWER_BYTES_MAX))
 }
 
 /// An error with its causes: tonic's own text is only "transport error".

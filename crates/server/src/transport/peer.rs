@@ -20,7 +20,7 @@ pub(super) const QUEUE_BYTES_MAX: usize = 64 << 20;
 const BATCH_MESSAGES_MAX: usize = 512;
 /// A batch of this many bytes takes no further message: large enough to spread the cost of a frame, small enough
 /// that the receiver starts early.
-const BATCH_BYTES_MAX: usize = 1 << 20;
+pub(super) const BATCH_BYTES_MAX: usize = 1 << 20;
 /// First wait after a failure; doubled up to the next.
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 /// Longest wait: a peer that is started again is found within about a second.

@@ -3,6 +3,7 @@
 
 use super::*;
 use kontiki_env::fs::{OpenMode, RealFs};
+use kontiki_env::testing::loopback_address;
 use kontiki_raftstore::RegionId;
 use parking_lot::Mutex;
 use std::net::SocketAddr;
@@ -93,7 +94,7 @@ fn transport(address: SocketAddr, metrics: &TransportMetrics) -> Transport {
 
 /// Waits until `condition` holds.
 async fn until(what: &str, condition: impl Fn() -> bool) {
-    let waited = tokio::time::timeout(Duration::from_secs(20), async {
+    let waited = tokio::time::timeout(Duration::from_secs(60), async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -121,7 +122,7 @@ async fn messages_arrive_in_order() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_out_of_reach_costs_messages_and_no_time_and_is_found_again() {
-    let node = Node::start(2, "127.0.0.1:0").await;
+    let node = Node::start(2, &format!("{}:20160", loopback_address())).await;
     let address = node.address;
     let metrics = TransportMetrics::default();
     let transport = transport(address, &metrics);
@@ -152,8 +153,8 @@ async fn a_peer_out_of_reach_costs_messages_and_no_time_and_is_found_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_queue_over_its_bytes_drops() {
-    // Nobody listens there: the port was ours a moment ago.
-    let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    // Without a listener.
+    let address = SocketAddr::from((loopback_address(), 20_160));
     let metrics = TransportMetrics::default();
     let transport = transport(address, &metrics);
     let large = Bytes::from(vec![0; peer::QUEUE_BYTES_MAX / 2]);

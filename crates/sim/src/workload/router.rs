@@ -75,7 +75,8 @@ impl Router {
                     (Some(error), _) => {
                         let leader = error.not_leader.as_ref().and_then(|error| error.leader.as_ref());
                         self.turn(region, leader.map_or(0, |peer| peer.store_id));
-                        false
+                        // Also said of a write whose outcome is unknown.
+                        error.stale_command.is_some()
                     }
                     (None, Some(_)) => true,
                 },

@@ -1,9 +1,10 @@
 //! One test for each transaction defect that the predecessor shipped (numbers of the project's inventory of them).
 
 use crate::keys::{TXN_DEFAULT, TXN_LOCK, TXN_WRITE, default_key, write_key};
-use crate::testing::{MapStore, error_of, prewrite, put};
+use crate::testing::{MapStore, at_once, error_of, prewrite, put};
 use crate::{
-    CheckTxnStatus, KeyError, MutationOp, ReadOptions, Scan, StatusAction, TimeStamp, Write, action, read, user_range,
+    AtOnce, CheckTxnStatus, KeyError, MutationOp, ReadOptions, Scan, StatusAction, TimeStamp, Write, action, read,
+    user_range,
 };
 use kontiki_engine::Range;
 
@@ -32,7 +33,7 @@ fn defect_21_rollbacks_and_locks_never_hide_an_older_value() {
     assert_eq!(store.get_at("k", 20).unwrap().unwrap(), "1");
     for reverse in [false, true] {
         let scan = Scan { range: Range::all(), limit: 10, key_only: false, reverse };
-        let pairs = read::scan(&store, &scan, &ReadOptions::at(TimeStamp(20))).unwrap();
+        let pairs = at_once(read::scan(&store, &scan, &ReadOptions::at(TimeStamp(20)), &mut AtOnce)).unwrap();
         assert_eq!(pairs.len(), 1);
         assert_eq!(pairs[0].outcome.as_ref().unwrap().value, "1");
     }
@@ -142,7 +143,7 @@ fn defect_24_a_scan_reports_locks_and_keys_that_extend_others() {
     }
     store.prewrite(&prewrite(&[("k\u{1}", put("2"))], "k\u{1}", 7)).unwrap();
     let scan = Scan { range: user_range(&Range::all(), b"k", b""), limit: 10, key_only: false, reverse: false };
-    let pairs = read::scan(&store, &scan, &ReadOptions::at(TimeStamp(9))).unwrap();
+    let pairs = at_once(read::scan(&store, &scan, &ReadOptions::at(TimeStamp(9)), &mut AtOnce)).unwrap();
     let seen: Vec<(&[u8], bool)> = pairs.iter().map(|pair| (pair.key.as_ref(), pair.outcome.is_ok())).collect();
     assert_eq!(seen, [(&b"k"[..], true), (b"k\0", true), (b"k\x01", false), (b"ka", true)]);
 }

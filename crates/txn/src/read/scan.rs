@@ -1,14 +1,15 @@
 //! Scans: over versions at a timestamp, and over locks.
 //!
 //! A scan walks the lock family and the write family side by side, one user key at a time, so that each key is
-//! judged once, in order. It is bounded by its range and its limit only: fewer pairs than the limit mean "nothing
-//! more in this range" to clients, so it is never cut short by bytes.
+//! judged once, in order. It is bounded by its range and its limit: fewer pairs than the limit mean "nothing more in
+//! this range" to clients, so an answer that outgrows the bound on its bytes is refused and never cut short.
 
 use super::cursor::Cursor;
 use super::snapshot::{LockVerdict, judge, locked_version};
 use super::{Isolation, MvccReader, Pair, ReadOptions, Version};
 use crate::error::ActionFailure;
 use crate::keys::{TXN_LOCK, TXN_WRITE, is_empty, split_lock_key, split_versioned};
+use crate::pace::{Pace, Slices};
 use crate::planted::{self, Bug};
 use crate::{Failure, Lock, LockInfo, TimeStamp, Write, WriteKind, memcomparable};
 use bytes::Bytes;
@@ -39,7 +40,13 @@ pub struct ScanLock {
 }
 
 /// Scans versions.
-pub(crate) fn scan(view: &dyn View, scan: &Scan, options: &ReadOptions) -> Result<Vec<Pair>, ActionFailure> {
+pub(crate) async fn scan(
+    view: &dyn View,
+    scan: &Scan,
+    options: &ReadOptions,
+    pace: &mut impl Pace,
+) -> Result<Vec<Pair>, ActionFailure> {
+    let mut slices = Slices::new(pace);
     let mut pairs = Vec::new();
     if is_empty(&scan.range) || scan.limit == 0 {
         return Ok(pairs);
@@ -49,12 +56,19 @@ pub(crate) fn scan(view: &dyn View, scan: &Scan, options: &ReadOptions) -> Resul
         let Some(encoded) = scanner.next_key()? else { break };
         let key = memcomparable::decode(&encoded).map_err(|what| Failure::corrupt(&encoded, what))?;
         let reported = |outcome: &Result<_, _>| outcome.is_ok() || !planted::is_set(Bug::OmitLockedKeys);
-        if let Some(outcome) = scanner.outcome(&encoded, &key)?.filter(reported) {
-            pairs.push(Pair { key: Bytes::from(key), outcome });
-        }
+        let found =
+            scanner.outcome(&encoded, &key)?.filter(reported).map(|outcome| Pair { key: Bytes::from(key), outcome });
         debug_assert!(scan.range.contains(&encoded), "inside the range");
         scanner.pass(&encoded)?;
         debug_assert_ne!(scanner.next_key()?.as_deref(), Some(encoded.as_slice()), "each key once");
+        match found {
+            None => slices.passed().await?,
+            Some(pair) => {
+                let bytes = pair.answer_bytes();
+                pairs.push(pair);
+                slices.added::<Pair>(bytes).await?;
+            }
+        }
     }
     assert!(pairs.len() <= scan.limit, "the limit holds");
     debug_assert!(pairs.windows(2).all(|two| (two[0].key < two[1].key) != scan.reverse), "in order");
@@ -175,17 +189,23 @@ impl<'a> Scanner<'a> {
 }
 
 /// Lists locks, in key order.
-pub(crate) fn scan_lock(view: &dyn View, scan: &ScanLock) -> Result<Vec<LockInfo>, ActionFailure> {
-    locks_where(view, &scan.range, scan.limit, |lock| lock.start_ts <= scan.max_version)
+pub(crate) async fn scan_lock(
+    view: &dyn View,
+    scan: &ScanLock,
+    pace: &mut impl Pace,
+) -> Result<Vec<LockInfo>, ActionFailure> {
+    locks_where(view, &scan.range, scan.limit, |lock| lock.start_ts <= scan.max_version, pace).await
 }
 
 /// The locks of a range that fit, up to a limit (0 is none).
-pub(crate) fn locks_where(
+pub(crate) async fn locks_where(
     view: &dyn View,
     range: &Range,
     limit: usize,
-    fits: impl Fn(&Lock) -> bool,
+    fits: impl Fn(&Lock) -> bool + Send,
+    pace: &mut impl Pace,
 ) -> Result<Vec<LockInfo>, ActionFailure> {
+    let mut slices = Slices::new(pace);
     let mut found = Vec::new();
     if is_empty(range) {
         return Ok(found);
@@ -194,12 +214,17 @@ pub(crate) fn locks_where(
     while let Some((physical, bytes)) = entries.next()? {
         let corrupt = |what| Failure::corrupt(&physical, what);
         let lock = Lock::decode(&bytes).map_err(corrupt)?;
-        if fits(&lock) {
-            found.push(lock.info(&split_lock_key(&physical).map_err(corrupt)?));
-            if found.len() == limit {
-                break;
-            }
+        if !fits(&lock) {
+            slices.passed().await?;
+            continue;
         }
+        let info = lock.info(&split_lock_key(&physical).map_err(corrupt)?);
+        let bytes = info.answer_bytes();
+        found.push(info);
+        if found.len() == limit {
+            break;
+        }
+        slices.added::<LockInfo>(bytes).await?;
     }
     assert!(limit == 0 || found.len() <= limit, "the limit holds");
     debug_assert!(found.windows(2).all(|two| two[0].key < two[1].key), "in key order");

@@ -1,13 +1,19 @@
 use super::*;
 use crate::keys::user_range;
-use crate::testing::{MapStore, prewrite, put};
-use crate::{MutationOp, read};
+use crate::testing::{MapStore, at_once, prewrite, put};
+use crate::{AtOnce, MutationOp, read};
 use kontiki_env::rng::Rng;
 use std::collections::BTreeSet;
 
 fn keys_of(store: &MapStore, lower: &str, upper: &str, limit: usize, reverse: bool, ts: u64) -> Vec<String> {
     let range = user_range(&Range::all(), lower.as_bytes(), upper.as_bytes());
-    let pairs = scan(store, &Scan { range, limit, key_only: true, reverse }, &ReadOptions::at(TimeStamp(ts))).unwrap();
+    let pairs = at_once(scan(
+        store,
+        &Scan { range, limit, key_only: true, reverse },
+        &ReadOptions::at(TimeStamp(ts)),
+        &mut AtOnce,
+    ))
+    .unwrap();
     pairs
         .iter()
         .map(|pair| {
@@ -66,7 +72,7 @@ fn a_scan_is_not_cut_short_by_bytes() {
         store.committed(key, &big, 5, 6);
     }
     let wanted = Scan { range: Range::all(), limit: 6, key_only: false, reverse: false };
-    let pairs = scan(&store, &wanted, &ReadOptions::at(TimeStamp(9))).unwrap();
+    let pairs = at_once(scan(&store, &wanted, &ReadOptions::at(TimeStamp(9)), &mut AtOnce)).unwrap();
     assert_eq!(pairs.iter().map(|pair| pair.outcome.as_ref().unwrap().value.len()).sum::<usize>(), 6 << 20);
 }
 
@@ -75,7 +81,11 @@ fn locks_are_listed_by_version_and_limit() {
     let store = store();
     let list = |max_version, limit| {
         let wanted = ScanLock { range: Range::all(), max_version: TimeStamp(max_version), limit };
-        scan_lock(&store, &wanted).unwrap().into_iter().map(|lock| lock.key).collect::<Vec<Bytes>>()
+        at_once(scan_lock(&store, &wanted, &mut AtOnce))
+            .unwrap()
+            .into_iter()
+            .map(|lock| lock.key)
+            .collect::<Vec<Bytes>>()
     };
     assert_eq!(list(7, 0), ["b", "x"]);
     assert_eq!(list(7, 1), ["b"]);
@@ -125,10 +135,11 @@ fn scans_agree_with_point_reads() {
             if reverse {
                 keys.reverse();
             }
-            let mut expected = read::batch_get(&store, &keys, &options).unwrap();
+            let mut expected = at_once(read::batch_get(&store, &keys, &options, &mut AtOnce)).unwrap();
             expected.truncate(limit);
             let range = user_range(&Range::all(), lower.as_bytes(), upper.as_bytes());
-            let found = scan(&store, &Scan { range, limit, key_only: false, reverse }, &options).unwrap();
+            let found =
+                at_once(scan(&store, &Scan { range, limit, key_only: false, reverse }, &options, &mut AtOnce)).unwrap();
             assert_eq!(found, expected, "seed {seed}, {lower:?}..{upper:?} at {at} reverse {reverse}");
         }
     }

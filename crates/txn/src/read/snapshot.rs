@@ -2,6 +2,7 @@
 
 use super::MvccReader;
 use crate::error::ActionFailure;
+use crate::pace::{Pace, Slices};
 use crate::planted::{self, Bug};
 use crate::{KeyError, Lock, LockInfo, LockKind, TimeStamp, WriteKind};
 use bytes::Bytes;
@@ -54,6 +55,17 @@ pub struct Pair {
     pub key: Bytes,
     /// What was found.
     pub outcome: Result<Version, LockInfo>,
+}
+
+impl Pair {
+    /// Bytes of keys and values in it.
+    pub(crate) fn answer_bytes(&self) -> usize {
+        let outcome = match &self.outcome {
+            Ok(version) => version.value.len(),
+            Err(lock) => lock.answer_bytes(),
+        };
+        self.key.len() + outcome
+    }
 }
 
 /// What a lock means to a read.
@@ -125,11 +137,20 @@ pub(crate) fn get(view: &dyn View, key: &[u8], options: &ReadOptions) -> Result<
 }
 
 /// Reads several keys: pairs of the found and of the locked ones, in the order asked.
-pub(crate) fn batch_get(view: &dyn View, keys: &[Bytes], options: &ReadOptions) -> Result<Vec<Pair>, ActionFailure> {
+pub(crate) async fn batch_get(
+    view: &dyn View,
+    keys: &[Bytes],
+    options: &ReadOptions,
+    pace: &mut impl Pace,
+) -> Result<Vec<Pair>, ActionFailure> {
+    let mut slices = Slices::new(pace);
     let mut pairs = Vec::new();
     for key in keys {
         let outcome = match get(view, key, options) {
-            Ok(None) => continue,
+            Ok(None) => {
+                slices.passed().await?;
+                continue;
+            }
             Ok(Some(version)) => Ok(version),
             Err(crate::Failure::Keys(errors)) => match <[KeyError; 1]>::try_from(errors) {
                 Ok([KeyError::Locked(lock)]) => Err(lock),
@@ -138,7 +159,10 @@ pub(crate) fn batch_get(view: &dyn View, keys: &[Bytes], options: &ReadOptions) 
             },
             Err(other) => return Err(other),
         };
-        pairs.push(Pair { key: key.clone(), outcome });
+        let pair = Pair { key: key.clone(), outcome };
+        let bytes = pair.answer_bytes();
+        pairs.push(pair);
+        slices.added::<Pair>(bytes).await?;
     }
     assert!(pairs.len() <= keys.len(), "at most one a key");
     Ok(pairs)

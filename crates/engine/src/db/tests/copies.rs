@@ -87,8 +87,39 @@ fn a_checkpoint_is_refused_where_it_would_harm() {
     let error = db.checkpoint(Path::new(TARGET)).expect_err("not empty").to_string();
     assert!(error.contains(TARGET) && error.contains("not empty"), "{error}");
     db.commit(streams(vec![append(1, 1, &["entry"])], Durability::Sync)).expect("room");
-    let error = db.checkpoint(Path::new("/another")).expect_err("served").to_string();
-    assert!(error.contains("served store"), "{error}");
+    let error = db.checkpoint(Path::new("/another")).expect_err("served in an earlier version's way").to_string();
+    assert!(error.contains("served store") && error.contains("kontiki serve"), "{error}");
+}
+
+/// What would make the copy a second node with the same identity stays behind; all data comes along.
+#[test]
+fn a_copy_of_a_served_directory_is_its_data_without_the_node() {
+    let machine = SimMachine::from_seed(7);
+    let db = open(&machine);
+    let data = Family::reserved(0);
+    for (family, name) in [(data, "kontiki.txn_default"), (Family(9), "mine")]
+        .into_iter()
+        .chain(Family::NODE_STATE.into_iter().zip(["kontiki.meta", "kontiki.placement"]))
+    {
+        db.create_family(FamilySpec::new(family, name)).expect("room");
+        let mut batch = WriteBatch::new();
+        batch.put(family, b"key", name.as_bytes());
+        db.write(batch, Durability::Sync).expect("room");
+    }
+    db.commit(streams(vec![append(1, 1, &["entry"])], Durability::Sync)).expect("room");
+    db.checkpoint(Path::new(TARGET)).expect("room");
+
+    let copy = open_at(&machine, TARGET).expect("opens");
+    let names: Vec<String> = copy.families().into_iter().map(|spec| spec.name).collect();
+    let own: Vec<&String> = names.iter().filter(|name| name.starts_with(Family::RESERVED_PREFIX)).collect();
+    assert_eq!(own, ["kontiki.txn_default"]);
+    assert!(names.contains(&"mine".to_owned()), "{names:?}");
+    assert!(copy.streams().is_empty());
+    assert_eq!(copy.snapshot().get(data, b"key").expect("reads").as_deref(), Some(&b"kontiki.txn_default"[..]));
+    copy.close().expect("closes");
+    let report = crate::inspect::check(&machine.env(), Path::new(TARGET)).expect("readable");
+    assert!(report.is_sound(), "{:?}", report.problems);
+    assert_eq!(db.snapshot().get(Family::NODE_STATE[0], b"key").expect("reads").as_deref(), Some(&b"kontiki.meta"[..]));
 }
 
 #[test]

@@ -1,0 +1,280 @@
+//! Connections from outside, of both ports together: bounded in number, so that they cannot take the descriptors that
+//! the engine needs for its files.
+//!
+//! At the bound a newcomer takes the place of the connection on which nothing has moved for the longest time, if that
+//! is at least [`IDLE_MIN`]: connections that are opened and then idle keep others out for no longer than that. If all
+//! are busy, the newcomer is closed at once, which clients treat like a refused connection.
+//!
+//! *Rejected:* leaving newcomers in the listener's queue at the bound. Idle connections would then keep out other
+//! nodes and people alike, without an error to see.
+//!
+//! Bytes in either direction count as movement, HTTP/2's probes (every 30 s) as well.
+
+use futures::task::AtomicWaker;
+use kontiki_env::clock::Clock;
+use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tonic::transport::server::{Connected, TcpConnectInfo};
+
+/// A connection is not closed for another before nothing has moved on it for this long: above the pauses of a client
+/// that waits for an answer (2 s) and of a peer's probes.
+pub const IDLE_MIN: Duration = Duration::from_secs(5);
+/// A pause after a failed accept: the usual cause is a lack of descriptors, which does not pass sooner.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Of the descriptors that the process may have, connections get one in so many; the rest is the engine's.
+const DESCRIPTORS_SHARE: u64 = 4;
+/// Fewer connections than this serve no cluster.
+const CONNECTIONS_MIN: usize = 16;
+
+/// How many connections there may be at once: `asked`, or a part of the descriptors of this process if that is less.
+pub fn connections_max(asked: usize, descriptors: Option<u64>) -> usize {
+    let share = descriptors.map_or(u64::MAX, |descriptors| descriptors / DESCRIPTORS_SHARE);
+    asked.min(usize::try_from(share).unwrap_or(usize::MAX)).max(CONNECTIONS_MIN)
+}
+
+/// What is shown of connections.
+#[derive(Clone, Default)]
+pub struct ConnectionMetrics {
+    /// Open now.
+    pub open: Gauge,
+    /// The bound.
+    pub max: Gauge,
+    /// Closed at once, since all others were busy.
+    pub refused: Counter,
+    /// Idle, and closed for a newcomer.
+    pub displaced: Counter,
+    /// Failed accepts.
+    pub failures: Counter,
+}
+
+impl ConnectionMetrics {
+    /// Shows them.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("connections_open", "Connections from outside, both ports", self.open.clone());
+        registry.register("connections_max", "Connections that may be open at once", self.max.clone());
+        registry.register("connections_refused", "Closed at once: all others were busy", self.refused.clone());
+        registry.register("connections_displaced", "Idle ones closed for a newcomer", self.displaced.clone());
+        registry.register("connections_failed", "Accepts that failed", self.failures.clone());
+    }
+}
+
+/// The connections of a node.
+pub struct Connections {
+    max: usize,
+    clock: Arc<dyn Clock>,
+    metrics: ConnectionMetrics,
+    open: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    by_id: BTreeMap<u64, Arc<State>>,
+    last_id: u64,
+}
+
+/// What a connection and the table know of each other.
+struct State {
+    moved_at_ms: AtomicU64,
+    displaced: AtomicBool,
+    reader: AtomicWaker,
+}
+
+impl Connections {
+    /// At most `max` at once.
+    pub fn new(max: usize, clock: Arc<dyn Clock>, metrics: ConnectionMetrics) -> Arc<Connections> {
+        metrics.max.set(i64::try_from(max).unwrap_or(i64::MAX));
+        Arc::new(Connections { max, clock, metrics, open: Mutex::default() })
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.clock.monotonic().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// A place for one more, if need be that of an idle one.
+    fn admit(self: &Arc<Connections>) -> Option<Place> {
+        let now_ms = self.now_ms();
+        let mut table = self.open.lock();
+        if table.by_id.len() >= self.max {
+            let moved = |state: &Arc<State>| state.moved_at_ms.load(Ordering::Relaxed);
+            let idlest = table.by_id.iter().min_by_key(|(_, state)| moved(state));
+            let Some((id, state)) = idlest.map(|(id, state)| (*id, state.clone())) else { return None };
+            if u128::from(now_ms.saturating_sub(moved(&state))) < IDLE_MIN.as_millis() {
+                self.metrics.refused.inc();
+                return None;
+            }
+            table.by_id.remove(&id);
+            state.displaced.store(true, Ordering::Release);
+            state.reader.wake();
+            self.metrics.displaced.inc();
+        }
+        table.last_id += 1;
+        let id = table.last_id;
+        let state = Arc::new(State {
+            moved_at_ms: AtomicU64::new(now_ms),
+            displaced: AtomicBool::new(false),
+            reader: AtomicWaker::new(),
+        });
+        table.by_id.insert(id, state.clone());
+        self.metrics.open.inc();
+        Some(Place { id, state, connections: self.clone() })
+    }
+}
+
+/// A connection's entry in the table, for its life.
+struct Place {
+    id: u64,
+    state: Arc<State>,
+    connections: Arc<Connections>,
+}
+
+impl Place {
+    fn moved(&self) {
+        self.state.moved_at_ms.store(self.connections.now_ms(), Ordering::Relaxed);
+    }
+
+    fn check(&self) -> io::Result<()> {
+        match self.state.displaced.load(Ordering::Acquire) {
+            true => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "closed for a newer connection: it was idle")),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.connections.open.lock().by_id.remove(&self.id);
+        self.connections.metrics.open.dec();
+    }
+}
+
+/// A listener whose connections are bounded.
+pub struct Listener {
+    listener: TcpListener,
+    connections: Arc<Connections>,
+}
+
+impl Listener {
+    /// Admits what arrives at `listener`.
+    pub fn new(listener: TcpListener, connections: Arc<Connections>) -> Listener {
+        Listener { listener, connections }
+    }
+
+    /// The next connection. Errors pass with time, so it waits for better times.
+    pub async fn next(&mut self) -> (Connection, SocketAddr) {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, from)) => {
+                    let Some(place) = self.connections.admit() else { continue };
+                    // An answer of several small frames would wait 40 ms for the client's delayed acknowledgement.
+                    let _ = stream.set_nodelay(true);
+                    return (Connection { stream, place }, from);
+                }
+                Err(error) => {
+                    if self.connections.metrics.failures.inc() == 0 {
+                        tracing::warn!(%error, "a connection could not be accepted; connections_failed counts these");
+                    }
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// All connections, as tonic takes them.
+    pub fn into_stream(self) -> impl futures::Stream<Item = io::Result<Connection>> + Send {
+        futures::stream::unfold(self, |mut listener| async move {
+            let (connection, _) = listener.next().await;
+            Some((Ok(connection), listener))
+        })
+    }
+}
+
+impl axum::serve::Listener for Listener {
+    type Io = Connection;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
+        self.next().await
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+/// A connection that has a place.
+pub struct Connection {
+    stream: TcpStream,
+    place: Place,
+}
+
+impl Connected for Connection {
+    type ConnectInfo = TcpConnectInfo;
+
+    fn connect_info(&self) -> TcpConnectInfo {
+        self.stream.connect_info()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        // Registered before the check: a displacement in between wakes the reader.
+        self.place.state.reader.register(cx.waker());
+        self.place.check()?;
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.place.moved();
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        if matches!(polled, Poll::Ready(Ok(count)) if count > 0) {
+            self.place.moved();
+        }
+        polled
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        if matches!(polled, Poll::Ready(Ok(count)) if count > 0) {
+            self.place.moved();
+        }
+        polled
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+#[path = "connections_test.rs"]
+mod tests;

@@ -1,0 +1,137 @@
+//! What the driver wants to know of the disk, found out by a background job: a disk that is slow must not keep the
+//! driver from its heartbeats.
+//!
+//! Each question is asked again only when it has been answered, so a stalled disk costs one wait and no queue.
+
+use super::inbox::{Inbox, Input};
+use crate::planted::{self, Bug};
+use kontiki_engine::{Db, Direction, Range, Snapshot, View};
+use kontiki_env::Env;
+use kontiki_env::fs::Fs;
+use kontiki_env::tasks::{Progress, TaskHandle};
+use kontiki_raftstore::{Readers, RegionId, families, meta};
+use parking_lot::Mutex;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Questions that wait.
+#[derive(Default)]
+struct Wanted {
+    /// Which applied indices tables hold.
+    flushed: bool,
+    /// How much space the volume has.
+    space: bool,
+    /// The placement group's state, for the leader of this term.
+    placement: Option<u64>,
+}
+
+/// An answer.
+pub(super) enum Found {
+    /// Applied indices in tables, of the regions that have one.
+    Flushed(Vec<(RegionId, u64)>),
+    /// Free bytes of the volume; 0 if they cannot be told.
+    Space(u64),
+    /// A state with everything that is applied in `term`, its placement family read once, so that reading it again
+    /// needs no disk; or why it cannot be read.
+    Placement { term: u64, state: Result<Snapshot, String> },
+}
+
+/// The driver's side of the job.
+pub(super) struct Surveys {
+    wanted: Arc<Mutex<Wanted>>,
+    task: Option<Box<dyn TaskHandle>>,
+}
+
+impl Surveys {
+    pub(super) fn start(env: &Env, data_dir: &Path, db: &Db, readers: &Arc<Readers>, inbox: &Arc<Inbox>) -> Surveys {
+        let wanted: Arc<Mutex<Wanted>> = Arc::default();
+        let job = Job {
+            fs: env.fs.clone(),
+            data_dir: data_dir.to_owned(),
+            db: db.clone(),
+            readers: readers.clone(),
+            inbox: inbox.clone(),
+            wanted: wanted.clone(),
+        };
+        let task = Some(env.tasks.spawn("surveys", Box::new(move || job.step())));
+        Surveys { wanted, task }
+    }
+
+    pub(super) fn flushed(&self) {
+        self.ask(|wanted| wanted.flushed = true);
+    }
+
+    pub(super) fn space(&self) {
+        self.ask(|wanted| wanted.space = true);
+    }
+
+    pub(super) fn placement(&self, term: u64) {
+        self.ask(|wanted| wanted.placement = Some(term));
+    }
+
+    fn ask(&self, question: impl FnOnce(&mut Wanted)) {
+        question(&mut self.wanted.lock());
+        if let Some(task) = &self.task {
+            task.wake();
+        }
+    }
+
+    /// Stops the job: it is not running when this returns.
+    pub(super) fn stop(&mut self) {
+        self.task = None;
+    }
+}
+
+struct Job {
+    fs: Arc<dyn Fs>,
+    data_dir: PathBuf,
+    db: Db,
+    readers: Arc<Readers>,
+    inbox: Arc<Inbox>,
+    wanted: Arc<Mutex<Wanted>>,
+}
+
+impl Job {
+    /// Answers one question, the urgent one first.
+    fn step(&self) -> Progress {
+        let mut wanted = self.wanted.lock();
+        let found = if let Some(term) = wanted.placement.take() {
+            drop(wanted);
+            Found::Placement { term, state: self.placement() }
+        } else if std::mem::take(&mut wanted.flushed) {
+            drop(wanted);
+            Found::Flushed(self.flushed())
+        } else if std::mem::take(&mut wanted.space) {
+            drop(wanted);
+            Found::Space(self.fs.free_bytes(&self.data_dir).unwrap_or(0))
+        } else {
+            return Progress::Idle;
+        };
+        self.inbox.push(Input::Found(found));
+        Progress::Worked
+    }
+
+    fn placement(&self) -> Result<Snapshot, String> {
+        let state = self.db.snapshot();
+        let read = || {
+            let mut entries = state.entries(families::PLACEMENT, Range::all(), Direction::Forward)?;
+            while entries.next()?.is_some() {}
+            Ok(())
+        };
+        read().map_err(|error: kontiki_engine::Error| error.to_string())?;
+        Ok(state)
+    }
+
+    fn flushed(&self) -> Vec<(RegionId, u64)> {
+        let live = || Box::new(self.db.snapshot()) as Box<dyn View>;
+        let view = if planted::is_set(Bug::ReportUnflushed) { live() } else { self.db.flushed_view() };
+        let mut applied = Vec::new();
+        for (region, _) in self.readers.regions() {
+            match meta::applied_index(&*view, region.id) {
+                Ok(index) => applied.extend(index.map(|index| (region.id, index))),
+                Err(error) => tracing::warn!(region = region.id.0, %error, "the flushed applied index cannot be read"),
+            }
+        }
+        applied
+    }
+}

@@ -1,0 +1,68 @@
+//! How reads that may take long share a thread, and how their answers are bounded.
+
+use crate::KeyError;
+use std::future::Future;
+use std::mem::size_of;
+
+/// Keys that a read looks at between two pauses: with each of them in another block, some milliseconds of a slow disk.
+const SLICE_KEYS: usize = 64;
+/// Bytes that it gathers between two pauses.
+const SLICE_BYTES: usize = 256 << 10;
+
+/// Told about the progress of a read; the way in which its runner lets others have their turn, and bounds the answer.
+pub trait Pace: Send {
+    /// Resolves when it is this read's turn again. `answer_bytes` is what its answer holds in memory so far; an error
+    /// ends the read.
+    fn pause(&mut self, answer_bytes: usize) -> impl Future<Output = Result<(), KeyError>> + Send;
+}
+
+/// Without a pause or a bound: for reads that are known to be short.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AtOnce;
+
+impl Pace for AtOnce {
+    async fn pause(&mut self, _: usize) -> Result<(), KeyError> {
+        Ok(())
+    }
+}
+
+/// Counts what a read does and pauses at the end of each slice.
+#[derive(Debug)]
+pub struct Slices<'a, P> {
+    pace: &'a mut P,
+    keys: usize,
+    slice_bytes: usize,
+    answer_bytes: usize,
+}
+
+impl<'a, P: Pace> Slices<'a, P> {
+    /// A read that begins.
+    pub fn new(pace: &'a mut P) -> Slices<'a, P> {
+        Slices { pace, keys: 0, slice_bytes: 0, answer_bytes: 0 }
+    }
+
+    /// A key that was looked at and is no part of the answer.
+    pub async fn passed(&mut self) -> Result<(), KeyError> {
+        self.count(0).await
+    }
+
+    /// An item of type `T` was added to the answer, with `bytes` of keys and values.
+    pub async fn added<T>(&mut self, bytes: usize) -> Result<(), KeyError> {
+        self.count(bytes + size_of::<T>()).await
+    }
+
+    async fn count(&mut self, bytes: usize) -> Result<(), KeyError> {
+        self.keys += 1;
+        self.slice_bytes += bytes;
+        self.answer_bytes += bytes;
+        if self.keys < SLICE_KEYS && self.slice_bytes < SLICE_BYTES {
+            return Ok(());
+        }
+        (self.keys, self.slice_bytes) = (0, 0);
+        self.pace.pause(self.answer_bytes).await
+    }
+}
+
+#[cfg(test)]
+#[path = "pace_test.rs"]
+mod tests;

@@ -1,0 +1,25 @@
+use super::*;
+use futures::FutureExt;
+
+/// Notes each pause; refuses beyond a bound.
+struct Notes(Vec<usize>);
+
+impl Pace for Notes {
+    async fn pause(&mut self, answer_bytes: usize) -> Result<(), KeyError> {
+        self.0.push(answer_bytes);
+        if answer_bytes > 1 << 20 { Err(KeyError::Abort("too much".into())) } else { Ok(()) }
+    }
+}
+
+#[test]
+fn a_read_pauses_after_so_many_keys_or_so_many_bytes_and_ends_at_its_bound() {
+    let mut notes = Notes(Vec::new());
+    let mut slices = Slices::new(&mut notes);
+    for _ in 0..2 * SLICE_KEYS {
+        slices.passed().now_or_never().unwrap().unwrap();
+    }
+    slices.added::<u64>(SLICE_BYTES).now_or_never().unwrap().unwrap();
+    let ended = (0..100).find(|_| slices.added::<u64>(SLICE_BYTES).now_or_never().unwrap().is_err());
+    assert_eq!(ended, Some(2), "the fourth slice of 256 KiB and some bytes exceeds 1 MiB");
+    assert_eq!(notes.0[..3], [0, 0, SLICE_BYTES + 8]);
+}

@@ -1,0 +1,92 @@
+//! A directory from hand to hand: embedded with families of its own, served, stopped, read and copied by commands, and
+//! its copy served again.
+
+#![allow(clippy::disallowed_methods)] // a test over real processes touches the machine
+
+mod support;
+
+use kontiki_engine::{Db, Durability, Family, FamilySpec, Options, WriteBatch};
+use std::path::Path;
+use support::{Cluster, connect_raw, connect_transactions, eventually, kontiki};
+use tikv_client::{CheckLevel, TransactionOptions};
+
+const OWN: Family = Family(1);
+
+fn options() -> Options {
+    Options { families: vec![FamilySpec::new(OWN, "mine")], ..Options::default() }
+}
+
+fn write_embedded(dir: &Path) {
+    let db = Db::open(dir, options()).expect("opens");
+    let mut batch = WriteBatch::new();
+    batch.put(Family::DEFAULT, b"embedded", b"1");
+    batch.put(OWN, b"own", b"2");
+    db.write(batch, Durability::Sync).expect("writes");
+    db.close().expect("closes");
+}
+
+fn read_own(dir: &Path) {
+    use kontiki_engine::View;
+    let db = Db::open(dir, options()).expect("opens with its user's families");
+    assert_eq!(db.snapshot().get(OWN, b"own").expect("reads").as_deref(), Some(&b"2"[..]));
+    db.close().expect("closes");
+}
+
+/// Runs a command; gives what it printed.
+fn succeeds(arguments: &[&str]) -> String {
+    let output = kontiki().args(arguments).output().expect("the program starts");
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_is_embedded_served_read_when_stopped_copied_and_served_again() {
+    let mut cluster = Cluster::prepared(1, |node| write_embedded(&node.data_dir));
+    let client = connect_raw(&cluster.endpoints()).await;
+    assert_eq!(client.get("embedded".to_owned()).await.expect("get"), Some(b"1".to_vec()));
+    client.put("served".to_owned(), "3".to_owned()).await.expect("put");
+    let transactions = connect_transactions(&cluster.endpoints()).await;
+    let optimistic = || TransactionOptions::new_optimistic().drop_check(CheckLevel::None);
+    let mut transaction = transactions.begin_with_options(optimistic()).await.expect("begins");
+    transaction.put("transactional".to_owned(), "4".to_owned()).await.expect("buffered");
+    transaction.commit().await.expect("commits");
+    cluster.stop();
+
+    let served = cluster.nodes[0].data_dir.to_str().expect("text").to_owned();
+    read_own(Path::new(&served));
+    assert_eq!(succeeds(&["get", "served", "--data-dir", &served]), "3\n");
+    assert!(succeeds(&["scan", "--json", "--data-dir", &served]).contains("\"embedded\""));
+    for command in ["check", "stats", "manifest", "tables", "wal", "vlog", "compact"] {
+        succeeds(&[command, "--data-dir", &served]);
+    }
+    let (backups, restored) = (cluster.dir.path().join("backups"), cluster.dir.path().join("restored"));
+    let (backups, restored) = (backups.to_str().expect("text"), restored.to_str().expect("text"));
+    let copied = cluster.dir.path().join("copied");
+    let copied = copied.to_str().expect("text");
+    succeeds(&["checkpoint", copied, "--data-dir", &served]);
+    succeeds(&["backup", "create", "--data-dir", &served, "--backups", backups]);
+    succeeds(&["backup", "verify", "--backups", backups]);
+    succeeds(&["restore", restored, "--backups", backups]);
+    let data = support::dump_data(Path::new(&served));
+    for copy in [copied, restored] {
+        assert!(support::dump_data(Path::new(copy)) == data, "{copy} holds something else than {served}");
+        succeeds(&["put", "copy", "5", "--data-dir", copy]); // It belongs to no store.
+    }
+
+    // The node goes on, and its copy becomes a store of its own.
+    cluster.nodes[0].start();
+    cluster.wait_ready();
+    let client = connect_raw(&cluster.endpoints()).await;
+    assert_eq!(client.get("served".to_owned()).await.expect("get"), Some(b"3".to_vec()));
+    let other = Cluster::prepared(1, |node| std::fs::rename(copied, &node.data_dir).expect("moved"));
+    let client = connect_raw(&other.endpoints()).await;
+    assert_eq!(client.get("copy".to_owned()).await.expect("get"), Some(b"5".to_vec()));
+    let transactions = connect_transactions(&other.endpoints()).await;
+    let read = async || {
+        let mut reader = transactions.begin_with_options(optimistic()).await?;
+        let value = reader.get("transactional".to_owned()).await;
+        let _ = reader.rollback().await;
+        value
+    };
+    assert_eq!(eventually("a read", read).await, Some(b"4".to_vec()));
+}
