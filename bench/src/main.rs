@@ -10,6 +10,7 @@ mod engines;
 mod failover;
 mod nodes;
 mod report;
+mod transact;
 
 use clap::{Parser, Subcommand};
 
@@ -33,6 +34,8 @@ enum Command {
     Cluster(cluster::Arguments),
     /// Kills the leader under load and measures the gap in service.
     Failover(failover::Arguments),
+    /// Transactions that all want one key, beside the same behind one mutex, and redb.
+    Transact(transact::Arguments),
     /// What the disk gives: fdatasync latency of small appends.
     Disk(disk::Arguments),
 }
@@ -48,6 +51,7 @@ fn main() {
         Command::EmbeddedChild(arguments) => embedded::child::run(&arguments.task),
         Command::Cluster(arguments) => cluster::run(&arguments),
         Command::Failover(arguments) => failover::run(&arguments),
+        Command::Transact(arguments) => transact::run(&arguments),
         Command::Disk(arguments) => disk::run(&arguments),
     }
 }

@@ -128,6 +128,15 @@ pub enum Error {
     /// An earlier fatal error (a failed sync, corruption met in the background) stopped writes; reads go on.
     #[error("the database takes no writes since: {0}; reopen it after mending the cause")]
     Stopped(String),
+    /// A thread that worked for the database has panicked: a broken invariant of ours, please report it. Writes have stopped,
+    /// because what that thread was at may be half done in memory; what is on disk is whole.
+    #[error("{task} panicked: {message}; reopen the database, and please report this")]
+    Panicked {
+        /// What the thread was doing: the name of a background job, or of a step of a caller.
+        task: String,
+        /// What the panic said.
+        message: String,
+    },
     /// The family was dropped. Nothing was written.
     #[error("{family:?} was dropped; create a family with a number that was never used")]
     FamilyDropped {

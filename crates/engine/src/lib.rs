@@ -29,8 +29,10 @@ mod hot;
 pub mod inspect;
 pub mod iterator;
 pub mod kind;
+mod lock;
 pub mod log;
 pub mod memtable;
+mod ownership;
 pub mod planted;
 #[allow(unsafe_code)]
 mod prefetch;

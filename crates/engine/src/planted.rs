@@ -21,6 +21,8 @@ pub enum Bug {
     ForgetTheNextSync,
     /// A transaction that waits for a lock looks whether it has it, and only then gets ready to be woken.
     LoseLockWakeUp,
+    /// A writer panics when it puts its batch into the memtable.
+    PanicAtInsertion,
     /// A block is put into its slot before the lock of its shard is taken.
     FillSlotUnlocked,
 }

@@ -16,19 +16,18 @@ mod slot_cache;
 
 /// The face of `sync.rs` over shuttle. A slot is a lock here: each of its operations is one step, as it is there.
 mod sync {
+    pub(super) use crate::lock::Rank;
     pub(super) use shuttle::sync::atomic::{AtomicU8, AtomicU64, Ordering};
     use std::ops::Deref;
     use std::sync::Arc;
 
     pub(super) struct Mutex<T>(shuttle::sync::Mutex<T>);
 
-    impl<T: Default> Default for Mutex<T> {
-        fn default() -> Mutex<T> {
-            Mutex(shuttle::sync::Mutex::default())
-        }
-    }
-
     impl<T> Mutex<T> {
+        pub(super) fn new(_rank: Rank, value: T) -> Mutex<T> {
+            Mutex(shuttle::sync::Mutex::new(value))
+        }
+
         pub(super) fn lock(&self) -> shuttle::sync::MutexGuard<'_, T> {
             self.0.lock().expect("not poisoned")
         }

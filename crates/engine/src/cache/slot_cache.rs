@@ -14,7 +14,7 @@
 use super::budget::{Budget, Part};
 use super::hash::FixedHash;
 use super::residents::Resident;
-use super::sync::{AtomicU64, Mutex, Ordering::Relaxed};
+use super::sync::{AtomicU64, Mutex, Ordering::Relaxed, Rank};
 use crate::planted::{self, Bug};
 use crate::stats::CacheStats;
 use crate::table::block::Block;
@@ -142,7 +142,7 @@ impl<S: Slots> SlotCache<S> {
     fn of(budget: Arc<Budget>, part: Part) -> SlotCache<S> {
         let shards = if budget.total_bytes() < SHARDED_BYTES_MIN { 1 } else { SHARDS };
         SlotCache {
-            shards: (0..shards).map(|_| Mutex::default()).collect(),
+            shards: (0..shards).map(|_| Mutex::new(Rank::CacheShard, Shard::default())).collect(),
             budget,
             part,
             gives_next: AtomicU64::new(0),

@@ -2,12 +2,13 @@
 
 use super::BlockCache;
 use crate::Result;
+use crate::lock::{Mutex, Rank};
+use crate::ownership::Ownership;
 use crate::stats::TableCacheStats;
 use crate::table::TableReader;
 use crate::version::Table;
 use arc_swap::{ArcSwapOption, Guard};
 use kontiki_env::Env;
-use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ pub struct TableCache {
     weight_min: u64,
     weight_max: u64,
     capacity_bytes: u64,
+    ownership: Ownership,
     /// Tables that scans have passed by because of their filters.
     skipped_by_scans: AtomicU64,
     open: Mutex<OpenTables>,
@@ -98,9 +100,21 @@ impl TableCache {
             weight_min: (capacity_bytes / files_max.max(1) as u64).max(1),
             weight_max: (capacity_bytes / 4).max(1),
             capacity_bytes,
+            ownership: Ownership::default(),
             skipped_by_scans: AtomicU64::new(0),
-            open: Mutex::default(),
+            open: Mutex::new(Rank::OpenTables, OpenTables::default()),
         }
+    }
+
+    /// The tables are of a database whose ownership of its directory may end.
+    pub(crate) fn owned_by(self, ownership: Ownership) -> TableCache {
+        TableCache { ownership, ..self }
+    }
+
+    /// `Closed` once tables can be opened no more.
+    #[inline]
+    pub(crate) fn check_owned(&self) -> Result<()> {
+        self.ownership.check()
     }
 
     /// The open table, for a lookup.
@@ -135,7 +149,9 @@ impl TableCache {
     /// Two threads that miss at once may both open it; one of the readers stays.
     fn open(&self, table: &Arc<Table>) -> Result<Arc<TableReader>> {
         debug_assert!(table.meta().is_plausible(), "versions hold plausible tables only");
-        let reader = Arc::new(TableReader::open(&self.env, &self.tables_dir, table.meta(), self.blocks.clone())?);
+        let opened = TableReader::open(&self.env, &self.tables_dir, table.meta(), self.blocks.clone());
+        self.ownership.check()?;
+        let reader = Arc::new(opened?);
         let weight = (reader.memory_bytes() as u64).min(self.weight_max).max(self.weight_min);
         let slot = table.reader_slot();
         // Declared before the lock, so dropped after it: what goes with a last reference takes other locks.

@@ -323,7 +323,7 @@ fn what_is_made_of_a_family_that_is_dropped_meanwhile_is_thrown_away() {
         families: &context.families.all(),
         in_flight: &context.state.in_flight(),
         now_ms: layer.now_ms(),
-        oldest_transaction: u64::MAX,
+        oldest_reader: u64::MAX,
     };
     let plan = plan.plan().expect("level 0 is full");
     let (dropped, other) = (plan.family, Family(1 - plan.family.0));

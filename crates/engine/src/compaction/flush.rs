@@ -88,7 +88,7 @@ fn write_families<'a>(
         all.push(Outputs::new(context, family, 0, flushed_sequence, now_ms));
         let outputs = all.last_mut().expect("one was pushed");
         outputs.cut_before(guards(context, &version, family, bytes));
-        let mut retention = Retention::new(&ranges, now_ms, context.oldest_transaction());
+        let mut retention = Retention::new(&ranges, now_ms, context.oldest_reader());
         write_family(&mut *memtable_cursor(memtables, family), family, &mut retention, outputs, values)?;
         for tombstone in ranges.iter() {
             edit.add_range_tombstone(family, tombstone.clone());

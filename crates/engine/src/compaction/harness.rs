@@ -98,7 +98,6 @@ pub(crate) fn open(machine: &SimMachine, sizes: &Sizes) -> Result<Context> {
     let versions = Arc::new(VersionSet::open(&env, dir, sizes.manifest.clone())?);
     let blocks = Arc::new(BlockCache::new(sizes.block_cache_bytes));
     let tables = Arc::new(TableCache::new(&env, versions.tables_dir(), blocks, 1 << 20, sizes.files_max));
-    let oldest_transaction_start = versions.oldest_transaction_start().clone();
     let store = versions.current().values().store().expect("an open set has one").clone();
     let values = Arc::new(ValueLog::new(store, 4 << 10, ValueThresholds::off()));
     Ok(Context {
@@ -111,7 +110,6 @@ pub(crate) fn open(machine: &SimMachine, sizes: &Sizes) -> Result<Context> {
         options: sizes.compaction.clone(),
         state: Arc::default(),
         stop: Arc::default(),
-        oldest_transaction_start,
     })
 }
 

@@ -75,7 +75,7 @@ pub(crate) fn keep_away(context: &Context, claims: Vec<Claim>) -> Result<ClaimGu
 }
 
 /// Waits until a plan has ended; meanwhile none is made in the family.
-fn wait(context: &Context, in_flight: &mut parking_lot::MutexGuard<'_, InFlight>, family: Family) -> Result<()> {
+fn wait(context: &Context, in_flight: &mut crate::lock::MutexGuard<'_, InFlight>, family: Family) -> Result<()> {
     if !context.env.tasks.threaded() {
         // In a stepped world a compaction is one step, so none can be in flight.
         return Err(Error::Bug("a compaction is in flight that nobody executes".to_string()));

@@ -58,7 +58,7 @@ fn merge_into(
         "a plan is executed on the version that it was made for"
     );
     let mut cursor = input_cursor(context, plan, start, end)?;
-    let mut retention = Retention::new(&levels.range_tombstones, outputs.now_ms(), context.oldest_transaction());
+    let mut retention = Retention::new(&levels.range_tombstones, outputs.now_ms(), context.oldest_reader());
     let mut below = Below::new(levels, plan);
     let mut read = 0u64;
     match start {
@@ -79,6 +79,8 @@ fn merge_into(
         outputs.take(verdict, key, kind, stored)?;
         cursor.advance()?;
     }
+    // Before the edit that takes them out.
+    context.versions.horizon().note_dropped(retention.dropped_through());
     Ok(read)
 }
 

@@ -58,7 +58,7 @@ use crate::vlog::ValueLog;
 use crate::{Family, SequenceNumber};
 use kontiki_env::Env;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 
 /// What flush and compaction work with.
 #[derive(Clone)]
@@ -81,9 +81,6 @@ pub struct Context {
     pub state: Arc<State>,
     /// Set to make a running flush or compaction give up with `Error::Closed`.
     pub stop: Arc<AtomicBool>,
-    /// The sequence number at which the oldest open transaction reads, `u64::MAX` while none is open. Flush and compaction
-    /// keep a tombstone that is newer, whatever it hides: the transaction may ask whether the key was written since.
-    pub oldest_transaction_start: Arc<AtomicU64>,
 }
 
 impl Context {
@@ -105,10 +102,10 @@ impl Context {
         debt_bytes(&self.versions.current(), |family| self.options_of(family))
     }
 
-    /// Tombstones above it stay. To be asked after the inputs are fixed: a transaction that is registered later reads at
-    /// or above everything in them.
-    fn oldest_transaction(&self) -> SequenceNumber {
-        self.oldest_transaction_start.load(Ordering::SeqCst)
+    /// Tombstones above it stay. To be asked after the inputs are fixed: a transaction that begins later, and a snapshot that is
+    /// taken later, reads at or above everything in them.
+    fn oldest_reader(&self) -> SequenceNumber {
+        self.versions.horizon().oldest()
     }
 }
 

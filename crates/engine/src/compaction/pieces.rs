@@ -7,10 +7,10 @@
 use super::Context;
 use super::merge::{Merged, merge_range};
 use super::plan::Plan;
+use crate::lock::{Condvar, Mutex, Rank};
 use crate::version::Version;
 use crate::{Error, Result};
 use bytes::Bytes;
-use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 
 /// See the head of this file.
@@ -47,7 +47,7 @@ impl Pieces {
             plan,
             now_ms,
             bounds,
-            progress: Mutex::new(Progress { next: 0, results }),
+            progress: Mutex::new(Rank::PieceResults, Progress { next: 0, results }),
             changed: Condvar::new(),
         }
     }

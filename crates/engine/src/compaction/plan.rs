@@ -94,7 +94,7 @@ pub struct Planner<'a> {
     /// Wall clock, in milliseconds since the epoch.
     pub now_ms: u64,
     /// Tombstones above it cannot be dropped.
-    pub oldest_transaction: SequenceNumber,
+    pub oldest_reader: SequenceNumber,
 }
 
 /// A candidate with its urgency.
@@ -340,7 +340,7 @@ impl<'a> Planner<'a> {
         let percent = u64::from(options.tombstone_percent);
         let tombstones = percent > 0 && meta.tombstones > 0 && meta.tombstones * 100 >= meta.entries * percent;
         // What a transaction still holds would be there again afterwards, and again.
-        let can_go = meta.largest_sequence <= self.oldest_transaction;
+        let can_go = meta.largest_sequence <= self.oldest_reader;
         old || (can_go && (tombstones || facts.half_expired_at_ms <= self.now_ms))
     }
 }

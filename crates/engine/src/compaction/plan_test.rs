@@ -37,8 +37,8 @@ const LAST: usize = LEVEL_COUNT - 1;
 
 fn plan_with(version: &Version, options: &CompactionOptions, in_flight: &InFlight) -> Option<Plan> {
     let families = FamilyMap::default();
-    let (now_ms, oldest_transaction) = (1000, SEQUENCE_NUMBER_MAX);
-    Planner { version, options, families: &families, in_flight, now_ms, oldest_transaction }.plan()
+    let (now_ms, oldest_reader) = (1000, SEQUENCE_NUMBER_MAX);
+    Planner { version, options, families: &families, in_flight, now_ms, oldest_reader }.plan()
 }
 
 fn plan(version: &Version) -> Option<Plan> {
@@ -141,7 +141,7 @@ fn a_table_of_tombstones_is_rewritten_at_the_bottom_and_goes_down_above_it() {
         families: &families,
         in_flight: &InFlight::default(),
         now_ms: 1000,
-        oldest_transaction: 4,
+        oldest_reader: 4,
     };
     assert!(held.plan().is_none(), "a transaction may ask for the tombstones");
 }
@@ -286,7 +286,7 @@ proptest! {
                     families: &FamilyMap::default(),
                     in_flight: &in_flight,
                     now_ms: 1000,
-                    oldest_transaction: SEQUENCE_NUMBER_MAX,
+                    oldest_reader: SEQUENCE_NUMBER_MAX,
                 };
                 prop_assert!(due.due(F, levels).is_empty(), "something is due, and nothing is planned");
                 return Ok(());

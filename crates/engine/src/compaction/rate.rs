@@ -1,7 +1,7 @@
 //! One limit for everything that is written in the background: a token bucket.
 
+use crate::lock::{Condvar, Mutex, Rank};
 use kontiki_env::Env;
-use parking_lot::{Condvar, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -11,7 +11,6 @@ const BURST_PARTS: u64 = 10;
 const WAIT_MAX: Duration = Duration::from_millis(50);
 
 /// Flush, compaction and relocation of values take what they write from it before they write it.
-#[derive(Default)]
 pub struct RateLimiter {
     /// 0: no limit.
     bytes_per_second: AtomicU64,
@@ -20,6 +19,18 @@ pub struct RateLimiter {
     /// Time spent waiting, in microseconds.
     waited_us: AtomicU64,
     taken_bytes: AtomicU64,
+}
+
+impl Default for RateLimiter {
+    fn default() -> RateLimiter {
+        RateLimiter {
+            bytes_per_second: AtomicU64::new(0),
+            bucket: Mutex::new(Rank::RateLimit, Bucket::default()),
+            changed: Condvar::new(),
+            waited_us: AtomicU64::new(0),
+            taken_bytes: AtomicU64::new(0),
+        }
+    }
 }
 
 #[derive(Default)]

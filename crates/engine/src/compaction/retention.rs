@@ -4,8 +4,8 @@
 //! goes too if a range tombstone hides it; and if it is a tombstone, or has expired, once no deeper level can hold an
 //! older version that it would have to hide. Expired versions that must still hide something become tombstones.
 //!
-//! A tombstone above the start of the oldest open transaction stays all the same: the transaction may ask whether its
-//! key was written since.
+//! A tombstone above the number of the oldest reader, a transaction or a snapshot, stays all the same: it may ask whether its
+//! key was written since (`version/horizon.rs`).
 
 use crate::iterator::KeyRef;
 use crate::kind::{Decoded, Kind};
@@ -38,17 +38,19 @@ pub struct Retention<'a> {
     /// Wall clock at which expiry is judged; one for all versions, so that none comes back to life.
     now_ms: u64,
     /// Tombstones above it stay.
-    oldest_transaction: SequenceNumber,
+    oldest_reader: SequenceNumber,
     user_key: Vec<u8>,
     /// Of the version judged last; 0 before the first.
     sequence: SequenceNumber,
+    /// The newest version judged so far that goes and leaves no trace of the write; 0 if there was none.
+    dropped_through: SequenceNumber,
 }
 
 impl<'a> Retention<'a> {
     /// `ranges` hide versions of the family, expiry is judged at `now_ms`, and tombstones above the sequence number
-    /// `oldest_transaction` stay.
-    pub fn new(ranges: &'a RangeTombstones, now_ms: u64, oldest_transaction: SequenceNumber) -> Retention<'a> {
-        Retention { ranges, span: None, now_ms, oldest_transaction, user_key: Vec::new(), sequence: 0 }
+    /// `oldest_reader` stay.
+    pub fn new(ranges: &'a RangeTombstones, now_ms: u64, oldest_reader: SequenceNumber) -> Retention<'a> {
+        Retention { ranges, span: None, now_ms, oldest_reader, user_key: Vec::new(), sequence: 0, dropped_through: 0 }
     }
 
     /// Judges one version. `is_bottom` tells whether no deeper level can hold the key; it is asked for tombstones and
@@ -78,13 +80,21 @@ impl<'a> Retention<'a> {
             return Ok(Verdict::Keep);
         }
         let early = planted::is_set(Bug::DropTombstonesEarly);
-        let spent = key.sequence <= self.oldest_transaction && (early || is_bottom());
+        let spent = key.sequence <= self.oldest_reader && (early || is_bottom());
+        if spent {
+            self.dropped_through = self.dropped_through.max(key.sequence);
+        }
         Ok(match (expired, spent) {
             (true, true) => Verdict::Expired,
             (true, false) => Verdict::KeepAsDelete,
             (false, true) => Verdict::SpentTombstone,
             (false, false) => Verdict::Keep,
         })
+    }
+
+    /// The newest version judged so far that goes and leaves no trace of the write; 0 if there was none.
+    pub fn dropped_through(&self) -> SequenceNumber {
+        self.dropped_through
     }
 
     /// The newest range tombstone over the key judged now, 0 if there is none.

@@ -72,7 +72,7 @@ proptest! {
         versions in prop::collection::btree_map((0u8..4, 1u64..40), 0u8..3, 0..40),
         lower in prop::collection::btree_set(0u8..4, 0..3),
         tombstones in prop::collection::vec((0u8..4, 1u8..3, 1u64..45), 0..3),
-        oldest_transaction in 0u64..50,
+        oldest_reader in 0u64..50,
     ) {
         let key = |key: u8| Bytes::copy_from_slice(&[key]);
         let ranges = tombstones.iter().map(|&(start, length, sequence)| {
@@ -80,7 +80,7 @@ proptest! {
         });
         let ranges = RangeTombstones::new(ranges.collect());
         let kinds = [Kind::Delete, Kind::Put, Kind::PutExpiring];
-        let mut retention = Retention::new(&ranges, 5000, oldest_transaction);
+        let mut retention = Retention::new(&ranges, 5000, oldest_reader);
         let mut kept = BTreeMap::new();
         for user_key in 0u8..4 {
             for (&(_, sequence), &kind) in versions.range((user_key, 0)..(user_key + 1, 0)).rev() {
@@ -110,9 +110,9 @@ proptest! {
             prop_assert!(left.len() <= 1, "one version of a key stays");
             prop_assert_eq!(read(all, user_key), read(left.last().copied(), user_key));
             if let Some((sequence, Kind::Delete)) = left.last() {
-                prop_assert!(lower.contains(&user_key) || *sequence > oldest_transaction, "it still has a purpose");
+                prop_assert!(lower.contains(&user_key) || *sequence > oldest_reader, "it still has a purpose");
             }
-            if let Some((sequence, Kind::Delete)) = all && sequence > oldest_transaction && ranges.covering(&[user_key]).is_none() {
+            if let Some((sequence, Kind::Delete)) = all && sequence > oldest_reader && ranges.covering(&[user_key]).is_none() {
                 prop_assert_eq!(left.last(), Some(&(sequence, Kind::Delete)), "a transaction may ask for it");
             }
         }

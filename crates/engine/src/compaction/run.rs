@@ -29,7 +29,7 @@ pub fn step(context: &Context) -> Result<bool> {
             families: &families,
             in_flight: &in_flight,
             now_ms: context.env.clock.wall_ms(),
-            oldest_transaction: context.oldest_transaction(),
+            oldest_reader: context.oldest_reader(),
         };
         let Some(plan) = planner.plan() else { return Ok(false) };
         let claims = context.state.claim(&mut in_flight, plan.claims());

@@ -5,13 +5,12 @@ use super::pieces::Pieces;
 use super::rate::RateLimiter;
 use super::stats::CompactionStats;
 use crate::Family;
+use crate::lock::{Condvar, Mutex, Rank};
 use bytes::Bytes;
-use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 /// See the head of this file.
-#[derive(Default)]
 pub struct State {
     pub(super) in_flight: Mutex<InFlight>,
     /// A plan has ended.
@@ -25,6 +24,20 @@ pub struct State {
     /// What they have done.
     pub stats: CompactionStats,
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl Default for State {
+    fn default() -> State {
+        State {
+            in_flight: Mutex::new(Rank::CompactionClaims, InFlight::default()),
+            ended: Condvar::new(),
+            pieces: Mutex::new(Rank::CompactionPieces, Vec::new()),
+            guards: Mutex::new(Rank::FlushGuards, BTreeMap::new()),
+            limiter: RateLimiter::default(),
+            stats: CompactionStats::default(),
+            wake: OnceLock::new(),
+        }
+    }
 }
 
 impl State {

@@ -1,7 +1,7 @@
 //! What flushes and compactions have done since open, by the level of their output.
 
+use crate::lock::{Mutex, Rank};
 use crate::version::LEVEL_COUNT;
-use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -27,10 +27,19 @@ pub struct LevelWork {
 }
 
 /// See the head of this file.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct CompactionStats {
     levels: Mutex<[LevelWork; LEVEL_COUNT]>,
     flushed_bytes: AtomicU64,
+}
+
+impl Default for CompactionStats {
+    fn default() -> CompactionStats {
+        CompactionStats {
+            levels: Mutex::new(Rank::CompactionStats, Default::default()),
+            flushed_bytes: AtomicU64::new(0),
+        }
+    }
 }
 
 impl CompactionStats {

@@ -87,12 +87,14 @@ impl BackupStore {
         Ok(BackupStore { env: env.clone(), dir: dir.to_path_buf(), _lock: lock })
     }
 
-    /// Backs up everything that was acknowledged before this call, copying only what no earlier backup holds.
+    /// Backs up everything that was acknowledged before this call, copying only what no earlier backup holds. A close of the
+    /// database waits until this has noticed it, so `progress` must not call the database.
     ///
     /// Errors: those of [`Db::flush`]; [`Error::InvalidArgument`] for a served store; [`Error::Io`] and
     /// [`Error::NoSpace`] of the backup's disk: then there is no new backup, and the earlier ones are as they were.
     pub fn create(&self, db: &Db, progress: &mut dyn FnMut(CopyProgress)) -> Result<BackupInfo> {
         let core = db.core();
+        let _here = core.foreground()?;
         let source = Source::of(core)?;
         let identity = identity_of(&core.env, &core.directory)?;
         let wanted = files_of(&source.edit);
@@ -106,6 +108,8 @@ impl BackupStore {
         };
         let mut copied_bytes = 0;
         for file in wanted {
+            // A close waits for this; it need not wait for all files.
+            core.check_open()?;
             let checksum = match held.get(&(identity, file.kind, file.number)) {
                 Some(checksum) => {
                     meter.add(file.bytes);

@@ -34,6 +34,7 @@ impl Db {
     pub fn checkpoint(&self, target: &Path) -> Result<CheckpointReport> {
         let core = self.core();
         let env = &core.env;
+        let _here = core.foreground()?;
         let target = &absolute(env, target)?;
         refuse_unless_empty(env, target)?;
         let source = Source::of(core)?;
@@ -41,6 +42,8 @@ impl Db {
         let mut report = CheckpointReport { sequence: source.sequence, ..CheckpointReport::default() };
         let mut directories = BTreeSet::new();
         for file in &files {
+            // A close waits for this; it need not wait for all files.
+            core.check_open()?;
             let directory = file.kind.directory(target);
             if directories.insert(directory.clone()) {
                 env.fs.create_dir_all(&directory).map_err(|error| Error::io(&directory, &error))?;

@@ -1,13 +1,18 @@
 //! Answers to commits, given in order and exactly once.
 
+use crate::lock::{Condvar, Mutex, Rank};
 use crate::{Result, SequenceNumber};
-use parking_lot::{Condvar, Mutex};
+use std::any::Any;
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// What a submitter gave to be called with the answer.
 pub(crate) type Done = Box<dyn FnOnce(Result<SequenceNumber>) + Send>;
+
+/// Called with the payload of a panic.
+type OnPanic = Box<dyn Fn(&(dyn Any + Send)) + Send + Sync>;
 
 /// An answer that is due.
 pub(crate) struct Completion {
@@ -19,13 +24,24 @@ pub(crate) struct Completion {
 ///
 /// Whoever pushes may run what is there; if another thread is at it already, that thread runs the new ones too. So a
 /// completion that submits again does not recurse, and order holds across threads.
-#[derive(Default)]
 pub(crate) struct Completions {
     state: Mutex<State>,
     /// Commits that were submitted and whose answers have not been run.
     unanswered: AtomicU64,
     /// Whether something may be due, for those who look without the lock.
     due: AtomicBool,
+    on_panic: OnceLock<OnPanic>,
+}
+
+impl Default for Completions {
+    fn default() -> Completions {
+        Completions {
+            state: Mutex::new(Rank::Completions, State::default()),
+            unanswered: AtomicU64::new(0),
+            due: AtomicBool::new(false),
+            on_panic: OnceLock::new(),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -63,7 +79,6 @@ impl Completions {
             }
             state.running = true;
         }
-        let _stopped = StopRunning(self);
         loop {
             let next = {
                 let mut state = self.state.lock();
@@ -71,41 +86,33 @@ impl Completions {
                 state.running = next.is_some();
                 next
             };
-            let Some(completion) = next else { return };
-            let answered = Answered(self);
-            (completion.done)(completion.result);
-            drop(answered);
+            let Some(Completion { done, result }) = next else { return };
+            // Caught: it is not its own thread that runs it, and others wait for theirs.
+            let outcome = catch_unwind(AssertUnwindSafe(|| done(result)));
+            let before = self.unanswered.fetch_sub(1, Ordering::SeqCst);
+            assert!(before > 0, "only expected answers are given");
+            if let (Err(panic), Some(tell)) = (outcome, self.on_panic.get()) {
+                tell(&*panic);
+            }
         }
     }
-}
 
-/// Counted when the answer was given, however that went.
-struct Answered<'a>(&'a Completions);
-
-impl Drop for Answered<'_> {
-    fn drop(&mut self) {
-        let before = self.0.unanswered.fetch_sub(1, Ordering::SeqCst);
-        assert!(before > 0 || std::thread::panicking(), "only expected answers are given");
-    }
-}
-
-/// A completion that panics takes its thread with it, not everybody's later answers.
-struct StopRunning<'a>(&'a Completions);
-
-impl Drop for StopRunning<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.state.lock().running = false;
-            self.0.due.store(true, Ordering::SeqCst);
-        }
+    /// Sets what is called when an answer panics. Once.
+    pub(crate) fn set_on_panic(&self, tell: OnPanic) {
+        assert!(self.on_panic.set(tell).is_ok(), "set once, at open");
     }
 }
 
 /// Where a blocking caller waits for its answer.
-#[derive(Default)]
 pub(crate) struct Waiter {
     answer: Mutex<Option<Result<SequenceNumber>>>,
     answered: Condvar,
+}
+
+impl Default for Waiter {
+    fn default() -> Waiter {
+        Waiter { answer: Mutex::new(Rank::Answer, None), answered: Condvar::new() }
+    }
 }
 
 impl Waiter {

@@ -3,7 +3,7 @@ use super::*;
 #[test]
 fn a_completion_that_pushes_is_not_run_into_and_order_holds() {
     let completions = Arc::new(Completions::default());
-    let order: Arc<Mutex<Vec<u64>>> = Arc::default();
+    let order: Arc<parking_lot::Mutex<Vec<u64>>> = Arc::default();
     let note = |number: u64| -> Done {
         let order = order.clone();
         Box::new(move |_| order.lock().push(number))
@@ -24,15 +24,20 @@ fn a_completion_that_pushes_is_not_run_into_and_order_holds() {
 }
 
 #[test]
-fn a_completion_that_panics_does_not_keep_others_from_their_answers() {
+fn a_completion_that_panics_is_reported_and_does_not_keep_others_from_their_answers() {
     let completions = Completions::default();
     let (waiter, done) = Waiter::new();
     let broken = Completion { done: Box::new(|_| panic!("a broken completion")), result: Ok(1) };
     (0..2).for_each(|_| completions.expect());
     completions.push([broken, Completion { done, result: Ok(2) }]);
-    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| completions.run()));
-    assert!(panicked.is_err());
+    let told: Arc<parking_lot::Mutex<Vec<String>>> = Arc::default();
+    let of_tell = told.clone();
+    completions.set_on_panic(Box::new(move |panic| {
+        of_tell.lock().push(panic.downcast_ref::<&str>().expect("a text").to_string());
+    }));
     completions.run();
+    assert_eq!(*told.lock(), ["a broken completion"]);
+    assert!(completions.all_answered());
     assert!(matches!(waiter.try_take(), Some(Ok(2))));
 }
 

@@ -5,37 +5,40 @@
 //! since, which lies in memory but for rare cases. All batches with a number are in memory at the second time.
 //!
 //! A key's newest version answers for the key. Compaction drops older versions, and a tombstone too once it hides
-//! nothing; it keeps a tombstone while it is newer than the oldest registered start ([`TransactionStarts`]), so that
-//! a deletion by a later commit is still found.
+//! nothing; it keeps a tombstone while it is newer than the oldest registered start ([`TransactionStarts`]) or held snapshot,
+//! so that a deletion by a later commit is still found. For a number that is no longer held the answer may be unknown: then the
+//! condition counts as broken (`version/horizon.rs`).
 
 use super::{Core, Snapshot};
 use crate::iterator::ReadState;
+use crate::lock::{Mutex, Rank};
+use crate::version::Horizon;
 use crate::{Commit, Durability, Error, Precondition, Result, SequenceNumber, Unchanged, WriteBatch};
-use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 impl Unchanged {
     /// Refuses with `Conflict` if `state`, which holds every write so far, has one that this condition rules out and
     /// whose number is larger than `after`.
-    pub(crate) fn check(&self, state: &ReadState, after: SequenceNumber) -> Result<()> {
+    ///
+    /// Also if a deletion since then may have been forgotten, by what `horizon` says after `state` was pinned.
+    pub(crate) fn check(&self, state: &ReadState, after: SequenceNumber, horizon: &Horizon) -> Result<()> {
         let since = self.since().max(after);
-        let changed = match self {
-            Unchanged::Key { family, key, .. } => state.newest_sequence(*family, key, since)?.is_some(),
-            Unchanged::Range { family, range, .. } => state.written_since(*family, range, since)?.is_some(),
-        };
+        let changed = since < horizon.dropped_through()
+            || match self {
+                Unchanged::Key { family, key, .. } => state.newest_sequence(*family, key, since)?.is_some(),
+                Unchanged::Range { family, range, .. } => state.written_since(*family, range, since)?.is_some(),
+            };
         if changed { Err(Error::Conflict { family: self.family(), key: self.named_key() }) } else { Ok(()) }
     }
 }
 
 /// The sequence numbers at which open transactions read: while one is open, compaction keeps the tombstones that are
 /// newer, so that their conditions can be answered.
-#[derive(Default)]
 pub(crate) struct TransactionStarts {
     open: Mutex<BTreeMap<SequenceNumber, u64>>,
-    /// The smallest of them, `u64::MAX` while there is none; shared with compaction.
-    oldest: Arc<AtomicU64>,
+    /// Has the smallest of them, for compaction.
+    horizon: Arc<Horizon>,
 }
 
 /// Registers a start until it is dropped.
@@ -45,15 +48,14 @@ pub(crate) struct TransactionStart {
 }
 
 impl TransactionStarts {
-    /// With the cell that compaction reads.
-    pub(crate) fn new(oldest: Arc<AtomicU64>) -> TransactionStarts {
-        oldest.store(u64::MAX, Ordering::Release);
-        TransactionStarts { open: Mutex::default(), oldest }
+    /// None yet.
+    pub(crate) fn new(horizon: Arc<Horizon>) -> TransactionStarts {
+        TransactionStarts { open: Mutex::new(Rank::TransactionStarts, BTreeMap::new()), horizon }
     }
 
     /// The smallest number that an open transaction reads at, `u64::MAX` while none is open.
     pub(crate) fn oldest(&self) -> SequenceNumber {
-        self.oldest.load(Ordering::Acquire)
+        self.horizon.transactions()
     }
 
     /// Number of those that are registered.
@@ -65,7 +67,7 @@ impl TransactionStarts {
     fn change(&self, change: impl FnOnce(&mut BTreeMap<SequenceNumber, u64>)) {
         let mut open = self.open.lock();
         change(&mut open);
-        self.oldest.store(open.first_key_value().map_or(u64::MAX, |(oldest, _)| *oldest), Ordering::SeqCst);
+        self.horizon.set_transactions(open.first_key_value().map_or(u64::MAX, |(oldest, _)| *oldest));
     }
 }
 
@@ -116,7 +118,7 @@ impl Core {
                 let message = format!("a condition since sequence number {since}; {visible} is the newest so far");
                 return Err(Error::InvalidArgument(message));
             }
-            condition.check(&state, 0)?;
+            condition.check(&state, 0, self.context.versions.horizon())?;
         }
         Ok(visible)
     }

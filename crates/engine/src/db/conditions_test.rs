@@ -193,10 +193,109 @@ fn the_oldest_open_transaction_is_known_to_compaction() {
     let (snapshot, second) = core.begin_transaction();
     assert!(snapshot.sequence() > core.oldest_transaction_start());
     assert_eq!(core.transaction_starts.len(), 2);
-    let of_compaction = || core.context.oldest_transaction_start.load(std::sync::atomic::Ordering::Relaxed);
+    let of_compaction = || core.context.versions.horizon().transactions();
     assert_eq!(of_compaction(), core.oldest_transaction_start());
     drop(first);
     assert_eq!(of_compaction(), snapshot.sequence());
     drop(second);
     assert_eq!((of_compaction(), core.transaction_starts.len()), (u64::MAX, 0));
+}
+
+fn delete(db: &Db, name: &str) {
+    let mut batch = WriteBatch::new();
+    batch.delete(Family::DEFAULT, name.as_bytes());
+    db.write(batch, Durability::Buffered).expect("delete");
+}
+
+fn delete_range(db: &Db, start: &str, end: &str) {
+    let mut batch = WriteBatch::new();
+    batch.delete_range(Family::DEFAULT, start.as_bytes(), end.as_bytes());
+    db.write(batch, Durability::Buffered).expect("delete a range");
+}
+
+#[test]
+fn a_deletion_since_a_snapshot_is_found_while_the_snapshot_is_held_however_much_is_compacted() {
+    for by_range in [false, true] {
+        let machine = SimMachine::from_seed(7);
+        let db = open(&machine);
+        for name in ["k", "other"] {
+            db.write(put(name, "v"), Durability::Buffered).expect("put");
+        }
+        db.compact().expect("compact");
+        let snapshot = db.snapshot();
+        if by_range {
+            delete_range(&db, "j", "l")
+        } else {
+            delete(&db, "k")
+        }
+        for _ in 0..2 {
+            db.compact().expect("compact");
+            conflict(commit(&db, put("x", "1"), vec![key("k", snapshot.sequence())]), "k");
+            conflict(commit(&db, put("x", "1"), vec![range("a", "m", snapshot.sequence())]), "a");
+            commit(&db, put("x", "1"), vec![key("other", snapshot.sequence())]).expect("unchanged");
+        }
+        drop(snapshot);
+        db.compact().expect("compact");
+        let version = db.core().context.versions.current();
+        let tombstones: u64 = version.tables().map(|(_, _, table)| table.meta().tombstones).sum();
+        assert_eq!((tombstones, version.range_tombstone_count()), (0, 0), "no reader may ask any more");
+    }
+}
+
+#[test]
+fn a_condition_since_a_number_that_is_not_held_counts_as_broken_once_later_deletions_are_forgotten() {
+    let machine = SimMachine::from_seed(8);
+    let db = open(&machine);
+    for name in ["k", "other"] {
+        db.write(put(name, "v"), Durability::Buffered).expect("put");
+    }
+    db.compact().expect("compact");
+    let number = db.snapshot().sequence();
+    db.write(put("new", "v"), Durability::Buffered).expect("put");
+    db.compact().expect("compact");
+    commit(&db, put("x", "1"), vec![key("k", number)]).expect("nothing was deleted since, so the answer is known");
+    delete(&db, "k");
+    db.compact().expect("compact");
+    conflict(commit(&db, put("x", "2"), vec![key("k", number)]), "k");
+    conflict(commit(&db, put("x", "2"), vec![key("other", number)]), "other");
+    let number = db.snapshot().sequence();
+    commit(&db, put("x", "2"), vec![key("other", number), key("k", number)]).expect("unchanged");
+    // No reader holds a number of an earlier run.
+    db.close().expect("close");
+    let db = open(&machine);
+    conflict(commit(&db, put("x", "3"), vec![key("other", number - 1)]), "other");
+}
+
+/// Snapshots come and go beside deletions and compactions: a condition never misses a deletion.
+#[test]
+fn no_deletion_is_missed_while_snapshots_come_and_go_beside_compactions() {
+    let machine = SimMachine::from_seed(9);
+    let env = kontiki_env::Env { tasks: Arc::new(Threads), ..machine.env() };
+    let db = Db::open_in(&env, Path::new("/db"), small_options()).expect("opens");
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                db.compact().expect("compact");
+            }
+        });
+        for turn in 0..150 {
+            db.write(put("k", "v"), Durability::Buffered).expect("put");
+            let snapshot = db.snapshot();
+            match turn % 3 {
+                0 => delete_range(&db, "j", "l"),
+                1 => delete(&db, "k"),
+                _ => {
+                    let unchanged = vec![key("k", snapshot.sequence())];
+                    commit(&db, put("x", "1"), unchanged).expect("nobody has written it");
+                    continue;
+                }
+            }
+            if turn % 2 == 0 {
+                db.flush().expect("flush");
+            }
+            conflict(commit(&db, put("x", "1"), vec![key("k", snapshot.sequence())]), "k");
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
 }

@@ -9,6 +9,7 @@ use super::throttle::Throttle;
 use super::writes::Writes;
 use crate::compaction::Context;
 use crate::feed::Feed;
+use crate::lock::{Condvar, Mutex, Rank, RwLock, RwLockReadGuard, check_wait};
 use crate::log::{LogWriter, NextSegments, Segments, Tail, Watchdog};
 use crate::stats::Recorder;
 use crate::stream::StreamIndex;
@@ -17,7 +18,6 @@ use crate::{Error, Family, Result};
 use kontiki_env::Env;
 use kontiki_env::fs::FileLock;
 use kontiki_env::tasks::TaskHandle;
-use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,12 +26,9 @@ use std::time::Duration;
 
 /// The shared state of a database.
 ///
-/// Locks, in the order in which a thread that takes several must take them:
-/// `log` -> `queue.derived` -> `streams` -> `writes` -> `order` -> `next_segments` -> `segments` -> `queue.logged` ->
-/// `progress` -> `feed` -> `health` -> `jobs`.
-/// `watchdog` is taken alone. No completion runs under any of them. Under `log` nothing is waited for but other writers' insertions into memtables,
-/// when a commit has conditions; and no file is touched but for the append itself, a rewrite, and a segment that was not
-/// made in time.
+/// The order in which a thread takes several locks is that of their ranks (`lock`), which debug builds check. No completion runs
+/// under any of them. Under `log` nothing is waited for but other writers' insertions into memtables, when a commit has
+/// conditions; and no file is touched but for the append itself, a rewrite, and a segment that was not made in time.
 pub(crate) struct Core {
     pub(crate) env: Env,
     pub(crate) directory: PathBuf,
@@ -77,10 +74,15 @@ pub(crate) struct Core {
 }
 
 /// Tells when a close has ended.
-#[derive(Default)]
 pub(crate) struct Closing {
     ended: Mutex<bool>,
     changed: Condvar,
+}
+
+impl Default for Closing {
+    fn default() -> Closing {
+        Closing { ended: Mutex::new(Rank::Closing, false), changed: Condvar::new() }
+    }
 }
 
 impl Closing {
@@ -125,10 +127,11 @@ pub(crate) struct Jobs {
 struct Health {
     closed: bool,
     stopped: Option<String>,
+    /// What panicked first.
+    panicked: Option<String>,
 }
 
 /// What background work has achieved, for those who wait for it.
-#[derive(Default)]
 pub(crate) struct Progress {
     state: Mutex<ProgressState>,
     changed: Condvar,
@@ -136,6 +139,17 @@ pub(crate) struct Progress {
     ended: Condvar,
     /// Whether the state holds an error, for those who look without the lock.
     error: AtomicBool,
+}
+
+impl Default for Progress {
+    fn default() -> Progress {
+        Progress {
+            state: Mutex::new(Rank::Progress, ProgressState::default()),
+            changed: Condvar::new(),
+            ended: Condvar::new(),
+            error: AtomicBool::new(false),
+        }
+    }
 }
 
 /// See [`Progress`].
@@ -226,13 +240,13 @@ impl Core {
             directory: parts.directory,
             transactions: Transactions::new(),
             family_changes: FamilyChanges::default(),
-            foreground: RwLock::default(),
-            ingesting: Mutex::default(),
-            transaction_starts: TransactionStarts::new(parts.context.oldest_transaction_start.clone()),
+            foreground: RwLock::new(Rank::Foreground, ()),
+            ingesting: Mutex::new(Rank::Ingest, ()),
+            transaction_starts: TransactionStarts::new(parts.context.versions.horizon().clone()),
             context: parts.context,
             segments: parts.segments,
-            streams: Mutex::new(parts.streams),
-            log: Mutex::new(parts.log),
+            streams: Mutex::new(Rank::Streams, parts.streams),
+            log: Mutex::new(Rank::Log, parts.log),
             next_segments: parts.next_segments,
             tail: parts.tail,
             queue: Queue::default(),
@@ -240,18 +254,18 @@ impl Core {
             throttle: Throttle::new(&parts.options),
             counters: parts.counters,
             recorder: parts.recorder,
-            watchdog: Mutex::default(),
+            watchdog: Mutex::new(Rank::LogWatch, Watchdog::default()),
             feed: Feed::default(),
             options: parts.options,
             progress,
             last_logged: AtomicU64::new(0),
             flushed_for_streams_at: AtomicU64::new(0),
             read_only: parts.directory_lock.is_none(),
-            directory_lock: Mutex::new(parts.directory_lock),
-            health: RwLock::default(),
+            directory_lock: Mutex::new(Rank::DirectoryLock, parts.directory_lock),
+            health: RwLock::new(Rank::Health, Health::default()),
             closed: AtomicBool::new(false),
             closing: Closing::default(),
-            jobs: RwLock::new(None),
+            jobs: RwLock::new(Rank::Jobs, None),
         }
     }
 
@@ -265,6 +279,7 @@ impl Core {
     pub(crate) fn end_jobs(&self) {
         self.context.stop.store(true, Ordering::Relaxed);
         let jobs = self.jobs.write().take();
+        check_wait();
         drop(jobs); // Not under the lock: it waits for steps that may want to wake.
     }
 
@@ -317,6 +332,16 @@ impl Core {
         self.wake_commit();
     }
 
+    /// A thread that did `task` has panicked. The first one stays.
+    pub(super) fn note_panic(&self, task: &str) {
+        self.health.write().panicked.get_or_insert_with(|| task.to_string());
+    }
+
+    /// What panicked, if anything did.
+    pub(crate) fn what_panicked(&self) -> Option<String> {
+        self.health.read().panicked.clone()
+    }
+
     /// Refuses everything from now on; returns whether it did not before.
     pub(crate) fn set_closed(&self) -> bool {
         let before = std::mem::replace(&mut self.health.write().closed, true);
@@ -352,6 +377,7 @@ impl Core {
     /// Waits until `done` gives a result, which it is asked for whenever background work has achieved something. In
     /// a stepped world, steps jobs instead.
     pub(crate) fn wait_for<T>(&self, mut done: impl FnMut(&ProgressState) -> Option<Result<T>>) -> Result<T> {
+        check_wait();
         if !self.env.tasks.threaded() {
             loop {
                 if let Some(result) = done(&self.progress.get()) {

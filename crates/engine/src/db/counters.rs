@@ -4,7 +4,7 @@ use crate::Durability;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Counters since open; each only grows.
+/// Counters since open, which only grow, and gauges.
 #[derive(Default)]
 pub(crate) struct Counters {
     pub(crate) commits_sync: AtomicU64,
@@ -19,6 +19,8 @@ pub(crate) struct Counters {
     pub(crate) log_holder_warnings: AtomicU64,
     pub(crate) replayed_bytes: AtomicU64,
     pub(crate) stalls: AtomicU64,
+    /// Callers that wait at a hard bound now.
+    pub(crate) stalled: AtomicU64,
     pub(crate) flushes: AtomicU64,
     pub(crate) flushed_bytes: AtomicU64,
     pub(crate) ingests: AtomicU64,
@@ -62,6 +64,18 @@ impl Counters {
 
     pub(crate) fn note_stall(&self) {
         add(&self.stalls, 1);
+    }
+
+    /// A caller waits at a hard bound until what this returns is dropped.
+    pub(crate) fn stalled(&self) -> impl Drop + '_ {
+        struct Stalled<'a>(&'a AtomicU64);
+        impl Drop for Stalled<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Relaxed);
+            }
+        }
+        add(&self.stalled, 1);
+        Stalled(&self.stalled)
     }
 
     pub(crate) fn note_flush(&self, bytes: u64) {

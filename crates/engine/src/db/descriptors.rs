@@ -13,10 +13,10 @@
 //! ([`OpenLimits`]).
 
 use crate::cache::TableCache;
+use crate::lock::{Condvar, Mutex, Rank};
 use crate::vlog::{OPEN_VALUE_FILES_MAX, ValueStore};
 use kontiki_env::Env;
 use kontiki_env::fs::{File, FileLock, Fs, OpenMode, is_out_of_descriptors};
-use parking_lot::{Condvar, Mutex};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -89,7 +89,7 @@ impl DescriptorFs {
         let fs = Arc::new(DescriptorFs {
             fs: env.fs.clone(),
             held,
-            reserve: Mutex::default(),
+            reserve: Mutex::new(Rank::DescriptorReserve, Vec::new()),
             closable: OnceLock::new(),
             refused: Arc::default(),
             pauses: Condvar::new(),
@@ -195,7 +195,7 @@ impl Fs for DescriptorFs {
             }
             // Other threads have taken what the reserve gave up.
             if pause > 0 {
-                self.pauses.wait_for(&mut self.reserve.lock(), PAUSE);
+                self.pauses.pause(&mut self.reserve.lock(), PAUSE);
             }
             result = self.with_room(|| self.fs.sync_dir(path));
             if pause == self.pauses_max {

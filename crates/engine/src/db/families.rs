@@ -12,16 +12,15 @@
 //! again, nothing of an old family can come up in a new one.
 
 use super::core::Core;
-use super::options::{refuse_family, validate_family};
+use super::options::refuse_family;
+use crate::lock::{Mutex, Rank};
 use crate::version::{FamilyLevels, Version, VersionEdit};
 use crate::{Db, Error, Family, FamilySpec, Result, WriteBatch};
-use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What the write path has to know of changes that are under way.
-#[derive(Default)]
 pub(crate) struct FamilyChanges {
     /// Held by whoever creates or drops a family: the names that are taken, once one was created.
     one_at_a_time: Mutex<Option<BTreeMap<String, Family>>>,
@@ -30,6 +29,16 @@ pub(crate) struct FamilyChanges {
     /// Counts drops. Changed under the locks that order commits: a commit that was checked at an older count is checked again
     /// under them.
     drops: AtomicU64,
+}
+
+impl Default for FamilyChanges {
+    fn default() -> FamilyChanges {
+        FamilyChanges {
+            one_at_a_time: Mutex::new(Rank::FamilyChange, None),
+            leaving: AtomicU64::new(0),
+            drops: AtomicU64::new(0),
+        }
+    }
 }
 
 impl FamilyChanges {
@@ -87,7 +96,7 @@ impl Db {
 
 impl Core {
     fn create_family(&self, spec: FamilySpec) -> Result<()> {
-        validate_family(&spec)?;
+        self.options.validate_family(&spec)?;
         let _here = self.foreground()?;
         let mut names = self.family_changes.one_at_a_time.lock();
         let version = self.context.versions.current();

@@ -12,11 +12,12 @@
 //! 7. The number becomes visible, in its place. So a snapshot has all of the ingest or nothing of it, conditions of commits see its
 //!    keys as written at its number, and a commit that was answered after the ingest is newer.
 //!
-//! Between 5 and 7 nothing needs the lock that orders commits: a commit with conditions holds it while it waits for all numbers
-//! before its own.
+//! Between 5 and 7 the sync of the log needs the lock that orders commits. So a commit with conditions, which has to see the
+//! ingest's keys, waits for step 6 without that lock (`Core::lock_to_order`).
 
 use super::core::Core;
 use super::ingest_files::Incoming;
+use super::lead::Insertion;
 use super::open::absolute;
 use super::order::Due;
 use super::writes::Ticket;
@@ -128,7 +129,7 @@ impl Core {
         if self.memory_overlaps(incoming)? {
             self.flush_all()?;
         }
-        let (ticket, levels, log_end) = {
+        let (mut ticket, levels, log_end) = {
             let _hold = Hold::new(self);
             // Those who insert need nothing that is held here.
             self.writes.order.wait_all_inserted();
@@ -145,13 +146,11 @@ impl Core {
             (ticket, levels, appended.end)
         };
         let sequence = ticket.sequence;
+        // What came after it waits for it, whatever becomes of it.
+        let insertion = Insertion::new(self, &mut ticket, None);
         let durable = self.wait_due(Due { sequence: 0, log_end });
         let installed = durable.and_then(|()| self.install_ingested(incoming, &levels, sequence));
-        // In any case: what came after it waits for it.
-        let (_, flushable) = self.writes.inserted(&ticket, None);
-        if flushable {
-            self.wake_flush();
-        }
+        drop(insertion);
         installed?;
         self.wait_due(ticket.due())?;
         self.writes.completions.run();
@@ -165,6 +164,7 @@ impl Core {
         let payload = encode_ingested(&incoming.log_entries());
         let record = Outgoing::new(RecordKind::Ingest, [&payload, &[]]);
         let mut log = self.log.lock();
+        let _unwinding = self.unwinding("an ingest on its way into the log");
         self.check_writable()?;
         let version = self.context.versions.current();
         incoming.tables.iter().try_for_each(|table| self.check_family(&version, table.family))?;

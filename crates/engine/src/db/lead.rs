@@ -15,8 +15,10 @@
 use super::completion::Completion;
 use super::core::Core;
 use super::order::{Due, SyncError};
+use super::panics::Unwinding;
 use super::queue::{Pending, Write};
 use super::writes::Ticket;
+use crate::lock::{MutexGuard, check_wait};
 use crate::log::{
     Appended, LogWriter, Need, Outgoing, RecordKind, decode_commit_streams, decode_rewrite, encode_rewrite,
 };
@@ -48,7 +50,9 @@ impl Core {
             true => Need::SyncedAndRead,
             false => Need::Written,
         };
-        let mut log = self.log.lock();
+        let mut log = self.lock_to_order(!write.unchanged.is_empty());
+        // Dropped before the lock: nothing is appended behind what a panic has left.
+        let _unwinding = self.unwinding("a commit on its way into the log");
         self.check_writable()?;
         // Derived commits take numbers without this lock, and have them in memory when they let theirs go.
         let derived = (!write.unchanged.is_empty()).then(|| self.queue.derived.lock());
@@ -108,14 +112,28 @@ impl Core {
         }
     }
 
+    /// The lock that orders commits; for one with conditions when every ingest that has its number is in the version. That is
+    /// waited for without the lock, which the ingest needs for its sync; with it no ingest gets a number.
+    fn lock_to_order(&self, conditional: bool) -> MutexGuard<'_, LogWriter> {
+        loop {
+            let log = self.log.lock();
+            if !conditional || !self.writes.order.is_installing() {
+                return log;
+            }
+            drop(log);
+            self.writes.order.wait_all_installed();
+        }
+    }
+
     fn check_conditions(&self, write: &Write) -> Result<()> {
         if write.unchanged.is_empty() {
             return Ok(());
         }
-        // Those who insert need no lock that is held here.
+        // Threads that insert need no lock that is held here: `lock::Unfinished`.
         self.writes.order.wait_all_inserted();
         let (state, _) = self.writes.read_point();
-        write.unchanged.iter().try_for_each(|condition| condition.check(&state, write.checked_through))
+        let horizon = self.context.versions.horizon();
+        write.unchanged.iter().try_for_each(|condition| condition.check(&state, write.checked_through, horizon))
     }
 
     pub(super) fn append(
@@ -131,20 +149,21 @@ impl Core {
     }
 
     /// Step 2: puts the batch into its memtable. `answer` is for a commit that nobody waits for.
-    pub(super) fn insert(&self, write: &Write, ticket: &Ticket, answer: Option<Completion>) {
-        ticket.slot.memtable.apply(&write.batch, ticket.sequence);
-        let (left, flushable) = self.writes.inserted(ticket, answer);
-        if flushable {
-            self.wake_flush();
-        }
+    pub(super) fn insert(&self, write: &Write, ticket: &mut Ticket, answer: Option<Completion>) {
+        let insertion = Insertion::new(self, ticket, answer);
+        assert!(!planted::is_set(Bug::PanicAtInsertion), "a planted panic");
+        insertion.ticket.slot.memtable.apply(&write.batch, insertion.ticket.sequence);
+        drop(insertion);
         self.feed.notify();
-        left.into_iter().for_each(|answer| self.refuse(answer));
     }
 
     /// Step 3: waits until everything that is due has come, and syncs the log where that is needed. Not under the lock that
     /// orders commits, which a sync takes to write out what is staged.
     pub(super) fn wait_due(&self, due: Due) -> Result<()> {
+        check_wait();
         let sync = |slot: usize, durable: u64| {
+            // Others may wait for this very sync.
+            let _unwinding = self.unwinding("a sync of the log");
             self.recorder.time(&self.recorder.log_sync, || {
                 self.log.lock().write_out()?;
                 self.tail.sync(slot, durable)
@@ -165,6 +184,15 @@ impl Core {
         }
     }
 
+    /// What has the ticket's number is in its place, or never will be because the database has stopped.
+    pub(super) fn end_insertion(&self, ticket: &mut Ticket, answer: Option<Completion>) {
+        let (left, flushable) = self.writes.inserted(ticket, answer);
+        if flushable {
+            self.wake_flush();
+        }
+        left.into_iter().for_each(|answer| self.refuse(answer));
+    }
+
     /// Leads submitted commits through, up to about `group_bytes_max` of them. Returns false when there was no room for the
     /// first. The caller leads.
     pub(super) fn lead(&self) -> bool {
@@ -176,10 +204,11 @@ impl Core {
         let mut led = false;
         while let Some(pending) = self.queue.take(if led { left } else { u64::MAX }) {
             left = left.saturating_sub(pending.write.bytes);
-            match self.sequence(&pending.write) {
-                Ok(Some(placed)) => log_end = self.lead_one(pending, placed).max(log_end),
+            let taken = Taken { core: self, pending: Some(pending) };
+            match self.sequence(taken.write()) {
+                Ok(Some(placed)) => log_end = self.lead_one(taken.out(), placed).max(log_end),
                 Ok(None) => {
-                    self.queue.put_back(pending);
+                    self.queue.put_back(taken.out());
                     self.note_stall();
                     // If the reason is a full disk, waiting would be for ever. Those that wait are told; the flush has
                     // been woken to try again, so a later write finds room as soon as the disk has some.
@@ -190,7 +219,7 @@ impl Core {
                 }
                 Err(error) => {
                     let due = Due { sequence: self.last_logged.load(Ordering::Acquire), log_end: 0 };
-                    let answer = Completion { done: pending.done, result: Err(error) };
+                    let answer = Completion { done: taken.out().done, result: Err(error) };
                     self.writes.answer(due, answer).into_iter().for_each(|answer| self.refuse(answer));
                 }
             }
@@ -207,14 +236,15 @@ impl Core {
     /// Returns what it waits for in the log.
     fn lead_one(&self, pending: Pending, placed: Placed) -> u64 {
         let Pending { write, done } = pending;
-        let (due, result) = match placed {
-            Placed::Batch(ticket) => {
-                self.insert(&write, &ticket, None);
-                (ticket.due(), Ok(ticket.sequence))
-            }
-            Placed::Streams(due) => (due, Ok(due.sequence.max(self.writes.visible()))),
+        let (due, result, ticket) = match placed {
+            Placed::Batch(ticket) => (ticket.due(), Ok(ticket.sequence), Some(ticket)),
+            Placed::Streams(due) => (due, Ok(due.sequence.max(self.writes.visible())), None),
         };
+        // Before the insertion: from here on the answer comes whatever becomes of this thread.
         self.writes.answer(due, Completion { done, result }).into_iter().for_each(|answer| self.refuse(answer));
+        if let Some(mut ticket) = ticket {
+            self.insert(&write, &mut ticket, None);
+        }
         due.log_end
     }
 
@@ -231,6 +261,7 @@ impl Core {
     fn rewrite(&self, segment: u64) {
         // Held all the time: nothing may change between the look at the index and the record.
         let mut log = self.log.lock();
+        let _unwinding = self.unwinding("a rewrite of the log");
         let outcome = self.check_writable().and_then(|()| {
             let ops = collect_rewrite(&self.streams, &self.segments, segment, REWRITE_BYTES_MAX)?;
             if ops.is_empty() {
@@ -273,6 +304,53 @@ impl Core {
         let message =
             format!("writes stopped before this commit was durable, and it may survive a restart or not: {why}");
         Error::Io { file: self.directory.clone(), kind: std::io::ErrorKind::Other, message }
+    }
+}
+
+/// A number for which something has to come: others wait until it has. It ends when this is dropped, also by a panic; then the
+/// database stops first, so that what is half there never becomes visible.
+pub(super) struct Insertion<'a> {
+    core: &'a Core,
+    ticket: &'a mut Ticket,
+    answer: Option<Completion>,
+    unwinding: Option<Unwinding<'a>>,
+}
+
+impl<'a> Insertion<'a> {
+    pub(super) fn new(core: &'a Core, ticket: &'a mut Ticket, answer: Option<Completion>) -> Insertion<'a> {
+        Insertion { core, ticket, answer, unwinding: Some(core.unwinding("a commit on its way into memory")) }
+    }
+}
+
+impl Drop for Insertion<'_> {
+    fn drop(&mut self) {
+        drop(self.unwinding.take());
+        self.core.end_insertion(self.ticket, self.answer.take());
+    }
+}
+
+/// A submitted commit that a leader has taken. If the leader panics before it has a place, it is refused.
+struct Taken<'a> {
+    core: &'a Core,
+    pending: Option<Pending>,
+}
+
+impl Taken<'_> {
+    fn write(&self) -> &Write {
+        &self.pending.as_ref().expect("until it is taken out").write
+    }
+
+    fn out(mut self) -> Pending {
+        self.pending.take().expect("taken out once")
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if let Some(pending) = self.pending.take() {
+            let why = self.core.why_stopped().unwrap_or_else(|| "its leader panicked".into());
+            self.core.writes.completions.push([refusal(pending, &Error::Stopped(why))]);
+        }
     }
 }
 

@@ -28,10 +28,12 @@ mod log_watch;
 pub(crate) mod open;
 mod options;
 mod order;
+mod panics;
 mod pressure;
 mod queue;
 mod read_only;
 mod snapshot;
+mod stalls;
 mod submit;
 mod sync;
 mod throttle;
@@ -202,7 +204,10 @@ impl Db {
     /// Reads a stream from the log; an unknown one is empty.
     pub fn stream(&self, id: StreamId) -> Result<StreamContents> {
         self.core().check_open()?;
-        read_stream(&self.core().streams, &self.core().segments, id)
+        let contents = read_stream(&self.core().streams, &self.core().segments, id);
+        // After the close another database may have recycled the segments: what was read is not to be trusted then.
+        self.core().check_open()?;
+        contents
     }
 
     /// Moves everything written so far from memory to tables, syncs the log (for streams, which stay there), and waits
@@ -229,8 +234,8 @@ impl Db {
     }
 
     /// Ends background work, ends the log in good order, and releases the directory. Memtables are not flushed: the log
-    /// has them. Further calls, of other clones too, answer [`Error::Closed`]; snapshots stay readable. A second call, of
-    /// another clone, waits for the first.
+    /// has them. Further calls, of other clones too, answer [`Error::Closed`], and so do reads of snapshots and scans that were
+    /// made before. A second call, of another clone, waits for the first.
     pub fn close(self) -> Result<()> {
         let core = self.core();
         match core.close() {
@@ -287,11 +292,14 @@ impl Core {
         self.context.values.close();
         self.refuse_all(&Error::Closed);
         if self.read_only {
+            self.context.values.store.ownership().end();
             return Ok(());
         }
         let sealed = if self.why_stopped().is_none() { self.seal_values(true).map(drop) } else { Ok(()) };
         let result = sealed.and_then(|()| self.close_log());
         self.writes.completions.run();
+        // Before the lock is released: a reader that opens a file by its name checks after it has opened it.
+        self.context.values.store.ownership().end();
         self.directory_lock.lock().take();
         match result {
             // Writes had stopped before and their callers were told.

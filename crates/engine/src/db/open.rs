@@ -86,6 +86,8 @@ pub(super) fn build(
     let value_bounds = std::mem::take(&mut replay.value_bounds);
     let (writes, streams) = replay.finish(&segments)?;
     segments.set_start(writes.visible());
+    // Of what earlier runs have dropped nothing is known.
+    context.versions.horizon().note_dropped(writes.visible());
     if !read_only {
         seal_values(&context, &beside, &writes)?;
     }
@@ -135,9 +137,9 @@ fn context(env: &Env, versions: VersionSet, options: &Options) -> (Arc<ValueStor
     let blocks = BlockCache::within(budget.clone(), Part::Blocks);
     let tables_dir = versions.tables_dir().to_path_buf();
     let limits = OpenLimits::fitting(env.fs.descriptors_max(), options.open_tables_max);
-    let tables = Arc::new(TableCache::new(env, &tables_dir, blocks, options.table_cache_bytes, limits.tables));
-    let oldest_transaction_start = versions.oldest_transaction_start().clone();
+    let tables = TableCache::new(env, &tables_dir, blocks, options.table_cache_bytes, limits.tables);
     let store = versions.current().values().store().expect("a version of an open set has a store").clone();
+    let tables = Arc::new(tables.owned_by(store.ownership().clone()));
     store.cache_values(ValueCache::within(budget));
     store.limit_open_files(limits.value_files);
     let thresholds = ValueThresholds::new(&options.families);
@@ -153,7 +155,6 @@ fn context(env: &Env, versions: VersionSet, options: &Options) -> (Arc<ValueStor
         options: options.compaction.clone(),
         state: Arc::new(compaction::State::new(options.compaction.bytes_per_second_max)),
         stop: Arc::new(AtomicBool::new(false)),
-        oldest_transaction_start,
     };
     (store, context)
 }
@@ -274,8 +275,10 @@ pub(super) fn missing_families(versions: &VersionSet, options: &Options) -> Resu
 
 fn start_jobs(core: &Arc<Core>) {
     let spawn_idling = |name: &str, step: fn(&Core) -> bool, idle: Progress| {
-        let core = core.clone();
-        core.env.tasks.clone().spawn(name, Box::new(move || if step(&core) { Progress::Worked } else { idle }))
+        let (core, env) = (core.clone(), core.env.clone());
+        let job = name.to_string();
+        let step = move || if core.guarded(&job, step) { Progress::Worked } else { idle };
+        env.tasks.spawn(name, Box::new(step))
     };
     let spawn = |name: &str, step: fn(&Core) -> bool| spawn_idling(name, step, Progress::Idle);
     // What expires, or is old, is there to be compacted though nobody writes.
@@ -289,6 +292,15 @@ fn start_jobs(core: &Arc<Core>) {
         values: spawn("values", Core::values_step),
         more_compact: (1..compactions).map(|_| spawn("compact", Core::more_compact_step)).collect(),
     });
+    let weak = Arc::downgrade(core);
+    core.writes.completions.set_on_panic(Box::new(move |panic| {
+        weak.upgrade().iter().for_each(|core| core.stop_after_panic("the answer to a submitted commit", panic));
+    }));
+    let weak = Arc::downgrade(core);
+    core.context
+        .versions
+        .horizon()
+        .set_snapshots(Box::new(move || weak.upgrade().map_or(u64::MAX, |core| core.writes.oldest_snapshot())));
     let weak = Arc::downgrade(core);
     core.context.state.set_wake(Box::new(move || weak.upgrade().iter().for_each(|core| core.wake_compact())));
     // Files wait for their removal from the moment the last reader of theirs is gone.

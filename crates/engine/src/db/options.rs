@@ -192,10 +192,26 @@ impl Options {
         validate_compaction(&self.compaction)?;
         let (mut numbers, mut names) = (BTreeSet::new(), BTreeSet::new());
         for spec in &self.families {
-            validate_family(spec)?;
+            self.validate_family(spec)?;
             if !numbers.insert(spec.family) || !names.insert(&spec.name) {
                 return refuse_family(spec, "number and name must each be there once");
             }
+        }
+        Ok(())
+    }
+
+    /// Checks what a family asks for, by itself and beside what the database asks for.
+    pub(crate) fn validate_family(&self, spec: &FamilySpec) -> Result<()> {
+        validate_family_alone(spec)?;
+        let Some(compaction) = &spec.options.compaction else { return Ok(()) };
+        // At the bound writers wait for a compaction, so one must be due before.
+        let (trigger, bound) = (compaction.level0_tables, self.level0_tables_max);
+        if trigger >= bound {
+            let why = format!(
+                "compaction.level0_tables is {trigger}; it must be below level0_tables_max, which is {bound}: at that \
+                 many tables writers wait for a compaction that would never be due"
+            );
+            return refuse_family(spec, &why);
         }
         Ok(())
     }
@@ -208,8 +224,7 @@ impl Options {
     }
 }
 
-/// Checks what a family asks for, by itself.
-pub(crate) fn validate_family(spec: &FamilySpec) -> Result<()> {
+fn validate_family_alone(spec: &FamilySpec) -> Result<()> {
     if spec.name.is_empty() || spec.name.len() > 64 {
         return refuse_family(spec, "a name has 1 to 64 bytes");
     }

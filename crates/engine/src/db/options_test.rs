@@ -40,6 +40,21 @@ fn families_must_make_sense() {
     assert_eq!(named.all_families().collect::<Vec<_>>(), [(Family(0), "default"), (Family(5), "five")]);
 }
 
+/// At its bound writers wait for a compaction of level 0; one that is never due would stop them for ever.
+#[test]
+fn a_family_compacts_level_0_before_writers_wait_for_that() {
+    let family = |level0_tables| {
+        let mut spec = FamilySpec::new(Family(3), "f");
+        spec.options.compaction = Some(CompactionOptions { level0_tables, ..CompactionOptions::default() });
+        spec
+    };
+    let parts = ["number 3", "\"f\"", "compaction.level0_tables is 24", "below level0_tables_max, which is 24"];
+    refused(|o| o.families = vec![family(24)], &parts);
+    Options { families: vec![family(23)], ..Options::default() }.validate().expect("one is due before");
+    let parts = ["level0_tables is 23", "level0_tables_max, which is 8"];
+    refused(|o| (o.families, o.level0_tables_max) = (vec![family(23)], 8), &parts);
+}
+
 #[test]
 fn a_memory_budget_is_split_and_kept() {
     for shift in [0, 23, 25, 29, 32, 35, 38] {

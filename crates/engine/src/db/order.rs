@@ -63,8 +63,10 @@ struct State<A> {
     written: u64,
     /// The numbers above `visible`, in order.
     numbers: VecDeque<Number<A>>,
-    /// Numbers that are given out and not inserted.
+    /// Batches that have a number and are not in memory.
     missing: u64,
+    /// Ingests that have a number and whose tables are not in the version.
+    installing: u64,
     /// Answers to logged commits, in order.
     answers: VecDeque<(Due, A)>,
     syncs: [Option<Sync>; SYNCS_MAX],
@@ -79,6 +81,14 @@ struct State<A> {
 }
 
 impl<A> State<A> {
+    /// How many numbers of this kind have nothing behind them yet.
+    fn pending(&mut self, arrival: Arrival) -> &mut u64 {
+        match arrival {
+            Arrival::InMemory => &mut self.missing,
+            Arrival::InTables => &mut self.installing,
+        }
+    }
+
     /// A slot for one more sync, if another one in flight pays.
     fn slot(&self) -> Option<usize> {
         let running = self.syncs.iter().flatten().count() as u64;
@@ -90,9 +100,19 @@ impl<A> State<A> {
 
 struct Number<A> {
     inserted: bool,
+    arrival: Arrival,
     /// Its writer has asked for the log to be durable up to here.
     log_end: u64,
     answers: Vec<A>,
+}
+
+/// How what has a number comes to be there for readers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// A batch: its writer puts it into memory at once, and needs no other thread and no lock that orders commits for that.
+    InMemory,
+    /// An ingest: its tables go into the version after a sync of the log, which needs the lock that orders commits.
+    InTables,
 }
 
 #[derive(Clone, Copy)]
@@ -111,6 +131,7 @@ impl<A> Order<A> {
             written: durable,
             numbers: VecDeque::new(),
             missing: 0,
+            installing: 0,
             answers: VecDeque::new(),
             syncs: [None; SYNCS_MAX],
             next_sync: 0,
@@ -147,12 +168,12 @@ impl<A> Order<A> {
     }
 
     /// The number `sequence`, the next one, was given out; it is not visible before the log is durable up to `log_end`.
-    pub(crate) fn open(&self, sequence: u64, log_end: u64) {
+    pub(crate) fn open(&self, sequence: u64, log_end: u64, arrival: Arrival) {
         let mut state = self.lock();
         let next = state.visible + state.numbers.len() as u64 + 1;
         assert_eq!(sequence, next, "numbers are given out one after the other");
-        state.numbers.push_back(Number { inserted: false, log_end, answers: Vec::new() });
-        state.missing += 1;
+        state.numbers.push_back(Number { inserted: false, arrival, log_end, answers: Vec::new() });
+        *state.pending(arrival) += 1;
     }
 
     /// The log ends at this position now. In the order of the log.
@@ -162,18 +183,21 @@ impl<A> Order<A> {
         state.written = end;
     }
 
-    /// The batch with this number is in its memtable. `answer` is due when the number is visible; it comes back if the
-    /// order was stopped.
+    /// What has this number is in its memtable, or in the version. `answer` is due when the number is visible; it comes
+    /// back if the order was stopped.
     pub(crate) fn inserted(&self, sequence: u64, answer: Option<A>, give: &mut dyn FnMut(A)) -> Option<A> {
         let mut state = self.lock();
         let at = sequence.checked_sub(state.visible + 1).expect("a number that is not inserted is not visible");
         let number = state.numbers.get_mut(at as usize).expect("it was given out");
         assert!(!number.inserted, "a batch is inserted once");
         number.inserted = true;
-        state.missing -= 1;
+        let arrival = number.arrival;
+        let pending = state.pending(arrival);
+        *pending -= 1;
+        let all_inserted = *pending == 0;
         if state.stopped {
             // Nothing becomes visible, but whoever waits for all to be in memory still waits: see `wait_all_inserted`.
-            let wake = state.missing == 0 && state.watchers > 0;
+            let wake = all_inserted && state.watchers > 0;
             drop(state);
             if wake {
                 self.published.notify_all();
@@ -182,7 +206,6 @@ impl<A> Order<A> {
         }
         let number = state.numbers.get_mut(at as usize).expect("it was given out");
         number.answers.extend(answer);
-        let all_inserted = state.missing == 0;
         let changed = self.publish(&mut state, give);
         let wake = (changed || all_inserted) && state.watchers > 0;
         drop(state);
@@ -294,10 +317,28 @@ impl<A> Order<A> {
         }
     }
 
-    /// Waits until every number that was given out is inserted. The caller keeps more from being given out.
+    /// Waits until every batch that has a number is in memory. The caller keeps more from being given out, and may hold the
+    /// locks that order commits for that.
     pub(crate) fn wait_all_inserted(&self) {
         let mut state = self.lock();
         while state.missing > 0 {
+            state.watchers += 1;
+            state = self.published.wait_for_insertions(state);
+            state.watchers -= 1;
+        }
+    }
+
+    /// Whether an ingest has its number and its tables are not in the version. Under the lock that orders commits none
+    /// begins.
+    pub(crate) fn is_installing(&self) -> bool {
+        self.lock().installing > 0
+    }
+
+    /// Waits until every ingest that has a number has installed its tables or has failed. Not under the lock that orders
+    /// commits, which an ingest needs.
+    pub(crate) fn wait_all_installed(&self) {
+        let mut state = self.lock();
+        while state.installing > 0 {
             state = self.watch(state);
         }
     }
@@ -342,25 +383,21 @@ impl<A> Order<A> {
     /// Waits for the end of a sync; the caller looks again.
     fn meet<'a>(&self, id: u64, mut state: MutexGuard<'a, State<A>>) -> MutexGuard<'a, State<A>> {
         state.meeting += 1;
-        let mut state = wait_at(&self.meetings[(id % MEETINGS) as usize], state);
+        let mut state = self.meetings[(id % MEETINGS) as usize].wait(state);
         state.meeting -= 1;
         state
     }
 
     fn watch<'a>(&self, mut state: MutexGuard<'a, State<A>>) -> MutexGuard<'a, State<A>> {
         state.watchers += 1;
-        let mut state = wait_at(&self.published, state);
+        let mut state = self.published.wait(state);
         state.watchers -= 1;
         state
     }
 
     fn lock(&self) -> MutexGuard<'_, State<A>> {
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.state.lock()
     }
-}
-
-fn wait_at<'a, T>(meeting: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
-    meeting.wait(guard).unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// Why a wait ended without what it waited for.

@@ -1,19 +1,55 @@
 //! `order.rs` on the primitives of a model checker for schedules: writers, syncs in flight, a failing sync.
 
 mod sync {
+    pub(super) use shuttle::sync::MutexGuard;
     pub(super) use shuttle::sync::atomic::{AtomicU64, Ordering};
-    pub(super) use shuttle::sync::{Condvar, Mutex, MutexGuard};
     pub(super) use shuttle::thread::yield_now;
 
     /// Few, so that writers have to wait for a slot.
     pub(super) const SYNCS_MAX: usize = 2;
+
+    pub(super) struct Mutex<T>(shuttle::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub(super) fn new(value: T) -> Mutex<T> {
+            Mutex(shuttle::sync::Mutex::new(value))
+        }
+
+        pub(super) fn lock(&self) -> MutexGuard<'_, T> {
+            self.0.lock().expect("not poisoned")
+        }
+    }
+
+    pub(super) struct Condvar(shuttle::sync::Condvar);
+
+    impl Condvar {
+        pub(super) fn new() -> Condvar {
+            Condvar(shuttle::sync::Condvar::new())
+        }
+
+        pub(super) fn notify_one(&self) {
+            self.0.notify_one();
+        }
+
+        pub(super) fn notify_all(&self) {
+            self.0.notify_all();
+        }
+
+        pub(super) fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+            self.0.wait(guard).expect("not poisoned")
+        }
+
+        pub(super) fn wait_for_insertions<'a, T>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+            self.wait(guard)
+        }
+    }
 }
 #[path = "order.rs"]
 #[allow(dead_code, clippy::duplicate_mod)]
 // with other primitives; and the model has no recovery and no derived commits
 mod order;
 
-use self::order::{Due, Order, SyncError};
+use self::order::{Arrival, Due, Order, SyncError};
 use crate::planted::{self, Bug};
 use shuttle::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use shuttle::sync::{Arc, Mutex};
@@ -47,13 +83,16 @@ impl World {
 
     /// Gives a number and a place; the commit is to be durable if `sync`.
     fn place(&self, sync: bool) -> Due {
-        let mut log = self.log.lock().unwrap();
+        self.place_in(&mut self.log.lock().unwrap(), sync, Arrival::InMemory)
+    }
+
+    fn place_in(&self, log: &mut (u64, u64), sync: bool, arrival: Arrival) -> Due {
         log.0 += 1;
         log.1 += 10;
         self.appended.store(log.1, SeqCst);
         let due = Due { sequence: log.0, log_end: if sync { log.1 } else { 0 } };
         self.order.written(log.1);
-        self.order.open(due.sequence, due.log_end);
+        self.order.open(due.sequence, due.log_end, arrival);
         due
     }
 
@@ -170,6 +209,54 @@ fn whoever_needs_all_batches_in_memory_sees_them() {
 #[test]
 fn whoever_waits_for_insertions_is_told_of_the_last_after_a_stop() {
     judge_beside_writers(0);
+}
+
+/// An ingest gets its number, syncs the log, which takes the lock that orders commits, and then installs its tables.
+/// `judge` is a commit with conditions: returns once it has seen all that came before it.
+fn ingest_beside(judge: fn(&World)) {
+    let run = move || {
+        let world = World::new(u64::MAX);
+        let (of_ingest, of_judge) = (world.clone(), world.clone());
+        let ingest = thread::spawn(move || {
+            let due = of_ingest.place_in(&mut of_ingest.log.lock().unwrap(), true, Arrival::InTables);
+            drop(of_ingest.log.lock().unwrap());
+            of_ingest.wait(Due { sequence: 0, ..due }).unwrap();
+            of_ingest.insert(due);
+            of_ingest.wait(due).unwrap();
+        });
+        let judge = thread::spawn(move || judge(&of_judge));
+        writers(&world, 2, 1);
+        ingest.join().unwrap();
+        judge.join().unwrap();
+        assert_eq!(world.order.visible(), 3);
+    };
+    shuttle::check_random(run, SCHEDULES / 4);
+}
+
+#[test]
+fn a_commit_with_conditions_waits_for_an_ingest_without_the_lock_that_orders_commits() {
+    ingest_beside(|world| {
+        loop {
+            let log = world.log.lock().unwrap();
+            if !world.order.is_installing() {
+                world.order.wait_all_inserted();
+                return;
+            }
+            drop(log);
+            world.order.wait_all_installed();
+        }
+    });
+}
+
+#[test]
+fn a_commit_with_conditions_that_kept_the_lock_while_an_ingest_installs_would_deadlock() {
+    let outcome = std::panic::catch_unwind(|| {
+        ingest_beside(|world| {
+            let _log = world.log.lock().unwrap();
+            world.order.wait_all_installed();
+        });
+    });
+    assert!(outcome.is_err(), "some schedule has each of the two wait for the other");
 }
 
 #[test]

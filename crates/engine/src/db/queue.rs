@@ -1,10 +1,10 @@
 //! Commits that were submitted and wait to be written.
 
 use super::completion::Done;
+use crate::lock::{Mutex, Rank};
 use crate::log::CommitPayload;
 use crate::vlog::ValuePin;
 use crate::{Durability, SequenceNumber, StreamOp, Unchanged, WriteBatch};
-use parking_lot::Mutex;
 use std::collections::VecDeque;
 
 /// A checked commit on its way into the log.
@@ -32,10 +32,18 @@ pub(crate) struct Pending {
 
 /// Two queues. `logged` is emptied by one thread at a time; `derived` by whoever gets its lock, since derived commits
 /// never wait for the log.
-#[derive(Default)]
 pub(crate) struct Queue {
     logged: Mutex<Logged>,
     pub(crate) derived: Mutex<VecDeque<Pending>>,
+}
+
+impl Default for Queue {
+    fn default() -> Queue {
+        Queue {
+            logged: Mutex::new(Rank::LoggedQueue, Logged::default()),
+            derived: Mutex::new(Rank::DerivedQueue, VecDeque::new()),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -103,6 +111,7 @@ impl Queue {
 
     /// Number of commits that wait.
     pub(crate) fn len(&self) -> usize {
-        self.logged.lock().waiting.len() + self.derived.lock().len()
+        let logged = self.logged.lock().waiting.len();
+        logged + self.derived.lock().len()
     }
 }

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use std::sync::Arc;
 
 /// The database as it was at one moment. Cheap to take and to clone. It pins the memtables and tables of that moment,
-/// memory and disk, until it is dropped; so drop it when you are done. It may outlive the database.
+/// memory and disk, until it is dropped; so drop it when you are done. It may be kept longer than the database is open, but
+/// reads answer [`Error::Closed`](crate::Error::Closed) from then on.
 #[derive(Clone)]
 pub struct Snapshot {
     pub(crate) state: Arc<ReadState>,
@@ -28,6 +29,7 @@ impl Snapshot {
 
     /// The values of many keys of a family, in the order of `keys`. See `Db::multi_get`.
     pub fn multi_get(&self, family: Family, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>> {
+        self.state.tables.check_owned()?;
         self.state.multi_get_at(family, keys, self.sequence, self.now_ms)
     }
 
@@ -39,8 +41,9 @@ impl Snapshot {
     /// Lends out the entries of a range: see [`Scan`].
     ///
     /// Errors: `InvalidArgument` for an unknown family or a range that ends before it starts, `Corruption` and `Io` from
-    /// tables.
+    /// tables, `Closed`.
     pub fn scan(&self, family: Family, range: Range, direction: Direction, options: ReadOptions) -> Result<Scan> {
+        self.state.tables.check_owned()?;
         let of = Of { family, range, direction, sequence: self.sequence, now_ms: self.now_ms };
         self.state.scan(of, options)
     }
@@ -48,6 +51,7 @@ impl Snapshot {
 
 impl View for Snapshot {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>> {
+        self.state.tables.check_owned()?;
         self.state.get_at(family, key, self.sequence, || self.now_ms)
     }
 

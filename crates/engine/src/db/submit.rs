@@ -52,8 +52,8 @@ impl Core {
         };
         let placed_at = measure_wait.then(|| self.recorder.now());
         let answer = match placed {
-            Placed::Batch(ticket) => {
-                self.insert(write, &ticket, None);
+            Placed::Batch(mut ticket) => {
+                self.insert(write, &mut ticket, None);
                 self.wait_due(ticket.due())?;
                 ticket.sequence
             }
@@ -104,6 +104,7 @@ impl Core {
     /// compaction have tried again and found none, the error is returned.
     fn wait_for_room(&self) -> Result<()> {
         let failed_before = self.progress.get().failures();
+        let _stalled = self.counters.stalled();
         self.note_stall();
         self.wait_for(|progress| {
             if self.writes.has_room() {
@@ -248,7 +249,7 @@ impl Core {
                 continue;
             }
             let begun = self.writes.begin(false, |_| Ok(None)).expect("nothing is appended, so nothing fails");
-            let Some((ticket, frozen)) = begun else {
+            let Some((mut ticket, frozen)) = begun else {
                 if retry {
                     self.note_stall();
                 }
@@ -260,7 +261,7 @@ impl Core {
             let Pending { write, done } = waiting.pop_front().expect("there is a front");
             self.counters.note_commit(Durability::Derived);
             let result = Ok(ticket.sequence);
-            self.insert(&write, &ticket, Some(Completion { done, result }));
+            self.insert(&write, &mut ticket, Some(Completion { done, result }));
         }
     }
 

@@ -16,7 +16,7 @@ use super::core::{Core, ProgressState};
 use super::options::Options;
 use super::pressure::{Debts, DelayReason, Drain, Pressure, REASONS};
 use crate::Result;
-use parking_lot::Mutex;
+use crate::lock::{Mutex, Rank};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -123,7 +123,7 @@ impl Throttle {
             value_bytes: AtomicU64::new(0),
             value_bytes_max: AtomicU64::new(value_bytes_free),
             pressed: AtomicBool::new(false),
-            state: Mutex::default(),
+            state: Mutex::new(Rank::Throttle, State::default()),
             delayed: AtomicU64::new(0),
             delay_us: Default::default(),
         }
@@ -263,10 +263,11 @@ impl Core {
             return Ok(());
         }
         let failed_before = self.progress.get().failures();
-        let (first_reason, mut stalled, mut paused) = (pause.reason, false, Duration::ZERO);
+        let (first_reason, mut stalled, mut paused) = (pause.reason, None, Duration::ZERO);
         // Counted by what was asked for: a clock that stands still must not hold anybody up for ever.
         while pause.stopped || paused < DELAY_MAX {
-            if pause.stopped && !std::mem::replace(&mut stalled, true) {
+            if pause.stopped && stalled.is_none() {
+                stalled = Some(self.counters.stalled());
                 self.note_stall();
                 self.wake_values();
             }

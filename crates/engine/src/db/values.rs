@@ -26,7 +26,7 @@ impl Db {
     /// Errors: those of [`Db::flush`], and [`Error::NoSpace`] if there is no room for what is relocated.
     pub fn collect_value_garbage(&self) -> Result<CollectionReport> {
         let core = self.core();
-        core.check_writable()?;
+        let _here = core.foreground()?;
         core.seal_values(true)?;
         self.flush()?;
         core.seal_values(false)?;

@@ -13,14 +13,14 @@
 //!    read state, so a change of memtables shows between the loads.
 
 use super::completion::{Completion, Completions};
-use super::order::{Due, Order};
+use super::order::{Arrival, Due, Order};
 use crate::iterator::ReadState;
+use crate::lock::{Mutex, Rank, Unfinished};
 use crate::log::{Appended, FIRST_POSITION, MemtablePin};
 use crate::memtable::Memtable;
 use crate::version::VersionSet;
 use crate::{Result, SequenceNumber};
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -74,6 +74,8 @@ pub(crate) struct Ticket {
     pub(crate) slot: Arc<MemtableSlot>,
     /// The number is not visible before the log is durable up to here; 0 if it need not be.
     pub(crate) log_end: u64,
+    /// Of a batch, until it is in its memtable.
+    unfinished: Option<Unfinished>,
 }
 
 impl Ticket {
@@ -101,10 +103,21 @@ struct State {
     /// Bytes of the frozen ones.
     frozen_bytes: u64,
     level0_tables: usize,
-    /// Read states that are not current any more and that somebody may hold, oldest first, and since when (monotonic).
-    past: VecDeque<(Weak<ReadState>, Duration)>,
+    /// Read states that are not current any more and that may be held, oldest first.
+    past: VecDeque<Past>,
+    /// What was visible when the current read state was installed: no snapshot of it has a smaller number.
+    installed_at: SequenceNumber,
     /// No number is given out but to who holds.
     held: bool,
+}
+
+/// A read state that is not current any more.
+struct Past {
+    state: Weak<ReadState>,
+    /// Since when (monotonic).
+    since: Duration,
+    /// As [`State::installed_at`].
+    installed_at: SequenceNumber,
 }
 
 /// See the head of this file.
@@ -132,12 +145,13 @@ impl Writes {
             frozen_bytes: 0,
             level0_tables,
             past: VecDeque::new(),
+            installed_at: flushed,
             held: false,
         };
         Writes {
             limits,
             pressed: AtomicBool::new(limits.is_pressed(&state)),
-            state: Mutex::new(state),
+            state: Mutex::new(Rank::Writes, state),
             order: Order::new(flushed, FIRST_POSITION),
             read_state: ArcSwap::from_pointee(read_state),
             completions: Completions::default(),
@@ -197,7 +211,7 @@ impl Writes {
         if !state.frozen.is_empty() {
             self.note_pressure(&state);
         }
-        Ok(Some((self.give_number(&mut state, durable, append)?, frozen)))
+        Ok(Some((self.give_number(&mut state, durable, Arrival::InMemory, append)?, frozen)))
     }
 
     /// From now on, or no longer, [`Writes::begin`] finds no room. Whoever waits for room is not told.
@@ -211,13 +225,14 @@ impl Writes {
     pub(crate) fn begin_held(&self, append: impl FnOnce(SequenceNumber) -> Result<Appended>) -> Result<Ticket> {
         let mut state = self.state.lock();
         assert!(state.held, "the caller holds");
-        self.give_number(&mut state, true, |sequence| append(sequence).map(Some))
+        self.give_number(&mut state, true, Arrival::InTables, |sequence| append(sequence).map(Some))
     }
 
     fn give_number(
         &self,
         state: &mut State,
         durable: bool,
+        arrival: Arrival,
         append: impl FnOnce(SequenceNumber) -> Result<Option<Appended>>,
     ) -> Result<Ticket> {
         let sequence = state.next_sequence;
@@ -233,13 +248,25 @@ impl Writes {
             self.order.written(appended.end);
             log_end = if durable { appended.end } else { 0 };
         }
-        self.order.open(sequence, log_end);
-        Ok(Ticket { sequence, slot, log_end })
+        self.order.open(sequence, log_end, arrival);
+        let unfinished = (arrival == Arrival::InMemory).then(Unfinished::begin);
+        Ok(Ticket { sequence, slot, log_end, unfinished })
     }
 
     /// Whether [`Writes::begin`] would succeed.
     pub(crate) fn has_room(&self) -> bool {
         self.room(&self.state.lock()) != Room::No
+    }
+
+    /// Why [`Writes::begin`] would not succeed.
+    pub(crate) fn why_no_room(&self) -> Option<NoRoom> {
+        let state = self.state.lock();
+        match self.room(&state) {
+            Room::No if state.held => Some(NoRoom::Ingest),
+            Room::No if state.level0_tables >= self.limits.level0_tables_max => Some(NoRoom::Level0),
+            Room::No => Some(NoRoom::Memtables),
+            Room::InActive | Room::AfterFreeze => None,
+        }
     }
 
     /// Whether memtables or level 0 are so full that writers are slowed.
@@ -263,10 +290,11 @@ impl Writes {
 
     /// The batch of the ticket is in its memtable. `answer` is due when its number is visible; it comes back if writes
     /// have stopped. The flag tells whether a frozen memtable may be flushed now.
-    pub(crate) fn inserted(&self, ticket: &Ticket, answer: Option<Completion>) -> (Option<Completion>, bool) {
+    pub(crate) fn inserted(&self, ticket: &mut Ticket, answer: Option<Completion>) -> (Option<Completion>, bool) {
         let left = self.order.inserted(ticket.sequence, answer, &mut |answer| self.completions.push([answer]));
         let unfinished = ticket.slot.unfinished.fetch_sub(1, Ordering::SeqCst);
         assert!(unfinished > 0, "each ticket was counted");
+        ticket.unfinished = None;
         (left, unfinished == 1 && ticket.slot.frozen.load(Ordering::SeqCst))
     }
 
@@ -421,10 +449,20 @@ impl Writes {
 
     /// Readers get this one from now on, with the memtables there are.
     fn set_read_state(&self, state: &mut State, next: ReadState) {
-        let now = next.clock.monotonic();
+        let since = next.clock.monotonic();
+        // Before readers can have the next one.
+        let visible = self.visible();
         let past = self.read_state.swap(Arc::new(ReadState { memtables: state.memtables(), ..next }));
-        state.past.retain(|(past, _)| past.strong_count() > 0);
-        state.past.push_back((Arc::downgrade(&past), now));
+        state.past.retain(|past| past.state.strong_count() > 0);
+        let installed_at = std::mem::replace(&mut state.installed_at, visible);
+        state.past.push_back(Past { state: Arc::downgrade(&past), since, installed_at });
+    }
+
+    /// No snapshot that is held has a smaller number.
+    pub(crate) fn oldest_snapshot(&self) -> SequenceNumber {
+        let state = self.state.lock();
+        let held = state.past.iter().find(|past| past.state.strong_count() > 0);
+        held.map_or(state.installed_at, |past| past.installed_at)
     }
 
     /// What snapshots and iterators hold.
@@ -435,10 +473,10 @@ impl Writes {
         // The one reference that readers take it from, and ours.
         held.readers += (Arc::strong_count(&current) as u64).saturating_sub(2);
         let mut only_past: BTreeMap<*const Memtable, u64> = BTreeMap::new();
-        for (past, since) in state.past.iter().filter_map(|(past, since)| Some((past.upgrade()?, since))) {
+        for (past, since) in state.past.iter().filter_map(|past| Some((past.state.upgrade()?, past.since))) {
             held.readers += (Arc::strong_count(&past) as u64).saturating_sub(1);
             held.past_states += 1;
-            held.oldest_past_since.get_or_insert(*since);
+            held.oldest_past_since.get_or_insert(since);
             let gone = past.memtables.iter().filter(|mine| !current.memtables.iter().any(|now| Arc::ptr_eq(now, mine)));
             only_past.extend(gone.map(|memtable| (Arc::as_ptr(memtable), memtable.approximate_bytes() as u64)));
         }
@@ -458,6 +496,17 @@ pub(crate) struct HeldStates {
     pub(crate) oldest_past_since: Option<Duration>,
     /// Bytes of memtables that only these have.
     pub(crate) past_memtable_bytes: u64,
+}
+
+/// Why there is no room for a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoRoom {
+    /// Commits are held off for an ingest.
+    Ingest,
+    /// A family has too many tables in level 0.
+    Level0,
+    /// Memtables wait for their flush.
+    Memtables,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

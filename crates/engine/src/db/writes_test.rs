@@ -24,7 +24,7 @@ fn writes(memtable_bytes: u64, memtables_max: usize) -> (Writes, VersionSet) {
     (Writes::new(limits, 0, read_state), versions)
 }
 
-fn answer(log: &Arc<Mutex<Vec<u64>>>, number: u64) -> Completion {
+fn answer(log: &Arc<parking_lot::Mutex<Vec<u64>>>, number: u64) -> Completion {
     let log = log.clone();
     Completion { done: Box::new(move |_| log.lock().push(number)), result: Ok(number) }
 }
@@ -33,7 +33,7 @@ fn begin(writes: &Writes) -> Option<Ticket> {
     writes.begin(false, |_| Ok(None)).expect("nothing fails").map(|(ticket, _)| ticket)
 }
 
-fn inserted(writes: &Writes, ticket: &Ticket, answers: Option<Completion>) -> bool {
+fn inserted(writes: &Writes, ticket: &mut Ticket, answers: Option<Completion>) -> bool {
     let (left, flushable) = writes.inserted(ticket, answers);
     assert!(left.is_none(), "writes go on");
     flushable
@@ -50,14 +50,15 @@ fn numbers_become_visible_in_order_whatever_the_order_of_finishing() {
     let mut rng = Rng::new(3);
     for _ in 0..50 {
         let (writes, _versions) = writes(1 << 20, 2);
-        let answered: Arc<Mutex<Vec<u64>>> = Arc::default();
+        let answered: Arc<parking_lot::Mutex<Vec<u64>>> = Arc::default();
         let mut tickets: Vec<Ticket> = (0..20).map(|_| begin(&writes).expect("room")).collect();
         rng.shuffle(&mut tickets);
         let mut finished = [false; 21];
-        for ticket in tickets {
+        for mut ticket in tickets {
             finished[ticket.sequence as usize] = true;
             writes.completions.expect();
-            inserted(&writes, &ticket, Some(answer(&answered, ticket.sequence)));
+            let answer = answer(&answered, ticket.sequence);
+            inserted(&writes, &mut ticket, Some(answer));
             let expected = finished[1..].iter().take_while(|done| **done).count() as u64;
             assert_eq!(writes.visible(), expected);
         }
@@ -70,12 +71,12 @@ fn numbers_become_visible_in_order_whatever_the_order_of_finishing() {
 #[test]
 fn an_answer_after_all_waits_for_every_number_given_out() {
     let (writes, _versions) = writes(1 << 20, 2);
-    let answered: Arc<Mutex<Vec<u64>>> = Arc::default();
+    let answered: Arc<parking_lot::Mutex<Vec<u64>>> = Arc::default();
     (0..4).for_each(|_| writes.completions.expect());
     assert!(writes.answer_after_all(answer(&answered, 1)).is_none());
-    let tickets = [begin(&writes).expect("room"), begin(&writes).expect("room")];
+    let mut tickets = [begin(&writes).expect("room"), begin(&writes).expect("room")];
     assert!(writes.answer_after_all(answer(&answered, 4)).is_none());
-    for (ticket, number) in tickets.iter().zip(2..) {
+    for (ticket, number) in tickets.iter_mut().zip(2..) {
         inserted(&writes, ticket, Some(answer(&answered, number)));
     }
     writes.completions.run();
@@ -92,16 +93,16 @@ fn an_append_that_fails_takes_no_number() {
 #[test]
 fn a_memtable_with_an_unfinished_batch_is_not_flushed() {
     let (writes, versions) = writes(1 << 20, 3);
-    let first = begin(&writes).expect("room");
+    let mut first = begin(&writes).expect("room");
     assert_eq!(writes.freeze_active(), 1);
-    let second = begin(&writes).expect("room");
+    let mut second = begin(&writes).expect("room");
     assert_ne!(first.slot.id, second.slot.id, "the number given out before the freeze stays with its memtable");
-    assert!(!inserted(&writes, &second, None));
+    assert!(!inserted(&writes, &mut second, None));
     assert_eq!(writes.visible(), 0);
     assert!(writes.flushable().is_none());
     first.slot.pin_log(5);
     assert_eq!(writes.log_pin(), (Some(5), true));
-    assert!(inserted(&writes, &first, None), "now it may be flushed");
+    assert!(inserted(&writes, &mut first, None), "now it may be flushed");
     assert_eq!(writes.visible(), 2);
     let slot = writes.flushable().expect("all finished");
     assert_eq!(slot.last_sequence(), 1);
@@ -112,11 +113,11 @@ fn a_memtable_with_an_unfinished_batch_is_not_flushed() {
 #[test]
 fn full_memory_has_no_room_until_a_flush() {
     let (writes, versions) = writes(4096, 2);
-    let fill = |ticket: Ticket| {
+    let fill = |mut ticket: Ticket| {
         let mut large = WriteBatch::new();
         large.put(Family::DEFAULT, b"key", &[0; 5000]);
         ticket.slot.memtable.apply(&large, ticket.sequence);
-        inserted(&writes, &ticket, None);
+        inserted(&writes, &mut ticket, None);
     };
     fill(begin(&writes).expect("room"));
     let (ticket, frozen) = writes.begin(false, |_| Ok(None)).expect("healthy").expect("room after a freeze");
@@ -140,11 +141,11 @@ fn a_reader_sees_what_is_visible_and_keeps_it() {
     };
     edit(&versions);
     writes.install(&versions, None);
-    let ticket = begin(&writes).expect("room");
+    let mut ticket = begin(&writes).expect("room");
     ticket.slot.memtable.apply(&batch(), ticket.sequence);
     let (state, sequence) = writes.read_point();
     assert_eq!(state.get(Family::DEFAULT, b"key", sequence).expect("memory"), None, "not published yet");
-    inserted(&writes, &ticket, None);
+    inserted(&writes, &mut ticket, None);
     let (state, sequence) = writes.read_point();
     assert!(state.get(Family::DEFAULT, b"key", sequence).expect("memory").is_some());
     writes.freeze_active();

@@ -191,6 +191,8 @@ impl Changes {
                 Ok(Peek::End) => return Ok(Next::Nothing),
                 Err(error) => {
                     self.reader.forget();
+                    // Another database may use the segment again once this one is closed.
+                    self.core.check_open()?;
                     return Err(error);
                 }
                 Ok(Peek::Gone) => {

@@ -14,8 +14,8 @@ mod reader;
 pub use changes::{Change, Changes, ChangesOptions, IngestedRange};
 
 use crate::SequenceNumber;
+use crate::lock::{Condvar, Mutex, Rank};
 use crate::log::Segments;
-use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,6 +39,20 @@ pub struct FeedStats {
     pub cut_off: u64,
     /// Every logged batch from this number on can be read.
     pub oldest_sequence: SequenceNumber,
+}
+
+impl Default for Feed {
+    fn default() -> Feed {
+        Feed {
+            subscribers: Mutex::new(Rank::FeedSubscribers, Subscribers::default()),
+            waiting: AtomicU64::new(0),
+            sleep: Mutex::new(Rank::FeedSleep, ()),
+            changed: Condvar::new(),
+            batches: AtomicU64::new(0),
+            batch_bytes: AtomicU64::new(0),
+            cut_off: AtomicU64::new(0),
+        }
+    }
 }
 
 /// One open subscription.
@@ -82,7 +96,6 @@ impl Subscriber {
 }
 
 /// Who is subscribed.
-#[derive(Default)]
 pub(crate) struct Feed {
     subscribers: Mutex<Subscribers>,
     /// Subscribers that wait, or are about to. Counted before they look whether there is something new.
@@ -144,7 +157,7 @@ impl Feed {
             let mut sleep = self.sleep.lock();
             match (news(), pause) {
                 (true, _) => false,
-                (false, Some(pause)) => self.changed.wait_for(&mut sleep, pause).timed_out(),
+                (false, Some(pause)) => self.changed.wait_for(&mut sleep, pause),
                 (false, None) => {
                     self.changed.wait(&mut sleep);
                     false

@@ -13,7 +13,7 @@
 //!
 //! docs/internals/hot-keys.md has the figures, also those of the design that this one was chosen over.
 
-use parking_lot::Mutex;
+use crate::lock::{Mutex, Rank};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -99,7 +99,7 @@ impl Tracker {
         };
         Tracker {
             window_ns: u64::try_from(window.as_nanos()).unwrap_or(u64::MAX).max(1),
-            sets: std::array::from_fn(|_| Line(Mutex::new(set()))),
+            sets: std::array::from_fn(|_| Line(Mutex::new(Rank::HotKeys, set()))),
             total: AtomicU64::new(0),
             total_window: AtomicU64::new(0),
         }

@@ -38,7 +38,8 @@ const COPIED_BYTES_MAX: usize = 512;
 /// # }
 /// ```
 ///
-/// It pins what it reads, memtables and files, until it is dropped.
+/// It pins what it reads, memtables and files, until it is dropped. When the database is closed it answers
+/// [`Error::Closed`] instead of the next entry for which it would have to open a file.
 pub struct Scan {
     state: Arc<PinnedState>,
     merge: MergingCursor,

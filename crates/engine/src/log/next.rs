@@ -12,10 +12,10 @@ use super::format::{
     SEAL_BYTES, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, encode_segment_header, free_name, segment_path,
 };
 use super::tail::SYNCS_MAX;
+use crate::lock::{Mutex, Rank};
 use crate::planted::{self, Bug};
 use crate::{Error, Result};
 use kontiki_env::fs::{File, Fs, MappedFile, OpenMode};
-use parking_lot::Mutex;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -91,14 +91,14 @@ impl NextSegments {
         assert!(next_number > 0, "segment numbers start at 1");
         assert!(segment_bytes <= SEGMENT_BYTES_MAX, "offsets fit their field");
         let ahead_bytes = segment_bytes.min(AHEAD_BYTES_FIRST);
-        let state = Mutex::new(State { next_number, ready: None, ahead_bytes, free: Vec::new() });
+        let state = Mutex::new(Rank::NextLogSegment, State { next_number, ready: None, ahead_bytes, free: Vec::new() });
         NextSegments {
             fs,
             directory: directory.to_path_buf(),
             segment_bytes,
             recycled_max,
             recycled: AtomicU64::new(0),
-            making: Mutex::default(),
+            making: Mutex::new(Rank::LogSegmentCreation, ()),
             state,
         }
     }

@@ -3,10 +3,10 @@
 
 use super::format::{SEGMENT_HEADER_BYTES, decode_record, segment_path};
 use super::next::NextSegments;
+use crate::lock::{Rank, RwLock};
 use crate::{Error, Result, SequenceNumber};
 use bytes::Bytes;
 use kontiki_env::fs::{File, Fs};
-use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -77,7 +77,12 @@ pub(crate) struct Segments {
 impl Segments {
     /// No segments yet, in `directory`.
     pub(crate) fn new(fs: Arc<dyn Fs>, directory: PathBuf) -> Segments {
-        Segments { fs, directory, by_number: RwLock::default(), gone_through: AtomicU64::new(0) }
+        Segments {
+            fs,
+            directory,
+            by_number: RwLock::new(Rank::LogSegments, BTreeMap::new()),
+            gone_through: AtomicU64::new(0),
+        }
     }
 
     /// The directory of the segments.

@@ -4,11 +4,11 @@
 //! the place behind the header of the next have the same position. `[0, durable)` in these terms is all that the write
 //! path needs to know of durability.
 
+use crate::lock::{Mutex, Rank};
 use crate::stats::Recorder;
 use crate::vlog::Appender;
 use crate::{Error, Result};
 use kontiki_env::fs::File;
-use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,8 +25,13 @@ struct TailFile {
     handles: [Arc<dyn File>; SYNCS_MAX],
 }
 
+impl Default for Tail {
+    fn default() -> Tail {
+        Tail { files: Mutex::new(Rank::LogTail, VecDeque::new()), values: Mutex::new(Rank::LogTailValues, None) }
+    }
+}
+
 /// See the head of this file. Shared by the writer and by those who sync.
-#[derive(Default)]
 pub(crate) struct Tail {
     files: Mutex<VecDeque<TailFile>>,
     /// What records refer to must be durable before they are called so. One sync of it at a time: its files have one
@@ -37,7 +42,7 @@ pub(crate) struct Tail {
 impl Tail {
     /// Nothing to sync yet; syncs of the log sync these values first.
     pub(crate) fn new(values: Arc<Appender>, recorder: Arc<Recorder>) -> Tail {
-        Tail { files: Mutex::default(), values: Mutex::new(Some((values, recorder))) }
+        Tail { values: Mutex::new(Rank::LogTailValues, Some((values, recorder))), ..Tail::default() }
     }
 
     pub(super) fn add(&self, number: u64, path: PathBuf, handles: [Arc<dyn File>; SYNCS_MAX]) {

@@ -2,6 +2,7 @@
 //! (`tests/memtable_model`) compiles the tree over a module of the same shape that is made of loom's types, with
 //! smaller nodes.
 
+pub(super) use crate::lock::{Mutex, MutexGuard, Rank};
 pub(super) use std::sync::atomic::{AtomicPtr, AtomicU64, fence};
 
 /// Entries of a node. Measured with 16, 32 and 64: docs/internals/memtable.md.

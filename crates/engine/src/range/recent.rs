@@ -16,9 +16,9 @@
 
 use super::{RangeTombstone, Run, Span, newest_of_both, work};
 use crate::SequenceNumber;
+use crate::lock::{Mutex, Rank};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -30,13 +30,22 @@ const TAIL_MAX: usize = 16;
 const FAN_IN: usize = 4;
 
 /// See the head of this file.
-#[derive(Default)]
 pub(crate) struct Recent {
     /// Most families have none, which costs a lookup one load.
     some: AtomicBool,
     view: ArcSwapOption<RecentView>,
     /// Held by whoever adds, or replaces the view; the filled entries of the view's tail.
     adding: Mutex<usize>,
+}
+
+impl Default for Recent {
+    fn default() -> Recent {
+        Recent {
+            some: AtomicBool::new(false),
+            view: ArcSwapOption::empty(),
+            adding: Mutex::new(Rank::MemtableRanges, 0),
+        }
+    }
 }
 
 /// All tombstones at a moment, and maybe later ones.

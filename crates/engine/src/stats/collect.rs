@@ -23,7 +23,11 @@ impl Db {
             visible_sequence: core.writes.visible(),
             latency: core.recorder.latencies(),
             commits: core.commit_stats(),
-            stalls: StallStats { waits: core.counters.stalls.load(Relaxed), delays: core.write_delays() },
+            stalls: StallStats {
+                waits: core.counters.stalls.load(Relaxed),
+                waiting: core.counters.stalled.load(Relaxed),
+                delays: core.write_delays(),
+            },
             log: core.log_stats(),
             feed: core.feed.stats(&core.segments),
             memtables: core.memtable_stats(),
@@ -149,6 +153,8 @@ impl Core {
         let progress = self.progress.get();
         HealthStats {
             stopped: self.why_stopped(),
+            panicked: self.what_panicked(),
+            stalled: self.what_writers_wait_for(),
             failed_flushes: progress.failed_flushes,
             failed_compactions: progress.failed_compactions,
             background_error: self.background_error().map(|error| error.to_string()),

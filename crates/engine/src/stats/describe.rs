@@ -39,6 +39,7 @@ impl Stats {
 
     fn describe_stalls(&self, room: &mut Room<'_>) {
         room.counter("waits", No, "Times that a writer waited for flush or compaction", self.stalls.waits);
+        room.gauge("waiting", No, "Callers that wait for flush or compaction now", self.stalls.waiting);
         let delays = &self.stalls.delays;
         room.counter("delays", No, "Writes that were slowed, short of a stop", delays.delayed);
         let times = [
@@ -299,6 +300,10 @@ impl Stats {
         };
         let help = "1 while writes are refused until the database is opened again";
         room.labelled(MetricKind::Gauge, "stopped", No, help, reason(&health.stopped));
+        let help = "1 if a thread that worked for the database has panicked, which stops writes";
+        room.labelled(MetricKind::Gauge, "panicked", No, help, reason(&health.panicked));
+        let help = "1 while writers are stopped at a bound, with what they wait for";
+        room.labelled(MetricKind::Gauge, "stalled", No, help, reason(&health.stalled));
         let help = "1 while a failure of flush or compaction is waited out";
         room.labelled(MetricKind::Gauge, "background_error", No, help, reason(&health.background_error));
         room.counter("failed_flushes", No, "Flushes that failed and are tried again", health.failed_flushes);

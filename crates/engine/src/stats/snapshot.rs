@@ -105,6 +105,8 @@ pub struct CommitStats {
 pub struct StallStats {
     /// Times that a writer met full memory, a full level 0 or another hard bound and had to wait, counted.
     pub waits: u64,
+    /// Callers that wait there now. [`HealthStats::stalled`] says for what.
+    pub waiting: u64,
     /// How writers are slowed before that.
     pub delays: crate::WriteDelays,
 }
@@ -352,6 +354,10 @@ pub struct HotKey {
 pub struct HealthStats {
     /// Why writes have stopped, if they have.
     pub stopped: Option<String>,
+    /// What a thread was at that panicked, if one has: the name of a background job, or a step of a commit. That stops writes.
+    pub panicked: Option<String>,
+    /// What writers wait for, if a hard bound is reached now: the work, what it is about, and the option with the bound.
+    pub stalled: Option<String>,
     /// Flushes that failed and are tried again, counted.
     pub failed_flushes: u64,
     /// Compactions that failed and are tried again, counted.

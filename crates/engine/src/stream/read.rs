@@ -1,11 +1,11 @@
 //! Reading streams back from the log.
 
 use super::index::{EntryPosition, Stream, StreamIndex};
+use crate::lock::Mutex;
 use crate::log::{RecordPosition, RewriteOp, Segments};
 use crate::{Error, Result, StreamContents, StreamId};
 use bytes::Bytes;
 use kontiki_env::fs::File;
-use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;

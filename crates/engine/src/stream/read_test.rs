@@ -30,7 +30,7 @@ impl World {
         let segments = Arc::new(Segments::new(env.fs.clone(), directory));
         let next = NextSegments::new(env.fs.clone(), segments.directory(), 64 << 10, 0, 1);
         let writer = LogWriter::new(segments.clone(), Arc::new(next), Arc::default());
-        World { machine, segments, writer, index: Mutex::default() }
+        World { machine, segments, writer, index: Mutex::new(crate::lock::Rank::Streams, StreamIndex::default()) }
     }
 
     fn append(&mut self, kind: RecordKind, payload: &[u8]) {

@@ -1,7 +1,8 @@
 //! Locks, and the commit: from snapshot, pending writes, reads and locks to one conditional commit.
 
 use super::locks::{Grant, LockKey};
-use super::{Held, Isolation, Transaction, check_length};
+use super::overlay::Overlay;
+use super::{Held, Isolation, Transaction, check_length, new_shared};
 use crate::{Commit, Error, Family, KEY_BYTES_MAX, Result, SequenceNumber, Unchanged, View};
 use bytes::Bytes;
 use std::sync::atomic::Ordering::Relaxed;
@@ -35,7 +36,7 @@ impl Transaction {
         // Whoever held it before has committed visibly or has given up: transactions release locks after that.
         let newest = self.db.snapshot();
         let since_start = Unchanged::Key { family, key: lock.1.clone(), since: self.start() };
-        match since_start.check(&newest.state, 0) {
+        match since_start.check(&newest.state, 0, self.held.core.context.versions.horizon()) {
             Ok(()) => return Ok(()),
             Err(Error::Conflict { .. }) => {}
             Err(error) => {
@@ -93,6 +94,11 @@ impl Transaction {
     /// start: nothing is written, and it may be tried again from the beginning; [`Error::LockTimeout`] and
     /// [`Error::Deadlock`] if a key that it writes is locked by others; else those of [`Db::commit`](crate::Db::commit).
     pub fn commit(mut self) -> Result<SequenceNumber> {
+        self.commit_or_stay()
+    }
+
+    /// As [`Transaction::commit`]; after an error it can begin again.
+    pub(super) fn commit_or_stay(&mut self) -> Result<SequenceNumber> {
         let result = match self.prepare(self.options.lock_wait()) {
             Ok(Some(commit)) => self.db.commit(commit),
             Ok(None) => Ok(self.start()),
@@ -100,6 +106,26 @@ impl Transaction {
         };
         self.held.finish(&result);
         result
+    }
+
+    /// Begins anew after a conflict over `lost`: with a new snapshot, nothing read and nothing written. It keeps its locks and takes
+    /// that of `lost` first, so what it reads of these keys now no other transaction writes before its commit.
+    ///
+    /// Errors: those of a lock; then it has all the locks that it had.
+    pub(super) fn begin_again(&mut self, lost: LockKey) -> Result<()> {
+        if !self.held.locked.contains_key(&lost) {
+            self.acquire(&lost, self.options.lock_wait())?;
+        }
+        // After the locks: transactions release theirs when their writes are visible.
+        let (snapshot, start) = self.held.core.begin_transaction();
+        self.held.shared.end(|_| ());
+        self.held.shared = new_shared(&self.options);
+        self.held.start = start;
+        self.held.attempt += 1;
+        self.held.locked.values_mut().for_each(|since| *since = snapshot.sequence());
+        self.overlay = Overlay::new(self.options.write_bytes_max);
+        self.snapshot = snapshot;
+        Ok(())
     }
 
     /// As [`Transaction::commit`], without blocking: `done` gets the answer, under the rules of

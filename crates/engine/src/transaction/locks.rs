@@ -11,7 +11,7 @@
 //!
 //! Order of locks: `waits`, then one shard at a time. A waiter parks on its shard's mutex alone.
 
-use super::sync::{Condvar, Mutex, MutexGuard, wait_for};
+use super::sync::{Condvar, Mutex, MutexGuard, Rank, wait_for};
 use crate::Family;
 use crate::planted::{self, Bug};
 use bytes::Bytes;
@@ -74,8 +74,8 @@ impl LockTable {
     pub(super) fn with_shards(shards: usize) -> LockTable {
         assert!(shards > 0);
         LockTable {
-            shards: (0..shards).map(|_| Mutex::new(Shard::new())).collect(),
-            waits: Mutex::new(BTreeMap::new()),
+            shards: (0..shards).map(|_| Mutex::new(Rank::KeyLocks, Shard::new())).collect(),
+            waits: Mutex::new(Rank::KeyLockWaits, BTreeMap::new()),
             closed: AtomicBool::new(false),
         }
     }

@@ -8,6 +8,7 @@ mod locks;
 
 /// The face of `../sync.rs` over shuttle.
 mod sync {
+    pub(super) use crate::lock::Rank;
     use std::ops::{Deref, DerefMut};
     use std::time::Duration;
 
@@ -24,7 +25,7 @@ mod sync {
     pub(super) struct Condvar(shuttle::sync::Condvar);
 
     impl<T> Mutex<T> {
-        pub(super) fn new(value: T) -> Mutex<T> {
+        pub(super) fn new(_rank: Rank, value: T) -> Mutex<T> {
             Mutex(shuttle::sync::Mutex::new(value))
         }
 

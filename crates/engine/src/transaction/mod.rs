@@ -65,12 +65,14 @@ pub struct Transaction {
 struct Held {
     core: Arc<Core>,
     id: TransactionId,
+    /// Counts the times that it was begun anew; see [`Transaction::begin_again`].
+    attempt: u32,
     /// Its locks, with the number after which the key must not have been written.
     locked: BTreeMap<LockKey, SequenceNumber>,
     shared: Arc<Shared>,
     committed: bool,
     /// While it lives, the conditions of the commit can be answered.
-    _start: TransactionStart,
+    start: TransactionStart,
 }
 
 impl Held {
@@ -97,6 +99,7 @@ impl Drop for Held {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Savepoint {
     transaction: u64,
+    attempt: u32,
     serial: u64,
 }
 
@@ -117,14 +120,14 @@ impl Db {
     fn begin(&self, options: TransactionOptions) -> Transaction {
         let core = self.core();
         let (snapshot, start) = core.begin_transaction();
-        let reads = (options.isolation == Isolation::Serializable).then(|| ReadSet::new(options.read_set_bytes_max));
         let held = Held {
             core: core.clone(),
             id: core.transactions.begin(core.env.clock.monotonic()),
+            attempt: 0,
             locked: BTreeMap::new(),
-            shared: Arc::new(Shared::new(reads)),
+            shared: new_shared(&options),
             committed: false,
-            _start: start,
+            start,
         };
         let overlay = Overlay::new(options.write_bytes_max);
         Transaction { held, db: self.clone(), snapshot, overlay, options }
@@ -243,7 +246,8 @@ impl Transaction {
     /// Marks the present state of its writes. Costs nothing by itself; from then on the first change of each key
     /// keeps what was pending before.
     pub fn savepoint(&mut self) -> Savepoint {
-        Savepoint { transaction: self.held.id, serial: self.overlay.savepoint() }
+        let Held { id, attempt, .. } = self.held;
+        Savepoint { transaction: id, attempt, serial: self.overlay.savepoint() }
     }
 
     /// Takes back what was written since the savepoint. The savepoint stays and can be rolled back to again; those set
@@ -251,7 +255,7 @@ impl Transaction {
     ///
     /// Errors: [`Error::InvalidArgument`] for a savepoint that is gone or is another transaction's.
     pub fn rollback_to(&mut self, savepoint: &Savepoint) -> Result<()> {
-        if savepoint.transaction != self.held.id {
+        if (savepoint.transaction, savepoint.attempt) != (self.held.id, self.held.attempt) {
             return Err(Error::InvalidArgument("the savepoint is another transaction's".into()));
         }
         self.overlay.rollback_to(savepoint.serial)
@@ -268,6 +272,11 @@ impl std::fmt::Debug for Transaction {
             .field("isolation", &self.options.isolation)
             .finish_non_exhaustive()
     }
+}
+
+fn new_shared(options: &TransactionOptions) -> Arc<Shared> {
+    let serializable = options.isolation == Isolation::Serializable;
+    Arc::new(Shared::new(serializable.then(|| ReadSet::new(options.read_set_bytes_max))))
 }
 
 fn check_length(what: &str, bytes: &[u8], max: usize) -> Result<()> {

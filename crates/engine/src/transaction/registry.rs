@@ -2,7 +2,7 @@
 
 use super::locks::{LockTable, TransactionId};
 use crate::SequenceNumber;
-use parking_lot::Mutex;
+use crate::lock::{Mutex, Rank};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -31,7 +31,7 @@ struct Open {
 impl Transactions {
     pub(crate) fn new() -> Transactions {
         Transactions {
-            open: Mutex::default(),
+            open: Mutex::new(Rank::Transactions, Open::default()),
             locks: LockTable::new(),
             committed: AtomicU64::new(0),
             rolled_back: AtomicU64::new(0),

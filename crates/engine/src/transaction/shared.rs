@@ -1,8 +1,8 @@
 //! What a transaction shares with its iterators.
 
 use super::reads::ReadSet;
+use crate::lock::{Mutex, Rank};
 use crate::{Error, Result};
-use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The end of a transaction, and its read set if it has one.
@@ -13,7 +13,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(reads: Option<ReadSet>) -> Shared {
-        Shared { ended: AtomicBool::new(false), reads: reads.map(Mutex::new) }
+        Shared { ended: AtomicBool::new(false), reads: reads.map(|reads| Mutex::new(Rank::TransactionReads, reads)) }
     }
 
     /// Refuses once the transaction has ended.

@@ -1,10 +1,10 @@
 //! Files that nothing refers to any more.
 
 use crate::cache::TableCache;
+use crate::lock::{Mutex, Rank};
 use crate::table::{FileNumber, table_path};
 use crate::{Error, Result};
 use kontiki_env::Env;
-use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -15,11 +15,16 @@ enum Obsolete {
 }
 
 /// The list of obsolete files; shared by all tables, so that dropping one costs a push.
-#[derive(Default)]
 pub(super) struct ObsoleteFiles {
     waiting: Mutex<Vec<Obsolete>>,
     /// Told of the first file on an empty list.
     on_first: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl Default for ObsoleteFiles {
+    fn default() -> ObsoleteFiles {
+        ObsoleteFiles { waiting: Mutex::new(Rank::ObsoleteFiles, Vec::new()), on_first: OnceLock::new() }
+    }
 }
 
 impl std::fmt::Debug for ObsoleteFiles {

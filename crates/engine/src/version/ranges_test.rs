@@ -84,7 +84,7 @@ fn what_is_spent_when_it_comes_leaves_no_trace() {
 fn what_a_transaction_held_back_before_a_restart_goes_after_it() {
     let machine = SimMachine::from_seed(4);
     let set = with_table(&machine, "x", "y");
-    set.oldest_transaction_start().store(6, std::sync::atomic::Ordering::SeqCst);
+    set.horizon().set_transactions(6);
     let version = flush_ranges(&set, 20, &[range("a", "b", 7), range("d", "f", 5), range("x", "z", 8)]);
     assert_eq!(version.range_tombstone_count(), 2, "one is held, one hides something");
     drop(set);
@@ -188,7 +188,7 @@ proptest! {
         let machine = SimMachine::from_seed(7);
         let set = with_table(&machine, "c", "f");
         let key = |at: u8| char::from(b'a' + at).to_string();
-        let oldest = |set: &VersionSet| set.oldest_transaction_start().load(std::sync::atomic::Ordering::SeqCst);
+        let oldest = |set: &VersionSet| set.horizon().transactions();
         let mut flushed = 10u64;
         for (what, at, length, number) in steps {
             flushed += 2;
@@ -208,7 +208,7 @@ proptest! {
                 4 => {
                     let old = oldest(&set);
                     let next = if old == u64::MAX { flushed.saturating_sub(number) } else { u64::MAX };
-                    set.oldest_transaction_start().store(next, std::sync::atomic::Ordering::SeqCst);
+                    set.horizon().set_transactions(next);
                 }
                 _ => {
                     let tables: Vec<_> = set.current().tables().map(|(_, level, table)| (level, table.clone())).collect();

@@ -7,14 +7,14 @@ use super::manifest::{
     AppendError, FORMAT_VERSION, ManifestContents, ManifestWriter, current_number, manifest_path, parse_manifest_name,
     read_current, sync_error, write_current,
 };
-use super::{Table, ValueSegments, Version, VersionEdit};
+use super::{Horizon, Table, ValueSegments, Version, VersionEdit};
 use crate::cache::TableCache;
+use crate::lock::{Mutex, MutexGuard, Rank};
 use crate::table::{FileNumber, TABLES_DIR, parse_table_name, sync_tables_dir, table_path};
 use crate::vlog::{VALUES_DIR, ValueStore, parse_value_file_name, value_file_path};
 use crate::{Error, Result};
 use arc_swap::ArcSwap;
 use kontiki_env::Env;
-use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,7 +43,7 @@ pub struct VersionSet {
     current: ArcSwap<Version>,
     next_file: AtomicU64,
     obsolete: Arc<ObsoleteFiles>,
-    oldest_transaction_start: Arc<AtomicU64>,
+    horizon: Arc<Horizon>,
     log: Mutex<Log>,
 }
 
@@ -56,6 +56,28 @@ struct Log {
     first_bytes: u64,
     /// Set for good by a failed sync.
     stopped: Option<String>,
+}
+
+/// The manifest while an edit is applied. If that panics, what is in the manifest and what is in memory may differ, so no edit
+/// follows.
+struct StopsOnPanic<'a> {
+    log: MutexGuard<'a, Log>,
+    /// The thread was panicking already: the caller is in a destructor.
+    before: bool,
+}
+
+impl<'a> StopsOnPanic<'a> {
+    fn new(log: MutexGuard<'a, Log>) -> StopsOnPanic<'a> {
+        StopsOnPanic { log, before: std::thread::panicking() }
+    }
+}
+
+impl Drop for StopsOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() && !self.before {
+            self.log.stopped.get_or_insert_with(|| "an edit of the manifest panicked".to_string());
+        }
+    }
 }
 
 impl VersionSet {
@@ -101,8 +123,8 @@ impl VersionSet {
             current: ArcSwap::from_pointee(version),
             next_file: AtomicU64::new(next_file.max(largest.table.max(largest_values).saturating_add(1))),
             obsolete,
-            oldest_transaction_start: Arc::new(AtomicU64::new(u64::MAX)),
-            log: Mutex::new(log),
+            horizon: Arc::default(),
+            log: Mutex::new(Rank::Manifest, log),
         })
     }
 
@@ -127,7 +149,8 @@ impl VersionSet {
     /// and `Stopped` ever after ([`VersionSet::is_stopped`]): the edit may or may not be there after a restart, so
     /// the files it names must stay. `Bug` if the edit breaks an invariant; nothing was written.
     pub fn apply(&self, mut edit: VersionEdit) -> Result<Arc<Version>> {
-        let mut log = self.log.lock();
+        let mut guard = StopsOnPanic::new(self.log.lock());
+        let log = &mut *guard.log;
         if let Some(reason) = &log.stopped {
             return Err(Error::Stopped(reason.clone()));
         }
@@ -142,8 +165,9 @@ impl VersionSet {
         // Where the manifest's format has a record for it; an older one is about to be replaced.
         if log.writer.format == FORMAT_VERSION {
             // In the same edit, so that whoever plans next never meets a tombstone that hides nothing.
-            let oldest_transaction = self.oldest_transaction_start.load(Ordering::SeqCst);
-            edit.spent_ranges = after.spent_ranges(&edit, &touched.removed, oldest_transaction);
+            edit.spent_ranges = after.spent_ranges(&edit, &touched.removed, self.horizon.oldest());
+            let dropped = edit.spent_ranges.iter().map(|(_, range)| range.sequence).max();
+            self.horizon.note_dropped(dropped.unwrap_or(0));
             after.forget_ranges(&edit.spent_ranges).map_err(Error::Bug)?;
         } else {
             after.look_at_all_ranges();
@@ -164,15 +188,13 @@ impl VersionSet {
         mark_removed(&touched.removed, &edit);
         before.values.mark_removed(&edit.values);
         unwanted.into_iter().for_each(|number| self.obsolete.push_table(number));
-        self.rewrite_if_large(&mut log, &after);
+        self.rewrite_if_large(log, &after);
         Ok(after)
     }
 
-    /// The sequence number at which the oldest open transaction began, `u64::MAX` if none is open: range tombstones
-    /// above it stay, so that it can be told what was deleted since. Whoever begins a transaction sets it before taking
-    /// the number to read at; so one that begins after it was looked at here reads above everything in tables.
-    pub fn oldest_transaction_start(&self) -> &Arc<AtomicU64> {
-        &self.oldest_transaction_start
+    /// Which tombstones may go, and which have.
+    pub fn horizon(&self) -> &Arc<Horizon> {
+        &self.horizon
     }
 
     /// The manifest names only files that exist under their final, synced names.

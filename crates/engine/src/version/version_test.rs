@@ -354,15 +354,16 @@ fn range_tombstones_live_in_the_manifest_while_they_hide_anything() {
 fn a_range_tombstone_stays_while_an_older_transaction_is_open() {
     let machine = SimMachine::from_seed(8);
     let set = open(&machine, 1 << 20).expect("a healthy disk");
-    let oldest = set.oldest_transaction_start();
-    oldest.store(6, std::sync::atomic::Ordering::SeqCst);
+    let horizon = set.horizon();
+    horizon.set_transactions(6);
     let mut edit = VersionEdit::new();
     edit.create_family(Family(0), "default");
     set.apply(edit).expect("a healthy disk");
     let version = flush_ranges(&set, 20, &[range("a", "b", 5), range("d", "f", 7)]);
     assert_eq!(version.range_tombstone_count(), 1);
     assert_eq!(version.covering_sequence(Family(0), b"d", 20), Some(7));
-    oldest.store(7, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(horizon.dropped_through(), 5, "what went");
+    horizon.set_transactions(7);
     assert_eq!(advance(&set, 21).expect("a healthy disk").range_tombstone_count(), 0);
 }
 

@@ -17,9 +17,9 @@ use super::format::{
     FILE_HEADER_BYTES, FileKind, RECORD_HEADER_BYTES, RecordHeader, encode_file_header, encode_header,
 };
 use super::store::ValueStore;
+use crate::lock::{Mutex, Rank};
 use crate::{Error, Result};
 use kontiki_env::fs::{File, OpenMode};
-use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -130,7 +130,7 @@ impl Appender {
     /// An appender that makes segments of about `segment_bytes`; the first one when the first value comes.
     pub(crate) fn new(store: Arc<ValueStore>, segment_bytes: u64) -> Appender {
         assert!(segment_bytes > FILE_HEADER_BYTES, "options are checked at open");
-        Appender { store, segment_bytes, state: Mutex::default() }
+        Appender { store, segment_bytes, state: Mutex::new(Rank::ValueAppender, State::default()) }
     }
 
     /// Reserves `bytes` in one segment, or `None` if there is no segment with room: then [`Appender::create`] one and
@@ -186,7 +186,7 @@ impl Appender {
             tail: AtomicU64::new(FILE_HEADER_BYTES),
             written: AtomicU64::new(0),
             synced: AtomicU64::new(0),
-            sync_failed: Mutex::new(false),
+            sync_failed: Mutex::new(Rank::ValueSync, false),
             pins: AtomicU64::new(0),
         }))
     }

@@ -11,7 +11,7 @@ const OVERLAP: Duration = Duration::from_millis(300);
 #[derive(Default)]
 struct FailsOnce {
     syncs: AtomicUsize,
-    second_came: Mutex<bool>,
+    second_came: parking_lot::Mutex<bool>,
     changed: Condvar,
 }
 
@@ -62,7 +62,7 @@ fn a_failed_sync_is_known_to_the_one_beside_it() {
         tail: AtomicU64::new(500),
         written: AtomicU64::new(500),
         synced: AtomicU64::new(0),
-        sync_failed: Mutex::new(false),
+        sync_failed: Mutex::new(Rank::ValueSync, false),
         pins: AtomicU64::new(0),
     };
     std::thread::scope(|scope| {

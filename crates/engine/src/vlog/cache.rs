@@ -13,10 +13,10 @@
 use crate::cache::residents::Resident;
 use crate::cache::{Budget, Content, FixedHash, Part, SlotCache, Slots};
 use crate::kind::ValuePointer;
+use crate::lock::{Mutex, Rank};
 use crate::prefetch::prefetch;
 use crate::stats::CacheStats;
 use bytes::Bytes;
-use parking_lot::Mutex;
 use std::hash::{BuildHasher, Hasher};
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
@@ -249,7 +249,9 @@ impl ValueCache {
     }
 
     fn new_table(&self) -> Table {
-        Table { buckets: (0..self.bucket_count).map(|_| Mutex::default()).collect() }
+        Table {
+            buckets: (0..self.bucket_count).map(|_| Mutex::new(Rank::ValueCacheBucket, Bucket::default())).collect(),
+        }
     }
 
     #[inline]

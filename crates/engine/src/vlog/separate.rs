@@ -5,9 +5,9 @@ use super::format::{encode_record, record_stride};
 use crate::batch::BatchEntry;
 use crate::family_map::FamilyMap;
 use crate::kind::{Content, Decoded, EXPIRY_BYTES, Kind, ValuePointer};
+use crate::lock::{Mutex, Rank};
 use crate::{Family, FamilyOptions, FamilySpec, Result, WriteBatch};
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -111,7 +111,11 @@ pub(crate) struct Separator {
 impl Separator {
     pub(crate) fn new(thresholds: ValueThresholds) -> Separator {
         let smallest = AtomicUsize::new(thresholds.smallest);
-        Separator { thresholds: ArcSwap::from_pointee(thresholds), smallest, buffers: Mutex::default() }
+        Separator {
+            thresholds: ArcSwap::from_pointee(thresholds),
+            smallest,
+            buffers: Mutex::new(Rank::ValueBuffers, Vec::new()),
+        }
     }
 
     pub(crate) fn thresholds(&self) -> Arc<ValueThresholds> {

@@ -7,6 +7,7 @@ use super::format::{
 use super::index::{Directory, TRAILER_BYTES, Trailer};
 use crate::cache::FixedHash;
 use crate::kind::ValuePointer;
+use crate::ownership::Ownership;
 use crate::{Error, Result};
 use bytes::Bytes;
 use kontiki_env::fs::{File, Fs, OpenMode};
@@ -26,6 +27,7 @@ pub(crate) struct ValueStore {
     directory: PathBuf,
     /// Set once, by whoever opens a database; an inspection has none.
     values: OnceLock<ValueCache>,
+    ownership: Ownership,
     /// Removed files that wait for their last reader.
     pending_deletes: AtomicU64,
     open: Cache<u64, Arc<ValueReader>, UnitWeighter, FixedHash, DefaultLifecycle<u64, Arc<ValueReader>>>,
@@ -41,7 +43,14 @@ impl ValueStore {
             .build()
             .expect("every option is given and in range");
         let open = Cache::with_options(options, UnitWeighter, FixedHash, DefaultLifecycle::default());
-        ValueStore { fs, directory, values: OnceLock::new(), pending_deletes: AtomicU64::new(0), open }
+        ValueStore {
+            fs,
+            directory,
+            values: OnceLock::new(),
+            ownership: Ownership::default(),
+            pending_deletes: AtomicU64::new(0),
+            open,
+        }
     }
 
     /// The file system it is on.
@@ -59,6 +68,11 @@ impl ValueStore {
         value_file_path(&self.directory, number)
     }
 
+    /// Says when files can be opened no more.
+    pub(crate) fn ownership(&self) -> &Ownership {
+        &self.ownership
+    }
+
     /// Keeps values that were read in this cache from now on.
     pub(crate) fn cache_values(&self, cache: ValueCache) {
         assert!(self.values.set(cache).is_ok(), "the cache is given once");
@@ -74,7 +88,9 @@ impl ValueStore {
         if let Some(reader) = self.open.get(&number) {
             return Ok(reader);
         }
-        let reader = Arc::new(ValueReader::open(&*self.fs, self.path(number), number)?);
+        let opened = ValueReader::open(&*self.fs, self.path(number), number);
+        self.ownership.check()?;
+        let reader = Arc::new(opened?);
         self.open.insert(number, reader.clone());
         Ok(reader)
     }

@@ -4,8 +4,8 @@ use super::appender::{Appender, ValuePin};
 use super::plan::Candidate;
 use super::separate::{Separator, ValueThresholds};
 use super::store::ValueStore;
+use crate::lock::{Mutex, Rank, RwLock};
 use crate::{Error, Result, SequenceNumber, WriteBatch};
-use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -108,14 +108,14 @@ impl ValueLog {
             appender: Arc::new(Appender::new(store.clone(), segment_bytes)),
             store,
             separator: Separator::new(thresholds),
-            closed: RwLock::default(),
-            making: Mutex::default(),
-            sealing: Mutex::default(),
-            collecting: Mutex::default(),
-            damaged: Mutex::default(),
+            closed: RwLock::new(Rank::ValueWriters, false),
+            making: Mutex::new(Rank::ValueSegmentCreation, ()),
+            sealing: Mutex::new(Rank::ValueSeal, ()),
+            collecting: Mutex::new(Rank::ValueCollection, ()),
+            damaged: Mutex::new(Rank::DamagedValueFiles, BTreeSet::new()),
             garbage_bytes: AtomicU64::new(0),
             debt_bytes: AtomicU64::new(0),
-            bounds: Mutex::default(),
+            bounds: Mutex::new(Rank::ValueBounds, BTreeMap::new()),
             counters: ValueCounters::default(),
         }
     }

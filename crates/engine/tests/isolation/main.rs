@@ -7,6 +7,7 @@ mod faults;
 mod iterators;
 mod list_append;
 mod locks;
+mod retry;
 mod savepoints;
 mod skew;
 mod snapshot_history;

@@ -3,6 +3,30 @@
 use crate::{PLANTED, Planted};
 use loom::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release};
 
+pub(super) use parking_lot::MutexGuard;
+
+/// The model does not check the order of locks.
+pub(super) enum Rank {
+    MemtableArena,
+}
+
+/// The arena's locks are not scheduled: what they protect is not part of the protocol.
+pub(super) struct Mutex<T>(parking_lot::Mutex<T>);
+
+impl<T> Mutex<T> {
+    pub(super) fn new(_rank: Rank, value: T) -> Mutex<T> {
+        Mutex(parking_lot::Mutex::new(value))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock()
+    }
+
+    pub(super) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        self.0.try_lock()
+    }
+}
+
 /// So that the third entry splits a node.
 pub(super) const NODE_SLOTS: usize = 2;
 

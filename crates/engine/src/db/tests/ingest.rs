@@ -675,3 +675,39 @@ fn it_works_on_the_real_machine() {
         [rows(0, 10, "newer"), expected.into_iter().skip(10).collect()].concat()
     );
 }
+
+/// A commit with conditions waits for all numbers before its own, with the lock that orders commits; an ingest has a number and
+/// needs that lock for its sync.
+#[test]
+fn ingests_and_commits_with_conditions_do_not_wait_for_each_other() {
+    const TURNS: u64 = 150;
+    let machine = SimMachine::from_seed(21);
+    let env = Env { tasks: Arc::new(Threads), ..machine.env() };
+    let db = Db::open_in(&env, Path::new(DIR), small_options()).expect("opens");
+    let (sender, ended) = std::sync::mpsc::channel();
+    let spawn = |work: Box<dyn Fn(&Db, u64) + Send>| {
+        let (db, sender) = (db.clone(), sender.clone());
+        std::thread::spawn(move || {
+            (0..TURNS).for_each(|turn| work(&db, turn));
+            sender.send(()).expect("received");
+        });
+    };
+    for thread in 0..3 {
+        spawn(Box::new(move |db, turn| {
+            let absent = crate::Precondition::Absent { family: Family::DEFAULT, key: "never".into() };
+            let durability = if thread == 0 { Durability::Sync } else { Durability::Buffered };
+            db.write_if(put(&format!("if {thread}"), &turn.to_string()), &[absent], durability).expect("it holds");
+        }));
+    }
+    spawn(Box::new(|db, turn| db.transact(|tx| tx.put(b"transaction", &turn.to_be_bytes())).expect("nobody else")));
+    spawn(Box::new(|db, turn| db.put(b"plain", &turn.to_be_bytes()).expect("healthy")));
+    spawn(Box::new(move |db, turn| {
+        let file = build_rows(&machine, &format!("{turn}.sst"), OTHER, &rows(0, 3, &format!("ingest {turn}")));
+        ingest(db, &[file]).expect("healthy");
+    }));
+    for _ in 0..6 {
+        ended.recv_timeout(super::threads::DEADLINE).expect("nobody waits for ever");
+    }
+    assert_eq!(dump(&db.snapshot(), OTHER), rows(0, 3, &format!("ingest {}", TURNS - 1)));
+    db.close().expect("closed");
+}

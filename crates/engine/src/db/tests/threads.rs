@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-const DEADLINE: Duration = Duration::from_secs(30);
+pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 
-fn threaded(machine: &SimMachine) -> Env {
+pub(super) fn threaded(machine: &SimMachine) -> Env {
     // Threads that wait for a time need a clock that goes on.
     Env { tasks: Arc::new(Threads), clock: machine_clock(), ..machine.env() }
 }
 
-fn open_threaded(machine: &SimMachine) -> Db {
+pub(super) fn open_threaded(machine: &SimMachine) -> Db {
     Db::open_in(&threaded(machine), Path::new(DIR), small_options()).expect("opens")
 }
 
@@ -170,7 +170,7 @@ fn closing_in_the_middle_answers_everybody() {
 }
 
 /// Whether it comes true in time.
-fn wait_until(come_true: impl Fn() -> bool) -> bool {
+pub(super) fn wait_until(come_true: impl Fn() -> bool) -> bool {
     let clock = machine_clock();
     // The clocks of a process share one origin: what they show is not the time of this test.
     let began = clock.monotonic();

@@ -1,7 +1,7 @@
 //! Memory that is given out piece by piece and freed as a whole.
 
+use super::super::sync::{Mutex, MutexGuard, Rank};
 use bytes::Bytes;
-use parking_lot::{Mutex, MutexGuard};
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::Cell;
 use std::ptr::NonNull;
@@ -25,9 +25,14 @@ pub(in super::super) struct Arena {
 }
 
 /// Two cache lines, so that neighbours do not share what the processor fetches together.
-#[derive(Default)]
 #[repr(align(128))]
 struct Shard(Mutex<Bump>);
+
+impl Default for Shard {
+    fn default() -> Shard {
+        Shard(Mutex::new(Rank::MemtableArena, Bump::default()))
+    }
+}
 
 #[derive(Default)]
 struct Bump {
