@@ -2,7 +2,7 @@
 
 use super::{Failure, local, text};
 use clap::Args;
-use kontiki_engine::inspect::{self, CheckReport};
+use kontiki_engine::inspect::{self, CheckReport, RepairReport};
 use kontiki_env::Env;
 use serde_json::json;
 use std::io::Write;
@@ -53,7 +53,7 @@ pub struct Repair {
 }
 
 impl Repair {
-    /// Saves what can be saved, and prints what was lost.
+    /// Saves what can be saved, and prints what was lost; fails if something is known to be.
     pub fn run(self) -> Result<(), Failure> {
         let report = inspect::repair(&Env::real(), &self.data_dir, &self.target).map_err(local::failed)?;
         let mut out = std::io::stdout().lock();
@@ -68,12 +68,14 @@ impl Repair {
         ];
         if self.json {
             let mut value = json!({
+                "whole": report.is_whole(),
                 "manifest_read": report.manifest_read,
+                "checked": to_json(&report.checked),
                 "problems": report.problems.iter().map(problem_to_json).collect::<Vec<_>>(),
             });
             counts.iter().for_each(|(name, count)| value[*name] = json!(count));
             writeln!(out, "{value:#}")?;
-            return Ok(());
+            return self.answer(&report);
         }
         let rows = counts.iter().map(|(name, count)| vec![name.replace('_', " "), count.to_string()]);
         writeln!(out, "{}", text::table(&["WHAT", "COUNT"], rows))?;
@@ -83,7 +85,15 @@ impl Repair {
         for problem in &report.problems {
             writeln!(out, "{} at offset {}: {}", problem.file.display(), problem.offset, problem.what)?;
         }
-        Ok(())
+        self.answer(&report)
+    }
+
+    fn answer(&self, report: &RepairReport) -> Result<(), Failure> {
+        if report.is_whole() {
+            return Ok(());
+        }
+        let (target, count) = (self.target.display(), report.problems.len());
+        Err(Failure::new(format!("{target} holds what could be saved; not everything could: {count} problems")))
     }
 }
 
@@ -101,6 +111,9 @@ fn rows(report: &CheckReport) -> Vec<Vec<String>> {
         row("tables", report.tables, Some(report.table_bytes)),
         row("blocks", report.blocks, None),
         row("versions", report.versions, None),
+        row("value files", report.value_files, Some(report.value_bytes)),
+        row("values in use", report.values, None),
+        row("torn values, not in use", report.torn_values, None),
         row("log segments", report.log_segments, None),
         row("log records", report.log_records, Some(report.log_bytes)),
     ]
@@ -116,6 +129,10 @@ fn to_json(report: &CheckReport) -> serde_json::Value {
         "table_bytes": report.table_bytes,
         "blocks": report.blocks,
         "versions": report.versions,
+        "value_files": report.value_files,
+        "value_bytes": report.value_bytes,
+        "values": report.values,
+        "torn_values": report.torn_values,
         "log_segments": report.log_segments,
         "log_records": report.log_records,
         "log_bytes": report.log_bytes,

@@ -156,9 +156,19 @@ impl Store {
         let values: Vec<Value> = infos.iter().map(to_json).collect();
         print(self.json, &Value::Array(values), || {
             let row = |info: &BackupInfo| {
-                [info.number, info.made_at_ms, info.sequence, info.files, info.bytes].map(|n| n.to_string()).to_vec()
+                let numbers = [info.made_at_ms, info.sequence, info.files, info.bytes, info.copied_bytes.unwrap_or(0)];
+                let shown = |number: u64| if info.damage.is_some() { String::new() } else { number.to_string() };
+                let mut row = vec![info.number.to_string()];
+                row.extend(numbers.map(shown));
+                if info.damage.is_none() && info.copied_bytes.is_none() {
+                    row.pop();
+                    row.push("not recorded".to_string());
+                }
+                row.push(info.damage.clone().unwrap_or_default());
+                row
             };
-            text::table(&["BACKUP", "MADE AT (MS)", "SEQUENCE", "FILES", "BYTES"], infos.iter().map(row))
+            let header = ["BACKUP", "MADE AT (MS)", "SEQUENCE", "FILES", "BYTES", "COPIED", "DAMAGE"];
+            text::table(&header, infos.iter().map(row))
         })
     }
 }
@@ -172,11 +182,19 @@ impl Backup {
                 let info = store.open()?.create(&db, &mut progress()).map_err(local::failed)?;
                 db.close().map_err(local::failed)?;
                 print(store.json, &to_json(&info), || {
-                    let (number, copied, bytes) = (info.number, info.copied_bytes, info.bytes);
+                    let (number, copied, bytes) = (info.number, info.copied_bytes.unwrap_or(0), info.bytes);
                     format!("backup {number}: {} files, {bytes} bytes, {copied} of them copied", info.files)
                 })
             }
-            Action::List { store } => store.print(&store.existing()?.list().map_err(local::failed)?),
+            Action::List { store } => {
+                let infos = store.existing()?.list().map_err(local::failed)?;
+                store.print(&infos)?;
+                let damaged = infos.iter().filter(|info| info.damage.is_some()).count();
+                match damaged {
+                    0 => Ok(()),
+                    _ => Err(Failure::new(format!("{damaged} backups have a damaged record: delete them"))),
+                }
+            }
             Action::Verify { backup, store } => {
                 let backups = store.existing()?;
                 let number = number_or_last(&backups, backup, &store.backups)?;
@@ -216,7 +234,8 @@ fn number_or_last(backups: &BackupStore, number: Option<u64>, dir: &Path) -> Res
     match number {
         Some(number) => Ok(number),
         None => {
-            let last = backups.list().map_err(local::failed)?.last().map(|info| info.number);
+            let all = backups.list().map_err(local::failed)?;
+            let last = all.iter().rfind(|info| info.damage.is_none()).map(|info| info.number);
             last.ok_or_else(|| Failure::new(format!("{} holds no backup", dir.display())))
         }
     }
@@ -225,7 +244,7 @@ fn number_or_last(backups: &BackupStore, number: Option<u64>, dir: &Path) -> Res
 fn to_json(info: &BackupInfo) -> Value {
     json!({
         "backup": info.number, "made_at_ms": info.made_at_ms, "sequence": info.sequence, "files": info.files,
-        "bytes": info.bytes, "copied_bytes": info.copied_bytes,
+        "bytes": info.bytes, "copied_bytes": info.copied_bytes, "damage": info.damage,
     })
 }
 

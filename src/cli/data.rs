@@ -29,11 +29,24 @@ enum Store {
     Node(Endpoint),
 }
 
+/// A place that is only read.
+enum ToRead {
+    Directory(local::ToRead),
+    Node(Endpoint),
+}
+
 impl Place {
     fn open(&self, purpose: Purpose) -> Result<Store, Failure> {
         match &self.data_dir {
             Some(folder) => Ok(Store::Directory(local::open(folder, purpose)?)),
             None => Ok(Store::Node(self.endpoint.clone())),
+        }
+    }
+
+    fn open_to_read(&self) -> Result<ToRead, Failure> {
+        match &self.data_dir {
+            Some(folder) => Ok(ToRead::Directory(local::open_to_read(folder)?)),
+            None => Ok(ToRead::Node(self.endpoint.clone())),
         }
     }
 
@@ -85,13 +98,9 @@ impl Get {
     /// Prints the value; fails if there is none.
     pub fn run(self) -> Result<(), Failure> {
         let key = self.place.key(&self.key)?;
-        let value = match self.place.open(Purpose::Read)? {
-            Store::Directory(db) => {
-                let value = db.get(&key).map_err(local::failed)?;
-                db.close().map_err(local::failed)?;
-                value
-            }
-            Store::Node(endpoint) => block_on(endpoint.get(key.clone()))?,
+        let value = match self.place.open_to_read()? {
+            ToRead::Directory(directory) => directory.db.get(&key).map_err(local::failed)?,
+            ToRead::Node(endpoint) => block_on(endpoint.get(key.clone()))?,
         };
         let Some(value) = value else {
             return Err(Failure::new(format!("there is no key {:?}", self.key)));
@@ -157,13 +166,9 @@ impl Scan {
     pub fn run(self) -> Result<(), Failure> {
         let (start, end) = self.range()?;
         let limit = self.limit as usize;
-        let found = match self.place.open(Purpose::Read)? {
-            Store::Directory(db) => {
-                let found = local::scan(&db, &start, end.as_deref(), limit, self.reverse)?;
-                db.close().map_err(local::failed)?;
-                found
-            }
-            Store::Node(endpoint) => block_on(endpoint.scan(start, end, limit, self.reverse))?,
+        let found = match self.place.open_to_read()? {
+            ToRead::Directory(directory) => local::scan(&directory.db, &start, end.as_deref(), limit, self.reverse)?,
+            ToRead::Node(endpoint) => block_on(endpoint.scan(start, end, limit, self.reverse))?,
         };
         self.print(&found)
     }

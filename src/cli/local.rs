@@ -3,8 +3,10 @@
 use super::Failure;
 use bytes::Bytes;
 use kontiki::{Db, Options};
+use kontiki_engine::inspect;
 use kontiki_engine::{Direction, Family, Range, View};
-use kontiki_env::fs::{Fs, RealFs};
+use kontiki_env::Env;
+use kontiki_env::fs::{FileLock, Fs, RealFs};
 use std::path::Path;
 
 /// The family that holds the identity of a served store, and its key there (crates/raftstore/src/meta.rs).
@@ -29,27 +31,16 @@ pub enum Purpose {
 /// That of a served store is not written to: its raft log would not know of it. It is read and copied with a note: it
 /// holds what one replica has in its tables, and what that replica's log has beyond them is not seen.
 pub fn open(folder: &Path, purpose: Purpose) -> Result<Db, Failure> {
-    let create = purpose == Purpose::Create;
-    if !create && !RealFs.exists(folder) {
-        return Err(Failure::new(format!("there is no directory {}; check --data-dir", folder.display())));
-    }
-    // A database that has lost CURRENT alone is for the engine to complain of.
-    if !create && !["CURRENT", "tables", "wal"].iter().any(|name| RealFs.exists(&folder.join(name))) {
-        return Err(Failure::new(format!(
-            "{} holds no database: there is no CURRENT in it; check --data-dir",
-            folder.display()
-        )));
+    if purpose != Purpose::Create {
+        find_database(folder)?;
     }
     let db = Db::open(folder, Options::default()).map_err(failed)?;
-    let folder = folder.display();
     if !is_served(&db) {
         return Ok(db);
     }
+    let folder = folder.display();
     if purpose == Purpose::Read {
-        eprintln!(
-            "{folder} belongs to a served store: this is what one stopped replica holds in its tables; a running node, \
-             asked with --endpoint, tells what the store holds"
-        );
+        note_served(&folder);
         return Ok(db);
     }
     db.close().map_err(failed)?;
@@ -57,6 +48,46 @@ pub fn open(folder: &Path, purpose: Purpose) -> Result<Db, Failure> {
         "{folder} belongs to a served store, and what is written here would be missing in its log; run \
          `kontiki serve --data-dir {folder}` and use --endpoint instead"
     )))
+}
+
+/// A database that is only read: also on read-only media, and in a directory of another user. Writers are kept away as
+/// long as it lives.
+pub struct ToRead {
+    /// The database.
+    pub db: Db,
+    _lock: Option<Box<dyn FileLock>>,
+}
+
+/// Opens a directory to read it, without changing a byte.
+pub fn open_to_read(folder: &Path) -> Result<ToRead, Failure> {
+    find_database(folder)?;
+    let lock = inspect::lock_to_read(&Env::real(), folder).map_err(failed)?;
+    let db = Db::open_read_only(folder, Options::default()).map_err(failed)?;
+    if is_served(&db) {
+        note_served(&folder.display());
+    }
+    Ok(ToRead { db, _lock: lock })
+}
+
+fn find_database(folder: &Path) -> Result<(), Failure> {
+    if !RealFs.exists(folder) {
+        return Err(Failure::new(format!("there is no directory {}; check --data-dir", folder.display())));
+    }
+    // A database that has lost CURRENT alone is for the engine to complain of.
+    if !["CURRENT", "tables", "wal"].iter().any(|name| RealFs.exists(&folder.join(name))) {
+        return Err(Failure::new(format!(
+            "{} holds no database: there is no CURRENT in it; check --data-dir",
+            folder.display()
+        )));
+    }
+    Ok(())
+}
+
+fn note_served(folder: &impl std::fmt::Display) {
+    eprintln!(
+        "{folder} belongs to a served store: this is what one stopped replica holds in its tables; a running node, \
+         asked with --endpoint, tells what the store holds"
+    );
 }
 
 /// Whether the directory has been served: it has an identity.

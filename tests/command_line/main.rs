@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods)] // tests may touch the machine
 
 mod compact;
+mod copies;
 
 use kontiki::{Db, Family, FamilySpec, Options, WriteBatch};
 use std::path::Path;

@@ -99,8 +99,9 @@ pub enum Error {
         /// When it may be written again, if nobody else writes it before.
         retry_after_ms: u64,
     },
-    /// No space left. Nothing of this write is visible or durable; it may be tried again once there is room.
-    #[error("no space left for {what}; free some space and writes resume by themselves")]
+    /// No space left. Nothing of this write is visible or durable; it may be tried again once there is room, without opening the
+    /// database again.
+    #[error("no space left for {what}: free some space and try again")]
     NoSpace {
         /// What was being written.
         what: String,
@@ -114,6 +115,14 @@ pub enum Error {
     NoDescriptors {
         /// What was to be opened.
         what: String,
+    },
+    /// A copy has waited for writes that were under way for as long as it may. Nothing was copied; try again when writes get on.
+    #[error("waited {waited_ms} ms for {what}: try again when writers are not held up")]
+    Busy {
+        /// What was waited for.
+        what: String,
+        /// For how long.
+        waited_ms: u64,
     },
     /// The operating system refused; after a failed sync the database takes no more writes until it is reopened.
     #[error("I/O error on {file}: {message}")]

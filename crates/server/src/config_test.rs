@@ -68,6 +68,9 @@ impl Fs for OneFile {
     fn lock(&self, _: &Path, _: &str) -> io::Result<Box<dyn FileLock>> {
         Err(io::ErrorKind::PermissionDenied.into())
     }
+    fn lock_to_read(&self, _: &Path) -> io::Result<Option<Box<dyn FileLock>>> {
+        Ok(None)
+    }
     fn free_bytes(&self, _: &Path) -> io::Result<u64> {
         Ok(0)
     }

@@ -2,31 +2,35 @@
 //!
 //! ```text
 //! BACKUPS/
-//!   files/IDENTITY-NUMBER-CHECKSUM.sst     a file of a database; the identity tells databases apart
-//!   backups/000001                         one backup: which files it needs (record.rs)
+//!   files/IDENTITY-NUMBER-CHECKSUM.sst     a file of a database; the identity is that of the backup that copied it
+//!   backups/000001-IDENTITY                one backup: which files it needs (record.rs)
 //! ```
 //!
-//! A backup copies only files that no earlier one has: tables never change, so the same identity and number mean the same
-//! bytes. A file gets its name once it is whole and synced, and a backup's record is written after all its files; so what
-//! a crash leaves is at worst a file that no record names, which the next [`BackupStore::delete`] or
-//! [`BackupStore::create`] of it clears up or takes over.
+//! A backup copies only files that no earlier one of the same history has (lineage.rs). What it copies is read back from end to
+//! end (verify.rs): damage of the database does not get into a backup. A file gets its name once it is whole and synced, and a
+//! backup's record is written after all its files; so what a crash leaves is at worst a file that no record names, which the next
+//! [`BackupStore::delete`] or [`BackupStore::create`] removes.
+//!
+//! Any number of calls may run at once. One lock is held while records are read or written, never while files are copied; what
+//! calls under way need is noted, and a deletion leaves it.
 
 use super::files::{FileKind, LiveFile, checksum_file, copy_file, files_of};
-use super::record::Record;
-use super::{Source, refuse_unless_empty};
-use crate::db::open::absolute;
+use super::lineage::{self, Ancestor};
+use super::record::{Record, StoredFile};
+use super::verify::Verifier;
+use super::{Source, unfinished};
+use crate::db::open::{absolute, lock_directory, lock_to_read};
 use crate::version::{sync_error, write_fresh};
 use crate::{Db, Error, Result, SequenceNumber};
 use kontiki_env::Env;
-use kontiki_env::codec::hash64;
-use kontiki_env::fs::{FileLock, read_all, replace_file};
+use kontiki_env::fs::{FileLock, OpenMode, read_all, replace_file};
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 const FILES: &str = "files";
 const BACKUPS: &str = "backups";
-/// In a database's directory: 16 hexadecimal digits that no other database has. Made by its first backup.
-const IDENTITY: &str = "IDENTITY";
 
 /// How far a copy has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,7 +46,7 @@ pub struct CopyProgress {
 }
 
 /// One backup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BackupInfo {
     /// Its number: counts up, names it.
     pub number: u64,
@@ -54,99 +58,242 @@ pub struct BackupInfo {
     pub files: u64,
     /// Bytes of those files.
     pub bytes: u64,
-    /// Bytes that making it has copied; 0 when it is only listed.
-    pub copied_bytes: u64,
+    /// Bytes that making it has copied; `None` of a backup of an early version, which did not record it.
+    pub copied_bytes: Option<u64>,
+    /// What is wrong with its record: then nothing but its number is known, and it can only be deleted.
+    pub damage: Option<String>,
 }
 
 /// A directory of backups, held by this process. See the head of this file.
 pub struct BackupStore {
     env: Env,
     dir: PathBuf,
-    _lock: Box<dyn FileLock>,
+    _lock: Option<Box<dyn FileLock>>,
+    /// Why nothing can be changed, if so: the directory is on read-only media, or belongs to another user.
+    read_only: Option<Error>,
+    uses: Mutex<Uses>,
+}
+
+/// What calls under way need.
+#[derive(Default)]
+struct Uses {
+    next_id: u64,
+    by_id: BTreeMap<u64, Use>,
+}
+
+struct Use {
+    /// Files that are there already.
+    names: BTreeSet<String>,
+    /// All files with this identity in their name.
+    identity: Option<u64>,
+}
+
+impl Uses {
+    fn covers(&self, name: &str) -> bool {
+        let of = |identity: u64| name.starts_with(&format!("{identity:016x}-"));
+        self.by_id.values().any(|one| one.names.contains(name) || one.identity.is_some_and(of))
+    }
+
+    fn has_identity(&self, identity: u64) -> bool {
+        self.by_id.values().any(|one| one.identity == Some(identity))
+    }
+}
+
+/// Notes a use until it is dropped. Not to be dropped under the lock.
+struct InUse<'a> {
+    store: &'a BackupStore,
+    id: u64,
+}
+
+impl Drop for InUse<'_> {
+    fn drop(&mut self) {
+        self.store.uses.lock().by_id.remove(&self.id);
+    }
+}
+
+/// The records of a store.
+#[derive(Default)]
+struct Records {
+    /// By number, with the identity of the name.
+    sound: BTreeMap<u64, (u64, Record)>,
+    damaged: BTreeMap<u64, Error>,
 }
 
 impl BackupStore {
-    /// Opens a directory of backups, or makes one.
+    /// Opens a directory of backups, or makes one. One that this process cannot write to, but read, is opened to list,
+    /// verify and restore.
     ///
     /// Errors: [`Error::InUse`] if another process works on it; [`Error::InvalidArgument`] for a directory that holds a
     /// database; [`Error::Io`].
     pub fn open(env: &Env, dir: &Path) -> Result<BackupStore> {
-        let io = |path: &Path| {
-            let path = path.to_path_buf();
-            move |error: std::io::Error| Error::io(path, &error)
-        };
         let dir = &absolute(env, dir)?;
         if env.fs.exists(&dir.join("CURRENT")) {
             let message = format!("{} holds a database; backups need a directory of their own", dir.display());
             return Err(Error::InvalidArgument(message));
         }
-        for name in [FILES, BACKUPS] {
-            env.fs.create_dir_all(&dir.join(name)).map_err(io(&dir.join(name)))?;
-        }
-        let lock = crate::db::open::lock_directory(env, dir)?;
-        Ok(BackupStore { env: env.clone(), dir: dir.to_path_buf(), _lock: lock })
+        let (lock, read_only) = match Self::lock(env, dir) {
+            Ok(lock) => (Some(lock), None),
+            Err(error) if is_unwritable(&error) && env.fs.exists(&dir.join(BACKUPS)) => {
+                (lock_to_read(env, dir)?, Some(error))
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(BackupStore { env: env.clone(), dir: dir.to_path_buf(), _lock: lock, read_only, uses: Mutex::default() })
     }
 
-    /// Backs up everything that was acknowledged before this call, copying only what no earlier backup holds. A close of the
-    /// database waits until this has noticed it, so `progress` must not call the database.
+    fn lock(env: &Env, dir: &Path) -> Result<Box<dyn FileLock>> {
+        for name in [FILES, BACKUPS] {
+            env.fs.create_dir_all(&dir.join(name)).map_err(|error| Error::io(dir.join(name), &error))?;
+        }
+        lock_directory(env, dir)
+    }
+
+    /// Backs up everything that was acknowledged before this call, copying only what no earlier backup of the same history
+    /// holds. What is copied is verified. A close of the database waits until this has noticed it, so `progress` must not call
+    /// the database.
     ///
-    /// Errors: those of [`Db::flush`]; [`Error::InvalidArgument`] for a served store; [`Error::Io`] and
-    /// [`Error::NoSpace`] of the backup's disk: then there is no new backup, and the earlier ones are as they were.
+    /// Errors: those of [`Db::flush`]; [`Error::InvalidArgument`] for a served store; [`Error::Corruption`] that names the
+    /// damaged file of the database; [`Error::Busy`]; [`Error::Io`] and [`Error::NoSpace`] of the backup's disk: then there is
+    /// no new backup, and the earlier ones are as they were.
     pub fn create(&self, db: &Db, progress: &mut dyn FnMut(CopyProgress)) -> Result<BackupInfo> {
+        self.check_writable()?;
         let core = db.core();
         let _here = core.foreground()?;
         let source = Source::of(core)?;
-        let identity = identity_of(&core.env, &core.directory)?;
         let wanted = files_of(&source.edit);
-        let mut meter = Meter::new(&wanted, progress);
-        let held = self.held_files()?;
+        let next_file = wanted.iter().map(|file| file.number).max().map_or(1, |largest| largest + 1);
+        let past = lineage::ancestors(&core.env, &core.directory)?;
+        let (identity, held, _in_use) = self.begin_create(core, &source, next_file, &past)?;
+        let made = self.copy_in(core, &source, (identity, &held), Meter::new(&wanted, progress), &wanted);
+        let made = made.and_then(|record| Ok((self.write_record(identity, &record)?, record)));
+        let (number, record) = match made {
+            Ok(made) => made,
+            Err(error) => {
+                self.abandon(identity);
+                return Err(error);
+            }
+        };
+        // Without it the next backup only copies more.
+        if let Err(error) = lineage::add(&core.env, &core.directory, Ancestor { identity, next_file }) {
+            tracing::warn!(%error, "the directory does not know of its backup: the next one copies everything");
+        }
+        Ok(info(number, &record))
+    }
+
+    /// Chooses an identity, and the files that need not be copied.
+    fn begin_create(
+        &self,
+        core: &crate::db::Core,
+        source: &Source,
+        next_file: u64,
+        past: &[Ancestor],
+    ) -> Result<(u64, Held, InUse<'_>)> {
+        let mut uses = self.uses.lock();
+        let records = self.records()?;
+        self.sweep(&uses, &records)?;
+        let taken =
+            |identity: u64| uses.has_identity(identity) || records.sound.values().any(|(there, _)| *there == identity);
+        let identity = lineage::new_identity(&core.env, &core.directory, next_file, taken);
+        let held = self.held_files(&records, source, past);
+        let names = held.values().map(name_of).collect();
+        let in_use = self.note(&mut uses, Use { names, identity: Some(identity) });
+        Ok((identity, held, in_use))
+    }
+
+    fn copy_in(
+        &self,
+        core: &crate::db::Core,
+        source: &Source,
+        (identity, held): (u64, &Held),
+        mut meter: Meter<'_>,
+        wanted: &[LiveFile],
+    ) -> Result<Record> {
         let mut record = Record {
             made_at_ms: core.env.clock.wall_ms(),
             sequence: source.sequence,
+            copied_bytes: Some(0),
             version: source.edit.clone(),
             files: Vec::with_capacity(wanted.len()),
         };
+        let mut verifier = Verifier::new(core, source);
         let mut copied_bytes = 0;
-        for file in wanted {
+        for &file in wanted {
             // A close waits for this; it need not wait for all files.
             core.check_open()?;
-            let checksum = match held.get(&(identity, file.kind, file.number)) {
-                Some(checksum) => {
+            let stored = match held.get(&(file.kind, file.number)) {
+                Some(stored) => {
                     meter.add(file.bytes);
-                    *checksum
+                    *stored
                 }
                 None => {
                     copied_bytes += file.bytes;
-                    self.take_in(identity, file, &file.kind.path(&core.directory, file.number), &mut meter)?
+                    let from = file.kind.path(&core.directory, file.number);
+                    self.take_in(identity, file, &from, &mut verifier, &mut meter)?
                 }
             };
-            record.files.push((file, checksum));
+            record.files.push(stored);
             meter.end_file();
         }
+        verifier.finish()?;
+        record.copied_bytes = Some(copied_bytes);
         self.sync_dir(FILES)?;
+        Ok(record)
+    }
+
+    /// Makes the backup one of the store; returns its number.
+    fn write_record(&self, identity: u64, record: &Record) -> Result<u64> {
+        let _uses = self.uses.lock();
         let number = self.numbers()?.last().map_or(1, |last| last + 1);
-        // The identity goes into the record's directory entry: see `named`.
         let name = format!("{number:06}-{identity:016x}");
         replace_file(&*self.env.fs, &self.dir.join(BACKUPS), &name, &record.encode())
             .map_err(|error| Error::io(self.dir.join(BACKUPS).join(&name), &error))?;
-        Ok(BackupInfo { copied_bytes, ..info(number, &record) })
+        Ok(number)
     }
 
-    /// The backups, oldest first.
+    /// Removes what a failed backup has copied, so that a full disk gets its space back. What stays goes with the next backup.
+    fn abandon(&self, identity: u64) {
+        // The record may have got its name although writing it failed: it must be gone before its files.
+        let _uses = self.uses.lock();
+        let Ok(names) = self.names() else { return };
+        if let Some((_, _, name)) = names.iter().find(|(_, of, _)| *of == identity) {
+            let removed = self.env.fs.remove(&self.dir.join(BACKUPS).join(name));
+            if removed.is_err() || self.sync_dir(BACKUPS).is_err() {
+                return;
+            }
+        }
+        let files = self.dir.join(FILES);
+        let of_it = format!("{identity:016x}-");
+        let names = self.env.fs.list(&files).unwrap_or_default();
+        for name in names.iter().filter(|name| name.starts_with(&of_it)) {
+            let _ = self.env.fs.remove(&files.join(name));
+        }
+    }
+
+    /// The backups, oldest first, those with a damaged record too.
     pub fn list(&self) -> Result<Vec<BackupInfo>> {
-        self.numbers()?.into_iter().map(|number| Ok(info(number, &self.read(number)?.1))).collect()
+        let _uses = self.uses.lock();
+        let records = self.records()?;
+        let sound = records.sound.iter().map(|(number, (_, record))| info(*number, record));
+        let damaged = records.damaged.iter().map(|(number, error)| BackupInfo {
+            number: *number,
+            damage: Some(error.to_string()),
+            ..BackupInfo::default()
+        });
+        let mut all: Vec<BackupInfo> = sound.chain(damaged).collect();
+        all.sort_by_key(|info| info.number);
+        Ok(all)
     }
 
     /// Reads every byte of a backup and compares the checksums.
     ///
     /// Errors: [`Error::Corruption`] with the first file that is not as it was written.
     pub fn verify(&self, number: u64, progress: &mut dyn FnMut(CopyProgress)) -> Result<BackupInfo> {
-        let (identity, record) = self.read(number)?;
-        let mut meter = Meter::new(&record.files.iter().map(|(file, _)| *file).collect::<Vec<_>>(), progress);
-        for (file, checksum) in &record.files {
-            let path = self.path_of(identity, *file, *checksum);
-            let found = checksum_file(&self.env, &path, file.bytes, &mut |bytes| meter.add(bytes))?;
-            check(&path, found, *checksum)?;
+        let (record, _in_use) = self.begin_read(number)?;
+        let mut meter = Meter::new(&record.files.iter().map(|stored| stored.file).collect::<Vec<_>>(), progress);
+        for stored in &record.files {
+            let path = self.path_of(stored);
+            let found = checksum_file(&self.env, &path, stored.file.bytes, &mut |bytes| meter.add(bytes))?;
+            check(&path, found, stored.checksum)?;
             meter.end_file();
         }
         Ok(info(number, &record))
@@ -155,84 +302,150 @@ impl BackupStore {
     /// Makes `target` a database with the contents of a backup; every byte is checked on the way.
     ///
     /// Errors: [`Error::InvalidArgument`] if there is no such backup or `target` is not empty; [`Error::Corruption`] for
-    /// a damaged backup; `target` then has no `CURRENT` file and is refused by an open.
+    /// a damaged backup; `target` is then refused by an open, and has to be removed.
     pub fn restore(&self, number: u64, target: &Path, progress: &mut dyn FnMut(CopyProgress)) -> Result<BackupInfo> {
         let target = &absolute(&self.env, target)?;
-        refuse_unless_empty(&self.env, target)?;
-        let (identity, record) = self.read(number)?;
-        let mut meter = Meter::new(&record.files.iter().map(|(file, _)| *file).collect::<Vec<_>>(), progress);
+        let (record, _in_use) = self.begin_read(number)?;
+        unfinished::begin(&self.env, target)?;
+        let mut meter = Meter::new(&record.files.iter().map(|stored| stored.file).collect::<Vec<_>>(), progress);
         let mut directories = BTreeSet::new();
-        for (file, checksum) in &record.files {
+        for stored in &record.files {
+            let file = stored.file;
             let directory = file.kind.directory(target);
             if directories.insert(directory.clone()) {
                 self.env.fs.create_dir_all(&directory).map_err(|error| Error::io(&directory, &error))?;
             }
-            let from = self.path_of(identity, *file, *checksum);
+            let from = self.path_of(stored);
             let to = file.kind.path(target, file.number);
             let found = copy_file(&self.env, &from, &to, file.bytes, &mut |bytes| meter.add(bytes))?;
-            check(&from, found, *checksum)?;
+            check(&from, found, stored.checksum)?;
             meter.end_file();
         }
         for directory in &directories {
             self.env.fs.sync_dir(directory).map_err(|error| sync_error(directory, &error))?;
         }
         write_fresh(&self.env, target, &record.version)?;
+        unfinished::end(&self.env, target)?;
         Ok(info(number, &record))
     }
 
-    /// Removes a backup, and the files that no other one needs.
+    /// Reads a record and keeps its files.
+    fn begin_read(&self, number: u64) -> Result<(Record, InUse<'_>)> {
+        let mut uses = self.uses.lock();
+        let (_, record) = self.read(number)?;
+        let names = record.files.iter().map(name_of).collect();
+        let in_use = self.note(&mut uses, Use { names, identity: None });
+        Ok((record, in_use))
+    }
+
+    /// Removes a backup, and the files that no other one needs, nor a call under way. While the record of another backup is
+    /// damaged, nobody knows what that one needs: then all files stay until the damaged ones are deleted too.
     pub fn delete(&self, number: u64) -> Result<()> {
+        self.check_writable()?;
+        let uses = self.uses.lock();
         let (path, _) = self.named(number)?;
         self.env.fs.remove(&path).map_err(|error| Error::io(&path, &error))?;
         // The record must be gone before its files.
         self.sync_dir(BACKUPS)?;
-        let mut needed = BTreeSet::new();
-        for number in self.numbers()? {
-            let (identity, record) = self.read(number)?;
-            needed.extend(record.files.iter().map(|(file, checksum)| self.path_of(identity, *file, *checksum)));
-        }
-        let files = self.dir.join(FILES);
-        for name in self.env.fs.list(&files).map_err(|error| Error::io(&files, &error))? {
-            let path = files.join(name);
-            if !needed.contains(&path) {
-                self.env.fs.remove(&path).map_err(|error| Error::io(&path, &error))?;
-            }
-        }
-        self.sync_dir(FILES)
+        let records = self.records()?;
+        self.sweep(&uses, &records)
     }
 
-    /// Copies a file in and names it by its checksum.
-    fn take_in(&self, identity: u64, file: LiveFile, from: &Path, meter: &mut Meter<'_>) -> Result<u32> {
+    /// Removes the files that no record names and nobody uses.
+    fn sweep(&self, uses: &Uses, records: &Records) -> Result<()> {
+        if let Some((number, error)) = records.damaged.first_key_value() {
+            tracing::warn!(number, %error, "the record of a backup is damaged; files stay until that backup is deleted");
+            return Ok(());
+        }
+        let needed: BTreeSet<String> =
+            records.sound.values().flat_map(|(_, record)| record.files.iter().map(name_of)).collect();
+        let files = self.dir.join(FILES);
+        let names = self.env.fs.list(&files).map_err(|error| Error::io(&files, &error))?;
+        let mut removed = false;
+        for name in names.iter().filter(|name| !needed.contains(*name) && !uses.covers(name)) {
+            let path = files.join(name);
+            self.env.fs.remove(&path).map_err(|error| Error::io(&path, &error))?;
+            removed = true;
+        }
+        if removed { self.sync_dir(FILES) } else { Ok(()) }
+    }
+
+    /// Copies a file in, reads it back, and names it by its checksum.
+    fn take_in(
+        &self,
+        identity: u64,
+        file: LiveFile,
+        from: &Path,
+        verifier: &mut Verifier<'_>,
+        meter: &mut Meter<'_>,
+    ) -> Result<StoredFile> {
         let extension = file.kind.extension();
         let temporary = self.dir.join(FILES).join(format!("{identity:016x}-{}.{extension}.tmp", file.number));
-        if self.env.fs.exists(&temporary) {
-            self.env.fs.remove(&temporary).map_err(|error| Error::io(&temporary, &error))?;
-        }
-        let checksum = match copy_file(&self.env, from, &temporary, file.bytes, &mut |bytes| meter.add(bytes)) {
-            Ok(checksum) => checksum,
-            Err(error) => {
-                let _ = self.env.fs.remove(&temporary); // so that a full disk gets its space back
-                return Err(error);
-            }
-        };
-        let path = self.path_of(identity, file, checksum);
+        let checksum = copy_file(&self.env, from, &temporary, file.bytes, &mut |bytes| meter.add(bytes))?;
+        verifier.verify(file, &temporary, from)?;
+        let stored = StoredFile { file, checksum, home: identity };
+        let path = self.path_of(&stored);
         self.env.fs.rename(&temporary, &path).map_err(|error| Error::io(&path, &error))?;
-        Ok(checksum)
+        Ok(stored)
     }
 
-    fn path_of(&self, identity: u64, file: LiveFile, checksum: u32) -> PathBuf {
-        let extension = file.kind.extension();
-        self.dir.join(FILES).join(format!("{identity:016x}-{}-{checksum:08x}.{extension}", file.number))
+    fn path_of(&self, stored: &StoredFile) -> PathBuf {
+        self.dir.join(FILES).join(name_of(stored))
     }
 
-    /// The files that some backup names, and so are whole; by identity, kind and number, with their checksums.
-    fn held_files(&self) -> Result<BTreeMap<(u64, FileKind, u64), u32>> {
-        let mut held = BTreeMap::new();
-        for number in self.numbers()? {
-            let (identity, record) = self.read(number)?;
-            held.extend(record.files.iter().map(|(file, checksum)| ((identity, file.kind, file.number), *checksum)));
+    /// The files of `source` that backups of its past hold. By what both versions say of a table they are the same; that is a
+    /// check, for within one history a number has one meaning.
+    fn held_files(&self, records: &Records, source: &Source, past: &[Ancestor]) -> Held {
+        let wanted = source.edit.described_tables();
+        let mut held = Held::new();
+        for ancestor in past {
+            let of_it =
+                |(identity, record): &&(u64, Record)| *identity == ancestor.identity && record.copied_bytes.is_some();
+            let Some((_, record)) = records.sound.values().find(of_it) else { continue };
+            let described = record.version.described_tables();
+            for stored in &record.files {
+                let number = stored.file.number;
+                let alike = stored.file.kind == FileKind::Values || wanted.get(&number) == described.get(&number);
+                if alike && self.is_there(stored) {
+                    held.entry((stored.file.kind, number)).or_insert(*stored);
+                }
+            }
         }
-        Ok(held)
+        let sizes: BTreeMap<_, _> =
+            files_of(&source.edit).iter().map(|file| ((file.kind, file.number), file.bytes)).collect();
+        held.retain(|key, stored| sizes.get(key) == Some(&stored.file.bytes));
+        held
+    }
+
+    fn is_there(&self, stored: &StoredFile) -> bool {
+        let length = self.env.fs.open(&self.path_of(stored), OpenMode::Read).and_then(|file| file.len());
+        length.is_ok_and(|length| length == stored.file.bytes)
+    }
+
+    fn note(&self, uses: &mut MutexGuard<'_, Uses>, one: Use) -> InUse<'_> {
+        uses.next_id += 1;
+        let id = uses.next_id;
+        uses.by_id.insert(id, one);
+        InUse { store: self, id }
+    }
+
+    fn check_writable(&self) -> Result<()> {
+        self.read_only.clone().map_or(Ok(()), Err)
+    }
+
+    /// All records. What is damaged is noted; an error is one of the disk.
+    fn records(&self) -> Result<Records> {
+        let mut records = Records::default();
+        for number in self.numbers()? {
+            match self.read(number) {
+                Ok(found) => drop(records.sound.insert(number, found)),
+                Err(error @ (Error::Corruption { .. } | Error::UnsupportedFormat { .. })) => {
+                    records.damaged.insert(number, error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(records)
     }
 
     fn names(&self) -> Result<Vec<(u64, u64, String)>> {
@@ -247,7 +460,7 @@ impl BackupStore {
         Ok(self.names()?.into_iter().map(|(number, _, _)| number).collect())
     }
 
-    /// The record's path and the database's identity.
+    /// The record's path and its identity.
     fn named(&self, number: u64) -> Result<(PathBuf, u64)> {
         let names = self.names()?;
         match names.iter().find(|(found, _, _)| *found == number) {
@@ -263,13 +476,27 @@ impl BackupStore {
     fn read(&self, number: u64) -> Result<(u64, Record)> {
         let (path, identity) = self.named(number)?;
         let bytes = read_all(&*self.env.fs, &path).map_err(|error| Error::io(&path, &error))?;
-        Ok((identity, Record::decode(&bytes, &path)?))
+        Ok((identity, Record::decode(&bytes, identity, &path)?))
     }
 
     fn sync_dir(&self, name: &str) -> Result<()> {
         let dir = self.dir.join(name);
         self.env.fs.sync_dir(&dir).map_err(|error| sync_error(&dir, &error))
     }
+}
+
+/// Stored files that need not be copied.
+type Held = BTreeMap<(FileKind, u64), StoredFile>;
+
+/// The name of a stored file.
+fn name_of(stored: &StoredFile) -> String {
+    let StoredFile { file, checksum, home } = stored;
+    format!("{home:016x}-{}-{checksum:08x}.{}", file.number, file.kind.extension())
+}
+
+/// Whether nothing can be written there, though it may be read.
+fn is_unwritable(error: &Error) -> bool {
+    matches!(error, Error::Io { kind: ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied, .. })
 }
 
 /// `NNNNNN-IDENTITY` of a record's file.
@@ -285,8 +512,9 @@ fn info(number: u64, record: &Record) -> BackupInfo {
         made_at_ms: record.made_at_ms,
         sequence: record.sequence,
         files: record.files.len() as u64,
-        bytes: record.files.iter().map(|(file, _)| file.bytes).sum(),
-        copied_bytes: 0,
+        bytes: record.files.iter().map(|stored| stored.file.bytes).sum(),
+        copied_bytes: record.copied_bytes,
+        damage: None,
     }
 }
 
@@ -298,27 +526,7 @@ fn check(path: &Path, found: u32, expected: u32) -> Result<()> {
     Err(Error::Corruption { file: path.to_path_buf(), offset: 0, what })
 }
 
-/// The identity of a database, made if there is none. It need not be secret, only different from all others: it comes
-/// from the time and the place.
-fn identity_of(env: &Env, dir: &Path) -> Result<u64> {
-    let path = dir.join(IDENTITY);
-    if env.fs.exists(&path) {
-        let bytes = read_all(&*env.fs, &path).map_err(|error| Error::io(&path, &error))?;
-        let text = String::from_utf8_lossy(&bytes);
-        return u64::from_str_radix(text.trim(), 16).map_err(|_| Error::Corruption {
-            file: path.clone(),
-            offset: 0,
-            what: "the database's identity is not 16 hexadecimal digits".to_string(),
-        });
-    }
-    let origin = format!("{} {:?} {}", env.clock.wall_ms(), env.clock.monotonic(), dir.display());
-    let identity = hash64(origin.as_bytes());
-    replace_file(&*env.fs, dir, IDENTITY, format!("{identity:016x}\n").as_bytes())
-        .map_err(|error| Error::io(&path, &error))?;
-    Ok(identity)
-}
-
-/// Tells of progress.
+/// Reports progress.
 struct Meter<'a> {
     state: CopyProgress,
     tell: &'a mut dyn FnMut(CopyProgress),

@@ -1,7 +1,7 @@
 //! A checkpoint: a second directory with the same files.
 
 use super::files::{copy_file, files_of};
-use super::{Source, refuse_unless_empty};
+use super::{Source, unfinished};
 use crate::db::open::absolute;
 use crate::version::write_fresh;
 use crate::{Db, Error, Result, SequenceNumber};
@@ -26,18 +26,19 @@ impl Db {
     /// hard links where the file system can (copies where not), so this takes about as long as a flush. Later changes of
     /// either directory do not show in the other.
     ///
-    /// A checkpoint that was cut off has no `CURRENT` file and is refused by an open; remove it and try again.
+    /// A checkpoint that was cut off is refused by an open; remove it and try again.
     ///
     /// Of the directory of a served store it has the data, and not what makes it a node ([`crate::Family::NODE_STATE`]).
     ///
-    /// Errors: [`Error::InvalidArgument`] if `target` is not empty; those of [`Db::flush`]; [`Error::Io`] and [`Error::NoSpace`] of the target.
+    /// Errors: [`Error::InvalidArgument`] if `target` is not empty; those of [`Db::flush`]; [`Error::Busy`]; [`Error::Io`] and
+    /// [`Error::NoSpace`] of the target.
     pub fn checkpoint(&self, target: &Path) -> Result<CheckpointReport> {
         let core = self.core();
         let env = &core.env;
-        let _here = core.foreground()?;
         let target = &absolute(env, target)?;
-        refuse_unless_empty(env, target)?;
+        let _here = core.foreground()?;
         let source = Source::of(core)?;
+        unfinished::begin(env, target)?;
         let files = files_of(&source.edit);
         let mut report = CheckpointReport { sequence: source.sequence, ..CheckpointReport::default() };
         let mut directories = BTreeSet::new();
@@ -65,6 +66,7 @@ impl Db {
         }
         // Last, since it is what makes the directory a database.
         write_fresh(env, target, &source.edit)?;
+        unfinished::end(env, target)?;
         assert_eq!(report.linked + report.copied, files.len() as u64, "each file is there once");
         Ok(report)
     }

@@ -76,6 +76,12 @@ pub(super) fn files_of(version: &VersionEdit) -> Vec<LiveFile> {
     files
 }
 
+/// The paths of the files of a whole version in one directory, and in another that copies it.
+#[cfg(test)]
+pub(crate) fn files_of_version(version: &VersionEdit, from: &Path, to: &Path) -> Vec<(PathBuf, PathBuf)> {
+    files_of(version).iter().map(|file| (file.kind.path(from, file.number), file.kind.path(to, file.number))).collect()
+}
+
 /// Copies a file to a path that does not exist, durably but for its name; returns the checksum of its bytes.
 pub(crate) fn copy_file(env: &Env, from: &Path, to: &Path, bytes: u64, note: &mut dyn FnMut(u64)) -> Result<u32> {
     let source = env.fs.open(from, OpenMode::Read).map_err(|error| Error::io(from, &error))?;

@@ -1,7 +1,7 @@
 //! Copies of a database: checkpoints (hard links on the same disk) and backups (files elsewhere, incremental).
 //!
 //! Both begin in the same way: flush, then hold the current [`Version`]. Its files never change and stay as long as it is
-//! held, so a copy is consistent without stopping anybody: it is the database at the version's flushed sequence number,
+//! held, so a copy is consistent without stopping writers: it is the database at the version's flushed sequence number,
 //! which is at or above everything that was acknowledged before the call. The log is not copied; whatever it holds above
 //! that number came later.
 //!
@@ -11,27 +11,38 @@
 //! from the others. *Rejected:* copying the log and the identity too; of the log's entries others have seen acknowledgements
 //! that an older copy would not remember.
 //!
+//! Only an ingest puts tables above the flushed number into a version, so ingests are kept out from before the flush until the
+//! version is chosen: the copy then holds the writes up to one number, and no table of it is above that number.
+//!
 //! docs/internals/copies.md has the reasons.
 
 mod backup;
 mod checkpoint;
 mod files;
+mod lineage;
 mod record;
+pub(crate) mod unfinished;
+mod verify;
 
 pub use backup::{BackupInfo, BackupStore, CopyProgress};
 pub use checkpoint::CheckpointReport;
 pub(crate) use files::copy_file;
+#[cfg(test)]
+pub(crate) use files::files_of_version;
+pub(crate) use lineage::forget_later_backups;
 pub use record::decode_record;
 
 use crate::db::Core;
 use crate::version::{Version, VersionEdit, copy_edit, lost_a_segment};
 use crate::{Error, Family, Result, SequenceNumber};
-use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-/// Rounds of flushing and sealing before a copy gives up. A round fails only if a writer was just then between its
-/// values and their place in a memtable, which takes it microseconds.
-const ROUNDS_MAX: usize = 1000;
+/// A value segment cannot be sealed while a batch that refers to it is on its way to a memtable. That takes microseconds, or as
+/// long as writers are held up; a copy waits for it so long and then gives up.
+const SEAL_WAIT_MAX: Duration = Duration::from_secs(300);
+/// Between two looks.
+const SEAL_PAUSE: Duration = Duration::from_millis(1);
 
 /// What is copied.
 struct Source {
@@ -39,7 +50,7 @@ struct Source {
     edit: VersionEdit,
     sequence: SequenceNumber,
     /// Keeps the files.
-    _version: Arc<Version>,
+    version: Arc<Version>,
 }
 
 impl Source {
@@ -52,46 +63,56 @@ impl Source {
                         which converts it, stop it, and try again";
             return Err(Error::InvalidArgument(what.to_string()));
         }
+        let _no_ingest = core.ingesting.lock();
         core.flush_all()?;
         Source::of_version(core, core.context.versions.current())
     }
 
-    /// Of this version, or of a newer one if it cannot be.
+    /// Of this version, or of a newer one if it cannot be. No ingest runs.
     fn of_version(core: &Core, mut version: Arc<Version>) -> Result<Source> {
         let versions = &core.context.versions;
-        for _ in 0..ROUNDS_MAX {
+        let began = core.env.clock.monotonic();
+        loop {
             core.seal_values(true)?;
             let later = versions.current();
             if let Some(mut edit) = copy_edit(&version, &later, versions.new_file_number()) {
                 if core.streams.lock().len() > 0 {
                     edit.leave_out(&Family::NODE_STATE);
                 }
-                return Ok(Source { edit, sequence: version.flushed_sequence(), _version: version });
+                let sequence = version.flushed_sequence();
+                if version.newest_sequence() > sequence {
+                    let newest = version.newest_sequence();
+                    return Err(Error::Bug(format!("a copy at {sequence} of tables that go to {newest}")));
+                }
+                return Ok(Source { edit, sequence, version });
             }
             if lost_a_segment(&version, &later) {
                 version = later;
             }
-            std::thread::yield_now();
+            core.check_writable()?;
+            Source::wait_for_batches(core, began)?;
         }
-        Err(Error::Bug("a value segment that tables refer to could not be sealed".to_string()))
+    }
+
+    /// Lets batches that are on their way go on.
+    fn wait_for_batches(core: &Core, began: Duration) -> Result<()> {
+        let waited = core.env.clock.monotonic().saturating_sub(began);
+        let stuck = match core.env.tasks.threaded() {
+            true => waited >= SEAL_WAIT_MAX,
+            // A stepped world has no time to let pass.
+            false => !core.env.tasks.step(),
+        };
+        if stuck {
+            let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+            return Err(Error::Busy { what: "writes whose values a copy has to wait for".to_string(), waited_ms });
+        }
+        if core.env.tasks.threaded() {
+            core.progress.wait_for_end(SEAL_PAUSE, || core.check_writable().is_err());
+        }
+        Ok(())
     }
 }
 
 #[cfg(test)]
 #[path = "source_test.rs"]
 mod tests;
-
-/// Refuses a directory that holds anything.
-fn refuse_unless_empty(env: &kontiki_env::Env, dir: &Path) -> Result<()> {
-    if !env.fs.exists(dir) {
-        return Ok(());
-    }
-    let names = env.fs.list(dir).map_err(|error| Error::io(dir, &error))?;
-    match names.first() {
-        None => Ok(()),
-        Some(name) => {
-            let dir = dir.display();
-            Err(Error::InvalidArgument(format!("{dir} is not empty (it holds {name}); name a new directory")))
-        }
-    }
-}

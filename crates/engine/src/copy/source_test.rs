@@ -1,6 +1,8 @@
 use super::*;
 use crate::{Db, Durability, Family, FamilySpec, Options, WriteBatch};
 use kontiki_env::SimMachine;
+use kontiki_env::tasks::Progress;
+use std::path::Path;
 
 /// Large values in segments that hold a few of them, and a copy that has looked at a version whose segment is still open.
 #[test]
@@ -35,4 +37,38 @@ fn a_segment_that_is_sealed_and_collected_between_two_looks_leads_to_a_newer_ver
     db.checkpoint(Path::new("/copy")).expect("a copy");
     let copy = Db::open_in(&machine.env(), Path::new("/copy"), Options::default()).expect("opens");
     assert_eq!(copy.get(&[3]).expect("readable").as_deref(), Some(&[2; 2000][..]));
+}
+
+/// A batch whose values are in their segment, and which is not in a memtable yet: the segment cannot be sealed. A task of the
+/// simulated machine lets go of it after a while.
+#[test]
+fn a_copy_waits_for_a_batch_on_its_way_as_long_as_it_takes() {
+    let machine = SimMachine::from_seed(2);
+    let mut default = FamilySpec::new(Family::DEFAULT, "default");
+    default.options.value_threshold_bytes = 1000;
+    let options = Options { families: vec![default], value_segment_bytes: 1 << 20, ..Options::default() };
+    let db = Db::open_in(&machine.env(), Path::new("/db"), options).expect("opens");
+    let large = |key: &[u8]| {
+        let mut batch = WriteBatch::new();
+        batch.put(Family::DEFAULT, key, &[1; 2000]);
+        batch
+    };
+    db.write(large(b"in the copy"), Durability::Buffered).expect("written");
+    db.flush().expect("flush");
+    let (_, pin) = db.core().separate(large(b"on its way")).expect("room");
+    let mut pin = Some(pin.expect("its value is large"));
+    let mut steps = 0;
+    let _task = machine.env().tasks.spawn(
+        "writer",
+        Box::new(move || {
+            steps += 1;
+            if steps == 5000 {
+                drop(pin.take());
+            }
+            if steps < 5000 { Progress::Worked } else { Progress::Idle }
+        }),
+    );
+    db.checkpoint(Path::new("/copy")).expect("it is waited for");
+    let copy = Db::open_in(&machine.env(), Path::new("/copy"), Options::default()).expect("opens");
+    assert_eq!(copy.get(b"in the copy").expect("readable").as_deref(), Some(&[1; 2000][..]));
 }

@@ -2,10 +2,12 @@
 
 use super::core::Core;
 use super::order::Due;
+use super::writes::MemtableSlot;
 use crate::compaction;
 use crate::log::{Retention, RetentionInput, SegmentFacts, SegmentUse, plan_retention};
 use crate::planted::{self, Bug};
 use crate::{Error, Result};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -43,30 +45,54 @@ impl Core {
         outcome.unwrap_or(false)
     }
 
-    /// Writes the oldest frozen memtable to tables, if its batches have all finished.
+    /// Writes the oldest frozen memtable to tables, if its batches have all finished. If there is no space for it, all frozen
+    /// memtables go together: what newer ones delete then takes none.
     fn flush_one(&self) -> Result<bool> {
         let Some(slot) = self.writes.flushable() else { return Ok(false) };
-        // A buffered commit's batch must not become durable in a table while the stream operations of the same
-        // commit, or earlier commits, are still unsynced in the log: that would tear it, or reorder history.
-        self.sync_log()?;
-        assert!(slot.last_sequence() <= self.writes.visible(), "a finished memtable is visible as a whole");
+        let mut slots = vec![slot];
         let began = self.env.clock.monotonic();
-        self.recorder.time(&self.recorder.flush, || {
-            compaction::flush(&self.context, std::slice::from_ref(&slot.memtable), slot.last_sequence(), None)
-        })?;
-        let bytes = slot.memtable.approximate_bytes() as u64;
+        match self.flush_slots(&slots) {
+            Ok(()) => {}
+            Err(error) if error.is_retryable() => {
+                slots = self.writes.flushable_together();
+                if slots.len() < 2 {
+                    return Err(error);
+                }
+                self.flush_slots(&slots)?;
+            }
+            Err(error) => return Err(error),
+        }
+        let bytes = slots.iter().map(|slot| slot.memtable.approximate_bytes() as u64).sum();
         self.counters.note_flush(bytes);
         self.throttle.note_flush(bytes, self.env.clock.monotonic().saturating_sub(began));
-        self.writes.install(&self.context.versions, Some(&slot));
+        self.writes.install(&self.context.versions, &slots);
         self.look_at_debt();
         self.progress.update(|state| {
-            assert_eq!(state.flushed_id + 1, slot.id, "memtables are flushed one after the other");
-            state.flushed_id = slot.id;
+            for slot in &slots {
+                assert_eq!(state.flushed_id + 1, slot.id, "memtables are flushed one after the other");
+                state.flushed_id = slot.id;
+            }
         });
         self.wake_commit();
         self.wake_compact();
         self.wake_values();
         Ok(true)
+    }
+
+    /// Writes the oldest frozen memtables, which have finished, to tables.
+    fn flush_slots(&self, slots: &[Arc<MemtableSlot>]) -> Result<()> {
+        // A buffered commit's batch must not become durable in a table while the stream operations of the same
+        // commit, or earlier commits, are still unsynced in the log: that would tear it, or reorder history.
+        self.sync_log()?;
+        let through = slots.last().map_or(0, |slot| slot.last_sequence());
+        assert!(through <= self.writes.visible(), "a finished memtable is visible as a whole");
+        let mut memtables: Vec<_> = slots.iter().map(|slot| slot.memtable.clone()).collect();
+        if memtables.len() > 1 {
+            // One may hold nothing but the number of an ingest.
+            memtables.retain(|memtable| !memtable.is_empty());
+        }
+        let flush = || compaction::flush(&self.context, &memtables, through, None);
+        self.recorder.time(&self.recorder.flush, flush).map(drop)
     }
 
     /// Makes everything in the log survive power loss. A failure stops writes.

@@ -212,6 +212,10 @@ impl Fs for DescriptorFs {
         self.with_room(|| self.fs.lock(path, holder))
     }
 
+    fn lock_to_read(&self, path: &Path) -> io::Result<Option<Box<dyn FileLock>>> {
+        self.with_room(|| self.fs.lock_to_read(path))
+    }
+
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
         self.fs.free_bytes(path)
     }

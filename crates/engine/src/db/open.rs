@@ -17,12 +17,13 @@ use super::writes::{MemoryLimits, Writes};
 use crate::batch::BatchEntry;
 use crate::cache::{BlockCache, Budget, Part, TableCache};
 use crate::compaction::{self, Context, FamilyTable};
+use crate::copy::{forget_later_backups, unfinished};
 use crate::hot::HotKeys;
 use crate::iterator::ReadState;
 use crate::kind::{Content, Decoded};
 use crate::log::{
-    LogWriter, NextSegments, RawRecord, RecordKind, RecordPosition, Recovered, Segments, Tail, decode_commit,
-    decode_ingested, decode_rewrite, recover,
+    HURRIED_BYTES_MAX, LogWriter, NextSegments, RawRecord, RecordKind, RecordPosition, Recovered, Segments, Tail,
+    decode_commit, decode_ingested, decode_rewrite, recover,
 };
 use crate::stats::{Recorder, Sampler};
 use crate::stream::StreamIndex;
@@ -50,8 +51,11 @@ pub(crate) fn open(env: &Env, path: &Path, options: Options) -> Result<Arc<Core>
     let directory_lock = lock_directory(env, path)?;
     let (env, descriptors) = &DescriptorFs::around(env, path.join(LOCK));
     let wal = path.join(WAL_DIR);
+    unfinished::refuse_unfinished(env, path)?;
     refuse_log_without_manifest(env, path, &wal)?;
     let versions = VersionSet::open(env, path, ManifestOptions::default())?;
+    unfinished::end(env, path)?;
+    forget_later_backups(env, path, versions.next_file_at_open())?;
     let missing = missing_families(&versions, &options)?;
     if !missing.is_empty() {
         versions.apply(missing)?;
@@ -85,6 +89,7 @@ pub(super) fn build(
     let recovered = recover(&segments, &beside, &mut visit)?;
     let value_bounds = std::mem::take(&mut replay.value_bounds);
     let (writes, streams) = replay.finish(&segments)?;
+    writes.raise_to(context.versions.current().newest_sequence());
     segments.set_start(writes.visible());
     // Of what earlier runs have dropped nothing is known.
     context.versions.horizon().note_dropped(writes.visible());
@@ -166,11 +171,16 @@ fn recorder(env: &Env, options: &Options) -> Arc<Recorder> {
 }
 
 /// Seals the value segments that the last process has left open. Whatever refers to them was replayed, or is in tables.
+/// On a full disk they stay open until the next open: what was readable stays so.
 fn seal_values(context: &Context, beside: &ValueRecovery, writes: &Writes) -> Result<()> {
     let edit = beside.seal()?;
-    if !edit.is_empty() {
-        context.versions.apply(edit)?;
-        writes.install(&context.versions, None);
+    if edit.is_empty() {
+        return Ok(());
+    }
+    match context.versions.apply(edit) {
+        Ok(_) => writes.install(&context.versions, None),
+        Err(error) if error.is_retryable() => tracing::warn!(%error, "value segments of the last run stay open"),
+        Err(error) => return Err(error),
     }
     Ok(())
 }
@@ -224,6 +234,15 @@ pub(crate) fn lock_directory(env: &Env, path: &Path) -> Result<Box<dyn FileLock>
     let holder = format!("kontiki, process {process}");
     let lock = path.join(LOCK);
     env.fs.lock(&lock, &holder).map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => Error::InUse { directory: path.to_path_buf(), holder: error.to_string() },
+        _ => Error::io(&lock, &error),
+    })
+}
+
+/// Keeps writers away from a directory that is only read; nothing is changed there. `None` if nobody ever had it open for writing.
+pub(crate) fn lock_to_read(env: &Env, path: &Path) -> Result<Option<Box<dyn FileLock>>> {
+    let lock = path.join(LOCK);
+    env.fs.lock_to_read(&lock).map_err(|error| match error.kind() {
         std::io::ErrorKind::WouldBlock => Error::InUse { directory: path.to_path_buf(), holder: error.to_string() },
         _ => Error::io(&lock, &error),
     })
@@ -321,6 +340,8 @@ struct Replay<'a> {
     value_bounds: BTreeMap<u64, SequenceNumber>,
     /// All of it stays in memory.
     read_only: bool,
+    /// Free space below which nothing is flushed before the log can give any back.
+    space_bytes_min: u64,
 }
 
 impl<'a> Replay<'a> {
@@ -337,7 +358,10 @@ impl<'a> Replay<'a> {
         let read_state = ReadState { memtables: Vec::new(), version, tables, clock, recorder: recorder.clone() };
         let writes = Writes::new(limits, flushed, read_state);
         let (streams, value_bounds) = (StreamIndex::default(), BTreeMap::new());
-        Replay { context, writes, streams, flushed, value_bounds, read_only }
+        // Tables of a memtable, and a log segment that deletions can go to.
+        let space_bytes_min =
+            options.memtable_bytes.saturating_add(2 * HURRIED_BYTES_MAX.min(options.log_segment_bytes));
+        Replay { context, writes, streams, flushed, value_bounds, read_only, space_bytes_min }
     }
 
     fn visit(
@@ -416,16 +440,35 @@ impl<'a> Replay<'a> {
 
     /// A memtable that is full goes to tables at once. Safe in the middle of the log: what it holds is the log's logged
     /// batches up to its last number, and all of them are durable.
+    ///
+    /// Not so on a full disk. The log gives no space back before it was read to its end, and what was in memory before fits
+    /// there again: so it stays there, in one memtable, at most as large as the log, and is flushed when the database is open.
     fn flush_full(&mut self) -> Result<()> {
-        if self.read_only || !self.writes.active_is_full() {
+        if self.read_only || !self.writes.active_is_full() || self.is_short_of_space() {
             return Ok(());
         }
-        self.writes.freeze_active();
-        while let Some(slot) = self.writes.flushable() {
-            compaction::flush(self.context, std::slice::from_ref(&slot.memtable), slot.last_sequence(), None)?;
-            self.writes.install(&self.context.versions, Some(&slot));
+        let slot = self.writes.active();
+        match compaction::flush(self.context, std::slice::from_ref(&slot.memtable), slot.last_sequence(), None) {
+            Ok(_) => {}
+            Err(error) if error.is_retryable() => {
+                tracing::warn!(%error, "the log stays in memory for now");
+                self.space_bytes_min = u64::MAX;
+                return Ok(());
+            }
+            Err(error) => return Err(error),
         }
+        self.writes.freeze_active();
+        self.writes.install(&self.context.versions, Some(&slot));
         Ok(())
+    }
+
+    fn is_short_of_space(&self) -> bool {
+        if self.space_bytes_min == u64::MAX {
+            return true;
+        }
+        let free = self.context.env.fs.free_bytes(self.context.versions.tables_dir());
+        // Where that is not known, the flush itself finds out.
+        free.is_ok_and(|free| free < self.space_bytes_min)
     }
 
     fn finish(self, segments: &Segments) -> Result<(Writes, StreamIndex)> {

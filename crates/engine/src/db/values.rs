@@ -39,6 +39,7 @@ impl Db {
             report.moved_bytes += step.moved_bytes;
             report.freed_bytes += step.freed_bytes;
         }
+        report.damaged_files = values.stats().damaged_files;
         Ok(report)
     }
 }
@@ -228,6 +229,7 @@ impl Core {
             read_bytes: relocation.read_bytes,
             moved_bytes: moved,
             freed_bytes: relocation.removed_bytes.saturating_sub(moved),
+            damaged_files: 0,
         };
         let applied = self.finish_collection(relocation.edit, &sources);
         if let (Err(_), Some(file), false) = (&applied, relocation.file, self.context.versions.is_stopped()) {

@@ -333,12 +333,22 @@ impl Writes {
         (oldest.unfinished.load(Ordering::SeqCst) == 0).then(|| oldest.clone())
     }
 
-    /// The version has changed; `flushed` is the memtable that is in its tables now, the oldest. The version is asked
+    /// The frozen memtables whose batches have all finished, oldest first, as long as none is missing. If one alone is frozen, so
+    /// is the active one.
+    pub(crate) fn flushable_together(&self) -> Vec<Arc<MemtableSlot>> {
+        let mut state = self.state.lock();
+        if state.frozen.len() == 1 && state.active.last_sequence() > 0 {
+            self.freeze(&mut state);
+        }
+        state.frozen.iter().take_while(|slot| slot.unfinished.load(Ordering::SeqCst) == 0).cloned().collect()
+    }
+
+    /// The version has changed; `flushed` are the memtables that are in its tables now, the oldest. The version is asked
     /// for under the lock, so that of two that change at once the later one stays.
-    pub(crate) fn install(&self, versions: &VersionSet, flushed: Option<&MemtableSlot>) {
+    pub(crate) fn install<'a>(&self, versions: &VersionSet, flushed: impl IntoIterator<Item = &'a Arc<MemtableSlot>>) {
         let mut state = self.state.lock();
         let version = versions.current();
-        if let Some(flushed) = flushed {
+        for flushed in flushed {
             let oldest = state.frozen.pop_front().expect("a flushed memtable was frozen");
             assert_eq!(oldest.id, flushed.id, "memtables are flushed in order");
             assert!(oldest.last_sequence() <= self.visible(), "only visible writes are flushed");
@@ -390,6 +400,23 @@ impl Writes {
     /// The next number. For recovery: nobody else takes one.
     pub(crate) fn next_sequence(&self) -> SequenceNumber {
         self.state.lock().next_sequence
+    }
+
+    /// Recovery: tables hold numbers up to this one, which are not given out again though neither the log nor the manifest may
+    /// know of them. So it is with a copy that an earlier version has made beside an ingest.
+    pub(crate) fn raise_to(&self, sequence: SequenceNumber) {
+        let mut state = self.state.lock();
+        if sequence >= state.next_sequence {
+            tracing::info!(sequence, "tables are newer than the log");
+            state.active.last_sequence.store(sequence, Ordering::Release);
+            state.next_sequence = sequence + 1;
+            self.order.set_visible(sequence);
+        }
+    }
+
+    /// Recovery: the memtable that is filled.
+    pub(crate) fn active(&self) -> Arc<MemtableSlot> {
+        self.state.lock().active.clone()
     }
 
     /// Recovery: puts a replayed batch in at the number it had.

@@ -1,15 +1,17 @@
 //! `kontiki check`: reads everything a directory holds and reports what is wrong.
 
 use super::check_log::check_log;
+use super::check_table::verify_table;
 use super::check_values::check_values;
 use crate::cache::BlockCache;
-use crate::db::open::{absolute, lock_directory};
-use crate::iterator::{Cursor, KeyRef};
-use crate::table::{TABLES_DIR, TableCursor, TableMeta, TableReader};
+use crate::copy::unfinished::refuse_unfinished;
+use crate::db::open::{absolute, lock_to_read};
+use crate::table::{TABLES_DIR, TableMeta, TableReader};
 use crate::version::manifest::manifest_path;
 use crate::version::{Version, read_version};
-use crate::{Direction, Error, Family, Result};
+use crate::{Error, Family, Result};
 use kontiki_env::Env;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -47,6 +49,8 @@ pub struct CheckReport {
     pub value_bytes: u64,
     /// Values read: those that the newest version of a key in tables points to.
     pub values: u64,
+    /// Values that are damaged and that nothing refers to: what a crash has torn, as a rule. Not a problem: nobody reads them.
+    pub torn_values: u64,
     /// Log segments read.
     pub log_segments: u64,
     /// Log records read.
@@ -75,10 +79,21 @@ impl CheckReport {
         }
         Ok(())
     }
+
+    /// The same, for damage that may have been found before.
+    pub(super) fn note_once(&mut self, error: Error) -> Result<()> {
+        if let Error::Corruption { file, offset, .. } = &error
+            && self.problems.iter().any(|problem| problem.file == *file && problem.offset == *offset)
+        {
+            return Ok(());
+        }
+        self.note(error)
+    }
 }
 
 /// Checks the database in `dir` without changing it: the manifest, the order of levels, every block of every table,
-/// every live value, and every record of the log. Holds the directory's lock meanwhile.
+/// every record of the value log and of the log. Holds a lock meanwhile that keeps writers away and works where nothing can
+/// be written.
 ///
 /// Errors: `InvalidArgument` if there is no database; `InUse` if it is open; `Io` if a file cannot be read. Damage is
 /// in the report.
@@ -88,7 +103,8 @@ pub fn check(env: &Env, dir: &Path) -> Result<CheckReport> {
     if !env.fs.exists(dir) {
         return Err(Error::InvalidArgument(format!("{} does not exist", dir.display())));
     }
-    let _lock = lock_directory(env, dir)?;
+    let _lock = lock_to_read(env, dir)?;
+    refuse_unfinished(env, dir)?;
     let version = match read_version(env, dir) {
         Ok(Some((contents, version))) => {
             report.edits = contents.edits.len() as u64;
@@ -106,12 +122,17 @@ pub fn check(env: &Env, dir: &Path) -> Result<CheckReport> {
         }
     };
     check_version(env, dir, &version, &mut report)?;
-    check_values(env, dir, &version, &mut report)?;
-    if let Err(error) = check_log(env, dir, &version, &mut report) {
+    let mut suspects = Suspects::new();
+    check_values(env, dir, &version, &mut report, &mut suspects)?;
+    if let Err(error) = check_log(env, dir, &version, &mut report, &mut suspects) {
         report.note(error)?;
     }
+    report.torn_values = suspects.len() as u64;
     Ok(report)
 }
+
+/// Damaged records of value segments: file and offset, and what is wrong. Taken out when something is found to refer to them.
+pub(super) type Suspects = BTreeMap<(u64, u64), &'static str>;
 
 fn check_version(env: &Env, dir: &Path, version: &Version, report: &mut CheckReport) -> Result<()> {
     let tables_dir = dir.join(TABLES_DIR);
@@ -126,42 +147,10 @@ fn check_version(env: &Env, dir: &Path, version: &Version, report: &mut CheckRep
     Ok(())
 }
 
-/// Walks over every version of a table: order, bounds, counts and filter must agree with what the table and the
-/// manifest say.
 fn check_table(env: &Env, tables_dir: &Path, family: Family, meta: &TableMeta, report: &mut CheckReport) -> Result<()> {
     let reader = Arc::new(TableReader::open(env, tables_dir, meta, Arc::new(BlockCache::new(0)))?);
-    let corrupt = |what: String| Error::Corruption { file: reader.path().to_path_buf(), offset: 0, what };
-    if reader.properties().family() != family {
-        return Err(corrupt(format!("the table is of {:?}, not of {family:?}", reader.properties().family())));
-    }
     report.blocks += reader.block_count();
-    let mut cursor = TableCursor::new(reader.clone(), Direction::Forward);
-    let mut last: Option<(Vec<u8>, u64)> = None;
-    let (mut entries, mut tombstones) = (0, 0);
-    cursor.seek_to_first()?;
-    while cursor.valid() {
-        let key = cursor.key();
-        if last.as_ref().is_some_and(|(user_key, sequence)| KeyRef::new(user_key, *sequence) >= key) {
-            return Err(corrupt(format!("version {entries} of the table is out of order")));
-        }
-        if !meta.spans(key.user_key) || key.sequence < meta.smallest_sequence || key.sequence > meta.largest_sequence {
-            return Err(corrupt(format!("version {entries} of the table is outside of its bounds")));
-        }
-        if !reader.may_contain(key.user_key) {
-            return Err(corrupt(format!("the table's filter does not know its version {entries}")));
-        }
-        entries += 1;
-        tombstones += u64::from(cursor.kind().is_delete());
-        last = Some((key.user_key.to_vec(), key.sequence));
-        cursor.advance()?;
-    }
-    report.versions += entries;
-    if entries != meta.entries || tombstones != meta.tombstones {
-        let (said, hidden) = (meta.entries, meta.tombstones);
-        return Err(corrupt(format!(
-            "the table holds {entries} versions and {tombstones} tombstones; the manifest says {said} and {hidden}"
-        )));
-    }
+    report.versions += verify_table(&reader, family, meta)?;
     Ok(())
 }
 

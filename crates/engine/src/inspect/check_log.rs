@@ -1,16 +1,18 @@
 //! Checks the log: a dry run of its recovery.
 
-use super::check::CheckReport;
+use super::check::{CheckReport, Suspects};
 use super::dry_fs::DryFs;
+use crate::batch::BatchEntry;
 use crate::db::open::WAL_DIR;
 use crate::iterator::SEQUENCE_NUMBER_MAX;
+use crate::kind::{Content, Decoded};
 use crate::log::{
     RawRecord, RecordKind, RecordPosition, Segments, decode_commit, decode_ingested, decode_rewrite, recover,
 };
 use crate::stream::StreamIndex;
-use crate::version::Version;
+use crate::version::{ValueSegments, Version};
 use crate::vlog::{VALUES_DIR, ValueRecovery, ValueStore};
-use crate::{Error, Result};
+use crate::{Error, Result, WriteBatch};
 use kontiki_env::Env;
 use kontiki_env::fs::Fs;
 use std::path::Path;
@@ -18,7 +20,13 @@ use std::sync::Arc;
 
 /// Reads every record of every segment: frames and payloads, the order of sequence numbers, families, and that no
 /// stream has a gap.
-pub(super) fn check_log(env: &Env, dir: &Path, version: &Version, report: &mut CheckReport) -> Result<()> {
+pub(super) fn check_log(
+    env: &Env,
+    dir: &Path,
+    version: &Version,
+    report: &mut CheckReport,
+    suspects: &mut Suspects,
+) -> Result<()> {
     let wal = dir.join(WAL_DIR);
     if !env.fs.exists(&wal) {
         // The manifest is made first: the process that created the directory got no further.
@@ -26,10 +34,19 @@ pub(super) fn check_log(env: &Env, dir: &Path, version: &Version, report: &mut C
     }
     let fs: Arc<dyn Fs> = Arc::new(DryFs(env.fs.clone()));
     let store = Arc::new(ValueStore::new(fs.clone(), dir.join(VALUES_DIR)));
+    let values = version.values().clone().located_in(store.clone());
     let beside = ValueRecovery::new(store, version.values().clone(), version.flushed_sequence())?;
     let segments = Segments::new(fs, wal.clone());
-    let mut walk = Walk { segments: &segments, version, streams: StreamIndex::default(), last_sequence: 0, records: 0 };
-    let recovered = recover(&segments, &beside, &mut |position, record| walk.visit(position, record, &beside))?;
+    let (streams, damaged) = (StreamIndex::default(), Vec::new());
+    let mut walk = Walk { segments: &segments, version, values, streams, last_sequence: 0, records: 0, damaged };
+    let recovered = recover(&segments, &beside, &mut |position, record| walk.visit(position, record, &beside));
+    for (number, error) in std::mem::take(&mut walk.damaged) {
+        if let Error::Corruption { offset, .. } = &error {
+            suspects.remove(&(number, *offset));
+        }
+        report.note_once(error)?;
+    }
+    let recovered = recovered?;
     report.log_records = walk.records;
     report.log_bytes = recovered.replayed_bytes;
     report.log_segments = segments.list().len() as u64;
@@ -40,9 +57,12 @@ pub(super) fn check_log(env: &Env, dir: &Path, version: &Version, report: &mut C
 struct Walk<'a> {
     segments: &'a Segments,
     version: &'a Version,
+    values: ValueSegments,
     streams: StreamIndex,
     last_sequence: u64,
     records: u64,
+    /// Values that replayed batches refer to and that are damaged, with the numbers of their files.
+    damaged: Vec<(u64, Error)>,
 }
 
 impl Walk<'_> {
@@ -71,6 +91,7 @@ impl Walk<'_> {
                 }
                 if commit.sequence > self.version.flushed_sequence() {
                     beside.check(&commit.batch)?;
+                    self.check_values(&commit.batch)?;
                 }
                 commit.streams
             }
@@ -82,6 +103,25 @@ impl Walk<'_> {
             RecordKind::Seal => return Err(Error::Bug("recovery keeps seals to itself".into())),
         };
         self.streams.apply(position, streams);
+        Ok(())
+    }
+
+    /// The values that a batch refers to, which no table may refer to yet.
+    fn check_values(&mut self, batch: &WriteBatch) -> Result<()> {
+        for entry in batch.entries() {
+            let BatchEntry::Version { family, key, kind, stored } = entry else { continue };
+            let (true, Ok(Decoded { content: Content::Pointer(pointer), .. })) =
+                (kind.is_pointer(), Decoded::new(kind, stored))
+            else {
+                continue;
+            };
+            let (reader, moved) = self.values.reader_of(pointer)?;
+            match reader.verify(pointer, moved, family, key) {
+                Ok(_) => {}
+                Err(error @ Error::Corruption { .. }) => self.damaged.push((reader.number(), error)),
+                Err(error) => return Err(error),
+            }
+        }
         Ok(())
     }
 

@@ -61,6 +61,10 @@ impl Fs for DryFs {
         self.0.lock(path, holder)
     }
 
+    fn lock_to_read(&self, path: &Path) -> io::Result<Option<Box<dyn FileLock>>> {
+        self.0.lock_to_read(path)
+    }
+
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
         self.0.free_bytes(path)
     }

@@ -2,14 +2,30 @@
 
 mod check;
 mod check_log;
+mod check_table;
 mod check_values;
 mod dry_fs;
 mod repair;
 mod summary;
 
+use crate::Result;
+use kontiki_env::Env;
+use kontiki_env::fs::FileLock;
+use std::path::Path;
+
 pub use check::{CheckReport, Problem, check};
+pub(crate) use check_table::verify_table;
 pub(crate) use dry_fs::DryFs;
 pub use repair::{RepairReport, repair};
 pub use summary::{
     FamilySummary, LogFiles, LogSegment, Summary, ValueFileSummary, log_segments, summarize, table_properties,
 };
+
+/// Keeps writers away from the database in `dir` as long as the lock lives, for those who read it without opening it for writing
+/// ([`crate::Db::open_read_only`]). Several may hold it at once. Nothing in the directory is changed, so it works on read-only
+/// media and in directories of other users. `None` if nobody ever opened the directory for writing.
+///
+/// Errors: [`crate::Error::InUse`] if it is open for writing; [`crate::Error::Io`].
+pub fn lock_to_read(env: &Env, dir: &Path) -> Result<Option<Box<dyn FileLock>>> {
+    crate::db::open::lock_to_read(env, dir)
+}

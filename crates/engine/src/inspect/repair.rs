@@ -7,11 +7,15 @@
 //! If the manifest cannot be read, every table of the directory counts, obsolete ones too: then deleted keys may come
 //! back, tables that were ingested count as older than all others, and names of families and range deletes are lost. The
 //! report says so.
+//!
+//! At the end the new directory is checked, so that damage which was taken over (a value that nobody can restore, say) is
+//! reported too. A report without problems means that nothing is known to be lost ([`RepairReport::is_whole`]).
 
-use super::check::Problem;
+use super::check::{CheckReport, Problem, check};
 use crate::batch::BatchEntry;
 use crate::cache::BlockCache;
-use crate::db::open::{WAL_DIR, absolute, lock_directory};
+use crate::copy::unfinished;
+use crate::db::open::{WAL_DIR, absolute, lock_to_read};
 use crate::iterator::Cursor;
 use crate::log::{RecordKind, decode_commit, segment_name, segment_number, whole_records};
 use crate::memtable::{Memtable, MemtableCursor};
@@ -45,10 +49,19 @@ pub struct RepairReport {
     pub commits: u64,
     /// Stream operations of the log that were left behind: a served store's replica is rebuilt from the others.
     pub stream_ops_lost: u64,
-    /// Value files taken over. Whether each value in them is whole, a check of the new directory tells.
+    /// Value files taken over.
     pub value_files: u64,
-    /// Everything that was found damaged or missing.
+    /// Everything that was found damaged or missing: in the old directory, and then in the new one.
     pub problems: Vec<Problem>,
+    /// The check of the new directory. Its problems are among those above.
+    pub checked: CheckReport,
+}
+
+impl RepairReport {
+    /// Whether nothing is known to be lost.
+    pub fn is_whole(&self) -> bool {
+        self.manifest_read && self.problems.is_empty() && self.tables_lost == 0 && self.stream_ops_lost == 0
+    }
 }
 
 /// A table to save.
@@ -71,7 +84,7 @@ struct Repair<'a> {
 }
 
 /// Saves what can be saved of the database in `from` into `to`, a directory that does not exist or is empty. `from` is not
-/// changed; its lock is held meanwhile.
+/// changed; writers are kept away from it meanwhile.
 ///
 /// Errors: `InvalidArgument` if `from` holds nothing of a database or `to` is not empty, `InUse`, `Io`, `NoSpace`. Damage is in
 /// the report.
@@ -80,10 +93,8 @@ pub fn repair(env: &Env, from: &Path, to: &Path) -> Result<RepairReport> {
     if !env.fs.exists(from) {
         return Err(Error::InvalidArgument(format!("{} does not exist", from.display())));
     }
-    if env.fs.exists(to) && !env.fs.list(to).map_err(|error| Error::io(to, &error))?.is_empty() {
-        return Err(Error::InvalidArgument(format!("{} is not empty; name a new directory", to.display())));
-    }
-    let _lock = lock_directory(env, from)?;
+    let _lock = lock_to_read(env, from)?;
+    unfinished::refuse_unfinished(env, from)?;
     let mut report = RepairReport::default();
     let version = match read_version(env, from) {
         Ok(found) => found.map(|(_, version)| version),
@@ -99,6 +110,7 @@ pub fn repair(env: &Env, from: &Path, to: &Path) -> Result<RepairReport> {
     if version.is_none() && tables.is_empty() && list(env, &from.join(WAL_DIR))?.is_empty() {
         return Err(Error::InvalidArgument(format!("{} holds nothing of a database", from.display())));
     }
+    unfinished::begin(env, to)?;
     for directory in [TABLES_DIR, VALUES_DIR] {
         env.fs.create_dir_all(&to.join(directory)).map_err(|error| Error::io(to, &error))?;
     }
@@ -112,7 +124,11 @@ pub fn repair(env: &Env, from: &Path, to: &Path) -> Result<RepairReport> {
     sync_tables_dir(env, &to.join(VALUES_DIR))?;
     let whole = repair.rebuilt.finish(repair.sequence, repair.next_file);
     write_fresh(env, to, &whole)?;
-    Ok(repair.report)
+    unfinished::end(env, to)?;
+    let mut report = repair.report;
+    report.checked = check(env, to)?;
+    report.problems.extend(report.checked.problems.iter().cloned());
+    Ok(report)
 }
 
 fn candidates(version: Option<&Version>, there: &BTreeSet<u64>) -> Vec<Candidate> {
@@ -253,22 +269,29 @@ impl Repair<'_> {
         let numbers: BTreeSet<u64> = list(self.env, &wal)?.iter().filter_map(|name| segment_number(name)).collect();
         let flushed = self.rebuilt.flushed_sequence();
         let mut commits = BTreeMap::new();
+        let mut numbers_met = BTreeSet::new();
         for number in numbers {
             let path = wal.join(segment_name(number));
             let bytes = read_all(&*self.env.fs, &path).map_err(|error| Error::io(&path, &error))?;
             let found = whole_records(&path, number, &bytes);
             found.problems.into_iter().try_for_each(|error| note(&mut self.report, error))?;
             for record in found.records {
+                numbers_met.insert(record.sequence);
                 if record.kind != RecordKind::Commit {
                     continue;
                 }
-                let Ok(commit) = decode_commit(record.sequence, record.payload) else { continue };
+                let Ok(commit) = decode_commit(record.sequence, record.payload) else {
+                    let what = format!("the log record of sequence number {} is whole but malformed", record.sequence);
+                    note(&mut self.report, Error::Corruption { file: path.clone(), offset: 0, what })?;
+                    continue;
+                };
                 self.report.stream_ops_lost += commit.streams.len() as u64;
                 if commit.sequence > flushed {
                     commits.insert(commit.sequence, commit.batch);
                 }
             }
         }
+        self.note_gaps(&wal, flushed, &numbers_met)?;
         let memtable = Arc::new(Memtable::new());
         let mut families = BTreeSet::new();
         for (sequence, batch) in &commits {
@@ -279,6 +302,28 @@ impl Repair<'_> {
         self.report.commits = commits.len() as u64;
         families.retain(|family| !self.rebuilt.is_dropped(*family));
         families.into_iter().try_for_each(|family| self.memtable_to_table(&memtable, family))
+    }
+
+    /// Sequence numbers are given out one after the other, so those that are missing between what was flushed and the end of the log
+    /// were commits. In a served store what is applied is in no log record; there nothing is known.
+    fn note_gaps(&mut self, wal: &Path, flushed: SequenceNumber, met: &BTreeSet<SequenceNumber>) -> Result<()> {
+        if self.report.stream_ops_lost > 0 || !self.report.manifest_read {
+            return Ok(());
+        }
+        let mut last = flushed;
+        for number in met.range(flushed + 1..) {
+            // A copy may begin with a table that is newer than what its manifest says was flushed.
+            if *number > last + 1 && *number - 1 != self.sequence {
+                let (first, end) = (last + 1, number - 1);
+                let what = format!(
+                    "the log misses the commits with the sequence numbers {first} to {end}: they are lost, or were made with \
+                     Durability::Derived"
+                );
+                note(&mut self.report, Error::Corruption { file: wal.to_path_buf(), offset: 0, what })?;
+            }
+            last = *number;
+        }
+        Ok(())
     }
 
     fn memtable_to_table(&mut self, memtable: &Arc<Memtable>, family: Family) -> Result<()> {

@@ -20,6 +20,7 @@ mod fetch_ahead;
 mod hidden;
 mod key;
 mod level;
+mod live_pointers;
 mod merging;
 mod multi_get;
 pub(crate) mod read_state;
@@ -30,6 +31,7 @@ mod value;
 
 pub use key::{Found, KeyRef, SEQUENCE_NUMBER_MAX};
 pub use level::LevelCursor;
+pub(crate) use live_pointers::live_pointers;
 pub use merging::MergingCursor;
 pub use read_state::PinnedTable;
 pub use read_state::ReadState;

@@ -47,7 +47,7 @@ pub(crate) use format::{
 pub(crate) use holders::{HolderKind, Holding, MemtablePin, Watchdog, explain, feed_bytes, pinned_bytes};
 pub use holders::{LogHolder, LogSegmentStatus};
 pub(crate) use ingested::{IngestedTable, decode_ingested, encode_ingested};
-pub(crate) use next::NextSegments;
+pub(crate) use next::{HURRIED_BYTES_MAX, NextSegments};
 #[cfg(test)]
 pub(crate) use record::encode_commit;
 pub(crate) use record::{

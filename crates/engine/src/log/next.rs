@@ -27,7 +27,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 const ZEROS_BYTES: u64 = 64 << 10;
 /// A segment that is needed at once, because none was made ahead, has this many bytes at most (unless a single record
 /// needs more): filling it takes about a millisecond, and by the time it is full the next one has been made.
-const HURRIED_BYTES_MAX: u64 = 1 << 20;
+pub(crate) const HURRIED_BYTES_MAX: u64 = 1 << 20;
+/// On a full disk a segment has so many bytes, or what a single record needs: deletions are small, and what they free needs them.
+const SCARCE_BYTES: u64 = 4 << 10;
 /// The first segment made ahead has this many bytes at most, and each next one so many times as many as the one before, up to
 /// the size of ordinary ones: filling files costs the disk about as much as the log itself, so what is filled should be
 /// in proportion to what is written.
@@ -147,7 +149,7 @@ impl NextSegments {
                 }
                 free => {
                     state.free.extend(free);
-                    self.create(state.next_number, needed.max(self.segment_bytes.min(HURRIED_BYTES_MAX)))
+                    self.create_somehow(state.next_number, needed)
                 }
             };
             state.ready = Some(made?);
@@ -253,6 +255,17 @@ impl NextSegments {
             return Err(NoSegment::NotNow(Error::io(&temporary, &error)));
         }
         self.finish(number, capacity, &temporary)
+    }
+
+    /// Makes a segment with room for `needed` bytes: of the size of those that are needed at once, or as small as can be where there is
+    /// no space for that.
+    fn create_somehow(&self, number: u64, needed: u64) -> std::result::Result<NextSegment, NoSegment> {
+        let usual = needed.max(self.segment_bytes.min(HURRIED_BYTES_MAX));
+        let least = needed.max(SCARCE_BYTES.min(self.segment_bytes));
+        match self.create(number, usual) {
+            Err(NoSegment::NotNow(error)) if error.is_retryable() && least < usual => self.create(number, least),
+            made => made,
+        }
     }
 
     /// A name that recovery removes.

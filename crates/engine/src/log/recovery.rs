@@ -226,11 +226,16 @@ fn check_torn(segments: &Segments, torn_and_later: &[Scanned]) -> Result<()> {
     let Some((torn, later)) = torn_and_later.split_first() else { return Ok(()) };
     let (path, offset) = (segments.path(torn.number), torn.end.offset);
     let corrupt = |what: String| Err(Error::Corruption { file: path.clone(), offset, what });
-    if (torn.bytes.len() as u64) < torn.capacity {
-        return corrupt(format!("the log segment has {} bytes of the {} allocated", torn.bytes.len(), torn.capacity));
-    }
     if let Some(at) = later_claim(torn, |claim| claim > offset) {
         return corrupt(format!("a damaged log record; the record at {at} says that this place had been synced"));
+    }
+    let bytes = torn.bytes.len() as u64;
+    if bytes < torn.capacity {
+        // A segment is cut behind its seal, and nowhere else.
+        return corrupt(match bytes == offset + SEAL_BYTES {
+            true => "a damaged log record: the seal that the segment was cut behind".to_string(),
+            false => format!("the log segment has {bytes} bytes of the {} allocated", torn.capacity),
+        });
     }
     for scanned in later {
         let claims =

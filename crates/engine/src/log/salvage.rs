@@ -17,8 +17,10 @@ pub(crate) struct WholeRecords<'a> {
 /// cut it off, and its writer was told so.
 pub(crate) fn whole_records<'a>(path: &Path, number: u64, bytes: &'a [u8]) -> WholeRecords<'a> {
     let mut found = WholeRecords { records: Vec::new(), problems: Vec::new() };
-    if let Err(error) = check_segment_header(path, number, bytes) {
-        found.problems.push(error);
+    let mut capacity = 0;
+    match check_segment_header(path, number, bytes) {
+        Ok(bytes) => capacity = bytes,
+        Err(error) => found.problems.push(error),
     }
     let mut at = SEGMENT_HEADER_BYTES as usize;
     // Where the damage that we are in the middle of begins.
@@ -34,12 +36,21 @@ pub(crate) fn whole_records<'a>(path: &Path, number: u64, bytes: &'a [u8]) -> Wh
             found.problems.push(Error::Corruption { file: path.to_path_buf(), offset: start as u64, what });
         }
         if record.kind == RecordKind::Seal {
-            break;
+            return found;
         }
         at += record.bytes() as usize;
         found.records.push(record);
     }
-    // Without a record behind it, it is the unused rest of the file, or the torn tail of a crash.
+    // Without a record behind it, it is the unused rest of the file, or the torn tail of a crash. But a file is cut only behind
+    // its seal.
+    if (bytes.len() as u64) < capacity {
+        let offset = damaged_from.unwrap_or(at) as u64;
+        let what = format!(
+            "the log segment has {} bytes of the {capacity} allocated, and no seal: commits behind this place are lost",
+            bytes.len()
+        );
+        found.problems.push(Error::Corruption { file: path.to_path_buf(), offset, what });
+    }
     found
 }
 

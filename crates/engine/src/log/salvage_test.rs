@@ -53,3 +53,17 @@ fn a_torn_tail_is_no_damage_and_a_bad_header_is() {
     let found = whole_records(Path::new("w"), 7, &bytes);
     assert_eq!((payloads(&found).len(), found.problems.len()), (1, 1));
 }
+
+#[test]
+fn a_segment_that_is_shorter_than_it_was_allocated_and_has_no_seal_has_lost_something() {
+    let path = Path::new("w");
+    let sealed = segment(&[b"first", b"second"], true);
+    let end = 32 + RECORD + HEADER + 6;
+    let cut_behind_the_seal = &sealed[..end + HEADER];
+    assert!(whole_records(path, 7, cut_behind_the_seal).problems.is_empty());
+    for length in [end + HEADER - 1, end, 32 + RECORD + 3, 32] {
+        let found = whole_records(path, 7, &sealed[..length]);
+        let [Error::Corruption { offset, .. }] = &found.problems[..] else { panic!("cut to {length}") };
+        assert!(*offset <= length as u64 && payloads(&found).len() <= 2);
+    }
+}

@@ -39,7 +39,11 @@ pub struct TableReader {
 impl TableReader {
     /// Opens the table that `meta` describes, checking header, footer, filter, properties and index.
     pub fn open(env: &Env, tables_dir: &Path, meta: &TableMeta, cache: Arc<BlockCache>) -> Result<TableReader> {
-        let path = table_path(tables_dir, meta.number);
+        TableReader::open_path(env, table_path(tables_dir, meta.number), meta, cache)
+    }
+
+    /// The same of a table at any path.
+    pub(crate) fn open_path(env: &Env, path: PathBuf, meta: &TableMeta, cache: Arc<BlockCache>) -> Result<TableReader> {
         let opened = env.fs.open(&path, OpenMode::Read).and_then(|file| Ok((file.len()?, file)));
         let (bytes, file) = opened.map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => corruption(&path, 0, "the manifest names this table, but it is missing"),

@@ -29,7 +29,7 @@ use crate::table::{FileNumber, FinishedTable, TableMeta};
 use crate::{Family, SequenceNumber};
 use bytes::Bytes;
 use kontiki_env::codec::{Truncated, get_slice, get_u8, get_varint, put_slice, put_varint};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 const TAG_CREATE_FAMILY: u8 = 1;
@@ -54,9 +54,21 @@ pub(super) struct AddedTable {
 }
 
 impl AddedTable {
+    fn description(&self) -> TableDescription<'_> {
+        TableDescription { family: self.family, meta: &self.meta, facts: &self.facts }
+    }
+
     pub(super) fn wrap(&self, obsolete: &Arc<ObsoleteFiles>) -> Table {
         Table::new(self.family, self.meta.clone(), self.facts.clone(), obsolete.clone())
     }
+}
+
+/// What a version says of a table, whatever its level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TableDescription<'a> {
+    pub(crate) family: Family,
+    pub(crate) meta: &'a TableMeta,
+    pub(crate) facts: &'a TableFacts,
 }
 
 /// A change of the version. Built by the methods below, so that it can name only finished (synced) tables.
@@ -168,6 +180,11 @@ impl VersionEdit {
     /// Number and bytes of the tables that it adds.
     pub(crate) fn tables(&self) -> impl Iterator<Item = (FileNumber, u64)> {
         self.added.iter().map(|added| (added.meta.number, added.meta.file_bytes))
+    }
+
+    /// What it says of the tables that it adds, by number.
+    pub(crate) fn described_tables(&self) -> BTreeMap<FileNumber, TableDescription<'_>> {
+        self.added.iter().map(|added| (added.meta.number, added.description())).collect()
     }
 
     /// Number and bytes of the value files that it seals.

@@ -31,6 +31,7 @@ mod table;
 mod value_segments;
 
 pub use crate::range::{RangeTombstone, RangeTombstones, Span};
+pub(crate) use edit::TableDescription;
 pub use edit::VersionEdit;
 pub(crate) use fresh::{copy_edit, lost_a_segment, write_fresh};
 pub use horizon::Horizon;
@@ -160,9 +161,16 @@ impl Version {
         Error::InvalidArgument(format!("{family:?} does not exist in this database"))
     }
 
-    /// Every write at or below it is in tables (or superseded); the log is replayed above it.
+    /// Every write at or below it is in tables (or superseded); the log is replayed above it. It is no bound on what tables
+    /// hold: see [`Version::newest_sequence`].
     pub fn flushed_sequence(&self) -> SequenceNumber {
         self.flushed_sequence
+    }
+
+    /// The newest sequence number of all tables, 0 if there are none. It can be above [`Version::flushed_sequence`]: an
+    /// ingested table is there as soon as its number is durable, and what memory holds below that number is flushed later.
+    pub(crate) fn newest_sequence(&self) -> SequenceNumber {
+        self.tables().map(|(_, _, table)| table.meta().largest_sequence).max().unwrap_or(0)
     }
 
     /// The number of the newest range tombstone at or below `at` over a key: versions below it are hidden. The reader's

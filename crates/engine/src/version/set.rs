@@ -42,6 +42,8 @@ pub struct VersionSet {
     options: ManifestOptions,
     current: ArcSwap<Version>,
     next_file: AtomicU64,
+    /// What the manifest said of the next file at open: a backup with files from there on was made of a later state.
+    next_file_at_open: FileNumber,
     obsolete: Arc<ObsoleteFiles>,
     horizon: Arc<Horizon>,
     log: Mutex<Log>,
@@ -121,6 +123,7 @@ impl VersionSet {
             tables_dir,
             options,
             current: ArcSwap::from_pointee(version),
+            next_file_at_open: next_file,
             next_file: AtomicU64::new(next_file.max(largest.table.max(largest_values).saturating_add(1))),
             obsolete,
             horizon: Arc::default(),
@@ -136,6 +139,11 @@ impl VersionSet {
     /// The directory of tables.
     pub fn tables_dir(&self) -> &Path {
         &self.tables_dir
+    }
+
+    /// The next file number by the manifest as it was at open.
+    pub(crate) fn next_file_at_open(&self) -> FileNumber {
+        self.next_file_at_open
     }
 
     /// A file number that no file has had.

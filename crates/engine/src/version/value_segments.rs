@@ -19,7 +19,7 @@
 use crate::kind::ValuePointer;
 use crate::table::FileNumber;
 use crate::version::files::ObsoleteFiles;
-use crate::vlog::{ReadValue, Step, ValueRefs, ValueStore};
+use crate::vlog::{ReadValue, Step, ValueReader, ValueRefs, ValueStore};
 use crate::{Error, Result};
 use bytes::Bytes;
 use kontiki_env::codec::{Truncated, get_varint, put_varint};
@@ -165,6 +165,16 @@ struct Home {
     obsolete: Arc<ObsoleteFiles>,
 }
 
+impl Home {
+    fn unknown(&self, pointer: ValuePointer) -> Error {
+        Error::Corruption {
+            file: self.store.path(pointer.segment),
+            offset: pointer.offset,
+            what: "a value pointer leads to this value segment, which the manifest does not know".to_string(),
+        }
+    }
+}
+
 impl ValueFile {
     pub(super) fn mark_removed(&self) {
         let before = self.removed.swap(true, Ordering::AcqRel);
@@ -277,6 +287,15 @@ impl ValueSegments {
         if moved.is_empty() && self.file_of(file) == Some((file, false)) { vec![file] } else { moved }
     }
 
+    /// The open file that a pointer leads to, and whether its segment was relocated there. For inspection.
+    pub(crate) fn reader_of(&self, pointer: ValuePointer) -> Result<(Arc<ValueReader>, bool)> {
+        let Some(home) = &self.home else {
+            return Err(Error::Bug("a value is read through a version that has no files".into()));
+        };
+        let (number, moved) = self.file_of(pointer.segment).ok_or_else(|| home.unknown(pointer))?;
+        Ok((home.store.reader(number)?, moved))
+    }
+
     /// The value that a pointer leads to.
     ///
     /// Errors: `Corruption` with file and offset if it is damaged or missing, `Io`.
@@ -292,11 +311,7 @@ impl ValueSegments {
         if let Some(value) = home.store.values().and_then(|values| values.get(pointer)) {
             return Ok(value);
         }
-        let (number, moved) = self.file_of(pointer.segment).ok_or_else(|| Error::Corruption {
-            file: home.store.path(pointer.segment),
-            offset: pointer.offset,
-            what: "a value pointer leads to this value segment, which the manifest does not know".to_string(),
-        })?;
+        let (number, moved) = self.file_of(pointer.segment).ok_or_else(|| home.unknown(pointer))?;
         let value = home.store.reader(number)?.read_value(pointer, moved)?;
         match home.store.values() {
             Some(values) if fill_cache => Ok(values.insert(pointer, value)),

@@ -19,11 +19,11 @@ use super::format::{FileKind, RecordHeader, ValueHeader, decode_record};
 use super::index::Moved;
 use super::scan::Scan;
 use super::store::{ValueReader, ValueStore};
-use crate::iterator::ReadState;
+use crate::iterator::{ReadState, live_pointers};
 use crate::kind::{Content, Decoded};
 use crate::version::{ValueSegments, VersionEdit};
 use crate::{Error, Family, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Bytes read between two looks at the pace and the stop flag.
@@ -52,6 +52,8 @@ pub(crate) struct Relocator<'a> {
     pub(crate) pace: &'a dyn Fn(u64, u64) -> Result<()>,
     writer: Option<FileWriter>,
     moved: Vec<Moved>,
+    /// Segment and offset of all that is live, if a damaged key has made it necessary to know.
+    referred: Option<BTreeSet<(u64, u64)>>,
     read_bytes: u64,
     unpaced: u64,
     unpaced_writes: u64,
@@ -64,8 +66,9 @@ impl<'a> Relocator<'a> {
         new_number: &'a dyn Fn() -> u64,
         pace: &'a dyn Fn(u64, u64) -> Result<()>,
     ) -> Relocator<'a> {
-        let (writer, moved) = (None, Vec::new());
-        Relocator { state, store, new_number, pace, writer, moved, read_bytes: 0, unpaced: 0, unpaced_writes: 0 }
+        let (writer, moved, referred) = (None, Vec::new(), None);
+        let (read_bytes, unpaced, unpaced_writes) = (0, 0, 0);
+        Relocator { state, store, new_number, pace, writer, moved, referred, read_bytes, unpaced, unpaced_writes }
     }
 
     /// Copies what is live of `sources`. After an error nothing is left behind but, perhaps, a file without a name in
@@ -140,8 +143,13 @@ impl<'a> Relocator<'a> {
         record: &[u8],
         origin: (u64, u64),
     ) -> Result<()> {
-        let key = super::format::key_of(header, record)
-            .ok_or_else(|| reader.corrupt(offset, "a value's key is damaged, so nobody can tell whether it is live"))?;
+        let Some(key) = super::format::key_of(header, record) else {
+            // A crash may have torn it before anything referred to it.
+            return match self.is_referred(origin)? {
+                true => Err(reader.corrupt(offset, "the key of a value in use is damaged, met by a relocation")),
+                false => Ok(()),
+            };
+        };
         if !self.is_live(header.family, key, origin)? {
             return Ok(());
         }
@@ -163,6 +171,22 @@ impl<'a> Relocator<'a> {
         let malformed = |_| Error::Bug(format!("stored bytes of a {:?} are malformed behind a checksum", found.kind));
         let decoded = Decoded::new(found.kind, &found.stored).map_err(malformed)?;
         Ok(matches!(decoded.content, Content::Pointer(pointer) if (pointer.segment, pointer.offset) == origin))
+    }
+
+    /// Whether a pointer in tables leads to the value; for a record that cannot tell its key. Reads every table that refers to values,
+    /// once.
+    fn is_referred(&mut self, origin: (u64, u64)) -> Result<bool> {
+        if self.referred.is_none() {
+            let mut referred = BTreeSet::new();
+            for (family, _, table) in self.state.version.tables() {
+                live_pointers(self.state, family, table, &mut |_, pointer| {
+                    referred.insert((pointer.segment, pointer.offset));
+                    Ok(())
+                })?;
+            }
+            self.referred = Some(referred);
+        }
+        Ok(self.referred.as_ref().is_some_and(|referred| referred.contains(&origin)))
     }
 
     fn keep_pace(&mut self, bytes: u64) -> Result<()> {

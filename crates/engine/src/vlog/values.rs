@@ -22,6 +22,8 @@ pub struct CollectionReport {
     pub moved_bytes: u64,
     /// Bytes that are free, once no reader has the old files any more.
     pub freed_bytes: u64,
+    /// Files whose garbage stays because they are damaged: see `kontiki check`.
+    pub damaged_files: u64,
 }
 
 /// What the value log tells of itself: counters since open (only growing) and gauges (now).

@@ -110,6 +110,17 @@ fn locks(fs: &dyn Fs, root: &Path) {
     assert_eq!(error.kind(), ErrorKind::WouldBlock);
     assert!(error.to_string().contains("process 123"), "{error}");
     drop(lock);
-    let _again = fs.lock(&path, "p 4").unwrap();
+    let again = fs.lock(&path, "p 4").unwrap();
+    let error = fs.lock_to_read(&path).map(|_| ()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    assert!(error.to_string().contains("p 4"), "{error}");
+    drop(again);
+    assert!(fs.lock_to_read(&root.join("no such file")).unwrap().is_none());
+    let (one, two) = (fs.lock_to_read(&path).unwrap(), fs.lock_to_read(&path).unwrap());
+    assert!(one.is_some() && two.is_some(), "readers share it");
+    drop(one);
+    assert_eq!(fs.lock(&path, "p 5").map(|_| ()).unwrap_err().kind(), ErrorKind::WouldBlock);
+    drop(two);
+    fs.lock(&path, "p 6").unwrap();
     assert_eq!(read_all(fs, &path).unwrap(), b"p 4", "the former holder's longer text is gone");
 }

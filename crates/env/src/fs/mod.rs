@@ -122,6 +122,10 @@ pub trait Fs: Send + Sync {
     /// somebody holds it, the error is `WouldBlock` and its text names the holder that the file records. Released
     /// by dropping the lock and by the end of the process; the file stays, for removing it would race.
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Box<dyn FileLock>>;
+    /// Takes a shared lock on the file `path`, for those who only read: any number of them hold it at once, and nobody holds it
+    /// together with a lock of [`Fs::lock`]. Changes nothing, so it works on read-only media and on files of another user. `None`
+    /// if there is no such file. If somebody holds the exclusive lock, the error is as that of [`Fs::lock`].
+    fn lock_to_read(&self, path: &Path) -> io::Result<Option<Box<dyn FileLock>>>;
     /// Free bytes of the volume that holds `path`.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
     /// How many descriptors this process may have at once, for files and for everything else; `None` where there is no

@@ -184,9 +184,29 @@ impl Fs for RealFs {
             }
             Err(fs::TryLockError::Error(error)) => return Err(error),
         }
-        file.set_len(0)?;
-        file.write_all(holder.as_bytes())?;
-        Ok(Box::new(RealLock { _file: file }))
+        // What it records is for people; a full disk is no reason to refuse the lock.
+        match file.set_len(0).and_then(|()| file.write_all(holder.as_bytes())) {
+            Err(error) if error.kind() != io::ErrorKind::StorageFull => return Err(error),
+            _ => Ok(Box::new(RealLock { _file: file })),
+        }
+    }
+
+    fn lock_to_read(&self, path: &Path) -> io::Result<Option<Box<dyn FileLock>>> {
+        let mut file = match fs::File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Some(Box::new(RealLock { _file: file }))),
+            Err(fs::TryLockError::WouldBlock) => {
+                let mut recorded = String::new();
+                file.read_to_string(&mut recorded)?;
+                Err(super::held_by(&recorded))
+            }
+            // Some read-only file systems know no locks; nobody writes there.
+            Err(fs::TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(None),
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
     }
 
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {

@@ -110,3 +110,42 @@ fn obsolete_tables_go_while_compaction_has_more_to_do() {
     assert!(db.core().compact_step(), "there was work, and there may be more");
     assert_eq!(db.core().context.versions.obsolete_count(), 0, "a busy database gives space back too");
 }
+
+/// A log that is larger than a memtable, on a disk without room for the tables of it: what a process that found the disk full
+/// and was killed leaves.
+#[test]
+fn a_log_larger_than_a_memtable_is_opened_on_a_full_disk_and_deleting_works() {
+    let machine = SimMachine::from_seed(5);
+    let options =
+        || Options { log_segment_bytes: 16 << 10, log_bytes_max: 8 << 20, memtables_max: 4, ..small_options() };
+    open_with(options);
+    let generous = || Options { memtable_bytes: 1 << 20, ..options() };
+    let db = Db::open_in(&machine.env(), Path::new(DIR), generous()).expect("opens");
+    let mut rng = Rng::new(4);
+    let rows: Vec<(String, String)> = (0..100).map(|i| (format!("{i:03}"), value(&mut rng, 1000))).collect();
+    for (key, value) in &rows {
+        db.write(put(key, value), Durability::Sync).expect("room");
+    }
+    machine.fs.crash(kontiki_env::fs::CrashMode::Kill);
+    drop(db);
+    let machine = restarted(&machine, 6);
+    // What the process itself frees as it opens, and a little.
+    machine.fs.set_quota(Some(machine.fs.used_bytes()));
+    let db = open(&machine);
+    assert_eq!(dump(&db.snapshot(), Family::DEFAULT), rows);
+    for (key, _) in &rows[..50] {
+        db.delete(key.as_bytes()).expect("deleting works");
+    }
+    assert_eq!(dump(&db.snapshot(), Family::DEFAULT), rows[50..]);
+    machine.tasks.run_until_idle(10_000);
+    assert_eq!(db.stats().health.stopped, None);
+    machine.fs.crash(kontiki_env::fs::CrashMode::LoseUnsynced);
+    drop(db);
+    let machine = restarted(&machine, 7);
+    let db = open(&machine);
+    assert_eq!(dump(&db.snapshot(), Family::DEFAULT), rows[50..], "and once more");
+    machine.fs.set_quota(None);
+    db.flush().expect("room again");
+    db.compact().expect("room again");
+    assert_eq!(dump(&db.snapshot(), Family::DEFAULT), rows[50..]);
+}

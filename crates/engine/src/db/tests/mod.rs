@@ -4,6 +4,8 @@ mod basic;
 mod changes;
 mod compact_range;
 mod copies;
+mod copies_beside;
+mod damage;
 mod descriptors;
 mod families;
 mod faults;

@@ -2,11 +2,15 @@
 
 use super::values::{large_values, text};
 use super::*;
-use crate::inspect::check;
+use crate::copy::BackupStore;
+use crate::inspect::{check, lock_to_read, summarize};
 use crate::{Error, StreamId};
-use kontiki_env::fs::{CrashMode, Fs, Op, read_all};
+use kontiki_env::Env;
+use kontiki_env::fs::{CrashMode, File, FileLock, Fs, Op, OpenMode, SimFs, read_all};
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 fn open_read_only(machine: &SimMachine, dir: &str) -> crate::Result<Db> {
     Db::open_read_only_in(&machine.env(), Path::new(dir), OPTIONS.get()())
@@ -167,4 +171,92 @@ fn damage_is_told_and_an_unreadable_file_too() {
     let error = open_read_only(&machine, DIR).expect_err("damaged");
     assert!(matches!(error, Error::Corruption { .. }), "{error}");
     assert!(!check(&machine.env(), Path::new(DIR)).expect("readable").is_sound());
+}
+
+/// A file system on which nothing can be changed: a read-only mount, or the directory of another user.
+struct Unwritable(SimFs);
+
+impl Fs for Unwritable {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        match mode {
+            OpenMode::Read => self.0.open(path, mode),
+            _ => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
+        }
+    }
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        if self.0.exists(path) { Ok(()) } else { Err(io::ErrorKind::ReadOnlyFilesystem.into()) }
+    }
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        self.0.list(path)
+    }
+    fn exists(&self, path: &Path) -> bool {
+        self.0.exists(path)
+    }
+    fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+    fn remove(&self, _: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+    fn link(&self, _: &Path, _: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+    fn lock(&self, _: &Path, _: &str) -> io::Result<Box<dyn FileLock>> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+    fn absolute(&self, path: &Path) -> io::Result<PathBuf> {
+        self.0.absolute(path)
+    }
+    fn lock_to_read(&self, path: &Path) -> io::Result<Option<Box<dyn FileLock>>> {
+        self.0.lock_to_read(path)
+    }
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        self.0.free_bytes(path)
+    }
+}
+
+#[test]
+fn whatever_only_reads_works_on_read_only_media() {
+    open_with(large_values);
+    let machine = SimMachine::from_seed(12);
+    let db = open(&machine);
+    fill(&db, 0, 200);
+    let backups = Path::new("/backups");
+    let store = BackupStore::open(&machine.env(), backups).expect("opens");
+    let number = store.create(&db, &mut |_| ()).expect("room").number;
+    fill(&db, 200, 300);
+    let expected = contents(&db);
+    machine.fs.crash(CrashMode::Kill);
+    drop((db, store));
+    let machine = restarted(&machine, 13);
+    let env = Env { fs: Arc::new(Unwritable(machine.fs.clone())), ..machine.env() };
+    let report = check(&env, Path::new(DIR)).expect("readable");
+    assert_eq!((report.problems.len(), report.log_unclean), (0, true), "{report:?}");
+    summarize(&env, Path::new(DIR)).expect("readable");
+    let db = Db::open_read_only_in(&env, Path::new(DIR), large_values()).expect("opens");
+    assert_eq!(contents(&db), expected);
+    let store = BackupStore::open(&env, backups).expect("opens");
+    assert_eq!(store.list().expect("readable").len(), 1);
+    store.verify(number, &mut |_| ()).expect("sound");
+    assert!(store.delete(number).is_err(), "nothing can be changed");
+}
+
+#[test]
+fn a_check_and_a_writer_keep_each_other_away() {
+    let machine = SimMachine::from_seed(14);
+    let db = open(&machine);
+    fill(&db, 0, 20);
+    assert!(matches!(check(&machine.env(), Path::new(DIR)), Err(Error::InUse { .. })));
+    db.close().expect("closes");
+    let (one, two) = (lock_to_read(&machine.env(), Path::new(DIR)), lock_to_read(&machine.env(), Path::new(DIR)));
+    assert!(one.as_ref().is_ok_and(|lock| lock.is_some()) && two.is_ok(), "several may read");
+    let ops = machine.fs.ops();
+    assert!(check(&machine.env(), Path::new(DIR)).expect("readable").is_sound());
+    assert_eq!(machine.fs.ops(), ops, "not one operation that changes anything");
+    assert!(matches!(try_open(&restarted(&machine, 15)), Err(Error::InUse { .. })));
+    drop((one, two));
+    open(&restarted(&machine, 16)).close().expect("closes");
 }

@@ -218,6 +218,11 @@ impl Fs for SimFs {
         Ok(Box::new(SimLock { state: Arc::clone(&self.state), id }))
     }
 
+    fn lock_to_read(&self, path: &Path) -> io::Result<Option<Box<dyn FileLock>>> {
+        let id = self.state.lock().take_read_lock(path)?;
+        Ok(id.map(|id| Box::new(SimLock { state: Arc::clone(&self.state), id }) as Box<dyn FileLock>))
+    }
+
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
         let state = self.state.lock();
         if !state.exists(path) {

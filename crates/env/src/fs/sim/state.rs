@@ -32,6 +32,8 @@ pub(super) struct State {
     /// By path without a leading slash; the root is the empty path.
     directories: BTreeMap<PathBuf, Directory>,
     locks: BTreeMap<PathBuf, u64>,
+    /// Shared locks, by what was handed out.
+    read_locks: BTreeMap<u64, PathBuf>,
     next_id: u64,
 }
 
@@ -48,6 +50,7 @@ impl State {
             generation: 0,
             directories: BTreeMap::from([(PathBuf::new(), Directory::default())]),
             locks: BTreeMap::new(),
+            read_locks: BTreeMap::new(),
             next_id: 0,
         }
     }
@@ -211,11 +214,8 @@ impl State {
         self.check_descriptor()?;
         let (parent, name) = split(path)?;
         let key = normal(path)?;
-        if self.locks.contains_key(&key) {
-            let live = self.file(path)?.lock().live.clone();
-            let mut recorded = vec![0; live.len() as usize];
-            live.read(&mut recorded, 0);
-            return Err(crate::fs::held_by(&String::from_utf8_lossy(&recorded)));
+        if self.locks.contains_key(&key) || self.read_locks.values().any(|held| *held == key) {
+            return Err(self.held_by(path)?);
         }
         self.directory(&parent)?;
         let verdict = self.judge_names(Op::Lock, path)?;
@@ -235,7 +235,30 @@ impl State {
         Ok(self.next_id)
     }
 
+    pub(super) fn take_read_lock(&mut self, path: &Path) -> io::Result<Option<u64>> {
+        self.check_power()?;
+        let key = normal(path)?;
+        if self.locks.contains_key(&key) {
+            return Err(self.held_by(path)?);
+        }
+        if !self.exists(path) {
+            return Ok(None);
+        }
+        self.next_id += 1;
+        self.read_locks.insert(self.next_id, key);
+        Ok(Some(self.next_id))
+    }
+
+    /// The error of a lock that is taken.
+    fn held_by(&self, path: &Path) -> io::Result<io::Error> {
+        let live = self.file(path)?.lock().live.clone();
+        let mut recorded = vec![0; live.len() as usize];
+        live.read(&mut recorded, 0);
+        Ok(crate::fs::held_by(&String::from_utf8_lossy(&recorded)))
+    }
+
     pub(super) fn unlock(&mut self, id: u64) {
+        self.read_locks.remove(&id);
         self.locks.retain(|_, held| *held != id);
     }
 
@@ -248,6 +271,7 @@ impl State {
         self.generation += 1;
         self.open_files = 0;
         self.locks.clear();
+        self.read_locks.clear();
         self.faults.power_on();
         if mode != CrashMode::Kill {
             self.lose_entries(mode);

@@ -1,0 +1,245 @@
+//! Damage on disk: a check finds every byte of it, a repair says what is lost, a backup does not copy it.
+
+use super::values::{large_values, text, value_files};
+use super::*;
+use crate::Error;
+use crate::copy::BackupStore;
+use crate::inspect::{check, repair, summarize};
+use crate::vlog::parse_value_file_name;
+use kontiki_env::fs::{CrashMode, Fs, OpenMode};
+use std::path::PathBuf;
+
+/// Rows of which every other value is large, all of them live, flushed and closed.
+fn sample(seed: u64) -> SimMachine {
+    open_with(large_values);
+    let machine = SimMachine::from_seed(seed);
+    let db = open(&machine);
+    for i in 0..24 {
+        let value = text(if i % 2 == 0 { 200 + i } else { 10 }, i);
+        db.write(put(&format!("a key of some length {i:03}"), &value), Durability::Buffered).expect("room");
+    }
+    db.flush().expect("room");
+    db.close().expect("closes");
+    restarted(&machine, seed + 1)
+}
+
+/// The value files that the manifest names: others are what nobody has removed yet.
+fn named_value_files(machine: &SimMachine) -> Vec<PathBuf> {
+    let summary = summarize(&machine.env(), Path::new(DIR)).expect("readable");
+    let numbers: Vec<u64> = summary.value_files.iter().map(|file| file.number).collect();
+    let name = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let is_named =
+        |path: &PathBuf| name(path).and_then(|name| parse_value_file_name(&name)).is_some_and(|n| numbers.contains(&n));
+    let files: Vec<PathBuf> = value_files(machine).into_iter().filter(is_named).collect();
+    assert!(!files.is_empty());
+    files
+}
+
+fn fork(machine: &SimMachine) -> SimMachine {
+    SimMachine { fs: machine.fs.fork(Rng::new(1)), ..restarted(machine, 2) }
+}
+
+fn length(machine: &SimMachine, file: &Path) -> u64 {
+    machine.fs.open(file, OpenMode::Read).and_then(|file| file.len()).expect("there")
+}
+
+#[test]
+fn a_check_finds_a_flip_of_every_byte_of_a_value_file() {
+    let machine = sample(1);
+    assert_eq!(check(&machine.env(), Path::new(DIR)).expect("readable").problems, []);
+    for file in named_value_files(&machine) {
+        for offset in 0..length(&machine, &file) {
+            let machine = fork(&machine);
+            machine.fs.flip_bit(&file, offset, (offset % 8) as u8).expect("within the file");
+            let report = check(&machine.env(), Path::new(DIR)).expect("readable");
+            assert!(!report.is_sound(), "a flip at {offset} of {} goes unnoticed", file.display());
+            assert!(report.problems.iter().all(|problem| problem.file == file), "{:?}", report.problems);
+        }
+    }
+}
+
+/// The same for a file of relocated values.
+#[test]
+fn a_check_finds_a_flip_of_every_byte_of_a_relocated_value_file() {
+    open_with(large_values);
+    let machine = SimMachine::from_seed(3);
+    let db = open(&machine);
+    for round in 0..2 {
+        for i in 0..24 {
+            if round == 0 || i % 2 == 0 {
+                db.write(put(&format!("{i:03}"), &text(200, i)), Durability::Buffered).expect("room");
+            }
+        }
+        db.flush().expect("room");
+    }
+    db.compact().expect("room");
+    assert!(db.collect_value_garbage().expect("room").moved_bytes > 0);
+    db.close().expect("closes");
+    let machine = restarted(&machine, 4);
+    drop(open(&machine).close()); // Removes what is obsolete.
+    let machine = restarted(&machine, 5);
+    for file in named_value_files(&machine) {
+        for offset in 0..length(&machine, &file) {
+            let machine = fork(&machine);
+            machine.fs.flip_bit(&file, offset, (offset % 8) as u8).expect("within the file");
+            let report = check(&machine.env(), Path::new(DIR)).expect("readable");
+            assert!(!report.is_sound(), "a flip at {offset} of {} goes unnoticed", file.display());
+        }
+    }
+}
+
+/// What a crash tears of values that nobody was told of is no damage.
+#[test]
+fn torn_values_of_a_crash_are_no_problem() {
+    open_with(large_values);
+    for seed in 0..40 {
+        let machine = SimMachine::from_seed(seed);
+        let db = open(&machine);
+        for i in 0..30 {
+            let durability = if i % 7 == 0 { Durability::Sync } else { Durability::Buffered };
+            db.write(put(&format!("{i:03}"), &text(300, i)), durability).expect("room");
+        }
+        machine.fs.crash(if seed % 2 == 0 { CrashMode::Random } else { CrashMode::Pages });
+        drop(db);
+        let machine = restarted(&machine, seed);
+        assert_eq!(check(&machine.env(), Path::new(DIR)).expect("readable").problems, [], "seed {seed}");
+        let db = open(&machine);
+        db.flush().expect("room");
+        let store = BackupStore::open(&machine.env(), Path::new("/backups")).expect("opens");
+        store.create(&db, &mut |_| ()).expect("whole");
+        db.close().expect("closes");
+        assert_eq!(check(&machine.env(), Path::new(DIR)).expect("readable").problems, [], "seed {seed}, reopened");
+    }
+}
+
+#[test]
+fn a_value_in_the_log_alone_is_checked() {
+    open_with(large_values);
+    let machine = SimMachine::from_seed(6);
+    let db = open(&machine);
+    db.write(put("key", &text(300, 1)), Durability::Sync).expect("room");
+    machine.fs.crash(CrashMode::Kill);
+    drop(db);
+    let machine = restarted(&machine, 7);
+    // In the value, in whichever file it is.
+    for file in named_value_files(&machine) {
+        machine.fs.flip_bit(&file, 32 + 24 + 100, 1).expect("within the file");
+    }
+    let report = check(&machine.env(), Path::new(DIR)).expect("readable");
+    assert_eq!(report.problems.len(), 1, "{:?}", report.problems);
+}
+
+#[test]
+fn a_repair_tells_of_a_damaged_value() {
+    let machine = sample(8);
+    let file = named_value_files(&machine).remove(0);
+    machine.fs.flip_bit(&file, 32 + 24 + 100, 1).expect("in a value");
+    let report = repair(&machine.env(), Path::new(DIR), Path::new("/saved")).expect("repairs");
+    let name = file.file_name().expect("named");
+    assert!(report.problems.iter().any(|problem| problem.file.file_name() == Some(name)), "{:?}", report.problems);
+    assert!(!report.is_whole() && !report.checked.is_sound());
+    let whole = repair(&sample(8).env(), Path::new(DIR), Path::new("/saved")).expect("repairs");
+    assert!(whole.is_whole(), "{:?}", whole.problems);
+}
+
+/// A closed database whose log alone has `commits` commits.
+fn logged(seed: u64, commits: usize) -> (SimMachine, PathBuf) {
+    open_with(|| Options { log_segment_bytes: 1 << 20, log_bytes_max: 8 << 20, ..small_options() });
+    let machine = SimMachine::from_seed(seed);
+    let db = open(&machine);
+    for i in 0..commits {
+        db.write(put(&format!("{i:03}"), "value"), Durability::Buffered).expect("room");
+    }
+    db.close().expect("closes");
+    let wal = Path::new(DIR).join("wal");
+    let segments = machine.fs.list(&wal).expect("listed");
+    assert_eq!(segments.len(), 1, "{segments:?}");
+    (restarted(&machine, seed + 1), wal.join(&segments[0]))
+}
+
+#[test]
+fn a_repair_tells_of_a_log_that_was_cut_short() {
+    let (machine, segment) = logged(10, 60);
+    let bytes = length(&machine, &segment);
+    for cut in [bytes / 3, bytes - 1] {
+        let machine = fork(&machine);
+        machine.fs.open(&segment, OpenMode::ReadWrite).and_then(|file| file.set_len(cut)).expect("shorter");
+        let report = repair(&machine.env(), Path::new(DIR), Path::new("/saved")).expect("repairs");
+        assert!(report.problems.iter().any(|problem| problem.file == segment), "{:?}", report.problems);
+    }
+}
+
+#[test]
+fn a_repair_tells_of_commits_that_are_missing_from_the_middle_of_the_log() {
+    let (machine, segment) = logged(12, 60);
+    let bytes = length(&machine, &segment);
+    machine.fs.flip_bit(&segment, bytes / 2, 3).expect("in a record");
+    let report = repair(&machine.env(), Path::new(DIR), Path::new("/saved")).expect("repairs");
+    let missing = |what: &str| what.contains("sequence number");
+    assert!(report.problems.iter().any(|problem| missing(&problem.what)), "{:?}", report.problems);
+}
+
+#[test]
+fn a_flipped_byte_in_a_closed_log_is_a_damaged_record_and_not_a_wrong_length() {
+    let (machine, segment) = logged(14, 20);
+    for offset in 32..length(&machine, &segment) {
+        let machine = fork(&machine);
+        machine.fs.flip_bit(&segment, offset, 3).expect("within the file");
+        let report = check(&machine.env(), Path::new(DIR)).expect("readable");
+        let [problem] = &report.problems[..] else { panic!("a flip at {offset}: {:?}", report.problems) };
+        assert!(problem.what.contains("damaged log record"), "a flip at {offset}: {problem:?}");
+        assert!(problem.offset <= offset && offset < problem.offset + 60, "a flip at {offset}: {problem:?}");
+        let error = try_open(&machine).expect_err("damaged").to_string();
+        assert!(error.contains("damaged log record"), "{error}");
+    }
+}
+
+#[test]
+fn a_backup_does_not_copy_damage() {
+    let machine = sample(16);
+    let tables = Path::new(DIR).join("tables");
+    let table = tables.join(machine.fs.list(&tables).expect("listed").remove(0));
+    for file in [table, named_value_files(&machine).remove(0)] {
+        let machine = fork(&machine);
+        machine.fs.flip_bit(&file, length(&machine, &file) / 3, 2).expect("within the file");
+        let db = open(&machine);
+        let store = BackupStore::open(&machine.env(), Path::new("/backups")).expect("opens");
+        match store.create(&db, &mut |_| ()) {
+            Err(Error::Corruption { file: named, .. }) => assert_eq!(named, file),
+            other => panic!("{}: {other:?}", file.display()),
+        }
+        assert_eq!(store.list().expect("readable").len(), 0);
+        assert_eq!(machine.fs.list(Path::new("/backups/files")).expect("listed"), [] as [&str; 0], "nothing stays");
+    }
+}
+
+/// The key of a value is damaged: in use, its file cannot be collected, and that is said; not in use, it is garbage.
+#[test]
+fn a_collection_says_that_a_file_is_damaged_unless_nothing_refers_to_the_damage() {
+    open_with(|| Options { value_garbage_percent: 90, ..large_values() });
+    for deleted in [false, true] {
+        let machine = SimMachine::from_seed(18);
+        let db = open(&machine);
+        for i in 0..12 {
+            db.write(put(&format!("{i:03}"), &text(300, i)), Durability::Buffered).expect("room");
+        }
+        db.flush().expect("room");
+        let file = named_value_files(&machine).remove(0);
+        // The key of the first value, which is 300 bytes behind the headers.
+        machine.fs.flip_bit(&file, 32 + 24 + 300 + 1, 1).expect("in a key");
+        for i in (0..12).filter(|i| if *i == 0 { deleted } else { i % 2 == 0 }) {
+            db.delete(format!("{i:03}").as_bytes()).expect("room");
+        }
+        db.compact().expect("room");
+        let report = db.collect_value_garbage().expect("room");
+        assert_eq!((report.damaged_files, report.freed_bytes > 0), (u64::from(!deleted), deleted), "{report:?}");
+        assert_eq!(db.stats().values.damaged_files, u64::from(!deleted));
+        for i in (1..12).filter(|i| i % 2 == 1) {
+            let value = db.get(format!("{i:03}").as_bytes()).expect("whole");
+            assert_eq!(value.as_deref(), Some(text(300, i).as_bytes()));
+        }
+        drop(db);
+        let report = check(&machine.env(), Path::new(DIR)).expect("readable");
+        assert_eq!(report.problems.len(), usize::from(!deleted), "{:?}", report.problems);
+    }
+}
