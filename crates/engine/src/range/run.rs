@@ -101,7 +101,7 @@ impl Run {
 
     /// A key of `start..end` (no bound: all that follow) that a tombstone above `since` covers.
     pub(super) fn covered_since(&self, start: &[u8], end: Option<&[u8]>, since: SequenceNumber) -> Option<Bytes> {
-        if self.largest <= since {
+        if self.largest <= since || end.is_some_and(|end| end <= start) {
             return None;
         }
         let mut at = self.behind(start).saturating_sub(1);
