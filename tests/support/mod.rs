@@ -54,7 +54,11 @@ pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
 ///
 /// Clients give up sooner than what they wait for ends: an election on a busy machine, or the life of a lock (3 s) that
 /// a killed client or leader left behind. A person would try again, and so does a test.
-pub async fn eventually<T, E: Debug>(what: &str, mut attempt: impl AsyncFnMut() -> Result<T, E>) -> T {
+pub async fn eventually<T, E, F>(what: &str, mut attempt: impl FnMut() -> F) -> T
+where
+    E: Debug,
+    F: Future<Output = Result<T, E>>,
+{
     let deadline = Instant::now() + PATIENCE;
     loop {
         match attempt().await {
