@@ -19,10 +19,6 @@ const WITHOUT_BUDGET: &[PlantedBug] = &[
     PlantedBug::LeaseFromAnswer,
     PlantedBug::BarrierBeforeApply,
     PlantedBug::ProposalTermNotChecked,
-    PlantedBug::VoteNotPersisted,
-    PlantedBug::MessagesBeforePersist,
-    PlantedBug::ReadableAtOnce,
-    PlantedBug::ApplyBesideInstall,
 ];
 
 /// Within how many seeds each of the others must be found.

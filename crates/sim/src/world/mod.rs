@@ -95,6 +95,7 @@ pub struct World<N> {
     is_nemesis_awake: bool,
     faults: BTreeMap<Fault, u64>,
     failures: Vec<String>,
+    stops: Vec<String>,
     trace: Trace,
 }
 
@@ -136,6 +137,7 @@ impl<N: SimNode> World<N> {
             is_nemesis_awake: false,
             faults: BTreeMap::new(),
             failures: Vec::new(),
+            stops: Vec::new(),
             trace: Trace::default(),
             time,
             knobs,
@@ -205,6 +207,11 @@ impl<N: SimNode> World<N> {
     /// Nodes that gave up, or did not start, though no fault explains it: each is a failed test.
     pub fn failures(&self) -> &[String] {
         &self.failures
+    }
+
+    /// Nodes that gave up after a fault of their disk, as they should, and what they said.
+    pub fn stops(&self) -> &[String] {
+        &self.stops
     }
 
     /// How often the nemesis did what.
@@ -439,10 +446,12 @@ impl<N: SimNode> World<N> {
         if self.slots[&id].node.machine().fs.is_off() {
             return;
         }
+        let text = format!("node {id} at {:.6}: {error}", self.now().as_secs_f64());
         if !self.has_met_faults(id) {
-            self.failures.push(format!("node {id} at {:.6}: {error}", self.now().as_secs_f64()));
+            self.failures.push(text);
             return self.crash(id, CrashMode::Random);
         }
+        self.stops.push(text);
         let mode = if self.nemesis_rng.chance(1, 2) { CrashMode::Kill } else { CrashMode::Random };
         self.crash(id, mode);
         let outage = Duration::from_millis(self.nemesis_rng.range(self.knobs.fault_length_ms.clone()));
