@@ -182,13 +182,13 @@ impl Feed {
             oldest_sequence: segments.gone_through() + 1,
             ..FeedStats::default()
         };
-        let subscribers = self.subscribers.lock();
-        if subscribers.by_id.is_empty() {
+        let subscribers: Vec<_> = self.subscribers.lock().by_id.values().cloned().collect();
+        if subscribers.is_empty() {
             return stats;
         }
         let facts = segments.facts();
         let newest = facts.iter().map(|facts| facts.last_sequence).max().unwrap_or(0);
-        for subscriber in subscribers.by_id.values() {
+        for subscriber in subscribers {
             let status = subscriber.status();
             let ahead = facts.iter().filter(|facts| facts.number >= status.segment).map(|facts| {
                 let read = if facts.number == status.segment { subscriber.offset.load(Ordering::Relaxed) } else { 0 };

@@ -104,6 +104,7 @@ impl Driver {
                 for batch in self.persists.succeeded().into_iter().filter(|_| !told) {
                     self.store.handle(Event::Persisted { batch }, now.monotonic);
                 }
+                self.persist_done(true, now);
             }
             Err(error) if error.is_retryable() && planted::is_set(Bug::ForgetRefusedPersist) => {
                 for batch in self.persists.succeeded() {

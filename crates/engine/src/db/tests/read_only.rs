@@ -73,8 +73,9 @@ fn use_and_compare(machine: &SimMachine, dir: &str, expected: &[Vec<(String, Str
     assert!(db.stats().health.stopped.is_none());
     machine.tasks.run_until_idle(1000);
     let snapshot = db.snapshot();
-    db.close().expect("closes");
     assert_eq!(dump(&snapshot, Family::DEFAULT), expected[0]);
+    db.close().expect("closes");
+    assert!(matches!(snapshot.get(Family::DEFAULT, key.as_bytes()), Err(Error::Closed)));
     assert_eq!(machine.fs.ops(), ops, "not one operation that changes anything");
     assert_eq!(files(machine, Path::new(dir)), before);
 }
