@@ -95,6 +95,13 @@ impl Db {
         Ok(Db { handle: Arc::new(Handle { core }) })
     }
 
+    /// Why commits get no room in memory: the last failure of a flush or a compaction, for as long as there is none. A blocking
+    /// commit is answered with it; one that was given to [`Db::submit`] waits on.
+    pub fn room_refused(&self) -> Option<Error> {
+        let core = self.core();
+        if core.writes.has_room() { None } else { core.background_error() }
+    }
+
     /// Sets a key of the default family; durable when it returns ([`Durability::Sync`]).
     pub fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
         let mut batch = WriteBatch::new();

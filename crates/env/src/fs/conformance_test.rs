@@ -122,5 +122,5 @@ fn locks(fs: &dyn Fs, root: &Path) {
     assert_eq!(fs.lock(&path, "p 5").map(|_| ()).unwrap_err().kind(), ErrorKind::WouldBlock);
     drop(two);
     fs.lock(&path, "p 6").unwrap();
-    assert_eq!(read_all(fs, &path).unwrap(), b"p 4", "the former holder's longer text is gone");
+    assert_eq!(read_all(fs, &path).unwrap(), b"p 6", "the former holder's longer text is gone");
 }

@@ -81,7 +81,8 @@ impl Rig {
             }
             self.turn();
         }
-        panic!("the future does not resolve");
+        let health = self.handle().db().stats().health;
+        panic!("the future does not resolve: {:?} {health:?}", self.handle().status());
     }
 
     fn put(&mut self, key: &[u8], value: &[u8]) -> Result<u64, NodeError> {

@@ -97,7 +97,7 @@ impl Driver {
         match result {
             Ok(_) => {
                 self.shared.counters.persists.increment();
-                if self.shared.disk_full.swap(false, Ordering::Relaxed) {
+                if !self.log_disk.no_room() && self.shared.disk_full.swap(false, Ordering::Relaxed) {
                     tracing::info!("there is room on the disk again; writes resume");
                 }
                 let told = planted::is_set(Bug::PersistedAtOnce);
@@ -126,7 +126,7 @@ impl Driver {
 
     /// Tells who waits for a write that the disk is full: it is in the log in memory, so it may yet take effect. Whoever
     /// holds latches for a write goes on waiting, because its outcome must not be overtaken.
-    fn abandon_proposals(&mut self) {
+    pub(super) fn abandon_proposals(&mut self) {
         for pending in self.pending.waiting.values_mut() {
             let waits = |is_bound: bool| is_bound && !planted::is_set(Bug::UnlatchOnFullDisk);
             if matches!(pending, Pending::Proposal { is_bound, .. } if !waits(*is_bound))
@@ -194,7 +194,7 @@ impl Driver {
     }
 
     fn propose_for_placement(&mut self, write: WriteId, batch: WriteBatch, now: Now) {
-        let region = self.shared.readers.region(PLACEMENT_REGION).filter(|_| !self.persists.is_blocked());
+        let region = self.shared.readers.region(PLACEMENT_REGION).filter(|_| !self.is_disk_full());
         let Some((region, _)) = region else {
             self.placement.written(write, false, now);
             return;

@@ -3,8 +3,10 @@
 //! such a disk goes on sending heartbeats, so nobody would depose it.
 
 use super::Driver;
+use kontiki_engine::Error as EngineError;
 use kontiki_placement::Now;
 use kontiki_raftstore::Event;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// A write of the raft log that takes longer than this makes the log unwritable until it is done. Clients give up on a
@@ -18,6 +20,15 @@ pub(super) struct LogDisk {
     unwritable: bool,
     /// When the commit in the engine was given to it.
     begun_at: Option<Duration>,
+    /// Memory is full and cannot be flushed, for want of space: what is committed cannot be applied.
+    no_room: bool,
+}
+
+impl LogDisk {
+    /// Whether memory is full and cannot be flushed.
+    pub(super) fn no_room(&self) -> bool {
+        self.no_room
+    }
 }
 
 impl Driver {
@@ -29,7 +40,30 @@ impl Driver {
     /// It ended.
     pub(super) fn persist_done(&mut self, done: bool, now: Now) {
         self.log_disk.begun_at = None;
-        self.set_log_writable(done, now);
+        self.set_log_writable(done && !self.log_disk.no_room, now);
+    }
+
+    /// Whether the engine takes nothing for want of space: neither the log nor memory that waits to be flushed.
+    pub(super) fn is_disk_full(&self) -> bool {
+        self.persists.is_blocked() || self.log_disk.no_room
+    }
+
+    /// Looks, on ticks, whether memory can be flushed. The log may have room of its own long after tables have none, and
+    /// then nothing would tell who waits for an apply.
+    fn check_room(&mut self, now: Now) {
+        let error = self.db.room_refused().filter(EngineError::is_retryable);
+        let before = std::mem::replace(&mut self.log_disk.no_room, error.is_some());
+        if let Some(error) = error {
+            if !self.shared.disk_full.swap(true, Ordering::Relaxed) {
+                tracing::warn!("writes stop: {error}");
+            }
+            self.abandon_proposals();
+            self.set_log_writable(false, now);
+        } else if before && !self.persists.is_blocked() {
+            self.shared.disk_full.store(false, Ordering::Relaxed);
+            tracing::info!("there is room on the disk again; writes resume");
+            self.set_log_writable(true, now);
+        }
     }
 
     /// Looks, on ticks, whether it takes too long.
@@ -38,6 +72,7 @@ impl Driver {
         if self.log_disk.begun_at.is_some_and(stalls) {
             self.set_log_writable(false, now);
         }
+        self.check_room(now);
     }
 
     fn set_log_writable(&mut self, writable: bool, now: Now) {

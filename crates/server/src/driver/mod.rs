@@ -255,7 +255,7 @@ impl Driver {
                     continue;
                 }
                 // Where another store leads, the caller is told so.
-                if self.persists.is_blocked() && self.shared.leads(region) {
+                if self.is_disk_full() && self.shared.leads(region) {
                     self.shared.counters.disk_full.increment();
                     reply.send(Err(NodeError::DiskFull));
                     continue;

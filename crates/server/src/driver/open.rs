@@ -91,6 +91,24 @@ fn engine_options(config: &NodeConfig) -> Options {
     }
 }
 
+/// Checks the configuration and opens the engine.
+fn open_engine(
+    env: &Env,
+    config: &mut NodeConfig,
+    tune: impl FnOnce(&mut Config, &mut Options),
+) -> Result<(Config, Db), OpenError> {
+    // Once for all that is kept: the process may change its working directory.
+    let found = env.fs.absolute(&config.data_dir);
+    config.data_dir = found.map_err(|error| kontiki_engine::Error::io(&config.data_dir, &error))?;
+    let mut raft_config = raftstore_config(config);
+    let mut options = engine_options(config);
+    tune(&mut raft_config, &mut options);
+    raft_config.validate()?;
+    let db = Db::open_in(env, &config.data_dir, options)?;
+    convert(&db)?;
+    Ok((raft_config, db))
+}
+
 impl Driver {
     /// Opens the node's directory, creating it if it is missing. `seed` decides election time-outs; it must differ
     /// between the nodes of a cluster and between starts. Blocks on I/O.
@@ -106,16 +124,8 @@ impl Driver {
         seed: u64,
         tune: impl FnOnce(&mut Config, &mut Options),
     ) -> Result<Driver, OpenError> {
-        // Once for all that is kept: the process may change its working directory.
-        let found = env.fs.absolute(&config.data_dir);
-        config.data_dir = found.map_err(|error| kontiki_engine::Error::io(&config.data_dir, &error))?;
-        let mut raft_config = raftstore_config(&config);
-        let mut options = engine_options(&config);
-        tune(&mut raft_config, &mut options);
-        raft_config.validate()?;
+        let (raft_config, db) = open_engine(env, &mut config, tune)?;
         let tick_interval = raft_config.tick_interval;
-        let db = Db::open_in(env, &config.data_dir, options)?;
-        convert(&db)?;
         let mut rng = Rng::new(seed);
         let (formation, is_formed) = Formation::open(&db, &config, rng.child("formation"))?;
         let mut store = Store::new(raft_config, rng.child("raftstore"));

@@ -1,15 +1,14 @@
 use super::{check, locks};
 use bytes::Bytes;
-use kontiki_engine::{Db, Durability, FamilySpec, Options, WriteBatch};
+use kontiki_engine::{Db, Durability, Options, WriteBatch};
 use kontiki_env::SimMachine;
-use kontiki_txn::{TXN_DEFAULT, TXN_LOCK, TXN_WRITE, TimeStamp, Write, WriteKind, default_key, write_key};
+use kontiki_server::driver::served_families;
+use kontiki_txn::{TXN_DEFAULT, TXN_WRITE, TimeStamp, Write, WriteKind, default_key, write_key};
 use std::path::Path;
 
 /// A store in which one transaction, of timestamp 5, has left on key `k` what `leave` writes.
 fn store(leave: impl Fn(&mut WriteBatch)) -> Db {
-    let families = [(TXN_DEFAULT, "txn_default"), (TXN_LOCK, "txn_lock"), (TXN_WRITE, "txn_write")];
-    let families = families.map(|(family, name)| FamilySpec::new(family, name)).to_vec();
-    let options = Options { families, ..Options::default() };
+    let options = Options { families: served_families(), ..Options::default() };
     let db = Db::open_in(&SimMachine::from_seed(1).env(), Path::new("/db"), options).unwrap();
     let mut batch = WriteBatch::new();
     leave(&mut batch);

@@ -1,5 +1,5 @@
 use super::Digests;
-use kontiki_engine::{Commit, Db, Durability, Family, FamilySpec, Options, WriteBatch};
+use kontiki_engine::{Commit, Db, Durability, Family, Options, WriteBatch};
 use kontiki_env::SimMachine;
 use kontiki_raftstore::{Epoch, Peer, PeerId, Region, RegionId, Space, Store, StoreId, StoreIdentity};
 use std::path::Path;
@@ -7,9 +7,7 @@ use std::path::Path;
 const REGION: RegionId = RegionId(2);
 
 fn replica(store: u64) -> Db {
-    let families =
-        [(0, "default"), (1, "txn_default"), (2, "txn_lock"), (3, "txn_write"), (4, "meta"), (5, "placement")];
-    let families = families.map(|(number, name)| FamilySpec::new(Family(number), name)).to_vec();
+    let families = kontiki_server::driver::served_families();
     let env = SimMachine::from_seed(store).env();
     let db = Db::open_in(&env, Path::new("/db"), Options { families, ..Options::default() }).unwrap();
     let region = Region {
@@ -33,7 +31,7 @@ fn apply(digests: &Digests, node: u64, db: &Db, puts: &[(&str, &str)], index: u6
     // The position's bytes as docs in `raftstore::meta` give them.
     let key = [&[3][..], &REGION.0.to_be_bytes()].concat();
     let value = [&[1][..], &index.to_le_bytes(), &1u64.to_le_bytes()].concat();
-    batch.put(Family(4), &key, &value);
+    batch.put(kontiki_raftstore::families::META, &key, &value);
     digests.applying(node, db, &batch);
     db.commit(Commit { batch, streams: vec![], durability: Durability::Derived, unchanged: vec![] }).unwrap();
 }

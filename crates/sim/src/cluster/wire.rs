@@ -271,6 +271,9 @@ impl Told {
             Told::RawBatchPut(answer) => &answer.error,
             Told::RawBatchDelete(answer) => &answer.error,
             Told::RawDeleteRange(answer) => &answer.error,
+            // A refusal comes in a pair.
+            Told::RawBatchGet(answer) => return refused_pair(&answer.pairs),
+            Told::RawScan(answer) => return refused_pair(&answer.kvs),
             _ => return None,
         };
         Some(text.as_str()).filter(|text| !text.is_empty())
@@ -280,4 +283,9 @@ impl Told {
     pub fn into_bytes(self) -> Bytes {
         Answer { told: Some(self) }.encode_to_vec().into()
     }
+}
+
+/// The text of an error that a read of several keys reports in place of a key.
+fn refused_pair(pairs: &[kvrpcpb::KvPair]) -> Option<&str> {
+    pairs.iter().find_map(|pair| pair.error.as_ref()).map(|error| error.abort.as_str())
 }

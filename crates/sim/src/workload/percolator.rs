@@ -190,6 +190,9 @@ impl Percolator {
             if error.is_some() {
                 return Err(());
             }
+            if pairs.iter().filter_map(|pair| pair.error.as_ref()).any(|error| error.locked.is_none()) {
+                return Err(());
+            }
             let locks: Vec<LockInfo> = pairs.iter().filter_map(|pair| pair.error.as_ref()?.locked.clone()).collect();
             if locks.is_empty() {
                 return Ok(pairs.into_iter().map(|pair| (pair.key, pair.value)).collect());

@@ -117,7 +117,8 @@ fn a_value_in_the_log_alone_is_checked() {
     open_with(large_values);
     let machine = SimMachine::from_seed(6);
     let db = open(&machine);
-    db.write(put("key", &text(300, 1)), Durability::Sync).expect("room");
+    db.write(put("key", &text(300, 1)), Durability::Buffered).expect("room");
+    assert_eq!(value_files(&machine).len(), 1, "the value is not in the log itself");
     machine.fs.crash(CrashMode::Kill);
     drop(db);
     let machine = restarted(&machine, 7);
