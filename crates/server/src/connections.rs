@@ -109,7 +109,7 @@ impl Connections {
         if table.by_id.len() >= self.max {
             let moved = |state: &Arc<State>| state.moved_at_ms.load(Ordering::Relaxed);
             let idlest = table.by_id.iter().min_by_key(|(_, state)| moved(state));
-            let Some((id, state)) = idlest.map(|(id, state)| (*id, state.clone())) else { return None };
+            let (id, state) = idlest.map(|(id, state)| (*id, state.clone()))?;
             if u128::from(now_ms.saturating_sub(moved(&state))) < IDLE_MIN.as_millis() {
                 self.metrics.refused.inc();
                 return None;

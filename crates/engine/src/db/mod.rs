@@ -96,10 +96,16 @@ impl Db {
     }
 
     /// Why commits get no room in memory: the last failure of a flush or a compaction, for as long as there is none. A blocking
-    /// commit is answered with it; one that was given to [`Db::submit`] waits on.
+    /// commit is answered with it; one that was given to [`Db::submit`] waits on. Makes them try again.
     pub fn room_refused(&self) -> Option<Error> {
         let core = self.core();
-        if core.writes.has_room() { None } else { core.background_error() }
+        if core.writes.has_room() {
+            return None;
+        }
+        // Otherwise only a write would make them try again.
+        core.wake_flush();
+        core.wake_compact();
+        core.background_error()
     }
 
     /// Sets a key of the default family; durable when it returns ([`Durability::Sync`]).

@@ -144,7 +144,7 @@ impl RangeTombstones {
         largest: Option<&'a [u8]>,
         floor: SequenceNumber,
     ) -> impl Iterator<Item = (usize, &'a RangeTombstone)> + use<'a> {
-        self.from_place(self.first_ending_after(smallest), largest, floor)
+        self.walk_from(self.first_ending_after(smallest), largest, floor)
     }
 
     /// The same with the one that ends just before `smallest`, if there is one.
@@ -154,10 +154,10 @@ impl RangeTombstones {
         largest: Option<&'a [u8]>,
         floor: SequenceNumber,
     ) -> impl Iterator<Item = (usize, &'a RangeTombstone)> + use<'a> {
-        self.from_place(self.first_that(|range| range.end >= smallest), largest, floor)
+        self.walk_from(self.first_that(|range| range.end >= smallest), largest, floor)
     }
 
-    fn from_place<'a>(
+    fn walk_from<'a>(
         &'a self,
         from: Place,
         largest: Option<&'a [u8]>,

@@ -177,6 +177,8 @@ impl Rows {
             Op::Transact { middle, to, value, .. } => (*middle..*to, value),
             Op::Delete { .. } | Op::DeleteRange { .. } => return,
         };
-        keys.for_each(|key| drop(rows.insert((family, key), value.clone())));
+        keys.for_each(|key| {
+            rows.insert((family, key), value.clone());
+        });
     }
 }

@@ -8,6 +8,7 @@
 //! ```sh
 //! KONTIKI_STRESS_SECONDS=600 cargo test -p kontiki-engine --test stress -- --nocapture
 //! ```
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "real threads on the real machine")]
 
 mod copies;
 mod work;

@@ -186,7 +186,7 @@ impl Fs for RealFs {
         }
         // What it records is for people; a full disk is no reason to refuse the lock.
         match file.set_len(0).and_then(|()| file.write_all(holder.as_bytes())) {
-            Err(error) if error.kind() != io::ErrorKind::StorageFull => return Err(error),
+            Err(error) if error.kind() != io::ErrorKind::StorageFull => Err(error),
             _ => Ok(Box::new(RealLock { _file: file })),
         }
     }

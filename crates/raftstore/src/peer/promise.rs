@@ -126,7 +126,7 @@ impl Promise {
 
     /// Whether another bound must be recorded, and which. It is raised before the first promise that needs it, and
     /// lowered when no longer promise is left.
-    pub fn to_record(&mut self, now: Duration, config: &Config) -> Option<Duration> {
+    pub fn due_record(&mut self, now: Duration, config: &Config) -> Option<Duration> {
         let wanted = config.promise_duration();
         let raise = self.fell_short && self.recorded < wanted;
         let lower = self.recorded > wanted

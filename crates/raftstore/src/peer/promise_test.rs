@@ -10,7 +10,7 @@ fn config(election_ticks: usize) -> Config {
 fn recorded(config: &Config) -> Promise {
     let mut promise = Promise::recovered(Duration::ZERO, Planted::default());
     promise.make(3, 0, Duration::ZERO, Duration::ZERO, config);
-    let length = promise.to_record(Duration::ZERO, config).expect("it fell short");
+    let length = promise.due_record(Duration::ZERO, config).expect("it fell short");
     promise.record(length, PersistId(4));
     promise.persisted(PersistId(4));
     promise
@@ -20,11 +20,11 @@ fn recorded(config: &Config) -> Promise {
 fn nothing_is_promised_before_its_length_is_durable() {
     let config = config(10);
     let mut promise = Promise::recovered(Duration::ZERO, Planted::default());
-    assert!(promise.never_made() && promise.to_record(Duration::ZERO, &config).is_none(), "nobody asked");
+    assert!(promise.never_made() && promise.due_record(Duration::ZERO, &config).is_none(), "nobody asked");
     assert_eq!(promise.length(&config), Duration::ZERO);
     promise.make(3, 0, 5 * MS, Duration::ZERO, &config);
     assert!(!promise.holds(6 * MS, true));
-    assert_eq!(promise.to_record(6 * MS, &config), Some(1000 * MS));
+    assert_eq!(promise.due_record(6 * MS, &config), Some(1000 * MS));
     promise.record(1000 * MS, PersistId(7));
     assert_eq!((promise.to_state(), promise.length(&config)), (1_000_000_000, Duration::ZERO));
     promise.persisted(PersistId(6));
@@ -73,9 +73,9 @@ fn a_restart_keeps_what_may_have_been_promised_from_its_first_moment_on() {
     assert!(!promise.excepts(Transfer { term: 0, number: 1 }), "it knows of no transfer");
     // The shorter promises of now are recorded when no longer one is left.
     promise.make(8, 0, 70_100 * MS, promise.length(&config), &config);
-    assert_eq!(promise.to_record(71_999 * MS, &config), None);
+    assert_eq!(promise.due_record(71_999 * MS, &config), None);
     assert!(promise.holds(72_999 * MS, false) && !promise.holds(73_000 * MS, false));
-    assert_eq!(promise.to_record(72_000 * MS, &config), Some(1000 * MS));
+    assert_eq!(promise.due_record(72_000 * MS, &config), Some(1000 * MS));
     promise.record(1000 * MS, PersistId(2));
     assert_eq!((promise.to_state(), promise.length(&config)), (1_000_000_000, 1000 * MS));
 }

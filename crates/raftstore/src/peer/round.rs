@@ -91,7 +91,7 @@ impl Peer {
         for through_index in std::mem::take(&mut self.truncations) {
             out.streams.push(StreamOp::Truncate { stream: self.stream(), through_index });
         }
-        if let Some(length) = self.promise.to_record(out.now, &self.config) {
+        if let Some(length) = self.promise.due_record(out.now, &self.config) {
             self.promise.record(length, out.persist_id);
             out.persisting.insert(self.region.id);
             self.state_dirty = true;

@@ -2,7 +2,7 @@
 //! too long. raftstore is told, and hands over the leadership of what it leads (`peer/handover.rs` there): a leader with
 //! such a disk goes on sending heartbeats, so nobody would depose it.
 
-use super::Driver;
+use super::{Driver, FLUSHED_TICKS};
 use kontiki_engine::Error as EngineError;
 use kontiki_placement::Now;
 use kontiki_raftstore::Event;
@@ -72,7 +72,10 @@ impl Driver {
         if self.log_disk.begun_at.is_some_and(stalls) {
             self.set_log_writable(false, now);
         }
-        self.check_room(now);
+        // As often as the engine tries by itself.
+        if self.ticks.is_multiple_of(FLUSHED_TICKS) {
+            self.check_room(now);
+        }
     }
 
     fn set_log_writable(&mut self, writable: bool, now: Now) {

@@ -1,5 +1,7 @@
 //! Threads that panic while they work for the database: it stops, every waiter gets an error, and it names what panicked.
 
+#![allow(clippy::disallowed_methods, reason = "callers on threads of their own")]
+
 use super::threads::{DEADLINE, open_threaded, threaded};
 use super::*;
 use crate::planted::{self, Bug};
