@@ -162,7 +162,7 @@ impl Version {
     }
 
     /// Every write at or below it is in tables (or superseded); the log is replayed above it. It is no bound on what tables
-    /// hold: see [`Version::newest_sequence`].
+    /// hold: see `newest_sequence`.
     pub fn flushed_sequence(&self) -> SequenceNumber {
         self.flushed_sequence
     }

@@ -118,7 +118,7 @@ fn a_writer_that_panics_between_its_number_and_memory_stops_the_database() {
     let (of_condition, of_flush) = (db.clone(), db.clone());
     let absent = Precondition::Absent { family: Family::DEFAULT, key: "never".into() };
     until_it_fails(&sender, "condition", move |_| {
-        of_condition.write_if(put("k", "v"), &[absent.clone()], Durability::Buffered).map(drop)
+        of_condition.write_if(put("k", "v"), std::slice::from_ref(&absent), Durability::Buffered).map(drop)
     });
     until_it_fails(&sender, "flush", move |_| of_flush.flush());
     for _ in 0..2 {
