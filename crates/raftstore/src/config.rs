@@ -42,7 +42,13 @@ pub struct Config {
     pub log_bytes_max: usize,
     /// Ticks without an answer after which a follower no longer holds the log. Default 600 (a minute).
     pub follower_dead_ticks: u64,
-    /// Ticks for which a built snapshot that nobody asks for is kept. Default 600 (a minute).
+    /// Bytes that a region's log may have before it no longer keeps what follows a snapshot on its way to a follower: that
+    /// follower will need another one. At least `log_bytes_max`. Default 256 MiB.
+    pub snapshot_log_bytes_max: usize,
+    /// Ticks for which the log is kept for a follower that has its snapshot and whose log does not get on. Default 6000
+    /// (ten minutes: installing a large region takes a while).
+    pub snapshot_catch_up_ticks_max: u64,
+    /// Ticks for which a view that was taken for a snapshot is kept when no follower asks for it. Default 50 (5 s).
     pub snapshot_idle_ticks: u64,
     /// Bugs to have, for tests of the tests. Default none.
     #[cfg(feature = "planted-bugs")]
@@ -67,7 +73,9 @@ impl Default for Config {
             truncate_entries_min: 256,
             log_bytes_max: 64 << 20,
             follower_dead_ticks: 600,
-            snapshot_idle_ticks: 600,
+            snapshot_log_bytes_max: 256 << 20,
+            snapshot_catch_up_ticks_max: 6000,
+            snapshot_idle_ticks: 50,
             #[cfg(feature = "planted-bugs")]
             planted: crate::planted::Planted::default(),
         }
@@ -121,6 +129,12 @@ impl Config {
             "memory_bytes_max",
             &self.memory_bytes_max,
             "at least unapplied_bytes_max",
+        )?;
+        check(
+            self.snapshot_log_bytes_max >= self.log_bytes_max,
+            "snapshot_log_bytes_max",
+            &self.snapshot_log_bytes_max,
+            "at least log_bytes_max",
         )?;
         check(self.applying_bytes_max > 0, "applying_bytes_max", &self.applying_bytes_max, "more than 0")?;
         check(self.append_bytes_max > 0, "append_bytes_max", &self.append_bytes_max, "more than 0")?;

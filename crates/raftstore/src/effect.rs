@@ -2,7 +2,7 @@
 
 use crate::error::{Fault, RegionError};
 use crate::region::{Peer, Region, RegionId, StoreId, Ticket};
-use crate::snapshot::{FileId, SnapshotFile};
+use crate::snapshot::{FileId, SnapshotId};
 use bytes::Bytes;
 use kontiki_engine::{Commit, Family, WriteBatch};
 use std::sync::Arc;
@@ -15,9 +15,9 @@ pub struct PersistId(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ApplyId(pub u64);
 
-/// Names a snapshot build.
+/// Names an engine view that is kept for sending a region's snapshot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BuildId(pub u64);
+pub struct ViewId(pub u64);
 
 /// What [`crate::Store::poll`] asks to be done, for all regions at once. The parts may be done in any order and at the
 /// same time, except that persists, and likewise applies, complete in the order of their ids.
@@ -92,29 +92,35 @@ pub enum Answer {
     Dropped,
 }
 
-/// Work on snapshot files, for the background. File names: [`FileId::file_name`] under `snapshots/`.
+/// Work on snapshots, for the background. Received ones are files: [`FileId::file_name`] under `snapshots/`.
 #[derive(Clone, Debug)]
 pub enum SnapshotTask {
-    /// Take an engine view and write the region's data with [`crate::snapshot::build`]; sync, rename; then
-    /// [`crate::Event::SnapshotBuilt`].
-    Build {
+    /// Take an engine view and keep it under this name, with what [`crate::snapshot::describe`] says of it; then
+    /// [`crate::Event::SnapshotPrepared`]. May wait until few enough views are kept.
+    Prepare {
         /// The region.
         region: RegionId,
         /// Comes back in the event.
-        build: BuildId,
-        /// A planted bug; otherwise `None`. For [`crate::snapshot::build`].
-        left_out: Option<Family>,
+        view: ViewId,
     },
-    /// Stream the file and then the message; then [`crate::Event::SnapshotSent`].
+    /// Stream the view's data, by [`crate::snapshot::write`], and then the message; then [`crate::Event::SnapshotSent`],
+    /// always. A send that makes no progress must end.
     Send {
-        /// The region.
-        region: RegionId,
         /// To whom.
         to: StoreId,
         /// The store message that announces it; goes to the receiver's [`crate::Event::SnapshotReceived`].
         message: Bytes,
-        /// The file.
-        file: SnapshotFile,
+        /// A view that is kept.
+        view: ViewId,
+        /// What it holds.
+        snapshot: SnapshotId,
+        /// A planted bug; otherwise `None`. For [`crate::snapshot::write`].
+        left_out: Option<Family>,
+    },
+    /// The view is not needed any more.
+    Release {
+        /// Which.
+        view: ViewId,
     },
     /// Replace the region's state by the file's with [`crate::snapshot::install`]; then
     /// [`crate::Event::SnapshotInstalled`]. No apply of that region is emitted meanwhile.

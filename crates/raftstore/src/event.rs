@@ -1,8 +1,8 @@
 //! Everything that goes into a store.
 
-use crate::effect::{ApplyId, BuildId, PersistId};
+use crate::effect::{ApplyId, PersistId, ViewId};
 use crate::region::{Epoch, RegionId, StoreId, Ticket};
-use crate::snapshot::{FileId, InstallError, SnapshotFile, SnapshotId};
+use crate::snapshot::{FileId, InstallError, SnapshotFile, SnapshotHead};
 use bytes::Bytes;
 use kontiki_engine::WriteBatch;
 
@@ -45,14 +45,14 @@ pub enum Event {
         /// Which.
         through: ApplyId,
     },
-    /// A build task ended.
-    SnapshotBuilt {
+    /// A view was taken for sending, and is kept until [`crate::SnapshotTask::Release`].
+    SnapshotPrepared {
         /// The region.
         region: RegionId,
-        /// The task.
-        build: BuildId,
-        /// The whole, synced file under its final name, or why there is none (it is tried again when needed).
-        result: Result<SnapshotFile, String>,
+        /// Its name.
+        view: ViewId,
+        /// What it holds, or why there is none, and then nothing is kept (it is tried again when needed).
+        result: Result<SnapshotHead, String>,
     },
     /// A send task ended.
     SnapshotSent {
@@ -60,9 +60,9 @@ pub enum Event {
         region: RegionId,
         /// To whom.
         to: StoreId,
-        /// What was sent.
-        snapshot: SnapshotId,
-        /// Whether the receiver has the whole file.
+        /// From which view.
+        view: ViewId,
+        /// Whether the receiver has it whole.
         ok: bool,
     },
     /// A snapshot arrived: `file` is whole, checked, synced and under its final name, which no file had before.

@@ -29,7 +29,7 @@ pub mod snapshot;
 mod store;
 
 pub use config::{Config, ConfigError};
-pub use effect::{Answer, Apply, ApplyId, BuildId, Effects, Observation, Persist, PersistId, SnapshotTask};
+pub use effect::{Answer, Apply, ApplyId, Effects, Observation, Persist, PersistId, SnapshotTask, ViewId};
 pub use error::{Fault, RecoverError, RegionError};
 pub use event::Event;
 pub use memory::MemoryStatus;

@@ -20,6 +20,8 @@ pub struct MemoryStatus {
     pub log_bytes_max: usize,
     /// Appends from leaders and proposals that were refused for want of room, here or in the region.
     pub refused: u64,
+    /// Snapshots that were on their way, or had come, when the log outgrew what is kept for their receivers.
+    pub abandoned_snapshots: u64,
 }
 
 #[derive(Debug, Default)]
@@ -29,6 +31,7 @@ pub(crate) struct Memory {
     applying_bytes: usize,
     applying_bytes_max: usize,
     pub refused: u64,
+    pub abandoned_snapshots: u64,
 }
 
 impl Memory {
@@ -68,7 +71,7 @@ impl Memory {
     }
 
     pub fn status(&self) -> MemoryStatus {
-        let Memory { log_bytes, log_bytes_max, applying_bytes, refused, .. } = *self;
-        MemoryStatus { log_bytes, applying_bytes, log_bytes_max, refused }
+        let Memory { log_bytes, log_bytes_max, applying_bytes, refused, abandoned_snapshots, .. } = *self;
+        MemoryStatus { log_bytes, applying_bytes, log_bytes_max, refused, abandoned_snapshots }
     }
 }

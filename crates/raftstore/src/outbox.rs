@@ -1,7 +1,7 @@
 //! Where everything that one poll brings about is collected, for all regions.
 
 use crate::consensus::log::Position;
-use crate::effect::{Answer, ApplyId, BuildId, Observation, PersistId, SnapshotTask};
+use crate::effect::{Answer, ApplyId, Observation, PersistId, SnapshotTask, ViewId};
 use crate::error::Fault;
 use crate::memory::Memory;
 use crate::region::{RegionId, StoreId, Ticket};
@@ -31,7 +31,7 @@ pub(crate) struct Outbox {
     /// The persist that this poll's streams will go into.
     pub persist_id: PersistId,
     pub apply_id: ApplyId,
-    last_build: u64,
+    last_view: u64,
     pub send: Vec<(StoreId, Bytes)>,
     pub streams: Vec<StreamOp>,
     /// Regions with rounds in this poll's persist.
@@ -74,8 +74,8 @@ impl Outbox {
         self.open.len()
     }
 
-    pub fn next_build(&mut self) -> BuildId {
-        self.last_build += 1;
-        BuildId(self.last_build)
+    pub fn next_view(&mut self) -> ViewId {
+        self.last_view += 1;
+        ViewId(self.last_view)
     }
 }

@@ -24,6 +24,8 @@ pub struct Planted {
     pub snapshot_names_reused: bool,
     /// Followers take appends whatever they hold already, and committed entries are handed out however many wait.
     pub followers_unbounded: bool,
+    /// The log does not wait for a snapshot that is on its way.
+    pub log_not_held: bool,
     /// Snapshots lack the transactional locks.
     pub snapshot_without_locks: bool,
     /// A lease begins when its confirmation arrives, not when the heartbeat was sent.

@@ -1,6 +1,7 @@
 //! Reading at one moment.
 
 use crate::iterator::{Of, ReadState};
+use crate::vlog::ValueRefs;
 use crate::{Direction, Entries, Family, Range, ReadOptions, Result, Scan, SequenceNumber, View};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -31,6 +32,18 @@ impl Snapshot {
     pub fn multi_get(&self, family: Family, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>> {
         self.state.tables.check_owned()?;
         self.state.multi_get_at(family, keys, self.sequence, self.now_ms)
+    }
+
+    /// About how many bytes of files hold the entries of a range: tables that reach into it, whole, and what those refer to
+    /// in the value log. What is in memtables is not counted. For planning, before the entries are read.
+    pub fn estimated_bytes(&self, family: Family, range: &Range) -> u64 {
+        let version = &self.state.version;
+        let starts_before = |key: &[u8]| range.end.as_ref().is_none_or(|end| key < end.as_ref());
+        let ends_behind = |key: &[u8]| range.start.as_ref().is_none_or(|start| start.as_ref() <= key);
+        let tables = version.family(family).into_iter().flat_map(|levels| levels.tables()).map(|table| table.meta());
+        let within = tables.filter(|meta| starts_before(&meta.smallest_key) && ends_behind(&meta.largest_key));
+        let value_bytes = |number| version.values().refs_of(number).map_or(0, ValueRefs::total_bytes);
+        within.map(|meta| meta.file_bytes + value_bytes(meta.number)).sum()
     }
 
     /// The wall time at which it judges what has ended, in milliseconds.

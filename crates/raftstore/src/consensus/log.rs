@@ -34,8 +34,8 @@ pub(super) struct EntryLog {
     members: ConfState,
     /// What a follower that needs a snapshot can be sent.
     snapshot: Option<Snapshot>,
-    /// The core asked for a snapshot that is not there.
-    snapshot_wanted: Cell<bool>,
+    /// The follower for which the core asked for a snapshot that is not there.
+    snapshot_wanted: Cell<Option<u64>>,
 }
 
 pub fn entry_bytes(entry: &Entry) -> usize {
@@ -56,7 +56,7 @@ impl EntryLog {
         assert!(consecutive, "the entries of a log are consecutive");
         assert!((truncated.index == 0) == (truncated.term == 0), "a position has an index and a term, or neither");
         let entries = entries.into();
-        let (snapshot, snapshot_wanted) = (None, Cell::new(false));
+        let (snapshot, snapshot_wanted) = (None, Cell::new(None));
         EntryLog { truncated, entries, bytes, applied, unapplied_bytes, initial, members, snapshot, snapshot_wanted }
     }
 
@@ -145,8 +145,18 @@ impl EntryLog {
         self.snapshot = snapshot;
     }
 
-    pub fn take_snapshot_wanted(&self) -> bool {
+    pub fn take_snapshot_wanted(&self) -> Option<u64> {
         self.snapshot_wanted.take()
+    }
+
+    /// Whether the entries above `index` are more than so many bytes.
+    pub fn has_more_than(&self, bytes: usize, index: u64) -> bool {
+        let above = self.entries.iter().rev().take_while(|entry| entry.index > index);
+        let mut sum = 0;
+        above.map(entry_bytes).any(|entry| {
+            sum += entry;
+            sum > bytes
+        })
     }
 }
 
@@ -197,13 +207,13 @@ impl Storage for EntryLog {
         Ok(self.last())
     }
 
-    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
         match &self.snapshot {
             Some(snapshot) if snapshot.get_metadata().index >= request_index.max(self.truncated.index) => {
                 Ok(snapshot.clone())
             }
             _ => {
-                self.snapshot_wanted.set(true);
+                self.snapshot_wanted.set(Some(to));
                 Err(StorageError::SnapshotTemporarilyUnavailable.into())
             }
         }

@@ -455,9 +455,14 @@ impl Group {
         assert_eq!(self.node.store().truncated().index, index);
     }
 
-    /// Whether a follower waits for a snapshot that is not there (asked once).
-    pub fn take_snapshot_wanted(&self) -> bool {
-        self.node.store().take_snapshot_wanted()
+    /// A follower that waits for a snapshot that is not there (told once).
+    pub fn take_snapshot_wanted(&self) -> Option<PeerId> {
+        self.node.store().take_snapshot_wanted().map(PeerId)
+    }
+
+    /// Whether the entries above `index` are more than so many bytes.
+    pub fn has_more_than(&self, bytes: usize, index: u64) -> bool {
+        self.node.store().has_more_than(bytes, index)
     }
 
     /// What a follower that needs a snapshot shall be sent, until further notice.

@@ -40,6 +40,11 @@ impl Peer {
         !self.handover.unwritable
     }
 
+    /// Whether another peer has said that its log cannot be written.
+    pub(super) fn is_unwritable_at(&self, peer: PeerId) -> bool {
+        self.handover.unwritable_peers.contains(&peer)
+    }
+
     /// What a message of another peer says of its log.
     pub(super) fn learn_writable(&mut self, from: region::Peer, unwritable: bool) {
         if unwritable {

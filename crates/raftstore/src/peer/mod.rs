@@ -202,10 +202,10 @@ impl Peer {
         let may_campaign = self.is_writable() && !self.has_promised(out.now) && !self.waits_for_install();
         self.voting(out.now, None, |group| group.tick(may_campaign));
         self.hand_over(out.now);
-        self.tick_serving(out);
+        self.tick_serving(out.now, out);
         self.tick_lost();
         if self.ticks.is_multiple_of(self.config.truncate_ticks) {
-            self.maybe_truncate(out.now, false);
+            self.maybe_truncate(out.now, false, out);
         }
     }
 

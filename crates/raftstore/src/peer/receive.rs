@@ -96,7 +96,6 @@ impl Peer {
     pub fn needs_file(&self, file: &FileId) -> bool {
         let incoming = self.incoming.as_ref();
         incoming.is_some_and(|incoming| incoming.file.name() == *file || incoming.superseded.contains(file))
-            || self.serving.needs(file)
     }
 
     /// The received files that are needed.

@@ -1,136 +1,244 @@
-//! The sending side of snapshots: build one when a follower needs it, send it, remove it.
+//! The sending side of snapshots: have an engine view taken when a follower needs one, stream from it, drop it.
 //!
-//! One built file serves every follower until the log is truncated past it or nobody has asked for a while. A file is
-//! removed when it is neither offered nor being sent.
+//! Nothing is written to this store's disk: a view is taken in microseconds and read while it is sent. One view serves
+//! every follower until the log is truncated past it or no follower has asked for a while.
+//!
+//! *The log is held* from the order to take the view on until the follower has caught up ([`Serving::lowest_in_use`]): a
+//! follower that is given a snapshot and then finds that the log begins above it needs another one, and under a steady
+//! load the next, for ever. The hold is bounded in space by [`crate::Config::snapshot_log_bytes_max`] and the store's
+//! budget, and in time: a send that makes no progress ends (the transport sees to that), and so does the wait for a
+//! follower whose log makes none. A store whose send failed, or whose disk cannot be written, is left alone for a while,
+//! so no view is taken that cannot be of use.
 
 use super::Peer;
 use crate::consensus::wire::SnapshotInfo;
-use crate::effect::{BuildId, SnapshotTask};
+use crate::effect::{SnapshotTask, ViewId};
 use crate::outbox::Outbox;
-use crate::region::{self, StoreId};
-use crate::snapshot::{FileId, SnapshotFile, SnapshotId};
+use crate::region::{self, PeerId, StoreId};
+use crate::snapshot::SnapshotHead;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Ticks until a send to a store is tried again after its first failure; doubled with each further one.
+const RETRY_TICKS: u64 = 5;
+/// The most doublings: with ticks of 100 ms, half a minute.
+const RETRY_DOUBLINGS_MAX: u32 = 6;
 
 #[derive(Default)]
 pub(super) struct Serving {
-    building: Option<BuildId>,
+    /// A view that was asked for, and the index that it will hold at least.
+    preparing: Option<(ViewId, u64)>,
     /// On offer to followers.
-    current: Option<SnapshotFile>,
-    sends: BTreeMap<FileId, BTreeSet<StoreId>>,
+    current: Option<(ViewId, SnapshotHead)>,
+    sends: BTreeMap<ViewId, Sends>,
+    /// Followers that have a snapshot and not yet what came after it.
+    catching_up: BTreeMap<PeerId, CatchUp>,
+    failures: BTreeMap<PeerId, Failures>,
     idle_ticks: u64,
 }
 
+/// What is being sent from a view.
+struct Sends {
+    index: u64,
+    to: BTreeSet<StoreId>,
+}
+
+struct CatchUp {
+    /// The follower's log is known through here, by the snapshot or by its own account.
+    through: u64,
+    /// When that last changed.
+    since_tick: u64,
+    /// It has confirmed the snapshot.
+    is_confirmed: bool,
+}
+
+/// Sends to a follower that failed in a row.
+struct Failures {
+    count: u32,
+    retry_tick: u64,
+}
+
 impl Serving {
-    pub fn needs(&self, file: &FileId) -> bool {
-        self.current.as_ref().is_some_and(|current| current.name() == *file) || self.sends.contains_key(file)
+    /// The lowest index from which a follower that is brought forward by a snapshot will need the log.
+    pub fn lowest_in_use(&self) -> Option<u64> {
+        let preparing = self.preparing.iter().map(|(_, index)| *index);
+        let current = self.current.iter().map(|(_, head)| head.id.index);
+        let sends = self.sends.values().map(|sends| sends.index);
+        let catching_up = self.catching_up.values().map(|state| state.through);
+        preparing.chain(current).chain(sends).chain(catching_up).min()
     }
 
-    /// The lowest index from which a follower that is being sent a snapshot will need the log.
-    pub fn lowest_in_use(&self) -> Option<u64> {
-        self.sends.keys().map(|file| file.snapshot.index).min()
+    /// Whether a view, or the log above one, is held.
+    pub fn is_active(&self) -> bool {
+        self.lowest_in_use().is_some()
+    }
+
+    fn failed(&mut self, to: PeerId, tick: u64) {
+        let failures = self.failures.entry(to).or_insert(Failures { count: 0, retry_tick: 0 });
+        failures.retry_tick = tick + (RETRY_TICKS << failures.count.min(RETRY_DOUBLINGS_MAX));
+        failures.count += 1;
+    }
+
+    fn pauses(&self, to: PeerId, tick: u64) -> bool {
+        self.failures.get(&to).is_some_and(|failures| tick < failures.retry_tick)
     }
 }
 
 impl Peer {
-    /// Orders a snapshot if the core missed one.
+    /// Orders a view if the core missed a snapshot.
     pub(super) fn want_snapshot(&mut self, out: &mut Outbox) {
-        let wanted = self.group.take_snapshot_wanted();
-        if wanted && self.leading.is_some() && self.serving.building.is_none() && !self.waits_for_install() {
-            let build = out.next_build();
-            self.serving.building = Some(build);
-            let left_out = self.config.planted().snapshot_without_locks.then_some(crate::families::TXN_LOCK);
-            out.snapshots.push(SnapshotTask::Build { region: self.region.id, build, left_out });
+        let Some(to) = self.group.take_snapshot_wanted() else { return };
+        let able = self.leading.is_some() && self.serving.preparing.is_none() && !self.waits_for_install();
+        if able && self.is_worth_a_snapshot(to) {
+            let view = out.next_view();
+            self.serving.preparing = Some((view, self.applied.index));
+            out.snapshots.push(SnapshotTask::Prepare { region: self.region.id, view });
         }
     }
 
-    /// A build ended.
-    pub fn snapshot_built(&mut self, build: BuildId, result: Result<SnapshotFile, String>, out: &mut Outbox) {
-        let expected = self.serving.building == Some(build);
-        if expected {
-            self.serving.building = None;
-        }
-        let file = match result {
-            Ok(file) => file,
+    /// Whether a follower can be expected to take a snapshot now. Otherwise the core asks again with its next answer.
+    fn is_worth_a_snapshot(&self, to: PeerId) -> bool {
+        !self.serving.pauses(to, self.ticks) && !self.is_unwritable_at(to)
+    }
+
+    /// A view was taken, or could not be.
+    pub fn snapshot_prepared(&mut self, view: ViewId, result: Result<SnapshotHead, String>, out: &mut Outbox) {
+        let expected = self.serving.preparing.take_if(|(preparing, _)| *preparing == view);
+        let head = match result {
+            Ok(head) => head,
             Err(error) => {
-                tracing::warn!(region = self.region.id.0, error, "a snapshot could not be built; it is tried again");
+                tracing::warn!(region = self.region.id.0, error, "a snapshot could not be begun; it is tried again");
                 return;
             }
         };
-        let useful = expected && self.leading.is_some() && file.id.index >= self.group.truncated().index;
-        if !useful {
-            return self.discard_built(file.name(), out);
-        }
+        let reaches = head.id.index >= self.group.truncated().index;
+        let Some((_, at_least)) = expected.filter(|_| self.leading.is_some() && reaches) else {
+            return out.snapshots.push(SnapshotTask::Release { view });
+        };
         assert!(
-            file.id.region == self.region.id && file.id.index <= self.group.committed(),
+            (at_least..=self.group.committed()).contains(&head.id.index) && head.id.region == self.region.id,
             "a view holds what is applied"
         );
-        assert!(!self.waits_for_install(), "no snapshot is built of a half-installed state");
-        if self.serving.current.as_ref().is_some_and(|current| current.name() != file.name()) {
-            self.retire(out);
-        }
-        self.group.offer_snapshot(Some(&file.to_info()), &file.region);
-        self.serving.current = Some(file);
+        assert!(!self.waits_for_install(), "no snapshot is taken of a half-installed state");
+        self.retire(out);
+        self.group.offer_snapshot(Some(&head.to_info()), &head.region);
+        self.serving.current = Some((view, head));
         self.serving.idle_ticks = 0;
-    }
-
-    fn discard_built(&self, file: FileId, out: &mut Outbox) {
-        if !self.needs_file(&file) {
-            out.snapshots.push(SnapshotTask::Remove { file });
-        }
     }
 
     /// The core addressed a snapshot to a follower.
     pub(super) fn send_snapshot(&mut self, to: region::Peer, info: &SnapshotInfo, message: Bytes, out: &mut Outbox) {
-        let offered = |file: &&SnapshotFile| (file.id.index, file.id.term) == (info.index, info.term);
-        match self.serving.current.as_ref().filter(offered) {
-            Some(file) => {
-                self.serving.sends.entry(file.name()).or_default().insert(to.store);
-                let file = file.clone();
-                out.snapshots.push(SnapshotTask::Send { region: self.region.id, to: to.store, message, file });
+        let offered = |(_, head): &&(ViewId, SnapshotHead)| (head.id.index, head.id.term) == (info.index, info.term);
+        match self.serving.current.as_ref().filter(offered).filter(|_| self.is_worth_a_snapshot(to.id)) {
+            Some((view, head)) => {
+                let (view, snapshot) = (*view, head.id);
+                let sends =
+                    self.serving.sends.entry(view).or_insert(Sends { index: snapshot.index, to: BTreeSet::new() });
+                sends.to.insert(to.store);
+                self.serving.catching_up.remove(&to.id);
+                let left_out = self.config.planted().snapshot_without_locks.then_some(crate::families::TXN_LOCK);
+                out.snapshots.push(SnapshotTask::Send { to: to.store, message, view, snapshot, left_out });
             }
-            // Replaced or withdrawn between the core's decision and now: it asks again.
+            // Replaced or withdrawn between the core's decision and now, or too early after a failure: it asks again.
             None => self.group.report_snapshot(to.id, false),
         }
     }
 
     /// A send ended.
-    pub fn snapshot_sent(&mut self, to: StoreId, snapshot: SnapshotId, ok: bool, out: &mut Outbox) {
-        let ended = |(file, stores): (&FileId, &BTreeSet<StoreId>)| {
-            (file.snapshot == snapshot && stores.contains(&to)).then_some(*file)
-        };
-        if let Some(file) = self.serving.sends.iter().find_map(ended) {
-            let stores = self.serving.sends.get_mut(&file).expect("just seen");
-            stores.remove(&to);
-            if stores.is_empty() {
-                self.serving.sends.remove(&file);
-                self.discard_built(file, out);
-            }
+    pub fn snapshot_sent(&mut self, to: StoreId, view: ViewId, ok: bool, out: &mut Outbox) {
+        let Some(sends) = self.serving.sends.get_mut(&view) else { return };
+        let (index, was_sent) = (sends.index, sends.to.remove(&to));
+        if sends.to.is_empty() {
+            self.serving.sends.remove(&view);
+            self.release_unused(view, out);
         }
-        if let Some(peer) = self.region.peer_on(to).filter(|_| self.leads()) {
-            self.group.report_snapshot(peer.id, ok);
+        let Some(peer) = self.region.peer_on(to).filter(|_| was_sent && self.leads()) else { return };
+        if ok {
+            self.serving.failures.remove(&peer.id);
+            let state = CatchUp { through: index, since_tick: self.ticks, is_confirmed: false };
+            self.serving.catching_up.insert(peer.id, state);
+        } else {
+            self.serving.failed(peer.id, self.ticks);
+        }
+        self.group.report_snapshot(peer.id, ok);
+    }
+
+    fn release_unused(&self, view: ViewId, out: &mut Outbox) {
+        let offered = self.serving.current.as_ref().is_some_and(|(current, _)| *current == view);
+        if !offered && !self.serving.sends.contains_key(&view) {
+            out.snapshots.push(SnapshotTask::Release { view });
         }
     }
 
     /// Withdraws the offer.
     fn retire(&mut self, out: &mut Outbox) {
-        if let Some(file) = self.serving.current.take() {
+        if let Some((view, _)) = self.serving.current.take() {
             self.group.offer_snapshot(None, &self.region);
-            self.discard_built(file.name(), out);
+            self.release_unused(view, out);
         }
     }
 
+    /// A replica that does not lead brings none forward. Sends that are under way end by themselves.
     pub(super) fn stop_serving(&mut self, out: &mut Outbox) {
         self.retire(out);
+        self.serving.preparing = None;
+        self.serving.catching_up.clear();
+        self.serving.failures.clear();
     }
 
-    pub(super) fn tick_serving(&mut self, out: &mut Outbox) {
+    pub(super) fn tick_serving(&mut self, now: Duration, out: &mut Outbox) {
+        self.tick_catching_up(now);
         if self.serving.current.is_none() || !self.serving.sends.is_empty() {
             self.serving.idle_ticks = 0;
             return;
         }
         self.serving.idle_ticks += 1;
         if self.serving.idle_ticks >= self.config.snapshot_idle_ticks {
+            self.retire(out);
+        }
+    }
+
+    /// Lets the log go for followers that have caught up, or do not get on.
+    fn tick_catching_up(&mut self, now: Duration) {
+        let mut catching_up = std::mem::take(&mut self.serving.catching_up);
+        catching_up.retain(|peer, state| {
+            let Some(matched) = self.group.matched(*peer).filter(|_| !self.is_dead(*peer, now)) else { return false };
+            if matched > state.through || (matched == state.through && !state.is_confirmed) {
+                *state = CatchUp { through: matched, since_tick: self.ticks, is_confirmed: true };
+            }
+            // Half of what is kept for everyone: so the next truncation finds the follower well within it.
+            let is_near = !self.group.has_more_than(self.config.log_bytes_max / 2, state.through);
+            let waited = self.ticks - state.since_tick;
+            if waited > self.config.snapshot_catch_up_ticks_max {
+                let (region, peer) = (self.region.id.0, peer.0);
+                tracing::warn!(
+                    region,
+                    peer,
+                    "a follower does not get on after its snapshot; the log is kept no longer"
+                );
+            }
+            !(state.is_confirmed && is_near) && waited <= self.config.snapshot_catch_up_ticks_max
+        });
+        self.serving.catching_up = catching_up;
+    }
+
+    /// The log lost entries that a follower needs after its snapshot: it will need another one.
+    pub(super) fn give_holds_up(&mut self, out: &mut Outbox) {
+        let truncated = self.group.truncated().index;
+        let before = self.serving.catching_up.len() + self.serving.sends.len();
+        self.serving.catching_up.retain(|_, state| state.through >= truncated);
+        let sends = self.serving.sends.values().filter(|sends| sends.index >= truncated).count();
+        let lost = before - self.serving.catching_up.len() - sends;
+        if lost > 0 && self.leads() {
+            out.memory.abandoned_snapshots += lost as u64;
+            let region = self.region.id.0;
+            tracing::warn!(
+                region,
+                "the log outgrew its bound while a snapshot was on its way: another one will be needed"
+            );
+        }
+        if self.serving.current.as_ref().is_some_and(|(_, head)| head.id.index < truncated) {
             self.retire(out);
         }
     }

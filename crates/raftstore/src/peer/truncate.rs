@@ -1,28 +1,33 @@
 //! When the log may lose its beginning.
 //!
 //! Never beyond what tables hold: after a crash the log is all there is of the rest. Normally not beyond what every
-//! live replica has either, so that nobody needs a snapshot; the leader tells its followers how far that is with every
-//! message. Past a size the log goes through the flushed index alone, and laggards get a snapshot.
+//! live replica has either, so that no replica needs a snapshot; the leader tells its followers how far that is with every
+//! message. Past a size the log goes through the flushed index alone, and laggards get a snapshot. What follows a snapshot
+//! that is on its way is kept up to a larger size ([`super::serve`]).
 
 use super::Peer;
+use crate::outbox::Outbox;
+use crate::region::PeerId;
 use std::time::Duration;
-
-/// A snapshot on its way holds the log above it, unless the log has grown to this multiple of its bound.
-const HELD_BY_SNAPSHOT_FACTOR: usize = 2;
 
 impl Peer {
     /// The index through which the logs of all live replicas are known to be the same; 0 if this replica does not lead.
     pub(super) fn replicated_through(&self, now: Duration) -> u64 {
-        let Some(leading) = &self.leading else { return 0 };
+        if self.leading.is_none() {
+            return 0;
+        }
         let others = self.region.peers.iter().filter(|peer| peer.id != self.me.id);
-        let matched = others.filter_map(|peer| {
-            let dead = match self.lease.confirmed_at(peer.id) {
-                Some(at) => now.saturating_sub(at) > self.dead_after(),
-                None => self.ticks - leading.since_tick > self.config.follower_dead_ticks,
-            };
-            if dead { None } else { self.group.matched(peer.id) }
-        });
-        matched.fold(self.group.durable_index(), u64::min)
+        let live = others.filter(|peer| !self.is_dead(peer.id, now));
+        live.filter_map(|peer| self.group.matched(peer.id)).fold(self.group.durable_index(), u64::min)
+    }
+
+    /// Whether a follower has not been heard of for so long that nothing waits for it.
+    pub(super) fn is_dead(&self, peer: PeerId, now: Duration) -> bool {
+        match (self.lease.confirmed_at(peer), &self.leading) {
+            (Some(at), _) => now.saturating_sub(at) > self.dead_after(),
+            (None, Some(leading)) => self.ticks - leading.since_tick > self.config.follower_dead_ticks,
+            (None, None) => true,
+        }
     }
 
     fn dead_after(&self) -> Duration {
@@ -35,7 +40,7 @@ impl Peer {
     }
 
     /// Truncates if there is enough to gain.
-    pub fn maybe_truncate(&mut self, now: Duration, is_memory_tight: bool) {
+    pub fn maybe_truncate(&mut self, now: Duration, is_memory_tight: bool, out: &mut Outbox) {
         if self.waits_for_install() {
             return;
         }
@@ -45,9 +50,8 @@ impl Peer {
             let shared = if self.leading.is_some() { self.replicated_through(now) } else { self.replicated };
             target = target.min(shared);
         }
-        if !is_memory_tight
-            && self.group.log_bytes() <= self.config.log_bytes_max.saturating_mul(HELD_BY_SNAPSHOT_FACTOR)
-        {
+        let is_held = self.leads() && !is_memory_tight && !self.config.planted().log_not_held;
+        if is_held && self.group.log_bytes() <= self.config.snapshot_log_bytes_max {
             target = target.min(self.serving.lowest_in_use().unwrap_or(u64::MAX));
         }
         let gain = target.saturating_sub(self.group.truncated().index);
@@ -58,6 +62,9 @@ impl Peer {
             self.group.truncate(target);
             self.truncations.push_back(target);
             self.state_dirty = true;
+            if self.serving.is_active() {
+                self.give_holds_up(out);
+            }
         }
     }
 }

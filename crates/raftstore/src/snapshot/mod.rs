@@ -2,9 +2,9 @@
 //!
 //! The functions here are pure over a [`View`](kontiki_engine::View) and byte streams; the driver brings files, threads and sockets:
 //!
-//! - sender: [`build`] into a temporary file, sync, rename;
+//! - sender: [`write`] from a view into the stream; nothing is stored there;
 //! - receiver: store the chunks into a temporary file, [`verify`], sync, rename, then [`crate::Event::SnapshotReceived`];
-//! - both after a crash: a file with a temporary name is removed.
+//!   after a crash, a file with a temporary name is removed.
 //!
 //! The format is in `frame.rs` and docs/internals/raftstore.md.
 
@@ -17,7 +17,7 @@ mod write;
 pub use install::{InstallError, install};
 pub use names::{FileId, FileNumbers};
 pub use read::verify;
-pub use write::build;
+pub use write::{describe, write};
 
 use crate::consensus::wire::{RegionRecord, SnapshotInfo};
 use crate::region::{Region, RegionId};
@@ -31,6 +31,31 @@ pub struct SnapshotId {
     pub term: u64,
     /// Index of the last entry it holds.
     pub index: u64,
+}
+
+/// What a snapshot holds: known before its first byte is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotHead {
+    /// Which.
+    pub id: SnapshotId,
+    /// The region's descriptor at that index.
+    pub region: Region,
+}
+
+impl SnapshotHead {
+    pub(crate) fn to_info(&self) -> SnapshotInfo {
+        let region = Some(RegionRecord::from(&self.region));
+        SnapshotInfo { index: self.id.index, term: self.id.term, region, ..SnapshotInfo::default() }
+    }
+
+    pub(crate) fn from_info(info: &SnapshotInfo) -> Result<SnapshotHead, &'static str> {
+        let region = info.region.as_ref().ok_or("a snapshot without its region")?.to_region()?;
+        if info.index == 0 || info.term == 0 {
+            return Err("a snapshot without a position");
+        }
+        let id = SnapshotId { region: region.id, term: info.term, index: info.index };
+        Ok(SnapshotHead { id, region })
+    }
 }
 
 /// A whole snapshot file.
@@ -59,40 +84,30 @@ impl SnapshotFile {
         SnapshotFile { number, ..self }
     }
 
-    /// For other stores: names are each store's own.
-    pub(crate) fn to_info(&self) -> SnapshotInfo {
-        SnapshotInfo {
-            index: self.id.index,
-            term: self.id.term,
-            region: Some(RegionRecord::from(&self.region)),
-            bytes: self.bytes,
-            checksum: self.checksum,
-            file_number: 0,
-        }
+    /// What it holds, as its sender announced it: names, sizes and checksums are each store's own.
+    pub fn head(&self) -> SnapshotHead {
+        SnapshotHead { id: self.id, region: self.region.clone() }
     }
 
     /// For the state blob of this store's stream.
     pub(crate) fn to_state(&self) -> SnapshotInfo {
-        SnapshotInfo { file_number: self.number, ..self.to_info() }
+        let (bytes, checksum, file_number) = (self.bytes, self.checksum, self.number);
+        SnapshotInfo { bytes, checksum, file_number, ..self.head().to_info() }
     }
 
     pub(crate) fn from_info(info: &SnapshotInfo) -> Result<SnapshotFile, &'static str> {
-        let region = info.region.as_ref().ok_or("a snapshot without its region")?.to_region()?;
-        if info.index == 0 || info.term == 0 {
-            return Err("a snapshot without a position");
-        }
-        let id = SnapshotId { region: region.id, term: info.term, index: info.index };
+        let SnapshotHead { id, region } = SnapshotHead::from_info(info)?;
         let SnapshotInfo { bytes, checksum, file_number: number, .. } = *info;
         Ok(SnapshotFile { id, number, region, bytes, checksum })
     }
 }
 
-/// What the chunks of an arriving snapshot are for: the file that the announcing message names. `None` if the message
-/// is not one that announces a snapshot.
-pub fn announced(message: bytes::Bytes) -> Option<SnapshotFile> {
+/// What the chunks of an arriving snapshot hold, by the message that announces it. `None` if the message is not one
+/// that announces a snapshot.
+pub fn announced(message: bytes::Bytes) -> Option<SnapshotHead> {
     let message = <crate::consensus::wire::StoreMessage as prost::Message>::decode(message).ok()?;
     let raft = message.raft.filter(|raft| raft.is_snapshot())?;
-    SnapshotFile::from_info(raft.snapshot.as_ref()?).ok().filter(|file| file.id.region.0 == message.region)
+    SnapshotHead::from_info(raft.snapshot.as_ref()?).ok().filter(|head| head.id.region.0 == message.region)
 }
 
 /// Why a snapshot file was not written, or cannot be used.

@@ -37,7 +37,7 @@ fn sample(space: Space, large: usize) -> MapView {
 
 fn file_of(view: &MapView) -> (SnapshotFile, Vec<u8>) {
     let mut bytes = Vec::new();
-    let file = build(view, RegionId(3), None, &mut |part| {
+    let file = write(view, RegionId(3), None, &mut |part| {
         bytes.extend_from_slice(part);
         Ok(())
     });

@@ -1,7 +1,7 @@
-//! Writing a snapshot file from a view.
+//! Writing a snapshot from a view.
 
 use super::frame::{self, FRAME_BYTES, KIND_DATA, KIND_END, KIND_HEADER, MAGIC};
-use super::{SnapshotError, SnapshotFile, SnapshotId};
+use super::{SnapshotError, SnapshotFile, SnapshotHead, SnapshotId};
 use crate::families::families_of;
 use crate::meta;
 use crate::region::RegionId;
@@ -46,23 +46,30 @@ impl Output<'_> {
     }
 }
 
-/// Writes the region's state in `view` through `write`, front to back. Position and descriptor are the view's own, so
-/// they fit the data by construction. The caller syncs and names the file (by [`SnapshotFile::name`]). `left_out` is a
+/// What a snapshot of the region in `view` holds. Position and descriptor are the view's own, so they fit the data by
+/// construction.
+pub fn describe(view: &dyn View, region: RegionId) -> Result<SnapshotHead, SnapshotError> {
+    let descriptor = meta::region(view, region)?.ok_or(SnapshotError::NoRegion(region))?;
+    let position = meta::applied_position(view, region)?.ok_or(SnapshotError::NoRegion(region))?;
+    assert!(position.index > 0 && position.term > 0, "a region that exists has an applied position");
+    let id = SnapshotId { region, term: position.term, index: position.index };
+    Ok(SnapshotHead { id, region: descriptor })
+}
+
+/// Writes the region's state in `view` through `write`, front to back, and returns what was written. `left_out` is a
 /// planted bug.
-pub fn build(
+pub fn write(
     view: &dyn View,
     region: RegionId,
     left_out: Option<Family>,
     write: &mut dyn FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<SnapshotFile, SnapshotError> {
-    let descriptor = meta::region(view, region)?.ok_or(SnapshotError::NoRegion(region))?;
-    let position = meta::applied_position(view, region)?.ok_or(SnapshotError::NoRegion(region))?;
-    let id = SnapshotId { region, term: position.term, index: position.index };
-    let mut file = SnapshotFile { id, number: 0, region: descriptor, bytes: 0, checksum: 0 };
+    let head = describe(view, region)?;
+    let mut file = SnapshotFile { id: head.id, number: 0, region: head.region.clone(), bytes: 0, checksum: 0 };
 
     let mut output = Output { write, bytes: 0, checksum: RunningChecksum::default(), data_frames: 0 };
     output.part(MAGIC)?;
-    output.part(&frame::encode(KIND_HEADER, &prost::Message::encode_to_vec(&file.to_info())))?;
+    output.part(&frame::encode(KIND_HEADER, &prost::Message::encode_to_vec(&head.to_info())))?;
     let mut entry_count = 0u64;
     for &family in families_of(file.region.space).iter().filter(|family| Some(**family) != left_out) {
         let range = Range::region(&file.region.start_key, &file.region.end_key);
@@ -91,6 +98,5 @@ pub fn build(
     put_u32(&mut end, file.checksum);
     output.part(&frame::encode(KIND_END, &end))?;
     file.bytes = output.bytes;
-    assert!(file.id.index > 0 && file.id.term > 0, "a region that exists has an applied position");
     Ok(file)
 }

@@ -19,7 +19,7 @@ use crate::outbox::{AppliedRegion, Outbox};
 use crate::peer::Peer;
 use crate::readers::Readers;
 use crate::region::{Epoch, Region, RegionId, StoreIdentity, Ticket};
-use crate::snapshot::{FileId, FileNumbers, SnapshotFile};
+use crate::snapshot::{FileId, FileNumbers, SnapshotFile, SnapshotHead};
 use bytes::Bytes;
 use kontiki_engine::{Commit, Durability, WriteBatch};
 use kontiki_env::rng::Rng;
@@ -128,11 +128,11 @@ impl Store {
             Event::Persisted { batch } => self.persisted(batch),
             Event::Applied { through } => self.applied(through),
             Event::SnapshotReceived { message, file } => self.snapshot_received(message, file),
-            Event::SnapshotBuilt { region, build, result } => {
-                self.with_peer(region, |peer, out| peer.snapshot_built(build, result, out));
+            Event::SnapshotPrepared { region, view, result } => {
+                self.with_peer(region, |peer, out| peer.snapshot_prepared(view, result, out));
             }
-            Event::SnapshotSent { region, to, snapshot, ok } => {
-                self.with_peer(region, |peer, out| peer.snapshot_sent(to, snapshot, ok, out));
+            Event::SnapshotSent { region, to, view, ok } => {
+                self.with_peer(region, |peer, out| peer.snapshot_sent(to, view, ok, out));
             }
             Event::SnapshotInstalled { region, file, result } => {
                 self.with_peer(region, |peer, out| peer.installed(file, result, out));
@@ -241,7 +241,7 @@ impl Store {
         let mut applied_bytes = 0;
         for peer in peers {
             if self.out.memory.is_tight() {
-                peer.maybe_truncate(self.out.now, true);
+                peer.maybe_truncate(self.out.now, true, &mut self.out);
                 peer.account(&mut self.out);
             }
             applied_bytes += peer.group().log_bytes() - peer.group().unapplied_log_bytes();
@@ -273,9 +273,8 @@ impl Store {
         let Some(peer) = self.peers.get_mut(&file.id.region) else { return self.out.snapshots.push(remove) };
         let from = peer.sender(&envelope);
         let raft = envelope.raft.filter(|raft| {
-            let announced = raft.snapshot.as_ref().and_then(|info| SnapshotFile::from_info(info).ok());
-            let announced = announced.map(|announced| announced.numbered(file.number));
-            raft.is_snapshot() && announced.as_ref() == Some(&file)
+            let announced = raft.snapshot.as_ref().and_then(|info| SnapshotHead::from_info(info).ok());
+            raft.is_snapshot() && announced == Some(file.head())
         });
         match (from, raft) {
             (Some(from), Some(raft)) => peer.snapshot_received(from, raft, file, &mut self.out),

@@ -30,6 +30,8 @@ pub struct Weather {
     pub loss: u64,
     pub duplication: u64,
     pub delay_ms_max: u64,
+    /// No snapshot arrives.
+    pub snapshots_fail: bool,
 }
 
 pub struct Cluster {
@@ -83,7 +85,7 @@ impl Cluster {
             config,
             nodes,
             cut: BTreeSet::new(),
-            weather: Weather { loss: 0, duplication: 0, delay_ms_max: 5 },
+            weather: Weather { delay_ms_max: 5, ..Weather::default() },
             messages: Vec::new(),
             next_ticket: 0,
             checker: Checker::new(memory_slack),
@@ -239,23 +241,20 @@ impl Cluster {
         let jobs = &mut self.nodes.get_mut(&from).expect("known").jobs;
         let sends: Vec<_> = jobs.extract_if(.., |(due, job)| matches!(job, Job::Send { .. }) && *due <= now).collect();
         for (_, job) in sends {
-            let Job::Send { region, to, message, file } = job else { unreachable!("filtered") };
-            let bytes = self.nodes[&from].disk.files.get(&file.name()).cloned();
-            #[cfg(not(feature = "planted-bugs"))]
-            assert!(bytes.is_some(), "a file that is sent is kept");
+            let Job::Send { region, to, message, view, bytes } = job else { unreachable!("filtered") };
             let reachable = !self.cut.contains(&(from, to)) && !self.rng.chance(self.weather.loss, 100);
             let receiver = self.nodes.get_mut(&to).expect("known");
-            let ok = reachable && receiver.is_up() && bytes.is_some();
-            if let Some(bytes) = bytes.filter(|_| ok) {
+            let ok = reachable && receiver.is_up() && !self.weather.snapshots_fail;
+            if ok {
                 let expected = announced(message.clone()).expect("a snapshot message");
                 let arrived = verify(&mut bytes.as_slice()).expect("whole");
-                assert_eq!(expected, arrived, "the file is what the message announces");
+                assert_eq!(expected, arrived.head(), "what came is what the message announces");
                 let arrived = arrived.numbered(receiver.file_numbers.next());
                 receiver.disk.files.insert(arrived.name(), bytes);
                 receiver.inbox.push_back(Event::SnapshotReceived { message, file: arrived });
             }
             let sender = self.nodes.get_mut(&from).expect("known");
-            sender.inbox.push_back(Event::SnapshotSent { region, to, snapshot: file.id, ok });
+            sender.inbox.push_back(Event::SnapshotSent { region, to, view, ok });
         }
     }
 
@@ -323,7 +322,7 @@ impl Cluster {
     #[track_caller]
     pub fn settle(&mut self) {
         self.heal();
-        self.weather = Weather { loss: 0, duplication: 0, delay_ms_max: 5 };
+        self.weather = Weather { delay_ms_max: 5, ..Weather::default() };
         for id in 1..=self.nodes.len() as u64 {
             let node = self.node(id);
             node.paused_until = Duration::ZERO;

@@ -5,10 +5,10 @@ use super::view::Table;
 use bytes::Bytes;
 use kontiki_engine::{Commit, WriteBatch};
 use kontiki_env::rng::Rng;
-use kontiki_raftstore::snapshot::{self, FileId, FileNumbers, InstallError, SnapshotFile};
+use kontiki_raftstore::snapshot::{self, FileId, FileNumbers, InstallError, SnapshotHead};
 use kontiki_raftstore::{
-    Answer, ApplyId, BuildId, Config, Effects, Event, Observation, PersistId, Readers, Region, RegionId, SnapshotTask,
-    Store, StoreId, StoreIdentity, Ticket, meta,
+    Answer, ApplyId, Config, Effects, Event, Observation, PersistId, Readers, Region, RegionId, SnapshotTask, Store,
+    StoreId, StoreIdentity, Ticket, ViewId, meta,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -19,16 +19,18 @@ const STALL_MAX: Duration = Duration::from_secs(1);
 
 /// Work on a snapshot that takes more than one step.
 pub enum Job {
-    Build {
+    Prepare {
         region: RegionId,
-        build: BuildId,
-        result: Result<(SnapshotFile, Vec<u8>), String>,
+        view: ViewId,
+        result: Result<SnapshotHead, String>,
     },
+    /// The bytes are those of the view.
     Send {
         region: RegionId,
         to: StoreId,
         message: Bytes,
-        file: SnapshotFile,
+        view: ViewId,
+        bytes: Vec<u8>,
     },
     /// The batches are made when it begins.
     Install {
@@ -64,6 +66,12 @@ pub struct Node {
     /// How long an install, or a removal, waits for its turn at most, in milliseconds.
     pub job_delay_ms_max: u64,
     pub jobs: Vec<(Duration, Job)>,
+    /// How long a snapshot is on its way at most, in milliseconds.
+    pub send_delay_ms_max: u64,
+    /// Views kept for snapshots.
+    pub views: BTreeMap<ViewId, Table>,
+    /// Views that were taken.
+    pub views_taken: usize,
     pub inbox: VecDeque<Event>,
     pub outbound: Vec<(StoreId, Bytes)>,
     pub answers: Vec<(Ticket, Answer)>,
@@ -98,6 +106,9 @@ impl Node {
             apply_delay: Duration::ZERO,
             job_delay_ms_max: 200,
             jobs: Vec::new(),
+            send_delay_ms_max: 200,
+            views: BTreeMap::new(),
+            views_taken: 0,
             inbox: VecDeque::new(),
             outbound: Vec::new(),
             answers: Vec::new(),
@@ -143,6 +154,7 @@ impl Node {
         }
         self.applies.clear();
         self.jobs.clear();
+        self.views.clear();
         self.inbox.clear();
         self.outbound.clear();
         for ticket in std::mem::take(&mut self.open).into_keys() {
@@ -219,12 +231,11 @@ impl Node {
         for (due, job) in std::mem::take(&mut self.jobs) {
             match job {
                 _ if due > now => self.jobs.push((due, job)),
-                Job::Build { region, build, result } => {
-                    let result = result.map(|(file, bytes)| {
-                        self.disk.files.insert(file.name(), bytes);
-                        file
-                    });
-                    self.inbox.push_back(Event::SnapshotBuilt { region, build, result });
+                Job::Prepare { region, view, result } => {
+                    if result.is_err() {
+                        self.views.remove(&view);
+                    }
+                    self.inbox.push_back(Event::SnapshotPrepared { region, view, result });
                 }
                 Job::Install { region, file, batches: None } => match self.read_batches(&file) {
                     Ok(batches) => self.jobs.push((now, Job::Install { region, file, batches: Some(batches) })),
@@ -281,21 +292,28 @@ impl Node {
     fn start_job(&mut self, task: SnapshotTask, now: Duration, rng: &mut Rng) {
         let due = now + Duration::from_millis(rng.below(200));
         match task {
-            SnapshotTask::Build { region, build, left_out } => {
-                let mut bytes = Vec::new();
-                let view = self.visible.clone();
-                let result = snapshot::build(&view, region, left_out, &mut |part| {
+            SnapshotTask::Prepare { region, view } => {
+                let described = snapshot::describe(&self.visible, region).map_err(|error| error.to_string());
+                let result = if rng.chance(1, 10) { Err("no view".to_owned()) } else { described };
+                assert!(self.views.insert(view, self.visible.clone()).is_none(), "names of views are used once");
+                self.views_taken += 1;
+                self.jobs.push((due, Job::Prepare { region, view, result }));
+            }
+            SnapshotTask::Send { to, message, view, snapshot, left_out } => {
+                let due = now + Duration::from_millis(rng.below(self.send_delay_ms_max));
+                let (region, mut bytes) = (snapshot.region, Vec::new());
+                let table = self.views.get(&view).expect("a view that is sent from is kept");
+                let written = snapshot::write(table, region, left_out, &mut |part| {
                     bytes.extend_from_slice(part);
                     Ok(())
                 });
-                let result =
-                    if rng.chance(1, 10) { Err("no space".to_owned()) } else { result.map_err(|e| e.to_string()) };
-                let number = self.file_numbers.next();
-                let result = result.map(|file| (file.numbered(number), bytes));
-                self.jobs.push((due, Job::Build { region, build, result }));
+                assert_eq!(written.expect("readable").id, snapshot, "the view holds what was said of it");
+                self.jobs.push((due, Job::Send { region, to, message, view, bytes }));
             }
-            SnapshotTask::Send { region, to, message, file } => {
-                self.jobs.push((due, Job::Send { region, to, message, file }));
+            SnapshotTask::Release { view } => {
+                let sent_from = |job: &(Duration, Job)| matches!(job.1, Job::Send { view: of, .. } if of == view);
+                assert!(!self.jobs.iter().any(sent_from), "a view that is sent from is kept");
+                assert!(self.views.remove(&view).is_some(), "a view is released once");
             }
             SnapshotTask::Install { region, file } => {
                 let due = now + Duration::from_millis(rng.below(self.job_delay_ms_max));

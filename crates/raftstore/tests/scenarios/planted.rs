@@ -49,6 +49,20 @@ fn snapshot_names_that_are_reused_are_found() {
 }
 
 #[test]
+fn a_log_that_does_not_wait_for_a_snapshot_is_found() {
+    let planted = Planted { log_not_held: true, ..Planted::default() };
+    for seed in 0..SEEDS_MAX {
+        let found = catch_unwind(AssertUnwindSafe(|| super::snapshots::log_not_held(seed, planted)));
+        if let Err(panic) = found {
+            let text = text_of(&*panic);
+            assert!(text.contains("snapshots that were of no use"), "seed {seed} found something else: {text}");
+            return;
+        }
+    }
+    panic!("not found in {SEEDS_MAX} seeds");
+}
+
+#[test]
 fn followers_without_bounds_are_found() {
     let planted = Planted { followers_unbounded: true, ..Planted::default() };
     let found = catch_unwind(AssertUnwindSafe(|| super::flow::run_with(planted)));

@@ -41,7 +41,8 @@ fn disturb(cluster: &mut Cluster, stores: u64) {
         }
         9 => {
             let (loss, duplication) = (cluster.rng.below(20), cluster.rng.below(20));
-            cluster.weather = Weather { loss, duplication, delay_ms_max: 1 + cluster.rng.below(300) };
+            cluster.weather =
+                Weather { loss, duplication, delay_ms_max: 1 + cluster.rng.below(300), ..Weather::default() };
         }
         10 => {
             cluster.node(id).apply_delay = Duration::from_millis(cluster.rng.below(100));

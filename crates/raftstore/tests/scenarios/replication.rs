@@ -66,7 +66,7 @@ fn s020_a_full_pipeline_refuses_as_busy_and_recovers() {
 fn s022_out_of_order_and_s032_duplicates() {
     for seed in 0..10 {
         let mut cluster = Cluster::new(seed, 3);
-        cluster.weather = Weather { loss: 5, duplication: 50, delay_ms_max: 150 };
+        cluster.weather = Weather { loss: 5, duplication: 50, delay_ms_max: 150, ..Weather::default() };
         for i in 0..20u32 {
             cluster.put_surely(b"k", &i.to_le_bytes());
         }

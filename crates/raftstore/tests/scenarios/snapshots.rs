@@ -142,7 +142,8 @@ fn a_second_snapshot_may_follow_before_the_first_is_flushed() {
 
 /// Leaves `away` with one snapshot accepted whose install waits for its turn, and a second one needed.
 fn second_snapshot_during_an_install(seed: u64, config: Config) -> (Cluster, u64) {
-    let mut cluster = Cluster::with_config(seed, 3, config);
+    // A short time on offer: the log is held for that long, too.
+    let mut cluster = Cluster::with_config(seed, 3, Config { snapshot_idle_ticks: 10, ..config });
     let away = cluster.wait_leader() % 3 + 1;
     leave_behind(&mut cluster, away);
     cluster.node(away).job_delay_ms_max = 8_000;
@@ -252,12 +253,12 @@ fn s083_cancel_on_step_down() {
     let away = cluster.wait_leader() % 3 + 1;
     let leader = leave_behind(&mut cluster, away);
     cluster.start(away);
-    let builds = |c: &mut Cluster| c.node(leader).jobs.iter().any(|(_, job)| matches!(job, Job::Build { .. }));
-    cluster.until(30, "it builds", builds);
+    let prepares = |c: &mut Cluster| c.node(leader).jobs.iter().any(|(_, job)| matches!(job, Job::Prepare { .. }));
+    cluster.until(30, "it prepares a snapshot", prepares);
     cluster.partition(&[leader]);
     cluster.until(30, "it steps down", |cluster| !cluster.status(leader).leads);
     cluster.run(2 * SECOND);
-    assert!(cluster.node(leader).disk.files.is_empty(), "what it built is gone");
+    assert!(cluster.node(leader).views.is_empty(), "the view is gone");
     cluster.settle();
 }
 
@@ -291,5 +292,108 @@ fn a_log_past_its_bound_is_truncated_although_a_follower_lags() {
     let leader = cluster.wait_leader();
     cluster.node(leader).flush();
     cluster.until(5, "it is truncated", |cluster| cluster.status(leader).truncated_index > 30);
+    cluster.settle();
+}
+
+/// A follower that was away comes back under a steady load, with a log bound far below what is written while a snapshot is
+/// sent and installed. Returns how many snapshots were installed until it had caught up, if it did.
+fn comes_back_under_load(seed: u64, config: Config) -> Option<usize> {
+    let config = Config { log_bytes_max: 4 << 10, ..config };
+    let mut cluster = Cluster::with_config(seed, 3, config);
+    let away = cluster.wait_leader() % 3 + 1;
+    leave_behind(&mut cluster, away);
+    (1..=3).for_each(|id| cluster.node(id).send_delay_ms_max = 2_000);
+    cluster.node(away).job_delay_ms_max = 2_000;
+    cluster.start(away);
+    let deadline = cluster.now + 60 * SECOND;
+    for round in 0u64.. {
+        let leader = cluster.wait_leader();
+        cluster.put(leader, format!("k{}", round % 50).as_bytes(), &[1; 100]);
+        cluster.run(SECOND / 50);
+        if round.is_multiple_of(20) {
+            (1..=3).for_each(|id| cluster.node(id).flush());
+        }
+        let installs = cluster.node(away).installs;
+        let applied = |id| cluster.status(id).applied_index;
+        if installs > 0 && applied(away) + 10 > applied(leader) {
+            cluster.settle();
+            return Some(installs);
+        }
+        if cluster.now > deadline {
+            return None;
+        }
+    }
+    unreachable!("it ends with the deadline")
+}
+
+#[test]
+fn a_follower_catches_up_by_one_snapshot_while_writes_go_on() {
+    for seed in 0..12 {
+        assert_eq!(comes_back_under_load(seed, impatient()), Some(1), "seed {seed}");
+    }
+}
+
+/// With a planted bug.
+#[cfg(feature = "planted-bugs")]
+pub fn log_not_held(seed: u64, planted: kontiki_raftstore::planted::Planted) {
+    let installs = comes_back_under_load(seed, Config { planted, ..impatient() });
+    assert_eq!(installs, Some(1), "snapshots that were of no use");
+}
+
+#[test]
+fn a_log_that_outgrows_what_is_kept_for_a_snapshot_is_truncated_and_counted() {
+    let config = Config { log_bytes_max: 4 << 10, snapshot_log_bytes_max: 8 << 10, ..impatient() };
+    let mut cluster = Cluster::with_config(94, 3, config);
+    let away = cluster.wait_leader() % 3 + 1;
+    let leader = leave_behind(&mut cluster, away);
+    (1..=3).for_each(|id| cluster.node(id).send_delay_ms_max = 60_000);
+    cluster.start(away);
+    cluster.until(30, "a snapshot is on its way", |cluster| {
+        cluster.node(leader).jobs.iter().any(|(_, job)| matches!(job, Job::Send { .. }))
+    });
+    let truncated = cluster.status(leader).truncated_index;
+    for _ in 0..100 {
+        cluster.put_surely(b"k", &[1; 1000]);
+    }
+    cluster.node(leader).flush();
+    cluster.until(10, "it is truncated", |cluster| cluster.status(leader).truncated_index > truncated + 90);
+    let status = cluster.node(leader).store.as_ref().expect("up").memory();
+    assert_eq!(status.abandoned_snapshots, 1);
+    (1..=3).for_each(|id| cluster.node(id).send_delay_ms_max = 200);
+    cluster.until(90, "it catches up all the same", |cluster| cluster.node(away).installs > 0);
+    cluster.settle();
+}
+
+#[test]
+fn a_store_that_refuses_snapshots_is_asked_less_and_less_often() {
+    let mut cluster = Cluster::with_config(95, 3, impatient());
+    let away = cluster.wait_leader() % 3 + 1;
+    leave_behind(&mut cluster, away);
+    cluster.weather.snapshots_fail = true;
+    cluster.start(away);
+    cluster.run(60 * SECOND);
+    let taken: usize = (1..=3).map(|id| cluster.node(id).views_taken).sum();
+    // With a view at each of its answers to heartbeats it would be some 300.
+    assert!((2..40).contains(&taken), "{taken} views were taken in a minute");
+    cluster.weather.snapshots_fail = false;
+    cluster.until(60, "it catches up", |cluster| cluster.node(away).installs > 0);
+    cluster.settle();
+}
+
+#[test]
+fn no_view_is_taken_for_a_store_whose_log_cannot_be_written() {
+    let mut cluster = Cluster::with_config(96, 3, impatient());
+    let away = cluster.wait_leader() % 3 + 1;
+    leave_behind(&mut cluster, away);
+    cluster.start(away);
+    let stalled = cluster.now + 20 * SECOND;
+    cluster.node(away).disk_stalled_until = stalled;
+    cluster.until(10, "it says so", |cluster| !cluster.node(away).log_writable);
+    cluster.run(SECOND);
+    let taken = |cluster: &Cluster| -> usize { cluster.nodes.values().map(|node| node.views_taken).sum() };
+    let before = taken(&cluster);
+    cluster.run(10 * SECOND);
+    assert_eq!(taken(&cluster), before, "a view that cannot be of use");
+    cluster.until(60, "it catches up", |cluster| cluster.node(away).installs > 0);
     cluster.settle();
 }

@@ -83,8 +83,12 @@ pub struct Counters {
     pub placement_proxied: Counter,
     /// Placement calls that met their deadline.
     pub placement_timeouts: Counter,
-    /// Snapshots built.
-    pub snapshots_built: Counter,
+    /// Views taken for sending snapshots.
+    pub snapshots_prepared: Counter,
+    /// Views kept for sending snapshots.
+    pub snapshot_views: Gauge,
+    /// Snapshots on their way that the log did not wait for.
+    pub snapshots_abandoned: Gauge,
     /// Snapshots sent whole.
     pub snapshots_sent: Counter,
     /// Snapshots received whole.
@@ -104,6 +108,7 @@ pub struct Counters {
 impl Counters {
     /// Takes over what raftstore says of its memory.
     pub(super) fn set_memory(&self, memory: MemoryStatus) {
+        self.snapshots_abandoned.set(memory.abandoned_snapshots);
         self.log_memory_bytes.set(memory.log_bytes as u64);
         self.log_memory_bytes_max.set(memory.log_bytes_max as u64);
         self.applying_bytes.set(memory.applying_bytes as u64);

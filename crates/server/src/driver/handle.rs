@@ -12,7 +12,7 @@ use kontiki_engine::{Db, Direction, Entries, Family, Range, Snapshot, View, Writ
 use kontiki_env::Env;
 use kontiki_placement::{Request, Response};
 use kontiki_raftstore::snapshot::{FileId, FileNumbers, SnapshotId};
-use kontiki_raftstore::{Epoch, Peer, ReadRefusal, Readable, Readers, Region, RegionError, RegionId, StoreId};
+use kontiki_raftstore::{Epoch, Peer, ReadRefusal, Readable, Readers, Region, RegionError, RegionId, StoreId, ViewId};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -267,11 +267,11 @@ impl NodeHandle {
     }
 
     /// The transport has sent an [`super::Outbound::Snapshot`] (the receiver has confirmed it), or failed to.
-    pub fn snapshot_sent(&self, region: RegionId, to: StoreId, snapshot: SnapshotId, ok: bool) {
+    pub fn snapshot_sent(&self, region: RegionId, to: StoreId, view: ViewId, ok: bool) {
         if ok {
             self.shared.counters.snapshots_sent.increment();
         }
-        self.shared.inbox.push(Input::SnapshotSent { region, to, snapshot, ok });
+        self.shared.inbox.push(Input::SnapshotSent { region, to, view, ok });
     }
 
     /// Asks this node to hand the leadership of a region over, if it leads.

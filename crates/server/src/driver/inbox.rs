@@ -7,14 +7,14 @@
 use super::arrivals::Arrival;
 use super::counters::Counters;
 use super::error::NodeError;
-use super::snapshots::SnapshotPath;
+use super::snapshots::{SnapshotPath, SnapshotSource};
 use super::surveys::Found;
 use bytes::Bytes;
 use futures::channel::oneshot;
 use kontiki_engine::WriteBatch;
 use kontiki_placement::{Request, Response};
-use kontiki_raftstore::snapshot::{FileId, InstallError, SnapshotFile, SnapshotId};
-use kontiki_raftstore::{BuildId, Epoch, RegionId, StoreId};
+use kontiki_raftstore::snapshot::{FileId, InstallError, SnapshotFile, SnapshotHead};
+use kontiki_raftstore::{Epoch, RegionId, StoreId, ViewId};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -67,10 +67,10 @@ pub(super) enum Input {
         result: kontiki_engine::Result<u64>,
     },
     Found(Found),
-    SnapshotBuilt {
+    SnapshotPrepared {
         region: RegionId,
-        build: BuildId,
-        result: Result<SnapshotFile, String>,
+        view: ViewId,
+        result: Result<(SnapshotSource, SnapshotHead), String>,
     },
     SnapshotInstalled {
         region: RegionId,
@@ -80,7 +80,7 @@ pub(super) enum Input {
     SnapshotSent {
         region: RegionId,
         to: StoreId,
-        snapshot: SnapshotId,
+        view: ViewId,
         ok: bool,
     },
     /// The arrival keeps the file until raftstore has seen this.

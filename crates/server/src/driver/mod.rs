@@ -54,6 +54,7 @@ pub use error::{NodeError, OpenError, StopReason};
 pub use handle::{NodeHandle, NodeStatus, PLACEMENT_TIMEOUT, Refusal, RegionContext, RegionStatus, RegionView};
 pub use membership::Standing;
 pub use open::{first_regions, served_families};
+pub use snapshots::SnapshotSource;
 
 use crate::config::NodeConfig;
 use bytes::Bytes;
@@ -67,13 +68,12 @@ use kontiki_engine::{Db, WriteBatch};
 use kontiki_env::Env;
 use kontiki_placement::{Now, Placement, WriteId};
 use kontiki_raftstore::snapshot::SnapshotId;
-use kontiki_raftstore::{ApplyId, Event, PersistId, RegionError, RegionId, Store, StoreId, Ticket};
+use kontiki_raftstore::{ApplyId, Event, PersistId, RegionError, RegionId, Store, StoreId, Ticket, ViewId};
 use lane::Lane;
 use log_disk::LogDisk;
 use message::Body;
 use snapshots::Snapshots;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use surveys::{Found, Surveys};
@@ -99,20 +99,20 @@ pub enum Outbound {
         /// What to give to [`NodeHandle::deliver`] there.
         bytes: Bytes,
     },
-    /// A snapshot file: the receiver asks [`NodeHandle::snapshot_arrives`] for a name, stores the bytes (temporary name,
+    /// A snapshot: the receiver asks [`NodeHandle::snapshot_arrives`] for a name, stores the bytes (temporary name,
     /// sync, rename, sync of the folders) and then calls [`NodeHandle::snapshot_received`]. The outcome goes to
-    /// [`NodeHandle::snapshot_sent`] here, always.
+    /// [`NodeHandle::snapshot_sent`] here, always, also if the receiver no longer takes anything.
     Snapshot {
         /// To which store.
         to: StoreId,
-        /// The region.
-        region: RegionId,
-        /// Names the file.
+        /// What it holds.
         snapshot: SnapshotId,
+        /// For [`NodeHandle::snapshot_sent`].
+        view: ViewId,
         /// For [`NodeHandle::snapshot_received`].
         message: Bytes,
-        /// The file here.
-        path: PathBuf,
+        /// The bytes.
+        source: SnapshotSource,
     },
 }
 
@@ -315,14 +315,14 @@ impl Driver {
             }
             Input::Committed { lane: LaneKind::Persist, result } => self.persist_ended(result, now),
             Input::Committed { lane: LaneKind::Apply, result } => self.apply_ended(result, now),
-            Input::SnapshotBuilt { region, build, result } => {
-                self.store.handle(Event::SnapshotBuilt { region, build, result }, now.monotonic);
+            Input::SnapshotPrepared { region, view, result } => {
+                self.snapshot_prepared(region, view, result, now.monotonic);
             }
             Input::SnapshotInstalled { region, file, result } => {
                 self.store.handle(Event::SnapshotInstalled { region, file, result }, now.monotonic);
             }
-            Input::SnapshotSent { region, to, snapshot, ok } => {
-                self.store.handle(Event::SnapshotSent { region, to, snapshot, ok }, now.monotonic);
+            Input::SnapshotSent { region, to, view, ok } => {
+                self.store.handle(Event::SnapshotSent { region, to, view, ok }, now.monotonic);
             }
             Input::SnapshotReceived { message, file, arrival } => {
                 self.store.handle(Event::SnapshotReceived { message, file }, now.monotonic);

@@ -76,6 +76,7 @@ fn raftstore_config(config: &NodeConfig) -> Config {
         proposal_bytes_max: bytes(config.raft.entry_bytes_max),
         unapplied_bytes_max: defaults.unapplied_bytes_max.max(bytes(config.raft.entry_bytes_max)),
         log_bytes_max: bytes(config.raft.log_bytes_max),
+        snapshot_log_bytes_max: defaults.snapshot_log_bytes_max.max(bytes(config.raft.log_bytes_max)),
         ..defaults
     }
 }

@@ -1,8 +1,12 @@
-//! Snapshot files: building, installing and removing them, as one background job that does one of these a step.
+//! Snapshots: views that are kept for sending, and the files of those that arrive.
+//!
+//! A snapshot is sent from an engine view, which pins memory and disk of its moment; so at most [`VIEWS_MAX`] are kept,
+//! and a region whose turn has not come waits without one.
 //!
 //! A file gets its final name only when it is whole and synced, and no other file ever has that name. What is not needed
 //! is removed: at the start, when raftstore or an arrival says so, and now and then whatever else lies there. A removal
-//! that waited for its turn is looked at once more by the driver before it is carried out.
+//! that waited for its turn is looked at once more by the driver before it is carried out. Installs have jobs of their
+//! own, so that no small work waits for a large region.
 
 use super::arrivals::Arrivals;
 use super::counters::Counters;
@@ -11,35 +15,38 @@ use super::inbox::{Inbox, Input};
 use super::lane::derived;
 use super::{Driver, Outbound};
 use bytes::Bytes;
-use kontiki_engine::{Db, Error as EngineError, Family};
+use kontiki_engine::{Db, Error as EngineError, Family, Range, Snapshot};
 use kontiki_env::Env;
 use kontiki_env::fs::{File, Fs, OpenMode};
 use kontiki_env::tasks::{Progress, TaskHandle};
+use kontiki_raftstore::families::families_of;
 use kontiki_raftstore::snapshot::{
-    FileId, FileNumbers, InstallError, SnapshotError, SnapshotFile, announced, build, install, verify,
+    FileId, FileNumbers, InstallError, SnapshotError, SnapshotFile, SnapshotHead, announced, describe, install, verify,
+    write,
 };
-use kontiki_raftstore::{BuildId, RegionId, SnapshotTask};
+use kontiki_raftstore::{Event, RegionId, SnapshotTask, ViewId};
 use parking_lot::Mutex;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// The folder below the data directory.
 const DIRECTORY: &str = "snapshots";
 /// Bytes that a reader asks for at a time: a few per disk seek, small beside a memtable.
 const READ_BYTES: usize = 256 << 10;
+/// Views that are kept for sending at a time: each pins tables that a compaction has replaced, and the region's log.
+const VIEWS_MAX: usize = 4;
+/// Regions that are installed at a time: enough to keep a disk busy while one of them waits for memory, few enough that
+/// foreground work goes on.
+const INSTALLS_MAX: usize = 2;
 
 enum Work {
-    Build {
+    Prepare {
         region: RegionId,
-        build: BuildId,
-        left_out: Option<Family>,
-    },
-    Install {
-        region: RegionId,
-        file: FileId,
+        view: ViewId,
     },
     /// Asks the driver whether the file may go.
     Remove {
@@ -79,8 +86,50 @@ pub(super) struct Snapshots {
     numbers: FileNumbers,
     arrivals: Arc<Arrivals>,
     queue: Arc<Mutex<VecDeque<Work>>>,
+    installs: Arc<Mutex<VecDeque<(RegionId, FileId)>>>,
     stopping: Arc<AtomicBool>,
     task: Option<Box<dyn TaskHandle>>,
+    install_tasks: Vec<Box<dyn TaskHandle>>,
+    views: Views,
+}
+
+/// The views that are kept for sending.
+#[derive(Default)]
+struct Views {
+    /// `None` while the job has not taken it.
+    kept: BTreeMap<ViewId, Option<SnapshotSource>>,
+    waiting: VecDeque<(RegionId, ViewId)>,
+}
+
+/// The data of a region in a view, for a receiver's [`super::NodeHandle::snapshot_arrives`]. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct SnapshotSource {
+    view: Snapshot,
+    region: RegionId,
+    estimated_bytes: u64,
+    left_out: Option<Family>,
+}
+
+impl SnapshotSource {
+    fn take(db: &Db, region: RegionId) -> Result<(SnapshotSource, SnapshotHead), SnapshotError> {
+        let view = db.snapshot();
+        let head = describe(&view, region)?;
+        let range = Range::region(&head.region.start_key, &head.region.end_key);
+        let families = families_of(head.region.space);
+        let estimated_bytes = families.iter().map(|family| view.estimated_bytes(*family, &range)).sum();
+        Ok((SnapshotSource { view, region, estimated_bytes, left_out: None }, head))
+    }
+
+    /// Writes all of it through `write`, front to back. Blocks; ends with the first error of `write`, or with
+    /// [`EngineError::Closed`] when the node has stopped.
+    pub fn write(&self, write_part: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<(), SnapshotError> {
+        write(&self.view, self.region, self.left_out, write_part).map(|_| ())
+    }
+
+    /// About how many bytes that will be: of files, so more than comes if much in them is dead, and less if much is in memory.
+    pub fn estimated_bytes(&self) -> u64 {
+        self.estimated_bytes
+    }
 }
 
 impl Snapshots {
@@ -95,21 +144,25 @@ impl Snapshots {
         let directory = data_dir.join(DIRECTORY);
         let created = env.fs.create_dir_all(&directory).and_then(|()| env.fs.sync_dir(data_dir));
         created.map_err(|error| OpenError::Snapshots { path: directory.clone(), error })?;
-        let queue: Arc<Mutex<VecDeque<Work>>> = Arc::default();
-        let stopping: Arc<AtomicBool> = Arc::default();
         let job = Job {
             directory: directory.clone(),
             fs: env.fs.clone(),
             db: db.clone(),
             inbox: inbox.clone(),
             counters: counters.clone(),
-            numbers: numbers.clone(),
-            queue: queue.clone(),
-            stopping: stopping.clone(),
+            queue: Arc::default(),
+            installs: Arc::default(),
+            stopping: Arc::default(),
         };
+        let (queue, installs, stopping) = (job.queue.clone(), job.installs.clone(), job.stopping.clone());
+        let install_tasks = (1..=INSTALLS_MAX).map(|number| {
+            let job = job.clone();
+            env.tasks.spawn(&format!("snapshot-install-{number}"), Box::new(move || job.install_step()))
+        });
+        let install_tasks = install_tasks.collect();
         let task = Some(env.tasks.spawn("snapshots", Box::new(move || job.step())));
-        let (fs, arrivals) = (env.fs.clone(), Arc::default());
-        Ok(Snapshots { directory, fs, numbers, arrivals, queue, stopping, task })
+        let (fs, arrivals, views) = (env.fs.clone(), Arc::default(), Views::default());
+        Ok(Snapshots { directory, fs, numbers, arrivals, queue, installs, stopping, task, install_tasks, views })
     }
 
     pub(super) fn directory(&self) -> &Path {
@@ -145,26 +198,79 @@ impl Snapshots {
         }
     }
 
-    /// Stops the job: it is not running when this returns.
+    fn push_install(&self, region: RegionId, file: FileId) {
+        self.installs.lock().push_back((region, file));
+        self.install_tasks.iter().for_each(|task| task.wake());
+    }
+
+    /// Has views taken for those who wait, as far as there is room.
+    fn feed_views(&mut self) {
+        while self.views.kept.len() < VIEWS_MAX {
+            let Some((region, view)) = self.views.waiting.pop_front() else { return };
+            self.views.kept.insert(view, None);
+            self.push(Work::Prepare { region, view });
+        }
+    }
+
+    fn release(&mut self, view: ViewId) {
+        self.views.kept.remove(&view);
+        self.feed_views();
+    }
+
+    /// Views that are kept.
+    pub(super) fn view_count(&self) -> usize {
+        self.views.kept.len()
+    }
+
+    /// Stops the jobs: they are not running when this returns, and no view is kept.
     pub(super) fn stop(&mut self) {
         self.stopping.store(true, Ordering::SeqCst);
         self.task = None;
+        self.install_tasks.clear();
+        self.views = Views::default();
     }
 }
 
 impl Driver {
     pub(super) fn start_snapshot_task(&mut self, task: SnapshotTask) {
         match task {
-            SnapshotTask::Build { region, build, left_out } => {
-                self.snapshots.push(Work::Build { region, build, left_out });
+            SnapshotTask::Prepare { region, view } => {
+                self.snapshots.views.waiting.push_back((region, view));
+                self.snapshots.feed_views();
             }
-            SnapshotTask::Install { region, file } => self.snapshots.push(Work::Install { region, file }),
+            SnapshotTask::Install { region, file } => self.snapshots.push_install(region, file),
             SnapshotTask::Remove { file } => self.snapshots.push(Work::Remove { file }),
-            SnapshotTask::Send { region, to, message, file } => {
-                let path = self.snapshots.directory.join(file.name().file_name());
-                self.outbound.push(Outbound::Snapshot { to, region, snapshot: file.id, message, path });
+            SnapshotTask::Send { to, message, view, snapshot, left_out } => {
+                let kept = self.snapshots.views.kept.get(&view).and_then(Option::as_ref);
+                let kept = kept.expect("raftstore sends from a view that it was given and has not released").clone();
+                let source = SnapshotSource { left_out, ..kept };
+                self.outbound.push(Outbound::Snapshot { to, snapshot, view, message, source });
             }
+            SnapshotTask::Release { view } => self.snapshots.release(view),
         }
+        self.shared.counters.snapshot_views.set(self.snapshots.view_count() as u64);
+    }
+
+    /// A view was taken for sending, or could not be.
+    pub(super) fn snapshot_prepared(
+        &mut self,
+        region: RegionId,
+        view: ViewId,
+        result: Result<(SnapshotSource, SnapshotHead), String>,
+        now: Duration,
+    ) {
+        let result = match result {
+            Ok((source, head)) => {
+                self.shared.counters.snapshots_prepared.increment();
+                self.snapshots.views.kept.insert(view, Some(source));
+                Ok(head)
+            }
+            Err(error) => {
+                self.snapshots.release(view);
+                Err(error)
+            }
+        };
+        self.store.handle(Event::SnapshotPrepared { region, view, result }, now);
     }
 
     /// A removal's turn has come: now is when it counts whether the file is needed.
@@ -200,14 +306,15 @@ fn list(fs: &dyn Fs, directory: &Path) -> io::Result<Vec<SnapshotPath>> {
     Ok(paths)
 }
 
+#[derive(Clone)]
 struct Job {
     directory: PathBuf,
     fs: Arc<dyn Fs>,
     db: Db,
     inbox: Arc<Inbox>,
     counters: Arc<Counters>,
-    numbers: FileNumbers,
     queue: Arc<Mutex<VecDeque<Work>>>,
+    installs: Arc<Mutex<VecDeque<(RegionId, FileId)>>>,
     stopping: Arc<AtomicBool>,
 }
 
@@ -215,19 +322,9 @@ impl Job {
     fn step(&self) -> Progress {
         let Some(work) = self.queue.lock().pop_front() else { return Progress::Idle };
         match work {
-            Work::Build { region, build, left_out } => {
-                let result = self.build(region, left_out);
-                if result.is_ok() {
-                    self.counters.snapshots_built.increment();
-                }
-                self.inbox.push(Input::SnapshotBuilt { region, build, result });
-            }
-            Work::Install { region, file } => {
-                let result = self.install(file);
-                if result.is_ok() {
-                    self.counters.snapshots_installed.increment();
-                }
-                self.inbox.push(Input::SnapshotInstalled { region, file, result });
+            Work::Prepare { region, view } => {
+                let result = SnapshotSource::take(&self.db, region).map_err(|error| error.to_string());
+                self.inbox.push(Input::SnapshotPrepared { region, view, result });
             }
             Work::Remove { file } => self.inbox.push(Input::SnapshotRemoval { file }),
             Work::List => match list(&*self.fs, &self.directory) {
@@ -246,44 +343,14 @@ impl Job {
         Progress::Worked
     }
 
-    fn build(&self, region: RegionId, left_out: Option<Family>) -> Result<SnapshotFile, String> {
-        let folder = self.directory.join(region.to_string());
-        let temporary = folder.join("build.tmp");
-        let result = self.build_into(&folder, &temporary, region, left_out);
-        if result.is_err() {
-            // If this fails too, the next build or the next start removes it.
-            let _ = self.fs.remove(&temporary);
+    fn install_step(&self) -> Progress {
+        let Some((region, file)) = self.installs.lock().pop_front() else { return Progress::Idle };
+        let result = self.install(file);
+        if result.is_ok() {
+            self.counters.snapshots_installed.increment();
         }
-        result
-    }
-
-    fn build_into(
-        &self,
-        folder: &Path,
-        temporary: &Path,
-        region: RegionId,
-        left_out: Option<Family>,
-    ) -> Result<SnapshotFile, String> {
-        let text = |error: io::Error| format!("{}: {error}", temporary.display());
-        self.fs.create_dir_all(folder).map_err(text)?;
-        if self.fs.exists(temporary) {
-            self.fs.remove(temporary).map_err(text)?;
-        }
-        let output = self.fs.open(temporary, OpenMode::CreateNew).map_err(text)?;
-        let mut written = 0;
-        let mut write = |bytes: &[u8]| {
-            self.check_stopping()?;
-            output.write_at(bytes, written)?;
-            written += bytes.len() as u64;
-            Ok(())
-        };
-        let file = build(&self.db.snapshot(), region, left_out, &mut write).map_err(|error| error.to_string())?;
-        let file = file.numbered(self.numbers.next());
-        output.sync().map_err(text)?;
-        let path = self.directory.join(file.name().file_name());
-        self.fs.rename(temporary, &path).map_err(text)?;
-        sync_folders(&*self.fs, &path).map_err(text)?;
-        Ok(file)
+        self.inbox.push(Input::SnapshotInstalled { region, file, result });
+        Progress::Worked
     }
 
     fn install(&self, file: FileId) -> Result<(), InstallError> {
@@ -299,13 +366,6 @@ impl Job {
         let installed = install(&view, file.snapshot, &mut open, &mut write);
         installed.map_err(|error: SnapshotError| error.of_install(&path.display().to_string()))
     }
-
-    fn check_stopping(&self) -> io::Result<()> {
-        if self.stopping.load(Ordering::SeqCst) {
-            return Err(io::Error::other("the node is stopping"));
-        }
-        Ok(())
-    }
 }
 
 /// Checks a file that arrived for `message` and lies, synced, under its final name.
@@ -319,17 +379,10 @@ pub(super) fn check_received(
     let path = directory.join(file.file_name());
     let mut reader = FileReader::open(fs, &path).map_err(|error| format!("{}: {error}", path.display()))?;
     let found = verify(&mut reader).map_err(|error| format!("{}: {error}", path.display()))?;
-    if found != announced || found.id != file.snapshot {
+    if found.head() != announced || found.id != file.snapshot {
         return Err(format!("{} is not the file that was announced", path.display()));
     }
     Ok(found.numbered(file.number))
-}
-
-/// Makes a file's name durable: its folder's entry for it, and the entry of the folder, which may be new.
-fn sync_folders(fs: &dyn Fs, path: &Path) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs.sync_dir(folder)?;
-    fs.sync_dir(folder.parent().unwrap_or(Path::new(".")))
 }
 
 /// Reads a file front to back.

@@ -51,7 +51,7 @@ impl NodeCollector {
             ("raft_messages_ignored", "Raft messages ignored while this node takes no part", &c.messages_ignored),
             ("raft_messages_refused", "Raft messages that no correct peer sends", &c.messages_refused),
             ("raft_messages_malformed", "Messages that did not decode", &c.messages_malformed),
-            ("snapshots_built", "Snapshots built", &c.snapshots_built),
+            ("snapshots_prepared", "Views taken for sending snapshots", &c.snapshots_prepared),
             ("snapshots_installed", "Snapshots installed", &c.snapshots_installed),
         ] {
             count(encoder, name, help, counter.get())?;
@@ -62,6 +62,9 @@ impl NodeCollector {
             "Appends and proposals refused for want of room for logs",
             c.log_memory_refused.get(),
         )?;
+        let abandoned = c.snapshots_abandoned.get();
+        count(encoder, "snapshots_abandoned", "Snapshots on their way when the log outgrew its bound", abandoned)?;
+        gauge(encoder, "snapshot_views", "Views kept for sending snapshots", c.snapshot_views.get())?;
         gauge(encoder, "raft_log_memory_bytes", "Bytes of raft logs in memory, all regions", c.log_memory_bytes.get())?;
         gauge(encoder, "raft_log_memory_bytes_max", "Budget of raft logs in memory", c.log_memory_bytes_max.get())?;
         gauge(encoder, "raft_applying_bytes", "Bytes of entries on their way to the engine", c.applying_bytes.get())?;

@@ -133,7 +133,7 @@ impl Server {
         let connections = Connections::new(connections_max, env.clock.clone(), connection_metrics);
 
         let (members, io) = (&config.node.members, runtime.handle().clone());
-        let transport = Transport::start(identity, members, io, env.fs.clone(), transport_metrics.clone());
+        let transport = Transport::start(identity, members, io, transport_metrics.clone());
         let reaches = transport.reaches();
         let runner = Runner::start(&env, driver, transport);
 

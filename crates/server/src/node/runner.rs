@@ -1,7 +1,7 @@
 //! The driver's thread: steps it whenever there is something to do, and hands what leaves to the transport.
 
 use crate::driver::{Driver, NodeHandle, Outbound};
-use crate::transport::{OutgoingSnapshot, Transport};
+use crate::transport::{OutgoingSnapshot, Transport, WriteSnapshot};
 use kontiki_env::Env;
 use kontiki_env::clock::Clock;
 use kontiki_env::tasks::{Progress, TaskHandle};
@@ -106,10 +106,12 @@ impl Thread {
 fn send(transport: &Transport, node: &NodeHandle, outbound: Outbound) {
     match outbound {
         Outbound::Message { to, bytes } => transport.send(to, bytes),
-        Outbound::Snapshot { to, region, snapshot, message, path } => {
+        Outbound::Snapshot { to, snapshot, view, message, source } => {
             let node = node.clone();
-            let outgoing = OutgoingSnapshot { id: snapshot, message, path };
-            transport.send_snapshot(to, outgoing, move |ok| node.snapshot_sent(region, to, snapshot, ok));
+            let estimated_bytes = source.estimated_bytes();
+            let write: WriteSnapshot = Box::new(move |part| source.write(part).map_err(|error| error.to_string()));
+            let outgoing = OutgoingSnapshot { id: snapshot, message, estimated_bytes, write };
+            transport.send_snapshot(to, outgoing, move |ok| node.snapshot_sent(snapshot.region, to, view, ok));
         }
     }
 }

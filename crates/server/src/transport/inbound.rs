@@ -30,12 +30,12 @@ impl Inbound for NodeInbound {
         self.node.deliver(from, message);
     }
 
-    fn begin_snapshot(&self, id: SnapshotId, length_bytes: u64) -> io::Result<ArrivingFile> {
+    fn begin_snapshot(&self, id: SnapshotId, estimated_bytes: u64) -> io::Result<ArrivingFile> {
         let arrival = self.node.snapshot_arrives(id);
         self.fs.create_dir_all(arrival.path().parent().unwrap_or(Path::new(".")))?;
         let file = self.fs.open(&arrival.temporary_path(), OpenMode::CreateNew)?;
-        // A full disk shows here and not after an hour.
-        file.allocate(length_bytes)?;
+        // A disk that is too full shows here and not after an hour. What was asked for in vain is given back at the end.
+        file.allocate(estimated_bytes)?;
         Ok(ArrivingFile { node: self.node.clone(), fs: self.fs.clone(), file, arrival, written: 0 })
     }
 }

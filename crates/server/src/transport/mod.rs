@@ -1,4 +1,4 @@
-//! Node to node: one long-lived gRPC stream to every other store, and snapshot files on streams of their own.
+//! Node to node: one long-lived gRPC stream to every other store, and snapshots on streams of their own.
 //!
 //! The contract is that of a bad network: a message may be lost, never altered, and arrives at most once and in order
 //! within the life of a stream. Raft and the placement calls are built for that, so:
@@ -23,13 +23,12 @@ mod snapshot;
 pub use inbound::NodeInbound;
 pub use metrics::TransportMetrics;
 pub use service::PeerService;
-pub use snapshot::OutgoingSnapshot;
+pub use snapshot::{OutgoingSnapshot, WriteSnapshot};
 
 use crate::api::Reaches;
 use crate::config::ENTRY_BYTES_LIMIT;
 use crate::grpc::HEADER_LIST_BYTES_MAX;
 use bytes::Bytes;
-use kontiki_env::fs::Fs;
 use kontiki_proto::internal::peer_client::PeerClient;
 use kontiki_raftstore::StoreId;
 use kontiki_raftstore::snapshot::SnapshotId;
@@ -49,7 +48,7 @@ const MESSAGE_BYTES_MAX: usize = ENTRY_BYTES_LIMIT as usize + peer::BATCH_BYTES_
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// Snapshots that a node sends, and likewise receives, at a time: enough to keep a disk busy, few enough that
 /// foreground work goes on.
-const SNAPSHOTS_AT_ONCE_MAX: usize = 2;
+const SNAPSHOTS_AT_ONCE_MAX: usize = 4;
 /// How long a connection attempt may take: several round trips on any network a cluster may live on.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A silent connection is probed after this long, and given up after as long again: below an election time-out or
@@ -73,8 +72,8 @@ pub trait Inbound: Send + Sync + 'static {
     type File: IncomingFile;
     /// One message from another store, as it was given to its [`Transport::send`]. Must not block.
     fn deliver(&self, from: StoreId, message: Bytes);
-    /// A snapshot file of `length_bytes` is about to arrive. May block.
-    fn begin_snapshot(&self, id: SnapshotId, length_bytes: u64) -> io::Result<Self::File>;
+    /// A snapshot of about `estimated_bytes` is about to arrive. May block.
+    fn begin_snapshot(&self, id: SnapshotId, estimated_bytes: u64) -> io::Result<Self::File>;
 }
 
 /// A snapshot file that is arriving; dropping it unfinished forgets it. Its calls may block. An `InvalidData` error
@@ -98,7 +97,6 @@ struct Shared {
     runtime: Handle,
     metrics: TransportMetrics,
     snapshot_slots: Arc<Semaphore>,
-    fs: Arc<dyn Fs>,
 }
 
 impl Transport {
@@ -107,7 +105,6 @@ impl Transport {
         identity: Identity,
         addresses: &BTreeMap<u64, String>,
         runtime: Handle,
-        fs: Arc<dyn Fs>,
         metrics: TransportMetrics,
     ) -> Transport {
         let others = addresses.iter().filter(|(id, _)| **id != identity.store_id.0);
@@ -118,7 +115,7 @@ impl Transport {
             })
             .collect();
         let snapshot_slots = Arc::new(Semaphore::new(SNAPSHOTS_AT_ONCE_MAX));
-        Transport { shared: Arc::new(Shared { identity, peers, runtime, metrics, snapshot_slots, fs }) }
+        Transport { shared: Arc::new(Shared { identity, peers, runtime, metrics, snapshot_slots }) }
     }
 
     /// Tells whether a store's last stream, or attempt to open one, has not failed; of stores without an address, too.
@@ -139,7 +136,7 @@ impl Transport {
         }
     }
 
-    /// Sends a snapshot file in the background and calls `done` once: with true when the receiver has it whole and
+    /// Sends a snapshot in the background and calls `done` once: with true when the receiver has it whole and
     /// durable.
     pub fn send_snapshot(&self, to: StoreId, snapshot: OutgoingSnapshot, done: impl FnOnce(bool) + Send + 'static) {
         let shared = self.shared.clone();

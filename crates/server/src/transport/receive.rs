@@ -19,34 +19,38 @@ pub(super) async fn receive<I: Inbound>(
     chunks: &mut Streaming<SnapshotChunk>,
     metrics: &TransportMetrics,
 ) -> Result<(), Status> {
-    let length = head.length_bytes;
-    if length > SNAPSHOT_BYTES_MAX {
-        return Err(Status::invalid_argument(format!("a snapshot of {length} bytes; at most {SNAPSHOT_BYTES_MAX}")));
+    let estimated = head.estimated_bytes;
+    if estimated > SNAPSHOT_BYTES_MAX {
+        return Err(Status::invalid_argument(format!("a snapshot of {estimated} bytes; at most {SNAPSHOT_BYTES_MAX}")));
     }
     let id = SnapshotId { region: RegionId(head.region_id), term: head.term, index: head.index };
-    let mut file = blocking(move || inbound.begin_snapshot(id, length)).await?;
+    let mut file = blocking(move || inbound.begin_snapshot(id, estimated)).await?;
     let mut received = 0;
-    let mut next = Some(first);
+    let (mut next, mut is_whole) = (Some(first), false);
     while let Some(chunk) = next {
-        check(&chunk, received, length)?;
+        if is_whole {
+            return Err(Status::data_loss("a chunk came after the last"));
+        }
+        check(&chunk, received)?;
+        is_whole = chunk.last;
         let count = chunk.data.len() as u64;
         received += count;
         metrics.snapshot_bytes.inc_by(count);
         file = blocking(move || file.append(&chunk.data).map(|()| file)).await?;
         next = chunks.message().await?;
     }
-    if received != length {
-        return Err(Status::data_loss(format!("{received} bytes came of {length}")));
+    if !is_whole {
+        return Err(Status::data_loss(format!("the sender gave up after {received} bytes")));
     }
     blocking(move || file.finish(head.message)).await
 }
 
-fn check(chunk: &SnapshotChunk, received: u64, length: u64) -> Result<(), Status> {
+fn check(chunk: &SnapshotChunk, received: u64) -> Result<(), Status> {
     if chunk.offset != received {
         return Err(Status::data_loss(format!("a chunk at {} came where {received} was due", chunk.offset)));
     }
-    if chunk.data.len() as u64 > length - received {
-        return Err(Status::data_loss(format!("more came than the {length} bytes announced")));
+    if chunk.data.len() as u64 > SNAPSHOT_BYTES_MAX - received {
+        return Err(Status::data_loss(format!("a snapshot of more than {SNAPSHOT_BYTES_MAX} bytes")));
     }
     if crc32fast::hash(&chunk.data) != chunk.checksum {
         return Err(Status::data_loss(format!("the checksum of the chunk at {received} does not match")));

@@ -1,33 +1,43 @@
-//! A snapshot file leaving: chunks with checksums, on a connection of its own.
+//! A snapshot leaving: chunks with checksums, on a connection of its own, made while they are sent.
 
 use super::{Shared, connect, describe_status};
 use bytes::Bytes;
-use kontiki_env::fs::{Fs, OpenMode};
 use kontiki_proto::internal::{SnapshotChunk, SnapshotHead};
 use kontiki_raftstore::StoreId;
 use kontiki_raftstore::snapshot::SnapshotId;
+use parking_lot::Mutex;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 
 /// Bytes of a chunk: a disk reads it in a few milliseconds, and it is far below any message limit.
 const CHUNK_BYTES: usize = 1 << 20;
 /// Chunks read ahead of the network.
 const CHUNKS_AHEAD: usize = 4;
-/// A snapshot that is not through after this long is given up and begun anew.
-const SEND_TIME_MAX: Duration = Duration::from_secs(600);
+/// A snapshot of which no chunk leaves for so long, or whose receiver does not confirm the last one within it, is given
+/// up. Long, because the receiver reads the whole file again before it confirms.
+const STALL_MAX: Duration = Duration::from_secs(60);
+/// What the receiver's check of the file may take beyond that, for each of so many bytes.
+const CHECK_TIME: Duration = Duration::from_secs(1);
+const CHECKED_BYTES: u64 = 16 << 20;
 
-/// A file to send.
-#[derive(Clone, Debug)]
+/// Writes all bytes of a snapshot through the function that it is given, in order; blocks. An error of that function
+/// must be returned.
+pub type WriteSnapshot = Box<dyn FnOnce(&mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<(), String> + Send>;
+
+/// A snapshot to send.
 pub struct OutgoingSnapshot {
     /// Names it at the receiver.
     pub id: SnapshotId,
     /// The message that announces it; the receiver hands it over when the file is durable.
     pub message: Bytes,
-    /// The file here.
-    pub path: PathBuf,
+    /// About how many bytes there are.
+    pub estimated_bytes: u64,
+    /// The bytes.
+    pub write: WriteSnapshot,
 }
 
 pub(super) async fn send(
@@ -47,51 +57,105 @@ pub(super) async fn send(
         region_id: snapshot.id.region.0,
         term: snapshot.id.term,
         index: snapshot.id.index,
-        length_bytes: 0,
+        estimated_bytes: snapshot.estimated_bytes,
         message: snapshot.message,
     };
-    let (fs, path, metrics) = (shared.fs.clone(), snapshot.path, shared.metrics.clone());
-    let reading = tokio::task::spawn_blocking(move || {
-        let sent = read_chunks(&*fs, &path, head, &sender)?;
+    let progress = Arc::new(Progress::new());
+    let chunks = Chunks { sender, progress: progress.clone(), head: Some(head), offset: 0, data: Vec::new() };
+    let (write, metrics) = (snapshot.write, shared.metrics.clone());
+    let writing = tokio::task::spawn_blocking(move || {
+        let sent = chunks.send_all(write)?;
         metrics.snapshot_bytes.inc_by(sent);
-        io::Result::Ok(())
+        Ok::<(), String>(())
     });
-    let call = tokio::time::timeout(SEND_TIME_MAX, client.snapshot(ReceiverStream::new(receiver))).await;
-    let read = reading.await.map_err(|error| error.to_string())?;
-    // A file that cannot be read ends the stream early, which the receiver refuses: the cause is here.
-    read.map_err(|error| format!("reading the snapshot: {error}"))?;
-    call.map_err(|_| "it took too long".to_owned())?.map_err(|status| describe_status(&status))?;
-    shared.metrics.snapshots_sent.inc();
-    Ok(())
+    let call = tokio::select! {
+        call = client.snapshot(ReceiverStream::new(receiver)) => call.map_err(|status| describe_status(&status)),
+        () = progress.stalled() => Err("it made no progress".to_owned()),
+    };
+    // What the writer waits for is gone with the call, so it ends.
+    drop(client);
+    let written = writing.await.map_err(|error| error.to_string())?;
+    match (call, written) {
+        (Ok(_), Ok(())) => {
+            shared.metrics.snapshots_sent.inc();
+            Ok(())
+        }
+        // A source that cannot be read ends the stream early, which the receiver refuses: the cause is here.
+        (_, Err(error)) if error != CALL_ENDED => Err(format!("reading the snapshot: {error}")),
+        (Err(error), _) => Err(error),
+        (Ok(_), Err(error)) => Err(error),
+    }
 }
 
-/// Reads the file into chunks until it ends or the call does. Returns the bytes read.
-fn read_chunks(
-    fs: &dyn Fs,
-    path: &Path,
-    mut head: SnapshotHead,
-    chunks: &mpsc::Sender<SnapshotChunk>,
-) -> io::Result<u64> {
-    let file = fs.open(path, OpenMode::Read)?;
-    head.length_bytes = file.len()?;
-    let (length, mut head, mut offset) = (head.length_bytes, Some(head), 0);
-    // An empty file still has one chunk: its head.
-    while offset < length || head.is_some() {
-        let wanted = (length - offset).min(CHUNK_BYTES as u64) as usize;
-        let mut data = vec![0; wanted];
-        let mut filled = 0;
-        while filled < wanted {
-            match file.read_at(&mut data[filled..], offset + filled as u64)? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                count => filled += count,
-            }
-        }
-        let checksum = crc32fast::hash(&data);
-        let chunk = SnapshotChunk { head: head.take(), offset, data: data.into(), checksum };
-        if chunks.blocking_send(chunk).is_err() {
-            return Ok(offset);
-        }
-        offset += wanted as u64;
+/// What the source is told when the call has ended.
+const CALL_ENDED: &str = "the call has ended";
+
+/// When a chunk left last, and how long the next sign of life may take.
+struct Progress {
+    state: Mutex<(Instant, Duration)>,
+}
+
+impl Progress {
+    fn new() -> Progress {
+        Progress { state: Mutex::new((Instant::now(), STALL_MAX)) }
     }
-    Ok(length)
+
+    /// A chunk was taken; after the `last` of `bytes` in all the receiver checks the whole.
+    fn made(&self, bytes: u64, last: bool) {
+        let check = CHECK_TIME * u32::try_from(bytes / CHECKED_BYTES).unwrap_or(u32::MAX);
+        *self.state.lock() = (Instant::now(), if last { STALL_MAX + check } else { STALL_MAX });
+    }
+
+    /// Done when no progress was made for too long.
+    async fn stalled(&self) {
+        loop {
+            let (since, patience) = *self.state.lock();
+            let left = patience.saturating_sub(since.elapsed());
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left).await;
+        }
+    }
+}
+
+/// Cuts what is written into chunks.
+struct Chunks {
+    sender: mpsc::Sender<SnapshotChunk>,
+    progress: Arc<Progress>,
+    /// Leaves with the first chunk.
+    head: Option<SnapshotHead>,
+    /// Of `data`.
+    offset: u64,
+    data: Vec<u8>,
+}
+
+impl Chunks {
+    /// Returns the bytes sent. Without the last chunk the receiver refuses the whole.
+    fn send_all(mut self, write: WriteSnapshot) -> Result<u64, String> {
+        let mut write_part = |mut bytes: &[u8]| {
+            while !bytes.is_empty() {
+                let (now, later) = bytes.split_at(bytes.len().min(CHUNK_BYTES - self.data.len()));
+                self.data.extend_from_slice(now);
+                bytes = later;
+                if self.data.len() == CHUNK_BYTES {
+                    self.send(false)?;
+                }
+            }
+            Ok(())
+        };
+        write(&mut write_part)?;
+        self.send(true).map_err(|error| error.to_string())?;
+        Ok(self.offset)
+    }
+
+    fn send(&mut self, last: bool) -> io::Result<()> {
+        let data = Bytes::from(std::mem::take(&mut self.data));
+        let (offset, checksum) = (self.offset, crc32fast::hash(&data));
+        self.offset += data.len() as u64;
+        let chunk = SnapshotChunk { head: self.head.take(), offset, data, checksum, last };
+        self.sender.blocking_send(chunk).map_err(|_| io::Error::other(CALL_ENDED))?;
+        self.progress.made(self.offset, last);
+        Ok(())
+    }
 }

@@ -2,12 +2,10 @@
 //! comes back is found again.
 
 use super::*;
-use kontiki_env::fs::{OpenMode, RealFs};
 use kontiki_env::testing::loopback_address;
 use kontiki_raftstore::RegionId;
 use parking_lot::Mutex;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
@@ -37,8 +35,8 @@ impl Inbound for Inbox {
         self.messages.lock().push((from, message));
     }
 
-    fn begin_snapshot(&self, id: SnapshotId, length_bytes: u64) -> io::Result<Arriving> {
-        let bytes = Vec::with_capacity(length_bytes as usize);
+    fn begin_snapshot(&self, id: SnapshotId, estimated_bytes: u64) -> io::Result<Arriving> {
+        let bytes = Vec::with_capacity(estimated_bytes as usize);
         Ok(Arriving { id, bytes, snapshots: self.snapshots.clone() })
     }
 }
@@ -89,7 +87,7 @@ impl Node {
 fn transport(address: SocketAddr, metrics: &TransportMetrics) -> Transport {
     let identity = Identity { cluster_id: CLUSTER, store_id: StoreId(1) };
     let addresses = BTreeMap::from([(1, "own:1".to_owned()), (2, address.to_string())]);
-    Transport::start(identity, &addresses, Handle::current(), Arc::new(RealFs), metrics.clone())
+    Transport::start(identity, &addresses, Handle::current(), metrics.clone())
 }
 
 /// Waits until `condition` holds.
@@ -185,16 +183,13 @@ async fn a_snapshot_arrives_whole_with_its_message() {
     let node = Node::start(2, "127.0.0.1:0").await;
     let metrics = TransportMetrics::default();
     let transport = transport(node.address, &metrics);
-    let directory = tempfile::tempdir().unwrap();
     let id = SnapshotId { region: RegionId(2), term: 5, index: 90 };
 
-    // More than two chunks, the last one short; and nothing at all.
-    for length in [(2 << 20) + 12_345, 0] {
+    // More than two chunks, the last one short; a whole number of chunks; and nothing at all.
+    for length in [(2 << 20) + 12_345, 2 << 20, 0] {
         let content: Vec<u8> = (0..length).map(|i| (i % 251) as u8).collect();
-        let path = directory.path().join(length.to_string());
-        RealFs.open(&path, OpenMode::CreateNew).unwrap().write_at(&content, 0).unwrap();
         let (done, sent) = oneshot::channel();
-        let snapshot = OutgoingSnapshot { id, message: Bytes::from_static(b"announcement"), path };
+        let snapshot = outgoing(id, content.clone(), Ok(()));
         transport.send_snapshot(StoreId(2), snapshot, move |ok| done.send(ok).unwrap());
         assert!(sent.await.unwrap());
         let (arrived_id, arrived, message) = node.inbox.snapshots.lock().pop().unwrap();
@@ -202,10 +197,23 @@ async fn a_snapshot_arrives_whole_with_its_message() {
         assert!(arrived == content, "{} bytes arrived of {length}", arrived.len());
     }
 
-    let (done, sent) = oneshot::channel();
-    let missing = OutgoingSnapshot { id, message: Bytes::new(), path: PathBuf::from("/nowhere") };
-    transport.send_snapshot(StoreId(2), missing, move |ok| done.send(ok).unwrap());
-    assert!(!sent.await.unwrap());
-    assert!(node.inbox.snapshots.lock().is_empty());
+    // A source that fails in the middle.
+    for length in [0, (2 << 20) + 5] {
+        let (done, sent) = oneshot::channel();
+        let snapshot = outgoing(id, vec![1; length], Err("the view is closed".to_owned()));
+        transport.send_snapshot(StoreId(2), snapshot, move |ok| done.send(ok).unwrap());
+        assert!(!sent.await.unwrap());
+    }
+    assert!(node.inbox.snapshots.lock().is_empty(), "a part is no snapshot");
     node.stop();
+}
+
+fn outgoing(id: SnapshotId, content: Vec<u8>, result: Result<(), String>) -> OutgoingSnapshot {
+    let estimated_bytes = content.len() as u64 / 2;
+    let write: WriteSnapshot = Box::new(move |part| {
+        // In pieces that do not fit the chunks.
+        content.chunks(700_001).try_for_each(part).map_err(|error| error.to_string())?;
+        result
+    });
+    OutgoingSnapshot { id, message: Bytes::from_static(b"announcement"), estimated_bytes, write }
 }

@@ -10,12 +10,12 @@ use futures::future::{Either, select};
 use kontiki_env::SimMachine;
 use kontiki_env::clock::Clock;
 use kontiki_env::codec::{get_slice, get_u8, get_u64, put_slice, put_u64};
-use kontiki_env::fs::{Fs, OpenMode, SimFs, read_all};
+use kontiki_env::fs::{Fs, OpenMode, SimFs};
 use kontiki_env::rng::Rng;
 use kontiki_placement::Now;
 use kontiki_raftstore::planted::Planted;
 use kontiki_raftstore::snapshot::SnapshotId;
-use kontiki_raftstore::{RegionId, StoreId};
+use kontiki_raftstore::{RegionId, StoreId, ViewId};
 use kontiki_server::config::NodeConfig;
 use kontiki_server::driver::{Arrival, Driver, NodeHandle, Outbound};
 use std::io;
@@ -121,8 +121,8 @@ struct Process {
 
 struct Sending {
     to: NodeId,
-    region: RegionId,
     snapshot: SnapshotId,
+    view: ViewId,
     deadline: Duration,
 }
 
@@ -190,6 +190,8 @@ impl SimNode for ClusterNode {
         let mut driver =
             Driver::open_tuned(&self.machine.env(), self.config.clone(), self.rng.next_u64(), |raft, engine| {
                 raft.log_bytes_max = sizes.raft_log_bytes;
+                raft.snapshot_log_bytes_max = 4 * sizes.raft_log_bytes;
+                raft.snapshot_catch_up_ticks_max = 60;
                 raft.truncate_entries_min = sizes.truncate_entries_min;
                 raft.planted = planted;
                 (raft.apply_bytes_max, raft.append_bytes_max) = (sizes.round_bytes, sizes.round_bytes);
@@ -227,7 +229,7 @@ impl SimNode for ClusterNode {
     }
 
     fn is_slow(job: &str) -> bool {
-        job == "snapshots"
+        job.starts_with("snapshot")
     }
 
     fn slow_applies(&mut self, delay: Option<Duration>) {
@@ -270,7 +272,7 @@ impl SimNode for ClusterNode {
                 let id = decode_id(&mut rest);
                 let confirmed = |sending: &mut Sending| sending.to == from && sending.snapshot == id;
                 for sending in process.sending.extract_if(.., confirmed) {
-                    process.handle.snapshot_sent(sending.region, StoreId(from), id, true);
+                    process.handle.snapshot_sent(id.region, StoreId(from), sending.view, true);
                 }
             }
             tag => panic!("packets of kind {tag} are not ours"),
@@ -305,8 +307,8 @@ impl SimNode for ClusterNode {
             process.executor.spawn(Group(self.id), future);
         }
         let expired = |sending: &mut Sending| sending.deadline <= now;
-        for Sending { to, region, snapshot, .. } in process.sending.extract_if(.., expired) {
-            process.handle.snapshot_sent(region, StoreId(to), snapshot, false);
+        for Sending { to, snapshot, view, .. } in process.sending.extract_if(.., expired) {
+            process.handle.snapshot_sent(snapshot.region, StoreId(to), view, false);
         }
         let mut packets = std::mem::take(&mut process.outbox);
         if let Some((delay, next)) = &mut self.slow {
@@ -319,11 +321,17 @@ impl SimNode for ClusterNode {
         for outbound in process.driver.step(self.seen) {
             match outbound {
                 Outbound::Message { to, bytes } => packets.push((to.0, [&[TAG_MESSAGE], &bytes[..]].concat().into())),
-                Outbound::Snapshot { to, region, snapshot, message, path } => {
+                Outbound::Snapshot { to, snapshot, view, message, source } => {
                     let deadline = now + SNAPSHOT_TIMEOUT;
-                    process.sending.push(Sending { to: to.0, region, snapshot, deadline });
-                    if let Ok(file) = read_all(&self.machine.fs, &path) {
-                        packets.push((to.0, encode_snapshot(snapshot, &message, &file)));
+                    process.sending.push(Sending { to: to.0, snapshot, view, deadline });
+                    let mut bytes = Vec::new();
+                    let written = source.write(&mut |part| {
+                        bytes.extend_from_slice(part);
+                        Ok(())
+                    });
+                    // A disk that cannot be read is a snapshot that does not arrive: the time-out sees to it.
+                    if written.is_ok() {
+                        packets.push((to.0, encode_snapshot(snapshot, &message, &bytes)));
                     }
                 }
             }
