@@ -1,7 +1,7 @@
 //! Everything that goes into a store.
 
 use crate::effect::{ApplyId, PersistId, ViewId};
-use crate::region::{Epoch, RegionId, StoreId, Ticket};
+use crate::region::{Epoch, MemberChange, RegionId, StoreId, Ticket};
 use crate::snapshot::{FileId, InstallError, SnapshotFile, SnapshotHead};
 use bytes::Bytes;
 use kontiki_engine::WriteBatch;
@@ -97,6 +97,18 @@ pub enum Event {
     Campaign {
         /// The region.
         region: RegionId,
+    },
+    /// Change the region's replicas, at the leader. Answered as a proposal is; `Refused` also while another change is under
+    /// way, and if the change cannot be made.
+    ChangeMembers {
+        /// The region.
+        region: RegionId,
+        /// The descriptor's epoch by which the caller chose; both versions must still be these.
+        epoch: Epoch,
+        /// The change.
+        change: MemberChange,
+        /// For the answer.
+        ticket: Ticket,
     },
     /// Hand leadership over, if this replica leads.
     TransferLeader {

@@ -34,5 +34,5 @@ pub use error::{Fault, RecoverError, RegionError};
 pub use event::Event;
 pub use memory::MemoryStatus;
 pub use readers::{ReadRefusal, Readable, Readers};
-pub use region::{Epoch, Peer, PeerId, Region, RegionId, Space, StoreId, StoreIdentity, Ticket};
-pub use store::{RegionStatus, Store};
+pub use region::{Epoch, MemberChange, Peer, PeerId, Region, RegionId, Space, StoreId, StoreIdentity, Ticket};
+pub use store::{RegionStatus, Store, replica_id};

@@ -10,10 +10,19 @@
 //!
 //! The entry's data is the encoded [`WriteBatch`], taken over without a copy. An entry with neither is a leader's first
 //! entry of its term.
+//!
+//! A membership change is an entry of the raft crate's kind 1 (its data are the crate's own encoding), with this context:
+//!
+//! | bytes | field |
+//! |---|---|
+//! | 1 | format version, 1 |
+//! | varint, varint | the proposer's `conf_version` and `version` |
+//! | 1 | 1 add, 2 remove |
+//! | varint, varint | the replica's identity, and its store (0 when it is removed) |
 
 use crate::error::RegionError;
 use crate::families::{first_foreign_key, renumber};
-use crate::region::{Epoch, Region};
+use crate::region::{Epoch, MemberChange, Peer, PeerId, Region, StoreId};
 use bytes::Bytes;
 use kontiki_engine::WriteBatch;
 use kontiki_env::codec::{get_u8, get_varint, put_varint};
@@ -38,6 +47,52 @@ fn decode_header(mut input: &[u8]) -> Option<(u8, Epoch)> {
     let format = get_u8(input).ok().filter(|format| (FORMAT_EARLIER..=FORMAT).contains(format))?;
     let epoch = Epoch { conf_version: get_varint(input).ok()?, version: get_varint(input).ok()? };
     input.is_empty().then_some((format, epoch))
+}
+
+/// Version of a membership change's format.
+const CHANGE_FORMAT: u8 = 1;
+const CHANGE_ADD: u8 = 1;
+const CHANGE_REMOVE: u8 = 2;
+
+/// Encodes a membership change.
+pub fn encode_change(epoch: Epoch, change: MemberChange) -> Bytes {
+    let (kind, peer, store) = match change {
+        MemberChange::Add(peer) => (CHANGE_ADD, peer.id, peer.store.0),
+        MemberChange::Remove(peer) => (CHANGE_REMOVE, peer, 0),
+    };
+    let mut out = vec![CHANGE_FORMAT];
+    put_varint(&mut out, epoch.conf_version);
+    put_varint(&mut out, epoch.version);
+    out.push(kind);
+    put_varint(&mut out, peer.0);
+    put_varint(&mut out, store);
+    out.into()
+}
+
+fn decode_change(mut input: &[u8]) -> Option<(Epoch, MemberChange)> {
+    let input = &mut input;
+    if get_u8(input).ok()? != CHANGE_FORMAT {
+        return None;
+    }
+    let epoch = Epoch { conf_version: get_varint(input).ok()?, version: get_varint(input).ok()? };
+    let (kind, id, store) = (get_u8(input).ok()?, PeerId(get_varint(input).ok()?), get_varint(input).ok()?);
+    let change = match kind {
+        CHANGE_ADD => MemberChange::Add(Peer { id, store: StoreId(store) }),
+        CHANGE_REMOVE if store == 0 => MemberChange::Remove(id),
+        _ => return None,
+    };
+    input.is_empty().then_some((epoch, change))
+}
+
+/// Decides over a committed membership change: the change and the descriptor that it leads to, or the proposer's answer.
+/// The same on every replica, because `region` is the descriptor at that place of the log. An `Err` as for [`judge`].
+pub fn decide_change(region: &Region, context: &[u8]) -> Result<Result<(MemberChange, Region), RegionError>, String> {
+    let Some((epoch, change)) = decode_change(context) else {
+        return Err("a membership change of an unknown format; upgrade this node".into());
+    };
+    let changed = region.changed(change).ok().filter(|_| epoch == region.epoch);
+    let refused = || RegionError::EpochNotMatch { current: vec![region.clone()] };
+    Ok(changed.map(|changed| (change, changed)).ok_or_else(refused))
 }
 
 /// What to do with a committed proposal. The same on every replica.

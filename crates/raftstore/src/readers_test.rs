@@ -68,10 +68,13 @@ fn refusals_come_in_the_order_of_the_wire_contract() {
     let refusal = |epoch| readers.read(RegionId(1), epoch, || second(1), || ()).map(|_| ()).expect_err("refused");
     assert!(matches!(refusal(EPOCH), ReadRefusal::Region(RegionError::RegionNotFound { .. })));
     let slot = readers.add(publication(false, false, 5));
-    let other = Epoch { conf_version: 2, version: 1 };
+    let other = Epoch { version: EPOCH.version + 1, ..EPOCH };
     assert!(matches!(refusal(other), ReadRefusal::Region(RegionError::NotLeader { leader: Some(_), .. })));
     slot.publish(publication(true, true, 5));
     assert!(
         matches!(refusal(other), ReadRefusal::Region(RegionError::EpochNotMatch { current }) if current.len() == 1)
     );
+    // A change of the members moves no key.
+    let members_changed = Epoch { conf_version: EPOCH.conf_version + 1, ..EPOCH };
+    assert!(matches!(refusal(members_changed), ReadRefusal::NoLease));
 }

@@ -84,7 +84,44 @@ pub struct Region {
     pub space: Space,
 }
 
+/// A change of a region's replicas. Changes come one after another, each a log entry of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemberChange {
+    /// A new voter, whose data come by a snapshot. Neither its identity nor its store is a replica's already.
+    Add(Peer),
+    /// A replica votes and counts no more.
+    Remove(PeerId),
+}
+
 impl Region {
+    /// The descriptor after a change, or why it cannot be made.
+    pub fn changed(&self, change: MemberChange) -> Result<Region, &'static str> {
+        let mut region = self.clone();
+        match change {
+            MemberChange::Add(peer) => {
+                if peer.id.0 == 0 || peer.store.0 == 0 {
+                    return Err("a replica has an identity and a store that are not 0");
+                }
+                if self.peer(peer.id).is_some() || self.peer_on(peer.store).is_some() {
+                    return Err("the store has a replica already");
+                }
+                let at = region.peers.partition_point(|other| other.id < peer.id);
+                region.peers.insert(at, peer);
+            }
+            MemberChange::Remove(id) => {
+                if self.peer(id).is_none() {
+                    return Err("there is no such replica");
+                }
+                if self.peers.len() == 1 {
+                    return Err("the last replica stays");
+                }
+                region.peers.retain(|peer| peer.id != id);
+            }
+        }
+        region.epoch.conf_version += 1;
+        Ok(region)
+    }
+
     /// Whether `key` (of any family of the region's space) lies in the range.
     pub fn contains(&self, key: &[u8]) -> bool {
         self.start_key.as_ref() <= key && (self.end_key.is_empty() || key < self.end_key.as_ref())

@@ -9,6 +9,8 @@ mod handover;
 mod leadership;
 #[path = "scenarios/lease.rs"]
 mod lease;
+#[path = "scenarios/members.rs"]
+mod members;
 #[cfg(feature = "planted-bugs")]
 #[path = "scenarios/planted.rs"]
 mod planted;

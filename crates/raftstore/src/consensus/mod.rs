@@ -15,12 +15,12 @@ pub mod step;
 pub mod wire;
 
 use crate::config::Config;
-use crate::region::{PeerId, Region};
+use crate::region::{MemberChange, PeerId, Region};
 use bytes::Bytes;
 use kontiki_env::rng::Rng;
 use log::{EntryLog, Position};
 use protobuf::RepeatedField;
-use raft::eraftpb::{ConfState, HardState, Message, MessageType, Snapshot};
+use raft::eraftpb::{ConfChange, ConfChangeType, ConfState, HardState, Message, MessageType, Snapshot};
 pub use raft::eraftpb::{Entry, EntryType};
 use raft::{RawNode, SnapshotStatus, StateRole};
 use std::time::Duration;
@@ -101,6 +101,17 @@ fn conf_state(region: &Region) -> ConfState {
     let mut members = ConfState::default();
     members.set_voters(region.peers.iter().map(|peer| peer.id.0).collect());
     members
+}
+
+fn core_change(change: MemberChange) -> ConfChange {
+    let mut core = ConfChange::default();
+    let (kind, id) = match change {
+        MemberChange::Add(peer) => (ConfChangeType::AddNode, peer.id),
+        MemberChange::Remove(id) => (ConfChangeType::RemoveNode, id),
+    };
+    core.set_change_type(kind);
+    core.node_id = id.0;
+    core
 }
 
 pub fn entry_to_wire(entry: &Entry) -> wire::Entry {
@@ -242,6 +253,24 @@ impl Group {
         Some(first_index)
     }
 
+    /// Appends a membership change at the leader; returns its index. `None`: this group does not lead, another change is
+    /// not applied yet, or leadership is being transferred; nothing was appended.
+    pub fn propose_change(&mut self, context: Bytes, change: MemberChange) -> Option<u64> {
+        // The core would put an empty entry in the place of a second change.
+        if self.role() != Role::Leader || self.node.raft.has_pending_conf() {
+            return None;
+        }
+        let index = self.last_index() + 1;
+        self.node.propose_conf_change(context.to_vec(), core_change(change)).ok()?;
+        assert_eq!(self.last_index(), index, "an accepted change is in the log");
+        Some(index)
+    }
+
+    /// The configuration changes: a committed entry that says so is being applied.
+    pub fn apply_change(&mut self, change: MemberChange) -> Result<(), String> {
+        self.node.apply_conf_change(&core_change(change)).map(|_| ()).map_err(|error| error.to_string())
+    }
+
     /// Asks for a read index, which comes back in [`Round::reads`] with `context` once a quorum confirmed the
     /// leadership, or never if leadership is lost. Only for a leader for which [`Group::committed_own_term`] is true.
     pub fn read_index(&mut self, context: u64) {
@@ -371,7 +400,8 @@ impl Group {
         GroupState {
             term: hard_state.term,
             vote: hard_state.vote,
-            commit: hard_state.commit.min(self.node.raft.raft_log.persisted),
+            // The entries through here are durable with it, or before it.
+            commit: hard_state.commit,
             truncated_index: truncated.index,
             truncated_term: truncated.term,
             snapshot: None,

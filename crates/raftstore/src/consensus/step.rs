@@ -153,6 +153,20 @@ impl RaftMessage {
         message_type(self.kind) == Some(MessageType::MsgAppend) && !self.entries.is_empty()
     }
 
+    /// The answer of a store that has no log for the replica which this leader's message is for: that it is empty. It says
+    /// nothing that a later answer could contradict, so there is nothing to remember.
+    pub fn answer_of_an_empty_log(&self) -> Option<RaftMessage> {
+        let (kind, reject) = match message_type(self.kind)? {
+            MessageType::MsgAppend => (MessageType::MsgAppendResponse, true),
+            MessageType::MsgHeartbeat => (MessageType::MsgHeartbeatResponse, false),
+            _ => return None,
+        };
+        let promise = nanoseconds(Duration::ZERO);
+        let context = if reject { Bytes::new() } else { [&promise[..], &self.context].concat().into() };
+        let index = if reject { self.index } else { 0 };
+        Some(RaftMessage { kind: kind as u32, term: self.term, index, reject, context, ..RaftMessage::default() })
+    }
+
     /// Whether this announces a snapshot file.
     pub fn is_snapshot(&self) -> bool {
         message_type(self.kind) == Some(MessageType::MsgSnapshot)

@@ -74,9 +74,12 @@ impl Peer {
             EntryType::EntryNormal if entry.context.is_empty() && entry.data.is_empty() => {
                 Ok(Verdict::Write(kontiki_engine::WriteBatch::new()))
             }
-            EntryType::EntryNormal => judge(&self.region, &entry.context, &entry.data),
+            EntryType::EntryNormal => judge(&self.members, &entry.context, &entry.data),
+            EntryType::EntryConfChange => self.change_members(&entry),
             // An empty one would leave a joint configuration; taking it for nothing would leave the group in it.
-            _ => Err("a membership change, which this version does not know; upgrade this node".to_owned()),
+            EntryType::EntryConfChangeV2 => {
+                Err("a membership change that this version does not know; upgrade this node".to_owned())
+            }
         };
         let answer = match verdict {
             Ok(Verdict::Write(batch)) => {
@@ -103,6 +106,9 @@ impl Peer {
         assert!(position.term >= self.applied.term, "terms only grow");
         assert!(self.applies_in_flight > 0 && bytes <= self.unapplied_bytes, "what becomes visible was handed out");
         self.applied = position;
+        while self.changes.front().is_some_and(|(index, _)| *index <= position.index) {
+            self.region = self.changes.pop_front().expect("just seen").1;
+        }
         self.applies_in_flight -= 1;
         self.flow.applying.pop_front();
         self.unapplied_bytes -= bytes;

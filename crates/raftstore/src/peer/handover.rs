@@ -69,7 +69,7 @@ impl Peer {
         if !self.group.is_quorum(able) {
             return;
         }
-        let mut targets: Vec<_> = self.region.peers.iter().filter(|peer| able(peer.id)).copied().collect();
+        let mut targets: Vec<_> = self.members.peers.iter().filter(|peer| able(peer.id)).copied().collect();
         // Who has most of the log first: it needs least time.
         targets.sort_by_key(|peer| std::cmp::Reverse(self.group.matched(peer.id)));
         let Some(target) = targets.get(self.handover.attempts % targets.len().max(1)).copied() else { return };

@@ -99,7 +99,7 @@ impl Lease {
 
 impl Peer {
     pub(super) fn confirm_lease(&mut self, ack: HeartbeatAck, now: Duration) {
-        if self.leads() && self.region.peer(ack.from).is_some() {
+        if self.leads() && self.members.peer(ack.from).is_some() {
             let late =
                 if self.config.planted().lease_from_answer { now.saturating_sub(ack.sent_at) } else { Duration::ZERO };
             let lease = self.config.lease_of(ack.promise).min(self.config.lease_duration()) + late;

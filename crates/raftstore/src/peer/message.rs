@@ -11,10 +11,10 @@ use std::time::Duration;
 
 impl Peer {
     /// The sender, if the envelope is one of a peer of this region to this replica.
-    pub fn sender(&self, envelope: &StoreMessage) -> Option<region::Peer> {
+    pub fn sender(&mut self, envelope: &StoreMessage) -> Option<region::Peer> {
         let ours = envelope.to_peer == self.me.id.0 && envelope.to_store == self.me.store.0;
         let from = region::Peer { id: PeerId(envelope.from_peer), store: StoreId(envelope.from_store) };
-        (ours && from.id != self.me.id && self.region.peers.contains(&from)).then_some(from)
+        (ours && from.id != self.me.id && self.knows(from, envelope.conf_version)).then_some(from)
     }
 
     /// Takes a message other than a snapshot's.

@@ -12,6 +12,7 @@ mod apply;
 mod flow;
 mod handover;
 mod lease;
+mod members;
 mod message;
 mod promise;
 mod propose;
@@ -29,9 +30,9 @@ use crate::effect::{Observation, PersistId};
 use crate::error::RegionError;
 use crate::outbox::Outbox;
 use crate::readers::{Publication, Slot};
-use crate::region::{self, Region, StoreId, Ticket};
+use crate::region::{self, PeerId, Region, StoreId, Ticket};
 use bytes::Bytes;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,7 +74,14 @@ struct Leading {
 /// One replica.
 pub(crate) struct Peer {
     config: Arc<Config>,
+    /// As far as it is visible to readers.
     region: Arc<Region>,
+    /// As of `handed`: by these replicas the core counts.
+    members: Arc<Region>,
+    /// Descriptors that become visible with the applied index.
+    changes: VecDeque<(u64, Arc<Region>)>,
+    /// Peers that descriptors newer than `members` name, as their messages say.
+    strangers: BTreeMap<PeerId, region::Peer>,
     me: region::Peer,
     group: Group,
     slot: Arc<Slot>,
@@ -133,9 +141,14 @@ impl Peer {
         assert!(recovered.region.peers.contains(&recovered.me), "a replica is one of its region's peers");
         let handed = recovered.incoming.as_ref().map_or(recovered.applied.index, |incoming| incoming.file.id.index);
         let planted = config.planted();
+        let members = recovered.incoming.as_ref().map_or(&recovered.region, |incoming| &incoming.file.region);
+        let members = Arc::new(members.clone());
         Peer {
             config,
             region: Arc::new(recovered.region),
+            members,
+            changes: VecDeque::new(),
+            strangers: BTreeMap::new(),
             me: recovered.me,
             group: recovered.group,
             slot,
@@ -183,7 +196,7 @@ impl Peer {
 
     /// The leader this replica knows of.
     pub fn leader(&self) -> Option<region::Peer> {
-        self.group.leader().and_then(|id| self.region.peer(id))
+        self.group.leader().and_then(|id| self.address(id))
     }
 
     pub fn not_leader(&self) -> RegionError {
@@ -192,7 +205,7 @@ impl Peer {
     }
 
     pub fn is_sole_voter(&self) -> bool {
-        self.region.peers.len() == 1
+        self.members.peers.len() == 1
     }
 
     pub fn tick(&mut self, out: &mut Outbox) {
@@ -223,7 +236,7 @@ impl Peer {
     }
 
     pub fn transfer_leader(&mut self, to: StoreId) {
-        if let Some(peer) = self.region.peer_on(to).filter(|_| self.leads()) {
+        if let Some(peer) = self.members.peer_on(to).filter(|_| self.leads()) {
             self.group.transfer_leader(peer.id);
         }
     }

@@ -125,6 +125,8 @@ impl Peer {
         incoming.stage = Stage::Restoring;
         assert!(position.index >= self.handed, "a snapshot does not take the state back");
         self.deferred.clear();
+        self.changes.clear();
+        self.members = Arc::new(incoming.file.region.clone());
         self.handed = position.index;
         self.drop_all_proposals(out);
         self.truncations.clear();

@@ -7,7 +7,7 @@
 use super::{Outstanding, Peer};
 use crate::consensus::step::Transfer;
 use crate::consensus::wire::StoreMessage;
-use crate::consensus::{Outgoing, OutgoingKind, Round, entry_to_wire};
+use crate::consensus::{EntryType, Outgoing, OutgoingKind, Round, entry_to_wire};
 use crate::effect::{Answer, PersistId};
 use crate::meta::encode_group_state;
 use crate::outbox::Outbox;
@@ -29,6 +29,8 @@ impl Peer {
             writes = true;
         }
         self.state_dirty |= round.vote_changed && !self.config.planted().vote_not_persisted;
+        // With a membership change it is recorded that the one before is committed: see `members.rs`.
+        self.state_dirty |= round.entries.iter().any(|entry| entry.get_entry_type() != EntryType::EntryNormal);
         if let Some(first) = round.entries.first() {
             let entries = round.entries.iter().map(|entry| entry_to_wire(entry).encode_to_vec().into()).collect();
             out.streams.push(StreamOp::Append { stream: self.stream(), first_index: first.index, entries });
@@ -112,7 +114,7 @@ impl Peer {
     /// The bytes of a message and where they go. `None` if it goes another way (a snapshot) or nowhere (a peer that the
     /// descriptor does not name).
     fn encode(&mut self, mut outgoing: Outgoing, out: &mut Outbox) -> Option<(StoreId, Bytes)> {
-        let to = self.region.peer(outgoing.to)?;
+        let to = self.address(outgoing.to)?;
         match outgoing.kind {
             OutgoingKind::TimeoutNow => {
                 outgoing.message.transfer = self.lease.order(to.id);
@@ -137,8 +139,8 @@ impl Peer {
             to_store: to.store.0,
             from_peer: self.me.id.0,
             to_peer: to.id.0,
-            conf_version: self.region.epoch.conf_version,
-            version: self.region.epoch.version,
+            conf_version: self.members.epoch.conf_version,
+            version: self.members.epoch.version,
             raft: Some(outgoing.message),
             replicated: self.replicated_through(out.now),
             unwritable: !self.is_writable(),

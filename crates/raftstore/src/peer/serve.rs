@@ -17,7 +17,7 @@ use crate::outbox::Outbox;
 use crate::region::{self, PeerId, StoreId};
 use crate::snapshot::SnapshotHead;
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Ticks until a send to a store is tried again after its first failure; doubled with each further one.
@@ -41,7 +41,7 @@ pub(super) struct Serving {
 /// What is being sent from a view.
 struct Sends {
     index: u64,
-    to: BTreeSet<StoreId>,
+    to: BTreeMap<StoreId, PeerId>,
 }
 
 struct CatchUp {
@@ -129,13 +129,17 @@ impl Peer {
 
     /// The core addressed a snapshot to a follower.
     pub(super) fn send_snapshot(&mut self, to: region::Peer, info: &SnapshotInfo, message: Bytes, out: &mut Outbox) {
+        if self.serving.current.as_ref().is_some_and(|(_, head)| head.region.peer(to.id).is_none()) {
+            // Taken before the replica was added: it could not begin with a state that does not know it.
+            self.retire(out);
+        }
         let offered = |(_, head): &&(ViewId, SnapshotHead)| (head.id.index, head.id.term) == (info.index, info.term);
         match self.serving.current.as_ref().filter(offered).filter(|_| self.is_worth_a_snapshot(to.id)) {
             Some((view, head)) => {
                 let (view, snapshot) = (*view, head.id);
                 let sends =
-                    self.serving.sends.entry(view).or_insert(Sends { index: snapshot.index, to: BTreeSet::new() });
-                sends.to.insert(to.store);
+                    self.serving.sends.entry(view).or_insert(Sends { index: snapshot.index, to: BTreeMap::new() });
+                sends.to.insert(to.store, to.id);
                 self.serving.catching_up.remove(&to.id);
                 let left_out = self.config.planted().snapshot_without_locks.then_some(crate::families::TXN_LOCK);
                 out.snapshots.push(SnapshotTask::Send { to: to.store, message, view, snapshot, left_out });
@@ -148,12 +152,12 @@ impl Peer {
     /// A send ended.
     pub fn snapshot_sent(&mut self, to: StoreId, view: ViewId, ok: bool, out: &mut Outbox) {
         let Some(sends) = self.serving.sends.get_mut(&view) else { return };
-        let (index, was_sent) = (sends.index, sends.to.remove(&to));
+        let (index, sent_to) = (sends.index, sends.to.remove(&to));
         if sends.to.is_empty() {
             self.serving.sends.remove(&view);
             self.release_unused(view, out);
         }
-        let Some(peer) = self.region.peer_on(to).filter(|_| was_sent && self.leads()) else { return };
+        let Some(peer) = sent_to.and_then(|id| self.members.peer(id)).filter(|_| self.leads()) else { return };
         if ok {
             self.serving.failures.remove(&peer.id);
             let state = CatchUp { through: index, since_tick: self.ticks, is_confirmed: false };

@@ -16,7 +16,7 @@ impl Peer {
         if self.leading.is_none() {
             return 0;
         }
-        let others = self.region.peers.iter().filter(|peer| peer.id != self.me.id);
+        let others = self.members.peers.iter().filter(|peer| peer.id != self.me.id);
         let live = others.filter(|peer| !self.is_dead(peer.id, now));
         live.filter_map(|peer| self.group.matched(peer.id)).fold(self.group.durable_index(), u64::min)
     }

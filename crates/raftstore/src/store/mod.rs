@@ -3,9 +3,11 @@
 //! `handle` only takes note; `poll` does the work of all regions that something happened to, so that the log gets one
 //! commit and the state one batch, however many regions and proposals there are.
 
+mod create;
 mod recover;
 mod status;
 
+pub use create::replica_id;
 pub use status::RegionStatus;
 
 use crate::config::Config;
@@ -44,6 +46,7 @@ pub struct Store {
     rng: Rng,
     identity: Option<StoreIdentity>,
     peers: BTreeMap<RegionId, Peer>,
+    creation: create::Creation,
     readers: Arc<Readers>,
     file_numbers: FileNumbers,
     out: Outbox,
@@ -69,6 +72,7 @@ impl Store {
             rng,
             identity: None,
             peers: BTreeMap::new(),
+            creation: create::Creation::default(),
             readers,
             file_numbers,
             out,
@@ -149,6 +153,16 @@ impl Store {
                 }
             }
             Event::Campaign { region } => self.with_peer(region, |peer, out| peer.campaign(out.now)),
+            Event::ChangeMembers { region, epoch, change, ticket } => {
+                self.out.open(ticket);
+                match self.peers.get_mut(&region) {
+                    Some(peer) => {
+                        peer.propose_change(epoch, change, ticket, &mut self.out);
+                        self.dirty.insert(region);
+                    }
+                    None => self.out.answer(ticket, Answer::Refused(RegionError::RegionNotFound { region })),
+                }
+            }
             Event::TransferLeader { region, to } => self.with_peer(region, |peer, _| peer.transfer_leader(to)),
         }
     }
@@ -183,13 +197,14 @@ impl Store {
     /// `snapshots/` is removed whose arrival is over and known here.
     pub fn may_remove(&self, file: &FileId) -> bool {
         let needed = || self.peers.get(&file.snapshot.region).is_some_and(|peer| peer.needs_file(file));
-        self.config.planted().snapshot_names_reused || !needed()
+        let begun = || self.creation.needed_files().any(|needed| needed == *file);
+        self.config.planted().snapshot_names_reused || !(needed() || begun())
     }
 
     /// The snapshot files without which this store's data is not whole. After [`Store::recover`], before any event, no
     /// other is needed.
     pub fn needed_files(&self) -> Vec<FileId> {
-        self.peers.values().flat_map(Peer::needed_files).collect()
+        self.peers.values().flat_map(Peer::needed_files).chain(self.creation.needed_files()).collect()
     }
 
     /// Numbers for the names of snapshot files, greater than those of all files that this store knows of after
@@ -206,7 +221,10 @@ impl Store {
     }
 
     fn refuse_after_fault(&mut self, event: Event) {
-        if let Event::Propose { region, ticket, .. } | Event::ReadBarrier { region, ticket, .. } = event {
+        if let Event::Propose { region, ticket, .. }
+        | Event::ReadBarrier { region, ticket, .. }
+        | Event::ChangeMembers { region, ticket, .. } = event
+        {
             self.out.open(ticket);
             self.out.answer(ticket, Answer::Refused(RegionError::NotLeader { region, leader: None }));
         }
@@ -260,7 +278,7 @@ impl Store {
             return;
         };
         let region = RegionId(envelope.region);
-        let Some(peer) = self.peers.get_mut(&region) else { return };
+        let Some(peer) = self.peers.get_mut(&region) else { return self.message_of_no_replica(&envelope) };
         let Some(from) = peer.sender(&envelope) else { return };
         peer.message(from, envelope, &mut self.out);
         self.dirty.insert(region);
@@ -270,7 +288,9 @@ impl Store {
         let remove = SnapshotTask::Remove { file: file.name() };
         let envelope = StoreMessage::decode(message).ok().filter(|envelope| envelope.region == file.id.region.0);
         let Some(envelope) = envelope else { return self.out.snapshots.push(remove) };
-        let Some(peer) = self.peers.get_mut(&file.id.region) else { return self.out.snapshots.push(remove) };
+        let Some(peer) = self.peers.get_mut(&file.id.region) else {
+            return self.snapshot_of_no_replica(&envelope, file);
+        };
         let from = peer.sender(&envelope);
         let raft = envelope.raft.filter(|raft| {
             let announced = raft.snapshot.as_ref().and_then(|info| SnapshotHead::from_info(info).ok());
@@ -302,6 +322,7 @@ impl Store {
             for region in regions {
                 self.with_peer(region, |peer, out| peer.persisted(id, out));
             }
+            self.create_persisted(id);
         }
     }
 

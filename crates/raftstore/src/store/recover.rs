@@ -6,15 +6,13 @@ use crate::consensus::wire::{self, GroupState};
 use crate::consensus::{Entry, Group, entry_from_wire};
 use crate::error::RecoverError;
 use crate::meta;
+use crate::peer::Recovered;
 use crate::peer::receive::Incoming;
-use crate::peer::{Peer, Recovered};
-use crate::readers::Publication;
 use crate::region::{Region, RegionId, StoreId};
 use crate::snapshot::SnapshotFile;
 use kontiki_engine::{StreamContents, StreamId, View};
 use prost::Message;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 fn damaged(region: RegionId, what: impl std::fmt::Display) -> RecoverError {
@@ -35,29 +33,36 @@ impl Store {
             let id = region.id;
             let contents = streams.remove(&StreamId(id.0)).ok_or_else(|| damaged(id, "its log is missing"))?;
             let applied = meta::applied_position(meta, id)?.ok_or_else(|| damaged(id, "no applied position"))?;
-            let recovered = self.recover_region(identity.store, region, contents, applied)?;
-            let publication = Publication {
-                region: Arc::new(recovered.region.clone()),
-                term: recovered.group.term(),
-                leader: None,
-                readable: false,
-                leads: false,
-            };
-            let slot = self.readers.add(publication);
-            let mut peer = Peer::new(self.config.clone(), recovered, slot);
-            peer.campaign_if_alone();
-            let apart =
-                |other: &Peer| other.region().space != peer.region().space || !other.region().overlaps(peer.region());
-            if !self.peers.values().all(apart) {
-                return Err(damaged(id, "its range overlaps another region's"));
-            }
-            self.peers.insert(id, peer);
-            self.dirty.insert(id);
+            self.recover_replica(identity.store, region, contents, applied)?;
         }
-        if let Some(stream) = streams.keys().next() {
-            return Err(damaged(RegionId(stream.0), "a log without a region"));
+        // A replica whose first snapshot has not reached the tables yet: the snapshot has its descriptor.
+        for (stream, contents) in streams {
+            let id = RegionId(stream.0);
+            let orphan = || damaged(id, "a log without a region");
+            if contents.state.is_empty() {
+                return Err(orphan());
+            }
+            let state = meta::decode_group_state(&contents.state)?;
+            let file = state.snapshot.as_ref().map(SnapshotFile::from_info).transpose();
+            let file = file.map_err(|what| damaged(id, what))?.ok_or_else(orphan)?;
+            self.recover_replica(identity.store, file.region, contents, Position::default())?;
         }
         self.identity = Some(identity);
+        Ok(())
+    }
+
+    fn recover_replica(
+        &mut self,
+        store: StoreId,
+        region: Region,
+        contents: StreamContents,
+        applied: Position,
+    ) -> Result<(), RecoverError> {
+        if !self.is_range_free(&region) {
+            return Err(damaged(region.id, "its range overlaps another region's"));
+        }
+        let recovered = self.recover_region(store, region, contents, applied)?;
+        self.start_peer(recovered);
         Ok(())
     }
 

@@ -12,8 +12,8 @@ use kontiki_engine::{View, WriteBatch};
 use kontiki_env::rng::Rng;
 use kontiki_raftstore::snapshot::{announced, verify};
 use kontiki_raftstore::{
-    Answer, Config, Epoch, Event, Peer, PeerId, ReadRefusal, Region, RegionId, RegionStatus, Space, StoreId, Ticket,
-    families, meta,
+    Answer, Config, Epoch, Event, MemberChange, Peer, PeerId, ReadRefusal, Region, RegionId, RegionStatus, Space,
+    StoreId, Ticket, families, meta,
 };
 use node::{Job, Node};
 use std::collections::{BTreeMap, BTreeSet};
@@ -154,9 +154,13 @@ impl Cluster {
     }
 
     pub fn status(&self, id: u64) -> RegionStatus {
-        let node = &self.nodes[&StoreId(id)];
-        let status = node.store.as_ref().expect("up").status();
-        status.into_iter().find(|status| status.region.id == REGION).expect("the region is here")
+        self.replica(id).expect("the region is here")
+    }
+
+    /// The replica on a store that is up, if it has one.
+    pub fn replica(&self, id: u64) -> Option<RegionStatus> {
+        let status = self.nodes[&StoreId(id)].store.as_ref().expect("up").status();
+        status.into_iter().find(|status| status.region.id == REGION)
     }
 
     /// The one leader that has applied an entry of its own term and holds a lease.
@@ -281,6 +285,35 @@ impl Cluster {
         ticket
     }
 
+    /// Changes the region's members at the leader until that succeeds, or is found to have happened.
+    #[track_caller]
+    pub fn change_surely(&mut self, change: MemberChange) {
+        let mut last = String::new();
+        for _ in 0..40 {
+            let leader = self.wait_leader();
+            let region = self.status(leader).region;
+            let is_done = match change {
+                MemberChange::Add(peer) => region.peer(peer.id).is_some(),
+                MemberChange::Remove(id) => region.peer(id).is_none(),
+            };
+            if is_done {
+                return;
+            }
+            let ticket = self.change(leader, region.epoch, change);
+            self.run(Duration::from_millis(300));
+            last = format!("{:?} at {leader}, whose region is {region:?}", self.answers.get(&ticket));
+        }
+        panic!("{change:?} does not succeed: {last}");
+    }
+
+    /// Proposes a change of the members at a store.
+    pub fn change(&mut self, at: u64, epoch: Epoch, change: MemberChange) -> Ticket {
+        self.next_ticket += 1;
+        let ticket = Ticket(self.next_ticket);
+        self.node(at).ask(ticket, Event::ChangeMembers { region: REGION, epoch, change, ticket });
+        ticket
+    }
+
     /// Asks for a read barrier at a store.
     pub fn barrier(&mut self, at: u64) -> Ticket {
         self.next_ticket += 1;
@@ -335,8 +368,9 @@ impl Cluster {
         self.put_surely(b"settled", b"yes");
         self.until(30, "all replicas are equal", |cluster| {
             let indices = |s: RegionStatus| (s.applied_index, s.last_index);
-            let all: BTreeSet<_> = (1..=cluster.nodes.len() as u64).map(|id| indices(cluster.status(id))).collect();
-            all.len() == 1 && all.iter().all(|(applied, last)| applied == last)
+            let ids = 1..=cluster.nodes.len() as u64;
+            let all: BTreeSet<_> = ids.map(|id| cluster.replica(id).map(indices)).collect();
+            all.len() == 1 && all.iter().all(|indices| indices.is_some_and(|(applied, last)| applied == last))
         });
         let states: Vec<_> = self.nodes.values().map(|node| check::region_state(&node.visible)).collect();
         assert!(states.windows(2).all(|pair| pair[0] == pair[1]), "replicas differ");

@@ -49,6 +49,8 @@ pub struct Node {
     /// What readers see: tables and memory.
     pub visible: Table,
     pub store: Option<Store>,
+    /// Replicas of this directory may be created here.
+    pub directory: Option<u64>,
     pub readers: Arc<Readers>,
     pub file_numbers: FileNumbers,
     /// The clock: local = offset + rate * true.
@@ -94,6 +96,7 @@ impl Node {
             visible: disk.tables.clone(),
             disk,
             store: None,
+            directory: None,
             readers: Arc::new(Readers::default()),
             file_numbers: FileNumbers::default(),
             rate_percent: 100,
@@ -135,6 +138,9 @@ impl Node {
         self.visible = self.disk.tables.clone();
         let streams = self.disk.streams.iter().map(|(id, contents)| (*id, contents.clone())).collect();
         store.recover(&self.visible, streams).expect("the disk holds a whole store");
+        if let Some(directory) = self.directory {
+            store.create_replicas_of(directory);
+        }
         self.file_numbers = store.file_numbers();
         for file in self.disk.files.keys() {
             self.file_numbers.skip_through(file.number);
@@ -144,6 +150,14 @@ impl Node {
         self.readers = store.readers();
         self.log_writable = true;
         self.store = Some(store);
+    }
+
+    /// The disk of a store that is down is replaced by an empty one.
+    pub fn replace_disk(&mut self, directory: u64) {
+        assert!(!self.is_up());
+        self.disk = Disk::default();
+        self.disk.commit(&Store::bootstrap(&StoreIdentity { cluster: 7, store: self.id }, &[]));
+        (self.directory, self.lost_through) = (Some(directory), 0);
     }
 
     /// Loses what is not durable; of the persists in flight, the first `survivors` made it.

@@ -1,0 +1,118 @@
+//! Changes of a region's replicas, one at a time.
+//!
+//! A change is a log entry of its own. The core counts by the new configuration from the moment at which the entry is handed
+//! out for apply (`members`); the descriptor that readers see follows when the apply is visible (`region`).
+//!
+//! # Why a replica never stands for election with a configuration that is two changes old
+//!
+//! Configurations that are one change apart have a voter in common in any two of their majorities, so a leader elected by
+//! either has all that is committed by the other. Two changes apart they may not. After a crash a replica's configuration is
+//! that of its flushed data, and its log may hold any number of later changes. But:
+//!
+//! 1. A leader proposes a change only when it has applied the one before, so the message with an entry of change k + 1 says that
+//!    change k is committed. Both are recorded in one persist (`take_round` sets the state blob dirty with every such entry).
+//! 2. The core does not stand for election while a change that it knows to be committed is not applied.
+//!
+//! So a replica whose log holds change k + 1 applies change k first, after a restart, too. One whose log does not hold it cannot
+//! win: the entry is on a majority of the configuration before, and with any majority of the one before that it has a voter in
+//! common, whose log is newer. *Rejected:* taking the configuration of the last entry in the log whether committed or not (what
+//! the core does when it is overwritten differs); the configuration in the state blob (a second place for what the descriptor
+//! says, and recovery would have to skip changes that it meets again).
+//!
+//! The same overlap keeps leases apart: a leader's configuration is never older than that of a candidate, and at most one change
+//! newer.
+//!
+//! # A replica that is removed
+//!
+//! It is told nothing more by the others, and their elections are none of its business: it does not know the configuration and
+//! cannot win. If it does learn of its removal, this node stops: today a replica is removed only when another directory has
+//! taken the place of its store's (docs/guide/replace-a-disk.md), and then this is the directory that was given up.
+
+use super::Peer;
+use crate::consensus::Entry;
+use crate::effect::Answer;
+use crate::error::RegionError;
+use crate::meta::put_region;
+use crate::outbox::Outbox;
+use crate::peer::Proposed;
+use crate::proposal::{Verdict, decide_change, encode_change};
+use crate::region::{self, Epoch, MemberChange, PeerId, Region, Ticket};
+use kontiki_engine::WriteBatch;
+use std::sync::Arc;
+
+/// Addresses of peers that only newer descriptors name: more than a region ever has at once.
+const STRANGERS_MAX: usize = 16;
+
+impl Peer {
+    /// Proposes a change, or refuses it.
+    pub fn propose_change(&mut self, epoch: Epoch, change: MemberChange, ticket: Ticket, out: &mut Outbox) {
+        match self.append_change(epoch, change) {
+            Ok(index) => {
+                let term = self.group.term();
+                assert!(self.proposals.back().is_none_or(|last| last.index < index), "the log grows");
+                self.proposals.push_back(Proposed { index, term, ticket: Some(ticket), bytes: 0 });
+            }
+            Err(error) => out.answer(ticket, Answer::Refused(error)),
+        }
+    }
+
+    fn append_change(&mut self, epoch: Epoch, change: MemberChange) -> Result<u64, RegionError> {
+        let region = self.region.id;
+        if !self.leads() {
+            return Err(self.not_leader());
+        }
+        let busy = |reason: &str| RegionError::ServerIsBusy { region, reason: reason.to_owned() };
+        if epoch != self.members.epoch {
+            return Err(RegionError::EpochNotMatch { current: vec![Region::clone(&self.members)] });
+        }
+        if change == MemberChange::Remove(self.me.id) {
+            return Err(busy("a leader is not removed; transfer the leadership first"));
+        }
+        self.members.changed(change).map_err(busy)?;
+        let index = self.group.propose_change(encode_change(epoch, change), change);
+        index.ok_or_else(|| busy("another change of the members, or a transfer, is under way"))
+    }
+
+    /// A committed change comes to be applied.
+    pub(super) fn change_members(&mut self, entry: &Entry) -> Result<Verdict, String> {
+        let (change, changed) = match decide_change(&self.members, &entry.context)? {
+            Ok(decided) => decided,
+            Err(refusal) => return Ok(Verdict::Refuse(refusal)),
+        };
+        if changed.peer(self.me.id).is_none() {
+            let (store, peer) = (self.me.store, self.me.id);
+            return Err(format!(
+                "replica {peer} was removed: another directory has taken the place of this one of store {store}, which is of \
+                 no more use; see docs/guide/replace-a-disk.md"
+            ));
+        }
+        self.group.apply_change(change)?;
+        tracing::info!(region = self.region.id.0, index = entry.index, "members changed: {change:?}");
+        let changed = Arc::new(changed);
+        self.members = changed.clone();
+        self.strangers.retain(|id, _| changed.peer(*id).is_none());
+        let mut batch = WriteBatch::new();
+        put_region(&mut batch, &changed);
+        self.changes.push_back((entry.index, changed));
+        Ok(Verdict::Write(batch))
+    }
+
+    /// Where a peer is.
+    pub(super) fn address(&self, id: PeerId) -> Option<region::Peer> {
+        self.members.peer(id).or_else(|| self.strangers.get(&id).copied())
+    }
+
+    /// Whether to listen to a peer that has this `conf_version`. One that this replica's descriptor does not name is listened to
+    /// if its own is newer: it may lead, and what it says brings this replica forward. Otherwise it is one that was removed.
+    pub(super) fn knows(&mut self, from: region::Peer, conf_version: u64) -> bool {
+        if self.members.peers.contains(&from) {
+            return true;
+        }
+        let may_be_newer = conf_version > self.members.epoch.conf_version && self.members.peer(from.id).is_none();
+        if may_be_newer && (self.strangers.len() < STRANGERS_MAX || self.strangers.contains_key(&from.id)) {
+            self.strangers.insert(from.id, from);
+            return true;
+        }
+        false
+    }
+}

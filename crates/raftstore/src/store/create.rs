@@ -1,0 +1,167 @@
+//! Replicas that come into being here because a membership change added them.
+//!
+//! The leader of a region finds out by its messages that the new replica has no log, and sends a snapshot. Until one is
+//! here there is no replica: nothing is remembered, nothing promised, no vote given; only the leader's messages are
+//! answered, by what any store without a log would say. When the snapshot's file is here, the beginning of the log is
+//! written durably, with the file's name in the state blob, and then the replica starts as it would after a crash in the
+//! middle of an install.
+//!
+//! *Whose replica it is.* A store that lost its directory must not become the replica that it had: that one has voted and
+//! acknowledged. So the identity of a replica that is added is derived from the directory that it is for
+//! ([`replica_id`]), and a store creates only those that are derived from its own. A late message for a replica that the
+//! lost directory held, and a snapshot that a leader still wanted to send there, meet nothing.
+
+use super::Store;
+use crate::consensus::Group;
+use crate::consensus::log::Position;
+use crate::consensus::wire::{GroupState, StoreMessage};
+use crate::effect::{PersistId, SnapshotTask};
+use crate::meta::encode_group_state;
+use crate::peer::receive::Incoming;
+use crate::peer::{Peer, Recovered};
+use crate::readers::Publication;
+use crate::region::{self, PeerId, Region, RegionId, StoreId};
+use crate::snapshot::{FileId, SnapshotFile, SnapshotHead};
+use kontiki_engine::{StreamId, StreamOp};
+use prost::Message;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The identity of the replica of `region` that lives in the directory `directory` (a number drawn at random when the
+/// directory was made): the same whoever asks, and another for each directory. 64 bits of a mixing function (splitmix64)
+/// over both, so as good as never one that exists already.
+pub fn replica_id(directory: u64, region: RegionId) -> PeerId {
+    let mix = |mut z: u64| {
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    };
+    let id = mix(mix(directory.wrapping_add(0x9e37_79b9_7f4a_7c15)) ^ region.0);
+    PeerId(id.max(1))
+}
+
+#[derive(Default)]
+pub(super) struct Creation {
+    /// Replicas of this directory are created.
+    directory: Option<u64>,
+    /// Those whose first state is being written.
+    begun: BTreeMap<RegionId, Begun>,
+}
+
+struct Begun {
+    persist: PersistId,
+    file: SnapshotFile,
+    me: region::Peer,
+    state: GroupState,
+}
+
+impl Creation {
+    /// The files of replicas that do not exist yet.
+    pub fn needed_files(&self) -> impl Iterator<Item = FileId> {
+        self.begun.values().map(|begun| begun.file.name())
+    }
+}
+
+impl Store {
+    /// From here on replicas of the directory are created when a leader sends a snapshot for them.
+    pub fn create_replicas_of(&mut self, directory: u64) {
+        self.creation.directory = Some(directory);
+    }
+
+    /// This directory's replica, if the message is for one that may be created.
+    fn replica_to_create(&self, envelope: &StoreMessage) -> Option<region::Peer> {
+        let (directory, store) = (self.creation.directory?, self.identity?.store);
+        let region = RegionId(envelope.region);
+        let is_ours = envelope.to_store == store.0 && envelope.to_peer == replica_id(directory, region).0;
+        let is_free = region.0 != 0 && !self.creation.begun.contains_key(&region) && envelope.from_store != store.0;
+        (is_ours && is_free).then_some(region::Peer { id: PeerId(envelope.to_peer), store })
+    }
+
+    pub(super) fn message_of_no_replica(&mut self, envelope: &StoreMessage) {
+        let answer = envelope.raft.as_ref().and_then(|raft| raft.answer_of_an_empty_log());
+        let (Some(raft), Some(me)) = (answer, self.replica_to_create(envelope)) else { return };
+        let answer = StoreMessage {
+            region: envelope.region,
+            from_store: me.store.0,
+            to_store: envelope.from_store,
+            from_peer: me.id.0,
+            to_peer: envelope.from_peer,
+            conf_version: envelope.conf_version,
+            version: envelope.version,
+            raft: Some(raft),
+            ..StoreMessage::default()
+        };
+        self.out.send.push((StoreId(envelope.from_store), answer.encode_to_vec().into()));
+    }
+
+    pub(super) fn snapshot_of_no_replica(&mut self, envelope: &StoreMessage, file: SnapshotFile) {
+        let announced = envelope.raft.as_ref().filter(|raft| {
+            let head = raft.snapshot.as_ref().and_then(|info| SnapshotHead::from_info(info).ok());
+            raft.is_snapshot() && head == Some(file.head()) && raft.term >= file.id.term
+        });
+        let me = self.replica_to_create(envelope).filter(|me| file.region.peer(me.id) == Some(*me));
+        let (Some(raft), Some(me), true) = (announced, me, self.is_range_free(&file.region)) else {
+            return self.out.snapshots.push(SnapshotTask::Remove { file: file.name() });
+        };
+        let (region, stream) = (file.id.region, StreamId(file.id.region.0));
+        let state = GroupState {
+            term: raft.term,
+            vote: 0,
+            commit: file.id.index,
+            truncated_index: file.id.index,
+            truncated_term: file.id.term,
+            snapshot: Some(file.to_state()),
+            promised_ns: 0,
+        };
+        self.out.streams.push(StreamOp::Truncate { stream, through_index: file.id.index });
+        self.out.streams.push(StreamOp::State { stream, state: encode_group_state(&state) });
+        self.out.persisting.insert(region);
+        let persist = self.out.persist_id;
+        self.creation.begun.insert(region, Begun { persist, file, me, state });
+    }
+
+    /// Whether no replica here, nor one that is being created, holds a part of the region's range.
+    pub(super) fn is_range_free(&self, region: &Region) -> bool {
+        let here = self.peers.values().map(|peer| peer.region().as_ref());
+        let begun = self.creation.begun.values().map(|begun| &begun.file.region);
+        !here.chain(begun).any(|other| other.space == region.space && other.overlaps(region))
+    }
+
+    /// Everything through `persist` is durable: replicas whose beginning is among it start.
+    pub(super) fn create_persisted(&mut self, persist: PersistId) {
+        let due: Vec<RegionId> = self
+            .creation
+            .begun
+            .iter()
+            .filter(|(_, begun)| begun.persist <= persist)
+            .map(|(region, _)| *region)
+            .collect();
+        for id in due {
+            let Begun { file, me, state, .. } = self.creation.begun.remove(&id).expect("just seen");
+            let rng = self.rng.child(&format!("region {id}"));
+            let group = Group::new(&self.config, me.id, &file.region, &state, Vec::new(), file.id.index, rng);
+            let group = group.expect("a log that begins where its snapshot ends is whole");
+            let region = file.region.clone();
+            let (incoming, applied) = (Some(Incoming::recovered(file)), Position::default());
+            self.start_peer(Recovered { region, me, group, applied, incoming, promised: Duration::ZERO });
+            tracing::info!(region = id.0, peer = me.id.0, "a replica was created");
+        }
+    }
+
+    pub(super) fn start_peer(&mut self, recovered: Recovered) {
+        let publication = Publication {
+            region: Arc::new(recovered.region.clone()),
+            term: recovered.group.term(),
+            leader: None,
+            readable: false,
+            leads: false,
+        };
+        let slot = self.readers.add(publication);
+        let mut peer = Peer::new(self.config.clone(), recovered, slot);
+        peer.campaign_if_alone();
+        let id = peer.region().id;
+        assert!(self.peers.insert(id, peer).is_none(), "a region has one replica here");
+        self.dirty.insert(id);
+    }
+}
