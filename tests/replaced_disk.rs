@@ -52,4 +52,22 @@ fn a_node_with_an_emptied_directory_neither_votes_nor_counts_and_says_why() {
     wait_for("two of three to go on", || run(&endpoints[2], &["put", "later", "yes"]).0.then_some(()));
     cluster.nodes[0].wait_ready();
     cluster.nodes[2].wait_ready();
+
+    // Its operator gives the lost directory up: it becomes a new replica, and with it one of the others may go.
+    cluster.nodes[1].stop();
+    cluster.nodes[1].start_with(&["--replace-lost-directory"]);
+    cluster.nodes[1].wait_ready();
+    let status = cluster.nodes[1].status().expect("node 2 runs");
+    let regions = status["regions"].as_array().expect("regions");
+    assert!(regions.len() == 3 && regions.iter().all(|region| region["applied_index"].is_u64()), "{status}");
+    cluster.nodes[0].stop();
+    for i in 0..5 {
+        let key = format!("paid{i}");
+        let value = wait_for("an acknowledged put to be read without node 1", || {
+            let (found, value) = run(&endpoints[1], &["get", &key]);
+            found.then_some(value)
+        });
+        assert!(value.contains("yes"), "{key}: {value}");
+    }
+    wait_for("nodes 2 and 3 to go on", || run(&endpoints[1], &["put", "last", "yes"]).0.then_some(()));
 }

@@ -119,6 +119,11 @@ pub fn kontiki() -> Command {
 
 impl Node {
     pub fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    /// With further options.
+    pub fn start_with(&mut self, options: &[&str]) {
         assert!(self.child.is_none(), "store {} runs already", self.store_id);
         let log = File::options().create(true).append(true).open(&self.log).expect("log file");
         let mut command = kontiki();
@@ -127,7 +132,7 @@ impl Node {
         if !self.initial_cluster.is_empty() {
             command.args(["--initial-cluster", &self.initial_cluster]);
         }
-        command.stdin(Stdio::null()).stdout(log.try_clone().expect("log handle")).stderr(log);
+        command.args(options).stdin(Stdio::null()).stdout(log.try_clone().expect("log handle")).stderr(log);
         self.child = Some(command.spawn().expect("kontiki starts"));
     }
 

@@ -118,6 +118,11 @@ fn decode_applied(mut value: &[u8]) -> Result<Position, RecoverError> {
     }
 }
 
+/// The key of a region's descriptor.
+pub fn region_key(region: RegionId) -> [u8; 9] {
+    key(TAG_REGION, region)
+}
+
 /// A region's descriptor in a view.
 pub fn region(view: &dyn View, region: RegionId) -> Result<Option<Region>, RecoverError> {
     view.get(META, &key(TAG_REGION, region))?.map(|value| decode_region(&value)).transpose()

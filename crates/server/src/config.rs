@@ -95,6 +95,9 @@ pub struct NodeConfig {
     pub members: BTreeMap<u64, String>,
     /// `host:port` of the status port, as published for people.
     pub status_address: String,
+    /// If the data directory is empty and the cluster knows another one of this store: that one is lost for good, and
+    /// this one takes its place.
+    pub replace_lost_directory: bool,
     /// The data directory.
     pub data_dir: PathBuf,
     /// Timing and bounds of replication.
@@ -158,6 +161,7 @@ impl NodeConfig {
             members,
             replicas: REPLICAS_DEFAULT,
             status_address: STATUS_ADDRESS_DEFAULT.into(),
+            replace_lost_directory: false,
             data_dir: data_dir.into(),
             raft: RaftOptions::default(),
             engine: EngineOptions::default(),

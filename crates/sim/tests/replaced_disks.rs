@@ -5,7 +5,7 @@ use kontiki_env::fs::{CrashMode, SimFs};
 use kontiki_env::rng::Rng;
 use kontiki_proto::kvrpcpb::RawPutRequest;
 use kontiki_raftstore::RegionId;
-use kontiki_server::driver::Standing;
+use kontiki_server::driver::{NodeHandle, Standing};
 use kontiki_sim::cluster::wire::{Ask, Told};
 use kontiki_sim::cluster::{Cluster, ClusterNode};
 use kontiki_sim::workload::{Asked, raw_get};
@@ -108,6 +108,68 @@ fn an_emptied_member_neither_votes_nor_counts() {
         run_for(&mut cluster, seconds(10));
         assert!(cluster.leaders(DATA).is_empty() || !put(&mut cluster, "never"), "seed {seed}");
         assert!(cluster.world.failures().is_empty(), "{:?}", cluster.world.failures());
+    }
+}
+
+#[test]
+fn an_emptied_member_is_taken_in_as_a_new_replica_and_counts_again() {
+    for seed in 0..10 {
+        let mut cluster = replaced(seed, |_| SimFs::new(Rng::new(seed)));
+        stop(&mut cluster, &[2]);
+        let lost = disk(&cluster, 2);
+        cluster.world.node_mut(2).expect("it exists").replace_lost_directory();
+        start(&mut cluster, &[1, 2]);
+        cluster.await_leader(DATA, None);
+        // It is a member at once, and has replicas when their leaders have sent them.
+        let until = cluster.world.now() + seconds(60);
+        while cluster.world.node(2).and_then(ClusterNode::handle).is_none_or(|node| !has_all_data(node)) {
+            assert!(cluster.world.now() < until, "seed {seed}: {:?}", cluster.world.failures());
+            run_for(&mut cluster, seconds(1));
+        }
+        // Node 3 has everything as well by now. With node 2 it is a majority: what node 1 had acknowledged is on both.
+        run_for(&mut cluster, seconds(5));
+        stop(&mut cluster, &[1]);
+        cluster.await_leader(DATA, None);
+        for i in 0..5 {
+            assert_eq!(get(&mut cluster, &format!("paid{i}")), Some(true), "seed {seed}");
+        }
+        assert!(put(&mut cluster, "with node 2"), "seed {seed}");
+        start(&mut cluster, &[1]);
+        run_for(&mut cluster, seconds(5));
+        assert!(cluster.world.failures().is_empty(), "seed {seed}: {:?}", cluster.world.failures());
+        cluster.judge();
+        let report = cluster.report(seed);
+        assert!(report.violations.is_empty(), "seed {seed}: {:#?}", report.violations);
+        drop(lost);
+    }
+}
+
+fn has_all_data(node: &NodeHandle) -> bool {
+    let status = node.status();
+    let has_data = status.regions.iter().all(|region| region.applied_index.is_some());
+    status.standing == Standing::Member && status.missing.is_empty() && has_data
+}
+
+#[test]
+fn a_lost_directory_that_comes_back_stops_when_another_has_taken_its_place() {
+    for seed in 0..10 {
+        let mut cluster = Cluster::new(Rng::new(seed), 3, Knobs::calm());
+        cluster.await_leader(DATA, None);
+        assert!(put(&mut cluster, "paid0"));
+        stop(&mut cluster, &[2]);
+        let lost = disk(&cluster, 2).fork(Rng::new(seed));
+        cluster.world.node_mut(2).expect("it exists").replace_disk(SimFs::new(Rng::new(seed)));
+        cluster.world.node_mut(2).expect("it exists").replace_lost_directory();
+        start(&mut cluster, &[2]);
+        run_for(&mut cluster, seconds(20));
+        assert!(cluster.world.node(2).and_then(ClusterNode::handle).is_some_and(has_all_data), "seed {seed}");
+        stop(&mut cluster, &[2]);
+        cluster.world.node_mut(2).expect("it exists").replace_disk(lost);
+        start(&mut cluster, &[2]);
+        run_for(&mut cluster, seconds(10));
+        let failures = cluster.world.failures().to_vec();
+        assert!(failures.len() == 1 && failures[0].contains("was given up"), "seed {seed}: {failures:?}");
+        assert_eq!(get(&mut cluster, "paid0"), Some(true), "seed {seed}");
     }
 }
 

@@ -37,6 +37,11 @@ pub struct ServeOptions {
     #[arg(long, value_name = "ID")]
     pub cluster_id: Option<u64>,
 
+    /// An empty data directory of a store that has been a member before takes the lost directory's place: the store gets
+    /// new replicas, and the lost directory is refused from then on. Without effect on a directory that is not empty
+    #[arg(long, num_args = 0, default_missing_value = "true")]
+    pub replace_lost_directory: Option<bool>,
+
     /// error, warn, info, debug, trace, or a filter such as warn,kontiki_server=debug [default: warn]
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<String>,
@@ -132,6 +137,7 @@ impl ServeOptions {
             store_id,
             initial_cluster,
             cluster_id,
+            replace_lost_directory,
             log_level,
             tick_ms,
             election_ticks,
@@ -185,6 +191,7 @@ impl ServeOptions {
             members,
             replicas: REPLICAS_DEFAULT,
             status_address: status_address.to_string(),
+            replace_lost_directory: self.replace_lost_directory.unwrap_or(false),
             data_dir: self.data_dir.clone().unwrap_or_else(|| DATA_DIR_DEFAULT.into()),
             raft: self.raft()?,
             engine: self.engine()?,

@@ -119,6 +119,20 @@ pub enum StopReason {
         /// The generation that the other has met.
         known: u64,
     },
+    /// Another directory was taken in as this store's.
+    #[error(
+        "{directory} was given up: store {by} knows another directory that has taken its place as store {store}'s. Its \
+         replicas are replaced and it is of no more use to the cluster; delete it, or keep it aside: see \
+         docs/guide/replace-a-disk.md"
+    )]
+    ReplacedDirectory {
+        /// The directory.
+        directory: PathBuf,
+        /// This store.
+        store: StoreId,
+        /// Who knows.
+        by: StoreId,
+    },
     /// The first state of the cluster was written and cannot be taken up.
     #[error("the cluster was formed, and its first state cannot be read: {0}")]
     Formation(String),

@@ -8,7 +8,7 @@
 
 use super::error::{OpenError, StopReason};
 use super::heartbeat::placement_region;
-use super::membership::{GENERATION_INTERVAL, Heard, Hello, Incarnation, Membership, Standing};
+use super::membership::{GENERATION_INTERVAL, Heard, Hello, Incarnation, Join, Membership, Standing};
 use super::message::{Body, encode};
 use super::open::{first_regions, placement_stores};
 use super::{Driver, Outbound, PLACEMENT_REGION};
@@ -96,7 +96,7 @@ impl Formation {
         let view = db.snapshot();
         let before = view.get(families::META, &[TAG_OWN])?.map(|value| decode_incarnation(&value)).transpose()?;
         // Directories of versions that kept no record have one from their first start with this version on.
-        let fresh = Incarnation { id: rng.next_u64() | 1, generation: 0, mark: 0 };
+        let fresh = Incarnation { id: rng.next_u64() | 1, ..Incarnation::default() };
         let previous = before.unwrap_or(fresh);
         let next = Incarnation { generation: previous.generation + 1, mark: rng.next_u64(), ..previous };
         let mut batch = WriteBatch::new();
@@ -110,7 +110,10 @@ impl Formation {
         let members = config.members.keys().copied().map(StoreId).collect();
         let voters = placement_stores(config).collect();
         let store = StoreId(config.store_id);
-        let membership = Membership::new(store, own, is_formed, members, voters, known_members(&view)?);
+        let mut membership = Membership::new(store, own, is_formed, members, voters, known_members(&view)?);
+        if config.replace_lost_directory {
+            membership = membership.may_replace_a_lost_one();
+        }
         let (generation_at, reminder_at) = (Duration::MAX, Duration::MAX);
         Ok((Formation { membership, rng, generation_at, renewing: None, reminder_at }, is_formed))
     }
@@ -139,10 +142,22 @@ fn first_state(config: &NodeConfig, members: &BTreeMap<StoreId, u64>) -> Commit 
         let regions: Vec<_> = regions.iter().map(placement_region).collect();
         commit.batch.append(&kontiki_placement::bootstrap(&stores, &regions));
     }
-    for (store, id) in members.iter().filter(|(store, _)| **store != identity.store) {
-        let incarnation = Incarnation { id: *id, generation: 0, mark: 0 };
-        put_incarnation(&mut commit.batch, &other_key(*store), &incarnation);
+    put_members(&mut commit.batch, identity.store, members);
+    commit
+}
+
+fn put_members(batch: &mut WriteBatch, own: StoreId, members: &BTreeMap<StoreId, u64>) {
+    for (store, id) in members.iter().filter(|(store, _)| **store != own) {
+        put_incarnation(batch, &other_key(*store), &Incarnation { id: *id, ..Incarnation::default() });
     }
+}
+
+/// What a directory holds that joins a cluster in the place of a lost one: no replicas.
+fn joined_state(config: &NodeConfig, join: &Join) -> Commit {
+    let identity = StoreIdentity { cluster: config.cluster_id, store: StoreId(config.store_id) };
+    let mut commit = Store::bootstrap(&identity, &[]);
+    put_members(&mut commit.batch, identity.store, &join.members);
+    put_incarnation(&mut commit.batch, &[TAG_OWN], &join.own);
     commit
 }
 
@@ -201,7 +216,13 @@ impl Driver {
     }
 
     pub(super) fn take_hello(&mut self, from: StoreId, hello: &Hello, now: Now) {
-        let Heard { answer, record, form, outdated_by } = self.formation.membership.hear(from, hello);
+        let Heard { answer, record, form, join, outdated_by, is_replaced } =
+            self.formation.membership.hear(from, hello);
+        if is_replaced {
+            let directory = self.config.data_dir.clone();
+            self.stop(StopReason::ReplacedDirectory { directory, store: self.shared.store_id, by: from });
+            return;
+        }
         if let Some(later) = outdated_by {
             let (own, known) = (self.formation.membership.own().generation, later.generation);
             let directory = self.config.data_dir.clone();
@@ -213,6 +234,9 @@ impl Driver {
         }
         if let Some(members) = form {
             self.form(&members, now);
+        }
+        if let Some(join) = join {
+            self.join(&join, now);
         }
         if answer {
             self.say_hello(from, false);
@@ -311,6 +335,28 @@ impl Driver {
     }
 }
 
+impl Driver {
+    /// Joins the cluster in the place of a lost directory: likewise.
+    fn join(&mut self, join: &Join, now: Now) {
+        match self.db.commit(joined_state(&self.config, join)) {
+            Ok(_) => {}
+            Err(error) if error.is_retryable() => return,
+            Err(error) => return self.stop(StopReason::Engine { doing: "joined the cluster", error }),
+        }
+        if let Err(error) = recover(&mut self.store, &self.db) {
+            return self.stop(StopReason::Formation(error.to_string()));
+        }
+        self.formation.membership.joined(join);
+        self.store.create_replicas_of(join.own.id);
+        let (store, cluster, count) = (self.config.store_id, self.config.cluster_id, join.own.replacement);
+        tracing::warn!(
+            store,
+            "takes the place of a lost directory of cluster {cluster} (number {count} of this store)"
+        );
+        self.tend_membership(now);
+    }
+}
+
 impl Standing {
     /// Says, for people, why the node takes no part and what to do.
     pub fn explain(&self, config: &NodeConfig) -> String {
@@ -332,7 +378,8 @@ impl Standing {
             Standing::Replaced { told_by } => format!(
                 "the data directory {} is empty, but store {told_by} knows cluster {cluster} with another directory of \
                  store {store}: its data are lost here, and it neither votes nor counts. If the old directory still \
-                 exists, start the node with it; otherwise see docs/guide/replace-a-disk.md",
+                 exists, start the node with it; if it is lost for good, start the node with \
+                 --replace-lost-directory, and it is taken in as a new replica; see docs/guide/replace-a-disk.md",
                 config.data_dir.display()
             ),
         }

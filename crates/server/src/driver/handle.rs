@@ -40,6 +40,8 @@ pub(super) struct Shared {
     pub stopped: Mutex<Option<String>>,
     /// Whether this node takes part in consensus.
     pub standing: Mutex<Standing>,
+    /// The regions that live on this store by the cluster's first state.
+    pub home_regions: Vec<RegionId>,
     /// The last message that each region's replica refused, and when.
     pub refusals: Mutex<BTreeMap<RegionId, Refusal>>,
     pub cluster_id: u64,
@@ -157,6 +159,8 @@ pub struct NodeStatus {
     pub regions: Vec<RegionStatus>,
     /// Whether it takes part in consensus; if not, why.
     pub standing: Standing,
+    /// Regions that live on this store and have no replica here yet.
+    pub missing: Vec<RegionId>,
     /// The disk is full: writes are refused.
     pub disk_full: bool,
     /// Why the node stopped, if it has.
@@ -343,6 +347,7 @@ impl NodeHandle {
             store_id: shared.store_id,
             regions: regions.collect(),
             standing: shared.standing.lock().clone(),
+            missing: shared.home_regions.iter().copied().filter(|id| shared.readers.region(*id).is_none()).collect(),
             disk_full: shared.disk_full.load(Ordering::Relaxed),
             stopped: shared.stopped.lock().clone(),
         }

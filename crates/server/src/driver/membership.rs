@@ -17,6 +17,11 @@
 //!    [`GENERATION_INTERVAL`]. A member that knows a later generation than the directory's own has met the directory
 //!    that this one is an older copy of: the node stops.
 //! 4. *Member.* It takes part, and goes on saying hello, so that the others learn its generations.
+//! 5. *Taking the place of a lost directory.* If its operator says that the lost one will not come back
+//!    (`--replace-lost-directory`), an empty directory joins the cluster without replicas, as the next *replacement* of its
+//!    store's directory. The others record it in the place of the one that they knew, which is refused from then on, and
+//!    the leaders of regions remove the lost directory's replicas and add new ones (`replacement.rs`). Nothing rests on
+//!    the order of these: the new directory has other replicas than the lost one (`kontiki_raftstore::replica_id`).
 //!
 //! The limit of 3: an older copy that is younger than the last generation is not recognised, nor is one whose later
 //! generations only members know that cannot be reached. *Rejected:* waiting for all members at each start, which
@@ -50,12 +55,20 @@ pub(super) struct Incarnation {
     /// Drawn at random for this generation: tells two copies of a directory apart that count on alike.
     #[prost(fixed64, tag = "3")]
     pub mark: u64,
+    /// How many directories of this store were lost before this one.
+    #[prost(uint64, tag = "4")]
+    pub replacement: u64,
 }
 
 impl Incarnation {
     /// Whether `self` is what the directory `other` may become: the same generation, or a later one.
     fn follows(&self, other: &Incarnation) -> bool {
         self.id == other.id && (self.generation > other.generation || self == other)
+    }
+
+    /// Whether `self` was made because `other` was lost.
+    fn replaces(&self, other: &Incarnation) -> bool {
+        self.id != other.id && self.replacement > other.replacement
     }
 }
 
@@ -107,8 +120,21 @@ pub(super) struct Heard {
     pub record: Option<Incarnation>,
     /// Write the first state of the cluster, with these directories as members, then call [`Membership::formed`].
     pub form: Option<BTreeMap<StoreId, u64>>,
+    /// Join the cluster without replicas, durably, in the place of a lost directory; then call [`Membership::joined`].
+    pub join: Option<Join>,
     /// This directory is an older copy: the sender knows the given, later incarnation. Stop.
     pub outdated_by: Option<Incarnation>,
+    /// Another directory has taken this one's place: stop.
+    pub is_replaced: bool,
+}
+
+/// How an empty directory joins.
+#[derive(Debug, PartialEq)]
+pub(super) struct Join {
+    /// The directories of the others.
+    pub members: BTreeMap<StoreId, u64>,
+    /// This directory from now on.
+    pub own: Incarnation,
 }
 
 /// The state of the check. See the module's documentation.
@@ -120,6 +146,8 @@ pub(super) struct Membership {
     /// All members but this one.
     others: Vec<StoreId>,
     standing: Standing,
+    /// Whether this directory, if it is empty, may take the place of a lost one.
+    may_replace: bool,
     /// What is recorded of other members.
     known: BTreeMap<StoreId, Incarnation>,
     /// Empty directories that were heard.
@@ -144,10 +172,22 @@ impl Membership {
         assert!(members.contains(&store) && voters.iter().all(|voter| members.contains(voter)));
         let others = members.into_iter().filter(|other| *other != store).collect();
         let standing = if is_formed { Standing::Confirming } else { Standing::Forming { waiting_for: Vec::new() } };
-        let (empty, confirmed, hello_at) = Default::default();
-        let mut membership = Membership { store, own, voters, others, standing, known, empty, confirmed, hello_at };
+        let (may_replace, empty, confirmed, hello_at) = Default::default();
+        let mut membership =
+            Membership { store, own, voters, others, standing, may_replace, known, empty, confirmed, hello_at };
         membership.settle();
         membership
+    }
+
+    /// The operator says that the lost directory of this store will not come back.
+    pub fn may_replace_a_lost_one(mut self) -> Membership {
+        self.may_replace = true;
+        self
+    }
+
+    /// The directory of another store if it took the place of a lost one.
+    pub fn replacement_of(&self, store: StoreId) -> Option<u64> {
+        self.known.get(&store).filter(|known| known.replacement > 0).map(|known| known.id)
     }
 
     pub fn standing(&self) -> &Standing {
@@ -197,7 +237,7 @@ impl Membership {
             return Heard::default();
         }
         if !self.is_formed() {
-            heard.form = self.hear_unformed(from, hello);
+            self.hear_unformed(from, hello, &mut heard);
             return heard;
         }
         if !hello.formed {
@@ -205,6 +245,11 @@ impl Membership {
             return heard;
         }
         match self.known.get(&from) {
+            Some(known) if hello.own.replaces(known) => {
+                heard.record = Some(hello.own);
+                self.known.insert(from, hello.own);
+                self.confirmed.remove(&from);
+            }
             // A replaced directory or an older copy, unless the hello was long under way. Our answer tells the sender.
             Some(known) if !hello.own.follows(known) => heard.answer = true,
             Some(known) if *known == hello.own => {}
@@ -215,6 +260,7 @@ impl Membership {
         }
         match hello.you {
             Some(you) if you.id == self.own.id && !self.own.follows(&you) => heard.outdated_by = Some(you),
+            Some(you) if you.replaces(&self.own) => heard.is_replaced = true,
             Some(you) if you == self.own => {
                 self.confirmed.insert(from);
                 self.settle();
@@ -228,9 +274,19 @@ impl Membership {
     /// The first state is durable: the directory belongs to the cluster that `members` form, and has promised nothing.
     pub fn formed(&mut self, members: &BTreeMap<StoreId, u64>) {
         assert!(!self.is_formed(), "a directory joins a cluster once");
-        let first = |(store, id): (&StoreId, &u64)| (*store, Incarnation { id: *id, generation: 0, mark: 0 });
+        let first = |(store, id): (&StoreId, &u64)| (*store, Incarnation { id: *id, ..Incarnation::default() });
         self.known = members.iter().map(first).filter(|(store, _)| *store != self.store).collect();
         self.standing = Standing::Member;
+        self.hello_at = Duration::ZERO;
+    }
+
+    /// The directory belongs to the cluster, in the place of a lost one; the others have yet to record it.
+    pub fn joined(&mut self, join: &Join) {
+        assert!(!self.is_formed() && join.own.id == self.own.id, "a directory joins a cluster once");
+        let first = |(store, id): (&StoreId, &u64)| (*store, Incarnation { id: *id, ..Incarnation::default() });
+        self.known = join.members.iter().map(first).filter(|(store, _)| *store != self.store).collect();
+        self.own = join.own;
+        self.standing = Standing::Confirming;
         self.hello_at = Duration::ZERO;
     }
 
@@ -242,21 +298,27 @@ impl Membership {
         self.voters.contains(&self.store)
     }
 
-    fn hear_unformed(&mut self, from: StoreId, hello: &Hello) -> Option<BTreeMap<StoreId, u64>> {
+    fn hear_unformed(&mut self, from: StoreId, hello: &Hello, heard: &mut Heard) {
         if hello.formed {
             let members: BTreeMap<_, _> = hello.members.iter().map(|(store, id)| (StoreId(*store), *id)).collect();
             // A store without replicas has nothing that it could have lost.
             if !self.is_voter() || members.get(&self.store) == Some(&self.own.id) {
-                return Some(members);
+                heard.form = Some(members);
+                return;
             }
             self.standing = Standing::Replaced { told_by: from };
-            return None;
+            // The sender knows this store's earlier directory, so it says how many there were.
+            if let Some(lost) = hello.you.filter(|_| self.may_replace) {
+                let own = Incarnation { replacement: lost.replacement + 1, ..self.own };
+                heard.join = Some(Join { members, own });
+            }
+            return;
         }
         self.empty.insert(from, hello.own.id);
-        let Standing::Forming { waiting_for } = &mut self.standing else { return None };
+        let Standing::Forming { waiting_for } = &mut self.standing else { return };
         *waiting_for = missing(&self.voters, self.store, &self.empty);
         let is_founder = self.voters.first() == Some(&self.store);
-        (is_founder && waiting_for.is_empty()).then(|| self.first_members())
+        heard.form = (is_founder && waiting_for.is_empty()).then(|| self.first_members());
     }
 
     /// The directories that form the cluster, as the founder has heard them.

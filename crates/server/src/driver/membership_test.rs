@@ -9,7 +9,7 @@ fn stores(ids: &[u64]) -> Vec<StoreId> {
 }
 
 fn incarnation(id: u64, generation: u64) -> Incarnation {
-    Incarnation { id, generation, mark: 1_000 * id + generation }
+    Incarnation { id, generation, mark: 1_000 * id + generation, replacement: 0 }
 }
 
 fn node(store: u64, own: Incarnation, is_formed: bool, known: &[(u64, Incarnation)]) -> Membership {
@@ -202,4 +202,81 @@ fn hellos_are_frequent_only_while_something_is_waited_for() {
     assert_eq!(count(&mut node), 50);
     let mut member = cluster().remove(0);
     assert_eq!(count(&mut member), 2);
+}
+
+/// An empty directory of store 3 whose operator says that the earlier one is lost.
+fn replacing(id: u64) -> Membership {
+    empty(3, id).may_replace_a_lost_one()
+}
+
+#[test]
+fn a_directory_takes_the_place_of_a_lost_one_when_its_operator_says_so() {
+    let mut nodes = cluster();
+    let lost = nodes.remove(2);
+    let mut new = replacing(99);
+    let heard = new.hear(StoreId(1), &nodes[0].hello(StoreId(3), false));
+    let join = heard.join.expect("it joins");
+    assert_eq!((join.own.id, join.own.replacement), (99, 1));
+    new.joined(&join);
+    assert_eq!(new.standing, Standing::Confirming, "the others have yet to record it");
+    for node in &mut nodes {
+        let heard = node.hear(StoreId(3), &new.hello(node.store, true));
+        assert_eq!(heard.record, Some(new.own));
+        assert_eq!(node.replacement_of(StoreId(3)), Some(99));
+        new.hear(node.store, &node.hello(StoreId(3), false));
+    }
+    assert!(new.is_member());
+
+    // The lost directory comes back after all: it is told, whether it is started again or was only cut off.
+    for mut lost in [restarted(&lost), lost] {
+        let told = nodes[0].hear(StoreId(3), &lost.hello(StoreId(1), true));
+        assert!(told.answer && told.record.is_none());
+        assert!(lost.hear(StoreId(1), &nodes[0].hello(StoreId(3), false)).is_replaced);
+        assert_eq!(nodes[0].replacement_of(StoreId(3)), Some(99));
+    }
+    // The new one after a restart: a member like any other, and again recognised when it is copied.
+    let old_copy = restarted(&new);
+    let mut later = restarted(&restarted(&new));
+    later.own.replacement = 1;
+    for node in &mut nodes {
+        say(&mut later, node);
+    }
+    assert!(later.is_member());
+    let mut old_copy = old_copy;
+    old_copy.own.replacement = 1;
+    assert!(old_copy.hear(StoreId(1), &nodes[0].hello(StoreId(3), false)).outdated_by.is_some());
+}
+
+#[test]
+fn a_second_loss_is_a_second_replacement() {
+    let mut nodes = cluster();
+    for (id, count) in [(99, 1), (100, 2)] {
+        let mut new = replacing(id);
+        let heard = new.hear(StoreId(2), &nodes[1].hello(StoreId(3), false));
+        let join = heard.join.expect("it joins");
+        assert_eq!(join.own.replacement, count);
+        new.joined(&join);
+        for node in &mut nodes[..2] {
+            assert_eq!(node.hear(StoreId(3), &new.hello(node.store, true)).record, Some(new.own));
+        }
+    }
+}
+
+#[test]
+fn the_operators_word_changes_nothing_where_nothing_was_lost() {
+    // Empty members of a cluster that is being formed.
+    let (mut one, mut two) = (empty(1, 11), empty(2, 12));
+    let mut three = replacing(13);
+    say(&mut two, &mut three);
+    say(&mut one, &mut two);
+    say(&mut three, &mut one);
+    assert!(one.is_member());
+    say(&mut one, &mut three);
+    assert!(three.is_member() && three.own.replacement == 0);
+    // Without it the directory stays outside.
+    let mut nodes = cluster();
+    let mut new = empty(3, 99);
+    let heard = new.hear(StoreId(1), &nodes[0].hello(StoreId(3), false));
+    assert_eq!((heard.join, &new.standing), (None, &Standing::Replaced { told_by: StoreId(1) }));
+    assert!(nodes.iter_mut().all(|node| node.replacement_of(StoreId(3)).is_none()));
 }

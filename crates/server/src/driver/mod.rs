@@ -45,6 +45,7 @@ mod log_disk;
 mod membership;
 mod message;
 mod open;
+mod replacement;
 mod snapshots;
 mod surveys;
 
@@ -292,6 +293,9 @@ impl Driver {
         self.tend_calls(now, false);
         if self.formation.membership.is_member() {
             self.send_heartbeats(now);
+        }
+        if self.ticks.is_multiple_of(replacement::LOOK_TICKS) {
+            self.replace_lost_replicas(now);
         }
         if self.ticks.is_multiple_of(FLUSHED_TICKS) {
             self.surveys.flushed();

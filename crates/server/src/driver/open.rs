@@ -132,7 +132,13 @@ impl Driver {
         let mut store = Store::new(raft_config, rng.child("raftstore"));
         if is_formed {
             formation::recover(&mut store, &db)?;
+            if formation.membership.own().replacement > 0 {
+                store.create_replicas_of(formation.membership.own().id);
+            }
         }
+        let homes =
+            first_regions(&config).into_iter().filter(|first| first.peer_on(StoreId(config.store_id)).is_some());
+        let home_regions = homes.map(|region| region.id).collect();
 
         let counters = Arc::new(Counters::default());
         let inbox = Arc::new(Inbox::new(counters.clone()));
@@ -152,6 +158,7 @@ impl Driver {
             stopped: Default::default(),
             standing: Mutex::new(formation.membership.standing().clone()),
             refusals: Mutex::default(),
+            home_regions,
             cluster_id: config.cluster_id,
             store_id: StoreId(config.store_id),
             snapshots_dir: snapshots.directory().to_owned(),

@@ -71,13 +71,20 @@ pub(super) fn not_ready(status: &NodeStatus) -> Option<String> {
         Standing::Replaced { told_by } => {
             return Some(format!(
                 "the data directory is empty, but store {told_by} knows another directory of this store: its data are \
-                 lost; see docs/guide/replace-a-disk.md"
+                 lost; if that directory will not come back, start this node with --replace-lost-directory; see \
+                 docs/guide/replace-a-disk.md"
             ));
         }
     }
     if let Some((region, refusal)) = status.regions.iter().find_map(|s| Some((s.region.id, s.refusal.as_ref()?))) {
         let Refusal { from, why, .. } = refusal;
         return Some(format!("region {region} refuses messages of store {from}: {why}"));
+    }
+    if let Some(region) = status.missing.first() {
+        return Some(format!("region {region} has no replica here yet; its leader adds one and sends its data"));
+    }
+    if let Some(waiting) = status.regions.iter().find(|status| status.applied_index.is_none()) {
+        return Some(format!("region {} waits for its data: a snapshot is being installed", waiting.region.id));
     }
     if status.regions.is_empty() {
         return Some("this store holds no region yet".into());

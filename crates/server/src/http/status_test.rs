@@ -19,7 +19,15 @@ fn node(leader: Option<Peer>) -> NodeStatus {
         refusal: None,
     }];
     let standing = Standing::Member;
-    NodeStatus { cluster_id: 7, store_id: StoreId(1), regions, standing, disk_full: false, stopped: None }
+    NodeStatus {
+        cluster_id: 7,
+        store_id: StoreId(1),
+        regions,
+        standing,
+        missing: vec![],
+        disk_full: false,
+        stopped: None,
+    }
 }
 
 #[test]

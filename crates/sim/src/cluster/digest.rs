@@ -139,7 +139,10 @@ impl State {
 /// The digest of what a region holds in a view, its descriptor included.
 fn walk(view: &dyn View, region: RegionId) -> Result<u64, Unreadable> {
     let Some(descriptor) = meta::region(view, region)? else { return Ok(0) };
-    let mut digest = entry(families::META, b"descriptor", format!("{descriptor:?}").as_bytes());
+    // As it is stored, so that a batch that changes it counts alike.
+    let key = meta::region_key(region);
+    let stored = view.get(families::META, &key)?.unwrap_or_default();
+    let mut digest = entry(families::META, &key, &stored);
     for &family in families::families_of(descriptor.space) {
         let range = Range::region(&descriptor.start_key, &descriptor.end_key);
         let mut entries = view.entries(family, range, Direction::Forward)?;

@@ -159,6 +159,11 @@ impl ClusterNode {
         self.machine.fs = disk;
     }
 
+    /// The operator says that a lost directory of this node will not come back; counts from its next start on.
+    pub fn replace_lost_directory(&mut self) {
+        self.config.replace_lost_directory = true;
+    }
+
     /// How small everything in it is.
     pub fn sizes(&self) -> Sizes {
         self.sizes

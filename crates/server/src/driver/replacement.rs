@@ -1,0 +1,55 @@
+//! Regions whose replica was in a lost directory get a new one: their leaders remove the old replica and add one in the
+//! directory that has taken the lost one's place ([`super::membership`], 5).
+//!
+//! Nothing is remembered of what was ordered: each look compares what a region is with what it should be, so a change of
+//! leadership or a crash at any moment only delays the next change. A region lives on the stores of the cluster's first
+//! state.
+
+use super::open::first_regions;
+use super::{Driver, Pending};
+use kontiki_placement::Now;
+use kontiki_raftstore::{Event, MemberChange, Peer, Region, StoreId, replica_id};
+
+/// Ticks between looks.
+pub(super) const LOOK_TICKS: u64 = 10;
+
+impl Driver {
+    /// Orders the next change of each region that this node leads and that needs one.
+    pub(super) fn replace_lost_replicas(&mut self, now: Now) {
+        let led: Vec<_> = self.store.status().into_iter().filter(|status| status.leads).map(|s| s.region).collect();
+        let first = first_regions(&self.config);
+        for region in led {
+            let homes: Vec<StoreId> = first
+                .iter()
+                .filter(|first| first.id == region.id)
+                .flat_map(|first| first.peers.iter().map(|peer| peer.store))
+                .collect();
+            let replacement = |store| self.formation.membership.replacement_of(store);
+            if let Some(change) = next_change(&region, &homes, replacement) {
+                let (region, epoch, ticket) = (region.id, region.epoch, self.pending.add(Pending::Abandoned));
+                self.store.handle(Event::ChangeMembers { region, epoch, change, ticket }, now.monotonic);
+            }
+        }
+    }
+}
+
+/// The next change of a region that lives on `homes`, if its replica on one of them is not in the directory that has taken
+/// the place of a lost one there. `replacement`: such a directory of a store.
+fn next_change(
+    region: &Region,
+    homes: &[StoreId],
+    replacement: impl Fn(StoreId) -> Option<u64>,
+) -> Option<MemberChange> {
+    homes.iter().find_map(|store| {
+        let id = replica_id(replacement(*store)?, region.id);
+        match region.peer_on(*store) {
+            Some(peer) if peer.id == id => None,
+            Some(lost) => Some(MemberChange::Remove(lost.id)),
+            None => Some(MemberChange::Add(Peer { id, store: *store })),
+        }
+    })
+}
+
+#[cfg(test)]
+#[path = "replacement_test.rs"]
+mod tests;

@@ -1,0 +1,36 @@
+use super::*;
+use kontiki_raftstore::{Epoch, PeerId, RegionId, Space};
+
+fn region(peers: &[(u64, u64)]) -> Region {
+    Region {
+        id: RegionId(2),
+        start_key: Default::default(),
+        end_key: Default::default(),
+        epoch: Epoch { conf_version: 1, version: 1 },
+        peers: peers.iter().map(|(id, store)| Peer { id: PeerId(*id), store: StoreId(*store) }).collect(),
+        space: Space::Data,
+    }
+}
+
+#[test]
+fn a_lost_replica_is_removed_and_then_another_is_added() {
+    let homes = [1, 2, 3].map(StoreId);
+    let mut now = region(&[(2001, 1), (2002, 2), (2003, 3)]);
+    assert_eq!(next_change(&now, &homes, |_| None), None, "nothing was lost");
+    let replaced = |store| (store == StoreId(2)).then_some(77);
+    let new = Peer { id: replica_id(77, RegionId(2)), store: StoreId(2) };
+    for expected in [MemberChange::Remove(PeerId(2002)), MemberChange::Add(new)] {
+        assert_eq!(next_change(&now, &homes, replaced), Some(expected));
+        now = now.changed(expected).expect("it can be made");
+    }
+    assert_eq!(next_change(&now, &homes, replaced), None, "all is done");
+    // Lost once more: the same again.
+    let again = |store| (store == StoreId(2)).then_some(78);
+    assert_eq!(next_change(&now, &homes, again), Some(MemberChange::Remove(new.id)));
+}
+
+#[test]
+fn a_store_that_the_region_never_lived_on_gets_no_replica() {
+    let now = region(&[(2001, 1), (2002, 2), (2003, 3)]);
+    assert_eq!(next_change(&now, &[1, 2, 3].map(StoreId), |store| (store == StoreId(4)).then_some(77)), None);
+}
