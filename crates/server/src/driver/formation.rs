@@ -118,6 +118,14 @@ impl Formation {
         Ok((Formation { membership, rng, generation_at, renewing: None, reminder_at }, is_formed))
     }
 
+    /// A directory that took the place of a lost one gets its replicas from their leaders.
+    pub(super) fn create_lost_replicas(&self, store: &mut Store) {
+        let own = self.membership.own();
+        if own.replacement > 0 {
+            store.create_replicas_of(own.id);
+        }
+    }
+
     /// The clock begins.
     pub(super) fn started(&mut self, now: Duration) {
         self.generation_at = now + GENERATION_INTERVAL;
@@ -347,7 +355,7 @@ impl Driver {
             return self.stop(StopReason::Formation(error.to_string()));
         }
         self.formation.membership.joined(join);
-        self.store.create_replicas_of(join.own.id);
+        self.formation.create_lost_replicas(&mut self.store);
         let (store, cluster, count) = (self.config.store_id, self.config.cluster_id, join.own.replacement);
         tracing::warn!(
             store,

@@ -61,6 +61,12 @@ pub fn first_regions(config: &NodeConfig) -> Vec<Region> {
     ]
 }
 
+/// The regions of these that live on this store.
+fn home_regions(config: &NodeConfig) -> Vec<RegionId> {
+    let own = StoreId(config.store_id);
+    first_regions(config).iter().filter(|region| region.peer_on(own).is_some()).map(|region| region.id).collect()
+}
+
 /// The engine's log budget is at least this many segments, so that the oldest can go while others fill.
 const LOG_SEGMENTS: u64 = 16;
 /// The largest log segment: enough to make its allocation rare, small enough to give space back soon.
@@ -126,26 +132,19 @@ impl Driver {
         tune: impl FnOnce(&mut Config, &mut Options),
     ) -> Result<Driver, OpenError> {
         let (raft_config, db) = open_engine(env, &mut config, tune)?;
-        let tick_interval = raft_config.tick_interval;
-        let mut rng = Rng::new(seed);
+        let (tick_interval, mut rng) = (raft_config.tick_interval, Rng::new(seed));
         let (formation, is_formed) = Formation::open(&db, &config, rng.child("formation"))?;
         let mut store = Store::new(raft_config, rng.child("raftstore"));
         if is_formed {
             formation::recover(&mut store, &db)?;
-            if formation.membership.own().replacement > 0 {
-                store.create_replicas_of(formation.membership.own().id);
-            }
+            formation.create_lost_replicas(&mut store);
         }
-        let homes =
-            first_regions(&config).into_iter().filter(|first| first.peer_on(StoreId(config.store_id)).is_some());
-        let home_regions = homes.map(|region| region.id).collect();
 
-        let counters = Arc::new(Counters::default());
+        let counters: Arc<Counters> = Arc::default();
         let inbox = Arc::new(Inbox::new(counters.clone()));
         let snapshots = Snapshots::open(env, &config.data_dir, &db, &inbox, &counters, store.file_numbers())?;
         let flusher = Flusher::start(env, &db);
         let surveys = Surveys::start(env, &config.data_dir, &db, &store.readers(), &inbox);
-        let available_bytes = env.fs.free_bytes(&config.data_dir).unwrap_or(0);
         let shared = Arc::new(Shared {
             inbox,
             db: db.clone(),
@@ -158,7 +157,7 @@ impl Driver {
             stopped: Default::default(),
             standing: Mutex::new(formation.membership.standing().clone()),
             refusals: Mutex::default(),
-            home_regions,
+            home_regions: home_regions(&config),
             cluster_id: config.cluster_id,
             store_id: StoreId(config.store_id),
             snapshots_dir: snapshots.directory().to_owned(),
@@ -167,6 +166,7 @@ impl Driver {
         });
         let monotonic = env.clock.monotonic();
         let mut driver = Driver {
+            available_bytes: env.fs.free_bytes(&config.data_dir).unwrap_or(0),
             placement: Placement::new(PlacementConfig::new(config.cluster_id, config.store_id)),
             env: env.clone(),
             config,
@@ -183,7 +183,6 @@ impl Driver {
             formation,
             flusher,
             surveys,
-            available_bytes,
             outbound: Vec::new(),
             observer: None,
             applies_held: false,

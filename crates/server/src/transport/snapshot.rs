@@ -5,12 +5,11 @@ use bytes::Bytes;
 use kontiki_proto::internal::{SnapshotChunk, SnapshotHead};
 use kontiki_raftstore::StoreId;
 use kontiki_raftstore::snapshot::SnapshotId;
-use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 
 /// Bytes of a chunk: a disk reads it in a few milliseconds, and it is far below any message limit.
@@ -60,7 +59,7 @@ pub(super) async fn send(
         estimated_bytes: snapshot.estimated_bytes,
         message: snapshot.message,
     };
-    let progress = Arc::new(Progress::new());
+    let progress = Arc::new(Progress::default());
     let chunks = Chunks { sender, progress: progress.clone(), head: Some(head), offset: 0, data: Vec::new() };
     let (write, metrics) = (snapshot.write, shared.metrics.clone());
     let writing = tokio::task::spawn_blocking(move || {
@@ -90,31 +89,30 @@ pub(super) async fn send(
 /// What the source is told when the call has ended.
 const CALL_ENDED: &str = "the call has ended";
 
-/// When a chunk left last, and how long the next sign of life may take.
+/// Bytes of the chunks that left.
+#[derive(Default)]
 struct Progress {
-    state: Mutex<(Instant, Duration)>,
+    sent_bytes: AtomicU64,
+    /// Counted apart: the last chunk may be empty.
+    chunks: AtomicU64,
 }
 
 impl Progress {
-    fn new() -> Progress {
-        Progress { state: Mutex::new((Instant::now(), STALL_MAX)) }
+    fn made(&self, bytes: u64) {
+        self.sent_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.chunks.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A chunk was taken; after the `last` of `bytes` in all the receiver checks the whole.
-    fn made(&self, bytes: u64, last: bool) {
-        let check = CHECK_TIME * u32::try_from(bytes / CHECKED_BYTES).unwrap_or(u32::MAX);
-        *self.state.lock() = (Instant::now(), if last { STALL_MAX + check } else { STALL_MAX });
-    }
-
-    /// Done when no progress was made for too long.
+    /// Done when no progress was made for too long: at the earliest after the time allowed, at the latest after twice that.
     async fn stalled(&self) {
         loop {
-            let (since, patience) = *self.state.lock();
-            let left = patience.saturating_sub(since.elapsed());
-            if left.is_zero() {
+            let before = self.chunks.load(Ordering::Relaxed);
+            let to_check = self.sent_bytes.load(Ordering::Relaxed) / CHECKED_BYTES;
+            let check = CHECK_TIME * u32::try_from(to_check).unwrap_or(u32::MAX);
+            tokio::time::sleep(STALL_MAX + check).await;
+            if self.chunks.load(Ordering::Relaxed) == before {
                 return;
             }
-            tokio::time::sleep(left).await;
         }
     }
 }
@@ -152,10 +150,11 @@ impl Chunks {
     fn send(&mut self, last: bool) -> io::Result<()> {
         let data = Bytes::from(std::mem::take(&mut self.data));
         let (offset, checksum) = (self.offset, crc32fast::hash(&data));
-        self.offset += data.len() as u64;
+        let bytes = data.len() as u64;
+        self.offset += bytes;
         let chunk = SnapshotChunk { head: self.head.take(), offset, data, checksum, last };
         self.sender.blocking_send(chunk).map_err(|_| io::Error::other(CALL_ENDED))?;
-        self.progress.made(self.offset, last);
+        self.progress.made(bytes);
         Ok(())
     }
 }
