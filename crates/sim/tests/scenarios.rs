@@ -253,6 +253,69 @@ fn s132_full_disks_of_a_majority_refuse_writes_serve_reads_and_recover() {
 }
 
 #[test]
+fn a_full_disk_of_three_costs_neither_writes_nor_timestamps() {
+    for seed in 0..6 {
+        let mut cluster = cluster(600 + seed);
+        let leader = cluster.await_leader(DATA, None);
+        // The same node leads placement, too.
+        while cluster.await_leader(PLACEMENT, None) != leader {
+            let placement = cluster.await_leader(PLACEMENT, None);
+            let handle = cluster.world.node(placement).and_then(ClusterNode::handle).expect("it runs");
+            handle.transfer_leader(PLACEMENT, StoreId(leader));
+            run_for(&mut cluster, 1);
+        }
+        let before = timestamp(&mut cluster, 1);
+        let node = cluster.world.node(leader).expect("it exists");
+        kontiki_sim::world::SimNode::machine(node).fs.set_quota(Some(0));
+        // Until the disk is found to be full. A put that meets that moment may be refused.
+        let mut puts = 0;
+        while cluster.leaders(DATA).contains(&leader) || cluster.leaders(PLACEMENT).contains(&leader) {
+            puts += 1;
+            assert!(puts < 2_000, "seed {seed}: a full disk still leads");
+            put_through_any(&mut cluster, &format!("filler{}", puts % 50), &format!("{puts}-{}", "x".repeat(400)));
+            timestamp(&mut cluster, puts);
+        }
+        put(&mut cluster, "after", "x");
+        assert!(timestamp(&mut cluster, 2) > before);
+        // It does not take the leadership back while it cannot write, though the others are asked to give it up.
+        for _ in 0..5 {
+            let now = cluster.await_leader(DATA, None);
+            let handle = cluster.world.node(now).and_then(ClusterNode::handle).expect("it runs");
+            handle.transfer_leader(DATA, StoreId(leader));
+            run_for(&mut cluster, 2);
+            assert!(!cluster.leaders(DATA).contains(&leader), "seed {seed}");
+        }
+        cluster.world.heal();
+        run_for(&mut cluster, 3);
+        put(&mut cluster, "healed", "x");
+        assert_good(cluster, 0);
+    }
+}
+
+#[test]
+fn a_stalled_disk_that_leads_hands_over_and_the_others_go_on() {
+    for seed in 0..6 {
+        let mut cluster = cluster(700 + seed);
+        let leader = cluster.await_leader(DATA, None);
+        put(&mut cluster, "k", "before");
+        cluster.world.stall_disk(leader, Duration::from_secs(30));
+        // A write that the stalled disk holds up makes it notice; what becomes of it may stay unknown.
+        put_through_any(&mut cluster, "k", "during");
+        let now = cluster.await_leader(DATA, Some(leader));
+        assert_ne!(now, leader, "seed {seed}");
+        let begun = cluster.world.now();
+        for i in 0..5 {
+            put(&mut cluster, &format!("k{i}"), "x");
+        }
+        assert!(cluster.world.now() < begun + Duration::from_secs(20), "seed {seed}: the others wait for nothing");
+        cluster.world.heal();
+        run_for(&mut cluster, 3);
+        put(&mut cluster, "healed", "x");
+        assert_good(cluster, 0);
+    }
+}
+
+#[test]
 fn s135_timestamps_go_forward_whoever_dies_and_whoever_is_asked() {
     let mut cluster = cluster(135);
     let mut last = 0;

@@ -49,6 +49,13 @@ impl<N: SimNode> World<N> {
         }
     }
 
+    /// A node's disk does nothing for so long: syncs and background work wait.
+    pub fn stall_disk(&mut self, id: NodeId, length: Duration) {
+        let until = self.time.now() + length;
+        let slot = self.slots.get_mut(&id).expect("nodes stay");
+        slot.stalled_until = slot.stalled_until.max(until);
+    }
+
     fn plan_nemesis(&mut self) {
         let interval = Duration::from_millis(self.nemesis_rng.range(self.knobs.fault_interval_ms.clone()));
         self.heap.push(self.time.now() + interval, Event::Nemesis);
@@ -80,7 +87,7 @@ impl<N: SimNode> World<N> {
             Fault::Drift => self.drift(),
             Fault::WallJump => self.jump(),
             Fault::DiskFull => self.fill_disk(length),
-            Fault::DiskStall => self.stall_disk(length),
+            Fault::DiskStall => self.stall_some_disk(length),
             Fault::SyncError => self.fail_disk(Op::Sync),
             Fault::ReadError => self.fail_disk(Op::Read),
             Fault::SlowApply => self.slow_apply(length),
@@ -172,11 +179,9 @@ impl<N: SimNode> World<N> {
         true
     }
 
-    fn stall_disk(&mut self, length: Duration) -> bool {
+    fn stall_some_disk(&mut self, length: Duration) -> bool {
         let Some(id) = self.pick_any() else { return false };
-        let until = self.time.now() + length;
-        let slot = self.slots.get_mut(&id).expect("it was picked");
-        slot.stalled_until = slot.stalled_until.max(until);
+        self.stall_disk(id, length);
         true
     }
 
