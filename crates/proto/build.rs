@@ -16,6 +16,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     // Errors of pairs are large and rare: inline they would make a pair of a scan ten times as large in memory.
-    tonic_prost_build::configure().bytes(".").boxed("kvrpcpb.KvPair.error").compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        .boxed("kvrpcpb.KvPair.error")
+        .codec_path("crate::codec::Codec")
+        .compile_fds(descriptors)?;
     Ok(())
 }

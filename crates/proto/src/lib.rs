@@ -1,5 +1,5 @@
 //! Wire messages and gRPC service faces, generated at build time from the project's own `.proto` files
-//! (`crates/proto/proto`) by protox and tonic: nothing but Rust is needed to build them. No logic lives here.
+//! (`crates/proto/proto`) by protox and tonic: nothing but Rust is needed to build them. No logic lives here but that of [`codec`].
 //!
 //! | module | what |
 //! |---|---|
@@ -8,6 +8,7 @@
 //! | [`kvrpcpb`] | raw and transactional requests and answers |
 //! | [`pdpb`] | the placement service, `pdpb.PD` |
 //! | [`tikvpb`] | the key-value service, `tikvpb.Tikv` |
+//! | [`codec`] | how messages become bytes, large ones apart |
 //! | [`internal`] | node to node: message stream and snapshot stream, `kontiki.internal.Peer` |
 //!
 //! The first five are facts of public protocols (field numbers and names that TiKV's clients use), so a field is
@@ -15,6 +16,8 @@
 //! decoding a request copies no key and no value.
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
+
+pub mod codec;
 
 /// How the error begins by which a server refuses to answer more bytes than it may. It stands in `abort` of a pair's
 /// error or of the answer's. Asking for fewer keys at a time helps.

@@ -332,6 +332,7 @@ fn runtime(name: &str, workers: usize) -> Result<Runtime, StartError> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
         .thread_name(name)
+        .on_thread_start(|| kontiki_proto::codec::encode_large_apart(|work| tokio::task::block_in_place(work)))
         .enable_all()
         .build()
         .map_err(StartError::Runtime)

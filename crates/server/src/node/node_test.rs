@@ -8,6 +8,7 @@ use kontiki_proto::pdpb::pd_client::PdClient;
 use kontiki_proto::tikvpb::tikv_client::TikvClient;
 use kontiki_proto::{metapb, pdpb};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::transport::Channel;
@@ -258,4 +259,62 @@ fn a_directory_in_use_names_its_holder() {
     let error = Server::start(config(directory.path())).map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("in use") && error.contains(&std::process::id().to_string()), "{error}");
     server.run_until(std::future::ready(())).unwrap();
+}
+
+/// A message that is slow to encode: it waits until others have run on the thread's runtime, or gives up.
+#[derive(Clone, Default, PartialEq, Debug)]
+struct Slow;
+
+static RAN: AtomicU64 = AtomicU64::new(0);
+
+impl prost::Message for Slow {
+    fn encode_raw(&self, buffer: &mut impl bytes::BufMut) {
+        let before = RAN.load(Ordering::SeqCst);
+        // As long as others may need on a busy machine.
+        let clock = Env::real().clock;
+        let deadline = clock.monotonic() + Duration::from_secs(20);
+        while RAN.load(Ordering::SeqCst) < before + 10 {
+            assert!(clock.monotonic() < deadline, "others wait for the message");
+            std::thread::yield_now();
+        }
+        buffer.put_bytes(0, self.encoded_len());
+    }
+
+    fn merge_field(
+        &mut self,
+        _: u32,
+        _: prost::encoding::WireType,
+        _: &mut impl bytes::Buf,
+        _: prost::encoding::DecodeContext,
+    ) -> Result<(), prost::DecodeError> {
+        Ok(())
+    }
+
+    fn encoded_len(&self) -> usize {
+        1 << 20
+    }
+
+    fn clear(&mut self) {}
+}
+
+#[test]
+fn a_large_answer_that_is_being_encoded_keeps_nothing_else_waiting() {
+    use tonic::codec::Codec;
+    let runtime = super::runtime("one", 1).expect("a runtime");
+    runtime.block_on(async {
+        let others = tokio::spawn(async {
+            loop {
+                RAN.fetch_add(1, Ordering::SeqCst);
+                tokio::task::yield_now().await;
+            }
+        });
+        let encoding = tokio::spawn(async {
+            let encoder = kontiki_proto::codec::Codec::<Slow, Slow>::default().encoder();
+            let source = futures::stream::iter([Ok(Slow)]);
+            let body = tonic::codec::EncodeBody::new_server(encoder, source, None, Default::default(), None);
+            axum::body::to_bytes(axum::body::Body::new(body), usize::MAX).await.expect("it is encoded").len()
+        });
+        assert!(encoding.await.expect("it ends") > 1 << 20);
+        others.abort();
+    });
 }

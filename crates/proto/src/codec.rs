@@ -1,0 +1,104 @@
+//! Encoding and decoding of messages, with large ones apart from what else its thread has to do.
+//!
+//! gRPC encodes an answer on the thread that carries its connection, and with it those of others. An answer of 600,000 keys
+//! takes a tenth of a second, several times that on a busy machine: heartbeats that wait behind a few of them cost a
+//! leader its leadership. So a thread can say how its other tasks get on meanwhile ([`encode_large_apart`]), as
+//! `tokio::task::block_in_place` does by moving them to another thread.
+
+use bytes::Buf;
+use prost::Message;
+use std::cell::Cell;
+use std::marker::PhantomData;
+use tonic::Status;
+use tonic::codec::{BufferSettings, DecodeBuf, Decoder, EncodeBuf, Encoder};
+
+/// A message from this size on is large: what is smaller takes less than a millisecond, moving the other tasks some
+/// microseconds.
+const LARGE_BYTES: usize = 128 << 10;
+
+/// Calls what it is given, once, while the thread's other tasks get on.
+pub type Apart = fn(&mut dyn FnMut());
+
+thread_local! {
+    static APART: Cell<Option<Apart>> = const { Cell::new(None) };
+}
+
+/// On the calling thread large messages are encoded and decoded through `apart` from here on.
+pub fn encode_large_apart(apart: Apart) {
+    APART.set(Some(apart));
+}
+
+fn apart_if<R>(is_large: bool, work: impl FnOnce() -> R) -> R {
+    let Some(apart) = APART.get().filter(|_| is_large) else { return work() };
+    let (mut work, mut result) = (Some(work), None);
+    apart(&mut || result = work.take().map(|work| work()));
+    result.expect("an `Apart` calls what it is given")
+}
+
+/// The codec of all generated services.
+pub struct Codec<T, U>(PhantomData<(T, U)>);
+
+impl<T, U> Default for Codec<T, U> {
+    fn default() -> Self {
+        Codec(PhantomData)
+    }
+}
+
+impl<T, U> tonic::codec::Codec for Codec<T, U>
+where
+    T: Message + Send + 'static,
+    U: Message + Default + Send + 'static,
+{
+    type Encode = T;
+    type Decode = U;
+    type Encoder = ApartEncoder<T>;
+    type Decoder = ApartDecoder<U>;
+
+    fn encoder(&mut self) -> ApartEncoder<T> {
+        ApartEncoder(PhantomData)
+    }
+
+    fn decoder(&mut self) -> ApartDecoder<U> {
+        ApartDecoder(PhantomData)
+    }
+}
+
+/// See [`Codec`].
+pub struct ApartEncoder<T>(PhantomData<T>);
+
+impl<T: Message> Encoder for ApartEncoder<T> {
+    type Item = T;
+    type Error = Status;
+
+    fn encode(&mut self, item: T, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        let length = item.encoded_len();
+        // The item is dropped there, too: that takes as long.
+        let encoded = apart_if(length >= LARGE_BYTES, move || item.encode(buffer));
+        encoded.map_err(|error| Status::internal(format!("an answer of {length} bytes: {error}")))
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::default()
+    }
+}
+
+/// See [`Codec`].
+pub struct ApartDecoder<U>(PhantomData<U>);
+
+impl<U: Message + Default> Decoder for ApartDecoder<U> {
+    type Item = U;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
+        let decoded = apart_if(buffer.remaining() >= LARGE_BYTES, || U::decode(buffer));
+        decoded.map(Some).map_err(|error| Status::internal(error.to_string()))
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::default()
+    }
+}
+
+#[cfg(test)]
+#[path = "codec_test.rs"]
+mod tests;
