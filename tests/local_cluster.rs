@@ -1,6 +1,8 @@
 //! `kontiki cluster`: starts, serves, survives the death of a node, stops, and continues.
 #![allow(clippy::disallowed_methods)] // waits on processes with a deadline
 
+mod support;
+
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
@@ -106,11 +108,33 @@ fn wait_for_status(port: u16) -> Value {
     loop {
         let status: Value = serde_json::from_str(&succeeds_in_the_end(port, &["status", "--json"])).expect("JSON");
         let regions = status["regions"].as_array().expect("a list");
-        if !regions.is_empty() && regions.iter().all(|region| region["leader_store"].is_u64()) {
+        if regions.len() > 1 && regions.iter().all(|region| region["leader_store"].is_u64()) {
             return status;
         }
         assert!(Instant::now() < deadline, "{status:#}");
     }
+}
+
+/// A killed store is not up for long; versions are the program's; counts of regions are those of the nodes.
+fn check_status_without_the_second_store(port: u16) {
+    let deadline = Instant::now() + PATIENCE;
+    let states = |status: &Value| -> Vec<String> {
+        let stores = status["stores"].as_array().expect("a list");
+        stores.iter().map(|store| store["state"].as_str().expect("text").to_owned()).collect()
+    };
+    let mut status = wait_for_status(port);
+    while states(&status) != ["up", "disconnected", "up"] {
+        assert!(Instant::now() < deadline, "{status:#}");
+        status = wait_for_status(port);
+    }
+    let regions = status["regions"].as_array().expect("a list").len();
+    for store in status["stores"].as_array().expect("a list") {
+        assert_eq!(store["version"], env!("CARGO_PKG_VERSION"), "{store:#}");
+        assert_eq!(store["regions"], regions, "three replicas on three nodes: {store:#}");
+    }
+    let (code, metrics) = support::http_get(&format!("127.0.0.1:{}", port + 3), "/metrics").expect("answers");
+    assert_eq!(code, 200);
+    assert!(metrics.lines().any(|line| line == format!("kontiki_regions {regions}")), "{metrics}");
 }
 
 #[test]
@@ -133,6 +157,7 @@ fn it_starts_serves_survives_a_node_stops_and_continues() {
     kill_process(Pid::from_raw(process_id).expect("not 0"), Signal::KILL).expect("signalled");
     cluster.line("node 2 ended");
     succeeds_in_the_end(port, &["put", "after", "the loss of one"]);
+    check_status_without_the_second_store(port);
     cluster.interrupt();
 
     let mut cluster = Running::start(scratch.path(), port);

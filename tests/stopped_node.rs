@@ -50,12 +50,24 @@ async fn a_directory_is_embedded_served_read_when_stopped_copied_and_served_agai
     let mut transaction = transactions.begin_with_options(optimistic()).await.expect("begins");
     transaction.put("transactional".to_owned(), "4".to_owned()).await.expect("buffered");
     transaction.commit().await.expect("commits");
+    let endpoint = cluster.nodes[0].addr.clone();
+    let read_keys = |place: &[&str]| {
+        let transactional = |command: &[&str]| succeeds(&[command, place, &["--transactional"]].concat());
+        assert_eq!(transactional(&["get", "transactional"]), "4\n");
+        assert_eq!(transactional(&["scan", "--json"]), "{\"key\":\"transactional\",\"value\":\"4\"}\n");
+        assert_eq!(transactional(&["scan", "--json", "--reverse", "--prefix", "trans"]).lines().count(), 1);
+        assert_eq!(transactional(&["scan", "--json", "u"]), "");
+        assert_eq!(succeeds(&[&["scan", "--json"], place].concat()).lines().count(), 2, "raw keys are others");
+    };
+    read_keys(&["--endpoint", &endpoint]);
     cluster.stop();
 
     let served = cluster.nodes[0].data_dir.to_str().expect("text").to_owned();
     read_own(Path::new(&served));
     assert_eq!(succeeds(&["get", "served", "--data-dir", &served]), "3\n");
     assert!(succeeds(&["scan", "--json", "--data-dir", &served]).contains("\"embedded\""));
+    assert_eq!(succeeds(&["get", "own", "--family", "mine", "--data-dir", &served]), "2\n");
+    read_keys(&["--data-dir", &served]);
     for command in ["check", "stats", "manifest", "tables", "wal", "vlog", "compact"] {
         succeeds(&[command, "--data-dir", &served]);
     }

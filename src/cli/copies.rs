@@ -4,8 +4,8 @@ use super::local::Purpose;
 use super::{Failure, local, text};
 use bytes::Bytes;
 use clap::{Args, Subcommand};
+use kontiki_engine::Range;
 use kontiki_engine::copy::{BackupInfo, BackupStore, CopyProgress};
-use kontiki_engine::{FamilySpec, Range};
 use kontiki_env::Env;
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Write};
@@ -46,8 +46,8 @@ pub struct Compact {
     /// The directory; nobody else may have it open
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf,
-    /// Only the family with this name
-    #[arg(long, value_name = "NAME")]
+    /// Only this family, by its name or number
+    #[arg(long, value_name = "FAMILY")]
     family: Option<String>,
     /// Only keys from this one on; needs --family
     #[arg(long, value_name = "KEY", requires = "family")]
@@ -70,9 +70,7 @@ impl Compact {
         match &self.family {
             None => db.compact().map_err(local::failed)?,
             Some(name) => {
-                let families = db.families();
-                let found = families.iter().find(|spec| spec.name == *name);
-                let family = found.ok_or_else(|| no_family(&self.data_dir, name, &families))?.family;
+                let family = local::family(&db, &self.data_dir, name)?;
                 let range = Range { start: self.from.clone().map(Bytes::from), end: self.to.clone().map(Bytes::from) };
                 db.compact_range(family, range).map_err(local::failed)?;
             }
@@ -82,11 +80,6 @@ impl Compact {
         writeln!(std::io::stdout(), "{}: tables {before} bytes before, {after} now", self.data_dir.display())?;
         Ok(())
     }
-}
-
-fn no_family(dir: &Path, name: &str, families: &[FamilySpec]) -> Failure {
-    let names: Vec<String> = families.iter().map(|spec| format!("{:?}", spec.name)).collect();
-    Failure::usage(format!("{} has no family {name:?}; it has {}", dir.display(), names.join(", ")))
 }
 
 /// Arguments of `kontiki backup`.

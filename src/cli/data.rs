@@ -1,37 +1,31 @@
-//! `kontiki put`, `get`, `delete` and `scan`: at a node, or in a directory without one.
+//! `kontiki put`, `get` and `delete`: at a node, or in a directory without one.
 
 use super::local::Purpose;
 use super::remote::Endpoint;
+use super::source::{Keys, Source};
 use super::{Failure, block_on, local, text};
-use bytes::Bytes;
 use clap::Args;
-use kontiki::Db;
+use kontiki::{Db, VALUE_BYTES_MAX};
 use serde_json::json;
-use std::io::Write;
-use std::path::PathBuf;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
 
 /// Where the data is, and how keys and values are written here.
 #[derive(Args, Debug)]
-struct Place {
+pub struct Place {
     #[command(flatten)]
     endpoint: Endpoint,
-    /// Use this directory instead of a node; nobody else may have it open
-    #[arg(long, value_name = "DIR", conflicts_with = "endpoint")]
+    /// Use this directory instead of a node; no other process may have it open
+    #[arg(long, id = "data_dir", value_name = "DIR", conflicts_with = "endpoint")]
     data_dir: Option<PathBuf>,
     /// Keys and values are hexadecimal digits, here and in what is printed
     #[arg(long)]
-    hex: bool,
+    pub hex: bool,
 }
 
 /// An open place.
 enum Store {
     Directory(Db),
-    Node(Endpoint),
-}
-
-/// A place that is only read.
-enum ToRead {
-    Directory(local::ToRead),
     Node(Endpoint),
 }
 
@@ -43,11 +37,9 @@ impl Place {
         }
     }
 
-    fn open_to_read(&self) -> Result<ToRead, Failure> {
-        match &self.data_dir {
-            Some(folder) => Ok(ToRead::Directory(local::open_to_read(folder)?)),
-            None => Ok(ToRead::Node(self.endpoint.clone())),
-        }
+    /// The place, to be read only.
+    pub fn source(&self, keys: &Keys) -> Result<Source, Failure> {
+        Source::open(self.data_dir.as_deref(), &self.endpoint, keys)
     }
 
     fn key(&self, argument: &str) -> Result<Vec<u8>, Failure> {
@@ -56,14 +48,20 @@ impl Place {
     }
 }
 
+/// Stands for standard input, or output, where a file is named.
+const STANDARD: &str = "-";
+
 /// Arguments of `kontiki put`.
 #[derive(Args, Debug)]
 pub struct Put {
     /// The key
     key: String,
     /// Its new value
-    #[arg(allow_hyphen_values = true)]
-    value: String,
+    #[arg(allow_hyphen_values = true, conflicts_with = "from")]
+    value: Option<String>,
+    /// Take the value from this file, byte for byte; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
     #[command(flatten)]
     place: Place,
 }
@@ -71,7 +69,7 @@ pub struct Put {
 impl Put {
     /// Writes; done when it is durable.
     pub fn run(self) -> Result<(), Failure> {
-        let (key, value) = (self.place.key(&self.key)?, text::parse("VALUE", &self.value, self.place.hex)?);
+        let (key, value) = (self.place.key(&self.key)?, self.value()?);
         match self.place.open(Purpose::Create)? {
             Store::Directory(db) => {
                 db.put(&key, &value).map_err(local::failed)?;
@@ -80,6 +78,33 @@ impl Put {
             Store::Node(endpoint) => block_on(endpoint.put(key, value)),
         }
     }
+
+    fn value(&self) -> Result<Vec<u8>, Failure> {
+        match (&self.value, &self.from) {
+            (_, Some(path)) => read_value(path),
+            (Some(value), None) => text::parse("VALUE", value, self.place.hex),
+            (None, None) => {
+                Err(Failure::usage("VALUE is missing: give it, or --from FILE, where `-` is standard input"))
+            }
+        }
+    }
+}
+
+/// The contents of a file, or of standard input: at most the largest value.
+#[allow(clippy::disallowed_methods)] // A file of the user, which may be a pipe.
+fn read_value(path: &Path) -> Result<Vec<u8>, Failure> {
+    let failed = |error: std::io::Error| Failure::new(format!("cannot read {}: {error}", path.display()));
+    let input: Box<dyn Read> = match path.as_os_str() == STANDARD {
+        true => Box::new(std::io::stdin().lock()),
+        false => Box::new(std::fs::File::open(path).map_err(failed)?),
+    };
+    let mut value = Vec::new();
+    input.take(VALUE_BYTES_MAX as u64 + 1).read_to_end(&mut value).map_err(failed)?;
+    if value.len() > VALUE_BYTES_MAX {
+        let path = path.display();
+        return Err(Failure::usage(format!("--from {path}: a value has at most {VALUE_BYTES_MAX} bytes")));
+    }
+    Ok(value)
 }
 
 /// Arguments of `kontiki get`.
@@ -90,6 +115,11 @@ pub struct Get {
     /// Print JSON for programs
     #[arg(long)]
     json: bool,
+    /// Write the value to this file, byte for byte; `-` is standard output
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "hex"])]
+    to: Option<PathBuf>,
+    #[command(flatten)]
+    keys: Keys,
     #[command(flatten)]
     place: Place,
 }
@@ -98,21 +128,29 @@ impl Get {
     /// Prints the value; fails if there is none.
     pub fn run(self) -> Result<(), Failure> {
         let key = self.place.key(&self.key)?;
-        let value = match self.place.open_to_read()? {
-            ToRead::Directory(directory) => directory.db.get(&key).map_err(local::failed)?,
-            ToRead::Node(endpoint) => block_on(endpoint.get(key.clone()))?,
-        };
-        let Some(value) = value else {
+        let Some(value) = self.place.source(&self.keys)?.get(&key)? else {
             return Err(Failure::new(format!("there is no key {:?}", self.key)));
         };
-        let (hex, mut out) = (self.place.hex, std::io::stdout().lock());
-        if self.json {
+        let hex = self.place.hex;
+        if let Some(path) = self.to.as_deref().filter(|path| path.as_os_str() != STANDARD) {
+            return write_value(path, &value);
+        }
+        let mut out = std::io::stdout().lock();
+        if self.to.is_some() {
+            out.write_all(&value)?;
+            out.flush()?;
+        } else if self.json {
             writeln!(out, "{}", json!({ "key": text::to_json(&key, hex), "value": text::to_json(&value, hex) }))?;
         } else {
             writeln!(out, "{}", text::show(&value, hex))?;
         }
         Ok(())
     }
+}
+
+#[allow(clippy::disallowed_methods)] // A file of the user, which may be a pipe.
+fn write_value(path: &Path, value: &[u8]) -> Result<(), Failure> {
+    std::fs::write(path, value).map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))
 }
 
 /// Arguments of `kontiki delete`.
@@ -137,79 +175,3 @@ impl Delete {
         }
     }
 }
-
-/// Arguments of `kontiki scan`.
-#[derive(Args, Debug)]
-pub struct Scan {
-    /// The first key [default: the first there is]
-    start: Option<String>,
-    /// The key to stop before [default: none]
-    end: Option<String>,
-    /// Keys that start with this, in place of START and END
-    #[arg(long, conflicts_with_all = ["start", "end"])]
-    prefix: Option<String>,
-    /// At most so many
-    #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    limit: u32,
-    /// From the last key of the range to the first
-    #[arg(long)]
-    reverse: bool,
-    /// Print one JSON object a line for programs
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    place: Place,
-}
-
-impl Scan {
-    /// Prints a table, or lines of JSON.
-    pub fn run(self) -> Result<(), Failure> {
-        let (start, end) = self.range()?;
-        let limit = self.limit as usize;
-        let found = match self.place.open_to_read()? {
-            ToRead::Directory(directory) => local::scan(&directory.db, &start, end.as_deref(), limit, self.reverse)?,
-            ToRead::Node(endpoint) => block_on(endpoint.scan(start, end, limit, self.reverse))?,
-        };
-        self.print(&found)
-    }
-
-    fn range(&self) -> Result<(Vec<u8>, Option<Vec<u8>>), Failure> {
-        let parse = |name: &str, argument: &String| text::parse(name, argument, self.place.hex);
-        if let Some(prefix) = &self.prefix {
-            let start = parse("PREFIX", prefix)?;
-            let end = after_prefix(&start);
-            return Ok((start, end));
-        }
-        let start = self.start.as_ref().map(|start| parse("START", start)).transpose()?.unwrap_or_default();
-        let end = self.end.as_ref().map(|end| parse("END", end)).transpose()?.filter(|end| !end.is_empty());
-        Ok((start, end))
-    }
-
-    fn print(&self, found: &[(Bytes, Bytes)]) -> Result<(), Failure> {
-        let (hex, mut out) = (self.place.hex, std::io::stdout().lock());
-        if self.json {
-            for (key, value) in found {
-                writeln!(out, "{}", json!({ "key": text::to_json(key, hex), "value": text::to_json(value, hex) }))?;
-            }
-            return Ok(());
-        }
-        let rows = found.iter().map(|(key, value)| vec![text::show(key, hex), text::show(value, hex)]);
-        writeln!(out, "{}", text::table(&["KEY", "VALUE"], rows))?;
-        if found.len() == self.limit as usize {
-            eprintln!("{} keys, the limit; there may be more (--limit)", found.len());
-        }
-        Ok(())
-    }
-}
-
-/// The first key after all that start with `prefix`; `None` if there is no such key.
-fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
-    let last = prefix.iter().rposition(|byte| *byte < 0xff)?;
-    let mut end = prefix.get(..=last)?.to_vec();
-    *end.last_mut()? += 1;
-    Some(end)
-}
-
-#[cfg(test)]
-#[path = "data_test.rs"]
-mod tests;

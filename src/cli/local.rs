@@ -1,12 +1,14 @@
 //! A data directory opened in this process.
 
 use super::Failure;
+use super::source::{Take, Wanted};
 use bytes::Bytes;
 use kontiki::{Db, Options};
 use kontiki_engine::inspect;
-use kontiki_engine::{Direction, Family, Range, View};
+use kontiki_engine::{Direction, Family, Range, ReadOptions, View};
 use kontiki_env::Env;
 use kontiki_env::fs::{FileLock, Fs, RealFs};
+use kontiki_txn::CommittedReader;
 use std::path::Path;
 
 /// The family that holds the identity of a served store, and its key there (crates/raftstore/src/meta.rs).
@@ -101,26 +103,78 @@ fn is_served(db: &Db) -> bool {
     has_identity(META) || ((earlier.0..).zip(names).all(is_there) && has_identity(earlier))
 }
 
-/// At most `limit` entries with `start <= key < end`; an absent end is unbounded. With `reverse` from the last on.
-pub fn scan(
-    db: &Db,
-    start: &[u8],
-    end: Option<&[u8]>,
-    limit: usize,
-    reverse: bool,
-) -> Result<Vec<(Bytes, Bytes)>, Failure> {
-    let direction = if reverse { Direction::Backward } else { Direction::Forward };
-    let range = Range { start: Some(Bytes::copy_from_slice(start)), end: end.map(Bytes::copy_from_slice) };
-    let snapshot = db.snapshot();
-    let mut entries = snapshot.entries(Family::DEFAULT, range, direction).map_err(failed)?;
-    let mut found = Vec::new();
-    while found.len() < limit {
-        match entries.next().map_err(failed)? {
-            Some(entry) => found.push(entry),
-            None => break,
+/// Which keys of a directory.
+#[derive(Clone, Copy, Debug)]
+pub enum Keys {
+    /// Those of a family.
+    Of(Family),
+    /// The transactional ones, at their newest committed values.
+    Transactional,
+}
+
+impl ToRead {
+    /// The transactional keys, if there can be any.
+    pub fn transactional(&self, folder: &Path) -> Result<Keys, Failure> {
+        if self.db.families().iter().any(|spec| spec.family == kontiki_txn::TXN_WRITE) {
+            return Ok(Keys::Transactional);
+        }
+        let folder = folder.display();
+        Err(Failure::usage(format!("--transactional: {folder} has no transactional keys, as it was never served")))
+    }
+
+    /// The value of a key.
+    pub fn get(&self, keys: Keys, key: &[u8]) -> Result<Option<Bytes>, Failure> {
+        let view = self.db.snapshot();
+        match keys {
+            Keys::Of(family) => view.get(family, key).map_err(failed),
+            Keys::Transactional => CommittedReader::new(&view).get(key).map_err(transactional_failed),
         }
     }
-    Ok(found)
+
+    /// Gives entries to `take`, one by one as they are read.
+    pub fn scan(&self, keys: Keys, wanted: &Wanted, take: Take<'_>) -> Result<(), Failure> {
+        let view = self.db.snapshot();
+        let Keys::Of(family) = keys else { return scan_transactional(&view, wanted, take) };
+        let direction = if wanted.reverse { Direction::Backward } else { Direction::Forward };
+        let range = Range::region(&wanted.start, wanted.end.as_deref().unwrap_or_default());
+        let mut scan = view.scan(family, range, direction, ReadOptions::one_pass()).map_err(failed)?;
+        for _ in 0..wanted.limit {
+            if !scan.advance().map_err(failed)? {
+                break;
+            }
+            let (key, value) = scan.entry().map_err(failed)?;
+            take(key, value)?;
+        }
+        Ok(())
+    }
+}
+
+fn scan_transactional(view: &dyn View, wanted: &Wanted, take: Take<'_>) -> Result<(), Failure> {
+    let end = wanted.end.as_deref().unwrap_or_default();
+    let scan = CommittedReader::new(view).scan(&wanted.start, end, wanted.reverse);
+    let mut scan = scan.map_err(transactional_failed)?;
+    for _ in 0..wanted.limit {
+        let Some((key, value)) = scan.next_entry().map_err(transactional_failed)? else { break };
+        take(&key, &value)?;
+    }
+    Ok(())
+}
+
+fn transactional_failed(failure: impl std::fmt::Display) -> Failure {
+    Failure::new(failure.to_string())
+}
+
+/// The family that a user names, by its name or number.
+pub fn family(db: &Db, folder: &Path, wanted: &str) -> Result<Family, Failure> {
+    let families = db.families();
+    let named = families.iter().find(|spec| spec.name == wanted);
+    let numbered = || families.iter().find(|spec| wanted.parse() == Ok(spec.family.0));
+    if let Some(found) = named.or_else(numbered) {
+        return Ok(found.family);
+    }
+    let there: Vec<String> = families.iter().map(|spec| format!("{:?} ({})", spec.name, spec.family.0)).collect();
+    let (folder, there) = (folder.display(), there.join(", "));
+    Err(Failure::usage(format!("--family {wanted:?}: {folder} has no such family; it has {there}")))
 }
 
 /// What the engine says of itself is fit for people.

@@ -4,12 +4,15 @@ mod check;
 mod cluster;
 mod copies;
 mod data;
+mod entries;
 mod failure;
 mod inspect;
 mod local;
 mod node;
 mod remote;
+mod scan;
 mod serve;
+mod source;
 mod status;
 mod text;
 
@@ -34,6 +37,8 @@ Examples:
   kontiki cluster --nodes 3 --dir demo   three nodes on this machine, until Ctrl-C
   kontiki put greeting hello             write to the node at 127.0.0.1:20160
   kontiki get greeting
+  kontiki put photo --from photo.jpg     the value is a file, or with `--from -` standard input
+  kontiki scan --prefix gree --json      a line for each key; --all for as many as there are
   kontiki status                         stores, regions and their leaders";
 
 #[derive(Debug, Subcommand)]
@@ -49,7 +54,7 @@ enum Command {
     /// Remove a key; it is no error if it was not there
     Delete(data::Delete),
     /// List keys and values of a range
-    Scan(data::Scan),
+    Scan(scan::Scan),
     /// Show stores, regions and their leaders
     Status(status::Status),
     /// Verify every byte of a data directory that no process has open

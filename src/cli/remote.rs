@@ -1,9 +1,10 @@
 //! Nodes reached over the network.
 
 use super::Failure;
+use super::source::{Take, Wanted};
 use bytes::Bytes;
 use clap::Args;
-use kontiki::client::{Client, Error, Options, RawClient};
+use kontiki::client::{Client, Error, Options};
 use std::fmt::Display;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -38,36 +39,47 @@ impl Endpoint {
 
     /// Writes a key.
     pub async fn put(&self, key: Vec<u8>, value: Vec<u8>) -> Result<(), Failure> {
-        self.raw().await?.put(key, value).await.map_err(failed)
+        self.client().await?.raw().put(key, value).await.map_err(failed)
     }
 
-    /// Reads a key.
-    pub async fn get(&self, key: Vec<u8>) -> Result<Option<Bytes>, Failure> {
-        self.raw().await?.get(key).await.map_err(failed)
+    /// Reads a key, a transactional one at a new timestamp.
+    pub async fn get(&self, transactional: bool, key: Vec<u8>) -> Result<Option<Bytes>, Failure> {
+        let client = self.client().await?;
+        if transactional {
+            let now = client.timestamp().await.map_err(failed)?;
+            return client.snapshot(now).get(key).await.map_err(failed);
+        }
+        client.raw().get(key).await.map_err(failed)
     }
 
     /// Removes a key.
     pub async fn delete(&self, key: Vec<u8>) -> Result<(), Failure> {
-        self.raw().await?.delete(key).await.map_err(failed)
+        self.client().await?.raw().delete(key).await.map_err(failed)
     }
 
-    /// At most `limit` entries with `start <= key < end`; an absent end is unbounded. With `reverse` from the last on.
-    pub async fn scan(
-        &self,
-        start: Vec<u8>,
-        end: Option<Vec<u8>>,
-        limit: usize,
-        reverse: bool,
-    ) -> Result<Vec<(Bytes, Bytes)>, Failure> {
-        let (raw, end) = (self.raw().await?, end.unwrap_or_default());
-        let found = if reverse { raw.scan_reverse(start, end, limit).await } else { raw.scan(start, end, limit).await };
-        Ok(found.map_err(failed)?.into_iter().map(|pair| (pair.key, pair.value)).collect())
+    /// Gives entries to `take`, page by page as they are read; transactional ones at a new timestamp.
+    pub async fn scan(&self, transactional: bool, wanted: &Wanted, take: Take<'_>) -> Result<(), Failure> {
+        let client = self.client().await?;
+        let (start, end) = (wanted.start.clone(), wanted.end.clone().unwrap_or_default());
+        if transactional {
+            let now = client.timestamp().await.map_err(failed)?;
+            let mut pages = client.snapshot(now).scan_pages(start, end, wanted.limit, wanted.reverse);
+            while let Some(page) = pages.next_page().await.map_err(failed)? {
+                page.iter().try_for_each(|pair| take(&pair.key, &pair.value))?;
+            }
+            return Ok(());
+        }
+        let mut pages = client.raw().scan_pages(start, end, wanted.limit, wanted.reverse);
+        while let Some(page) = pages.next_page().await.map_err(failed)? {
+            page.iter().try_for_each(|pair| take(&pair.key, &pair.value))?;
+        }
+        Ok(())
     }
 
-    async fn raw(&self) -> Result<RawClient, Failure> {
+    async fn client(&self) -> Result<Client, Failure> {
         let node = self.find().await?;
         let options = Options { operation_timeout: TIMEOUT, connect_timeout: CONNECT_TIMEOUT, ..Options::default() };
-        Ok(Client::connect_with([node], options).await.map_err(failed)?.raw())
+        Client::connect_with([node], options).await.map_err(failed)
     }
 }
 

@@ -2,14 +2,22 @@
 
 use super::{Failure, block_on, remote, text};
 use clap::Args;
-use kontiki_proto::metapb::StoreState;
+use kontiki_proto::metapb::{self, Store, StoreState};
 use kontiki_proto::pdpb::{GetAllStoresRequest, GetMembersRequest, Region, ScanRegionsRequest, pd_client::PdClient};
+use kontiki_server::driver::PLACEMENT_REGION;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::time::Duration;
 
 /// Regions asked for at a time, and shown to a person.
 const REGIONS_PAGE: usize = 1_000;
+
+/// A store that has been silent for longer is disconnected: it has missed at least three of its reports, which come
+/// every 5 s.
+const DISCONNECTED_AFTER: Duration = Duration::from_secs(20);
+/// A store that has been silent for longer is down: no restart or upgrade takes as long.
+const DOWN_AFTER: Duration = Duration::from_secs(30 * 60);
 
 /// Longest key in the table, in characters; JSON shows all of it.
 const KEY_CHARS_MAX: usize = 40;
@@ -31,7 +39,8 @@ pub struct Status {
 struct Picture {
     cluster_id: u64,
     placement_leader: String,
-    stores: Vec<kontiki_proto::metapb::Store>,
+    stores: Vec<Store>,
+    /// Those of data in key order, after the one of placement.
     regions: Vec<Region>,
 }
 
@@ -58,17 +67,15 @@ impl Status {
         let show = |bytes: &[u8]| text::shorten(&text::show(bytes, self.hex), KEY_CHARS_MAX);
         let row = |region: &Region| {
             let descriptor = region.region.clone().unwrap_or_default();
-            let epoch = descriptor.region_epoch.unwrap_or_default();
+            let epoch = descriptor.region_epoch.map_or_else(|| "-".into(), |e| format!("{}.{}", e.conf_ver, e.version));
+            let (start, end) = match (is_placement(region), descriptor.end_key.is_empty()) {
+                (true, _) => ("(placement)".into(), "(placement)".into()),
+                (false, true) => (show(&descriptor.start_key), "(end)".into()),
+                (false, false) => (show(&descriptor.start_key), show(&descriptor.end_key)),
+            };
             let stores: Vec<String> = descriptor.peers.iter().map(|peer| peer.store_id.to_string()).collect();
             let leader = leader_store(region).map_or_else(|| "-".into(), |store| store.to_string());
-            vec![
-                descriptor.id.to_string(),
-                leader,
-                stores.join(","),
-                format!("{}.{}", epoch.conf_ver, epoch.version),
-                show(&descriptor.start_key),
-                if descriptor.end_key.is_empty() { "(end)".into() } else { show(&descriptor.end_key) },
-            ]
+            vec![descriptor.id.to_string(), leader, stores.join(","), epoch, start, end]
         };
         let rows: Vec<Vec<String>> = picture.regions.iter().take(REGIONS_PAGE).map(row).collect();
         text::table(&["REGION", "LEADER", "STORES", "EPOCH", "START", "END"], rows)
@@ -76,10 +83,11 @@ impl Status {
 
     fn to_json(&self, picture: &Picture) -> Value {
         let (held, led) = counts(picture);
-        let store = |store: &kontiki_proto::metapb::Store| {
+        let store = |store: &Store| {
             json!({
                 "id": store.id, "address": store.address, "status_address": store.status_address,
-                "version": store.version, "state": state_name(store.state),
+                "version": version(store), "compatible_version": store.version,
+                "state": state_name(store), "silent_ms": store.silent_ms,
                 "regions": held.get(&store.id).unwrap_or(&0), "leaders": led.get(&store.id).unwrap_or(&0),
             })
         };
@@ -88,7 +96,7 @@ impl Status {
             let epoch = descriptor.region_epoch.unwrap_or_default();
             let peers = descriptor.peers.iter().map(|peer| json!({ "id": peer.id, "store": peer.store_id }));
             json!({
-                "id": descriptor.id, "leader_store": leader_store(region),
+                "id": descriptor.id, "leader_store": leader_store(region), "placement": is_placement(region),
                 "peers": peers.collect::<Vec<_>>(),
                 "epoch": { "conf_version": epoch.conf_ver, "version": epoch.version },
                 "start_key": text::show(&descriptor.start_key, true),
@@ -107,13 +115,13 @@ impl Status {
 fn stores_table(picture: &Picture) -> String {
     let (held, led) = counts(picture);
     let count = |counts: &BTreeMap<u64, u64>, id: u64| counts.get(&id).unwrap_or(&0).to_string();
-    let row = |store: &kontiki_proto::metapb::Store| {
+    let row = |store: &Store| {
         vec![
             store.id.to_string(),
             store.address.clone(),
             store.status_address.clone(),
-            state_name(store.state).to_string(),
-            store.version.clone(),
+            state_name(store).to_string(),
+            version(store).to_string(),
             count(&held, store.id),
             count(&led, store.id),
         ]
@@ -122,13 +130,33 @@ fn stores_table(picture: &Picture) -> String {
     text::table(&header, picture.stores.iter().map(row))
 }
 
-fn state_name(state: i32) -> &'static str {
-    match StoreState::try_from(state) {
+/// The version of the store's program; an older placement leader names only the one whose behaviour it follows.
+fn version(store: &Store) -> &str {
+    if store.program_version.is_empty() { &store.version } else { &store.program_version }
+}
+
+fn state_name(store: &Store) -> &'static str {
+    let silent = Duration::from_millis(store.silent_ms);
+    match StoreState::try_from(store.state) {
+        Ok(StoreState::Up) if silent > DOWN_AFTER => "down",
+        Ok(StoreState::Up) if silent > DISCONNECTED_AFTER => "disconnected",
         Ok(StoreState::Up) => "up",
         Ok(StoreState::Offline) => "offline",
         Ok(StoreState::Tombstone) => "removed",
         Err(_) => "unknown",
     }
+}
+
+fn is_placement(region: &Region) -> bool {
+    region.region.as_ref().is_some_and(|region| region.id == PLACEMENT_REGION.0)
+}
+
+/// Placement's own region, which is none of the clients': it is known from who its members are.
+fn placement_region(members: &[u64], leader: Option<u64>) -> Region {
+    let peer = |store_id: u64| metapb::Peer { store_id, ..metapb::Peer::default() };
+    let peers = members.iter().copied().map(peer).collect();
+    let region = metapb::Region { id: PLACEMENT_REGION.0, peers, ..metapb::Region::default() };
+    Region { region: Some(region), leader: leader.map(peer), ..Region::default() }
 }
 
 /// A region without a known leader has an absent or an empty one.
@@ -178,6 +206,8 @@ async fn ask_node(node: &str) -> Result<Picture, Failure> {
         }
         regions.extend(page.regions);
     }
+    let ids: Vec<u64> = members.members.iter().map(|member| member.member_id).collect();
+    regions.insert(0, placement_region(&ids, members.leader.as_ref().map(|leader| leader.member_id)));
     Ok(Picture {
         cluster_id: members.header.map_or(0, |header| header.cluster_id),
         placement_leader: members.leader.map_or_else(|| "nobody".into(), |leader| leader.name),
@@ -185,3 +215,7 @@ async fn ask_node(node: &str) -> Result<Picture, Failure> {
         regions,
     })
 }
+
+#[cfg(test)]
+#[path = "status_test.rs"]
+mod tests;

@@ -3,6 +3,7 @@
 use super::Failure;
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
+use std::io::{self, Write};
 
 /// The bytes that an argument means: its text, or with `hex` the bytes it spells.
 pub fn parse(name: &str, argument: &str, hex: bool) -> Result<Vec<u8>, Failure> {
@@ -24,6 +25,59 @@ pub fn show(bytes: &[u8], hex: bool) -> String {
         Ok(text) if !text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t')) => text.to_string(),
         _ => bytes.iter().flat_map(|byte| std::ascii::escape_default(*byte)).map(char::from).collect(),
     }
+}
+
+/// Bytes as one line of text: printable text as it is; in other text, control characters and backslashes escaped; what is
+/// no text escaped byte by byte. With `hex` as hexadecimal digits.
+#[derive(Debug)]
+pub enum Escaped<'a> {
+    /// Printed as it is.
+    Text(&'a str),
+    /// Had to be changed.
+    Changed(String),
+}
+
+impl<'a> Escaped<'a> {
+    /// Of these bytes.
+    pub fn of(bytes: &'a [u8], hex: bool) -> Escaped<'a> {
+        if hex {
+            return Escaped::Changed(show(bytes, true));
+        }
+        match std::str::from_utf8(bytes) {
+            Ok(text) if is_printable(text) => Escaped::Text(text),
+            Ok(text) => Escaped::Changed(text.chars().flat_map(escape).collect()),
+            Err(_) => Escaped::Changed(bytes.escape_ascii().to_string()),
+        }
+    }
+
+    /// How many characters it has.
+    pub fn chars(&self) -> usize {
+        match self {
+            Escaped::Text(text) => text.chars().count(),
+            Escaped::Changed(text) => text.chars().count(),
+        }
+    }
+
+    /// Writes it.
+    pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        match self {
+            Escaped::Text(text) => out.write_all(text.as_bytes()),
+            Escaped::Changed(text) => out.write_all(text.as_bytes()),
+        }
+    }
+}
+
+/// Whether the text has no control characters. ASCII, which most text is, is looked at byte by byte.
+fn is_printable(text: &str) -> bool {
+    let printable = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    printable || !text.chars().any(char::is_control)
+}
+
+fn escape(c: char) -> impl Iterator<Item = char> {
+    let changed = c.is_control() || c == '\\';
+    let escaped = changed.then(|| c.escape_default());
+    let kept = (!changed).then_some(c);
+    escaped.into_iter().flatten().chain(kept)
 }
 
 /// The text in quotes, cut to about `chars_max` characters.

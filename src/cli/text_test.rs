@@ -34,3 +34,20 @@ fn long_texts_are_cut_at_a_character() {
     assert_eq!(shorten("grüße", 5), "\"grüße\"");
     assert_eq!(shorten("grüße", 3), "\"grü...\"");
 }
+
+#[test]
+fn a_line_stays_a_line() {
+    let line = |bytes: &[u8], hex| {
+        let escaped = Escaped::of(bytes, hex);
+        let mut out = Vec::new();
+        escaped.write(&mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(escaped.chars(), text.chars().count());
+        text
+    };
+    assert_eq!(line("grüße \\ \"x\"".as_bytes(), false), "grüße \\ \"x\"", "printable text as it is");
+    assert_eq!(line("ü\n\\t\t".as_bytes(), false), "ü\\n\\\\t\\t", "with escapes, a backslash is one as well");
+    assert_eq!(line("\u{85}".as_bytes(), false), "\\u{85}", "control characters beyond ASCII");
+    assert_eq!(line(&[b'a', b'\n', 0xff], false), "a\\n\\xff");
+    assert_eq!(line(b"a\n", true), "610a");
+}

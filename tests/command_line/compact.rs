@@ -135,13 +135,13 @@ fn compact_says_what_it_cannot_do_and_what_would_help() {
     let data = folder.to_str().expect("text");
 
     let complaint = fails(2, &["compact", "--data-dir", data, "--family", "crow"]);
-    assert!(complaint.contains(data) && complaint.contains("no family \"crow\""), "{complaint}");
-    assert!(complaint.contains("it has \"default\", \"crew\", \"cargo\""), "the remedy: {complaint}");
+    assert!(complaint.contains(data) && complaint.contains("--family \"crow\""), "{complaint}");
+    assert!(complaint.contains("it has \"default\" (0), \"crew\" (7), \"cargo\" (9)"), "the remedy: {complaint}");
     let complaint = fails(2, &["compact", "--data-dir", data, "--family", "crew", "--from", "c", "--to", "b"]);
     assert!(complaint.contains("--from \"c\" comes after --to \"b\": exchange them"), "{complaint}");
     for part in ["--from", "--to"] {
         let complaint = fails(2, &["compact", "--data-dir", data, part, "b"]);
-        assert!(complaint.contains("--family <NAME>"), "a range of which family? {complaint}");
+        assert!(complaint.contains("--family <FAMILY>"), "a range of which family? {complaint}");
     }
     let complaint = fails(2, &["compact", "--family", "crew"]);
     assert!(complaint.contains("--data-dir <DIR>"), "{complaint}");

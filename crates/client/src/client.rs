@@ -23,7 +23,7 @@ pub struct StoreInfo {
     pub address: String,
     /// host:port of its HTTP status page; empty if it has none.
     pub status_address: String,
-    /// Its version.
+    /// The version of its program; of a store that does not say it, the version whose behaviour it follows.
     pub version: String,
 }
 
@@ -126,7 +126,7 @@ impl Client {
             id: store.id,
             address: store.address,
             status_address: store.status_address,
-            version: store.version,
+            version: if store.program_version.is_empty() { store.version } else { store.program_version },
         };
         Ok(stores.into_iter().map(info).collect())
     }

@@ -4,6 +4,7 @@
 //! of 8 bytes, zero-padded, each followed by 0xFF - (number of padding bytes); a length that is a multiple of 8 gets
 //! one more group. Raw requests use plain keys everywhere.
 
+use crate::{Error, Result};
 use bytes::Bytes;
 use kontiki_proto::kvrpcpb::{KvPair, Mutation};
 
@@ -109,6 +110,12 @@ impl Item for Mutation {
     fn bytes(&self) -> usize {
         self.key.len() + self.value.len()
     }
+}
+
+/// The user key at a region's boundary.
+pub(crate) fn boundary(mode: Mode, position: &Bytes) -> Result<Bytes> {
+    let malformed = || Error::Server(format!("a region ends at {}, which is no encoded key", position.escape_ascii()));
+    mode.user_key(position).ok_or_else(malformed)
 }
 
 /// The smallest key above `key`.

@@ -29,6 +29,7 @@ mod placement;
 mod raw;
 mod region;
 mod rpc;
+mod scan;
 mod tso;
 mod txn;
 
@@ -37,7 +38,8 @@ pub use error::Error;
 pub use keys::KeyPair;
 pub use options::Options;
 pub use raw::RawClient;
-pub use txn::{Snapshot, Transaction};
+pub use scan::RawScan;
+pub use txn::{Snapshot, SnapshotScan, Transaction};
 
 /// Result with the client's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;

@@ -1,17 +1,14 @@
 //! Raw keys.
 
-use crate::backoff::Backoff;
 use crate::cluster::{Cluster, fewer, too_large};
-use crate::keys::{KeyPair, Mode, after};
+use crate::keys::{KeyPair, Mode};
+use crate::scan::{RawScan, Remainder, lesser_end};
 use crate::txn::error_of;
 use crate::{Error, Result};
 use bytes::Bytes;
 use kontiki_proto::kvrpcpb::{self, KvPair};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// Pairs asked of one region at a time: keeps replies of ordinary values below a few MiB.
-const SCAN_BATCH: usize = 1024;
 
 /// Raw keys: each operation on one key is atomic and linearizable; batches are atomic in no way. Cheap to clone.
 #[derive(Clone)]
@@ -25,7 +22,7 @@ fn check(error: String) -> Result<()> {
 
 /// The pairs of an answer; `None` if it would have been too large, so that fewer are to be asked for. Such answers have
 /// no other place for an error than their first pair.
-fn answered(mut pairs: Vec<KvPair>) -> Result<Option<Vec<KvPair>>> {
+pub(crate) fn answered(mut pairs: Vec<KvPair>) -> Result<Option<Vec<KvPair>>> {
     match pairs.first_mut().and_then(|pair| pair.error.take()) {
         None => Ok(Some(pairs)),
         Some(error) if too_large(&error) => Ok(None),
@@ -113,7 +110,7 @@ impl RawClient {
 
     /// The first `limit` pairs with `start <= key < end` in key order; an empty `end` is unbounded.
     pub async fn scan(&self, start: impl Into<Bytes>, end: impl Into<Bytes>, limit: usize) -> Result<Vec<KeyPair>> {
-        self.scan_forward(start.into(), end.into(), limit, false).await
+        self.scan_pages(start, end, limit, false).all().await
     }
 
     /// The last `limit` pairs with `start <= key < end`, from the end down; an empty `end` is unbounded.
@@ -123,13 +120,20 @@ impl RawClient {
         end: impl Into<Bytes>,
         limit: usize,
     ) -> Result<Vec<KeyPair>> {
-        self.scan_backward(start.into(), end.into(), limit, false).await
+        self.scan_pages(start, end, limit, true).all().await
     }
 
     /// Like [`RawClient::scan`], keys only.
     pub async fn scan_keys(&self, start: impl Into<Bytes>, end: impl Into<Bytes>, limit: usize) -> Result<Vec<Bytes>> {
-        let pairs = self.scan_forward(start.into(), end.into(), limit, true).await?;
+        let pairs = self.scan_pages(start, end, limit, false).keys_only().all().await?;
         Ok(pairs.into_iter().map(|pair| pair.key).collect())
+    }
+
+    /// The pairs with `start <= key < end`, at most `limit` of them, in pages of a bounded size: for ranges that are too
+    /// large to be held in memory. An empty `end` is unbounded; with `reverse` from the end down. Nothing is asked for
+    /// before [`RawScan::next_page`].
+    pub fn scan_pages(&self, start: impl Into<Bytes>, end: impl Into<Bytes>, limit: usize, reverse: bool) -> RawScan {
+        RawScan::new(self.cluster.clone(), Remainder::new(start.into(), end.into(), limit, reverse))
     }
 
     /// Removes every key with `start <= key < end`; an empty `end` is unbounded. Not atomic over regions.
@@ -152,94 +156,5 @@ impl RawClient {
             from = upper;
         }
         Ok(())
-    }
-
-    async fn scan_forward(&self, mut from: Bytes, end: Bytes, limit: usize, key_only: bool) -> Result<Vec<KeyPair>> {
-        let (mut pairs, mut batch) = (Vec::new(), SCAN_BATCH);
-        let mut backoff = self.cluster.backoff();
-        while pairs.len() < limit && (end.is_empty() || from < end) {
-            let region = self.cluster.locate(&from, &mut backoff).await?;
-            let upper = lesser_end(&region.meta.end_key, &end);
-            let wanted = (limit - pairs.len()).min(batch);
-            let request = kvrpcpb::RawScanRequest {
-                start_key: from.clone(),
-                end_key: upper.clone(),
-                limit: wanted as u32,
-                key_only,
-                ..Default::default()
-            };
-            let Some(reply) = self.cluster.call_region(&region, request, &mut backoff).await? else { continue };
-            let Some(kvs) = answered(reply.kvs)? else {
-                batch = fewer(wanted)?;
-                continue;
-            };
-            backoff = self.progress(&backoff, !kvs.is_empty());
-            let last = kvs.last().map(|pair| after(&pair.key));
-            let whole = kvs.len() < wanted;
-            pairs.extend(kvs.into_iter().map(pair_of));
-            match last.filter(|_| !whole) {
-                Some(next) => from = next,
-                None if upper == end => break,
-                None => from = upper,
-            }
-        }
-        Ok(pairs)
-    }
-
-    async fn scan_backward(
-        &self,
-        start: Bytes,
-        mut below: Bytes,
-        limit: usize,
-        key_only: bool,
-    ) -> Result<Vec<KeyPair>> {
-        let (mut pairs, mut batch) = (Vec::new(), SCAN_BATCH);
-        let mut backoff = self.cluster.backoff();
-        while pairs.len() < limit && (below.is_empty() || start < below) {
-            let region = self.cluster.locate_below(&below, &mut backoff).await?;
-            let lower = region.meta.start_key.clone().max(start.clone());
-            let wanted = (limit - pairs.len()).min(batch);
-            let request = kvrpcpb::RawScanRequest {
-                start_key: below.clone(),
-                end_key: lower.clone(),
-                limit: wanted as u32,
-                key_only,
-                reverse: true,
-                ..Default::default()
-            };
-            let Some(reply) = self.cluster.call_region(&region, request, &mut backoff).await? else { continue };
-            let Some(kvs) = answered(reply.kvs)? else {
-                batch = fewer(wanted)?;
-                continue;
-            };
-            backoff = self.progress(&backoff, !kvs.is_empty());
-            let last = kvs.last().map(|pair| pair.key.clone());
-            let whole = kvs.len() < wanted;
-            pairs.extend(kvs.into_iter().map(pair_of));
-            match last.filter(|_| !whole) {
-                Some(next) => below = next,
-                None if lower <= start || lower.is_empty() => break,
-                None => below = lower,
-            }
-        }
-        Ok(pairs)
-    }
-
-    /// A long scan is many operations: each step that brings something has the whole time again.
-    fn progress(&self, backoff: &Backoff, moved: bool) -> Backoff {
-        if moved { self.cluster.backoff() } else { backoff.fork() }
-    }
-}
-
-fn pair_of(pair: KvPair) -> KeyPair {
-    KeyPair { key: pair.key, value: pair.value }
-}
-
-/// The lesser of two exclusive ends, where empty is unbounded.
-pub(crate) fn lesser_end(a: &Bytes, b: &Bytes) -> Bytes {
-    match (a.is_empty(), b.is_empty()) {
-        (true, _) => b.clone(),
-        (_, true) => a.clone(),
-        _ => a.min(b).clone(),
     }
 }

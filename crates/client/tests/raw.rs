@@ -65,6 +65,36 @@ async fn scans_cross_regions_in_both_directions() {
 }
 
 #[tokio::test]
+async fn a_scan_in_pages_asks_for_a_page_when_it_is_wanted() {
+    let mock = Mock::start().await;
+    mock.state.lock().split("k1500");
+    let raw = mock.client().await.raw();
+    let names: Vec<String> = (0..3000).map(|i| format!("k{i:04}")).collect();
+    raw.batch_put(names.iter().map(|name| (name.clone(), "v"))).await.unwrap();
+    for (reverse, limit) in [(false, usize::MAX), (true, usize::MAX), (false, 2000), (true, 10)] {
+        let before = mock.state.lock().count("RawScan");
+        let mut pages = raw.scan_pages("k", "", limit, reverse);
+        let mut expected: Vec<String> = names.clone();
+        if reverse {
+            expected.reverse();
+        }
+        expected.truncate(limit);
+        let mut found = Vec::new();
+        while let Some(page) = pages.next_page().await.unwrap() {
+            assert!((1..=1024).contains(&page.len()), "{} pairs in a page", page.len());
+            if found.is_empty() {
+                assert_eq!(mock.state.lock().count("RawScan"), before + 1, "nothing is asked for ahead");
+            }
+            found.extend(page);
+        }
+        assert_eq!(keys(&found), expected);
+        assert_eq!(pages.next_page().await.unwrap(), None, "the end stays the end");
+    }
+    let without_values = raw.scan_pages("k", "", 5, false).keys_only().next_page().await.unwrap().unwrap();
+    assert!(without_values.iter().all(|pair| pair.value.is_empty()));
+}
+
+#[tokio::test]
 async fn a_long_scan_is_not_cut() {
     let mock = Mock::start().await;
     mock.state.lock().split("k1500");

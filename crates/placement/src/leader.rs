@@ -67,7 +67,7 @@ impl Leader {
             config: config.clone(),
             oracle: Oracle::new(config, loaded.timestamp_bound_ms, now),
             ids: Ids::new(loaded.id_bound),
-            stores: Stores::new(loaded.stores),
+            stores: Stores::new(loaded.stores, now.monotonic),
             regions: Regions::new(loaded.regions),
             safe_point: loaded.safe_point,
             timestamps_waiting: VecDeque::new(),

@@ -22,13 +22,15 @@ pub(crate) struct Stores {
     by_id: BTreeMap<u64, Entry>,
     /// Stores whose record on disk is not known to be what it is here.
     unwritten: BTreeSet<u64>,
+    /// When reports could first be heard.
+    since: Duration,
 }
 
 impl Stores {
-    /// As a new leader finds them.
-    pub fn new(stores: Vec<Store>) -> Stores {
+    /// As a leader that begins `now` finds them.
+    pub fn new(stores: Vec<Store>, now: Duration) -> Stores {
         let by_id = stores.into_iter().map(|store| (store.id, Entry { store, report: None })).collect();
-        Stores { by_id, unwritten: BTreeSet::new() }
+        Stores { by_id, unwritten: BTreeSet::new(), since: now }
     }
 
     /// Takes a report. A store is known from its first one on, before its record is durable.
@@ -60,7 +62,7 @@ impl Stores {
     /// One store.
     pub fn get(&self, id: u64, now: Duration) -> Result<StoreInfo, Refusal> {
         match self.by_id.get(&id) {
-            Some(entry) => Ok(entry.info(now)),
+            Some(entry) => Ok(self.info(entry, now)),
             // Clients look for both halves of this text.
             None => Err(Refusal::new(RefusalCode::UnknownStore, format!("invalid store ID {id}, not found"))),
         }
@@ -68,7 +70,7 @@ impl Stores {
 
     /// All stores by ascending id.
     pub fn all(&self, now: Duration) -> Vec<StoreInfo> {
-        self.by_id.values().map(|entry| entry.info(now)).collect()
+        self.by_id.values().map(|entry| self.info(entry, now)).collect()
     }
 
     /// How many there are.
@@ -93,14 +95,13 @@ impl Stores {
     pub fn failed(&mut self, ids: &[u64]) {
         self.unwritten.extend(ids);
     }
-}
 
-impl Entry {
-    fn info(&self, now: Duration) -> StoreInfo {
+    fn info(&self, entry: &Entry, now: Duration) -> StoreInfo {
+        let heard = entry.report.map_or(self.since, |(_, at)| at);
         StoreInfo {
-            store: self.store.clone(),
-            stats: self.report.map(|(stats, _)| stats),
-            heartbeat_age_ms: self.report.map(|(_, at)| now.saturating_sub(at).as_millis() as u64),
+            store: entry.store.clone(),
+            stats: entry.report.map(|(stats, _)| stats),
+            silent_ms: Some(now.saturating_sub(heard).as_millis() as u64),
         }
     }
 }

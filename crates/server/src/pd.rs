@@ -310,6 +310,8 @@ fn wire_store(info: &StoreInfo) -> metapb::Store {
         peer_address: store.address.clone(),
         status_address: store.status_address.clone(),
         node_state: metapb::NodeState::Serving as i32,
+        program_version: store.version.clone(),
+        silent_ms: info.silent_ms.unwrap_or(0),
     }
 }
 

@@ -20,7 +20,7 @@ fn answering(outcomes: impl IntoIterator<Item = Outcome>) -> (FakeNode, Pd<FakeN
 fn store(id: u64) -> StoreInfo {
     let address = format!("host:{id}");
     let store = Store { id, address, status_address: format!("status:{id}"), version: "0.1.0".into() };
-    StoreInfo { store, stats: None, heartbeat_age_ms: None }
+    StoreInfo { store, stats: None, silent_ms: Some(21_000) }
 }
 
 fn peer(store_id: u64) -> placement::Peer {
@@ -199,7 +199,10 @@ async fn ids_stores_and_safe_points() {
         Outcome::Accepted(placement::Accepted {}),
     ]);
     assert_eq!(pd.alloc_id(pdpb::AllocIdRequest { count: 5, ..Default::default() }).await.unwrap().id, 104);
-    assert_eq!(pd.get_all_stores(Default::default()).await.unwrap().stores.len(), 2);
+    let stores = pd.get_all_stores(Default::default()).await.unwrap().stores;
+    assert_eq!(stores.iter().map(|store| store.id).collect::<Vec<_>>(), [1, 2]);
+    let told = (stores[0].version.as_str(), stores[0].program_version.as_str(), stores[0].silent_ms);
+    assert_eq!(told, ("8.5.0", "0.1.0", 21_000), "clients see whose behaviour to expect, tools the program's version");
     let update = pdpb::UpdateGcSafePointRequest { safe_point: 7, ..Default::default() };
     assert_eq!(pd.update_gc_safe_point(update).await.unwrap().new_safe_point, 9);
     assert_eq!(pd.get_gc_safe_point(Default::default()).await.unwrap().safe_point, 9);

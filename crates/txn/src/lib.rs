@@ -37,7 +37,7 @@ pub use latch::{LatchGuard, Latches};
 pub use lock::{Lock, LockKind, SHORT_VALUE_BYTES_MAX};
 pub use memcomparable::{decode as memcomparable_decode, encode as memcomparable_encode};
 pub use pace::{AtOnce, Pace, Slices};
-pub use read::{Isolation, Pair, ReadOptions, Scan, ScanLock, Version};
+pub use read::{CommittedReader, CommittedScan, Isolation, Pair, ReadOptions, Scan, ScanLock, Version};
 pub use record::{Write, WriteKind};
 pub use replicated::Replicated;
 pub use scheduler::{Detach, Scheduler};

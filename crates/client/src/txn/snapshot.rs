@@ -1,25 +1,23 @@
 //! Reads at a timestamp.
 
 use super::lock::{LockResolver, locks_of};
+use super::scan::SnapshotScan;
+use crate::Result;
 use crate::backoff::Backoff;
 use crate::cluster::{Cluster, fewer, too_large};
-use crate::keys::{KeyPair, Mode, after};
-use crate::raw::lesser_end;
-use crate::{Error, Result};
+use crate::keys::{KeyPair, Mode};
+use crate::scan::Remainder;
 use bytes::Bytes;
-use kontiki_proto::kvrpcpb::{self, Context, KvPair, LockInfo};
+use kontiki_proto::kvrpcpb::{self, Context, LockInfo};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-/// Pairs asked of one region at a time.
-const SCAN_BATCH: usize = 1024;
 
 /// The transactional keys as they were at one timestamp: every read sees the same state. Locks in the way are
 /// resolved; a read waits for transactions that might still commit below the timestamp.
 #[derive(Clone)]
 pub struct Snapshot {
-    cluster: Arc<Cluster>,
+    pub(super) cluster: Arc<Cluster>,
     resolver: Arc<LockResolver>,
     ts: u64,
     /// Transactions known to commit above the timestamp: their locks do not stop reads.
@@ -101,38 +99,7 @@ impl Snapshot {
 
     /// The first `limit` pairs with `start <= key < end` in key order; an empty `end` is unbounded.
     pub async fn scan(&self, start: impl Into<Bytes>, end: impl Into<Bytes>, limit: usize) -> Result<Vec<KeyPair>> {
-        let (mut from, end) = (start.into(), end.into());
-        let (mut pairs, mut batch) = (Vec::new(), SCAN_BATCH);
-        let mut backoff = self.cluster.backoff();
-        while pairs.len() < limit && (end.is_empty() || from < end) {
-            let region = self.cluster.locate(&Mode::Txn.position(&from), &mut backoff).await?;
-            let upper = lesser_end(&boundary(&region.meta.end_key)?, &end);
-            let wanted = (limit - pairs.len()).min(batch);
-            let request = self.scan_request(from.clone(), upper.clone(), wanted, false);
-            let Some(reply) = self.cluster.call_region(&region, request, &mut backoff).await? else { continue };
-            if reply.error.as_ref().is_some_and(too_large) {
-                batch = fewer(wanted)?;
-                continue;
-            }
-            let answered = reply.pairs.len();
-            let locks = take_until_locked(reply.pairs, reply.error, &mut pairs)?;
-            if !locks.is_empty() {
-                if let Some(last) = pairs.last() {
-                    from = from.max(after(&last.key));
-                }
-                self.clear(&locks, &mut backoff).await?;
-                continue;
-            }
-            if answered > 0 {
-                backoff = self.cluster.backoff(); // A long scan is many operations.
-            }
-            match pairs.last().filter(|_| answered == wanted) {
-                Some(last) => from = after(&last.key),
-                None if upper == end => break,
-                None => from = upper,
-            }
-        }
-        Ok(pairs)
+        self.scan_pages(start, end, limit, false).all().await
     }
 
     /// The last `limit` pairs with `start <= key < end`, from the end down; an empty `end` is unbounded.
@@ -142,88 +109,30 @@ impl Snapshot {
         end: impl Into<Bytes>,
         limit: usize,
     ) -> Result<Vec<KeyPair>> {
-        let (start, mut below) = (start.into(), end.into());
-        let (mut pairs, mut batch) = (Vec::new(), SCAN_BATCH);
-        let mut backoff = self.cluster.backoff();
-        while pairs.len() < limit && (below.is_empty() || start < below) {
-            let position = if below.is_empty() { Bytes::new() } else { Mode::Txn.position(&below) };
-            let region = self.cluster.locate_below(&position, &mut backoff).await?;
-            let lower = boundary(&region.meta.start_key)?.max(start.clone());
-            let wanted = (limit - pairs.len()).min(batch);
-            let request = self.scan_request(below.clone(), lower.clone(), wanted, true);
-            let Some(reply) = self.cluster.call_region(&region, request, &mut backoff).await? else { continue };
-            if reply.error.as_ref().is_some_and(too_large) {
-                batch = fewer(wanted)?;
-                continue;
-            }
-            let answered = reply.pairs.len();
-            let before = pairs.len();
-            let locks = take_until_locked(reply.pairs, reply.error, &mut pairs)?;
-            if !locks.is_empty() {
-                if let Some(last) = pairs.get(before..).and_then(<[KeyPair]>::last) {
-                    below = last.key.clone();
-                }
-                self.clear(&locks, &mut backoff).await?;
-                continue;
-            }
-            if answered > 0 {
-                backoff = self.cluster.backoff(); // A long scan is many operations.
-            }
-            match pairs.last().filter(|_| answered == wanted) {
-                Some(last) => below = last.key.clone(),
-                None if lower <= start || lower.is_empty() => break,
-                None => below = lower,
-            }
-        }
-        Ok(pairs)
+        self.scan_pages(start, end, limit, true).all().await
     }
 
-    fn scan_request(&self, start_key: Bytes, end_key: Bytes, limit: usize, reverse: bool) -> kvrpcpb::ScanRequest {
-        kvrpcpb::ScanRequest {
-            context: Some(self.context()),
-            start_key,
-            end_key,
-            limit: limit as u32,
-            version: self.ts,
-            reverse,
-            ..Default::default()
-        }
+    /// The pairs with `start <= key < end`, at most `limit` of them, in pages of a bounded size: for ranges that are too
+    /// large to be held in memory. An empty `end` is unbounded; with `reverse` from the end down. Nothing is asked for
+    /// before [`SnapshotScan::next_page`].
+    pub fn scan_pages(
+        &self,
+        start: impl Into<Bytes>,
+        end: impl Into<Bytes>,
+        limit: usize,
+        reverse: bool,
+    ) -> SnapshotScan {
+        SnapshotScan::new(self.clone(), Remainder::new(start.into(), end.into(), limit, reverse))
     }
 
-    fn context(&self) -> Context {
+    pub(super) fn context(&self) -> Context {
         Context { resolved_locks: self.passed_over.lock().iter().copied().collect(), ..Default::default() }
     }
 
     /// Gets locks out of the way, or waits for them.
-    async fn clear(&self, locks: &[LockInfo], backoff: &mut Backoff) -> Result<()> {
+    pub(super) async fn clear(&self, locks: &[LockInfo], backoff: &mut Backoff) -> Result<()> {
         let pushed = self.resolver.resolve_all(locks, self.ts, backoff).await?.wait(backoff).await?;
         self.passed_over.lock().extend(pushed);
         Ok(())
     }
-}
-
-/// The user key at a region's boundary.
-fn boundary(position: &Bytes) -> Result<Bytes> {
-    let malformed = || {
-        let position = position.escape_ascii();
-        Error::Server(format!("a region ends at {position}, which is no encoded key"))
-    };
-    Mode::Txn.user_key(position).ok_or_else(malformed)
-}
-
-/// Moves the pairs before the first locked key over; answers all locks.
-fn take_until_locked(
-    answered: Vec<KvPair>,
-    error: Option<kvrpcpb::KeyError>,
-    pairs: &mut Vec<KeyPair>,
-) -> Result<Vec<LockInfo>> {
-    let mut errors: Vec<kvrpcpb::KeyError> = error.into_iter().collect();
-    for pair in answered {
-        match pair.error {
-            Some(error) => errors.push(*error),
-            None if errors.is_empty() => pairs.push(KeyPair { key: pair.key, value: pair.value }),
-            None => {}
-        }
-    }
-    locks_of(errors)
 }

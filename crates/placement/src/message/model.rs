@@ -145,7 +145,8 @@ pub struct StoreInfo {
     /// Its latest report; absent if this leader of placement has not heard of it yet.
     #[prost(message, optional, tag = "2")]
     pub stats: Option<StoreStats>,
-    /// How long ago it reported, in milliseconds; absent together with `stats`.
+    /// How long it has been silent, in milliseconds: since its latest report, or, if this leader of placement has not heard
+    /// of it yet, since this leader began. Absent in the answer of an older leader that has not heard of it.
     #[prost(uint64, optional, tag = "3")]
-    pub heartbeat_age_ms: Option<u64>,
+    pub silent_ms: Option<u64>,
 }

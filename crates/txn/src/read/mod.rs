@@ -1,10 +1,12 @@
 //! Reading versions: records of one key, snapshot reads, scans.
 
+mod committed;
 mod cursor;
 mod mvcc;
 mod scan;
 mod snapshot;
 
+pub use committed::{CommittedReader, CommittedScan};
 pub(crate) use mvcc::{MvccReader, TxnRecord};
 pub use scan::{Scan, ScanLock};
 pub(crate) use scan::{locks_where, scan, scan_lock};

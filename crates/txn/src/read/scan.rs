@@ -51,7 +51,7 @@ pub(crate) async fn scan(
     if is_empty(&scan.range) || scan.limit == 0 {
         return Ok(pairs);
     }
-    let mut scanner = Scanner::open(view, scan, options)?;
+    let mut scanner = Scanner::open(view, scan, options.clone())?;
     while pairs.len() < scan.limit {
         let Some(encoded) = scanner.next_key()? else { break };
         let key = memcomparable::decode(&encoded).map_err(|what| Failure::corrupt(&encoded, what))?;
@@ -75,9 +75,9 @@ pub(crate) async fn scan(
     Ok(pairs)
 }
 
-struct Scanner<'a> {
+pub(super) struct Scanner<'a> {
     reader: MvccReader<'a>,
-    options: &'a ReadOptions,
+    pub(super) options: ReadOptions,
     key_only: bool,
     direction: Direction,
     /// Absent when locks are not looked at.
@@ -89,7 +89,7 @@ struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    fn open(view: &'a dyn View, scan: &Scan, options: &'a ReadOptions) -> Result<Scanner<'a>, ActionFailure> {
+    pub(super) fn open(view: &'a dyn View, scan: &Scan, options: ReadOptions) -> Result<Scanner<'a>, ActionFailure> {
         let direction = if scan.reverse { Direction::Backward } else { Direction::Forward };
         let locks = match options.isolation {
             Isolation::Snapshot => Some(Cursor::open(view, TXN_LOCK, &scan.range, direction)?),
@@ -105,7 +105,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// The next encoded user key that has a lock or a version.
-    fn next_key(&self) -> Result<Option<Vec<u8>>, ActionFailure> {
+    pub(super) fn next_key(&self) -> Result<Option<Vec<u8>>, ActionFailure> {
         let locked = self.locks.as_ref().and_then(Cursor::head).map(|(physical, _)| physical.as_ref());
         let written = self.writes.encoded_key()?;
         let next = match self.direction {
@@ -116,9 +116,13 @@ impl<'a> Scanner<'a> {
     }
 
     /// What a reader gets for the key: nothing, a version, or the lock that stops it.
-    fn outcome(&mut self, encoded: &[u8], key: &[u8]) -> Result<Option<Result<Version, LockInfo>>, ActionFailure> {
+    pub(super) fn outcome(
+        &mut self,
+        encoded: &[u8],
+        key: &[u8],
+    ) -> Result<Option<Result<Version, LockInfo>>, ActionFailure> {
         if let Some(lock) = self.lock(encoded)? {
-            match judge(&lock, key, self.options) {
+            match judge(&lock, key, &self.options) {
                 LockVerdict::Ignore => {}
                 LockVerdict::Committed => {
                     return Ok(locked_version(&self.reader, key, &lock, self.key_only)?.map(Ok));
@@ -173,7 +177,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Moves both cursors past the key.
-    fn pass(&mut self, encoded: &[u8]) -> Result<(), ActionFailure> {
+    pub(super) fn pass(&mut self, encoded: &[u8]) -> Result<(), ActionFailure> {
         if let Some(locks) = &mut self.locks
             && locks.head().is_some_and(|(physical, _)| physical == encoded)
         {

@@ -1,0 +1,80 @@
+//! Scans at a timestamp, in pages.
+
+use super::Snapshot;
+use super::lock::locks_of;
+use crate::Result;
+use crate::cluster::too_large;
+use crate::keys::{KeyPair, Mode};
+use crate::scan::Remainder;
+use kontiki_proto::kvrpcpb::{self, KvPair, LockInfo};
+
+/// A scan of transactional keys that is answered in pages ([`Snapshot::scan_pages`]): all are of the snapshot's state.
+pub struct SnapshotScan {
+    snapshot: Snapshot,
+    remainder: Remainder,
+}
+
+impl SnapshotScan {
+    pub(super) fn new(snapshot: Snapshot, remainder: Remainder) -> SnapshotScan {
+        SnapshotScan { snapshot, remainder }
+    }
+
+    /// The next pairs, at least one; `None` at the end. It may be called again after an error, and goes on where it was.
+    pub async fn next_page(&mut self) -> Result<Option<Vec<KeyPair>>> {
+        let cluster = self.snapshot.cluster.clone();
+        // A long scan is many operations: each page has the whole time.
+        let mut backoff = cluster.backoff();
+        while !self.remainder.is_finished() {
+            let (region, part) = self.remainder.next(&cluster, Mode::Txn, &mut backoff).await?;
+            let (start_key, end_key) = part.bounds(self.remainder.is_reverse());
+            let request = kvrpcpb::ScanRequest {
+                context: Some(self.snapshot.context()),
+                start_key,
+                end_key,
+                limit: part.pairs as u32,
+                version: self.snapshot.timestamp(),
+                reverse: self.remainder.is_reverse(),
+                ..Default::default()
+            };
+            let Some(reply) = cluster.call_region(&region, request, &mut backoff).await? else { continue };
+            if reply.error.as_ref().is_some_and(too_large) {
+                self.remainder.ask_for_fewer(&part)?;
+                continue;
+            }
+            let answered = reply.pairs.len();
+            let (pairs, locks) = split_at_lock(reply.pairs, reply.error)?;
+            let whole = locks.is_empty() && answered < part.pairs;
+            self.remainder.answered(part, &pairs, whole);
+            if !locks.is_empty() {
+                self.snapshot.clear(&locks, &mut backoff).await?;
+            }
+            if !pairs.is_empty() {
+                return Ok(Some(pairs));
+            }
+        }
+        Ok(None)
+    }
+
+    /// All pairs that are left.
+    pub(super) async fn all(mut self) -> Result<Vec<KeyPair>> {
+        let mut pairs = self.next_page().await?.unwrap_or_default();
+        while let Some(page) = self.next_page().await? {
+            pairs.extend(page);
+        }
+        Ok(pairs)
+    }
+}
+
+/// The pairs before the first locked key, and all locks.
+fn split_at_lock(answered: Vec<KvPair>, error: Option<kvrpcpb::KeyError>) -> Result<(Vec<KeyPair>, Vec<LockInfo>)> {
+    let mut errors: Vec<kvrpcpb::KeyError> = error.into_iter().collect();
+    let mut pairs = Vec::new();
+    for pair in answered {
+        match pair.error {
+            Some(error) => errors.push(*error),
+            None if errors.is_empty() => pairs.push(KeyPair { key: pair.key, value: pair.value }),
+            None => {}
+        }
+    }
+    Ok((pairs, locks_of(errors)?))
+}
