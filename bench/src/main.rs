@@ -4,6 +4,7 @@
 
 mod cluster;
 mod data;
+mod dead;
 mod disk;
 mod embedded;
 mod engines;
@@ -36,6 +37,8 @@ enum Command {
     Failover(failover::Arguments),
     /// Transactions that all want one key, beside the same behind one mutex, and redb.
     Transact(transact::Arguments),
+    /// A queue, seeks after many deletes, many deleted ranges.
+    Dead(dead::Arguments),
     /// What the disk gives: fdatasync latency of small appends.
     Disk(disk::Arguments),
 }
@@ -52,6 +55,7 @@ fn main() {
         Command::Cluster(arguments) => cluster::run(&arguments),
         Command::Failover(arguments) => failover::run(&arguments),
         Command::Transact(arguments) => transact::run(&arguments),
+        Command::Dead(arguments) => dead::run(&arguments),
         Command::Disk(arguments) => disk::run(&arguments),
     }
 }

@@ -55,6 +55,11 @@ impl Store for Kontiki {
         batch.delete(Family::DEFAULT, key);
         self.db.write(batch, self.durability).expect("kontiki delete");
     }
+    fn delete_range(&self, start: &[u8], end: &[u8]) {
+        let mut batch = WriteBatch::new();
+        batch.delete_range(Family::DEFAULT, start, end);
+        self.db.write(batch, self.durability).expect("kontiki delete_range");
+    }
     fn scan(&self, start: &[u8], visit: VisitEntry) {
         let range = Range { start: Some(start.to_vec().into()), end: None };
         let scan = self.db.scan(Family::DEFAULT, range, Direction::Forward, ReadOptions::default());

@@ -26,6 +26,10 @@ pub trait Store: Read + Send + Sync {
     fn put(&self, key: &[u8], value: &[u8]);
     /// Removes one key.
     fn delete(&self, key: &[u8]);
+    /// Removes the keys from `start` to before `end`. Not every engine can.
+    fn delete_range(&self, start: &[u8], end: &[u8]) {
+        panic!("this engine deletes no ranges: {start:?} to {end:?}");
+    }
     /// Writes many; not measured. Transactional stores use one transaction.
     fn load(&self, entries: &[([u8; 16], Vec<u8>)]) {
         entries.iter().for_each(|(key, value)| self.put(key, value));

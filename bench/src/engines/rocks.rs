@@ -80,6 +80,11 @@ impl Store for Rocks {
     fn delete(&self, key: &[u8]) {
         self.db.delete_opt(key, &self.write).expect("rocksdb delete");
     }
+    fn delete_range(&self, start: &[u8], end: &[u8]) {
+        let mut batch = rocksdb::WriteBatch::default();
+        batch.delete_range(start, end);
+        self.db.write_opt(&batch, &self.write).expect("rocksdb delete_range");
+    }
     fn scan(&self, start: &[u8], visit: VisitEntry) {
         let mut entries = self.db.raw_iterator();
         entries.seek(start);

@@ -21,6 +21,7 @@ mod commit;
 pub mod compaction;
 pub mod copy;
 mod db;
+mod dead;
 mod error;
 mod family;
 mod family_map;

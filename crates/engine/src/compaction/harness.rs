@@ -201,6 +201,7 @@ impl Layer {
 
     pub(crate) fn read_state(&self) -> ReadState {
         ReadState {
+            dead: None,
             recorder: crate::stats::Recorder::off(self.context.env.clock.clone()),
             memtables: vec![self.memtable.clone()],
             version: self.context.versions.current(),

@@ -86,6 +86,12 @@ fn wait(context: &Context, in_flight: &mut crate::lock::MutexGuard<'_, InFlight>
     Ok(())
 }
 
+/// Whether a table may hold keys of the range.
+pub(crate) fn touches(table: &Table, range: &Range) -> bool {
+    range.start.as_ref().is_none_or(|start| table.meta().largest_key >= *start)
+        && range.end.as_ref().is_none_or(|end| table.meta().smallest_key < *end)
+}
+
 /// The next part: from the top down, then what is dead at the bottom.
 fn next(
     context: &Context,
@@ -94,10 +100,7 @@ fn next(
     (before, newest): (FileNumber, SequenceNumber),
     now_ms: u64,
 ) -> Option<Plan> {
-    let touches = |table: &Table| {
-        range.start.as_ref().is_none_or(|start| table.meta().largest_key >= *start)
-            && range.end.as_ref().is_none_or(|end| table.meta().smallest_key < *end)
-    };
+    let touches = |table: &Table| touches(table, range);
     let comes_down = |table: &Arc<Table>| touches(table) && table.meta().smallest_sequence <= newest;
     if let Some(shard) = levels.shards().iter().find(|shard| shard.tables.iter().any(comes_down)) {
         let base = Targets::new(levels, &context.options_of(family)).base;

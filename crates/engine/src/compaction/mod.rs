@@ -42,6 +42,7 @@ pub(crate) use expiry::ExpirySample;
 pub use families::FamilyTable;
 pub use flush::flush;
 pub(crate) use manual::keep_away;
+pub(crate) use manual::touches;
 pub use manual::{compact_all, compact_range};
 pub use options::CompactionOptions;
 pub use plan::{Plan, Planner, debt_bytes};

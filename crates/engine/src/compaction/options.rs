@@ -29,6 +29,9 @@ pub struct CompactionOptions {
     /// Beyond this many range tombstones the tables under the oldest are rewritten: each tombstone costs every read of its
     /// family a step of a binary search, and every version of the database memory. Default 1,000.
     pub range_tombstones_max: usize,
+    /// When scans have passed over so many dead versions in one range of keys, and these are a good part of the tables there
+    /// (`tombstone_percent`), the range is compacted. For the whole database. Default 10,000, some milliseconds of a scan; 0: never.
+    pub dead_versions_passed: u64,
     /// Compactions at once, and parts of one large compaction. For the whole database; 1 to 64. Default 2.
     pub background_jobs_max: usize,
     /// What flush, compaction and relocation of values write together at most, in bytes a second. For the whole
@@ -48,6 +51,7 @@ impl Default for CompactionOptions {
             periodic_compaction_seconds: 30 * 24 * 3600,
             idle_look_ms: 60_000,
             range_tombstones_max: 1000,
+            dead_versions_passed: 10_000,
             background_jobs_max: 2,
             bytes_per_second_max: 0,
         }
@@ -56,7 +60,7 @@ impl Default for CompactionOptions {
 
 impl CompactionOptions {
     /// The smallest and largest value of each field, by name: what `Options::validate` checks.
-    pub(crate) fn ranges(&self) -> [(&'static str, u64, u64, u64); 10] {
+    pub(crate) fn ranges(&self) -> [(&'static str, u64, u64, u64); 11] {
         [
             ("compaction.level0_tables", self.level0_tables as u64, 1, 999),
             ("compaction.level0_shards", self.level0_shards as u64, 1, 64),
@@ -66,6 +70,7 @@ impl CompactionOptions {
             ("compaction.tombstone_percent", u64::from(self.tombstone_percent), 0, 100),
             ("compaction.idle_look_ms", self.idle_look_ms, 10, 24 * 3600 * 1000),
             ("compaction.range_tombstones_max", self.range_tombstones_max as u64, 0, 100_000),
+            ("compaction.dead_versions_passed", self.dead_versions_passed, 0, 1 << 40),
             ("compaction.background_jobs_max", self.background_jobs_max as u64, 1, 64),
             ("compaction.bytes_per_second_max", self.bytes_per_second_max, 0, 1 << 40),
         ]

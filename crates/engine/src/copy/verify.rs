@@ -67,7 +67,7 @@ impl<'a> Verifier<'a> {
         let clock = core.env.clock.clone();
         let recorder = crate::stats::Recorder::off(clock.clone());
         let tables = core.context.tables.clone();
-        let state = ReadState { memtables: Vec::new(), version: version.clone(), tables, clock, recorder };
+        let state = ReadState { memtables: Vec::new(), version: version.clone(), tables, clock, recorder, dead: None };
         for (family, _, table) in version.tables() {
             live_pointers(&state, family, table, &mut |_, pointer| {
                 let (reader, moved) = version.values().reader_of(pointer)?;

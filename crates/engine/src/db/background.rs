@@ -209,7 +209,10 @@ impl Core {
             Some(_) => self.compact_all().map(|()| true),
             None => match self.progress.update(pop) {
                 Some(family) => compaction::compact_all(&self.context, family).map(|()| true),
-                None => self.compact_one(),
+                None => match (!held).then(|| self.next_dead_request()).flatten() {
+                    Some(request) => self.compact_dead(&request),
+                    None => self.compact_one(),
+                },
             },
         };
         self.after_compaction(outcome, asked)

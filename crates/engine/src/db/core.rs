@@ -2,6 +2,7 @@
 
 use super::conditions::TransactionStarts;
 use super::counters::Counters;
+use super::dead::WaitingRequest;
 use super::families::FamilyChanges;
 use super::options::Options;
 use super::queue::Queue;
@@ -18,7 +19,7 @@ use crate::{Error, Family, Result};
 use kontiki_env::Env;
 use kontiki_env::fs::FileLock;
 use kontiki_env::tasks::TaskHandle;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -172,6 +173,8 @@ pub(crate) struct ProgressState {
     pub(crate) collection_error: Option<Error>,
     /// Families whose tables may hide much garbage of the value log: to be merged down.
     pub(crate) compact_for_values: BTreeSet<Family>,
+    /// Ranges full of what is dead: to be compacted.
+    pub(crate) compact_dead: VecDeque<WaitingRequest>,
     /// The same of the last full one, which its caller still wants to know when others have followed.
     pub(crate) full_compaction_error: Option<Error>,
 }

@@ -26,6 +26,9 @@ pub(crate) struct Counters {
     pub(crate) ingests: AtomicU64,
     pub(crate) ingested_tables: AtomicU64,
     pub(crate) ingested_bytes: AtomicU64,
+    /// Compactions that scans asked for, and those that found too many waiting.
+    pub(crate) dead_requests: AtomicU64,
+    pub(crate) dead_requests_refused: AtomicU64,
     /// Shared with the file system that counts them.
     pub(crate) descriptors_refused: Arc<AtomicU64>,
 }

@@ -150,6 +150,7 @@ impl Core {
         }
         self.forget_family_options(family);
         self.context.state.forget_family(family);
+        self.writes.dead.take_out(family, &[], None);
         self.wake_compact(); // It removes files.
         self.wake_values();
         tracing::info!(family = family.0, "family dropped");

@@ -203,6 +203,11 @@ impl Core {
             edit.add_table(*level, &finished, facts);
         }
         let applied = self.apply_edit(edit);
+        // Readers have the tables by now, and the number is not visible yet.
+        for table in &incoming.tables {
+            let behind = crate::range::successor(&table.meta.largest_key);
+            self.writes.dead.take_out(table.family, &table.meta.smallest_key, Some(&behind));
+        }
         if applied.is_ok() || self.context.versions.is_stopped() {
             incoming.keep();
         }

@@ -7,7 +7,7 @@
 //! - `core.rs`: what they share, and the order of locks;
 //! - `families.rs`: column families that come and go; `read_only.rs`: open for reading only;
 //! - `ingest.rs`, `ingest_files.rs`: tables that were built outside;
-//! - `compact_range.rs`: a compaction on its caller's thread;
+//! - `compact_range.rs`: a compaction on its caller's thread; `dead.rs`: compactions that scans ask for;
 //! - `snapshot.rs`, `counters.rs`, `options.rs`.
 //!
 //! docs/internals/log.md tells the whole story.
@@ -18,6 +18,7 @@ mod completion;
 mod conditions;
 mod core;
 mod counters;
+mod dead;
 mod descriptors;
 mod families;
 mod ingest;
@@ -205,7 +206,7 @@ impl Db {
     /// Only what tables hold: what a crash cannot take away even if it was never in the log.
     pub fn flushed_view(&self) -> Box<dyn View> {
         let (state, _) = self.core().writes.read_point();
-        let flushed = ReadState { memtables: Vec::new(), ..(*state).clone() };
+        let flushed = ReadState { memtables: Vec::new(), dead: None, ..(*state).clone() };
         Box::new(Snapshot::new(Arc::new(flushed), SEQUENCE_NUMBER_MAX))
     }
 

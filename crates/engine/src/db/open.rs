@@ -18,6 +18,7 @@ use crate::batch::BatchEntry;
 use crate::cache::{BlockCache, Budget, Part, TableCache};
 use crate::compaction::{self, Context, FamilyTable};
 use crate::copy::{forget_later_backups, unfinished};
+use crate::dead::{DeadRanges, Hooks};
 use crate::hot::HotKeys;
 use crate::iterator::ReadState;
 use crate::kind::{Content, Decoded};
@@ -320,6 +321,7 @@ fn start_jobs(core: &Arc<Core>) {
         .versions
         .horizon()
         .set_snapshots(Box::new(move || weak.upgrade().map_or(u64::MAX, |core| core.writes.oldest_snapshot())));
+    set_dead_range_hooks(core);
     let weak = Arc::downgrade(core);
     core.context.state.set_wake(Box::new(move || weak.upgrade().iter().for_each(|core| core.wake_compact())));
     // Files wait for their removal from the moment the last reader of theirs is gone.
@@ -328,6 +330,14 @@ fn start_jobs(core: &Arc<Core>) {
     // Their first steps may have wanted to wake each other before they were known.
     core.wake_commit();
     core.wake_compact();
+}
+
+fn set_dead_range_hooks(core: &Arc<Core>) {
+    let weak = Arc::downgrade(core);
+    let is_current = move |state: &Arc<ReadState>| weak.upgrade().is_some_and(|core| core.writes.is_current(state));
+    let weak = Arc::downgrade(core);
+    let request = move |request| weak.upgrade().iter().for_each(|core| core.request_compaction(&request));
+    core.writes.dead.set_hooks(Hooks { is_current: Box::new(is_current), request: Box::new(request) });
 }
 
 /// Builds memtables and streams from the log.
@@ -355,8 +365,10 @@ impl<'a> Replay<'a> {
             soft_percent: options.slowdown_percent,
         };
         let (tables, clock) = (context.tables.clone(), context.env.clock.clone());
-        let read_state = ReadState { memtables: Vec::new(), version, tables, clock, recorder: recorder.clone() };
-        let writes = Writes::new(limits, flushed, read_state);
+        let recorder = recorder.clone();
+        let read_state = ReadState { memtables: Vec::new(), version, tables, clock, recorder, dead: None };
+        let dead = DeadRanges::new(options.dead_range_versions_min, options.compaction.dead_versions_passed);
+        let writes = Writes::new(limits, flushed, read_state, Arc::new(dead));
         let (streams, value_bounds) = (StreamIndex::default(), BTreeMap::new());
         // Tables of a memtable, and a log segment that deletions can go to.
         let space_bytes_min =

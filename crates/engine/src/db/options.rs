@@ -78,6 +78,9 @@ pub struct Options {
     pub table_cache_bytes: u64,
     /// Tables held open at most. Default 1,000; 16 to 1,000,000.
     pub open_tables_max: usize,
+    /// A scan that passes over so many dead versions in a row (deleted, overwritten, expired) remembers the range of keys, and later
+    /// scans skip it. Smaller: shorter walks, and more to remember, which each write looks at. Default 32; 0 (never) to 1,000,000.
+    pub dead_range_versions_min: u64,
     /// One in so many gets and writes is measured for the latencies of `Db::stats`, and stands for the others in what is told of
     /// reads. Smaller: finer numbers; 1 costs a cached get some 5 %. Default 32; 0 (none) to 1,000,000.
     pub stats_sample_one_in: u64,
@@ -112,6 +115,7 @@ impl Default for Options {
             cache_bytes: 128 << 20,
             table_cache_bytes: 64 << 20,
             open_tables_max: 1000,
+            dead_range_versions_min: 32,
             stats_sample_one_in: SAMPLE_ONE_IN_DEFAULT,
             hot_keys: HotKeyOptions::default(),
             table: TableOptions::default(),
@@ -183,6 +187,7 @@ impl Options {
         in_range("cache_bytes", self.cache_bytes, 0, 1 << 40)?;
         in_range("table_cache_bytes", self.table_cache_bytes, 1 << 20, 1 << 40)?;
         in_range("open_tables_max", self.open_tables_max as u64, 16, 1_000_000)?;
+        in_range("dead_range_versions_min", self.dead_range_versions_min, 0, 1_000_000)?;
         in_range("stats_sample_one_in", self.stats_sample_one_in, 0, 1_000_000)?;
         in_range("hot_keys.window_ms", self.hot_keys.window_ms, 100, 3_600_000)?;
         in_range("hot_keys.write_limit_per_second", self.hot_keys.write_limit_per_second, 0, 1_000_000_000)?;

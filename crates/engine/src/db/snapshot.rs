@@ -28,6 +28,13 @@ impl Snapshot {
         self.sequence
     }
 
+    /// The same without what is known to be dead.
+    #[cfg(test)]
+    pub(crate) fn without_dead_ranges(&self) -> Snapshot {
+        let state = ReadState { dead: None, ..(*self.state).clone() };
+        Snapshot { state: Arc::new(state), ..*self }
+    }
+
     /// The values of many keys of a family, in the order of `keys`. See `Db::multi_get`.
     pub fn multi_get(&self, family: Family, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>> {
         self.state.tables.check_owned()?;

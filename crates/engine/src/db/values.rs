@@ -257,6 +257,7 @@ impl Core {
     ) -> Result<Relocation> {
         let tables = self.context.tables.clone();
         let state = ReadState {
+            dead: None,
             memtables: Vec::new(),
             version,
             tables,

@@ -14,6 +14,7 @@
 
 use super::completion::{Completion, Completions};
 use super::order::{Arrival, Due, Order};
+use crate::dead::DeadRanges;
 use crate::iterator::ReadState;
 use crate::lock::{Mutex, Rank, Unfinished};
 use crate::log::{Appended, FIRST_POSITION, MemtablePin};
@@ -42,9 +43,9 @@ pub(crate) struct MemtableSlot {
 }
 
 impl MemtableSlot {
-    fn new(id: u64) -> Arc<MemtableSlot> {
+    fn new(id: u64, dead: &Arc<DeadRanges>) -> Arc<MemtableSlot> {
         Arc::new(MemtableSlot {
-            memtable: Arc::new(Memtable::new()),
+            memtable: Arc::new(Memtable::beside(dead)),
             id,
             log_pin: AtomicU64::new(u64::MAX),
             unfinished: AtomicU64::new(0),
@@ -129,15 +130,21 @@ pub(crate) struct Writes {
     pub(crate) order: Order<Completion>,
     read_state: ArcSwap<ReadState>,
     pub(crate) completions: Completions,
+    pub(crate) dead: Arc<DeadRanges>,
 }
 
 impl Writes {
     /// Nothing in memory; everything up to `flushed` is in the tables of `tables`, which has no memtables.
-    pub(crate) fn new(limits: MemoryLimits, flushed: SequenceNumber, tables: ReadState) -> Writes {
+    pub(crate) fn new(
+        limits: MemoryLimits,
+        flushed: SequenceNumber,
+        tables: ReadState,
+        dead: Arc<DeadRanges>,
+    ) -> Writes {
         assert!(tables.memtables.is_empty(), "memtables are made here");
-        let active = MemtableSlot::new(1);
+        let active = MemtableSlot::new(1, &dead);
         let level0_tables = tables.version.level0_depth();
-        let read_state = ReadState { memtables: vec![active.memtable.clone()], ..tables };
+        let read_state = ReadState { memtables: vec![active.memtable.clone()], dead: Some(dead.clone()), ..tables };
         let state = State {
             next_sequence: flushed + 1,
             active,
@@ -155,7 +162,13 @@ impl Writes {
             order: Order::new(flushed, FIRST_POSITION),
             read_state: ArcSwap::from_pointee(read_state),
             completions: Completions::default(),
+            dead,
         }
+    }
+
+    /// Whether readers who come now get this state.
+    pub(crate) fn is_current(&self, state: &Arc<ReadState>) -> bool {
+        Arc::ptr_eq(&self.read_state.load(), state)
     }
 
     /// The newest number that readers may use.
@@ -465,7 +478,7 @@ impl Writes {
     fn freeze(&self, state: &mut State) {
         assert!(state.active.last_sequence() > 0, "an empty memtable is never frozen");
         assert!(state.active.last_sequence() < state.next_sequence, "numbers given out are below the next");
-        let next = MemtableSlot::new(state.active.id + 1);
+        let next = MemtableSlot::new(state.active.id + 1, &self.dead);
         let full = std::mem::replace(&mut state.active, next);
         full.frozen.store(true, Ordering::SeqCst);
         state.frozen_bytes += full.memtable.approximate_bytes() as u64;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::cache::{BlockCache, TableCache};
+use crate::dead::DeadRanges;
 use crate::stats::Recorder;
 use crate::version::{ManifestOptions, VersionSet};
 use crate::{Family, WriteBatch};
@@ -15,13 +16,14 @@ fn writes(memtable_bytes: u64, memtables_max: usize) -> (Writes, VersionSet) {
     let tables = TableCache::new(&env, versions.tables_dir(), Arc::new(BlockCache::new(0)), 1 << 20, 16);
     let limits = MemoryLimits { memtable_bytes, memtables_max, level0_tables_max: 8, soft_percent: 100 };
     let read_state = ReadState {
+        dead: None,
         memtables: Vec::new(),
         version: versions.current(),
         tables: Arc::new(tables),
         recorder: Recorder::off(env.clock.clone()),
         clock: env.clock.clone(),
     };
-    (Writes::new(limits, 0, read_state), versions)
+    (Writes::new(limits, 0, read_state, Arc::new(DeadRanges::new(0, 0))), versions)
 }
 
 fn answer(log: &Arc<parking_lot::Mutex<Vec<u64>>>, number: u64) -> Completion {

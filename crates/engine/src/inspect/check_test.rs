@@ -34,6 +34,7 @@ fn read_everything(machine: &SimMachine, like: &Contents) -> Result<Contents> {
     let version = context.versions.current();
     let sequence = version.flushed_sequence();
     let state = ReadState {
+        dead: None,
         memtables: Vec::new(),
         version,
         tables: context.tables.clone(),

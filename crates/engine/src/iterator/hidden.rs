@@ -2,7 +2,7 @@
 
 use super::ReadState;
 use crate::range::{RangeTombstones, RecentView, Span};
-use crate::{Family, SequenceNumber};
+use crate::{Direction, Family, SequenceNumber};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -16,6 +16,8 @@ pub(super) struct Hidden {
     flushed: Arc<RangeTombstones>,
     /// The stretch that was asked for last: keys come in order, so the next one is likely to lie in it too.
     stretch: Option<Stretch>,
+    /// Keys asked for in it.
+    asked: usize,
 }
 
 struct Stretch {
@@ -32,7 +34,7 @@ impl Hidden {
         sequence: SequenceNumber,
     ) -> Hidden {
         let recent = state.memtables.iter().filter_map(|memtable| memtable.recent_ranges(family)).collect();
-        Hidden { recent, sequence, flushed: flushed.clone(), stretch: None }
+        Hidden { recent, sequence, flushed: flushed.clone(), stretch: None, asked: 0 }
     }
 
     /// Whether nothing is hidden at all.
@@ -44,12 +46,33 @@ impl Hidden {
     /// Versions of the key below this number are hidden.
     pub(super) fn above(&mut self, user_key: &[u8]) -> SequenceNumber {
         match &self.stretch {
-            Some(stretch) if stretch.contains(user_key) => stretch.sequence,
+            Some(stretch) if stretch.contains(user_key) => {
+                self.asked += 1;
+                stretch.sequence
+            }
             _ => {
+                self.asked = 1;
                 let stretch = self.around(user_key);
                 self.stretch.insert(stretch).sequence
             }
         }
+    }
+
+    /// If at least so many keys were asked for in the stretch that was asked for last, the key lies in it too, and something is hidden
+    /// there: its end in a direction (forward the first key behind it, backward its first key), and the number below which versions
+    /// are hidden.
+    pub(super) fn rest_of_stretch(
+        &self,
+        user_key: &[u8],
+        asked_min: usize,
+        direction: Direction,
+    ) -> Option<(Bytes, SequenceNumber)> {
+        let stretch = self.stretch.as_ref().filter(|_| self.asked >= asked_min)?;
+        if stretch.sequence == 0 || !stretch.contains(user_key) {
+            return None;
+        }
+        let end = if direction == Direction::Forward { &stretch.end } else { &stretch.start };
+        Some((end.clone()?, stretch.sequence))
     }
 
     /// The part of the key space around the key over which all sources give the same answer.

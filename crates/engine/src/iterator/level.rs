@@ -7,7 +7,7 @@ use crate::cache::{HeldReader, TableCache};
 use crate::kind::Kind;
 use crate::table::TableCursor;
 use crate::version::Table;
-use crate::{Direction, Family, Range, Result};
+use crate::{Direction, Family, Range, Result, SequenceNumber};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -142,6 +142,43 @@ impl LevelCursor {
 /// A cursor that stands nowhere.
 fn table_cursor(reader: HeldReader, direction: Direction, once: bool) -> TableCursor {
     if once { TableCursor::for_one_pass(reader, direction) } else { TableCursor::new(reader, direction) }
+}
+
+impl LevelCursor {
+    /// Goes towards `target`, which is beyond, over tables that have numbers below `below` only, and over those that lie wholly before
+    /// `target` without opening them. Whether it moved.
+    pub(super) fn skip_old(&mut self, target: KeyRef<'_>, below: SequenceNumber) -> Result<bool> {
+        let tables = self.tables.all();
+        let is_old = |at: usize| tables.get(at).is_some_and(|table| table.meta().largest_sequence < below);
+        let is_before = |at: usize| {
+            tables.get(at).is_some_and(|table| match self.direction {
+                Direction::Forward => table.meta().largest_key < target.user_key,
+                Direction::Backward => table.meta().smallest_key >= target.user_key,
+            })
+        };
+        if !is_old(self.at) {
+            return Ok(false);
+        }
+        let mut at = self.at;
+        while is_old(at) && is_before(at) {
+            let Some(next) = self.direction.next_index(at, tables.len()) else {
+                self.cursor = None;
+                return Ok(true);
+            };
+            at = next;
+        }
+        let old = is_old(at);
+        if at != self.at {
+            self.open(at)?;
+        }
+        match &mut self.cursor {
+            Some(cursor) if old => cursor.seek(target)?,
+            Some(cursor) => cursor.seek_to_first()?,
+            None => {}
+        }
+        self.settle()?;
+        Ok(true)
+    }
 }
 
 impl Cursor for LevelCursor {

@@ -3,7 +3,7 @@
 use super::source::Source;
 use super::{Cursor, KeyRef, SEEK_STEPS};
 use crate::kind::Kind;
-use crate::{Direction, Result};
+use crate::{Direction, Result, SequenceNumber};
 use bytes::Bytes;
 use std::cmp::Ordering;
 
@@ -149,6 +149,23 @@ impl MergingCursor {
         self.choose_heads();
         self.order_heap();
         Ok(())
+    }
+
+    /// Seeks the first source to `target`, which is beyond, if all that it has before that is older than `below`; whether it did.
+    pub(super) fn skip_old(&mut self, target: KeyRef<'_>, below: SequenceNumber) -> Result<bool> {
+        let Some(first) = self.heap.first().map(|slot| slot.source) else { return Ok(false) };
+        match self.sources[first].skip_old(target, below) {
+            Ok(true) => {}
+            Ok(false) => return Ok(false),
+            Err(error) => {
+                self.heap.clear();
+                return Err(error);
+            }
+        }
+        // The sources may stand anywhere now.
+        self.choose_heads();
+        self.order_heap();
+        Ok(true)
     }
 
     /// After the first source has gone on, by one version, within what the comparisons so far do not cover.

@@ -16,6 +16,7 @@
 //! whole when a memtable or the version changes, and read through [`ReadState::get`] and [`ReadState::entries`] at
 //! a sequence number. A `ReadState` pins its tables: their files stay until the last one is dropped.
 
+mod dead_walk;
 mod fetch_ahead;
 mod hidden;
 mod key;

@@ -8,6 +8,7 @@ use super::value::promote_value;
 use super::{Cursor, Found, LevelCursor, MergingCursor, SEQUENCE_NUMBER_MAX, Scan, live_value};
 use crate::cache::TableCache;
 use crate::cache::residents::Use;
+use crate::dead::DeadRanges;
 use crate::kind::Kind;
 use crate::memtable::{Memtable, MemtableCursor};
 use crate::stats::Recorder;
@@ -39,6 +40,8 @@ pub struct ReadState {
     pub tables: Arc<TableCache>,
     /// Tells which expiring values have ended.
     pub clock: Arc<dyn Clock>,
+    /// Stretches of keys in which nothing is visible; `None` for whoever reads only a part of what is there.
+    pub(crate) dead: Option<Arc<DeadRanges>>,
     /// Where sampled reads are recorded.
     pub(crate) recorder: Arc<Recorder>,
 }
@@ -51,6 +54,12 @@ impl Deref for PinnedState {
     type Target = ReadState;
 
     fn deref(&self) -> &ReadState {
+        &self.0
+    }
+}
+
+impl PinnedState {
+    pub(super) fn shared(&self) -> &Arc<ReadState> {
         &self.0
     }
 }
@@ -244,7 +253,9 @@ impl ReadState {
                     let Some(reader) = self.tables.reader_for_prefix(table, prefix)? else { continue };
                     let new = if options.fill_cache { TableCursor::new } else { TableCursor::for_one_pass };
                     // The scan's state pins the table.
-                    sources.push(Source::Table(PinnedTable { cursor: new(reader, of.direction), _table: None }));
+                    let cursor = new(reader, of.direction);
+                    let newest = table.meta().largest_sequence;
+                    sources.push(Source::Table(PinnedTable { cursor, newest, _table: None }));
                 }
                 _ => sources.push(level_cursor(LevelCursor::new(run, self.tables.clone(), of.direction))),
             }
@@ -315,6 +326,8 @@ impl Watch for Recorded<'_> {
 /// A cursor over one table that keeps it from becoming obsolete.
 pub struct PinnedTable {
     cursor: TableCursor,
+    /// The largest sequence number in it.
+    newest: SequenceNumber,
     /// If nothing else that lives as long does.
     _table: Option<Arc<Table>>,
 }
@@ -323,7 +336,16 @@ impl PinnedTable {
     /// A cursor that stands nowhere, for one walk over the whole table: leaves the block cache as it is.
     pub fn open_for_one_pass(table: Arc<Table>, cache: &TableCache, direction: Direction) -> Result<PinnedTable> {
         let cursor = TableCursor::for_one_pass(cache.reader(&table)?, direction);
-        Ok(PinnedTable { cursor, _table: Some(table) })
+        Ok(PinnedTable { cursor, newest: table.meta().largest_sequence, _table: Some(table) })
+    }
+
+    /// As [`Source::skip_old`].
+    pub(super) fn skip_old(&mut self, target: super::KeyRef<'_>, below: SequenceNumber) -> Result<bool> {
+        if self.newest >= below {
+            return Ok(false);
+        }
+        self.cursor.seek(target)?;
+        Ok(true)
     }
 }
 

@@ -1,11 +1,13 @@
 //! What a user sees: each key once, at its newest version at or below a sequence number, without deleted keys.
 
+use super::dead_walk::DeadWalk;
 use super::fetch_ahead::FetchAhead;
 use super::hidden::Hidden;
 use super::read_state::PinnedState;
 use super::value::decode;
 use super::{Cursor, KeyRef, MergingCursor, SEQUENCE_NUMBER_MAX};
 use crate::kind::{Content, Kind};
+use crate::range::successor;
 use crate::view::ReadOptions;
 use crate::vlog::ReadValue;
 use crate::{Direction, Entries, Error, Family, Range, Result, SequenceNumber};
@@ -60,6 +62,7 @@ pub struct Scan {
     /// The current value, if it had to be read from the value log.
     value: Option<ReadValue>,
     ahead: FetchAhead,
+    dead: DeadWalk,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +123,7 @@ impl Scan {
         options: ReadOptions,
     ) -> Scan {
         assert!(of.sequence <= SEQUENCE_NUMBER_MAX);
+        let dead = DeadWalk::new(&state, of.family, of.direction, (of.sequence, of.now_ms));
         Scan {
             state,
             merge,
@@ -136,6 +140,7 @@ impl Scan {
             held: Held::default(),
             value: None,
             ahead: FetchAhead::default(),
+            dead,
         }
     }
 
@@ -241,27 +246,39 @@ impl Scan {
             Direction::Forward => self.range.start.as_ref().is_some_and(|start| key < start),
             Direction::Backward => self.range.end.as_ref().is_some_and(|end| key >= end),
         };
-        let result = if outside {
-            self.begin()
-        } else {
-            self.passing = false;
-            self.merge.seek(match self.direction {
-                Direction::Forward => KeyRef::before_all(key),
-                Direction::Backward => KeyRef::after_all(key),
-            })
-        };
+        let result = if outside { self.begin() } else { self.seek_within(key) };
         self.place = if result.is_ok() { Place::Before } else { Place::Finished };
         result
+    }
+
+    fn seek_within(&mut self, key: &[u8]) -> Result<()> {
+        self.passing = false;
+        let counters = &self.state.recorder.reads;
+        let beyond = match self.direction {
+            Direction::Forward => self.dead.begin_at(Some(key), counters),
+            Direction::Backward if self.dead.is_on() => self.dead.begin_at(Some(&successor(key)), counters),
+            Direction::Backward => None,
+        };
+        match (beyond, self.direction) {
+            (Some(beyond), _) => self.merge.seek(KeyRef::before_all(&beyond)),
+            (None, Direction::Forward) => self.merge.seek(KeyRef::before_all(key)),
+            (None, Direction::Backward) => self.merge.seek(KeyRef::after_all(key)),
+        }
     }
 
     fn begin(&mut self) -> Result<()> {
         self.passing = false;
         let recorder = &self.state.recorder;
         let started = recorder.start_sampled();
-        match (self.direction, &self.range.start, &self.range.end) {
-            (Direction::Forward, Some(start), _) => self.merge.seek(KeyRef::before_all(start))?,
-            // No version stands exactly there, so this is the last one below `end`.
-            (Direction::Backward, _, Some(end)) => self.merge.seek(KeyRef::before_all(end))?,
+        let bound = match self.direction {
+            Direction::Forward => Some(self.range.start.as_deref().unwrap_or_default()),
+            Direction::Backward => self.range.end.as_deref(),
+        };
+        let beyond = self.dead.begin_at(bound, &recorder.reads);
+        match (self.direction, beyond.as_deref().or(bound)) {
+            (Direction::Forward, Some(start)) if !start.is_empty() => self.merge.seek(KeyRef::before_all(start))?,
+            // No version stands exactly there, so this is the last one below it.
+            (Direction::Backward, Some(end)) => self.merge.seek(KeyRef::before_all(end))?,
             _ => self.merge.seek_to_first()?,
         }
         recorder.end(&recorder.seek, started);
@@ -279,7 +296,7 @@ impl Scan {
         while let Some(top) = self.merge.top() {
             let key = top.key();
             if self.range.end.as_ref().is_some_and(|end| key.user_key >= end.as_ref()) {
-                return Ok(false);
+                break;
             }
             let behind = self.passing
                 && match key.user_key.cmp(&self.user_key) {
@@ -289,6 +306,7 @@ impl Scan {
                 };
             if behind || key.sequence > self.sequence {
                 steps += 1;
+                self.dead.step();
                 if steps <= STEPS_BEFORE_SEEK {
                     self.merge.advance()?;
                 } else {
@@ -299,16 +317,41 @@ impl Scan {
                 }
                 continue;
             }
-            if top.kind() == Kind::Put && self.hidden.is_empty() {
+            if (top.kind() == Kind::Put && self.hidden.is_empty())
+                || is_live(&mut self.hidden, self.now_ms, top.kind(), key, top.stored_slice())?
+            {
+                debug_assert!(!self.dead.is_skipped(key.user_key), "nothing in a dead range lives");
+                self.dead.end(&self.state);
                 return Ok(true);
             }
             steps = 0;
-            if is_live(&mut self.hidden, self.now_ms, top.kind(), key, top.stored_slice())? {
-                return Ok(true);
+            match self.dead.pass(&self.state, key.user_key) {
+                Some(beyond) => {
+                    self.passing = false;
+                    self.merge.seek(KeyRef::before_all(&beyond))?;
+                }
+                None => self.pass()?,
             }
-            self.pass()?;
+            self.skip_hidden()?;
         }
+        self.dead.end(&self.state);
         Ok(false)
+    }
+
+    /// Passes over what is hidden by a range tombstone around the merge's version, in sources that have nothing newer than that: without
+    /// looking at it.
+    fn skip_hidden(&mut self) -> Result<()> {
+        if self.hidden.is_empty() {
+            return Ok(());
+        }
+        while let Some(top) = self.merge.top() {
+            let rest = self.hidden.rest_of_stretch(top.key().user_key, STEPS_BEFORE_SEEK, self.direction);
+            let Some((end, below)) = rest else { return Ok(()) };
+            if !self.merge.skip_old(KeyRef::before_all(&end), below)? {
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     /// Leaves the user key of the merge's version behind.
@@ -330,7 +373,7 @@ impl Scan {
         while let Some(top) = self.merge.top() {
             let user_key = top.key().user_key;
             if self.range.start.as_ref().is_some_and(|start| user_key < start.as_ref()) {
-                return Ok(false);
+                break;
             }
             assert!(!self.passing || user_key < self.user_key.as_slice(), "a scan's keys must strictly decrease");
             self.user_key.clear();
@@ -341,9 +384,16 @@ impl Scan {
             let key = KeyRef::new(&self.user_key, self.held.sequence);
             debug_assert!(key.sequence <= self.sequence);
             if is_live(&mut self.hidden, self.now_ms, kind, key, self.held.stored())? {
+                debug_assert!(!self.dead.is_skipped(&self.user_key), "nothing in a dead range lives");
+                self.dead.end(&self.state);
                 return Ok(true);
             }
+            if let Some(beyond) = self.dead.pass(&self.state, &self.user_key) {
+                self.merge.seek(KeyRef::before_all(&beyond))?;
+            }
+            self.skip_hidden()?;
         }
+        self.dead.end(&self.state);
         Ok(false)
     }
 

@@ -1,9 +1,9 @@
 //! The sources of a merge, told apart by an enum: the calls of every step are direct, and are inlined.
 
 use super::{Cursor, KeyRef, LevelCursor, PinnedTable};
-use crate::Result;
 use crate::kind::Kind;
 use crate::memtable::MemtableCursor;
+use crate::{Result, SequenceNumber};
 use bytes::Bytes;
 
 /// A cursor that can be merged.
@@ -32,6 +32,18 @@ macro_rules! each {
 impl From<Box<dyn Cursor>> for Source {
     fn from(cursor: Box<dyn Cursor>) -> Source {
         Source::Other(cursor)
+    }
+}
+
+impl Source {
+    /// Seeks to `target`, which is beyond, if everything before it has a number below `below`; whether it did.
+    pub(super) fn skip_old(&mut self, target: KeyRef<'_>, below: SequenceNumber) -> Result<bool> {
+        match self {
+            Source::Memtable(cursor) => cursor.skip_old(target, below),
+            Source::Table(cursor) => cursor.skip_old(target, below),
+            Source::Level(cursor) => cursor.skip_old(target, below),
+            Source::Other(_) => Ok(false),
+        }
     }
 }
 

@@ -99,6 +99,8 @@ pub(crate) enum Rank {
     MemtableRanges,
     /// The memory of a memtable.
     MemtableArena,
+    /// Stretches of keys in which nothing is visible.
+    DeadRanges,
     /// Open tables.
     OpenTables,
     /// A shard of the cache of blocks or values.

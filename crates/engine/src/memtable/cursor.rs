@@ -4,7 +4,7 @@ use super::Memtable;
 use super::tree::{Position, Record, Walk};
 use crate::iterator::{Cursor, KeyRef};
 use crate::kind::Kind;
-use crate::{Direction, Family, Result};
+use crate::{Direction, Family, Result, SequenceNumber};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -36,6 +36,18 @@ impl MemtableCursor {
             self.walk = Some(Walk::new(tree.clone(), self.direction == Direction::Backward));
         }
         self.walk.as_mut()
+    }
+}
+
+impl MemtableCursor {
+    /// Seeks to `target` if the whole memtable has numbers below `below` only; whether it did. For whoever reads at or above
+    /// `below`: what comes meanwhile is newer than that and not for him.
+    pub(crate) fn skip_old(&mut self, target: KeyRef<'_>, below: SequenceNumber) -> Result<bool> {
+        if self.memtable.largest_sequence().is_some_and(|largest| largest >= below) {
+            return Ok(false);
+        }
+        self.seek(target)?;
+        Ok(true)
     }
 }
 

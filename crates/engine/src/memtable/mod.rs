@@ -23,6 +23,7 @@ pub use crate::range::RangeTombstone;
 pub use cursor::MemtableCursor;
 
 use crate::batch::BatchEntry;
+use crate::dead::DeadRanges;
 use crate::iterator::{Found, SEQUENCE_NUMBER_MAX};
 use crate::kind::Kind;
 use crate::range::{RecentView, newest_of_both, work};
@@ -49,6 +50,8 @@ pub struct Memtable {
     largest_sequence: AtomicU64,
     /// `!smallest` of the sequence numbers inserted, so that 0 means none and `fetch_max` works.
     smallest_sequence_inverted: AtomicU64,
+    /// Hears of what is put, before it is visible.
+    dead: Option<Arc<DeadRanges>>,
 }
 
 /// The keys of the versions among a batch's first operations.
@@ -68,6 +71,11 @@ impl Memtable {
     /// An empty memtable.
     pub fn new() -> Memtable {
         Memtable::default()
+    }
+
+    /// An empty memtable of a database with these dead ranges.
+    pub(crate) fn beside(dead: &Arc<DeadRanges>) -> Memtable {
+        Memtable { dead: Some(dead.clone()), ..Memtable::default() }
     }
 
     /// Inserts every operation of `batch` at `sequence`. Of several operations on one key the last stays.
@@ -96,6 +104,9 @@ impl Memtable {
             }
         }
         self.note_sequence(sequence);
+        if let Some(dead) = &self.dead {
+            dead.note_puts(batch);
+        }
     }
 
     fn add_range(&self, family: Family, start: &[u8], end: &[u8], sequence: SequenceNumber) {

@@ -115,13 +115,20 @@ impl Core {
             limiter_waited_us: u64::try_from(state.limiter.waited().as_micros()).unwrap_or(u64::MAX),
             limiter_bytes: state.limiter.taken_bytes(),
             limiter_bytes_per_second: state.limiter.bytes_per_second(),
+            dead_requests: self.counters.dead_requests.load(Relaxed),
+            dead_requests_refused: self.counters.dead_requests_refused.load(Relaxed),
         }
     }
 
     fn read_stats(&self) -> ReadStats {
         let held = self.writes.held();
         let age = held.oldest_past_since.map(|since| self.env.clock.monotonic().saturating_sub(since));
+        let dead = self.writes.dead.stats();
         ReadStats {
+            dead_ranges: dead.known,
+            dead_ranges_learnt: dead.learnt,
+            dead_ranges_refused: dead.refused,
+            dead_ranges_cut: dead.cut,
             open: held.readers,
             pinned_states: held.past_states,
             oldest_pinned_age_ms: age.map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),

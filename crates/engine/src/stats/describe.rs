@@ -137,6 +137,10 @@ impl Stats {
         room.counter("limiter_passed", Bytes, "Bytes that the rate limiter let pass", totals.limiter_bytes);
         let help = "The rate limiter's bound a second, 0 for none";
         room.gauge("limiter_rate", Bytes, help, totals.limiter_bytes_per_second);
+        let help = "Compactions of ranges in which scans passed over much that is dead";
+        room.counter("dead_requests", No, help, totals.dead_requests);
+        let help = "Such compactions that were refused because too many waited";
+        room.counter("dead_requests_refused", No, help, totals.dead_requests_refused);
         room.histogram("duration", "Units of compaction, as jobs take them", &self.latency.compaction);
     }
 
@@ -199,6 +203,15 @@ impl Stats {
         let help = "How long the oldest of these has been out of date";
         room.gauge("pinned_age", Seconds, help, reads.oldest_pinned_age_ms as f64 / 1e3);
         room.gauge("pinned_memtable", Bytes, "Bytes of memtables that only these hold", reads.pinned_memtable_bytes);
+        let help = "Dead versions that scans passed over";
+        room.counter("dead_versions_passed", No, help, reads.dead_versions_passed);
+        let help = "Times that a scan skipped a range that is known to be dead";
+        room.counter("dead_ranges_skipped", No, help, reads.dead_ranges_skipped);
+        room.gauge("dead_ranges", No, "Ranges that are known to be dead", reads.dead_ranges);
+        room.counter("dead_ranges_learnt", No, "Times that a scan learnt one", reads.dead_ranges_learnt);
+        let help = "Times that it could not, for a write came between";
+        room.counter("dead_ranges_refused", No, help, reads.dead_ranges_refused);
+        room.counter("dead_ranges_cut", No, "Times that a write into one cut it", reads.dead_ranges_cut);
         room.histogram("get", "Gets, sampled", &self.latency.get);
         room.histogram("seek", "First seeks of scans, sampled", &self.latency.seek);
         room.histogram("multi_get", "Multi-gets, sampled", &self.latency.multi_get);

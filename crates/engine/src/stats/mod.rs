@@ -24,7 +24,7 @@ mod text;
 
 pub use histogram::Histogram;
 pub use metric::{Metric, MetricKind, Sample, Unit, Value};
-pub(crate) use recorder::Recorder;
+pub(crate) use recorder::{ReadCounters, Recorder};
 pub use snapshot::{
     CacheStats, CommitStats, CompactionTotals, FamilyStats, FilterStats, HealthStats, HotKey, HotKeyStats, IngestStats,
     LatencyStats, LevelReads, LevelStats, LogStats, MemtableStats, ReadStats, StallStats, Stats, TableCacheStats,

@@ -142,6 +142,9 @@ pub(crate) struct ReadCounters {
     gets: AtomicU64,
     found: AtomicU64,
     in_memtables: AtomicU64,
+    /// Dead versions that scans passed over, and times that they skipped a dead range. Every scan counts.
+    dead_passed: AtomicU64,
+    dead_skips: AtomicU64,
     levels: [LevelCounters; LEVEL_COUNT],
 }
 
@@ -162,6 +165,16 @@ impl ReadCounters {
         self.gets.fetch_add(1, Relaxed);
         self.found.fetch_add(found.into(), Relaxed);
         self.in_memtables.fetch_add(in_memory.into(), Relaxed);
+    }
+
+    /// A scan has passed over dead versions.
+    pub(crate) fn note_dead_passed(&self, versions: u64) {
+        self.dead_passed.fetch_add(versions, Relaxed);
+    }
+
+    /// A scan has skipped a range that is known to be dead.
+    pub(crate) fn note_dead_skip(&self) {
+        self.dead_skips.fetch_add(1, Relaxed);
     }
 
     /// A table of a level was asked for a key.
@@ -190,6 +203,8 @@ impl ReadCounters {
             gets_found: get(&self.found),
             gets_in_memtables: get(&self.in_memtables),
             levels: self.levels.iter().map(level).collect(),
+            dead_versions_passed: self.dead_passed.load(Relaxed),
+            dead_ranges_skipped: self.dead_skips.load(Relaxed),
             ..ReadStats::default()
         }
     }

@@ -186,6 +186,11 @@ pub struct CompactionTotals {
     pub limiter_bytes: u64,
     /// The rate limiter's bound in bytes a second now, 0 for none.
     pub limiter_bytes_per_second: u64,
+    /// Compactions of ranges in which scans passed over much that is dead, counted; and those that were refused because too many
+    /// waited.
+    pub dead_requests: u64,
+    /// See `dead_requests`.
+    pub dead_requests_refused: u64,
 }
 
 /// Reads. Numbers of gets are estimates from those that were sampled.
@@ -200,6 +205,18 @@ pub struct ReadStats {
     pub gets_in_memtables: u64,
     /// Scans that have begun, counted.
     pub scans: u64,
+    /// Dead versions that scans passed over on their way to what lives, counted.
+    pub dead_versions_passed: u64,
+    /// Times that a scan skipped a range that is known to be dead, counted.
+    pub dead_ranges_skipped: u64,
+    /// Such ranges now.
+    pub dead_ranges: u64,
+    /// Times that a scan learnt one, counted; that it could not, for a write came between; that a write into one cut it.
+    pub dead_ranges_learnt: u64,
+    /// See `dead_ranges_learnt`.
+    pub dead_ranges_refused: u64,
+    /// See `dead_ranges_learnt`.
+    pub dead_ranges_cut: u64,
     /// What gets have met in each level.
     pub levels: Vec<LevelReads>,
     /// Snapshots and iterators now.

@@ -6,6 +6,7 @@ mod compact_range;
 mod copies;
 mod copies_beside;
 mod damage;
+mod dead;
 mod descriptors;
 mod families;
 mod faults;

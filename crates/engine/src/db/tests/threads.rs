@@ -297,3 +297,40 @@ fn a_failed_sync_answers_everybody() {
     assert_eq!(db.get(b"before").expect("reads go on").as_deref(), Some(&b"1"[..]));
     assert!(matches!(db.flush(), Err(Error::Stopped(_))));
 }
+
+/// Threads put, delete and scan the same few keys, each key written by one thread: whoever has put a key finds it, though others
+/// learn at the same moment that there is nothing around it.
+#[test]
+fn what_was_put_is_found_while_others_learn_that_nothing_is_there() {
+    let machine = SimMachine::from_seed(12);
+    let options = Options { dead_range_versions_min: 1, memtable_bytes: 64 << 10, ..small_options() };
+    let db = Db::open_in(&threaded(&machine), Path::new(DIR), options).expect("opens");
+    let range = || Range { start: Some(Bytes::from_static(b"a")), end: Some(Bytes::from_static(b"z")) };
+    let finds = |key: &str, direction| {
+        let mut scan = db.scan(Family::DEFAULT, range(), direction, crate::ReadOptions::default()).expect("scan");
+        let mut found = false;
+        while scan.advance().expect("readable") {
+            found |= scan.key() == key.as_bytes();
+        }
+        found
+    };
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let (db, finds) = (&db, &finds);
+            scope.spawn(move || {
+                for round in 0..600 {
+                    let key = format!("k{:02}", (round % 10) * 4 + thread);
+                    let direction = if round % 2 == 0 { Direction::Forward } else { Direction::Backward };
+                    db.write(put(&key, "there"), Durability::Buffered).expect("write");
+                    assert!(finds(&key, direction), "{key} was put, and is not found in round {round}");
+                    let mut gone = WriteBatch::new();
+                    gone.delete(Family::DEFAULT, key.as_bytes());
+                    db.write(gone, Durability::Buffered).expect("write");
+                    assert!(!finds(&key, direction), "{key} was deleted, and is found in round {round}");
+                }
+            });
+        }
+    });
+    let reads = db.stats().reads;
+    assert!(reads.dead_ranges_skipped > 0 && reads.dead_ranges_cut > 0, "{reads:?}");
+}

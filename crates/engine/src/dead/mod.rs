@@ -1,0 +1,231 @@
+//! Dead ranges: stretches of keys in which no reader finds anything, learnt by scans that walked over them and skipped by those
+//! that follow. docs/internals/iterators.md has the design and what was rejected.
+//!
+//! A range is *known* with a sequence number and a wall time: whoever reads at or above both finds nothing in it. That stays
+//! true until somebody puts something there, and whoever does takes the key out of the range before the put is visible
+//! ([`DeadRanges::note_puts`]).
+//!
+//! A scan at number S has proven that nothing at or below S is visible. What about writes above S that came while it walked?
+//! It announces the range first (*pending*) and then looks whether anything above S is in memory ([`DeadRanges::learn`]). A writer inserts
+//! first and then looks for ranges. One of the two sees the other: both put a `SeqCst` fence between.
+
+mod lists;
+
+use crate::batch::BatchEntry;
+use crate::iterator::ReadState;
+use crate::lock::{Mutex, Rank};
+use crate::{Family, Range, SequenceNumber, WriteBatch};
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use lists::{DeadRange, Lists};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::{Arc, OnceLock};
+
+/// What a scan has walked over.
+pub(crate) struct Proof {
+    pub(crate) family: Family,
+    /// First user key.
+    pub(crate) start: Bytes,
+    /// First user key behind it.
+    pub(crate) end: Bytes,
+    /// The scan reads at this number.
+    pub(crate) sequence: SequenceNumber,
+    /// And judges expiry at this wall time.
+    pub(crate) now_ms: u64,
+    /// Versions that it passed over.
+    pub(crate) versions: u64,
+}
+
+/// Tables may hold much that is dead in a range.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) family: Family,
+    pub(crate) range: Range,
+    /// Versions that scans passed over there.
+    pub(crate) versions: u64,
+}
+
+/// What the database does for dead ranges.
+pub(crate) struct Hooks {
+    /// Whether a read state is the current one.
+    pub(crate) is_current: Box<dyn Fn(&Arc<ReadState>) -> bool + Send + Sync>,
+    /// Takes a request for a compaction.
+    pub(crate) request: Box<dyn Fn(Request) + Send + Sync>,
+}
+
+/// See the head of this file. One for a database.
+pub(crate) struct DeadRanges {
+    /// A scan learns a range if it passed over so many versions in it; 0: never.
+    versions_min: u64,
+    /// A compaction is asked for after so many in one range; 0: never.
+    request_versions: u64,
+    /// Whether there are any: all that writers and scans look at where there are none.
+    any: AtomicBool,
+    lists: ArcSwap<Lists>,
+    /// Held by whoever replaces the lists; has the last number given to a range.
+    last_id: Mutex<u64>,
+    hooks: OnceLock<Hooks>,
+    learnt: AtomicU64,
+    refused: AtomicU64,
+    cut: AtomicU64,
+}
+
+/// What has become of dead ranges.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct DeadRangeStats {
+    pub(crate) known: u64,
+    pub(crate) learnt: u64,
+    pub(crate) refused: u64,
+    pub(crate) cut: u64,
+}
+
+impl DeadRanges {
+    pub(crate) fn new(versions_min: u64, request_versions: u64) -> DeadRanges {
+        DeadRanges {
+            versions_min,
+            request_versions,
+            any: AtomicBool::new(false),
+            lists: ArcSwap::default(),
+            last_id: Mutex::new(Rank::DeadRanges, 0),
+            hooks: OnceLock::new(),
+            learnt: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            cut: AtomicU64::new(0),
+        }
+    }
+
+    /// Says what the database does. Once, at open; nothing is learnt before.
+    pub(crate) fn set_hooks(&self, hooks: Hooks) {
+        assert!(self.hooks.set(hooks).is_ok(), "set once, at open");
+    }
+
+    /// A scan learns a range if it passed over so many versions; `u64::MAX`: never.
+    pub(crate) fn versions_min(&self) -> u64 {
+        if self.versions_min == 0 || self.hooks.get().is_none() { u64::MAX } else { self.versions_min }
+    }
+
+    pub(crate) fn stats(&self) -> DeadRangeStats {
+        DeadRangeStats {
+            known: self.lists.load().known.len() as u64,
+            learnt: self.learnt.load(Relaxed),
+            refused: self.refused.load(Relaxed),
+            cut: self.cut.load(Relaxed),
+        }
+    }
+
+    /// What a scan may skip.
+    pub(crate) fn skips(&self, family: Family, sequence: SequenceNumber, now_ms: u64) -> Option<Skips> {
+        if !self.any.load(Ordering::Acquire) {
+            return None;
+        }
+        let lists = self.lists.load();
+        let of_family = lists.of_family(family);
+        (!of_family.is_empty()).then(|| Skips { lists: lists.clone(), of_family, sequence, now_ms })
+    }
+
+    /// Takes in what a scan of `state` has proven, if nothing was written there since.
+    pub(crate) fn learn(&self, proof: Proof, state: &Arc<ReadState>) {
+        let Some(hooks) = self.hooks.get() else { return };
+        if proof.start >= proof.end {
+            return;
+        }
+        let id = self.change(|lists, last_id| {
+            *last_id += 1;
+            lists.announce(*last_id, &proof).then_some(*last_id)
+        });
+        let Some(id) = id else {
+            self.refused.fetch_add(1, Relaxed);
+            return;
+        };
+        fence(Ordering::SeqCst);
+        // A write that did not see the range is in a memtable of the state that was current after the announcement. If that is the
+        // scan's own, the scan's memtables have it.
+        let range = Range { start: Some(proof.start.clone()), end: Some(proof.end.clone()) };
+        let holds =
+            (hooks.is_current)(state) && matches!(state.written_since(proof.family, &range, proof.sequence), Ok(None));
+        let known = self.change(|lists, _| lists.settle(id, holds));
+        let Some(known) = known else {
+            self.refused.fetch_add(1, Relaxed);
+            return;
+        };
+        self.learnt.fetch_add(1, Relaxed);
+        self.request(hooks, known);
+    }
+
+    /// Asks for a compaction, again only when twice as many versions have been passed over.
+    fn request(&self, hooks: &Hooks, known: DeadRange) {
+        if self.request_versions == 0 || known.versions < self.request_versions.max(known.requested.saturating_mul(2)) {
+            return;
+        }
+        self.change(|lists, _| lists.note_requested(known.id, known.versions));
+        let range = Range { start: Some(known.start), end: Some(known.end) };
+        (hooks.request)(Request { family: known.family, range, versions: known.versions });
+    }
+
+    /// A batch has been put into a memtable, and is not visible yet.
+    pub(crate) fn note_puts(&self, batch: &WriteBatch) {
+        fence(Ordering::SeqCst);
+        if !self.any.load(Relaxed) {
+            return;
+        }
+        let lists = self.lists.load();
+        for entry in batch.entries() {
+            if let BatchEntry::Version { family, key, kind, .. } = entry
+                && !kind.is_delete()
+                && lists.has(family, key)
+            {
+                self.take_out(family, key, Some(&crate::range::successor(key)));
+            }
+        }
+    }
+
+    /// Something is there, or may be, between two keys. Before it is visible.
+    pub(crate) fn take_out(&self, family: Family, start: &[u8], end: Option<&[u8]>) {
+        let cut = self.change(|lists, _| lists.take_out(family, start, end));
+        self.cut.fetch_add(cut, Relaxed);
+    }
+
+    fn change<R>(&self, change: impl FnOnce(&mut Lists, &mut u64) -> R) -> R {
+        let mut last_id = self.last_id.lock();
+        let mut lists = Lists::clone(&self.lists.load());
+        let result = change(&mut lists, &mut last_id);
+        let any = !lists.is_empty();
+        self.lists.store(Arc::new(lists));
+        self.any.store(any, Ordering::Release);
+        result
+    }
+}
+
+/// The dead ranges that a scan may skip: those that were known when it began.
+pub(crate) struct Skips {
+    lists: Arc<Lists>,
+    of_family: std::ops::Range<usize>,
+    sequence: SequenceNumber,
+    now_ms: u64,
+}
+
+impl Skips {
+    /// The dead range that has the key, by its first key and the first key behind it.
+    pub(crate) fn around(&self, key: &[u8]) -> Option<(Bytes, Bytes)> {
+        let ranges = self.lists.known.get(self.of_family.clone())?;
+        let range = ranges.get(ranges.partition_point(|range| range.end <= key))?;
+        self.usable(range).filter(|(start, _)| start <= key)
+    }
+
+    /// The dead range that has the keys right below `end`, likewise.
+    pub(crate) fn below(&self, end: &[u8]) -> Option<(Bytes, Bytes)> {
+        let ranges = self.lists.known.get(self.of_family.clone())?;
+        let range = ranges.get(ranges.partition_point(|range| range.end < end))?;
+        self.usable(range).filter(|(start, _)| start < end)
+    }
+
+    fn usable(&self, range: &DeadRange) -> Option<(Bytes, Bytes)> {
+        let usable = range.sequence <= self.sequence && range.now_ms <= self.now_ms;
+        usable.then(|| (range.start.clone(), range.end.clone()))
+    }
+}
+
+#[cfg(test)]
+#[path = "dead_test.rs"]
+mod tests;
