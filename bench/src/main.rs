@@ -2,6 +2,7 @@
 //! The commands behind docs/benchmarks.md; build with `cargo run --release -- --help` in this folder.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // a benchmark measures the machine itself
 
+mod catch_up;
 mod cluster;
 mod data;
 mod dead;
@@ -11,6 +12,7 @@ mod engines;
 mod failover;
 mod nodes;
 mod report;
+mod scans;
 mod transact;
 
 use clap::{Parser, Subcommand};
@@ -35,6 +37,10 @@ enum Command {
     Cluster(cluster::Arguments),
     /// Kills the leader under load and measures the gap in service.
     Failover(failover::Arguments),
+    /// A follower that was down comes back under a steady load of writes.
+    CatchUp(catch_up::Arguments),
+    /// Gets beside clients that scan everything.
+    Scans(scans::Arguments),
     /// Transactions that all want one key, beside the same behind one mutex, and redb.
     Transact(transact::Arguments),
     /// A queue, seeks after many deletes, many deleted ranges.
@@ -54,6 +60,8 @@ fn main() {
         Command::EmbeddedChild(arguments) => embedded::child::run(&arguments.task),
         Command::Cluster(arguments) => cluster::run(&arguments),
         Command::Failover(arguments) => failover::run(&arguments),
+        Command::CatchUp(arguments) => catch_up::run(&arguments),
+        Command::Scans(arguments) => scans::run(&arguments),
         Command::Transact(arguments) => transact::run(&arguments),
         Command::Dead(arguments) => dead::run(&arguments),
         Command::Disk(arguments) => disk::run(&arguments),

@@ -32,6 +32,11 @@ fn get(addr: &str, path: &str) -> Option<String> {
 impl Nodes {
     /// Starts `count` nodes of `binary` and waits until they are ready.
     pub fn start(binary: &Path, count: usize) -> Nodes {
+        Nodes::start_with(binary, count, &[])
+    }
+
+    /// The same, with further options.
+    pub fn start_with(binary: &Path, count: usize, options: &[&str]) -> Nodes {
         let dir = tempfile::tempdir().expect("a directory");
         let listeners: Vec<_> = (0..2 * count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
         let addrs: Vec<_> = listeners.iter().map(|l| l.local_addr().expect("bound").to_string()).collect();
@@ -52,6 +57,7 @@ impl Nodes {
                 if count > 1 {
                     arguments.extend(["--initial-cluster".into(), members.join(",")]);
                 }
+                arguments.extend(options.iter().map(|option| (*option).to_owned()));
                 Node {
                     addr: addrs[i].clone(),
                     status_addr: addrs[count + i].clone(),
@@ -107,6 +113,28 @@ impl Nodes {
             assert!(Instant::now() < deadline, "no node leads the data region");
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// The applied index of the data region at a node, if it answers.
+    pub fn applied_index(&self, i: usize) -> Option<u64> {
+        let body = get(&self.nodes[i].status_addr, "/status")?;
+        let status = serde_json::from_str::<serde_json::Value>(&body).ok()?;
+        status["regions"].as_array()?.iter().find(|region| region["id"] == 2)?["applied_index"].as_u64()
+    }
+
+    /// A counter or gauge of a node; 0 if it does not answer.
+    pub fn metric(&self, i: usize, name: &str) -> u64 {
+        let body = get(&self.nodes[i].status_addr, "/metrics").unwrap_or_default();
+        let value = |line: &str| line.strip_prefix(name)?.rsplit(' ').next()?.parse::<f64>().ok();
+        body.lines().filter_map(value).sum::<f64>() as u64
+    }
+
+    /// The most memory that a node's process had.
+    pub fn peak_memory_bytes(&self, i: usize) -> u64 {
+        let id = self.nodes[i].child.as_ref().map_or(0, Child::id);
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
+        kib.map_or(0, |kib: u64| kib << 10)
     }
 
     /// User plus system CPU of all nodes so far, in seconds (from /proc).
