@@ -192,7 +192,9 @@ impl Peer {
     }
 
     pub(super) fn tick_serving(&mut self, now: Duration, out: &mut Outbox) {
-        self.tick_catching_up(now);
+        if self.ticks.is_multiple_of(self.config.truncate_ticks) {
+            self.tick_catching_up(now);
+        }
         if self.serving.current.is_none() || !self.serving.sends.is_empty() {
             self.serving.idle_ticks = 0;
             return;

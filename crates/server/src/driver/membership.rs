@@ -190,6 +190,11 @@ impl Membership {
         self.known.get(&store).filter(|known| known.replacement > 0).map(|known| known.id)
     }
 
+    /// Whether any store's directory took the place of a lost one.
+    pub fn knows_replacements(&self) -> bool {
+        self.known.values().any(|known| known.replacement > 0)
+    }
+
     pub fn standing(&self) -> &Standing {
         &self.standing
     }

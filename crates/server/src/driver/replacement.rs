@@ -16,6 +16,9 @@ pub(super) const LOOK_TICKS: u64 = 10;
 impl Driver {
     /// Orders the next change of each region that this node leads and that needs one.
     pub(super) fn replace_lost_replicas(&mut self, now: Now) {
+        if !self.formation.membership.knows_replacements() {
+            return;
+        }
         let led: Vec<_> = self.store.status().into_iter().filter(|status| status.leads).map(|s| s.region).collect();
         let first = first_regions(&self.config);
         for region in led {

@@ -1,0 +1,22 @@
+use super::*;
+use crate::version::LEVEL_COUNT;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+#[test]
+fn whoever_kept_compactions_away_has_them_looked_for_when_it_ends() {
+    let (state, wakes) = (State::default(), Arc::new(AtomicU64::new(0)));
+    let counted = wakes.clone();
+    state.set_wake(Box::new(move || _ = counted.fetch_add(1, Ordering::Relaxed)));
+    let claim = Claim {
+        family: Family::DEFAULT,
+        from: 0,
+        to: LEVEL_COUNT - 1,
+        smallest_key: Bytes::from_static(b"a"),
+        largest_key: Bytes::from_static(b"z"),
+    };
+    // As an ingest does, with nothing else in flight: a job that looked meanwhile found everything claimed.
+    let guard = state.claim(&mut state.in_flight.lock(), vec![claim]);
+    assert_eq!(wakes.load(Ordering::Relaxed), 0);
+    drop(guard);
+    assert_eq!(wakes.load(Ordering::Relaxed), 1);
+}
