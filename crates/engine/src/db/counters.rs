@@ -26,6 +26,8 @@ pub(crate) struct Counters {
     pub(crate) ingests: AtomicU64,
     pub(crate) ingested_tables: AtomicU64,
     pub(crate) ingested_bytes: AtomicU64,
+    /// Copies that gave up with `Busy`.
+    pub(crate) copies_refused: AtomicU64,
     /// Shared with the file system that counts them.
     pub(crate) descriptors_refused: Arc<AtomicU64>,
 }
