@@ -4,7 +4,6 @@
 //! comes later moves its own value to the right. So nothing but these first entries is held.
 
 use super::text::{self, Escaped};
-use serde::{Serialize, Serializer};
 use std::io::{self, Write};
 
 /// Entries that the width of the key column is taken from.
@@ -35,14 +34,13 @@ pub struct Printer<W: Write> {
     first: Vec<(Vec<u8>, Vec<u8>)>,
     first_bytes: usize,
     key_chars: Option<usize>,
-    json: Vec<u8>,
 }
 
 impl<W: Write> Printer<W> {
     /// To `out`.
     pub fn new(out: W, style: Style) -> Printer<W> {
         let out = io::BufWriter::with_capacity(BUFFER_BYTES, out);
-        Printer { out, style, first: Vec::new(), first_bytes: 0, key_chars: None, json: Vec::new() }
+        Printer { out, style, first: Vec::new(), first_bytes: 0, key_chars: None }
     }
 
     /// The next entry.
@@ -92,29 +90,22 @@ impl<W: Write> Printer<W> {
     }
 
     fn json_line(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
-        let hex = self.style.hex;
-        self.json.clear();
-        serde_json::to_writer(&mut self.json, &Entry { key: Json(key, hex), value: Json(value, hex) })?;
-        self.json.push(b'\n');
-        self.out.write_all(&self.json)
+        self.out.write_all(b"{\"key\":")?;
+        self.json(key)?;
+        self.out.write_all(b",\"value\":")?;
+        self.json(value)?;
+        self.out.write_all(b"}\n")
     }
-}
 
-#[derive(Serialize)]
-struct Entry<'a> {
-    key: Json<'a>,
-    value: Json<'a>,
-}
-
-/// Bytes as [`text::to_json`] shows them, without a copy of text.
-struct Json<'a>(&'a [u8], bool);
-
-impl Serialize for Json<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match std::str::from_utf8(self.0) {
-            Ok(text) if !self.1 => serializer.serialize_str(text),
-            _ => text::to_json(self.0, self.1).serialize(serializer),
+    /// As [`text::to_json`] has it. What stands in a JSON string as it is goes there without a look at each byte.
+    fn json(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let as_it_is = |bytes: &[u8]| !bytes.iter().fold(false, |any, byte| any | matches!(byte, b'"' | b'\\'));
+        if !self.style.hex && text::is_printable_ascii(bytes) && as_it_is(bytes) {
+            self.out.write_all(b"\"")?;
+            self.out.write_all(bytes)?;
+            return self.out.write_all(b"\"");
         }
+        Ok(serde_json::to_writer(&mut self.out, &text::to_json(bytes, self.style.hex))?)
     }
 }
 

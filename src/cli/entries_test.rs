@@ -58,5 +58,7 @@ fn programs_get_a_json_object_for_each_entry() {
         "{\"key\":\"a\\n\",\"value\":\"ü\"}\n{\"key\":{\"hex\":\"ff\"},\"value\":\"\"}\n"
     );
     assert_eq!(printed(Style { hex: true, ..json }, &[(b"a", b"b")]), "{\"key\":\"61\",\"value\":\"62\"}\n");
+    let quoted = printed(json, &[(b"\"", b"\\")]);
+    assert_eq!(quoted, "{\"key\":\"\\\"\",\"value\":\"\\\\\"}\n");
     assert_eq!(printed(json, &[]), "");
 }

@@ -1,6 +1,7 @@
 //! Write batches: the unit of atomicity, and the payload of log records and of replicated entries.
 
 use crate::kind::{Content, Decoded, EXPIRY_BYTES, Kind};
+use crate::range::BEYOND_ALL_KEYS;
 use crate::{Error, Family, KEY_BYTES_MAX, Result, VALUE_BYTES_MAX};
 use bytes::{Buf, Bytes};
 use kontiki_env::codec::{Truncated, get_slice, get_u8, get_varint, put_slice, put_u64, put_varint};
@@ -35,13 +36,13 @@ pub enum BatchOp<'a> {
         /// User key.
         key: &'a [u8],
     },
-    /// Removes every key of `start <= key < end`.
+    /// Removes every key of `start <= key < end`; none, if `end` is not above `start`.
     DeleteRange {
         /// Column family.
         family: Family,
         /// Inclusive.
         start: &'a [u8],
-        /// Exclusive; not below `start`.
+        /// Exclusive; empty: to the end of the family.
         end: &'a [u8],
     },
 }
@@ -71,7 +72,7 @@ impl<'a> BatchOp<'a> {
 pub(crate) enum BatchEntry<'a> {
     /// One version of a key.
     Version { family: Family, key: &'a [u8], kind: Kind, stored: &'a [u8] },
-    /// A range tombstone.
+    /// A range tombstone; to the end of the family, if `end` is [`BEYOND_ALL_KEYS`].
     DeleteRange { family: Family, start: &'a [u8], end: &'a [u8] },
 }
 
@@ -82,15 +83,21 @@ impl BatchEntry<'_> {
             BatchEntry::Version { family, .. } | BatchEntry::DeleteRange { family, .. } => family,
         }
     }
+
+    /// Whether it is a range delete of no keys that only earlier builds wrote: its empty end is not what it means now.
+    fn is_of_earlier_nothing(&self) -> bool {
+        matches!(self, BatchEntry::DeleteRange { end: [], .. })
+    }
 }
 
 const TAG_DELETE_RANGE: u8 = 16;
+const TAG_DELETE_TO_END: u8 = 17;
 
 /// Operations that become visible, and survive a crash, together or not at all. Later operations on a key win.
 ///
 /// Encoding, repeated to the end: tag (1 byte), family (varint), then for the tags 0 to 4, which are kinds (`kind.rs`): key
 /// (varint length, bytes) and, unless it is a delete, stored bytes (varint length, bytes); for tag 16, a range
-/// delete: start and end (each varint length, bytes).
+/// delete: start and end (each varint length, bytes); for tag 17, a delete to the end of the family: start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WriteBatch {
     encoded: Vec<u8>,
@@ -122,11 +129,16 @@ impl WriteBatch {
         self.put_head(Kind::Delete.to_byte(), family, key);
     }
 
-    /// Adds a delete of every key of `start <= key < end`. What the batch has put there before is removed, what it puts
-    /// there afterwards stays.
+    /// Adds a delete of every key of `start <= key < end`; an empty `end` is the end of the family, and a range that ends
+    /// where it starts or before has no keys ([`Range`](crate::Range)). What the batch has put there before is removed, what
+    /// it puts there afterwards stays.
     pub fn delete_range(&mut self, family: Family, start: &[u8], end: &[u8]) {
-        self.put_head(TAG_DELETE_RANGE, family, start);
-        put_slice(&mut self.encoded, end);
+        if end.is_empty() || end == BEYOND_ALL_KEYS {
+            self.put_head(TAG_DELETE_TO_END, family, start);
+        } else {
+            self.put_head(TAG_DELETE_RANGE, family, start);
+            put_slice(&mut self.encoded, end);
+        }
     }
 
     /// Adds a version whose stored bytes are made already (a value pointer).
@@ -180,16 +192,17 @@ impl WriteBatch {
     pub(crate) fn decode_logged(bytes: &[u8]) -> std::result::Result<WriteBatch, Truncated> {
         let mut count = 0;
         for entry in entries_of(bytes) {
-            entry?;
-            count += 1;
+            count += usize::from(!entry?.is_of_earlier_nothing());
         }
         Ok(WriteBatch { encoded: bytes.to_vec(), count })
     }
 
     /// The operations in order.
     pub fn ops(&self) -> impl Iterator<Item = BatchOp<'_>> {
-        self.entries().map(|entry| match entry {
-            BatchEntry::DeleteRange { family, start, end } => BatchOp::DeleteRange { family, start, end },
+        self.entries().filter(|entry| !entry.is_of_earlier_nothing()).map(|entry| match entry {
+            BatchEntry::DeleteRange { family, start, end } => {
+                BatchOp::DeleteRange { family, start, end: if end == BEYOND_ALL_KEYS { &[] } else { end } }
+            }
             BatchEntry::Version { family, key, kind, stored } => {
                 let decoded = Decoded::new(kind, stored).expect("a WriteBatch holds a whole encoding");
                 match (decoded.content, decoded.expires_at_ms) {
@@ -210,7 +223,7 @@ impl WriteBatch {
         entries_of(&self.encoded).map(|entry| entry.expect("a WriteBatch holds a whole encoding"))
     }
 
-    /// Refuses keys or values beyond [`KEY_BYTES_MAX`] and [`VALUE_BYTES_MAX`], and ranges that end before they start.
+    /// Refuses keys or values beyond [`KEY_BYTES_MAX`] and [`VALUE_BYTES_MAX`].
     pub fn validate(&self) -> Result<()> {
         let refuse = |what: &str, bytes: usize, most: usize| {
             Err(Error::InvalidArgument(format!("a {what} has {bytes} bytes; at most {most} are accepted")))
@@ -220,9 +233,7 @@ impl WriteBatch {
                 BatchEntry::Version { key, kind, stored, .. } => {
                     (key, &[][..], stored.len() - if kind.expires() { EXPIRY_BYTES } else { 0 })
                 }
-                BatchEntry::DeleteRange { start, end, .. } if start > end => {
-                    return Err(Error::InvalidArgument("a range delete must not end before it starts".to_string()));
-                }
+                BatchEntry::DeleteRange { start, end, .. } if end == BEYOND_ALL_KEYS => (start, &[][..], 0),
                 BatchEntry::DeleteRange { start, end, .. } => (start, end, 0),
             };
             let key_bytes = key.len().max(end.len());
@@ -254,8 +265,10 @@ fn decode_entry<'a>(rest: &mut &'a [u8]) -> std::result::Result<BatchEntry<'a>, 
     let tag = get_u8(rest)?;
     let family = Family(u32::try_from(get_varint(rest)?).map_err(|_| Truncated)?);
     let key = get_slice(rest)?;
-    if tag == TAG_DELETE_RANGE {
-        return Ok(BatchEntry::DeleteRange { family, start: key, end: get_slice(rest)? });
+    match tag {
+        TAG_DELETE_RANGE => return Ok(BatchEntry::DeleteRange { family, start: key, end: get_slice(rest)? }),
+        TAG_DELETE_TO_END => return Ok(BatchEntry::DeleteRange { family, start: key, end: BEYOND_ALL_KEYS }),
+        _ => {}
     }
     let kind = Kind::from_byte(tag).ok_or(Truncated)?;
     let stored = if kind.is_delete() { &[][..] } else { get_slice(rest)? };

@@ -47,10 +47,35 @@ fn sizes_beyond_the_limits_are_named() {
 }
 
 #[test]
-fn a_range_must_not_end_before_it_starts() {
+fn a_delete_to_the_end_of_a_family_is_short_and_lasts_through_every_form() {
     let mut batch = WriteBatch::new();
-    batch.delete_range(Family::DEFAULT, b"b", b"a");
-    assert!(matches!(batch.validate(), Err(Error::InvalidArgument(_))));
+    batch.delete_range(Family(7), b"b", b"");
+    assert!(batch.validate().is_ok() && batch.as_bytes().len() < 8, "{batch:?}");
+    let expected = BatchOp::DeleteRange { family: Family(7), start: b"b", end: b"" };
+    let decoded = WriteBatch::decode(batch.as_bytes()).expect("whole");
+    assert_eq!((decoded.ops().collect::<Vec<_>>(), decoded.len()), (vec![expected], 1));
+    // As the engine's own parts hand it on.
+    let mut copy = WriteBatch::new();
+    for entry in batch.entries() {
+        let BatchEntry::DeleteRange { family, start, end } = entry else { panic!("{entry:?}") };
+        assert!(end > &[u8::MAX; KEY_BYTES_MAX][..], "behind every key");
+        copy.delete_range(family, start, end);
+    }
+    assert_eq!(copy, batch);
+    let too_long = vec![u8::MAX; KEY_BYTES_MAX + 2];
+    copy.delete_range(Family(7), b"b", &too_long);
+    assert!(copy.validate().is_err(), "what is no key is no end");
+}
+
+/// Byte for byte as an earlier build wrote it, when an empty end meant that there are no keys.
+#[test]
+fn a_range_delete_that_meant_nothing_to_an_earlier_build_means_nothing_now() {
+    let batch = WriteBatch::decode(&[16, 7, 0, 0, 0, 7, 1, b'k']).expect("whole");
+    assert_eq!(batch.ops().collect::<Vec<_>>(), [BatchOp::Delete { family: Family(7), key: b"k" }]);
+    assert_eq!(batch.len(), 1);
+    let memtable = crate::memtable::Memtable::new();
+    memtable.apply(&batch, 9);
+    assert_eq!(memtable.covering_sequence(Family(7), b"a", 9), None);
 }
 
 #[test]

@@ -122,7 +122,7 @@ impl Unchanged {
         }
     }
 
-    /// The key, or the start of the range: what a conflict names.
+    /// The key, or the start of the range: what a conflict names when it is not known which key was written.
     pub(crate) fn named_key(&self) -> Bytes {
         match self {
             Unchanged::Key { key, .. } => key.clone(),

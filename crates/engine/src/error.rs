@@ -44,7 +44,8 @@ pub enum Error {
     Conflict {
         /// The family of the key.
         family: crate::Family,
-        /// The key, or the start of the range.
+        /// A key that was written, or the first one of a range that was deleted. If only this is known, that a deletion may
+        /// have been forgotten since: the condition's key, or the start of its range.
         key: bytes::Bytes,
     },
     /// A transaction has waited for a lock for as long as it may; it can go on without the lock.

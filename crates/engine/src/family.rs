@@ -16,6 +16,9 @@ impl Family {
     /// The family every directory has; embedded `put` and the server's raw calls use it.
     pub const DEFAULT: Family = Family(0);
 
+    /// In a [`FamilySpec`]: the number is the database's to choose ([`FamilySpec::named`]). No family has it.
+    pub const BY_NAME: Family = Family(u32::MAX);
+
     /// Numbers that are for the store's own families, so that a directory with any families of its user's can be served.
     /// Their names begin with [`Family::RESERVED_PREFIX`], and no others do. Two bytes each where numbers are varints, and
     /// far from what anybody counts up to.
@@ -49,18 +52,24 @@ impl fmt::Debug for Family {
 /// A family to have at open: it is created if it is missing; a number already used under another name is an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FamilySpec {
-    /// Its number.
+    /// Its number, or [`Family::BY_NAME`].
     pub family: Family,
-    /// Its name, for people.
+    /// Its name, unique among the families that there are.
     pub name: String,
     /// How its data is kept.
     pub options: FamilyOptions,
 }
 
 impl FamilySpec {
-    /// A family with default options.
+    /// A family with default options and a number of the caller's choice.
     pub fn new(family: Family, name: impl Into<String>) -> FamilySpec {
         FamilySpec { family, name: name.into(), options: FamilyOptions::default() }
+    }
+
+    /// A family with default options that is known by its name: if there is one with this name, it is meant, otherwise the
+    /// database gives the new one a number that no family ever had. [`Db::family`](crate::Db::family) tells the number.
+    pub fn named(name: impl Into<String>) -> FamilySpec {
+        FamilySpec::new(Family::BY_NAME, name)
     }
 }
 

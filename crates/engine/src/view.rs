@@ -22,12 +22,16 @@ impl Direction {
     }
 }
 
-/// The user keys `start <= key < end`; `None` is unbounded.
+/// The user keys `start <= key < end`.
+///
+/// Everything that takes a range, here and in [`WriteBatch::delete_range`](crate::WriteBatch::delete_range), means the same by
+/// it: without an end, or with an empty one, it goes on to the end of the family; one that ends where it starts, or before,
+/// has no keys, which is no error.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Range {
-    /// Inclusive lower bound.
+    /// Inclusive lower bound; `None`: from the first key on.
     pub start: Option<Bytes>,
-    /// Exclusive upper bound.
+    /// Exclusive upper bound; `None` or empty: to the last key.
     pub end: Option<Bytes>,
 }
 
@@ -77,7 +81,21 @@ impl Range {
     /// Whether the key lies inside.
     pub fn contains(&self, key: &[u8]) -> bool {
         self.start.as_ref().is_none_or(|start| start.as_ref() <= key)
-            && self.end.as_ref().is_none_or(|end| key < end.as_ref())
+            && self.end.as_ref().is_none_or(|end| end.is_empty() || key < end.as_ref())
+    }
+
+    /// Whether no key can lie inside.
+    pub fn is_empty(&self) -> bool {
+        matches!((&self.start, &self.end), (Some(start), Some(end)) if !end.is_empty() && start >= end)
+    }
+
+    /// The same keys, with an end only if there is one, and that not before the start.
+    pub(crate) fn normal(self) -> Range {
+        let end = match self.end.filter(|end| !end.is_empty()) {
+            Some(end) => Some(self.start.iter().fold(end, |end, start| end.max(start.clone()))),
+            None => None,
+        };
+        Range { start: self.start, end }
     }
 }
 

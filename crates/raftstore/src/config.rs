@@ -97,12 +97,12 @@ pub struct ConfigError {
 impl Config {
     /// Checks every field against its range and the others.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let check = |ok: bool, field: &'static str, value: &dyn std::fmt::Debug, accepted: &'static str| {
-            let error = || ConfigError { field, value: format!("{value:?}"), accepted };
+        let check = |ok: bool, field: &'static str, value: &dyn std::fmt::Display, accepted: &'static str| {
+            let error = || ConfigError { field, value: value.to_string(), accepted };
             if ok { Ok(()) } else { Err(error()) }
         };
         let tick_ms = self.tick_interval.as_millis();
-        check((1..=10_000).contains(&tick_ms), "tick_interval", &self.tick_interval, "1 ms to 10 s")?;
+        check((1..=10_000).contains(&tick_ms), "tick_interval", &format!("{tick_ms} ms"), "1 ms to 10 s")?;
         check((1..=1000).contains(&self.heartbeat_ticks), "heartbeat_ticks", &self.heartbeat_ticks, "1 to 1000")?;
         let elections = self.heartbeat_ticks.saturating_mul(2).saturating_add(1)..=100_000;
         check(

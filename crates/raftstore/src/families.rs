@@ -64,8 +64,8 @@ pub fn first_foreign_key<'a>(region: &Region, batch: &'a WriteBatch) -> Option<&
     let families = families_of(region.space);
     let within = |op: &BatchOp<'_>| {
         let whole = match op {
-            // Its end is exclusive, so it may be the region's own end.
-            BatchOp::DeleteRange { end, .. } => region.contains(end) || region.end_key == *end,
+            // Its end is exclusive, so it may be the region's own end. An empty one is that of the family.
+            BatchOp::DeleteRange { end, .. } => region.end_key == *end || (!end.is_empty() && region.contains(end)),
             _ => true,
         };
         whole && families.contains(&op.family()) && region.contains(op.key())

@@ -146,8 +146,9 @@ impl Layer {
                 }
                 crate::BatchOp::Delete { family, key } => (family, key, None),
                 crate::BatchOp::DeleteRange { family, start, end } => {
-                    let inside = (family, start.to_vec())..(family, end.to_vec());
-                    for (_, versions) in self.model.range_mut(inside) {
+                    let upper =
+                        if end.is_empty() { (Family(family.0 + 1), Vec::new()) } else { (family, end.to_vec()) };
+                    for (_, versions) in self.model.range_mut((family, start.to_vec())..upper) {
                         versions.insert(self.sequence, None);
                     }
                     continue;

@@ -36,6 +36,7 @@ use crate::db::Core;
 use crate::version::{Version, VersionEdit, copy_edit, lost_a_segment};
 use crate::{Error, Family, Result, SequenceNumber};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// A value segment cannot be sealed while a batch that refers to it is on its way to a memtable. That takes microseconds, or as
@@ -104,6 +105,7 @@ impl Source {
         };
         if stuck {
             let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+            core.counters.copies_refused.fetch_add(1, Ordering::Relaxed);
             return Err(Error::Busy { what: "writes whose values a copy has to wait for".to_string(), waited_ms });
         }
         if core.env.tasks.threaded() {

@@ -72,3 +72,27 @@ fn a_copy_waits_for_a_batch_on_its_way_as_long_as_it_takes() {
     let copy = Db::open_in(&machine.env(), Path::new("/copy"), Options::default()).expect("opens");
     assert_eq!(copy.get(b"in the copy").expect("readable").as_deref(), Some(&[1; 2000][..]));
 }
+
+#[test]
+fn a_copy_that_gives_up_is_busy_and_counted() {
+    let machine = SimMachine::from_seed(3);
+    let mut default = FamilySpec::new(Family::DEFAULT, "default");
+    default.options.value_threshold_bytes = 1000;
+    let options = Options { families: vec![default], ..Options::default() };
+    let db = Db::open_in(&machine.env(), Path::new("/db"), options).expect("opens");
+    let large = |key: &[u8]| {
+        let mut batch = WriteBatch::new();
+        batch.put(Family::DEFAULT, key, &[1; 2000]);
+        batch
+    };
+    db.write(large(b"in the copy"), Durability::Buffered).expect("written");
+    db.flush().expect("flush");
+    let (_, pin) = db.core().separate(large(b"on its way for ever")).expect("room");
+    // Nothing else happens in this world, so waiting is of no use.
+    let refused = db.checkpoint(Path::new("/copy")).expect_err("the batch is not in memory");
+    assert!(matches!(refused, crate::Error::Busy { .. }), "{refused}");
+    assert_eq!(db.stats().health.copies_refused, 1);
+    drop(pin);
+    db.checkpoint(Path::new("/other")).expect("nothing is in the way");
+    assert_eq!(db.stats().health.copies_refused, 1);
+}

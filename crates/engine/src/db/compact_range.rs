@@ -1,7 +1,7 @@
 //! Compaction of a part of a family, when somebody asks for it.
 
 use super::Db;
-use crate::{Error, Family, Range, Result, compaction};
+use crate::{Family, Range, Result, compaction};
 
 impl Db {
     /// Flushes, merges everything that a family has in a range down into its last level, and waits for that: afterwards reads
@@ -10,17 +10,16 @@ impl Db {
     /// thread, beside the compactions that run by themselves; whole tables are compacted, so keys near the range too. What is
     /// written meanwhile is left to those, so it ends beside busy writers.
     ///
-    /// Errors: [`Error::InvalidArgument`] for an unknown family and a range that ends before it starts,
-    /// [`Error::FamilyDropped`]; those of [`Db::flush`]. After an error a part of the work is done.
+    /// Errors: [`Error::InvalidArgument`] for an unknown family, [`Error::FamilyDropped`]; those of [`Db::flush`]. After an
+    /// error a part of the work is done.
     pub fn compact_range(&self, family: Family, range: Range) -> Result<()> {
         let core = self.core();
         let _here = core.foreground()?;
-        if let (Some(start), Some(end)) = (&range.start, &range.end)
-            && start > end
-        {
-            return Err(Error::InvalidArgument(format!("the range from {start:?} to {end:?} ends before it starts")));
-        }
         core.check_family(&core.context.versions.current(), family)?;
+        if range.is_empty() {
+            return Ok(());
+        }
+        let range = range.normal();
         core.flush_all()?;
         let outcome = compaction::compact_range(&core.context, family, &range);
         // Also after an error: a part may be done.

@@ -24,12 +24,12 @@ impl Unchanged {
     /// Also if a deletion since then may have been forgotten, by what `horizon` says after `state` was pinned.
     pub(crate) fn check(&self, state: &ReadState, after: SequenceNumber, horizon: &Horizon) -> Result<()> {
         let since = self.since().max(after);
-        let changed = since < horizon.dropped_through()
-            || match self {
-                Unchanged::Key { family, key, .. } => state.newest_sequence(*family, key, since)?.is_some(),
-                Unchanged::Range { family, range, .. } => state.written_since(*family, range, since)?.is_some(),
-            };
-        if changed { Err(Error::Conflict { family: self.family(), key: self.named_key() }) } else { Ok(()) }
+        let written = match self {
+            _ if since < horizon.dropped_through() => Some(self.named_key()),
+            Unchanged::Key { family, key, .. } => state.newest_sequence(*family, key, since)?.map(|_| key.clone()),
+            Unchanged::Range { family, range, .. } => state.written_since(*family, range, since)?,
+        };
+        written.map_or(Ok(()), |key| Err(Error::Conflict { family: self.family(), key }))
     }
 }
 

@@ -29,6 +29,8 @@ pub(crate) struct Counters {
     /// Compactions that scans asked for, and those that found too many waiting.
     pub(crate) dead_requests: AtomicU64,
     pub(crate) dead_requests_refused: AtomicU64,
+    /// Copies that gave up with `Busy`.
+    pub(crate) copies_refused: AtomicU64,
     /// Shared with the file system that counts them.
     pub(crate) descriptors_refused: Arc<AtomicU64>,
 }

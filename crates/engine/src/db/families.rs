@@ -12,11 +12,12 @@
 //! again, nothing of an old family can come up in a new one.
 
 use super::core::Core;
+use super::open::unused_number;
 use super::options::refuse_family;
 use crate::lock::{Mutex, Rank};
 use crate::version::{FamilyLevels, Version, VersionEdit};
 use crate::{Db, Error, Family, FamilySpec, Result, WriteBatch};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -70,13 +71,20 @@ impl Db {
         version.families().iter().map(spec).collect()
     }
 
-    /// Creates a family; it survives power loss when this returns. The manifest keeps number and name; the options count as
+    /// The family with this name, if there is one.
+    pub fn family(&self, name: &str) -> Option<Family> {
+        let version = self.core().context.versions.current();
+        version.families().iter().find(|(_, levels)| levels.name == name).map(|(family, _)| family)
+    }
+
+    /// Creates a family and tells its number, which the database chooses for a [`FamilySpec::named`]; it survives power loss
+    /// when this returns. The manifest keeps number and name; the options count as
     /// long as the database is open, so name it in [`crate::Options::families`] the next time if it is to have the same.
     ///
     /// Errors: [`Error::InvalidArgument`] for options out of range, for a number or name that is taken, and for the number
     /// of a family that was dropped; [`Error::NoSpace`] (nothing has changed), [`Error::Io`], [`Error::Stopped`],
     /// [`Error::Closed`].
-    pub fn create_family(&self, spec: FamilySpec) -> Result<()> {
+    pub fn create_family(&self, spec: FamilySpec) -> Result<Family> {
         self.core().create_family(spec)
     }
 
@@ -95,13 +103,18 @@ impl Db {
 }
 
 impl Core {
-    fn create_family(&self, spec: FamilySpec) -> Result<()> {
+    fn create_family(&self, mut spec: FamilySpec) -> Result<Family> {
         self.options.validate_family(&spec)?;
         let _here = self.foreground()?;
         let mut names = self.family_changes.one_at_a_time.lock();
         let version = self.context.versions.current();
+        if spec.family == Family::BY_NAME {
+            spec.family = unused_number(&version, &BTreeSet::new());
+        }
         if version.dropped_families().contains_key(spec.family) {
-            return refuse_family(&spec, "a family with this number was dropped; numbers are used once");
+            let why = "a family with this number was dropped, and a number is used once; take another, or let the \
+                       database choose (FamilySpec::named)";
+            return refuse_family(&spec, why);
         }
         let names = names.get_or_insert_with(|| names_of(&version));
         let taken =
@@ -122,7 +135,7 @@ impl Core {
         }
         names.insert(spec.name.clone(), spec.family);
         tracing::info!(family = spec.family.0, name = spec.name, "family created");
-        Ok(())
+        Ok(spec.family)
     }
 
     fn drop_family(&self, family: Family) -> Result<()> {

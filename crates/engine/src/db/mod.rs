@@ -196,7 +196,7 @@ impl Db {
 
     /// The entries of a range as they are now, lent out one by one: see [`Scan`].
     ///
-    /// Errors: [`Error::InvalidArgument`] for an unknown family or a range that ends before it starts, [`Error::Closed`],
+    /// Errors: [`Error::InvalidArgument`] for an unknown family, [`Error::Closed`],
     /// [`Error::Corruption`] and [`Error::Io`] from tables.
     pub fn scan(&self, family: Family, range: Range, direction: Direction, options: ReadOptions) -> Result<Scan> {
         self.core().check_open()?;

@@ -12,7 +12,7 @@
 use super::core::{Core, Jobs, Parts};
 use super::counters::Counters;
 use super::descriptors::{DescriptorFs, OpenLimits};
-use super::options::Options;
+use super::options::{DEFAULT_FAMILY_NAME, Options};
 use super::writes::{MemoryLimits, Writes};
 use crate::batch::BatchEntry;
 use crate::cache::{BlockCache, Budget, Part, TableCache};
@@ -28,13 +28,13 @@ use crate::log::{
 };
 use crate::stats::{Recorder, Sampler};
 use crate::stream::StreamIndex;
-use crate::version::{ManifestOptions, VersionEdit, VersionSet};
+use crate::version::{ManifestOptions, Version, VersionEdit, VersionSet};
 use crate::vlog::{ValueCache, ValueLog, ValueRecovery, ValueStore, ValueThresholds};
 use crate::{Error, Family, FamilySpec, Result, SequenceNumber, WriteBatch};
 use kontiki_env::Env;
 use kontiki_env::fs::FileLock;
 use kontiki_env::tasks::Progress;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -57,6 +57,7 @@ pub(crate) fn open(env: &Env, path: &Path, options: Options) -> Result<Arc<Core>
     let versions = VersionSet::open(env, path, ManifestOptions::default())?;
     unfinished::end(env, path)?;
     forget_later_backups(env, path, versions.next_file_at_open())?;
+    let options = with_numbers(&versions.current(), options);
     let missing = missing_families(&versions, &options)?;
     if !missing.is_empty() {
         versions.apply(missing)?;
@@ -264,6 +265,32 @@ fn refuse_log_without_manifest(env: &Env, path: &Path, wal: &Path) -> Result<()>
     Ok(())
 }
 
+/// The options with a number for each family that is asked for by name: that of the family with this name, or the least
+/// that no family has, had or is asked for with.
+pub(super) fn with_numbers(version: &Version, mut options: Options) -> Options {
+    let mut taken: BTreeSet<Family> = options.families.iter().map(|spec| spec.family).collect();
+    for spec in options.families.iter_mut().filter(|spec| spec.family == Family::BY_NAME) {
+        let known = version.families().iter().find(|(_, levels)| levels.name == spec.name);
+        spec.family = match known {
+            Some((family, _)) => family,
+            None if spec.name == DEFAULT_FAMILY_NAME => Family::DEFAULT,
+            None => unused_number(version, &taken),
+        };
+        taken.insert(spec.family);
+    }
+    options
+}
+
+/// The least number that no family has, ever had, or is to have.
+pub(super) fn unused_number(version: &Version, taken: &BTreeSet<Family>) -> Family {
+    let is_unused = |family: &Family| {
+        let known = version.family(*family).is_some() || version.dropped_families().contains_key(*family);
+        !known && !family.is_reserved() && !taken.contains(family)
+    };
+    let numbers = (1..Family::BY_NAME.0).map(Family);
+    numbers.into_iter().find(is_unused).expect("more numbers than families fit on a disk")
+}
+
 /// The edit that creates the families that are missing; refuses names and numbers that contradict the manifest.
 pub(super) fn missing_families(versions: &VersionSet, options: &Options) -> Result<VersionEdit> {
     let version = versions.current();
@@ -273,7 +300,8 @@ pub(super) fn missing_families(versions: &VersionSet, options: &Options) -> Resu
     for (family, name) in options.all_families() {
         if version.dropped_families().contains_key(family) {
             return Err(Error::InvalidArgument(format!(
-                "families: number {}, name {name:?}: a family with this number was dropped; numbers are used once",
+                "families: number {}, name {name:?}: a family with this number was dropped, and a number is used once; \
+                 take another, or let the database choose (FamilySpec::named)",
                 family.0
             )));
         }

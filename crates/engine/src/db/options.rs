@@ -198,7 +198,8 @@ impl Options {
         let (mut numbers, mut names) = (BTreeSet::new(), BTreeSet::new());
         for spec in &self.families {
             self.validate_family(spec)?;
-            if !numbers.insert(spec.family) || !names.insert(&spec.name) {
+            let has_number = spec.family != Family::BY_NAME;
+            if (has_number && !numbers.insert(spec.family)) || !names.insert(&spec.name) {
                 return refuse_family(spec, "number and name must each be there once");
             }
         }
@@ -233,7 +234,8 @@ fn validate_family_alone(spec: &FamilySpec) -> Result<()> {
     if spec.name.is_empty() || spec.name.len() > 64 {
         return refuse_family(spec, "a name has 1 to 64 bytes");
     }
-    if (spec.family == Family::DEFAULT) != (spec.name == DEFAULT_FAMILY_NAME) {
+    let has_number = spec.family != Family::BY_NAME;
+    if has_number && (spec.family == Family::DEFAULT) != (spec.name == DEFAULT_FAMILY_NAME) {
         return refuse_family(spec, "number 0 and the name \"default\" belong together");
     }
     if spec.family.is_reserved() != spec.name.starts_with(Family::RESERVED_PREFIX) {

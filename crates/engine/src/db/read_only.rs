@@ -6,7 +6,7 @@
 
 use super::core::Core;
 use super::descriptors::DescriptorFs;
-use super::open::{absolute, build, missing_families};
+use super::open::{absolute, build, missing_families, with_numbers};
 use super::{Db, Handle, Options};
 use crate::inspect::DryFs;
 use crate::version::{ManifestOptions, VersionSet};
@@ -42,6 +42,7 @@ impl Db {
         let (env, descriptors) = DescriptorFs::around(env, path.join("CURRENT"));
         let env = Env { fs: Arc::new(DryFs(env.fs)), ..env };
         let versions = VersionSet::open(&env, path, ManifestOptions::default())?;
+        let options = with_numbers(&versions.current(), options);
         missing_families(&versions, &options)?;
         let core: Arc<Core> = Arc::new(build(&env, path, options, versions, None, descriptors.refused().clone())?);
         let version = core.context.versions.current();

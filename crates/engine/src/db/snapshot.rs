@@ -60,7 +60,7 @@ impl Snapshot {
 
     /// Lends out the entries of a range: see [`Scan`].
     ///
-    /// Errors: `InvalidArgument` for an unknown family or a range that ends before it starts, `Corruption` and `Io` from
+    /// Errors: `InvalidArgument` for an unknown family, `Corruption` and `Io` from
     /// tables, `Closed`.
     pub fn scan(&self, family: Family, range: Range, direction: Direction, options: ReadOptions) -> Result<Scan> {
         self.state.tables.check_owned()?;

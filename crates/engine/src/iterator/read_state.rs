@@ -1,7 +1,7 @@
 //! Everything a read needs: the sources, newest first.
 
 use super::hidden::Hidden;
-use super::scan::{Of, check_range};
+use super::scan::Of;
 use super::since::touches;
 use super::source::Source;
 use super::value::promote_value;
@@ -220,7 +220,7 @@ impl ReadState {
 
     /// The entries of a range at a sequence number, in one direction. The iterator pins its tables and memtables.
     ///
-    /// Errors: `InvalidArgument` for an unknown family or a range that ends before it starts.
+    /// Errors: `InvalidArgument` for an unknown family.
     pub fn entries(
         &self,
         family: Family,
@@ -234,7 +234,7 @@ impl ReadState {
 
     /// See [`Scan`]. Sources outside of the range are not opened.
     pub(crate) fn scan(self: &Arc<Self>, of: Of, options: ReadOptions) -> Result<Scan> {
-        check_range(&of.range)?;
+        let of = Of { range: of.range.normal(), ..of };
         let levels = self.levels(of.family)?;
         let state = Arc::new(PinnedState(self.clone()));
         let mut sources: Vec<Source> = Vec::with_capacity(self.memtables.len() + levels.level0_depth() + LEVEL_COUNT);

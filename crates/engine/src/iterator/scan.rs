@@ -10,7 +10,7 @@ use crate::kind::{Content, Kind};
 use crate::range::successor;
 use crate::view::ReadOptions;
 use crate::vlog::ReadValue;
-use crate::{Direction, Entries, Error, Family, Range, Result, SequenceNumber};
+use crate::{Direction, Entries, Family, Range, Result, SequenceNumber};
 use bytes::Bytes;
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ const COPIED_BYTES_MAX: usize = 512;
 /// ```
 ///
 /// It pins what it reads, memtables and files, until it is dropped. When the database is closed it answers
-/// [`Error::Closed`] instead of the next entry for which it would have to open a file.
+/// [`Error::Closed`](crate::Error::Closed) instead of the next entry for which it would have to open a file.
 pub struct Scan {
     state: Arc<PinnedState>,
     merge: MergingCursor,
@@ -483,16 +483,6 @@ fn is_live(hidden: &mut Hidden, now_ms: u64, kind: Kind, key: KeyRef<'_>, stored
         return Ok(true);
     }
     Ok(!decode(kind, stored)?.expired(now_ms))
-}
-
-/// A range must not be upside down: that is a caller's mistake that would otherwise look like an empty range.
-pub(super) fn check_range(range: &Range) -> Result<()> {
-    match (&range.start, &range.end) {
-        (Some(start), Some(end)) if start > end => {
-            Err(Error::InvalidArgument("a range must not end before it starts".to_string()))
-        }
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

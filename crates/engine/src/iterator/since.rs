@@ -48,6 +48,7 @@ impl ReadState {
     /// Errors: as [`ReadState::newest_sequence`].
     pub fn written_since(&self, family: Family, range: &Range, since: SequenceNumber) -> Result<Option<Bytes>> {
         let levels = self.levels(family)?;
+        let range = &range.clone().normal();
         let (start, end) = (range.start.as_deref().unwrap_or_default(), range.end.as_deref());
         if let Some(key) = levels.range_tombstones.covered_since(start, end, since) {
             return Ok(Some(key));

@@ -26,7 +26,7 @@ use crate::batch::BatchEntry;
 use crate::dead::DeadRanges;
 use crate::iterator::{Found, SEQUENCE_NUMBER_MAX};
 use crate::kind::Kind;
-use crate::range::{RecentView, newest_of_both, work};
+use crate::range::{BEYOND_ALL_KEYS, RecentView, newest_of_both, work};
 use crate::{Family, SequenceNumber, WriteBatch};
 use bytes::Bytes;
 use families::Families;
@@ -110,9 +110,14 @@ impl Memtable {
     }
 
     fn add_range(&self, family: Family, start: &[u8], end: &[u8], sequence: SequenceNumber) {
-        self.arena.note_bytes(start.len() + end.len() + RANGE_TOMBSTONE_OVERHEAD_BYTES);
-        let both = Bytes::from([start, end].concat());
-        let (start, end) = (both.slice(..start.len()), both.slice(start.len()..));
+        let (start, end) = if end == BEYOND_ALL_KEYS {
+            self.arena.note_bytes(start.len() + RANGE_TOMBSTONE_OVERHEAD_BYTES);
+            (Bytes::copy_from_slice(start), Bytes::from_static(BEYOND_ALL_KEYS))
+        } else {
+            self.arena.note_bytes(start.len() + end.len() + RANGE_TOMBSTONE_OVERHEAD_BYTES);
+            let both = Bytes::from([start, end].concat());
+            (both.slice(..start.len()), both.slice(start.len()..))
+        };
         self.families.ranges_or_add(family, &self.arena).add(RangeTombstone { start, end, sequence });
         if !self.has_ranges.load(Relaxed) {
             self.has_ranges.store(true, Release);

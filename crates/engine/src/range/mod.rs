@@ -19,8 +19,13 @@ pub use flushed::RangeTombstones;
 pub(crate) use recent::{Recent, RecentView};
 pub(crate) use run::Run;
 
-use crate::SequenceNumber;
+use crate::{KEY_BYTES_MAX, SequenceNumber};
 use bytes::Bytes;
+
+/// The end of a range that has none: greater than every key that there can be. So all that orders and cuts ranges knows
+/// nothing of a special case; the price is that a manifest's record of such a range has 64 KiB, and of those a family has
+/// at most one.
+pub(crate) const BEYOND_ALL_KEYS: &[u8] = &[u8::MAX; KEY_BYTES_MAX + 1];
 
 /// Hides every version of a user key from `start` to before `end` with a smaller sequence number.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -166,6 +166,7 @@ impl Core {
             failed_compactions: progress.failed_compactions,
             background_error: self.background_error().map(|error| error.to_string()),
             descriptors_refused: self.counters.descriptors_refused.load(Relaxed),
+            copies_refused: self.counters.copies_refused.load(Relaxed),
         }
     }
 }

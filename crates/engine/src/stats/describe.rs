@@ -1,7 +1,7 @@
 //! The one list of what is shown. docs/guide/statistics.md says of each what to make of it.
 
-use super::Stats;
 use super::metric::{Metric, MetricKind, Room, Sample, Unit, Value};
+use super::{Stats, families};
 use Unit::{Bytes, None as No, Ratio, Seconds};
 
 impl Stats {
@@ -145,8 +145,9 @@ impl Stats {
     }
 
     fn describe_levels(&self, room: &mut Room<'_>) {
+        let families = families::named(&self.families);
         let levels = || {
-            self.families.iter().flat_map(|family| {
+            families.iter().flat_map(|family| {
                 let label = move |level: usize| vec![("family", family.name.clone()), ("level", level.to_string())];
                 family.levels.iter().enumerate().map(move |(level, stats)| (label(level), stats))
             })
@@ -163,7 +164,7 @@ impl Stats {
         room.labelled(kind, "target", Bytes, "Bytes that the level is to hold", gauge(&target));
         let help = "How urgently it wants a compaction: 1 is due";
         room.labelled(kind, "score", No, help, gauge(&|level| Some(level.score.into())));
-        let ranges = self.families.iter().map(|family| Sample {
+        let ranges = families.iter().map(|family| Sample {
             labels: vec![("family", family.name.clone())],
             value: family.range_tombstones.into(),
         });
@@ -323,6 +324,8 @@ impl Stats {
         room.counter("failed_compactions", No, "Compactions that failed likewise", health.failed_compactions);
         let help = "Times that there was no descriptor to open a file with";
         room.counter("descriptors_refused", No, help, health.descriptors_refused);
+        let help = "Checkpoints and backups that gave up waiting for stalled writers";
+        room.counter("copies_refused", No, help, health.copies_refused);
     }
 }
 

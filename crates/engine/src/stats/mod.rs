@@ -15,6 +15,7 @@
 
 mod collect;
 mod describe;
+mod families;
 mod histogram;
 mod metric;
 mod recorder;
@@ -22,6 +23,7 @@ mod snapshot;
 mod stripe;
 mod text;
 
+pub use families::METRIC_FAMILIES_MAX;
 pub use histogram::Histogram;
 pub use metric::{Metric, MetricKind, Sample, Unit, Value};
 pub(crate) use recorder::{ReadCounters, Recorder};

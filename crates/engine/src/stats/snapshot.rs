@@ -383,6 +383,8 @@ pub struct HealthStats {
     pub background_error: Option<String>,
     /// Times that there was no descriptor to open a file with, counted; most of them ended by closing open tables.
     pub descriptors_refused: u64,
+    /// Checkpoints and backups that gave up with [`Error::Busy`](crate::Error::Busy), counted.
+    pub copies_refused: u64,
 }
 
 impl Stats {

@@ -186,6 +186,7 @@ impl Transaction {
         direction: Direction,
         options: ReadOptions,
     ) -> Result<TransactionEntries> {
+        let range = range.normal();
         let base = self.snapshot.scan(family, range.clone(), direction, options)?;
         let iterator = self.held.shared.with_reads(|reads| Ok(Some(reads.open(family))))?;
         let overlay = self.overlay.family(family).cloned();
@@ -224,13 +225,11 @@ impl Transaction {
     }
 
     /// Removes every key `start <= key < end` that there is when the transaction *commits*: the commit is refused if
-    /// anything in the range was written since the start, so these are the keys that the transaction sees.
+    /// anything in the range was written since the start, so these are the keys that the transaction sees. An empty `end`
+    /// is the end of the family; a range that ends where it starts or before has no keys.
     pub fn delete_range(&mut self, family: Family, start: &[u8], end: &[u8]) -> Result<()> {
         check_length("key", start, KEY_BYTES_MAX)?;
         check_length("key", end, KEY_BYTES_MAX)?;
-        if start > end {
-            return Err(Error::InvalidArgument("a range delete must not end before it starts".into()));
-        }
         self.overlay.delete_range(family, start, end)
     }
 

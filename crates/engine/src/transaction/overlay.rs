@@ -185,14 +185,18 @@ impl Overlay {
         Ok(())
     }
 
-    /// Notes a range delete.
+    /// Notes a range delete; an empty `end` is none.
     pub(super) fn delete_range(&mut self, family: Family, start: &[u8], end: &[u8]) -> Result<()> {
-        assert!(start <= end, "the caller has checked the range");
-        let (start, end) = (Bytes::copy_from_slice(start), Bytes::copy_from_slice(end));
+        let end = (!end.is_empty()).then(|| Bytes::copy_from_slice(end));
+        let start = Bytes::copy_from_slice(start);
+        if end.as_ref().is_some_and(|end| *end <= start) {
+            return Ok(());
+        }
         // Before what it absorbs is known: at most so much.
-        check_size(self.point_bytes + self.range_bytes + range_bytes(&start, Some(&end)), self.bytes_max)?;
+        check_size(self.point_bytes + self.range_bytes + range_bytes(&start, end.as_ref()), self.bytes_max)?;
         let part = Arc::make_mut(self.families.entry(family).or_default());
-        let inside = part.points.range(start.clone()..end.clone());
+        let upper = end.clone().map_or(Bound::Unbounded, Bound::Excluded);
+        let inside = part.points.range((Bound::Included(start.clone()), upper));
         let keys: Vec<Bytes> = inside.map(|(key, _)| key.clone()).collect();
         let removed: Vec<(Bytes, Entry)> = keys
             .into_iter()
@@ -202,7 +206,7 @@ impl Overlay {
             })
             .collect();
         let before = part.deleted.bytes();
-        let inserted = part.deleted.insert(start, Some(end));
+        let inserted = part.deleted.insert(start, end);
         self.range_bytes = self.range_bytes - before + part.deleted.bytes();
         if self.savepoints.is_empty() {
             self.point_bytes -= removed.iter().map(|(key, entry)| entry_bytes(key, entry)).sum::<u64>();
@@ -282,7 +286,7 @@ impl Overlay {
         let mut batch = WriteBatch::new();
         for (family, part) in self.families() {
             for (start, end) in part.deleted.iter() {
-                batch.delete_range(family, start, end.expect("a deleted range has an end"));
+                batch.delete_range(family, start, end.map_or(&[], |end| end));
             }
             for (key, entry) in &part.points {
                 match &entry.pending {

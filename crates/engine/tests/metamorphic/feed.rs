@@ -85,6 +85,7 @@ fn effect(batch: &WriteBatch) -> Effect {
             }
             BatchOp::Delete { .. } => _ = points.insert(at, None),
             BatchOp::DeleteRange { family, start, end } => {
+                let end = &crate::model::end_of(&copy(end))[..];
                 points.retain(|(of, key), _| *of != family || key < start || key >= end);
                 if start < end {
                     ranges.push((family, copy(start), copy(end)));

@@ -28,12 +28,17 @@ pub fn get(rows: &Rows, family: Family, key: &Bytes, now_ms: u64) -> Option<Byte
     rows.get(&(family, key.clone()))?.live(now_ms).cloned()
 }
 
+/// The end of a range: an empty one is that of the family, behind all keys that are drawn.
+pub fn end_of(end: &Bytes) -> Bytes {
+    if end.is_empty() { Bytes::from_static(&[0xff; 256]) } else { end.clone() }
+}
+
 /// The live entries of a range, in the order of the direction.
 pub fn entries(rows: &Rows, family: Family, range: &Range, direction: Direction, now_ms: u64) -> Vec<Entry> {
     let start = (family, range.start.clone().unwrap_or_default());
     let of_range = rows
         .range((Bound::Included(start), Bound::Unbounded))
-        .take_while(|((of, key), _)| *of == family && range.end.as_ref().is_none_or(|end| key < end));
+        .take_while(|((of, key), _)| *of == family && range.end.as_ref().is_none_or(|end| *key < end_of(end)));
     let live = of_range.filter_map(|((_, key), cell)| Some((key.clone(), cell.live(now_ms)?.clone())));
     let mut found: Vec<Entry> = live.collect();
     if direction == Direction::Backward {
@@ -56,7 +61,7 @@ impl Write {
             Write::Put { family, key, cell } => _ = rows.insert((*family, key.clone()), cell.clone()),
             Write::Delete { family, key } => _ = rows.remove(&(*family, key.clone())),
             Write::DeleteRange { family, start, end } => {
-                let inside = rows.range((*family, start.clone())..(*family, end.clone()));
+                let inside = rows.range((*family, start.clone())..(*family, end_of(end)));
                 let keys: Vec<_> = inside.map(|(key, _)| key.clone()).collect();
                 keys.iter().for_each(|key| _ = rows.remove(key));
             }
@@ -80,7 +85,8 @@ impl Write {
             Write::Put { family, key, .. } | Write::Delete { family, key } => *family == of && range.contains(key),
             Write::DeleteRange { family, start, end } => {
                 let lowest = range.start.as_ref().map_or(start, |other| start.max(other));
-                *family == of && lowest < end && range.end.as_ref().is_none_or(|other| lowest < other)
+                let is_before = |end: &Bytes| *lowest < end_of(end);
+                *family == of && is_before(end) && range.end.as_ref().is_none_or(is_before)
             }
         }
     }

@@ -204,7 +204,7 @@ impl World {
                 open.transaction.delete_range(family, &start, &end)?;
                 let range = Range { start: Some(start), end: Some(end) };
                 open.pending.keys.retain(|(of, key), _| *of != family || !range.contains(key));
-                if range.start != range.end {
+                if !range.is_empty() {
                     open.pending.deleted.push((family, range));
                 }
             }
@@ -238,6 +238,7 @@ impl World {
                     crate::model::entries(&open.view(), family, &range, direction, open.now_ms),
                     direction,
                 );
+                let range = Range { end: range.end.filter(|end| !end.is_empty()), ..range };
                 let near = if direction == Direction::Forward { range.start.clone() } else { range.end.clone() };
                 Walk { entries, expected, family, range, near }
             }

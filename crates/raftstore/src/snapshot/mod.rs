@@ -58,6 +58,12 @@ impl SnapshotHead {
     }
 }
 
+impl std::fmt::Display for SnapshotId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "that of region {} at index {} of term {}", self.region, self.index, self.term)
+    }
+}
+
 /// A whole snapshot file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotFile {
@@ -123,7 +129,7 @@ pub enum SnapshotError {
         what: String,
     },
     /// The file holds another snapshot than the one asked for.
-    #[error("the file holds another snapshot ({found:?}) than {expected:?}")]
+    #[error("the file holds another snapshot than it should: {found}, not {expected}")]
     Other {
         /// What it holds.
         found: SnapshotId,

@@ -18,6 +18,7 @@ mod multi_get;
 mod outlive;
 mod panics;
 mod power_loss;
+mod ranges;
 mod read_only;
 mod stalls;
 mod threads;
