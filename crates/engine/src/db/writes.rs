@@ -329,6 +329,19 @@ impl Writes {
         }
     }
 
+    /// Freezes the active memtable if none waits for its flush, it has at least so many bytes, and something in it is dead. Returns
+    /// whether it did.
+    pub(crate) fn freeze_dead(&self, bytes_min: u64, now_ms: u64) -> bool {
+        let mut state = self.state.lock();
+        let memtable = &state.active.memtable;
+        let dead = memtable.has_dead(now_ms) && memtable.approximate_bytes() as u64 >= bytes_min;
+        let freezes = dead && state.frozen.is_empty();
+        if freezes {
+            self.freeze(&mut state);
+        }
+        freezes
+    }
+
     /// Freezes the active memtable if it holds anything, whatever the limits; returns the id up to which memtables
     /// must be flushed for everything so far to be in tables.
     pub(crate) fn freeze_active(&self) -> u64 {

@@ -43,7 +43,8 @@ pub(super) fn check_values(
     let tables = Arc::new(TableCache::new(env, &tables_dir, blocks, TABLE_CACHE_BYTES, OPEN_TABLES_MAX));
     let clock = env.clock.clone();
     let recorder = crate::stats::Recorder::off(clock.clone());
-    let state = ReadState { memtables: Vec::new(), version: Arc::new(version.clone()), tables, clock, recorder, dead: None };
+    let state =
+        ReadState { memtables: Vec::new(), version: Arc::new(version.clone()), tables, clock, recorder, dead: None };
     for (family, _, table) in version.tables() {
         let visited = live_pointers(&state, family, table, &mut |key, pointer| {
             report.values += 1;
