@@ -166,11 +166,6 @@ impl Writes {
         }
     }
 
-    /// Whether readers who come now get this state.
-    pub(crate) fn is_current(&self, state: &Arc<ReadState>) -> bool {
-        Arc::ptr_eq(&self.read_state.load(), state)
-    }
-
     /// The newest number that readers may use.
     pub(crate) fn visible(&self) -> SequenceNumber {
         self.order.visible()
