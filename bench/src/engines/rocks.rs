@@ -83,7 +83,7 @@ impl Store for Rocks {
     fn delete_range(&self, start: &[u8], end: &[u8]) {
         let mut batch = rocksdb::WriteBatch::default();
         batch.delete_range(start, end);
-        self.db.write_opt(&batch, &self.write).expect("rocksdb delete_range");
+        self.db.write_opt(batch, &self.write).expect("rocksdb delete_range");
     }
     fn scan(&self, start: &[u8], visit: VisitEntry) {
         let mut entries = self.db.raw_iterator();

@@ -3,6 +3,7 @@
 use super::Context;
 use super::in_flight::{Claim, InFlight};
 use super::plan::{Change, Plan, merge_down, overlapping, rewrite};
+use super::plan_small::small_run;
 use super::run::run;
 use super::state::ClaimGuard;
 use super::targets::Targets;
@@ -124,7 +125,18 @@ fn next(
             && (meta.tombstones > 0 || facts.first_expires_at_ms <= now_ms || levels.is_under_any(table))
     };
     let inputs = neighbours(&levels.levels[last], dead);
-    (!inputs.is_empty()).then(|| rewrite(family, last, &inputs))
+    if !inputs.is_empty() {
+        return Some(rewrite(family, last, &inputs));
+    }
+    // Any two small ones that fit into one: whoever asks for a compaction wants few tables.
+    let tables = &levels.levels[last];
+    let table_bytes = context.options_of(family).table_bytes;
+    let is_old = |table: &Table| touches(table) && table.meta().smallest_sequence <= newest;
+    let mut runs = (0..tables.len()).map(|first| {
+        // As wide as the whole level if all are tiny: together they have no more bytes than one table.
+        small_run(tables.get(first..).unwrap_or_default(), table_bytes, is_old)
+    });
+    runs.find(|run| run.len() > 1).map(|run| rewrite(family, last, run))
 }
 
 /// The first of a level's tables that are wanted, with those that follow it and are wanted too, as many as are compacted at a

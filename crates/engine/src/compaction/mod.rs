@@ -31,6 +31,8 @@ mod options;
 mod output;
 mod pieces;
 pub mod plan;
+mod plan_dead;
+mod plan_small;
 mod rate;
 pub mod retention;
 mod run;

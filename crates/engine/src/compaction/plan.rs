@@ -5,7 +5,8 @@
 //! 2. What has a score of at least 1, the most urgent first: a shard of level 0 (tables over a key, over the trigger) and
 //!    the levels below (bytes over target, see [`Targets`]). What is in flight does not count.
 //! 3. Tables that hold much that is dead: tombstones, expired values, what the oldest range tombstone hides when there are
-//!    too many of them; and tables that are very old.
+//!    too many of them; and tables that are very old (`plan_dead.rs`).
+//! 4. Small tables beside each other (`plan_small.rs`).
 //!
 //! A shard of level 0 is *drained* into the first level that holds or shall hold anything, or, while it is small against
 //! what it would be merged with there, *kept*: merged within itself. So level 0 stays shallow for readers and a byte is
@@ -21,7 +22,7 @@ use super::families::compaction_of;
 use super::in_flight::{Claim, InFlight};
 use super::targets::Targets;
 use crate::family_map::FamilyMap;
-use crate::version::{FamilyLevels, LEVEL_COUNT, RangeTombstone, Shard, Table, Version};
+use crate::version::{FamilyLevels, LEVEL_COUNT, Shard, Table, Version};
 use crate::{Family, FamilyOptions, SequenceNumber};
 use std::sync::Arc;
 
@@ -113,7 +114,7 @@ enum What<'a> {
 const LEVEL0_AGE_MS: f64 = 60_000.0;
 
 impl<'a> Planner<'a> {
-    fn options(&self, family: Family) -> &'a CompactionOptions {
+    pub(super) fn options(&self, family: Family) -> &'a CompactionOptions {
         compaction_of(self.families, self.options, family)
     }
 
@@ -122,7 +123,7 @@ impl<'a> Planner<'a> {
         self.in_flight.is_free(&Claim { family, from, to, smallest_key, largest_key })
     }
 
-    fn free(&self, plan: Plan) -> Option<Plan> {
+    pub(super) fn free(&self, plan: Plan) -> Option<Plan> {
         plan.claims().iter().all(|claim| self.in_flight.is_free(claim)).then_some(plan)
     }
 
@@ -141,7 +142,8 @@ impl<'a> Planner<'a> {
                 What::Level(level) => self.plan_level(due.family, levels, level),
             }
         });
-        planned.or_else(|| families().find_map(|(family, levels)| self.plan_dead(family, levels)))
+        let planned = planned.or_else(|| families().find_map(|(family, levels)| self.plan_dead(family, levels)));
+        planned.or_else(|| families().find_map(|(family, levels)| self.plan_small(family, levels)))
     }
 
     /// Everything with a score of at least 1.
@@ -194,7 +196,7 @@ impl<'a> Planner<'a> {
     }
 
     /// The level that level 0 goes to: the first that holds anything or is to, so that nothing is passed over.
-    fn level_below_0(&self, family: Family, levels: &FamilyLevels) -> usize {
+    pub(super) fn level_below_0(&self, family: Family, levels: &FamilyLevels) -> usize {
         let base = Targets::new(levels, self.options(family)).base;
         (1..base).find(|level| !levels.levels[*level].is_empty()).unwrap_or(base)
     }
@@ -295,54 +297,6 @@ impl<'a> Planner<'a> {
             (!plan.inputs.is_empty()).then_some(plan)
         })
     }
-
-    /// A table that holds much that is dead, or is very old.
-    fn plan_dead(&self, family: Family, levels: &FamilyLevels) -> Option<Plan> {
-        let options = self.options(family);
-        let under = self.oldest_of_too_many(levels, options);
-        for level in 0..LEVEL_COUNT {
-            for table in &levels.levels[level] {
-                if under.is_some_and(|tombstone| table.is_under(tombstone)) {
-                    // Where it is: what is hidden goes whatever lies below.
-                    if let Some(plan) = self.free(rewrite(family, level, std::slice::from_ref(table))) {
-                        return Some(plan);
-                    }
-                }
-                if level > 0 && self.is_dead(table, options) {
-                    let inputs = std::slice::from_ref(table);
-                    let plan = if is_bottom(levels, level, table) {
-                        rewrite(family, level, inputs)
-                    } else {
-                        merge_down(family, levels, level, inputs)
-                    };
-                    if let Some(plan) = self.free(plan) {
-                        return Some(plan);
-                    }
-                }
-            }
-        }
-        None
-    }
-
-    fn oldest_of_too_many<'b>(
-        &self,
-        levels: &'b FamilyLevels,
-        options: &CompactionOptions,
-    ) -> Option<&'b RangeTombstone> {
-        let all = &levels.range_tombstones;
-        if all.len() > options.range_tombstones_max { all.oldest() } else { None }
-    }
-
-    fn is_dead(&self, table: &Table, options: &CompactionOptions) -> bool {
-        let (meta, facts) = (table.meta(), table.facts());
-        let period_ms = options.periodic_compaction_seconds.saturating_mul(1000);
-        let old = period_ms > 0 && facts.created_at_ms.saturating_add(period_ms) <= self.now_ms;
-        let percent = u64::from(options.tombstone_percent);
-        let tombstones = percent > 0 && meta.tombstones > 0 && meta.tombstones * 100 >= meta.entries * percent;
-        // What a transaction still holds would be there again afterwards, and again.
-        let can_go = meta.largest_sequence <= self.oldest_reader;
-        old || (can_go && (tombstones || facts.half_expired_at_ms <= self.now_ms))
-    }
 }
 
 /// The bytes that would have to be compacted for every score to be below 1: the debt that back-pressure looks at. What is above a
@@ -381,7 +335,7 @@ pub(super) fn rewrite(family: Family, level: usize, inputs: &[Arc<Table>]) -> Pl
 }
 
 /// Whether no deeper level has a table that overlaps.
-fn is_bottom(levels: &FamilyLevels, level: usize, table: &Arc<Table>) -> bool {
+pub(super) fn is_bottom(levels: &FamilyLevels, level: usize, table: &Arc<Table>) -> bool {
     (level + 1..LEVEL_COUNT).all(|level| overlapping(&levels.levels[level], std::slice::from_ref(table)).is_empty())
 }
 

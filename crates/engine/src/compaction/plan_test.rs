@@ -311,3 +311,48 @@ proptest! {
         prop_assert!(debt > 0 || !over, "what is over a target is debt");
     }
 }
+
+fn plan_at(version: &Version, options: &CompactionOptions, now_ms: u64) -> Option<Plan> {
+    let families = FamilyMap::default();
+    let in_flight = InFlight::default();
+    let oldest_reader = SEQUENCE_NUMBER_MAX;
+    Planner { version, options, families: &families, in_flight: &in_flight, now_ms, oldest_reader }.plan()
+}
+
+/// What is dead in level 0 of an idle family stayed for ever.
+#[test]
+fn dead_tables_of_level_0_go_down_when_nothing_has_come_for_a_while_and_that_pays() {
+    let dead = TableMeta { tombstones: 5, ..meta(9, 0, 99, 10) };
+    let options = CompactionOptions { idle_look_ms: 500, ..options() };
+    let below = |count: u64| {
+        let tables = (0..count).map(|at| (F, LAST, meta(at + 1, at as u8 * 2, at as u8 * 2 + 1, 100)));
+        version_of(tables.chain([(F, 0, dead.clone())]).collect())
+    };
+    assert!(plan_at(&below(5), &options, 499).is_none(), "written when the clock began, it is too young");
+    let due = plan_at(&below(5), &options, 500).expect("half of it is dead, and nothing comes");
+    assert_eq!((due.from, due.to, numbers(&due.inputs), due.overlaps.len()), (0, LAST, vec![9], 5));
+    assert!(plan_at(&below(6), &options, 500).is_none(), "5 dead versions are not worth 60 that live");
+    let alone = plan_at(&below(0), &options, 500).expect("there is nothing that it could be merged with");
+    assert_eq!((alone.from, alone.change, numbers(&alone.inputs)), (0, Change::Merge, vec![9]));
+    let periodic = CompactionOptions { periodic_compaction_seconds: 2, ..options.clone() };
+    let living = version_of(vec![(F, 0, meta(9, 0, 99, 10))]);
+    assert!(plan_at(&living, &options, 1_000_000).is_none(), "nothing of it is dead");
+    assert!(plan_at(&living, &periodic, 1999).is_none());
+    let old = plan_at(&living, &periodic, 2000);
+    assert!(old.is_some_and(|plan| plan.from == 0), "it is looked at again");
+}
+
+#[test]
+fn small_neighbours_become_one_table_but_not_with_one_that_is_large_against_them() {
+    let row = |bytes: &[u64]| {
+        let tables = bytes.iter().enumerate();
+        version_of(tables.map(|(at, bytes)| (F, LAST, meta(at as u64 + 1, at as u8, at as u8, *bytes))).collect())
+    };
+    let due = |bytes: &[u64]| plan(&row(bytes)).map(|plan| numbers(&plan.inputs));
+    assert_eq!(due(&[5; 7]), None, "too few");
+    assert_eq!(due(&[5; 8]), Some((1..=8).collect()));
+    assert_eq!(due(&[5; 12]), Some((1..=10).collect()), "no more than one table holds");
+    assert_eq!(due(&[24, 2, 2, 2, 2, 2, 2, 2]), None, "it has grown: it waits for as much again");
+    assert_eq!(due(&[24, 2, 2, 2, 2, 2, 2, 2, 2]), Some((2..=9).collect()));
+    assert_eq!(due(&[5, 5, 5, 25, 5, 5, 5, 5, 5]), None, "a large one between them");
+}

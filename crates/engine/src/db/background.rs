@@ -215,7 +215,11 @@ impl Core {
                 },
             },
         };
-        self.after_compaction(outcome, asked)
+        let again = self.after_compaction(outcome, asked);
+        if !again {
+            self.look_whether_idle();
+        }
+        again
     }
 
     /// One step of a further `compact` job.

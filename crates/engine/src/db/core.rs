@@ -4,6 +4,7 @@ use super::conditions::TransactionStarts;
 use super::counters::Counters;
 use super::dead::WaitingRequest;
 use super::families::FamilyChanges;
+use super::idle::IdleWatch;
 use super::options::Options;
 use super::queue::Queue;
 use super::throttle::Throttle;
@@ -51,6 +52,7 @@ pub(crate) struct Core {
     /// Those who follow what is written.
     pub(crate) feed: Feed,
     pub(crate) progress: Progress,
+    pub(super) idle: IdleWatch,
     pub(crate) transaction_starts: TransactionStarts,
     pub(crate) transactions: Transactions,
     pub(crate) family_changes: FamilyChanges,
@@ -261,6 +263,7 @@ impl Core {
             feed: Feed::default(),
             options: parts.options,
             progress,
+            idle: IdleWatch::default(),
             last_logged: AtomicU64::new(0),
             flushed_for_streams_at: AtomicU64::new(0),
             read_only: parts.directory_lock.is_none(),

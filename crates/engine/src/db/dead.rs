@@ -9,7 +9,7 @@ use crate::compaction;
 use crate::dead::Request;
 use crate::iterator::{Cursor, KeyRef, ReadState};
 use crate::memtable::MemtableCursor;
-use crate::{Direction, Range};
+use crate::{Direction, Family, Range, SequenceNumber};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Requests that wait at most; more are refused. A scan asks again when it has passed over twice as many.
@@ -24,6 +24,14 @@ pub(crate) struct WaitingRequest {
 }
 
 impl Core {
+    /// Whether nothing in memory or in tables was written to a range after a number, visible or not; false if that is not known.
+    pub(crate) fn is_range_unchanged(&self, family: Family, range: &Range, since: SequenceNumber) -> bool {
+        let (state, _) = self.writes.read_point();
+        // As for a condition: asked after the state is pinned.
+        let known = since >= self.context.versions.horizon().dropped_through();
+        known && matches!(state.written_since(family, range, since), Ok(None))
+    }
+
     /// Takes a request, if it is worth the work. Called by scans.
     pub(crate) fn request_compaction(&self, request: &Request) {
         if self.check_writable().is_err() || !self.is_worth_compacting(request) {

@@ -7,7 +7,8 @@
 //! - `core.rs`: what they share, and the order of locks;
 //! - `families.rs`: column families that come and go; `read_only.rs`: open for reading only;
 //! - `ingest.rs`, `ingest_files.rs`: tables that were built outside;
-//! - `compact_range.rs`: a compaction on its caller's thread; `dead.rs`: compactions that scans ask for;
+//! - `compact_range.rs`: a compaction on its caller's thread; `dead.rs`: compactions that scans ask for; `idle.rs`: what is
+//!   given back when nobody writes;
 //! - `snapshot.rs`, `counters.rs`, `options.rs`.
 //!
 //! docs/internals/log.md tells the whole story.
@@ -21,6 +22,7 @@ mod counters;
 mod dead;
 mod descriptors;
 mod families;
+mod idle;
 mod ingest;
 mod ingest_files;
 mod keep;

@@ -30,7 +30,7 @@ use crate::stats::{Recorder, Sampler};
 use crate::stream::StreamIndex;
 use crate::version::{ManifestOptions, Version, VersionEdit, VersionSet};
 use crate::vlog::{ValueCache, ValueLog, ValueRecovery, ValueStore, ValueThresholds};
-use crate::{Error, Family, FamilySpec, Result, SequenceNumber, WriteBatch};
+use crate::{Error, Family, FamilySpec, Range, Result, SequenceNumber, WriteBatch};
 use kontiki_env::Env;
 use kontiki_env::fs::FileLock;
 use kontiki_env::tasks::Progress;
@@ -362,10 +362,12 @@ fn start_jobs(core: &Arc<Core>) {
 
 fn set_dead_range_hooks(core: &Arc<Core>) {
     let weak = Arc::downgrade(core);
-    let is_current = move |state: &Arc<ReadState>| weak.upgrade().is_some_and(|core| core.writes.is_current(state));
+    let is_unchanged = move |family, range: &Range, since| {
+        weak.upgrade().is_some_and(|core| core.is_range_unchanged(family, range, since))
+    };
     let weak = Arc::downgrade(core);
     let request = move |request| weak.upgrade().iter().for_each(|core| core.request_compaction(&request));
-    core.writes.dead.set_hooks(Hooks { is_current: Box::new(is_current), request: Box::new(request) });
+    core.writes.dead.set_hooks(Hooks { is_unchanged: Box::new(is_unchanged), request: Box::new(request) });
 }
 
 /// Builds memtables and streams from the log.

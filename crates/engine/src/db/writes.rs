@@ -166,11 +166,6 @@ impl Writes {
         }
     }
 
-    /// Whether readers who come now get this state.
-    pub(crate) fn is_current(&self, state: &Arc<ReadState>) -> bool {
-        Arc::ptr_eq(&self.read_state.load(), state)
-    }
-
     /// The newest number that readers may use.
     pub(crate) fn visible(&self) -> SequenceNumber {
         self.order.visible()
@@ -327,6 +322,19 @@ impl Writes {
         if state.frozen.is_empty() && state.active.last_sequence() > 0 {
             self.freeze(&mut state);
         }
+    }
+
+    /// Freezes the active memtable if none waits for its flush, it has at least so many bytes, and something in it is dead. Returns
+    /// whether it did.
+    pub(crate) fn freeze_dead(&self, bytes_min: u64, now_ms: u64) -> bool {
+        let mut state = self.state.lock();
+        let memtable = &state.active.memtable;
+        let dead = memtable.has_dead(now_ms) && memtable.approximate_bytes() as u64 >= bytes_min;
+        let freezes = dead && state.frozen.is_empty();
+        if freezes {
+            self.freeze(&mut state);
+        }
+        freezes
     }
 
     /// Freezes the active memtable if it holds anything, whatever the limits; returns the id up to which memtables

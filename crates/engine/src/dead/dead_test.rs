@@ -7,7 +7,7 @@ const OF: Family = Family(3);
 
 fn proof(start: &[u8], end: &[u8], sequence: u64) -> Proof {
     let (start, end) = (Bytes::copy_from_slice(start), Bytes::copy_from_slice(end));
-    Proof { family: OF, start, end, sequence, now_ms: 0, versions: 1 }
+    Proof { family: OF, start, end, sequence, now_ms: 0, versions: 1, is_last: true }
 }
 
 /// Beside a set of all keys that are dead.

@@ -6,13 +6,12 @@
 //! ([`DeadRanges::note_puts`]).
 //!
 //! A scan at number S has proven that nothing at or below S is visible. What about writes above S that came while it walked?
-//! It announces the range first (*pending*) and then looks whether anything above S is in memory ([`DeadRanges::learn`]). A writer inserts
-//! first and then looks for ranges. One of the two sees the other: both put a `SeqCst` fence between.
+//! It announces the range first (*pending*) and then asks whether anything was written there above S ([`DeadRanges::learn`]). A writer
+//! inserts first and then looks for ranges. One of the two sees the other: both put a `SeqCst` fence between.
 
 mod lists;
 
 use crate::batch::BatchEntry;
-use crate::iterator::ReadState;
 use crate::lock::{Mutex, Rank};
 use crate::{Family, Range, SequenceNumber, WriteBatch};
 use arc_swap::ArcSwap;
@@ -35,6 +34,8 @@ pub(crate) struct Proof {
     pub(crate) now_ms: u64,
     /// Versions that it passed over.
     pub(crate) versions: u64,
+    /// The walk ends here: a compaction may be asked for.
+    pub(crate) is_last: bool,
 }
 
 /// Tables may hold much that is dead in a range.
@@ -48,8 +49,9 @@ pub(crate) struct Request {
 
 /// What the database does for dead ranges.
 pub(crate) struct Hooks {
-    /// Whether a read state is the current one.
-    pub(crate) is_current: Box<dyn Fn(&Arc<ReadState>) -> bool + Send + Sync>,
+    /// Whether nothing was written to a range above a number, as a condition of a commit asks it. Of what was in memory when it is
+    /// called, all counts, visible or not.
+    pub(crate) is_unchanged: Box<dyn Fn(Family, &Range, SequenceNumber) -> bool + Send + Sync>,
     /// Takes a request for a compaction.
     pub(crate) request: Box<dyn Fn(Request) + Send + Sync>,
 }
@@ -124,33 +126,33 @@ impl DeadRanges {
         (!of_family.is_empty()).then(|| Skips { lists: lists.clone(), of_family, sequence, now_ms })
     }
 
-    /// Takes in what a scan of `state` has proven, if nothing was written there since.
-    pub(crate) fn learn(&self, proof: Proof, state: &Arc<ReadState>) {
+    /// Takes in what a scan has proven, if nothing was written there since.
+    pub(crate) fn learn(&self, proof: &Proof) {
         let Some(hooks) = self.hooks.get() else { return };
         if proof.start >= proof.end {
             return;
         }
         let id = self.change(|lists, last_id| {
             *last_id += 1;
-            lists.announce(*last_id, &proof).then_some(*last_id)
+            lists.announce(*last_id, proof).then_some(*last_id)
         });
         let Some(id) = id else {
             self.refused.fetch_add(1, Relaxed);
             return;
         };
         fence(Ordering::SeqCst);
-        // A write that did not see the range is in a memtable of the state that was current after the announcement. If that is the
-        // scan's own, the scan's memtables have it.
+        // A write that did not see the range is in memory, or was.
         let range = Range { start: Some(proof.start.clone()), end: Some(proof.end.clone()) };
-        let holds =
-            (hooks.is_current)(state) && matches!(state.written_since(proof.family, &range, proof.sequence), Ok(None));
+        let holds = (hooks.is_unchanged)(proof.family, &range, proof.sequence);
         let known = self.change(|lists, _| lists.settle(id, holds));
         let Some(known) = known else {
             self.refused.fetch_add(1, Relaxed);
             return;
         };
         self.learnt.fetch_add(1, Relaxed);
-        self.request(hooks, known);
+        if proof.is_last {
+            self.request(hooks, known);
+        }
     }
 
     /// Asks for a compaction, again only when twice as many versions have been passed over.

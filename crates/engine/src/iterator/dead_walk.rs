@@ -86,20 +86,20 @@ impl DeadWalk {
     #[inline]
     pub(super) fn end(&mut self, state: &PinnedState) {
         if self.versions > 0 {
-            self.end_part(state);
+            self.end_part(state, true);
         }
         self.has_edge = false;
     }
 
     #[cold]
-    fn end_part(&mut self, state: &PinnedState) {
+    fn end_part(&mut self, state: &PinnedState, is_last: bool) {
         state.recorder.reads.note_dead_passed(self.versions);
         if self.versions >= self.versions_min {
             let last = match self.direction {
                 Direction::Forward => successor(&self.last),
                 Direction::Backward => Bytes::copy_from_slice(&self.last),
             };
-            self.learn(state, last);
+            self.learn(state, last, is_last);
         }
         self.versions = 0;
     }
@@ -116,7 +116,7 @@ impl DeadWalk {
                 // Between what was walked and what is known there is nothing else.
                 state.recorder.reads.note_dead_passed(self.versions);
                 if self.versions_min < u64::MAX {
-                    self.learn(state, near);
+                    self.learn(state, near, false);
                 }
                 self.versions = 0;
             }
@@ -133,7 +133,7 @@ impl DeadWalk {
         self.last.clear();
         self.last.extend_from_slice(key);
         if self.versions >= PART_VERSIONS_MAX && self.versions_min < u64::MAX {
-            self.end_part(state);
+            self.end_part(state, false);
             match self.direction {
                 Direction::Forward => self.set_edge(&successor(key)),
                 Direction::Backward => self.set_edge(key),
@@ -154,7 +154,7 @@ impl DeadWalk {
     }
 
     /// `to` is the other end of the part that begins at `edge`.
-    fn learn(&self, state: &PinnedState, to: Bytes) {
+    fn learn(&self, state: &PinnedState, to: Bytes, is_last: bool) {
         let Some(dead) = &state.dead else { return };
         let edge = Bytes::copy_from_slice(&self.edge);
         let (start, end) = match self.direction {
@@ -162,6 +162,6 @@ impl DeadWalk {
             Direction::Backward => (to, edge),
         };
         let (family, sequence, now_ms, versions) = (self.family, self.sequence, self.now_ms, self.versions);
-        dead.learn(Proof { family, start, end, sequence, now_ms, versions }, state.shared());
+        dead.learn(&Proof { family, start, end, sequence, now_ms, versions, is_last });
     }
 }

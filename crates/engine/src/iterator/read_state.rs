@@ -58,12 +58,6 @@ impl Deref for PinnedState {
     }
 }
 
-impl PinnedState {
-    pub(super) fn shared(&self) -> &Arc<ReadState> {
-        &self.0
-    }
-}
-
 impl ReadState {
     /// The value of a key at a sequence number.
     ///

@@ -224,6 +224,21 @@ impl NextSegments {
         }
     }
 
+    /// Gives the disk back the segment that was made ahead, unless it is small: nobody has written for a while. What comes then begins
+    /// small again.
+    pub(crate) fn release_ready(&self) {
+        let mut state = self.state.lock();
+        let first = self.segment_bytes.min(AHEAD_BYTES_FIRST);
+        let Some(ready) = state.ready.take_if(|ready| ready.capacity > first) else { return };
+        state.ahead_bytes = first;
+        let path = segment_path(&self.directory, ready.number);
+        drop(ready);
+        // If it stays, it is an empty segment, which the next one with its number replaces.
+        if let Err(error) = self.fs.remove(&path) {
+            tracing::warn!(path = %path.display(), %error, "a log file that is not needed stays");
+        }
+    }
+
     /// The log is closed: removes the segment that was made ahead. If that fails or comes undone, the next open finds an
     /// empty segment, which does no harm.
     pub(super) fn close(&self) {

@@ -1,7 +1,7 @@
 //! Appending to the log.
 
 use super::format::{RECORD_HEADER_BYTES, RecordHeader, RecordKind, SEAL_BYTES, SEGMENT_HEADER_BYTES};
-use super::next::{NextSegment, NextSegments, NoSegment};
+use super::next::{HURRIED_BYTES_MAX, NextSegment, NextSegments, NoSegment};
 use super::segments::{RecordPosition, Segments};
 use super::tail::Tail;
 use crate::{Error, Result};
@@ -208,22 +208,39 @@ impl LogWriter {
     /// sealed, so that want of space changes nothing.
     fn make_room(&mut self, bytes: u64, durable: u64) -> Result<()> {
         while self.active.as_ref().is_none_or(|active| active.end + bytes + SEAL_BYTES > active.capacity) {
-            let next = match self.next.take(bytes) {
-                Ok(next) => next,
-                Err(NoSegment::NotNow(error)) if error.is_retryable() => return Err(error),
-                Err(NoSegment::NotNow(error) | NoSegment::Final(error)) => return Err(self.stop(error)),
-            };
-            self.seal(durable)?;
-            let number = next.number;
-            let [file, ..] = &next.handles;
-            let file = file.clone();
-            let NextSegment { handles, capacity, in_place, map, .. } = next;
-            self.tail.add(number, self.segments.path(number), handles);
-            let base = self.end - SEGMENT_HEADER_BYTES;
-            self.segments.add(number, file.clone(), SEGMENT_HEADER_BYTES, Some(base));
-            self.active = Some(Active { number, file, in_place, map, capacity, end: SEGMENT_HEADER_BYTES, base });
+            self.go_on(bytes, durable)?;
         }
         Ok(())
+    }
+
+    /// Goes on in the next segment, which has room for `bytes`.
+    fn go_on(&mut self, bytes: u64, durable: u64) -> Result<()> {
+        let next = match self.next.take(bytes) {
+            Ok(next) => next,
+            Err(NoSegment::NotNow(error)) if error.is_retryable() => return Err(error),
+            Err(NoSegment::NotNow(error) | NoSegment::Final(error)) => return Err(self.stop(error)),
+        };
+        self.seal(durable)?;
+        let number = next.number;
+        let [file, ..] = &next.handles;
+        let file = file.clone();
+        let NextSegment { handles, capacity, in_place, map, .. } = next;
+        self.tail.add(number, self.segments.path(number), handles);
+        let base = self.end - SEGMENT_HEADER_BYTES;
+        self.segments.add(number, file.clone(), SEGMENT_HEADER_BYTES, Some(base));
+        self.active = Some(Active { number, file, in_place, map, capacity, end: SEGMENT_HEADER_BYTES, base });
+        Ok(())
+    }
+
+    /// Goes on in a small segment if the active one is large, so that it can be deleted once it is not needed; whether it did. Given
+    /// that the log is durable up to the position `durable`.
+    pub(crate) fn leave_large_segment(&mut self, durable: u64) -> Result<bool> {
+        self.check_running()?;
+        let large = self.active.as_ref().is_some_and(|active| active.capacity > HURRIED_BYTES_MAX);
+        if large {
+            self.go_on(0, durable)?;
+        }
+        Ok(large)
     }
 
     /// Seals the active segment, if there is one. It is not synced here: until it is, the records of the next one claim

@@ -25,7 +25,7 @@ pub use cursor::MemtableCursor;
 use crate::batch::BatchEntry;
 use crate::dead::DeadRanges;
 use crate::iterator::{Found, SEQUENCE_NUMBER_MAX};
-use crate::kind::Kind;
+use crate::kind::{Decoded, Kind};
 use crate::range::{BEYOND_ALL_KEYS, RecentView, newest_of_both, work};
 use crate::{Family, SequenceNumber, WriteBatch};
 use bytes::Bytes;
@@ -50,6 +50,9 @@ pub struct Memtable {
     largest_sequence: AtomicU64,
     /// `!smallest` of the sequence numbers inserted, so that 0 means none and `fetch_max` works.
     smallest_sequence_inverted: AtomicU64,
+    /// `!time` of the wall clock from which on something in it is dead, 0 while nothing ever is: a deletion from the beginning of
+    /// time, an expiring value from its end.
+    dead_from_inverted_ms: AtomicU64,
     /// Hears of what is put, before it is visible.
     dead: Option<Arc<DeadRanges>>,
 }
@@ -119,6 +122,7 @@ impl Memtable {
             (both.slice(..start.len()), both.slice(start.len()..))
         };
         self.families.ranges_or_add(family, &self.arena).add(RangeTombstone { start, end, sequence });
+        self.note_dead_from(0);
         if !self.has_ranges.load(Relaxed) {
             self.has_ranges.store(true, Release);
         }
@@ -133,6 +137,25 @@ impl Memtable {
     fn put(&self, family: Family, key: &[u8], sequence: SequenceNumber, kind: Kind, stored: &[u8]) {
         let tree = self.families.get_or_add(family, &self.arena);
         tree.insert(Position { key, sequence }, kind.to_byte(), stored);
+        if kind != Kind::Put
+            && let Ok(decoded) = Decoded::new(kind, stored)
+        {
+            let end = if kind.is_delete() { Some(0) } else { decoded.expires_at_ms };
+            end.into_iter().for_each(|from_ms| self.note_dead_from(from_ms));
+        }
+    }
+
+    fn note_dead_from(&self, ms: u64) {
+        // As in `note_sequence`.
+        if self.dead_from_inverted_ms.load(Relaxed) < !ms {
+            self.dead_from_inverted_ms.fetch_max(!ms, Relaxed);
+        }
+    }
+
+    /// Whether something in it is dead at a time of the wall clock: deletions, and what has expired.
+    pub(crate) fn has_dead(&self, now_ms: u64) -> bool {
+        let inverted = self.dead_from_inverted_ms.load(Relaxed);
+        inverted > 0 && !inverted <= now_ms
     }
 
     fn note_sequence(&self, sequence: SequenceNumber) {

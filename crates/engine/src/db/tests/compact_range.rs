@@ -103,3 +103,37 @@ fn it_runs_beside_writers_other_compactions_and_a_close() {
     drop(db);
     assert_eq!(dump(&open(&restarted(&machine, 5)).snapshot(), Family::DEFAULT).len(), 200);
 }
+
+/// A family with few writes beside a busy one gets a table by each flush: they become few by themselves, and one by a compaction.
+#[test]
+fn a_family_beside_a_busy_one_has_few_tables() {
+    let machine = new_machine(9);
+    let mut options = small_options();
+    options.compaction.table_bytes = 256 << 10;
+    options.compaction.level1_bytes = 1 << 20;
+    let db = Db::open_in(&machine.env(), Path::new(DIR), options).expect("opens");
+    let tables = |family: Family| {
+        let stats = db.stats();
+        stats.family(family).expect("it is there").levels.iter().map(|level| level.tables).sum::<u64>()
+    };
+    for round in 0..2000u32 {
+        let mut batch = WriteBatch::new();
+        // Each key above all before, so that tables overlap nothing.
+        batch.put(OTHER, &round.to_be_bytes(), b"small");
+        (0..8u32)
+            .for_each(|at| batch.put(Family::DEFAULT, &(at * 100 + round % 100).to_be_bytes(), &[round as u8; 100]));
+        db.write(batch, Durability::Buffered).expect("write");
+        machine.tasks.run_until_idle(10_000);
+    }
+    db.flush().expect("flush");
+    machine.tasks.run_until_idle(10_000);
+    assert!(db.stats().memtables.flushes > 300, "{}", db.stats().memtables.flushes);
+    let read = db.stats().compaction.read_bytes;
+    assert!(tables(OTHER) < 40, "{} tables, {read} bytes read", tables(OTHER));
+    db.compact().expect("compact");
+    assert_eq!((tables(OTHER), dump(&db.snapshot(), OTHER).len()), (1, 2000));
+    // Once more changes nothing.
+    let written = db.stats().compaction.written_bytes;
+    db.compact().expect("compact");
+    assert_eq!((tables(OTHER), db.stats().compaction.written_bytes), (1, written));
+}

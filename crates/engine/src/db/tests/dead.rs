@@ -213,6 +213,29 @@ fn a_scan_passes_over_a_deleted_range_without_walking_through_it() {
     }
 }
 
+/// A long walk is learnt part by part, and what it makes the database do does not keep it from learning the rest.
+#[test]
+fn a_long_walk_is_learnt_as_a_whole() {
+    for direction in [Direction::Forward, Direction::Backward] {
+        let machine = new_machine(5);
+        let mut options = Options { memtable_bytes: 4 << 20, log_bytes_max: 16 << 20, ..small_options() };
+        options.log_segment_bytes = 1 << 20;
+        options.compaction.dead_versions_passed = 500;
+        let number = |at: u64| if direction == Direction::Forward { at } else { 100_000 - at };
+        let db = Db::open_in(&machine.env(), Path::new(DIR), options).expect("opens");
+        (0..=9000).for_each(|at| _ = write(&db, |batch| batch.put(Family::DEFAULT, &key(number(at)), b"")));
+        db.flush().expect("flush");
+        (0..9000).for_each(|at| _ = write(&db, |batch| batch.delete(Family::DEFAULT, &key(number(at)))));
+        assert_eq!(first(&db, direction), Some(key(number(9000))));
+        let passed = db.stats().reads.dead_versions_passed;
+        assert!(passed >= 9000, "{passed}");
+        assert_eq!(first(&db, direction), Some(key(number(9000))));
+        let reads = db.stats().reads;
+        assert!(reads.dead_versions_passed - passed < 32, "{direction:?}: {reads:?}");
+        assert_eq!((reads.dead_ranges, db.stats().compaction.dead_requests), (1, 1));
+    }
+}
+
 /// Many deletions over tables: the first scan that passes over them has the memtable flushed and the range compacted.
 #[test]
 fn a_scan_over_much_that_is_dead_has_it_compacted_with_what_is_in_memory() {

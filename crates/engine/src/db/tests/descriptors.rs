@@ -4,7 +4,7 @@ use super::*;
 use crate::Error;
 
 /// Pairs that there are from the beginning.
-const FILLED: u64 = 1000;
+const FILLED: u64 = 2000;
 
 /// Many tables, all of them open.
 fn filled(machine: &SimMachine) -> Db {
@@ -18,7 +18,9 @@ fn filled(machine: &SimMachine) -> Db {
 
 fn write(db: &Db, numbers: std::ops::Range<u64>) -> std::result::Result<(), (u64, Error)> {
     for number in numbers {
-        let batch = put(&format!("{number:06}"), &format!("{number}").repeat(40));
+        // Not to be compressed: small tables would become few.
+        let part = |part: u64| format!("{:016x}", (number * 10 + part + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let batch = put(&format!("{number:06}"), &(0..10).map(part).collect::<String>());
         db.write(batch, Durability::Buffered).map_err(|error| (number, error))?;
     }
     Ok(())

@@ -11,6 +11,7 @@ mod descriptors;
 mod families;
 mod faults;
 mod full_disk;
+mod idle;
 mod ingest;
 mod log_holders;
 mod model;

@@ -1,0 +1,74 @@
+//! What a database gives back when nobody writes to it: memory and log of what is dead, and files that the log keeps ahead.
+//!
+//! The first `compact` job looks after every `idle_look_ms`, and whenever it is woken. If nothing has been written for so long:
+//! - a memtable with much that is dead is flushed, so that compaction can drop it and what it hides;
+//! - log files that wait to be used again are removed, and so is the next segment that was made ahead, unless it is small;
+//! - if the log holds nothing that is needed, it goes on in a small segment, and the large one goes.
+
+use super::Core;
+use crate::Result;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+/// A memtable is flushed for its dead if it has at least this part of the bytes of a full one: less is not worth a table.
+const MEMTABLE_ONE_IN: u64 = 64;
+
+/// Since when nothing has been written.
+pub(crate) struct IdleWatch {
+    /// What was visible then, and what had been appended to the log.
+    visible: AtomicU64,
+    appended: AtomicU64,
+    /// By the monotonic clock.
+    since_ms: AtomicU64,
+    /// The log was left for a small segment since: once is enough.
+    log_left: AtomicBool,
+}
+
+impl Default for IdleWatch {
+    fn default() -> IdleWatch {
+        let unknown = || AtomicU64::new(u64::MAX);
+        IdleWatch { visible: unknown(), appended: unknown(), since_ms: unknown(), log_left: AtomicBool::new(false) }
+    }
+}
+
+impl Core {
+    /// Gives back what is not needed, once for each time that nothing is written. Only the first `compact` job calls it.
+    pub(super) fn look_whether_idle(&self) {
+        let now_ms = u64::try_from(self.env.clock.monotonic().as_millis()).unwrap_or(u64::MAX);
+        let (visible, appended) = (self.writes.visible(), self.counters.appended_bytes.load(Relaxed));
+        let watch = &self.idle;
+        if watch.visible.swap(visible, Relaxed) != visible || watch.appended.swap(appended, Relaxed) != appended {
+            watch.since_ms.store(now_ms, Relaxed);
+            watch.log_left.store(false, Relaxed);
+            return;
+        }
+        let idle_ms = now_ms.saturating_sub(watch.since_ms.load(Relaxed));
+        if idle_ms < self.options.compaction.idle_look_ms {
+            return;
+        }
+        let bytes_min = self.options.memtable_bytes / MEMTABLE_ONE_IN;
+        if self.writes.freeze_dead(bytes_min, self.env.clock.wall_ms()) {
+            self.wake_flush();
+        }
+        if let Err(error) = self.give_log_back() {
+            self.background_failed(&error);
+        }
+    }
+
+    fn give_log_back(&self) -> Result<()> {
+        self.next_segments.release();
+        self.next_segments.release_ready();
+        let needed = || self.writes.log_pin().0.is_some() || self.streams.lock().len() > 0;
+        let kept = self.options.feed_retention_bytes > 0 || needed();
+        if !kept && !self.idle.log_left.swap(true, Relaxed) {
+            let moved = {
+                let mut log = self.log.lock();
+                // Whoever commits is kept out, so what nobody needed is needed by nobody now.
+                !needed() && log.leave_large_segment(self.writes.order.durable())?
+            };
+            if moved {
+                self.wake_flush(); // It looks after the log.
+            }
+        }
+        Ok(())
+    }
+}
