@@ -8,7 +8,7 @@ use kontiki_engine::inspect;
 use kontiki_engine::{Direction, Family, Range, ReadOptions, View};
 use kontiki_env::Env;
 use kontiki_env::fs::{FileLock, Fs, RealFs};
-use kontiki_txn::CommittedReader;
+use kontiki_server::{CommittedReader, TXN_WRITE};
 use std::path::Path;
 
 /// The family that holds the identity of a served store, and its key there (crates/raftstore/src/meta.rs).
@@ -115,7 +115,7 @@ pub enum Keys {
 impl ToRead {
     /// The transactional keys, if there can be any.
     pub fn transactional(&self, folder: &Path) -> Result<Keys, Failure> {
-        if self.db.families().iter().any(|spec| spec.family == kontiki_txn::TXN_WRITE) {
+        if self.db.families().iter().any(|spec| spec.family == TXN_WRITE) {
             return Ok(Keys::Transactional);
         }
         let folder = folder.display();

@@ -18,3 +18,6 @@ pub mod pd;
 pub mod planted;
 pub mod telemetry;
 pub mod transport;
+
+/// For tools: the committed transactional keys of a directory that no node has open, and the family that has them.
+pub use kontiki_txn::{CommittedReader, TXN_WRITE};
