@@ -5,6 +5,7 @@ use kontiki::{Db, Durability, Family, FamilySpec, Options, WriteBatch};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// More than the pipe, the program's buffers and the first entries of a table hold.
 const MANY: u32 = 20_000;
@@ -15,6 +16,12 @@ fn fill(folder: &Path, families: Vec<FamilySpec>, write: impl FnOnce(&mut WriteB
     write(&mut batch);
     db.write(batch, Durability::Buffered).expect("writes");
     db.close().expect("closes");
+    // A process that another test is just starting has this one's descriptors, and the lock with them, until it begins.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while kontiki_engine::inspect::lock_to_read(&kontiki_env::Env::real(), folder).is_err() {
+        assert!(Instant::now() < deadline, "the directory stays locked");
+        std::thread::yield_now();
+    }
 }
 
 fn key(number: u32) -> String {
