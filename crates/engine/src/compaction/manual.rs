@@ -10,6 +10,7 @@ use super::targets::Targets;
 use crate::table::FileNumber;
 use crate::version::{FamilyLevels, LEVEL_COUNT, Table};
 use crate::{Error, Family, Range, Result, SequenceNumber};
+use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -37,6 +38,9 @@ pub fn compact_range(context: &Context, family: Family, range: &Range) -> Result
 fn compact_through(context: &Context, family: Family, range: &Range, newest: SequenceNumber) -> Result<()> {
     // What is written from now on is written under today's rules, once is enough.
     let before = context.versions.new_file_number();
+    // Small tables are made one from left to right, once: what comes out may be as small again, where a table ends early (by a
+    // guard, or because blocks shrink to less than was estimated).
+    let mut small_behind = None;
     loop {
         let (version, plan, _claims) = {
             let mut in_flight = context.state.in_flight.lock();
@@ -50,12 +54,18 @@ fn compact_through(context: &Context, family: Family, range: &Range, newest: Seq
                 };
             };
             let now_ms = context.env.clock.wall_ms();
-            let Some(plan) = next(context, (family, levels), range, (before, newest), now_ms) else { return Ok(()) };
+            let due = next(context, (family, levels), range, (before, newest), now_ms);
+            let is_small = due.is_none();
+            let due = due.or_else(|| next_small(context, (family, levels), range, newest, small_behind.as_ref()));
+            let Some(plan) = due else { return Ok(()) };
             if !plan.claims().iter().all(|claim| in_flight.is_free(claim)) {
                 wait(context, &mut in_flight, family)?;
                 continue;
             }
             let claims = context.state.claim(&mut in_flight, plan.claims());
+            if is_small {
+                small_behind = plan.inputs.last().map(|table| table.meta().largest_key.clone());
+            }
             (version, plan, claims)
         };
         run(context, version, plan)?;
@@ -125,13 +135,23 @@ fn next(
             && (meta.tombstones > 0 || facts.first_expires_at_ms <= now_ms || levels.is_under_any(table))
     };
     let inputs = neighbours(&levels.levels[last], dead);
-    if !inputs.is_empty() {
-        return Some(rewrite(family, last, &inputs));
-    }
-    // Any two small ones that fit into one: whoever asks for a compaction wants few tables.
-    let tables = &levels.levels[last];
+    (!inputs.is_empty()).then(|| rewrite(family, last, &inputs))
+}
+
+/// The next two or more small tables of the last level that fit into one, behind a key: a caller who asks for a compaction wants few
+/// tables.
+fn next_small(
+    context: &Context,
+    (family, levels): (Family, &FamilyLevels),
+    range: &Range,
+    newest: SequenceNumber,
+    behind: Option<&Bytes>,
+) -> Option<Plan> {
+    let last = LEVEL_COUNT - 1;
+    let first = behind.map_or(0, |key| levels.levels[last].partition_point(|table| table.meta().smallest_key <= *key));
+    let tables = levels.levels[last].get(first..).unwrap_or_default();
     let table_bytes = context.options_of(family).table_bytes;
-    let is_old = |table: &Table| touches(table) && table.meta().smallest_sequence <= newest;
+    let is_old = |table: &Table| touches(table, range) && table.meta().smallest_sequence <= newest;
     let mut runs = (0..tables.len()).map(|first| {
         // As wide as the whole level if all are tiny: together they have no more bytes than one table.
         small_run(tables.get(first..).unwrap_or_default(), table_bytes, is_old)

@@ -137,3 +137,27 @@ fn a_family_beside_a_busy_one_has_few_tables() {
     db.compact().expect("compact");
     assert_eq!((tables(OTHER), db.stats().compaction.written_bytes), (1, written));
 }
+
+/// Where blocks shrink, a table ends before its file is as large as tables may be: two that look small come out as two again.
+#[test]
+fn a_compaction_ends_although_its_tables_stay_small() {
+    let machine = new_machine(10);
+    let mut options = Options { families: vec![keeping_values(Family::DEFAULT, "default")], ..Options::default() };
+    options.compaction.table_bytes = 1 << 10;
+    let db = Db::open_in(&machine.env(), Path::new(DIR), options).expect("opens");
+    for initial in ["a", "b", "c", "d"] {
+        let mut batch = WriteBatch::new();
+        for number in 0..40u32 {
+            batch.put(Family::DEFAULT, format!("{initial}{number:03}").as_bytes(), format!("{number:061}").as_bytes());
+        }
+        db.write(batch, Durability::Sync).expect("writes");
+        db.flush().expect("flushes");
+    }
+    db.compact().expect("compacts");
+    let stats = db.stats();
+    let tables =
+        stats.family(Family::DEFAULT).expect("it is there").levels.iter().map(|level| level.tables).sum::<u64>();
+    // Each byte is written once on its way down, and at most once more.
+    assert!(tables > 4 && stats.compaction.written_bytes < 4 * stats.compaction.read_bytes, "{tables} tables");
+    assert_eq!(dump(&db.snapshot(), Family::DEFAULT).len(), 160);
+}
