@@ -32,7 +32,7 @@ pub fn step(context: &Context) -> Result<bool> {
             oldest_reader: context.oldest_reader(),
         };
         let Some(plan) = planner.plan() else { return Ok(false) };
-        let claims = context.state.claim(&mut in_flight, plan.claims());
+        let claims = context.state.claim_of_job(&mut in_flight, plan.claims());
         (version, plan, claims)
     };
     run(context, version, plan)?;

@@ -68,14 +68,14 @@ impl State {
         self.in_flight.lock().clone()
     }
 
-    /// Keeps the claims, which are entered, until it is dropped.
-    pub(super) fn guard(&self, id: u64) -> ClaimGuard<'_> {
-        ClaimGuard { state: self, id }
+    /// Enters claims that are free, for a plan of a job, which looks for more when it has ended.
+    pub(super) fn claim_of_job(&self, in_flight: &mut InFlight, claims: Vec<Claim>) -> ClaimGuard<'_> {
+        ClaimGuard { state: self, id: in_flight.enter(claims), of_job: true }
     }
 
-    /// Enters claims that are free.
+    /// Enters claims that are free, for other work.
     pub(super) fn claim(&self, in_flight: &mut InFlight, claims: Vec<Claim>) -> ClaimGuard<'_> {
-        self.guard(in_flight.enter(claims))
+        ClaimGuard { state: self, id: in_flight.enter(claims), of_job: false }
     }
 }
 
@@ -83,15 +83,22 @@ impl State {
 pub(crate) struct ClaimGuard<'a> {
     state: &'a State,
     id: u64,
+    of_job: bool,
 }
 
 impl Drop for ClaimGuard<'_> {
     fn drop(&mut self) {
-        self.state.in_flight.lock().leave(self.id);
+        let rest = {
+            let mut in_flight = self.state.in_flight.lock();
+            in_flight.leave(self.id);
+            in_flight.len()
+        };
         self.state.ended.notify_all();
-        // A job may now do what conflicted with this. Not only when others are in flight: an ingest, or a compaction by hand,
-        // does not look for more itself, and a writer may be waiting for what it kept away.
-        self.state.wake();
+        // A job may now do what conflicted with this. A job that ends looks for more itself; an ingest, or a compaction by hand,
+        // does not, and a writer may be waiting for what it kept away.
+        if rest > 0 || !self.of_job {
+            self.state.wake();
+        }
     }
 }
 

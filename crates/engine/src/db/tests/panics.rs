@@ -86,12 +86,12 @@ fn expect_an_error_for_every_waiter(machine: &SimMachine, job: &str) {
 #[test]
 fn a_flush_that_panics_stops_the_database() {
     let machine = SimMachine::from_seed(1);
-    drop(open(&machine));
+    open(&machine).put(b"before", b"1").expect("healthy");
     panic_at(&machine, Op::Create, ".sst");
     expect_an_error_for_every_waiter(&machine, "flush");
     // What is on disk is whole.
     let db = open(&restarted(&machine, 2));
-    assert!(db.get(b"000000").expect("readable").is_some());
+    assert!(db.get(b"before").expect("readable").is_some());
 }
 
 #[test]
