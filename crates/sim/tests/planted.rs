@@ -84,6 +84,7 @@ fn bugs_of_placement_and_replication_are_found() {
         PlantedBug::ReportUnflushed,
         PlantedBug::AcknowledgeBeforeQuorum,
         PlantedBug::ApplyTwiceAfterRestart,
+        PlantedBug::SnapshotWithoutLocks,
     ]);
 }
 

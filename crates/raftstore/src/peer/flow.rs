@@ -7,10 +7,11 @@
 //! there is room; then the core finds out by a refused append where the follower's log ends.
 //!
 //! An append that does not begin at the log's end is always taken: it repeats what is here, or replaces entries that can
-//! never be committed and so could never make room. So is one that brings the leader's first entry of its term, or what is
-//! before it: a leader commits what earlier ones left with that entry only, so without it a quorum that is full of what is
-//! not committed would stay full for ever. To a full follower an append goes without its entries: its answer says how far
-//! the follower's log matches, and that much of the commit index it may know. One append is taken whatever the bounds say if all else is applied.
+//! never be committed and so could never make room. So is one that brings the leader's first entry of its term, or what
+//! is before it: a leader commits what earlier ones left with that entry only, so without it a quorum that is full of what
+//! is not committed would stay full for ever. To a full follower an append goes without its entries: its answer says how
+//! far the follower's log matches, and that much of the commit index it may know. One append is taken whatever the bounds
+//! say if all else is applied.
 
 use super::Peer;
 use crate::consensus::wire::RaftMessage;

@@ -1,12 +1,12 @@
 //! What a world is about. A conjunction of several rare events is not met by worlds that draw everything independently, so
 //! some worlds have a theme, which makes the events of one kind frequent, close to each other, and small:
 //!
-//! | theme | frequent |
-//! |---|---|
-//! | [`Theme::Leases`] | short election time-outs; cuts, kills, pauses, transfers and stalled disks about one time-out apart, at leaders; clients that read and write at one node whoever leads |
-//! | [`Theme::Snapshots`] | raft logs of a few KiB, slow installs and removals, followers that are away again and again |
-//! | [`Theme::Placement`] | short windows of timestamps and ids, and faults at the leader of placement; clients that ask all nodes |
-//! | [`Theme::Flow`] | budgets of memory for a few entries, applies that take long, disks that are full for a moment |
+//! - [`Theme::Leases`]: short election time-outs; cuts, kills, pauses, transfers and stalled disks about one time-out
+//!   apart, at leaders; clients that read and write at one node whoever leads.
+//! - [`Theme::Snapshots`]: raft logs of a few KiB, slow installs and removals, followers that are away again and again.
+//! - [`Theme::Placement`]: short windows of timestamps and ids, and faults at the leader of placement; clients that ask
+//!   all nodes.
+//! - [`Theme::Flow`]: budgets of memory for a few entries, applies that take long, disks that are full for a moment.
 
 use super::DRIFT_PPM_MAX;
 use super::node::Sizes;
