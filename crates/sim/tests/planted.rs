@@ -22,6 +22,9 @@ const WITHOUT_BUDGET: &[PlantedBug] = &[
     PlantedBug::ProposalTermNotChecked,
     // Needs a snapshot that is refused during an install and sent again under the same name.
     PlantedBug::SnapshotNamesReused,
+    // Found by seed 113 while the simulator's bound was twice the configured one, which seed 514 exceeds without the bug; not
+    // measured with the present bound.
+    PlantedBug::FollowersUnbounded,
     // Breaks no promise at any moment: followers need more snapshots. raftstore's scenario `log_not_held` counts them.
     PlantedBug::LogNotHeld,
 ];

