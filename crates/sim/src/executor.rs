@@ -158,10 +158,18 @@ impl Executor {
     fn take_ready(&self) -> Option<(TaskId, Waker, LocalFuture)> {
         let inner = &mut *self.inner.borrow_mut();
         let mut ready = self.ready.lock();
+        if ready.is_empty() {
+            return None;
+        }
         ready.retain(|id| inner.tasks.contains_key(id));
-        let runnable: Vec<TaskId> =
-            ready.iter().copied().filter(|id| !inner.paused.contains(&inner.tasks[id].group)).collect();
-        let id = *inner.rng.pick(&runnable)?;
+        let is_runnable = |id: &TaskId| !inner.paused.contains(&inner.tasks[id].group);
+        let id = match ready.len() {
+            1 => ready.first().copied().filter(is_runnable)?,
+            _ => {
+                let runnable: Vec<TaskId> = ready.iter().copied().filter(is_runnable).collect();
+                *inner.rng.pick(&runnable)?
+            }
+        };
         ready.remove(&id);
         let task = inner.tasks.get_mut(&id)?;
         let future = task.future.take().expect("no task is being polled between polls");

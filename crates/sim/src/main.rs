@@ -1,7 +1,7 @@
 //! Runs seeds of the simulated cluster, or replays one.
 
 use clap::{Parser, Subcommand};
-use kontiki_sim::cluster::{Plan, PlantedBug, Report, run_caught};
+use kontiki_sim::cluster::{Plan, PlantedBug, Report, Theme, run_caught};
 use std::ops::Range;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -27,6 +27,9 @@ enum Command {
         /// Plants a bug, which some seed should find.
         #[arg(long, value_enum)]
         planted: Option<PlantedBug>,
+        /// What all worlds are about; absent: each seed draws.
+        #[arg(long, value_enum)]
+        theme: Option<Theme>,
     },
     /// Plants bugs, one after the other, and says which seed finds each first; the exit code is 1 if one stays hidden.
     Find {
@@ -35,6 +38,9 @@ enum Command {
         /// The seeds, as FIRST..END.
         #[arg(long, default_value = "0..200", value_parser = parse_range)]
         seeds: Range<u64>,
+        /// What all worlds are about; absent: each seed draws.
+        #[arg(long, value_enum)]
+        theme: Option<Theme>,
     },
     /// Replays a seed exactly and prints what happened, one event a line, oldest first.
     Replay {
@@ -46,6 +52,9 @@ enum Command {
         /// The planted bug of the run to replay.
         #[arg(long, value_enum)]
         planted: Option<PlantedBug>,
+        /// What all worlds were about in the run to replay.
+        #[arg(long, value_enum)]
+        theme: Option<Theme>,
     },
 }
 
@@ -64,8 +73,9 @@ fn plan(seed: u64, virtual_seconds: u64, planted: Option<PlantedBug>) -> Plan {
 fn print(report: &Report) {
     let faults: u64 = report.faults.values().sum();
     println!(
-        "seed {:>5}: {} {:>7} events, hash {:016x}, {:>5.1} virtual s, {:>5} answered, {:>4} transactions, {:>3} faults, {:>3} terms, {:>2} snapshots, {:>5} states{}",
+        "seed {:>5} {:<9}: {} {:>7} events, hash {:016x}, {:>5.1} virtual s, {:>5} answered, {:>4} transactions, {:>3} faults, {:>3} terms, {:>2} snapshots, {:>5} states{}",
         report.seed,
+        report.theme.map_or_else(String::new, |theme| format!("{theme:?}").to_lowercase()),
         if report.violations.is_empty() { "good  " } else { "BROKEN" },
         report.events,
         report.trace_hash,
@@ -88,9 +98,9 @@ fn print(report: &Report) {
 }
 
 /// Says which seed finds the bug first; false if none does.
-fn find(bug: PlantedBug, mut seeds: Range<u64>) -> bool {
+fn find(bug: PlantedBug, mut seeds: Range<u64>, theme: Option<Theme>) -> bool {
     let found = seeds.find_map(|seed| {
-        let report = run_caught(&plan(seed, 20, Some(bug)));
+        let report = run_caught(&Plan { theme, ..plan(seed, 20, Some(bug)) });
         Some((seed, report.violations.into_iter().next()?))
     });
     match &found {
@@ -104,10 +114,10 @@ fn find(bug: PlantedBug, mut seeds: Range<u64>) -> bool {
 
 fn main() -> ExitCode {
     let broken = match Args::parse().command {
-        Command::Run { seeds, virtual_seconds, planted } => {
+        Command::Run { seeds, virtual_seconds, planted, theme } => {
             let (mut broken, mut virtual_time) = (Vec::new(), Duration::ZERO);
             for seed in seeds {
-                let report = run_caught(&plan(seed, virtual_seconds, planted));
+                let report = run_caught(&Plan { theme, ..plan(seed, virtual_seconds, planted) });
                 print(&report);
                 virtual_time += report.virtual_time;
                 if !report.violations.is_empty() {
@@ -121,13 +131,13 @@ fn main() -> ExitCode {
             }
             !broken.is_empty()
         }
-        Command::Find { planted, seeds } => {
+        Command::Find { planted, seeds, theme } => {
             let bugs = if planted.is_empty() { PlantedBug::ALL.to_vec() } else { planted };
             // All of them, whatever becomes of the first.
-            bugs.into_iter().filter(|bug| !find(*bug, seeds.clone())).count() > 0
+            bugs.into_iter().filter(|bug| !find(*bug, seeds.clone(), theme)).count() > 0
         }
-        Command::Replay { seed, virtual_seconds, planted } => {
-            let report = run_caught(&Plan { keep_lines: true, ..plan(seed, virtual_seconds, planted) });
+        Command::Replay { seed, virtual_seconds, planted, theme } => {
+            let report = run_caught(&Plan { keep_lines: true, theme, ..plan(seed, virtual_seconds, planted) });
             print!("{}", report.lines);
             print(&report);
             !report.violations.is_empty()

@@ -438,6 +438,11 @@ impl Group {
         self.node.raft.raft_log.last_index()
     }
 
+    /// Whether the log ends before the first entry of the present leader's term.
+    pub fn lacks_first_of_term(&self) -> bool {
+        self.term_at(self.last_index()).is_some_and(|last| last < self.term())
+    }
+
     /// Highest index known to be committed.
     pub fn committed(&self) -> u64 {
         self.node.raft.raft_log.committed

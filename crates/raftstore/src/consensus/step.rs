@@ -148,6 +148,12 @@ impl RaftMessage {
         (appends && !self.entries.is_empty()).then(bytes)
     }
 
+    /// Whether an append at the log's end brings the first entry of its leader's term, or what is before it: until the
+    /// follower has that, nothing that it holds can be committed by this leader.
+    pub fn precedes_first_of_term(&self) -> bool {
+        self.log_term < self.term
+    }
+
     /// Whether this is an append with entries.
     pub fn has_entries(&self) -> bool {
         message_type(self.kind) == Some(MessageType::MsgAppend) && !self.entries.is_empty()

@@ -7,7 +7,11 @@
 //! there is room; then the core finds out by a refused append where the follower's log ends.
 //!
 //! An append that does not begin at the log's end is always taken: it repeats what is here, or replaces entries that can
-//! never be committed and so could never make room. One append is taken whatever the bounds say if all else is applied.
+//! never be committed and so could never make room. So is one that brings the leader's first entry of its term, or what
+//! is before it: a leader commits what earlier ones left with that entry only, so without it a quorum that is full of what
+//! is not committed would stay full for ever. To a full follower an append goes without its entries: its answer says how
+//! far the follower's log matches, and that much of the commit index it may know. One append is taken whatever the bounds
+//! say if all else is applied.
 
 use super::Peer;
 use crate::consensus::wire::RaftMessage;
@@ -38,13 +42,15 @@ impl Peer {
     pub(super) fn is_full(&self, out: &Outbox) -> bool {
         !self.leads()
             && !self.config.planted().followers_unbounded
+            && !self.group.lacks_first_of_term()
             && self.is_full_for(self.config.append_bytes_max, out)
     }
 
     /// Whether to take a message from the leader.
     pub(super) fn has_room_for(&mut self, raft: &RaftMessage, out: &mut Outbox) -> bool {
         let Some(bytes) = raft.extends(self.group.last_index()) else { return true };
-        if self.is_full_for(bytes, out) && !self.config.planted().followers_unbounded {
+        let is_needed = raft.precedes_first_of_term();
+        if self.is_full_for(bytes, out) && !is_needed && !self.config.planted().followers_unbounded {
             out.memory.refused += 1;
             return false;
         }

@@ -36,10 +36,12 @@ impl Peer {
             let bytes_max = self.config.proposal_bytes_max as u64;
             return Err(RegionError::EntryTooLarge { region: self.region.id, bytes: bytes as u64, bytes_max });
         }
-        if self.unapplied_bytes + bytes > self.config.unapplied_bytes_max {
+        // Earlier leaderships may have left entries that nobody here waits for.
+        let unapplied_bytes = self.unapplied_bytes.max(self.group.unapplied_log_bytes());
+        if unapplied_bytes + bytes > self.config.unapplied_bytes_max {
             let reason = format!(
                 "{} bytes are proposed and not applied; at most {} are accepted",
-                self.unapplied_bytes, self.config.unapplied_bytes_max
+                unapplied_bytes, self.config.unapplied_bytes_max
             );
             return Err(RegionError::ServerIsBusy { region: self.region.id, reason });
         }

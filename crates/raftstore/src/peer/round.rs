@@ -130,7 +130,8 @@ impl Peer {
             _ => {}
         }
         if outgoing.message.has_entries() && self.flow.full_followers.contains(&to.id) {
-            return None; // As if it were lost; the core comes back to it with the answers to heartbeats.
+            // As if they were lost; the core comes back to them with the answers to heartbeats.
+            outgoing.message.entries.clear();
         }
         let info = outgoing.message.snapshot.clone();
         let envelope = StoreMessage {

@@ -27,6 +27,8 @@ pub struct RegionStatus {
     pub truncated_index: u64,
     /// Bytes of the log in memory.
     pub log_bytes: usize,
+    /// Those of its entries that are not applied.
+    pub unapplied_bytes: usize,
 }
 
 impl Store {
@@ -43,6 +45,7 @@ impl Store {
             applied_index: peer.applied().index,
             truncated_index: peer.group().truncated().index,
             log_bytes: peer.group().log_bytes(),
+            unapplied_bytes: peer.group().unapplied_log_bytes(),
         };
         self.peers.values().map(status).collect()
     }

@@ -1,5 +1,5 @@
-use crate::cluster::{Cluster, small_config};
-use kontiki_raftstore::{Answer, Config};
+use crate::cluster::{Cluster, REGION, small_config};
+use kontiki_raftstore::{Answer, Config, Event, StoreId};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -69,6 +69,56 @@ fn a_leader_whose_quorum_cannot_apply_refuses_and_recovers() {
     for id in 1..=3 {
         cluster.node(id).release_applies();
     }
+    cluster.settle();
+}
+
+#[test]
+fn followers_that_are_full_of_what_is_not_committed_take_a_new_leaders_first_entry() {
+    for seed in 0..4 {
+        let mut cluster = Cluster::with_config(seed, 3, narrow());
+        let old = cluster.wait_leader();
+        cluster.put_surely(b"k", b"old");
+        let others: Vec<u64> = (1..=3).filter(|id| *id != old).collect();
+        // No acknowledgement arrives, so nothing is committed: the followers take until they are full.
+        cluster.cut.extend(others.iter().map(|id| (StoreId(*id), StoreId(old))));
+        for _ in 0..40 {
+            cluster.put(old, b"k", &[b'v'; 4096]);
+            cluster.step();
+        }
+        for id in &others {
+            let (held, room) = (cluster.status(*id).unapplied_bytes, cluster.config.append_bytes_max);
+            assert!(held + room > cluster.config.unapplied_bytes_max, "store {id} is full: {held} bytes");
+        }
+        cluster.crash(old);
+        cluster.cut.clear();
+        // Only an entry of the new leader's own term can commit what fills them.
+        cluster.put_surely(b"k", b"new");
+        cluster.start(old);
+        cluster.settle();
+    }
+}
+
+#[test]
+fn a_leader_counts_what_earlier_leaderships_left_in_its_log() {
+    let mut cluster = Cluster::with_config(3, 3, narrow());
+    let leader = cluster.wait_leader();
+    cluster.put_surely(b"k", b"old");
+    // The leader's applies stand still, and it hands leadership away and gets it back.
+    cluster.node(leader).apply_delay = FOR_EVER;
+    let other = leader % 3 + 1;
+    for _ in 0..3 {
+        for _ in 0..30 {
+            cluster.put(leader, b"k", &[b'v'; 4096]);
+            cluster.step();
+        }
+        for (from, to) in [(leader, other), (other, leader)] {
+            cluster.node(from).inbox.push_back(Event::TransferLeader { region: REGION, to: StoreId(to) });
+            cluster.until(5, "leadership moves", |cluster| cluster.status(to).leads && !cluster.status(from).leads);
+        }
+    }
+    let held = cluster.status(leader).unapplied_bytes;
+    assert!(held < 2 * cluster.config.unapplied_bytes_max, "{held} bytes that are not applied");
+    cluster.node(leader).release_applies();
     cluster.settle();
 }
 

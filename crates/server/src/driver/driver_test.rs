@@ -25,7 +25,7 @@ fn config() -> NodeConfig {
     NodeConfig::single("/data", "node:1")
 }
 
-fn small(_: &mut kontiki_raftstore::Config, options: &mut Options) {
+fn small(_: &mut kontiki_raftstore::Config, options: &mut Options, _: &mut kontiki_placement::Config) {
     options.memtable_bytes = 16 << 10;
     options.log_segment_bytes = 16 << 10;
     options.log_bytes_max = 256 << 10;

@@ -102,25 +102,26 @@ fn engine_options(config: &NodeConfig) -> Options {
 fn open_engine(
     env: &Env,
     config: &mut NodeConfig,
-    tune: impl FnOnce(&mut Config, &mut Options),
-) -> Result<(Config, Db), OpenError> {
+    tune: impl FnOnce(&mut Config, &mut Options, &mut PlacementConfig),
+) -> Result<(Config, PlacementConfig, Db), OpenError> {
     // Once for all that is kept: the process may change its working directory.
     let found = env.fs.absolute(&config.data_dir);
     config.data_dir = found.map_err(|error| kontiki_engine::Error::io(&config.data_dir, &error))?;
     let mut raft_config = raftstore_config(config);
     let mut options = engine_options(config);
-    tune(&mut raft_config, &mut options);
+    let mut placement_config = PlacementConfig::new(config.cluster_id, config.store_id);
+    tune(&mut raft_config, &mut options, &mut placement_config);
     raft_config.validate()?;
     let db = Db::open_in(env, &config.data_dir, options)?;
     convert(&db)?;
-    Ok((raft_config, db))
+    Ok((raft_config, placement_config, db))
 }
 
 impl Driver {
     /// Opens the node's directory, creating it if it is missing. `seed` decides election time-outs; it must differ
     /// between the nodes of a cluster and between starts. Blocks on I/O.
     pub fn open(env: &Env, config: NodeConfig, seed: u64) -> Result<Driver, OpenError> {
-        Driver::open_tuned(env, config, seed, |_, _| {})
+        Driver::open_tuned(env, config, seed, |_, _, _| {})
     }
 
     /// Like [`Driver::open`], with a last word on what the configuration does not offer: simulations make everything
@@ -129,9 +130,9 @@ impl Driver {
         env: &Env,
         mut config: NodeConfig,
         seed: u64,
-        tune: impl FnOnce(&mut Config, &mut Options),
+        tune: impl FnOnce(&mut Config, &mut Options, &mut PlacementConfig),
     ) -> Result<Driver, OpenError> {
-        let (raft_config, db) = open_engine(env, &mut config, tune)?;
+        let (raft_config, placement_config, db) = open_engine(env, &mut config, tune)?;
         let (tick_interval, mut rng) = (raft_config.tick_interval, Rng::new(seed));
         let (formation, is_formed) = Formation::open(&db, &config, rng.child("formation"))?;
         let mut store = Store::new(raft_config, rng.child("raftstore"));
@@ -167,7 +168,7 @@ impl Driver {
         let monotonic = env.clock.monotonic();
         let mut driver = Driver {
             available_bytes: env.fs.free_bytes(&config.data_dir).unwrap_or(0),
-            placement: Placement::new(PlacementConfig::new(config.cluster_id, config.store_id)),
+            placement: Placement::new(placement_config),
             env: env.clone(),
             config,
             db,

@@ -6,6 +6,7 @@ use crate::check::{durability, linearizability, replicas, snapshot_isolation, ti
 use crate::cluster::wire::Told;
 use crate::history::{Answer, Operation, Outcome};
 use crate::workload::{Asked, Habits, Teller, amount, raw_get};
+use crate::world::NodeId;
 use bytes::Bytes;
 use kontiki_engine::{Family, Range, Snapshot};
 use kontiki_raftstore::{families, meta};
@@ -123,7 +124,8 @@ impl Cluster {
                 break;
             }
             if self.world.now() >= deadline {
-                self.violations.push(format!("replicas do not catch up: {applied:?} applied"));
+                let replicas = self.replicas_as_text();
+                self.violations.push(format!("replicas do not catch up: {applied:?} applied\n{replicas}"));
                 return;
             }
             let next = self.world.now() + Duration::from_millis(20);
@@ -151,11 +153,35 @@ impl Cluster {
         }
     }
 
+    /// How far each replica is, a line each.
+    fn replicas_as_text(&self) -> String {
+        let replicas = self.world.nodes().flat_map(|(id, node)| {
+            let remains = node.remains();
+            remains.into_iter().flat_map(|remains| remains.replicas).map(move |replica| (id, replica))
+        });
+        let line = |(id, replica): (NodeId, kontiki_raftstore::RegionStatus)| {
+            format!(
+                "node {id}, region {}, term {}{}: log {} to {} ({} bytes, {} not applied), {} committed, {} applied\n",
+                replica.region.id,
+                replica.term,
+                if replica.leads { ", leads" } else { "" },
+                replica.truncated_index,
+                replica.last_index,
+                replica.log_bytes,
+                replica.unapplied_bytes,
+                replica.committed_index,
+                replica.applied_index,
+            )
+        };
+        replicas.map(line).collect()
+    }
+
     /// What came of the run.
     pub fn report(self, seed: u64) -> Report {
         let committed = |transaction: &&Transaction| transaction.end == End::Committed;
         Report {
             seed,
+            theme: Some(self.theme),
             events: self.world.trace().events(),
             trace_hash: self.world.trace().hash(),
             answered: self.records.answered.get(),

@@ -10,18 +10,22 @@
 //! 5. *judgement*: replicas are equal byte by byte, no acknowledged write is lost, every key's history is
 //!    linearizable, timestamps are unique and go forward, transactions see consistent snapshots.
 
+mod crowd;
 mod digest;
 mod judge;
 mod leaks;
 mod node;
 mod planted;
 mod serve;
+mod theme;
 mod watch;
 pub mod wire;
 
+pub use crowd::Crowd;
 pub use digest::Digests;
 pub use node::{Checks, ClusterNode, Remains, Sizes};
 pub use planted::PlantedBug;
+pub use theme::Theme;
 pub use watch::{REGIONS, Watch};
 
 use crate::workload::{BankKnobs, Habits, Percolator, RawKnobs, Records, Router, Teller, raw_client, timestamp_client};
@@ -42,8 +46,11 @@ use std::time::Duration;
 const DRIFT_PPM_MAX: u64 = 50_000;
 /// What monotonic clocks say when a world begins: anything up to this.
 const CLOCK_ORIGIN_MS_MAX: u64 = 1_000_000;
-/// Numbers of clients that read from one node only begin here.
+/// Numbers of clients that cling to one node begin here; those of the next kind so much later.
 const PINNED_CLIENTS: u64 = 100;
+const PINNED_KIND: u64 = 200;
+/// Likewise, of clients of placement.
+const PINNED_TIMESTAMP_CLIENTS: u64 = 400;
 /// Numbers of the bank's tellers begin here.
 const BANK_CLIENTS: u64 = 200;
 /// How long after healing everything must have been answered.
@@ -58,6 +65,8 @@ pub struct Plan {
     pub nodes: u64,
     /// Length of the first phase.
     pub safety: Duration,
+    /// What the world is about; `None`: as the seed draws.
+    pub theme: Option<Theme>,
     /// Keep a readable trace.
     pub keep_lines: bool,
     /// A bug that the run should find.
@@ -72,7 +81,8 @@ impl Plan {
             3 => 5,
             _ => 3,
         };
-        Plan { seed, nodes, safety: Duration::from_secs(20), keep_lines: false, planted: None }
+        let safety = Duration::from_secs(20);
+        Plan { seed, nodes, safety, theme: None, keep_lines: false, planted: None }
     }
 }
 
@@ -81,6 +91,8 @@ impl Plan {
 pub struct Report {
     /// The seed.
     pub seed: u64,
+    /// What its world was about.
+    pub theme: Option<Theme>,
     /// Broken promises; empty is a good run.
     pub violations: Vec<String>,
     /// Events of the trace and the hash over them.
@@ -118,6 +130,7 @@ pub struct Cluster {
     /// Looks at the nodes.
     pub checks: Checks,
     nodes: Vec<NodeId>,
+    theme: Theme,
     rng: Rng,
     bank: Option<BankKnobs>,
     violations: Vec<String>,
@@ -128,11 +141,15 @@ pub struct Cluster {
 impl Cluster {
     /// A cluster that is about to start, in a world with these knobs.
     pub fn new(rng: Rng, node_count: u64, knobs: Knobs) -> Cluster {
+        let sizes = Sizes::draw(&mut rng.child("sizes"));
+        Cluster::with_sizes(rng, node_count, knobs, sizes, Theme::Plain)
+    }
+
+    fn with_sizes(rng: Rng, node_count: u64, knobs: Knobs, sizes: Sizes, theme: Theme) -> Cluster {
         let time = VirtualTime::default();
         let checks = Checks::default();
         let nodes: Vec<NodeId> = (1..=node_count).collect();
         let members: BTreeMap<u64, String> = nodes.iter().map(|id| (*id, format!("node-{id}:20160"))).collect();
-        let sizes = Sizes::draw(&mut rng.child("sizes"));
         let world_nodes: Vec<_> = nodes
             .iter()
             .map(|id| {
@@ -143,7 +160,8 @@ impl Cluster {
                 (config.store_id, config.cluster_id, config.members) = (*id, 77, members.clone());
                 config.replicas = nodes.len();
                 let node_rng = rng.child(&format!("node {id}"));
-                (*id, ClusterNode::new(*id, machine, config, sizes, node_rng, checks.clone()))
+                let node = ClusterNode::new(*id, machine, config, sizes, node_rng, checks.clone());
+                (*id, node.with_focus(theme.focus()))
             })
             .collect();
         let world = World::new(&rng.child("world"), time, knobs, world_nodes);
@@ -152,6 +170,7 @@ impl Cluster {
             records: Records::default(),
             checks,
             nodes,
+            theme,
             rng,
             bank: None,
             violations: Vec::new(),
@@ -202,33 +221,44 @@ impl Cluster {
 
     /// Starts the clients of the usual workload.
     fn start_clients(&mut self) {
-        let mut rng = self.rng.child("workload");
-        let knobs = RawKnobs::draw(&mut rng);
-        let raw_clients = 1 + rng.below(5);
-        let timestamp_clients = 1 + rng.below(2);
-        if rng.chance(1, 2) {
-            let readers = knobs.reading();
-            for node in self.nodes.clone() {
-                let client = PINNED_CLIENTS + node;
-                let client_rng = self.rng.child(&format!("client {client}"));
-                let router = Router::pinned(self.world.caller(client), node, client_rng.child("router"));
-                self.records.running.set(self.records.running.get() + 1);
-                self.world.spawn_client(raw_client(router, readers.clone(), self.records.clone(), client_rng));
+        let crowd = Crowd::draw(self.theme, &mut self.rng.child("workload"));
+        for node in self.nodes.clone() {
+            for (number, knobs) in (0..).zip(&crowd.pinned) {
+                self.start_raw(PINNED_CLIENTS + number * PINNED_KIND + node, Some(node), knobs);
+            }
+            if crowd.pinned_timestamps {
+                self.start_timestamps(PINNED_TIMESTAMP_CLIENTS + node, Some(node), crowd.timestamp_pause_ms_max);
             }
         }
-        if rng.chance(1, 2) {
-            self.start_bank(BankKnobs::draw(&mut rng), 1 + rng.below(4));
+        for client in 1..=crowd.raw_clients {
+            self.start_raw(client, None, &crowd.raw);
         }
-        for client in 1..=raw_clients + timestamp_clients {
-            let (router, records) = (self.router(client), self.records.clone());
-            let client_rng = self.rng.child(&format!("client {client}"));
-            records.running.set(records.running.get() + 1);
-            if client <= raw_clients {
-                self.world.spawn_client(raw_client(router, knobs.clone(), records, client_rng));
-            } else {
-                self.world.spawn_client(timestamp_client(router, 1 << rng.below(7), records, client_rng));
-            }
+        for client in crowd.raw_clients + 1..=crowd.raw_clients + crowd.timestamp_clients {
+            self.start_timestamps(client, None, crowd.timestamp_pause_ms_max);
         }
+        if let Some((knobs, tellers)) = crowd.bank {
+            self.start_bank(knobs, tellers);
+        }
+    }
+
+    /// A client's way to the cluster, or to one node only, and its randomness.
+    fn way(&self, client: u64, node: Option<NodeId>) -> (Router, Rng) {
+        let rng = self.rng.child(&format!("client {client}"));
+        let pinned = |node| Router::pinned(self.world.caller(client), node, rng.child("router"));
+        let router = node.map_or_else(|| self.router(client), pinned);
+        (if self.theme == Theme::Leases { router.hasty() } else { router }, rng)
+    }
+
+    fn start_raw(&self, client: u64, node: Option<NodeId>, knobs: &RawKnobs) {
+        let ((router, rng), records) = (self.way(client, node), self.records.clone());
+        records.running.set(records.running.get() + 1);
+        self.world.spawn_client(raw_client(router, knobs.clone(), records, rng));
+    }
+
+    fn start_timestamps(&self, client: u64, node: Option<NodeId>, pause_ms_max: u64) {
+        let ((router, rng), records) = (self.way(client, node), self.records.clone());
+        records.running.set(records.running.get() + 1);
+        self.world.spawn_client(timestamp_client(router, pause_ms_max, records, rng));
     }
 
     fn start_bank(&mut self, knobs: BankKnobs, tellers: u64) {
@@ -273,8 +303,12 @@ impl Cluster {
 /// Runs a plan from beginning to end.
 pub fn run(plan: &Plan) -> Report {
     let rng = Rng::new(plan.seed);
+    let theme = plan.theme.unwrap_or_else(|| Theme::draw(&mut rng.child("theme"), plan.nodes));
+    let mut theme_rng = rng.child("shape");
+    let sizes = theme.sizes(Sizes::draw(&mut rng.child("cluster").child("sizes")), &mut theme_rng);
     let knobs = Knobs::draw(&mut rng.child("knobs"), plan.nodes as usize, DRIFT_PPM_MAX);
-    let mut cluster = Cluster::new(rng.child("cluster"), plan.nodes, knobs);
+    let knobs = theme.knobs(knobs, &sizes, &mut theme_rng);
+    let mut cluster = Cluster::with_sizes(rng.child("cluster"), plan.nodes, knobs, sizes, theme);
     if plan.keep_lines {
         cluster.world.keep_trace_lines();
     }

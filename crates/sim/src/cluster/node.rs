@@ -16,7 +16,7 @@ use kontiki_placement::Now;
 use kontiki_raftstore::planted::Planted;
 use kontiki_raftstore::snapshot::SnapshotId;
 use kontiki_raftstore::{RegionId, StoreId, ViewId};
-use kontiki_server::config::NodeConfig;
+use kontiki_server::config::{NodeConfig, RaftOptions};
 use kontiki_server::driver::{Arrival, Driver, NodeHandle, Outbound};
 use std::io;
 use std::path::Path;
@@ -51,6 +51,26 @@ pub struct Sizes {
     pub round_bytes: usize,
     /// Append messages in flight to a follower.
     pub inflight_appends: usize,
+    /// The log that is kept for a snapshot on its way is at most so many times `raft_log_bytes`.
+    pub snapshot_log_factor: usize,
+    /// A raft tick.
+    pub tick: Duration,
+    /// Ticks of an election time-out.
+    pub election_ticks: u32,
+    /// Ticks between heartbeats.
+    pub heartbeat_ticks: u32,
+    /// How far ahead placement makes a bound of timestamps durable, milliseconds.
+    pub timestamp_window_ms: u64,
+    /// Ids that placement reserves by one write.
+    pub ids_per_write: u64,
+    /// Largest proposal, bytes.
+    pub entry_bytes_max: usize,
+    /// Bytes of entries of a region that are not applied.
+    pub unapplied_bytes_max: usize,
+    /// Bytes of a node's logs in memory.
+    pub memory_bytes_max: usize,
+    /// Bytes of entries on their way to the engine.
+    pub applying_bytes_max: usize,
     /// Of a hundred requests, those whose caller hangs up.
     pub hang_ups_percent: u64,
 }
@@ -58,6 +78,8 @@ pub struct Sizes {
 impl Sizes {
     /// Draws sizes.
     pub fn draw(rng: &mut Rng) -> Sizes {
+        let (raft, usual) = (RaftOptions::default(), kontiki_raftstore::Config::default());
+        let placement = kontiki_placement::Config::new(1, 1);
         Sizes {
             memtable_bytes: (8 << 10) << rng.below(6),
             log_segment_bytes: (8 << 10) << rng.below(4),
@@ -65,8 +87,26 @@ impl Sizes {
             truncate_entries_min: 1 << rng.below(9),
             round_bytes: 64 << rng.below(12),
             inflight_appends: 1 << rng.below(9),
+            snapshot_log_factor: 4,
+            tick: raft.tick_interval,
+            election_ticks: raft.election_ticks,
+            heartbeat_ticks: raft.heartbeat_ticks,
+            timestamp_window_ms: placement.timestamp_window_ms,
+            ids_per_write: placement.ids_per_write,
+            entry_bytes_max: usual.proposal_bytes_max,
+            unapplied_bytes_max: usual.unapplied_bytes_max,
+            memory_bytes_max: usual.memory_bytes_max,
+            applying_bytes_max: usual.applying_bytes_max,
             hang_ups_percent: if rng.chance(1, 3) { rng.below(20) } else { 0 },
         }
+    }
+
+    /// What a follower may hold of a region that is not applied: several times its bound, because what new leaders need
+    /// before they can commit is taken beyond it (seed 514 holds twice the bound and more), and what may
+    /// repeat or replace the end of its log whatever the bound says. `None` if the worlds cannot meet the bound.
+    fn unapplied_bytes_bound(&self) -> Option<usize> {
+        let bound = 4 * self.unapplied_bytes_max + 2 * (self.round_bytes + self.entry_bytes_max);
+        Some(bound).filter(|_| self.unapplied_bytes_max < 1 << 20)
     }
 }
 
@@ -77,6 +117,8 @@ pub struct ClusterNode {
     config: NodeConfig,
     sizes: Sizes,
     rng: Rng,
+    /// Whose leaderships are handed over, and make this node a target of faults.
+    focus: &'static [RegionId],
     watch: Watch,
     digests: Digests,
     planted: Planted,
@@ -138,6 +180,7 @@ impl ClusterNode {
             config,
             sizes,
             rng,
+            focus: &REGIONS,
             watch,
             digests,
             planted,
@@ -146,6 +189,11 @@ impl ClusterNode {
             process,
             snapshots_installed,
         }
+    }
+
+    /// The faults prefer the leaders of these regions.
+    pub fn with_focus(self, focus: &'static [RegionId]) -> ClusterNode {
+        ClusterNode { focus, ..self }
     }
 
     /// Gives the replicated store bugs, from the next start on.
@@ -192,10 +240,20 @@ impl SimNode for ClusterNode {
         assert!(self.process.is_none(), "a machine runs one process");
         self.machine = self.machine.restarted(Rng::new(self.rng.next_u64()));
         let (sizes, planted) = (self.sizes, self.planted);
-        let mut driver =
-            Driver::open_tuned(&self.machine.env(), self.config.clone(), self.rng.next_u64(), |raft, engine| {
+        let mut driver = Driver::open_tuned(
+            &self.machine.env(),
+            self.config.clone(),
+            self.rng.next_u64(),
+            |raft, engine, placement| {
                 raft.log_bytes_max = sizes.raft_log_bytes;
-                raft.snapshot_log_bytes_max = 4 * sizes.raft_log_bytes;
+                raft.snapshot_log_bytes_max = sizes.snapshot_log_factor * sizes.raft_log_bytes;
+                raft.tick_interval = sizes.tick;
+                raft.election_ticks = sizes.election_ticks as usize;
+                raft.heartbeat_ticks = sizes.heartbeat_ticks as usize;
+                raft.proposal_bytes_max = sizes.entry_bytes_max;
+                raft.unapplied_bytes_max = sizes.unapplied_bytes_max;
+                raft.memory_bytes_max = sizes.memory_bytes_max;
+                raft.applying_bytes_max = sizes.applying_bytes_max;
                 raft.snapshot_catch_up_ticks_max = 60;
                 raft.truncate_entries_min = sizes.truncate_entries_min;
                 raft.planted = planted;
@@ -204,11 +262,14 @@ impl SimNode for ClusterNode {
                 raft.truncate_ticks = 3;
                 raft.follower_dead_ticks = 60;
                 raft.snapshot_idle_ticks = SNAPSHOT_IDLE_TICKS;
+                placement.timestamp_window_ms = sizes.timestamp_window_ms;
+                placement.ids_per_write = sizes.ids_per_write;
                 engine.memtable_bytes = sizes.memtable_bytes;
                 engine.log_segment_bytes = sizes.log_segment_bytes;
                 engine.log_bytes_max = 16 * sizes.log_segment_bytes;
-            })
-            .map_err(|error| error.to_string())?;
+            },
+        )
+        .map_err(|error| error.to_string())?;
         let (digests, id) = (self.digests.clone(), self.id);
         driver.observe_applies(Box::new(move |db, batch| digests.applying(id, db, batch)));
         let handle = driver.handle();
@@ -246,13 +307,19 @@ impl SimNode for ClusterNode {
 
     fn transfer_leadership(&mut self, rng: &mut Rng) -> bool {
         let Some(handle) = self.handle() else { return false };
-        let led: Vec<RegionId> = REGIONS.into_iter().filter(|region| handle.leading_term(*region).is_some()).collect();
+        let led = self.focus.iter().copied();
+        let led: Vec<RegionId> = led.filter(|region| handle.leading_term(*region).is_some()).collect();
         let others: Vec<NodeId> = (1..=self.config.replicas as u64).filter(|id| *id != self.id).collect();
         match (rng.pick(&led), rng.pick(&others)) {
             (Some(region), Some(to)) => handle.transfer_leader(*region, StoreId(*to)),
             _ => return false,
         }
         true
+    }
+
+    fn is_leading(&self) -> bool {
+        let leads = |handle: &NodeHandle| self.focus.iter().any(|region| handle.leading_term(*region).is_some());
+        self.handle().is_some_and(leads)
     }
 
     fn machine(&self) -> &SimMachine {
@@ -345,6 +412,9 @@ impl SimNode for ClusterNode {
             return Err(reason.to_string());
         }
         self.watch.look(self.id);
+        if let Some(bytes_max) = self.sizes.unapplied_bytes_bound() {
+            self.watch.look_at_replicas(self.id, &process.driver.replicas(), bytes_max);
+        }
         Ok(packets)
     }
 }

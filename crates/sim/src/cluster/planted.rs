@@ -123,6 +123,14 @@ bugs! {
     MessagesBeforePersist: Raftstore(|planted| planted.messages_before_persist = true);
     /// A new leader serves reads before an entry of its own term is applied.
     ReadableAtOnce: Raftstore(|planted| planted.readable_at_once = true);
+    /// Names of snapshot files hold the position alone, and removals are not looked at again.
+    SnapshotNamesReused: Raftstore(|planted| planted.snapshot_names_reused = true);
+    /// Followers take, and applies are handed, whatever comes.
+    FollowersUnbounded: Raftstore(|planted| planted.followers_unbounded = true);
+    /// The log does not wait for a snapshot that is on its way.
+    LogNotHeld: Raftstore(|planted| planted.log_not_held = true);
+    /// Snapshots lack the transactional locks.
+    SnapshotWithoutLocks: Raftstore(|planted| planted.snapshot_without_locks = true);
     /// Entries that are committed while a snapshot is installed are applied at once.
     ApplyBesideInstall: Raftstore(|planted| planted.apply_beside_install = true);
 }

@@ -1,8 +1,8 @@
-//! What must hold at every moment, looked at after every step of a node: one leader per region and term, and no lease
-//! held by two nodes at one true time.
+//! What must hold at every moment, looked at after every step of a node: one leader per region and term, no lease
+//! held by two nodes at one true time, and followers that take no more than they may hold unapplied.
 
 use crate::world::NodeId;
-use kontiki_raftstore::RegionId;
+use kontiki_raftstore::{RegionId, RegionStatus};
 use kontiki_server::driver::NodeHandle;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -53,6 +53,19 @@ impl Watch {
     /// Looks at the cluster after a step of `node`.
     pub fn look(&self, node: NodeId) {
         let found = self.broken(node);
+        self.note(found);
+    }
+
+    /// Looks at what the replicas of `node` hold and have not applied: a follower takes no more than `bytes_max`.
+    pub fn look_at_replicas(&self, node: NodeId, replicas: &[RegionStatus], bytes_max: usize) {
+        let beyond = replicas.iter().find(|replica| !replica.leads && replica.unapplied_bytes > bytes_max);
+        self.note(beyond.map(|replica| {
+            let (region, bytes) = (replica.region.id, replica.unapplied_bytes);
+            format!("node {node} holds {bytes} bytes of region {region} that are not applied, {bytes_max} at most")
+        }));
+    }
+
+    fn note(&self, found: Option<String>) {
         let mut state = self.state.borrow_mut();
         if state.violations.len() < VIOLATIONS_MAX {
             state.violations.extend(found);

@@ -14,6 +14,9 @@ const CALL_TIMEOUT: Duration = Duration::from_millis(1_000);
 const PINNED_TIMEOUT: Duration = Duration::from_millis(300);
 /// Longest pause between two tries.
 const BACKOFF_MS_MAX: u64 = 100;
+/// How long a hasty client waits for an answer, and pauses at most.
+const HASTY_TIMEOUT: Duration = Duration::from_millis(60);
+const HASTY_BACKOFF_MS_MAX: u64 = 8;
 
 /// How an ask ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,18 +37,34 @@ pub struct Router {
     /// Who leads a region, as far as this client knows; it begins with a guess.
     guesses: BTreeMap<RegionId, NodeId>,
     is_pinned: bool,
+    call_timeout: Duration,
+    backoff_ms_max: u64,
 }
 
 impl Router {
     /// A client that knows nothing yet.
     pub fn new(caller: Caller, nodes: Vec<NodeId>, rng: Rng) -> Router {
         assert!(!nodes.is_empty(), "a cluster has nodes");
-        Router { caller, nodes, rng, guesses: BTreeMap::new(), is_pinned: false }
+        Router {
+            caller,
+            nodes,
+            rng,
+            guesses: BTreeMap::new(),
+            is_pinned: false,
+            call_timeout: CALL_TIMEOUT,
+            backoff_ms_max: BACKOFF_MS_MAX,
+        }
     }
 
     /// A client that asks `node` only, and once: whoever follows the leader never meets a deposed one.
     pub fn pinned(caller: Caller, node: NodeId, rng: Rng) -> Router {
-        Router { caller, nodes: vec![node], rng, guesses: BTreeMap::new(), is_pinned: true }
+        let router = Router::new(caller, vec![node], rng);
+        Router { is_pinned: true, call_timeout: PINNED_TIMEOUT, ..router }
+    }
+
+    /// A client that gives up soon: where leaders change many times a second, others would stand still meanwhile.
+    pub fn hasty(self) -> Router {
+        Router { call_timeout: HASTY_TIMEOUT, backoff_ms_max: HASTY_BACKOFF_MS_MAX, ..self }
     }
 
     /// The caller below.
@@ -58,12 +77,11 @@ impl Router {
     pub async fn ask(&mut self, mut ask: Ask, patience: Duration) -> Asked {
         let executor = self.caller.executor().clone();
         let deadline = executor.now() + patience;
-        let timeout = if self.is_pinned { PINNED_TIMEOUT } else { CALL_TIMEOUT };
         let region = ask.region();
         loop {
             let node = self.guess(region);
             ask.address(region, node);
-            let answer = self.caller.call(node, ask.clone().into_bytes(), timeout).await;
+            let answer = self.caller.call(node, ask.clone().into_bytes(), self.call_timeout).await;
             let told = answer.map(|bytes| Answer::decode(bytes).expect("nodes' answers decode").told);
             let may_be_done = match told {
                 Err(CallError::Refused) => {
@@ -92,7 +110,7 @@ impl Router {
             if may_be_done {
                 self.turn(region, 0);
             }
-            let pause = Duration::from_millis(1 + self.rng.below(BACKOFF_MS_MAX));
+            let pause = Duration::from_millis(1 + self.rng.below(self.backoff_ms_max));
             executor.sleep(pause).await;
         }
     }

@@ -57,11 +57,16 @@ pub enum Fault {
     SlowApply,
     /// A leader is told to hand its leadership over.
     Transfer,
+    /// Two nodes do not hear each other.
+    Sever,
+    /// A node, rather a leader, loses the others one after the other, and some of them are killed, paused or stalled when
+    /// it loses them.
+    Isolate,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 16] = [
+    pub const ALL: [Fault; 18] = [
         Fault::Partition,
         Fault::OneWay,
         Fault::Clog,
@@ -78,6 +83,8 @@ impl Fault {
         Fault::ReadError,
         Fault::SlowApply,
         Fault::Transfer,
+        Fault::Sever,
+        Fault::Isolate,
     ];
 }
 
@@ -92,6 +99,14 @@ pub struct Knobs {
     pub fault_interval_ms: Range<u64>,
     /// How long a partition, clog, pause or outage lasts, milliseconds.
     pub fault_length_ms: Range<u64>,
+    /// Of a hundred actions, those that the next one follows after `burst_ms`.
+    pub burst_percent: u64,
+    /// Time to the next action within a burst, milliseconds.
+    pub burst_ms: Range<u64>,
+    /// Of a hundred faults of a node, those that strike a leader, if there is one.
+    pub aim_percent: u64,
+    /// How long a killed or crashed node is down, milliseconds; absent: as long as other faults last.
+    pub outage_ms: Option<Range<u64>>,
     /// How many nodes may be down at a time. With the disks intact even all of them may.
     pub down_max: usize,
     /// Clocks run fast or slow by at most this, parts per million. Must stay within the bound that leases assume.
@@ -101,6 +116,8 @@ pub struct Knobs {
     /// How long a step takes from its look at the clock to its effects, microseconds: what it does with what arrives
     /// meanwhile, it does by a time that has passed.
     pub stale_us: Range<u64>,
+    /// Of so many steps, one takes the time `stale_us`.
+    pub stale_one_in: u64,
     /// How long a unit of work of the slow jobs takes (see [`super::SimNode::is_slow`]), microseconds.
     pub slow_job_us: Range<u64>,
     /// How long an apply takes at a node with [`Fault::SlowApply`], milliseconds.
@@ -128,10 +145,15 @@ impl Knobs {
             faults: Vec::new(),
             fault_interval_ms: 1000..2000,
             fault_length_ms: 500..1500,
+            burst_percent: 0,
+            burst_ms: 0..1,
+            aim_percent: 0,
+            outage_ms: None,
             down_max: 1,
             drift_ppm_max: 0,
             step_us: 1..50,
             stale_us: 0..1,
+            stale_one_in: 1,
             slow_job_us: 50..500,
             slow_apply_ms: 10..100,
             wall_skew_ms_max: 3_000,

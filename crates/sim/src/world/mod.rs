@@ -50,7 +50,25 @@ enum Event {
     Join(Vec<Link>),
     Room { node: NodeId },
     FastApply { node: NodeId },
+    Strike { node: NodeId, fault: Fault, length: Duration },
+    Cut { links: Vec<Link>, length: Duration },
     Nemesis,
+}
+
+impl Event {
+    fn touched(&self) -> Touched {
+        match self {
+            Event::Call(CallPacket { parcel: Parcel::Answer(_), .. }) => Touched::None,
+            Event::Call(CallPacket { node, .. })
+            | Event::Message { to: node, .. }
+            | Event::Step { node, .. }
+            | Event::StepEnd { node, .. }
+            | Event::Background { node, .. }
+            | Event::SlowJob { node, .. }
+            | Event::Tick { node, .. } => Touched::One(*node),
+            _ => Touched::All,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +76,14 @@ enum State {
     Down,
     Up,
     Paused,
+}
+
+/// Whom the last turn concerned.
+#[derive(Clone, Copy, Debug)]
+enum Touched {
+    None,
+    One(NodeId),
+    All,
 }
 
 struct Slot<N> {
@@ -88,6 +114,7 @@ pub struct World<N> {
     calls: SharedCalls,
     network: Network,
     heap: EventHeap<Event>,
+    touched: Touched,
     slots: BTreeMap<NodeId, Slot<N>>,
     /// For when nodes get their turns.
     rng: Rng,
@@ -131,6 +158,7 @@ impl<N: SimNode> World<N> {
             calls: Rc::default(),
             network: Network::new(rng.child("network"), knobs.network.clone()),
             heap,
+            touched: Touched::All,
             slots,
             rng: rng.child("turns"),
             nemesis_rng: rng.child("nemesis"),
@@ -176,6 +204,7 @@ impl<N: SimNode> World<N> {
 
     /// A node, to look into or to meddle with between turns.
     pub fn node_mut(&mut self, id: NodeId) -> Option<&mut N> {
+        self.touched = Touched::All;
         self.slots.get_mut(&id).map(|slot| &mut slot.node)
     }
 
@@ -261,7 +290,8 @@ impl<N: SimNode> World<N> {
         }
     }
 
-    /// Lets tasks run, hands what they sent to the network, and plans turns for nodes that have something to do.
+    /// Lets tasks run, hands what they sent to the network, and plans turns for the node that something happened to, if it
+    /// has something to do now. (What becomes due as time passes is found by its ticks.)
     fn settle(&mut self) {
         loop {
             self.executor.run_until_stalled();
@@ -271,10 +301,15 @@ impl<N: SimNode> World<N> {
             }
             packets.into_iter().for_each(|packet| self.send_call(packet));
         }
-        let ids: Vec<NodeId> = self.slots.keys().copied().collect();
-        for id in ids {
-            self.crash_if_power_is_off(id);
-            self.plan_turns(id);
+        match std::mem::replace(&mut self.touched, Touched::None) {
+            Touched::None => {}
+            Touched::One(id) => self.plan_turns(id),
+            Touched::All => {
+                for id in self.slots.keys().copied().collect::<Vec<_>>() {
+                    self.crash_if_power_is_off(id);
+                    self.plan_turns(id);
+                }
+            }
         }
     }
 
@@ -303,6 +338,9 @@ impl<N: SimNode> World<N> {
             self.heap.push(now + delay, Event::Step { node: id, life });
         }
         let tasks = &slot.node.machine().tasks;
+        if slot.is_background_planned && slot.is_slow_job_planned {
+            return;
+        }
         let begin = now.max(slot.stalled_until);
         if !slot.is_background_planned && tasks.is_runnable_of(|job| !N::is_slow(job)) {
             slot.is_background_planned = true;
@@ -318,6 +356,7 @@ impl<N: SimNode> World<N> {
 
     fn handle(&mut self, event: Event) {
         let now = self.time.now();
+        self.touched = event.touched();
         match event {
             Event::Start { node } => self.start(node),
             Event::Resume { node } => self.resume(node),
@@ -334,6 +373,8 @@ impl<N: SimNode> World<N> {
                 self.slots.get_mut(&node).expect("nodes stay").node.slow_applies(None);
             }
             Event::Nemesis => self.nemesis_acts(),
+            Event::Strike { node, fault, length } => self.strike(node, fault, length),
+            Event::Cut { links, length } => self.cut_for(length, links),
             Event::Call(CallPacket { call, parcel: Parcel::Answer(answer), client, node }) => {
                 let bytes = answer.as_ref().map_or(&b"error"[..], |answer| answer);
                 self.trace.add(now, "answer", &[node, client], bytes);
@@ -408,7 +449,9 @@ impl<N: SimNode> World<N> {
     fn begin_step(&mut self, id: NodeId) {
         let Some(slot) = self.slots.get_mut(&id).filter(|slot| !slot.is_stepping) else { return };
         slot.node.look_at_clocks();
-        let delay = Duration::from_micros(self.rng.range(self.knobs.stale_us.clone()));
+        let is_stale = self.knobs.stale_one_in <= 1 || self.rng.chance(1, self.knobs.stale_one_in);
+        let stale_us = if is_stale { self.rng.range(self.knobs.stale_us.clone()) } else { 0 };
+        let delay = Duration::from_micros(stale_us);
         if delay.is_zero() {
             return self.step_node(id);
         }

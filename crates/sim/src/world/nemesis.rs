@@ -57,7 +57,9 @@ impl<N: SimNode> World<N> {
     }
 
     fn plan_nemesis(&mut self) {
-        let interval = Duration::from_millis(self.nemesis_rng.range(self.knobs.fault_interval_ms.clone()));
+        let is_burst = self.knobs.burst_percent > 0 && self.nemesis_rng.chance(self.knobs.burst_percent, 100);
+        let interval_ms = if is_burst { &self.knobs.burst_ms } else { &self.knobs.fault_interval_ms };
+        let interval = Duration::from_millis(self.nemesis_rng.range(interval_ms.clone()));
         self.heap.push(self.time.now() + interval, Event::Nemesis);
     }
 
@@ -92,6 +94,8 @@ impl<N: SimNode> World<N> {
             Fault::ReadError => self.fail_disk(Op::Read),
             Fault::SlowApply => self.slow_apply(length),
             Fault::Transfer => self.transfer(),
+            Fault::Sever => self.sever(length),
+            Fault::Isolate => self.isolate(length),
             Fault::Weather => {
                 let knobs = NetworkKnobs::draw(&mut self.nemesis_rng);
                 self.network.set_knobs(knobs);
@@ -100,13 +104,29 @@ impl<N: SimNode> World<N> {
         }
     }
 
+    /// A leader, as often as the knobs want one.
+    fn aim(&mut self) -> Option<NodeId> {
+        if self.knobs.aim_percent == 0 || !self.nemesis_rng.chance(self.knobs.aim_percent, 100) {
+            return None;
+        }
+        let leads = |slot: &Slot<N>| slot.state == State::Up && slot.node.is_leading();
+        let leaders: Vec<NodeId> = self.slots.iter().filter(|(_, slot)| leads(slot)).map(|(id, _)| *id).collect();
+        self.nemesis_rng.pick(&leaders).copied()
+    }
+
     fn pick_up(&mut self) -> Option<NodeId> {
+        if let Some(leader) = self.aim() {
+            return Some(leader);
+        }
         let up: Vec<NodeId> =
             self.slots.iter().filter(|(_, slot)| slot.state == State::Up).map(|(id, _)| *id).collect();
         self.nemesis_rng.pick(&up).copied()
     }
 
     fn pick_any(&mut self) -> Option<NodeId> {
+        if let Some(leader) = self.aim() {
+            return Some(leader);
+        }
         let ids: Vec<NodeId> = self.slots.keys().copied().collect();
         self.nemesis_rng.pick(&ids).copied()
     }
@@ -122,6 +142,11 @@ impl<N: SimNode> World<N> {
             return false;
         }
         self.nemesis_rng.shuffle(&mut ids);
+        if let Some(leader) = self.aim().map(Address::Node)
+            && let Some(place) = ids.iter().position(|id| *id == leader)
+        {
+            ids.swap(0, place);
+        }
         let size = 1 + self.nemesis_rng.below(ids.len() as u64 - 1) as usize;
         let (left, right) = ids.split_at(size);
         let across = left.iter().flat_map(|a| right.iter().flat_map(move |b| [(*a, *b), (*b, *a)])).collect();
@@ -135,7 +160,16 @@ impl<N: SimNode> World<N> {
         true
     }
 
-    fn cut_for(&mut self, length: Duration, links: Vec<Link>) {
+    fn sever(&mut self, length: Duration) -> bool {
+        let Some((one, other)) = self.pick_link() else { return false };
+        self.cut_for(length, vec![(one, other), (other, one)]);
+        true
+    }
+
+    pub(super) fn cut_for(&mut self, length: Duration, links: Vec<Link>) {
+        if !self.is_nemesis_awake {
+            return;
+        }
         links.iter().for_each(|(from, to)| self.network.cut(*from, *to));
         self.heap.push(self.time.now() + length, Event::Join(links));
     }
@@ -152,9 +186,54 @@ impl<N: SimNode> World<N> {
 
     fn take_down(&mut self, mode: CrashMode, length: Duration) -> bool {
         let Some(id) = self.pick_up().filter(|_| self.may_take_down()) else { return false };
-        self.crash(id, mode);
-        self.start_after(id, length);
+        self.take_down_node(id, mode, length);
         true
+    }
+
+    fn take_down_node(&mut self, id: NodeId, mode: CrashMode, length: Duration) {
+        let outage = self.knobs.outage_ms.clone().map(|outage_ms| self.nemesis_rng.range(outage_ms));
+        self.crash(id, mode);
+        self.start_after(id, outage.map_or(length, Duration::from_millis));
+    }
+
+    /// Each of the others is lost at a moment of its own, for a time of its own.
+    fn isolate(&mut self, length: Duration) -> bool {
+        let Some(lonely) = self.pick_up() else { return false };
+        let others: Vec<NodeId> = self.slots.keys().copied().filter(|id| *id != lonely).collect();
+        for other in others {
+            let (one, two) = (Address::Node(lonely), Address::Node(other));
+            let at = self.time.now() + self.fraction(length);
+            let links = vec![(one, two), (two, one)];
+            let for_so_long = self.fraction(2 * length);
+            self.heap.push(at, Event::Cut { links, length: for_so_long });
+            let fault = match self.nemesis_rng.below(6) {
+                0 | 1 => Fault::Kill,
+                2 => Fault::Pause,
+                3 => Fault::DiskStall,
+                _ => continue,
+            };
+            let length = self.fraction(length);
+            self.heap.push(at, Event::Strike { node: other, fault, length });
+        }
+        true
+    }
+
+    fn fraction(&mut self, length: Duration) -> Duration {
+        let length_us = u64::try_from(length.as_micros()).unwrap_or(u64::MAX).max(1);
+        Duration::from_micros(self.nemesis_rng.below(length_us))
+    }
+
+    /// Does it to this node, if the state of the world allows it.
+    pub(super) fn strike(&mut self, node: NodeId, fault: Fault, length: Duration) {
+        if !self.is_nemesis_awake || self.slots[&node].state != State::Up {
+            return;
+        }
+        match fault {
+            Fault::Kill if self.may_take_down() => self.take_down_node(node, CrashMode::Kill, length),
+            Fault::Pause => self.pause_node(node, length),
+            Fault::DiskStall => self.stall_disk(node, length),
+            _ => {}
+        }
     }
 
     fn power_off_soon(&mut self) -> bool {
@@ -166,9 +245,13 @@ impl<N: SimNode> World<N> {
 
     fn pause_for(&mut self, length: Duration) -> bool {
         let Some(id) = self.pick_up() else { return false };
+        self.pause_node(id, length);
+        true
+    }
+
+    fn pause_node(&mut self, id: NodeId, length: Duration) {
         self.pause(id);
         self.heap.push(self.time.now() + length, Event::Resume { node: id });
-        true
     }
 
     fn fill_disk(&mut self, length: Duration) -> bool {

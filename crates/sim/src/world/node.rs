@@ -45,6 +45,11 @@ pub trait SimNode {
         false
     }
 
+    /// Whether the nemesis may prefer this node: it leads something. Only while the process runs.
+    fn is_leading(&self) -> bool {
+        false
+    }
+
     /// Whether a step has something to do (besides the passing of time). Only while the process runs.
     fn wants_step(&self) -> bool;
 

@@ -1,0 +1,102 @@
+//! Who works in a world: how many clients of which kind, as its theme wants.
+
+use super::theme::Theme;
+use crate::workload::{BankKnobs, RawKnobs};
+use kontiki_env::rng::Rng;
+use std::time::Duration;
+
+/// The clients of a world.
+#[derive(Clone, Debug)]
+pub struct Crowd {
+    /// How raw clients behave.
+    pub raw: RawKnobs,
+    /// Raw clients that follow the leader.
+    pub raw_clients: u64,
+    /// Raw clients that cling to one node: each of these at each node.
+    pub pinned: Vec<RawKnobs>,
+    /// Clients of placement that follow the leader.
+    pub timestamp_clients: u64,
+    /// One client of placement clings to each node.
+    pub pinned_timestamps: bool,
+    /// Longest pause of a client of placement, milliseconds.
+    pub timestamp_pause_ms_max: u64,
+    /// The bank, if there is one, and its tellers.
+    pub bank: Option<(BankKnobs, u64)>,
+}
+
+impl Crowd {
+    /// Draws the clients of a world.
+    pub fn draw(theme: Theme, rng: &mut Rng) -> Crowd {
+        let raw = RawKnobs::draw(rng);
+        let raw_clients = 1 + rng.below(5);
+        let timestamp_clients = 1 + rng.below(2);
+        let pinned = rng.chance(1, 2).then(|| raw.reading()).into_iter().collect();
+        let bank = rng.chance(1, 2).then(|| (BankKnobs::draw(rng), 1 + rng.below(4)));
+        let timestamp_pause_ms_max = 1 << rng.below(7);
+        let plain = Crowd {
+            raw,
+            raw_clients,
+            pinned,
+            timestamp_clients,
+            pinned_timestamps: false,
+            timestamp_pause_ms_max,
+            bank,
+        };
+        match theme {
+            Theme::Plain => plain,
+            Theme::Leases => plain.at_every_node(rng),
+            Theme::Snapshots => Crowd {
+                raw: RawKnobs { gets_percent: 10, pause_ms_max: 1 << rng.below(5), ..plain.raw },
+                bank: rng.chance(3, 4).then(|| (BankKnobs::draw(rng), 1 + rng.below(3))),
+                ..plain
+            },
+            Theme::Placement => Crowd {
+                raw_clients: 1,
+                pinned: Vec::new(),
+                timestamp_clients: 2,
+                pinned_timestamps: true,
+                timestamp_pause_ms_max: 1 << rng.below(5),
+                bank: None,
+                ..plain
+            },
+            Theme::Flow => plain.with_much_to_write(rng),
+        }
+    }
+
+    /// One hot key, written by whoever can, and read at every node all the time: whoever follows the leader never meets a
+    /// deposed one. Puts of distinct values and gets only, so that long histories of one key can be checked.
+    fn at_every_node(self, rng: &mut Rng) -> Crowd {
+        let pause_ms_max = 4 << rng.below(3);
+        let raw = RawKnobs {
+            keys: 1,
+            deletes_percent: 0,
+            many_percent: 0,
+            tail_one_in: 0,
+            value_bytes_max: 16,
+            pause_ms_max,
+            gets_percent: 20,
+            rotate: Duration::from_secs(3),
+        };
+        let pinned = vec![raw.reading(), raw.clone()];
+        let bank = self.bank.filter(|_| rng.chance(1, 4));
+        Crowd { raw, raw_clients: rng.below(2), pinned, timestamp_clients: 1, bank, ..self }
+    }
+
+    /// Values that fill a small budget, or a bank of few accounts whose latches are contended.
+    fn with_much_to_write(self, rng: &mut Rng) -> Crowd {
+        let raw = RawKnobs {
+            gets_percent: 10,
+            pause_ms_max: 1 << rng.below(4),
+            value_bytes_max: 1_024,
+            many_percent: 0,
+            deletes_percent: 0,
+            ..self.raw
+        };
+        let bank = rng.chance(2, 3).then(|| {
+            let knobs =
+                BankKnobs { accounts: 2 + rng.below(2), pause_ms_max: 1 + rng.below(8), ..BankKnobs::draw(rng) };
+            (knobs, 2 + rng.below(4))
+        });
+        Crowd { raw, raw_clients: 1 + rng.below(4), pinned: Vec::new(), bank, ..self }
+    }
+}

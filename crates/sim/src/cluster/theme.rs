@@ -1,0 +1,200 @@
+//! What a world is about. A conjunction of several rare events is not met by worlds that draw everything independently, so
+//! some worlds have a theme, which makes the events of one kind frequent, close to each other, and small:
+//!
+//! - [`Theme::Leases`]: short election time-outs; cuts, kills, pauses, transfers and stalled disks about one time-out
+//!   apart, at leaders; clients that read and write at one node whoever leads.
+//! - [`Theme::Snapshots`]: raft logs of a few KiB, slow installs and removals, followers that are away again and again.
+//! - [`Theme::Placement`]: short windows of timestamps and ids, and faults at the leader of placement; clients that ask
+//!   all nodes.
+//! - [`Theme::Flow`]: budgets of memory for a few entries, applies that take long, disks that are full for a moment.
+
+use super::DRIFT_PPM_MAX;
+use super::node::Sizes;
+use super::watch::REGIONS;
+use crate::world::{Fault, Knobs, NetworkKnobs};
+use kontiki_env::rng::Rng;
+use kontiki_raftstore::RegionId;
+use std::time::Duration;
+
+/// What a world is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Theme {
+    /// Nothing in particular: each fault is absent from most worlds.
+    Plain,
+    /// Elections, leases and read barriers.
+    Leases,
+    /// Laggards behind truncated logs.
+    Snapshots,
+    /// Timestamps and ids.
+    Placement,
+    /// Memory of raft logs, slow applies, full disks.
+    Flow,
+}
+
+impl Theme {
+    /// All of them.
+    pub const ALL: [Theme; 5] = [Theme::Plain, Theme::Leases, Theme::Snapshots, Theme::Placement, Theme::Flow];
+
+    /// The theme of a seed, for a cluster of so many nodes: one alone has neither followers nor elections.
+    pub fn draw(rng: &mut Rng, nodes: u64) -> Theme {
+        match rng.below(10) {
+            0..9 if nodes == 1 => Theme::Plain,
+            0..4 => Theme::Plain,
+            4..7 => Theme::Leases,
+            7 => Theme::Snapshots,
+            8 => Theme::Placement,
+            _ => Theme::Flow,
+        }
+    }
+
+    /// Which leaders its faults prefer.
+    pub fn focus(self) -> &'static [RegionId] {
+        match self {
+            Theme::Placement => &REGIONS[..1],
+            Theme::Leases | Theme::Plain => &REGIONS,
+            Theme::Snapshots | Theme::Flow => &REGIONS[1..2],
+        }
+    }
+
+    /// Sizes and times of its nodes.
+    pub fn sizes(self, sizes: Sizes, rng: &mut Rng) -> Sizes {
+        match self {
+            Theme::Plain => sizes,
+            Theme::Leases => Sizes {
+                tick: Duration::from_millis(20 + rng.below(20)),
+                election_ticks: 3 + rng.below(2) as u32,
+                heartbeat_ticks: 1,
+                raft_log_bytes: 1 << 20,
+                hang_ups_percent: 0,
+                ..sizes
+            },
+            Theme::Snapshots => Sizes {
+                memtable_bytes: 8 << 10,
+                raft_log_bytes: (1 << 10) << rng.below(3),
+                snapshot_log_factor: 1 << rng.below(3),
+                truncate_entries_min: 1 << rng.below(3),
+                ..sizes
+            },
+            Theme::Placement => Sizes {
+                tick: Duration::from_millis(20),
+                election_ticks: 5 + rng.below(8) as u32,
+                timestamp_window_ms: 4 << rng.below(7),
+                ids_per_write: 1 + rng.below(20),
+                ..sizes
+            },
+            Theme::Flow => Sizes {
+                log_segment_bytes: 8 << 10,
+                round_bytes: 1 << (8 + rng.below(4)),
+                entry_bytes_max: 8 << 10,
+                unapplied_bytes_max: (16 << 10) << rng.below(2),
+                memory_bytes_max: (64 << 10) << rng.below(2),
+                applying_bytes_max: (1 << 10) << rng.below(4),
+                ..sizes
+            },
+        }
+    }
+
+    /// Faults and times of its worlds, from those of a plain one.
+    pub fn knobs(self, knobs: Knobs, sizes: &Sizes, rng: &mut Rng) -> Knobs {
+        match self {
+            Theme::Plain => knobs,
+            Theme::Leases => leases(knobs, sizes, rng),
+            Theme::Snapshots => Knobs {
+                faults: some_of(
+                    &[Fault::Kill, Fault::Crash, Fault::Partition, Fault::Sever, Fault::Transfer, Fault::DiskStall],
+                    rng,
+                ),
+                fault_interval_ms: 200..1_500,
+                fault_length_ms: 100..2_000,
+                down_max: 1,
+                slow_job_us: 1_000..(100_000 << rng.below(5)),
+                outage_ms: rng.chance(1, 2).then_some(0..100),
+                ..knobs
+            },
+            Theme::Placement => Knobs {
+                faults: [
+                    some_of(&[Fault::Partition, Fault::Pause, Fault::Kill, Fault::Crash, Fault::WallJump], rng),
+                    some_of(&[Fault::DiskFull, Fault::DiskStall, Fault::SlowApply, Fault::Transfer], rng),
+                ]
+                .concat(),
+                fault_interval_ms: 50..600,
+                fault_length_ms: 50..1_000,
+                burst_percent: 50,
+                burst_ms: 0..50,
+                aim_percent: 75,
+                slow_apply_ms: 10..100,
+                ..knobs
+            },
+            Theme::Flow => Knobs {
+                faults: [
+                    vec![Fault::SlowApply, Fault::DiskFull, Fault::DiskFull],
+                    some_of(&[Fault::DiskStall, Fault::Kill, Fault::Transfer, Fault::Sever], rng),
+                ]
+                .concat(),
+                fault_interval_ms: 50..500,
+                fault_length_ms: 50..2_000,
+                aim_percent: 50,
+                slow_apply_ms: 50..(200 << rng.below(5)),
+                ..knobs
+            },
+        }
+    }
+}
+
+/// Faults about one election time-out apart, in bursts, on a network that is fast most of the time.
+fn leases(knobs: Knobs, sizes: &Sizes, rng: &mut Rng) -> Knobs {
+    let tick_us = sizes.tick.as_micros() as u64;
+    let election_ms = sizes.tick.as_millis() as u64 * u64::from(sizes.election_ticks);
+    let cuts = [Fault::Partition, Fault::Sever, Fault::OneWay, Fault::Isolate, Fault::Isolate, Fault::Isolate];
+    let others = [Fault::Kill, Fault::Pause, Fault::Transfer, Fault::Clog, Fault::SlowApply, Fault::Drift];
+    let latency_us = 50 << rng.below(5);
+    let hasty = Knobs {
+        network: NetworkKnobs { latency_us: latency_us..4 * latency_us, loss_ppm: 0, ..knobs.network.clone() },
+        faults: cuts.to_vec(),
+        fault_interval_ms: election_ms / 4..2 * election_ms,
+        fault_length_ms: election_ms / 8..3 * election_ms,
+        burst_percent: 60,
+        burst_ms: 0..election_ms / 2,
+        aim_percent: 60,
+        outage_ms: Some(0..1 + election_ms / 2),
+        down_max: 1,
+        drift_ppm_max: DRIFT_PPM_MAX,
+        tick: Duration::from_millis(5),
+        step_us: 1..(10 << rng.below(5)),
+        stale_us: 0..1,
+        background_us: 20..(50 << rng.below(3)),
+        slow_apply_ms: 1..(4 << rng.below(5)),
+        ..knobs
+    };
+    match rng.below(3) {
+        // Everything.
+        0 => Knobs {
+            faults: [cuts.to_vec(), some_of(&others, rng), vec![Fault::DiskStall]].concat(),
+            step_us: 1..(10 << rng.below(7)),
+            ..hasty
+        },
+        // Threads that are held up by most of a tick between their look at the clock and what they do.
+        1 => Knobs {
+            faults: [cuts.to_vec(), vec![Fault::Drift]].concat(),
+            stale_us: tick_us / 2..tick_us,
+            stale_one_in: 4 << rng.below(2),
+            ..hasty
+        },
+        // Disks so slow, by up to half an election time-out, that messages which wait for them are late.
+        _ => Knobs {
+            faults: [cuts.to_vec(), vec![Fault::Partition, Fault::Sever, Fault::DiskStall, Fault::DiskStall]].concat(),
+            fault_length_ms: election_ms / 2..4 * election_ms,
+            background_us: 20..500 * election_ms,
+            ..hasty
+        },
+    }
+}
+
+/// About two of three, at least one.
+fn some_of(faults: &[Fault], rng: &mut Rng) -> Vec<Fault> {
+    let mut some: Vec<Fault> = faults.iter().copied().filter(|_| rng.chance(2, 3)).collect();
+    if some.is_empty() {
+        some.extend(rng.pick(faults));
+    }
+    some
+}
