@@ -4,8 +4,9 @@
 //! yet (the batch is a copy). Every region keeps its share up to date ([`Memory::replace`]).
 //!
 //! At the budget nothing that would grow a log is taken: neither appends from a leader nor proposals. Each region may
-//! still have one append, or one proposal, beyond what it has applied, so every region gets on, and the total stays
-//! below the budget plus that. From three quarters of it on, logs no longer wait for followers that lag or catch up, and
+//! still have one append, or one proposal, beyond what it has applied, so that every region gets on; a quarter beyond the
+//! budget that ends, too, because what is applied stays in the log until it is flushed. So the total stays below that plus
+//! one append. From three quarters of it on, logs no longer wait for followers that lag or catch up, and
 //! if what remains is waiting for memtables to be flushed, a flush is asked for. So whatever fills the budget is on its
 //! way out: what is not applied is being applied, what is applied is being flushed, and what is flushed goes.
 
@@ -49,6 +50,11 @@ impl Memory {
     /// Whether `bytes` more would be beyond the budget.
     pub fn is_full_for(&self, bytes: usize) -> bool {
         self.log_bytes + bytes > self.log_bytes_max
+    }
+
+    /// Whether not even a region that has applied all may take more: only a flush makes room.
+    pub fn is_exhausted(&self) -> bool {
+        self.log_bytes > self.log_bytes_max + self.log_bytes_max / 4
     }
 
     /// Whether logs must give back what they keep for others.

@@ -8,10 +8,11 @@
 //!
 //! An append that does not begin at the log's end is always taken: it repeats what is here, or replaces entries that can
 //! never be committed and so could never make room. So is one that brings the leader's first entry of its term, or what
-//! is before it: a leader commits what earlier ones left with that entry only, so without it a quorum that is full of what
-//! is not committed would stay full for ever. To a full follower an append goes without its entries: its answer says how
-//! far the follower's log matches, and that much of the commit index it may know. One append is taken whatever the bounds
-//! say if all else is applied.
+//! is before it (no more than the leader's log, which has a bound of its own): a leader commits what earlier ones left with
+//! that entry only, so without it a quorum that is full of what is not committed would stay full for ever. To a full
+//! follower an append goes without its entries: its answer says how far the follower's log matches, and that much of the
+//! commit index it may know. One append is taken whatever the bounds say if all else is applied, unless the store is far
+//! beyond its budget ([`crate::memory`]): then it waits for a flush.
 
 use super::Peer;
 use crate::consensus::wire::RaftMessage;
@@ -35,7 +36,8 @@ impl Peer {
     /// Whether `bytes` more are too much beside what is not applied yet.
     pub(super) fn is_full_for(&self, bytes: usize, out: &Outbox) -> bool {
         let waiting = self.group.unapplied_log_bytes() + self.flow.taken_bytes;
-        waiting > 0 && (waiting + bytes > self.config.unapplied_bytes_max || out.memory.is_full_for(bytes))
+        let fills = waiting > 0 && (waiting + bytes > self.config.unapplied_bytes_max || out.memory.is_full_for(bytes));
+        fills || out.memory.is_exhausted()
     }
 
     /// What to tell the leader. An append's worth ahead, so that few are sent in vain.

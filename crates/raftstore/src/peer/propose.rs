@@ -45,7 +45,7 @@ impl Peer {
             );
             return Err(RegionError::ServerIsBusy { region: self.region.id, reason });
         }
-        if self.unapplied_bytes > 0 && out.memory.is_full_for(bytes) {
+        if out.memory.is_exhausted() || unapplied_bytes > 0 && out.memory.is_full_for(bytes) {
             out.memory.refused += 1;
             let status = out.memory.status();
             let reason = format!("the logs of this store take {} bytes of {}", status.log_bytes, status.log_bytes_max);
