@@ -189,6 +189,51 @@ fn an_older_copy_of_a_member_stops_instead_of_voting() {
 }
 
 #[test]
+fn an_older_copy_stays_refused_however_often_it_is_started() {
+    for seed in 0..5 {
+        let mut cluster = replaced(seed, |copied| copied.fork(Rng::new(seed + 1)));
+        // A supervisor starts it again and again. Each start would count, and so overtake what the others know of it.
+        for round in 2..8 {
+            start(&mut cluster, &[2]);
+            run_for(&mut cluster, seconds(5));
+            assert!(cluster.leaders(DATA).is_empty(), "seed {seed}: start {round} of an older copy elects node 3");
+            assert_eq!(cluster.world.failures().len(), round, "seed {seed}: {:?}", cluster.world.failures());
+        }
+        start(&mut cluster, &[1]);
+        cluster.await_leader(DATA, None);
+        for i in 0..5 {
+            assert_eq!(get(&mut cluster, &format!("paid{i}")), Some(true), "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn directories_that_are_only_missing_are_not_given_up_while_one_member_is_left() {
+    let mut cluster = Cluster::new(Rng::new(9), 3, Knobs::calm());
+    cluster.await_leader(DATA, None);
+    assert!(put(&mut cluster, "paid0"));
+    stop(&mut cluster, &[1, 2]);
+    let kept = [1, 2].map(|node| disk(&cluster, node).fork(Rng::new(node)));
+    for node in [1, 2] {
+        let machine = cluster.world.node_mut(node).expect("it exists");
+        machine.replace_disk(SimFs::new(Rng::new(node)));
+        machine.replace_lost_directory();
+    }
+    start(&mut cluster, &[1, 2]);
+    run_for(&mut cluster, seconds(20));
+    assert!([1, 2].iter().all(|node| matches!(standing(&cluster, *node), Standing::Replaced { .. })));
+    // Both disks were not mounted: with them all is there again.
+    stop(&mut cluster, &[1, 2]);
+    for (node, disk) in [1, 2].into_iter().zip(kept) {
+        cluster.world.node_mut(node).expect("it exists").replace_disk(disk);
+    }
+    start(&mut cluster, &[1, 2]);
+    cluster.await_leader(DATA, None);
+    assert_eq!(get(&mut cluster, "paid0"), Some(true));
+    assert!(cluster.world.failures().is_empty(), "{:?}", cluster.world.failures());
+}
+
+#[test]
 fn a_cluster_is_formed_only_by_all_of_its_first_members() {
     let mut cluster = Cluster::new(Rng::new(5), 3, Knobs::calm());
     for other in [1, 2] {

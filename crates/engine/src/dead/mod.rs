@@ -47,11 +47,14 @@ pub(crate) struct Request {
     pub(crate) versions: u64,
 }
 
+/// Whether nothing in a range was written after a number.
+pub(crate) type IsUnchanged = Box<dyn Fn(Family, &Range, SequenceNumber) -> bool + Send + Sync>;
+
 /// What the database does for dead ranges.
 pub(crate) struct Hooks {
     /// Whether nothing was written to a range above a number, as a condition of a commit asks it. Of what was in memory when it is
     /// called, all counts, visible or not.
-    pub(crate) is_unchanged: Box<dyn Fn(Family, &Range, SequenceNumber) -> bool + Send + Sync>,
+    pub(crate) is_unchanged: IsUnchanged,
     /// Takes a request for a compaction.
     pub(crate) request: Box<dyn Fn(Request) + Send + Sync>,
 }

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `10` | this directory's `Incarnation`: version (1 byte, 1), protobuf |
 //! | `11`, store id (8 bytes BE) | the recorded `Incarnation` of another member: likewise |
+//! | `12` | the last of this directory's incarnations with which it took part: likewise |
 
 use super::error::{OpenError, StopReason};
 use super::heartbeat::placement_region;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 const TAG_OWN: u8 = 0x10;
 const TAG_OTHER: u8 = 0x11;
+const TAG_CONFIRMED: u8 = 0x12;
 /// Version of both values' format.
 const FORMAT: u8 = 1;
 /// How often a node that does not take part says so in its log.
@@ -94,13 +96,25 @@ impl Formation {
             is_formed = true;
         }
         let view = db.snapshot();
-        let before = view.get(families::META, &[TAG_OWN])?.map(|value| decode_incarnation(&value)).transpose()?;
+        let found = |tag: u8| -> Result<Option<Incarnation>, OpenError> {
+            Ok(view.get(families::META, &[tag])?.map(|value| decode_incarnation(&value)).transpose()?)
+        };
+        let (before, confirmed) = (found(TAG_OWN)?, found(TAG_CONFIRMED)?);
         // Directories of versions that kept no record have one from their first start with this version on.
         let fresh = Incarnation { id: rng.next_u64() | 1, ..Incarnation::default() };
         let previous = before.unwrap_or(fresh);
-        let next = Incarnation { generation: previous.generation + 1, mark: rng.next_u64(), ..previous };
+        let mut next = Incarnation { generation: previous.generation + 1, mark: rng.next_u64(), ..previous };
+        if confirmed.is_some_and(|confirmed| confirmed != previous) {
+            // A start with which it did not get to take part does not count: an older copy would overtake its original by
+            // being started again and again.
+            next = previous;
+        }
         let mut batch = WriteBatch::new();
         put_incarnation(&mut batch, &[TAG_OWN], &next);
+        if confirmed.is_none() {
+            // Of the time before this was recorded, or new.
+            put_incarnation(&mut batch, &[TAG_CONFIRMED], &previous);
+        }
         let own = match db.commit(synced(batch)) {
             Ok(_) => next,
             // A full disk must not keep a node from starting: it goes on with the generation that it has.
@@ -219,7 +233,8 @@ impl Driver {
     }
 
     fn say_hello(&mut self, to: StoreId, wants_answer: bool) {
-        let hello = self.formation.membership.hello(to, wants_answer);
+        let mut hello = self.formation.membership.hello(to, wants_answer);
+        hello.has_data = self.shared.home_regions.iter().all(|region| self.shared.readers.region(*region).is_some());
         self.outbound.push(Outbound::Message { to, bytes: encode(Body::Hello(hello)) });
     }
 
@@ -265,7 +280,10 @@ impl Driver {
         if news {
             match standing {
                 Standing::Replaced { .. } => self.remind(),
-                Standing::Member => tracing::info!(store = self.config.store_id, "takes part in the cluster"),
+                Standing::Member => {
+                    self.record_confirmed();
+                    tracing::info!(store = self.config.store_id, "takes part in the cluster");
+                }
                 Standing::Forming { .. } | Standing::Confirming => {}
             }
         }
@@ -278,6 +296,20 @@ impl Driver {
             standing @ Standing::Replaced { .. } => tracing::error!(store, "{}", standing.explain(&self.config)),
             standing => tracing::warn!(store, "{}", standing.explain(&self.config)),
         }
+    }
+
+    fn record_confirmed(&self) {
+        let mut batch = WriteBatch::new();
+        put_incarnation(&mut batch, &[TAG_CONFIRMED], &self.formation.membership.own());
+        // If it fails, the next start does not count, which only recognises fewer copies.
+        self.db.submit(
+            synced(batch),
+            Box::new(|result| {
+                if let Err(error) = result {
+                    tracing::warn!(%error, "it could not be recorded that this start counts");
+                }
+            }),
+        );
     }
 
     fn record_member(&self, store: StoreId, incarnation: &Incarnation) {
@@ -304,6 +336,7 @@ impl Driver {
         let own = Incarnation { generation: own.generation + 1, mark: self.formation.rng.next_u64(), ..own };
         let mut batch = WriteBatch::new();
         put_incarnation(&mut batch, &[TAG_OWN], &own);
+        put_incarnation(&mut batch, &[TAG_CONFIRMED], &own);
         let durable = Arc::new(AtomicBool::new(false));
         let done = durable.clone();
         let inbox = self.shared.inbox.clone();
@@ -387,7 +420,8 @@ impl Standing {
                 "the data directory {} is empty, but store {told_by} knows cluster {cluster} with another directory of \
                  store {store}: its data are lost here, and it neither votes nor counts. If the old directory still \
                  exists, start the node with it; if it is lost for good, start the node with \
-                 --replace-lost-directory, and it is taken in as a new replica; see docs/guide/replace-a-disk.md",
+                 --replace-lost-directory, and it is taken in as a new replica when a majority of the members has been \
+                 heard that has its data; see docs/guide/replace-a-disk.md",
                 config.data_dir.display()
             ),
         }

@@ -19,7 +19,9 @@
 //! 4. *Member.* It takes part, and goes on saying hello, so that the others learn its generations.
 //! 5. *Taking the place of a lost directory.* If its operator says that the lost one will not come back
 //!    (`--replace-lost-directory`), an empty directory joins the cluster without replicas, as the next *replacement* of its
-//!    store's directory. The others record it in the place of the one that they knew, which is refused from then on, and
+//!    store's directory; but only when it has heard a majority of the members with replicas that has its data. So two
+//!    directories that are only missing for the moment can never be given up for good while one member is left.
+//!    The others record it in the place of the one that they knew, which is refused from then on, and
 //!    the leaders of regions remove the lost directory's replicas and add new ones (`replacement.rs`). Nothing rests on
 //!    the order of these: the new directory has other replicas than the lost one (`kontiki_raftstore::replica_id`).
 //!
@@ -90,6 +92,9 @@ pub(super) struct Hello {
     /// Whether the receiver should say hello in return.
     #[prost(bool, tag = "5")]
     pub wants_answer: bool,
+    /// With `formed`: whether it has a replica of every region that lives on it.
+    #[prost(bool, tag = "6")]
+    pub has_data: bool,
 }
 
 /// Whether this node takes part in consensus.
@@ -148,6 +153,8 @@ pub(super) struct Membership {
     standing: Standing,
     /// Whether this directory, if it is empty, may take the place of a lost one.
     may_replace: bool,
+    /// Formed members with all their data that an empty directory has heard.
+    whole: BTreeSet<StoreId>,
     /// What is recorded of other members.
     known: BTreeMap<StoreId, Incarnation>,
     /// Empty directories that were heard.
@@ -172,9 +179,9 @@ impl Membership {
         assert!(members.contains(&store) && voters.iter().all(|voter| members.contains(voter)));
         let others = members.into_iter().filter(|other| *other != store).collect();
         let standing = if is_formed { Standing::Confirming } else { Standing::Forming { waiting_for: Vec::new() } };
-        let (may_replace, empty, confirmed, hello_at) = Default::default();
+        let (may_replace, whole, empty, confirmed, hello_at) = Default::default();
         let mut membership =
-            Membership { store, own, voters, others, standing, may_replace, known, empty, confirmed, hello_at };
+            Membership { store, own, voters, others, standing, may_replace, whole, known, empty, confirmed, hello_at };
         membership.settle();
         membership
     }
@@ -232,7 +239,7 @@ impl Membership {
         let formed = self.is_formed();
         let members = self.known.iter().map(|(store, known)| (store.0, known.id));
         let members = members.chain([(self.store.0, self.own.id)]).filter(|_| formed).collect();
-        Hello { own: self.own, formed, members, you: self.known.get(&to).copied(), wants_answer }
+        Hello { own: self.own, formed, members, you: self.known.get(&to).copied(), wants_answer, has_data: formed }
     }
 
     /// Takes a hello of another member.
@@ -312,6 +319,14 @@ impl Membership {
                 return;
             }
             self.standing = Standing::Replaced { told_by: from };
+            if hello.has_data && self.voters.contains(&from) {
+                self.whole.insert(from);
+            } else {
+                self.whole.remove(&from);
+            }
+            if self.whole.len() <= self.voters.len() / 2 {
+                return;
+            }
             // The sender knows this store's earlier directory, so it says how many there were.
             if let Some(lost) = hello.you.filter(|_| self.may_replace) {
                 let own = Incarnation { replacement: lost.replacement + 1, ..self.own };

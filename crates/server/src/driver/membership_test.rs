@@ -215,6 +215,10 @@ fn a_directory_takes_the_place_of_a_lost_one_when_its_operator_says_so() {
     let lost = nodes.remove(2);
     let mut new = replacing(99);
     let heard = new.hear(StoreId(1), &nodes[0].hello(StoreId(3), false));
+    assert!(heard.join.is_none(), "one of three is no majority");
+    let without_data = Hello { has_data: false, ..nodes[1].hello(StoreId(3), false) };
+    assert!(new.hear(StoreId(2), &without_data).join.is_none(), "one that lost its data, too, does not count");
+    let heard = new.hear(StoreId(2), &nodes[1].hello(StoreId(3), false));
     let join = heard.join.expect("it joins");
     assert_eq!((join.own.id, join.own.replacement), (99, 1));
     new.joined(&join);
@@ -252,6 +256,7 @@ fn a_second_loss_is_a_second_replacement() {
     let mut nodes = cluster();
     for (id, count) in [(99, 1), (100, 2)] {
         let mut new = replacing(id);
+        assert!(new.hear(StoreId(1), &nodes[0].hello(StoreId(3), false)).join.is_none());
         let heard = new.hear(StoreId(2), &nodes[1].hello(StoreId(3), false));
         let join = heard.join.expect("it joins");
         assert_eq!(join.own.replacement, count);
