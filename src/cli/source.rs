@@ -44,7 +44,16 @@ pub type Take<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), Failure>;
 impl Source {
     /// Opens the directory, or else takes the node.
     pub fn open(folder: Option<&Path>, endpoint: &Endpoint, keys: &Keys) -> Result<Source, Failure> {
-        let Some(folder) = folder else { return Ok(Source::Node(endpoint.clone(), keys.transactional)) };
+        let Some(folder) = folder else {
+            // `requires` does not see it when `--endpoint`, which excludes `--data-dir`, is given too.
+            return match &keys.family {
+                Some(family) => Err(Failure::usage(format!(
+                    "--family {family}: families are those of a directory, given with --data-dir; a node serves raw keys, and \
+                     with --transactional transactional ones"
+                ))),
+                None => Ok(Source::Node(endpoint.clone(), keys.transactional)),
+            };
+        };
         let directory = local::open_to_read(folder)?;
         let keys = match &keys.family {
             _ if keys.transactional => directory.transactional(folder)?,

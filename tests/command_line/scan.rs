@@ -87,6 +87,10 @@ fn any_family_is_read_by_name_or_number() {
     let complaint = fails(2, &["get", "1", "--transactional", "--data-dir", folder]);
     assert!(complaint.contains("never served"), "{complaint}");
     assert!(fails(2, &["scan", "--family", "crew"]).contains("--data-dir"), "a node has no families to name");
+    for command in [&["scan"][..], &["get", "1"]] {
+        let at_a_node = [command, &["--family", "crew", "--endpoint", "127.0.0.1:1"]].concat();
+        assert!(fails(2, &at_a_node).contains("--data-dir"), "nor is it passed over");
+    }
 }
 
 #[test]
