@@ -10,7 +10,7 @@ impl Db {
     /// thread, beside the compactions that run by themselves; whole tables are compacted, so keys near the range too. What is
     /// written meanwhile is left to those, so it ends beside busy writers.
     ///
-    /// Errors: [`Error::InvalidArgument`] for an unknown family, [`Error::FamilyDropped`]; those of [`Db::flush`]. After an
+    /// Errors: [`crate::Error::InvalidArgument`] for an unknown family, [`crate::Error::FamilyDropped`]; those of [`Db::flush`]. After an
     /// error a part of the work is done.
     pub fn compact_range(&self, family: Family, range: Range) -> Result<()> {
         let core = self.core();

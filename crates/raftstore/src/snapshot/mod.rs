@@ -2,7 +2,7 @@
 //!
 //! The functions here are pure over a [`View`](kontiki_engine::View) and byte streams; the driver brings files, threads and sockets:
 //!
-//! - sender: [`write`] from a view into the stream; nothing is stored there;
+//! - sender: [`write()`] from a view into the stream; nothing is stored there;
 //! - receiver: store the chunks into a temporary file, [`verify`], sync, rename, then [`crate::Event::SnapshotReceived`];
 //!   after a crash, a file with a temporary name is removed.
 //!
