@@ -13,6 +13,18 @@ fn run(endpoint: &str, arguments: &[&str]) -> (bool, String) {
     (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// Reads what the test put, and had acknowledged, through this node.
+fn read_acknowledged(endpoint: &str, what: &str) {
+    for i in 0..5 {
+        let key = format!("paid{i}");
+        let value = wait_for(what, || {
+            let (found, value) = run(endpoint, &["get", &key]);
+            found.then_some(value)
+        });
+        assert!(value.contains("yes"), "{key}: {value}");
+    }
+}
+
 #[test]
 fn a_node_with_an_emptied_directory_neither_votes_nor_counts_and_says_why() {
     let mut cluster = Cluster::start(3);
@@ -41,14 +53,7 @@ fn a_node_with_an_emptied_directory_neither_votes_nor_counts_and_says_why() {
     assert!(status["regions"].as_array().expect("regions").iter().all(|region| region["leader_store"].is_null()));
 
     cluster.nodes[0].start();
-    for i in 0..5 {
-        let key = format!("paid{i}");
-        let value = wait_for("an acknowledged put to be read", || {
-            let (found, value) = run(&endpoints[0], &["get", &key]);
-            found.then_some(value)
-        });
-        assert!(value.contains("yes"), "{key}: {value}");
-    }
+    read_acknowledged(&endpoints[0], "an acknowledged put to be read");
     wait_for("two of three to go on", || run(&endpoints[2], &["put", "later", "yes"]).0.then_some(()));
     cluster.nodes[0].wait_ready();
     cluster.nodes[2].wait_ready();
@@ -61,13 +66,6 @@ fn a_node_with_an_emptied_directory_neither_votes_nor_counts_and_says_why() {
     let regions = status["regions"].as_array().expect("regions");
     assert!(regions.len() == 3 && regions.iter().all(|region| region["applied_index"].is_u64()), "{status}");
     cluster.nodes[0].stop();
-    for i in 0..5 {
-        let key = format!("paid{i}");
-        let value = wait_for("an acknowledged put to be read without node 1", || {
-            let (found, value) = run(&endpoints[1], &["get", &key]);
-            found.then_some(value)
-        });
-        assert!(value.contains("yes"), "{key}: {value}");
-    }
+    read_acknowledged(&endpoints[1], "an acknowledged put to be read without node 1");
     wait_for("nodes 2 and 3 to go on", || run(&endpoints[1], &["put", "last", "yes"]).0.then_some(()));
 }

@@ -19,7 +19,7 @@ pub use names::{FileId, FileNumbers};
 pub use read::verify;
 pub use write::{describe, write};
 
-use crate::consensus::wire::{RegionRecord, SnapshotInfo};
+use crate::consensus::wire::{RaftMessage, RegionRecord, SnapshotInfo};
 use crate::region::{Region, RegionId};
 
 /// Names a snapshot: the state of a region right after the entry at `index` of `term` was applied.
@@ -93,6 +93,12 @@ impl SnapshotFile {
     /// What it holds, as its sender announced it: names, sizes and checksums are each store's own.
     pub fn head(&self) -> SnapshotHead {
         SnapshotHead { id: self.id, region: self.region.clone() }
+    }
+
+    /// Whether this is the message that announces it.
+    pub(crate) fn is_announced_by(&self, raft: &RaftMessage) -> bool {
+        let announced = raft.snapshot.as_ref().and_then(|info| SnapshotHead::from_info(info).ok());
+        raft.is_snapshot() && announced == Some(self.head())
     }
 
     /// For the state blob of this store's stream.

@@ -21,7 +21,7 @@ use crate::peer::receive::Incoming;
 use crate::peer::{Peer, Recovered};
 use crate::readers::Publication;
 use crate::region::{self, PeerId, Region, RegionId, StoreId};
-use crate::snapshot::{FileId, SnapshotFile, SnapshotHead};
+use crate::snapshot::{FileId, SnapshotFile};
 use kontiki_engine::{StreamId, StreamOp};
 use prost::Message;
 use std::collections::BTreeMap;
@@ -96,10 +96,7 @@ impl Store {
     }
 
     pub(super) fn snapshot_of_no_replica(&mut self, envelope: &StoreMessage, file: SnapshotFile) {
-        let announced = envelope.raft.as_ref().filter(|raft| {
-            let head = raft.snapshot.as_ref().and_then(|info| SnapshotHead::from_info(info).ok());
-            raft.is_snapshot() && head == Some(file.head()) && raft.term >= file.id.term
-        });
+        let announced = envelope.raft.as_ref().filter(|raft| file.is_announced_by(raft) && raft.term >= file.id.term);
         let me = self.replica_to_create(envelope).filter(|me| file.region.peer(me.id) == Some(*me));
         let (Some(raft), Some(me), true) = (announced, me, self.is_range_free(&file.region)) else {
             return self.out.snapshots.push(SnapshotTask::Remove { file: file.name() });

@@ -21,7 +21,7 @@ use crate::outbox::{AppliedRegion, Outbox};
 use crate::peer::Peer;
 use crate::readers::Readers;
 use crate::region::{Epoch, Region, RegionId, StoreIdentity, Ticket};
-use crate::snapshot::{FileId, FileNumbers, SnapshotFile, SnapshotHead};
+use crate::snapshot::{FileId, FileNumbers, SnapshotFile};
 use bytes::Bytes;
 use kontiki_engine::{Commit, Durability, WriteBatch};
 use kontiki_env::rng::Rng;
@@ -292,10 +292,7 @@ impl Store {
             return self.snapshot_of_no_replica(&envelope, file);
         };
         let from = peer.sender(&envelope);
-        let raft = envelope.raft.filter(|raft| {
-            let announced = raft.snapshot.as_ref().and_then(|info| SnapshotHead::from_info(info).ok());
-            raft.is_snapshot() && announced == Some(file.head())
-        });
+        let raft = envelope.raft.filter(|raft| file.is_announced_by(raft));
         match (from, raft) {
             (Some(from), Some(raft)) => peer.snapshot_received(from, raft, file, &mut self.out),
             _ if peer.needs_file(&file.name()) => {}
