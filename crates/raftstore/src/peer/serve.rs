@@ -18,6 +18,7 @@ use crate::region::{self, PeerId, StoreId};
 use crate::snapshot::SnapshotHead;
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 /// Ticks until a send to a store is tried again after its first failure; doubled with each further one.
@@ -60,18 +61,26 @@ struct Failures {
 }
 
 impl Serving {
-    /// The lowest index from which a follower that is brought forward by a snapshot will need the log.
-    pub fn lowest_in_use(&self) -> Option<u64> {
+    /// The indices from which the log is held: each follower that is brought forward by a snapshot will need what is above
+    /// one of them.
+    fn holds(&self) -> impl Iterator<Item = u64> + '_ {
         let preparing = self.preparing.iter().map(|(_, index)| *index);
         let current = self.current.iter().map(|(_, head)| head.id.index);
         let sends = self.sends.values().map(|sends| sends.index);
         let catching_up = self.catching_up.values().map(|state| state.through);
-        preparing.chain(current).chain(sends).chain(catching_up).min()
+        preparing.chain(current).chain(sends).chain(catching_up)
     }
 
-    /// Whether a view, or the log above one, is held.
-    pub fn is_active(&self) -> bool {
-        self.lowest_in_use().is_some()
+    /// The lowest index from which the log is of use to a follower. One below the log's beginning is of none: that follower
+    /// needs another snapshot.
+    pub fn lowest_in_use(&self, truncated: u64) -> Option<u64> {
+        self.holds().filter(|index| *index >= truncated).min()
+    }
+
+    /// How many followers are brought forward from indices in the range, by a send or on their own.
+    fn followers_from(&self, range: Range<u64>) -> usize {
+        let sends = self.sends.values().filter(|sends| range.contains(&sends.index)).map(|sends| sends.to.len());
+        sends.sum::<usize>() + self.catching_up.values().filter(|state| range.contains(&state.through)).count()
     }
 
     fn failed(&mut self, to: PeerId, tick: u64) {
@@ -160,8 +169,10 @@ impl Peer {
         let Some(peer) = sent_to.and_then(|id| self.members.peer(id)).filter(|_| self.leads()) else { return };
         if ok {
             self.serving.failures.remove(&peer.id);
-            let state = CatchUp { through: index, since_tick: self.ticks, is_confirmed: false };
-            self.serving.catching_up.insert(peer.id, state);
+            if index >= self.group.truncated().index {
+                let state = CatchUp { through: index, since_tick: self.ticks, is_confirmed: false };
+                self.serving.catching_up.insert(peer.id, state);
+            }
         } else {
             self.serving.failed(peer.id, self.ticks);
         }
@@ -229,13 +240,12 @@ impl Peer {
         self.serving.catching_up = catching_up;
     }
 
-    /// The log lost entries that a follower needs after its snapshot: it will need another one.
-    pub(super) fn give_holds_up(&mut self, out: &mut Outbox) {
+    /// The log lost what is up to its new beginning. Followers that need some of it after their snapshot will need another
+    /// one.
+    pub(super) fn give_holds_up(&mut self, truncated_before: u64, out: &mut Outbox) {
         let truncated = self.group.truncated().index;
-        let before = self.serving.catching_up.len() + self.serving.sends.len();
+        let lost = self.serving.followers_from(truncated_before..truncated);
         self.serving.catching_up.retain(|_, state| state.through >= truncated);
-        let sends = self.serving.sends.values().filter(|sends| sends.index >= truncated).count();
-        let lost = before - self.serving.catching_up.len() - sends;
         if lost > 0 && self.leads() {
             out.memory.abandoned_snapshots += lost as u64;
             let region = self.region.id.0;

@@ -44,6 +44,7 @@ impl Peer {
         if self.waits_for_install() {
             return;
         }
+        let truncated = self.group.truncated().index;
         let over = is_memory_tight || self.group.log_bytes() > self.config.log_bytes_max;
         let mut target = self.flushed.min(self.applied.index);
         if !over {
@@ -52,9 +53,9 @@ impl Peer {
         }
         let is_held = self.leads() && !is_memory_tight && !self.config.planted().log_not_held;
         if is_held && self.group.log_bytes() <= self.config.snapshot_log_bytes_max {
-            target = target.min(self.serving.lowest_in_use().unwrap_or(u64::MAX));
+            target = target.min(self.serving.lowest_in_use(truncated).unwrap_or(u64::MAX));
         }
-        let gain = target.saturating_sub(self.group.truncated().index);
+        let gain = target.saturating_sub(truncated);
         if gain >= self.config.truncate_entries_min || (over && gain > 0) {
             assert!(target <= self.flushed, "what is truncated is flushed");
             assert!(target <= self.applied.index, "what is truncated is applied");
@@ -62,9 +63,7 @@ impl Peer {
             self.group.truncate(target);
             self.truncations.push_back(target);
             self.state_dirty = true;
-            if self.serving.is_active() {
-                self.give_holds_up(out);
-            }
+            self.give_holds_up(truncated, out);
         }
     }
 }
