@@ -12,33 +12,26 @@
 //! lost directory held, and a snapshot that a leader still wanted to send there, meet nothing.
 
 use super::Store;
-use crate::consensus::Group;
 use crate::consensus::log::Position;
 use crate::consensus::wire::{GroupState, StoreMessage};
 use crate::effect::{PersistId, SnapshotTask};
 use crate::meta::encode_group_state;
-use crate::peer::receive::Incoming;
 use crate::peer::{Peer, Recovered};
 use crate::readers::Publication;
 use crate::region::{self, PeerId, Region, RegionId, StoreId};
 use crate::snapshot::{FileId, SnapshotFile};
-use kontiki_engine::{StreamId, StreamOp};
+use kontiki_engine::{StreamContents, StreamId, StreamOp};
+use kontiki_env::codec::hash64;
 use prost::Message;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// The identity of the replica of `region` that lives in the directory `directory` (a number drawn at random when the
-/// directory was made): the same whoever asks, and another for each directory. 64 bits of a mixing function (splitmix64)
-/// over both, so as good as never one that exists already.
+/// directory was made): the same whoever asks, and another for each directory. 64 bits of a hash over both, so as good as
+/// never one that exists already.
 pub fn replica_id(directory: u64, region: RegionId) -> PeerId {
-    let mix = |mut z: u64| {
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    };
-    let id = mix(mix(directory.wrapping_add(0x9e37_79b9_7f4a_7c15)) ^ region.0);
-    PeerId(id.max(1))
+    let bytes = [directory.to_le_bytes(), region.0.to_le_bytes()].concat();
+    PeerId(hash64(&bytes).max(1))
 }
 
 #[derive(Default)]
@@ -52,8 +45,8 @@ pub(super) struct Creation {
 struct Begun {
     persist: PersistId,
     file: SnapshotFile,
-    me: region::Peer,
-    state: GroupState,
+    /// What a restart would find of the log.
+    log: StreamContents,
 }
 
 impl Creation {
@@ -98,7 +91,7 @@ impl Store {
     pub(super) fn snapshot_of_no_replica(&mut self, envelope: &StoreMessage, file: SnapshotFile) {
         let announced = envelope.raft.as_ref().filter(|raft| file.is_announced_by(raft) && raft.term >= file.id.term);
         let me = self.replica_to_create(envelope).filter(|me| file.region.peer(me.id) == Some(*me));
-        let (Some(raft), Some(me), true) = (announced, me, self.is_range_free(&file.region)) else {
+        let (Some(raft), true) = (announced, me.is_some() && self.is_range_free(&file.region)) else {
             return self.out.snapshots.push(SnapshotTask::Remove { file: file.name() });
         };
         let (region, stream) = (file.id.region, StreamId(file.id.region.0));
@@ -111,11 +104,14 @@ impl Store {
             snapshot: Some(file.to_state()),
             promised_ns: 0,
         };
-        self.out.streams.push(StreamOp::Truncate { stream, through_index: file.id.index });
-        self.out.streams.push(StreamOp::State { stream, state: encode_group_state(&state) });
+        let (state, through_index) = (encode_group_state(&state), file.id.index);
+        let log =
+            StreamContents { truncated_through: through_index, state: state.clone(), ..StreamContents::default() };
+        self.out.streams.push(StreamOp::Truncate { stream, through_index });
+        self.out.streams.push(StreamOp::State { stream, state });
         self.out.persisting.insert(region);
         let persist = self.out.persist_id;
-        self.creation.begun.insert(region, Begun { persist, file, me, state });
+        self.creation.begun.insert(region, Begun { persist, file, log });
     }
 
     /// Whether no replica here, nor one that is being created, holds a part of the region's range.
@@ -134,15 +130,13 @@ impl Store {
             .filter(|(_, begun)| begun.persist <= persist)
             .map(|(region, _)| *region)
             .collect();
+        let Some(store) = self.identity.map(|identity| identity.store) else { return };
         for id in due {
-            let Begun { file, me, state, .. } = self.creation.begun.remove(&id).expect("just seen");
-            let rng = self.rng.child(&format!("region {id}"));
-            let group = Group::new(&self.config, me.id, &file.region, &state, Vec::new(), file.id.index, rng);
-            let group = group.expect("a log that begins where its snapshot ends is whole");
-            let region = file.region.clone();
-            let (incoming, applied) = (Some(Incoming::recovered(file)), Position::default());
-            self.start_peer(Recovered { region, me, group, applied, incoming, promised: Duration::ZERO });
-            tracing::info!(region = id.0, peer = me.id.0, "a replica was created");
+            let Begun { file, log, .. } = self.creation.begun.remove(&id).expect("just seen");
+            let recovered = self.recover_region(store, file.region, log, Position::default());
+            let recovered = recovered.expect("a log that begins where its snapshot ends is whole");
+            tracing::info!(region = id.0, peer = recovered.me.id.0, "a replica was created");
+            self.start_peer(recovered);
         }
     }
 

@@ -20,7 +20,7 @@ use crate::meta;
 use crate::outbox::{AppliedRegion, Outbox};
 use crate::peer::Peer;
 use crate::readers::Readers;
-use crate::region::{Epoch, Region, RegionId, StoreIdentity, Ticket};
+use crate::region::{Region, RegionId, StoreIdentity, Ticket};
 use crate::snapshot::{FileId, FileNumbers, SnapshotFile};
 use bytes::Bytes;
 use kontiki_engine::{Commit, Durability, WriteBatch};
@@ -118,16 +118,11 @@ impl Store {
         match event {
             Event::Tick => self.tick(),
             Event::Message(bytes) => self.message(bytes),
-            Event::Propose { region, epoch, batch, ticket } => self.propose(region, epoch, batch, ticket),
+            Event::Propose { region, epoch, batch, ticket } => {
+                self.request(region, ticket, |peer, out| peer.propose(epoch, batch, ticket, out));
+            }
             Event::ReadBarrier { region, epoch, ticket } => {
-                self.out.open(ticket);
-                match self.peers.get_mut(&region) {
-                    Some(peer) => {
-                        peer.read_barrier(epoch, ticket, &mut self.out);
-                        self.dirty.insert(region);
-                    }
-                    None => self.out.answer(ticket, Answer::Refused(RegionError::RegionNotFound { region })),
-                }
+                self.request(region, ticket, |peer, out| peer.read_barrier(epoch, ticket, out));
             }
             Event::Persisted { batch } => self.persisted(batch),
             Event::Applied { through } => self.applied(through),
@@ -154,14 +149,7 @@ impl Store {
             }
             Event::Campaign { region } => self.with_peer(region, |peer, out| peer.campaign(out.now)),
             Event::ChangeMembers { region, epoch, change, ticket } => {
-                self.out.open(ticket);
-                match self.peers.get_mut(&region) {
-                    Some(peer) => {
-                        peer.propose_change(epoch, change, ticket, &mut self.out);
-                        self.dirty.insert(region);
-                    }
-                    None => self.out.answer(ticket, Answer::Refused(RegionError::RegionNotFound { region })),
-                }
+                self.request(region, ticket, |peer, out| peer.propose_change(epoch, change, ticket, out));
             }
             Event::TransferLeader { region, to } => self.with_peer(region, |peer, _| peer.transfer_leader(to)),
         }
@@ -301,14 +289,12 @@ impl Store {
         self.dirty.insert(RegionId(envelope.region));
     }
 
-    fn propose(&mut self, region: RegionId, epoch: Epoch, batch: WriteBatch, ticket: Ticket) {
+    /// Has a replica see to what `ticket` waits for.
+    fn request(&mut self, region: RegionId, ticket: Ticket, act: impl FnOnce(&mut Peer, &mut Outbox)) {
         self.out.open(ticket);
-        match self.peers.get_mut(&region) {
-            Some(peer) => {
-                peer.propose(epoch, batch, ticket, &mut self.out);
-                self.dirty.insert(region);
-            }
-            None => self.out.answer(ticket, Answer::Refused(RegionError::RegionNotFound { region })),
+        match self.peers.contains_key(&region) {
+            true => self.with_peer(region, act),
+            false => self.out.answer(ticket, Answer::Refused(RegionError::RegionNotFound { region })),
         }
     }
 

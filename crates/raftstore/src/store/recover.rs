@@ -66,7 +66,8 @@ impl Store {
         Ok(())
     }
 
-    fn recover_region(
+    /// A replica as its log and its applied position say.
+    pub(super) fn recover_region(
         &self,
         store: StoreId,
         region: Region,

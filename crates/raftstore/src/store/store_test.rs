@@ -1,6 +1,6 @@
 use super::*;
 use crate::model::MapView;
-use crate::region::{Peer as Replica, PeerId, Space, StoreId};
+use crate::region::{Epoch, Peer as Replica, PeerId, Space, StoreId};
 use kontiki_engine::{StreamContents, StreamId, StreamOp};
 use kontiki_env::rng::Rng;
 use proptest::prelude::{any, prop, proptest};

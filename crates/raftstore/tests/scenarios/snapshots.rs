@@ -357,7 +357,8 @@ fn a_log_that_outgrows_what_is_kept_for_a_snapshot_is_truncated_and_counted() {
     }
     cluster.node(leader).flush();
     cluster.until(10, "it is truncated", |cluster| cluster.status(leader).truncated_index > truncated + 90);
-    let abandoned = |cluster: &mut Cluster| cluster.node(leader).store.as_ref().expect("up").memory().abandoned_snapshots;
+    let abandoned =
+        |cluster: &mut Cluster| cluster.node(leader).store.as_ref().expect("up").memory().abandoned_snapshots;
     assert_eq!(abandoned(&mut cluster), 1);
     // The send is still under way, and of no use: what is written now is kept for nobody (it is below the larger bound).
     let truncated = cluster.status(leader).truncated_index;

@@ -170,7 +170,7 @@ fn first_state(config: &NodeConfig, members: &BTreeMap<StoreId, u64>) -> Commit 
 
 fn put_members(batch: &mut WriteBatch, own: StoreId, members: &BTreeMap<StoreId, u64>) {
     for (store, id) in members.iter().filter(|(store, _)| **store != own) {
-        put_incarnation(batch, &other_key(*store), &Incarnation { id: *id, ..Incarnation::default() });
+        put_incarnation(batch, &other_key(*store), &Incarnation::first(*id));
     }
 }
 
@@ -298,27 +298,23 @@ impl Driver {
         }
     }
 
+    /// This start counts.
     fn record_confirmed(&self) {
-        let mut batch = WriteBatch::new();
-        put_incarnation(&mut batch, &[TAG_CONFIRMED], &self.formation.membership.own());
-        // If it fails, the next start does not count, which only recognises fewer copies.
-        self.db.submit(
-            synced(batch),
-            Box::new(|result| {
-                if let Err(error) = result {
-                    tracing::warn!(%error, "it could not be recorded that this start counts");
-                }
-            }),
-        );
+        let store = StoreId(self.config.store_id);
+        self.record_incarnation(store, &[TAG_CONFIRMED], &self.formation.membership.own());
     }
 
     fn record_member(&self, store: StoreId, incarnation: &Incarnation) {
+        self.record_incarnation(store, &other_key(store), incarnation);
+    }
+
+    /// If it fails, a later start finds an older record, which only recognises fewer copies.
+    fn record_incarnation(&self, store: StoreId, key: &[u8], incarnation: &Incarnation) {
         let mut batch = WriteBatch::new();
-        put_incarnation(&mut batch, &other_key(store), incarnation);
-        // If it fails, the next hello of a later start finds an older record, which only recognises fewer copies.
+        put_incarnation(&mut batch, key, incarnation);
         let report = move |result: Result<u64, EngineError>| {
             if let Err(error) = result {
-                tracing::warn!(store = store.0, %error, "the generation of another member could not be recorded");
+                tracing::warn!(store = store.0, %error, "the generation of a store's directory could not be recorded");
             }
         };
         self.db.submit(synced(batch), Box::new(report));
@@ -358,34 +354,20 @@ impl Driver {
         }
     }
 
-    /// Joins the cluster that `members` form: one synced commit, so that after a crash the directory belongs to it or
-    /// is empty. Blocks on I/O, once in the life of a directory and before it serves anything.
+    /// Joins the cluster that `members` form.
     fn form(&mut self, members: &BTreeMap<StoreId, u64>, now: Now) {
-        match self.db.commit(first_state(&self.config, members)) {
-            Ok(_) => {}
-            // The disk is full: the next hello tries again.
-            Err(error) if error.is_retryable() => return,
-            Err(error) => return self.stop(StopReason::Engine { doing: "formed the cluster", error }),
-        }
-        if let Err(error) = recover(&mut self.store, &self.db) {
-            return self.stop(StopReason::Formation(error.to_string()));
+        if !self.begin("formed the cluster", first_state(&self.config, members)) {
+            return;
         }
         self.formation.membership.formed(members);
         tracing::info!(store = self.config.store_id, "formed cluster {}", self.config.cluster_id);
         self.tend_membership(now);
     }
-}
 
-impl Driver {
-    /// Joins the cluster in the place of a lost directory: likewise.
+    /// Joins the cluster in the place of a lost directory.
     fn join(&mut self, join: &Join, now: Now) {
-        match self.db.commit(joined_state(&self.config, join)) {
-            Ok(_) => {}
-            Err(error) if error.is_retryable() => return,
-            Err(error) => return self.stop(StopReason::Engine { doing: "joined the cluster", error }),
-        }
-        if let Err(error) = recover(&mut self.store, &self.db) {
-            return self.stop(StopReason::Formation(error.to_string()));
+        if !self.begin("joined the cluster", joined_state(&self.config, join)) {
+            return;
         }
         self.formation.membership.joined(join);
         self.formation.create_lost_replicas(&mut self.store);
@@ -395,6 +377,26 @@ impl Driver {
             "takes the place of a lost directory of cluster {cluster} (number {count} of this store)"
         );
         self.tend_membership(now);
+    }
+
+    /// Writes a directory's first state and takes up what it holds: one synced commit, so that after a crash the directory
+    /// belongs to the cluster or is empty. Blocks on I/O, once in the life of a directory and before it serves anything.
+    /// Returns whether it was done.
+    fn begin(&mut self, doing: &'static str, first: Commit) -> bool {
+        match self.db.commit(first) {
+            Ok(_) => {}
+            // The disk is full: the next hello tries again.
+            Err(error) if error.is_retryable() => return false,
+            Err(error) => {
+                self.stop(StopReason::Engine { doing, error });
+                return false;
+            }
+        }
+        let recovered = recover(&mut self.store, &self.db);
+        if let Err(error) = &recovered {
+            self.stop(StopReason::Formation(error.to_string()));
+        }
+        recovered.is_ok()
     }
 }
 

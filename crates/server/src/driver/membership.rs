@@ -63,6 +63,11 @@ pub(super) struct Incarnation {
 }
 
 impl Incarnation {
+    /// All that is known of a directory before its first hello.
+    pub fn first(id: u64) -> Incarnation {
+        Incarnation { id, ..Incarnation::default() }
+    }
+
     /// Whether `self` is what the directory `other` may become: the same generation, or a later one.
     fn follows(&self, other: &Incarnation) -> bool {
         self.id == other.id && (self.generation > other.generation || self == other)
@@ -286,19 +291,20 @@ impl Membership {
     /// The first state is durable: the directory belongs to the cluster that `members` form, and has promised nothing.
     pub fn formed(&mut self, members: &BTreeMap<StoreId, u64>) {
         assert!(!self.is_formed(), "a directory joins a cluster once");
-        let first = |(store, id): (&StoreId, &u64)| (*store, Incarnation { id: *id, ..Incarnation::default() });
-        self.known = members.iter().map(first).filter(|(store, _)| *store != self.store).collect();
-        self.standing = Standing::Member;
-        self.hello_at = Duration::ZERO;
+        self.begin(members, Standing::Member);
     }
 
     /// The directory belongs to the cluster, in the place of a lost one; the others have yet to record it.
     pub fn joined(&mut self, join: &Join) {
         assert!(!self.is_formed() && join.own.id == self.own.id, "a directory joins a cluster once");
-        let first = |(store, id): (&StoreId, &u64)| (*store, Incarnation { id: *id, ..Incarnation::default() });
-        self.known = join.members.iter().map(first).filter(|(store, _)| *store != self.store).collect();
         self.own = join.own;
-        self.standing = Standing::Confirming;
+        self.begin(&join.members, Standing::Confirming);
+    }
+
+    fn begin(&mut self, members: &BTreeMap<StoreId, u64>, standing: Standing) {
+        let others = members.iter().filter(|(store, _)| **store != self.store);
+        self.known = others.map(|(store, id)| (*store, Incarnation::first(*id))).collect();
+        self.standing = standing;
         self.hello_at = Duration::ZERO;
     }
 
