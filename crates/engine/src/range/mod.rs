@@ -10,6 +10,7 @@
 //!   Whoever reads a version reads above all of them, so only the newest over each key is kept.
 
 mod flushed;
+mod heads;
 mod numbers;
 mod recent;
 mod run;

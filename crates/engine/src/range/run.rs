@@ -4,7 +4,11 @@
 //! numbers of these ([`Set`]), and the newest apart, which answers nearly every question. So a search is one binary search
 //! over the cuts and, for a reader whose number is below the newest, one in the set. Space: two cuts a tombstone, and where
 //! ranges lie upon each other a few nodes of 24 bytes for each cut.
+//!
+//! The binary search is over the cuts' [`Heads`]: keys lie all over memory, and most steps of a search of keys would wait for
+//! it.
 
+use super::heads::Heads;
 use super::numbers::{Numbers, Set};
 use super::{RangeTombstone, Span, push_joined, work};
 use crate::SequenceNumber;
@@ -22,6 +26,8 @@ pub(crate) struct Run {
     tombstones: Vec<RangeTombstone>,
     /// Ascending. Before the first one nothing is covered, nor behind the last.
     cuts: Vec<Cut>,
+    /// Of the cuts' keys.
+    heads: Heads,
     numbers: Numbers,
     /// The newest number of each block of cuts.
     newest_of_blocks: Vec<SequenceNumber>,
@@ -63,7 +69,8 @@ impl Run {
         let newest_of_blocks = newest_of_blocks.collect();
         let smallest = tombstones.iter().map(|tombstone| tombstone.sequence).min().unwrap_or(SequenceNumber::MAX);
         let largest = tombstones.iter().map(|tombstone| tombstone.sequence).max().unwrap_or(0);
-        Run { tombstones, cuts, numbers, newest_of_blocks, smallest, largest }
+        let heads = Heads::new(cuts.iter().map(|cut| &cut.key[..]));
+        Run { tombstones, cuts, heads, numbers, newest_of_blocks, smallest, largest }
     }
 
     /// Of all tombstones of several runs.
@@ -144,10 +151,13 @@ impl Run {
 
     /// The first cut behind the key.
     fn behind(&self, user_key: &[u8]) -> usize {
-        self.cuts.partition_point(|cut| {
-            work::note(1);
-            cut.key <= user_key
-        })
+        let same_head = self.heads.equal(user_key);
+        let (first, cuts) = (same_head.start, self.cuts.get(same_head).unwrap_or_default());
+        first
+            + cuts.partition_point(|cut| {
+                work::note(1);
+                cut.key <= user_key
+            })
     }
 }
 
