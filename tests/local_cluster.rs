@@ -78,16 +78,23 @@ impl Drop for Running {
     }
 }
 
-fn kontiki(port: u16, arguments: &[&str]) -> Output {
-    let endpoint = format!("127.0.0.1:{port}");
+fn kontiki_at(endpoints: &str, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kontiki"));
-    command.args(arguments).args(["--endpoint", &endpoint]).output().expect("the program starts")
+    command.args(arguments).args(["--endpoint", endpoints]).output().expect("the program starts")
+}
+
+fn kontiki(port: u16, arguments: &[&str]) -> Output {
+    kontiki_at(&format!("127.0.0.1:{port}"), arguments)
+}
+
+fn succeeds_at(endpoints: &str, arguments: &[&str]) -> String {
+    let output = kontiki_at(endpoints, arguments);
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).expect("text")
 }
 
 fn succeeds(port: u16, arguments: &[&str]) -> String {
-    let output = kontiki(port, arguments);
-    assert!(output.status.success(), "{arguments:?}: {output:?}");
-    String::from_utf8(output.stdout).expect("text")
+    succeeds_at(&format!("127.0.0.1:{port}"), arguments)
 }
 
 /// The same, tried again while an election lasts longer than the command waits, or has left a put's outcome unknown.
@@ -137,6 +144,21 @@ fn check_status_without_the_second_store(port: u16) {
     assert!(metrics.lines().any(|line| line == format!("kontiki_regions {regions}")), "{metrics}");
 }
 
+/// Of several endpoints one may be frozen: it takes connections, and answers nothing. And a status port is no endpoint.
+fn check_endpoints(port: u16) {
+    let frozen = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let nodes = format!("{},127.0.0.1:{}", frozen.local_addr().expect("bound"), port + 2);
+    for (arguments, printed) in [(&["get", "greeting"][..], "hello"), (&["scan"], "greeting"), (&["status"], "STORE")] {
+        let printed_here = succeeds_at(&nodes, arguments);
+        assert!(printed_here.contains(printed), "{arguments:?}: {printed_here}");
+    }
+    for arguments in [&["get", "greeting"][..], &["status"]] {
+        let refused = kontiki(port + 3, arguments);
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("status port"), "{refused:?}");
+    }
+}
+
 #[test]
 fn it_starts_serves_survives_a_node_stops_and_continues() {
     let scratch = tempfile::tempdir().expect("a directory");
@@ -152,6 +174,8 @@ fn it_starts_serves_survives_a_node_stops_and_continues() {
     assert_eq!(status["stores"].as_array().map(Vec::len), Some(3), "{status:#}");
     assert!(succeeds(port, &["status"]).contains("STORE"));
     assert!(scratch.path().join("node-3/log").is_file());
+
+    check_endpoints(port);
 
     let process_id: i32 = victim.split_whitespace().nth(3).and_then(|id| id.parse().ok()).expect("a process id");
     kill_process(Pid::from_raw(process_id).expect("not 0"), Signal::KILL).expect("signalled");

@@ -22,6 +22,7 @@ pub struct Check {
 impl Check {
     /// Prints what was read and what is wrong; fails if something is.
     pub fn run(self) -> Result<(), Failure> {
+        local::find_database(&self.data_dir)?;
         let report = inspect::check(&Env::real(), &self.data_dir).map_err(local::failed)?;
         let mut out = std::io::stdout().lock();
         if self.json {
@@ -55,6 +56,7 @@ pub struct Repair {
 impl Repair {
     /// Saves what can be saved, and prints what was lost; fails if something is known to be.
     pub fn run(self) -> Result<(), Failure> {
+        local::find_database(&self.data_dir)?;
         let report = inspect::repair(&Env::real(), &self.data_dir, &self.target).map_err(local::failed)?;
         let mut out = std::io::stdout().lock();
         let counts = [

@@ -229,7 +229,7 @@ fn number_or_last(backups: &BackupStore, number: Option<u64>, dir: &Path) -> Res
         None => {
             let all = backups.list().map_err(local::failed)?;
             let last = all.iter().rfind(|info| info.damage.is_none()).map(|info| info.number);
-            last.ok_or_else(|| Failure::new(format!("{} holds no backup", dir.display())))
+            last.ok_or_else(|| Failure::usage(format!("{} holds no backup", dir.display())))
         }
     }
 }

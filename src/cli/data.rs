@@ -93,13 +93,13 @@ impl Put {
 /// The contents of a file, or of standard input: at most the largest value.
 #[allow(clippy::disallowed_methods)] // A file of the user, which may be a pipe.
 fn read_value(path: &Path) -> Result<Vec<u8>, Failure> {
-    let failed = |error: std::io::Error| Failure::new(format!("cannot read {}: {error}", path.display()));
+    let text = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
     let input: Box<dyn Read> = match path.as_os_str() == STANDARD {
         true => Box::new(std::io::stdin().lock()),
-        false => Box::new(std::fs::File::open(path).map_err(failed)?),
+        false => Box::new(std::fs::File::open(path).map_err(|error| Failure::usage(text(error)))?),
     };
     let mut value = Vec::new();
-    input.take(VALUE_BYTES_MAX as u64 + 1).read_to_end(&mut value).map_err(failed)?;
+    input.take(VALUE_BYTES_MAX as u64 + 1).read_to_end(&mut value).map_err(|error| Failure::new(text(error)))?;
     if value.len() > VALUE_BYTES_MAX {
         let path = path.display();
         return Err(Failure::usage(format!("--from {path}: a value has at most {VALUE_BYTES_MAX} bytes")));

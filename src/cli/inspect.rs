@@ -26,6 +26,7 @@ struct Place {
 
 impl Place {
     fn summary(&self) -> Result<Summary, Failure> {
+        local::find_database(&self.data_dir)?;
         inspect::summarize(&Env::real(), &self.data_dir).map_err(local::failed)
     }
 

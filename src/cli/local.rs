@@ -9,6 +9,7 @@ use kontiki_engine::{Direction, Family, Range, ReadOptions, View};
 use kontiki_env::Env;
 use kontiki_env::fs::{FileLock, Fs, RealFs};
 use kontiki_server::{CommittedReader, TXN_WRITE};
+use std::io::ErrorKind;
 use std::path::Path;
 
 /// The family that holds the identity of a served store, and its key there (crates/raftstore/src/meta.rs).
@@ -33,8 +34,9 @@ pub enum Purpose {
 /// That of a served store is not written to: its raft log would not know of it. It is read and copied with a note: it
 /// holds what one replica has in its tables, and what that replica's log has beyond them is not seen.
 pub fn open(folder: &Path, purpose: Purpose) -> Result<Db, Failure> {
-    if purpose != Purpose::Create {
-        find_database(folder)?;
+    match purpose {
+        Purpose::Create => inspect::refuse_foreign(&Env::real(), folder, &[]).map_err(failed)?,
+        Purpose::Change | Purpose::Read => find_database(folder)?,
     }
     let db = Db::open(folder, Options::default()).map_err(failed)?;
     if !is_served(&db) {
@@ -46,7 +48,7 @@ pub fn open(folder: &Path, purpose: Purpose) -> Result<Db, Failure> {
         return Ok(db);
     }
     db.close().map_err(failed)?;
-    Err(Failure::new(format!(
+    Err(Failure::usage(format!(
         "{folder} belongs to a served store, and what is written here would be missing in its log; run \
          `kontiki serve --data-dir {folder}` and use --endpoint instead"
     )))
@@ -71,16 +73,16 @@ pub fn open_to_read(folder: &Path) -> Result<ToRead, Failure> {
     Ok(ToRead { db, _lock: lock })
 }
 
-fn find_database(folder: &Path) -> Result<(), Failure> {
-    if !RealFs.exists(folder) {
-        return Err(Failure::new(format!("there is no directory {}; check --data-dir", folder.display())));
-    }
+/// Refuses a directory that is missing, cannot be read, or is none of a database.
+pub fn find_database(folder: &Path) -> Result<(), Failure> {
+    let shown = folder.display();
+    let names = RealFs.list(folder).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Failure::usage(format!("there is no directory {shown}; check --data-dir")),
+        _ => Failure::usage(format!("the directory {shown} cannot be read: {error}; check --data-dir")),
+    })?;
     // A database that has lost CURRENT alone is for the engine to complain of.
-    if !["CURRENT", "tables", "wal"].iter().any(|name| RealFs.exists(&folder.join(name))) {
-        return Err(Failure::new(format!(
-            "{} holds no database: there is no CURRENT in it; check --data-dir",
-            folder.display()
-        )));
+    if !names.iter().any(|name| ["CURRENT", "tables", "wal"].contains(&name.as_str())) {
+        return Err(Failure::usage(format!("{shown} holds no database: there is no CURRENT in it; check --data-dir")));
     }
     Ok(())
 }

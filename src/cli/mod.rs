@@ -1,4 +1,7 @@
-//! The command line: one file a command. Exit codes: 0 done, 1 it failed, 2 it was asked wrongly.
+//! The command line: one file a command.
+//!
+//! Exit codes: 0 done; 1 it was tried and failed, or found what it looks for absent or damaged; 2 it was asked wrongly, so
+//! the arguments, or what they name, have to change first.
 
 mod check;
 mod cluster;
@@ -39,7 +42,9 @@ Examples:
   kontiki get greeting
   kontiki put photo --from photo.jpg     the value is a file, or with `--from -` standard input
   kontiki scan --prefix gree --json      a line for each key; --all for as many as there are
-  kontiki status                         stores, regions and their leaders";
+  kontiki status                         stores, regions and their leaders
+
+Exit codes: 0 done; 1 it failed, or what was looked for is absent or damaged; 2 it was asked wrongly";
 
 #[derive(Debug, Subcommand)]
 enum Command {

@@ -5,7 +5,7 @@ use super::source::{Take, Wanted};
 use bytes::Bytes;
 use clap::Args;
 use kontiki::client::{Client, Error, Options};
-use std::fmt::Display;
+use kontiki_proto::{Code, Status};
 use std::time::Duration;
 use tokio::net::TcpStream;
 
@@ -17,19 +17,24 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Where to find the cluster.
 #[derive(Args, Clone, Debug)]
 pub struct Endpoint {
-    /// A node, any of the cluster; or several, separated by commas, of which the first that answers is asked
+    /// A node, any of the cluster; or several, separated by commas, which are asked at once; the first that answers serves
     #[arg(long = "endpoint", id = "endpoint", value_name = "HOST:PORT", default_value = super::ENDPOINT_DEFAULT)]
     nodes: String,
 }
 
 impl Endpoint {
-    /// The first node that takes a connection, as `host:port`.
-    pub async fn find(&self) -> Result<&str, Failure> {
-        for node in self.nodes.split(',').map(bare).filter(|node| !node.is_empty()) {
-            let connected = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(node)).await;
-            if matches!(connected, Ok(Ok(_))) {
-                return Ok(node);
-            }
+    /// The nodes, as `host:port`, if one of them takes a connection: waiting for a cluster is of use then.
+    pub async fn nodes(&self) -> Result<Vec<&str>, Failure> {
+        let nodes: Vec<&str> = self.nodes.split(',').map(bare).filter(|node| !node.is_empty()).collect();
+        let attempts = nodes.iter().map(|node| {
+            let connect = async move {
+                let connected = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(node)).await;
+                connected.ok().and_then(Result::ok).ok_or(())
+            };
+            Box::pin(connect)
+        });
+        if !nodes.is_empty() && futures::future::select_ok(attempts).await.is_ok() {
+            return Ok(nodes);
         }
         let nodes = &self.nodes;
         Err(Failure::new(format!(
@@ -77,21 +82,26 @@ impl Endpoint {
     }
 
     async fn client(&self) -> Result<Client, Failure> {
-        let node = self.find().await?;
+        let nodes = self.nodes().await?;
         let options = Options { operation_timeout: TIMEOUT, connect_timeout: CONNECT_TIMEOUT, ..Options::default() };
-        Client::connect_with([node], options).await.map_err(failed)
+        Client::connect_with(nodes, options).await.map_err(failed)
     }
 }
 
 /// No answer came in time.
-pub fn too_slow(endpoint: &str) -> Failure {
-    let seconds = TIMEOUT.as_secs();
-    Failure::new(format!("no answer within {seconds} s from {endpoint}; is a majority of the nodes running?"))
+pub fn too_slow(nodes: &[&str]) -> Failure {
+    let (seconds, nodes) = (TIMEOUT.as_secs(), nodes.join(", "));
+    Failure::new(format!("no answer within {seconds} s from {nodes}; is a majority of the nodes running?"))
 }
 
 /// The node answered with an error.
-pub fn refused(endpoint: &str, error: &dyn Display) -> Failure {
-    Failure::new(format!("the node at {endpoint} says: {error}"))
+pub fn refused(endpoint: &str, status: &Status) -> Failure {
+    match status.code() {
+        Code::Unimplemented => Failure::usage(format!(
+            "what listens at {endpoint} is no node's address for clients; is it a node's status port?"
+        )),
+        _ => Failure::new(format!("the node at {endpoint} says: {}", status.message())),
+    }
 }
 
 /// `host:port` of an endpoint that may be given as a URL.

@@ -5,7 +5,7 @@ use super::cluster::Interrupts;
 use clap::Args;
 use kontiki_env::fs::RealFs;
 use kontiki_server::config::ServeArgs;
-use kontiki_server::node::{Server, StartError};
+use kontiki_server::node::Server;
 use kontiki_server::telemetry;
 use std::io::{Read, Write};
 use tokio::sync::oneshot;
@@ -26,7 +26,7 @@ impl Serve {
         let config = self.args.resolve(&RealFs).map_err(|error| Failure::usage(error.to_string()))?;
         telemetry::init(&config.log_level).map_err(|error| Failure::usage(error.to_string()))?;
         let server = Server::start(config).map_err(|error| match error {
-            StartError::Config(error) => Failure::usage(error.to_string()),
+            error if error.is_asked_wrongly() => Failure::usage(error.to_string()),
             error => Failure::new(error.to_string()),
         })?;
         writeln!(std::io::stdout(), "{}", server.banner())?;

@@ -178,17 +178,20 @@ fn counts(picture: &Picture) -> (BTreeMap<u64, u64>, BTreeMap<u64, u64>) {
     (held, led)
 }
 
+/// The answer of the first node that gives one.
 async fn ask(endpoint: &remote::Endpoint) -> Result<Picture, Failure> {
-    let node = endpoint.find().await?;
-    tokio::time::timeout(remote::TIMEOUT, ask_node(node)).await.unwrap_or_else(|_| Err(remote::too_slow(node)))
+    let nodes = endpoint.nodes().await?;
+    let asked = futures::future::select_ok(nodes.iter().map(|node| Box::pin(ask_node(node))));
+    let (picture, _) = tokio::time::timeout(remote::TIMEOUT, asked).await.map_err(|_| remote::too_slow(&nodes))??;
+    Ok(picture)
 }
 
 async fn ask_node(node: &str) -> Result<Picture, Failure> {
-    let failed = |error: &dyn std::fmt::Display| remote::refused(node, error);
-    let mut client = PdClient::connect(format!("http://{node}")).await.map_err(|error| failed(&error))?;
-    let members =
-        client.get_members(GetMembersRequest::default()).await.map_err(|e| failed(&e.message()))?.into_inner();
-    let stores = client.get_all_stores(GetAllStoresRequest::default()).await.map_err(|e| failed(&e.message()))?;
+    let failed = |status: kontiki_proto::Status| remote::refused(node, &status);
+    let client = PdClient::connect(format!("http://{node}")).await;
+    let mut client = client.map_err(|error| Failure::new(format!("cannot connect to {node}: {error}")))?;
+    let members = client.get_members(GetMembersRequest::default()).await.map_err(failed)?.into_inner();
+    let stores = client.get_all_stores(GetAllStoresRequest::default()).await.map_err(failed)?;
     let mut regions: Vec<Region> = Vec::new();
     loop {
         let start_key = regions.last().and_then(|last| last.region.as_ref()).map(|r| r.end_key.clone());
@@ -200,7 +203,7 @@ async fn ask_node(node: &str) -> Result<Picture, Failure> {
             limit: REGIONS_PAGE as i32,
             ..ScanRegionsRequest::default()
         };
-        let page = client.scan_regions(page).await.map_err(|e| failed(&e.message()))?.into_inner();
+        let page = client.scan_regions(page).await.map_err(failed)?.into_inner();
         if page.regions.is_empty() {
             break;
         }

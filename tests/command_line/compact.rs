@@ -159,7 +159,7 @@ fn compact_says_what_it_cannot_do_and_what_would_help() {
     assert!(complaint.contains("--data-dir <DIR>"), "{complaint}");
 
     let absent = scratch.path().join("absent");
-    let complaint = fails(1, &["compact", "--data-dir", absent.to_str().expect("text")]);
+    let complaint = fails(2, &["compact", "--data-dir", absent.to_str().expect("text")]);
     assert!(complaint.contains(absent.to_str().expect("text")) && complaint.contains("there is no directory"));
     assert!(complaint.contains("check --data-dir"), "the remedy: {complaint}");
     assert!(!absent.exists());

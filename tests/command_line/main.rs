@@ -69,8 +69,8 @@ fn binary_keys_and_values_go_in_and_out_as_hex() {
 fn reading_creates_no_directory() {
     let scratch = tempfile::tempdir().expect("a directory");
     let folder = scratch.path().join("absent");
-    for command in [&["get", "k"][..], &["delete", "k"], &["scan"]] {
-        let complaint = fails(1, &[command, &["--data-dir", folder.to_str().expect("text")]].concat());
+    for command in [&["get", "k"][..], &["delete", "k"], &["scan"], &["check"], &["stats"], &["repair", "x"]] {
+        let complaint = fails(2, &[command, &["--data-dir", folder.to_str().expect("text")]].concat());
         assert!(complaint.contains("there is no directory"), "{complaint}");
     }
     assert!(!folder.exists());
@@ -84,8 +84,19 @@ fn a_directory_of_something_else_stays_what_it_is() {
     let folder = scratch.path().to_str().expect("text");
     let target = scratch.path().join("copy");
     let target = target.to_str().expect("text");
-    for command in [&["get", "k"][..], &["delete", "k"], &["scan"], &["compact"], &["checkpoint", target]] {
-        let complaint = fails(1, &[command, &["--data-dir", folder]].concat());
+    for command in [
+        &["get", "k"][..],
+        &["delete", "k"],
+        &["scan"],
+        &["compact"],
+        &["checkpoint", target],
+        &["check"],
+        &["wal"],
+        &["repair", target],
+        &["put", "k", "v"],
+        &["serve", "--grpc-address", "127.0.0.1:0", "--status-address", "127.0.0.1:0"],
+    ] {
+        let complaint = fails(2, &[command, &["--data-dir", folder]].concat());
         assert!(complaint.contains("holds no database") && complaint.contains(folder), "{complaint}");
     }
     assert_eq!(std::fs::read_dir(scratch.path()).expect("a directory").count(), 1, "nothing was added");
@@ -111,7 +122,7 @@ fn the_directory_of_a_served_store_is_not_written_to() {
     db.write(identity, kontiki::Durability::Sync).expect("writes");
     db.close().expect("closes");
     for command in [&["put", "k", "v"][..], &["delete", "k"]] {
-        let complaint = fails(1, &[command, &["--data-dir", scratch.path().to_str().expect("text")]].concat());
+        let complaint = fails(2, &[command, &["--data-dir", scratch.path().to_str().expect("text")]].concat());
         assert!(complaint.contains("belongs to a served store") && complaint.contains("kontiki serve"), "{complaint}");
     }
 }

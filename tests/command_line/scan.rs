@@ -118,7 +118,7 @@ fn a_value_comes_from_a_file_or_from_standard_input_and_goes_to_a_file() {
     assert_eq!(output.stdout, b"two\nlines");
 
     let absent = text("absent");
-    assert!(fails(1, &["put", "k", "--from", &absent, "--data-dir", folder]).contains(&absent));
+    assert!(fails(2, &["put", "k", "--from", &absent, "--data-dir", folder]).contains(&absent));
     assert!(fails(2, &["put", "k", "v", "--from", &absent, "--data-dir", folder]).contains("cannot be used with"));
     assert!(fails(2, &["put", "k", "--data-dir", folder]).contains("--from"));
 }

@@ -305,7 +305,11 @@ impl Cluster {
     fn status<R: KvRequest>(&self, region: &Region, status: &Status, backoff: &mut Backoff) -> CallError {
         let text = format!("store {}: {}", region.leader.store_id, describe(status));
         match status.code() {
-            Code::InvalidArgument | Code::OutOfRange => CallError::Fatal(Error::Invalid(status.message().to_string())),
+            Code::InvalidArgument => CallError::Fatal(Error::Invalid(status.message().to_string())),
+            // Of a request that is too large to be decoded.
+            Code::OutOfRange => {
+                CallError::Fatal(Error::Invalid(format!("the request is refused: {}", status.message())))
+            }
             Code::Unimplemented | Code::PermissionDenied | Code::Unauthenticated | Code::DataLoss => {
                 CallError::Fatal(Error::Server(text))
             }
@@ -338,7 +342,8 @@ impl Cluster {
             return CallError::Moved(Pause::AtLeast(Duration::from_millis(busy.backoff_ms)), text);
         }
         if let Some(large) = &error.raft_entry_too_large {
-            let text = format!("one request holds {} bytes, more than one entry of the log may", large.entry_size);
+            // The message names the limit.
+            let text = format!("one request holds {} bytes: {}", large.entry_size, error.message);
             return CallError::Fatal(Error::Invalid(text));
         }
         if error.store_not_match.is_some() {

@@ -2,11 +2,14 @@
 
 use crate::backoff::Backoff;
 use crate::{Error, Options};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use kontiki_proto::pdpb::{self, pd_client::PdClient};
 use parking_lot::Mutex;
 use std::future::Future;
+use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 /// The largest answer that is decoded: servers bound theirs to 65 MiB and a little.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 96 << 20;
@@ -16,6 +19,12 @@ const HEADER_LIST_BYTES_MAX: u32 = 16 << 10;
 struct Node {
     url: String,
     channel: Channel,
+}
+
+impl Node {
+    fn pd(&self) -> PdClient<Channel> {
+        PdClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
 }
 
 /// A list of endpoints, and which one answered last.
@@ -55,24 +64,61 @@ impl Placement {
         Ok(())
     }
 
-    /// Learns of the other nodes, so that the given endpoints may go away later.
+    /// Learns of the other nodes, so that the given endpoints may go away later. All that are known are asked at once: one
+    /// that is frozen, or whose machine is gone, costs the others no time.
     pub(crate) async fn discover(&self, backoff: &mut Backoff) -> Result<(), Error> {
-        let request = pdpb::GetMembersRequest::default();
-        let call = async |mut pd: PdClient<Channel>, request| pd.get_members(request).await;
-        let reply = self.call(request, backoff, call, |reply| reply.header.as_ref()).await?;
+        loop {
+            let obstacles = match self.ask_all(backoff).await {
+                Ok((at, reply)) => {
+                    *self.current.lock() = at;
+                    self.add_members(&reply);
+                    return Ok(());
+                }
+                Err(obstacles) => obstacles,
+            };
+            if obstacles.iter().all(|obstacle| obstacle.is_foreign) {
+                let nodes: Vec<String> = self.nodes.lock().iter().map(|node| node.url.clone()).collect();
+                let nodes = nodes.join(", ");
+                return Err(Error::Invalid(format!(
+                    "what listens at {nodes} is no node's address for clients; is it a node's status port?"
+                )));
+            }
+            backoff.pause(obstacles.first().map_or("no node answers", |obstacle| &obstacle.text)).await?;
+        }
+    }
+
+    /// The first answer to who the members are, and the number of the node it came from; or why none answered.
+    async fn ask_all(&self, backoff: &Backoff) -> Result<(usize, pdpb::GetMembersResponse), Vec<Obstacle>> {
+        let clients: Vec<PdClient<Channel>> = self.nodes.lock().iter().map(Node::pd).collect();
+        let limit = backoff.remaining(self.options.request_timeout);
+        let asked = clients.into_iter().enumerate().map(|(at, mut pd)| async move {
+            let call = async move { pd.get_members(pdpb::GetMembersRequest::default()).await };
+            outcome(limit, call, |reply| reply.header.as_ref()).await.map(|reply| (at, reply))
+        });
+        let mut answers: FuturesUnordered<_> = asked.collect();
+        let mut obstacles = Vec::new();
+        while let Some(answer) = answers.next().await {
+            match answer {
+                Ok(answer) => return Ok(answer),
+                Err(obstacle) => obstacles.push(obstacle),
+            }
+        }
+        Err(obstacles)
+    }
+
+    fn add_members(&self, reply: &pdpb::GetMembersResponse) {
         for url in reply.members.iter().flat_map(|member| &member.client_urls) {
             if let Err(error) = self.add(url) {
                 tracing::debug!(%url, %error, "a member's URL is of no use");
             }
         }
-        Ok(())
     }
 
     /// The client of the node that answered last.
     pub(crate) fn pd(&self) -> PdClient<Channel> {
         let nodes = self.nodes.lock();
         let at = *self.current.lock() % nodes.len();
-        PdClient::new(nodes[at].channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+        nodes[at].pd()
     }
 
     /// That node failed: the next one is asked from now on.
@@ -93,22 +139,44 @@ impl Placement {
     {
         loop {
             let limit = backoff.remaining(self.options.request_timeout);
-            let answer = tokio::time::timeout(limit, call(self.pd(), Request::new(request.clone()))).await;
-            let obstacle = match answer {
-                Ok(Ok(reply)) => {
-                    let reply = reply.into_inner();
-                    match header(&reply).and_then(|header| header.error.as_ref()) {
-                        None => return Ok(reply),
-                        Some(error) => format!("the placement driver answers: {}", error.message),
-                    }
-                }
-                Ok(Err(status)) => format!("the placement driver fails: {}", describe(&status)),
-                Err(_) => "the placement driver does not answer".to_string(),
+            let obstacle = match outcome(limit, call(self.pd(), Request::new(request.clone())), &header).await {
+                Ok(reply) => return Ok(reply),
+                Err(obstacle) => obstacle,
             };
             self.next();
-            backoff.pause(obstacle).await?;
+            backoff.pause(obstacle.text).await?;
         }
     }
+}
+
+/// Why a node did not answer.
+struct Obstacle {
+    text: String,
+    /// It is no placement service at all.
+    is_foreign: bool,
+}
+
+/// The outcome of one call to one node.
+async fn outcome<A>(
+    limit: Duration,
+    call: impl Future<Output = Result<Response<A>, Status>>,
+    header: impl Fn(&A) -> Option<&pdpb::ResponseHeader>,
+) -> Result<A, Obstacle> {
+    let (text, is_foreign) = match tokio::time::timeout(limit, call).await {
+        Ok(Ok(reply)) => {
+            let reply = reply.into_inner();
+            match header(&reply).and_then(|header| header.error.as_ref()) {
+                None => return Ok(reply),
+                Some(error) => (format!("the placement driver answers: {}", error.message), false),
+            }
+        }
+        Ok(Err(status)) => {
+            let text = format!("the placement driver fails: {}", describe(&status));
+            (text, status.code() == Code::Unimplemented)
+        }
+        Err(_) => ("the placement driver does not answer".to_string(), false),
+    };
+    Err(Obstacle { text, is_foreign })
 }
 
 /// A status with its causes, which hold the interesting part of a failed connection.

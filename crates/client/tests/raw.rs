@@ -7,6 +7,7 @@ use bytes::Bytes;
 use kontiki_client::{Client, Error, Options};
 use kontiki_proto::errorpb;
 use mock::{Fault, Mock, SHORT, dead_address};
+use std::time::Duration;
 
 fn keys(pairs: &[kontiki_client::KeyPair]) -> Vec<&str> {
     pairs.iter().map(|pair| std::str::from_utf8(&pair.key).unwrap()).collect()
@@ -34,6 +35,31 @@ async fn single_keys_and_batches_over_several_regions() {
     raw.delete("a").await.unwrap();
     raw.batch_delete(["h", "q", "absent"]).await.unwrap();
     assert_eq!(mock.state.lock().raw.len(), 2);
+}
+
+/// A node that takes connections and answers nothing, as one that is stopped by a signal, costs no time-out.
+#[tokio::test]
+async fn a_frozen_endpoint_does_not_keep_a_client_from_the_others() {
+    let mock = Mock::start().await;
+    let frozen = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoints = [frozen.local_addr().unwrap().to_string(), mock.endpoints[0].clone()];
+    let patience = Duration::from_secs(30);
+    let options = Options { operation_timeout: patience, request_timeout: patience, ..Options::default() };
+    let raw = Client::connect_with(&endpoints, options).await.unwrap().raw();
+    raw.put("k", "v").await.unwrap();
+    assert_eq!(raw.get("k").await.unwrap().unwrap(), "v");
+}
+
+/// What speaks gRPC, or HTTP/2, without a placement service is named at once, and not asked again and again.
+#[tokio::test]
+async fn an_endpoint_that_is_no_node_is_named_at_once() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+    let routes = tonic::service::Routes::default();
+    tokio::spawn(tonic::transport::Server::builder().add_routes(routes).serve_with_incoming(incoming));
+    let error = Client::connect([&address]).await.map(drop).unwrap_err();
+    assert!(matches!(&error, Error::Invalid(what) if what.contains(&address)), "{error}");
 }
 
 #[tokio::test]

@@ -19,6 +19,9 @@
 
 pub mod codec;
 
+/// How a call fails that got no answer of its own: for programs that make calls and know nothing of the transport.
+pub use tonic::{Code, Status};
+
 /// How the error begins by which a server refuses to answer more bytes than it may. It stands in `abort` of a pair's
 /// error or of the answer's. Asking for fewer keys at a time helps.
 pub const ANSWER_TOO_LARGE: &str = "the answer would exceed";

@@ -52,7 +52,10 @@ pub enum RegionError {
         actual: StoreId,
     },
     /// The encoded proposal is too large.
-    #[error("a proposal of {bytes} bytes to region {region}; at most {bytes_max} are accepted")]
+    #[error(
+        "one write of {bytes} bytes to region {region}: at most {bytes_max} are accepted; write less at a time, or raise \
+         raft-entry-bytes-max"
+    )]
     EntryTooLarge {
         /// The region.
         region: RegionId,

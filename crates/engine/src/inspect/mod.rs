@@ -5,6 +5,7 @@ mod check_log;
 mod check_table;
 mod check_values;
 mod dry_fs;
+mod foreign;
 mod repair;
 mod summary;
 
@@ -16,6 +17,7 @@ use std::path::Path;
 pub use check::{CheckReport, Problem, check};
 pub(crate) use check_table::verify_table;
 pub(crate) use dry_fs::DryFs;
+pub use foreign::refuse_foreign;
 pub use repair::{RepairReport, repair};
 pub use summary::{
     FamilySummary, LogFiles, LogSegment, Summary, ValueFileSummary, log_segments, summarize, table_properties,

@@ -3,10 +3,10 @@
 use super::*;
 use crate::config::NodeConfig;
 use futures::FutureExt;
-use kontiki_engine::{Family, Options, View, WriteBatch};
+use kontiki_engine::{Error as EngineError, Family, Options, View, WriteBatch};
 use kontiki_env::SimMachine;
 use kontiki_env::clock::Clock;
-use kontiki_env::fs::{CrashMode, Op};
+use kontiki_env::fs::{CrashMode, Fs, Op, OpenMode};
 use kontiki_env::tasks::Tasks;
 use kontiki_placement::{Command, Outcome, Request, Timestamps};
 use std::collections::BTreeMap;
@@ -199,6 +199,21 @@ fn embedded_data_is_served_by_one_node_and_refused_to_several() {
     assert!(matches!(error, OpenError::EmbeddedData { members: 3, .. }), "{error}");
     rig.start();
     assert_eq!(rig.get(b"embedded"), Some(b"before".to_vec()));
+}
+
+#[test]
+fn a_directory_with_somebody_elses_files_is_not_made_a_store_of() {
+    let rig = Rig { machine: SimMachine::from_seed(3), driver: None };
+    let (fs, dir) = (&rig.machine.fs, Path::new("/data"));
+    let touch = |name: &str| drop(fs.open(&dir.join(name), OpenMode::CreateNew).unwrap());
+    fs.create_dir_all(dir).unwrap();
+    touch("log");
+    touch("letter.txt");
+    let error = rig.open(config()).err().expect("refused");
+    assert!(matches!(&error, OpenError::Engine(EngineError::InvalidArgument(what)) if what.contains("letter.txt")));
+    assert_eq!(fs.list(dir).unwrap(), ["letter.txt", "log"], "nothing was added");
+    fs.remove(&dir.join("letter.txt")).unwrap();
+    assert!(rig.open(config()).is_ok(), "its own log is nobody else's");
 }
 
 #[test]

@@ -61,8 +61,10 @@ pub enum OpenError {
     },
     /// A directory with embedded data can only become a store of its own: the others would not have the data.
     #[error(
-        "{directory} holds data written by an embedded database; it can be served as a one-node store, but it cannot \
-         start as one of {members} initial members"
+        "{directory} holds data of an embedded database, or is a copy (checkpoint, backup, repair), which holds the data of a \
+         node without its replication state; it can be served as a one-node store, but it cannot start as one of {members} \
+         initial members, which would not have the data. To replace a node's lost disk start with an empty directory: see \
+         docs/guide/replace-a-disk.md"
     )]
     EmbeddedData {
         /// The directory.
@@ -86,6 +88,15 @@ pub enum OpenError {
     },
 }
 
+/// What another store has met of a directory that is in generation `own`.
+fn met(own: u64, known: u64) -> String {
+    match own == known {
+        // Both copies were started once more after they were made.
+        true => "another copy in that generation, which was started earlier".to_string(),
+        false => format!("generation {known}"),
+    }
+}
+
 /// Why a running node stopped by itself. The process should say so and exit with a code that is not 0.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -103,9 +114,10 @@ pub enum StopReason {
     Fault(#[from] kontiki_raftstore::Fault),
     /// The directory is an older copy of this store's: it has forgotten votes and acknowledged entries.
     #[error(
-        "{directory} is an older copy of store {store}'s directory: it is in generation {own}, and store {by} has met \
-         generation {known}. What was acknowledged since is missing here, so it must not vote. Start the node with \
-         the newer directory, or replace the disk: see docs/guide/replace-a-disk.md"
+        "{directory} is an older copy of store {store}'s directory: it is in generation {own}, and store {by} has met {}. \
+         What was acknowledged since is missing here, so it must not vote. Start the node with the newer directory, or \
+         replace the disk: see docs/guide/replace-a-disk.md",
+        met(*own, *known)
     )]
     OutdatedDirectory {
         /// The directory.

@@ -16,7 +16,7 @@ use super::surveys::Surveys;
 use super::{Driver, PLACEMENT_REGION, PendingTable};
 use crate::config::NodeConfig;
 use bytes::Bytes;
-use kontiki_engine::{Db, Durability, FamilySpec, Options};
+use kontiki_engine::{Db, Durability, FamilySpec, Options, inspect};
 use kontiki_env::Env;
 use kontiki_env::rng::Rng;
 use kontiki_placement::{Config as PlacementConfig, Now, Placement};
@@ -69,6 +69,9 @@ fn home_regions(config: &NodeConfig) -> Vec<RegionId> {
 
 /// The engine's log budget is at least this many segments, so that the oldest can go while others fill.
 const LOG_SEGMENTS: u64 = 16;
+/// What may be in a directory before it is a database: the folder of snapshots, and the file that takes what the node
+/// prints, which `kontiki cluster` makes.
+const BESIDE: [&str; 2] = [super::snapshots::DIRECTORY, "log"];
 /// The largest log segment: enough to make its allocation rare, small enough to give space back soon.
 const SEGMENT_BYTES_MAX: u64 = 64 << 20;
 
@@ -112,6 +115,7 @@ fn open_engine(
     let mut placement_config = PlacementConfig::new(config.cluster_id, config.store_id);
     tune(&mut raft_config, &mut options, &mut placement_config);
     raft_config.validate()?;
+    inspect::refuse_foreign(env, &config.data_dir, &BESIDE)?;
     let db = Db::open_in(env, &config.data_dir, options)?;
     convert(&db)?;
     Ok((raft_config, placement_config, db))

@@ -34,7 +34,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// The folder below the data directory.
-const DIRECTORY: &str = "snapshots";
+pub(super) const DIRECTORY: &str = "snapshots";
 /// Bytes that a reader asks for at a time: a few per disk seek, small beside a memtable.
 const READ_BYTES: usize = 256 << 10;
 /// Views that are kept for sending at a time: each pins tables that a compaction has replaced, and the region's log.

@@ -76,6 +76,22 @@ pub enum StartError {
     Runtime(io::Error),
 }
 
+impl StartError {
+    /// Whether the options, or the directory they name, have to change before it can start.
+    pub fn is_asked_wrongly(&self) -> bool {
+        matches!(
+            self,
+            StartError::Config(_)
+                | StartError::Open(
+                    OpenError::Config(_)
+                        | OpenError::Identity { .. }
+                        | OpenError::EmbeddedData { .. }
+                        | OpenError::Engine(kontiki_engine::Error::InvalidArgument(_))
+                )
+        )
+    }
+}
+
 /// Why a running node ended badly.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

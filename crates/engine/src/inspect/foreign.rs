@@ -1,0 +1,43 @@
+//! Directories that hold something else than a database.
+
+use crate::{Error, Result};
+use kontiki_env::Env;
+use std::path::Path;
+
+/// What a database's directory holds, also one whose first open was cut short. Temporary names end in `.tmp`.
+const NAMES: [&str; 6] = ["CURRENT", "LOCK", "UNFINISHED", "tables", "vlog", "wal"];
+const MANIFEST_PREFIX: &str = "MANIFEST-";
+/// Holds nothing of anybody: the root of a volume has it.
+const LOST_AND_FOUND: &str = "lost+found";
+
+/// Refuses a directory that holds no database and something else: an open would make a new database amid somebody's
+/// files, where its name was most likely mistyped. A directory that is missing, or empty but for what `beside` names, is
+/// none.
+///
+/// Errors: [`Error::InvalidArgument`] with the name of what is there; [`Error::Io`] if the directory cannot be read.
+pub fn refuse_foreign(env: &Env, dir: &Path, beside: &[&str]) -> Result<()> {
+    let names = match env.fs.list(dir) {
+        Ok(names) => names,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Error::io(dir, &error)),
+    };
+    if names.iter().any(|name| name == "CURRENT") {
+        return Ok(());
+    }
+    let is_known = |name: &str| {
+        let name = name.strip_suffix(".tmp").unwrap_or(name);
+        let is_ours = NAMES.contains(&name) || name.starts_with(MANIFEST_PREFIX);
+        is_ours || beside.contains(&name) || name == LOST_AND_FOUND
+    };
+    match names.iter().find(|name| !is_known(name)) {
+        None => Ok(()),
+        Some(name) => Err(Error::InvalidArgument(format!(
+            "{} holds no database but other files ({name}): name an empty or a new directory",
+            dir.display()
+        ))),
+    }
+}
+
+#[cfg(test)]
+#[path = "foreign_test.rs"]
+mod tests;
