@@ -5,7 +5,7 @@ use kontiki_env::Env;
 use std::path::Path;
 
 /// What a database's directory holds, also one whose first open was cut short. Temporary names end in `.tmp`.
-const NAMES: [&str; 6] = ["CURRENT", "LOCK", "UNFINISHED", "tables", "vlog", "wal"];
+const NAMES: [&str; 7] = ["CURRENT", "EXTENT", "LOCK", "UNFINISHED", "tables", "vlog", "wal"];
 const MANIFEST_PREFIX: &str = "MANIFEST-";
 /// Holds nothing of anybody: the root of a volume has it.
 const LOST_AND_FOUND: &str = "lost+found";
