@@ -6,6 +6,8 @@ mod check_table;
 mod check_values;
 mod dry_fs;
 mod repair;
+mod repair_log;
+mod repair_values;
 mod summary;
 
 use crate::Result;
