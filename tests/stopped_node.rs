@@ -102,3 +102,58 @@ async fn a_directory_is_embedded_served_read_when_stopped_copied_and_served_agai
     };
     assert_eq!(eventually("a read", read).await, Some(b"4".to_vec()));
 }
+
+/// The only manifest, table or log file of a kind that there is, or the first.
+fn first_file(dir: &Path, folder: &str, suffix: &str) -> std::path::PathBuf {
+    let names = std::fs::read_dir(dir.join(folder)).expect("listed").map(|entry| entry.expect("listed").path());
+    let mut files: Vec<_> = names.filter(|path| path.to_string_lossy().ends_with(suffix)).collect();
+    files.sort();
+    files.into_iter().next().expect("there is one")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repaired_directory_is_served_again_if_nothing_was_lost() {
+    let mut cluster = Cluster::start(1);
+    let client = connect_raw(&cluster.endpoints()).await;
+    client.put("flushed".to_owned(), "1".to_owned()).await.expect("put");
+    cluster.stop(); // What was applied is in tables.
+    cluster.nodes[0].start();
+    cluster.wait_ready();
+    let client = connect_raw(&cluster.endpoints()).await;
+    client.put("logged".to_owned(), "2".to_owned()).await.expect("put");
+    cluster.nodes[0].kill(); // Only the raft log has it.
+
+    let served = cluster.nodes[0].data_dir.clone();
+    let (whole, saved) = (cluster.dir.path().join("whole"), cluster.dir.path().join("saved"));
+    let text = |path: &Path| path.to_str().expect("text").to_owned();
+    succeeds(&["repair", "--data-dir", &text(&served), &text(&whole)]);
+    std::fs::rename(&served, cluster.dir.path().join("original")).expect("moved");
+    std::fs::rename(&whole, &served).expect("moved");
+    cluster.nodes[0].start();
+    cluster.wait_ready();
+    let client = connect_raw(&cluster.endpoints()).await;
+    for (key, value) in [("flushed", "1"), ("logged", "2")] {
+        assert_eq!(client.get(key.to_owned()).await.expect("get"), Some(value.as_bytes().to_vec()));
+    }
+    cluster.stop();
+
+    // With damage it is a node no more, and that is said by all who meet it.
+    let segment = first_file(&served, "wal", ".wal");
+    let mut bytes = std::fs::read(&segment).expect("readable");
+    bytes[40] ^= 1;
+    std::fs::write(&segment, bytes).expect("writable");
+    let refused = kontiki().args(["serve", "--data-dir", &text(&served)]).output().expect("the program starts");
+    let told = |output: &std::process::Output| {
+        [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned()).concat()
+    };
+    assert!(!refused.status.success() && told(&refused).contains("--replace-lost-directory"), "{refused:?}");
+    let output = kontiki().args(["repair", "--data-dir", &text(&served), &text(&saved)]).output().expect("starts");
+    assert!(!output.status.success() && told(&output).contains("--replace-lost-directory"), "{output:?}");
+    let members = "1=127.0.0.1:1,2=127.0.0.1:2,3=127.0.0.1:3";
+    let refused = ["serve", "--data-dir", &text(&saved), "--store-id", "1", "--initial-cluster", members];
+    let refused = kontiki().args(refused).output().expect("the program starts");
+    assert!(!refused.status.success() && told(&refused).contains("--replace-lost-directory"), "{refused:?}");
+    let other = Cluster::prepared(1, |node| std::fs::rename(&saved, &node.data_dir).expect("moved"));
+    let client = connect_raw(&other.endpoints()).await;
+    assert_eq!(client.get("flushed".to_owned()).await.expect("get"), Some(b"1".to_vec()));
+}

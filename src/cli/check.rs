@@ -64,7 +64,9 @@ impl Repair {
             ("tables_mended", report.tables_mended),
             ("tables_lost", report.tables_lost),
             ("versions_mended", report.versions_mended),
+            ("versions_dropped", report.versions_dropped),
             ("commits", report.commits),
+            ("log_segments", report.log_segments),
             ("stream_ops_lost", report.stream_ops_lost),
             ("value_files", report.value_files),
         ];

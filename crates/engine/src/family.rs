@@ -37,6 +37,18 @@ impl Family {
     /// and how far their logs are applied, and the state of placement.
     pub const NODE_STATE: [Family; 2] = [Family::reserved(3), Family::reserved(4)];
 
+    /// The name that a family of this number always has, if there is one: the default family's, and those that a served store
+    /// makes.
+    pub fn fixed_name(self) -> Option<&'static str> {
+        const RESERVED: [&str; 5] =
+            ["kontiki.txn_default", "kontiki.txn_lock", "kontiki.txn_write", "kontiki.meta", "kontiki.placement"];
+        if self == Family::DEFAULT {
+            return Some("default");
+        }
+        let index = self.0.checked_sub(Family::RESERVED.start)?;
+        RESERVED.get(usize::try_from(index).ok()?).copied()
+    }
+
     /// Whether it is one of the store's own.
     pub fn is_reserved(self) -> bool {
         Family::RESERVED.contains(&self.0)

@@ -23,6 +23,7 @@ pub mod copy;
 mod db;
 mod dead;
 mod error;
+mod extent;
 mod family;
 mod family_map;
 mod feed;

@@ -122,7 +122,10 @@ pub enum RecoverError {
     #[error(transparent)]
     Engine(#[from] kontiki_engine::Error),
     /// What was read contradicts itself or cannot be decoded.
-    #[error("the replicated state is damaged: {0}; restore this store from its peers")]
+    #[error(
+        "the replicated state is damaged: {0}; in a cluster, start this node with an empty directory in the place of the lost \
+             one (docs/guide/replace-a-disk.md)"
+    )]
     Damaged(String),
 }
 

@@ -132,6 +132,8 @@ impl Core {
         if !delete.is_empty() {
             // What made a segment free (a truncation, say) may be unsynced; it must not be lost after the segment.
             self.sync_log()?;
+            // Recorded once for all of them.
+            delete.last().map_or(Ok(()), |last| self.next_segments.begin_log_at(last + 1))?;
             for number in delete {
                 debug_assert_eq!(self.segments.list()[0].0, number, "oldest first");
                 self.segments.delete_oldest(number, &self.next_segments)?;

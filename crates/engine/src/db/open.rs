@@ -24,7 +24,7 @@ use crate::iterator::ReadState;
 use crate::kind::{Content, Decoded};
 use crate::log::{
     HURRIED_BYTES_MAX, LogWriter, NextSegments, RawRecord, RecordKind, RecordPosition, Recovered, Segments, Tail,
-    decode_commit, decode_ingested, decode_rewrite, recover,
+    decode_commit, decode_ingested, decode_rewrite, recover, refuse_missing_segments,
 };
 use crate::stats::{Recorder, Sampler};
 use crate::stream::StreamIndex;
@@ -59,11 +59,13 @@ pub(crate) fn open(env: &Env, path: &Path, options: Options) -> Result<Arc<Core>
     forget_later_backups(env, path, versions.next_file_at_open())?;
     let options = with_numbers(&versions.current(), options);
     let missing = missing_families(&versions, &options)?;
-    if !missing.is_empty() {
-        versions.apply(missing)?;
-    }
     create_directory(env, &wal)?;
     let core = Arc::new(build(env, path, options, versions, Some(directory_lock), descriptors.refused().clone())?);
+    // Behind the log, which must write to no family but those that the manifest had.
+    if !missing.is_empty() {
+        core.context.versions.apply(missing)?;
+        core.writes.install(&core.context.versions, None);
+    }
     let version = core.context.versions.current();
     let store = version.values().store().expect("a version of an open set has a store");
     descriptors.may_close(&core.context.tables, store);
@@ -81,6 +83,7 @@ pub(super) fn build(
     descriptors_refused: Arc<AtomicU64>,
 ) -> Result<Core> {
     let read_only = directory_lock.is_none();
+    refuse_missing_segments(&*env.fs, path, &path.join(WAL_DIR))?;
     let (store, context) = context(env, versions, &options);
     let segments = Arc::new(Segments::new(env.fs.clone(), path.join(WAL_DIR)));
     let version = context.versions.current();
@@ -106,14 +109,18 @@ pub(super) fn build(
         sequence = writes.visible(),
         "database opened"
     );
-    let next_segments = Arc::new(NextSegments::new(
+    let next_segments = NextSegments::new(
         env.fs.clone(),
         segments.directory(),
         options.log_segment_bytes,
         options.log_segments_recycled_max,
         recovered.next_number,
-    ));
+    );
+    let extent = context.versions.extent().clone();
+    let next_segments = Arc::new(next_segments.recorded_in(extent.clone()));
     if !read_only {
+        let first = segments.list().first().map_or(recovered.next_number, |(number, _)| *number);
+        extent.note_log(first, recovered.next_number - 1);
         next_segments.adopt(&recovered.free)?;
     }
     let tail = Arc::new(Tail::new(context.values.appender.clone(), recorder.clone()));

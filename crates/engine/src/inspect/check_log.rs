@@ -8,6 +8,7 @@ use crate::iterator::SEQUENCE_NUMBER_MAX;
 use crate::kind::{Content, Decoded};
 use crate::log::{
     RawRecord, RecordKind, RecordPosition, Segments, decode_commit, decode_ingested, decode_rewrite, recover,
+    refuse_missing_segments,
 };
 use crate::stream::StreamIndex;
 use crate::version::{ValueSegments, Version};
@@ -28,6 +29,7 @@ pub(super) fn check_log(
     suspects: &mut Suspects,
 ) -> Result<()> {
     let wal = dir.join(WAL_DIR);
+    refuse_missing_segments(&*env.fs, dir, &wal)?;
     if !env.fs.exists(&wal) {
         // The manifest is made first: the process that created the directory got no further.
         return Ok(());

@@ -7,6 +7,8 @@ mod check_values;
 mod dry_fs;
 mod foreign;
 mod repair;
+mod repair_log;
+mod repair_values;
 mod summary;
 
 use crate::Result;

@@ -5,32 +5,41 @@
 //! newer and is lost may let something older show again: the report says what is lost, and it is for people to judge.
 //!
 //! If the manifest cannot be read, every table of the directory counts, obsolete ones too: then deleted keys may come
-//! back, tables that were ingested count as older than all others, and names of families and range deletes are lost. The
-//! report says so.
+//! back, tables that were ingested count as older than all others, and names of families and range deletes are lost. If it has
+//! lost its end, the same is true of what came after; all tables count but those that it says were removed, and all in level 0, since
+//! the order between what it knows and what it does not is in their sequence numbers alone. The report says so.
 //!
-//! At the end the new directory is checked, so that damage which was taken over (a value that nobody can restore, say) is
-//! reported too. A report without problems means that nothing is known to be lost ([`RepairReport::is_whole`]).
+//! Pairs whose value is damaged are dropped (`repair_values.rs`).
+//!
+//! Streams (a served store's raft logs) are in the log alone, and are worth something only as a whole. So if the directory has
+//! some and nothing at all is wrong with it, the log is taken over as it is, and the new directory can be served in the place of the
+//! old one. Otherwise they are left behind, and with them what makes the directory a node: a replica that lost some of what it had
+//! acknowledged must not vote. What is left is the data, as in a backup.
+//!
+//! At the end the new directory is checked, so that damage which was taken over is reported too. A report without problems means
+//! that nothing is known to be lost ([`RepairReport::is_whole`]).
 
 use super::check::{CheckReport, Problem, check};
-use crate::batch::BatchEntry;
+use super::repair_log::has_streams;
 use crate::cache::BlockCache;
 use crate::copy::unfinished;
 use crate::db::open::{WAL_DIR, absolute, lock_to_read};
-use crate::iterator::Cursor;
-use crate::log::{RecordKind, decode_commit, segment_name, segment_number, whole_records};
-use crate::memtable::{Memtable, MemtableCursor};
 use crate::table::{
     FinishedTable, TABLES_DIR, TableMeta, TableOptions, TableReader, TableWriter, parse_table_name, sync_tables_dir,
     table_path,
 };
-use crate::version::{Rebuilt, TableFacts, Version, read_version, write_fresh};
-use crate::vlog::{FileKind, VALUES_DIR, ValueRefs, parse_value_file_name, value_file_kind, value_file_path};
-use crate::{Direction, Error, Family, Result, SequenceNumber};
+use crate::version::manifest::ManifestContents;
+use crate::version::{Rebuilt, TableFacts, Version, read_version_as_it_is, write_fresh};
+use crate::vlog::{VALUES_DIR, ValueRefs, parse_value_file_name};
+use crate::{Error, Family, Result, SequenceNumber};
 use kontiki_env::Env;
-use kontiki_env::fs::{OpenMode, read_all};
+use kontiki_env::fs::OpenMode;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Keys of lost values that a report names; of more it says how many.
+pub(super) const KEYS_NAMED_MAX: usize = 1000;
 
 /// What a repair has done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,8 +54,12 @@ pub struct RepairReport {
     pub tables_lost: u64,
     /// Versions in the new tables that were written again.
     pub versions_mended: u64,
+    /// Versions that were dropped because their value is damaged; the live ones among them are named by the problems.
+    pub versions_dropped: u64,
     /// Commits of the log that were saved.
     pub commits: u64,
+    /// Log segments that were taken over as they are, because nothing is damaged and streams are in them.
+    pub log_segments: u64,
     /// Stream operations of the log that were left behind: a served store's replica is rebuilt from the others.
     pub stream_ops_lost: u64,
     /// Value files taken over.
@@ -73,14 +86,19 @@ struct Candidate {
     facts: TableFacts,
 }
 
-struct Repair<'a> {
-    env: &'a Env,
-    from: &'a Path,
-    to: &'a Path,
-    rebuilt: Rebuilt,
-    report: RepairReport,
+pub(super) struct Repair<'a> {
+    pub(super) env: &'a Env,
+    pub(super) from: &'a Path,
+    pub(super) to: &'a Path,
+    pub(super) rebuilt: Rebuilt,
+    pub(super) report: RepairReport,
     next_file: u64,
-    sequence: SequenceNumber,
+    pub(super) sequence: SequenceNumber,
+    pub(super) manifest_is_whole: bool,
+    /// Whether what makes the directory a node stays behind.
+    pub(super) without_node: bool,
+    /// Whether there was any.
+    pub(super) was_node: bool,
 }
 
 /// Saves what can be saved of the database in `from` into `to`, a directory that does not exist or is empty. `from` is not
@@ -96,33 +114,38 @@ pub fn repair(env: &Env, from: &Path, to: &Path) -> Result<RepairReport> {
     let _lock = lock_to_read(env, from)?;
     unfinished::refuse_unfinished(env, from)?;
     let mut report = RepairReport::default();
-    let version = match read_version(env, from) {
-        Ok(found) => found.map(|(_, version)| version),
-        Err(error) => {
-            note(&mut report, error)?;
-            None
-        }
-    };
-    report.manifest_read = version.is_some();
+    let found = read_what_is_left(env, from, &mut report)?;
     let (tables, values) = (list(env, &from.join(TABLES_DIR))?, list(env, &from.join(VALUES_DIR))?);
     let tables: BTreeSet<u64> = tables.iter().filter_map(|name| parse_table_name(name)).collect();
     let values: BTreeSet<u64> = values.iter().filter_map(|name| parse_value_file_name(name)).collect();
-    if version.is_none() && tables.is_empty() && list(env, &from.join(WAL_DIR))?.is_empty() {
+    if found.manifest.is_none() && tables.is_empty() && list(env, &from.join(WAL_DIR))?.is_empty() {
         return Err(Error::InvalidArgument(format!("{} holds nothing of a database", from.display())));
     }
+    let keep_log = found.is_whole && has_streams(env, from)? && check(env, from)?.is_sound();
     unfinished::begin(env, to)?;
     for directory in [TABLES_DIR, VALUES_DIR] {
         env.fs.create_dir_all(&to.join(directory)).map_err(|error| Error::io(to, &error))?;
     }
     let next_file = tables.iter().chain(&values).max().map_or(1, |largest| largest + 1);
-    let rebuilt = Rebuilt::like(version.as_ref());
-    let mut repair = Repair { env, from, to, rebuilt, report, next_file, sequence: 0 };
-    repair.tables(candidates(version.as_ref(), &tables))?;
-    repair.values(version.is_some(), &values)?;
-    repair.log()?;
+    let rebuilt = Rebuilt::like(found.version());
+    let without_node = !keep_log;
+    let was_node = rebuilt.has_any_of(&Family::NODE_STATE);
+    let manifest_is_whole = found.is_whole;
+    let mut repair =
+        Repair { env, from, to, rebuilt, report, next_file, sequence: 0, manifest_is_whole, without_node, was_node };
+    repair.tables(found.candidates(&tables))?;
+    repair.values(found.is_whole, &values)?;
+    if keep_log {
+        repair.keep_log()?
+    } else {
+        repair.log()?
+    }
+    repair.drop_damaged_values()?;
+    repair.leave_node_behind()?;
     sync_tables_dir(env, &to.join(TABLES_DIR))?;
     sync_tables_dir(env, &to.join(VALUES_DIR))?;
-    let whole = repair.rebuilt.finish(repair.sequence, repair.next_file);
+    let next_file = repair.next_file;
+    let whole = if keep_log { repair.rebuilt.finish_with_log(next_file) } else { repair.finish()? };
     write_fresh(env, to, &whole)?;
     unfinished::end(env, to)?;
     let mut report = repair.report;
@@ -131,22 +154,51 @@ pub fn repair(env: &Env, from: &Path, to: &Path) -> Result<RepairReport> {
     Ok(report)
 }
 
-fn candidates(version: Option<&Version>, there: &BTreeSet<u64>) -> Vec<Candidate> {
-    match version {
-        Some(version) => {
-            let candidate = |level, table: &Arc<crate::version::Table>| Candidate {
-                number: table.meta().number,
-                level,
-                meta: Some(table.meta().clone()),
-                facts: table.facts().clone(),
-            };
-            version.tables().map(|(_, level, table)| candidate(level, table)).collect()
+/// What the manifest says.
+struct Left {
+    manifest: Option<(ManifestContents, Version)>,
+    /// Whether it was read, and is not known to have lost its end.
+    is_whole: bool,
+}
+
+fn read_what_is_left(env: &Env, from: &Path, report: &mut RepairReport) -> Result<Left> {
+    let (manifest, lost) = match read_version_as_it_is(env, from) {
+        Ok(found) => found,
+        Err(error) => (None, Some(error)),
+    };
+    report.manifest_read = manifest.is_some();
+    let is_whole = manifest.is_some() && lost.is_none();
+    lost.map_or(Ok(()), |error| note(report, error))?;
+    Ok(Left { manifest, is_whole })
+}
+
+impl Left {
+    fn version(&self) -> Option<&Version> {
+        self.manifest.as_ref().map(|(_, version)| version)
+    }
+
+    /// The tables to save, of those that are there.
+    fn candidates(&self, there: &BTreeSet<u64>) -> Vec<Candidate> {
+        let tables = self.version().into_iter().flat_map(Version::tables);
+        let candidate = |level, table: &Arc<crate::version::Table>| Candidate {
+            number: table.meta().number,
+            level,
+            meta: Some(table.meta().clone()),
+            facts: table.facts().clone(),
+        };
+        if self.is_whole {
+            return tables.map(|(_, level, table)| candidate(level, table)).collect();
         }
-        // Which level they were in is not known; level 0 may hold anything.
-        None => {
-            let candidate = |number| Candidate { number, level: 0, meta: None, facts: TableFacts::default() };
-            there.iter().copied().map(candidate).collect()
+        // Which level the others were in is not known; level 0 may hold anything.
+        let mut known: BTreeMap<u64, Candidate> =
+            tables.map(|(_, _, table)| (table.meta().number, candidate(0, table))).collect();
+        let removed = self.manifest.as_ref().map(|(contents, _)| contents.removed_tables()).unwrap_or_default();
+        let unknown = there.iter().filter(|number| !removed.contains(number));
+        for &number in unknown {
+            let unnamed = || Candidate { number, level: 0, meta: None, facts: TableFacts::default() };
+            known.entry(number).or_insert_with(unnamed);
         }
+        known.into_values().collect()
     }
 }
 
@@ -162,6 +214,9 @@ impl Repair<'_> {
                     continue;
                 }
             };
+            if self.stays_behind(reader.properties().family()) {
+                continue;
+            }
             let mut refs = ValueRefs::new();
             let mut damage = Vec::new();
             let mut note_refs = |key: crate::iterator::KeyRef<'_>, kind, stored: &[u8]| {
@@ -228,131 +283,45 @@ impl Repair<'_> {
         Ok(())
     }
 
-    fn values(&mut self, manifest_read: bool, there: &BTreeSet<u64>) -> Result<()> {
-        if !manifest_read {
-            for number in there {
-                let path = value_file_path(&self.from.join(VALUES_DIR), *number);
-                // Which segments were relocated to a file is in the manifest alone.
-                match value_file_kind(&*self.env.fs, &path, *number) {
-                    Ok(FileKind::Segment) => self.rebuilt.add_value_file(*number),
-                    Ok(FileKind::Relocated) => {
-                        let what = "without the manifest nothing leads to the values in it".to_string();
-                        note(&mut self.report, Error::Corruption { file: path, offset: 0, what })?;
-                    }
-                    Err(error) => note(&mut self.report, error)?,
-                }
-            }
-        }
-        for (number, sealed) in self.rebuilt.value_files() {
-            let from = value_file_path(&self.from.join(VALUES_DIR), number);
-            let to = value_file_path(&self.to.join(VALUES_DIR), number);
-            if !there.contains(&number) {
-                let what = "the manifest names this value file, but it is missing".to_string();
-                note(&mut self.report, Error::Corruption { file: from, offset: 0, what })?;
-                self.rebuilt.lose_value_file(number);
-                continue;
-            }
-            // An open one is mended when the new directory is opened, which must not touch the old file.
-            if sealed {
-                link_or_copy(self.env, &from, &to)?
-            } else {
-                copy(self.env, &from, &to)?
-            };
-            self.report.value_files += 1;
-        }
-        Ok(())
+    /// Whether it is what makes the directory a node, which is not taken over.
+    pub(super) fn stays_behind(&mut self, family: Family) -> bool {
+        let of_node = Family::NODE_STATE.contains(&family);
+        self.was_node |= of_node;
+        of_node && self.without_node
     }
 
-    /// Every whole record of the log, also behind damaged ones; what was flushed already is in tables.
-    fn log(&mut self) -> Result<()> {
-        let wal = self.from.join(WAL_DIR);
-        let numbers: BTreeSet<u64> = list(self.env, &wal)?.iter().filter_map(|name| segment_number(name)).collect();
-        let flushed = self.rebuilt.flushed_sequence();
-        let mut commits = BTreeMap::new();
-        let mut numbers_met = BTreeSet::new();
-        for number in numbers {
-            let path = wal.join(segment_name(number));
-            let bytes = read_all(&*self.env.fs, &path).map_err(|error| Error::io(&path, &error))?;
-            let found = whole_records(&path, number, &bytes);
-            found.problems.into_iter().try_for_each(|error| note(&mut self.report, error))?;
-            for record in found.records {
-                numbers_met.insert(record.sequence);
-                if record.kind != RecordKind::Commit {
-                    continue;
-                }
-                let Ok(commit) = decode_commit(record.sequence, record.payload) else {
-                    let what = format!("the log record of sequence number {} is whole but malformed", record.sequence);
-                    note(&mut self.report, Error::Corruption { file: path.clone(), offset: 0, what })?;
-                    continue;
-                };
-                self.report.stream_ops_lost += commit.streams.len() as u64;
-                if commit.sequence > flushed {
-                    commits.insert(commit.sequence, commit.batch);
-                }
-            }
-        }
-        self.note_gaps(&wal, flushed, &numbers_met)?;
-        let memtable = Arc::new(Memtable::new());
-        let mut families = BTreeSet::new();
-        for (sequence, batch) in &commits {
-            memtable.apply(batch, *sequence);
-            families.extend(batch.entries().map(|entry: BatchEntry<'_>| entry.family()));
-            self.sequence = self.sequence.max(*sequence);
-        }
-        self.report.commits = commits.len() as u64;
-        families.retain(|family| !self.rebuilt.is_dropped(*family));
-        families.into_iter().try_for_each(|family| self.memtable_to_table(&memtable, family))
-    }
-
-    /// Sequence numbers are given out one after the other, so those that are missing between what was flushed and the end of the log
-    /// were commits. In a served store what is applied is in no log record; there nothing is known.
-    fn note_gaps(&mut self, wal: &Path, flushed: SequenceNumber, met: &BTreeSet<SequenceNumber>) -> Result<()> {
-        if self.report.stream_ops_lost > 0 || !self.report.manifest_read {
+    /// Says that the new directory is no node any more.
+    fn leave_node_behind(&mut self) -> Result<()> {
+        if !self.without_node {
             return Ok(());
         }
-        let mut last = flushed;
-        for number in met.range(flushed + 1..) {
-            // A copy may begin with a table that is newer than what its manifest says was flushed.
-            if *number > last + 1 && *number - 1 != self.sequence {
-                let (first, end) = (last + 1, number - 1);
-                let what = format!(
-                    "the log misses the commits with the sequence numbers {first} to {end}: they are lost, or were made with \
-                     Durability::Derived"
-                );
-                note(&mut self.report, Error::Corruption { file: wal.to_path_buf(), offset: 0, what })?;
-            }
-            last = *number;
-        }
-        Ok(())
-    }
-
-    fn memtable_to_table(&mut self, memtable: &Arc<Memtable>, family: Family) -> Result<()> {
-        for tombstone in memtable.range_tombstones(family) {
-            self.rebuilt.add_range_tombstone(family, tombstone);
-        }
-        let mut cursor = MemtableCursor::new(memtable.clone(), family, Direction::Forward);
-        cursor.seek_to_first()?;
-        if !cursor.valid() {
+        self.rebuilt.leave_out(&Family::NODE_STATE);
+        if !self.was_node {
             return Ok(());
         }
-        let (number, dir) = (self.new_file(), self.to.join(TABLES_DIR));
-        let mut writer = TableWriter::create(self.env, &dir, number, family, TableOptions::default())?;
-        while cursor.valid() {
-            writer.add(cursor.key(), cursor.kind(), &cursor.stored())?;
-            cursor.advance()?;
-        }
-        self.rebuilt.add(0, &writer.finish()?, TableFacts::default());
-        Ok(())
+        let what = "this was the directory of a node. Its identity, its regions and their logs are not taken over, because not all \
+                    of it could be read: the new directory holds the data alone, as a backup does, and is no member of a cluster. \
+                    In a cluster start the node with an empty directory and --replace-lost-directory \
+                    (docs/guide/replace-a-disk.md)";
+        note(&mut self.report, Error::Corruption { file: self.from.to_path_buf(), offset: 0, what: what.to_string() })
     }
 
-    fn new_file(&mut self) -> u64 {
+    fn finish(&mut self) -> Result<crate::version::VersionEdit> {
+        for (family, name) in self.rebuilt.invented_names() {
+            let what = format!("the name of family {} is lost: it is called {name} now", family.0);
+            note(&mut self.report, Error::Corruption { file: self.from.to_path_buf(), offset: 0, what })?;
+        }
+        Ok(self.rebuilt.finish(self.sequence, self.next_file))
+    }
+
+    pub(super) fn new_file(&mut self) -> u64 {
         self.next_file += 1;
         self.next_file - 1
     }
 }
 
 /// Records damage; passes on what is no property of the files.
-fn note(report: &mut RepairReport, error: Error) -> Result<()> {
+pub(super) fn note(report: &mut RepairReport, error: Error) -> Result<()> {
     match error {
         Error::Corruption { file, offset, what } => report.problems.push(Problem { file, offset, what }),
         Error::UnsupportedFormat { file, what } => report.problems.push(Problem { file, offset: 0, what }),
@@ -362,7 +331,7 @@ fn note(report: &mut RepairReport, error: Error) -> Result<()> {
 }
 
 /// The names in a directory that may be missing.
-fn list(env: &Env, dir: &Path) -> Result<Vec<String>> {
+pub(super) fn list(env: &Env, dir: &Path) -> Result<Vec<String>> {
     if !env.fs.exists(dir) {
         return Ok(Vec::new());
     }
@@ -370,7 +339,7 @@ fn list(env: &Env, dir: &Path) -> Result<Vec<String>> {
 }
 
 /// Returns the bytes of the file.
-fn link_or_copy(env: &Env, from: &Path, to: &Path) -> Result<u64> {
+pub(super) fn link_or_copy(env: &Env, from: &Path, to: &Path) -> Result<u64> {
     if env.fs.link(from, to).is_err() {
         return copy(env, from, to);
     }
@@ -378,7 +347,7 @@ fn link_or_copy(env: &Env, from: &Path, to: &Path) -> Result<u64> {
     length.map_err(|error| Error::io(to, &error))
 }
 
-fn copy(env: &Env, from: &Path, to: &Path) -> Result<u64> {
+pub(super) fn copy(env: &Env, from: &Path, to: &Path) -> Result<u64> {
     let length = env.fs.open(from, OpenMode::Read).and_then(|file| file.len());
     let bytes = length.map_err(|error| Error::io(from, &error))?;
     crate::copy::copy_file(env, from, to, bytes, &mut |_| ())?;

@@ -1,7 +1,8 @@
 use super::*;
 use crate::iterator::KeyRef;
-use crate::{Db, Durability, Entries, Options, Range, View, WriteBatch};
+use crate::{Db, Direction, Durability, Entries, Options, Range, View, WriteBatch};
 use kontiki_env::SimMachine;
+use kontiki_env::fs::read_all;
 use kontiki_env::rng::Rng;
 
 const FROM: &str = "/db";

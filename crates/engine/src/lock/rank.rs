@@ -47,6 +47,8 @@ pub(crate) enum Rank {
     LogSegments,
     /// The log segment that is ready.
     NextLogSegment,
+    /// What is recorded of how far manifest and log reach.
+    Extent,
     /// The log files that a sync has to reach.
     LogTail,
     /// Where the log's syncs find the value log.

@@ -12,6 +12,7 @@ use super::format::{
     SEAL_BYTES, SEGMENT_BYTES_MAX, SEGMENT_HEADER_BYTES, encode_segment_header, free_name, segment_path,
 };
 use super::tail::SYNCS_MAX;
+use crate::extent::Extent;
 use crate::lock::{Mutex, Rank};
 use crate::planted::{self, Bug};
 use crate::{Error, Result};
@@ -65,6 +66,8 @@ pub(crate) struct NextSegments {
     directory: PathBuf,
     segment_bytes: u64,
     recycled_max: usize,
+    /// Where the first and the last segment are recorded.
+    extent: Option<Arc<Extent>>,
     /// Files used again, counted.
     recycled: AtomicU64,
     /// Held while a segment is made ahead; before `state`.
@@ -99,10 +102,21 @@ impl NextSegments {
             directory: directory.to_path_buf(),
             segment_bytes,
             recycled_max,
+            extent: None,
             recycled: AtomicU64::new(0),
             making: Mutex::new(Rank::LogSegmentCreation, ()),
             state,
         }
+    }
+
+    /// These, recorded there.
+    pub(crate) fn recorded_in(self, extent: Arc<Extent>) -> NextSegments {
+        NextSegments { extent: Some(extent), ..self }
+    }
+
+    /// To be called before segments below `first` go. After an error they must stay.
+    pub(crate) fn begin_log_at(&self, first: u64) -> Result<()> {
+        self.extent.as_ref().map_or(Ok(()), |extent| extent.begin_log_at(first))
     }
 
     /// Takes in the files that an earlier run has left for use again; too many and unfit ones are removed.
@@ -231,10 +245,16 @@ impl NextSegments {
         let first = self.segment_bytes.min(AHEAD_BYTES_FIRST);
         let Some(ready) = state.ready.take_if(|ready| ready.capacity > first) else { return };
         state.ahead_bytes = first;
+        self.remove_unused(ready);
+    }
+
+    /// Removes a segment that was made ahead. If it stays, it is an empty segment, which the next one with its number replaces.
+    fn remove_unused(&self, ready: NextSegment) {
         let path = segment_path(&self.directory, ready.number);
+        let recorded = self.extent.as_ref().map_or(Ok(()), |extent| extent.end_log_at(ready.number - 1));
         drop(ready);
-        // If it stays, it is an empty segment, which the next one with its number replaces.
-        if let Err(error) = self.fs.remove(&path) {
+        let removed = recorded.and_then(|()| self.fs.remove(&path).map_err(|error| Error::io(&path, &error)));
+        if let Err(error) = removed {
             tracing::warn!(path = %path.display(), %error, "a log file that is not needed stays");
         }
     }
@@ -243,9 +263,7 @@ impl NextSegments {
     /// empty segment, which does no harm.
     pub(super) fn close(&self) {
         let mut state = self.state.lock();
-        if let Some(ready) = state.ready.take() {
-            let _ = self.fs.remove(&segment_path(&self.directory, ready.number));
-        }
+        state.ready.take().into_iter().for_each(|ready| self.remove_unused(ready));
     }
 
     /// Makes a segment of a file that was one, or that has its space: header, sync, new name, sync of the directory.
@@ -329,6 +347,7 @@ impl NextSegments {
             None
         });
         let in_place = handles[0].writes_in_place();
+        self.extent.iter().for_each(|extent| extent.note_segment(number));
         Ok(NextSegment { number, capacity, handles, in_place, map })
     }
 }

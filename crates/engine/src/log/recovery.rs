@@ -14,12 +14,14 @@
 
 use super::format::{
     RawRecord, RecordKind, SEAL_BYTES, SEGMENT_HEADER_BYTES, check_segment_header, claim_at, decode_record,
-    is_free_name, segment_number,
+    is_free_name, segment_number, segment_path,
 };
 use super::segments::{RecordPosition, Segments};
 use super::writer::write_seal;
+use crate::extent::read_extent;
 use crate::{Error, Result};
-use kontiki_env::fs::{OpenMode, read_all};
+use kontiki_env::fs::{Fs, OpenMode, read_all};
+use std::path::Path;
 
 /// What recovery found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,6 +151,18 @@ fn scan(segments: &Segments, number: u64) -> Result<Scanned> {
     let capacity = check_segment_header(&path, number, &bytes)?;
     let end = find_end(number, &bytes);
     Ok(Scanned { number, bytes, capacity, end })
+}
+
+/// Refuses the log in `directory` if a segment is missing that was there, by what is recorded in the database's directory `dir`.
+pub(crate) fn refuse_missing_segments(fs: &dyn Fs, dir: &Path, directory: &Path) -> Result<()> {
+    let Some(reach) = read_extent(fs, dir)? else { return Ok(()) };
+    let names = match fs.exists(directory) {
+        true => fs.list(directory).map_err(|error| Error::io(directory, &error))?,
+        false => Vec::new(),
+    };
+    let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
+    numbers.sort_unstable();
+    reach.check_segments(&numbers, |number| segment_path(directory, number))
 }
 
 /// Adds a segment whose end is final, and replays it.

@@ -199,6 +199,7 @@ impl Segments {
             assert_eq!(segments.keys().next(), Some(&number), "segments go oldest first");
             assert!(segments.len() > 1, "the newest segment stays: it carries the numbering");
         }
+        next.begin_log_at(number + 1)?;
         let path = self.path(number);
         let free;
         {

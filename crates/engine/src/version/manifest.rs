@@ -7,7 +7,8 @@
 //!
 //! Each record is appended only after the one before has been synced, so a crash can tear the last one only. After a
 //! record's sync a mark is appended, unsynced: if the record is found bad later while its mark (or any later whole
-//! record) is there, it was damaged after it had been acknowledged, and that is corruption. A bad record with no
+//! record) is there, it was damaged after it had been acknowledged, and that is corruption. So it is if the whole records
+//! end before the place that `EXTENT` says was durable (`extent.rs`). Any other bad record with no
 //! whole record behind it is the torn tail of the last append, and is cut. The manifest's first record is synced
 //! before `CURRENT` names the manifest, so it is never a torn tail.
 //!
@@ -15,17 +16,22 @@
 //! before the last space, in hexadecimal.
 
 use super::VersionEdit;
+use crate::extent::{EXTENT, REMEDY, Reach, read_extent};
 use crate::planted::{self, Bug};
+use crate::table::FileNumber;
 use crate::{Error, Result};
 use kontiki_env::Env;
 use kontiki_env::codec::{checksum32, get_bytes, get_u32, put_u32};
 use kontiki_env::fs::{File, OpenMode, is_out_of_descriptors, read_all, replace_file};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const MAGIC: &[u8; 8] = b"KONTIMAN";
-/// Of a new manifest. Version 1 has no record that forgets range tombstones (tag 11 of `edit.rs`).
-pub(super) const FORMAT_VERSION: u32 = 2;
+/// Of a new manifest. Before version 3 nothing is kept of how far manifest and log reach (`extent.rs`).
+pub(super) const FORMAT_VERSION: u32 = 3;
+/// The first with a record that forgets range tombstones (tag 11 of `edit.rs`).
+pub(super) const FORMAT_FORGETS_RANGES: u32 = 2;
 const FORMAT_VERSION_OLDEST: u32 = 1;
 const CURRENT_FORMAT_VERSION: u32 = 1;
 const HEADER_BYTES: usize = 16;
@@ -60,6 +66,8 @@ pub(super) struct ManifestWriter {
     pub(super) format: u32,
     /// Where the next record goes.
     end: u64,
+    /// Behind the last record that was synced.
+    synced: u64,
 }
 
 impl ManifestWriter {
@@ -80,7 +88,8 @@ impl ManifestWriter {
         bytes.extend_from_slice(&frame(&first.encode(), HEADER_BYTES as u64));
         file.write_at(&bytes, 0).map_err(io)?;
         file.sync().map_err(|error| sync_error(&path, &error))?;
-        Ok(ManifestWriter { file, path, number, format: FORMAT_VERSION, end: bytes.len() as u64 })
+        let end = bytes.len() as u64;
+        Ok(ManifestWriter { file, path, number, format: FORMAT_VERSION, end, synced: end })
     }
 
     /// Continues a manifest that was read, cutting a torn tail.
@@ -105,7 +114,7 @@ impl ManifestWriter {
         }
         file.write_at(&tail, last).and_then(|()| file.sync()).map_err(|error| sync_error(&path, &error))?;
         let (number, format, end) = (contents.number, contents.format, contents.end);
-        Ok(ManifestWriter { file, path, number, format, end })
+        Ok(ManifestWriter { file, path, number, format, end, synced: end })
     }
 
     /// Appends and syncs a record, then its mark.
@@ -122,6 +131,7 @@ impl ManifestWriter {
             self.file.sync().map_err(|error| AppendError::Final(sync_error(&self.path, &error)))?;
         }
         self.end += bytes.len() as u64;
+        self.synced = self.end;
         let mark = frame(&[], self.end);
         match self.file.write_at(&mark, self.end) {
             Ok(()) => self.end += mark.len() as u64,
@@ -134,6 +144,11 @@ impl ManifestWriter {
     /// Bytes of the file.
     pub(super) fn bytes(&self) -> u64 {
         self.end
+    }
+
+    /// Bytes that are durable, up to the end of a record.
+    pub(super) fn synced_bytes(&self) -> u64 {
+        self.synced
     }
 }
 
@@ -179,6 +194,20 @@ pub struct ManifestContents {
     pub end: u64,
     /// Whether bytes of a torn append follow.
     pub torn: bool,
+}
+
+impl ManifestContents {
+    /// The tables that its edits have removed, and not added again.
+    pub(crate) fn removed_tables(&self) -> BTreeSet<FileNumber> {
+        let mut removed = BTreeSet::new();
+        for (_, edit) in &self.edits {
+            removed.extend(edit.removed.iter().map(|(_, _, number)| *number));
+            edit.added.iter().for_each(|added| {
+                removed.remove(&added.meta.number);
+            });
+        }
+        removed
+    }
 }
 
 /// Parses a manifest's bytes. Never panics, whatever they are.
@@ -237,8 +266,46 @@ fn check_header(bytes: &[u8], path: &Path) -> Result<u32> {
     Ok(version)
 }
 
-/// Reads the manifest that `CURRENT` names; `None` if there is no `CURRENT`.
+/// Reads the manifest that `CURRENT` names; `None` if there is no `CURRENT`. Refuses one that is known to have reached further.
 pub fn read_current(env: &Env, dir: &Path) -> Result<Option<ManifestContents>> {
+    let (contents, lost) = read_current_as_it_is(env, dir)?;
+    lost.map_or(Ok(contents), Err)
+}
+
+/// What is left of the manifest that `CURRENT` names, and what is known to be missing of it.
+pub(super) fn read_current_as_it_is(env: &Env, dir: &Path) -> Result<(Option<ManifestContents>, Option<Error>)> {
+    // Read first: beside a writer what it says is true of whatever is read later.
+    let reach = read_extent(&*env.fs, dir)?;
+    let contents = read_named(env, dir)?;
+    let lost = reach.and_then(|reach| lost_edits(&reach, contents.as_ref(), dir));
+    Ok((contents, lost))
+}
+
+/// What a manifest lacks of what had been acknowledged.
+fn lost_edits(reach: &Reach, contents: Option<&ManifestContents>, dir: &Path) -> Option<Error> {
+    let corrupt = |file: PathBuf, offset: u64, what: String| Some(Error::Corruption { file, offset, what });
+    let path = manifest_path(dir, reach.manifest);
+    let Some(contents) = contents else {
+        let what = format!("CURRENT is missing, and {EXTENT} says that {} was in use; {REMEDY}", path.display());
+        return corrupt(dir.join(CURRENT), 0, what);
+    };
+    if contents.number < reach.manifest {
+        let used = manifest_path(dir, contents.number);
+        let what = format!("CURRENT names {}, after {} had been in use; {REMEDY}", used.display(), path.display());
+        return corrupt(dir.join(CURRENT), 0, what);
+    }
+    if contents.number == reach.manifest && contents.end < reach.manifest_bytes {
+        let what = format!(
+            "the manifest has lost its end: its whole records have {} bytes of the {} that were durable. Tables that it does not name \
+             any more may hold acknowledged data; {REMEDY}",
+            contents.end, reach.manifest_bytes
+        );
+        return corrupt(path, contents.end, what);
+    }
+    None
+}
+
+fn read_named(env: &Env, dir: &Path) -> Result<Option<ManifestContents>> {
     let current = dir.join(CURRENT);
     if !env.fs.exists(&current) {
         return Ok(None);

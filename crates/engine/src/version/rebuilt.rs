@@ -1,13 +1,18 @@
 //! A whole version put together from what a repair has found.
 
 use super::edit::AddedTable;
-use super::{TableFacts, Version, VersionEdit};
+use super::files::ObsoleteFiles;
+use super::{TableFacts, ValueSegments, Version, VersionEdit};
 use crate::table::{FileNumber, FinishedTable};
-use crate::{Family, SequenceNumber};
+use crate::vlog::ValueStore;
+use crate::{Error, Family, Result, SequenceNumber};
+use std::sync::Arc;
 
 /// See the head of this file.
 pub(crate) struct Rebuilt {
     edit: VersionEdit,
+    /// Families whose names are lost.
+    invented: Vec<Family>,
 }
 
 impl Rebuilt {
@@ -16,15 +21,50 @@ impl Rebuilt {
         let mut edit = version.cloned().unwrap_or_default().as_edit();
         edit.added.clear();
         edit.values.forget_refs();
-        Rebuilt { edit }
+        Rebuilt { edit, invented: Vec::new() }
     }
 
-    /// Makes sure that a family is there; one whose name is lost gets `family-N`.
+    /// Makes sure that a family is there; one whose name is lost, and does not follow from its number, gets `family-N`.
     pub(crate) fn ensure_family(&mut self, family: Family) {
-        if self.edit.created.iter().all(|(there, _)| *there != family) {
-            let name = if family == Family::DEFAULT { "default".to_string() } else { format!("family-{}", family.0) };
-            self.edit.create_family(family, &name);
+        if self.edit.created.iter().any(|(there, _)| *there == family) {
+            return;
         }
+        match family.fixed_name() {
+            Some(name) => self.edit.create_family(family, name),
+            None => {
+                self.invented.push(family);
+                self.edit.create_family(family, &format!("family-{}", family.0));
+            }
+        }
+    }
+
+    /// The families whose names are lost, with those that they have now.
+    pub(crate) fn invented_names(&self) -> Vec<(Family, String)> {
+        let invented = self.edit.created.iter().filter(|(family, _)| self.invented.contains(family));
+        invented.cloned().collect()
+    }
+
+    /// Whether one of these families is there.
+    pub(crate) fn has_any_of(&self, families: &[Family]) -> bool {
+        self.edit.created.iter().any(|(family, _)| families.contains(family))
+    }
+
+    /// Takes out families with all that was added to them.
+    pub(crate) fn leave_out(&mut self, families: &[Family]) {
+        let stays = |family: &Family| !families.contains(family);
+        self.edit.created.retain(|(family, _)| stays(family));
+        self.edit.dropped.retain(stays);
+        self.edit.added_ranges.retain(|(family, _)| stays(family));
+        assert!(self.edit.added.iter().all(|added| stays(&added.family)), "no table of theirs was taken over");
+    }
+
+    /// What it describes so far, of everything up to `sequence`, with value files in `store`.
+    pub(crate) fn version(&self, sequence: SequenceNumber, store: Arc<ValueStore>) -> Result<Version> {
+        let edit = VersionEdit { flushed_sequence: self.through(sequence), ..self.edit.clone() };
+        let obsolete: Arc<ObsoleteFiles> = Arc::default();
+        let wrap = |added: &AddedTable| Arc::new(added.wrap(&obsolete));
+        let empty = Version { values: ValueSegments::default().located_in(store), ..Version::default() };
+        empty.after(&edit, &wrap).map(|(version, _)| version).map_err(Error::Bug)
     }
 
     /// Whether the manifest says that the family was dropped: what is left of it is not wanted.
@@ -37,6 +77,12 @@ impl Rebuilt {
         self.ensure_family(table.family);
         self.edit.added.push(AddedTable { family: table.family, level, meta: table.meta.clone(), facts });
         self.edit.values.add_refs(table.meta.number, &table.values);
+    }
+
+    /// Takes a table out again.
+    pub(crate) fn remove(&mut self, table: FileNumber) {
+        self.edit.added.retain(|added| added.meta.number != table);
+        self.edit.values.remove_refs(table);
     }
 
     /// Adds a range tombstone of the log.
@@ -55,6 +101,24 @@ impl Rebuilt {
         self.edit.values.add_file(number);
     }
 
+    /// Whether a segment's values are in another file.
+    pub(crate) fn is_relocated(&self, segment: u64) -> bool {
+        self.edit.values.is_relocated(segment)
+    }
+
+    /// Takes in a file of relocated values that no manifest names, for those of its segments that are nowhere else.
+    pub(crate) fn add_relocated_file(&mut self, number: u64, segments: &[u64], bytes: u64, record_bytes: u64) {
+        let there: Vec<u64> = self.value_files().into_iter().map(|(number, _)| number).collect();
+        let wanted = |segment: &&u64| !there.contains(segment) && !self.is_relocated(**segment);
+        let wanted: Vec<u64> = segments.iter().filter(wanted).copied().collect();
+        if wanted.is_empty() {
+            return;
+        }
+        self.edit.values.add_file(number);
+        self.edit.values.seal_file(number, bytes, record_bytes);
+        wanted.into_iter().for_each(|segment| self.edit.values.relocate(segment, number));
+    }
+
     /// Takes out a value file that is lost.
     pub(crate) fn lose_value_file(&mut self, number: u64) {
         self.edit.values.lose_file(number);
@@ -66,11 +130,19 @@ impl Rebuilt {
     }
 
     /// The whole version, of everything up to `sequence`.
-    pub(crate) fn finish(mut self, sequence: SequenceNumber, next_file: FileNumber) -> VersionEdit {
+    pub(crate) fn finish(&mut self, sequence: SequenceNumber, next_file: FileNumber) -> VersionEdit {
         self.ensure_family(Family::DEFAULT);
-        self.edit.flushed_sequence = Some(sequence.max(self.flushed_sequence()));
-        self.edit.oldest_segment = Some(0);
-        self.edit.next_file = Some(next_file);
-        self.edit
+        let flushed_sequence = self.through(sequence);
+        let next_file = Some(next_file);
+        VersionEdit { flushed_sequence, oldest_segment: Some(0), next_file, ..self.edit.clone() }
+    }
+
+    fn through(&self, sequence: SequenceNumber) -> Option<SequenceNumber> {
+        Some(sequence.max(self.flushed_sequence()))
+    }
+
+    /// The whole version of what is in tables; the log is there beside it.
+    pub(crate) fn finish_with_log(&self, next_file: FileNumber) -> VersionEdit {
+        VersionEdit { next_file: Some(next_file), ..self.edit.clone() }
     }
 }

@@ -4,11 +4,12 @@ use super::edit::AddedTable;
 use super::files::ObsoleteFiles;
 use super::legacy::LegacyRanges;
 use super::manifest::{
-    AppendError, FORMAT_VERSION, ManifestContents, ManifestWriter, current_number, manifest_path, parse_manifest_name,
-    read_current, sync_error, write_current,
+    AppendError, FORMAT_FORGETS_RANGES, FORMAT_VERSION, ManifestContents, ManifestWriter, current_number,
+    manifest_path, parse_manifest_name, read_current, read_current_as_it_is, sync_error, write_current,
 };
 use super::{Horizon, Table, ValueSegments, Version, VersionEdit};
 use crate::cache::TableCache;
+use crate::extent::Extent;
 use crate::lock::{Mutex, MutexGuard, Rank};
 use crate::table::{FileNumber, TABLES_DIR, parse_table_name, sync_tables_dir, table_path};
 use crate::vlog::{VALUES_DIR, ValueStore, parse_value_file_name, value_file_path};
@@ -46,6 +47,7 @@ pub struct VersionSet {
     next_file_at_open: FileNumber,
     obsolete: Arc<ObsoleteFiles>,
     horizon: Arc<Horizon>,
+    extent: Arc<Extent>,
     log: Mutex<Log>,
 }
 
@@ -116,6 +118,8 @@ impl VersionSet {
         let largest = find_orphans(env, dir, &tables_dir, &version, writer.number, &obsolete)?;
         let largest_values = find_orphan_value_files(env, &values_dir, &version, &obsolete)?;
         let next_manifest = largest.manifest.saturating_add(1);
+        let kept = writer.format == FORMAT_VERSION;
+        let extent = Extent::new(env.fs.clone(), dir, writer.number, writer.synced_bytes(), kept);
         let log = Log { first_bytes: writer.bytes(), writer, next_manifest, stopped: None };
         Ok(VersionSet {
             env: env.clone(),
@@ -127,6 +131,7 @@ impl VersionSet {
             next_file: AtomicU64::new(next_file.max(largest.table.max(largest_values).saturating_add(1))),
             obsolete,
             horizon: Arc::default(),
+            extent: Arc::new(extent),
             log: Mutex::new(Rank::Manifest, log),
         })
     }
@@ -134,6 +139,11 @@ impl VersionSet {
     /// The current version; holding it pins its files.
     pub fn current(&self) -> Arc<Version> {
         self.current.load_full()
+    }
+
+    /// What is recorded of how far manifest and log reach.
+    pub(crate) fn extent(&self) -> &Arc<Extent> {
+        &self.extent
     }
 
     /// The directory of tables.
@@ -171,7 +181,7 @@ impl VersionSet {
         let wrap = |added: &AddedTable| Arc::new(added.wrap(&self.obsolete));
         let (mut after, touched) = before.after(&edit, &wrap).map_err(Error::Bug)?;
         // Where the manifest's format has a record for it; an older one is about to be replaced.
-        if log.writer.format == FORMAT_VERSION {
+        if log.writer.format >= FORMAT_FORGETS_RANGES {
             // In the same edit, so that whoever plans next never meets a tombstone that hides nothing.
             edit.spent_ranges = after.spent_ranges(&edit, &touched.removed, self.horizon.oldest());
             let dropped = edit.spent_ranges.iter().map(|(_, range)| range.sequence).max();
@@ -189,6 +199,9 @@ impl VersionSet {
                 log.stopped = Some(error.to_string());
                 return Err(error);
             }
+        }
+        if log.writer.format == FORMAT_VERSION {
+            self.extent.note_manifest(log.writer.number, log.writer.synced_bytes());
         }
         assert!(after.flushed_sequence() >= before.flushed_sequence(), "what is flushed stays flushed");
         debug_assert!(Arc::ptr_eq(&before, &self.current.load()), "edits are applied one at a time");
@@ -251,6 +264,7 @@ impl VersionSet {
             }
         };
         assert!(writer.number > log.writer.number && writer.path != log.writer.path);
+        self.extent.note_manifest(writer.number, writer.synced_bytes());
         self.obsolete.push_path(log.writer.path.clone());
         log.first_bytes = writer.bytes();
         log.writer = writer;
@@ -346,9 +360,20 @@ fn replay_edits(
 /// Reads the version that a directory's manifest describes, without changing anything; `None` if the directory
 /// holds no database. For offline inspection.
 pub(crate) fn read_version(env: &Env, dir: &Path) -> Result<Option<(ManifestContents, Version)>> {
-    let Some(contents) = read_current(env, dir)? else { return Ok(None) };
+    let (found, lost) = read_version_as_it_is(env, dir)?;
+    lost.map_or(Ok(found), Err)
+}
+
+/// The same of what is left of the manifest, and what is known to be missing of it.
+#[allow(clippy::type_complexity)]
+pub(crate) fn read_version_as_it_is(
+    env: &Env,
+    dir: &Path,
+) -> Result<(Option<(ManifestContents, Version)>, Option<Error>)> {
+    let (contents, lost) = read_current_as_it_is(env, dir)?;
+    let Some(contents) = contents else { return Ok((None, lost)) };
     let (version, _) = replay(&contents, dir, &Arc::new(ObsoleteFiles::default()), ValueSegments::default())?;
-    Ok(Some((contents, version)))
+    Ok((Some((contents, version)), lost))
 }
 
 fn list(env: &Env, dir: &Path) -> Result<Vec<String>> {

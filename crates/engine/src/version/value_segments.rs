@@ -89,6 +89,16 @@ impl ValueEdit {
         self.relocated.retain(|(_, file)| *file != number);
     }
 
+    /// Takes back what a table refers to.
+    pub(super) fn remove_refs(&mut self, table: FileNumber) {
+        self.refs.retain(|(of, _)| *of != table);
+    }
+
+    /// Whether it says that a segment's values are in another file.
+    pub(super) fn is_relocated(&self, segment: u64) -> bool {
+        self.relocated.iter().any(|(relocated, _)| *relocated == segment)
+    }
+
     /// Number of added files.
     pub(super) fn added_count(&self) -> usize {
         self.added.len()

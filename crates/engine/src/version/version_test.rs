@@ -179,12 +179,12 @@ fn a_newer_format_is_refused_with_a_remedy() {
     let path = manifest_path(Path::new(DIR), 1);
     let file = machine.env().fs.open(&path, OpenMode::ReadWrite).expect("there");
     let mut header = b"KONTIMAN".to_vec();
-    header.extend_from_slice(&3u32.to_le_bytes());
+    header.extend_from_slice(&4u32.to_le_bytes());
     header.extend_from_slice(&kontiki_env::codec::checksum32(&[&header]).to_le_bytes());
     file.write_at(&header, 0).expect("a healthy disk");
     let error = open(&machine, 100).err().expect("refused");
     assert!(matches!(&error, Error::UnsupportedFormat { .. }), "{error}");
-    assert!(error.to_string().contains("version 3") && error.to_string().contains("newer kontiki"), "{error}");
+    assert!(error.to_string().contains("version 4") && error.to_string().contains("newer kontiki"), "{error}");
 }
 
 #[test]

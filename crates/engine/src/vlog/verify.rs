@@ -6,7 +6,7 @@ use super::format::{
 use super::scan::Scan;
 use super::store::ValueReader;
 use crate::kind::ValuePointer;
-use crate::{Family, Result};
+use crate::{Error, Family, Result};
 use std::collections::BTreeSet;
 
 impl ValueReader {
@@ -78,6 +78,32 @@ impl ValueReader {
             return Err(self.corrupt(offset, "the value here is of another key than the one that refers to it"));
         }
         Ok(offset)
+    }
+}
+
+impl ValueReader {
+    /// The value that a pointer of this key leads to, if it is whole: the key that was written behind it may be damaged, as the
+    /// header, with the place, is proof enough.
+    pub(crate) fn salvage(
+        &self,
+        pointer: ValuePointer,
+        moved: bool,
+        family: Family,
+        key: &[u8],
+    ) -> Result<Option<Vec<u8>>> {
+        let offset = match self.find(pointer, moved) {
+            Ok(Some(offset)) => offset,
+            Ok(None) | Err(Error::Corruption { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let header = self.read_at(offset, RECORD_HEADER_BYTES as usize)?;
+        let Some(RecordHeader::Value(header)) = decode_header(self.number(), offset, &header) else { return Ok(None) };
+        let record = self.read_at(offset, usize::try_from(header.stride()).unwrap_or(usize::MAX))?;
+        let same = header.value_bytes == pointer.length
+            && header.family == family
+            && key_of(header, &record).is_none_or(|found| found == key);
+        let value = record.get(RECORD_HEADER_BYTES as usize..).and_then(|rest| rest.get(..header.value_bytes as usize));
+        Ok(value.filter(|_| same && value_is_whole(header, &record)).map(<[u8]>::to_vec))
     }
 }
 

@@ -76,7 +76,8 @@ impl World {
         assert!(report.is_sound(), "{:?}", report.problems);
         if rng.chance(1, 2) {
             let target = self.next_copy();
-            repair(&env, Path::new(DIR), &target)?;
+            let report = repair(&env, Path::new(DIR), &target)?;
+            assert!(report.checked.is_sound() && report.versions_dropped == 0, "{:?}", report.problems);
             self.check_copy(&target, &self.model.rows, "a repaired directory")?;
         }
         self.open()?;

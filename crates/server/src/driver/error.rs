@@ -35,13 +35,22 @@ pub enum NodeError {
     Stopped(String),
 }
 
+impl From<EngineError> for OpenError {
+    fn from(error: EngineError) -> OpenError {
+        match error {
+            EngineError::Corruption { .. } => OpenError::Corrupt(error),
+            error => OpenError::Engine(error),
+        }
+    }
+}
+
 /// Why a node could not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
     /// The directory.
     #[error(transparent)]
-    Engine(#[from] EngineError),
+    Engine(EngineError),
     /// The directory belongs to another node or another cluster.
     #[error(
         "{directory} belongs to store {found_store} of cluster {found_cluster}, but this node was started as store \
@@ -59,12 +68,17 @@ pub enum OpenError {
         /// The store asked for.
         store: StoreId,
     },
-    /// A directory with embedded data can only become a store of its own: the others would not have the data.
+    /// The directory is damaged.
     #[error(
-        "{directory} holds data of an embedded database, or is a copy (checkpoint, backup, repair), which holds the data of a \
-         node without its replication state; it can be served as a one-node store, but it cannot start as one of {members} \
-         initial members, which would not have the data. To replace a node's lost disk start with an empty directory: see \
-         docs/guide/replace-a-disk.md"
+        "{0}. In a cluster start this node with an empty directory and --replace-lost-directory \
+         (docs/guide/replace-a-disk.md); what `kontiki repair` saves can be served as a one-node store"
+    )]
+    Corrupt(EngineError),
+    /// A directory with data of no cluster can only become a store of its own: the others would not have the data.
+    #[error(
+        "{directory} holds data, and is no member's: it was written by an embedded database, copied, restored or repaired. It can \
+         be served as a one-node store, but it cannot start as one of {members} initial members; to take the place of a \
+         member's lost directory, start with an empty one and --replace-lost-directory (docs/guide/replace-a-disk.md)"
     )]
     EmbeddedData {
         /// The directory.

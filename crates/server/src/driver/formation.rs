@@ -86,9 +86,26 @@ fn synced(batch: WriteBatch) -> Commit {
 }
 
 impl Formation {
+    /// Opens it with the replicas that the directory has. They are recovered before anything is written: a directory that has lost
+    /// some of their state is left as it is.
+    pub(super) fn open_with(store: &mut Store, db: &Db, config: &NodeConfig, rng: Rng) -> Result<Formation, OpenError> {
+        let was_formed = is_formed(db, config)?;
+        if was_formed {
+            recover(store, db)?;
+        }
+        let (formation, is_formed) = Formation::open(db, config, rng)?;
+        if is_formed && !was_formed {
+            recover(store, db)?;
+        }
+        if is_formed {
+            formation.create_lost_replicas(store);
+        }
+        Ok(formation)
+    }
+
     /// Counts this start, durably, and begins the check. Also tells whether the directory belongs to a cluster: that of
     /// a store alone does from its first start on.
-    pub(super) fn open(db: &Db, config: &NodeConfig, mut rng: Rng) -> Result<(Formation, bool), OpenError> {
+    fn open(db: &Db, config: &NodeConfig, mut rng: Rng) -> Result<(Formation, bool), OpenError> {
         let mut is_formed = is_formed(db, config)?;
         if !is_formed && config.members.len() == 1 {
             // No other node could know anything of this store.
@@ -133,7 +150,7 @@ impl Formation {
     }
 
     /// A directory that took the place of a lost one gets its replicas from their leaders.
-    pub(super) fn create_lost_replicas(&self, store: &mut Store) {
+    fn create_lost_replicas(&self, store: &mut Store) {
         let own = self.membership.own();
         if own.replacement > 0 {
             store.create_replicas_of(own.id);
@@ -209,9 +226,11 @@ fn is_formed(db: &Db, config: &NodeConfig) -> Result<bool, OpenError> {
             store: identity.store,
         });
     }
-    let mut embedded = view.entries(families::DEFAULT, Range::all(), Direction::Forward)?;
-    if config.members.len() > 1 && embedded.next()?.is_some() {
-        return Err(OpenError::EmbeddedData { directory: config.data_dir.clone(), members: config.members.len() });
+    for family in families::DATA_FAMILIES.into_iter().filter(|_| config.members.len() > 1) {
+        let mut data = view.entries(family, Range::all(), Direction::Forward)?;
+        if data.next()?.is_some() {
+            return Err(OpenError::EmbeddedData { directory: config.data_dir.clone(), members: config.members.len() });
+        }
     }
     Ok(false)
 }

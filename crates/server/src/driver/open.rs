@@ -5,7 +5,7 @@ use super::convert::convert;
 use super::counters::Counters;
 use super::error::OpenError;
 use super::flusher::Flusher;
-use super::formation::{self, Formation};
+use super::formation::Formation;
 use super::handle::Shared;
 use super::heartbeat::Heartbeats;
 use super::inbox::Inbox;
@@ -138,12 +138,8 @@ impl Driver {
     ) -> Result<Driver, OpenError> {
         let (raft_config, placement_config, db) = open_engine(env, &mut config, tune)?;
         let (tick_interval, mut rng) = (raft_config.tick_interval, Rng::new(seed));
-        let (formation, is_formed) = Formation::open(&db, &config, rng.child("formation"))?;
         let mut store = Store::new(raft_config, rng.child("raftstore"));
-        if is_formed {
-            formation::recover(&mut store, &db)?;
-            formation.create_lost_replicas(&mut store);
-        }
+        let formation = Formation::open_with(&mut store, &db, &config, rng.child("formation"))?;
 
         let counters: Arc<Counters> = Arc::default();
         let inbox = Arc::new(Inbox::new(counters.clone()));

@@ -1,0 +1,289 @@
+//! How far the manifest and the log reach, in a file of its own: `EXTENT`.
+//!
+//! A manifest or a log that lost its end at the border of a record, or a whole file, looks like one that a crash has torn, or like
+//! an older one that is whole. What was acknowledged is then lost without a word, and the next open removes tables that
+//! the manifest does not name any more. So what was durable once is recorded in another file:
+//!
+//! - the manifest in use, and how many of its bytes have been synced;
+//! - the log segments that are there: the first, and the last whose name is durable.
+//!
+//! Invariants:
+//! 1. A record says only what is true and durable: it is written after the sync of what it speaks of.
+//! 2. What takes a segment away (retention, a segment made ahead that goes unused) first makes a record durable that asks for less.
+//! 3. An edit of the manifest is acknowledged, and so is a record in a new log segment, only after the record that covers it was
+//!    written; unless the file cannot be written, and then it is removed.
+//!
+//! So a crash at any place leaves a manifest and a log that reach at least as far as the newest whole record says, and whatever
+//! reaches less far is damage. A directory without the file (of an earlier build, or one that was just copied) is not
+//! checked so.
+//!
+//! The file has two slots, at offsets 0 and 4096, which are written in turn, each synced before the other is written: so a crash tears
+//! one of them at most, and the other one holds. The slot with the larger count is in force. All integers are little-endian:
+//!
+//! | offset | width | field |
+//! |---|---|---|
+//! | 0 | 8 | magic `KONTIEXT` |
+//! | 8 | 4 | format version, now 1 |
+//! | 12 | 8 | count of records written |
+//! | 20 | 8 | number of the manifest in use |
+//! | 28 | 8 | bytes of it that are durable, up to the end of a record |
+//! | 36 | 8 | first log segment |
+//! | 44 | 8 | last log segment; one less than the first if there is none |
+//! | 52 | 4 | CRC-32 of bytes 0 to 51 |
+//!
+//! *Rejected:* the same facts in the header of each log segment (edits of the manifest between two segments are not covered, nor is
+//! the last segment itself); in `CURRENT` (replaced by renaming, which costs two syncs, and torn if written in place); a
+//! count of records in the manifest (lost together with its end).
+
+use crate::lock::{Mutex, Rank};
+use crate::{Error, Result};
+use kontiki_env::codec::{checksum32, get_bytes, get_u32, get_u64, put_u32, put_u64};
+use kontiki_env::fs::{File, Fs, OpenMode, read_all};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The file's name within the database's directory.
+pub(crate) const EXTENT: &str = "EXTENT";
+/// What a person can do about what is missing.
+pub(crate) const REMEDY: &str = "`kontiki repair` saves what is there into a new directory";
+
+const MAGIC: &[u8; 8] = b"KONTIEXT";
+const FORMAT_VERSION: u32 = 1;
+/// A slot is a page, so that no write of one touches the other.
+const SLOT_BYTES: u64 = 4096;
+const SLOTS: u64 = 2;
+const RECORD_BYTES: usize = 56;
+
+/// What a record says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reach {
+    /// The manifest in use.
+    pub(crate) manifest: u64,
+    /// Bytes of it that are durable.
+    pub(crate) manifest_bytes: u64,
+    /// The first segment of the log.
+    pub(crate) first_segment: u64,
+    /// The last one; one less than the first if there is none.
+    pub(crate) last_segment: u64,
+}
+
+impl Reach {
+    /// Refuses a log that lacks a segment which was there: `numbers` are those that are there, ascending.
+    pub(crate) fn check_segments(&self, numbers: &[u64], path_of: impl Fn(u64) -> PathBuf) -> Result<()> {
+        let is_missing = |number: &u64| numbers.binary_search(number).is_err();
+        // Of a whole log the first comparison ends it; of a damaged one the walk ends at the first gap.
+        let Some(missing) = (self.first_segment..=self.last_segment).find(is_missing) else { return Ok(()) };
+        let what = format!(
+            "this log segment is missing: {EXTENT} says that segments {} to {} are needed. Commits are lost with it; {REMEDY}",
+            self.first_segment, self.last_segment
+        );
+        Err(Error::Corruption { file: path_of(missing), offset: 0, what })
+    }
+}
+
+/// What the file in `dir` says; `None` if there is none, or none that can be read.
+pub(crate) fn read_extent(fs: &dyn Fs, dir: &Path) -> Result<Option<Reach>> {
+    Ok(read_slots(fs, &dir.join(EXTENT))?.map(|found| found.reach))
+}
+
+/// The record in force.
+struct InForce {
+    reach: Reach,
+    count: u64,
+    slot: u64,
+}
+
+fn read_slots(fs: &dyn Fs, path: &Path) -> Result<Option<InForce>> {
+    if !fs.exists(path) {
+        return Ok(None);
+    }
+    let bytes = read_all(fs, path).map_err(|error| Error::io(path, &error))?;
+    let slots = (0..SLOTS).filter_map(|slot| {
+        let (count, reach) = decode(bytes.get(usize::try_from(slot * SLOT_BYTES).ok()?..)?)?;
+        Some(InForce { reach, count, slot })
+    });
+    Ok(slots.max_by_key(|found| found.count))
+}
+
+fn encode(count: u64, reach: &Reach) -> Vec<u8> {
+    let mut out = MAGIC.to_vec();
+    put_u32(&mut out, FORMAT_VERSION);
+    for value in [count, reach.manifest, reach.manifest_bytes, reach.first_segment, reach.last_segment] {
+        put_u64(&mut out, value);
+    }
+    let checksum = checksum32(&[&out]);
+    put_u32(&mut out, checksum);
+    assert_eq!(out.len(), RECORD_BYTES, "the width is part of the format");
+    out
+}
+
+/// Count and content of a whole record.
+fn decode(bytes: &[u8]) -> Option<(u64, Reach)> {
+    let (covered, mut checksum) = bytes.get(..RECORD_BYTES)?.split_at(RECORD_BYTES - 4);
+    if get_u32(&mut checksum).ok()? != checksum32(&[covered]) {
+        return None;
+    }
+    let mut input = covered;
+    let (magic, version) = (get_bytes(&mut input, MAGIC.len()).ok()?, get_u32(&mut input).ok()?);
+    if magic != MAGIC || version != FORMAT_VERSION {
+        return None;
+    }
+    let mut next = || get_u64(&mut input).ok();
+    let (count, manifest, manifest_bytes, first_segment, last_segment) = (next()?, next()?, next()?, next()?, next()?);
+    Some((count, Reach { manifest, manifest_bytes, first_segment, last_segment }))
+}
+
+/// Keeps the file while the database is open for writing. See the head of this file.
+pub(crate) struct Extent {
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    state: Mutex<State>,
+}
+
+struct State {
+    reach: Reach,
+    /// Whether the manifest's format says that there may be such a file: an earlier build would not keep it.
+    kept: bool,
+    /// What the slot in force says.
+    written: Option<Reach>,
+    count: u64,
+    /// Where the next record goes.
+    slot: u64,
+    file: Kept,
+}
+
+enum Kept {
+    /// Nothing was to be recorded yet.
+    NotYet,
+    Open(Arc<dyn File>),
+    /// It could not be made or written, and is not there: nothing is recorded until the next open.
+    Gone,
+    /// It could not be written, nor removed: nobody knows what it will say.
+    Unknown(Error),
+}
+
+impl Extent {
+    /// Of the database in `dir`, which uses this manifest, durable up to there; `kept` if the manifest's format knows of the
+    /// file. Nothing is read or written yet.
+    pub(crate) fn new(fs: Arc<dyn Fs>, dir: &Path, manifest: u64, manifest_bytes: u64, kept: bool) -> Extent {
+        let reach = Reach { manifest, manifest_bytes, first_segment: 1, last_segment: 0 };
+        let state = State { reach, kept, written: None, count: 0, slot: 0, file: Kept::NotYet };
+        Extent { fs, dir: dir.to_path_buf(), state: Mutex::new(Rank::Extent, state) }
+    }
+
+    /// The manifest in use, of a format that knows of the file, and what of it has been synced.
+    pub(crate) fn note_manifest(&self, number: u64, bytes: u64) {
+        self.state.lock().kept = true;
+        self.ask_more(|reach| (reach.manifest, reach.manifest_bytes) = (number, bytes));
+    }
+
+    /// The segments that recovery has found; `last` is one less than `first` if there are none.
+    pub(crate) fn note_log(&self, first: u64, last: u64) {
+        assert!(first > 0 && last + 1 >= first, "segment numbers start at 1");
+        self.ask_more(|reach| (reach.first_segment, reach.last_segment) = (first, last));
+    }
+
+    /// A segment has its name durably.
+    pub(crate) fn note_segment(&self, number: u64) {
+        self.ask_more(|reach| reach.last_segment = reach.last_segment.max(number));
+    }
+
+    /// Segments below `first` are about to go. After an error they must stay.
+    pub(crate) fn begin_log_at(&self, first: u64) -> Result<()> {
+        self.ask_less(|reach| reach.first_segment = reach.first_segment.max(first))
+    }
+
+    /// Segments above `last`, which hold nothing, are about to go. After an error they must stay.
+    pub(crate) fn end_log_at(&self, last: u64) -> Result<()> {
+        self.ask_less(|reach| reach.last_segment = reach.last_segment.min(last))
+    }
+
+    /// Records more. A failure leaves less recorded than could be: damage might go unnoticed, and that is all.
+    fn ask_more(&self, change: impl FnOnce(&mut Reach)) {
+        let mut state = self.state.lock();
+        change(&mut state.reach);
+        if !state.kept {
+            return;
+        }
+        match self.write(&mut state) {
+            Ok(()) => {}
+            // The slot that is in force was not touched.
+            Err(error) if error.is_retryable() => {
+                tracing::debug!(%error, "how far manifest and log reach is not recorded")
+            }
+            Err(error) => {
+                tracing::warn!(%error, "how far manifest and log reach is not recorded until the next open");
+                self.discard(&mut state, error);
+            }
+        }
+    }
+
+    /// Records less, durably.
+    fn ask_less(&self, change: impl FnOnce(&mut Reach)) -> Result<()> {
+        let mut state = self.state.lock();
+        change(&mut state.reach);
+        if !state.kept || matches!(state.file, Kept::NotYet) && !self.fs.exists(&self.dir.join(EXTENT)) {
+            return Ok(());
+        }
+        if let Err(error) = self.write(&mut state) {
+            // On a full disk too: what is to go gives space back.
+            self.discard(&mut state, error);
+        }
+        match &state.file {
+            Kept::Unknown(error) => Err(error.clone()),
+            Kept::NotYet | Kept::Open(_) | Kept::Gone => Ok(()),
+        }
+    }
+
+    fn write(&self, state: &mut State) -> Result<()> {
+        if matches!(state.file, Kept::NotYet) {
+            self.open(state)?;
+        }
+        let Kept::Open(file) = &state.file else { return Ok(()) };
+        if state.written == Some(state.reach) {
+            return Ok(());
+        }
+        let record = encode(state.count + 1, &state.reach);
+        let written = file.write_at(&record, state.slot * SLOT_BYTES).and_then(|()| file.sync());
+        written.map_err(|error| Error::io(self.dir.join(EXTENT), &error))?;
+        state.written = Some(state.reach);
+        state.count += 1;
+        state.slot = (state.slot + 1) % SLOTS;
+        Ok(())
+    }
+
+    fn open(&self, state: &mut State) -> Result<()> {
+        let path = self.dir.join(EXTENT);
+        let io = |error: io::Error| Error::io(&path, &error);
+        if let Some(found) = read_slots(&*self.fs, &path)? {
+            state.written = Some(found.reach);
+            state.count = found.count;
+            state.slot = (found.slot + 1) % SLOTS;
+        }
+        if self.fs.exists(&path) {
+            state.file = Kept::Open(self.fs.open(&path, OpenMode::ReadWrite).map_err(io)?);
+            return Ok(());
+        }
+        let file = self.fs.open(&path, OpenMode::CreateNew).map_err(io)?;
+        // Both slots, so that later records need no space where files are written in place.
+        file.allocate(SLOTS * SLOT_BYTES).map_err(io)?;
+        self.fs.sync_dir(&self.dir).map_err(io)?;
+        state.file = Kept::Open(file);
+        Ok(())
+    }
+
+    /// Removes the file after `error`: without it nothing is asked for.
+    fn discard(&self, state: &mut State, error: Error) {
+        let path = self.dir.join(EXTENT);
+        let removed = match self.fs.exists(&path) {
+            true => self.fs.remove(&path).and_then(|()| self.fs.sync_dir(&self.dir)),
+            false => Ok(()),
+        };
+        state.file = if removed.is_ok() { Kept::Gone } else { Kept::Unknown(error) };
+    }
+}
+
+#[cfg(test)]
+#[path = "extent_test.rs"]
+mod tests;
