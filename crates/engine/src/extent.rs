@@ -20,6 +20,8 @@
 //! The file has two slots, at offsets 0 and 4096, which are written in turn, each synced before the other is written: so a crash tears
 //! one of them at most, and the other one holds. The slot with the larger count is in force. All integers are little-endian:
 //!
+//! What asks for less is written to both, so damage in one slot never makes the other one ask for what is gone.
+//!
 //! | offset | width | field |
 //! |---|---|---|
 //! | 0 | 8 | magic `KONTIEXT` |
@@ -207,7 +209,7 @@ impl Extent {
             return;
         }
         match self.write(&mut state) {
-            Ok(()) => {}
+            Ok(_) => {}
             // The slot that is in force was not touched.
             Err(error) if error.is_retryable() => {
                 tracing::debug!(%error, "how far manifest and log reach is not recorded")
@@ -226,7 +228,9 @@ impl Extent {
         if !state.kept || matches!(state.file, Kept::NotYet) && !self.fs.exists(&self.dir.join(EXTENT)) {
             return Ok(());
         }
-        if let Err(error) = self.write(&mut state) {
+        // In both slots: if the one in force rots, the other must not ask for what is gone.
+        let written = self.write(&mut state).and_then(|new| if new { self.write_slot(&mut state) } else { Ok(()) });
+        if let Err(error) = written {
             // On a full disk too: what is to go gives space back.
             self.discard(&mut state, error);
         }
@@ -236,14 +240,19 @@ impl Extent {
         }
     }
 
-    fn write(&self, state: &mut State) -> Result<()> {
+    /// Records what is not recorded yet; whether there was something.
+    fn write(&self, state: &mut State) -> Result<bool> {
         if matches!(state.file, Kept::NotYet) {
             self.open(state)?;
         }
-        let Kept::Open(file) = &state.file else { return Ok(()) };
         if state.written == Some(state.reach) {
-            return Ok(());
+            return Ok(false);
         }
+        self.write_slot(state).map(|()| true)
+    }
+
+    fn write_slot(&self, state: &mut State) -> Result<()> {
+        let Kept::Open(file) = &state.file else { return Ok(()) };
         let record = encode(state.count + 1, &state.reach);
         let written = file.write_at(&record, state.slot * SLOT_BYTES).and_then(|()| file.sync());
         written.map_err(|error| Error::io(self.dir.join(EXTENT), &error))?;

@@ -109,3 +109,21 @@ fn what_can_neither_be_recorded_nor_removed_must_stay() {
     assert!(extent.end_log_at(8).is_err(), "and so it is from then on");
     assert_eq!(read(&machine).expect("there").first_segment, 1);
 }
+
+/// Whichever slot rots, the other one asks for nothing that is gone.
+#[test]
+fn damage_in_one_slot_asks_for_nothing_that_is_gone() {
+    let machine = machine(5);
+    let extent = extent(&machine);
+    extent.note_log(1, 3);
+    for first in 2..6 {
+        extent.note_segment(first + 2);
+        extent.begin_log_at(first).and_then(|()| extent.end_log_at(first + 1)).expect("room");
+        for slot in 0..SLOTS {
+            let machine = SimMachine { fs: machine.fs.fork(kontiki_env::rng::Rng::new(1)), ..SimMachine::from_seed(6) };
+            machine.fs.flip_bit(&Path::new(DIR).join(EXTENT), slot * SLOT_BYTES + 20, 1).expect("within the file");
+            let reach = read(&machine).expect("the other one");
+            assert!(reach.first_segment == first && reach.last_segment <= first + 1, "{reach:?}");
+        }
+    }
+}

@@ -3,12 +3,13 @@
 use super::*;
 use crate::config::NodeConfig;
 use futures::FutureExt;
-use kontiki_engine::{Error as EngineError, Family, Options, View, WriteBatch};
+use kontiki_engine::{Commit, Direction, Durability, Error as EngineError, Family, Options, Range, View, WriteBatch};
 use kontiki_env::SimMachine;
 use kontiki_env::clock::Clock;
 use kontiki_env::fs::{CrashMode, Fs, Op, OpenMode};
 use kontiki_env::tasks::Tasks;
 use kontiki_placement::{Command, Outcome, Request, Timestamps};
+use kontiki_raftstore::families;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
@@ -199,6 +200,53 @@ fn embedded_data_is_served_by_one_node_and_refused_to_several() {
     assert!(matches!(error, OpenError::EmbeddedData { members: 3, .. }), "{error}");
     rig.start();
     assert_eq!(rig.get(b"embedded"), Some(b"before".to_vec()));
+}
+
+/// Data that only transactions wrote is data too.
+#[test]
+fn transactional_data_of_no_member_is_refused_to_several() {
+    let rig = Rig { machine: SimMachine::from_seed(4), driver: None };
+    let options = Options { families: open::served_families(), ..Options::default() };
+    let db = Db::open_in(&rig.machine.env(), Path::new("/data"), options).unwrap();
+    let mut batch = WriteBatch::new();
+    batch.put(families::TXN_WRITE, b"key", b"record");
+    db.write(batch, Durability::Sync).unwrap();
+    db.close().unwrap();
+    let mut three = config();
+    three.members = (1..=3).map(|id| (id, format!("node:{id}"))).collect();
+    let error = rig.open(three).err().expect("refused");
+    assert!(matches!(error, OpenError::EmbeddedData { members: 3, .. }), "{error}");
+    assert!(error.to_string().contains("--replace-lost-directory"), "{error}");
+}
+
+/// Its start is not counted, and the error says what to do.
+#[test]
+fn a_directory_that_lost_its_raft_logs_is_left_as_it_is() {
+    let mut rig = Rig::new();
+    rig.put(b"key", b"value").unwrap();
+    rig.machine.fs.crash(CrashMode::Kill);
+    rig.driver = None;
+    let open_engine = |machine: &SimMachine| {
+        let options = Options { families: open::served_families(), ..Options::default() };
+        Db::open_in(&machine.env(), Path::new("/data"), options).unwrap()
+    };
+    let meta = |db: &Db| {
+        let mut entries = db.snapshot().entries(families::META, Range::all(), Direction::Forward).unwrap();
+        std::iter::from_fn(|| entries.next().unwrap()).collect::<Vec<_>>()
+    };
+    rig.machine = rig.machine.restarted(kontiki_env::rng::Rng::new(2));
+    let db = open_engine(&rig.machine);
+    let remove = |stream| kontiki_engine::StreamOp::Remove { stream };
+    let streams = db.streams().into_iter().map(remove).collect();
+    let lost = Commit { batch: WriteBatch::new(), streams, durability: Durability::Sync, unchanged: vec![] };
+    db.commit(lost).unwrap();
+    let before = meta(&db);
+    db.close().unwrap();
+    let error = rig.open(config()).err().expect("refused");
+    assert!(matches!(error, OpenError::Recover(_)), "{error}");
+    assert!(error.to_string().contains("docs/guide/replace-a-disk.md"), "{error}");
+    rig.machine = rig.machine.restarted(kontiki_env::rng::Rng::new(3));
+    assert_eq!(meta(&open_engine(&rig.machine)), before);
 }
 
 #[test]
