@@ -109,10 +109,18 @@ impl File for RealFile {
 /// The lock of an open file description (flock): the system releases it when the file is closed, however the
 /// process ends. Two opens in one process exclude each other too.
 struct RealLock {
-    _file: fs::File,
+    file: fs::File,
 }
 
 impl FileLock for RealLock {}
+
+/// Given back here and not by the end of the file: another thread may be starting a process, which has the file too until it
+/// executes its program.
+impl Drop for RealLock {
+    fn drop(&mut self) {
+        let _ = self.file.unlock(); // the end of the file does the same, a little later
+    }
+}
 
 impl Fs for RealFs {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
@@ -184,10 +192,11 @@ impl Fs for RealFs {
             }
             Err(fs::TryLockError::Error(error)) => return Err(error),
         }
+        let mut lock = RealLock { file };
         // What it records is for people; a full disk is no reason to refuse the lock.
-        match file.set_len(0).and_then(|()| file.write_all(holder.as_bytes())) {
+        match lock.file.set_len(0).and_then(|()| lock.file.write_all(holder.as_bytes())) {
             Err(error) if error.kind() != io::ErrorKind::StorageFull => Err(error),
-            _ => Ok(Box::new(RealLock { _file: file })),
+            _ => Ok(Box::new(lock)),
         }
     }
 
@@ -197,7 +206,7 @@ impl Fs for RealFs {
             file => file?,
         };
         match file.try_lock_shared() {
-            Ok(()) => Ok(Some(Box::new(RealLock { _file: file }))),
+            Ok(()) => Ok(Some(Box::new(RealLock { file }))),
             Err(fs::TryLockError::WouldBlock) => {
                 let mut recorded = String::new();
                 file.read_to_string(&mut recorded)?;

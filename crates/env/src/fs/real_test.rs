@@ -1,4 +1,4 @@
-use super::RealFs;
+use super::{RealFs, RealLock};
 use crate::fs::{File, Fs, OpenMode, conformance, read_all};
 
 #[test]
@@ -72,4 +72,19 @@ fn a_page_that_the_system_refuses_is_an_error_and_no_signal() {
     let other = RealFs.open(&directory.path().join("other"), OpenMode::CreateNew).unwrap();
     other.allocate(4096).unwrap();
     other.map(4096).unwrap().expect("as above").write_at(b"x", 0).unwrap();
+}
+
+/// A process that is just being forked has all descriptors of this one until it executes its program, and shares their locks.
+#[test]
+fn a_lock_that_is_given_back_is_free_although_a_forked_process_still_has_its_file() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("LOCK");
+    for exclusive in [true, false] {
+        let file = std::fs::File::create(&path).unwrap();
+        let of_the_fork = file.try_clone().unwrap();
+        if exclusive { file.try_lock().unwrap() } else { file.try_lock_shared().unwrap() }
+        drop(RealLock { file });
+        assert!(RealFs.lock(&path, "the next").is_ok(), "exclusive: {exclusive}");
+        drop(of_the_fork);
+    }
 }
