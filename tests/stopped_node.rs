@@ -111,6 +111,24 @@ fn first_file(dir: &Path, folder: &str, suffix: &str) -> std::path::PathBuf {
     files.into_iter().next().expect("there is one")
 }
 
+/// Of a killed node's directory: acknowledged writes are in its raft log alone, and copies have no raft logs.
+fn assert_copies_need_a_good_end(served: &Path, scratch: &Path) {
+    let at = |name: &str| scratch.join(name).to_str().expect("text").to_owned();
+    let served = served.to_str().expect("text");
+    for (command, tables_only) in [
+        (vec!["checkpoint".to_owned(), at("checkpoint")], false),
+        (vec!["backup".to_owned(), "create".to_owned(), "--backups".to_owned(), at("backups")], false),
+        (vec!["checkpoint".to_owned(), at("checkpoint")], true),
+    ] {
+        let more: &[&str] = if tables_only { &["--tables-only"] } else { &[] };
+        let output = kontiki().args(&command).args(["--data-dir", served]).args(more).output().expect("starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(if tables_only { 0 } else { 2 }), "{command:?}: {output:?}");
+        assert!(said.contains("entries") && (tables_only || said.contains("kontiki serve --data-dir")), "{said}");
+        assert_eq!(Path::new(&command[command.len() - 1]).exists(), tables_only, "nothing was begun");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_repaired_directory_is_served_again_if_nothing_was_lost() {
     let mut cluster = Cluster::start(1);
@@ -124,6 +142,7 @@ async fn a_repaired_directory_is_served_again_if_nothing_was_lost() {
     cluster.nodes[0].kill(); // Only the raft log has it.
 
     let served = cluster.nodes[0].data_dir.clone();
+    assert_copies_need_a_good_end(&served, cluster.dir.path());
     let (whole, saved) = (cluster.dir.path().join("whole"), cluster.dir.path().join("saved"));
     let text = |path: &Path| path.to_str().expect("text").to_owned();
     succeeds(&["repair", "--data-dir", &text(&served), &text(&whole)]);

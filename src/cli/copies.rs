@@ -19,6 +19,9 @@ pub struct Checkpoint {
     data_dir: PathBuf,
     /// The new directory
     target: PathBuf,
+    /// Of a node's directory, also if its raft logs hold what its tables do not: the copy is without it
+    #[arg(long)]
+    tables_only: bool,
     /// Print JSON for programs
     #[arg(long)]
     json: bool,
@@ -27,7 +30,7 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// Makes a second directory with the same contents, by hard links.
     pub fn run(self) -> Result<(), Failure> {
-        let db = local::open(&self.data_dir, Purpose::Read)?;
+        let db = local::open(&self.data_dir, Purpose::Copy { tables_only: self.tables_only })?;
         let report = db.checkpoint(&self.target).map_err(local::failed)?;
         db.close().map_err(local::failed)?;
         let value = json!({
@@ -65,7 +68,7 @@ impl Compact {
         {
             return Err(Failure::usage(format!("--from {from:?} comes after --to {to:?}: exchange them")));
         }
-        let db = local::open(&self.data_dir, Purpose::Read)?;
+        let db = local::open(&self.data_dir, Purpose::Arrange)?;
         let before = db.stats().table_bytes();
         match &self.family {
             None => db.compact().map_err(local::failed)?,
@@ -96,6 +99,9 @@ enum Action {
         /// The directory; nobody else may have it open
         #[arg(long, value_name = "DIR")]
         data_dir: PathBuf,
+        /// Of a node's directory, also if its raft logs hold what its tables do not: the backup is without it
+        #[arg(long)]
+        tables_only: bool,
         #[command(flatten)]
         store: Store,
     },
@@ -170,8 +176,8 @@ impl Backup {
     /// Does what it is told.
     pub fn run(self) -> Result<(), Failure> {
         match self.action {
-            Action::Create { data_dir, store } => {
-                let db = local::open(&data_dir, Purpose::Read)?;
+            Action::Create { data_dir, tables_only, store } => {
+                let db = local::open(&data_dir, Purpose::Copy { tables_only })?;
                 let info = store.open()?.create(&db, &mut progress()).map_err(local::failed)?;
                 db.close().map_err(local::failed)?;
                 print(store.json, &to_json(&info), || {

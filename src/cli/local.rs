@@ -8,7 +8,7 @@ use kontiki_engine::inspect;
 use kontiki_engine::{Direction, Family, Range, ReadOptions, View};
 use kontiki_env::Env;
 use kontiki_env::fs::{FileLock, Fs, RealFs};
-use kontiki_server::{CommittedReader, TXN_WRITE};
+use kontiki_server::stopped::{CommittedReader, TXN_WRITE, entries_not_in_tables};
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -25,8 +25,13 @@ pub enum Purpose {
     Create,
     /// To write to what is there.
     Change,
-    /// To read it, copy it, or arrange its files anew.
-    Read,
+    /// To arrange its files anew.
+    Arrange,
+    /// To copy it, without the raft logs of a node; also if these hold what its tables do not, if so wanted.
+    Copy {
+        /// What the raft logs hold beyond the tables may be missing in the copy.
+        tables_only: bool,
+    },
 }
 
 /// Opens a directory.
@@ -36,18 +41,30 @@ pub enum Purpose {
 pub fn open(folder: &Path, purpose: Purpose) -> Result<Db, Failure> {
     match purpose {
         Purpose::Create => inspect::refuse_foreign(&Env::real(), folder, &[]).map_err(failed)?,
-        Purpose::Change | Purpose::Read => find_database(folder)?,
+        Purpose::Change | Purpose::Arrange | Purpose::Copy { .. } => find_database(folder)?,
     }
     let db = Db::open(folder, Options::default()).map_err(failed)?;
     if !is_served(&db) {
         return Ok(db);
     }
     let folder = folder.display();
-    if purpose == Purpose::Read {
-        note_served(&folder);
-        return Ok(db);
+    let missing = entries_not_in_tables(&db).map_err(|error| Failure::new(format!("{folder}: {error}")))?;
+    match purpose {
+        Purpose::Copy { tables_only: false } if missing > 0 => {
+            db.close().map_err(failed)?;
+            return Err(Failure::usage(format!(
+                "{folder} belongs to a served store whose process was killed, or stopped amid its work: its raft logs hold {missing} entries \
+                 that are not in its tables, and a copy would be without them, although they may be acknowledged. Start \
+                 it with `kontiki serve --data-dir {folder}`, stop it by Ctrl-C or SIGTERM, and copy it then; \
+                 --tables-only makes a copy without them"
+            )));
+        }
+        Purpose::Arrange | Purpose::Copy { .. } => {
+            note_served(&folder, missing);
+            return Ok(db);
+        }
+        Purpose::Create | Purpose::Change => db.close().map_err(failed)?,
     }
-    db.close().map_err(failed)?;
     Err(Failure::usage(format!(
         "{folder} belongs to a served store, and what is written here would be missing in its log; run \
          `kontiki serve --data-dir {folder}` and use --endpoint instead"
@@ -68,7 +85,9 @@ pub fn open_to_read(folder: &Path) -> Result<ToRead, Failure> {
     let lock = inspect::lock_to_read(&Env::real(), folder).map_err(failed)?;
     let db = Db::open_read_only(folder, Options::default()).map_err(failed)?;
     if is_served(&db) {
-        note_served(&folder.display());
+        let folder = folder.display();
+        let missing = entries_not_in_tables(&db).map_err(|error| Failure::new(format!("{folder}: {error}")))?;
+        note_served(&folder, missing);
     }
     Ok(ToRead { db, _lock: lock })
 }
@@ -87,9 +106,14 @@ pub fn find_database(folder: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn note_served(folder: &impl std::fmt::Display) {
+/// `missing`: entries of the raft logs that are not in the tables.
+fn note_served(folder: &impl std::fmt::Display, missing: u64) {
+    let beside = match missing {
+        0 => String::new(),
+        some => format!(", without {some} entries of its raft logs"),
+    };
     eprintln!(
-        "{folder} belongs to a served store: this is what one stopped replica holds in its tables; a running node, \
+        "{folder} belongs to a served store: this is what one stopped replica holds in its tables{beside}; a running node, \
          asked with --endpoint, tells what the store holds"
     );
 }

@@ -1,13 +1,14 @@
 //! `kontiki serve`: a node in the foreground.
 
-use super::Failure;
 use super::cluster::Interrupts;
+use super::{Failure, block_on};
 use clap::Args;
 use kontiki_env::fs::RealFs;
 use kontiki_server::config::ServeArgs;
 use kontiki_server::node::Server;
 use kontiki_server::telemetry;
 use std::io::{Read, Write};
+use std::sync::mpsc;
 use tokio::sync::oneshot;
 
 /// Arguments of `kontiki serve`.
@@ -25,6 +26,8 @@ impl Serve {
     pub fn run(self) -> Result<(), Failure> {
         let config = self.args.resolve(&RealFs).map_err(|error| Failure::usage(error.to_string()))?;
         telemetry::init(&config.log_level).map_err(|error| Failure::usage(error.to_string()))?;
+        // Before the node can be seen to be ready: whoever asks it to end then expects a good end.
+        let interrupted = interrupted();
         let server = Server::start(config).map_err(|error| match error {
             error if error.is_asked_wrongly() => Failure::usage(error.to_string()),
             error => Failure::new(error.to_string()),
@@ -32,19 +35,41 @@ impl Serve {
         writeln!(std::io::stdout(), "{}", server.banner())?;
         let lifeline = self.stop_with_stdin.then(stdin_ended);
         let asked = async move {
-            match (Interrupts::listen(), lifeline) {
-                (Ok(mut interrupts), Some(ended)) => tokio::select! {
-                    () = interrupts.next() => {}
+            match lifeline {
+                Some(ended) => tokio::select! {
+                    _ = interrupted => {}
                     _ = ended => {}
                 },
-                (Ok(mut interrupts), None) => interrupts.next().await,
-                // Without handlers a signal ends the process at once, which is safe too.
-                (Err(_), Some(ended)) => drop(ended.await),
-                (Err(_), None) => std::future::pending().await,
+                None => drop(interrupted.await),
             }
         };
         server.run_until(asked).map_err(|error| Failure::new(error.to_string()))
     }
+}
+
+/// Resolves when a signal asks the process to end; one that came before counts. Signals are listened to when it returns.
+#[allow(clippy::disallowed_methods)] // the node's own runtime starts later
+fn interrupted() -> oneshot::Receiver<()> {
+    let ((ask, asked), (ready, listening)) = (oneshot::channel::<()>(), mpsc::channel::<()>());
+    std::thread::spawn(move || {
+        let listen = async {
+            let interrupts = Interrupts::listen();
+            drop(ready);
+            match interrupts {
+                Ok(mut interrupts) => interrupts.next().await,
+                // Without handlers a signal ends the process at once, which is safe too.
+                Err(_) => std::future::pending().await,
+            }
+            Ok(())
+        };
+        match block_on(listen) {
+            Ok(()) => drop(ask),
+            // There is no runtime, which the node's own start says better.
+            Err(_) => std::mem::forget(ask),
+        }
+    });
+    let _ = listening.recv(); // its end is the news
+    asked
 }
 
 /// Resolves when the standard input ends.

@@ -135,7 +135,8 @@ fn compact_rewrites_the_tables_of_a_range_of_a_family_and_no_others() {
     succeeds(&folder, &["compact"]);
     assert_eq!(of_level(&tables(&folder, CARGO, &INITIALS), 0), 0);
     check_contents(&folder);
-    assert!(kontiki(&["check", "--data-dir", folder.to_str().expect("text")]).status.success());
+    let checked = kontiki(&["check", "--data-dir", folder.to_str().expect("text")]);
+    assert!(checked.status.success(), "{checked:?}");
 }
 
 #[test]

@@ -16,8 +16,6 @@ pub mod kv;
 pub mod node;
 pub mod pd;
 pub mod planted;
+pub mod stopped;
 pub mod telemetry;
 pub mod transport;
-
-/// For tools: the committed transactional keys of a directory that no node has open, and the family that has them.
-pub use kontiki_txn::{CommittedReader, TXN_WRITE};

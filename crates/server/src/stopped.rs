@@ -1,0 +1,27 @@
+//! For tools: what the directory of a node that does not run holds.
+
+use kontiki_engine::{Db, StreamId};
+use kontiki_raftstore::meta;
+
+pub use kontiki_raftstore::RecoverError;
+pub use kontiki_txn::{CommittedReader, TXN_WRITE};
+
+/// How many entries of the directory's raft logs are not in its tables, over all replicas.
+///
+/// A node that stops in good order leaves none, or only some that were not committed yet. After a killed process they are what
+/// was acknowledged since the last flush: the next start applies them again. Copies of the directory, which hold its data
+/// without the raft logs, lack them.
+///
+/// Errors: the directory cannot be read, or contradicts itself.
+pub fn entries_not_in_tables(db: &Db) -> Result<u64, RecoverError> {
+    let view = db.snapshot();
+    let mut missing = 0;
+    for stream in db.streams() {
+        let contents = db.stream(stream)?;
+        let last = contents.truncated_through + contents.entries.len() as u64;
+        let StreamId(region) = stream;
+        let applied = meta::applied_index(&view, kontiki_raftstore::RegionId(region))?.unwrap_or(0);
+        missing += last.saturating_sub(applied);
+    }
+    Ok(missing)
+}
