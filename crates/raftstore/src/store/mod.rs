@@ -171,6 +171,8 @@ impl Store {
     /// has come in, until it returns nothing ([`Effects::is_empty`]).
     pub fn poll(&mut self, now: Duration) -> Effects {
         self.out.now = self.out.now.max(now);
+        // An event may have met a fault already: then no region goes on.
+        self.fault = self.fault.take().or_else(|| self.out.fault.clone());
         if self.fault.is_none() {
             for region in std::mem::take(&mut self.dirty) {
                 if let Some(peer) = self.peers.get_mut(&region) {
