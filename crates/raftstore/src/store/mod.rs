@@ -8,7 +8,7 @@ mod recover;
 mod status;
 
 pub use create::replica_id;
-pub use status::RegionStatus;
+pub use status::{LeaseStatus, RegionStatus};
 
 use crate::config::Config;
 use crate::consensus::wire::StoreMessage;
