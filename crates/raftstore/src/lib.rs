@@ -35,4 +35,4 @@ pub use event::Event;
 pub use memory::MemoryStatus;
 pub use readers::{ReadRefusal, Readable, Readers};
 pub use region::{Epoch, MemberChange, Peer, PeerId, Region, RegionId, Space, StoreId, StoreIdentity, Ticket};
-pub use store::{RegionStatus, Store, replica_id};
+pub use store::{LeaseStatus, RegionStatus, Store, replica_id};

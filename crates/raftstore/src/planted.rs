@@ -30,9 +30,14 @@ pub struct Planted {
     pub snapshot_without_locks: bool,
     /// A lease begins when its confirmation arrives, not when the heartbeat was sent.
     pub lease_from_answer: bool,
-    /// A read barrier is answered when a quorum has confirmed it, whatever is applied here.
+    /// A read barrier is answered when a quorum has confirmed it, whatever is applied here. The first thing a new leader
+    /// applies, an entry of its own term, holds all that earlier leaders acknowledged, and this leader's own
+    /// acknowledgements follow its applies; so the bug shows only together with its second half: a leader takes part in
+    /// reads behind barriers before that entry is applied ([`crate::Readers::term_before_apply`]).
     pub barrier_before_apply: bool,
-    /// A proposal is recognised at apply by its index alone.
+    /// A proposal is recognised at apply by its index alone, and stays when leadership ends. Without the second half the
+    /// first is hidden: proposals above the commit index are answered when leadership ends, and those at or below it
+    /// cannot lose their place.
     pub proposal_term_not_checked: bool,
     /// A changed term or vote is not written down.
     pub vote_not_persisted: bool,

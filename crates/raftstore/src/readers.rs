@@ -86,11 +86,23 @@ pub struct Readers {
     slots: ArcSwap<BTreeMap<RegionId, Arc<Slot>>>,
     /// A planted bug: see [`crate::planted::Planted::read_without_lease`].
     without_lease: bool,
+    /// A planted bug: see [`crate::planted::Planted::barrier_before_apply`].
+    barrier_before_apply: bool,
 }
 
 impl Readers {
     pub(crate) fn new(planted: crate::planted::Planted) -> Readers {
-        Readers { slots: ArcSwap::default(), without_lease: planted.read_without_lease }
+        Readers {
+            slots: ArcSwap::default(),
+            without_lease: planted.read_without_lease,
+            barrier_before_apply: planted.barrier_before_apply,
+        }
+    }
+
+    /// A planted bug: the term in which this replica leads, whatever it has applied. `None` unless it is planted.
+    pub fn term_before_apply(&self, region: RegionId) -> Option<u64> {
+        let publication = self.slots.load().get(&region)?.publication.load_full();
+        Some(publication.term).filter(|_| self.barrier_before_apply && publication.leads)
     }
 
     /// Takes a view with `take` and returns it if it is fresh: it holds everything that was acknowledged before the

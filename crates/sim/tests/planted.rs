@@ -8,25 +8,10 @@ use kontiki_sim::cluster::{Plan, PlantedBug, run_caught};
 
 /// Bugs that are planted and for which no budget is established, and why: `kontiki-sim find` shows which seeds find them.
 const WITHOUT_BUDGET: &[PlantedBug] = &[
-    // Needs a full disk, a command whose latches are released, and another one of the same key before the first is applied.
+    // Found by theme only (`find unlatch-on-full-disk --theme flow`: seed 15), and by none of the first 200 seeds, of which
+    // some 25 have that theme. Needs a disk that is full for a moment beside an apply that takes longer, at one leader, and
+    // another command of the same key in between.
     PlantedBug::UnlatchOnFullDisk,
-    // Needs a chain of six events: see raftstore's scenario `learns_a_term_from_a_late_refusal`.
-    PlantedBug::PromiseWhileLeaderKnown,
-    // Needs a heartbeat that is handled before a late tick, and an election exactly at the end of the promise.
-    PlantedBug::PromiseInTicks,
-    // Hidden: the driver answers a barrier's reader only when an entry of the leader's own term is applied too, and what this
-    // leader acknowledged is applied here.
-    PlantedBug::BarrierBeforeApply,
-    // Hidden: a leader that steps down drops its proposals above the commit index, and no message of its successor can
-    // raise that index before it has answered one.
-    PlantedBug::ProposalTermNotChecked,
-    // Needs a snapshot that is refused during an install and sent again under the same name.
-    PlantedBug::SnapshotNamesReused,
-    // Found by seed 113 while the simulator's bound was twice the configured one, which seed 514 exceeds without the bug; not
-    // measured with the present bound.
-    PlantedBug::FollowersUnbounded,
-    // Breaks no promise at any moment: followers need more snapshots. raftstore's scenario `log_not_held` counts them.
-    PlantedBug::LogNotHeld,
 ];
 
 /// Within how many seeds each of the others must be found.

@@ -23,6 +23,7 @@
 use super::Peer;
 use crate::consensus::step::HeartbeatAck;
 use crate::region::PeerId;
+use crate::store::LeaseStatus;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -121,6 +122,12 @@ impl Peer {
         let until = self.group.quorum_time(|peer| if peer == self.me.id { mine } else { self.lease.until(peer) });
         assert!(until <= mine, "nothing is confirmed in the future");
         Some(until).filter(|until| *until > Duration::ZERO)
+    }
+
+    pub fn lease_status(&self, now: Duration) -> Option<LeaseStatus> {
+        let until = self.lease_until(now)?;
+        let others = self.members.peers.iter().filter(|peer| peer.id != self.me.id);
+        Some(LeaseStatus { until, promises: others.map(|peer| (peer.store, self.lease.until(peer.id))).collect() })
     }
 }
 

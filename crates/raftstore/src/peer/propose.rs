@@ -76,6 +76,13 @@ impl Peer {
         let term = self.group.term();
         let early = self.config.planted().acknowledge_before_quorum;
         let rest = self.queue.split_off(count);
+        if self.config.planted().proposal_term_not_checked {
+            // What an earlier leadership left above the log's end.
+            let ends = self.proposals.partition_point(|left| left.index < first_index);
+            for left in self.proposals.split_off(ends) {
+                self.forget(left, Answer::Dropped, out);
+            }
+        }
         assert!(self.proposals.back().is_none_or(|last| last.index < first_index), "the log grows");
         for (queued, index) in std::mem::replace(&mut self.queue, rest).into_iter().zip(first_index..) {
             if early {
@@ -104,6 +111,9 @@ impl Peer {
     /// Leadership ended: proposals above `committed` may or may not be applied one day. Those at or below it are
     /// decided: apply will show whether they are the entries that were committed.
     pub(super) fn drop_proposals_above(&mut self, committed: u64, out: &mut Outbox) {
+        if self.config.planted().proposal_term_not_checked {
+            return;
+        }
         while self.proposals.back().is_some_and(|proposed| proposed.index > committed) {
             let proposed = self.proposals.pop_back().expect("just seen");
             self.forget(proposed, Answer::Dropped, out);

@@ -8,7 +8,7 @@ mod recover;
 mod status;
 
 pub use create::replica_id;
-pub use status::RegionStatus;
+pub use status::{LeaseStatus, RegionStatus};
 
 use crate::config::Config;
 use crate::consensus::wire::StoreMessage;
@@ -159,6 +159,8 @@ impl Store {
     /// has come in, until it returns nothing ([`Effects::is_empty`]).
     pub fn poll(&mut self, now: Duration) -> Effects {
         self.out.now = self.out.now.max(now);
+        // An event may have met a fault already: then no region goes on.
+        self.fault = self.fault.take().or_else(|| self.out.fault.clone());
         if self.fault.is_none() {
             for region in std::mem::take(&mut self.dirty) {
                 if let Some(peer) = self.peers.get_mut(&region) {

@@ -1,8 +1,18 @@
 //! What a store tells about itself, for metrics, status pages and tests.
 
 use super::Store;
-use crate::region::{Peer, Region};
+use crate::region::{Peer, PeerId, Region, StoreId};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// What a leader's lease rests on. Times are of the leader's own monotonic clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseStatus {
+    /// When the lease ends, unless it is renewed.
+    pub until: Duration,
+    /// The other stores with a promise not to vote, and until when the leader counts on each.
+    pub promises: Vec<(StoreId, Duration)>,
+}
 
 /// One region's replica, at this moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,10 +25,16 @@ pub struct RegionStatus {
     pub leads: bool,
     /// Raft term.
     pub term: u64,
+    /// The peer that this replica voted for in this term, if it voted.
+    pub vote: Option<PeerId>,
+    /// The lease, if this replica leads and a quorum has confirmed it at any time.
+    pub lease: Option<LeaseStatus>,
     /// Last index of the log that is durable here.
     pub durable_index: u64,
     /// Last index of the log.
     pub last_index: u64,
+    /// The log holds an entry of this term, so all that its leader needs to commit has come.
+    pub has_first_of_term: bool,
     /// Highest index known to be committed.
     pub committed_index: u64,
     /// Highest index visible to readers here.
@@ -39,8 +55,11 @@ impl Store {
             leader: peer.leader(),
             leads: peer.leads(),
             term: peer.group().term(),
+            vote: Some(PeerId(peer.group().vote())).filter(|vote| vote.0 != 0),
+            lease: peer.lease_status(self.out.now),
             durable_index: peer.group().durable_index(),
             last_index: peer.group().last_index(),
+            has_first_of_term: !peer.group().lacks_first_of_term(),
             committed_index: peer.group().committed(),
             applied_index: peer.applied().index,
             truncated_index: peer.group().truncated().index,

@@ -201,6 +201,32 @@ fn an_entry_that_is_not_understood_stops_the_store() {
 }
 
 #[test]
+fn a_fault_that_an_event_met_stops_regions_whose_entries_wait_for_applies() {
+    let regions = [region(1, 1)];
+    let (mut view, streams) = bootstrapped(&regions);
+    let config = Config { apply_bytes_max: 1, applying_bytes_max: 1, ..Config::default() };
+    let mut store = Store::new(config, Rng::new(1));
+    store.recover(&view, streams).expect("whole");
+    drain(&mut store, &mut view, Duration::ZERO);
+    for ticket in 1..=4 {
+        let mut batch = WriteBatch::new();
+        batch.put(crate::families::DEFAULT, &[1], b"v");
+        let epoch = Epoch { conf_version: 1, version: 1 };
+        store.handle(Event::Propose { region: RegionId(1), epoch, batch, ticket: Ticket(ticket) }, Duration::ZERO);
+    }
+    let persist = store.poll(Duration::ZERO).persist.expect("one");
+    store.handle(Event::Persisted { batch: persist.id }, Duration::ZERO);
+    let apply = store.poll(Duration::ZERO).apply.expect("the first entries; others wait for them");
+    store.handle(Event::Applied { through: apply.id }, Duration::ZERO);
+    // As another region's install would.
+    store.out.fault = Some(Fault { region: RegionId(2), what: "an install failed".into() });
+    let effects = store.poll(Duration::ZERO);
+    assert!(effects.fault.expect("a fault").to_string().contains("an install failed"));
+    assert!(effects.apply.is_none(), "nothing goes on");
+    assert!(store.poll(Duration::ZERO).is_empty());
+}
+
+#[test]
 #[should_panic(expected = "already in use")]
 fn a_ticket_is_used_once() {
     let mut store = recovered(&[region(1, 3)]);

@@ -63,6 +63,9 @@ impl Driver {
         for (ticket, answer) in effects.answers {
             let pending = self.pending.waiting.remove(&ticket);
             debug_assert!(pending.is_some(), "{ticket:?} is answered once");
+            if let Some(observer) = &mut self.observers.proposals {
+                observer(ticket, None);
+            }
             if let Some(pending) = pending {
                 self.answer(pending, answer, now);
             }
@@ -81,7 +84,7 @@ impl Driver {
             self.submit(LaneKind::Persist, commit);
         }
         if let Some(commit) = Some(&mut self.applies).filter(|_| !self.applies_held).and_then(Lane::take) {
-            if let Some(observer) = &mut self.observer {
+            if let Some(observer) = &mut self.observers.applies {
                 observer(&self.db, &commit.batch);
             }
             self.submit(LaneKind::Apply, commit);

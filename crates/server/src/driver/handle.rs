@@ -211,6 +211,7 @@ impl NodeHandle {
         let missing = RegionError::RegionNotFound { region: context.region };
         // The term before the snapshot: everything that earlier leaders wrote is in it then.
         let term = shared.leader_terms.lock().get(&context.region).copied();
+        let term = term.or_else(|| shared.readers.term_before_apply(context.region));
         let snapshot = early.unwrap_or_else(|| shared.db.snapshot());
         let (region, leader) = shared.readers.region(context.region).ok_or(missing)?;
         let Some(term) = term else {

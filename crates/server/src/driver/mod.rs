@@ -120,6 +120,17 @@ pub enum Outbound {
 /// Is shown each batch of committed entries before the engine gets it; see [`Driver::observe_applies`].
 pub type ApplyObserver = Box<dyn FnMut(&Db, &WriteBatch) + Send>;
 
+/// Is shown each proposal that depends on what was read before, and told of its decision; see
+/// [`Driver::observe_bound_proposals`].
+pub type ProposalObserver = Box<dyn FnMut(Ticket, Option<&WriteBatch>) + Send>;
+
+/// Whoever watches; see [`Driver::observe_applies`] and [`Driver::observe_bound_proposals`].
+#[derive(Default)]
+struct Observers {
+    applies: Option<ApplyObserver>,
+    proposals: Option<ProposalObserver>,
+}
+
 /// Who waits for a ticket of raftstore.
 enum Pending {
     /// `is_bound`: it depends on what was read before, and whoever made it keeps others away until it is decided.
@@ -171,8 +182,7 @@ pub struct Driver {
     /// Free bytes of the volume, as last seen.
     available_bytes: u64,
     outbound: Vec<Outbound>,
-    /// Whoever watches what is applied; see [`Driver::observe_applies`].
-    observer: Option<ApplyObserver>,
+    observers: Observers,
     applies_held: bool,
     tick_interval: Duration,
     next_tick: Duration,
@@ -194,7 +204,13 @@ impl Driver {
     /// Shows every batch of committed entries to `observer`, before the engine gets it and after everything earlier is
     /// visible. For checks that replicas which have applied the same are the same.
     pub fn observe_applies(&mut self, observer: ApplyObserver) {
-        self.observer = Some(observer);
+        self.observers.applies = Some(observer);
+    }
+
+    /// Shows every proposal that depends on what was read before to `observer` when raftstore gets it, and says so,
+    /// without a batch, when raftstore has decided a proposal. For checks that such proposals do not overtake each other.
+    pub fn observe_bound_proposals(&mut self, observer: ProposalObserver) {
+        self.observers.proposals = Some(observer);
     }
 
     /// Keeps committed entries from the engine, or lets them go on: for simulations of a replica whose apply is slow.
@@ -263,6 +279,9 @@ impl Driver {
                 }
                 self.shared.counters.proposals.increment();
                 let ticket = self.pending.add(Pending::Proposal { reply, is_bound: term.is_some() });
+                if let Some(observer) = self.observers.proposals.as_mut().filter(|_| term.is_some()) {
+                    observer(ticket, Some(&batch));
+                }
                 self.store.handle(Event::Propose { region, epoch, batch, ticket }, now.monotonic);
             }
             self.settle(now);

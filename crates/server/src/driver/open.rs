@@ -185,7 +185,7 @@ impl Driver {
             flusher,
             surveys,
             outbound: Vec::new(),
-            observer: None,
+            observers: super::Observers::default(),
             applies_held: false,
             tick_interval,
             next_tick: monotonic,

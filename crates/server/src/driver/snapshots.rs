@@ -283,6 +283,12 @@ impl Driver {
         }
     }
 
+    /// The files of snapshots that stand for data which is not in tables: they must stay.
+    pub fn needed_snapshot_files(&self) -> Vec<PathBuf> {
+        let files = self.store.needed_files().into_iter();
+        files.map(|file| self.snapshots.directory().join(file.file_name())).collect()
+    }
+
     /// Removes what of these files is neither needed nor about to arrive. Names are used once, so what is found here
     /// cannot become needed before it is gone.
     pub(super) fn remove_unneeded_snapshots(&mut self, paths: Vec<SnapshotPath>) {

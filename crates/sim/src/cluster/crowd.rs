@@ -46,7 +46,12 @@ impl Crowd {
             Theme::Plain => plain,
             Theme::Leases => plain.at_every_node(rng),
             Theme::Snapshots => Crowd {
-                raw: RawKnobs { gets_percent: 10, pause_ms_max: 1 << rng.below(5), ..plain.raw },
+                raw: RawKnobs {
+                    gets_percent: 10,
+                    pause_ms_max: 1 << rng.below(4),
+                    value_bytes_max: 128 << rng.below(3),
+                    ..plain.raw
+                },
                 bank: rng.chance(3, 4).then(|| (BankKnobs::draw(rng), 1 + rng.below(3))),
                 ..plain
             },
@@ -82,21 +87,28 @@ impl Crowd {
         Crowd { raw, raw_clients: rng.below(2), pinned, timestamp_clients: 1, bank, ..self }
     }
 
-    /// Values that fill a small budget, or a bank of few accounts whose latches are contended.
+    /// Values that fill a small budget; or little but a bank of few accounts, whose latches are contended while what holds
+    /// them waits for its apply. (Beside the former the latter would be refused for want of room.)
     fn with_much_to_write(self, rng: &mut Rng) -> Crowd {
+        let is_bank = rng.chance(1, 2);
         let raw = RawKnobs {
             gets_percent: 10,
-            pause_ms_max: 1 << rng.below(4),
-            value_bytes_max: 1_024,
+            pause_ms_max: if is_bank { 64 } else { 1 << rng.below(3) },
+            value_bytes_max: if is_bank { 64 } else { 1_024 },
             many_percent: 0,
             deletes_percent: 0,
             ..self.raw
         };
-        let bank = rng.chance(2, 3).then(|| {
-            let knobs =
-                BankKnobs { accounts: 2 + rng.below(2), pause_ms_max: 1 + rng.below(8), ..BankKnobs::draw(rng) };
+        let bank = (is_bank || rng.chance(1, 3)).then(|| {
+            let knobs = BankKnobs {
+                accounts: 2 + rng.below(2),
+                pause_ms_max: 1 + rng.below(8),
+                snapshots_percent: 10,
+                ..BankKnobs::draw(rng)
+            };
             (knobs, 2 + rng.below(4))
         });
-        Crowd { raw, raw_clients: 1 + rng.below(4), pinned: Vec::new(), bank, ..self }
+        let raw_clients = if is_bank { 1 } else { 2 + rng.below(4) };
+        Crowd { raw, raw_clients, pinned: Vec::new(), bank, ..self }
     }
 }

@@ -29,6 +29,7 @@ impl Cluster {
         self.compare_replicas();
         self.violations.extend(self.checks.watch.violations());
         self.violations.extend(self.checks.digests.difference());
+        self.violations.extend(self.checks.commands.overlap());
         self.violations.extend(self.records.violations.borrow().iter().take(3).cloned());
         self.find_leaks();
         let history = self.records.history.borrow().clone();

@@ -10,6 +10,7 @@
 //! 5. *judgement*: replicas are equal byte by byte, no acknowledged write is lost, every key's history is
 //!    linearizable, timestamps are unique and go forward, transactions see consistent snapshots.
 
+mod commands;
 mod crowd;
 mod digest;
 mod judge;
@@ -21,6 +22,7 @@ mod theme;
 mod watch;
 pub mod wire;
 
+pub use commands::Commands;
 pub use crowd::Crowd;
 pub use digest::Digests;
 pub use node::{Checks, ClusterNode, Remains, Sizes};
@@ -246,7 +248,9 @@ impl Cluster {
         let rng = self.rng.child(&format!("client {client}"));
         let pinned = |node| Router::pinned(self.world.caller(client), node, rng.child("router"));
         let router = node.map_or_else(|| self.router(client), pinned);
-        (if self.theme == Theme::Leases { router.hasty() } else { router }, rng)
+        // Some wait: an answer that a deposed leader gives late must be heard by someone.
+        let is_hasty = self.theme == Theme::Leases && rng.child("haste").chance(3, 4);
+        (if is_hasty { router.hasty() } else { router }, rng)
     }
 
     fn start_raw(&self, client: u64, node: Option<NodeId>, knobs: &RawKnobs) {

@@ -1,5 +1,6 @@
 //! A node of a simulated cluster: a machine, and on it the real driver with the real engine, raftstore and placement.
 
+use super::commands::Commands;
 use super::digest::Digests;
 use super::serve::{Services, Wishes};
 use super::watch::{REGIONS, Watch};
@@ -19,7 +20,7 @@ use kontiki_raftstore::{RegionId, StoreId, ViewId};
 use kontiki_server::config::{NodeConfig, RaftOptions};
 use kontiki_server::driver::{Arrival, Driver, NodeHandle, Outbound};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A snapshot whose receipt is not confirmed after this long has failed.
@@ -31,6 +32,9 @@ const HANG_UP_US_MAX: u64 = 100_000;
 const PATIENCE_MAX: Duration = Duration::from_secs(60);
 /// A snapshot that nobody asks for goes after so many ticks, which is 2 s.
 const SNAPSHOT_IDLE_TICKS: u64 = 40;
+
+/// With this [`Sizes::snapshot_log_factor`] no world's log reaches its bound while a snapshot is on its way.
+pub const UNREACHED_LOG_FACTOR: usize = 1 << 16;
 
 const TAG_MESSAGE: u8 = 0;
 const TAG_SNAPSHOT: u8 = 1;
@@ -101,11 +105,10 @@ impl Sizes {
         }
     }
 
-    /// What a follower may hold of a region that is not applied: several times its bound, because what new leaders need
-    /// before they can commit is taken beyond it (seed 514 holds twice the bound and more), and what may
-    /// repeat or replace the end of its log whatever the bound says. `None` if the worlds cannot meet the bound.
+    /// What a follower takes of a region that is not applied: its bound, and what may repeat or replace the end of its log.
+    /// `None` if the worlds cannot meet the bound.
     fn unapplied_bytes_bound(&self) -> Option<usize> {
-        let bound = 4 * self.unapplied_bytes_max + 2 * (self.round_bytes + self.entry_bytes_max);
+        let bound = self.unapplied_bytes_max + 2 * (self.round_bytes + self.entry_bytes_max);
         Some(bound).filter(|_| self.unapplied_bytes_max < 1 << 20)
     }
 }
@@ -121,6 +124,7 @@ pub struct ClusterNode {
     focus: &'static [RegionId],
     watch: Watch,
     digests: Digests,
+    commands: Commands,
     planted: Planted,
     /// What the clocks said when the present step began.
     seen: Now,
@@ -148,6 +152,8 @@ pub struct Checks {
     pub watch: Watch,
     /// Equality of replicas.
     pub digests: Digests,
+    /// Transactional commands.
+    pub commands: Commands,
 }
 
 struct Process {
@@ -171,7 +177,7 @@ struct Sending {
 impl ClusterNode {
     /// A node whose process does not run yet.
     pub fn new(id: NodeId, machine: SimMachine, config: NodeConfig, sizes: Sizes, rng: Rng, checks: Checks) -> Self {
-        let Checks { watch, digests } = checks;
+        let Checks { watch, digests, commands } = checks;
         let (planted, process, snapshots_installed) = (Planted::default(), None, 0);
         let (seen, slow) = (Now { monotonic: Duration::ZERO, wall_ms: 0 }, None);
         ClusterNode {
@@ -183,6 +189,7 @@ impl ClusterNode {
             focus: &REGIONS,
             watch,
             digests,
+            commands,
             planted,
             seen,
             slow,
@@ -272,6 +279,8 @@ impl SimNode for ClusterNode {
         .map_err(|error| error.to_string())?;
         let (digests, id) = (self.digests.clone(), self.id);
         driver.observe_applies(Box::new(move |db, batch| digests.applying(id, db, batch)));
+        let commands = self.commands.clone();
+        driver.observe_bound_proposals(Box::new(move |ticket, batch| commands.observe(id, ticket, batch)));
         let handle = driver.handle();
         self.watch.started(self.id, handle.clone());
         self.watch.look(self.id);
@@ -285,6 +294,7 @@ impl SimNode for ClusterNode {
     fn stop(&mut self) {
         self.watch.stopped(self.id);
         self.digests.stopped(self.id);
+        self.commands.stopped(self.id);
         self.snapshots_installed = self.snapshots_installed();
         self.process = None;
     }
@@ -295,7 +305,7 @@ impl SimNode for ClusterNode {
     }
 
     fn is_slow(job: &str) -> bool {
-        job.starts_with("snapshot")
+        job.starts_with("snapshot-install")
     }
 
     fn slow_applies(&mut self, delay: Option<Duration>) {
@@ -412,8 +422,16 @@ impl SimNode for ClusterNode {
             return Err(reason.to_string());
         }
         self.watch.look(self.id);
+        let replicas = process.driver.replicas();
+        self.watch.look_at_votes(self.id, &replicas);
         if let Some(bytes_max) = self.sizes.unapplied_bytes_bound() {
-            self.watch.look_at_replicas(self.id, &process.driver.replicas(), bytes_max);
+            self.watch.look_at_unapplied(self.id, &replicas, bytes_max);
+        }
+        let fs = &self.machine.fs;
+        let gone = |path: &&PathBuf| !fs.exists(path) && !fs.is_off();
+        self.watch.look_at_snapshots(self.id, process.driver.needed_snapshot_files().iter().find(gone));
+        if self.sizes.snapshot_log_factor >= UNREACHED_LOG_FACTOR {
+            self.watch.look_at_abandoned(self.id, process.handle.counters().snapshots_abandoned.get());
         }
         Ok(packets)
     }

@@ -2,14 +2,16 @@
 //! some worlds have a theme, which makes the events of one kind frequent, close to each other, and small:
 //!
 //! - [`Theme::Leases`]: short election time-outs; cuts, kills, pauses, transfers and stalled disks about one time-out
-//!   apart, at leaders; clients that read and write at one node whoever leads.
-//! - [`Theme::Snapshots`]: raft logs of a few KiB, slow installs and removals, followers that are away again and again.
+//!   apart, at leaders; clocks at the bounds that leases permit; clients that read and write at one node whoever leads.
+//! - [`Theme::Snapshots`]: raft logs of one or two KiB, installs of seconds, late removals, followers that are away again
+//!   and again.
 //! - [`Theme::Placement`]: short windows of timestamps and ids, and faults at the leader of placement; clients that ask
 //!   all nodes.
-//! - [`Theme::Flow`]: budgets of memory for a few entries, applies that take long, disks that are full for a moment.
+//! - [`Theme::Flow`]: budgets of memory for a few entries, many writes, applies that take long, disks that are full for a
+//!   moment.
 
 use super::DRIFT_PPM_MAX;
-use super::node::Sizes;
+use super::node::{Sizes, UNREACHED_LOG_FACTOR};
 use super::watch::REGIONS;
 use crate::world::{Fault, Knobs, NetworkKnobs};
 use kontiki_env::rng::Rng;
@@ -37,12 +39,13 @@ impl Theme {
 
     /// The theme of a seed, for a cluster of so many nodes: one alone has neither followers nor elections.
     pub fn draw(rng: &mut Rng, nodes: u64) -> Theme {
-        match rng.below(10) {
-            0..9 if nodes == 1 => Theme::Plain,
-            0..4 => Theme::Plain,
-            4..7 => Theme::Leases,
-            7 => Theme::Snapshots,
-            8 => Theme::Placement,
+        match rng.below(20) {
+            0..18 if nodes == 1 => Theme::Plain,
+            0..5 => Theme::Plain,
+            5 => Theme::Flow,
+            6..13 => Theme::Leases,
+            13..16 => Theme::Snapshots,
+            16..18 => Theme::Placement,
             _ => Theme::Flow,
         }
     }
@@ -70,8 +73,9 @@ impl Theme {
             },
             Theme::Snapshots => Sizes {
                 memtable_bytes: 8 << 10,
-                raft_log_bytes: (1 << 10) << rng.below(3),
-                snapshot_log_factor: 1 << rng.below(3),
+                tick: Duration::from_millis(20),
+                raft_log_bytes: (1 << 10) << rng.below(2),
+                snapshot_log_factor: if rng.chance(1, 3) { UNREACHED_LOG_FACTOR } else { 2 << rng.below(3) },
                 truncate_entries_min: 1 << rng.below(3),
                 ..sizes
             },
@@ -85,8 +89,8 @@ impl Theme {
             Theme::Flow => Sizes {
                 log_segment_bytes: 8 << 10,
                 round_bytes: 1 << (8 + rng.below(4)),
-                entry_bytes_max: 8 << 10,
-                unapplied_bytes_max: (16 << 10) << rng.below(2),
+                entry_bytes_max: 4 << 10,
+                unapplied_bytes_max: (8 << 10) << rng.below(2),
                 memory_bytes_max: (64 << 10) << rng.below(2),
                 applying_bytes_max: (1 << 10) << rng.below(4),
                 ..sizes
@@ -100,14 +104,17 @@ impl Theme {
             Theme::Plain => knobs,
             Theme::Leases => leases(knobs, sizes, rng),
             Theme::Snapshots => Knobs {
-                faults: some_of(
-                    &[Fault::Kill, Fault::Crash, Fault::Partition, Fault::Sever, Fault::Transfer, Fault::DiskStall],
-                    rng,
-                ),
-                fault_interval_ms: 200..1_500,
-                fault_length_ms: 100..2_000,
+                faults: [
+                    vec![Fault::Kill, Fault::Kill, Fault::Sever, Fault::Transfer],
+                    some_of(&[Fault::Crash, Fault::Partition, Fault::Isolate, Fault::DiskStall], rng),
+                ]
+                .concat(),
+                fault_interval_ms: 100..(400 << rng.below(3)),
+                fault_length_ms: 100..1_500,
                 down_max: 1,
-                slow_job_us: 1_000..(100_000 << rng.below(5)),
+                slow_job_us: 1_000..(400_000 << rng.below(4)),
+                background_tail_one_in: 2 << rng.below(4),
+                background_tail_us: 10_000..100_000,
                 outage_ms: rng.chance(1, 2).then_some(0..100),
                 ..knobs
             },
@@ -127,14 +134,14 @@ impl Theme {
             },
             Theme::Flow => Knobs {
                 faults: [
-                    vec![Fault::SlowApply, Fault::DiskFull, Fault::DiskFull],
+                    vec![Fault::SlowApply, Fault::SlowApply, Fault::DiskFull, Fault::DiskFull],
                     some_of(&[Fault::DiskStall, Fault::Kill, Fault::Transfer, Fault::Sever], rng),
                 ]
                 .concat(),
                 fault_interval_ms: 50..500,
-                fault_length_ms: 50..2_000,
-                aim_percent: 50,
-                slow_apply_ms: 50..(200 << rng.below(5)),
+                fault_length_ms: 50..(1_000 << rng.below(3)),
+                aim_percent: 75,
+                slow_apply_ms: 50..(400 << rng.below(4)),
                 ..knobs
             },
         }
@@ -166,20 +173,39 @@ fn leases(knobs: Knobs, sizes: &Sizes, rng: &mut Rng) -> Knobs {
         slow_apply_ms: 1..(4 << rng.below(5)),
         ..knobs
     };
-    match rng.below(3) {
+    match rng.below(8) {
         // Everything.
         0 => Knobs {
             faults: [cuts.to_vec(), some_of(&others, rng), vec![Fault::DiskStall]].concat(),
             step_us: 1..(10 << rng.below(7)),
             ..hasty
         },
-        // Threads that are held up by most of a tick between their look at the clock and what they do.
-        1 => Knobs {
-            faults: [cuts.to_vec(), vec![Fault::Drift]].concat(),
+        // Threads that are held up by most of a tick between their look at the clock and what they do, and clocks as fast
+        // and as slow as they may be.
+        1..4 => Knobs {
+            faults: [cuts.to_vec(), vec![Fault::Drift; 3]].concat(),
+            is_drift_extreme: true,
             stale_us: tick_us / 2..tick_us,
             stale_one_in: 4 << rng.below(2),
             ..hasty
         },
+        // Leaders that are cut off for about as long as an election takes, and disks that are fast but for a sync now and
+        // then or stand still for as long: votes and refusals arrive when those whom they are for have found another leader.
+        4..7 => {
+            let stall = rng.chance(1, 2).then_some(Fault::DiskStall);
+            let others = [Fault::Partition, Fault::Isolate, Fault::Drift].into_iter().chain(stall).chain(stall);
+            Knobs {
+                faults: [Fault::Partition; 2].into_iter().chain(others).collect(),
+                is_drift_extreme: true,
+                fault_interval_ms: election_ms..3 * election_ms,
+                fault_length_ms: election_ms..2 * election_ms,
+                burst_percent: 30,
+                aim_percent: if stall.is_some() { 50 } else { 90 },
+                background_tail_one_in: if stall.is_some() { 6 } else { 2 + rng.below(3) },
+                background_tail_us: 300 * election_ms..1_500 * election_ms,
+                ..hasty
+            }
+        }
         // Disks so slow, by up to half an election time-out, that messages which wait for them are late.
         _ => Knobs {
             faults: [cuts.to_vec(), vec![Fault::Partition, Fault::Sever, Fault::DiskStall, Fault::DiskStall]].concat(),

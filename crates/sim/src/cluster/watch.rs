@@ -1,11 +1,19 @@
-//! What must hold at every moment, looked at after every step of a node: one leader per region and term, no lease
-//! held by two nodes at one true time, and followers that take no more than they may hold unapplied.
+//! What must hold at every moment, looked at after every step of a node:
+//!
+//! - one leader per region and term;
+//! - no lease held by two nodes at one true time;
+//! - no vote of a node on whose promise the holder of a lease counts: that is how two leases, and all else that a lease
+//!   excludes, begin, long before a client could see it;
+//! - followers that take no more than they may hold unapplied;
+//! - no file of a snapshot that goes before tables hold what it brought;
+//! - no log that is truncated, within its bound, beside a snapshot that is on its way.
 
 use crate::world::NodeId;
-use kontiki_raftstore::{RegionId, RegionStatus};
+use kontiki_raftstore::{LeaseStatus, PeerId, RegionId, RegionStatus, StoreId};
 use kontiki_server::driver::NodeHandle;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::rc::Rc;
 
 /// The regions of a simulated cluster: placement, nearly all keys, and the tail.
@@ -25,6 +33,13 @@ struct State {
     /// Who led a region in a term, over the whole run.
     leaders: BTreeMap<(RegionId, u64), NodeId>,
     running: BTreeMap<NodeId, NodeHandle>,
+    /// The term and the vote in it that each replica had when it was last looked at.
+    votes: BTreeMap<(NodeId, RegionId), (u64, Option<PeerId>)>,
+    /// Terms and leases of those that lead, as of each one's last step.
+    leases: BTreeMap<(NodeId, RegionId), (u64, LeaseStatus)>,
+    /// Followers that have all that their leader needs to commit: its term, and the bytes that they held and had not applied
+    /// when they were last looked at.
+    unapplied: BTreeMap<(NodeId, RegionId), (u64, usize)>,
     terms_seen: u64,
     violations: Vec<String>,
 }
@@ -37,7 +52,10 @@ impl Watch {
 
     /// A node's process is gone.
     pub fn stopped(&self, node: NodeId) {
-        self.state.borrow_mut().running.remove(&node);
+        let mut state = self.state.borrow_mut();
+        state.running.remove(&node);
+        state.leases.retain(|(of, _), _| *of != node);
+        state.unapplied.retain(|(of, _), _| *of != node);
     }
 
     /// Leaderships seen so far, over all regions.
@@ -56,13 +74,33 @@ impl Watch {
         self.note(found);
     }
 
-    /// Looks at what the replicas of `node` hold and have not applied: a follower takes no more than `bytes_max`.
-    pub fn look_at_replicas(&self, node: NodeId, replicas: &[RegionStatus], bytes_max: usize) {
-        let beyond = replicas.iter().find(|replica| !replica.leads && replica.unapplied_bytes > bytes_max);
-        self.note(beyond.map(|replica| {
-            let (region, bytes) = (replica.region.id, replica.unapplied_bytes);
-            format!("node {node} holds {bytes} bytes of region {region} that are not applied, {bytes_max} at most")
-        }));
+    /// Looks at the votes and leases of the replicas of `node`.
+    pub fn look_at_votes(&self, node: NodeId, replicas: &[RegionStatus]) {
+        for replica in replicas {
+            let found = self.state.borrow_mut().vote(node, replica);
+            self.note(found);
+        }
+    }
+
+    /// A snapshot's file, if there is one, that is gone although tables do not hold what it brought.
+    pub fn look_at_snapshots(&self, node: NodeId, gone: Option<&PathBuf>) {
+        self.note(gone.map(|path| format!("node {node} needs {}, which is gone", path.display())));
+    }
+
+    /// Snapshots of `node` were on their way when the log was truncated, which has no reason in this world.
+    pub fn look_at_abandoned(&self, node: NodeId, count: u64) {
+        self.note(
+            (count > 0).then(|| format!("node {node} truncated a log within its bound beside a snapshot's send")),
+        );
+    }
+
+    /// Looks at what the replicas of `node` hold and have not applied. A follower that holds more than `bytes_max` takes no
+    /// more; only what a new leader needs before it can commit is taken beyond that.
+    pub fn look_at_unapplied(&self, node: NodeId, replicas: &[RegionStatus], bytes_max: usize) {
+        for replica in replicas {
+            let found = self.state.borrow_mut().unapplied(node, replica, bytes_max);
+            self.note(found);
+        }
     }
 
     fn note(&self, found: Option<String>) {
@@ -94,5 +132,45 @@ impl Watch {
             }
         }
         None
+    }
+}
+
+impl State {
+    fn unapplied(&mut self, node: NodeId, replica: &RegionStatus, bytes_max: usize) -> Option<String> {
+        let (region, term, bytes) = (replica.region.id, replica.term, replica.unapplied_bytes);
+        if replica.leads || !replica.has_first_of_term {
+            self.unapplied.remove(&(node, region));
+            return None;
+        }
+        let before = self.unapplied.insert((node, region), (term, bytes));
+        let (_, before) = before.filter(|(of, _)| *of == term)?;
+        (bytes > bytes_max.max(before)).then(|| {
+            format!("node {node} takes more when {before} bytes of region {region} are not applied: {bytes}, {bytes_max} at most")
+        })
+    }
+
+    /// Takes note of a replica's vote and lease. A vote is broken if another node holds a lease of an earlier term at this
+    /// true time and counts on the voter. (A promise to a leader without a lease may be moot: another leader was elected
+    /// without the voter.)
+    fn vote(&mut self, node: NodeId, replica: &RegionStatus) -> Option<String> {
+        let (region, term, vote) = (replica.region.id, replica.term, replica.vote);
+        match &replica.lease {
+            Some(lease) => self.leases.insert((node, region), (term, lease.clone())),
+            None => self.leases.remove(&(node, region)),
+        };
+        let before = self.votes.insert((node, region), (term, vote));
+        if before == Some((term, vote)) || vote.is_none() {
+            return None;
+        }
+        let counts = |of: &NodeId, (of_term, lease): &(u64, LeaseStatus)| {
+            let now = self.running.get(of).map(NodeHandle::monotonic);
+            let promised = lease.promises.iter().find(|(store, _)| *store == StoreId(node)).map(|(_, until)| *until);
+            *of_term < term && now.is_some_and(|now| now < lease.until && promised.is_some_and(|until| now < until))
+        };
+        let mut others = self.leases.iter().filter(|((of, at), _)| *of != node && *at == region);
+        let ((leader, _), (of_term, _)) = others.find(|((of, _), lease)| counts(of, lease))?;
+        Some(format!(
+            "node {node} votes in term {term} of region {region} while node {leader} holds the lease in term {of_term} by its promise"
+        ))
     }
 }

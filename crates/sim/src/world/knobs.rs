@@ -111,6 +111,8 @@ pub struct Knobs {
     pub down_max: usize,
     /// Clocks run fast or slow by at most this, parts per million. Must stay within the bound that leases assume.
     pub drift_ppm_max: u64,
+    /// A drifting clock drifts as much as it may, or not at all: conditions that are strict by little show then only.
+    pub is_drift_extreme: bool,
     /// How long it takes until a node that has something to do does it, microseconds.
     pub step_us: Range<u64>,
     /// How long a step takes from its look at the clock to its effects, microseconds: what it does with what arrives
@@ -126,6 +128,10 @@ pub struct Knobs {
     pub wall_skew_ms_max: u64,
     /// How long one unit of background work takes (such as one group commit with its sync), microseconds.
     pub background_us: Range<u64>,
+    /// Of so many units of background work, one takes the time `background_tail_us`; 0: none.
+    pub background_tail_one_in: u64,
+    /// As long as a unit of background work takes now and then, microseconds.
+    pub background_tail_us: Range<u64>,
     /// Ticks: the longest time between two steps of a node, by its own clock.
     pub tick: Duration,
 }
@@ -151,6 +157,7 @@ impl Knobs {
             outage_ms: None,
             down_max: 1,
             drift_ppm_max: 0,
+            is_drift_extreme: false,
             step_us: 1..50,
             stale_us: 0..1,
             stale_one_in: 1,
@@ -158,6 +165,8 @@ impl Knobs {
             slow_apply_ms: 10..100,
             wall_skew_ms_max: 3_000,
             background_us: 50..500,
+            background_tail_one_in: 0,
+            background_tail_us: 0..1,
             tick: Duration::from_millis(10),
         }
     }

@@ -344,7 +344,10 @@ impl<N: SimNode> World<N> {
         let begin = now.max(slot.stalled_until);
         if !slot.is_background_planned && tasks.is_runnable_of(|job| !N::is_slow(job)) {
             slot.is_background_planned = true;
-            let delay = Duration::from_micros(self.rng.range(self.knobs.background_us.clone()));
+            let tail_one_in = self.knobs.background_tail_one_in;
+            let is_long = tail_one_in > 0 && self.rng.chance(1, tail_one_in);
+            let range_us = if is_long { &self.knobs.background_tail_us } else { &self.knobs.background_us };
+            let delay = Duration::from_micros(self.rng.range(range_us.clone()));
             self.heap.push(begin + delay, Event::Background { node: id, life });
         }
         if !slot.is_slow_job_planned && tasks.is_runnable_of(N::is_slow) {

@@ -21,12 +21,14 @@ impl<N: SimNode> World<N> {
     }
 
     /// Puts the nemesis to sleep and mends everything: the network is whole and calm, clocks are right (but for their
-    /// usual skew), every node runs, and one whose disk had a fault is started anew. What is on the disks stays.
+    /// usual skew), slow jobs are quick, every node runs, and one whose disk had a fault is started anew. What is on the disks stays.
     pub fn heal(&mut self) {
         self.is_nemesis_awake = false;
         self.trace.add(self.time.now(), "heal", &[], &[]);
         self.network.heal();
-        self.network.set_knobs(super::Knobs::calm().network);
+        let calm = super::Knobs::calm();
+        self.network.set_knobs(calm.network);
+        self.knobs.slow_job_us = calm.slow_job_us;
         let ids: Vec<NodeId> = self.slots.keys().copied().collect();
         for id in ids {
             let slot = self.slots.get_mut(&id).expect("nodes stay");
@@ -293,7 +295,11 @@ impl<N: SimNode> World<N> {
     fn drift(&mut self) -> bool {
         let bound = self.knobs.drift_ppm_max;
         let Some(id) = self.pick_any() else { return false };
-        let drift_ppm = self.nemesis_rng.below(2 * bound + 1) as i64 - bound as i64;
+        let drift_ppm = if self.knobs.is_drift_extreme {
+            (self.nemesis_rng.below(3) as i64 - 1) * bound as i64
+        } else {
+            self.nemesis_rng.below(2 * bound + 1) as i64 - bound as i64
+        };
         self.slots[&id].node.machine().clock.set_drift_ppm(drift_ppm);
         drift_ppm != 0
     }

@@ -1,0 +1,59 @@
+//! Commands of one key follow one another: what a transactional command found under its latches holds until it is
+//! applied. So at one node no two of them that touch the lock of one key are between proposal and decision, whatever
+//! their callers were told meanwhile.
+
+use crate::world::NodeId;
+use bytes::Bytes;
+use kontiki_engine::WriteBatch;
+use kontiki_raftstore::{Ticket, families};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Watches the proposals of a cluster. Clones watch together.
+#[derive(Clone, Default)]
+pub struct Commands {
+    // Behind a lock because drivers may be sent between threads, though here nobody does.
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The keys of what is proposed and not decided, of each node's process.
+    undecided: BTreeMap<(NodeId, Ticket), BTreeSet<Bytes>>,
+    overlap: Option<String>,
+}
+
+impl Commands {
+    /// A command is proposed (with its batch), or the proposal of this ticket is decided.
+    pub fn observe(&self, node: NodeId, ticket: Ticket, batch: Option<&WriteBatch>) {
+        let mut state = self.state.lock();
+        let Some(batch) = batch else {
+            state.undecided.remove(&(node, ticket));
+            return;
+        };
+        let locks = batch.ops().filter(|op| op.family() == families::TXN_LOCK);
+        let keys: BTreeSet<Bytes> = locks.map(|op| Bytes::copy_from_slice(op.key())).collect();
+        let others = state.undecided.range((node, Ticket(0))..=(node, Ticket(u64::MAX)));
+        let shared = others.flat_map(|(_, others)| others.intersection(&keys)).next();
+        if let Some(key) = shared {
+            let overlap = format!("node {node} proposes a command on {key:?} before an earlier one is decided");
+            state.overlap.get_or_insert(overlap);
+        }
+        state.undecided.insert((node, ticket), keys);
+    }
+
+    /// A node's process is gone, and its latches with it.
+    pub fn stopped(&self, node: NodeId) {
+        self.state.lock().undecided.retain(|(of, _), _| *of != node);
+    }
+
+    /// The first two commands that overlapped, if any did.
+    pub fn overlap(&self) -> Option<String> {
+        self.state.lock().overlap.clone()
+    }
+}
+
+#[cfg(test)]
+#[path = "commands_test.rs"]
+mod tests;
