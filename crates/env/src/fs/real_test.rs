@@ -82,7 +82,11 @@ fn a_lock_that_is_given_back_is_free_although_a_forked_process_still_has_its_fil
     for exclusive in [true, false] {
         let file = std::fs::File::create(&path).unwrap();
         let of_the_fork = file.try_clone().unwrap();
-        if exclusive { file.try_lock().unwrap() } else { file.try_lock_shared().unwrap() }
+        if exclusive {
+            file.try_lock().unwrap()
+        } else {
+            file.try_lock_shared().unwrap()
+        }
         drop(RealLock { file });
         assert!(RealFs.lock(&path, "the next").is_ok(), "exclusive: {exclusive}");
         drop(of_the_fork);
