@@ -135,7 +135,7 @@ impl Theme {
             Theme::Flow => Knobs {
                 faults: [
                     vec![Fault::SlowApply, Fault::SlowApply, Fault::DiskFull, Fault::DiskFull],
-                    some_of(&[Fault::DiskStall, Fault::Kill, Fault::Transfer, Fault::Sever], rng),
+                    some_of(&[Fault::DiskStall, Fault::Kill, Fault::Crash, Fault::Transfer, Fault::Sever], rng),
                 ]
                 .concat(),
                 fault_interval_ms: 50..500,
