@@ -7,7 +7,7 @@ use super::{Failure, block_on, local, text};
 use clap::Args;
 use kontiki::{Db, VALUE_BYTES_MAX};
 use serde_json::json;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// Where the data is, and how keys and values are written here.
@@ -99,7 +99,10 @@ fn read_value(path: &Path) -> Result<Vec<u8>, Failure> {
         false => Box::new(std::fs::File::open(path).map_err(|error| Failure::usage(text(error)))?),
     };
     let mut value = Vec::new();
-    input.take(VALUE_BYTES_MAX as u64 + 1).read_to_end(&mut value).map_err(|error| Failure::new(text(error)))?;
+    input.take(VALUE_BYTES_MAX as u64 + 1).read_to_end(&mut value).map_err(|error| match error.kind() {
+        ErrorKind::IsADirectory => Failure::usage(text(error)),
+        _ => Failure::new(text(error)),
+    })?;
     if value.len() > VALUE_BYTES_MAX {
         let path = path.display();
         return Err(Failure::usage(format!("--from {path}: a value has at most {VALUE_BYTES_MAX} bytes")));

@@ -100,7 +100,7 @@ pub fn find_database(folder: &Path) -> Result<(), Failure> {
         _ => Failure::usage(format!("the directory {shown} cannot be read: {error}; check --data-dir")),
     })?;
     // A database that has lost CURRENT alone is for the engine to complain of.
-    if !names.iter().any(|name| ["CURRENT", "tables", "wal"].contains(&name.as_str())) {
+    if !names.iter().any(|name| ["CURRENT", "EXTENT", "UNFINISHED", "tables", "vlog", "wal"].contains(&name.as_str())) {
         return Err(Failure::usage(format!("{shown} holds no database: there is no CURRENT in it; check --data-dir")));
     }
     Ok(())

@@ -33,7 +33,10 @@ impl Endpoint {
             };
             Box::pin(connect)
         });
-        if !nodes.is_empty() && futures::future::select_ok(attempts).await.is_ok() {
+        if nodes.is_empty() {
+            return Err(Failure::usage("--endpoint names no node: HOST:PORT is expected"));
+        }
+        if futures::future::select_ok(attempts).await.is_ok() {
             return Ok(nodes);
         }
         let nodes = &self.nodes;

@@ -181,9 +181,21 @@ impl Extent {
     }
 
     /// The segments that recovery has found; `last` is one less than `first` if there are none.
-    pub(crate) fn note_log(&self, first: u64, last: u64) {
+    ///
+    /// Errors: the file is there and may not be written to, which is no passing want of space or descriptors: a database that
+    /// went on would be without its protection, and its user would not know.
+    pub(crate) fn note_log(&self, first: u64, last: u64) -> Result<()> {
         assert!(first > 0 && last + 1 >= first, "segment numbers start at 1");
+        let path = self.dir.join(EXTENT);
+        if self.fs.exists(&path)
+            && let Err(error) = self.fs.open(&path, OpenMode::ReadWrite)
+            && let error = Error::io(&path, &error)
+            && !error.is_retryable()
+        {
+            return Err(error);
+        }
         self.ask_more(|reach| (reach.first_segment, reach.last_segment) = (first, last));
+        Ok(())
     }
 
     /// A segment has its name durably.

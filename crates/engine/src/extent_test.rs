@@ -39,7 +39,7 @@ fn nothing_is_recorded_until_there_is_something() {
     let extent = extent(&machine);
     extent.begin_log_at(3).expect("nothing asks for less");
     assert_eq!(read(&machine), None);
-    extent.note_log(3, 4);
+    extent.note_log(3, 4).expect("it may be written to");
     extent.note_manifest(1, 200);
     extent.note_segment(5);
     let reach = Reach { manifest: 1, manifest_bytes: 200, first_segment: 3, last_segment: 5 };
@@ -52,7 +52,7 @@ fn nothing_is_recorded_until_there_is_something() {
 fn a_manifest_of_an_earlier_format_has_no_record() {
     let machine = machine(2);
     let extent = Extent::new(Arc::new(machine.fs.clone()), Path::new(DIR), 1, 100, false);
-    extent.note_log(1, 1);
+    extent.note_log(1, 1).expect("it may be written to");
     extent.begin_log_at(2).and_then(|()| extent.end_log_at(1)).expect("there is none");
     assert_eq!(read(&machine), None);
     extent.note_manifest(2, 50);
@@ -66,7 +66,7 @@ fn a_crash_at_any_operation_leaves_the_last_record_or_the_one_before() {
         for mode in [CrashMode::LoseUnsynced, CrashMode::KeepUnsynced, CrashMode::Pages, CrashMode::Random] {
             let machine = machine(ops);
             let extent = extent(&machine);
-            extent.note_log(1, 0);
+            extent.note_log(1, 0).expect("it may be written to");
             machine.fs.power_off_after(ops);
             let mut noted = 0;
             for number in 1..20 {
@@ -87,7 +87,7 @@ fn what_cannot_be_recorded_is_not_asked_for() {
     for op in [Op::Write, Op::Sync] {
         let machine = machine(3);
         let extent = extent(&machine);
-        extent.note_log(1, 9);
+        extent.note_log(1, 9).expect("it may be written to");
         machine.fs.fail_next(op, 1, |_| true);
         extent.begin_log_at(4).expect("the file goes instead");
         assert_eq!(read(&machine), None, "{op:?}");
@@ -102,7 +102,7 @@ fn what_cannot_be_recorded_is_not_asked_for() {
 fn what_can_neither_be_recorded_nor_removed_must_stay() {
     let machine = machine(4);
     let extent = extent(&machine);
-    extent.note_log(1, 9);
+    extent.note_log(1, 9).expect("it may be written to");
     machine.fs.fail_next(Op::Write, 1, |_| true);
     machine.fs.fail_next(Op::Remove, 1, |_| true);
     assert!(matches!(extent.begin_log_at(4), Err(Error::Io { .. })));
@@ -115,7 +115,7 @@ fn what_can_neither_be_recorded_nor_removed_must_stay() {
 fn damage_in_one_slot_asks_for_nothing_that_is_gone() {
     let machine = machine(5);
     let extent = extent(&machine);
-    extent.note_log(1, 3);
+    extent.note_log(1, 3).expect("it may be written to");
     for first in 2..6 {
         extent.note_segment(first + 2);
         extent.begin_log_at(first).and_then(|()| extent.end_log_at(first + 1)).expect("room");

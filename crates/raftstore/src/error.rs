@@ -54,7 +54,7 @@ pub enum RegionError {
     /// The encoded proposal is too large.
     #[error(
         "one write of {bytes} bytes to region {region}: at most {bytes_max} are accepted; write less at a time, or raise \
-         raft-entry-bytes-max"
+         raft-entry-bytes-max of `kontiki serve` on every node"
     )]
     EntryTooLarge {
         /// The region.

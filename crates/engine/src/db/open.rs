@@ -19,6 +19,7 @@ use crate::cache::{BlockCache, Budget, Part, TableCache};
 use crate::compaction::{self, Context, FamilyTable};
 use crate::copy::{forget_later_backups, unfinished};
 use crate::dead::{DeadRanges, Hooks};
+use crate::extent::REMEDY;
 use crate::hot::HotKeys;
 use crate::iterator::ReadState;
 use crate::kind::{Content, Decoded};
@@ -120,7 +121,7 @@ pub(super) fn build(
     let next_segments = Arc::new(next_segments.recorded_in(extent.clone()));
     if !read_only {
         let first = segments.list().first().map_or(recovered.next_number, |(number, _)| *number);
-        extent.note_log(first, recovered.next_number - 1);
+        extent.note_log(first, recovered.next_number - 1)?;
         next_segments.adopt(&recovered.free)?;
     }
     let tail = Arc::new(Tail::new(context.values.appender.clone(), recorder.clone()));
@@ -266,7 +267,8 @@ fn refuse_log_without_manifest(env: &Env, path: &Path, wal: &Path) -> Result<()>
     }
     let names = env.fs.list(wal).map_err(|error| Error::io(wal, &error))?;
     if names.iter().any(|name| name.ends_with(".wal")) {
-        let what = "it is missing, but there is a log: this is a database that has lost its manifest".to_string();
+        let what =
+            format!("it is missing, but there is a log: this is a database that has lost its manifest; {REMEDY}");
         return Err(Error::Corruption { file: current, offset: 0, what });
     }
     Ok(())

@@ -9,8 +9,8 @@ use super::descriptors::DescriptorFs;
 use super::open::{absolute, build, missing_families, with_numbers};
 use super::{Db, Handle, Options};
 use crate::inspect::DryFs;
-use crate::version::{ManifestOptions, VersionSet};
-use crate::{Error, Result};
+use crate::version::{ManifestOptions, VersionSet, no_database};
+use crate::Result;
 use kontiki_env::Env;
 use std::path::Path;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ impl Db {
         options.validate()?;
         let path = &absolute(env, path)?;
         if !env.fs.exists(&path.join("CURRENT")) {
-            return Err(Error::InvalidArgument(format!("{} holds no database: there is no CURRENT", path.display())));
+            return Err(no_database(env, path));
         }
         let (env, descriptors) = DescriptorFs::around(env, path.join("CURRENT"));
         let env = Env { fs: Arc::new(DryFs(env.fs)), ..env };

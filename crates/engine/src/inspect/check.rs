@@ -8,7 +8,7 @@ use crate::copy::unfinished::refuse_unfinished;
 use crate::db::open::{absolute, lock_to_read};
 use crate::table::{TABLES_DIR, TableMeta, TableReader};
 use crate::version::manifest::manifest_path;
-use crate::version::{Version, read_version};
+use crate::version::{Version, no_database, read_version};
 use crate::{Error, Family, Result};
 use kontiki_env::Env;
 use std::collections::BTreeMap;
@@ -113,8 +113,8 @@ pub fn check(env: &Env, dir: &Path) -> Result<CheckReport> {
             version
         }
         Ok(None) => {
-            let message = format!("{} holds no database: there is no CURRENT", dir.display());
-            return Err(Error::InvalidArgument(message));
+            report.note(no_database(env, dir))?;
+            return Ok(report);
         }
         Err(error) => {
             report.note(error)?;

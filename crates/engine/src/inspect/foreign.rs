@@ -1,12 +1,12 @@
 //! Directories that hold something else than a database.
 
+use crate::version::manifest::parse_manifest_name;
 use crate::{Error, Result};
 use kontiki_env::Env;
 use std::path::Path;
 
 /// What a database's directory holds, also one whose first open was cut short. Temporary names end in `.tmp`.
 const NAMES: [&str; 7] = ["CURRENT", "EXTENT", "LOCK", "UNFINISHED", "tables", "vlog", "wal"];
-const MANIFEST_PREFIX: &str = "MANIFEST-";
 /// Holds nothing of anybody: the root of a volume has it.
 const LOST_AND_FOUND: &str = "lost+found";
 
@@ -26,7 +26,7 @@ pub fn refuse_foreign(env: &Env, dir: &Path, beside: &[&str]) -> Result<()> {
     }
     let is_known = |name: &str| {
         let name = name.strip_suffix(".tmp").unwrap_or(name);
-        let is_ours = NAMES.contains(&name) || name.starts_with(MANIFEST_PREFIX);
+        let is_ours = NAMES.contains(&name) || parse_manifest_name(name).is_some();
         is_ours || beside.contains(&name) || name == LOST_AND_FOUND
     };
     match names.iter().find(|name| !is_known(name)) {

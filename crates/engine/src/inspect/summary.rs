@@ -4,7 +4,7 @@ use crate::db::open::WAL_DIR;
 use crate::log::{SegmentSummary, is_free_name, segment_number, summarize_segment};
 use crate::table::{TABLES_DIR, TableMeta, TableReader, properties::Properties};
 use crate::version::manifest::manifest_path;
-use crate::version::{Version, read_version};
+use crate::version::{Version, no_database, read_version};
 use crate::{Error, Family, Result, SequenceNumber};
 use kontiki_env::Env;
 use kontiki_env::fs::{OpenMode, read_all};
@@ -85,7 +85,7 @@ pub struct LogSegment {
 /// Errors: `InvalidArgument` if there is no database; `Corruption`, `UnsupportedFormat` and `Io` of the manifest.
 pub fn summarize(env: &Env, dir: &Path) -> Result<Summary> {
     let Some((contents, version)) = read_version(env, dir)? else {
-        return Err(Error::InvalidArgument(format!("{} holds no database: there is no CURRENT", dir.display())));
+        return Err(no_database(env, dir));
     };
     Ok(Summary {
         manifest: manifest_path(dir, contents.number),
@@ -172,7 +172,7 @@ pub fn log_segments(env: &Env, dir: &Path) -> Result<Vec<LogSegment>> {
 /// Errors: `InvalidArgument` if the manifest names no such table; `Corruption`, `Io`.
 pub fn table_properties(env: &Env, dir: &Path, number: u64) -> Result<Properties> {
     let Some((_, version)) = read_version(env, dir)? else {
-        return Err(Error::InvalidArgument(format!("{} holds no database: there is no CURRENT", dir.display())));
+        return Err(no_database(env, dir));
     };
     let table = version.tables().find(|(_, _, table)| table.meta().number == number);
     let (_, _, table) = table.ok_or_else(|| Error::InvalidArgument(format!("the manifest names no table {number}")))?;

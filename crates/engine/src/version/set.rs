@@ -7,7 +7,7 @@ use super::manifest::{
     AppendError, FORMAT_FORGETS_RANGES, FORMAT_VERSION, ManifestContents, ManifestWriter, current_number,
     manifest_path, parse_manifest_name, read_current, read_current_as_it_is, sync_error, write_current,
 };
-use super::{Horizon, Table, ValueSegments, Version, VersionEdit};
+use super::{Horizon, Table, ValueSegments, Version, VersionEdit, remains};
 use crate::cache::TableCache;
 use crate::extent::Extent;
 use crate::lock::{Mutex, MutexGuard, Rank};
@@ -106,7 +106,7 @@ impl VersionSet {
                 (version, next_file, ManifestWriter::reopen(env, dir, &contents)?)
             }
             None => {
-                refuse_tables_without_current(env, dir, &tables_dir)?;
+                remains::lost_current(env, dir)?.map_or(Ok(()), Err)?;
                 let version = Version { values, ..Version::default() };
                 let edit = VersionEdit { next_file: Some(1), ..version.as_edit() };
                 let writer = ManifestWriter::create(env, dir, 1, &edit)?;
@@ -422,14 +422,6 @@ fn find_orphan_value_files(env: &Env, values_dir: &Path, version: &Version, obso
         env.fs.sync_dir(values_dir).map_err(|error| sync_error(values_dir, &error))?; // as for tables
     }
     Ok(largest)
-}
-
-fn refuse_tables_without_current(env: &Env, dir: &Path, tables_dir: &Path) -> Result<()> {
-    if list(env, tables_dir)?.iter().any(|name| parse_table_name(name).is_some()) {
-        let what = "it is missing, but there are tables: this is a database that has lost its manifest";
-        return Err(Error::Corruption { file: dir.join("CURRENT"), offset: 0, what: what.to_string() });
-    }
-    Ok(())
 }
 
 /// The largest numbers of files that exist, needed or not.

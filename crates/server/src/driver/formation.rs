@@ -437,6 +437,11 @@ impl Standing {
                     if stores.is_empty() { "1 to decide".to_owned() } else { stores.join(", ") }
                 )
             }
+            Standing::Replaced { told_by } if config.replace_lost_directory => format!(
+                "the data directory {} is empty, and takes the place of the one with which store {told_by} knows store {store} of \
+                 cluster {cluster}, as asked: it waits until a majority of the members has been heard that has its data",
+                config.data_dir.display()
+            ),
             Standing::Replaced { told_by } => format!(
                 "the data directory {} is empty, but store {told_by} knows cluster {cluster} with another directory of \
                  store {store}: its data are lost here, and it neither votes nor counts. If the old directory still \

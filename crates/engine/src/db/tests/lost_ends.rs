@@ -47,7 +47,7 @@ fn cut(machine: &SimMachine, file: &Path, bytes: u64) {
 /// Names and bytes of everything in the directory but the lock.
 fn everything(machine: &SimMachine) -> Vec<(PathBuf, Vec<u8>)> {
     let mut all = Vec::new();
-    for dir in [DIR.into(), format!("{DIR}/tables"), format!("{DIR}/values"), format!("{DIR}/wal")] {
+    for dir in [DIR.into(), format!("{DIR}/tables"), format!("{DIR}/vlog"), format!("{DIR}/wal")] {
         for name in machine.fs.list(Path::new(&dir)).unwrap_or_default() {
             let path = Path::new(&dir).join(&name);
             if name != "LOCK"
@@ -338,4 +338,39 @@ fn reserved_families_keep_their_names_without_a_manifest() {
     let saved = Options { families: vec![spec()], ..small_options() };
     let db = Db::open_in(&machine.env(), Path::new(SAVED), saved).expect("the name is as before");
     assert_eq!(db.snapshot().get(data, b"key").expect("reads").as_deref(), Some(&b"value"[..]));
+}
+
+/// `CURRENT` is gone, and all but one kind of file: it is a database that was lost, for every open and check, and nothing of it
+/// is removed.
+#[test]
+fn what_is_left_of_a_database_without_current_is_not_made_a_new_one() {
+    let machine = SimMachine::from_seed(60);
+    open_with(values::large_values);
+    let db = open(&machine);
+    for i in 0..40 {
+        db.write(put(&format!("{i:03}"), &values::text(400, i)), Durability::Sync).expect("room");
+    }
+    db.flush().expect("room");
+    machine.fs.crash(CrashMode::Kill);
+    drop(db);
+    let machine = restarted(&machine, 61);
+    let all = everything(&machine);
+    for kept in ["tables", "vlog", "wal", "MANIFEST-000001"] {
+        let machine = fork(&machine);
+        for (path, _) in &all {
+            let stays = path.starts_with(Path::new(DIR).join(kept));
+            if !stays {
+                machine.fs.remove(path).expect("there");
+            }
+        }
+        let left = everything(&machine);
+        assert!(!left.is_empty(), "{kept}: there was such a file");
+        let current = Path::new(DIR).join("CURRENT");
+        assert_eq!(corruption(try_open(&machine)).0, current, "{kept}");
+        let read_only = Db::open_read_only_in(&machine.env(), Path::new(DIR), small_options());
+        assert_eq!(corruption(read_only).0, current, "{kept}");
+        let report = check(&machine.env(), Path::new(DIR)).expect("readable");
+        assert!(report.problems.iter().any(|problem| problem.file == current), "{kept}");
+        assert!(everything(&machine) == left, "{kept}: nothing was removed");
+    }
 }
