@@ -8,9 +8,9 @@ use super::core::Core;
 use super::descriptors::DescriptorFs;
 use super::open::{absolute, build, missing_families, with_numbers};
 use super::{Db, Handle, Options};
+use crate::Result;
 use crate::inspect::DryFs;
 use crate::version::{ManifestOptions, VersionSet, no_database};
-use crate::Result;
 use kontiki_env::Env;
 use std::path::Path;
 use std::sync::Arc;
@@ -18,16 +18,16 @@ use std::sync::Arc;
 impl Db {
     /// Opens the database in the directory `path` of this machine to be read only: not a byte of the directory is
     /// changed, and it may be one that this process has no right to write to. Reads are those of [`Db::open`];
-    /// everything that would write answers [`Error::ReadOnly`].
+    /// everything that would write answers [`Error::ReadOnly`](crate::Error::ReadOnly).
     ///
     /// For directories that nobody writes to meanwhile: a checkpoint beside the running writer that made it, a copy, what a
     /// crashed process has left. It takes no lock, and so does not notice a writer; beside one it may find files gone, and
-    /// then says [`Error::Corruption`]. Several processes may have a directory open in this way at once. What is in the log
+    /// then says [`Error::Corruption`](crate::Error::Corruption). Several processes may have a directory open in this way at once. What is in the log
     /// is held in memory, up to `log_bytes_max` of the options that it was written with.
     ///
     /// Families that the options name and the directory does not have are not created.
     ///
-    /// Errors: [`Error::InvalidArgument`] if there is no database, and as [`Db::open`].
+    /// Errors: [`Error::InvalidArgument`](crate::Error::InvalidArgument) if there is no database, and as [`Db::open`].
     pub fn open_read_only(path: impl AsRef<Path>, options: Options) -> Result<Db> {
         Db::open_read_only_in(&Env::real(), path.as_ref(), options)
     }
