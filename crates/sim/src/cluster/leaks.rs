@@ -64,9 +64,10 @@ impl Cluster {
             }
         }
         let remains = loop {
-            self.world.run_until(self.world.now() + LOOK_EVERY);
+            // If no node runs any more, time stands still.
+            let goes_on = self.world.run_until(self.world.now() + LOOK_EVERY);
             let remains: Vec<String> = self.world.nodes().flat_map(|(id, node)| node_remains(id, node)).collect();
-            if remains.is_empty() || self.world.now() >= deadline {
+            if remains.is_empty() || !goes_on || self.world.now() >= deadline {
                 break remains;
             }
         };

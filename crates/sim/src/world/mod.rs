@@ -253,9 +253,14 @@ impl<N: SimNode> World<N> {
         &self.knobs
     }
 
-    /// Takes turns until the time is `deadline` or later, or nothing will ever happen again.
-    pub fn run_until(&mut self, deadline: Duration) {
-        while self.now() < deadline && self.turn() {}
+    /// Takes turns until the time is `deadline` or later; false if nothing will ever happen again before that.
+    pub fn run_until(&mut self, deadline: Duration) -> bool {
+        while self.now() < deadline {
+            if !self.turn() {
+                return false;
+            }
+        }
+        true
     }
 
     /// Takes turns until `is_done`, or until the time is `deadline`; returns whether it is done.
