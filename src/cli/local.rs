@@ -47,8 +47,8 @@ pub fn open(folder: &Path, purpose: Purpose) -> Result<Db, Failure> {
     if !is_served(&db) {
         return Ok(db);
     }
+    let missing = entries_missing(&db, folder)?;
     let folder = folder.display();
-    let missing = entries_not_in_tables(&db).map_err(|error| Failure::new(format!("{folder}: {error}")))?;
     match purpose {
         Purpose::Copy { tables_only: false } if missing > 0 => {
             db.close().map_err(failed)?;
@@ -85,9 +85,7 @@ pub fn open_to_read(folder: &Path) -> Result<ToRead, Failure> {
     let lock = inspect::lock_to_read(&Env::real(), folder).map_err(failed)?;
     let db = Db::open_read_only(folder, Options::default()).map_err(failed)?;
     if is_served(&db) {
-        let folder = folder.display();
-        let missing = entries_not_in_tables(&db).map_err(|error| Failure::new(format!("{folder}: {error}")))?;
-        note_served(&folder, missing);
+        note_served(&folder.display(), entries_missing(&db, folder)?);
     }
     Ok(ToRead { db, _lock: lock })
 }
@@ -106,7 +104,12 @@ pub fn find_database(folder: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// `missing`: entries of the raft logs that are not in the tables.
+/// Entries of the raft logs that are not in the tables.
+fn entries_missing(db: &Db, folder: &Path) -> Result<u64, Failure> {
+    entries_not_in_tables(db).map_err(|error| Failure::new(format!("{}: {error}", folder.display())))
+}
+
+/// `missing`: [`entries_missing`].
 fn note_served(folder: &impl std::fmt::Display, missing: u64) {
     let beside = match missing {
         0 => String::new(),

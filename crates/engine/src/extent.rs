@@ -18,9 +18,8 @@
 //! checked so.
 //!
 //! The file has two slots, at offsets 0 and 4096, which are written in turn, each synced before the other is written: so a crash tears
-//! one of them at most, and the other one holds. The slot with the larger count is in force. All integers are little-endian:
-//!
-//! What asks for less is written to both, so damage in one slot never makes the other one ask for what is gone.
+//! one of them at most, and the other one holds. The slot with the larger count is in force. What asks for less is written to both,
+//! so damage in one slot never makes the other one ask for what is gone. All integers are little-endian:
 //!
 //! | offset | width | field |
 //! |---|---|---|

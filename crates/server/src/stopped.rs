@@ -1,7 +1,7 @@
 //! For tools: what the directory of a node that does not run holds.
 
 use kontiki_engine::{Db, StreamId};
-use kontiki_raftstore::meta;
+use kontiki_raftstore::{RegionId, meta};
 
 pub use kontiki_raftstore::RecoverError;
 pub use kontiki_txn::{CommittedReader, TXN_WRITE};
@@ -17,11 +17,9 @@ pub fn entries_not_in_tables(db: &Db) -> Result<u64, RecoverError> {
     let view = db.snapshot();
     let mut missing = 0;
     for stream in db.streams() {
-        let contents = db.stream(stream)?;
-        let last = contents.truncated_through + contents.entries.len() as u64;
         let StreamId(region) = stream;
-        let applied = meta::applied_index(&view, kontiki_raftstore::RegionId(region))?.unwrap_or(0);
-        missing += last.saturating_sub(applied);
+        let applied = meta::applied_index(&view, RegionId(region))?.unwrap_or(0);
+        missing += db.stream_last_index(stream).saturating_sub(applied);
     }
     Ok(missing)
 }

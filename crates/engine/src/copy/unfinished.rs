@@ -5,7 +5,7 @@
 
 use crate::{Error, Result};
 use kontiki_env::Env;
-use kontiki_env::fs::replace_file;
+use kontiki_env::fs::{list_if_there, replace_file};
 use std::path::Path;
 
 const UNFINISHED: &str = "UNFINISHED";
@@ -43,10 +43,7 @@ pub(crate) fn refuse_unfinished(env: &Env, dir: &Path) -> Result<()> {
 }
 
 fn refuse_unless_empty(env: &Env, dir: &Path) -> Result<()> {
-    if !env.fs.exists(dir) {
-        return Ok(());
-    }
-    let names = env.fs.list(dir).map_err(|error| Error::io(dir, &error))?;
+    let names = list_if_there(&*env.fs, dir).map_err(|error| Error::io(dir, &error))?;
     let shown = dir.display();
     if names.iter().any(|name| name == UNFINISHED) && !names.iter().any(|name| name == "CURRENT") {
         let what = format!("{shown} holds what a copy that did not end has left: remove it, or name a new directory");

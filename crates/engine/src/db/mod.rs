@@ -217,6 +217,12 @@ impl Db {
         self.core().streams.lock().ids()
     }
 
+    /// The index of a stream's last entry, without a read: of what it is truncated through if there are no entries; 0 of an
+    /// unknown one.
+    pub fn stream_last_index(&self, id: StreamId) -> u64 {
+        self.core().streams.lock().last_index(id)
+    }
+
     /// Reads a stream from the log; an unknown one is empty.
     pub fn stream(&self, id: StreamId) -> Result<StreamContents> {
         self.core().check_open()?;

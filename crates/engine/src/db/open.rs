@@ -19,13 +19,12 @@ use crate::cache::{BlockCache, Budget, Part, TableCache};
 use crate::compaction::{self, Context, FamilyTable};
 use crate::copy::{forget_later_backups, unfinished};
 use crate::dead::{DeadRanges, Hooks};
-use crate::extent::REMEDY;
 use crate::hot::HotKeys;
 use crate::iterator::ReadState;
 use crate::kind::{Content, Decoded};
 use crate::log::{
     HURRIED_BYTES_MAX, LogWriter, NextSegments, RawRecord, RecordKind, RecordPosition, Recovered, Segments, Tail,
-    decode_commit, decode_ingested, decode_rewrite, recover, refuse_missing_segments,
+    WAL_DIR, decode_commit, decode_ingested, decode_rewrite, recover, refuse_missing_segments,
 };
 use crate::stats::{Recorder, Sampler};
 use crate::stream::StreamIndex;
@@ -41,8 +40,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The directory of log segments within a database's directory.
-pub(crate) const WAL_DIR: &str = "wal";
 const LOCK: &str = "LOCK";
 
 /// See the head of this file.
@@ -54,7 +51,6 @@ pub(crate) fn open(env: &Env, path: &Path, options: Options) -> Result<Arc<Core>
     let (env, descriptors) = &DescriptorFs::around(env, path.join(LOCK));
     let wal = path.join(WAL_DIR);
     unfinished::refuse_unfinished(env, path)?;
-    refuse_log_without_manifest(env, path, &wal)?;
     let versions = VersionSet::open(env, path, ManifestOptions::default())?;
     unfinished::end(env, path)?;
     forget_later_backups(env, path, versions.next_file_at_open())?;
@@ -84,7 +80,7 @@ pub(super) fn build(
     descriptors_refused: Arc<AtomicU64>,
 ) -> Result<Core> {
     let read_only = directory_lock.is_none();
-    refuse_missing_segments(&*env.fs, path, &path.join(WAL_DIR))?;
+    refuse_missing_segments(&*env.fs, path)?;
     let (store, context) = context(env, versions, &options);
     let segments = Arc::new(Segments::new(env.fs.clone(), path.join(WAL_DIR)));
     let version = context.versions.current();
@@ -256,22 +252,6 @@ pub(crate) fn lock_to_read(env: &Env, path: &Path) -> Result<Option<Box<dyn File
         std::io::ErrorKind::WouldBlock => Error::InUse { directory: path.to_path_buf(), holder: error.to_string() },
         _ => Error::io(&lock, &error),
     })
-}
-
-/// The manifest is made before the log, so a log alone is a database that has lost its manifest: starting it afresh
-/// would replay a part of the data and call it all.
-fn refuse_log_without_manifest(env: &Env, path: &Path, wal: &Path) -> Result<()> {
-    let current = path.join("CURRENT");
-    if env.fs.exists(&current) || !env.fs.exists(wal) {
-        return Ok(());
-    }
-    let names = env.fs.list(wal).map_err(|error| Error::io(wal, &error))?;
-    if names.iter().any(|name| name.ends_with(".wal")) {
-        let what =
-            format!("it is missing, but there is a log: this is a database that has lost its manifest; {REMEDY}");
-        return Err(Error::Corruption { file: current, offset: 0, what });
-    }
-    Ok(())
 }
 
 /// The options with a number for each family that is asked for by name: that of the family with this name, or the least

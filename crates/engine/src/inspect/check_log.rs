@@ -3,11 +3,10 @@
 use super::check::{CheckReport, Suspects};
 use super::dry_fs::DryFs;
 use crate::batch::BatchEntry;
-use crate::db::open::WAL_DIR;
 use crate::iterator::SEQUENCE_NUMBER_MAX;
 use crate::kind::{Content, Decoded};
 use crate::log::{
-    RawRecord, RecordKind, RecordPosition, Segments, decode_commit, decode_ingested, decode_rewrite, recover,
+    RawRecord, RecordKind, RecordPosition, Segments, WAL_DIR, decode_commit, decode_ingested, decode_rewrite, recover,
     refuse_missing_segments,
 };
 use crate::stream::StreamIndex;
@@ -29,7 +28,7 @@ pub(super) fn check_log(
     suspects: &mut Suspects,
 ) -> Result<()> {
     let wal = dir.join(WAL_DIR);
-    refuse_missing_segments(&*env.fs, dir, &wal)?;
+    refuse_missing_segments(&*env.fs, dir)?;
     if !env.fs.exists(&wal) {
         // The manifest is made first: the process that created the directory got no further.
         return Ok(());

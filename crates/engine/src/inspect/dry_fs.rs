@@ -3,7 +3,7 @@
 //! Recovery of the log repairs as it reads (it cuts a torn tail, removes unfinished segments). A check must see what
 //! recovery would see, by the same code, and leave the directory as it is. So must a database that is open for reading only.
 
-use kontiki_env::fs::{Access, File, FileLock, Fs, OpenMode};
+use kontiki_env::fs::{Access, File, FileLock, Fs, OpenMode, list_if_there};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,11 +26,8 @@ impl Fs for DryFs {
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
-        match self.0.list(path) {
-            // Its creation was claimed to have succeeded.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-            names => names,
-        }
+        // Its creation was claimed to have succeeded.
+        list_if_there(&*self.0, path)
     }
 
     fn exists(&self, path: &Path) -> bool {

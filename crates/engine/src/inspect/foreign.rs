@@ -3,6 +3,7 @@
 use crate::version::manifest::parse_manifest_name;
 use crate::{Error, Result};
 use kontiki_env::Env;
+use kontiki_env::fs::list_if_there;
 use std::path::Path;
 
 /// What a database's directory holds, also one whose first open was cut short. Temporary names end in `.tmp`.
@@ -16,11 +17,7 @@ const LOST_AND_FOUND: &str = "lost+found";
 ///
 /// Errors: [`Error::InvalidArgument`] with the name of what is there; [`Error::Io`] if the directory cannot be read.
 pub fn refuse_foreign(env: &Env, dir: &Path, beside: &[&str]) -> Result<()> {
-    let names = match env.fs.list(dir) {
-        Ok(names) => names,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(Error::io(dir, &error)),
-    };
+    let names = list_if_there(&*env.fs, dir).map_err(|error| Error::io(dir, &error))?;
     if names.iter().any(|name| name == "CURRENT") {
         return Ok(());
     }

@@ -23,7 +23,8 @@ use super::check::{CheckReport, Problem, check};
 use super::repair_log::has_streams;
 use crate::cache::BlockCache;
 use crate::copy::unfinished;
-use crate::db::open::{WAL_DIR, absolute, lock_to_read};
+use crate::db::open::{absolute, lock_to_read};
+use crate::log::WAL_DIR;
 use crate::table::{
     FinishedTable, TABLES_DIR, TableMeta, TableOptions, TableReader, TableWriter, parse_table_name, sync_tables_dir,
     table_path,
@@ -33,13 +34,10 @@ use crate::version::{Rebuilt, TableFacts, Version, read_version_as_it_is, write_
 use crate::vlog::{VALUES_DIR, ValueRefs, parse_value_file_name};
 use crate::{Error, Family, Result, SequenceNumber};
 use kontiki_env::Env;
-use kontiki_env::fs::OpenMode;
+use kontiki_env::fs::{OpenMode, list_if_there};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Keys of lost values that a report names; of more it says how many.
-pub(super) const KEYS_NAMED_MAX: usize = 1000;
 
 /// What a repair has done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -134,7 +132,7 @@ pub fn repair(env: &Env, from: &Path, to: &Path) -> Result<RepairReport> {
     let mut repair =
         Repair { env, from, to, rebuilt, report, next_file, sequence: 0, manifest_is_whole, without_node, was_node };
     repair.tables(found.candidates(&tables))?;
-    repair.values(found.is_whole, &values)?;
+    repair.values(&values)?;
     if keep_log {
         repair.keep_log()?
     } else {
@@ -334,10 +332,7 @@ pub(super) fn note(report: &mut RepairReport, error: Error) -> Result<()> {
 
 /// The names in a directory that may be missing.
 pub(super) fn list(env: &Env, dir: &Path) -> Result<Vec<String>> {
-    if !env.fs.exists(dir) {
-        return Ok(Vec::new());
-    }
-    env.fs.list(dir).map_err(|error| Error::io(dir, &error))
+    list_if_there(&*env.fs, dir).map_err(|error| Error::io(dir, &error))
 }
 
 /// Returns the bytes of the file.

@@ -2,9 +2,10 @@
 
 use super::repair::{Repair, copy, list, note};
 use crate::batch::BatchEntry;
-use crate::db::open::WAL_DIR;
 use crate::iterator::Cursor;
-use crate::log::{RecordKind, decode_commit, refuse_missing_segments, segment_name, segment_number, whole_records};
+use crate::log::{
+    RecordKind, WAL_DIR, decode_commit, refuse_missing_segments, segment_name, segment_number, whole_records,
+};
 use crate::memtable::{Memtable, MemtableCursor};
 use crate::table::{TABLES_DIR, TableOptions, TableWriter, sync_tables_dir};
 use crate::version::TableFacts;
@@ -52,7 +53,7 @@ impl Repair<'_> {
     /// Every whole record of the log, also behind damaged ones; what was flushed already is in tables.
     pub(super) fn log(&mut self) -> Result<()> {
         let wal = self.from.join(WAL_DIR);
-        refuse_missing_segments(&*self.env.fs, self.from, &wal).or_else(|error| note(&mut self.report, error))?;
+        refuse_missing_segments(&*self.env.fs, self.from).or_else(|error| note(&mut self.report, error))?;
         let flushed = self.rebuilt.flushed_sequence();
         let mut commits = BTreeMap::new();
         let mut numbers_met = BTreeSet::new();

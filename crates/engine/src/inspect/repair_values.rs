@@ -4,7 +4,7 @@
 //! key. If an older version of the key is left, it shows again, as after the loss of a block of a table. A file with damage in it is
 //! not taken over: what can be read of it goes into the tables, so that the new directory is sound.
 
-use super::repair::{KEYS_NAMED_MAX, Repair, copy, link_or_copy, note};
+use super::repair::{Repair, copy, link_or_copy, note};
 use crate::cache::{BlockCache, TableCache};
 use crate::iterator::{KeyRef, ReadState, live_pointers};
 use crate::kind::{Content, Decoded, EXPIRY_BYTES, Kind, ValuePointer};
@@ -16,6 +16,8 @@ use crate::{Error, Family, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// Keys of lost values that a report names; of more it says how many.
+const KEYS_NAMED_MAX: usize = 1000;
 /// Memory for filters and indexes of open tables.
 const TABLE_CACHE_BYTES: u64 = 32 << 20;
 /// Tables open at once.
@@ -38,8 +40,8 @@ struct Lost {
 }
 
 impl Repair<'_> {
-    /// Takes over the value files: those that the manifest names, and, unless it is `whole`, all others.
-    pub(super) fn values(&mut self, whole: bool, there: &BTreeSet<u64>) -> Result<()> {
+    /// Takes over the value files: those that the manifest names, and, unless it is whole, all others.
+    pub(super) fn values(&mut self, there: &BTreeSet<u64>) -> Result<()> {
         for (number, _) in self.rebuilt.value_files() {
             if !there.contains(&number) {
                 let what = "the manifest names this value file, but it is missing".to_string();
@@ -48,7 +50,7 @@ impl Repair<'_> {
                 self.rebuilt.lose_value_file(number);
             }
         }
-        if !whole {
+        if !self.manifest_is_whole {
             self.other_values(there)?;
         }
         for (number, sealed) in self.rebuilt.value_files() {

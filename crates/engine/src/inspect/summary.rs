@@ -1,13 +1,12 @@
 //! What a directory holds, without reading its data: the manifest, and what its files say of themselves.
 
-use crate::db::open::WAL_DIR;
-use crate::log::{SegmentSummary, is_free_name, segment_number, summarize_segment};
+use crate::log::{SegmentSummary, WAL_DIR, is_free_name, segment_number, summarize_segment};
 use crate::table::{TABLES_DIR, TableMeta, TableReader, properties::Properties};
 use crate::version::manifest::manifest_path;
 use crate::version::{Version, no_database, read_version};
 use crate::{Error, Family, Result, SequenceNumber};
 use kontiki_env::Env;
-use kontiki_env::fs::{OpenMode, read_all};
+use kontiki_env::fs::{OpenMode, list_if_there, read_all};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -127,10 +126,7 @@ fn value_files(version: &Version) -> Vec<ValueFileSummary> {
 
 fn log_files(env: &Env, dir: &Path) -> Result<LogFiles> {
     let (wal, mut found) = (dir.join(WAL_DIR), LogFiles::default());
-    if !env.fs.exists(&wal) {
-        return Ok(found);
-    }
-    for name in env.fs.list(&wal).map_err(|error| Error::io(&wal, &error))? {
+    for name in list_if_there(&*env.fs, &wal).map_err(|error| Error::io(&wal, &error))? {
         let (count, bytes) = match segment_number(&name) {
             Some(_) => (&mut found.segments, &mut found.segment_bytes),
             None if is_free_name(&name) => (&mut found.free, &mut found.free_bytes),
@@ -152,10 +148,7 @@ fn log_files(env: &Env, dir: &Path) -> Result<LogFiles> {
 /// Errors: `Corruption` and `UnsupportedFormat` with the file; `Io`.
 pub fn log_segments(env: &Env, dir: &Path) -> Result<Vec<LogSegment>> {
     let wal = dir.join(WAL_DIR);
-    if !env.fs.exists(&wal) {
-        return Ok(Vec::new());
-    }
-    let names = env.fs.list(&wal).map_err(|error| Error::io(&wal, &error))?;
+    let names = list_if_there(&*env.fs, &wal).map_err(|error| Error::io(&wal, &error))?;
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
     numbers.sort_unstable();
     let segment = |number: u64| {

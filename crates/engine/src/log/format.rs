@@ -35,6 +35,8 @@ use crate::{Error, Result};
 use kontiki_env::codec::{checksum32, get_bytes, get_u8, get_u32, get_u64, put_u32, put_u64};
 use std::path::{Path, PathBuf};
 
+/// The directory of log segments within a database's directory.
+pub(crate) const WAL_DIR: &str = "wal";
 /// Bytes of the segment header: where the first record starts.
 pub(crate) const SEGMENT_HEADER_BYTES: u64 = 32;
 /// Bytes of a record header.

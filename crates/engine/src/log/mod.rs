@@ -41,8 +41,8 @@ mod tail;
 mod writer;
 
 pub(crate) use format::{
-    RECORD_HEADER_BYTES, RawRecord, RecordKind, SEGMENT_HEADER_BYTES, decode_record, is_free_name, record_bytes,
-    segment_name, segment_number,
+    RECORD_HEADER_BYTES, RawRecord, RecordKind, SEGMENT_HEADER_BYTES, WAL_DIR, decode_record, is_free_name,
+    record_bytes, segment_name, segment_number,
 };
 pub(crate) use holders::{HolderKind, Holding, MemtablePin, Watchdog, explain, feed_bytes, pinned_bytes};
 pub use holders::{LogHolder, LogSegmentStatus};

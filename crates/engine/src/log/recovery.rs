@@ -13,14 +13,14 @@
 //! promised, and bytes behind the end are dead.
 
 use super::format::{
-    RawRecord, RecordKind, SEAL_BYTES, SEGMENT_HEADER_BYTES, check_segment_header, claim_at, decode_record,
+    RawRecord, RecordKind, SEAL_BYTES, SEGMENT_HEADER_BYTES, WAL_DIR, check_segment_header, claim_at, decode_record,
     is_free_name, segment_number, segment_path,
 };
 use super::segments::{RecordPosition, Segments};
 use super::writer::write_seal;
 use crate::extent::read_extent;
 use crate::{Error, Result};
-use kontiki_env::fs::{Fs, OpenMode, read_all};
+use kontiki_env::fs::{Fs, OpenMode, list_if_there, read_all};
 use std::path::Path;
 
 /// What recovery found.
@@ -153,13 +153,11 @@ fn scan(segments: &Segments, number: u64) -> Result<Scanned> {
     Ok(Scanned { number, bytes, capacity, end })
 }
 
-/// Refuses the log in `directory` if a segment is missing that was there, by what is recorded in the database's directory `dir`.
-pub(crate) fn refuse_missing_segments(fs: &dyn Fs, dir: &Path, directory: &Path) -> Result<()> {
+/// Refuses the log of the database in `dir` if a segment is missing that was there, by what is recorded beside it.
+pub(crate) fn refuse_missing_segments(fs: &dyn Fs, dir: &Path) -> Result<()> {
     let Some(reach) = read_extent(fs, dir)? else { return Ok(()) };
-    let names = match fs.exists(directory) {
-        true => fs.list(directory).map_err(|error| Error::io(directory, &error))?,
-        false => Vec::new(),
-    };
+    let directory = &dir.join(WAL_DIR);
+    let names = list_if_there(fs, directory).map_err(|error| Error::io(directory, &error))?;
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
     numbers.sort_unstable();
     reach.check_segments(&numbers, |number| segment_path(directory, number))

@@ -79,6 +79,11 @@ impl StreamIndex {
         self.streams.get(&id)
     }
 
+    /// The index of a stream's last entry; of its truncation mark if there are none, and 0 of an unknown stream.
+    pub(crate) fn last_index(&self, id: StreamId) -> u64 {
+        self.bounds(id).last_index
+    }
+
     /// What streams need of a segment.
     pub(crate) fn usage(&self, segment: u64) -> Usage {
         self.usage.get(&segment).map(|usage| usage.total).unwrap_or_default()

@@ -2,11 +2,12 @@
 
 use super::manifest::{manifest_path, parse_manifest, parse_manifest_name};
 use crate::extent::REMEDY;
+use crate::log::WAL_DIR;
 use crate::table::{TABLES_DIR, parse_table_name};
 use crate::vlog::{VALUES_DIR, parse_value_file_name};
 use crate::{Error, Result};
 use kontiki_env::Env;
-use kontiki_env::fs::read_all;
+use kontiki_env::fs::{list_if_there, read_all};
 use std::path::Path;
 
 /// Why a directory without `CURRENT` is read by nobody: it has lost it, or there is no database.
@@ -16,15 +17,16 @@ pub(crate) fn no_database(env: &Env, dir: &Path) -> Error {
     lost_current(env, dir).map_or_else(|error| error, |lost| lost.unwrap_or_else(nothing))
 }
 
-/// What tells that a directory without `CURRENT` was a database: a first open that was cut short leaves no tables, no values,
-/// and at most a manifest with one edit.
+/// What tells that a directory without `CURRENT` was a database: a first open that was cut short leaves no tables, no values, no
+/// log (the manifest is made before it), and at most a manifest with one edit. A new database there would replay a part of the
+/// data and call it all, or remove what is left.
 pub(super) fn lost_current(env: &Env, dir: &Path) -> Result<Option<Error>> {
     let names = |folder: &str| list(env, &dir.join(folder));
     let found = if names(TABLES_DIR)?.iter().any(|name| parse_table_name(name).is_some()) {
         "there are tables"
     } else if names(VALUES_DIR)?.iter().any(|name| parse_value_file_name(name).is_some()) {
         "there are files of values"
-    } else if names("wal")?.iter().any(|name| name.ends_with(".wal")) {
+    } else if names(WAL_DIR)?.iter().any(|name| name.ends_with(".wal")) {
         "there is a log"
     } else if has_edits(env, dir)? {
         "there is a manifest with edits"
@@ -48,8 +50,5 @@ fn has_edits(env: &Env, dir: &Path) -> Result<bool> {
 }
 
 fn list(env: &Env, dir: &Path) -> Result<Vec<String>> {
-    match env.fs.list(dir) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        names => names.map_err(|error| Error::io(dir, &error)),
-    }
+    list_if_there(&*env.fs, dir).map_err(|error| Error::io(dir, &error))
 }

@@ -87,9 +87,13 @@ impl Drop for StopsOnPanic<'_> {
 impl VersionSet {
     /// Opens the database in `dir`, or starts an empty one if there is none. The caller holds the directory's lock.
     ///
-    /// Errors: `Corruption` for a damaged manifest, for a table that it names and that is missing, and for tables
-    /// without a `CURRENT`; `UnsupportedFormat` for a manifest of a newer build.
+    /// Errors: `Corruption` for a damaged manifest, for a table that it names and that is missing, and for what is
+    /// left of a database without its `CURRENT`, before anything is changed; `UnsupportedFormat` for a manifest of a newer build.
     pub fn open(env: &Env, dir: &Path, options: ManifestOptions) -> Result<VersionSet> {
+        let found = read_current(env, dir)?;
+        if found.is_none() {
+            remains::lost_current(env, dir)?.map_or(Ok(()), Err)?;
+        }
         let tables_dir = dir.join(TABLES_DIR);
         env.fs.create_dir_all(&tables_dir).map_err(|error| Error::io(&tables_dir, &error))?;
         env.fs.sync_dir(dir).map_err(|error| Error::io(dir, &error))?;
@@ -98,7 +102,7 @@ impl VersionSet {
         env.fs.create_dir_all(&values_dir).map_err(|error| Error::io(&values_dir, &error))?;
         let values =
             ValueSegments::new(Arc::new(ValueStore::new(env.fs.clone(), values_dir.clone())), obsolete.clone());
-        let (version, next_file, writer) = match read_current(env, dir)? {
+        let (version, next_file, writer) = match found {
             Some(contents) => {
                 let (version, next_file) = replay(&contents, dir, &obsolete, values)?;
                 check_tables_exist(env, &version, &tables_dir)?;
@@ -106,7 +110,6 @@ impl VersionSet {
                 (version, next_file, ManifestWriter::reopen(env, dir, &contents)?)
             }
             None => {
-                remains::lost_current(env, dir)?.map_or(Ok(()), Err)?;
                 let version = Version { values, ..Version::default() };
                 let edit = VersionEdit { next_file: Some(1), ..version.as_edit() };
                 let writer = ManifestWriter::create(env, dir, 1, &edit)?;

@@ -159,6 +159,14 @@ pub fn read_all(fs: &dyn Fs, path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// The names in a directory; none if it is missing.
+pub fn list_if_there(fs: &dyn Fs, directory: &Path) -> io::Result<Vec<String>> {
+    match fs.list(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        names => names,
+    }
+}
+
 /// Replaces `directory/name` with `bytes` so that after any crash the old or the new content is there whole:
 /// temporary name, write, sync, rename, sync of the directory.
 pub fn replace_file(fs: &dyn Fs, directory: &Path, name: &str, bytes: &[u8]) -> io::Result<PathBuf> {

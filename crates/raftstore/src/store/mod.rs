@@ -294,9 +294,12 @@ impl Store {
     /// Has a replica see to what `ticket` waits for.
     fn request(&mut self, region: RegionId, ticket: Ticket, act: impl FnOnce(&mut Peer, &mut Outbox)) {
         self.out.open(ticket);
-        match self.peers.contains_key(&region) {
-            true => self.with_peer(region, act),
-            false => self.out.answer(ticket, Answer::Refused(RegionError::RegionNotFound { region })),
+        match self.peers.get_mut(&region) {
+            Some(peer) => {
+                act(peer, &mut self.out);
+                self.dirty.insert(region);
+            }
+            None => self.out.answer(ticket, Answer::Refused(RegionError::RegionNotFound { region })),
         }
     }
 

@@ -86,32 +86,27 @@ fn synced(batch: WriteBatch) -> Commit {
 }
 
 impl Formation {
-    /// Opens it with the replicas that the directory has. They are recovered before anything is written: a directory that has lost
+    /// Opens it with the replicas that the directory has. They are recovered before the start is counted: a directory that has lost
     /// some of their state is left as it is.
     pub(super) fn open_with(store: &mut Store, db: &Db, config: &NodeConfig, rng: Rng) -> Result<Formation, OpenError> {
-        let was_formed = is_formed(db, config)?;
-        if was_formed {
+        let mut is_formed = is_formed(db, config)?;
+        if !is_formed && config.members.len() == 1 {
+            // That of a store alone is formed from its first start on: no other node could know anything of it.
+            db.commit(first_state(config, &BTreeMap::new()))?;
+            is_formed = true;
+        }
+        if is_formed {
             recover(store, db)?;
         }
-        let (formation, is_formed) = Formation::open(db, config, rng)?;
-        if is_formed && !was_formed {
-            recover(store, db)?;
-        }
+        let formation = Formation::open(db, config, is_formed, rng)?;
         if is_formed {
             formation.create_lost_replicas(store);
         }
         Ok(formation)
     }
 
-    /// Counts this start, durably, and begins the check. Also tells whether the directory belongs to a cluster: that of
-    /// a store alone does from its first start on.
-    fn open(db: &Db, config: &NodeConfig, mut rng: Rng) -> Result<(Formation, bool), OpenError> {
-        let mut is_formed = is_formed(db, config)?;
-        if !is_formed && config.members.len() == 1 {
-            // No other node could know anything of this store.
-            db.commit(first_state(config, &BTreeMap::new()))?;
-            is_formed = true;
-        }
+    /// Counts this start, durably, and begins the check. `is_formed`: the directory belongs to a cluster.
+    fn open(db: &Db, config: &NodeConfig, is_formed: bool, mut rng: Rng) -> Result<Formation, OpenError> {
         let view = db.snapshot();
         let found = |tag: u8| -> Result<Option<Incarnation>, OpenError> {
             Ok(view.get(families::META, &[tag])?.map(|value| decode_incarnation(&value)).transpose()?)
@@ -146,7 +141,7 @@ impl Formation {
             membership = membership.may_replace_a_lost_one();
         }
         let (generation_at, reminder_at) = (Duration::MAX, Duration::MAX);
-        Ok((Formation { membership, rng, generation_at, renewing: None, reminder_at }, is_formed))
+        Ok(Formation { membership, rng, generation_at, renewing: None, reminder_at })
     }
 
     /// A directory that took the place of a lost one gets its replicas from their leaders.

@@ -66,8 +66,11 @@ fn streams_keep_entries_state_and_marks_across_restarts() {
     let db = open(&restarted(&machine, 6));
     assert_eq!(db.streams(), [id]);
     assert_eq!(db.stream(id).expect("read"), expected);
+    assert_eq!((db.stream_last_index(id), db.stream_last_index(StreamId(99))), (4, 0));
     let gap = db.commit(streams(vec![append(3, 6, &["gap"])], Durability::Sync)).expect_err("a gap");
     assert!(matches!(&gap, Error::InvalidArgument(what) if what.contains("2..=5")), "{gap}");
+    db.commit(streams(vec![StreamOp::Truncate { stream: id, through_index: 4 }], Durability::Sync)).expect("truncate");
+    assert_eq!(db.stream_last_index(id), 4, "what it is truncated through");
     db.commit(streams(vec![StreamOp::Remove { stream: id }], Durability::Sync)).expect("remove");
     assert!(db.streams().is_empty());
     assert_eq!(db.stream(id).expect("read"), StreamContents::default());

@@ -26,13 +26,17 @@ fn sample(seed: u64, closed: bool) -> (SimMachine, Vec<(String, String)>) {
         }
     }
     expected.sort();
+    end(&machine, db, closed);
+    (restarted(&machine, seed + 1), expected)
+}
+
+fn end(machine: &SimMachine, db: Db, closed: bool) {
     if closed {
         db.close().expect("closes");
     } else {
         machine.fs.crash(CrashMode::Kill);
         drop(db);
     }
-    (restarted(&machine, seed + 1), expected)
 }
 
 fn fork(machine: &SimMachine) -> SimMachine {
@@ -165,12 +169,7 @@ fn log_sample(seed: u64, closed: bool) -> (SimMachine, Vec<(String, String)>) {
             db.write(put(&key, &value), Durability::Sync).expect("room");
             expected.push((key, value));
         }
-        if closed {
-            db.close().expect("closes");
-        } else {
-            machine.fs.crash(CrashMode::Kill);
-            drop(db);
-        }
+        end(&machine, db, closed);
     }
     (restarted(&machine, seed + 1), expected)
 }
@@ -351,8 +350,7 @@ fn what_is_left_of_a_database_without_current_is_not_made_a_new_one() {
         db.write(put(&format!("{i:03}"), &values::text(400, i)), Durability::Sync).expect("room");
     }
     db.flush().expect("room");
-    machine.fs.crash(CrashMode::Kill);
-    drop(db);
+    end(&machine, db, false);
     let machine = restarted(&machine, 61);
     let all = everything(&machine);
     for kept in ["tables", "vlog", "wal", "MANIFEST-000001"] {
