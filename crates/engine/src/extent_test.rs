@@ -44,7 +44,7 @@ fn nothing_is_recorded_until_there_is_something() {
     extent.note_segment(5);
     let reach = Reach { manifest: 1, manifest_bytes: 200, first_segment: 3, last_segment: 5 };
     assert_eq!(read(&machine), Some(reach));
-    extent.end_log_at(4).and_then(|()| extent.begin_log_at(4)).expect("room");
+    extent.end_log_at(4).and_then(|()| extent.begin_log_at(4)).expect("written");
     assert_eq!(read(&machine), Some(Reach { first_segment: 4, last_segment: 4, ..reach }));
 }
 
@@ -118,7 +118,7 @@ fn damage_in_one_slot_asks_for_nothing_that_is_gone() {
     extent.note_log(1, 3).expect("it may be written to");
     for first in 2..6 {
         extent.note_segment(first + 2);
-        extent.begin_log_at(first).and_then(|()| extent.end_log_at(first + 1)).expect("room");
+        extent.begin_log_at(first).and_then(|()| extent.end_log_at(first + 1)).expect("written");
         for slot in 0..SLOTS {
             let machine = SimMachine { fs: machine.fs.fork(kontiki_env::rng::Rng::new(1)), ..SimMachine::from_seed(6) };
             machine.fs.flip_bit(&Path::new(DIR).join(EXTENT), slot * SLOT_BYTES + 20, 1).expect("within the file");

@@ -192,9 +192,9 @@ fn defect_7_a_failed_flush_is_tried_again_before_any_later_one_counts() {
             failed += 1;
         }
         machine.fs.set_quota(None);
-        db.flush().expect("there is room again");
+        db.flush().expect("there is space again");
         for number in 200..230 {
-            put(number, number).expect("there is room again");
+            put(number, number).expect("there is space again");
             expected.insert(number, number);
         }
         db.flush().expect("a healthy disk");
@@ -207,7 +207,7 @@ fn defect_7_a_failed_flush_is_tried_again_before_any_later_one_counts() {
             assert!(found.is_some_and(|text| text.starts_with(&format!("{number} "))), "{room}: key {key}");
         }
     }
-    assert!(failed > 5, "only {failed} flushes found no room");
+    assert!(failed > 5, "only {failed} flushes found no space");
 }
 
 /// Compaction never dropped tombstones, values that had ended, and old versions.

@@ -441,7 +441,7 @@ fn a_full_disk_stops_writes_only_while_it_is_full() {
                 tries += 1;
                 world.machine.tasks.run_until_idle(1000);
             }
-            world.flush().expect("there is room again");
+            world.flush().expect("there is space again");
             assert_eq!(dump(&world.db().snapshot()).expect("a healthy disk"), *world.now());
         }
         // The default options preallocate far more than the script writes.

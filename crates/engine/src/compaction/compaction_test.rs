@@ -219,8 +219,8 @@ fn a_full_disk_fails_a_flush_without_a_trace_and_a_later_one_succeeds() {
             }
         }
         fs.set_quota(None);
-        layer.flush().expect("there is room again");
-        while layer.compact_step().expect("there is room again") {}
+        layer.flush().expect("there is space again");
+        while layer.compact_step().expect("there is space again") {}
         layer.check_now(&mut rng).expect("a healthy disk");
         layer.reopen().expect("a healthy disk");
         layer.check_now(&mut rng).expect("a healthy disk");

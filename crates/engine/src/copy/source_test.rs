@@ -55,7 +55,7 @@ fn a_copy_waits_for_a_batch_on_its_way_as_long_as_it_takes() {
     };
     db.write(large(b"in the copy"), Durability::Buffered).expect("written");
     db.flush().expect("flush");
-    let (_, pin) = db.core().separate(large(b"on its way")).expect("room");
+    let (_, pin) = db.core().separate(large(b"on its way")).expect("written");
     let mut pin = Some(pin.expect("its value is large"));
     let mut steps = 0;
     let _task = machine.env().tasks.spawn(
@@ -87,7 +87,7 @@ fn a_copy_that_gives_up_is_busy_and_counted() {
     };
     db.write(large(b"in the copy"), Durability::Buffered).expect("written");
     db.flush().expect("flush");
-    let (_, pin) = db.core().separate(large(b"on its way for ever")).expect("room");
+    let (_, pin) = db.core().separate(large(b"on its way for ever")).expect("written");
     // Nothing else happens in this world, so waiting is of no use.
     let refused = db.checkpoint(Path::new("/copy")).expect_err("the batch is not in memory");
     assert!(matches!(refused, crate::Error::Busy { .. }), "{refused}");

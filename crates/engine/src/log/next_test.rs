@@ -58,7 +58,7 @@ fn what_an_earlier_run_has_left_is_adopted_up_to_the_bound() {
     let next = segments(&fs, 1, 9);
     let names = ["000001.wal.free", "000002.wal.free", "000003.wal.free"].map(String::from);
     for (name, bytes) in names.iter().zip([100, BYTES, BYTES]) {
-        fs.open(&Path::new("/wal").join(name), OpenMode::CreateNew).expect("created").allocate(bytes).expect("room");
+        fs.open(&Path::new("/wal").join(name), OpenMode::CreateNew).expect("created").allocate(bytes).expect("written");
     }
     next.adopt(&names).expect("adopted");
     assert_eq!((next.free_count(), fs.list(Path::new("/wal")).expect("listed")), (1, vec![names[1].clone()]));

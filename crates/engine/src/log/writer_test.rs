@@ -141,7 +141,7 @@ fn a_full_disk_leaves_the_log_as_it_was() {
     }
     assert_eq!(segments.list().len(), 1);
     fs.set_quota(None);
-    log.append(b"late").expect("room again");
+    log.append(b"late").expect("there is space again");
     log.close().expect("closed");
     let (found, _, _) = reopen(&fs);
     assert_eq!(found, [payload.clone(), payload, b"late".to_vec()]);

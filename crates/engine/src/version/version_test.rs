@@ -87,7 +87,7 @@ fn a_full_disk_during_the_replacement_is_harmless() {
         }
         assert!(!set.is_stopped(), "a full disk is not final");
         machine.fs.set_quota(None);
-        advance(&set, reached + 1).expect("there is room again");
+        advance(&set, reached + 1).expect("there is space again");
         machine.fs.crash(CrashMode::LoseUnsynced);
         assert_eq!(open(&machine, 100).expect("a healthy disk").current().flushed_sequence(), reached + 1);
     }

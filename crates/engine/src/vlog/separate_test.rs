@@ -124,7 +124,7 @@ fn what_did_not_fit_on_the_disk_is_skipped_and_the_next_value_goes_on() {
     let put = |byte: u8| {
         let mut batch = WriteBatch::new();
         batch.put(Family(0), b"key", &[byte; 500]);
-        separator.separate(&appender, batch, |_| panic!("there is room"))
+        separator.separate(&appender, batch, |_| panic!("there is space"))
     };
     let first = put(1).expect("a healthy disk");
     let store = ValueStore::new(machine.env().fs, PathBuf::from("/vlog"));
@@ -134,7 +134,7 @@ fn what_did_not_fit_on_the_disk_is_skipped_and_the_next_value_goes_on() {
     let error = put(2).expect_err("a full disk");
     assert!(error.is_retryable(), "{error}");
     machine.fs.set_quota(None);
-    let third = put(3).expect("there is room again");
+    let third = put(3).expect("there is space again");
     appender.sync().expect("nothing is wrong with it");
     let reader = store.reader(1).expect("readable");
     let end = FILE_HEADER_BYTES + 3 * record_stride(3, 500);
@@ -153,7 +153,7 @@ fn an_io_error_unlike_a_full_disk_is_final() {
     let (machine, appender) = appender();
     appender.create(1, 0).map(|segment| appender.adopt(segment)).expect("a healthy disk");
     machine.fs.fail_next(kontiki_env::fs::Op::Write, 1, |_| true);
-    let reserved = appender.reserve(64).expect("running").expect("room");
+    let reserved = appender.reserve(64).expect("running").expect("written");
     assert!(appender.write(&reserved, &[1; 64], reserved.offset).is_err());
     assert!(appender.reserve(64).is_err() && appender.sync().is_err());
 }

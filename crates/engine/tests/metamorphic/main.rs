@@ -174,8 +174,8 @@ fn set_scarce(world: &mut World, scarce: bool, rng: &mut Rng) {
         let outcome = world.write(rng);
         world.run_until_idle();
         if !fs.is_off() && outcome.is_err() {
-            world.write(rng).expect("there is room again");
-            world.flush(rng).expect("there is room again");
+            world.write(rng).expect("there is space again");
+            world.flush(rng).expect("there is space again");
         }
     }
 }

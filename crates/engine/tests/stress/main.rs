@@ -28,7 +28,7 @@ const STALL: Duration = Duration::from_secs(120);
 #[test]
 fn nobody_waits_for_ever_and_nothing_is_lost_whatever_runs_beside_whatever() {
     let seconds = std::env::var("KONTIKI_STRESS_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SECONDS);
-    let dir = tempfile::tempdir().expect("room");
+    let dir = tempfile::tempdir().expect("written");
     let end = Instant::now() + Duration::from_secs(seconds);
     let mut totals = vec![0; work::WORKERS.len()];
     let mut rounds = 0;

@@ -15,7 +15,7 @@ fn range(start: &'static str, end: &'static str) -> Range {
 fn fill(db: &Db, round: usize) {
     for i in 0..200 {
         let key = format!("{:03}", (i * 37) % 200);
-        db.write(put(&key, &format!("value {i} of round {round}")), Durability::Buffered).expect("room");
+        db.write(put(&key, &format!("value {i} of round {round}")), Durability::Buffered).expect("written");
     }
 }
 
@@ -33,10 +33,10 @@ fn a_range_is_in_one_table_each_afterwards_and_its_deleted_keys_are_gone() {
     (0..3).for_each(|round| fill(&db, round));
     let mut batch = WriteBatch::new();
     (50..60).for_each(|i| batch.delete(Family::DEFAULT, format!("{i:03}").as_bytes()));
-    db.write(batch, Durability::Sync).expect("room");
+    db.write(batch, Durability::Sync).expect("written");
     let expected = dump(&db.snapshot(), Family::DEFAULT);
     let snapshot = db.snapshot();
-    db.compact_range(Family::DEFAULT, range("040", "070")).expect("room");
+    db.compact_range(Family::DEFAULT, range("040", "070")).expect("written");
     for i in 40..70 {
         assert!(tables_over(&db, &format!("{i:03}")) <= 1, "key {i:03}");
     }
@@ -44,7 +44,7 @@ fn a_range_is_in_one_table_each_afterwards_and_its_deleted_keys_are_gone() {
     assert_eq!(dump(&snapshot, Family::DEFAULT), expected);
     // While it is held, deletions that came after it are kept for conditions that name its number.
     drop(snapshot);
-    db.compact_range(Family::DEFAULT, Range::all()).expect("room");
+    db.compact_range(Family::DEFAULT, Range::all()).expect("written");
     let levels = db.stats().families[0].levels.clone();
     assert_eq!(levels.iter().map(|level| level.entries).sum::<u64>(), 190, "no version that is not needed: {levels:?}");
     db.compact_range(OTHER, Range::all()).expect("an empty family");
@@ -59,11 +59,11 @@ fn what_cannot_be_compacted_is_refused_and_a_full_disk_is_waited_out() {
     let db = open(&machine);
     fill(&db, 0);
     assert!(matches!(db.compact_range(Family(77), Range::all()), Err(Error::InvalidArgument(_))));
-    db.flush().expect("room");
+    db.flush().expect("written");
     machine.fs.set_quota(Some(machine.fs.used_bytes()));
     assert!(matches!(db.compact_range(Family::DEFAULT, Range::all()), Err(Error::NoSpace { .. })));
     machine.fs.set_quota(None);
-    db.compact_range(Family::DEFAULT, Range::all()).expect("room again");
+    db.compact_range(Family::DEFAULT, Range::all()).expect("there is space again");
     assert_eq!(dump(&db.snapshot(), Family::DEFAULT).len(), 200);
     fill(&db, 1);
     machine.fs.fail_next(Op::Sync, 1, |path| path.to_string_lossy().contains(".sst"));

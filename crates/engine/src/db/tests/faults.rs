@@ -111,7 +111,7 @@ fn a_full_disk_refuses_writes_and_everything_resumes_when_there_is_room() {
         }
         db.delete(b"room").expect("and so on");
         machine.tasks.run_until_idle(10_000);
-        run.go(&machine, &db, 50).unwrap_or_else(|error| panic!("{quota}: after there was room: {error}"));
+        run.go(&machine, &db, 50).unwrap_or_else(|error| panic!("{quota}: after there was space: {error}"));
         run.check_live(&db).unwrap_or_else(|what| panic!("{quota}: {what}"));
         machine.fs.power_off();
         drop(db);
@@ -138,14 +138,14 @@ fn derived_commits_wait_for_a_full_disk_and_nobody_spins() {
     machine.tasks.run_until_idle(10_000); // It panics if flush and commit chase each other.
     let before = answers.lock().len();
     assert!(before > 10 && before < 100, "memory is full: {before}");
-    let error = db.put(b"logged", b"commit").expect_err("no room");
+    let error = db.put(b"logged", b"commit").expect_err("the disk is full");
     assert!(matches!(error, Error::NoSpace { .. }), "{error}");
     machine.tasks.run_until_idle(10_000);
     machine.fs.set_quota(None);
     submit(100);
     machine.tasks.run_until_idle(10_000);
     assert_eq!(*answers.lock(), (0..=100).collect::<Vec<_>>(), "all of them, in order");
-    db.put(b"logged", b"commit").expect("room");
+    db.put(b"logged", b"commit").expect("written");
 }
 
 fn segments(machine: &SimMachine) -> Vec<PathBuf> {

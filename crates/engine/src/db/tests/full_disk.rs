@@ -30,7 +30,7 @@ fn full_level0(machine: &SimMachine) -> Db {
     let mut rng = Rng::new(1);
     for _ in 0..4 {
         let batch = put("key", &value(&mut rng, 3000));
-        db.write(batch, Durability::Sync).expect("room");
+        db.write(batch, Durability::Sync).expect("written");
         db.core().writes.freeze_active();
         // The job itself, so that the compaction that it wakes does not run in between.
         db.core().flush_step();
@@ -54,7 +54,7 @@ fn writers_that_wait_for_a_compaction_are_told_that_it_found_no_room() {
     assert!(matches!(answered[..], [Err(Error::NoSpace { .. })]), "{answered:?}");
     machine.fs.set_quota(None);
     assert!(db.compact().is_ok());
-    db.put(b"key", b"v").expect("room again");
+    db.put(b"key", b"v").expect("there is space again");
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn derived_commits_wait_for_room_without_keeping_the_jobs_busy() {
     machine.tasks.run_until_idle(1000);
     submit(&db, &answers, put("derived", "2"), Durability::Derived);
     machine.tasks.run_until_idle(1000);
-    assert!(answers.lock().is_empty(), "derived commits are never refused for want of room");
+    assert!(answers.lock().is_empty(), "derived commits are never refused for lack of space");
     machine.fs.set_quota(None);
     submit(&db, &answers, put("derived", "3"), Durability::Derived);
     machine.tasks.run_until_idle(1000);
@@ -83,7 +83,7 @@ fn a_full_compaction_that_fails_half_way_shows_what_it_has_done() {
         let mut batch = put("key", "small");
         batch.put(OTHER, b"key", value(&mut rng, 3000).as_bytes());
         batch.put(OTHER, format!("{}", rng.below(1000)).as_bytes(), value(&mut rng, 3000).as_bytes());
-        db.write(batch, Durability::Sync).expect("room");
+        db.write(batch, Durability::Sync).expect("written");
         db.flush().expect("flush");
     }
     machine.tasks.run_until_idle(1000);
@@ -102,8 +102,8 @@ fn obsolete_tables_go_while_compaction_has_more_to_do() {
     machine.tasks.run_until_idle(100);
     let mut rng = Rng::new(3);
     for i in 0..5 {
-        db.write(put(&format!("{i}"), &value(&mut rng, 3000)), Durability::Sync).expect("room");
-        db.write(put("9", &value(&mut rng, 3000)), Durability::Sync).expect("room");
+        db.write(put(&format!("{i}"), &value(&mut rng, 3000)), Durability::Sync).expect("written");
+        db.write(put("9", &value(&mut rng, 3000)), Durability::Sync).expect("written");
         db.core().writes.freeze_active();
         while db.core().flush_step() {}
     }
@@ -124,7 +124,7 @@ fn a_log_larger_than_a_memtable_is_opened_on_a_full_disk_and_deleting_works() {
     let mut rng = Rng::new(4);
     let rows: Vec<(String, String)> = (0..100).map(|i| (format!("{i:03}"), value(&mut rng, 1000))).collect();
     for (key, value) in &rows {
-        db.write(put(key, value), Durability::Sync).expect("room");
+        db.write(put(key, value), Durability::Sync).expect("written");
     }
     machine.fs.crash(kontiki_env::fs::CrashMode::Kill);
     drop(db);
@@ -145,7 +145,7 @@ fn a_log_larger_than_a_memtable_is_opened_on_a_full_disk_and_deleting_works() {
     let db = open(&machine);
     assert_eq!(dump(&db.snapshot(), Family::DEFAULT), rows[50..], "and once more");
     machine.fs.set_quota(None);
-    db.flush().expect("room again");
-    db.compact().expect("room again");
+    db.flush().expect("there is space again");
+    db.compact().expect("there is space again");
     assert_eq!(dump(&db.snapshot(), Family::DEFAULT), rows[50..]);
 }

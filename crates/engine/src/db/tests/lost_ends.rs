@@ -17,11 +17,11 @@ fn sample(seed: u64, closed: bool) -> (SimMachine, Vec<(String, String)>) {
     let mut expected = Vec::new();
     for i in 0..600 {
         let (key, value) = (format!("key {:04}", i * 7 % 600), format!("value {i}"));
-        db.write(put(&key, &value), Durability::Sync).expect("room");
+        db.write(put(&key, &value), Durability::Sync).expect("written");
         expected.push((key, value));
         match i {
-            200 | 400 => db.compact().expect("room"),
-            100 | 300 | 500 => db.flush().expect("room"),
+            200 | 400 => db.compact().expect("written"),
+            100 | 300 | 500 => db.flush().expect("written"),
             _ => {}
         }
     }
@@ -166,7 +166,7 @@ fn log_sample(seed: u64, closed: bool) -> (SimMachine, Vec<(String, String)>) {
         let db = open(&machine);
         for i in 0..200 {
             let (key, value) = (format!("key {run} {i:04}"), format!("value {i} ").repeat(8));
-            db.write(put(&key, &value), Durability::Sync).expect("room");
+            db.write(put(&key, &value), Durability::Sync).expect("written");
             expected.push((key, value));
         }
         end(&machine, db, closed);
@@ -212,11 +212,11 @@ fn segments_that_are_not_needed_may_be_gone() {
             let machine = restarted(&machine, seed * 10 + run);
             let db = open(&machine);
             for i in 0..(seed % 7) * 40 {
-                db.write(put(&format!("{i:03}"), &"v".repeat(40)), Durability::Sync).expect("room");
+                db.write(put(&format!("{i:03}"), &"v".repeat(40)), Durability::Sync).expect("written");
                 written += 1;
             }
             if seed % 3 == 0 {
-                db.flush().expect("room");
+                db.flush().expect("written");
             }
             match (seed + run) % 3 {
                 0 => db.close().expect("closes"),
@@ -275,13 +275,13 @@ fn node(seed: u64) -> SimMachine {
     for i in 0..60u64 {
         let mut batch = put(&format!("{i:03}"), &"v".repeat(100));
         batch.put(Family::NODE_STATE[0], b"applied", &i.to_le_bytes());
-        db.write(batch, Durability::Derived).expect("room");
-        db.commit(streams(vec![append(1, i + 1, &["entry"])], Durability::Sync)).expect("room");
+        db.write(batch, Durability::Derived).expect("written");
+        db.commit(streams(vec![append(1, i + 1, &["entry"])], Durability::Sync)).expect("written");
         if i == 30 {
-            db.flush().expect("room");
+            db.flush().expect("written");
         }
     }
-    db.flush().expect("room");
+    db.flush().expect("written");
     machine.fs.crash(CrashMode::Kill);
     drop(db);
     restarted(&machine, seed + 1)
@@ -328,7 +328,7 @@ fn reserved_families_keep_their_names_without_a_manifest() {
     let mut batch = WriteBatch::new();
     batch.put(data, b"key", b"value");
     batch.put(Family(9), b"key", b"value");
-    db.write(batch, Durability::Sync).expect("room");
+    db.write(batch, Durability::Sync).expect("written");
     db.close().expect("closes");
     machine.fs.flip_bit(&Path::new(DIR).join("CURRENT"), 3, 1).expect("there");
     let report = repair(&machine.env(), Path::new(DIR), Path::new(SAVED)).expect("repairs");
@@ -347,9 +347,9 @@ fn what_is_left_of_a_database_without_current_is_not_made_a_new_one() {
     open_with(values::large_values);
     let db = open(&machine);
     for i in 0..40 {
-        db.write(put(&format!("{i:03}"), &values::text(400, i)), Durability::Sync).expect("room");
+        db.write(put(&format!("{i:03}"), &values::text(400, i)), Durability::Sync).expect("written");
     }
-    db.flush().expect("room");
+    db.flush().expect("written");
     end(&machine, db, false);
     let machine = restarted(&machine, 61);
     let all = everything(&machine);

@@ -20,11 +20,11 @@ fn fill(db: &Db, generation: u64) {
     for number in 0..120 {
         let mut batch = put(&key(number), &format!("{generation}"));
         batch.put(OTHER, key(number).as_bytes(), format!("{generation} {}", "x".repeat(200)).as_bytes());
-        db.write(batch, Durability::Buffered).expect("room");
+        db.write(batch, Durability::Buffered).expect("written");
     }
-    db.flush().expect("room");
-    db.compact().expect("room");
-    db.collect_value_garbage().expect("room");
+    db.flush().expect("written");
+    db.compact().expect("written");
+    db.collect_value_garbage().expect("written");
 }
 
 /// Reads all until the database is closed; everything that is read is of the generation.

@@ -151,9 +151,9 @@ fn an_ingest_that_panics_behind_its_number_stops_the_database() {
     let db = open_threaded(&machine);
     let path = Path::new("/outside.sst");
     let mut writer =
-        IngestWriter::create_in(&machine.env(), path, Family::DEFAULT, small_options().table).expect("room");
+        IngestWriter::create_in(&machine.env(), path, Family::DEFAULT, small_options().table).expect("written");
     writer.put(b"ingested", b"value").expect("ascending");
-    writer.finish().expect("room");
+    writer.finish().expect("written");
     panic_at(&machine, Op::Write, "MANIFEST");
     let of_ingest = db.clone();
     let ingest = std::thread::spawn(move || of_ingest.ingest(&[path], IngestOptions::default()));
