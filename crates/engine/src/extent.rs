@@ -1,25 +1,27 @@
 //! How far the manifest and the log reach, in a file of its own: `EXTENT`.
 //!
-//! A manifest or a log that lost its end at the border of a record, or a whole file, looks like one that a crash has torn, or like
-//! an older one that is whole. What was acknowledged is then lost without a word, and the next open removes tables that
-//! the manifest does not name any more. So what was durable once is recorded in another file:
+//! A manifest or a log that lost its end at the border of a record, or a whole file, looks like one that a crash has
+//! torn, or like an older one that is whole. What was acknowledged is then lost without a word, and the next open
+//! removes tables that the manifest does not name any more. So what was durable once is recorded in another file:
 //!
 //! - the manifest in use, and how many of its bytes have been synced;
 //! - the log segments that are there: the first, and the last whose name is durable.
 //!
 //! Invariants:
 //! 1. A record says only what is true and durable: it is written after the sync of what it speaks of.
-//! 2. What takes a segment away (retention, a segment made ahead that goes unused) first makes a record durable that asks for less.
-//! 3. An edit of the manifest is acknowledged, and so is a record in a new log segment, only after the record that covers it was
-//!    written; unless the file cannot be written, and then it is removed.
+//! 2. What takes a segment away (retention, a segment made ahead that goes unused) first makes a record durable that
+//!    asks for less.
+//! 3. An edit of the manifest is acknowledged, and so is a record in a new log segment, only after the record that
+//!    covers it was written; unless the file cannot be written, and then it is removed.
 //!
-//! So a crash at any place leaves a manifest and a log that reach at least as far as the newest whole record says, and whatever
-//! reaches less far is damage. A directory without the file (of an earlier build, or one that was just copied) is not
-//! checked so.
+//! So a crash at any place leaves a manifest and a log that reach at least as far as the newest whole record says, and
+//! whatever reaches less far is damage. A directory without the file (of an earlier build, or one that was just copied)
+//! is not checked so.
 //!
-//! The file has two slots, at offsets 0 and 4096, which are written in turn, each synced before the other is written: so a crash tears
-//! one of them at most, and the other one holds. The slot with the larger count is in force. What asks for less is written to both,
-//! so damage in one slot never makes the other one ask for what is gone. All integers are little-endian:
+//! The file has two slots, at offsets 0 and 4096, which are written in turn, each synced before the other is written:
+//! so a crash tears one of them at most, and the other one holds. The slot with the larger count is in force. What asks
+//! for less is written to both, so damage in one slot never makes the other one ask for what is gone. All integers are
+//! little-endian:
 //!
 //! | offset | width | field |
 //! |---|---|---|
@@ -32,9 +34,9 @@
 //! | 44 | 8 | last log segment; one less than the first if there is none |
 //! | 52 | 4 | CRC-32 of bytes 0 to 51 |
 //!
-//! *Rejected:* the same facts in the header of each log segment (edits of the manifest between two segments are not covered, nor is
-//! the last segment itself); in `CURRENT` (replaced by renaming, which costs two syncs, and torn if written in place); a
-//! count of records in the manifest (lost together with its end).
+//! *Rejected:* the same facts in the header of each log segment (edits of the manifest between two segments are not
+//! covered, nor is the last segment itself); in `CURRENT` (replaced by renaming, which costs two syncs, and torn if
+//! written in place); a count of records in the manifest (lost together with its end).
 
 use crate::lock::{Mutex, Rank};
 use crate::{Error, Result};
@@ -165,8 +167,8 @@ enum Kept {
 }
 
 impl Extent {
-    /// Of the database in `dir`, which uses this manifest, durable up to there; `kept` if the manifest's format knows of the
-    /// file. Nothing is read or written yet.
+    /// Of the database in `dir`, which uses this manifest, durable up to there; `kept` if the manifest's format knows
+    /// of the file. Nothing is read or written yet.
     pub(crate) fn new(fs: Arc<dyn Fs>, dir: &Path, manifest: u64, manifest_bytes: u64, kept: bool) -> Extent {
         let reach = Reach { manifest, manifest_bytes, first_segment: 1, last_segment: 0 };
         let state = State { reach, kept, written: None, count: 0, slot: 0, file: Kept::NotYet };
@@ -181,8 +183,8 @@ impl Extent {
 
     /// The segments that recovery has found; `last` is one less than `first` if there are none.
     ///
-    /// Errors: the file is there and may not be written to, which is no passing want of space or descriptors: a database that
-    /// went on would be without its protection, and its user would not know.
+    /// Errors: the file is there and may not be written to, which is no passing want of space or descriptors: a
+    /// database that went on would be without its protection, and its user would not know.
     pub(crate) fn note_log(&self, first: u64, last: u64) -> Result<()> {
         assert!(first > 0 && last + 1 >= first, "segment numbers start at 1");
         let path = self.dir.join(EXTENT);

@@ -59,7 +59,8 @@ fn a_manifest_of_an_earlier_format_has_no_record() {
     assert_eq!(read(&machine).expect("now").manifest, 2);
 }
 
-/// After a crash the record asks for nothing that was not there at its time, and for all that a call before the last one had noted.
+/// After a crash the record asks for nothing that was not there at its time, and for all that a call before the last
+/// one had noted.
 #[test]
 fn a_crash_at_any_operation_leaves_the_last_record_or_the_one_before() {
     for ops in 0..60 {

@@ -1,5 +1,6 @@
 //! Bugs planted on purpose, so that the tests can show that they would find them. Only with the feature
-//! `planted-bugs` (and in this crate's own tests), which nothing but tests enables; without it every question is answered `false` at compile time.
+//! `planted-bugs` (and in this crate's own tests), which nothing but tests enables; without it every question is
+//! answered `false` at compile time.
 
 /// A bug that can be switched on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,5 @@
-//! Defects of the predecessor (docs/internals/testing.md has them all), by the numbers of its list: those that concern the whole
-//! database, through its public face.
+//! Defects of the predecessor (docs/internals/testing.md has them all), by the numbers of its list: those that concern
+//! the whole database, through its public face.
 
 use kontiki_engine::table::Compression;
 use kontiki_engine::{
@@ -53,8 +53,8 @@ fn entries(db: &Db, family: Family, direction: Direction) -> Vec<(Vec<u8>, Vec<u
     found
 }
 
-/// A concatenation of tables moved backward in an ascending scan, and compaction used it: keys of all tables but the first were
-/// lost.
+/// A concatenation of tables moved backward in an ascending scan, and compaction used it: keys of all tables but the
+/// first were lost.
 #[test]
 fn defect_1_scans_and_compactions_pass_through_all_tables_of_a_level_in_order() {
     let machine = SimMachine::from_seed(1);
@@ -81,8 +81,8 @@ fn defect_1_scans_and_compactions_pass_through_all_tables_of_a_level_in_order() 
     }
 }
 
-/// The log was buffered in the process, and a batch was a record for each entry: kill -9 lost acknowledged writes and tore
-/// batches.
+/// The log was buffered in the process, and a batch was a record for each entry: kill -9 lost acknowledged writes and
+/// tore batches.
 #[test]
 fn defect_4_a_killed_process_loses_no_acknowledged_batch_and_tears_none() {
     // Killed between any two operations of the disk, and in the middle of each that changes it.
@@ -132,7 +132,8 @@ fn defect_6_no_new_log_segment_takes_the_place_of_one_that_is_needed() {
     let (mut seen, mut gone) = (BTreeSet::new(), BTreeSet::new());
     let mut machine = machine;
     for number in 1..=300u64 {
-        // A stream that nobody truncates needs every segment; memtables are flushed and segments rotate at paces of their own.
+        // A stream that nobody truncates needs every segment; memtables are flushed and segments rotate at paces of
+        // their own.
         let entry = format!("entry {number}").into_bytes().into();
         let append = StreamOp::Append { stream, first_index: number, entries: vec![entry] };
         let mut batch = WriteBatch::new();
@@ -166,7 +167,8 @@ fn defect_6_no_new_log_segment_takes_the_place_of_one_that_is_needed() {
     assert!(seen.len() > 10, "the log hardly rotated: {seen:?}");
 }
 
-/// A failed flush was not tried again, and the next that succeeded moved the log's position past the memtable that was lost.
+/// A failed flush was not tried again, and the next that succeeded moved the log's position past the memtable that was
+/// lost.
 #[test]
 fn defect_7_a_failed_flush_is_tried_again_before_any_later_one_counts() {
     let mut failed = 0;

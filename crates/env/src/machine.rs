@@ -29,8 +29,9 @@ pub fn descriptors_max() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current
 }
 
-/// Raises that number as far as the system lets this process (its hard limit), and returns it. For a program's start: the
-/// limit that most systems begin with, 1,024, is there for programs that use `select`, and a library should not change it.
+/// Raises that number as far as the system lets this process (its hard limit), and returns it. For a program's start:
+/// the limit that most systems begin with, 1,024, is there for programs that use `select`, and a library should not
+/// change it.
 pub fn raise_descriptors_max() -> std::io::Result<Option<u64>> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);

@@ -1,8 +1,8 @@
 //! One budget for two caches: blocks, and values of the value log.
 //!
-//! How much of each is worth keeping depends on how large the values are, and that changes from database to database and
-//! from hour to hour. So neither has a fixed part: each may take what the other does not use. Only when both would fill
-//! it all does a fixed share hold, and whoever has borrowed gives back as the other grows.
+//! How much of each is worth keeping depends on how large the values are, and that changes from database to database
+//! and from hour to hour. So neither has a fixed part: each may take what the other does not use. Only when both would
+//! fill it all does a fixed share hold, and whoever has borrowed gives back as the other grows.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -1,5 +1,6 @@
 //! The block cache under a scheduler that explores interleavings: the same source, compiled once more over scheduled
-//! locks and slots. Readers of two tables bring blocks in, a table goes while others read, and room is for three blocks.
+//! locks and slots. Readers of two tables bring blocks in, a table goes while others read, and room is for three
+//! blocks.
 
 mod budget {
     pub(super) use crate::cache::budget::{Budget, Part};
@@ -100,8 +101,8 @@ fn block(table: u64, index: u32) -> Block {
     Block::new(writer.finish().to_vec().into()).expect("well made")
 }
 
-/// A table of a task. If the task panics it stays for ever: its end would look at what is broken, or at a poisoned lock, and
-/// a second panic while the first unwinds ends the process.
+/// A table of a task. If the task panics it stays for ever: its end would look at what is broken, or at a poisoned
+/// lock, and a second panic while the first unwinds ends the process.
 struct Kept(Option<Arc<Residents>>);
 
 impl Kept {

@@ -168,7 +168,8 @@ impl<S: Slots> SlotCache<S> {
         }
     }
 
-    /// Entries of the queues, also those of tables that are gone: what the cache remembers beside the blocks is bounded too.
+    /// Entries of the queues, also those of tables that are gone: what the cache remembers beside the blocks is bounded
+    /// too.
     pub fn queue_entries(&self) -> usize {
         let entries = |shard: &Mutex<Shard<S>>| {
             let shard = shard.lock();
@@ -200,8 +201,8 @@ impl<S: Slots> SlotCache<S> {
         self.shards.get(index).expect("a remainder is below the divisor")
     }
 
-    /// Puts a block into its slot, unless another thread was faster, and makes room. A hot one goes past the short queue.
-    /// Returns what is to be used.
+    /// Puts a block into its slot, unless another thread was faster, and makes room. A hot one goes past the short
+    /// queue. Returns what is to be used.
     pub(crate) fn insert(&self, owner: &Arc<S>, index: u32, block: S::Content, hot: bool) -> Arc<Resident<S::Content>> {
         let bytes = weight(&block);
         let block = Arc::new(if hot { Resident::used_often(block) } else { Resident::new(block) });
@@ -267,8 +268,8 @@ impl<S: Slots> SlotCache<S> {
 }
 
 impl<S: Slots> Shard<S> {
-    /// Takes one entry off a queue, which need not free anything. False if there is none. `owners` takes references that
-    /// must be dropped outside of the lock.
+    /// Takes one entry off a queue, which need not free anything. False if there is none. `owners` takes references
+    /// that must be dropped outside of the lock.
     fn evict_one(&mut self, capacity_bytes: u64, owners: &mut Vec<Arc<S>>) -> bool {
         if self.short_bytes > capacity_bytes / SHORT_QUEUE_DIVISOR || self.main.is_empty() {
             let Some(entry) = self.short.pop_front() else { return false };

@@ -18,10 +18,10 @@ use std::sync::{Arc, Weak};
 /// Opens tables on demand and keeps them, within a bound of bytes (filters, tops of indexes, slots) and of files: each
 /// table weighs at least `capacity_bytes / files_max`.
 ///
-/// An open reader stands in the [`Table`] itself, so that a read that has the table has the reader: this cache only decides
-/// which ones are closed, by CLOCK. A table counts for a quarter of the capacity at most, so that a few tables stay open
-/// however small the capacity is: to read filter and index again for every lookup would be far worse than to exceed the
-/// bound.
+/// An open reader stands in the [`Table`] itself, so that a read that has the table has the reader: this cache only
+/// decides which ones are closed, by CLOCK. A table counts for a quarter of the capacity at most, so that a few tables
+/// stay open however small the capacity is: to read filter and index again for every lookup would be far worse than to
+/// exceed the bound.
 pub struct TableCache {
     env: Env,
     tables_dir: PathBuf,
@@ -136,7 +136,8 @@ impl TableCache {
         Ok(Guard::into_inner(held.0).expect("made of a reader only"))
     }
 
-    /// The open table, for a scan of keys that begin with `prefix`; `None` if the table's filter says that there are none.
+    /// The open table, for a scan of keys that begin with `prefix`; `None` if the table's filter says that there are
+    /// none.
     pub(crate) fn reader_for_prefix(&self, table: &Arc<Table>, prefix: &[u8]) -> Result<Option<HeldReader>> {
         let held = self.hold(table)?;
         if held.may_contain_prefix(prefix) {
@@ -175,8 +176,8 @@ impl TableCache {
         Ok(reader)
     }
 
-    /// Closes up to `count` tables, those first that were not used lately; returns how many. A cursor that reads one keeps
-    /// its file open until it is done.
+    /// Closes up to `count` tables, those first that were not used lately; returns how many. A cursor that reads one
+    /// keeps its file open until it is done.
     pub(crate) fn close_some(&self, count: usize) -> usize {
         // Declared before the lock, so dropped after it: what goes with a last reference takes other locks.
         let mut closed = Vec::new();

@@ -6,8 +6,8 @@ use crate::{Family, FamilyOptions};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 
-/// The options of families, by number. They change when families come and go; whoever uses several of them together takes
-/// them all at once ([`FamilyTable::all`]).
+/// The options of families, by number. They change when families come and go; whoever uses several of them together
+/// takes them all at once ([`FamilyTable::all`]).
 #[derive(Default)]
 pub struct FamilyTable {
     by_family: ArcSwap<FamilyMap<FamilyOptions>>,

@@ -6,7 +6,8 @@ use crate::table::TableMeta;
 use crate::version::{FamilyLevels, Version};
 use bytes::Bytes;
 
-/// A flush is not cut into tables smaller than this part of a full table: small tables cost more than small compactions save.
+/// A flush is not cut into tables smaller than this part of a full table: small tables cost more than small compactions
+/// save.
 const CUT_PARTS: u64 = 8;
 /// Shards are parted anew when one has this many times its share: moving the bounds joins old shards for a while.
 const UNEVEN: u64 = 2;

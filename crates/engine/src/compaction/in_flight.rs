@@ -1,8 +1,9 @@
 //! What running compactions work on, so that no other plan touches it.
 //!
 //! A claim is a key range of some neighbouring levels of a family. Two plans whose claims share a level and a key may
-//! not run at the same time: so no table is in two plans, outputs never overlap, and nothing older than what a compaction
-//! merges can arrive below it while it runs (its rule for dropping tombstones looks at the levels below it once).
+//! not run at the same time: so no table is in two plans, outputs never overlap, and nothing older than what a
+//! compaction merges can arrive below it while it runs (its rule for dropping tombstones looks at the levels below it
+//! once).
 
 use crate::Family;
 use bytes::Bytes;

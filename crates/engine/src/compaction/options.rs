@@ -23,14 +23,15 @@ pub struct CompactionOptions {
     pub tombstone_percent: u8,
     /// A table older than this is rewritten, so that nothing that is dead stays for ever. Default 30 days; 0: never.
     pub periodic_compaction_seconds: u64,
-    /// How often the levels are looked at when nothing is written, in milliseconds: so that what expires, or is old, goes
-    /// by itself. For the whole database. Default 60,000 (a look costs microseconds); 10 to 86,400,000.
+    /// How often the levels are looked at when nothing is written, in milliseconds: so that what expires, or is old,
+    /// goes by itself. For the whole database. Default 60,000 (a look costs microseconds); 10 to 86,400,000.
     pub idle_look_ms: u64,
-    /// Beyond this many range tombstones the tables under the oldest are rewritten: each tombstone costs every read of its
-    /// family a step of a binary search, and every version of the database memory. Default 1,000.
+    /// Beyond this many range tombstones the tables under the oldest are rewritten: each tombstone costs every read of
+    /// its family a step of a binary search, and every version of the database memory. Default 1,000.
     pub range_tombstones_max: usize,
-    /// When scans have passed over so many dead versions in one range of keys, and these are a good part of the tables there
-    /// (`tombstone_percent`), the range is compacted. For the whole database. Default 10,000, some milliseconds of a scan; 0: never.
+    /// When scans have passed over so many dead versions in one range of keys, and these are a good part of the tables
+    /// there (`tombstone_percent`), the range is compacted. For the whole database. Default 10,000, some milliseconds
+    /// of a scan; 0: never.
     pub dead_versions_passed: u64,
     /// Compactions at once, and parts of one large compaction. For the whole database; 1 to 64. Default 2.
     pub background_jobs_max: usize,

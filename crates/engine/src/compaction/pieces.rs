@@ -68,7 +68,8 @@ impl Pieces {
             progress.next += 1;
             at
         };
-        // Taken back by the real result below; what stays if the merge panics, so that the owner does not wait for ever.
+        // Taken back by the real result below; what stays if the merge panics, so that the owner does not wait for
+        // ever.
         let mut result =
             Entered { pieces: self, at, result: Some(Err(Error::Bug("a piece of a merge panicked".into()))) };
         let start = at.checked_sub(1).and_then(|before| self.bounds.get(before));

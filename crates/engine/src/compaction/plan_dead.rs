@@ -34,8 +34,9 @@ impl Planner<'_> {
         levels.shards().iter().find_map(|shard| self.plan_dead_shard(family, levels, shard))
     }
 
-    /// A shard of level 0 to which nothing has come for a while is not going to be due by itself. It is drained if that pays: if what
-    /// it is merged with is not larger than its dead by more than the largest ratio of levels; and if it is old.
+    /// A shard of level 0 to which nothing has come for a while is not going to be due by itself. It is drained if that
+    /// pays: if what it is merged with is not larger than its dead by more than the largest ratio of levels; and if it
+    /// is old.
     fn plan_dead_shard(&self, family: Family, levels: &FamilyLevels, shard: &Shard) -> Option<Plan> {
         let options = self.options(family);
         let newest = shard.tables.iter().map(|table| table.facts().created_at_ms).max()?;

@@ -55,8 +55,8 @@ impl RateLimiter {
         self.changed.notify_all();
     }
 
-    /// Takes `bytes`, and waits until they are paid for or `stop` is set. In a stepped world time does not pass while one
-    /// waits, so there it only counts.
+    /// Takes `bytes`, and waits until they are paid for or `stop` is set. In a stepped world time does not pass while
+    /// one waits, so there it only counts.
     pub fn take(&self, env: &Env, bytes: u64, stop: &AtomicBool) {
         self.taken_bytes.fetch_add(bytes, Ordering::Relaxed);
         let limit = self.bytes_per_second.load(Ordering::Relaxed);

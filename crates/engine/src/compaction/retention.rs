@@ -4,8 +4,8 @@
 //! goes too if a range tombstone hides it; and if it is a tombstone, or has expired, once no deeper level can hold an
 //! older version that it would have to hide. Expired versions that must still hide something become tombstones.
 //!
-//! A tombstone above the number of the oldest reader, a transaction or a snapshot, stays all the same: it may ask whether its
-//! key was written since (`version/horizon.rs`).
+//! A tombstone above the number of the oldest reader, a transaction or a snapshot, stays all the same: it may ask
+//! whether its key was written since (`version/horizon.rs`).
 
 use crate::iterator::KeyRef;
 use crate::kind::{Decoded, Kind};

@@ -39,8 +39,8 @@ pub fn step(context: &Context) -> Result<bool> {
     Ok(true)
 }
 
-/// Executes one plan made for `version`, whose claims are entered: beside it the version gets new tables in level 0, and
-/// changes elsewhere.
+/// Executes one plan made for `version`, whose claims are entered: beside it the version gets new tables in level 0,
+/// and changes elsewhere.
 pub(super) fn run(context: &Context, version: Arc<Version>, plan: Plan) -> Result<()> {
     assert!(plan.to >= plan.from && plan.to < LEVEL_COUNT && !plan.inputs.is_empty(), "a plan goes down, or stays");
     let began = context.env.clock.monotonic();
@@ -67,8 +67,8 @@ pub(super) fn run(context: &Context, version: Arc<Version>, plan: Plan) -> Resul
     Ok(())
 }
 
-/// What stays in level 0 overlaps nothing that goes down; and of a merge within level 0, is older or newer than all of it.
-/// Tables that come meanwhile are newer than everything.
+/// What stays in level 0 overlaps nothing that goes down; and of a merge within level 0, is older or newer than all of
+/// it. Tables that come meanwhile are newer than everything.
 fn assert_newest_wins(version: &Version, plan: &Plan) {
     if plan.from > 0 || plan.change == Change::Drop {
         return;
@@ -92,8 +92,8 @@ fn merge(context: &Context, version: Arc<Version>, plan: Plan) -> Result<()> {
     let pieces = Arc::new(Pieces::new(context, version, plan.clone(), context.env.clock.wall_ms()));
     if pieces.len() > 1 {
         context.state.pieces.lock().push(pieces.clone());
-        // In a stepped world nobody helps before this job has done all of them. If it then failed, for want of space, those that
-        // were woken would try, and fail, and wake it again, for as long as the disk is full.
+        // In a stepped world nobody helps before this job has done all of them. If it then failed, for want of space,
+        // those that were woken would try, and fail, and wake it again, for as long as the disk is full.
         if context.env.tasks.threaded() {
             context.state.wake();
         }

@@ -94,8 +94,8 @@ impl Drop for ClaimGuard<'_> {
             in_flight.len()
         };
         self.state.ended.notify_all();
-        // A job may now do what conflicted with this. A job that ends looks for more itself; an ingest, or a compaction by hand,
-        // does not, and a writer may be waiting for what it kept away.
+        // A job may now do what conflicted with this. A job that ends looks for more itself; an ingest, or a compaction
+        // by hand, does not, and a writer may be waiting for what it kept away.
         if rest > 0 || !self.of_job {
             self.state.wake();
         }

@@ -23,15 +23,16 @@ pub struct CheckpointReport {
 
 impl Db {
     /// Makes `target` a database of its own that holds everything that was acknowledged before this call. The files are
-    /// hard links where the file system can (copies where not), so this takes about as long as a flush. Later changes of
-    /// either directory do not show in the other.
+    /// hard links where the file system can (copies where not), so this takes about as long as a flush. Later changes
+    /// of either directory do not show in the other.
     ///
     /// A checkpoint that was cut off is refused by an open; remove it and try again.
     ///
-    /// Of the directory of a served store it has the data, and not what makes it a node ([`crate::Family::NODE_STATE`]).
+    /// Of the directory of a served store it has the data, and not what makes it a node
+    /// ([`crate::Family::NODE_STATE`]).
     ///
-    /// Errors: [`Error::InvalidArgument`] if `target` is not empty; those of [`Db::flush`]; [`Error::Busy`]; [`Error::Io`] and
-    /// [`Error::NoSpace`] of the target.
+    /// Errors: [`Error::InvalidArgument`] if `target` is not empty; those of [`Db::flush`]; [`Error::Busy`];
+    /// [`Error::Io`] and [`Error::NoSpace`] of the target.
     pub fn checkpoint(&self, target: &Path) -> Result<CheckpointReport> {
         let core = self.core();
         let env = &core.env;

@@ -4,7 +4,8 @@ use kontiki_env::SimMachine;
 use kontiki_env::tasks::Progress;
 use std::path::Path;
 
-/// Large values in segments that hold a few of them, and a copy that has looked at a version whose segment is still open.
+/// Large values in segments that hold a few of them, and a copy that has looked at a version whose segment is still
+/// open.
 #[test]
 fn a_segment_that_is_sealed_and_collected_between_two_looks_leads_to_a_newer_version() {
     let machine = SimMachine::from_seed(1);
@@ -39,8 +40,8 @@ fn a_segment_that_is_sealed_and_collected_between_two_looks_leads_to_a_newer_ver
     assert_eq!(copy.get(&[3]).expect("readable").as_deref(), Some(&[2; 2000][..]));
 }
 
-/// A batch whose values are in their segment, and which is not in a memtable yet: the segment cannot be sealed. A task of the
-/// simulated machine lets go of it after a while.
+/// A batch whose values are in their segment, and which is not in a memtable yet: the segment cannot be sealed. A task
+/// of the simulated machine lets go of it after a while.
 #[test]
 fn a_copy_waits_for_a_batch_on_its_way_as_long_as_it_takes() {
     let machine = SimMachine::from_seed(2);

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// How long a flush or compaction that found no space waits before it tries again. Each attempt may write as much as the
-/// disk still takes, so not too often; and writing should resume soon after somebody has made room.
+/// How long a flush or compaction that found no space waits before it tries again. Each attempt may write as much as
+/// the disk still takes, so not too often; and writing should resume soon after somebody has made room.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 impl Core {
@@ -45,8 +45,8 @@ impl Core {
         outcome.unwrap_or(false)
     }
 
-    /// Writes the oldest frozen memtable to tables, if its batches have all finished. If there is no space for it, all frozen
-    /// memtables go together: what newer ones delete then takes none.
+    /// Writes the oldest frozen memtable to tables, if its batches have all finished. If there is no space for it, all
+    /// frozen memtables go together: what newer ones delete then takes none.
     fn flush_one(&self) -> Result<bool> {
         let Some(slot) = self.writes.flushable() else { return Ok(false) };
         let mut slots = vec![slot];
@@ -200,8 +200,9 @@ impl Core {
             return false;
         }
         let progress = self.progress.get();
-        // In a stepped world an ingest that keeps compactions away lets jobs step while it waits for a flush: whoever waited for it
-        // here would wait for ever. `compaction::step` plans around it, the others can be done when it is over.
+        // In a stepped world an ingest that keeps compactions away lets jobs step while it waits for a flush: whoever
+        // waited for it here would wait for ever. `compaction::step` plans around it, the others can be done when it is
+        // over.
         let held = !self.env.tasks.threaded() && !self.context.state.in_flight().is_empty();
         let asked =
             (progress.compactions_asked > progress.compactions_done && !held).then_some(progress.compactions_asked);
@@ -251,8 +252,8 @@ impl Core {
             self.look_at_debt();
         }
         if matches!(outcome, Ok(true)) {
-            // Not after a failure: what garbage hides would be asked for again, by the same compaction, and on a full disk the
-            // two jobs would keep each other busy.
+            // Not after a failure: what garbage hides would be asked for again, by the same compaction, and on a full
+            // disk the two jobs would keep each other busy.
             self.wake_values();
         }
         let (again, error) = match outcome {
@@ -281,9 +282,9 @@ impl Core {
         if failed { self.pause_after_failure() } else { again }
     }
 
-    /// Returns whether a job whose step found no space should be called again, after a pause: commits may wait for it that
-    /// nobody follows, so it must not take a write to try again. The pause ends early when the database does. A stepped
-    /// world has no time to let pass; there only writes try again.
+    /// Returns whether a job whose step found no space should be called again, after a pause: commits may wait for it
+    /// that nobody follows, so it must not take a write to try again. The pause ends early when the database does. A
+    /// stepped world has no time to let pass; there only writes try again.
     pub(super) fn pause_after_failure(&self) -> bool {
         if !self.env.tasks.threaded() {
             return false;

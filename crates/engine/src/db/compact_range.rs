@@ -4,14 +4,14 @@ use super::Db;
 use crate::{Family, Range, Result, compaction};
 
 impl Db {
-    /// Flushes, merges everything that a family has in a range down into its last level, and waits for that: afterwards reads
-    /// of the range look into one table each, and what was deleted or has expired there takes no space (in the value log: its
-    /// garbage is known). Tables that are there already and hold nothing dead are left alone. It works on the caller's
-    /// thread, beside the compactions that run by themselves; whole tables are compacted, so keys near the range too. What is
-    /// written meanwhile is left to those, so it ends beside busy writers.
+    /// Flushes, merges everything that a family has in a range down into its last level, and waits for that: afterwards
+    /// reads of the range look into one table each, and what was deleted or has expired there takes no space (in the
+    /// value log: its garbage is known). Tables that are there already and hold nothing dead are left alone. It works
+    /// on the caller's thread, beside the compactions that run by themselves; whole tables are compacted, so keys near
+    /// the range too. What is written meanwhile is left to those, so it ends beside busy writers.
     ///
-    /// Errors: [`crate::Error::InvalidArgument`] for an unknown family, [`crate::Error::FamilyDropped`]; those of [`Db::flush`]. After an
-    /// error a part of the work is done.
+    /// Errors: [`crate::Error::InvalidArgument`] for an unknown family, [`crate::Error::FamilyDropped`]; those of
+    /// [`Db::flush`]. After an error a part of the work is done.
     pub fn compact_range(&self, family: Family, range: Range) -> Result<()> {
         let core = self.core();
         let _here = core.foreground()?;

@@ -5,9 +5,9 @@
 //! since, which lies in memory but for rare cases. All batches with a number are in memory at the second time.
 //!
 //! A key's newest version answers for the key. Compaction drops older versions, and a tombstone too once it hides
-//! nothing; it keeps a tombstone while it is newer than the oldest registered start ([`TransactionStarts`]) or held snapshot,
-//! so that a deletion by a later commit is still found. For a number that is no longer held the answer may be unknown: then the
-//! condition counts as broken (`version/horizon.rs`).
+//! nothing; it keeps a tombstone while it is newer than the oldest registered start ([`TransactionStarts`]) or held
+//! snapshot, so that a deletion by a later commit is still found. For a number that is no longer held the answer may be
+//! unknown: then the condition counts as broken (`version/horizon.rs`).
 
 use super::{Core, Snapshot};
 use crate::iterator::ReadState;

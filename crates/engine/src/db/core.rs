@@ -28,9 +28,10 @@ use std::time::Duration;
 
 /// The shared state of a database.
 ///
-/// The order in which a thread takes several locks is that of their ranks (`lock`), which debug builds check. No completion runs
-/// under any of them. Under `log` nothing is waited for but other writers' insertions into memtables, when a commit has
-/// conditions; and no file is touched but for the append itself, a rewrite, and a segment that was not made in time.
+/// The order in which a thread takes several locks is that of their ranks (`lock`), which debug builds check. No
+/// completion runs under any of them. Under `log` nothing is waited for but other writers' insertions into memtables,
+/// when a commit has conditions; and no file is touched but for the append itself, a rewrite, and a segment that was
+/// not made in time.
 pub(crate) struct Core {
     pub(crate) env: Env,
     pub(crate) directory: PathBuf,

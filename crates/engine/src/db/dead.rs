@@ -1,7 +1,7 @@
 //! Compactions of ranges that scans have found to be full of what is dead.
 //!
-//! A scan has passed over so many versions in a range. If they are a good part of what the tables over the range hold, what memory
-//! has there is flushed, and the range is compacted: so what is rewritten is in proportion to what goes.
+//! A scan has passed over so many versions in a range. If they are a good part of what the tables over the range hold,
+//! what memory has there is flushed, and the range is compacted: so what is rewritten is in proportion to what goes.
 
 use super::Core;
 use crate::Result;
@@ -24,7 +24,8 @@ pub(crate) struct WaitingRequest {
 }
 
 impl Core {
-    /// Whether nothing in memory or in tables was written to a range after a number, visible or not; false if that is not known.
+    /// Whether nothing in memory or in tables was written to a range after a number, visible or not; false if that is
+    /// not known.
     pub(crate) fn is_range_unchanged(&self, family: Family, range: &Range, since: SequenceNumber) -> bool {
         let (state, _) = self.writes.read_point();
         // As for a condition: asked after the state is pinned.
@@ -56,8 +57,8 @@ impl Core {
         self.wake_compact();
     }
 
-    /// Whether the versions that scans have passed over are as large a part of the tables over the range as makes a table worth a
-    /// compaction.
+    /// Whether the versions that scans have passed over are as large a part of the tables over the range as makes a
+    /// table worth a compaction.
     fn is_worth_compacting(&self, request: &Request) -> bool {
         let version = self.context.versions.current();
         let Some(levels) = version.family(request.family) else { return false };

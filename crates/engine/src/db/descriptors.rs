@@ -4,10 +4,10 @@
 //! the process or of the machine hold them. It is treated like a full disk:
 //!
 //! 1. The database closes tables and value files that it keeps open only for speed, and tries again.
-//! 2. If that does not help, a caller gets [`Error::NoDescriptors`](crate::Error::NoDescriptors), which may be tried again, and
-//!    background work is put off and tried again after a pause. Nothing is stopped.
-//! 3. To sync a directory takes a descriptor for a moment. Without it the state of the disk would be unknown, so that the
-//!    database would have to stop, as after a failed sync. A few descriptors are kept in reserve for that alone.
+//! 2. If that does not help, a caller gets [`Error::NoDescriptors`](crate::Error::NoDescriptors), which may be tried
+//!    again, and background work is put off and tried again after a pause. Nothing is stopped.
+//! 3. To sync a directory takes a descriptor for a moment. Without it the state of the disk would be unknown, so that
+//!    the database would have to stop, as after a failed sync. A few descriptors are kept in reserve for that alone.
 //!
 //! How many tables and value files are kept open is fitted to the limit of the process when the database is opened
 //! ([`OpenLimits`]).
@@ -23,7 +23,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-/// Descriptors kept for syncs of directories: of as many of them as usually run at once (flush, compaction, log, values).
+/// Descriptors kept for syncs of directories: of as many of them as usually run at once (flush, compaction, log,
+/// values).
 const RESERVE: usize = 4;
 /// Tables closed at once when a descriptor is missing: an operation that needs one usually needs a few.
 const CLOSED_AT_ONCE: usize = 16;
@@ -32,7 +33,8 @@ const ROUNDS_MAX: usize = 8;
 /// Pauses before the sync of a directory fails for want of a descriptor, which stops the database: ten seconds in all.
 const PAUSES_MAX: u64 = 500;
 const PAUSE: Duration = Duration::from_millis(20);
-/// The part of the process's descriptors that is left to the rest of it: connections, other databases, the program itself.
+/// The part of the process's descriptors that is left to the rest of it: connections, other databases, the program
+/// itself.
 const REST_PART: u64 = 4;
 /// Descriptors for what is neither a table that is read nor a value file that is read: log segments, the manifest, what
 /// jobs read and write, the reserve.

@@ -1,15 +1,19 @@
-//! What a database gives back when nobody writes to it: memory and log of what is dead, and files that the log keeps ahead.
+//! What a database gives back when nobody writes to it: memory and log of what is dead, and files that the log keeps
+//! ahead.
 //!
-//! The first `compact` job looks after every `idle_look_ms`, and whenever it is woken. If nothing has been written for so long:
+//! The first `compact` job looks after every `idle_look_ms`, and whenever it is woken. If nothing has been written for
+//! so long:
 //! - a memtable with much that is dead is flushed, so that compaction can drop it and what it hides;
-//! - log files that wait to be used again are removed, and so is the next segment that was made ahead, unless it is small;
+//! - log files that wait to be used again are removed, and so is the next segment that was made ahead, unless it is
+//!   small;
 //! - if the log holds nothing that is needed, it goes on in a small segment, and the large one goes.
 
 use super::Core;
 use crate::Result;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-/// A memtable is flushed for its dead if it has at least this part of the bytes of a full one: less is not worth a table.
+/// A memtable is flushed for its dead if it has at least this part of the bytes of a full one: less is not worth a
+/// table.
 const MEMTABLE_ONE_IN: u64 = 64;
 
 /// Since when nothing has been written.
@@ -31,7 +35,8 @@ impl Default for IdleWatch {
 }
 
 impl Core {
-    /// Gives back what is not needed, once for each time that nothing is written. Only the first `compact` job calls it.
+    /// Gives back what is not needed, once for each time that nothing is written. Only the first `compact` job calls
+    /// it.
     pub(super) fn look_whether_idle(&self) {
         let now_ms = u64::try_from(self.env.clock.monotonic().as_millis()).unwrap_or(u64::MAX);
         let (visible, appended) = (self.writes.visible(), self.counters.appended_bytes.load(Relaxed));

@@ -162,7 +162,8 @@ impl Drop for Incoming<'_> {
     }
 }
 
-/// Reads every version: order, bounds, counts, kinds, sizes and the filter must be those of a table that can be taken in.
+/// Reads every version: order, bounds, counts, kinds, sizes and the filter must be those of a table that can be taken
+/// in.
 fn walk(context: &Context, table: &IncomingTable) -> Result<ExpirySample> {
     let (meta, source) = (&table.meta, &table.source);
     let tables_dir = context.versions.tables_dir();

@@ -10,8 +10,8 @@ impl Core {
         if self.options.feed_retention_bytes == 0 { u64::MAX } else { self.segments.gone_through() }
     }
 
-    /// For each log segment what it costs to keep it for subscribers: its bytes, and those of the value segments whose last
-    /// batch it has, since they cannot be collected before it goes.
+    /// For each log segment what it costs to keep it for subscribers: its bytes, and those of the value segments whose
+    /// last batch it has, since they cannot be collected before it goes.
     pub(super) fn feed_bytes(&self, segments: &[SegmentFacts]) -> Vec<u64> {
         let mut costs: Vec<u64> = segments.iter().map(|facts| facts.bytes).collect();
         if self.options.feed_retention_bytes == 0 {

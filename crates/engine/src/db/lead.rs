@@ -6,8 +6,8 @@
 //! 2. Without a lock: the batch goes into its memtable, on the thread of its writer.
 //! 3. `order.rs`: the log is synced if the commit asks for that, and numbers become visible in order.
 //!
-//! If the copy into the log fails, nothing has happened: no number was taken. With `NoSpace` the log is as it was and the
-//! next commit tries again; any other failure stops writes for good, because the tail of the log is then unknown.
+//! If the copy into the log fails, nothing has happened: no number was taken. With `NoSpace` the log is as it was and
+//! the next commit tries again; any other failure stops writes for good, because the tail of the log is then unknown.
 //!
 //! Submitted commits are led through by the `commit` job, in order, one sync for all that wait. Derived commits
 //! (`submit.rs`) skip the log.
@@ -112,8 +112,8 @@ impl Core {
         }
     }
 
-    /// The lock that orders commits; for one with conditions when every ingest that has its number is in the version. That is
-    /// waited for without the lock, which the ingest needs for its sync; with it no ingest gets a number.
+    /// The lock that orders commits; for one with conditions when every ingest that has its number is in the version.
+    /// That is waited for without the lock, which the ingest needs for its sync; with it no ingest gets a number.
     fn lock_to_order(&self, conditional: bool) -> MutexGuard<'_, LogWriter> {
         loop {
             let log = self.log.lock();
@@ -157,8 +157,8 @@ impl Core {
         self.feed.notify();
     }
 
-    /// Step 3: waits until everything that is due has come, and syncs the log where that is needed. Not under the lock that
-    /// orders commits, which a sync takes to write out what is staged.
+    /// Step 3: waits until everything that is due has come, and syncs the log where that is needed. Not under the lock
+    /// that orders commits, which a sync takes to write out what is staged.
     pub(super) fn wait_due(&self, due: Due) -> Result<()> {
         check_wait();
         let sync = |slot: usize, durable: u64| {
@@ -193,8 +193,8 @@ impl Core {
         left.into_iter().for_each(|answer| self.refuse(answer));
     }
 
-    /// Leads submitted commits through, up to about `group_bytes_max` of them. Returns false when there was no room for the
-    /// first. The caller leads.
+    /// Leads submitted commits through, up to about `group_bytes_max` of them. Returns false when there was no room for
+    /// the first. The caller leads.
     pub(super) fn lead(&self) -> bool {
         if let Some(segment) = self.queue.take_rewrite() {
             self.rewrite(segment);
@@ -297,8 +297,8 @@ impl Core {
         self.writes.completions.push([Completion { done: answer.done, result: Err(error) }]);
     }
 
-    /// For a commit that was on its way when writes stopped. Its record may be in the log, and there after a restart: so it
-    /// is not [`Error::Stopped`], which says that nothing was written.
+    /// For a commit that was on its way when writes stopped. Its record may be in the log, and there after a restart:
+    /// so it is not [`Error::Stopped`], which says that nothing was written.
     fn cut_off(&self) -> Error {
         let why = self.why_stopped().unwrap_or_else(|| "a sync of the log failed".into());
         let message =
@@ -307,8 +307,8 @@ impl Core {
     }
 }
 
-/// A number for which something has to come: others wait until it has. It ends when this is dropped, also by a panic; then the
-/// database stops first, so that what is half there never becomes visible.
+/// A number for which something has to come: others wait until it has. It ends when this is dropped, also by a panic;
+/// then the database stops first, so that what is half there never becomes visible.
 pub(super) struct Insertion<'a> {
     core: &'a Core,
     ticket: &'a mut Ticket,

@@ -64,8 +64,8 @@ impl Core {
         oldest.map_or(0, |since_ms| now_ms.saturating_sub(since_ms))
     }
 
-    /// Warns if memtables or streams keep more of the log than [`crate::Options::log_holder_warn_bytes`]. Called whenever the
-    /// log is looked after.
+    /// Warns if memtables or streams keep more of the log than [`crate::Options::log_holder_warn_bytes`]. Called
+    /// whenever the log is looked after.
     pub(super) fn watch_log(&self, segments: &[SegmentFacts]) {
         let bound = self.options.log_holder_warn_bytes;
         let held = self.held_bytes(segments);

@@ -197,8 +197,9 @@ fn counters_after(recovered: &Recovered) -> Counters {
     counters
 }
 
-/// The path from the root. Every path that outlives a call, or is used more than once in it, comes through here: the process
-/// may change its working directory at any time, and a relative path would lead into another directory from then on.
+/// The path from the root. Every path that outlives a call, or is used more than once in it, comes through here: the
+/// process may change its working directory at any time, and a relative path would lead into another directory from
+/// then on.
 pub(crate) fn absolute(env: &Env, path: &Path) -> Result<PathBuf> {
     env.fs.absolute(path).map_err(|error| Error::io(path, &error))
 }
@@ -245,7 +246,8 @@ pub(crate) fn lock_directory(env: &Env, path: &Path) -> Result<Box<dyn FileLock>
     })
 }
 
-/// Keeps writers away from a directory that is only read; nothing is changed there. `None` if nobody ever had it open for writing.
+/// Keeps writers away from a directory that is only read; nothing is changed there. `None` if nobody ever had it open
+/// for writing.
 pub(crate) fn lock_to_read(env: &Env, path: &Path) -> Result<Option<Box<dyn FileLock>>> {
     let lock = path.join(LOCK);
     env.fs.lock_to_read(&lock).map_err(|error| match error.kind() {
@@ -472,8 +474,9 @@ impl<'a> Replay<'a> {
     /// A memtable that is full goes to tables at once. Safe in the middle of the log: what it holds is the log's logged
     /// batches up to its last number, and all of them are durable.
     ///
-    /// Not so on a full disk. The log gives no space back before it was read to its end, and what was in memory before fits
-    /// there again: so it stays there, in one memtable, at most as large as the log, and is flushed when the database is open.
+    /// Not so on a full disk. The log gives no space back before it was read to its end, and what was in memory before
+    /// fits there again: so it stays there, in one memtable, at most as large as the log, and is flushed when the
+    /// database is open.
     fn flush_full(&mut self) -> Result<()> {
         if self.read_only || !self.writes.active_is_full() || self.is_short_of_space() {
             return Ok(());

@@ -7,27 +7,28 @@
 //! Durability: a sync that started when the log ended at `W` makes everything below `W` durable. Up to [`SYNCS_MAX`]
 //! syncs run at once, each on the thread of a writer that needs it ([`Order::wait`]): whoever needs more than the syncs
 //! in flight will give starts the next; if all slots are taken it waits. The end of a sync wakes everybody it has made
-//! durable, all at once, and one of those that no sync in flight covers, to start the next. So no answer waits for a chain
-//! of threads that wake each other, and the disk has a next sync while an answer travels.
+//! durable, all at once, and one of those that no sync in flight covers, to start the next. So no answer waits for a
+//! chain of threads that wake each other, and the disk has a next sync while an answer travels.
 //!
-//! While no more writers wait than that, each makes a sync of its own: what the disk does side by side is free. With more, one
-//! sync at a time gathers larger groups: a sync costs 20 us of processor and a wake-up as much, and several on one file
-//! get in each other's way (measured on a loaded machine, commits a second with 16 and 64 writers: one at a time 41,000 and
-//! 89,000, two 42,000 and 76,000, four 33,000 and 69,000; with 2 and 4 writers one at a time gave a tenth of four).
+//! While no more writers wait than that, each makes a sync of its own: what the disk does side by side is free. With
+//! more, one sync at a time gathers larger groups: a sync costs 20 us of processor and a wake-up as much, and several
+//! on one file get in each other's way (measured on a loaded machine, commits a second with 16 and 64 writers: one at a
+//! time 41,000 and 89,000, two 42,000 and 76,000, four 33,000 and 69,000; with 2 and 4 writers one at a time gave a
+//! tenth of four).
 //!
-//! The file is compiled twice: with the primitives of the standard library, and, in tests, with those of a model checker
-//! that tries schedules (`order_model_test.rs`).
+//! The file is compiled twice: with the primitives of the standard library, and, in tests, with those of a model
+//! checker that tries schedules (`order_model_test.rs`).
 
 use super::sync::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering::SeqCst, SYNCS_MAX, yield_now};
 use crate::planted::{self, Bug};
 use std::collections::VecDeque;
 
-/// Syncs and those who wait for them meet at one of these. More than syncs in flight, so that waiters of different syncs
-/// rarely share one (which would only wake some in vain).
+/// Syncs and those who wait for them meet at one of these. More than syncs in flight, so that waiters of different
+/// syncs rarely share one (which would only wake some in vain).
 const MEETINGS: u64 = 2 * SYNCS_MAX as u64;
 
-/// How often a writer looks whether those before it have inserted before it goes to sleep: they need about a microsecond,
-/// unless they have lost their processor, which a yield gives back.
+/// How often a writer looks whether those before it have inserted before it goes to sleep: they need about a
+/// microsecond, unless they have lost their processor, which a yield gives back.
 const LOOKS: u32 = 20;
 
 /// The order was stopped: what is not durable and visible yet never will be.
@@ -43,8 +44,8 @@ pub(crate) struct Due {
     pub(crate) log_end: u64,
 }
 
-/// See the head of this file. `A` is the answer to a commit that nobody waits for; answers that are due are given to the
-/// function that each call brings along, in order, under the lock.
+/// See the head of this file. `A` is the answer to a commit that nobody waits for; answers that are due are given to
+/// the function that each call brings along, in order, under the lock.
 pub(crate) struct Order<A> {
     state: Mutex<State<A>>,
     /// As in the state; for those who look without the lock.
@@ -109,7 +110,8 @@ struct Number<A> {
 /// How what has a number comes to be there for readers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Arrival {
-    /// A batch: its writer puts it into memory at once, and needs no other thread and no lock that orders commits for that.
+    /// A batch: its writer puts it into memory at once, and needs no other thread and no lock that orders commits for
+    /// that.
     InMemory,
     /// An ingest: its tables go into the version after a sync of the log, which needs the lock that orders commits.
     InTables,
@@ -240,8 +242,8 @@ impl<A> Order<A> {
         None
     }
 
-    /// Waits until everything that is due for a commit has come, and syncs the log where that is needed: `sync` gets the
-    /// slot of the sync and how far the log is durable.
+    /// Waits until everything that is due for a commit has come, and syncs the log where that is needed: `sync` gets
+    /// the slot of the sync and how far the log is durable.
     pub(crate) fn wait<E>(
         &self,
         due: Due,
@@ -317,8 +319,8 @@ impl<A> Order<A> {
         }
     }
 
-    /// Waits until every batch that has a number is in memory. The caller keeps more from being given out, and may hold the
-    /// locks that order commits for that.
+    /// Waits until every batch that has a number is in memory. The caller keeps more from being given out, and may hold
+    /// the locks that order commits for that.
     pub(crate) fn wait_all_inserted(&self) {
         let mut state = self.lock();
         while state.missing > 0 {
@@ -334,8 +336,8 @@ impl<A> Order<A> {
         self.lock().installing > 0
     }
 
-    /// Waits until every ingest that has a number has installed its tables or has failed. Not under the lock that orders
-    /// commits, which an ingest needs.
+    /// Waits until every ingest that has a number has installed its tables or has failed. Not under the lock that
+    /// orders commits, which an ingest needs.
     pub(crate) fn wait_all_installed(&self) {
         let mut state = self.lock();
         while state.installing > 0 {

@@ -1,14 +1,15 @@
 //! How hard writers are slowed: pure functions of what background work owes.
 //!
-//! Each kind of debt has a soft and a hard bound. The *pressure* is how far the worst of them is on the way from the one
-//! to the other, from 0 to 1. Writers get the rate `drain x (1 - p) / p`, where the drain is what background work gets
-//! through: no limit at the soft bound, the drain itself half way, nothing at the hard bound. Whatever the true drain
-//! is, there is a pressure at which as much comes in as goes out, and it lies well inside of the bounds even if the
-//! estimate is wrong by a factor of three (then between 0.25 and 0.75).
+//! Each kind of debt has a soft and a hard bound. The *pressure* is how far the worst of them is on the way from the
+//! one to the other, from 0 to 1. Writers get the rate `drain x (1 - p) / p`, where the drain is what background work
+//! gets through: no limit at the soft bound, the drain itself half way, nothing at the hard bound. Whatever the true
+//! drain is, there is a pressure at which as much comes in as goes out, and it lies well inside of the bounds even if
+//! the estimate is wrong by a factor of three (then between 0.25 and 0.75).
 //!
-//! The idea of a writers' rate that follows from compaction debt is that of RocksDB's write controller (`db/column_family.cc`,
-//! `RecalculateWriteStallConditions`, and `db/write_controller.cc`), which changes the rate by steps of 0.8 and 1.25
-//! whenever the debt has grown or shrunk. A curve without steps needs no such state, and begins gently.
+//! The idea of a writers' rate that follows from compaction debt is that of RocksDB's write controller
+//! (`db/column_family.cc`, `RecalculateWriteStallConditions`, and `db/write_controller.cc`), which changes the rate by
+//! steps of 0.8 and 1.25 whenever the debt has grown or shrunk. A curve without steps needs no such state, and begins
+//! gently.
 
 use std::time::Duration;
 
@@ -81,7 +82,8 @@ impl Pressure {
     }
 }
 
-/// What writers get at least, in bytes a second, however great the pressure: at a hard bound they are stopped, not starved.
+/// What writers get at least, in bytes a second, however great the pressure: at a hard bound they are stopped, not
+/// starved.
 const RATE_MIN: f64 = 65_536.0;
 
 /// What background work is taken to get through before that was measured, in bytes a second (what RocksDB's
@@ -89,7 +91,8 @@ const RATE_MIN: f64 = 65_536.0;
 const DRAIN_UNKNOWN: f64 = 16_777_216.0;
 /// Least estimate of it: with none at all nobody would write, and so nothing be measured.
 const DRAIN_MIN: f64 = 1_048_576.0;
-/// How far back the estimate looks: flushes and merges end every second or so, and between them nothing seems to be done.
+/// How far back the estimate looks: flushes and merges end every second or so, and between them nothing seems to be
+/// done.
 const DRAIN_MEMORY: Duration = Duration::from_secs(2);
 /// Samples over less time say little.
 const SAMPLE_MIN: Duration = Duration::from_millis(100);
@@ -122,8 +125,8 @@ impl Drain {
         self.sampled.is_none_or(|(then, _)| now.saturating_sub(then) >= SAMPLE_MIN)
     }
 
-    /// By now `total` bytes have been got through, counted from anywhere: what was flushed, less the debt that grew from
-    /// it. To be called while writers are slowed, so that there is always something to do.
+    /// By now `total` bytes have been got through, counted from anywhere: what was flushed, less the debt that grew
+    /// from it. To be called while writers are slowed, so that there is always something to do.
     pub(crate) fn sample(&mut self, now: Duration, total: i64) {
         let before = self.sampled.replace((now, total));
         let Some((then, before)) = before else { return };

@@ -10,7 +10,8 @@ pub const SYNC_LATENCY_BOUNDS_US: [u64; 16] =
 /// A histogram of durations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Histogram {
-    /// Observations by bucket: at or below the bound with the same index and above the one before; the last: beyond all.
+    /// Observations by bucket: at or below the bound with the same index and above the one before; the last: beyond
+    /// all.
     pub counts: Vec<u64>,
     /// Sum of all observations, in microseconds.
     pub sum_us: u64,

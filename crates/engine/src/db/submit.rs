@@ -12,8 +12,8 @@ use crate::log::{CommitPayload, RECORD_HEADER_BYTES, commit_bytes_max};
 use crate::{Commit, Durability, Error, Result, SequenceNumber};
 use std::sync::atomic::Ordering;
 
-/// Most bytes of one commit in the log. Far above what a replicated entry or a client's batch may have, and small enough
-/// that a segment of its own for it is no burden.
+/// Most bytes of one commit in the log. Far above what a replicated entry or a client's batch may have, and small
+/// enough that a segment of its own for it is no burden.
 pub(crate) const COMMIT_BYTES_MAX: u64 = 256 << 20;
 
 impl Core {
@@ -185,7 +185,8 @@ impl Core {
             // What replication logs and applies is as it is, whatever the load here.
             self.recorder.hot_keys.admit(&batch, || self.recorder.now())?;
         }
-        // Derived commits bring their values to the flush; and a small commit that waits for the disk had better wait once.
+        // Derived commits bring their values to the flush; and a small commit that waits for the disk had better wait
+        // once.
         let together =
             durability == Durability::Sync && batch.as_bytes().len() as u64 <= self.options.sync_value_bytes_max;
         let (batch, values) =

@@ -1,16 +1,16 @@
 //! Slows writers as background work falls behind, so that it need not stop them.
 //!
-//! What comes in under [`Pressure`] is paid for from a bucket that fills at the rate which the pressure allows. A writer
-//! takes its bytes and waits until the bucket is out of debt: so all together keep to the rate, and none waits for ever. It
-//! looks again every few milliseconds, and goes at once when the pressure is gone.
+//! What comes in under [`Pressure`] is paid for from a bucket that fills at the rate which the pressure allows. A
+//! writer takes its bytes and waits until the bucket is out of debt: so all together keep to the rate, and none waits
+//! for ever. It looks again every few milliseconds, and goes at once when the pressure is gone.
 //!
-//! Only blocking callers are slowed, and only for batches that nobody else has decided on: never derived commits, which apply
-//! what is replicated already (they wait for memory and for level 0 alone, in their queue), never what was submitted (it
-//! would hold up what is behind it; whoever submits bounds what is under way), never stream operations (they take no memory).
-//! So no wait here can be for something that waits for the waiter.
+//! Only blocking callers are slowed, and only for batches that nobody else has decided on: never derived commits, which
+//! apply what is replicated already (they wait for memory and for level 0 alone, in their queue), never what was
+//! submitted (it would hold up what is behind it; whoever submits bounds what is under way), never stream operations
+//! (they take no memory). So no wait here can be for something that waits for the waiter.
 //!
-//! Memory and level 0 stop every batch at their hard bounds, where numbers are given (`Writes::begin`). The other debts stop
-//! blocking callers, here.
+//! Memory and level 0 stop every batch at their hard bounds, where numbers are given (`Writes::begin`). The other debts
+//! stop blocking callers, here.
 
 use super::core::{Core, ProgressState};
 use super::options::Options;

@@ -19,9 +19,9 @@ const HURRY_PERCENT: u64 = 5;
 const LOOK_EACH_BYTES: u64 = 8 << 20;
 
 impl Db {
-    /// Frees what is garbage in the value log now: flushes, and relocates or removes every value file with more than a few
-    /// percent of garbage. The database does this by itself beyond [`crate::Options::value_garbage_percent`]. Garbage that only a
-    /// compaction can find is not seen: call [`Db::compact`] before to free that too.
+    /// Frees what is garbage in the value log now: flushes, and relocates or removes every value file with more than a
+    /// few percent of garbage. The database does this by itself beyond [`crate::Options::value_garbage_percent`].
+    /// Garbage that only a compaction can find is not seen: call [`Db::compact`] before to free that too.
     ///
     /// Errors: those of [`Db::flush`], and [`Error::NoSpace`] if there is no room for what is relocated.
     pub fn collect_value_garbage(&self) -> Result<CollectionReport> {
@@ -45,9 +45,9 @@ impl Db {
 }
 
 impl Core {
-    /// Moves a logged commit's large values to the value log. Returns the batch that goes on in its place, and the pin that
-    /// must be kept until it is in a memtable, or refused. Called on the writer's own thread, before the commit has a
-    /// place in any order. [`Error::NoSpace`] leaves nothing behind but garbage; other errors stop writes.
+    /// Moves a logged commit's large values to the value log. Returns the batch that goes on in its place, and the pin
+    /// that must be kept until it is in a memtable, or refused. Called on the writer's own thread, before the commit
+    /// has a place in any order. [`Error::NoSpace`] leaves nothing behind but garbage; other errors stop writes.
     pub(crate) fn separate(&self, batch: WriteBatch) -> Result<(WriteBatch, Option<ValuePin>)> {
         let result =
             self.context.values.separate(batch, || self.context.versions.new_file_number(), |n| self.enter_segment(n));
@@ -65,8 +65,8 @@ impl Core {
         result
     }
 
-    /// Puts a new value segment into the manifest, and into the version that readers get: whoever sees a pointer to it must
-    /// find it there.
+    /// Puts a new value segment into the manifest, and into the version that readers get: whoever sees a pointer to it
+    /// must find it there.
     fn enter_segment(&self, number: u64) -> Result<()> {
         let mut edit = VersionEdit::new();
         edit.values_mut().add_file(number);
@@ -138,7 +138,8 @@ impl Core {
         Ok(again || collected.is_some())
     }
 
-    /// What must not wait for a relocation: a segment that is not sealed, or a memtable that is not flushed, hides garbage.
+    /// What must not wait for a relocation: a segment that is not sealed, or a memtable that is not flushed, hides
+    /// garbage.
     fn keep_up_with_writers(&self) -> Result<bool> {
         let sealed = self.seal_values(false)?;
         let spare = self
@@ -150,9 +151,9 @@ impl Core {
         Ok(sealed || spare)
     }
 
-    /// Tells those who slow writers what the value log owes: garbage beyond its share, and beyond what memtables may refer to what
-    /// is not in tables yet, of which nobody knows how much is garbage. Returns the bytes of the candidates, and of their
-    /// garbage.
+    /// Tells those who slow writers what the value log owes: garbage beyond its share, and beyond what memtables may
+    /// refer to what is not in tables yet, of which nobody knows how much is garbage. Returns the bytes of the
+    /// candidates, and of their garbage.
     fn note_value_debt(&self, candidates: &[Candidate]) -> (u64, u64) {
         let values = &self.context.values;
         let (total, garbage) = values.note_garbage(candidates, self.options.value_garbage_percent);

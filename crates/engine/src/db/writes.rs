@@ -1,8 +1,8 @@
 //! Sequence numbers, memtables, and what readers see.
 //!
-//! A batch gets its sequence number and its memtable together ([`Writes::begin`], under the lock that orders commits), is
-//! inserted without a lock, and is then reported ([`Writes::inserted`]). Numbers become visible in order (`order.rs`): a
-//! batch that is inserted early waits, invisible, for those before it.
+//! A batch gets its sequence number and its memtable together ([`Writes::begin`], under the lock that orders commits),
+//! is inserted without a lock, and is then reported ([`Writes::inserted`]). Numbers become visible in order
+//! (`order.rs`): a batch that is inserted early waits, invisible, for those before it.
 //!
 //! Invariants:
 //! 1. A memtable holds a contiguous range of sequence numbers: it is frozen under the lock, so each number given out
@@ -171,8 +171,8 @@ impl Writes {
         self.order.visible()
     }
 
-    /// As [`Writes::read_point`], for the length of a call. Counts no reference, so readers on several processors do not
-    /// take a cache line from each other.
+    /// As [`Writes::read_point`], for the length of a call. Counts no reference, so readers on several processors do
+    /// not take a cache line from each other.
     pub(crate) fn read<R>(&self, read: impl FnOnce(&ReadState, SequenceNumber) -> R) -> R {
         let mut read_state = self.read_state.load();
         loop {
@@ -199,8 +199,8 @@ impl Writes {
         }
     }
 
-    /// Takes the next number for a batch that `append` puts into the log, told the number. `None` while there is no room
-    /// in memory: wait for the flush or the compaction. If `append` fails, the number is not taken. The flag tells
+    /// Takes the next number for a batch that `append` puts into the log, told the number. `None` while there is no
+    /// room in memory: wait for the flush or the compaction. If `append` fails, the number is not taken. The flag tells
     /// whether a memtable was frozen, so that the flush must be woken. Under the lock that orders commits.
     pub(crate) fn begin(
         &self,
@@ -324,8 +324,8 @@ impl Writes {
         }
     }
 
-    /// Freezes the active memtable if none waits for its flush, it has at least so many bytes, and something in it is dead. Returns
-    /// whether it did.
+    /// Freezes the active memtable if none waits for its flush, it has at least so many bytes, and something in it is
+    /// dead. Returns whether it did.
     pub(crate) fn freeze_dead(&self, bytes_min: u64, now_ms: u64) -> bool {
         let mut state = self.state.lock();
         let memtable = &state.active.memtable;
@@ -354,8 +354,8 @@ impl Writes {
         (oldest.unfinished.load(Ordering::SeqCst) == 0).then(|| oldest.clone())
     }
 
-    /// The frozen memtables whose batches have all finished, oldest first, as long as none is missing. If one alone is frozen, so
-    /// is the active one.
+    /// The frozen memtables whose batches have all finished, oldest first, as long as none is missing. If one alone is
+    /// frozen, so is the active one.
     pub(crate) fn flushable_together(&self) -> Vec<Arc<MemtableSlot>> {
         let mut state = self.state.lock();
         if state.frozen.len() == 1 && state.active.last_sequence() > 0 {
@@ -364,8 +364,8 @@ impl Writes {
         state.frozen.iter().take_while(|slot| slot.unfinished.load(Ordering::SeqCst) == 0).cloned().collect()
     }
 
-    /// The version has changed; `flushed` are the memtables that are in its tables now, the oldest. The version is asked
-    /// for under the lock, so that of two that change at once the later one stays.
+    /// The version has changed; `flushed` are the memtables that are in its tables now, the oldest. The version is
+    /// asked for under the lock, so that of two that change at once the later one stays.
     pub(crate) fn install<'a>(&self, versions: &VersionSet, flushed: impl IntoIterator<Item = &'a Arc<MemtableSlot>>) {
         let mut state = self.state.lock();
         let version = versions.current();
@@ -423,8 +423,8 @@ impl Writes {
         self.state.lock().next_sequence
     }
 
-    /// Recovery: tables hold numbers up to this one, which are not given out again though neither the log nor the manifest may
-    /// know of them. So it is with a copy that an earlier version has made beside an ingest.
+    /// Recovery: tables hold numbers up to this one, which are not given out again though neither the log nor the
+    /// manifest may know of them. So it is with a copy that an earlier version has made beside an ingest.
     pub(crate) fn raise_to(&self, sequence: SequenceNumber) {
         let mut state = self.state.lock();
         if sequence >= state.next_sequence {

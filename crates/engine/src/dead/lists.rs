@@ -79,7 +79,8 @@ impl Lists {
         true
     }
 
-    /// Makes a pending range a known one, joined with those that it meets or touches; or drops it. `None` if it is not known now.
+    /// Makes a pending range a known one, joined with those that it meets or touches; or drops it. `None` if it is not
+    /// known now.
     pub(super) fn settle(&mut self, id: u64, holds: bool) -> Option<DeadRange> {
         let at = self.pending.iter().position(|range| range.id == id)?;
         let mut new = self.pending.remove(at);
@@ -108,8 +109,8 @@ impl Lists {
         self.known.iter_mut().filter(|range| range.id == id).for_each(|range| range.requested = versions);
     }
 
-    /// Takes the keys from `start` to before `end` out of all ranges; returns how many ranges that cut. A pending one goes as a
-    /// whole.
+    /// Takes the keys from `start` to before `end` out of all ranges; returns how many ranges that cut. A pending one
+    /// goes as a whole.
     pub(super) fn take_out(&mut self, family: Family, start: &[u8], end: Option<&[u8]>) -> u64 {
         let before = self.pending.len();
         self.pending.retain(|range| !range.meets(family, start, end));

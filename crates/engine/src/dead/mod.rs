@@ -1,13 +1,14 @@
-//! Dead ranges: stretches of keys in which no reader finds anything, learnt by scans that walked over them and skipped by those
-//! that follow. docs/internals/iterators.md has the design and what was rejected.
+//! Dead ranges: stretches of keys in which no reader finds anything, learnt by scans that walked over them and skipped
+//! by those that follow. docs/internals/iterators.md has the design and what was rejected.
 //!
-//! A range is *known* with a sequence number and a wall time: whoever reads at or above both finds nothing in it. That stays
-//! true until somebody puts something there, and whoever does takes the key out of the range before the put is visible
-//! ([`DeadRanges::note_puts`]).
+//! A range is *known* with a sequence number and a wall time: whoever reads at or above both finds nothing in it. That
+//! stays true until somebody puts something there, and whoever does takes the key out of the range before the put is
+//! visible ([`DeadRanges::note_puts`]).
 //!
-//! A scan at number S has proven that nothing at or below S is visible. What about writes above S that came while it walked?
-//! It announces the range first (*pending*) and then asks whether anything was written there above S ([`DeadRanges::learn`]). A writer
-//! inserts first and then looks for ranges. One of the two sees the other: both put a `SeqCst` fence between.
+//! A scan at number S has proven that nothing at or below S is visible. What about writes above S that came while it
+//! walked? It announces the range first (*pending*) and then asks whether anything was written there above S
+//! ([`DeadRanges::learn`]). A writer inserts first and then looks for ranges. One of the two sees the other: both put a
+//! `SeqCst` fence between.
 
 mod lists;
 
@@ -52,8 +53,8 @@ pub(crate) type IsUnchanged = Box<dyn Fn(Family, &Range, SequenceNumber) -> bool
 
 /// What the database does for dead ranges.
 pub(crate) struct Hooks {
-    /// Whether nothing was written to a range above a number, as a condition of a commit asks it. Of what was in memory when it is
-    /// called, all counts, visible or not.
+    /// Whether nothing was written to a range above a number, as a condition of a commit asks it. Of what was in memory
+    /// when it is called, all counts, visible or not.
     pub(crate) is_unchanged: IsUnchanged,
     /// Takes a request for a compaction.
     pub(crate) request: Box<dyn Fn(Request) + Send + Sync>,

@@ -4,8 +4,8 @@
 //! - `changes`: a subscription;
 //! - this file: who is subscribed, and how they are woken.
 //!
-//! A subscriber costs a writer one look at a counter. It pins nothing: how much of the log is kept for subscribers is an
-//! option of the database ([`crate::Options::feed_retention_bytes`]), and whoever falls further behind is told so.
+//! A subscriber costs a writer one look at a counter. It pins nothing: how much of the log is kept for subscribers is
+//! an option of the database ([`crate::Options::feed_retention_bytes`]), and whoever falls further behind is told so.
 //! docs/internals/feed.md has the reasons.
 
 mod changes;
@@ -150,7 +150,8 @@ impl Feed {
         }
     }
 
-    /// Sleeps until [`Feed::notify`], unless there is `news` already; no longer than `pause`. Returns whether that is over.
+    /// Sleeps until [`Feed::notify`], unless there is `news` already; no longer than `pause`. Returns whether that is
+    /// over.
     fn sleep(&self, pause: Option<Duration>, news: impl Fn() -> bool) -> bool {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let timed_out = {

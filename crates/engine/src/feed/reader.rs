@@ -1,7 +1,7 @@
 //! Reading the log record by record, up to its live end.
 //!
-//! The writer tells [`Segments`] how far a segment is filled only when a record is there as a whole, so everything below
-//! is whole records: what does not decode is damage, never a write in progress.
+//! The writer tells [`Segments`] how far a segment is filled only when a record is there as a whole, so everything
+//! below is whole records: what does not decode is damage, never a write in progress.
 
 use crate::log::{Look, RawRecord, RecordPosition, SEGMENT_HEADER_BYTES, Segments, decode_record, record_bytes};
 use crate::{Error, Result, SequenceNumber};

@@ -1,11 +1,11 @@
-//! Which keys come up most often: Space-Saving (Metwally, Agrawal, El Abbadi, "Efficient computation of frequent and top-k
-//! elements in data streams", ICDT 2005) in sets, with counts that fade.
+//! Which keys come up most often: Space-Saving (Metwally, Agrawal, El Abbadi, "Efficient computation of frequent and
+//! top-k elements in data streams", ICDT 2005) in sets, with counts that fade.
 //!
 //! Space-Saving keeps a fixed number of counters. A key that has none takes over the smallest one, count and all: so a
-//! count is never too small, what it may be too large by is known (the count that was taken over), and a key with more than
-//! its share of one in all counters is surely there. Here a key may only use the counters of one set, chosen by its hash,
-//! as in a cache of a processor: to find a key or the smallest count is to look at three cache lines, and each set has a
-//! lock of its own. Keys are spread evenly, so the bound stays about the same.
+//! count is never too small, what it may be too large by is known (the count that was taken over), and a key with more
+//! than its share of one in all counters is surely there. Here a key may only use the counters of one set, chosen by
+//! its hash, as in a cache of a processor: to find a key or the smallest count is to look at three cache lines, and
+//! each set has a lock of its own. Keys are spread evenly, so the bound stays about the same.
 //!
 //! At the end of each window all counts are halved, the next time their set is looked at. So a key that comes up at a
 //! steady rate has a count of once to twice what comes up in a window, and one that stopped is forgotten within a few
@@ -21,7 +21,8 @@ use std::time::Duration;
 const SET_BITS: u32 = 5;
 /// Counters of a set: their counts are one cache line.
 const WAYS: usize = 16;
-/// A key is hot from this share of all operations on: the largest share that may go unseen, one in the number of counters.
+/// A key is hot from this share of all operations on: the largest share that may go unseen, one in the number of
+/// counters.
 const HOT_SHARE: u64 = (WAYS as u64) << SET_BITS;
 /// So many operations must have been seen of a key before it is called hot.
 const HOT_SEEN_MIN: u32 = 8;
@@ -105,8 +106,8 @@ impl Tracker {
         }
     }
 
-    /// An operation on a key with this hash that stands for `weight` of them. Returns whether the key is hot. Whoever meets
-    /// another thread in a set leaves the operation uncounted: what comes up often comes up again.
+    /// An operation on a key with this hash that stands for `weight` of them. Returns whether the key is hot. Whoever
+    /// meets another thread in a set leaves the operation uncounted: what comes up often comes up again.
     pub(crate) fn touch(&self, hash: u64, family: u32, key: &[u8], weight: u32, now: Duration) -> bool {
         let hash = hash.max(1);
         let Some(mut set) = self.set(hash).0.try_lock() else { return false };
@@ -120,9 +121,9 @@ impl Tracker {
     /// As [`Tracker::touch`] with weight 1, for a key that may come up only so often. If it comes up more often, it is
     /// refused with the nanoseconds after which it may again, and not counted.
     ///
-    /// By the generic cell rate algorithm: a counter knows when its key will have used up what it had so far at the limit,
-    /// and that must not be further ahead than the burst. A counter that a key has just taken over knows of nothing, so no
-    /// key is refused below its limit.
+    /// By the generic cell rate algorithm: a counter knows when its key will have used up what it had so far at the
+    /// limit, and that must not be further ahead than the burst. A counter that a key has just taken over knows of
+    /// nothing, so no key is refused below its limit.
     pub(crate) fn charge(
         &self,
         hash: u64,

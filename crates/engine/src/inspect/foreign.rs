@@ -12,8 +12,8 @@ const NAMES: [&str; 7] = ["CURRENT", "EXTENT", "LOCK", "UNFINISHED", "tables", "
 const LOST_AND_FOUND: &str = "lost+found";
 
 /// Refuses a directory that holds no database and something else: an open would make a new database amid somebody's
-/// files, where its name was most likely mistyped. A directory that is missing, or empty but for what `beside` names, is
-/// none.
+/// files, where its name was most likely mistyped. A directory that is missing, or empty but for what `beside` names,
+/// is none.
 ///
 /// Errors: [`Error::InvalidArgument`] with the name of what is there; [`Error::Io`] if the directory cannot be read.
 pub fn refuse_foreign(env: &Env, dir: &Path, beside: &[&str]) -> Result<()> {

@@ -1,23 +1,25 @@
 //! `kontiki repair`: saves what can be saved of a damaged directory into a new one.
 //!
-//! Sound tables are linked, damaged ones are written again without the blocks that cannot be read; the log's whole records
-//! become a table. Versions keep their sequence numbers, so the newest one that is left of each key still wins. What was
-//! newer and is lost may let something older show again: the report says what is lost, and it is for people to judge.
+//! Sound tables are linked, damaged ones are written again without the blocks that cannot be read; the log's whole
+//! records become a table. Versions keep their sequence numbers, so the newest one that is left of each key still wins.
+//! What was newer and is lost may let something older show again: the report says what is lost, and it is for people to
+//! judge.
 //!
 //! If the manifest cannot be read, every table of the directory counts, obsolete ones too: then deleted keys may come
-//! back, tables that were ingested count as older than all others, and names of families and range deletes are lost. If it has
-//! lost its end, the same is true of what came after; all tables count but those that it says were removed, and all in level 0, since
-//! the order between what it knows and what it does not is in their sequence numbers alone. The report says so.
+//! back, tables that were ingested count as older than all others, and names of families and range deletes are lost. If
+//! it has lost its end, the same is true of what came after; all tables count but those that it says were removed, and
+//! all in level 0, since the order between what it knows and what it does not is in their sequence numbers alone. The
+//! report says so.
 //!
 //! Pairs whose value is damaged are dropped (`repair_values.rs`).
 //!
-//! Streams (a served store's raft logs) are in the log alone, and are worth something only as a whole. So if the directory has
-//! some and nothing at all is wrong with it, the log is taken over as it is, and the new directory can be served in the place of the
-//! old one. Otherwise they are left behind, and with them what makes the directory a node: a replica that lost some of what it had
-//! acknowledged must not vote. What is left is the data, as in a backup.
+//! Streams (a served store's raft logs) are in the log alone, and are worth something only as a whole. So if the
+//! directory has some and nothing at all is wrong with it, the log is taken over as it is, and the new directory can be
+//! served in the place of the old one. Otherwise they are left behind, and with them what makes the directory a node: a
+//! replica that lost some of what it had acknowledged must not vote. What is left is the data, as in a backup.
 //!
-//! At the end the new directory is checked, so that damage which was taken over is reported too. A report without problems means
-//! that nothing is known to be lost ([`RepairReport::is_whole`]).
+//! At the end the new directory is checked, so that damage which was taken over is reported too. A report without
+//! problems means that nothing is known to be lost ([`RepairReport::is_whole`]).
 
 use super::check::{CheckReport, Problem, check};
 use super::repair_log::has_streams;
@@ -99,11 +101,11 @@ pub(super) struct Repair<'a> {
     pub(super) was_node: bool,
 }
 
-/// Saves what can be saved of the database in `from` into `to`, a directory that does not exist or is empty. `from` is not
-/// changed; writers are kept away from it meanwhile.
+/// Saves what can be saved of the database in `from` into `to`, a directory that does not exist or is empty. `from` is
+/// not changed; writers are kept away from it meanwhile.
 ///
-/// Errors: `InvalidArgument` if `from` holds nothing of a database or `to` is not empty, `InUse`, `Io`, `NoSpace`. Damage is in
-/// the report.
+/// Errors: `InvalidArgument` if `from` holds nothing of a database or `to` is not empty, `InUse`, `Io`, `NoSpace`.
+/// Damage is in the report.
 pub fn repair(env: &Env, from: &Path, to: &Path) -> Result<RepairReport> {
     let (from, to) = (&*absolute(env, from)?, &*absolute(env, to)?);
     if !env.fs.exists(from) {

@@ -91,8 +91,8 @@ impl Repair<'_> {
         families.into_iter().try_for_each(|family| self.memtable_to_table(&memtable, family))
     }
 
-    /// Sequence numbers are given out one after the other, so those that are missing between what was flushed and the end of the log
-    /// were commits. In a served store what is applied is in no log record; there nothing is known.
+    /// Sequence numbers are given out one after the other, so those that are missing between what was flushed and the
+    /// end of the log were commits. In a served store what is applied is in no log record; there nothing is known.
     fn note_gaps(&mut self, wal: &Path, flushed: SequenceNumber, met: &BTreeSet<SequenceNumber>) -> Result<()> {
         if self.report.stream_ops_lost > 0 || !self.manifest_is_whole {
             return Ok(());

@@ -1,8 +1,9 @@
 //! The value log of a repair: which files go into the new directory, and what becomes of pairs whose value is damaged.
 //!
-//! A pair whose value cannot be read is dropped: an error at each read of a key, for ever, serves nobody, and the report names the
-//! key. If an older version of the key is left, it shows again, as after the loss of a block of a table. A file with damage in it is
-//! not taken over: what can be read of it goes into the tables, so that the new directory is sound.
+//! A pair whose value cannot be read is dropped: an error at each read of a key, for ever, serves nobody, and the
+//! report names the key. If an older version of the key is left, it shows again, as after the loss of a block of a
+//! table. A file with damage in it is not taken over: what can be read of it goes into the tables, so that the new
+//! directory is sound.
 
 use super::repair::{Repair, copy, link_or_copy, note};
 use crate::cache::{BlockCache, TableCache};
@@ -67,8 +68,8 @@ impl Repair<'_> {
         Ok(())
     }
 
-    /// Value files that the manifest does not name. Which segments were relocated to a file is in the file's index too. Of several
-    /// files with one segment the oldest has the most of it.
+    /// Value files that the manifest does not name. Which segments were relocated to a file is in the file's index too.
+    /// Of several files with one segment the oldest has the most of it.
     fn other_values(&mut self, there: &BTreeSet<u64>) -> Result<()> {
         let named: BTreeSet<u64> = self.rebuilt.value_files().into_iter().map(|(number, _)| number).collect();
         let mut relocated = Vec::new();

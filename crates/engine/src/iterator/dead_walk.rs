@@ -8,8 +8,8 @@ use crate::stats::ReadCounters;
 use crate::{Direction, Family, SequenceNumber};
 use bytes::Bytes;
 
-/// After so many dead versions in a row the part walked so far is learnt: so a long walk is of use to others, and to the next
-/// attempt if this one is given up.
+/// After so many dead versions in a row the part walked so far is learnt: so a long walk is of use to others, and to
+/// the next attempt if this one is given up.
 const PART_VERSIONS_MAX: u64 = 4096;
 
 /// Belongs to one scan.
@@ -58,8 +58,8 @@ impl DeadWalk {
         self.versions_min < u64::MAX || self.skips.is_some()
     }
 
-    /// The scan is about to seek. `edge`: forward the first key that it wants, backward the first key behind those; `None` if there
-    /// is none. Returns another such key if it may begin there instead.
+    /// The scan is about to seek. `edge`: forward the first key that it wants, backward the first key behind those;
+    /// `None` if there is none. Returns another such key if it may begin there instead.
     pub(super) fn begin_at(&mut self, edge: Option<&[u8]>, counters: &ReadCounters) -> Option<Bytes> {
         self.versions = 0;
         self.has_edge = false;
@@ -104,7 +104,8 @@ impl DeadWalk {
         self.versions = 0;
     }
 
-    /// The scan has found a key dead, and leaves it behind or has. If the key is in a range that is known to be dead: where the scan may go on.
+    /// The scan has found a key dead, and leaves it behind or has. If the key is in a range that is known to be dead:
+    /// where the scan may go on.
     pub(super) fn pass(&mut self, state: &PinnedState, key: &[u8]) -> Option<Bytes> {
         if let Some((start, end)) = self.skips.as_ref().and_then(|skips| skips.around(key)) {
             state.recorder.reads.note_dead_skip();

@@ -2,8 +2,8 @@
 //!
 //! Values lie where they were written, so each one's place is as good as random, and a lookup waits for memory several
 //! times in a row. The pointers of the next entries are in the block that the scan stands on. So while it is at one
-//! entry the lookup of the third behind it has its last step done, that of the sixth the one before, and so on: the waits
-//! overlap.
+//! entry the lookup of the third behind it has its last step done, that of the sixth the one before, and so on: the
+//! waits overlap.
 
 use super::value::decode;
 use super::{Cursor, MergingCursor};
@@ -29,7 +29,8 @@ impl FetchAhead {
         }
     }
 
-    /// Does what is due. A hint: the entries behind those of another source, or older versions, are no use, and harmless.
+    /// Does what is due. A hint: the entries behind those of another source, or older versions, are no use, and
+    /// harmless.
     #[inline]
     pub(super) fn fetch(&mut self, merge: &MergingCursor, values: &ValueSegments) {
         let Some(top) = merge.top() else { return };

@@ -58,9 +58,9 @@ impl Hidden {
         }
     }
 
-    /// If at least so many keys were asked for in the stretch that was asked for last, the key lies in it too, and something is hidden
-    /// there: its end in a direction (forward the first key behind it, backward its first key), and the number below which versions
-    /// are hidden.
+    /// If at least so many keys were asked for in the stretch that was asked for last, the key lies in it too, and
+    /// something is hidden there: its end in a direction (forward the first key behind it, backward its first key), and
+    /// the number below which versions are hidden.
     pub(super) fn rest_of_stretch(
         &self,
         user_key: &[u8],

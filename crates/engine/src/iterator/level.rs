@@ -145,8 +145,8 @@ fn table_cursor(reader: HeldReader, direction: Direction, once: bool) -> TableCu
 }
 
 impl LevelCursor {
-    /// Goes towards `target`, which is beyond, over tables that have numbers below `below` only, and over those that lie wholly before
-    /// `target` without opening them. Whether it moved.
+    /// Goes towards `target`, which is beyond, over tables that have numbers below `below` only, and over those that
+    /// lie wholly before `target` without opening them. Whether it moved.
     pub(super) fn skip_old(&mut self, target: KeyRef<'_>, below: SequenceNumber) -> Result<bool> {
         let tables = self.tables.all();
         let is_old = |at: usize| tables.get(at).is_some_and(|table| table.meta().largest_sequence < below);

@@ -9,15 +9,16 @@ use std::cmp::Ordering;
 
 /// After a source has been first so many times in succession it is asked how long that will go on.
 const STEPS_BEFORE_RUN: u32 = 3;
-/// Heads begin so many bytes before the place where the sources' keys begin to differ. With more the heads tell less; with
-/// fewer the walk sooner comes to keys for which other heads must be chosen.
+/// Heads begin so many bytes before the place where the sources' keys begin to differ. With more the heads tell less;
+/// with fewer the walk sooner comes to keys for which other heads must be chosen.
 const HEAD_SLACK_BYTES: usize = 3;
 
 /// All versions of several sources in one order: a binary heap of the cursors that are valid.
 ///
 /// Three things keep a step cheap. 8 bytes of each source's key stand in the heap, so most comparisons do not follow a
-/// pointer: not the first 8, which neighbours often share, but those around the place where the keys begin to differ. The second in line is known, so as long as the first stays first there is one comparison a step. And
-/// if it stays first for a few steps, it is asked how many of its following versions come before the second one's
+/// pointer: not the first 8, which neighbours often share, but those around the place where the keys begin to differ.
+/// The second in line is known, so as long as the first stays first there is one comparison a step. And if it stays
+/// first for a few steps, it is asked how many of its following versions come before the second one's
 /// ([`Cursor::run_before`]): these are passed over without any comparison.
 ///
 /// Of two sources at the same version (see [`KeyRef`]) the earlier one in the list comes first.
@@ -73,7 +74,8 @@ impl MergingCursor {
         Slot { head: if self.direction == Direction::Forward { head } else { !head }, source }
     }
 
-    /// Chooses the bytes that heads come behind, by the keys where the sources stand now, and fills the heap, without order.
+    /// Chooses the bytes that heads come behind, by the keys where the sources stand now, and fills the heap, without
+    /// order.
     fn choose_heads(&mut self) {
         let mut keys = self.sources.iter().filter(|source| source.valid()).map(|source| source.key().user_key);
         let first = keys.next().unwrap_or_default();
@@ -151,7 +153,8 @@ impl MergingCursor {
         Ok(())
     }
 
-    /// Seeks the first source to `target`, which is beyond, if all that it has before that is older than `below`; whether it did.
+    /// Seeks the first source to `target`, which is beyond, if all that it has before that is older than `below`;
+    /// whether it did.
     pub(super) fn skip_old(&mut self, target: KeyRef<'_>, below: SequenceNumber) -> Result<bool> {
         let Some(first) = self.heap.first().map(|slot| slot.source) else { return Ok(false) };
         match self.sources[first].skip_old(target, below) {
@@ -196,8 +199,8 @@ impl MergingCursor {
     }
 }
 
-/// The 8 bytes behind `shared` as a big-endian integer, padded with zeros; of a key that does not begin with `shared` the
-/// smallest or the largest number. Where two heads differ, they compare as the keys do.
+/// The 8 bytes behind `shared` as a big-endian integer, padded with zeros; of a key that does not begin with `shared`
+/// the smallest or the largest number. Where two heads differ, they compare as the keys do.
 #[inline]
 fn head_behind(shared: &[u8], key: &[u8]) -> u64 {
     let Some(rest) = key.strip_prefix(shared) else {

@@ -46,8 +46,8 @@ pub struct ReadState {
     pub(crate) recorder: Arc<Recorder>,
 }
 
-/// The state that a scan reads, with a count of its own: the scan and its cursors share it by a count that no other thread touches,
-/// where those of the state, the version and the caches go from core to core with each scan.
+/// The state that a scan reads, with a count of its own: the scan and its cursors share it by a count that no other
+/// thread touches, where those of the state, the version and the caches go from core to core with each scan.
 pub(super) struct PinnedState(Arc<ReadState>);
 
 impl Deref for PinnedState {
@@ -113,8 +113,8 @@ impl ReadState {
         Ok(value)
     }
 
-    /// The newest version of a key at or below a sequence number, whatever it says; `None` also if a range tombstone hides
-    /// it.
+    /// The newest version of a key at or below a sequence number, whatever it says; `None` also if a range tombstone
+    /// hides it.
     pub(crate) fn find(&self, family: Family, user_key: &[u8], sequence: SequenceNumber) -> Result<Option<Found>> {
         self.find_watched(family, user_key, sequence, &mut Unwatched)
     }
@@ -144,8 +144,8 @@ impl ReadState {
         Ok(found.filter(|found| covered.is_none_or(|covered| found.sequence >= covered)))
     }
 
-    /// What the newest memtable that knows of the key says; inner `None` if a range tombstone hides the key, outer if no
-    /// memtable knows of it.
+    /// What the newest memtable that knows of the key says; inner `None` if a range tombstone hides the key, outer if
+    /// no memtable knows of it.
     pub(super) fn find_in_memtables(
         &self,
         family: Family,

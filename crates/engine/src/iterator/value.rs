@@ -6,8 +6,8 @@ use crate::{Error, Result};
 use bytes::Bytes;
 
 /// The value that a version gives its key at a time; `None` if it is deleted or has expired. The time is asked for only
-/// if it matters. Pointers are followed through `values`, which must be of a version that holds the version of the key: an
-/// older version of a key may point to a value that is gone, so only the newest is asked.
+/// if it matters. Pointers are followed through `values`, which must be of a version that holds the version of the key:
+/// an older version of a key may point to a value that is gone, so only the newest is asked.
 pub(crate) fn live_value(
     kind: Kind,
     stored: Bytes,

@@ -1,17 +1,18 @@
 //! The engine's locks, and the order in which a thread takes them.
 //!
-//! Every lock has a [`Rank`]. A thread takes a lock only while all the locks that it holds have a smaller rank: so no two
-//! threads can each hold what the other one waits for. A thread that waits for anything but a lock (a condition, a commit
-//! to become visible, a job) holds only locks whose rank says that they may be held meanwhile: whatever ends the wait never needs those.
-//! Debug builds check both at each acquisition and at each wait, whether or not another thread is in the way, so a test
-//! that runs once through the code finds the mistake. Release builds check nothing, and a lock is as large as without.
+//! Every lock has a [`Rank`]. A thread takes a lock only while all the locks that it holds have a smaller rank: so no
+//! two threads can each hold what the other one waits for. A thread that waits for anything but a lock (a condition, a
+//! commit to become visible, a job) holds only locks whose rank says that they may be held meanwhile: whatever ends the
+//! wait never needs those. Debug builds check both at each acquisition and at each wait, whether or not another thread
+//! is in the way, so a test that runs once through the code finds the mistake. Release builds check nothing, and a lock
+//! is as large as without.
 //!
 //! A batch that has its number and is not in its memtable yet counts as a lock too ([`Rank::Insertion`]): a commit with
-//! conditions waits for such batches while it holds the lock that orders commits, so the writers of these must not need that
-//! lock. [`Unfinished`] is that lock.
+//! conditions waits for such batches while it holds the lock that orders commits, so the writers of these must not need
+//! that lock. [`Unfinished`] is that lock.
 //!
-//! Rejected: a graph of the acquisitions seen so far (as in the Linux kernel's lockdep). It needs no ranks, but finds an
-//! inversion only after both orders have been run, and the order cannot be read from it.
+//! Rejected: a graph of the acquisitions seen so far (as in the Linux kernel's lockdep). It needs no ranks, but finds
+//! an inversion only after both orders have been run, and the order cannot be read from it.
 //!
 //! docs/internals/engine.md has the table of the ranks, with what each lock protects.
 

@@ -241,7 +241,8 @@ mod held {
 
 pub(crate) use held::{Held, check_wait};
 
-/// A batch that has its number and is not in its memtable yet: see the head of this file. Belongs to the thread that inserts it.
+/// A batch that has its number and is not in its memtable yet: see the head of this file. Belongs to the thread that
+/// inserts it.
 pub(crate) struct Unfinished {
     _held: Held,
 }

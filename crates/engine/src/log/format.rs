@@ -125,7 +125,8 @@ pub(crate) fn encode_segment_header(number: u64, capacity: u64) -> Vec<u8> {
     out
 }
 
-/// Checks a segment header and returns the capacity. Headers are synced before the file gets its name, so a bad one is never a torn write.
+/// Checks a segment header and returns the capacity. Headers are synced before the file gets its name, so a bad one is
+/// never a torn write.
 pub(crate) fn check_segment_header(file: &Path, number: u64, bytes: &[u8]) -> Result<u64> {
     let corrupt =
         |offset: u64, what: &str| Error::Corruption { file: file.to_path_buf(), offset, what: what.to_string() };
@@ -213,8 +214,8 @@ pub(crate) fn decode_record(number: u64, bytes: &[u8], at: usize, offset: u64) -
     (checksum32(&[payload]) == payload_checksum).then_some(record)
 }
 
-/// Bytes of the record whose header `bytes` begins with, as the header says: it may be damaged. `None` if there is no whole
-/// header.
+/// Bytes of the record whose header `bytes` begins with, as the header says: it may be damaged. `None` if there is no
+/// whole header.
 pub(crate) fn record_bytes(bytes: &[u8]) -> Option<u64> {
     let length = *bytes.get(..RECORD_HEADER_BYTES as usize)?.get(8..)?.first_chunk::<4>()?;
     Some(RECORD_HEADER_BYTES + u64::from(u32::from_le_bytes(length)))

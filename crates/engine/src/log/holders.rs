@@ -1,7 +1,7 @@
 //! Who holds the log: for each segment, what needs it, and since when it could have gone otherwise.
 //!
-//! Retention (`retention.rs`) decides without looking at this; here its reasons are told to people. Copies (checkpoints,
-//! backups) are no holders: they flush first, and hold tables.
+//! Retention (`retention.rs`) decides without looking at this; here its reasons are told to people. Copies
+//! (checkpoints, backups) are no holders: they flush first, and hold tables.
 
 use super::segments::SegmentFacts;
 use crate::{Family, SequenceNumber, StreamId};
@@ -17,8 +17,8 @@ pub struct LogSegmentStatus {
     pub bytes: u64,
     /// Sequence numbers of its first and last batch; `None` if it has none.
     pub sequences: Option<(SequenceNumber, SequenceNumber)>,
-    /// When it was full, as far as this process has seen (at the earliest the open), in milliseconds of the wall clock since
-    /// 1970: since then it is there for its holders alone. `None` of the newest.
+    /// When it was full, as far as this process has seen (at the earliest the open), in milliseconds of the wall clock
+    /// since 1970: since then it is there for its holders alone. `None` of the newest.
     pub held_since_ms: Option<u64>,
     /// What needs it. Never empty, but while it is about to go.
     pub holders: Vec<LogHolder>,
@@ -39,8 +39,8 @@ pub enum LogHolder {
         /// The families with versions in the memtable.
         families: Vec<Family>,
     },
-    /// A stream (of a served store: the log of a region) has entries, its state or its truncation mark in it. The owner's
-    /// truncation frees it, or a rewrite when the log is over its budget.
+    /// A stream (of a served store: the log of a region) has entries, its state or its truncation mark in it. The
+    /// owner's truncation frees it, or a rewrite when the log is over its budget.
     Stream {
         /// The stream.
         stream: StreamId,

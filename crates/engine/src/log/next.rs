@@ -2,9 +2,9 @@
 //! for the file system.
 //!
 //! A file whose blocks have been written once costs less to sync: nothing of the inode or its extents has to go into
-//! the file system's journal (measured here: 104 instead of 167 microseconds). So new files are filled with zeros by the
-//! `log` job while somebody syncs commits, and old segments are used again. The checksum of a record covers number and offset, so what an earlier
-//! life has left in a file never passes.
+//! the file system's journal (measured here: 104 instead of 167 microseconds). So new files are filled with zeros by
+//! the `log` job while somebody syncs commits, and old segments are used again. The checksum of a record covers number
+//! and offset, so what an earlier life has left in a file never passes.
 //!
 //! Under its final name a segment always has a good header, and its space: both are durable before the name is.
 
@@ -22,18 +22,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Zeros are written in pieces of this size. The page cache keeps a piece as one large page ("folio"), and ext4 walks all
-/// blocks of it at each later write into it: with pieces of 1 MiB a small append took 1.75 microseconds, with 64 KiB and
-/// less 0.9. Smaller ones only cost calls.
+/// Zeros are written in pieces of this size. The page cache keeps a piece as one large page ("folio"), and ext4 walks
+/// all blocks of it at each later write into it: with pieces of 1 MiB a small append took 1.75 microseconds, with 64
+/// KiB and less 0.9. Smaller ones only cost calls.
 const ZEROS_BYTES: u64 = 64 << 10;
 /// A segment that is needed at once, because none was made ahead, has this many bytes at most (unless a single record
 /// needs more): filling it takes about a millisecond, and by the time it is full the next one has been made.
 pub(crate) const HURRIED_BYTES_MAX: u64 = 1 << 20;
-/// On a full disk a segment has so many bytes, or what a single record needs: deletions are small, and what they free needs them.
+/// On a full disk a segment has so many bytes, or what a single record needs: deletions are small, and what they free
+/// needs them.
 const SCARCE_BYTES: u64 = 4 << 10;
-/// The first segment made ahead has this many bytes at most, and each next one so many times as many as the one before, up to
-/// the size of ordinary ones: filling files costs the disk about as much as the log itself, so what is filled should be
-/// in proportion to what is written.
+/// The first segment made ahead has this many bytes at most, and each next one so many times as many as the one before,
+/// up to the size of ordinary ones: filling files costs the disk about as much as the log itself, so what is filled
+/// should be in proportion to what is written.
 const AHEAD_BYTES_FIRST: u64 = 4 << 20;
 const AHEAD_GROWTH: u64 = 4;
 /// The number in the temporary name of what is made ahead, which no segment has: it gets its own only once it is there.
@@ -174,8 +175,8 @@ impl NextSegments {
         Ok(ready)
     }
 
-    /// Makes the next segment, if there is none ready. New files are filled with zeros if `fill` says so. Any failure may
-    /// be tried again, or left to the writer, who does not wait for this: it makes a small one meanwhile.
+    /// Makes the next segment, if there is none ready. New files are filled with zeros if `fill` says so. Any failure
+    /// may be tried again, or left to the writer, who does not wait for this: it makes a small one meanwhile.
     pub(crate) fn prepare(&self, fill: impl FnOnce() -> bool) -> Result<bool> {
         let _making = self.making.lock();
         let (free, bytes) = {
@@ -238,8 +239,8 @@ impl NextSegments {
         }
     }
 
-    /// Gives the disk back the segment that was made ahead, unless it is small: nobody has written for a while. What comes then begins
-    /// small again.
+    /// Gives the disk back the segment that was made ahead, unless it is small: nobody has written for a while. What
+    /// comes then begins small again.
     pub(crate) fn release_ready(&self) {
         let mut state = self.state.lock();
         let first = self.segment_bytes.min(AHEAD_BYTES_FIRST);
@@ -248,7 +249,8 @@ impl NextSegments {
         self.remove_unused(ready);
     }
 
-    /// Removes a segment that was made ahead. If it stays, it is an empty segment, which the next one with its number replaces.
+    /// Removes a segment that was made ahead. If it stays, it is an empty segment, which the next one with its number
+    /// replaces.
     fn remove_unused(&self, ready: NextSegment) {
         let path = segment_path(&self.directory, ready.number);
         let recorded = self.extent.as_ref().map_or(Ok(()), |extent| extent.end_log_at(ready.number - 1));
@@ -259,8 +261,8 @@ impl NextSegments {
         }
     }
 
-    /// The log is closed: removes the segment that was made ahead. If that fails or comes undone, the next open finds an
-    /// empty segment, which does no harm.
+    /// The log is closed: removes the segment that was made ahead. If that fails or comes undone, the next open finds
+    /// an empty segment, which does no harm.
     pub(super) fn close(&self) {
         let mut state = self.state.lock();
         state.ready.take().into_iter().for_each(|ready| self.remove_unused(ready));
@@ -290,8 +292,8 @@ impl NextSegments {
         self.finish(number, capacity, &temporary)
     }
 
-    /// Makes a segment with room for `needed` bytes: of the size of those that are needed at once, or as small as can be where there is
-    /// no space for that.
+    /// Makes a segment with room for `needed` bytes: of the size of those that are needed at once, or as small as can
+    /// be where there is no space for that.
     fn create_somehow(&self, number: u64, needed: u64) -> std::result::Result<NextSegment, NoSegment> {
         let usual = needed.max(self.segment_bytes.min(HURRIED_BYTES_MAX));
         let least = needed.max(SCARCE_BYTES.min(self.segment_bytes));
@@ -336,7 +338,8 @@ impl NextSegments {
         named.map_err(unknown)?;
         let open = || self.fs.open(&path, OpenMode::ReadWrite);
         let handles = || -> io::Result<[Arc<dyn File>; SYNCS_MAX]> { Ok([open()?, open()?, open()?, open()?]) };
-        // The name is durable. Without descriptors it stays as that of an empty segment, which the next attempt replaces.
+        // The name is durable. Without descriptors it stays as that of an empty segment, which the next attempt
+        // replaces.
         let handles = handles().map_err(|error| match Error::io(&path, &error) {
             error @ Error::NoDescriptors { .. } => NoSegment::NotNow(error),
             _ => unknown(error),

@@ -2,8 +2,8 @@
 //!
 //! Segments are read in order up to the first place where no whole record follows: the end of the log. If that is the
 //! seal of the newest segment, the last run (or an earlier recovery) ended in good order. If not, a crash has torn the
-//! log there, which is told from damage by two things: no whole record behind that place, in that segment or a later one,
-//! claims that it had been synced; and the file is as long as it was allocated. Segments behind the torn one are
+//! log there, which is told from damage by two things: no whole record behind that place, in that segment or a later
+//! one, claims that it had been synced; and the file is as long as it was allocated. Segments behind the torn one are
 //! possible: a segment is used before its predecessor is synced. Nothing in them was ever acknowledged as durable.
 //!
 //! The end is then made final before anything is replayed: what lies between the last claim of durability and the
@@ -48,8 +48,8 @@ pub(super) struct SegmentEnd {
 
 /// Whoever keeps something beside the log that records refer to.
 pub(crate) trait Beside {
-    /// Whether all that this record refers to is there. Asked, in order, for records that were never claimed durable, until
-    /// the first for which it is not.
+    /// Whether all that this record refers to is there. Asked, in order, for records that were never claimed durable,
+    /// until the first for which it is not.
     fn is_whole(&self, record: RawRecord<'_>) -> Result<bool>;
     /// Makes durable what was found whole. Called before the log's end is made final.
     fn make_durable(&self) -> Result<()>;
@@ -118,8 +118,8 @@ pub(crate) fn recover(
     Ok(recovered)
 }
 
-/// Ends the segment at the first record, of those that were never claimed durable, that misses what it refers to: a crash has
-/// taken that, as it might have taken the record. Returns whether the log may go on behind the segment.
+/// Ends the segment at the first record, of those that were never claimed durable, that misses what it refers to: a
+/// crash has taken that, as it might have taken the record. Returns whether the log may go on behind the segment.
 fn end_where_something_is_missing(scanned: &mut Scanned, beside: &dyn Beside) -> Result<bool> {
     let Scanned { number, bytes, end, .. } = scanned;
     let mut offset = end.claimed.max(SEGMENT_HEADER_BYTES);
@@ -268,8 +268,8 @@ fn later_claim(scanned: &Scanned, is_relevant: impl Fn(u64) -> bool) -> Option<u
         .find(|&at| claim_at(scanned.number, &scanned.bytes, at).is_some_and(&is_relevant))
 }
 
-/// Seals a segment behind the torn one at its beginning, durably. The seal claims nothing, so a crash before the torn one
-/// is sealed leaves a log that is torn in the same place.
+/// Seals a segment behind the torn one at its beginning, durably. The seal claims nothing, so a crash before the torn
+/// one is sealed leaves a log that is torn in the same place.
 fn kill(segments: &Segments, scanned: &mut Scanned) -> Result<()> {
     let path = segments.path(scanned.number);
     let io = |error: std::io::Error| Error::Io { file: path.clone(), kind: error.kind(), message: error.to_string() };

@@ -24,8 +24,8 @@ pub(crate) struct SegmentUse {
     pub(crate) stream_items: u64,
     /// Bytes of those.
     pub(crate) stream_bytes: u64,
-    /// What keeping it for subscribers costs: its bytes, and those of the value segments that its batches keep from being
-    /// collected.
+    /// What keeping it for subscribers costs: its bytes, and those of the value segments that its batches keep from
+    /// being collected.
     pub(crate) feed_bytes: u64,
 }
 

@@ -148,8 +148,8 @@ impl Segments {
         self.by_number.read().iter().map(facts).collect()
     }
 
-    /// Where to begin to read for the batches with numbers above `after`: segment and offset of a record, or of where the
-    /// next one will be. `None` if some of them may have been in segments that are gone.
+    /// Where to begin to read for the batches with numbers above `after`: segment and offset of a record, or of where
+    /// the next one will be. `None` if some of them may have been in segments that are gone.
     pub(crate) fn start_after(&self, after: SequenceNumber) -> Option<(u64, u64)> {
         // Under the lock, which a deletion holds too.
         let segments = self.by_number.read();
@@ -191,8 +191,9 @@ impl Segments {
         self.by_number.read().last_key_value().map(|(number, _)| *number)
     }
 
-    /// Deletes the oldest segment, or puts its file aside to be used again, and makes that durable before it returns. [`Error::NoSpace`] leaves it in place;
-    /// after any other error the log must stop, because a later deletion might become durable without this one.
+    /// Deletes the oldest segment, or puts its file aside to be used again, and makes that durable before it returns.
+    /// [`Error::NoSpace`] leaves it in place; after any other error the log must stop, because a later deletion might
+    /// become durable without this one.
     pub(crate) fn delete_oldest(&self, number: u64, next: &NextSegments) -> Result<()> {
         {
             let segments = self.by_number.read();

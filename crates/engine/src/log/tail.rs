@@ -1,8 +1,8 @@
 //! The files that may hold appended bytes which are not durable yet, and how they are synced.
 //!
-//! A *log position* counts the bytes of records from the start of this run on, across segments: the end of one segment and
-//! the place behind the header of the next have the same position. `[0, durable)` in these terms is all that the write
-//! path needs to know of durability.
+//! A *log position* counts the bytes of records from the start of this run on, across segments: the end of one segment
+//! and the place behind the header of the next have the same position. `[0, durable)` in these terms is all that the
+//! write path needs to know of durability.
 
 use crate::lock::{Mutex, Rank};
 use crate::stats::Recorder;
@@ -13,8 +13,9 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Syncs that may be in flight at once. One leaves the disk idle while its answer travels: bare syncs of one pre-written file
-/// came to 8,600, 12,900 and 22,400 a second with one, two and four at once on one machine. Not tuned beyond that.
+/// Syncs that may be in flight at once. One leaves the disk idle while its answer travels: bare syncs of one
+/// pre-written file came to 8,600, 12,900 and 22,400 a second with one, two and four at once on one machine. Not tuned
+/// beyond that.
 pub(crate) const SYNCS_MAX: usize = 4;
 
 struct TailFile {

@@ -9,8 +9,8 @@ use kontiki_env::codec::checksum32;
 use kontiki_env::fs::{File, MappedFile, OpenMode};
 use std::sync::Arc;
 
-/// Staged records are written once they have this many bytes; so the buffer is no larger but for a rare large record, after which
-/// it is given back.
+/// Staged records are written once they have this many bytes; so the buffer is no larger but for a rare large record,
+/// after which it is given back.
 const STAGED_BYTES_MAX: usize = 1 << 20;
 
 /// Who is waiting for a record to be where.
@@ -66,10 +66,10 @@ struct Active {
 
 /// Appends records. There is one, under the lock that orders commits.
 ///
-/// - When [`LogWriter::append`] returns the operating system has the record, unless it will be synced before anybody learns
-///   of it ([`Need::Synced`]): then it is *staged* in memory, behind everything before it, until [`LogWriter::write_out`].
-///   So many writers who wait for the same sync pay for one system call. Whatever comes next and needs more writes
-///   out first: what is in the file has no gaps.
+/// - When [`LogWriter::append`] returns the operating system has the record, unless it will be synced before anybody
+///   learns of it ([`Need::Synced`]): then it is *staged* in memory, behind everything before it, until
+///   [`LogWriter::write_out`]. So many writers who wait for the same sync pay for one system call. Whatever comes next
+///   and needs more writes out first: what is in the file has no gaps.
 /// - Syncs are made elsewhere ([`Tail`]), so that they do not hold up appends; each writes out first.
 /// - No space while the next segment is made leaves the log as it was: try again later. A segment is allocated before
 ///   it is used, so a full disk shows there.
@@ -90,8 +90,8 @@ pub(crate) struct LogWriter {
 pub(crate) const FIRST_POSITION: u64 = SEGMENT_HEADER_BYTES;
 
 impl LogWriter {
-    /// A writer that starts with the next segment when the first record comes. Making it late lets a directory on a full
-    /// disk open.
+    /// A writer that starts with the next segment when the first record comes. Making it late lets a directory on a
+    /// full disk open.
     pub(crate) fn new(segments: Arc<Segments>, next: Arc<NextSegments>, tail: Arc<Tail>) -> LogWriter {
         let segment_bytes = next.segment_bytes();
         assert!(segment_bytes > SEGMENT_HEADER_BYTES + RECORD_HEADER_BYTES + SEAL_BYTES, "a segment holds a record");
@@ -105,8 +105,8 @@ impl LogWriter {
 
     /// Appends a record with the sequence number of its batch (0 if it has none), given that the log is durable up to
     /// the position `durable`.
-    /// What will be synced at once does not go through the mapping: that would cost two page faults after each sync, a system
-    /// call is cheaper.
+    /// What will be synced at once does not go through the mapping: that would cost two page faults after each sync, a
+    /// system call is cheaper.
     pub(crate) fn append(
         &mut self,
         record: &Outgoing<'_>,
@@ -170,8 +170,8 @@ impl LogWriter {
         }
     }
 
-    /// Ends the log in good order: after this the newest segment is sealed, so damage to it will be noticed, and nothing
-    /// is appended any more. The caller has synced, so that the seal claims every record.
+    /// Ends the log in good order: after this the newest segment is sealed, so damage to it will be noticed, and
+    /// nothing is appended any more. The caller has synced, so that the seal claims every record.
     pub(crate) fn close(&mut self, durable: u64) -> Result<()> {
         self.check_running()?;
         assert!(durable == self.end && self.staged.is_empty(), "a log is synced before it is closed");
@@ -232,8 +232,8 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Goes on in a small segment if the active one is large, so that it can be deleted once it is not needed; whether it did. Given
-    /// that the log is durable up to the position `durable`.
+    /// Goes on in a small segment if the active one is large, so that it can be deleted once it is not needed; whether
+    /// it did. Given that the log is durable up to the position `durable`.
     pub(crate) fn leave_large_segment(&mut self, durable: u64) -> Result<bool> {
         self.check_running()?;
         let large = self.active.as_ref().is_some_and(|active| active.capacity > HURRIED_BYTES_MAX);
@@ -263,8 +263,8 @@ impl LogWriter {
     }
 
     /// A write inside the allocated part failed. For want of space (copy-on-write file systems, quotas) the log is
-    /// put back if the write was of one record, of so many bytes, that has no number yet: a whole record must not be found by a
-    /// later recovery, so its bytes are zeroed, durably. Anything else is final.
+    /// put back if the write was of one record, of so many bytes, that has no number yet: a whole record must not be
+    /// found by a later recovery, so its bytes are zeroed, durably. Anything else is final.
     fn write_failed(&mut self, error: &std::io::Error, record_bytes: Option<u64>) -> Error {
         let active = self.active.as_ref().expect("a write failed in the active segment");
         let path = self.segments.path(active.number);

@@ -40,8 +40,8 @@ impl MemtableCursor {
 }
 
 impl MemtableCursor {
-    /// Seeks to `target` if the whole memtable has numbers below `below` only; whether it did. For whoever reads at or above
-    /// `below`: what comes meanwhile is newer than that and not for him.
+    /// Seeks to `target` if the whole memtable has numbers below `below` only; whether it did. For whoever reads at or
+    /// above `below`: what comes meanwhile is newer than that and not for him.
     pub(crate) fn skip_old(&mut self, target: KeyRef<'_>, below: SequenceNumber) -> Result<bool> {
         if self.memtable.largest_sequence().is_some_and(|largest| largest >= below) {
             return Ok(false);

@@ -50,8 +50,8 @@ pub struct Memtable {
     largest_sequence: AtomicU64,
     /// `!smallest` of the sequence numbers inserted, so that 0 means none and `fetch_max` works.
     smallest_sequence_inverted: AtomicU64,
-    /// `!time` of the wall clock from which on something in it is dead, 0 while nothing ever is: a deletion from the beginning of
-    /// time, an expiring value from its end.
+    /// `!time` of the wall clock from which on something in it is dead, 0 while nothing ever is: a deletion from the
+    /// beginning of time, an expiring value from its end.
     dead_from_inverted_ms: AtomicU64,
     /// Hears of what is put, before it is visible.
     dead: Option<Arc<DeadRanges>>,
@@ -195,7 +195,8 @@ impl Memtable {
         self.families.ranges(family)?.view()
     }
 
-    /// Of each key of a family that range tombstones of any of the memtables cover the newest: ascending, disjoint ranges.
+    /// Of each key of a family that range tombstones of any of the memtables cover the newest: ascending, disjoint
+    /// ranges.
     pub(crate) fn newest_ranges(memtables: &[Arc<Memtable>], family: Family) -> Vec<RangeTombstone> {
         let views = memtables.iter().filter_map(|memtable| memtable.recent_ranges(family));
         views.fold(Vec::new(), |newest, view| newest_of_both(&newest, &view.newest_only()))

@@ -1,15 +1,17 @@
 //! The range tombstones of one family in a version.
 //!
-//! Whoever reads a version reads at or above its flushed sequence number, and every tombstone is at or below that, so only
-//! the newest over each key is kept: ascending, disjoint ranges, and one that lies wholly under newer ones is gone by itself.
-//! They are in chunks that versions share: an edit copies the chunks that it touches, and a pointer to each of the others.
+//! Whoever reads a version reads at or above its flushed sequence number, and every tombstone is at or below that, so
+//! only the newest over each key is kept: ascending, disjoint ranges, and one that lies wholly under newer ones is gone
+//! by itself. They are in chunks that versions share: an edit copies the chunks that it touches, and a pointer to each
+//! of the others.
 
 use super::{RangeTombstone, Span, newest_of_both, push_joined, work};
 use crate::SequenceNumber;
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// A chunk has at most so many ranges: what an edit copies for one change, against the pointers that it copies in any case.
+/// A chunk has at most so many ranges: what an edit copies for one change, against the pointers that it copies in any
+/// case.
 const CHUNK_MAX: usize = 128;
 
 /// See the head of this file. Immutable.
@@ -136,8 +138,8 @@ impl RangeTombstones {
         covered_to.is_some_and(|end| end > largest)
     }
 
-    /// Those above `floor` that cover anything from `smallest` to `largest` (no bound: to the last key), both included, each with how
-    /// many come before it. Chunks without any are passed over.
+    /// Those above `floor` that cover anything from `smallest` to `largest` (no bound: to the last key), both included,
+    /// each with how many come before it. Chunks without any are passed over.
     pub fn above<'a>(
         &'a self,
         smallest: &[u8],

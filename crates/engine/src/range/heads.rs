@@ -10,8 +10,8 @@ use std::ops::Range;
 pub(super) struct Heads {
     /// What all keys begin with.
     shared: Box<[u8]>,
-    /// Of each key the bytes behind that, big-endian, with zeros behind a short one: so heads are in the order of keys, and
-    /// different keys can have the same.
+    /// Of each key the bytes behind that, big-endian, with zeros behind a short one: so heads are in the order of keys,
+    /// and different keys can have the same.
     heads: Box<[u64]>,
 }
 
@@ -27,8 +27,8 @@ impl Heads {
         Heads { shared: first[..shared].into(), heads }
     }
 
-    /// Which keys have the head of `key`: all before them are less than `key`, all behind them greater. Of keys that have
-    /// it the head does not tell.
+    /// Which keys have the head of `key`: all before them are less than `key`, all behind them greater. Of keys that
+    /// have it the head does not tell.
     pub fn equal(&self, key: &[u8]) -> Range<usize> {
         let shared = &self.shared[..];
         let begins = &key[..key.len().min(shared.len())];

@@ -1,13 +1,13 @@
 //! Range tombstones: what `delete_range` becomes. The design is in docs/internals/range-deletes.md.
 //!
-//! A range tombstone hides every version in its range with a smaller sequence number. All structures here answer the same
-//! two questions by binary searches: which is the newest one over a key, and how far around the key that answer holds
-//! ([`Span`]).
+//! A range tombstone hides every version in its range with a smaller sequence number. All structures here answer the
+//! same two questions by binary searches: which is the newest one over a key, and how far around the key that answer
+//! holds ([`Span`]).
 //!
 //! - [`Recent`]: those of one family in a memtable; grows while it is read, and answers for any sequence number.
 //! - [`Run`]: an immutable part of it.
-//! - [`RangeTombstones`]: those of one family in a version; immutable, and shares most of its memory with the one before.
-//!   Whoever reads a version reads above all of them, so only the newest over each key is kept.
+//! - [`RangeTombstones`]: those of one family in a version; immutable, and shares most of its memory with the one
+//!   before. Whoever reads a version reads above all of them, so only the newest over each key is kept.
 
 mod flushed;
 mod heads;
@@ -24,8 +24,8 @@ use crate::{KEY_BYTES_MAX, SequenceNumber};
 use bytes::Bytes;
 
 /// The end of a range that has none: greater than every key that there can be. So all that orders and cuts ranges knows
-/// nothing of a special case; the price is that a manifest's record of such a range has 64 KiB, and of those a family has
-/// at most one.
+/// nothing of a special case; the price is that a manifest's record of such a range has 64 KiB, and of those a family
+/// has at most one.
 pub(crate) const BEYOND_ALL_KEYS: &[u8] = &[u8::MAX; KEY_BYTES_MAX + 1];
 
 /// Hides every version of a user key from `start` to before `end` with a smaller sequence number.

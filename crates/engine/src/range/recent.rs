@@ -1,18 +1,19 @@
 //! The range tombstones of one family in a memtable.
 //!
-//! They come one by one, from several threads, while others read. A new one goes to a short unsorted *tail*; a full tail
-//! becomes a [`Run`], and when [`FAN_IN`] runs of a size have come together they become one of the next size. So each
-//! tombstone is merged a logarithmic number of times, and a lookup asks a logarithmic number of runs. Where lookups are many
-//! they merge, too: once they have together spent on the surplus of runs what it costs to merge all of them, one does that.
-//! So a burst of lookups finds one run, and a burst of deletes pays for no order that nobody asks for.
+//! They come one by one, from several threads, while others read. A new one goes to a short unsorted *tail*; a full
+//! tail becomes a [`Run`], and when [`FAN_IN`] runs of a size have come together they become one of the next size. So
+//! each tombstone is merged a logarithmic number of times, and a lookup asks a logarithmic number of runs. Where
+//! lookups are many they merge, too: once they have together spent on the surplus of runs what it costs to merge all of
+//! them, one does that. So a burst of lookups finds one run, and a burst of deletes pays for no order that nobody asks
+//! for.
 //!
-//! Invariants: lists are never changed but at the end of their tail, so a reader that holds one sees every tombstone that was
-//! added before it took it, and may see later ones, which are above its sequence number. Runs are in the order in which
-//! their tombstones came, newest last.
+//! Invariants: lists are never changed but at the end of their tail, so a reader that holds one sees every tombstone
+//! that was added before it took it, and may see later ones, which are above its sequence number. Runs are in the order
+//! in which their tombstones came, newest last.
 //!
-//! Rejected: one ordered map of fragments that is changed in place (a wide range would touch every fragment under it, and
-//! readers of older sequence numbers need what was there before); fragments computed by the first reader after each change, as
-//! RocksDB does (deletes and reads that alternate cost the square of their number).
+//! Rejected: one ordered map of fragments that is changed in place (a wide range would touch every fragment under it,
+//! and readers of older sequence numbers need what was there before); fragments computed by the first reader after each
+//! change, as RocksDB does (deletes and reads that alternate cost the square of their number).
 
 use super::{RangeTombstone, Run, Span, newest_of_both, work};
 use crate::SequenceNumber;
@@ -25,8 +26,8 @@ use std::sync::{Arc, OnceLock};
 /// Tombstones that are looked through one by one.
 const TAIL_MAX: usize = 16;
 
-/// Runs of a size that become one of the next: the more, the fewer times a tombstone is merged, and the more runs a lookup
-/// asks.
+/// Runs of a size that become one of the next: the more, the fewer times a tombstone is merged, and the more runs a
+/// lookup asks.
 const FAN_IN: usize = 4;
 
 /// See the head of this file.

@@ -47,7 +47,8 @@ impl Histogram {
         Duration::from_nanos(self.sum_ns / self.count().max(1))
     }
 
-    /// A duration that `percent` of the observations did not exceed, at most a quarter too large; zero if there is none.
+    /// A duration that `percent` of the observations did not exceed, at most a quarter too large; zero if there is
+    /// none.
     pub fn percentile(&self, percent: f64) -> Duration {
         let count = self.count();
         let rank = ((count as f64 * percent / 100.0).ceil() as u64).clamp(1, count.max(1));

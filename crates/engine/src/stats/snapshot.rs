@@ -59,8 +59,8 @@ pub struct IngestStats {
     pub bytes: u64,
 }
 
-/// Latencies. Gets and writes are sampled, one in [`Options::stats_sample_one_in`](crate::Options): the histogram counts
-/// those that were measured. Of the others all are there.
+/// Latencies. Gets and writes are sampled, one in [`Options::stats_sample_one_in`](crate::Options): the histogram
+/// counts those that were measured. Of the others all are there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LatencyStats {
@@ -72,8 +72,8 @@ pub struct LatencyStats {
     pub seek: Histogram,
     /// Commits, from the call to the answer, back-pressure included. Sampled.
     pub write: Histogram,
-    /// The part of a commit from its place in the log on: insertion into memory, the sync it asked for, and the commits before
-    /// it. Sampled with `write`.
+    /// The part of a commit from its place in the log on: insertion into memory, the sync it asked for, and the commits
+    /// before it. Sampled with `write`.
     pub commit_wait: Histogram,
     /// Syncs of the log for commits, each with the sync of values that goes before it.
     pub log_sync: Histogram,
@@ -186,8 +186,8 @@ pub struct CompactionTotals {
     pub limiter_bytes: u64,
     /// The rate limiter's bound in bytes a second now, 0 for none.
     pub limiter_bytes_per_second: u64,
-    /// Compactions of ranges in which scans passed over much that is dead, counted; and those that were refused because too many
-    /// waited.
+    /// Compactions of ranges in which scans passed over much that is dead, counted; and those that were refused because
+    /// too many waited.
     pub dead_requests: u64,
     /// See `dead_requests`.
     pub dead_requests_refused: u64,
@@ -211,7 +211,8 @@ pub struct ReadStats {
     pub dead_ranges_skipped: u64,
     /// Such ranges now.
     pub dead_ranges: u64,
-    /// Times that a scan learnt one, counted; that it could not, for a write came between; that a write into one cut it.
+    /// Times that a scan learnt one, counted; that it could not, for a write came between; that a write into one cut
+    /// it.
     pub dead_ranges_learnt: u64,
     /// See `dead_ranges_learnt`.
     pub dead_ranges_refused: u64,
@@ -371,9 +372,11 @@ pub struct HotKey {
 pub struct HealthStats {
     /// Why writes have stopped, if they have.
     pub stopped: Option<String>,
-    /// What a thread was at that panicked, if one has: the name of a background job, or a step of a commit. That stops writes.
+    /// What a thread was at that panicked, if one has: the name of a background job, or a step of a commit. That stops
+    /// writes.
     pub panicked: Option<String>,
-    /// What writers wait for, if a hard bound is reached now: the work, what it is about, and the option with the bound.
+    /// What writers wait for, if a hard bound is reached now: the work, what it is about, and the option with the
+    /// bound.
     pub stalled: Option<String>,
     /// Flushes that failed and are tried again, counted.
     pub failed_flushes: u64,

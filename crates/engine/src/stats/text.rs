@@ -112,8 +112,8 @@ fn json_histogram(histogram: &Histogram) -> String {
     format!("{{\"count\": {}, {}}}", histogram.count(), seconds.join(", "))
 }
 
-/// A string in quotation marks, as JSON has it; what of it can be in names of families and messages, Prometheus reads the
-/// same.
+/// A string in quotation marks, as JSON has it; what of it can be in names of families and messages, Prometheus reads
+/// the same.
 fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');

@@ -1,8 +1,8 @@
 //! A block in memory, and the search in it. The layout is in [`super::block_writer`].
 //!
-//! All checks are made once, when a block comes in: lengths, kinds, and the order of its keys. Whoever holds a [`Block`]
-//! may rely on them, so that a search or a step needs neither checks nor error paths. A block with a matching checksum and
-//! wrong content is refused here: it gives an error, never a panic or a wrong answer.
+//! All checks are made once, when a block comes in: lengths, kinds, and the order of its keys. Whoever holds a
+//! [`Block`] may rely on them, so that a search or a step needs neither checks nor error paths. A block with a matching
+//! checksum and wrong content is refused here: it gives an error, never a panic or a wrong answer.
 //!
 //! Beside the block's bytes stands an array of the keys' first 8 bytes after the shared prefix, as big-endian integers:
 //! they compare like the keys do, unless they are equal. A search counts the smaller ones, with loads that do not wait

@@ -33,7 +33,8 @@ pub struct TableCursor {
     block: Option<Arc<Resident>>,
     /// The current entry of `block`.
     at: usize,
-    /// On a walk: the block that comes next. What a walk over it looks at is fetched when the cursor comes to entry `fetch_at`.
+    /// On a walk: the block that comes next. What a walk over it looks at is fetched when the cursor comes to entry
+    /// `fetch_at`.
     next: Option<Place>,
     fetch_at: usize,
     /// Its user key: the block's shared prefix, and the suffix that changes with each step.
@@ -157,8 +158,8 @@ impl TableCursor {
     }
 }
 
-/// A partition of the index, kept until the cursor needs another one. Its count is on a line that all threads share, so it is
-/// taken once.
+/// A partition of the index, kept until the cursor needs another one. Its count is on a line that all threads share, so
+/// it is taken once.
 fn keep_partition<'a>(
     kept: &'a mut Option<(usize, Arc<Resident>)>,
     reader: &TableReader,

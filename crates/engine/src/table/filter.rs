@@ -1,8 +1,8 @@
 //! A bloom filter over user keys, blocked by cache line: a lookup touches one line of 64 bytes.
 //!
-//! If the family asks for it (`filter_prefix_bytes`), the filter also holds the first so many bytes of every key that is
-//! as long, so that a scan of one prefix can pass by a table. Prefix and key are hashed alike: a prefix that is a key too
-//! costs nothing more.
+//! If the family asks for it (`filter_prefix_bytes`), the filter also holds the first so many bytes of every key that
+//! is as long, so that a scan of one prefix can pass by a table. Prefix and key are hashed alike: a prefix that is a
+//! key too costs nothing more.
 //!
 //! Filter block: lines of 64 bytes, then the number of probes (1 byte). With the key's XXH3-64 hash `h`, its line is
 //! `((h >> 32) * lines) >> 32`; probe `i` (from 0) takes the top 9 bits of the 32-bit product

@@ -2,9 +2,9 @@
 //!
 //! Header (16 bytes, at offset 0): magic `KONTISST` (8), format version (u32 LE), CRC-32 of those 12 bytes (u32 LE).
 //!
-//! A stored block: payload, compression (1 byte: 0 raw, 1 LZ4, 2 Zstandard), CRC-32 (u32 LE) of payload, compression byte and the
-//! block's file offset (u64 LE), so that a block read from, or written to, a wrong place does not pass. An LZ4
-//! payload is the raw length (u32 LE) and an LZ4 block, a Zstandard payload the raw length and one frame.
+//! A stored block: payload, compression (1 byte: 0 raw, 1 LZ4, 2 Zstandard), CRC-32 (u32 LE) of payload, compression
+//! byte and the block's file offset (u64 LE), so that a block read from, or written to, a wrong place does not pass. An
+//! LZ4 payload is the raw length (u32 LE) and an LZ4 block, a Zstandard payload the raw length and one frame.
 //!
 //! Footer (72 bytes, at the end): filter, properties and index handles (offset u64 LE, payload length u64 LE, each),
 //! 8 zero bytes, format version (u32 LE), CRC-32 of the footer up to here (u32 LE), magic `KONTISST` (8).

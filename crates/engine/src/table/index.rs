@@ -108,8 +108,8 @@ pub(super) fn check_bounds(block: &Block, after: Option<&Separator>, until: &Sep
     if block.cmp_entry(block.len() - 1, until.as_ref()) == Ordering::Greater { Err(outside) } else { Ok(()) }
 }
 
-/// Checks the handles of an index block: blocks one after the other, without gaps, from `start` (unless it is not known)
-/// to `end` at most.
+/// Checks the handles of an index block: blocks one after the other, without gaps, from `start` (unless it is not
+/// known) to `end` at most.
 pub(super) fn check_handles(block: &Block, start: Option<u64>, end: u64) -> Checked<()> {
     let bad = "the blocks that the index names do not follow one another";
     let mut expected = start;

@@ -22,8 +22,8 @@ use kontiki_env::fs::{Access, File, OpenMode};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// An open table: its filter and the top of its index are in memory, the index's partitions and data blocks come through
-/// the block cache. Shared by threads.
+/// An open table: its filter and the top of its index are in memory, the index's partitions and data blocks come
+/// through the block cache. Shared by threads.
 pub struct TableReader {
     path: PathBuf,
     file: Arc<dyn File>,

@@ -17,7 +17,8 @@ impl Transaction {
     /// there [`Error::Conflict`] tells at once that the key was written since the start.
     ///
     /// Errors: [`Error::LockTimeout`], [`Error::Deadlock`], [`Error::Conflict`]; the transaction can go on after a
-    /// timeout, but after the other two it is best to roll back, so that others get on ([`Db::transact`](crate::Db::transact) does that).
+    /// timeout, but after the other two it is best to roll back, so that others get on
+    /// ([`Db::transact`](crate::Db::transact) does that).
     pub fn get_for_update(&mut self, family: Family, key: &[u8]) -> Result<Option<Bytes>> {
         self.lock(family, key)?;
         self.get_in(family, key)
@@ -92,7 +93,8 @@ impl Transaction {
     ///
     /// Errors: [`Error::Conflict`] if something that it writes (serializable: or has read) was written since its
     /// start: nothing is written, and it may be tried again from the beginning; [`Error::LockTimeout`] and
-    /// [`Error::Deadlock`] if a key that it writes is locked by others; else those of [`Db::commit`](crate::Db::commit).
+    /// [`Error::Deadlock`] if a key that it writes is locked by others; else those of
+    /// [`Db::commit`](crate::Db::commit).
     pub fn commit(mut self) -> Result<SequenceNumber> {
         self.commit_or_stay()
     }
@@ -108,8 +110,9 @@ impl Transaction {
         result
     }
 
-    /// Begins anew after a conflict over `lost`: with a new snapshot, nothing read and nothing written. It keeps its locks and takes
-    /// that of `lost` first, so what it reads of these keys now no other transaction writes before its commit.
+    /// Begins anew after a conflict over `lost`: with a new snapshot, nothing read and nothing written. It keeps its
+    /// locks and takes that of `lost` first, so what it reads of these keys now no other transaction writes before its
+    /// commit.
     ///
     /// Errors: those of a lock; then it has all the locks that it had.
     pub(super) fn begin_again(&mut self, lost: LockKey) -> Result<()> {

@@ -4,10 +4,10 @@
 //! lock to the first who waits, under the shard's mutex, so a waiter owns it before it wakes and nobody can barge in.
 //!
 //! *Deadlock.* A transaction is used by one thread, so it waits for one key at a time, and "waits for" is a function:
-//! transaction -> key -> the key's owner. A cycle is found by following it from whoever starts to wait: its edge and the
-//! walk are under one mutex, so of the edges of a cycle the last one sees all others. A change of owner cannot close a
-//! cycle: the new owner runs, and walks again when it waits next. The walk is as long as the chain of waits, and nobody
-//! pays for it who does not wait. Who closes a cycle is refused: it has waited least.
+//! transaction -> key -> the key's owner. A cycle is found by following it from whoever starts to wait: its edge and
+//! the walk are under one mutex, so of the edges of a cycle the last one sees all others. A change of owner cannot
+//! close a cycle: the new owner runs, and walks again when it waits next. The walk is as long as the chain of waits,
+//! and nobody pays for it who does not wait. Who closes a cycle is refused: it has waited least.
 //!
 //! Order of locks: `waits`, then one shard at a time. A waiter parks on its shard's mutex alone.
 

@@ -120,7 +120,8 @@ pub struct TransactionStats {
     pub lock_timeouts: u64,
     /// Locks refused because waiting would have closed a cycle, counted.
     pub deadlocks: u64,
-    /// The read watermark: start of the oldest open transaction (or `write_if`). Compaction keeps tombstones that are newer.
+    /// The read watermark: start of the oldest open transaction (or `write_if`). Compaction keeps tombstones that are
+    /// newer.
     pub oldest_start: Option<SequenceNumber>,
     /// How long ago that one began, in milliseconds: a large age is a forgotten transaction, which pins disk space.
     pub oldest_age_ms: u64,

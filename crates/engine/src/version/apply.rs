@@ -1,8 +1,8 @@
 //! A version after an edit.
 //!
-//! An edit changes a version in place: what it touches is copied first if another version shares it, and nothing else is. So
-//! an edit costs what it touches, and a replay of a manifest, where nothing is shared, copies nothing. Levels are put in order,
-//! and checked, after an edit that is to become current, and once at the end of a replay.
+//! An edit changes a version in place: what it touches is copied first if another version shares it, and nothing else
+//! is. So an edit costs what it touches, and a replay of a manifest, where nothing is shared, copies nothing. Levels
+//! are put in order, and checked, after an edit that is to become current, and once at the end of a replay.
 
 use super::edit::AddedTable;
 use super::{FamilyLevels, RangeTombstone, Table, Version, VersionEdit, shards};
@@ -61,7 +61,8 @@ impl Version {
         Ok((next, touched))
     }
 
-    /// Makes it what it is after `edit`, but for the order of the levels that are touched. After an error it is of no use.
+    /// Makes it what it is after `edit`, but for the order of the levels that are touched. After an error it is of no
+    /// use.
     pub(super) fn change(&mut self, edit: &VersionEdit, with_ranges: bool, wrap: Wrap<'_>) -> Result<Touched, String> {
         let mut touched = Touched::default();
         self.change_families(edit, &mut touched)?;

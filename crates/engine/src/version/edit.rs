@@ -17,8 +17,8 @@
 //! | 11 | forget range tombstones | family, start key, end key, sequence number: within the range, what is at or below the number |
 //! | 20 to 24 | values | see `value_segments.rs` |
 //!
-//! Additions are applied before removals of range tombstones, removals before additions of tables; a table in both moves. Of several
-//! range tombstones over a key only the newest is kept.
+//! Additions are applied before removals of range tombstones, removals before additions of tables; a table in both
+//! moves. Of several range tombstones over a key only the newest is kept.
 //! A whole version names every family that was ever dropped, so that no number is used twice.
 
 use super::files::ObsoleteFiles;

@@ -30,8 +30,8 @@ pub(crate) fn copy_edit(version: &Version, later: &Version, next_file: FileNumbe
     Some(edit)
 }
 
-/// Whether a segment that `version` has open, and its tables refer to, is gone by the time of `later`: it was sealed and
-/// relocated between two looks, so [`copy_edit`] will never have its size. Begin again with a newer version.
+/// Whether a segment that `version` has open, and its tables refer to, is gone by the time of `later`: it was sealed
+/// and relocated between two looks, so [`copy_edit`] will never have its size. Begin again with a newer version.
 pub(crate) fn lost_a_segment(version: &Version, later: &Version) -> bool {
     let (values, files) = (version.values(), later.values().files());
     let lost = |(number, state): (&u64, &super::ValueFileState)| {

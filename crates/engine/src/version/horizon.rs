@@ -1,12 +1,13 @@
 //! Which deletions may be forgotten, and which were.
 //!
-//! A condition of a commit (`Unchanged`) asks whether a key was written after a number. A deletion is a write, so its tombstone
-//! must be there for as long as a condition may name a number before it: from the start of an open transaction, or from the
-//! number of a snapshot that is still held. [`Horizon::oldest`] is the smallest such number; flush and compaction keep the
-//! tombstones above it, whatever they hide.
+//! A condition of a commit (`Unchanged`) asks whether a key was written after a number. A deletion is a write, so its
+//! tombstone must be there for as long as a condition may name a number before it: from the start of an open
+//! transaction, or from the number of a snapshot that is still held. [`Horizon::oldest`] is the smallest such number;
+//! flush and compaction keep the tombstones above it, whatever they hide.
 //!
-//! A condition may name a number that is no longer held as well. Then the answer is known only if no tombstone above it has gone, and
-//! [`Horizon::dropped_through`] is the largest of those that have. A condition from before it counts as broken.
+//! A condition may name a number that is no longer held as well. Then the answer is known only if no tombstone above it
+//! has gone, and [`Horizon::dropped_through`] is the largest of those that have. A condition from before it counts as
+//! broken.
 
 use crate::SequenceNumber;
 use std::sync::OnceLock;
@@ -32,8 +33,8 @@ impl Default for Horizon {
 }
 
 impl Horizon {
-    /// Where the oldest open transaction reads, `u64::MAX` while none is open. Set before a transaction takes the number
-    /// to read at; so one that begins after [`Horizon::oldest`] was asked reads above everything in tables.
+    /// Where the oldest open transaction reads, `u64::MAX` while none is open. Set before a transaction takes the
+    /// number to read at; so one that begins after [`Horizon::oldest`] was asked reads above everything in tables.
     pub fn set_transactions(&self, oldest: SequenceNumber) {
         self.transactions.store(oldest, Ordering::SeqCst);
     }

@@ -1,8 +1,9 @@
 //! Range tombstones in manifests of older builds.
 //!
-//! They kept every range tombstone as it was written, and removed it by naming it (tag 9 of `edit.rs`). What is removed so is
-//! not always a piece of what is left if only the newest over each key is kept: of two of one batch, one inside the other, the
-//! inner one goes and the outer one stays. So up to the last such record of a manifest the list is kept as they kept it.
+//! They kept every range tombstone as it was written, and removed it by naming it (tag 9 of `edit.rs`). What is removed
+//! so is not always a piece of what is left if only the newest over each key is kept: of two of one batch, one inside
+//! the other, the inner one goes and the outer one stays. So up to the last such record of a manifest the list is kept
+//! as they kept it.
 
 use super::{Version, VersionEdit};
 use crate::Family;

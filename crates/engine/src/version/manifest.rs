@@ -7,8 +7,8 @@
 //!
 //! Each record is appended only after the one before has been synced, so a crash can tear the last one only. After a
 //! record's sync a mark is appended, unsynced: if the record is found bad later while its mark (or any later whole
-//! record) is there, it was damaged after it had been acknowledged, and that is corruption. So it is if the whole records
-//! end before the place that `EXTENT` says was durable (`extent.rs`). Any other bad record with no
+//! record) is there, it was damaged after it had been acknowledged, and that is corruption. So it is if the whole
+//! records end before the place that `EXTENT` says was durable (`extent.rs`). Any other bad record with no
 //! whole record behind it is the torn tail of the last append, and is cut. The manifest's first record is synced
 //! before `CURRENT` names the manifest, so it is never a torn tail.
 //!
@@ -103,8 +103,9 @@ impl ManifestWriter {
         }
         // The last record may have been read from the page cache alone: its writer may have died before its sync, or
         // the sync may have failed, after which the cache calls its pages clean. It is about to be relied on (log
-        // segments go because of it), so it is written again and synced, with the mark before it, which shared its sync.
-        // Earlier records were synced before it came; the one before it is written again only for its known place.
+        // segments go because of it), so it is written again and synced, with the mark before it, which shared its
+        // sync. Earlier records were synced before it came; the one before it is written again only for its known
+        // place.
         let at = contents.edits.len().saturating_sub(2);
         let last = contents.edits.get(at).map_or(HEADER_BYTES as u64, |(offset, _)| *offset);
         let mut tail = vec![0; usize::try_from(contents.end - last).unwrap_or(0)];
@@ -266,7 +267,8 @@ fn check_header(bytes: &[u8], path: &Path) -> Result<u32> {
     Ok(version)
 }
 
-/// Reads the manifest that `CURRENT` names; `None` if there is no `CURRENT`. Refuses one that is known to have reached further.
+/// Reads the manifest that `CURRENT` names; `None` if there is no `CURRENT`. Refuses one that is known to have reached
+/// further.
 pub fn read_current(env: &Env, dir: &Path) -> Result<Option<ManifestContents>> {
     let (contents, lost) = read_current_as_it_is(env, dir)?;
     lost.map_or(Ok(contents), Err)

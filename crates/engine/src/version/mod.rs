@@ -95,8 +95,8 @@ impl FamilyLevels {
         shard.map_or(&[], |shard| &shard.tables)
     }
 
-    /// The tables of level 0 that `wanted` is true of, in as few groups of ascending, disjoint tables as the largest shard has
-    /// tables: an iterator needs a source for each.
+    /// The tables of level 0 that `wanted` is true of, in as few groups of ascending, disjoint tables as the largest
+    /// shard has tables: an iterator needs a source for each.
     pub fn level0_runs(&self, wanted: impl Fn(&Table) -> bool) -> Vec<Vec<Arc<Table>>> {
         let mut runs: Vec<Vec<Arc<Table>>> = Vec::new();
         for shard in &self.shards {
@@ -163,14 +163,15 @@ impl Version {
         Error::InvalidArgument(format!("{family:?} does not exist in this database"))
     }
 
-    /// Every write at or below it is in tables (or superseded); the log is replayed above it. It is no bound on what tables
-    /// hold: see `newest_sequence`.
+    /// Every write at or below it is in tables (or superseded); the log is replayed above it. It is no bound on what
+    /// tables hold: see `newest_sequence`.
     pub fn flushed_sequence(&self) -> SequenceNumber {
         self.flushed_sequence
     }
 
     /// The newest sequence number of all tables, 0 if there are none. It can be above [`Version::flushed_sequence`]: an
-    /// ingested table is there as soon as its number is durable, and what memory holds below that number is flushed later.
+    /// ingested table is there as soon as its number is durable, and what memory holds below that number is flushed
+    /// later.
     pub(crate) fn newest_sequence(&self) -> SequenceNumber {
         self.tables().map(|(_, _, table)| table.meta().largest_sequence).max().unwrap_or(0)
     }

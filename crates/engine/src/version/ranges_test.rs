@@ -179,8 +179,8 @@ fn a_manifest_of_an_older_build_means_what_it_meant() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Tables, tombstones and transactions that come and go: a tombstone is there exactly as long as it is needed, but for
-    /// those that a newer one covers, and a restart changes nothing.
+    /// Tables, tombstones and transactions that come and go: a tombstone is there exactly as long as it is needed, but
+    /// for those that a newer one covers, and a restart changes nothing.
     #[test]
     fn a_tombstone_stays_exactly_while_it_is_needed(
         steps in prop::collection::vec((0u8..6, 0u8..20, 1u8..8, 0u64..12), 1..40),

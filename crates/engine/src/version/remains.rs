@@ -17,9 +17,9 @@ pub(crate) fn no_database(env: &Env, dir: &Path) -> Error {
     lost_current(env, dir).map_or_else(|error| error, |lost| lost.unwrap_or_else(nothing))
 }
 
-/// What tells that a directory without `CURRENT` was a database: a first open that was cut short leaves no tables, no values, no
-/// log (the manifest is made before it), and at most a manifest with one edit. A new database there would replay a part of the
-/// data and call it all, or remove what is left.
+/// What tells that a directory without `CURRENT` was a database: a first open that was cut short leaves no tables, no
+/// values, no log (the manifest is made before it), and at most a manifest with one edit. A new database there would
+/// replay a part of the data and call it all, or remove what is left.
 pub(super) fn lost_current(env: &Env, dir: &Path) -> Result<Option<Error>> {
     let names = |folder: &str| list(env, &dir.join(folder));
     let found = if names(TABLES_DIR)?.iter().any(|name| parse_table_name(name).is_some()) {

@@ -53,8 +53,8 @@ pub struct VersionSet {
 
 struct Log {
     writer: ManifestWriter,
-    /// For the next manifest. Each number is used once, also after a failure: a manifest that an earlier attempt left is
-    /// on the list of obsolete files, and whatever bears its name will be removed.
+    /// For the next manifest. Each number is used once, also after a failure: a manifest that an earlier attempt left
+    /// is on the list of obsolete files, and whatever bears its name will be removed.
     next_manifest: u64,
     /// Bytes of the manifest when it was started or recovered.
     first_bytes: u64,
@@ -62,8 +62,8 @@ struct Log {
     stopped: Option<String>,
 }
 
-/// The manifest while an edit is applied. If that panics, what is in the manifest and what is in memory may differ, so no edit
-/// follows.
+/// The manifest while an edit is applied. If that panics, what is in the manifest and what is in memory may differ, so
+/// no edit follows.
 struct StopsOnPanic<'a> {
     log: MutexGuard<'a, Log>,
     /// The thread was panicking already: the caller is in a destructor.
@@ -88,7 +88,8 @@ impl VersionSet {
     /// Opens the database in `dir`, or starts an empty one if there is none. The caller holds the directory's lock.
     ///
     /// Errors: `Corruption` for a damaged manifest, for a table that it names and that is missing, and for what is
-    /// left of a database without its `CURRENT`, before anything is changed; `UnsupportedFormat` for a manifest of a newer build.
+    /// left of a database without its `CURRENT`, before anything is changed; `UnsupportedFormat` for a manifest of a
+    /// newer build.
     pub fn open(env: &Env, dir: &Path, options: ManifestOptions) -> Result<VersionSet> {
         let found = read_current(env, dir)?;
         if found.is_none() {
@@ -177,8 +178,8 @@ impl VersionSet {
         }
         let before = self.current.load_full();
         assert!(!edit.is_snapshot, "whole versions are written by the rewrite only");
-        // What a flush or a compaction has made of a family that was dropped meanwhile is thrown away here, where the two
-        // meet, and nowhere else.
+        // What a flush or a compaction has made of a family that was dropped meanwhile is thrown away here, where the
+        // two meet, and nowhere else.
         let unwanted = edit.without_families(&before.dropped);
         edit.next_file = Some(self.next_file.load(Ordering::Relaxed));
         let wrap = |added: &AddedTable| Arc::new(added.wrap(&self.obsolete));
@@ -283,8 +284,8 @@ impl VersionSet {
         self.log.lock().stopped.is_some()
     }
 
-    /// Says whom to tell when there are files for [`VersionSet::remove_obsolete`]: a reader that ends puts them there, on
-    /// whatever thread, and maybe long after the last write. Once, at open; must not block.
+    /// Says whom to tell when there are files for [`VersionSet::remove_obsolete`]: a reader that ends puts them there,
+    /// on whatever thread, and maybe long after the last write. Once, at open; must not block.
     pub fn set_on_obsolete(&self, tell: Box<dyn Fn() + Send + Sync>) {
         self.obsolete.set_on_first(tell);
     }
@@ -329,7 +330,8 @@ fn replay(
     Ok((version, next_file.unwrap_or(1)))
 }
 
-/// Applies all edits to one version, which is put in order after each of them or at the end. Or an error with its offset.
+/// Applies all edits to one version, which is put in order after each of them or at the end. Or an error with its
+/// offset.
 fn replay_edits(
     contents: &ManifestContents,
     obsolete: &Arc<ObsoleteFiles>,

@@ -1,12 +1,12 @@
 //! Which range tombstones can go with an edit.
 //!
-//! One can go when no table under it holds anything older that has not been merged under it yet, and when no transaction that
-//! began before it is open (it may ask whether its keys were written since). Everything older than a tombstone here is in
-//! tables: memtables are flushed in order. So it can become spent in four ways only: it comes, and there is nothing under it; a
-//! newer one takes the part of it that something is under; a table that was under it goes; a transaction ends. Each edit therefore
-//! looks at what it has added and what touches that, at what lies over the tables that it has removed, and, where a transaction held
-//! something back and has ended, at all. Chunks of the list without a number that the removed table could have been under are
-//! passed over.
+//! One can go when no table under it holds anything older that has not been merged under it yet, and when no
+//! transaction that began before it is open (it may ask whether its keys were written since). Everything older than a
+//! tombstone here is in tables: memtables are flushed in order. So it can become spent in four ways only: it comes, and
+//! there is nothing under it; a newer one takes the part of it that something is under; a table that was under it goes;
+//! a transaction ends. Each edit therefore looks at what it has added and what touches that, at what lies over the
+//! tables that it has removed, and, where a transaction held something back and has ended, at all. Chunks of the list
+//! without a number that the removed table could have been under are passed over.
 
 use super::{FamilyLevels, RangeTombstone, Table, Version, VersionEdit};
 use crate::range::work;
@@ -15,7 +15,8 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// If an edit adds at least one of so many ranges that are there, a walk along all of them costs less than a search for each.
+/// If an edit adds at least one of so many ranges that are there, a walk along all of them costs less than a search for
+/// each.
 const WALK_SHARE: usize = 8;
 
 /// A part of a family's key range, and the numbers of the tombstones in it that may be spent now.
@@ -42,8 +43,8 @@ fn floor_of(table: &Table) -> SequenceNumber {
 }
 
 impl Version {
-    /// What can go after `edit`, which has removed these tables: pieces of the key range with the number up to which every
-    /// tombstone in them is spent; of a family ascending and disjoint. Notes what transactions hold back.
+    /// What can go after `edit`, which has removed these tables: pieces of the key range with the number up to which
+    /// every tombstone in them is spent; of a family ascending and disjoint. Notes what transactions hold back.
     pub(super) fn spent_ranges(
         &mut self,
         edit: &VersionEdit,

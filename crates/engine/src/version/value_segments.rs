@@ -1,8 +1,9 @@
 //! The value log as a version sees it: which value files there are, which segments were relocated, and what tables
 //! refer to.
 //!
-//! A *segment* is what pointers name: values in the order they were written. A *file* is what is on disk. A segment is at first
-//! the file of the same number; a relocation maps it to another file, and the old file goes when no version needs it.
+//! A *segment* is what pointers name: values in the order they were written. A *file* is what is on disk. A segment is
+//! at first the file of the same number; a relocation maps it to another file, and the old file goes when no version
+//! needs it.
 //!
 //! Fields of a version edit:
 //!
@@ -49,8 +50,8 @@ impl ValueEdit {
         self.added.push(number);
     }
 
-    /// Says that a file is durable up to `bytes`, of which `record_bytes` are records, and that nothing will be appended to
-    /// it.
+    /// Says that a file is durable up to `bytes`, of which `record_bytes` are records, and that nothing will be
+    /// appended to it.
     pub(crate) fn seal_file(&mut self, number: u64, bytes: u64, record_bytes: u64) {
         assert!(record_bytes < bytes, "a file has a header too");
         self.sealed.push((number, Sealed { bytes, record_bytes }));
@@ -337,8 +338,8 @@ impl ValueSegments {
         }
     }
 
-    /// As [`ValueSegments::read`], of a pointer that may be older than the newest version of its key: `None` if its value
-    /// was collected as garbage. Nothing is cached for it.
+    /// As [`ValueSegments::read`], of a pointer that may be older than the newest version of its key: `None` if its
+    /// value was collected as garbage. Nothing is cached for it.
     pub(crate) fn read_if_there(&self, pointer: ValuePointer) -> Result<Option<Bytes>> {
         let Some(home) = &self.home else {
             return Err(Error::Bug("a value is read through a version that has no files".into()));

@@ -1,14 +1,14 @@
 //! Appending values: the part of the value log that commits go through.
 //!
 //! A commit reserves a range of the active segment under a short lock, and writes its values there without any lock: so
-//! any number of them write at once. The segment has its blocks reserved ahead, so a full disk shows when the next one is
-//! made and not here.
+//! any number of them write at once. The segment has its blocks reserved ahead, so a full disk shows when the next one
+//! is made and not here.
 //!
 //! Invariants:
-//! 1. A segment is in the manifest, and in the version that readers get, before the first value is written to it. So the version
-//!    of whoever sees a pointer has the segment.
-//! 2. [`Appender::sync`] makes every value durable whose write has returned. The log syncs values before it calls its own
-//!    records durable, so a record that was durable never misses its values.
+//! 1. A segment is in the manifest, and in the version that readers get, before the first value is written to it. So
+//!    the version of whoever sees a pointer has the segment.
+//! 2. [`Appender::sync`] makes every value durable whose write has returned. The log syncs values before it calls its
+//!    own records durable, so a record that was durable never misses its values.
 //! 3. A reserved range holds, in the end, either whole records or a skip; a crash may leave neither, and then recovery
 //!    puts the skip there.
 //! 4. A segment is sealed when nobody writes to it and no batch that refers to it is on its way to a memtable.
@@ -68,8 +68,8 @@ impl OpenSegment {
     }
 }
 
-/// Keeps a segment from being sealed while a batch that refers to it is on its way. To be dropped when the batch is in its
-/// memtable, or was given up.
+/// Keeps a segment from being sealed while a batch that refers to it is on its way. To be dropped when the batch is in
+/// its memtable, or was given up.
 pub(crate) struct ValuePin {
     segment: Arc<OpenSegment>,
     bytes: u64,
@@ -162,8 +162,8 @@ impl Appender {
         state.active.iter().chain(&state.spare).any(|segment| segment.tail() + bytes <= segment.capacity)
     }
 
-    /// Makes file `number` with room for at least `bytes`, durably, under its final name. The caller puts it into the manifest
-    /// and then gives it to [`Appender::adopt`].
+    /// Makes file `number` with room for at least `bytes`, durably, under its final name. The caller puts it into the
+    /// manifest and then gives it to [`Appender::adopt`].
     pub(crate) fn create(&self, number: u64, bytes: u64) -> Result<Arc<OpenSegment>> {
         let capacity = self.segment_bytes.max(FILE_HEADER_BYTES + bytes);
         let path = self.store.path(number);

@@ -1,14 +1,14 @@
 //! Values that were read lately, whole and checked.
 //!
-//! A value in a file costs a system call, a checksum and an allocation at each read: 1 to 5 microseconds, ten times what a
-//! block in memory costs. A pointer never changes, nor does what it leads to, also when the segment is relocated; so a
-//! pointer is the key, and nothing is ever invalidated. What stays is decided as it is for blocks, in one budget with
-//! them ([`SlotCache`]).
+//! A value in a file costs a system call, a checksum and an allocation at each read: 1 to 5 microseconds, ten times
+//! what a block in memory costs. A pointer never changes, nor does what it leads to, also when the segment is
+//! relocated; so a pointer is the key, and nothing is ever invalidated. What stays is decided as it is for blocks, in
+//! one budget with them ([`SlotCache`]).
 //!
-//! The slots are a hash table: each pointer has a bucket of 8 slots under a lock, and a byte of its hash tells which of them
-//! may hold it. A lookup waits for memory three times, one after the other: bucket, entry, the value's first bytes. That
-//! is what it costs (some 200 ns each on a machine whose caches it exceeds), so a walk that knows its next pointers has
-//! these fetched ahead, step by step ([`Step`]).
+//! The slots are a hash table: each pointer has a bucket of 8 slots under a lock, and a byte of its hash tells which of
+//! them may hold it. A lookup waits for memory three times, one after the other: bucket, entry, the value's first
+//! bytes. That is what it costs (some 200 ns each on a machine whose caches it exceeds), so a walk that knows its next
+//! pointers has these fetched ahead, step by step ([`Step`]).
 
 use crate::cache::residents::Resident;
 use crate::cache::{Budget, Content, FixedHash, Part, SlotCache, Slots};
@@ -25,15 +25,15 @@ use std::sync::{Arc, OnceLock};
 const WAYS: usize = 8;
 /// A slot for so many bytes of the budget; it costs 10 bytes.
 const BYTES_PER_SLOT: u64 = 512;
-/// A value counts as this much at least. So the budget is full while half of the slots are empty: then hardly a bucket is
-/// ever full, and what is in it does go out in time.
+/// A value counts as this much at least. So the budget is full while half of the slots are empty: then hardly a bucket
+/// is ever full, and what is in it does go out in time.
 const VALUE_BYTES_MIN: usize = 2 * BYTES_PER_SLOT as usize;
 /// At least so many buckets, for caches that hold a few values.
 const BUCKETS_MIN: u64 = 16;
 /// More would not fit the index of a slot: enough for a cache of 1 TiB.
 const BUCKETS_MAX: u64 = 1 << 28;
-/// Values up to this size are copied on their way in: without the record's header they fit the allocator's sizes, which saves more
-/// memory than the copy costs time.
+/// Values up to this size are copied on their way in: without the record's header they fit the allocator's sizes, which
+/// saves more memory than the copy costs time.
 const COPIED_BYTES_MAX: usize = 4 << 10;
 /// How much of a value is fetched ahead; the processor itself fetches what follows, once it is read in order.
 const AHEAD_BYTES: usize = 256;
@@ -192,8 +192,8 @@ impl ValueCache {
         Some(ReadValue::Cached(value))
     }
 
-    /// Counts a value that is here as used often, beside the statistics: it passes from the queue of newcomers, where it would
-    /// go out unused, to those that stay.
+    /// Counts a value that is here as used often, beside the statistics: it passes from the queue of newcomers, where
+    /// it would go out unused, to those that stay.
     pub(crate) fn promote(&self, pointer: ValuePointer) {
         if let Some(value) = self.find(pointer) {
             value.touch_often();

@@ -12,8 +12,8 @@ use std::sync::Arc;
 /// Bytes collected before a write call.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// A value file that is written from start to end, by one thread, and belongs to the database once the manifest names it.
-/// After an error, or instead of [`FileWriter::finish`], call [`FileWriter::abandon`].
+/// A value file that is written from start to end, by one thread, and belongs to the database once the manifest names
+/// it. After an error, or instead of [`FileWriter::finish`], call [`FileWriter::abandon`].
 pub(crate) struct FileWriter {
     store: Arc<ValueStore>,
     number: u64,

@@ -1,5 +1,5 @@
-//! Large values that a flush meets in memtables: those of commits that were not logged, and those that were logged before the
-//! threshold became lower. They go to a value file of their own, and the tables get pointers.
+//! Large values that a flush meets in memtables: those of commits that were not logged, and those that were logged
+//! before the threshold became lower. They go to a value file of their own, and the tables get pointers.
 
 use super::file_writer::FileWriter;
 use super::format::{FileKind, ValueHeader};

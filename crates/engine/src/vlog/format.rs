@@ -30,8 +30,8 @@
 //! | 24 | value length | value |
 //! | | key length | key |
 //!
-//! A skip says that the header and the next *value length* bytes hold nothing: the place of a write that was given up, or
-//! that a crash has torn. Its other fields are 0.
+//! A skip says that the header and the next *value length* bytes hold nothing: the place of a write that was given up,
+//! or that a crash has torn. Its other fields are 0.
 //!
 //! The header has a checksum of its own that covers the place, so headers alone lead through a file, whatever became of
 //! a value; and bytes of an earlier life of the disk, or a record copied along inside a value, never pass for a record.

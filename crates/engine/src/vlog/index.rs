@@ -2,10 +2,10 @@
 //!
 //! It follows the records (whose end is `data end`), and is written once, with the file:
 //!
-//! - index pages: entries of 8 bytes, sorted: old offset / 8 (u32), new offset / 8 (u32), at most 510 of one old segment;
-//!   then the CRC-32 (u32) of file number (8 bytes), the page's offset in the file (8 bytes) and the entries;
-//! - directory: for each page 24 bytes, sorted: old segment (u64), first old offset / 8 (u32), entries (u32), offset of the page
-//!   in the file (u64);
+//! - index pages: entries of 8 bytes, sorted: old offset / 8 (u32), new offset / 8 (u32), at most 510 of one old
+//!   segment; then the CRC-32 (u32) of file number (8 bytes), the page's offset in the file (8 bytes) and the entries;
+//! - directory: for each page 24 bytes, sorted: old segment (u64), first old offset / 8 (u32), entries (u32), offset of
+//!   the page in the file (u64);
 //! - trailer, the last 32 bytes: data end (u64), offset of the directory (u64), pages (u32), CRC-32 of the directory
 //!   (u32), 0 (u32), CRC-32 of file number (8 bytes) and bytes 0 to 27 (u32).
 //!

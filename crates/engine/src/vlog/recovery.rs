@@ -4,12 +4,12 @@
 //! side, so it may have holes. Recovery
 //!
 //! 1. finds its records ([`find_records`]) by their headers;
-//! 2. tells the log's recovery, for each record of the log that was never claimed durable, whether all values that it refers
-//!    to are whole. The first that misses one ends the log, as a torn record does. Values that are whole are written again
-//!    as they are, since they may have been read from the page cache alone (see log.md);
+//! 2. tells the log's recovery, for each record of the log that was never claimed durable, whether all values that it
+//!    refers to are whole. The first that misses one ends the log, as a torn record does. Values that are whole are
+//!    written again as they are, since they may have been read from the page cache alone (see log.md);
 //! 3. syncs the segment, before the log calls the records durable that refer to it;
-//! 4. once the log is replayed, puts skips into the holes, and seals the segment in the manifest: values to come go to a new
-//!    one.
+//! 4. once the log is replayed, puts skips into the holes, and seals the segment in the manifest: values to come go to
+//!    a new one.
 //!
 //! A record of the log that was claimed durable had its values synced before the claim. If one is missing, that is
 //! damage, named with file and offset.
@@ -46,8 +46,8 @@ pub(crate) struct ValueRecovery {
 }
 
 impl ValueRecovery {
-    /// Looks at the segments that were open. Log records at or below `flushed` are not replayed, and their values may be
-    /// gone.
+    /// Looks at the segments that were open. Log records at or below `flushed` are not replayed, and their values may
+    /// be gone.
     pub(crate) fn new(
         store: Arc<ValueStore>,
         segments: ValueSegments,
@@ -93,8 +93,8 @@ impl ValueRecovery {
         })
     }
 
-    /// Puts skips into the holes, and makes the edit that seals what was open. After the log has been replayed: what looks
-    /// like a hole may be damage, and then it is left as it is for whoever mends it.
+    /// Puts skips into the holes, and makes the edit that seals what was open. After the log has been replayed: what
+    /// looks like a hole may be damage, and then it is left as it is for whoever mends it.
     pub(crate) fn seal(&self) -> Result<VersionEdit> {
         let mut edit = VersionEdit::new();
         for (number, unsealed) in &self.unsealed {

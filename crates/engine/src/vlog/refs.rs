@@ -1,10 +1,10 @@
 //! What a table refers to in the value log.
 //!
-//! Every table carries, for each value segment, the bytes of the records that its pointers lead to. The sum over a version's
-//! tables says how much of a segment is still referred to; the rest of the segment is garbage. So nobody has to report what a
-//! flush or a compaction drops, a value whose write was given up, what a crash has left, or a table that is removed
-//! without being read: whatever no table refers to is not counted. Deletion is safe for the same reason: a segment
-//! goes when no table of the version refers to it, which no lost or doubled report can bring about.
+//! Every table carries, for each value segment, the bytes of the records that its pointers lead to. The sum over a
+//! version's tables says how much of a segment is still referred to; the rest of the segment is garbage. So nobody has
+//! to report what a flush or a compaction drops, a value whose write was given up, what a crash has left, or a table
+//! that is removed without being read: whatever no table refers to is not counted. Deletion is safe for the same
+//! reason: a segment goes when no table of the version refers to it, which no lost or doubled report can bring about.
 //!
 //! Rejected: counters of discarded bytes, reported by whoever drops a version (BlobDB's meters, Badger's discard
 //! statistics): each way to forget a report leaks space for ever, and each way to report twice loses data.
@@ -32,8 +32,8 @@ impl ValueRefs {
         if !kind.is_pointer() {
             return;
         }
-        // Stored bytes that do not decode are refused where they come from; a table that has them all the same is found by
-        // `kontiki check`.
+        // Stored bytes that do not decode are refused where they come from; a table that has them all the same is found
+        // by `kontiki check`.
         if let Ok(Decoded { content: Content::Pointer(pointer), .. }) = Decoded::new(kind, stored) {
             *self.by_segment.entry(pointer.segment).or_default() += record_stride(key_bytes, pointer.length as usize);
         }

@@ -1,7 +1,7 @@
 //! Relocation: what is live of some value files goes to a new one, and the manifest says so in one edit.
 //!
-//! No key is touched and no sequence number taken: a pointer stays what it is, and the version knows where it leads. So a
-//! relocation cannot undo a write, whatever is written meanwhile.
+//! No key is touched and no sequence number taken: a pointer stays what it is, and the version knows where it leads. So
+//! a relocation cannot undo a write, whatever is written meanwhile.
 //!
 //! A value is live if the newest version of its key in the tables points to it. That is enough, because
 //!
@@ -173,8 +173,8 @@ impl<'a> Relocator<'a> {
         Ok(matches!(decoded.content, Content::Pointer(pointer) if (pointer.segment, pointer.offset) == origin))
     }
 
-    /// Whether a pointer in tables leads to the value; for a record that cannot tell its key. Reads every table that refers to values,
-    /// once.
+    /// Whether a pointer in tables leads to the value; for a record that cannot tell its key. Reads every table that
+    /// refers to values, once.
     fn is_referred(&mut self, origin: (u64, u64)) -> Result<bool> {
         if self.referred.is_none() {
             let mut referred = BTreeSet::new();

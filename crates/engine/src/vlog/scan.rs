@@ -86,8 +86,8 @@ pub(crate) struct Found {
     pub(crate) holes: Vec<(u64, u64)>,
 }
 
-/// Finds the records of a file that nobody has sealed: its writers may have died in any order, so a place without a record is no
-/// end.
+/// Finds the records of a file that nobody has sealed: its writers may have died in any order, so a place without a
+/// record is no end.
 pub(crate) fn find_records(reader: &ValueReader) -> Result<Found> {
     let file_bytes = reader.file_bytes()?;
     let mut window = Window::new(reader);

@@ -128,9 +128,9 @@ impl Separator {
         self.thresholds.store(Arc::new(thresholds));
     }
 
-    /// Writes the batch's large values and returns the batch that goes on in its place, with the pin to be kept until that is in a
-    /// memtable. Without large values the batch comes back as it is. `make_room` makes a segment with room for so many
-    /// bytes.
+    /// Writes the batch's large values and returns the batch that goes on in its place, with the pin to be kept until
+    /// that is in a memtable. Without large values the batch comes back as it is. `make_room` makes a segment with room
+    /// for so many bytes.
     pub(crate) fn separate(
         &self,
         appender: &Appender,

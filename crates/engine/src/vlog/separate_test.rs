@@ -114,8 +114,8 @@ fn segments_fill_up_and_are_sealed_when_nobody_refers_to_them() {
     assert_eq!(reader.file_bytes().expect("sound"), end, "what is not used is given back");
 }
 
-/// A file system that breaks the promise of an allocation (as copy-on-write ones may): the file ends within the range that
-/// was reserved, and the disk is full.
+/// A file system that breaks the promise of an allocation (as copy-on-write ones may): the file ends within the range
+/// that was reserved, and the disk is full.
 #[test]
 fn what_did_not_fit_on_the_disk_is_skipped_and_the_next_value_goes_on() {
     let (machine, appender) = appender();

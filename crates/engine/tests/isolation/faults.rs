@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const PAIRS: u64 = 4;
 const ROUNDS: u64 = 60;
 
-/// Each transaction counts one pair of keys up, in two families. Returns the last value that each pair was answered with.
+/// Each transaction counts one pair of keys up, in two families. Returns the last value that each pair was answered
+/// with.
 fn count_up(db: &Db, answered: &mut [u64]) -> Result<()> {
     for round in 0..ROUNDS {
         let pair = round % PAIRS;

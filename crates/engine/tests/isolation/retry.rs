@@ -27,7 +27,8 @@ fn add_from_all_threads(db: &Db, options: &TransactionOptions) {
     assert_eq!(number(db.get(b"counter").expect("readable").as_deref()), THREADS * TURNS);
 }
 
-/// After a conflict a transaction waits in the queue of the key; so it does not lose twice to transactions over one key.
+/// After a conflict a transaction waits in the queue of the key; so it does not lose twice to transactions over one
+/// key.
 #[test]
 fn a_transaction_that_lost_once_over_a_key_does_not_lose_again() {
     for isolation in [Isolation::Snapshot, Isolation::Serializable] {

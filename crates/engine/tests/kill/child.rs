@@ -92,7 +92,8 @@ fn hog(seed: u64) {
     }
 }
 
-/// The answer, once there is room for it, or a descriptor: a call that was refused has no effect, and may be tried again.
+/// The answer, once there is room for it, or a descriptor: a call that was refused has no effect, and may be tried
+/// again.
 fn until_there_is_room<T>(progress: &Progress, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     loop {
         match attempt() {

@@ -1,14 +1,14 @@
-//! Processes that are killed, on the real file system with real threads: nothing acknowledged is lost, no commit is there
-//! in part, and the directory is sound.
+//! Processes that are killed, on the real file system with real threads: nothing acknowledged is lost, no commit is
+//! there in part, and the directory is sound.
 //!
 //! A child process runs writers, transfers and maintenance (`child.rs`) until the parent kills it, at a moment of its
-//! choice: while it works, while it opens, while it is stopped. What writers do is determined by a seed (`script.rs`), and
-//! the child leaves two numbers for each thread in a file (`progress.rs`); so the parent knows exactly what must be there,
-//! but for the one step of each thread that was under way, which is there as a whole or not at all.
+//! choice: while it works, while it opens, while it is stopped. What writers do is determined by a seed (`script.rs`),
+//! and the child leaves two numbers for each thread in a file (`progress.rs`); so the parent knows exactly what must be
+//! there, but for the one step of each thread that was under way, which is there as a whole or not at all.
 //!
-//! The suite kills 40 times. For many more, and to repeat a failure: docs/internals/testing.md. The simulated disk takes
-//! the power away, too, and at chosen moments; what only this test has is the real one: its page cache, its mappings, its
-//! threads.
+//! The suite kills 40 times. For many more, and to repeat a failure: docs/internals/testing.md. The simulated disk
+//! takes the power away, too, and at chosen moments; what only this test has is the real one: its page cache, its
+//! mappings, its threads.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "real processes on the real file system")]
 
 mod child;
@@ -306,7 +306,8 @@ fn thousands_of_killed_processes_lose_nothing_acknowledged() {
     kill_again_and_again(seeds_asked_for());
 }
 
-/// As above, on a volume of its own that fills up while the process works, and is made roomy again before the next open.
+/// As above, on a volume of its own that fills up while the process works, and is made roomy again before the next
+/// open.
 #[test]
 fn killed_processes_on_a_full_volume_lose_nothing_acknowledged() {
     let volume = match volume::Volume::mount(&scratch("kill-volume")) {

@@ -1,5 +1,5 @@
-//! Every fault at every operation of the disk, one run each: a short script over everything the database does, in which the
-//! n-th operation of a kind fails, or the power goes off at it, for all n.
+//! Every fault at every operation of the disk, one run each: a short script over everything the database does, in which
+//! the n-th operation of a kind fails, or the power goes off at it, for all n.
 //!
 //! A step may fail then, with an error that says what has happened. Reads go on and give right answers; after a restart
 //! everything that was durable is there, and life goes on.

@@ -1,4 +1,5 @@
-//! The change feed: what a subscriber is given is what was committed, in order, and it loses nothing of it to a power loss.
+//! The change feed: what a subscriber is given is what was committed, in order, and it loses nothing of it to a power
+//! loss.
 
 use crate::model::{Cell, batch_of};
 use crate::world::World;

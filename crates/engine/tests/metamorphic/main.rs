@@ -1,18 +1,19 @@
 //! The whole database against an ordered map, through its public face: random operations with random options on a disk
 //! that fails as disks do.
 //!
-//! A *script* is drawn from a seed, step by step, and never depends on the options: so the same script is run with several
-//! sets of options, and the answers must be the same (`variants`). Other scripts lose the power in the middle of anything,
-//! or fill the disk (`disasters`); what is left then must be the state after some number of commits, at least all that had to
-//! survive.
+//! A *script* is drawn from a seed, step by step, and never depends on the options: so the same script is run with
+//! several sets of options, and the answers must be the same (`variants`). Other scripts lose the power in the middle
+//! of anything, or fill the disk (`disasters`); what is left then must be the state after some number of commits, at
+//! least all that had to survive.
 //!
 //! Room by room: `draw.rs` (keys, values, batches), `knobs.rs` (options), `model.rs` (the map, and which commits must
-//! survive), `world.rs` (the database with what is held open on it; restarts and crashes), `steps.rs`, `transactions.rs`,
-//! `copies.rs`, `feed.rs`, `rooms.rs` (what a script can do); `faults.rs`
-//! (the same steps, with every fault at every operation of the disk). A new operation is a method of `World` that compares its answers, and a line in
-//! [`STEPS`].
+//! survive), `world.rs` (the database with what is held open on it; restarts and crashes), `steps.rs`,
+//! `transactions.rs`, `copies.rs`, `feed.rs`, `rooms.rs` (what a script can do); `faults.rs`
+//! (the same steps, with every fault at every operation of the disk). A new operation is a method of `World` that
+//! compares its answers, and a line in [`STEPS`].
 //!
-//! To run it for hours: see docs/internals/testing.md. A failure prints the seed that repeats it; keep that in [`FOUND`].
+//! To run it for hours: see docs/internals/testing.md. A failure prints the seed that repeats it; keep that in
+//! [`FOUND`].
 
 mod copies;
 mod draw;
@@ -73,8 +74,8 @@ const RESTARTS: [&str; 4] = ["inspect", "close", "kill", "read_only"];
 const SUITE_SEEDS: u64 = 200;
 const SUITE_STEPS: u64 = 300;
 
-/// Seeds that have found something, with the number of steps they need, and how many kinds of steps there were then: their scripts
-/// have no others, so they stay what they were.
+/// Seeds that have found something, with the number of steps they need, and how many kinds of steps there were then:
+/// their scripts have no others, so they stay what they were.
 const FOUND: &[(u64, u64, usize)] = &[
     // A submitted commit that was in the log when the power went was answered as if nothing had been written.
     (46, 300, 17),
@@ -87,7 +88,8 @@ const FOUND: &[(u64, u64, usize)] = &[
     (109, 300, 17),
     // The second one again: it finds it whatever the jobs' order (what a seed does depends on which jobs there are).
     (85, 300, 18),
-    // An ingest that waited for a flush let a compaction begin that could only wait for the ingest: a stepped world only.
+    // An ingest that waited for a flush let a compaction begin that could only wait for the ingest: a stepped world
+    // only.
     (520, 400, 21),
     // The newest tables of a shard of level 0, as large as tables may be and beside each other, were merged for ever.
     (21621, 900, 22),
@@ -245,8 +247,9 @@ fn a_seed_repeats_its_run() {
     }
 }
 
-/// Scripts for as long as one likes: `KONTIKI_METAMORPHIC_SEEDS` is a seed or a range `a..b`, `KONTIKI_METAMORPHIC_STEPS`
-/// how long each script is, `KONTIKI_METAMORPHIC_KINDS` how many kinds of steps it has (for those of [`FOUND`]).
+/// Scripts for as long as one likes: `KONTIKI_METAMORPHIC_SEEDS` is a seed or a range `a..b`,
+/// `KONTIKI_METAMORPHIC_STEPS` how long each script is, `KONTIKI_METAMORPHIC_KINDS` how many kinds of steps it has (for
+/// those of [`FOUND`]).
 #[test]
 #[ignore = "runs for as long as it is told to"]
 fn seeds_from_the_environment() {

@@ -105,7 +105,8 @@ impl OpenTransaction {
         rows
     }
 
-    /// A read of a key that is no own write, nor known under a lock, is what the commit of a serializable one depends on.
+    /// A read of a key that is no own write, nor known under a lock, is what the commit of a serializable one depends
+    /// on.
     fn note_read(&mut self, family: Family, key: &Bytes) {
         let own = self.pending.has_written(family, key) || self.seen.contains_key(&(family, key.clone()));
         if self.isolation == Isolation::Serializable && !own {

@@ -1,7 +1,8 @@
-//! Everything at once, on the real machine with real threads: transactions, conditional commits, ingests, checkpoints, backups,
-//! families that come and go, compactions, garbage collections, subscribers, and a close in the middle of all of it. What is
-//! looked for is a wait that never ends: every worker must get on all the time, and must end when the database is closed.
-//! In debug builds each acquisition of a lock is checked against the order of locks besides (`src/lock`).
+//! Everything at once, on the real machine with real threads: transactions, conditional commits, ingests, checkpoints,
+//! backups, families that come and go, compactions, garbage collections, subscribers, and a close in the middle of all
+//! of it. What is looked for is a wait that never ends: every worker must get on all the time, and must end when the
+//! database is closed. In debug builds each acquisition of a lock is checked against the order of locks besides
+//! (`src/lock`).
 //!
 //! Runs for [`SECONDS`] seconds, or as many as `KONTIKI_STRESS_SECONDS` says:
 //!
@@ -22,7 +23,8 @@ use world::{Worker, World};
 const SECONDS: u64 = 4;
 /// A database is closed after so long, and opened again.
 const ROUND: Duration = Duration::from_secs(2);
-/// A worker that takes no step for so long waits for ever. Far above the longest wait on a machine that does something else.
+/// A worker that takes no step for so long waits for ever. Far above the longest wait on a machine that does something
+/// else.
 const STALL: Duration = Duration::from_secs(120);
 
 #[test]

@@ -2,8 +2,8 @@
 //!
 //! A thread that writes to a mapped page which the kernel cannot give it (the disk cannot be read, the file system has
 //! gone read-only, the file was cut) gets SIGBUS, which ends the process. While a thread writes through [`guarded`] the
-//! signal is handled instead: a page of anonymous memory takes the place of the refused one, so that the write can finish,
-//! and [`guarded`] answers with an error. What was in the file before is untouched.
+//! signal is handled instead: a page of anonymous memory takes the place of the refused one, so that the write can
+//! finish, and [`guarded`] answers with an error. What was in the file before is untouched.
 //!
 //! A signal at any other address goes to the handler that was there before ours (the standard library's, which reports
 //! stack overflows, or the program's own). A program that installs a handler later and does not call ours turns this
@@ -48,7 +48,8 @@ pub(super) fn install() -> bool {
         ours.sa_sigaction = on_bus_error as *const () as usize;
         ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
         let mut previous = ours;
-        // SAFETY: both point to live values of the right type, and the handler has the signature that SA_SIGINFO asks for.
+        // SAFETY: both point to live values of the right type, and the handler has the signature that SA_SIGINFO asks
+        // for.
         let installed = unsafe { sigaction(libc::SIGBUS, &raw const ours, &raw mut previous) } == 0;
         installed && page_bytes > 0 && PREVIOUS.set(previous).is_ok()
     })
@@ -94,8 +95,8 @@ fn replace_page(address: usize) -> bool {
     let page_bytes = PAGE_BYTES.load(Relaxed);
     let start = (address - address % page_bytes) as *mut c_void;
     let protection = ProtFlags::READ | ProtFlags::WRITE;
-    // SAFETY: the page lies in the mapping that this thread is writing to (the caller of `guarded` says so), which only it
-    // writes and no reference points into; it is unmapped with that mapping.
+    // SAFETY: the page lies in the mapping that this thread is writing to (the caller of `guarded` says so), which only
+    // it writes and no reference points into; it is unmapped with that mapping.
     unsafe { mmap_anonymous(start, page_bytes, protection, MapFlags::PRIVATE | MapFlags::FIXED) }.is_ok()
 }
 
@@ -108,8 +109,8 @@ fn forward(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
         unsafe { libc::signal(signal, libc::SIG_DFL) };
         return;
     };
-    // SAFETY: it was installed as the handler of this signal, so it has the signature that its flags say, and expects the
-    // arguments that the kernel has given us.
+    // SAFETY: it was installed as the handler of this signal, so it has the signature that its flags say, and expects
+    // the arguments that the kernel has given us.
     unsafe {
         if previous.sa_flags & libc::SA_SIGINFO != 0 {
             let handler: extern "C" fn(c_int, *mut siginfo_t, *mut c_void) =

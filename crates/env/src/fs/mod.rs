@@ -65,18 +65,18 @@ pub trait File: Send + Sync {
     }
     /// Length in bytes.
     fn len(&self) -> io::Result<u64>;
-    /// Number of names that the file has now. Whoever wants to use a file for something else asks, because a hard link may
-    /// keep its content for somebody.
+    /// Number of names that the file has now. Whoever wants to use a file for something else asks, because a hard link
+    /// may keep its content for somebody.
     fn links(&self) -> io::Result<u64>;
-    /// Whether blocks that are allocated stay where they are when they are written, so that such a write cannot fail for want
-    /// of space. Not so on copy-on-write file systems, and where it is not known.
+    /// Whether blocks that are allocated stay where they are when they are written, so that such a write cannot fail
+    /// for want of space. Not so on copy-on-write file systems, and where it is not known.
     fn writes_in_place(&self) -> bool {
         false
     }
     /// A window onto the first `length` bytes, which must be allocated: the cheapest way to write a little at a time.
-    /// `None` where that is not possible, or where a write there could fail for want of space. Reads, writes and syncs of
-    /// the file see what is written there as if [`File::write_at`] had written it, but that a killed process may leave a
-    /// part of one write. The file must not be cut while it is mapped.
+    /// `None` where that is not possible, or where a write there could fail for want of space. Reads, writes and syncs
+    /// of the file see what is written there as if [`File::write_at`] had written it, but that a killed process may
+    /// leave a part of one write. The file must not be cut while it is mapped.
     fn map(&self, length: u64) -> io::Result<Option<Box<dyn MappedFile>>> {
         let _ = length;
         Ok(None)
@@ -85,8 +85,8 @@ pub trait File: Send + Sync {
 
 /// See [`File::map`].
 pub trait MappedFile: Send {
-    /// Copies `bytes` to `offset`, within the mapping. On an error any part of `bytes` may have been written, and all later
-    /// writes may fail.
+    /// Copies `bytes` to `offset`, within the mapping. On an error any part of `bytes` may have been written, and all
+    /// later writes may fail.
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()>;
 }
 
@@ -122,9 +122,10 @@ pub trait Fs: Send + Sync {
     /// somebody holds it, the error is `WouldBlock` and its text names the holder that the file records. Released
     /// by dropping the lock and by the end of the process; the file stays, for removing it would race.
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Box<dyn FileLock>>;
-    /// Takes a shared lock on the file `path`, for those who only read: any number of them hold it at once, and nobody holds it
-    /// together with a lock of [`Fs::lock`]. Changes nothing, so it works on read-only media and on files of another user. `None`
-    /// if there is no such file. If somebody holds the exclusive lock, the error is as that of [`Fs::lock`].
+    /// Takes a shared lock on the file `path`, for those who only read: any number of them hold it at once, and nobody
+    /// holds it together with a lock of [`Fs::lock`]. Changes nothing, so it works on read-only media and on files of
+    /// another user. `None` if there is no such file. If somebody holds the exclusive lock, the error is as that of
+    /// [`Fs::lock`].
     fn lock_to_read(&self, path: &Path) -> io::Result<Option<Box<dyn FileLock>>>;
     /// Free bytes of the volume that holds `path`.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;

@@ -114,8 +114,8 @@ struct RealLock {
 
 impl FileLock for RealLock {}
 
-/// Given back here and not by the end of the file: another thread may be starting a process, which has the file too until it
-/// executes its program.
+/// Given back here and not by the end of the file: another thread may be starting a process, which has the file too
+/// until it executes its program.
 impl Drop for RealLock {
     fn drop(&mut self) {
         let _ = self.file.unlock(); // the end of the file does the same, a little later

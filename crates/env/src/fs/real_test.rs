@@ -74,7 +74,8 @@ fn a_page_that_the_system_refuses_is_an_error_and_no_signal() {
     other.map(4096).unwrap().expect("as above").write_at(b"x", 0).unwrap();
 }
 
-/// A process that is just being forked has all descriptors of this one until it executes its program, and shares their locks.
+/// A process that is just being forked has all descriptors of this one until it executes its program, and shares their
+/// locks.
 #[test]
 fn a_lock_that_is_given_back_is_free_although_a_forked_process_still_has_its_file() {
     let scratch = tempfile::tempdir().unwrap();

@@ -143,8 +143,8 @@ fn a_number_from_elsewhere_is_refused() {
     assert!(matches!(other.changes(0), Err(Error::Closed)));
 }
 
-/// From every number, through flushes, merges, collections of values, streams and reopening: what the feed gives is what
-/// was written, or it says that it is gone, and then the number it names works.
+/// From every number, through flushes, merges, collections of values, streams and reopening: what the feed gives is
+/// what was written, or it says that it is gone, and then the number it names works.
 #[test]
 fn the_feed_from_any_number_equals_what_was_written() {
     for (options, seeds) in

@@ -104,7 +104,8 @@ fn it_runs_beside_writers_other_compactions_and_a_close() {
     assert_eq!(dump(&open(&restarted(&machine, 5)).snapshot(), Family::DEFAULT).len(), 200);
 }
 
-/// A family with few writes beside a busy one gets a table by each flush: they become few by themselves, and one by a compaction.
+/// A family with few writes beside a busy one gets a table by each flush: they become few by themselves, and one by a
+/// compaction.
 #[test]
 fn a_family_beside_a_busy_one_has_few_tables() {
     let machine = new_machine(9);
@@ -138,7 +139,8 @@ fn a_family_beside_a_busy_one_has_few_tables() {
     assert_eq!((tables(OTHER), db.stats().compaction.written_bytes), (1, written));
 }
 
-/// Where blocks shrink, a table ends before its file is as large as tables may be: two that look small come out as two again.
+/// Where blocks shrink, a table ends before its file is as large as tables may be: two that look small come out as two
+/// again.
 #[test]
 fn a_compaction_ends_although_its_tables_stay_small() {
     let machine = new_machine(10);

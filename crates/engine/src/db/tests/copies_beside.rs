@@ -31,7 +31,8 @@ fn text(db: &Db, key: &str) -> Option<String> {
     db.get(key.as_bytes()).expect("readable").map(|value| String::from_utf8_lossy(&value).into_owned())
 }
 
-/// A copy of a version that has a table above its flushed number, as earlier versions of kontiki made it beside an ingest.
+/// A copy of a version that has a table above its flushed number, as earlier versions of kontiki made it beside an
+/// ingest.
 fn old_copy(machine: &SimMachine, db: &Db, target: &Path) {
     let version = db.core().context.versions.current();
     assert!(version.newest_sequence() > version.flushed_sequence(), "the ingested table is above what is flushed");
@@ -87,8 +88,8 @@ impl Drop for StopAtEnd<'_> {
     }
 }
 
-/// What a copy holds is what was there at one number: a write that was answered before an ingest is in every copy that has the
-/// ingest, and no table of the copy is above its number.
+/// What a copy holds is what was there at one number: a write that was answered before an ingest is in every copy that
+/// has the ingest, and no table of the copy is above its number.
 #[test]
 fn a_checkpoint_beside_ingests_holds_one_moment() {
     let machine = SimMachine::from_seed(2);

@@ -29,8 +29,8 @@ pub(super) fn survive_one_failure(op: Op, healthy: u64) -> bool {
         if op != Op::Sync {
             run.check_live(&db).unwrap_or_else(|what| panic!("{context}: reads go on: {what}"));
         } else {
-            // Streams, and large values, are read from the very file that the failed sync left unknown, so only rows are
-            // asked for.
+            // Streams, and large values, are read from the very file that the failed sync left unknown, so only rows
+            // are asked for.
             if !large_values_in_use() {
                 run.check_live_rows(&db).unwrap_or_else(|what| panic!("{context}: reads go on: {what}"));
             }

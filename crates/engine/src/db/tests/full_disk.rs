@@ -111,8 +111,8 @@ fn obsolete_tables_go_while_compaction_has_more_to_do() {
     assert_eq!(db.core().context.versions.obsolete_count(), 0, "a busy database gives space back too");
 }
 
-/// A log that is larger than a memtable, on a disk without room for the tables of it: what a process that found the disk full
-/// and was killed leaves.
+/// A log that is larger than a memtable, on a disk without room for the tables of it: what a process that found the
+/// disk full and was killed leaves.
 #[test]
 fn a_log_larger_than_a_memtable_is_opened_on_a_full_disk_and_deleting_works() {
     let machine = SimMachine::from_seed(5);

@@ -112,7 +112,8 @@ fn log_bytes(machine: &SimMachine) -> u64 {
         .sum()
 }
 
-/// After a purge the log's files go, too: those that wait to be used again, the one made ahead, and the large one in use.
+/// After a purge the log's files go, too: those that wait to be used again, the one made ahead, and the large one in
+/// use.
 #[test]
 fn the_log_of_an_idle_database_of_nothing_is_small() {
     let machine = new_machine(6);

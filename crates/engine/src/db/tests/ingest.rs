@@ -676,8 +676,8 @@ fn it_works_on_the_real_machine() {
     );
 }
 
-/// A commit with conditions waits for all numbers before its own, with the lock that orders commits; an ingest has a number and
-/// needs that lock for its sync.
+/// A commit with conditions waits for all numbers before its own, with the lock that orders commits; an ingest has a
+/// number and needs that lock for its sync.
 #[test]
 #[allow(clippy::disallowed_methods, clippy::type_complexity, reason = "callers on threads of their own")]
 fn ingests_and_commits_with_conditions_do_not_wait_for_each_other() {

@@ -1,5 +1,5 @@
-//! Files that lost their end, or are gone: what was acknowledged and is not there any more is told, and nothing that may hold
-//! it is removed.
+//! Files that lost their end, or are gone: what was acknowledged and is not there any more is told, and nothing that
+//! may hold it is removed.
 
 use super::*;
 use crate::inspect::{check, repair};
@@ -72,7 +72,8 @@ fn corruption(outcome: Result<Db>) -> (PathBuf, String) {
     }
 }
 
-/// Opens, for writing and for reading, and the check refuse the directory for this file, say what to do, and leave everything as it was.
+/// Opens, for writing and for reading, and the check refuse the directory for this file, say what to do, and leave
+/// everything as it was.
 fn assert_refused(machine: &SimMachine, file: &Path, situation: &str) {
     let before = everything(machine);
     for outcome in [try_open(machine), Db::open_read_only_in(&machine.env(), Path::new(DIR), small_options())] {
@@ -204,7 +205,8 @@ fn a_log_segment_that_is_missing_is_named_wherever_it_was() {
 
 #[test]
 fn segments_that_are_not_needed_may_be_gone() {
-    // Made ahead and never used, deleted by retention, left by a process that was killed at any place: nothing is missing.
+    // Made ahead and never used, deleted by retention, left by a process that was killed at any place: nothing is
+    // missing.
     for seed in 10..40 {
         let machine = SimMachine::from_seed(seed);
         let mut written = 0;
@@ -339,8 +341,8 @@ fn reserved_families_keep_their_names_without_a_manifest() {
     assert_eq!(db.snapshot().get(data, b"key").expect("reads").as_deref(), Some(&b"value"[..]));
 }
 
-/// `CURRENT` is gone, and all but one kind of file: it is a database that was lost, for every open and check, and nothing of it
-/// is removed.
+/// `CURRENT` is gone, and all but one kind of file: it is a database that was lost, for every open and check, and
+/// nothing of it is removed.
 #[test]
 fn what_is_left_of_a_database_without_current_is_not_made_a_new_one() {
     let machine = SimMachine::from_seed(60);

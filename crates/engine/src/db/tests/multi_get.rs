@@ -38,8 +38,8 @@ fn multi_get(db: &Db, keys: &[Vec<u8>]) -> Result<Values> {
     db.multi_get(Family::DEFAULT, &keys.iter().map(Vec::as_slice).collect::<Vec<_>>())
 }
 
-/// A closed directory whose keys are in a memtable (by the log), in level 0 and in two levels below it, in part under a range
-/// tombstone, expired, and with values in segments and in relocated files; with what [`asked`] must find.
+/// A closed directory whose keys are in a memtable (by the log), in level 0 and in two levels below it, in part under a
+/// range tombstone, expired, and with values in segments and in relocated files; with what [`asked`] must find.
 fn directory() -> (SimMachine, Values) {
     open_with(small_blocks);
     let machine = SimMachine::from_seed(31);

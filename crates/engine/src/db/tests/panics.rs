@@ -1,4 +1,5 @@
-//! Threads that panic while they work for the database: it stops, every waiter gets an error, and it names what panicked.
+//! Threads that panic while they work for the database: it stops, every waiter gets an error, and it names what
+//! panicked.
 
 #![allow(clippy::disallowed_methods, reason = "callers on threads of their own")]
 

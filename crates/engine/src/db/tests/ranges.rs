@@ -1,4 +1,5 @@
-//! What a range means, wherever one is taken: without an end it goes on to the end of the family, upside down it has no keys.
+//! What a range means, wherever one is taken: without an end it goes on to the end of the family, upside down it has no
+//! keys.
 
 use super::*;
 use crate::{BatchOp, Error, KEY_BYTES_MAX, ReadOptions, SequenceNumber, Unchanged};

@@ -298,8 +298,8 @@ fn a_failed_sync_answers_everybody() {
     assert!(matches!(db.flush(), Err(Error::Stopped(_))));
 }
 
-/// Threads put, delete and scan the same few keys, each key written by one thread: whoever has put a key finds it, though others
-/// learn at the same moment that there is nothing around it.
+/// Threads put, delete and scan the same few keys, each key written by one thread: whoever has put a key finds it,
+/// though others learn at the same moment that there is nothing around it.
 #[test]
 fn what_was_put_is_found_while_others_learn_that_nothing_is_there() {
     let machine = SimMachine::from_seed(12);

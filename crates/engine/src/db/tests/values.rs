@@ -9,7 +9,8 @@ use crate::inspect::check;
 use kontiki_env::fs::{CrashMode, Fs, Op, OpenMode, read_all};
 use std::path::PathBuf;
 
-/// About half of what the script puts is large, in segments that hold a handful of values; what is derived is all large.
+/// About half of what the script puts is large, in segments that hold a handful of values; what is derived is all
+/// large.
 pub(super) fn large_values() -> Options {
     let mut options =
         Options { value_segment_bytes: 4 << 10, value_garbage_percent: 10, sync_value_bytes_max: 0, ..small_options() };
@@ -156,7 +157,8 @@ fn defect_3_a_failed_value_write_leaves_the_values_of_others_alone() {
     db.write(put("after", &text(100, 3)), Durability::Sync).expect("put");
 }
 
-/// Predecessor defect 10: recovery deleted value segments above the last recorded head, though the log referred to them.
+/// Predecessor defect 10: recovery deleted value segments above the last recorded head, though the log referred to
+/// them.
 #[test]
 fn defect_10_recovery_keeps_every_segment_that_the_log_refers_to() {
     open_with(large_values);

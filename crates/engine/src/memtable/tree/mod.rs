@@ -8,10 +8,10 @@
 //! child's version and only then asks whether the node is unchanged: so the child was the right one at a moment when
 //! it had that version. If anything changed the search starts again.
 //!
-//! **Inserting** reads in the same way, and latches the leaf only once the place is found: by a compare-and-swap from the
-//! version at which it was found. A full node on the way is split first, with its parent latched; the parent has room,
-//! because full nodes are split from the top down. Latches are only tried, never waited for while another is held.
-//! Nothing but a chunk of memory now and then is asked of the system under a latch.
+//! **Inserting** reads in the same way, and latches the leaf only once the place is found: by a compare-and-swap from
+//! the version at which it was found. A full node on the way is split first, with its parent latched; the parent has
+//! room, because full nodes are split from the top down. Latches are only tried, never waited for while another is
+//! held. Nothing but a chunk of memory now and then is asked of the system under a latch.
 //!
 //! **Walking** copies the pointers of a leaf (one consistent state), and comes back with the separator that bounded
 //! it. There are no links between leaves to keep right; a descent through nodes that are in the processor's cache
@@ -216,8 +216,8 @@ impl Tree {
         Some(())
     }
 
-    /// Makes room by moving the upper half of a full node to a new one; `coming` is what a leaf needs room for, and is in
-    /// one of the two before a reader can see either. `None`, and nothing done, if one of the nodes has changed.
+    /// Makes room by moving the upper half of a full node to a new one; `coming` is what a leaf needs room for, and is
+    /// in one of the two before a reader can see either. `None`, and nothing done, if one of the nodes has changed.
     /// `parent`, if there is one, has room for another child.
     fn split(&self, parent: Option<(&Node, u64)>, node: &Node, version: u64, coming: Option<Record<'_>>) -> Option<()> {
         if let Some((parent, version)) = parent

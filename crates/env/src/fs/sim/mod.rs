@@ -107,14 +107,15 @@ impl SimFs {
         self.state.lock().quota_bytes = bytes;
     }
 
-    /// Whether files can be mapped from now on; not at first. Each write of a mapping is an operation of its own, which may
-    /// fail, and what it wrote is lost, page by page, until a sync of the file.
+    /// Whether files can be mapped from now on; not at first. Each write of a mapping is an operation of its own, which
+    /// may fail, and what it wrote is lost, page by page, until a sync of the file.
     pub fn set_maps(&self, maps: bool) {
         self.state.lock().maps = maps;
     }
 
-    /// Limits the handles and locks that the running process may have at once, `None` for no limit. At the limit, opening,
-    /// listing, locking and syncing of directories fail as with EMFILE. Below what is open now: nothing is closed.
+    /// Limits the handles and locks that the running process may have at once, `None` for no limit. At the limit,
+    /// opening, listing, locking and syncing of directories fail as with EMFILE. Below what is open now: nothing is
+    /// closed.
     pub fn set_descriptors_max(&self, max: Option<u64>) {
         self.state.lock().descriptors_max = max;
     }
