@@ -178,7 +178,7 @@ impl Extent {
     /// The manifest in use, of a format that knows of the file, and what of it has been synced.
     pub(crate) fn note_manifest(&self, number: u64, bytes: u64) {
         self.state.lock().kept = true;
-        self.ask_more(|reach| (reach.manifest, reach.manifest_bytes) = (number, bytes));
+        self.require_more(|reach| (reach.manifest, reach.manifest_bytes) = (number, bytes));
     }
 
     /// The segments that recovery has found; `last` is one less than `first` if there are none.
@@ -195,27 +195,27 @@ impl Extent {
         {
             return Err(error);
         }
-        self.ask_more(|reach| (reach.first_segment, reach.last_segment) = (first, last));
+        self.require_more(|reach| (reach.first_segment, reach.last_segment) = (first, last));
         Ok(())
     }
 
     /// A segment has its name durably.
     pub(crate) fn note_segment(&self, number: u64) {
-        self.ask_more(|reach| reach.last_segment = reach.last_segment.max(number));
+        self.require_more(|reach| reach.last_segment = reach.last_segment.max(number));
     }
 
     /// Segments below `first` are about to go. After an error they must stay.
     pub(crate) fn begin_log_at(&self, first: u64) -> Result<()> {
-        self.ask_less(|reach| reach.first_segment = reach.first_segment.max(first))
+        self.require_less(|reach| reach.first_segment = reach.first_segment.max(first))
     }
 
     /// Segments above `last`, which hold nothing, are about to go. After an error they must stay.
     pub(crate) fn end_log_at(&self, last: u64) -> Result<()> {
-        self.ask_less(|reach| reach.last_segment = reach.last_segment.min(last))
+        self.require_less(|reach| reach.last_segment = reach.last_segment.min(last))
     }
 
     /// Records more. A failure leaves less recorded than could be: damage might go unnoticed, and that is all.
-    fn ask_more(&self, change: impl FnOnce(&mut Reach)) {
+    fn require_more(&self, change: impl FnOnce(&mut Reach)) {
         let mut state = self.state.lock();
         change(&mut state.reach);
         if !state.kept {
@@ -235,7 +235,7 @@ impl Extent {
     }
 
     /// Records less, durably.
-    fn ask_less(&self, change: impl FnOnce(&mut Reach)) -> Result<()> {
+    fn require_less(&self, change: impl FnOnce(&mut Reach)) -> Result<()> {
         let mut state = self.state.lock();
         change(&mut state.reach);
         if !state.kept || matches!(state.file, Kept::NotYet) && !self.fs.exists(&self.dir.join(EXTENT)) {

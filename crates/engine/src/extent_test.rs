@@ -84,7 +84,7 @@ fn a_crash_at_any_operation_leaves_the_last_record_or_the_one_before() {
 }
 
 #[test]
-fn what_cannot_be_recorded_is_not_asked_for() {
+fn what_cannot_be_recorded_is_not_required() {
     for op in [Op::Write, Op::Sync] {
         let machine = machine(3);
         let extent = extent(&machine);
@@ -113,7 +113,7 @@ fn what_can_neither_be_recorded_nor_removed_must_stay() {
 
 /// Whichever slot rots, the other one asks for nothing that is gone.
 #[test]
-fn damage_in_one_slot_asks_for_nothing_that_is_gone() {
+fn damage_in_one_slot_requires_nothing_that_was_deleted() {
     let machine = machine(5);
     let extent = extent(&machine);
     extent.note_log(1, 3).expect("it may be written to");

@@ -92,7 +92,7 @@ use std::sync::Arc;
 
 const SCHEDULES: usize = 5_000;
 const BLOCKS: u32 = 4;
-const ROOM: u64 = 3;
+const CAPACITY: u64 = 3;
 
 /// A block that says whose it is.
 fn block(table: u64, index: u32) -> Block {
@@ -131,7 +131,7 @@ fn read_some(table: &Arc<Residents>, number: u64) {
 
 fn scenario() {
     let block_bytes = weight(&block(1, 0));
-    let cache = Arc::new(SlotCache::new(ROOM * block_bytes));
+    let cache = Arc::new(SlotCache::new(CAPACITY * block_bytes));
     let stays = Kept(Some(Residents::new(1, BLOCKS, cache.clone())));
     // The last reader of the second table takes it along, in the middle of what the others do.
     let goes = Kept(Some(Residents::new(2, BLOCKS, cache.clone())));
@@ -144,7 +144,7 @@ fn scenario() {
                     read_some(goes.table(), 2);
                 }
                 read_some(stays.table(), 1);
-                assert!(cache.used_bytes() <= ROOM * block_bytes, "within its bytes whenever it can be asked");
+                assert!(cache.used_bytes() <= CAPACITY * block_bytes, "within its bytes whenever it can be asked");
             })
         })
         .collect();

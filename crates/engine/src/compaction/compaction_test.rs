@@ -104,7 +104,7 @@ fn after_compacting_everything_only_live_versions_are_left() {
 }
 
 #[test]
-fn obsolete_files_go_when_the_last_reader_is_gone() {
+fn obsolete_files_are_deleted_after_the_last_reader() {
     let mut layer = Layer::new(3, Sizes::tiny());
     for i in 0..20u32 {
         layer.put(format!("key{i:03}").as_bytes(), &[b'x'; 30]);
@@ -267,7 +267,7 @@ fn a_failed_table_write_leaves_the_version_as_it_was() {
 }
 
 #[test]
-fn a_compaction_that_is_told_to_stop_changes_nothing() {
+fn a_compaction_that_is_stopped_changes_nothing() {
     let mut rng = Rng::new(13);
     let mut layer = Layer::new(13, Sizes::tiny());
     for _ in 0..3 {

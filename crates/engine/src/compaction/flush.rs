@@ -3,7 +3,7 @@
 use super::Context;
 use super::guards::guards;
 use super::output::{Outputs, WrittenTable};
-use super::retention::{Retention, Verdict};
+use super::retention::{Decision, Retention};
 use crate::iterator::{Cursor, MergingCursor};
 use crate::memtable::{Memtable, MemtableCursor};
 use crate::version::{RangeTombstones, Version, VersionEdit};
@@ -128,11 +128,11 @@ fn write_family(
         outputs.check_stop()?;
         let (key, kind, stored) = (cursor.key(), cursor.kind(), cursor.stored_slice());
         // Something below L0 may always be hidden by a tombstone here.
-        let verdict = retention.judge(key, kind, stored, || false)?;
-        let large = if verdict == Verdict::Keep { values.take(family, key.user_key, kind, stored)? } else { None };
+        let decision = retention.decide(key, kind, stored, || false)?;
+        let large = if decision == Decision::Keep { values.take(family, key.user_key, kind, stored)? } else { None };
         match large {
-            Some((kind, pointer)) => outputs.take(verdict, key, kind, &pointer)?,
-            None => outputs.take(verdict, key, kind, stored)?,
+            Some((kind, pointer)) => outputs.take(decision, key, kind, &pointer)?,
+            None => outputs.take(decision, key, kind, stored)?,
         }
         cursor.advance()?;
     }

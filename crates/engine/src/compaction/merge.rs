@@ -75,8 +75,8 @@ fn merge_into(
         }
         read += 1;
         let (kind, stored) = (cursor.kind(), cursor.stored_slice());
-        let verdict = retention.judge(key, kind, stored, || !below.may_hold(key.user_key))?;
-        outputs.take(verdict, key, kind, stored)?;
+        let decision = retention.decide(key, kind, stored, || !below.may_hold(key.user_key))?;
+        outputs.take(decision, key, kind, stored)?;
         cursor.advance()?;
     }
     // Before the edit that takes them out.

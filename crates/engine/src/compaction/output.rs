@@ -2,7 +2,7 @@
 
 use super::Context;
 use super::expiry::ExpirySample;
-use super::retention::Verdict;
+use super::retention::Decision;
 use crate::iterator::KeyRef;
 use crate::kind::{Decoded, Kind};
 use crate::table::{FinishedTable, TABLE_BYTES_MAX, TableWriter, sync_tables_dir, table_path};
@@ -87,11 +87,11 @@ impl<'a> Outputs<'a> {
     }
 
     /// Does with a version what was judged.
-    pub(super) fn take(&mut self, verdict: Verdict, key: KeyRef<'_>, kind: Kind, stored: &[u8]) -> Result<()> {
-        match verdict {
-            Verdict::Keep => self.add(key, kind, stored),
-            Verdict::KeepAsDelete => self.add(key, Kind::Delete, &[]),
-            Verdict::Hidden | Verdict::Covered | Verdict::Expired | Verdict::SpentTombstone => Ok(()),
+    pub(super) fn take(&mut self, decision: Decision, key: KeyRef<'_>, kind: Kind, stored: &[u8]) -> Result<()> {
+        match decision {
+            Decision::Keep => self.add(key, kind, stored),
+            Decision::KeepAsDelete => self.add(key, Kind::Delete, &[]),
+            Decision::Hidden | Decision::Covered | Decision::Expired | Decision::SpentTombstone => Ok(()),
         }
     }
 

@@ -15,7 +15,7 @@ use crate::{Error, Result, SequenceNumber};
 
 /// What to do with a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Decision {
     /// It goes into the output.
     Keep,
     /// It has expired, and goes into the output as a tombstone.
@@ -55,29 +55,29 @@ impl<'a> Retention<'a> {
 
     /// Judges one version. `is_bottom` tells whether no deeper level can hold the key; it is asked for tombstones and
     /// expired versions only.
-    pub fn judge(
+    pub fn decide(
         &mut self,
         key: KeyRef<'_>,
         kind: Kind,
         stored: &[u8],
         is_bottom: impl FnOnce() -> bool,
-    ) -> Result<Verdict> {
+    ) -> Result<Decision> {
         assert!(key.sequence > 0, "0 is before every write");
         if self.sequence > 0 && self.user_key == key.user_key {
             assert!(key.sequence < self.sequence, "versions of a key come newest first");
             self.sequence = key.sequence;
-            return Ok(Verdict::Hidden);
+            return Ok(Decision::Hidden);
         }
         debug_assert!(self.sequence == 0 || self.user_key.as_slice() < key.user_key, "keys come in ascending order");
         self.user_key.clear();
         self.user_key.extend_from_slice(key.user_key);
         self.sequence = key.sequence;
         if key.sequence < self.covering() {
-            return Ok(Verdict::Covered);
+            return Ok(Decision::Covered);
         }
         let expired = kind.expires() && self.has_expired(kind, stored)?;
         if !expired && !kind.is_delete() {
-            return Ok(Verdict::Keep);
+            return Ok(Decision::Keep);
         }
         let early = planted::is_set(Bug::DropTombstonesEarly);
         let spent = key.sequence <= self.oldest_reader && (early || is_bottom());
@@ -85,10 +85,10 @@ impl<'a> Retention<'a> {
             self.dropped_through = self.dropped_through.max(key.sequence);
         }
         Ok(match (expired, spent) {
-            (true, true) => Verdict::Expired,
-            (true, false) => Verdict::KeepAsDelete,
-            (false, true) => Verdict::SpentTombstone,
-            (false, false) => Verdict::Keep,
+            (true, true) => Decision::Expired,
+            (true, false) => Decision::KeepAsDelete,
+            (false, true) => Decision::SpentTombstone,
+            (false, false) => Decision::Keep,
         })
     }
 

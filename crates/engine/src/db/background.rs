@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// How long a flush or compaction that found no space waits before it tries again. Each attempt may write as much as
 /// the disk still takes, so not too often; and writing should resume soon after somebody has made room.
-const RETRY_PAUSE: Duration = Duration::from_millis(500);
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 impl Core {
     /// One step of the `flush` job: flushes the oldest frozen memtable, or looks after the log. Returns whether to
@@ -39,7 +39,7 @@ impl Core {
             });
             self.wake_commit();
             if failed {
-                return self.pause_after_failure();
+                return self.wait_after_failure();
             }
         }
         outcome.unwrap_or(false)
@@ -146,7 +146,7 @@ impl Core {
         match next {
             Retention::Rest => Ok(false),
             Retention::Rewrite(segment) => {
-                if self.queue.ask_rewrite(segment) {
+                if self.queue.request_rewrite(segment) {
                     self.wake_commit();
                 }
                 Ok(false)
@@ -279,17 +279,17 @@ impl Core {
         if let Err(error) = self.context.versions.remove_obsolete(&self.context.tables) {
             tracing::warn!(%error, "obsolete files stay for now");
         }
-        if failed { self.pause_after_failure() } else { again }
+        if failed { self.wait_after_failure() } else { again }
     }
 
     /// Returns whether a job whose step found no space should be called again, after a pause: commits may wait for it
     /// that nobody follows, so it must not take a write to try again. The pause ends early when the database does. A
     /// stepped world has no time to let pass; there only writes try again.
-    pub(super) fn pause_after_failure(&self) -> bool {
+    pub(super) fn wait_after_failure(&self) -> bool {
         if !self.env.tasks.threaded() {
             return false;
         }
-        self.progress.wait_for_end(RETRY_PAUSE, || self.check_writable().is_err());
+        self.progress.wait_for_end(RETRY_DELAY, || self.check_writable().is_err());
         self.check_writable().is_ok()
     }
 

@@ -84,7 +84,7 @@ fn conditions_that_make_no_sense_are_refused() {
 }
 
 #[test]
-fn a_condition_without_a_batch_is_judged_too() {
+fn a_condition_without_a_batch_is_checked_too() {
     let machine = SimMachine::from_seed(3);
     let db = open(&machine);
     let op = StreamOp::Truncate { stream: crate::StreamId(1), through_index: 5 };

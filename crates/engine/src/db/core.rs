@@ -196,12 +196,12 @@ impl Progress {
     }
 
     /// Tells all who wait that the database is closed or stopped, which the caller has noted already.
-    pub(crate) fn tell_end(&self) {
+    pub(crate) fn notify_end(&self) {
         self.update(|_| ());
         self.ended.notify_all();
     }
 
-    /// Waits for [`Progress::tell_end`], until `ended`, but no longer than `pause`.
+    /// Waits for [`Progress::notify_end`], until `ended`, but no longer than `pause`.
     pub(crate) fn wait_for_end(&self, pause: Duration, ended: impl Fn() -> bool) {
         // Whoever ends the database takes the lock after noting it, so the end is not missed.
         self.ended.wait_while_for(&mut self.state.lock(), |_| !ended(), pause);
@@ -334,7 +334,7 @@ impl Core {
         let left = self.writes.order.stop();
         left.into_iter().for_each(|answer| self.refuse(answer));
         // Whoever waits for room or for a job must learn of it.
-        self.progress.tell_end();
+        self.progress.notify_end();
         self.feed.notify();
         self.wake_commit();
     }
@@ -353,7 +353,7 @@ impl Core {
     pub(crate) fn set_closed(&self) -> bool {
         let before = std::mem::replace(&mut self.health.write().closed, true);
         self.closed.store(true, Ordering::Release);
-        self.progress.tell_end();
+        self.progress.notify_end();
         self.feed.notify();
         self.transactions.close();
         !before

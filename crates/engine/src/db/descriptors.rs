@@ -31,8 +31,8 @@ const CLOSED_AT_ONCE: usize = 16;
 /// Times that an operation is tried again after something was closed: others take descriptors meanwhile.
 const ROUNDS_MAX: usize = 8;
 /// Pauses before the sync of a directory fails for want of a descriptor, which stops the database: ten seconds in all.
-const PAUSES_MAX: u64 = 500;
-const PAUSE: Duration = Duration::from_millis(20);
+const RETRIES_MAX: u64 = 500;
+const RETRY_DELAY: Duration = Duration::from_millis(20);
 /// The part of the process's descriptors that is left to the rest of it: connections, other databases, the program
 /// itself.
 const REST_PART: u64 = 4;
@@ -79,10 +79,10 @@ pub(super) struct DescriptorFs {
     reserve: Mutex<Vec<Arc<dyn File>>>,
     closable: OnceLock<(Weak<TableCache>, Weak<ValueStore>)>,
     refused: Arc<AtomicU64>,
-    /// Never notified: a pause lasts for its whole time.
-    pauses: Condvar,
+    /// Never notified: a wait lasts for its whole time.
+    retry_wait: Condvar,
     /// None in a stepped world, where nothing happens meanwhile.
-    pauses_max: u64,
+    retries_max: u64,
 }
 
 impl DescriptorFs {
@@ -94,8 +94,8 @@ impl DescriptorFs {
             reserve: Mutex::new(Rank::DescriptorReserve, Vec::new()),
             closable: OnceLock::new(),
             refused: Arc::default(),
-            pauses: Condvar::new(),
-            pauses_max: if env.tasks.threaded() { PAUSES_MAX } else { 0 },
+            retry_wait: Condvar::new(),
+            retries_max: if env.tasks.threaded() { RETRIES_MAX } else { 0 },
         });
         fs.fill_reserve();
         (Env { fs: fs.clone(), ..env.clone() }, fs)
@@ -112,7 +112,7 @@ impl DescriptorFs {
         &self.refused
     }
 
-    fn with_room<T>(&self, attempt: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    fn with_retries<T>(&self, attempt: impl Fn() -> io::Result<T>) -> io::Result<T> {
         let mut result = attempt();
         for _ in 0..ROUNDS_MAX {
             if !self.is_refusal(&result) || !self.close_some() {
@@ -152,15 +152,15 @@ impl DescriptorFs {
 
 impl Fs for DescriptorFs {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
-        self.with_room(|| self.fs.open(path, mode))
+        self.with_retries(|| self.fs.open(path, mode))
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.with_room(|| self.fs.create_dir_all(path))
+        self.with_retries(|| self.fs.create_dir_all(path))
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
-        self.with_room(|| self.fs.list(path))
+        self.with_retries(|| self.fs.list(path))
     }
 
     fn exists(&self, path: &Path) -> bool {
@@ -191,16 +191,16 @@ impl Fs for DescriptorFs {
             drop(reserved);
             result = self.fs.sync_dir(path);
         }
-        for pause in 0.. {
+        for attempt in 0.. {
             if !result.as_ref().err().is_some_and(is_out_of_descriptors) {
                 break;
             }
             // Other threads have taken what the reserve gave up.
-            if pause > 0 {
-                self.pauses.pause(&mut self.reserve.lock(), PAUSE);
+            if attempt > 0 {
+                self.retry_wait.pause(&mut self.reserve.lock(), RETRY_DELAY);
             }
-            result = self.with_room(|| self.fs.sync_dir(path));
-            if pause == self.pauses_max {
+            result = self.with_retries(|| self.fs.sync_dir(path));
+            if attempt == self.retries_max {
                 break;
             }
         }
@@ -211,11 +211,11 @@ impl Fs for DescriptorFs {
     }
 
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Box<dyn FileLock>> {
-        self.with_room(|| self.fs.lock(path, holder))
+        self.with_retries(|| self.fs.lock(path, holder))
     }
 
     fn lock_to_read(&self, path: &Path) -> io::Result<Option<Box<dyn FileLock>>> {
-        self.with_room(|| self.fs.lock_to_read(path))
+        self.with_retries(|| self.fs.lock_to_read(path))
     }
 
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {

@@ -121,7 +121,7 @@ impl Drain {
     }
 
     /// Whether a sample would say something now.
-    pub(crate) fn wants_sample(&self, now: Duration) -> bool {
+    pub(crate) fn needs_sample(&self, now: Duration) -> bool {
         self.sampled.is_none_or(|(then, _)| now.saturating_sub(then) >= SAMPLE_MIN)
     }
 

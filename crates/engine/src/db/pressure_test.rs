@@ -61,7 +61,7 @@ fn the_drain_is_what_was_got_through() {
 }
 
 #[test]
-fn the_first_flush_tells_more_than_a_guess() {
+fn the_first_flush_replaces_the_estimate() {
     let mut drain = Drain::default();
     drain.note_flush(64 << 20, Duration::from_millis(500));
     assert_eq!(drain.bytes_per_second(), f64::from(128 << 20));

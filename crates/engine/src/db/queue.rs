@@ -60,7 +60,7 @@ impl Queue {
     }
 
     /// Asks the next leader to rewrite what streams have in `segment`. Returns whether this was not yet asked.
-    pub(crate) fn ask_rewrite(&self, segment: u64) -> bool {
+    pub(crate) fn request_rewrite(&self, segment: u64) -> bool {
         self.logged.lock().rewrite.replace(segment).is_none()
     }
 

@@ -47,7 +47,7 @@ impl Core {
         let placed = loop {
             match self.sequence(write)? {
                 Some(placed) => break placed,
-                None => self.wait_for_room()?,
+                None => self.wait_for_capacity()?,
             }
         };
         let placed_at = measure_wait.then(|| self.recorder.now());
@@ -102,7 +102,7 @@ impl Core {
 
     /// Waits until there may be room in memory. If the reason is a full disk, that would be for ever: when flush or
     /// compaction have tried again and found none, the error is returned.
-    fn wait_for_room(&self) -> Result<()> {
+    fn wait_for_capacity(&self) -> Result<()> {
         let failed_before = self.progress.get().failures();
         let _stalled = self.counters.stalled();
         self.note_stall();

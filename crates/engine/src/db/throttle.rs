@@ -21,9 +21,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// A writer whose turn comes sooner goes now, and whoever comes next pays: to sleep and to be woken takes some 50 us.
-const PAUSE_MIN: Duration = Duration::from_millis(1);
-/// Longest pause before the next look.
-const PAUSE_MAX: Duration = Duration::from_millis(10);
+const WAIT_MIN: Duration = Duration::from_millis(1);
+/// Longest wait before the next look.
+const WAIT_MAX: Duration = Duration::from_millis(10);
 /// Longest delay of a write: beyond it only a hard bound holds it up.
 const DELAY_MAX: Duration = Duration::from_secs(1);
 /// Debts are looked at so often while writers are slowed.
@@ -93,7 +93,7 @@ struct State {
 
 /// Why a writer does not go yet.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Pause {
+pub(crate) struct Wait {
     /// Look again after so long.
     pub(crate) length: Duration,
     pub(crate) reason: DelayReason,
@@ -174,13 +174,13 @@ impl Throttle {
     }
 
     /// A write of so many bytes wants to go, or, with none, looks again. `None`: it may.
-    pub(crate) fn enter(&self, bytes: u64, now: Duration, background: &impl Background) -> Option<Pause> {
+    pub(crate) fn enter(&self, bytes: u64, now: Duration, background: &impl Background) -> Option<Wait> {
         let mut state = self.state.lock();
         if bytes == 0 || state.looked.is_none_or(|looked| now.saturating_sub(looked) >= LOOK_INTERVAL) {
             state.looked = Some(now);
             let (memtable_bytes, level0_tables) = background.memory();
             state.pressure = self.pressure_of(memtable_bytes, level0_tables);
-            if state.pressure.level > 0.0 && state.drain.wants_sample(now) {
+            if state.pressure.level > 0.0 && state.drain.needs_sample(now) {
                 let drained_bytes = background.drained_bytes();
                 state.drain.sample(now, drained_bytes);
             }
@@ -195,10 +195,10 @@ impl Throttle {
         state.bucket_bytes = (state.bucket_bytes + rate * elapsed.as_secs_f64()).min(0.0) - bytes as f64;
         let stops_here = matches!(reason, DelayReason::CompactionDebt | DelayReason::ValueGarbage);
         if pressure.level >= 1.0 && stops_here {
-            return Some(Pause { length: PAUSE_MAX, reason, stopped: true });
+            return Some(Wait { length: WAIT_MAX, reason, stopped: true });
         }
         let due = Duration::try_from_secs_f64(-state.bucket_bytes / rate).unwrap_or(DELAY_MAX);
-        (due >= PAUSE_MIN).then(|| Pause { length: due.min(PAUSE_MAX), reason, stopped: false })
+        (due >= WAIT_MIN).then(|| Wait { length: due.min(WAIT_MAX), reason, stopped: false })
     }
 
     fn note_delay(&self, reason: DelayReason, waited: Duration) {
@@ -256,29 +256,29 @@ impl Core {
     fn wait_under_pressure(&self, bytes: u64) -> Result<()> {
         let clock = &self.env.clock;
         let began = clock.monotonic();
-        let Some(mut pause) = self.throttle.enter(bytes, began, self) else { return Ok(()) };
+        let Some(mut wait) = self.throttle.enter(bytes, began, self) else { return Ok(()) };
         // In a stepped world no time passes while one waits.
         if !self.env.tasks.threaded() {
-            self.throttle.note_delay(pause.reason, Duration::ZERO);
+            self.throttle.note_delay(wait.reason, Duration::ZERO);
             return Ok(());
         }
         let failed_before = self.progress.get().failures();
-        let (first_reason, mut stalled, mut paused) = (pause.reason, None, Duration::ZERO);
+        let (first_reason, mut stalled, mut waited) = (wait.reason, None, Duration::ZERO);
         // Counted by what was asked for: a clock that stands still must not hold anybody up for ever.
-        while pause.stopped || paused < DELAY_MAX {
-            if pause.stopped && stalled.is_none() {
+        while wait.stopped || waited < DELAY_MAX {
+            if wait.stopped && stalled.is_none() {
                 stalled = Some(self.counters.stalled());
                 self.note_stall();
                 self.wake_values();
             }
-            self.progress.wait_for_end(pause.length, || self.check_writable().is_err());
-            paused += pause.length;
+            self.progress.wait_for_end(wait.length, || self.check_writable().is_err());
+            waited += wait.length;
             self.check_writable()?;
-            if pause.stopped {
+            if wait.stopped {
                 self.progress.get().error_since(failed_before).map_or(Ok(()), Err)?;
             }
             match self.throttle.enter(0, clock.monotonic(), self) {
-                Some(next) => pause = next,
+                Some(next) => wait = next,
                 None => break,
             }
         }

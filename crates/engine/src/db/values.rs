@@ -54,7 +54,7 @@ impl Core {
         match &result {
             Ok((_, None)) => {}
             Ok((_, Some(_))) => {
-                if self.context.values.appender.wants_care() {
+                if self.context.values.appender.needs_maintenance() {
                     self.wake_values();
                 }
             }
@@ -121,7 +121,7 @@ impl Core {
             Err(Error::Closed) => false,
             Err(error) if error.is_retryable() => {
                 tracing::warn!(%error, "care of the value log is put off");
-                self.pause_after_failure()
+                self.wait_after_failure()
             }
             Err(error) => {
                 self.stop(&error);

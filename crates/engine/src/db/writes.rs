@@ -208,10 +208,10 @@ impl Writes {
         append: impl FnOnce(SequenceNumber) -> Result<Option<Appended>>,
     ) -> Result<Option<(Ticket, bool)>> {
         let mut state = self.state.lock();
-        let frozen = match self.room(&state) {
-            Room::No => return Ok(None),
-            Room::InActive => false,
-            Room::AfterFreeze => {
+        let frozen = match self.capacity(&state) {
+            Capacity::None => return Ok(None),
+            Capacity::InActive => false,
+            Capacity::AfterFreeze => {
                 self.freeze(&mut state);
                 true
             }
@@ -263,17 +263,17 @@ impl Writes {
 
     /// Whether [`Writes::begin`] would succeed.
     pub(crate) fn has_room(&self) -> bool {
-        self.room(&self.state.lock()) != Room::No
+        self.capacity(&self.state.lock()) != Capacity::None
     }
 
     /// Why [`Writes::begin`] would not succeed.
-    pub(crate) fn why_no_room(&self) -> Option<NoRoom> {
+    pub(crate) fn full_reason(&self) -> Option<FullReason> {
         let state = self.state.lock();
-        match self.room(&state) {
-            Room::No if state.held => Some(NoRoom::Ingest),
-            Room::No if state.level0_tables >= self.limits.level0_tables_max => Some(NoRoom::Level0),
-            Room::No => Some(NoRoom::Memtables),
-            Room::InActive | Room::AfterFreeze => None,
+        match self.capacity(&state) {
+            Capacity::None if state.held => Some(FullReason::Ingest),
+            Capacity::None if state.level0_tables >= self.limits.level0_tables_max => Some(FullReason::Level0),
+            Capacity::None => Some(FullReason::Memtables),
+            Capacity::InActive | Capacity::AfterFreeze => None,
         }
     }
 
@@ -469,18 +469,18 @@ impl Writes {
         state.active.memtable.approximate_bytes() as u64 >= self.limits.memtable_bytes
     }
 
-    fn room(&self, state: &State) -> Room {
+    fn capacity(&self, state: &State) -> Capacity {
         if state.held {
-            return Room::No;
+            return Capacity::None;
         }
         if state.level0_tables >= self.limits.level0_tables_max {
-            return Room::No;
+            return Capacity::None;
         }
         if !self.is_full(state) {
-            return Room::InActive;
+            return Capacity::InActive;
         }
         // The frozen ones, the full active one, and the new one.
-        if state.frozen.len() + 2 <= self.limits.memtables_max { Room::AfterFreeze } else { Room::No }
+        if state.frozen.len() + 2 <= self.limits.memtables_max { Capacity::AfterFreeze } else { Capacity::None }
     }
 
     fn freeze(&self, state: &mut State) {
@@ -548,7 +548,7 @@ pub(crate) struct HeldStates {
 
 /// Why there is no room for a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NoRoom {
+pub(crate) enum FullReason {
     /// Commits are held off for an ingest.
     Ingest,
     /// A family has too many tables in level 0.
@@ -558,8 +558,8 @@ pub(crate) enum NoRoom {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Room {
-    No,
+enum Capacity {
+    None,
     InActive,
     AfterFreeze,
 }

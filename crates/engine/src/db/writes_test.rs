@@ -113,7 +113,7 @@ fn a_memtable_with_an_unfinished_batch_is_not_flushed() {
 }
 
 #[test]
-fn full_memory_has_no_room_until_a_flush() {
+fn full_memory_accepts_nothing_until_a_flush() {
     let (writes, versions) = writes(4096, 2);
     let fill = |mut ticket: Ticket| {
         let mut large = WriteBatch::new();

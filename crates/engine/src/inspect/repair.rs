@@ -3,7 +3,7 @@
 //! Sound tables are linked, damaged ones are written again without the blocks that cannot be read; the log's whole
 //! records become a table. Versions keep their sequence numbers, so the newest one that is left of each key still wins.
 //! What was newer and is lost may let something older show again: the report says what is lost, and it is for people to
-//! judge.
+//! decide.
 //!
 //! If the manifest cannot be read, every table of the directory counts, obsolete ones too: then deleted keys may come
 //! back, tables that were ingested count as older than all others, and names of families and range deletes are lost. If

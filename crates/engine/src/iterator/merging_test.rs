@@ -79,7 +79,7 @@ fn key(rng: &mut Rng, spread: u64) -> Vec<u8> {
 }
 
 #[test]
-fn a_merge_gives_every_version_once_in_order_whatever_runs_its_sources_tell() {
+fn a_merge_returns_every_version_once_in_order_for_any_runs_of_its_sources() {
     let runs = Arc::new(AtomicU64::new(0));
     for seed in 0..300 {
         let mut rng = Rng::new(seed);

@@ -185,7 +185,7 @@ fn a_prefix_is_a_range() {
 }
 
 #[test]
-fn what_the_keys_of_a_range_share_is_told_by_its_bounds() {
+fn the_bounds_of_a_range_give_the_common_prefix_of_its_keys() {
     // All strings of up to three of these bytes.
     let mut all: Vec<Vec<u8>> = vec![Vec::new()];
     for length in 1..=3 {

@@ -50,7 +50,7 @@ fn corruption(files: &[(u64, &[u8])]) -> (String, u64) {
 }
 
 #[test]
-fn a_bad_record_that_nobody_claims_is_the_torn_tail() {
+fn a_bad_record_that_was_never_synced_is_the_torn_tail() {
     let (mut bytes, at) = segment(
         1,
         &[(RecordKind::Commit, 32, b"one"), (RecordKind::Commit, 32, b"two"), (RecordKind::Commit, 32, b"three")],

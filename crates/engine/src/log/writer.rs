@@ -116,11 +116,11 @@ impl LogWriter {
     ) -> Result<Appended> {
         self.check_running()?;
         let bytes = RECORD_HEADER_BYTES + record.payload_bytes;
-        self.make_room(bytes, durable)?;
+        self.ensure_capacity(bytes, durable)?;
         if need == Need::Written {
             self.write_out()?;
         }
-        let active = self.active.as_mut().expect("make_room leaves an active segment");
+        let active = self.active.as_mut().expect("ensure_capacity leaves an active segment");
         let header = RecordHeader {
             kind: record.kind,
             durable_offset: active.claim(durable),
@@ -149,7 +149,7 @@ impl LogWriter {
                 return Err(self.write_failed(&error, alone.then_some(bytes)));
             }
         }
-        let active = self.active.as_mut().expect("it is there since make_room");
+        let active = self.active.as_mut().expect("it is there since ensure_capacity");
         active.end += bytes;
         self.end = active.base + active.end;
         let position = RecordPosition { segment: active.number, offset, bytes };
@@ -206,7 +206,7 @@ impl LogWriter {
 
     /// Leaves an active segment with room for `bytes` and a seal. The next segment is there before the active one is
     /// sealed, so that want of space changes nothing.
-    fn make_room(&mut self, bytes: u64, durable: u64) -> Result<()> {
+    fn ensure_capacity(&mut self, bytes: u64, durable: u64) -> Result<()> {
         while self.active.as_ref().is_none_or(|active| active.end + bytes + SEAL_BYTES > active.capacity) {
             self.go_on(bytes, durable)?;
         }

@@ -6,8 +6,8 @@ use super::histogram::Histogram;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Metric {
-    /// The room that it is about: `log`, `compaction`.
-    pub room: &'static str,
+    /// The subsystem that it is about: `log`, `compaction`.
+    pub subsystem: &'static str,
     /// What it tells, without the unit.
     pub what: &'static str,
     /// What it is counted in.
@@ -29,9 +29,9 @@ impl Metric {
         }
     }
 
-    /// Room, `what` and unit: `log_appended_bytes`. Prometheus shows it behind `kontiki_`, and counters with `_total`.
+    /// Subsystem, `what` and unit: `log_appended_bytes`. Prometheus shows it behind `kontiki_`, and counters with `_total`.
     pub fn name(&self) -> String {
-        format!("{}_{}", self.room, self.what_and_unit())
+        format!("{}_{}", self.subsystem, self.what_and_unit())
     }
 }
 
@@ -109,15 +109,15 @@ impl From<&Histogram> for Value {
     }
 }
 
-/// Metrics of one room in the making.
-pub(super) struct Room<'a> {
-    room: &'static str,
+/// Metrics of one subsystem in the making.
+pub(super) struct Subsystem<'a> {
+    subsystem: &'static str,
     metrics: &'a mut Vec<Metric>,
 }
 
-impl Room<'_> {
-    pub(super) fn new<'a>(metrics: &'a mut Vec<Metric>, room: &'static str) -> Room<'a> {
-        Room { room, metrics }
+impl Subsystem<'_> {
+    pub(super) fn new<'a>(metrics: &'a mut Vec<Metric>, subsystem: &'static str) -> Subsystem<'a> {
+        Subsystem { subsystem, metrics }
     }
 
     pub(super) fn counter(&mut self, what: &'static str, unit: Unit, help: &'static str, value: impl Into<Value>) {
@@ -141,6 +141,6 @@ impl Room<'_> {
         help: &'static str,
         samples: Vec<Sample>,
     ) {
-        self.metrics.push(Metric { room: self.room, what, unit, kind, help, samples });
+        self.metrics.push(Metric { subsystem: self.subsystem, what, unit, kind, help, samples });
     }
 }

@@ -1,16 +1,16 @@
 //! Statistics: what a database tells of itself.
 //!
 //! ```text
-//! rooms ──count──> Recorder, their own counters ──Db::stats──> Stats ──metrics──> Vec<Metric> ──> Prometheus text, JSON
+//! subsystems ──count──> Recorder, their own counters ──Db::stats──> Stats ──metrics──> Vec<Metric> ──> Prometheus text, JSON
 //! ```
 //!
-//! - `Recorder` (`recorder.rs`): latencies and what reads meet; one for a database, handed to the rooms that record.
-//!   Other counters stay in the room that counts.
+//! - `Recorder` (`recorder.rs`): latencies and what reads meet; one for a database, handed to the subsystems that record.
+//!   Other counters stay in the subsystem that counts.
 //! - [`Stats`] (`snapshot.rs`): one typed snapshot, gathered by `collect.rs`.
 //! - [`Stats::metrics`] (`describe.rs`): the one list of names, units, help and values. What is shown anywhere comes
 //!   from it, so that two places cannot differ; `text.rs` writes it down.
 //!
-//! To add a number: count it in its room, give it a field of a struct in `snapshot.rs`, fill that in `collect.rs`, and
+//! To add a number: count it in its subsystem, give it a field of a struct in `snapshot.rs`, fill that in `collect.rs`, and
 //! describe it in `describe.rs` and docs/guide/statistics.md (a test compares the two).
 
 mod collect;

@@ -4,8 +4,8 @@ use super::histogram::Histogram;
 use crate::compaction::LevelWork;
 use crate::{Family, SequenceNumber, TransactionStats};
 
-/// A database's counters (since open, only growing) and gauges (now). Read while others write: numbers of one room
-/// belong together, those of different rooms are moments apart.
+/// A database's counters (since open, only growing) and gauges (now). Read while others write: numbers of one subsystem
+/// belong together, those of different subsystems are moments apart.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Stats {

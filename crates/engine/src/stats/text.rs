@@ -32,23 +32,23 @@ impl Stats {
         text
     }
 
-    /// All numbers as a JSON object with an object for each room. Histograms are shown by count, sum and percentiles;
+    /// All numbers as a JSON object with an object for each subsystem. Histograms are shown by count, sum and percentiles;
     /// metrics with labels as arrays.
     pub fn to_json(&self) -> String {
         let metrics = self.metrics();
-        let mut rooms: Vec<(&str, Vec<String>)> = Vec::new();
+        let mut subsystems: Vec<(&str, Vec<String>)> = Vec::new();
         for metric in &metrics {
-            if rooms.last().is_none_or(|(room, _)| *room != metric.room) {
-                rooms.push((metric.room, Vec::new()));
+            if subsystems.last().is_none_or(|(subsystem, _)| *subsystem != metric.subsystem) {
+                subsystems.push((metric.subsystem, Vec::new()));
             }
-            if let Some((_, members)) = rooms.last_mut() {
+            if let Some((_, members)) = subsystems.last_mut() {
                 members.push(format!("{}: {}", quoted(&metric.what_and_unit()), json_value(metric)));
             }
         }
-        let object = |(room, members): (&str, Vec<String>)| {
-            format!("  {}: {{\n    {}\n  }}", quoted(room), members.join(",\n    "))
+        let object = |(subsystem, members): (&str, Vec<String>)| {
+            format!("  {}: {{\n    {}\n  }}", quoted(subsystem), members.join(",\n    "))
         };
-        format!("{{\n{}\n}}", rooms.into_iter().map(object).collect::<Vec<_>>().join(",\n"))
+        format!("{{\n{}\n}}", subsystems.into_iter().map(object).collect::<Vec<_>>().join(",\n"))
     }
 }
 

@@ -67,7 +67,7 @@ fn a_wait_ends_at_its_limit_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn who_closes_a_cycle_is_told_its_keys() {
+fn closing_a_cycle_returns_its_keys() {
     let (table, clock, barrier) = (LockTable::new(), RealClock::new(), Barrier::new(3));
     let names = ["a", "b", "c"];
     let grants: Vec<Grant> = std::thread::scope(|scope| {

@@ -33,12 +33,12 @@ impl FamilyLevels {
     /// Whether any range tombstone hides something in the table that may still be there.
     pub fn is_under_any(&self, table: &Table) -> bool {
         let (smallest, largest) = (&table.meta().smallest_key, &table.meta().largest_key);
-        self.range_tombstones.above(smallest, Some(largest), floor_of(table)).next().is_some()
+        self.range_tombstones.above(smallest, Some(largest), lower_bound_of(table)).next().is_some()
     }
 }
 
 /// The number that a tombstone over the table must have more than to hide anything in it: see [`Table::is_under`].
-fn floor_of(table: &Table) -> SequenceNumber {
+fn lower_bound_of(table: &Table) -> SequenceNumber {
     table.facts().ranges_applied.max(table.meta().smallest_sequence)
 }
 
@@ -81,7 +81,7 @@ impl Version {
         let mut areas: BTreeMap<Family, Vec<Area>> = BTreeMap::new();
         for table in removed {
             let (smallest, largest) = (table.meta().smallest_key.clone(), Some(table.meta().largest_key.clone()));
-            let area = Area { smallest, largest, floor: floor_of(table) };
+            let area = Area { smallest, largest, floor: lower_bound_of(table) };
             areas.entry(table.family()).or_default().push(area);
         }
         let mut added: BTreeMap<Family, Vec<&RangeTombstone>> = BTreeMap::new();

@@ -113,7 +113,7 @@ fn an_edit_survives_its_encoding() {
 }
 
 #[test]
-fn a_removed_file_stays_until_the_last_version_that_has_it_is_gone() {
+fn a_removed_file_stays_until_the_last_version_that_has_it_is_dropped() {
     let machine = SimMachine::from_seed(3);
     let dir = Path::new("/db");
     machine.env().fs.create_dir_all(dir).expect("created");

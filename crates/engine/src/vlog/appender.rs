@@ -157,7 +157,7 @@ impl Appender {
     }
 
     /// Whether [`Appender::reserve`] would find room.
-    pub(crate) fn has_room(&self, bytes: u64) -> bool {
+    pub(crate) fn has_capacity(&self, bytes: u64) -> bool {
         let state = self.state.lock();
         state.active.iter().chain(&state.spare).any(|segment| segment.tail() + bytes <= segment.capacity)
     }
@@ -199,15 +199,15 @@ impl Appender {
     }
 
     /// Whether a segment should be made ahead: there is none, and the active one is half full.
-    pub(crate) fn wants_spare(&self) -> bool {
+    pub(crate) fn needs_spare(&self) -> bool {
         let state = self.state.lock();
         let half_full = |active: &Arc<OpenSegment>| active.tail() > active.capacity / 2;
         state.stopped.is_none() && state.spare.is_none() && state.active.as_ref().is_some_and(half_full)
     }
 
     /// Whether there is something to seal, or to make ahead.
-    pub(crate) fn wants_care(&self) -> bool {
-        !self.state.lock().full.is_empty() || self.wants_spare()
+    pub(crate) fn needs_maintenance(&self) -> bool {
+        !self.state.lock().full.is_empty() || self.needs_spare()
     }
 
     /// Removes a file that did not get into the manifest, as well as the disk allows; the rest goes at the next open.

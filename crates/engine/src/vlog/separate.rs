@@ -129,13 +129,13 @@ impl Separator {
     }
 
     /// Writes the batch's large values and returns the batch that goes on in its place, with the pin to be kept until
-    /// that is in a memtable. Without large values the batch comes back as it is. `make_room` makes a segment with room
+    /// that is in a memtable. Without large values the batch comes back as it is. `create_segment` makes a segment with room
     /// for so many bytes.
     pub(crate) fn separate(
         &self,
         appender: &Appender,
         batch: WriteBatch,
-        make_room: impl Fn(u64) -> Result<()>,
+        create_segment: impl Fn(u64) -> Result<()>,
     ) -> Result<(WriteBatch, Option<ValuePin>)> {
         if batch.as_bytes().len() < self.smallest.load(Ordering::Relaxed) {
             return Ok((batch, None));
@@ -155,7 +155,7 @@ impl Separator {
         let reserved = loop {
             match appender.reserve(bytes)? {
                 Some(reserved) => break reserved,
-                None => make_room(bytes)?,
+                None => create_segment(bytes)?,
             }
         };
         let mut buffer = self.buffers.lock().pop().unwrap_or_default();

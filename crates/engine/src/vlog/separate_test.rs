@@ -48,11 +48,11 @@ fn pointers_take_the_places_of_large_values_and_the_rest_stays() {
     batch.delete_range(Family(5), b"a", b"b");
     batch.put_expiring(Family(5), b"ends", b"54321", 77);
     let next = std::cell::Cell::new(0);
-    let make_room = |bytes| {
+    let create_segment = |bytes| {
         next.set(next.get() + 1);
         appender.create(next.get(), bytes).map(|segment| appender.adopt(segment))
     };
-    let (out, pin) = separator.separate(&appender, batch.clone(), make_room).expect("a healthy disk");
+    let (out, pin) = separator.separate(&appender, batch.clone(), create_segment).expect("a healthy disk");
     assert!(pin.is_some());
     let entries: Vec<BatchEntry<'_>> = out.entries().collect();
     let before: Vec<BatchEntry<'_>> = batch.entries().collect();
@@ -81,11 +81,11 @@ fn a_batch_without_large_values_comes_back_and_makes_no_segment() {
 }
 
 #[test]
-fn segments_fill_up_and_are_sealed_when_nobody_refers_to_them() {
+fn segments_fill_up_and_are_sealed_when_no_batch_refers_to_them() {
     let (_machine, appender) = appender();
     let separator = Separator::new(thresholds(10, 10));
     let next = std::cell::Cell::new(0);
-    let make_room = |bytes| {
+    let create_segment = |bytes| {
         next.set(next.get() + 1);
         appender.create(next.get(), bytes).map(|segment| appender.adopt(segment))
     };
@@ -93,7 +93,7 @@ fn segments_fill_up_and_are_sealed_when_nobody_refers_to_them() {
     for bytes in [1000, 1000, 1000, 1000, 9000, 1000] {
         let mut batch = WriteBatch::new();
         batch.put(Family(0), b"key", &vec![7; bytes]);
-        pins.push(separator.separate(&appender, batch, make_room).expect("a healthy disk").1);
+        pins.push(separator.separate(&appender, batch, create_segment).expect("a healthy disk").1);
     }
     // Three in the first segment, one in the second, which has no room for the large one, that one alone, one more.
     assert_eq!(next.get(), 4);

@@ -135,7 +135,7 @@ impl ValueLog {
         }
         let result = self.separator.separate(&self.appender, batch, |bytes| {
             let _making = self.making.lock();
-            if self.appender.has_room(bytes) {
+            if self.appender.has_capacity(bytes) {
                 return Ok(()); // Somebody has made one meanwhile.
             }
             self.make_segment(bytes, &new_number, &enter)
@@ -164,7 +164,7 @@ impl ValueLog {
     /// Makes a segment ahead, if that is due.
     pub(crate) fn make_spare(&self, new_number: impl Fn() -> u64, enter: impl Fn(u64) -> Result<()>) -> Result<bool> {
         let _making = self.making.lock();
-        if !self.appender.wants_spare() {
+        if !self.appender.needs_spare() {
             return Ok(false);
         }
         self.make_segment(0, &new_number, &enter)?;

@@ -320,7 +320,7 @@ fn thousands_may_be_open_at_once() {
 }
 
 #[test]
-fn a_range_delete_takes_effect_with_the_rest_and_conflicts_with_whoever_writes_inside() {
+fn a_range_delete_takes_effect_with_the_rest_and_conflicts_with_writes_inside() {
     for isolation in [Isolation::Snapshot, Isolation::Serializable] {
         let db = stepped(&SimMachine::from_seed(17));
         for key in ["a", "b", "c", "d"] {

@@ -1,4 +1,4 @@
-//! Snapshot isolation, judged with the sequence numbers in view: every read returns the newest commit at or below the
+//! Snapshot isolation, checked with the sequence numbers in view: every read returns the newest commit at or below the
 //! reader's start, no two overlapping transactions write one key, and whoever begins after an answer sees what was
 //! answered. Exact, and linear but for sorting.
 

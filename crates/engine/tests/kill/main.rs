@@ -34,9 +34,9 @@ const DESCRIPTORS_CYCLES: u64 = 8;
 /// Enough to open the database and little more.
 const DESCRIPTORS: u64 = 64;
 /// Whatever is waited for comes within this time on any machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const WAIT_MAX: Duration = Duration::from_secs(120);
 /// Between two looks at the child's progress.
-const PAUSE: Duration = Duration::from_millis(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 /// How orders reach the child.
 const ORDERS: &str = "KONTIKI_KILL_ORDERS";
 
@@ -47,10 +47,10 @@ fn now_ms() -> u64 {
 
 /// Waits until the condition holds.
 fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_MAX;
     while !condition() {
-        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain: {what}");
-        std::thread::park_timeout(PAUSE);
+        assert!(Instant::now() < deadline, "waited {WAIT_MAX:?} in vain: {what}");
+        std::thread::park_timeout(POLL_INTERVAL);
     }
 }
 
@@ -235,7 +235,7 @@ impl Running {
 /// Lets it work for a while; or kills it soon after the start, while it recovers; or stops it meanwhile.
 fn live(running: &mut Running, rng: &mut Rng) {
     if rng.chance(1, 6) {
-        (0..rng.below(20)).for_each(|_| std::thread::park_timeout(PAUSE));
+        (0..rng.below(20)).for_each(|_| std::thread::park_timeout(POLL_INTERVAL));
         return;
     }
     let steps = rng.below(1500);
@@ -278,7 +278,7 @@ fn kill_again_and_again(seeds: std::ops::Range<u64>) {
     std::fs::remove_dir_all(&scratch).expect("removed");
 }
 
-fn seeds_asked_for() -> std::ops::Range<u64> {
+fn seeds_from_environment() -> std::ops::Range<u64> {
     let text = std::env::var("KONTIKI_KILL_SEEDS").unwrap_or_else(|_| "1000..3000".to_string());
     let (first, end) = text.split_once("..").expect("KONTIKI_KILL_SEEDS is like 1000..3000");
     first.parse().expect("a number")..end.parse().expect("a number")
@@ -303,7 +303,7 @@ fn killed_processes_lose_nothing_acknowledged() {
 #[test]
 #[ignore = "kills 2,000 times, or as often as KONTIKI_KILL_SEEDS says"]
 fn thousands_of_killed_processes_lose_nothing_acknowledged() {
-    kill_again_and_again(seeds_asked_for());
+    kill_again_and_again(seeds_from_environment());
 }
 
 /// As above, on a volume of its own that fills up while the process works, and is made roomy again before the next

@@ -8,7 +8,7 @@
 //!
 //! Room by room: `draw.rs` (keys, values, batches), `knobs.rs` (options), `model.rs` (the map, and which commits must
 //! survive), `world.rs` (the database with what is held open on it; restarts and crashes), `steps.rs`,
-//! `transactions.rs`, `copies.rs`, `feed.rs`, `rooms.rs` (what a script can do); `faults.rs`
+//! `transactions.rs`, `copies.rs`, `feed.rs`, `operations.rs` (what a script can do); `faults.rs`
 //! (the same steps, with every fault at every operation of the disk). A new operation is a method of `World` that
 //! compares its answers, and a line in [`STEPS`].
 //!
@@ -21,7 +21,7 @@ mod faults;
 mod feed;
 mod knobs;
 mod model;
-mod rooms;
+mod operations;
 mod steps;
 mod transactions;
 mod world;
@@ -126,7 +126,7 @@ fn play(world: &mut World, seed: u64, steps: u64, kinds: usize) {
         // A generator of its own, so that what one step draws does not shift the next.
         let mut step_rng = Rng::new(rng.next_u64());
         step(world, &mut step_rng).expect("a healthy disk");
-        world.check_if_asked(name);
+        world.check_if_requested(name);
     }
     world.check_all("the end").expect("a healthy disk");
     world.close_and_reopen();
@@ -160,7 +160,7 @@ fn play_disasters(world: &mut World, seed: u64, steps: u64, kinds: usize) {
         world.say(|| format!("{number}: {name}"));
         let outcome = step(world, &mut step_rng);
         world.after(outcome, &mut step_rng);
-        world.check_if_asked(name);
+        world.check_if_requested(name);
     }
     world.lose_power_and_reopen(&mut rng);
 }

@@ -184,7 +184,7 @@ impl World {
     }
 
     /// For who looks for the step that went wrong: everything, after each step.
-    pub fn check_if_asked(&self, step: &str) {
+    pub fn check_if_requested(&self, step: &str) {
         if self.check_each_step && !self.machine.fs.is_off() {
             self.check_all(step).expect("a healthy disk");
         }

@@ -28,7 +28,7 @@ const ROUND: Duration = Duration::from_secs(2);
 const STALL: Duration = Duration::from_secs(120);
 
 #[test]
-fn nobody_waits_for_ever_and_nothing_is_lost_whatever_runs_beside_whatever() {
+fn no_call_waits_for_ever_and_nothing_is_lost_under_any_concurrency() {
     let seconds = std::env::var("KONTIKI_STRESS_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SECONDS);
     let dir = tempfile::tempdir().expect("written");
     let end = Instant::now() + Duration::from_secs(seconds);

@@ -261,7 +261,7 @@ fn power_loss_takes_back_nothing_that_a_subscriber_was_given() {
 }
 
 #[test]
-fn buffered_writes_come_when_they_are_durable_or_when_asked_for() {
+fn buffered_writes_are_delivered_when_durable_or_on_request() {
     let machine = SimMachine::from_seed(1);
     let db = open(&machine);
     let (mut safe, mut fast) =
@@ -279,7 +279,7 @@ fn buffered_writes_come_when_they_are_durable_or_when_asked_for() {
 }
 
 #[test]
-fn a_subscriber_that_is_too_slow_is_told_where_to_begin_again() {
+fn a_subscriber_that_is_too_slow_learns_where_to_restart() {
     let machine = SimMachine::from_seed(1);
     let db = open(&machine);
     let mut slow = db.changes(0).expect("open");
@@ -331,7 +331,7 @@ fn damage_in_the_log_is_named_and_an_io_error_passes() {
 }
 
 #[test]
-fn whoever_waits_wakes_when_something_is_written_and_at_the_end() {
+fn a_waiting_subscriber_wakes_on_a_write_and_at_the_end() {
     let machine = SimMachine::from_seed(1);
     let env = Env { tasks: Arc::new(Threads), ..machine.env() };
     let db = Db::open_in(&env, Path::new(DIR), keeping_all()).expect("opens");

@@ -27,7 +27,7 @@ fn tables_over(db: &Db, key: &str) -> usize {
 }
 
 #[test]
-fn a_range_is_in_one_table_each_afterwards_and_its_deleted_keys_are_gone() {
+fn a_range_is_in_one_table_each_afterwards_without_its_deleted_keys() {
     let machine = SimMachine::from_seed(1);
     let db = open(&machine);
     (0..3).for_each(|round| fill(&db, round));

@@ -66,7 +66,7 @@ fn a_created_family_is_there_at_once_and_after_a_restart() {
 }
 
 #[test]
-fn a_dropped_family_is_gone_but_for_those_who_had_it() {
+fn a_dropped_family_is_readable_only_through_older_snapshots() {
     open_with(nameless);
     let machine = SimMachine::from_seed(3);
     let db = open(&machine);
@@ -253,7 +253,7 @@ fn power_loss_at_every_operation_keeps_what_was_acknowledged() {
 }
 
 #[test]
-fn writers_of_a_family_that_is_dropped_learn_it_and_nobody_else_does() {
+fn only_writers_of_a_dropped_family_get_the_error() {
     open_with(nameless);
     let machine = SimMachine::from_seed(10);
     let env = Env { tasks: Arc::new(Threads), ..machine.env() };

@@ -83,7 +83,7 @@ fn any_failed_write_of_a_mapped_log_loses_nothing_acknowledged() {
 }
 
 #[test]
-fn a_full_disk_refuses_writes_and_everything_resumes_when_there_is_room() {
+fn a_full_disk_refuses_writes_and_everything_resumes_when_there_is_space() {
     let mut refusals = 0;
     for quota in (8 << 10..100 << 10).step_by(1 << 10) {
         let machine = new_machine(quota);
@@ -123,7 +123,7 @@ fn a_full_disk_refuses_writes_and_everything_resumes_when_there_is_room() {
 }
 
 #[test]
-fn derived_commits_wait_for_a_full_disk_and_nobody_spins() {
+fn derived_commits_wait_for_a_full_disk_without_spinning() {
     let machine = new_machine(90);
     let db = open(&machine);
     machine.fs.set_quota(Some(machine.fs.used_bytes()));

@@ -41,7 +41,7 @@ fn full_level0(machine: &SimMachine) -> Db {
 }
 
 #[test]
-fn writers_that_wait_for_a_compaction_are_told_that_it_found_no_room() {
+fn writers_that_wait_for_a_compaction_get_its_no_space_error() {
     let machine = SimMachine::from_seed(1);
     let db = full_level0(&machine);
     // The writer finds level 0 full while the compaction is under way: it has not failed yet.
@@ -58,7 +58,7 @@ fn writers_that_wait_for_a_compaction_are_told_that_it_found_no_room() {
 }
 
 #[test]
-fn derived_commits_wait_for_room_without_keeping_the_jobs_busy() {
+fn derived_commits_wait_for_space_without_keeping_the_jobs_busy() {
     let machine = SimMachine::from_seed(2);
     let db = full_level0(&machine);
     let answers = Answers::default();

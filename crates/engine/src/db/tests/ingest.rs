@@ -276,7 +276,7 @@ fn a_moved_file_is_linked_and_its_old_name_goes() {
 }
 
 #[test]
-fn its_number_is_nobody_elses_after_a_restart_and_in_a_copy() {
+fn its_number_is_unique_after_a_restart_and_in_a_copy() {
     let machine = SimMachine::from_seed(10);
     let db = open(&machine);
     write_rows(&db, OTHER, &rows(0, 10, "old"));
@@ -610,7 +610,7 @@ fn write_rows_until_closed(db: &Db) {
 }
 
 #[test]
-fn whoever_follows_the_log_is_told_what_to_read_again() {
+fn a_subscriber_learns_what_to_read_again() {
     let machine = SimMachine::from_seed(15);
     let mut options = small_options();
     options.feed_retention_bytes = 1 << 20;

@@ -5,7 +5,7 @@ use super::*;
 use crate::{LogHolder, LogSegmentStatus, StreamId};
 
 /// Memtables that hold many segments, in a log with room for them.
-fn roomy_memtables() -> Options {
+fn large_log() -> Options {
     Options {
         memtable_bytes: 1 << 20,
         log_bytes_max: 64 << 10,
@@ -31,7 +31,7 @@ fn by_memtable(holder: &LogHolder) -> bool {
 
 #[test]
 fn every_segment_has_a_holder_and_a_flush_leaves_those_for_the_feed() {
-    open_with(roomy_memtables);
+    open_with(large_log);
     let machine = SimMachine::from_seed(1);
     let db = open(&machine);
     let reader = db.changes(0).expect("open");
@@ -53,7 +53,7 @@ fn every_segment_has_a_holder_and_a_flush_leaves_those_for_the_feed() {
     assert!(older.iter().all(|status| status.holders == [LogHolder::ChangeFeed { subscribers: subscribers.clone() }]));
     let stats = db.stats().log;
     assert_eq!((stats.held_by_memtables_bytes, stats.held_for_feed_bytes), (0, stats.bytes - newest.bytes));
-    assert!(stats.held_for_feed_bytes <= roomy_memtables().feed_retention_bytes);
+    assert!(stats.held_for_feed_bytes <= large_log().feed_retention_bytes);
     assert_eq!(stats.holder_warnings, 0);
 }
 
@@ -82,7 +82,7 @@ fn streams_are_named_and_what_is_behind_them_waits() {
 
 #[test]
 fn a_holder_that_keeps_too_much_is_warned_of_and_the_log_makes_memtables_flush() {
-    open_with(roomy_memtables);
+    open_with(large_log);
     let machine = SimMachine::from_seed(1);
     let db = open(&machine);
     fill(&db, 18);

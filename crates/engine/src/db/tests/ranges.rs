@@ -193,7 +193,7 @@ fn deletes_to_the_end_and_others_answer_as_a_map_does() {
 }
 
 #[test]
-fn a_follower_is_told_of_a_delete_to_the_end() {
+fn a_subscriber_receives_a_delete_to_the_end() {
     let machine = SimMachine::from_seed(5);
     let db = open(&machine);
     db.write(put("a", "v"), Durability::Sync).expect("written");

@@ -158,7 +158,7 @@ fn families_that_are_not_there_are_not_made() {
 }
 
 #[test]
-fn damage_is_told_and_an_unreadable_file_too() {
+fn damage_and_an_unreadable_file_are_reported() {
     let machine = SimMachine::from_seed(10);
     let db = open(&machine);
     fill(&db, 0, 50);

@@ -190,7 +190,7 @@ fn machine_clock() -> Arc<dyn kontiki_env::clock::Clock> {
 }
 
 #[test]
-fn a_write_that_waits_for_a_full_disk_goes_on_when_there_is_room() {
+fn a_write_that_waits_for_a_full_disk_continues_when_there_is_space() {
     let machine = SimMachine::from_seed(6);
     let db = open_threaded(&machine);
     machine.fs.set_quota(Some(20 << 10));
@@ -231,7 +231,7 @@ fn a_write_that_waits_for_a_full_disk_goes_on_when_there_is_room() {
 
 /// Nobody writes, nobody asks: what has expired goes when somebody looks, and somebody does.
 #[test]
-fn expired_values_go_from_a_database_that_nobody_writes_to() {
+fn expired_values_are_dropped_from_an_idle_database() {
     let machine = SimMachine::from_seed(10);
     let mut options = small_options();
     options.compaction.idle_look_ms = 10;

@@ -73,7 +73,7 @@ fn large_values_are_written_to_the_value_log_and_read_back_everywhere() {
 }
 
 #[test]
-fn expiring_and_deleted_large_values_are_gone_and_the_last_of_a_batch_stays() {
+fn expiring_and_deleted_large_values_disappear_and_the_last_of_a_batch_stays() {
     open_with(large_values);
     let machine = SimMachine::from_seed(2);
     let db = open(&machine);
@@ -184,7 +184,7 @@ fn defect_10_recovery_keeps_every_segment_that_the_log_refers_to() {
 }
 
 #[test]
-fn a_full_disk_refuses_large_values_and_writing_resumes_when_there_is_room() {
+fn a_full_disk_refuses_large_values_and_writing_resumes_when_there_is_space() {
     open_with(large_values);
     let mut refusals = 0;
     for quota in (8 << 10..120 << 10).step_by(3 << 10) {
