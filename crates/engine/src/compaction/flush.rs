@@ -27,7 +27,7 @@ pub fn flush(
     oldest_segment: Option<u64>,
 ) -> Result<Arc<Version>> {
     let largest = memtables.iter().filter_map(|memtable| memtable.largest_sequence()).max().unwrap_or(0);
-    assert!(largest <= flushed_sequence, "a flush through {flushed_sequence} of memtables that go to {largest}");
+    assert!(largest <= flushed_sequence, "a flush through {flushed_sequence} of memtables that reach {largest}");
     assert!(flushed_sequence >= context.versions.current().flushed_sequence(), "flushes go forward");
     assert!(memtables.windows(2).all(|pair| pair[0].largest_sequence() <= pair[1].largest_sequence()), "oldest first");
     let began = context.env.clock.monotonic();
@@ -78,7 +78,7 @@ fn write_families<'a>(
     let bytes: u64 = memtables.iter().map(|memtable| memtable.approximate_bytes() as u64).sum();
     let mut edit = VersionEdit::new();
     let families: BTreeSet<Family> = memtables.iter().flat_map(|memtable| memtable.families()).collect();
-    // What was written to a family before it was dropped is left behind.
+    // What was written to a family before it was dropped is not flushed.
     let known = |family: &Family| version.family(*family).is_some() || version.dropped_families().contains_key(*family);
     if let Some(family) = families.iter().find(|family| !known(family)) {
         return Err(Error::Bug(format!("a memtable holds writes of {family:?}, which does not exist")));

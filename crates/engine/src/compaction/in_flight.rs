@@ -65,7 +65,7 @@ impl InFlight {
         assert!(self.claims.len() < before, "a plan ends once");
     }
 
-    /// Whether a plan of its own accord may be made in the family.
+    /// Whether the planner may make a plan in the family.
     pub fn is_open(&self, family: Family) -> bool {
         !self.waiting.contains(&family)
     }

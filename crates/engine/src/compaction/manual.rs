@@ -1,4 +1,4 @@
-//! Compaction that was asked for.
+//! Manual compaction.
 
 use super::Context;
 use super::in_flight::{Claim, InFlight};
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// At most so many tables of a level are compacted at a time: a bound on the space that is needed beside the data.
+/// At most so many tables of a level are compacted at a time: a bound on the temporary space.
 const TABLES_AT_A_TIME: usize = 16;
 
 /// Compacts everything of a family down into one level, and drops all that is dead.
@@ -23,10 +23,10 @@ pub fn compact_all(context: &Context, family: Family) -> Result<()> {
 }
 
 /// Compacts all tables that may hold keys of the range into the last level of the family, and rewrites those that are
-/// there already and hold tombstones, expired values, or anything that a range tombstone hides. Other compactions go on
-/// beside it, and so do flushes: tables with nothing but what was flushed after the call began are left alone, so that
-/// it ends however fast others write. Errors: `InvalidArgument` for an unknown family; after an error part of the work
-/// is done.
+/// there already and hold tombstones, expired values, or anything that a range tombstone hides. Other compactions
+/// continue at the same time, and so do flushes: tables that hold only what was flushed after the call began are left
+/// alone, so that it ends however fast others write. Errors: `InvalidArgument` for an unknown family; after an error
+/// part of the work is done.
 pub fn compact_range(context: &Context, family: Family, range: &Range) -> Result<()> {
     let version = context.versions.current();
     let tables = version.family(family).into_iter().flat_map(FamilyLevels::tables);
@@ -37,9 +37,9 @@ pub fn compact_range(context: &Context, family: Family, range: &Range) -> Result
 /// The same for tables that hold something at or below a sequence number. What is that old only comes down, so there is
 /// less of it above the last level after each part.
 fn compact_through(context: &Context, family: Family, range: &Range, newest: SequenceNumber) -> Result<()> {
-    // What is written from now on is written under today's rules, once is enough.
+    // What is written from now on is written under the present options: one pass is enough.
     let before = context.versions.new_file_number();
-    // Small tables are made one from left to right, once: what comes out may be as small again, where a table ends
+    // Small tables are merged from left to right, once: what comes out may be as small again, where a table ends
     // early (by a guard, or because blocks shrink to less than was estimated).
     let mut small_behind = None;
     loop {
@@ -90,7 +90,7 @@ pub(crate) fn keep_away(context: &Context, claims: Vec<Claim>) -> Result<ClaimGu
 fn wait(context: &Context, in_flight: &mut crate::lock::MutexGuard<'_, InFlight>, family: Family) -> Result<()> {
     if !context.env.tasks.threaded() {
         // In a stepped world a compaction is one step, so none can be in flight.
-        return Err(Error::Bug("a compaction is in flight that nobody executes".to_string()));
+        return Err(Error::Bug("a compaction is in flight that no thread executes".to_string()));
     }
     in_flight.wait_in(family);
     context.state.ended.wait(in_flight);
@@ -160,7 +160,7 @@ fn next_small(
     runs.find(|run| run.len() > 1).map(|run| rewrite(family, last, run))
 }
 
-/// The first of a level's tables that are wanted, with those that follow it and are wanted too, as many as are
+/// The first of a level's tables that must be compacted, with those that follow it and must be too, as many as are
 /// compacted at a time.
 fn neighbours(tables: &[Arc<Table>], wanted: impl Fn(&Arc<Table>) -> bool) -> Vec<Arc<Table>> {
     let first = tables.iter().skip_while(|table| !wanted(table));

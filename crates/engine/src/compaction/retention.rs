@@ -1,10 +1,10 @@
-//! Which versions must be kept: the rule that makes space come back.
+//! Which versions must be kept: the rule by which compaction frees space.
 //!
 //! Snapshots hold the files they read (docs/internals/engine.md), so of each key only the newest version is kept. It
-//! goes too if a range tombstone hides it; and if it is a tombstone, or has expired, once no deeper level can hold an
-//! older version that it would have to hide. Expired versions that must still hide something become tombstones.
+//! is dropped too if a range tombstone hides it; and if it is a tombstone, or has expired, once no deeper level can
+//! hold an older version that it would have to hide. Expired versions that must still hide something become tombstones.
 //!
-//! A tombstone above the number of the oldest reader, a transaction or a snapshot, stays all the same: it may ask
+//! A tombstone above the number of the oldest reader, a transaction or a snapshot, is kept: such a reader may ask
 //! whether its key was written since (`version/horizon.rs`).
 
 use crate::iterator::KeyRef;
@@ -30,31 +30,31 @@ pub enum Decision {
     SpentTombstone,
 }
 
-/// Judges versions as they come: by user key ascending, newest first.
+/// Decides about versions in order: by user key ascending, newest first.
 pub struct Retention<'a> {
     ranges: &'a RangeTombstones,
-    /// The stretch of `ranges` around the key judged last.
+    /// The part of `ranges` around the last key.
     span: Option<Span<'a>>,
-    /// Wall clock at which expiry is judged; one for all versions, so that none comes back to life.
+    /// Wall clock that decides what has expired; one for all versions, so that none becomes visible again.
     now_ms: u64,
     /// Tombstones above it stay.
     oldest_reader: SequenceNumber,
     user_key: Vec<u8>,
-    /// Of the version judged last; 0 before the first.
+    /// Of the last version; 0 before the first.
     sequence: SequenceNumber,
-    /// The newest version judged so far that goes and leaves no trace of the write; 0 if there was none.
+    /// The newest version so far that is dropped without a trace of the write; 0 if there was none.
     dropped_through: SequenceNumber,
 }
 
 impl<'a> Retention<'a> {
-    /// `ranges` hide versions of the family, expiry is judged at `now_ms`, and tombstones above the sequence number
+    /// `ranges` hide versions of the family, expiry is decided at `now_ms`, and tombstones above the sequence number
     /// `oldest_reader` stay.
     pub fn new(ranges: &'a RangeTombstones, now_ms: u64, oldest_reader: SequenceNumber) -> Retention<'a> {
         Retention { ranges, span: None, now_ms, oldest_reader, user_key: Vec::new(), sequence: 0, dropped_through: 0 }
     }
 
-    /// Judges one version. `is_bottom` tells whether no deeper level can hold the key; it is asked for tombstones and
-    /// expired versions only.
+    /// Decides about one version. `is_bottom` returns whether no deeper level can hold the key; it is called for
+    /// tombstones and expired versions only.
     pub fn decide(
         &mut self,
         key: KeyRef<'_>,
@@ -92,12 +92,12 @@ impl<'a> Retention<'a> {
         })
     }
 
-    /// The newest version judged so far that goes and leaves no trace of the write; 0 if there was none.
+    /// The newest version so far that is dropped without a trace of the write; 0 if there was none.
     pub fn dropped_through(&self) -> SequenceNumber {
         self.dropped_through
     }
 
-    /// The newest range tombstone over the key judged now, 0 if there is none.
+    /// The newest range tombstone over the current key, 0 if there is none.
     fn covering(&mut self) -> SequenceNumber {
         if self.ranges.is_empty() {
             return 0;

@@ -10,7 +10,7 @@
 use super::CompactionOptions;
 use crate::version::{FamilyLevels, LEVEL_COUNT};
 
-/// Smallest ratio that may be asked for.
+/// Smallest ratio that may be set.
 pub(crate) const RATIO_MIN: u64 = 2;
 /// The ratio between levels is not made smaller than this share of the largest: 6 of 10 by default, for which the
 /// levels above the last hold at most 1/6 + 1/36 + ... = a fifth of it.
@@ -21,7 +21,7 @@ const RATIO_MAX_SHARE: f64 = 0.6;
 pub struct Targets {
     /// The first level below 0 that is to hold anything.
     pub base: usize,
-    /// In bytes; 0 above the base, `u64::MAX` for the last level. That of level 0 means nothing.
+    /// In bytes; 0 above the base, `u64::MAX` for the last level. That of level 0 is not used.
     pub bytes: [u64; LEVEL_COUNT],
 }
 

@@ -1,4 +1,4 @@
-//! What a backup store writes down of one backup: `backups/NNNNNN-IDENTITY`.
+//! The record that a backup store keeps of one backup: `backups/NNNNNN-IDENTITY`.
 //!
 //! | offset | width | field |
 //! |---|---|---|
@@ -40,7 +40,7 @@ pub(super) struct StoredFile {
 pub(super) struct Record {
     pub(super) made_at_ms: u64,
     pub(super) sequence: SequenceNumber,
-    /// `None` where a record of format 1 does not say.
+    /// `None` for a record of format 1, which does not have it.
     pub(super) copied_bytes: Option<u64>,
     pub(super) version: VersionEdit,
     /// Ascending.

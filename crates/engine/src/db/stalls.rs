@@ -1,11 +1,11 @@
-//! What writers wait for when they are stopped, in words.
+//! Text for what writers wait for when they are stopped.
 
 use super::core::Core;
 use super::pressure::DelayReason;
 use super::writes::FullReason;
 
 impl Core {
-    /// What a writer that comes now would wait for, with the bound that is reached; `None` if it would not be stopped.
+    /// What a new writer would wait for, with the bound that is reached; `None` if it would not be stopped.
     pub(crate) fn what_writers_wait_for(&self) -> Option<String> {
         let what = match self.writes.full_reason() {
             Some(FullReason::Ingest) => "an ingest, which holds commits off for a moment".to_string(),
