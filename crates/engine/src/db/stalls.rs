@@ -52,7 +52,7 @@ impl Core {
                      value_debt_percent_max is {max}"
                 ))
             }
-            // These stop where numbers are given, which has been asked.
+            // These stop where numbers are assigned, which was checked above.
             DelayReason::Memtables | DelayReason::Level0 => None,
         }
     }

@@ -1,4 +1,4 @@
-//! What a database tells of itself.
+//! Statistics of a database.
 
 use crate::{Family, SequenceNumber};
 

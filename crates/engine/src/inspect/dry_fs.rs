@@ -1,4 +1,4 @@
-//! A file system that lets everything be read and nothing be changed.
+//! A file system that permits every read and no change.
 //!
 //! Recovery of the log repairs as it reads (it cuts a torn tail, removes unfinished segments). A check must see what
 //! recovery would see, by the same code, and leave the directory as it is. So must a database that is open for reading

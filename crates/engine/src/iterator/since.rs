@@ -1,8 +1,8 @@
-//! What was written since a moment: what the conditions of commits ask.
+//! What was written since a sequence number: the check of the conditions of commits.
 //!
-//! Every write counts that is in memory or in tables, visible or not: whoever asks knows which batches are in memory.
-//! A key's newest version answers for the key, and a table without a number above the moment is not opened. Old
-//! versions may be gone, so the moment must be one since which tombstones are kept (see `compaction::Context`).
+//! Every write counts that is in memory or in tables, visible or not: the caller knows which batches are in memory.
+//! The newest version of a key answers for the key, and a table without a larger number is not opened. Old
+//! versions may be dropped, so the number must be one since which tombstones are kept (see `compaction::Context`).
 
 use super::{Cursor, KeyRef, LevelCursor, ReadState, SEQUENCE_NUMBER_MAX};
 use crate::memtable::{Memtable, MemtableCursor};
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 impl ReadState {
     /// The number of the newest write to a key (a put, a delete, or a delete of a range around it), if it is above
-    /// `floor`.
+    /// `after`.
     ///
     /// Errors: `InvalidArgument` for an unknown family, `Corruption` and `Io` from tables.
     pub fn newest_sequence(
@@ -43,7 +43,7 @@ impl ReadState {
     }
 
     /// A key of the range (or the part of the range that was deleted, by its first key) that was written after `since`,
-    /// if there is one. Which of several is not said.
+    /// if there is one. Which one of several is unspecified.
     ///
     /// Errors: as [`ReadState::newest_sequence`].
     pub fn written_since(&self, family: Family, range: &Range, since: SequenceNumber) -> Result<Option<Bytes>> {

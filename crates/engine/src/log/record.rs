@@ -14,7 +14,7 @@
 //! | 5 | place (rewrites only) | as append; puts entries without cutting what follows them |
 //!
 //! Decoding yields [`StreamRecord`]s, which name an entry by its [`Span`] in the payload: the stream index keeps
-//! positions, not bytes. The write path decodes what it has just encoded, so writing and replaying share one way
+//! positions, not bytes. The write path decodes what it has just encoded, so writing and replaying share one path
 //! into the index.
 
 use crate::{StreamId, StreamOp, WriteBatch};
@@ -42,7 +42,7 @@ impl Span {
     }
 }
 
-/// One stream operation as it stands in a record.
+/// One stream operation as stored in a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum StreamRecord {
     /// Entries from `first_index` on; everything at or above it that was there before is cut.
@@ -51,13 +51,13 @@ pub(crate) enum StreamRecord {
     State { stream: StreamId, state: Bytes },
     /// The truncation mark.
     Truncate { stream: StreamId, through_index: u64 },
-    /// The stream is forgotten.
+    /// The stream is removed.
     Remove { stream: StreamId },
     /// Entries from `first_index` on, put back where they were; nothing is cut.
     Place { stream: StreamId, first_index: u64, entries: Vec<Span> },
 }
 
-/// What a commit record holds.
+/// The content of a commit record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CommitRecord {
     /// 0 if the batch is empty.
@@ -77,8 +77,8 @@ pub(crate) enum RewriteOp {
     Truncate { stream: StreamId, through_index: u64 },
 }
 
-/// A commit's payload on its way into the log, in two parts, so that the bytes of a batch are not copied before they
-/// are copied there.
+/// A commit's payload before it is written to the log, in two parts, so that the bytes of a batch are not copied before
+/// they are copied there.
 #[derive(Clone, Debug)]
 pub(crate) enum CommitPayload {
     /// The length of a batch that comes second: up to 10 bytes.
