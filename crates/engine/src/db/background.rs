@@ -205,11 +205,11 @@ impl Core {
         // waited for the ingest here would wait for ever. `compaction::step` plans around it, the others can be done
         // after it.
         let held = !self.env.tasks.threaded() && !self.context.state.in_flight().is_empty();
-        let asked =
+        let requested =
             (progress.compactions_asked > progress.compactions_done && !held).then_some(progress.compactions_asked);
         let pop =
             |state: &mut super::core::ProgressState| if held { None } else { state.compact_for_values.pop_first() };
-        let outcome = match asked {
+        let outcome = match requested {
             Some(_) => self.compact_all().map(|()| true),
             None => match self.progress.update(pop) {
                 Some(family) => compaction::compact_all(&self.context, family).map(|()| true),
@@ -266,7 +266,7 @@ impl Core {
         };
         let failed = error.is_some();
         self.progress.update(|state| {
-            if let Some(ticket) = asked {
+            if let Some(ticket) = requested {
                 state.compactions_done = ticket;
                 state.full_compaction_error = error.clone();
             }

@@ -94,8 +94,8 @@ impl Core {
                 return waiter.wait();
             }
             if !self.env.tasks.step() {
-                let nobody = || Error::Bug("a commit waits for background work that nobody does".into());
-                return waiter.try_take().unwrap_or_else(|| Err(self.background_error().unwrap_or_else(nobody)));
+                let unserved = || Error::Bug("a commit waits for background work that no job does".into());
+                return waiter.try_take().unwrap_or_else(|| Err(self.background_error().unwrap_or_else(unserved)));
             }
         }
     }

@@ -152,13 +152,13 @@ impl Feed {
 
     /// Sleeps until [`Feed::notify`], unless there is a `change` already; no longer than `timeout`. Returns whether the
     /// time is over.
-    fn sleep(&self, pause: Option<Duration>, news: impl Fn() -> bool) -> bool {
+    fn sleep(&self, timeout: Option<Duration>, change: impl Fn() -> bool) -> bool {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let timed_out = {
             let mut sleep = self.sleep.lock();
-            match (news(), pause) {
+            match (change(), timeout) {
                 (true, _) => false,
-                (false, Some(pause)) => self.changed.wait_for(&mut sleep, pause),
+                (false, Some(timeout)) => self.changed.wait_for(&mut sleep, timeout),
                 (false, None) => {
                     self.changed.wait(&mut sleep);
                     false

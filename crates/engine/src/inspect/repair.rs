@@ -299,11 +299,11 @@ impl Repair<'_> {
         if !self.was_node {
             return Ok(());
         }
-        let what = "this was the directory of a node. Its identity, its regions and their logs are not taken over, because not all \
-                    of it could be read: the new directory holds what was in tables, as a backup does, and is no member of a cluster. What was acknowledged \
-                    and is in the raft logs alone is left out: if the node still starts with the damaged directory, stop it in good \
-                    order and repair that. \
-                    In a cluster start the node with an empty directory and --replace-lost-directory \
+        let what = "this was the directory of a node. Its identity, its regions and their logs are not copied, because \
+                    not all of it could be read: the new directory holds what was in tables, as a backup does, and is \
+                    no member of a cluster. What was acknowledged and is only in the raft logs is left out: if the \
+                    node still starts with the damaged directory, stop it cleanly and repair that. In a cluster start \
+                    the node with an empty directory and --replace-lost-directory \
                     (docs/guide/replace-a-disk.md)";
         note(&mut self.report, Error::Corruption { file: self.from.to_path_buf(), offset: 0, what: what.to_string() })
     }

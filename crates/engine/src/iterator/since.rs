@@ -20,26 +20,26 @@ impl ReadState {
         &self,
         family: Family,
         user_key: &[u8],
-        floor: SequenceNumber,
+        after: SequenceNumber,
     ) -> Result<Option<SequenceNumber>> {
         let levels = self.levels(family)?;
-        for memtable in self.memtables_above(floor) {
+        for memtable in self.memtables_above(after) {
             let found = memtable.get(family, user_key, SEQUENCE_NUMBER_MAX).map(|found| found.sequence);
             let covered = memtable.covering_sequence(family, user_key, SEQUENCE_NUMBER_MAX);
             if let Some(newest) = found.max(covered) {
                 // Older sources hold smaller numbers only.
-                return Ok(Some(newest).filter(|&newest| newest > floor));
+                return Ok(Some(newest).filter(|&newest| newest > after));
             }
         }
         let mut newest = levels.range_tombstones.covering(user_key);
         for table in levels.levels.iter().flatten() {
             let meta = table.meta();
-            if meta.largest_sequence > newest.unwrap_or(0).max(floor) && meta.spans(user_key) {
+            if meta.largest_sequence > newest.unwrap_or(0).max(after) && meta.spans(user_key) {
                 let found = self.tables.hold(table)?.get(user_key, SEQUENCE_NUMBER_MAX)?;
                 newest = newest.max(found.map(|found| found.sequence));
             }
         }
-        Ok(newest.filter(|&newest| newest > floor))
+        Ok(newest.filter(|&newest| newest > after))
     }
 
     /// A key of the range (or the part of the range that was deleted, by its first key) that was written after `since`,
@@ -74,8 +74,8 @@ impl ReadState {
         Ok(None)
     }
 
-    fn memtables_above(&self, floor: SequenceNumber) -> impl Iterator<Item = &Arc<Memtable>> {
-        self.memtables.iter().filter(move |memtable| memtable.largest_sequence().is_some_and(|largest| largest > floor))
+    fn memtables_above(&self, after: SequenceNumber) -> impl Iterator<Item = &Arc<Memtable>> {
+        self.memtables.iter().filter(move |memtable| memtable.largest_sequence().is_some_and(|largest| largest > after))
     }
 }
 

@@ -14,7 +14,7 @@ pub(crate) struct WholeRecords<'a> {
 
 /// Every whole record of segment `number`, up to its seal, also those behind damage. Only a record whose checksum is
 /// right for its very place counts, so nothing is taken for one that is not. Behind the seal nothing counts: recovery
-/// has cut it off, and its writer was told so.
+/// has cut it off.
 pub(crate) fn whole_records<'a>(path: &Path, number: u64, bytes: &'a [u8]) -> WholeRecords<'a> {
     let mut found = WholeRecords { records: Vec::new(), problems: Vec::new() };
     let mut capacity = 0;
@@ -23,7 +23,7 @@ pub(crate) fn whole_records<'a>(path: &Path, number: u64, bytes: &'a [u8]) -> Wh
         Err(error) => found.problems.push(error),
     }
     let mut at = SEGMENT_HEADER_BYTES as usize;
-    // Where the damage that we are in the middle of begins.
+    // Where the present damage begins.
     let mut damaged_from = None;
     while at < bytes.len() {
         let Some(record) = decode_record(number, bytes, at, at as u64) else {

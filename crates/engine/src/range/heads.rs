@@ -20,7 +20,7 @@ impl Heads {
     pub fn new<'a>(mut keys: impl DoubleEndedIterator<Item = &'a [u8]> + Clone) -> Heads {
         let mut all = keys.clone();
         let Some(first) = keys.next() else { return Heads::default() };
-        // What the first and the last of ascending keys share, all others share too.
+        // A prefix that the first and the last of ascending keys share is shared by all others.
         let last = keys.next_back().unwrap_or(first);
         let shared = first.iter().zip(last).take_while(|(a, b)| a == b).count();
         let heads = all.by_ref().map(|key| head(&key[shared..])).collect();
@@ -28,7 +28,7 @@ impl Heads {
     }
 
     /// Which keys have the head of `key`: all before them are less than `key`, all behind them greater. Of keys that
-    /// have it the head does not tell.
+    /// have it the head does not decide.
     pub fn equal(&self, key: &[u8]) -> Range<usize> {
         let shared = &self.shared[..];
         let begins = &key[..key.len().min(shared.len())];

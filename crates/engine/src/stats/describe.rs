@@ -1,4 +1,4 @@
-//! The one list of what is shown. docs/guide/statistics.md says of each what to make of it.
+//! The one list of what is shown. docs/guide/statistics.md explains how to read each.
 
 use super::metric::{Metric, MetricKind, Sample, Subsystem, Unit, Value};
 use super::{Stats, families};
@@ -79,7 +79,7 @@ impl Stats {
         let log = &self.log;
         subsystem.gauge("segments", No, "Segments", log.segments);
         subsystem.gauge("segments_free", No, "Files that wait to be segments again", log.segments_free);
-        subsystem.counter("segments_deleted", No, "Segments that were let go", log.segments_deleted);
+        subsystem.counter("segments_deleted", No, "Segments that were deleted or recycled", log.segments_deleted);
         subsystem.counter(
             "segments_recycled",
             No,
@@ -87,7 +87,7 @@ impl Stats {
             log.segments_recycled,
         );
         subsystem.gauge("used", Bytes, "Bytes in use: what a restart would read", log.bytes);
-        let help = "Bytes kept by whom: a segment may be kept by several";
+        let help = "Bytes retained, by holder: a segment may have several";
         let by = |who: &str, bytes: u64| Sample { labels: vec![("by", who.to_string())], value: bytes.into() };
         let held = vec![
             by("memtables", log.held_by_memtables_bytes),
@@ -114,7 +114,7 @@ impl Stats {
         subsystem.gauge("oldest_sequence", No, "Every logged batch from this one on can be read", feed.oldest_sequence);
         subsystem.counter("batches", No, "Batches given to subscribers", feed.batches);
         subsystem.counter("given", Bytes, "Bytes of these batches, values included", feed.batch_bytes);
-        subsystem.counter("cut_off", No, "Times that what a subscriber needs was gone", feed.cut_off);
+        subsystem.counter("cut_off", No, "Times that a subscriber needed batches that were deleted", feed.cut_off);
     }
 
     fn describe_memtables(&self, subsystem: &mut Subsystem<'_>) {
@@ -177,13 +177,19 @@ impl Stats {
         );
         let target = |level: &super::LevelStats| level.target_bytes.map(Value::from);
         subsystem.labelled(kind, "target", Bytes, "Bytes that the level is to hold", gauge(&target));
-        let help = "How urgently it wants a compaction: 1 is due";
+        let help = "Urgency of a compaction: 1 is due";
         subsystem.labelled(kind, "score", No, help, gauge(&|level| Some(level.score.into())));
         let ranges = families.iter().map(|family| Sample {
             labels: vec![("family", family.name.clone())],
             value: family.range_tombstones.into(),
         });
-        subsystem.labelled(kind, "range_tombstones", No, "Range tombstones beside the tables", ranges.collect());
+        subsystem.labelled(
+            kind,
+            "range_tombstones",
+            No,
+            "Range tombstones in addition to the tables",
+            ranges.collect(),
+        );
         let kind = MetricKind::Counter;
         let work = |value: &dyn Fn(&crate::compaction::LevelWork) -> Value| {
             let labelled = self.compaction.levels.iter().enumerate();
@@ -240,7 +246,7 @@ impl Stats {
 
     fn describe_filters(&self, subsystem: &mut Subsystem<'_>) {
         let filters = self.reads.filters();
-        subsystem.counter("asked", No, "Filters of tables asked by gets, estimated", filters.asked);
+        subsystem.counter("asked", No, "Filters of tables queried by gets, estimated", filters.asked);
         subsystem.counter("useful", No, "Searches that filters saved, estimated", filters.useful);
         subsystem.counter(
             "false_positives",
@@ -255,7 +261,7 @@ impl Stats {
             let mut subsystem = Subsystem::new(metrics, subsystem);
             subsystem.gauge("capacity", Bytes, "The most bytes that it may hold", cache.capacity_bytes);
             subsystem.gauge("used", Bytes, "Bytes in it", cache.bytes);
-            subsystem.counter("hits", No, "Lookups that found what they asked for", cache.hits);
+            subsystem.counter("hits", No, "Lookups that found their entry", cache.hits);
             subsystem.counter("misses", No, "Lookups that went to the file", cache.misses);
             subsystem.counter("evictions", No, "Entries that had to go for others", cache.evictions);
         }

@@ -11,8 +11,8 @@ use std::cmp::Reverse;
 /// Families that metrics name at most: about 40 series each.
 pub const METRIC_FAMILIES_MAX: usize = 20;
 
-/// The label of the sum of all others. It is the name of no family: what begins like this is reserved, and none is
-/// called so.
+/// The label of the sum of all others. It is the name of no family: names that begin like this are reserved, and none
+/// is called so.
 pub(super) const OTHERS: &str = "kontiki.others";
 
 /// The families to name, in the order of their numbers; at the end, if not all are named, the sum of the others.

@@ -1,4 +1,4 @@
-//! Metrics written down.
+//! Text formats of metrics.
 
 use super::metric::{Metric, MetricKind, Sample, Value};
 use super::{Histogram, Stats};
@@ -32,8 +32,8 @@ impl Stats {
         text
     }
 
-    /// All numbers as a JSON object with an object for each subsystem. Histograms are shown by count, sum and percentiles;
-    /// metrics with labels as arrays.
+    /// All numbers as a JSON object with an object for each subsystem. Histograms are shown by count, sum and
+    /// percentiles; metrics with labels as arrays.
     pub fn to_json(&self) -> String {
         let metrics = self.metrics();
         let mut subsystems: Vec<(&str, Vec<String>)> = Vec::new();
@@ -91,7 +91,7 @@ fn json_value(metric: &Metric) -> String {
 fn json_number(value: &Value) -> String {
     match value {
         Value::Whole(value) => value.to_string(),
-        // JSON knows no infinity.
+        // JSON has no infinity.
         Value::Float(value) if value.is_finite() => value.to_string(),
         Value::Float(_) => "null".to_string(),
         Value::Histogram(histogram) => json_histogram(histogram),
@@ -112,7 +112,7 @@ fn json_histogram(histogram: &Histogram) -> String {
     format!("{{\"count\": {}, {}}}", histogram.count(), seconds.join(", "))
 }
 
-/// A string in quotation marks, as JSON has it; what of it can be in names of families and messages, Prometheus reads
+/// A string in quotation marks, as in JSON; for the characters in names of families and messages, Prometheus reads
 /// the same.
 fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);

@@ -41,7 +41,7 @@ pub enum Compression {
     /// LZ4 where it saves at least an eighth.
     Lz4,
     /// Zstandard where it saves at least an eighth: about a fifth smaller than LZ4, at ten times its cost to write and
-    /// more to read. For the last level of data that is kept and seldom asked for.
+    /// more to read. For the last level of data that is kept and rarely read.
     Zstd,
 }
 
@@ -171,7 +171,7 @@ pub fn encode_block(raw: &[u8], offset: u64, compression: Compression, out: &mut
         Compression::Lz4 => pack_lz4(raw, out),
         Compression::Zstd => pack_zstd(raw, out),
     };
-    // Less than an eighth does not pay for unpacking.
+    // Less than an eighth does not pay for the decompression.
     let kind = packed.filter(|_| out.len() < raw.len() - raw.len() / 8).unwrap_or(COMPRESSION_RAW);
     if kind == COMPRESSION_RAW {
         out.clear();
@@ -191,7 +191,8 @@ fn pack_lz4(raw: &[u8], out: &mut Vec<u8>) -> Option<u8> {
     Some(COMPRESSION_LZ4)
 }
 
-/// The encoder is young, so what it made is unpacked and compared: a block that could not be read back would be lost.
+/// The encoder is a recent library, so its output is decompressed and compared: a block that could not be read back
+/// would be lost.
 fn pack_zstd(raw: &[u8], out: &mut Vec<u8>) -> Option<u8> {
     put_u32(out, raw.len() as u32);
     let frame = ruzstd::encoding::compress_to_vec(raw, ruzstd::encoding::CompressionLevel::Fastest);
@@ -206,7 +207,7 @@ fn unpack_zstd(frame: &[u8], raw_bytes: usize) -> std::result::Result<Vec<u8>, M
     if length == raw_bytes { Ok(raw) } else { Err("the block's uncompressed length is wrong") }
 }
 
-/// What [`decode_block`] found wrong.
+/// The error of [`decode_block`].
 pub type Malformed = &'static str;
 
 /// Checks and uncompresses what [`encode_block`] made for `offset`: payload and trailer.

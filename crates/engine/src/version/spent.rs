@@ -26,7 +26,7 @@ struct Area {
     /// Included; `None`: to the last key.
     largest: Option<Bytes>,
     /// Only those above it.
-    floor: SequenceNumber,
+    lower_bound: SequenceNumber,
 }
 
 impl FamilyLevels {
@@ -81,7 +81,7 @@ impl Version {
         let mut areas: BTreeMap<Family, Vec<Area>> = BTreeMap::new();
         for table in removed {
             let (smallest, largest) = (table.meta().smallest_key.clone(), Some(table.meta().largest_key.clone()));
-            let area = Area { smallest, largest, floor: lower_bound_of(table) };
+            let area = Area { smallest, largest, lower_bound: lower_bound_of(table) };
             areas.entry(table.family()).or_default().push(area);
         }
         let mut added: BTreeMap<Family, Vec<&RangeTombstone>> = BTreeMap::new();
@@ -92,7 +92,7 @@ impl Version {
             let new = |first: &RangeTombstone, last: &RangeTombstone| Area {
                 smallest: first.start.clone(),
                 largest: Some(last.end.clone()),
-                floor: 0,
+                lower_bound: 0,
             };
             match (added.first(), added.last()) {
                 // A walk along all of them is shorter than a search for each.
@@ -105,7 +105,7 @@ impl Version {
         self.held_ranges.retain(|family, held_from| {
             let free = *held_from <= oldest_transaction;
             if free {
-                areas.entry(*family).or_default().push(Area { smallest: Bytes::new(), largest: None, floor: 0 });
+                areas.entry(*family).or_default().push(Area { smallest: Bytes::new(), largest: None, lower_bound: 0 });
             }
             !free
         });
@@ -119,7 +119,7 @@ fn joined(areas: Vec<Area>) -> Vec<Area> {
     for area in areas {
         match result.last_mut() {
             Some(last) if last.largest.as_ref().is_none_or(|largest| *largest >= area.smallest) => {
-                last.floor = last.floor.min(area.floor);
+                last.lower_bound = last.lower_bound.min(area.lower_bound);
                 last.largest = match (last.largest.take(), area.largest) {
                     (Some(a), Some(b)) => Some(a.max(b)),
                     _ => None,
@@ -142,8 +142,8 @@ fn spent_of(
     let mut held_from: Option<SequenceNumber> = None;
     // How many ranges come before the one behind the last that was looked at, and whether that one is spent.
     let (mut next, mut joins) = (0, false);
-    for Area { smallest, largest, floor } in areas {
-        for (ordinal, range) in levels.range_tombstones.touching(smallest, largest.as_deref(), *floor) {
+    for Area { smallest, largest, lower_bound } in areas {
+        for (ordinal, range) in levels.range_tombstones.touching(smallest, largest.as_deref(), *lower_bound) {
             if ordinal < next {
                 continue; // It reaches from one area into the next.
             }
