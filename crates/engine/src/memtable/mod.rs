@@ -1,7 +1,7 @@
 //! The memtable: recent writes of all families in memory, in order.
 //!
-//! All families share it, so a flush moves a consistent prefix of history to tables for all of them at once; that
-//! is what makes the apply of replicated entries safe without a log record of its own. Inside, each family has a tree
+//! All families share it, so a flush moves a consistent prefix of history to tables for all of them at once; that makes
+//! the apply of replicated entries safe without a separate log record. Inside, each family has a separate tree
 //! (`tree`); all trees share one arena, which is freed as a whole.
 //!
 //! For `db/`: [`Memtable::apply`] inserts a batch under one sequence number; any number of threads may do so at

@@ -1,12 +1,12 @@
-//! Which range tombstones can go with an edit.
+//! Which range tombstones can be dropped with an edit.
 //!
-//! One can go when no table under it holds anything older that has not been merged under it yet, and when no
+//! One can be dropped when no table under it holds anything older that has not been merged under it yet, and when no
 //! transaction that began before it is open (it may ask whether its keys were written since). Everything older than a
-//! tombstone here is in tables: memtables are flushed in order. So it can become spent in four ways only: it comes, and
-//! there is nothing under it; a newer one takes the part of it that something is under; a table that was under it goes;
-//! a transaction ends. Each edit therefore looks at what it has added and what touches that, at what lies over the
-//! tables that it has removed, and, where a transaction held something back and has ended, at all. Chunks of the list
-//! without a number that the removed table could have been under are passed over.
+//! tombstone here is in tables: memtables are flushed in order. So it can become spent in four ways only: it is added,
+//! and there is nothing under it; a newer one takes the part of it that something is under; a table that was under it
+//! is removed; a transaction ends. Each edit therefore looks at what it has added and what touches that, at what lies
+//! over the tables that it has removed, and, where a transaction held something back and has ended, at all. Chunks of
+//! the list without a number that the removed table could have been under are passed over.
 
 use super::{FamilyLevels, RangeTombstone, Table, Version, VersionEdit};
 use crate::range::work;
@@ -30,7 +30,7 @@ struct Area {
 }
 
 impl FamilyLevels {
-    /// Whether any range tombstone hides something in the table that may still be there.
+    /// Whether any range tombstone hides something in the table that may still exist.
     pub fn is_under_any(&self, table: &Table) -> bool {
         let (smallest, largest) = (&table.meta().smallest_key, &table.meta().largest_key);
         self.range_tombstones.above(smallest, Some(largest), lower_bound_of(table)).next().is_some()
@@ -43,8 +43,8 @@ fn lower_bound_of(table: &Table) -> SequenceNumber {
 }
 
 impl Version {
-    /// What can go after `edit`, which has removed these tables: pieces of the key range with the number up to which
-    /// every tombstone in them is spent; of a family ascending and disjoint. Notes what transactions hold back.
+    /// What can be dropped after `edit`, which has removed these tables: pieces of the key range with the number up to
+    /// which every tombstone in them is spent; of a family ascending and disjoint. Records what transactions hold back.
     pub(super) fn spent_ranges(
         &mut self,
         edit: &VersionEdit,
@@ -65,13 +65,13 @@ impl Version {
         spent
     }
 
-    /// Has the next edit look at all range tombstones.
+    /// Makes the next edit check all range tombstones.
     pub(super) fn look_at_all_ranges(&mut self) {
         let some = self.families.iter().filter(|(_, levels)| !levels.range_tombstones.is_empty());
         self.held_ranges = some.map(|(family, _)| (family, 0)).collect();
     }
 
-    /// Where to look.
+    /// Where to search.
     fn areas(
         &mut self,
         edit: &VersionEdit,
@@ -140,7 +140,7 @@ fn spent_of(
     let mut under = Under::new(levels);
     let mut spent: Vec<RangeTombstone> = Vec::new();
     let mut held_from: Option<SequenceNumber> = None;
-    // How many ranges come before the one behind the last that was looked at, and whether that one is spent.
+    // How many ranges come before the one behind the last that was checked, and whether that one is spent.
     let (mut next, mut joins) = (0, false);
     for Area { smallest, largest, lower_bound } in areas {
         for (ordinal, range) in levels.range_tombstones.touching(smallest, largest.as_deref(), *lower_bound) {
@@ -167,10 +167,10 @@ fn spent_of(
     (spent, held_from)
 }
 
-/// Tells which ranges have tables under them, of ranges in ascending order: a walk along all levels.
+/// Reports which ranges have tables under them, of ranges in ascending order: a walk along all levels.
 struct Under<'a> {
     levels: &'a FamilyLevels,
-    /// The first table of each level below 0 that ends at or behind the last range asked for.
+    /// The first table of each level below 0 that ends at or behind the last range queried.
     deeper: Vec<&'a [Arc<Table>]>,
     /// The same, of the shards of level 0.
     shards: usize,

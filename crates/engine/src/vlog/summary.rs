@@ -10,7 +10,7 @@ use std::path::Path;
 /// What a value file's bytes hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ValueFileSummary {
-    /// How the file came to be.
+    /// The kind of the file.
     pub kind: FileKind,
     /// Values.
     pub values: u64,
