@@ -91,15 +91,15 @@ impl Completions {
             let outcome = catch_unwind(AssertUnwindSafe(|| done(result)));
             let before = self.unanswered.fetch_sub(1, Ordering::SeqCst);
             assert!(before > 0, "only expected answers are given");
-            if let (Err(panic), Some(tell)) = (outcome, self.on_panic.get()) {
-                tell(&*panic);
+            if let (Err(panic), Some(callback)) = (outcome, self.on_panic.get()) {
+                callback(&*panic);
             }
         }
     }
 
     /// Sets what is called when an answer panics. Once.
-    pub(crate) fn set_on_panic(&self, tell: OnPanic) {
-        assert!(self.on_panic.set(tell).is_ok(), "set once, at open");
+    pub(crate) fn set_on_panic(&self, callback: OnPanic) {
+        assert!(self.on_panic.set(callback).is_ok(), "set once, at open");
     }
 }
 

@@ -359,7 +359,7 @@ impl Core {
         !before
     }
 
-    /// Whether reads may go on.
+    /// Whether reads may continue.
     pub(crate) fn check_open(&self) -> Result<()> {
         if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
     }
@@ -369,7 +369,7 @@ impl Core {
         self.health.read().stopped.clone()
     }
 
-    /// Whether writes may go on.
+    /// Whether writes may continue.
     pub(crate) fn check_writable(&self) -> Result<()> {
         let health = self.health.read();
         if health.closed {

@@ -47,11 +47,11 @@ impl Core {
             0
         };
         let taken = self.progress.update(|state| {
-            let room = state.compact_dead.len() < REQUESTS_MAX;
-            if room {
+            let accepted = state.compact_dead.len() < REQUESTS_MAX;
+            if accepted {
                 state.compact_dead.push_back(WaitingRequest { request: request.clone(), flushed_id });
             }
-            room
+            accepted
         });
         let counter = if taken { &self.counters.dead_requests } else { &self.counters.dead_requests_refused };
         counter.fetch_add(1, Relaxed);

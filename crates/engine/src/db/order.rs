@@ -161,7 +161,7 @@ impl<A> Order<A> {
         self.durable.load(SeqCst)
     }
 
-    /// For recovery, when nobody writes: everything up to `visible` is visible.
+    /// For recovery, when no thread writes: everything up to `visible` is visible.
     pub(crate) fn set_visible(&self, visible: u64) {
         let mut state = self.lock();
         assert!(state.numbers.is_empty() && visible >= state.visible, "the visible number only grows");

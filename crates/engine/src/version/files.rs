@@ -43,8 +43,8 @@ impl ObsoleteFiles {
     }
 
     /// Sets the callback for files. Once.
-    pub(super) fn set_on_first(&self, tell: Box<dyn Fn() + Send + Sync>) {
-        assert!(self.on_first.set(tell).is_ok(), "set once, at open");
+    pub(super) fn set_on_first(&self, callback: Box<dyn Fn() + Send + Sync>) {
+        assert!(self.on_first.set(callback).is_ok(), "set once, at open");
     }
 
     fn push(&self, file: Obsolete) {
@@ -53,8 +53,8 @@ impl ObsoleteFiles {
             waiting.push(file);
             waiting.len() == 1
         };
-        if let (true, Some(tell)) = (first, self.on_first.get()) {
-            tell();
+        if let (true, Some(callback)) = (first, self.on_first.get()) {
+            callback();
         }
     }
 

@@ -286,8 +286,8 @@ impl VersionSet {
 
     /// Sets the callback for files that wait for [`VersionSet::remove_obsolete`]: a reader that ends puts them there,
     /// on any thread, and maybe long after the last write. Once, at open; must not block.
-    pub fn set_on_obsolete(&self, tell: Box<dyn Fn() + Send + Sync>) {
-        self.obsolete.set_on_first(tell);
+    pub fn set_on_obsolete(&self, callback: Box<dyn Fn() + Send + Sync>) {
+        self.obsolete.set_on_first(callback);
     }
 
     /// Number of files that wait for [`VersionSet::remove_obsolete`].

@@ -119,6 +119,6 @@ fn a_job_that_idles_for_a_while_comes_back_by_itself_and_ends_at_once() {
     let seen: Vec<usize> = (0..3).map(|_| receiver.recv_timeout(DEADLINE).unwrap()).collect();
     assert_eq!(seen, [3, 2, 1], "without a wake");
     handle.wake();
-    assert_eq!(receiver.recv_timeout(DEADLINE).unwrap(), 0, "a wake ends the pause");
+    assert_eq!(receiver.recv_timeout(DEADLINE).unwrap(), 0, "a wake ends the wait");
     drop(handle); // does not wait an hour
 }

@@ -106,7 +106,7 @@ impl Bump {
         }
         self.rest = Some(self.add_chunk(usual, footprint));
         self.rest_bytes = usual;
-        self.take(layout).expect("a new chunk has room for a piece that is no larger")
+        self.take(layout).expect("a new chunk has space for a piece that is no larger")
     }
 
     fn take(&mut self, layout: Layout) -> Option<NonNull<u8>> {

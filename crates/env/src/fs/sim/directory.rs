@@ -1,9 +1,9 @@
-//! A directory: its entries as processes see them, as the platter holds them, and the operations between.
+//! A directory: its entries as processes see them, as the disk holds them, and the operations between.
 
 use super::inode::Inode;
 use std::collections::BTreeMap;
 
-/// What a name stands for.
+/// The target of a name.
 #[derive(Clone, Debug)]
 pub(super) enum Entry {
     File(Inode),

@@ -1,4 +1,4 @@
-//! What is to go wrong, and when: armed by the test, consulted by every operation.
+//! Injected faults: armed by the test, checked by every operation.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -40,13 +40,13 @@ pub enum Op {
 pub struct TraceEntry {
     /// Its number among mutating operations since the file system was made (a read has that of the next one).
     pub number: u64,
-    /// What.
+    /// The operation.
     pub op: Op,
-    /// On what; the target of a rename or link.
+    /// Its path; the target of a rename or link.
     pub path: PathBuf,
-    /// Where in the file; 0 where that means nothing.
+    /// Offset in the file; 0 for operations without one.
     pub offset: u64,
-    /// How many bytes, or the new length; 0 where that means nothing.
+    /// Bytes, or the new length; 0 for operations without one.
     pub length: u64,
     /// Whether an injected fault hit it.
     pub faulted: bool,
@@ -55,7 +55,7 @@ pub struct TraceEntry {
 /// How an operation must end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// As usual.
+    /// Normally.
     Proceed,
     /// The power goes off in the middle of it: its effect is in flight, its caller gets an error.
     PowerOff,

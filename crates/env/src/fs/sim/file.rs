@@ -77,7 +77,7 @@ impl File for SimFile {
         let outcome = state.faults.check(Op::Write, &self.path, offset, bytes.len() as u64)?;
         let growth = (offset + bytes.len() as u64).saturating_sub(self.inode.lock().live.len());
         let missing = growth.saturating_sub(state.free_bytes());
-        // Where a write fails, some of it may have been written; with the power off, the crash decides how much.
+        // If a write fails, some of it may have been written; with the power off, the crash decides how much.
         let (count, result) = match outcome {
             Outcome::Fail => (state.rng.below(bytes.len() as u64 + 1), Err(injected())),
             _ if missing > 0 && !bytes.is_empty() => {

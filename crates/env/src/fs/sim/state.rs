@@ -55,7 +55,7 @@ impl State {
         }
     }
 
-    /// Changes a file and keeps the account of space.
+    /// Changes a file and updates the used bytes.
     pub(super) fn update<T>(&mut self, inode: &Inode, change: impl FnOnce(&mut Content) -> T) -> T {
         self.update_with_rng(inode, |content, _| change(content))
     }
@@ -305,7 +305,7 @@ impl State {
     fn drop_unreachable_directories(&mut self) {
         let paths: Vec<PathBuf> = self.directories.keys().cloned().collect();
         for path in paths {
-            // Parents sort before children, so a lost parent takes its children along.
+            // Parents sort before children, so a lost parent removes its children too.
             let Ok((parent, name)) = split(&path) else { continue }; // the root
             let entry = self.directories.get(&parent).and_then(|parent| parent.live.get(&name));
             if !matches!(entry, Some(Entry::Directory)) {
@@ -349,7 +349,7 @@ impl State {
         if self.faults.is_off() { Err(power_is_off()) } else { Ok(()) }
     }
 
-    /// Judges an operation on names: one that fails has no effect.
+    /// Checks an operation on names: one that fails has no effect.
     fn check_names(&mut self, op: Op, path: &Path) -> io::Result<Outcome> {
         match self.faults.check(op, path, 0, 0)? {
             Outcome::Fail => Err(injected()),
