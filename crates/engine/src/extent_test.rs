@@ -37,7 +37,7 @@ fn the_bytes_are_those_of_the_format() {
 fn nothing_is_recorded_until_there_is_something() {
     let machine = machine(1);
     let extent = extent(&machine);
-    extent.begin_log_at(3).expect("nothing asks for less");
+    extent.begin_log_at(3).expect("nothing requires less");
     assert_eq!(read(&machine), None);
     extent.note_log(3, 4).expect("it may be written to");
     extent.note_manifest(1, 200);
@@ -59,7 +59,7 @@ fn a_manifest_of_an_earlier_format_has_no_record() {
     assert_eq!(read(&machine).expect("now").manifest, 2);
 }
 
-/// After a crash the record asks for nothing that was not there at its time, and for all that a call before the last
+/// After a crash the record requires nothing that was not there at its time, and all that a call before the last
 /// one had noted.
 #[test]
 fn a_crash_at_any_operation_leaves_the_last_record_or_the_one_before() {
@@ -90,7 +90,7 @@ fn what_cannot_be_recorded_is_not_required() {
         let extent = extent(&machine);
         extent.note_log(1, 9).expect("it may be written to");
         machine.fs.fail_next(op, 1, |_| true);
-        extent.begin_log_at(4).expect("the file goes instead");
+        extent.begin_log_at(4).expect("the file is removed instead");
         assert_eq!(read(&machine), None, "{op:?}");
         extent.note_segment(10);
         assert_eq!(read(&machine), None, "nor is it made again before the next open");
@@ -111,7 +111,7 @@ fn what_can_neither_be_recorded_nor_removed_must_stay() {
     assert_eq!(read(&machine).expect("there").first_segment, 1);
 }
 
-/// Whichever slot rots, the other one asks for nothing that is gone.
+/// Whichever slot is damaged, the other one requires nothing that was deleted.
 #[test]
 fn damage_in_one_slot_requires_nothing_that_was_deleted() {
     let machine = machine(5);

@@ -1,5 +1,5 @@
 //! Defects of the predecessor (docs/internals/testing.md has them all), by the numbers of its list: those that concern
-//! the whole database, through its public face.
+//! the whole database, through its public API.
 
 use kontiki_engine::table::Compression;
 use kontiki_engine::{
@@ -132,7 +132,7 @@ fn defect_6_no_new_log_segment_takes_the_place_of_one_that_is_needed() {
     let (mut seen, mut gone) = (BTreeSet::new(), BTreeSet::new());
     let mut machine = machine;
     for number in 1..=300u64 {
-        // A stream that nobody truncates needs every segment; memtables are flushed and segments rotate at paces of
+        // A stream that is never truncated needs every segment; memtables are flushed and segments rotate at different
         // their own.
         let entry = format!("entry {number}").into_bytes().into();
         let append = StreamOp::Append { stream, first_index: number, entries: vec![entry] };
@@ -154,7 +154,7 @@ fn defect_6_no_new_log_segment_takes_the_place_of_one_that_is_needed() {
             (machine, db) = reopened(&machine, db, CrashMode::LoseUnsynced);
             let contents = db.stream(stream).expect("a healthy disk");
             assert_eq!(contents.truncated_through + contents.entries.len() as u64, number);
-            assert_eq!(contents.entries.len() as u64, number, "nobody truncated it");
+            assert_eq!(contents.entries.len() as u64, number, "it was not truncated");
             assert!(
                 contents.entries.iter().zip(1..).all(|(entry, index)| *entry == format!("entry {index}").as_bytes())
             );
@@ -172,8 +172,8 @@ fn defect_6_no_new_log_segment_takes_the_place_of_one_that_is_needed() {
 #[test]
 fn defect_7_a_failed_flush_is_tried_again_before_any_later_one_counts() {
     let mut failed = 0;
-    for room in (0..6000).step_by(250) {
-        let machine = SimMachine::from_seed(room);
+    for free_bytes in (0..6000).step_by(250) {
+        let machine = SimMachine::from_seed(free_bytes);
         let db = open(&machine);
         let put = |key: u64, value: u64| {
             let mut batch = WriteBatch::new();
@@ -181,8 +181,8 @@ fn defect_7_a_failed_flush_is_tried_again_before_any_later_one_counts() {
             db.write(batch, Durability::Sync)
         };
         let mut expected = BTreeMap::new();
-        // Memtables fill up while there is no room to flush them.
-        machine.fs.set_quota(Some(machine.fs.used_bytes() + room));
+        // Memtables fill up while there is no space to flush them.
+        machine.fs.set_quota(Some(machine.fs.used_bytes() + free_bytes));
         for number in 0..120 {
             match put(number % 40, number) {
                 Ok(_) => _ = expected.insert(number % 40, number),
@@ -206,7 +206,7 @@ fn defect_7_a_failed_flush_is_tried_again_before_any_later_one_counts() {
         for (key, number) in &expected {
             let found = snapshot.get(OTHER, format!("{key:03}").as_bytes()).expect("a healthy disk");
             let found = found.map(|value| String::from_utf8_lossy(&value).into_owned());
-            assert!(found.is_some_and(|text| text.starts_with(&format!("{number} "))), "{room}: key {key}");
+            assert!(found.is_some_and(|text| text.starts_with(&format!("{number} "))), "{free_bytes}: key {key}");
         }
     }
     assert!(failed > 5, "only {failed} flushes found no space");

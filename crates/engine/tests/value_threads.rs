@@ -70,7 +70,7 @@ fn read(db: &Db, versions: &[Versions], step: usize, stop: &AtomicBool) {
         let snapshot = db.snapshot();
         let now = db.get(&key(number)).expect("a healthy disk");
         let now = version_of(number, now.as_deref());
-        // Through the snapshot a little later, when collections have gone on.
+        // Through the snapshot a little later, when collections have continued.
         let then = snapshot.get(Family::DEFAULT, &key(number)).expect("a healthy disk");
         let then = version_of(number, then.as_deref());
         let most = versions[number].begun.load(Ordering::SeqCst);

@@ -1,5 +1,5 @@
 //! The block cache under a scheduler that explores interleavings: the same source, compiled once more over scheduled
-//! locks and slots. Readers of two tables bring blocks in, a table goes while others read, and room is for three
+//! locks and slots. Readers of two tables load blocks, a table is dropped while others read, and the capacity is three
 //! blocks.
 
 mod budget {
@@ -15,7 +15,7 @@ mod residents;
 #[allow(dead_code, clippy::duplicate_mod)]
 mod slot_cache;
 
-/// The face of `sync.rs` over shuttle. A slot is a lock here: each of its operations is one step, as it is there.
+/// The interface of `sync.rs` over shuttle. A slot is a lock here: each of its operations is one step, as it is there.
 mod sync {
     pub(super) use crate::lock::Rank;
     pub(super) use shuttle::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -125,7 +125,7 @@ fn read_some(table: &Arc<Residents>, number: u64) {
         let index = shuttle::rand::thread_rng().gen_range(0..BLOCKS);
         let purpose = if shuttle::rand::thread_rng().gen_range(0..3) == 0 { Use::Scan } else { Use::Point };
         let held = table.get(index, purpose).unwrap_or_else(|| table.insert(index, block(number, index), purpose));
-        assert_eq!(held.stored(0), format!("{number:04}/{index:04}").as_bytes(), "the block that was asked for");
+        assert_eq!(held.stored(0), format!("{number:04}/{index:04}").as_bytes(), "the requested block");
     }
 }
 
@@ -144,7 +144,7 @@ fn scenario() {
                     read_some(goes.table(), 2);
                 }
                 read_some(stays.table(), 1);
-                assert!(cache.used_bytes() <= CAPACITY * block_bytes, "within its bytes whenever it can be asked");
+                assert!(cache.used_bytes() <= CAPACITY * block_bytes, "within its bytes at every check");
             })
         })
         .collect();

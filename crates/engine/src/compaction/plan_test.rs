@@ -143,7 +143,7 @@ fn a_table_of_tombstones_is_rewritten_at_the_bottom_and_goes_down_above_it() {
         now_ms: 1000,
         oldest_reader: 4,
     };
-    assert!(held.plan().is_none(), "a transaction may ask for the tombstones");
+    assert!(held.plan().is_none(), "a transaction may need the tombstones");
 }
 
 #[test]

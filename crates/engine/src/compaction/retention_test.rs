@@ -113,7 +113,7 @@ proptest! {
                 prop_assert!(lower.contains(&user_key) || *sequence > oldest_reader, "it still has a purpose");
             }
             if let Some((sequence, Kind::Delete)) = all && sequence > oldest_reader && ranges.covering(&[user_key]).is_none() {
-                prop_assert_eq!(left.last(), Some(&(sequence, Kind::Delete)), "a transaction may ask for it");
+                prop_assert_eq!(left.last(), Some(&(sequence, Kind::Delete)), "a transaction may need it");
             }
         }
     }

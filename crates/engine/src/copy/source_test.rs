@@ -30,7 +30,7 @@ fn a_segment_that_is_sealed_and_collected_between_two_looks_leads_to_a_newer_ver
     db.compact().expect("compact");
     db.collect_value_garbage().expect("collected");
     let later = core.context.versions.current();
-    assert!(open.iter().all(|number| !later.values().files().contains_key(number)), "gone: {open:?}");
+    assert!(open.iter().all(|number| !later.values().files().contains_key(number)), "still there: {open:?}");
     assert!(lost_a_segment(&version, &later) && !lost_a_segment(&later, &later));
     let before = version.flushed_sequence();
     let source = Source::of_version(core, version).expect("of the newer version");
@@ -41,7 +41,7 @@ fn a_segment_that_is_sealed_and_collected_between_two_looks_leads_to_a_newer_ver
 }
 
 /// A batch whose values are in their segment, and which is not in a memtable yet: the segment cannot be sealed. A task
-/// of the simulated machine lets go of it after a while.
+/// of the simulated machine releases it after a while.
 #[test]
 fn a_copy_waits_for_a_batch_on_its_way_as_long_as_it_takes() {
     let machine = SimMachine::from_seed(2);

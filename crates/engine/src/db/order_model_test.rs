@@ -184,7 +184,7 @@ fn answers_come_in_order_of_commit_not_of_insertion() {
     shuttle::check_random(run, SCHEDULES / 4);
 }
 
-/// Somebody waits, under the lock that orders commits, for all batches to be in memory; so many syncs are `healthy`.
+/// One thread waits, under the lock that orders commits, for all batches to be in memory; so many syncs are `healthy`.
 fn check_while_others_write(healthy: u64) {
     let run = move || {
         let world = World::new(healthy);

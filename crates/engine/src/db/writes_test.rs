@@ -76,13 +76,13 @@ fn an_answer_after_all_waits_for_every_number_given_out() {
     let answered: Arc<parking_lot::Mutex<Vec<u64>>> = Arc::default();
     (0..4).for_each(|_| writes.completions.expect());
     assert!(writes.answer_after_all(answer(&answered, 1)).is_none());
-    let mut tickets = [begin(&writes).expect("written"), begin(&writes).expect("room")];
+    let mut tickets = [begin(&writes).expect("written"), begin(&writes).expect("written")];
     assert!(writes.answer_after_all(answer(&answered, 4)).is_none());
     for (ticket, number) in tickets.iter_mut().zip(2..) {
         inserted(&writes, ticket, Some(answer(&answered, number)));
     }
     writes.completions.run();
-    assert_eq!(*answered.lock(), [1, 2, 4, 3], "4 was asked for before 3");
+    assert_eq!(*answered.lock(), [1, 2, 4, 3], "4 was registered before 3");
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn full_memory_accepts_nothing_until_a_flush() {
         inserted(&writes, &mut ticket, None);
     };
     fill(begin(&writes).expect("written"));
-    let (ticket, frozen) = writes.begin(false, |_| Ok(None)).expect("healthy").expect("room after a freeze");
+    let (ticket, frozen) = writes.begin(false, |_| Ok(None)).expect("healthy").expect("capacity after a freeze");
     assert!(frozen);
     fill(ticket);
     assert!(begin(&writes).is_none() && !writes.has_room(), "two memtables are full");

@@ -16,7 +16,7 @@ fn options() -> Options {
     options
 }
 
-/// A closed database with tables, values beside them, and a log; and what is in it.
+/// A closed database with tables, values outside of them, and a log; and what is in it.
 fn sample(machine: &SimMachine) -> Contents {
     let db = Db::open_in(&machine.env(), Path::new(FROM), options()).expect("opens");
     let mut expected = Contents::new();

@@ -13,7 +13,7 @@ fn scan(layer: &Layer, state: &Arc<ReadState>, of: (Family, &Range, Direction), 
     state.scan(of, options).expect("a healthy disk")
 }
 
-/// The rest of a scan, at most `limit` entries, read by its lending face.
+/// The rest of a scan, at most `limit` entries, read by its lending interface.
 fn lent(scan: &mut Scan, limit: usize) -> Rows {
     let mut rows = Vec::new();
     while rows.len() < limit && scan.advance().expect("a healthy disk") {
@@ -26,7 +26,7 @@ fn lent(scan: &mut Scan, limit: usize) -> Rows {
     rows
 }
 
-/// The same by the face that hands entries out.
+/// The same by the interface that returns owned entries.
 fn given(scan: &mut Scan) -> Rows {
     let mut rows = Vec::new();
     while let Some((key, value)) = Entries::next(scan).expect("a healthy disk") {

@@ -26,7 +26,7 @@ fn locks_are_taken_by_ascending_rank_alone() {
 fn a_lock_that_was_tried_for_counts_once_it_is_held() {
     let (low, high) = (Mutex::new(Rank::Log, ()), Mutex::new(Rank::Writes, ()));
     let _high = high.lock();
-    let low = low.try_lock().expect("nobody has it");
+    let low = low.try_lock().expect("it is free");
     assert!(refused(|| drop(Mutex::new(Rank::DerivedQueue, ()).lock())));
     drop(low);
 }

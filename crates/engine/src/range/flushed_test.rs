@@ -70,7 +70,7 @@ fn wide(i: u32, length: u32, sequence: u64) -> RangeTombstone {
 }
 
 proptest! {
-    /// Over many chunks: what comes and goes bit by bit is what a plain list of keys says.
+    /// Over many chunks: what is added and removed bit by bit agrees with a plain list of keys.
     #[test]
     fn edits_come_to_the_same_as_the_whole(
         edits in prop::collection::vec(

@@ -132,7 +132,7 @@ fn a_removed_file_stays_until_the_last_version_that_has_it_is_dropped() {
     let pointer = ValuePointer { segment: number, offset: 32, length: 5 };
     assert_eq!(set.obsolete_count(), 0);
     assert_eq!(old.values().read(pointer).expect("pinned"), &b"value"[..]);
-    assert!(matches!(set.current().values().read(pointer), Err(Error::Corruption { .. })), "it is gone from here");
+    assert!(matches!(set.current().values().read(pointer), Err(Error::Corruption { .. })), "it is not here any more");
     drop(old);
     assert_eq!(set.obsolete_count(), 1);
 }

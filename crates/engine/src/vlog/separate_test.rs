@@ -75,7 +75,7 @@ fn a_batch_without_large_values_comes_back_and_makes_no_segment() {
     let mut batch = WriteBatch::new();
     (0..100).for_each(|_| batch.put(Family(0), b"key", b"small"));
     let (out, pin) = Separator::new(thresholds(10, 10))
-        .separate(&appender, batch.clone(), |_| panic!("no room is needed"))
+        .separate(&appender, batch.clone(), |_| panic!("no segment is needed"))
         .expect("nothing to do");
     assert!(pin.is_none() && out == batch);
 }
@@ -95,7 +95,7 @@ fn segments_fill_up_and_are_sealed_when_no_batch_refers_to_them() {
         batch.put(Family(0), b"key", &vec![7; bytes]);
         pins.push(separator.separate(&appender, batch, create_segment).expect("a healthy disk").1);
     }
-    // Three in the first segment, one in the second, which has no room for the large one, that one alone, one more.
+    // Three in the first segment, one in the second, which has no space for the large one, that one alone, one more.
     assert_eq!(next.get(), 4);
     assert!(appender.retire(false).is_empty(), "all are referred to");
     pins.drain(..3);

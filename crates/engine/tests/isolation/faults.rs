@@ -116,5 +116,5 @@ fn a_full_disk_refuses_commits_and_later_ones_succeed() {
     check(&db, &answered, "full");
     machine.fs.set_quota(None);
     count_up(&db, &mut answered).expect("there is space again");
-    check(&db, &answered, "with room");
+    check(&db, &answered, "with space");
 }

@@ -1,4 +1,4 @@
-//! Pessimistic transactions: locks of keys, their limits, deadlocks, and what is promised to who holds one.
+//! Pessimistic transactions: locks of keys, their limits, deadlocks, and the guarantees of a holder.
 
 use super::support::*;
 use bytes::Bytes;
@@ -30,7 +30,7 @@ fn a_locked_key_shows_its_newest_value_everywhere_and_its_commit_does_not_fail()
     let expected = [("a".to_string(), "2".to_string()), ("b".to_string(), "1".to_string())];
     assert_eq!(dump(&transaction), expected);
     transaction.put(b"a", b"3").expect("small");
-    transaction.commit().expect("nobody wrote it since it was locked");
+    transaction.commit().expect("it was not written since it was locked");
     assert_eq!(number(db.get(b"a").expect("get")), 3);
 }
 
@@ -66,7 +66,7 @@ fn a_transaction_that_cannot_wait_fails_at_once() {
     let mut other = db.transaction_with(waiting_options()).expect("good options");
     let refused = other.get_for_update(FAMILY, b"a").expect_err("locked");
     assert!(matches!(&refused, Error::LockTimeout { key, waited_ms: 0, .. } if key.as_ref() == b"a"));
-    other.lock(FAMILY, b"b").expect("the transaction goes on");
+    other.lock(FAMILY, b"b").expect("the transaction continues");
     // An optimistic commit does not write past a lock either.
     let mut optimistic = db.transaction();
     optimistic.put(b"a", b"v").expect("small");
@@ -142,7 +142,7 @@ fn a_deadlock_names_its_keys_and_the_other_gets_on() {
     assert_eq!(db.stats().transactions.deadlocks, 1);
 }
 
-/// Increments under locks, beside optimistic ones of the same keys: no commit of a lock's holder fails, none is lost.
+/// Increments under locks, next to optimistic ones of the same keys: no commit of a lock's holder fails, none is lost.
 #[test]
 fn counters_under_locks_lose_nothing_and_never_conflict() {
     const THREADS: u64 = 4;

@@ -51,7 +51,7 @@ fn a_transaction_that_lost_once_over_a_key_does_not_lose_again() {
     }
 }
 
-/// Two that each read what the other writes lose to each other, and then want each other's locks.
+/// Two that each read what the other writes lose to each other, and then request each other's locks.
 #[test]
 fn transactions_that_cross_end_too() {
     let db = threaded(2);

@@ -92,7 +92,7 @@ fn hog(seed: u64) {
     }
 }
 
-/// The answer, once there is room for it, or a descriptor: a call that was refused has no effect, and may be tried
+/// The answer, once there is space for it, or a descriptor: a call that was refused has no effect, and may be tried
 /// again.
 fn retry_while_full<T>(progress: &Progress, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     loop {
@@ -195,7 +195,7 @@ fn move_money(
     bank.put_in(BANK, &counter(thread), &number.to_le_bytes())
 }
 
-/// Everything that works on files beside the writers.
+/// Everything that works on files in parallel with the writers.
 fn maintain(db: &Db, orders: &Orders) {
     let mut rng = Rng::new(orders.seed).child("maintenance");
     loop {

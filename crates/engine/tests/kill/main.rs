@@ -210,7 +210,7 @@ impl Running {
     /// Waits for a condition of its progress. It must not end meanwhile.
     fn wait(&mut self, what: &str, condition: impl Fn(&Seen) -> bool) {
         wait_for(what, || {
-            let ended = self.child.try_wait().expect("it can be asked");
+            let ended = self.child.try_wait().expect("its state can be read");
             assert!(ended.is_none(), "it ended by itself: {ended:?}: {}", self.errors());
             condition(&self.seen())
         });
@@ -245,7 +245,7 @@ fn live(running: &mut Running, rng: &mut Rng) {
         let stopped_at = running.seen();
         if rng.chance(1, 2) {
             running.signal("-CONT");
-            running.wait("it goes on", |seen| seen.steps() > stopped_at.steps());
+            running.wait("it continues", |seen| seen.steps() > stopped_at.steps());
         }
     }
 }
@@ -284,7 +284,7 @@ fn seeds_from_environment() -> std::ops::Range<u64> {
     first.parse().expect("a number")..end.parse().expect("a number")
 }
 
-/// Not a test: what the others start as a process of its own.
+/// Not a test: what the others start as a separate process.
 #[test]
 fn a_child_of_these_tests() {
     let Ok(orders) = std::env::var(ORDERS) else { return };
@@ -306,7 +306,7 @@ fn thousands_of_killed_processes_lose_nothing_acknowledged() {
     kill_again_and_again(seeds_from_environment());
 }
 
-/// As above, on a volume of its own that fills up while the process works, and is made roomy again before the next
+/// As above, on a separate volume that fills up while the process works, and is emptied again before the next
 /// open.
 #[test]
 fn killed_processes_on_a_full_volume_lose_nothing_acknowledged() {

@@ -19,7 +19,7 @@ pub struct Subscriber {
 }
 
 impl World {
-    /// Subscribes, or goes on with a subscription.
+    /// Subscribes, or continues with a subscription.
     pub fn feed(&mut self, rng: &mut Rng) -> Result<()> {
         if self.subscribers.len() < SUBSCRIBERS_MAX && rng.chance(1, 3) {
             let next = rng.below(self.model.commits.len() as u64 + 1) as usize;

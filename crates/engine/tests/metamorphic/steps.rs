@@ -15,7 +15,7 @@ use std::time::Duration;
 const HELD_MAX: usize = 4;
 
 impl World {
-    /// Takes the answer to a commit into the model. A refusal that tells why is handed on as an answer.
+    /// Takes the answer to a commit into the model. A refusal with a reason is passed on as an answer.
     pub fn committed(
         &mut self,
         answer: Result<SequenceNumber>,

@@ -1,7 +1,7 @@
 //! Everything at once, on the real machine with real threads: transactions, conditional commits, ingests, checkpoints,
 //! backups, families that come and go, compactions, garbage collections, subscribers, and a close in the middle of all
-//! of it. What is looked for is a wait that never ends: every worker must get on all the time, and must end when the
-//! database is closed. In debug builds each acquisition of a lock is checked against the order of locks besides
+//! of it. What is looked for is a wait that never ends: every worker must make progress all the time, and must end when
+//! the database is closed. In debug builds each acquisition of a lock is checked against the order of locks besides
 //! (`src/lock`).
 //!
 //! Runs for [`SECONDS`] seconds, or as many as `KONTIKI_STRESS_SECONDS` says:

@@ -49,7 +49,7 @@ pub(super) fn install() -> bool {
         ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
         let mut previous = ours;
         // SAFETY: both point to live values of the right type, and the handler has the signature that SA_SIGINFO
-        // requires for.
+        // requires.
         let installed = unsafe { sigaction(libc::SIGBUS, &raw const ours, &raw mut previous) } == 0;
         installed && page_bytes > 0 && PREVIOUS.set(previous).is_ok()
     })

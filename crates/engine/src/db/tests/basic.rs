@@ -1,4 +1,4 @@
-//! The face of the database, on a good day.
+//! The API of the database, without faults.
 
 use super::*;
 use crate::{Error, StreamContents, StreamId};
@@ -112,7 +112,7 @@ fn submitted_commits_are_answered_once_and_in_order() {
         };
         db.submit(commit, Box::new(move |result| answers.lock().push((i as u32, result.is_ok()))));
     }
-    assert!(answers.lock().is_empty(), "nobody has led a group yet");
+    assert!(answers.lock().is_empty(), "no group was written yet");
     machine.tasks.run_until_idle(1000);
     let answers = answers.lock();
     assert_eq!(answers.len(), 50);

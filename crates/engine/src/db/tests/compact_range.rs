@@ -104,7 +104,7 @@ fn it_runs_beside_writers_other_compactions_and_a_close() {
     assert_eq!(dump(&open(&restarted(&machine, 5)).snapshot(), Family::DEFAULT).len(), 200);
 }
 
-/// A family with few writes beside a busy one gets a table by each flush: they become few by themselves, and one by a
+/// A family with few writes next to a busy one gets a table by each flush: they become few by themselves, and one by a
 /// compaction.
 #[test]
 fn a_family_beside_a_busy_one_has_few_tables() {

@@ -163,12 +163,12 @@ fn a_backup_copies_only_what_no_other_has_and_restores_exactly() {
     db.compact().expect("written");
     machine.tasks.run_until_idle(10_000); // so that no compaction is left to rewrite what the first backup has
     let first_contents = contents(&db);
-    let mut told = Vec::new();
-    let first = store.create(&db, &mut |progress| told.push(progress)).expect("written");
-    let last = *told.last().expect("it tells of progress");
+    let mut reported = Vec::new();
+    let first = store.create(&db, &mut |progress| reported.push(progress)).expect("written");
+    let last = *reported.last().expect("it reports progress");
     let all = CopyProgress { files_done: first.files, files: first.files, bytes_done: first.bytes, bytes: first.bytes };
     assert_eq!(last, all);
-    assert!(told.is_sorted_by_key(|progress| progress.bytes_done));
+    assert!(reported.is_sorted_by_key(|progress| progress.bytes_done));
     assert_eq!(first.copied_bytes, Some(first.bytes));
     fill(&db, 400, 420);
     let second_contents = contents(&db);
@@ -207,7 +207,7 @@ fn backups_of_two_databases_share_a_store_and_deleting_one_spares_the_others() {
     let before = machine.fs.used_bytes();
     store.delete(1).expect("deletes");
     assert!(machine.fs.used_bytes() < before);
-    assert!(store.delete(1).is_err(), "it is gone");
+    assert!(store.delete(1).is_err(), "it was deleted");
     store.restore(2, Path::new("/restored"), &mut |_| ()).expect("written");
     assert_eq!(contents(&open_at(&machine, "/restored").expect("opens")), expected);
     assert_eq!(backup(&store, &db).expect("written").number, 3, "numbers go on");

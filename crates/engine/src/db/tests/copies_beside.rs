@@ -220,7 +220,7 @@ fn a_backup_of_a_copied_directory_never_takes_files_of_the_other() {
         db.flush().expect("written");
         let number = store.create(&db, &mut |_| ()).expect("written").number;
         made.push((number, dump(&db.snapshot(), Family::DEFAULT)));
-        // Once it has a backup of its own, the next one is incremental again.
+        // Once it has its own backup, the next one is incremental again.
         let again = store.create(&db, &mut |_| ()).expect("written");
         assert!(again.copied_bytes.is_some_and(|copied| copied < again.bytes / 2), "{again:?}");
         db.close().expect("closes");
@@ -244,7 +244,7 @@ fn a_backup_of_a_directory_whose_manifest_went_back_takes_nothing_of_what_came_a
     db.flush().expect("written");
     store.create(&db, &mut |_| ()).expect("written");
     db.close().expect("closes");
-    // All but the identity is as it was: somebody has put back what a backup of files held.
+    // All but the identity is as it was: an operator has restored what a backup of files held.
     copy_tree(&machine, Path::new("/older"), Path::new("/back"));
     let identity = read_all(&machine.fs, &Path::new(DIR).join("IDENTITY")).expect("a backup made it");
     let file = machine.fs.open(Path::new("/back/IDENTITY"), OpenMode::CreateNew).expect("written");
@@ -283,7 +283,7 @@ fn one_damaged_record_leaves_the_other_backups_usable() {
     assert_eq!(restored(&machine, &store, made, "/four"), expected);
     let before = machine.fs.used_bytes();
     store.delete(2).expect("a damaged one can be deleted");
-    assert!(machine.fs.used_bytes() < before, "what only the deleted ones needed has gone");
+    assert!(machine.fs.used_bytes() < before, "what only the deleted ones needed was deleted");
     assert_eq!(restored(&machine, &store, 3, "/again"), expected);
     assert!(store.list().expect("readable").iter().all(|info| info.bytes > 0));
 }

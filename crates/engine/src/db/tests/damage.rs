@@ -23,7 +23,7 @@ fn sample(seed: u64) -> SimMachine {
     restarted(&machine, seed + 1)
 }
 
-/// The value files that the manifest names: others are what nobody has removed yet.
+/// The value files that the manifest names: others are not removed yet.
 fn named_value_files(machine: &SimMachine) -> Vec<PathBuf> {
     let summary = summarize(&machine.env(), Path::new(DIR)).expect("readable");
     let numbers: Vec<u64> = summary.value_files.iter().map(|file| file.number).collect();
@@ -88,7 +88,7 @@ fn a_check_finds_a_flip_of_every_byte_of_a_relocated_value_file() {
     }
 }
 
-/// What a crash tears of values that nobody was told of is no damage.
+/// What a crash tears of values that were never acknowledged is no damage.
 #[test]
 fn torn_values_of_a_crash_are_no_problem() {
     open_with(large_values);
@@ -198,10 +198,10 @@ fn a_repair_goes_back_to_an_older_version_of_a_damaged_value() {
             assert!((0..4).all(|i| back.contains(&i) || rows[i] == at(i, 1)), "{rows:?}");
             let [key] = back[..] else { continue };
             let [problem] = &report.problems[..] else { panic!("{:?}", report.problems) };
-            let told = format!(
+            let expected = format!(
                 "key key {key} of family default is lost (a damaged value); an older version of it shows again"
             );
-            assert!(problem.file == file && problem.what.contains(&told), "{problem:?}");
+            assert!(problem.file == file && problem.what.contains(&expected), "{problem:?}");
             went_back += 1;
         }
     }

@@ -1,4 +1,4 @@
-//! What is dead: scans skip it, and it goes.
+//! Dead versions: scans skip them, and compactions drop them.
 
 use super::*;
 use crate::db::Snapshot;
@@ -164,7 +164,7 @@ fn scans_give_the_same_with_and_without_what_is_known_to_be_dead() {
                     assert!(seen, "a transaction sees what it has put, also where everything else is dead");
                     drop(entries);
                     if rng.chance(1, 2) {
-                        transaction.commit().expect("nobody else writes");
+                        transaction.commit().expect("no other writer");
                     }
                 }
                 10..=22 => check(&db.snapshot(), &mut rng),

@@ -53,7 +53,7 @@ fn a_lack_of_descriptors_is_waited_out() {
     db.compact().expect("and compactions");
     assert!((0..next + 500).all(|number| get(&db, number).expect("readable").is_some()));
     assert!(db.stats().health.descriptors_refused > 0);
-    db.close().expect("closed in good order");
+    db.close().expect("closed");
     let db = open(&machine);
     assert!((0..next + 500).all(|number| get(&db, number).expect("readable").is_some()));
 }

@@ -239,7 +239,7 @@ fn power_loss_at_every_operation_keeps_what_was_acknowledged() {
                     (true, false) => {}
                 }
             }
-            db.write(put("more", "1"), Durability::Sync).expect("it goes on");
+            db.write(put("more", "1"), Durability::Sync).expect("it continues");
             db.compact().expect("written");
             drop(db);
             let report = check(&after.env(), Path::new(DIR)).expect("readable");

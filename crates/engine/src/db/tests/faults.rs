@@ -30,7 +30,7 @@ pub(super) fn survive_one_failure(op: Op, healthy: u64) -> bool {
             run.check_live(&db).unwrap_or_else(|what| panic!("{context}: reads go on: {what}"));
         } else {
             // Streams, and large values, are read from the very file that the failed sync left unknown, so only rows
-            // are asked for.
+            // are requested.
             if !large_values_in_use() {
                 run.check_live_rows(&db).unwrap_or_else(|what| panic!("{context}: reads go on: {what}"));
             }
@@ -72,7 +72,7 @@ fn any_other_failed_operation_loses_nothing_acknowledged() {
     }
 }
 
-/// A page of the mapped log that the system refuses. Syncs and writes fail besides, beside a mapping.
+/// A page of the mapped log that the system refuses. In addition syncs and writes fail, next to a mapping.
 #[test]
 fn any_failed_write_of_a_mapped_log_loses_nothing_acknowledged() {
     map_log_segments();
@@ -104,12 +104,12 @@ fn a_full_disk_refuses_writes_and_everything_resumes_when_there_is_space() {
             run.check_live(&db).unwrap_or_else(|what| panic!("{quota}: reads go on: {what}"));
         }
         machine.fs.set_quota(None);
-        if db.put(b"room", b"again").is_err() {
-            // It found no room in memory and heard why the last attempt to make some failed; it has asked for another.
+        if db.put(b"space", b"again").is_err() {
+            // It found no capacity in memory and got the error of the last flush; it has requested another.
             machine.tasks.run_until_idle(10_000);
-            db.put(b"room", b"again").expect("the next write succeeds");
+            db.put(b"space", b"again").expect("the next write succeeds");
         }
-        db.delete(b"room").expect("and so on");
+        db.delete(b"space").expect("and so on");
         machine.tasks.run_until_idle(10_000);
         run.go(&machine, &db, 50).unwrap_or_else(|error| panic!("{quota}: after there was space: {error}"));
         run.check_live(&db).unwrap_or_else(|what| panic!("{quota}: {what}"));

@@ -1,4 +1,4 @@
-//! Who waits for room while the disk is full: is told, or waits without keeping the machine busy.
+//! Callers that wait for space while the disk is full: they get the error, or wait without keeping the machine busy.
 
 use super::*;
 use crate::Error;
@@ -18,7 +18,7 @@ fn value(rng: &mut Rng, bytes: usize) -> String {
     (0..bytes).map(|_| char::from(b'!' + rng.below(90) as u8)).collect()
 }
 
-/// A database whose level 0 is full, with no compaction tried yet, and no room on the disk for one.
+/// A database whose level 0 is full, with no compaction tried yet, and no space on the disk for one.
 fn full_level0(machine: &SimMachine) -> Db {
     let mut options = small_options();
     options.compaction.level0_tables = 3;
@@ -89,7 +89,7 @@ fn a_full_compaction_that_fails_half_way_shows_what_it_has_done() {
     machine.tasks.run_until_idle(1000);
     // Enough for the default family's compaction, and not for the other's.
     machine.fs.set_quota(Some(machine.fs.used_bytes() + 2000));
-    let error = db.compact().expect_err("no room for the second family");
+    let error = db.compact().expect_err("no space for the second family");
     assert!(matches!(error, Error::NoSpace { .. }), "{error}");
     let (state, _) = db.core().writes.read_point();
     assert!(Arc::ptr_eq(&state.version, &db.core().context.versions.current()), "readers use the newest version");
@@ -111,7 +111,7 @@ fn obsolete_tables_go_while_compaction_has_more_to_do() {
     assert_eq!(db.core().context.versions.obsolete_count(), 0, "a busy database gives space back too");
 }
 
-/// A log that is larger than a memtable, on a disk without room for the tables of it: what a process that found the
+/// A log that is larger than a memtable, on a disk without space for the tables of it: what a process that found the
 /// disk full and was killed leaves.
 #[test]
 fn a_log_larger_than_a_memtable_is_opened_on_a_full_disk_and_deleting_works() {

@@ -49,7 +49,7 @@ fn write_rows(db: &Db, family: Family, rows: &[(String, String)]) {
     }
 }
 
-/// Every table's file is one of the version, once jobs are idle and nobody reads.
+/// Every table's file is one of the version, once jobs are idle and no reader is open.
 fn expect_no_leaks(machine: &SimMachine, db: &Db, what: &str) {
     machine.tasks.run_until_idle(10_000);
     let version = db.core().context.versions.current();
@@ -190,7 +190,7 @@ fn transactions_and_conditions_see_an_ingested_key_as_written() {
     assert!(is_conflict(writes.commit()));
     assert!(is_conflict(reads.commit()), "a deletion is a write");
     assert!(is_conflict(absent.commit()), "no phantoms");
-    elsewhere.commit().expect("nobody wrote that key");
+    elsewhere.commit().expect("that key was not written");
     let range = Range { start: Some(Bytes::from_static(b"key0051")), end: Some(Bytes::from_static(b"key0059")) };
     let unchanged = vec![crate::Unchanged::Range { family: OTHER, range, since }];
     assert!(is_conflict(db.commit(Commit { unchanged, ..Commit::new(put("k", "v"), Durability::Sync) })));
@@ -420,7 +420,7 @@ fn a_full_disk_takes_nothing_in_and_writes_go_on() {
     machine.fs.set_quota(Some(machine.fs.used_bytes() + 1000));
     assert!(matches!(ingest(&db, std::slice::from_ref(&path)), Err(Error::NoSpace { .. })));
     assert_eq!(dump(&db.snapshot(), OTHER), rows(0, 20, "old"));
-    db.put(b"k", b"v").expect("the log has its room");
+    db.put(b"k", b"v").expect("the log has its space");
     machine.fs.set_quota(None);
     expect_no_leaks(&machine, &db, "a full disk");
     ingest(&db, &[path]).expect("written");
@@ -524,7 +524,7 @@ fn readers_and_writers_beside_it_see_all_of_it_or_nothing() {
     std::thread::scope(|scope| {
         for durability in [Durability::Sync, Durability::Buffered, Durability::Derived] {
             let (db, stop) = (&db, &stop);
-            // Within the range, beside its keys: memory overlaps time and again.
+            // Within the range, between its keys: memory overlaps time and again.
             scope.spawn(move || {
                 for i in 0.. {
                     if stop.load(Ordering::Relaxed) {
@@ -664,7 +664,7 @@ fn it_works_on_the_real_machine() {
     assert_eq!(dump(&db.snapshot(), Family::DEFAULT), expected);
     db.checkpoint(&path("copy")).expect("written");
     write_rows(&db, Family::DEFAULT, &rows(0, 10, "newer"));
-    let read_only = Db::open_read_only(path("copy"), small_options()).expect("opens beside the writer");
+    let read_only = Db::open_read_only(path("copy"), small_options()).expect("opens next to the writer");
     assert_eq!(dump(&read_only.snapshot(), Family::DEFAULT), expected);
     assert!(matches!(read_only.put(b"k", b"v"), Err(Error::ReadOnly)));
     assert!(!path("copy").join("LOCK").exists() && !path("copy").join("wal").exists(), "nothing was made");
@@ -679,7 +679,7 @@ fn it_works_on_the_real_machine() {
 /// A commit with conditions waits for all numbers before its own, with the lock that orders commits; an ingest has a
 /// number and needs that lock for its sync.
 #[test]
-#[allow(clippy::disallowed_methods, clippy::type_complexity, reason = "callers on threads of their own")]
+#[allow(clippy::disallowed_methods, clippy::type_complexity, reason = "callers on separate threads")]
 fn ingests_and_commits_with_conditions_do_not_wait_for_each_other() {
     const TURNS: u64 = 150;
     let machine = SimMachine::from_seed(21);
@@ -700,14 +700,14 @@ fn ingests_and_commits_with_conditions_do_not_wait_for_each_other() {
             db.write_if(put(&format!("if {thread}"), &turn.to_string()), &[absent], durability).expect("it holds");
         }));
     }
-    spawn(Box::new(|db, turn| db.transact(|tx| tx.put(b"transaction", &turn.to_be_bytes())).expect("nobody else")));
+    spawn(Box::new(|db, turn| db.transact(|tx| tx.put(b"transaction", &turn.to_be_bytes())).expect("no conflict")));
     spawn(Box::new(|db, turn| db.put(b"plain", &turn.to_be_bytes()).expect("healthy")));
     spawn(Box::new(move |db, turn| {
         let file = build_rows(&machine, &format!("{turn}.sst"), OTHER, &rows(0, 3, &format!("ingest {turn}")));
         ingest(db, &[file]).expect("healthy");
     }));
     for _ in 0..6 {
-        ended.recv_timeout(super::threads::DEADLINE).expect("nobody waits for ever");
+        ended.recv_timeout(super::threads::DEADLINE).expect("no call waits for ever");
     }
     assert_eq!(dump(&db.snapshot(), OTHER), rows(0, 3, &format!("ingest {}", TURNS - 1)));
     db.close().expect("closed");

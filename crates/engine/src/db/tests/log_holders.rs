@@ -1,10 +1,10 @@
-//! Who holds the log, as a database tells it.
+//! What holds the log, as a database reports it.
 
 use super::values::text;
 use super::*;
 use crate::{LogHolder, LogSegmentStatus, StreamId};
 
-/// Memtables that hold many segments, in a log with room for them.
+/// Memtables that hold many segments, in a log with space for them.
 fn large_log() -> Options {
     Options {
         memtable_bytes: 1 << 20,
@@ -94,7 +94,7 @@ fn a_holder_that_keeps_too_much_is_warned_of_and_the_log_makes_memtables_flush()
     fill(&db, 10);
     machine.tasks.run_until_idle(1000);
     assert_eq!((db.stats().log.holder_warnings, db.stats().memtables.flushes), (1, 0), "once, until it has doubled");
-    // Beyond the log's budget the memtable is flushed, although it has room.
+    // Beyond the log's budget the memtable is flushed, although it is not full.
     fill(&db, 40);
     machine.tasks.run_until_idle(1000);
     let stats = db.stats();

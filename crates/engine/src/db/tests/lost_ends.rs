@@ -1,4 +1,4 @@
-//! Files that lost their end, or are gone: what was acknowledged and is not there any more is told, and nothing that
+//! Files that lost their end, or are missing: the loss of acknowledged data is reported, and nothing that
 //! may hold it is removed.
 
 use super::*;
@@ -114,9 +114,9 @@ fn a_manifest_that_lost_its_end_is_refused_and_a_repair_keeps_every_table() {
             for bytes in [offset, offset + 3] {
                 let machine = fork(&machine);
                 cut(&machine, &path, bytes);
-                assert_refused(&machine, &path, &format!("edit {i} is gone"));
+                assert_refused(&machine, &path, &format!("edit {i} is missing"));
                 let (report, rows) = repaired(&machine);
-                assert_eq!(rows, expected, "edit {i} is gone: {report:?}");
+                assert_eq!(rows, expected, "edit {i} is missing: {report:?}");
                 assert!(!report.is_whole() && report.checked.is_sound(), "{report:?}");
             }
         }
@@ -230,7 +230,7 @@ fn segments_that_are_not_needed_may_be_gone() {
     }
 }
 
-/// Of a directory without `EXTENT` less can be told: but no commit to a family comes before the edit that makes it.
+/// Of a directory without `EXTENT` less is known: but no commit to a family comes before the edit that makes it.
 #[test]
 fn a_log_that_writes_to_a_family_which_the_manifest_lost_is_refused_for_writing_too() {
     let (machine, _) = log_sample(6, true);
@@ -310,8 +310,8 @@ fn a_nodes_directory_is_a_node_after_a_repair_only_if_nothing_is_lost() {
         machine.fs.flip_bit(&damaged, 100, 1).expect("there");
         let report = repair(&machine);
         assert!(!report.is_whole() && report.log_segments == 0 && report.checked.is_sound(), "{report:?}");
-        let told = report.problems.iter().any(|problem| problem.what.contains("--replace-lost-directory"));
-        assert!(told, "{:?}", report.problems);
+        let reported = report.problems.iter().any(|problem| problem.what.contains("--replace-lost-directory"));
+        assert!(reported, "{:?}", report.problems);
         let families = crate::inspect::summarize(&machine.env(), Path::new(SAVED)).expect("whole").families;
         assert!(families.iter().all(|summary| !Family::NODE_STATE.contains(&Family(summary.family))), "{families:?}");
         let db = Db::open_in(&machine.env(), Path::new(SAVED), small_options()).expect("opens");
@@ -334,14 +334,14 @@ fn reserved_families_keep_their_names_without_a_manifest() {
     db.close().expect("closes");
     machine.fs.flip_bit(&Path::new(DIR).join("CURRENT"), 3, 1).expect("there");
     let report = repair(&machine.env(), Path::new(DIR), Path::new(SAVED)).expect("repairs");
-    let told: Vec<&str> = report.problems.iter().map(|problem| problem.what.as_str()).collect();
-    assert!(told.iter().any(|what| what.contains("family 9") && what.contains("family-9")), "{told:?}");
+    let reported: Vec<&str> = report.problems.iter().map(|problem| problem.what.as_str()).collect();
+    assert!(reported.iter().any(|what| what.contains("family 9") && what.contains("family-9")), "{reported:?}");
     let saved = Options { families: vec![spec()], ..small_options() };
     let db = Db::open_in(&machine.env(), Path::new(SAVED), saved).expect("the name is as before");
     assert_eq!(db.snapshot().get(data, b"key").expect("reads").as_deref(), Some(&b"value"[..]));
 }
 
-/// `CURRENT` is gone, and all but one kind of file: it is a database that was lost, for every open and check, and
+/// `CURRENT` is missing, and all but one kind of file: it is a database that was lost, for every open and check, and
 /// nothing of it is removed.
 #[test]
 fn what_is_left_of_a_database_without_current_is_not_made_a_new_one() {

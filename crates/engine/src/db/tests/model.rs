@@ -119,7 +119,7 @@ impl Run {
         }
     }
 
-    /// Goes through `steps` of the script, until an error.
+    /// Executes `steps` of the script, until an error.
     pub(super) fn go(&mut self, machine: &SimMachine, db: &Db, steps: usize) -> Result<()> {
         for _ in 0..steps {
             match self.rng.below(40) {

@@ -1,4 +1,4 @@
-//! Many point reads at once: on disks that fail and rot, and beside single reads of the same snapshot.
+//! Many point reads at once: on disks with faults and bit rot, and next to single reads of the same snapshot.
 
 use super::values::{large_values, text};
 use super::*;
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 type Values = Vec<Option<Bytes>>;
 
-/// Blocks so small that a table has many, and room for a level between level 0 and the last.
+/// Blocks so small that a table has many, and space for a level between level 0 and the last.
 fn small_blocks() -> Options {
     let mut options = large_values();
     options.table.block_bytes = 256;
@@ -39,7 +39,8 @@ fn multi_get(db: &Db, keys: &[Vec<u8>]) -> Result<Values> {
 }
 
 /// A closed directory whose keys are in a memtable (by the log), in level 0 and in two levels below it, in part under a
-/// range tombstone, expired, and with values in segments and in relocated files; with what [`requested_keys`] must find.
+/// range tombstone, expired, and with values in segments and in relocated files; with what [`requested_keys`] must
+/// find.
 fn directory() -> (SimMachine, Values) {
     open_with(small_blocks);
     let machine = SimMachine::from_seed(31);
@@ -142,7 +143,7 @@ fn a_read_that_fails_is_named_and_nothing_of_it_is_remembered() {
             let context = format!("{warm} keys were warm, read {healthy}: {read:?}");
             let error = multi_get(&db, &requested_keys()).expect_err(&context);
             assert!(matches!(&error, Error::Io { file, .. } if *file == read.path), "{context}: {error}");
-            assert!(machine.fs.trace().last().is_some_and(|last| last.faulted), "{context}: it goes no further");
+            assert!(machine.fs.trace().last().is_some_and(|last| last.faulted), "{context}: it stops there");
             check_afterwards(&db, &expected, &context);
             assert!(db.stats().health.stopped.is_none(), "{context}: writes do not stop for a read");
         }

@@ -42,7 +42,7 @@ fn read(snapshot: &crate::Snapshot, scan: &mut Scan, generation: u64) {
     }
 }
 
-/// A scan that was begun before goes on with what it has open.
+/// A scan that was begun before continues with what it has open.
 fn read_on(scan: &mut Scan, wanted: &str) {
     loop {
         match scan.advance().and_then(|there| Ok(there && scan.value()?.starts_with(wanted.as_bytes()))) {

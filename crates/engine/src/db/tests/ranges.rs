@@ -1,4 +1,4 @@
-//! What a range means, wherever one is taken: without an end it goes on to the end of the family, upside down it has no
+//! What a range means, wherever one is taken: without an end it extends to the end of the family, upside down it has no
 //! keys.
 
 use super::*;
@@ -203,6 +203,6 @@ fn a_subscriber_receives_a_delete_to_the_end() {
     while let Some(change) = changes.next().expect("readable") {
         batches.push(change.batch);
     }
-    let told: Vec<BatchOp<'_>> = batches.iter().flat_map(WriteBatch::ops).collect();
-    assert_eq!(told[1], BatchOp::DeleteRange { family: OTHER, start: b"b", end: b"" });
+    let received: Vec<BatchOp<'_>> = batches.iter().flat_map(WriteBatch::ops).collect();
+    assert_eq!(received[1], BatchOp::DeleteRange { family: OTHER, start: b"b", end: b"" });
 }

@@ -110,7 +110,7 @@ fn what_a_crash_has_left_is_read_as_an_open_would_read_it() {
             fill(&db, 0, 333);
             machine.fs.crash(mode);
             drop(db);
-            // What an open makes of it, on a machine of its own.
+            // What an open makes of it, on a separate machine.
             let twin = SimMachine { fs: machine.fs.fork(Rng::new(seed)), ..restarted(&machine, seed) };
             let opened = open(&twin);
             let (expected, stream) = (contents(&opened), opened.stream(StreamId(3)).expect("readable"));

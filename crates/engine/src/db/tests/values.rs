@@ -200,8 +200,8 @@ fn a_full_disk_refuses_large_values_and_writing_resumes_when_there_is_space() {
             run.check_live(&db).unwrap_or_else(|what| panic!("{quota}: reads go on: {what}"));
         }
         machine.fs.set_quota(None);
-        db.put(b"room", text(100, 1).as_bytes()).expect("the next write succeeds");
-        db.delete(b"room").expect("and so on");
+        db.put(b"space", text(100, 1).as_bytes()).expect("the next write succeeds");
+        db.delete(b"space").expect("and so on");
         machine.tasks.run_until_idle(10_000);
         run.go(&machine, &db, 50).unwrap_or_else(|error| panic!("{quota}: after there was space: {error}"));
         run.check_live(&db).unwrap_or_else(|what| panic!("{quota}: {what}"));

@@ -209,7 +209,7 @@ fn with_the_power_off_everything_fails_until_the_crash() {
     fs.crash(CrashMode::LoseUnsynced);
     assert!(file.read_at(&mut [0], 0).is_err(), "a handle of the ended process stays void");
     assert_eq!(content(&fs, "file"), Some(b"abc".to_vec()));
-    durable_file(&fs, "next", b"life goes on");
+    durable_file(&fs, "next", b"more writes");
 }
 
 #[test]
