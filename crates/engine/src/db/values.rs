@@ -309,7 +309,7 @@ impl Core {
         let needless = version.flushed_sequence().min(self.feed_keeps_after());
         let candidate = |(number, state): (&u64, &crate::version::ValueFileState)| {
             let sealed = state.sealed()?;
-            let ready = self.context.values.may_go(*number, needless);
+            let ready = self.context.values.may_delete(*number, needless);
             let referred = referred.get(number).copied().unwrap_or(0);
             ready.then_some(Candidate { number: *number, bytes: sealed.record_bytes, referred })
         };

@@ -207,7 +207,7 @@ impl ValueLog {
 
     /// Whether a sealed file may be relocated or removed when batches at or below `needless` are not needed from the
     /// log.
-    pub(crate) fn may_go(&self, file: u64, needless: SequenceNumber) -> bool {
+    pub(crate) fn may_delete(&self, file: u64, needless: SequenceNumber) -> bool {
         self.is_flushed(file, needless) && !self.damaged.lock().contains(&file)
     }
 

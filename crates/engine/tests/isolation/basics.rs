@@ -127,7 +127,7 @@ fn all_writes_become_visible_together_and_survive_power_loss() {
     assert_eq!(rest(&mut other).len(), 50);
 }
 
-/// predecessor.md, defect 9: with default options every transaction failed as too big.
+/// Predecessor defect 9: with default options every transaction failed as too big.
 #[test]
 fn defect_9_a_large_transaction_commits_with_default_options() {
     let machine = SimMachine::from_seed(8);
@@ -145,7 +145,7 @@ fn dump_count(db: &Db) -> usize {
     rest(&mut transaction.entries(Family::DEFAULT, Range::all(), Direction::Forward).expect("readable")).len()
 }
 
-/// predecessor.md, defect 11: iterators of transactions showed deleted keys again.
+/// Predecessor defect 11: iterators of transactions showed deleted keys again.
 #[test]
 fn defect_11_iterators_never_show_deleted_keys_again() {
     let db = stepped(&SimMachine::from_seed(9));
