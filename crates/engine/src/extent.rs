@@ -78,7 +78,8 @@ impl Reach {
         // Of a whole log the first comparison ends it; of a damaged one the walk ends at the first gap.
         let Some(missing) = (self.first_segment..=self.last_segment).find(is_missing) else { return Ok(()) };
         let what = format!(
-            "this log segment is missing: {EXTENT} says that segments {} to {} are needed. Commits are lost with it; {REMEDY}",
+            "this log segment is missing: {EXTENT} says that segments {} to {} are needed. Commits are lost \
+             with it; {REMEDY}",
             self.first_segment, self.last_segment
         );
         Err(Error::Corruption { file: path_of(missing), offset: 0, what })

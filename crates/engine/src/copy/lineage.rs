@@ -67,7 +67,7 @@ pub(crate) fn forget_later_backups(env: &Env, dir: &Path, next_file: FileNumber)
     if all.len() == before {
         return Ok(());
     }
-    tracing::warn!(directory = %dir.display(), "the directory is older than its last backup; the next backup copies more");
+    tracing::warn!(directory = %dir.display(), "the directory is older than its last backup: the next one copies more");
     write(env, dir, &all)
 }
 

@@ -154,7 +154,7 @@ impl Drop for Incoming<'_> {
         for path in &self.brought {
             match self.context.env.fs.remove(path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
-                    tracing::debug!(file = %path.display(), %error, "a file that was not ingested stays until the next open");
+                    tracing::debug!(file = %path.display(), %error, "a file of a failed ingest stays until the next open");
                 }
                 _ => {}
             }

@@ -103,8 +103,8 @@ impl Repair<'_> {
             if *number > last + 1 && *number - 1 != self.sequence {
                 let (first, end) = (last + 1, number - 1);
                 let what = format!(
-                    "the log misses the commits with the sequence numbers {first} to {end}: they are lost, or were made with \
-                     Durability::Derived"
+                    "the log misses the commits with the sequence numbers {first} to {end}: they are lost, or were \
+                     made with Durability::Derived"
                 );
                 note(&mut self.report, Error::Corruption { file: wal.to_path_buf(), offset: 0, what })?;
             }

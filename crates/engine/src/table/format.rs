@@ -110,7 +110,8 @@ fn check_version(version: u32, file: &Path) -> Result<()> {
         return Ok(());
     }
     let what = format!(
-        "table format version {version} is unknown, this build knows up to {FORMAT_VERSION}; open it with the newer kontiki that wrote it"
+        "table format version {version} is unknown, this build knows up to {FORMAT_VERSION}; open it with the \
+             newer kontiki that wrote it"
     );
     Err(Error::UnsupportedFormat { file: file.to_path_buf(), what })
 }

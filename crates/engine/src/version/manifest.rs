@@ -260,7 +260,8 @@ fn check_header(bytes: &[u8], path: &Path) -> Result<u32> {
     }
     if !(FORMAT_VERSION_OLDEST..=FORMAT_VERSION).contains(&version) {
         let what = format!(
-            "manifest format version {version} is unknown, this build knows up to {FORMAT_VERSION}; open it with the newer kontiki that wrote it"
+            "manifest format version {version} is unknown, this build knows up to {FORMAT_VERSION}; open it with \
+             the newer kontiki that wrote it"
         );
         return Err(Error::UnsupportedFormat { file: path.to_path_buf(), what });
     }
@@ -298,8 +299,8 @@ fn lost_edits(reach: &Reach, contents: Option<&ManifestContents>, dir: &Path) ->
     }
     if contents.number == reach.manifest && contents.end < reach.manifest_bytes {
         let what = format!(
-            "the manifest has lost its end: its whole records have {} bytes of the {} that were durable. Tables that it does not name \
-             any more may hold acknowledged data; {REMEDY}",
+            "the manifest has lost its end: its whole records have {} bytes of the {} that were durable. Tables \
+             that it does not name any more may hold acknowledged data; {REMEDY}",
             contents.end, reach.manifest_bytes
         );
         return corrupt(path, contents.end, what);
@@ -360,7 +361,8 @@ fn parse_current(bytes: &[u8], path: &Path) -> Result<u64> {
     }
     if version != Some("1") {
         let what = format!(
-            "format version {} is unknown, this build knows up to {CURRENT_FORMAT_VERSION}; open it with the newer kontiki that wrote it",
+            "format version {} is unknown, this build knows up to {CURRENT_FORMAT_VERSION}; open it with the newer \
+             kontiki that wrote it",
             version.unwrap_or("(none)")
         );
         return Err(Error::UnsupportedFormat { file: path.to_path_buf(), what });

@@ -255,7 +255,7 @@ impl VersionSet {
                 if matches!(error, Error::NoDescriptors { .. })
                     || error.is_retryable() && self.names(log.writer.number) =>
             {
-                tracing::warn!(%error, "the manifest could not be rewritten; it keeps growing and the rewrite is tried again");
+                tracing::warn!(%error, "the manifest could not be rewritten; the rewrite is tried again");
                 log.first_bytes = log.writer.bytes();
                 self.obsolete.push_path(manifest_path(&self.dir, number));
                 return;
