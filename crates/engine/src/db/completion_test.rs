@@ -33,7 +33,7 @@ fn a_completion_that_panics_is_reported_and_does_not_keep_others_from_their_answ
     let reported: Arc<parking_lot::Mutex<Vec<String>>> = Arc::default();
     let of_callback = reported.clone();
     completions.set_on_panic(Box::new(move |panic| {
-        of_tell.lock().push(panic.downcast_ref::<&str>().expect("a text").to_string());
+        of_callback.lock().push(panic.downcast_ref::<&str>().expect("a text").to_string());
     }));
     completions.run();
     assert_eq!(*reported.lock(), ["a broken completion"]);
