@@ -152,7 +152,7 @@ struct State {
     /// The content of the slot in force.
     written: Option<Reach>,
     count: u64,
-    /// Where the next record goes.
+    /// The offset of the next record.
     slot: u64,
     file: Kept,
 }

@@ -1,11 +1,12 @@
 //! Keeps in memory what was read: blocks of tables, and in a second instance values of the value log.
 //!
 //! It never looks a block up: each open table has a slot for each of its blocks ([`Slots`]), so a reader that knows
-//! which block it wants finds it with one load. The cache only keeps the slots' content within its bound, by S3-FIFO
+//! which block it needs finds it with one load. The cache only keeps the slots' content within its bound, by S3-FIFO
 //! (Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023): a block enters a short queue; if it was
-//! used by the time it reaches the end it goes on to the main queue, otherwise out; the main queue gives a used block
-//! another round. Blocks that went out of the short queue are remembered for a while: if one comes back, it was thrown
-//! out too early and enters the main queue. So a scan passes through the short queue and leaves the main one alone.
+//! used by the time it reaches the end it moves to the main queue, otherwise it is evicted; the main queue gives a used
+//! block another round. Blocks that went out of the short queue are remembered for a while: if one comes back, it was
+//! thrown out too early and enters the main queue. So a scan passes through the short queue and leaves the main one
+//! alone.
 //!
 //! Below, "block" is what the slots hold, and "table" the owner of the slots.
 //!
@@ -29,7 +30,7 @@ use std::sync::{Arc, Weak};
 const SHARDS: usize = 16;
 /// A cache smaller than this has one shard.
 const SHARDED_BYTES_MIN: u64 = (SHARDS as u64) << 20;
-/// What a cached block costs beside its own memory: queue entry, reference counts, allocator. An estimate.
+/// What a cached block costs in addition to its own memory: queue entry, reference counts, allocator. An estimate.
 const ENTRY_OVERHEAD_BYTES: u64 = 96;
 /// The short queue's part of the capacity; the paper's figure.
 const SHORT_QUEUE_DIVISOR: u64 = 10;
@@ -52,8 +53,8 @@ impl Content for Block {
     }
 }
 
-/// Slots, in which readers find what is in memory without asking the cache. The cache calls these under the lock of the
-/// shard that a slot belongs to, so nothing else fills or empties it meanwhile.
+/// Slots, in which readers find what is in memory without a call of the cache. The cache calls these under the lock of
+/// the shard that a slot belongs to, so nothing else fills or empties it meanwhile.
 pub trait Slots: Send + Sync + 'static {
     /// What is in them.
     type Content: Content;

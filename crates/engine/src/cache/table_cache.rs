@@ -18,7 +18,7 @@ use std::sync::{Arc, Weak};
 /// Opens tables on demand and keeps them, within a bound of bytes (filters, tops of indexes, slots) and of files: each
 /// table weighs at least `capacity_bytes / files_max`.
 ///
-/// An open reader stands in the [`Table`] itself, so that a read that has the table has the reader: this cache only
+/// An open reader is stored in the [`Table`] itself, so that a read that has the table has the reader: this cache only
 /// decides which ones are closed, by CLOCK. A table counts for a quarter of the capacity at most, so that a few tables
 /// stay open however small the capacity is: to read filter and index again for every lookup would be far worse than to
 /// exceed the bound.

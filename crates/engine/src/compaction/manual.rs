@@ -139,8 +139,8 @@ fn next(
     (!inputs.is_empty()).then(|| rewrite(family, last, &inputs))
 }
 
-/// The next two or more small tables of the last level that fit into one, behind a key: a caller who asks for a
-/// compaction wants few tables.
+/// The next two or more small tables of the last level that fit into one, behind a key: a caller that requests a
+/// compaction needs few tables.
 fn next_small(
     context: &Context,
     (family, levels): (Family, &FamilyLevels),

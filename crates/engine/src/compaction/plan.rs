@@ -6,16 +6,16 @@
 //!    and the levels below (bytes over target, see [`Targets`]). What is in flight does not count.
 //! 3. Tables that hold much that is dead: tombstones, expired values, what the oldest range tombstone hides when there
 //!    are too many of them; and tables that are very old (`plan_dead.rs`).
-//! 4. Small tables beside each other (`plan_small.rs`).
+//! 4. Small tables next to each other (`plan_small.rs`).
 //!
 //! A shard of level 0 is *drained* into the first level that holds or shall hold anything, or, while it is small
 //! against what it would be merged with there, *kept*: merged within itself. Level 0 thus stays shallow for readers and
 //! a byte is never rewritten more than [`CompactionOptions::level_factor`] times by one drain, whatever the memtable's
 //! size.
 //!
-//! From a deeper level the table goes down that has the least to be merged with below, for its size and for the dead in
-//! it (which counts double): that writes least, and cycles through the key range by itself, since what was just merged
-//! is wide of what comes next. What overlaps nothing below moves by the edit alone, many tables at once.
+//! From a deeper level the table is moved down that has the least to be merged with below, for its size and for the
+//! dead in it (which counts double): that writes least, and cycles through the key range by itself, since what was just
+//! merged is wide of what comes next. What overlaps nothing below moves by the edit alone, many tables at once.
 
 pub use super::options::CompactionOptions;
 
@@ -128,7 +128,7 @@ impl<'a> Planner<'a> {
         plan.claims().iter().all(|claim| self.in_flight.is_free(claim)).then_some(plan)
     }
 
-    /// The most urgent compaction that can run beside what is in flight, if any is due.
+    /// The most urgent compaction that can run next to what is in flight, if any is due.
     pub fn plan(&self) -> Option<Plan> {
         let families = || self.version.families().iter().filter(|(family, _)| self.in_flight.is_open(*family));
         if let Some(plan) = families().find_map(|(family, levels)| self.plan_drop(family, levels)) {

@@ -1,4 +1,4 @@
-//! Small tables that lie beside each other become one.
+//! Small tables next to each other become one.
 //!
 //! Each flush makes a table of whatever a family has in the memtable, and tables that overlap nothing move down as they
 //! are. So a family with few writes next to a busy one would have as many tables as there were flushes.

@@ -4,7 +4,7 @@
 //! is dropped too if a range tombstone hides it; and if it is a tombstone, or has expired, once no deeper level can
 //! hold an older version that it would have to hide. Expired versions that must still hide something become tombstones.
 //!
-//! A tombstone above the number of the oldest reader, a transaction or a snapshot, is kept: such a reader may ask
+//! A tombstone above the number of the oldest reader, a transaction or a snapshot, is kept: such a reader may check
 //! whether its key was written since (`version/horizon.rs`).
 
 use crate::iterator::KeyRef;
@@ -16,9 +16,9 @@ use crate::{Error, Result, SequenceNumber};
 /// What to do with a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// It goes into the output.
+    /// It is written to the output.
     Keep,
-    /// It has expired, and goes into the output as a tombstone.
+    /// It has expired, and is written to the output as a tombstone.
     KeepAsDelete,
     /// A newer version hides it.
     Hidden,

@@ -5,7 +5,7 @@ use crate::{Family, Range, Result, compaction};
 
 impl Db {
     /// Flushes, merges everything that a family has in a range down into its last level, and waits for that: afterwards
-    /// reads of the range look into one table each, and what was deleted or has expired there takes no space (in the
+    /// reads of the range search one table each, and what was deleted or has expired there takes no space (in the
     /// value log: its garbage is known). Tables that are there already and hold nothing dead are left alone. It works
     /// on the caller's thread, in parallel with automatic compactions; whole tables are compacted, so keys near
     /// the range too. What is written meanwhile is left to automatic compactions, so it ends while others write.

@@ -50,7 +50,7 @@ pub(crate) struct Core {
     pub(crate) recorder: Arc<Recorder>,
     /// The holders of the log, and what was reported of them.
     pub(crate) watchdog: Mutex<Watchdog>,
-    /// Those who follow what is written.
+    /// The subscribers of the change feed.
     pub(crate) feed: Feed,
     pub(crate) progress: Progress,
     pub(super) idle: IdleWatch,
@@ -70,7 +70,7 @@ pub(crate) struct Core {
     /// All writes are refused.
     pub(crate) read_only: bool,
     health: RwLock<Health>,
-    /// As `health` has it: reads look here, which writes nothing that they share.
+    /// As `health` has it: reads check this, which writes nothing that they share.
     closed: AtomicBool,
     /// Where a thread waits that closes a database which another thread is closing.
     pub(super) closing: Closing,
@@ -287,7 +287,7 @@ impl Core {
         self.context.stop.store(true, Ordering::Relaxed);
         let jobs = self.jobs.write().take();
         check_wait();
-        drop(jobs); // Not under the lock: it waits for steps that may want to wake.
+        drop(jobs); // Not under the lock: it waits for steps that may need to wake others.
     }
 
     /// Requests a group commit on the `commit` job.

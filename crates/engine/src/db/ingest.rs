@@ -3,7 +3,7 @@
 //! 1. The files come into the directory of tables under new numbers, by a link or a copy, are synced, and are
 //!    then read from end to end. A crash until step 6 leaves files that the next open removes.
 //! 2. Compactions are excluded from the key ranges, until the end.
-//! 3. Reads look into memtables first, so what memtables hold in these ranges is flushed; the most of it before 4.
+//! 3. Reads search memtables first, so what memtables hold in these ranges is flushed; the most of it before 4.
 //! 4. Commits are held off (as if memory were full), and what has come into these ranges since 3 is flushed too.
 //! 5. The ingest gets its sequence number, the global number of all its tables, and leaves a record in the log
 //!    (`log/ingested.rs`). Commits continue: they get numbers, but do not become visible before the ingest does.
@@ -104,7 +104,7 @@ impl Db {
     }
 }
 
-/// Commits are held off while it lives.
+/// Commits are held back while it exists.
 struct Hold<'a>(&'a Core);
 
 impl<'a> Hold<'a> {

@@ -3,7 +3,7 @@
 //! 1. Under the lock that orders commits (`Core::log`): there is capacity in memory; the conditions hold; the stream
 //!    operations fit the index; the batch gets its sequence number and memtable; the record is copied into the log; the
 //!    stream operations go into the index.
-//! 2. Without a lock: the batch goes into its memtable, on the thread of its writer.
+//! 2. Without a lock: the batch is inserted into its memtable, on the thread of its writer.
 //! 3. `order.rs`: the log is synced if the commit requires that, and numbers become visible in order.
 //!
 //! If the copy into the log fails, nothing has happened: no number was taken. With `NoSpace` the log is as it was and

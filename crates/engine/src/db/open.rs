@@ -257,8 +257,8 @@ pub(crate) fn lock_to_read(env: &Env, path: &Path) -> Result<Option<Box<dyn File
     })
 }
 
-/// The options with a number for each family that is asked for by name: that of the family with this name, or the least
-/// that no family has, had or is asked for with.
+/// The options with a number for each family that is requested by name: that of the family with this name, or the least
+/// that no family has, had or is requested with.
 pub(super) fn with_numbers(version: &Version, mut options: Options) -> Options {
     let mut taken: BTreeSet<Family> = options.families.iter().map(|spec| spec.family).collect();
     for spec in options.families.iter_mut().filter(|spec| spec.family == Family::BY_NAME) {
@@ -472,8 +472,8 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    /// A memtable that is full goes to tables at once. Safe in the middle of the log: what it holds is the log's logged
-    /// batches up to its last number, and all of them are durable.
+    /// A memtable that is full is flushed to tables at once. Safe in the middle of the log: what it holds is the log's
+    /// logged batches up to its last number, and all of them are durable.
     ///
     /// Not so on a full disk. The log frees no space before it was read to its end, and what was in memory before fits
     /// there again: so it stays there, in one memtable, at most as large as the log, and is flushed when the database

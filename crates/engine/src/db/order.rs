@@ -23,8 +23,8 @@ use super::sync::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering::SeqCst, SYNCS
 use crate::planted::{self, Bug};
 use std::collections::VecDeque;
 
-/// Syncs and their waiters meet at one of these. More than syncs in flight, so that waiters of different
-/// syncs rarely share one (which would only wake some in vain).
+/// Syncs and their waiters share one of these. More than syncs in flight, so that waiters of different
+/// syncs rarely use the same one (which would only cause spurious wake-ups).
 const MEETINGS: u64 = 2 * SYNCS_MAX as u64;
 
 /// How often a writer checks whether those before it have inserted before it sleeps: they need about a

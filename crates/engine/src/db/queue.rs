@@ -7,7 +7,7 @@ use crate::vlog::ValuePin;
 use crate::{Durability, SequenceNumber, StreamOp, Unchanged, WriteBatch};
 use std::collections::VecDeque;
 
-/// A checked commit on its way into the log.
+/// A checked commit before it is in the log.
 pub(crate) struct Write {
     pub(crate) batch: WriteBatch,
     pub(crate) streams: Vec<StreamOp>,
@@ -64,7 +64,7 @@ impl Queue {
         self.logged.lock().rewrite.replace(segment).is_none()
     }
 
-    /// Becomes the leader, who empties the queue of logged commits, if there is none and there is work.
+    /// Becomes the leader, which empties the queue of logged commits, if there is none and there is work.
     pub(crate) fn try_lead(&self) -> bool {
         let mut logged = self.logged.lock();
         if logged.leading || (logged.waiting.is_empty() && logged.rewrite.is_none()) {

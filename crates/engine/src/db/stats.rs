@@ -44,7 +44,7 @@ pub struct Stats {
     pub transactions_oldest_start: SequenceNumber,
     /// Commits that wait now.
     pub commits_waiting: u64,
-    /// Times that a writer met full memory and had to wait, counted.
+    /// Times that a writer found memory full and had to wait, counted.
     pub write_stalls: u64,
     /// Log segments now.
     pub log_segments: u64,

@@ -35,7 +35,7 @@ const VALUE_SEGMENTS_FREE: u64 = 8;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WriteDelays {
-    /// Writes that were delayed, counted; those that met a hard bound are counted separately.
+    /// Writes that were delayed, counted; those that reached a hard bound are counted separately.
     pub delayed: u64,
     /// Time that they waited because of memtables, counted in microseconds.
     pub memtables_us: u64,

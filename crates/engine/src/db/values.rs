@@ -287,8 +287,8 @@ impl Core {
             self.context.state.limiter.take(&self.env, written, &self.context.stop);
             // In a stepped world time does not advance.
             if rate > 0 && !urgent.get() && self.env.tasks.threaded() {
-                let pause = Duration::from_secs_f64(bytes as f64 / rate as f64);
-                self.progress.wait_for_end(pause, || self.check_writable().is_err());
+                let wait = Duration::from_secs_f64(bytes as f64 / rate as f64);
+                self.progress.wait_for_end(wait, || self.check_writable().is_err());
             }
             Ok(())
         };

@@ -9,7 +9,7 @@
 //!    before belongs to it or an older one, each later number to a newer one. It is flushed only when all its batches
 //!    are inserted and the log is durable, and then everything up to its last number is visible.
 //! 2. The visible number only grows. A reader that finds the same read state before and after it has loaded the visible
-//!    number sees every write up to that number: a batch gets a number only while the memtable it goes to is in the
+//!    number sees every write up to that number: a batch gets a number only while its memtable is in the
 //!    read state, so a change of memtables shows between the loads.
 
 use super::completion::{Completion, Completions};
@@ -229,8 +229,8 @@ impl Writes {
         state.held = held;
     }
 
-    /// As [`Writes::begin`] for the holder, already durable and without a check of capacity: nothing goes into the
-    /// memtable.
+    /// As [`Writes::begin`] for the holder, already durable and without a check of capacity: nothing is inserted into
+    /// the memtable.
     pub(crate) fn begin_held(&self, append: impl FnOnce(SequenceNumber) -> Result<Appended>) -> Result<Ticket> {
         let mut state = self.state.lock();
         assert!(state.held, "the caller holds");

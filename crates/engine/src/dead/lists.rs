@@ -79,8 +79,8 @@ impl Lists {
         true
     }
 
-    /// Makes a pending range a known one, joined with those that it meets or touches; or drops it. `None` if it is not
-    /// known now.
+    /// Makes a pending range a known one, joined with those that it overlaps or touches; or drops it. `None` if it is
+    /// not known now.
     pub(super) fn settle(&mut self, id: u64, holds: bool) -> Option<DeadRange> {
         let at = self.pending.iter().position(|range| range.id == id)?;
         let mut new = self.pending.remove(at);

@@ -98,7 +98,7 @@ impl Subscriber {
 /// The subscribers.
 pub(crate) struct Feed {
     subscribers: Mutex<Subscribers>,
-    /// Subscribers that wait, or are about to. Counted before they look whether there is something new.
+    /// Subscribers that wait, or are about to. Counted before they check whether there is something new.
     waiting: AtomicU64,
     /// Held by a thread that goes to sleep, from its check until it sleeps.
     sleep: Mutex<()>,

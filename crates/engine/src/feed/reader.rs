@@ -7,7 +7,7 @@ use crate::log::{Look, RawRecord, RecordPosition, SEGMENT_HEADER_BYTES, Segments
 use crate::{Error, Result, SequenceNumber};
 use kontiki_env::fs::File;
 
-/// Bytes read at once: enough that calls cost little beside copying, little enough to keep for each subscriber.
+/// Bytes read at once: enough that calls cost little compared with copying, little enough to keep for each subscriber.
 const READ_BYTES: u64 = 256 << 10;
 
 /// What follows in the log.

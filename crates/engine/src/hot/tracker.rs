@@ -4,7 +4,7 @@
 //! Space-Saving keeps a fixed number of counters. A key that has none takes over the smallest one, count and all: so a
 //! count is never too small, what it may be too large by is known (the count that was taken over), and a key with more
 //! than its share of one in all counters is surely there. Here a key may only use the counters of one set, chosen by
-//! its hash, as in a cache of a processor: to find a key or the smallest count is to look at three cache lines, and
+//! its hash, as in a cache of a processor: to find a key or the smallest count costs three cache lines, and
 //! each set has its own lock. Keys are spread evenly, so the bound stays about the same.
 //!
 //! At the end of each window all counts are halved, the next time their set is used. So a key that is used at a

@@ -2,7 +2,7 @@
 //!
 //! A pair whose value cannot be read is dropped: an error at each read of a key, for ever, is of no use, and the
 //! report names the key. If an older version of the key is left, it shows again, as after the loss of a block of a
-//! table. A file with damage in it is not taken over: what can be read of it goes into the tables, so that the new
+//! table. A file with damage in it is not copied: what can be read of it is written to the tables, so that the new
 //! directory is sound.
 
 use super::repair::{Repair, copy, link_or_copy, note};

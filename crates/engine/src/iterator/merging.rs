@@ -10,12 +10,12 @@ use std::cmp::Ordering;
 /// After a source has been first so many times in succession its run length is determined.
 const STEPS_BEFORE_RUN: u32 = 3;
 /// Heads begin so many bytes before the place where the sources' keys begin to differ. With more the heads distinguish
-/// less; with fewer the walk sooner comes to keys for which other heads must be chosen.
+/// less; with fewer the walk sooner reaches keys for which other heads must be chosen.
 const HEAD_SLACK_BYTES: usize = 3;
 
 /// All versions of several sources in one order: a binary heap of the cursors that are valid.
 ///
-/// Three things keep a step cheap. 8 bytes of each source's key stand in the heap, so most comparisons do not follow a
+/// Three things keep a step cheap. 8 bytes of each source's key are in the heap, so most comparisons do not follow a
 /// pointer: not the first 8, which neighbours often share, but those around the place where the keys begin to differ.
 /// The second in line is known, so as long as the first stays first there is one comparison per step. And if it stays
 /// first for a few steps, the number of its following versions before the second one's is determined
@@ -74,7 +74,7 @@ impl MergingCursor {
         Slot { head: if self.direction == Direction::Forward { head } else { !head }, source }
     }
 
-    /// Chooses the bytes that heads come behind, by the keys where the sources stand now, and fills the heap, without
+    /// Chooses the bytes before the heads, by the present keys of the sources, and fills the heap, without
     /// order.
     fn choose_heads(&mut self) {
         let mut keys = self.sources.iter().filter(|source| source.valid()).map(|source| source.key().user_key);

@@ -5,7 +5,7 @@
 //!
 //! - `format`: the bytes of a segment and of a record's header;
 //! - `record`, `ingested`: the payloads;
-//! - `writer`: appends records and goes from segment to segment; under the lock that orders commits;
+//! - `writer`: appends records and switches from segment to segment; under the lock that orders commits;
 //! - `next`: makes segments ahead, of files that were segments before;
 //! - `tail`: the files that are not durable yet, and how they are synced;
 //! - `segments`: the files that exist, shared with readers and with retention;

@@ -177,7 +177,7 @@ impl NextSegments {
     }
 
     /// Makes the next segment, if there is none ready. New files are filled with zeros if `fill` says so. Any failure
-    /// may be tried again, or left to the writer, who does not wait for this: it makes a small one meanwhile.
+    /// may be tried again, or left to the writer, which does not wait for this: it makes a small one meanwhile.
     pub(crate) fn prepare(&self, fill: impl FnOnce() -> bool) -> Result<bool> {
         let _making = self.making.lock();
         let (free, bytes) = {

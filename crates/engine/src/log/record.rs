@@ -141,7 +141,7 @@ pub(crate) fn encode_rewrite(out: &mut Vec<u8>, ops: &[RewriteOp]) {
 
 /// At least as many bytes as [`encode_commit`] writes for these.
 pub(crate) fn commit_bytes_max(batch: &WriteBatch, streams: &[StreamOp]) -> u64 {
-    // A varint has at most 10 bytes; an operation has a tag and up to three of them beside its entries.
+    // A varint has at most 10 bytes; an operation has a tag and up to three of them in addition to its entries.
     const OP_OVERHEAD: u64 = 31;
     const ENTRY_OVERHEAD: u64 = 10;
     let ops = streams.iter().map(|op| match op {
@@ -234,7 +234,7 @@ fn get_entries(payload: &[u8], input: &mut &[u8]) -> Result<(u64, Vec<Span>), Tr
     let first_index = get_varint(input)?;
     let count = get_varint(input)?;
     if first_index == 0 || first_index.checked_add(count).is_none() || count > input.len() as u64 {
-        return Err(Truncated); // an entry takes at least its length byte, so `count` cannot ask for much memory
+        return Err(Truncated); // an entry takes at least its length byte, so `count` cannot cause a large allocation
     }
     let mut entries = Vec::with_capacity(usize::try_from(count).map_err(|_| Truncated)?);
     for _ in 0..count {

@@ -33,7 +33,7 @@ struct Segment {
     last_sequence: SequenceNumber,
 }
 
-/// The state of a segment, for those who follow the log.
+/// The state of a segment, for subscribers of the log.
 pub(crate) enum Look {
     /// It was deleted.
     Gone,

@@ -32,7 +32,7 @@ impl Default for Tail {
     }
 }
 
-/// See the head of this file. Shared by the writer and by those who sync.
+/// See the head of this file. Shared by the writer and by the threads that sync.
 pub(crate) struct Tail {
     files: Mutex<VecDeque<TailFile>>,
     /// Data that records refer to must be durable before they are reported durable. One sync of it at a time: its files

@@ -24,7 +24,7 @@ pub(crate) enum Need {
     SyncedAndRead,
 }
 
-/// A record on its way into the log. Its payload's checksum is computed when it is made, outside of all locks.
+/// A record before it is in the log. Its payload's checksum is computed when it is made, outside of all locks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outgoing<'a> {
     kind: RecordKind,
@@ -56,7 +56,7 @@ struct Active {
     in_place: bool,
     /// Appends that are not synced at once are copied here, where that is possible: a copy instead of a system call.
     map: Option<Box<dyn MappedFile>>,
-    /// What the file was allocated with: a write below cannot meet a full disk.
+    /// What the file was allocated with: a write below cannot fail for lack of space.
     capacity: u64,
     /// End of the last record.
     end: u64,
@@ -68,7 +68,7 @@ struct Active {
 ///
 /// - When [`LogWriter::append`] returns the operating system has the record, unless it will be synced before any caller
 ///   learns of it ([`Need::Synced`]): then it is *staged* in memory, behind everything before it, until
-///   [`LogWriter::write_out`]. So many writers who wait for the same sync pay for one system call. A following record
+///   [`LogWriter::write_out`]. So many writers that wait for the same sync pay for one system call. A following record
 ///   that needs more writes out first: what is in the file has no gaps.
 /// - Syncs are made elsewhere ([`Tail`]), so that they do not hold up appends; each writes out first.
 /// - No space while the next segment is made leaves the log as it was: try again later. A segment is allocated before

@@ -113,7 +113,7 @@ impl Numbers {
 
     /// The greatest number of the set at or below `at`; 0 if there is none.
     pub(super) fn newest(&self, mut set: Set, at: SequenceNumber) -> SequenceNumber {
-        // What is below everything that is still looked at, and at or below `at`.
+        // What is below everything that is still searched, and at or below `at`.
         let mut rest = Set::EMPTY;
         while let Some(node) = self.node(set) {
             super::work::note(1);

@@ -2,7 +2,7 @@
 //!
 //! Buckets are log-linear (as in HdrHistogram): four for each power of two, so a bucket is at most a quarter as wide as
 //! its values are large, from a nanosecond to two minutes, in 145 counters. Each thread counts in one of a few stripes
-//! of its own cache lines, so that recording costs two additions without contention.
+//! in separate cache lines, so that recording costs two additions without contention.
 
 use super::stripe::stripe_of_thread;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

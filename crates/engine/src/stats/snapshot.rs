@@ -75,7 +75,7 @@ pub struct LatencyStats {
     /// The part of a commit from its place in the log on: insertion into memory, the sync that it required, and the
     /// commits before it. Sampled with `write`.
     pub commit_wait: Histogram,
-    /// Syncs of the log for commits, each with the sync of values that goes before it.
+    /// Syncs of the log for commits, each with the sync of values before it.
     pub log_sync: Histogram,
     /// Syncs of the value log for commits.
     pub value_sync: Histogram,
@@ -103,7 +103,7 @@ pub struct CommitStats {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StallStats {
-    /// Times that a writer met full memory, a full level 0 or another hard bound and had to wait, counted.
+    /// Times that a writer found full memory, a full level 0 or another hard bound and had to wait, counted.
     pub waits: u64,
     /// Callers that wait there now. [`HealthStats::stalled`] gives the reason.
     pub waiting: u64,

@@ -1,6 +1,6 @@
 //! Builds blocks: data blocks, and both levels of the index.
 //!
-//! A block is laid out in columns of fixed width, so that a reader goes to any entry without decoding those before it:
+//! A block is laid out in columns of fixed width, so that a reader finds any entry without decoding those before it:
 //!
 //! | offset | width | field |
 //! |---|---|---|

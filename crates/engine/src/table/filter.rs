@@ -1,6 +1,6 @@
 //! A bloom filter over user keys, blocked by cache line: a lookup touches one line of 64 bytes.
 //!
-//! If the family asks for it (`filter_prefix_bytes`), the filter also holds the first so many bytes of every key that
+//! If the family enables it (`filter_prefix_bytes`), the filter also holds the first so many bytes of every key that
 //! is as long, so that a scan of one prefix can skip a table. Prefix and key are hashed alike: a prefix that is a
 //! key too costs nothing more.
 //!

@@ -133,7 +133,7 @@ pub fn encode_footer(footer: &Footer) -> Vec<u8> {
     out
 }
 
-/// Parses a footer that stands at `offset` of `file`, checking that its handles lie before it.
+/// Parses a footer at `offset` of `file`, checking that its handles lie before it.
 pub fn decode_footer(bytes: &[u8], file: &Path, offset: u64) -> Result<Footer> {
     let corrupt = |what: &str| Error::Corruption { file: file.to_path_buf(), offset, what: what.to_string() };
     let short = |_: Truncated| corrupt("the table's footer is cut short");

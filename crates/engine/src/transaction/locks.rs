@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// More than threads of any machine that we expect, so that two of them rarely meet in a shard.
+/// More than the threads of any machine that we expect, so that two of them rarely contend for a shard.
 const SHARDS: usize = 64;
 
 /// The key of a lock.

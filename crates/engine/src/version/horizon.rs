@@ -1,6 +1,6 @@
 //! Which tombstones of deletions may be dropped, and which were.
 //!
-//! A condition of a commit (`Unchanged`) asks whether a key was written after a number. A deletion is a write, so its
+//! A condition of a commit (`Unchanged`) checks whether a key was written after a number. A deletion is a write, so its
 //! tombstone must exist for as long as a condition may name a number before it: from the start of an open
 //! transaction, or from the number of a snapshot that is still held. [`Horizon::oldest`] is the smallest such number;
 //! flush and compaction keep the tombstones above it, whatever they hide.

@@ -1,12 +1,12 @@
 //! Which range tombstones can be dropped with an edit.
 //!
 //! One can be dropped when no table under it holds anything older that has not been merged under it yet, and when no
-//! transaction that began before it is open (it may ask whether its keys were written since). Everything older than a
+//! transaction that began before it is open (it may check whether its keys were written since). Everything older than a
 //! tombstone here is in tables: memtables are flushed in order. So it can become spent in four ways only: it is added,
 //! and there is nothing under it; a newer one takes the part of it that something is under; a table that was under it
-//! is removed; a transaction ends. Each edit therefore looks at what it has added and what touches that, at what lies
-//! over the tables that it has removed, and, where a transaction held something back and has ended, at all. Chunks of
-//! the list without a number that the removed table could have been under are passed over.
+//! is removed; a transaction ends. Each edit therefore checks what it has added and what touches that, what lies
+//! over the tables that it has removed, and, where a transaction held something back and has ended, all ranges. Chunks
+//! of the list without a number that the removed table could have been under are passed over.
 
 use super::{FamilyLevels, RangeTombstone, Table, Version, VersionEdit};
 use crate::range::work;

@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) struct OpenSegment {
     pub(crate) number: u64,
     file: Arc<dyn File>,
-    /// What the file was allocated with: a write below cannot meet a full disk.
+    /// What the file was allocated with: a write below cannot fail for lack of space.
     capacity: u64,
     /// Where the next range starts. Changed under the appender's lock.
     tail: AtomicU64,

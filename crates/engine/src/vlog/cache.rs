@@ -5,7 +5,7 @@
 //! relocated; so a pointer is the key, and nothing is ever invalidated. Eviction is that of blocks, in
 //! one budget with them ([`SlotCache`]).
 //!
-//! The slots are a hash table: each pointer has a bucket of 8 slots under a lock, and a byte of its hash tells which of
+//! The slots are a hash table: each pointer has a bucket of 8 slots under a lock, and a byte of its hash shows which of
 //! them may hold it. A lookup waits for memory three times, one after the other: bucket, entry, the value's first
 //! bytes. That is what it costs (some 200 ns each on a machine whose caches it exceeds), so a walk that knows its next
 //! pointers prefetches these, step by step ([`Step`]).

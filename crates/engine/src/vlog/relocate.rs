@@ -5,7 +5,7 @@
 //!
 //! A value is live if the newest version of its key in the tables points to it. That is enough, because
 //!
-//! - only files are relocated to which no memtable refers, nor any batch on its way ([`super::ValueLog::is_flushed`]);
+//! - only files are relocated to which no memtable refers, nor any batch in progress ([`super::ValueLog::is_flushed`]);
 //! - readers of this version or a later one see, in its tables, the newest version of each key: their sequence numbers
 //!   are not below what is flushed. A reader at an older number holds the version of that time, and that holds the
 //!   old file;

@@ -270,7 +270,7 @@ fn transact_tries_again_after_a_conflict_and_gives_up_at_its_bound() {
     let result = db.transact(|transaction| {
         tries += 1;
         if tries < 4 {
-            db.put(b"k", b"somebody else")?;
+            db.put(b"k", b"another write")?;
         }
         let seen = transaction.get(b"k")?;
         // A write that slips in between the snapshot and the commit.

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::ptr::NonNull;
 
-/// File systems whose allocated blocks stay where they are when they are written, so that such a write never meets a
+/// File systems whose allocated blocks stay where they are when they are written, so that such a write never finds a
 /// full disk: ext4 and tmpfs. Not XFS or Btrfs: there a copy of a file may share its blocks (`cp --reflink`), at any
 /// time and without a notification, and the next write of such a block needs a new one.
 const IN_PLACE: [i64; 2] = [0xEF53, 0x0102_1994];

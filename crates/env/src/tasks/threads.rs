@@ -49,7 +49,7 @@ fn run(signal: &Signal, mut job: Job) {
                 None
             }
             Progress::Idle => None,
-            Progress::IdleFor(pause) => Some(pause),
+            Progress::IdleFor(wait) => Some(wait),
         };
     }
 }

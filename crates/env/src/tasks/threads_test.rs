@@ -108,12 +108,12 @@ fn a_panic_reaches_the_owner() {
 #[test]
 fn a_job_that_idles_for_a_while_comes_back_by_itself_and_ends_at_once() {
     let (sender, receiver) = mpsc::channel();
-    let mut pauses = vec![Duration::from_secs(3600), Duration::from_millis(1), Duration::from_millis(1)];
+    let mut waits = vec![Duration::from_secs(3600), Duration::from_millis(1), Duration::from_millis(1)];
     let handle = Threads.spawn(
         "look",
         Box::new(move || {
-            sender.send(pauses.len()).unwrap();
-            Progress::IdleFor(pauses.pop().unwrap_or(Duration::from_secs(3600)))
+            sender.send(waits.len()).unwrap();
+            Progress::IdleFor(waits.pop().unwrap_or(Duration::from_secs(3600)))
         }),
     );
     let seen: Vec<usize> = (0..3).map(|_| receiver.recv_timeout(DEADLINE).unwrap()).collect();

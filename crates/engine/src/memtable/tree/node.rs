@@ -3,7 +3,7 @@
 //! **Layout.** One cache line of header, then the slots, 16 bytes each: a *head*, eight bytes of the key as a number
 //! in big-endian order, and a pointer to the record. The heads begin after the prefix that all keys of the node share
 //! (up to 40 bytes of it, kept in the header), so nearly every comparison is one of two numbers in the node. Only equal
-//! heads make a search look at records.
+//! heads make a search read records.
 //!
 //! An inner node's entries are separators: records, borrowed from wherever they are, whose positions divide its
 //! children. Child `i` holds what is below separator `i` and not below separator `i - 1`.

@@ -67,7 +67,7 @@ impl Directory {
         self.live.clone_from(&self.durable);
     }
 
-    /// Rewrites every reference to a file (a copy of the file system has files of its own).
+    /// Rewrites every reference to a file (a copy of the file system has separate files).
     pub(super) fn map_files(&mut self, mut map: impl FnMut(&Inode) -> Inode) {
         let adds = self.pending.iter_mut().filter_map(|operation| match operation {
             Operation::Add { entry, .. } => Some(entry),

@@ -32,7 +32,7 @@ pub(super) struct State {
     /// By path without a leading slash; the root is the empty path.
     directories: BTreeMap<PathBuf, Directory>,
     locks: BTreeMap<PathBuf, u64>,
-    /// Shared locks, by what was handed out.
+    /// Shared locks, by the number of the handle.
     read_locks: BTreeMap<u64, PathBuf>,
     next_id: u64,
 }
