@@ -1,25 +1,27 @@
-//! How far the manifest and the log reach, in a file of its own: `EXTENT`.
+//! How far the manifest and the log reach, in a separate file: `EXTENT`.
 //!
-//! A manifest or a log that lost its end at the border of a record, or a whole file, looks like one that a crash has torn, or like
-//! an older one that is whole. What was acknowledged is then lost without a word, and the next open removes tables that
-//! the manifest does not name any more. So what was durable once is recorded in another file:
+//! A manifest or a log that lost its end at the border of a record, or a whole file, looks like one that a crash has
+//! torn, or like an older one that is whole. Acknowledged writes are then lost silently, and the next open
+//! removes tables that the manifest does not name any more. So what was durable once is recorded in another file:
 //!
 //! - the manifest in use, and how many of its bytes have been synced;
 //! - the log segments that are there: the first, and the last whose name is durable.
 //!
 //! Invariants:
-//! 1. A record says only what is true and durable: it is written after the sync of what it speaks of.
-//! 2. What takes a segment away (retention, a segment made ahead that goes unused) first makes a record durable that asks for less.
-//! 3. An edit of the manifest is acknowledged, and so is a record in a new log segment, only after the record that covers it was
-//!    written; unless the file cannot be written, and then it is removed.
+//! 1. A record says only what is true and durable: it is written after the sync of what it describes.
+//! 2. What removes a segment (retention, a segment made ahead that is not used) first makes a record durable that
+//!    requires less.
+//! 3. An edit of the manifest is acknowledged, and so is a record in a new log segment, only after the record that
+//!    covers it was written; unless the file cannot be written, and then it is removed.
 //!
-//! So a crash at any place leaves a manifest and a log that reach at least as far as the newest whole record says, and whatever
-//! reaches less far is damage. A directory without the file (of an earlier build, or one that was just copied) is not
-//! checked so.
+//! So a crash at any place leaves a manifest and a log that reach at least as far as the newest whole record says, and
+//! whatever reaches less far is damage. A directory without the file (of an earlier build, or one that was just copied)
+//! is not checked so.
 //!
-//! The file has two slots, at offsets 0 and 4096, which are written in turn, each synced before the other is written: so a crash tears
-//! one of them at most, and the other one holds. The slot with the larger count is in force. What asks for less is written to both,
-//! so damage in one slot never makes the other one ask for what is gone. All integers are little-endian:
+//! The file has two slots, at offsets 0 and 4096, which are written in turn, each synced before the other is written:
+//! so a crash tears one of them at most, and the other one is whole. The slot with the larger count is in force. What
+//! requires less is written to both, so damage in one slot never makes the other one require what was deleted. All
+//! integers are little-endian:
 //!
 //! | offset | width | field |
 //! |---|---|---|
@@ -32,9 +34,9 @@
 //! | 44 | 8 | last log segment; one less than the first if there is none |
 //! | 52 | 4 | CRC-32 of bytes 0 to 51 |
 //!
-//! *Rejected:* the same facts in the header of each log segment (edits of the manifest between two segments are not covered, nor is
-//! the last segment itself); in `CURRENT` (replaced by renaming, which costs two syncs, and torn if written in place); a
-//! count of records in the manifest (lost together with its end).
+//! *Rejected:* the same facts in the header of each log segment (edits of the manifest between two segments are not
+//! covered, nor is the last segment itself); in `CURRENT` (replaced by renaming, which costs two syncs, and torn if
+//! written in place); a count of records in the manifest (lost together with its end).
 
 use crate::lock::{Mutex, Rank};
 use crate::{Error, Result};
@@ -46,7 +48,7 @@ use std::sync::Arc;
 
 /// The file's name within the database's directory.
 pub(crate) const EXTENT: &str = "EXTENT";
-/// What a person can do about what is missing.
+/// The remedy for what is missing.
 pub(crate) const REMEDY: &str = "`kontiki repair` saves what is there into a new directory";
 
 const MAGIC: &[u8; 8] = b"KONTIEXT";
@@ -56,7 +58,7 @@ const SLOT_BYTES: u64 = 4096;
 const SLOTS: u64 = 2;
 const RECORD_BYTES: usize = 56;
 
-/// What a record says.
+/// The content of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reach {
     /// The manifest in use.
@@ -76,7 +78,8 @@ impl Reach {
         // Of a whole log the first comparison ends it; of a damaged one the walk ends at the first gap.
         let Some(missing) = (self.first_segment..=self.last_segment).find(is_missing) else { return Ok(()) };
         let what = format!(
-            "this log segment is missing: {EXTENT} says that segments {} to {} are needed. Commits are lost with it; {REMEDY}",
+            "this log segment is missing: {EXTENT} says that segments {} to {} are needed. Commits are lost \
+             with it; {REMEDY}",
             self.first_segment, self.last_segment
         );
         Err(Error::Corruption { file: path_of(missing), offset: 0, what })
@@ -146,10 +149,10 @@ struct State {
     reach: Reach,
     /// Whether the manifest's format says that there may be such a file: an earlier build would not keep it.
     kept: bool,
-    /// What the slot in force says.
+    /// The content of the slot in force.
     written: Option<Reach>,
     count: u64,
-    /// Where the next record goes.
+    /// The offset of the next record.
     slot: u64,
     file: Kept,
 }
@@ -158,15 +161,15 @@ enum Kept {
     /// Nothing was to be recorded yet.
     NotYet,
     Open(Arc<dyn File>),
-    /// It could not be made or written, and is not there: nothing is recorded until the next open.
+    /// It could not be made or written, and does not exist: nothing is recorded until the next open.
     Gone,
-    /// It could not be written, nor removed: nobody knows what it will say.
+    /// It could not be written, nor removed: its content is unknown.
     Unknown(Error),
 }
 
 impl Extent {
-    /// Of the database in `dir`, which uses this manifest, durable up to there; `kept` if the manifest's format knows of the
-    /// file. Nothing is read or written yet.
+    /// Of the database in `dir`, which uses this manifest, durable up to there; `kept` if the manifest's format knows
+    /// of the file. Nothing is read or written yet.
     pub(crate) fn new(fs: Arc<dyn Fs>, dir: &Path, manifest: u64, manifest_bytes: u64, kept: bool) -> Extent {
         let reach = Reach { manifest, manifest_bytes, first_segment: 1, last_segment: 0 };
         let state = State { reach, kept, written: None, count: 0, slot: 0, file: Kept::NotYet };
@@ -176,13 +179,13 @@ impl Extent {
     /// The manifest in use, of a format that knows of the file, and what of it has been synced.
     pub(crate) fn note_manifest(&self, number: u64, bytes: u64) {
         self.state.lock().kept = true;
-        self.ask_more(|reach| (reach.manifest, reach.manifest_bytes) = (number, bytes));
+        self.require_more(|reach| (reach.manifest, reach.manifest_bytes) = (number, bytes));
     }
 
     /// The segments that recovery has found; `last` is one less than `first` if there are none.
     ///
-    /// Errors: the file is there and may not be written to, which is no passing want of space or descriptors: a database that
-    /// went on would be without its protection, and its user would not know.
+    /// Errors: the file exists and cannot be written, which is not a temporary lack of space or descriptors: a database
+    /// that continued would be without its protection, and its user would not know.
     pub(crate) fn note_log(&self, first: u64, last: u64) -> Result<()> {
         assert!(first > 0 && last + 1 >= first, "segment numbers start at 1");
         let path = self.dir.join(EXTENT);
@@ -193,27 +196,27 @@ impl Extent {
         {
             return Err(error);
         }
-        self.ask_more(|reach| (reach.first_segment, reach.last_segment) = (first, last));
+        self.require_more(|reach| (reach.first_segment, reach.last_segment) = (first, last));
         Ok(())
     }
 
     /// A segment has its name durably.
     pub(crate) fn note_segment(&self, number: u64) {
-        self.ask_more(|reach| reach.last_segment = reach.last_segment.max(number));
+        self.require_more(|reach| reach.last_segment = reach.last_segment.max(number));
     }
 
-    /// Segments below `first` are about to go. After an error they must stay.
+    /// Segments below `first` are about to be deleted. After an error they must stay.
     pub(crate) fn begin_log_at(&self, first: u64) -> Result<()> {
-        self.ask_less(|reach| reach.first_segment = reach.first_segment.max(first))
+        self.require_less(|reach| reach.first_segment = reach.first_segment.max(first))
     }
 
-    /// Segments above `last`, which hold nothing, are about to go. After an error they must stay.
+    /// Segments above `last`, which hold nothing, are about to be deleted. After an error they must stay.
     pub(crate) fn end_log_at(&self, last: u64) -> Result<()> {
-        self.ask_less(|reach| reach.last_segment = reach.last_segment.min(last))
+        self.require_less(|reach| reach.last_segment = reach.last_segment.min(last))
     }
 
-    /// Records more. A failure leaves less recorded than could be: damage might go unnoticed, and that is all.
-    fn ask_more(&self, change: impl FnOnce(&mut Reach)) {
+    /// Requires more. After a failure less is recorded than could be: damage may remain undetected, no more.
+    fn require_more(&self, change: impl FnOnce(&mut Reach)) {
         let mut state = self.state.lock();
         change(&mut state.reach);
         if !state.kept {
@@ -232,17 +235,17 @@ impl Extent {
         }
     }
 
-    /// Records less, durably.
-    fn ask_less(&self, change: impl FnOnce(&mut Reach)) -> Result<()> {
+    /// Requires less, durably.
+    fn require_less(&self, change: impl FnOnce(&mut Reach)) -> Result<()> {
         let mut state = self.state.lock();
         change(&mut state.reach);
         if !state.kept || matches!(state.file, Kept::NotYet) && !self.fs.exists(&self.dir.join(EXTENT)) {
             return Ok(());
         }
-        // In both slots: if the one in force rots, the other must not ask for what is gone.
+        // In both slots: if the one in force is damaged, the other must not require what was deleted.
         let written = self.write(&mut state).and_then(|new| if new { self.write_slot(&mut state) } else { Ok(()) });
         if let Err(error) = written {
-            // On a full disk too: what is to go gives space back.
+            // On a full disk too: the deletion frees space.
             self.discard(&mut state, error);
         }
         match &state.file {
@@ -293,7 +296,7 @@ impl Extent {
         Ok(())
     }
 
-    /// Removes the file after `error`: without it nothing is asked for.
+    /// Removes the file after `error`: without it nothing is required.
     fn discard(&self, state: &mut State, error: Error) {
         let path = self.dir.join(EXTENT);
         let removed = match self.fs.exists(&path) {

@@ -37,14 +37,14 @@ fn the_bytes_are_those_of_the_format() {
 fn nothing_is_recorded_until_there_is_something() {
     let machine = machine(1);
     let extent = extent(&machine);
-    extent.begin_log_at(3).expect("nothing asks for less");
+    extent.begin_log_at(3).expect("nothing requires less");
     assert_eq!(read(&machine), None);
     extent.note_log(3, 4).expect("it may be written to");
     extent.note_manifest(1, 200);
     extent.note_segment(5);
     let reach = Reach { manifest: 1, manifest_bytes: 200, first_segment: 3, last_segment: 5 };
     assert_eq!(read(&machine), Some(reach));
-    extent.end_log_at(4).and_then(|()| extent.begin_log_at(4)).expect("room");
+    extent.end_log_at(4).and_then(|()| extent.begin_log_at(4)).expect("written");
     assert_eq!(read(&machine), Some(Reach { first_segment: 4, last_segment: 4, ..reach }));
 }
 
@@ -59,7 +59,8 @@ fn a_manifest_of_an_earlier_format_has_no_record() {
     assert_eq!(read(&machine).expect("now").manifest, 2);
 }
 
-/// After a crash the record asks for nothing that was not there at its time, and for all that a call before the last one had noted.
+/// After a crash the record requires nothing that was not there at its time, and all that a call before the last
+/// one had noted.
 #[test]
 fn a_crash_at_any_operation_leaves_the_last_record_or_the_one_before() {
     for ops in 0..60 {
@@ -83,13 +84,13 @@ fn a_crash_at_any_operation_leaves_the_last_record_or_the_one_before() {
 }
 
 #[test]
-fn what_cannot_be_recorded_is_not_asked_for() {
+fn what_cannot_be_recorded_is_not_required() {
     for op in [Op::Write, Op::Sync] {
         let machine = machine(3);
         let extent = extent(&machine);
         extent.note_log(1, 9).expect("it may be written to");
         machine.fs.fail_next(op, 1, |_| true);
-        extent.begin_log_at(4).expect("the file goes instead");
+        extent.begin_log_at(4).expect("the file is removed instead");
         assert_eq!(read(&machine), None, "{op:?}");
         extent.note_segment(10);
         assert_eq!(read(&machine), None, "nor is it made again before the next open");
@@ -110,15 +111,15 @@ fn what_can_neither_be_recorded_nor_removed_must_stay() {
     assert_eq!(read(&machine).expect("there").first_segment, 1);
 }
 
-/// Whichever slot rots, the other one asks for nothing that is gone.
+/// Whichever slot is damaged, the other one requires nothing that was deleted.
 #[test]
-fn damage_in_one_slot_asks_for_nothing_that_is_gone() {
+fn damage_in_one_slot_requires_nothing_that_was_deleted() {
     let machine = machine(5);
     let extent = extent(&machine);
     extent.note_log(1, 3).expect("it may be written to");
     for first in 2..6 {
         extent.note_segment(first + 2);
-        extent.begin_log_at(first).and_then(|()| extent.end_log_at(first + 1)).expect("room");
+        extent.begin_log_at(first).and_then(|()| extent.end_log_at(first + 1)).expect("written");
         for slot in 0..SLOTS {
             let machine = SimMachine { fs: machine.fs.fork(kontiki_env::rng::Rng::new(1)), ..SimMachine::from_seed(6) };
             machine.fs.flip_bit(&Path::new(DIR).join(EXTENT), slot * SLOT_BYTES + 20, 1).expect("within the file");

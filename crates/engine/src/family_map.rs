@@ -1,8 +1,8 @@
 //! Ordered maps by family whose copies share their memory.
 //!
-//! Thousands of families come one by one, each with a new version and new options, and a copy of the whole map for each would
-//! cost the square of their number. The entries are in chunks: a copy copies a pointer for each chunk, and a change after it one
-//! chunk. A map that shares nothing is changed in place.
+//! Thousands of families are created one by one, each with a new version and new options, and a copy of the whole map
+//! for each would cost the square of their number. The entries are in chunks: a copy copies a pointer for each chunk,
+//! and a change after it one chunk. A map that shares nothing is changed in place.
 
 use crate::Family;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What a version says of its key: its kind, and the bytes that go with it. The same in batches, memtables and tables.
+//! The content of a version: its kind, and the bytes that go with it. The same in batches, memtables and tables.
 //!
 //! | kind | byte | stored bytes |
 //! |---|---|---|
@@ -17,7 +17,7 @@ use kontiki_env::codec::{Truncated, get_u32, get_u64, put_u32, put_u64};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
-    /// The key is gone: a tombstone.
+    /// The key is deleted: a tombstone.
     Delete = 0,
     /// A value.
     Put = 1,

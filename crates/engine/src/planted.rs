@@ -1,5 +1,6 @@
 //! Bugs planted on purpose, so that the tests can show that they would find them. Only with the feature
-//! `planted-bugs` (and in this crate's own tests), which nothing but tests enables; without it every question is answered `false` at compile time.
+//! `planted-bugs` (and in this crate's own tests), which nothing but tests enables; without it every check
+//! is `false` at compile time.
 
 /// A bug that can be switched on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -7,7 +8,7 @@
 pub enum Bug {
     /// New log segments are used before their directory has been synced.
     NoDirectorySync,
-    /// Log segments go although an unflushed memtable or a stream needs them.
+    /// Log segments are deleted although an unflushed memtable or a stream needs them.
     TruncateNeededSegment,
     /// `Sync` commits are answered without a sync of the log.
     AcknowledgeBeforeSync,
@@ -17,9 +18,9 @@ pub enum Bug {
     ManifestNotSynced,
     /// A compaction drops tombstones although deeper levels may hold what they hide.
     DropTombstonesEarly,
-    /// The end of a sync does not wake anybody to start the next.
+    /// The end of a sync does not wake a waiter to start the next.
     ForgetTheNextSync,
-    /// A transaction that waits for a lock looks whether it has it, and only then gets ready to be woken.
+    /// A transaction that waits for a lock checks whether it has it, and only then registers to be woken.
     LoseLockWakeUp,
     /// A writer panics when it puts its batch into the memtable.
     PanicAtInsertion,

@@ -1,6 +1,6 @@
-//! Asks the processor to fetch memory ahead: a walk that knows where it will be in a few steps need not wait there.
+//! Prefetches memory: a walk that knows its position a few steps ahead need not wait there.
 
-/// Asks for these bytes; without effect on what the program does, whatever the address.
+/// Prefetches these bytes; without effect on the program's results, whatever the address.
 #[inline(always)]
 pub(crate) fn prefetch(start: *const u8, bytes: usize) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]

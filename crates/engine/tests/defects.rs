@@ -1,5 +1,5 @@
-//! Defects of the predecessor (docs/internals/testing.md has them all), by the numbers of its list: those that concern the whole
-//! database, through its public face.
+//! Defects of the predecessor (docs/internals/testing.md has them all), by the numbers of its list: those that concern
+//! the whole database, through its public API.
 
 use kontiki_engine::table::Compression;
 use kontiki_engine::{
@@ -53,8 +53,8 @@ fn entries(db: &Db, family: Family, direction: Direction) -> Vec<(Vec<u8>, Vec<u
     found
 }
 
-/// A concatenation of tables moved backward in an ascending scan, and compaction used it: keys of all tables but the first were
-/// lost.
+/// A concatenation of tables moved backward in an ascending scan, and compaction used it: keys of all tables but the
+/// first were lost.
 #[test]
 fn defect_1_scans_and_compactions_pass_through_all_tables_of_a_level_in_order() {
     let machine = SimMachine::from_seed(1);
@@ -81,8 +81,8 @@ fn defect_1_scans_and_compactions_pass_through_all_tables_of_a_level_in_order() 
     }
 }
 
-/// The log was buffered in the process, and a batch was a record for each entry: kill -9 lost acknowledged writes and tore
-/// batches.
+/// The log was buffered in the process, and a batch was a record for each entry: kill -9 lost acknowledged writes and
+/// tore batches.
 #[test]
 fn defect_4_a_killed_process_loses_no_acknowledged_batch_and_tears_none() {
     // Killed between any two operations of the disk, and in the middle of each that changes it.
@@ -132,7 +132,8 @@ fn defect_6_no_new_log_segment_takes_the_place_of_one_that_is_needed() {
     let (mut seen, mut gone) = (BTreeSet::new(), BTreeSet::new());
     let mut machine = machine;
     for number in 1..=300u64 {
-        // A stream that nobody truncates needs every segment; memtables are flushed and segments rotate at paces of their own.
+        // A stream that is never truncated needs every segment; memtables are flushed and segments rotate at different
+        // their own.
         let entry = format!("entry {number}").into_bytes().into();
         let append = StreamOp::Append { stream, first_index: number, entries: vec![entry] };
         let mut batch = WriteBatch::new();
@@ -153,7 +154,7 @@ fn defect_6_no_new_log_segment_takes_the_place_of_one_that_is_needed() {
             (machine, db) = reopened(&machine, db, CrashMode::LoseUnsynced);
             let contents = db.stream(stream).expect("a healthy disk");
             assert_eq!(contents.truncated_through + contents.entries.len() as u64, number);
-            assert_eq!(contents.entries.len() as u64, number, "nobody truncated it");
+            assert_eq!(contents.entries.len() as u64, number, "it was not truncated");
             assert!(
                 contents.entries.iter().zip(1..).all(|(entry, index)| *entry == format!("entry {index}").as_bytes())
             );
@@ -166,12 +167,13 @@ fn defect_6_no_new_log_segment_takes_the_place_of_one_that_is_needed() {
     assert!(seen.len() > 10, "the log hardly rotated: {seen:?}");
 }
 
-/// A failed flush was not tried again, and the next that succeeded moved the log's position past the memtable that was lost.
+/// A failed flush was not tried again, and the next that succeeded moved the log's position past the memtable that was
+/// lost.
 #[test]
 fn defect_7_a_failed_flush_is_tried_again_before_any_later_one_counts() {
     let mut failed = 0;
-    for room in (0..6000).step_by(250) {
-        let machine = SimMachine::from_seed(room);
+    for free_bytes in (0..6000).step_by(250) {
+        let machine = SimMachine::from_seed(free_bytes);
         let db = open(&machine);
         let put = |key: u64, value: u64| {
             let mut batch = WriteBatch::new();
@@ -179,8 +181,8 @@ fn defect_7_a_failed_flush_is_tried_again_before_any_later_one_counts() {
             db.write(batch, Durability::Sync)
         };
         let mut expected = BTreeMap::new();
-        // Memtables fill up while there is no room to flush them.
-        machine.fs.set_quota(Some(machine.fs.used_bytes() + room));
+        // Memtables fill up while there is no space to flush them.
+        machine.fs.set_quota(Some(machine.fs.used_bytes() + free_bytes));
         for number in 0..120 {
             match put(number % 40, number) {
                 Ok(_) => _ = expected.insert(number % 40, number),
@@ -192,9 +194,9 @@ fn defect_7_a_failed_flush_is_tried_again_before_any_later_one_counts() {
             failed += 1;
         }
         machine.fs.set_quota(None);
-        db.flush().expect("there is room again");
+        db.flush().expect("there is space again");
         for number in 200..230 {
-            put(number, number).expect("there is room again");
+            put(number, number).expect("there is space again");
             expected.insert(number, number);
         }
         db.flush().expect("a healthy disk");
@@ -204,10 +206,10 @@ fn defect_7_a_failed_flush_is_tried_again_before_any_later_one_counts() {
         for (key, number) in &expected {
             let found = snapshot.get(OTHER, format!("{key:03}").as_bytes()).expect("a healthy disk");
             let found = found.map(|value| String::from_utf8_lossy(&value).into_owned());
-            assert!(found.is_some_and(|text| text.starts_with(&format!("{number} "))), "{room}: key {key}");
+            assert!(found.is_some_and(|text| text.starts_with(&format!("{number} "))), "{free_bytes}: key {key}");
         }
     }
-    assert!(failed > 5, "only {failed} flushes found no room");
+    assert!(failed > 5, "only {failed} flushes found no space");
 }
 
 /// Compaction never dropped tombstones, values that had ended, and old versions.

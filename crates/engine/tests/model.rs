@@ -1,4 +1,4 @@
-//! The whole database against a model, through its public face.
+//! The whole database against a model, through its public API.
 //!
 //! A script of random operations is drawn from a seed, independently of the options; every read is compared with the
 //! model, and the history of all reads must be the same under every set of options. With power losses, what is
@@ -21,7 +21,7 @@ use std::rc::Rc;
 
 const DIR: &str = "/db";
 const FAMILIES: [Family; 3] = [Family::DEFAULT, Family(1), Family(40)];
-/// In each batch: the number of the commit, so that a recovered database tells how far it got.
+/// In each batch: the number of the commit, so that a recovered database shows how far it got.
 const COUNTER: &[u8] = b"\xffcounter";
 
 type Rows = BTreeMap<(Family, Vec<u8>), Vec<u8>>;
@@ -276,7 +276,7 @@ impl World {
         self.open().expect("a killed process loses nothing");
     }
 
-    /// Takes the power away and checks what is left; the model goes on from there.
+    /// Takes the power away and checks what is left; the model continues from there.
     fn lose_power_and_reopen(&mut self, mode: CrashMode, what: &str) {
         self.machine.fs.crash(mode);
         self.db = None;
@@ -345,7 +345,7 @@ fn play(seed: u64, options: Options, steps: u64) -> Vec<u64> {
     let mut world = World::new(seed, options);
     let mut rng = Rng::new(seed).child("script");
     for _ in 0..steps {
-        // Each step has a generator of its own, so that a set of options cannot shift the script.
+        // Each step has a separate generator, so that a set of options cannot shift the script.
         let mut step = Rng::new(rng.next_u64());
         let done = match rng.below(100) {
             0..70 => world.write(&mut step),
@@ -437,11 +437,11 @@ fn a_full_disk_stops_writes_only_while_it_is_full() {
             // The first write may meet what background work last said; it wakes it.
             let mut tries = 0;
             while let Err(error) = world.write(&mut rng) {
-                assert!(error.is_retryable() && tries < 3, "seed {seed}: there is room again, but: {error}");
+                assert!(error.is_retryable() && tries < 3, "seed {seed}: there is space again, but: {error}");
                 tries += 1;
                 world.machine.tasks.run_until_idle(1000);
             }
-            world.flush().expect("there is room again");
+            world.flush().expect("there is space again");
             assert_eq!(dump(&world.db().snapshot()).expect("a healthy disk"), *world.now());
         }
         // The default options preallocate far more than the script writes.

@@ -1,5 +1,5 @@
-//! Values that are overwritten while their garbage is collected, on the real machine with real threads: every read gives a
-//! value that its key had at some moment of the read.
+//! Values that are overwritten while their garbage is collected, on the real machine with real threads: every read
+//! gives a value that its key had at some moment of the read.
 
 use kontiki_engine::{Db, Durability, Family, FamilySpec, Options, VALUE_BYTES_MAX, View, WriteBatch};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,8 +26,8 @@ fn options(threshold_bytes: u64) -> Options {
     options
 }
 
-/// Before a key is written its `begun` is raised, and `done` after it was answered: so a read that saw `done` at `d` before it
-/// began and `begun` at `b` after it ended must give a version from `d` to `b`.
+/// Before a key is written its `begun` is raised, and `done` after it was answered: so a read that saw `done` at `d`
+/// before it began and `begun` at `b` after it ended must give a version from `d` to `b`.
 #[derive(Default)]
 struct Versions {
     begun: AtomicU64,
@@ -70,7 +70,7 @@ fn read(db: &Db, versions: &[Versions], step: usize, stop: &AtomicBool) {
         let snapshot = db.snapshot();
         let now = db.get(&key(number)).expect("a healthy disk");
         let now = version_of(number, now.as_deref());
-        // Through the snapshot a little later, when collections have gone on.
+        // Through the snapshot a little later, when collections have continued.
         let then = snapshot.get(Family::DEFAULT, &key(number)).expect("a healthy disk");
         let then = version_of(number, then.as_deref());
         let most = versions[number].begun.load(Ordering::SeqCst);

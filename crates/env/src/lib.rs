@@ -1,11 +1,11 @@
-//! The only door to the machine: files, clocks, randomness and background tasks, each with a real and a
-//! simulated implementation behind one small face, plus the byte codecs every floor shares.
+//! The only access to the machine: files, clocks, randomness and background tasks, each with a real and a
+//! simulated implementation behind one small interface, plus the byte codecs that all crates share.
 //!
 //! Invariant: no other crate of the core (engine, txn, raftstore, placement) touches `std::fs`, a clock, a
 //! random source or a thread. `clippy.toml` bans them outside this crate.
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
-#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // this crate is the door
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // this crate is the only user
 
 pub mod clock;
 pub mod codec;
@@ -18,7 +18,7 @@ pub mod testing;
 
 use std::sync::Arc;
 
-/// Everything a component may ask of the machine, handed down at construction. Cheap to clone.
+/// Everything that a component may use of the machine, passed down at construction. Cheap to clone.
 #[derive(Clone)]
 pub struct Env {
     /// Files.
@@ -36,7 +36,7 @@ impl Env {
     }
 }
 
-/// A simulated machine, its parts at hand: the disk to crash, the clock to set, the tasks to step.
+/// A simulated machine with access to its parts: the disk to crash, the clock to set, the tasks to step.
 #[derive(Clone)]
 pub struct SimMachine {
     /// Its disk.
@@ -62,7 +62,7 @@ impl SimMachine {
         SimMachine { clock: clock::SimClock::with_origin(self.clock.time().clone(), origin), ..self }
     }
 
-    /// A machine in a world of its own, from a seed alone.
+    /// A machine in a separate world, from a seed alone.
     pub fn from_seed(seed: u64) -> SimMachine {
         SimMachine::new(&rng::Rng::new(seed), clock::VirtualTime::default())
     }
@@ -72,7 +72,7 @@ impl SimMachine {
         SimMachine { tasks: tasks::SimTasks::new(rng), ..self.clone() }
     }
 
-    /// The face that components see.
+    /// The interface that components see.
     pub fn env(&self) -> Env {
         Env { fs: Arc::new(self.fs.clone()), clock: Arc::new(self.clock.clone()), tasks: Arc::new(self.tasks.clone()) }
     }

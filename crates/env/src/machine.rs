@@ -1,8 +1,8 @@
-//! How large the machine is, as far as this process may use it.
+//! The size of the machine, as far as this process may use it.
 
 use std::path::Path;
 
-/// What a process may use.
+/// The resources of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MachineSize {
     /// Bytes of memory: the machine's, or the control group's limit if that is smaller. `None` where neither is known.
@@ -11,7 +11,7 @@ pub struct MachineSize {
     pub cores: usize,
 }
 
-/// Asks the system. Containers are recognised by their control group (version 2, and 1 at its usual place).
+/// Reads them from the system. Containers are recognised by their control group (version 2, and 1 at its usual place).
 pub fn machine_size() -> MachineSize {
     let read = |path: &str| std::fs::read_to_string(Path::new(path)).ok();
     let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
@@ -29,8 +29,9 @@ pub fn descriptors_max() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current
 }
 
-/// Raises that number as far as the system lets this process (its hard limit), and returns it. For a program's start: the
-/// limit that most systems begin with, 1,024, is there for programs that use `select`, and a library should not change it.
+/// Raises that number as far as the system lets this process (its hard limit), and returns it. For a program's start:
+/// the limit that most systems begin with, 1,024, exists for programs that use `select`, and a library should not
+/// change it.
 pub fn raise_descriptors_max() -> std::io::Result<Option<u64>> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);

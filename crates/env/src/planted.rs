@@ -1,7 +1,7 @@
 //! Bugs planted on purpose, so that tests can show that they would find them: one form for every crate that has some.
 
-/// Makes a crate's enumeration of bugs and the switch for them. Only with the crate's feature `planted-bugs` (and in its
-/// own tests), which nothing but tests enables, can a bug be switched on; without it every question is answered `false`
+/// Makes a crate's enumeration of bugs and the switch for them. Only with the crate's feature `planted-bugs` (and in
+/// its own tests), which nothing but tests enables, can a bug be switched on; without it every check is `false`
 /// at compile time. The switch belongs to the thread: a stepped world has one.
 #[macro_export]
 macro_rules! planted_bugs {

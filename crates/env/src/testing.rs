@@ -1,10 +1,10 @@
-//! What tests over real sockets share.
+//! Helpers for tests over real sockets.
 
 use parking_lot::Mutex;
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Where an address is claimed: a port that nothing here listens on otherwise.
+/// Claims an address: a port on which nothing else listens here.
 const CLAIM_PORT: u16 = 65_535;
 /// Bits of the address that count the addresses of one process.
 const COUNT_BITS: u32 = 10;
@@ -22,7 +22,7 @@ pub fn loopback_address() -> Ipv4Addr {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     for _ in 0..1 << (COUNT_BITS + 2) {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        // Processes that run at once have different numbers, so the first try of each is as good as always its own.
+        // Processes that run at once have different numbers, so the first try of each practically always succeeds.
         let host = (std::process::id() << COUNT_BITS).wrapping_add(count) & 0x00FF_FFFF;
         let address = Ipv4Addr::from(127 << 24 | host);
         let is_ours = host > 0xFFFF && host & 0xFF != 0xFF && host & 0xFF != 0;

@@ -1,16 +1,16 @@
 //! One budget for two caches: blocks, and values of the value log.
 //!
-//! How much of each is worth keeping depends on how large the values are, and that changes from database to database and
-//! from hour to hour. So neither has a fixed part: each may take what the other does not use. Only when both would fill
-//! it all does a fixed share hold, and whoever has borrowed gives back as the other grows.
+//! How much memory each needs depends on the size of the values, and changes from database to database and over time.
+//! So neither has a fixed part: each may use what the other does not. Only when both would fill the whole budget does a
+//! fixed share apply, and the cache that has borrowed gives back as the other grows.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// What values keep when blocks would take everything.
+/// The share that values keep when blocks would take everything.
 const VALUE_SHARE_PERCENT: u64 = 25;
 
-/// Who takes part.
+/// The caches of a budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     /// Blocks of tables.
@@ -70,33 +70,33 @@ impl Budget {
         }
     }
 
-    /// All of it.
+    /// The whole budget.
     pub(crate) fn total_bytes(&self) -> u64 {
         self.total_bytes
     }
 
-    /// What a part may have now: what the other leaves, and never less than its share.
+    /// What a part may use now: what the other leaves, and never less than its share.
     pub(crate) fn capacity_bytes(&self, part: Part) -> u64 {
         let left = self.total_bytes.saturating_sub(self.state(part.other()).used_bytes.load(Relaxed));
         left.max(self.state(part).share_bytes)
     }
 
-    /// Whether a part has more than it may.
+    /// Whether a part uses more than it may.
     pub(crate) fn is_over(&self, part: Part) -> bool {
         self.state(part).used_bytes.load(Relaxed) > self.capacity_bytes(part)
     }
 
-    /// Something has come in. To be called before anyone can take it out, so that the sum never falls below zero.
+    /// Something was added. Called before another thread can remove it, so that the sum never falls below zero.
     pub(crate) fn add(&self, part: Part, bytes: u64) {
         self.state(part).used_bytes.fetch_add(bytes, Relaxed);
     }
 
-    /// Something has gone out.
+    /// Something was removed.
     pub(crate) fn remove(&self, part: Part, bytes: u64) {
         self.state(part).used_bytes.fetch_sub(bytes, Relaxed);
     }
 
-    /// How a part is asked for room.
+    /// How a part is asked to free memory.
     pub(crate) fn on_give_way(&self, part: Part, give_way: impl Fn() + Send + Sync + 'static) {
         let first = self.state(part).give_way.set(Box::new(give_way)).is_ok();
         assert!(first, "one cache for each part of a budget");

@@ -16,7 +16,7 @@ fn each_may_have_what_the_other_leaves() {
 }
 
 #[test]
-fn who_has_borrowed_is_asked_to_give_back() {
+fn the_borrowing_cache_gives_back() {
     let budget = Arc::new(Budget::shared(1000));
     let weak = Arc::downgrade(&budget);
     budget.on_give_way(Part::Blocks, move || weak.upgrade().expect("there").remove(Part::Blocks, 100));

@@ -14,7 +14,8 @@ impl BuildHasher for FixedHash {
     }
 }
 
-/// Mixes integers (multiply and fold). File numbers and offsets are ours, so nobody can choose collisions.
+/// Mixes integers (multiply and fold). File numbers and offsets are chosen by the engine, so no client can force
+/// collisions.
 pub struct FixedHasher(u64);
 
 impl Hasher for FixedHasher {

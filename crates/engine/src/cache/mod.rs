@@ -1,7 +1,7 @@
-//! Caches, bounded in bytes: uncompressed blocks and values of the value log in one budget, and open tables (file handle,
-//! filter, top of the index).
+//! Caches, bounded in bytes: uncompressed blocks and values of the value log in one budget, and open tables (file
+//! handle, filter, top of the index).
 //!
-//! Neither is searched by a read. A table of the version holds its open reader, a reader holds slots for its blocks
+//! A read searches neither. A table of the version holds its open reader, a reader holds slots for its blocks
 //! (`residents`); the caches decide what stays. Their decisions depend on nothing random, so that a simulated run
 //! evicts, and therefore reads, the same from the same seed.
 //!

@@ -1,5 +1,6 @@
 //! The block cache under a scheduler that explores interleavings: the same source, compiled once more over scheduled
-//! locks and slots. Readers of two tables bring blocks in, a table goes while others read, and room is for three blocks.
+//! locks and slots. Readers of two tables load blocks, a table is dropped while others read, and the capacity is three
+//! blocks.
 
 mod budget {
     pub(super) use crate::cache::budget::{Budget, Part};
@@ -14,7 +15,7 @@ mod residents;
 #[allow(dead_code, clippy::duplicate_mod)]
 mod slot_cache;
 
-/// The face of `sync.rs` over shuttle. A slot is a lock here: each of its operations is one step, as it is there.
+/// The interface of `sync.rs` over shuttle. A slot is a lock here: each of its operations is one step, as it is there.
 mod sync {
     pub(super) use crate::lock::Rank;
     pub(super) use shuttle::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -91,7 +92,7 @@ use std::sync::Arc;
 
 const SCHEDULES: usize = 5_000;
 const BLOCKS: u32 = 4;
-const ROOM: u64 = 3;
+const CAPACITY: u64 = 3;
 
 /// A block that says whose it is.
 fn block(table: u64, index: u32) -> Block {
@@ -100,8 +101,8 @@ fn block(table: u64, index: u32) -> Block {
     Block::new(writer.finish().to_vec().into()).expect("well made")
 }
 
-/// A table of a task. If the task panics it stays for ever: its end would look at what is broken, or at a poisoned lock, and
-/// a second panic while the first unwinds ends the process.
+/// A table of a task. If the task panics it stays for ever: its end would look at what is broken, or at a poisoned
+/// lock, and a second panic while the first unwinds ends the process.
 struct Kept(Option<Arc<Residents>>);
 
 impl Kept {
@@ -124,13 +125,13 @@ fn read_some(table: &Arc<Residents>, number: u64) {
         let index = shuttle::rand::thread_rng().gen_range(0..BLOCKS);
         let purpose = if shuttle::rand::thread_rng().gen_range(0..3) == 0 { Use::Scan } else { Use::Point };
         let held = table.get(index, purpose).unwrap_or_else(|| table.insert(index, block(number, index), purpose));
-        assert_eq!(held.stored(0), format!("{number:04}/{index:04}").as_bytes(), "the block that was asked for");
+        assert_eq!(held.stored(0), format!("{number:04}/{index:04}").as_bytes(), "the requested block");
     }
 }
 
 fn scenario() {
     let block_bytes = weight(&block(1, 0));
-    let cache = Arc::new(SlotCache::new(ROOM * block_bytes));
+    let cache = Arc::new(SlotCache::new(CAPACITY * block_bytes));
     let stays = Kept(Some(Residents::new(1, BLOCKS, cache.clone())));
     // The last reader of the second table takes it along, in the middle of what the others do.
     let goes = Kept(Some(Residents::new(2, BLOCKS, cache.clone())));
@@ -143,7 +144,7 @@ fn scenario() {
                     read_some(goes.table(), 2);
                 }
                 read_some(stays.table(), 1);
-                assert!(cache.used_bytes() <= ROOM * block_bytes, "within its bytes whenever it can be asked");
+                assert!(cache.used_bytes() <= CAPACITY * block_bytes, "within its bytes at every check");
             })
         })
         .collect();

@@ -6,10 +6,10 @@ use crate::table::block::Block;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// Uses are counted up to this: so many rounds of the main queue does a block stay without another use.
+/// Uses are counted up to this limit: a block stays for that many rounds of the main queue without another use.
 const USES_MAX: u8 = 3;
 
-/// What is, or was, in a cache: a block, if nothing else is said.
+/// The content of a slot, now or earlier: a block, unless another type is given.
 pub struct Resident<T = Block> {
     content: T,
     uses: AtomicU8,
@@ -20,12 +20,12 @@ impl<T> Resident<T> {
         Resident { content, uses: AtomicU8::new(0) }
     }
 
-    /// One that stays for as many rounds as any.
+    /// One that stays for the largest number of rounds.
     pub(super) fn used_often(content: T) -> Resident<T> {
         Resident { content, uses: AtomicU8::new(USES_MAX) }
     }
 
-    /// Counts a use. Two threads may count one together: the count is a hint.
+    /// Counts a use. Two threads may count the same one: the count is a hint.
     pub(crate) fn touch(&self) {
         let uses = self.uses.load(Relaxed);
         if uses < USES_MAX {
@@ -33,7 +33,7 @@ impl<T> Resident<T> {
         }
     }
 
-    /// Lets it stay for as many rounds as any.
+    /// Lets it stay for the largest number of rounds.
     pub(crate) fn touch_often(&self) {
         self.uses.store(USES_MAX, Relaxed);
     }
@@ -43,7 +43,7 @@ impl<T> Resident<T> {
         self.uses.swap(0, Relaxed)
     }
 
-    /// Takes one use off, if there is one.
+    /// Subtracts one use, if there is one.
     pub(crate) fn take_use(&self) -> bool {
         let uses = self.uses.load(Relaxed);
         self.uses.store(uses.saturating_sub(1), Relaxed);
@@ -91,17 +91,17 @@ impl Deref for Held {
 /// What a lookup is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Use {
-    /// A point read, or the first blocks of a scan: the block has earned its place.
+    /// A point read, or the first blocks of a scan: the block has been used once.
     Point,
     /// A point read of a key that is read often: the block need not prove itself.
     Hot,
-    /// A block in the course of a longer scan: it may be cached, but it is no more worth keeping than before.
+    /// A block in the course of a longer scan: it may be cached, but its priority does not rise.
     Scan,
-    /// A compaction's: what it reads will not be asked for again.
+    /// A read by a compaction: what it reads is not needed again.
     Once,
 }
 
-/// The slots of one open table. Blocks leave them when the cache needs room, and with the last reader.
+/// The slots of one open table. Blocks leave them when the cache needs memory, and with the last reader.
 pub struct Residents {
     table: u64,
     cache: Arc<SlotCache<Residents>>,
@@ -154,7 +154,7 @@ impl Residents {
         }
     }
 
-    /// Keeps a block that was read, if the cache has room for it.
+    /// Keeps a block that was read, if the cache has capacity for it.
     pub fn insert(self: &Arc<Self>, index: u32, block: Block, purpose: Use) -> Held {
         match purpose {
             Use::Once => Held::from(Arc::new(Resident::new(block))),

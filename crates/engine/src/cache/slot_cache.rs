@@ -1,15 +1,16 @@
-//! What stays in memory of what was read: blocks of tables, in another such cache values of the value log.
+//! Keeps in memory what was read: blocks of tables, and in a second instance values of the value log.
 //!
 //! It never looks a block up: each open table has a slot for each of its blocks ([`Slots`]), so a reader that knows
-//! which block it wants finds it with one load. The cache only keeps the slots' content within its bound, by S3-FIFO
+//! which block it needs finds it with one load. The cache only keeps the slots' content within its bound, by S3-FIFO
 //! (Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023): a block enters a short queue; if it was
-//! used by the time it reaches the end it goes on to the main queue, otherwise out; the main queue gives a used block
-//! another round. Blocks that went out of the short queue are remembered for a while: if one comes back, it was thrown
-//! out too early and enters the main queue. So a scan passes through the short queue and leaves the main one alone.
+//! used by the time it reaches the end it moves to the main queue, otherwise it is evicted; the main queue gives a used
+//! block another round. Blocks that went out of the short queue are remembered for a while: if one comes back, it was
+//! thrown out too early and enters the main queue. So a scan passes through the short queue and leaves the main one
+//! alone.
 //!
-//! Below, "block" is whatever the slots hold, and "table" whoever owns the slots.
+//! Below, "block" is what the slots hold, and "table" the owner of the slots.
 //!
-//! A hit writes nothing but a counter of the thread's own and, until it has the largest value, the block's use count.
+//! A hit writes nothing but a per-thread counter and, until it has the largest value, the block's use count.
 
 use super::budget::{Budget, Part};
 use super::hash::FixedHash;
@@ -29,15 +30,15 @@ use std::sync::{Arc, Weak};
 const SHARDS: usize = 16;
 /// A cache smaller than this has one shard.
 const SHARDED_BYTES_MIN: u64 = (SHARDS as u64) << 20;
-/// What a cached block costs beside its own memory: queue entry, reference counts, allocator. An estimate.
+/// What a cached block costs in addition to its own memory: queue entry, reference counts, allocator. An estimate.
 const ENTRY_OVERHEAD_BYTES: u64 = 96;
 /// The short queue's part of the capacity; the paper's figure.
 const SHORT_QUEUE_DIVISOR: u64 = 10;
-/// Entries of tables that are gone are swept out of the queues once there are more of them than this, and than others.
+/// Entries of dropped tables are swept out of the queues once there are more of them than this, and than of others.
 const DEAD_ENTRIES_MIN: usize = 64;
 /// Blocks remembered at least; otherwise as many as there are in the cache.
 const GHOSTS_MIN: usize = 64;
-/// Counters of hits, one a cache line: threads take them in turn.
+/// Counters of hits, one in each cache line: threads take them in turn.
 const HIT_COUNTERS: usize = 16;
 
 /// What slots hold.
@@ -52,12 +53,12 @@ impl Content for Block {
     }
 }
 
-/// Slots, in which readers find what is in memory without asking the cache. The cache calls these under the lock of the
-/// shard that a slot belongs to, so nothing else fills or empties it meanwhile.
+/// Slots, in which readers find what is in memory without a call of the cache. The cache calls these under the lock of
+/// the shard that a slot belongs to, so nothing else fills or empties it meanwhile.
 pub trait Slots: Send + Sync + 'static {
     /// What is in them.
     type Content: Content;
-    /// Tells these slots from all others.
+    /// Distinguishes these slots from all others.
     fn number(&self) -> u64;
     /// Puts content into its slot; or returns what is there.
     fn fill(&self, index: u32, content: &Arc<Resident<Self::Content>>) -> Option<Arc<Resident<Self::Content>>>;
@@ -65,7 +66,7 @@ pub trait Slots: Send + Sync + 'static {
     fn empty(&self, index: u32) -> bool;
     /// Sets the uses of what is in a slot to zero and returns how many there were.
     fn take_uses(&self, index: u32) -> u8;
-    /// Takes one use off, if there is one.
+    /// Subtracts one use, if there is one.
     fn take_use(&self, index: u32) -> bool;
 }
 
@@ -74,19 +75,19 @@ pub struct SlotCache<S: Slots> {
     shards: Box<[Mutex<Shard<S>>]>,
     budget: Arc<Budget>,
     part: Part,
-    /// The shard that gives room to the other part next.
+    /// The shard that next frees memory for the other part.
     gives_next: AtomicU64,
     hits: [Counter; HIT_COUNTERS],
     misses: AtomicU64,
     evictions: AtomicU64,
 }
 
-/// A counter with a cache line of its own (two, for processors that fetch pairs).
+/// A counter in its own cache line (two, for processors that fetch pairs).
 #[derive(Default)]
 #[repr(align(128))]
 struct Counter(AtomicU64);
 
-/// A block in a queue. It is out of the cache if its table is gone.
+/// A block in a queue. It is out of the cache once its table is dropped.
 struct Entry<S: Slots> {
     owner: Weak<S>,
     index: u32,
@@ -96,13 +97,13 @@ struct Entry<S: Slots> {
 struct Shard<S: Slots> {
     short: VecDeque<Entry<S>>,
     main: VecDeque<Entry<S>>,
-    /// Bytes of the entries of `short`, also of those whose table is gone.
+    /// Bytes of the entries of `short`, also of those whose table was dropped.
     short_bytes: u64,
     /// Bytes of the blocks in slots.
     live_bytes: u64,
-    /// Entries whose table is gone, roughly.
+    /// Entries whose table was dropped, roughly.
     dead: usize,
-    /// Blocks that had to go for others, counted.
+    /// Blocks evicted for others, counted.
     evicted: u64,
     ghosts: Ghosts,
 }
@@ -157,7 +158,7 @@ impl<S: Slots> SlotCache<S> {
         self.shards.iter().map(|shard| shard.lock().live_bytes).sum()
     }
 
-    /// What it has done since it was made, and what it holds.
+    /// Counters since it was made, and what it holds.
     pub fn stats(&self) -> CacheStats {
         CacheStats {
             capacity_bytes: self.budget.capacity_bytes(self.part),
@@ -168,7 +169,8 @@ impl<S: Slots> SlotCache<S> {
         }
     }
 
-    /// Entries of the queues, also those of tables that are gone: what the cache remembers beside the blocks is bounded too.
+    /// Entries of the queues, also those of dropped tables: what the cache remembers in addition to the blocks is
+    /// bounded too.
     pub fn queue_entries(&self) -> usize {
         let entries = |shard: &Mutex<Shard<S>>| {
             let shard = shard.lock();
@@ -200,8 +202,8 @@ impl<S: Slots> SlotCache<S> {
         self.shards.get(index).expect("a remainder is below the divisor")
     }
 
-    /// Puts a block into its slot, unless another thread was faster, and makes room. A hot one goes past the short queue.
-    /// Returns what is to be used.
+    /// Puts a block into its slot, unless another thread was faster, and evicts others until it fits. A hot one skips
+    /// the short queue. Returns the block to use.
     pub(crate) fn insert(&self, owner: &Arc<S>, index: u32, block: S::Content, hot: bool) -> Arc<Resident<S::Content>> {
         let bytes = weight(&block);
         let block = Arc::new(if hot { Resident::used_often(block) } else { Resident::new(block) });
@@ -233,7 +235,7 @@ impl<S: Slots> SlotCache<S> {
         block
     }
 
-    /// Brings a shard within its bound; the bytes that went.
+    /// Evicts from a shard until it is within its bound; returns the bytes that were freed.
     fn evict(&self, shard: &mut Shard<S>, capacity_bytes: u64, owners: &mut Vec<Arc<S>>) -> u64 {
         let before = (shard.live_bytes, shard.evicted);
         while shard.live_bytes > capacity_bytes && shard.evict_one(capacity_bytes, owners) {}
@@ -241,7 +243,7 @@ impl<S: Slots> SlotCache<S> {
         before.0 - shard.live_bytes
     }
 
-    /// Gives room back that the other part claims: one shard's part of it at each call.
+    /// Frees memory that the other part claims: one shard's part of it at each call.
     fn give_way(&self) {
         let next = self.gives_next.fetch_add(1, Relaxed) as usize % self.shards.len();
         let mut owners = Vec::new();
@@ -255,7 +257,7 @@ impl<S: Slots> SlotCache<S> {
         self.budget.capacity_bytes(self.part) / self.shards.len() as u64
     }
 
-    /// A block's table is gone, and the block with it.
+    /// A block's table was dropped, and the block with it.
     pub(super) fn release(&self, table: u64, index: u32, block: &S::Content) {
         let mut shard = self.shard(hash_of(table, index)).lock();
         shard.live_bytes -= weight(block);
@@ -267,8 +269,8 @@ impl<S: Slots> SlotCache<S> {
 }
 
 impl<S: Slots> Shard<S> {
-    /// Takes one entry off a queue, which need not free anything. False if there is none. `owners` takes references that
-    /// must be dropped outside of the lock.
+    /// Takes one entry off a queue, which need not free anything. False if there is none. `owners` receives references
+    /// that that must be dropped outside of the lock.
     fn evict_one(&mut self, capacity_bytes: u64, owners: &mut Vec<Arc<S>>) -> bool {
         if self.short_bytes > capacity_bytes / SHORT_QUEUE_DIVISOR || self.main.is_empty() {
             let Some(entry) = self.short.pop_front() else { return false };
@@ -306,7 +308,7 @@ impl<S: Slots> Shard<S> {
         true
     }
 
-    /// Drops the entries of tables that are gone once they are the larger part.
+    /// Drops the entries of dropped tables once they are the larger part.
     fn sweep(&mut self) {
         let entries = self.short.len() + self.main.len();
         if self.dead <= DEAD_ENTRIES_MIN || self.dead <= entries / 2 {
@@ -338,7 +340,8 @@ impl Ghosts {
         }
     }
 
-    /// Whether the block is known. It is not any more; its place in the queue goes when its turn comes.
+    /// Whether the block is known. It is forgotten by this call; its entry in the queue is removed when it reaches the
+    /// end.
     fn take(&mut self, hash: u64) -> bool {
         self.known.remove(&hash)
     }

@@ -13,7 +13,7 @@ fn block(bytes: usize) -> Block {
     Block::new(writer.finish().to_vec().into()).expect("well made")
 }
 
-/// Room for so many blocks of 1,000 bytes, in one shard.
+/// Capacity for so many blocks of 1,000 bytes, in one shard.
 fn cache(blocks: u64) -> Arc<BlockCache> {
     Arc::new(BlockCache::new(blocks * weight(&block(1000))))
 }
@@ -103,10 +103,10 @@ fn blocks_leave_with_their_table_and_with_it_its_queue_entries() {
         assert_eq!(cache.used_bytes(), 100 * weight(&block(1000)));
         drop(slots);
         assert_eq!(cache.used_bytes(), 0);
-        assert_eq!(kept.stored(0).len(), 1000, "who holds a block keeps it");
+        assert_eq!(kept.stored(0).len(), 1000, "a held block stays valid");
     }
     let entries = cache.queue_entries();
-    assert!(entries <= 200, "{entries} entries of tables that are gone");
+    assert!(entries <= 200, "{entries} entries of dropped tables");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The primitives that the block cache is built on. In the model of its tests others stand here.
+//! The primitives that the block cache is built on. The model of its tests replaces them.
 
 pub(super) use crate::lock::{Mutex, Rank};
 pub(super) use arc_swap::{ArcSwapOption, Guard};

@@ -18,10 +18,10 @@ use std::sync::{Arc, Weak};
 /// Opens tables on demand and keeps them, within a bound of bytes (filters, tops of indexes, slots) and of files: each
 /// table weighs at least `capacity_bytes / files_max`.
 ///
-/// An open reader stands in the [`Table`] itself, so that a read that has the table has the reader: this cache only decides
-/// which ones are closed, by CLOCK. A table counts for a quarter of the capacity at most, so that a few tables stay open
-/// however small the capacity is: to read filter and index again for every lookup would be far worse than to exceed the
-/// bound.
+/// An open reader is stored in the [`Table`] itself, so that a read that has the table has the reader: this cache only
+/// decides which ones are closed, by CLOCK. A table counts for a quarter of the capacity at most, so that a few tables
+/// stay open however small the capacity is: to read filter and index again for every lookup would be far worse than to
+/// exceed the bound.
 pub struct TableCache {
     env: Env,
     tables_dir: PathBuf,
@@ -37,7 +37,7 @@ pub struct TableCache {
 
 #[derive(Default)]
 struct OpenTables {
-    /// In the order in which they were opened, or last found in use by the clock's hand.
+    /// In the order in which they were opened, or were last found in use by the clock hand.
     tables: VecDeque<(Weak<Table>, u64)>,
     bytes: u64,
     /// Tables opened, counted.
@@ -70,7 +70,7 @@ impl Deref for HeldReader {
 }
 
 impl HeldReader {
-    /// The same, counted: for whoever keeps many, or for long.
+    /// The same, counted: for a caller that keeps many readers, or keeps one for long.
     pub fn into_counted(self) -> HeldReader {
         HeldReader::from(Guard::into_inner(self.0).expect("made of a reader only"))
     }
@@ -83,7 +83,7 @@ impl From<Arc<TableReader>> for HeldReader {
 }
 
 impl TableCache {
-    /// A cache over the tables in `tables_dir` that keeps at most `files_max` open and `capacity_bytes` of their
+    /// A cache of the tables in `tables_dir` that keeps at most `files_max` open and `capacity_bytes` of their
     /// filters and indexes. Cursors keep the tables they use open beyond that.
     pub fn new(
         env: &Env,
@@ -106,7 +106,7 @@ impl TableCache {
         }
     }
 
-    /// The tables are of a database whose ownership of its directory may end.
+    /// The tables belong to a database whose ownership of its directory may end.
     pub(crate) fn owned_by(self, ownership: Ownership) -> TableCache {
         TableCache { ownership, ..self }
     }
@@ -136,7 +136,8 @@ impl TableCache {
         Ok(Guard::into_inner(held.0).expect("made of a reader only"))
     }
 
-    /// The open table, for a scan of keys that begin with `prefix`; `None` if the table's filter says that there are none.
+    /// The open table, for a scan of keys that begin with `prefix`; `None` if the table's filter says that there are
+    /// none.
     pub(crate) fn reader_for_prefix(&self, table: &Arc<Table>, prefix: &[u8]) -> Result<Option<HeldReader>> {
         let held = self.hold(table)?;
         if held.may_contain_prefix(prefix) {
@@ -154,7 +155,7 @@ impl TableCache {
         let reader = Arc::new(opened?);
         let weight = (reader.memory_bytes() as u64).min(self.weight_max).max(self.weight_min);
         let slot = table.reader_slot();
-        // Declared before the lock, so dropped after it: what goes with a last reference takes other locks.
+        // Declared before the lock, so dropped after it: dropping a last reference takes other locks.
         let mut closed = Vec::new();
         let mut open = self.open.lock();
         if let Some(there) = slot.reader.load_full() {
@@ -175,10 +176,10 @@ impl TableCache {
         Ok(reader)
     }
 
-    /// Closes up to `count` tables, those first that were not used lately; returns how many. A cursor that reads one keeps
-    /// its file open until it is done.
+    /// Closes up to `count` tables, those first that were not used lately; returns how many. A cursor that reads one
+    /// keeps its file open until it is done.
     pub(crate) fn close_some(&self, count: usize) -> usize {
-        // Declared before the lock, so dropped after it: what goes with a last reference takes other locks.
+        // Declared before the lock, so dropped after it: dropping a last reference takes other locks.
         let mut closed = Vec::new();
         let mut readers = 0;
         let mut open = self.open.lock();
@@ -193,14 +194,14 @@ impl TableCache {
         readers
     }
 
-    /// Forgets the tables that are gone, with their readers.
+    /// Removes dropped tables, with their readers.
     pub fn sweep(&self) {
         let mut open = self.open.lock();
         open.tables.retain(|(table, _)| table.strong_count() > 0);
         open.bytes = open.tables.iter().map(|(_, weight)| *weight).sum();
     }
 
-    /// What it has done since it was made, and what it holds.
+    /// Counters since it was made, and what it holds.
     pub fn stats(&self) -> TableCacheStats {
         let open = self.open.lock();
         TableCacheStats {

@@ -37,7 +37,7 @@ fn a_table_larger_than_the_capacity_stays_open_and_at_most_so_many_files_do() {
 }
 
 #[test]
-fn a_table_in_use_stays_and_one_that_is_gone_is_swept() {
+fn a_table_in_use_stays_and_a_dropped_one_is_swept() {
     let env = SimMachine::from_seed(1).env();
     let mut tables: Vec<_> = (1..=20).map(|number| write(&env, number)).collect();
     let cache = TableCache::new(&env, Path::new("/"), Arc::new(BlockCache::new(0)), 1 << 20, 4);

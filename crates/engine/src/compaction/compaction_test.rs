@@ -104,7 +104,7 @@ fn after_compacting_everything_only_live_versions_are_left() {
 }
 
 #[test]
-fn obsolete_files_go_when_the_last_reader_is_gone() {
+fn obsolete_files_are_deleted_after_the_last_reader() {
     let mut layer = Layer::new(3, Sizes::tiny());
     for i in 0..20u32 {
         layer.put(format!("key{i:03}").as_bytes(), &[b'x'; 30]);
@@ -194,9 +194,9 @@ fn workload(layer: &mut Layer, rng: &mut Rng) -> u64 {
 
 #[test]
 fn a_full_disk_fails_a_flush_without_a_trace_and_a_later_one_succeeds() {
-    for room in (0..4000).step_by(97) {
-        let mut rng = Rng::new(room);
-        let mut layer = Layer::new(room, Sizes::tiny());
+    for free_bytes in (0..4000).step_by(97) {
+        let mut rng = Rng::new(free_bytes);
+        let mut layer = Layer::new(free_bytes, Sizes::tiny());
         for _ in 0..10 {
             layer.write(&random_batch_of_all(&mut rng));
         }
@@ -205,7 +205,7 @@ fn a_full_disk_fails_a_flush_without_a_trace_and_a_later_one_succeeds() {
             layer.write(&random_batch_of_all(&mut rng));
         }
         let fs = layer.machine.fs.clone();
-        fs.set_quota(Some(fs.used_bytes() + room));
+        fs.set_quota(Some(fs.used_bytes() + free_bytes));
         let before = fs.used_bytes();
         let result = layer.flush().and_then(|()| {
             while layer.compact_step()? {}
@@ -219,8 +219,8 @@ fn a_full_disk_fails_a_flush_without_a_trace_and_a_later_one_succeeds() {
             }
         }
         fs.set_quota(None);
-        layer.flush().expect("there is room again");
-        while layer.compact_step().expect("there is room again") {}
+        layer.flush().expect("there is space again");
+        while layer.compact_step().expect("there is space again") {}
         layer.check_now(&mut rng).expect("a healthy disk");
         layer.reopen().expect("a healthy disk");
         layer.check_now(&mut rng).expect("a healthy disk");
@@ -267,7 +267,7 @@ fn a_failed_table_write_leaves_the_version_as_it_was() {
 }
 
 #[test]
-fn a_compaction_that_is_told_to_stop_changes_nothing() {
+fn a_compaction_that_is_stopped_changes_nothing() {
     let mut rng = Rng::new(13);
     let mut layer = Layer::new(13, Sizes::tiny());
     for _ in 0..3 {
@@ -303,7 +303,7 @@ fn a_rewrite_within_level_0_keeps_what_hides_older_tables_beside_it() {
     layer.compact_all(Family(0)).expect("a healthy disk");
     layer.check_now(&mut Rng::new(2)).expect("a healthy disk");
     let left: u64 = layer.context.versions.current().tables().map(|(_, _, table)| table.meta().entries).sum();
-    assert_eq!(left, 1, "merged with what it hides, the tombstone goes");
+    assert_eq!(left, 1, "merged with what it hides, the tombstone is dropped");
 }
 
 /// A compaction is planned, its family is dropped, and then it runs to its end.

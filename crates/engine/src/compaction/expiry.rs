@@ -1,11 +1,11 @@
 //! When half of a table will have expired, from a sample of bounded size.
 
 /// How many expiry times are kept: the median of so many is within a few hundredths of the true rank, and the planner
-/// wants to know no more than "about half".
+/// needs no more than "about half".
 const SAMPLE_MAX: usize = 128;
 
 /// Takes the expiry time of every version of a table. Keeps every n-th, and doubles n when the sample is full: the
-/// order is that of keys, which tells nothing of expiry.
+/// order is that of keys, which is independent of expiry.
 #[derive(Debug)]
 pub(crate) struct ExpirySample {
     /// `u64::MAX` for versions that never expire.

@@ -1,4 +1,4 @@
-//! What families say of how their data is kept.
+//! The options of each family.
 
 use super::CompactionOptions;
 use crate::family_map::FamilyMap;
@@ -6,8 +6,8 @@ use crate::{Family, FamilyOptions};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 
-/// The options of families, by number. They change when families come and go; whoever uses several of them together takes
-/// them all at once ([`FamilyTable::all`]).
+/// The options of families, by number. They change when families are created and dropped; a caller that uses several of
+/// them together takes them all at once ([`FamilyTable::all`]).
 #[derive(Default)]
 pub struct FamilyTable {
     by_family: ArcSwap<FamilyMap<FamilyOptions>>,
@@ -24,7 +24,7 @@ impl FamilyTable {
         self.by_family.load_full()
     }
 
-    /// Sets, or removes, what a family says. One caller at a time.
+    /// Sets, or removes, a family's options. One caller at a time.
     pub(crate) fn set(&self, family: Family, options: Option<FamilyOptions>) {
         let mut all = (*self.all()).clone();
         match options {
@@ -35,7 +35,7 @@ impl FamilyTable {
     }
 }
 
-/// When to compact a family, given what families say.
+/// When to compact a family, given the options of families.
 pub(super) fn compaction_of<'a>(
     all: &'a FamilyMap<FamilyOptions>,
     default: &'a CompactionOptions,

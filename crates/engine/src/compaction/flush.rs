@@ -3,7 +3,7 @@
 use super::Context;
 use super::guards::guards;
 use super::output::{Outputs, WrittenTable};
-use super::retention::{Retention, Verdict};
+use super::retention::{Decision, Retention};
 use crate::iterator::{Cursor, MergingCursor};
 use crate::memtable::{Memtable, MemtableCursor};
 use crate::version::{RangeTombstones, Version, VersionEdit};
@@ -27,7 +27,7 @@ pub fn flush(
     oldest_segment: Option<u64>,
 ) -> Result<Arc<Version>> {
     let largest = memtables.iter().filter_map(|memtable| memtable.largest_sequence()).max().unwrap_or(0);
-    assert!(largest <= flushed_sequence, "a flush through {flushed_sequence} of memtables that go to {largest}");
+    assert!(largest <= flushed_sequence, "a flush through {flushed_sequence} of memtables that reach {largest}");
     assert!(flushed_sequence >= context.versions.current().flushed_sequence(), "flushes go forward");
     assert!(memtables.windows(2).all(|pair| pair[0].largest_sequence() <= pair[1].largest_sequence()), "oldest first");
     let began = context.env.clock.monotonic();
@@ -78,7 +78,7 @@ fn write_families<'a>(
     let bytes: u64 = memtables.iter().map(|memtable| memtable.approximate_bytes() as u64).sum();
     let mut edit = VersionEdit::new();
     let families: BTreeSet<Family> = memtables.iter().flat_map(|memtable| memtable.families()).collect();
-    // What was written to a family before it was dropped is left behind.
+    // What was written to a family before it was dropped is not flushed.
     let known = |family: &Family| version.family(*family).is_some() || version.dropped_families().contains_key(*family);
     if let Some(family) = families.iter().find(|family| !known(family)) {
         return Err(Error::Bug(format!("a memtable holds writes of {family:?}, which does not exist")));
@@ -128,11 +128,11 @@ fn write_family(
         outputs.check_stop()?;
         let (key, kind, stored) = (cursor.key(), cursor.kind(), cursor.stored_slice());
         // Something below L0 may always be hidden by a tombstone here.
-        let verdict = retention.judge(key, kind, stored, || false)?;
-        let large = if verdict == Verdict::Keep { values.take(family, key.user_key, kind, stored)? } else { None };
+        let decision = retention.decide(key, kind, stored, || false)?;
+        let large = if decision == Decision::Keep { values.take(family, key.user_key, kind, stored)? } else { None };
         match large {
-            Some((kind, pointer)) => outputs.take(verdict, key, kind, &pointer)?,
-            None => outputs.take(verdict, key, kind, stored)?,
+            Some((kind, pointer)) => outputs.take(decision, key, kind, &pointer)?,
+            None => outputs.take(decision, key, kind, stored)?,
         }
         cursor.advance()?;
     }

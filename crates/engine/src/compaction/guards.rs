@@ -1,4 +1,5 @@
-//! Where a flush cuts its tables, so that level 0 falls into shards: at user keys that part a family's data evenly.
+//! Where a flush cuts its tables, so that level 0 is divided into shards: at user keys that split a family's data
+//! evenly.
 
 use super::Context;
 use crate::Family;
@@ -6,9 +7,10 @@ use crate::table::TableMeta;
 use crate::version::{FamilyLevels, Version};
 use bytes::Bytes;
 
-/// A flush is not cut into tables smaller than this part of a full table: small tables cost more than small compactions save.
+/// A flush is not cut into tables smaller than this part of a full table: small tables cost more than small compactions
+/// save.
 const CUT_PARTS: u64 = 8;
-/// Shards are parted anew when one has this many times its share: moving the bounds joins old shards for a while.
+/// Shards are split anew when one has this many times its share: moving the bounds joins old shards for a while.
 const UNEVEN: u64 = 2;
 
 /// The keys at which a flush of about `bytes` of the family begins new tables; ascending.

@@ -1,4 +1,4 @@
-//! A database without a log: memtable, versions, flush and compaction on a simulated disk, beside a model of all
+//! A database without a log: memtable, versions, flush and compaction on a simulated disk, compared with a model of all
 //! versions ever written. For the tests of this layer.
 
 use super::{CompactionOptions, Context, compact_all, flush, step};
@@ -187,7 +187,7 @@ impl Layer {
         compact_all(&self.context, family)
     }
 
-    /// Starts again: what was not flushed is gone, from the model too.
+    /// Restarts: what was not flushed is lost, in the model too.
     pub(crate) fn reopen(&mut self) -> Result<()> {
         self.snapshots.clear();
         self.memtable = Arc::default();

@@ -1,8 +1,9 @@
 //! What running compactions work on, so that no other plan touches it.
 //!
 //! A claim is a key range of some neighbouring levels of a family. Two plans whose claims share a level and a key may
-//! not run at the same time: so no table is in two plans, outputs never overlap, and nothing older than what a compaction
-//! merges can arrive below it while it runs (its rule for dropping tombstones looks at the levels below it once).
+//! not run at the same time: so no table is in two plans, outputs never overlap, and nothing older than what a
+//! compaction merges can arrive below it while it runs (its rule for dropping tombstones looks at the levels below it
+//! once).
 
 use crate::Family;
 use bytes::Bytes;
@@ -64,7 +65,7 @@ impl InFlight {
         assert!(self.claims.len() < before, "a plan ends once");
     }
 
-    /// Whether a plan of its own accord may be made in the family.
+    /// Whether the planner may make a plan in the family.
     pub fn is_open(&self, family: Family) -> bool {
         !self.waiting.contains(&family)
     }

@@ -1,4 +1,4 @@
-//! Compaction that was asked for.
+//! Manual compaction.
 
 use super::Context;
 use super::in_flight::{Claim, InFlight};
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// At most so many tables of a level are compacted at a time: a bound on the space that is needed beside the data.
+/// At most so many tables of a level are compacted at a time: a bound on the temporary space.
 const TABLES_AT_A_TIME: usize = 16;
 
 /// Compacts everything of a family down into one level, and drops all that is dead.
@@ -22,10 +22,11 @@ pub fn compact_all(context: &Context, family: Family) -> Result<()> {
     compact_range(context, family, &Range::all())
 }
 
-/// Compacts all tables that may hold keys of the range into the last level of the family, and rewrites those that are there
-/// already and hold tombstones, expired values, or anything that a range tombstone hides. Other compactions go on
-/// beside it, and so do flushes: tables with nothing but what was flushed after the call began are left alone, so that it ends
-/// however fast others write. Errors: `InvalidArgument` for an unknown family; after an error part of the work is done.
+/// Compacts all tables that may hold keys of the range into the last level of the family, and rewrites those that are
+/// there already and hold tombstones, expired values, or anything that a range tombstone hides. Other compactions
+/// continue at the same time, and so do flushes: tables that hold only what was flushed after the call began are left
+/// alone, so that it ends however fast others write. Errors: `InvalidArgument` for an unknown family; after an error
+/// part of the work is done.
 pub fn compact_range(context: &Context, family: Family, range: &Range) -> Result<()> {
     let version = context.versions.current();
     let tables = version.family(family).into_iter().flat_map(FamilyLevels::tables);
@@ -33,13 +34,13 @@ pub fn compact_range(context: &Context, family: Family, range: &Range) -> Result
     compact_through(context, family, range, newest)
 }
 
-/// The same for tables that hold something at or below a sequence number. What is that old only comes down, so there is less
-/// of it above the last level after each part.
+/// The same for tables that hold something at or below a sequence number. What is that old only comes down, so there is
+/// less of it above the last level after each part.
 fn compact_through(context: &Context, family: Family, range: &Range, newest: SequenceNumber) -> Result<()> {
-    // What is written from now on is written under today's rules, once is enough.
+    // What is written from now on is written under the present options: one pass is enough.
     let before = context.versions.new_file_number();
-    // Small tables are made one from left to right, once: what comes out may be as small again, where a table ends early (by a
-    // guard, or because blocks shrink to less than was estimated).
+    // Small tables are merged from left to right, once: what comes out may be as small again, where a table ends
+    // early (by a guard, or because blocks shrink to less than was estimated).
     let mut small_behind = None;
     loop {
         let (version, plan, _claims) = {
@@ -72,8 +73,8 @@ fn compact_through(context: &Context, family: Family, range: &Range, newest: Seq
     }
 }
 
-/// Keeps compactions away from parts of the levels until the guard is dropped; waits for those that are under way there. The
-/// claims must not conflict with each other. Errors: `Closed` if `stop` was set.
+/// Keeps compactions away from parts of the levels until the guard is dropped; waits for those that are under way
+/// there. The claims must not conflict with each other. Errors: `Closed` if `stop` was set.
 pub(crate) fn keep_away(context: &Context, claims: Vec<Claim>) -> Result<ClaimGuard<'_>> {
     let mut in_flight = context.state.in_flight.lock();
     while let Some(busy) = claims.iter().find(|claim| !in_flight.is_free(claim)) {
@@ -89,7 +90,7 @@ pub(crate) fn keep_away(context: &Context, claims: Vec<Claim>) -> Result<ClaimGu
 fn wait(context: &Context, in_flight: &mut crate::lock::MutexGuard<'_, InFlight>, family: Family) -> Result<()> {
     if !context.env.tasks.threaded() {
         // In a stepped world a compaction is one step, so none can be in flight.
-        return Err(Error::Bug("a compaction is in flight that nobody executes".to_string()));
+        return Err(Error::Bug("a compaction is in flight that no thread executes".to_string()));
     }
     in_flight.wait_in(family);
     context.state.ended.wait(in_flight);
@@ -138,8 +139,8 @@ fn next(
     (!inputs.is_empty()).then(|| rewrite(family, last, &inputs))
 }
 
-/// The next two or more small tables of the last level that fit into one, behind a key: a caller who asks for a compaction wants few
-/// tables.
+/// The next two or more small tables of the last level that fit into one, behind a key: a caller that requests a
+/// compaction needs few tables.
 fn next_small(
     context: &Context,
     (family, levels): (Family, &FamilyLevels),
@@ -159,8 +160,8 @@ fn next_small(
     runs.find(|run| run.len() > 1).map(|run| rewrite(family, last, run))
 }
 
-/// The first of a level's tables that are wanted, with those that follow it and are wanted too, as many as are compacted at a
-/// time.
+/// The first of a level's tables that must be compacted, with those that follow it and must be too, as many as are
+/// compacted at a time.
 fn neighbours(tables: &[Arc<Table>], wanted: impl Fn(&Arc<Table>) -> bool) -> Vec<Arc<Table>> {
     let first = tables.iter().skip_while(|table| !wanted(table));
     first.take_while(|table| wanted(table)).take(TABLES_AT_A_TIME).cloned().collect()

@@ -24,7 +24,7 @@ fn is_above(layer: &Layer, newest: SequenceNumber) -> bool {
     tables(layer).iter().any(|(level, meta)| *level < LEVEL_COUNT - 1 && meta.smallest_sequence <= newest)
 }
 
-/// Else it would never end beside a writer whose next table comes before the last one is down.
+/// Else it would never end while a writer's next table arrives before the last one is compacted.
 #[test]
 fn tables_that_came_after_it_began_are_left_alone() {
     let mut layer = Layer::new(1, Sizes::tiny());

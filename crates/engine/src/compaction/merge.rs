@@ -1,4 +1,4 @@
-//! The merge itself: versions of the inputs in order, judged, written.
+//! The merge itself: versions of the inputs in order, kept or dropped, written.
 
 use super::Context;
 use super::output::{Outputs, WrittenTable};
@@ -10,10 +10,10 @@ use crate::{Direction, Error, Result};
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// Versions merged between two looks at the stop flag: well under a millisecond of work.
+/// Versions merged between two checks of the stop flag: well under a millisecond of work.
 const STOP_CHECK_VERSIONS: u64 = 1024;
 
-/// What came of a merge.
+/// The result of a merge.
 pub(super) struct Merged {
     pub(super) tables: Vec<WrittenTable>,
     /// Versions read and written.
@@ -75,8 +75,8 @@ fn merge_into(
         }
         read += 1;
         let (kind, stored) = (cursor.kind(), cursor.stored_slice());
-        let verdict = retention.judge(key, kind, stored, || !below.may_hold(key.user_key))?;
-        outputs.take(verdict, key, kind, stored)?;
+        let decision = retention.decide(key, kind, stored, || !below.may_hold(key.user_key))?;
+        outputs.take(decision, key, kind, stored)?;
         cursor.advance()?;
     }
     // Before the edit that takes them out.
@@ -84,9 +84,9 @@ fn merge_into(
     Ok(read)
 }
 
-/// Tells whether what lies below the output may hold a key, for keys that come in ascending order.
+/// Reports whether what lies below the output may hold a key, for keys that come in ascending order.
 struct Below<'a> {
-    /// For each deeper level that has tables: those whose largest key is not behind the keys asked for yet.
+    /// For each deeper level that has tables: those whose largest key is not behind the keys queried so far.
     levels: Vec<&'a [Arc<Table>]>,
     /// If the output stays in level 0: the tables there that are not merged, which overlap and may be older.
     beside: Vec<&'a Table>,
@@ -108,7 +108,7 @@ impl<'a> Below<'a> {
             |table: &&Table| (&table.meta().smallest_key[..]..=&table.meta().largest_key[..]).contains(&user_key);
         self.beside.iter().any(spans)
             || self.levels.iter_mut().any(|tables| {
-                // Few keys are asked for, and far between: a search each, over what is left.
+                // Few keys are queried, and far apart: a search each, over what is left.
                 *tables = &tables[tables.partition_point(|table| table.meta().largest_key < user_key)..];
                 tables.first().is_some_and(|table| table.meta().smallest_key <= user_key)
             })

@@ -1,8 +1,8 @@
-//! Flush and compaction: how versions move from memory into tables and down the levels, and when they die.
+//! Flush and compaction: how versions move from memory into tables and down the levels, and when they are dropped.
 //!
 //! Planning ([`mod@plan`]) is pure: functions of table metadata and of what is in flight ([`mod@in_flight`]). Execution
-//! ([`step`]) merges what a plan names, in pieces if it is large, drops what nobody can see ([`retention`]), writes tables,
-//! and applies one edit.
+//! ([`step`]) merges what a plan names, in pieces if it is large, drops what no reader can see ([`retention`]), writes
+//! tables, and applies one edit.
 //!
 //! For `db/`, from the `flush` task (one) and the `compact` tasks (`CompactionOptions::background_jobs_max`):
 //!
@@ -17,8 +17,8 @@
 //! ```
 //!
 //! Snapshots take no part: they pin the version they read, so the newest version of each key is enough. After a failed
-//! call nothing has changed (of a manual compaction: a part is done) and the same call may be made again; `Error::Closed`
-//! means `stop` was set.
+//! call nothing has changed (of a manual compaction: a part is done) and the same call may be made again;
+//! `Error::Closed` means `stop` was set.
 
 mod expiry;
 mod families;
@@ -76,7 +76,7 @@ pub struct Context {
     pub tables: Arc<TableCache>,
     /// How tables are written, where the family says nothing else.
     pub table_options: TableOptions,
-    /// What families say.
+    /// The options of families.
     pub families: Arc<FamilyTable>,
     /// When to compact.
     pub options: CompactionOptions,
@@ -105,8 +105,8 @@ impl Context {
         debt_bytes(&self.versions.current(), |family| self.options_of(family))
     }
 
-    /// Tombstones above it stay. To be asked after the inputs are fixed: a transaction that begins later, and a snapshot that is
-    /// taken later, reads at or above everything in them.
+    /// Tombstones above it stay. Read after the inputs are fixed: a transaction that begins later, and a
+    /// snapshot that is taken later, reads at or above everything in them.
     fn oldest_reader(&self) -> SequenceNumber {
         self.versions.horizon().oldest()
     }

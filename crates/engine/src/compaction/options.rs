@@ -8,7 +8,7 @@ use crate::table::TABLE_BYTES_MAX;
 pub struct CompactionOptions {
     /// A shard of level 0 is compacted when a key may be in this many of its tables. Default 4; 1 to 999.
     pub level0_tables: usize,
-    /// Level 0 is cut into so many shards, each of which is compacted on its own: smaller units of work, less space
+    /// Level 0 is cut into so many shards, each of which is compacted alone: smaller units of work, less space
     /// needed at a time, and several at once. Default 4; 1 (one range) to 64.
     pub level0_shards: usize,
     /// About what one compaction of level 0 brings down, in bytes: the unit from which the number of levels and their
@@ -21,20 +21,21 @@ pub struct CompactionOptions {
     /// A table is compacted if this share of its versions, in per cent, are tombstones, whatever its level's size.
     /// Default 40; 1 to 100, 0: never.
     pub tombstone_percent: u8,
-    /// A table older than this is rewritten, so that nothing that is dead stays for ever. Default 30 days; 0: never.
+    /// A table older than this is rewritten, so that no dead version stays for ever. Default 30 days; 0: never.
     pub periodic_compaction_seconds: u64,
-    /// How often the levels are looked at when nothing is written, in milliseconds: so that what expires, or is old, goes
-    /// by itself. For the whole database. Default 60,000 (a look costs microseconds); 10 to 86,400,000.
+    /// How often the levels are checked when nothing is written, in milliseconds: so that expired and old data is
+    /// dropped without writes. For the whole database. Default 60,000 (a check costs microseconds); 10 to 86,400,000.
     pub idle_look_ms: u64,
-    /// Beyond this many range tombstones the tables under the oldest are rewritten: each tombstone costs every read of its
-    /// family a step of a binary search, and every version of the database memory. Default 1,000.
+    /// Beyond this many range tombstones the tables under the oldest are rewritten: each tombstone costs every read of
+    /// its family a step of a binary search, and every version of the database memory. Default 1,000.
     pub range_tombstones_max: usize,
-    /// When scans have passed over so many dead versions in one range of keys, and these are a good part of the tables there
-    /// (`tombstone_percent`), the range is compacted. For the whole database. Default 10,000, some milliseconds of a scan; 0: never.
+    /// When scans have passed over so many dead versions in one range of keys, and these are a good part of the tables
+    /// there (`tombstone_percent`), the range is compacted. For the whole database. Default 10,000, some milliseconds
+    /// of a scan; 0: never.
     pub dead_versions_passed: u64,
     /// Compactions at once, and parts of one large compaction. For the whole database; 1 to 64. Default 2.
     pub background_jobs_max: usize,
-    /// What flush, compaction and relocation of values write together at most, in bytes a second. For the whole
+    /// What flush, compaction and relocation of values write together at most, in bytes per second. For the whole
     /// database. Default 0: as fast as they can.
     pub bytes_per_second_max: u64,
 }

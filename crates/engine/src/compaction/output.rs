@@ -2,7 +2,7 @@
 
 use super::Context;
 use super::expiry::ExpirySample;
-use super::retention::Verdict;
+use super::retention::Decision;
 use crate::iterator::KeyRef;
 use crate::kind::{Decoded, Kind};
 use crate::table::{FinishedTable, TABLE_BYTES_MAX, TableWriter, sync_tables_dir, table_path};
@@ -11,10 +11,10 @@ use crate::{Error, Family, Result, SequenceNumber};
 use bytes::Bytes;
 use std::sync::atomic::Ordering;
 
-/// Bytes that are written between two looks at the rate limit.
+/// Bytes that are written between two checks of the rate limit.
 const PAY_BYTES: u64 = 64 << 10;
 
-/// A table with what its writer knows of it.
+/// A table with what its writer recorded about it.
 #[derive(Clone, Debug)]
 pub(super) struct WrittenTable {
     pub(super) table: FinishedTable,
@@ -38,7 +38,7 @@ pub(super) struct Outputs<'a> {
     now_ms: u64,
     /// Versions that were written.
     kept: u64,
-    /// What the rate limit knows of the table being written.
+    /// What the rate limit has counted of the table being written.
     paid_bytes: u64,
 }
 
@@ -77,7 +77,7 @@ impl<'a> Outputs<'a> {
         self.cuts = keys;
     }
 
-    /// Wall clock at which expiry is judged.
+    /// Wall clock that decides what has expired.
     pub(super) fn now_ms(&self) -> u64 {
         self.now_ms
     }
@@ -86,12 +86,12 @@ impl<'a> Outputs<'a> {
         if self.context.stop.load(Ordering::Relaxed) { Err(Error::Closed) } else { Ok(()) }
     }
 
-    /// Does with a version what was judged.
-    pub(super) fn take(&mut self, verdict: Verdict, key: KeyRef<'_>, kind: Kind, stored: &[u8]) -> Result<()> {
-        match verdict {
-            Verdict::Keep => self.add(key, kind, stored),
-            Verdict::KeepAsDelete => self.add(key, Kind::Delete, &[]),
-            Verdict::Hidden | Verdict::Covered | Verdict::Expired | Verdict::SpentTombstone => Ok(()),
+    /// Keeps or drops a version, as was decided.
+    pub(super) fn take(&mut self, decision: Decision, key: KeyRef<'_>, kind: Kind, stored: &[u8]) -> Result<()> {
+        match decision {
+            Decision::Keep => self.add(key, kind, stored),
+            Decision::KeepAsDelete => self.add(key, Kind::Delete, &[]),
+            Decision::Hidden | Decision::Covered | Decision::Expired | Decision::SpentTombstone => Ok(()),
         }
     }
 
@@ -177,7 +177,7 @@ impl<'a> Outputs<'a> {
         self.finished
     }
 
-    /// Removes what was written, as well as the disk allows; the rest goes at the next open.
+    /// Removes what was written, as well as the disk allows; the next open removes the rest.
     pub(super) fn abandon(&mut self) {
         if let Some(writer) = self.writer.take() {
             writer.abandon();
@@ -185,7 +185,7 @@ impl<'a> Outputs<'a> {
         remove_tables(self.context, std::mem::take(&mut self.finished));
     }
 
-    /// After a failed edit: the files may go only if the edit surely did not reach the manifest.
+    /// After a failed edit: the files may be deleted only if the edit surely did not reach the manifest.
     pub(super) fn abandon_unless_unsure(&mut self) {
         if !self.context.versions.is_stopped() {
             self.abandon();
@@ -193,7 +193,7 @@ impl<'a> Outputs<'a> {
     }
 }
 
-/// Removes the files of tables that no edit has named, as well as the disk allows; the rest goes at the next open.
+/// Removes the files of tables that no edit has named, as well as the disk allows; the next open removes the rest.
 pub(super) fn remove_tables(context: &Context, tables: Vec<WrittenTable>) {
     for written in tables {
         let path = table_path(context.versions.tables_dir(), written.table.meta().number);

@@ -1,8 +1,8 @@
 //! One merge, in pieces of the key range that several jobs do at once.
 //!
-//! Whoever plans a large merge cuts its key range at bounds of tables and puts the pieces on a list; jobs that have no
-//! compaction of their own take from it, as does the owner, who then installs the outputs of all pieces in one edit. A
-//! piece fails alone, and then nothing of the merge is installed.
+//! The job that plans a large merge cuts its key range at bounds of tables and puts the pieces on a list; jobs without
+//! a compaction take from it, as does the owner, which then installs the outputs of all pieces in one edit. If a piece
+//! fails, nothing of the merge is installed.
 
 use super::Context;
 use super::merge::{Merged, merge_range};
@@ -57,7 +57,7 @@ impl Pieces {
         self.bounds.len() + 1
     }
 
-    /// Does one piece that nobody has taken; returns whether there was one.
+    /// Does one piece that no job has taken; returns whether there was one.
     pub(super) fn work(&self, context: &Context) -> bool {
         let at = {
             let mut progress = self.progress.lock();
@@ -68,7 +68,8 @@ impl Pieces {
             progress.next += 1;
             at
         };
-        // Taken back by the real result below; what stays if the merge panics, so that the owner does not wait for ever.
+        // Taken back by the real result below; what stays if the merge panics, so that the owner does not wait for
+        // ever.
         let mut result =
             Entered { pieces: self, at, result: Some(Err(Error::Bug("a piece of a merge panicked".into()))) };
         let start = at.checked_sub(1).and_then(|before| self.bounds.get(before));

@@ -2,19 +2,20 @@
 //!
 //! In this order:
 //! 1. Tables that range tombstones cover wholly are dropped, unread.
-//! 2. What has a score of at least 1, the most urgent first: a shard of level 0 (tables over a key, over the trigger) and
-//!    the levels below (bytes over target, see [`Targets`]). What is in flight does not count.
-//! 3. Tables that hold much that is dead: tombstones, expired values, what the oldest range tombstone hides when there are
-//!    too many of them; and tables that are very old (`plan_dead.rs`).
-//! 4. Small tables beside each other (`plan_small.rs`).
+//! 2. What has a score of at least 1, the most urgent first: a shard of level 0 (tables over a key, over the trigger)
+//!    and the levels below (bytes over target, see [`Targets`]). What is in flight does not count.
+//! 3. Tables that hold much that is dead: tombstones, expired values, what the oldest range tombstone hides when there
+//!    are too many of them; and tables that are very old (`plan_dead.rs`).
+//! 4. Small tables next to each other (`plan_small.rs`).
 //!
-//! A shard of level 0 is *drained* into the first level that holds or shall hold anything, or, while it is small against
-//! what it would be merged with there, *kept*: merged within itself. So level 0 stays shallow for readers and a byte is
-//! never rewritten more than [`CompactionOptions::level_factor`] times by one drain, whatever the memtable's size.
+//! A shard of level 0 is *drained* into the first level that holds or shall hold anything, or, while it is small
+//! against what it would be merged with there, *kept*: merged within itself. Level 0 thus stays shallow for readers and
+//! a byte is never rewritten more than [`CompactionOptions::level_factor`] times by one drain, whatever the memtable's
+//! size.
 //!
-//! From a deeper level the table goes down that has the least to be merged with below, for its size and for the dead in it
-//! (which counts double): that writes least, and goes round the key range by itself, since what was just merged is wide of what comes
-//! next. What overlaps nothing below moves by the edit alone, many tables at once.
+//! From a deeper level the table is moved down that has the least to be merged with below, for its size and for the
+//! dead in it (which counts double): that writes least, and cycles through the key range by itself, since what was just
+//! merged is wide of what comes next. What overlaps nothing below moves by the edit alone, many tables at once.
 
 pub use super::options::CompactionOptions;
 
@@ -48,7 +49,7 @@ pub struct Plan {
     pub to: usize,
     /// What happens.
     pub change: Change,
-    /// Tables that go.
+    /// Tables that are removed.
     pub inputs: Vec<Arc<Table>>,
     /// Tables that they are merged with.
     pub overlaps: Vec<Arc<Table>>,
@@ -66,8 +67,8 @@ impl Plan {
         self.tables().map(|(_, table)| table.meta().file_bytes).sum()
     }
 
-    /// What nobody else may touch meanwhile: of a merge the whole key range of its inputs, for the output may hold any key
-    /// in it; else table by table.
+    /// What no other plan may touch meanwhile: of a merge the whole key range of its inputs, for the output may hold
+    /// any key in it; else table by table.
     pub fn claims(&self) -> Vec<Claim> {
         let claim = |tables: &[&Arc<Table>]| {
             let smallest_key = tables.iter().map(|table| &table.meta().smallest_key).min()?.clone();
@@ -82,15 +83,15 @@ impl Plan {
     }
 }
 
-/// What the planner looks at.
+/// The planner's input.
 pub struct Planner<'a> {
     /// The tables.
     pub version: &'a Version,
-    /// For families without options of their own.
+    /// For families that have no options.
     pub options: &'a CompactionOptions,
-    /// Families that may have their own.
+    /// The options of families that have some.
     pub families: &'a FamilyMap<FamilyOptions>,
-    /// What runs.
+    /// What is in flight.
     pub in_flight: &'a InFlight,
     /// Wall clock, in milliseconds since the epoch.
     pub now_ms: u64,
@@ -110,7 +111,7 @@ enum What<'a> {
     Level(usize),
 }
 
-/// A table of level 0 counts for more with every minute, up to twice: what waits there waits for its garbage, too.
+/// A table of level 0 has a score that grows with its age, up to twice: its garbage waits as long as it does.
 const LEVEL0_AGE_MS: f64 = 60_000.0;
 
 impl<'a> Planner<'a> {
@@ -127,7 +128,7 @@ impl<'a> Planner<'a> {
         plan.claims().iter().all(|claim| self.in_flight.is_free(claim)).then_some(plan)
     }
 
-    /// The most urgent compaction that can run beside what is in flight, if any is due.
+    /// The most urgent compaction that can run next to what is in flight, if any is due.
     pub fn plan(&self) -> Option<Plan> {
         let families = || self.version.families().iter().filter(|(family, _)| self.in_flight.is_open(*family));
         if let Some(plan) = families().find_map(|(family, levels)| self.plan_drop(family, levels)) {
@@ -168,8 +169,8 @@ impl<'a> Planner<'a> {
         due
     }
 
-    /// How urgent a shard is: 1 and above means now. Tables in disjoint ranges cost no reader anything, but there must be an end
-    /// to their number, too.
+    /// How urgent a shard is: 1 and above means now. Tables in disjoint ranges cost no reader anything, but their
+    /// number must be bounded too.
     fn shard_score(&self, family: Family, levels: &FamilyLevels, shard: &Shard) -> f64 {
         let options = self.options(family);
         let trigger = options.level0_tables.max(1);
@@ -182,8 +183,8 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// By how much a shard's score counts for more: up to twice for its age, and up to twice for the values in segments that
-    /// its tables refer to, whose garbage is known only once they have been merged.
+    /// The factor of a shard's score: up to twice for its age, and up to twice for the values in segments
+    /// that its tables refer to, whose garbage is known only once they have been merged.
     fn pull(&self, shard: &Shard) -> f64 {
         let oldest = shard.tables.iter().map(|table| table.facts().created_at_ms).min().unwrap_or(self.now_ms);
         let age = self.now_ms.saturating_sub(oldest) as f64 / LEVEL0_AGE_MS;
@@ -195,7 +196,8 @@ impl<'a> Planner<'a> {
         (1.0 + (age / 4.0).min(1.0)) * (1.0 + density.min(1.0))
     }
 
-    /// The level that level 0 goes to: the first that holds anything or is to, so that nothing is passed over.
+    /// The level that level 0 is merged into: the first that holds anything or shall hold anything, so that none is
+    /// passed over.
     pub(super) fn level_below_0(&self, family: Family, levels: &FamilyLevels) -> usize {
         let base = Targets::new(levels, self.options(family)).base;
         (1..base).find(|level| !levels.levels[*level].is_empty()).unwrap_or(base)
@@ -229,9 +231,9 @@ impl<'a> Planner<'a> {
         (!plan.inputs.is_empty()).then_some(plan)
     }
 
-    /// Takes from a level what it has too much of.
+    /// Moves the excess of a level down.
     pub fn plan_level(&self, family: Family, levels: &FamilyLevels, level: usize) -> Option<Plan> {
-        assert!(level > 0 && level + 1 < LEVEL_COUNT, "level 0 goes by shards, and the last level has nowhere to go");
+        assert!(level > 0 && level + 1 < LEVEL_COUNT, "level 0 is compacted by shards, and no level is below the last");
         let below = &levels.levels[level + 1];
         let mut best: Option<(f64, &Arc<Table>)> = None;
         let mut movable = Vec::new();
@@ -299,8 +301,8 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// The bytes that would have to be compacted for every score to be below 1: the debt that back-pressure looks at. What is above a
-/// target counts once for each level that it has to go down, with what it is merged with.
+/// The bytes that would have to be compacted for every score to be below 1: the debt that backpressure uses. What
+/// is above a target counts once for each level that it must move down, with what it is merged with.
 pub fn debt_bytes(version: &Version, options_of: impl Fn(Family) -> CompactionOptions) -> u64 {
     let of_family = |(family, levels): (Family, &Arc<FamilyLevels>)| {
         let options = options_of(family);
@@ -339,8 +341,8 @@ pub(super) fn is_bottom(levels: &FamilyLevels, level: usize, table: &Arc<Table>)
     (level + 1..LEVEL_COUNT).all(|level| overlapping(&levels.levels[level], std::slice::from_ref(table)).is_empty())
 }
 
-/// The newest tables of a shard that are worth merging with each other: none is larger than twice what is newer. With every
-/// table whose numbers lie between theirs, so that the result is newer than what is left.
+/// The newest tables of a shard that are worth merging with each other: none is larger than twice what is newer. With
+/// every table whose numbers lie between theirs, so that the result is newer than what is left.
 fn similar(newest_first: &[Arc<Table>]) -> Vec<Arc<Table>> {
     let mut bytes = 0;
     let mut count = 0;
@@ -361,9 +363,9 @@ fn similar(newest_first: &[Arc<Table>]) -> Vec<Arc<Table>> {
     }
 }
 
-/// Whether a key may be in two of the tables. Tables of disjoint ranges, merged, may be as many again: the shard is as deep as
-/// before, and to merge them is due again, for ever. Those that overlap become disjoint ones, so the next merge takes in an older
-/// table, of which there is an end.
+/// Whether a key may be in two of the tables. A merge of disjoint tables may give as many tables again: the shard would
+/// be as deep as before, and the merge due again for ever. A merge of overlapping tables gives disjoint ones, so the
+/// next merge includes an older table, and the number of those is finite.
 fn overlap_each_other(tables: &[Arc<Table>]) -> bool {
     let mut ranges: Vec<_> =
         tables.iter().map(|table| (&table.meta().smallest_key, &table.meta().largest_key)).collect();
@@ -371,8 +373,8 @@ fn overlap_each_other(tables: &[Arc<Table>]) -> bool {
     ranges.windows(2).any(|pair| pair[1].0 <= pair[0].1)
 }
 
-/// The tables of a level below 0 that overlap the key range from the smallest to the largest key of `inputs`: the output may
-/// hold any key in between.
+/// The tables of a level below 0 that overlap the key range from the smallest to the largest key of `inputs`: the
+/// output may hold any key in between.
 pub(super) fn overlapping(tables: &[Arc<Table>], inputs: &[Arc<Table>]) -> Vec<Arc<Table>> {
     let smallest = inputs.iter().map(|table| &table.meta().smallest_key).min();
     let largest = inputs.iter().map(|table| &table.meta().largest_key).max();

@@ -6,14 +6,14 @@ use crate::Family;
 use crate::version::{FamilyLevels, LEVEL_COUNT, RangeTombstone, Shard, Table};
 
 impl Planner<'_> {
-    /// What is to be done about a table that holds much that is dead, or is very old.
+    /// What to do with a table that holds much that is dead, or is very old.
     pub(super) fn plan_dead(&self, family: Family, levels: &FamilyLevels) -> Option<Plan> {
         let options = self.options(family);
         let under = oldest_of_too_many(levels, options);
         for level in 0..LEVEL_COUNT {
             for table in &levels.levels[level] {
                 if under.is_some_and(|tombstone| table.is_under(tombstone)) {
-                    // Where it is: what is hidden goes whatever lies below.
+                    // In place: what a range tombstone hides is dropped whatever lies below.
                     if let Some(plan) = self.free(rewrite(family, level, std::slice::from_ref(table))) {
                         return Some(plan);
                     }
@@ -34,12 +34,13 @@ impl Planner<'_> {
         levels.shards().iter().find_map(|shard| self.plan_dead_shard(family, levels, shard))
     }
 
-    /// A shard of level 0 to which nothing has come for a while is not going to be due by itself. It is drained if that pays: if what
-    /// it is merged with is not larger than its dead by more than the largest ratio of levels; and if it is old.
+    /// A shard of level 0 that has received nothing for a while does not become due through writes. It is drained if
+    /// that pays: if what it is merged with is not larger than its dead data by more than the largest ratio of levels;
+    /// and if it is old.
     fn plan_dead_shard(&self, family: Family, levels: &FamilyLevels, shard: &Shard) -> Option<Plan> {
         let options = self.options(family);
         let newest = shard.tables.iter().map(|table| table.facts().created_at_ms).max()?;
-        // The database's own: how often an idle one is looked at.
+        // A database-wide option: how often an idle database is checked.
         if newest.saturating_add(self.options.idle_look_ms) > self.now_ms {
             return None;
         }
@@ -62,10 +63,10 @@ impl Planner<'_> {
         period_ms > 0 && table.facts().created_at_ms.saturating_add(period_ms) <= self.now_ms
     }
 
-    /// About how many versions of a table are dead, if they are so many that it is worth a compaction; else 0.
+    /// About how many versions of a table are dead, if they are enough for a compaction; else 0.
     fn dead_entries(&self, table: &Table, options: &CompactionOptions) -> u64 {
         let (meta, facts) = (table.meta(), table.facts());
-        // What a transaction still holds would be there again afterwards, and again.
+        // What a transaction still holds would remain after the compaction, which would then repeat.
         if meta.largest_sequence > self.oldest_reader {
             return 0;
         }

@@ -1,17 +1,17 @@
-//! Small tables that lie beside each other become one.
+//! Small tables next to each other become one.
 //!
-//! Each flush makes a table of whatever a family has in the memtable, and tables that overlap nothing move down as they are. So a
-//! family with few writes beside a busy one would have as many tables as there were flushes.
+//! Each flush makes a table of whatever a family has in the memtable, and tables that overlap nothing move down as they
+//! are. So a family with few writes next to a busy one would have as many tables as there were flushes.
 
 use super::plan::{Plan, Planner, rewrite};
 use crate::Family;
 use crate::version::{FamilyLevels, LEVEL_COUNT, Table};
 use std::sync::Arc;
 
-/// So many small neighbours are merged by themselves.
+/// So many small neighbours are merged for their number alone.
 const TABLES_MIN: usize = 8;
-/// None of them has more than one in so many bytes of the run: so a table that has grown is merged again only with three times as
-/// much, and each byte as often as the logarithm of a table's size.
+/// None of them has more than one in so many bytes of the run: so a table that has grown is merged again only with
+/// three times as much, and each byte as often as the logarithm of a table's size.
 const LARGEST_ONE_IN: u64 = 4;
 /// Tables of a run at most: bounds the search.
 const TABLES_MAX: usize = 64;
@@ -37,8 +37,8 @@ impl Planner<'_> {
     }
 }
 
-/// The tables that a list begins with, as long as each has less than half of `table_bytes`, they have no more than that together, and
-/// all are wanted.
+/// The tables that a list begins with, as long as each has less than half of `table_bytes`, they have no more than that
+/// together, and all qualify.
 pub(super) fn small_run(tables: &[Arc<Table>], table_bytes: u64, wanted: impl Fn(&Table) -> bool) -> &[Arc<Table>] {
     let mut sum = 0u64;
     let mut fits = |table: &Arc<Table>| {

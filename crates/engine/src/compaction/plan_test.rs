@@ -143,7 +143,7 @@ fn a_table_of_tombstones_is_rewritten_at_the_bottom_and_goes_down_above_it() {
         now_ms: 1000,
         oldest_reader: 4,
     };
-    assert!(held.plan().is_none(), "a transaction may ask for the tombstones");
+    assert!(held.plan().is_none(), "a transaction may need the tombstones");
 }
 
 #[test]
@@ -256,8 +256,8 @@ fn any_levels() -> impl Strategy<Value = Tables> {
 }
 
 proptest! {
-    /// Several compactions run, and end in any order: no two touch the same tables or ranges, each takes what it must, the
-    /// version that each leaves is in order, and it ends with nothing due.
+    /// Several compactions run, and end in any order: no two touch the same tables or ranges, each takes what it must,
+    /// the version that each leaves is in order, and it ends with nothing due.
     #[test]
     fn plans_never_overlap_and_always_come_to_an_end(tables in any_levels(), order in prop::collection::vec(any::<prop::sample::Index>(), 400)) {
         let mut tables = tables;

@@ -5,7 +5,8 @@ use kontiki_env::Env;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// How much may be written at once after a rest: a tenth of a second's worth, so that the disk sees an even stream.
+/// How much may be written at once after an idle time: a tenth of a second's worth, so that the disk sees an even
+/// stream.
 const BURST_PARTS: u64 = 10;
 /// Longest uninterrupted wait: closing the database must not take longer.
 const WAIT_MAX: Duration = Duration::from_millis(50);
@@ -42,7 +43,7 @@ struct Bucket {
 }
 
 impl RateLimiter {
-    /// A limit of so many bytes a second; 0 for none.
+    /// A limit of so many bytes per second; 0 for none.
     pub fn new(bytes_per_second: u64) -> RateLimiter {
         let limiter = RateLimiter::default();
         limiter.set(bytes_per_second);
@@ -55,8 +56,8 @@ impl RateLimiter {
         self.changed.notify_all();
     }
 
-    /// Takes `bytes`, and waits until they are paid for or `stop` is set. In a stepped world time does not pass while one
-    /// waits, so there it only counts.
+    /// Takes `bytes`, and waits until they are paid for or `stop` is set. In a stepped world time does not advance
+    /// during a wait, so there it only counts.
     pub fn take(&self, env: &Env, bytes: u64, stop: &AtomicBool) {
         self.taken_bytes.fetch_add(bytes, Ordering::Relaxed);
         let limit = self.bytes_per_second.load(Ordering::Relaxed);
@@ -67,7 +68,7 @@ impl RateLimiter {
         bucket.refill(env.clock.monotonic(), limit);
         bucket.bytes = bucket.bytes.saturating_sub_unsigned(bytes);
         let began = env.clock.monotonic();
-        // Who comes later pays for the debt of who came before; so all together keep to the limit.
+        // Later callers pay for the debt of earlier ones; so all together keep to the limit.
         let mut limit = limit;
         while bucket.bytes < 0 && limit > 0 && !stop.load(Ordering::Relaxed) {
             let missing = Duration::from_secs_f64(bucket.bytes.unsigned_abs() as f64 / limit as f64);
@@ -79,7 +80,7 @@ impl RateLimiter {
         self.waited_us.fetch_add(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// The limit in bytes a second, 0 for none.
+    /// The limit in bytes per second, 0 for none.
     pub fn bytes_per_second(&self) -> u64 {
         self.bytes_per_second.load(Ordering::Relaxed)
     }

@@ -28,7 +28,7 @@ fn taking_waits_until_it_is_paid_for() {
 }
 
 #[test]
-fn nobody_waits_without_a_limit_or_after_the_end() {
+fn no_writer_waits_without_a_limit_or_after_the_end() {
     let env = Env::real();
     RateLimiter::new(0).take(&env, u64::MAX, &AtomicBool::new(false));
     RateLimiter::new(1).take(&env, u64::MAX, &AtomicBool::new(true));

@@ -10,59 +10,59 @@ fn range(start: &str, end: &str, sequence: u64) -> RangeTombstone {
     RangeTombstone { start: key(start), end: key(end), sequence }
 }
 
-fn judge(retention: &mut Retention<'_>, key: &str, sequence: u64, kind: Kind, is_bottom: bool) -> Verdict {
+fn decide(retention: &mut Retention<'_>, key: &str, sequence: u64, kind: Kind, is_bottom: bool) -> Decision {
     let stored = if kind.expires() { 1000u64.to_le_bytes().to_vec() } else { Vec::new() };
-    retention.judge(KeyRef::new(key.as_bytes(), sequence), kind, &stored, || is_bottom).expect("well-formed")
+    retention.decide(KeyRef::new(key.as_bytes(), sequence), kind, &stored, || is_bottom).expect("well-formed")
 }
 
 #[test]
 fn the_newest_version_stays_and_hides_the_others() {
     let ranges = RangeTombstones::default();
     let mut retention = Retention::new(&ranges, 0, SEQUENCE_NUMBER_MAX);
-    assert_eq!(judge(&mut retention, "k", 25, Kind::Put, true), Verdict::Keep);
-    assert_eq!(judge(&mut retention, "k", 20, Kind::Delete, true), Verdict::Hidden);
-    assert_eq!(judge(&mut retention, "k", 3, Kind::Put, true), Verdict::Hidden);
-    assert_eq!(judge(&mut retention, "l", 2, Kind::Put, true), Verdict::Keep);
+    assert_eq!(decide(&mut retention, "k", 25, Kind::Put, true), Decision::Keep);
+    assert_eq!(decide(&mut retention, "k", 20, Kind::Delete, true), Decision::Hidden);
+    assert_eq!(decide(&mut retention, "k", 3, Kind::Put, true), Decision::Hidden);
+    assert_eq!(decide(&mut retention, "l", 2, Kind::Put, true), Decision::Keep);
 }
 
 #[test]
-fn a_tombstone_goes_at_the_bottom_unless_a_transaction_may_ask_for_it() {
+fn a_tombstone_is_dropped_at_the_bottom_unless_a_transaction_may_read_it() {
     let ranges = RangeTombstones::default();
     let mut retention = Retention::new(&ranges, 0, 10);
-    assert_eq!(judge(&mut retention, "a", 10, Kind::Delete, true), Verdict::SpentTombstone);
-    assert_eq!(judge(&mut retention, "b", 10, Kind::Delete, false), Verdict::Keep);
-    assert_eq!(judge(&mut retention, "c", 11, Kind::Delete, true), Verdict::Keep);
+    assert_eq!(decide(&mut retention, "a", 10, Kind::Delete, true), Decision::SpentTombstone);
+    assert_eq!(decide(&mut retention, "b", 10, Kind::Delete, false), Decision::Keep);
+    assert_eq!(decide(&mut retention, "c", 11, Kind::Delete, true), Decision::Keep);
 }
 
 #[test]
 fn an_expired_version_dies_like_a_delete() {
     let ranges = RangeTombstones::default();
     let mut early = Retention::new(&ranges, 999, 10);
-    assert_eq!(judge(&mut early, "a", 5, Kind::PutExpiring, true), Verdict::Keep);
+    assert_eq!(decide(&mut early, "a", 5, Kind::PutExpiring, true), Decision::Keep);
     let mut retention = Retention::new(&ranges, 1000, 10);
-    assert_eq!(judge(&mut retention, "a", 5, Kind::PutExpiring, true), Verdict::Expired);
-    assert_eq!(judge(&mut retention, "b", 5, Kind::PutExpiring, false), Verdict::KeepAsDelete);
-    assert_eq!(judge(&mut retention, "c", 11, Kind::PutExpiring, true), Verdict::KeepAsDelete);
-    assert_eq!(judge(&mut retention, "c", 4, Kind::Put, true), Verdict::Hidden);
+    assert_eq!(decide(&mut retention, "a", 5, Kind::PutExpiring, true), Decision::Expired);
+    assert_eq!(decide(&mut retention, "b", 5, Kind::PutExpiring, false), Decision::KeepAsDelete);
+    assert_eq!(decide(&mut retention, "c", 11, Kind::PutExpiring, true), Decision::KeepAsDelete);
+    assert_eq!(decide(&mut retention, "c", 4, Kind::Put, true), Decision::Hidden);
 }
 
 #[test]
 fn what_a_range_tombstone_hides_goes_at_any_level() {
     let ranges = RangeTombstones::new(vec![range("c", "f", 10)]);
     let mut retention = Retention::new(&ranges, 0, SEQUENCE_NUMBER_MAX);
-    assert_eq!(judge(&mut retention, "b", 9, Kind::Put, false), Verdict::Keep);
-    assert_eq!(judge(&mut retention, "c", 9, Kind::Put, false), Verdict::Covered);
-    assert_eq!(judge(&mut retention, "d", 10, Kind::Put, false), Verdict::Keep);
-    assert_eq!(judge(&mut retention, "d", 9, Kind::Put, false), Verdict::Hidden);
-    assert_eq!(judge(&mut retention, "e", 2, Kind::Delete, false), Verdict::Covered);
-    assert_eq!(judge(&mut retention, "f", 2, Kind::Put, false), Verdict::Keep);
+    assert_eq!(decide(&mut retention, "b", 9, Kind::Put, false), Decision::Keep);
+    assert_eq!(decide(&mut retention, "c", 9, Kind::Put, false), Decision::Covered);
+    assert_eq!(decide(&mut retention, "d", 10, Kind::Put, false), Decision::Keep);
+    assert_eq!(decide(&mut retention, "d", 9, Kind::Put, false), Decision::Hidden);
+    assert_eq!(decide(&mut retention, "e", 2, Kind::Delete, false), Decision::Covered);
+    assert_eq!(decide(&mut retention, "f", 2, Kind::Put, false), Decision::Keep);
 }
 
 #[test]
 fn malformed_stored_bytes_are_an_error() {
     let ranges = RangeTombstones::default();
     let mut retention = Retention::new(&ranges, 0, 0);
-    assert!(retention.judge(KeyRef::new(b"k", 1), Kind::PutExpiring, &[1, 2], || true).is_err());
+    assert!(retention.decide(KeyRef::new(b"k", 1), Kind::PutExpiring, &[1, 2], || true).is_err());
 }
 
 proptest! {
@@ -88,10 +88,10 @@ proptest! {
                 let stored = 1000u64.to_le_bytes();
                 let stored = if kind.expires() { &stored[..] } else { &[] };
                 let key = [user_key];
-                let verdict = retention.judge(KeyRef::new(&key, sequence), kind, stored, || !lower.contains(&user_key))?;
-                match verdict {
-                    Verdict::Keep => drop(kept.insert((user_key, sequence), kind)),
-                    Verdict::KeepAsDelete => drop(kept.insert((user_key, sequence), Kind::Delete)),
+                let decision = retention.decide(KeyRef::new(&key, sequence), kind, stored, || !lower.contains(&user_key))?;
+                match decision {
+                    Decision::Keep => drop(kept.insert((user_key, sequence), kind)),
+                    Decision::KeepAsDelete => drop(kept.insert((user_key, sequence), Kind::Delete)),
                     _ => {}
                 }
             }
@@ -113,7 +113,7 @@ proptest! {
                 prop_assert!(lower.contains(&user_key) || *sequence > oldest_reader, "it still has a purpose");
             }
             if let Some((sequence, Kind::Delete)) = all && sequence > oldest_reader && ranges.covering(&[user_key]).is_none() {
-                prop_assert_eq!(left.last(), Some(&(sequence, Kind::Delete)), "a transaction may ask for it");
+                prop_assert_eq!(left.last(), Some(&(sequence, Kind::Delete)), "a transaction may need it");
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::version::{LEVEL_COUNT, Version, VersionEdit};
 use crate::{Error, Result};
 use std::sync::Arc;
 
-/// Does the most urgent compaction that is due and that nothing in flight is in the way of, or a piece of a large one
+/// Executes the most urgent compaction that is due and does not conflict with one in flight, or a piece of a large one
 /// that runs; returns whether it did. One unit of work for a task, of which there may be several.
 pub fn step(context: &Context) -> Result<bool> {
     let shared = context.state.pieces.lock().first().cloned();
@@ -39,10 +39,10 @@ pub fn step(context: &Context) -> Result<bool> {
     Ok(true)
 }
 
-/// Executes one plan made for `version`, whose claims are entered: beside it the version gets new tables in level 0, and
-/// changes elsewhere.
+/// Executes one plan made for `version`, whose claims are entered: meanwhile the version gets new tables in level 0,
+/// and changes in other places.
 pub(super) fn run(context: &Context, version: Arc<Version>, plan: Plan) -> Result<()> {
-    assert!(plan.to >= plan.from && plan.to < LEVEL_COUNT && !plan.inputs.is_empty(), "a plan goes down, or stays");
+    assert!(plan.to >= plan.from && plan.to < LEVEL_COUNT && !plan.inputs.is_empty(), "a plan moves down, or stays");
     let began = context.env.clock.monotonic();
     let (from, to, change) = (plan.from, plan.to, plan.change);
     assert_newest_wins(&version, &plan);
@@ -67,8 +67,8 @@ pub(super) fn run(context: &Context, version: Arc<Version>, plan: Plan) -> Resul
     Ok(())
 }
 
-/// What stays in level 0 overlaps nothing that goes down; and of a merge within level 0, is older or newer than all of it.
-/// Tables that come meanwhile are newer than everything.
+/// What stays in level 0 overlaps nothing that moves down; and of a merge within level 0, is older or newer than all of
+/// it. Tables that come meanwhile are newer than everything.
 fn assert_newest_wins(version: &Version, plan: &Plan) {
     if plan.from > 0 || plan.change == Change::Drop {
         return;
@@ -92,8 +92,8 @@ fn merge(context: &Context, version: Arc<Version>, plan: Plan) -> Result<()> {
     let pieces = Arc::new(Pieces::new(context, version, plan.clone(), context.env.clock.wall_ms()));
     if pieces.len() > 1 {
         context.state.pieces.lock().push(pieces.clone());
-        // In a stepped world nobody helps before this job has done all of them. If it then failed, for want of space, those that
-        // were woken would try, and fail, and wake it again, for as long as the disk is full.
+        // In a stepped world no other job helps before this one has done all of them. If it then failed for lack of
+        // space, the jobs that were woken would try, fail, and wake it again, for as long as the disk is full.
         if context.env.tasks.threaded() {
             context.state.wake();
         }
@@ -138,7 +138,7 @@ fn install(context: &Context, plan: &Plan, merged: Merged) -> Result<()> {
         edit.add_table(plan.to, &written.table, written.facts.clone());
     }
     if let Err(error) = context.versions.apply(edit) {
-        // The files may go only if the edit surely did not reach the manifest.
+        // The files may be deleted only if the edit surely did not reach the manifest.
         if !context.versions.is_stopped() {
             remove_tables(context, merged.tables);
         }

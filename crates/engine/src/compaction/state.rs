@@ -15,13 +15,13 @@ pub struct State {
     pub(super) in_flight: Mutex<InFlight>,
     /// A plan has ended.
     pub(super) ended: Condvar,
-    /// Large compactions with pieces that nobody has taken yet.
+    /// Large compactions with pieces that no job has taken yet.
     pub(super) pieces: Mutex<Vec<Arc<Pieces>>>,
     /// Where flushes cut the tables of a family.
     pub(super) guards: Mutex<BTreeMap<Family, Vec<Bytes>>>,
     /// What flush, compaction and relocation of values write.
     pub limiter: RateLimiter,
-    /// What they have done.
+    /// Statistics of them.
     pub stats: CompactionStats,
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
@@ -41,17 +41,17 @@ impl Default for State {
 }
 
 impl State {
-    /// For a bound on bytes written a second, 0 for none.
+    /// For a bound on bytes written per second, 0 for none.
     pub fn new(bytes_per_second_max: u64) -> State {
         State { limiter: RateLimiter::new(bytes_per_second_max), ..State::default() }
     }
 
-    /// Says how to wake the jobs that call `compaction::step`. Once, when they are there.
+    /// Sets how to wake the jobs that call `compaction::step`. Once, when they have started.
     pub fn set_wake(&self, wake: Box<dyn Fn() + Send + Sync>) {
         assert!(self.wake.set(wake).is_ok(), "the jobs are started once");
     }
 
-    /// Forgets a family that was dropped.
+    /// Removes a family that was dropped.
     pub(crate) fn forget_family(&self, family: Family) {
         self.guards.lock().remove(&family);
     }
@@ -63,7 +63,7 @@ impl State {
         }
     }
 
-    /// What runs now.
+    /// What is in flight.
     pub fn in_flight(&self) -> InFlight {
         self.in_flight.lock().clone()
     }
@@ -94,8 +94,8 @@ impl Drop for ClaimGuard<'_> {
             in_flight.len()
         };
         self.state.ended.notify_all();
-        // A job may now do what conflicted with this. A job that ends looks for more itself; an ingest, or a compaction by hand,
-        // does not, and a writer may be waiting for what it kept away.
+        // A job may now do what conflicted with this. A job that ends looks for more itself; an ingest or a manual
+        // compaction does not, and a writer may be waiting for what it excluded.
         if rest > 0 || !self.of_job {
             self.state.wake();
         }

@@ -3,7 +3,7 @@ use crate::version::LEVEL_COUNT;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 #[test]
-fn whoever_kept_compactions_away_has_them_looked_for_when_it_ends() {
+fn compactions_are_planned_again_when_an_exclusion_ends() {
     let (state, wakes) = (State::default(), Arc::new(AtomicU64::new(0)));
     let counted = wakes.clone();
     state.set_wake(Box::new(move || _ = counted.fetch_add(1, Ordering::Relaxed)));

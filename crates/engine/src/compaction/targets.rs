@@ -2,18 +2,18 @@
 //!
 //! The last level has no target; those above it follow from its size, so that they hold a fixed share of the data
 //! however much there is (RocksDB calls this dynamic level sizes). With *S* bytes of data and *B* bytes coming down
-//! from level 0 at a time, *k* levels with a ratio *r* between them cost every byte about *k (1 + r)* rewrites, and cover
-//! *S = B r^k*. So there are as few levels as the largest ratio allows, and they share the distance evenly. A ratio below
-//! [`RATIO_MAX_SHARE`] of the largest would save little writing and cost space, for what the upper levels hold may all be
-//! overwritten: at most a fifth, then.
+//! from level 0 at a time, *k* levels with a ratio *r* between them cost every byte about *k (1 + r)* rewrites, and
+//! cover *S = B r^k*. So there are as few levels as the largest ratio allows, and they share the distance evenly. A
+//! ratio below [`RATIO_MAX_SHARE`] of the largest would save little writing and cost space, for what the upper levels
+//! hold may all be overwritten: at most a fifth, then.
 
 use super::CompactionOptions;
 use crate::version::{FamilyLevels, LEVEL_COUNT};
 
-/// Smallest ratio that may be asked for.
+/// Smallest ratio that may be set.
 pub(crate) const RATIO_MIN: u64 = 2;
-/// The ratio between levels is not made smaller than this share of the largest: 6 of 10 by default, for which the levels above
-/// the last hold at most 1/6 + 1/36 + ... = a fifth of it.
+/// The ratio between levels is not made smaller than this share of the largest: 6 of 10 by default, for which the
+/// levels above the last hold at most 1/6 + 1/36 + ... = a fifth of it.
 const RATIO_MAX_SHARE: f64 = 0.6;
 
 /// The levels of a family that are in use, and their targets.
@@ -21,7 +21,7 @@ const RATIO_MAX_SHARE: f64 = 0.6;
 pub struct Targets {
     /// The first level below 0 that is to hold anything.
     pub base: usize,
-    /// In bytes; 0 above the base, `u64::MAX` for the last level. That of level 0 means nothing.
+    /// In bytes; 0 above the base, `u64::MAX` for the last level. That of level 0 is not used.
     pub bytes: [u64; LEVEL_COUNT],
 }
 

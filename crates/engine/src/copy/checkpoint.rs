@@ -8,7 +8,7 @@ use crate::{Db, Error, Result, SequenceNumber};
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// What a checkpoint did.
+/// The result of a checkpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CheckpointReport {
     /// Every write at or below it is in the checkpoint.
@@ -22,16 +22,17 @@ pub struct CheckpointReport {
 }
 
 impl Db {
-    /// Makes `target` a database of its own that holds everything that was acknowledged before this call. The files are
-    /// hard links where the file system can (copies where not), so this takes about as long as a flush. Later changes of
-    /// either directory do not show in the other.
+    /// Makes `target` a separate database that holds everything that was acknowledged before this call. The files are
+    /// hard links where the file system can (copies where not), so this takes about as long as a flush. Later changes
+    /// of either directory do not show in the other.
     ///
-    /// A checkpoint that was cut off is refused by an open; remove it and try again.
+    /// A checkpoint that was interrupted is refused by an open; remove it and try again.
     ///
-    /// Of the directory of a served store it has the data, and not what makes it a node ([`crate::Family::NODE_STATE`]).
+    /// Of the directory of a served store it has the data, and not the state of the node
+    /// ([`crate::Family::NODE_STATE`]).
     ///
-    /// Errors: [`Error::InvalidArgument`] if `target` is not empty; those of [`Db::flush`]; [`Error::Busy`]; [`Error::Io`] and
-    /// [`Error::NoSpace`] of the target.
+    /// Errors: [`Error::InvalidArgument`] if `target` is not empty; those of [`Db::flush`]; [`Error::Busy`];
+    /// [`Error::Io`] and [`Error::NoSpace`] of the target.
     pub fn checkpoint(&self, target: &Path) -> Result<CheckpointReport> {
         let core = self.core();
         let env = &core.env;

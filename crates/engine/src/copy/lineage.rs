@@ -1,13 +1,13 @@
 //! Which backups a directory comes from: the file `IDENTITY` in a database's directory.
 //!
-//! A file number means one content only within one history. A directory that was copied, or put back to an earlier state,
-//! goes on with numbers that the other history has used for something else. So each backup has an identity of its own, and the
-//! directory lists those of its own past: a line for each backup, newest first. The next backup takes over files of these
-//! backups only. What such a backup holds was a file of this very history, and no later file has its number.
+//! A file number identifies a content only within one history. A directory that was copied, or put back to an earlier
+//! state, continues with numbers that the other history has used for other files. So each backup has a unique identity,
+//! and the directory lists the backups of its past: a line for each, newest first. The next backup takes over files of
+//! these backups only. The files of such a backup were files of this very history, and no later file has their numbers.
 //!
-//! A line has the identity, 16 hexadecimal digits, and the number that was above all files of the backup. A manifest whose next
-//! file is below that number went back behind the backup; then the line goes. Lines of earlier versions, which had an identity for
-//! a directory, have no number; they mean nothing any more.
+//! A line has the identity, 16 hexadecimal digits, and the number that was above all files of the backup. A manifest
+//! whose next file is below that number went back behind the backup; then the line is removed. Lines of earlier
+//! versions, which had an identity for a directory, have no number; they are ignored.
 
 use crate::table::FileNumber;
 use crate::{Error, Result};
@@ -19,8 +19,8 @@ use std::path::Path;
 
 /// See the head of this file.
 const IDENTITY: &str = "IDENTITY";
-/// Backups that a directory remembers. Older ones are not looked into for files that the newer ones do not have: only who takes
-/// turns with more stores than this copies a file again.
+/// Backups that a directory remembers. Older ones are not searched for files that the newer ones do not have: only
+/// a caller that alternates between more stores than this copies a file again.
 const LINES_MAX: usize = 256;
 
 /// Serializes changes of the file, of any directory: they are rare and short.
@@ -58,7 +58,7 @@ pub(super) fn add(env: &Env, dir: &Path, backup: Ancestor) -> Result<()> {
     write(env, dir, &all)
 }
 
-/// Forgets the backups that were made when the manifest was further than it is. At open.
+/// Removes the backups that were made when the manifest was further than it is. At open.
 pub(crate) fn forget_later_backups(env: &Env, dir: &Path, next_file: FileNumber) -> Result<()> {
     let _one = CHANGES.lock();
     let mut all = ancestors(env, dir)?;
@@ -67,7 +67,7 @@ pub(crate) fn forget_later_backups(env: &Env, dir: &Path, next_file: FileNumber)
     if all.len() == before {
         return Ok(());
     }
-    tracing::warn!(directory = %dir.display(), "the directory is older than its last backup; the next backup copies more");
+    tracing::warn!(directory = %dir.display(), "the directory is older than its last backup: the next one copies more");
     write(env, dir, &all)
 }
 
@@ -79,8 +79,8 @@ fn write(env: &Env, dir: &Path, all: &[Ancestor]) -> Result<()> {
         .map_err(|error| Error::io(dir.join(IDENTITY), &error))
 }
 
-/// An identity that no other backup has, as far as time, place and state tell backups apart; `taken` are those that are known.
-/// It need not be secret.
+/// An identity that no other backup has, as far as time, path and state distinguish backups; `taken` are those that are
+/// known. It need not be secret.
 pub(super) fn new_identity(env: &Env, dir: &Path, next_file: FileNumber, taken: impl Fn(u64) -> bool) -> u64 {
     let process = if env.tasks.threaded() { std::process::id() } else { 1 };
     let (wall, monotonic) = (env.clock.wall_ms(), env.clock.monotonic());

@@ -1,4 +1,4 @@
-//! What a backup store writes down of one backup: `backups/NNNNNN-IDENTITY`.
+//! The record that a backup store keeps of one backup: `backups/NNNNNN-IDENTITY`.
 //!
 //! | offset | width | field |
 //! |---|---|---|
@@ -8,8 +8,8 @@
 //! | 16 | | when it was made, milliseconds since 1970 (varint); sequence number (varint); bytes that were copied to make it (varint); the version (varint length, a snapshot edit as in the manifest); number of files (varint); the files |
 //!
 //! A file: kind (1 byte: 1 table, 2 value segment), number (varint), bytes (varint), checksum (u32: the CRC-32 of the
-//! CRC-32s, each 4 bytes LE, of the file's mebibytes), home (u64: the identity in the name that it is stored under). All
-//! integers are little-endian.
+//! CRC-32s, each 4 bytes LE, of the file's mebibytes), home (u64: the identity in the name that it is stored under).
+//! All integers are little-endian.
 //!
 //! Version 1 has neither the copied bytes nor the homes: every file is stored under the identity in the record's name.
 
@@ -40,7 +40,7 @@ pub(super) struct StoredFile {
 pub(super) struct Record {
     pub(super) made_at_ms: u64,
     pub(super) sequence: SequenceNumber,
-    /// `None` where a record of format 1 does not say.
+    /// `None` for a record of format 1, which does not have it.
     pub(super) copied_bytes: Option<u64>,
     pub(super) version: VersionEdit,
     /// Ascending.
@@ -70,8 +70,8 @@ impl Record {
         out
     }
 
-    /// Takes what [`Record::encode`] wrote, or what earlier versions wrote; `path` is for errors, `identity` is that of the
-    /// record's name.
+    /// Takes what [`Record::encode`] wrote, or what earlier versions wrote; `path` is for errors, `identity` is that of
+    /// the record's name.
     pub(super) fn decode(bytes: &[u8], identity: u64, path: &Path) -> Result<Record> {
         let corrupt =
             |offset: u64, what: &str| Error::Corruption { file: path.to_path_buf(), offset, what: what.to_string() };

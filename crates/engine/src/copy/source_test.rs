@@ -4,7 +4,8 @@ use kontiki_env::SimMachine;
 use kontiki_env::tasks::Progress;
 use std::path::Path;
 
-/// Large values in segments that hold a few of them, and a copy that has looked at a version whose segment is still open.
+/// Large values in segments that hold a few of them, and a copy that has looked at a version whose segment is still
+/// open.
 #[test]
 fn a_segment_that_is_sealed_and_collected_between_two_looks_leads_to_a_newer_version() {
     let machine = SimMachine::from_seed(1);
@@ -29,7 +30,7 @@ fn a_segment_that_is_sealed_and_collected_between_two_looks_leads_to_a_newer_ver
     db.compact().expect("compact");
     db.collect_value_garbage().expect("collected");
     let later = core.context.versions.current();
-    assert!(open.iter().all(|number| !later.values().files().contains_key(number)), "gone: {open:?}");
+    assert!(open.iter().all(|number| !later.values().files().contains_key(number)), "still there: {open:?}");
     assert!(lost_a_segment(&version, &later) && !lost_a_segment(&later, &later));
     let before = version.flushed_sequence();
     let source = Source::of_version(core, version).expect("of the newer version");
@@ -39,8 +40,8 @@ fn a_segment_that_is_sealed_and_collected_between_two_looks_leads_to_a_newer_ver
     assert_eq!(copy.get(&[3]).expect("readable").as_deref(), Some(&[2; 2000][..]));
 }
 
-/// A batch whose values are in their segment, and which is not in a memtable yet: the segment cannot be sealed. A task of the
-/// simulated machine lets go of it after a while.
+/// A batch whose values are in their segment, and which is not in a memtable yet: the segment cannot be sealed. A task
+/// of the simulated machine releases it after a while.
 #[test]
 fn a_copy_waits_for_a_batch_on_its_way_as_long_as_it_takes() {
     let machine = SimMachine::from_seed(2);
@@ -55,7 +56,7 @@ fn a_copy_waits_for_a_batch_on_its_way_as_long_as_it_takes() {
     };
     db.write(large(b"in the copy"), Durability::Buffered).expect("written");
     db.flush().expect("flush");
-    let (_, pin) = db.core().separate(large(b"on its way")).expect("room");
+    let (_, pin) = db.core().separate(large(b"on its way")).expect("written");
     let mut pin = Some(pin.expect("its value is large"));
     let mut steps = 0;
     let _task = machine.env().tasks.spawn(
@@ -87,7 +88,7 @@ fn a_copy_that_gives_up_is_busy_and_counted() {
     };
     db.write(large(b"in the copy"), Durability::Buffered).expect("written");
     db.flush().expect("flush");
-    let (_, pin) = db.core().separate(large(b"on its way for ever")).expect("room");
+    let (_, pin) = db.core().separate(large(b"on its way for ever")).expect("written");
     // Nothing else happens in this world, so waiting is of no use.
     let refused = db.checkpoint(Path::new("/copy")).expect_err("the batch is not in memory");
     assert!(matches!(refused, crate::Error::Busy { .. }), "{refused}");

@@ -1,7 +1,7 @@
 //! Directories that are being made: a checkpoint, a restored backup, what a repair has saved.
 //!
-//! The file `UNFINISHED` is the first in such a directory and goes when `CURRENT` is there. With it, and without `CURRENT`, the
-//! directory is no database, and an open does not take it for a new one, however early the copy ended.
+//! The file `UNFINISHED` is the first in such a directory and is removed when `CURRENT` exists. With it, and without
+//! `CURRENT`, the directory is no database, and an open does not take it for a new one, however early the copy ended.
 
 use crate::{Error, Result};
 use kontiki_env::Env;

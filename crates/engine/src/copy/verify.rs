@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Verifies the copied files of one backup. A crash may have torn values that nothing refers to, and a segment keeps those: so
-/// damage of a value counts only if a reader may meet it, which [`Verifier::finish`] finds out.
+/// Verifies the copied files of one backup. A crash may have torn values that no table refers to, and a segment keeps
+/// those: so damage of a value counts only if a reader may read it, which [`Verifier::finish`] finds out.
 pub(super) struct Verifier<'a> {
     core: &'a Core,
     source: &'a Source,
@@ -58,7 +58,7 @@ impl<'a> Verifier<'a> {
         })
     }
 
-    /// Refuses damage that a reader may meet.
+    /// Refuses damage that a reader may read.
     pub(super) fn finish(self) -> Result<()> {
         if self.suspects.is_empty() {
             return Ok(());

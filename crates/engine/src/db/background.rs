@@ -1,4 +1,4 @@
-//! Background work: flush, care of the log, compaction. Each function is one step of a job.
+//! Background work: flush, maintenance of the log, compaction. Each function is one step of a job.
 
 use super::core::Core;
 use super::order::Due;
@@ -11,12 +11,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// How long a flush or compaction that found no space waits before it tries again. Each attempt may write as much as the
-/// disk still takes, so not too often; and writing should resume soon after somebody has made room.
-const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// How long a flush or compaction that found no space waits before it tries again. Each attempt may write as much as
+/// the disk still takes, so not too often; and writing should resume soon after space was freed.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 impl Core {
-    /// One step of the `flush` job: flushes the oldest frozen memtable, or looks after the log. Returns whether to
+    /// One step of the `flush` job: flushes the oldest frozen memtable, or maintains the log. Returns whether to
     /// call it again.
     pub(crate) fn flush_step(&self) -> bool {
         if self.check_writable().is_err() || self.is_stopping() {
@@ -31,7 +31,7 @@ impl Core {
             self.background_failed(error);
         }
         if error.is_some() || self.progress.get().flush_error.is_some() {
-            // Whoever waits for room must hear of it; the next write tries again.
+            // Writers that wait for memory must be woken; the next write tries again.
             let failed = error.is_some();
             self.progress.update(|state| {
                 state.failed_flushes += u64::from(failed);
@@ -39,14 +39,14 @@ impl Core {
             });
             self.wake_commit();
             if failed {
-                return self.pause_after_failure();
+                return self.wait_after_failure();
             }
         }
         outcome.unwrap_or(false)
     }
 
-    /// Writes the oldest frozen memtable to tables, if its batches have all finished. If there is no space for it, all frozen
-    /// memtables go together: what newer ones delete then takes none.
+    /// Writes the oldest frozen memtable to tables, if its batches have all finished. If there is no space for it, all
+    /// frozen memtables are flushed together: what newer ones delete then takes none.
     fn flush_one(&self) -> Result<bool> {
         let Some(slot) = self.writes.flushable() else { return Ok(false) };
         let mut slots = vec![slot];
@@ -112,17 +112,18 @@ impl Core {
         if self.check_writable().is_err() || self.is_stopping() {
             return false;
         }
-        // Zeros are for the sake of syncs; while nobody asks for any they would only be written twice.
+        // Zeros save work in syncs; while no commit needs a sync they would only be written twice.
         let syncs = self.counters.commits_sync.load(Ordering::Relaxed);
         let fill = || self.counters.filled_at.swap(syncs + 1, Ordering::Relaxed) != syncs + 1;
         if let Err(error) = self.next_segments.prepare(fill) {
-            // The writer makes one when it needs it, or tells those who wait what is wrong.
+            // The writer makes one when it needs it, or reports the error to the waiters.
             tracing::warn!(%error, "the next log segment was not made ahead");
         }
         false
     }
 
-    /// Deletes what retention lets go, and starts what it asks for. Returns whether a flush can follow at once.
+    /// Deletes what retention releases, and starts the work that it requests. Returns whether a flush can follow at
+    /// once.
     fn look_after_log(&self) -> Result<bool> {
         let input = self.retention_input();
         let (mut delete, next) = plan_retention(&input);
@@ -146,7 +147,7 @@ impl Core {
         match next {
             Retention::Rest => Ok(false),
             Retention::Rewrite(segment) => {
-                if self.queue.ask_rewrite(segment) {
+                if self.queue.request_rewrite(segment) {
                     self.wake_commit();
                 }
                 Ok(false)
@@ -200,14 +201,15 @@ impl Core {
             return false;
         }
         let progress = self.progress.get();
-        // In a stepped world an ingest that keeps compactions away lets jobs step while it waits for a flush: whoever waited for it
-        // here would wait for ever. `compaction::step` plans around it, the others can be done when it is over.
+        // In a stepped world an ingest that excludes compactions lets jobs step while it waits for a flush: a job that
+        // waited for the ingest here would wait for ever. `compaction::step` plans around it, the others can be done
+        // after it.
         let held = !self.env.tasks.threaded() && !self.context.state.in_flight().is_empty();
-        let asked =
+        let requested =
             (progress.compactions_asked > progress.compactions_done && !held).then_some(progress.compactions_asked);
         let pop =
             |state: &mut super::core::ProgressState| if held { None } else { state.compact_for_values.pop_first() };
-        let outcome = match asked {
+        let outcome = match requested {
             Some(_) => self.compact_all().map(|()| true),
             None => match self.progress.update(pop) {
                 Some(family) => compaction::compact_all(&self.context, family).map(|()| true),
@@ -217,7 +219,7 @@ impl Core {
                 },
             },
         };
-        let again = self.after_compaction(outcome, asked);
+        let again = self.after_compaction(outcome, requested);
         if !again {
             self.look_whether_idle();
         }
@@ -231,7 +233,7 @@ impl Core {
         }
         let outcome = self.compact_one();
         if let Ok(false) = outcome {
-            return false; // What there is to tell and to remove is told and removed by the first job.
+            return false; // The first job notifies the waiters and removes obsolete files.
         }
         self.after_compaction(outcome, None)
     }
@@ -243,16 +245,16 @@ impl Core {
         outcome
     }
 
-    /// `asked` is the full compaction that this was, if it was one.
-    fn after_compaction(&self, outcome: Result<bool>, asked: Option<u64>) -> bool {
+    /// `requested` is the full compaction that this was, if it was one.
+    fn after_compaction(&self, outcome: Result<bool>, requested: Option<u64>) -> bool {
         if !matches!(outcome, Ok(false)) {
             // Also after an error: a full compaction may have finished some families before it.
             self.writes.install(&self.context.versions, None);
             self.look_at_debt();
         }
         if matches!(outcome, Ok(true)) {
-            // Not after a failure: what garbage hides would be asked for again, by the same compaction, and on a full disk the
-            // two jobs would keep each other busy.
+            // Not after a failure: the collection of garbage would request the same compaction again, and on a full
+            // disk the two jobs would keep each other busy.
             self.wake_values();
         }
         let (again, error) = match outcome {
@@ -264,7 +266,7 @@ impl Core {
         };
         let failed = error.is_some();
         self.progress.update(|state| {
-            if let Some(ticket) = asked {
+            if let Some(ticket) = requested {
                 state.compactions_done = ticket;
                 state.full_compaction_error = error.clone();
             }
@@ -272,23 +274,23 @@ impl Core {
             state.compaction_error = error;
         });
         if again || failed {
-            self.wake_commit(); // There may be room now; or whoever waits for room must hear that there is none.
+            self.wake_commit(); // There may be capacity now, or the waiters must get the error.
         }
-        // After each unit: a busy database may go on for ever, and must give space back all the same.
+        // After each unit: in a busy database this may continue for ever, and must free space all the same.
         if let Err(error) = self.context.versions.remove_obsolete(&self.context.tables) {
             tracing::warn!(%error, "obsolete files stay for now");
         }
-        if failed { self.pause_after_failure() } else { again }
+        if failed { self.wait_after_failure() } else { again }
     }
 
-    /// Returns whether a job whose step found no space should be called again, after a pause: commits may wait for it that
-    /// nobody follows, so it must not take a write to try again. The pause ends early when the database does. A stepped
-    /// world has no time to let pass; there only writes try again.
-    pub(super) fn pause_after_failure(&self) -> bool {
+    /// Returns whether a job whose step found no space should be called again, after a wait: commits may depend on it
+    /// that no writer waits for, so the retry must not need a write. The wait ends early when the database closes or
+    /// stops. In a stepped world time does not advance; there only writes try again.
+    pub(super) fn wait_after_failure(&self) -> bool {
         if !self.env.tasks.threaded() {
             return false;
         }
-        self.progress.wait_for_end(RETRY_PAUSE, || self.check_writable().is_err());
+        self.progress.wait_for_end(RETRY_DELAY, || self.check_writable().is_err());
         self.check_writable().is_ok()
     }
 

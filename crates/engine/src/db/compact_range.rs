@@ -1,17 +1,17 @@
-//! Compaction of a part of a family, when somebody asks for it.
+//! Manual compaction of a range of a family.
 
 use super::Db;
 use crate::{Family, Range, Result, compaction};
 
 impl Db {
-    /// Flushes, merges everything that a family has in a range down into its last level, and waits for that: afterwards reads
-    /// of the range look into one table each, and what was deleted or has expired there takes no space (in the value log: its
-    /// garbage is known). Tables that are there already and hold nothing dead are left alone. It works on the caller's
-    /// thread, beside the compactions that run by themselves; whole tables are compacted, so keys near the range too. What is
-    /// written meanwhile is left to those, so it ends beside busy writers.
+    /// Flushes, merges everything that a family has in a range down into its last level, and waits for that: afterwards
+    /// reads of the range search one table each, and what was deleted or has expired there takes no space (in the
+    /// value log: its garbage is known). Tables that are there already and hold nothing dead are left alone. It works
+    /// on the caller's thread, in parallel with automatic compactions; whole tables are compacted, so keys near
+    /// the range too. What is written meanwhile is left to automatic compactions, so it ends while others write.
     ///
-    /// Errors: [`crate::Error::InvalidArgument`] for an unknown family, [`crate::Error::FamilyDropped`]; those of [`Db::flush`]. After an
-    /// error a part of the work is done.
+    /// Errors: [`crate::Error::InvalidArgument`] for an unknown family, [`crate::Error::FamilyDropped`]; those of
+    /// [`Db::flush`]. After an error a part of the work is done.
     pub fn compact_range(&self, family: Family, range: Range) -> Result<()> {
         let core = self.core();
         let _here = core.foreground()?;

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// What a submitter gave to be called with the answer.
+/// The callback of a submitter, called with the answer.
 pub(crate) type Done = Box<dyn FnOnce(Result<SequenceNumber>) + Send>;
 
 /// Called with the payload of a panic.
@@ -22,13 +22,13 @@ pub(crate) struct Completion {
 
 /// Runs completions outside of every lock, in the order they were pushed, one at a time.
 ///
-/// Whoever pushes may run what is there; if another thread is at it already, that thread runs the new ones too. So a
-/// completion that submits again does not recurse, and order holds across threads.
+/// A thread that pushes may run what is queued; if another thread is already running it, that thread runs the new ones
+/// too. So a completion that submits again does not recurse, and order holds across threads.
 pub(crate) struct Completions {
     state: Mutex<State>,
     /// Commits that were submitted and whose answers have not been run.
     unanswered: AtomicU64,
-    /// Whether something may be due, for those who look without the lock.
+    /// Whether something may be due, for threads that check without the lock.
     due: AtomicBool,
     on_panic: OnceLock<OnPanic>,
 }
@@ -87,19 +87,19 @@ impl Completions {
                 next
             };
             let Some(Completion { done, result }) = next else { return };
-            // Caught: it is not its own thread that runs it, and others wait for theirs.
+            // Caught: the thread is not the completion's own, and other answers wait.
             let outcome = catch_unwind(AssertUnwindSafe(|| done(result)));
             let before = self.unanswered.fetch_sub(1, Ordering::SeqCst);
             assert!(before > 0, "only expected answers are given");
-            if let (Err(panic), Some(tell)) = (outcome, self.on_panic.get()) {
-                tell(&*panic);
+            if let (Err(panic), Some(callback)) = (outcome, self.on_panic.get()) {
+                callback(&*panic);
             }
         }
     }
 
     /// Sets what is called when an answer panics. Once.
-    pub(crate) fn set_on_panic(&self, tell: OnPanic) {
-        assert!(self.on_panic.set(tell).is_ok(), "set once, at open");
+    pub(crate) fn set_on_panic(&self, callback: OnPanic) {
+        assert!(self.on_panic.set(callback).is_ok(), "set once, at open");
     }
 }
 

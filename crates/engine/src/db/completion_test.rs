@@ -30,13 +30,13 @@ fn a_completion_that_panics_is_reported_and_does_not_keep_others_from_their_answ
     let broken = Completion { done: Box::new(|_| panic!("a broken completion")), result: Ok(1) };
     (0..2).for_each(|_| completions.expect());
     completions.push([broken, Completion { done, result: Ok(2) }]);
-    let told: Arc<parking_lot::Mutex<Vec<String>>> = Arc::default();
-    let of_tell = told.clone();
+    let reported: Arc<parking_lot::Mutex<Vec<String>>> = Arc::default();
+    let of_callback = reported.clone();
     completions.set_on_panic(Box::new(move |panic| {
-        of_tell.lock().push(panic.downcast_ref::<&str>().expect("a text").to_string());
+        of_callback.lock().push(panic.downcast_ref::<&str>().expect("a text").to_string());
     }));
     completions.run();
-    assert_eq!(*told.lock(), ["a broken completion"]);
+    assert_eq!(*reported.lock(), ["a broken completion"]);
     assert!(completions.all_answered());
     assert!(matches!(waiter.try_take(), Some(Ok(2))));
 }

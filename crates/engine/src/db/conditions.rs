@@ -1,13 +1,13 @@
-//! Conditions of commits: has anything been written to a key or a range since a moment?
+//! Conditions of commits: has anything been written to a key or a range since a sequence number?
 //!
-//! The answer must hold at the moment when the commit gets its number. So it is given twice: first without any lock,
-//! up to what was visible then, which may read tables; then under the lock that gives numbers, for what has come
-//! since, which lies in memory but for rare cases. All batches with a number are in memory at the second time.
+//! The answer must hold when the commit gets its number. So it is computed twice: first without any lock, up to what
+//! was visible then, which may read tables; then under the lock that gives numbers, for what was written since, which
+//! is in memory except in rare cases. All batches with a number are in memory at the second time.
 //!
-//! A key's newest version answers for the key. Compaction drops older versions, and a tombstone too once it hides
-//! nothing; it keeps a tombstone while it is newer than the oldest registered start ([`TransactionStarts`]) or held snapshot,
-//! so that a deletion by a later commit is still found. For a number that is no longer held the answer may be unknown: then the
-//! condition counts as broken (`version/horizon.rs`).
+//! The newest version of a key answers for the key. Compaction drops older versions, and a tombstone too once it hides
+//! nothing; it keeps a tombstone while it is newer than the oldest registered start ([`TransactionStarts`]) or held
+//! snapshot, so that a deletion by a later commit is still found. For a number that is no longer held the answer may be
+//! unknown: then the condition counts as broken (`version/horizon.rs`).
 
 use super::{Core, Snapshot};
 use crate::iterator::ReadState;
@@ -21,7 +21,7 @@ impl Unchanged {
     /// Refuses with `Conflict` if `state`, which holds every write so far, has one that this condition rules out and
     /// whose number is larger than `after`.
     ///
-    /// Also if a deletion since then may have been forgotten, by what `horizon` says after `state` was pinned.
+    /// Also if a deletion since then may have been dropped, according to `horizon` after `state` was pinned.
     pub(crate) fn check(&self, state: &ReadState, after: SequenceNumber, horizon: &Horizon) -> Result<()> {
         let since = self.since().max(after);
         let written = match self {
@@ -37,7 +37,7 @@ impl Unchanged {
 /// newer, so that their conditions can be answered.
 pub(crate) struct TransactionStarts {
     open: Mutex<BTreeMap<SequenceNumber, u64>>,
-    /// Has the smallest of them, for compaction.
+    /// Called with the smallest of them, for compaction.
     horizon: Arc<Horizon>,
 }
 
@@ -93,7 +93,7 @@ impl Core {
     /// A snapshot whose number commits may name in their conditions while the registration lives.
     ///
     /// Registered first, read second: what a compaction that missed the registration may drop was visible before, so
-    /// the snapshot sees it as gone.
+    /// the snapshot sees it as absent.
     pub(crate) fn begin_transaction(self: &Arc<Core>) -> (Snapshot, TransactionStart) {
         let mut start = 0;
         self.transaction_starts.change(|open| {
@@ -102,11 +102,11 @@ impl Core {
         });
         let registration = TransactionStart { core: self.clone(), start };
         let (state, sequence) = self.writes.read_point();
-        assert!(sequence >= start, "the visible number never goes back");
+        assert!(sequence >= start, "the visible number never decreases");
         (Snapshot::new(state, sequence), registration)
     }
 
-    /// The first look at a commit's conditions, without a lock. Returns the number up to which they have been checked.
+    /// The first check of a commit's conditions, without a lock. Returns the number up to which they have been checked.
     pub(super) fn check_unchanged(&self, conditions: &[Unchanged]) -> Result<SequenceNumber> {
         if conditions.is_empty() {
             return Ok(0);
@@ -143,8 +143,8 @@ impl Core {
                 unchanged.push(Unchanged::Key { family, key: key.clone(), since: snapshot.sequence });
             }
             match self.commit(Commit { unchanged, ..Commit::new(batch.clone(), durability) }) {
-                // Somebody wrote one of the keys meanwhile; whether the conditions hold still is decided anew. One of
-                // those who conflict gets through each time, so this ends.
+                // Another writer has written one of the keys meanwhile; whether the conditions still hold is checked
+                // again. One of the conflicting writers succeeds each time, so this ends.
                 Err(Error::Conflict { .. }) => {}
                 result => return result,
             }

@@ -84,7 +84,7 @@ fn conditions_that_make_no_sense_are_refused() {
 }
 
 #[test]
-fn a_condition_without_a_batch_is_judged_too() {
+fn a_condition_without_a_batch_is_checked_too() {
     let machine = SimMachine::from_seed(3);
     let db = open(&machine);
     let op = StreamOp::Truncate { stream: crate::StreamId(1), through_index: 5 };
@@ -177,7 +177,7 @@ fn counters_kept_by_write_if_lose_no_step() {
     });
     let total = db.snapshot().get(Family::DEFAULT, &counter).expect("get").expect("there");
     assert_eq!(total, (threads * steps).to_string());
-    let present = Precondition::Present { family: Family::DEFAULT, key: Bytes::from_static(b"nobody") };
+    let present = Precondition::Present { family: Family::DEFAULT, key: Bytes::from_static(b"absent") };
     let error = db.write_if(put("k", "v"), &[present], Durability::Buffered).expect_err("it is not there");
     assert!(matches!(error, Error::Conflict { .. }), "{error}");
 }
@@ -240,7 +240,7 @@ fn a_deletion_since_a_snapshot_is_found_while_the_snapshot_is_held_however_much_
         db.compact().expect("compact");
         let version = db.core().context.versions.current();
         let tombstones: u64 = version.tables().map(|(_, _, table)| table.meta().tombstones).sum();
-        assert_eq!((tombstones, version.range_tombstone_count()), (0, 0), "no reader may ask any more");
+        assert_eq!((tombstones, version.range_tombstone_count()), (0, 0), "no reader needs them any more");
     }
 }
 
@@ -268,7 +268,7 @@ fn a_condition_since_a_number_that_is_not_held_counts_as_broken_once_later_delet
     conflict(commit(&db, put("x", "3"), vec![key("other", number - 1)]), "other");
 }
 
-/// Snapshots come and go beside deletions and compactions: a condition never misses a deletion.
+/// Snapshots are taken and dropped next to deletions and compactions: a condition never misses a deletion.
 #[test]
 fn no_deletion_is_missed_while_snapshots_come_and_go_beside_compactions() {
     let machine = SimMachine::from_seed(9);
@@ -289,7 +289,7 @@ fn no_deletion_is_missed_while_snapshots_come_and_go_beside_compactions() {
                 1 => delete(&db, "k"),
                 _ => {
                     let unchanged = vec![key("k", snapshot.sequence())];
-                    commit(&db, put("x", "1"), unchanged).expect("nobody has written it");
+                    commit(&db, put("x", "1"), unchanged).expect("it was not written since");
                     continue;
                 }
             }

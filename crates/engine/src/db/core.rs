@@ -28,9 +28,10 @@ use std::time::Duration;
 
 /// The shared state of a database.
 ///
-/// The order in which a thread takes several locks is that of their ranks (`lock`), which debug builds check. No completion runs
-/// under any of them. Under `log` nothing is waited for but other writers' insertions into memtables, when a commit has
-/// conditions; and no file is touched but for the append itself, a rewrite, and a segment that was not made in time.
+/// The order in which a thread takes several locks is that of their ranks (`lock`), which debug builds check. No
+/// completion runs under any of them. Under `log` a thread waits only for other writers' insertions into memtables,
+/// when a commit has conditions; and no file is touched but for the append itself, a rewrite, and a segment that was
+/// not made in time.
 pub(crate) struct Core {
     pub(crate) env: Env,
     pub(crate) directory: PathBuf,
@@ -47,36 +48,36 @@ pub(crate) struct Core {
     pub(crate) throttle: Throttle,
     pub(crate) counters: Counters,
     pub(crate) recorder: Arc<Recorder>,
-    /// Who holds the log, and what was told of that.
+    /// The holders of the log, and what was reported of them.
     pub(crate) watchdog: Mutex<Watchdog>,
-    /// Those who follow what is written.
+    /// The subscribers of the change feed.
     pub(crate) feed: Feed,
     pub(crate) progress: Progress,
     pub(super) idle: IdleWatch,
     pub(crate) transaction_starts: TransactionStarts,
     pub(crate) transactions: Transactions,
     pub(crate) family_changes: FamilyChanges,
-    /// Held for reading by callers that change files on threads of their own; for writing by whoever closes.
+    /// Held for reading by callers that change files on their own threads; for writing by the thread that closes.
     foreground: RwLock<()>,
-    /// Held by whoever ingests tables.
+    /// Held by a thread that ingests tables.
     pub(crate) ingesting: Mutex<()>,
     /// The last number given to a logged batch; 0 before the first. Changed by the leader.
     pub(crate) last_logged: AtomicU64,
-    /// The newest segment when a flush was last asked for on behalf of streams.
+    /// The newest segment when streams last requested a flush.
     pub(crate) flushed_for_streams_at: AtomicU64,
     /// The directory's lock, until the database is closed.
     pub(crate) directory_lock: Mutex<Option<Box<dyn FileLock>>>,
-    /// Nothing is written, whoever asks.
+    /// All writes are refused.
     pub(crate) read_only: bool,
     health: RwLock<Health>,
-    /// As `health` has it: reads look here, which writes nothing that they share.
+    /// As `health` has it: reads check this, which writes nothing that they share.
     closed: AtomicBool,
-    /// Where those wait who close what another one is closing.
+    /// Where a thread waits that closes a database which another thread is closing.
     pub(super) closing: Closing,
     jobs: RwLock<Option<Jobs>>,
 }
 
-/// Tells when a close has ended.
+/// Notifies the waiters when a close has ended.
 pub(crate) struct Closing {
     ended: Mutex<bool>,
     changed: Condvar,
@@ -97,7 +98,7 @@ impl Closing {
         }
     }
 
-    /// The end is told when what this returns is dropped, however that comes about.
+    /// The waiters are notified when what this returns is dropped, on every path.
     pub(super) fn end_when_dropped(&self) -> impl Drop + '_ {
         struct End<'a>(&'a Closing);
         impl Drop for End<'_> {
@@ -112,17 +113,17 @@ impl Closing {
 
 /// The background jobs. Each owns this core in turn; closing breaks the circle.
 pub(crate) struct Jobs {
-    /// Leads groups that nobody who waits leads.
+    /// Leads groups that no waiting writer leads.
     pub(crate) commit: Box<dyn TaskHandle>,
     /// Makes log segments ahead.
     pub(crate) log: Box<dyn TaskHandle>,
-    /// Flushes memtables and looks after the log.
+    /// Flushes memtables and maintains the log.
     pub(crate) flush: Box<dyn TaskHandle>,
     /// Compacts, does full compactions, and removes obsolete files.
     pub(crate) compact: Box<dyn TaskHandle>,
-    /// Looks after the value log.
+    /// Maintains the value log.
     pub(crate) values: Box<dyn TaskHandle>,
-    /// Compact beside it.
+    /// Further compactions, in parallel.
     pub(crate) more_compact: Vec<Box<dyn TaskHandle>>,
 }
 
@@ -138,9 +139,9 @@ struct Health {
 pub(crate) struct Progress {
     state: Mutex<ProgressState>,
     changed: Condvar,
-    /// Told, beside `changed`, when the database is closed or stops.
+    /// Notified, besides `changed`, when the database is closed or stops.
     ended: Condvar,
-    /// Whether the state holds an error, for those who look without the lock.
+    /// Whether the state holds an error, for threads that check without the lock.
     error: AtomicBool,
 }
 
@@ -165,24 +166,24 @@ pub(crate) struct ProgressState {
     pub(crate) flush_error: Option<Error>,
     /// Compaction attempts that failed and may be tried again.
     pub(crate) failed_compactions: u64,
-    /// Full compactions asked for, and done.
+    /// Full compactions requested, and done.
     pub(crate) compactions_asked: u64,
     pub(crate) compactions_done: u64,
-    /// Why the last compaction did not get on, if it did not.
+    /// The error of the last compaction, if it failed.
     pub(crate) compaction_error: Option<Error>,
-    /// The same of the care of the value log.
+    /// The same of the maintenance of the value log.
     pub(crate) failed_collections: u64,
     pub(crate) collection_error: Option<Error>,
     /// Families whose tables may hide much garbage of the value log: to be merged down.
     pub(crate) compact_for_values: BTreeSet<Family>,
-    /// Ranges full of what is dead: to be compacted.
+    /// Ranges with many dead versions: to be compacted.
     pub(crate) compact_dead: VecDeque<WaitingRequest>,
-    /// The same of the last full one, which its caller still wants to know when others have followed.
+    /// The same of the last full compaction, which its caller still needs when others have followed.
     pub(crate) full_compaction_error: Option<Error>,
 }
 
 impl Progress {
-    /// Changes the state and tells those who wait.
+    /// Changes the state and notifies the waiters.
     pub(crate) fn update<R>(&self, change: impl FnOnce(&mut ProgressState) -> R) -> R {
         let result = {
             let mut state = self.state.lock();
@@ -194,24 +195,24 @@ impl Progress {
         result
     }
 
-    /// Tells all who wait that the database is closed or stopped, which the caller has noted already.
-    pub(crate) fn tell_end(&self) {
+    /// Notifies all waiters that the database is closed or stopped, which the caller has recorded already.
+    pub(crate) fn notify_end(&self) {
         self.update(|_| ());
         self.ended.notify_all();
     }
 
-    /// Waits for [`Progress::tell_end`], until `ended`, but no longer than `pause`.
-    pub(crate) fn wait_for_end(&self, pause: Duration, ended: impl Fn() -> bool) {
-        // Whoever ends the database takes the lock after noting it, so the end is not missed.
-        self.ended.wait_while_for(&mut self.state.lock(), |_| !ended(), pause);
+    /// Waits for [`Progress::notify_end`], until `ended`, but no longer than `timeout`.
+    pub(crate) fn wait_for_end(&self, timeout: Duration, ended: impl Fn() -> bool) {
+        // The thread that ends the database takes the lock after recording it, so the end is not missed.
+        self.ended.wait_while_for(&mut self.state.lock(), |_| !ended(), timeout);
     }
 
-    /// Whether flush or compaction did not get on at their last attempt.
+    /// Whether the last attempt of flush or compaction failed.
     pub(crate) fn has_error(&self) -> bool {
         self.error.load(Ordering::Relaxed)
     }
 
-    /// A look at the state.
+    /// Reads the state.
     pub(crate) fn get(&self) -> ProgressState {
         self.state.lock().clone()
     }
@@ -281,30 +282,30 @@ impl Core {
         assert!(before.is_none(), "the jobs are started once");
     }
 
-    /// Ends the jobs: when this returns none runs, and none ever will.
+    /// Ends the jobs: when this returns none runs, and none runs later.
     pub(crate) fn end_jobs(&self) {
         self.context.stop.store(true, Ordering::Relaxed);
         let jobs = self.jobs.write().take();
         check_wait();
-        drop(jobs); // Not under the lock: it waits for steps that may want to wake.
+        drop(jobs); // Not under the lock: it waits for steps that may need to wake others.
     }
 
-    /// Asks for a group commit on the `commit` job.
+    /// Requests a group commit on the `commit` job.
     pub(crate) fn wake_commit(&self) {
         self.jobs.read().iter().for_each(|jobs| jobs.commit.wake());
     }
 
-    /// Asks for the next log segment to be made.
+    /// Requests the next log segment.
     pub(crate) fn wake_log(&self) {
         self.jobs.read().iter().for_each(|jobs| jobs.log.wake());
     }
 
-    /// Asks for a look at memtables and the log.
+    /// Requests a check of memtables and the log.
     pub(crate) fn wake_flush(&self) {
         self.jobs.read().iter().for_each(|jobs| jobs.flush.wake());
     }
 
-    /// Asks for a look at the levels.
+    /// Requests a check of the levels.
     pub(crate) fn wake_compact(&self) {
         self.jobs.read().iter().for_each(|jobs| {
             jobs.compact.wake();
@@ -312,12 +313,12 @@ impl Core {
         });
     }
 
-    /// Asks for obsolete files to be removed.
+    /// Requests the removal of obsolete files.
     pub(crate) fn wake_removal(&self) {
         self.jobs.read().iter().for_each(|jobs| jobs.compact.wake());
     }
 
-    /// Asks for a look at the value log.
+    /// Requests a check of the value log.
     pub(crate) fn wake_values(&self) {
         self.jobs.read().iter().for_each(|jobs| jobs.values.wake());
     }
@@ -332,8 +333,8 @@ impl Core {
         drop(health);
         let left = self.writes.order.stop();
         left.into_iter().for_each(|answer| self.refuse(answer));
-        // Whoever waits for room or for a job must learn of it.
-        self.progress.tell_end();
+        // Writers that wait for memory or for a job must be woken.
+        self.progress.notify_end();
         self.feed.notify();
         self.wake_commit();
     }
@@ -352,13 +353,13 @@ impl Core {
     pub(crate) fn set_closed(&self) -> bool {
         let before = std::mem::replace(&mut self.health.write().closed, true);
         self.closed.store(true, Ordering::Release);
-        self.progress.tell_end();
+        self.progress.notify_end();
         self.feed.notify();
         self.transactions.close();
         !before
     }
 
-    /// Whether reads may go on.
+    /// Whether reads may continue.
     pub(crate) fn check_open(&self) -> Result<()> {
         if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
     }
@@ -368,7 +369,7 @@ impl Core {
         self.health.read().stopped.clone()
     }
 
-    /// Whether writes may go on.
+    /// Whether writes may continue.
     pub(crate) fn check_writable(&self) -> Result<()> {
         let health = self.health.read();
         if health.closed {
@@ -380,7 +381,7 @@ impl Core {
         health.stopped.as_ref().map_or(Ok(()), |why| Err(Error::Stopped(why.clone())))
     }
 
-    /// Waits until `done` gives a result, which it is asked for whenever background work has achieved something. In
+    /// Waits until `done` returns a result; it is called whenever background work has achieved something. In
     /// a stepped world, steps jobs instead.
     pub(crate) fn wait_for<T>(&self, mut done: impl FnMut(&ProgressState) -> Option<Result<T>>) -> Result<T> {
         check_wait();
@@ -390,7 +391,7 @@ impl Core {
                     return result;
                 }
                 if !self.env.tasks.step() {
-                    return Err(Error::Bug("a wait for background work that nobody does".into()));
+                    return Err(Error::Bug("a wait for background work that no job does".into()));
                 }
             }
         }
@@ -403,19 +404,19 @@ impl Core {
         }
     }
 
-    /// To be kept by a caller that changes files on its own thread: the directory is not let go before it is dropped.
+    /// Kept by a caller that changes files on its own thread: the directory is not released before it is dropped.
     pub(crate) fn foreground(&self) -> Result<RwLockReadGuard<'_, ()>> {
         let here = self.foreground.read();
         self.check_writable()?;
         Ok(here)
     }
 
-    /// Waits for those callers. After the database was closed, so that none comes after, and none waits for long.
+    /// Waits for those callers. After the database was closed, so that none starts later, and none waits for long.
     pub(crate) fn wait_foreground(&self) {
         drop(self.foreground.write());
     }
 
-    /// Whether running background work should give up.
+    /// Whether background work should end early.
     pub(crate) fn is_stopping(&self) -> bool {
         self.context.stop.load(Ordering::Relaxed)
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 #[derive(Default)]
 pub(crate) struct Counters {
     pub(crate) commits_sync: AtomicU64,
-    /// One more than there were of these when a segment was last filled ahead; 0 before the first.
+    /// One more than the number of these when a segment was last filled ahead; 0 before the first.
     pub(crate) filled_at: AtomicU64,
     pub(crate) commits_buffered: AtomicU64,
     pub(crate) commits_derived: AtomicU64,
@@ -26,7 +26,7 @@ pub(crate) struct Counters {
     pub(crate) ingests: AtomicU64,
     pub(crate) ingested_tables: AtomicU64,
     pub(crate) ingested_bytes: AtomicU64,
-    /// Compactions that scans asked for, and those that found too many waiting.
+    /// Compactions that scans requested, and requests refused because too many were waiting.
     pub(crate) dead_requests: AtomicU64,
     pub(crate) dead_requests_refused: AtomicU64,
     /// Copies that gave up with `Busy`.

@@ -1,7 +1,8 @@
-//! Compactions of ranges that scans have found to be full of what is dead.
+//! Compactions of ranges in which scans have found many dead versions.
 //!
-//! A scan has passed over so many versions in a range. If they are a good part of what the tables over the range hold, what memory
-//! has there is flushed, and the range is compacted: so what is rewritten is in proportion to what goes.
+//! A scan has passed over so many versions in a range. If they are a good part of what the tables over the range hold,
+//! the memtables with data there are flushed, and the range is compacted: so the bytes rewritten are in proportion to
+//! the bytes freed.
 
 use super::Core;
 use crate::Result;
@@ -12,7 +13,7 @@ use crate::memtable::MemtableCursor;
 use crate::{Direction, Family, Range, SequenceNumber};
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Requests that wait at most; more are refused. A scan asks again when it has passed over twice as many.
+/// Requests that wait at most; more are refused. A scan requests again when it has passed over twice as many.
 const REQUESTS_MAX: usize = 16;
 
 /// A request that waits for the `compact` job.
@@ -24,10 +25,11 @@ pub(crate) struct WaitingRequest {
 }
 
 impl Core {
-    /// Whether nothing in memory or in tables was written to a range after a number, visible or not; false if that is not known.
+    /// Whether nothing in memory or in tables was written to a range after a number, visible or not; false if that is
+    /// not known.
     pub(crate) fn is_range_unchanged(&self, family: Family, range: &Range, since: SequenceNumber) -> bool {
         let (state, _) = self.writes.read_point();
-        // As for a condition: asked after the state is pinned.
+        // As for a condition: checked after the state is pinned.
         let known = since >= self.context.versions.horizon().dropped_through();
         known && matches!(state.written_since(family, range, since), Ok(None))
     }
@@ -45,19 +47,19 @@ impl Core {
             0
         };
         let taken = self.progress.update(|state| {
-            let room = state.compact_dead.len() < REQUESTS_MAX;
-            if room {
+            let accepted = state.compact_dead.len() < REQUESTS_MAX;
+            if accepted {
                 state.compact_dead.push_back(WaitingRequest { request: request.clone(), flushed_id });
             }
-            room
+            accepted
         });
         let counter = if taken { &self.counters.dead_requests } else { &self.counters.dead_requests_refused };
         counter.fetch_add(1, Relaxed);
         self.wake_compact();
     }
 
-    /// Whether the versions that scans have passed over are as large a part of the tables over the range as makes a table worth a
-    /// compaction.
+    /// Whether the versions that scans have passed over are as large a part of the tables over the range as justifies
+    /// the compaction of a table.
     fn is_worth_compacting(&self, request: &Request) -> bool {
         let version = self.context.versions.current();
         let Some(levels) = version.family(request.family) else { return false };

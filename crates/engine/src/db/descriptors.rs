@@ -1,15 +1,15 @@
-//! What a database does when its process has no descriptors left.
+//! How a database behaves when its process has no descriptors left.
 //!
 //! Opening a file fails then (EMFILE, ENFILE), usually through no fault of the database: connections, or other parts of
 //! the process or of the machine hold them. It is treated like a full disk:
 //!
-//! 1. The database closes tables and value files that it keeps open only for speed, and tries again.
-//! 2. If that does not help, a caller gets [`Error::NoDescriptors`](crate::Error::NoDescriptors), which may be tried again, and
-//!    background work is put off and tried again after a pause. Nothing is stopped.
-//! 3. To sync a directory takes a descriptor for a moment. Without it the state of the disk would be unknown, so that the
-//!    database would have to stop, as after a failed sync. A few descriptors are kept in reserve for that alone.
+//! 1. The database closes tables and value files that are open only for speed, and tries again.
+//! 2. If that does not help, a caller gets [`Error::NoDescriptors`](crate::Error::NoDescriptors), which may be tried
+//!    again, and background work is put off and tried again after a wait. Nothing is stopped.
+//! To sync a directory takes a descriptor for a moment. Without it the state of the disk would be unknown, so that
+//!    the database would have to stop, as after a failed sync. A few descriptors are kept in reserve for that alone.
 //!
-//! How many tables and value files are kept open is fitted to the limit of the process when the database is opened
+//! How many tables and value files are kept open is adapted to the limit of the process when the database is opened
 //! ([`OpenLimits`]).
 
 use crate::cache::TableCache;
@@ -23,25 +23,27 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-/// Descriptors kept for syncs of directories: of as many of them as usually run at once (flush, compaction, log, values).
+/// Descriptors kept for syncs of directories: of as many of them as usually run at once (flush, compaction, log,
+/// values).
 const RESERVE: usize = 4;
 /// Tables closed at once when a descriptor is missing: an operation that needs one usually needs a few.
 const CLOSED_AT_ONCE: usize = 16;
 /// Times that an operation is tried again after something was closed: others take descriptors meanwhile.
 const ROUNDS_MAX: usize = 8;
-/// Pauses before the sync of a directory fails for want of a descriptor, which stops the database: ten seconds in all.
-const PAUSES_MAX: u64 = 500;
-const PAUSE: Duration = Duration::from_millis(20);
-/// The part of the process's descriptors that is left to the rest of it: connections, other databases, the program itself.
+/// Waits before the sync of a directory fails for lack of a descriptor, which stops the database: ten seconds in all.
+const RETRIES_MAX: u64 = 500;
+const RETRY_DELAY: Duration = Duration::from_millis(20);
+/// The part of the process's descriptors that is left to its other users: connections, other databases, the program
+/// itself.
 const REST_PART: u64 = 4;
 /// Descriptors for what is neither a table that is read nor a value file that is read: log segments, the manifest, what
 /// jobs read and write, the reserve.
 const OTHER_FILES: u64 = 64;
-/// So many tables and value files are kept open however low the limit is: with fewer, nothing works at a speed of use.
+/// So many tables and value files are kept open however low the limit is: with fewer, reads are too slow to be useful.
 const TABLES_MIN: usize = 16;
 const VALUE_FILES_MIN: usize = 4;
 
-/// How many files are kept open for speed.
+/// How many files are kept open to avoid opening them again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct OpenLimits {
     pub(super) tables: usize,
@@ -49,7 +51,7 @@ pub(super) struct OpenLimits {
 }
 
 impl OpenLimits {
-    /// For a process that may have so many descriptors.
+    /// For a process with so many descriptors.
     pub(super) fn fitting(descriptors: Option<u64>, open_tables_max: usize) -> OpenLimits {
         let Some(all) = descriptors else {
             return OpenLimits { tables: open_tables_max, value_files: OPEN_VALUE_FILES_MAX };
@@ -69,22 +71,22 @@ impl OpenLimits {
     }
 }
 
-/// A file system that makes room when there are no descriptors. See the head of this file.
+/// A file system that closes files when there are no descriptors. See the head of this file.
 pub(super) struct DescriptorFs {
     fs: Arc<dyn Fs>,
-    /// A file that is there: it is opened only to hold a descriptor.
+    /// A file that exists: it is opened only to hold a descriptor.
     held: PathBuf,
     reserve: Mutex<Vec<Arc<dyn File>>>,
     closable: OnceLock<(Weak<TableCache>, Weak<ValueStore>)>,
     refused: Arc<AtomicU64>,
-    /// Never notified: a pause lasts for its whole time.
-    pauses: Condvar,
-    /// None in a stepped world, where nothing happens meanwhile.
-    pauses_max: u64,
+    /// Never notified: a wait lasts for its whole time.
+    retry_wait: Condvar,
+    /// 0 in a stepped world, where nothing happens meanwhile.
+    retries_max: u64,
 }
 
 impl DescriptorFs {
-    /// `env` with its file system behind this one. `held` is a file that is there.
+    /// `env` with its file system behind this one. `held` is a file that exists.
     pub(super) fn around(env: &Env, held: PathBuf) -> (Env, Arc<DescriptorFs>) {
         let fs = Arc::new(DescriptorFs {
             fs: env.fs.clone(),
@@ -92,8 +94,8 @@ impl DescriptorFs {
             reserve: Mutex::new(Rank::DescriptorReserve, Vec::new()),
             closable: OnceLock::new(),
             refused: Arc::default(),
-            pauses: Condvar::new(),
-            pauses_max: if env.tasks.threaded() { PAUSES_MAX } else { 0 },
+            retry_wait: Condvar::new(),
+            retries_max: if env.tasks.threaded() { RETRIES_MAX } else { 0 },
         });
         fs.fill_reserve();
         (Env { fs: fs.clone(), ..env.clone() }, fs)
@@ -110,7 +112,7 @@ impl DescriptorFs {
         &self.refused
     }
 
-    fn with_room<T>(&self, attempt: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    fn with_retries<T>(&self, attempt: impl Fn() -> io::Result<T>) -> io::Result<T> {
         let mut result = attempt();
         for _ in 0..ROUNDS_MAX {
             if !self.is_refusal(&result) || !self.close_some() {
@@ -150,15 +152,15 @@ impl DescriptorFs {
 
 impl Fs for DescriptorFs {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
-        self.with_room(|| self.fs.open(path, mode))
+        self.with_retries(|| self.fs.open(path, mode))
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.with_room(|| self.fs.create_dir_all(path))
+        self.with_retries(|| self.fs.create_dir_all(path))
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
-        self.with_room(|| self.fs.list(path))
+        self.with_retries(|| self.fs.list(path))
     }
 
     fn exists(&self, path: &Path) -> bool {
@@ -189,31 +191,31 @@ impl Fs for DescriptorFs {
             drop(reserved);
             result = self.fs.sync_dir(path);
         }
-        for pause in 0.. {
+        for attempt in 0.. {
             if !result.as_ref().err().is_some_and(is_out_of_descriptors) {
                 break;
             }
-            // Other threads have taken what the reserve gave up.
-            if pause > 0 {
-                self.pauses.pause(&mut self.reserve.lock(), PAUSE);
+            // Other threads have taken the descriptors that the reserve freed.
+            if attempt > 0 {
+                self.retry_wait.pause(&mut self.reserve.lock(), RETRY_DELAY);
             }
-            result = self.with_room(|| self.fs.sync_dir(path));
-            if pause == self.pauses_max {
+            result = self.with_retries(|| self.fs.sync_dir(path));
+            if attempt == self.retries_max {
                 break;
             }
         }
         self.fill_reserve();
-        // Not one that may be tried again: what it was to make durable has been done already.
+        // Not a retryable error: the change that it was to make durable has been done already.
         let is_refusal = result.as_ref().err().is_some_and(is_out_of_descriptors);
         if is_refusal { Err(io::Error::other("no descriptor to sync the directory with")) } else { result }
     }
 
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Box<dyn FileLock>> {
-        self.with_room(|| self.fs.lock(path, holder))
+        self.with_retries(|| self.fs.lock(path, holder))
     }
 
     fn lock_to_read(&self, path: &Path) -> io::Result<Option<Box<dyn FileLock>>> {
-        self.with_room(|| self.fs.lock_to_read(path))
+        self.with_retries(|| self.fs.lock_to_read(path))
     }
 
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {

@@ -1,25 +1,29 @@
-//! What a database gives back when nobody writes to it: memory and log of what is dead, and files that the log keeps ahead.
+//! What a database frees when it is not written to: memory and log of dead versions, and files that the log keeps
+//! ahead.
 //!
-//! The first `compact` job looks after every `idle_look_ms`, and whenever it is woken. If nothing has been written for so long:
+//! The first `compact` job checks every `idle_look_ms`, and whenever it is woken. If nothing has been written for so
+//! long:
 //! - a memtable with much that is dead is flushed, so that compaction can drop it and what it hides;
-//! - log files that wait to be used again are removed, and so is the next segment that was made ahead, unless it is small;
-//! - if the log holds nothing that is needed, it goes on in a small segment, and the large one goes.
+//! - log files that wait to be used again are removed, and so is the next segment that was made ahead, unless it is
+//!   small;
+//! - if the log holds nothing that is needed, it continues in a small segment, and the large one is deleted.
 
 use super::Core;
 use crate::Result;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-/// A memtable is flushed for its dead if it has at least this part of the bytes of a full one: less is not worth a table.
+/// A memtable is flushed for its dead if it has at least this part of the bytes of a full one: less is not worth a
+/// table.
 const MEMTABLE_ONE_IN: u64 = 64;
 
-/// Since when nothing has been written.
+/// The time since which nothing has been written.
 pub(crate) struct IdleWatch {
     /// What was visible then, and what had been appended to the log.
     visible: AtomicU64,
     appended: AtomicU64,
     /// By the monotonic clock.
     since_ms: AtomicU64,
-    /// The log was left for a small segment since: once is enough.
+    /// The log has moved to a small segment since: once is enough.
     log_left: AtomicBool,
 }
 
@@ -31,7 +35,8 @@ impl Default for IdleWatch {
 }
 
 impl Core {
-    /// Gives back what is not needed, once for each time that nothing is written. Only the first `compact` job calls it.
+    /// Frees what is not needed, once for each time that nothing is written. Only the first `compact` job calls
+    /// it.
     pub(super) fn look_whether_idle(&self) {
         let now_ms = u64::try_from(self.env.clock.monotonic().as_millis()).unwrap_or(u64::MAX);
         let (visible, appended) = (self.writes.visible(), self.counters.appended_bytes.load(Relaxed));
@@ -62,11 +67,11 @@ impl Core {
         if !kept && !self.idle.log_left.swap(true, Relaxed) {
             let moved = {
                 let mut log = self.log.lock();
-                // Whoever commits is kept out, so what nobody needed is needed by nobody now.
+                // No commit runs meanwhile, so what was not needed is still not needed now.
                 !needed() && log.leave_large_segment(self.writes.order.durable())?
             };
             if moved {
-                self.wake_flush(); // It looks after the log.
+                self.wake_flush(); // It maintains the log.
             }
         }
         Ok(())

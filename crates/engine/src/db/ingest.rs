@@ -1,19 +1,19 @@
-//! Taking in tables that were built outside.
+//! Ingests tables that were built outside.
 //!
-//! 1. The files come into the directory of tables under numbers of their own, by a link or a copy, are synced, and are then read from
-//!    end to end. A crash until step 6 leaves files that the next open removes.
-//! 2. Compactions are kept away from the key ranges, until the end.
-//! 3. Reads look into memtables first, so what memtables hold in these ranges is flushed; the most of it before 4.
+//! 1. The files come into the directory of tables under new numbers, by a link or a copy, are synced, and are
+//!    then read from end to end. A crash until step 6 leaves files that the next open removes.
+//! 2. Compactions are excluded from the key ranges, until the end.
+//! 3. Reads search memtables first, so what memtables hold in these ranges is flushed; the most of it before 4.
 //! 4. Commits are held off (as if memory were full), and what has come into these ranges since 3 is flushed too.
-//! 5. The ingest gets its sequence number, the global number of all its tables, and leaves a record in the log (`log/ingested.rs`).
-//!    Commits go on: they get numbers, but do not become visible before the ingest does.
-//! 6. Once the record is durable, one edit puts the tables into the version: into the deepest level that they reach without
-//!    passing a table that overlaps them, or into level 0.
-//! 7. The number becomes visible, in its place. So a snapshot has all of the ingest or nothing of it, conditions of commits see its
-//!    keys as written at its number, and a commit that was answered after the ingest is newer.
+//! 5. The ingest gets its sequence number, the global number of all its tables, and leaves a record in the log
+//!    (`log/ingested.rs`). Commits continue: they get numbers, but do not become visible before the ingest does.
+//! 6. Once the record is durable, one edit puts the tables into the version: into the deepest level that they reach
+//!    without passing a table that overlaps them, or into level 0.
+//! 7. The number becomes visible, in its place. So a snapshot has all of the ingest or nothing of it, conditions of
+//!    commits see its keys as written at its number, and a commit that was answered after the ingest is newer.
 //!
-//! Between 5 and 7 the sync of the log needs the lock that orders commits. So a commit with conditions, which has to see the
-//! ingest's keys, waits for step 6 without that lock (`Core::lock_to_order`).
+//! Between 5 and 7 the sync of the log needs the lock that orders commits. So a commit with conditions, which has to
+//! see the ingest's keys, waits for step 6 without that lock (`Core::lock_to_order`).
 
 use super::core::Core;
 use super::ingest_files::Incoming;
@@ -37,21 +37,21 @@ use std::sync::atomic::Ordering;
 /// How tables are ingested. Start from the default and change fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IngestOptions {
-    /// The files become the database's own: they are linked, where the file system can, and their old names are removed
-    /// when they are in. Nobody may write to them any more. Default false: they are copied, and stay.
+    /// The files become files of the database: they are linked, where the file system can, and their old names are
+    /// removed once they are ingested. They must not be written to any more. Default false: they are copied, and stay.
     pub move_file: bool,
 }
 
-/// What an ingest has done.
+/// The result of an ingest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IngestReport {
     /// All keys of all tables count as written at this number.
     pub sequence: SequenceNumber,
-    /// Tables taken in.
+    /// Tables ingested.
     pub tables: u64,
     /// Of these, linked and not copied.
     pub linked: u64,
-    /// Of these, those that began in level 0, because what the database had overlapped them.
+    /// Of these, those that were put into level 0, because existing data overlapped them.
     pub in_level0: u64,
     /// Keys in them, deleted ones included.
     pub entries: u64,
@@ -60,18 +60,20 @@ pub struct IngestReport {
 }
 
 impl Db {
-    /// Takes in tables that were built by an [`IngestWriter`](crate::IngestWriter), as one write: after any crash all of it is there or
-    /// nothing, and every reader sees all of it or nothing. It is newer than everything that was answered before, and survives
-    /// power loss when this returns. Each key costs one write of the disk instead of three or more.
+    /// Ingests tables that were built by an [`IngestWriter`](crate::IngestWriter), as one write: after any crash all
+    /// of it is there or nothing, and every reader sees all of it or nothing. It is newer than everything that was
+    /// answered before, and survives power loss when this returns. Each key costs one write of the disk instead of
+    /// three or more.
     ///
-    /// Every byte of the files is checked first. Values stay in the tables, also large ones. Other writes wait for a moment; if
-    /// memory holds keys in the range of a file, for a flush. Whoever follows the log of changes learns that there was an
-    /// ingest and which ranges it touches, and has to read them: the keys are not in the log.
+    /// Every byte of the files is checked first. Values stay in the tables, also large ones. Other writes wait for a
+    /// moment; if memory holds keys in the range of a file, for a flush. A subscriber of the change feed learns that
+    /// there was an ingest and which ranges it touches, and has to read them: the keys are not in the log.
     ///
-    /// Errors: [`crate::Error::InvalidArgument`] for files of a family that is not there, that overlap each other, or that no `IngestWriter`
-    /// made; [`crate::Error::Corruption`] for damaged ones; [`crate::Error::FamilyDropped`]; [`crate::Error::NoSpace`] and
-    /// [`crate::Error::Io`] for what can be tried again; [`crate::Error::Stopped`], [`crate::Error::Closed`]. Nothing was taken in then; but after an
-    /// error that stopped writes ([`Db::stats`]) that is unknown until the database is opened again.
+    /// Errors: [`crate::Error::InvalidArgument`] for files of a family that is not there, that overlap each other, or
+    /// that no `IngestWriter` made; [`crate::Error::Corruption`] for damaged ones; [`crate::Error::FamilyDropped`];
+    /// [`crate::Error::NoSpace`] and [`crate::Error::Io`] for what can be tried again; [`crate::Error::Stopped`],
+    /// [`crate::Error::Closed`]. Nothing was taken in then; but after an error that stopped writes ([`Db::stats`]) that
+    /// is unknown until the database is opened again.
     pub fn ingest<P: AsRef<Path>>(&self, files: &[P], options: IngestOptions) -> Result<IngestReport> {
         let core = self.core();
         let _here = core.foreground()?;
@@ -102,7 +104,7 @@ impl Db {
     }
 }
 
-/// Commits are held off while it lives.
+/// Commits are held back while it exists.
 struct Hold<'a>(&'a Core);
 
 impl<'a> Hold<'a> {
@@ -115,7 +117,7 @@ impl<'a> Hold<'a> {
 impl Drop for Hold<'_> {
     fn drop(&mut self) {
         self.0.writes.set_held(false);
-        self.0.progress.update(|_| ()); // Tells those who wait for room.
+        self.0.progress.update(|_| ()); // Wakes those that wait for capacity.
         self.0.wake_commit();
     }
 }
@@ -131,14 +133,14 @@ impl Core {
         }
         let (mut ticket, levels, log_end) = {
             let _hold = Hold::new(self);
-            // Those who insert need nothing that is held here.
+            // Threads that insert need nothing that is held here.
             self.writes.order.wait_all_inserted();
             if self.memory_overlaps(incoming)? {
                 self.flush_all()?;
             }
             let levels = self.levels_for(incoming)?;
             if levels.contains(&0) {
-                // Tables of level 0 that overlap have numbers wholly below or above each other's.
+                // Overlapping tables of level 0 have numbers wholly below or above each other's.
                 self.writes.freeze_active();
                 self.wake_flush();
             }
@@ -146,7 +148,7 @@ impl Core {
             (ticket, levels, appended.end)
         };
         let sequence = ticket.sequence;
-        // What came after it waits for it, whatever becomes of it.
+        // Later commits wait for it, whether it succeeds or fails.
         let insertion = Insertion::new(self, &mut ticket, None);
         let durable = self.wait_due(Due { sequence: 0, log_end });
         let installed = durable.and_then(|()| self.install_ingested(incoming, &levels, sequence));
@@ -195,7 +197,8 @@ impl Core {
         }
     }
 
-    /// Step 6. From the call on the files are no longer the caller's, unless the edit surely did not get into the manifest.
+    /// Step 6. From this call on the files no longer belong to the caller, unless the edit surely did not get into the
+    /// manifest.
     fn install_ingested(&self, incoming: &mut Incoming<'_>, levels: &[usize], sequence: SequenceNumber) -> Result<()> {
         let mut edit = VersionEdit::new();
         for (table, level) in incoming.tables.iter().zip(levels) {
@@ -239,7 +242,8 @@ impl Core {
     }
 }
 
-/// The deepest level above the first that holds something of the table's range; level 0 if that is above the levels in use.
+/// The deepest level above the first that holds something of the table's range; level 0 if that is above the levels in
+/// use.
 fn level_for(levels: &FamilyLevels, meta: &TableMeta, base: usize) -> usize {
     let touched = |level: &usize| levels.levels[*level].iter().any(|table| table.meta().overlaps(meta));
     let deepest = (0..LEVEL_COUNT).find(touched).map_or(LEVEL_COUNT - 1, |touched| touched.saturating_sub(1));

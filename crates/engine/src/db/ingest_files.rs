@@ -1,4 +1,4 @@
-//! The files of an ingest on their way in.
+//! The files of an ingest before they are in a version.
 
 use crate::cache::BlockCache;
 use crate::compaction::{Context, ExpirySample};
@@ -22,7 +22,7 @@ pub(super) struct IncomingTable {
     source: PathBuf,
     pub(super) linked: bool,
     pub(super) family: Family,
-    /// As the file has it: its sequence numbers mean nothing yet.
+    /// As read from the file: its sequence numbers are not valid yet.
     pub(super) meta: TableMeta,
     facts: TableFacts,
 }
@@ -42,10 +42,10 @@ impl IncomingTable {
     }
 }
 
-/// The tables of one ingest. What was brought in goes again with it, unless it is kept.
+/// The tables of one ingest. Files that were brought in are removed again, unless they are kept.
 pub(super) struct Incoming<'a> {
     context: &'a Context,
-    /// Names of files that are ours to remove.
+    /// Names of files to remove on drop.
     brought: Vec<PathBuf>,
     pub(super) tables: Vec<IncomingTable>,
 }
@@ -55,7 +55,7 @@ impl<'a> Incoming<'a> {
         Incoming { context, brought: Vec::new(), tables: Vec::new() }
     }
 
-    /// Brings a file into the directory of tables, its content durable, and looks at what it says of itself.
+    /// Brings a file into the directory of tables, its content durable, and reads its properties.
     pub(super) fn bring_in(&mut self, source: &Path, move_file: bool) -> Result<()> {
         let env = &self.context.env;
         let number = self.context.versions.new_file_number();
@@ -65,12 +65,12 @@ impl<'a> Incoming<'a> {
         let linked = match if move_file { env.fs.link(source, &path) } else { Err(ErrorKind::Unsupported.into()) } {
             Ok(()) => true,
             Err(error) if error.kind() == ErrorKind::NotFound => return Err(io(error)),
-            // Not asked for; or another file system, or one without links.
+            // Not requested; or another file system, or one without links.
             Err(_) => false,
         };
         self.brought.push(path.clone());
         if linked {
-            // Whoever built it may have left that to the system.
+            // The builder may have left that to the system.
             let file = env.fs.open(&path, OpenMode::Read).map_err(io)?;
             file.sync().map_err(|error| sync_error(source, &error))?;
         } else {
@@ -123,7 +123,7 @@ impl<'a> Incoming<'a> {
         Ok(())
     }
 
-    /// What the log says of them.
+    /// The log's record of them.
     pub(super) fn log_entries(&self) -> Vec<IngestedTable> {
         let entry = |table: &IncomingTable| IngestedTable {
             family: table.family,
@@ -134,7 +134,7 @@ impl<'a> Incoming<'a> {
         self.tables.iter().map(entry).collect()
     }
 
-    /// The files are the database's now, or may be.
+    /// The files belong to the database now, or may.
     pub(super) fn keep(&mut self) {
         self.brought.clear();
     }
@@ -154,7 +154,7 @@ impl Drop for Incoming<'_> {
         for path in &self.brought {
             match self.context.env.fs.remove(path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
-                    tracing::debug!(file = %path.display(), %error, "a file that was not ingested stays until the next open");
+                    tracing::debug!(file = %path.display(), %error, "a file of a failed ingest stays until the next open");
                 }
                 _ => {}
             }
@@ -162,7 +162,8 @@ impl Drop for Incoming<'_> {
     }
 }
 
-/// Reads every version: order, bounds, counts, kinds, sizes and the filter must be those of a table that can be taken in.
+/// Reads every version: order, bounds, counts, kinds, sizes and the filter must be those of a table that can be taken
+/// in.
 fn walk(context: &Context, table: &IncomingTable) -> Result<ExpirySample> {
     let (meta, source) = (&table.meta, &table.source);
     let tables_dir = context.versions.tables_dir();
@@ -210,7 +211,7 @@ fn refuse<T>(source: &Path, why: &str) -> Result<T> {
     Err(Error::InvalidArgument(format!("{} cannot be ingested: {why}", source.display())))
 }
 
-/// Damage is named by the file that was given, not by the name it had for a moment.
+/// Errors name the file that was given, not its temporary name.
 fn of_source(error: Error, source: &Path) -> Error {
     match error {
         Error::Corruption { offset, what, .. } => Error::Corruption { file: source.to_path_buf(), offset, what },

@@ -1,17 +1,17 @@
-//! What the database keeps for subscribers of the change feed.
+//! What the database retains for subscribers of the change feed.
 
 use super::core::Core;
 use crate::SequenceNumber;
 use crate::log::SegmentFacts;
 
 impl Core {
-    /// Subscribers may want the values of every batch above this number: `u64::MAX` if nothing is kept for them.
+    /// Subscribers may need the values of every batch above this number: `u64::MAX` if nothing is retained for them.
     pub(super) fn feed_keeps_after(&self) -> SequenceNumber {
         if self.options.feed_retention_bytes == 0 { u64::MAX } else { self.segments.gone_through() }
     }
 
-    /// For each log segment what it costs to keep it for subscribers: its bytes, and those of the value segments whose last
-    /// batch it has, since they cannot be collected before it goes.
+    /// For each log segment what its retention for subscribers costs: its bytes, and those of the value segments whose
+    /// last batch it has, since they cannot be collected before it is deleted.
     pub(super) fn feed_bytes(&self, segments: &[SegmentFacts]) -> Vec<u64> {
         let mut costs: Vec<u64> = segments.iter().map(|facts| facts.bytes).collect();
         if self.options.feed_retention_bytes == 0 {
@@ -25,7 +25,7 @@ impl Core {
             if bound <= self.segments.gone_through() {
                 continue;
             }
-            // The last segment that begins at or below the bound; those without batches begin nowhere.
+            // The last segment that begins at or below the bound; segments without batches have no beginning.
             let has_it = |facts: &SegmentFacts| facts.first_sequence > 0 && facts.first_sequence <= bound;
             if let Some(at) = segments.iter().rposition(has_it) {
                 costs[at] = costs[at].saturating_add(bytes);

@@ -1,13 +1,13 @@
 //! The write path of one commit: from its check to its place in history.
 //!
-//! 1. Under the lock that orders commits (`Core::log`): there is room in memory; the conditions hold; the stream
+//! 1. Under the lock that orders commits (`Core::log`): there is capacity in memory; the conditions hold; the stream
 //!    operations fit the index; the batch gets its sequence number and memtable; the record is copied into the log; the
 //!    stream operations go into the index.
-//! 2. Without a lock: the batch goes into its memtable, on the thread of its writer.
-//! 3. `order.rs`: the log is synced if the commit asks for that, and numbers become visible in order.
+//! 2. Without a lock: the batch is inserted into its memtable, on the thread of its writer.
+//! 3. `order.rs`: the log is synced if the commit requires that, and numbers become visible in order.
 //!
-//! If the copy into the log fails, nothing has happened: no number was taken. With `NoSpace` the log is as it was and the
-//! next commit tries again; any other failure stops writes for good, because the tail of the log is then unknown.
+//! If the copy into the log fails, nothing has happened: no number was taken. With `NoSpace` the log is as it was and
+//! the next commit tries again; any other failure stops writes for good, because the tail of the log is then unknown.
 //!
 //! Submitted commits are led through by the `commit` job, in order, one sync for all that wait. Derived commits
 //! (`submit.rs`) skip the log.
@@ -28,7 +28,7 @@ use crate::{Durability, Error, Result};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-/// Bytes of one rewrite record: bounds how long a rewrite holds up commits.
+/// Bytes of one rewrite record: bounds how long a rewrite delays commits.
 const REWRITE_BYTES_MAX: u64 = 1 << 20;
 
 /// A commit that has its place in history.
@@ -40,7 +40,7 @@ pub(super) enum Placed {
 }
 
 impl Core {
-    /// Step 1 of the head of this file. `None` if there is no room in memory.
+    /// Step 1 of the head of this file. `None` if there is no capacity in memory.
     pub(super) fn sequence(&self, write: &Write) -> Result<Option<Placed>> {
         let parts = write.payload.parts(&write.batch);
         let record = Outgoing::new(RecordKind::Commit, parts);
@@ -54,7 +54,7 @@ impl Core {
         // Dropped before the lock: nothing is appended behind what a panic has left.
         let _unwinding = self.unwinding("a commit on its way into the log");
         self.check_writable()?;
-        // Derived commits take numbers without this lock, and have them in memory when they let theirs go.
+        // Derived commits take numbers without this lock, and have their batches in memory when they release theirs.
         let derived = (!write.unchanged.is_empty()).then(|| self.queue.derived.lock());
         self.check_families_again(&write.batch, write.drops)?;
         self.check_conditions(write)?;
@@ -94,7 +94,7 @@ impl Core {
         let rotated = self.segments.newest() != newest;
         drop(log);
         if rotated {
-            // The next segment is to be made; and old ones may go.
+            // The next segment is due; and old ones may be deletable.
             self.wake_log();
             self.wake_flush();
         }
@@ -112,8 +112,8 @@ impl Core {
         }
     }
 
-    /// The lock that orders commits; for one with conditions when every ingest that has its number is in the version. That is
-    /// waited for without the lock, which the ingest needs for its sync; with it no ingest gets a number.
+    /// The lock that orders commits; for a commit with conditions once every ingest that has its number is in the
+    /// version. That wait is without the lock, which the ingest needs for its sync; under it no ingest gets a number.
     fn lock_to_order(&self, conditional: bool) -> MutexGuard<'_, LogWriter> {
         loop {
             let log = self.log.lock();
@@ -148,7 +148,7 @@ impl Core {
         Ok(appended)
     }
 
-    /// Step 2: puts the batch into its memtable. `answer` is for a commit that nobody waits for.
+    /// Step 2: puts the batch into its memtable. `answer` is for a commit that no caller waits for.
     pub(super) fn insert(&self, write: &Write, ticket: &mut Ticket, answer: Option<Completion>) {
         let insertion = Insertion::new(self, ticket, answer);
         assert!(!planted::is_set(Bug::PanicAtInsertion), "a planted panic");
@@ -157,8 +157,8 @@ impl Core {
         self.feed.notify();
     }
 
-    /// Step 3: waits until everything that is due has come, and syncs the log where that is needed. Not under the lock that
-    /// orders commits, which a sync takes to write out what is staged.
+    /// Step 3: waits until everything that is due has come, and syncs the log where that is needed. Not under the lock
+    /// that orders commits, which a sync takes to write out what is staged.
     pub(super) fn wait_due(&self, due: Due) -> Result<()> {
         check_wait();
         let sync = |slot: usize, durable: u64| {
@@ -184,7 +184,7 @@ impl Core {
         }
     }
 
-    /// What has the ticket's number is in its place, or never will be because the database has stopped.
+    /// What has the ticket's number is in memory or in the version, or never will be because the database has stopped.
     pub(super) fn end_insertion(&self, ticket: &mut Ticket, answer: Option<Completion>) {
         let (left, flushable) = self.writes.inserted(ticket, answer);
         if flushable {
@@ -193,8 +193,8 @@ impl Core {
         left.into_iter().for_each(|answer| self.refuse(answer));
     }
 
-    /// Leads submitted commits through, up to about `group_bytes_max` of them. Returns false when there was no room for the
-    /// first. The caller leads.
+    /// Writes submitted commits, up to about `group_bytes_max` of them. Returns false when there was no capacity for
+    /// the first. The caller leads.
     pub(super) fn lead(&self) -> bool {
         if let Some(segment) = self.queue.take_rewrite() {
             self.rewrite(segment);
@@ -210,8 +210,8 @@ impl Core {
                 Ok(None) => {
                     self.queue.put_back(taken.out());
                     self.note_stall();
-                    // If the reason is a full disk, waiting would be for ever. Those that wait are told; the flush has
-                    // been woken to try again, so a later write finds room as soon as the disk has some.
+                    // If the reason is a full disk, the wait would be for ever. The waiting commits get the error; the
+                    // flush has been woken to try again, so a later write succeeds as soon as the disk has space.
                     match self.background_error() {
                         Some(error) => self.refuse_logged(&error),
                         None => break,
@@ -226,7 +226,7 @@ impl Core {
             led = true;
         }
         if log_end > 0 {
-            // A failure has been told to everybody who waits.
+            // All waiters have the error already.
             let _ = self.wait_due(Due { sequence: 0, log_end });
         }
         self.retry_background();
@@ -240,7 +240,7 @@ impl Core {
             Placed::Batch(ticket) => (ticket.due(), Ok(ticket.sequence), Some(ticket)),
             Placed::Streams(due) => (due, Ok(due.sequence.max(self.writes.visible())), None),
         };
-        // Before the insertion: from here on the answer comes whatever becomes of this thread.
+        // Before the insertion: from here on the answer is given whatever happens to this thread.
         self.writes.answer(due, Completion { done, result }).into_iter().for_each(|answer| self.refuse(answer));
         if let Some(mut ticket) = ticket {
             self.insert(&write, &mut ticket, None);
@@ -257,9 +257,10 @@ impl Core {
         }
     }
 
-    /// Writes a part of what streams have in `segment` again at the tail. Retention asks again while something is left.
+    /// Writes a part of what streams have in `segment` again at the tail. Retention requests more while something is
+    /// left.
     fn rewrite(&self, segment: u64) {
-        // Held all the time: nothing may change between the look at the index and the record.
+        // Held all the time: nothing may change between the read of the index and the record.
         let mut log = self.log.lock();
         let _unwinding = self.unwinding("a rewrite of the log");
         let outcome = self.check_writable().and_then(|()| {
@@ -269,7 +270,7 @@ impl Core {
             }
             let mut payload = Vec::new();
             encode_rewrite(&mut payload, &ops);
-            // Retention syncs the log before it lets the old segment go.
+            // Retention syncs the log before it releases the old segment.
             let appended =
                 self.append(&mut log, &Outgoing::new(RecordKind::Rewrite, [&payload, &[]]), 0, Need::Written)?;
             self.writes.order.written(appended.end);
@@ -284,8 +285,10 @@ impl Core {
                 self.wake_log();
                 self.wake_flush();
             }
-            // Tried again when retention next looks; until then the log is over its budget.
-            Err(error) if error.is_retryable() => tracing::warn!(%error, "no room to rewrite the log's oldest segment"),
+            // Tried again at the next check of retention; until then the log is over its budget.
+            Err(error) if error.is_retryable() => {
+                tracing::warn!(%error, "no space to rewrite the log's oldest segment")
+            }
             Err(Error::Closed) => {}
             Err(error) => self.stop(&error),
         }
@@ -297,8 +300,8 @@ impl Core {
         self.writes.completions.push([Completion { done: answer.done, result: Err(error) }]);
     }
 
-    /// For a commit that was on its way when writes stopped. Its record may be in the log, and there after a restart: so it
-    /// is not [`Error::Stopped`], which says that nothing was written.
+    /// For a commit that was in progress when writes stopped. Its record may be in the log, and be replayed by a
+    /// restart: so this is not [`Error::Stopped`], which states that nothing was written.
     fn cut_off(&self) -> Error {
         let why = self.why_stopped().unwrap_or_else(|| "a sync of the log failed".into());
         let message =
@@ -307,8 +310,8 @@ impl Core {
     }
 }
 
-/// A number for which something has to come: others wait until it has. It ends when this is dropped, also by a panic; then the
-/// database stops first, so that what is half there never becomes visible.
+/// A number for which a batch or an ingest must follow: others wait until it has. It ends when this is dropped, also by
+/// a panic; then the database stops first, so that a partial batch never becomes visible.
 pub(super) struct Insertion<'a> {
     core: &'a Core,
     ticket: &'a mut Ticket,
@@ -329,7 +332,7 @@ impl Drop for Insertion<'_> {
     }
 }
 
-/// A submitted commit that a leader has taken. If the leader panics before it has a place, it is refused.
+/// A submitted commit that a leader has taken. If the leader panics before it has a number, it is refused.
 struct Taken<'a> {
     core: &'a Core,
     pending: Option<Pending>,

@@ -1,11 +1,11 @@
-//! Tells who holds the log, and warns when somebody holds too much of it.
+//! Reports what holds the log, and warns when a holder retains too much of it.
 
 use super::core::Core;
 use crate::Db;
 use crate::log::{HolderKind, Holding, LogSegmentStatus, SegmentFacts, explain, feed_bytes, pinned_bytes};
 use std::sync::atomic::Ordering;
 
-/// Bytes of the log by who keeps them. A segment may be kept by several.
+/// Bytes of the log by holder. A segment may have several.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct HeldBytes {
     pub(crate) by_memtables: u64,
@@ -14,8 +14,8 @@ pub(crate) struct HeldBytes {
 }
 
 impl Db {
-    /// Every segment of the log, oldest first: who needs it, and since when it would have gone otherwise. Of a database
-    /// that is at work, as of a moment ago.
+    /// Every segment of the log, oldest first: which holders need it, and since when it would otherwise have been
+    /// deleted. In a database that is in use, as of a moment ago.
     pub fn log_retention(&self) -> Vec<LogSegmentStatus> {
         let core = self.core();
         // First the segments, then the pins: as for retention.
@@ -43,7 +43,7 @@ impl Db {
 }
 
 impl Core {
-    /// Bytes of these segments by who keeps them.
+    /// Bytes of these segments by holder.
     pub(crate) fn held_bytes(&self, segments: &[SegmentFacts]) -> HeldBytes {
         let (memtables, _) = self.writes.log_pin();
         let streams = self.streams.lock().oldest_segment();
@@ -64,8 +64,8 @@ impl Core {
         oldest.map_or(0, |since_ms| now_ms.saturating_sub(since_ms))
     }
 
-    /// Warns if memtables or streams keep more of the log than [`crate::Options::log_holder_warn_bytes`]. Called whenever the
-    /// log is looked after.
+    /// Warns if memtables or streams keep more of the log than [`crate::Options::log_holder_warn_bytes`]. Called
+    /// whenever the log is maintained.
     pub(super) fn watch_log(&self, segments: &[SegmentFacts]) {
         let bound = self.options.log_holder_warn_bytes;
         let held = self.held_bytes(segments);

@@ -58,7 +58,7 @@ pub(crate) fn open(env: &Env, path: &Path, options: Options) -> Result<Arc<Core>
     let missing = missing_families(&versions, &options)?;
     create_directory(env, &wal)?;
     let core = Arc::new(build(env, path, options, versions, Some(directory_lock), descriptors.refused().clone())?);
-    // Behind the log, which must write to no family but those that the manifest had.
+    // After the log, which must write to no family but those that the manifest had.
     if !missing.is_empty() {
         core.context.versions.apply(missing)?;
         core.writes.install(&core.context.versions, None);
@@ -93,7 +93,7 @@ pub(super) fn build(
     let (writes, streams) = replay.finish(&segments)?;
     writes.raise_to(context.versions.current().newest_sequence());
     segments.set_start(writes.visible());
-    // Of what earlier runs have dropped nothing is known.
+    // What earlier runs have dropped is not known.
     context.versions.horizon().note_dropped(writes.visible());
     if !read_only {
         seal_values(&context, &beside, &writes)?;
@@ -176,7 +176,7 @@ fn recorder(env: &Env, options: &Options) -> Arc<Recorder> {
     Arc::new(Recorder::new(env.clock.clone(), sampler, HotKeys::new(&options.hot_keys)))
 }
 
-/// Seals the value segments that the last process has left open. Whatever refers to them was replayed, or is in tables.
+/// Seals the value segments that the last process has left open. What refers to them was replayed, or is in tables.
 /// On a full disk they stay open until the next open: what was readable stays so.
 fn seal_values(context: &Context, beside: &ValueRecovery, writes: &Writes) -> Result<()> {
     let edit = beside.seal()?;
@@ -197,8 +197,9 @@ fn counters_after(recovered: &Recovered) -> Counters {
     counters
 }
 
-/// The path from the root. Every path that outlives a call, or is used more than once in it, comes through here: the process
-/// may change its working directory at any time, and a relative path would lead into another directory from then on.
+/// The path from the root. Every path that outlives a call, or is used more than once in it, comes through here: the
+/// process may change its working directory at any time, and a relative path would name another directory from
+/// then on.
 pub(crate) fn absolute(env: &Env, path: &Path) -> Result<PathBuf> {
     env.fs.absolute(path).map_err(|error| Error::io(path, &error))
 }
@@ -226,7 +227,8 @@ fn create_directory(env: &Env, path: &Path) -> Result<()> {
     fs.create_dir_all(path).map_err(|error| Error::io(path, &error))?;
     for parent in to_sync.iter().rev() {
         match fs.sync_dir(parent) {
-            // Somebody else made the directory for us and keeps its parent to himself: its name is his care.
+            // Another process made the directory for us, and its parent cannot be opened: that process is responsible
+            // for the durability of the name.
             Err(error) if existed && error.kind() == std::io::ErrorKind::PermissionDenied => {}
             result => result.map_err(|error| Error::io(parent, &error))?,
         }
@@ -245,7 +247,8 @@ pub(crate) fn lock_directory(env: &Env, path: &Path) -> Result<Box<dyn FileLock>
     })
 }
 
-/// Keeps writers away from a directory that is only read; nothing is changed there. `None` if nobody ever had it open for writing.
+/// Excludes writers from a directory that is only read; nothing is changed there. `None` if it was never open for
+/// writing.
 pub(crate) fn lock_to_read(env: &Env, path: &Path) -> Result<Option<Box<dyn FileLock>>> {
     let lock = path.join(LOCK);
     env.fs.lock_to_read(&lock).map_err(|error| match error.kind() {
@@ -254,8 +257,8 @@ pub(crate) fn lock_to_read(env: &Env, path: &Path) -> Result<Option<Box<dyn File
     })
 }
 
-/// The options with a number for each family that is asked for by name: that of the family with this name, or the least
-/// that no family has, had or is asked for with.
+/// The options with a number for each family that is requested by name: that of the family with this name, or the least
+/// that no family has, had or is requested with.
 pub(super) fn with_numbers(version: &Version, mut options: Options) -> Options {
     let mut taken: BTreeSet<Family> = options.families.iter().map(|spec| spec.family).collect();
     for spec in options.families.iter_mut().filter(|spec| spec.family == Family::BY_NAME) {
@@ -318,7 +321,7 @@ fn start_jobs(core: &Arc<Core>) {
         env.tasks.spawn(name, Box::new(step))
     };
     let spawn = |name: &str, step: fn(&Core) -> bool| spawn_idling(name, step, Progress::Idle);
-    // What expires, or is old, is there to be compacted though nobody writes.
+    // Expired and old data is compacted without writes.
     let look = Progress::IdleFor(Duration::from_millis(core.context.options.idle_look_ms));
     let compactions = core.context.options.background_jobs_max;
     core.set_jobs(Jobs {
@@ -341,10 +344,10 @@ fn start_jobs(core: &Arc<Core>) {
     set_dead_range_hooks(core);
     let weak = Arc::downgrade(core);
     core.context.state.set_wake(Box::new(move || weak.upgrade().iter().for_each(|core| core.wake_compact())));
-    // Files wait for their removal from the moment the last reader of theirs is gone.
+    // Files wait for their removal from the moment their last reader is dropped.
     let weak = Arc::downgrade(core);
     core.context.versions.set_on_obsolete(Box::new(move || weak.upgrade().iter().for_each(|core| core.wake_removal())));
-    // Their first steps may have wanted to wake each other before they were known.
+    // Their first steps may have tried to wake each other before they were known.
     core.wake_commit();
     core.wake_compact();
 }
@@ -365,11 +368,11 @@ struct Replay<'a> {
     writes: Writes,
     streams: StreamIndex,
     flushed: u64,
-    /// For each value segment that batches of the log refer to, the last of them. What else refers to it is in tables.
+    /// For each value segment that batches of the log refer to, the last of them. Other references to it are in tables.
     value_bounds: BTreeMap<u64, SequenceNumber>,
     /// All of it stays in memory.
     read_only: bool,
-    /// Free space below which nothing is flushed before the log can give any back.
+    /// Free space below which nothing is flushed before the log can free any.
     space_bytes_min: u64,
 }
 
@@ -389,7 +392,7 @@ impl<'a> Replay<'a> {
         let dead = DeadRanges::new(options.dead_range_versions_min, options.compaction.dead_versions_passed);
         let writes = Writes::new(limits, flushed, read_state, Arc::new(dead));
         let (streams, value_bounds) = (StreamIndex::default(), BTreeMap::new());
-        // Tables of a memtable, and a log segment that deletions can go to.
+        // Tables of a memtable, and a log segment for deletions.
         let space_bytes_min =
             options.memtable_bytes.saturating_add(2 * HURRIED_BYTES_MAX.min(options.log_segment_bytes));
         Replay { context, writes, streams, flushed, value_bounds, read_only, space_bytes_min }
@@ -451,7 +454,7 @@ impl<'a> Replay<'a> {
     ) -> std::result::Result<(), String> {
         self.check_order(sequence)?;
         let version = self.context.versions.current();
-        // What was written to a family before it was dropped means nothing any more; no flush writes it.
+        // What was written to a family before it was dropped is ignored; no flush writes it.
         let unknown =
             |family: &Family| version.family(*family).is_none() && !version.dropped_families().contains_key(*family);
         if let Some(family) = batch.entries().map(|entry| entry.family()).find(unknown) {
@@ -469,11 +472,12 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    /// A memtable that is full goes to tables at once. Safe in the middle of the log: what it holds is the log's logged
-    /// batches up to its last number, and all of them are durable.
+    /// A memtable that is full is flushed to tables at once. Safe in the middle of the log: what it holds is the log's
+    /// logged batches up to its last number, and all of them are durable.
     ///
-    /// Not so on a full disk. The log gives no space back before it was read to its end, and what was in memory before fits
-    /// there again: so it stays there, in one memtable, at most as large as the log, and is flushed when the database is open.
+    /// Not so on a full disk. The log frees no space before it was read to its end, and what was in memory before fits
+    /// there again: so it stays there, in one memtable, at most as large as the log, and is flushed when the database
+    /// is open.
     fn flush_full(&mut self) -> Result<()> {
         if self.read_only || !self.writes.active_is_full() || self.is_short_of_space() {
             return Ok(());

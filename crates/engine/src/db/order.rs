@@ -1,33 +1,34 @@
-//! The order in which commits become visible and durable, and who waits for what.
+//! The order in which commits become visible and durable, and what each commit waits for.
 //!
 //! A commit gets its number and its place in the log under a lock of the caller ([`Order::open`]). After that all
 //! writers run at once: each inserts its batch into the memtable and reports it ([`Order::inserted`]). A number is
-//! visible when it and all before it are inserted, and as durable as their writers have asked.
+//! visible when it and all before it are inserted, and as durable as their writers have requested.
 //!
 //! Durability: a sync that started when the log ended at `W` makes everything below `W` durable. Up to [`SYNCS_MAX`]
-//! syncs run at once, each on the thread of a writer that needs it ([`Order::wait`]): whoever needs more than the syncs
-//! in flight will give starts the next; if all slots are taken it waits. The end of a sync wakes everybody it has made
-//! durable, all at once, and one of those that no sync in flight covers, to start the next. So no answer waits for a chain
-//! of threads that wake each other, and the disk has a next sync while an answer travels.
+//! syncs run at once, each on the thread of a writer that needs it ([`Order::wait`]): a writer that needs more than the
+//! syncs in flight will give starts the next; if all slots are taken it waits. The end of a sync wakes all waiters that
+//! it has made durable, all at once, and one of those that no sync in flight covers, to start the next. So no answer
+//! waits for a chain of threads that wake each other, and the disk has a next sync while an answer travels.
 //!
-//! While no more writers wait than that, each makes a sync of its own: what the disk does side by side is free. With more, one
-//! sync at a time gathers larger groups: a sync costs 20 us of processor and a wake-up as much, and several on one file
-//! get in each other's way (measured on a loaded machine, commits a second with 16 and 64 writers: one at a time 41,000 and
-//! 89,000, two 42,000 and 76,000, four 33,000 and 69,000; with 2 and 4 writers one at a time gave a tenth of four).
+//! While no more writers wait than that, each makes its own sync: what the disk does in parallel is free. With
+//! more, one sync at a time gathers larger groups: a sync costs 20 us of processor and a wake-up as much, and several
+//! on one file slow each other down (measured on a loaded machine, commits per second with 16 and 64 writers: one at a
+//! time 41,000 and 89,000, two 42,000 and 76,000, four 33,000 and 69,000; with 2 and 4 writers one at a time gave a
+//! tenth of four).
 //!
-//! The file is compiled twice: with the primitives of the standard library, and, in tests, with those of a model checker
-//! that tries schedules (`order_model_test.rs`).
+//! The file is compiled twice: with the primitives of the standard library, and, in tests, with those of a model
+//! checker that tries schedules (`order_model_test.rs`).
 
 use super::sync::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering::SeqCst, SYNCS_MAX, yield_now};
 use crate::planted::{self, Bug};
 use std::collections::VecDeque;
 
-/// Syncs and those who wait for them meet at one of these. More than syncs in flight, so that waiters of different syncs
-/// rarely share one (which would only wake some in vain).
+/// Syncs and their waiters share one of these. More than syncs in flight, so that waiters of different
+/// syncs rarely use the same one (which would only cause spurious wake-ups).
 const MEETINGS: u64 = 2 * SYNCS_MAX as u64;
 
-/// How often a writer looks whether those before it have inserted before it goes to sleep: they need about a microsecond,
-/// unless they have lost their processor, which a yield gives back.
+/// How often a writer checks whether those before it have inserted before it sleeps: they need about a
+/// microsecond, unless they were descheduled; a yield lets them run.
 const LOOKS: u32 = 20;
 
 /// The order was stopped: what is not durable and visible yet never will be.
@@ -43,14 +44,14 @@ pub(crate) struct Due {
     pub(crate) log_end: u64,
 }
 
-/// See the head of this file. `A` is the answer to a commit that nobody waits for; answers that are due are given to the
-/// function that each call brings along, in order, under the lock.
+/// See the head of this file. `A` is the answer to a commit that no caller waits for; answers that are due are passed
+/// to the function that each call supplies, in order, under the lock.
 pub(crate) struct Order<A> {
     state: Mutex<State<A>>,
-    /// As in the state; for those who look without the lock.
+    /// As in the state; for threads that read without the lock.
     visible: AtomicU64,
     durable: AtomicU64,
-    /// Where those wait that the sync with this number (modulo) will make durable.
+    /// Where the waiters of the sync with this number (modulo) wait.
     meetings: [Condvar; MEETINGS as usize],
     /// Where those wait that only lack other batches.
     published: Condvar,
@@ -89,7 +90,7 @@ impl<A> State<A> {
         }
     }
 
-    /// A slot for one more sync, if another one in flight pays.
+    /// A slot for one more sync, if another one in flight is worthwhile.
     fn slot(&self) -> Option<usize> {
         let running = self.syncs.iter().flatten().count() as u64;
         let writers = self.meeting + running + 1;
@@ -101,15 +102,16 @@ impl<A> State<A> {
 struct Number<A> {
     inserted: bool,
     arrival: Arrival,
-    /// Its writer has asked for the log to be durable up to here.
+    /// Its writer requires the log to be durable up to here.
     log_end: u64,
     answers: Vec<A>,
 }
 
-/// How what has a number comes to be there for readers.
+/// How what has a number becomes readable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Arrival {
-    /// A batch: its writer puts it into memory at once, and needs no other thread and no lock that orders commits for that.
+    /// A batch: its writer puts it into memory at once, and needs neither another thread nor a lock that orders commits
+    /// for that.
     InMemory,
     /// An ingest: its tables go into the version after a sync of the log, which needs the lock that orders commits.
     InTables,
@@ -159,7 +161,7 @@ impl<A> Order<A> {
         self.durable.load(SeqCst)
     }
 
-    /// For recovery, when nobody writes: everything up to `visible` is visible.
+    /// For recovery, when no thread writes: everything up to `visible` is visible.
     pub(crate) fn set_visible(&self, visible: u64) {
         let mut state = self.lock();
         assert!(state.numbers.is_empty() && visible >= state.visible, "the visible number only grows");
@@ -167,7 +169,7 @@ impl<A> Order<A> {
         self.visible.store(visible, SeqCst);
     }
 
-    /// The number `sequence`, the next one, was given out; it is not visible before the log is durable up to `log_end`.
+    /// The number `sequence`, the next one, was assigned; it is not visible before the log is durable up to `log_end`.
     pub(crate) fn open(&self, sequence: u64, log_end: u64, arrival: Arrival) {
         let mut state = self.lock();
         let next = state.visible + state.numbers.len() as u64 + 1;
@@ -183,8 +185,8 @@ impl<A> Order<A> {
         state.written = end;
     }
 
-    /// What has this number is in its memtable, or in the version. `answer` is due when the number is visible; it comes
-    /// back if the order was stopped.
+    /// What has this number is in its memtable, or in the version. `answer` is due when the number is visible; it is
+    /// returned if the order was stopped.
     pub(crate) fn inserted(&self, sequence: u64, answer: Option<A>, give: &mut dyn FnMut(A)) -> Option<A> {
         let mut state = self.lock();
         let at = sequence.checked_sub(state.visible + 1).expect("a number that is not inserted is not visible");
@@ -196,7 +198,8 @@ impl<A> Order<A> {
         *pending -= 1;
         let all_inserted = *pending == 0;
         if state.stopped {
-            // Nothing becomes visible, but whoever waits for all to be in memory still waits: see `wait_all_inserted`.
+            // Nothing becomes visible, but a caller that needs all batches in memory still waits: see
+            // `wait_all_inserted`.
             let wake = all_inserted && state.watchers > 0;
             drop(state);
             if wake {
@@ -215,8 +218,8 @@ impl<A> Order<A> {
         None
     }
 
-    /// An answer that is given when its time has come, after all answers that were announced here before. It comes back
-    /// if the order was stopped.
+    /// An answer that is given when it is due, after all answers that were announced here before. It is returned if the
+    /// order was stopped.
     pub(crate) fn answer(&self, due: Due, answer: A, give: &mut dyn FnMut(A)) -> Option<A> {
         let mut state = self.lock();
         if state.stopped {
@@ -227,7 +230,7 @@ impl<A> Order<A> {
         None
     }
 
-    /// An answer for when every number given out by now is visible. It comes back if the order was stopped.
+    /// An answer for when every number assigned by now is visible. It is returned if the order was stopped.
     pub(crate) fn answer_after_all(&self, answer: A, give: &mut dyn FnMut(A)) -> Option<A> {
         let mut state = self.lock();
         if state.stopped {
@@ -240,8 +243,8 @@ impl<A> Order<A> {
         None
     }
 
-    /// Waits until everything that is due for a commit has come, and syncs the log where that is needed: `sync` gets the
-    /// slot of the sync and how far the log is durable.
+    /// Waits until everything that is due for a commit has happened, and syncs the log where that is needed: `sync`
+    /// gets the slot of the sync and how far the log is durable.
     pub(crate) fn wait<E>(
         &self,
         due: Due,
@@ -289,7 +292,7 @@ impl<A> Order<A> {
             state = self.lock();
             state.syncs[slot] = None;
             if let Err(error) = outcome {
-                // Nothing is known of what it was to make durable, and another sync might succeed without it.
+                // What it was to make durable is in an unknown state, and another sync might succeed without it.
                 state.stopped = true;
                 drop(state);
                 self.wake_all();
@@ -299,7 +302,7 @@ impl<A> Order<A> {
         }
     }
 
-    /// Takes in the end of a sync and wakes those who wait for it.
+    /// Records the end of a sync and wakes those that wait for it.
     fn end_sync(&self, state: &mut MutexGuard<'_, State<A>>, ended: Sync, give: &mut dyn FnMut(A)) {
         if ended.target > state.durable {
             state.durable = ended.target;
@@ -311,14 +314,14 @@ impl<A> Order<A> {
         self.meetings[(ended.id % MEETINGS) as usize].notify_all();
         if state.uncovered > 0 && !planted::is_set(Bug::ForgetTheNextSync) {
             let next = &self.meetings[(state.next_sync % MEETINGS) as usize];
-            // Where an old sync has its meeting too, one wake-up might go to somebody who waits for that.
+            // Where an old sync uses the same condition variable, one wake-up might reach a waiter of that.
             let shared = state.syncs.iter().flatten().any(|sync| sync.id % MEETINGS == state.next_sync % MEETINGS);
             if shared { next.notify_all() } else { next.notify_one() }
         }
     }
 
-    /// Waits until every batch that has a number is in memory. The caller keeps more from being given out, and may hold the
-    /// locks that order commits for that.
+    /// Waits until every batch that has a number is in memory. The caller prevents new numbers, and may hold
+    /// the locks that order commits for that.
     pub(crate) fn wait_all_inserted(&self) {
         let mut state = self.lock();
         while state.missing > 0 {
@@ -334,8 +337,8 @@ impl<A> Order<A> {
         self.lock().installing > 0
     }
 
-    /// Waits until every ingest that has a number has installed its tables or has failed. Not under the lock that orders
-    /// commits, which an ingest needs.
+    /// Waits until every ingest that has a number has installed its tables or has failed. Not under the lock that
+    /// orders commits, which an ingest needs.
     pub(crate) fn wait_all_installed(&self) {
         let mut state = self.lock();
         while state.installing > 0 {
@@ -380,7 +383,7 @@ impl<A> Order<A> {
         state.visible > before
     }
 
-    /// Waits for the end of a sync; the caller looks again.
+    /// Waits for the end of a sync; the caller checks again.
     fn meet<'a>(&self, id: u64, mut state: MutexGuard<'a, State<A>>) -> MutexGuard<'a, State<A>> {
         state.meeting += 1;
         let mut state = self.meetings[(id % MEETINGS) as usize].wait(state);
@@ -400,7 +403,7 @@ impl<A> Order<A> {
     }
 }
 
-/// Why a wait ended without what it waited for.
+/// Why a wait ended early.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SyncError<E> {
     /// The sync that this thread made has failed.

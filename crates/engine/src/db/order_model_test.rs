@@ -142,7 +142,7 @@ fn writers(world: &Arc<World>, count: u64, commits: u64) {
 }
 
 #[test]
-fn every_writer_is_answered_and_what_it_was_told_is_true() {
+fn every_writer_gets_a_true_answer() {
     let run = || {
         let world = World::new(u64::MAX);
         writers(&world, 4, 2);
@@ -162,7 +162,7 @@ fn a_failed_sync_answers_everybody() {
 }
 
 #[test]
-fn answers_come_in_order_whoever_inserts_first() {
+fn answers_come_in_order_of_commit_not_of_insertion() {
     let run = || {
         let world = World::new(u64::MAX);
         let leader = world.clone();
@@ -184,39 +184,39 @@ fn answers_come_in_order_whoever_inserts_first() {
     shuttle::check_random(run, SCHEDULES / 4);
 }
 
-/// Somebody waits, under the lock that orders commits, for all batches to be in memory; so many syncs are `healthy`.
-fn judge_beside_writers(healthy: u64) {
+/// One thread waits, under the lock that orders commits, for all batches to be in memory; so many syncs are `healthy`.
+fn check_while_others_write(healthy: u64) {
     let run = move || {
         let world = World::new(healthy);
-        let of_judge = world.clone();
-        let judge = thread::spawn(move || {
-            let log = of_judge.log.lock().unwrap();
-            of_judge.order.wait_all_inserted();
+        let of_checker = world.clone();
+        let checker = thread::spawn(move || {
+            let log = of_checker.log.lock().unwrap();
+            of_checker.order.wait_all_inserted();
             drop(log);
         });
         writers(&world, 3, 1);
-        judge.join().unwrap();
+        checker.join().unwrap();
     };
     shuttle::check_random(run, SCHEDULES / 4);
 }
 
 #[test]
-fn whoever_needs_all_batches_in_memory_sees_them() {
-    judge_beside_writers(u64::MAX);
+fn a_caller_that_needs_all_batches_in_memory_sees_them() {
+    check_while_others_write(u64::MAX);
 }
 
 /// A close waits for what is on its way into memory, also when a failed sync has stopped everything else meanwhile.
 #[test]
-fn whoever_waits_for_insertions_is_told_of_the_last_after_a_stop() {
-    judge_beside_writers(0);
+fn a_waiter_for_insertions_is_notified_of_the_last_after_a_stop() {
+    check_while_others_write(0);
 }
 
 /// An ingest gets its number, syncs the log, which takes the lock that orders commits, and then installs its tables.
-/// `judge` is a commit with conditions: returns once it has seen all that came before it.
-fn ingest_beside(judge: fn(&World)) {
+/// `checker` is a commit with conditions: returns once it has seen all that came before it.
+fn ingest_beside(checker: fn(&World)) {
     let run = move || {
         let world = World::new(u64::MAX);
-        let (of_ingest, of_judge) = (world.clone(), world.clone());
+        let (of_ingest, of_checker) = (world.clone(), world.clone());
         let ingest = thread::spawn(move || {
             let due = of_ingest.place_in(&mut of_ingest.log.lock().unwrap(), true, Arrival::InTables);
             drop(of_ingest.log.lock().unwrap());
@@ -224,10 +224,10 @@ fn ingest_beside(judge: fn(&World)) {
             of_ingest.insert(due);
             of_ingest.wait(due).unwrap();
         });
-        let judge = thread::spawn(move || judge(&of_judge));
+        let checker = thread::spawn(move || checker(&of_checker));
         writers(&world, 2, 1);
         ingest.join().unwrap();
-        judge.join().unwrap();
+        checker.join().unwrap();
         assert_eq!(world.order.visible(), 3);
     };
     shuttle::check_random(run, SCHEDULES / 4);

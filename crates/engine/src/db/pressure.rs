@@ -1,14 +1,15 @@
-//! How hard writers are slowed: pure functions of what background work owes.
+//! How much writers are slowed: pure functions of the debt of background work.
 //!
-//! Each kind of debt has a soft and a hard bound. The *pressure* is how far the worst of them is on the way from the one
-//! to the other, from 0 to 1. Writers get the rate `drain x (1 - p) / p`, where the drain is what background work gets
-//! through: no limit at the soft bound, the drain itself half way, nothing at the hard bound. Whatever the true drain
-//! is, there is a pressure at which as much comes in as goes out, and it lies well inside of the bounds even if the
-//! estimate is wrong by a factor of three (then between 0.25 and 0.75).
+//! Each kind of debt has a soft and a hard bound. The *pressure* is how far the worst of them is on the way from the
+//! one to the other, from 0 to 1. Writers get the rate `drain x (1 - p) / p`, where the drain is what background work
+//! gets through: no limit at the soft bound, the drain itself half way, nothing at the hard bound. Whatever the true
+//! drain is, there is a pressure at which as much comes in as goes out, and it lies well inside of the bounds even if
+//! the estimate is wrong by a factor of three (then between 0.25 and 0.75).
 //!
-//! The idea of a writers' rate that follows from compaction debt is that of RocksDB's write controller (`db/column_family.cc`,
-//! `RecalculateWriteStallConditions`, and `db/write_controller.cc`), which changes the rate by steps of 0.8 and 1.25
-//! whenever the debt has grown or shrunk. A curve without steps needs no such state, and begins gently.
+//! The idea of a writers' rate that follows from compaction debt is that of RocksDB's write controller
+//! (`db/column_family.cc`, `RecalculateWriteStallConditions`, and `db/write_controller.cc`), which changes the rate by
+//! steps of 0.8 and 1.25 whenever the debt has grown or shrunk. A curve without steps needs no such state, and begins
+//! gently.
 
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ pub enum DelayReason {
 /// How many kinds of debt there are.
 pub(crate) const REASONS: usize = 4;
 
-/// What background work owes, or may owe at most: an amount for each [`DelayReason`], in its order.
+/// The debt of background work, or its bounds: an amount for each [`DelayReason`], in its order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Debts {
     pub(crate) memtable_bytes: u64,
@@ -52,9 +53,9 @@ impl Debts {
 /// See the head of this file.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Pressure {
-    /// 0: writers go as they like. 1: a hard bound is reached.
+    /// 0: writers are not limited. 1: a hard bound is reached.
     pub(crate) level: f64,
-    /// The debt that is furthest; `None` while the level is 0.
+    /// The debt that is closest to its bound; `None` while the level is 0.
     pub(crate) reason: Option<DelayReason>,
 }
 
@@ -75,28 +76,30 @@ impl Pressure {
         worst
     }
 
-    /// Bytes a second that writers may bring, if background work gets through `drain` of them; `None` for no limit.
+    /// Bytes per second that writers may write, if background work gets through `drain` of them; `None` for no limit.
     pub(crate) fn rate(self, drain: f64) -> Option<f64> {
         (self.level > 0.0).then(|| (drain * (1.0 - self.level) / self.level).max(RATE_MIN))
     }
 }
 
-/// What writers get at least, in bytes a second, however great the pressure: at a hard bound they are stopped, not starved.
+/// What writers get at least, in bytes per second, however great the pressure: at a hard bound they are stopped, not
+/// starved.
 const RATE_MIN: f64 = 65_536.0;
 
-/// What background work is taken to get through before that was measured, in bytes a second (what RocksDB's
-/// `delayed_write_rate` is by default); wrong by a factor of three it does no harm.
+/// What background work is assumed to get through before that was measured, in bytes per second (RocksDB's
+/// `delayed_write_rate` default); an error by a factor of three does no harm.
 const DRAIN_UNKNOWN: f64 = 16_777_216.0;
-/// Least estimate of it: with none at all nobody would write, and so nothing be measured.
+/// Least estimate of it: with 0 no write would proceed, and nothing would be measured.
 const DRAIN_MIN: f64 = 1_048_576.0;
-/// How far back the estimate looks: flushes and merges end every second or so, and between them nothing seems to be done.
+/// The window of the estimate: flushes and merges end every second or so, and between them nothing seems to be
+/// done.
 const DRAIN_MEMORY: Duration = Duration::from_secs(2);
-/// Samples over less time say little.
+/// Samples over less time are too noisy.
 const SAMPLE_MIN: Duration = Duration::from_millis(100);
-/// After so long without a sample nobody was slowed, and what was done in that time says nothing of what can be done.
+/// After so long without a sample no writer was slowed, and the work done in that time does not show what can be done.
 const SAMPLE_MAX: Duration = Duration::from_secs(1);
 
-/// An estimate of what background work gets through, in bytes of writers a second.
+/// An estimate of what background work gets through, in bytes of writers per second.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Drain {
     bytes_per_second: Option<f64>,
@@ -110,20 +113,20 @@ impl Drain {
         self.bytes_per_second.unwrap_or(DRAIN_UNKNOWN).max(DRAIN_MIN)
     }
 
-    /// A flush has taken so long, at a time when nothing better is known.
+    /// A flush has taken so long, while no better sample exists.
     pub(crate) fn note_flush(&mut self, bytes: u64, took: Duration) {
         if self.bytes_per_second.is_none() && !took.is_zero() {
             self.bytes_per_second = Some(bytes as f64 / took.as_secs_f64());
         }
     }
 
-    /// Whether a sample would say something now.
-    pub(crate) fn wants_sample(&self, now: Duration) -> bool {
+    /// Whether a sample would be useful now.
+    pub(crate) fn needs_sample(&self, now: Duration) -> bool {
         self.sampled.is_none_or(|(then, _)| now.saturating_sub(then) >= SAMPLE_MIN)
     }
 
-    /// By now `total` bytes have been got through, counted from anywhere: what was flushed, less the debt that grew from
-    /// it. To be called while writers are slowed, so that there is always something to do.
+    /// By now `total` bytes have been got through, counted from anywhere: what was flushed, less the debt that grew
+    /// from it. To be called while writers are slowed, so that there is always something to do.
     pub(crate) fn sample(&mut self, now: Duration, total: i64) {
         let before = self.sampled.replace((now, total));
         let Some((then, before)) = before else { return };

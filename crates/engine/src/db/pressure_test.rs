@@ -50,7 +50,7 @@ fn the_drain_is_what_was_got_through() {
     }
     let known = drain.bytes_per_second();
     assert!((49e6..51e6).contains(&known), "{known}");
-    // An hour in which nobody was slowed, and little was to do, says nothing.
+    // An hour in which no writer was slowed, and little work was due, proves nothing.
     drain.sample(at(3_600_000), 1_000_000_001);
     assert_eq!(drain.bytes_per_second(), known);
     // Nor does the estimate ever say that nothing gets through.
@@ -61,7 +61,7 @@ fn the_drain_is_what_was_got_through() {
 }
 
 #[test]
-fn the_first_flush_tells_more_than_a_guess() {
+fn the_first_flush_replaces_the_estimate() {
     let mut drain = Drain::default();
     drain.note_flush(64 << 20, Duration::from_millis(500));
     assert_eq!(drain.bytes_per_second(), f64::from(128 << 20));

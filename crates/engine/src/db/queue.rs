@@ -7,15 +7,15 @@ use crate::vlog::ValuePin;
 use crate::{Durability, SequenceNumber, StreamOp, Unchanged, WriteBatch};
 use std::collections::VecDeque;
 
-/// A checked commit on its way into the log.
+/// A checked commit before it is in the log.
 pub(crate) struct Write {
     pub(crate) batch: WriteBatch,
     pub(crate) streams: Vec<StreamOp>,
     pub(crate) durability: Durability,
     pub(crate) unchanged: Vec<Unchanged>,
-    /// The conditions hold up to this number.
+    /// The conditions are checked up to this number.
     pub(crate) checked_through: SequenceNumber,
-    /// Families had been dropped so often when those of the batch were looked up.
+    /// The count of dropped families when those of the batch were looked up.
     pub(crate) drops: u64,
     pub(crate) payload: CommitPayload,
     /// At least what it takes in the log.
@@ -24,14 +24,14 @@ pub(crate) struct Write {
     pub(crate) _values: Option<ValuePin>,
 }
 
-/// A commit that nobody waits for.
+/// A commit that no caller waits for.
 pub(crate) struct Pending {
     pub(crate) write: Write,
     pub(crate) done: Done,
 }
 
-/// Two queues. `logged` is emptied by one thread at a time; `derived` by whoever gets its lock, since derived commits
-/// never wait for the log.
+/// Two queues. `logged` is emptied by one thread at a time; `derived` by the thread that gets its lock, since derived
+/// commits never wait for the log.
 pub(crate) struct Queue {
     logged: Mutex<Logged>,
     pub(crate) derived: Mutex<VecDeque<Pending>>,
@@ -59,12 +59,12 @@ impl Queue {
         self.logged.lock().waiting.push_back(pending);
     }
 
-    /// Asks the next leader to rewrite what streams have in `segment`. Returns whether this was not yet asked.
-    pub(crate) fn ask_rewrite(&self, segment: u64) -> bool {
+    /// Asks the next leader to rewrite what streams have in `segment`. Returns whether this is a new request.
+    pub(crate) fn request_rewrite(&self, segment: u64) -> bool {
         self.logged.lock().rewrite.replace(segment).is_none()
     }
 
-    /// Becomes the leader, who empties the queue of logged commits, if there is none and there is something to do.
+    /// Becomes the leader, which empties the queue of logged commits, if there is none and there is work.
     pub(crate) fn try_lead(&self) -> bool {
         let mut logged = self.logged.lock();
         if logged.leading || (logged.waiting.is_empty() && logged.rewrite.is_none()) {
@@ -82,7 +82,7 @@ impl Queue {
         !logged.waiting.is_empty() || logged.rewrite.is_some()
     }
 
-    /// Takes the segment to rewrite, if that was asked. For the leader.
+    /// Takes the segment to rewrite, if that was requested. For the leader.
     pub(crate) fn take_rewrite(&self) -> Option<u64> {
         self.logged.lock().rewrite.take()
     }

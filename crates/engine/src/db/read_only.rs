@@ -1,8 +1,8 @@
 //! A database that is open for reading only.
 //!
-//! It is built by the same code as any other, on a file system that lets everything be read and nothing be changed
-//! (`inspect/dry_fs.rs`): the log's torn tail is cut in memory alone, and what the log holds stays in one memtable, however
-//! large. No lock is taken, no job is started, and each write is refused before it touches anything.
+//! It is built by the same code as any other, on a file system that permits every read and no change
+//! (`inspect/dry_fs.rs`): the log's torn tail is cut in memory alone, and what the log holds stays in one memtable,
+//! however large. No lock is taken, no job is started, and each write is refused before it touches anything.
 
 use super::core::Core;
 use super::descriptors::DescriptorFs;
@@ -17,13 +17,14 @@ use std::sync::Arc;
 
 impl Db {
     /// Opens the database in the directory `path` of this machine to be read only: not a byte of the directory is
-    /// changed, and it may be one that this process has no right to write to. Reads are those of [`Db::open`];
-    /// everything that would write answers [`Error::ReadOnly`](crate::Error::ReadOnly).
+    /// changed, and this process needs no write permission for it. Reads are those of [`Db::open`];
+    /// every write returns [`Error::ReadOnly`](crate::Error::ReadOnly).
     ///
-    /// For directories that nobody writes to meanwhile: a checkpoint beside the running writer that made it, a copy, what a
-    /// crashed process has left. It takes no lock, and so does not notice a writer; beside one it may find files gone, and
-    /// then says [`Error::Corruption`](crate::Error::Corruption). Several processes may have a directory open in this way at once. What is in the log
-    /// is held in memory, up to `log_bytes_max` of the options that it was written with.
+    /// For directories that no process writes to meanwhile: a checkpoint of a running database, a copy, what a crashed
+    /// process has left. It takes no lock, and so does not notice a writer; next to a writer it may find files missing,
+    /// and then returns [`Error::Corruption`](crate::Error::Corruption). Several processes may have a directory open in
+    /// this way at once. What is in the log is held in memory, up to `log_bytes_max` of the options that it was written
+    /// with.
     ///
     /// Families that the options name and the directory does not have are not created.
     ///

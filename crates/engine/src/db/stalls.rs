@@ -1,16 +1,16 @@
-//! What writers wait for when they are stopped, in words.
+//! Text for what writers wait for when they are stopped.
 
 use super::core::Core;
 use super::pressure::DelayReason;
-use super::writes::NoRoom;
+use super::writes::FullReason;
 
 impl Core {
-    /// What a writer that comes now would wait for, with the bound that is reached; `None` if it would not be stopped.
+    /// What a new writer would wait for, with the bound that is reached; `None` if it would not be stopped.
     pub(crate) fn what_writers_wait_for(&self) -> Option<String> {
-        let what = match self.writes.why_no_room() {
-            Some(NoRoom::Ingest) => "an ingest, which holds commits off for a moment".to_string(),
-            Some(NoRoom::Level0) => self.deepest_level0(),
-            Some(NoRoom::Memtables) => {
+        let what = match self.writes.full_reason() {
+            Some(FullReason::Ingest) => "an ingest, which holds commits off for a moment".to_string(),
+            Some(FullReason::Level0) => self.deepest_level0(),
+            Some(FullReason::Memtables) => {
                 let (count, bytes) = self.writes.memory();
                 let max = self.options.memtables_max;
                 format!("the flush of a memtable: {count} hold {bytes} bytes, memtables_max is {max}")
@@ -52,7 +52,7 @@ impl Core {
                      value_debt_percent_max is {max}"
                 ))
             }
-            // These stop where numbers are given, which has been asked.
+            // These stop where numbers are assigned, which was checked above.
             DelayReason::Memtables | DelayReason::Level0 => None,
         }
     }

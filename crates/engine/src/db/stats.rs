@@ -1,4 +1,4 @@
-//! What a database tells of itself.
+//! Statistics of a database.
 
 use crate::{Family, SequenceNumber};
 
@@ -10,7 +10,8 @@ pub const SYNC_LATENCY_BOUNDS_US: [u64; 16] =
 /// A histogram of durations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Histogram {
-    /// Observations by bucket: at or below the bound with the same index and above the one before; the last: beyond all.
+    /// Observations by bucket: at or below the bound with the same index and above the one before; the last: beyond
+    /// all.
     pub counts: Vec<u64>,
     /// Sum of all observations, in microseconds.
     pub sum_us: u64,
@@ -43,7 +44,7 @@ pub struct Stats {
     pub transactions_oldest_start: SequenceNumber,
     /// Commits that wait now.
     pub commits_waiting: u64,
-    /// Times that a writer met full memory and had to wait, counted.
+    /// Times that a writer found memory full and had to wait, counted.
     pub write_stalls: u64,
     /// Log segments now.
     pub log_segments: u64,

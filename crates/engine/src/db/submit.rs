@@ -1,7 +1,7 @@
-//! The way in to the write path: checks, blocking commits, submitted ones, derived ones.
+//! The entry to the write path: checks, blocking commits, submitted ones, derived ones.
 //!
-//! A blocking commit goes all the way on its caller's thread (`lead.rs`), unless submitted ones are before it: then it
-//! queues up behind them. Derived commits need no log.
+//! A blocking commit runs entirely on its caller's thread (`lead.rs`), unless submitted ones are before it: then it
+//! waits in the queue behind them. Derived commits need no log.
 
 use super::completion::{Completion, Done, Waiter};
 use super::core::Core;
@@ -12,8 +12,8 @@ use crate::log::{CommitPayload, RECORD_HEADER_BYTES, commit_bytes_max};
 use crate::{Commit, Durability, Error, Result, SequenceNumber};
 use std::sync::atomic::Ordering;
 
-/// Most bytes of one commit in the log. Far above what a replicated entry or a client's batch may have, and small enough
-/// that a segment of its own for it is no burden.
+/// Most bytes of one commit in the log. Far above what a replicated entry or a client's batch may have, and small
+/// enough that a separate segment for it is acceptable.
 pub(crate) const COMMIT_BYTES_MAX: u64 = 256 << 20;
 
 impl Core {
@@ -37,7 +37,7 @@ impl Core {
             self.commit_in_order(write)
         };
         if let Err(Error::Conflict { .. }) = &outcome {
-            // So that whoever reads again sees what the conflict was with.
+            // So that a caller that reads again sees the conflicting write.
             self.wait_due(Due { sequence: self.writes.next_sequence() - 1, log_end: 0 })?;
         }
         outcome
@@ -47,7 +47,7 @@ impl Core {
         let placed = loop {
             match self.sequence(write)? {
                 Some(placed) => break placed,
-                None => self.wait_for_room()?,
+                None => self.wait_for_capacity()?,
             }
         };
         let placed_at = measure_wait.then(|| self.recorder.now());
@@ -80,8 +80,8 @@ impl Core {
             if self.queue.try_lead() {
                 let led = self.lead();
                 if self.queue.stop_leading() {
-                    // Others queued up behind. They are led by the job: who leads for others for ever never gets to its
-                    // own caller.
+                    // Others have queued up behind. The job leads them: a caller that led for others would never
+                    // return.
                     self.wake_commit();
                 }
                 self.writes.completions.run();
@@ -89,20 +89,20 @@ impl Core {
                     continue;
                 }
             }
-            // Somebody else leads, or there is no room: the answer comes from another thread, or from a job.
+            // Another thread leads, or there is no capacity: the answer comes from another thread, or from a job.
             if self.env.tasks.threaded() {
                 return waiter.wait();
             }
             if !self.env.tasks.step() {
-                let nobody = || Error::Bug("a commit waits for background work that nobody does".into());
-                return waiter.try_take().unwrap_or_else(|| Err(self.background_error().unwrap_or_else(nobody)));
+                let unserved = || Error::Bug("a commit waits for background work that no job does".into());
+                return waiter.try_take().unwrap_or_else(|| Err(self.background_error().unwrap_or_else(unserved)));
             }
         }
     }
 
-    /// Waits until there may be room in memory. If the reason is a full disk, that would be for ever: when flush or
-    /// compaction have tried again and found none, the error is returned.
-    fn wait_for_room(&self) -> Result<()> {
+    /// Waits until there may be capacity in memory. If the reason is a full disk, that would be for ever: when flush or
+    /// compaction have tried again and found no space, the error is returned.
+    fn wait_for_capacity(&self) -> Result<()> {
         let failed_before = self.progress.get().failures();
         let _stalled = self.counters.stalled();
         self.note_stall();
@@ -114,7 +114,7 @@ impl Core {
         })
     }
 
-    /// A commit that does not block; `done` gets the answer, also that of a refusal.
+    /// A commit that does not block; `done` gets the answer, also a refusal.
     pub(crate) fn submit(&self, commit: Commit, done: Done) {
         let done = self.measured(&commit, done);
         match self.check_commit(commit) {
@@ -126,7 +126,7 @@ impl Core {
                 }
             }
             Err(error) => {
-                // Refused at once, before those that wait: they are in good order, this one never was.
+                // Refused at once, before those that wait: they are valid, this one never was.
                 self.writes.completions.expect();
                 self.writes.completions.push([Completion { done, result: Err(error) }]);
                 self.writes.completions.run();
@@ -134,7 +134,7 @@ impl Core {
         }
     }
 
-    /// The same, with the time until the answer recorded, if this commit is chosen for that.
+    /// The same, with the time until the answer recorded, if this commit was sampled for that.
     fn measured(&self, commit: &Commit, done: Done) -> Done {
         let Some(started) = self.recorder.start_sampled() else { return done };
         self.recorder.note_writes(&commit.batch, Some(started));
@@ -161,7 +161,7 @@ impl Core {
         again
     }
 
-    /// Refuses what must not be written, moves large values to the value log if the commit will be logged, and makes it
+    /// Refuses invalid commits, moves large values to the value log if the commit will be logged, and makes it
     /// ready for the log.
     fn check_commit(&self, commit: Commit) -> Result<Write> {
         self.check_writable()?;
@@ -182,10 +182,11 @@ impl Core {
         let checked_through = self.check_unchanged(&commit.unchanged)?;
         let Commit { batch, streams, durability, unchanged } = commit;
         if durability != Durability::Derived && streams.is_empty() {
-            // What replication logs and applies is as it is, whatever the load here.
+            // What replication logs is applied in every case, whatever the load here.
             self.recorder.hot_keys.admit(&batch, || self.recorder.now())?;
         }
-        // Derived commits bring their values to the flush; and a small commit that waits for the disk had better wait once.
+        // The large values of derived commits are separated by the flush; and a small commit that waits for the disk
+        // should wait only once.
         let together =
             durability == Durability::Sync && batch.as_bytes().len() as u64 <= self.options.sync_value_bytes_max;
         let (batch, values) =
@@ -194,7 +195,7 @@ impl Core {
         Ok(Write { batch, streams, durability, unchanged, checked_through, drops, payload, bytes, _values: values })
     }
 
-    /// Puts a checked commit in its queue; derived ones are written at once, if there is room.
+    /// Puts a checked commit in its queue; derived ones are written at once, if there is capacity.
     fn place(&self, write: Write, done: Done) {
         self.writes.completions.expect();
         let derived = write.durability == Durability::Derived;
@@ -220,7 +221,7 @@ impl Core {
         self.writes.completions.run();
     }
 
-    /// Answers the logged commits that wait with `error`, after those that are on their way; the caller runs the
+    /// Answers the logged commits that wait with `error`, after those that are in progress; the caller runs the
     /// completions.
     pub(crate) fn refuse_logged(&self, error: &Error) {
         for pending in self.queue.take_logged() {
@@ -230,9 +231,9 @@ impl Core {
         }
     }
 
-    /// Writes derived commits as far as there is room, in order. With `retry`, asks for room if there is none: for new
-    /// commits only, since the job is woken by the very work that failed to make room, and the two would chase each
-    /// other for as long as the disk is full.
+    /// Writes derived commits while there is capacity, in order. With `retry`, requests a flush if there is none: for
+    /// new commits only, since the job is woken by the very work that failed to free memory, and the two would keep
+    /// each other busy for as long as the disk is full.
     fn insert_derived(&self, retry: bool) {
         let mut waiting = self.queue.derived.lock();
         while let Some(pending) = waiting.front() {
@@ -265,14 +266,14 @@ impl Core {
         }
     }
 
-    /// There is no room in memory: writers wait.
+    /// There is no capacity in memory: writers wait.
     pub(crate) fn note_stall(&self) {
         self.counters.note_stall();
         self.wake_flush();
         self.wake_compact();
     }
 
-    /// Why flush or compaction did not get on at their last attempt.
+    /// The error of the last attempt of flush or compaction.
     pub(crate) fn background_error(&self) -> Option<Error> {
         self.progress.get().error()
     }

@@ -1,4 +1,4 @@
-//! The primitives that `order.rs` is built on. In the model of its tests others stand here.
+//! The primitives that `order.rs` is built on. The model of its tests replaces them.
 
 use crate::lock::{Held, Rank};
 pub(super) use crate::log::SYNCS_MAX;

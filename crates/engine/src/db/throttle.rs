@@ -1,16 +1,16 @@
 //! Slows writers as background work falls behind, so that it need not stop them.
 //!
-//! What comes in under [`Pressure`] is paid for from a bucket that fills at the rate which the pressure allows. A writer
-//! takes its bytes and waits until the bucket is out of debt: so all together keep to the rate, and none waits for ever. It
-//! looks again every few milliseconds, and goes at once when the pressure is gone.
+//! A write under [`Pressure`] is paid for from a bucket that fills at the rate which the pressure allows. A
+//! writer takes its bytes and waits until the bucket is out of debt: so all together keep to the rate, and no writer
+//! waits for ever. It checks again every few milliseconds, and continues at once when the pressure ends.
 //!
-//! Only blocking callers are slowed, and only for batches that nobody else has decided on: never derived commits, which apply
-//! what is replicated already (they wait for memory and for level 0 alone, in their queue), never what was submitted (it
-//! would hold up what is behind it; whoever submits bounds what is under way), never stream operations (they take no memory).
-//! So no wait here can be for something that waits for the waiter.
+//! Only blocking callers are slowed, and only for batches that are not decided elsewhere: never derived commits, which
+//! apply what is replicated already (they wait for memory and for level 0 alone, in their queue), never what was
+//! submitted (it would delay what is behind it; the submitter bounds what is in progress), never stream operations
+//! (they take no memory). So no writer waits here for something that waits for the writer.
 //!
-//! Memory and level 0 stop every batch at their hard bounds, where numbers are given (`Writes::begin`). The other debts stop
-//! blocking callers, here.
+//! Memory and level 0 stop every batch at their hard bounds, where numbers are assigned (`Writes::begin`). The other
+//! debts stop blocking callers, here.
 
 use super::core::{Core, ProgressState};
 use super::options::Options;
@@ -20,43 +20,43 @@ use crate::lock::{Mutex, Rank};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// A writer whose turn comes sooner goes now, and whoever comes next pays: to sleep and to be woken takes some 50 us.
-const PAUSE_MIN: Duration = Duration::from_millis(1);
-/// Longest pause before the next look.
-const PAUSE_MAX: Duration = Duration::from_millis(10);
-/// Longest delay of a write: beyond it only a hard bound holds it up.
+/// A shorter wait is skipped, and a later writer pays for it: to sleep and to be woken takes some 50 us.
+const WAIT_MIN: Duration = Duration::from_millis(1);
+/// Longest wait before the next check.
+const WAIT_MAX: Duration = Duration::from_millis(10);
+/// Longest delay of a write: beyond it only a hard bound delays it.
 const DELAY_MAX: Duration = Duration::from_secs(1);
-/// Debts are looked at so often while writers are slowed.
+/// Debts are checked at this interval while writers are slowed.
 const LOOK_INTERVAL: Duration = Duration::from_millis(1);
-/// Segments of the value log that garbage may fill beyond any share of it, so that a small log is none of our business.
+/// Segments of the value log that garbage may fill beyond any share of it, so that a small log does not slow writers.
 const VALUE_SEGMENTS_FREE: u64 = 8;
 
 /// How writers are slowed: counters since open, and gauges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WriteDelays {
-    /// Writes that had to wait for their turn, counted; those that met a hard bound are counted beside them.
+    /// Writes that were delayed, counted; those that reached a hard bound are counted separately.
     pub delayed: u64,
-    /// Time that they waited for the sake of memtables, counted in microseconds.
+    /// Time that they waited because of memtables, counted in microseconds.
     pub memtables_us: u64,
-    /// For the sake of level 0.
+    /// Because of level 0.
     pub level0_us: u64,
-    /// For the sake of compaction debt.
+    /// Because of compaction debt.
     pub compaction_debt_us: u64,
-    /// For the sake of garbage in the value log.
+    /// Because of garbage in the value log.
     pub value_garbage_us: u64,
     /// Where the worst debt is between its soft bound (0) and its hard one (100), now.
     pub pressure_percent: u64,
     /// Which debt that is.
     pub reason: Option<DelayReason>,
-    /// What writers may bring together now; 0 for no limit.
+    /// Bytes per second that all writers together may write now; 0 for no limit.
     pub bytes_per_second: u64,
-    /// What background work gets through, by the latest estimate.
+    /// Bytes per second that background work gets through, by the latest estimate.
     pub drain_bytes_per_second: u64,
 }
 
 impl WriteDelays {
-    /// Time that writes have waited for their turn, in microseconds.
+    /// Time that writes were delayed, in microseconds.
     pub fn delay_us(&self) -> u64 {
         self.memtables_us + self.level0_us + self.compaction_debt_us + self.value_garbage_us
     }
@@ -91,21 +91,21 @@ struct State {
     drain: Drain,
 }
 
-/// Why a writer does not go yet.
+/// Why a writer must wait.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Pause {
-    /// Look again after so long.
+pub(crate) struct Wait {
+    /// Check again after so long.
     pub(crate) length: Duration,
     pub(crate) reason: DelayReason,
-    /// A hard bound is reached: it is no matter of time.
+    /// A hard bound is reached: the wait does not end with time alone.
     pub(crate) stopped: bool,
 }
 
-/// What the throttle asks when it looks.
+/// What the throttle reads at a check.
 pub(crate) trait Background {
     /// Bytes of memtables, and tables in level 0.
     fn memory(&self) -> (u64, u64);
-    /// Bytes of writers that were got through by now, counted from anywhere; see [`Drain::sample`].
+    /// Bytes of writers that were got through by now, counted from an arbitrary start; see [`Drain::sample`].
     fn drained_bytes(&self) -> i64;
 }
 
@@ -134,13 +134,13 @@ impl Throttle {
         self.pressed.load(Relaxed)
     }
 
-    /// Takes in what compaction owes now.
+    /// Records the present compaction debt.
     pub(crate) fn note_compaction_debt(&self, bytes: u64) {
         self.compaction_bytes.store(bytes, Relaxed);
         self.look();
     }
 
-    /// Takes in how far garbage in the value log is beyond its share, of so many bytes of values altogether.
+    /// Records how far garbage in the value log is beyond its share, of so many bytes of values altogether.
     pub(crate) fn note_value_debt(&self, bytes: u64, total_bytes: u64) {
         let percent = (total_bytes / 100).saturating_mul(self.value_percent_max);
         self.value_bytes_max.store(percent.saturating_add(self.value_bytes_free), Relaxed);
@@ -173,14 +173,14 @@ impl Throttle {
         Pressure::of(debts, hard, self.soft_percent)
     }
 
-    /// A write of so many bytes wants to go, or, with none, looks again. `None`: it may.
-    pub(crate) fn enter(&self, bytes: u64, now: Duration, background: &impl Background) -> Option<Pause> {
+    /// A new write of so many bytes, or, with 0, another check of the same write. `None`: it may continue.
+    pub(crate) fn enter(&self, bytes: u64, now: Duration, background: &impl Background) -> Option<Wait> {
         let mut state = self.state.lock();
         if bytes == 0 || state.looked.is_none_or(|looked| now.saturating_sub(looked) >= LOOK_INTERVAL) {
             state.looked = Some(now);
             let (memtable_bytes, level0_tables) = background.memory();
             state.pressure = self.pressure_of(memtable_bytes, level0_tables);
-            if state.pressure.level > 0.0 && state.drain.wants_sample(now) {
+            if state.pressure.level > 0.0 && state.drain.needs_sample(now) {
                 let drained_bytes = background.drained_bytes();
                 state.drain.sample(now, drained_bytes);
             }
@@ -191,14 +191,14 @@ impl Throttle {
             state.bucket_bytes = 0.0;
             return None;
         };
-        // Nothing is saved up: the pressure is there because what came in was too much already.
+        // Unused rate is not saved: the pressure exists because too much was written already.
         state.bucket_bytes = (state.bucket_bytes + rate * elapsed.as_secs_f64()).min(0.0) - bytes as f64;
         let stops_here = matches!(reason, DelayReason::CompactionDebt | DelayReason::ValueGarbage);
         if pressure.level >= 1.0 && stops_here {
-            return Some(Pause { length: PAUSE_MAX, reason, stopped: true });
+            return Some(Wait { length: WAIT_MAX, reason, stopped: true });
         }
         let due = Duration::try_from_secs_f64(-state.bucket_bytes / rate).unwrap_or(DELAY_MAX);
-        (due >= PAUSE_MIN).then(|| Pause { length: due.min(PAUSE_MAX), reason, stopped: false })
+        (due >= WAIT_MIN).then(|| Wait { length: due.min(WAIT_MAX), reason, stopped: false })
     }
 
     fn note_delay(&self, reason: DelayReason, waited: Duration) {
@@ -243,7 +243,7 @@ impl Background for Core {
 }
 
 impl Core {
-    /// Holds a blocking write of so many bytes up while background work is behind. Under no lock. Errors: that of the
+    /// Delays a blocking write of so many bytes while background work is behind. Under no lock. Errors: that of the
     /// flush, compaction or collection that has failed since, at a hard bound; `Closed`, `Stopped`.
     pub(super) fn wait_for_turn(&self, bytes: u64) -> Result<()> {
         if !self.writes.is_pressed() && !self.throttle.is_pressed() {
@@ -256,29 +256,29 @@ impl Core {
     fn wait_under_pressure(&self, bytes: u64) -> Result<()> {
         let clock = &self.env.clock;
         let began = clock.monotonic();
-        let Some(mut pause) = self.throttle.enter(bytes, began, self) else { return Ok(()) };
-        // In a stepped world no time passes while one waits.
+        let Some(mut wait) = self.throttle.enter(bytes, began, self) else { return Ok(()) };
+        // In a stepped world no time passes during a wait.
         if !self.env.tasks.threaded() {
-            self.throttle.note_delay(pause.reason, Duration::ZERO);
+            self.throttle.note_delay(wait.reason, Duration::ZERO);
             return Ok(());
         }
         let failed_before = self.progress.get().failures();
-        let (first_reason, mut stalled, mut paused) = (pause.reason, None, Duration::ZERO);
-        // Counted by what was asked for: a clock that stands still must not hold anybody up for ever.
-        while pause.stopped || paused < DELAY_MAX {
-            if pause.stopped && stalled.is_none() {
+        let (first_reason, mut stalled, mut waited) = (wait.reason, None, Duration::ZERO);
+        // Counted by the requested waits: a clock that stands still must not delay a writer for ever.
+        while wait.stopped || waited < DELAY_MAX {
+            if wait.stopped && stalled.is_none() {
                 stalled = Some(self.counters.stalled());
                 self.note_stall();
                 self.wake_values();
             }
-            self.progress.wait_for_end(pause.length, || self.check_writable().is_err());
-            paused += pause.length;
+            self.progress.wait_for_end(wait.length, || self.check_writable().is_err());
+            waited += wait.length;
             self.check_writable()?;
-            if pause.stopped {
+            if wait.stopped {
                 self.progress.get().error_since(failed_before).map_or(Ok(()), Err)?;
             }
             match self.throttle.enter(0, clock.monotonic(), self) {
-                Some(next) => pause = next,
+                Some(next) => wait = next,
                 None => break,
             }
         }
@@ -292,7 +292,7 @@ impl Core {
         self.throttle.stats(memtable_bytes, level0_tables)
     }
 
-    /// Looks at what compaction owes, after it has changed.
+    /// Updates the compaction debt, after it has changed.
     pub(super) fn look_at_debt(&self) {
         self.throttle.note_compaction_debt(self.context.debt_bytes());
     }
@@ -304,13 +304,13 @@ impl ProgressState {
         self.failed_flushes + self.failed_compactions + self.failed_collections
     }
 
-    /// Why it does not get on, if an attempt has failed since there were so many failures: an older error says nothing,
-    /// there may be space since.
+    /// Why it makes no progress, if an attempt has failed since there were so many failures: an older error proves
+    /// nothing, there may be space since.
     pub(super) fn error_since(&self, failures: u64) -> Option<crate::Error> {
         self.error().filter(|_| self.failures() > failures)
     }
 
-    /// Why it did not get on at its last attempt.
+    /// The error of its last attempt, if that failed.
     pub(super) fn error(&self) -> Option<crate::Error> {
         self.flush_error.clone().or_else(|| self.compaction_error.clone()).or_else(|| self.collection_error.clone())
     }

@@ -65,11 +65,11 @@ impl World {
 
     fn write(&self, bytes: u64) {
         let began = self.clock.monotonic();
-        let mut pause = self.throttle.enter(bytes, began, self);
-        while let Some(Pause { length, stopped, .. }) = pause {
+        let mut wait = self.throttle.enter(bytes, began, self);
+        while let Some(Wait { length, stopped, .. }) = wait {
             assert!(!stopped, "memory is not what the throttle stops for");
             self.pass(length);
-            pause = self.throttle.enter(0, self.clock.monotonic(), self);
+            wait = self.throttle.enter(0, self.clock.monotonic(), self);
         }
         self.longest_delay.set(self.longest_delay.get().max(self.clock.monotonic() - began));
         self.memory.set(self.memory.get() + bytes);
@@ -127,7 +127,7 @@ fn a_writer_that_brings_no_more_than_is_flushed_is_never_delayed() {
 }
 
 #[test]
-fn a_large_write_goes_when_the_pressure_is_gone() {
+fn a_large_write_continues_when_the_pressure_ends() {
     let world = World::new(10 << 20);
     world.memory.set(3 * MEMTABLE);
     world.write(64 << 20);
@@ -140,16 +140,16 @@ fn debts_of_compaction_and_values_stop_writers_at_their_hard_bounds_and_only_the
     let enter = || world.throttle.enter(0, world.clock.monotonic(), &world);
     let throttle = &world.throttle;
     throttle.note_compaction_debt((128 << 30) - (1 << 20));
-    assert!(throttle.is_pressed() && enter().is_none_or(|pause| !pause.stopped), "slowed");
+    assert!(throttle.is_pressed() && enter().is_none_or(|wait| !wait.stopped), "slowed");
     throttle.note_compaction_debt(128 << 30);
-    assert!(matches!(enter(), Some(Pause { stopped: true, reason: DelayReason::CompactionDebt, .. })));
+    assert!(matches!(enter(), Some(Wait { stopped: true, reason: DelayReason::CompactionDebt, .. })));
     throttle.note_compaction_debt(0);
     assert!(!throttle.is_pressed() && enter().is_none());
     // 20 % of 100 MiB, and 8 segments of 1 MiB.
     throttle.note_value_debt(27 << 20, 100 << 20);
-    assert!(throttle.is_pressed() && enter().is_none_or(|pause| !pause.stopped), "slowed");
+    assert!(throttle.is_pressed() && enter().is_none_or(|wait| !wait.stopped), "slowed");
     throttle.note_value_debt(28 << 20, 100 << 20);
-    assert!(matches!(enter(), Some(Pause { stopped: true, reason: DelayReason::ValueGarbage, .. })));
+    assert!(matches!(enter(), Some(Wait { stopped: true, reason: DelayReason::ValueGarbage, .. })));
     let stats = throttle.stats(0, 0);
     assert_eq!((stats.pressure_percent, stats.reason), (100, Some(DelayReason::ValueGarbage)));
     throttle.note_value_debt(4 << 20, 100 << 20);

@@ -1,4 +1,4 @@
-//! The value log's place in an open database: on the way in, and as a job.
+//! The value log in an open database: the separation of values in commits, and its job.
 
 use super::core::Core;
 use crate::iterator::ReadState;
@@ -11,19 +11,19 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Percent of garbage that a collection by hand leaves in a file: to copy nineteen bytes for one is too much even then.
+/// Percent of garbage that a manual collection leaves in a file: to copy nineteen bytes for one is too much even then.
 const COLLECT_PERCENT: u64 = 5;
-/// When garbage is this many percent beyond its bound, relocation goes as fast as the disk does.
+/// When garbage is this many percent beyond its bound, relocation runs as fast as the disk does.
 const HURRY_PERCENT: u64 = 5;
-/// Within a relocation, after so many bytes it is looked what writers have done meanwhile.
+/// Within a relocation, the progress of writers is checked after so many bytes.
 const LOOK_EACH_BYTES: u64 = 8 << 20;
 
 impl Db {
-    /// Frees what is garbage in the value log now: flushes, and relocates or removes every value file with more than a few
-    /// percent of garbage. The database does this by itself beyond [`crate::Options::value_garbage_percent`]. Garbage that only a
-    /// compaction can find is not seen: call [`Db::compact`] before to free that too.
+    /// Frees what is garbage in the value log now: flushes, and relocates or removes every value file with more than a
+    /// few percent of garbage. The database does this by itself beyond [`crate::Options::value_garbage_percent`].
+    /// Garbage that only a compaction can find is not seen: call [`Db::compact`] before to free that too.
     ///
-    /// Errors: those of [`Db::flush`], and [`Error::NoSpace`] if there is no room for what is relocated.
+    /// Errors: those of [`Db::flush`], and [`Error::NoSpace`] if there is no space for what is relocated.
     pub fn collect_value_garbage(&self) -> Result<CollectionReport> {
         let core = self.core();
         let _here = core.foreground()?;
@@ -45,16 +45,16 @@ impl Db {
 }
 
 impl Core {
-    /// Moves a logged commit's large values to the value log. Returns the batch that goes on in its place, and the pin that
-    /// must be kept until it is in a memtable, or refused. Called on the writer's own thread, before the commit has a
-    /// place in any order. [`Error::NoSpace`] leaves nothing behind but garbage; other errors stop writes.
+    /// Moves a logged commit's large values to the value log. Returns the batch that replaces it, and the pin
+    /// that must be kept until it is in a memtable, or refused. Called on the writer's thread, before the commit
+    /// has a place in any order. [`Error::NoSpace`] leaves nothing behind but garbage; other errors stop writes.
     pub(crate) fn separate(&self, batch: WriteBatch) -> Result<(WriteBatch, Option<ValuePin>)> {
         let result =
             self.context.values.separate(batch, || self.context.versions.new_file_number(), |n| self.enter_segment(n));
         match &result {
             Ok((_, None)) => {}
             Ok((_, Some(_))) => {
-                if self.context.values.appender.wants_care() {
+                if self.context.values.appender.needs_maintenance() {
                     self.wake_values();
                 }
             }
@@ -65,19 +65,19 @@ impl Core {
         result
     }
 
-    /// Puts a new value segment into the manifest, and into the version that readers get: whoever sees a pointer to it must
-    /// find it there.
+    /// Puts a new value segment into the manifest, and into the version that readers get: a reader that sees a pointer
+    /// to it must find it there.
     fn enter_segment(&self, number: u64) -> Result<()> {
         let mut edit = VersionEdit::new();
         edit.values_mut().add_file(number);
         self.context.versions.apply(edit)?;
         self.writes.install(&self.context.versions, None);
-        // The job may be at the disk for long; writers should hear of what they have done meanwhile.
+        // The job may wait for the disk for long; writers should see the results meanwhile.
         self.note_value_debt(&self.candidates(&self.context.versions.current()));
         Ok(())
     }
 
-    /// Seals segments that are full and that no batch on its way refers to; with `all`, no values follow in the others
+    /// Seals segments that are full and that no batch in progress refers to; with `all`, no values follow in the others
     /// either. Returns whether any was sealed.
     pub(crate) fn seal_values(&self, all: bool) -> Result<bool> {
         let values = &self.context.values;
@@ -86,7 +86,7 @@ impl Core {
         if segments.is_empty() {
             return Ok(false);
         }
-        // Read after the segments were seen without pins: whatever refers to them has its number by now.
+        // Read after the segments were seen without pins: every batch that refers to them has its number by now.
         let bound = self.writes.next_sequence() - 1;
         let mut edit = VersionEdit::new();
         for segment in &segments {
@@ -110,7 +110,7 @@ impl Core {
         let outcome = self.look_after_values();
         let error = outcome.as_ref().err().filter(|error| error.is_retryable()).cloned();
         if error.is_some() || self.progress.has_error() {
-            // Whoever waits for garbage to go must hear of it.
+            // Callers that wait for a collection must get the error.
             self.progress.update(|state| {
                 state.failed_collections += u64::from(error.is_some());
                 state.collection_error = error;
@@ -121,7 +121,7 @@ impl Core {
             Err(Error::Closed) => false,
             Err(error) if error.is_retryable() => {
                 tracing::warn!(%error, "care of the value log is put off");
-                self.pause_after_failure()
+                self.wait_after_failure()
             }
             Err(error) => {
                 self.stop(&error);
@@ -132,13 +132,14 @@ impl Core {
 
     fn look_after_values(&self) -> Result<bool> {
         let again = self.keep_up_with_writers()?;
-        // Somebody collects by hand.
+        // A manual collection runs.
         let Some(_collecting) = self.context.values.collecting.try_lock() else { return Ok(again) };
         let collected = self.collect_once(self.options.value_garbage_percent)?;
         Ok(again || collected.is_some())
     }
 
-    /// What must not wait for a relocation: a segment that is not sealed, or a memtable that is not flushed, hides garbage.
+    /// What must not wait for a relocation: a segment that is not sealed, or a memtable that is not flushed, hides
+    /// garbage.
     fn keep_up_with_writers(&self) -> Result<bool> {
         let sealed = self.seal_values(false)?;
         let spare = self
@@ -150,9 +151,9 @@ impl Core {
         Ok(sealed || spare)
     }
 
-    /// Tells those who slow writers what the value log owes: garbage beyond its share, and beyond what memtables may refer to what
-    /// is not in tables yet, of which nobody knows how much is garbage. Returns the bytes of the candidates, and of their
-    /// garbage.
+    /// Updates the debt of the value log for the throttle: garbage beyond its share, and beyond what memtables may
+    /// refer to what is not in tables yet, of which it is unknown how much is garbage. Returns the bytes of the
+    /// candidates, and of their garbage.
     fn note_value_debt(&self, candidates: &[Candidate]) -> (u64, u64) {
         let values = &self.context.values;
         let (total, garbage) = values.note_garbage(candidates, self.options.value_garbage_percent);
@@ -162,8 +163,8 @@ impl Core {
         (total, garbage)
     }
 
-    /// Memtables are small when values are large: what they refer to is garbage that nobody knows, or live values whose
-    /// segments must wait. So they are flushed for the values' sake too.
+    /// Memtables are small when values are large: what they refer to is garbage that is not known yet, or live values
+    /// whose segments must wait. So they are flushed because of the values too.
     fn flush_for_values(&self) {
         if self.unflushed_value_bytes() > UNFLUSHED_SEGMENTS * self.options.value_segment_bytes {
             self.writes.freeze_oldest();
@@ -182,7 +183,7 @@ impl Core {
         sealed + values.appender.open_bytes()
     }
 
-    /// Asks for the compaction of families whose tables may hide too much garbage.
+    /// Requests the compaction of families whose tables may hide too much garbage.
     fn compact_for_values(&self) {
         let version = self.context.versions.current();
         let mut asked = false;
@@ -216,7 +217,8 @@ impl Core {
         };
         let relocation = match self.relocate(version, &sources, (percent, urgent)) {
             Err(Error::Corruption { file, offset, what }) => {
-                // What is damaged stays as it is, and reads of it say so; the others go on.
+                // Damaged files stay as they are, and reads of them return the error; relocation continues with the
+                // others.
                 tracing::error!(file = %file.display(), offset, what, "a value file cannot be relocated");
                 values.set_damaged(&sources, &file);
                 return Ok(Some(CollectionReport::default()));
@@ -248,7 +250,8 @@ impl Core {
         Ok(())
     }
 
-    /// `percent` is the garbage that is looked at with patience; `urgent` says that there is far more.
+    /// `percent` is the share of garbage above which files are relocated at a limited rate; `urgent`: there is far
+    /// more.
     fn relocate(
         &self,
         version: std::sync::Arc<Version>,
@@ -273,19 +276,19 @@ impl Core {
             since_look.set(since_look.get() + bytes);
             if since_look.get() >= LOOK_EACH_BYTES {
                 since_look.set(0);
-                // A full disk is no reason to end what makes room.
+                // A full disk is no reason to end the work that frees space.
                 self.keep_up_with_writers()
                     .map(drop)
                     .or_else(|error| if error.is_retryable() { Ok(()) } else { Err(error) })?;
                 let candidates = self.candidates(&self.context.versions.current());
                 urgent.set(is_urgent(self.note_value_debt(&candidates), percent));
             }
-            // Together with flush and compaction, also in a hurry: that bound is the disk's.
+            // Together with flush and compaction, also if urgent: that bound is the disk's.
             self.context.state.limiter.take(&self.env, written, &self.context.stop);
-            // A stepped world has no time to let pass.
+            // In a stepped world time does not advance.
             if rate > 0 && !urgent.get() && self.env.tasks.threaded() {
-                let pause = Duration::from_secs_f64(bytes as f64 / rate as f64);
-                self.progress.wait_for_end(pause, || self.check_writable().is_err());
+                let wait = Duration::from_secs_f64(bytes as f64 / rate as f64);
+                self.progress.wait_for_end(wait, || self.check_writable().is_err());
             }
             Ok(())
         };
@@ -306,7 +309,7 @@ impl Core {
         let needless = version.flushed_sequence().min(self.feed_keeps_after());
         let candidate = |(number, state): (&u64, &crate::version::ValueFileState)| {
             let sealed = state.sealed()?;
-            let ready = self.context.values.may_go(*number, needless);
+            let ready = self.context.values.may_delete(*number, needless);
             let referred = referred.get(number).copied().unwrap_or(0);
             ready.then_some(Candidate { number: *number, bytes: sealed.record_bytes, referred })
         };
@@ -328,7 +331,7 @@ impl Core {
     }
 }
 
-/// Whether garbage is so far beyond `percent` of all bytes that it is relocated as fast as the disk goes.
+/// Whether garbage is so far beyond `percent` of all bytes that it is relocated as fast as the disk allows.
 fn is_urgent((total, garbage): (u64, u64), percent: u64) -> bool {
     garbage.saturating_mul(100) > total.saturating_mul(percent + HURRY_PERCENT)
 }

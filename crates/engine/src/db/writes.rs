@@ -1,15 +1,15 @@
 //! Sequence numbers, memtables, and what readers see.
 //!
-//! A batch gets its sequence number and its memtable together ([`Writes::begin`], under the lock that orders commits), is
-//! inserted without a lock, and is then reported ([`Writes::inserted`]). Numbers become visible in order (`order.rs`): a
-//! batch that is inserted early waits, invisible, for those before it.
+//! A batch gets its sequence number and its memtable together ([`Writes::begin`], under the lock that orders commits),
+//! is inserted without a lock, and is then reported ([`Writes::inserted`]). Numbers become visible in order
+//! (`order.rs`): a batch that is inserted early waits, invisible, for those before it.
 //!
 //! Invariants:
-//! 1. A memtable holds a contiguous range of sequence numbers: it is frozen under the lock, so each number given out
+//! 1. A memtable holds a contiguous range of sequence numbers: it is frozen under the lock, so each number assigned
 //!    before belongs to it or an older one, each later number to a newer one. It is flushed only when all its batches
 //!    are inserted and the log is durable, and then everything up to its last number is visible.
 //! 2. The visible number only grows. A reader that finds the same read state before and after it has loaded the visible
-//!    number sees every write up to that number: a batch gets a number only while the memtable it goes to is in the
+//!    number sees every write up to that number: a batch gets a number only while its memtable is in the
 //!    read state, so a change of memtables shows between the loads.
 
 use super::completion::{Completion, Completions};
@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-/// A memtable and what the write path knows of it.
+/// A memtable and its state in the write path.
 pub(crate) struct MemtableSlot {
     pub(crate) memtable: Arc<Memtable>,
     /// Counts up, in the order of freezing.
@@ -38,7 +38,7 @@ pub(crate) struct MemtableSlot {
     unfinished: AtomicU64,
     /// Set once, under the lock.
     frozen: AtomicBool,
-    /// The largest number given out for it. Changed under the lock.
+    /// The largest number assigned to it. Changed under the lock.
     last_sequence: AtomicU64,
 }
 
@@ -54,7 +54,7 @@ impl MemtableSlot {
         })
     }
 
-    /// Notes that the log's `segment` holds a batch of it. Before the batch's segment can stop being the newest.
+    /// Records that the log's `segment` holds a batch of it. Called while the segment is still the newest.
     pub(crate) fn pin_log(&self, segment: u64) {
         self.log_pin.fetch_min(segment, Ordering::AcqRel);
     }
@@ -63,7 +63,7 @@ impl MemtableSlot {
         Some(self.log_pin.load(Ordering::Acquire)).filter(|segment| *segment != u64::MAX)
     }
 
-    /// Everything up to this number is visible once the memtable may be flushed; 0 if no number was given out.
+    /// Everything up to this number is visible once the memtable may be flushed; 0 if no number was assigned.
     pub(crate) fn last_sequence(&self) -> SequenceNumber {
         self.last_sequence.load(Ordering::Acquire)
     }
@@ -108,7 +108,7 @@ struct State {
     past: VecDeque<Past>,
     /// What was visible when the current read state was installed: no snapshot of it has a smaller number.
     installed_at: SequenceNumber,
-    /// No number is given out but to who holds.
+    /// No number is assigned except to the holder.
     held: bool,
 }
 
@@ -171,8 +171,8 @@ impl Writes {
         self.order.visible()
     }
 
-    /// As [`Writes::read_point`], for the length of a call. Counts no reference, so readers on several processors do not
-    /// take a cache line from each other.
+    /// As [`Writes::read_point`], for the length of a call. Counts no reference, so readers on several processors do
+    /// not take a cache line from each other.
     pub(crate) fn read<R>(&self, read: impl FnOnce(&ReadState, SequenceNumber) -> R) -> R {
         let mut read_state = self.read_state.load();
         loop {
@@ -199,19 +199,19 @@ impl Writes {
         }
     }
 
-    /// Takes the next number for a batch that `append` puts into the log, told the number. `None` while there is no room
-    /// in memory: wait for the flush or the compaction. If `append` fails, the number is not taken. The flag tells
-    /// whether a memtable was frozen, so that the flush must be woken. Under the lock that orders commits.
+    /// Takes the next number for a batch that `append` puts into the log under that number. `None` while there is no
+    /// capacity in memory: wait for the flush or the compaction. If `append` fails, the number is not taken. The flag
+    /// says whether a memtable was frozen, so that the flush must be woken. Under the lock that orders commits.
     pub(crate) fn begin(
         &self,
         durable: bool,
         append: impl FnOnce(SequenceNumber) -> Result<Option<Appended>>,
     ) -> Result<Option<(Ticket, bool)>> {
         let mut state = self.state.lock();
-        let frozen = match self.room(&state) {
-            Room::No => return Ok(None),
-            Room::InActive => false,
-            Room::AfterFreeze => {
+        let frozen = match self.capacity(&state) {
+            Capacity::None => return Ok(None),
+            Capacity::InActive => false,
+            Capacity::AfterFreeze => {
                 self.freeze(&mut state);
                 true
             }
@@ -222,14 +222,15 @@ impl Writes {
         Ok(Some((self.give_number(&mut state, durable, Arrival::InMemory, append)?, frozen)))
     }
 
-    /// From now on, or no longer, [`Writes::begin`] finds no room. Whoever waits for room is not told.
+    /// From now on, or no longer, [`Writes::begin`] finds no capacity. Waiters for capacity are not notified.
     pub(crate) fn set_held(&self, held: bool) {
         let mut state = self.state.lock();
         assert!(state.held != held, "one holds at a time");
         state.held = held;
     }
 
-    /// As [`Writes::begin`] for who holds, durable and whatever room there is: nothing goes into the memtable.
+    /// As [`Writes::begin`] for the holder, already durable and without a check of capacity: nothing is inserted into
+    /// the memtable.
     pub(crate) fn begin_held(&self, append: impl FnOnce(SequenceNumber) -> Result<Appended>) -> Result<Ticket> {
         let mut state = self.state.lock();
         assert!(state.held, "the caller holds");
@@ -247,7 +248,7 @@ impl Writes {
         let appended = append(sequence)?;
         let slot = state.active.clone();
         state.next_sequence += 1;
-        // Before the number can be known to anybody: a memtable that is frozen knows what it waits for.
+        // Before another thread can know the number: a frozen memtable knows the batches that it waits for.
         slot.unfinished.fetch_add(1, Ordering::SeqCst);
         slot.last_sequence.store(sequence, Ordering::Release);
         let mut log_end = 0;
@@ -263,17 +264,17 @@ impl Writes {
 
     /// Whether [`Writes::begin`] would succeed.
     pub(crate) fn has_room(&self) -> bool {
-        self.room(&self.state.lock()) != Room::No
+        self.capacity(&self.state.lock()) != Capacity::None
     }
 
     /// Why [`Writes::begin`] would not succeed.
-    pub(crate) fn why_no_room(&self) -> Option<NoRoom> {
+    pub(crate) fn full_reason(&self) -> Option<FullReason> {
         let state = self.state.lock();
-        match self.room(&state) {
-            Room::No if state.held => Some(NoRoom::Ingest),
-            Room::No if state.level0_tables >= self.limits.level0_tables_max => Some(NoRoom::Level0),
-            Room::No => Some(NoRoom::Memtables),
-            Room::InActive | Room::AfterFreeze => None,
+        match self.capacity(&state) {
+            Capacity::None if state.held => Some(FullReason::Ingest),
+            Capacity::None if state.level0_tables >= self.limits.level0_tables_max => Some(FullReason::Level0),
+            Capacity::None => Some(FullReason::Memtables),
+            Capacity::InActive | Capacity::AfterFreeze => None,
         }
     }
 
@@ -282,7 +283,7 @@ impl Writes {
         self.pressed.load(Ordering::Relaxed)
     }
 
-    /// Bytes of memtables, and the tables of level 0 that a read may have to look into.
+    /// Bytes of memtables, and the tables of level 0 that a read may have to read.
     pub(crate) fn owed(&self) -> (u64, u64) {
         let state = self.state.lock();
         (state.memtable_bytes(), state.level0_tables as u64)
@@ -290,14 +291,14 @@ impl Writes {
 
     fn note_pressure(&self, state: &State) {
         let pressed = self.limits.is_pressed(state);
-        // Written rarely, so that those who look do not take the cache line from each other.
+        // Written rarely, so that readers do not take the cache line from each other.
         if pressed != self.is_pressed() {
             self.pressed.store(pressed, Ordering::Relaxed);
         }
     }
 
-    /// The batch of the ticket is in its memtable. `answer` is due when its number is visible; it comes back if writes
-    /// have stopped. The flag tells whether a frozen memtable may be flushed now.
+    /// The batch of the ticket is in its memtable. `answer` is due when its number is visible; it is returned if writes
+    /// have stopped. The flag says whether a frozen memtable may be flushed now.
     pub(crate) fn inserted(&self, ticket: &mut Ticket, answer: Option<Completion>) -> (Option<Completion>, bool) {
         let left = self.order.inserted(ticket.sequence, answer, &mut |answer| self.completions.push([answer]));
         let unfinished = ticket.slot.unfinished.fetch_sub(1, Ordering::SeqCst);
@@ -306,12 +307,12 @@ impl Writes {
         (left, unfinished == 1 && ticket.slot.frozen.load(Ordering::SeqCst))
     }
 
-    /// Answers a logged commit when its time has come, after those before it. It comes back if writes have stopped.
+    /// Answers a logged commit when its answer is due, after those before it. It is returned if writes have stopped.
     pub(crate) fn answer(&self, due: Due, answer: Completion) -> Option<Completion> {
         self.order.answer(due, answer, &mut |answer| self.completions.push([answer]))
     }
 
-    /// Answers a commit after all those that have a number by now. It comes back if writes have stopped.
+    /// Answers a commit after all those that have a number by now. It is returned if writes have stopped.
     pub(crate) fn answer_after_all(&self, answer: Completion) -> Option<Completion> {
         self.order.answer_after_all(answer, &mut |answer| self.completions.push([answer]))
     }
@@ -324,8 +325,8 @@ impl Writes {
         }
     }
 
-    /// Freezes the active memtable if none waits for its flush, it has at least so many bytes, and something in it is dead. Returns
-    /// whether it did.
+    /// Freezes the active memtable if none waits for its flush, it has at least so many bytes, and something in it is
+    /// dead. Returns whether it did.
     pub(crate) fn freeze_dead(&self, bytes_min: u64, now_ms: u64) -> bool {
         let mut state = self.state.lock();
         let memtable = &state.active.memtable;
@@ -354,8 +355,8 @@ impl Writes {
         (oldest.unfinished.load(Ordering::SeqCst) == 0).then(|| oldest.clone())
     }
 
-    /// The frozen memtables whose batches have all finished, oldest first, as long as none is missing. If one alone is frozen, so
-    /// is the active one.
+    /// The frozen memtables whose batches have all finished, oldest first, as long as none is missing. If one alone is
+    /// frozen, so is the active one.
     pub(crate) fn flushable_together(&self) -> Vec<Arc<MemtableSlot>> {
         let mut state = self.state.lock();
         if state.frozen.len() == 1 && state.active.last_sequence() > 0 {
@@ -364,8 +365,8 @@ impl Writes {
         state.frozen.iter().take_while(|slot| slot.unfinished.load(Ordering::SeqCst) == 0).cloned().collect()
     }
 
-    /// The version has changed; `flushed` are the memtables that are in its tables now, the oldest. The version is asked
-    /// for under the lock, so that of two that change at once the later one stays.
+    /// The version has changed; `flushed` are the memtables that are in its tables now, the oldest. The version is read
+    /// under the lock, so that of two concurrent changes the later one stays.
     pub(crate) fn install<'a>(&self, versions: &VersionSet, flushed: impl IntoIterator<Item = &'a Arc<MemtableSlot>>) {
         let mut state = self.state.lock();
         let version = versions.current();
@@ -418,13 +419,13 @@ impl Writes {
         state.frozen.front().map_or(state.active.id, |oldest| oldest.id) - 1
     }
 
-    /// The next number. For recovery: nobody else takes one.
+    /// The next number. For recovery: no other thread takes one.
     pub(crate) fn next_sequence(&self) -> SequenceNumber {
         self.state.lock().next_sequence
     }
 
-    /// Recovery: tables hold numbers up to this one, which are not given out again though neither the log nor the manifest may
-    /// know of them. So it is with a copy that an earlier version has made beside an ingest.
+    /// Recovery: tables hold numbers up to this one, which are not assigned again though neither the log nor the
+    /// manifest may know of them. That is the case of a copy that an earlier version has made during an ingest.
     pub(crate) fn raise_to(&self, sequence: SequenceNumber) {
         let mut state = self.state.lock();
         if sequence >= state.next_sequence {
@@ -440,14 +441,14 @@ impl Writes {
         self.state.lock().active.clone()
     }
 
-    /// Recovery: puts a replayed batch in at the number it had.
+    /// Recovery: inserts a replayed batch at the number it had.
     pub(crate) fn replay(&self, batch: &crate::WriteBatch, sequence: SequenceNumber, segment: u64) {
         let mut state = self.state.lock();
         self.replay_number_in(&mut state, sequence, segment);
         state.active.memtable.apply(batch, sequence);
     }
 
-    /// Recovery: a number was given out for something that is not in the log.
+    /// Recovery: a number was assigned to something that is not in the log.
     pub(crate) fn replay_number(&self, sequence: SequenceNumber, segment: u64) {
         self.replay_number_in(&mut self.state.lock(), sequence, segment);
     }
@@ -469,23 +470,23 @@ impl Writes {
         state.active.memtable.approximate_bytes() as u64 >= self.limits.memtable_bytes
     }
 
-    fn room(&self, state: &State) -> Room {
+    fn capacity(&self, state: &State) -> Capacity {
         if state.held {
-            return Room::No;
+            return Capacity::None;
         }
         if state.level0_tables >= self.limits.level0_tables_max {
-            return Room::No;
+            return Capacity::None;
         }
         if !self.is_full(state) {
-            return Room::InActive;
+            return Capacity::InActive;
         }
         // The frozen ones, the full active one, and the new one.
-        if state.frozen.len() + 2 <= self.limits.memtables_max { Room::AfterFreeze } else { Room::No }
+        if state.frozen.len() + 2 <= self.limits.memtables_max { Capacity::AfterFreeze } else { Capacity::None }
     }
 
     fn freeze(&self, state: &mut State) {
         assert!(state.active.last_sequence() > 0, "an empty memtable is never frozen");
-        assert!(state.active.last_sequence() < state.next_sequence, "numbers given out are below the next");
+        assert!(state.active.last_sequence() < state.next_sequence, "assigned numbers are below the next");
         let next = MemtableSlot::new(state.active.id + 1, &self.dead);
         let full = std::mem::replace(&mut state.active, next);
         full.frozen.store(true, Ordering::SeqCst);
@@ -495,7 +496,7 @@ impl Writes {
         self.set_read_state(state, (*current).clone());
     }
 
-    /// Readers get this one from now on, with the memtables there are.
+    /// Readers get this one from now on, with the present memtables.
     fn set_read_state(&self, state: &mut State, next: ReadState) {
         let since = next.clock.monotonic();
         // Before readers can have the next one.
@@ -546,10 +547,10 @@ pub(crate) struct HeldStates {
     pub(crate) past_memtable_bytes: u64,
 }
 
-/// Why there is no room for a batch.
+/// Why there is no capacity for a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NoRoom {
-    /// Commits are held off for an ingest.
+pub(crate) enum FullReason {
+    /// Commits are held back for an ingest.
     Ingest,
     /// A family has too many tables in level 0.
     Level0,
@@ -558,8 +559,8 @@ pub(crate) enum NoRoom {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Room {
-    No,
+enum Capacity {
+    None,
     InActive,
     AfterFreeze,
 }

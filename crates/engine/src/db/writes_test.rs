@@ -53,7 +53,7 @@ fn numbers_become_visible_in_order_whatever_the_order_of_finishing() {
     for _ in 0..50 {
         let (writes, _versions) = writes(1 << 20, 2);
         let answered: Arc<parking_lot::Mutex<Vec<u64>>> = Arc::default();
-        let mut tickets: Vec<Ticket> = (0..20).map(|_| begin(&writes).expect("room")).collect();
+        let mut tickets: Vec<Ticket> = (0..20).map(|_| begin(&writes).expect("written")).collect();
         rng.shuffle(&mut tickets);
         let mut finished = [false; 21];
         for mut ticket in tickets {
@@ -76,28 +76,28 @@ fn an_answer_after_all_waits_for_every_number_given_out() {
     let answered: Arc<parking_lot::Mutex<Vec<u64>>> = Arc::default();
     (0..4).for_each(|_| writes.completions.expect());
     assert!(writes.answer_after_all(answer(&answered, 1)).is_none());
-    let mut tickets = [begin(&writes).expect("room"), begin(&writes).expect("room")];
+    let mut tickets = [begin(&writes).expect("written"), begin(&writes).expect("written")];
     assert!(writes.answer_after_all(answer(&answered, 4)).is_none());
     for (ticket, number) in tickets.iter_mut().zip(2..) {
         inserted(&writes, ticket, Some(answer(&answered, number)));
     }
     writes.completions.run();
-    assert_eq!(*answered.lock(), [1, 2, 4, 3], "4 was asked for before 3");
+    assert_eq!(*answered.lock(), [1, 2, 4, 3], "4 was registered before 3");
 }
 
 #[test]
 fn an_append_that_fails_takes_no_number() {
     let (writes, _versions) = writes(1 << 20, 2);
     assert!(writes.begin(true, |_| Err(crate::Error::NoSpace { what: "a test".into() })).is_err());
-    assert_eq!(begin(&writes).expect("room").sequence, 1);
+    assert_eq!(begin(&writes).expect("written").sequence, 1);
 }
 
 #[test]
 fn a_memtable_with_an_unfinished_batch_is_not_flushed() {
     let (writes, versions) = writes(1 << 20, 3);
-    let mut first = begin(&writes).expect("room");
+    let mut first = begin(&writes).expect("written");
     assert_eq!(writes.freeze_active(), 1);
-    let mut second = begin(&writes).expect("room");
+    let mut second = begin(&writes).expect("written");
     assert_ne!(first.slot.id, second.slot.id, "the number given out before the freeze stays with its memtable");
     assert!(!inserted(&writes, &mut second, None));
     assert_eq!(writes.visible(), 0);
@@ -113,7 +113,7 @@ fn a_memtable_with_an_unfinished_batch_is_not_flushed() {
 }
 
 #[test]
-fn full_memory_has_no_room_until_a_flush() {
+fn full_memory_accepts_nothing_until_a_flush() {
     let (writes, versions) = writes(4096, 2);
     let fill = |mut ticket: Ticket| {
         let mut large = WriteBatch::new();
@@ -121,8 +121,8 @@ fn full_memory_has_no_room_until_a_flush() {
         ticket.slot.memtable.apply(&large, ticket.sequence);
         inserted(&writes, &mut ticket, None);
     };
-    fill(begin(&writes).expect("room"));
-    let (ticket, frozen) = writes.begin(false, |_| Ok(None)).expect("healthy").expect("room after a freeze");
+    fill(begin(&writes).expect("written"));
+    let (ticket, frozen) = writes.begin(false, |_| Ok(None)).expect("healthy").expect("capacity after a freeze");
     assert!(frozen);
     fill(ticket);
     assert!(begin(&writes).is_none() && !writes.has_room(), "two memtables are full");
@@ -143,7 +143,7 @@ fn a_reader_sees_what_is_visible_and_keeps_it() {
     };
     edit(&versions);
     writes.install(&versions, None);
-    let mut ticket = begin(&writes).expect("room");
+    let mut ticket = begin(&writes).expect("written");
     ticket.slot.memtable.apply(&batch(), ticket.sequence);
     let (state, sequence) = writes.read_point();
     assert_eq!(state.get(Family::DEFAULT, b"key", sequence).expect("memory"), None, "not published yet");

@@ -10,7 +10,7 @@ fn proof(start: &[u8], end: &[u8], sequence: u64) -> Proof {
     Proof { family: OF, start, end, sequence, now_ms: 0, versions: 1, is_last: true }
 }
 
-/// Beside a set of all keys that are dead.
+/// Compared with a set of all keys that are dead.
 #[test]
 fn lists_hold_what_was_learnt_and_not_taken_out() {
     for seed in 0..200 {
@@ -36,7 +36,7 @@ fn lists_hold_what_was_learnt_and_not_taken_out() {
                     lists.take_out(OF, &start, Some(&end));
                     dead.retain(|key| !(start[0]..end[0]).contains(key));
                     if let Some((id, _)) = pending.take_if(|(_, range)| range.start < end[0] && start[0] < range.end) {
-                        assert!(lists.settle(id, true).is_none(), "a pending range goes as a whole");
+                        assert!(lists.settle(id, true).is_none(), "a pending range is removed as a whole");
                     }
                 }
             }

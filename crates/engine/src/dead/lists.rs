@@ -4,9 +4,9 @@ use super::Proof;
 use crate::{Family, SequenceNumber};
 use bytes::Bytes;
 
-/// Known ranges at most: a put costs a binary search over them. The one that was learnt first goes.
+/// Known ranges at most: a put costs a binary search over them. The oldest is dropped first.
 pub(super) const KNOWN_MAX: usize = 64;
-/// Ranges at most that scans are about to learn: a put compares with each.
+/// Ranges at most that scans are about to record: a put compares with each.
 const PENDING_MAX: usize = 8;
 
 #[derive(Clone, Debug)]
@@ -18,9 +18,9 @@ pub(super) struct DeadRange {
     pub(super) end: Bytes,
     pub(super) sequence: SequenceNumber,
     pub(super) now_ms: u64,
-    /// Versions that scans passed over to learn it.
+    /// Versions that the scan passed over.
     pub(super) versions: u64,
-    /// How many they were when a compaction was asked for.
+    /// How many they were when a compaction was requested.
     pub(super) requested: u64,
 }
 
@@ -36,9 +36,9 @@ impl DeadRange {
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lists {
-    /// Disjoint, by family and key. Two that touch were learnt apart.
+    /// Disjoint, by family and key. Two that touch were recorded separately.
     pub(super) known: Vec<DeadRange>,
-    /// To be learnt if nothing is put there.
+    /// To be recorded if nothing is put there.
     pending: Vec<DeadRange>,
 }
 
@@ -79,7 +79,8 @@ impl Lists {
         true
     }
 
-    /// Makes a pending range a known one, joined with those that it meets or touches; or drops it. `None` if it is not known now.
+    /// Makes a pending range a known one, joined with those that it overlaps or touches; or drops it. `None` if it is
+    /// not known now.
     pub(super) fn settle(&mut self, id: u64, holds: bool) -> Option<DeadRange> {
         let at = self.pending.iter().position(|range| range.id == id)?;
         let mut new = self.pending.remove(at);
@@ -91,7 +92,7 @@ impl Lists {
         let first = self.known.partition_point(|range| (range.family, &range.end) < (new.family, &new.start));
         let count = self.known.get(first..).unwrap_or_default().iter().take_while(|range| touches(range)).count();
         for old in self.known.drain(first..first + count) {
-            // Whoever reads at or above both numbers and times finds nothing in either.
+            // A reader at or above both numbers and times finds nothing in either.
             new.start = new.start.min(old.start);
             new.end = new.end.max(old.end);
             new.sequence = new.sequence.max(old.sequence);
@@ -108,8 +109,8 @@ impl Lists {
         self.known.iter_mut().filter(|range| range.id == id).for_each(|range| range.requested = versions);
     }
 
-    /// Takes the keys from `start` to before `end` out of all ranges; returns how many ranges that cut. A pending one goes as a
-    /// whole.
+    /// Takes the keys from `start` to before `end` out of all ranges; returns how many ranges that cut. A pending one
+    /// is removed as a whole.
     pub(super) fn take_out(&mut self, family: Family, start: &[u8], end: Option<&[u8]>) -> u64 {
         let before = self.pending.len();
         self.pending.retain(|range| !range.meets(family, start, end));

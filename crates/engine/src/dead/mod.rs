@@ -1,13 +1,13 @@
-//! Dead ranges: stretches of keys in which no reader finds anything, learnt by scans that walked over them and skipped by those
-//! that follow. docs/internals/iterators.md has the design and what was rejected.
+//! Dead ranges: ranges of keys in which no reader finds anything, recorded by scans that passed over them and skipped
+//! by those that follow. docs/internals/iterators.md has the design and what was rejected.
 //!
-//! A range is *known* with a sequence number and a wall time: whoever reads at or above both finds nothing in it. That stays
-//! true until somebody puts something there, and whoever does takes the key out of the range before the put is visible
-//! ([`DeadRanges::note_puts`]).
+//! A range is *known* with a sequence number and a wall time: a reader at or above both finds nothing in it. That
+//! stays true until something is put there, and the writer takes the key out of the range before the put is
+//! visible ([`DeadRanges::note_puts`]).
 //!
-//! A scan at number S has proven that nothing at or below S is visible. What about writes above S that came while it walked?
-//! It announces the range first (*pending*) and then asks whether anything was written there above S ([`DeadRanges::learn`]). A writer
-//! inserts first and then looks for ranges. One of the two sees the other: both put a `SeqCst` fence between.
+//! A scan at number S has proven that nothing at or below S is visible. Writes above S may have come while it walked.
+//! So it announces the range first (*pending*) and then checks whether anything was written there above S
+//! ([`DeadRanges::learn`]). A writer inserts first and then looks for ranges. One of the two sees the other: both put a
 
 mod lists;
 
@@ -21,7 +21,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 
-/// What a scan has walked over.
+/// A range that a scan has walked over.
 pub(crate) struct Proof {
     pub(crate) family: Family,
     /// First user key.
@@ -30,15 +30,15 @@ pub(crate) struct Proof {
     pub(crate) end: Bytes,
     /// The scan reads at this number.
     pub(crate) sequence: SequenceNumber,
-    /// And judges expiry at this wall time.
+    /// And decides expiry at this wall time.
     pub(crate) now_ms: u64,
     /// Versions that it passed over.
     pub(crate) versions: u64,
-    /// The walk ends here: a compaction may be asked for.
+    /// The walk ends here: a compaction may be requested.
     pub(crate) is_last: bool,
 }
 
-/// Tables may hold much that is dead in a range.
+/// Tables may hold many dead versions in a range.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) family: Family,
@@ -52,8 +52,8 @@ pub(crate) type IsUnchanged = Box<dyn Fn(Family, &Range, SequenceNumber) -> bool
 
 /// What the database does for dead ranges.
 pub(crate) struct Hooks {
-    /// Whether nothing was written to a range above a number, as a condition of a commit asks it. Of what was in memory when it is
-    /// called, all counts, visible or not.
+    /// Whether nothing was written to a range above a number, as for a condition of a commit. Everything counts that
+    /// was in memory at the call, visible or not.
     pub(crate) is_unchanged: IsUnchanged,
     /// Takes a request for a compaction.
     pub(crate) request: Box<dyn Fn(Request) + Send + Sync>,
@@ -61,14 +61,14 @@ pub(crate) struct Hooks {
 
 /// See the head of this file. One for a database.
 pub(crate) struct DeadRanges {
-    /// A scan learns a range if it passed over so many versions in it; 0: never.
+    /// A scan records a range if it passed over so many versions in it; 0: never.
     versions_min: u64,
-    /// A compaction is asked for after so many in one range; 0: never.
+    /// A compaction is requested after so many in one range; 0: never.
     request_versions: u64,
-    /// Whether there are any: all that writers and scans look at where there are none.
+    /// Whether there are any: the only check of writers and scans while there are none.
     any: AtomicBool,
     lists: ArcSwap<Lists>,
-    /// Held by whoever replaces the lists; has the last number given to a range.
+    /// Held by a thread that replaces the lists; has the last number given to a range.
     last_id: Mutex<u64>,
     hooks: OnceLock<Hooks>,
     learnt: AtomicU64,
@@ -76,7 +76,7 @@ pub(crate) struct DeadRanges {
     cut: AtomicU64,
 }
 
-/// What has become of dead ranges.
+/// Statistics of dead ranges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DeadRangeStats {
     pub(crate) known: u64,
@@ -100,12 +100,12 @@ impl DeadRanges {
         }
     }
 
-    /// Says what the database does. Once, at open; nothing is learnt before.
+    /// Sets the callbacks into the database. Once, at open; nothing is recorded before.
     pub(crate) fn set_hooks(&self, hooks: Hooks) {
         assert!(self.hooks.set(hooks).is_ok(), "set once, at open");
     }
 
-    /// A scan learns a range if it passed over so many versions; `u64::MAX`: never.
+    /// A scan records a range if it passed over so many versions; `u64::MAX`: never.
     pub(crate) fn versions_min(&self) -> u64 {
         if self.versions_min == 0 || self.hooks.get().is_none() { u64::MAX } else { self.versions_min }
     }
@@ -129,7 +129,7 @@ impl DeadRanges {
         (!of_family.is_empty()).then(|| Skips { lists: lists.clone(), of_family, sequence, now_ms })
     }
 
-    /// Takes in what a scan has proven, if nothing was written there since.
+    /// Records what a scan has proven, if nothing was written there since.
     pub(crate) fn learn(&self, proof: &Proof) {
         let Some(hooks) = self.hooks.get() else { return };
         if proof.start >= proof.end {
@@ -158,7 +158,7 @@ impl DeadRanges {
         }
     }
 
-    /// Asks for a compaction, again only when twice as many versions have been passed over.
+    /// Requests a compaction, again only when twice as many versions have been passed over.
     fn request(&self, hooks: &Hooks, known: DeadRange) {
         if self.request_versions == 0 || known.versions < self.request_versions.max(known.requested.saturating_mul(2)) {
             return;

@@ -1,12 +1,12 @@
-//! The change feed: the batches of the log, in order, for whoever follows a database.
+//! The change feed: the batches of the log, in order, for the subscribers of a database.
 //!
 //! - `reader`: reads the log record by record, on disk and up to its live end;
 //! - `changes`: a subscription;
-//! - this file: who is subscribed, and how they are woken.
+//! - this file: the subscribers, and how they are woken.
 //!
-//! A subscriber costs a writer one look at a counter. It pins nothing: how much of the log is kept for subscribers is an
-//! option of the database ([`crate::Options::feed_retention_bytes`]), and whoever falls further behind is told so.
-//! docs/internals/feed.md has the reasons.
+//! A subscriber costs a writer one load of a counter. It pins nothing: how much of the log is retained for subscribers
+//! is an option of the database ([`crate::Options::feed_retention_bytes`]), and a subscriber that falls further behind
+//! gets an error. docs/internals/feed.md has the reasons.
 
 mod changes;
 mod reader;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// What the change feed tells of itself: counters since open (only growing) and gauges (now).
+/// Statistics of the change feed: counters since open (only growing) and gauges (now).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FeedStats {
@@ -35,7 +35,7 @@ pub struct FeedStats {
     pub batches: u64,
     /// Bytes of these batches, values included, counted.
     pub batch_bytes: u64,
-    /// Times that a subscriber was told that what it needs is gone, counted.
+    /// Times that a subscriber got the error that what it needs was deleted, counted.
     pub cut_off: u64,
     /// Every logged batch from this number on can be read.
     pub oldest_sequence: SequenceNumber,
@@ -69,7 +69,7 @@ pub struct SubscriberStatus {
     pub since_ms: u64,
 }
 
-/// Where a subscriber is.
+/// The position of a subscriber.
 pub(crate) struct Subscriber {
     id: u64,
     since_ms: u64,
@@ -95,12 +95,12 @@ impl Subscriber {
     }
 }
 
-/// Who is subscribed.
+/// The subscribers.
 pub(crate) struct Feed {
     subscribers: Mutex<Subscribers>,
-    /// Subscribers that wait, or are about to. Counted before they look whether there is something new.
+    /// Subscribers that wait, or are about to. Counted before they check whether there is something new.
     waiting: AtomicU64,
-    /// Held by who goes to sleep, from its look until it sleeps.
+    /// Held by a thread that goes to sleep, from its check until it sleeps.
     sleep: Mutex<()>,
     changed: Condvar,
     batches: AtomicU64,
@@ -141,23 +141,24 @@ impl Feed {
         self.batch_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Something became visible, or nothing will any more: wakes those who wait. To be called after that can be seen.
+    /// Something became visible, or nothing will any more: wakes the waiters. Called after that can be observed.
     pub(crate) fn notify(&self) {
-        // Either this sees a waiter that was counted before it looked, or the waiter's look sees the news.
+        // Either this sees a waiter that was counted before its check, or the waiter's check sees the change.
         if self.waiting.load(Ordering::SeqCst) > 0 {
-            drop(self.sleep.lock()); // Whoever has looked before is asleep by now.
+            drop(self.sleep.lock()); // A waiter that has checked before is asleep by now.
             self.changed.notify_all();
         }
     }
 
-    /// Sleeps until [`Feed::notify`], unless there is `news` already; no longer than `pause`. Returns whether that is over.
-    fn sleep(&self, pause: Option<Duration>, news: impl Fn() -> bool) -> bool {
+    /// Sleeps until [`Feed::notify`], unless there is a `change` already; no longer than `timeout`. Returns whether the
+    /// time is over.
+    fn sleep(&self, timeout: Option<Duration>, change: impl Fn() -> bool) -> bool {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let timed_out = {
             let mut sleep = self.sleep.lock();
-            match (news(), pause) {
+            match (change(), timeout) {
                 (true, _) => false,
-                (false, Some(pause)) => self.changed.wait_for(&mut sleep, pause),
+                (false, Some(timeout)) => self.changed.wait_for(&mut sleep, timeout),
                 (false, None) => {
                     self.changed.wait(&mut sleep);
                     false

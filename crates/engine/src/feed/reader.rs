@@ -1,16 +1,16 @@
 //! Reading the log record by record, up to its live end.
 //!
-//! The writer tells [`Segments`] how far a segment is filled only when a record is there as a whole, so everything below
-//! is whole records: what does not decode is damage, never a write in progress.
+//! The writer reports to [`Segments`] how far a segment is filled only when a record is there as a whole, so everything
+//! below is whole records: what does not decode is damage, never a write in progress.
 
 use crate::log::{Look, RawRecord, RecordPosition, SEGMENT_HEADER_BYTES, Segments, decode_record, record_bytes};
 use crate::{Error, Result, SequenceNumber};
 use kontiki_env::fs::File;
 
-/// Bytes read at once: enough that calls cost little beside copying, little enough to keep for each subscriber.
+/// Bytes read at once: enough that calls cost little compared with copying, little enough to keep for each subscriber.
 const READ_BYTES: u64 = 256 << 10;
 
-/// What comes next in the log.
+/// What follows in the log.
 pub(super) enum Peek<'a> {
     /// This record.
     Record(RecordPosition, RawRecord<'a>),
@@ -20,7 +20,7 @@ pub(super) enum Peek<'a> {
     Gone,
 }
 
-/// A place in the log, and what was read there.
+/// A position in the log, and the bytes read there.
 pub(super) struct LogReader {
     segment: u64,
     offset: u64,
@@ -30,7 +30,7 @@ pub(super) struct LogReader {
 }
 
 impl LogReader {
-    /// At the first segment that may hold a batch with a number above `after`; `None` if such batches may be gone.
+    /// At the first segment that may hold a batch with a number above `after`; `None` if such batches may be deleted.
     pub(super) fn new(segments: &Segments, after: SequenceNumber) -> Option<LogReader> {
         let (segment, offset) = segments.start_after(after)?;
         Some(LogReader { segment, offset, buffer: Vec::new(), start: offset })
@@ -73,12 +73,12 @@ impl LogReader {
         }
     }
 
-    /// Forgets what was read, after an error: the next call reads again.
+    /// Drops what was read, after an error: the next call reads again.
     pub(super) fn forget(&mut self) {
         self.buffer.clear();
     }
 
-    /// Goes behind the next record, which has so many bytes.
+    /// Moves behind the next record, which has so many bytes.
     pub(super) fn advance(&mut self, bytes: u64) {
         self.offset += bytes;
     }
@@ -97,7 +97,7 @@ impl LogReader {
         decode_record(self.segment, &self.buffer, self.at()?, self.offset)
     }
 
-    /// Reads on from the next record, all of it and some that follow. The segment is filled up to `used`.
+    /// Reads from the next record on, all of it and some that follow. The segment is filled up to `used`.
     fn fill(&mut self, segments: &Segments, file: &dyn File, used: u64) -> Result<()> {
         let mut wanted = READ_BYTES;
         loop {

@@ -15,7 +15,7 @@ fn batch(keys: &[&[u8]]) -> WriteBatch {
 }
 
 #[test]
-fn keys_that_are_read_and_written_most_are_told_apart() {
+fn keys_that_are_read_and_written_most_are_distinguished() {
     let machine = SimMachine::from_seed(1);
     let db = open(&machine, HotKeyOptions { window_ms: 10_000, ..HotKeyOptions::default() });
     machine.clock.time().advance_to(Duration::from_secs(10));

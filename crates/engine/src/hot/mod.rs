@@ -1,12 +1,13 @@
-//! Hot keys: which keys are read and written most, what is done for them, and against them.
+//! Hot keys: which keys are read and written most, and how they are treated.
 //!
-//! - Reads and writes have a [`Tracker`](tracker::Tracker) each. Sampled operations touch it, those that are measured for
-//!   latencies anyway, so the others pay nothing.
-//! - A sampled read of a hot key *promotes* what it reads: the block goes past the queue where newcomers to the block cache
-//!   prove themselves, the value of the value log counts as used again.
-//! - [`HotKeyOptions::write_limit_per_second`] bounds how often one key may be written. Then each write touches the tracker.
-//!   Only commits that their caller can repeat are bounded: [`HotKeys::admit`] is asked where a commit is checked, and never
-//!   of derived ones (what replicas apply must not depend on the replica's load) or of those with stream operations.
+//! - Reads and writes have a [`Tracker`](tracker::Tracker) each. Sampled operations touch it, those that are measured
+//!   for latencies anyway, so the others pay nothing.
+//! A sampled read of a hot key *promotes* what it reads: the block skips the short queue of the block cache, the value
+//! of the value log counts as used again.
+//! - [`HotKeyOptions::write_limit_per_second`] bounds how often one key may be written. Then each write touches the
+//!   tracker. Only commits that their caller can repeat are bounded: [`HotKeys::admit`] is called where a commit is
+//!   checked, and never of derived ones (what replicas apply must not depend on the replica's load) or of those with
+//!   stream operations.
 
 mod options;
 mod tracker;
@@ -37,7 +38,7 @@ pub(crate) struct HotKeys {
 }
 
 impl HotKeys {
-    /// As the options say.
+    /// As the options set it.
     pub(crate) fn new(options: &HotKeyOptions) -> HotKeys {
         let window = Duration::from_millis(options.window_ms);
         let limit = options.write_limit_per_second;
@@ -50,7 +51,7 @@ impl HotKeys {
         }
     }
 
-    /// Tracks nothing.
+    /// One that tracks nothing.
     pub(crate) fn off() -> HotKeys {
         HotKeys::new(&HotKeyOptions { tracked: false, ..HotKeyOptions::default() })
     }
@@ -70,8 +71,8 @@ impl HotKeys {
         }
     }
 
-    /// Whether the limit lets a commit pass. One that is refused was not counted, but for keys of its own before the one that
-    /// it was refused for.
+    /// Whether the limit lets a commit pass. A commit that is refused was not counted, except for those of its keys
+    /// that come before the one that was over its limit.
     pub(crate) fn admit(&self, batch: &WriteBatch, now: impl FnOnce() -> Duration) -> Result<()> {
         let (limit, Some(writes)) = (self.write_limit_per_second, &self.writes) else { return Ok(()) };
         let Some(interval_ns) = 1_000_000_000_u64.checked_div(limit) else { return Ok(()) };
@@ -88,7 +89,7 @@ impl HotKeys {
         Ok(())
     }
 
-    /// What a hot key's read has found was given a better place in a cache.
+    /// What a hot key's read has found was promoted in a cache.
     pub(crate) fn note_promoted(&self) {
         self.promoted.fetch_add(1, Relaxed);
     }
@@ -123,7 +124,8 @@ fn keys_of(batch: &WriteBatch) -> impl Iterator<Item = (Family, &[u8])> {
 }
 
 fn hash_of(family: Family, key: &[u8]) -> u64 {
-    // The number is spread over all bits: the same key of two families must not lie in one set more often than chance has it.
+    // The number is spread over all bits: the same key of two families must not fall into one set more often than by
+    // chance.
     hash64(key) ^ u64::from(family.0).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 

@@ -1,31 +1,32 @@
-//! Which keys come up most often: Space-Saving (Metwally, Agrawal, El Abbadi, "Efficient computation of frequent and top-k
-//! elements in data streams", ICDT 2005) in sets, with counts that fade.
+//! The keys with the most operations: Space-Saving (Metwally, Agrawal, El Abbadi, "Efficient computation of frequent
+//! and top-k elements in data streams", ICDT 2005) in sets, with counts that fade.
 //!
 //! Space-Saving keeps a fixed number of counters. A key that has none takes over the smallest one, count and all: so a
-//! count is never too small, what it may be too large by is known (the count that was taken over), and a key with more than
-//! its share of one in all counters is surely there. Here a key may only use the counters of one set, chosen by its hash,
-//! as in a cache of a processor: to find a key or the smallest count is to look at three cache lines, and each set has a
-//! lock of its own. Keys are spread evenly, so the bound stays about the same.
+//! count is never too small, what it may be too large by is known (the count that was taken over), and a key with more
+//! than its share of one in all counters is surely there. Here a key may only use the counters of one set, chosen by
+//! its hash, as in a cache of a processor: to find a key or the smallest count costs three cache lines, and
+//! each set has its own lock. Keys are spread evenly, so the bound stays about the same.
 //!
-//! At the end of each window all counts are halved, the next time their set is looked at. So a key that comes up at a
-//! steady rate has a count of once to twice what comes up in a window, and one that stopped is forgotten within a few
-//! windows. Memory is fixed: 512 counters, with the first bytes of each key.
+//! At the end of each window all counts are halved, the next time their set is used. So a key that is used at a
+//! steady rate has a count of once to twice its operations in a window, and one that is not used any more is dropped
+//! within a few windows. Memory is fixed: 512 counters, with the first bytes of each key.
 //!
-//! docs/internals/hot-keys.md has the figures, also those of the design that this one was chosen over.
+//! docs/internals/hot-keys.md has the figures, also those of the rejected designs.
 
 use crate::lock::{Mutex, Rank};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// Two to this power sets: more than threads that would meet in one.
+/// Two to this power sets: more than the threads that would contend for one.
 const SET_BITS: u32 = 5;
 /// Counters of a set: their counts are one cache line.
 const WAYS: usize = 16;
-/// A key is hot from this share of all operations on: the largest share that may go unseen, one in the number of counters.
+/// A key is hot from this share of all operations on: the largest share that may remain undetected, one in the number
+/// of counters.
 const HOT_SHARE: u64 = (WAYS as u64) << SET_BITS;
 /// So many operations must have been seen of a key before it is called hot.
 const HOT_SEEN_MIN: u32 = 8;
-/// What is kept of a key.
+/// What is stored of a key.
 pub(crate) const KEY_BYTES_KEPT: usize = 64;
 
 /// See the head of this file.
@@ -37,7 +38,7 @@ pub(crate) struct Tracker {
     total_window: AtomicU64,
 }
 
-/// A set on cache lines of its own.
+/// A set in separate cache lines.
 #[repr(align(128))]
 struct Line(Mutex<Set>);
 
@@ -64,7 +65,7 @@ struct KeptKey {
     start: [u8; KEY_BYTES_KEPT],
 }
 
-/// A key that comes up often.
+/// A key with many operations.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Tracked {
     pub(crate) family: u32,
@@ -72,16 +73,16 @@ pub(crate) struct Tracked {
     pub(crate) start: Vec<u8>,
     /// Length of the whole key.
     pub(crate) key_bytes: usize,
-    /// Operations a second, estimated.
+    /// Operations per second, estimated.
     pub(crate) per_second: f64,
 }
 
-/// How often each key may come up: see [`Tracker::charge`].
+/// How often each key may be used: see [`Tracker::charge`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rate {
     /// Nanoseconds between two operations at the limit.
     pub(crate) interval_ns: u64,
-    /// So far ahead of the limit may a key be.
+    /// A key may be this far ahead of the limit.
     pub(crate) burst_ns: u64,
 }
 
@@ -105,8 +106,8 @@ impl Tracker {
         }
     }
 
-    /// An operation on a key with this hash that stands for `weight` of them. Returns whether the key is hot. Whoever meets
-    /// another thread in a set leaves the operation uncounted: what comes up often comes up again.
+    /// An operation on a key with this hash that stands for `weight` of them. Returns whether the key is hot. If
+    /// another thread holds the set's lock, the operation is not counted: a frequent key is used again.
     pub(crate) fn touch(&self, hash: u64, family: u32, key: &[u8], weight: u32, now: Duration) -> bool {
         let hash = hash.max(1);
         let Some(mut set) = self.set(hash).0.try_lock() else { return false };
@@ -117,12 +118,12 @@ impl Tracker {
         set.is_hot(at, total)
     }
 
-    /// As [`Tracker::touch`] with weight 1, for a key that may come up only so often. If it comes up more often, it is
-    /// refused with the nanoseconds after which it may again, and not counted.
+    /// As [`Tracker::touch`] with weight 1, for a key with a limited rate. If it is used more often, it is
+    /// refused with the nanoseconds after which it may be used again, and not counted.
     ///
-    /// By the generic cell rate algorithm: a counter knows when its key will have used up what it had so far at the limit,
-    /// and that must not be further ahead than the burst. A counter that a key has just taken over knows of nothing, so no
-    /// key is refused below its limit.
+    /// By the generic cell rate algorithm: a counter has the time at which its key will have used up its operations so
+    /// far at the limit, and that must not be further ahead than the burst. A counter that a key has just taken over
+    /// starts at zero, so no key is refused below its limit.
     pub(crate) fn charge(
         &self,
         hash: u64,
@@ -150,7 +151,7 @@ impl Tracker {
         Ok(())
     }
 
-    /// The keys that come up most often, the hottest first; those that are not hot are not among them.
+    /// The keys with the most operations, the hottest first; those that are not hot are omitted.
     pub(crate) fn top(&self, count: usize, now: Duration) -> Vec<Tracked> {
         let window = self.window(now);
         let total = self.count_total(0, window);
@@ -185,7 +186,7 @@ impl Tracker {
         u64::try_from(now.as_nanos()).unwrap_or(u64::MAX) / self.window_ns
     }
 
-    /// The total with `weight` more. Two threads that meet at the end of a window may fade it by a little too much.
+    /// The total with `weight` more. Two threads that run this at the end of a window may fade it by a little too much.
     fn count_total(&self, weight: u32, window: u64) -> u64 {
         let before = self.total_window.load(Relaxed);
         if before < window && self.total_window.compare_exchange(before, window, Relaxed, Relaxed).is_ok() {
@@ -247,7 +248,7 @@ impl Set {
         at
     }
 
-    /// Whether a counter's key has its share of the total, for certain.
+    /// Whether a counter's key certainly has its share of the total.
     fn is_hot(&self, at: usize, total: u64) -> bool {
         let counted = u64::from(self.counts[at] - self.errors[at]);
         self.seen[at] >= HOT_SEEN_MIN && counted * HOT_SHARE >= total

@@ -103,7 +103,7 @@ fn few_operations_make_no_key_hot() {
 }
 
 #[test]
-fn long_keys_are_kept_in_part_and_told_apart() {
+fn long_keys_are_kept_in_part_and_distinguished() {
     let tracker = Tracker::new(SECOND);
     let (mut left, mut right) = (vec![b'k'; 1000], vec![b'k'; 1000]);
     (left[999], right[999]) = (1, 2);

@@ -49,7 +49,8 @@ pub struct CheckReport {
     pub value_bytes: u64,
     /// Values read: those that the newest version of a key in tables points to.
     pub values: u64,
-    /// Values that are damaged and that nothing refers to: what a crash has torn, as a rule. Not a problem: nobody reads them.
+    /// Values that are damaged and that nothing refers to: usually torn by a crash. Not a problem: no reader reads
+    /// them.
     pub torn_values: u64,
     /// Log segments read.
     pub log_segments: u64,
@@ -70,7 +71,7 @@ impl CheckReport {
         self.problems.is_empty()
     }
 
-    /// Records damage and goes on; passes on what is no property of the files (an I/O error).
+    /// Records damage and continues; passes on what is no property of the files (an I/O error).
     pub(crate) fn note(&mut self, error: Error) -> Result<()> {
         match error {
             Error::Corruption { file, offset, what } => self.problems.push(Problem { file, offset, what }),
@@ -92,8 +93,8 @@ impl CheckReport {
 }
 
 /// Checks the database in `dir` without changing it: the manifest, the order of levels, every block of every table,
-/// every record of the value log and of the log. Holds a lock meanwhile that keeps writers away and works where nothing can
-/// be written.
+/// every record of the value log and of the log. Holds a lock meanwhile that excludes writers and works where nothing
+/// can be written.
 ///
 /// Errors: `InvalidArgument` if there is no database; `InUse` if it is open; `Io` if a file cannot be read. Damage is
 /// in the report.
@@ -131,7 +132,8 @@ pub fn check(env: &Env, dir: &Path) -> Result<CheckReport> {
     Ok(report)
 }
 
-/// Damaged records of value segments: file and offset, and what is wrong. Taken out when something is found to refer to them.
+/// Damaged records of value segments: file and offset, and what is wrong. Removed when a reference to them is found.
+/// them.
 pub(super) type Suspects = BTreeMap<(u64, u64), &'static str>;
 
 fn check_version(env: &Env, dir: &Path, version: &Version, report: &mut CheckReport) -> Result<()> {

@@ -30,7 +30,7 @@ pub(super) fn check_log(
     let wal = dir.join(WAL_DIR);
     refuse_missing_segments(&*env.fs, dir)?;
     if !env.fs.exists(&wal) {
-        // The manifest is made first: the process that created the directory got no further.
+        // The manifest is made first: the process that created the directory ended before it made the log.
         return Ok(());
     }
     let fs: Arc<dyn Fs> = Arc::new(DryFs(env.fs.clone()));

@@ -5,8 +5,8 @@ use crate::table::{TableCursor, TableMeta, TableReader};
 use crate::{Direction, Error, Family, Result};
 use std::sync::Arc;
 
-/// Walks over every version of a table: order, bounds, counts and filter must agree with what the table and the
-/// manifest say. Returns how many versions there are.
+/// Reads every version of a table: order, bounds, counts and filter must agree with the properties of the table and
+/// the manifest. Returns how many versions there are.
 pub(crate) fn verify_table(reader: &Arc<TableReader>, family: Family, meta: &TableMeta) -> Result<u64> {
     let corrupt = |what: String| Error::Corruption { file: reader.path().to_path_buf(), offset: 0, what };
     if reader.properties().family() != family {

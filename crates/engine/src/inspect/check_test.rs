@@ -131,7 +131,7 @@ fn a_file_cut_short_or_removed_is_named() {
                 }
                 continue;
             }
-            // Behind the last record of a manifest is its mark, which nobody was promised.
+            // Behind the last record of a manifest is its mark, which was never acknowledged.
             match open(&machine, &Sizes::tiny()) {
                 Ok(_) => assert!(file.to_string_lossy().contains("MANIFEST") && length + 8 >= bytes),
                 Err(error) => assert!(matches!(error, Error::Corruption { .. }), "{error}"),

@@ -60,7 +60,7 @@ pub(super) fn check_values(
             }
         });
         match visited {
-            // A damaged table was reported when it was read as such.
+            // A damaged table was reported when it was read.
             Ok(()) | Err(Error::Corruption { .. }) => {}
             Err(error) => return Err(error),
         }

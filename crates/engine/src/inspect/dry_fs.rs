@@ -1,7 +1,8 @@
-//! A file system that lets everything be read and nothing be changed.
+//! A file system that permits every read and no change.
 //!
 //! Recovery of the log repairs as it reads (it cuts a torn tail, removes unfinished segments). A check must see what
-//! recovery would see, by the same code, and leave the directory as it is. So must a database that is open for reading only.
+//! recovery would see, by the same code, and leave the directory as it is. So must a database that is open for reading
+//! only.
 
 use kontiki_env::fs::{Access, File, FileLock, Fs, OpenMode, list_if_there};
 use std::io;

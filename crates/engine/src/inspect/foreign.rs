@@ -6,14 +6,14 @@ use kontiki_env::Env;
 use kontiki_env::fs::list_if_there;
 use std::path::Path;
 
-/// What a database's directory holds, also one whose first open was cut short. Temporary names end in `.tmp`.
+/// What a database's directory holds, also one whose first open was interrupted. Temporary names end in `.tmp`.
 const NAMES: [&str; 7] = ["CURRENT", "EXTENT", "LOCK", "UNFINISHED", "tables", "vlog", "wal"];
-/// Holds nothing of anybody: the root of a volume has it.
+/// Holds no user's files: the root of a volume has it.
 const LOST_AND_FOUND: &str = "lost+found";
 
-/// Refuses a directory that holds no database and something else: an open would make a new database amid somebody's
-/// files, where its name was most likely mistyped. A directory that is missing, or empty but for what `beside` names, is
-/// none.
+/// Refuses a directory that holds no database and something else: an open would make a new database among foreign
+/// files, and its name was most likely mistyped. A directory that is missing, or empty but for what `beside` names,
+/// is none.
 ///
 /// Errors: [`Error::InvalidArgument`] with the name of what is there; [`Error::Io`] if the directory cannot be read.
 pub fn refuse_foreign(env: &Env, dir: &Path, beside: &[&str]) -> Result<()> {

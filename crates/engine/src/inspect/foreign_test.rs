@@ -22,7 +22,7 @@ fn answer(names: &[&str]) -> Result<(), String> {
 }
 
 #[test]
-fn a_directory_with_somebody_elses_files_is_refused_by_name() {
+fn a_directory_with_foreign_files_is_refused_by_name() {
     for name in ["main.rs", ".git", "tables.csv", "log.1", "CURRENT.bak", "MANIFEST-notours"] {
         let what = answer(&["LOCK", name]).unwrap_err();
         assert!(what.contains(&format!("({name})")) && what.contains("new directory"), "{what}");

@@ -1,23 +1,25 @@
 //! `kontiki repair`: saves what can be saved of a damaged directory into a new one.
 //!
-//! Sound tables are linked, damaged ones are written again without the blocks that cannot be read; the log's whole records
-//! become a table. Versions keep their sequence numbers, so the newest one that is left of each key still wins. What was
-//! newer and is lost may let something older show again: the report says what is lost, and it is for people to judge.
+//! Sound tables are linked, damaged ones are written again without the blocks that cannot be read; the log's whole
+//! records become a table. Versions keep their sequence numbers, so the newest one that is left of each key still wins.
+//! If newer versions are lost, older ones may become visible again: the report lists what is lost, and the operator
+//! must decide.
 //!
 //! If the manifest cannot be read, every table of the directory counts, obsolete ones too: then deleted keys may come
-//! back, tables that were ingested count as older than all others, and names of families and range deletes are lost. If it has
-//! lost its end, the same is true of what came after; all tables count but those that it says were removed, and all in level 0, since
-//! the order between what it knows and what it does not is in their sequence numbers alone. The report says so.
+//! back, tables that were ingested count as older than all others, and names of families and range deletes are lost. If
+//! it has lost its end, the same is true of what came after; all tables count but those that it lists as removed, and
+//! all in level 0, since the order between tables that it names and others is in their sequence numbers alone. The
+//! report says so.
 //!
 //! Pairs whose value is damaged are dropped (`repair_values.rs`).
 //!
-//! Streams (a served store's raft logs) are in the log alone, and are worth something only as a whole. So if the directory has
-//! some and nothing at all is wrong with it, the log is taken over as it is, and the new directory can be served in the place of the
-//! old one. Otherwise they are left behind, and with them what makes the directory a node: a replica that lost some of what it had
-//! acknowledged must not vote. What is left is the data, as in a backup.
+//! Streams (a served store's raft logs) are in the log alone, and are worth something only as a whole. So if the
+//! directory has some and nothing at all is wrong with it, the log is copied as it is, and the new directory can be
+//! served in place of the old one. Otherwise they are not copied, nor is what makes the directory a node: a
+//! replica that lost some of what it had acknowledged must not vote. What is left is the data, as in a backup.
 //!
-//! At the end the new directory is checked, so that damage which was taken over is reported too. A report without problems means
-//! that nothing is known to be lost ([`RepairReport::is_whole`]).
+//! At the end the new directory is checked, so that damage which was taken over is reported too. A report without
+//! problems means that nothing is known to be lost ([`RepairReport::is_whole`]).
 
 use super::check::{CheckReport, Problem, check};
 use super::repair_log::has_streams;
@@ -39,7 +41,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What a repair has done.
+/// The result of a repair.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RepairReport {
     /// Whether the manifest was read; without it see the head of the module.
@@ -58,7 +60,7 @@ pub struct RepairReport {
     pub commits: u64,
     /// Log segments that were taken over as they are, because nothing is damaged and streams are in them.
     pub log_segments: u64,
-    /// Stream operations of the log that were left behind: a served store's replica is rebuilt from the others.
+    /// Stream operations of the log that were not copied: a served store's replica is rebuilt from the others.
     pub stream_ops_lost: u64,
     /// Value files taken over.
     pub value_files: u64,
@@ -93,17 +95,17 @@ pub(super) struct Repair<'a> {
     next_file: u64,
     pub(super) sequence: SequenceNumber,
     pub(super) manifest_is_whole: bool,
-    /// Whether what makes the directory a node stays behind.
+    /// Whether what makes the directory a node is left out.
     pub(super) without_node: bool,
     /// Whether there was any.
     pub(super) was_node: bool,
 }
 
-/// Saves what can be saved of the database in `from` into `to`, a directory that does not exist or is empty. `from` is not
-/// changed; writers are kept away from it meanwhile.
+/// Saves what can be saved of the database in `from` into `to`, a directory that does not exist or is empty. `from` is
+/// not changed; writers are excluded from it meanwhile.
 ///
-/// Errors: `InvalidArgument` if `from` holds nothing of a database or `to` is not empty, `InUse`, `Io`, `NoSpace`. Damage is in
-/// the report.
+/// Errors: `InvalidArgument` if `from` holds nothing of a database or `to` is not empty, `InUse`, `Io`, `NoSpace`.
+/// Damage is in the report.
 pub fn repair(env: &Env, from: &Path, to: &Path) -> Result<RepairReport> {
     let (from, to) = (&*absolute(env, from)?, &*absolute(env, to)?);
     if !env.fs.exists(from) {
@@ -152,7 +154,7 @@ pub fn repair(env: &Env, from: &Path, to: &Path) -> Result<RepairReport> {
     Ok(report)
 }
 
-/// What the manifest says.
+/// The content of the manifest.
 struct Left {
     manifest: Option<(ManifestContents, Version)>,
     /// Whether it was read, and is not known to have lost its end.
@@ -187,7 +189,7 @@ impl Left {
         if self.is_whole {
             return tables.map(|(_, level, table)| candidate(level, table)).collect();
         }
-        // Which level the others were in is not known; level 0 may hold anything.
+        // The level of the others is not known; level 0 may hold anything.
         let mut known: BTreeMap<u64, Candidate> =
             tables.map(|(_, _, table)| (table.meta().number, candidate(0, table))).collect();
         let removed = self.manifest.as_ref().map(|(contents, _)| contents.removed_tables()).unwrap_or_default();
@@ -288,7 +290,7 @@ impl Repair<'_> {
         of_node && self.without_node
     }
 
-    /// Says that the new directory is no node any more.
+    /// Reports that the new directory is no node any more.
     fn leave_node_behind(&mut self) -> Result<()> {
         if !self.without_node {
             return Ok(());
@@ -297,11 +299,11 @@ impl Repair<'_> {
         if !self.was_node {
             return Ok(());
         }
-        let what = "this was the directory of a node. Its identity, its regions and their logs are not taken over, because not all \
-                    of it could be read: the new directory holds what was in tables, as a backup does, and is no member of a cluster. What was acknowledged \
-                    and is in the raft logs alone is left out: if the node still starts with the damaged directory, stop it in good \
-                    order and repair that. \
-                    In a cluster start the node with an empty directory and --replace-lost-directory \
+        let what = "this was the directory of a node. Its identity, its regions and their logs are not copied, because \
+                    not all of it could be read: the new directory holds what was in tables, as a backup does, and is \
+                    no member of a cluster. What was acknowledged and is only in the raft logs is left out: if the \
+                    node still starts with the damaged directory, stop it cleanly and repair that. In a cluster start \
+                    the node with an empty directory and --replace-lost-directory \
                     (docs/guide/replace-a-disk.md)";
         note(&mut self.report, Error::Corruption { file: self.from.to_path_buf(), offset: 0, what: what.to_string() })
     }

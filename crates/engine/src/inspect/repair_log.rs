@@ -38,7 +38,7 @@ pub(super) fn has_streams(env: &Env, dir: &Path) -> Result<bool> {
 }
 
 impl Repair<'_> {
-    /// Takes the log over as it is. Its segments are copied: the next open writes to them.
+    /// Copies the log as it is. Its segments are copied: the next open writes to them.
     pub(super) fn keep_log(&mut self) -> Result<()> {
         let (from, to) = (self.from.join(WAL_DIR), self.to.join(WAL_DIR));
         self.env.fs.create_dir_all(&to).map_err(|error| Error::io(&to, &error))?;
@@ -91,20 +91,20 @@ impl Repair<'_> {
         families.into_iter().try_for_each(|family| self.memtable_to_table(&memtable, family))
     }
 
-    /// Sequence numbers are given out one after the other, so those that are missing between what was flushed and the end of the log
-    /// were commits. In a served store what is applied is in no log record; there nothing is known.
+    /// Sequence numbers are assigned one after the other, so those that are missing between what was flushed and the
+    /// end of the log were commits. In a served store applied entries are in no log record; there nothing is known.
     fn note_gaps(&mut self, wal: &Path, flushed: SequenceNumber, met: &BTreeSet<SequenceNumber>) -> Result<()> {
         if self.report.stream_ops_lost > 0 || !self.manifest_is_whole {
             return Ok(());
         }
         let mut last = flushed;
         for number in met.range(flushed + 1..) {
-            // A copy may begin with a table that is newer than what its manifest says was flushed.
+            // A copy may begin with a table that is newer than the flushed sequence number in its manifest.
             if *number > last + 1 && *number - 1 != self.sequence {
                 let (first, end) = (last + 1, number - 1);
                 let what = format!(
-                    "the log misses the commits with the sequence numbers {first} to {end}: they are lost, or were made with \
-                     Durability::Derived"
+                    "the log misses the commits with the sequence numbers {first} to {end}: they are lost, or were \
+                     made with Durability::Derived"
                 );
                 note(&mut self.report, Error::Corruption { file: wal.to_path_buf(), offset: 0, what })?;
             }

@@ -16,7 +16,7 @@ fn options() -> Options {
     options
 }
 
-/// A closed database with tables, values beside them, and a log; and what is in it.
+/// A closed database with tables, values outside of them, and a log; and what is in it.
 fn sample(machine: &SimMachine) -> Contents {
     let db = Db::open_in(&machine.env(), Path::new(FROM), options()).expect("opens");
     let mut expected = Contents::new();
@@ -24,13 +24,13 @@ fn sample(machine: &SimMachine) -> Contents {
         let mut batch = WriteBatch::new();
         let (key, value) = (format!("key{:03}", i % 200), format!("{i}").repeat(if i % 20 == 0 { 2100 } else { 10 }));
         batch.put(Family::DEFAULT, key.as_bytes(), value.as_bytes());
-        db.write(batch, Durability::Sync).expect("room");
+        db.write(batch, Durability::Sync).expect("written");
         expected.insert(key.into_bytes(), value.into_bytes());
         if i == 400 {
-            db.compact().expect("room");
+            db.compact().expect("written");
         }
         if i == 550 {
-            db.flush().expect("room");
+            db.flush().expect("written");
         }
     }
     db.close().expect("closes");

@@ -1,8 +1,9 @@
-//! The value log of a repair: which files go into the new directory, and what becomes of pairs whose value is damaged.
+//! The value log of a repair: which files go into the new directory, and what happens to pairs whose value is damaged.
 //!
-//! A pair whose value cannot be read is dropped: an error at each read of a key, for ever, serves nobody, and the report names the
-//! key. If an older version of the key is left, it shows again, as after the loss of a block of a table. A file with damage in it is
-//! not taken over: what can be read of it goes into the tables, so that the new directory is sound.
+//! A pair whose value cannot be read is dropped: an error at each read of a key, for ever, is of no use, and the
+//! report names the key. If an older version of the key is left, it shows again, as after the loss of a block of a
+//! table. A file with damage in it is not copied: what can be read of it is written to the tables, so that the new
+//! directory is sound.
 
 use super::repair::{Repair, copy, link_or_copy, note};
 use crate::cache::{BlockCache, TableCache};
@@ -16,7 +17,7 @@ use crate::{Error, Family, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Keys of lost values that a report names; of more it says how many.
+/// Keys of lost values that a report names; of more it gives the number.
 const KEYS_NAMED_MAX: usize = 1000;
 /// Memory for filters and indexes of open tables.
 const TABLE_CACHE_BYTES: u64 = 32 << 20;
@@ -28,7 +29,7 @@ const OPEN_TABLES_MAX: usize = 100;
 struct Damage {
     /// Files that are not to be taken over.
     files: BTreeSet<u64>,
-    /// By table: the keys whose newest version cannot be read, with where it leads to and what is wrong.
+    /// By table: the keys whose newest version cannot be read, with where it points to and what is wrong.
     pairs: BTreeMap<u64, BTreeMap<Vec<u8>, (ValuePointer, Error)>>,
 }
 
@@ -56,7 +57,7 @@ impl Repair<'_> {
         for (number, sealed) in self.rebuilt.value_files() {
             let from = value_file_path(&self.from.join(VALUES_DIR), number);
             let to = value_file_path(&self.to.join(VALUES_DIR), number);
-            // An open one is mended when the new directory is opened, which must not touch the old file.
+            // An open one is repaired when the new directory is opened, which must not touch the old file.
             if sealed {
                 link_or_copy(self.env, &from, &to)?
             } else {
@@ -67,8 +68,8 @@ impl Repair<'_> {
         Ok(())
     }
 
-    /// Value files that the manifest does not name. Which segments were relocated to a file is in the file's index too. Of several
-    /// files with one segment the oldest has the most of it.
+    /// Value files that the manifest does not name. Which segments were relocated to a file is in the file's index too.
+    /// Of several files with one segment the oldest has the most of it.
     fn other_values(&mut self, there: &BTreeSet<u64>) -> Result<()> {
         let named: BTreeSet<u64> = self.rebuilt.value_files().into_iter().map(|(number, _)| number).collect();
         let mut relocated = Vec::new();
@@ -128,14 +129,14 @@ impl Repair<'_> {
         Ok(ReadState { memtables: Vec::new(), version, tables, clock, recorder, dead: None })
     }
 
-    /// What is damaged: of the live values, and of the files themselves, if `files` says so.
+    /// What is damaged: of the live values, and of the files themselves, if `files` is set.
     fn damage(&mut self, state: &ReadState, files: bool) -> Result<Damage> {
         let values = state.version.values();
         let mut damage = Damage::default();
         let store = values.store().expect("it was located");
         for (number, sealed) in values.files().iter().filter(|_| files) {
             let Some(bytes) = sealed.sealed_bytes() else { continue };
-            // Damaged records to which nothing leads are the trace of a crash.
+            // Damaged records without a reference are the trace of a crash.
             match store.reader(*number).and_then(|reader| reader.verify_all(bytes, &mut |_, _| ())) {
                 Err(error @ Error::Corruption { .. }) => {
                     damage.files.insert(*number);
@@ -176,7 +177,7 @@ impl Repair<'_> {
         Ok(damage)
     }
 
-    /// Writes the tables again that refer to what is damaged, and leaves the damaged files behind.
+    /// Writes the tables again that refer to damaged values, and leaves the damaged files out.
     fn without(&mut self, version: &Version, damage: &Damage) -> Result<()> {
         let values = version.values();
         let in_damaged = |segment| values.file_of(segment).is_some_and(|(file, _)| damage.files.contains(&file));

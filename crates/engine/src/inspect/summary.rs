@@ -1,4 +1,4 @@
-//! What a directory holds, without reading its data: the manifest, and what its files say of themselves.
+//! What a directory holds, without reading its data: the manifest, and the properties of its files.
 
 use crate::log::{SegmentSummary, WAL_DIR, is_free_name, segment_number, summarize_segment};
 use crate::table::{TABLES_DIR, TableMeta, TableReader, properties::Properties};
@@ -10,7 +10,7 @@ use kontiki_env::fs::{OpenMode, list_if_there, read_all};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The manifest's account of a directory.
+/// The manifest's content.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// The manifest in use.
@@ -29,7 +29,7 @@ pub struct Summary {
     pub log: LogFiles,
 }
 
-/// The log's files, by their sizes: a segment's is what it has room for.
+/// The log's files, by their sizes: the size of a segment is its capacity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogFiles {
     /// Segments.
@@ -49,7 +49,7 @@ pub struct FamilySummary {
     pub family: u32,
     /// Its name.
     pub name: String,
-    /// Range tombstones beside its tables.
+    /// Range tombstones, in addition to its tables.
     pub range_tombstones: u64,
     /// Its tables, level by level, level 0 first.
     pub levels: Vec<Vec<TableMeta>>,
@@ -79,7 +79,7 @@ pub struct LogSegment {
     pub summary: SegmentSummary,
 }
 
-/// Reads the manifest of `dir`. Changes nothing, and needs no lock: a writer may be at work.
+/// Reads the manifest of `dir`. Changes nothing, and needs no lock: a writer may be active.
 ///
 /// Errors: `InvalidArgument` if there is no database; `Corruption`, `UnsupportedFormat` and `Io` of the manifest.
 pub fn summarize(env: &Env, dir: &Path) -> Result<Summary> {
@@ -135,7 +135,7 @@ fn log_files(env: &Env, dir: &Path) -> Result<LogFiles> {
         let path = wal.join(&name);
         match env.fs.open(&path, OpenMode::Read).and_then(|file| file.len()) {
             Ok(length) => (*count, *bytes) = (*count + 1, *bytes + length),
-            // A writer at work renames and removes them.
+            // An active writer renames and removes them.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(Error::io(&path, &error)),
         }
@@ -160,7 +160,7 @@ pub fn log_segments(env: &Env, dir: &Path) -> Result<Vec<LogSegment>> {
     numbers.into_iter().map(segment).collect()
 }
 
-/// What a table says of itself.
+/// The properties of a table.
 ///
 /// Errors: `InvalidArgument` if the manifest names no such table; `Corruption`, `Io`.
 pub fn table_properties(env: &Env, dir: &Path, number: u64) -> Result<Properties> {

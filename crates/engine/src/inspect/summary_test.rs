@@ -3,7 +3,7 @@ use crate::{Db, Durability, Options, WriteBatch};
 use kontiki_env::SimMachine;
 
 #[test]
-fn a_summary_tells_what_is_there_and_changes_nothing() {
+fn a_summary_reports_the_contents_and_changes_nothing() {
     let machine = SimMachine::from_seed(1);
     let (env, dir) = (machine.env(), Path::new("/db"));
     assert!(matches!(summarize(&env, dir), Err(Error::InvalidArgument(_)) | Err(Error::Io { .. })));
@@ -11,11 +11,11 @@ fn a_summary_tells_what_is_there_and_changes_nothing() {
     let write = |key: &[u8]| {
         let mut batch = WriteBatch::new();
         batch.put(Family::DEFAULT, key, b"value");
-        db.write(batch, Durability::Sync).expect("room")
+        db.write(batch, Durability::Sync).expect("written")
     };
     write(b"a");
     let last = write(b"b");
-    db.flush().expect("room");
+    db.flush().expect("written");
     write(b"c");
     machine.fs.start_trace();
     let before = machine.fs.ops();

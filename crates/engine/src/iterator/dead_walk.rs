@@ -1,4 +1,4 @@
-//! What a scan does about the dead: it skips ranges that are known to be dead, and remembers those that it walks over.
+//! How a scan treats dead versions: it skips ranges that are known to be dead, and records those that it walks over.
 
 use super::SEQUENCE_NUMBER_MAX;
 use super::read_state::PinnedState;
@@ -8,17 +8,17 @@ use crate::stats::ReadCounters;
 use crate::{Direction, Family, SequenceNumber};
 use bytes::Bytes;
 
-/// After so many dead versions in a row the part walked so far is learnt: so a long walk is of use to others, and to the next
-/// attempt if this one is given up.
+/// After so many dead versions in a row the part walked so far is recorded: so a long walk helps others, and
+/// the next attempt if this one is given up.
 const PART_VERSIONS_MAX: u64 = 4096;
 
-/// Belongs to one scan.
+/// State of one scan.
 pub(super) struct DeadWalk {
     family: Family,
     direction: Direction,
     sequence: SequenceNumber,
     now_ms: u64,
-    /// A part with so many versions is learnt.
+    /// A part with so many versions is recorded.
     versions_min: u64,
     skips: Option<Skips>,
     /// Dead versions passed over since `edge`.
@@ -37,7 +37,7 @@ impl DeadWalk {
         direction: Direction,
         (sequence, now_ms): (SequenceNumber, u64),
     ) -> DeadWalk {
-        // Whoever reads at the largest number reads what is not visible yet.
+        // A reader at the largest number reads what is not visible yet.
         let dead = state.dead.as_ref().filter(|_| sequence < SEQUENCE_NUMBER_MAX);
         DeadWalk {
             family,
@@ -53,13 +53,13 @@ impl DeadWalk {
         }
     }
 
-    /// Whether anything is learnt or skipped.
+    /// Whether anything is recorded or skipped.
     pub(super) fn is_on(&self) -> bool {
         self.versions_min < u64::MAX || self.skips.is_some()
     }
 
-    /// The scan is about to seek. `edge`: forward the first key that it wants, backward the first key behind those; `None` if there
-    /// is none. Returns another such key if it may begin there instead.
+    /// The scan is about to seek. `edge`: forward the first key of interest, backward the first key behind those;
+    /// `None` if there is none. Returns another such key if it may begin there instead.
     pub(super) fn begin_at(&mut self, edge: Option<&[u8]>, counters: &ReadCounters) -> Option<Bytes> {
         self.versions = 0;
         self.has_edge = false;
@@ -82,7 +82,7 @@ impl DeadWalk {
         self.has_edge = true;
     }
 
-    /// The scan stands on something that lives, or is at its end.
+    /// The scan is at a live version, or at its end.
     #[inline]
     pub(super) fn end(&mut self, state: &PinnedState) {
         if self.versions > 0 {
@@ -104,7 +104,8 @@ impl DeadWalk {
         self.versions = 0;
     }
 
-    /// The scan has found a key dead, and leaves it behind or has. If the key is in a range that is known to be dead: where the scan may go on.
+    /// The scan has found a key dead, and has left it behind or is about to. If the key is in a range that is known to
+    /// be dead: the key at which the scan may continue.
     pub(super) fn pass(&mut self, state: &PinnedState, key: &[u8]) -> Option<Bytes> {
         if let Some((start, end)) = self.skips.as_ref().and_then(|skips| skips.around(key)) {
             state.recorder.reads.note_dead_skip();
@@ -113,7 +114,7 @@ impl DeadWalk {
                 Direction::Backward => (end, start),
             };
             if self.versions > 0 {
-                // Between what was walked and what is known there is nothing else.
+                // Between the walked part and the known range there is nothing else.
                 state.recorder.reads.note_dead_passed(self.versions);
                 if self.versions_min < u64::MAX {
                     self.learn(state, near, false);
@@ -142,13 +143,13 @@ impl DeadWalk {
         None
     }
 
-    /// The scan has passed over one more version in a dead part, or over one that nobody asked for.
+    /// The scan has passed over one more version in a dead part, or over one outside of its bounds.
     #[inline]
     pub(super) fn step(&mut self) {
         self.versions += u64::from(self.versions > 0);
     }
 
-    /// Nothing that lives may be in what is skipped.
+    /// No live version may be in what is skipped.
     pub(super) fn is_skipped(&self, key: &[u8]) -> bool {
         self.skips.as_ref().is_some_and(|skips| skips.around(key).is_some())
     }

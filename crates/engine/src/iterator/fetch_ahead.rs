@@ -1,9 +1,9 @@
-//! Fetches the values that a scan will come to, from main memory into the processor's caches.
+//! Prefetches the values of the next entries of a scan from main memory into the processor's caches.
 //!
-//! Values lie where they were written, so each one's place is as good as random, and a lookup waits for memory several
-//! times in a row. The pointers of the next entries are in the block that the scan stands on. So while it is at one
-//! entry the lookup of the third behind it has its last step done, that of the sixth the one before, and so on: the waits
-//! overlap.
+//! Values lie where they were written, so their addresses are practically random, and a lookup waits for memory several
+//! times in a row. The pointers of the next entries are in the scan's current block. So while it is at one
+//! entry the lookup of the third behind it has its last step done, that of the sixth the one before, and so on: the
+//! waits overlap.
 
 use super::value::decode;
 use super::{Cursor, MergingCursor};
@@ -14,14 +14,14 @@ use crate::vlog::Step;
 /// The steps of a lookup, and how many entries ahead each is done.
 const STEPS: [(Step, usize); 3] = [(Step::Bucket, 9), (Step::Entry, 6), (Step::Value, 3)];
 
-/// How far ahead each step was done already.
+/// How far ahead each step is done already.
 #[derive(Default)]
 pub(super) struct FetchAhead {
     done: [usize; STEPS.len()],
 }
 
 impl FetchAhead {
-    /// The scan goes to its next entry.
+    /// The scan moves to its next entry.
     #[inline]
     pub(super) fn step(&mut self) {
         for done in &mut self.done {
@@ -29,7 +29,8 @@ impl FetchAhead {
         }
     }
 
-    /// Does what is due. A hint: the entries behind those of another source, or older versions, are no use, and harmless.
+    /// Executes the steps that are due. A hint: the entries behind those of another source, or older versions, are no
+    /// use, and harmless.
     #[inline]
     pub(super) fn fetch(&mut self, merge: &MergingCursor, values: &ValueSegments) {
         let Some(top) = merge.top() else { return };

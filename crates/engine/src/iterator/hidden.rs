@@ -12,11 +12,12 @@ pub(super) struct Hidden {
     recent: Vec<Arc<RecentView>>,
     /// Of those of the memtables the scan sees the ones at or below it.
     sequence: SequenceNumber,
-    /// Those of the version, all of which are visible: whoever reads a version reads at or above what it has flushed.
+    /// Those of the version, all of which are visible: a reader of a version reads at or above its flushed sequence
+    /// number.
     flushed: Arc<RangeTombstones>,
-    /// The stretch that was asked for last: keys come in order, so the next one is likely to lie in it too.
+    /// The part of the last lookup: keys come in order, so the next one is likely to lie in it too.
     stretch: Option<Stretch>,
-    /// Keys asked for in it.
+    /// Keys looked up in it.
     asked: usize,
 }
 
@@ -58,9 +59,9 @@ impl Hidden {
         }
     }
 
-    /// If at least so many keys were asked for in the stretch that was asked for last, the key lies in it too, and something is hidden
-    /// there: its end in a direction (forward the first key behind it, backward its first key), and the number below which versions
-    /// are hidden.
+    /// If at least so many keys were looked up in the part of the last lookup, the key lies in it too, and
+    /// something is hidden there: its end in a direction (forward the first key behind it, backward its first key), and
+    /// the number below which versions are hidden.
     pub(super) fn rest_of_stretch(
         &self,
         user_key: &[u8],

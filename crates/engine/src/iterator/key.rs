@@ -5,7 +5,7 @@ use crate::kind::Kind;
 use bytes::Bytes;
 use std::cmp::Ordering;
 
-/// Largest sequence number of a write. One above the counters of any machine we can imagine, and small enough that
+/// Largest sequence number of a write. Larger than any realistic counter, and small enough that
 /// sequence number and kind share a `u64` in tables.
 pub const SEQUENCE_NUMBER_MAX: SequenceNumber = (1 << 56) - 1;
 
@@ -13,7 +13,7 @@ pub const SEQUENCE_NUMBER_MAX: SequenceNumber = (1 << 56) - 1;
 /// that the newest version of a key comes first.
 ///
 /// Each (user key, sequence number) exists at most once in a database; two sources may hold the same one only while
-/// a memtable and the table flushed from it are both in sight, and then they agree. Sequence number 0 is before
+/// a memtable and the table flushed from it are both visible, and then they agree. Sequence number 0 is before
 /// every write, so `(key, 0)` is a position after all versions of `key`; `(key, SEQUENCE_NUMBER_MAX)` is one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyRef<'a> {
@@ -52,12 +52,12 @@ impl PartialOrd for KeyRef<'_> {
     }
 }
 
-/// A version that a source holds of a key. One that deletes the key answers as well: older sources must not be asked.
+/// A version that a source holds of a key. A tombstone answers as well: older sources must not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// Its sequence number.
     pub sequence: SequenceNumber,
-    /// What it says.
+    /// Its kind.
     pub kind: Kind,
     /// The bytes that go with the kind; shares the memory of the block or memtable.
     pub stored: Bytes,

@@ -1,4 +1,4 @@
-//! Walks over a level below L0: disjoint tables in key order, opened one after the other.
+//! A cursor over a level below L0: disjoint tables in key order, opened one after the other.
 
 use super::read_state::PinnedState;
 use super::since::touches;
@@ -16,7 +16,7 @@ pub struct LevelCursor {
     tables: Tables,
     direction: Direction,
     once: bool,
-    /// Only keys that begin with it are wanted: tables without such keys are passed by.
+    /// Only keys that begin with it are needed: tables without such keys are passed by.
     prefix: Bytes,
     at: usize,
     /// Over table `at`.
@@ -29,7 +29,7 @@ enum Tables {
         tables: Vec<Arc<Table>>,
         cache: Arc<TableCache>,
     },
-    /// Consecutive ones of a level: their version pins them, so thousands of them need not be counted up and down.
+    /// Consecutive ones of a level: their version pins them, so thousands of reference counts need not be changed.
     Part {
         state: Arc<PinnedState>,
         family: Family,
@@ -93,7 +93,7 @@ impl LevelCursor {
         LevelCursor { once: true, ..self }
     }
 
-    /// For whoever wants only keys that begin with `prefix`; of others, some are left out.
+    /// For a caller that needs only keys that begin with `prefix`; of others, some are left out.
     pub fn for_prefix(self, prefix: &[u8]) -> LevelCursor {
         LevelCursor { prefix: Bytes::copy_from_slice(prefix), ..self }
     }
@@ -115,7 +115,7 @@ impl LevelCursor {
         self.cursor.as_ref().expect("the caller checked valid()")
     }
 
-    /// A cursor over table `at` that stands nowhere; `None` if nothing in it is wanted.
+    /// A cursor over table `at` without a position; `None` if nothing in it is needed.
     fn open(&mut self, at: usize) -> Result<Option<&mut TableCursor>> {
         self.cursor = None;
         self.at = at;
@@ -124,7 +124,7 @@ impl LevelCursor {
         Ok(Some(self.cursor.insert(table_cursor(reader, self.direction, self.once))))
     }
 
-    /// Moves on to following tables while there is nothing left of the current one.
+    /// Moves to following tables while the current one is exhausted.
     fn settle(&mut self) -> Result<()> {
         while !self.valid() {
             let Some(next) = self.direction.next_index(self.at, self.tables.all().len()) else {
@@ -139,14 +139,14 @@ impl LevelCursor {
     }
 }
 
-/// A cursor that stands nowhere.
+/// A cursor without a position.
 fn table_cursor(reader: HeldReader, direction: Direction, once: bool) -> TableCursor {
     if once { TableCursor::for_one_pass(reader, direction) } else { TableCursor::new(reader, direction) }
 }
 
 impl LevelCursor {
-    /// Goes towards `target`, which is beyond, over tables that have numbers below `below` only, and over those that lie wholly before
-    /// `target` without opening them. Whether it moved.
+    /// Moves towards `target`, which is beyond, over tables that have numbers below `below` only, and over those that
+    /// lie wholly before `target` without opening them. Whether it moved.
     pub(super) fn skip_old(&mut self, target: KeyRef<'_>, below: SequenceNumber) -> Result<bool> {
         let tables = self.tables.all();
         let is_old = |at: usize| tables.get(at).is_some_and(|table| table.meta().largest_sequence < below);

@@ -1,4 +1,4 @@
-//! The pointers to values that readers can meet.
+//! The pointers to values that readers can read.
 
 use super::{Cursor, ReadState};
 use crate::kind::{Content, Decoded, ValuePointer};
@@ -7,9 +7,9 @@ use crate::version::Table;
 use crate::{Direction, Family, Result};
 use std::sync::Arc;
 
-/// Gives `visit` the key and the pointer of every version in a table that readers of tables can meet: the newest of its key, unless
-/// a range tombstone hides it. Values of others may be gone. (A hidden version may be the newest that is left, when a
-/// compaction has dropped one above it that was hidden too.)
+/// Gives `visit` the key and the pointer of every version in a table that readers of tables can read: the newest of its
+/// key, unless a range tombstone hides it. Values of others may be deleted. (A hidden version may be the newest that is
+/// left, when a compaction has dropped one above it that was hidden too.)
 pub(crate) fn live_pointers(
     state: &ReadState,
     family: Family,

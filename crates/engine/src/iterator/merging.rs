@@ -7,17 +7,18 @@ use crate::{Direction, Result, SequenceNumber};
 use bytes::Bytes;
 use std::cmp::Ordering;
 
-/// After a source has been first so many times in succession it is asked how long that will go on.
+/// After a source has been first so many times in succession its run length is determined.
 const STEPS_BEFORE_RUN: u32 = 3;
-/// Heads begin so many bytes before the place where the sources' keys begin to differ. With more the heads tell less; with
-/// fewer the walk sooner comes to keys for which other heads must be chosen.
+/// Heads begin so many bytes before the place where the sources' keys begin to differ. With more the heads distinguish
+/// less; with fewer the walk sooner reaches keys for which other heads must be chosen.
 const HEAD_SLACK_BYTES: usize = 3;
 
 /// All versions of several sources in one order: a binary heap of the cursors that are valid.
 ///
-/// Three things keep a step cheap. 8 bytes of each source's key stand in the heap, so most comparisons do not follow a
-/// pointer: not the first 8, which neighbours often share, but those around the place where the keys begin to differ. The second in line is known, so as long as the first stays first there is one comparison a step. And
-/// if it stays first for a few steps, it is asked how many of its following versions come before the second one's
+/// Three things keep a step cheap. 8 bytes of each source's key are in the heap, so most comparisons do not follow a
+/// pointer: not the first 8, which neighbours often share, but those around the place where the keys begin to differ.
+/// The second in line is known, so as long as the first stays first there is one comparison per step. And if it stays
+/// first for a few steps, the number of its following versions before the second one's is determined
 /// ([`Cursor::run_before`]): these are passed over without any comparison.
 ///
 /// Of two sources at the same version (see [`KeyRef`]) the earlier one in the list comes first.
@@ -56,7 +57,7 @@ impl MergingCursor {
         self.sources.get(slot.source).expect("the heap holds indices of sources")
     }
 
-    /// The source whose turn it is, if there are any versions left.
+    /// The current source, if there are any versions left.
     #[inline]
     pub(super) fn top(&self) -> Option<&Source> {
         let slot = self.heap.first()?;
@@ -73,7 +74,8 @@ impl MergingCursor {
         Slot { head: if self.direction == Direction::Forward { head } else { !head }, source }
     }
 
-    /// Chooses the bytes that heads come behind, by the keys where the sources stand now, and fills the heap, without order.
+    /// Chooses the bytes before the heads, by the present keys of the sources, and fills the heap, without
+    /// order.
     fn choose_heads(&mut self) {
         let mut keys = self.sources.iter().filter(|source| source.valid()).map(|source| source.key().user_key);
         let first = keys.next().unwrap_or_default();
@@ -129,7 +131,7 @@ impl MergingCursor {
         }
     }
 
-    /// Puts the heap in order after its first slot has changed or gone, and finds the second in line.
+    /// Restores the heap after its first slot has changed or was removed, and finds the second in line.
     fn settle(&mut self) {
         self.sift_down(0);
         self.find_second();
@@ -151,7 +153,8 @@ impl MergingCursor {
         Ok(())
     }
 
-    /// Seeks the first source to `target`, which is beyond, if all that it has before that is older than `below`; whether it did.
+    /// Seeks the first source to `target`, which is beyond, if all that it has before that is older than `below`;
+    /// whether it did.
     pub(super) fn skip_old(&mut self, target: KeyRef<'_>, below: SequenceNumber) -> Result<bool> {
         let Some(first) = self.heap.first().map(|slot| slot.source) else { return Ok(false) };
         match self.sources[first].skip_old(target, below) {
@@ -162,13 +165,13 @@ impl MergingCursor {
                 return Err(error);
             }
         }
-        // The sources may stand anywhere now.
+        // The sources may have any position now.
         self.choose_heads();
         self.order_heap();
         Ok(true)
     }
 
-    /// After the first source has gone on, by one version, within what the comparisons so far do not cover.
+    /// The first source has advanced by one version, beyond what the comparisons so far cover.
     fn compare(&mut self, source: usize) {
         if !self.sources[source].valid() {
             let gone = self.heap.swap_remove(0);
@@ -196,8 +199,8 @@ impl MergingCursor {
     }
 }
 
-/// The 8 bytes behind `shared` as a big-endian integer, padded with zeros; of a key that does not begin with `shared` the
-/// smallest or the largest number. Where two heads differ, they compare as the keys do.
+/// The 8 bytes behind `shared` as a big-endian integer, padded with zeros; of a key that does not begin with `shared`
+/// the smallest or the largest number. Where two heads differ, they compare as the keys do.
 #[inline]
 fn head_behind(shared: &[u8], key: &[u8]) -> u64 {
     let Some(rest) = key.strip_prefix(shared) else {
@@ -253,7 +256,7 @@ impl Cursor for MergingCursor {
     }
 
     fn seek(&mut self, target: KeyRef<'_>) -> Result<()> {
-        // If a source fails on the way, the merge stands nowhere.
+        // If a source fails during this, the merge has no position.
         self.heap.clear();
         if self.sources.len() > 1 {
             for step in 0..SEEK_STEPS {

@@ -3,7 +3,7 @@ use kontiki_env::rng::Rng;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Versions in a list; tells runs, some of them too short.
+/// Versions in a list; reports runs, some of them too short.
 struct ListCursor {
     /// In the order of the walk.
     versions: Vec<(Vec<u8>, u64)>,
@@ -11,7 +11,7 @@ struct ListCursor {
     at: usize,
     /// Fails at this position.
     fails_at: usize,
-    /// Steps of runs that were told.
+    /// Steps of runs that were reported.
     runs: Arc<AtomicU64>,
     modest: bool,
 }
@@ -79,7 +79,7 @@ fn key(rng: &mut Rng, spread: u64) -> Vec<u8> {
 }
 
 #[test]
-fn a_merge_gives_every_version_once_in_order_whatever_runs_its_sources_tell() {
+fn a_merge_returns_every_version_once_in_order_for_any_runs_of_its_sources() {
     let runs = Arc::new(AtomicU64::new(0));
     for seed in 0..300 {
         let mut rng = Rng::new(seed);
@@ -134,7 +134,7 @@ fn a_merge_gives_every_version_once_in_order_whatever_runs_its_sources_tell() {
             assert!(!merge.valid(), "seed {seed}: nothing is made up");
         }
     }
-    assert!(runs.load(Relaxed) > 1000, "runs are asked for");
+    assert!(runs.load(Relaxed) > 1000, "runs are used");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::{Family, Result, SequenceNumber};
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// The answers so far, and the keys that still want one.
+/// The answers so far, and the keys without one.
 struct Search<'a> {
     /// In the order of the keys as they were given.
     found: Vec<Option<Found>>,
@@ -20,13 +20,13 @@ struct Search<'a> {
 
 struct Open<'a> {
     wanted: Wanted<'a>,
-    /// Where the answer goes.
+    /// The index of the answer.
     index: usize,
 }
 
 impl ReadState {
     /// The values of keys at a sequence number, in the order of `keys`. The keys are looked up in key order, source by
-    /// source: the keys that may be in a table are asked for together, and blocks are read once for all of them.
+    /// source: the keys that may be in a table are looked up together, and blocks are read once for all of them.
     pub(crate) fn multi_get_at(
         &self,
         family: Family,
@@ -48,7 +48,7 @@ impl ReadState {
                 pointers.push((*pointer, index));
             }
         }
-        // In the order in which they were written: neighbours share pages, and a disk's head.
+        // In the order in which they were written: neighbours share pages, and nearby blocks of the disk.
         pointers.sort_unstable();
         for (pointer, index) in pointers {
             values[index] = Some(self.version.values().read(pointer)?);
@@ -92,7 +92,8 @@ impl ReadState {
         Ok(search.found)
     }
 
-    /// Asks a shard's tables, newest first. A key that has an answer goes on to those that may have a newer one.
+    /// Looks up keys in a shard's tables, newest first. A key that has an answer is also looked up in those that may
+    /// have a newer one.
     fn search_shard(&self, shard: &Shard, search: &mut Search<'_>) -> Result<()> {
         let within = search.within(&shard.smallest_key, &shard.largest_key);
         if within.is_empty() {
@@ -114,7 +115,7 @@ impl ReadState {
         Ok(())
     }
 
-    /// Asks the tables of a level below L0 in which keys may be.
+    /// Looks up keys in the tables of a level below L0.
     fn search_level(&self, levels: &FamilyLevels, level: usize, search: &mut Search<'_>) -> Result<()> {
         let mut at = 0;
         while let Some(next) = search.open.get(at) {
@@ -154,7 +155,7 @@ impl Search<'_> {
         start..end.max(start)
     }
 
-    /// Takes out the keys that have an answer.
+    /// Removes the keys that have an answer.
     fn close_found(&mut self) {
         let found = &self.found;
         self.open.retain(|open| found[open.index].is_none());

@@ -23,11 +23,11 @@ use std::sync::Arc;
 
 /// Memtables and version that belong together: every published write is in at least one of them. Cheap to clone.
 ///
-/// `db/` installs a new one, whole, when the active memtable is frozen (the new active one goes in front) and when a
-/// flush has been applied (the version with the new tables replaces the memtable they came from, in one step).
+/// `db/` installs a new one, whole, when the active memtable is frozen (the new active one becomes the first) and when
+/// a flush has been applied (the version with the new tables replaces the memtable they came from, in one step).
 ///
 /// A reader without a registered snapshot loads the `ReadState` *first* and the published sequence number second:
-/// the other way round, a flush in between could drop the version it is about to ask for. With a registered snapshot
+/// the other way round, a flush in between could drop the version that it is about to read. With a registered snapshot
 /// the order does not matter. Registering takes the sequence number and enters it in the list under one lock, the
 /// one under which flush and compaction read the list.
 #[derive(Clone)]
@@ -38,16 +38,16 @@ pub struct ReadState {
     pub version: Arc<Version>,
     /// How the tables are opened.
     pub tables: Arc<TableCache>,
-    /// Tells which expiring values have ended.
+    /// Decides which expiring values have ended.
     pub clock: Arc<dyn Clock>,
-    /// Stretches of keys in which nothing is visible; `None` for whoever reads only a part of what is there.
+    /// Ranges of keys in which nothing is visible; `None` for a reader of only a part of the sources.
     pub(crate) dead: Option<Arc<DeadRanges>>,
     /// Where sampled reads are recorded.
     pub(crate) recorder: Arc<Recorder>,
 }
 
-/// The state that a scan reads, with a count of its own: the scan and its cursors share it by a count that no other thread touches,
-/// where those of the state, the version and the caches go from core to core with each scan.
+/// The state that a scan reads, with a separate count: the scan and its cursors share it by a count that no other
+/// thread touches, where those of the state, the version and the caches move from core to core with each scan.
 pub(super) struct PinnedState(Arc<ReadState>);
 
 impl Deref for PinnedState {
@@ -66,7 +66,7 @@ impl ReadState {
         self.get_at(family, user_key, sequence, || self.clock.wall_ms())
     }
 
-    /// As [`ReadState::get`], with expiring values judged at a given time. The time is asked for only if it matters.
+    /// As [`ReadState::get`], with expiry decided at a given time. The time is read only if it matters.
     pub(crate) fn get_at(
         &self,
         family: Family,
@@ -88,7 +88,7 @@ impl ReadState {
         }
     }
 
-    /// A get that was chosen to be measured.
+    /// A get that was sampled.
     #[cold]
     fn get_measured(
         &self,
@@ -113,8 +113,8 @@ impl ReadState {
         Ok(value)
     }
 
-    /// The newest version of a key at or below a sequence number, whatever it says; `None` also if a range tombstone hides
-    /// it.
+    /// The newest version of a key at or below a sequence number, whatever its kind; `None` also if a range tombstone
+    /// hides it.
     pub(crate) fn find(&self, family: Family, user_key: &[u8], sequence: SequenceNumber) -> Result<Option<Found>> {
         self.find_watched(family, user_key, sequence, &mut Unwatched)
     }
@@ -144,8 +144,8 @@ impl ReadState {
         Ok(found.filter(|found| covered.is_none_or(|covered| found.sequence >= covered)))
     }
 
-    /// What the newest memtable that knows of the key says; inner `None` if a range tombstone hides the key, outer if no
-    /// memtable knows of it.
+    /// The newest version of the key in the memtables; inner `None` if a range tombstone hides the key, outer if
+    /// no memtable has it.
     pub(super) fn find_in_memtables(
         &self,
         family: Family,
@@ -268,17 +268,17 @@ impl ReadState {
     }
 }
 
-/// Is told what a lookup meets.
+/// Observes the steps of a lookup.
 trait Watch {
     /// What tables are read for.
     fn purpose(&self) -> Use;
     /// A memtable has the answer.
     fn memory(&mut self);
-    /// A table of a level was asked for a key with this hash.
+    /// A table of a level was searched for a key with this hash.
     fn table(&mut self, level: usize, reader: &TableReader, hash: u64, found: bool);
 }
 
-/// Nobody looks: costs nothing.
+/// No observer: costs nothing.
 struct Unwatched;
 
 impl Watch for Unwatched {
@@ -312,7 +312,7 @@ impl Watch for Recorded<'_> {
     }
 
     fn table(&mut self, level: usize, reader: &TableReader, hash: u64, found: bool) {
-        // The filter is asked a second time, which only the few that are watched pay for.
+        // The filter is queried a second time, which only the sampled reads pay for.
         self.recorder.reads.note_table(level, reader.may_contain_hash(hash), found);
     }
 }
@@ -322,12 +322,12 @@ pub struct PinnedTable {
     cursor: TableCursor,
     /// The largest sequence number in it.
     newest: SequenceNumber,
-    /// If nothing else that lives as long does.
+    /// For a caller that already holds what keeps it from becoming obsolete.
     _table: Option<Arc<Table>>,
 }
 
 impl PinnedTable {
-    /// A cursor that stands nowhere, for one walk over the whole table: leaves the block cache as it is.
+    /// A cursor without a position, for one walk over the whole table: leaves the block cache as it is.
     pub fn open_for_one_pass(table: Arc<Table>, cache: &TableCache, direction: Direction) -> Result<PinnedTable> {
         let cursor = TableCursor::for_one_pass(cache.reader(&table)?, direction);
         Ok(PinnedTable { cursor, newest: table.meta().largest_sequence, _table: Some(table) })

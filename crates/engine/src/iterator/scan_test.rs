@@ -13,7 +13,7 @@ fn scan(layer: &Layer, state: &Arc<ReadState>, of: (Family, &Range, Direction), 
     state.scan(of, options).expect("a healthy disk")
 }
 
-/// The rest of a scan, at most `limit` entries, read by its lending face.
+/// The rest of a scan, at most `limit` entries, read by its lending interface.
 fn lent(scan: &mut Scan, limit: usize) -> Rows {
     let mut rows = Vec::new();
     while rows.len() < limit && scan.advance().expect("a healthy disk") {
@@ -26,7 +26,7 @@ fn lent(scan: &mut Scan, limit: usize) -> Rows {
     rows
 }
 
-/// The same by the face that hands entries out.
+/// The same by the interface that returns owned entries.
 fn given(scan: &mut Scan) -> Rows {
     let mut rows = Vec::new();
     while let Some((key, value)) = Entries::next(scan).expect("a healthy disk") {
@@ -185,7 +185,7 @@ fn a_prefix_is_a_range() {
 }
 
 #[test]
-fn what_the_keys_of_a_range_share_is_told_by_its_bounds() {
+fn the_bounds_of_a_range_give_the_common_prefix_of_its_keys() {
     // All strings of up to three of these bytes.
     let mut all: Vec<Vec<u8>> = vec![Vec::new()];
     for length in 1..=3 {

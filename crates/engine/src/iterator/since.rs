@@ -1,8 +1,8 @@
-//! What was written since a moment: what the conditions of commits ask.
+//! What was written since a sequence number: the check of the conditions of commits.
 //!
-//! Every write counts that is in memory or in tables, visible or not: whoever asks knows which batches are in memory.
-//! A key's newest version answers for the key, and a table without a number above the moment is not opened. Old
-//! versions may be gone, so the moment must be one since which tombstones are kept (see `compaction::Context`).
+//! Every write counts that is in memory or in tables, visible or not: the caller knows which batches are in memory.
+//! The newest version of a key answers for the key, and a table without a larger number is not opened. Old
+//! versions may be dropped, so the number must be one since which tombstones are kept (see `compaction::Context`).
 
 use super::{Cursor, KeyRef, LevelCursor, ReadState, SEQUENCE_NUMBER_MAX};
 use crate::memtable::{Memtable, MemtableCursor};
@@ -13,37 +13,37 @@ use std::sync::Arc;
 
 impl ReadState {
     /// The number of the newest write to a key (a put, a delete, or a delete of a range around it), if it is above
-    /// `floor`.
+    /// `after`.
     ///
     /// Errors: `InvalidArgument` for an unknown family, `Corruption` and `Io` from tables.
     pub fn newest_sequence(
         &self,
         family: Family,
         user_key: &[u8],
-        floor: SequenceNumber,
+        after: SequenceNumber,
     ) -> Result<Option<SequenceNumber>> {
         let levels = self.levels(family)?;
-        for memtable in self.memtables_above(floor) {
+        for memtable in self.memtables_above(after) {
             let found = memtable.get(family, user_key, SEQUENCE_NUMBER_MAX).map(|found| found.sequence);
             let covered = memtable.covering_sequence(family, user_key, SEQUENCE_NUMBER_MAX);
             if let Some(newest) = found.max(covered) {
                 // Older sources hold smaller numbers only.
-                return Ok(Some(newest).filter(|&newest| newest > floor));
+                return Ok(Some(newest).filter(|&newest| newest > after));
             }
         }
         let mut newest = levels.range_tombstones.covering(user_key);
         for table in levels.levels.iter().flatten() {
             let meta = table.meta();
-            if meta.largest_sequence > newest.unwrap_or(0).max(floor) && meta.spans(user_key) {
+            if meta.largest_sequence > newest.unwrap_or(0).max(after) && meta.spans(user_key) {
                 let found = self.tables.hold(table)?.get(user_key, SEQUENCE_NUMBER_MAX)?;
                 newest = newest.max(found.map(|found| found.sequence));
             }
         }
-        Ok(newest.filter(|&newest| newest > floor))
+        Ok(newest.filter(|&newest| newest > after))
     }
 
     /// A key of the range (or the part of the range that was deleted, by its first key) that was written after `since`,
-    /// if there is one. Which of several is not said.
+    /// if there is one. Which one of several is unspecified.
     ///
     /// Errors: as [`ReadState::newest_sequence`].
     pub fn written_since(&self, family: Family, range: &Range, since: SequenceNumber) -> Result<Option<Bytes>> {
@@ -74,8 +74,8 @@ impl ReadState {
         Ok(None)
     }
 
-    fn memtables_above(&self, floor: SequenceNumber) -> impl Iterator<Item = &Arc<Memtable>> {
-        self.memtables.iter().filter(move |memtable| memtable.largest_sequence().is_some_and(|largest| largest > floor))
+    fn memtables_above(&self, after: SequenceNumber) -> impl Iterator<Item = &Arc<Memtable>> {
+        self.memtables.iter().filter(move |memtable| memtable.largest_sequence().is_some_and(|largest| largest > after))
     }
 }
 

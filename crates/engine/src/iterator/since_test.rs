@@ -21,22 +21,22 @@ fn what_was_written_since_a_moment_is_what_the_model_says() {
             }
             let state = layer.read_state();
             let family = Family(rng.below(u64::from(FAMILIES)) as u32);
-            let floor = compacted_at + rng.below(layer.sequence - compacted_at + 1);
+            let after = compacted_at + rng.below(layer.sequence - compacted_at + 1);
             let newest = |key: &[u8]| {
                 let versions = layer.model.get(&(family, key.to_vec()))?;
-                versions.last_key_value().map(|(sequence, _)| *sequence).filter(|&sequence| sequence > floor)
+                versions.last_key_value().map(|(sequence, _)| *sequence).filter(|&sequence| sequence > after)
             };
             let key = random_key(&mut rng);
-            let found = state.newest_sequence(family, &key, floor).expect("a healthy disk");
-            assert_eq!(found, newest(&key), "seed {seed}, {key:?} above {floor}");
+            let found = state.newest_sequence(family, &key, after).expect("a healthy disk");
+            assert_eq!(found, newest(&key), "seed {seed}, {key:?} above {after}");
             let range = random_range(&mut rng);
             let keys = layer.model.keys().filter(|(of, key)| *of == family && range.contains(key));
             let expected: Vec<_> = keys.filter(|(_, key)| newest(key).is_some()).map(|(_, key)| key).collect();
-            match state.written_since(family, &range, floor).expect("a healthy disk") {
+            match state.written_since(family, &range, after).expect("a healthy disk") {
                 Some(key) => {
-                    assert!(expected.contains(&&key.to_vec()), "seed {seed}, {range:?}: {key:?} above {floor}")
+                    assert!(expected.contains(&&key.to_vec()), "seed {seed}, {range:?}: {key:?} above {after}")
                 }
-                None => assert_eq!(expected, Vec::<&Vec<u8>>::new(), "seed {seed}, {range:?} above {floor}"),
+                None => assert_eq!(expected, Vec::<&Vec<u8>>::new(), "seed {seed}, {range:?} above {after}"),
             }
         }
     }
@@ -52,7 +52,7 @@ fn a_deleted_range_counts_as_written() {
     layer.sequence += 1;
     layer.memtable.apply(&batch, layer.sequence);
     let state = layer.read_state();
-    let newest = |key: &[u8], floor| state.newest_sequence(Family(0), key, floor).expect("a healthy disk");
+    let newest = |key: &[u8], after| state.newest_sequence(Family(0), key, after).expect("a healthy disk");
     assert_eq!((newest(b"b", 0), newest(b"b", 1), newest(b"b", 2)), (Some(2), Some(2), None));
     assert_eq!((newest(b"c", 0), newest(b"d", 0), newest(b"a", 0)), (Some(2), None, None));
     let since = |start: &[u8], end: &[u8], since| {

@@ -1,4 +1,4 @@
-//! The sources of a merge, told apart by an enum: the calls of every step are direct, and are inlined.
+//! The sources of a merge, distinguished by an enum: the calls of every step are direct, and are inlined.
 
 use super::{Cursor, KeyRef, LevelCursor, PinnedTable};
 use crate::kind::Kind;

@@ -1,13 +1,13 @@
-//! From what a version says to what a user sees.
+//! From the stored bytes of a version to the value that a user sees.
 
 use crate::kind::{Content, Decoded, Kind, inline_value};
 use crate::version::ValueSegments;
 use crate::{Error, Result};
 use bytes::Bytes;
 
-/// The value that a version gives its key at a time; `None` if it is deleted or has expired. The time is asked for only
-/// if it matters. Pointers are followed through `values`, which must be of a version that holds the version of the key: an
-/// older version of a key may point to a value that is gone, so only the newest is asked.
+/// The value that a version gives its key at a time; `None` if it is deleted or has expired. The time is read only
+/// if it matters. Pointers are followed through `values`, which must be of a version that holds the version of the key:
+/// an older version of a key may point to a deleted value, so only the newest is followed.
 pub(crate) fn live_value(
     kind: Kind,
     stored: Bytes,
@@ -28,7 +28,7 @@ pub(crate) fn live_value(
     }
 }
 
-/// Gives the value of a key that is read often a better place in the cache of values, if it is there.
+/// Promotes the value of a frequently read key in the cache of values, if it is there.
 pub(super) fn promote_value(kind: Kind, stored: &[u8], values: &ValueSegments) {
     if let Ok(Decoded { content: Content::Pointer(pointer), .. }) = decode(kind, stored) {
         values.promote(pointer);

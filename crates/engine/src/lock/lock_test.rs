@@ -26,7 +26,7 @@ fn locks_are_taken_by_ascending_rank_alone() {
 fn a_lock_that_was_tried_for_counts_once_it_is_held() {
     let (low, high) = (Mutex::new(Rank::Log, ()), Mutex::new(Rank::Writes, ()));
     let _high = high.lock();
-    let low = low.try_lock().expect("nobody has it");
+    let low = low.try_lock().expect("it is free");
     assert!(refused(|| drop(Mutex::new(Rank::DerivedQueue, ()).lock())));
     drop(low);
 }
@@ -44,7 +44,7 @@ fn a_wait_is_refused_under_locks_that_others_need_to_end_it() {
     assert!(refused(check_wait));
 }
 
-/// What E1 was: the writer of a batch that others wait for under the log's lock needs that lock.
+/// A deadlock that earlier builds had: the writer of a batch that others wait for under the log's lock needs that lock.
 #[test]
 fn a_thread_with_a_number_and_no_place_in_memory_takes_no_lock_that_orders_commits() {
     let (log, writes) = (Mutex::new(Rank::Log, ()), Mutex::new(Rank::Writes, ()));

@@ -1,17 +1,18 @@
 //! The engine's locks, and the order in which a thread takes them.
 //!
-//! Every lock has a [`Rank`]. A thread takes a lock only while all the locks that it holds have a smaller rank: so no two
-//! threads can each hold what the other one waits for. A thread that waits for anything but a lock (a condition, a commit
-//! to become visible, a job) holds only locks whose rank says that they may be held meanwhile: whatever ends the wait never needs those.
-//! Debug builds check both at each acquisition and at each wait, whether or not another thread is in the way, so a test
-//! that runs once through the code finds the mistake. Release builds check nothing, and a lock is as large as without.
+//! Every lock has a [`Rank`]. A thread takes a lock only while all the locks that it holds have a smaller rank: so no
+//! two threads can each hold what the other one waits for. A thread that waits for anything but a lock (a condition, a
+//! commit to become visible, a job) holds only locks whose rank says that they may be held meanwhile: the thread that
+//! ends the wait never needs those. Debug builds check both at each acquisition and at each wait, whether or not
+//! another thread contends, so a test that runs once through the code finds the mistake. Release builds check nothing,
+//! and a lock is as large as it would be without.
 //!
 //! A batch that has its number and is not in its memtable yet counts as a lock too ([`Rank::Insertion`]): a commit with
-//! conditions waits for such batches while it holds the lock that orders commits, so the writers of these must not need that
-//! lock. [`Unfinished`] is that lock.
+//! conditions waits for such batches while it holds the lock that orders commits, so the writers of these must not need
+//! that lock. [`Unfinished`] is that lock.
 //!
-//! Rejected: a graph of the acquisitions seen so far (as in the Linux kernel's lockdep). It needs no ranks, but finds an
-//! inversion only after both orders have been run, and the order cannot be read from it.
+//! Rejected: a graph of the acquisitions seen so far (as in the Linux kernel's lockdep). It needs no ranks, but finds
+//! an inversion only after both orders have been run, and the order cannot be read from it.
 //!
 //! docs/internals/engine.md has the table of the ranks, with what each lock protects.
 
@@ -115,7 +116,7 @@ impl<T> RwLock<T> {
         }
     }
 
-    /// A second read lock on one thread counts as a mistake too: a writer that waits between the two would stop both.
+    /// A second read lock on one thread counts as a mistake too: a writer that waits between the two would block both.
     #[inline]
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, T> {
         let held = Held::acquire(self.rank());
@@ -182,18 +183,18 @@ impl Condvar {
         self.0.wait_while(&mut guard.inner, condition);
     }
 
-    /// Returns whether the time was up.
+    /// Returns whether the time-out was reached.
     pub(crate) fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, limit: Duration) -> bool {
         guard.held.check_wait();
         self.0.wait_for(&mut guard.inner, limit).timed_out()
     }
 
-    /// Lets time pass. That waits for no other thread, so any lock may be held.
+    /// Waits for a time. That waits for no other thread, so any lock may be held.
     pub(crate) fn pause<T>(&self, guard: &mut MutexGuard<'_, T>, length: Duration) {
         self.0.wait_for(&mut guard.inner, length);
     }
 
-    /// Returns whether the time was up.
+    /// Returns whether the time-out was reached.
     pub(crate) fn wait_while_for<T>(
         &self,
         guard: &mut MutexGuard<'_, T>,

@@ -3,7 +3,7 @@
 /// The place of a lock in the order: a thread takes locks by ascending rank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Rank {
-    /// Callers that change files on threads of their own, against the close.
+    /// Callers that change files on their threads, against the close.
     Foreground,
     /// One ingest at a time.
     Ingest,
@@ -21,7 +21,7 @@ pub(crate) enum Rank {
     LogSegmentCreation,
     /// Pieces of large compactions.
     CompactionPieces,
-    /// What compactions work on.
+    /// The claims of compactions in flight.
     CompactionClaims,
     /// The log's writer: the order of commits.
     Log,
@@ -31,9 +31,9 @@ pub(crate) enum Rank {
     Insertion,
     /// The index of streams.
     Streams,
-    /// What background work has achieved.
+    /// Results of background work.
     Progress,
-    /// How writers are slowed.
+    /// The throttle of writers.
     Throttle,
     /// The manifest: edits of the version.
     Manifest,
@@ -47,9 +47,9 @@ pub(crate) enum Rank {
     LogSegments,
     /// The log segment that is ready.
     NextLogSegment,
-    /// What is recorded of how far manifest and log reach.
+    /// The recorded extent of manifest and log.
     Extent,
-    /// The log files that a sync has to reach.
+    /// The log files that a sync must cover.
     LogTail,
     /// Where the log's syncs find the value log.
     LogTailValues,
@@ -69,13 +69,13 @@ pub(crate) enum Rank {
     KeyLocks,
     /// What a transaction has read.
     TransactionReads,
-    /// What holds the log, and what was warned of.
+    /// The holders of the log, and the warnings about them.
     LogWatch,
     /// Subscribers of the change feed.
     FeedSubscribers,
     /// Where subscribers of the change feed sleep.
     FeedSleep,
-    /// Why the database does not write any more.
+    /// Why writes have stopped.
     Health,
     /// The end of a close.
     Closing,
@@ -87,13 +87,13 @@ pub(crate) enum Rank {
     FlushGuards,
     /// Bytes that background work may write.
     RateLimit,
-    /// What compactions have done.
+    /// Statistics of compactions.
     CompactionStats,
     /// Value files that a relocation found damaged.
     DamagedValueFiles,
     /// The last batches that refer to value segments.
     ValueBounds,
-    /// Buffers for values on their way out.
+    /// Buffers for values being written.
     ValueBuffers,
     /// A commit's answer.
     Answer,
@@ -101,7 +101,7 @@ pub(crate) enum Rank {
     MemtableRanges,
     /// The memory of a memtable.
     MemtableArena,
-    /// Stretches of keys in which nothing is visible.
+    /// Ranges of keys in which nothing is visible.
     DeadRanges,
     /// Open tables.
     OpenTables,
@@ -111,7 +111,7 @@ pub(crate) enum Rank {
     ValueCacheBucket,
     /// Files that nothing refers to.
     ObsoleteFiles,
-    /// Keys that are read and written most.
+    /// The most read and written keys.
     HotKeys,
     /// Descriptors that are held for syncs of directories.
     DescriptorReserve,
@@ -167,7 +167,7 @@ mod held {
             Held::note(rank)
         }
 
-        /// The caller has got what it did not wait for.
+        /// The caller has a lock that it did not wait for.
         pub(crate) fn note(rank: Rank) -> Held {
             HELD.with_borrow_mut(|held| held.push(rank));
             Held { rank, _here: PhantomData }
@@ -204,7 +204,7 @@ mod held {
         });
     }
 
-    /// To be called before a wait for other threads: the caller holds nothing that they may need.
+    /// Called before a wait for other threads: the caller holds nothing that they may need.
     pub(crate) fn check_wait() {
         check("other threads", Rank::may_be_held_while_waiting);
     }
@@ -241,13 +241,14 @@ mod held {
 
 pub(crate) use held::{Held, check_wait};
 
-/// A batch that has its number and is not in its memtable yet: see the head of this file. Belongs to the thread that inserts it.
+/// A batch that has its number and is not in its memtable yet: see the head of this file. Belongs to the thread that
+/// inserts it.
 pub(crate) struct Unfinished {
     _held: Held,
 }
 
 impl Unfinished {
-    /// Nothing is waited for, so whatever the caller holds is in order.
+    /// There is no wait, so every lock that the caller holds is allowed.
     pub(crate) fn begin() -> Unfinished {
         Unfinished { _held: Held::note(Rank::Insertion) }
     }

@@ -1,10 +1,10 @@
 //! The bytes of a log segment.
 //!
 //! A segment is a file `wal/NNNNNN.wal` (the number has at least six decimal digits): one segment header, then
-//! records back to back, then whatever the preallocated rest of the file holds. All integers are little-endian.
+//! records back to back, then the unused rest of the preallocated file. All integers are little-endian.
 //!
-//! Segment header, 32 bytes. Every format version keeps these 32 bytes as they are, so that any version can tell a
-//! damaged header from a newer one:
+//! Segment header, 32 bytes. Every format version keeps these 32 bytes as they are, so that any version can distinguish
+//! a damaged header from a newer one:
 //!
 //! | offset | width | field |
 //! |---|---|---|
@@ -27,9 +27,9 @@
 //! | 25 | length | payload, see `record.rs` and `ingested.rs` |
 //!
 //! The header's checksum covers the segment number and the offset, so a record is valid in one place only: bytes of an
-//! earlier life of the file, or of a record that was copied along inside a value, never pass. The payload has a
-//! checksum of its own, so that it is computed before the record's place and number are known, outside of the lock that
-//! gives them.
+//! earlier use of the file, or of a record that was copied along inside a value, never pass. The payload has its own
+//! checksum, so that it is computed before the record's place and number are known, outside of the lock that
+//! assigns them.
 
 use crate::{Error, Result};
 use kontiki_env::codec::{checksum32, get_bytes, get_u8, get_u32, get_u64, put_u32, put_u64};
@@ -43,23 +43,23 @@ pub(crate) const SEGMENT_HEADER_BYTES: u64 = 32;
 pub(crate) const RECORD_HEADER_BYTES: u64 = 25;
 /// Largest segment: offsets in it are recorded in 32 bits.
 pub(crate) const SEGMENT_BYTES_MAX: u64 = u32::MAX as u64;
-/// A seal is a bare record header. Each append leaves room for one, so that sealing never needs space.
+/// A seal is a bare record header. Each append leaves space for one, so that sealing never needs a new segment.
 pub(crate) const SEAL_BYTES: u64 = RECORD_HEADER_BYTES;
 /// The newest format this code reads, and the one it writes.
 pub(crate) const FORMAT_VERSION: u32 = 1;
 
 const MAGIC: &[u8; 8] = b"KTKWALOG";
 
-/// What a record says.
+/// The kind of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RecordKind {
     /// One commit: a batch with its sequence number, and stream operations.
     Commit,
     /// What streams still need of an old segment, written again at the tail.
     Rewrite,
-    /// The end of a segment that was finished in good order. Nothing behind it counts.
+    /// The end of a segment that was completed. Nothing behind it counts.
     Seal,
-    /// Tables that were built outside have come in by the manifest; their place in the order of commits.
+    /// Tables that were built outside were added by the manifest; their place in the order of commits.
     Ingest,
 }
 
@@ -125,7 +125,8 @@ pub(crate) fn encode_segment_header(number: u64, capacity: u64) -> Vec<u8> {
     out
 }
 
-/// Checks a segment header and returns the capacity. Headers are synced before the file gets its name, so a bad one is never a torn write.
+/// Checks a segment header and returns the capacity. Headers are synced before the file gets its name, so a bad one is
+/// never a torn write.
 pub(crate) fn check_segment_header(file: &Path, number: u64, bytes: &[u8]) -> Result<u64> {
     let corrupt =
         |offset: u64, what: &str| Error::Corruption { file: file.to_path_buf(), offset, what: what.to_string() };
@@ -155,7 +156,7 @@ pub(crate) fn check_segment_header(file: &Path, number: u64, bytes: &[u8]) -> Re
     get_u64(&mut fields).map_err(|_| corrupt(20, "the header ends early"))
 }
 
-/// What a record's header says, beside its place.
+/// The content of a record's header, except its place.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RecordHeader {
     pub(crate) kind: RecordKind,
@@ -213,8 +214,8 @@ pub(crate) fn decode_record(number: u64, bytes: &[u8], at: usize, offset: u64) -
     (checksum32(&[payload]) == payload_checksum).then_some(record)
 }
 
-/// Bytes of the record whose header `bytes` begins with, as the header says: it may be damaged. `None` if there is no whole
-/// header.
+/// Bytes of the record whose header `bytes` begins with, according to the header, which may be damaged. `None` if there
+/// is no whole header.
 pub(crate) fn record_bytes(bytes: &[u8]) -> Option<u64> {
     let length = *bytes.get(..RECORD_HEADER_BYTES as usize)?.get(8..)?.first_chunk::<4>()?;
     Some(RECORD_HEADER_BYTES + u64::from(u32::from_le_bytes(length)))
@@ -223,7 +224,7 @@ pub(crate) fn record_bytes(bytes: &[u8]) -> Option<u64> {
 /// What the record at `offset` claims to be durable, if there is the whole header of one; its payload may be damaged.
 pub(super) fn claim_at(number: u64, bytes: &[u8], offset: u64) -> Option<u64> {
     let header = bytes.get(usize::try_from(offset).ok()?..)?.get(..RECORD_HEADER_BYTES as usize)?;
-    // The cheap tests go first: they rule out nearly everything, so few checksums are computed.
+    // The cheap checks are first: they exclude nearly everything, so few checksums are computed.
     RecordKind::from_byte(*header.get(12)?)?;
     let claim = u64::from(u32::from_le_bytes(*header.get(13..)?.first_chunk::<4>()?));
     if claim > offset {

@@ -1,7 +1,7 @@
-//! Who holds the log: for each segment, what needs it, and since when it could have gone otherwise.
+//! What holds the log: for each segment, what needs it, and since when it could otherwise have been deleted.
 //!
-//! Retention (`retention.rs`) decides without looking at this; here its reasons are told to people. Copies (checkpoints,
-//! backups) are no holders: they flush first, and hold tables.
+//! Retention (`retention.rs`) decides without this; here its reasons are reported. Copies
+//! (checkpoints, backups) are no holders: they flush first, and hold tables.
 
 use super::segments::SegmentFacts;
 use crate::{Family, SequenceNumber, StreamId};
@@ -11,16 +11,16 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LogSegmentStatus {
-    /// Its number; segments go in this order.
+    /// Its number; segments are deleted in this order.
     pub segment: u64,
     /// Bytes in use.
     pub bytes: u64,
     /// Sequence numbers of its first and last batch; `None` if it has none.
     pub sequences: Option<(SequenceNumber, SequenceNumber)>,
-    /// When it was full, as far as this process has seen (at the earliest the open), in milliseconds of the wall clock since
-    /// 1970: since then it is there for its holders alone. `None` of the newest.
+    /// When it was full, as far as this process has seen (at the earliest the open), in milliseconds of the wall clock
+    /// since 1970: since then it is there for its holders alone. `None` of the newest.
     pub held_since_ms: Option<u64>,
-    /// What needs it. Never empty, but while it is about to go.
+    /// What needs it. Never empty, except while it is about to be deleted.
     pub holders: Vec<LogHolder>,
 }
 
@@ -39,8 +39,8 @@ pub enum LogHolder {
         /// The families with versions in the memtable.
         families: Vec<Family>,
     },
-    /// A stream (of a served store: the log of a region) has entries, its state or its truncation mark in it. The owner's
-    /// truncation frees it, or a rewrite when the log is over its budget.
+    /// A stream (of a served store: the log of a region) has entries, its state or its truncation mark in it. The
+    /// owner's truncation frees it, or a rewrite when the log is over its budget.
     Stream {
         /// The stream.
         stream: StreamId,
@@ -52,7 +52,7 @@ pub enum LogHolder {
         /// The subscribers that have not read it to its end.
         subscribers: Vec<u64>,
     },
-    /// Nothing needs it but its place: segments go oldest first, and this older one is held.
+    /// Nothing needs the segment itself: segments are deleted oldest first, and this older one is held.
     Older {
         /// The oldest one that is held.
         segment: u64,
@@ -66,7 +66,7 @@ pub(crate) struct MemtablePin {
     pub(crate) frozen: bool,
     /// The oldest segment with one of its batches.
     pub(crate) segment: u64,
-    /// The largest number given out for it.
+    /// The largest number assigned to it.
     pub(crate) last_sequence: SequenceNumber,
     pub(crate) families: Vec<Family>,
 }
@@ -81,7 +81,7 @@ pub(crate) struct Holding<'a> {
     pub(crate) feed: Option<&'a [(u64, u64)]>,
 }
 
-/// Who holds each segment, oldest first.
+/// The holders of each segment, oldest first.
 pub(crate) fn explain(holding: &Holding<'_>) -> Vec<(SegmentFacts, Vec<LogHolder>)> {
     let newest = holding.segments.last().map_or(0, |facts| facts.number);
     let mut oldest_held = None;
@@ -118,7 +118,7 @@ impl MemtablePin {
     }
 }
 
-/// Bytes that whoever needs `segment` keeps: this one and all newer ones, as segments go oldest first.
+/// Bytes that a holder of `segment` retains: this one and all newer ones, as segments are deleted oldest first.
 pub(crate) fn pinned_bytes(segments: &[SegmentFacts], segment: Option<u64>) -> u64 {
     let Some(segment) = segment else { return 0 };
     segments.iter().filter(|facts| facts.number >= segment).map(|facts| facts.bytes).sum()
@@ -131,24 +131,24 @@ pub(crate) fn feed_bytes(segments: &[SegmentFacts], needed: Option<u64>) -> u64 
     segments.iter().filter(|facts| facts.number < needed).map(|facts| facts.bytes).sum()
 }
 
-/// Kinds of holders that are warned of.
+/// Kinds of holders with warnings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum HolderKind {
     Memtables,
     Streams,
 }
 
-/// What has been seen of the log, and told.
+/// The segments seen and the warnings given.
 #[derive(Debug, Default)]
 pub(crate) struct Watchdog {
     /// When each segment was first seen not to be the newest.
     full_since_ms: BTreeMap<u64, u64>,
-    /// Bytes of which there was a warning last.
+    /// Bytes at the last warning.
     warned: BTreeMap<HolderKind, u64>,
 }
 
 impl Watchdog {
-    /// Takes note of the segments that there are.
+    /// Records the present segments.
     pub(crate) fn see(&mut self, segments: &[SegmentFacts], now_ms: u64) {
         let oldest = segments.first().map_or(u64::MAX, |facts| facts.number);
         self.full_since_ms.retain(|number, _| *number >= oldest);
@@ -163,7 +163,7 @@ impl Watchdog {
         self.full_since_ms.get(&segment).copied()
     }
 
-    /// Whether to warn of a holder that pins so many bytes: when it goes beyond the bound, and again each time it has
+    /// Whether to warn of a holder that pins so many bytes: when it exceeds the bound, and again each time it has
     /// doubled. 0 is no bound.
     pub(crate) fn warns(&mut self, kind: HolderKind, bytes: u64, bound_bytes: u64) -> bool {
         if bound_bytes == 0 || bytes <= bound_bytes {

@@ -28,11 +28,11 @@ fn each_segment_names_those_who_need_it() {
     let holders: Vec<Vec<LogHolder>> = explain(&holding).into_iter().map(|(_, holders)| holders).collect();
     assert_eq!(holders[0], [LogHolder::ChangeFeed { subscribers: vec![1] }], "only for followers");
     assert_eq!(holders[1], [held(1)]);
-    assert_eq!(holders[2], [LogHolder::Older { segment: 2 }], "nobody needs it");
+    assert_eq!(holders[2], [LogHolder::Older { segment: 2 }], "no holder needs it");
     assert_eq!(holders[3], [held(1), held(2)]);
     assert_eq!(holders[4], [LogHolder::Stream { stream: StreamId(7), items: 2 }]);
     assert_eq!(holders[5], [LogHolder::Newest, held(2)]);
-    // Without a feed, what nobody needs is about to go.
+    // Without a feed, what no holder needs is about to be deleted.
     assert_eq!(explain(&Holding { feed: None, ..holding })[0].1, []);
     assert_eq!(pinned_bytes(&segments, Some(4)), 300);
     assert_eq!(pinned_bytes(&segments, None), 0);
@@ -43,8 +43,8 @@ fn each_segment_names_those_who_need_it() {
 fn a_warning_comes_once_and_again_when_it_is_twice_as_bad() {
     let mut watchdog = Watchdog::default();
     let mut warns = |bytes| watchdog.warns(HolderKind::Streams, bytes, 100);
-    let told: Vec<bool> = [100, 101, 150, 202, 300, 403, 404, 80, 120].into_iter().map(&mut warns).collect();
-    assert_eq!(told, [false, true, false, true, false, false, true, false, true]);
+    let warned: Vec<bool> = [100, 101, 150, 202, 300, 403, 404, 80, 120].into_iter().map(&mut warns).collect();
+    assert_eq!(warned, [false, true, false, true, false, false, true, false, true]);
     assert!(!watchdog.warns(HolderKind::Memtables, u64::MAX, 0), "0 is no bound");
 }
 

@@ -1,9 +1,10 @@
-//! The payload of the record that an ingest leaves in the log: count (varint), then for each table: family (varint), file
-//! number (varint), first and last user key (each varint length, bytes).
+//! The payload of the record that an ingest leaves in the log: count (varint), then for each table: family (varint),
+//! file number (varint), first and last user key (each varint length, bytes).
 //!
-//! The tables themselves are not in the log, they come by a manifest edit that is made once the record is durable. The record
-//! holds the ingest's place in the order of commits: so no restart gives its sequence number to somebody else, and whoever
-//! follows the log learns that these key ranges have changed beside it. If the edit then failed, they have not.
+//! The tables themselves are not in the log; a manifest edit adds them once the record is durable. The
+//! record holds the ingest's place in the order of commits: so no restart assigns its sequence number again, and a
+//! subscriber of the change feed learns that these key ranges have changed outside of the log. If the edit then failed,
+//! they have not.
 
 use crate::Family;
 use bytes::Bytes;

@@ -5,25 +5,25 @@
 //!
 //! - `format`: the bytes of a segment and of a record's header;
 //! - `record`, `ingested`: the payloads;
-//! - `writer`: appends records and goes from segment to segment; under the lock that orders commits;
+//! - `writer`: appends records and switches from segment to segment; under the lock that orders commits;
 //! - `next`: makes segments ahead, of files that were segments before;
 //! - `tail`: the files that are not durable yet, and how they are synced;
 //! - `segments`: the files that exist, shared with readers and with retention;
 //! - `recovery`: reads the log back at open, cuts a torn tail, names corruption;
 //! - `summary`: what a segment's bytes hold, for tools;
 //! - `salvage`: what a repair can still read;
-//! - `retention`: the one function that decides which segment may go;
-//! - `holders`: its reasons, told to people.
+//! - `retention`: the one function that decides which segment may be deleted;
+//! - `holders`: its reasons, for reports.
 //!
 //! Invariants:
 //! 1. Every segment but the newest is sealed before a record is written to its successor.
 //! 2. A record that claims a durable offset `d > 0` was written after `[0, d)` of its segment and all older segments
-//!    were synced. So a bad record (or a missing seal) before such a claim is corruption, and any other is where a crash
-//!    has torn the log: it ends there, whatever follows.
-//! 3. Nothing is ever appended to a segment of an earlier life: recovery seals the torn one at the cut, and those that
-//!    follow at their beginnings. So bytes behind a cut can never come to follow a valid record again.
+//!    were synced. So a bad record (or a missing seal) before such a claim is corruption, and any other is where a
+//!    crash has torn the log: the log ends there, and what follows is ignored.
+//! 3. Nothing is ever appended to a segment of an earlier run: recovery seals the torn one at the cut, and those that
+//!    follow at their beginnings. So bytes behind a cut can never follow a valid record again.
 //! 4. Segments are deleted oldest first, each deletion durable before the next. So numbers have no gap, and a mark
-//!    (truncation, removal) outlives whatever it speaks of.
+//!    (truncation, removal) outlives the records that it applies to.
 //!
 //! docs/internals/log.md has the reasons and what was rejected; docs/formats/log.md the bytes.
 

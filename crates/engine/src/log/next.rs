@@ -1,10 +1,10 @@
-//! The next segment: made ahead of its use, in files that were segments before, so that whoever appends never waits
+//! The next segment: made ahead of its use, in files that were segments before, so that an append never waits
 //! for the file system.
 //!
 //! A file whose blocks have been written once costs less to sync: nothing of the inode or its extents has to go into
-//! the file system's journal (measured here: 104 instead of 167 microseconds). So new files are filled with zeros by the
-//! `log` job while somebody syncs commits, and old segments are used again. The checksum of a record covers number and offset, so what an earlier
-//! life has left in a file never passes.
+//! the file system's journal (measured here: 104 instead of 167 microseconds). So new files are filled with zeros by
+//! the `log` job while commits are synced, and old segments are used again. The checksum of a record covers number
+//! and offset, so the bytes of an earlier use of the file never pass.
 //!
 //! Under its final name a segment always has a good header, and its space: both are durable before the name is.
 
@@ -22,21 +22,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Zeros are written in pieces of this size. The page cache keeps a piece as one large page ("folio"), and ext4 walks all
-/// blocks of it at each later write into it: with pieces of 1 MiB a small append took 1.75 microseconds, with 64 KiB and
-/// less 0.9. Smaller ones only cost calls.
+/// Zeros are written in pieces of this size. The page cache keeps a piece as one large page ("folio"), and ext4 walks
+/// all blocks of it at each later write into it: with pieces of 1 MiB a small append took 1.75 microseconds, with 64
+/// KiB and less 0.9. Smaller ones only cost calls.
 const ZEROS_BYTES: u64 = 64 << 10;
 /// A segment that is needed at once, because none was made ahead, has this many bytes at most (unless a single record
 /// needs more): filling it takes about a millisecond, and by the time it is full the next one has been made.
 pub(crate) const HURRIED_BYTES_MAX: u64 = 1 << 20;
-/// On a full disk a segment has so many bytes, or what a single record needs: deletions are small, and what they free needs them.
+/// On a full disk a segment has so many bytes, or what a single record needs: deletions are small, and what they free
+/// needs them.
 const SCARCE_BYTES: u64 = 4 << 10;
-/// The first segment made ahead has this many bytes at most, and each next one so many times as many as the one before, up to
-/// the size of ordinary ones: filling files costs the disk about as much as the log itself, so what is filled should be
-/// in proportion to what is written.
+/// The first segment made ahead has this many bytes at most, and each next one so many times as many as the one before,
+/// up to the size of ordinary ones: filling files costs the disk about as much as the log itself, so what is filled
+/// should be in proportion to what is written.
 const AHEAD_BYTES_FIRST: u64 = 4 << 20;
 const AHEAD_GROWTH: u64 = 4;
-/// The number in the temporary name of what is made ahead, which no segment has: it gets its own only once it is there.
+/// The number in the temporary name of what is made ahead, which no segment has: it gets its final one once it is
+/// complete.
 const NO_NUMBER: u64 = 0;
 
 /// A segment that nothing was appended to yet.
@@ -46,7 +48,7 @@ pub(crate) struct NextSegment {
     /// One handle for each sync that may be in flight: the system reports a failed write-back once for each handle, so
     /// two syncs on one could miss each other's failures.
     pub(super) handles: [Arc<dyn File>; SYNCS_MAX],
-    /// Whether a write inside of it surely finds space.
+    /// Whether a write inside of it cannot fail for lack of space.
     pub(super) in_place: bool,
     /// Where the file can be written through memory.
     pub(super) map: Option<Box<dyn MappedFile>>,
@@ -56,7 +58,7 @@ pub(crate) struct NextSegment {
 pub(super) enum NoSegment {
     /// The log is as it was; try again later.
     NotNow(Error),
-    /// Which segments there are is unknown now.
+    /// The set of segments is unknown now.
     Final(Error),
 }
 
@@ -114,12 +116,12 @@ impl NextSegments {
         NextSegments { extent: Some(extent), ..self }
     }
 
-    /// To be called before segments below `first` go. After an error they must stay.
+    /// Called before segments below `first` are deleted. After an error they must stay.
     pub(crate) fn begin_log_at(&self, first: u64) -> Result<()> {
         self.extent.as_ref().map_or(Ok(()), |extent| extent.begin_log_at(first))
     }
 
-    /// Takes in the files that an earlier run has left for use again; too many and unfit ones are removed.
+    /// Takes over the files that an earlier run has left for reuse; too many and unfit ones are removed.
     pub(crate) fn adopt(&self, names: &[String]) -> Result<()> {
         let mut state = self.state.lock();
         for name in names {
@@ -150,8 +152,8 @@ impl NextSegments {
         self.recycled.load(Relaxed)
     }
 
-    /// The next segment for the writer: the one that is ready, whatever its size, or a new one with room for `bytes` of
-    /// records.
+    /// The next segment for the writer: the one that is ready, whatever its size, or a new one with space for `bytes`
+    /// of records.
     pub(super) fn take(&self, bytes: u64) -> std::result::Result<NextSegment, NoSegment> {
         let mut state = self.state.lock();
         if state.ready.is_none() {
@@ -174,8 +176,8 @@ impl NextSegments {
         Ok(ready)
     }
 
-    /// Makes the next segment, if there is none ready. New files are filled with zeros if `fill` says so. Any failure may
-    /// be tried again, or left to the writer, who does not wait for this: it makes a small one meanwhile.
+    /// Makes the next segment, if there is none ready. New files are filled with zeros if `fill` says so. Any failure
+    /// may be tried again, or left to the writer, which does not wait for this: it makes a small one meanwhile.
     pub(crate) fn prepare(&self, fill: impl FnOnce() -> bool) -> Result<bool> {
         let _making = self.making.lock();
         let (free, bytes) = {
@@ -190,7 +192,7 @@ impl NextSegments {
             Some(path) => (path, self.segment_bytes),
             None => {
                 let temporary = self.temporary(NO_NUMBER);
-                // Synced here, so that there is little left to sync where others may wait.
+                // Synced here, so that there is little left to sync where commits may wait.
                 let made = self.create_temporary(&temporary, bytes, fill()).and_then(|file| file.sync());
                 if let Err(error) = made {
                     let _ = self.fs.remove(&temporary); // so that a full disk gets its space back
@@ -212,7 +214,7 @@ impl NextSegments {
         Ok(true)
     }
 
-    /// Puts the file of a segment aside for use again, if there is use for it: its name is gone then as if it had been
+    /// Puts the file of a segment aside for reuse, if one is needed: its name is removed as if the file had been
     /// removed. `None` if the caller must remove it. The caller syncs the directory and then calls
     /// [`NextSegments::put_free`]: a file whose old name may come back must not be written to.
     pub(super) fn retire(&self, number: u64, file: &dyn File) -> io::Result<Option<PathBuf>> {
@@ -229,7 +231,7 @@ impl NextSegments {
         self.state.lock().free.push(free);
     }
 
-    /// Gives the disk back what waits for use again: it is full.
+    /// Frees the files that wait for reuse: the disk is full.
     pub(crate) fn release(&self) {
         for path in std::mem::take(&mut self.state.lock().free) {
             if let Err(error) = self.fs.remove(&path) {
@@ -238,8 +240,8 @@ impl NextSegments {
         }
     }
 
-    /// Gives the disk back the segment that was made ahead, unless it is small: nobody has written for a while. What comes then begins
-    /// small again.
+    /// Removes the segment that was made ahead, unless it is small: nothing was written for a while. New writes
+    /// then begin with a small one again.
     pub(crate) fn release_ready(&self) {
         let mut state = self.state.lock();
         let first = self.segment_bytes.min(AHEAD_BYTES_FIRST);
@@ -248,7 +250,8 @@ impl NextSegments {
         self.remove_unused(ready);
     }
 
-    /// Removes a segment that was made ahead. If it stays, it is an empty segment, which the next one with its number replaces.
+    /// Removes a segment that was made ahead. If it stays, it is an empty segment, which the next one with its number
+    /// replaces.
     fn remove_unused(&self, ready: NextSegment) {
         let path = segment_path(&self.directory, ready.number);
         let recorded = self.extent.as_ref().map_or(Ok(()), |extent| extent.end_log_at(ready.number - 1));
@@ -259,8 +262,8 @@ impl NextSegments {
         }
     }
 
-    /// The log is closed: removes the segment that was made ahead. If that fails or comes undone, the next open finds an
-    /// empty segment, which does no harm.
+    /// The log is closed: removes the segment that was made ahead. If that fails or is undone by a crash, the next open
+    /// finds an empty segment, which does no harm.
     pub(super) fn close(&self) {
         let mut state = self.state.lock();
         state.ready.take().into_iter().for_each(|ready| self.remove_unused(ready));
@@ -273,7 +276,7 @@ impl NextSegments {
             file.sync()
         });
         if let Err(error) = written {
-            // Whatever is wrong with it: nobody needs this file.
+            // Any error: this file is not needed.
             let _ = self.fs.remove(file);
             return Err(NoSegment::NotNow(Error::io(file, &error)));
         }
@@ -290,8 +293,8 @@ impl NextSegments {
         self.finish(number, capacity, &temporary)
     }
 
-    /// Makes a segment with room for `needed` bytes: of the size of those that are needed at once, or as small as can be where there is
-    /// no space for that.
+    /// Makes a segment with space for `needed` bytes: of the size of those that are needed at once, or as small as can
+    /// be where there is no space for that.
     fn create_somehow(&self, number: u64, needed: u64) -> std::result::Result<NextSegment, NoSegment> {
         let usual = needed.max(self.segment_bytes.min(HURRIED_BYTES_MAX));
         let least = needed.max(SCARCE_BYTES.min(self.segment_bytes));
@@ -330,18 +333,19 @@ impl NextSegments {
             false => self.fs.sync_dir(&self.directory),
         });
         let unknown = |error: io::Error| {
-            // Whether the name is there is unknown now; records behind it might not be found again.
+            // Whether the name exists is unknown now; records behind it might not be found again.
             NoSegment::Final(Error::Io { file: path.clone(), kind: error.kind(), message: error.to_string() })
         };
         named.map_err(unknown)?;
         let open = || self.fs.open(&path, OpenMode::ReadWrite);
         let handles = || -> io::Result<[Arc<dyn File>; SYNCS_MAX]> { Ok([open()?, open()?, open()?, open()?]) };
-        // The name is durable. Without descriptors it stays as that of an empty segment, which the next attempt replaces.
+        // The name is durable. Without descriptors it stays as that of an empty segment, which the next attempt
+        // replaces.
         let handles = handles().map_err(|error| match Error::io(&path, &error) {
             error @ Error::NoDescriptors { .. } => NoSegment::NotNow(error),
             _ => unknown(error),
         })?;
-        // Without a mapping appends are system calls: slower, and that is all.
+        // Without a mapping appends are system calls: slower, no more.
         let map = handles[0].map(capacity).unwrap_or_else(|error| {
             tracing::debug!(path = %path.display(), %error, "a log segment is not mapped");
             None

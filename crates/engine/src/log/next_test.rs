@@ -31,7 +31,7 @@ fn a_segment_made_ahead_costs_the_writer_nothing() {
 }
 
 #[test]
-fn files_are_used_again_only_when_their_old_name_is_gone_for_good() {
+fn files_are_used_again_only_when_their_old_name_is_durably_removed() {
     let fs = SimMachine::from_seed(2).fs;
     let next = segments(&fs, 1, 1);
     let (old, other) = (take(&next, 1), take(&next, 1));
@@ -58,7 +58,7 @@ fn what_an_earlier_run_has_left_is_adopted_up_to_the_bound() {
     let next = segments(&fs, 1, 9);
     let names = ["000001.wal.free", "000002.wal.free", "000003.wal.free"].map(String::from);
     for (name, bytes) in names.iter().zip([100, BYTES, BYTES]) {
-        fs.open(&Path::new("/wal").join(name), OpenMode::CreateNew).expect("created").allocate(bytes).expect("room");
+        fs.open(&Path::new("/wal").join(name), OpenMode::CreateNew).expect("created").allocate(bytes).expect("written");
     }
     next.adopt(&names).expect("adopted");
     assert_eq!((next.free_count(), fs.list(Path::new("/wal")).expect("listed")), (1, vec![names[1].clone()]));
@@ -67,7 +67,7 @@ fn what_an_earlier_run_has_left_is_adopted_up_to_the_bound() {
 }
 
 #[test]
-fn a_failure_while_a_segment_is_made_is_told_and_tried_again() {
+fn a_failure_while_a_segment_is_made_is_reported_and_tried_again() {
     for op in [Op::Create, Op::Allocate, Op::Write, Op::Sync] {
         let fs = SimMachine::from_seed(4).fs;
         let next = segments(&fs, 1, 1);

@@ -14,7 +14,7 @@
 //! | 5 | place (rewrites only) | as append; puts entries without cutting what follows them |
 //!
 //! Decoding yields [`StreamRecord`]s, which name an entry by its [`Span`] in the payload: the stream index keeps
-//! positions, not bytes. The write path decodes what it has just encoded, so writing and replaying share one way
+//! positions, not bytes. The write path decodes what it has just encoded, so writing and replaying share one path
 //! into the index.
 
 use crate::{StreamId, StreamOp, WriteBatch};
@@ -42,7 +42,7 @@ impl Span {
     }
 }
 
-/// One stream operation as it stands in a record.
+/// One stream operation as stored in a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum StreamRecord {
     /// Entries from `first_index` on; everything at or above it that was there before is cut.
@@ -51,13 +51,13 @@ pub(crate) enum StreamRecord {
     State { stream: StreamId, state: Bytes },
     /// The truncation mark.
     Truncate { stream: StreamId, through_index: u64 },
-    /// The stream is forgotten.
+    /// The stream is removed.
     Remove { stream: StreamId },
     /// Entries from `first_index` on, put back where they were; nothing is cut.
     Place { stream: StreamId, first_index: u64, entries: Vec<Span> },
 }
 
-/// What a commit record holds.
+/// The content of a commit record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CommitRecord {
     /// 0 if the batch is empty.
@@ -77,8 +77,8 @@ pub(crate) enum RewriteOp {
     Truncate { stream: StreamId, through_index: u64 },
 }
 
-/// A commit's payload on its way into the log, in two parts, so that the bytes of a batch are not copied before they
-/// are copied there.
+/// A commit's payload before it is written to the log, in two parts, so that the bytes of a batch are not copied before
+/// they are copied there.
 #[derive(Clone, Debug)]
 pub(crate) enum CommitPayload {
     /// The length of a batch that comes second: up to 10 bytes.
@@ -141,7 +141,7 @@ pub(crate) fn encode_rewrite(out: &mut Vec<u8>, ops: &[RewriteOp]) {
 
 /// At least as many bytes as [`encode_commit`] writes for these.
 pub(crate) fn commit_bytes_max(batch: &WriteBatch, streams: &[StreamOp]) -> u64 {
-    // A varint has at most 10 bytes; an operation has a tag and up to three of them beside its entries.
+    // A varint has at most 10 bytes; an operation has a tag and up to three of them in addition to its entries.
     const OP_OVERHEAD: u64 = 31;
     const ENTRY_OVERHEAD: u64 = 10;
     let ops = streams.iter().map(|op| match op {
@@ -234,7 +234,7 @@ fn get_entries(payload: &[u8], input: &mut &[u8]) -> Result<(u64, Vec<Span>), Tr
     let first_index = get_varint(input)?;
     let count = get_varint(input)?;
     if first_index == 0 || first_index.checked_add(count).is_none() || count > input.len() as u64 {
-        return Err(Truncated); // an entry takes at least its length byte, so `count` cannot ask for much memory
+        return Err(Truncated); // an entry takes at least its length byte, so `count` cannot cause a large allocation
     }
     let mut entries = Vec::with_capacity(usize::try_from(count).map_err(|_| Truncated)?);
     for _ in 0..count {

@@ -1,16 +1,16 @@
 //! Reading the log back at open.
 //!
 //! Segments are read in order up to the first place where no whole record follows: the end of the log. If that is the
-//! seal of the newest segment, the last run (or an earlier recovery) ended in good order. If not, a crash has torn the
-//! log there, which is told from damage by two things: no whole record behind that place, in that segment or a later one,
-//! claims that it had been synced; and the file is as long as it was allocated. Segments behind the torn one are
-//! possible: a segment is used before its predecessor is synced. Nothing in them was ever acknowledged as durable.
+//! seal of the newest segment, the last run (or an earlier recovery) ended cleanly. If not, a crash has torn the
+//! log there, which is distinguished from damage by two things: no whole record behind that place, in that segment or a
+//! later one, claims that it had been synced; and the file is as long as it was allocated. Segments behind the torn one
+//! are possible: a segment is used before its predecessor is synced. Nothing in them was ever acknowledged as durable.
 //!
 //! The end is then made final before anything is replayed: what lies between the last claim of durability and the
 //! end is written again (after a failed sync and a restart of the process alone, the page cache may show bytes that
-//! never reached the disk and count as clean), later segments are sealed at their beginnings, newest first, a seal goes
-//! behind the end, and all of it is synced. From then on the replayed records are durable, whatever their writer was
-//! promised, and bytes behind the end are dead.
+//! never reached the disk and count as clean), later segments are sealed at their beginnings, newest first, a seal is
+//! written behind the end, and all of it is synced. From then on the replayed records are durable, whatever their
+//! writer was promised, and bytes behind the end are dead.
 
 use super::format::{
     RawRecord, RecordKind, SEAL_BYTES, SEGMENT_HEADER_BYTES, WAL_DIR, check_segment_header, claim_at, decode_record,
@@ -26,7 +26,7 @@ use std::path::Path;
 /// What recovery found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Recovered {
-    /// The number for the next segment.
+    /// The number of the next segment.
     pub(crate) next_number: u64,
     /// Bytes of records that were read.
     pub(crate) replayed_bytes: u64,
@@ -46,10 +46,10 @@ pub(super) struct SegmentEnd {
     pub(super) claimed: u64,
 }
 
-/// Whoever keeps something beside the log that records refer to.
+/// The owner of data outside of the log that records refer to.
 pub(crate) trait Beside {
-    /// Whether all that this record refers to is there. Asked, in order, for records that were never claimed durable, until
-    /// the first for which it is not.
+    /// Whether all that this record refers to is there. Called, in order, for records that were never claimed durable,
+    /// until the first for which it is not.
     fn is_whole(&self, record: RawRecord<'_>) -> Result<bool>;
     /// Makes durable what was found whole. Called before the log's end is made final.
     fn make_durable(&self) -> Result<()>;
@@ -118,8 +118,8 @@ pub(crate) fn recover(
     Ok(recovered)
 }
 
-/// Ends the segment at the first record, of those that were never claimed durable, that misses what it refers to: a crash has
-/// taken that, as it might have taken the record. Returns whether the log may go on behind the segment.
+/// Ends the segment at the first record, of those that were never claimed durable, whose referenced data is missing: a
+/// crash has lost that, as it might have lost the record. Returns whether the log may continue behind the segment.
 fn end_where_something_is_missing(scanned: &mut Scanned, beside: &dyn Beside) -> Result<bool> {
     let Scanned { number, bytes, end, .. } = scanned;
     let mut offset = end.claimed.max(SEGMENT_HEADER_BYTES);
@@ -135,7 +135,7 @@ fn end_where_something_is_missing(scanned: &mut Scanned, beside: &dyn Beside) ->
 }
 
 /// How many segments a later one claims to be durable as a whole: they are read one by one. The few others (one or two,
-/// as a rule) are looked at together.
+/// as a rule) are read together.
 fn first_unproven(segments: &Segments, numbers: &[u64]) -> Result<usize> {
     for (i, &number) in numbers.iter().enumerate().rev() {
         if i == 0 || scan(segments, number)?.end.claimed > 0 {
@@ -153,7 +153,7 @@ fn scan(segments: &Segments, number: u64) -> Result<Scanned> {
     Ok(Scanned { number, bytes, capacity, end })
 }
 
-/// Refuses the log of the database in `dir` if a segment is missing that was there, by what is recorded beside it.
+/// Refuses the log of the database in `dir` if a segment is missing that existed, according to `EXTENT`.
 pub(crate) fn refuse_missing_segments(fs: &dyn Fs, dir: &Path) -> Result<()> {
     let Some(reach) = read_extent(fs, dir)? else { return Ok(()) };
     let directory = &dir.join(WAL_DIR);
@@ -207,8 +207,8 @@ fn list_segments(segments: &Segments) -> Result<(Vec<u64>, Vec<String>)> {
         }
     }
     if !numbers.is_empty() {
-        // The last run may have died between a deletion and its sync. The next deletion must not become durable without
-        // it: that would look like a missing segment. Names that are new become durable with it.
+        // The last run may have ended between a deletion and its sync. The next deletion must not become durable
+        // without it: that would look like a missing segment. Names that are new become durable with it.
         let io = |error: std::io::Error| Error::Io {
             file: directory.to_path_buf(),
             kind: error.kind(),
@@ -233,7 +233,7 @@ pub(super) fn find_end(number: u64, bytes: &[u8]) -> SegmentEnd {
     end
 }
 
-/// Refuses a log whose end did not come to be by a crash. The first segment is the one without a seal.
+/// Refuses a log whose end was not caused by a crash. The first segment is the one without a seal.
 fn check_torn(segments: &Segments, torn_and_later: &[Scanned]) -> Result<()> {
     let Some((torn, later)) = torn_and_later.split_first() else { return Ok(()) };
     let (path, offset) = (segments.path(torn.number), torn.end.offset);
@@ -260,7 +260,7 @@ fn check_torn(segments: &Segments, torn_and_later: &[Scanned]) -> Result<()> {
     Ok(())
 }
 
-/// The first whole record behind a segment's end with a claim of the kind. The payload may be damaged: a header tells
+/// The first whole record behind a segment's end with a claim of the kind. The payload may be damaged: a header is
 /// enough.
 fn later_claim(scanned: &Scanned, is_relevant: impl Fn(u64) -> bool) -> Option<u64> {
     let first = scanned.end.offset + 1;
@@ -268,8 +268,8 @@ fn later_claim(scanned: &Scanned, is_relevant: impl Fn(u64) -> bool) -> Option<u
         .find(|&at| claim_at(scanned.number, &scanned.bytes, at).is_some_and(&is_relevant))
 }
 
-/// Seals a segment behind the torn one at its beginning, durably. The seal claims nothing, so a crash before the torn one
-/// is sealed leaves a log that is torn in the same place.
+/// Seals a segment behind the torn one at its beginning, durably. The seal claims nothing, so a crash before the torn
+/// one is sealed leaves a log that is torn in the same place.
 fn kill(segments: &Segments, scanned: &mut Scanned) -> Result<()> {
     let path = segments.path(scanned.number);
     let io = |error: std::io::Error| Error::Io { file: path.clone(), kind: error.kind(), message: error.to_string() };
@@ -282,12 +282,12 @@ fn kill(segments: &Segments, scanned: &mut Scanned) -> Result<()> {
 }
 
 /// See the head of this file. Afterwards the segment is sealed and everything up to its seal is durable. A seal that
-/// is there already may be as unsynced as what is before it.
+/// exists already may be as unsynced as what is before it.
 fn make_end_final(segments: &Segments, scanned: &Scanned) -> Result<()> {
     let Scanned { number, bytes, end, .. } = scanned;
     assert!(end.claimed <= end.offset, "a whole record claims only whole records before it");
     let path = segments.path(*number);
-    // Also for a full disk there is no going on: the log cannot be trusted before this is done.
+    // On a full disk the open fails, too: the log cannot be trusted before this is done.
     let io = &|error: std::io::Error| Error::Io { file: path.clone(), kind: error.kind(), message: error.to_string() };
     let file = segments.fs().open(&path, OpenMode::ReadWrite).map_err(io)?;
     // What is there already is written again byte by byte as it is, so that a crash in the middle changes nothing.

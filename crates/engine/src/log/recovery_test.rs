@@ -50,7 +50,7 @@ fn corruption(files: &[(u64, &[u8])]) -> (String, u64) {
 }
 
 #[test]
-fn a_bad_record_that_nobody_claims_is_the_torn_tail() {
+fn a_bad_record_that_was_never_synced_is_the_torn_tail() {
     let (mut bytes, at) = segment(
         1,
         &[(RecordKind::Commit, 32, b"one"), (RecordKind::Commit, 32, b"two"), (RecordKind::Commit, 32, b"three")],
@@ -127,7 +127,7 @@ fn the_names_that_recovery_finds_are_durable_afterwards() {
     fs.sync_dir(Path::new("/")).expect("synced");
     fs.sync_dir(segments.directory()).expect("synced");
     fs.remove(&segments.path(1)).expect("removed");
-    // The process dies before it has synced the deletion, and is started again.
+    // The process ends before it has synced the deletion, and is started again.
     assert_eq!(payloads(&segments).expect("recovers"), [b"b"]);
     fs.crash(kontiki_env::fs::CrashMode::LoseUnsynced);
     assert!(!fs.exists(&segments.path(1)), "the deletion has not come undone");

@@ -1,18 +1,18 @@
-//! Which segment of the log may go: the one function that decides it.
+//! Which segment of the log may be deleted: the one function that decides it.
 //!
-//! A segment may go when no unflushed memtable has a logged batch in it, and no stream has a live entry (above its
-//! truncation mark), its latest state or its latest truncation mark in it. Segments go oldest first, so marks and
-//! removals never vanish before what they speak of, and the newest stays always, because it carries the numbering
-//! and may be in use by a commit that has not reached the indices yet.
+//! A segment may be deleted when no unflushed memtable has a logged batch in it, and no stream has a live entry (above
+//! its truncation mark), its latest state or its latest truncation mark in it. Segments are deleted oldest first, so
+//! marks and removals never vanish before the records that they apply to, and the newest always stays, because it
+//! carries the numbering and may be in use by a commit that has not reached the indices yet.
 //!
-//! When that leaves the log over its budget, the owner of the oldest segment is asked to move: a memtable is flushed,
-//! streams' leftovers are rewritten at the tail. Rewriting pays only while at least half of the log is garbage
-//! (each byte freed then costs at most one byte written). If streams really keep more than half of the budget
+//! When that leaves the log over its budget, the owner of the oldest segment must act: a memtable is flushed,
+//! the live items of streams are rewritten at the tail. Rewriting pays only while at least half of the log is garbage
+//! (each byte freed then costs at most one byte written). If streams keep more than half of the budget
 //! alive, the log is allowed to grow to twice what they keep, and the memtable is flushed, at most once for each
 //! new segment, since owners of streams can often truncate them after a flush (raftstore does).
 //!
-//! Of the segments that may go, the newest ones stay for subscribers of the change feed, within a budget of their own:
-//! whoever follows the database may be behind, or away. They count for nothing else.
+//! Of the deletable segments, the newest ones stay for subscribers of the change feed, within a separate budget:
+//! a subscriber may be behind, or disconnected. They count for nothing else.
 
 /// One segment, as retention sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +24,8 @@ pub(crate) struct SegmentUse {
     pub(crate) stream_items: u64,
     /// Bytes of those.
     pub(crate) stream_bytes: u64,
-    /// What keeping it for subscribers costs: its bytes, and those of the value segments that its batches keep from being
-    /// collected.
+    /// The cost of retaining it for subscribers: its bytes, and those of the value segments whose collection its
+    /// batches prevent.
     pub(crate) feed_bytes: u64,
 }
 
@@ -41,15 +41,15 @@ pub(crate) struct RetentionInput {
     pub(crate) memtable_pin: Option<u64>,
     /// Whether a memtable has anything to flush.
     pub(crate) memtable_filled: bool,
-    /// The newest segment when a flush was last asked for on behalf of streams; 0 before the first time.
+    /// The newest segment when a flush was last requested for streams; 0 before the first time.
     pub(crate) flushed_for_streams_at: u64,
-    /// Bytes of the log at which somebody has to move.
+    /// Bytes of the log above which space must be freed.
     pub(crate) budget_bytes: u64,
     /// Bytes that may stay for subscribers of the change feed.
     pub(crate) feed_budget_bytes: u64,
 }
 
-/// What to do beside deleting.
+/// The action besides the deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Retention {
     /// Nothing.
@@ -62,7 +62,7 @@ pub(crate) enum Retention {
     Rewrite(u64),
 }
 
-/// The decision: which segments to delete now, in this order, and what to start so that more can go.
+/// The decision: which segments to delete now, in this order, and what to start so that more become deletable.
 pub(crate) fn plan_retention(input: &RetentionInput) -> (Vec<u64>, Retention) {
     assert!(input.segments.windows(2).all(|w| w[0].number + 1 == w[1].number), "segments are ordered without gaps");
     let Some((newest, older)) = input.segments.split_last() else { return (Vec::new(), Retention::Rest) };

@@ -40,8 +40,8 @@ fn over_the_budget_the_holder_of_the_oldest_moves() {
 fn rewriting_rests_while_streams_really_keep_the_log_alive() {
     let busy = input(vec![segment(1, 9), segment(2, 9), segment(3, 9)], None);
     assert_eq!(plan_retention(&busy), (vec![], Retention::FlushForStreams));
-    let asked = RetentionInput { flushed_for_streams_at: 3, ..busy.clone() };
-    assert_eq!(plan_retention(&asked), (vec![], Retention::Rest), "once for each new segment");
+    let requested = RetentionInput { flushed_for_streams_at: 3, ..busy.clone() };
+    assert_eq!(plan_retention(&requested), (vec![], Retention::Rest), "once for each new segment");
     let empty = RetentionInput { memtable_filled: false, ..busy };
     assert_eq!(plan_retention(&empty), (vec![], Retention::Rest));
 }
@@ -66,16 +66,16 @@ proptest! {
         items in prop::collection::vec(0u64..3, 0..12),
         pin in prop::option::of(0u64..14),
         filled: bool,
-        asked in 0u64..14,
+        requested in 0u64..14,
         budget_bytes in 0u64..1500,
         feed_budget in 0u64..1500,
     ) {
         let segments: Vec<SegmentUse> = items.iter().zip(1..).map(|(items, number)| segment(number, *items)).collect();
-        let input = RetentionInput { segments, memtable_pin: pin, memtable_filled: filled, flushed_for_streams_at: asked, budget_bytes, feed_budget_bytes: 0 };
+        let input = RetentionInput { segments, memtable_pin: pin, memtable_filled: filled, flushed_for_streams_at: requested, budget_bytes, feed_budget_bytes: 0 };
         let (delete, next) = plan_retention(&input);
         let following = RetentionInput { feed_budget_bytes: feed_budget, ..input.clone() };
         let (fewer, same) = plan_retention(&following);
-        prop_assert_eq!(same, next, "what stays for the feed makes nobody move");
+        prop_assert_eq!(same, next, "what stays for the feed starts no work");
         prop_assert_eq!(&fewer[..], &delete[..fewer.len()]);
         let for_feed = (delete.len() - fewer.len()) as u64;
         prop_assert_eq!(for_feed, (feed_budget / 150).min(delete.len() as u64));

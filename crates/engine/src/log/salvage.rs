@@ -13,8 +13,8 @@ pub(crate) struct WholeRecords<'a> {
 }
 
 /// Every whole record of segment `number`, up to its seal, also those behind damage. Only a record whose checksum is
-/// right for its very place counts, so nothing is taken for one that is not. Behind the seal nothing counts: recovery has
-/// cut it off, and its writer was told so.
+/// right for its very place counts, so nothing is taken for one that is not. Behind the seal nothing counts: recovery
+/// has cut it off.
 pub(crate) fn whole_records<'a>(path: &Path, number: u64, bytes: &'a [u8]) -> WholeRecords<'a> {
     let mut found = WholeRecords { records: Vec::new(), problems: Vec::new() };
     let mut capacity = 0;
@@ -23,7 +23,7 @@ pub(crate) fn whole_records<'a>(path: &Path, number: u64, bytes: &'a [u8]) -> Wh
         Err(error) => found.problems.push(error),
     }
     let mut at = SEGMENT_HEADER_BYTES as usize;
-    // Where the damage that we are in the middle of begins.
+    // Where the present damage begins.
     let mut damaged_from = None;
     while at < bytes.len() {
         let Some(record) = decode_record(number, bytes, at, at as u64) else {
@@ -41,8 +41,8 @@ pub(crate) fn whole_records<'a>(path: &Path, number: u64, bytes: &'a [u8]) -> Wh
         at += record.bytes() as usize;
         found.records.push(record);
     }
-    // Without a record behind it, it is the unused rest of the file, or the torn tail of a crash. But a file is cut only behind
-    // its seal.
+    // Without a record behind it, it is the unused rest of the file, or the torn tail of a crash. But a file is cut
+    // only behind its seal.
     if (bytes.len() as u64) < capacity {
         let offset = damaged_from.unwrap_or(at) as u64;
         let what = format!(

@@ -33,13 +33,13 @@ struct Segment {
     last_sequence: SequenceNumber,
 }
 
-/// What there is of a segment, for those who follow the log.
+/// The state of a segment, for subscribers of the log.
 pub(crate) enum Look {
     /// It was deleted.
     Gone,
     /// It is not there yet.
     NotYet,
-    /// Its file, what of it is whole records, and whether a newer segment is there, so that nothing more will come.
+    /// Its file, how much of it is whole records, and whether a newer segment exists, so that nothing more follows.
     Here { file: Arc<dyn File>, used: u64, finished: bool },
 }
 
@@ -100,7 +100,7 @@ impl Segments {
         segment_path(&self.directory, number)
     }
 
-    /// Takes in a segment, newer than all others; `base` is the log position of its first byte, `None` if all of it is
+    /// Adds a segment, newer than all others; `base` is the log position of its first byte, `None` if all of it is
     /// durable.
     pub(crate) fn add(&self, number: u64, file: Arc<dyn File>, used: u64, base: Option<u64>) {
         let mut segments = self.by_number.write();
@@ -109,7 +109,7 @@ impl Segments {
         segments.insert(number, Segment { file, used, base, first_sequence: 0, last_sequence: 0 });
     }
 
-    /// Notes how far a segment is filled, by a record with this sequence number (0 if it has none).
+    /// Records how far a segment is filled, by a record with this sequence number (0 if it has none).
     pub(crate) fn set_used(&self, number: u64, used: u64, sequence: SequenceNumber) {
         let mut segments = self.by_number.write();
         let segment = segments.get_mut(&number).expect("the writer fills only segments that it added");
@@ -125,7 +125,7 @@ impl Segments {
     }
 
     /// After recovery, which has made everything up to `visible` visible: what is older than the first batch of the log
-    /// may have been in segments that are gone.
+    /// may have been in deleted segments.
     pub(crate) fn set_start(&self, visible: SequenceNumber) {
         let segments = self.by_number.read();
         let first = segments.values().map(|segment| segment.first_sequence).find(|first| *first > 0);
@@ -148,8 +148,8 @@ impl Segments {
         self.by_number.read().iter().map(facts).collect()
     }
 
-    /// Where to begin to read for the batches with numbers above `after`: segment and offset of a record, or of where the
-    /// next one will be. `None` if some of them may have been in segments that are gone.
+    /// Where to begin to read for the batches with numbers above `after`: segment and offset of a record, or of where
+    /// the next one will be. `None` if some of them may have been in deleted segments.
     pub(crate) fn start_after(&self, after: SequenceNumber) -> Option<(u64, u64)> {
         // Under the lock, which a deletion holds too.
         let segments = self.by_number.read();
@@ -159,12 +159,12 @@ impl Segments {
         if let Some((number, _)) = segments.iter().find(|(_, segment)| segment.last_sequence > after) {
             return Some((*number, SEGMENT_HEADER_BYTES));
         }
-        // There is no such batch yet: nothing that is there need be read. The first segment ever has number 1.
+        // There is no such batch yet: no existing record need be read. The first segment ever has number 1.
         let end = |(number, segment): (&u64, &Segment)| (*number, segment.used);
         Some(segments.last_key_value().map_or((1, SEGMENT_HEADER_BYTES), end))
     }
 
-    /// What there is of a segment now.
+    /// The present state of a segment.
     pub(crate) fn look(&self, number: u64) -> Look {
         let segments = self.by_number.read();
         let newest = segments.last_key_value().map_or(0, |(newest, _)| *newest);
@@ -191,8 +191,9 @@ impl Segments {
         self.by_number.read().last_key_value().map(|(number, _)| *number)
     }
 
-    /// Deletes the oldest segment, or puts its file aside to be used again, and makes that durable before it returns. [`Error::NoSpace`] leaves it in place;
-    /// after any other error the log must stop, because a later deletion might become durable without this one.
+    /// Deletes the oldest segment, or puts its file aside for reuse, and makes that durable before it returns.
+    /// [`Error::NoSpace`] leaves it in place; after any other error the log must stop, because a later deletion might
+    /// become durable without this one.
     pub(crate) fn delete_oldest(&self, number: u64, next: &NextSegments) -> Result<()> {
         {
             let segments = self.by_number.read();
@@ -203,8 +204,8 @@ impl Segments {
         let path = self.path(number);
         let free;
         {
-            // A reader of stream entries may hold the file and must go on finding in it what it knows to be there.
-            // Nobody takes a handle while the lock is held.
+            // A reader of stream entries may hold the file and must still find in it the records that it knows.
+            // No reader takes a handle while the lock is held.
             let mut segments = self.by_number.write();
             let segment = segments.get(&number).expect("it is the oldest");
             let alone = Arc::strong_count(&segment.file) == 1 && segment.file.links().is_ok_and(|links| links == 1);

@@ -1,8 +1,8 @@
 //! The files that may hold appended bytes which are not durable yet, and how they are synced.
 //!
-//! A *log position* counts the bytes of records from the start of this run on, across segments: the end of one segment and
-//! the place behind the header of the next have the same position. `[0, durable)` in these terms is all that the write
-//! path needs to know of durability.
+//! A *log position* counts the bytes of records from the start of this run on, across segments: the end of one segment
+//! and the place behind the header of the next have the same position. `[0, durable)` in these terms is all that the
+//! write path needs to know of durability.
 
 use crate::lock::{Mutex, Rank};
 use crate::stats::Recorder;
@@ -13,8 +13,9 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Syncs that may be in flight at once. One leaves the disk idle while its answer travels: bare syncs of one pre-written file
-/// came to 8,600, 12,900 and 22,400 a second with one, two and four at once on one machine. Not tuned beyond that.
+/// Syncs that may be in flight at once. One leaves the disk idle while its answer travels: bare syncs of one
+/// pre-written file reached 8,600, 12,900 and 22,400 per second with one, two and four at once on one machine. Not
+/// tuned beyond that.
 pub(crate) const SYNCS_MAX: usize = 4;
 
 struct TailFile {
@@ -31,11 +32,11 @@ impl Default for Tail {
     }
 }
 
-/// See the head of this file. Shared by the writer and by those who sync.
+/// See the head of this file. Shared by the writer and by the threads that sync.
 pub(crate) struct Tail {
     files: Mutex<VecDeque<TailFile>>,
-    /// What records refer to must be durable before they are called so. One sync of it at a time: its files have one
-    /// handle, and the failure of one sync must be known to the next.
+    /// Data that records refer to must be durable before they are reported durable. One sync of it at a time: its files
+    /// have one handle, and the failure of one sync must be known to the next.
     values: Mutex<Option<(Arc<Appender>, Arc<Recorder>)>>,
 }
 

@@ -9,22 +9,22 @@ use kontiki_env::codec::checksum32;
 use kontiki_env::fs::{File, MappedFile, OpenMode};
 use std::sync::Arc;
 
-/// Staged records are written once they have this many bytes; so the buffer is no larger but for a rare large record, after which
-/// it is given back.
+/// Staged records are written once they have this many bytes; so the buffer is larger only for a rare large record,
+/// after which it is freed.
 const STAGED_BYTES_MAX: usize = 1 << 20;
 
-/// Who is waiting for a record to be where.
+/// The durability that a record needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
-    /// Nobody will sync it at once. With the operating system when the append returns.
+    /// No sync follows at once. The operating system has it when the append returns.
     Written,
-    /// It is synced before anybody learns of it, and may be staged until then.
+    /// It is synced before any caller learns of it, and may be staged until then.
     Synced,
     /// The same, but it may be read from the file before.
     SyncedAndRead,
 }
 
-/// A record on its way into the log. Its payload's checksum is computed when it is made, outside of all locks.
+/// A record before it is in the log. Its payload's checksum is computed when it is made, outside of all locks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outgoing<'a> {
     kind: RecordKind,
@@ -41,7 +41,7 @@ impl<'a> Outgoing<'a> {
     }
 }
 
-/// Where a record has come to lie.
+/// The place of a record.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Appended {
     pub(crate) position: RecordPosition,
@@ -54,9 +54,9 @@ struct Active {
     file: Arc<dyn File>,
     /// Whether a write below `capacity` surely finds space.
     in_place: bool,
-    /// Appends that nobody will sync at once go here, where that is possible: a copy instead of a system call.
+    /// Appends that are not synced at once are copied here, where that is possible: a copy instead of a system call.
     map: Option<Box<dyn MappedFile>>,
-    /// What the file was allocated with: a write below cannot meet a full disk.
+    /// What the file was allocated with: a write below cannot fail for lack of space.
     capacity: u64,
     /// End of the last record.
     end: u64,
@@ -66,14 +66,14 @@ struct Active {
 
 /// Appends records. There is one, under the lock that orders commits.
 ///
-/// - When [`LogWriter::append`] returns the operating system has the record, unless it will be synced before anybody learns
-///   of it ([`Need::Synced`]): then it is *staged* in memory, behind everything before it, until [`LogWriter::write_out`].
-///   So many writers who wait for the same sync pay for one system call. Whatever comes next and needs more writes
-///   out first: what is in the file has no gaps.
+/// - When [`LogWriter::append`] returns the operating system has the record, unless it will be synced before any caller
+///   learns of it ([`Need::Synced`]): then it is *staged* in memory, behind everything before it, until
+///   [`LogWriter::write_out`]. So many writers that wait for the same sync pay for one system call. A following record
+///   that needs more writes out first: what is in the file has no gaps.
 /// - Syncs are made elsewhere ([`Tail`]), so that they do not hold up appends; each writes out first.
 /// - No space while the next segment is made leaves the log as it was: try again later. A segment is allocated before
-///   it is used, so a full disk shows there.
-/// - Any other failure leaves the tail unknown. It is final: every later call answers [`Error::Stopped`].
+///   it is used, so a full disk is noticed there.
+/// - Any other failure leaves the tail unknown. It is final: every later call returns [`Error::Stopped`].
 pub(crate) struct LogWriter {
     segments: Arc<Segments>,
     next: Arc<NextSegments>,
@@ -90,8 +90,8 @@ pub(crate) struct LogWriter {
 pub(crate) const FIRST_POSITION: u64 = SEGMENT_HEADER_BYTES;
 
 impl LogWriter {
-    /// A writer that starts with the next segment when the first record comes. Making it late lets a directory on a full
-    /// disk open.
+    /// A writer that starts with the next segment at the first record. Making it late lets a directory on a
+    /// full disk open.
     pub(crate) fn new(segments: Arc<Segments>, next: Arc<NextSegments>, tail: Arc<Tail>) -> LogWriter {
         let segment_bytes = next.segment_bytes();
         assert!(segment_bytes > SEGMENT_HEADER_BYTES + RECORD_HEADER_BYTES + SEAL_BYTES, "a segment holds a record");
@@ -105,8 +105,8 @@ impl LogWriter {
 
     /// Appends a record with the sequence number of its batch (0 if it has none), given that the log is durable up to
     /// the position `durable`.
-    /// What will be synced at once does not go through the mapping: that would cost two page faults after each sync, a system
-    /// call is cheaper.
+    /// What will be synced at once does not go through the mapping: that would cost two page faults after each sync, a
+    /// system call is cheaper.
     pub(crate) fn append(
         &mut self,
         record: &Outgoing<'_>,
@@ -116,11 +116,11 @@ impl LogWriter {
     ) -> Result<Appended> {
         self.check_running()?;
         let bytes = RECORD_HEADER_BYTES + record.payload_bytes;
-        self.make_room(bytes, durable)?;
+        self.ensure_capacity(bytes, durable)?;
         if need == Need::Written {
             self.write_out()?;
         }
-        let active = self.active.as_mut().expect("make_room leaves an active segment");
+        let active = self.active.as_mut().expect("ensure_capacity leaves an active segment");
         let header = RecordHeader {
             kind: record.kind,
             durable_offset: active.claim(durable),
@@ -145,20 +145,20 @@ impl LogWriter {
             parts.for_each(|part| self.staged.extend_from_slice(part));
             let may_stay = need == Need::Synced && active.in_place && self.staged.len() < STAGED_BYTES_MAX;
             if !may_stay && let Err(error) = write_staged(active, &mut self.staged, offset + bytes) {
-                // Only what nobody has a number for yet can be taken back.
+                // Only a record without an assigned number can be taken back.
                 return Err(self.write_failed(&error, alone.then_some(bytes)));
             }
         }
-        let active = self.active.as_mut().expect("it is there since make_room");
+        let active = self.active.as_mut().expect("it is there since ensure_capacity");
         active.end += bytes;
         self.end = active.base + active.end;
         let position = RecordPosition { segment: active.number, offset, bytes };
-        // Whoever reads the file must not look where it is not written yet.
+        // A reader of the file must not read beyond what is written.
         self.segments.set_used(active.number, active.end - self.staged.len() as u64, sequence);
         Ok(Appended { position, end: self.end })
     }
 
-    /// Gives the operating system what is staged. A failure is final.
+    /// Writes what is staged to the operating system. A failure is final.
     pub(crate) fn write_out(&mut self) -> Result<()> {
         let Some(active) = self.active.as_ref().filter(|_| !self.staged.is_empty()) else { return Ok(()) };
         match write_staged(active, &mut self.staged, active.end) {
@@ -170,8 +170,8 @@ impl LogWriter {
         }
     }
 
-    /// Ends the log in good order: after this the newest segment is sealed, so damage to it will be noticed, and nothing
-    /// is appended any more. The caller has synced, so that the seal claims every record.
+    /// Closes the log: after this the newest segment is sealed, so damage to it will be noticed, and
+    /// nothing is appended any more. The caller has synced, so that the seal claims every record.
     pub(crate) fn close(&mut self, durable: u64) -> Result<()> {
         self.check_running()?;
         assert!(durable == self.end && self.staged.is_empty(), "a log is synced before it is closed");
@@ -185,7 +185,8 @@ impl LogWriter {
                     return Err(self.stop(Error::Io { file: path, kind: error.kind(), message: error.to_string() }));
                 }
             };
-            // Only to save space: with the seal in place nobody looks behind it, so neither order nor failure matters.
+            // Only to save space: with the seal in place no reader looks behind it, so neither order nor failure
+            // matters.
             let _ = active.file.set_len(used);
             self.segments.set_used(active.number, used, 0);
         }
@@ -204,16 +205,16 @@ impl LogWriter {
         self.stopped.as_ref().map_or(Ok(()), |why| Err(why.clone()))
     }
 
-    /// Leaves an active segment with room for `bytes` and a seal. The next segment is there before the active one is
-    /// sealed, so that want of space changes nothing.
-    fn make_room(&mut self, bytes: u64, durable: u64) -> Result<()> {
+    /// Leaves an active segment with space for `bytes` and a seal. The next segment exists before the active one is
+    /// sealed, so that lack of space changes nothing.
+    fn ensure_capacity(&mut self, bytes: u64, durable: u64) -> Result<()> {
         while self.active.as_ref().is_none_or(|active| active.end + bytes + SEAL_BYTES > active.capacity) {
             self.go_on(bytes, durable)?;
         }
         Ok(())
     }
 
-    /// Goes on in the next segment, which has room for `bytes`.
+    /// Continues in the next segment, which has space for `bytes`.
     fn go_on(&mut self, bytes: u64, durable: u64) -> Result<()> {
         let next = match self.next.take(bytes) {
             Ok(next) => next,
@@ -232,8 +233,8 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Goes on in a small segment if the active one is large, so that it can be deleted once it is not needed; whether it did. Given
-    /// that the log is durable up to the position `durable`.
+    /// Continues in a small segment if the active one is large, so that it can be deleted once it is not needed;
+    /// whether it did. Given that the log is durable up to the position `durable`.
     pub(crate) fn leave_large_segment(&mut self, durable: u64) -> Result<bool> {
         self.check_running()?;
         let large = self.active.as_ref().is_some_and(|active| active.capacity > HURRIED_BYTES_MAX);
@@ -262,16 +263,16 @@ impl LogWriter {
         Ok(())
     }
 
-    /// A write inside the allocated part failed. For want of space (copy-on-write file systems, quotas) the log is
-    /// put back if the write was of one record, of so many bytes, that has no number yet: a whole record must not be found by a
-    /// later recovery, so its bytes are zeroed, durably. Anything else is final.
+    /// A write inside the allocated part failed. For lack of space (copy-on-write file systems, quotas) the log is
+    /// put back if the write was of one record, of so many bytes, that has no number yet: a whole record must not be
+    /// found by a later recovery, so its bytes are zeroed, durably. Anything else is final.
     fn write_failed(&mut self, error: &std::io::Error, record_bytes: Option<u64>) -> Error {
         let active = self.active.as_ref().expect("a write failed in the active segment");
         let path = self.segments.path(active.number);
         let answer = Error::io(&path, error);
         if let (true, Some(bytes)) = (answer.is_retryable(), record_bytes) {
             let zeros = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)];
-            // On a handle of its own: a sync in flight on one of the others must get its own failure reported.
+            // On a separate handle: a sync in flight on one of the others must get its own failure reported.
             let zeroed = self.segments.fs().open(&path, OpenMode::ReadWrite).and_then(|file| {
                 file.write_at(&zeros, active.end)?;
                 file.sync()

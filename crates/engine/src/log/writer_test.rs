@@ -39,7 +39,7 @@ impl Log {
     }
 }
 
-/// The payloads that recovery finds, and a writer that goes on.
+/// The payloads that recovery finds, and a writer that continues.
 fn reopen(fs: &SimFs) -> (Vec<Vec<u8>>, Log, Arc<Segments>) {
     let segments = segments(fs);
     let mut found = Vec::new();
@@ -67,14 +67,14 @@ fn what_waits_for_a_sync_is_staged_and_reaches_the_file_without_gaps() {
     fs.start_trace();
     append(&mut log, b"second", Need::Synced);
     append(&mut log, b"third", Need::Synced);
-    assert!(fs.trace().is_empty(), "nobody has synced: {:?}", fs.trace());
+    assert!(fs.trace().is_empty(), "no sync yet: {:?}", fs.trace());
     append(&mut log, b"fourth", Need::SyncedAndRead);
     assert_eq!(fs.trace().len(), 1, "one write for all three");
     append(&mut log, b"fifth", Need::Synced);
     append(&mut log, b"sixth", Need::Written);
     append(&mut log, b"seventh", Need::Synced);
     log.writer.write_out().expect("written");
-    append(&mut log, b"of a killed process that nobody has told of it", Need::Synced);
+    append(&mut log, b"of a killed process that was not answered", Need::Synced);
     fs.crash(CrashMode::Kill);
     let (found, ..) = reopen(&fs);
     let expected = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh"];
@@ -141,7 +141,7 @@ fn a_full_disk_leaves_the_log_as_it_was() {
     }
     assert_eq!(segments.list().len(), 1);
     fs.set_quota(None);
-    log.append(b"late").expect("room again");
+    log.append(b"late").expect("there is space again");
     log.close().expect("closed");
     let (found, _, _) = reopen(&fs);
     assert_eq!(found, [payload.clone(), payload, b"late".to_vec()]);

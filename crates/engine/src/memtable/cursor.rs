@@ -8,10 +8,10 @@ use crate::{Direction, Family, Result, SequenceNumber};
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// Walks over one family of a memtable. Keys and stored bytes are borrowed from the memtable.
+/// A cursor over one family of a memtable. Keys and stored bytes are borrowed from the memtable.
 ///
 /// It sees everything that was inserted before its last seek. Versions inserted meanwhile may be missed: they are above
-/// the sequence number of whoever reads, since publication follows insertion.
+/// the sequence number of the reader, since publication follows insertion.
 pub struct MemtableCursor {
     memtable: Arc<Memtable>,
     family: Family,
@@ -40,8 +40,8 @@ impl MemtableCursor {
 }
 
 impl MemtableCursor {
-    /// Seeks to `target` if the whole memtable has numbers below `below` only; whether it did. For whoever reads at or above
-    /// `below`: what comes meanwhile is newer than that and not for him.
+    /// Seeks to `target` if the whole memtable has numbers below `below` only; whether it did. For a reader at or
+    /// above `below`: later insertions are newer than that and not visible to it.
     pub(crate) fn skip_old(&mut self, target: KeyRef<'_>, below: SequenceNumber) -> Result<bool> {
         if self.memtable.largest_sequence().is_some_and(|largest| largest >= below) {
             return Ok(false);

@@ -6,7 +6,7 @@ use crate::range::Recent;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-/// Chains; families are numbered from 0, so with up to so many a family is found at once.
+/// Chains; families are numbered from 0, so up to this number a family is found at once.
 const CHAINS: usize = 16;
 
 /// Trees are added and never removed, so chains only grow at their end.

@@ -1,13 +1,13 @@
 //! The memtable: recent writes of all families in memory, in order.
 //!
-//! All families share it, so a flush moves a consistent prefix of history to tables for all of them at once; that
-//! is what makes the apply of replicated entries safe without a log record of its own. Inside, each family has a tree
-//! of its own (`tree`); all trees share one arena, which is freed as a whole.
+//! All families share it, so a flush moves a consistent prefix of history to tables for all of them at once; that makes
+//! the apply of replicated entries safe without a separate log record. Inside, each family has a separate tree
+//! (`tree`); all trees share one arena, which is freed as a whole.
 //!
 //! For `db/`: [`Memtable::apply`] inserts a batch under one sequence number; any number of threads may do so at
-//! once, and readers never block. The memtable knows nothing of publication: a reader asks at a sequence number
+//! once, and readers never block. The memtable does not handle publication: a reader reads at a sequence number
 //! that `db/` has published, after every insert at or below it has returned. **Invariant for rotation**: when a
-//! memtable is frozen, every sequence number that has been given out is either in it (or an older one) or will never
+//! memtable is frozen, every sequence number that has been assigned is either in it (or an older one) or will never
 //! be inserted; so the sequence numbers of successive memtables do not interleave. Reads stop at the first source
 //! that has the key, and `version::VersionSet::apply` checks the rule at each flush.
 //!
@@ -36,10 +36,10 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use tree::{Arena, Position, Record, Walk};
 
-/// What a range tombstone costs beside its bounds. An estimate.
+/// Bytes of a range tombstone in addition to its bounds. An estimate.
 const RANGE_TOMBSTONE_OVERHEAD_BYTES: usize = 256;
 
-/// An ordered map from (family, user key, sequence number descending) to what the version says.
+/// An ordered map from (family, user key, sequence number descending) to kind and stored bytes.
 #[derive(Default)]
 pub struct Memtable {
     arena: Arc<Arena>,
@@ -50,10 +50,10 @@ pub struct Memtable {
     largest_sequence: AtomicU64,
     /// `!smallest` of the sequence numbers inserted, so that 0 means none and `fetch_max` works.
     smallest_sequence_inverted: AtomicU64,
-    /// `!time` of the wall clock from which on something in it is dead, 0 while nothing ever is: a deletion from the beginning of
-    /// time, an expiring value from its end.
+    /// `!time` of the wall clock from which on something in it is dead, 0 while nothing ever is: a deletion from the
+    /// beginning of time, an expiring value from its end.
     dead_from_inverted_ms: AtomicU64,
-    /// Hears of what is put, before it is visible.
+    /// Notified of each put, before it is visible.
     dead: Option<Arc<DeadRanges>>,
 }
 
@@ -81,7 +81,7 @@ impl Memtable {
         Memtable { dead: Some(dead.clone()), ..Memtable::default() }
     }
 
-    /// Inserts every operation of `batch` at `sequence`. Of several operations on one key the last stays.
+    /// Inserts every operation of `batch` at `sequence`. Of several operations on one key the last one stays.
     pub fn apply(&self, batch: &WriteBatch, sequence: SequenceNumber) {
         // From the first range delete on: the keys that the batch has put so far and no range delete of it has removed.
         let mut earlier: Option<BTreeSet<(Family, &[u8])>> = None;
@@ -186,7 +186,7 @@ impl Memtable {
         self.recent_ranges(family).map_or_else(Vec::new, |ranges| ranges.all().cloned().collect())
     }
 
-    /// The same, to be asked many times; `None` if there are none.
+    /// The same, for many lookups; `None` if there are none.
     #[inline]
     pub(crate) fn recent_ranges(&self, family: Family) -> Option<Arc<RecentView>> {
         if !self.has_ranges.load(Acquire) {
@@ -195,7 +195,8 @@ impl Memtable {
         self.families.ranges(family)?.view()
     }
 
-    /// Of each key of a family that range tombstones of any of the memtables cover the newest: ascending, disjoint ranges.
+    /// Of each key of a family that range tombstones of any of the memtables cover the newest: ascending, disjoint
+    /// ranges.
     pub(crate) fn newest_ranges(memtables: &[Arc<Memtable>], family: Family) -> Vec<RangeTombstone> {
         let views = memtables.iter().filter_map(|memtable| memtable.recent_ranges(family));
         views.fold(Vec::new(), |newest, view| newest_of_both(&newest, &view.newest_only()))
@@ -260,7 +261,7 @@ impl Memtable {
 #[path = "memtable_test.rs"]
 mod tests;
 
-// Beside this file, not in `tree`: the model test compiles that module over other types.
+// In this folder, not in `tree`: the model test compiles that module over other types.
 #[cfg(test)]
 #[path = "tree_test.rs"]
 mod tree_tests;

@@ -1,4 +1,4 @@
-//! What the tree takes from the outside for its protocol between threads. The model test
+//! What the tree uses from outside for its protocol between threads. The model test
 //! (`tests/memtable_model`) compiles the tree over a module of the same shape that is made of loom's types, with
 //! smaller nodes.
 
@@ -21,7 +21,7 @@ pub(super) fn relax(tries: u32) {
     }
 }
 
-/// Stands where plain memory is written and read, so that the model test sees races on it. Nothing here.
+/// Marks where plain memory is written and read, so that the model test sees races on it. No operation here.
 pub(super) struct RaceDetector;
 
 impl RaceDetector {

@@ -117,7 +117,7 @@ fn large_values_are_shared_and_outlive_the_tree() {
         assert_eq!(shared, bytes >= LARGE_BYTES);
     }
     assert!(arena.footprint_bytes() >= before + large.len() + LARGE_BYTES);
-    // A key as long as a key may be takes a chunk of its own.
+    // A key of the largest length takes a separate chunk.
     let key = vec![1; 64 << 10];
     tree.insert(Position { key: &key, sequence: 1 }, 1, b"v");
     assert_eq!(tree.get(Position { key: &key, sequence: 9 }).map(|record| record.key().len()), Some(key.len()));
@@ -127,7 +127,7 @@ fn large_values_are_shared_and_outlive_the_tree() {
 }
 
 /// Writers insert versions of shared keys and say how far they are; readers must find everything that was said to be
-/// there, in both directions, while it goes on. At the end everything is there.
+/// there, in both directions, meanwhile. At the end everything is there.
 #[test]
 fn writers_and_readers_at_once() {
     const WRITERS: u64 = 4;

@@ -1,15 +1,17 @@
 //! The range tombstones of one family in a version.
 //!
-//! Whoever reads a version reads at or above its flushed sequence number, and every tombstone is at or below that, so only
-//! the newest over each key is kept: ascending, disjoint ranges, and one that lies wholly under newer ones is gone by itself.
-//! They are in chunks that versions share: an edit copies the chunks that it touches, and a pointer to each of the others.
+//! A reader of a version reads at or above its flushed sequence number, and every tombstone is at or below that, so
+//! only the newest over each key is kept: ascending, disjoint ranges, and one that lies wholly under newer ones is
+//! dropped automatically. They are in chunks that versions share: an edit copies the chunks that it touches, and a
+//! pointer to each of the others.
 
 use super::{RangeTombstone, Span, newest_of_both, push_joined, work};
 use crate::SequenceNumber;
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// A chunk has at most so many ranges: what an edit copies for one change, against the pointers that it copies in any case.
+/// A chunk has at most so many ranges: what an edit copies for one change, against the pointers that it copies in any
+/// case.
 const CHUNK_MAX: usize = 128;
 
 /// See the head of this file. Immutable.
@@ -46,7 +48,7 @@ impl Chunk {
     }
 }
 
-/// Where a range stands.
+/// The position of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
     chunk: usize,
@@ -80,7 +82,7 @@ impl RangeTombstones {
         self.chunks.iter().flat_map(|chunk| &chunk.ranges)
     }
 
-    /// Whether there are none: then nothing is hidden, and nobody needs to ask.
+    /// Whether there are none: then nothing is hidden, and no lookup is needed.
     pub fn is_empty(&self) -> bool {
         self.chunks.is_empty()
     }
@@ -102,8 +104,8 @@ impl RangeTombstones {
         (range.start <= user_key).then_some(range.sequence)
     }
 
-    /// The stretch around the key over which [`RangeTombstones::covering`] gives the same answer: an iterator asks once
-    /// for each stretch, not for each key.
+    /// The part of the key space around the key over which [`RangeTombstones::covering`] gives the same answer: an
+    /// iterator calls it once for each part, not for each key.
     pub fn span(&self, user_key: &[u8]) -> Span<'_> {
         let place = self.first_ending_after(user_key);
         let span = match self.get(place) {
@@ -136,15 +138,15 @@ impl RangeTombstones {
         covered_to.is_some_and(|end| end > largest)
     }
 
-    /// Those above `floor` that cover anything from `smallest` to `largest` (no bound: to the last key), both included, each with how
-    /// many come before it. Chunks without any are passed over.
+    /// Those above `lower_bound` that cover anything from `smallest` to `largest` (no bound: to the last key), both
+    /// included, each with how many come before it. Chunks without any are passed over.
     pub fn above<'a>(
         &'a self,
         smallest: &[u8],
         largest: Option<&'a [u8]>,
-        floor: SequenceNumber,
+        lower_bound: SequenceNumber,
     ) -> impl Iterator<Item = (usize, &'a RangeTombstone)> + use<'a> {
-        self.walk_from(self.first_ending_after(smallest), largest, floor)
+        self.walk_from(self.first_ending_after(smallest), largest, lower_bound)
     }
 
     /// The same with the one that ends just before `smallest`, if there is one.
@@ -152,27 +154,27 @@ impl RangeTombstones {
         &'a self,
         smallest: &[u8],
         largest: Option<&'a [u8]>,
-        floor: SequenceNumber,
+        lower_bound: SequenceNumber,
     ) -> impl Iterator<Item = (usize, &'a RangeTombstone)> + use<'a> {
-        self.walk_from(self.first_that(|range| range.end >= smallest), largest, floor)
+        self.walk_from(self.first_that(|range| range.end >= smallest), largest, lower_bound)
     }
 
     fn walk_from<'a>(
         &'a self,
         from: Place,
         largest: Option<&'a [u8]>,
-        floor: SequenceNumber,
+        lower_bound: SequenceNumber,
     ) -> impl Iterator<Item = (usize, &'a RangeTombstone)> + use<'a> {
         // Chunks that begin within the bounds, and the one in which the first key lies.
         let behind = self.chunks.partition_point(|chunk| largest.is_none_or(|largest| chunk.first().start <= largest));
         let chunks = self.chunks.iter().zip(&self.before).take(behind).skip(from.chunk).enumerate();
-        let chunks = chunks.inspect(|_| work::note(1)).filter(move |(_, (chunk, _))| chunk.newest > floor);
+        let chunks = chunks.inspect(|_| work::note(1)).filter(move |(_, (chunk, _))| chunk.newest > lower_bound);
         let ranges = chunks.flat_map(move |(i, (chunk, before))| {
             let skip = if i == 0 { from.at } else { 0 };
             let behind = chunk.ranges.partition_point(|range| largest.is_none_or(|largest| range.start <= largest));
             chunk.ranges.iter().enumerate().take(behind).skip(skip).map(move |(at, range)| (before + at, range))
         });
-        ranges.inspect(|_| work::note(1)).filter(move |(_, range)| range.sequence > floor)
+        ranges.inspect(|_| work::note(1)).filter(move |(_, range)| range.sequence > lower_bound)
     }
 
     /// A key of `start..end` (no bound: all that follow) that a tombstone above `since` covers.
@@ -273,7 +275,7 @@ fn cut(ranges: Vec<RangeTombstone>) -> impl Iterator<Item = Arc<Chunk>> {
     })
 }
 
-/// Adds a chunk behind the others; small neighbours become one, so that there are never many more than are needed.
+/// Adds a chunk behind the others; small neighbours are joined, so that there are never many more than are needed.
 fn push_chunk(chunks: &mut Vec<Arc<Chunk>>, chunk: Arc<Chunk>) {
     match chunks.last_mut() {
         Some(last) if last.ranges.len() + chunk.ranges.len() <= CHUNK_MAX / 2 => {

@@ -16,7 +16,7 @@ fn the_newest_over_a_key_counts() {
 }
 
 #[test]
-fn one_that_lies_under_newer_ones_is_gone() {
+fn one_that_lies_under_newer_ones_is_dropped() {
     let tombstones = RangeTombstones::new(vec![tombstone(4, 6, 5), tombstone(4, 7, 9), tombstone(3, 5, 4)]);
     assert_eq!(tombstones.iter().cloned().collect::<Vec<_>>(), [tombstone(3, 4, 4), tombstone(4, 7, 9)]);
 }
@@ -70,7 +70,7 @@ fn wide(i: u32, length: u32, sequence: u64) -> RangeTombstone {
 }
 
 proptest! {
-    /// Over many chunks: what comes and goes bit by bit is what a plain list of keys says.
+    /// Over many chunks: what is added and removed bit by bit agrees with a plain list of keys.
     #[test]
     fn edits_come_to_the_same_as_the_whole(
         edits in prop::collection::vec(

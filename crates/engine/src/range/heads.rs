@@ -10,8 +10,8 @@ use std::ops::Range;
 pub(super) struct Heads {
     /// What all keys begin with.
     shared: Box<[u8]>,
-    /// Of each key the bytes behind that, big-endian, with zeros behind a short one: so heads are in the order of keys, and
-    /// different keys can have the same.
+    /// Of each key the bytes behind that, big-endian, with zeros behind a short one: so heads are in the order of keys,
+    /// and different keys can have the same.
     heads: Box<[u64]>,
 }
 
@@ -20,15 +20,15 @@ impl Heads {
     pub fn new<'a>(mut keys: impl DoubleEndedIterator<Item = &'a [u8]> + Clone) -> Heads {
         let mut all = keys.clone();
         let Some(first) = keys.next() else { return Heads::default() };
-        // What the first and the last of ascending keys share, all others share too.
+        // A prefix that the first and the last of ascending keys share is shared by all others.
         let last = keys.next_back().unwrap_or(first);
         let shared = first.iter().zip(last).take_while(|(a, b)| a == b).count();
         let heads = all.by_ref().map(|key| head(&key[shared..])).collect();
         Heads { shared: first[..shared].into(), heads }
     }
 
-    /// Which keys have the head of `key`: all before them are less than `key`, all behind them greater. Of keys that have
-    /// it the head does not tell.
+    /// Which keys have the head of `key`: all before them are less than `key`, all behind them greater. Of keys that
+    /// have it the head does not decide.
     pub fn equal(&self, key: &[u8]) -> Range<usize> {
         let shared = &self.shared[..];
         let begins = &key[..key.len().min(shared.len())];

@@ -1,13 +1,13 @@
-//! Range tombstones: what `delete_range` becomes. The design is in docs/internals/range-deletes.md.
+//! Range tombstones: the stored form of `delete_range`. The design is in docs/internals/range-deletes.md.
 //!
-//! A range tombstone hides every version in its range with a smaller sequence number. All structures here answer the same
-//! two questions by binary searches: which is the newest one over a key, and how far around the key that answer holds
-//! ([`Span`]).
+//! A range tombstone hides every version in its range with a smaller sequence number. All structures here answer the
+//! same two questions by binary searches: which is the newest one over a key, and how far around the key that answer
+//! holds ([`Span`]).
 //!
 //! - [`Recent`]: those of one family in a memtable; grows while it is read, and answers for any sequence number.
 //! - [`Run`]: an immutable part of it.
-//! - [`RangeTombstones`]: those of one family in a version; immutable, and shares most of its memory with the one before.
-//!   Whoever reads a version reads above all of them, so only the newest over each key is kept.
+//! - [`RangeTombstones`]: those of one family in a version; immutable, and shares most of its memory with the one
+//!   before. A reader of a version reads above all of them, so only the newest over each key is kept.
 
 mod flushed;
 mod heads;
@@ -23,9 +23,9 @@ pub(crate) use run::Run;
 use crate::{KEY_BYTES_MAX, SequenceNumber};
 use bytes::Bytes;
 
-/// The end of a range that has none: greater than every key that there can be. So all that orders and cuts ranges knows
-/// nothing of a special case; the price is that a manifest's record of such a range has 64 KiB, and of those a family has
-/// at most one.
+/// The end of a range that has none: greater than every key that there can be. So the code that orders and cuts ranges
+/// needs no special case; the price is that a manifest's record of such a range has 64 KiB, and a family has at most
+/// one of those.
 pub(crate) const BEYOND_ALL_KEYS: &[u8] = &[u8::MAX; KEY_BYTES_MAX + 1];
 
 /// Hides every version of a user key from `start` to before `end` with a smaller sequence number.
@@ -46,7 +46,7 @@ impl RangeTombstone {
     }
 }
 
-/// A stretch of the key space over which the same tombstone is the newest, or none.
+/// A part of the key space over which the same tombstone is the newest, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span<'a> {
     /// First user key; `None`: from the first of all keys.
@@ -66,7 +66,7 @@ impl<'a> Span<'a> {
         self.start.is_none_or(|start| start <= user_key) && self.end.is_none_or(|end| user_key < end)
     }
 
-    /// What both say, as far as both hold. They share a key.
+    /// The intersection of both. They share a key.
     pub(crate) fn and(self, other: Span<'a>) -> Span<'a> {
         // `None` is the least start and the greatest end.
         let end = match (self.end, other.end) {

@@ -1,10 +1,10 @@
 //! Sets of sequence numbers that share what they have in common.
 //!
 //! A walk along the keys of a run of range tombstones meets one set after the other, each of which differs from the one
-//! before by a few numbers. Nested ranges make these sets as large as the run, so a list each would cost the square of its
-//! length. The sets are therefore tries over the bits of the numbers whose nodes never change: adding or removing a number
-//! makes new nodes on the path to it only, at most one for each bit in which numbers of the set differ. A set of one number
-//! needs no node, which is the usual case.
+//! before by a few numbers. Nested ranges make these sets as large as the run, so a list each would cost the square of
+//! its length. The sets are therefore tries over the bits of the numbers whose nodes never change: adding or removing a
+//! number makes new nodes on the path to it only, at most one for each bit in which numbers of the set differ. A set of
+//! one number needs no node, which is the usual case.
 
 use crate::SequenceNumber;
 use crate::iterator::SEQUENCE_NUMBER_MAX;
@@ -17,8 +17,8 @@ pub(super) struct Set(u64);
 
 const NODE: u64 = 1 << 63;
 
-/// Numbers from `middle` on are in `high`, the others in `low`; neither is empty. The lowest bit of `middle` that is set is
-/// the highest in which any two numbers of the node differ.
+/// Numbers from `middle` on are in `high`, the others in `low`; neither is empty. The lowest bit of `middle` that is
+/// set is the highest in which any two numbers of the node differ.
 #[derive(Clone, Copy, Debug)]
 struct Node {
     middle: SequenceNumber,
@@ -113,7 +113,7 @@ impl Numbers {
 
     /// The greatest number of the set at or below `at`; 0 if there is none.
     pub(super) fn newest(&self, mut set: Set, at: SequenceNumber) -> SequenceNumber {
-        // What is below everything that is still looked at, and at or below `at`.
+        // What is below everything that is still searched, and at or below `at`.
         let mut rest = Set::EMPTY;
         while let Some(node) = self.node(set) {
             super::work::note(1);

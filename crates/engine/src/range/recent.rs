@@ -1,18 +1,19 @@
 //! The range tombstones of one family in a memtable.
 //!
-//! They come one by one, from several threads, while others read. A new one goes to a short unsorted *tail*; a full tail
-//! becomes a [`Run`], and when [`FAN_IN`] runs of a size have come together they become one of the next size. So each
-//! tombstone is merged a logarithmic number of times, and a lookup asks a logarithmic number of runs. Where lookups are many
-//! they merge, too: once they have together spent on the surplus of runs what it costs to merge all of them, one does that.
-//! So a burst of lookups finds one run, and a burst of deletes pays for no order that nobody asks for.
+//! They are added one by one, from several threads, while others read. A new one is added to a short unsorted *tail*; a
+//! full tail becomes a [`Run`], and when there are [`FAN_IN`] runs of one size they become one of the next size. So
+//! each tombstone is merged a logarithmic number of times, and a lookup searches a logarithmic number of runs. When
+//! lookups are frequent they merge, too: once they have together spent on the surplus of runs what it costs to merge
+//! all of them, one does that. So a burst of lookups finds one run, and a burst of deletes does not pay for an order
+//! that no lookup needs.
 //!
-//! Invariants: lists are never changed but at the end of their tail, so a reader that holds one sees every tombstone that was
-//! added before it took it, and may see later ones, which are above its sequence number. Runs are in the order in which
-//! their tombstones came, newest last.
+//! Invariants: lists are never changed but at the end of their tail, so a reader that holds one sees every tombstone
+//! that was added before it took it, and may see later ones, which are above its sequence number. Runs are in the order
+//! in which their tombstones came, newest last.
 //!
-//! Rejected: one ordered map of fragments that is changed in place (a wide range would touch every fragment under it, and
-//! readers of older sequence numbers need what was there before); fragments computed by the first reader after each change, as
-//! RocksDB does (deletes and reads that alternate cost the square of their number).
+//! Rejected: one ordered map of fragments that is changed in place (a wide range would touch every fragment under it,
+//! and readers of older sequence numbers need what was there before); fragments computed by the first reader after each
+//! change, as RocksDB does (deletes and reads that alternate cost the square of their number).
 
 use super::{RangeTombstone, Run, Span, newest_of_both, work};
 use crate::SequenceNumber;
@@ -22,11 +23,11 @@ use bytes::Bytes;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// Tombstones that are looked through one by one.
+/// Tombstones that are searched one by one.
 const TAIL_MAX: usize = 16;
 
-/// Runs of a size that become one of the next: the more, the fewer times a tombstone is merged, and the more runs a lookup
-/// asks.
+/// Runs of a size that become one of the next: the more, the fewer times a tombstone is merged, and the more runs a
+/// lookup searches.
 const FAN_IN: usize = 4;
 
 /// See the head of this file.
@@ -34,7 +35,7 @@ pub(crate) struct Recent {
     /// Most families have none, which costs a lookup one load.
     some: AtomicBool,
     view: ArcSwapOption<RecentView>,
-    /// Held by whoever adds, or replaces the view; the filled entries of the view's tail.
+    /// Held by a thread that adds, or replaces the view; the filled entries of the view's tail.
     adding: Mutex<usize>,
 }
 
@@ -94,7 +95,7 @@ impl Recent {
         Some(view.covering(user_key, at)).filter(|sequence| *sequence > 0)
     }
 
-    /// What there is, to be asked many times; `None` if there is nothing.
+    /// The present tombstones, for many lookups; `None` if there are none.
     pub(crate) fn view(&self) -> Option<Arc<RecentView>> {
         if self.is_empty() {
             return None;
@@ -116,7 +117,7 @@ impl Recent {
         }
     }
 
-    /// One run of all full tails, unless somebody is adding.
+    /// One run of all full tails, unless another thread is adding.
     fn merge_all(&self) {
         let Some(_adding) = self.adding.try_lock() else { return };
         let Some(view) = self.view.load_full() else { return };

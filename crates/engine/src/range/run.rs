@@ -1,12 +1,12 @@
 //! An immutable set of range tombstones that answers for any sequence number.
 //!
-//! The key space is cut at every start and end; between two cuts the same tombstones cover every key. A cut knows the
-//! numbers of these ([`Set`]), and the newest apart, which answers nearly every question. So a search is one binary search
-//! over the cuts and, for a reader whose number is below the newest, one in the set. Space: two cuts a tombstone, and where
-//! ranges lie upon each other a few nodes of 24 bytes for each cut.
+//! The key space is cut at every start and end; between two cuts the same tombstones cover every key. A cut holds the
+//! numbers of these ([`Set`]), and separately the newest, which answers nearly every question. So a search is one
+//! binary search over the cuts and, for a reader whose number is below the newest, one in the set. Space: two cuts per
+//! tombstone, and where ranges overlap a few nodes of 24 bytes for each cut.
 //!
-//! The binary search is over the cuts' [`Heads`]: keys lie all over memory, and most steps of a search of keys would wait for
-//! it.
+//! The binary search is over the cuts' [`Heads`]: keys lie all over memory, and most steps of a search of keys would
+//! wait for it.
 
 use super::heads::Heads;
 use super::numbers::{Numbers, Set};

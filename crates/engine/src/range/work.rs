@@ -5,7 +5,7 @@ thread_local! {
     static STEPS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
-/// So many entries were looked at or written.
+/// So many entries were read or written.
 #[inline(always)]
 pub(crate) fn note(_steps: usize) {
     #[cfg(test)]

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 impl Db {
-    /// What the database tells of itself: counters since open and gauges of now. It takes a few locks for a short while
-    /// each: once a second is nothing, once for each request would be too often.
+    /// The statistics of the database: counters since open and present gauges. It takes a few locks for a short time
+    /// each: once per second costs nothing, once per request would be too often.
     pub fn stats(&self) -> Stats {
         let core = self.core();
         let version = core.context.versions.current();
@@ -102,7 +102,7 @@ impl Core {
     fn compaction_totals(&self) -> CompactionTotals {
         let state = &self.context.state;
         let levels = state.stats.levels();
-        // What is written to level 0 are flushes.
+        // Writes to level 0 are flushes.
         let compacted = levels.iter().skip(1);
         CompactionTotals {
             count: compacted.clone().map(|level| level.runs + level.moves + level.drops).sum(),

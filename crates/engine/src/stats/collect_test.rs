@@ -18,7 +18,7 @@ fn options() -> Options {
 }
 
 #[test]
-fn every_room_counts_what_it_does() {
+fn every_subsystem_counts_what_it_does() {
     let machine = SimMachine::from_seed(3);
     let db = open(&machine, options());
     for i in 0..100_u32 {
@@ -57,7 +57,7 @@ fn every_room_counts_what_it_does() {
 }
 
 #[test]
-fn levels_tell_their_targets_and_scores() {
+fn levels_report_their_targets_and_scores() {
     let machine = SimMachine::from_seed(4);
     let db = open(&machine, options());
     for round in 0..3_u32 {

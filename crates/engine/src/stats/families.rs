@@ -1,7 +1,8 @@
 //! Which families metrics name.
 //!
-//! A monitoring system keeps a time series for each value of a label for ever, so the number of families in metrics has a
-//! bound: the largest ones are named, what the others have is summed. [`Stats::families`](super::Stats::families) has all.
+//! A monitoring system keeps a time series for each value of a label for ever, so the number of families in metrics has
+//! a bound: the largest ones are named, what the others have is summed. [`Stats::families`](super::Stats::families) has
+//! all.
 
 use super::{FamilyStats, LevelStats};
 use std::borrow::Cow;
@@ -10,7 +11,8 @@ use std::cmp::Reverse;
 /// Families that metrics name at most: about 40 series each.
 pub const METRIC_FAMILIES_MAX: usize = 20;
 
-/// The label of the sum of all others. It is the name of no family: what begins like this is reserved, and none is called so.
+/// The label of the sum of all others. It is the name of no family: names that begin like this are reserved, and none
+/// is called so.
 pub(super) const OTHERS: &str = "kontiki.others";
 
 /// The families to name, in the order of their numbers; at the end, if not all are named, the sum of the others.

@@ -1,8 +1,8 @@
-//! Latencies: recorded by many threads without a lock, looked at now and then.
+//! Latencies: recorded by many threads without a lock, read rarely.
 //!
 //! Buckets are log-linear (as in HdrHistogram): four for each power of two, so a bucket is at most a quarter as wide as
 //! its values are large, from a nanosecond to two minutes, in 145 counters. Each thread counts in one of a few stripes
-//! of its own cache lines, so that recording costs two additions that nobody contends for.
+//! in separate cache lines, so that recording costs two additions without contention.
 
 use super::stripe::stripe_of_thread;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -47,7 +47,8 @@ impl Histogram {
         Duration::from_nanos(self.sum_ns / self.count().max(1))
     }
 
-    /// A duration that `percent` of the observations did not exceed, at most a quarter too large; zero if there is none.
+    /// A duration that `percent` of the observations did not exceed, at most a quarter too large; zero if there is
+    /// none.
     pub fn percentile(&self, percent: f64) -> Duration {
         let count = self.count();
         let rank = ((count as f64 * percent / 100.0).ceil() as u64).clamp(1, count.max(1));

@@ -2,21 +2,21 @@
 
 use super::histogram::Histogram;
 
-/// A number with everything that is said of it, wherever it is shown.
+/// A number with its full description, wherever it is shown.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Metric {
-    /// The room that it is about: `log`, `compaction`.
-    pub room: &'static str,
-    /// What it tells, without the unit.
+    /// The subsystem that it is about: `log`, `compaction`.
+    pub subsystem: &'static str,
+    /// What it measures, without the unit.
     pub what: &'static str,
-    /// What it is counted in.
+    /// Its unit.
     pub unit: Unit,
     /// Whether it only grows.
     pub kind: MetricKind,
-    /// One line for people.
+    /// One line of help.
     pub help: &'static str,
-    /// Its values, told apart by their labels.
+    /// Its values, distinguished by their labels.
     pub samples: Vec<Sample>,
 }
 
@@ -29,16 +29,17 @@ impl Metric {
         }
     }
 
-    /// Room, `what` and unit: `log_appended_bytes`. Prometheus shows it behind `kontiki_`, and counters with `_total`.
+    /// Subsystem, `what` and unit: `log_appended_bytes`. Prometheus shows it behind `kontiki_`, and counters with
+    /// `_total`.
     pub fn name(&self) -> String {
-        format!("{}_{}", self.room, self.what_and_unit())
+        format!("{}_{}", self.subsystem, self.what_and_unit())
     }
 }
 
-/// What a metric is counted in.
+/// The unit of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// Things.
+    /// A count.
     None,
     /// Bytes.
     Bytes,
@@ -49,7 +50,7 @@ pub enum Unit {
 }
 
 impl Unit {
-    /// As it stands at the end of names.
+    /// As at the end of names.
     pub fn name(self) -> &'static str {
         match self {
             Unit::None => "",
@@ -60,12 +61,12 @@ impl Unit {
     }
 }
 
-/// How a metric moves.
+/// The type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricKind {
     /// It only grows, from open on.
     Counter,
-    /// It is what is now.
+    /// The present value.
     Gauge,
     /// Observations by size, from open on.
     Histogram,
@@ -74,7 +75,7 @@ pub enum MetricKind {
 /// One value of a metric.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
-    /// What tells it apart from others of the same metric.
+    /// The label that distinguishes it from others of the same metric.
     pub labels: Vec<(&'static str, String)>,
     /// The value.
     pub value: Value,
@@ -109,15 +110,15 @@ impl From<&Histogram> for Value {
     }
 }
 
-/// Metrics of one room in the making.
-pub(super) struct Room<'a> {
-    room: &'static str,
+/// Builds the metrics of one subsystem.
+pub(super) struct Subsystem<'a> {
+    subsystem: &'static str,
     metrics: &'a mut Vec<Metric>,
 }
 
-impl Room<'_> {
-    pub(super) fn new<'a>(metrics: &'a mut Vec<Metric>, room: &'static str) -> Room<'a> {
-        Room { room, metrics }
+impl Subsystem<'_> {
+    pub(super) fn new<'a>(metrics: &'a mut Vec<Metric>, subsystem: &'static str) -> Subsystem<'a> {
+        Subsystem { subsystem, metrics }
     }
 
     pub(super) fn counter(&mut self, what: &'static str, unit: Unit, help: &'static str, value: impl Into<Value>) {
@@ -141,6 +142,6 @@ impl Room<'_> {
         help: &'static str,
         samples: Vec<Sample>,
     ) {
-        self.metrics.push(Metric { room: self.room, what, unit, kind, help, samples });
+        self.metrics.push(Metric { subsystem: self.subsystem, what, unit, kind, help, samples });
     }
 }

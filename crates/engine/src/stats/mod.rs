@@ -1,17 +1,17 @@
-//! Statistics: what a database tells of itself.
+//! Statistics of a database.
 //!
 //! ```text
-//! rooms ──count──> Recorder, their own counters ──Db::stats──> Stats ──metrics──> Vec<Metric> ──> Prometheus text, JSON
+//! subsystems ──count──> Recorder, their own counters ──Db::stats──> Stats ──metrics──> Vec<Metric> ──> Prometheus text, JSON
 //! ```
 //!
-//! - `Recorder` (`recorder.rs`): latencies and what reads meet; one for a database, handed to the rooms that record.
-//!   Other counters stay in the room that counts.
+//! - `Recorder` (`recorder.rs`): latencies and the steps of reads; one for a database, passed to the subsystems that
+//!   record. Other counters stay in the subsystem that counts.
 //! - [`Stats`] (`snapshot.rs`): one typed snapshot, gathered by `collect.rs`.
-//! - [`Stats::metrics`] (`describe.rs`): the one list of names, units, help and values. What is shown anywhere comes from
-//!   it, so that two places cannot differ; `text.rs` writes it down.
+//! - [`Stats::metrics`] (`describe.rs`): the one list of names, units, help and values. What is shown anywhere comes
+//!   from it, so that two places cannot differ; `text.rs` writes it down.
 //!
-//! To add a number: count it in its room, give it a field of a struct in `snapshot.rs`, fill that in `collect.rs`, and
-//! describe it in `describe.rs` and docs/guide/statistics.md (a test compares the two).
+//! To add a number: count it in its subsystem, give it a field of a struct in `snapshot.rs`, fill that in `collect.rs`,
+//! and describe it in `describe.rs` and docs/guide/statistics.md (a test compares the two).
 
 mod collect;
 mod describe;
@@ -33,6 +33,6 @@ pub use snapshot::{
 };
 pub(crate) use stripe::Sampler;
 
-/// How an operation is chosen for measurement unless [`Options::stats_sample_one_in`](crate::Options) says otherwise: two
-/// looks at the clock cost some 50 ns, which on a get of a microsecond must not be paid each time.
+/// How an operation is chosen for measurement unless [`Options::stats_sample_one_in`](crate::Options) is set:
+/// two reads of the clock cost some 50 ns, too much for each get of a microsecond.
 pub(crate) const SAMPLE_ONE_IN_DEFAULT: u64 = 32;

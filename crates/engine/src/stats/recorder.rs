@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// Stripes of what threads of users record: as many as a machine of ordinary size has processors.
+/// Stripes for user threads: as many as a machine of ordinary size has processors.
 const STRIPES: usize = 16;
 
 /// One for a database. Gets, multi-gets and writes are sampled ([`Recorder::start_sampled`]); syncs, flushes and
@@ -24,11 +24,11 @@ pub(crate) struct Recorder {
     pub(crate) get: Recording,
     /// A multi-get, as a whole.
     pub(crate) multi_get: Recording,
-    /// A scan's way to where it begins.
+    /// The seek of a scan to its first entry.
     pub(crate) seek: Recording,
     /// A commit, from the call to the answer.
     pub(crate) write: Recording,
-    /// The part of it from its place in the log on: insertion, sync, and those before it.
+    /// The part of it from its place in the log on: insertion, sync, and the commits before it.
     pub(crate) commit_wait: Recording,
     /// A sync of the log, with that of the values before it.
     pub(crate) log_sync: Recording,
@@ -80,14 +80,14 @@ impl Recorder {
         self.sample().then(|| self.now())
     }
 
-    /// Notes the keys of a commit that is measured since `started`.
+    /// Counts the keys of a commit that is measured since `started`.
     pub(crate) fn note_writes(&self, batch: &WriteBatch, started: Option<Duration>) {
         if let Some(started) = started {
             self.hot_keys.note_writes(batch, self.sampler.one_in(), started);
         }
     }
 
-    /// Notes the key of a get that is measured since `started`; returns whether it is hot.
+    /// Counts the key of a get that is measured since `started`; returns whether it is hot.
     pub(crate) fn note_read(&self, family: Family, key: &[u8], started: Duration) -> bool {
         self.hot_keys.note_read(family, key, self.sampler.one_in(), started)
     }
@@ -113,7 +113,7 @@ impl Recorder {
         Ok(result)
     }
 
-    /// What was recorded, by what took the time.
+    /// What was recorded, by operation.
     pub(crate) fn latencies(&self) -> LatencyStats {
         let get = |recording: &Recording| -> Histogram { recording.get() };
         LatencyStats {
@@ -129,14 +129,14 @@ impl Recorder {
         }
     }
 
-    /// What sampled gets have met, each standing for as many as it was chosen from.
+    /// What sampled gets have found, each standing for as many as it was chosen from.
     pub(crate) fn reads(&self) -> ReadStats {
         let one_in = self.sampler.one_in();
         ReadStats { scans: self.seek.get().count().saturating_mul(one_in), ..self.reads.scaled(one_in) }
     }
 }
 
-/// What sampled gets have met.
+/// What sampled gets have found.
 #[derive(Default)]
 pub(crate) struct ReadCounters {
     gets: AtomicU64,
@@ -151,16 +151,16 @@ pub(crate) struct ReadCounters {
 /// See [`ReadCounters`].
 #[derive(Default)]
 struct LevelCounters {
-    /// Tables whose filter was asked.
+    /// Tables whose filter was queried.
     asked: AtomicU64,
-    /// Of these, those whose filter said no.
+    /// Of these, those whose filter excluded the key.
     passed_over: AtomicU64,
     /// Those that had the key.
     found: AtomicU64,
 }
 
 impl ReadCounters {
-    /// A get has ended; `found` tells whether there is a value, `in_memory` whether a memtable knew.
+    /// A get has ended; `found`: there is a value, `in_memory`: a memtable had it.
     pub(crate) fn note_get(&self, found: bool, in_memory: bool) {
         self.gets.fetch_add(1, Relaxed);
         self.found.fetch_add(found.into(), Relaxed);
@@ -177,7 +177,7 @@ impl ReadCounters {
         self.dead_skips.fetch_add(1, Relaxed);
     }
 
-    /// A table of a level was asked for a key.
+    /// A table of a level was searched for a key.
     pub(crate) fn note_table(&self, level: usize, filter_passed: bool, found: bool) {
         debug_assert!(filter_passed || !found, "a filter never hides a key");
         if let Some(counters) = self.levels.get(level) {

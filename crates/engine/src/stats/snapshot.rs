@@ -4,18 +4,18 @@ use super::histogram::Histogram;
 use crate::compaction::LevelWork;
 use crate::{Family, SequenceNumber, TransactionStats};
 
-/// A database's counters (since open, only growing) and gauges (now). Read while others write: numbers of one room
-/// belong together, those of different rooms are moments apart.
+/// A database's counters (since open, only growing) and gauges (now). Read while others write: numbers of one subsystem
+/// belong together, those of different subsystems are moments apart.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Stats {
     /// The newest sequence number that readers see.
     pub visible_sequence: SequenceNumber,
-    /// How long things take.
+    /// Latencies.
     pub latency: LatencyStats,
     /// Commits.
     pub commits: CommitStats,
-    /// Writers that were held up.
+    /// Writers that were stopped or slowed.
     pub stalls: StallStats,
     /// The log.
     pub log: LogStats,
@@ -43,15 +43,15 @@ pub struct Stats {
     pub families: Vec<FamilyStats>,
     /// Keys that are read and written most.
     pub hot_keys: HotKeyStats,
-    /// What has gone wrong.
+    /// Failures.
     pub health: HealthStats,
 }
 
-/// Tables that were built outside and taken in, counted.
+/// Tables that were built outside and ingested, counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct IngestStats {
-    /// Calls of `Db::ingest` that took something in.
+    /// Calls of `Db::ingest` that ingested something.
     pub ingests: u64,
     /// Their tables.
     pub tables: u64,
@@ -59,8 +59,8 @@ pub struct IngestStats {
     pub bytes: u64,
 }
 
-/// Latencies. Gets and writes are sampled, one in [`Options::stats_sample_one_in`](crate::Options): the histogram counts
-/// those that were measured. Of the others all are there.
+/// Latencies. Gets and writes are sampled, one in [`Options::stats_sample_one_in`](crate::Options): the histogram
+/// counts those that were measured. Of the others all are there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LatencyStats {
@@ -70,12 +70,12 @@ pub struct LatencyStats {
     pub multi_get: Histogram,
     /// The first seeks of scans, through all their sources. Sampled.
     pub seek: Histogram,
-    /// Commits, from the call to the answer, back-pressure included. Sampled.
+    /// Commits, from the call to the answer, backpressure included. Sampled.
     pub write: Histogram,
-    /// The part of a commit from its place in the log on: insertion into memory, the sync it asked for, and the commits before
-    /// it. Sampled with `write`.
+    /// The part of a commit from its place in the log on: insertion into memory, the sync that it required, and the
+    /// commits before it. Sampled with `write`.
     pub commit_wait: Histogram,
-    /// Syncs of the log for commits, each with the sync of values that goes before it.
+    /// Syncs of the log for commits, each with the sync of values before it.
     pub log_sync: Histogram,
     /// Syncs of the value log for commits.
     pub value_sync: Histogram,
@@ -85,7 +85,7 @@ pub struct LatencyStats {
     pub compaction: Histogram,
 }
 
-/// Commits, counted by what they asked for.
+/// Commits, counted by their durability.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CommitStats {
@@ -95,17 +95,17 @@ pub struct CommitStats {
     pub buffered: u64,
     /// With `Derived`.
     pub derived: u64,
-    /// Submitted commits that wait for their turn now.
+    /// Submitted commits that wait now.
     pub waiting: u64,
 }
 
-/// Writers that were held up.
+/// Writers that were stopped or slowed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StallStats {
-    /// Times that a writer met full memory, a full level 0 or another hard bound and had to wait, counted.
+    /// Times that a writer found full memory, a full level 0 or another hard bound and had to wait, counted.
     pub waits: u64,
-    /// Callers that wait there now. [`HealthStats::stalled`] says for what.
+    /// Callers that wait there now. [`HealthStats::stalled`] gives the reason.
     pub waiting: u64,
     /// How writers are slowed before that.
     pub delays: crate::WriteDelays,
@@ -119,16 +119,16 @@ pub struct LogStats {
     pub segments: u64,
     /// Files that were segments and wait to be used again, now; see `Options::log_segments_recycled_max`.
     pub segments_free: u64,
-    /// Bytes that unflushed memtables keep: from the oldest segment that one needs. See
+    /// Bytes that unflushed memtables retain: from the oldest segment that one needs. See
     /// [`Db::log_retention`](crate::Db::log_retention).
     pub held_by_memtables_bytes: u64,
-    /// Bytes that streams keep, likewise.
+    /// Bytes that streams retain, likewise.
     pub held_by_streams_bytes: u64,
-    /// Bytes that are kept for subscribers of changes alone.
+    /// Bytes that are retained for subscribers of changes alone.
     pub held_for_feed_bytes: u64,
     /// How long the oldest segment has been full, in milliseconds.
     pub oldest_held_ms: u64,
-    /// Warnings that one kind of holder keeps more than `Options::log_holder_warn_bytes`, counted.
+    /// Warnings that one kind of holder retains more than `Options::log_holder_warn_bytes`, counted.
     pub holder_warnings: u64,
     /// Segments deleted or put aside for use again, counted.
     pub segments_deleted: u64,
@@ -184,10 +184,10 @@ pub struct CompactionTotals {
     pub limiter_waited_us: u64,
     /// Bytes that the rate limiter has let pass, counted.
     pub limiter_bytes: u64,
-    /// The rate limiter's bound in bytes a second now, 0 for none.
+    /// The rate limiter's bound in bytes per second now, 0 for none.
     pub limiter_bytes_per_second: u64,
-    /// Compactions of ranges in which scans passed over much that is dead, counted; and those that were refused because too many
-    /// waited.
+    /// Compactions of ranges in which scans passed over many dead versions, counted; and those that were refused
+    /// because too many waited.
     pub dead_requests: u64,
     /// See `dead_requests`.
     pub dead_requests_refused: u64,
@@ -205,19 +205,20 @@ pub struct ReadStats {
     pub gets_in_memtables: u64,
     /// Scans that have begun, counted.
     pub scans: u64,
-    /// Dead versions that scans passed over on their way to what lives, counted.
+    /// Dead versions that scans passed over, counted.
     pub dead_versions_passed: u64,
     /// Times that a scan skipped a range that is known to be dead, counted.
     pub dead_ranges_skipped: u64,
     /// Such ranges now.
     pub dead_ranges: u64,
-    /// Times that a scan learnt one, counted; that it could not, for a write came between; that a write into one cut it.
+    /// Times that a scan recorded one, counted; that it could not, because of a concurrent write; that a write into one
+    /// cut it.
     pub dead_ranges_learnt: u64,
     /// See `dead_ranges_learnt`.
     pub dead_ranges_refused: u64,
     /// See `dead_ranges_learnt`.
     pub dead_ranges_cut: u64,
-    /// What gets have met in each level.
+    /// What gets have found in each level.
     pub levels: Vec<LevelReads>,
     /// Snapshots and iterators now.
     pub open: u64,
@@ -241,7 +242,7 @@ impl ReadStats {
     }
 }
 
-/// What gets have met in one level, of all families.
+/// What gets have found in one level, of all families.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LevelReads {
@@ -256,11 +257,11 @@ pub struct LevelReads {
 /// What filters have answered to gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FilterStats {
-    /// Times that one was asked.
+    /// Times that one was queried.
     pub asked: u64,
-    /// Times that it said that the key is not there: a search saved.
+    /// Times that it excluded the key: a search saved.
     pub useful: u64,
-    /// Times that it did not, and the key was not there.
+    /// Times that it passed the key, which the table did not have.
     pub false_positives: u64,
 }
 
@@ -272,11 +273,11 @@ pub struct CacheStats {
     pub capacity_bytes: u64,
     /// Bytes in it now.
     pub bytes: u64,
-    /// Lookups that found what they asked for, counted.
+    /// Lookups that found their entry, counted.
     pub hits: u64,
     /// Lookups that did not, counted.
     pub misses: u64,
-    /// Entries that had to go for others, counted.
+    /// Entries evicted for others, counted.
     pub evictions: u64,
 }
 
@@ -329,15 +330,15 @@ pub struct LevelStats {
     pub entries: u64,
     /// Tombstones in them.
     pub tombstones: u64,
-    /// Bytes that the level is to hold; `None` for level 0, and for the last one, which holds what there is.
+    /// Target in bytes; `None` for level 0, and for the last one, which has no target.
     pub target_bytes: Option<u64>,
-    /// How urgently it wants a compaction: 1 is due. Level 0: tables over a key against the number at which compaction
+    /// Urgency of a compaction: 1 is due. Level 0: tables over a key against the number at which compaction
     /// starts; others: bytes against the target.
     pub score: f64,
 }
 
 /// Keys that are read and written most, the hottest first: those with at least one in 512 of all reads or writes of the
-/// last windows (`HotKeyOptions::window_ms`), at most 16 each. Estimates, that are never too large but by sampling.
+/// last windows (`HotKeyOptions::window_ms`), at most 16 each. Estimates, which exceed the true value only by sampling.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct HotKeyStats {
@@ -347,7 +348,7 @@ pub struct HotKeyStats {
     pub writes: Vec<HotKey>,
     /// Commits refused by `HotKeyOptions::write_limit_per_second`, counted.
     pub throttled: u64,
-    /// Times that what a hot key's read has found got a better place in a cache, counted.
+    /// Times that what a hot key's read has found was promoted in a cache, counted.
     pub promoted: u64,
 }
 
@@ -361,25 +362,27 @@ pub struct HotKey {
     pub key: Vec<u8>,
     /// Whether it is longer.
     pub truncated: bool,
-    /// Reads or writes of it a second, estimated.
+    /// Reads or writes of it per second, estimated.
     pub per_second: f64,
 }
 
-/// What has gone wrong.
+/// Failures.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HealthStats {
     /// Why writes have stopped, if they have.
     pub stopped: Option<String>,
-    /// What a thread was at that panicked, if one has: the name of a background job, or a step of a commit. That stops writes.
+    /// The task of a thread that panicked, if one has: the name of a background job, or a step of a commit. That stops
+    /// writes.
     pub panicked: Option<String>,
-    /// What writers wait for, if a hard bound is reached now: the work, what it is about, and the option with the bound.
+    /// What writers wait for, if a hard bound is reached now: the work, its subject, and the option with the
+    /// bound.
     pub stalled: Option<String>,
     /// Flushes that failed and are tried again, counted.
     pub failed_flushes: u64,
     /// Compactions that failed and are tried again, counted.
     pub failed_compactions: u64,
-    /// The error of flush or compaction that is waited out now, if any.
+    /// The present error of flush or compaction that is being retried, if any.
     pub background_error: Option<String>,
     /// Times that there was no descriptor to open a file with, counted; most of them ended by closing open tables.
     pub descriptors_refused: u64,

@@ -1,4 +1,4 @@
-//! What each thread has of its own, so that counting does not make threads wait for each other.
+//! Per-thread state, so that counting does not make threads wait for each other.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -24,15 +24,16 @@ pub(crate) fn stripe_of_thread() -> usize {
 
 /// Chooses one in so many operations.
 ///
-/// Each thread walks round a circle in steps of the golden ratio and chooses the operations that come to lie in a part of
-/// the circle. That is an addition and a comparison, needs no random numbers, and, unlike every n-th operation, does not
-/// fall into step with a workload that repeats itself: the chosen part of every second, third, .. operation is the same.
+/// Each thread advances around a circle in steps of the golden ratio and chooses the operations whose position falls
+/// into a part of the circle. That is an addition and a comparison, needs no random numbers, and, unlike every n-th
+/// operation, does not synchronize with a workload that repeats itself: the chosen part of every second, third, ..
+/// operation is the same.
 #[derive(Debug)]
 pub(crate) struct Sampler {
     one_in: u64,
     until: u64,
-    /// Where a walk of its own is, in place of each thread's: in a stepped world what is chosen must follow from the seed
-    /// alone, not from what the thread has done before.
+    /// The position of a separate walk, in place of each thread's: in a stepped world what is chosen must follow from
+    /// the seed alone, not from what the thread has done before.
     own_phase: Option<AtomicU64>,
 }
 

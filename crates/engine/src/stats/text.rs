@@ -1,4 +1,4 @@
-//! Metrics written down.
+//! Text formats of metrics.
 
 use super::metric::{Metric, MetricKind, Sample, Value};
 use super::{Histogram, Stats};
@@ -32,23 +32,23 @@ impl Stats {
         text
     }
 
-    /// All numbers as a JSON object with an object for each room. Histograms are shown by count, sum and percentiles;
-    /// metrics with labels as arrays.
+    /// All numbers as a JSON object with an object for each subsystem. Histograms are shown by count, sum and
+    /// percentiles; metrics with labels as arrays.
     pub fn to_json(&self) -> String {
         let metrics = self.metrics();
-        let mut rooms: Vec<(&str, Vec<String>)> = Vec::new();
+        let mut subsystems: Vec<(&str, Vec<String>)> = Vec::new();
         for metric in &metrics {
-            if rooms.last().is_none_or(|(room, _)| *room != metric.room) {
-                rooms.push((metric.room, Vec::new()));
+            if subsystems.last().is_none_or(|(subsystem, _)| *subsystem != metric.subsystem) {
+                subsystems.push((metric.subsystem, Vec::new()));
             }
-            if let Some((_, members)) = rooms.last_mut() {
+            if let Some((_, members)) = subsystems.last_mut() {
                 members.push(format!("{}: {}", quoted(&metric.what_and_unit()), json_value(metric)));
             }
         }
-        let object = |(room, members): (&str, Vec<String>)| {
-            format!("  {}: {{\n    {}\n  }}", quoted(room), members.join(",\n    "))
+        let object = |(subsystem, members): (&str, Vec<String>)| {
+            format!("  {}: {{\n    {}\n  }}", quoted(subsystem), members.join(",\n    "))
         };
-        format!("{{\n{}\n}}", rooms.into_iter().map(object).collect::<Vec<_>>().join(",\n"))
+        format!("{{\n{}\n}}", subsystems.into_iter().map(object).collect::<Vec<_>>().join(",\n"))
     }
 }
 
@@ -91,7 +91,7 @@ fn json_value(metric: &Metric) -> String {
 fn json_number(value: &Value) -> String {
     match value {
         Value::Whole(value) => value.to_string(),
-        // JSON knows no infinity.
+        // JSON has no infinity.
         Value::Float(value) if value.is_finite() => value.to_string(),
         Value::Float(_) => "null".to_string(),
         Value::Histogram(histogram) => json_histogram(histogram),
@@ -112,8 +112,8 @@ fn json_histogram(histogram: &Histogram) -> String {
     format!("{{\"count\": {}, {}}}", histogram.count(), seconds.join(", "))
 }
 
-/// A string in quotation marks, as JSON has it; what of it can be in names of families and messages, Prometheus reads the
-/// same.
+/// A string in quotation marks, as in JSON; for the characters in names of families and messages, Prometheus reads
+/// the same.
 fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');

@@ -1,6 +1,6 @@
 use super::*;
 use crate::stats::Unit;
-use crate::stats::metric::Room;
+use crate::stats::metric::Subsystem;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ fn stats() -> Stats {
 }
 
 #[test]
-fn every_metric_has_a_name_of_its_own_and_stands_in_its_room() {
+fn every_metric_has_a_unique_name_and_is_in_its_subsystem() {
     let metrics = stats().metrics();
     let names: BTreeSet<String> = metrics.iter().map(Metric::name).collect();
     assert_eq!(names.len(), metrics.len());
@@ -32,8 +32,15 @@ fn every_metric_has_a_name_of_its_own_and_stands_in_its_room() {
         assert_eq!(histogram, metric.kind == MetricKind::Histogram, "{name}");
         assert!(!histogram || metric.unit == Unit::Seconds, "{name}");
     }
-    let rooms: Vec<&str> = metrics.chunk_by(|left, right| left.room == right.room).map(|room| room[0].room).collect();
-    assert_eq!(rooms.iter().collect::<BTreeSet<_>>().len(), rooms.len(), "a room is one object of the JSON: {rooms:?}");
+    let subsystems: Vec<&str> = metrics
+        .chunk_by(|left, right| left.subsystem == right.subsystem)
+        .map(|subsystem| subsystem[0].subsystem)
+        .collect();
+    assert_eq!(
+        subsystems.iter().collect::<BTreeSet<_>>().len(),
+        subsystems.len(),
+        "a subsystem is one object of the JSON: {subsystems:?}"
+    );
 }
 
 #[test]
@@ -74,7 +81,7 @@ fn json_says_what_prometheus_says() {
 #[test]
 fn numbers_that_json_cannot_say_are_null() {
     let mut metrics = Vec::new();
-    Room::new(&mut metrics, "test").gauge("what", Unit::Ratio, "Help", f64::NAN);
+    Subsystem::new(&mut metrics, "test").gauge("what", Unit::Ratio, "Help", f64::NAN);
     assert_eq!(json_value(&metrics[0]), "null");
 }
 

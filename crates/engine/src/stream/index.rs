@@ -6,7 +6,7 @@ use crate::{Error, Result, StreamId, StreamOp};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
-/// Where an entry lies.
+/// The position of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EntryPosition {
     pub(crate) record: RecordPosition,
@@ -25,8 +25,8 @@ pub(crate) struct Stream {
     pub(crate) entries: BTreeMap<u64, EntryPosition>,
 }
 
-/// What the next append of a stream must fit to. Kept apart, so that a group's commits can be checked one after the
-/// other before any of them is written.
+/// The state that the next append of a stream must match. Separate, so that a group's commits can be checked one after
+/// the other before any of them is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StreamBounds {
     truncated_through: u64,
@@ -43,7 +43,7 @@ pub(crate) struct Usage {
     pub(crate) bytes: u64,
 }
 
-/// What a mark counts for; about its size in a rewrite.
+/// The assumed size of a mark; about its size in a rewrite.
 const MARK_BYTES: u64 = 16;
 
 /// All streams.
@@ -59,7 +59,7 @@ type UsageBySegment = BTreeMap<u64, SegmentUsage>;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct SegmentUsage {
     total: Usage,
-    /// Items by stream: a rewrite, which holds up commits, finds them without a walk through all streams.
+    /// Items by stream: a rewrite, which delays commits, finds them without a walk through all streams.
     items: BTreeMap<StreamId, usize>,
 }
 
@@ -100,7 +100,7 @@ impl StreamIndex {
         items.map(|(id, items)| (*id, self.streams.get(id).expect("a stream whose items are counted exists"), *items))
     }
 
-    /// Refuses operations that do not fit to the streams as they are after those that `ahead` has seen; notes these
+    /// Refuses operations that do not match the streams as they are after those that `ahead` has seen; records these
     /// in `ahead`. On an error `ahead` is as it was.
     pub(crate) fn check(&self, ops: &[StreamOp], ahead: &mut BTreeMap<StreamId, StreamBounds>) -> Result<()> {
         let mut seen: BTreeMap<StreamId, StreamBounds> = BTreeMap::new();
@@ -113,7 +113,7 @@ impl StreamIndex {
         Ok(())
     }
 
-    /// Outside of replay entries are consecutive, so the first and the last tell all.
+    /// Outside of replay entries are consecutive, so the first and the last are enough.
     fn bounds(&self, id: StreamId) -> StreamBounds {
         let Some(stream) = self.streams.get(&id) else { return StreamBounds::EMPTY };
         let last_index = stream.entries.last_key_value().map_or(stream.truncated_through, |(index, _)| *index);
@@ -122,7 +122,7 @@ impl StreamIndex {
         StreamBounds { truncated_through: stream.truncated_through, last_index }
     }
 
-    /// Takes in the operations of the record at `position`, in log order.
+    /// Applies the operations of the record at `position`, in log order.
     pub(crate) fn apply(&mut self, position: RecordPosition, records: Vec<StreamRecord>) {
         for record in records {
             match record {
@@ -163,7 +163,7 @@ impl StreamIndex {
         }
     }
 
-    /// Puts entries, except those that are truncated already (a replayed record may be older than the mark it meets:
+    /// Adds entries, except those that are truncated already (a replayed record may be older than the present mark:
     /// a rewrite carries the mark of its time).
     fn place(&mut self, id: StreamId, first_index: u64, record: RecordPosition, entries: &[Span]) {
         let stream = self.streams.entry(id).or_default();

@@ -1,8 +1,8 @@
 //! Streams: sequences of opaque entries that live in the log only.
 //!
 //! The index keeps, for every stream, where each live entry lies in the log, the latest state blob and the truncation
-//! mark; and for every segment, how much of it streams still need. One function ([`StreamIndex::apply`]) takes
-//! records in, whether they were just written or are replayed, so both lead to the same index.
+//! mark; and for every segment, how much of it streams still need. One function ([`StreamIndex::apply`]) applies
+//! records, whether they were just written or are replayed, so both produce the same index.
 //!
 //! Invariants:
 //! 1. Entries are above the truncation mark and, outside of replay, consecutive.

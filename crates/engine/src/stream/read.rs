@@ -33,8 +33,8 @@ impl EntryReader<'_> {
     }
 }
 
-/// Reads a whole stream; an unknown one is empty. Runs beside writers, truncation and retention: positions and
-/// files are taken together under the index's lock, and a file that is held stays readable.
+/// Reads a whole stream; an unknown one is empty. Runs concurrently with writers, truncation and retention: positions
+/// and files are taken together under the index's lock, and a file that is held stays readable.
 pub(crate) fn read_stream(index: &Mutex<StreamIndex>, segments: &Segments, id: StreamId) -> Result<StreamContents> {
     let (stream, files) = {
         let index = index.lock();

@@ -1,10 +1,10 @@
 //! A block in memory, and the search in it. The layout is in [`super::block_writer`].
 //!
-//! All checks are made once, when a block comes in: lengths, kinds, and the order of its keys. Whoever holds a [`Block`]
-//! may rely on them, so that a search or a step needs neither checks nor error paths. A block with a matching checksum and
-//! wrong content is refused here: it gives an error, never a panic or a wrong answer.
+//! All checks are made once, when a block is loaded: lengths, kinds, and the order of its keys. The holder of a
+//! [`Block`] may rely on them, so that a search or a step needs neither checks nor error paths. A block with a matching
+//! checksum and wrong content is refused here: it gives an error, never a panic or a wrong answer.
 //!
-//! Beside the block's bytes stands an array of the keys' first 8 bytes after the shared prefix, as big-endian integers:
+//! Next to the block's bytes is an array of the keys' first 8 bytes after the shared prefix, as big-endian integers:
 //! they compare like the keys do, unless they are equal. A search counts the smaller ones, with loads that do not wait
 //! for one another, and compares whole keys only on a tie.
 
@@ -22,9 +22,9 @@ use std::ops::Range;
 type Checked<T> = std::result::Result<T, Malformed>;
 
 const SHORT: Malformed = "the block is shorter than its columns";
-/// Below so many keys a search looks at all of them: 4 cache lines, fetched together.
+/// Below so many keys a search reads all of them: 4 cache lines, fetched together.
 const COUNTED_KEYS: usize = 32;
-/// So many bytes of the heads, and of the columns of keys, are fetched ahead: those of an ordinary block.
+/// So many bytes of the heads, and of the columns of keys, are prefetched: those of an ordinary block.
 const FETCHED_BYTES: usize = 512;
 
 /// An uncompressed, checked block.
@@ -63,7 +63,7 @@ fn header(mut input: &[u8]) -> std::result::Result<(Header, u16), Truncated> {
 }
 
 impl Block {
-    /// Checks everything about a block but its place in the table.
+    /// Checks everything about a block except its place in the table.
     pub fn new(data: Bytes) -> Checked<Block> {
         let (header, zero) = header(&data).map_err(|_| SHORT)?;
         if !matches!(header.end_bytes, 2 | 4) || header.tag_bytes > 8 || zero != 0 || header.entries == 0 {
@@ -199,7 +199,7 @@ impl Block {
         (sequence_of(tag), kind_of(tag).unwrap_or(Kind::Delete))
     }
 
-    /// Has the processor fetch what a search looks at first.
+    /// Prefetches what a search reads first.
     pub(crate) fn fetch_ahead(&self) {
         prefetch(self.heads.as_ptr().cast(), size_of_val(&*self.heads).min(FETCHED_BYTES));
         // Every column but that of the values.
@@ -246,7 +246,7 @@ impl Block {
         low
     }
 
-    /// How an entry stands to `target`, whose user key lacks the shared prefix.
+    /// How an entry compares with `target`, whose user key lacks the shared prefix.
     fn compare(&self, index: usize, target: KeyRef<'_>) -> Ordering {
         KeyRef::new(self.suffix(index), self.sequence(index)).cmp(&target)
     }
@@ -256,7 +256,7 @@ impl Block {
         user_key.strip_prefix(self.shared_prefix()) == Some(self.suffix(index))
     }
 
-    /// How the entry stands to `position`.
+    /// How the entry compares with `position`.
     pub fn cmp_entry(&self, index: usize, position: KeyRef<'_>) -> Ordering {
         let shared = self.shared_prefix();
         match position.user_key.strip_prefix(shared) {

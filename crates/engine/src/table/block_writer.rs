@@ -1,6 +1,6 @@
 //! Builds blocks: data blocks, and both levels of the index.
 //!
-//! A block is laid out in columns of fixed width, so that a reader goes to any entry without decoding those before it:
+//! A block is laid out in columns of fixed width, so that a reader finds any entry without decoding those before it:
 //!
 //! | offset | width | field |
 //! |---|---|---|
@@ -31,7 +31,7 @@ use kontiki_env::codec::{put_u32, put_u64};
 
 /// Bytes before the shared prefix.
 pub(super) const BLOCK_HEADER_BYTES: usize = 24;
-/// What an entry costs beside key and stored bytes, for estimates: two ends of 2 bytes, a tag of 4.
+/// Bytes of an entry in addition to key and stored bytes, for estimates: two ends of 2 bytes, a tag of 4.
 const ENTRY_BYTES_GUESS: usize = 8;
 
 /// Collects the entries of one block.

@@ -1,4 +1,4 @@
-//! Walks over one table.
+//! A cursor over one table.
 
 use super::block::Block;
 use super::index::PARTITION_BLOCKS;
@@ -27,13 +27,14 @@ pub struct TableCursor {
     /// Blocks since the last seek.
     blocks: u32,
     place: Place,
-    /// Where the seek that comes next goes.
+    /// The target of the next seek.
     prepared: Option<Place>,
     partition: Option<(usize, Arc<Resident>)>,
     block: Option<Arc<Resident>>,
     /// The current entry of `block`.
     at: usize,
-    /// On a walk: the block that comes next. What a walk over it looks at is fetched when the cursor comes to entry `fetch_at`.
+    /// During a walk: the next block. What a walk over it reads is prefetched when the cursor reaches entry
+    /// `fetch_at`.
     next: Option<Place>,
     fetch_at: usize,
     /// Its user key: the block's shared prefix, and the suffix that changes with each step.
@@ -44,7 +45,7 @@ pub struct TableCursor {
 }
 
 impl TableCursor {
-    /// A cursor that stands nowhere.
+    /// A cursor without a position.
     pub fn new(reader: impl Into<HeldReader>, direction: Direction) -> TableCursor {
         TableCursor::with_purpose(reader.into(), direction, false)
     }
@@ -79,7 +80,7 @@ impl TableCursor {
         self.block.as_ref().expect("the caller checked valid()")
     }
 
-    /// Goes to a data block, without an entry.
+    /// Moves to a data block, without an entry.
     fn load(&mut self, place: Place) -> Result<()> {
         self.block = None;
         let purpose = match self.blocks {
@@ -113,7 +114,7 @@ impl TableCursor {
         }
     }
 
-    /// Stands on an entry of the current block.
+    /// Moves to an entry of the current block.
     fn stand_on(&mut self, at: usize) {
         let Some(block) = &self.block else { return };
         debug_assert!(at < block.len());
@@ -124,7 +125,7 @@ impl TableCursor {
         (self.sequence, self.kind) = (self.reader.sequences().reported(sequence), kind);
     }
 
-    /// Goes to the first entry of the next block in the cursor's direction, if there is one.
+    /// Moves to the first entry of the next block in the cursor's direction, if there is one.
     fn next_block(&mut self) -> Result<()> {
         self.block = None;
         let partition = keep_partition(&mut self.partition, &self.reader, self.place.partition)?;
@@ -157,8 +158,8 @@ impl TableCursor {
     }
 }
 
-/// A partition of the index, kept until the cursor needs another one. Its count is on a line that all threads share, so it is
-/// taken once.
+/// A partition of the index, kept until the cursor needs another one. Its count is on a line that all threads share, so
+/// it is taken once.
 fn keep_partition<'a>(
     kept: &'a mut Option<(usize, Arc<Resident>)>,
     reader: &TableReader,

@@ -1,15 +1,15 @@
 //! A bloom filter over user keys, blocked by cache line: a lookup touches one line of 64 bytes.
 //!
-//! If the family asks for it (`filter_prefix_bytes`), the filter also holds the first so many bytes of every key that is
-//! as long, so that a scan of one prefix can pass by a table. Prefix and key are hashed alike: a prefix that is a key too
-//! costs nothing more.
+//! If the family enables it (`filter_prefix_bytes`), the filter also holds the first so many bytes of every key that
+//! is as long, so that a scan of one prefix can skip a table. Prefix and key are hashed alike: a prefix that is a
+//! key too costs nothing more.
 //!
 //! Filter block: lines of 64 bytes, then the number of probes (1 byte). With the key's XXH3-64 hash `h`, its line is
 //! `((h >> 32) * lines) >> 32`; probe `i` (from 0) takes the top 9 bits of the 32-bit product
 //! `(h & 0xffffffff) * 0x9e3779b9^(i + 1)` as bit number in the line: byte `bit / 8`, mask `1 << (bit % 8)`.
 //! An empty filter (0 lines) lets every key pass.
 //!
-//! At 10 bits a key and 6 probes about 1 % of absent keys pass; blocking costs some tenths of a percent against a
+//! At 10 bits per key and 6 probes about 1 % of absent keys pass; blocking costs some tenths of a percent against a
 //! plain filter and saves five cache misses.
 
 use super::format::Malformed;
@@ -22,7 +22,7 @@ const MULTIPLIER: u32 = 0x9e37_79b9;
 /// More probes than this gain nothing at any sensible size.
 const PROBES_MAX: u8 = 16;
 
-/// The hash by which filters know a user key or a prefix: computed once for a lookup in many tables.
+/// The hash of a user key or a prefix in filters: computed once for a lookup in many tables.
 pub fn filter_hash(user_key: &[u8]) -> u64 {
     hash64(user_key)
 }
@@ -71,7 +71,7 @@ impl FilterWriter {
     /// The filter block.
     pub fn finish(self) -> Vec<u8> {
         let lines = self.lines();
-        // 0.69 * bits per key is the optimum of a plain filter; a blocked one wants a little less.
+        // 0.69 * bits per key is the optimum of a plain filter; a blocked one needs a little less.
         assert!(lines > 0 || self.hashes.is_empty() || self.bits_per_key == 0, "every key has a line");
         let probes = ((self.bits_per_key * 3) / 5).clamp(1, PROBES_MAX as usize) as u8;
         let mut out = vec![0; lines * LINE_BYTES];

@@ -2,9 +2,9 @@
 //!
 //! Header (16 bytes, at offset 0): magic `KONTISST` (8), format version (u32 LE), CRC-32 of those 12 bytes (u32 LE).
 //!
-//! A stored block: payload, compression (1 byte: 0 raw, 1 LZ4, 2 Zstandard), CRC-32 (u32 LE) of payload, compression byte and the
-//! block's file offset (u64 LE), so that a block read from, or written to, a wrong place does not pass. An LZ4
-//! payload is the raw length (u32 LE) and an LZ4 block, a Zstandard payload the raw length and one frame.
+//! A stored block: payload, compression (1 byte: 0 raw, 1 LZ4, 2 Zstandard), CRC-32 (u32 LE) of payload, compression
+//! byte and the block's file offset (u64 LE), so that a block read from, or written to, a wrong place does not pass. An
+//! LZ4 payload is the raw length (u32 LE) and an LZ4 block, a Zstandard payload the raw length and one frame.
 //!
 //! Footer (72 bytes, at the end): filter, properties and index handles (offset u64 LE, payload length u64 LE, each),
 //! 8 zero bytes, format version (u32 LE), CRC-32 of the footer up to here (u32 LE), magic `KONTISST` (8).
@@ -41,7 +41,7 @@ pub enum Compression {
     /// LZ4 where it saves at least an eighth.
     Lz4,
     /// Zstandard where it saves at least an eighth: about a fifth smaller than LZ4, at ten times its cost to write and
-    /// more to read. For the last level of data that is kept and seldom asked for.
+    /// more to read. For the last level of data that is kept and rarely read.
     Zstd,
 }
 
@@ -110,7 +110,8 @@ fn check_version(version: u32, file: &Path) -> Result<()> {
         return Ok(());
     }
     let what = format!(
-        "table format version {version} is unknown, this build knows up to {FORMAT_VERSION}; open it with the newer kontiki that wrote it"
+        "table format version {version} is unknown, this build knows up to {FORMAT_VERSION}; open it with the \
+             newer kontiki that wrote it"
     );
     Err(Error::UnsupportedFormat { file: file.to_path_buf(), what })
 }
@@ -132,7 +133,7 @@ pub fn encode_footer(footer: &Footer) -> Vec<u8> {
     out
 }
 
-/// Parses a footer that stands at `offset` of `file`, checking that its handles lie before it.
+/// Parses a footer at `offset` of `file`, checking that its handles lie before it.
 pub fn decode_footer(bytes: &[u8], file: &Path, offset: u64) -> Result<Footer> {
     let corrupt = |what: &str| Error::Corruption { file: file.to_path_buf(), offset, what: what.to_string() };
     let short = |_: Truncated| corrupt("the table's footer is cut short");
@@ -171,7 +172,7 @@ pub fn encode_block(raw: &[u8], offset: u64, compression: Compression, out: &mut
         Compression::Lz4 => pack_lz4(raw, out),
         Compression::Zstd => pack_zstd(raw, out),
     };
-    // Less than an eighth does not pay for unpacking.
+    // Less than an eighth does not pay for the decompression.
     let kind = packed.filter(|_| out.len() < raw.len() - raw.len() / 8).unwrap_or(COMPRESSION_RAW);
     if kind == COMPRESSION_RAW {
         out.clear();
@@ -191,7 +192,8 @@ fn pack_lz4(raw: &[u8], out: &mut Vec<u8>) -> Option<u8> {
     Some(COMPRESSION_LZ4)
 }
 
-/// The encoder is young, so what it made is unpacked and compared: a block that could not be read back would be lost.
+/// The encoder is a recent library, so its output is decompressed and compared: a block that could not be read back
+/// would be lost.
 fn pack_zstd(raw: &[u8], out: &mut Vec<u8>) -> Option<u8> {
     put_u32(out, raw.len() as u32);
     let frame = ruzstd::encoding::compress_to_vec(raw, ruzstd::encoding::CompressionLevel::Fastest);
@@ -206,7 +208,7 @@ fn unpack_zstd(frame: &[u8], raw_bytes: usize) -> std::result::Result<Vec<u8>, M
     if length == raw_bytes { Ok(raw) } else { Err("the block's uncompressed length is wrong") }
 }
 
-/// What [`decode_block`] found wrong.
+/// The error of [`decode_block`].
 pub type Malformed = &'static str;
 
 /// Checks and uncompresses what [`encode_block`] made for `offset`: payload and trailer.

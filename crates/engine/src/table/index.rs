@@ -31,7 +31,7 @@ impl IndexWriter {
     pub(super) fn add(&mut self, last: KeyRef<'_>, next: Option<KeyRef<'_>>, handle: BlockHandle) {
         let separator = match next {
             Some(next) if next.user_key != last.user_key => {
-                // One byte past the common prefix tells the two apart; `next` is greater, so it has that byte.
+                // One byte past the common prefix distinguishes the two; `next` is greater, so it has that byte.
                 let length = common_prefix(last.user_key, next.user_key) + 1;
                 KeyRef::before_all(next.user_key.get(..length).unwrap_or(next.user_key))
             }
@@ -81,7 +81,7 @@ pub(super) fn handle_of(block: &Block, at: usize) -> Checked<BlockHandle> {
     if stored.is_empty() { Ok(handle) } else { Err(bad) }
 }
 
-/// A position with a key of its own.
+/// A position with an owned key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Separator {
     pub(super) user_key: Vec<u8>,
@@ -108,8 +108,8 @@ pub(super) fn check_bounds(block: &Block, after: Option<&Separator>, until: &Sep
     if block.cmp_entry(block.len() - 1, until.as_ref()) == Ordering::Greater { Err(outside) } else { Ok(()) }
 }
 
-/// Checks the handles of an index block: blocks one after the other, without gaps, from `start` (unless it is not known)
-/// to `end` at most.
+/// Checks the handles of an index block: blocks one after the other, without gaps, from `start` (unless it is not
+/// known) to `end` at most.
 pub(super) fn check_handles(block: &Block, start: Option<u64>, end: u64) -> Checked<()> {
     let bad = "the blocks that the index names do not follow one another";
     let mut expected = start;

@@ -6,13 +6,13 @@ const PATH: &str = "/outside/a.sst";
 
 fn machine() -> SimMachine {
     let machine = SimMachine::from_seed(1);
-    machine.fs.create_dir_all(Path::new("/outside")).expect("room");
+    machine.fs.create_dir_all(Path::new("/outside")).expect("written");
     machine
 }
 
 fn begin(machine: &SimMachine) -> IngestWriter {
     let created = IngestWriter::create_in(&machine.env(), Path::new(PATH), Family(3), TableOptions::default());
-    created.expect("room")
+    created.expect("written")
 }
 
 fn refused<T: std::fmt::Debug>(result: Result<T>, expected: &str) {
@@ -24,10 +24,10 @@ fn refused<T: std::fmt::Debug>(result: Result<T>, expected: &str) {
 fn a_finished_table_survives_power_loss_and_an_unfinished_one_leaves_nothing() {
     let machine = machine();
     let mut writer = begin(&machine);
-    writer.put(b"a", b"1").expect("room");
-    writer.delete(b"b").expect("room");
-    writer.put_expiring(b"c", b"3", 1000).expect("room");
-    let file = writer.finish().expect("room");
+    writer.put(b"a", b"1").expect("written");
+    writer.delete(b"b").expect("written");
+    writer.put_expiring(b"c", b"3", 1000).expect("written");
+    let file = writer.finish().expect("written");
     assert_eq!((file.entries, file.family), (3, Family(3)));
     assert_eq!((file.smallest_key.as_ref(), file.largest_key.as_ref()), (&b"a"[..], &b"c"[..]));
     machine.fs.crash(CrashMode::LoseUnsynced);
@@ -36,7 +36,7 @@ fn a_finished_table_survives_power_loss_and_an_unfinished_one_leaves_nothing() {
     refused(IngestWriter::create_in(&machine.env(), Path::new(PATH), Family(3), TableOptions::default()), "already");
     machine.fs.remove(Path::new(PATH)).expect("removed");
     let mut writer = begin(&machine);
-    writer.put(b"a", b"1").expect("room");
+    writer.put(b"a", b"1").expect("written");
     drop(writer);
     assert_eq!(machine.fs.list(Path::new("/outside")).expect("listed"), Vec::<String>::new());
 }
@@ -45,13 +45,13 @@ fn a_finished_table_survives_power_loss_and_an_unfinished_one_leaves_nothing() {
 fn what_cannot_be_is_refused_and_not_added() {
     let machine = machine();
     let mut writer = begin(&machine);
-    writer.put(b"b", b"1").expect("room");
+    writer.put(b"b", b"1").expect("written");
     refused(writer.put(b"b", b"2"), "ascend");
     refused(writer.delete(b"a"), "ascend");
     refused(writer.put(&vec![b'x'; KEY_BYTES_MAX + 1], b"v"), "65537");
     refused(writer.put(b"c", &vec![0; VALUE_BYTES_MAX + 1]), "33554433");
-    writer.put_expiring(b"c", b"v", 5).expect("room");
-    assert_eq!(writer.finish().expect("room").entries, 2);
+    writer.put_expiring(b"c", b"v", 5).expect("written");
+    assert_eq!(writer.finish().expect("written").entries, 2);
     machine.fs.remove(Path::new(PATH)).expect("removed");
     refused(begin(&machine).finish(), "without keys");
     assert_eq!(machine.fs.list(Path::new("/outside")).expect("listed"), Vec::<String>::new());

@@ -5,8 +5,8 @@ use crate::cache::residents::{Held, Use};
 use crate::iterator::{Found, KeyRef};
 use crate::{Result, SequenceNumber};
 
-/// Blocks held at once. A reader of a table holds a few guards of arc-swap beside these, and only 8 of a thread come without
-/// a reference count.
+/// Blocks held at once. A reader of a table holds a few guards of arc-swap in addition, and only 8 of a thread have
+/// no reference count.
 const BLOCKS_TOGETHER: usize = 4;
 
 /// A key that is looked up.
@@ -25,9 +25,9 @@ struct Group {
 }
 
 impl TableReader {
-    /// What [`TableReader::get`] finds for each of these keys, which ascend. Each filter line, partition and data block is
-    /// asked for once for all keys that need it; and each stage is gone through for several keys before the next one begins,
-    /// so that what has to come from memory for one key comes while that for others is on its way.
+    /// What [`TableReader::get`] finds for each of these keys, which ascend. Each filter line, partition and data block
+    /// is read once for all keys that need it; and each stage is done for several keys before the next one
+    /// begins, so that memory accesses for one key overlap with those for others.
     pub fn get_many(&self, wanted: &[Wanted<'_>], sequence: SequenceNumber) -> Result<Vec<Option<Found>>> {
         debug_assert!(wanted.is_sorted_by_key(|wanted| wanted.user_key), "neighbours share blocks");
         let sequence = self.sequences().stored(sequence);

@@ -1,7 +1,8 @@
-//! What a table says of itself; the manifest holds a copy of most of it, and `kontiki check` compares the two.
+//! The properties of a table; the manifest holds a copy of most of them, and `kontiki check` compares the two.
 //!
 //! Properties block: family, entries, tombstones, smallest and largest sequence number, bytes of user keys, bytes of
-//! values, number of data blocks, filter prefix bytes (varints, in this order), smallest and largest user key (varint length and bytes).
+//! values, number of data blocks, filter prefix bytes (varints, in this order), smallest and largest user key (varint
+//! length and bytes).
 
 use super::format::Malformed;
 use crate::{Family, SequenceNumber};

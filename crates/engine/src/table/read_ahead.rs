@@ -1,4 +1,4 @@
-//! Reads several blocks at once for a cursor that walks over a table.
+//! Reads several blocks at once for a cursor over a table.
 
 use super::format::{BlockHandle, TRAILER_BYTES};
 use super::reader::{corruption, read_exactly};
@@ -11,7 +11,7 @@ const FIRST_BYTES: usize = 16 << 10;
 /// The largest. Beyond it a disk's bandwidth gains little and a short scan wastes more.
 const LARGEST_BYTES: usize = 256 << 10;
 
-/// What one cursor has read ahead of itself.
+/// The read-ahead state of one cursor.
 pub(super) struct ReadAhead {
     direction: Direction,
     /// Data blocks lie below this offset.
@@ -23,13 +23,13 @@ pub(super) struct ReadAhead {
 }
 
 impl ReadAhead {
-    /// For a cursor over data blocks that end at `end`. `eager` for one that is sure to read on.
+    /// For a cursor over data blocks that end at `end`. `eager` for one that reads to the end.
     pub(super) fn new(direction: Direction, end: u64, eager: bool) -> ReadAhead {
         let next_bytes = if eager { LARGEST_BYTES } else { 0 };
         ReadAhead { direction, end, next_bytes, start: 0, bytes: Vec::new() }
     }
 
-    /// The cursor has gone elsewhere: the next block is a first one again.
+    /// The cursor has moved elsewhere: the next block is a first one again.
     pub(super) fn restart(&mut self) {
         if self.next_bytes < LARGEST_BYTES {
             self.next_bytes = 0;

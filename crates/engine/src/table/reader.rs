@@ -22,8 +22,8 @@ use kontiki_env::fs::{Access, File, OpenMode};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// An open table: its filter and the top of its index are in memory, the index's partitions and data blocks come through
-/// the block cache. Shared by threads.
+/// An open table: its filter and the top of its index are in memory, the index's partitions and data blocks come
+/// through the block cache. Shared by threads.
 pub struct TableReader {
     path: PathBuf,
     file: Arc<dyn File>,
@@ -53,9 +53,9 @@ impl TableReader {
             let what = format!("the table has {bytes} bytes, but the manifest says {}", meta.file_bytes);
             return Err(corruption(&path, bytes.min(meta.file_bytes), what));
         }
-        // Cursors read ahead themselves. A hint that is not taken costs speed, never an answer.
+        // Cursors read ahead themselves. A hint that is ignored costs speed, never a wrong answer.
         if let Err(error) = file.advise(Access::Random) {
-            tracing::debug!(file = %path.display(), %error, "the system takes no hint on how the table is read");
+            tracing::debug!(file = %path.display(), %error, "the system ignores the hint on how the table is read");
         }
         let mut reader = TableReader::open_file(path, meta.number, file, bytes, cache)?;
         let found = &reader.properties;
@@ -113,7 +113,7 @@ impl TableReader {
         &self.path
     }
 
-    /// What the table says of itself.
+    /// The table's properties.
     pub fn properties(&self) -> &Properties {
         &self.properties
     }
@@ -154,7 +154,7 @@ impl TableReader {
         self.get_hashed_for(user_key, hash, sequence, Use::Point)
     }
 
-    /// The same, for a purpose: of a key that is read often, say.
+    /// The same, for a purpose: a frequently read key, for example.
     pub fn get_hashed_for(
         &self,
         user_key: &[u8],
@@ -290,7 +290,7 @@ impl TableReader {
         self.residents.get(place.slot(), purpose)
     }
 
-    /// Has the processor fetch what a search of a data block looks at, if the block is in memory: step by step, as in
+    /// Prefetches what a search of a data block reads, if the block is in memory: step by step, as in
     /// [`Cursor::prepare_seek`](crate::iterator::Cursor::prepare_seek).
     pub(super) fn fetch_ahead(&self, place: Place, step: usize) {
         if step == 0 {
@@ -331,7 +331,7 @@ impl TableReader {
     }
 }
 
-/// The number of slots that a table needs; its data blocks must be as many as its index has room for.
+/// The number of slots that a table needs; its data blocks must be as many as its index can hold.
 fn check_counts(top: &Block, properties: &Properties) -> std::result::Result<u32, Malformed> {
     let partitions = properties.data_blocks.div_ceil(PARTITION_BLOCKS.into());
     let slots = u32::try_from(properties.data_blocks.saturating_add(partitions));

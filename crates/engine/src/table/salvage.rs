@@ -11,8 +11,8 @@ use crate::{Error, Result};
 type Visit<'a> = dyn FnMut(KeyRef<'_>, Kind, &[u8]) -> Result<()> + 'a;
 
 impl TableReader {
-    /// Gives every version that can be read to `visit`, in order, and what cannot to `lost`. Passes on errors that are no
-    /// damage.
+    /// Passes every version that can be read to `visit`, in order, and what cannot to `lost`. Returns errors that are
+    /// no damage.
     pub(crate) fn salvage(&self, visit: &mut Visit<'_>, lost: &mut dyn FnMut(Error)) -> Result<()> {
         let mut sound = |error: Error| match error {
             Error::Corruption { .. } => {

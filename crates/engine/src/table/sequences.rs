@@ -3,8 +3,8 @@
 use crate::SequenceNumber;
 use crate::iterator::SEQUENCE_NUMBER_MAX;
 
-/// The number that all versions of a table built outside are stored at: the database learns only when it takes the table
-/// in at which number they count.
+/// The number that all versions of a table built outside are stored at: the number that they count as is assigned only
+/// when the database ingests the table.
 pub const INGESTED_SEQUENCE: SequenceNumber = 1;
 
 /// How a table's sequence numbers are to be read.

@@ -160,7 +160,7 @@ fn a_cached_block_is_not_read_again_and_values_share_it() {
     assert!(cache.used_bytes() > 0);
 }
 
-/// Defect 7.2 #2 of the predecessor: a search returned the oldest version of a key.
+/// Predecessor defect 2: a search returned the oldest version of a key.
 #[test]
 fn a_lookup_returns_the_newest_version_at_or_below_its_sequence_number() {
     let versions: Versions = (1..=500u64)

@@ -23,7 +23,7 @@ use std::sync::Arc;
 /// Bytes collected before a write call: large enough that the call's cost vanishes, small against a memtable.
 const WRITE_BUFFER_BYTES: usize = 256 << 10;
 
-/// How tables are written. Tables written with other options are read all the same.
+/// How tables are written. Tables written with other options can be read.
 #[derive(Clone, Debug)]
 pub struct TableOptions {
     /// A data block ends once it has this many bytes, uncompressed. Default 4 KiB: one page for a point read.
@@ -49,7 +49,7 @@ impl Default for TableOptions {
 }
 
 impl TableOptions {
-    /// What they become for a family's tables of one level.
+    /// The options for a family's tables of one level.
     pub fn for_family(&self, family: &FamilyOptions, level: usize) -> TableOptions {
         let compression = family.compression.get(level).or(family.compression.last());
         TableOptions {
@@ -60,7 +60,7 @@ impl TableOptions {
     }
 }
 
-/// Where a table is until it is whole: its own name with `.tmp` behind it.
+/// Where a table is until it is whole: its final name with `.tmp` appended.
 pub(super) fn temporary_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_os_string();
     name.push(".tmp");
@@ -187,7 +187,7 @@ impl TableWriter {
         }
     }
 
-    /// What must hold of the numbers that were counted along the way.
+    /// What must hold of the numbers that were counted during the write.
     fn assert_consistent(&self) {
         let properties = &self.properties;
         assert!(properties.entries > 0, "an empty table is never written");

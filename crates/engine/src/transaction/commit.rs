@@ -14,10 +14,11 @@ impl Transaction {
     /// does not fail for this key unless it is written without a transaction.
     ///
     /// A serializable transaction never leaves its snapshot; nor does one that has written the key before it locked it:
-    /// there [`Error::Conflict`] tells at once that the key was written since the start.
+    /// there [`Error::Conflict`] reports at once that the key was written since the start.
     ///
-    /// Errors: [`Error::LockTimeout`], [`Error::Deadlock`], [`Error::Conflict`]; the transaction can go on after a
-    /// timeout, but after the other two it is best to roll back, so that others get on ([`Db::transact`](crate::Db::transact) does that).
+    /// Errors: [`Error::LockTimeout`], [`Error::Deadlock`], [`Error::Conflict`]; the transaction can continue after a
+    /// timeout, but after the other two it is best to roll back, so that others make progress
+    /// ([`Db::transact`](crate::Db::transact) does that).
     pub fn get_for_update(&mut self, family: Family, key: &[u8]) -> Result<Option<Bytes>> {
         self.lock(family, key)?;
         self.get_in(family, key)
@@ -33,14 +34,15 @@ impl Transaction {
         }
         self.overlay.note_lock(key)?;
         self.acquire(&lock, self.options.lock_wait())?;
-        // Whoever held it before has committed visibly or has given up: transactions release locks after that.
+        // The previous owner has committed visibly or has given up: transactions release locks after that.
         let newest = self.db.snapshot();
         let since_start = Unchanged::Key { family, key: lock.1.clone(), since: self.start() };
         match since_start.check(&newest.state, 0, self.held.core.context.versions.horizon()) {
             Ok(()) => return Ok(()),
             Err(Error::Conflict { .. }) => {}
             Err(error) => {
-                // Nothing can be said of the key, nor of the commit if it stayed among its conditions.
+                // The order of the key's writes is unknown, and so would be that of the commit if the key stayed among
+                // its conditions.
                 self.held.locked.remove(&lock);
                 self.held.core.transactions.locks.release(self.held.id, &lock);
                 return Err(error);
@@ -63,7 +65,7 @@ impl Transaction {
         if !transactions.locks.try_acquire(*id, key) {
             transactions.lock_waits.fetch_add(1, Relaxed);
             let began = core.env.clock.monotonic();
-            // Where one thread drives everything, the owner cannot get on while this waits.
+            // Where one thread drives everything, the owner cannot make progress while this waits.
             let limit = if core.env.tasks.threaded() { limit } else { Duration::ZERO };
             let grant = transactions.locks.acquire(*id, key, limit, &*core.env.clock);
             let waited = core.env.clock.monotonic().saturating_sub(began);
@@ -87,17 +89,19 @@ impl Transaction {
         Ok(())
     }
 
-    /// Makes its writes visible, all at once, and as durable as its options say; returns their sequence number (without
-    /// writes: its start, and nothing is written or checked: what it has read was there together).
+    /// Makes its writes visible, all at once, and as durable as its options require; returns their sequence number
+    /// (without writes: its start, and nothing is written or checked: everything that it has read existed at that
+    /// number).
     ///
     /// Errors: [`Error::Conflict`] if something that it writes (serializable: or has read) was written since its
     /// start: nothing is written, and it may be tried again from the beginning; [`Error::LockTimeout`] and
-    /// [`Error::Deadlock`] if a key that it writes is locked by others; else those of [`Db::commit`](crate::Db::commit).
+    /// [`Error::Deadlock`] if a key that it writes is locked by others; else those of
+    /// [`Db::commit`](crate::Db::commit).
     pub fn commit(mut self) -> Result<SequenceNumber> {
         self.commit_or_stay()
     }
 
-    /// As [`Transaction::commit`]; after an error it can begin again.
+    /// As [`Transaction::commit`]; after an error the transaction can begin again.
     pub(super) fn commit_or_stay(&mut self) -> Result<SequenceNumber> {
         let result = match self.prepare(self.options.lock_wait()) {
             Ok(Some(commit)) => self.db.commit(commit),
@@ -108,8 +112,9 @@ impl Transaction {
         result
     }
 
-    /// Begins anew after a conflict over `lost`: with a new snapshot, nothing read and nothing written. It keeps its locks and takes
-    /// that of `lost` first, so what it reads of these keys now no other transaction writes before its commit.
+    /// Begins anew after a conflict over `lost`: with a new snapshot, nothing read and nothing written. It keeps its
+    /// locks and takes that of `lost` first, so what it reads of these keys now no other transaction writes before its
+    /// commit.
     ///
     /// Errors: those of a lock; then it has all the locks that it had.
     pub(super) fn begin_again(&mut self, lost: LockKey) -> Result<()> {
@@ -136,7 +141,7 @@ impl Transaction {
                 let mut held = self.held;
                 let answer = move |result| {
                     held.finish(&result);
-                    drop(held); // So that whoever is told can begin anew.
+                    drop(held); // So that the callback can begin anew.
                     done(result);
                 };
                 return self.db.submit(commit, Box::new(answer));
@@ -150,7 +155,7 @@ impl Transaction {
         done(result);
     }
 
-    /// Gets everything ready for the commit; `None` if it has nothing to write. Ends the reads.
+    /// Prepares the commit; `None` if it has nothing to write. Ends the reads.
     fn prepare(&mut self, lock_wait: Duration) -> Result<Option<Commit>> {
         if self.overlay.is_read_only() {
             return Ok(None);

@@ -1,13 +1,14 @@
 //! Exclusive locks of keys, for pessimistic transactions and for commits.
 //!
-//! A lock is an entry in one of a fixed number of shards: its owner and, in order, those who wait. A release hands the
-//! lock to the first who waits, under the shard's mutex, so a waiter owns it before it wakes and nobody can barge in.
+//! A lock is an entry in one of a fixed number of shards: its owner and a queue of waiters. A release passes the
+//! lock to the first waiter, under the shard's mutex, so a waiter owns it before it wakes and no other transaction can
+//! overtake it.
 //!
 //! *Deadlock.* A transaction is used by one thread, so it waits for one key at a time, and "waits for" is a function:
-//! transaction -> key -> the key's owner. A cycle is found by following it from whoever starts to wait: its edge and the
-//! walk are under one mutex, so of the edges of a cycle the last one sees all others. A change of owner cannot close a
-//! cycle: the new owner runs, and walks again when it waits next. The walk is as long as the chain of waits, and nobody
-//! pays for it who does not wait. Who closes a cycle is refused: it has waited least.
+//! transaction -> key -> the key's owner. A cycle is found by following it from the transaction that starts to wait:
+//! its edge and the walk are under one mutex, so of the edges of a cycle the last one sees all others. A change of
+//! owner cannot close a cycle: the new owner runs, and walks again when it waits next. The walk is as long as the chain
+//! of waits, and only waiting transactions pay for it. The one that closes a cycle is refused: it has waited least.
 //!
 //! Order of locks: `waits`, then one shard at a time. A waiter parks on its shard's mutex alone.
 
@@ -22,10 +23,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// More than threads of any machine that we expect, so that two of them rarely meet in a shard.
+/// More than the threads of any machine that we expect, so that two of them rarely contend for a shard.
 const SHARDS: usize = 64;
 
-/// What a lock is about.
+/// The key of a lock.
 pub(super) type LockKey = (Family, Bytes);
 
 /// Identifies an open transaction.
@@ -62,7 +63,7 @@ struct Lock {
 
 struct Waiting {
     transaction: TransactionId,
-    /// Told when it has become the owner, or when the table closes.
+    /// Notified when it has become the owner, or when the table closes.
     signal: Arc<Condvar>,
 }
 
@@ -85,7 +86,7 @@ impl LockTable {
         self.shards[(hash >> 32) as usize % self.shards.len()].lock()
     }
 
-    /// Takes the lock if it is free or the caller's own.
+    /// Takes the lock if it is free or the caller owns it already.
     pub(super) fn try_acquire(&self, me: TransactionId, key: &LockKey) -> bool {
         let mut shard = self.shard(key);
         match shard.get(key) {
@@ -97,7 +98,8 @@ impl LockTable {
         }
     }
 
-    /// Takes the lock of which [`LockTable::try_acquire`] has said that another owns it, waiting for at most `limit`.
+    /// Takes the lock which another transaction owns according to [`LockTable::try_acquire`], waiting for at most
+    /// `limit`.
     pub(super) fn acquire(&self, me: TransactionId, key: &LockKey, limit: Duration, clock: &dyn Clock) -> Grant {
         let signal = Arc::new(Condvar::new());
         {
@@ -114,7 +116,7 @@ impl LockTable {
             assert!(before.is_none(), "a transaction waits for one key at a time");
             if let Some(cycle) = self.find_cycle(&waits, me) {
                 waits.remove(&me);
-                // Whoever has just released it may have handed it over.
+                // The previous owner may just have passed it on.
                 let mut shard = self.shard(key);
                 return if leave(&mut shard, key, me) { Grant::Deadlock(cycle) } else { Grant::Granted };
             }
@@ -150,11 +152,11 @@ impl LockTable {
         }
     }
 
-    /// Gives a lock up, to the first who waits for it.
+    /// Releases a lock, to the first waiter.
     pub(super) fn release(&self, me: TransactionId, key: &LockKey) {
         let mut shard = self.shard(key);
         let lock = shard.get_mut(key).expect("who releases a lock has it");
-        assert_eq!(lock.owner, me, "who releases a lock has it");
+        assert_eq!(lock.owner, me, "a lock is released by its owner");
         let Some(next) = lock.waiting.pop_front() else {
             shard.remove(key);
             return;
@@ -168,7 +170,7 @@ impl LockTable {
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         for shard in &self.shards {
-            // Who waits has looked at `closed` under this mutex before, or will after: no wake-up is lost.
+            // A waiter has checked `closed` under this mutex before, or will after: no wake-up is lost.
             for waiting in shard.lock().values().flat_map(|lock| &lock.waiting) {
                 waiting.signal.notify_one();
             }
@@ -192,7 +194,7 @@ impl LockTable {
         while let Some(key) = waits.get(&at) {
             let owner = self.shard(key).get(key)?.owner;
             if owner == at {
-                return None; // It was handed the lock and has not woken yet.
+                return None; // It owns the lock and has not woken yet.
             }
             keys.push(key.clone());
             if owner == me {
@@ -205,7 +207,7 @@ impl LockTable {
     }
 }
 
-/// Leaves the queue. Returns whether the caller was in it; if not, the lock is its own.
+/// Leaves the queue. Returns whether the caller was in it; if not, it owns the lock.
 fn leave(shard: &mut Shard, key: &LockKey, me: TransactionId) -> bool {
     let lock = shard.get_mut(key).expect("a lock that is waited for exists");
     let before = lock.waiting.len();

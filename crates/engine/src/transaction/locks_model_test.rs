@@ -6,7 +6,7 @@
 #[allow(clippy::duplicate_mod)] // It is meant to be.
 mod locks;
 
-/// The face of `../sync.rs` over shuttle.
+/// The interface of `../sync.rs` over shuttle.
 mod sync {
     pub(super) use crate::lock::Rank;
     use std::ops::{Deref, DerefMut};
@@ -112,7 +112,7 @@ fn run(table: &LockTable, owners: &[AtomicU64], me: u64, limit: Duration, seen: 
                 Grant::Granted => _ = seen.granted.fetch_add(1, Ordering::Relaxed),
                 Grant::Deadlock(keys) => {
                     seen.deadlocks.fetch_add(1, Ordering::Relaxed);
-                    assert!(!held.is_empty() && keys.first() == Some(&key(index)), "a cycle goes through its finder");
+                    assert!(!held.is_empty() && keys.first() == Some(&key(index)), "a cycle contains its finder");
                     assert!(held.iter().any(|held| keys.last() == Some(&key(*held))), "and ends at what it holds");
                     break;
                 }
@@ -121,7 +121,7 @@ fn run(table: &LockTable, owners: &[AtomicU64], me: u64, limit: Duration, seen: 
                     seen.timeouts.fetch_add(1, Ordering::Relaxed);
                     break;
                 }
-                Grant::Closed => panic!("nobody closes the table"),
+                Grant::Closed => panic!("the table is not closed"),
             }
         }
         assert_eq!(owners[index].swap(me, Ordering::Relaxed), 0, "a lock has one owner");
@@ -170,7 +170,7 @@ fn every_wait_ends_when_limits_pass_at_any_moment() {
     assert!(seen.granted.load(Ordering::Relaxed) > often && seen.timeouts.load(Ordering::Relaxed) > often);
 }
 
-/// Closing ends waits without anybody's release.
+/// Closing ends waits without a release.
 #[test]
 fn every_wait_ends_when_the_table_closes() {
     let ended = Arc::new([const { AtomicU64::new(0) }; 2]);
@@ -206,5 +206,5 @@ fn the_model_finds_a_lost_wake_up() {
     planted::set(Some(Bug::LoseLockWakeUp));
     let found = catch_unwind(AssertUnwindSafe(|| explore(sync::NEVER)));
     planted::set(None);
-    assert!(found.is_err(), "a waiter that is told before it waits must hang in some schedule");
+    assert!(found.is_err(), "a waiter that is notified before it waits must hang in some schedule");
 }

@@ -17,7 +17,7 @@ fn until_waiting(table: &LockTable, count: usize) {
     // The clock's origin is the start of the process, which may run other tests before.
     let end = clock.monotonic() + LONG;
     while table.waiting() < count {
-        assert!(clock.monotonic() < end, "nobody waits");
+        assert!(clock.monotonic() < end, "no transaction waits");
         std::thread::yield_now();
     }
 }
@@ -63,11 +63,11 @@ fn a_wait_ends_at_its_limit_and_leaves_nothing_behind() {
     assert_eq!(table.acquire(2, &key("a"), Duration::ZERO, &clock), Grant::TimedOut);
     assert_eq!(table.waiting(), 0);
     table.release(1, &key("a"));
-    assert_eq!(table.len(), 0, "nothing is handed to who has gone");
+    assert_eq!(table.len(), 0, "a lock is not passed to a transaction that has ended");
 }
 
 #[test]
-fn who_closes_a_cycle_is_told_its_keys() {
+fn closing_a_cycle_returns_its_keys() {
     let (table, clock, barrier) = (LockTable::new(), RealClock::new(), Barrier::new(3));
     let names = ["a", "b", "c"];
     let grants: Vec<Grant> = std::thread::scope(|scope| {
@@ -92,7 +92,7 @@ fn who_closes_a_cycle_is_told_its_keys() {
     });
     let cycles: Vec<&Vec<LockKey>> =
         grants.iter().filter_map(|grant| if let Grant::Deadlock(keys) = grant { Some(keys) } else { None }).collect();
-    assert_eq!(cycles.len(), 1, "one gives way and the others get on: {grants:?}");
+    assert_eq!(cycles.len(), 1, "one is refused and the others make progress: {grants:?}");
     let mut found = cycles[0].clone();
     found.sort();
     assert_eq!(found, [key("a"), key("b"), key("c")]);

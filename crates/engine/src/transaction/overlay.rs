@@ -1,10 +1,11 @@
-//! What a transaction has written and not committed: laid over its snapshot by its reads, and made a batch at its end.
+//! What a transaction has written and not committed: laid over its snapshot by its reads, and turned into a batch at
+//! its end.
 //!
 //! Of each key the last write is kept, and deleted ranges as a set; a write to a key in a deleted range comes after the
 //! deletion, because a range delete drops what is pending inside. Savepoints work by an undo log: the first change of a
-//! key after a savepoint notes what was there before. Without a savepoint nothing is noted.
+//! key after a savepoint records what was there before. Without a savepoint nothing is recorded.
 //!
-//! Each family's part is shared with iterators, which go on showing it as it was when they were made: a write
+//! Each family's part is shared with iterators, which continue to show it as it was when they were made: a write
 //! while one lives copies the part first, once for each such iterator.
 
 use super::range_set::{Inserted, RangeSet, range_bytes};
@@ -14,15 +15,15 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-/// What a pending key costs beside its bytes: the entry in the map and two shared slices.
+/// Bytes of a pending key in addition to its own: the entry in the map and two shared slices.
 const ENTRY_OVERHEAD_BYTES: u64 = 128;
 
-/// The last thing that a transaction says of a key.
+/// The last operation of a transaction on a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Pending {
     /// Sets it.
     Put(Bytes),
-    /// Sets it until a moment, in milliseconds of the wall clock.
+    /// Sets it until a time, in milliseconds of the wall clock.
     PutExpiring(Bytes, u64),
     /// Removes it.
     Delete,
@@ -69,7 +70,7 @@ pub(super) struct FamilyOverlay {
 }
 
 impl FamilyOverlay {
-    /// What it says of a key, if anything.
+    /// The pending operation on a key, if there is one.
     pub(super) fn find(&self, key: &[u8], now_ms: u64) -> Option<Option<Bytes>> {
         match self.points.get(key) {
             Some(entry) => Some(entry.pending.value(now_ms)),
@@ -89,7 +90,7 @@ impl FamilyOverlay {
         Some((key, &entry.pending))
     }
 
-    /// Whether it says nothing of any key.
+    /// Whether it has nothing about any key.
     pub(super) fn is_empty(&self) -> bool {
         self.points.is_empty() && self.deleted.is_empty()
     }
@@ -164,9 +165,9 @@ impl Overlay {
         })
     }
 
-    /// Notes a write to a key.
+    /// Records a write to a key.
     pub(super) fn write(&mut self, family: Family, key: &[u8], pending: Pending) -> Result<()> {
-        assert!(pending.is_write(), "what was seen is noted by `see`");
+        assert!(pending.is_write(), "what was seen is recorded by `see`");
         let savepoint = self.savepoints.last().map_or(0, |(serial, _)| *serial);
         let part = Arc::make_mut(self.families.entry(family).or_default());
         let before = part.points.get(key);
@@ -185,7 +186,7 @@ impl Overlay {
         Ok(())
     }
 
-    /// Notes a range delete; an empty `end` is none.
+    /// Records a range delete; an empty `end` is none.
     pub(super) fn delete_range(&mut self, family: Family, start: &[u8], end: &[u8]) -> Result<()> {
         let end = (!end.is_empty()).then(|| Bytes::copy_from_slice(end));
         let start = Bytes::copy_from_slice(start);
@@ -217,7 +218,8 @@ impl Overlay {
         Ok(())
     }
 
-    /// Notes what a key holds now, found under its lock. It stays when a savepoint is rolled back to, as the lock does.
+    /// Records what a key holds now, found under its lock. It stays when a savepoint is rolled back to, as the lock
+    /// does.
     pub(super) fn see(&mut self, family: Family, key: Bytes, value: Option<Bytes>) {
         debug_assert!(!self.has_written(family, &key), "the transaction's own write is newer");
         let entry = Entry { pending: Pending::Seen(value), logged_at: 0 };
@@ -243,7 +245,7 @@ impl Overlay {
         serial
     }
 
-    /// Takes back what was written since the savepoint, which stays; those after it go.
+    /// Undoes what was written since the savepoint, which stays; those after it are removed.
     pub(super) fn rollback_to(&mut self, serial: u64) -> Result<()> {
         let Ok(at) = self.savepoints.binary_search_by_key(&serial, |(serial, _)| *serial) else {
             return Err(Error::InvalidArgument("the savepoint was undone by a rollback to an earlier one".into()));
@@ -313,7 +315,7 @@ fn entry_bytes(key: &[u8], entry: &Entry) -> u64 {
     key.len() as u64 + entry.pending.bytes() + ENTRY_OVERHEAD_BYTES
 }
 
-/// What the undo log takes for a key that was not there before. (An entry that was there moves to the log as it is.)
+/// Bytes in the undo log for a key that was not there before. (An entry that was there moves to the log as it is.)
 fn note_bytes(key: &[u8]) -> u64 {
     key.len() as u64 + ENTRY_OVERHEAD_BYTES
 }

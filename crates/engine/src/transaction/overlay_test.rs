@@ -43,7 +43,7 @@ fn the_last_write_of_a_key_counts_and_a_range_delete_drops_what_is_inside() {
 }
 
 #[test]
-fn an_expiring_put_is_gone_at_its_end() {
+fn an_expiring_put_is_absent_after_its_end() {
     let pending = Pending::PutExpiring(Bytes::from("v"), 10);
     assert_eq!(pending.value(9), Some(Bytes::from("v")));
     assert_eq!(pending.value(10), None);
@@ -65,7 +65,7 @@ fn what_was_seen_is_read_and_not_written() {
 }
 
 #[test]
-fn a_savepoint_is_gone_after_a_rollback_to_an_earlier_one() {
+fn a_savepoint_is_invalid_after_a_rollback_to_an_earlier_one() {
     let mut overlay = Overlay::new(1 << 20);
     let first = overlay.savepoint();
     let second = overlay.savepoint();

@@ -10,7 +10,7 @@ use std::ops::Bound;
 /// starts there has no lower bound.
 pub(super) type KeyRange = (Bytes, Option<Bytes>);
 
-/// What a range costs in memory beside its two keys: the entry in the map and two shared slices.
+/// Bytes of a range in addition to its two keys: the entry in the map and two shared slices.
 const RANGE_OVERHEAD_BYTES: u64 = 96;
 
 /// A set of ranges. Ranges that overlap or touch become one, so its size is bounded by the gaps, not by the inserts.
@@ -45,7 +45,7 @@ impl RangeSet {
         Inserted { union: Some(union), absorbed }
     }
 
-    /// Takes back the last insert that is not taken back yet.
+    /// Undoes the last insert that is not undone yet.
     pub(super) fn undo_insert(&mut self, inserted: Inserted) {
         let Some((start, _)) = inserted.union else { return };
         self.remove(&start);
@@ -91,7 +91,7 @@ impl RangeSet {
     }
 }
 
-/// What an insert did.
+/// The effect of an insert.
 #[derive(Clone, Debug)]
 pub(super) struct Inserted {
     union: Option<KeyRange>,

@@ -1,15 +1,16 @@
 //! What a serializable transaction has read: keys, and the ranges that its iterators have passed over.
 //!
-//! A range counts as far as its iterator went: up to the last key that it gave, or to the range's end once it said that
-//! nothing follows. What was not given cannot have influenced anybody. Keys inside such a range add nothing to it, and
-//! ranges that touch become one, so a scan costs one range however it was cut into pieces.
+//! A range counts as far as its iterator has read: up to the last key that it returned, or to the range's end once it
+//! has reported that no key follows. Keys that were not returned cannot have influenced the transaction. Keys inside
+//! such a range add nothing to it, and ranges that touch become one, so a scan costs one range however it was cut into
+//! pieces.
 
 use super::range_set::{RangeSet, range_bytes, successor};
 use crate::{Error, Family, Range, Result};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What a key that was read costs beside its bytes.
+/// Bytes of a key that was read, in addition to its own.
 const KEY_OVERHEAD_BYTES: u64 = 64;
 
 /// A part of a range that an iterator has passed over.
@@ -32,7 +33,7 @@ struct FamilyReads {
 /// See the head of this file.
 pub(super) struct ReadSet {
     families: BTreeMap<Family, FamilyReads>,
-    /// Iterators that live, with the part that each is in.
+    /// Open iterators, with the part that each is in.
     iterators: BTreeMap<u64, (Family, Option<Passed>)>,
     next_iterator: u64,
     key_bytes: u64,
@@ -53,7 +54,7 @@ impl ReadSet {
         }
     }
 
-    /// Notes that a key was read, whether it was there or not.
+    /// Records that a key was read, whether it existed or not.
     pub(super) fn note_key(&mut self, family: Family, key: &[u8]) -> Result<()> {
         let reads = self.families.entry(family).or_default();
         if reads.ranges.contains(key) || reads.keys.contains(key) {
@@ -73,7 +74,7 @@ impl ReadSet {
         self.next_iterator
     }
 
-    /// The part that an iterator is in has grown to `passed`. On an error what it read last must not be shown.
+    /// The part that an iterator is in has grown to `passed`. On an error what it read last must not be returned.
     pub(super) fn pass(&mut self, iterator: u64, passed: Passed) -> Result<()> {
         let (_, open) = self.iterators.get_mut(&iterator).expect("the iterator is open");
         let before = open.as_ref().map_or(0, passed_bytes);
@@ -84,7 +85,7 @@ impl ReadSet {
         Ok(())
     }
 
-    /// An iterator jumps: what it has passed over so far is a part of its own.
+    /// An iterator seeks: what it has passed over so far becomes a separate part.
     pub(super) fn settle(&mut self, iterator: u64) {
         let (family, open) = self.iterators.get_mut(&iterator).expect("the iterator is open");
         let (family, open) = (*family, open.take());

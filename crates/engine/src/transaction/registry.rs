@@ -1,4 +1,4 @@
-//! What a database knows of its transactions: the open ones, the locks, and counters.
+//! The transactions of a database: the open ones, the locks, and counters.
 
 use super::locks::{LockTable, TransactionId};
 use crate::SequenceNumber;
@@ -60,7 +60,7 @@ impl Transactions {
         (if committed { &self.committed } else { &self.rolled_back }).fetch_add(1, Relaxed);
     }
 
-    /// The database is closed: nobody waits for a lock any more.
+    /// The database is closed: no transaction waits for a lock any more.
     pub(crate) fn close(&self) {
         self.locks.close();
     }
@@ -90,7 +90,7 @@ impl Transactions {
     }
 }
 
-/// What became of a database's transactions: counters since open, and gauges of now.
+/// The results of a database's transactions: counters since open, and present gauges.
 ///
 /// `started = active + committed + rolled_back`, up to those that end while it is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -120,7 +120,8 @@ pub struct TransactionStats {
     pub lock_timeouts: u64,
     /// Locks refused because waiting would have closed a cycle, counted.
     pub deadlocks: u64,
-    /// The read watermark: start of the oldest open transaction (or `write_if`). Compaction keeps tombstones that are newer.
+    /// The read watermark: start of the oldest open transaction (or `write_if`). Compaction keeps tombstones that are
+    /// newer.
     pub oldest_start: Option<SequenceNumber>,
     /// How long ago that one began, in milliseconds: a large age is a forgotten transaction, which pins disk space.
     pub oldest_age_ms: u64,

@@ -24,8 +24,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Notes a read, if reads are noted. What is read after the transaction has ended is refused under the same lock:
-    /// no commit has validated it.
+    /// Records a read, if reads are recorded. What is read after the transaction has ended is refused under the same
+    /// lock: no commit has validated it.
     pub(super) fn with_reads<T: Default>(&self, note: impl FnOnce(&mut ReadSet) -> Result<T>) -> Result<T> {
         let Some(reads) = &self.reads else { return Ok(T::default()) };
         let mut reads = reads.lock();
@@ -33,14 +33,14 @@ impl Shared {
         note(&mut reads)
     }
 
-    /// An iterator goes.
+    /// An iterator ends.
     pub(super) fn close_iterator(&self, iterator: u64) {
         if let Some(reads) = &self.reads {
             reads.lock().close(iterator);
         }
     }
 
-    /// Ends the transaction; hands out everything that was read.
+    /// Ends the transaction; returns everything that was read.
     pub(super) fn end<T: Default>(&self, take: impl FnOnce(&ReadSet) -> T) -> T {
         let Some(reads) = &self.reads else {
             self.ended.store(true, Ordering::Release);

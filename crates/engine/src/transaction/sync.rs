@@ -1,4 +1,4 @@
-//! The locks of the lock table, behind the face that its model test replaces by scheduled ones.
+//! The locks of the lock table, behind an interface that its model test replaces by scheduled ones.
 
 pub(super) use crate::lock::{Condvar, Mutex, MutexGuard, Rank};
 use std::time::Duration;

@@ -1,8 +1,8 @@
-//! A version after an edit.
+//! The version after an edit.
 //!
-//! An edit changes a version in place: what it touches is copied first if another version shares it, and nothing else is. So
-//! an edit costs what it touches, and a replay of a manifest, where nothing is shared, copies nothing. Levels are put in order,
-//! and checked, after an edit that is to become current, and once at the end of a replay.
+//! An edit changes a version in place: what it touches is copied first if another version shares it, and nothing else
+//! is. So an edit costs what it touches, and a replay of a manifest, where nothing is shared, copies nothing. Levels
+//! are put in order, and checked, after an edit that is to become current, and once at the end of a replay.
 
 use super::edit::AddedTable;
 use super::{FamilyLevels, RangeTombstone, Table, Version, VersionEdit, shards};
@@ -17,11 +17,11 @@ use std::sync::Arc;
 pub(super) struct Touched {
     /// Families whose levels have changed.
     pub(super) families: BTreeSet<Family>,
-    /// Tables that are gone from where they were; some may have moved.
+    /// Tables that were removed from their level; some may have moved.
     pub(super) removed: Vec<Arc<Table>>,
 }
 
-/// How many families have a level 0 of each depth, but 0: the largest is asked for after every edit.
+/// How many families have a level 0 of each depth, but 0: the largest is needed after every edit.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Depths(BTreeMap<usize, usize>);
 
@@ -61,7 +61,8 @@ impl Version {
         Ok((next, touched))
     }
 
-    /// Makes it what it is after `edit`, but for the order of the levels that are touched. After an error it is of no use.
+    /// Applies `edit`, except for the order of the levels that are touched. After an error it is of no
+    /// use.
     pub(super) fn change(&mut self, edit: &VersionEdit, with_ranges: bool, wrap: Wrap<'_>) -> Result<Touched, String> {
         let mut touched = Touched::default();
         self.change_families(edit, &mut touched)?;
@@ -83,14 +84,14 @@ impl Version {
         }
         let oldest_segment = edit.oldest_segment.unwrap_or(self.oldest_segment);
         if oldest_segment < self.oldest_segment {
-            return Err(format!("the oldest segment goes back from {}", self.oldest_segment));
+            return Err(format!("the oldest segment decreases from {}", self.oldest_segment));
         }
         self.oldest_segment = oldest_segment;
         self.values.apply(&edit.values, &mut gone.into_keys())?;
         Ok(touched)
     }
 
-    /// Creates and drops families; the tables of those that go are removed.
+    /// Creates and drops families; the tables of the dropped ones are removed.
     fn change_families(&mut self, edit: &VersionEdit, touched: &mut Touched) -> Result<(), String> {
         for (family, name) in &edit.created {
             if self.dropped.contains_key(*family) {
@@ -108,7 +109,7 @@ impl Version {
                     self.level0_depths.replace(levels.level0_depth(), 0);
                     touched.removed.extend(levels.tables().cloned());
                 }
-                // A whole version only remembers that they were.
+                // A whole version only records that they were.
                 None if edit.is_snapshot => {}
                 None => return Err(format!("{family:?} is dropped, but is not there")),
             }
@@ -149,7 +150,7 @@ impl Version {
         let Some(flushed) = edit.flushed_sequence else { return Ok(()) };
         let old = self.flushed_sequence;
         if flushed < old {
-            return Err(format!("the flushed sequence number goes back from {old} to {flushed}"));
+            return Err(format!("the flushed sequence number decreases from {old} to {flushed}"));
         }
         if !edit.is_snapshot {
             for AddedTable { level, meta, .. } in &edit.added {
@@ -173,7 +174,7 @@ impl Version {
             if let Some(RangeTombstone { start, end, sequence }) =
                 list.iter().find(|one| one.start >= one.end || one.sequence == 0 || one.sequence > flushed)
             {
-                return Err(format!("a range tombstone from {start:?} to {end:?} at {sequence} cannot be"));
+                return Err(format!("a range tombstone from {start:?} to {end:?} at {sequence} is invalid"));
             }
             let list = if are_disjoint(&list) { list } else { Run::new(list).newest_only() };
             self.change_ranges(family, |ranges| ranges.with(&list))?;
@@ -181,11 +182,11 @@ impl Version {
         Ok(())
     }
 
-    /// Takes out what is at or below the number of a piece within it.
+    /// Removes what is at or below the number of a piece within it.
     pub(super) fn forget_ranges(&mut self, spent: &[(Family, RangeTombstone)]) -> Result<(), String> {
         for (family, pieces) in by_family(spent) {
             if !are_disjoint(&pieces) || pieces.iter().any(|piece| piece.start >= piece.end) {
-                return Err(format!("range tombstones of {family:?} are forgotten out of order"));
+                return Err(format!("range tombstones of {family:?} are dropped out of order"));
             }
             self.change_ranges(family, |ranges| ranges.without(&pieces))?;
         }

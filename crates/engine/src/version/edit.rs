@@ -17,8 +17,8 @@
 //! | 11 | forget range tombstones | family, start key, end key, sequence number: within the range, what is at or below the number |
 //! | 20 to 24 | values | see `value_segments.rs` |
 //!
-//! Additions are applied before removals of range tombstones, removals before additions of tables; a table in both moves. Of several
-//! range tombstones over a key only the newest is kept.
+//! Additions are applied before removals of range tombstones, removals before additions of tables; a table in both
+//! moves. Of several range tombstones over a key only the newest is kept.
 //! A whole version names every family that was ever dropped, so that no number is used twice.
 
 use super::files::ObsoleteFiles;
@@ -63,7 +63,7 @@ impl AddedTable {
     }
 }
 
-/// What a version says of a table, whatever its level.
+/// The properties of a table in a version, whatever its level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TableDescription<'a> {
     pub(crate) family: Family,
@@ -108,8 +108,8 @@ impl VersionEdit {
         self.dropped.push(family);
     }
 
-    /// Takes out what is about families that were dropped while the edit was prepared; returns the new tables among it,
-    /// whose files nobody will refer to. What it says of the value log stays: files are shared by families.
+    /// Removes what concerns families that were dropped while the edit was prepared; returns the new tables among it,
+    /// whose files nothing will refer to. Its changes of the value log stay: files are shared by families.
     pub(super) fn without_families(&mut self, dropped: &FamilyMap<()>) -> Vec<FileNumber> {
         let about = |family: &Family| dropped.contains_key(*family);
         let moved: BTreeSet<FileNumber> = self.removed.iter().map(|(_, _, number)| *number).collect();
@@ -126,9 +126,9 @@ impl VersionEdit {
         gone.difference(&moved).copied().collect()
     }
 
-    /// Takes families out of a whole version, as if they had never been there.
+    /// Removes families from a whole version, as if they had never existed.
     pub(crate) fn leave_out(&mut self, families: &[Family]) {
-        assert!(self.is_snapshot, "a version that is left as it is needs nothing of them");
+        assert!(self.is_snapshot, "a version that stays unchanged needs nothing of them");
         self.created.retain(|(family, _)| !families.contains(family));
         self.without_families(&families.iter().map(|family| (*family, ())).collect());
     }
@@ -140,7 +140,7 @@ impl VersionEdit {
         self.values.add_refs(table.meta.number, &table.values);
     }
 
-    /// What it changes of the value log.
+    /// Its changes of the value log.
     pub(crate) fn values_mut(&mut self) -> &mut ValueEdit {
         &mut self.values
     }
@@ -151,7 +151,7 @@ impl VersionEdit {
         self.added_ranges.push((family, tombstone));
     }
 
-    /// Removes a table; its file goes when nobody refers to it.
+    /// Removes a table; its file is deleted when nothing refers to it.
     pub fn remove_table(&mut self, level: usize, table: &Table) {
         let number = table.meta().number;
         debug_assert!(self.removed.iter().all(|(_, _, other)| *other != number), "table {number} is removed once");
@@ -166,13 +166,13 @@ impl VersionEdit {
         self.added.push(AddedTable { family: table.family(), level: to, meta, facts });
     }
 
-    /// Says that every write at or below `sequence` is in tables.
+    /// Sets that every write at or below `sequence` is in tables.
     pub fn set_flushed_sequence(&mut self, sequence: SequenceNumber) {
         assert!(sequence < SEQUENCE_NUMBER_MAX);
         self.flushed_sequence = Some(sequence);
     }
 
-    /// Says that recovery need not read log segments before `segment`.
+    /// Sets that recovery need not read log segments before `segment`.
     pub fn set_oldest_segment(&mut self, segment: u64) {
         self.oldest_segment = Some(segment);
     }
@@ -182,7 +182,7 @@ impl VersionEdit {
         self.added.iter().map(|added| (added.meta.number, added.meta.file_bytes))
     }
 
-    /// What it says of the tables that it adds, by number.
+    /// What it records of the values of the tables that it adds, by number.
     pub(crate) fn described_tables(&self) -> BTreeMap<FileNumber, TableDescription<'_>> {
         self.added.iter().map(|added| (added.meta.number, added.description())).collect()
     }
@@ -197,7 +197,7 @@ impl VersionEdit {
         self.is_snapshot
     }
 
-    /// Whether it is a whole version that says which file comes next, as the manifest of a copy must.
+    /// Whether it is a whole version with the number of the next file, as the manifest of a copy must be.
     pub(crate) fn is_whole_copy(&self) -> bool {
         self.is_snapshot && self.next_file.is_some()
     }

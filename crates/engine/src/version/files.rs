@@ -17,7 +17,7 @@ enum Obsolete {
 /// The list of obsolete files; shared by all tables, so that dropping one costs a push.
 pub(super) struct ObsoleteFiles {
     waiting: Mutex<Vec<Obsolete>>,
-    /// Told of the first file on an empty list.
+    /// Notified of the first file on an empty list.
     on_first: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
@@ -42,9 +42,9 @@ impl ObsoleteFiles {
         self.push(Obsolete::Other(path));
     }
 
-    /// Says whom to tell of files. Once.
-    pub(super) fn set_on_first(&self, tell: Box<dyn Fn() + Send + Sync>) {
-        assert!(self.on_first.set(tell).is_ok(), "set once, at open");
+    /// Sets the callback for files. Once.
+    pub(super) fn set_on_first(&self, callback: Box<dyn Fn() + Send + Sync>) {
+        assert!(self.on_first.set(callback).is_ok(), "set once, at open");
     }
 
     fn push(&self, file: Obsolete) {
@@ -53,8 +53,8 @@ impl ObsoleteFiles {
             waiting.push(file);
             waiting.len() == 1
         };
-        if let (true, Some(tell)) = (first, self.on_first.get()) {
-            tell();
+        if let (true, Some(callback)) = (first, self.on_first.get()) {
+            callback();
         }
     }
 

@@ -1,8 +1,9 @@
 //! Range tombstones in manifests of older builds.
 //!
-//! They kept every range tombstone as it was written, and removed it by naming it (tag 9 of `edit.rs`). What is removed so is
-//! not always a piece of what is left if only the newest over each key is kept: of two of one batch, one inside the other, the
-//! inner one goes and the outer one stays. So up to the last such record of a manifest the list is kept as they kept it.
+//! They kept every range tombstone as it was written, and removed it by naming it (tag 9 of `edit.rs`). What is removed
+//! so is not always a piece of what is left if only the newest over each key is kept: of two of one batch, one inside
+//! the other, the inner one is removed and the outer one stays. So up to the last such record of a manifest the list is
+//! kept as in those builds.
 
 use super::{Version, VersionEdit};
 use crate::Family;
@@ -45,7 +46,7 @@ impl LegacyRanges {
         Ok(true)
     }
 
-    /// After each edit that it took: hands over to `version` after the last.
+    /// After each edit that it has applied: passes the tombstones to `version` after the last.
     pub(super) fn end_of_edit(&mut self, version: &mut Version) -> Result<(), String> {
         self.left -= 1;
         if self.left == 0 {

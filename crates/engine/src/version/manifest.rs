@@ -7,8 +7,8 @@
 //!
 //! Each record is appended only after the one before has been synced, so a crash can tear the last one only. After a
 //! record's sync a mark is appended, unsynced: if the record is found bad later while its mark (or any later whole
-//! record) is there, it was damaged after it had been acknowledged, and that is corruption. So it is if the whole records
-//! end before the place that `EXTENT` says was durable (`extent.rs`). Any other bad record with no
+//! record) is there, it was damaged after it had been acknowledged, and that is corruption. The same holds if the whole
+//! records end before the place that was durable according to `EXTENT` (`extent.rs`). Any other bad record with no
 //! whole record behind it is the torn tail of the last append, and is cut. The manifest's first record is synced
 //! before `CURRENT` names the manifest, so it is never a torn tail.
 //!
@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const MAGIC: &[u8; 8] = b"KONTIMAN";
-/// Of a new manifest. Before version 3 nothing is kept of how far manifest and log reach (`extent.rs`).
+/// Of a new manifest. Before version 3 `EXTENT` is not kept (`extent.rs`).
 pub(super) const FORMAT_VERSION: u32 = 3;
 /// The first with a record that forgets range tombstones (tag 11 of `edit.rs`).
 pub(super) const FORMAT_FORGETS_RANGES: u32 = 2;
@@ -64,19 +64,19 @@ pub(super) struct ManifestWriter {
     pub(super) number: u64,
     /// The format version in its header.
     pub(super) format: u32,
-    /// Where the next record goes.
+    /// The offset of the next record.
     end: u64,
     /// Behind the last record that was synced.
     synced: u64,
 }
 
 impl ManifestWriter {
-    /// Writes manifest `number` with `first` as its first record, and syncs it. `CURRENT` is the caller's.
+    /// Writes manifest `number` with `first` as its first record, and syncs it. The caller updates `CURRENT`.
     pub(super) fn create(env: &Env, dir: &Path, number: u64, first: &VersionEdit) -> Result<ManifestWriter> {
         let path = manifest_path(dir, number);
         let io = |error: std::io::Error| Error::io(&path, &error);
         if env.fs.exists(&path) {
-            // Left by a rewrite that was cut off before CURRENT named it.
+            // Left by a rewrite that was interrupted before CURRENT named it.
             env.fs.remove(&path).map_err(io)?;
         }
         let file = env.fs.open(&path, OpenMode::CreateNew).map_err(io)?;
@@ -101,10 +101,11 @@ impl ManifestWriter {
             tracing::info!(file = %path.display(), offset = contents.end, "cutting the torn tail of the manifest");
             file.set_len(contents.end).map_err(io)?;
         }
-        // The last record may have been read from the page cache alone: its writer may have died before its sync, or
-        // the sync may have failed, after which the cache calls its pages clean. It is about to be relied on (log
-        // segments go because of it), so it is written again and synced, with the mark before it, which shared its sync.
-        // Earlier records were synced before it came; the one before it is written again only for its known place.
+        // The last record may have been read from the page cache alone: its writer may have ended before its sync, or
+        // the sync may have failed, after which the cache treats its pages as clean. Other work will rely on it (log
+        // segments are deleted because of it), so it is written again and synced, with the mark before it, which shared
+        // its sync. Earlier records were synced before it came; the one before it is written again only for its known
+        // place.
         let at = contents.edits.len().saturating_sub(2);
         let last = contents.edits.get(at).map_or(HEADER_BYTES as u64, |(offset, _)| *offset);
         let mut tail = vec![0; usize::try_from(contents.end - last).unwrap_or(0)];
@@ -121,7 +122,7 @@ impl ManifestWriter {
     pub(super) fn append(&mut self, edit: &VersionEdit) -> std::result::Result<(), AppendError> {
         let bytes = frame(&edit.encode(), self.end);
         if let Err(error) = self.file.write_at(&bytes, self.end) {
-            // All of the record may be there all the same. Only once it is surely gone may its files go.
+            // All of the record may be in the file nevertheless. Only once it is surely gone may its files be deleted.
             let cut = self.file.set_len(self.end).and_then(|()| self.file.sync());
             cut.map_err(|error| AppendError::Final(sync_error(&self.path, &error)))?;
             return Err(AppendError::Retryable(Error::io(&self.path, &error)));
@@ -152,7 +153,7 @@ impl ManifestWriter {
     }
 }
 
-/// A failed sync is an I/O error even if the system calls it a full disk: it must never look retryable.
+/// A failed sync is an I/O error even if the system reports a full disk: it must never look retryable.
 pub(crate) fn sync_error(file: &Path, error: &std::io::Error) -> Error {
     if is_out_of_descriptors(error) {
         return Error::io(file, error); // a directory could not be opened, so nothing was lost
@@ -181,7 +182,7 @@ fn record_at(bytes: &[u8], offset: usize) -> Option<&[u8]> {
     (covered == checksum).then_some(payload)
 }
 
-/// What a manifest says.
+/// The content of a manifest.
 #[derive(Debug)]
 pub struct ManifestContents {
     /// The manifest's number.
@@ -259,14 +260,16 @@ fn check_header(bytes: &[u8], path: &Path) -> Result<u32> {
     }
     if !(FORMAT_VERSION_OLDEST..=FORMAT_VERSION).contains(&version) {
         let what = format!(
-            "manifest format version {version} is unknown, this build knows up to {FORMAT_VERSION}; open it with the newer kontiki that wrote it"
+            "manifest format version {version} is unknown, this build knows up to {FORMAT_VERSION}; open it with \
+             the newer kontiki that wrote it"
         );
         return Err(Error::UnsupportedFormat { file: path.to_path_buf(), what });
     }
     Ok(version)
 }
 
-/// Reads the manifest that `CURRENT` names; `None` if there is no `CURRENT`. Refuses one that is known to have reached further.
+/// Reads the manifest that `CURRENT` names; `None` if there is no `CURRENT`. Refuses one that is known to have reached
+/// further.
 pub fn read_current(env: &Env, dir: &Path) -> Result<Option<ManifestContents>> {
     let (contents, lost) = read_current_as_it_is(env, dir)?;
     lost.map_or(Ok(contents), Err)
@@ -274,14 +277,14 @@ pub fn read_current(env: &Env, dir: &Path) -> Result<Option<ManifestContents>> {
 
 /// What is left of the manifest that `CURRENT` names, and what is known to be missing of it.
 pub(super) fn read_current_as_it_is(env: &Env, dir: &Path) -> Result<(Option<ManifestContents>, Option<Error>)> {
-    // Read first: beside a writer what it says is true of whatever is read later.
+    // Read first: next to a writer its statement holds for everything that is read later.
     let reach = read_extent(&*env.fs, dir)?;
     let contents = read_named(env, dir)?;
     let lost = reach.and_then(|reach| lost_edits(&reach, contents.as_ref(), dir));
     Ok((contents, lost))
 }
 
-/// What a manifest lacks of what had been acknowledged.
+/// What a manifest lacks of the data that had been acknowledged.
 fn lost_edits(reach: &Reach, contents: Option<&ManifestContents>, dir: &Path) -> Option<Error> {
     let corrupt = |file: PathBuf, offset: u64, what: String| Some(Error::Corruption { file, offset, what });
     let path = manifest_path(dir, reach.manifest);
@@ -296,8 +299,8 @@ fn lost_edits(reach: &Reach, contents: Option<&ManifestContents>, dir: &Path) ->
     }
     if contents.number == reach.manifest && contents.end < reach.manifest_bytes {
         let what = format!(
-            "the manifest has lost its end: its whole records have {} bytes of the {} that were durable. Tables that it does not name \
-             any more may hold acknowledged data; {REMEDY}",
+            "the manifest has lost its end: its whole records have {} bytes of the {} that were durable. Tables \
+             that it does not name any more may hold acknowledged data; {REMEDY}",
             contents.end, reach.manifest_bytes
         );
         return corrupt(path, contents.end, what);
@@ -358,7 +361,8 @@ fn parse_current(bytes: &[u8], path: &Path) -> Result<u64> {
     }
     if version != Some("1") {
         let what = format!(
-            "format version {} is unknown, this build knows up to {CURRENT_FORMAT_VERSION}; open it with the newer kontiki that wrote it",
+            "format version {} is unknown, this build knows up to {CURRENT_FORMAT_VERSION}; open it with the newer \
+             kontiki that wrote it",
             version.unwrap_or("(none)")
         );
         return Err(Error::UnsupportedFormat { file: path.to_path_buf(), what });

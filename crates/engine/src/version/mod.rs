@@ -1,19 +1,19 @@
 //! Versions: which tables make up the database, and the manifest that makes changes to that durable.
 //!
 //! A [`Version`] is immutable; [`VersionSet`] holds the current one and replaces it by applying a [`VersionEdit`]:
-//! append to the manifest, sync, publish. Whoever holds an `Arc<Version>` pins its tables' files.
+//! append to the manifest, sync, publish. A holder of an `Arc<Version>` pins its tables' files.
 //!
 //! For `db/`:
 //! - [`VersionSet::open`] at start (creates or recovers); then create missing families by an edit, replay the log
 //!   above [`Version::flushed_sequence`] from segment [`Version::oldest_segment`] on.
 //! - `compaction::flush` applies the edit of a flush; pass it the flushed sequence number and the oldest log segment
-//!   still needed. Segments may go only after it returned.
-//! - A job calls [`VersionSet::remove_obsolete`] now and then: files die there, not in a `Drop`, so that errors are
-//!   seen and tried again.
-//! - A failed sync of the manifest is final: every later `apply` answers `Error::Stopped`. `NoSpace` is not.
+//!   still needed. Segments may be deleted only after it returned.
+//! - A job calls [`VersionSet::remove_obsolete`] regularly: files are deleted there, not in a `Drop`, so that errors
+//!   are seen and tried again.
+//! - A failed sync of the manifest is final: every later `apply` returns `Error::Stopped`. `NoSpace` is not.
 //!
 //! Invariants, checked on every apply and every recovery: no two tables of a level below L0 share a user key; a
-//! removed table was there; the flushed sequence number never goes back, and a flush's tables lie wholly above the
+//! removed table was there; the flushed sequence number never decreases, and a flush's tables lie wholly above the
 //! old one and at or below the new one; an added table's file exists.
 
 mod apply;
@@ -58,11 +58,11 @@ pub const LEVEL_COUNT: usize = 7;
 /// The tables of one family.
 #[derive(Clone, Debug)]
 pub struct FamilyLevels {
-    /// The family's name, for people.
+    /// The family's name, for reports.
     pub name: String,
     /// `levels[0]`: newest first (by largest sequence number), key ranges overlap; deeper levels: by key, disjoint.
     pub levels: [Vec<Arc<Table>>; LEVEL_COUNT],
-    /// What hides versions in the tables beside their own tombstones.
+    /// The range tombstones that hide versions in the tables.
     pub range_tombstones: Arc<RangeTombstones>,
     /// `levels[0]` by key range.
     shards: Vec<Shard>,
@@ -95,8 +95,8 @@ impl FamilyLevels {
         shard.map_or(&[], |shard| &shard.tables)
     }
 
-    /// The tables of level 0 that `wanted` is true of, in as few groups of ascending, disjoint tables as the largest shard has
-    /// tables: an iterator needs a source for each.
+    /// The tables of level 0 for which `wanted` is true, in as few groups of ascending, disjoint tables as the largest
+    /// shard has tables: an iterator needs a source for each.
     pub fn level0_runs(&self, wanted: impl Fn(&Table) -> bool) -> Vec<Vec<Arc<Table>>> {
         let mut runs: Vec<Vec<Arc<Table>>> = Vec::new();
         for shard in &self.shards {
@@ -110,7 +110,7 @@ impl FamilyLevels {
         runs
     }
 
-    /// The largest number of tables of level 0 that a read of one key looks into.
+    /// The largest number of tables of level 0 that a read of one key searches.
     pub fn level0_depth(&self) -> usize {
         self.shards.iter().map(|shard| shard.depth).max().unwrap_or(0)
     }
@@ -129,10 +129,10 @@ impl FamilyLevels {
 #[derive(Clone, Debug, Default)]
 pub struct Version {
     families: FamilyMap<Arc<FamilyLevels>>,
-    /// Families with range tombstones that were spent but for a transaction, with the smallest number of those.
+    /// Families with range tombstones that are spent except for a transaction, with the smallest number of those.
     held_ranges: BTreeMap<Family, SequenceNumber>,
     level0_depths: Depths,
-    /// Every family that ever was dropped: 4 bytes each, so that a number never gets a second meaning.
+    /// Every family that was ever dropped: 4 bytes each, so that a number is never used for another family.
     dropped: FamilyMap<()>,
     flushed_sequence: SequenceNumber,
     oldest_segment: u64,
@@ -155,7 +155,7 @@ impl Version {
         &self.dropped
     }
 
-    /// Why a family is not there.
+    /// Why a family does not exist.
     pub(crate) fn no_family(&self, family: Family) -> Error {
         if self.dropped.contains_key(family) {
             return Error::FamilyDropped { family };
@@ -163,14 +163,15 @@ impl Version {
         Error::InvalidArgument(format!("{family:?} does not exist in this database"))
     }
 
-    /// Every write at or below it is in tables (or superseded); the log is replayed above it. It is no bound on what tables
-    /// hold: see `newest_sequence`.
+    /// Every write at or below it is in tables (or superseded); the log is replayed above it. It is no bound on what
+    /// tables hold: see `newest_sequence`.
     pub fn flushed_sequence(&self) -> SequenceNumber {
         self.flushed_sequence
     }
 
     /// The newest sequence number of all tables, 0 if there are none. It can be above [`Version::flushed_sequence`]: an
-    /// ingested table is there as soon as its number is durable, and what memory holds below that number is flushed later.
+    /// ingested table is there as soon as its number is durable, and what memory holds below that number is flushed
+    /// later.
     pub(crate) fn newest_sequence(&self) -> SequenceNumber {
         self.tables().map(|(_, _, table)| table.meta().largest_sequence).max().unwrap_or(0)
     }
@@ -183,7 +184,7 @@ impl Version {
         Some(covering).filter(|&covering| covering <= at)
     }
 
-    /// The largest number of tables of level 0 that a read of one key looks into, of all families.
+    /// The largest number of tables of level 0 that a read of one key searches, of all families.
     pub fn level0_depth(&self) -> usize {
         self.level0_depths.largest()
     }
@@ -214,7 +215,7 @@ impl Version {
         })
     }
 
-    /// One edit that makes this version out of nothing.
+    /// One edit that creates this version from nothing.
     pub(crate) fn as_edit(&self) -> VersionEdit {
         let mut edit = VersionEdit { is_snapshot: true, ..VersionEdit::default() };
         edit.created = self.families.iter().map(|(family, levels)| (family, levels.name.clone())).collect();

@@ -141,7 +141,7 @@ fn a_manifest_of_an_older_build_means_what_it_meant() {
         added_ranges: family(&[range("d", "h", 10), range("e", "f", 10), range("c", "d", 12), range("k", "l", 9)]),
         ..VersionEdit::new()
     };
-    // One that lies in another of the same batch was superfluous; one that was spent is gone.
+    // One that lies in another of the same batch was superfluous; one that was spent is dropped.
     let removal =
         VersionEdit { removed_ranges: family(&[range("e", "f", 10), range("k", "l", 9)]), ..VersionEdit::new() };
     let unknown = VersionEdit { removed_ranges: family(&[range("d", "g", 10)]), ..VersionEdit::new() };
@@ -163,7 +163,7 @@ fn a_manifest_of_an_older_build_means_what_it_meant() {
         for (key, expected) in [("c", Some(12)), ("e", Some(10)), ("g", Some(10)), ("h", None), ("k", None)] {
             assert_eq!(covering(&set, key.as_bytes()), expected, "{key}");
         }
-        // The build of today goes on in it.
+        // The present build continues in it.
         flush_ranges(&set, 30, &[range("g", "k", 25)]);
         drop(set);
         let contents = read_current(&env, dir).expect("readable").expect("there");
@@ -179,8 +179,8 @@ fn a_manifest_of_an_older_build_means_what_it_meant() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Tables, tombstones and transactions that come and go: a tombstone is there exactly as long as it is needed, but for
-    /// those that a newer one covers, and a restart changes nothing.
+    /// Tables, tombstones and transactions that come and go: a tombstone is there exactly as long as it is needed, but
+    /// for those that a newer one covers, and a restart changes nothing.
     #[test]
     fn a_tombstone_stays_exactly_while_it_is_needed(
         steps in prop::collection::vec((0u8..6, 0u8..20, 1u8..8, 0u64..12), 1..40),

@@ -1,4 +1,4 @@
-//! A whole version put together from what a repair has found.
+//! A whole version built from what a repair has found.
 
 use super::edit::AddedTable;
 use super::files::ObsoleteFiles;
@@ -16,7 +16,7 @@ pub(crate) struct Rebuilt {
 }
 
 impl Rebuilt {
-    /// What `version` says, but for its tables; nothing if the manifest cannot be read.
+    /// The content of `version`, except its tables; nothing if the manifest cannot be read.
     pub(crate) fn like(version: Option<&Version>) -> Rebuilt {
         let mut edit = version.cloned().unwrap_or_default().as_edit();
         edit.added.clear();
@@ -49,13 +49,13 @@ impl Rebuilt {
         self.edit.created.iter().any(|(family, _)| families.contains(family))
     }
 
-    /// Takes out families with all that was added to them.
+    /// Removes families with all that was added to them.
     pub(crate) fn leave_out(&mut self, families: &[Family]) {
         let stays = |family: &Family| !families.contains(family);
         self.edit.created.retain(|(family, _)| stays(family));
         self.edit.dropped.retain(stays);
         self.edit.added_ranges.retain(|(family, _)| stays(family));
-        assert!(self.edit.added.iter().all(|added| stays(&added.family)), "no table of theirs was taken over");
+        assert!(self.edit.added.iter().all(|added| stays(&added.family)), "none of their tables was copied");
     }
 
     /// What it describes so far, of everything up to `sequence`, with value files in `store`.
@@ -67,7 +67,7 @@ impl Rebuilt {
         empty.after(&edit, &wrap).map(|(version, _)| version).map_err(Error::Bug)
     }
 
-    /// Whether the manifest says that the family was dropped: what is left of it is not wanted.
+    /// Whether the family was dropped according to the manifest: what is left of it is not copied.
     pub(crate) fn is_dropped(&self, family: Family) -> bool {
         self.edit.dropped.contains(&family)
     }
@@ -79,7 +79,7 @@ impl Rebuilt {
         self.edit.values.add_refs(table.meta.number, &table.values);
     }
 
-    /// Takes a table out again.
+    /// Removes a table again.
     pub(crate) fn remove(&mut self, table: FileNumber) {
         self.edit.added.retain(|added| added.meta.number != table);
         self.edit.values.remove_refs(table);
@@ -96,7 +96,7 @@ impl Rebuilt {
         self.edit.values.files()
     }
 
-    /// Takes in a value file that no manifest names.
+    /// Adds a value file that no manifest names.
     pub(crate) fn add_value_file(&mut self, number: u64) {
         self.edit.values.add_file(number);
     }
@@ -106,7 +106,7 @@ impl Rebuilt {
         self.edit.values.is_relocated(segment)
     }
 
-    /// Takes in a file of relocated values that no manifest names, for those of its segments that are nowhere else.
+    /// Adds a file of relocated values that no manifest names, for those of its segments that are nowhere else.
     pub(crate) fn add_relocated_file(&mut self, number: u64, segments: &[u64], bytes: u64, record_bytes: u64) {
         let there: Vec<u64> = self.value_files().into_iter().map(|(number, _)| number).collect();
         let wanted = |segment: &&u64| !there.contains(segment) && !self.is_relocated(**segment);
@@ -119,12 +119,12 @@ impl Rebuilt {
         wanted.into_iter().for_each(|segment| self.edit.values.relocate(segment, number));
     }
 
-    /// Takes out a value file that is lost.
+    /// Removes a value file that is lost.
     pub(crate) fn lose_value_file(&mut self, number: u64) {
         self.edit.values.lose_file(number);
     }
 
-    /// Everything at or below it is in the tables that were added, if the manifest is believed.
+    /// Everything at or below it is in the tables that were added, according to the manifest.
     pub(crate) fn flushed_sequence(&self) -> SequenceNumber {
         self.edit.flushed_sequence.unwrap_or(0)
     }
@@ -141,7 +141,7 @@ impl Rebuilt {
         Some(sequence.max(self.flushed_sequence()))
     }
 
-    /// The whole version of what is in tables; the log is there beside it.
+    /// The whole version of what is in tables; the log is copied separately.
     pub(crate) fn finish_with_log(&self, next_file: FileNumber) -> VersionEdit {
         VersionEdit { next_file: Some(next_file), ..self.edit.clone() }
     }

@@ -1,4 +1,4 @@
-//! Directories without `CURRENT`: empty ones, ones whose first open was cut short, and databases that have lost it.
+//! Directories without `CURRENT`: empty ones, ones whose first open was interrupted, and databases that have lost it.
 
 use super::manifest::{manifest_path, parse_manifest, parse_manifest_name};
 use crate::extent::REMEDY;
@@ -10,16 +10,16 @@ use kontiki_env::Env;
 use kontiki_env::fs::{list_if_there, read_all};
 use std::path::Path;
 
-/// Why a directory without `CURRENT` is read by nobody: it has lost it, or there is no database.
+/// Why a directory without `CURRENT` cannot be read: it has lost it, or there is no database.
 pub(crate) fn no_database(env: &Env, dir: &Path) -> Error {
     let shown = dir.display();
     let nothing = || Error::InvalidArgument(format!("{shown} holds no database: there is no CURRENT"));
     lost_current(env, dir).map_or_else(|error| error, |lost| lost.unwrap_or_else(nothing))
 }
 
-/// What tells that a directory without `CURRENT` was a database: a first open that was cut short leaves no tables, no values, no
-/// log (the manifest is made before it), and at most a manifest with one edit. A new database there would replay a part of the
-/// data and call it all, or remove what is left.
+/// The signs that a directory without `CURRENT` was a database: a first open that was interrupted leaves no tables, no
+/// values, no log (the manifest is made before it), and at most a manifest with one edit. A new database there would
+/// replay a part of the data as if it were all, or remove what is left.
 pub(super) fn lost_current(env: &Env, dir: &Path) -> Result<Option<Error>> {
     let names = |folder: &str| list(env, &dir.join(folder));
     let found = if names(TABLES_DIR)?.iter().any(|name| parse_table_name(name).is_some()) {

@@ -1,4 +1,4 @@
-//! The set of versions: the current one, and the one door through which it changes.
+//! The set of versions: the current one, and the only function that changes it.
 
 use super::edit::AddedTable;
 use super::files::ObsoleteFiles;
@@ -43,7 +43,7 @@ pub struct VersionSet {
     options: ManifestOptions,
     current: ArcSwap<Version>,
     next_file: AtomicU64,
-    /// What the manifest said of the next file at open: a backup with files from there on was made of a later state.
+    /// The next file number of the manifest at open: a backup with files from there on was made of a later state.
     next_file_at_open: FileNumber,
     obsolete: Arc<ObsoleteFiles>,
     horizon: Arc<Horizon>,
@@ -53,8 +53,8 @@ pub struct VersionSet {
 
 struct Log {
     writer: ManifestWriter,
-    /// For the next manifest. Each number is used once, also after a failure: a manifest that an earlier attempt left is
-    /// on the list of obsolete files, and whatever bears its name will be removed.
+    /// For the next manifest. Each number is used once, also after a failure: a manifest that an earlier attempt left
+    /// is on the list of obsolete files, and any file with its name will be removed.
     next_manifest: u64,
     /// Bytes of the manifest when it was started or recovered.
     first_bytes: u64,
@@ -62,8 +62,8 @@ struct Log {
     stopped: Option<String>,
 }
 
-/// The manifest while an edit is applied. If that panics, what is in the manifest and what is in memory may differ, so no edit
-/// follows.
+/// The manifest while an edit is applied. If that panics, what is in the manifest and what is in memory may differ, so
+/// no edit follows.
 struct StopsOnPanic<'a> {
     log: MutexGuard<'a, Log>,
     /// The thread was panicking already: the caller is in a destructor.
@@ -88,7 +88,8 @@ impl VersionSet {
     /// Opens the database in `dir`, or starts an empty one if there is none. The caller holds the directory's lock.
     ///
     /// Errors: `Corruption` for a damaged manifest, for a table that it names and that is missing, and for what is
-    /// left of a database without its `CURRENT`, before anything is changed; `UnsupportedFormat` for a manifest of a newer build.
+    /// left of a database without its `CURRENT`, before anything is changed; `UnsupportedFormat` for a manifest of a
+    /// newer build.
     pub fn open(env: &Env, dir: &Path, options: ManifestOptions) -> Result<VersionSet> {
         let found = read_current(env, dir)?;
         if found.is_none() {
@@ -144,7 +145,7 @@ impl VersionSet {
         self.current.load_full()
     }
 
-    /// What is recorded of how far manifest and log reach.
+    /// The recorded extent of manifest and log.
     pub(crate) fn extent(&self) -> &Arc<Extent> {
         &self.extent
     }
@@ -167,7 +168,7 @@ impl VersionSet {
     /// Makes an edit durable and current; returns the new version.
     ///
     /// Errors: `NoSpace` or `Io` from the append: nothing has changed, it may be tried again. `Io` from the sync,
-    /// and `Stopped` ever after ([`VersionSet::is_stopped`]): the edit may or may not be there after a restart, so
+    /// and `Stopped` for ever after ([`VersionSet::is_stopped`]): the edit may or may not be there after a restart, so
     /// the files it names must stay. `Bug` if the edit breaks an invariant; nothing was written.
     pub fn apply(&self, mut edit: VersionEdit) -> Result<Arc<Version>> {
         let mut guard = StopsOnPanic::new(self.log.lock());
@@ -177,15 +178,15 @@ impl VersionSet {
         }
         let before = self.current.load_full();
         assert!(!edit.is_snapshot, "whole versions are written by the rewrite only");
-        // What a flush or a compaction has made of a family that was dropped meanwhile is thrown away here, where the two
-        // meet, and nowhere else.
+        // The output of a flush or a compaction for a family that was dropped meanwhile is discarded here, and nowhere
+        // else: this is where the two meet.
         let unwanted = edit.without_families(&before.dropped);
         edit.next_file = Some(self.next_file.load(Ordering::Relaxed));
         let wrap = |added: &AddedTable| Arc::new(added.wrap(&self.obsolete));
         let (mut after, touched) = before.after(&edit, &wrap).map_err(Error::Bug)?;
         // Where the manifest's format has a record for it; an older one is about to be replaced.
         if log.writer.format >= FORMAT_FORGETS_RANGES {
-            // In the same edit, so that whoever plans next never meets a tombstone that hides nothing.
+            // In the same edit, so that the next planner never sees a tombstone that hides nothing.
             edit.spent_ranges = after.spent_ranges(&edit, &touched.removed, self.horizon.oldest());
             let dropped = edit.spent_ranges.iter().map(|(_, range)| range.sequence).max();
             self.horizon.note_dropped(dropped.unwrap_or(0));
@@ -216,7 +217,7 @@ impl VersionSet {
         Ok(after)
     }
 
-    /// Which tombstones may go, and which have.
+    /// Which tombstones may be dropped, and which were.
     pub fn horizon(&self) -> &Arc<Horizon> {
         &self.horizon
     }
@@ -233,7 +234,7 @@ impl VersionSet {
         Ok(())
     }
 
-    /// Replaces a manifest that has grown, or has an older format. A full disk is harmless: the old one goes on.
+    /// Replaces a manifest that has grown, or has an older format. A full disk is harmless: the old one stays in use.
     fn rewrite_if_large(&self, log: &mut Log, version: &Version) {
         let limit = self.options.rewrite_bytes.max(log.first_bytes * 2);
         if log.writer.bytes() <= limit && log.writer.format == FORMAT_VERSION {
@@ -249,18 +250,18 @@ impl VersionSet {
         });
         let writer = match prepared {
             Ok(writer) => writer,
-            // For want of a descriptor nothing was renamed.
+            // For lack of a descriptor nothing was renamed.
             Err(error)
                 if matches!(error, Error::NoDescriptors { .. })
                     || error.is_retryable() && self.names(log.writer.number) =>
             {
-                tracing::warn!(%error, "the manifest could not be rewritten; it grows on and is tried again");
+                tracing::warn!(%error, "the manifest could not be rewritten; the rewrite is tried again");
                 log.first_bytes = log.writer.bytes();
                 self.obsolete.push_path(manifest_path(&self.dir, number));
                 return;
             }
             Err(error) => {
-                // Which manifest the next start reads is unknown; both say the same until the next edit, so none
+                // The manifest of the next start is unknown; both have the same content until the next edit, so none
                 // follows.
                 log.stopped = Some(error.to_string());
                 return;
@@ -283,10 +284,10 @@ impl VersionSet {
         self.log.lock().stopped.is_some()
     }
 
-    /// Says whom to tell when there are files for [`VersionSet::remove_obsolete`]: a reader that ends puts them there, on
-    /// whatever thread, and maybe long after the last write. Once, at open; must not block.
-    pub fn set_on_obsolete(&self, tell: Box<dyn Fn() + Send + Sync>) {
-        self.obsolete.set_on_first(tell);
+    /// Sets the callback for files that wait for [`VersionSet::remove_obsolete`]: a reader that ends puts them there,
+    /// on any thread, and maybe long after the last write. Once, at open; must not block.
+    pub fn set_on_obsolete(&self, callback: Box<dyn Fn() + Send + Sync>) {
+        self.obsolete.set_on_first(callback);
     }
 
     /// Number of files that wait for [`VersionSet::remove_obsolete`].
@@ -295,10 +296,10 @@ impl VersionSet {
     }
 
     /// Removes the files that nothing refers to, returns how many. What could not be removed is tried again next
-    /// time. To be called by one job.
+    /// time. Called by one job.
     pub fn remove_obsolete(&self, cache: &TableCache) -> Result<usize> {
         if let Some(reason) = &self.log.lock().stopped {
-            // The last edit may not be there after a restart, and then what it removed is live.
+            // The last edit may not be there after a restart, and then what it removed is still needed.
             return Err(Error::Stopped(reason.clone()));
         }
         self.obsolete.remove(&self.env, &self.tables_dir, cache)
@@ -319,7 +320,7 @@ fn replay(
     values: ValueSegments,
 ) -> Result<(Version, FileNumber)> {
     let replayed = replay_edits(contents, obsolete, values.clone(), false);
-    // If the sum is out of order, each step is looked at, so that the record to blame can be named.
+    // If the sum is invalid, each step is checked, so that the faulty record can be named.
     let replayed = replayed.or_else(|_| replay_edits(contents, obsolete, values, true));
     let version = replayed.map_err(|(offset, what)| {
         let file = manifest_path(dir, contents.number);
@@ -329,7 +330,8 @@ fn replay(
     Ok((version, next_file.unwrap_or(1)))
 }
 
-/// Applies all edits to one version, which is put in order after each of them or at the end. Or an error with its offset.
+/// Applies all edits to one version, which is put in order after each of them or at the end. Or an error with its
+/// offset.
 fn replay_edits(
     contents: &ManifestContents,
     obsolete: &Arc<ObsoleteFiles>,
@@ -411,7 +413,7 @@ fn check_value_files_exist(env: &Env, version: &Version, values_dir: &Path) -> R
     }
 }
 
-/// As [`find_orphans`], for value files: what the manifest does not name was never referred to.
+/// As [`find_orphans`], for value files: those that the manifest does not name were never referred to.
 fn find_orphan_value_files(env: &Env, values_dir: &Path, version: &Version, obsolete: &ObsoleteFiles) -> Result<u64> {
     let mut largest = 0;
     for name in list(env, values_dir)? {
@@ -433,7 +435,7 @@ struct Largest {
     manifest: u64,
 }
 
-/// Puts files that a crash left behind on the list of obsolete files; returns the largest numbers met.
+/// Puts files that a crash left behind on the list of obsolete files; returns the largest numbers found.
 fn find_orphans(
     env: &Env,
     dir: &Path,

@@ -1,15 +1,15 @@
 //! Level 0 by key range.
 //!
-//! A *shard* is a group of level-0 tables that are connected by overlaps; no key lies in two shards. Flushes cut their tables
-//! at fixed user keys (see `compaction::guards`), so in a database that has data the shards are that many equal parts of it.
-//! Each is drained into the levels below, or merged within itself, on its own: level 0 is the sharded ingest buffer of
-//! the base level, and a table arrives in its shard without even an edit that would move it.
+//! A *shard* is a group of level-0 tables that are connected by overlaps; no key lies in two shards. Flushes cut their
+//! tables at fixed user keys (see `compaction::guards`), so in a database that has data the shards are that many equal
+//! parts of it. Each is drained into the levels below, or merged within itself, independently: level 0 is the sharded
+//! ingest buffer of the base level, and a table arrives in its shard without even an edit that would move it.
 //!
 //! **Newest wins.** Of two tables of level 0 that overlap, one holds sequence numbers above all of the other's: flushes
 //! take memtables in order, ingested tables have one number, and a merge within a shard takes every table between its
-//! oldest and its newest. So a search of a shard's tables, newest first, may stop at the first hit that is as new as the
-//! next table. A repaired directory, whose tables all begin in level 0, is the exception: there numbers interleave, and so
-//! readers compare numbers instead of trusting the order, and merges take whatever interleaves.
+//! oldest and its newest. So a search of a shard's tables, newest first, may stop at the first hit that is as new as
+//! the next table. A repaired directory, whose tables all begin in level 0, is the exception: there numbers interleave,
+//! and so readers compare numbers instead of trusting the order, and merges take whatever interleaves.
 
 use super::Table;
 use bytes::Bytes;
@@ -24,7 +24,7 @@ pub struct Shard {
     pub largest_key: Bytes,
     /// Newest first. Not empty.
     pub tables: Vec<Arc<Table>>,
-    /// The largest number of tables that one key may be in: what a read pays.
+    /// The largest number of tables that one key may be in: the cost of a read.
     pub depth: usize,
 }
 

@@ -1,12 +1,12 @@
-//! Which range tombstones can go with an edit.
+//! Which range tombstones can be dropped with an edit.
 //!
-//! One can go when no table under it holds anything older that has not been merged under it yet, and when no transaction that
-//! began before it is open (it may ask whether its keys were written since). Everything older than a tombstone here is in
-//! tables: memtables are flushed in order. So it can become spent in four ways only: it comes, and there is nothing under it; a
-//! newer one takes the part of it that something is under; a table that was under it goes; a transaction ends. Each edit therefore
-//! looks at what it has added and what touches that, at what lies over the tables that it has removed, and, where a transaction held
-//! something back and has ended, at all. Chunks of the list without a number that the removed table could have been under are
-//! passed over.
+//! One can be dropped when no table under it holds anything older that has not been merged under it yet, and when no
+//! transaction that began before it is open (it may check whether its keys were written since). Everything older than a
+//! tombstone here is in tables: memtables are flushed in order. So it can become spent in four ways only: it is added,
+//! and there is nothing under it; a newer one takes the part of it that something is under; a table that was under it
+//! is removed; a transaction ends. Each edit therefore checks what it has added and what touches that, what lies
+//! over the tables that it has removed, and, where a transaction held something back and has ended, all ranges. Chunks
+//! of the list without a number that the removed table could have been under are passed over.
 
 use super::{FamilyLevels, RangeTombstone, Table, Version, VersionEdit};
 use crate::range::work;
@@ -15,7 +15,8 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// If an edit adds at least one of so many ranges that are there, a walk along all of them costs less than a search for each.
+/// If an edit adds at least one of so many ranges that are there, a walk along all of them costs less than a search for
+/// each.
 const WALK_SHARE: usize = 8;
 
 /// A part of a family's key range, and the numbers of the tombstones in it that may be spent now.
@@ -25,25 +26,25 @@ struct Area {
     /// Included; `None`: to the last key.
     largest: Option<Bytes>,
     /// Only those above it.
-    floor: SequenceNumber,
+    lower_bound: SequenceNumber,
 }
 
 impl FamilyLevels {
-    /// Whether any range tombstone hides something in the table that may still be there.
+    /// Whether any range tombstone hides something in the table that may still exist.
     pub fn is_under_any(&self, table: &Table) -> bool {
         let (smallest, largest) = (&table.meta().smallest_key, &table.meta().largest_key);
-        self.range_tombstones.above(smallest, Some(largest), floor_of(table)).next().is_some()
+        self.range_tombstones.above(smallest, Some(largest), lower_bound_of(table)).next().is_some()
     }
 }
 
 /// The number that a tombstone over the table must have more than to hide anything in it: see [`Table::is_under`].
-fn floor_of(table: &Table) -> SequenceNumber {
+fn lower_bound_of(table: &Table) -> SequenceNumber {
     table.facts().ranges_applied.max(table.meta().smallest_sequence)
 }
 
 impl Version {
-    /// What can go after `edit`, which has removed these tables: pieces of the key range with the number up to which every
-    /// tombstone in them is spent; of a family ascending and disjoint. Notes what transactions hold back.
+    /// What can be dropped after `edit`, which has removed these tables: pieces of the key range with the number up to
+    /// which every tombstone in them is spent; of a family ascending and disjoint. Records what transactions hold back.
     pub(super) fn spent_ranges(
         &mut self,
         edit: &VersionEdit,
@@ -64,13 +65,13 @@ impl Version {
         spent
     }
 
-    /// Has the next edit look at all range tombstones.
+    /// Makes the next edit check all range tombstones.
     pub(super) fn look_at_all_ranges(&mut self) {
         let some = self.families.iter().filter(|(_, levels)| !levels.range_tombstones.is_empty());
         self.held_ranges = some.map(|(family, _)| (family, 0)).collect();
     }
 
-    /// Where to look.
+    /// Where to search.
     fn areas(
         &mut self,
         edit: &VersionEdit,
@@ -80,7 +81,7 @@ impl Version {
         let mut areas: BTreeMap<Family, Vec<Area>> = BTreeMap::new();
         for table in removed {
             let (smallest, largest) = (table.meta().smallest_key.clone(), Some(table.meta().largest_key.clone()));
-            let area = Area { smallest, largest, floor: floor_of(table) };
+            let area = Area { smallest, largest, lower_bound: lower_bound_of(table) };
             areas.entry(table.family()).or_default().push(area);
         }
         let mut added: BTreeMap<Family, Vec<&RangeTombstone>> = BTreeMap::new();
@@ -91,7 +92,7 @@ impl Version {
             let new = |first: &RangeTombstone, last: &RangeTombstone| Area {
                 smallest: first.start.clone(),
                 largest: Some(last.end.clone()),
-                floor: 0,
+                lower_bound: 0,
             };
             match (added.first(), added.last()) {
                 // A walk along all of them is shorter than a search for each.
@@ -104,7 +105,7 @@ impl Version {
         self.held_ranges.retain(|family, held_from| {
             let free = *held_from <= oldest_transaction;
             if free {
-                areas.entry(*family).or_default().push(Area { smallest: Bytes::new(), largest: None, floor: 0 });
+                areas.entry(*family).or_default().push(Area { smallest: Bytes::new(), largest: None, lower_bound: 0 });
             }
             !free
         });
@@ -118,7 +119,7 @@ fn joined(areas: Vec<Area>) -> Vec<Area> {
     for area in areas {
         match result.last_mut() {
             Some(last) if last.largest.as_ref().is_none_or(|largest| *largest >= area.smallest) => {
-                last.floor = last.floor.min(area.floor);
+                last.lower_bound = last.lower_bound.min(area.lower_bound);
                 last.largest = match (last.largest.take(), area.largest) {
                     (Some(a), Some(b)) => Some(a.max(b)),
                     _ => None,
@@ -139,10 +140,10 @@ fn spent_of(
     let mut under = Under::new(levels);
     let mut spent: Vec<RangeTombstone> = Vec::new();
     let mut held_from: Option<SequenceNumber> = None;
-    // How many ranges come before the one behind the last that was looked at, and whether that one is spent.
+    // How many ranges come before the one behind the last that was checked, and whether that one is spent.
     let (mut next, mut joins) = (0, false);
-    for Area { smallest, largest, floor } in areas {
-        for (ordinal, range) in levels.range_tombstones.touching(smallest, largest.as_deref(), *floor) {
+    for Area { smallest, largest, lower_bound } in areas {
+        for (ordinal, range) in levels.range_tombstones.touching(smallest, largest.as_deref(), *lower_bound) {
             if ordinal < next {
                 continue; // It reaches from one area into the next.
             }
@@ -166,10 +167,10 @@ fn spent_of(
     (spent, held_from)
 }
 
-/// Tells which ranges have tables under them, of ranges in ascending order: a walk along all levels.
+/// Reports which ranges have tables under them, of ranges in ascending order: a walk along all levels.
 struct Under<'a> {
     levels: &'a FamilyLevels,
-    /// The first table of each level below 0 that ends at or behind the last range asked for.
+    /// The first table of each level below 0 that ends at or behind the last range queried.
     deeper: Vec<&'a [Arc<Table>]>,
     /// The same, of the shards of level 0.
     shards: usize,

@@ -8,7 +8,7 @@ use crate::{Family, SequenceNumber};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What the writer of a table knows of it that the file does not say; kept in the manifest, and used to plan.
+/// What the writer of a table knows of it and the file does not hold; kept in the manifest, and used to plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableFacts {
     /// Every range tombstone at or below this number has been applied to what the table holds: it hides nothing there.
@@ -27,7 +27,7 @@ impl Default for TableFacts {
     }
 }
 
-/// A live table. When an edit has removed it and the last version, iterator or snapshot that refers to it is gone,
+/// A live table. When an edit has removed it and the last version, iterator or snapshot that refers to it is dropped,
 /// its file is put on the list of obsolete files; a job removes it from there.
 #[derive(Debug)]
 pub struct Table {
@@ -60,7 +60,7 @@ impl Table {
         &self.meta
     }
 
-    /// What else the manifest records of it.
+    /// The further properties in the manifest.
     pub fn facts(&self) -> &TableFacts {
         &self.facts
     }

@@ -1,8 +1,9 @@
-//! The value log as a version sees it: which value files there are, which segments were relocated, and what tables
+//! The value log in a version: which value files exist, which segments were relocated, and what tables
 //! refer to.
 //!
-//! A *segment* is what pointers name: values in the order they were written. A *file* is what is on disk. A segment is at first
-//! the file of the same number; a relocation maps it to another file, and the old file goes when no version needs it.
+//! A *segment* is what pointers name: values in the order they were written. A *file* is what is on disk. A segment is
+//! at first the file of the same number; a relocation maps it to another file, and the old file is deleted when no
+//! version needs it.
 //!
 //! Fields of a version edit:
 //!
@@ -33,7 +34,7 @@ const TAG_RELOCATE: u8 = 22;
 const TAG_REMOVE: u8 = 23;
 const TAG_TABLE_VALUES: u8 = 24;
 
-/// The part of a version edit that is about values.
+/// The changes of the value log in a version edit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ValueEdit {
     pub(super) added: Vec<u64>,
@@ -49,29 +50,29 @@ impl ValueEdit {
         self.added.push(number);
     }
 
-    /// Says that a file is durable up to `bytes`, of which `record_bytes` are records, and that nothing will be appended to
-    /// it.
+    /// Sets that a file is durable up to `bytes`, of which `record_bytes` are records, and that nothing will be
+    /// appended to it.
     pub(crate) fn seal_file(&mut self, number: u64, bytes: u64, record_bytes: u64) {
         assert!(record_bytes < bytes, "a file has a header too");
         self.sealed.push((number, Sealed { bytes, record_bytes }));
     }
 
-    /// Says that what is live of `segment` is in `file` now.
+    /// Sets that what is live of `segment` is in `file` now.
     pub(crate) fn relocate(&mut self, segment: u64, file: u64) {
         self.relocated.push((segment, file));
     }
 
-    /// Removes a file; it goes from disk when no version refers to it.
+    /// Removes a file; it is deleted from disk when no version refers to it.
     pub(crate) fn remove_file(&mut self, number: u64) {
         self.removed.push(number);
     }
 
-    /// Takes an added file out again.
+    /// Removes an added file again.
     pub(super) fn forget_file(&mut self, number: u64) {
         self.added.retain(|added| *added != number);
     }
 
-    /// Forgets what tables refer to.
+    /// Removes what tables refer to.
     pub(super) fn forget_refs(&mut self) {
         self.refs.clear();
     }
@@ -82,19 +83,19 @@ impl ValueEdit {
         self.added.iter().map(|number| (*number, sealed(number))).collect()
     }
 
-    /// Takes out an added file with everything said of it.
+    /// Removes an added file with everything about it.
     pub(super) fn lose_file(&mut self, number: u64) {
         self.forget_file(number);
         self.sealed.retain(|(sealed, _)| *sealed != number);
         self.relocated.retain(|(_, file)| *file != number);
     }
 
-    /// Takes back what a table refers to.
+    /// Removes what a table refers to.
     pub(super) fn remove_refs(&mut self, table: FileNumber) {
         self.refs.retain(|(of, _)| *of != table);
     }
 
-    /// Whether it says that a segment's values are in another file.
+    /// Whether it relocates a segment to another file.
     pub(super) fn is_relocated(&self, segment: u64) -> bool {
         self.relocated.iter().any(|(relocated, _)| *relocated == segment)
     }
@@ -109,7 +110,7 @@ impl ValueEdit {
         self.sealed.iter().map(|(number, sealed)| (*number, sealed.bytes))
     }
 
-    /// Says what a new table refers to.
+    /// Sets what a new table refers to.
     pub(super) fn add_refs(&mut self, table: FileNumber, refs: &ValueRefs) {
         if !refs.is_empty() {
             self.refs.push((table, refs.clone()));
@@ -158,7 +159,7 @@ fn put_numbers(out: &mut Vec<u8>, tag: u8, numbers: &[u64]) {
     numbers.iter().for_each(|number| put_varint(out, *number));
 }
 
-/// A live value file. When an edit has removed it and the last version that has it is gone, it is put on the list of
+/// A live value file. When an edit has removed it and the last version that has it is dropped, it is put on the list of
 /// obsolete files.
 #[derive(Debug)]
 pub struct ValueFile {
@@ -205,17 +206,17 @@ impl Drop for ValueFile {
 /// Sizes of a file that nothing is appended to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sealed {
-    /// Length of the file as far as it counts.
+    /// Length of the file as far as it is valid.
     pub bytes: u64,
     /// Bytes of its records.
     pub record_bytes: u64,
 }
 
-/// What a version says of a value file.
+/// The state of a value file in a version.
 #[derive(Clone, Debug)]
 pub struct ValueFileState {
     file: Arc<ValueFile>,
-    /// `None` while values are appended to it, or may be as far as this version knows.
+    /// `None` while values are appended to it, or may be according to this version.
     sealed: Option<Sealed>,
 }
 
@@ -234,7 +235,7 @@ impl ValueFileState {
 /// See the head of this file.
 #[derive(Clone, Debug, Default)]
 pub struct ValueSegments {
-    /// `None` in a version that stands for itself (a test's, an inspection's): it cannot be read from.
+    /// `None` in a version without a store (a test's, an inspection's): it cannot be read from.
     home: Option<Arc<Home>>,
     files: BTreeMap<u64, ValueFileState>,
     /// Relocated segments, and the files that have what is live of them.
@@ -245,7 +246,7 @@ pub struct ValueSegments {
 }
 
 impl ValueSegments {
-    /// No files; those to come are in `store`.
+    /// No files; new ones are in `store`.
     pub(super) fn new(store: Arc<ValueStore>, obsolete: Arc<ObsoleteFiles>) -> ValueSegments {
         ValueSegments { home: Some(Arc::new(Home { store, obsolete })), ..ValueSegments::default() }
     }
@@ -329,7 +330,7 @@ impl ValueSegments {
         }
     }
 
-    /// Has the processor fetch what a read from the cache will need soon.
+    /// Prefetches what a read from the cache will need soon.
     #[inline]
     pub(crate) fn fetch_ahead(&self, pointer: ValuePointer, step: Step) {
         if let Some(values) = self.home.as_ref().and_then(|home| home.store.values()) {
@@ -337,8 +338,8 @@ impl ValueSegments {
         }
     }
 
-    /// As [`ValueSegments::read`], of a pointer that may be older than the newest version of its key: `None` if its value
-    /// was collected as garbage. Nothing is cached for it.
+    /// As [`ValueSegments::read`], of a pointer that may be older than the newest version of its key: `None` if its
+    /// value was collected as garbage. Nothing is cached for it.
     pub(crate) fn read_if_there(&self, pointer: ValuePointer) -> Result<Option<Bytes>> {
         let Some(home) = &self.home else {
             return Err(Error::Bug("a value is read through a version that has no files".into()));
@@ -354,14 +355,14 @@ impl ValueSegments {
         }
     }
 
-    /// Counts a value that is in the cache as used again: newcomers that nobody uses go first.
+    /// Counts a value that is in the cache as used again: new values without a second use are evicted first.
     pub(crate) fn promote(&self, pointer: ValuePointer) {
         if let Some(values) = self.home.as_ref().and_then(|home| home.store.values()) {
             values.promote(pointer);
         }
     }
 
-    /// These after `edit`; `removed` are the tables that are gone with it. Or what is wrong with the edit.
+    /// These after `edit`; `removed` are the tables that it removes. Or what is wrong with the edit.
     pub(super) fn apply(
         &mut self,
         edit: &ValueEdit,
@@ -399,9 +400,9 @@ impl ValueSegments {
         }
         for (table, refs) in &edit.refs {
             let added = self.referred.add(refs);
-            added.ok_or_else(|| format!("table {table} refers to more values than there can be"))?;
+            added.ok_or_else(|| format!("table {table} refers to more values than can exist"))?;
             if self.tables.insert(*table, Arc::new(refs.clone())).is_some() {
-                return Err(format!("what table {table} refers to is said twice"));
+                return Err(format!("what table {table} refers to is set twice"));
             }
         }
         debug_assert!(self.relocated.values().all(|file| self.files.contains_key(file)), "files of segments are there");
@@ -411,7 +412,7 @@ impl ValueSegments {
         }
     }
 
-    /// One edit that makes these out of nothing.
+    /// One edit that creates these from nothing.
     pub(super) fn as_edit(&self) -> ValueEdit {
         ValueEdit {
             added: self.files.keys().copied().collect(),

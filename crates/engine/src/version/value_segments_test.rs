@@ -113,7 +113,7 @@ fn an_edit_survives_its_encoding() {
 }
 
 #[test]
-fn a_removed_file_stays_until_the_last_version_that_has_it_is_gone() {
+fn a_removed_file_stays_until_the_last_version_that_has_it_is_dropped() {
     let machine = SimMachine::from_seed(3);
     let dir = Path::new("/db");
     machine.env().fs.create_dir_all(dir).expect("created");
@@ -132,7 +132,7 @@ fn a_removed_file_stays_until_the_last_version_that_has_it_is_gone() {
     let pointer = ValuePointer { segment: number, offset: 32, length: 5 };
     assert_eq!(set.obsolete_count(), 0);
     assert_eq!(old.values().read(pointer).expect("pinned"), &b"value"[..]);
-    assert!(matches!(set.current().values().read(pointer), Err(Error::Corruption { .. })), "it is gone from here");
+    assert!(matches!(set.current().values().read(pointer), Err(Error::Corruption { .. })), "it is not here any more");
     drop(old);
     assert_eq!(set.obsolete_count(), 1);
 }

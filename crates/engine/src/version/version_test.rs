@@ -77,17 +77,17 @@ fn a_grown_manifest_is_replaced() {
 
 #[test]
 fn a_full_disk_during_the_replacement_is_harmless() {
-    for room in 0..120 {
-        let machine = SimMachine::from_seed(room);
+    for free_bytes in 0..120 {
+        let machine = SimMachine::from_seed(free_bytes);
         let set = open(&machine, 100).expect("a healthy disk");
-        machine.fs.set_quota(Some(machine.fs.used_bytes() + room));
+        machine.fs.set_quota(Some(machine.fs.used_bytes() + free_bytes));
         let mut reached = 0;
         while reached < 40 && advance(&set, reached + 1).is_ok() {
             reached += 1;
         }
         assert!(!set.is_stopped(), "a full disk is not final");
         machine.fs.set_quota(None);
-        advance(&set, reached + 1).expect("there is room again");
+        advance(&set, reached + 1).expect("there is space again");
         machine.fs.crash(CrashMode::LoseUnsynced);
         assert_eq!(open(&machine, 100).expect("a healthy disk").current().flushed_sequence(), reached + 1);
     }
@@ -132,7 +132,7 @@ fn power_loss_at_any_operation_of_edits_and_replacements_loses_no_edit() {
             let set = open(&machine, 100).unwrap_or_else(|error| panic!("{mode:?} after {at} operations: {error}"));
             let found = set.current().flushed_sequence();
             assert!(found == reached || found == reached + 1, "{found} after {reached} were acknowledged");
-            advance(&set, found + 1).expect("the manifest goes on");
+            advance(&set, found + 1).expect("the manifest continues");
             drop(set);
             assert_eq!(open(&machine, 100).expect("a healthy disk").current().flushed_sequence(), found + 1);
             if finished {
@@ -163,7 +163,7 @@ fn a_torn_last_append_is_cut_and_damage_before_it_is_corruption() {
         let contents = parse_manifest(&torn, 1, &path).expect("nor is one in a file that was extended");
         assert_eq!((contents.edits.len(), contents.end as usize), (3, last));
     }
-    // The mark behind a damaged record tells that it had been whole.
+    // The mark behind a damaged record shows that it had been whole.
     let mut damaged = bytes.clone();
     damaged[last + 8] ^= 1;
     match parse_manifest(&damaged, 1, &path) {
@@ -208,7 +208,7 @@ fn edits_that_break_an_invariant_are_refused() {
         |flushed, sequences| VersionEdit { flushed_sequence: Some(flushed), ..add(0, meta(2, "a", "z", sequences)) };
     let (version, _) = version.after(&flush(9, (1, 9)), &wrap).expect("a first flush");
     assert!(version.after(&flush(12, (9, 12)), &wrap).expect_err("refused").contains("9 to 12"));
-    assert!(version.after(&flush(8, (10, 12)), &wrap).expect_err("refused").contains("goes back"));
+    assert!(version.after(&flush(8, (10, 12)), &wrap).expect_err("refused").contains("decreases"));
 }
 
 #[test]

@@ -1,17 +1,17 @@
-//! Appending values: the part of the value log that commits go through.
+//! Appending values: the part of the value log that commits use.
 //!
 //! A commit reserves a range of the active segment under a short lock, and writes its values there without any lock: so
-//! any number of them write at once. The segment has its blocks reserved ahead, so a full disk shows when the next one is
-//! made and not here.
+//! any number of them write at once. The segment has its blocks reserved ahead, so a full disk is noticed when the next
+//! one is made and not here.
 //!
 //! Invariants:
-//! 1. A segment is in the manifest, and in the version that readers get, before the first value is written to it. So the version
-//!    of whoever sees a pointer has the segment.
-//! 2. [`Appender::sync`] makes every value durable whose write has returned. The log syncs values before it calls its own
-//!    records durable, so a record that was durable never misses its values.
+//! 1. A segment is in the manifest, and in the version that readers get, before the first value is written to it. So
+//!    version of a reader that sees a pointer has the segment.
+//! 2. [`Appender::sync`] makes every value durable whose write has returned. The log syncs values before it reports its
+//!    own records durable, so a record that was durable never misses its values.
 //! 3. A reserved range holds, in the end, either whole records or a skip; a crash may leave neither, and then recovery
 //!    puts the skip there.
-//! 4. A segment is sealed when nobody writes to it and no batch that refers to it is on its way to a memtable.
+//! 4. A segment is sealed when no thread writes to it and no batch that refers to it is still outside of a memtable.
 
 use super::format::{
     FILE_HEADER_BYTES, FileKind, RECORD_HEADER_BYTES, RecordHeader, encode_file_header, encode_header,
@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) struct OpenSegment {
     pub(crate) number: u64,
     file: Arc<dyn File>,
-    /// What the file was allocated with: a write below cannot meet a full disk.
+    /// What the file was allocated with: a write below cannot fail for lack of space.
     capacity: u64,
     /// Where the next range starts. Changed under the appender's lock.
     tail: AtomicU64,
@@ -68,8 +68,8 @@ impl OpenSegment {
     }
 }
 
-/// Keeps a segment from being sealed while a batch that refers to it is on its way. To be dropped when the batch is in its
-/// memtable, or was given up.
+/// Prevents the sealing of a segment while a batch that refers to it is in progress. Dropped when the batch is in
+/// its memtable, or was given up.
 pub(crate) struct ValuePin {
     segment: Arc<OpenSegment>,
     bytes: u64,
@@ -133,7 +133,7 @@ impl Appender {
         Appender { store, segment_bytes, state: Mutex::new(Rank::ValueAppender, State::default()) }
     }
 
-    /// Reserves `bytes` in one segment, or `None` if there is no segment with room: then [`Appender::create`] one and
+    /// Reserves `bytes` in one segment, or `None` if there is no segment with space: then [`Appender::create`] one and
     /// try again.
     pub(crate) fn reserve(&self, bytes: u64) -> Result<Option<Reserved>> {
         let mut state = self.state.lock();
@@ -149,21 +149,21 @@ impl Appender {
             let full = std::mem::replace(&mut state.active, spare);
             state.full.extend(full);
         }
-        let segment = state.active.clone().expect("there is one with room");
+        let segment = state.active.clone().expect("there is one with space");
         let offset = segment.tail.fetch_add(bytes, Ordering::AcqRel);
         assert!(offset + bytes <= segment.capacity, "a range never leaves the allocated part");
         segment.pins.fetch_add(1, Ordering::AcqRel);
         Ok(Some(Reserved { pin: ValuePin { segment, bytes }, offset, bytes }))
     }
 
-    /// Whether [`Appender::reserve`] would find room.
-    pub(crate) fn has_room(&self, bytes: u64) -> bool {
+    /// Whether [`Appender::reserve`] would find space.
+    pub(crate) fn has_capacity(&self, bytes: u64) -> bool {
         let state = self.state.lock();
         state.active.iter().chain(&state.spare).any(|segment| segment.tail() + bytes <= segment.capacity)
     }
 
-    /// Makes file `number` with room for at least `bytes`, durably, under its final name. The caller puts it into the manifest
-    /// and then gives it to [`Appender::adopt`].
+    /// Makes file `number` with space for at least `bytes`, durably, under its final name. The caller puts it into the
+    /// manifest and then gives it to [`Appender::adopt`].
     pub(crate) fn create(&self, number: u64, bytes: u64) -> Result<Arc<OpenSegment>> {
         let capacity = self.segment_bytes.max(FILE_HEADER_BYTES + bytes);
         let path = self.store.path(number);
@@ -195,22 +195,22 @@ impl Appender {
     pub(crate) fn adopt(&self, segment: Arc<OpenSegment>) {
         let mut state = self.state.lock();
         let before = state.spare.replace(segment);
-        state.full.extend(before); // Too small for what came; it is sealed, or removed, in its turn.
+        state.full.extend(before); // Too small for the batch; it is sealed, or removed, in its turn.
     }
 
     /// Whether a segment should be made ahead: there is none, and the active one is half full.
-    pub(crate) fn wants_spare(&self) -> bool {
+    pub(crate) fn needs_spare(&self) -> bool {
         let state = self.state.lock();
         let half_full = |active: &Arc<OpenSegment>| active.tail() > active.capacity / 2;
         state.stopped.is_none() && state.spare.is_none() && state.active.as_ref().is_some_and(half_full)
     }
 
     /// Whether there is something to seal, or to make ahead.
-    pub(crate) fn wants_care(&self) -> bool {
-        !self.state.lock().full.is_empty() || self.wants_spare()
+    pub(crate) fn needs_maintenance(&self) -> bool {
+        !self.state.lock().full.is_empty() || self.needs_spare()
     }
 
-    /// Removes a file that did not get into the manifest, as well as the disk allows; the rest goes at the next open.
+    /// Removes a file that did not get into the manifest, as well as the disk allows; the next open removes the rest.
     pub(crate) fn discard(&self, number: u64) {
         let path = self.store.path(number);
         if let Err(error) = self.store.fs().remove(&path) {
@@ -218,7 +218,7 @@ impl Appender {
         }
     }
 
-    /// Writes `bytes` at `offset`, which lies in the reserved range. A failure gives the range up: `NoSpace` (from file
+    /// Writes `bytes` at `offset`, which lies in the reserved range. A failure gives up the range: `NoSpace` (from file
     /// systems that break the promise of an allocation) once nothing of it can be taken for a value, anything else
     /// for good.
     pub(crate) fn write(&self, reserved: &Reserved, bytes: &[u8], offset: u64) -> Result<()> {
@@ -278,14 +278,14 @@ impl Appender {
 
     /// Makes a segment from [`Appender::retire`] durable; returns where it ends, `None` if it is empty.
     pub(crate) fn finish(&self, segment: &OpenSegment) -> Result<Option<u64>> {
-        assert_eq!(segment.pins.load(Ordering::Acquire), 0, "nobody refers to it, and it is full, so nobody will");
+        assert_eq!(segment.pins.load(Ordering::Acquire), 0, "no batch refers to it, and it is full, so none will");
         segment.sync().map_err(|error| self.stop_for(segment.number, &error))?;
         Ok((!segment.is_empty()).then(|| segment.tail()))
     }
 
-    /// Forgets a segment that is sealed in the manifest, and gives back what it does not use.
+    /// Removes a segment that is sealed in the manifest, and frees the space that it does not use.
     pub(crate) fn sealed(&self, segment: &OpenSegment) {
-        // Only to save space: nobody looks behind the end that the manifest names.
+        // Only to save space: no reader looks behind the end that the manifest names.
         let _ = segment.file.set_len(segment.tail());
         self.state.lock().full.retain(|other| other.number != segment.number);
     }

@@ -1,14 +1,14 @@
-//! Values that were read lately, whole and checked.
+//! Values that were read recently, whole and checked.
 //!
-//! A value in a file costs a system call, a checksum and an allocation at each read: 1 to 5 microseconds, ten times what a
-//! block in memory costs. A pointer never changes, nor does what it leads to, also when the segment is relocated; so a
-//! pointer is the key, and nothing is ever invalidated. What stays is decided as it is for blocks, in one budget with
-//! them ([`SlotCache`]).
+//! A value in a file costs a system call, a checksum and an allocation at each read: 1 to 5 microseconds, ten times
+//! what a block in memory costs. A pointer never changes, nor does what it leads to, also when the segment is
+//! relocated; so a pointer is the key, and nothing is ever invalidated. Eviction is that of blocks, in
+//! one budget with them ([`SlotCache`]).
 //!
-//! The slots are a hash table: each pointer has a bucket of 8 slots under a lock, and a byte of its hash tells which of them
-//! may hold it. A lookup waits for memory three times, one after the other: bucket, entry, the value's first bytes. That
-//! is what it costs (some 200 ns each on a machine whose caches it exceeds), so a walk that knows its next pointers has
-//! these fetched ahead, step by step ([`Step`]).
+//! The slots are a hash table: each pointer has a bucket of 8 slots under a lock, and a byte of its hash shows which of
+//! them may hold it. A lookup waits for memory three times, one after the other: bucket, entry, the value's first
+//! bytes. That is what it costs (some 200 ns each on a machine whose caches it exceeds), so a walk that knows its next
+//! pointers prefetches these, step by step ([`Step`]).
 
 use crate::cache::residents::Resident;
 use crate::cache::{Budget, Content, FixedHash, Part, SlotCache, Slots};
@@ -25,17 +25,17 @@ use std::sync::{Arc, OnceLock};
 const WAYS: usize = 8;
 /// A slot for so many bytes of the budget; it costs 10 bytes.
 const BYTES_PER_SLOT: u64 = 512;
-/// A value counts as this much at least. So the budget is full while half of the slots are empty: then hardly a bucket is
-/// ever full, and what is in it does go out in time.
+/// A value counts as this much at least. So the budget is full while half of the slots are empty: then hardly a bucket
+/// is ever full, and its values are evicted in time.
 const VALUE_BYTES_MIN: usize = 2 * BYTES_PER_SLOT as usize;
 /// At least so many buckets, for caches that hold a few values.
 const BUCKETS_MIN: u64 = 16;
 /// More would not fit the index of a slot: enough for a cache of 1 TiB.
 const BUCKETS_MAX: u64 = 1 << 28;
-/// Values up to this size are copied on their way in: without the record's header they fit the allocator's sizes, which saves more
-/// memory than the copy costs time.
+/// Values up to this size are copied when they are added: without the record's header they fit the allocator's sizes,
+/// which saves more memory than the copy costs time.
 const COPIED_BYTES_MAX: usize = 4 << 10;
-/// How much of a value is fetched ahead; the processor itself fetches what follows, once it is read in order.
+/// How much of a value is prefetched; the processor itself fetches what follows, once it is read in order.
 const AHEAD_BYTES: usize = 256;
 
 /// A value with the pointer that leads to it.
@@ -50,7 +50,7 @@ impl Content for CachedValue {
     }
 }
 
-/// A value that was read: of the cache, or of its own.
+/// A value that was read: from the cache, or owned.
 pub(crate) enum ReadValue {
     Cached(Arc<Resident<CachedValue>>),
     Own(Bytes),
@@ -87,7 +87,7 @@ impl AsRef<[u8]> for Kept {
     }
 }
 
-/// What is fetched into the processor's caches ahead of a lookup. Each step looks at what the one before has fetched.
+/// What is prefetched before a lookup. Each step reads what the one before has fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// The bucket.
@@ -102,7 +102,7 @@ pub(crate) enum Step {
 pub(crate) struct ValueCache {
     cache: Arc<SlotCache<Table>>,
     bucket_count: u64,
-    /// Made with the first value: who has no large values has none of it.
+    /// Made with the first value: a database without large values has none of it.
     table: OnceLock<Arc<Table>>,
 }
 
@@ -135,7 +135,7 @@ impl Table {
         self.buckets.get(index).expect("a hash is spread over the buckets that there are")
     }
 
-    /// Does something with a slot, of which the cache has the index.
+    /// Runs a closure on a slot, of which the cache has the index.
     fn with_slot<R>(&self, index: u32, work: impl FnOnce(&mut Option<Arc<Resident<CachedValue>>>) -> R) -> R {
         let mut bucket = self.bucket(index as usize / WAYS).lock();
         work(bucket.slots.get_mut(index as usize % WAYS).expect("a remainder is below the divisor"))
@@ -181,7 +181,7 @@ impl ValueCache {
         ValueCache { cache: SlotCache::within(budget, Part::Values), bucket_count, table: OnceLock::new() }
     }
 
-    /// The value that a pointer leads to, if it is here.
+    /// The value that a pointer leads to, if it is in the cache.
     pub(crate) fn get(&self, pointer: ValuePointer) -> Option<ReadValue> {
         let Some(value) = self.find(pointer) else {
             self.cache.count_miss();
@@ -192,15 +192,15 @@ impl ValueCache {
         Some(ReadValue::Cached(value))
     }
 
-    /// Counts a value that is here as used often, beside the statistics: it passes from the queue of newcomers, where it would
-    /// go out unused, to those that stay.
+    /// Counts a value in the cache as used often, apart from the statistics: it moves from the short queue, where it
+    /// would be evicted unused, to the main queue.
     pub(crate) fn promote(&self, pointer: ValuePointer) {
         if let Some(value) = self.find(pointer) {
             value.touch_often();
         }
     }
 
-    /// Takes in a value that was checked, if there is room for it in its bucket.
+    /// Adds a value that was checked, if there is a free slot for it in its bucket.
     pub(crate) fn insert(&self, pointer: ValuePointer, bytes: Bytes) -> ReadValue {
         debug_assert_eq!(bytes.len(), pointer.length as usize, "a pointer knows the length");
         let table = self.table.get_or_init(|| Arc::new(self.new_table()));
@@ -220,7 +220,7 @@ impl ValueCache {
         if value.pointer == pointer { ReadValue::Cached(value) } else { ReadValue::Own(bytes) }
     }
 
-    /// Has memory fetched that a lookup will need soon.
+    /// Prefetches memory that a lookup will need soon.
     #[inline]
     pub(crate) fn fetch_ahead(&self, pointer: ValuePointer, step: Step) {
         let Some(table) = self.table.get() else { return };
@@ -243,7 +243,7 @@ impl ValueCache {
         }
     }
 
-    /// What it has done since it was made, and what it holds.
+    /// Counters since it was made, and what it holds.
     pub(crate) fn stats(&self) -> CacheStats {
         self.cache.stats()
     }

@@ -39,11 +39,11 @@ fn blocks_and_values_take_what_the_other_leaves_and_give_it_back() {
         let bytes = || (values.stats().bytes, blocks.used_bytes());
         if values_first {
             fill_with_values(&values, 0..2000);
-            assert!(bytes().0 > TOTAL / 10 * 9, "nobody else is there: {:?}", bytes());
+            assert!(bytes().0 > TOTAL / 10 * 9, "no other values: {:?}", bytes());
             fill_with_blocks(&slots, 2000);
         } else {
             fill_with_blocks(&slots, 2000);
-            assert!(bytes().1 > TOTAL / 10 * 9, "nobody else is there: {:?}", bytes());
+            assert!(bytes().1 > TOTAL / 10 * 9, "no other values: {:?}", bytes());
             fill_with_values(&values, 0..2000);
         }
         let (value_bytes, block_bytes) = bytes();
@@ -52,7 +52,7 @@ fn blocks_and_values_take_what_the_other_leaves_and_give_it_back() {
         assert!(value_bytes + block_bytes <= TOTAL, "{:?}", bytes());
         drop(slots);
         fill_with_values(&values, 3000..5000);
-        assert!(bytes().0 > TOTAL / 10 * 9, "the blocks have gone with their table: {:?}", bytes());
+        assert!(bytes().0 > TOTAL / 10 * 9, "the blocks were dropped with their table: {:?}", bytes());
     }
 }
 

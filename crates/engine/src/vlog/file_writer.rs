@@ -1,4 +1,4 @@
-//! Writes a whole value file at once: what a relocation keeps, or the large values that a flush meets.
+//! Writes a whole value file at once: what a relocation keeps, or the large values that a flush finds.
 
 use super::format::{FILE_HEADER_BYTES, FileKind, ValueHeader, encode_copy, encode_file_header};
 use super::index::{FILE_BYTES_MAX, Moved, encode_index};
@@ -12,8 +12,8 @@ use std::sync::Arc;
 /// Bytes collected before a write call.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// A value file that is written from start to end, by one thread, and belongs to the database once the manifest names it.
-/// After an error, or instead of [`FileWriter::finish`], call [`FileWriter::abandon`].
+/// A value file that is written from start to end, by one thread, and belongs to the database once the manifest names
+/// it. After an error, or instead of [`FileWriter::finish`], call [`FileWriter::abandon`].
 pub(crate) struct FileWriter {
     store: Arc<ValueStore>,
     number: u64,
@@ -80,7 +80,7 @@ impl FileWriter {
         Ok(FinishedFile { number: self.number, bytes: self.written, record_bytes })
     }
 
-    /// Removes the file, as well as the disk allows; the rest goes at the next open.
+    /// Removes the file, as well as the disk allows; the next open removes the rest.
     pub(crate) fn abandon(&self) {
         if let Err(error) = self.store.fs().remove(&self.path) {
             tracing::debug!(file = %self.path.display(), %error, "an abandoned value file stays until the next open");

@@ -1,5 +1,5 @@
-//! Large values that a flush meets in memtables: those of commits that were not logged, and those that were logged before the
-//! threshold became lower. They go to a value file of their own, and the tables get pointers.
+//! Large values that a flush finds in memtables: those of commits that were not logged, and those that were logged
+//! before the threshold became lower. They are written to a separate value file, and the tables get pointers.
 
 use super::file_writer::FileWriter;
 use super::format::{FileKind, ValueHeader};
@@ -23,7 +23,7 @@ impl<'a> FlushedValues<'a> {
         FlushedValues { values, thresholds: values.thresholds(), new_number, writer: None }
     }
 
-    /// If the version's value is large, writes it, and returns what the table gets instead.
+    /// If the version's value is large, writes it, and returns the replacement for the table.
     pub(crate) fn take(
         &mut self,
         family: Family,

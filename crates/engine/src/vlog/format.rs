@@ -1,10 +1,10 @@
 //! The bytes of a value file.
 //!
 //! A value file is `vlog/NNNNNN.vlog` (the number has at least six decimal digits): one file header, then records,
-//! each at a multiple of 8, then whatever the preallocated rest of the file holds, or, in a relocated file, an index
+//! each at a multiple of 8, then the unused rest of the preallocated file, or, in a relocated file, an index
 //! (`index.rs`). All integers are little-endian.
 //!
-//! File header, 32 bytes. Every format version keeps these 32 bytes as they are, so that any version can tell a
+//! File header, 32 bytes. Every format version keeps these 32 bytes as they are, so that any version can distinguish a
 //! damaged header from a newer one:
 //!
 //! | offset | width | field |
@@ -30,13 +30,13 @@
 //! | 24 | value length | value |
 //! | | key length | key |
 //!
-//! A skip says that the header and the next *value length* bytes hold nothing: the place of a write that was given up, or
-//! that a crash has torn. Its other fields are 0.
+//! A skip marks that the header and the next *value length* bytes hold nothing: the place of a write that was given up,
+//! or that a crash has torn. Its other fields are 0.
 //!
-//! The header has a checksum of its own that covers the place, so headers alone lead through a file, whatever became of
-//! a value; and bytes of an earlier life of the disk, or a record copied along inside a value, never pass for a record.
+//! The header has its own checksum that covers the place, so headers alone lead through a file, whatever the state of
+//! a value; and bytes of an earlier use of the disk, or a record copied along inside a value, never pass for a record.
 //! The other checksums do not cover the place: a relocation copies value and key as they are. The key comes last, since
-//! whoever follows a pointer knows the value's length and needs one read.
+//! a reader with a pointer knows the value's length and needs one read.
 
 use crate::kind::ValuePointer;
 use crate::{Error, Family, KEY_BYTES_MAX, Result, VALUE_BYTES_MAX};
@@ -49,7 +49,7 @@ pub const VALUES_DIR: &str = "vlog";
 pub(crate) const FILE_HEADER_BYTES: u64 = 32;
 /// Bytes of a record's header.
 pub(crate) const RECORD_HEADER_BYTES: u64 = 24;
-/// Records lie at multiples of this, so that a recovery which searches for one has few places to look at.
+/// Records lie at multiples of this, so that a recovery which searches for one has few offsets to check.
 pub(crate) const RECORD_ALIGNMENT: u64 = 8;
 /// The newest format this code reads, and the one it writes.
 pub(crate) const FORMAT_VERSION: u32 = 1;
@@ -58,7 +58,7 @@ const MAGIC: &[u8; 8] = b"KTKVALUE";
 const RECORD_VALUE: u8 = 1;
 const RECORD_SKIP: u8 = 2;
 
-/// How a value file came to be.
+/// The kind of a value file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
     /// Values in the order they were written; pointers name this file and the place in it.
@@ -176,14 +176,14 @@ impl ValueHeader {
         }
     }
 
-    /// How far it is from this record to the next.
+    /// The distance from this record to the next.
     pub(crate) fn stride(self) -> u64 {
         record_stride(self.key_bytes as usize, self.value_bytes as usize)
     }
 }
 
 impl RecordHeader {
-    /// How far it is from this record to the next.
+    /// The distance from this record to the next.
     pub(crate) fn stride(self) -> u64 {
         match self {
             RecordHeader::Value(header) => header.stride(),
@@ -245,7 +245,7 @@ pub(crate) fn decode_header(number: u64, offset: u64, bytes: &[u8]) -> Option<Re
     let header = bytes.get(..RECORD_HEADER_BYTES as usize)?;
     let kind = *header.get(15)?;
     if !matches!(kind, RECORD_VALUE | RECORD_SKIP) {
-        return None; // The cheap test goes first: most places that a recovery looks at hold zeros.
+        return None; // The cheap check is first: most offsets that a recovery checks hold zeros.
     }
     let mut input = header;
     let checksum = get_u32(&mut input).ok()?;
@@ -285,7 +285,7 @@ pub(crate) fn value_is_whole(header: ValueHeader, record: &[u8]) -> bool {
     value.is_some_and(|value| checksum32(&[value]) == header.value_checksum)
 }
 
-/// The key in a value's record, if it is sound, whatever became of the value.
+/// The key in a value's record, if it is sound, whatever the state of the value.
 pub(crate) fn key_of(header: ValueHeader, record: &[u8]) -> Option<&[u8]> {
     let start = RECORD_HEADER_BYTES as usize + header.value_bytes as usize;
     let key = record.get(start..start + header.key_bytes as usize)?;
@@ -302,7 +302,7 @@ pub(crate) fn check_value(number: u64, offset: u64, length: u32, bytes: &[u8]) -
     sound.then_some(())
 }
 
-/// Whether a pointer can lead to a record at all, so that following it asks for no absurd amount of memory.
+/// Whether a pointer can lead to a record at all, so that following it allocates no absurd amount of memory.
 pub(crate) fn is_plausible(pointer: ValuePointer) -> bool {
     pointer.offset >= FILE_HEADER_BYTES
         && pointer.offset.is_multiple_of(RECORD_ALIGNMENT)

@@ -21,7 +21,7 @@ fn a_record_is_laid_out_as_documented() {
 }
 
 #[test]
-fn file_headers_survive_and_damage_is_told_from_a_newer_version() {
+fn file_headers_survive_and_damage_is_distinguished_from_a_newer_version() {
     let path = Path::new("/db/vlog/000009.vlog");
     for kind in [FileKind::Segment, FileKind::Relocated] {
         let header = encode_file_header(9, kind);

@@ -2,10 +2,10 @@
 //!
 //! It follows the records (whose end is `data end`), and is written once, with the file:
 //!
-//! - index pages: entries of 8 bytes, sorted: old offset / 8 (u32), new offset / 8 (u32), at most 510 of one old segment;
-//!   then the CRC-32 (u32) of file number (8 bytes), the page's offset in the file (8 bytes) and the entries;
-//! - directory: for each page 24 bytes, sorted: old segment (u64), first old offset / 8 (u32), entries (u32), offset of the page
-//!   in the file (u64);
+//! - index pages: entries of 8 bytes, sorted: old offset / 8 (u32), new offset / 8 (u32), at most 510 of one old
+//!   segment; then the CRC-32 (u32) of file number (8 bytes), the page's offset in the file (8 bytes) and the entries;
+//! - directory: for each page 24 bytes, sorted: old segment (u64), first old offset / 8 (u32), entries (u32), offset of
+//!   the page in the file (u64);
 //! - trailer, the last 32 bytes: data end (u64), offset of the directory (u64), pages (u32), CRC-32 of the directory
 //!   (u32), 0 (u32), CRC-32 of file number (8 bytes) and bytes 0 to 27 (u32).
 //!
@@ -14,7 +14,7 @@
 use super::format::{FILE_HEADER_BYTES, RECORD_ALIGNMENT};
 use kontiki_env::codec::{checksum32, get_bytes, get_u32, get_u64, put_u32, put_u64};
 
-/// Entries of a page: with its checksum and the 8 bytes that it may lie off a boundary, about 4 KiB.
+/// Entries of a page: with its checksum and the 8 bytes that it may be misaligned by, about 4 KiB.
 const PAGE_ENTRIES_MAX: usize = 510;
 const ENTRY_BYTES: usize = 8;
 const CHECKSUM_BYTES: usize = 4;
@@ -76,7 +76,7 @@ fn unit(offset: u64) -> u32 {
     u32::try_from(offset / RECORD_ALIGNMENT).expect("a value file is below FILE_BYTES_MAX")
 }
 
-/// What a trailer says.
+/// The content of a trailer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Trailer {
     pub(crate) data_end: u64,
@@ -106,7 +106,7 @@ impl Trailer {
     }
 }
 
-/// Where a page is, and what it is about.
+/// The position of a page, and its first entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Page {
     pub(crate) segment: u64,
@@ -172,7 +172,7 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    /// Decodes the directory that the trailer speaks of.
+    /// Decodes the directory that the trailer points to.
     pub(crate) fn decode(trailer: &Trailer, bytes: &[u8]) -> Option<Directory> {
         if bytes.len() as u64 != trailer.directory_bytes() || checksum32(&[bytes]) != trailer.checksum {
             return None;

@@ -1,15 +1,15 @@
-//! The value log: large values, outside of the tree.
+//! The value log: large values, outside of the LSM tree.
 //!
 //! The tree holds pointers to them (`ValuePointer` in `kind.rs`), so flush and compaction move some 20 bytes instead of
 //! the value. A value is written once, before the log record that refers to it, and again only if it outlives most
 //! of its neighbours: see docs/internals/value-log.md.
 //!
 //! - [`mod@format`] and `index`: the bytes; docs/formats/value-log.md too;
-//! - `separate` and `appender`: the way in;
+//! - `separate` and `appender`: writing;
 //! - `store` and `scan`: reading, by pointer and from end to end;
 //! - `recovery`: what a crash has left open;
 //! - [`refs`]: what tables refer to, from which it follows what is garbage;
-//! - `plan` and `relocate`: getting rid of garbage; `file_writer` writes the new files, `flushed` those of a flush;
+//! - `plan` and `relocate`: collecting garbage; `file_writer` writes the new files, `flushed` those of a flush;
 //! - `values`: all of it, in an open database; its job is in `db/values.rs`;
 //! - `summary`: what a file's bytes hold, for tools.
 //!

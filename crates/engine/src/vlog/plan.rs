@@ -1,12 +1,12 @@
-//! What the care of the value log should do next: a pure function of numbers.
+//! What the maintenance of the value log should do next: a pure function of numbers.
 //!
-//! A file is *dead* when no table refers to it: it goes without being read. Of the others, those with the largest share of
-//! garbage are relocated while garbage is more than `garbage_percent` of all bytes. To free a byte, relocation copies
-//! `live / garbage` bytes of the chosen file, so it pays to wait: with a quarter of garbage overall and keys overwritten at random,
-//! the worst segments are about half garbage.
+//! A file is *dead* when no table refers to it: it is removed without being read. Of the others, those with the largest
+//! share of garbage are relocated while garbage is more than `garbage_percent` of all bytes. To free a byte, relocation
+//! copies `live / garbage` bytes of the chosen file, so it pays to wait: with a quarter of garbage overall and keys
+//! overwritten at random, the worst segments are about half garbage.
 //!
-//! Tables that a compaction has yet to merge may refer to values that newer tables have overwritten: hidden garbage. It is
-//! at most what the tables above the bottom of the tree refer to, and beyond a bound the tree is compacted for it.
+//! Tables that a compaction has yet to merge may refer to values that newer tables have overwritten: hidden garbage. It
+//! is at most what the tables above the bottom of the tree refer to, and beyond a bound the tree is compacted for it.
 
 use std::cmp::Reverse;
 
@@ -14,8 +14,8 @@ use std::cmp::Reverse;
 pub(crate) const HIDDEN_PERCENT_MAX: u64 = 12;
 /// Segments' worth of hidden garbage that are not worth a compaction.
 pub(crate) const HIDDEN_SEGMENTS: u64 = 2;
-/// Segments' worth of values that only memtables refer to, at which these are flushed: until then nobody knows which of them are
-/// garbage.
+/// Segments' worth of values that only memtables refer to, at which these are flushed: until then it is unknown which
+/// of them are garbage.
 pub(crate) const UNFLUSHED_SEGMENTS: u64 = 3;
 
 /// A file that is sealed and to which no memtable refers.
@@ -35,7 +35,7 @@ impl Candidate {
     }
 }
 
-/// What to do.
+/// The next action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Plan {
     /// Nothing.
@@ -76,8 +76,8 @@ pub(crate) fn plan(candidates: &[Candidate], garbage_percent: u64, segment_bytes
     Plan::Relocate(chosen)
 }
 
-/// Whether tables may hide so much garbage that the tree should be compacted: `above` is what the tables refer to that are not at
-/// the bottom, `all` what all do.
+/// Whether tables may hide so much garbage that the tree should be compacted: `above` is what the tables refer to that
+/// are not at the bottom, `all` what all do.
 pub(crate) fn hides_too_much(above: u64, all: u64, segment_bytes: u64) -> bool {
     u128::from(above) * 100 > u128::from(all) * u128::from(HIDDEN_PERCENT_MAX)
         && above > HIDDEN_SEGMENTS * segment_bytes

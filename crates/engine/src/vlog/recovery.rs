@@ -1,20 +1,20 @@
 //! Value segments after a crash.
 //!
-//! A segment that the manifest does not call sealed was open when the last process ended. Its writers wrote side by
-//! side, so it may have holes. Recovery
+//! A segment that is not sealed in the manifest was open when the last process ended. Its writers wrote concurrently,
+//! so it may have holes. Recovery
 //!
 //! 1. finds its records ([`find_records`]) by their headers;
-//! 2. tells the log's recovery, for each record of the log that was never claimed durable, whether all values that it refers
-//!    to are whole. The first that misses one ends the log, as a torn record does. Values that are whole are written again
-//!    as they are, since they may have been read from the page cache alone (see log.md);
-//! 3. syncs the segment, before the log calls the records durable that refer to it;
-//! 4. once the log is replayed, puts skips into the holes, and seals the segment in the manifest: values to come go to a new
-//!    one.
+//! 2. reports to the log's recovery, for each record of the log that was never claimed durable, whether all values that
+//!    it refers to are whole. The first that misses one ends the log, as a torn record does. Values that are whole are
+//!    written again as they are, since they may have been read from the page cache alone (see log.md);
+//! 3. syncs the segment, before the log reports the records durable that refer to it;
+//! 4. once the log is replayed, puts skips into the holes, and seals the segment in the manifest: values to come go to
+//!    a new one.
 //!
 //! A record of the log that was claimed durable had its values synced before the claim. If one is missing, that is
 //! damage, named with file and offset.
 //!
-//! Segments that nothing refers to are no concern of recovery: they hold garbage only, and go as such.
+//! Segments that nothing refers to need no recovery: they hold garbage only, and are removed as such.
 
 use super::format::{
     FILE_HEADER_BYTES, RECORD_HEADER_BYTES, RecordHeader, decode_header, decode_record, encode_header,
@@ -46,8 +46,8 @@ pub(crate) struct ValueRecovery {
 }
 
 impl ValueRecovery {
-    /// Looks at the segments that were open. Log records at or below `flushed` are not replayed, and their values may be
-    /// gone.
+    /// Reads the segments that were open. Log records at or below `flushed` are not replayed, and their values may
+    /// be deleted.
     pub(crate) fn new(
         store: Arc<ValueStore>,
         segments: ValueSegments,
@@ -93,8 +93,8 @@ impl ValueRecovery {
         })
     }
 
-    /// Puts skips into the holes, and makes the edit that seals what was open. After the log has been replayed: what looks
-    /// like a hole may be damage, and then it is left as it is for whoever mends it.
+    /// Puts skips into the holes, and makes the edit that seals what was open. After the log has been replayed: what
+    /// looks like a hole may be damage, and then it is left as it is for a repair.
     pub(crate) fn seal(&self) -> Result<VersionEdit> {
         let mut edit = VersionEdit::new();
         for (number, unsealed) in &self.unsealed {
@@ -144,7 +144,7 @@ impl Beside for ValueRecovery {
         if record.kind != RecordKind::Commit {
             return Ok(true);
         }
-        // A payload that does not decode is judged when it is replayed.
+        // A payload that does not decode is refused when it is replayed.
         let Ok(commit) = decode_commit(record.sequence, record.payload) else { return Ok(true) };
         if commit.sequence <= self.flushed {
             return Ok(true);

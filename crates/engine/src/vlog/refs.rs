@@ -1,12 +1,13 @@
 //! What a table refers to in the value log.
 //!
-//! Every table carries, for each value segment, the bytes of the records that its pointers lead to. The sum over a version's
-//! tables says how much of a segment is still referred to; the rest of the segment is garbage. So nobody has to report what a
-//! flush or a compaction drops, a value whose write was given up, what a crash has left, or a table that is removed
-//! without being read: whatever no table refers to is not counted. Deletion is safe for the same reason: a segment
-//! goes when no table of the version refers to it, which no lost or doubled report can bring about.
+//! Every table carries, for each value segment, the bytes of the records that its pointers lead to. The sum over a
+//! version's tables is what of a segment is still referred to; the rest of the segment is garbage. So there are no
+//! reports of what a flush or a compaction drops, a value whose write was given up, what a crash has left, or a table
+//! that is removed without being read: what no table refers to is not counted. Deletion is safe for the same
+//! reason: a segment is deleted when no table of the version refers to it, and no lost or doubled report can change
+//! that.
 //!
-//! Rejected: counters of discarded bytes, reported by whoever drops a version (BlobDB's meters, Badger's discard
+//! Rejected: counters of discarded bytes, reported by the code that drops a version (BlobDB's meters, Badger's discard
 //! statistics): each way to forget a report leaks space for ever, and each way to report twice loses data.
 
 use super::format::record_stride;
@@ -26,14 +27,14 @@ impl ValueRefs {
         ValueRefs::default()
     }
 
-    /// Takes in a version that a table gets, of a key of so many bytes. Values that are in the table itself do not
+    /// Adds a version that a table gets, of a key of so many bytes. Values that are in the table itself do not
     /// count.
     pub fn note(&mut self, key_bytes: usize, kind: Kind, stored: &[u8]) {
         if !kind.is_pointer() {
             return;
         }
-        // Stored bytes that do not decode are refused where they come from; a table that has them all the same is found by
-        // `kontiki check`.
+        // Stored bytes that do not decode are refused where they come from; a table that has them nevertheless is found
+        // by `kontiki check`.
         if let Ok(Decoded { content: Content::Pointer(pointer), .. }) = Decoded::new(kind, stored) {
             *self.by_segment.entry(pointer.segment).or_default() += record_stride(key_bytes, pointer.length as usize);
         }
@@ -68,11 +69,11 @@ impl ValueRefs {
         Some(())
     }
 
-    /// Takes away those of a table that was added before.
+    /// Subtracts those of a table that was added before.
     pub(crate) fn subtract(&mut self, other: &ValueRefs) {
         for (segment, bytes) in other.iter() {
             let sum = self.by_segment.get_mut(&segment).expect("what is taken away was added");
-            *sum = sum.checked_sub(bytes).expect("what is taken away was added");
+            *sum = sum.checked_sub(bytes).expect("what is subtracted was added");
             if *sum == 0 {
                 self.by_segment.remove(&segment);
             }

@@ -1,18 +1,18 @@
-//! Relocation: what is live of some value files goes to a new one, and the manifest says so in one edit.
+//! Relocation: what is live of some value files is copied to a new one, and the manifest records that in one edit.
 //!
-//! No key is touched and no sequence number taken: a pointer stays what it is, and the version knows where it leads. So a
-//! relocation cannot undo a write, whatever is written meanwhile.
+//! No key is touched and no sequence number taken: a pointer stays unchanged, and the version maps it. So
+//! a relocation cannot undo a write, whatever is written meanwhile.
 //!
 //! A value is live if the newest version of its key in the tables points to it. That is enough, because
 //!
-//! - only files are relocated to which no memtable refers, nor any batch on its way ([`super::ValueLog::is_flushed`]);
+//! - only files are relocated to which no memtable refers, nor any batch in progress ([`super::ValueLog::is_flushed`]);
 //! - readers of this version or a later one see, in its tables, the newest version of each key: their sequence numbers
-//!   are not below what is flushed. Whoever reads at an older number holds the version of that time, and that holds the
+//!   are not below what is flushed. A reader at an older number holds the version of that time, and that holds the
 //!   old file;
 //! - what is dead stays dead: flush and compaction drop the newest version of a key only with all older ones, or when a
-//!   range tombstone hides it, and then older ones are hidden too until they go.
+//!   range tombstone hides it, and then older ones are hidden too until they are dropped.
 //!
-//! A file whose writing a crash interrupts is not in the manifest and goes at the next open.
+//! A file whose writing a crash interrupts is not in the manifest and is removed at the next open.
 
 use super::file_writer::{FileWriter, FinishedFile};
 use super::format::{FileKind, RecordHeader, ValueHeader, decode_record};
@@ -26,33 +26,33 @@ use crate::{Error, Family, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Bytes read between two looks at the pace and the stop flag.
+/// Bytes read between two checks of the pace and the stop flag.
 const STEP_BYTES: u64 = 1 << 20;
 
-/// What a relocation has done; the edit makes it real.
+/// The result of a relocation; the edit makes it effective.
 pub(crate) struct Relocation {
     pub(crate) edit: VersionEdit,
     /// The new file, if anything was live. To be removed if the edit surely did not reach the manifest.
     pub(crate) file: Option<FinishedFile>,
     /// Bytes of records read.
     pub(crate) read_bytes: u64,
-    /// Bytes of the files that go.
+    /// Bytes of the removed files.
     pub(crate) removed_bytes: u64,
 }
 
-/// One relocation under way.
+/// One relocation in progress.
 pub(crate) struct Relocator<'a> {
     /// The current version, without memtables.
     pub(crate) state: &'a ReadState,
     pub(crate) store: &'a Arc<ValueStore>,
     /// A file number that no file has had.
     pub(crate) new_number: &'a dyn Fn() -> u64,
-    /// Told of so many bytes read or written, and how many of them were written, waits as long as that should take; its
+    /// Called with the bytes read or written, and how many of them were written; waits as long as that should take. Its
     /// error ends the relocation.
     pub(crate) pace: &'a dyn Fn(u64, u64) -> Result<()>,
     writer: Option<FileWriter>,
     moved: Vec<Moved>,
-    /// Segment and offset of all that is live, if a damaged key has made it necessary to know.
+    /// Segment and offset of all that is live, if a damaged key has made that necessary.
     referred: Option<BTreeSet<(u64, u64)>>,
     read_bytes: u64,
     unpaced: u64,
@@ -173,8 +173,8 @@ impl<'a> Relocator<'a> {
         Ok(matches!(decoded.content, Content::Pointer(pointer) if (pointer.segment, pointer.offset) == origin))
     }
 
-    /// Whether a pointer in tables leads to the value; for a record that cannot tell its key. Reads every table that refers to values,
-    /// once.
+    /// Whether a pointer in tables leads to the value; for a record whose key is damaged. Reads every table that
+    /// refers to values, once.
     fn is_referred(&mut self, origin: (u64, u64)) -> Result<bool> {
         if self.referred.is_none() {
             let mut referred = BTreeSet::new();

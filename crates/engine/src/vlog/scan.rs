@@ -1,4 +1,4 @@
-//! Walking over a value file's records, and finding them again where a crash has left holes.
+//! Reading a value file's records in order, and finding them again where a crash has left holes.
 
 use super::format::{
     FILE_HEADER_BYTES, RECORD_ALIGNMENT, RECORD_HEADER_BYTES, RecordHeader, decode_header, key_of, value_is_whole,
@@ -6,10 +6,10 @@ use super::format::{
 use super::store::ValueReader;
 use crate::{Error, Result};
 
-/// Bytes read at once: enough that the calls' cost vanishes beside the bytes'.
+/// Bytes read at once: enough that the cost of a call is negligible.
 const WINDOW_BYTES: usize = 1 << 20;
 
-/// A part of a file in memory that follows whoever reads it forward.
+/// A part of a file in memory that follows a forward reader.
 struct Window<'a> {
     reader: &'a ValueReader,
     start: u64,
@@ -74,7 +74,7 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// What [`find_records`] found.
+/// The result of [`find_records`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Found {
     /// Where the last record ends.
@@ -86,8 +86,8 @@ pub(crate) struct Found {
     pub(crate) holes: Vec<(u64, u64)>,
 }
 
-/// Finds the records of a file that nobody has sealed: its writers may have died in any order, so a place without a record is no
-/// end.
+/// Finds the records of a file that was not sealed: its writers may have ended in any order, so a place without a
+/// record is no end.
 pub(crate) fn find_records(reader: &ValueReader) -> Result<Found> {
     let file_bytes = reader.file_bytes()?;
     let mut window = Window::new(reader);
@@ -118,8 +118,8 @@ pub(crate) fn find_records(reader: &ValueReader) -> Result<Found> {
     Ok(found)
 }
 
-/// Whether nothing of a value's record but its header is whole. If the key is, a relocation can tell what became of it;
-/// if the value is, a reader may want it.
+/// Whether nothing of a value's record but its header is whole. If the key is, a relocation can check whether the value
+/// is live; if the value is, a reader may need it.
 fn is_torn(header: RecordHeader, record: &[u8]) -> bool {
     let RecordHeader::Value(header) = header else { return false };
     key_of(header, record).is_none() && !value_is_whole(header, record)

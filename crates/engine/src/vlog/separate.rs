@@ -1,4 +1,4 @@
-//! The way in: large values leave a batch for the value log, pointers take their places.
+//! The separation of large values: they move from a batch to the value log, and pointers replace them.
 
 use super::appender::{Appender, Reserved, ValuePin};
 use super::format::{encode_record, record_stride};
@@ -11,12 +11,12 @@ use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Bytes encoded before a write call: enough that the call's cost vanishes beside the bytes'.
+/// Bytes encoded before a write call: enough that the cost of a call is negligible.
 const WRITE_BYTES: usize = 1 << 20;
 /// Buffers kept for the next batches; more writers than that at once allocate.
 const BUFFERS_MAX: usize = 8;
 
-/// From which size on values leave the tree, by family.
+/// From which size on values move to the value log, by family.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ValueThresholds {
     /// Those that differ from the default.
@@ -41,7 +41,7 @@ impl ValueThresholds {
         families.iter().fold(none, |all, spec| all.with(spec.family, Some(&spec.options)))
     }
 
-    /// The same once a family has these options, or none any more.
+    /// The same after a change of a family's options; `None`: it has none any more.
     pub(crate) fn with(&self, family: Family, options: Option<&FamilyOptions>) -> ValueThresholds {
         let mut next = self.clone();
         let threshold = options.map_or(self.default, threshold);
@@ -50,12 +50,12 @@ impl ValueThresholds {
         } else {
             next.by_family.insert(family, threshold);
         }
-        // Of a family that goes it stays, and is lower than need be: that costs a look at a value now and then.
+        // That of a dropped family stays, and is lower than necessary: that costs an occasional check of a value.
         next.smallest = self.smallest.min(threshold.unwrap_or(usize::MAX));
         next
     }
 
-    /// Every value stays in the tree.
+    /// Every value stays in the table.
     #[cfg(test)]
     pub(crate) fn off() -> ValueThresholds {
         ValueThresholds { smallest: usize::MAX, ..ValueThresholds::default() }
@@ -87,7 +87,7 @@ pub(crate) struct Large<'a> {
 }
 
 impl Large<'_> {
-    /// What the version says instead, once the value is there.
+    /// The stored bytes that replace it, once the value is written.
     pub(crate) fn replaced_by(&self, pointer: ValuePointer) -> (Kind, Vec<u8>) {
         assert_eq!(pointer.length as usize, self.value.len(), "the pointer is to this value");
         let mut stored = Vec::with_capacity(EXPIRY_BYTES + crate::kind::VALUE_POINTER_BYTES);
@@ -101,7 +101,7 @@ impl Large<'_> {
 
 /// Moves the large values of batches.
 pub(crate) struct Separator {
-    /// Changes when families come and go.
+    /// Changes when families are created or dropped.
     thresholds: ArcSwap<ValueThresholds>,
     /// As the thresholds have it, for the many batches that are below all of them.
     smallest: AtomicUsize,
@@ -128,14 +128,14 @@ impl Separator {
         self.thresholds.store(Arc::new(thresholds));
     }
 
-    /// Writes the batch's large values and returns the batch that goes on in its place, with the pin to be kept until that is in a
-    /// memtable. Without large values the batch comes back as it is. `make_room` makes a segment with room for so many
-    /// bytes.
+    /// Writes the batch's large values and returns the batch that replaces it, with the pin to be kept until
+    /// that is in a memtable. Without large values the batch is returned unchanged. `create_segment` makes a segment
+    /// with space for so many bytes.
     pub(crate) fn separate(
         &self,
         appender: &Appender,
         batch: WriteBatch,
-        make_room: impl Fn(u64) -> Result<()>,
+        create_segment: impl Fn(u64) -> Result<()>,
     ) -> Result<(WriteBatch, Option<ValuePin>)> {
         if batch.as_bytes().len() < self.smallest.load(Ordering::Relaxed) {
             return Ok((batch, None));
@@ -155,7 +155,7 @@ impl Separator {
         let reserved = loop {
             match appender.reserve(bytes)? {
                 Some(reserved) => break reserved,
-                None => make_room(bytes)?,
+                None => create_segment(bytes)?,
             }
         };
         let mut buffer = self.buffers.lock().pop().unwrap_or_default();

@@ -48,11 +48,11 @@ fn pointers_take_the_places_of_large_values_and_the_rest_stays() {
     batch.delete_range(Family(5), b"a", b"b");
     batch.put_expiring(Family(5), b"ends", b"54321", 77);
     let next = std::cell::Cell::new(0);
-    let make_room = |bytes| {
+    let create_segment = |bytes| {
         next.set(next.get() + 1);
         appender.create(next.get(), bytes).map(|segment| appender.adopt(segment))
     };
-    let (out, pin) = separator.separate(&appender, batch.clone(), make_room).expect("a healthy disk");
+    let (out, pin) = separator.separate(&appender, batch.clone(), create_segment).expect("a healthy disk");
     assert!(pin.is_some());
     let entries: Vec<BatchEntry<'_>> = out.entries().collect();
     let before: Vec<BatchEntry<'_>> = batch.entries().collect();
@@ -75,17 +75,17 @@ fn a_batch_without_large_values_comes_back_and_makes_no_segment() {
     let mut batch = WriteBatch::new();
     (0..100).for_each(|_| batch.put(Family(0), b"key", b"small"));
     let (out, pin) = Separator::new(thresholds(10, 10))
-        .separate(&appender, batch.clone(), |_| panic!("no room is needed"))
+        .separate(&appender, batch.clone(), |_| panic!("no segment is needed"))
         .expect("nothing to do");
     assert!(pin.is_none() && out == batch);
 }
 
 #[test]
-fn segments_fill_up_and_are_sealed_when_nobody_refers_to_them() {
+fn segments_fill_up_and_are_sealed_when_no_batch_refers_to_them() {
     let (_machine, appender) = appender();
     let separator = Separator::new(thresholds(10, 10));
     let next = std::cell::Cell::new(0);
-    let make_room = |bytes| {
+    let create_segment = |bytes| {
         next.set(next.get() + 1);
         appender.create(next.get(), bytes).map(|segment| appender.adopt(segment))
     };
@@ -93,9 +93,9 @@ fn segments_fill_up_and_are_sealed_when_nobody_refers_to_them() {
     for bytes in [1000, 1000, 1000, 1000, 9000, 1000] {
         let mut batch = WriteBatch::new();
         batch.put(Family(0), b"key", &vec![7; bytes]);
-        pins.push(separator.separate(&appender, batch, make_room).expect("a healthy disk").1);
+        pins.push(separator.separate(&appender, batch, create_segment).expect("a healthy disk").1);
     }
-    // Three in the first segment, one in the second, which has no room for the large one, that one alone, one more.
+    // Three in the first segment, one in the second, which has no space for the large one, that one alone, one more.
     assert_eq!(next.get(), 4);
     assert!(appender.retire(false).is_empty(), "all are referred to");
     pins.drain(..3);
@@ -114,8 +114,8 @@ fn segments_fill_up_and_are_sealed_when_nobody_refers_to_them() {
     assert_eq!(reader.file_bytes().expect("sound"), end, "what is not used is given back");
 }
 
-/// A file system that breaks the promise of an allocation (as copy-on-write ones may): the file ends within the range that
-/// was reserved, and the disk is full.
+/// A file system that breaks the promise of an allocation (as copy-on-write ones may): the file ends within the range
+/// that was reserved, and the disk is full.
 #[test]
 fn what_did_not_fit_on_the_disk_is_skipped_and_the_next_value_goes_on() {
     let (machine, appender) = appender();
@@ -124,7 +124,7 @@ fn what_did_not_fit_on_the_disk_is_skipped_and_the_next_value_goes_on() {
     let put = |byte: u8| {
         let mut batch = WriteBatch::new();
         batch.put(Family(0), b"key", &[byte; 500]);
-        separator.separate(&appender, batch, |_| panic!("there is room"))
+        separator.separate(&appender, batch, |_| panic!("there is space"))
     };
     let first = put(1).expect("a healthy disk");
     let store = ValueStore::new(machine.env().fs, PathBuf::from("/vlog"));
@@ -134,7 +134,7 @@ fn what_did_not_fit_on_the_disk_is_skipped_and_the_next_value_goes_on() {
     let error = put(2).expect_err("a full disk");
     assert!(error.is_retryable(), "{error}");
     machine.fs.set_quota(None);
-    let third = put(3).expect("there is room again");
+    let third = put(3).expect("there is space again");
     appender.sync().expect("nothing is wrong with it");
     let reader = store.reader(1).expect("readable");
     let end = FILE_HEADER_BYTES + 3 * record_stride(3, 500);
@@ -153,7 +153,7 @@ fn an_io_error_unlike_a_full_disk_is_final() {
     let (machine, appender) = appender();
     appender.create(1, 0).map(|segment| appender.adopt(segment)).expect("a healthy disk");
     machine.fs.fail_next(kontiki_env::fs::Op::Write, 1, |_| true);
-    let reserved = appender.reserve(64).expect("running").expect("room");
+    let reserved = appender.reserve(64).expect("running").expect("written");
     assert!(appender.write(&reserved, &[1; 64], reserved.offset).is_err());
     assert!(appender.reserve(64).is_err() && appender.sync().is_err());
 }

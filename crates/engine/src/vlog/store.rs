@@ -18,14 +18,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// Value files kept open at most. With segments of ordinary size that is 64 GiB of values; the directory of a relocated
-/// file, some 24 bytes for 510 values, takes little beside.
+/// file, some 24 bytes for 510 values, takes little in addition.
 pub(crate) const OPEN_FILES_MAX: usize = 256;
 
 /// The directory of value files, and those that are open.
 pub(crate) struct ValueStore {
     fs: Arc<dyn Fs>,
     directory: PathBuf,
-    /// Set once, by whoever opens a database; an inspection has none.
+    /// Set once, when a database is opened; an inspection has none.
     values: OnceLock<ValueCache>,
     ownership: Ownership,
     /// Removed files that wait for their last reader.
@@ -68,7 +68,7 @@ impl ValueStore {
         value_file_path(&self.directory, number)
     }
 
-    /// Says when files can be opened no more.
+    /// Sets the ownership after which files can be opened no more.
     pub(crate) fn ownership(&self) -> &Ownership {
         &self.ownership
     }
@@ -100,7 +100,7 @@ impl ValueStore {
         self.open.set_capacity(files_max as u64);
     }
 
-    /// Closes the files, but for those that are being read at the moment; returns how many there were, with these.
+    /// Closes the files, except those that are being read at the moment; returns how many there were, with these.
     pub(crate) fn close_all(&self) -> usize {
         let count = self.open.len();
         self.open.clear();
@@ -210,7 +210,7 @@ impl ValueReader {
         Error::Corruption { file: self.path.clone(), offset, what: what.to_string() }
     }
 
-    /// Where the pointer's record is in this file; `None` if a relocation has left it behind as garbage. `moved` tells
+    /// Where the pointer's record is in this file; `None` if a relocation has left it behind as garbage. `moved`:
     /// whether the version says that the pointer's segment was relocated into this file.
     pub(crate) fn find(&self, pointer: ValuePointer, moved: bool) -> Result<Option<u64>> {
         if !is_plausible(pointer) {

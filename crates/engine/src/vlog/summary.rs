@@ -10,7 +10,7 @@ use std::path::Path;
 /// What a value file's bytes hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ValueFileSummary {
-    /// How the file came to be.
+    /// The kind of the file.
     pub kind: FileKind,
     /// Values.
     pub values: u64,
@@ -30,8 +30,8 @@ pub struct ValueFileSummary {
 
 /// Reads the bytes of value file `number`, whose path is `path`, up to the first place without a record's header.
 ///
-/// Errors: `Corruption` for a bad header of the file and for a bad index, `UnsupportedFormat`. Never panics, whatever the
-/// bytes are.
+/// Errors: `Corruption` for a bad header of the file and for a bad index, `UnsupportedFormat`. Never panics, whatever
+/// the bytes are.
 pub fn summarize_value_file(path: &Path, number: u64, bytes: &[u8]) -> Result<ValueFileSummary> {
     let kind = check_file_header(path, number, bytes)?;
     let mut summary = ValueFileSummary {

@@ -11,10 +11,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What a collection of garbage has done.
+/// The result of a collection of garbage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CollectionReport {
-    /// Value files that are gone.
+    /// Value files that were removed.
     pub files: u64,
     /// Bytes of records read from them. Files to which nothing refers are not read.
     pub read_bytes: u64,
@@ -26,7 +26,7 @@ pub struct CollectionReport {
     pub damaged_files: u64,
 }
 
-/// What the value log tells of itself: counters since open (only growing) and gauges (now).
+/// Statistics of the value log: counters since open (only growing) and gauges (now).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ValueStats {
@@ -58,7 +58,7 @@ pub struct ValueStats {
     pub damaged_files: u64,
 }
 
-/// What is counted of the value log; each only grows.
+/// Counters of the value log; each only grows.
 #[derive(Default)]
 pub(crate) struct ValueCounters {
     appended_bytes: AtomicU64,
@@ -85,9 +85,9 @@ pub(crate) struct ValueLog {
     pub(crate) store: Arc<ValueStore>,
     pub(crate) appender: Arc<Appender>,
     separator: Separator,
-    /// Held for reading by whoever writes values; true once none may be written any more.
+    /// Held for reading by writers of values; true once none may be written any more.
     closed: RwLock<bool>,
-    /// Held by whoever makes a segment, so that those who wait for it find it made.
+    /// Held by the thread that makes a segment, so that those who wait for it find it made.
     making: Mutex<()>,
     /// Held while segments are sealed.
     pub(crate) sealing: Mutex<()>,
@@ -95,7 +95,7 @@ pub(crate) struct ValueLog {
     pub(crate) collecting: Mutex<()>,
     /// Files that a relocation found damaged.
     damaged: Mutex<BTreeSet<u64>>,
-    /// As of the last look.
+    /// As of the last check.
     garbage_bytes: AtomicU64,
     debt_bytes: AtomicU64,
     /// For segments that were appended to since open, or were there then: no batch above this number refers to them.
@@ -135,8 +135,8 @@ impl ValueLog {
         }
         let result = self.separator.separate(&self.appender, batch, |bytes| {
             let _making = self.making.lock();
-            if self.appender.has_room(bytes) {
-                return Ok(()); // Somebody has made one meanwhile.
+            if self.appender.has_capacity(bytes) {
+                return Ok(()); // Another thread has made one meanwhile.
             }
             self.make_segment(bytes, &new_number, &enter)
         });
@@ -146,17 +146,17 @@ impl ValueLog {
         result
     }
 
-    /// From which size on values leave the tree.
+    /// From which size on values move to the value log.
     pub(crate) fn thresholds(&self) -> Arc<ValueThresholds> {
         self.separator.thresholds()
     }
 
-    /// From now on those count that come out of a change. One caller at a time.
+    /// From now on the result of a change counts. One caller at a time.
     pub(crate) fn change_thresholds(&self, change: impl FnOnce(&ValueThresholds) -> ValueThresholds) {
         self.separator.set_thresholds(change(&self.thresholds()));
     }
 
-    /// Waits for those who write values, and lets nobody write any more.
+    /// Waits for those who write values, and prevents further writes.
     pub(crate) fn close(&self) {
         *self.closed.write() = true;
     }
@@ -164,7 +164,7 @@ impl ValueLog {
     /// Makes a segment ahead, if that is due.
     pub(crate) fn make_spare(&self, new_number: impl Fn() -> u64, enter: impl Fn(u64) -> Result<()>) -> Result<bool> {
         let _making = self.making.lock();
-        if !self.appender.wants_spare() {
+        if !self.appender.needs_spare() {
             return Ok(false);
         }
         self.make_segment(0, &new_number, &enter)?;
@@ -189,7 +189,7 @@ impl ValueLog {
         Ok(())
     }
 
-    /// Says that no batch above `sequence` refers to this segment, nor will.
+    /// Sets that no batch above `sequence` refers to this segment, nor will.
     pub(crate) fn set_bound(&self, segment: u64, sequence: SequenceNumber) {
         self.bounds.lock().insert(segment, sequence);
     }
@@ -200,22 +200,23 @@ impl ValueLog {
     }
 
     /// Whether all that refers to this sealed segment is in tables, or dead, once everything at or below `flushed` is.
-    /// What a flush or a relocation has written has no bound: it came with its tables.
+    /// What a flush or a relocation has written has no bound: it was added with its tables.
     pub(crate) fn is_flushed(&self, segment: u64, flushed: SequenceNumber) -> bool {
         self.bounds.lock().get(&segment).is_none_or(|bound| *bound <= flushed)
     }
 
-    /// Whether a sealed file may be relocated or removed when nobody needs batches at or below `needless` from the log.
-    pub(crate) fn may_go(&self, file: u64, needless: SequenceNumber) -> bool {
+    /// Whether a sealed file may be relocated or removed when batches at or below `needless` are not needed from the
+    /// log.
+    pub(crate) fn may_delete(&self, file: u64, needless: SequenceNumber) -> bool {
         self.is_flushed(file, needless) && !self.damaged.lock().contains(&file)
     }
 
-    /// Forgets a segment that is gone.
+    /// Removes a deleted segment.
     pub(crate) fn forget(&self, segment: u64) {
         self.bounds.lock().remove(&segment);
     }
 
-    /// Notes which of the files, as the error named it, is damaged; all of them if it is about none.
+    /// Records which of the files, as named by the error, is damaged; all of them if it is about none.
     pub(crate) fn set_damaged(&self, files: &[u64], path: &Path) {
         let named = files.iter().filter(|file| self.store.path(**file) == path);
         let mut damaged = self.damaged.lock();
@@ -226,7 +227,7 @@ impl ValueLog {
         }
     }
 
-    /// Notes how much garbage there is; returns the bytes of all candidates, and of their garbage.
+    /// Records how much garbage there is; returns the bytes of all candidates, and of their garbage.
     pub(crate) fn note_garbage(&self, candidates: &[Candidate], percent: u64) -> (u64, u64) {
         let total: u64 = candidates.iter().map(|file| file.bytes).sum();
         let garbage: u64 = candidates.iter().map(Candidate::garbage).sum();
@@ -237,13 +238,13 @@ impl ValueLog {
         (total, garbage)
     }
 
-    /// Garbage beyond its bound, as of the last look: how far relocation is behind. Writers that wait while it is large
-    /// keep the disk from filling up.
+    /// Garbage beyond its bound, as of the last check: how far relocation is behind. Writers that wait while it is
+    /// large keep the disk from filling up.
     pub(crate) fn debt_bytes(&self) -> u64 {
         self.debt_bytes.load(Ordering::Relaxed)
     }
 
-    /// What it knows of itself; the rest is in the version.
+    /// Its own statistics; the rest is in the version.
     pub(crate) fn stats(&self) -> ValueStats {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         ValueStats {

@@ -10,8 +10,9 @@ use crate::{Error, Family, Result};
 use std::collections::BTreeSet;
 
 impl ValueReader {
-    /// Reads a sealed file of `bytes` from end to end. Records whose value, key or padding is damaged go to `damaged`, with what is
-    /// wrong: in a segment they may be what a crash has torn, and then nothing refers to them. In a relocated file that cannot be.
+    /// Reads a sealed file of `bytes` from end to end. Records whose value, key or padding is damaged go to `damaged`,
+    /// with what is wrong: in a segment they may be what a crash has torn, and then nothing refers to them. In a
+    /// relocated file that cannot be.
     ///
     /// Errors: `Corruption` for any other damage.
     pub(crate) fn verify_all(&self, bytes: u64, damaged: &mut dyn FnMut(u64, &'static str)) -> Result<()> {
@@ -82,8 +83,8 @@ impl ValueReader {
 }
 
 impl ValueReader {
-    /// The value that a pointer of this key leads to, if it is whole: the key that was written behind it may be damaged, as the
-    /// header, with the place, is proof enough.
+    /// The value that a pointer of this key leads to, if it is whole: the key that was written behind it may be
+    /// damaged, as the header, with the place, is proof enough.
     pub(crate) fn salvage(
         &self,
         pointer: ValuePointer,

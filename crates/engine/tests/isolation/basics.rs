@@ -29,8 +29,8 @@ fn reads_see_the_start_and_the_transactions_own_writes() {
         transaction.multi_get(Family::DEFAULT, &[b"b", b"c", b"a"]).expect("get"),
         [found("old"), None, found("own")]
     );
-    assert_eq!(db.get(b"a").expect("get"), found("old"), "nobody else sees it before the commit");
-    let sequence = transaction.commit().expect("nobody wrote a or c");
+    assert_eq!(db.get(b"a").expect("get"), found("old"), "it is not visible before the commit");
+    let sequence = transaction.commit().expect("a and c were not written");
     assert_eq!(db.snapshot().sequence(), sequence);
     assert_eq!(db.get(b"a").expect("get"), found("own"));
 }
@@ -82,7 +82,7 @@ fn a_delete_is_a_conflict_also_when_nothing_is_left_of_it() {
     db.compact().expect("compact");
     transaction.put(b"k", b"w").expect("small");
     assert!(matches!(transaction.commit(), Err(Error::Conflict { .. })));
-    // No transaction is open: nobody asks any more.
+    // No transaction is open: the tombstones are not needed any more.
     db.put(b"other", b"v").expect("put");
     db.compact().expect("compact");
     let mut transaction = db.transaction();
@@ -127,7 +127,7 @@ fn all_writes_become_visible_together_and_survive_power_loss() {
     assert_eq!(rest(&mut other).len(), 50);
 }
 
-/// predecessor.md, defect 9: with default options every transaction failed as too big.
+/// Predecessor defect 9: with default options every transaction failed as too big.
 #[test]
 fn defect_9_a_large_transaction_commits_with_default_options() {
     let machine = SimMachine::from_seed(8);
@@ -145,7 +145,7 @@ fn dump_count(db: &Db) -> usize {
     rest(&mut transaction.entries(Family::DEFAULT, Range::all(), Direction::Forward).expect("readable")).len()
 }
 
-/// predecessor.md, defect 11: iterators of transactions showed deleted keys again.
+/// Predecessor defect 11: iterators of transactions showed deleted keys again.
 #[test]
 fn defect_11_iterators_never_show_deleted_keys_again() {
     let db = stepped(&SimMachine::from_seed(9));
@@ -191,7 +191,7 @@ fn bounds_are_typed_errors_that_leave_the_transaction_usable() {
     assert!(reads > 20);
     let mut entries = transaction.entries(Family::DEFAULT, Range::all(), Direction::Forward).expect("opens");
     db.put(b"k", b"v").expect("put");
-    assert!(entries.next().is_err(), "an iterator tells too, at its end as well");
+    assert!(entries.next().is_err(), "an iterator fails too, at its end as well");
     assert!(transaction.put(&[0; 70_000], b"").is_err(), "no such key");
     transaction.put(b"small", b"v").expect("small");
     transaction.commit().expect("commit");
@@ -270,7 +270,7 @@ fn transact_tries_again_after_a_conflict_and_gives_up_at_its_bound() {
     let result = db.transact(|transaction| {
         tries += 1;
         if tries < 4 {
-            db.put(b"k", b"somebody else")?;
+            db.put(b"k", b"another write")?;
         }
         let seen = transaction.get(b"k")?;
         // A write that slips in between the snapshot and the commit.
@@ -320,7 +320,7 @@ fn thousands_may_be_open_at_once() {
 }
 
 #[test]
-fn a_range_delete_takes_effect_with_the_rest_and_conflicts_with_whoever_writes_inside() {
+fn a_range_delete_takes_effect_with_the_rest_and_conflicts_with_writes_inside() {
     for isolation in [Isolation::Snapshot, Isolation::Serializable] {
         let db = stepped(&SimMachine::from_seed(17));
         for key in ["a", "b", "c", "d"] {
@@ -332,7 +332,7 @@ fn a_range_delete_takes_effect_with_the_rest_and_conflicts_with_whoever_writes_i
             transaction.delete_range(Family::DEFAULT, b"b", b"d").expect("small");
             transaction.put(b"bb", b"own").expect("small");
         };
-        // A key inside that nobody had seen, an overwrite, a delete; and one outside.
+        // A key inside that was never read, an overwrite, a delete; and one outside.
         for (written, conflicts) in [("bx", true), ("b", true), ("c", true), ("d", false)] {
             let mut transaction = begin();
             delete(&mut transaction);

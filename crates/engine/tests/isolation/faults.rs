@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const PAIRS: u64 = 4;
 const ROUNDS: u64 = 60;
 
-/// Each transaction counts one pair of keys up, in two families. Returns the last value that each pair was answered with.
+/// Each transaction counts one pair of keys up, in two families. Returns the last value that each pair was answered
+/// with.
 fn count_up(db: &Db, answered: &mut [u64]) -> Result<()> {
     for round in 0..ROUNDS {
         let pair = round % PAIRS;
@@ -108,12 +109,12 @@ fn a_full_disk_refuses_commits_and_later_ones_succeed() {
     let db = try_open(&machine).expect("opens");
     machine.fs.set_quota(Some(machine.fs.used_bytes() + (2 << 10)));
     let mut answered = [0; PAIRS as usize];
-    let refused = count_up(&db, &mut answered).expect_err("there is no room");
+    let refused = count_up(&db, &mut answered).expect_err("the disk is full");
     assert!(matches!(refused, Error::NoSpace { .. }), "{refused}");
     let stats = db.stats().transactions;
     assert_eq!((stats.active, stats.locks), (0, 0));
     check(&db, &answered, "full");
     machine.fs.set_quota(None);
-    count_up(&db, &mut answered).expect("there is room again");
-    check(&db, &answered, "with room");
+    count_up(&db, &mut answered).expect("there is space again");
+    check(&db, &answered, "with space");
 }

@@ -1,4 +1,4 @@
-//! Histories of appends to lists, judged from outside: `adya` infers from the lists alone which transaction depends on
+//! Histories of appends to lists, checked from outside: `adya` infers from the lists alone which transaction depends on
 //! which, and looks for the cycles that each isolation level forbids.
 
 use super::support::*;
@@ -135,7 +135,7 @@ fn read(interner: &mut Interner, key: u64, found: Option<Vec<i64>>) -> Mop {
     Mop::Read { key: interner.intern(Scalar::Str(key.to_string())), value }
 }
 
-fn judge(history: &History, model: &str) -> Report {
+fn check(history: &History, model: &str) -> Report {
     let opts = Opts { models: vec![model.into()], ..Opts::default() };
     adya::check(history, Workload::ListAppend, &opts)
 }
@@ -146,7 +146,7 @@ fn serializable_transactions_are_strictly_serializable() {
     for seed in 0..5 {
         let db = threaded(seed);
         let history = history(record(&db, Isolation::Serializable, seed));
-        let report = judge(&history, "strict-serializable");
+        let report = check(&history, "strict-serializable");
         assert_eq!(report.valid, Valid::True, "seed {seed}: {:?} {:?}", report.anomaly_types, report.anomalies);
         committed += db.stats().transactions.committed;
     }
@@ -163,9 +163,9 @@ fn snapshot_isolation_shows_write_skew_and_nothing_worse() {
         }
         let db = threaded(seed);
         let history = history(record(&db, Isolation::Snapshot, seed));
-        let report = judge(&history, "strong-snapshot-isolation");
+        let report = check(&history, "strong-snapshot-isolation");
         assert_eq!(report.valid, Valid::True, "seed {seed}: {:?} {:?}", report.anomaly_types, report.anomalies);
-        skewed += usize::from(judge(&history, "serializable").valid == Valid::False);
+        skewed += usize::from(check(&history, "serializable").valid == Valid::False);
     }
-    assert!(skewed > 0, "no write skew in any history: the workload is too weak to judge by");
+    assert!(skewed > 0, "no write skew in any history: the workload is too weak to be of use");
 }

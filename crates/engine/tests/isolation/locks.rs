@@ -1,4 +1,4 @@
-//! Pessimistic transactions: locks of keys, their limits, deadlocks, and what is promised to who holds one.
+//! Pessimistic transactions: locks of keys, their limits, deadlocks, and the guarantees of a holder.
 
 use super::support::*;
 use bytes::Bytes;
@@ -12,7 +12,7 @@ fn number(value: Option<Bytes>) -> u64 {
     value.map_or(0, |value| std::str::from_utf8(&value).expect("text").parse().expect("a number"))
 }
 
-fn patient() -> TransactionOptions {
+fn waiting_options() -> TransactionOptions {
     TransactionOptions { lock_wait_ms: 60_000, ..Default::default() }
 }
 
@@ -30,7 +30,7 @@ fn a_locked_key_shows_its_newest_value_everywhere_and_its_commit_does_not_fail()
     let expected = [("a".to_string(), "2".to_string()), ("b".to_string(), "1".to_string())];
     assert_eq!(dump(&transaction), expected);
     transaction.put(b"a", b"3").expect("small");
-    transaction.commit().expect("nobody wrote it since it was locked");
+    transaction.commit().expect("it was not written since it was locked");
     assert_eq!(number(db.get(b"a").expect("get")), 3);
 }
 
@@ -57,16 +57,16 @@ fn where_the_newest_value_would_be_a_lie_the_lock_is_a_conflict() {
 }
 
 #[test]
-fn who_cannot_wait_is_told_at_once() {
+fn a_transaction_that_cannot_wait_fails_at_once() {
     // One thread drives everything: a wait could not end.
     let db = stepped(&SimMachine::from_seed(3));
-    let mut holder = db.transaction_with(patient()).expect("good options");
+    let mut holder = db.transaction_with(waiting_options()).expect("good options");
     holder.lock(FAMILY, b"a").expect("free");
     holder.lock(FAMILY, b"a").expect("its own");
-    let mut other = db.transaction_with(patient()).expect("good options");
+    let mut other = db.transaction_with(waiting_options()).expect("good options");
     let refused = other.get_for_update(FAMILY, b"a").expect_err("locked");
     assert!(matches!(&refused, Error::LockTimeout { key, waited_ms: 0, .. } if key.as_ref() == b"a"));
-    other.lock(FAMILY, b"b").expect("the transaction goes on");
+    other.lock(FAMILY, b"b").expect("the transaction continues");
     // An optimistic commit does not write past a lock either.
     let mut optimistic = db.transaction();
     optimistic.put(b"a", b"v").expect("small");
@@ -109,7 +109,7 @@ fn closing_the_database_ends_waits() {
     holder.lock(FAMILY, b"a").expect("free");
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| {
-            let mut waiter = db.transaction_with(patient()).expect("good options");
+            let mut waiter = db.transaction_with(waiting_options()).expect("good options");
             waiter.lock(FAMILY, b"a")
         });
         until(|| db.stats().transactions.waiting == 1);
@@ -123,7 +123,7 @@ fn a_deadlock_names_its_keys_and_the_other_gets_on() {
     let db = threaded(7);
     let barrier = Barrier::new(2);
     let run = |first: &'static [u8], second: &'static [u8]| {
-        let mut transaction = db.transaction_with(patient()).expect("good options");
+        let mut transaction = db.transaction_with(waiting_options()).expect("good options");
         transaction.lock(FAMILY, first).expect("free");
         barrier.wait();
         transaction.lock(FAMILY, second)?;
@@ -142,7 +142,7 @@ fn a_deadlock_names_its_keys_and_the_other_gets_on() {
     assert_eq!(db.stats().transactions.deadlocks, 1);
 }
 
-/// Increments under locks, beside optimistic ones of the same keys: no commit of a lock's holder fails, none is lost.
+/// Increments under locks, next to optimistic ones of the same keys: no commit of a lock's holder fails, none is lost.
 #[test]
 fn counters_under_locks_lose_nothing_and_never_conflict() {
     const THREADS: u64 = 4;
@@ -155,13 +155,13 @@ fn counters_under_locks_lose_nothing_and_never_conflict() {
                 for round in 0..ROUNDS {
                     let key = [b'k', ((thread + round) % 2) as u8];
                     if thread % 2 == 0 {
-                        let mut transaction = db.transaction_with(patient()).expect("good options");
+                        let mut transaction = db.transaction_with(waiting_options()).expect("good options");
                         let value = number(transaction.get_for_update(FAMILY, &key).expect("in time")) + 1;
                         give_way();
                         transaction.put(&key, value.to_string().as_bytes()).expect("small");
                         transaction.commit().expect("never for a key that it has locked");
                     } else {
-                        let options = TransactionOptions { retries_max: 1000, ..patient() };
+                        let options = TransactionOptions { retries_max: 1000, ..waiting_options() };
                         let increment = |transaction: &mut kontiki_engine::Transaction| {
                             let value = number(transaction.get(&key)?) + 1;
                             give_way();

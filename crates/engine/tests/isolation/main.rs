@@ -1,5 +1,5 @@
 //! Transactions as a user sees them: one after the other in a stepped world, and many at once on threads, whose
-//! histories are judged by checkers that know nothing of the implementation.
+//! histories are checked by checkers that know nothing of the implementation.
 
 mod bank;
 mod basics;

@@ -27,7 +27,8 @@ fn add_from_all_threads(db: &Db, options: &TransactionOptions) {
     assert_eq!(number(db.get(b"counter").expect("readable").as_deref()), THREADS * TURNS);
 }
 
-/// After a conflict a transaction waits in the queue of the key; so it does not lose twice to transactions over one key.
+/// After a conflict a transaction waits in the queue of the key; so it does not lose twice to transactions over one
+/// key.
 #[test]
 fn a_transaction_that_lost_once_over_a_key_does_not_lose_again() {
     for isolation in [Isolation::Snapshot, Isolation::Serializable] {
@@ -50,7 +51,7 @@ fn a_transaction_that_lost_once_over_a_key_does_not_lose_again() {
     }
 }
 
-/// Two that each read what the other writes lose to each other, and then want each other's locks.
+/// Two that each read what the other writes lose to each other, and then request each other's locks.
 #[test]
 fn transactions_that_cross_end_too() {
     let db = threaded(2);

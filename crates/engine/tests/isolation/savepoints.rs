@@ -57,7 +57,7 @@ fn random_writes_and_rollbacks_behave_as_a_stack_of_maps() {
         let expected: Vec<(Bytes, Bytes)> = model.into_iter().collect();
         let mut entries = transaction.entries(Family::DEFAULT, Range::all(), Direction::Forward).expect("opens");
         assert_eq!(rest(&mut entries), expected, "seed {seed}");
-        transaction.commit().expect("nobody else writes");
+        transaction.commit().expect("no other writer");
         let mut entries = db.transaction().entries(Family::DEFAULT, Range::all(), Direction::Forward).expect("opens");
         assert!(entries_end(&mut entries), "an iterator ends with its transaction");
         let transaction = db.transaction();

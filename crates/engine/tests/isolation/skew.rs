@@ -48,7 +48,7 @@ fn write_skew_appears_under_snapshot_isolation_and_not_under_serializable() {
             }
         };
         assert_eq!(both_commit(&db, isolation, leave(b"alice", b"bob"), leave(b"bob", b"alice")), possible);
-        let on_call = |who: &[u8]| usize::from(db.get(who).expect("get").as_deref() == Some(b"on"));
+        let on_call = |name: &[u8]| usize::from(db.get(name).expect("get").as_deref() == Some(b"on"));
         assert_eq!(on_call(b"alice") + on_call(b"bob"), usize::from(!possible));
     }
 }
@@ -97,7 +97,7 @@ fn a_lost_update_appears_under_neither() {
     }
 }
 
-/// A range counts as far as the iterator has gone, no further: up to the last key it gave, or to its end.
+/// A range counts as far as the iterator has read, no further: up to the last key it returned, or to its end.
 #[test]
 fn a_range_is_read_as_far_as_the_iterator_went() {
     // What the iterator does, a key that is written meanwhile, and whether that is a conflict.

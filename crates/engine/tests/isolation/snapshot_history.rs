@@ -1,6 +1,6 @@
-//! Snapshot isolation, judged with the sequence numbers in view: every read returns the newest commit at or below the
-//! reader's start, no two overlapping transactions write one key, and whoever begins after an answer sees what was
-//! answered. Exact, and linear but for sorting.
+//! Snapshot isolation, checked with the sequence numbers in view: every read returns the newest commit at or below the
+//! reader's start, no two overlapping transactions write one key, and a transaction that begins after an answer sees
+//! what was answered. Exact, and linear but for sorting.
 
 use super::support::*;
 use bytes::Bytes;

@@ -21,7 +21,7 @@ fn the_answer_comes_when_the_world_gets_on_and_locks_are_held_until_then() {
         transaction.submit(Box::new(move |result| sender.send(result).expect("received")));
     };
     submit(b"a");
-    assert!(receiver.try_recv().is_err(), "nobody has led a group yet");
+    assert!(receiver.try_recv().is_err(), "no group was written yet");
     assert_eq!((db.stats().transactions.active, db.stats().transactions.locks), (1, 1));
     submit(b"a");
     let refused = receiver.try_recv().expect("answered at once").expect_err("the key is being written");
@@ -49,7 +49,7 @@ fn many_in_flight_are_answered_each_once_and_those_that_overlap_conflict() {
             scope.spawn(move || {
                 for i in 0..EACH {
                     let mut transaction = db.transaction();
-                    // One key of its own, one that all fight for.
+                    // One private key, one that all threads contend for.
                     transaction.put_in(OTHER, &[thread as u8, i as u8], b"v").expect("small");
                     transaction.put(b"shared", b"v").expect("small");
                     let (sender, committed) = (sender.clone(), committed.clone());

@@ -92,8 +92,9 @@ fn hog(seed: u64) {
     }
 }
 
-/// The answer, once there is room for it, or a descriptor: a call that was refused has no effect, and may be tried again.
-fn until_there_is_room<T>(progress: &Progress, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+/// The answer, once there is space for it, or a descriptor: a call that was refused has no effect, and may be tried
+/// again.
+fn retry_while_full<T>(progress: &Progress, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     loop {
         match attempt() {
             Err(Error::NoSpace { .. } | Error::NoDescriptors { .. }) => {
@@ -108,7 +109,7 @@ fn until_there_is_room<T>(progress: &Progress, mut attempt: impl FnMut() -> Resu
 fn write(db: &Db, progress: &Progress, writer: u64, orders: &Orders) {
     for (number, step) in (1..).zip(Script::new(orders.seed, writer, orders.began_ms)) {
         progress.begin(writer, number);
-        let answer = until_there_is_room(progress, || apply(db, writer, &step));
+        let answer = retry_while_full(progress, || apply(db, writer, &step));
         answer.unwrap_or_else(|error| panic!("writer {writer}, step {number}, {step:?}: {error}"));
         progress.end(writer, number);
     }
@@ -148,7 +149,7 @@ fn apply(db: &Db, writer: u64, step: &Step) -> Result<()> {
 fn transfer(db: &Db, progress: &Progress, thread: u64, seed: u64) {
     let mut rng = Rng::new(seed).child(&format!("transfers {thread}"));
     let made = || {
-        let found = until_there_is_room(progress, || db.get_in(BANK, &counter(thread)));
+        let found = retry_while_full(progress, || db.get_in(BANK, &counter(thread)));
         found.expect("readable").map_or(0, |value| number_in(&value))
     };
     for number in made() + 1.. {
@@ -163,7 +164,7 @@ fn transfer(db: &Db, progress: &Progress, thread: u64, seed: u64) {
         let locks = rng.chance(1, 3);
         progress.begin(WRITERS + thread, number);
         let once = || db.transact_with(&options, |bank| move_money(bank, (from, to), amount, locks, thread, number));
-        match until_there_is_room(progress, once) {
+        match retry_while_full(progress, once) {
             // Two who lock in different orders, or one who lost too often: nothing was written.
             Err(Error::LockTimeout { .. } | Error::Conflict { .. }) => {}
             answer => answer.unwrap_or_else(|error| panic!("transfer {number} of {thread}: {error}")),
@@ -194,7 +195,7 @@ fn move_money(
     bank.put_in(BANK, &counter(thread), &number.to_le_bytes())
 }
 
-/// Everything that works on files beside the writers.
+/// Everything that works on files in parallel with the writers.
 fn maintain(db: &Db, orders: &Orders) {
     let mut rng = Rng::new(orders.seed).child("maintenance");
     loop {

@@ -1,14 +1,14 @@
-//! Processes that are killed, on the real file system with real threads: nothing acknowledged is lost, no commit is there
-//! in part, and the directory is sound.
+//! Processes that are killed, on the real file system with real threads: nothing acknowledged is lost, no commit is
+//! there in part, and the directory is sound.
 //!
 //! A child process runs writers, transfers and maintenance (`child.rs`) until the parent kills it, at a moment of its
-//! choice: while it works, while it opens, while it is stopped. What writers do is determined by a seed (`script.rs`), and
-//! the child leaves two numbers for each thread in a file (`progress.rs`); so the parent knows exactly what must be there,
-//! but for the one step of each thread that was under way, which is there as a whole or not at all.
+//! choice: while it works, while it opens, while it is stopped. What writers do is determined by a seed (`script.rs`),
+//! and the child leaves two numbers for each thread in a file (`progress.rs`); so the parent knows exactly what must be
+//! there, but for the one step of each thread that was under way, which is there as a whole or not at all.
 //!
-//! The suite kills 40 times. For many more, and to repeat a failure: docs/internals/testing.md. The simulated disk takes
-//! the power away, too, and at chosen moments; what only this test has is the real one: its page cache, its mappings, its
-//! threads.
+//! The suite kills 40 times. For many more, and to repeat a failure: docs/internals/testing.md. The simulated disk
+//! takes the power away, too, and at chosen moments; what only this test has is the real one: its page cache, its
+//! mappings, its threads.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "real processes on the real file system")]
 
 mod child;
@@ -34,9 +34,9 @@ const DESCRIPTORS_CYCLES: u64 = 8;
 /// Enough to open the database and little more.
 const DESCRIPTORS: u64 = 64;
 /// Whatever is waited for comes within this time on any machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const WAIT_MAX: Duration = Duration::from_secs(120);
 /// Between two looks at the child's progress.
-const PAUSE: Duration = Duration::from_millis(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 /// How orders reach the child.
 const ORDERS: &str = "KONTIKI_KILL_ORDERS";
 
@@ -47,10 +47,10 @@ fn now_ms() -> u64 {
 
 /// Waits until the condition holds.
 fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_MAX;
     while !condition() {
-        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain: {what}");
-        std::thread::park_timeout(PAUSE);
+        assert!(Instant::now() < deadline, "waited {WAIT_MAX:?} in vain: {what}");
+        std::thread::park_timeout(POLL_INTERVAL);
     }
 }
 
@@ -210,7 +210,7 @@ impl Running {
     /// Waits for a condition of its progress. It must not end meanwhile.
     fn wait(&mut self, what: &str, condition: impl Fn(&Seen) -> bool) {
         wait_for(what, || {
-            let ended = self.child.try_wait().expect("it can be asked");
+            let ended = self.child.try_wait().expect("its state can be read");
             assert!(ended.is_none(), "it ended by itself: {ended:?}: {}", self.errors());
             condition(&self.seen())
         });
@@ -235,7 +235,7 @@ impl Running {
 /// Lets it work for a while; or kills it soon after the start, while it recovers; or stops it meanwhile.
 fn live(running: &mut Running, rng: &mut Rng) {
     if rng.chance(1, 6) {
-        (0..rng.below(20)).for_each(|_| std::thread::park_timeout(PAUSE));
+        (0..rng.below(20)).for_each(|_| std::thread::park_timeout(POLL_INTERVAL));
         return;
     }
     let steps = rng.below(1500);
@@ -245,7 +245,7 @@ fn live(running: &mut Running, rng: &mut Rng) {
         let stopped_at = running.seen();
         if rng.chance(1, 2) {
             running.signal("-CONT");
-            running.wait("it goes on", |seen| seen.steps() > stopped_at.steps());
+            running.wait("it continues", |seen| seen.steps() > stopped_at.steps());
         }
     }
 }
@@ -278,13 +278,13 @@ fn kill_again_and_again(seeds: std::ops::Range<u64>) {
     std::fs::remove_dir_all(&scratch).expect("removed");
 }
 
-fn seeds_asked_for() -> std::ops::Range<u64> {
+fn seeds_from_environment() -> std::ops::Range<u64> {
     let text = std::env::var("KONTIKI_KILL_SEEDS").unwrap_or_else(|_| "1000..3000".to_string());
     let (first, end) = text.split_once("..").expect("KONTIKI_KILL_SEEDS is like 1000..3000");
     first.parse().expect("a number")..end.parse().expect("a number")
 }
 
-/// Not a test: what the others start as a process of its own.
+/// Not a test: what the others start as a separate process.
 #[test]
 fn a_child_of_these_tests() {
     let Ok(orders) = std::env::var(ORDERS) else { return };
@@ -303,10 +303,11 @@ fn killed_processes_lose_nothing_acknowledged() {
 #[test]
 #[ignore = "kills 2,000 times, or as often as KONTIKI_KILL_SEEDS says"]
 fn thousands_of_killed_processes_lose_nothing_acknowledged() {
-    kill_again_and_again(seeds_asked_for());
+    kill_again_and_again(seeds_from_environment());
 }
 
-/// As above, on a volume of its own that fills up while the process works, and is made roomy again before the next open.
+/// As above, on a separate volume that fills up while the process works, and is emptied again before the next
+/// open.
 #[test]
 fn killed_processes_on_a_full_volume_lose_nothing_acknowledged() {
     let volume = match volume::Volume::mount(&scratch("kill-volume")) {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const THREADS: u64 = WRITERS + TRANSFERRERS;
-/// Numbers of the file: whether the database is open, commits refused for want of room, then for each thread what it has
-/// begun and what was answered.
+/// Numbers of the file: whether the database is open, commits refused for lack of space, then for each thread what it
+/// has begun and what was answered.
 const NUMBERS: u64 = 2 + 2 * THREADS;
 
 /// The child's end.

@@ -33,7 +33,7 @@ pub fn options(seed: u64) -> Options {
     }
 }
 
-/// A value that tells by itself whether it is whole.
+/// A value that shows by itself whether it is whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Value {
     pub id: u64,

@@ -1,4 +1,4 @@
-//! A small volume of its own, in a file: needs the right to mount.
+//! A separate small volume, in a file: needs the right to mount.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ pub struct Volume {
     scratch: PathBuf,
 }
 
-/// What fills the rest of a volume; dropping it makes room.
+/// What fills the rest of a volume; dropping it frees the space.
 pub struct Filler(PathBuf);
 
 fn run(program: &str, arguments: &[&Path]) -> Result<(), String> {
@@ -37,7 +37,7 @@ impl Volume {
         self.scratch.join("root")
     }
 
-    /// Takes all the room that is left.
+    /// Takes all the space that is left.
     pub fn fill(&self) -> Filler {
         let path = self.root().join("filler");
         let mut file = std::fs::File::create(&path).expect("created");

@@ -175,7 +175,7 @@ fn two_inserts_that_split() {
     explore(2, || two_inserts(&[b"b", b"d"], b"a", b"e"));
 }
 
-/// Whether one of the scenes finds the mistake. Loom's report of it goes to the standard error.
+/// Whether one of the scenes finds the mistake. Loom's report of it is written to the standard error.
 fn found(planted: Planted) -> bool {
     PLANTED.set(planted);
     let scenes: [fn(); 4] = [

@@ -84,7 +84,7 @@ impl<T> AtomicPtr<T> {
     }
 }
 
-/// Loom tells if a write of what it stands beside does not happen before a read.
+/// Loom reports a write that does not happen before a read of the memory that this represents.
 #[derive(Default)]
 pub(super) struct RaceDetector(loom::cell::UnsafeCell<()>);
 

@@ -15,7 +15,7 @@ impl World {
         PathBuf::from(format!("/copy{}", self.copies))
     }
 
-    /// A directory that nobody works on, opened, compared and closed. It has jobs of its own.
+    /// A directory that is not in use, opened, compared and closed. It has its own jobs.
     fn check_copy(&self, dir: &Path, rows: &crate::model::Rows, what: &str) -> Result<()> {
         let machine = self.machine.restarted(Rng::new(self.copies));
         let db = Db::open_in(&machine.env(), dir, self.options.clone())?;

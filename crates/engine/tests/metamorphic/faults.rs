@@ -1,8 +1,8 @@
-//! Every fault at every operation of the disk, one run each: a short script over everything the database does, in which the
-//! n-th operation of a kind fails, or the power goes off at it, for all n.
+//! Every fault at every operation of the disk, one run each: a short script over everything the database does, in which
+//! the n-th operation of a kind fails, or the power goes off at it, for all n.
 //!
 //! A step may fail then, with an error that says what has happened. Reads go on and give right answers; after a restart
-//! everything that was durable is there, and life goes on.
+//! everything that was durable is there, and the script continues.
 
 use crate::STEPS;
 use crate::world::World;
@@ -15,9 +15,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Which options: so small that a script of [`SCRIPT_STEPS`] flushes, merges, rotates, relocates.
 const OPTIONS_SEED: u64 = 5;
 const SCRIPT_STEPS: u64 = 90;
-/// Steps after the fault is gone.
+/// Steps after the fault has ended.
 const STEPS_AFTER: u64 = 15;
-/// What the script does now and then, beside writing: everything that does not begin with a restart.
+/// What the script does sometimes, in addition to writing: everything that does not begin with a restart.
 const OFTEN: [&str; 3] = ["write", "work", "transaction"];
 const SELDOM: [&str; 12] = [
     "flush",
@@ -57,10 +57,10 @@ fn new_world(maps: bool) -> (World, Rng) {
     (world, Rng::new(OPTIONS_SEED).child("script"))
 }
 
-/// Restarts after `mode`, compares, goes on, loses the power, compares once more.
+/// Restarts after `mode`, compares, continues, loses the power, compares once more.
 fn recover_and_go_on(world: &mut World, rng: &mut Rng, mode: CrashMode) {
     world.restart(mode);
-    go(world, rng, STEPS_AFTER).expect("the fault is gone");
+    go(world, rng, STEPS_AFTER).expect("the fault has ended");
     world.restart(CrashMode::LoseUnsynced);
 }
 
@@ -75,7 +75,7 @@ fn survives(op: Op, healthy: u64) -> bool {
     if let Err(error) = outcome {
         assert!(happened, "{error}");
         assert!(matches!(error, Error::Io { .. } | Error::Stopped(_)), "{op:?} {healthy}: {error}");
-        // After a failed sync nobody knows what is in the file, so reads of it may fail, but not lie.
+        // After a failed sync the content of the file is unknown, so reads of it may fail, but not return wrong data.
         match world.check_all("reads go on") {
             Ok(()) => {}
             Err(error) => assert!(op == Op::Sync, "{op:?} {healthy}: reads go on, but: {error}"),

@@ -1,4 +1,5 @@
-//! The change feed: what a subscriber is given is what was committed, in order, and it loses nothing of it to a power loss.
+//! The change feed: what a subscriber is given is what was committed, in order, and it loses nothing of it to a power
+//! loss.
 
 use crate::model::{Cell, batch_of};
 use crate::world::World;
@@ -18,7 +19,7 @@ pub struct Subscriber {
 }
 
 impl World {
-    /// Subscribes, or goes on with a subscription.
+    /// Subscribes, or continues with a subscription.
     pub fn feed(&mut self, rng: &mut Rng) -> Result<()> {
         if self.subscribers.len() < SUBSCRIBERS_MAX && rng.chance(1, 3) {
             let next = rng.below(self.model.commits.len() as u64 + 1) as usize;

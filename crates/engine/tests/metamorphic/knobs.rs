@@ -5,8 +5,8 @@ use kontiki_engine::table::{Compression, TableOptions};
 use kontiki_engine::{Family, FamilyOptions, FamilySpec, Options, VALUE_BYTES_MAX};
 use kontiki_env::rng::Rng;
 
-/// One whose large values go by the default threshold, one that keeps values in the tree, one that keeps hardly any there,
-/// and one that keeps all but the largest.
+/// One whose large values go by the default threshold, one that keeps values in the tree, one that keeps hardly any
+/// there, and one that keeps all but the largest.
 pub const FAMILIES: [Family; 4] = [Family::DEFAULT, Family(1), Family(2), Family(40)];
 
 fn pick<T: Clone>(rng: &mut Rng, items: &[T]) -> T {

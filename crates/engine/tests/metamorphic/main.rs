@@ -1,18 +1,19 @@
-//! The whole database against an ordered map, through its public face: random operations with random options on a disk
+//! The whole database against an ordered map, through its public API: random operations with random options on a disk
 //! that fails as disks do.
 //!
-//! A *script* is drawn from a seed, step by step, and never depends on the options: so the same script is run with several
-//! sets of options, and the answers must be the same (`variants`). Other scripts lose the power in the middle of anything,
-//! or fill the disk (`disasters`); what is left then must be the state after some number of commits, at least all that had to
-//! survive.
+//! A *script* is drawn from a seed, step by step, and never depends on the options: so the same script is run with
+//! several sets of options, and the answers must be the same (`variants`). Other scripts lose the power in the middle
+//! of anything, or fill the disk (`disasters`); what is left then must be the state after some number of commits, at
+//! least all that had to survive.
 //!
-//! Room by room: `draw.rs` (keys, values, batches), `knobs.rs` (options), `model.rs` (the map, and which commits must
-//! survive), `world.rs` (the database with what is held open on it; restarts and crashes), `steps.rs`, `transactions.rs`,
-//! `copies.rs`, `feed.rs`, `rooms.rs` (what a script can do); `faults.rs`
-//! (the same steps, with every fault at every operation of the disk). A new operation is a method of `World` that compares its answers, and a line in
-//! [`STEPS`].
+//! The files: `draw.rs` (keys, values, batches), `knobs.rs` (options), `model.rs` (the map, and which commits must
+//! survive), `world.rs` (the database with what is held open on it; restarts and crashes), `steps.rs`,
+//! `transactions.rs`, `copies.rs`, `feed.rs`, `operations.rs` (what a script can do); `faults.rs`
+//! (the same steps, with every fault at every operation of the disk). A new operation is a method of `World` that
+//! compares its answers, and a line in [`STEPS`].
 //!
-//! To run it for hours: see docs/internals/testing.md. A failure prints the seed that repeats it; keep that in [`FOUND`].
+//! To run it for hours: see docs/internals/testing.md. A failure prints the seed that repeats it; keep that in
+//! [`FOUND`].
 
 mod copies;
 mod draw;
@@ -20,7 +21,7 @@ mod faults;
 mod feed;
 mod knobs;
 mod model;
-mod rooms;
+mod operations;
 mod steps;
 mod transactions;
 mod world;
@@ -73,23 +74,24 @@ const RESTARTS: [&str; 4] = ["inspect", "close", "kill", "read_only"];
 const SUITE_SEEDS: u64 = 200;
 const SUITE_STEPS: u64 = 300;
 
-/// Seeds that have found something, with the number of steps they need, and how many kinds of steps there were then: their scripts
-/// have no others, so they stay what they were.
+/// Seeds that have found something, with the number of steps they need, and how many kinds of steps there were then:
+/// their scripts have no others, so they stay what they were.
 const FOUND: &[(u64, u64, usize)] = &[
     // A submitted commit that was in the log when the power went was answered as if nothing had been written.
     (46, 300, 17),
-    // A table of level 0 that was rewritten where it is lost tombstones that older ones beside it still needed.
+    // A table of level 0 that was rewritten in place lost tombstones that older ones in its level still needed.
     (56, 300, 17),
     // On a full disk the jobs that merge tables woke each other for ever.
     (81, 300, 17),
     (199, 300, 17),
-    // A check asked for values of versions that a range tombstone hides.
+    // A check read values of versions that a range tombstone hides.
     (109, 300, 17),
     // The second one again: it finds it whatever the jobs' order (what a seed does depends on which jobs there are).
     (85, 300, 18),
-    // An ingest that waited for a flush let a compaction begin that could only wait for the ingest: a stepped world only.
+    // An ingest that waited for a flush let a compaction begin that could only wait for the ingest: a stepped world
+    // only.
     (520, 400, 21),
-    // The newest tables of a shard of level 0, as large as tables may be and beside each other, were merged for ever.
+    // The newest tables of a shard of level 0, as large as tables may be and next to each other, were merged for ever.
     (21621, 900, 22),
 ];
 
@@ -121,10 +123,10 @@ fn play(world: &mut World, seed: u64, steps: u64, kinds: usize) {
     for number in 0..steps {
         let (name, _, step) = STEPS[choose(&mut rng, &weights)];
         world.say(|| format!("{number}: {name}"));
-        // A generator of its own, so that what one step draws does not shift the next.
+        // A separate generator, so that what one step draws does not shift the next.
         let mut step_rng = Rng::new(rng.next_u64());
         step(world, &mut step_rng).expect("a healthy disk");
-        world.check_if_asked(name);
+        world.check_if_requested(name);
     }
     world.check_all("the end").expect("a healthy disk");
     world.close_and_reopen();
@@ -158,24 +160,24 @@ fn play_disasters(world: &mut World, seed: u64, steps: u64, kinds: usize) {
         world.say(|| format!("{number}: {name}"));
         let outcome = step(world, &mut step_rng);
         world.after(outcome, &mut step_rng);
-        world.check_if_asked(name);
+        world.check_if_requested(name);
     }
     world.lose_power_and_reopen(&mut rng);
 }
 
-/// Fills the disk, or makes room: then everything resumes by itself.
+/// Fills the disk, or frees it: then everything resumes by itself.
 fn set_scarce(world: &mut World, scarce: bool, rng: &mut Rng) {
     world.scarce = scarce;
     let fs = world.machine.fs.clone();
     world.say(|| format!("the disk is {}", if scarce { "nearly full" } else { "roomy" }));
     fs.set_quota(scarce.then(|| fs.used_bytes() + rng.below(30_000)));
     if !scarce && !fs.is_off() {
-        // Background work hears of the room when something wakes it; until then a write may repeat what it last said.
+        // Background work notices the space when something wakes it; until then a write may return the last error.
         let outcome = world.write(rng);
         world.run_until_idle();
         if !fs.is_off() && outcome.is_err() {
-            world.write(rng).expect("there is room again");
-            world.flush(rng).expect("there is room again");
+            world.write(rng).expect("there is space again");
+            world.flush(rng).expect("there is space again");
         }
     }
 }
@@ -245,10 +247,11 @@ fn a_seed_repeats_its_run() {
     }
 }
 
-/// Scripts for as long as one likes: `KONTIKI_METAMORPHIC_SEEDS` is a seed or a range `a..b`, `KONTIKI_METAMORPHIC_STEPS`
-/// how long each script is, `KONTIKI_METAMORPHIC_KINDS` how many kinds of steps it has (for those of [`FOUND`]).
+/// Scripts for as long as one likes: `KONTIKI_METAMORPHIC_SEEDS` is a seed or a range `a..b`,
+/// `KONTIKI_METAMORPHIC_STEPS` how long each script is, `KONTIKI_METAMORPHIC_KINDS` how many kinds of steps it has (for
+/// those of [`FOUND`]).
 #[test]
-#[ignore = "runs for as long as it is told to"]
+#[ignore = "runs for the given time"]
 fn seeds_from_the_environment() {
     let variable = |name: &str| std::env::var(name).ok();
     let number = |text: &str| -> u64 { text.trim().parse().expect("a number") };

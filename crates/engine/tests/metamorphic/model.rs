@@ -19,7 +19,7 @@ impl Cell {
     }
 }
 
-/// Every key with its last value. Values that have ended stay until they are overwritten: readers judge them.
+/// Every key with its last value. Values that have ended stay until they are overwritten: readers check them.
 pub type Rows = BTreeMap<(Family, Bytes), Cell>;
 
 pub type Entry = (Bytes, Bytes);
@@ -156,7 +156,7 @@ impl Model {
         self.commits[since..].iter().flat_map(|commit| &commit.writes).any(|write| write.touches(family, range))
     }
 
-    /// After a crash the database stands at `sequence`: takes back what is gone, and says what is wrong with that.
+    /// After a crash the database is at `sequence`: takes back what is lost, and returns what is wrong with that.
     pub fn recover(&mut self, sequence: SequenceNumber, killed: bool) -> Result<(), String> {
         let kept = self.commits.partition_point(|commit| commit.sequence <= sequence);
         let all = self.commits.len();

@@ -15,7 +15,7 @@ use std::time::Duration;
 const HELD_MAX: usize = 4;
 
 impl World {
-    /// Takes the answer to a commit into the model. A refusal that tells why is handed on as an answer.
+    /// Takes the answer to a commit into the model. A refusal with a reason is passed on as an answer.
     pub fn committed(
         &mut self,
         answer: Result<SequenceNumber>,
@@ -44,7 +44,8 @@ impl World {
         self.committed(answer, writes, durability)
     }
 
-    /// Many range deletes in one batch or one after the other, in one family: small ones, some that lie in others, and puts between.
+    /// Many range deletes in one batch or one after the other, in one family: small ones, some that lie in others, and
+    /// puts between.
     pub fn delete_ranges(&mut self, rng: &mut Rng) -> Result<()> {
         let one_batch = rng.chance(1, 2);
         let writes = draw::range_deletes(rng, self.now_ms());

@@ -105,7 +105,8 @@ impl OpenTransaction {
         rows
     }
 
-    /// A read of a key that is no own write, nor known under a lock, is what the commit of a serializable one depends on.
+    /// A read of a key that is no own write, nor known under a lock, is what the commit of a serializable one depends
+    /// on.
     fn note_read(&mut self, family: Family, key: &Bytes) {
         let own = self.pending.has_written(family, key) || self.seen.contains_key(&(family, key.clone()));
         if self.isolation == Isolation::Serializable && !own {
@@ -227,7 +228,7 @@ impl World {
         Ok(())
     }
 
-    /// Goes on with the iterator that is open, or opens one.
+    /// Continues with the iterator that is open, or opens one.
     fn scan_in(&mut self, open: &mut OpenTransaction, rng: &mut Rng) -> Result<()> {
         let mut walk = match open.walk.take() {
             Some(walk) if rng.chance(3, 4) => walk,
@@ -343,7 +344,7 @@ impl World {
         let answer = if submitted { self.submit(open.transaction) } else { open.transaction.commit() };
         match answer {
             Err(Error::LockTimeout { .. }) => {
-                assert!(blocked && !submitted, "nobody else has locked what it writes");
+                assert!(blocked && !submitted, "no other transaction has locked what it writes");
                 self.note(b"locked");
                 Ok(())
             }
@@ -374,7 +375,7 @@ impl World {
             if let Ok(answer) = receiver.try_recv() {
                 return answer;
             }
-            assert!(kontiki_env::tasks::Tasks::step(&self.machine.tasks), "nobody answers");
+            assert!(kontiki_env::tasks::Tasks::step(&self.machine.tasks), "no job answers");
         }
     }
 }

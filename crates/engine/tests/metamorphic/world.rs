@@ -134,7 +134,7 @@ impl World {
         Ok(())
     }
 
-    /// Lets go of everything that is held, the database too.
+    /// Drops everything that is held, the database too.
     pub fn let_go(&mut self) -> Option<Db> {
         self.moments.clear();
         self.scans.clear();
@@ -143,7 +143,7 @@ impl World {
         self.db.take()
     }
 
-    /// For who reads the failure; the last lines are kept.
+    /// For the reader of a failure; the last lines are kept.
     pub fn say(&mut self, line: impl FnOnce() -> String) {
         if self.log.len() >= 2 * LOG_LINES_MAX {
             self.log.drain(..LOG_LINES_MAX);
@@ -183,8 +183,8 @@ impl World {
         compare(self.db(), &self.model.rows, self.now_ms(), what)
     }
 
-    /// For who looks for the step that went wrong: everything, after each step.
-    pub fn check_if_asked(&self, step: &str) {
+    /// For the search for the step that went wrong: everything, after each step.
+    pub fn check_if_requested(&self, step: &str) {
         if self.check_each_step && !self.machine.fs.is_off() {
             self.check_all(step).expect("a healthy disk");
         }
@@ -228,7 +228,7 @@ impl World {
         self.check_all("restarted").expect("a healthy disk");
     }
 
-    /// Takes the power away, if it is not off yet, and looks at what is left; the model goes on from there.
+    /// Takes the power away, if it is not off yet, and checks what is left; the model continues from there.
     pub fn lose_power_and_reopen(&mut self, rng: &mut Rng) {
         let modes =
             [CrashMode::LoseUnsynced, CrashMode::KeepUnsynced, CrashMode::Prefix, CrashMode::Pages, CrashMode::Random];
@@ -258,7 +258,7 @@ impl World {
         self.check_all("power loss").expect("a healthy disk");
     }
 
-    /// After a step: goes on from a power loss, and lets pass what a full disk excuses.
+    /// After a step: continues from a power loss, and accepts what a full disk excuses.
     pub fn after(&mut self, outcome: Result<()>, rng: &mut Rng) {
         if self.machine.fs.is_off() {
             self.lose_power_and_reopen(rng);

@@ -1,4 +1,4 @@
-//! Checkpoints and backups beside everything else.
+//! Checkpoints and backups in parallel with everything else.
 
 use crate::world::{Worker, check_snapshot};
 use kontiki_engine::copy::BackupStore;

@@ -1,7 +1,8 @@
-//! Everything at once, on the real machine with real threads: transactions, conditional commits, ingests, checkpoints, backups,
-//! families that come and go, compactions, garbage collections, subscribers, and a close in the middle of all of it. What is
-//! looked for is a wait that never ends: every worker must get on all the time, and must end when the database is closed.
-//! In debug builds each acquisition of a lock is checked against the order of locks besides (`src/lock`).
+//! Everything at once, on the real machine with real threads: transactions, conditional commits, ingests, checkpoints,
+//! backups, families that come and go, compactions, garbage collections, subscribers, and a close in the middle of all
+//! of it. What is looked for is a wait that never ends: every worker must make progress all the time, and must end when
+//! the database is closed. In debug builds each acquisition of a lock is checked against the order of locks besides
+//! (`src/lock`).
 //!
 //! Runs for [`SECONDS`] seconds, or as many as `KONTIKI_STRESS_SECONDS` says:
 //!
@@ -22,13 +23,14 @@ use world::{Worker, World};
 const SECONDS: u64 = 4;
 /// A database is closed after so long, and opened again.
 const ROUND: Duration = Duration::from_secs(2);
-/// A worker that takes no step for so long waits for ever. Far above the longest wait on a machine that does something else.
+/// A worker that takes no step for so long waits for ever. Far above the longest wait on a machine that does something
+/// else.
 const STALL: Duration = Duration::from_secs(120);
 
 #[test]
-fn nobody_waits_for_ever_and_nothing_is_lost_whatever_runs_beside_whatever() {
+fn no_call_waits_for_ever_and_nothing_is_lost_under_any_concurrency() {
     let seconds = std::env::var("KONTIKI_STRESS_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SECONDS);
-    let dir = tempfile::tempdir().expect("room");
+    let dir = tempfile::tempdir().expect("written");
     let end = Instant::now() + Duration::from_secs(seconds);
     let mut totals = vec![0; work::WORKERS.len()];
     let mut rounds = 0;

@@ -87,7 +87,7 @@ fn submitted_condition(worker: &Worker) {
             let sender = sender.clone();
             world.db.submit(commit, Box::new(move |answer| sender.send(answer).expect("received")));
         }
-        // All of them: an answer that finds nobody would panic, and stop the database.
+        // All of them: an answer without a receiver would panic, and stop the database.
         let answers: Vec<Result<u64>> = (0..8).map(|_| receiver.recv().expect("an answer for each")).collect();
         answers.into_iter().try_for_each(|answer| answer.map(drop))
     });

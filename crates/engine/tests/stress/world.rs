@@ -109,7 +109,7 @@ pub fn check_snapshot(snapshot: &Snapshot, what: &str) -> kontiki_engine::Result
         count += 1;
         sum += number(&value);
     }
-    assert_eq!((count, sum), (ACCOUNTS, ACCOUNTS * BALANCE), "{what}: no money comes or goes");
+    assert_eq!((count, sum), (ACCOUNTS, ACCOUNTS * BALANCE), "{what}: the sum is constant");
     let mut generations = Vec::new();
     for key in 0..GENERATION_KEYS {
         generations.push(snapshot.get(Family::DEFAULT, &generation_key(key))?.map(|value| number(&value)));

@@ -12,7 +12,7 @@ const MONOTONIC: ClockId = ClockId::Boottime;
 #[cfg(not(target_os = "linux"))]
 const MONOTONIC: ClockId = ClockId::Monotonic;
 
-/// The machine's clocks. All readings of a machine compare, until it is started again.
+/// The machine's clocks. All readings of a machine are comparable, until it is started again.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealClock;
 
@@ -31,7 +31,7 @@ impl Clock for RealClock {
     }
 
     fn wall_ms(&self) -> u64 {
-        // A wall clock before 1970 reads as 0: nothing of ours can be older.
+        // A wall clock before 1970 reads as 0: no data of the database can be older.
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
     }

@@ -1,4 +1,4 @@
-//! Virtual time: one true time that the world advances, and clocks of nodes that read it askew.
+//! Virtual time: one true time that the world advances, and clocks of nodes that deviate from it.
 
 use super::Clock;
 use parking_lot::Mutex;
@@ -22,11 +22,11 @@ impl VirtualTime {
         Duration::from_nanos(self.now_ns.load(Ordering::Relaxed))
     }
 
-    /// Goes forward to `now`; time never goes back.
+    /// Advances to `now`; time never decreases.
     pub fn advance_to(&self, now: Duration) {
         let now_ns = u64::try_from(now.as_nanos()).expect("a simulation lasts less than 584 years");
         let before_ns = self.now_ns.swap(now_ns, Ordering::Relaxed);
-        assert!(before_ns <= now_ns, "time never goes back");
+        assert!(before_ns <= now_ns, "time never decreases");
     }
 }
 
@@ -62,7 +62,7 @@ impl SimClock {
         SimClock { time, skew: Arc::default() }
     }
 
-    /// A clock whose monotonic side reads `origin` when the world begins: monotonic clocks of two machines have
+    /// A clock whose monotonic time is `origin` when the world begins: monotonic clocks of two machines have
     /// nothing in common, and a time of one that is taken for a time of the other should be noticed.
     pub fn with_origin(time: VirtualTime, origin: Duration) -> SimClock {
         let origin_ns = u64::try_from(origin.as_nanos()).expect("an origin of less than 584 years");
@@ -70,7 +70,7 @@ impl SimClock {
         SimClock { time, skew: Arc::new(Mutex::new(skew)) }
     }
 
-    /// The true time behind it.
+    /// The underlying true time.
     pub fn time(&self) -> &VirtualTime {
         &self.time
     }

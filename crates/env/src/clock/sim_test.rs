@@ -33,7 +33,7 @@ fn only_the_wall_clock_jumps() {
 }
 
 #[test]
-#[should_panic(expected = "time never goes back")]
+#[should_panic(expected = "time never decreases")]
 fn true_time_refuses_to_go_back() {
     let time = VirtualTime::default();
     time.advance_to(SECOND);

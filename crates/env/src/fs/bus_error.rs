@@ -1,14 +1,14 @@
-//! Makes an error of the signal with which the kernel refuses a page of a mapped file.
+//! Turns the signal with which the kernel refuses a page of a mapped file into an error.
 //!
 //! A thread that writes to a mapped page which the kernel cannot give it (the disk cannot be read, the file system has
-//! gone read-only, the file was cut) gets SIGBUS, which ends the process. While a thread writes through [`guarded`] the
-//! signal is handled instead: a page of anonymous memory takes the place of the refused one, so that the write can finish,
-//! and [`guarded`] answers with an error. What was in the file before is untouched.
+//! become read-only, the file was cut) gets SIGBUS, which ends the process. While a thread writes through [`guarded`]
+//! the signal is handled instead: a page of anonymous memory takes the place of the refused one, so that the write can
+//! finish, and [`guarded`] returns an error. What was in the file before is untouched.
 //!
-//! A signal at any other address goes to the handler that was there before ours (the standard library's, which reports
+//! A signal at any other address is passed to the previously installed handler (the standard library's, which reports
 //! stack overflows, or the program's own). A program that installs a handler later and does not call ours turns this
 //! protection off.
-#![allow(unsafe_code)] // installing a handler, and what it does; see UNSAFE.md
+#![allow(unsafe_code)] // installs a signal handler; see UNSAFE.md
 
 use libc::{c_int, c_void, sigaction, siginfo_t};
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
@@ -34,13 +34,13 @@ thread_local! {
 /// The handler that was there before.
 static PREVIOUS: OnceLock<sigaction> = OnceLock::new();
 static INSTALLED: OnceLock<bool> = OnceLock::new();
-/// Asked for once, so that the handler asks for nothing.
+/// Read once, so that the handler makes no call for it.
 static PAGE_BYTES: AtomicUsize = AtomicUsize::new(0);
 
-/// Makes [`guarded`] work; false if the system does not let us.
+/// Installs the handler for [`guarded`]; false if the system does not permit it.
 pub(super) fn install() -> bool {
     *INSTALLED.get_or_init(|| {
-        // SAFETY: it only asks for a number.
+        // SAFETY: it only reads a number.
         let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
         PAGE_BYTES.store(usize::try_from(page_bytes).unwrap_or(0), Relaxed);
         // SAFETY: all zeros is a valid `sigaction`: no flags, an empty mask, the default action.
@@ -48,7 +48,8 @@ pub(super) fn install() -> bool {
         ours.sa_sigaction = on_bus_error as *const () as usize;
         ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
         let mut previous = ours;
-        // SAFETY: both point to live values of the right type, and the handler has the signature that SA_SIGINFO asks for.
+        // SAFETY: both point to live values of the right type, and the handler has the signature that SA_SIGINFO
+        // requires.
         let installed = unsafe { sigaction(libc::SIGBUS, &raw const ours, &raw mut previous) } == 0;
         installed && page_bytes > 0 && PREVIOUS.set(previous).is_ok()
     })
@@ -71,7 +72,7 @@ pub(super) fn guarded(range: Range<usize>, write: impl FnOnce()) -> io::Result<(
     })
 }
 
-/// The handler. It may do nothing that takes a lock or allocates: it looks at this thread's own atomics, and makes one
+/// The handler. It must not take a lock or allocate: it reads this thread's own atomics, and makes one
 /// system call.
 extern "C" fn on_bus_error(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     // SAFETY: the kernel gives a handler with SA_SIGINFO a valid `siginfo_t`, and SIGBUS has an address.
@@ -89,13 +90,13 @@ extern "C" fn on_bus_error(signal: c_int, info: *mut siginfo_t, context: *mut c_
     }
 }
 
-/// Puts anonymous memory in the place of the page at `address`, which is in a mapping of ours.
+/// Maps anonymous memory in place of the page at `address`, which is in a mapping of this process.
 fn replace_page(address: usize) -> bool {
     let page_bytes = PAGE_BYTES.load(Relaxed);
     let start = (address - address % page_bytes) as *mut c_void;
     let protection = ProtFlags::READ | ProtFlags::WRITE;
-    // SAFETY: the page lies in the mapping that this thread is writing to (the caller of `guarded` says so), which only it
-    // writes and no reference points into; it is unmapped with that mapping.
+    // SAFETY: the page lies in the mapping that this thread is writing to (guaranteed by the caller of `guarded`),
+    // which only it writes and no reference points into; it is unmapped with that mapping.
     unsafe { mmap_anonymous(start, page_bytes, protection, MapFlags::PRIVATE | MapFlags::FIXED) }.is_ok()
 }
 
@@ -108,8 +109,8 @@ fn forward(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
         unsafe { libc::signal(signal, libc::SIG_DFL) };
         return;
     };
-    // SAFETY: it was installed as the handler of this signal, so it has the signature that its flags say, and expects the
-    // arguments that the kernel has given us.
+    // SAFETY: it was installed as the handler of this signal, so it has the signature that its flags say, and expects
+    // the arguments that the kernel has given us.
     unsafe {
         if previous.sa_flags & libc::SA_SIGINFO != 0 {
             let handler: extern "C" fn(c_int, *mut siginfo_t, *mut c_void) =

@@ -1,4 +1,4 @@
-//! What every file system must do the same; each implementation's tests call these.
+//! Behaviour that is the same for every file system; each implementation's tests call these.
 
 use super::{Fs, OpenMode, read_all, replace_file};
 use std::io::ErrorKind;
@@ -45,7 +45,7 @@ fn sizes(fs: &dyn Fs, root: &Path) {
     assert!(bytes.starts_with(b"abc") && bytes[3..].iter().all(|b| *b == 0));
     file.set_len(2).unwrap();
     file.set_len(4).unwrap();
-    assert_eq!(read_all(fs, &path).unwrap(), b"ab\0\0", "what was cut does not come back");
+    assert_eq!(read_all(fs, &path).unwrap(), b"ab\0\0", "cut bytes read as zero");
     assert!(fs.free_bytes(root).unwrap() > 0);
 }
 
@@ -122,5 +122,5 @@ fn locks(fs: &dyn Fs, root: &Path) {
     assert_eq!(fs.lock(&path, "p 5").map(|_| ()).unwrap_err().kind(), ErrorKind::WouldBlock);
     drop(two);
     fs.lock(&path, "p 6").unwrap();
-    assert_eq!(read_all(fs, &path).unwrap(), b"p 6", "the former holder's longer text is gone");
+    assert_eq!(read_all(fs, &path).unwrap(), b"p 6", "the former holder's longer text is replaced");
 }

@@ -1,4 +1,4 @@
-//! A window onto a file: a write is a copy into memory, without a system call.
+//! A memory mapping of a file: a write is a copy into memory, without a system call.
 #![allow(unsafe_code)] // one call to map, one to unmap, one copy; see UNSAFE.md
 
 use super::{MappedFile, bus_error};
@@ -8,9 +8,9 @@ use std::fs::File;
 use std::io;
 use std::ptr::NonNull;
 
-/// File systems whose allocated blocks stay where they are when they are written, so that such a write never meets a full
-/// disk: ext4 and tmpfs. Not XFS or Btrfs: there a copy of a file may share its blocks (`cp --reflink`), at any time and
-/// without anybody being asked, and the next write of such a block needs a new one.
+/// File systems whose allocated blocks stay where they are when they are written, so that such a write never finds a
+/// full disk: ext4 and tmpfs. Not XFS or Btrfs: there a copy of a file may share its blocks (`cp --reflink`), at any
+/// time and without a notification, and the next write of such a block needs a new one.
 const IN_PLACE: [i64; 2] = [0xEF53, 0x0102_1994];
 
 /// Whether the file is on one of these.
@@ -37,8 +37,8 @@ impl Map {
         if !in_place || length == 0 || file.metadata()?.len() < length as u64 || !bus_error::install() {
             return Ok(None);
         }
-        // SAFETY: a new mapping at an address of the system's choice overlaps nothing. No reference into it is ever made;
-        // it is only copied to, so changes of the file by others do not matter.
+        // SAFETY: a new mapping at an address of the system's choice overlaps nothing. No reference into it is ever
+        // made; it is only copied to, so changes of the file by others do not matter.
         let start = unsafe {
             mmap(std::ptr::null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, file, 0)?
         };
@@ -57,8 +57,8 @@ impl MappedFile for Map {
         let target = unsafe { self.start.as_ptr().cast::<u8>().add(offset as usize) };
         let range = target as usize..target as usize + bytes.len();
         // SAFETY: the target lies inside the mapping (checked above), which is writable and lives as long as `self`;
-        // `&mut self` keeps other writes away; `bytes` cannot overlap it, since no reference into it exists. A page that
-        // the kernel refuses is replaced by one of anonymous memory.
+        // `&mut self` excludes other writes; `bytes` cannot overlap it, since no reference into it exists. A page
+        // that the kernel refuses is replaced by one of anonymous memory.
         let written = bus_error::guarded(range, || unsafe {
             std::ptr::copy_nonoverlapping(bytes.as_ptr(), target, bytes.len());
         });

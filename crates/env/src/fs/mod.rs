@@ -5,7 +5,7 @@
 //! - directory entries (create, rename, remove, link) up to the last successful [`Fs::sync_dir`] of that directory.
 //!
 //! Nothing else is promised: unsynced writes may survive wholly, partly, out of order, or as garbage. After a
-//! failed sync the content of the file is unknown; callers never retry a sync and hope.
+//! failed sync the content of the file is unknown; callers never retry a sync.
 
 #[cfg(target_os = "linux")]
 mod bus_error;
@@ -37,14 +37,14 @@ pub enum OpenMode {
 pub enum Access {
     /// The system decides.
     Normal,
-    /// Here and there: no read-ahead, which would read megabytes for one block on some disks.
+    /// At random offsets: no read-ahead, which would read megabytes for one block on some disks.
     Random,
     /// From the beginning to the end.
     Sequential,
 }
 
 /// One open file. All access is positional, so readers and the writer share a handle without a cursor.
-#[allow(clippy::len_without_is_empty)] // nobody asks whether a file is empty; a cheap-looking call that does I/O misleads
+#[allow(clippy::len_without_is_empty)] // no caller needs it; a cheap-looking call that does I/O misleads
 pub trait File: Send + Sync {
     /// Reads up to `buffer.len()` bytes at `offset`; fewer only at the end of the file.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
@@ -53,30 +53,30 @@ pub trait File: Send + Sync {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Makes everything written so far durable, with the metadata needed to read it back (fdatasync).
     fn sync(&self) -> io::Result<()>;
-    /// Reserves blocks for `[0, length)` so that later writes there cannot fail for want of space. The file's
+    /// Reserves blocks for `[0, length)` so that later writes there cannot fail for lack of space. The file's
     /// length becomes at least `length`; new bytes read as zero.
     fn allocate(&self, length: u64) -> io::Result<()>;
     /// Cuts or extends (with zeros) the file.
     fn set_len(&self, length: u64) -> io::Result<()>;
-    /// Says how the file will be read, so that the system reads ahead as it should. A hint: it changes no content.
+    /// Declares how the file will be read, so that the system reads ahead as it should. A hint: it changes no content.
     fn advise(&self, access: Access) -> io::Result<()> {
         let _ = access;
         Ok(())
     }
     /// Length in bytes.
     fn len(&self) -> io::Result<u64>;
-    /// Number of names that the file has now. Whoever wants to use a file for something else asks, because a hard link may
-    /// keep its content for somebody.
+    /// Number of names that the file has now. A caller that wants to reuse a file for something else checks it, because
+    /// a hard link may still refer to the content.
     fn links(&self) -> io::Result<u64>;
-    /// Whether blocks that are allocated stay where they are when they are written, so that such a write cannot fail for want
-    /// of space. Not so on copy-on-write file systems, and where it is not known.
+    /// Whether blocks that are allocated stay where they are when they are written, so that such a write cannot fail
+    /// for lack of space. Not so on copy-on-write file systems, and where it is not known.
     fn writes_in_place(&self) -> bool {
         false
     }
-    /// A window onto the first `length` bytes, which must be allocated: the cheapest way to write a little at a time.
-    /// `None` where that is not possible, or where a write there could fail for want of space. Reads, writes and syncs of
-    /// the file see what is written there as if [`File::write_at`] had written it, but that a killed process may leave a
-    /// part of one write. The file must not be cut while it is mapped.
+    /// A mapping of the first `length` bytes, which must be allocated: the cheapest way to write a little at a time.
+    /// `None` where that is not possible, or where a write there could fail for lack of space. Reads, writes and syncs
+    /// of the file see what is written there as if [`File::write_at`] had written it, but that a killed process may
+    /// leave a part of one write. The file must not be cut while it is mapped.
     fn map(&self, length: u64) -> io::Result<Option<Box<dyn MappedFile>>> {
         let _ = length;
         Ok(None)
@@ -85,8 +85,8 @@ pub trait File: Send + Sync {
 
 /// See [`File::map`].
 pub trait MappedFile: Send {
-    /// Copies `bytes` to `offset`, within the mapping. On an error any part of `bytes` may have been written, and all later
-    /// writes may fail.
+    /// Copies `bytes` to `offset`, within the mapping. On an error any part of `bytes` may have been written, and all
+    /// later writes may fail.
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()>;
 }
 
@@ -104,8 +104,8 @@ pub trait Fs: Send + Sync {
     fn list(&self, path: &Path) -> io::Result<Vec<String>>;
     /// Whether the path exists.
     fn exists(&self, path: &Path) -> bool;
-    /// The same path from the root of the file system. A path that is kept is resolved once: a relative one would lead
-    /// elsewhere after the process has changed its working directory. The path need not exist. The default is for
+    /// The absolute path. A path that is kept is resolved once: a relative one would name
+    /// another file after the process has changed its working directory. The path need not exist. The default is for
     /// file systems without a working directory.
     fn absolute(&self, path: &Path) -> io::Result<PathBuf> {
         Ok(path.to_path_buf())
@@ -119,16 +119,17 @@ pub trait Fs: Send + Sync {
     /// Makes the entries of a directory durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
     /// Takes an exclusive lock on `path`, creating it, and writes `holder` (such as "process 123") into it. If
-    /// somebody holds it, the error is `WouldBlock` and its text names the holder that the file records. Released
-    /// by dropping the lock and by the end of the process; the file stays, for removing it would race.
+    /// it is held already, the error is `WouldBlock` and its text names the holder that the file records. Released
+    /// by dropping the lock and by the end of the process; the file stays, because its removal would race.
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Box<dyn FileLock>>;
-    /// Takes a shared lock on the file `path`, for those who only read: any number of them hold it at once, and nobody holds it
-    /// together with a lock of [`Fs::lock`]. Changes nothing, so it works on read-only media and on files of another user. `None`
-    /// if there is no such file. If somebody holds the exclusive lock, the error is as that of [`Fs::lock`].
+    /// Takes a shared lock on the file `path`, for readers: any number of them hold it at once, and none
+    /// holds it together with a lock of [`Fs::lock`]. Changes nothing, so it works on read-only media and on files of
+    /// another user. `None` if there is no such file. If the exclusive lock is held, the error is as that of
+    /// [`Fs::lock`].
     fn lock_to_read(&self, path: &Path) -> io::Result<Option<Box<dyn FileLock>>>;
     /// Free bytes of the volume that holds `path`.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
-    /// How many descriptors this process may have at once, for files and for everything else; `None` where there is no
+    /// How many descriptors this process may have at once, for all purposes; `None` where there is no
     /// bound. See [`is_out_of_descriptors`].
     fn descriptors_max(&self) -> Option<u64> {
         None

@@ -80,7 +80,7 @@ impl File for RealFile {
             Access::Sequential => rustix::fs::Advice::Sequential,
         };
         match rustix::fs::fadvise(&self.file, 0, None, advice) {
-            // A file system that takes no hints, and a pipe in place of a file.
+            // A file system that ignores hints, and a pipe in place of a file.
             Err(Errno::INVAL | Errno::SPIPE | Errno::OPNOTSUPP) => Ok(()),
             result => result.map_err(io::Error::from),
         }
@@ -114,8 +114,8 @@ struct RealLock {
 
 impl FileLock for RealLock {}
 
-/// Given back here and not by the end of the file: another thread may be starting a process, which has the file too until it
-/// executes its program.
+/// Released here and not by the end of the file: another thread may be starting a process, which has the file too
+/// until it executes its program.
 impl Drop for RealLock {
     fn drop(&mut self) {
         let _ = self.file.unlock(); // the end of the file does the same, a little later
@@ -149,7 +149,7 @@ impl Fs for RealFs {
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(path)? {
-            // Names of ours are all ASCII: one that is not UTF-8 is somebody else's, and is shown as best it can be.
+            // Names of the database are all ASCII: one that is not UTF-8 is foreign, and is shown as well as possible.
             names.push(entry?.file_name().to_string_lossy().into_owned());
         }
         names.sort_unstable();
@@ -193,7 +193,7 @@ impl Fs for RealFs {
             Err(fs::TryLockError::Error(error)) => return Err(error),
         }
         let mut lock = RealLock { file };
-        // What it records is for people; a full disk is no reason to refuse the lock.
+        // The recorded text is for people; a full disk is no reason to refuse the lock.
         match lock.file.set_len(0).and_then(|()| lock.file.write_all(holder.as_bytes())) {
             Err(error) if error.kind() != io::ErrorKind::StorageFull => Err(error),
             _ => Ok(Box::new(lock)),
@@ -212,7 +212,7 @@ impl Fs for RealFs {
                 file.read_to_string(&mut recorded)?;
                 Err(super::held_by(&recorded))
             }
-            // Some read-only file systems know no locks; nobody writes there.
+            // Some read-only file systems have no locks; no process writes there.
             Err(fs::TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(None),
             Err(fs::TryLockError::Error(error)) => Err(error),
         }

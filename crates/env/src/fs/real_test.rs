@@ -50,7 +50,7 @@ fn what_is_written_through_a_mapping_is_in_the_file() {
     file.set_len(100).unwrap();
 }
 
-/// A cut file is the one way to have the kernel refuse a page without a broken disk.
+/// A cut file is the only way to make the kernel refuse a page without a broken disk.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_page_that_the_system_refuses_is_an_error_and_no_signal() {
@@ -62,19 +62,20 @@ fn a_page_that_the_system_refuses_is_an_error_and_no_signal() {
     map.write_at(b"before", 0).unwrap();
     file.set_len(4096).unwrap();
     let long = vec![7; 20_000];
-    let error = map.write_at(&long, 3000).expect_err("most of its pages are gone");
+    let error = map.write_at(&long, 3000).expect_err("most of its pages are cut");
     assert!(error.to_string().contains("SIGBUS"), "{error}");
     map.write_at(b"later", 0).expect_err("nothing is written to what may not be the file");
     let bytes = read_all(&RealFs, &path).unwrap();
     assert!(bytes.starts_with(b"before\0") && bytes.len() == 4096);
     assert!(bytes[3000..].iter().all(|byte| *byte == 7), "the page that is there took its part");
-    // Another file's mapping works on.
+    // Another file's mapping still works.
     let other = RealFs.open(&directory.path().join("other"), OpenMode::CreateNew).unwrap();
     other.allocate(4096).unwrap();
     other.map(4096).unwrap().expect("as above").write_at(b"x", 0).unwrap();
 }
 
-/// A process that is just being forked has all descriptors of this one until it executes its program, and shares their locks.
+/// A process that is just being forked has all descriptors of this one until it executes its program, and shares their
+/// locks.
 #[test]
 fn a_lock_that_is_given_back_is_free_although_a_forked_process_still_has_its_file() {
     let scratch = tempfile::tempdir().unwrap();

@@ -9,15 +9,15 @@ pub use threads::Threads;
 
 use std::time::Duration;
 
-/// What one call of a job achieved.
+/// The result of one call of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// Did a unit of work; there may be more: call again.
     Worked,
     /// Nothing to do until woken.
     Idle,
-    /// Nothing to do until woken, or until so much time has passed: for work that comes with time alone. In a stepped
-    /// world only a wake counts.
+    /// Nothing to do until woken, or until so much time has passed: for work that becomes due with time alone. In a
+    /// stepped world only a wake counts.
     IdleFor(Duration),
 }
 
@@ -36,7 +36,7 @@ pub trait TaskHandle: Send + Sync {
 pub trait Tasks: Send + Sync {
     /// Registers a job; it starts runnable.
     fn spawn(&self, name: &str, job: Job) -> Box<dyn TaskHandle>;
-    /// True when jobs are threads of their own; false when the world steps them, so that whoever would wait for
+    /// True when jobs are separate threads; false when the world steps them, so that a thread that would wait for
     /// a job must call [`Tasks::step`] instead of blocking.
     fn threaded(&self) -> bool;
     /// Steps one runnable job, if jobs are stepped and one is runnable. Returns whether it did.

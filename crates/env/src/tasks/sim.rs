@@ -1,4 +1,4 @@
-//! Stepped jobs: nothing runs by itself; whoever owns the world, or waits for a job, steps one.
+//! Stepped jobs: nothing runs by itself; the owner of the world, or a caller that waits for a job, steps one.
 
 use super::{Job, Progress, TaskHandle, Tasks};
 use crate::rng::Rng;

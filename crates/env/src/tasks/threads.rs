@@ -18,7 +18,7 @@ struct Signal {
 
 #[derive(Default)]
 struct Flags {
-    /// Somebody asked for a step since the last one began.
+    /// A step was requested since the last one began.
     runnable: bool,
     stop: bool,
 }
@@ -49,7 +49,7 @@ fn run(signal: &Signal, mut job: Job) {
                 None
             }
             Progress::Idle => None,
-            Progress::IdleFor(pause) => Some(pause),
+            Progress::IdleFor(wait) => Some(wait),
         };
     }
 }

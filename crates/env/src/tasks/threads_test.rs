@@ -108,17 +108,17 @@ fn a_panic_reaches_the_owner() {
 #[test]
 fn a_job_that_idles_for_a_while_comes_back_by_itself_and_ends_at_once() {
     let (sender, receiver) = mpsc::channel();
-    let mut pauses = vec![Duration::from_secs(3600), Duration::from_millis(1), Duration::from_millis(1)];
+    let mut waits = vec![Duration::from_secs(3600), Duration::from_millis(1), Duration::from_millis(1)];
     let handle = Threads.spawn(
         "look",
         Box::new(move || {
-            sender.send(pauses.len()).unwrap();
-            Progress::IdleFor(pauses.pop().unwrap_or(Duration::from_secs(3600)))
+            sender.send(waits.len()).unwrap();
+            Progress::IdleFor(waits.pop().unwrap_or(Duration::from_secs(3600)))
         }),
     );
     let seen: Vec<usize> = (0..3).map(|_| receiver.recv_timeout(DEADLINE).unwrap()).collect();
     assert_eq!(seen, [3, 2, 1], "without a wake");
     handle.wake();
-    assert_eq!(receiver.recv_timeout(DEADLINE).unwrap(), 0, "a wake ends the pause");
+    assert_eq!(receiver.recv_timeout(DEADLINE).unwrap(), 0, "a wake ends the wait");
     drop(handle); // does not wait an hour
 }

@@ -1,4 +1,4 @@
-//! The face of the database, on a good day.
+//! The API of the database, without faults.
 
 use super::*;
 use crate::{Error, StreamContents, StreamId};
@@ -112,7 +112,7 @@ fn submitted_commits_are_answered_once_and_in_order() {
         };
         db.submit(commit, Box::new(move |result| answers.lock().push((i as u32, result.is_ok()))));
     }
-    assert!(answers.lock().is_empty(), "nobody has led a group yet");
+    assert!(answers.lock().is_empty(), "no group was written yet");
     machine.tasks.run_until_idle(1000);
     let answers = answers.lock();
     assert_eq!(answers.len(), 50);
@@ -220,23 +220,23 @@ fn a_range_delete_survives_flush_compaction_and_restart() {
     let machine = SimMachine::from_seed(77);
     let db = open(&machine);
     for i in 0..100 {
-        db.write(put(&format!("key{i:02}"), "old"), Durability::Sync).expect("room");
+        db.write(put(&format!("key{i:02}"), "old"), Durability::Sync).expect("written");
     }
-    db.flush().expect("room");
+    db.flush().expect("written");
     let mut batch = put("key15", "before, in the same batch");
     batch.delete_range(Family::DEFAULT, b"key10", b"key90");
     batch.put(Family::DEFAULT, b"key20", b"after, in the same batch");
     let before = db.snapshot();
-    db.write(batch, Durability::Sync).expect("room");
-    db.write(put("key30", "later"), Durability::Sync).expect("room");
+    db.write(batch, Durability::Sync).expect("written");
+    db.write(put("key30", "later"), Durability::Sync).expect("written");
     let expected: Vec<String> =
         (0..100).filter(|i| *i < 10 || *i >= 90 || [20, 30].contains(i)).map(|i| format!("key{i:02}")).collect();
     let keys = |db: &Db| dump(&db.snapshot(), Family::DEFAULT).into_iter().map(|(key, _)| key).collect::<Vec<_>>();
     assert_eq!(keys(&db), expected, "in memory");
     assert_eq!(db.get(b"key15").expect("readable"), None);
-    db.flush().expect("room");
+    db.flush().expect("written");
     assert_eq!(keys(&db), expected, "in tables");
-    db.compact().expect("room");
+    db.compact().expect("written");
     assert_eq!(keys(&db), expected, "merged");
     assert_eq!(dump(&before, Family::DEFAULT).len(), 100, "an older snapshot does not change");
     drop((db, before));
@@ -252,12 +252,12 @@ fn a_familys_own_compression_counts_level_by_level() {
     options.memtable_bytes = 1 << 20;
     let db = Db::open_in(&machine.env(), Path::new(DIR), options).expect("opens");
     for i in 0..200 {
-        db.write(put(&format!("key{i:03}"), &"abcdefgh".repeat(12)), Durability::Buffered).expect("room");
+        db.write(put(&format!("key{i:03}"), &"abcdefgh".repeat(12)), Durability::Buffered).expect("written");
     }
-    db.flush().expect("room");
+    db.flush().expect("written");
     let flushed = db.stats().table_bytes();
     assert!(flushed > 200 * 96, "level 0 is not compressed: {flushed} bytes");
-    db.compact().expect("room");
+    db.compact().expect("written");
     let compacted = db.stats().table_bytes();
     assert!(compacted < flushed / 3, "deeper levels are: {compacted} of {flushed} bytes");
 }

@@ -143,8 +143,8 @@ fn a_number_from_elsewhere_is_refused() {
     assert!(matches!(other.changes(0), Err(Error::Closed)));
 }
 
-/// From every number, through flushes, merges, collections of values, streams and reopening: what the feed gives is what
-/// was written, or it says that it is gone, and then the number it names works.
+/// From every number, through flushes, merges, collections of values, streams and reopening: what the feed gives is
+/// what was written, or returns that it was deleted, and then the number in the error works.
 #[test]
 fn the_feed_from_any_number_equals_what_was_written() {
     for (options, seeds) in
@@ -199,7 +199,7 @@ fn follow_at_random(seed: u64, kept_bytes: u64) {
     }
 }
 
-/// Returns 1 if something was gone.
+/// Returns 1 if something was deleted.
 fn check_from(db: &Db, written: &Written, from: SequenceNumber, seed: u64) -> u64 {
     match feed(db, from) {
         Ok(found) => {
@@ -251,7 +251,7 @@ fn power_loss_takes_back_nothing_that_a_subscriber_was_given() {
         assert_eq!(found[..given.len()], given[..], "seed {seed}: given in order, from the first one on");
         let common = found.len().min(written.len());
         assert_eq!(found[..common], written[..common], "seed {seed}: the log has what was written");
-        // It goes on where it was.
+        // It continues where it was.
         let from = given.last().map_or(0, |(sequence, _)| *sequence);
         let next = db.write(put("after", "all"), Durability::Sync).expect("written");
         let rest = feed(&db, from).expect("readable");
@@ -261,7 +261,7 @@ fn power_loss_takes_back_nothing_that_a_subscriber_was_given() {
 }
 
 #[test]
-fn buffered_writes_come_when_they_are_durable_or_when_asked_for() {
+fn buffered_writes_are_delivered_when_durable_or_on_request() {
     let machine = SimMachine::from_seed(1);
     let db = open(&machine);
     let (mut safe, mut fast) =
@@ -271,7 +271,7 @@ fn buffered_writes_come_when_they_are_durable_or_when_asked_for() {
     assert_eq!(drain(&mut fast).expect("readable").len(), 1);
     let syncs = db.stats().log.syncs;
     assert_eq!(safe.wait(Duration::ZERO).expect("readable").map(|change| change.sequence), Some(1));
-    assert_eq!(db.stats().log.syncs, syncs + 1, "whoever waits syncs");
+    assert_eq!(db.stats().log.syncs, syncs + 1, "a waiting subscriber syncs");
     db.write(put("b", "1"), Durability::Buffered).expect("written");
     db.write(put("c", "1"), Durability::Sync).expect("written");
     assert_eq!(drain(&mut safe).expect("readable").len(), 2, "the sync made both durable");
@@ -279,7 +279,7 @@ fn buffered_writes_come_when_they_are_durable_or_when_asked_for() {
 }
 
 #[test]
-fn a_subscriber_that_is_too_slow_is_told_where_to_begin_again() {
+fn a_subscriber_that_is_too_slow_learns_where_to_restart() {
     let machine = SimMachine::from_seed(1);
     let db = open(&machine);
     let mut slow = db.changes(0).expect("open");
@@ -288,7 +288,7 @@ fn a_subscriber_that_is_too_slow_is_told_where_to_begin_again() {
     }
     db.flush().expect("flush");
     machine.tasks.run_until_idle(1000);
-    let Err(Error::ChangesGone { after, oldest_sequence }) = slow.next() else { panic!("segments are gone") };
+    let Err(Error::ChangesGone { after, oldest_sequence }) = slow.next() else { panic!("segments were deleted") };
     assert!(after == 0 && oldest_sequence > 1 && slow.position() == 0);
     assert_eq!(db.stats().feed.cut_off, 1);
     assert!(db.stats().feed.lag_sequences == 100 && db.stats().feed.lag_bytes > 0);
@@ -297,7 +297,7 @@ fn a_subscriber_that_is_too_slow_is_told_where_to_begin_again() {
     let mut again = db.changes(snapshot.sequence()).expect("open");
     db.write(put("more", "1"), Durability::Sync).expect("written");
     assert_eq!(drain(&mut again).expect("readable"), [(101, put("more", "1"))]);
-    // One that has everything is not cut off when the segment that it has read goes.
+    // One that has everything is not cut off when the segment that it has read is deleted.
     let mut idle = db.changes(101).expect("open");
     for i in 2..100 {
         db.commit(streams(vec![append(1, i - 1, &[&text(300, 1)])], Durability::Sync)).expect("streams");
@@ -327,11 +327,11 @@ fn damage_in_the_log_is_named_and_an_io_error_passes() {
     machine.fs.flip_bit(&path, 32 + 25 + 3, 1).expect("flipped");
     let mut other = db.changes(0).expect("open");
     assert!(matches!(other.next(), Err(Error::Corruption { file, offset: 32, .. }) if file == path));
-    assert_eq!(db.stats().health.stopped, None, "whoever reads the log stops nobody");
+    assert_eq!(db.stats().health.stopped, None, "a reader of the log does not stop writes");
 }
 
 #[test]
-fn whoever_waits_wakes_when_something_is_written_and_at_the_end() {
+fn a_waiting_subscriber_wakes_on_a_write_and_at_the_end() {
     let machine = SimMachine::from_seed(1);
     let env = Env { tasks: Arc::new(Threads), ..machine.env() };
     let db = Db::open_in(&env, Path::new(DIR), keeping_all()).expect("opens");

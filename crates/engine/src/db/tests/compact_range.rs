@@ -15,7 +15,7 @@ fn range(start: &'static str, end: &'static str) -> Range {
 fn fill(db: &Db, round: usize) {
     for i in 0..200 {
         let key = format!("{:03}", (i * 37) % 200);
-        db.write(put(&key, &format!("value {i} of round {round}")), Durability::Buffered).expect("room");
+        db.write(put(&key, &format!("value {i} of round {round}")), Durability::Buffered).expect("written");
     }
 }
 
@@ -27,16 +27,16 @@ fn tables_over(db: &Db, key: &str) -> usize {
 }
 
 #[test]
-fn a_range_is_in_one_table_each_afterwards_and_its_deleted_keys_are_gone() {
+fn a_range_is_in_one_table_each_afterwards_without_its_deleted_keys() {
     let machine = SimMachine::from_seed(1);
     let db = open(&machine);
     (0..3).for_each(|round| fill(&db, round));
     let mut batch = WriteBatch::new();
     (50..60).for_each(|i| batch.delete(Family::DEFAULT, format!("{i:03}").as_bytes()));
-    db.write(batch, Durability::Sync).expect("room");
+    db.write(batch, Durability::Sync).expect("written");
     let expected = dump(&db.snapshot(), Family::DEFAULT);
     let snapshot = db.snapshot();
-    db.compact_range(Family::DEFAULT, range("040", "070")).expect("room");
+    db.compact_range(Family::DEFAULT, range("040", "070")).expect("written");
     for i in 40..70 {
         assert!(tables_over(&db, &format!("{i:03}")) <= 1, "key {i:03}");
     }
@@ -44,7 +44,7 @@ fn a_range_is_in_one_table_each_afterwards_and_its_deleted_keys_are_gone() {
     assert_eq!(dump(&snapshot, Family::DEFAULT), expected);
     // While it is held, deletions that came after it are kept for conditions that name its number.
     drop(snapshot);
-    db.compact_range(Family::DEFAULT, Range::all()).expect("room");
+    db.compact_range(Family::DEFAULT, Range::all()).expect("written");
     let levels = db.stats().families[0].levels.clone();
     assert_eq!(levels.iter().map(|level| level.entries).sum::<u64>(), 190, "no version that is not needed: {levels:?}");
     db.compact_range(OTHER, Range::all()).expect("an empty family");
@@ -59,11 +59,11 @@ fn what_cannot_be_compacted_is_refused_and_a_full_disk_is_waited_out() {
     let db = open(&machine);
     fill(&db, 0);
     assert!(matches!(db.compact_range(Family(77), Range::all()), Err(Error::InvalidArgument(_))));
-    db.flush().expect("room");
+    db.flush().expect("written");
     machine.fs.set_quota(Some(machine.fs.used_bytes()));
     assert!(matches!(db.compact_range(Family::DEFAULT, Range::all()), Err(Error::NoSpace { .. })));
     machine.fs.set_quota(None);
-    db.compact_range(Family::DEFAULT, Range::all()).expect("room again");
+    db.compact_range(Family::DEFAULT, Range::all()).expect("there is space again");
     assert_eq!(dump(&db.snapshot(), Family::DEFAULT).len(), 200);
     fill(&db, 1);
     machine.fs.fail_next(Op::Sync, 1, |path| path.to_string_lossy().contains(".sst"));
@@ -104,7 +104,8 @@ fn it_runs_beside_writers_other_compactions_and_a_close() {
     assert_eq!(dump(&open(&restarted(&machine, 5)).snapshot(), Family::DEFAULT).len(), 200);
 }
 
-/// A family with few writes beside a busy one gets a table by each flush: they become few by themselves, and one by a compaction.
+/// A family with few writes next to a busy one gets a table by each flush: they become few by themselves, and one by a
+/// compaction.
 #[test]
 fn a_family_beside_a_busy_one_has_few_tables() {
     let machine = new_machine(9);
@@ -138,7 +139,8 @@ fn a_family_beside_a_busy_one_has_few_tables() {
     assert_eq!((tables(OTHER), db.stats().compaction.written_bytes), (1, written));
 }
 
-/// Where blocks shrink, a table ends before its file is as large as tables may be: two that look small come out as two again.
+/// Where blocks shrink, a table ends before its file is as large as tables may be: two that look small come out as two
+/// again.
 #[test]
 fn a_compaction_ends_although_its_tables_stay_small() {
     let machine = new_machine(10);

@@ -25,7 +25,7 @@ fn fill(db: &Db, from: usize, to: usize) {
         let large = "x".repeat(if i % 10 == 0 { 5000 } else { 1 });
         batch.put(OTHER, format!("other{i}").as_bytes(), large.as_bytes());
         batch.delete(Family::DEFAULT, format!("key{:03}", (i * 7) % 150).as_bytes());
-        db.write(batch, Durability::Buffered).expect("room");
+        db.write(batch, Durability::Buffered).expect("written");
     }
 }
 
@@ -43,14 +43,14 @@ fn a_checkpoint_is_a_database_of_its_own() {
     let db = open(&machine);
     fill(&db, 0, 400);
     let before = contents(&db);
-    db.flush().expect("room");
+    db.flush().expect("written");
     machine.tasks.run_until_idle(10_000);
     let used = machine.fs.used_bytes();
-    let report = db.checkpoint(Path::new(TARGET)).expect("room");
+    let report = db.checkpoint(Path::new(TARGET)).expect("written");
     assert!(report.linked > 1 && report.copied == 0 && report.bytes > 0);
     assert!(machine.fs.used_bytes() < used + report.bytes / 2, "links take no space");
     fill(&db, 400, 900);
-    db.compact().expect("room");
+    db.compact().expect("written");
     let after = contents(&db);
     assert_ne!(before, after);
 
@@ -58,7 +58,7 @@ fn a_checkpoint_is_a_database_of_its_own() {
     assert_eq!(contents(&copy), before);
     assert_eq!(copy.stats().visible_sequence, report.sequence);
     fill(&copy, 0, 300);
-    copy.compact().expect("room");
+    copy.compact().expect("written");
     assert_eq!(contents(&db), after, "neither touches the other");
     copy.close().expect("closes");
     assert_eq!(contents(&open_at(&machine, TARGET).expect("opens again"))[1].len(), before[1].len());
@@ -70,7 +70,7 @@ fn a_checkpoint_survives_power_loss_as_soon_as_it_is_reported() {
     let db = open(&machine);
     fill(&db, 0, 200);
     let before = contents(&db);
-    db.checkpoint(Path::new(TARGET)).expect("room");
+    db.checkpoint(Path::new(TARGET)).expect("written");
     machine.fs.crash(CrashMode::LoseUnsynced);
     drop(db);
     let machine = restarted(&machine, 3);
@@ -83,10 +83,10 @@ fn a_checkpoint_is_refused_where_it_would_harm() {
     let machine = SimMachine::from_seed(3);
     let db = open(&machine);
     fill(&db, 0, 10);
-    db.checkpoint(Path::new(TARGET)).expect("room");
+    db.checkpoint(Path::new(TARGET)).expect("written");
     let error = db.checkpoint(Path::new(TARGET)).expect_err("not empty").to_string();
     assert!(error.contains(TARGET) && error.contains("not empty"), "{error}");
-    db.commit(streams(vec![append(1, 1, &["entry"])], Durability::Sync)).expect("room");
+    db.commit(streams(vec![append(1, 1, &["entry"])], Durability::Sync)).expect("written");
     let error = db.checkpoint(Path::new("/another")).expect_err("served in an earlier version's way").to_string();
     assert!(error.contains("served store") && error.contains("kontiki serve"), "{error}");
 }
@@ -101,13 +101,13 @@ fn a_copy_of_a_served_directory_is_its_data_without_the_node() {
         .into_iter()
         .chain(Family::NODE_STATE.into_iter().zip(["kontiki.meta", "kontiki.placement"]))
     {
-        db.create_family(FamilySpec::new(family, name)).expect("room");
+        db.create_family(FamilySpec::new(family, name)).expect("written");
         let mut batch = WriteBatch::new();
         batch.put(family, b"key", name.as_bytes());
-        db.write(batch, Durability::Sync).expect("room");
+        db.write(batch, Durability::Sync).expect("written");
     }
-    db.commit(streams(vec![append(1, 1, &["entry"])], Durability::Sync)).expect("room");
-    db.checkpoint(Path::new(TARGET)).expect("room");
+    db.commit(streams(vec![append(1, 1, &["entry"])], Durability::Sync)).expect("written");
+    db.checkpoint(Path::new(TARGET)).expect("written");
 
     let copy = open_at(&machine, TARGET).expect("opens");
     let names: Vec<String> = copy.families().into_iter().map(|spec| spec.name).collect();
@@ -129,7 +129,7 @@ fn whatever_cuts_a_checkpoint_off_the_target_is_whole_or_refused() {
         let machine = SimMachine::from_seed(4);
         let db = open(&machine);
         fill(&db, 0, 60);
-        db.flush().expect("room");
+        db.flush().expect("written");
         let before = contents(&db);
         machine.fs.power_off_after(ops);
         let done = db.checkpoint(Path::new(TARGET)).is_ok();
@@ -160,19 +160,19 @@ fn a_backup_copies_only_what_no_other_has_and_restores_exactly() {
     let db = open(&machine);
     let store = store(&machine);
     fill(&db, 0, 400);
-    db.compact().expect("room");
+    db.compact().expect("written");
     machine.tasks.run_until_idle(10_000); // so that no compaction is left to rewrite what the first backup has
     let first_contents = contents(&db);
-    let mut told = Vec::new();
-    let first = store.create(&db, &mut |progress| told.push(progress)).expect("room");
-    let last = *told.last().expect("it tells of progress");
+    let mut reported = Vec::new();
+    let first = store.create(&db, &mut |progress| reported.push(progress)).expect("written");
+    let last = *reported.last().expect("it reports progress");
     let all = CopyProgress { files_done: first.files, files: first.files, bytes_done: first.bytes, bytes: first.bytes };
     assert_eq!(last, all);
-    assert!(told.is_sorted_by_key(|progress| progress.bytes_done));
+    assert!(reported.is_sorted_by_key(|progress| progress.bytes_done));
     assert_eq!(first.copied_bytes, Some(first.bytes));
     fill(&db, 400, 420);
     let second_contents = contents(&db);
-    let second = backup(&store, &db).expect("room");
+    let second = backup(&store, &db).expect("written");
     // How much is new depends on what compaction has rewritten meanwhile.
     assert!(second.copied_bytes.is_some_and(|copied| copied < second.bytes * 3 / 4), "{second:?} is incremental");
     assert!(second.sequence > first.sequence && second.number == first.number + 1);
@@ -186,7 +186,7 @@ fn a_backup_copies_only_what_no_other_has_and_restores_exactly() {
     );
     for (number, dir, expected) in [(1, "/one", &first_contents), (2, "/two", &second_contents)] {
         store.verify(number, &mut |_| ()).expect("sound");
-        store.restore(number, Path::new(dir), &mut |_| ()).expect("room");
+        store.restore(number, Path::new(dir), &mut |_| ()).expect("written");
         assert_eq!(&contents(&open_at(&machine, dir).expect("opens")), expected);
     }
     let error = store.restore(3, Path::new("/three"), &mut |_| ()).expect_err("no such backup").to_string();
@@ -202,15 +202,15 @@ fn backups_of_two_databases_share_a_store_and_deleting_one_spares_the_others() {
     fill(&db, 0, 100);
     fill(&other, 50, 300);
     let expected = contents(&other);
-    backup(&store, &db).expect("room");
-    backup(&store, &other).expect("room");
+    backup(&store, &db).expect("written");
+    backup(&store, &other).expect("written");
     let before = machine.fs.used_bytes();
     store.delete(1).expect("deletes");
     assert!(machine.fs.used_bytes() < before);
-    assert!(store.delete(1).is_err(), "it is gone");
-    store.restore(2, Path::new("/restored"), &mut |_| ()).expect("room");
+    assert!(store.delete(1).is_err(), "it was deleted");
+    store.restore(2, Path::new("/restored"), &mut |_| ()).expect("written");
     assert_eq!(contents(&open_at(&machine, "/restored").expect("opens")), expected);
-    assert_eq!(backup(&store, &db).expect("room").number, 3, "numbers go on");
+    assert_eq!(backup(&store, &db).expect("written").number, 3, "numbers go on");
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn a_damaged_backup_is_named_and_never_restored() {
     let db = open(&machine);
     let store = store(&machine);
     fill(&db, 0, 100);
-    backup(&store, &db).expect("room");
+    backup(&store, &db).expect("written");
     let files = Path::new(BACKUPS).join("files");
     let name = machine.env().fs.list(&files).expect("listed")[0].clone();
     machine.fs.flip_bit(&files.join(&name), 40, 3).expect("there");
@@ -237,18 +237,18 @@ fn a_full_or_failing_disk_leaves_the_earlier_backups_as_they_were() {
     let store = store(&machine);
     fill(&db, 0, 100);
     let expected = contents(&db);
-    backup(&store, &db).expect("room");
+    backup(&store, &db).expect("written");
     fill(&db, 100, 300);
-    db.flush().expect("room");
+    db.flush().expect("written");
     machine.fs.set_quota(Some(machine.fs.used_bytes() + 100));
     assert!(matches!(backup(&store, &db), Err(Error::NoSpace { .. })));
     machine.fs.set_quota(None);
     machine.fs.fail_next(Op::Sync, 1, |path| path.starts_with(BACKUPS));
     assert!(matches!(backup(&store, &db), Err(Error::Io { .. })));
     assert_eq!(store.list().expect("readable").len(), 1);
-    store.restore(1, Path::new("/one"), &mut |_| ()).expect("room");
+    store.restore(1, Path::new("/one"), &mut |_| ()).expect("written");
     assert_eq!(contents(&open_at(&machine, "/one").expect("opens")), expected);
-    let again = backup(&store, &db).expect("room again");
+    let again = backup(&store, &db).expect("there is space again");
     assert_eq!(again.number, 2);
     store.verify(2, &mut |_| ()).expect("what the failures left was not taken for a whole file");
 }
@@ -261,9 +261,9 @@ fn whatever_cuts_a_backup_off_the_earlier_ones_stay_and_the_next_is_whole() {
         let db = open(&machine);
         let store = store(&machine);
         fill(&db, 0, 40);
-        backup(&store, &db).expect("room");
+        backup(&store, &db).expect("written");
         fill(&db, 40, 60);
-        db.flush().expect("room");
+        db.flush().expect("written");
         let expected = contents(&db);
         machine.fs.power_off_after(ops);
         let done = backup(&store, &db).is_ok();
@@ -278,7 +278,7 @@ fn whatever_cuts_a_backup_off_the_earlier_ones_stay_and_the_next_is_whole() {
         for info in &listed {
             store.verify(info.number, &mut |_| ()).expect("what is listed is whole");
         }
-        let last = backup(&store, &open(&machine)).expect("room");
+        let last = backup(&store, &open(&machine)).expect("written");
         store.restore(last.number, Path::new("/restored"), &mut |_| ()).expect("whole");
         assert_eq!(contents(&open_at(&machine, "/restored").expect("opens")), expected);
         cut_off += u64::from(!done);

@@ -17,42 +17,43 @@ fn threaded(machine: &SimMachine) -> Env {
 
 /// A table with the keys of `rows`, all with the value `value`.
 fn table(machine: &SimMachine, name: &str, keys: std::ops::Range<usize>, value: &str) -> PathBuf {
-    machine.fs.create_dir_all(Path::new("/outside")).expect("room");
+    machine.fs.create_dir_all(Path::new("/outside")).expect("written");
     let path = Path::new("/outside").join(name);
     let options = small_options().table;
-    let mut writer = IngestWriter::create_in(&machine.env(), &path, Family::DEFAULT, options).expect("room");
+    let mut writer = IngestWriter::create_in(&machine.env(), &path, Family::DEFAULT, options).expect("written");
     for key in keys {
         writer.put(format!("in{key:03}").as_bytes(), value.as_bytes()).expect("ascending");
     }
-    writer.finish().expect("room").path
+    writer.finish().expect("written").path
 }
 
 fn text(db: &Db, key: &str) -> Option<String> {
     db.get(key.as_bytes()).expect("readable").map(|value| String::from_utf8_lossy(&value).into_owned())
 }
 
-/// A copy of a version that has a table above its flushed number, as earlier versions of kontiki made it beside an ingest.
+/// A copy of a version that has a table above its flushed number, as earlier versions of kontiki made it beside an
+/// ingest.
 fn old_copy(machine: &SimMachine, db: &Db, target: &Path) {
     let version = db.core().context.versions.current();
     assert!(version.newest_sequence() > version.flushed_sequence(), "the ingested table is above what is flushed");
     let edit = copy_edit(&version, &version, db.core().context.versions.new_file_number()).expect("no open segments");
     for (from, to) in files_of_version(&edit, Path::new(DIR), target) {
-        machine.fs.create_dir_all(to.parent().expect("in a directory")).expect("room");
-        machine.fs.link(&from, &to).expect("room");
+        machine.fs.create_dir_all(to.parent().expect("in a directory")).expect("written");
+        machine.fs.link(&from, &to).expect("written");
     }
-    write_fresh(&machine.env(), target, &edit).expect("room");
+    write_fresh(&machine.env(), target, &edit).expect("written");
 }
 
 #[test]
 fn a_copy_with_tables_above_its_flushed_number_does_not_give_their_numbers_out_again() {
     let machine = SimMachine::from_seed(1);
     let db = open(&machine);
-    db.write(put("a", "flushed"), Durability::Sync).expect("room");
-    db.flush().expect("room");
+    db.write(put("a", "flushed"), Durability::Sync).expect("written");
+    db.flush().expect("written");
     for i in 0..20 {
-        db.write(put(&format!("a{i}"), "not flushed"), Durability::Sync).expect("room");
+        db.write(put(&format!("a{i}"), "not flushed"), Durability::Sync).expect("written");
     }
-    db.ingest(&[table(&machine, "t", 0..10, "ingested")], IngestOptions::default()).expect("room");
+    db.ingest(&[table(&machine, "t", 0..10, "ingested")], IngestOptions::default()).expect("written");
     let target = Path::new("/copy");
     old_copy(&machine, &db, target);
     let ingested = db.core().context.versions.current().newest_sequence();
@@ -66,11 +67,11 @@ fn a_copy_with_tables_above_its_flushed_number_does_not_give_their_numbers_out_a
         if read_only {
             continue;
         }
-        copy.write(put("in003", "newer"), Durability::Sync).expect("room");
+        copy.write(put("in003", "newer"), Durability::Sync).expect("written");
         assert_eq!(text(&copy, "in003").as_deref(), Some("newer"));
-        copy.flush().expect("room");
+        copy.flush().expect("written");
         assert_eq!(text(&copy, "in003").as_deref(), Some("newer"));
-        copy.compact().expect("room");
+        copy.compact().expect("written");
         assert_eq!(text(&copy, "in003").as_deref(), Some("newer"));
         copy.close().expect("closes");
     }
@@ -87,8 +88,8 @@ impl Drop for StopAtEnd<'_> {
     }
 }
 
-/// What a copy holds is what was there at one number: a write that was answered before an ingest is in every copy that has the
-/// ingest, and no table of the copy is above its number.
+/// What a copy holds is what was there at one number: a write that was answered before an ingest is in every copy that
+/// has the ingest, and no table of the copy is above its number.
 #[test]
 fn a_checkpoint_beside_ingests_holds_one_moment() {
     let machine = SimMachine::from_seed(2);
@@ -99,15 +100,15 @@ fn a_checkpoint_beside_ingests_holds_one_moment() {
             let mut round = 0;
             while !stop.load(Ordering::Relaxed) {
                 round += 1;
-                db.write(put("round", &format!("{round:06}")), Durability::Buffered).expect("room");
+                db.write(put("round", &format!("{round:06}")), Durability::Buffered).expect("written");
                 let file = table(&machine, "t", 0..3, &format!("{round:06}"));
-                db.ingest(&[file], IngestOptions { move_file: true }).expect("room");
+                db.ingest(&[file], IngestOptions { move_file: true }).expect("written");
             }
         });
         let _stop = StopAtEnd(&stop);
         for copies in 0..40 {
             let target = PathBuf::from(format!("/copy{copies}"));
-            let report = db.checkpoint(&target).expect("room");
+            let report = db.checkpoint(&target).expect("written");
             let copy = Db::open_in(&machine.env(), &target, small_options()).expect("opens");
             let version = copy.core().context.versions.current();
             assert!(version.newest_sequence() <= report.sequence, "copy {copies}: {report:?}");
@@ -124,7 +125,7 @@ fn value(seed: usize) -> String {
 
 fn write_rows(db: &Db, from: usize, to: usize, salt: usize) {
     for i in from..to {
-        db.write(put(&format!("row{i:04}"), &value(i + salt)), Durability::Buffered).expect("room");
+        db.write(put(&format!("row{i:04}"), &value(i + salt)), Durability::Buffered).expect("written");
     }
 }
 
@@ -135,7 +136,7 @@ fn backup_store(machine: &SimMachine) -> BackupStore {
 /// What a backup restores to.
 fn restored(machine: &SimMachine, store: &BackupStore, number: u64, dir: &str) -> Vec<(String, String)> {
     store.verify(number, &mut |_| ()).expect("sound");
-    store.restore(number, Path::new(dir), &mut |_| ()).expect("room");
+    store.restore(number, Path::new(dir), &mut |_| ()).expect("written");
     let db = Db::open_in(&machine.env(), Path::new(dir), small_options()).expect("opens");
     dump(&db.snapshot(), Family::DEFAULT)
 }
@@ -146,9 +147,9 @@ fn a_backup_that_is_deleted_while_another_is_made_takes_nothing_from_it() {
     let db = open(&machine);
     let store = backup_store(&machine);
     write_rows(&db, 0, 60, 0);
-    db.compact().expect("room");
+    db.compact().expect("written");
     machine.tasks.run_until_idle(10_000);
-    let first = store.create(&db, &mut |_| ()).expect("room").number;
+    let first = store.create(&db, &mut |_| ()).expect("written").number;
     write_rows(&db, 60, 120, 0);
     let expected = dump(&db.snapshot(), Family::DEFAULT);
     let mut deleted = false;
@@ -159,7 +160,7 @@ fn a_backup_that_is_deleted_while_another_is_made_takes_nothing_from_it() {
             store.delete(first).expect("deletes");
         }
     });
-    let number = made.expect("room").number;
+    let number = made.expect("written").number;
     assert!(deleted, "the deletion was in the middle");
     assert_eq!(restored(&machine, &store, number, "/restored"), expected);
 }
@@ -172,7 +173,7 @@ fn two_backups_at_once_are_two_backups() {
     write_rows(&db, 0, 60, 0);
     let expected = dump(&db.snapshot(), Family::DEFAULT);
     let mut inner = None;
-    let create = |progress: &mut dyn FnMut(CopyProgress)| store.create(&db, progress).expect("room").number;
+    let create = |progress: &mut dyn FnMut(CopyProgress)| store.create(&db, progress).expect("written").number;
     let outer = create(&mut |_| {
         if inner.is_none() {
             let another = std::thread::scope(|scope| scope.spawn(|| create(&mut |_| ())).join());
@@ -187,13 +188,13 @@ fn two_backups_at_once_are_two_backups() {
 
 /// Copies every file of a directory, as `cp -a` would.
 fn copy_tree(machine: &SimMachine, from: &Path, to: &Path) {
-    machine.fs.create_dir_all(to).expect("room");
+    machine.fs.create_dir_all(to).expect("written");
     for name in machine.fs.list(from).expect("listed") {
         let (from, to) = (from.join(&name), to.join(&name));
         match read_all(&machine.fs, &from) {
             Ok(bytes) => {
-                let file = machine.fs.open(&to, OpenMode::CreateNew).expect("room");
-                file.write_at(&bytes, 0).and_then(|()| file.sync()).expect("room");
+                let file = machine.fs.open(&to, OpenMode::CreateNew).expect("written");
+                file.write_at(&bytes, 0).and_then(|()| file.sync()).expect("written");
             }
             Err(_) => copy_tree(machine, &from, &to),
         }
@@ -207,7 +208,7 @@ fn a_backup_of_a_copied_directory_never_takes_files_of_the_other() {
     let store = backup_store(&machine);
     let db = open(&machine);
     write_rows(&db, 0, 100, 0);
-    store.create(&db, &mut |_| ()).expect("room");
+    store.create(&db, &mut |_| ()).expect("written");
     db.close().expect("closes");
     copy_tree(&machine, Path::new(DIR), Path::new("/clone"));
     // Both go on, with values of the same lengths under the same keys: their files have the same numbers and sizes.
@@ -216,11 +217,11 @@ fn a_backup_of_a_copied_directory_never_takes_files_of_the_other() {
         let machine = restarted(&machine, salt as u64);
         let db = Db::open_in(&machine.env(), Path::new(dir), small_options()).expect("opens");
         write_rows(&db, 0, 100, salt);
-        db.flush().expect("room");
-        let number = store.create(&db, &mut |_| ()).expect("room").number;
+        db.flush().expect("written");
+        let number = store.create(&db, &mut |_| ()).expect("written").number;
         made.push((number, dump(&db.snapshot(), Family::DEFAULT)));
-        // Once it has a backup of its own, the next one is incremental again.
-        let again = store.create(&db, &mut |_| ()).expect("room");
+        // Once it has its own backup, the next one is incremental again.
+        let again = store.create(&db, &mut |_| ()).expect("written");
         assert!(again.copied_bytes.is_some_and(|copied| copied < again.bytes / 2), "{again:?}");
         db.close().expect("closes");
     }
@@ -240,20 +241,20 @@ fn a_backup_of_a_directory_whose_manifest_went_back_takes_nothing_of_what_came_a
     let at = |seed| restarted(&machine, seed);
     let db = open(&at(1));
     write_rows(&db, 0, 100, 1000);
-    db.flush().expect("room");
-    store.create(&db, &mut |_| ()).expect("room");
+    db.flush().expect("written");
+    store.create(&db, &mut |_| ()).expect("written");
     db.close().expect("closes");
-    // All but the identity is as it was: somebody has put back what a backup of files held.
+    // All but the identity is as it was: an operator has restored what a backup of files held.
     copy_tree(&machine, Path::new("/older"), Path::new("/back"));
     let identity = read_all(&machine.fs, &Path::new(DIR).join("IDENTITY")).expect("a backup made it");
-    let file = machine.fs.open(Path::new("/back/IDENTITY"), OpenMode::CreateNew).expect("room");
-    file.write_at(&identity, 0).and_then(|()| file.sync()).expect("room");
+    let file = machine.fs.open(Path::new("/back/IDENTITY"), OpenMode::CreateNew).expect("written");
+    file.write_at(&identity, 0).and_then(|()| file.sync()).expect("written");
     let machine = at(2);
     let db = Db::open_in(&machine.env(), Path::new("/back"), small_options()).expect("opens");
     write_rows(&db, 0, 100, 2000);
-    db.flush().expect("room");
+    db.flush().expect("written");
     let expected = dump(&db.snapshot(), Family::DEFAULT);
-    let number = store.create(&db, &mut |_| ()).expect("room").number;
+    let number = store.create(&db, &mut |_| ()).expect("written").number;
     assert_eq!(restored(&machine, &store, number, "/restored"), expected);
 }
 
@@ -264,7 +265,7 @@ fn one_damaged_record_leaves_the_other_backups_usable() {
     let db = open(&machine);
     for round in 0..3 {
         write_rows(&db, 0, 50, round);
-        store.create(&db, &mut |_| ()).expect("room");
+        store.create(&db, &mut |_| ()).expect("written");
     }
     let expected = dump(&db.snapshot(), Family::DEFAULT);
     let records = Path::new("/backups/backups");
@@ -278,11 +279,11 @@ fn one_damaged_record_leaves_the_other_backups_usable() {
     // What the damaged one shares with others is not known, so all of it stays.
     store.delete(1).expect("deletes");
     assert_eq!(restored(&machine, &store, 3, "/three"), expected);
-    let made = store.create(&db, &mut |_| ()).expect("room").number;
+    let made = store.create(&db, &mut |_| ()).expect("written").number;
     assert_eq!(restored(&machine, &store, made, "/four"), expected);
     let before = machine.fs.used_bytes();
     store.delete(2).expect("a damaged one can be deleted");
-    assert!(machine.fs.used_bytes() < before, "what only the deleted ones needed has gone");
+    assert!(machine.fs.used_bytes() < before, "what only the deleted ones needed was deleted");
     assert_eq!(restored(&machine, &store, 3, "/again"), expected);
     assert!(store.list().expect("readable").iter().all(|info| info.bytes > 0));
 }
@@ -293,7 +294,7 @@ fn a_restore_that_failed_is_not_taken_for_a_new_database() {
     let store = backup_store(&machine);
     let db = open(&machine);
     write_rows(&db, 0, 50, 0);
-    store.create(&db, &mut |_| ()).expect("room");
+    store.create(&db, &mut |_| ()).expect("written");
     let files = Path::new("/backups/files");
     let name = machine.fs.list(files).expect("listed").remove(0);
     machine.fs.rename(&files.join(&name), &files.join("elsewhere")).expect("there");

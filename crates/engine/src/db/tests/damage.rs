@@ -16,14 +16,14 @@ fn sample(seed: u64) -> SimMachine {
     let db = open(&machine);
     for i in 0..24 {
         let value = text(if i % 2 == 0 { 200 + i } else { 10 }, i);
-        db.write(put(&format!("a key of some length {i:03}"), &value), Durability::Buffered).expect("room");
+        db.write(put(&format!("a key of some length {i:03}"), &value), Durability::Buffered).expect("written");
     }
-    db.flush().expect("room");
+    db.flush().expect("written");
     db.close().expect("closes");
     restarted(&machine, seed + 1)
 }
 
-/// The value files that the manifest names: others are what nobody has removed yet.
+/// The value files that the manifest names: others are not removed yet.
 fn named_value_files(machine: &SimMachine) -> Vec<PathBuf> {
     let summary = summarize(&machine.env(), Path::new(DIR)).expect("readable");
     let numbers: Vec<u64> = summary.value_files.iter().map(|file| file.number).collect();
@@ -67,13 +67,13 @@ fn a_check_finds_a_flip_of_every_byte_of_a_relocated_value_file() {
     for round in 0..2 {
         for i in 0..24 {
             if round == 0 || i % 2 == 0 {
-                db.write(put(&format!("{i:03}"), &text(200, i)), Durability::Buffered).expect("room");
+                db.write(put(&format!("{i:03}"), &text(200, i)), Durability::Buffered).expect("written");
             }
         }
-        db.flush().expect("room");
+        db.flush().expect("written");
     }
-    db.compact().expect("room");
-    assert!(db.collect_value_garbage().expect("room").moved_bytes > 0);
+    db.compact().expect("written");
+    assert!(db.collect_value_garbage().expect("written").moved_bytes > 0);
     db.close().expect("closes");
     let machine = restarted(&machine, 4);
     drop(open(&machine).close()); // Removes what is obsolete.
@@ -88,7 +88,7 @@ fn a_check_finds_a_flip_of_every_byte_of_a_relocated_value_file() {
     }
 }
 
-/// What a crash tears of values that nobody was told of is no damage.
+/// What a crash tears of values that were never acknowledged is no damage.
 #[test]
 fn torn_values_of_a_crash_are_no_problem() {
     open_with(large_values);
@@ -97,14 +97,14 @@ fn torn_values_of_a_crash_are_no_problem() {
         let db = open(&machine);
         for i in 0..30 {
             let durability = if i % 7 == 0 { Durability::Sync } else { Durability::Buffered };
-            db.write(put(&format!("{i:03}"), &text(300, i)), durability).expect("room");
+            db.write(put(&format!("{i:03}"), &text(300, i)), durability).expect("written");
         }
         machine.fs.crash(if seed % 2 == 0 { CrashMode::Random } else { CrashMode::Pages });
         drop(db);
         let machine = restarted(&machine, seed);
         assert_eq!(check(&machine.env(), Path::new(DIR)).expect("readable").problems, [], "seed {seed}");
         let db = open(&machine);
-        db.flush().expect("room");
+        db.flush().expect("written");
         let store = BackupStore::open(&machine.env(), Path::new("/backups")).expect("opens");
         store.create(&db, &mut |_| ()).expect("whole");
         db.close().expect("closes");
@@ -119,7 +119,7 @@ fn a_value_in_the_log_alone_is_checked() {
     let db = open(&machine);
     // The second one proves that the first was durable: what a crash may have torn is no damage.
     for (key, seed) in [("key", 1), ("later", 2)] {
-        db.write(put(key, &text(300, seed)), Durability::Sync).expect("room");
+        db.write(put(key, &text(300, seed)), Durability::Sync).expect("written");
     }
     assert_eq!(value_files(&machine).len(), 1, "the value is not in the log itself");
     machine.fs.crash(CrashMode::Kill);
@@ -177,9 +177,9 @@ fn a_repair_goes_back_to_an_older_version_of_a_damaged_value() {
     let held = db.snapshot();
     for round in 0..2 {
         for i in 0..4 {
-            db.write(put(&format!("key {i}"), &text(200, round * 5 + i)), Durability::Buffered).expect("room");
+            db.write(put(&format!("key {i}"), &text(200, round * 5 + i)), Durability::Buffered).expect("written");
         }
-        db.flush().expect("room");
+        db.flush().expect("written");
     }
     drop(held);
     db.close().expect("closes");
@@ -198,10 +198,10 @@ fn a_repair_goes_back_to_an_older_version_of_a_damaged_value() {
             assert!((0..4).all(|i| back.contains(&i) || rows[i] == at(i, 1)), "{rows:?}");
             let [key] = back[..] else { continue };
             let [problem] = &report.problems[..] else { panic!("{:?}", report.problems) };
-            let told = format!(
+            let expected = format!(
                 "key key {key} of family default is lost (a damaged value); an older version of it shows again"
             );
-            assert!(problem.file == file && problem.what.contains(&told), "{problem:?}");
+            assert!(problem.file == file && problem.what.contains(&expected), "{problem:?}");
             went_back += 1;
         }
     }
@@ -226,12 +226,12 @@ fn a_repair_without_a_manifest_finds_relocated_values() {
     let db = open(&machine);
     for round in 0..2 {
         for i in (0..24).filter(|i| round == 0 || i % 2 == 0) {
-            db.write(put(&format!("{i:03}"), &text(200, i)), Durability::Buffered).expect("room");
+            db.write(put(&format!("{i:03}"), &text(200, i)), Durability::Buffered).expect("written");
         }
-        db.flush().expect("room");
+        db.flush().expect("written");
     }
-    db.compact().expect("room");
-    assert!(db.collect_value_garbage().expect("room").moved_bytes > 0);
+    db.compact().expect("written");
+    assert!(db.collect_value_garbage().expect("written").moved_bytes > 0);
     let expected = dump(&db.snapshot(), Family::DEFAULT);
     db.close().expect("closes");
     let machine = restarted(&machine, 22);
@@ -249,7 +249,7 @@ fn logged(seed: u64, commits: usize) -> (SimMachine, PathBuf) {
     let machine = SimMachine::from_seed(seed);
     let db = open(&machine);
     for i in 0..commits {
-        db.write(put(&format!("{i:03}"), "value"), Durability::Buffered).expect("room");
+        db.write(put(&format!("{i:03}"), "value"), Durability::Buffered).expect("written");
     }
     db.close().expect("closes");
     let wal = Path::new(DIR).join("wal");
@@ -322,17 +322,17 @@ fn a_collection_says_that_a_file_is_damaged_unless_nothing_refers_to_the_damage(
         let machine = SimMachine::from_seed(18);
         let db = open(&machine);
         for i in 0..12 {
-            db.write(put(&format!("{i:03}"), &text(300, i)), Durability::Buffered).expect("room");
+            db.write(put(&format!("{i:03}"), &text(300, i)), Durability::Buffered).expect("written");
         }
-        db.flush().expect("room");
+        db.flush().expect("written");
         let file = named_value_files(&machine).remove(0);
         // The key of the first value, which is 300 bytes behind the headers.
         machine.fs.flip_bit(&file, 32 + 24 + 300 + 1, 1).expect("in a key");
         for i in (0..12).filter(|i| if *i == 0 { deleted } else { i % 2 == 0 }) {
-            db.delete(format!("{i:03}").as_bytes()).expect("room");
+            db.delete(format!("{i:03}").as_bytes()).expect("written");
         }
-        db.compact().expect("room");
-        let report = db.collect_value_garbage().expect("room");
+        db.compact().expect("written");
+        let report = db.collect_value_garbage().expect("written");
         assert_eq!((report.damaged_files, report.freed_bytes > 0), (u64::from(!deleted), deleted), "{report:?}");
         assert_eq!(db.stats().values.damaged_files, u64::from(!deleted));
         for i in (1..12).filter(|i| i % 2 == 1) {

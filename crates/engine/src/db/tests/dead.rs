@@ -1,4 +1,4 @@
-//! What is dead: scans skip it, and it goes.
+//! Dead versions: scans skip them, and compactions drop them.
 
 use super::*;
 use crate::db::Snapshot;
@@ -26,8 +26,8 @@ fn write(db: &Db, change: impl FnOnce(&mut WriteBatch)) -> SequenceNumber {
     db.write(batch, Durability::Buffered).expect("write")
 }
 
-/// The first entry is looked at, deleted, and another one comes at the end: what a scan passes over does not grow with what was
-/// popped, in memory, over flushes, and from either end.
+/// The first entry is looked at, deleted, and another one comes at the end: what a scan passes over does not grow with
+/// what was popped, in memory, over flushes, and from either end.
 #[test]
 fn a_queue_passes_over_a_bounded_number_of_dead_versions_however_much_was_popped() {
     for direction in [Direction::Forward, Direction::Backward] {
@@ -128,9 +128,9 @@ fn ingest(machine: &SimMachine, db: &Db, number: u64, rng: &mut Rng) {
     db.ingest(&[path], IngestOptions::default()).expect("ingests");
 }
 
-/// Random histories, in which scans skip what was learnt to be dead at other numbers and times: at the newest state, at old
-/// snapshots, in transactions, with deleted ranges, values that end, ingests, flushes and compactions. Every scan gives what it gives
-/// without that.
+/// Random histories, in which scans skip what was learnt to be dead at other numbers and times: at the newest state, at
+/// old snapshots, in transactions, with deleted ranges, values that end, ingests, flushes and compactions. Every scan
+/// gives what it gives without that.
 #[test]
 fn scans_give_the_same_with_and_without_what_is_known_to_be_dead() {
     let (mut skipped, mut cut, mut refused) = (0, 0, 0);
@@ -164,7 +164,7 @@ fn scans_give_the_same_with_and_without_what_is_known_to_be_dead() {
                     assert!(seen, "a transaction sees what it has put, also where everything else is dead");
                     drop(entries);
                     if rng.chance(1, 2) {
-                        transaction.commit().expect("nobody else writes");
+                        transaction.commit().expect("no other writer");
                     }
                 }
                 10..=22 => check(&db.snapshot(), &mut rng),

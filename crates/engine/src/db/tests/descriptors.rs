@@ -53,7 +53,7 @@ fn a_lack_of_descriptors_is_waited_out() {
     db.compact().expect("and compactions");
     assert!((0..next + 500).all(|number| get(&db, number).expect("readable").is_some()));
     assert!(db.stats().health.descriptors_refused > 0);
-    db.close().expect("closed in good order");
+    db.close().expect("closed");
     let db = open(&machine);
     assert!((0..next + 500).all(|number| get(&db, number).expect("readable").is_some()));
 }
@@ -66,8 +66,8 @@ fn open_tables_are_closed_for_what_must_be_opened() {
     assert!(tables > 10, "{tables} are open");
     // No descriptor is left but those of tables that are only kept open.
     machine.fs.set_descriptors_max(Some(machine.fs.open_files() + 1));
-    write(&db, FILLED..FILLED + 300).expect("room is made");
-    db.flush().expect("room is made");
+    write(&db, FILLED..FILLED + 300).expect("space is freed");
+    db.flush().expect("space is freed");
     assert!((0..FILLED + 300).all(|number| get(&db, number).expect("readable").is_some()));
     assert!(db.stats().health.descriptors_refused > 0);
 }

@@ -47,9 +47,9 @@ fn a_created_family_is_there_at_once_and_after_a_restart() {
     assert!(matches!(db.write(put_in(NEW, "k", "v"), Durability::Sync), Err(Error::InvalidArgument(_))));
     let mut wanted = spec(NEW, "new");
     wanted.options.value_threshold_bytes = 100;
-    db.create_family(wanted.clone()).expect("room");
-    db.write(put_in(NEW, "k", "v"), Durability::Sync).expect("room");
-    db.write(put_in(NEW, "large", &text(300, 1)), Durability::Sync).expect("room");
+    db.create_family(wanted.clone()).expect("written");
+    db.write(put_in(NEW, "k", "v"), Durability::Sync).expect("written");
+    db.write(put_in(NEW, "large", &text(300, 1)), Durability::Sync).expect("written");
     assert_eq!(value_files(&machine).len(), 1, "its own threshold counts");
     assert_eq!(db.families()[1], wanted);
     for (family, name) in [(NEW, "other name"), (Family(10), "new"), (Family(0), "x"), (Family(10), "default")] {
@@ -66,20 +66,20 @@ fn a_created_family_is_there_at_once_and_after_a_restart() {
 }
 
 #[test]
-fn a_dropped_family_is_gone_but_for_those_who_had_it() {
+fn a_dropped_family_is_readable_only_through_older_snapshots() {
     open_with(nameless);
     let machine = SimMachine::from_seed(3);
     let db = open(&machine);
-    db.create_family(spec(NEW, "new")).expect("room");
+    db.create_family(spec(NEW, "new")).expect("written");
     for i in 0..200 {
         let mut batch = put_in(NEW, &format!("{i:03}"), "value of some length");
         batch.put(Family::DEFAULT, format!("{i:03}").as_bytes(), b"stays");
-        db.write(batch, Durability::Buffered).expect("room");
+        db.write(batch, Durability::Buffered).expect("written");
     }
-    db.flush().expect("room");
+    db.flush().expect("written");
     let mut batch = put_in(NEW, "in memory", "value");
     batch.delete_range(NEW, b"100", b"110");
-    db.write(batch, Durability::Sync).expect("room");
+    db.write(batch, Durability::Sync).expect("written");
     machine.tasks.run_until_idle(10_000);
     let snapshot = db.snapshot();
     let before = dump(&snapshot, NEW);
@@ -88,7 +88,7 @@ fn a_dropped_family_is_gone_but_for_those_who_had_it() {
     let mut transaction = db.transaction();
     transaction.put_in(NEW, b"pending", b"1").expect("there");
 
-    db.drop_family(NEW).expect("room");
+    db.drop_family(NEW).expect("written");
     assert!(is_dropped(db.get_in(NEW, b"000"), NEW));
     assert!(is_dropped(db.multi_get(NEW, &[b"000"]), NEW));
     assert!(is_dropped(db.write(put_in(NEW, "k", "v"), Durability::Sync), NEW));
@@ -102,7 +102,7 @@ fn a_dropped_family_is_gone_but_for_those_who_had_it() {
 
     let files = tables(&machine);
     db.flush().expect("what memory has of it is left behind");
-    db.compact().expect("room");
+    db.compact().expect("written");
     assert_eq!(dump(&snapshot, NEW), before, "an older snapshot does not change");
     for (key, _) in &before {
         assert_eq!(entries.next().expect("readable").expect("there").0, key.as_bytes());
@@ -119,14 +119,14 @@ fn a_number_is_used_once_and_a_name_may_come_back() {
     open_with(nameless);
     let machine = SimMachine::from_seed(4);
     let db = open(&machine);
-    db.create_family(spec(NEW, "new")).expect("room");
-    db.write(put_in(NEW, "old", "v"), Durability::Sync).expect("room");
-    db.drop_family(NEW).expect("room");
+    db.create_family(spec(NEW, "new")).expect("written");
+    db.write(put_in(NEW, "old", "v"), Durability::Sync).expect("written");
+    db.drop_family(NEW).expect("written");
     let error = db.create_family(spec(NEW, "another")).expect_err("used up");
     assert!(error.to_string().contains("a number is used once"), "{error}");
     db.create_family(spec(Family(10), "new")).expect("the name is free");
     assert_eq!(db.get_in(Family(10), b"old").expect("there"), None);
-    db.write(put_in(Family(10), "k", "v"), Durability::Sync).expect("room");
+    db.write(put_in(Family(10), "k", "v"), Durability::Sync).expect("written");
     machine.fs.crash(CrashMode::LoseUnsynced);
     drop(db);
     let machine = restarted(&machine, 5);
@@ -151,16 +151,16 @@ fn the_space_in_the_value_log_comes_back() {
     let db = open(&machine);
     let mut new = spec(NEW, "new");
     new.options.value_threshold_bytes = 1000;
-    db.create_family(new).expect("room");
+    db.create_family(new).expect("written");
     for i in 0..40 {
-        db.write(put_in(NEW, &format!("{i:03}"), &text(1500, i)), Durability::Buffered).expect("room");
+        db.write(put_in(NEW, &format!("{i:03}"), &text(1500, i)), Durability::Buffered).expect("written");
     }
-    db.flush().expect("room");
+    db.flush().expect("written");
     let referred = db.stats().values.referred_bytes;
     assert!(referred > 40 * 1500, "{referred}");
-    db.drop_family(NEW).expect("room");
+    db.drop_family(NEW).expect("written");
     assert_eq!(db.stats().values.referred_bytes, 0);
-    let report = db.collect_value_garbage().expect("room");
+    let report = db.collect_value_garbage().expect("written");
     assert!(report.freed_bytes > 40 * 1500 && report.moved_bytes == 0, "{report:?}");
 }
 
@@ -169,8 +169,8 @@ fn a_full_disk_and_a_failed_sync_leave_the_old_state_or_stop_writes() {
     open_with(nameless);
     let machine = SimMachine::from_seed(7);
     let db = open(&machine);
-    db.create_family(spec(NEW, "new")).expect("room");
-    db.write(put_in(NEW, "k", "v"), Durability::Sync).expect("room");
+    db.create_family(spec(NEW, "new")).expect("written");
+    db.write(put_in(NEW, "k", "v"), Durability::Sync).expect("written");
     let manifest = |path: &Path| path.to_string_lossy().contains("MANIFEST");
     machine.fs.fail_next(Op::Write, 1, manifest);
     db.drop_family(NEW).expect_err("the append fails");
@@ -178,7 +178,7 @@ fn a_full_disk_and_a_failed_sync_leave_the_old_state_or_stop_writes() {
     db.write(put_in(NEW, "k", "v2"), Durability::Sync).expect("and writable");
     machine.fs.fail_next(Op::Write, 1, manifest);
     db.create_family(spec(Family(20), "twenty")).expect_err("the append fails");
-    db.create_family(spec(Family(20), "twenty")).expect("room again");
+    db.create_family(spec(Family(20), "twenty")).expect("there is space again");
     machine.fs.fail_next(Op::Sync, 1, manifest);
     db.drop_family(NEW).expect_err("the sync fails");
     assert!(matches!(db.write(put("k", "v"), Durability::Sync), Err(Error::Stopped(_))), "nothing is known any more");
@@ -239,8 +239,8 @@ fn power_loss_at_every_operation_keeps_what_was_acknowledged() {
                     (true, false) => {}
                 }
             }
-            db.write(put("more", "1"), Durability::Sync).expect("it goes on");
-            db.compact().expect("room");
+            db.write(put("more", "1"), Durability::Sync).expect("it continues");
+            db.compact().expect("written");
             drop(db);
             let report = check(&after.env(), Path::new(DIR)).expect("readable");
             assert_eq!(report.problems, [], "power off at {ops}, {mode:?}");
@@ -253,14 +253,14 @@ fn power_loss_at_every_operation_keeps_what_was_acknowledged() {
 }
 
 #[test]
-fn writers_of_a_family_that_is_dropped_learn_it_and_nobody_else_does() {
+fn only_writers_of_a_dropped_family_get_the_error() {
     open_with(nameless);
     let machine = SimMachine::from_seed(10);
     let env = Env { tasks: Arc::new(Threads), ..machine.env() };
     let db = Db::open_in(&env, Path::new(DIR), nameless()).expect("opens");
     for round in 0..20 {
         let family = Family(100 + round);
-        db.create_family(spec(family, "short-lived")).expect("room");
+        db.create_family(spec(family, "short-lived")).expect("written");
         std::thread::scope(|scope| {
             for thread in 0..3 {
                 let db = &db;
@@ -281,14 +281,14 @@ fn writers_of_a_family_that_is_dropped_learn_it_and_nobody_else_does() {
                 while db.snapshot().get(family, b"0-0010").ok().flatten().is_none() {
                     std::thread::yield_now();
                 }
-                db.drop_family(family).expect("room");
+                db.drop_family(family).expect("written");
             });
         });
         let sequence = db.stats().visible_sequence;
         assert!(is_dropped(db.write(put_in(family, "k", "v"), Durability::Sync), family));
         assert_eq!(db.stats().visible_sequence, sequence, "no number was taken");
     }
-    db.compact().expect("room");
+    db.compact().expect("written");
     assert_eq!(db.stats().health.stopped, None);
 }
 
@@ -307,13 +307,13 @@ fn a_family_that_is_opened_by_name_alone_keeps_its_number_until_it_is_dropped() 
     };
     expected(&db, 1, 2);
     assert_eq!(db.families()[1].options, FamilyOptions::default(), "its options count");
-    db.write(put_in(Family(1), "k", "old"), Durability::Sync).expect("room");
-    db.write(put_in(Family(2), "k", "stays"), Durability::Sync).expect("room");
-    let created = db.create_family(FamilySpec::named("later")).expect("room");
+    db.write(put_in(Family(1), "k", "old"), Durability::Sync).expect("written");
+    db.write(put_in(Family(2), "k", "stays"), Durability::Sync).expect("written");
+    let created = db.create_family(FamilySpec::named("later")).expect("written");
     assert_eq!(created, Family(3));
     assert!(matches!(db.create_family(FamilySpec::named("later")), Err(Error::InvalidArgument(_))));
-    db.drop_family(created).expect("room");
-    db.drop_family(Family(1)).expect("room");
+    db.drop_family(created).expect("written");
+    db.drop_family(Family(1)).expect("written");
     // The log still has what was written to the dropped one.
     for seed in 0..3 {
         machine.fs.crash(CrashMode::LoseUnsynced);
@@ -337,10 +337,10 @@ fn a_crash_at_any_operation_of_a_drop_and_a_creation_mixes_nothing() {
     loop {
         let machine = SimMachine::from_seed(12);
         let db = open(&machine);
-        let old = db.create_family(FamilySpec::named("crew")).expect("room");
-        db.write(put_in(old, "k", "old"), Durability::Sync).expect("room");
-        db.flush().expect("room");
-        db.write(put_in(old, "l", "old, in the log"), Durability::Sync).expect("room");
+        let old = db.create_family(FamilySpec::named("crew")).expect("written");
+        db.write(put_in(old, "k", "old"), Durability::Sync).expect("written");
+        db.flush().expect("written");
+        db.write(put_in(old, "l", "old, in the log"), Durability::Sync).expect("written");
         machine.fs.power_off_after(at);
         let replaced = db.drop_family(old).and_then(|()| db.create_family(FamilySpec::named("crew")));
         machine.fs.crash(CrashMode::LoseUnsynced);

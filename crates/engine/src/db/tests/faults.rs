@@ -29,8 +29,8 @@ pub(super) fn survive_one_failure(op: Op, healthy: u64) -> bool {
         if op != Op::Sync {
             run.check_live(&db).unwrap_or_else(|what| panic!("{context}: reads go on: {what}"));
         } else {
-            // Streams, and large values, are read from the very file that the failed sync left unknown, so only rows are
-            // asked for.
+            // Streams, and large values, are read from the very file that the failed sync left unknown, so only rows
+            // are requested.
             if !large_values_in_use() {
                 run.check_live_rows(&db).unwrap_or_else(|what| panic!("{context}: reads go on: {what}"));
             }
@@ -72,7 +72,7 @@ fn any_other_failed_operation_loses_nothing_acknowledged() {
     }
 }
 
-/// A page of the mapped log that the system refuses. Syncs and writes fail besides, beside a mapping.
+/// A page of the mapped log that the system refuses. In addition syncs and writes fail, next to a mapping.
 #[test]
 fn any_failed_write_of_a_mapped_log_loses_nothing_acknowledged() {
     map_log_segments();
@@ -83,7 +83,7 @@ fn any_failed_write_of_a_mapped_log_loses_nothing_acknowledged() {
 }
 
 #[test]
-fn a_full_disk_refuses_writes_and_everything_resumes_when_there_is_room() {
+fn a_full_disk_refuses_writes_and_everything_resumes_when_there_is_space() {
     let mut refusals = 0;
     for quota in (8 << 10..100 << 10).step_by(1 << 10) {
         let machine = new_machine(quota);
@@ -104,14 +104,14 @@ fn a_full_disk_refuses_writes_and_everything_resumes_when_there_is_room() {
             run.check_live(&db).unwrap_or_else(|what| panic!("{quota}: reads go on: {what}"));
         }
         machine.fs.set_quota(None);
-        if db.put(b"room", b"again").is_err() {
-            // It found no room in memory and heard why the last attempt to make some failed; it has asked for another.
+        if db.put(b"space", b"again").is_err() {
+            // It found no capacity in memory and got the error of the last flush; it has requested another.
             machine.tasks.run_until_idle(10_000);
-            db.put(b"room", b"again").expect("the next write succeeds");
+            db.put(b"space", b"again").expect("the next write succeeds");
         }
-        db.delete(b"room").expect("and so on");
+        db.delete(b"space").expect("and so on");
         machine.tasks.run_until_idle(10_000);
-        run.go(&machine, &db, 50).unwrap_or_else(|error| panic!("{quota}: after there was room: {error}"));
+        run.go(&machine, &db, 50).unwrap_or_else(|error| panic!("{quota}: after there was space: {error}"));
         run.check_live(&db).unwrap_or_else(|what| panic!("{quota}: {what}"));
         machine.fs.power_off();
         drop(db);
@@ -123,7 +123,7 @@ fn a_full_disk_refuses_writes_and_everything_resumes_when_there_is_room() {
 }
 
 #[test]
-fn derived_commits_wait_for_a_full_disk_and_nobody_spins() {
+fn derived_commits_wait_for_a_full_disk_without_spinning() {
     let machine = new_machine(90);
     let db = open(&machine);
     machine.fs.set_quota(Some(machine.fs.used_bytes()));
@@ -138,14 +138,14 @@ fn derived_commits_wait_for_a_full_disk_and_nobody_spins() {
     machine.tasks.run_until_idle(10_000); // It panics if flush and commit chase each other.
     let before = answers.lock().len();
     assert!(before > 10 && before < 100, "memory is full: {before}");
-    let error = db.put(b"logged", b"commit").expect_err("no room");
+    let error = db.put(b"logged", b"commit").expect_err("the disk is full");
     assert!(matches!(error, Error::NoSpace { .. }), "{error}");
     machine.tasks.run_until_idle(10_000);
     machine.fs.set_quota(None);
     submit(100);
     machine.tasks.run_until_idle(10_000);
     assert_eq!(*answers.lock(), (0..=100).collect::<Vec<_>>(), "all of them, in order");
-    db.put(b"logged", b"commit").expect("room");
+    db.put(b"logged", b"commit").expect("written");
 }
 
 fn segments(machine: &SimMachine) -> Vec<PathBuf> {

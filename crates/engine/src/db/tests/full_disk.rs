@@ -1,4 +1,4 @@
-//! Who waits for room while the disk is full: is told, or waits without keeping the machine busy.
+//! Callers that wait for space while the disk is full: they get the error, or wait without keeping the machine busy.
 
 use super::*;
 use crate::Error;
@@ -18,7 +18,7 @@ fn value(rng: &mut Rng, bytes: usize) -> String {
     (0..bytes).map(|_| char::from(b'!' + rng.below(90) as u8)).collect()
 }
 
-/// A database whose level 0 is full, with no compaction tried yet, and no room on the disk for one.
+/// A database whose level 0 is full, with no compaction tried yet, and no space on the disk for one.
 fn full_level0(machine: &SimMachine) -> Db {
     let mut options = small_options();
     options.compaction.level0_tables = 3;
@@ -30,7 +30,7 @@ fn full_level0(machine: &SimMachine) -> Db {
     let mut rng = Rng::new(1);
     for _ in 0..4 {
         let batch = put("key", &value(&mut rng, 3000));
-        db.write(batch, Durability::Sync).expect("room");
+        db.write(batch, Durability::Sync).expect("written");
         db.core().writes.freeze_active();
         // The job itself, so that the compaction that it wakes does not run in between.
         db.core().flush_step();
@@ -41,7 +41,7 @@ fn full_level0(machine: &SimMachine) -> Db {
 }
 
 #[test]
-fn writers_that_wait_for_a_compaction_are_told_that_it_found_no_room() {
+fn writers_that_wait_for_a_compaction_get_its_no_space_error() {
     let machine = SimMachine::from_seed(1);
     let db = full_level0(&machine);
     // The writer finds level 0 full while the compaction is under way: it has not failed yet.
@@ -54,11 +54,11 @@ fn writers_that_wait_for_a_compaction_are_told_that_it_found_no_room() {
     assert!(matches!(answered[..], [Err(Error::NoSpace { .. })]), "{answered:?}");
     machine.fs.set_quota(None);
     assert!(db.compact().is_ok());
-    db.put(b"key", b"v").expect("room again");
+    db.put(b"key", b"v").expect("there is space again");
 }
 
 #[test]
-fn derived_commits_wait_for_room_without_keeping_the_jobs_busy() {
+fn derived_commits_wait_for_space_without_keeping_the_jobs_busy() {
     let machine = SimMachine::from_seed(2);
     let db = full_level0(&machine);
     let answers = Answers::default();
@@ -66,7 +66,7 @@ fn derived_commits_wait_for_room_without_keeping_the_jobs_busy() {
     machine.tasks.run_until_idle(1000);
     submit(&db, &answers, put("derived", "2"), Durability::Derived);
     machine.tasks.run_until_idle(1000);
-    assert!(answers.lock().is_empty(), "derived commits are never refused for want of room");
+    assert!(answers.lock().is_empty(), "derived commits are never refused for lack of space");
     machine.fs.set_quota(None);
     submit(&db, &answers, put("derived", "3"), Durability::Derived);
     machine.tasks.run_until_idle(1000);
@@ -83,13 +83,13 @@ fn a_full_compaction_that_fails_half_way_shows_what_it_has_done() {
         let mut batch = put("key", "small");
         batch.put(OTHER, b"key", value(&mut rng, 3000).as_bytes());
         batch.put(OTHER, format!("{}", rng.below(1000)).as_bytes(), value(&mut rng, 3000).as_bytes());
-        db.write(batch, Durability::Sync).expect("room");
+        db.write(batch, Durability::Sync).expect("written");
         db.flush().expect("flush");
     }
     machine.tasks.run_until_idle(1000);
     // Enough for the default family's compaction, and not for the other's.
     machine.fs.set_quota(Some(machine.fs.used_bytes() + 2000));
-    let error = db.compact().expect_err("no room for the second family");
+    let error = db.compact().expect_err("no space for the second family");
     assert!(matches!(error, Error::NoSpace { .. }), "{error}");
     let (state, _) = db.core().writes.read_point();
     assert!(Arc::ptr_eq(&state.version, &db.core().context.versions.current()), "readers use the newest version");
@@ -102,8 +102,8 @@ fn obsolete_tables_go_while_compaction_has_more_to_do() {
     machine.tasks.run_until_idle(100);
     let mut rng = Rng::new(3);
     for i in 0..5 {
-        db.write(put(&format!("{i}"), &value(&mut rng, 3000)), Durability::Sync).expect("room");
-        db.write(put("9", &value(&mut rng, 3000)), Durability::Sync).expect("room");
+        db.write(put(&format!("{i}"), &value(&mut rng, 3000)), Durability::Sync).expect("written");
+        db.write(put("9", &value(&mut rng, 3000)), Durability::Sync).expect("written");
         db.core().writes.freeze_active();
         while db.core().flush_step() {}
     }
@@ -111,8 +111,8 @@ fn obsolete_tables_go_while_compaction_has_more_to_do() {
     assert_eq!(db.core().context.versions.obsolete_count(), 0, "a busy database gives space back too");
 }
 
-/// A log that is larger than a memtable, on a disk without room for the tables of it: what a process that found the disk full
-/// and was killed leaves.
+/// A log that is larger than a memtable, on a disk without space for the tables of it: what a process that found the
+/// disk full and was killed leaves.
 #[test]
 fn a_log_larger_than_a_memtable_is_opened_on_a_full_disk_and_deleting_works() {
     let machine = SimMachine::from_seed(5);
@@ -124,7 +124,7 @@ fn a_log_larger_than_a_memtable_is_opened_on_a_full_disk_and_deleting_works() {
     let mut rng = Rng::new(4);
     let rows: Vec<(String, String)> = (0..100).map(|i| (format!("{i:03}"), value(&mut rng, 1000))).collect();
     for (key, value) in &rows {
-        db.write(put(key, value), Durability::Sync).expect("room");
+        db.write(put(key, value), Durability::Sync).expect("written");
     }
     machine.fs.crash(kontiki_env::fs::CrashMode::Kill);
     drop(db);
@@ -145,7 +145,7 @@ fn a_log_larger_than_a_memtable_is_opened_on_a_full_disk_and_deleting_works() {
     let db = open(&machine);
     assert_eq!(dump(&db.snapshot(), Family::DEFAULT), rows[50..], "and once more");
     machine.fs.set_quota(None);
-    db.flush().expect("room again");
-    db.compact().expect("room again");
+    db.flush().expect("there is space again");
+    db.compact().expect("there is space again");
     assert_eq!(dump(&db.snapshot(), Family::DEFAULT), rows[50..]);
 }

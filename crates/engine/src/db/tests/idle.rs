@@ -1,4 +1,4 @@
-//! What goes from a database that nobody writes to.
+//! What is freed in a database without writes.
 
 use super::*;
 use kontiki_env::fs::{CrashMode, OpenMode};
@@ -18,7 +18,7 @@ fn opened(machine: &SimMachine, options: Options) -> Db {
     Db::open_in(&machine.env(), Path::new(DIR), options).expect("opens")
 }
 
-/// Lets time pass in which nobody writes: the idle job looks now and then.
+/// Lets time pass without writes: the idle job checks at its interval.
 fn idle(machine: &SimMachine, db: &Db, looks: u64) {
     let time = machine.clock.time();
     for _ in 0..looks {
@@ -112,7 +112,8 @@ fn log_bytes(machine: &SimMachine) -> u64 {
         .sum()
 }
 
-/// After a purge the log's files go, too: those that wait to be used again, the one made ahead, and the large one in use.
+/// After a purge the log's files go, too: those that wait to be used again, the one made ahead, and the large one in
+/// use.
 #[test]
 fn the_log_of_an_idle_database_of_nothing_is_small() {
     let machine = new_machine(6);

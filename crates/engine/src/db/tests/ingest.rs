@@ -15,9 +15,9 @@ const OUTSIDE: &str = "/outside";
 
 /// Builds a table; an entry without a value is a deletion.
 fn build(machine: &SimMachine, name: &str, family: Family, entries: &[(&str, Option<&str>)]) -> PathBuf {
-    machine.fs.create_dir_all(Path::new(OUTSIDE)).expect("room");
+    machine.fs.create_dir_all(Path::new(OUTSIDE)).expect("written");
     let path = Path::new(OUTSIDE).join(name);
-    let mut writer = IngestWriter::create_in(&machine.env(), &path, family, small_options().table).expect("room");
+    let mut writer = IngestWriter::create_in(&machine.env(), &path, family, small_options().table).expect("written");
     for (key, value) in entries {
         match value {
             Some(value) => writer.put(key.as_bytes(), value.as_bytes()),
@@ -25,7 +25,7 @@ fn build(machine: &SimMachine, name: &str, family: Family, entries: &[(&str, Opt
         }
         .expect("ascending");
     }
-    writer.finish().expect("room").path
+    writer.finish().expect("written").path
 }
 
 fn rows(from: usize, to: usize, value: &str) -> Vec<(String, String)> {
@@ -45,11 +45,11 @@ fn write_rows(db: &Db, family: Family, rows: &[(String, String)]) {
     for (key, value) in rows {
         let mut batch = WriteBatch::new();
         batch.put(family, key.as_bytes(), value.as_bytes());
-        db.write(batch, Durability::Buffered).expect("room");
+        db.write(batch, Durability::Buffered).expect("written");
     }
 }
 
-/// Every table's file is one of the version, once jobs are idle and nobody reads.
+/// Every table's file is one of the version, once jobs are idle and no reader is open.
 fn expect_no_leaks(machine: &SimMachine, db: &Db, what: &str) {
     machine.tasks.run_until_idle(10_000);
     let version = db.core().context.versions.current();
@@ -65,7 +65,7 @@ fn what_is_ingested_is_newer_than_what_was_there_and_older_than_what_follows() {
     let machine = SimMachine::from_seed(1);
     let db = open(&machine);
     write_rows(&db, OTHER, &rows(0, 50, "old"));
-    db.flush().expect("room");
+    db.flush().expect("written");
     write_rows(&db, OTHER, &rows(40, 60, "in memory"));
     let before = db.snapshot();
     let was = dump(&before, OTHER);
@@ -76,7 +76,7 @@ fn what_is_ingested_is_newer_than_what_was_there_and_older_than_what_follows() {
     let of = |wanted: &[(String, Option<String>)]| -> Vec<(String, Option<String>)> { wanted.to_vec() };
     let borrowed: Vec<_> = wanted.iter().map(|(key, value)| (key.as_str(), value.as_deref())).collect();
     let file = build(&machine, "a.sst", OTHER, &borrowed);
-    let report = ingest(&db, std::slice::from_ref(&file)).expect("room");
+    let report = ingest(&db, std::slice::from_ref(&file)).expect("written");
     assert_eq!((report.tables, report.entries, report.in_level0, report.linked), (1, 25, 1, 0), "{report:?}");
     assert_eq!(db.stats().visible_sequence, report.sequence);
 
@@ -102,9 +102,9 @@ fn what_is_ingested_is_newer_than_what_was_there_and_older_than_what_follows() {
     write_rows(&db, OTHER, &rows(30, 33, "newer"));
     model.extend(rows(30, 33, "newer"));
     assert_eq!(dump(&db.snapshot(), OTHER), expected(&model));
-    db.flush().expect("room");
+    db.flush().expect("written");
     assert_eq!(dump(&db.snapshot(), OTHER), expected(&model));
-    db.compact().expect("room");
+    db.compact().expect("written");
     assert_eq!(dump(&db.snapshot(), OTHER), expected(&model));
     assert_eq!(dump(&before, OTHER), was);
     drop((entries, before));
@@ -125,16 +125,16 @@ fn a_table_goes_as_deep_as_nothing_is_in_its_way() {
         stats.family(OTHER).expect("there").levels.iter().map(|level| level.tables).collect::<Vec<_>>()
     };
     let file = |from, to| build_rows(&machine, &format!("{from}.sst"), OTHER, &rows(from, to, "ingested"));
-    let report = ingest(&db, &[file(100, 200), file(300, 400)]).expect("room");
+    let report = ingest(&db, &[file(100, 200), file(300, 400)]).expect("written");
     assert_eq!((report.tables, report.in_level0), (2, 0));
     assert_eq!(levels(&db), [0, 0, 0, 0, 0, 0, 2], "the last level");
-    let report = ingest(&db, &[file(150, 160)]).expect("room");
+    let report = ingest(&db, &[file(150, 160)]).expect("written");
     assert_eq!((report.in_level0, levels(&db)[0]), (1, 1), "over the last level it waits in level 0");
-    let report = ingest(&db, &[file(200, 300)]).expect("room");
+    let report = ingest(&db, &[file(200, 300)]).expect("written");
     assert_eq!((report.in_level0, levels(&db)[6]), (0, 3), "between them");
     let expected: Vec<_> = rows(100, 400, "ingested");
     assert_eq!(dump(&db.snapshot(), OTHER), expected);
-    db.compact().expect("room");
+    db.compact().expect("written");
     assert_eq!(dump(&db.snapshot(), OTHER), expected);
     assert_eq!(ingest(&db, &[]).expect("nothing to do").tables, 0);
 }
@@ -144,20 +144,20 @@ fn a_range_delete_in_memory_hides_nothing_that_is_ingested_after_it() {
     let machine = SimMachine::from_seed(3);
     let db = open(&machine);
     write_rows(&db, OTHER, &rows(0, 30, "old"));
-    db.flush().expect("room");
+    db.flush().expect("written");
     let mut batch = WriteBatch::new();
     batch.delete_range(OTHER, b"key005", b"key025");
-    db.write(batch, Durability::Sync).expect("room");
-    ingest(&db, &[build_rows(&machine, "a.sst", OTHER, &rows(10, 12, "ingested"))]).expect("room");
+    db.write(batch, Durability::Sync).expect("written");
+    ingest(&db, &[build_rows(&machine, "a.sst", OTHER, &rows(10, 12, "ingested"))]).expect("written");
     let expected = [rows(0, 5, "old"), rows(10, 12, "ingested"), rows(25, 30, "old")].concat();
     assert_eq!(dump(&db.snapshot(), OTHER), expected);
     let mut batch = WriteBatch::new();
     batch.delete_range(OTHER, b"key011", b"key027");
-    db.write(batch, Durability::Sync).expect("room");
+    db.write(batch, Durability::Sync).expect("written");
     let expected = [rows(0, 5, "old"), rows(10, 11, "ingested"), rows(27, 30, "old")].concat();
     for _ in 0..2 {
         assert_eq!(dump(&db.snapshot(), OTHER), expected);
-        db.compact().expect("room");
+        db.compact().expect("written");
     }
     drop(db);
     assert_eq!(dump(&open(&restarted(&machine, 4)).snapshot(), OTHER), expected);
@@ -186,11 +186,11 @@ fn transactions_and_conditions_see_an_ingested_key_as_written() {
     let since = db.snapshot().sequence();
 
     let entries = [("key005", Some("i")), ("key0055", Some("i")), ("key006", None)];
-    ingest(&db, &[build(&machine, "a.sst", OTHER, &entries)]).expect("room");
+    ingest(&db, &[build(&machine, "a.sst", OTHER, &entries)]).expect("written");
     assert!(is_conflict(writes.commit()));
     assert!(is_conflict(reads.commit()), "a deletion is a write");
     assert!(is_conflict(absent.commit()), "no phantoms");
-    elsewhere.commit().expect("nobody wrote that key");
+    elsewhere.commit().expect("that key was not written");
     let range = Range { start: Some(Bytes::from_static(b"key0051")), end: Some(Bytes::from_static(b"key0059")) };
     let unchanged = vec![crate::Unchanged::Range { family: OTHER, range, since }];
     assert!(is_conflict(db.commit(Commit { unchanged, ..Commit::new(put("k", "v"), Durability::Sync) })));
@@ -201,7 +201,7 @@ fn files_that_cannot_be_are_refused_and_leave_nothing() {
     let machine = SimMachine::from_seed(6);
     let db = open(&machine);
     write_rows(&db, OTHER, &rows(0, 10, "old"));
-    db.flush().expect("room");
+    db.flush().expect("written");
     let refused = |files: &[PathBuf], expected: &str| {
         let error = ingest(&db, files).expect_err("refused");
         assert!(matches!(&error, Error::InvalidArgument(what) if what.contains(expected)), "{error}");
@@ -214,16 +214,16 @@ fn files_that_cannot_be_are_refused_and_leave_nothing() {
     refused(&[one.clone(), two.clone()], "overlap");
     refused(&[build_rows(&machine, "unknown.sst", Family(77), &rows(0, 1, "x"))], "family 77");
     assert!(matches!(ingest(&db, &[one.clone(), "/outside/none".into()]), Err(Error::Io { .. })));
-    machine.fs.create_dir_all(Path::new("/text")).expect("room");
+    machine.fs.create_dir_all(Path::new("/text")).expect("written");
     let text = Path::new("/text/file");
-    let file = machine.fs.open(text, kontiki_env::fs::OpenMode::CreateNew).expect("room");
-    file.write_at(b"this is no table, however long it is: not at all", 0).expect("room");
+    let file = machine.fs.open(text, kontiki_env::fs::OpenMode::CreateNew).expect("written");
+    file.write_at(b"this is no table, however long it is: not at all", 0).expect("written");
     let error = ingest(&db, &[one.clone(), text.to_path_buf()]).expect_err("no table");
     assert!(matches!(&error, Error::Corruption { file, .. } if file == text), "{error}");
     expect_no_leaks(&machine, &db, "no table");
     // The same file in two families does not overlap.
     let default = build_rows(&machine, "default.sst", Family::DEFAULT, &rows(0, 10, "default"));
-    ingest(&db, &[one, default]).expect("room");
+    ingest(&db, &[one, default]).expect("written");
     assert_eq!(dump(&db.snapshot(), Family::DEFAULT), rows(0, 10, "default"));
     assert_eq!(dump(&db.snapshot(), OTHER), rows(0, 10, "one"));
     ingest(&db, &[two]).expect("one after the other");
@@ -258,7 +258,7 @@ fn a_moved_file_is_linked_and_its_old_name_goes() {
     let path = build_rows(&machine, "a.sst", OTHER, &rows(0, 100, "value"));
     // A copy would have to create a file.
     machine.fs.fail_next(Op::Create, 1, |path| path.extension().is_some_and(|extension| extension == "sst"));
-    let report = db.ingest(std::slice::from_ref(&path), IngestOptions { move_file: true }).expect("room");
+    let report = db.ingest(std::slice::from_ref(&path), IngestOptions { move_file: true }).expect("written");
     machine.fs.clear_faults();
     assert_eq!(report.linked, 1);
     assert!(!machine.fs.exists(&path));
@@ -266,7 +266,7 @@ fn a_moved_file_is_linked_and_its_old_name_goes() {
     // Where there are no links it is copied.
     let path = build_rows(&machine, "b.sst", OTHER, &rows(100, 200, "value"));
     machine.fs.fail_next(Op::Link, 1, |_| true);
-    let report = db.ingest(std::slice::from_ref(&path), IngestOptions { move_file: true }).expect("room");
+    let report = db.ingest(std::slice::from_ref(&path), IngestOptions { move_file: true }).expect("written");
     assert_eq!((report.linked, machine.fs.exists(&path)), (0, false));
     // A refused one stays where it is.
     let path = build_rows(&machine, "c.sst", Family(77), &rows(0, 1, "value"));
@@ -276,12 +276,12 @@ fn a_moved_file_is_linked_and_its_old_name_goes() {
 }
 
 #[test]
-fn its_number_is_nobody_elses_after_a_restart_and_in_a_copy() {
+fn its_number_is_unique_after_a_restart_and_in_a_copy() {
     let machine = SimMachine::from_seed(10);
     let db = open(&machine);
     write_rows(&db, OTHER, &rows(0, 10, "old"));
-    let report = ingest(&db, &[build_rows(&machine, "a.sst", OTHER, &rows(0, 10, "ingested"))]).expect("room");
-    db.checkpoint(Path::new("/copy")).expect("room");
+    let report = ingest(&db, &[build_rows(&machine, "a.sst", OTHER, &rows(0, 10, "ingested"))]).expect("written");
+    db.checkpoint(Path::new("/copy")).expect("written");
     for (i, dir) in [DIR, "/copy"].into_iter().enumerate() {
         let twin = SimMachine { fs: machine.fs.fork(Rng::new(1)), ..restarted(&machine, 20 + i as u64) };
         twin.fs.crash(CrashMode::LoseUnsynced);
@@ -289,10 +289,10 @@ fn its_number_is_nobody_elses_after_a_restart_and_in_a_copy() {
         assert_eq!(dump(&db.snapshot(), OTHER), rows(0, 10, "ingested"));
         let mut batch = WriteBatch::new();
         batch.put(OTHER, b"key003", b"newer");
-        assert!(db.write(batch, Durability::Sync).expect("room") > report.sequence);
+        assert!(db.write(batch, Durability::Sync).expect("written") > report.sequence);
         for _ in 0..2 {
             assert_eq!(db.get_in(OTHER, b"key003").expect("readable").as_deref(), Some(&b"newer"[..]));
-            db.compact().expect("room");
+            db.compact().expect("written");
         }
         // Open for reading only it is all the same.
         drop(db);
@@ -414,16 +414,16 @@ fn a_full_disk_takes_nothing_in_and_writes_go_on() {
     let machine = SimMachine::from_seed(13);
     let db = open(&machine);
     write_rows(&db, OTHER, &rows(0, 20, "old"));
-    db.flush().expect("room");
+    db.flush().expect("written");
     machine.tasks.run_until_idle(1000);
     let path = build_rows(&machine, "a.sst", OTHER, &rows(0, 300, "ingested"));
     machine.fs.set_quota(Some(machine.fs.used_bytes() + 1000));
     assert!(matches!(ingest(&db, std::slice::from_ref(&path)), Err(Error::NoSpace { .. })));
     assert_eq!(dump(&db.snapshot(), OTHER), rows(0, 20, "old"));
-    db.put(b"k", b"v").expect("the log has its room");
+    db.put(b"k", b"v").expect("the log has its space");
     machine.fs.set_quota(None);
     expect_no_leaks(&machine, &db, "a full disk");
-    ingest(&db, &[path]).expect("room");
+    ingest(&db, &[path]).expect("written");
     assert_eq!(dump(&db.snapshot(), OTHER).len(), 300);
 }
 
@@ -448,7 +448,7 @@ fn a_random_history_agrees_with_the_model() {
                     let mut batch = WriteBatch::new();
                     let (start, end) = (format!("key{at:03}"), format!("key{to:03}"));
                     batch.delete_range(OTHER, start.as_bytes(), end.as_bytes());
-                    db.write(batch, Durability::Sync).expect("room");
+                    db.write(batch, Durability::Sync).expect("written");
                     model.retain(|key, _| *key < start || *key >= end);
                 }
                 6..=8 => {
@@ -472,10 +472,10 @@ fn a_random_history_agrees_with_the_model() {
                             }
                         }
                     }
-                    db.ingest(&files, IngestOptions { move_file: rng.chance(1, 2) }).expect("room");
+                    db.ingest(&files, IngestOptions { move_file: rng.chance(1, 2) }).expect("written");
                 }
-                9 => db.flush().expect("room"),
-                10 if rng.chance(1, 3) => db.compact().expect("room"),
+                9 => db.flush().expect("written"),
+                10 if rng.chance(1, 3) => db.compact().expect("written"),
                 10 => {
                     for _ in 0..rng.below(50) {
                         machine.env().tasks.step();
@@ -483,7 +483,7 @@ fn a_random_history_agrees_with_the_model() {
                 }
                 _ => {
                     snapshots.clear();
-                    db.put(b"sync", b"all that was buffered").expect("room");
+                    db.put(b"sync", b"all that was buffered").expect("written");
                     machine.fs.crash(CrashMode::LoseUnsynced);
                     drop(db);
                     machine = restarted(&machine, seed * 1000 + step);
@@ -519,12 +519,12 @@ fn readers_and_writers_beside_it_see_all_of_it_or_nothing() {
             })
         })
         .collect();
-    ingest(&db, &files[0]).expect("room");
+    ingest(&db, &files[0]).expect("written");
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for durability in [Durability::Sync, Durability::Buffered, Durability::Derived] {
             let (db, stop) = (&db, &stop);
-            // Within the range, beside its keys: memory overlaps time and again.
+            // Within the range, between its keys: memory overlaps time and again.
             scope.spawn(move || {
                 for i in 0.. {
                     if stop.load(Ordering::Relaxed) {
@@ -556,7 +556,7 @@ fn readers_and_writers_beside_it_see_all_of_it_or_nothing() {
             });
         }
         for (round, files) in files.iter().enumerate().skip(1) {
-            let report = db.ingest(files, IngestOptions { move_file: true }).expect("room");
+            let report = db.ingest(files, IngestOptions { move_file: true }).expect("written");
             assert_eq!(report.tables, 2);
             let expected = format!("round {round:03}");
             assert_eq!(db.get(b"key07").expect("readable").as_deref(), Some(expected.as_bytes()));
@@ -610,15 +610,15 @@ fn write_rows_until_closed(db: &Db) {
 }
 
 #[test]
-fn whoever_follows_the_log_is_told_what_to_read_again() {
+fn a_subscriber_learns_what_to_read_again() {
     let machine = SimMachine::from_seed(15);
     let mut options = small_options();
     options.feed_retention_bytes = 1 << 20;
     let db = Db::open_in(&machine.env(), Path::new(DIR), options.clone()).expect("opens");
-    db.put(b"before", b"1").expect("room");
+    db.put(b"before", b"1").expect("written");
     let mut changes = db.changes(0).expect("all of it is there");
-    let report = ingest(&db, &[build_rows(&machine, "a.sst", OTHER, &rows(0, 10, "ingested"))]).expect("room");
-    db.put(b"after", b"1").expect("room");
+    let report = ingest(&db, &[build_rows(&machine, "a.sst", OTHER, &rows(0, 10, "ingested"))]).expect("written");
+    db.put(b"after", b"1").expect("written");
     let expect = |changes: &mut crate::Changes| {
         let mut next = || changes.next().expect("readable").expect("there");
         assert_eq!(next().ingested, []);
@@ -644,27 +644,27 @@ fn it_works_on_the_real_machine() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = |name: &str| directory.path().join(name);
     let build = |name: &str, from: usize, to: usize, value: &str| {
-        let mut writer = IngestWriter::create(path(name), Family::DEFAULT, small_options().table).expect("room");
+        let mut writer = IngestWriter::create(path(name), Family::DEFAULT, small_options().table).expect("written");
         for (key, value) in rows(from, to, value) {
             writer.put(key.as_bytes(), value.as_bytes()).expect("ascending");
         }
-        writer.finish().expect("room").path
+        writer.finish().expect("written").path
     };
     let (moved, copied) = (build("moved.sst", 0, 500, "first"), build("copied.sst", 400, 900, "second"));
     let db = Db::open(path("db"), small_options()).expect("opens");
     write_rows(&db, Family::DEFAULT, &rows(450, 460, "old"));
-    let report = db.ingest(std::slice::from_ref(&moved), IngestOptions { move_file: true }).expect("room");
+    let report = db.ingest(std::slice::from_ref(&moved), IngestOptions { move_file: true }).expect("written");
     assert_eq!((report.linked, moved.exists()), (1, false));
-    ingest(&db, std::slice::from_ref(&copied)).expect("room");
+    ingest(&db, std::slice::from_ref(&copied)).expect("written");
     assert!(copied.exists());
     let stats = db.stats().ingest;
     assert_eq!((stats.ingests, stats.tables), (2, 2));
     assert!(stats.bytes > report.bytes);
     let expected = [rows(0, 400, "first"), rows(400, 900, "second")].concat();
     assert_eq!(dump(&db.snapshot(), Family::DEFAULT), expected);
-    db.checkpoint(&path("copy")).expect("room");
+    db.checkpoint(&path("copy")).expect("written");
     write_rows(&db, Family::DEFAULT, &rows(0, 10, "newer"));
-    let read_only = Db::open_read_only(path("copy"), small_options()).expect("opens beside the writer");
+    let read_only = Db::open_read_only(path("copy"), small_options()).expect("opens next to the writer");
     assert_eq!(dump(&read_only.snapshot(), Family::DEFAULT), expected);
     assert!(matches!(read_only.put(b"k", b"v"), Err(Error::ReadOnly)));
     assert!(!path("copy").join("LOCK").exists() && !path("copy").join("wal").exists(), "nothing was made");
@@ -676,10 +676,10 @@ fn it_works_on_the_real_machine() {
     );
 }
 
-/// A commit with conditions waits for all numbers before its own, with the lock that orders commits; an ingest has a number and
-/// needs that lock for its sync.
+/// A commit with conditions waits for all numbers before its own, with the lock that orders commits; an ingest has a
+/// number and needs that lock for its sync.
 #[test]
-#[allow(clippy::disallowed_methods, clippy::type_complexity, reason = "callers on threads of their own")]
+#[allow(clippy::disallowed_methods, clippy::type_complexity, reason = "callers on separate threads")]
 fn ingests_and_commits_with_conditions_do_not_wait_for_each_other() {
     const TURNS: u64 = 150;
     let machine = SimMachine::from_seed(21);
@@ -700,14 +700,14 @@ fn ingests_and_commits_with_conditions_do_not_wait_for_each_other() {
             db.write_if(put(&format!("if {thread}"), &turn.to_string()), &[absent], durability).expect("it holds");
         }));
     }
-    spawn(Box::new(|db, turn| db.transact(|tx| tx.put(b"transaction", &turn.to_be_bytes())).expect("nobody else")));
+    spawn(Box::new(|db, turn| db.transact(|tx| tx.put(b"transaction", &turn.to_be_bytes())).expect("no conflict")));
     spawn(Box::new(|db, turn| db.put(b"plain", &turn.to_be_bytes()).expect("healthy")));
     spawn(Box::new(move |db, turn| {
         let file = build_rows(&machine, &format!("{turn}.sst"), OTHER, &rows(0, 3, &format!("ingest {turn}")));
         ingest(db, &[file]).expect("healthy");
     }));
     for _ in 0..6 {
-        ended.recv_timeout(super::threads::DEADLINE).expect("nobody waits for ever");
+        ended.recv_timeout(super::threads::DEADLINE).expect("no call waits for ever");
     }
     assert_eq!(dump(&db.snapshot(), OTHER), rows(0, 3, &format!("ingest {}", TURNS - 1)));
     db.close().expect("closed");

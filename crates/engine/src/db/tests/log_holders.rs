@@ -1,11 +1,11 @@
-//! Who holds the log, as a database tells it.
+//! What holds the log, as a database reports it.
 
 use super::values::text;
 use super::*;
 use crate::{LogHolder, LogSegmentStatus, StreamId};
 
-/// Memtables that hold many segments, in a log with room for them.
-fn roomy_memtables() -> Options {
+/// Memtables that hold many segments, in a log with space for them.
+fn large_log() -> Options {
     Options {
         memtable_bytes: 1 << 20,
         log_bytes_max: 64 << 10,
@@ -31,7 +31,7 @@ fn by_memtable(holder: &LogHolder) -> bool {
 
 #[test]
 fn every_segment_has_a_holder_and_a_flush_leaves_those_for_the_feed() {
-    open_with(roomy_memtables);
+    open_with(large_log);
     let machine = SimMachine::from_seed(1);
     let db = open(&machine);
     let reader = db.changes(0).expect("open");
@@ -53,7 +53,7 @@ fn every_segment_has_a_holder_and_a_flush_leaves_those_for_the_feed() {
     assert!(older.iter().all(|status| status.holders == [LogHolder::ChangeFeed { subscribers: subscribers.clone() }]));
     let stats = db.stats().log;
     assert_eq!((stats.held_by_memtables_bytes, stats.held_for_feed_bytes), (0, stats.bytes - newest.bytes));
-    assert!(stats.held_for_feed_bytes <= roomy_memtables().feed_retention_bytes);
+    assert!(stats.held_for_feed_bytes <= large_log().feed_retention_bytes);
     assert_eq!(stats.holder_warnings, 0);
 }
 
@@ -82,7 +82,7 @@ fn streams_are_named_and_what_is_behind_them_waits() {
 
 #[test]
 fn a_holder_that_keeps_too_much_is_warned_of_and_the_log_makes_memtables_flush() {
-    open_with(roomy_memtables);
+    open_with(large_log);
     let machine = SimMachine::from_seed(1);
     let db = open(&machine);
     fill(&db, 18);
@@ -94,7 +94,7 @@ fn a_holder_that_keeps_too_much_is_warned_of_and_the_log_makes_memtables_flush()
     fill(&db, 10);
     machine.tasks.run_until_idle(1000);
     assert_eq!((db.stats().log.holder_warnings, db.stats().memtables.flushes), (1, 0), "once, until it has doubled");
-    // Beyond the log's budget the memtable is flushed, although it has room.
+    // Beyond the log's budget the memtable is flushed, although it is not full.
     fill(&db, 40);
     machine.tasks.run_until_idle(1000);
     let stats = db.stats();

@@ -1,5 +1,5 @@
-//! Files that lost their end, or are gone: what was acknowledged and is not there any more is told, and nothing that may hold
-//! it is removed.
+//! Files that lost their end, or are missing: the loss of acknowledged data is reported, and nothing that
+//! may hold it is removed.
 
 use super::*;
 use crate::inspect::{check, repair};
@@ -17,11 +17,11 @@ fn sample(seed: u64, closed: bool) -> (SimMachine, Vec<(String, String)>) {
     let mut expected = Vec::new();
     for i in 0..600 {
         let (key, value) = (format!("key {:04}", i * 7 % 600), format!("value {i}"));
-        db.write(put(&key, &value), Durability::Sync).expect("room");
+        db.write(put(&key, &value), Durability::Sync).expect("written");
         expected.push((key, value));
         match i {
-            200 | 400 => db.compact().expect("room"),
-            100 | 300 | 500 => db.flush().expect("room"),
+            200 | 400 => db.compact().expect("written"),
+            100 | 300 | 500 => db.flush().expect("written"),
             _ => {}
         }
     }
@@ -72,7 +72,8 @@ fn corruption(outcome: Result<Db>) -> (PathBuf, String) {
     }
 }
 
-/// Opens, for writing and for reading, and the check refuse the directory for this file, say what to do, and leave everything as it was.
+/// Opens, for writing and for reading, and the check refuse the directory for this file, say what to do, and leave
+/// everything as it was.
 fn assert_refused(machine: &SimMachine, file: &Path, situation: &str) {
     let before = everything(machine);
     for outcome in [try_open(machine), Db::open_read_only_in(&machine.env(), Path::new(DIR), small_options())] {
@@ -113,9 +114,9 @@ fn a_manifest_that_lost_its_end_is_refused_and_a_repair_keeps_every_table() {
             for bytes in [offset, offset + 3] {
                 let machine = fork(&machine);
                 cut(&machine, &path, bytes);
-                assert_refused(&machine, &path, &format!("edit {i} is gone"));
+                assert_refused(&machine, &path, &format!("edit {i} is missing"));
                 let (report, rows) = repaired(&machine);
-                assert_eq!(rows, expected, "edit {i} is gone: {report:?}");
+                assert_eq!(rows, expected, "edit {i} is missing: {report:?}");
                 assert!(!report.is_whole() && report.checked.is_sound(), "{report:?}");
             }
         }
@@ -166,7 +167,7 @@ fn log_sample(seed: u64, closed: bool) -> (SimMachine, Vec<(String, String)>) {
         let db = open(&machine);
         for i in 0..200 {
             let (key, value) = (format!("key {run} {i:04}"), format!("value {i} ").repeat(8));
-            db.write(put(&key, &value), Durability::Sync).expect("room");
+            db.write(put(&key, &value), Durability::Sync).expect("written");
             expected.push((key, value));
         }
         end(&machine, db, closed);
@@ -204,7 +205,8 @@ fn a_log_segment_that_is_missing_is_named_wherever_it_was() {
 
 #[test]
 fn segments_that_are_not_needed_may_be_gone() {
-    // Made ahead and never used, deleted by retention, left by a process that was killed at any place: nothing is missing.
+    // Made ahead and never used, deleted by retention, left by a process that was killed at any place: nothing is
+    // missing.
     for seed in 10..40 {
         let machine = SimMachine::from_seed(seed);
         let mut written = 0;
@@ -212,11 +214,11 @@ fn segments_that_are_not_needed_may_be_gone() {
             let machine = restarted(&machine, seed * 10 + run);
             let db = open(&machine);
             for i in 0..(seed % 7) * 40 {
-                db.write(put(&format!("{i:03}"), &"v".repeat(40)), Durability::Sync).expect("room");
+                db.write(put(&format!("{i:03}"), &"v".repeat(40)), Durability::Sync).expect("written");
                 written += 1;
             }
             if seed % 3 == 0 {
-                db.flush().expect("room");
+                db.flush().expect("written");
             }
             match (seed + run) % 3 {
                 0 => db.close().expect("closes"),
@@ -228,7 +230,7 @@ fn segments_that_are_not_needed_may_be_gone() {
     }
 }
 
-/// Of a directory without `EXTENT` less can be told: but no commit to a family comes before the edit that makes it.
+/// Of a directory without `EXTENT` less is known: but no commit to a family comes before the edit that makes it.
 #[test]
 fn a_log_that_writes_to_a_family_which_the_manifest_lost_is_refused_for_writing_too() {
     let (machine, _) = log_sample(6, true);
@@ -275,13 +277,13 @@ fn node(seed: u64) -> SimMachine {
     for i in 0..60u64 {
         let mut batch = put(&format!("{i:03}"), &"v".repeat(100));
         batch.put(Family::NODE_STATE[0], b"applied", &i.to_le_bytes());
-        db.write(batch, Durability::Derived).expect("room");
-        db.commit(streams(vec![append(1, i + 1, &["entry"])], Durability::Sync)).expect("room");
+        db.write(batch, Durability::Derived).expect("written");
+        db.commit(streams(vec![append(1, i + 1, &["entry"])], Durability::Sync)).expect("written");
         if i == 30 {
-            db.flush().expect("room");
+            db.flush().expect("written");
         }
     }
-    db.flush().expect("room");
+    db.flush().expect("written");
     machine.fs.crash(CrashMode::Kill);
     drop(db);
     restarted(&machine, seed + 1)
@@ -308,8 +310,8 @@ fn a_nodes_directory_is_a_node_after_a_repair_only_if_nothing_is_lost() {
         machine.fs.flip_bit(&damaged, 100, 1).expect("there");
         let report = repair(&machine);
         assert!(!report.is_whole() && report.log_segments == 0 && report.checked.is_sound(), "{report:?}");
-        let told = report.problems.iter().any(|problem| problem.what.contains("--replace-lost-directory"));
-        assert!(told, "{:?}", report.problems);
+        let reported = report.problems.iter().any(|problem| problem.what.contains("--replace-lost-directory"));
+        assert!(reported, "{:?}", report.problems);
         let families = crate::inspect::summarize(&machine.env(), Path::new(SAVED)).expect("whole").families;
         assert!(families.iter().all(|summary| !Family::NODE_STATE.contains(&Family(summary.family))), "{families:?}");
         let db = Db::open_in(&machine.env(), Path::new(SAVED), small_options()).expect("opens");
@@ -328,28 +330,28 @@ fn reserved_families_keep_their_names_without_a_manifest() {
     let mut batch = WriteBatch::new();
     batch.put(data, b"key", b"value");
     batch.put(Family(9), b"key", b"value");
-    db.write(batch, Durability::Sync).expect("room");
+    db.write(batch, Durability::Sync).expect("written");
     db.close().expect("closes");
     machine.fs.flip_bit(&Path::new(DIR).join("CURRENT"), 3, 1).expect("there");
     let report = repair(&machine.env(), Path::new(DIR), Path::new(SAVED)).expect("repairs");
-    let told: Vec<&str> = report.problems.iter().map(|problem| problem.what.as_str()).collect();
-    assert!(told.iter().any(|what| what.contains("family 9") && what.contains("family-9")), "{told:?}");
+    let reported: Vec<&str> = report.problems.iter().map(|problem| problem.what.as_str()).collect();
+    assert!(reported.iter().any(|what| what.contains("family 9") && what.contains("family-9")), "{reported:?}");
     let saved = Options { families: vec![spec()], ..small_options() };
     let db = Db::open_in(&machine.env(), Path::new(SAVED), saved).expect("the name is as before");
     assert_eq!(db.snapshot().get(data, b"key").expect("reads").as_deref(), Some(&b"value"[..]));
 }
 
-/// `CURRENT` is gone, and all but one kind of file: it is a database that was lost, for every open and check, and nothing of it
-/// is removed.
+/// `CURRENT` is missing, and all but one kind of file: it is a database that was lost, for every open and check, and
+/// nothing of it is removed.
 #[test]
 fn what_is_left_of_a_database_without_current_is_not_made_a_new_one() {
     let machine = SimMachine::from_seed(60);
     open_with(values::large_values);
     let db = open(&machine);
     for i in 0..40 {
-        db.write(put(&format!("{i:03}"), &values::text(400, i)), Durability::Sync).expect("room");
+        db.write(put(&format!("{i:03}"), &values::text(400, i)), Durability::Sync).expect("written");
     }
-    db.flush().expect("room");
+    db.flush().expect("written");
     end(&machine, db, false);
     let machine = restarted(&machine, 61);
     let all = everything(&machine);

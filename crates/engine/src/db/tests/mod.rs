@@ -63,7 +63,7 @@ fn keeping_values(family: Family, name: &str) -> FamilySpec {
 }
 
 thread_local! {
-    /// What [`try_open`] opens with. Each test has a thread of its own.
+    /// What [`try_open`] opens with. Each test has its own thread.
     static OPTIONS: Cell<fn() -> Options> = const { Cell::new(small_options) };
     /// Whether files can be mapped on the machines of [`new_machine`].
     static MAPS: Cell<bool> = const { Cell::new(false) };

@@ -2,8 +2,8 @@
 //!
 //! Logged commit number `i` carries its number: in the key `last` of the default family if it has a batch, in the state
 //! of stream 0 if it has stream operations. So the number of commits that a recovered database holds can be read from
-//! it, and then *everything* in it must be what the model holds after exactly that many. Derived batches go to the other
-//! family, numbered the same way.
+//! it, and then *everything* in it must be what the model holds after exactly that many. Derived batches go to the
+//! other family, numbered the same way.
 
 use super::*;
 use crate::{Error, Result, StreamContents, StreamId};
@@ -119,7 +119,7 @@ impl Run {
         }
     }
 
-    /// Goes through `steps` of the script, until an error.
+    /// Executes `steps` of the script, until an error.
     pub(super) fn go(&mut self, machine: &SimMachine, db: &Db, steps: usize) -> Result<()> {
         for _ in 0..steps {
             match self.rng.below(40) {

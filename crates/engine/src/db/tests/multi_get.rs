@@ -1,4 +1,4 @@
-//! Many point reads at once: on disks that fail and rot, and beside single reads of the same snapshot.
+//! Many point reads at once: on disks with faults and bit rot, and next to single reads of the same snapshot.
 
 use super::values::{large_values, text};
 use super::*;
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 type Values = Vec<Option<Bytes>>;
 
-/// Blocks so small that a table has many, and room for a level between level 0 and the last.
+/// Blocks so small that a table has many, and space for a level between level 0 and the last.
 fn small_blocks() -> Options {
     let mut options = large_values();
     options.table.block_bytes = 256;
@@ -28,7 +28,7 @@ fn key(number: u64) -> Vec<u8> {
 const KEYS: u64 = 120;
 
 /// All keys that there are, some that are not, and one twice, in no order.
-fn asked() -> Vec<Vec<u8>> {
+fn requested_keys() -> Vec<Vec<u8>> {
     let mut keys: Vec<Vec<u8>> = (0..KEYS).map(|number| key(number * 37 % KEYS)).collect();
     keys.extend([&b"absent"[..], b"", b"050", b"0505"].map(<[u8]>::to_vec));
     keys
@@ -38,8 +38,9 @@ fn multi_get(db: &Db, keys: &[Vec<u8>]) -> Result<Values> {
     db.multi_get(Family::DEFAULT, &keys.iter().map(Vec::as_slice).collect::<Vec<_>>())
 }
 
-/// A closed directory whose keys are in a memtable (by the log), in level 0 and in two levels below it, in part under a range
-/// tombstone, expired, and with values in segments and in relocated files; with what [`asked`] must find.
+/// A closed directory whose keys are in a memtable (by the log), in level 0 and in two levels below it, in part under a
+/// range tombstone, expired, and with values in segments and in relocated files; with what [`requested_keys`] must
+/// find.
 fn directory() -> (SimMachine, Values) {
     open_with(small_blocks);
     let machine = SimMachine::from_seed(31);
@@ -80,7 +81,7 @@ fn directory() -> (SimMachine, Values) {
     assert!(levels[0] > 0 && levels[1..].iter().filter(|tables| **tables > 0).count() > 1, "{levels:?}");
     assert!(db.stats().families[0].range_tombstones > 0 && db.stats().values.relocated_segments > 0);
     drop(db); // The last of it stays in the log.
-    let expected = asked().iter().map(|key| model.get(key).map(|value| Bytes::from(value.clone()))).collect();
+    let expected = requested_keys().iter().map(|key| model.get(key).map(|value| Bytes::from(value.clone()))).collect();
     (machine, expected)
 }
 
@@ -92,7 +93,7 @@ fn default_levels(db: &Db) -> Vec<crate::stats::LevelStats> {
 fn reopened(machine: &SimMachine, warm: usize) -> (SimMachine, Db) {
     let machine = SimMachine { fs: machine.fs.fork(Rng::new(1)), ..restarted(machine, 1) };
     let db = open(&machine);
-    for key in &asked()[..warm] {
+    for key in &requested_keys()[..warm] {
         db.get(key).expect("a healthy disk");
     }
     machine.fs.start_trace();
@@ -102,13 +103,13 @@ fn reopened(machine: &SimMachine, warm: usize) -> (SimMachine, Db) {
 /// The reads of a call on a healthy disk.
 fn reads_of_a_call(machine: &SimMachine, warm: usize, expected: &Values) -> Vec<TraceEntry> {
     let (machine, db) = reopened(machine, warm);
-    check(&multi_get(&db, &asked()).expect("a healthy disk"), expected, "a healthy disk");
+    check(&multi_get(&db, &requested_keys()).expect("a healthy disk"), expected, "a healthy disk");
     machine.fs.trace().into_iter().filter(|entry| entry.op == Op::Read).collect()
 }
 
 fn check(found: &Values, expected: &Values, what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}");
-    for ((key, found), expected) in asked().iter().zip(found).zip(expected) {
+    for ((key, found), expected) in requested_keys().iter().zip(found).zip(expected) {
         assert_eq!(found, expected, "{what}: {key:?}");
     }
 }
@@ -116,9 +117,9 @@ fn check(found: &Values, expected: &Values, what: &str) {
 /// All answers are right once the fault is over, together and one by one.
 fn check_afterwards(db: &Db, expected: &Values, what: &str) {
     for _ in 0..2 {
-        check(&multi_get(db, &asked()).unwrap_or_else(|error| panic!("{what}: {error}")), expected, what);
+        check(&multi_get(db, &requested_keys()).unwrap_or_else(|error| panic!("{what}: {error}")), expected, what);
     }
-    for (key, expected) in asked().iter().zip(expected) {
+    for (key, expected) in requested_keys().iter().zip(expected) {
         assert_eq!(db.get(key).unwrap_or_else(|error| panic!("{what}: {error}")), *expected, "{what}: {key:?}");
     }
 }
@@ -140,9 +141,9 @@ fn a_read_that_fails_is_named_and_nothing_of_it_is_remembered() {
             let seen = AtomicU64::new(0);
             machine.fs.fail_next(Op::Read, 1, move |_| seen.fetch_add(1, Ordering::Relaxed) == healthy as u64);
             let context = format!("{warm} keys were warm, read {healthy}: {read:?}");
-            let error = multi_get(&db, &asked()).expect_err(&context);
+            let error = multi_get(&db, &requested_keys()).expect_err(&context);
             assert!(matches!(&error, Error::Io { file, .. } if *file == read.path), "{context}: {error}");
-            assert!(machine.fs.trace().last().is_some_and(|last| last.faulted), "{context}: it goes no further");
+            assert!(machine.fs.trace().last().is_some_and(|last| last.faulted), "{context}: it stops there");
             check_afterwards(&db, &expected, &context);
             assert!(db.stats().health.stopped.is_none(), "{context}: writes do not stop for a read");
         }
@@ -166,7 +167,7 @@ fn a_flipped_bit_of_anything_read_is_named_and_nothing_of_it_is_remembered() {
             let context = format!("byte {offset} of {read:?}");
             let bit = (offset % 8) as u8;
             machine.fs.flip_bit(&read.path, offset, bit).expect("inside");
-            let error = multi_get(&db, &asked()).expect_err(&context);
+            let error = multi_get(&db, &requested_keys()).expect_err(&context);
             let (file, at) = match &error {
                 Error::Corruption { file, offset, .. } => (file, *offset),
                 // The byte that says which format it is.
@@ -194,7 +195,7 @@ fn a_file_that_has_lost_its_end_is_named_and_nothing_of_it_is_remembered() {
             let whole = read_all(&machine.fs, &read.path).expect("readable");
             let file = machine.fs.open(&read.path, OpenMode::ReadWrite).expect("opens");
             file.set_len(read.offset + read.length / 2).expect("a healthy disk");
-            let error = multi_get(&db, &asked()).expect_err(&context);
+            let error = multi_get(&db, &requested_keys()).expect_err(&context);
             assert!(matches!(&error, Error::Corruption { file, .. } if *file == read.path), "{context}: {error}");
             file.write_at(&whole, 0).expect("a healthy disk");
             check_afterwards(&db, &expected, &context);

@@ -20,11 +20,11 @@ fn fill(db: &Db, generation: u64) {
     for number in 0..120 {
         let mut batch = put(&key(number), &format!("{generation}"));
         batch.put(OTHER, key(number).as_bytes(), format!("{generation} {}", "x".repeat(200)).as_bytes());
-        db.write(batch, Durability::Buffered).expect("room");
+        db.write(batch, Durability::Buffered).expect("written");
     }
-    db.flush().expect("room");
-    db.compact().expect("room");
-    db.collect_value_garbage().expect("room");
+    db.flush().expect("written");
+    db.compact().expect("written");
+    db.collect_value_garbage().expect("written");
 }
 
 /// Reads all until the database is closed; everything that is read is of the generation.
@@ -42,7 +42,7 @@ fn read(snapshot: &crate::Snapshot, scan: &mut Scan, generation: u64) {
     }
 }
 
-/// A scan that was begun before goes on with what it has open.
+/// A scan that was begun before continues with what it has open.
 fn read_on(scan: &mut Scan, wanted: &str) {
     loop {
         match scan.advance().and_then(|there| Ok(there && scan.value()?.starts_with(wanted.as_bytes()))) {

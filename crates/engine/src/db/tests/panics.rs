@@ -1,6 +1,7 @@
-//! Threads that panic while they work for the database: it stops, every waiter gets an error, and it names what panicked.
+//! Threads that panic while they work for the database: it stops, every waiter gets an error, and it names what
+//! panicked.
 
-#![allow(clippy::disallowed_methods, reason = "callers on threads of their own")]
+#![allow(clippy::disallowed_methods, reason = "callers on separate threads")]
 
 use super::threads::{DEADLINE, open_threaded, threaded};
 use super::*;
@@ -29,7 +30,7 @@ fn close_ends(db: &Db) {
     }
 }
 
-/// Does it on a thread of its own, until it fails; the error comes through the channel.
+/// Does it on a separate thread, until it fails; the error comes through the channel.
 fn until_it_fails(
     sender: &Sender<(&'static str, Error)>,
     name: &'static str,
@@ -45,7 +46,7 @@ fn until_it_fails(
 /// Has all kinds of callers wait while the job panics, and expects an error for each, in time.
 fn expect_an_error_for_every_waiter(machine: &SimMachine, job: &str) {
     let db = Db::open_in(&threaded(machine), Path::new(DIR), small_options()).expect("opens");
-    let (sender, told) = channel();
+    let (sender, answers) = channel();
     let of = |db: &Db| db.clone();
     let (writer, flusher, compactor, syncer) = (of(&db), of(&db), of(&db), of(&db));
     // More than memory takes without a flush.
@@ -65,7 +66,7 @@ fn expect_an_error_for_every_waiter(machine: &SimMachine, job: &str) {
     let mut changes = db.changes(0).expect("from the beginning");
     until_it_fails(&sender, "subscriber", move |_| changes.wait(Duration::from_secs(3600)).map(drop));
     for _ in 0..6 {
-        let (name, error) = told.recv_timeout(DEADLINE).expect("every waiter gets an answer");
+        let (name, error) = answers.recv_timeout(DEADLINE).expect("every waiter gets an answer");
         // A subscriber that has fallen behind subscribes no more.
         assert!(is_expected(&error) || name == "subscriber", "{name}: {error}");
     }
@@ -111,7 +112,7 @@ fn a_writer_that_panics_between_its_number_and_memory_stops_the_database() {
         of_writer.write(put("panics", "value"), Durability::Buffered)
     });
     assert!(writer.join().is_err());
-    let (sender, told) = channel();
+    let (sender, answers) = channel();
     let (of_condition, of_flush) = (db.clone(), db.clone());
     let absent = Precondition::Absent { family: Family::DEFAULT, key: "never".into() };
     until_it_fails(&sender, "condition", move |_| {
@@ -119,7 +120,7 @@ fn a_writer_that_panics_between_its_number_and_memory_stops_the_database() {
     });
     until_it_fails(&sender, "flush", move |_| of_flush.flush());
     for _ in 0..2 {
-        let (name, error) = told.recv_timeout(DEADLINE).expect("every waiter gets an answer");
+        let (name, error) = answers.recv_timeout(DEADLINE).expect("every waiter gets an answer");
         assert!(is_expected(&error), "{name}: {error}");
     }
     assert_eq!(db.stats().health.panicked.as_deref(), Some("a commit on its way into memory"));
@@ -151,9 +152,9 @@ fn an_ingest_that_panics_behind_its_number_stops_the_database() {
     let db = open_threaded(&machine);
     let path = Path::new("/outside.sst");
     let mut writer =
-        IngestWriter::create_in(&machine.env(), path, Family::DEFAULT, small_options().table).expect("room");
+        IngestWriter::create_in(&machine.env(), path, Family::DEFAULT, small_options().table).expect("written");
     writer.put(b"ingested", b"value").expect("ascending");
-    writer.finish().expect("room");
+    writer.finish().expect("written");
     panic_at(&machine, Op::Write, "MANIFEST");
     let of_ingest = db.clone();
     let ingest = std::thread::spawn(move || of_ingest.ingest(&[path], IngestOptions::default()));
@@ -170,11 +171,11 @@ fn an_ingest_that_panics_behind_its_number_stops_the_database() {
 fn an_answer_that_panics_stops_the_database_and_no_other_thread() {
     let machine = SimMachine::from_seed(8);
     let db = open_threaded(&machine);
-    let (sender, told) = channel();
+    let (sender, answers) = channel();
     db.submit(Commit::new(put("k", "v"), Durability::Sync), Box::new(|_| panic!("a planted panic")));
     let of_next = db.clone();
     until_it_fails(&sender, "writer", move |turn| of_next.put(&turn.to_be_bytes(), b"value"));
-    let (_, error) = told.recv_timeout(DEADLINE).expect("told");
+    let (_, error) = answers.recv_timeout(DEADLINE).expect("an answer");
     assert!(is_expected(&error), "{error}");
     let health = db.stats().health;
     assert_eq!(health.panicked.as_deref(), Some("the answer to a submitted commit"));

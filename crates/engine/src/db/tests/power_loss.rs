@@ -22,7 +22,7 @@ fn run_until_power_off(seed: u64, ops: u64, steps: usize) -> Option<(SimMachine,
     outcome.is_err().then_some((machine, run))
 }
 
-/// Crashes, recovers, checks; recovers again; goes on, crashes and checks once more.
+/// Crashes, recovers, checks; recovers again; continues, crashes and checks once more.
 fn check_crash(machine: &SimMachine, run: &Run, mode: CrashMode, seed: u64) -> Result<(), String> {
     let mut run = run.clone();
     let machine = fork(machine, seed);
@@ -81,7 +81,7 @@ fn power_loss_at_random_operations_of_long_runs() {
     }
 }
 
-/// As above, where buffered commits write memory instead of the file: each part of a record is an operation of its own.
+/// As above, where buffered commits write memory instead of the file: each part of a record is a separate operation.
 #[test]
 fn power_loss_at_every_operation_of_a_mapped_log_loses_nothing_acknowledged() {
     map_log_segments();

@@ -1,4 +1,5 @@
-//! What a range means, wherever one is taken: without an end it goes on to the end of the family, upside down it has no keys.
+//! What a range means, wherever one is taken: without an end it extends to the end of the family, upside down it has no
+//! keys.
 
 use super::*;
 use crate::{BatchOp, Error, KEY_BYTES_MAX, ReadOptions, SequenceNumber, Unchanged};
@@ -63,14 +64,14 @@ fn every_call_means_the_same_by_a_range() {
         let machine = SimMachine::from_seed(1);
         let db = open(&machine);
         for key in ["a", "b", "c"] {
-            db.write(put(key, "v"), Durability::Buffered).expect("room");
+            db.write(put(key, "v"), Durability::Buffered).expect("written");
         }
         let greatest = greatest();
         let mut batch = WriteBatch::new();
         batch.put(Family::DEFAULT, &greatest, b"v");
-        let last = db.write(batch, Durability::Buffered).expect("room");
+        let last = db.write(batch, Durability::Buffered).expect("written");
         if flushed {
-            db.compact().expect("room");
+            db.compact().expect("written");
         }
         for (range, expected) in [
             (range("b", None), 3),
@@ -104,7 +105,7 @@ fn every_call_means_the_same_by_a_range() {
                 assert_eq!(read(&db, &Range::all()).len(), left, "{start}..{end}, by a transaction: {by_transaction}");
             }
             for key in [&b"a"[..], b"b", b"c", &greatest] {
-                db.put(key, b"again").expect("room");
+                db.put(key, b"again").expect("written");
             }
         }
     }
@@ -116,12 +117,12 @@ fn a_delete_to_the_end_of_a_family_stays_through_flush_compaction_restart_and_co
     let db = open(&machine);
     let greatest = greatest();
     for key in [&b"a"[..], b"b", &greatest] {
-        db.put(key, b"v").expect("room");
+        db.put(key, b"v").expect("written");
     }
-    db.flush().expect("room");
+    db.flush().expect("written");
     let older = db.snapshot();
-    db.write(delete_range(Family::DEFAULT, b"b", b""), Durability::Sync).expect("room");
-    db.write(put("c", "later"), Durability::Sync).expect("room");
+    db.write(delete_range(Family::DEFAULT, b"b", b""), Durability::Sync).expect("written");
+    db.write(put("c", "later"), Durability::Sync).expect("written");
     let expected = [&b"a"[..], b"c"].map(Bytes::from_static);
     let check = |db: &Db, what: &str| assert_eq!(read(db, &Range::all()), expected, "{what}");
     check(&db, "in memory");
@@ -134,9 +135,9 @@ fn a_delete_to_the_end_of_a_family_stays_through_flush_compaction_restart_and_co
     check(&db, "from the log");
     // An open transaction holds the tombstone in the manifest.
     let transaction = db.transaction();
-    db.flush().expect("room");
+    db.flush().expect("written");
     check(&db, "in the manifest");
-    db.checkpoint(Path::new("/copy")).expect("room");
+    db.checkpoint(Path::new("/copy")).expect("written");
     let copy = Db::open_in(&machine.env(), Path::new("/copy"), small_options()).expect("opens");
     check(&copy, "in a checkpoint");
     drop((transaction, copy));
@@ -146,7 +147,7 @@ fn a_delete_to_the_end_of_a_family_stays_through_flush_compaction_restart_and_co
     let machine = restarted(&machine, 4);
     let db = open(&machine);
     check(&db, "from the manifest");
-    db.compact().expect("room");
+    db.compact().expect("written");
     check(&db, "compacted");
     assert_eq!(db.snapshot().state.version.range_tombstone_count(), 0, "nothing is left under it");
 }
@@ -164,16 +165,16 @@ fn deletes_to_the_end_and_others_answer_as_a_map_does() {
             match rng.below(12) {
                 0 => {
                     let batch = delete_range(Family::DEFAULT, start.as_bytes(), b"");
-                    db.write(batch, Durability::Sync).expect("room");
+                    db.write(batch, Durability::Sync).expect("written");
                     model.retain(|key| *key < start);
                 }
                 1 => {
                     let batch = delete_range(Family::DEFAULT, start.as_bytes(), end.as_bytes());
-                    db.write(batch, Durability::Sync).expect("room");
+                    db.write(batch, Durability::Sync).expect("written");
                     model.retain(|key| *key < start || *key >= end);
                 }
-                2 => db.flush().expect("room"),
-                3 => db.compact().expect("room"),
+                2 => db.flush().expect("written"),
+                3 => db.compact().expect("written"),
                 4 if rng.chance(1, 4) => {
                     machine.fs.crash(CrashMode::LoseUnsynced);
                     drop(db);
@@ -181,7 +182,7 @@ fn deletes_to_the_end_and_others_answer_as_a_map_does() {
                     db = open(&machine);
                 }
                 _ => {
-                    db.write(put(&start, "v"), Durability::Sync).expect("room");
+                    db.write(put(&start, "v"), Durability::Sync).expect("written");
                     model.insert(start);
                 }
             }
@@ -192,16 +193,16 @@ fn deletes_to_the_end_and_others_answer_as_a_map_does() {
 }
 
 #[test]
-fn a_follower_is_told_of_a_delete_to_the_end() {
+fn a_subscriber_receives_a_delete_to_the_end() {
     let machine = SimMachine::from_seed(5);
     let db = open(&machine);
-    db.write(put("a", "v"), Durability::Sync).expect("room");
-    db.write(delete_range(OTHER, b"b", b""), Durability::Sync).expect("room");
+    db.write(put("a", "v"), Durability::Sync).expect("written");
+    db.write(delete_range(OTHER, b"b", b""), Durability::Sync).expect("written");
     let mut changes = db.changes(0).expect("from the first");
     let mut batches = Vec::new();
     while let Some(change) = changes.next().expect("readable") {
         batches.push(change.batch);
     }
-    let told: Vec<BatchOp<'_>> = batches.iter().flat_map(WriteBatch::ops).collect();
-    assert_eq!(told[1], BatchOp::DeleteRange { family: OTHER, start: b"b", end: b"" });
+    let received: Vec<BatchOp<'_>> = batches.iter().flat_map(WriteBatch::ops).collect();
+    assert_eq!(received[1], BatchOp::DeleteRange { family: OTHER, start: b"b", end: b"" });
 }

@@ -37,7 +37,7 @@ fn fill(db: &Db, from: usize, to: usize) {
         let mut batch = put(&format!("{:03}", i % 120), &text(if i % 9 == 0 { 400 } else { 20 }, i));
         batch.delete(OTHER, format!("{:03}", (i * 7) % 50).as_bytes());
         batch.put(OTHER, format!("{:03}", i % 50).as_bytes(), b"other");
-        db.write(batch, if i % 5 == 0 { Durability::Sync } else { Durability::Buffered }).expect("room");
+        db.write(batch, if i % 5 == 0 { Durability::Sync } else { Durability::Buffered }).expect("written");
     }
 }
 
@@ -87,7 +87,7 @@ fn a_checkpoint_is_read_beside_its_writer() {
     let db = open(&machine);
     fill(&db, 0, 300);
     let expected = contents(&db);
-    db.checkpoint(Path::new("/copy")).expect("room");
+    db.checkpoint(Path::new("/copy")).expect("written");
     fill(&db, 300, 500);
     use_and_compare(&machine, "/copy", &expected);
     // Several at once.
@@ -110,7 +110,7 @@ fn what_a_crash_has_left_is_read_as_an_open_would_read_it() {
             fill(&db, 0, 333);
             machine.fs.crash(mode);
             drop(db);
-            // What an open makes of it, on a machine of its own.
+            // What an open makes of it, on a separate machine.
             let twin = SimMachine { fs: machine.fs.fork(Rng::new(seed)), ..restarted(&machine, seed) };
             let opened = open(&twin);
             let (expected, stream) = (contents(&opened), opened.stream(StreamId(3)).expect("readable"));
@@ -158,7 +158,7 @@ fn families_that_are_not_there_are_not_made() {
 }
 
 #[test]
-fn damage_is_told_and_an_unreadable_file_too() {
+fn damage_and_an_unreadable_file_are_reported() {
     let machine = SimMachine::from_seed(10);
     let db = open(&machine);
     fill(&db, 0, 50);
@@ -227,7 +227,7 @@ fn whatever_only_reads_works_on_read_only_media() {
     fill(&db, 0, 200);
     let backups = Path::new("/backups");
     let store = BackupStore::open(&machine.env(), backups).expect("opens");
-    let number = store.create(&db, &mut |_| ()).expect("room").number;
+    let number = store.create(&db, &mut |_| ()).expect("written").number;
     fill(&db, 200, 300);
     let expected = contents(&db);
     machine.fs.crash(CrashMode::Kill);

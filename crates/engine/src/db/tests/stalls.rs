@@ -16,7 +16,7 @@ fn stalled(db: &Db) -> Option<String> {
     db.stats().health.stalled
 }
 
-/// Submits until there is no room; no job takes a step meanwhile.
+/// Submits until there is no capacity; no job takes a step meanwhile.
 fn fill_memory(db: &Db) {
     (0..1000)
         .take_while(|turn| {

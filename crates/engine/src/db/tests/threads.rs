@@ -13,7 +13,7 @@ use std::time::Duration;
 pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 
 pub(super) fn threaded(machine: &SimMachine) -> Env {
-    // Threads that wait for a time need a clock that goes on.
+    // Threads that wait for a time need a clock that advances.
     Env { tasks: Arc::new(Threads), clock: machine_clock(), ..machine.env() }
 }
 
@@ -160,7 +160,7 @@ fn closing_in_the_middle_answers_everybody() {
             let in_time = wait_until(|| acknowledged.load(Ordering::Relaxed) >= 30);
             // First the end of the writers: a scope that panics waits for its threads.
             db.clone().close().expect("close");
-            assert!(in_time, "writers get on");
+            assert!(in_time, "writers make progress");
         });
         machine.fs.crash(CrashMode::LoseUnsynced);
         let db = open(&restarted(&machine, seed));
@@ -190,7 +190,7 @@ fn machine_clock() -> Arc<dyn kontiki_env::clock::Clock> {
 }
 
 #[test]
-fn a_write_that_waits_for_a_full_disk_goes_on_when_there_is_room() {
+fn a_write_that_waits_for_a_full_disk_continues_when_there_is_space() {
     let machine = SimMachine::from_seed(6);
     let db = open_threaded(&machine);
     machine.fs.set_quota(Some(20 << 10));
@@ -198,17 +198,17 @@ fn a_write_that_waits_for_a_full_disk_goes_on_when_there_is_room() {
     let mut rng = Rng::new(6);
     for i in 0..1000 {
         let of_done = sender.clone();
-        // Far more than there is room for, however small tables are made.
+        // Far more than there is space for, however small tables are made.
         let mut batch = WriteBatch::new();
         let value: Vec<u8> = (0..100).map(|_| rng.below(256) as u8).collect();
         batch.put(OTHER, format!("{i}").as_bytes(), &value);
         let commit = Commit { batch, streams: vec![], durability: Durability::Derived, unchanged: vec![] };
         db.submit(commit, Box::new(move |result| of_done.send(result).expect("received")));
     }
-    // Nobody writes any more: the flush tries again by itself. One attempt may be under way, and one asked for.
+    // No writes any more: the flush tries again by itself. One attempt may be in progress, and one requested.
     let failures = || db.core().progress.get().failed_flushes;
     let before = failures();
-    // Or level 0 is full, and the compaction that would make room there does not get any.
+    // Or level 0 is full, and the compaction that would free it finds no space.
     let level0_is_full = || {
         let version = db.core().context.versions.current();
         let full = version.families().values().any(|levels| levels.level0_depth() >= small_options().level0_tables_max);
@@ -229,9 +229,9 @@ fn a_write_that_waits_for_a_full_disk_goes_on_when_there_is_room() {
     assert_eq!(count, 1000);
 }
 
-/// Nobody writes, nobody asks: what has expired goes when somebody looks, and somebody does.
+/// No writes and no reads: the idle job finds and drops what has expired.
 #[test]
-fn expired_values_go_from_a_database_that_nobody_writes_to() {
+fn expired_values_are_dropped_from_an_idle_database() {
     let machine = SimMachine::from_seed(10);
     let mut options = small_options();
     options.compaction.idle_look_ms = 10;
@@ -251,10 +251,10 @@ fn expired_values_go_from_a_database_that_nobody_writes_to() {
     };
     assert_eq!(versions(), 20);
     machine.clock.time().advance_to(Duration::from_secs(2));
-    assert!(wait_until(|| versions() == 0), "nobody looks");
+    assert!(wait_until(|| versions() == 0), "the idle job does not look");
 }
 
-/// Whoever's `close` returns may open the directory again.
+/// After `close` has returned the directory can be opened again.
 #[test]
 fn a_second_close_waits_for_the_first() {
     let machine = SimMachine::from_seed(9);
@@ -298,8 +298,8 @@ fn a_failed_sync_answers_everybody() {
     assert!(matches!(db.flush(), Err(Error::Stopped(_))));
 }
 
-/// Threads put, delete and scan the same few keys, each key written by one thread: whoever has put a key finds it, though others
-/// learn at the same moment that there is nothing around it.
+/// Threads put, delete and scan the same few keys, each key written by one thread: a thread that has put a key finds
+/// it, though others learn at the same moment that there is nothing around it.
 #[test]
 fn what_was_put_is_found_while_others_learn_that_nothing_is_there() {
     let machine = SimMachine::from_seed(12);

@@ -188,7 +188,7 @@ fn a_full_disk_puts_relocation_off_and_loses_nothing() {
         }
         expect_rows(&db.snapshot(), |i| usize::from(i >= 20), 60);
         machine.fs.set_quota(None);
-        db.collect_value_garbage().expect("there is room");
+        db.collect_value_garbage().expect("there is space");
         expect_rows(&db.snapshot(), |i| usize::from(i >= 20), 60);
         machine.fs.power_off();
         drop(db);

@@ -9,7 +9,8 @@ use crate::inspect::check;
 use kontiki_env::fs::{CrashMode, Fs, Op, OpenMode, read_all};
 use std::path::PathBuf;
 
-/// About half of what the script puts is large, in segments that hold a handful of values; what is derived is all large.
+/// About half of what the script puts is large, in segments that hold a handful of values; what is derived is all
+/// large.
 pub(super) fn large_values() -> Options {
     let mut options =
         Options { value_segment_bytes: 4 << 10, value_garbage_percent: 10, sync_value_bytes_max: 0, ..small_options() };
@@ -72,7 +73,7 @@ fn large_values_are_written_to_the_value_log_and_read_back_everywhere() {
 }
 
 #[test]
-fn expiring_and_deleted_large_values_are_gone_and_the_last_of_a_batch_stays() {
+fn expiring_and_deleted_large_values_disappear_and_the_last_of_a_batch_stays() {
     open_with(large_values);
     let machine = SimMachine::from_seed(2);
     let db = open(&machine);
@@ -156,7 +157,8 @@ fn defect_3_a_failed_value_write_leaves_the_values_of_others_alone() {
     db.write(put("after", &text(100, 3)), Durability::Sync).expect("put");
 }
 
-/// Predecessor defect 10: recovery deleted value segments above the last recorded head, though the log referred to them.
+/// Predecessor defect 10: recovery deleted value segments above the last recorded head, though the log referred to
+/// them.
 #[test]
 fn defect_10_recovery_keeps_every_segment_that_the_log_refers_to() {
     open_with(large_values);
@@ -182,7 +184,7 @@ fn defect_10_recovery_keeps_every_segment_that_the_log_refers_to() {
 }
 
 #[test]
-fn a_full_disk_refuses_large_values_and_writing_resumes_when_there_is_room() {
+fn a_full_disk_refuses_large_values_and_writing_resumes_when_there_is_space() {
     open_with(large_values);
     let mut refusals = 0;
     for quota in (8 << 10..120 << 10).step_by(3 << 10) {
@@ -198,10 +200,10 @@ fn a_full_disk_refuses_large_values_and_writing_resumes_when_there_is_room() {
             run.check_live(&db).unwrap_or_else(|what| panic!("{quota}: reads go on: {what}"));
         }
         machine.fs.set_quota(None);
-        db.put(b"room", text(100, 1).as_bytes()).expect("the next write succeeds");
-        db.delete(b"room").expect("and so on");
+        db.put(b"space", text(100, 1).as_bytes()).expect("the next write succeeds");
+        db.delete(b"space").expect("and so on");
         machine.tasks.run_until_idle(10_000);
-        run.go(&machine, &db, 50).unwrap_or_else(|error| panic!("{quota}: after there was room: {error}"));
+        run.go(&machine, &db, 50).unwrap_or_else(|error| panic!("{quota}: after there was space: {error}"));
         run.check_live(&db).unwrap_or_else(|what| panic!("{quota}: {what}"));
         machine.fs.power_off();
         drop(db);

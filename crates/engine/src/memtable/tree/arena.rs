@@ -1,4 +1,4 @@
-//! Memory that is given out piece by piece and freed as a whole.
+//! Memory that is allocated piece by piece and freed as a whole.
 
 use super::super::sync::{Mutex, MutexGuard, Rank};
 use bytes::Bytes;
@@ -7,13 +7,13 @@ use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// Threads that allocate at once without meeting each other.
+/// Threads that can allocate at once without contention.
 const SHARDS: usize = 8;
 /// Size of a chunk: an eighth of what the arena holds already, within these bounds, so that a small memtable stays
-/// small and at most an eighth of a large one lies idle.
+/// small and at most an eighth of a large one is unused.
 const CHUNK_BYTES_MIN: usize = 1 << 10;
 const CHUNK_BYTES_MAX: usize = 256 << 10;
-/// A cache line; chunks begin on one, and no piece may ask for more.
+/// A cache line; chunks begin on one, and no piece may require more.
 const ALIGN_MAX: usize = 64;
 
 /// A bump allocator with a few independent shards.
@@ -40,7 +40,7 @@ struct Bump {
     rest: Option<NonNull<u8>>,
     rest_bytes: usize,
     chunks: Vec<(NonNull<u8>, Layout)>,
-    /// Values with an allocation of their own; they lie in the chunks and are dropped with the arena.
+    /// Values with a separate allocation; their handles lie in the chunks and are dropped with the arena.
     large: Vec<NonNull<Bytes>>,
 }
 
@@ -60,7 +60,7 @@ impl Arena {
         self.footprint.load(Relaxed)
     }
 
-    /// Counts memory that belongs to the memtable and lies elsewhere.
+    /// Counts memory that belongs to the memtable and is allocated elsewhere.
     pub(in super::super) fn note_bytes(&self, bytes: usize) {
         self.footprint.fetch_add(bytes, Relaxed);
     }
@@ -73,14 +73,15 @@ impl Arena {
     /// Promises to drop `value`, which lies in this arena and is initialised, with the arena.
     ///
     /// # Safety
-    /// `value` is initialised, lies in memory of this arena, and nobody else drops it.
-    // SAFETY: what the caller must see to is said above.
+    /// `value` is initialised, lies in memory of this arena, and is not dropped elsewhere.
+    // SAFETY: the caller's obligations are listed above.
     pub(super) unsafe fn adopt(&self, value: NonNull<Bytes>, value_bytes: usize) {
         self.note_bytes(value_bytes);
         self.shard().large.push(value);
     }
 
-    /// A shard that nobody uses, preferably this thread's; so a thread that lost its core inside holds up nobody.
+    /// A shard that no thread uses, preferably this thread's; so a thread that was descheduled while it held one blocks
+    /// no other.
     fn shard(&self) -> MutexGuard<'_, Bump> {
         let first = SHARD.get();
         debug_assert!(first < SHARDS);
@@ -105,7 +106,7 @@ impl Bump {
         }
         self.rest = Some(self.add_chunk(usual, footprint));
         self.rest_bytes = usual;
-        self.take(layout).expect("a new chunk has room for a piece that is no larger")
+        self.take(layout).expect("a new chunk has space for a piece that is no larger")
     }
 
     fn take(&mut self, layout: Layout) -> Option<NonNull<u8>> {
@@ -116,7 +117,7 @@ impl Bump {
             return None;
         }
         self.rest_bytes -= taken;
-        // SAFETY: `taken` bytes lie within the chunk, behind what was given out before.
+        // SAFETY: `taken` bytes lie within the chunk, behind what was allocated before.
         let (piece, rest) = unsafe { (rest.add(skip), rest.add(taken)) };
         self.rest = Some(rest);
         Some(piece)
@@ -138,11 +139,11 @@ impl Bump {
 impl Drop for Bump {
     fn drop(&mut self) {
         for &value in &self.large {
-            // SAFETY: `adopt` was promised that it is initialised and ours to drop; the chunks are still there.
+            // SAFETY: `adopt` was promised that it is initialised and ours to drop; the chunks still exist.
             unsafe { value.drop_in_place() };
         }
         for &(chunk, layout) in &self.chunks {
-            // SAFETY: it was allocated with this layout, and whoever borrows from the arena is gone.
+            // SAFETY: it was allocated with this layout, and every borrow from the arena has ended.
             unsafe { dealloc(chunk.as_ptr(), layout) };
         }
     }

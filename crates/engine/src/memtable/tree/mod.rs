@@ -1,20 +1,20 @@
 //! The ordered map of a memtable's family: a B+-tree in an arena, with optimistic latches.
 //!
 //! Keys are (user key ascending, sequence number descending); a key is never removed. Many threads insert at once,
-//! readers take no latch and write no shared memory. Everything lives in the arena: records are written once and
+//! readers take no latch and write no shared memory. Everything is in the arena: records are written once and
 //! never move, so a borrowed record stays valid as long as the tree; nodes are never freed before it.
 //!
-//! **Reading** goes from the root to a leaf. At each node the reader notes the version, finds the child, notes the
-//! child's version and only then asks whether the node is unchanged: so the child was the right one at a moment when
+//! **Reading** descends from the root to a leaf. At each node the reader loads the version, finds the child, loads the
+//! child's version and only then checks whether the node is unchanged: so the child was the right one at a moment when
 //! it had that version. If anything changed the search starts again.
 //!
-//! **Inserting** reads in the same way, and latches the leaf only once the place is found: by a compare-and-swap from the
-//! version at which it was found. A full node on the way is split first, with its parent latched; the parent has room,
-//! because full nodes are split from the top down. Latches are only tried, never waited for while another is held.
-//! Nothing but a chunk of memory now and then is asked of the system under a latch.
+//! **Inserting** reads in the same way, and latches the leaf only once the place is found: by a compare-and-swap from
+//! the version at which it was found. A full node on the way is split first, with its parent latched; the parent has
+//! space, because full nodes are split from the top down. Latches are only tried, never waited for while another is
+//! held. Under a latch nothing is requested from the system except an occasional chunk of memory.
 //!
-//! **Walking** copies the pointers of a leaf (one consistent state), and comes back with the separator that bounded
-//! it. There are no links between leaves to keep right; a descent through nodes that are in the processor's cache
+//! **Walking** copies the pointers of a leaf (one consistent state), and continues with the separator that bounded
+//! it. There are no links between leaves to maintain; a descent through nodes that are in the processor's cache
 //! costs a leaf's worth of entries a few nanoseconds each.
 //!
 //! Why a tree and not a skip list, with the measurements: docs/internals/memtable.md.
@@ -51,7 +51,7 @@ struct Leaf<'t> {
     high: Option<Record<'t>>,
 }
 
-/// What a leaf says about a position.
+/// What a leaf contains about a position.
 enum Found<'t> {
     /// The first entry at or behind it, perhaps of another key.
     Here(Record<'t>),
@@ -126,7 +126,7 @@ impl Tree {
         }
     }
 
-    /// `None`: again. `Some(None)`: the leaf says that there is nothing.
+    /// `None`: try again. `Some(None)`: the leaf has no such version.
     fn try_find(&self, at: Position<'_>) -> Option<Option<Found<'_>>> {
         let leaf = self.descend(Target::At(at))?;
         let rank = leaf.node.rank(at, Count::Below);
@@ -161,7 +161,7 @@ impl Tree {
         node.unchanged(version).then_some((child, child_version))
     }
 
-    /// Goes to a leaf. `None` if something changed on the way.
+    /// Descends to a leaf. `None` if something changed on the way.
     fn descend(&self, target: Target<'_>) -> Option<Leaf<'_>> {
         let (mut node, mut version) = self.enter()?;
         let (mut low, mut high) = (None, None);
@@ -180,7 +180,7 @@ impl Tree {
         Some(Leaf { node, version, low, high })
     }
 
-    /// `None` if something changed on the way, or room had to be made first.
+    /// `None` if something changed on the way, or a node had to be split first.
     fn try_insert<'t>(
         &'t self,
         at: Position<'_>,
@@ -197,7 +197,7 @@ impl Tree {
             let child = node.child(node.rank(at, Count::AtOrBelow).index);
             Node::prefetch(child);
             if node.level() == 1 {
-                // The leaf is on its way from memory; the record is written meanwhile.
+                // The leaf is being fetched from memory; the record is written meanwhile.
                 record.get_or_insert_with(write);
             }
             parent = Some((node, version));
@@ -216,9 +216,9 @@ impl Tree {
         Some(())
     }
 
-    /// Makes room by moving the upper half of a full node to a new one; `coming` is what a leaf needs room for, and is in
-    /// one of the two before a reader can see either. `None`, and nothing done, if one of the nodes has changed.
-    /// `parent`, if there is one, has room for another child.
+    /// Splits a full node: moves its upper half to a new one; `coming` is what a leaf needs space for, and is
+    /// in one of the two before a reader can see either. `None`, and nothing done, if one of the nodes has changed.
+    /// `parent`, if there is one, has space for another child.
     fn split(&self, parent: Option<(&Node, u64)>, node: &Node, version: u64, coming: Option<Record<'_>>) -> Option<()> {
         if let Some((parent, version)) = parent
             && !parent.try_latch(version)

@@ -1,24 +1,24 @@
-//! A node: up to `NODE_SLOTS` entries in order, under a version that tells readers whether they saw a whole state.
+//! A node: up to `NODE_SLOTS` entries in order, under a version by which readers check that they saw a whole state.
 //!
 //! **Layout.** One cache line of header, then the slots, 16 bytes each: a *head*, eight bytes of the key as a number
 //! in big-endian order, and a pointer to the record. The heads begin after the prefix that all keys of the node share
 //! (up to 40 bytes of it, kept in the header), so nearly every comparison is one of two numbers in the node. Only equal
-//! heads make a search look at records.
+//! heads make a search read records.
 //!
 //! An inner node's entries are separators: records, borrowed from wherever they are, whose positions divide its
 //! children. Child `i` holds what is below separator `i` and not below separator `i - 1`.
 //!
 //! **Protocol** (a sequence lock). The version is even when the node is at rest. A writer makes it odd (the latch),
-//! changes the node, and makes it even and greater. A reader notes an even version, reads, and then asks whether the
-//! version is still the same; if not, it forgets what it saw. In the meantime it may see anything from several
+//! changes the node, and makes it even and greater. A reader loads an even version, reads, and then checks whether the
+//! version is still the same; if not, it discards what it read. In the meantime it may see anything from several
 //! states, so reads check every count and pointer that they use.
 //!
 //! | order | where | why |
 //! |---|---|---|
 //! | acquire load of the version before reading | `rest_version` | pairs with the release store of `unlatch`: what it promises is visible |
-//! | acquire fence before the second load | `unchanged` | whoever read anything written under a latch sees the odd version |
+//! | acquire fence before the second load | `unchanged` | a reader of anything written under a latch sees the odd version |
 //! | compare-and-swap to odd: acquire, then a release fence | `try_latch` | the former: sees the last writer's changes; the latter: pairs with the fence above |
-//! | release stores and acquire loads of pointers | slots, children, root | a record or node that can be seen at all is seen whole, even in a state that is then forgotten |
+//! | release stores and acquire loads of pointers | slots, children, root | a record or node that can be seen at all is seen whole, even in a state that is then discarded |
 //! | everything else relaxed | | |
 
 use super::super::sync::{AtomicPtr, AtomicU64, NODE_SLOTS, RaceDetector, fence, relax};
@@ -31,7 +31,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 const PREFIX_WORDS: usize = 5;
 const PREFIX_BYTES_MAX: usize = PREFIX_WORDS * 8;
-/// Heads are made anew, which touches every record of a node, only if they gain at least so many bytes.
+/// Heads are computed anew, which touches every record of a node, only if they gain at least so many bytes.
 const PREFIX_GAIN_MIN: usize = 4;
 
 #[repr(C, align(64))]
@@ -124,7 +124,7 @@ impl Node {
     /// # Safety
     /// `node` is null or comes from [`Node::as_ptr`] of a node of an arena that lives as long as `'a`, and was loaded
     /// with acquire ordering from where it was stored with release ordering.
-    // SAFETY: what the caller must see to is said above.
+    // SAFETY: the caller's obligations are listed above.
     pub(super) unsafe fn from_ptr<'a>(node: *mut Node) -> Option<&'a Node> {
         // SAFETY: nodes are whole before they are published, never move, and have only atomics that change.
         NonNull::new(node).map(|node| unsafe { node.as_ref() })
@@ -139,7 +139,7 @@ impl Node {
         self.level
     }
 
-    /// Asks the processor to fetch all of it.
+    /// Prefetches all of it.
     pub(super) fn prefetch(node: *mut Node) {
         if let Some(node) = NonNull::new(node) {
             prefetch(node.cast(), size_of::<Node>());
@@ -148,7 +148,7 @@ impl Node {
 
     // The protocol.
 
-    /// Waits until nobody holds the latch.
+    /// Waits until no thread holds the latch.
     pub(super) fn rest_version(&self) -> u64 {
         let mut tries = 0;
         loop {
@@ -176,10 +176,10 @@ impl Node {
         latched
     }
 
-    /// Gives back the latch, which the caller holds.
+    /// Releases the latch, which the caller holds.
     pub(super) fn unlatch(&self) {
         let version = self.version.load(Relaxed);
-        assert!(!version.is_multiple_of(2), "only the holder gives back a latch");
+        assert!(!version.is_multiple_of(2), "only the holder releases a latch");
         self.version.store(version + 1, Release);
     }
 
@@ -273,7 +273,7 @@ impl Node {
         base + usize::from(rest == 1 && self.slots[base].head.load(Relaxed) < head)
     }
 
-    // Writing: the caller holds the latch, or nobody else knows the node.
+    // Writing: the caller holds the latch, or no other thread knows the node.
 
     /// Puts `record` before entry `index`, or in its place if that has the same position.
     pub(super) fn put(&self, index: usize, record: Record<'_>) {
@@ -337,7 +337,7 @@ impl Node {
         self.set_prefix(&start[..shared]);
     }
 
-    /// Sets the shared prefix, which all keys of the node have, and makes the heads anew.
+    /// Sets the shared prefix, which all keys of the node have, and computes the heads anew.
     pub(super) fn set_prefix(&self, prefix: &[u8]) {
         assert!(prefix.len() <= PREFIX_BYTES_MAX);
         for (i, slot) in self.prefix.iter().enumerate() {
@@ -365,7 +365,7 @@ impl Node {
     }
 
     /// Moves the entries from `from` on to `right`, which is empty, and returns the separator between the two: the
-    /// first entry that moved; an inner node keeps the child before it and gives the entry itself away.
+    /// first entry that moved; an inner node keeps the child before it and passes on the entry itself.
     pub(super) fn move_upper(&self, from: usize, right: &Node) -> Record<'_> {
         let len = self.len();
         assert!(from < len && right.len() == 0 && right.level == self.level, "{from} of {len}");

@@ -1,4 +1,4 @@
-//! A version in the arena: written once, before anybody else can see it, and never changed.
+//! A version in the arena: written once, before another thread can see it, and never changed.
 //!
 //! | bytes | what |
 //! |---|---|
@@ -17,7 +17,7 @@ use std::cmp::Ordering;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
-/// From this size on, stored bytes have an allocation of their own, which readers share instead of copying it. Below,
+/// From this size on, stored bytes have a separate allocation, which readers share instead of copying it. Below,
 /// a copy costs a reader no more than the allocation that any handle would need, and keeps no other memory alive.
 const LARGE_BYTES: usize = 4 << 10;
 
@@ -75,7 +75,7 @@ impl<'a> Record<'a> {
         assert!(at.sequence < 1 << 56, "sequence number and kind share eight bytes");
         header.race.note_write();
         let memory = arena.allocate(layout);
-        // SAFETY: the memory has the layout computed above, nobody else knows it, and every part is written within
+        // SAFETY: the memory has the layout computed above, no other thread knows it, and every part is written within
         // it: header; then, at a multiple of its alignment, the large value if there is one; key; small value.
         unsafe {
             memory.cast::<Header>().write(header);
@@ -98,7 +98,7 @@ impl<'a> Record<'a> {
     /// # Safety
     /// `header` comes from [`Record::as_ptr`] of a record of the arena that `'a` borrows, and was read from where it
     /// was published with release ordering by a load with acquire ordering.
-    // SAFETY: what the caller must see to is said above.
+    // SAFETY: the caller's obligations are listed above.
     pub(super) unsafe fn from_ptr(header: NonNull<Header>) -> Record<'a> {
         Record { header, arena: PhantomData }
     }
@@ -134,7 +134,7 @@ impl<'a> Record<'a> {
         self.header().tag >> 8
     }
 
-    /// The kind, as it was given.
+    /// The kind, as it was passed.
     pub(in super::super) fn kind(self) -> u8 {
         self.header().tag as u8
     }
@@ -166,13 +166,13 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// Asks the processor to fetch its first bytes.
+    /// Prefetches its first bytes.
     pub(in super::super) fn prefetch(self) {
         prefetch(self.header.cast(), HEADER_BYTES + 64);
     }
 }
 
-/// Asks the processor to fetch these bytes.
+/// Prefetches these bytes.
 pub(super) fn prefetch(start: NonNull<u8>, bytes: usize) {
     crate::prefetch::prefetch(start.as_ptr(), bytes);
 }

@@ -7,7 +7,7 @@ use super::{Target, Tree};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-/// Records ahead of the current one that the processor is asked to fetch: several loads from memory overlap.
+/// Records ahead of the current one that are prefetched: several loads from memory overlap.
 const PREFETCH_RECORDS: usize = 8;
 
 /// A walk over the tree that it keeps alive. It sees every version whose insertion had returned when it was placed;
@@ -34,13 +34,13 @@ unsafe impl Send for Walk {}
 unsafe impl Sync for Walk {}
 
 impl Walk {
-    /// A walk that stands nowhere yet.
+    /// A walk without a position.
     pub(in super::super) fn new(tree: Arc<Tree>, backward: bool) -> Walk {
         let leaf = Copied { records: [None; NODE_SLOTS], next: 0, end: 0, bound: None };
         Walk { tree, backward, leaf }
     }
 
-    /// The record on which it stands.
+    /// The current record.
     pub(in super::super) fn current(&self) -> Option<Record<'_>> {
         if self.leaf.next == self.leaf.end {
             return None;
@@ -58,7 +58,7 @@ impl Walk {
         if before { self.leaf.end.saturating_sub(self.leaf.next + 1) } else { 0 }
     }
 
-    /// Goes to the next record. Must stand on one.
+    /// Moves to the next record. There must be a current one.
     pub(in super::super) fn advance(&mut self) {
         assert!(self.leaf.next < self.leaf.end, "the caller checked current()");
         self.leaf.next += 1;
@@ -69,12 +69,12 @@ impl Walk {
         }
     }
 
-    /// Goes to the first record at or beyond `at` in its direction.
+    /// Moves to the first record at or beyond `at` in its direction.
     pub(in super::super) fn seek(&mut self, at: Position<'_>) {
         self.place(Target::At(at));
     }
 
-    /// Goes to the first record in its direction.
+    /// Moves to the first record in its direction.
     pub(in super::super) fn seek_to_first(&mut self) {
         self.place(if self.backward { Target::Last } else { Target::First });
     }
@@ -84,7 +84,7 @@ impl Walk {
         self.follow_bound();
     }
 
-    /// Goes on to other leaves while there is nothing left of this one.
+    /// Continues to other leaves while this one is exhausted.
     fn follow_bound(&mut self) {
         while self.leaf.next == self.leaf.end
             && let Some(bound) = self.leaf.bound

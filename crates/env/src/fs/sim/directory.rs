@@ -1,9 +1,9 @@
-//! A directory: its entries as processes see them, as the platter holds them, and the operations between.
+//! A directory: its entries as processes see them, as the disk holds them, and the operations between.
 
 use super::inode::Inode;
 use std::collections::BTreeMap;
 
-/// What a name stands for.
+/// The target of a name.
 #[derive(Clone, Debug)]
 pub(super) enum Entry {
     File(Inode),
@@ -67,7 +67,7 @@ impl Directory {
         self.live.clone_from(&self.durable);
     }
 
-    /// Rewrites every reference to a file (a copy of the file system has files of its own).
+    /// Rewrites every reference to a file (a copy of the file system has separate files).
     pub(super) fn map_files(&mut self, mut map: impl FnMut(&Inode) -> Inode) {
         let adds = self.pending.iter_mut().filter_map(|operation| match operation {
             Operation::Add { entry, .. } => Some(entry),

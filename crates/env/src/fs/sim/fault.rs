@@ -1,4 +1,4 @@
-//! What is to go wrong, and when: armed by the test, consulted by every operation.
+//! Injected faults: armed by the test, checked by every operation.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -40,13 +40,13 @@ pub enum Op {
 pub struct TraceEntry {
     /// Its number among mutating operations since the file system was made (a read has that of the next one).
     pub number: u64,
-    /// What.
+    /// The operation.
     pub op: Op,
-    /// On what; the target of a rename or link.
+    /// Its path; the target of a rename or link.
     pub path: PathBuf,
-    /// Where in the file; 0 where that means nothing.
+    /// Offset in the file; 0 for operations without one.
     pub offset: u64,
-    /// How many bytes, or the new length; 0 where that means nothing.
+    /// Bytes, or the new length; 0 for operations without one.
     pub length: u64,
     /// Whether an injected fault hit it.
     pub faulted: bool,
@@ -54,9 +54,9 @@ pub struct TraceEntry {
 
 /// How an operation must end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// As usual.
-    Go,
+pub(super) enum Outcome {
+    /// Normally.
+    Proceed,
     /// The power goes off in the middle of it: its effect is in flight, its caller gets an error.
     PowerOff,
     /// It fails with an I/O error.
@@ -114,38 +114,38 @@ impl Faults {
         self.off
     }
 
-    /// Counts and judges one operation. With the power off it fails.
-    pub(super) fn judge(&mut self, op: Op, path: &Path, offset: u64, length: u64) -> io::Result<Verdict> {
+    /// Counts and checks one operation. With the power off it fails.
+    pub(super) fn check(&mut self, op: Op, path: &Path, offset: u64, length: u64) -> io::Result<Outcome> {
         if self.off {
             return Err(power_is_off());
         }
-        let verdict = self.verdict(op, path);
+        let outcome = self.outcome(op, path);
         if let Some(trace) = &mut self.trace {
             if trace.len() == TRACE_ENTRIES_MAX {
                 trace.pop_front();
             }
-            let faulted = verdict != Verdict::Go;
+            let faulted = outcome != Outcome::Proceed;
             trace.push_back(TraceEntry { number: self.ops, op, path: path.to_path_buf(), offset, length, faulted });
         }
         if op != Op::Read {
             self.ops += 1;
         }
-        Ok(verdict)
+        Ok(outcome)
     }
 
-    fn verdict(&mut self, op: Op, path: &Path) -> Verdict {
+    fn outcome(&mut self, op: Op, path: &Path) -> Outcome {
         if op != Op::Read && self.power_off_at == Some(self.ops) {
             self.off = true;
-            return Verdict::PowerOff;
+            return Outcome::PowerOff;
         }
         for fault in &mut self.faults {
             if fault.op == op && fault.times_left > 0 && (fault.predicate)(path) {
                 fault.times_left -= 1;
                 self.injected += 1;
-                return Verdict::Fail;
+                return Outcome::Fail;
             }
         }
-        Verdict::Go
+        Outcome::Proceed
     }
 }
 
@@ -153,8 +153,8 @@ pub(super) fn power_is_off() -> io::Error {
     io::Error::other("simulated: the power is off")
 }
 
-pub(super) fn process_is_gone() -> io::Error {
-    io::Error::other("simulated: the process that opened this handle is gone")
+pub(super) fn process_has_ended() -> io::Error {
+    io::Error::other("simulated: the process that opened this handle has ended")
 }
 
 pub(super) fn injected() -> io::Error {

@@ -1,6 +1,6 @@
 //! Handles of the simulated file system.
 
-use super::fault::{Op, Verdict, injected, no_space, power_is_off, process_is_gone};
+use super::fault::{Op, Outcome, injected, no_space, power_is_off, process_has_ended};
 use super::inode::{Change, Inode};
 use super::state::State;
 use crate::fs::{File, MappedFile};
@@ -39,7 +39,7 @@ impl SimFile {
             return Err(power_is_off());
         }
         if state.generation != self.generation {
-            return Err(process_is_gone());
+            return Err(process_has_ended());
         }
         Ok(state)
     }
@@ -51,41 +51,41 @@ impl SimFile {
         self.enter()
     }
 
-    fn resize(&self, state: &mut State, length: u64, verdict: Verdict) -> io::Result<()> {
+    fn resize(&self, state: &mut State, length: u64, outcome: Outcome) -> io::Result<()> {
         let current = self.inode.lock().live.len();
-        match verdict {
-            Verdict::Fail => return Err(injected()),
-            Verdict::Go if length.saturating_sub(current) > state.free_bytes() => return Err(no_space()),
-            Verdict::Go | Verdict::PowerOff => {}
+        match outcome {
+            Outcome::Fail => return Err(injected()),
+            Outcome::Proceed if length.saturating_sub(current) > state.free_bytes() => return Err(no_space()),
+            Outcome::Proceed | Outcome::PowerOff => {}
         }
         state.update(&self.inode, |content| content.change(Change::Resize { length }));
-        if verdict == Verdict::PowerOff { Err(power_is_off()) } else { Ok(()) }
+        if outcome == Outcome::PowerOff { Err(power_is_off()) } else { Ok(()) }
     }
 }
 
 impl File for SimFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut state = self.enter()?;
-        match state.faults.judge(Op::Read, &self.path, offset, buffer.len() as u64)? {
-            Verdict::Go => Ok(self.inode.lock().live.read(buffer, offset)),
-            Verdict::Fail | Verdict::PowerOff => Err(injected()),
+        match state.faults.check(Op::Read, &self.path, offset, buffer.len() as u64)? {
+            Outcome::Proceed => Ok(self.inode.lock().live.read(buffer, offset)),
+            Outcome::Fail | Outcome::PowerOff => Err(injected()),
         }
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut state = self.enter_to_write()?;
-        let verdict = state.faults.judge(Op::Write, &self.path, offset, bytes.len() as u64)?;
+        let outcome = state.faults.check(Op::Write, &self.path, offset, bytes.len() as u64)?;
         let growth = (offset + bytes.len() as u64).saturating_sub(self.inode.lock().live.len());
         let missing = growth.saturating_sub(state.free_bytes());
-        // Where a write fails, some of it may have been written; with the power off, the crash decides how much.
-        let (count, result) = match verdict {
-            Verdict::Fail => (state.rng.below(bytes.len() as u64 + 1), Err(injected())),
+        // If a write fails, some of it may have been written; with the power off, the crash decides how much.
+        let (count, result) = match outcome {
+            Outcome::Fail => (state.rng.below(bytes.len() as u64 + 1), Err(injected())),
             _ if missing > 0 && !bytes.is_empty() => {
                 let fitting = (bytes.len() as u64).saturating_sub(missing);
                 (state.rng.below(fitting + 1), Err(no_space()))
             }
-            Verdict::PowerOff => (bytes.len() as u64, Err(power_is_off())),
-            Verdict::Go => (bytes.len() as u64, Ok(())),
+            Outcome::PowerOff => (bytes.len() as u64, Err(power_is_off())),
+            Outcome::Proceed => (bytes.len() as u64, Ok(())),
         };
         if count > 0 {
             let change = Change::Write { offset, bytes: bytes[..count as usize].to_vec() };
@@ -96,13 +96,13 @@ impl File for SimFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.enter()?;
-        match state.faults.judge(Op::Sync, &self.path, 0, 0)? {
-            Verdict::Go => {
+        match state.faults.check(Op::Sync, &self.path, 0, 0)? {
+            Outcome::Proceed => {
                 self.inode.lock().sync();
                 Ok(())
             }
-            Verdict::PowerOff => Err(power_is_off()),
-            Verdict::Fail => {
+            Outcome::PowerOff => Err(power_is_off()),
+            Outcome::Fail => {
                 state.update_with_rng(&self.inode, |content, rng| content.sync_failed(rng));
                 Err(injected())
             }
@@ -111,15 +111,15 @@ impl File for SimFile {
 
     fn allocate(&self, length: u64) -> io::Result<()> {
         let mut state = self.enter_to_write()?;
-        let verdict = state.faults.judge(Op::Allocate, &self.path, 0, length)?;
+        let outcome = state.faults.check(Op::Allocate, &self.path, 0, length)?;
         let current = self.inode.lock().live.len();
-        self.resize(&mut state, length.max(current), verdict)
+        self.resize(&mut state, length.max(current), outcome)
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
         let mut state = self.enter_to_write()?;
-        let verdict = state.faults.judge(Op::SetLen, &self.path, 0, length)?;
-        self.resize(&mut state, length, verdict)
+        let outcome = state.faults.check(Op::SetLen, &self.path, 0, length)?;
+        self.resize(&mut state, length, outcome)
     }
 
     fn writes_in_place(&self) -> bool {
@@ -175,14 +175,14 @@ impl MappedFile for SimMap {
             return Err(power_is_off());
         }
         if state.generation != self.generation {
-            return Err(process_is_gone());
+            return Err(process_has_ended());
         }
         assert!(end <= self.inode.lock().live.len(), "a file is not cut while it is mapped");
-        let verdict = state.faults.judge(Op::MappedWrite, &self.path, offset, bytes.len() as u64)?;
-        let (count, result) = match verdict {
-            Verdict::Go => (bytes.len(), Ok(())),
-            Verdict::PowerOff => (bytes.len(), Err(power_is_off())),
-            Verdict::Fail => (state.rng.below(bytes.len() as u64 + 1) as usize, Err(injected())),
+        let outcome = state.faults.check(Op::MappedWrite, &self.path, offset, bytes.len() as u64)?;
+        let (count, result) = match outcome {
+            Outcome::Proceed => (bytes.len(), Ok(())),
+            Outcome::PowerOff => (bytes.len(), Err(power_is_off())),
+            Outcome::Fail => (state.rng.below(bytes.len() as u64 + 1) as usize, Err(injected())),
         };
         if count > 0 {
             let change = Change::Write { offset, bytes: bytes[..count].to_vec() };

@@ -1,4 +1,4 @@
-//! A file without a name: what readers see, what the platter holds, and the changes between the two.
+//! A file without a name: what readers see, what the disk holds, and the changes between the two.
 
 use super::CrashMode;
 use super::image::{Image, PAGE_BYTES, pieces};
@@ -46,7 +46,7 @@ impl Content {
         Content { id, links: 1, ..Content::default() }
     }
 
-    /// The same file on a cloned disk: nobody has it open.
+    /// The same file on a cloned disk: it is not open there.
     pub(super) fn cloned(&self) -> Content {
         Content { handles: 0, ..self.clone() }
     }
@@ -67,8 +67,8 @@ impl Content {
         }
     }
 
-    /// What Linux does when writing back fails: some pages reached the disk, the rest is forgotten and marked
-    /// clean, so a later sync succeeds without them. Readers may go on seeing them, until the cache evicts them.
+    /// What Linux does when writing back fails: some pages reached the disk, the rest is dropped and marked
+    /// clean, so a later sync succeeds without them. Readers may still see them, until the cache evicts them.
     pub(super) fn sync_failed(&mut self, rng: &mut Rng) {
         self.durable = self.random_pages(rng);
         self.pending.clear();
@@ -95,7 +95,7 @@ impl Content {
         self.durable = image;
     }
 
-    /// Rot: the bit changes for readers and on the platter.
+    /// Bit rot: the bit changes for readers and on the disk.
     pub(super) fn flip_bit(&mut self, offset: u64, bit: u8) {
         for image in [&mut self.live, &mut self.durable] {
             let mut byte = [0];
@@ -131,7 +131,7 @@ impl Content {
             image.write(&bytes[..torn], *offset);
             let end = offset + bytes.len() as u64;
             if end > image.len() && rng.chance(1, 2) {
-                // The new length got there before the data did.
+                // The new length reached the disk before the data did.
                 let written = image.len().max(before);
                 image.set_len(end);
                 if rng.chance(1, 2) {
@@ -142,7 +142,7 @@ impl Content {
         image
     }
 
-    /// Each page reaches the disk when it likes, as it was after any number of changes; so does the length.
+    /// Each page reaches the disk at any time, as it was after any number of changes; so does the length.
     fn random_pages(&self, rng: &mut Rng) -> Image {
         if self.shrinks() {
             return self.random_prefix(rng); // A journal orders a cut with what follows it.

@@ -1,15 +1,15 @@
 //! A file system in memory that fails the way disks do, deterministically from a seed.
 //!
-//! Every file keeps two images: *live*, what processes read, and *durable*, what the platter holds, with the
+//! Every file keeps two images: *live*, what processes read, and *durable*, what the disk holds, with the
 //! ordered changes between them. Every directory does the same with its entries. A sync moves changes to the
-//! durable side; [`SimFs::crash`] throws away a random, legal part of what was not moved. So the model grants
+//! durable side; [`SimFs::crash`] discards a random, legal part of what was not moved. So the model grants
 //! what the contract of durability (the parent module) promises, and nothing more:
 //!
 //! - unsynced writes survive as a prefix (the next one torn), or page by page, each page as of any moment; the
 //!   length may outrun the data, which then reads as zeros or, where blocks were not reserved, as garbage;
 //! - unsynced operations of a directory survive as a prefix, in order, independently of other directories and of
-//!   the files' content: a synced file whose entry was not synced can be gone;
-//! - a failed sync leaves some pages on disk, forgets the others and calls them clean: the next sync succeeds
+//!   the files' content: a synced file whose entry was not synced can be missing;
+//! - a failed sync leaves some pages on disk, drops the others and marks them clean: the next sync succeeds
 //!   without them.
 //!
 //! Not modelled: renames between directories (refused), renames and removals of directories, misdirected writes.
@@ -36,7 +36,7 @@ use std::sync::Arc;
 /// What a crash leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CrashMode {
-    /// The process is killed, the machine goes on: nothing is lost, unsynced changes stay unsynced.
+    /// The process is killed, the machine continues: nothing is lost, unsynced changes stay unsynced.
     Kill,
     /// Power loss that takes everything that was not synced.
     LoseUnsynced,
@@ -62,20 +62,20 @@ impl SimFs {
         SimFs { state: Arc::new(Mutex::new(State::new(rng))) }
     }
 
-    /// Ends the running process: every handle and lock of before is void. A power loss also decides what survived;
+    /// Ends the running process: every earlier handle and lock is void. A power loss also decides what survived;
     /// that is durable from then on. Power is on again; armed faults and the quota stay.
     pub fn crash(&self, mode: CrashMode) {
         self.state.lock().crash(mode);
     }
 
-    /// Lets `ops` more mutating operations through; the one after fails, its effect in flight, and so does every
+    /// Permits `ops` more mutating operations; the one after fails, its effect in flight, and so does every
     /// operation after that, reads too, until [`SimFs::crash`].
     pub fn power_off_after(&self, ops: u64) {
         self.state.lock().faults.power_off_after(ops);
     }
 
-    /// Cuts the power between two operations: all fail from now on until [`SimFs::crash`]. For taking a process
-    /// apart without letting it say goodbye to its disk.
+    /// Cuts the power between two operations: all fail from now on until [`SimFs::crash`]. For ending a simulated
+    /// process without a clean shutdown.
     pub fn power_off(&self) {
         self.state.lock().faults.power_off();
     }
@@ -86,7 +86,7 @@ impl SimFs {
     }
 
     /// Fails the next `times` operations of kind `op` on paths that satisfy `predicate` with an I/O error. A write
-    /// that fails may have written a part. A failed sync forgets (see the module).
+    /// that fails may have written a part. A failed sync drops pages (see the module).
     pub fn fail_next(&self, op: Op, times: u64, predicate: impl Fn(&Path) -> bool + Send + 'static) {
         self.state.lock().faults.arm(op, times, Box::new(predicate));
     }
@@ -107,14 +107,15 @@ impl SimFs {
         self.state.lock().quota_bytes = bytes;
     }
 
-    /// Whether files can be mapped from now on; not at first. Each write of a mapping is an operation of its own, which may
-    /// fail, and what it wrote is lost, page by page, until a sync of the file.
+    /// Whether files can be mapped from now on; not at first. Each write of a mapping is a separate operation, which
+    /// may fail, and what it wrote is lost, page by page, until a sync of the file.
     pub fn set_maps(&self, maps: bool) {
         self.state.lock().maps = maps;
     }
 
-    /// Limits the handles and locks that the running process may have at once, `None` for no limit. At the limit, opening,
-    /// listing, locking and syncing of directories fail as with EMFILE. Below what is open now: nothing is closed.
+    /// Limits the handles and locks that the running process may have at once, `None` for no limit. At the limit,
+    /// opening, listing, locking and syncing of directories fail as with EMFILE. Below what is open now: nothing is
+    /// closed.
     pub fn set_descriptors_max(&self, max: Option<u64>) {
         self.state.lock().descriptors_max = max;
     }
@@ -129,7 +130,7 @@ impl SimFs {
         self.state.lock().used_bytes
     }
 
-    /// Flips bit `bit` (0 to 7) of the byte at `offset`, for readers and on the platter.
+    /// Flips bit `bit` (0 to 7) of the byte at `offset`, for readers and on the disk.
     pub fn flip_bit(&self, path: &Path, offset: u64, bit: u8) -> io::Result<()> {
         assert!(bit < 8, "a byte has eight bits");
         self.state.lock().flip_bit(path, offset, bit)
@@ -150,8 +151,8 @@ impl SimFs {
         self.state.lock().faults.trace.iter().flatten().cloned().collect()
     }
 
-    /// A copy with a life of its own, as if the disk had been cloned just now: without handles, locks, faults, and
-    /// with the power as it is. `rng` decides the copy's future.
+    /// An independent copy, as if the disk had been cloned just now: without handles, locks, faults, and
+    /// with the power as it is. `rng` decides the copy's later faults.
     pub fn fork(&self, rng: Rng) -> SimFs {
         SimFs { state: Arc::new(Mutex::new(self.state.lock().fork(rng))) }
     }

@@ -1,4 +1,4 @@
-//! Tests of the fault model: what it must be able to take away, and what it never may.
+//! Tests of the fault model: what it must be able to lose, and what it never may.
 
 use super::{CrashMode, Op, SimFs};
 use crate::fs::{Fs, OpenMode, conformance, is_out_of_descriptors, read_all, replace_file};
@@ -207,9 +207,9 @@ fn with_the_power_off_everything_fails_until_the_crash() {
     assert!(fs.open(path("file"), OpenMode::Read).is_err() && fs.list(path("/")).is_err());
     assert!(!fs.exists(path("file")) && fs.rename(path("file"), path("x")).is_err());
     fs.crash(CrashMode::LoseUnsynced);
-    assert!(file.read_at(&mut [0], 0).is_err(), "a handle of the dead process stays void");
+    assert!(file.read_at(&mut [0], 0).is_err(), "a handle of the ended process stays void");
     assert_eq!(content(&fs, "file"), Some(b"abc".to_vec()));
-    durable_file(&fs, "next", b"life goes on");
+    durable_file(&fs, "next", b"more writes");
 }
 
 #[test]
@@ -260,7 +260,7 @@ fn the_quota_stops_what_needs_space_and_nothing_else() {
     assert_eq!(fs.used_bytes(), 0);
     durable_file(&fs, "other", &[3; 100]);
     fs.crash(CrashMode::Random);
-    assert_eq!(fs.used_bytes(), 100, "the account is made again after a crash");
+    assert_eq!(fs.used_bytes(), 100, "the used bytes are recomputed after a crash");
 }
 
 #[test]
@@ -386,7 +386,7 @@ fn what_is_written_through_a_mapping_is_lost_until_a_sync() {
         let fs = new_fs(seed);
         let file = fs.open(path("/a"), OpenMode::CreateNew).unwrap();
         file.allocate(3 * 4096).unwrap();
-        assert!(file.map(4096).unwrap().is_none(), "not unless it is asked for");
+        assert!(file.map(4096).unwrap().is_none(), "not unless it is enabled");
         fs.set_maps(true);
         let mut map = file.map(3 * 4096).unwrap().expect("it is mapped");
         map.write_at(b"synced", 0).unwrap();

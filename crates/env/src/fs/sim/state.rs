@@ -2,7 +2,7 @@
 
 use super::CrashMode;
 use super::directory::{Directory, Entry, Operation};
-use super::fault::{Faults, Op, Verdict, injected, no_space, out_of_descriptors, power_is_off};
+use super::fault::{Faults, Op, Outcome, injected, no_space, out_of_descriptors, power_is_off};
 use super::inode::{Change, Content, Inode};
 use crate::fs::OpenMode;
 use crate::rng::Rng;
@@ -32,7 +32,7 @@ pub(super) struct State {
     /// By path without a leading slash; the root is the empty path.
     directories: BTreeMap<PathBuf, Directory>,
     locks: BTreeMap<PathBuf, u64>,
-    /// Shared locks, by what was handed out.
+    /// Shared locks, by the number of the handle.
     read_locks: BTreeMap<u64, PathBuf>,
     next_id: u64,
 }
@@ -55,7 +55,7 @@ impl State {
         }
     }
 
-    /// Changes a file and keeps the account of space.
+    /// Changes a file and updates the used bytes.
     pub(super) fn update<T>(&mut self, inode: &Inode, change: impl FnOnce(&mut Content) -> T) -> T {
         self.update_with_rng(inode, |content, _| change(content))
     }
@@ -90,12 +90,12 @@ impl State {
         match (mode, found) {
             (OpenMode::CreateNew, Some(_)) => Err(ErrorKind::AlreadyExists.into()),
             (OpenMode::CreateNew, None) => {
-                let verdict = self.judge_names(Op::Create, path)?;
-                if verdict == Verdict::Go && self.free_bytes() == 0 {
+                let outcome = self.check_names(Op::Create, path)?;
+                if outcome == Outcome::Proceed && self.free_bytes() == 0 {
                     return Err(no_space());
                 }
                 let inode = self.create(&parent, name)?;
-                finish(verdict)?;
+                finish(outcome)?;
                 Ok(inode)
             }
             (_, Some(Entry::File(inode))) => Ok(inode),
@@ -118,7 +118,7 @@ impl State {
         if self.directories.contains_key(&path) {
             return Ok(());
         }
-        let verdict = self.judge_names(Op::CreateDir, &path)?;
+        let outcome = self.check_names(Op::CreateDir, &path)?;
         let mut made = PathBuf::new();
         for component in path.components() {
             let parent = made.clone();
@@ -132,12 +132,12 @@ impl State {
                 return Err(ErrorKind::NotADirectory.into());
             }
             directory.change(Operation::Add { name, entry: Entry::Directory });
-            if verdict == Verdict::Go {
+            if outcome == Outcome::Proceed {
                 directory.sync();
             }
             self.directories.insert(made.clone(), Directory::default());
         }
-        finish(verdict)
+        finish(outcome)
     }
 
     pub(super) fn list(&self, path: &Path) -> io::Result<Vec<String>> {
@@ -163,24 +163,24 @@ impl State {
         if replaced.is_none() && self.exists(to) {
             return Err(ErrorKind::IsADirectory.into());
         }
-        let verdict = self.judge_names(Op::Rename, to)?;
+        let outcome = self.check_names(Op::Rename, to)?;
         if replaced.as_ref().is_none_or(|replaced| !Arc::ptr_eq(replaced, &moved)) {
             self.directory(&parent)?.change(Operation::Rename { from: from_name, to: to_name });
             if let Some(replaced) = replaced {
                 self.update(&replaced, |content| content.links -= 1);
             }
         } // Two names of one file: POSIX says that a rename between them does nothing.
-        finish(verdict)
+        finish(outcome)
     }
 
     pub(super) fn remove(&mut self, path: &Path) -> io::Result<()> {
         self.check_power()?;
         let (parent, name) = split(path)?;
         let inode = self.file(path)?;
-        let verdict = self.judge_names(Op::Remove, path)?;
+        let outcome = self.check_names(Op::Remove, path)?;
         self.directory(&parent)?.change(Operation::Remove { name });
         self.update(&inode, |content| content.links -= 1);
-        finish(verdict)
+        finish(outcome)
     }
 
     pub(super) fn link(&mut self, from: &Path, to: &Path) -> io::Result<()> {
@@ -191,10 +191,10 @@ impl State {
             return Err(ErrorKind::AlreadyExists.into());
         }
         self.directory(&parent)?;
-        let verdict = self.judge_names(Op::Link, to)?;
+        let outcome = self.check_names(Op::Link, to)?;
         self.update(&inode, |content| content.links += 1);
         self.directory(&parent)?.change(Operation::Add { name, entry: Entry::File(inode) });
-        finish(verdict)
+        finish(outcome)
     }
 
     pub(super) fn sync_dir(&mut self, path: &Path) -> io::Result<()> {
@@ -202,11 +202,11 @@ impl State {
         self.check_descriptor()?;
         let path = normal(path)?;
         self.directory(&path)?;
-        let verdict = self.judge_names(Op::SyncDir, &path)?;
-        if verdict == Verdict::Go {
+        let outcome = self.check_names(Op::SyncDir, &path)?;
+        if outcome == Outcome::Proceed {
             self.directory(&path)?.sync();
         }
-        finish(verdict)
+        finish(outcome)
     }
 
     pub(super) fn take_lock(&mut self, path: &Path, holder: &str) -> io::Result<u64> {
@@ -218,7 +218,7 @@ impl State {
             return Err(self.held_by(path)?);
         }
         self.directory(&parent)?;
-        let verdict = self.judge_names(Op::Lock, path)?;
+        let outcome = self.check_names(Op::Lock, path)?;
         let inode = match self.file(path) {
             Ok(inode) => inode,
             Err(_) if self.free_bytes() == 0 => return Err(no_space()),
@@ -229,7 +229,7 @@ impl State {
             content.change(Change::Resize { length: 0 });
             content.change(Change::Write { offset: 0, bytes });
         });
-        finish(verdict)?;
+        finish(outcome)?;
         self.next_id += 1;
         self.locks.insert(key, self.next_id);
         Ok(self.next_id)
@@ -305,7 +305,7 @@ impl State {
     fn drop_unreachable_directories(&mut self) {
         let paths: Vec<PathBuf> = self.directories.keys().cloned().collect();
         for path in paths {
-            // Parents sort before children, so a lost parent takes its children along.
+            // Parents sort before children, so a lost parent removes its children too.
             let Ok((parent, name)) = split(&path) else { continue }; // the root
             let entry = self.directories.get(&parent).and_then(|parent| parent.live.get(&name));
             if !matches!(entry, Some(Entry::Directory)) {
@@ -349,11 +349,11 @@ impl State {
         if self.faults.is_off() { Err(power_is_off()) } else { Ok(()) }
     }
 
-    /// Judges an operation on names: one that fails has no effect.
-    fn judge_names(&mut self, op: Op, path: &Path) -> io::Result<Verdict> {
-        match self.faults.judge(op, path, 0, 0)? {
-            Verdict::Fail => Err(injected()),
-            verdict => Ok(verdict),
+    /// Checks an operation on names: one that fails has no effect.
+    fn check_names(&mut self, op: Op, path: &Path) -> io::Result<Outcome> {
+        match self.faults.check(op, path, 0, 0)? {
+            Outcome::Fail => Err(injected()),
+            outcome => Ok(outcome),
         }
     }
 
@@ -372,8 +372,8 @@ impl State {
 }
 
 /// The result of an operation whose effect is in the live state: an error if the power went off meanwhile.
-fn finish(verdict: Verdict) -> io::Result<()> {
-    if verdict == Verdict::PowerOff { Err(power_is_off()) } else { Ok(()) }
+fn finish(outcome: Outcome) -> io::Result<()> {
+    if outcome == Outcome::PowerOff { Err(power_is_off()) } else { Ok(()) }
 }
 
 fn not_found(path: &Path) -> io::Error {

@@ -1,4 +1,4 @@
-//! Tables from outside, a compaction of a range, and the directory read by somebody who changes nothing.
+//! Tables from outside, a compaction of a range, and the directory opened read-only.
 
 use crate::draw;
 use crate::model::{Cell, Write, batch_of};
@@ -113,7 +113,7 @@ impl World {
 }
 
 impl World {
-    /// A family that comes, is written to and read, and goes again; its number is never used twice.
+    /// A family that is created, written to and read, and dropped again; its number is never used twice.
     pub fn family(&mut self, rng: &mut Rng) -> Result<()> {
         self.copies += 1;
         let family = Family(1000 + self.copies as u32);
