@@ -117,9 +117,9 @@ async fn transfer_until(stop: Arc<AtomicBool>, endpoints: Vec<String>, teller: u
 
 async fn wait_for_progress(counter: &AtomicU64, by: u64) {
     let goal = counter.load(Ordering::Acquire) + by;
-    let deadline = Instant::now() + support::PATIENCE;
+    let deadline = Instant::now() + support::WAIT_MAX;
     while counter.load(Ordering::Acquire) < goal {
-        assert!(Instant::now() < deadline, "no progress for {:?}", support::PATIENCE);
+        assert!(Instant::now() < deadline, "no progress for {:?}", support::WAIT_MAX);
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tikv_client::{RawClient, TransactionClient};
 
 /// How long anything here may take before the test fails with what it was waiting for.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// The first data region: everything but the empty tail that the wire contract asks for.
 pub const DATA_REGION: u64 = 2;
@@ -38,19 +38,19 @@ pub struct Cluster {
 const GRPC_PORT: u16 = 20_160;
 const STATUS_PORT: u16 = 20_180;
 
-/// Calls `probe` until it gives a value; panics with `what` after [`PATIENCE`].
+/// Calls `probe` until it gives a value; panics with `what` after [`WAIT_MAX`].
 pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_MAX;
     loop {
         if let Some(value) = probe() {
             return value;
         }
-        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain for: {what}");
+        assert!(Instant::now() < deadline, "waited {WAIT_MAX:?} in vain for: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// Does `attempt` until it succeeds, at most for [`PATIENCE`]; panics with its last error. For what may be done twice.
+/// Does `attempt` until it succeeds, at most for [`WAIT_MAX`]; panics with its last error. For what may be done twice.
 ///
 /// Clients give up sooner than what they wait for ends: an election on a busy machine, or the life of a lock (3 s) that
 /// a killed client or leader left behind. A person would try again, and so does a test.
@@ -59,11 +59,11 @@ where
     E: Debug,
     F: Future<Output = Result<T, E>>,
 {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_MAX;
     loop {
         match attempt().await {
             Ok(value) => return value,
-            Err(error) => assert!(Instant::now() < deadline, "tried for {PATIENCE:?} in vain: {what}: {error:?}"),
+            Err(error) => assert!(Instant::now() < deadline, "tried for {WAIT_MAX:?} in vain: {what}: {error:?}"),
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -72,7 +72,7 @@ where
 /// The unmodified client's settings: a request may take as long as this machine needs, where the default of 2 s would
 /// make an error of a busy one.
 fn client_config() -> tikv_client::Config {
-    tikv_client::Config::default().with_timeout(PATIENCE / 3)
+    tikv_client::Config::default().with_timeout(WAIT_MAX / 3)
 }
 
 /// A raw client, once there is a leader to talk to.

@@ -41,13 +41,13 @@ pub(crate) struct Cluster {
 /// Why a region did not answer a request.
 enum CallError {
     /// The cache has been corrected: find the region again.
-    Moved(Pause, String),
+    Moved(RetryDelay, String),
     /// Trying again does not help.
     Fatal(Error),
 }
 
 /// How long to wait before the next try.
-enum Pause {
+enum RetryDelay {
     /// Not at all: the error said where to go.
     Hinted,
     Usual,
@@ -289,7 +289,7 @@ impl Cluster {
             Err(_) => {
                 let obstacle = format!("store {} does not answer", region.leader.store_id);
                 self.unreachable::<R>(region, backoff);
-                Err(CallError::Moved(Pause::Usual, obstacle))
+                Err(CallError::Moved(RetryDelay::Usual, obstacle))
             }
         }
     }
@@ -316,11 +316,11 @@ impl Cluster {
             _ if refused(status) => {
                 self.stores.lock().remove(&region.leader.store_id);
                 self.regions.try_next_peer(region);
-                CallError::Moved(Pause::Usual, text)
+                CallError::Moved(RetryDelay::Usual, text)
             }
             _ => {
                 self.unreachable::<R>(region, backoff);
-                CallError::Moved(Pause::Usual, text)
+                CallError::Moved(RetryDelay::Usual, text)
             }
         }
     }
@@ -330,16 +330,16 @@ impl Cluster {
         if let Some(not_leader) = &error.not_leader {
             if let Some(leader) = not_leader.leader.as_ref().filter(|leader| leader.store_id != 0) {
                 self.regions.set_leader(region.id(), leader);
-                return CallError::Moved(Pause::Hinted, text);
+                return CallError::Moved(RetryDelay::Hinted, text);
             }
             self.regions.try_next_peer(region);
-            return CallError::Moved(Pause::Usual, text);
+            return CallError::Moved(RetryDelay::Usual, text);
         }
         if let Some(mismatch) = &error.epoch_not_match {
             return self.epoch_not_match(region, mismatch, text);
         }
         if let Some(busy) = &error.server_is_busy {
-            return CallError::Moved(Pause::AtLeast(Duration::from_millis(busy.backoff_ms)), text);
+            return CallError::Moved(RetryDelay::AtLeast(Duration::from_millis(busy.backoff_ms)), text);
         }
         if let Some(large) = &error.raft_entry_too_large {
             // The message names the limit.
@@ -361,7 +361,7 @@ impl Cluster {
         if error.disk_full.is_none() && error.read_index_not_ready.is_none() {
             self.regions.remove(region.id());
         }
-        CallError::Moved(Pause::Usual, text)
+        CallError::Moved(RetryDelay::Usual, text)
     }
 
     /// Installs the regions that the store named, with the answering store as their leader where it has a peer.
@@ -375,7 +375,7 @@ impl Cluster {
                 known = true;
             }
         }
-        CallError::Moved(if known { Pause::Hinted } else { Pause::Usual }, text)
+        CallError::Moved(if known { RetryDelay::Hinted } else { RetryDelay::Usual }, text)
     }
 }
 
@@ -393,9 +393,9 @@ pub(crate) fn fewer(asked: usize) -> Result<usize, Error> {
 async fn settle(error: CallError, backoff: &mut Backoff) -> Result<(), Error> {
     match error {
         CallError::Fatal(error) => Err(error),
-        CallError::Moved(Pause::Hinted, text) => backoff.hinted(text).await,
-        CallError::Moved(Pause::Usual, text) => backoff.pause(text).await,
-        CallError::Moved(Pause::AtLeast(least), text) => backoff.pause_at_least(least, text).await,
+        CallError::Moved(RetryDelay::Hinted, text) => backoff.hinted(text).await,
+        CallError::Moved(RetryDelay::Usual, text) => backoff.pause(text).await,
+        CallError::Moved(RetryDelay::AtLeast(least), text) => backoff.pause_at_least(least, text).await,
     }
 }
 

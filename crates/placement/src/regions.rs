@@ -1,6 +1,6 @@
 //! The catalogue of regions: who holds which range, from the heartbeats of regions' leaders.
 //!
-//! It lives in memory only. Its floor, the regions of the bootstrap, is persisted, so a new leader can route from
+//! It lives in memory only. The regions of the bootstrap, with which it begins, is persisted, so a new leader can route from
 //! its first moment; whatever changed since comes with the next heartbeats, and a client that was sent to an outdated
 //! place is corrected by the store it meets (epoch mismatch).
 //!
@@ -28,9 +28,9 @@ pub(crate) struct Regions {
 
 impl Regions {
     /// As a new leader finds them.
-    pub fn new(floor: Vec<Region>) -> Regions {
+    pub fn new(bootstrap: Vec<Region>) -> Regions {
         let mut regions = Regions::default();
-        for region in floor {
+        for region in bootstrap {
             let info = RegionInfo { region, ..RegionInfo::default() };
             regions.insert(info);
         }

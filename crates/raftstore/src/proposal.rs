@@ -85,7 +85,7 @@ fn decode_change(mut input: &[u8]) -> Option<(Epoch, MemberChange)> {
 }
 
 /// Decides over a committed membership change: the change and the descriptor that it leads to, or the proposer's answer.
-/// The same on every replica, because `region` is the descriptor at that place of the log. An `Err` as for [`judge`].
+/// The same on every replica, because `region` is the descriptor at that place of the log. An `Err` as for [`decide_write`].
 pub fn decide_change(region: &Region, context: &[u8]) -> Result<Result<(MemberChange, Region), RegionError>, String> {
     let Some((epoch, change)) = decode_change(context) else {
         return Err("a membership change of an unknown format; upgrade this node".into());
@@ -96,7 +96,7 @@ pub fn decide_change(region: &Region, context: &[u8]) -> Result<Result<(MemberCh
 }
 
 /// What to do with a committed proposal. The same on every replica.
-pub enum Verdict {
+pub enum ApplyDecision {
     /// Write this.
     Write(WriteBatch),
     /// Write nothing; the proposer gets this answer.
@@ -107,7 +107,7 @@ pub enum Verdict {
 /// understand it).
 ///
 /// Only the epoch's version is compared: a membership change moves no key.
-pub fn judge(region: &Region, header: &[u8], data: &[u8]) -> Result<Verdict, String> {
+pub fn decide_write(region: &Region, header: &[u8], data: &[u8]) -> Result<ApplyDecision, String> {
     let Some((format, epoch)) = decode_header(header) else {
         return Err("an entry's header is of an unknown format; upgrade this node".into());
     };
@@ -116,9 +116,9 @@ pub fn judge(region: &Region, header: &[u8], data: &[u8]) -> Result<Verdict, Str
         batch = renumber(&batch);
     }
     if epoch.version != region.epoch.version || first_foreign_key(region, &batch).is_some() {
-        return Ok(Verdict::Refuse(RegionError::EpochNotMatch { current: vec![region.clone()] }));
+        return Ok(ApplyDecision::Refuse(RegionError::EpochNotMatch { current: vec![region.clone()] }));
     }
-    Ok(Verdict::Write(batch))
+    Ok(ApplyDecision::Write(batch))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@
 //! 4. a region comes with a leader, or not at all: one without stays in a client's cache, where calls that cannot
 //!    drop it (raw scans) fail on it for good.
 
-use crate::api::{Node, Patience, Reaches};
+use crate::api::{Node, Reaches, RetryBudget};
 use crate::driver::NodeError;
 use crate::kv::wire_peer;
 use kontiki_placement::{
@@ -59,7 +59,7 @@ pub type Result<T> = std::result::Result<T, PdError>;
 #[derive(Clone)]
 pub struct Pd<N: Node> {
     node: N,
-    patience: Patience,
+    retry_budget: RetryBudget,
     reaches: Reaches,
 }
 
@@ -80,8 +80,8 @@ macro_rules! expect {
 
 impl<N: Node> Pd<N> {
     /// Serves `node`. `reaches` tells of stores that died before placement has noticed.
-    pub fn new(node: N, patience: Patience, reaches: Reaches) -> Pd<N> {
-        Pd { node, patience, reaches }
+    pub fn new(node: N, retry_budget: RetryBudget, reaches: Reaches) -> Pd<N> {
+        Pd { node, retry_budget, reaches }
     }
 
     fn header(&self) -> Option<pdpb::ResponseHeader> {
@@ -209,7 +209,7 @@ impl<N: Node> Pd<N> {
     /// that clients which wait out an election do not load the group that elects.
     async fn find_region(&self, command: Command) -> Result<pdpb::GetRegionResponse> {
         let unknown = pdpb::GetRegionResponse { header: self.header(), ..Default::default() };
-        let mut waiting = self.patience.begin(&self.node, 0);
+        let mut waiting = self.retry_budget.begin(&self.node, 0);
         loop {
             let news = self.node.leader_news();
             let info = match self.ask(command.clone()).await? {

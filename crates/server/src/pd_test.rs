@@ -13,7 +13,7 @@ const DEAD: u64 = 9;
 fn answering(outcomes: impl IntoIterator<Item = Outcome>) -> (FakeNode, Pd<FakeNode>) {
     let node = FakeNode::new();
     node.state.lock().placement.extend(outcomes.into_iter().map(|outcome| Ok(Response::from(outcome))));
-    let pd = Pd::new(node.clone(), node.patience(), Arc::new(|store| store != StoreId(DEAD)));
+    let pd = Pd::new(node.clone(), node.retry_budget(), Arc::new(|store| store != StoreId(DEAD)));
     (node, pd)
 }
 
@@ -166,8 +166,8 @@ async fn slow_answers_of_placement_use_up_the_patience_of_a_look_up() {
 async fn a_look_up_that_waits_asks_again_when_there_is_news_and_not_before() {
     let (node, _) = answering([Outcome::Region(region(Some(peer(1)))), Outcome::Region(region(Some(peer(2))))]);
     let pause = Arc::new(|_| -> futures::future::BoxFuture<'static, ()> { Box::pin(std::future::pending()) });
-    let patience = Patience::new(std::time::Duration::from_secs(1), pause);
-    let pd = Pd::new(node.clone(), patience, Arc::new(|_| true));
+    let retry_budget = RetryBudget::new(std::time::Duration::from_secs(1), pause);
+    let pd = Pd::new(node.clone(), retry_budget, Arc::new(|_| true));
     node.state.lock().regions.get_mut(&RegionId(LEFT)).unwrap().1 = None;
     let mut waiting = std::pin::pin!(pd.get_region(Default::default()));
     for _ in 0..100 {

@@ -6,14 +6,14 @@ use kontiki_env::rng::Rng;
 use kontiki_proto::kvrpcpb::RawPutRequest;
 use kontiki_raftstore::RegionId;
 use kontiki_server::driver::{NodeHandle, Standing};
-use kontiki_sim::cluster::wire::{Ask, Told};
+use kontiki_sim::cluster::wire::{Ask, Response};
 use kontiki_sim::cluster::{Cluster, ClusterNode};
-use kontiki_sim::workload::{Asked, raw_get};
+use kontiki_sim::workload::{CallOutcome, raw_get};
 use kontiki_sim::world::{Address, Knobs, NodeId, SimNode};
 use std::time::Duration;
 
 const DATA: RegionId = RegionId(2);
-const PATIENCE: Duration = Duration::from_secs(20);
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
 fn run_for(cluster: &mut Cluster, time: Duration) {
     let until = cluster.world.now() + time;
@@ -28,16 +28,16 @@ fn put(cluster: &mut Cluster, key: &str) -> bool {
     let mut router = cluster.router(1);
     let (key, value) = (Bytes::from(key.to_owned()), Bytes::from_static(b"paid"));
     let ask = Ask::RawPut(RawPutRequest { key, value, ..Default::default() });
-    matches!(cluster.wait(async move { router.ask(ask, PATIENCE).await }), Asked::Told(_))
+    matches!(cluster.wait(async move { router.ask(ask, CALL_TIMEOUT).await }), CallOutcome::Answered(_))
 }
 
 /// What the cluster says of a key; `None` if nobody answers.
 fn get(cluster: &mut Cluster, key: &str) -> Option<bool> {
     let mut router = cluster.router(1);
     let ask = raw_get(Bytes::from(key.to_owned()));
-    match cluster.wait(async move { router.ask(ask, PATIENCE).await }) {
-        Asked::Told(told) => match *told {
-            Told::RawGet(answer) => Some(!answer.not_found),
+    match cluster.wait(async move { router.ask(ask, CALL_TIMEOUT).await }) {
+        CallOutcome::Answered(response) => match *response {
+            Response::RawGet(answer) => Some(!answer.not_found),
             other => panic!("not an answer to a get: {other:?}"),
         },
         _ => None,
@@ -137,7 +137,7 @@ fn an_emptied_member_is_taken_in_as_a_new_replica_and_counts_again() {
         start(&mut cluster, &[1]);
         run_for(&mut cluster, seconds(5));
         assert!(cluster.world.failures().is_empty(), "seed {seed}: {:?}", cluster.world.failures());
-        cluster.judge();
+        cluster.run_final_checks();
         let report = cluster.report(seed);
         assert!(report.violations.is_empty(), "seed {seed}: {:#?}", report.violations);
         drop(lost);
@@ -250,7 +250,7 @@ fn a_cluster_is_formed_only_by_all_of_its_first_members() {
     assert!(put(&mut cluster, "k"));
     cluster.world.heal();
     run_for(&mut cluster, seconds(3));
-    cluster.judge();
+    cluster.run_final_checks();
     let report = cluster.report(5);
     assert!(report.violations.is_empty(), "{:#?}", report.violations);
 }

@@ -7,16 +7,16 @@ use kontiki_env::rng::Rng;
 use kontiki_placement::{Command, Outcome as Granted, Timestamps};
 use kontiki_proto::kvrpcpb::RawPutRequest;
 use kontiki_raftstore::{RegionId, StoreId};
-use kontiki_sim::cluster::wire::{Ask, Told};
+use kontiki_sim::cluster::wire::{Ask, Response};
 use kontiki_sim::cluster::{Cluster, ClusterNode};
 use kontiki_sim::history::{Answer, Operation, Outcome};
-use kontiki_sim::workload::{Asked, Router, raw_get};
+use kontiki_sim::workload::{CallOutcome, Router, raw_get};
 use kontiki_sim::world::{Address, Knobs, NodeId, World};
 use std::time::Duration;
 
 const PLACEMENT: RegionId = RegionId(1);
 const DATA: RegionId = RegionId(2);
-const PATIENCE: Duration = Duration::from_secs(20);
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
 fn cluster(seed: u64) -> Cluster {
     Cluster::new(Rng::new(seed), 3, Knobs::calm())
@@ -43,10 +43,10 @@ fn put_through(cluster: &mut Cluster, mut router: Router, key: &str, value: &str
         let operation = Operation::Put(value.clone());
         let id = history.borrow_mut().invoke(client, key.clone(), operation, executor.now());
         let ask = Ask::RawPut(RawPutRequest { key, value, ..Default::default() });
-        let outcome = match router.ask(ask, PATIENCE).await {
-            Asked::Told(_) => Outcome::Ok(Answer::Done),
-            Asked::Failed => Outcome::Failed,
-            Asked::Unknown => Outcome::Unknown,
+        let outcome = match router.ask(ask, CALL_TIMEOUT).await {
+            CallOutcome::Answered(_) => Outcome::Ok(Answer::Done),
+            CallOutcome::Failed => Outcome::Failed,
+            CallOutcome::Unknown => Outcome::Unknown,
         };
         history.borrow_mut().complete(id, outcome.clone(), executor.now());
         outcome
@@ -62,9 +62,9 @@ fn put(cluster: &mut Cluster, key: &str, value: &str) {
 fn get_at(cluster: &mut Cluster, node: NodeId, key: &str) -> Option<Option<Bytes>> {
     let mut router = Router::pinned(cluster.world.caller(50 + node), node, Rng::new(node));
     let ask = raw_get(Bytes::from(key.to_owned()));
-    match cluster.wait(async move { router.ask(ask, PATIENCE).await }) {
-        Asked::Told(told) => match *told {
-            Told::RawGet(answer) => Some((!answer.not_found).then_some(answer.value)),
+    match cluster.wait(async move { router.ask(ask, CALL_TIMEOUT).await }) {
+        CallOutcome::Answered(response) => match *response {
+            Response::RawGet(answer) => Some((!answer.not_found).then_some(answer.value)),
             other => panic!("not an answer to a get: {other:?}"),
         },
         _ => None,
@@ -74,26 +74,28 @@ fn get_at(cluster: &mut Cluster, node: NodeId, key: &str) -> Option<Option<Bytes
 fn timestamp(cluster: &mut Cluster, client: u64) -> u64 {
     let mut router = cluster.router(client);
     let ask = Ask::Placement(Command::Timestamps(Timestamps { count: 1 }).into());
-    let Asked::Told(told) = cluster.wait(async move { router.ask(ask, PATIENCE).await }) else { panic!("no answer") };
-    let Told::Placement(response) = *told else { panic!("not placement's answer") };
+    let CallOutcome::Answered(response) = cluster.wait(async move { router.ask(ask, CALL_TIMEOUT).await }) else {
+        panic!("no answer")
+    };
+    let Response::Placement(response) = *response else { panic!("not placement's answer") };
     match response.into_result() {
         Ok(Granted::Timestamps(granted)) => granted.last(),
         other => panic!("no timestamp: {other:?}"),
     }
 }
 
-/// Heals and judges; the world may have noted these failures on purpose.
+/// Heals and runs the final checks; the world may have noted these failures on purpose.
 fn assert_good(mut cluster: Cluster, expected_failures: usize) {
     assert_eq!(cluster.world.failures().len(), expected_failures, "{:?}", cluster.world.failures());
     cluster.world.heal();
     run_for(&mut cluster, 3);
-    cluster.judge();
+    cluster.run_final_checks();
     let report = cluster.report(0);
     assert_eq!(report.violations.len(), expected_failures, "{:#?}", report.violations);
 }
 
 #[test]
-fn s29_s33_a_leader_in_the_minority_neither_writes_nor_reads_while_the_majority_goes_on() {
+fn a_leader_in_the_minority_neither_writes_nor_reads_while_the_majority_goes_on() {
     let mut cluster = cluster(29);
     let old = cluster.await_leader(DATA, None);
     put(&mut cluster, "k", "before");
@@ -110,7 +112,7 @@ fn s29_s33_a_leader_in_the_minority_neither_writes_nor_reads_while_the_majority_
 }
 
 #[test]
-fn s16_a_follower_refuses_writes_and_names_the_leader() {
+fn a_follower_refuses_writes_and_names_the_leader() {
     let mut cluster = cluster(16);
     let leader = cluster.await_leader(DATA, None);
     run_for(&mut cluster, 1);
@@ -124,7 +126,7 @@ fn s16_a_follower_refuses_writes_and_names_the_leader() {
 }
 
 #[test]
-fn s10_leadership_moves_when_asked_and_nothing_is_lost() {
+fn leadership_moves_when_asked_and_nothing_is_lost() {
     let mut cluster = cluster(10);
     let old = cluster.await_leader(DATA, None);
     put(&mut cluster, "k", "1");
@@ -138,7 +140,7 @@ fn s10_leadership_moves_when_asked_and_nothing_is_lost() {
 }
 
 #[test]
-fn s35_a_node_cut_off_for_long_catches_up_by_a_snapshot() {
+fn a_node_cut_off_for_long_catches_up_by_a_snapshot() {
     let mut cluster = cluster(35);
     let leader = cluster.await_leader(DATA, None);
     let laggard = (1..=3).find(|id| *id != leader).expect("three nodes");
@@ -157,7 +159,7 @@ fn s35_a_node_cut_off_for_long_catches_up_by_a_snapshot() {
 }
 
 #[test]
-fn s94_a_leader_that_stood_still_past_its_lease_reads_nothing_stale() {
+fn a_leader_that_stood_still_past_its_lease_reads_nothing_stale() {
     let mut cluster = cluster(94);
     let old = cluster.await_leader(DATA, None);
     put(&mut cluster, "k", "before");
@@ -170,22 +172,22 @@ fn s94_a_leader_that_stood_still_past_its_lease_reads_nothing_stale() {
     let seen = std::rc::Rc::new(std::cell::RefCell::new(None));
     let result = seen.clone();
     cluster.world.spawn_client(async move {
-        *result.borrow_mut() = Some(router.ask(raw_get("k".into()), PATIENCE).await);
+        *result.borrow_mut() = Some(router.ask(raw_get("k".into()), CALL_TIMEOUT).await);
     });
     let soon = cluster.world.now() + Duration::from_millis(5);
     cluster.world.run_until(soon);
     cluster.world.resume(old);
     run_for(&mut cluster, 2);
     let answer = seen.take().expect("answered");
-    if let Asked::Told(told) = answer {
-        let Told::RawGet(answer) = *told else { panic!("not a get's answer") };
+    if let CallOutcome::Answered(response) = answer {
+        let Response::RawGet(answer) = *response else { panic!("not a get's answer") };
         assert_eq!(answer.value, Bytes::from("after"), "a stale read");
     }
     assert_good(cluster, 0);
 }
 
 #[test]
-fn s125_all_nodes_lose_power_at_once_and_every_acknowledged_write_is_there() {
+fn all_nodes_lose_power_at_once_and_every_acknowledged_write_is_there() {
     let mut cluster = cluster(125);
     cluster.await_leader(DATA, None);
     for round in 0..4 {
@@ -203,7 +205,7 @@ fn s125_all_nodes_lose_power_at_once_and_every_acknowledged_write_is_there() {
 }
 
 #[test]
-fn s131_a_node_whose_sync_fails_stops_and_the_others_go_on() {
+fn a_node_whose_sync_fails_stops_and_the_others_go_on() {
     let mut cluster = cluster(131);
     let leader = cluster.await_leader(DATA, None);
     put(&mut cluster, "before", "1");
@@ -224,7 +226,7 @@ fn put_through_any(cluster: &mut Cluster, key: &str, value: &str) {
 }
 
 #[test]
-fn s132_full_disks_of_a_majority_refuse_writes_serve_reads_and_recover() {
+fn full_disks_of_a_majority_refuse_writes_serve_reads_and_recover() {
     let mut cluster = cluster(132);
     let leader = cluster.await_leader(DATA, None);
     put(&mut cluster, "k", "before");
@@ -316,7 +318,7 @@ fn a_stalled_disk_that_leads_hands_over_and_the_others_go_on() {
 }
 
 #[test]
-fn s135_timestamps_go_forward_whoever_dies_and_whoever_is_asked() {
+fn timestamps_go_forward_whoever_dies_and_whoever_is_asked() {
     let mut cluster = cluster(135);
     let mut last = 0;
     for round in 0..5 {

@@ -9,7 +9,7 @@ use crate::effect::Answer;
 use crate::error::Fault;
 use crate::meta::put_applied;
 use crate::outbox::{AppliedRegion, Outbox};
-use crate::proposal::{Verdict, judge};
+use crate::proposal::{ApplyDecision, decide_write};
 
 impl Peer {
     /// Whether a snapshot's install stands before further entries.
@@ -69,24 +69,24 @@ impl Peer {
         assert_eq!(entry.index, self.handed + 1, "entries are applied in order, each once");
         self.handed = entry.index;
         let proposed = self.take_proposal(entry.index, entry.term, out);
-        let verdict = match entry.get_entry_type() {
+        let decision = match entry.get_entry_type() {
             // A leader's first entry of its term.
             EntryType::EntryNormal if entry.context.is_empty() && entry.data.is_empty() => {
-                Ok(Verdict::Write(kontiki_engine::WriteBatch::new()))
+                Ok(ApplyDecision::Write(kontiki_engine::WriteBatch::new()))
             }
-            EntryType::EntryNormal => judge(&self.members, &entry.context, &entry.data),
+            EntryType::EntryNormal => decide_write(&self.members, &entry.context, &entry.data),
             EntryType::EntryConfChange => self.change_members(&entry),
             // An empty one would leave a joint configuration; taking it for nothing would leave the group in it.
             EntryType::EntryConfChangeV2 => {
                 Err("a membership change that this version does not know; upgrade this node".to_owned())
             }
         };
-        let answer = match verdict {
-            Ok(Verdict::Write(batch)) => {
+        let answer = match decision {
+            Ok(ApplyDecision::Write(batch)) => {
                 out.apply.append(&batch);
                 Answer::Ok { index: entry.index }
             }
-            Ok(Verdict::Refuse(error)) => Answer::Refused(error),
+            Ok(ApplyDecision::Refuse(error)) => Answer::Refused(error),
             Err(what) => {
                 let what = format!("entry {} of term {}: {what}", entry.index, entry.term);
                 out.fault = Some(Fault { region: self.region.id, what });

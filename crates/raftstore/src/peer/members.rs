@@ -35,7 +35,7 @@ use crate::error::RegionError;
 use crate::meta::put_region;
 use crate::outbox::Outbox;
 use crate::peer::Proposed;
-use crate::proposal::{Verdict, decide_change, encode_change};
+use crate::proposal::{ApplyDecision, decide_change, encode_change};
 use crate::region::{self, Epoch, MemberChange, PeerId, Region, Ticket};
 use kontiki_engine::WriteBatch;
 use std::sync::Arc;
@@ -74,10 +74,10 @@ impl Peer {
     }
 
     /// A committed change comes to be applied.
-    pub(super) fn change_members(&mut self, entry: &Entry) -> Result<Verdict, String> {
+    pub(super) fn change_members(&mut self, entry: &Entry) -> Result<ApplyDecision, String> {
         let (change, changed) = match decide_change(&self.members, &entry.context)? {
             Ok(decided) => decided,
-            Err(refusal) => return Ok(Verdict::Refuse(refusal)),
+            Err(refusal) => return Ok(ApplyDecision::Refuse(refusal)),
         };
         if changed.peer(self.me.id).is_none() {
             let (store, peer) = (self.me.store, self.me.id);
@@ -94,7 +94,7 @@ impl Peer {
         let mut batch = WriteBatch::new();
         put_region(&mut batch, &changed);
         self.changes.push_back((entry.index, changed));
-        Ok(Verdict::Write(batch))
+        Ok(ApplyDecision::Write(batch))
     }
 
     /// Where a peer is.

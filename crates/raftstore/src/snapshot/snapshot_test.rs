@@ -90,7 +90,7 @@ fn a_system_region_carries_its_own_family() {
 }
 
 #[test]
-fn s082_corrupt_file() {
+fn corrupt_file() {
     let (file, bytes) = file_of(&sample(Space::Data, 100));
     for at in 0..bytes.len() {
         for bit in [0, 3, 7] {

@@ -326,12 +326,12 @@ impl Cluster {
     /// Reads by lease; checks that the view is fresh.
     pub fn lease_read(&mut self, at: u64, key: &[u8]) -> Result<Option<Bytes>, ReadRefusal> {
         let now = self.now;
-        let floor = self.checker.floor();
+        let acknowledged = self.checker.acknowledged();
         let node = self.node(at);
         let (local, visible) = (node.local(now), node.visible.clone());
         let view = node.readers.read(REGION, EPOCH, || local, || visible)?.view;
         let index = meta::applied_index(&view, REGION).expect("readable").expect("there");
-        self.checker.read_ended(at, index, floor);
+        self.checker.read_ended(at, index, acknowledged);
         Ok(view.get(families::DEFAULT, key).expect("readable"))
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn s001_first_election() {
+fn first_election() {
     for seed in 0..10 {
         let mut cluster = Cluster::new(seed, 3);
         let leader = cluster.wait_leader();
@@ -30,7 +30,7 @@ fn a_single_store_leads_at_once_and_serves_by_lease() {
 }
 
 #[test]
-fn s004_prevote_isolated() {
+fn prevote_isolated() {
     let mut cluster = Cluster::new(4, 3);
     let leader = cluster.wait_leader();
     let isolated = leader % 3 + 1;
@@ -43,7 +43,7 @@ fn s004_prevote_isolated() {
 }
 
 #[test]
-fn s005_prevote_minority_leader() {
+fn prevote_minority_leader() {
     let mut cluster = Cluster::new(5, 3);
     let old = cluster.wait_leader();
     cluster.partition(&[old]);
@@ -56,7 +56,7 @@ fn s005_prevote_minority_leader() {
 }
 
 #[test]
-fn s007_one_way_link() {
+fn one_way_link() {
     let mut cluster = Cluster::new(7, 3);
     let old = cluster.wait_leader();
     // The leader is heard but hears nobody: it must not keep the others from electing.
@@ -69,7 +69,7 @@ fn s007_one_way_link() {
 }
 
 #[test]
-fn s010_transfer_basic() {
+fn transfer_basic() {
     let mut cluster = Cluster::new(10, 3);
     let old = cluster.wait_leader();
     let target = old % 3 + 1;
@@ -81,7 +81,7 @@ fn s010_transfer_basic() {
 }
 
 #[test]
-fn s015_transfer_isolated_target() {
+fn transfer_isolated_target() {
     let mut cluster = Cluster::new(15, 3);
     let leader = cluster.wait_leader();
     let target = leader % 3 + 1;
@@ -103,7 +103,7 @@ fn s015_transfer_isolated_target() {
 }
 
 #[test]
-fn s016_forbid_forwarding() {
+fn forbid_forwarding() {
     let mut cluster = Cluster::new(16, 3);
     let leader = cluster.wait_leader();
     let follower = leader % 3 + 1;
@@ -121,7 +121,7 @@ fn s016_forbid_forwarding() {
 }
 
 #[test]
-fn s037_a_message_for_another_store_or_peer_is_ignored() {
+fn a_message_for_another_store_or_peer_is_ignored() {
     let mut cluster = Cluster::new(37, 3);
     let leader = cluster.wait_leader();
     let other = leader % 3 + 1;

@@ -5,7 +5,7 @@ use std::time::Duration;
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn s091_lease_renew() {
+fn lease_renew() {
     let mut cluster = Cluster::new(91, 3);
     let leader = cluster.wait_leader();
     cluster.put_surely(b"k", b"v");
@@ -19,7 +19,7 @@ fn s091_lease_renew() {
 }
 
 #[test]
-fn s092_lease_expire_and_s033_leader_behind_partition_read() {
+fn lease_expire_and_leader_behind_partition_read() {
     for seed in 0..10 {
         let mut cluster = Cluster::new(seed, 3);
         let old = cluster.wait_leader();
@@ -60,7 +60,7 @@ fn a_read_barrier_waits_for_what_was_committed_before_it() {
 }
 
 #[test]
-fn s093_suspect_transfer() {
+fn suspect_transfer() {
     let mut cluster = Cluster::new(93, 3);
     let leader = cluster.wait_leader();
     let target = leader % 3 + 1;
@@ -98,7 +98,7 @@ fn a_transfers_request_that_arrives_late_does_no_harm() {
 }
 
 #[test]
-fn s094_pause_process() {
+fn pause_process() {
     for seed in 0..10 {
         let mut cluster = Cluster::new(seed, 3);
         let old = cluster.wait_leader();
@@ -114,7 +114,7 @@ fn s094_pause_process() {
 }
 
 #[test]
-fn s095_clock_drift() {
+fn clock_drift() {
     for seed in 0..30 {
         let mut cluster = Cluster::new(seed, 3);
         for id in 1..=3 {
@@ -135,7 +135,7 @@ fn s095_clock_drift() {
 }
 
 #[test]
-fn s096_read_before_own_term_apply() {
+fn read_before_own_term_apply() {
     for seed in 0..10 {
         let mut cluster = Cluster::new(seed, 3);
         let old = cluster.wait_leader();

@@ -36,7 +36,7 @@ fn impatient() -> Config {
 }
 
 #[test]
-fn s035_long_isolation_and_s088_gc_vs_lagging() {
+fn long_isolation_and_gc_vs_lagging() {
     for seed in 0..10 {
         let mut cluster = Cluster::with_config(seed, 3, impatient());
         let away = cluster.wait_leader() % 3 + 1;
@@ -55,7 +55,7 @@ fn s035_long_isolation_and_s088_gc_vs_lagging() {
 }
 
 #[test]
-fn s081_snapshot_crash() {
+fn snapshot_crash() {
     // The receiver crashes after every number of steps from the arrival on, flushing half of the time in between.
     for crash_after in 0..40 {
         let mut cluster = Cluster::with_config(81 + crash_after, 3, impatient());
@@ -93,7 +93,7 @@ fn a_crash_between_install_and_flush_installs_again() {
 }
 
 #[test]
-fn s085_stale_snapshot_and_s086_snapshot_plus_append() {
+fn stale_snapshot_and_snapshot_plus_append() {
     for seed in 0..20 {
         let mut cluster = Cluster::with_config(seed, 3, impatient());
         let away = cluster.wait_leader() % 3 + 1;
@@ -248,7 +248,7 @@ fn a_store_that_has_lost_a_snapshot_file_votes_confirms_leases_and_never_leads()
 }
 
 #[test]
-fn s083_cancel_on_step_down() {
+fn cancel_on_step_down() {
     let mut cluster = Cluster::with_config(83, 3, impatient());
     let away = cluster.wait_leader() % 3 + 1;
     let leader = leave_behind(&mut cluster, away);
@@ -263,7 +263,7 @@ fn s083_cancel_on_step_down() {
 }
 
 #[test]
-fn s089_gc_not_persisted_and_s090_gc_unflushed() {
+fn gc_not_persisted_and_gc_unflushed() {
     let mut cluster = Cluster::new(90, 3);
     for i in 0..100u32 {
         cluster.put_surely(b"k", &i.to_le_bytes());

@@ -31,7 +31,7 @@ const CALLS_MAX: usize = 32 << 10;
 /// How long a call waits after "not the leader" or when nobody leads. Also looked at on every tick only.
 const RETRY_AFTER: Duration = Duration::from_millis(20);
 /// How long a forwarded call waits before it is sent again: above a round trip with a synced write, below the
-/// patience of clients.
+/// retry_budget of clients.
 const RESEND_AFTER: Duration = Duration::from_millis(400);
 /// The longest that a call of another node is kept, whatever it asks for.
 const REMOTE_TIMEOUT_MAX: Duration = Duration::from_secs(30);

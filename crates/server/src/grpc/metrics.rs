@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use kontiki_env::clock::Clock;
 
-/// Upper bounds of latency buckets, in seconds: from a read in memory to a client's patience.
+/// Upper bounds of latency buckets, in seconds: from a read in memory to a client's retry_budget.
 const BOUNDS_SECONDS: [f64; 15] =
     [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 

@@ -9,7 +9,7 @@ pub use metrics::RequestMetrics;
 pub use pd::PdService;
 pub use tikv::TikvService;
 
-use crate::api::{Node, Patience};
+use crate::api::{Node, RetryBudget};
 use crate::connections::Listener;
 use crate::kv::Kv;
 use crate::pd::Pd;
@@ -49,10 +49,10 @@ pub fn request_bytes_max(entry_bytes_max: u64) -> usize {
     usize::try_from(2 * entry_bytes_max + REQUEST_FRAME_BYTES_MAX).unwrap_or(usize::MAX)
 }
 
-/// Patience on tokio's clock.
-pub fn patience(wait_max: Duration) -> Patience {
+/// RetryBudget on tokio's clock.
+pub fn retry_budget(wait_max: Duration) -> RetryBudget {
     let pause = |pause| -> BoxFuture<'static, ()> { Box::pin(tokio::time::sleep(pause)) };
-    Patience::new(wait_max, Arc::new(pause))
+    RetryBudget::new(wait_max, Arc::new(pause))
 }
 
 /// Everything that answers on the gRPC port.

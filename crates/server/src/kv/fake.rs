@@ -1,6 +1,6 @@
 //! A node that is a map: what the tests of this folder run over.
 
-use crate::api::{Node, Patience};
+use crate::api::{Node, RetryBudget};
 use crate::driver::{NodeError, RegionContext};
 use crate::kv::Kv;
 use bytes::Bytes;
@@ -74,7 +74,7 @@ impl FakeNode {
         node
     }
 
-    pub fn patience(&self) -> Patience {
+    pub fn retry_budget(&self) -> RetryBudget {
         let state = self.state.clone();
         let pause = move |pause: Duration| -> futures::future::BoxFuture<'static, ()> {
             let mut state = state.lock();
@@ -85,7 +85,7 @@ impl FakeNode {
             }
             Box::pin(std::future::ready(()))
         };
-        Patience::new(Duration::from_millis(100), Arc::new(pause))
+        RetryBudget::new(Duration::from_millis(100), Arc::new(pause))
     }
 
     /// Pauses and writes so far.
@@ -96,7 +96,7 @@ impl FakeNode {
 
     pub fn kv(&self) -> Kv<FakeNode> {
         let detach = Arc::new(|future| drop(tokio::spawn(future)));
-        Kv::new(self.clone(), self.patience(), detach)
+        Kv::new(self.clone(), self.retry_budget(), detach)
     }
 }
 

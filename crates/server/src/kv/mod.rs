@@ -22,7 +22,7 @@ pub use answer::Refusal;
 pub(crate) use answer::wire_peer;
 pub use pace::ANSWER_BYTES_MAX;
 
-use crate::api::{Node, Patience};
+use crate::api::{Node, RetryBudget};
 use kontiki_txn::{Detach, Scheduler};
 use pace::LargeAnswers;
 
@@ -31,14 +31,14 @@ use pace::LargeAnswers;
 pub struct Kv<N: Node> {
     node: N,
     scheduler: Scheduler<N>,
-    patience: Patience,
+    retry_budget: RetryBudget,
     large: LargeAnswers,
 }
 
 impl<N: Node> Kv<N> {
     /// Serves `node`. `detach` drives replications whose callers went away.
-    pub fn new(node: N, patience: Patience, detach: Detach) -> Kv<N> {
-        Kv { scheduler: Scheduler::new(node.clone(), detach), node, patience, large: LargeAnswers::default() }
+    pub fn new(node: N, retry_budget: RetryBudget, detach: Detach) -> Kv<N> {
+        Kv { scheduler: Scheduler::new(node.clone(), detach), node, retry_budget, large: LargeAnswers::default() }
     }
 
     /// Transactional commands that hold latches or wait for them.

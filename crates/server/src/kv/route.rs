@@ -52,7 +52,7 @@ impl<N: Node> Kv<N> {
     {
         let context = context.as_ref().ok_or_else(|| Refusal::Text("the request has no context".into()))?;
         self.check_cluster(context)?;
-        let mut waiting = self.patience.begin(&self.node, context.max_execution_duration_ms);
+        let mut waiting = self.retry_budget.begin(&self.node, context.max_execution_duration_ms);
         loop {
             let failure = match self.route(context) {
                 Ok(route) => match attempt(route).await {

@@ -12,7 +12,7 @@ mod runner;
 use crate::config::{ConfigError, ServeConfig};
 use crate::connections::{ConnectionMetrics, Connections, Listener, connections_max};
 use crate::driver::{Driver, NodeHandle, OpenError};
-use crate::grpc::{RequestMetrics, Services, patience, request_bytes_max};
+use crate::grpc::{RequestMetrics, Services, request_bytes_max, retry_budget};
 use crate::http::{NodeCollector, StatusPages};
 use crate::kv::Kv;
 use crate::pd::Pd;
@@ -154,12 +154,12 @@ impl Server {
         let runner = Runner::start(&env, driver, transport);
 
         let inbound = Arc::new(NodeInbound::new(node.clone(), env.fs.clone()));
-        let patience = patience(config.park_time_max);
+        let retry_budget = retry_budget(config.park_time_max);
         let detach_on = requests.handle().clone();
         let detach = Arc::new(move |future| drop(detach_on.spawn(future)));
         let services = Services {
-            pd: Pd::new(node.clone(), patience.clone(), reaches),
-            kv: Kv::new(node.clone(), patience, detach),
+            pd: Pd::new(node.clone(), retry_budget.clone(), reaches),
+            kv: Kv::new(node.clone(), retry_budget, detach),
             peers: PeerService::new(identity, inbound, transport_metrics),
             metrics: request_metrics,
             requests: requests.handle().clone(),

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 /// What one key's check found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum CheckResult {
     /// There is such an order.
     Linearizable,
     /// There is none.
@@ -36,19 +36,19 @@ pub fn check(history: &History, steps_max: u64) -> Report {
     let mut report = Report::default();
     for (key, records) in history.by_key() {
         match check_key(&records, steps_max) {
-            Verdict::Linearizable => report.keys_checked += 1,
-            Verdict::Violated(violation) => {
+            CheckResult::Linearizable => report.keys_checked += 1,
+            CheckResult::Violated(violation) => {
                 report.keys_checked += 1;
                 report.violations.push((key, violation));
             }
-            Verdict::OutOfSteps => report.keys_not_checked.push(key),
+            CheckResult::OutOfSteps => report.keys_not_checked.push(key),
         }
     }
     report
 }
 
 /// Checks the operations of one key.
-pub fn check_key(records: &[Record], steps_max: u64) -> Verdict {
+pub fn check_key(records: &[Record], steps_max: u64) -> CheckResult {
     if zones::applies(records) { zones::check(records) } else { wgl::check(records, steps_max) }
 }
 

@@ -12,7 +12,7 @@
 //! it out changes nothing. (An unanswered compare-and-swap whose own value was seen has seen what it expected.)
 
 use super::Violation;
-use super::linearizability::Verdict;
+use super::linearizability::CheckResult;
 use crate::history::{Answer, Operation, Outcome, Record};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -202,7 +202,7 @@ impl Taken {
     }
 }
 
-pub(super) fn check(records: &[Record], steps_max: u64) -> Verdict {
+pub(super) fn check(records: &[Record], steps_max: u64) -> CheckResult {
     let candidates = candidates(records);
     let mut events = Events::new(&candidates);
     let mut taken = Taken { words: vec![0; candidates.len().div_ceil(64)] };
@@ -216,7 +216,7 @@ pub(super) fn check(records: &[Record], steps_max: u64) -> Verdict {
     while required_left > 0 {
         steps += 1;
         if steps > steps_max {
-            return Verdict::OutOfSteps;
+            return CheckResult::OutOfSteps;
         }
         let (index, is_invocation) = events.node[node];
         if is_invocation {
@@ -241,7 +241,7 @@ pub(super) fn check(records: &[Record], steps_max: u64) -> Verdict {
             furthest = (required_left, index);
         }
         let Some((last, before)) = path.pop() else {
-            return Verdict::Violated(violation(&candidates, furthest.1));
+            return CheckResult::Violated(violation(&candidates, furthest.1));
         };
         register = before;
         taken.flip(last);
@@ -249,7 +249,7 @@ pub(super) fn check(records: &[Record], steps_max: u64) -> Verdict {
         required_left += usize::from(!candidates[last].is_optional());
         node = events.next[events.places[last].0];
     }
-    Verdict::Linearizable
+    CheckResult::Linearizable
 }
 
 /// How many operations around the one that could not be placed are shown.

@@ -11,12 +11,12 @@
 //! constrains nothing. The absent value was "put" before everything.
 
 use super::Violation;
-use super::linearizability::Verdict;
+use super::linearizability::CheckResult;
 use crate::history::{Operation, Outcome, Record};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Whether this checker can judge: puts of distinct values, and gets.
+/// Whether this checker applies: puts of distinct values, and gets.
 pub(super) fn applies(records: &[Record]) -> bool {
     let mut values = BTreeSet::new();
     records.iter().all(|record| match &record.operation {
@@ -45,10 +45,10 @@ impl<'a> Cluster<'a> {
     }
 }
 
-pub(super) fn check(records: &[Record]) -> Verdict {
+pub(super) fn check(records: &[Record]) -> CheckResult {
     match clusters(records).and_then(|clusters| compare_zones(&clusters)) {
-        Ok(()) => Verdict::Linearizable,
-        Err(violation) => Verdict::Violated(violation),
+        Ok(()) => CheckResult::Linearizable,
+        Err(violation) => CheckResult::Violated(violation),
     }
 }
 

@@ -1,11 +1,11 @@
 //! What must not be left when nobody works any more: locks of transactions whose time is over, latches, requests
 //! without an answer, files that nobody needs, a raft log above its bound, damage on the disk.
 
-use super::judge::FINAL_CLIENT;
+use super::final_checks::FINAL_CLIENT;
 use super::{Cluster, LIVENESS};
 use crate::check::records;
-use crate::cluster::wire::{Ask, TAIL_TXN, Told};
-use crate::workload::{Asked, Habits, Percolator};
+use crate::cluster::wire::{Ask, Response, TAIL_TXN};
+use crate::workload::{CallOutcome, Habits, Percolator};
 use crate::world::{NodeId, SimNode};
 use bytes::Bytes;
 use kontiki_engine::inspect;
@@ -96,9 +96,11 @@ async fn all_locks(percolator: &mut Percolator) -> Option<Vec<LockInfo>> {
     let mut locks = Vec::new();
     for start_key in [Bytes::new(), Bytes::from_static(TAIL_TXN)] {
         let request = ScanLockRequest { start_key, max_version, limit: 1_000, ..Default::default() };
-        let Asked::Told(told) = percolator.router.ask(Ask::ScanLock(request), LIVENESS).await else { return None };
-        match *told {
-            Told::ScanLock(answer) if answer.error.is_none() => locks.extend(answer.locks),
+        let CallOutcome::Answered(response) = percolator.router.ask(Ask::ScanLock(request), LIVENESS).await else {
+            return None;
+        };
+        match *response {
+            Response::ScanLock(answer) if answer.error.is_none() => locks.extend(answer.locks),
             _ => return None,
         }
     }

@@ -1,5 +1,5 @@
 //! A simulated cluster: three nodes (or one) of the real driver, engine, raftstore and placement, clients, a nemesis,
-//! and the judgement of what happened.
+//! and the checks of what happened.
 //!
 //! A run has five phases, all from one seed:
 //!
@@ -7,13 +7,13 @@
 //! 2. *heal*: the network is whole, every node runs, the nemesis sleeps;
 //! 3. *liveness*: within a bounded time every client ends with its operation answered, and every key can be read;
 //! 4. *power*: in some worlds all nodes lose power at once, once more, and come back;
-//! 5. *judgement*: replicas are equal byte by byte, no acknowledged write is lost, every key's history is
+//! 5. *final checks*: replicas are equal byte by byte, no acknowledged write is lost, every key's history is
 //!    linearizable, timestamps are unique and go forward, transactions see consistent snapshots.
 
 mod commands;
 mod crowd;
 mod digest;
-mod judge;
+mod final_checks;
 mod leaks;
 mod node;
 mod planted;
@@ -324,7 +324,7 @@ pub fn run(plan: &Plan) -> Report {
     if rng.child("power").chance(1, 3) {
         cluster.lose_power();
     }
-    cluster.judge();
+    cluster.run_final_checks();
     cluster.report(plan.seed)
 }
 

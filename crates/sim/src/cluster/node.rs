@@ -2,7 +2,7 @@
 
 use super::commands::Commands;
 use super::digest::Digests;
-use super::serve::{Services, Wishes};
+use super::serve::{ServiceTasks, Services};
 use super::watch::{REGIONS, Watch};
 use crate::executor::{Executor, Group};
 use crate::world::{NodeId, Reply, SimNode};
@@ -29,7 +29,7 @@ const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(2);
 /// When a caller that hangs up does so at the latest.
 const HANG_UP_US_MAX: u64 = 100_000;
 /// Longer than any caller waits.
-const PATIENCE_MAX: Duration = Duration::from_secs(60);
+const CALL_TIME_MAX: Duration = Duration::from_secs(60);
 /// A snapshot that nobody asks for goes after so many ticks, which is 2 s.
 const SNAPSHOT_IDLE_TICKS: u64 = 40;
 
@@ -160,7 +160,7 @@ struct Process {
     driver: Driver,
     handle: NodeHandle,
     services: Services,
-    wishes: Wishes,
+    tasks: ServiceTasks,
     executor: Executor,
     /// What leaves with the next step.
     outbox: Vec<(NodeId, Bytes)>,
@@ -284,10 +284,10 @@ impl SimNode for ClusterNode {
         let handle = driver.handle();
         self.watch.started(self.id, handle.clone());
         self.watch.look(self.id);
-        let (executor, wishes) = (executor.clone(), Wishes::default());
-        let services = Services::new(handle.clone(), &wishes);
+        let (executor, tasks) = (executor.clone(), ServiceTasks::default());
+        let services = Services::new(handle.clone(), &tasks);
         let (outbox, sending) = (Vec::new(), Vec::new());
-        self.process = Some(Process { driver, handle, services, wishes, executor, outbox, sending });
+        self.process = Some(Process { driver, handle, services, tasks, executor, outbox, sending });
         Ok(())
     }
 
@@ -366,10 +366,10 @@ impl SimNode for ClusterNode {
         let serving = process.services.clone().serve(bytes);
         // Some callers hang up, and what is being done for them is dropped wherever it is.
         let hangs_up = self.rng.chance(self.sizes.hang_ups_percent, 100);
-        let patience = if hangs_up { Duration::from_micros(self.rng.below(HANG_UP_US_MAX)) } else { PATIENCE_MAX };
-        let patience = process.executor.sleep(patience);
+        let hang_up = if hangs_up { Duration::from_micros(self.rng.below(HANG_UP_US_MAX)) } else { CALL_TIME_MAX };
+        let hang_up = process.executor.sleep(hang_up);
         process.executor.spawn(Group(self.id), async move {
-            if let Either::Left((answer, _)) = select(Box::pin(serving), patience).await {
+            if let Either::Left((answer, _)) = select(Box::pin(serving), hang_up).await {
                 reply.send(answer);
             }
         });
@@ -378,14 +378,14 @@ impl SimNode for ClusterNode {
     fn wants_step(&self) -> bool {
         let now = self.machine.clock.monotonic();
         self.process.as_ref().is_some_and(|process| {
-            !process.outbox.is_empty() || process.driver.next_deadline(now) <= now || process.wishes.is_due(now)
+            !process.outbox.is_empty() || process.driver.next_deadline(now) <= now || process.tasks.is_due(now)
         })
     }
 
     fn step(&mut self) -> Result<Vec<(NodeId, Bytes)>, String> {
         let Some(process) = &mut self.process else { return Ok(Vec::new()) };
         let now = self.machine.clock.monotonic();
-        for future in process.wishes.grant(now) {
+        for future in process.tasks.take_due(now) {
             process.executor.spawn(Group(self.id), future);
         }
         let expired = |sending: &mut Sending| sending.deadline <= now;

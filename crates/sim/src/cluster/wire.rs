@@ -90,13 +90,13 @@ pub enum Ask {
 #[derive(Clone, PartialEq, Message)]
 pub struct Answer {
     /// What came of it.
-    #[prost(oneof = "Told", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21")]
-    pub told: Option<Told>,
+    #[prost(oneof = "Response", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21")]
+    pub response: Option<Response>,
 }
 
 /// What can come of a request: the answer of its method.
 #[derive(Clone, PartialEq, prost::Oneof)]
-pub enum Told {
+pub enum Response {
     /// A placement call.
     #[prost(message, tag = "1")]
     Placement(placement::Response),
@@ -255,7 +255,7 @@ impl Ask {
     }
 }
 
-impl Told {
+impl Response {
     /// The region error of the answer: nothing was done.
     pub fn region_error(&self) -> Option<&errorpb::Error> {
         each_method!(self, answer => answer.region_error.as_ref(), Self::Placement(_) | Self::Status(_) => None,)
@@ -264,16 +264,16 @@ impl Told {
     /// The text of an answer that is neither a result nor a refusal: of a write, nobody knows whether it was done.
     pub fn doubt(&self) -> Option<&str> {
         let text = match self {
-            Told::Status(text) => return Some(text),
-            Told::RawGet(answer) => &answer.error,
-            Told::RawPut(answer) => &answer.error,
-            Told::RawDelete(answer) => &answer.error,
-            Told::RawBatchPut(answer) => &answer.error,
-            Told::RawBatchDelete(answer) => &answer.error,
-            Told::RawDeleteRange(answer) => &answer.error,
+            Response::Status(text) => return Some(text),
+            Response::RawGet(answer) => &answer.error,
+            Response::RawPut(answer) => &answer.error,
+            Response::RawDelete(answer) => &answer.error,
+            Response::RawBatchPut(answer) => &answer.error,
+            Response::RawBatchDelete(answer) => &answer.error,
+            Response::RawDeleteRange(answer) => &answer.error,
             // A refusal comes in a pair.
-            Told::RawBatchGet(answer) => return refused_pair(&answer.pairs),
-            Told::RawScan(answer) => return refused_pair(&answer.kvs),
+            Response::RawBatchGet(answer) => return refused_pair(&answer.pairs),
+            Response::RawScan(answer) => return refused_pair(&answer.kvs),
             _ => return None,
         };
         Some(text.as_str()).filter(|text| !text.is_empty())
@@ -281,7 +281,7 @@ impl Told {
 
     /// The bytes of the answer.
     pub fn into_bytes(self) -> Bytes {
-        Answer { told: Some(self) }.encode_to_vec().into()
+        Answer { response: Some(self) }.encode_to_vec().into()
     }
 }
 

@@ -9,7 +9,7 @@ mod timestamps;
 pub use bank::{BankKnobs, Teller, amount};
 pub use percolator::{Change, Committed, Habits, LOCK_TTL_MS, Percolator};
 pub use raw::{RawKnobs, raw_client, raw_get};
-pub use router::{Asked, Router};
+pub use router::{CallOutcome, Router};
 pub use timestamps::timestamp_client;
 
 use crate::check::snapshot_isolation::Transaction;
@@ -27,7 +27,7 @@ pub struct Records {
     pub grants: Rc<RefCell<Vec<Grant>>>,
     /// Ids granted.
     pub ids: Rc<RefCell<Vec<Grant>>>,
-    /// Safe points told.
+    /// Safe points response.
     pub safe_points: Rc<RefCell<Vec<Grant>>>,
     /// Broken promises that a client has seen at once.
     pub violations: Rc<RefCell<Vec<String>>>,

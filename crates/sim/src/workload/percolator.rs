@@ -1,9 +1,9 @@
 //! The client's half of the transaction protocol, over the real wire's messages: optimistic two-phase commit with the
 //! commit timestamp after prewrite, resolution of locks that others left behind, and clients that die on the way.
 
-use super::{Asked, Records, Router};
+use super::{CallOutcome, Records, Router};
 use crate::check::timestamps::Grant;
-use crate::cluster::wire::{Ask, Told, txn_region};
+use crate::cluster::wire::{Ask, Response, txn_region};
 use bytes::Bytes;
 use kontiki_env::rng::Rng;
 use kontiki_placement::{Command, Outcome, Timestamps};
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How long one call is tried.
-const PATIENCE: Duration = Duration::from_secs(5);
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time to live of locks: short, so that slow owners are rolled back by others.
 pub const LOCK_TTL_MS: u64 = 800;
 /// How often one read meets a lock before it gives up.
@@ -127,8 +127,8 @@ impl Percolator {
         let client = self.router.caller().client();
         let invoked = self.records.history.borrow_mut().event();
         let ask = Ask::Placement(Command::Timestamps(Timestamps { count: 1 }).into());
-        let Asked::Told(told) = self.router.ask(ask, PATIENCE).await else { return None };
-        let Told::Placement(response) = *told else { return None };
+        let CallOutcome::Answered(response) = self.router.ask(ask, CALL_TIMEOUT).await else { return None };
+        let Response::Placement(response) = *response else { return None };
         let Ok(Outcome::Timestamps(granted)) = response.into_result() else { return None };
         let completed = self.records.history.borrow_mut().event();
         self.records.grants.borrow_mut().push(Grant { client, invoked, completed, first: granted.first(), count: 1 });
@@ -141,8 +141,10 @@ impl Percolator {
         for _ in 0..LOCKS_MET_MAX {
             let context = Some(kvrpcpb::Context { resolved_locks: harmless.clone(), ..Default::default() });
             let request = kvrpcpb::GetRequest { context, key: key.clone(), version, ..Default::default() };
-            let Asked::Told(told) = self.router.ask(Ask::Get(request), PATIENCE).await else { return Err(()) };
-            let Told::Get(answer) = *told else { return Err(()) };
+            let CallOutcome::Answered(response) = self.router.ask(Ask::Get(request), CALL_TIMEOUT).await else {
+                return Err(());
+            };
+            let Response::Get(answer) = *response else { return Err(()) };
             match answer.error {
                 None => return Ok((!answer.not_found).then_some(answer.value)),
                 Some(KeyError { locked: Some(lock), .. }) => harmless.extend(self.resolve(&lock, version).await),
@@ -181,10 +183,10 @@ impl Percolator {
                     Ask::Scan(request)
                 }
             };
-            let Asked::Told(told) = self.router.ask(ask, PATIENCE).await else { return Err(()) };
-            let (error, pairs) = match *told {
-                Told::BatchGet(answer) => (answer.error, answer.pairs),
-                Told::Scan(answer) => (answer.error, answer.pairs),
+            let CallOutcome::Answered(response) = self.router.ask(ask, CALL_TIMEOUT).await else { return Err(()) };
+            let (error, pairs) = match *response {
+                Response::BatchGet(answer) => (answer.error, answer.pairs),
+                Response::Scan(answer) => (answer.error, answer.pairs),
                 _ => return Err(()),
             };
             if error.is_some() {
@@ -260,10 +262,11 @@ impl Percolator {
 
     async fn prewrite_part(&mut self, request: kvrpcpb::PrewriteRequest) -> bool {
         for _ in 0..LOCKS_MET_MAX {
-            let Asked::Told(told) = self.router.ask(Ask::Prewrite(request.clone()), PATIENCE).await else {
+            let CallOutcome::Answered(response) = self.router.ask(Ask::Prewrite(request.clone()), CALL_TIMEOUT).await
+            else {
                 return false;
             };
-            let Told::Prewrite(answer) = *told else { return false };
+            let Response::Prewrite(answer) = *response else { return false };
             if answer.errors.is_empty() {
                 return true;
             }
@@ -289,7 +292,7 @@ impl Percolator {
                     advise_lock_ttl: LOCK_TTL_MS * (1 + round),
                     ..Default::default()
                 };
-                let _ = self.router.ask(Ask::TxnHeartBeat(request), PATIENCE).await;
+                let _ = self.router.ask(Ask::TxnHeartBeat(request), CALL_TIMEOUT).await;
             }
         }
     }
@@ -298,10 +301,10 @@ impl Percolator {
     async fn commit(&mut self, start_version: u64, commit_version: u64, keys: Vec<Bytes>) -> Option<Committed> {
         let request = kvrpcpb::CommitRequest { start_version, commit_version, keys, ..Default::default() };
         // A commit may be repeated, so the answer to the last try is the answer.
-        let Asked::Told(told) = self.router.ask(Ask::Commit(request), PATIENCE).await else {
+        let CallOutcome::Answered(response) = self.router.ask(Ask::Commit(request), CALL_TIMEOUT).await else {
             return Some(Committed::Unknown);
         };
-        let Told::Commit(answer) = *told else { return Some(Committed::Unknown) };
+        let Response::Commit(answer) = *response else { return Some(Committed::Unknown) };
         match answer.error {
             None => Some(Committed::Yes),
             Some(KeyError { commit_ts_expired: Some(_), .. }) => None,
@@ -315,7 +318,7 @@ impl Percolator {
         for keys in by_region(keys, |key| key).into_values() {
             let request = kvrpcpb::BatchRollbackRequest { start_version, keys, ..Default::default() };
             // If it does not get through, the locks' time to live does the same.
-            let _ = self.router.ask(Ask::BatchRollback(request), PATIENCE).await;
+            let _ = self.router.ask(Ask::BatchRollback(request), CALL_TIMEOUT).await;
         }
     }
 
@@ -343,7 +346,7 @@ impl Percolator {
             keys: vec![lock.key.clone()],
             ..Default::default()
         };
-        let _ = self.router.ask(Ask::ResolveLock(request), PATIENCE).await;
+        let _ = self.router.ask(Ask::ResolveLock(request), CALL_TIMEOUT).await;
         None
     }
 
@@ -357,10 +360,10 @@ impl Percolator {
             rollback_if_not_exist: true,
             ..Default::default()
         };
-        let Asked::Told(told) = self.router.ask(Ask::CheckTxnStatus(request), PATIENCE).await else {
+        let CallOutcome::Answered(response) = self.router.ask(Ask::CheckTxnStatus(request), CALL_TIMEOUT).await else {
             return Err(false);
         };
-        let Told::CheckTxnStatus(status) = *told else { return Err(false) };
+        let Response::CheckTxnStatus(status) = *response else { return Err(false) };
         if status.error.is_some() {
             return Err(false);
         }
@@ -374,9 +377,11 @@ impl Percolator {
     async fn clean_up(&mut self, lock: &LockInfo, current_ts: u64) -> Option<u64> {
         let (key, start_version) = (lock.primary_lock.clone(), lock.lock_version);
         let request = kvrpcpb::CleanupRequest { key, start_version, current_ts, ..Default::default() };
-        let Asked::Told(told) = self.router.ask(Ask::Cleanup(request), PATIENCE).await else { return None };
-        match *told {
-            Told::Cleanup(answer) if answer.error.is_none() => Some(answer.commit_version),
+        let CallOutcome::Answered(response) = self.router.ask(Ask::Cleanup(request), CALL_TIMEOUT).await else {
+            return None;
+        };
+        match *response {
+            Response::Cleanup(answer) if answer.error.is_none() => Some(answer.commit_version),
             _ => None,
         }
     }

@@ -5,8 +5,8 @@
 //! of it. That a batch is one moment for all its keys is seen on *groups* of keys that are only ever written together:
 //! whoever reads a group at once must find the same value in all of it.
 
-use super::{Asked, Records, Router};
-use crate::cluster::wire::{Ask, TAIL_RAW, Told, raw_region};
+use super::{CallOutcome, Records, Router};
+use crate::cluster::wire::{Ask, Response, TAIL_RAW, raw_region};
 use crate::history::{Answer, Operation, OperationId, Outcome};
 use bytes::Bytes;
 use kontiki_env::rng::Rng;
@@ -17,7 +17,7 @@ use std::time::Duration;
 /// Keys of a group that is only written as a whole.
 const GROUP_KEYS: u64 = 3;
 /// How long a client tries.
-const PATIENCE: Duration = Duration::from_secs(5);
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How raw clients behave.
 #[derive(Clone, Debug)]
@@ -73,7 +73,7 @@ pub fn raw_get(key: Bytes) -> Ask {
     Ask::RawGet(RawGetRequest { key, ..Default::default() })
 }
 
-/// One client: operations until it is told to stop.
+/// One client: operations until it is response to stop.
 pub async fn raw_client(router: Router, knobs: RawKnobs, records: Records, rng: Rng) {
     let mut client = Client { router, knobs, records, rng, count: 0 };
     let executor = client.router.caller().executor().clone();
@@ -117,14 +117,14 @@ impl Client {
     }
 
     /// Asks; an answer counts as such.
-    async fn ask(&mut self, ask: Ask) -> Result<Told, Outcome> {
-        match self.router.ask(ask, PATIENCE).await {
-            Asked::Told(told) => {
+    async fn ask(&mut self, ask: Ask) -> Result<Response, Outcome> {
+        match self.router.ask(ask, CALL_TIMEOUT).await {
+            CallOutcome::Answered(response) => {
                 self.records.answered.set(self.records.answered.get() + 1);
-                Ok(*told)
+                Ok(*response)
             }
-            Asked::Failed => Err(Outcome::Failed),
-            Asked::Unknown => Err(Outcome::Unknown),
+            CallOutcome::Failed => Err(Outcome::Failed),
+            CallOutcome::Unknown => Err(Outcome::Unknown),
         }
     }
 
@@ -145,9 +145,9 @@ impl Client {
         let id = self.invoke(key, operation);
         let outcome = self.ask(ask).await.map_or_else(
             |outcome| outcome,
-            |told| {
-                Outcome::Ok(match told {
-                    Told::RawGet(answer) => Answer::Value((!answer.not_found).then_some(answer.value)),
+            |response| {
+                Outcome::Ok(match response {
+                    Response::RawGet(answer) => Answer::Value((!answer.not_found).then_some(answer.value)),
                     _ => Answer::Done,
                 })
             },
@@ -183,9 +183,9 @@ impl Client {
     /// A read of keys at once; returns what was found.
     async fn read(&mut self, keys: Vec<Bytes>, ask: Ask) -> Option<BTreeMap<Bytes, Bytes>> {
         let ids: Vec<_> = keys.iter().map(|key| self.invoke(key.clone(), Operation::Get)).collect();
-        let found = self.ask(ask).await.map(|told| match told {
-            Told::RawBatchGet(answer) => answer.pairs,
-            Told::RawScan(answer) => answer.kvs,
+        let found = self.ask(ask).await.map(|response| match response {
+            Response::RawBatchGet(answer) => answer.pairs,
+            Response::RawScan(answer) => answer.kvs,
             _ => Vec::new(),
         });
         let found = found.map(|pairs| pairs.into_iter().map(|pair| (pair.key, pair.value)).collect::<BTreeMap<_, _>>());

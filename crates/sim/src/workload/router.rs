@@ -1,6 +1,6 @@
 //! A tiny routing client: finds the leader, tries again what certainly did not happen, reports what may have.
 
-use crate::cluster::wire::{Answer, Ask, Told};
+use crate::cluster::wire::{Answer, Ask, Response};
 use crate::world::{CallError, Caller, NodeId};
 use kontiki_env::rng::Rng;
 use kontiki_raftstore::RegionId;
@@ -20,9 +20,9 @@ const HASTY_BACKOFF_MS_MAX: u64 = 8;
 
 /// How an ask ended.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Asked {
+pub enum CallOutcome {
     /// With an answer.
-    Told(Box<Told>),
+    Answered(Box<Response>),
     /// There is no more time, and nothing was done (or it may be asked again some other day).
     Failed,
     /// It may have been done.
@@ -72,24 +72,24 @@ impl Router {
         &self.caller
     }
 
-    /// Asks until there is an answer, for `patience` at most. What may not be done twice is not asked again once it may
+    /// Asks until there is an answer, for `timeout` at most. What may not be done twice is not asked again once it may
     /// have been done.
-    pub async fn ask(&mut self, mut ask: Ask, patience: Duration) -> Asked {
+    pub async fn ask(&mut self, mut ask: Ask, timeout: Duration) -> CallOutcome {
         let executor = self.caller.executor().clone();
-        let deadline = executor.now() + patience;
+        let deadline = executor.now() + timeout;
         let region = ask.region();
         loop {
             let node = self.guess(region);
             ask.address(region, node);
             let answer = self.caller.call(node, ask.clone().into_bytes(), self.call_timeout).await;
-            let told = answer.map(|bytes| Answer::decode(bytes).expect("nodes' answers decode").told);
-            let may_be_done = match told {
+            let response = answer.map(|bytes| Answer::decode(bytes).expect("nodes' answers decode").response);
+            let may_be_done = match response {
                 Err(CallError::Refused) => {
                     self.turn(region, 0);
                     false
                 }
-                Ok(Some(told)) => match (told.region_error(), told.doubt()) {
-                    (None, None) => return Asked::Told(Box::new(told)),
+                Ok(Some(response)) => match (response.region_error(), response.doubt()) {
+                    (None, None) => return CallOutcome::Answered(Box::new(response)),
                     (Some(error), _) => {
                         let leader = error.not_leader.as_ref().and_then(|error| error.leader.as_ref());
                         self.turn(region, leader.map_or(0, |peer| peer.store_id));
@@ -102,10 +102,10 @@ impl Router {
             };
             if may_be_done && !ask.may_repeat() {
                 self.turn(region, 0);
-                return Asked::Unknown;
+                return CallOutcome::Unknown;
             }
             if self.is_pinned || executor.now() >= deadline {
-                return Asked::Failed;
+                return CallOutcome::Failed;
             }
             if may_be_done {
                 self.turn(region, 0);

@@ -48,7 +48,7 @@ enum Event {
     Start { node: NodeId },
     Resume { node: NodeId },
     Join(Vec<Link>),
-    Room { node: NodeId },
+    SpaceFreed { node: NodeId },
     FastApply { node: NodeId },
     Strike { node: NodeId, fault: Fault, length: Duration },
     Cut { links: Vec<Link>, length: Duration },
@@ -372,8 +372,8 @@ impl<N: SimNode> World<N> {
                 self.trace.add(now, "join", &[links.len() as u64], &[]);
                 links.into_iter().for_each(|(from, to)| self.network.join(from, to));
             }
-            Event::Room { node } => {
-                self.trace.add(now, "room", &[node], &[]);
+            Event::SpaceFreed { node } => {
+                self.trace.add(now, "space freed", &[node], &[]);
                 self.slots[&node].node.machine().fs.set_quota(None);
             }
             Event::FastApply { node } => {

@@ -260,7 +260,7 @@ impl<N: SimNode> World<N> {
         let Some(id) = self.pick_any() else { return false };
         let fs = &self.slots[&id].node.machine().fs;
         fs.set_quota(Some(fs.used_bytes()));
-        self.heap.push(self.time.now() + length, Event::Room { node: id });
+        self.heap.push(self.time.now() + length, Event::SpaceFreed { node: id });
         true
     }
 

@@ -122,5 +122,5 @@ fn own_lock(reader: &MvccReader<'_>, key: &[u8], start_ts: TimeStamp) -> Result<
 }
 
 #[cfg(test)]
-#[path = "predecessor_test.rs"]
-mod predecessor_tests;
+#[path = "earlier_defects_test.rs"]
+mod earlier_defects_tests;

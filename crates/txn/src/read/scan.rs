@@ -5,7 +5,7 @@
 //! this range" to clients, so an answer that outgrows the bound on its bytes is refused and never cut short.
 
 use super::cursor::Cursor;
-use super::snapshot::{LockVerdict, judge, locked_version};
+use super::snapshot::{LockCheck, check_lock, locked_version};
 use super::{Isolation, MvccReader, Pair, ReadOptions, Version};
 use crate::error::ActionFailure;
 use crate::keys::{TXN_LOCK, TXN_WRITE, is_empty, split_lock_key, split_versioned};
@@ -122,12 +122,12 @@ impl<'a> Scanner<'a> {
         key: &[u8],
     ) -> Result<Option<Result<Version, LockInfo>>, ActionFailure> {
         if let Some(lock) = self.lock(encoded)? {
-            match judge(&lock, key, &self.options) {
-                LockVerdict::Ignore => {}
-                LockVerdict::Committed => {
+            match check_lock(&lock, key, &self.options) {
+                LockCheck::Ignore => {}
+                LockCheck::Committed => {
                     return Ok(locked_version(&self.reader, key, &lock, self.key_only)?.map(Ok));
                 }
-                LockVerdict::Blocked => return Ok(Some(Err(lock.info(key)))),
+                LockCheck::Blocked => return Ok(Some(Err(lock.info(key)))),
             }
         }
         if self.writes.encoded_key()? != Some(encoded) {

@@ -70,7 +70,7 @@ impl Pair {
 
 /// What a lock means to a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LockVerdict {
+pub(super) enum LockCheck {
     /// Read the committed versions.
     Ignore,
     /// The lock's value is committed and visible.
@@ -79,7 +79,7 @@ pub(super) enum LockVerdict {
     Blocked,
 }
 
-pub(super) fn judge(lock: &Lock, key: &[u8], options: &ReadOptions) -> LockVerdict {
+pub(super) fn check_lock(lock: &Lock, key: &[u8], options: &ReadOptions) -> LockCheck {
     let harmless = options.isolation == Isolation::ReadCommitted
         || planted::is_set(Bug::ReadPastLocks)
         || lock.start_ts > options.ts
@@ -87,18 +87,18 @@ pub(super) fn judge(lock: &Lock, key: &[u8], options: &ReadOptions) -> LockVerdi
         || lock.min_commit_ts > options.ts
         || options.resolved_locks.contains(&lock.start_ts);
     if harmless {
-        return LockVerdict::Ignore;
+        return LockCheck::Ignore;
     }
     debug_assert!(lock.start_ts <= options.ts && matches!(lock.kind, LockKind::Put | LockKind::Delete));
     if options.committed_locks.contains(&lock.start_ts) {
-        return LockVerdict::Committed;
+        return LockCheck::Committed;
     }
     // A read of the newest version is a transaction of one read: it may come before a two-phase commit whose deciding
     // lock it has just seen undecided. The other keys' locks may already be decided, so they do block.
     if options.ts.is_max() && lock.primary == key && !lock.use_async_commit {
-        return LockVerdict::Ignore;
+        return LockCheck::Ignore;
     }
-    LockVerdict::Blocked
+    LockCheck::Blocked
 }
 
 /// The value of a locked key whose transaction is known to be committed.
@@ -121,10 +121,10 @@ pub(crate) fn get(view: &dyn View, key: &[u8], options: &ReadOptions) -> Result<
     if options.isolation == Isolation::Snapshot
         && let Some(lock) = reader.lock(key)?
     {
-        match judge(&lock, key, options) {
-            LockVerdict::Ignore => {}
-            LockVerdict::Committed => return locked_version(&reader, key, &lock, false),
-            LockVerdict::Blocked => return Err(KeyError::Locked(lock.info(key)).into()),
+        match check_lock(&lock, key, options) {
+            LockCheck::Ignore => {}
+            LockCheck::Committed => return locked_version(&reader, key, &lock, false),
+            LockCheck::Blocked => return Err(KeyError::Locked(lock.info(key)).into()),
         }
     }
     match reader.newest_change(key, options.ts)? {
