@@ -1,4 +1,5 @@
-//! Bugs planted on purpose, one for each promise whose breach the simulator must find. Off, and compiled in for tests only.
+//! Bugs planted on purpose, one for each guarantee whose violation the simulator must find. They are off, and compiled
+//! in for tests only.
 
 kontiki_env::planted_bugs! {
     /// Timestamps are handed out at and above the durable bound.
@@ -7,7 +8,7 @@ kontiki_env::planted_bugs! {
     BeginAtWallClock,
     /// Ids are handed out at and above the durable bound.
     IdsBeyondBound,
-    /// A safe point is told before it is durable.
+    /// A safe point is returned before it is durable.
     SafePointBeforeDurable,
     /// A write whose outcome is unknown counts as done.
     UnknownWriteCounts,

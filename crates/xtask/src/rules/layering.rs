@@ -1,10 +1,10 @@
-//! Who may use whom: requests go down, results come back up, siblings do not name each other.
+//! Which crate may use which: requests go down, results come back up, crates of one layer do not use each other.
 //!
-//! Dev-dependencies are exempt: tests may look from outside at whatever they like.
+//! Dev-dependencies are exempt: tests may use any crate.
 
 use crate::{Finding, Repo};
 
-/// A crate and the crates of ours that it may use.
+/// A crate and the crates of this workspace that it may use.
 struct Layer {
     manifest: &'static str,
     may_use: &'static [&'static str],
@@ -43,7 +43,7 @@ const LAYERS: &[Layer] = &[
     Layer { manifest: "crates/xtask/Cargo.toml", may_use: &[] },
 ];
 
-/// Libraries that only some may know, because the others stay pure or portable without them.
+/// Libraries that only some crates may use, so that the others stay pure and portable.
 const OWNED: &[(&str, &[&str])] = &[
     ("tokio", &["crates/server", "crates/client", "Cargo.toml"]),
     ("tonic", &["crates/proto", "crates/server", "crates/client"]),
