@@ -80,7 +80,8 @@ prop_compose! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
-    /// Whatever arrives, the core does not panic: what no correct peer sends is refused before it gets there.
+    /// The core does not panic on any input: a message that no correct peer sends is refused before it reaches the
+    /// core.
     #[test]
     fn messages_of_any_content_are_survived(list in prop::collection::vec(messages(), 1..12), lead in any::<bool>()) {
         let mut group = if lead { leader() } else { follower() };
@@ -143,7 +144,7 @@ fn time_outs_come_from_our_own_generator() {
         ticks
     };
     let drawn: Vec<usize> = (0..50).map(campaign_ticks).collect();
-    assert_eq!(drawn, (0..50).map(campaign_ticks).collect::<Vec<_>>(), "the same seed, the same time-out");
+    assert_eq!(drawn, (0..50).map(campaign_ticks).collect::<Vec<_>>(), "the same seed gives the same timeout");
     assert!(drawn.iter().all(|ticks| (10..20).contains(ticks)));
     assert!(drawn.iter().any(|ticks| ticks != &drawn[0]), "different seeds differ");
 }

@@ -1,6 +1,6 @@
-//! The write path's second half: committed entries become one batch, and then answers.
+//! The second half of the write path: committed entries become one batch, and then answers.
 //!
-//! Deterministic: what is written follows from the entry and the region's descriptor alone.
+//! Deterministic: the batch depends on the entry and the region's descriptor only.
 
 use super::Peer;
 use crate::consensus::log::{Position, entry_bytes};
@@ -12,7 +12,7 @@ use crate::outbox::{AppliedRegion, Outbox};
 use crate::proposal::{ApplyDecision, decide_write};
 
 impl Peer {
-    /// Whether a snapshot's install stands before further entries.
+    /// Whether a snapshot's install has to finish before further entries are applied.
     pub(super) fn waits_for_install(&self) -> bool {
         self.incoming.as_ref().is_some_and(|incoming| !incoming.is_installed())
     }
@@ -22,12 +22,12 @@ impl Peer {
         self.hand_out_deferred(out);
     }
 
-    /// Whether no install stands before committed entries.
+    /// Whether no install has to finish before committed entries are applied.
     fn may_apply(&self) -> bool {
         !self.waits_for_install() || self.config.planted().apply_beside_install
     }
 
-    /// Hands out committed entries, a round at a time, until enough are on their way or an install stands before them.
+    /// Hands out committed entries, one round at a time, until enough are in flight or an install has to finish first.
     pub(super) fn hand_out_deferred(&mut self, out: &mut Outbox) {
         while !self.deferred.is_empty() && self.may_apply() && !self.has_enough_applies(out) {
             let mut bytes = 0;
@@ -45,7 +45,7 @@ impl Peer {
         }
     }
 
-    /// Puts entries into this poll's apply batch, and the position they lead to.
+    /// Adds entries, and the applied position after them, to this poll's apply batch.
     fn hand_out(&mut self, entries: Vec<Entry>, out: &mut Outbox) {
         let Some(last) = entries.last() else { return };
         let position = Position { index: last.index, term: last.term };
@@ -76,7 +76,7 @@ impl Peer {
             }
             EntryType::EntryNormal => decide_write(&self.members, &entry.context, &entry.data),
             EntryType::EntryConfChange => self.change_members(&entry),
-            // An empty one would leave a joint configuration; taking it for nothing would leave the group in it.
+            // An empty one would leave a joint configuration; ignoring it would keep the group in it.
             EntryType::EntryConfChangeV2 => {
                 Err("a membership change that this version does not know; upgrade this node".to_owned())
             }

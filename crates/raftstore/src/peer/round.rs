@@ -1,8 +1,8 @@
-//! Taking a Ready: what is sent now, what is written, what is sent after that, what is committed.
+//! Processing a Ready: what is sent now, what is written, what is sent after the write, what is committed.
 //!
-//! A leader's messages leave before its own write is durable. Everyone else's wait, with one exception: an answer to a
-//! heartbeat says nothing about the log, so it waits only for a changed term or vote. A stalled disk of a follower
-//! therefore delays acknowledgements but does not cost the leader its lease.
+//! A leader's messages are sent before its own write is durable. Those of other roles wait, with one exception: an
+//! answer to a heartbeat says nothing about the log, so it waits only for a changed term or vote. A stalled disk of a
+//! follower therefore delays acknowledgements but does not cost the leader its lease.
 
 use super::{Outstanding, Peer};
 use crate::consensus::step::Transfer;
@@ -111,8 +111,8 @@ impl Peer {
         out.send.extend(message);
     }
 
-    /// The bytes of a message and where they go. `None` if it goes another way (a snapshot) or nowhere (a peer that the
-    /// descriptor does not name).
+    /// The bytes of a message and where they go. `None` if it is sent in another way (a snapshot) or not at all (a peer
+    /// that is not in the descriptor).
     fn encode(&mut self, mut outgoing: Outgoing, out: &mut Outbox) -> Option<(StoreId, Bytes)> {
         let to = self.address(outgoing.to)?;
         match outgoing.kind {
@@ -123,14 +123,14 @@ impl Peer {
                 }
             }
             OutgoingKind::VoteForTransfer => {
-                // It campaigns in the term after its leader's; requests of an earlier campaign are of no use.
+                // It campaigns in the term after its leader's; requests of an earlier campaign are obsolete.
                 let of_this = |transfer: &Transfer| transfer.term + 1 == outgoing.message.term;
                 outgoing.message.transfer = self.campaigned_for.filter(of_this)?.number;
             }
             _ => {}
         }
         if outgoing.message.has_entries() && self.flow.full_followers.contains(&to.id) {
-            // As if they were lost; the core comes back to them with the answers to heartbeats.
+            // Treated as lost; the core repeats them after the answers to heartbeats.
             outgoing.message.entries.clear();
         }
         let info = outgoing.message.snapshot.clone();

@@ -1,4 +1,4 @@
-//! What must hold after each step, whatever happened.
+//! The invariants that must hold after each step.
 
 use super::node::Node;
 use super::view::Table;
@@ -10,19 +10,19 @@ use std::time::Duration;
 
 #[derive(Default)]
 pub struct Checker {
-    /// Which store led in which term.
+    /// The store that led in each term.
     leaders: BTreeMap<u64, StoreId>,
-    /// Committed entries, as they lie on disks.
+    /// Committed entries, as they are on the disks.
     committed: BTreeMap<u64, Bytes>,
     /// The state after each applied index that was seen.
     states: BTreeMap<u64, u64>,
     /// Per store: committed index and term so far, in this incarnation.
     progress: BTreeMap<StoreId, (u64, u64)>,
-    /// Nothing that begins now may see less than this index: it was acknowledged, or read.
+    /// No read that begins now may see a lower index: this one was acknowledged, or read.
     acknowledged: u64,
     reads: BTreeMap<Ticket, u64>,
     pub lease_reads: u64,
-    /// Replicas come and go.
+    /// Replicas are added and removed.
     pub members_change: bool,
     memory_slack: usize,
 }
@@ -104,7 +104,7 @@ impl Checker {
             assert_eq!(leader, node.id, "one leader in term {}", status.term);
         }
         assert!(status.applied_index <= status.committed_index && status.committed_index <= status.last_index);
-        // Beyond the budget: what each region may take although it is full, and what the present poll hands to the engine.
+        // Beyond the budget: what each region may accept although it is full, and what this poll hands to the engine.
         let slack = self.memory_slack;
         let memory = store.memory();
         assert!(memory.log_bytes <= memory.log_bytes_max + slack, "logs take {memory:?} on store {}", node.id);
@@ -145,7 +145,7 @@ impl Checker {
         }
         for (entry, index) in entries.iter().zip(truncated + 1..).take_while(|(_, index)| *index <= committed) {
             let known = self.committed.entry(index).or_insert_with(|| entry.clone());
-            assert_eq!(known, entry, "the committed entry {index} is the same everywhere and for ever");
+            assert_eq!(known, entry, "the committed entry {index} is equal on all replicas and never changes");
         }
     }
 

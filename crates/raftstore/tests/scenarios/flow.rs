@@ -5,7 +5,7 @@ use std::time::Duration;
 const SECOND: Duration = Duration::from_secs(1);
 const FOR_EVER: Duration = Duration::from_secs(1 << 20);
 
-/// Bounds so small that a few hundred entries meet them.
+/// Bounds so small that a few hundred entries reach them.
 pub fn narrow() -> Config {
     Config {
         proposal_bytes_max: 8 << 10,
@@ -20,7 +20,7 @@ pub fn narrow() -> Config {
     }
 }
 
-/// Puts `count` values of 4 KiB at whoever leads, one a step, and flushes the leader now and then; returns how many were
+/// Puts `count` values of 4 KiB at the leader, one per step, and flushes the leader now and then; returns how many were
 /// answered as done.
 fn load(cluster: &mut Cluster, count: u32) -> usize {
     let mut tickets = Vec::new();
@@ -79,7 +79,7 @@ fn followers_that_are_full_of_what_is_not_committed_take_a_new_leaders_first_ent
         let old = cluster.wait_leader();
         cluster.put_surely(b"k", b"old");
         let others: Vec<u64> = (1..=3).filter(|id| *id != old).collect();
-        // No acknowledgement arrives, so nothing is committed: the followers take until they are full.
+        // No acknowledgement arrives, so nothing is committed: the followers accept entries until they are full.
         cluster.cut.extend(others.iter().map(|id| (StoreId(*id), StoreId(old))));
         for _ in 0..40 {
             cluster.put(old, b"k", &[b'v'; 4096]);
@@ -103,7 +103,7 @@ fn a_leader_counts_what_earlier_leaderships_left_in_its_log() {
     let mut cluster = Cluster::with_config(3, 3, narrow());
     let leader = cluster.wait_leader();
     cluster.put_surely(b"k", b"old");
-    // The leader's applies stand still, and it hands leadership away and gets it back.
+    // The leader's applies are blocked, and it transfers leadership and gets it back.
     cluster.node(leader).apply_delay = FOR_EVER;
     let other = leader % 3 + 1;
     for _ in 0..3 {
@@ -124,7 +124,7 @@ fn a_leader_counts_what_earlier_leaderships_left_in_its_log() {
 
 #[test]
 fn a_full_budget_asks_for_a_flush_and_drains() {
-    // Nothing is flushed but what the store asks for: without that the logs could never go.
+    // Only what the store requests is flushed: without that the logs could never be truncated.
     let config = Config { log_bytes_max: 64 << 20, memory_bytes_max: 256 << 10, ..narrow() };
     let mut cluster = Cluster::with_config(5, 3, config);
     let away = cluster.wait_leader() % 3 + 1;

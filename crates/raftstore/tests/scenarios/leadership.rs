@@ -59,7 +59,7 @@ fn prevote_minority_leader() {
 fn one_way_link() {
     let mut cluster = Cluster::new(7, 3);
     let old = cluster.wait_leader();
-    // The leader is heard but hears nobody: it must not keep the others from electing.
+    // The leader's messages arrive but it receives none: it must not keep the others from electing.
     for other in 1..=3 {
         cluster.cut.insert((StoreId(other), StoreId(old)));
     }
@@ -88,7 +88,7 @@ fn transfer_isolated_target() {
     cluster.partition(&[target]);
     cluster.node(leader).inbox.push_back(Event::TransferLeader { region: REGION, to: StoreId(target) });
     cluster.run(SECOND / 10);
-    // While leadership is on offer nobody is told to write here, nor to look elsewhere in particular.
+    // During a transfer, clients are neither accepted here nor redirected to a particular store.
     let ticket = cluster.put(leader, b"k", b"v");
     cluster.run(SECOND / 10);
     let refusal = Answer::Refused(RegionError::NotLeader { region: REGION, leader: None });
@@ -127,7 +127,7 @@ fn a_message_for_another_store_or_peer_is_ignored() {
     let other = leader % 3 + 1;
     let term = cluster.status(leader).term;
     cluster.node(leader).inbox.push_back(Event::Message(bytes::Bytes::from_static(b"\xff not a message")));
-    // Everything a follower sends to store 4 - x lands at the leader too, misdelivered.
+    // Everything a follower sends to store 4 - x is also delivered to the leader, by mistake.
     for _ in 0..50 {
         cluster.step();
         let misdelivered = cluster.node(other).outbound.clone();
@@ -165,5 +165,5 @@ fn refusals_name_what_is_wrong() {
     assert!(matches!(answer(&tickets[1]), RegionError::KeyNotInRegion { key, .. } if key == "z"));
     assert!(matches!(answer(&tickets[2]), RegionError::KeyNotInRegion { .. }));
     assert!(matches!(answer(&tickets[3]), RegionError::EntryTooLarge { bytes_max, .. } if bytes_max == max as u64));
-    assert!(matches!(cluster.answers[&tickets[4]], Answer::Ok { .. }), "the group is healthy after refusals");
+    assert!(matches!(cluster.answers[&tickets[4]], Answer::Ok { .. }), "the group works after refusals");
 }

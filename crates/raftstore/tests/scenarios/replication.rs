@@ -17,24 +17,24 @@ fn log_conflict_and_dropped_proposals() {
         cluster.until(20, "another leader", |cluster| cluster.leader().is_some_and(|leader| leader != old));
         cluster.until(20, "every proposal is answered", |c| lost.iter().all(|ticket| c.answers.contains_key(ticket)));
         for ticket in &lost {
-            assert_eq!(cluster.answers[ticket], Answer::Dropped, "the outcome is unknown, and said to be");
+            assert_eq!(cluster.answers[ticket], Answer::Dropped, "the outcome is unknown, and reported as unknown");
         }
         cluster.put_surely(b"k", b"after");
         cluster.settle();
         let value = cluster.node(old).visible.get(families::DEFAULT, b"k").expect("readable");
-        assert_eq!(value.as_deref(), Some(&b"after"[..]), "the divergent suffix is gone");
+        assert_eq!(value.as_deref(), Some(&b"after"[..]), "the divergent suffix is dropped");
     }
 }
 
 #[test]
 fn a_proposal_whose_place_was_taken_is_told_so_or_dropped() {
-    // The old leader steps down by the very message that overwrites its entry.
+    // The old leader steps down by the same message that overwrites its entry.
     let mut cluster = Cluster::new(19, 3);
     let old = cluster.wait_leader();
     cluster.partition(&[old]);
     let ticket = cluster.put(old, b"k", b"mine");
     cluster.run(SECOND / 10);
-    // Paused, it does not notice that its quorum is gone.
+    // Paused, it does not notice that its quorum is lost.
     cluster.node(old).paused_until = cluster.now + 15 * SECOND;
     cluster.until(14, "another leader", |cluster| cluster.leader().is_some_and(|leader| leader != old));
     cluster.put_surely(b"k", b"theirs");
@@ -109,7 +109,7 @@ fn commit_without_the_leaders_disk() {
 fn a_stalled_followers_disk_does_not_cost_the_lease() {
     let mut cluster = Cluster::new(26, 3);
     let leader = cluster.wait_leader();
-    // One follower is away; the other's disk stalls with an append on its way.
+    // One follower is away; the other's disk stalls with an append in flight.
     cluster.partition(&[leader % 3 + 1]);
     let slow = (leader + 1) % 3 + 1;
     cluster.node(slow).disk_stalled_until = cluster.now + 5 * SECOND;
