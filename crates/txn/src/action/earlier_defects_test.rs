@@ -1,4 +1,5 @@
-//! One test for each transaction defect that the predecessor shipped (numbers of the project's inventory of them).
+//! One test for each transaction defect that an earlier implementation had (docs/internals/testing.md). The number in a
+//! comment is that of its row.
 
 use crate::keys::{TXN_DEFAULT, TXN_LOCK, TXN_WRITE, default_key, write_key};
 use crate::testing::{MapStore, at_once, error_of, prewrite, put};

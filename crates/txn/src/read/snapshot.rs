@@ -1,4 +1,4 @@
-//! Snapshot reads: what a reader at a timestamp sees, and which locks stop it.
+//! Snapshot reads: what a read at a timestamp sees, and which locks block it.
 
 use super::MvccReader;
 use crate::error::ActionFailure;
@@ -12,10 +12,10 @@ use std::collections::BTreeSet;
 /// Which committed versions a read may see.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Isolation {
-    /// A snapshot: locks that might commit at or below the timestamp stop the read.
+    /// A snapshot: locks that might commit at or below the timestamp block the read.
     #[default]
     Snapshot,
-    /// Committed versions only, never stopped by locks; two reads may see different states.
+    /// Committed versions only, never blocked by locks; two reads may see different states.
     ReadCommitted,
 }
 
@@ -48,7 +48,7 @@ pub struct Version {
     pub commit_ts: TimeStamp,
 }
 
-/// A key of a batch read or scan: its value, or the lock that stops the read of it.
+/// A key of a batch read or scan: its value, or the lock that blocks the read of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
     /// The user key.
@@ -68,7 +68,7 @@ impl Pair {
     }
 }
 
-/// What a lock means to a read.
+/// The effect of a lock on a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LockCheck {
     /// Read the committed versions.
@@ -93,8 +93,8 @@ pub(super) fn check_lock(lock: &Lock, key: &[u8], options: &ReadOptions) -> Lock
     if options.committed_locks.contains(&lock.start_ts) {
         return LockCheck::Committed;
     }
-    // A read of the newest version is a transaction of one read: it may come before a two-phase commit whose deciding
-    // lock it has just seen undecided. The other keys' locks may already be decided, so they do block.
+    // A read of the newest version is a transaction of one read: it may be ordered before a two-phase commit whose
+    // primary lock it has just seen undecided. The other keys' locks may already be decided, so they do block the read.
     if options.ts.is_max() && lock.primary == key && !lock.use_async_commit {
         return LockCheck::Ignore;
     }
@@ -136,7 +136,7 @@ pub(crate) fn get(view: &dyn View, key: &[u8], options: &ReadOptions) -> Result<
     }
 }
 
-/// Reads several keys: pairs of the found and of the locked ones, in the order asked.
+/// Reads several keys: pairs of the found and of the locked ones, in the requested order.
 pub(crate) async fn batch_get(
     view: &dyn View,
     keys: &[Bytes],
