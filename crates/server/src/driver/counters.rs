@@ -1,4 +1,4 @@
-//! What the driver counts, for `/metrics`. Plain atomics: read from any thread, never reset, ordering irrelevant.
+//! The driver's counters, for `/metrics`. Plain atomics: read from any thread, never reset, ordering irrelevant.
 
 use kontiki_raftstore::MemoryStatus;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -63,9 +63,9 @@ pub struct Counters {
     pub log_unwritable: Counter,
     /// Batches of committed entries applied to the memtable.
     pub applies: Counter,
-    /// Views given under the leader lease.
+    /// Views served under the leader lease.
     pub reads_lease: Counter,
-    /// Views given after a read barrier (ReadIndex).
+    /// Views served after a read barrier (ReadIndex).
     pub reads_barrier: Counter,
     /// Raft messages received.
     pub messages_received: Counter,
@@ -81,32 +81,32 @@ pub struct Counters {
     pub placement_calls: Counter,
     /// Placement calls answered for another node.
     pub placement_proxied: Counter,
-    /// Placement calls that met their deadline.
+    /// Placement calls that reached their deadline.
     pub placement_timeouts: Counter,
     /// Views taken for sending snapshots.
     pub snapshots_prepared: Counter,
     /// Views kept for sending snapshots.
     pub snapshot_views: Gauge,
-    /// Snapshots on their way that the log did not wait for.
+    /// Snapshots in flight for which the log was no longer retained.
     pub snapshots_abandoned: Gauge,
-    /// Snapshots sent whole.
+    /// Snapshots sent completely.
     pub snapshots_sent: Counter,
-    /// Snapshots received whole.
+    /// Snapshots received completely.
     pub snapshots_received: Counter,
     /// Snapshots installed.
     pub snapshots_installed: Counter,
     /// Bytes that raft logs take in memory, over all regions.
     pub log_memory_bytes: Gauge,
-    /// The budget of these.
+    /// Their budget.
     pub log_memory_bytes_max: Gauge,
-    /// Bytes of committed entries on their way to the engine.
+    /// Bytes of committed entries in flight to the engine.
     pub applying_bytes: Gauge,
     /// Appends from leaders and proposals refused since the start because the logs in memory were full.
     pub log_memory_refused: Gauge,
 }
 
 impl Counters {
-    /// Takes over what raftstore says of its memory.
+    /// Sets the values from raftstore's memory status.
     pub(super) fn set_memory(&self, memory: MemoryStatus) {
         self.snapshots_abandoned.set(memory.abandoned_snapshots);
         self.log_memory_bytes.set(memory.log_bytes as u64);

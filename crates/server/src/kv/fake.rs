@@ -27,11 +27,11 @@ type Map = BTreeMap<(Family, Bytes), Bytes>;
 pub struct State {
     pub data: Arc<Map>,
     pub regions: BTreeMap<RegionId, (Arc<Region>, Option<Peer>)>,
-    /// Errors that the next views and writes meet, in order.
+    /// Errors of the next views and writes, in order.
     pub errors: VecDeque<NodeError>,
     pub writes: usize,
     pub pauses: usize,
-    /// Passes in pauses, and as placement calls take it.
+    /// Advances with pauses and placement calls.
     pub elapsed: Duration,
     pub placement_takes: Duration,
     /// Called at each pause, with the number of pauses so far.
@@ -58,7 +58,7 @@ fn region(id: u64, start: Bytes, end: Bytes, space: Space) -> (RegionId, (Arc<Re
     (RegionId(id), (Arc::new(region), Some(peer_of(id, 1))))
 }
 
-/// Where the two data regions meet, as a user key.
+/// The boundary of the two data regions, as a user key.
 pub const SPLIT: &[u8] = b"m";
 
 impl FakeNode {
@@ -100,7 +100,7 @@ impl FakeNode {
     }
 }
 
-/// The context of a well-informed client.
+/// The context of a client with an up-to-date cache.
 pub fn context(region: u64) -> Option<kvrpcpb::Context> {
     Some(kvrpcpb::Context {
         region_id: region,
@@ -178,7 +178,7 @@ impl Node for FakeNode {
 }
 
 async fn wait_for(mut news: watch::Receiver<()>) {
-    news.changed().await.expect("the node is there");
+    news.changed().await.expect("the node exists");
 }
 
 pub struct FakeView(Arc<Map>);
