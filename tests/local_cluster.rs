@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// Below the ports that systems hand out by themselves: none of these is taken by the end of some connection.
+/// Below the ephemeral ports: none of these is used by an outgoing connection.
 const PORTS: std::ops::Range<u16> = 10_000..30_000;
 
 /// The first of `count` neighbouring ports without a listener; each process begins its search elsewhere.
@@ -27,7 +27,7 @@ fn free_ports(count: u16) -> u16 {
     found.unwrap_or_else(|| panic!("no {count} neighbouring free ports in {PORTS:?}"))
 }
 
-/// A running cluster and what it says on the console, both streams together.
+/// A running cluster and its console output, both streams together.
 struct Running {
     process: Child,
     lines: Receiver<String>,
@@ -97,7 +97,7 @@ fn succeeds(port: u16, arguments: &[&str]) -> String {
     succeeds_at(&format!("127.0.0.1:{port}"), arguments)
 }
 
-/// The same, tried again while an election lasts longer than the command waits, or has left a put's outcome unknown.
+/// The same, repeated while an election lasts longer than the command waits, or has left a put's outcome unknown.
 fn succeeds_in_the_end(port: u16, arguments: &[&str]) -> String {
     let deadline = Instant::now() + WAIT_MAX;
     loop {
@@ -109,7 +109,7 @@ fn succeeds_in_the_end(port: u16, arguments: &[&str]) -> String {
     }
 }
 
-/// Asks until placement has heard of every store and every leader.
+/// Asks until placement has a report of every store and every leader.
 fn wait_for_status(port: u16) -> Value {
     let deadline = Instant::now() + WAIT_MAX;
     loop {
@@ -144,7 +144,7 @@ fn check_status_without_the_second_store(port: u16) {
     assert!(metrics.lines().any(|line| line == format!("kontiki_regions {regions}")), "{metrics}");
 }
 
-/// Of several endpoints one may be frozen: it takes connections, and answers nothing. And a status port is no endpoint.
+/// One of several endpoints may hang: it accepts connections and answers nothing. A status port is not an endpoint.
 fn check_endpoints(port: u16) {
     let frozen = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let nodes = format!("{},127.0.0.1:{}", frozen.local_addr().expect("bound"), port + 2);

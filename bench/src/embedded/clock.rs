@@ -25,7 +25,7 @@ static TICKS_PER_SECOND: LazyLock<f64> = LazyLock::new(|| {
     (ticks() - first) as f64 / start.elapsed().as_secs_f64()
 });
 
-/// How many ticks a second has. The first call takes 50 ms.
+/// Ticks per second. The first call takes 50 ms.
 pub fn ticks_per_second() -> f64 {
     *TICKS_PER_SECOND
 }

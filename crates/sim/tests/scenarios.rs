@@ -1,5 +1,4 @@
-//! Situations by name, set up by hand in otherwise calm worlds. The numbers are those of the project's list of
-//! scenarios.
+//! Named situations, set up by hand in worlds without other faults.
 
 use bytes::Bytes;
 use kontiki_env::fs::{CrashMode, Op};
@@ -34,7 +33,7 @@ fn run_for(cluster: &mut Cluster, seconds: u64) {
     cluster.world.run_until(until);
 }
 
-/// Puts through `router`, and records what came of it.
+/// Puts through `router`, and records the outcome.
 fn put_through(cluster: &mut Cluster, mut router: Router, key: &str, value: &str) -> Outcome {
     let (history, executor) = (cluster.records.history.clone(), cluster.world.executor().clone());
     let (key, value) = (Bytes::from(key.to_owned()), Bytes::from(value.to_owned()));
@@ -58,7 +57,7 @@ fn put(cluster: &mut Cluster, key: &str, value: &str) {
     assert_eq!(put_through(cluster, router, key, value), Outcome::Ok(Answer::Done), "{key}");
 }
 
-/// What a get at `node` alone says; `None` if it refuses.
+/// The answer of a get at `node` alone; `None` if it refuses.
 fn get_at(cluster: &mut Cluster, node: NodeId, key: &str) -> Option<Option<Bytes>> {
     let mut router = Router::pinned(cluster.world.caller(50 + node), node, Rng::new(node));
     let ask = raw_get(Bytes::from(key.to_owned()));
@@ -167,7 +166,7 @@ fn a_leader_that_stood_still_past_its_lease_reads_nothing_stale() {
     let new = cluster.await_leader(DATA, Some(old));
     let at_new = Router::pinned(cluster.world.caller(9), new, Rng::new(9));
     assert_eq!(put_through(&mut cluster, at_new, "k", "after"), Outcome::Ok(Answer::Done));
-    // The request waits at the node that stands still, and is the first thing it sees when it goes on.
+    // The request waits at the paused node, and is the first event when the node resumes.
     let mut router = Router::pinned(cluster.world.caller(60), old, Rng::new(3));
     let seen = std::rc::Rc::new(std::cell::RefCell::new(None));
     let result = seen.clone();
@@ -241,13 +240,13 @@ fn full_disks_of_a_majority_refuse_writes_serve_reads_and_recover() {
     let mut puts = 0;
     while !full(&cluster) {
         puts += 1;
-        assert!(puts < 2_000, "disks without room take no more than what was allocated");
+        assert!(puts < 2_000, "full disks accept no more than what was allocated");
         let at_leader = Router::pinned(cluster.world.caller(9), leader, Rng::new(puts));
         put_through(&mut cluster, at_leader, &format!("filler{}", puts % 50), &format!("{puts}-{}", "x".repeat(400)));
     }
     let refused = Router::pinned(cluster.world.caller(9), leader, Rng::new(1));
     assert_eq!(put_through(&mut cluster, refused, "late", "x"), Outcome::Failed, "refused for certain");
-    assert_eq!(get_at(&mut cluster, leader, "k"), Some(Some("before".into())), "reads go on");
+    assert_eq!(get_at(&mut cluster, leader, "k"), Some(Some("before".into())), "reads continue");
     cluster.world.heal();
     run_for(&mut cluster, 2);
     put(&mut cluster, "k", "after");
@@ -269,7 +268,7 @@ fn a_full_disk_of_three_costs_neither_writes_nor_timestamps() {
         let before = timestamp(&mut cluster, 1);
         let node = cluster.world.node(leader).expect("it exists");
         kontiki_sim::world::SimNode::machine(node).fs.set_quota(Some(0));
-        // Until the disk is found to be full. A put that meets that moment may be refused.
+        // Until the disk is found to be full. A put at that moment may be refused.
         let mut puts = 0;
         while cluster.leaders(DATA).contains(&leader) || cluster.leaders(PLACEMENT).contains(&leader) {
             puts += 1;
@@ -279,7 +278,7 @@ fn a_full_disk_of_three_costs_neither_writes_nor_timestamps() {
         }
         put(&mut cluster, "after", "x");
         assert!(timestamp(&mut cluster, 2) > before);
-        // It does not take the leadership back while it cannot write, though the others are asked to give it up.
+        // It does not take the leadership back while it cannot write, although the others are ordered to give it up.
         for _ in 0..5 {
             let now = cluster.await_leader(DATA, None);
             let handle = cluster.world.node(now).and_then(ClusterNode::handle).expect("it runs");
@@ -301,7 +300,7 @@ fn a_stalled_disk_that_leads_hands_over_and_the_others_go_on() {
         let leader = cluster.await_leader(DATA, None);
         put(&mut cluster, "k", "before");
         cluster.world.stall_disk(leader, Duration::from_secs(30));
-        // A write that the stalled disk holds up makes it notice; what becomes of it may stay unknown.
+        // A write that the stalled disk delays makes it notice; its outcome may remain unknown.
         put_through_any(&mut cluster, "k", "during");
         let now = cluster.await_leader(DATA, Some(leader));
         assert_ne!(now, leader, "seed {seed}");
@@ -309,7 +308,7 @@ fn a_stalled_disk_that_leads_hands_over_and_the_others_go_on() {
         for i in 0..5 {
             put(&mut cluster, &format!("k{i}"), "x");
         }
-        assert!(cluster.world.now() < begun + Duration::from_secs(20), "seed {seed}: the others wait for nothing");
+        assert!(cluster.world.now() < begun + Duration::from_secs(20), "seed {seed}: the others wait without reason");
         cluster.world.heal();
         run_for(&mut cluster, 3);
         put(&mut cluster, "healed", "x");

@@ -43,13 +43,13 @@ impl Gauge {
 /// The counters of one node since it started.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Proposals given to raftstore.
+    /// Proposals submitted to raftstore.
     pub proposals: Counter,
     /// Proposals answered as applied.
     pub proposals_applied: Counter,
     /// Proposals refused with a region error (not the leader, epoch, key range, ...).
     pub proposals_refused: Counter,
-    /// Proposals whose outcome stayed unknown.
+    /// Proposals whose outcome remained unknown.
     pub proposals_undetermined: Counter,
     /// Proposals and calls refused because too many were waiting.
     pub busy: Counter,
@@ -57,7 +57,7 @@ pub struct Counters {
     pub disk_full: Counter,
     /// Synced commits of raft state (each covers every region that had something to persist).
     pub persists: Counter,
-    /// Persists tried again after the disk had been full.
+    /// Persists retried after the disk was full.
     pub persist_retries: Counter,
     /// Times that the raft log became unwritable: a full disk, or a write that took too long.
     pub log_unwritable: Counter,
@@ -71,7 +71,7 @@ pub struct Counters {
     pub messages_received: Counter,
     /// Raft messages dropped because the inbox was full.
     pub messages_dropped: Counter,
-    /// Raft messages ignored because this node may not take part yet.
+    /// Raft messages ignored because this node may not take part in consensus yet.
     pub messages_ignored: Counter,
     /// Raft messages refused because no correct peer sends them.
     pub messages_refused: Counter,
@@ -85,7 +85,7 @@ pub struct Counters {
     pub placement_timeouts: Counter,
     /// Views taken for sending snapshots.
     pub snapshots_prepared: Counter,
-    /// Views kept for sending snapshots.
+    /// Views retained for sending snapshots.
     pub snapshot_views: Gauge,
     /// Snapshots in flight for which the log was no longer retained.
     pub snapshots_abandoned: Gauge,

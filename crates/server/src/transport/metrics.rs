@@ -7,7 +7,7 @@ use prometheus_client::registry::Registry;
 /// Counters of one node's transport; clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct TransportMetrics {
-    /// Messages put on a stream.
+    /// Messages written to a stream.
     pub sent: Counter,
     /// Bytes of these.
     pub sent_bytes: Counter,

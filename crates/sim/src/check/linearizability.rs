@@ -1,15 +1,15 @@
-//! Linearizability, key by key (it is a local property): is there an order of the operations that respects real
-//! time and in which every answer is what a register would say?
+//! Linearizability, key by key (it is a local property): is there an order of the operations that respects real time
+//! and in which every answer is that of a register?
 //!
-//! Keys that only see puts of distinct values and gets go to the zone checker: exact and O(n log n). Others
-//! (deletes, compare-and-swap) go to a search with a limit in steps; a key that exceeds it counts as *not checked*
-//! and is reported, never as right.
+//! Keys that only see puts of distinct values and gets go to the zone checker: exact and O(n log n). Others (deletes,
+//! compare-and-swap) go to a search with a limit in steps; a key that exceeds it counts as *not checked* and is
+//! reported, never as correct.
 
 use super::{Violation, wgl, zones};
 use crate::history::{History, Record};
 use bytes::Bytes;
 
-/// What one key's check found.
+/// The result of one key's check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CheckResult {
     /// There is such an order.
@@ -20,14 +20,14 @@ pub enum CheckResult {
     OutOfSteps,
 }
 
-/// What a history's check found.
+/// The result of a history's check.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// Keys with an answer.
     pub keys_checked: usize,
     /// Keys whose search ran out of steps.
     pub keys_not_checked: Vec<Bytes>,
-    /// Broken promises, by key.
+    /// Violations, by key.
     pub violations: Vec<(Bytes, Violation)>,
 }
 

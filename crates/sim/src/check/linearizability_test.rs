@@ -71,7 +71,7 @@ fn registers() {
     assert!(is_legal("1:put(a) 1:ok 2:get 2:=a"));
     assert!(!is_legal("1:put(a) 1:ok 2:get 2:="), "a stale read");
     assert!(!is_legal("1:get 1:=a 1:put(a) 1:ok"), "a value from the future");
-    assert!(!is_legal("1:get 1:=a"), "a value from nowhere");
+    assert!(!is_legal("1:get 1:=a"), "a value that was never written");
     assert!(is_legal("1:put(a) 2:get 3:get 2:=a 3:= 1:ok"), "concurrent reads may see either");
     assert!(!is_legal("1:put(a) 2:get 2:=a 2:get 2:= 1:ok"), "new, then old again");
     assert!(is_legal("1:put(a) 2:put(b) 1:ok 2:ok 3:get 3:=a 3:get 3:=a"));
@@ -105,7 +105,7 @@ fn deletes_and_swaps() {
     assert!(is_legal("1:put(a) 1:ok 1:put(a) 1:ok 2:get 2:=a"), "equal values");
 }
 
-/// What a random history is made of.
+/// The parameters of a random history.
 #[derive(Clone, Copy)]
 struct Shape {
     clients: u64,
@@ -231,7 +231,7 @@ fn zones_and_search_agree() {
     assert!((1500..4500).contains(&illegal), "the mix is worth testing: {illegal} of 6000 illegal");
 }
 
-/// Tries every order of a few operations: slow and plainly right.
+/// Tries every order of a few operations: slow and obviously correct.
 fn brute_force(records: &[Record]) -> bool {
     fn place(left: &mut Vec<&Record>, register: Option<Bytes>) -> bool {
         if left.iter().all(|record| record.outcome == Outcome::Unknown) {

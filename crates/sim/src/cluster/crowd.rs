@@ -1,4 +1,4 @@
-//! Who works in a world: how many clients of which kind, as its theme wants.
+//! The clients of a world: how many of each kind, depending on its theme.
 
 use super::theme::Theme;
 use crate::workload::{BankKnobs, RawKnobs};
@@ -12,13 +12,13 @@ pub struct Crowd {
     pub raw: RawKnobs,
     /// Raw clients that follow the leader.
     pub raw_clients: u64,
-    /// Raw clients that cling to one node: each of these at each node.
+    /// Raw clients that use one node only: this number for each node.
     pub pinned: Vec<RawKnobs>,
     /// Clients of placement that follow the leader.
     pub timestamp_clients: u64,
-    /// One client of placement clings to each node.
+    /// For each node, one client of placement that uses it only.
     pub pinned_timestamps: bool,
-    /// Longest pause of a client of placement, milliseconds.
+    /// Longest wait of a client of placement between requests, milliseconds.
     pub timestamp_pause_ms_max: u64,
     /// The bank, if there is one, and its tellers.
     pub bank: Option<(BankKnobs, u64)>,
@@ -68,8 +68,9 @@ impl Crowd {
         }
     }
 
-    /// One hot key, written by whoever can, and read at every node all the time: whoever follows the leader never meets a
-    /// deposed one. Puts of distinct values and gets only, so that long histories of one key can be checked.
+    /// One hot key, written by clients that follow the leader, and read at every node all the time: a client that
+    /// follows the leader never asks a deposed one. Puts of distinct values and gets only, so that long histories of
+    /// one key can be checked.
     fn at_every_node(self, rng: &mut Rng) -> Crowd {
         let pause_ms_max = 4 << rng.below(3);
         let raw = RawKnobs {
@@ -87,8 +88,8 @@ impl Crowd {
         Crowd { raw, raw_clients: rng.below(2), pinned, timestamp_clients: 1, bank, ..self }
     }
 
-    /// Values that fill a small budget; or little but a bank of few accounts, whose latches are contended while what holds
-    /// them waits for its apply. (Beside the former the latter would be refused for want of room.)
+    /// Values that fill a small budget; or mostly a bank of few accounts, whose latches are contended while their
+    /// holders wait for an apply. (Beside the former the latter would be refused because the budget is used up.)
     fn with_much_to_write(self, rng: &mut Rng) -> Crowd {
         let is_bank = rng.chance(1, 2);
         let raw = RawKnobs {

@@ -1,4 +1,4 @@
-//! The services of a simulated node: the real `server::kv`, with the world's time in place of tokio's.
+//! The services of a simulated node: the real `server::kv`, with the world's time instead of tokio's.
 
 use super::wire::{Ask, Request, Response};
 use bytes::Bytes;
@@ -14,10 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a request waits at a node for a leader: as in production, less than a client waits.
-const CALL_TIMEOUT: Duration = Duration::from_millis(500);
+const LEADER_WAIT_MAX: Duration = Duration::from_millis(500);
 
-/// What the services want of the world, collected until the node's next step. Behind a lock because services may be
-/// sent between threads, though here nobody does.
+/// Timers and background futures of the services, collected until the node's next step. Behind a lock because services
+/// must be `Send`, although the simulator has one thread.
 #[derive(Clone, Default)]
 pub struct ServiceTasks {
     inner: Arc<Mutex<Inner>>,
@@ -40,19 +40,19 @@ impl ServiceTasks {
         let (sender, receiver) = oneshot::channel();
         self.inner.lock().pauses.push((duration, sender));
         Box::pin(async move {
-            // The process ended with its timers: nobody polls this any more.
+            // The process ended with its timers: this is not polled any more.
             let _ = receiver.await;
         })
     }
 
-    /// Whether something is to be done at `now`.
+    /// Whether there is work at `now`.
     pub fn is_due(&self, now: Duration) -> bool {
         let inner = self.inner.lock();
         let timer = inner.timers.keys().next().is_some_and(|(at, _)| *at <= now);
         timer || !inner.detached.is_empty() || !inner.pauses.is_empty()
     }
 
-    /// Starts and fires timers; returns the futures that nobody waits for any more, to be driven to their end.
+    /// Starts and fires timers; returns the detached futures, to be driven to their end.
     pub fn take_due(&self, now: Duration) -> Vec<BoxFuture<'static, ()>> {
         let mut inner = self.inner.lock();
         for (duration, sender) in std::mem::take(&mut inner.pauses) {
@@ -63,7 +63,7 @@ impl ServiceTasks {
         let later = inner.timers.split_off(&(now, u64::MAX));
         let due = std::mem::replace(&mut inner.timers, later);
         let detached = std::mem::take(&mut inner.detached);
-        drop(inner); // Firing a timer wakes a task, which may wish for more.
+        drop(inner); // Firing a timer wakes a task, which may start another one.
         for sender in due.into_values() {
             let _ = sender.send(());
         }
@@ -79,12 +79,12 @@ pub struct Services {
 }
 
 impl Services {
-    /// The services of `node`; what they want of the world goes to `tasks`.
+    /// The services of `node`; their timers and background futures are collected in `tasks`.
     pub fn new(node: NodeHandle, tasks: &ServiceTasks) -> Services {
         let (pausing, detaching) = (tasks.clone(), tasks.clone());
         let pause: Sleep = Arc::new(move |duration| pausing.pause(duration));
         let detach = Arc::new(move |future| detaching.detach(future));
-        Services { kv: Kv::new(node.clone(), RetryBudget::new(CALL_TIMEOUT, pause), detach), node }
+        Services { kv: Kv::new(node.clone(), RetryBudget::new(LEADER_WAIT_MAX, pause), detach), node }
     }
 
     /// Transactional commands that hold latches or wait for them.

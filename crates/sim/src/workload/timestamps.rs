@@ -7,7 +7,7 @@ use kontiki_env::rng::Rng;
 use kontiki_placement::{AllocateIds, Command, Outcome, Timestamps, UpdateGcSafePoint};
 use std::time::Duration;
 
-/// One client: asks until it is response to stop.
+/// One client: sends requests until it is stopped.
 pub async fn timestamp_client(mut router: Router, pause_ms_max: u64, records: Records, mut rng: Rng) {
     let client = router.caller().client();
     let executor = router.caller().executor().clone();
@@ -16,7 +16,7 @@ pub async fn timestamp_client(mut router: Router, pause_ms_max: u64, records: Re
         let count = 1 + rng.below(20) as u32;
         let command = match rng.below(10) {
             0 => Command::AllocateIds(AllocateIds { count }),
-            // What lies in the future is refused; what is older than the present one changes nothing.
+            // A safe point in the future is refused; one that is older than the present one changes nothing.
             1 => Command::UpdateGcSafePoint(UpdateGcSafePoint { safe_point: rng.below(newest + 1) }),
             _ => Command::Timestamps(Timestamps { count }),
         };
