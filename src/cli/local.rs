@@ -118,7 +118,7 @@ fn note_served(folder: &impl std::fmt::Display, missing: u64) {
     };
     eprintln!(
         "{folder} belongs to a served store: this is what one stopped replica holds in its tables{beside}; a running node, \
-         asked with --endpoint, tells what the store holds"
+         asked with --endpoint, shows what the store holds"
     );
 }
 

@@ -1,5 +1,5 @@
-//! A clock cheap enough to read at every operation: the processor's time stamp counter where there is one (some 7 ns,
-//! where the system's clock costs 23), read against the system's clock once.
+//! A clock cheap enough to read at every operation: the processor's time stamp counter where there is one (about 7 ns;
+//! the system's clock costs 23 ns), read against the system's clock once.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};

@@ -44,8 +44,8 @@ async fn a_frozen_endpoint_does_not_keep_a_client_from_the_others() {
     let mock = Mock::start().await;
     let frozen = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoints = [frozen.local_addr().unwrap().to_string(), mock.endpoints[0].clone()];
-    let patience = Duration::from_secs(30);
-    let options = Options { operation_timeout: patience, request_timeout: patience, ..Options::default() };
+    let timeout = Duration::from_secs(30);
+    let options = Options { operation_timeout: timeout, request_timeout: timeout, ..Options::default() };
     let raw = Client::connect_with(&endpoints, options).await.unwrap().raw();
     raw.put("k", "v").await.unwrap();
     assert_eq!(raw.get("k").await.unwrap().unwrap(), "v");

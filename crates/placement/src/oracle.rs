@@ -1,4 +1,4 @@
-//! The timestamp oracle: `physical milliseconds << 18 | logical`, strictly increasing for ever.
+//! The timestamp oracle: `physical milliseconds << 18 | logical`, strictly increasing.
 //!
 //! Invariants:
 //! 1. Every timestamp handed out has a physical part below a bound that was durable before. A new leader starts at
@@ -51,7 +51,7 @@ impl Oracle {
     pub fn new(config: &Config, bound_ms: u64, now: Now) -> Oracle {
         let bound_ms = if planted::is_set(Bug::BeginAtWallClock) { now.wall_ms.min(bound_ms) } else { bound_ms };
         let time = Timekeeper {
-            // A bound ahead of the wall clock means that the last leader's clock was ahead: go on from there.
+            // A bound ahead of the wall clock means that the last leader's clock was ahead: continue from there.
             base_ms: now.wall_ms.min(PHYSICAL_MS_MAX).max(bound_ms),
             base: now.monotonic,
             jump_ms_max: config.wall_jump_ms_max,

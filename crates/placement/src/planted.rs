@@ -4,7 +4,7 @@
 kontiki_env::planted_bugs! {
     /// Timestamps are handed out at and above the durable bound.
     TimestampsBeyondBound,
-    /// A new leader begins at its wall clock, whatever bound it finds.
+    /// A new leader begins at its wall clock and ignores the bound that it finds.
     BeginAtWallClock,
     /// Ids are handed out at and above the durable bound.
     IdsBeyondBound,

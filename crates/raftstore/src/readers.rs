@@ -99,7 +99,8 @@ impl Readers {
         }
     }
 
-    /// A planted bug: the term in which this replica leads, whatever it has applied. `None` unless it is planted.
+    /// A planted bug: the term in which this replica leads, without regard to what it has applied. `None` unless it is
+    /// planted.
     pub fn term_before_apply(&self, region: RegionId) -> Option<u64> {
         let publication = self.slots.load().get(&region)?.publication.load_full();
         Some(publication.term).filter(|_| self.barrier_before_apply && publication.leads)

@@ -37,7 +37,7 @@ pub enum Role {
     Leader,
 }
 
-/// A message on its way to another peer of the group.
+/// A message to another peer of the group.
 #[derive(Debug)]
 pub struct Outgoing {
     pub to: PeerId,

@@ -197,7 +197,7 @@ impl Group {
             Ok(converted) => converted,
             Err(why) => return Stepped::Refused(why),
         };
-        // While it asks for a snapshot the core answers no heartbeats, and goes on asking a leader of a later term,
+        // While it asks for a snapshot the core answers no heartbeats, and continues to ask a leader of a later term,
         // whose log may end before the index that it asks for. Both must be prevented: the lease needs the answers, and
         // the request needs an index that is in the log.
         let asked_for = self.node.raft.pending_request_snapshot;

@@ -3,7 +3,7 @@
 //! | stage | on disk | a crash now leads to |
 //! |---|---|---|
 //! | accepted | the file | nothing: recovery ignores and removes the file, the leader sends again |
-//! | restoring | the persist that truncates the stream is on its way | the row before or the row after |
+//! | restoring | the persist that truncates the stream is in flight | the row before or the row after |
 //! | ready, installing | the stream is truncated through the snapshot, whose name is in the state blob | installed again from the file: applied < truncated |
 //! | installed | the data is visible, in memory | installed again from the file |
 //! | flushed | the data is in tables | the file is not needed: removed |

@@ -30,7 +30,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// An apply batch on its way to visibility.
+/// An apply batch that is not visible yet.
 struct Applying {
     id: ApplyId,
     regions: Vec<AppliedRegion>,

@@ -45,7 +45,7 @@ fn a_follower_that_cannot_apply_is_held_back_and_catches_up() {
         let slow = leader % 3 + 1;
         cluster.put_surely(b"k", b"old");
         cluster.node(slow).apply_delay = FOR_EVER;
-        // The other two go on: nearly all of 4 MiB is done.
+        // The other two continue: nearly all of 4 MiB is done.
         let done = load(&mut cluster, 1000);
         assert!(done > 900, "{done} of 1000 are done");
         let status = cluster.status(slow);
@@ -86,8 +86,8 @@ fn followers_that_are_full_of_what_is_not_committed_take_a_new_leaders_first_ent
             cluster.step();
         }
         for id in &others {
-            let (held, room) = (cluster.status(*id).unapplied_bytes, cluster.config.append_bytes_max);
-            assert!(held + room > cluster.config.unapplied_bytes_max, "store {id} is full: {held} bytes");
+            let (held, append_max) = (cluster.status(*id).unapplied_bytes, cluster.config.append_bytes_max);
+            assert!(held + append_max > cluster.config.unapplied_bytes_max, "store {id} is full: {held} bytes");
         }
         cluster.crash(old);
         cluster.cut.clear();

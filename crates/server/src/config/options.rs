@@ -209,7 +209,7 @@ impl ServeOptions {
         })
     }
 
-    /// The advertised address; `None` when it is whatever the listener gets.
+    /// The advertised address; `None` when it is the address that the listener gets.
     fn advertised(&self, own_entry: Option<&String>, grpc_address: SocketAddr) -> Result<Option<String>, ConfigError> {
         if let Some(given) = &self.advertise_address {
             check_host_port("advertise-address", given)?;

@@ -6,7 +6,7 @@
 //!            leads, holds the lease ──> Leading (placement answers)
 //!  Unrouted ─leads, no lease ────────> Barrier (one round with a quorum) ──> Leading
 //!            another leads ──────────> Forwarded (its answer comes, or we send again)
-//!            nobody leads ───────────> Unrouted, tried again shortly
+//!          no node leads ───────────> Unrouted, tried again shortly
 //! ```
 //! Every answer "not the leader" leads back to Unrouted, until the deadline. A call of another node is not forwarded a
 //! second time: it is answered "not the leader", and that node routes it again. Sending again after a missing answer is

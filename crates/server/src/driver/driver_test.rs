@@ -310,7 +310,7 @@ fn a_write_of_the_log_that_takes_too_long_is_noticed_once() {
     batch.put(Family::DEFAULT, b"slow", b"2");
     let mut write = Box::pin(async move { handle.propose(&context, batch).await });
     assert!(write.as_mut().now_or_never().is_none());
-    // The disk does nothing for four seconds; the node goes on.
+    // The disk stalls for four seconds; the node continues.
     let time = rig.machine.clock.time().clone();
     for _ in 0..400 {
         time.advance_to(time.now() + Duration::from_millis(10));

@@ -160,7 +160,7 @@ async fn a_queue_over_its_bytes_drops() {
         transport.send(StoreId(2), large.clone());
     }
     until("some were dropped", || metrics.dropped.get() >= 1).await;
-    transport.send(StoreId(9), Bytes::from_static(b"nobody"));
+    transport.send(StoreId(9), Bytes::from_static(b"unknown store"));
     until("all were dropped in the end", || metrics.dropped.get() == 5).await;
 }
 

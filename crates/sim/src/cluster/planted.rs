@@ -75,7 +75,7 @@ bugs! {
 
     /// Timestamps are handed out at and above the durable bound.
     TimestampsBeyondBound: Placement(placement::Bug::TimestampsBeyondBound);
-    /// A new leader of placement begins at its wall clock, whatever bound it finds.
+    /// A new leader of placement begins at its wall clock and ignores the bound that it finds.
     BeginAtWallClock: Placement(placement::Bug::BeginAtWallClock);
     /// Ids are handed out at and above the durable bound.
     IdsBeyondBound: Placement(placement::Bug::IdsBeyondBound);

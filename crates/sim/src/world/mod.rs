@@ -552,7 +552,7 @@ impl<N: SimNode> World<N> {
         self.executor.pause(Group(id));
     }
 
-    /// Lets a paused node go on.
+    /// Resumes a paused node.
     pub fn resume(&mut self, id: NodeId) {
         let Some(slot) = self.slots.get_mut(&id).filter(|slot| slot.state == State::Paused) else { return };
         self.trace.add(self.time.now(), "resume", &[id], &[]);
