@@ -72,7 +72,7 @@ fn a_commit_timestamp_lies_above_the_start() {
     store.commit(&["k"], 5, 6).unwrap();
 }
 
-/// 21: the least commit timestamp was not enforced.
+/// 21: the minimum commit timestamp was not enforced.
 #[test]
 fn the_least_commit_timestamp_is_enforced() {
     let mut store = MapStore::default();
@@ -135,7 +135,7 @@ fn a_commit_never_slips_below_a_served_read() {
     assert_eq!(store.get_at("k", 20).unwrap(), None, "and still true");
 }
 
-/// 24: a scan passed over locks, and over keys that extend the last one.
+/// 24: a scan skipped locks, and keys that extend the last one.
 #[test]
 fn a_scan_reports_locks_and_keys_that_extend_others() {
     let mut store = MapStore::default();
