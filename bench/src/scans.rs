@@ -87,7 +87,7 @@ async fn scans(arguments: &Arguments) {
     }
     let quantile = |latencies: &mut Vec<Duration>, q| report::latency(report::quantile(latencies, q));
     println!(
-        "{} scans of {} keys by {} clients; {} gets: p50 {}, p99 {}, longest {}; the leader {}; memory of it {} MiB at most",
+        "{} scans of {} keys by {} clients; {} gets: p50 {}, p99 {}, longest {}; the leader {}; its memory at most {} MiB",
         scanned.load(Ordering::Acquire),
         arguments.entries,
         arguments.scanners,

@@ -181,7 +181,7 @@ async fn announce(nodes: &[Node]) {
 fn report(nodes: &[Node], ended: &Ended, alive: usize) {
     let how = match &ended.status {
         Ok(status) => status.to_string(),
-        Err(error) => format!("unknown end: {error}"),
+        Err(error) => format!("unknown exit status: {error}"),
     };
     eprintln!("node {} ended ({how}); {alive} of {} are left", ended.number, nodes.len());
     for node in nodes.iter().filter(|node| node.number == ended.number) {

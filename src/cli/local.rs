@@ -54,9 +54,9 @@ pub fn open(folder: &Path, purpose: Purpose) -> Result<Db, Failure> {
         Purpose::Copy { tables_only: false } if missing > 0 => {
             db.close().map_err(failed)?;
             return Err(Failure::usage(format!(
-                "{folder} belongs to a served store whose process was killed, or stopped amid its work: its raft logs hold {missing} entries \
-                 that are not in its tables, and a copy would be without them, although they may be acknowledged. Start \
-                 it with `kontiki serve --data-dir {folder}`, stop it by Ctrl-C or SIGTERM, and copy it then; \
+                "{folder} belongs to a served store whose process was killed, or stopped during its work: its raft logs \
+                 hold {missing} entries that are not in its tables, and a copy would lack them, although they may be \
+                 acknowledged. Start it with `kontiki serve --data-dir {folder}`, stop it by Ctrl-C or SIGTERM, and copy it then; \
                  --tables-only makes a copy without them"
             )));
         }
@@ -67,7 +67,7 @@ pub fn open(folder: &Path, purpose: Purpose) -> Result<Db, Failure> {
         Purpose::Create | Purpose::Change => db.close().map_err(failed)?,
     }
     Err(Failure::usage(format!(
-        "{folder} belongs to a served store, and what is written here would be missing in its log; run \
+        "{folder} belongs to a served store, and a write here would be missing in its raft log; run \
          `kontiki serve --data-dir {folder}` and use --endpoint instead"
     )))
 }
@@ -117,8 +117,8 @@ fn note_served(folder: &impl std::fmt::Display, missing: u64) {
         some => format!(", without {some} entries of its raft logs"),
     };
     eprintln!(
-        "{folder} belongs to a served store: this is what one stopped replica holds in its tables{beside}; a running node, \
-         asked with --endpoint, shows what the store holds"
+        "{folder} belongs to a served store: this is the content of one stopped replica's tables{beside}; a running \
+         node, asked with --endpoint, shows the content of the store"
     );
 }
 

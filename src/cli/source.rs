@@ -48,8 +48,8 @@ impl Source {
             // `requires` does not see it when `--endpoint`, which excludes `--data-dir`, is given too.
             return match &keys.family {
                 Some(family) => Err(Failure::usage(format!(
-                    "--family {family}: families are those of a directory, given with --data-dir; a node serves raw keys, and \
-                     with --transactional transactional ones"
+                    "--family {family}: families are those of a directory, given with --data-dir; a node serves raw \
+                     keys, and with --transactional transactional ones"
                 ))),
                 None => Ok(Source::Node(endpoint.clone(), keys.transactional)),
             };

@@ -53,8 +53,8 @@ pub enum RegionError {
     },
     /// The encoded proposal is too large.
     #[error(
-        "one write of {bytes} bytes to region {region}: at most {bytes_max} are accepted; write less at a time, or raise \
-         raft-entry-bytes-max of `kontiki serve` on every node"
+        "one write of {bytes} bytes to region {region}: at most {bytes_max} are accepted; write less at a time, or \
+         raise raft-entry-bytes-max of `kontiki serve` on every node"
     )]
     EntryTooLarge {
         /// The region.
@@ -123,8 +123,8 @@ pub enum RecoverError {
     Engine(#[from] kontiki_engine::Error),
     /// The data contradicts itself or cannot be decoded.
     #[error(
-        "the replicated state is damaged: {0}; in a cluster, start this node with an empty directory in the place of the lost \
-             one (docs/guide/replace-a-disk.md)"
+        "the replicated state is damaged: {0}; in a cluster, start this node with an empty directory \
+         instead of the lost one (docs/guide/replace-a-disk.md)"
     )]
     Damaged(String),
 }

@@ -73,7 +73,7 @@ fn a_proposal_of_the_earlier_format_writes_to_the_families_it_meant() {
 
 proptest! {
     #[test]
-    fn judging_anything_never_panics(header in prop::collection::vec(any::<u8>(), 0..24), data in prop::collection::vec(any::<u8>(), 0..64)) {
+    fn deciding_about_any_bytes_never_panics(header in prop::collection::vec(any::<u8>(), 0..24), data in prop::collection::vec(any::<u8>(), 0..64)) {
         let _ = decide_write(&region(), &header, &data);
     }
 }

@@ -96,7 +96,7 @@ fn an_emptied_member_neither_votes_nor_counts() {
             cluster.leaders(DATA).is_empty(),
             "seed {seed}: node 3 lacks what was acknowledged, node 2 has nothing"
         );
-        assert_eq!(standing(&cluster, 2), Standing::Replaced { told_by: kontiki_raftstore::StoreId(3) });
+        assert_eq!(standing(&cluster, 2), Standing::Replaced { reported_by: kontiki_raftstore::StoreId(3) });
         start(&mut cluster, &[1]);
         cluster.await_leader(DATA, None);
         for i in 0..5 {

@@ -126,7 +126,8 @@ impl Lock {
         let short_value = if has_short_value { Some(Bytes::copy_from_slice(get_slice(rest)?)) } else { None };
         let mut secondaries = Vec::new();
         for _ in 0..get_varint(rest)? {
-            secondaries.push(Bytes::copy_from_slice(get_slice(rest)?)); // A wrong count runs out of bytes, so this is bounded.
+            // A wrong count runs out of bytes, so this is bounded.
+            secondaries.push(Bytes::copy_from_slice(get_slice(rest)?));
         }
         if !rest.is_empty() || short_value.as_ref().is_some_and(|value| value.len() > SHORT_VALUE_BYTES_MAX) {
             return Err(Truncated);

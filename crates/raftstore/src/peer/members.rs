@@ -84,8 +84,8 @@ impl Peer {
         if changed.peer(self.me.id).is_none() {
             let (store, peer) = (self.me.store, self.me.id);
             return Err(format!(
-                "replica {peer} was removed: another directory has taken the place of this one of store {store}, which is of \
-                 no more use; see docs/guide/replace-a-disk.md"
+                "replica {peer} was removed: another directory has replaced this one of store {store}, which cannot be \
+                 used any more; see docs/guide/replace-a-disk.md"
             ));
         }
         self.group.apply_change(change)?;

@@ -79,9 +79,9 @@ pub enum OpenError {
     /// A directory with data that belong to no cluster can only become a single-node store: other members would not
     /// have the data.
     #[error(
-        "{directory} holds data, and is no member's: it was written by an embedded database, copied, restored or repaired. It can \
-         be served as a one-node store, but it cannot start as one of {members} initial members; to take the place of a \
-         member's lost directory, start with an empty one and --replace-lost-directory (docs/guide/replace-a-disk.md)"
+        "{directory} holds data but not the identity of a member: it was written by an embedded database, copied, \
+         restored or repaired. It can be served as a one-node store, but it cannot start as one of {members} initial \
+         members; to replace a member's lost directory, start with an empty one and --replace-lost-directory (docs/guide/replace-a-disk.md)"
     )]
     EmbeddedData {
         /// The directory.
@@ -106,7 +106,7 @@ pub enum OpenError {
 }
 
 /// Describes the generation that another store has recorded of a directory that is in generation `own`.
-fn met(own: u64, known: u64) -> String {
+fn recorded_generation(own: u64, known: u64) -> String {
     match own == known {
         // Both copies were started once more after the copy was made.
         true => "another copy in that generation, which was started earlier".to_string(),
@@ -131,10 +131,10 @@ pub enum StopReason {
     Fault(#[from] kontiki_raftstore::Fault),
     /// The directory is an older copy of this store's directory: it lacks votes and acknowledged entries.
     #[error(
-        "{directory} is an older copy of store {store}'s directory: it is in generation {own}, and store {by} has met {}. \
-         What was acknowledged since is missing here, so it must not vote. Start the node with the newer directory, or \
+        "{directory} is an older copy of store {store}'s directory: it is in generation {own}, and store {by} has \
+         recorded {}. Writes acknowledged since then are missing here, so it must not vote. Start the node with the newer directory, or \
          replace the disk: see docs/guide/replace-a-disk.md",
-        met(*own, *known)
+        recorded_generation(*own, *known)
     )]
     OutdatedDirectory {
         /// The directory.
@@ -150,8 +150,8 @@ pub enum StopReason {
     },
     /// Another directory has replaced this store's directory.
     #[error(
-        "{directory} was given up: store {by} knows another directory that has taken its place as store {store}'s. Its \
-         replicas are replaced and it is of no more use to the cluster; delete it, or keep it aside: see \
+        "{directory} was given up: store {by} knows another directory that has replaced it as store {store}'s. Its \
+         replicas are replaced and the cluster cannot use it any more; delete it, or move it away: see \
          docs/guide/replace-a-disk.md"
     )]
     ReplacedDirectory {

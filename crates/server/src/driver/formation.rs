@@ -429,17 +429,17 @@ impl Standing {
                     if stores.is_empty() { "1 to decide".to_owned() } else { stores.join(", ") }
                 )
             }
-            Standing::Replaced { told_by } if config.replace_lost_directory => format!(
-                "the data directory {} is empty, and replaces the one with which store {told_by} knows store {store} of \
-                 cluster {cluster}, as asked: it waits until a majority of the members has been heard that has its data",
+            Standing::Replaced { reported_by } if config.replace_lost_directory => format!(
+                "the data directory {} is empty, and replaces the one with which store {reported_by} knows store {store} \
+                 of cluster {cluster}, as requested: it waits for a majority of the members that have their data",
                 config.data_dir.display()
             ),
-            Standing::Replaced { told_by } => format!(
-                "the data directory {} is empty, but store {told_by} knows cluster {cluster} with another directory of \
+            Standing::Replaced { reported_by } => format!(
+                "the data directory {} is empty, but store {reported_by} knows cluster {cluster} with another directory of \
                  store {store}: its data are lost here, and it neither votes nor counts. If the old directory still \
-                 exists, start the node with it; if it is lost for good, start the node with \
-                 --replace-lost-directory, and it is taken in as a new replica when a majority of the members has been \
-                 heard that has its data; see docs/guide/replace-a-disk.md",
+                 exists, start the node with it; if it is permanently lost, start the node with \
+                 --replace-lost-directory, and it is added as a new replica after an answer of a majority of the \
+                 members that have their data; see docs/guide/replace-a-disk.md",
                 config.data_dir.display()
             ),
         }

@@ -118,7 +118,7 @@ pub enum Standing {
     /// The directory is empty, but the cluster exists: this store's data was lost.
     Replaced {
         /// The member that reported this.
-        told_by: StoreId,
+        reported_by: StoreId,
     },
 }
 
@@ -326,7 +326,7 @@ impl Membership {
                 heard.form = Some(members);
                 return;
             }
-            self.standing = Standing::Replaced { told_by: from };
+            self.standing = Standing::Replaced { reported_by: from };
             if hello.has_data && self.voters.contains(&from) {
                 self.whole.insert(from);
             } else {

@@ -83,10 +83,10 @@ fn an_emptied_directory_is_outside_whoever_tells_it() {
     for emptied in 0..3 {
         for teller in (0..3).filter(|teller| *teller != emptied) {
             let mut nodes = cluster();
-            let (store, told_by) = (nodes[emptied].store, nodes[teller].store);
+            let (store, reported_by) = (nodes[emptied].store, nodes[teller].store);
             let mut fresh = empty(store.0, 77);
             say(&mut fresh, &mut nodes[teller]);
-            assert_eq!(fresh.standing, Standing::Replaced { told_by });
+            assert_eq!(fresh.standing, Standing::Replaced { reported_by });
             let heard = say(&mut nodes[teller], &mut fresh);
             assert_eq!((heard.form, heard.record), (None, None), "a member does not forget the directory it knows");
             assert!(nodes[teller].is_member());
@@ -282,6 +282,6 @@ fn the_operators_word_changes_nothing_where_nothing_was_lost() {
     let mut nodes = cluster();
     let mut new = empty(3, 99);
     let heard = new.hear(StoreId(1), &nodes[0].hello(StoreId(3), false));
-    assert_eq!((heard.join, &new.standing), (None, &Standing::Replaced { told_by: StoreId(1) }));
+    assert_eq!((heard.join, &new.standing), (None, &Standing::Replaced { reported_by: StoreId(1) }));
     assert!(nodes.iter_mut().all(|node| node.replacement_of(StoreId(3)).is_none()));
 }

@@ -68,9 +68,9 @@ pub(super) fn not_ready(status: &NodeStatus) -> Option<String> {
         Standing::Confirming => {
             return Some("no majority has confirmed yet that the data directory is not an older copy".into());
         }
-        Standing::Replaced { told_by } => {
+        Standing::Replaced { reported_by } => {
             return Some(format!(
-                "the data directory is empty, but store {told_by} knows another directory of this store: its data are \
+                "the data directory is empty, but store {reported_by} knows another directory of this store: its data are \
                  lost; if that directory will not come back, start this node with --replace-lost-directory; see \
                  docs/guide/replace-a-disk.md"
             ));

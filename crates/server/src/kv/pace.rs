@@ -48,7 +48,7 @@ impl Pace for Turns {
     async fn pause(&mut self, answer_bytes: usize) -> Result<(), KeyError> {
         if answer_bytes > ANSWER_BYTES_MAX {
             let text = format!(
-                "{ANSWER_TOO_LARGE} {ANSWER_BYTES_MAX} bytes; ask for fewer keys at a time, and go on behind the last one"
+                "{ANSWER_TOO_LARGE} {ANSWER_BYTES_MAX} bytes; ask for fewer keys at a time, and continue after the last one"
             );
             return Err(KeyError::Abort(text));
         }

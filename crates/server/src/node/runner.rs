@@ -28,7 +28,7 @@ impl Runner {
     pub(super) fn start(env: &Env, driver: Driver, transport: Transport) -> Runner {
         let stop = Arc::new(AtomicBool::new(false));
         let (tell_reason, reason) = watch::channel(None);
-        let (tell_closed, closed) = mpsc::channel(1);
+        let (closed_sender, closed) = mpsc::channel(1);
         let node = driver.handle();
         let mut thread = Thread {
             driver: Some(driver),
@@ -37,7 +37,7 @@ impl Runner {
             transport,
             stop: stop.clone(),
             tell_reason,
-            tell_closed,
+            closed_sender,
             wakes: false,
         };
         let task = env.tasks.spawn("driver", Box::new(move || thread.turn()));
@@ -69,7 +69,7 @@ struct Thread {
     transport: Transport,
     stop: Arc<AtomicBool>,
     tell_reason: watch::Sender<Option<String>>,
-    tell_closed: mpsc::Sender<Result<(), String>>,
+    closed_sender: mpsc::Sender<Result<(), String>>,
     /// Whether the driver's wake-ups already reach this thread.
     wakes: bool,
 }
@@ -79,7 +79,8 @@ impl Thread {
     fn turn(&mut self) -> Progress {
         if self.stop.load(Ordering::SeqCst) {
             if let Some(driver) = self.driver.take() {
-                let _ = self.tell_closed.try_send(close(driver, &self.node)); // Its capacity is one, and only one is sent.
+                // Its capacity is one, and only one is sent.
+                let _ = self.closed_sender.try_send(close(driver, &self.node));
             }
             return Progress::Idle;
         }

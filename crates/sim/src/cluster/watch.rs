@@ -145,7 +145,10 @@ impl State {
         let before = self.unapplied.insert((node, region), (term, bytes));
         let (_, before) = before.filter(|(of, _)| *of == term)?;
         (bytes > bytes_max.max(before)).then(|| {
-            format!("node {node} accepts more when {before} bytes of region {region} are not applied: {bytes}, {bytes_max} at most")
+            format!(
+                "node {node} accepts more when {before} bytes of region {region} are not applied: {bytes}, at most \
+                 {bytes_max}"
+            )
         })
     }
 
@@ -170,7 +173,8 @@ impl State {
         let mut others = self.leases.iter().filter(|((of, at), _)| *of != node && *at == region);
         let ((leader, _), (of_term, _)) = others.find(|((of, _), lease)| counts(of, lease))?;
         Some(format!(
-            "node {node} votes in term {term} of region {region} while node {leader} holds the lease in term {of_term} by its promise"
+            "node {node} votes in term {term} of region {region} while node {leader} holds the lease in \
+             term {of_term} by its promise"
         ))
     }
 }
