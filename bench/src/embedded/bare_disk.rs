@@ -22,7 +22,7 @@ const FILE_BYTES: u64 = 64 << 20;
 /// Approximate bytes that an engine's log adds to key and value.
 const RECORD_OVERHEAD_BYTES: usize = 28;
 
-/// The file that is written again and again.
+/// The file that is written repeatedly.
 pub struct BareDisk {
     file: File,
     record: Vec<u8>,

@@ -226,7 +226,7 @@ impl World {
         for _ in 0..4 {
             self.report(true, true);
         }
-        assert!(self.unanswered.is_empty(), "calls {:?} wait for ever", self.unanswered);
+        assert!(self.unanswered.is_empty(), "calls {:?} wait forever", self.unanswered);
         assert_eq!(self.last_safe_point, 1_001);
     }
 }

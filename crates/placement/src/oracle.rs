@@ -8,10 +8,10 @@
 //! The physical part follows the wall clock, because the time to live of locks depends on it, but never goes back. At
 //! each reading the progress of the wall clock is compared with that of the monotonic clock; as long as they agree
 //! within a tolerance, the wall clock is followed. When it jumps further, in either direction, it is not followed: time
-//! goes on by the monotonic clock from where it was, until the wall clock returns or another leader takes over. So a
-//! jump back does not freeze the time to live of locks, and a jump forward does not expire them all at once. This does
-//! not detect a clock that is wrong from the start of a leadership: timestamps then run ahead with it, but their order
-//! stays correct.
+//! advances by the monotonic clock from where it was, until the wall clock returns or another leader takes over. A jump
+//! back therefore does not freeze the time to live of locks, and a jump forward does not expire them all at once. This
+//! does not detect a clock that is wrong from the start of a leadership: timestamps then run ahead with it, but their
+//! order stays correct.
 //!
 //! *Rejected:* following forward jumps, as the well-known implementations do: one wrong reading on one machine moves
 //! the cluster's time ahead permanently.

@@ -73,7 +73,7 @@ fn a_new_leader_starts_at_the_old_bound_even_when_its_clock_is_behind() {
     let granted = oracle.allocate(1, at(0, START_MS)).unwrap();
     assert_eq!((granted.physical_ms, granted.logical), (bound_ms, 0));
     let later = oracle.allocate(1, at(500, START_MS + 500)).unwrap();
-    assert_eq!(later.physical_ms, bound_ms + 500, "time goes on, so locks expire");
+    assert_eq!(later.physical_ms, bound_ms + 500, "time advances, so locks expire");
 }
 
 #[test]

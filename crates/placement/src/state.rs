@@ -2,7 +2,7 @@
 //!
 //! All of it is stored in column family [`FAMILY`]. Integers in keys are big-endian, so that records of a kind are in
 //! id order; integers in values are little-endian. `slice` is a varint length and the bytes. Every value starts with a
-//! format version (1 byte, now 1). The engine checks bytes on their way back, so there is no checksum here.
+//! format version (1 byte, now 1). The engine verifies checksums on reads, so there is no checksum here.
 //!
 //! | key | value after the version byte |
 //! |---|---|

@@ -25,7 +25,7 @@ pub struct Config {
     /// Bytes that the logs of all regions may take in memory; see [`crate::MemoryStatus`]. Default 512 MiB.
     pub memory_bytes_max: usize,
     /// Bytes of committed entries, over all regions, that may be in flight to the engine; the rest waits in the logs.
-    /// Each region may have one round in flight. Default 32 MiB.
+    /// Each region may have one apply round in flight. Default 32 MiB.
     pub applying_bytes_max: usize,
     /// Bytes of entries in one append message (at least one entry). Default 1 MiB.
     pub append_bytes_max: usize,

@@ -34,7 +34,7 @@ pub(crate) struct Outbox {
     last_view: u64,
     pub send: Vec<(StoreId, Bytes)>,
     pub streams: Vec<StreamOp>,
-    /// Regions with rounds in this poll's persist.
+    /// Regions with Ready batches in this poll's persist.
     pub persisting: BTreeSet<RegionId>,
     pub apply: WriteBatch,
     pub applied: Vec<AppliedRegion>,

@@ -142,17 +142,17 @@ fn leadership_moves_when_asked_and_nothing_is_lost() {
 fn a_node_cut_off_for_long_catches_up_by_a_snapshot() {
     let mut cluster = cluster(35);
     let leader = cluster.await_leader(DATA, None);
-    let laggard = (1..=3).find(|id| *id != leader).expect("three nodes");
+    let lagging = (1..=3).find(|id| *id != leader).expect("three nodes");
     put(&mut cluster, "first", "1");
-    cut_off(&mut cluster.world, laggard);
+    cut_off(&mut cluster.world, lagging);
     for number in 0..1_500 {
         put(&mut cluster, &format!("k{}", number % 100), &format!("{number}-{}", "x".repeat(200)));
     }
     run_for(&mut cluster, 10);
-    let before = cluster.world.node(laggard).map(ClusterNode::snapshots_installed);
+    let before = cluster.world.node(lagging).map(ClusterNode::snapshots_installed);
     cluster.world.heal();
     run_for(&mut cluster, 5);
-    let after = cluster.world.node(laggard).map(ClusterNode::snapshots_installed);
+    let after = cluster.world.node(lagging).map(ClusterNode::snapshots_installed);
     assert!(after > before, "the log was truncated, so only a snapshot helps: {before:?}, {after:?}");
     assert_good(cluster, 0);
 }

@@ -168,7 +168,7 @@ impl<R: Replicated> Scheduler<R> {
             let mut next = crate::lock_key(last);
             next.push(0);
             debug_assert!(range.contains(&next) || range.end.as_deref() == Some(next.as_slice()), "inside the region");
-            assert!(range.start.as_deref().is_none_or(|start| start < next.as_slice()), "it goes on");
+            assert!(range.start.as_deref().is_none_or(|start| start < next.as_slice()), "the resolve makes progress");
             range.start = Some(Bytes::from(next));
             let whole = keys.len() == RESOLVE_KEYS_MAX;
             self.run(context, keys.clone(), |view| action::resolve_keys(&txns, &keys, view)).await?;

@@ -122,7 +122,7 @@ impl Committer {
         let cluster = &self.client.cluster;
         let primary = self.keys.first().expect("a transaction without keys does not commit");
         let mut commit_version = cluster.timestamp(backoff).await?;
-        // Pushed again and again by readers, or sent again and again: bounded by the deadline.
+        // Pushed repeatedly by readers, or sent repeatedly: bounded by the deadline.
         loop {
             let region = cluster.locate(&Mode::Txn.position(primary), backoff).await?;
             let (here, rest): (Vec<Bytes>, Vec<Bytes>) =

@@ -76,7 +76,7 @@ pub enum RefusalCode {
     /// A code that this version does not know, or a command or answer of a newer version.
     Unsupported = 0,
     /// This node does not lead placement, or ceased to while the call waited: ask the leader. The change that the call
-    /// asked for may have happened all the same.
+    /// asked for may have happened anyway.
     NotLeader = 1,
     /// The cluster has not been given its first state.
     NotBootstrapped = 2,

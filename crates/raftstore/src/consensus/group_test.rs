@@ -39,8 +39,8 @@ fn leader() -> Group {
     let mut group = follower();
     group.campaign();
     for term in [4, 4] {
-        while let Some(round) = group.ready(Duration::ZERO, 0) {
-            group.persisted(round.number);
+        while let Some(ready_batch) = group.ready(Duration::ZERO, 0) {
+            group.persisted(ready_batch.number);
         }
         for kind in [18, 6] {
             let message = RaftMessage { kind, term, ..RaftMessage::default() };
@@ -87,9 +87,9 @@ proptest! {
         let mut group = if lead { leader() } else { follower() };
         for (from, message) in list {
             group.step(PeerId(from), message, &region(), Duration::ZERO);
-            while let Some(round) = group.ready(Duration::ZERO, 0) {
-                group.persisted(round.number);
-                if let Some(last) = round.committed.last() {
+            while let Some(ready_batch) = group.ready(Duration::ZERO, 0) {
+                group.persisted(ready_batch.number);
+                if let Some(last) = ready_batch.committed.last() {
                     group.applied(last.index);
                 }
             }

@@ -141,7 +141,7 @@ impl EntryLog {
 
     pub fn offer_snapshot(&mut self, snapshot: Option<Snapshot>) {
         let useful = |offered: &Snapshot| offered.get_metadata().index >= self.truncated.index;
-        assert!(snapshot.as_ref().is_none_or(useful), "the log goes on where an offered snapshot ends");
+        assert!(snapshot.as_ref().is_none_or(useful), "the log continues where an offered snapshot ends");
         self.snapshot = snapshot;
     }
 

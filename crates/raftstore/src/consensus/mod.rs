@@ -60,9 +60,9 @@ pub enum OutgoingKind {
     Other,
 }
 
-/// What one Ready asks for.
+/// The content of one Ready.
 #[derive(Debug, Default)]
-pub struct Round {
+pub struct ReadyBatch {
     /// For [`Group::persisted`].
     pub number: u64,
     /// A received snapshot replaced the log: everything before `snapshot.index` is dropped. If `.1`, entries above it
@@ -74,7 +74,7 @@ pub struct Round {
     pub vote_changed: bool,
     /// May be sent now.
     pub messages: Vec<Outgoing>,
-    /// May be sent when this round and all before it are persisted.
+    /// May be sent when this batch and all before it are persisted.
     pub persisted_messages: Vec<Outgoing>,
     /// Committed: to be applied in order.
     pub committed: Vec<Entry>,
@@ -90,10 +90,10 @@ pub struct Group {
     settled: (u64, StateRole),
     timeout_ticks: usize,
     election_ticks: usize,
-    /// A restored snapshot that is not persisted yet: its index, and the round that persists it. (The index alone is
-    /// ambiguous: a snapshot that replaces a lost one may end where the durable log ends.)
+    /// A restored snapshot that is not persisted yet: its index, and the Ready batch that persists it. (The index alone
+    /// is ambiguous: a snapshot that replaces a lost one may end where the durable log ends.)
     restoring: Option<(u64, u64)>,
-    /// Term and vote as of the last round.
+    /// Term and vote as of the last Ready batch.
     last_vote: (u64, u64),
 }
 
@@ -271,7 +271,7 @@ impl Group {
         self.node.apply_conf_change(&core_change(change)).map(|_| ()).map_err(|error| error.to_string())
     }
 
-    /// Asks for a read index, which comes back in [`Round::reads`] with `context` once a quorum confirmed the
+    /// Asks for a read index, which comes back in [`ReadyBatch::reads`] with `context` once a quorum confirmed the
     /// leadership, or never if leadership is lost. Only for a leader for which [`Group::committed_own_term`] is true.
     pub fn read_index(&mut self, context: u64) {
         assert!(self.role() == Role::Leader && self.committed_own_term(), "the core drops early read requests");
@@ -291,7 +291,7 @@ impl Group {
         let _ = self.node.request_snapshot();
     }
 
-    /// Index of a snapshot that the core accepted and that no round has taken yet.
+    /// Index of a snapshot that the core accepted and that no Ready batch contains yet.
     pub fn pending_snapshot(&self) -> Option<u64> {
         self.node.snap().map(|snapshot| snapshot.get_metadata().index)
     }
@@ -330,47 +330,50 @@ impl Group {
 
     /// Takes the pending work, if any. `now` and `void_through` (the leader's transfers that are void) are stamped on
     /// heartbeats.
-    pub fn ready(&mut self, now: Duration, void_through: u64) -> Option<Round> {
+    pub fn ready(&mut self, now: Duration, void_through: u64) -> Option<ReadyBatch> {
         if !self.node.has_ready() {
             return None;
         }
         let mut ready = self.node.ready();
-        let mut round = Round { number: ready.number(), ..Round::default() };
+        let mut ready_batch = ReadyBatch { number: ready.number(), ..ReadyBatch::default() };
         if !ready.snapshot().is_empty() {
             let metadata = ready.snapshot().get_metadata();
             let position = Position { index: metadata.index, term: metadata.term };
             let members = metadata.get_conf_state().clone();
             let dropped_above = self.node.mut_store().restore(position, members);
-            round.snapshot = Some((position, dropped_above));
-            self.restoring = Some((position.index, round.number));
+            ready_batch.snapshot = Some((position, dropped_above));
+            self.restoring = Some((position.index, ready_batch.number));
         }
-        round.entries = ready.take_entries();
-        self.node.mut_store().append(&round.entries);
+        ready_batch.entries = ready.take_entries();
+        self.node.mut_store().append(&ready_batch.entries);
         if let Some(hard_state) = ready.hs() {
             let vote = (hard_state.term, hard_state.vote);
-            round.vote_changed = vote != std::mem::replace(&mut self.last_vote, vote);
+            ready_batch.vote_changed = vote != std::mem::replace(&mut self.last_vote, vote);
         }
         let outgoing = |message| step::outgoing(message, now, void_through);
-        round.messages = ready.take_messages().into_iter().map(outgoing).collect();
-        round.persisted_messages = ready.take_persisted_messages().into_iter().map(outgoing).collect();
-        round.committed = ready.take_committed_entries();
-        round.reads = ready
+        ready_batch.messages = ready.take_messages().into_iter().map(outgoing).collect();
+        ready_batch.persisted_messages = ready.take_persisted_messages().into_iter().map(outgoing).collect();
+        ready_batch.committed = ready.take_committed_entries();
+        ready_batch.reads = ready
             .take_read_states()
             .into_iter()
             .filter_map(|read| Some((u64::from_be_bytes(read.request_ctx.try_into().ok()?), read.index)))
             .collect();
         self.node.advance_append_async(ready);
         assert_eq!(self.node.store().last(), self.last_index(), "everything taken is in the log");
-        debug_assert!(round.committed.windows(2).all(|pair| pair[0].index + 1 == pair[1].index));
-        assert!(round.committed.last().is_none_or(|last| last.index <= self.durable_index()), "durable before applied");
-        Some(round)
+        debug_assert!(ready_batch.committed.windows(2).all(|pair| pair[0].index + 1 == pair[1].index));
+        assert!(
+            ready_batch.committed.last().is_none_or(|last| last.index <= self.durable_index()),
+            "durable before applied"
+        );
+        Some(ready_batch)
     }
 
-    /// Rounds through `number` are durable.
+    /// Ready batches through `number` are durable.
     pub fn persisted(&mut self, number: u64) {
         self.node.on_persist_ready(number);
         if let Some((index, _)) = self.restoring.take_if(|(_, of)| *of <= number) {
-            assert!(self.node.raft.raft_log.persisted >= index, "the round of a snapshot makes it durable");
+            assert!(self.node.raft.raft_log.persisted >= index, "the batch of a snapshot makes it durable");
             if index > self.node.raft.raft_log.applied {
                 self.node.advance_apply_to(index);
             }

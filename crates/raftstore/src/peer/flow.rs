@@ -28,7 +28,7 @@ pub(super) struct Flow {
     accounted: usize,
     /// Appends that were accepted since then.
     taken_bytes: usize,
-    /// Bytes of entries in flight to the engine, one number per round.
+    /// Bytes of entries in flight to the engine, one number per apply round.
     pub(super) applying: VecDeque<usize>,
     /// Full followers, at the leader.
     pub(super) full_followers: BTreeSet<PeerId>,
@@ -43,7 +43,7 @@ impl Peer {
     }
 
     /// Whether to report to the leader that this replica is full. One append ahead of the limit, so that few are sent
-    /// in vain.
+    /// without effect.
     pub(super) fn is_full(&self, out: &Outbox) -> bool {
         !self.leads()
             && !self.config.planted().followers_unbounded
@@ -78,8 +78,8 @@ impl Peer {
         out.memory.replace(&mut self.flow.accounted, self.group.log_bytes() + applying + queued);
     }
 
-    /// Whether committed entries wait although no install has to finish first. A region without a round in flight never
-    /// waits, so its next entries are handed out when that round has ended.
+    /// Whether committed entries wait although no install has to finish first. A region without an apply round in
+    /// flight never waits, so its next entries are handed out when that round has ended.
     pub(super) fn has_enough_applies(&self, out: &Outbox) -> bool {
         self.applies_in_flight > 0 && out.memory.applies_enough() && !self.config.planted().followers_unbounded
     }

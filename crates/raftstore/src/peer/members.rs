@@ -10,7 +10,7 @@
 //! replica's configuration is that of its flushed data, and its log may hold any number of later changes. But:
 //!
 //! 1. A leader proposes a change only when it has applied the one before, so a message with an entry of change k + 1
-//!    implies that change k is committed. Both are recorded in one persist (`take_round` sets the state blob dirty with
+//!    implies that change k is committed. Both are recorded in one persist (`take_ready` sets the state blob dirty with
 //!    every such entry).
 //! 2. The core does not stand for election while a change that it knows to be committed is not applied.
 //!

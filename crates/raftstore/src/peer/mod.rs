@@ -1,7 +1,7 @@
 //! One replica of one region: the layer between the events of a store and its raft group.
 //!
 //! The path of a proposal: admitted and queued ([`propose`]) -> all that queued since the last poll appended at once ->
-//! persisted and sent ([`round`]) -> committed -> checked again and put into the apply batch ([`apply`]) -> visible ->
+//! persisted and sent ([`ready`]) -> committed -> checked again and put into the apply batch ([`apply`]) -> visible ->
 //! answered. Its ticket moves along and is answered exactly once in every case.
 //!
 //! Invariants, asserted where they could break: entries are handed to apply in order without gap or repetition;
@@ -17,8 +17,8 @@ mod message;
 mod promise;
 mod propose;
 mod reads;
+mod ready;
 pub(crate) mod receive;
-mod round;
 mod serve;
 mod truncate;
 
@@ -53,7 +53,7 @@ struct Proposed {
     bytes: usize,
 }
 
-/// Rounds in flight to disk.
+/// Ready batches in flight to disk.
 struct Outstanding {
     persist: PersistId,
     /// The last Ready that is durable with this persist.
@@ -248,9 +248,9 @@ impl Peer {
         self.flush_proposals(out);
         self.flush_reads();
         self.hand_out_deferred(out);
-        while let Some(round) = self.group.ready(out.now, self.lease.void_through()) {
+        while let Some(ready_batch) = self.group.ready(out.now, self.lease.void_through()) {
             self.observe_role(out);
-            self.take_round(round, out);
+            self.take_ready(ready_batch, out);
             if out.fault.is_some() {
                 return;
             }

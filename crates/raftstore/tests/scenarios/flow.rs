@@ -65,7 +65,7 @@ fn a_leader_whose_quorum_cannot_apply_refuses_and_recovers() {
     }
     let done = load(&mut cluster, 300);
     assert!(done < 100, "{done} of 300 are done although a majority holds no more");
-    assert!(cluster.status(leader).leads, "heartbeats go on");
+    assert!(cluster.status(leader).leads, "heartbeats continue");
     for id in 1..=3 {
         cluster.node(id).release_applies();
     }

@@ -348,7 +348,7 @@ fn a_log_that_outgrows_what_is_kept_for_a_snapshot_is_truncated_and_counted() {
     let leader = leave_behind(&mut cluster, away);
     (1..=3).for_each(|id| cluster.node(id).send_delay_ms_max = 60_000);
     cluster.start(away);
-    cluster.until(30, "a snapshot is on its way", |cluster| {
+    cluster.until(30, "a snapshot is in flight", |cluster| {
         cluster.node(leader).jobs.iter().any(|(_, job)| matches!(job, Job::Send { .. }))
     });
     let truncated = cluster.status(leader).truncated_index;

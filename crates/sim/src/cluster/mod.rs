@@ -10,8 +10,8 @@
 //! 5. *final checks*: replicas are equal byte by byte, no acknowledged write is lost, every key's history is
 //!    linearizable, timestamps are unique and go forward, transactions see consistent snapshots.
 
+mod client_mix;
 mod commands;
-mod crowd;
 mod digest;
 mod final_checks;
 mod leaks;
@@ -22,8 +22,8 @@ mod theme;
 mod watch;
 pub mod wire;
 
+pub use client_mix::ClientMix;
 pub use commands::Commands;
-pub use crowd::Crowd;
 pub use digest::Digests;
 pub use node::{Checks, ClusterNode, Remains, Sizes};
 pub use planted::PlantedBug;
@@ -223,22 +223,22 @@ impl Cluster {
 
     /// Starts the clients of the usual workload.
     fn start_clients(&mut self) {
-        let crowd = Crowd::draw(self.theme, &mut self.rng.child("workload"));
+        let client_mix = ClientMix::draw(self.theme, &mut self.rng.child("workload"));
         for node in self.nodes.clone() {
-            for (number, knobs) in (0..).zip(&crowd.pinned) {
+            for (number, knobs) in (0..).zip(&client_mix.pinned) {
                 self.start_raw(PINNED_CLIENTS + number * PINNED_KIND + node, Some(node), knobs);
             }
-            if crowd.pinned_timestamps {
-                self.start_timestamps(PINNED_TIMESTAMP_CLIENTS + node, Some(node), crowd.timestamp_pause_ms_max);
+            if client_mix.pinned_timestamps {
+                self.start_timestamps(PINNED_TIMESTAMP_CLIENTS + node, Some(node), client_mix.timestamp_pause_ms_max);
             }
         }
-        for client in 1..=crowd.raw_clients {
-            self.start_raw(client, None, &crowd.raw);
+        for client in 1..=client_mix.raw_clients {
+            self.start_raw(client, None, &client_mix.raw);
         }
-        for client in crowd.raw_clients + 1..=crowd.raw_clients + crowd.timestamp_clients {
-            self.start_timestamps(client, None, crowd.timestamp_pause_ms_max);
+        for client in client_mix.raw_clients + 1..=client_mix.raw_clients + client_mix.timestamp_clients {
+            self.start_timestamps(client, None, client_mix.timestamp_pause_ms_max);
         }
-        if let Some((knobs, tellers)) = crowd.bank {
+        if let Some((knobs, tellers)) = client_mix.bank {
             self.start_bank(knobs, tellers);
         }
     }

@@ -59,7 +59,7 @@ pub struct Sizes {
     pub snapshot_log_factor: usize,
     /// A raft tick.
     pub tick: Duration,
-    /// Ticks of an election time-out.
+    /// Ticks of an election timeout.
     pub election_ticks: u32,
     /// Ticks between heartbeats.
     pub heartbeat_ticks: u32,

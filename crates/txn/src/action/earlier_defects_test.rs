@@ -58,7 +58,7 @@ fn a_rollback_leaves_the_locks_of_others() {
     assert_eq!(store.family(TXN_LOCK).len(), 1);
     store.commit(&["k"], 7, 8).unwrap();
     assert_eq!(store.get_at("k", 8).unwrap().unwrap(), "1");
-    assert!(store.prewrite(&prewrite(&[("k", put("1"))], "k", 5)).is_err(), "and 5 is rolled back for good");
+    assert!(store.prewrite(&prewrite(&[("k", put("1"))], "k", 5)).is_err(), "and 5 stays rolled back");
 }
 
 /// 21: a commit timestamp at or below the start timestamp was accepted.
