@@ -1,6 +1,6 @@
-//! The promise of the whole store, with real processes and an unmodified client: while raw writers and bank
-//! transfers run, the leader is killed with SIGKILL five times. Afterwards every acknowledged write is there, no
-//! money was made or lost in any snapshot, and all replicas hold the same data.
+//! The guarantees of the whole store, with real processes and an unmodified client: while raw writers and bank
+//! transfers run, the leader is killed with SIGKILL five times. Afterwards every acknowledged write exists, the total
+//! was constant in every snapshot, and all replicas hold the same data.
 
 #![allow(clippy::disallowed_methods)] // a test over real processes waits on the real clock
 
@@ -19,7 +19,7 @@ const TELLERS: usize = 2;
 const ACCOUNTS: u64 = 8;
 const OPENING_BALANCE: i64 = 100;
 
-/// Writes each key once, in order; returns the acknowledged ones. A key whose write failed is of unknown fate.
+/// Writes each key once, in order; returns the acknowledged ones. The outcome of a failed write is unknown.
 async fn write_until(
     stop: Arc<AtomicBool>,
     acknowledged: Arc<AtomicU64>,
@@ -90,7 +90,7 @@ async fn total(client: &TransactionClient) -> Result<i64, tikv_client::Error> {
     Ok(pairs.into_iter().map(|pair| balance_of(Some(pair.into_value()))).sum())
 }
 
-/// What one teller has done: without either it would prove nothing.
+/// The counts of one teller: without both the test would prove nothing.
 #[derive(Default)]
 struct Done {
     transfers: AtomicU64,
@@ -109,7 +109,7 @@ async fn transfer_until(stop: Arc<AtomicBool>, endpoints: Vec<String>, teller: u
             Err(_) => client = connect_transactions(&endpoints).await,
         }
         if let Ok(sum) = total(&client).await {
-            assert_eq!(sum, ACCOUNTS as i64 * OPENING_BALANCE, "money was made or lost");
+            assert_eq!(sum, ACCOUNTS as i64 * OPENING_BALANCE, "the total has changed");
             done.snapshots.fetch_add(1, Ordering::AcqRel);
         }
     }
@@ -117,9 +117,9 @@ async fn transfer_until(stop: Arc<AtomicBool>, endpoints: Vec<String>, teller: u
 
 async fn wait_for_progress(counter: &AtomicU64, by: u64) {
     let goal = counter.load(Ordering::Acquire) + by;
-    let deadline = Instant::now() + support::PATIENCE;
+    let deadline = Instant::now() + support::WAIT_MAX;
     while counter.load(Ordering::Acquire) < goal {
-        assert!(Instant::now() < deadline, "no progress for {:?}", support::PATIENCE);
+        assert!(Instant::now() < deadline, "no progress for {:?}", support::WAIT_MAX);
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -163,7 +163,7 @@ async fn nothing_acknowledged_is_lost_when_leaders_are_killed() {
     for teller in tellers {
         teller.await.expect("no teller panics");
     }
-    // A transfer that a kill cut short may have left locks that live for seconds yet.
+    // A transfer that a kill interrupted may have left locks that live for some more seconds.
     let reader = connect_transactions(&endpoints).await;
     assert_eq!(eventually("a last sum", async || total(&reader).await).await, ACCOUNTS as i64 * OPENING_BALANCE);
 
@@ -180,7 +180,7 @@ async fn nothing_acknowledged_is_lost_when_leaders_are_killed() {
                 assert_eq!(
                     found.get(key.as_bytes()).map(Vec::as_slice),
                     Some(value.as_bytes()),
-                    "writer {writer} was told {key} is safe"
+                    "writer {writer} got an acknowledgement of {key}"
                 );
             }
         }

@@ -12,9 +12,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// Below the ports that systems hand out by themselves: none of these is taken by the end of some connection.
+/// Below the ephemeral ports: none of these is used by an outgoing connection.
 const PORTS: std::ops::Range<u16> = 10_000..30_000;
 
 /// The first of `count` neighbouring ports without a listener; each process begins its search elsewhere.
@@ -27,7 +27,7 @@ fn free_ports(count: u16) -> u16 {
     found.unwrap_or_else(|| panic!("no {count} neighbouring free ports in {PORTS:?}"))
 }
 
-/// A running cluster and what it says on the console, both streams together.
+/// A running cluster and its console output, both streams together.
 struct Running {
     process: Child,
     lines: Receiver<String>,
@@ -54,7 +54,7 @@ impl Running {
 
     /// The next line that contains `text`.
     fn line(&mut self, text: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_MAX;
         loop {
             let line = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now()));
             let line = line.unwrap_or_else(|_| panic!("waited for {text:?}; seen: {:#?}", self.seen));
@@ -97,9 +97,9 @@ fn succeeds(port: u16, arguments: &[&str]) -> String {
     succeeds_at(&format!("127.0.0.1:{port}"), arguments)
 }
 
-/// The same, tried again while an election lasts longer than the command waits, or has left a put's outcome unknown.
+/// The same, repeated while an election lasts longer than the command waits, or has left a put's outcome unknown.
 fn succeeds_in_the_end(port: u16, arguments: &[&str]) -> String {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_MAX;
     loop {
         let output = kontiki(port, arguments);
         if output.status.success() {
@@ -109,9 +109,9 @@ fn succeeds_in_the_end(port: u16, arguments: &[&str]) -> String {
     }
 }
 
-/// Asks until placement has heard of every store and every leader.
+/// Asks until placement has a report of every store and every leader.
 fn wait_for_status(port: u16) -> Value {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_MAX;
     loop {
         let status: Value = serde_json::from_str(&succeeds_in_the_end(port, &["status", "--json"])).expect("JSON");
         let regions = status["regions"].as_array().expect("a list");
@@ -124,7 +124,7 @@ fn wait_for_status(port: u16) -> Value {
 
 /// A killed store is not up for long; versions are the program's; counts of regions are those of the nodes.
 fn check_status_without_the_second_store(port: u16) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_MAX;
     let states = |status: &Value| -> Vec<String> {
         let stores = status["stores"].as_array().expect("a list");
         stores.iter().map(|store| store["state"].as_str().expect("text").to_owned()).collect()
@@ -144,7 +144,7 @@ fn check_status_without_the_second_store(port: u16) {
     assert!(metrics.lines().any(|line| line == format!("kontiki_regions {regions}")), "{metrics}");
 }
 
-/// Of several endpoints one may be frozen: it takes connections, and answers nothing. And a status port is no endpoint.
+/// One of several endpoints may hang: it accepts connections and answers nothing. A status port is not an endpoint.
 fn check_endpoints(port: u16) {
     let frozen = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let nodes = format!("{},127.0.0.1:{}", frozen.local_addr().expect("bound"), port + 2);

@@ -1,5 +1,5 @@
-//! One lost disk of three costs nothing: a node that comes back with an empty directory stays outside, says so, and
-//! what was acknowledged without it is served as soon as a majority that has it is up.
+//! One lost disk of three loses no data: a node that comes back with an empty directory does not take part and reports
+//! this, and what was acknowledged without it is served as soon as a majority that has it is up.
 
 #![allow(clippy::disallowed_methods)] // a test over real processes waits on the real clock
 
@@ -42,7 +42,7 @@ fn a_node_with_an_emptied_directory_neither_votes_nor_counts_and_says_why() {
     cluster.nodes[1].start();
     cluster.nodes[2].start();
     let status_addr = cluster.nodes[1].status_addr.clone();
-    let why = wait_for("node 2 to know that it was emptied", || {
+    let why = wait_for("node 2 to know that its directory was emptied", || {
         http_get(&status_addr, "/readyz").filter(|(_, why)| why.contains("its data are lost")).map(|(code, _)| code)
     });
     assert_eq!(why, 503);
@@ -54,11 +54,11 @@ fn a_node_with_an_emptied_directory_neither_votes_nor_counts_and_says_why() {
 
     cluster.nodes[0].start();
     read_acknowledged(&endpoints[0], "an acknowledged put to be read");
-    wait_for("two of three to go on", || run(&endpoints[2], &["put", "later", "yes"]).0.then_some(()));
+    wait_for("two of three to continue", || run(&endpoints[2], &["put", "later", "yes"]).0.then_some(()));
     cluster.nodes[0].wait_ready();
     cluster.nodes[2].wait_ready();
 
-    // Its operator gives the lost directory up: it becomes a new replica, and with it one of the others may go.
+    // Its operator replaces the lost directory: it becomes a new replica, and with it one of the others may fail.
     cluster.nodes[1].stop();
     cluster.nodes[1].start_with(&["--replace-lost-directory"]);
     cluster.nodes[1].wait_ready();
@@ -67,5 +67,5 @@ fn a_node_with_an_emptied_directory_neither_votes_nor_counts_and_says_why() {
     assert!(regions.len() == 3 && regions.iter().all(|region| region["applied_index"].is_u64()), "{status}");
     cluster.nodes[0].stop();
     read_acknowledged(&endpoints[1], "an acknowledged put to be read without node 1");
-    wait_for("nodes 2 and 3 to go on", || run(&endpoints[1], &["put", "last", "yes"]).0.then_some(()));
+    wait_for("nodes 2 and 3 to continue", || run(&endpoints[1], &["put", "last", "yes"]).0.then_some(()));
 }

@@ -1,5 +1,5 @@
-//! A directory from hand to hand: embedded with families of its own, served, stopped, read and copied by commands, and
-//! its copy served again.
+//! One directory in several uses: embedded with user families, served, stopped, read and copied by commands, and its
+//! copy served again.
 
 #![allow(clippy::disallowed_methods)] // a test over real processes touches the machine
 
@@ -32,7 +32,7 @@ fn read_own(dir: &Path) {
     db.close().expect("closes");
 }
 
-/// Runs a command; gives what it printed.
+/// Runs a command; returns its output.
 fn succeeds(arguments: &[&str]) -> String {
     let output = kontiki().args(arguments).output().expect("the program starts");
     assert!(output.status.success(), "{arguments:?}: {output:?}");
@@ -85,7 +85,7 @@ async fn a_directory_is_embedded_served_read_when_stopped_copied_and_served_agai
         succeeds(&["put", "copy", "5", "--data-dir", copy]); // It belongs to no store.
     }
 
-    // The node goes on, and its copy becomes a store of its own.
+    // The node continues, and its copy becomes a separate store.
     cluster.nodes[0].start();
     cluster.wait_ready();
     let client = connect_raw(&cluster.endpoints()).await;
@@ -156,22 +156,22 @@ async fn a_repaired_directory_is_served_again_if_nothing_was_lost() {
     }
     cluster.stop();
 
-    // With damage it is a node no more, and that is said by all who meet it.
+    // With damage it cannot run as a node any more, and every command reports this.
     let segment = first_file(&served, "wal", ".wal");
     let mut bytes = std::fs::read(&segment).expect("readable");
     bytes[40] ^= 1;
     std::fs::write(&segment, bytes).expect("writable");
     let refused = kontiki().args(["serve", "--data-dir", &text(&served)]).output().expect("the program starts");
-    let told = |output: &std::process::Output| {
+    let error_text = |output: &std::process::Output| {
         [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned()).concat()
     };
-    assert!(!refused.status.success() && told(&refused).contains("--replace-lost-directory"), "{refused:?}");
+    assert!(!refused.status.success() && error_text(&refused).contains("--replace-lost-directory"), "{refused:?}");
     let output = kontiki().args(["repair", "--data-dir", &text(&served), &text(&saved)]).output().expect("starts");
-    assert!(!output.status.success() && told(&output).contains("--replace-lost-directory"), "{output:?}");
+    assert!(!output.status.success() && error_text(&output).contains("--replace-lost-directory"), "{output:?}");
     let members = "1=127.0.0.1:1,2=127.0.0.1:2,3=127.0.0.1:3";
     let refused = ["serve", "--data-dir", &text(&saved), "--store-id", "1", "--initial-cluster", members];
     let refused = kontiki().args(refused).output().expect("the program starts");
-    assert!(!refused.status.success() && told(&refused).contains("--replace-lost-directory"), "{refused:?}");
+    assert!(!refused.status.success() && error_text(&refused).contains("--replace-lost-directory"), "{refused:?}");
     let other = Cluster::prepared(1, |node| std::fs::rename(&saved, &node.data_dir).expect("moved"));
     let client = connect_raw(&other.endpoints()).await;
     assert_eq!(client.get("flushed".to_owned()).await.expect("get"), Some(b"1".to_vec()));

@@ -35,7 +35,7 @@ async fn a_transaction_over_several_keys_is_seen_whole_or_not_at_all() {
     assert_eq!(Vec::from(backward[0].key().clone()), b"account/019".to_vec());
     assert_eq!(backward.len(), 5);
     let found: Vec<_> =
-        reader.batch_get(["account/001".to_owned(), "nobody".to_owned()]).await.expect("batch get").collect();
+        reader.batch_get(["account/001".to_owned(), "missing".to_owned()]).await.expect("batch get").collect();
     assert_eq!(found.len(), 1);
     reader.rollback().await.expect("rolls back");
 
@@ -63,7 +63,11 @@ async fn of_two_conflicting_transactions_one_fails() {
 
     let mut reader = begin(&client).await;
     assert_eq!(reader.get("contended".to_owned()).await.expect("get"), Some(b"first".to_vec()));
-    assert_eq!(reader.get("only-second".to_owned()).await.expect("get"), None, "nothing of the loser is left");
+    assert_eq!(
+        reader.get("only-second".to_owned()).await.expect("get"),
+        None,
+        "nothing of the failed transaction is left"
+    );
     reader.rollback().await.expect("rolls back");
 }
 

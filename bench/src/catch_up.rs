@@ -1,5 +1,5 @@
-//! A follower that was down comes back under a steady load of writes, with a log bound far below what is written while a
-//! snapshot is sent and installed: how long until it has caught up, and how many snapshots that took.
+//! A follower that was down comes back under a steady load of writes, with a log bound far below what is written while
+//! a snapshot is sent and installed: how long until it has caught up, and how many snapshots that took.
 
 use crate::nodes::Nodes;
 use crate::{data, report};
@@ -14,10 +14,10 @@ pub struct Arguments {
     /// The `kontiki` binary to run.
     #[arg(long, default_value = "../target/release/kontiki")]
     binary: PathBuf,
-    /// Entries of 256 bytes that are there before.
+    /// Entries of 256 bytes that exist before.
     #[arg(long, default_value_t = 1_500_000)]
     entries: u64,
-    /// Bytes written in a second while the follower comes back.
+    /// Bytes written per second while the follower comes back.
     #[arg(long, default_value_t = 3 << 20)]
     bytes_per_second: u64,
     /// How long to wait at most, in seconds.
@@ -35,10 +35,10 @@ const BATCH: u64 = 100;
 
 async fn put_batch(client: &kontiki_client::RawClient, first: u64, count: u64) {
     let pairs = (first..first + count).map(|i| (data::key(i).to_vec(), data::value(i, VALUE_BYTES)));
-    client.batch_put(pairs.collect::<Vec<_>>()).await.expect("the cluster takes writes all the time");
+    client.batch_put(pairs.collect::<Vec<_>>()).await.expect("the cluster accepts writes all the time");
 }
 
-/// Writes at a steady rate over the keys that are there, until told to stop.
+/// Writes at a steady rate over the existing keys, until stopped.
 async fn load(client: kontiki_client::RawClient, entries: u64, bytes_per_second: u64, stop: Arc<AtomicBool>) -> u64 {
     let (began, mut written) = (Instant::now(), 0u64);
     let mut batch = 0;

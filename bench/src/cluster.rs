@@ -1,4 +1,4 @@
-//! Raw put and get on three local nodes, at several numbers of clients, with the disk's flush latency beside it.
+//! Raw put and get on three local nodes, at several numbers of clients, with the disk's flush latency for comparison.
 
 use crate::nodes::Nodes;
 use crate::{data, disk, report};
@@ -19,7 +19,7 @@ pub struct Arguments {
     /// Numbers of concurrent clients.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64])]
     clients: Vec<usize>,
-    /// Seconds a measurement.
+    /// Seconds per measurement.
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
     /// Rounds over all measurements.

@@ -1,5 +1,6 @@
-//! What was deleted and still stands before what lives: a queue (look at the first entry, delete it, push one at the end), the
-//! first seeks after many deletes, and many small deleted ranges. Engine after engine in each round; every answer is checked.
+//! Deleted entries in front of live ones: a queue (read the first entry, delete it, push one at the end), the first
+//! seeks after many deletes, and many small deleted ranges. Each round runs one engine after another; every answer is
+//! checked.
 
 use crate::engines::{self, Durability, Store};
 use crate::report::{head, latency, median, rate, row};
@@ -17,7 +18,7 @@ pub struct Arguments {
     /// How often all is done.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Entries of the queue that live.
+    /// Live entries of the queue.
     #[arg(long, default_value_t = 1000)]
     live: u64,
     /// Deletes before the first seek.
@@ -26,12 +27,13 @@ pub struct Arguments {
     /// Small deleted ranges in memory.
     #[arg(long, default_value_t = 100_000)]
     ranges: u64,
-    /// Where the stores are made; the default is the system's place for temporary files.
+    /// Where the stores are created; the default is the system's directory for temporary files.
     #[arg(long)]
     dir: Option<PathBuf>,
 }
 
-/// Windows of the queue begin after so many pops, and are so long. Between them entries are popped without a look.
+/// The numbers of pops after which the queue's measurement windows begin, and their length. Between them entries are
+/// popped without a read.
 const WINDOWS: [u64; 5] = [0, 10_000, 25_000, 50_000, 100_000];
 const WINDOW_POPS: u64 = 1000;
 const VALUE: [u8; 100] = [7; 100];
@@ -70,13 +72,13 @@ fn queue(store: &dyn Store, arguments: &Arguments) -> Figures {
         let began = Instant::now();
         for _ in 0..WINDOW_POPS {
             let found = first(store, &key(0)).expect("the queue is never empty");
-            assert_eq!(found, key(popped), "the first entry is the oldest that lives");
+            assert_eq!(found, key(popped), "the first entry is the oldest live one");
             store.delete(&found);
             store.put(&key(popped + live), &VALUE);
             popped += 1;
         }
         let per_second = WINDOW_POPS as f64 / began.elapsed().as_secs_f64();
-        figures.push((format!("pops a second after {begin}"), Figure::Rate(per_second)));
+        figures.push((format!("pops per second after {begin}"), Figure::Rate(per_second)));
     }
     figures
 }
@@ -96,9 +98,9 @@ fn deletes(store: &dyn Store, arguments: &Arguments) -> Figures {
     let mut figures = Vec::new();
     for name in ["first seek", "second seek", "third seek"] {
         let found = timed(&mut figures, name, || first(store, &key(0)));
-        assert_eq!(found, Some(key(count)), "one entry lives");
+        assert_eq!(found, Some(key(count)), "one live entry");
     }
-    // What was asked for in the background has its time.
+    // Gives background work time to finish.
     std::thread::sleep(Duration::from_secs(3));
     let found = timed(&mut figures, "seek 3 s later", || first(store, &key(0)));
     assert_eq!(found, Some(key(count)));
@@ -120,25 +122,25 @@ fn ranges(open: &dyn Fn() -> Box<dyn Store>, arguments: &Arguments) -> Figures {
         let per_second = operations as f64 / began.elapsed().as_secs_f64();
         figures.push((name.into(), Figure::Rate(per_second)));
     };
-    per(&mut figures, "range deletes a second", count, &mut || {
+    per(&mut figures, "range deletes per second", count, &mut || {
         (0..count).for_each(|at| store.delete_range(&key(at * RANGE_KEYS), &key(at * RANGE_KEYS + 2)));
     });
-    // Whatever the engine does for the first reader after a change is in the first seek.
+    // The first seek includes all work that the engine does for the first reader after a change.
     let look = |store: &dyn Store, at: u64| {
         let at = at * RANGE_KEYS;
         assert_eq!(first(store, &key(at)), Some(key(at + 2)), "the first two of each range are deleted");
     };
     timed(&mut figures, "first seek", || look(&*store, count / 2));
     let some = |at: u64| at.wrapping_mul(0x9e37_79b9_7f4a_7c15) % count;
-    per(&mut figures, "seeks a second", 20_000, &mut || (0..20_000).for_each(|at| look(&*store, some(at))));
-    per(&mut figures, "gets a second", 100_000, &mut || {
+    per(&mut figures, "seeks per second", 20_000, &mut || (0..20_000).for_each(|at| look(&*store, some(at))));
+    per(&mut figures, "gets per second", 100_000, &mut || {
         for at in 0..100_000 {
             let number = some(at) * RANGE_KEYS + at % RANGE_KEYS;
             let found = store.get(&key(number), &mut |value| assert_eq!(value, VALUE));
             assert_eq!(found, number % RANGE_KEYS >= 2, "key {number}");
         }
     });
-    per(&mut figures, "delete and seek a second", 1000, &mut || {
+    per(&mut figures, "delete and seek per second", 1000, &mut || {
         for at in 0..1000 {
             let number = some(at) * RANGE_KEYS;
             store.delete_range(&key(number), &key(number + 2));

@@ -1,4 +1,4 @@
-//! The floor under every durable write: fdatasync of a small write, growing file and preallocated file.
+//! The lower bound of every durable write: fdatasync of a small write, growing file and preallocated file.
 
 use crate::report;
 use std::os::unix::fs::FileExt;

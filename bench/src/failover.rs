@@ -1,4 +1,4 @@
-//! Kills the leader under load, again and again, and measures how long no write is acknowledged.
+//! Kills the leader under load, repeatedly, and measures how long no write is acknowledged.
 
 use crate::nodes::Nodes;
 use crate::{data, report};

@@ -18,7 +18,7 @@ mod transact;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(about = "Benchmarks of Kontiki beside its peers")]
+#[command(about = "Benchmarks of Kontiki and its peers")]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -26,26 +26,26 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Kontiki beside RocksDB, fjall, redb and LMDB, embedded.
+    /// Kontiki, RocksDB, fjall, redb and LMDB, embedded.
     Embedded(embedded::Arguments),
-    /// Tables of figures that `embedded --json` noted.
+    /// Tables of figures that `embedded --json` recorded.
     Report(embedded::ReportArguments),
     /// One group of `embedded` with one engine.
     #[command(hide = true)]
     EmbeddedChild(embedded::ChildArguments),
-    /// Raw put and get on three local nodes, with the disk's flush latency beside it.
+    /// Raw put and get on three local nodes, with the disk's flush latency for comparison.
     Cluster(cluster::Arguments),
     /// Kills the leader under load and measures the gap in service.
     Failover(failover::Arguments),
     /// A follower that was down comes back under a steady load of writes.
     CatchUp(catch_up::Arguments),
-    /// Gets beside clients that scan everything.
+    /// Gets concurrently with clients that scan everything.
     Scans(scans::Arguments),
-    /// Transactions that all want one key, beside the same behind one mutex, and redb.
+    /// Transactions that all update one key, compared with the same behind one mutex, and with redb.
     Transact(transact::Arguments),
     /// A queue, seeks after many deletes, many deleted ranges.
     Dead(dead::Arguments),
-    /// What the disk gives: fdatasync latency of small appends.
+    /// The disk alone: fdatasync latency of small appends.
     Disk(disk::Arguments),
 }
 

@@ -98,7 +98,7 @@ impl Nodes {
         }
     }
 
-    /// The node that leads the data region by its own word.
+    /// The node that reports that it leads the data region.
     pub fn leader(&self) -> usize {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
@@ -129,7 +129,7 @@ impl Nodes {
         body.lines().filter_map(value).sum::<f64>() as u64
     }
 
-    /// The most memory that a node's process had.
+    /// The peak memory of a node's process.
     pub fn peak_memory_bytes(&self, i: usize) -> u64 {
         let id = self.nodes[i].child.as_ref().map_or(0, Child::id);
         let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
@@ -151,7 +151,7 @@ impl Nodes {
         self.nodes.iter().map(|node| node.addr.clone()).collect()
     }
 
-    /// The directory of the first node, to measure the disk where the data lies.
+    /// The directory of the first node, to measure the disk where the data is.
     pub fn data_dir(&self) -> &Path {
         &self.nodes[0].dir
     }

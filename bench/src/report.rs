@@ -1,4 +1,4 @@
-//! Medians, percentiles and tables in the form docs/benchmarks.md quotes.
+//! Medians, percentiles and tables in the form of docs/benchmarks.md.
 
 use std::time::Duration;
 

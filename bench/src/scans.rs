@@ -1,5 +1,5 @@
-//! Gets beside scans of everything: what a few clients that ask for all there is, in one request each time, do to others.
-//! Our own client pages; these speak the protocol.
+//! Gets concurrently with scans of everything: the effect of a few clients that read everything in one request on other
+//! clients. Our own client reads in pages; these clients use the protocol directly.
 
 use crate::nodes::Nodes;
 use crate::{data, report};
@@ -21,7 +21,7 @@ pub struct Arguments {
     /// Entries of 64 bytes.
     #[arg(long, default_value_t = 600_000)]
     entries: u64,
-    /// Clients that scan everything, keys only, again and again, in one request each time.
+    /// Number of clients that scan everything, keys only, repeatedly, in one request each time.
     #[arg(long, default_value_t = 4)]
     scanners: u64,
     /// For how long, in seconds.
@@ -29,7 +29,7 @@ pub struct Arguments {
     seconds: u64,
 }
 
-/// A connection to the leader, and what a request to it says of the region.
+/// A connection to the leader, and the context of requests to the region.
 async fn scanner(address: &str) -> (TikvClient<Channel>, Context) {
     let endpoint = format!("http://{address}");
     let mut pd = PdClient::connect(endpoint.clone()).await.expect("connects");
@@ -64,7 +64,7 @@ async fn scans(arguments: &Arguments) {
                     let request = RawScanRequest { context, limit: u32::MAX, key_only: true, ..Default::default() };
                     let answer = scanner.raw_scan(request).await.expect("answered").into_inner();
                     match answer.region_error {
-                        None => assert_eq!(answer.kvs.len() as u64, entries, "a scan misses something"),
+                        None => assert_eq!(answer.kvs.len() as u64, entries, "a scan misses entries"),
                         // The leader has changed: what is reported at the end.
                         Some(_) => tokio::time::sleep(Duration::from_millis(50)).await,
                     }
@@ -87,7 +87,7 @@ async fn scans(arguments: &Arguments) {
     }
     let quantile = |latencies: &mut Vec<Duration>, q| report::latency(report::quantile(latencies, q));
     println!(
-        "{} scans of {} keys by {} clients; {} gets: p50 {}, p99 {}, longest {}; the leader {}; memory of it {} MiB at most",
+        "{} scans of {} keys by {} clients; {} gets: p50 {}, p99 {}, longest {}; the leader {}; its memory at most {} MiB",
         scanned.load(Ordering::Acquire),
         arguments.entries,
         arguments.scanners,

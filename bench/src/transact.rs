@@ -1,5 +1,6 @@
-//! Transactions that all want one key: threads that each read a counter, add one, and put it, durably. Kontiki by `Db::transact`,
-//! the same behind one mutex (so that no two ever meet), and redb, which has one writer at a time. The counter is checked.
+//! Transactions that all update one key: threads that each read a counter, add one, and put it, durably. Kontiki by
+//! `Db::transact`, the same behind one mutex (so that no two conflict), and redb, which has one writer at a time. The
+//! counter is checked.
 
 use kontiki_engine::{Db, Options, Transaction};
 use redb::{Database, ReadableTable, TableDefinition};
@@ -18,7 +19,7 @@ pub struct Arguments {
     /// How often all is done, one after the other.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Where the databases are made; the default is the system's place for temporary files.
+    /// Where the databases are created; the default is the system's directory for temporary files.
     #[arg(long)]
     dir: Option<PathBuf>,
 }
@@ -26,7 +27,7 @@ pub struct Arguments {
 const KEY: &[u8] = b"counter";
 const TABLE: TableDefinition<&[u8], u64> = TableDefinition::new("default");
 
-/// Has every thread do the work so often; how long all took.
+/// Lets every thread repeat the work; returns the total time.
 fn measure(arguments: &Arguments, add_one: impl Fn() + Sync) -> Duration {
     let began = Instant::now();
     std::thread::scope(|scope| {
@@ -51,7 +52,7 @@ fn kontiki(arguments: &Arguments, dir: &Path, one_at_a_time: bool) -> (Duration,
     let db = Db::open(dir, Options::default()).expect("kontiki opens");
     let mutex = Mutex::new(());
     let took = measure(arguments, || {
-        let _alone = one_at_a_time.then(|| mutex.lock().expect("nobody panics"));
+        let _alone = one_at_a_time.then(|| mutex.lock().expect("no thread panics"));
         db.transact(add_one).expect("no call gives up");
     });
     let found = number(db.get(KEY).expect("readable").as_deref());
@@ -60,7 +61,7 @@ fn kontiki(arguments: &Arguments, dir: &Path, one_at_a_time: bool) -> (Duration,
 }
 
 fn redb(arguments: &Arguments, dir: &Path) -> Duration {
-    std::fs::create_dir_all(dir).expect("room");
+    std::fs::create_dir_all(dir).expect("a temporary directory");
     let db = Database::create(dir.join("redb")).expect("redb opens");
     let took = measure(arguments, || {
         let transaction = db.begin_write().expect("redb begin");
@@ -88,7 +89,7 @@ pub fn run(arguments: &Arguments) {
         Some(dir) => tempfile::tempdir_in(dir),
         None => tempfile::tempdir(),
     };
-    let root = root.expect("room");
+    let root = root.expect("a temporary directory");
     let calls = (arguments.threads * arguments.turns) as f64;
     println!("{} threads, {} additions each to one key, durable:", arguments.threads, arguments.turns);
     println!("{:>9} {:>12} {:>12} {:>9} {:>9}", "transact", "one mutex", "redb", "/ mutex", "/ redb");
@@ -101,7 +102,7 @@ pub fn run(arguments: &Arguments) {
         let ratio = |other: Duration| transact.as_secs_f64() / other.as_secs_f64();
         let ms = |took: Duration| took.as_secs_f64() * 1e3;
         println!(
-            "{:>6.0} ms {:>9.0} ms {:>9.0} ms {:>9.2} {:>9.2}   {:.2} retries a call, {:.0} us a call",
+            "{:>6.0} ms {:>9.0} ms {:>9.0} ms {:>9.2} {:>9.2}   {:.2} retries per call, {:.0} us per call",
             ms(transact),
             ms(mutex),
             ms(redb),

@@ -1,4 +1,4 @@
-//! Turns the project's .proto files into Rust with no protoc installed: protox is a compiler in Rust.
+//! Generates Rust from the project's .proto files without protoc: protox is a protobuf compiler in Rust.
 //!
 //! `bytes` fields become [`bytes::Bytes`], so a key or value is a view into the frame it arrived in.
 #![allow(clippy::disallowed_methods)] // a build script writes what it generates

@@ -33,7 +33,7 @@ fn segment(kind: u8, payload: &[u8]) -> Vec<u8> {
 
 fuzz_target!(
     init: {
-        // If the frame above were not the format's, every payload would be turned away unread.
+        // If the frame above were not the format's, every payload would be refused unread.
         let empty = summarize_segment(Path::new(PATH), NUMBER, &segment(2, &[]));
         assert_eq!(empty.ok().map(|summary| summary.rewrites), Some(1), "a rewrite of nothing is whole");
     },

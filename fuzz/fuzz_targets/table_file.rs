@@ -65,7 +65,7 @@ fn build() -> Sample {
     Sample { file, blocks }
 }
 
-/// Each four bytes of `data` name a block, a place in its payload or its compression byte, and what to change there.
+/// Each four bytes of `data` select a block, a position in its payload or its compression byte, and the change there.
 fn changed(sample: &Sample, data: &[u8]) -> Vec<u8> {
     let mut file = sample.file.clone();
     for change in data.chunks_exact(4).take(16) {

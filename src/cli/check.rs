@@ -1,4 +1,4 @@
-//! `kontiki check` and `repair`: read every byte of a directory that nobody has open.
+//! `kontiki check` and `repair`: read every byte of a directory that no process has open.
 
 use super::{Failure, local, text};
 use clap::Args;
@@ -20,7 +20,7 @@ pub struct Check {
 }
 
 impl Check {
-    /// Prints what was read and what is wrong; fails if something is.
+    /// Prints what was read and the problems found; fails if there are any.
     pub fn run(self) -> Result<(), Failure> {
         local::find_database(&self.data_dir)?;
         let report = inspect::check(&Env::real(), &self.data_dir).map_err(local::failed)?;
@@ -54,7 +54,7 @@ pub struct Repair {
 }
 
 impl Repair {
-    /// Saves what can be saved, and prints what was lost; fails if something is known to be.
+    /// Saves what can be saved, and prints what was lost; fails if something is known to be lost.
     pub fn run(self) -> Result<(), Failure> {
         local::find_database(&self.data_dir)?;
         let report = inspect::repair(&Env::real(), &self.data_dir, &self.target).map_err(local::failed)?;

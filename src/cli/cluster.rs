@@ -1,8 +1,8 @@
-//! `kontiki cluster`: several nodes on this machine, for trying things out.
+//! `kontiki cluster`: several nodes on this machine, for experiments.
 //!
-//! Every node is a child process that runs `serve`, so what is tried here is what runs elsewhere. Logs go to files; the
-//! console says where the nodes are and when one ends. A node that ends by itself is reported and not started again:
-//! what a cluster does without it can be watched.
+//! Every node is a child process that runs `serve`, so it is the same program as in production. Logs are written to
+//! files; the console shows the addresses of the nodes and when one ends. A node that ends by itself is reported and
+//! not started again, so that the cluster can be observed without it.
 
 use super::node::{Node, Running};
 use super::{Failure, block_on, text};
@@ -15,11 +15,11 @@ use std::process::ExitStatus;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
-/// How long the nodes may take to elect leaders before we say what we know.
+/// How long the nodes may take to elect leaders before their state is reported.
 const READY_WAIT_MAX: Duration = Duration::from_secs(30);
-/// How often we ask.
+/// The polling interval.
 const READY_INTERVAL: Duration = Duration::from_millis(100);
-/// How long a node may take to end: it writes its memtables to tables first, so that the next start is short.
+/// How long a node may take to end: it flushes its memtables first, so that the next start is short.
 const STOP_GRACE: Duration = Duration::from_secs(30);
 
 /// Arguments of `kontiki cluster`.
@@ -29,7 +29,7 @@ pub struct Cluster {
     #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=CLUSTER_NODES_MAX as u64))]
     nodes: u64,
 
-    /// Folder of the nodes: node i lives in DIR/node-i, with its log in the file DIR/node-i/log
+    /// Folder of the nodes: node i uses DIR/node-i, with its log in the file DIR/node-i/log
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
 
@@ -126,7 +126,7 @@ impl Cluster {
             }
         }
         println!("stopping {alive} nodes; Ctrl-C again kills them");
-        let _ = stop.send(true); // an error means that no node is left to be told
+        let _ = stop.send(true); // an error means that no node is left
         loop {
             tokio::select! {
                 ended = endings.recv() => if ended.is_none() {
@@ -140,7 +140,7 @@ impl Cluster {
     }
 }
 
-/// Owns a node until it ends, by itself or asked to.
+/// Owns a node until it ends, by itself or on request.
 async fn look_after(number: u64, mut node: Running, mut stopped: watch::Receiver<bool>, ended: mpsc::Sender<Ended>) {
     let status = tokio::select! {
         status = node.ended() => status,
@@ -154,7 +154,7 @@ async fn look_after(number: u64, mut node: Running, mut stopped: watch::Receiver
     let _ = ended.send(Ended { number, status }).await; // an error means that the supervisor is leaving
 }
 
-/// Says when the cluster can be used, and how.
+/// Prints when the cluster can be used, and how.
 async fn announce(nodes: &[Node]) {
     let all_ready = async {
         for node in nodes {
@@ -170,7 +170,10 @@ async fn announce(nodes: &[Node]) {
              kontiki get greeting --endpoint {first}\n  kontiki status --endpoint {first}\nCtrl-C stops all nodes"
         ),
         Err(_) => {
-            println!("not every node is ready after {} s; their logs may say why; going on", READY_WAIT_MAX.as_secs())
+            println!(
+                "not every node is ready after {} s; their logs may show why; continuing",
+                READY_WAIT_MAX.as_secs()
+            )
         }
     }
 }
@@ -178,7 +181,7 @@ async fn announce(nodes: &[Node]) {
 fn report(nodes: &[Node], ended: &Ended, alive: usize) {
     let how = match &ended.status {
         Ok(status) => status.to_string(),
-        Err(error) => format!("unknown end: {error}"),
+        Err(error) => format!("unknown exit status: {error}"),
     };
     eprintln!("node {} ended ({how}); {alive} of {} are left", ended.number, nodes.len());
     for node in nodes.iter().filter(|node| node.number == ended.number) {
@@ -195,7 +198,7 @@ pub struct Interrupts {
 }
 
 impl Interrupts {
-    /// From now on signals come here.
+    /// From now on signals are received here.
     pub fn listen() -> Result<Interrupts, Failure> {
         use tokio::signal::unix::{SignalKind, signal};
         let cannot = |error| Failure::new(format!("cannot listen for signals: {error}"));

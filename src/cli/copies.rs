@@ -14,12 +14,12 @@ use std::path::{Path, PathBuf};
 /// Arguments of `kontiki checkpoint`.
 #[derive(Args, Debug)]
 pub struct Checkpoint {
-    /// The directory to copy; nobody else may have it open
+    /// The directory to copy; no other process may have it open
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf,
     /// The new directory
     target: PathBuf,
-    /// Of a node's directory, also if its raft logs hold what its tables do not: the copy is without it
+    /// Copy a node's directory even if its raft logs hold entries that its tables do not; the copy lacks them
     #[arg(long)]
     tables_only: bool,
     /// Print JSON for programs
@@ -46,7 +46,7 @@ impl Checkpoint {
 /// Arguments of `kontiki compact`.
 #[derive(Args, Debug)]
 pub struct Compact {
-    /// The directory; nobody else may have it open
+    /// The directory; no other process may have it open
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf,
     /// Only this family, by its name or number
@@ -61,7 +61,7 @@ pub struct Compact {
 }
 
 impl Compact {
-    /// Merges everything down, of every family or of a part of one.
+    /// Compacts every family, or a part of one, completely.
     pub fn run(self) -> Result<(), Failure> {
         if let (Some(from), Some(to)) = (&self.from, &self.to)
             && from > to
@@ -94,12 +94,12 @@ pub struct Backup {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Back a directory up; only what earlier backups do not hold is copied
+    /// Back a directory up; only data that earlier backups do not hold is copied
     Create {
-        /// The directory; nobody else may have it open
+        /// The directory; no other process may have it open
         #[arg(long, value_name = "DIR")]
         data_dir: PathBuf,
-        /// Of a node's directory, also if its raft logs hold what its tables do not: the backup is without it
+        /// Back up a node's directory even if its raft logs hold entries that its tables do not; the backup lacks them
         #[arg(long)]
         tables_only: bool,
         #[command(flatten)]
@@ -118,7 +118,7 @@ enum Action {
         #[command(flatten)]
         store: Store,
     },
-    /// Remove a backup and what only it needs
+    /// Remove a backup and the data that only it uses
     Delete {
         /// The backup
         #[arg(long, value_name = "NUMBER")]
@@ -143,10 +143,10 @@ impl Store {
         BackupStore::open(&Env::real(), &self.backups).map_err(local::failed)
     }
 
-    /// A store that must be there already.
+    /// A store of backups that must exist.
     fn existing(&self) -> Result<BackupStore, Failure> {
         if !self.backups.join("backups").is_dir() {
-            return Err(Failure::usage(format!("{} is no directory of backups", self.backups.display())));
+            return Err(Failure::usage(format!("{} is not a directory of backups", self.backups.display())));
         }
         self.open()
     }
@@ -173,7 +173,7 @@ impl Store {
 }
 
 impl Backup {
-    /// Does what it is told.
+    /// Runs the command.
     pub fn run(self) -> Result<(), Failure> {
         match self.action {
             Action::Create { data_dir, tables_only, store } => {
@@ -257,7 +257,7 @@ fn print(as_json: bool, value: &Value, text: impl FnOnce() -> String) -> Result<
     Ok(())
 }
 
-/// Shows progress on a terminal, one line that is written over, when a file ends.
+/// Shows progress on a terminal, in one line that is overwritten at the end of each file.
 fn progress() -> impl FnMut(CopyProgress) {
     let shown = std::io::stderr().is_terminal();
     let mut files_done = u64::MAX;

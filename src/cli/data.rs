@@ -10,7 +10,7 @@ use serde_json::json;
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
-/// Where the data is, and how keys and values are written here.
+/// The place of the data, and the form of keys and values on the command line.
 #[derive(Args, Debug)]
 pub struct Place {
     #[command(flatten)]
@@ -18,12 +18,12 @@ pub struct Place {
     /// Use this directory instead of a node; no other process may have it open
     #[arg(long, id = "data_dir", value_name = "DIR", conflicts_with = "endpoint")]
     data_dir: Option<PathBuf>,
-    /// Keys and values are hexadecimal digits, here and in what is printed
+    /// Keys and values are hexadecimal digits, in arguments and in the output
     #[arg(long)]
     pub hex: bool,
 }
 
-/// An open place.
+/// An open node or directory.
 enum Store {
     Directory(Db),
     Node(Endpoint),
@@ -37,7 +37,7 @@ impl Place {
         }
     }
 
-    /// The place, to be read only.
+    /// The node or directory, read-only.
     pub fn source(&self, keys: &Keys) -> Result<Source, Failure> {
         Source::open(self.data_dir.as_deref(), &self.endpoint, keys)
     }
@@ -48,7 +48,7 @@ impl Place {
     }
 }
 
-/// Stands for standard input, or output, where a file is named.
+/// The file name that means standard input or output.
 const STANDARD: &str = "-";
 
 /// Arguments of `kontiki put`.
@@ -67,7 +67,7 @@ pub struct Put {
 }
 
 impl Put {
-    /// Writes; done when it is durable.
+    /// Writes; returns when the write is durable.
     pub fn run(self) -> Result<(), Failure> {
         let (key, value) = (self.place.key(&self.key)?, self.value()?);
         match self.place.open(Purpose::Create)? {
@@ -166,7 +166,7 @@ pub struct Delete {
 }
 
 impl Delete {
-    /// Removes; done when that is durable.
+    /// Removes; returns when the removal is durable.
     pub fn run(self) -> Result<(), Failure> {
         let key = self.place.key(&self.key)?;
         match self.place.open(Purpose::Change)? {

@@ -1,18 +1,18 @@
-//! Entries printed one by one: a line each, for people or for programs.
+//! Entries printed one by one: one line each, as text or as JSON.
 //!
-//! For people the keys stand in a column. Its width is that of the longest key among the first entries; a longer key that
-//! comes later moves its own value to the right. So nothing but these first entries is held.
+//! In text the keys form a column. Its width is that of the longest key among the first entries; a longer key that
+//! comes later moves its own value to the right. Only these first entries are kept in memory.
 
 use super::text::{self, Escaped};
 use std::io::{self, Write};
 
-/// Entries that the width of the key column is taken from.
+/// Number of entries that determine the width of the key column.
 const FIRST_ENTRIES: usize = 1_000;
-/// Bytes of keys and values at which fewer of them have to do.
+/// Bytes of keys and values at which fewer entries determine it.
 const FIRST_BYTES: usize = 1 << 20;
-/// The key column is never wider, so that one long key does not move all values out of sight.
+/// The maximum width of the key column, so that one long key does not move all values off the screen.
 const KEY_CHARS_MAX: usize = 48;
-/// What lies between key and value.
+/// The separator between key and value.
 const GAP_CHARS: usize = 2;
 /// Output is written in pieces of this size.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -26,7 +26,7 @@ pub struct Style {
     pub json: bool,
 }
 
-/// Prints entries. [`Printer::finish`] writes what is left.
+/// Prints entries. [`Printer::finish`] writes the rest.
 pub struct Printer<W: Write> {
     out: io::BufWriter<W>,
     style: Style,
@@ -56,7 +56,7 @@ impl<W: Write> Printer<W> {
         if self.first.len() >= FIRST_ENTRIES || self.first_bytes >= FIRST_BYTES { self.begin() } else { Ok(()) }
     }
 
-    /// Everything is there.
+    /// Ends the output.
     pub fn finish(mut self) -> io::Result<()> {
         if !self.style.json && self.key_chars.is_none() {
             self.begin()?;
@@ -97,7 +97,7 @@ impl<W: Write> Printer<W> {
         self.out.write_all(b"}\n")
     }
 
-    /// As [`text::to_json`] has it. What stands in a JSON string as it is goes there without a look at each byte.
+    /// As [`text::to_json`] has it. Text that needs no escapes in a JSON string is copied without a check of each byte.
     fn json(&mut self, bytes: &[u8]) -> io::Result<()> {
         let as_it_is = |bytes: &[u8]| !bytes.iter().fold(false, |any, byte| any | matches!(byte, b'"' | b'\\'));
         if !self.style.hex && text::is_printable_ascii(bytes) && as_it_is(bytes) {

@@ -1,10 +1,10 @@
-//! How a command ends when it does not end well.
+//! How a command fails.
 
 use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-/// A failed command: a text for the person at the terminal, and the exit code.
+/// A failed command: a text for the user, and the exit code.
 #[derive(Debug)]
 pub struct Failure {
     message: String,
@@ -19,12 +19,12 @@ enum Kind {
 }
 
 impl Failure {
-    /// It did not work: exit code 1.
+    /// The operation failed: exit code 1.
     pub fn new(message: impl Into<String>) -> Failure {
         Failure { message: message.into(), kind: Kind::Failed }
     }
 
-    /// It was asked wrongly: exit code 2.
+    /// The arguments are wrong: exit code 2.
     pub fn usage(message: impl Into<String>) -> Failure {
         Failure { message: message.into(), kind: Kind::Usage }
     }
@@ -34,7 +34,7 @@ impl Failure {
         ExitCode::from(if self.kind == Kind::Usage { 2 } else { 1 })
     }
 
-    /// Whether the reader of the output went away.
+    /// Whether the reader of the output has closed it.
     pub fn is_broken_pipe(&self) -> bool {
         self.kind == Kind::BrokenPipe
     }

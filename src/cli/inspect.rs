@@ -1,5 +1,5 @@
-//! `kontiki stats`, `manifest`, `tables`, `wal` and `vlog`: what a directory holds. They only read, and a process may have
-//! the directory open meanwhile.
+//! `kontiki stats`, `manifest`, `tables`, `wal` and `vlog`: the contents of a directory. They only read, and a process
+//! may have the directory open meanwhile.
 
 use super::{Failure, local, text};
 use clap::Args;
@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use std::io::Write;
 use std::path::PathBuf;
 
-/// Keys in tables for people are cut to so many characters.
+/// Keys in text tables are cut to this number of characters.
 const KEY_CHARS_MAX: usize = 24;
 
-/// What every inspection is told.
+/// The arguments of every inspection.
 #[derive(Args, Debug)]
 struct Place {
     /// The directory, embedded or served
@@ -74,7 +74,7 @@ impl Stats {
     }
 }
 
-/// What a directory holds in all, as far as its files tell: a name in the JSON, words for people, and the number.
+/// The totals of a directory, according to its files: the name in the JSON, the text, and the number.
 struct Sums(Vec<(&'static str, &'static str, u64)>);
 
 impl Sums {
@@ -126,7 +126,7 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Prints what the manifest says.
+    /// Prints the contents of the manifest.
     pub fn run(self) -> Result<(), Failure> {
         let summary = self.place.summary()?;
         let tables = |family: &FamilySummary| family.levels.iter().map(Vec::len).sum::<usize>();
@@ -163,7 +163,7 @@ impl Manifest {
 /// Arguments of `kontiki tables`.
 #[derive(Args, Debug)]
 pub struct Tables {
-    /// Show what one table says of itself
+    /// Show the properties of one table
     #[arg(long, value_name = "NUMBER")]
     table: Option<u64>,
     /// Keys are printed as hexadecimal digits

@@ -14,30 +14,31 @@ use std::path::Path;
 
 /// The family that holds the identity of a served store, and its key there (crates/raftstore/src/meta.rs).
 const META: Family = Family::NODE_STATE[0];
-/// Where it was before the store's families had reserved numbers, with the families' names of then.
+/// Its place before the store's families had reserved numbers, with the families' earlier names.
 const META_EARLIER: (Family, [&str; 2]) = (Family(4), ["meta", "placement"]);
 const IDENTITY_KEY: &[u8] = &[0x01];
 
-/// What a directory is opened for.
+/// The purpose of opening a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// To write to it; it is created if it is missing.
     Create,
-    /// To write to what is there.
+    /// To write to an existing one.
     Change,
-    /// To arrange its files anew.
+    /// To compact it.
     Arrange,
-    /// To copy it, without the raft logs of a node; also if these hold what its tables do not, if so wanted.
+    /// To copy it, without the raft logs of a node; on request also if these hold entries that its tables do not.
     Copy {
-        /// What the raft logs hold beyond the tables may be missing in the copy.
+        /// The entries of the raft logs that are not in the tables may be missing in the copy.
         tables_only: bool,
     },
 }
 
 /// Opens a directory.
 ///
-/// That of a served store is not written to: its raft log would not know of it. It is read and copied with a note: it
-/// holds what one replica has in its tables, and what that replica's log has beyond them is not seen.
+/// The directory of a served store is not written to, because the write would be missing in its raft log. It is read
+/// and copied with a note: only the tables of one replica are read, and entries that are only in that replica's log are
+/// not seen.
 pub fn open(folder: &Path, purpose: Purpose) -> Result<Db, Failure> {
     match purpose {
         Purpose::Create => inspect::refuse_foreign(&Env::real(), folder, &[]).map_err(failed)?,
@@ -53,9 +54,9 @@ pub fn open(folder: &Path, purpose: Purpose) -> Result<Db, Failure> {
         Purpose::Copy { tables_only: false } if missing > 0 => {
             db.close().map_err(failed)?;
             return Err(Failure::usage(format!(
-                "{folder} belongs to a served store whose process was killed, or stopped amid its work: its raft logs hold {missing} entries \
-                 that are not in its tables, and a copy would be without them, although they may be acknowledged. Start \
-                 it with `kontiki serve --data-dir {folder}`, stop it by Ctrl-C or SIGTERM, and copy it then; \
+                "{folder} belongs to a served store whose process was killed, or stopped during its work: its raft logs \
+                 hold {missing} entries that are not in its tables, and a copy would lack them, although they may be \
+                 acknowledged. Start it with `kontiki serve --data-dir {folder}`, stop it by Ctrl-C or SIGTERM, and copy it then; \
                  --tables-only makes a copy without them"
             )));
         }
@@ -66,13 +67,13 @@ pub fn open(folder: &Path, purpose: Purpose) -> Result<Db, Failure> {
         Purpose::Create | Purpose::Change => db.close().map_err(failed)?,
     }
     Err(Failure::usage(format!(
-        "{folder} belongs to a served store, and what is written here would be missing in its log; run \
+        "{folder} belongs to a served store, and a write here would be missing in its raft log; run \
          `kontiki serve --data-dir {folder}` and use --endpoint instead"
     )))
 }
 
-/// A database that is only read: also on read-only media, and in a directory of another user. Writers are kept away as
-/// long as it lives.
+/// A database that is only read: also on read-only media, and in a directory of another user. Writers are locked out as
+/// long as it exists.
 pub struct ToRead {
     /// The database.
     pub db: Db,
@@ -90,14 +91,14 @@ pub fn open_to_read(folder: &Path) -> Result<ToRead, Failure> {
     Ok(ToRead { db, _lock: lock })
 }
 
-/// Refuses a directory that is missing, cannot be read, or is none of a database.
+/// Refuses a directory that is missing, cannot be read, or is not a database.
 pub fn find_database(folder: &Path) -> Result<(), Failure> {
     let shown = folder.display();
     let names = RealFs.list(folder).map_err(|error| match error.kind() {
         ErrorKind::NotFound => Failure::usage(format!("there is no directory {shown}; check --data-dir")),
         _ => Failure::usage(format!("the directory {shown} cannot be read: {error}; check --data-dir")),
     })?;
-    // A database that has lost CURRENT alone is for the engine to complain of.
+    // The engine reports a database that has lost only CURRENT.
     if !names.iter().any(|name| ["CURRENT", "EXTENT", "UNFINISHED", "tables", "vlog", "wal"].contains(&name.as_str())) {
         return Err(Failure::usage(format!("{shown} holds no database: there is no CURRENT in it; check --data-dir")));
     }
@@ -116,8 +117,8 @@ fn note_served(folder: &impl std::fmt::Display, missing: u64) {
         some => format!(", without {some} entries of its raft logs"),
     };
     eprintln!(
-        "{folder} belongs to a served store: this is what one stopped replica holds in its tables{beside}; a running node, \
-         asked with --endpoint, tells what the store holds"
+        "{folder} belongs to a served store: this is the content of one stopped replica's tables{beside}; a running \
+         node, asked with --endpoint, shows the content of the store"
     );
 }
 
@@ -132,7 +133,7 @@ fn is_served(db: &Db) -> bool {
     has_identity(META) || ((earlier.0..).zip(names).all(is_there) && has_identity(earlier))
 }
 
-/// Which keys of a directory.
+/// The keys of a directory to read.
 #[derive(Clone, Copy, Debug)]
 pub enum Keys {
     /// Those of a family.
@@ -160,7 +161,7 @@ impl ToRead {
         }
     }
 
-    /// Gives entries to `take`, one by one as they are read.
+    /// Passes entries to `take`, one by one as they are read.
     pub fn scan(&self, keys: Keys, wanted: &Wanted, take: Take<'_>) -> Result<(), Failure> {
         let view = self.db.snapshot();
         let Keys::Of(family) = keys else { return scan_transactional(&view, wanted, take) };
@@ -206,7 +207,7 @@ pub fn family(db: &Db, folder: &Path, wanted: &str) -> Result<Family, Failure> {
     Err(Failure::usage(format!("--family {wanted:?}: {folder} has no such family; it has {there}")))
 }
 
-/// What the engine says of itself is fit for people.
+/// The engine's error texts are readable.
 pub fn failed(error: kontiki_engine::Error) -> Failure {
     match error {
         kontiki_engine::Error::InvalidArgument(what) => Failure::usage(what),

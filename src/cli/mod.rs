@@ -1,7 +1,7 @@
-//! The command line: one file a command.
+//! The command line: one file per command.
 //!
-//! Exit codes: 0 done; 1 it was tried and failed, or found what it looks for absent or damaged; 2 it was asked wrongly, so
-//! the arguments, or what they name, have to change first.
+//! Exit codes: 0 success; 1 the operation failed, or found its object absent or damaged; 2 wrong usage: the arguments,
+//! or what they name, have to change first.
 
 mod check;
 mod cluster;
@@ -23,7 +23,7 @@ use clap::{Parser, Subcommand};
 use failure::Failure;
 use std::process::ExitCode;
 
-/// Where commands look for a node that was not named.
+/// The default endpoint of a node.
 const ENDPOINT_DEFAULT: &str = kontiki_server::config::GRPC_ADDRESS_DEFAULT;
 
 /// A transactional key-value store: embedded, or served to clients of TiKV.
@@ -56,7 +56,7 @@ enum Command {
     Put(data::Put),
     /// Print the value of a key
     Get(data::Get),
-    /// Remove a key; it is no error if it was not there
+    /// Remove a key; a missing key is not an error
     Delete(data::Delete),
     /// List keys and values of a range
     Scan(scan::Scan),
@@ -66,7 +66,7 @@ enum Command {
     Check(check::Check),
     /// Show the levels of a data directory
     Stats(inspect::Stats),
-    /// Show what a data directory's manifest says
+    /// Show the contents of a data directory's manifest
     Manifest(inspect::Manifest),
     /// Show the sorted tables of a data directory
     Tables(inspect::Tables),
@@ -74,13 +74,13 @@ enum Command {
     Wal(inspect::Wal),
     /// Show the files of a data directory's value log
     Vlog(inspect::Vlog),
-    /// Merge everything in a data directory, or a range of one family, down into one level
+    /// Compact everything in a data directory, or a range of one family, into one level
     Compact(copies::Compact),
-    /// Make a second data directory with the same contents, by hard links
+    /// Create a second data directory with the same contents, by hard links
     Checkpoint(copies::Checkpoint),
-    /// Make, show, verify and delete backups of data directories
+    /// Create, show, verify and delete backups of data directories
     Backup(copies::Backup),
-    /// Make a data directory out of a backup
+    /// Create a data directory from a backup
     Restore(copies::Restore),
     /// Save what can be saved of a damaged data directory into a new one
     Repair(check::Repair),
@@ -91,13 +91,14 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version come here too; they go to the standard output and are no failure.
+            // Help and version come here, too; they go to the standard output and are not failures.
             let _ = error.print();
             return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
         }
     };
-    // Each open file and each connection takes a descriptor, and what most systems begin with is little for a database.
-    let _ = kontiki_env::machine::raise_descriptors_max(); // less is less speed, and no error
+    // Each open file and each connection takes a descriptor, and the default limit of most systems is low for a
+    // database.
+    let _ = kontiki_env::machine::raise_descriptors_max(); // a lower limit costs speed and is not an error
     let result = match cli.command {
         Command::Serve(serve) => serve.run(),
         Command::Cluster(cluster) => cluster.run(),
@@ -120,7 +121,7 @@ pub fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads our output has had enough, as `head` does.
+        // The reader of the output has closed it, as `head` does.
         Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("kontiki: {failure}");

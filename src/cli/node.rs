@@ -9,40 +9,40 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdin, Command};
 
-/// Lines of its log that a node's death is reported with.
+/// Number of log lines in the report of a node that ended.
 const LAST_LINES: usize = 8;
-/// How much of the end of a log is looked at for them.
+/// Bytes at the end of a log that are read for them.
 const LAST_BYTES: u64 = 8 << 10;
 /// The answer to a readiness probe is a few lines; a longer one is not read to its end.
 const ANSWER_BYTES_MAX: u64 = 4 << 10;
 
-/// What makes a node.
+/// The parameters of a node.
 #[derive(Clone, Debug)]
 pub struct Node {
     /// Its number, from 1, which is its store id.
     pub number: u64,
-    /// Where it serves clients.
+    /// Its address for clients.
     pub grpc: SocketAddr,
-    /// Where its status port is.
+    /// Its status address.
     pub status: SocketAddr,
-    /// Its data directory; the log file lies there too.
+    /// Its data directory; the log file is in it, too.
     pub folder: PathBuf,
 }
 
 /// A running node. Dropping it kills the process.
 pub struct Running {
     child: Child,
-    /// The child runs while this pipe is open, so it ends with us even if we are killed.
+    /// The child runs while this pipe is open, so it ends with this process even if this one is killed.
     lifeline: Option<ChildStdin>,
 }
 
 impl Node {
-    /// The file that takes what the node prints and logs.
+    /// The file for the node's output and log.
     pub fn log(&self) -> PathBuf {
         self.folder.join("log")
     }
 
-    /// Starts the process, in a process group of its own: Ctrl-C reaches only us, and we stop the nodes.
+    /// Starts the process, in its own process group: Ctrl-C reaches only this process, which stops the nodes.
     #[allow(clippy::disallowed_methods, clippy::disallowed_types)] // a child's output needs a file of the system
     pub fn start(&self, initial_cluster: &str, more: &[String]) -> Result<Running, Failure> {
         let cannot = |what: &str, error: std::io::Error| Failure::new(format!("node {}: {what}: {error}", self.number));
@@ -110,7 +110,7 @@ impl Running {
         if tokio::time::timeout(grace, self.child.wait()).await.is_ok() {
             return true;
         }
-        let _ = self.child.kill().await; // an error means that it is gone
+        let _ = self.child.kill().await; // an error means that it has ended
         false
     }
 }

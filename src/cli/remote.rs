@@ -11,19 +11,20 @@ use tokio::net::TcpStream;
 
 /// Longest time that a command waits for a cluster: several leader elections.
 pub const TIMEOUT: Duration = Duration::from_secs(15);
-/// A node that listens takes a connection well within this.
+/// A node that listens accepts a connection well within this time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Where to find the cluster.
+/// The endpoints of the cluster.
 #[derive(Args, Clone, Debug)]
 pub struct Endpoint {
-    /// A node, any of the cluster; or several, separated by commas, which are asked at once; the first that answers serves
+    /// Any node of the cluster; or several, separated by commas: all are asked at the same time, and the first that
+    /// answers is used
     #[arg(long = "endpoint", id = "endpoint", value_name = "HOST:PORT", default_value = super::ENDPOINT_DEFAULT)]
     nodes: String,
 }
 
 impl Endpoint {
-    /// The nodes, as `host:port`, if one of them takes a connection: waiting for a cluster is of use then.
+    /// The nodes, as `host:port`, if one of them accepts a connection: only then waiting for the cluster is useful.
     pub async fn nodes(&self) -> Result<Vec<&str>, Failure> {
         let nodes: Vec<&str> = self.nodes.split(',').map(bare).filter(|node| !node.is_empty()).collect();
         let attempts = nodes.iter().map(|node| {
@@ -65,7 +66,7 @@ impl Endpoint {
         self.client().await?.raw().delete(key).await.map_err(failed)
     }
 
-    /// Gives entries to `take`, page by page as they are read; transactional ones at a new timestamp.
+    /// Passes entries to `take`, page by page as they are read; transactional ones at a new timestamp.
     pub async fn scan(&self, transactional: bool, wanted: &Wanted, take: Take<'_>) -> Result<(), Failure> {
         let client = self.client().await?;
         let (start, end) = (wanted.start.clone(), wanted.end.clone().unwrap_or_default());
@@ -91,7 +92,7 @@ impl Endpoint {
     }
 }
 
-/// No answer came in time.
+/// There was no answer in time.
 pub fn too_slow(nodes: &[&str]) -> Failure {
     let (seconds, nodes) = (TIMEOUT.as_secs(), nodes.join(", "));
     Failure::new(format!("no answer within {seconds} s from {nodes}; is a majority of the nodes running?"))
@@ -100,10 +101,10 @@ pub fn too_slow(nodes: &[&str]) -> Failure {
 /// The node answered with an error.
 pub fn refused(endpoint: &str, status: &Status) -> Failure {
     match status.code() {
-        Code::Unimplemented => Failure::usage(format!(
-            "what listens at {endpoint} is no node's address for clients; is it a node's status port?"
-        )),
-        _ => Failure::new(format!("the node at {endpoint} says: {}", status.message())),
+        Code::Unimplemented => {
+            Failure::usage(format!("{endpoint} is not the client address of a node; is it a node's status port?"))
+        }
+        _ => Failure::new(format!("the node at {endpoint} reports: {}", status.message())),
     }
 }
 

@@ -10,23 +10,23 @@ use kontiki::Range;
 /// Arguments of `kontiki scan`.
 #[derive(Args, Debug)]
 pub struct Scan {
-    /// The first key [default: the first there is]
+    /// The first key [default: the first in the range of keys]
     start: Option<String>,
     /// The key to stop before [default: none]
     end: Option<String>,
-    /// Keys that start with this, in place of START and END
+    /// Keys that start with this, instead of START and END
     #[arg(long, conflicts_with_all = ["start", "end"])]
     prefix: Option<String>,
-    /// At most so many
+    /// Maximum number of keys
     #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
-    /// All of them, however many: they are printed as they are read
+    /// Without a limit: keys are printed as they are read
     #[arg(long, conflicts_with = "limit")]
     all: bool,
     /// From the last key of the range to the first
     #[arg(long)]
     reverse: bool,
-    /// Print one JSON object a line for programs
+    /// Print one JSON object per line for programs
     #[arg(long)]
     json: bool,
     #[command(flatten)]

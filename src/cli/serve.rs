@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 pub struct Serve {
     #[command(flatten)]
     args: ServeArgs,
-    /// End when the standard input does; `kontiki cluster` holds its nodes by it
+    /// End when the standard input ends; `kontiki cluster` uses this for its nodes
     #[arg(long, hide = true)]
     stop_with_stdin: bool,
 }
@@ -26,7 +26,7 @@ impl Serve {
     pub fn run(self) -> Result<(), Failure> {
         let config = self.args.resolve(&RealFs).map_err(|error| Failure::usage(error.to_string()))?;
         telemetry::init(&config.log_level).map_err(|error| Failure::usage(error.to_string()))?;
-        // Before the node can be seen to be ready: whoever asks it to end then expects a good end.
+        // Before the node reports that it is ready: from then on a signal must cause a clean shutdown.
         let interrupted = interrupted();
         let server = Server::start(config).map_err(|error| match error {
             error if error.is_asked_wrongly() => Failure::usage(error.to_string()),
@@ -47,7 +47,8 @@ impl Serve {
     }
 }
 
-/// Resolves when a signal asks the process to end; one that came before counts. Signals are listened to when it returns.
+/// Resolves when a signal asks the process to end, including an earlier one. Signals are handled from the moment when
+/// it returns.
 #[allow(clippy::disallowed_methods)] // the node's own runtime starts later
 fn interrupted() -> oneshot::Receiver<()> {
     let ((ask, asked), (ready, listening)) = (oneshot::channel::<()>(), mpsc::channel::<()>());
@@ -64,11 +65,11 @@ fn interrupted() -> oneshot::Receiver<()> {
         };
         match block_on(listen) {
             Ok(()) => drop(ask),
-            // There is no runtime, which the node's own start says better.
+            // There is no runtime; the node's own start reports this with more detail.
             Err(_) => std::mem::forget(ask),
         }
     });
-    let _ = listening.recv(); // its end is the news
+    let _ = listening.recv(); // its end is the signal
     asked
 }
 

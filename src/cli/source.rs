@@ -1,4 +1,4 @@
-//! Where keys are read: which of a directory's or of a node's.
+//! The source of keys: those of a directory or of a node.
 
 use super::remote::Endpoint;
 use super::{Failure, block_on, local};
@@ -6,7 +6,7 @@ use bytes::Bytes;
 use clap::Args;
 use std::path::Path;
 
-/// Which keys there.
+/// The keys to read there.
 #[derive(Args, Debug)]
 pub struct Keys {
     /// Keys of this family, by its name or number [default: default]
@@ -42,14 +42,14 @@ pub struct Wanted {
 pub type Take<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), Failure>;
 
 impl Source {
-    /// Opens the directory, or else takes the node.
+    /// Opens the directory, or otherwise connects to the node.
     pub fn open(folder: Option<&Path>, endpoint: &Endpoint, keys: &Keys) -> Result<Source, Failure> {
         let Some(folder) = folder else {
             // `requires` does not see it when `--endpoint`, which excludes `--data-dir`, is given too.
             return match &keys.family {
                 Some(family) => Err(Failure::usage(format!(
-                    "--family {family}: families are those of a directory, given with --data-dir; a node serves raw keys, and \
-                     with --transactional transactional ones"
+                    "--family {family}: families are those of a directory, given with --data-dir; a node serves raw \
+                     keys, and with --transactional transactional ones"
                 ))),
                 None => Ok(Source::Node(endpoint.clone(), keys.transactional)),
             };
@@ -71,7 +71,7 @@ impl Source {
         }
     }
 
-    /// Gives entries to `take`, one by one as they are read.
+    /// Passes entries to `take`, one by one as they are read.
     pub fn scan(&self, wanted: &Wanted, take: Take<'_>) -> Result<(), Failure> {
         match self {
             Source::Directory(directory, keys) => directory.scan(*keys, wanted, take),

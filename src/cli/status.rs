@@ -1,4 +1,4 @@
-//! `kontiki status`: what the cluster looks like, as placement tells it.
+//! `kontiki status`: the state of the cluster, as placement reports it.
 
 use super::{Failure, block_on, remote, text};
 use clap::Args;
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
 
-/// Regions asked for at a time, and shown to a person.
+/// Regions per request, and in the text output.
 const REGIONS_PAGE: usize = 1_000;
 
 /// A store that has been silent for longer is disconnected: it has missed at least three of its reports, which come
@@ -35,17 +35,17 @@ pub struct Status {
     hex: bool,
 }
 
-/// What was asked together.
+/// The answers of one query.
 struct Picture {
     cluster_id: u64,
     placement_leader: String,
     stores: Vec<Store>,
-    /// Those of data in key order, after the one of placement.
+    /// The data regions in key order, after the placement region.
     regions: Vec<Region>,
 }
 
 impl Status {
-    /// Asks and prints.
+    /// Queries and prints.
     pub fn run(self) -> Result<(), Failure> {
         let picture = block_on(ask(&self.endpoint))?;
         let mut out = std::io::stdout().lock();
@@ -130,7 +130,7 @@ fn stores_table(picture: &Picture) -> String {
     text::table(&header, picture.stores.iter().map(row))
 }
 
-/// The version of the store's program; an older placement leader names only the one whose behaviour it follows.
+/// The version of the store's program; a placement leader of an older version reports only the protocol version.
 fn version(store: &Store) -> &str {
     if store.program_version.is_empty() { &store.version } else { &store.program_version }
 }
@@ -151,7 +151,7 @@ fn is_placement(region: &Region) -> bool {
     region.region.as_ref().is_some_and(|region| region.id == PLACEMENT_REGION.0)
 }
 
-/// Placement's own region, which is none of the clients': it is known from who its members are.
+/// Placement's own region, which clients cannot address: it is built from the list of its members.
 fn placement_region(members: &[u64], leader: Option<u64>) -> Region {
     let peer = |store_id: u64| metapb::Peer { store_id, ..metapb::Peer::default() };
     let peers = members.iter().copied().map(peer).collect();
@@ -213,7 +213,7 @@ async fn ask_node(node: &str) -> Result<Picture, Failure> {
     regions.insert(0, placement_region(&ids, members.leader.as_ref().map(|leader| leader.member_id)));
     Ok(Picture {
         cluster_id: members.header.map_or(0, |header| header.cluster_id),
-        placement_leader: members.leader.map_or_else(|| "nobody".into(), |leader| leader.name),
+        placement_leader: members.leader.map_or_else(|| "no node".into(), |leader| leader.name),
         stores: stores.into_inner().stores,
         regions,
     })

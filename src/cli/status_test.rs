@@ -17,12 +17,12 @@ fn a_store_that_does_not_report_is_not_up() {
         assert_eq!(state_name(&store(1, silent)), expected, "{silent:?}");
     }
     let removed = Store { state: StoreState::Tombstone as i32, ..store(1, DOWN_AFTER * 2) };
-    assert_eq!(state_name(&removed), "removed", "what was said of a store stands");
+    assert_eq!(state_name(&removed), "removed", "a reported state is shown");
 }
 
 #[test]
 fn the_version_is_that_of_the_program() {
-    assert_eq!(version(&store(1, Duration::ZERO)), "8.5.0", "an older leader of placement says no other");
+    assert_eq!(version(&store(1, Duration::ZERO)), "8.5.0", "an older placement leader reports no other");
     assert_eq!(version(&Store { program_version: "0.1.0".into(), ..store(1, Duration::ZERO) }), "0.1.0");
 }
 
@@ -38,6 +38,6 @@ fn the_region_of_placement_counts_as_any_other() {
         regions: vec![placement_region(&[1, 2], Some(2)), data],
     };
     let (held, led) = counts(&picture);
-    assert_eq!((held[&1], held[&2]), (2, 1), "as each node's metric `regions` says");
+    assert_eq!((held[&1], held[&2]), (2, 1), "as in each node's metric `regions`");
     assert_eq!((led[&1], led[&2]), (1, 1));
 }

@@ -1,11 +1,11 @@
-//! Keys and values as people type and read them.
+//! Keys and values as text.
 
 use super::Failure;
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 use std::io::{self, Write};
 
-/// The bytes that an argument means: its text, or with `hex` the bytes it spells.
+/// The bytes of an argument: its text, or with `hex` the bytes of its digits.
 pub fn parse(name: &str, argument: &str, hex: bool) -> Result<Vec<u8>, Failure> {
     if !hex {
         return Ok(argument.as_bytes().to_vec());
@@ -16,7 +16,7 @@ pub fn parse(name: &str, argument: &str, hex: bool) -> Result<Vec<u8>, Failure> 
     Ok(digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
 }
 
-/// Bytes for a person: text as it is, anything else escaped; with `hex` as hexadecimal digits.
+/// Bytes for text output: text unchanged, anything else escaped; with `hex` as hexadecimal digits.
 pub fn show(bytes: &[u8], hex: bool) -> String {
     if hex {
         return bytes.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -27,8 +27,8 @@ pub fn show(bytes: &[u8], hex: bool) -> String {
     }
 }
 
-/// Bytes as one line of text: printable text as it is; in other text, control characters and backslashes escaped; what is
-/// no text escaped byte by byte. With `hex` as hexadecimal digits.
+/// Bytes as one line of text: printable text unchanged; in other text, control characters and backslashes escaped;
+/// bytes that are not text escaped byte by byte. With `hex` as hexadecimal digits.
 #[derive(Debug)]
 pub enum Escaped<'a> {
     /// Printed as it is.
@@ -72,8 +72,8 @@ fn is_printable(text: &str) -> bool {
     is_printable_ascii(text.as_bytes()) || !text.chars().any(char::is_control)
 }
 
-/// Whether all bytes are printable ASCII, which most text is. Without a branch for each byte, so that the compiler takes many
-/// at a time.
+/// Whether all bytes are printable ASCII, which most text is. Without a branch for each byte, so that the compiler can
+/// vectorize it.
 pub fn is_printable_ascii(bytes: &[u8]) -> bool {
     bytes.iter().fold(true, |all, byte| all & (b' '..=b'~').contains(byte))
 }
@@ -93,7 +93,7 @@ pub fn shorten(text: &str, chars_max: usize) -> String {
     }
 }
 
-/// Bytes for a program: a string if they are text, else `{"hex": "..."}`; with `hex` always a string of digits.
+/// Bytes for JSON output: a string if they are text, else `{"hex": "..."}`; with `hex` always a string of digits.
 pub fn to_json(bytes: &[u8], hex: bool) -> Value {
     match std::str::from_utf8(bytes) {
         _ if hex => Value::String(show(bytes, true)),
@@ -102,7 +102,7 @@ pub fn to_json(bytes: &[u8], hex: bool) -> Value {
     }
 }
 
-/// A table without lines, so that it can be cut and pasted.
+/// A table without lines, so that it can be copied.
 pub fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(header).add_rows(rows);

@@ -1,4 +1,4 @@
-//! `kontiki compact`, looked at from outside: which tables it has rewritten, and which it has left alone.
+//! `kontiki compact`, tested from outside: which tables it has rewritten, and which it has not changed.
 
 use super::{fails, json, kontiki, succeeds};
 use kontiki::{Db, Family, FamilySpec, Options, WriteBatch};
@@ -8,10 +8,10 @@ use std::path::Path;
 const CREW: Family = Family(7);
 const CARGO: Family = Family(9);
 
-/// Initials of keys. The tables of each hold keys of no other.
+/// Initials of keys. The tables of each contain no keys of the others.
 const INITIALS: [char; 4] = ['a', 'b', 'c', 'd'];
-/// So few that each initial has one table in the last level: eight small neighbours would become one by themselves when the
-/// command opens the directory with its own, larger size of tables.
+/// So few that each initial has one table in the last level: eight small neighbours would become one by themselves when
+/// the command opens the directory with its own, larger size of tables.
 const KEYS: u32 = 12;
 
 fn options() -> Options {

@@ -1,4 +1,4 @@
-//! Copies and damage: what the commands say, and how they end.
+//! Copies and damage: output and exit codes of the commands.
 
 use super::{kontiki, succeeds};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! The commands that need no node: data in a directory, mistakes, exit codes.
+//! The commands that need no node: data in a directory, wrong usage, exit codes.
 
 #![allow(clippy::disallowed_methods)] // tests may touch the machine
 
@@ -22,7 +22,7 @@ fn succeeds(folder: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// Runs it; returns its complaint.
+/// Runs it; returns its error text.
 fn fails(code: i32, arguments: &[&str]) -> String {
     let output = kontiki(arguments);
     assert_eq!(output.status.code(), Some(code), "{arguments:?}: {output:?}");
@@ -48,7 +48,7 @@ fn a_directory_is_written_read_scanned_and_deleted_from() {
     assert!(table.lines().next().is_some_and(|header| header.starts_with("KEY")), "{table}");
     assert_eq!(table.lines().count(), 4, "{table}");
     assert_eq!(succeeds(&folder, &["delete", "raft"]), "");
-    assert_eq!(succeeds(&folder, &["delete", "raft"]), "", "removing what is not there is no error");
+    assert_eq!(succeeds(&folder, &["delete", "raft"]), "", "removing a missing key is not an error");
     let folder = folder.to_str().expect("a path of text");
     assert!(fails(1, &["get", "raft", "--data-dir", folder]).contains("there is no key \"raft\""));
 }
@@ -76,7 +76,7 @@ fn reading_creates_no_directory() {
     assert!(!folder.exists());
 }
 
-/// A mistyped directory is not made a database of.
+/// A mistyped directory does not become a database.
 #[test]
 fn a_directory_of_something_else_stays_what_it_is() {
     let scratch = tempfile::tempdir().expect("a directory");
@@ -185,7 +185,7 @@ fn a_port_in_use_is_said_plainly() {
 
 #[test]
 fn without_a_node_the_remedy_is_named() {
-    // A port that was free a moment ago; nobody listens there.
+    // A port that was free a moment ago; no process listens there.
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound");
     for command in [&["get", "k"][..], &["status"]] {
         let complaint = fails(1, &[command, &["--endpoint", &free.to_string()]].concat());

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// More than the pipe, the program's buffers and the first entries of a table hold.
+/// More than fits into the pipe, the program's buffers and the first entries of a table.
 const MANY: u32 = 20_000;
 
 fn fill(folder: &Path, families: Vec<FamilySpec>, write: impl FnOnce(&mut WriteBatch)) {
@@ -89,7 +89,7 @@ fn any_family_is_read_by_name_or_number() {
     assert!(fails(2, &["scan", "--family", "crew"]).contains("--data-dir"), "a node has no families to name");
     for command in [&["scan"][..], &["get", "1"]] {
         let at_a_node = [command, &["--family", "crew", "--endpoint", "127.0.0.1:1"]].concat();
-        assert!(fails(2, &at_a_node).contains("--data-dir"), "nor is it passed over");
+        assert!(fails(2, &at_a_node).contains("--data-dir"), "nor is it ignored");
     }
 }
 

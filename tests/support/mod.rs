@@ -1,4 +1,4 @@
-//! Runs real `kontiki serve` processes for the tests in this folder. Only processes started here are ever ended.
+//! Runs real `kontiki serve` processes for the tests in this folder. Only processes started here are ended.
 #![allow(dead_code, clippy::disallowed_methods)] // each test file uses its part; tests may touch the machine
 
 use serde_json::Value;
@@ -11,8 +11,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use tikv_client::{RawClient, TransactionClient};
 
-/// How long anything here may take before the test fails with what it was waiting for.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a wait may take before the test fails with the condition that it waited for.
+pub const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// The first data region: everything but the empty tail that the wire contract asks for.
 pub const DATA_REGION: u64 = 2;
@@ -28,51 +28,54 @@ pub struct Node {
     child: Option<Child>,
 }
 
-/// Nodes of one cluster, in a directory that goes when the test ends. A failed test prints the nodes' logs.
+/// Nodes of one cluster, in a directory that is removed when the test ends. A failed test prints the nodes' logs.
 pub struct Cluster {
     pub nodes: Vec<Node>,
     pub dir: tempfile::TempDir,
 }
 
-/// Where nodes listen, on an address of their test's own: the first of their ports for clients and for people.
+/// The addresses of the nodes, on an IP address of the test: the first ports for clients and for the status pages.
 const GRPC_PORT: u16 = 20_160;
 const STATUS_PORT: u16 = 20_180;
 
-/// Calls `probe` until it gives a value; panics with `what` after [`PATIENCE`].
+/// Calls `probe` until it gives a value; panics with `what` after [`WAIT_MAX`].
 pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_MAX;
     loop {
         if let Some(value) = probe() {
             return value;
         }
-        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain for: {what}");
+        assert!(Instant::now() < deadline, "waited {WAIT_MAX:?} without success for: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// Does `attempt` until it succeeds, at most for [`PATIENCE`]; panics with its last error. For what may be done twice.
+/// Repeats `attempt` until it succeeds, at most for [`WAIT_MAX`]; panics with its last error. For operations that may
+/// be repeated.
 ///
-/// Clients give up sooner than what they wait for ends: an election on a busy machine, or the life of a lock (3 s) that
-/// a killed client or leader left behind. A person would try again, and so does a test.
+/// Clients give up before some conditions end: an election on a busy machine, or the time to live of a lock (3 s) that
+/// a killed client or leader left. A user would retry, and so does a test.
 pub async fn eventually<T, E, F>(what: &str, mut attempt: impl FnMut() -> F) -> T
 where
     E: Debug,
     F: Future<Output = Result<T, E>>,
 {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_MAX;
     loop {
         match attempt().await {
             Ok(value) => return value,
-            Err(error) => assert!(Instant::now() < deadline, "tried for {PATIENCE:?} in vain: {what}: {error:?}"),
+            Err(error) => {
+                assert!(Instant::now() < deadline, "tried for {WAIT_MAX:?} without success: {what}: {error:?}")
+            }
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// The unmodified client's settings: a request may take as long as this machine needs, where the default of 2 s would
-/// make an error of a busy one.
+/// The unmodified client's settings: a request may take as long as this machine needs; the default timeout of 2 s would
+/// fail on a busy one.
 fn client_config() -> tikv_client::Config {
-    tikv_client::Config::default().with_timeout(PATIENCE / 3)
+    tikv_client::Config::default().with_timeout(WAIT_MAX / 3)
 }
 
 /// A raw client, once there is a leader to talk to.
@@ -86,7 +89,7 @@ pub async fn connect_transactions(endpoints: &[String]) -> TransactionClient {
     eventually("a transactional client", connect).await
 }
 
-/// A plain HTTP GET; `None` if nobody answers.
+/// A plain HTTP GET; `None` if there is no answer.
 pub fn http_get(addr: &str, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(addr).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
@@ -156,7 +159,7 @@ impl Node {
         (code == 200).then(|| serde_json::from_str(&body).expect("status is JSON"))
     }
 
-    /// SIGKILL: nothing is flushed, nothing is said.
+    /// SIGKILL: nothing is flushed or reported.
     pub fn kill(&mut self) {
         let mut child = self.child.take().expect("runs");
         child.kill().expect("killable");
@@ -217,7 +220,7 @@ impl Cluster {
         self.nodes.iter().map(|node| node.addr.clone()).collect()
     }
 
-    /// Index of the node that leads `region` by its own word.
+    /// Index of the node that reports that it leads `region`.
     pub fn leader_of(&self, region: u64) -> usize {
         wait_for(&format!("a leader of region {region}"), || {
             self.nodes.iter().position(|node| {

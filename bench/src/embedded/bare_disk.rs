@@ -1,4 +1,4 @@
-//! What the disk gives without an engine, for the sync workloads of the same run.
+//! The disk without an engine, for the sync workloads of the same run.
 //!
 //! - `disk`: each thread writes its record to the next place of one shared recycled file (allocated and written before)
 //!   and calls `fdatasync` on it. No grouping: as many syncs as commits, as many in flight as threads.
@@ -15,14 +15,14 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex};
 
-/// The names under which these take part.
+/// The names of these in the tables.
 pub const NAMES: [&str; 2] = ["disk", "disk-group"];
 
 const FILE_BYTES: u64 = 64 << 20;
-/// What an engine's log adds to key and value, about.
+/// Approximate bytes that an engine's log adds to key and value.
 const RECORD_OVERHEAD_BYTES: usize = 28;
 
-/// The file that is written again and again.
+/// The file that is written repeatedly.
 pub struct BareDisk {
     file: File,
     record: Vec<u8>,
@@ -45,7 +45,7 @@ struct Group {
 impl BareDisk {
     pub fn new(dir: &Path, value_bytes: usize) -> BareDisk {
         let file = File::create(dir.join("disk")).expect("a file");
-        // In pieces, because ext4 walks all blocks of a piece at each later write into it.
+        // In pieces, because ext4 visits all blocks of a piece at each later write into it.
         let chunk = vec![1; 64 << 10];
         (0..FILE_BYTES).step_by(chunk.len()).for_each(|at| file.write_all_at(&chunk, at).expect("write"));
         file.sync_all().expect("sync");

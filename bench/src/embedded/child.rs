@@ -1,5 +1,5 @@
-//! One group with one engine, in a process of its own: so engines share neither memory nor background threads, and the
-//! system's counters are theirs alone. Prints a [`Record`] in JSON for each step.
+//! One group with one engine, in its own process: engines share neither memory nor background threads, and the system's
+//! counters belong to one engine. Prints a [`Record`] in JSON for each step.
 
 use super::bare_disk::{self, BareDisk};
 use super::client::Outcome;
@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Room for keys that are inserted, beside those of the load.
+/// Capacity for keys that are inserted, in addition to those of the load.
 const INSERTS_MAX: u64 = 2_000_000;
 const LOAD_BATCH: u64 = 1000;
 const DROP_INTERVAL: Duration = Duration::from_millis(50);
@@ -83,7 +83,7 @@ fn load(store: &dyn Store, model: &Model, keys: u64) {
     model.set_used(keys);
 }
 
-/// Reads every key once, so that caches have what they can hold.
+/// Reads every key once, so that the caches are full.
 fn warm_up(store: &dyn Store, model: &Model, task: &Task) {
     if task.compact {
         store.compact();
@@ -103,7 +103,7 @@ fn settle(store: &dyn Store) -> Instant {
     machine::wait_until_quiet()
 }
 
-/// Runs `work` while another thread does something every now and then.
+/// Runs `work` while another thread does something at intervals.
 fn beside<T>(interval: Duration, aside: impl Fn() + Sync, work: impl FnOnce() -> T) -> T {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {

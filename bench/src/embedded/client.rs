@@ -1,21 +1,21 @@
-//! Client threads: each repeats an operation for a time, or until it has no more, and notes how long each one took.
+//! Client threads: each repeats an operation for a time, or until it has no more, and records how long each one took.
 
 use super::clock;
 use super::histogram::Histogram;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-/// What the clients of one step did.
+/// The result of the clients of one step.
 pub struct Outcome {
     pub operations: u64,
     pub elapsed: Duration,
     pub latencies: Histogram,
 }
 
-/// Runs on `threads` threads what `make` makes for each; an operation answers how much it did, 0 at the end.
+/// Runs on `threads` threads what `make` makes for each; an operation returns how many units it did, 0 at the end.
 ///
-/// A latency is the time from the end of one operation to that of the next: it includes making the key and the value and
-/// checking the answer, some 50 ns.
+/// A latency is the time from the end of one operation to that of the next: it includes making the key and the value
+/// and checking the answer, some 50 ns.
 pub fn run<O: FnMut() -> u64>(threads: u64, seconds: f64, make: impl Fn(u64) -> O + Sync) -> Outcome {
     let length = (seconds * clock::ticks_per_second()) as u64;
     let barrier = Barrier::new(threads as usize);

@@ -1,5 +1,5 @@
-//! A clock cheap enough to read at every operation: the processor's time stamp counter where there is one (some 7 ns,
-//! where the system's clock costs 23), read against the system's clock once.
+//! A clock cheap enough to read at every operation: the processor's time stamp counter where there is one (about 7 ns;
+//! the system's clock costs 23 ns), read against the system's clock once.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ static TICKS_PER_SECOND: LazyLock<f64> = LazyLock::new(|| {
     (ticks() - first) as f64 / start.elapsed().as_secs_f64()
 });
 
-/// How many ticks a second has. The first call takes 50 ms.
+/// Ticks per second. The first call takes 50 ms.
 pub fn ticks_per_second() -> f64 {
     *TICKS_PER_SECOND
 }

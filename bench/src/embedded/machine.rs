@@ -1,4 +1,4 @@
-//! What the operating system tells of this process and of a directory, and how it is made to forget.
+//! Figures of the operating system about this process and about a directory, and how to empty the page cache.
 
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ fn proc_number(file: &str, field: &str) -> u64 {
     line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
 }
 
-/// Bytes that this process has made the page cache, or a disk directly, write.
+/// Bytes that this process has written to the page cache or directly to a disk.
 pub fn written_bytes() -> u64 {
     proc_number("/proc/self/io", "write_bytes")
 }
@@ -59,7 +59,7 @@ pub fn wait_until_quiet() -> Instant {
     }
 }
 
-/// All files below a directory. A file that goes meanwhile is left out.
+/// All files below a directory. A file that is deleted meanwhile is left out.
 fn files(dir: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
     let paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
@@ -72,14 +72,14 @@ pub fn disk_bytes(dir: &Path) -> u64 {
     files(dir).iter().filter_map(|path| path.metadata().ok()).map(|metadata| metadata.blocks() * 512).sum()
 }
 
-/// Syncs everything below a directory, so that the page cache can let go of it.
+/// Syncs everything below a directory, so that the page cache can drop it.
 pub fn sync_all(dir: &Path) {
     files(dir).iter().filter_map(|path| std::fs::File::open(path).ok()).for_each(|file| {
         file.sync_all().expect("sync");
     });
 }
 
-/// Makes the page cache forget the files below a directory.
+/// Drops the files below a directory from the page cache.
 pub fn drop_cached(dir: &Path) {
     for file in files(dir).iter().filter_map(|path| std::fs::File::open(path).ok()) {
         // SAFETY: only a hint on a descriptor that is open.

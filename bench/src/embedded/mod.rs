@@ -1,5 +1,5 @@
-//! Kontiki beside RocksDB, fjall, redb and LMDB on the same work: engine after engine in each round, each in a process of
-//! its own, so that the machine's moods hit all of them. Every answer is checked; a wrong one ends the run.
+//! Kontiki, RocksDB, fjall, redb and LMDB on the same work: one engine after another in each round, each in its own
+//! process, so that variations of the machine affect all of them. Every answer is checked; a wrong one ends the run.
 
 mod bare_disk;
 pub mod child;
@@ -21,7 +21,7 @@ use std::process::{Command, Stdio};
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// A first look: 1 round of 0.4 s, 100,000 keys, no cold reads, not every engine.
+    /// A quick run: 1 round of 0.4 s, 100,000 keys, no cold reads, not every engine.
     #[arg(long)]
     quick: bool,
     /// Seconds of a measurement; fills take as long as they take. Default 3.
@@ -46,10 +46,10 @@ pub struct Arguments {
     /// Only steps with these numbers of threads.
     #[arg(long, value_delimiter = ',')]
     threads: Option<Vec<u64>>,
-    /// Values of this size in all groups, with so many keys that the bytes stay about the same.
+    /// Values of this size in all groups, with a number of keys that keeps the total bytes about the same.
     #[arg(long)]
     value_bytes: Option<usize>,
-    /// Compact fully before reads. Default: reads meet what background work has left.
+    /// Compact fully before reads. Default: reads see the state that background work has left.
     #[arg(long)]
     compact: bool,
     /// Where to put the data; a temporary directory by default.
@@ -158,7 +158,7 @@ fn run_child(
     let mut records = Vec::new();
     for line in BufReader::new(child.stdout.take().expect("a pipe")).lines() {
         let line = line.expect("the child's figures");
-        // `perf` may have words of its own.
+        // `perf` may print its own lines.
         let Ok(record) = serde_json::from_str::<Record>(&line) else { continue };
         if let Some(json) = json {
             writeln!(json, "{line}").expect("write figures");
@@ -182,7 +182,7 @@ fn command(arguments: &Arguments, task: &Task) -> Command {
     command
 }
 
-/// Makes the tables of figures noted before.
+/// Prints the tables of recorded figures.
 pub fn report(arguments: &ReportArguments) {
     let read = |path: &PathBuf| {
         let text = std::fs::read_to_string(path).expect("a file of figures");

@@ -1,5 +1,5 @@
-//! What every key must hold, so that each answer can be checked: values are functions of index and version, and the
-//! model knows which versions an answer may have.
+//! The expected value of every key, so that each answer can be checked: values are functions of index and version, and
+//! the model knows which versions an answer may have.
 //!
 //! A key has one writing thread at a time (threads share the indices out by remainder), so its versions are numbered
 //! 1, 2, ... and an answer must lie between the last version acknowledged before the question and the last one begun
@@ -9,7 +9,7 @@ use crate::data::scatter;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// A key's bytes: 16 hexadecimal digits, in the order of indices. Indices that are written map to even numbers and
-/// missing keys to odd ones, so that missing keys lie between those that are there.
+/// missing keys to odd ones, so that missing keys are between the existing ones.
 pub type Key = [u8; 16];
 
 fn digits(mut number: u64) -> Key {
@@ -52,7 +52,7 @@ struct Versions {
     acknowledged: AtomicU32,
 }
 
-/// The keys and what they hold.
+/// The keys and their values.
 pub struct Model {
     versions: Vec<Versions>,
     pool: Vec<u8>,
@@ -145,8 +145,8 @@ impl Model {
         assert!(same, "key {}, version {version}: damaged value", expected.index);
     }
 
-    /// Checks key and version that a found value says it is of, without looking further: for long scans, where a
-    /// comparison of everything would cost more than the scan.
+    /// Checks the key and version in a found value, without comparing the rest: for long scans, where a comparison of
+    /// everything would cost more than the scan.
     #[inline]
     pub fn check_version(&self, expected: Expected, value: &[u8]) -> u32 {
         let (index, from) = (expected.index, expected.from);
@@ -159,7 +159,7 @@ impl Model {
         version
     }
 
-    /// Index and version that a value says it is of.
+    /// The index and version in a value.
     #[inline]
     pub fn header(&self, value: &[u8]) -> (u64, u32) {
         assert!(value.len() == self.value_bytes, "found {} bytes, not {}", value.len(), self.value_bytes);
@@ -167,7 +167,7 @@ impl Model {
         (word(0), word(8) as u32)
     }
 
-    /// The versions of all keys that are there now, when nobody writes; 0 for the others.
+    /// The versions of all keys that exist now, while there are no writes; 0 for the others.
     pub fn freeze(&self) -> Vec<u32> {
         let state = |versions: &Versions| versions.acknowledged.load(Ordering::SeqCst);
         self.versions.iter().map(state).map(|state| if state & 1 == 1 { 0 } else { state >> 1 }).collect()
@@ -179,7 +179,7 @@ impl Model {
         assert!(self.filler(index, version) == &value[HEADER_BYTES..], "key {index}: damaged value");
     }
 
-    /// Checks that nothing was a possible answer.
+    /// Checks that "not found" was a possible answer.
     pub fn check_missing(&self, expected: Expected) {
         let to = self.versions[expected.index as usize].begun.load(Ordering::SeqCst);
         let possible = expected.from == 0 || expected.from & 1 == 1 || to & 1 == 1;
@@ -192,7 +192,7 @@ impl Model {
         (index < self.versions.len() as u64).then_some(index)
     }
 
-    /// Says that the indices below are in use.
+    /// Records that the indices below are in use.
     pub fn set_used(&self, indices: u64) {
         self.next.store(indices, Ordering::Relaxed);
     }
@@ -202,7 +202,7 @@ impl Model {
         self.next.load(Ordering::Relaxed).min(self.versions.len() as u64)
     }
 
-    /// Keys that are there, when nobody writes.
+    /// The number of existing keys, while there are no writes.
     pub fn live(&self) -> u64 {
         let live = |versions: &&Versions| {
             let state = versions.acknowledged.load(Ordering::SeqCst);

@@ -1,4 +1,4 @@
-//! What is run: groups of workloads, each group on a store of its own.
+//! The plan of a run: groups of workloads, each group on its own store.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,15 +10,15 @@ pub enum Workload {
     Fillseq,
     /// Every key once, in random order; with sync: random keys for a time.
     Fillrandom,
-    /// Random keys that are there.
+    /// Random existing keys.
     Overwrite,
     /// As overwrite, ten times as long.
     Sustained,
-    /// Random keys that are there.
+    /// Random existing keys.
     Readrandom,
     /// Keys as YCSB draws them.
     Readzipf,
-    /// Random keys that are not there, between those that are.
+    /// Random missing keys, between existing ones.
     Readmissing,
     /// An iterator to a random key, and 10 entries.
     Seekrandom,
@@ -26,7 +26,7 @@ pub enum Workload {
     Scan,
     /// Random keys at a snapshot, after a quarter of all keys were overwritten.
     Snapread,
-    /// Random keys that are there, each once, three quarters of all at most.
+    /// Random existing keys, each once, three quarters of all at most.
     Deleterandom,
     /// Half reads, half updates.
     YcsbA,
@@ -130,7 +130,7 @@ pub fn groups(keys: u64) -> Vec<Group> {
     ]
 }
 
-/// What a child process does: one group with one engine.
+/// The task of a child process: one group with one engine.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Task {
     pub round: usize,

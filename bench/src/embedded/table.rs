@@ -1,5 +1,5 @@
-//! The tables of docs/benchmarks.md. Ratios are taken round by round, where engines ran next to each other, and the
-//! median of them is shown; so a report of several files must not mix machines.
+//! The tables of docs/benchmarks.md. Ratios are computed per round, in which the engines ran directly after each other,
+//! and their median is shown; a report of several files must not mix machines.
 
 use super::plan::Record;
 use crate::report;
@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 
 const OWN: &str = "kontiki";
 const BASE: &str = "rocksdb";
-/// The engines whose better one is the measure.
+/// The engines of which the better one is the reference.
 const PEERS: [&str; 2] = ["rocksdb", "fjall"];
 
-/// Whose latencies are shown.
+/// The engines whose latencies are shown.
 const LATENCIES: [&str; 5] = ["kontiki", "rocksdb", "fjall", "lmdb", "rocksdb-blob"];
 
 /// A row: the same work.
@@ -72,7 +72,7 @@ fn rows(records: &[Record]) -> Vec<Row<'_>> {
     rows
 }
 
-/// Every engine that occurs: those that are everywhere first, in a fixed order.
+/// Every engine that occurs: those that are in all rows first, in a fixed order.
 fn engines(records: &[Record]) -> Vec<&str> {
     use crate::engines::{BLOB_NAMES, NAMES, THRESHOLD_NAMES};
     let known = NAMES.iter().chain(&THRESHOLD_NAMES).chain(&BLOB_NAMES).chain(&super::bare_disk::NAMES);
@@ -149,13 +149,13 @@ fn cpu(rows: &[Row], engines: &[&str]) {
     println!(
         "Processor time in µs for each operation, that of background work included (for fills, overwrites and deletes"
     );
-    println!("until the store has settled); it hardly depends on what else the machine does. Median over rounds.\n");
+    println!("until the store has settled); it hardly depends on other load of the machine. Median over rounds.\n");
     let cells = |row: &Row| {
         let cell = |engine: &&str| row.median(engine, |r| Some(r.cpu_us)).map_or("–".into(), |us| format!("{us:.2}"));
         row.head().into_iter().chain(engines.iter().map(cell)).collect()
     };
     let engines: Vec<&str> = engines.iter().copied().filter(|engine| !engine.starts_with("disk")).collect();
-    // A snapshot's overwrites come before what is measured.
+    // A snapshot's overwrites come before the measurement.
     table(&engines, rows.iter().filter(|row| row.first.workload != "snapread").map(cells));
 }
 

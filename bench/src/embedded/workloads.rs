@@ -1,4 +1,4 @@
-//! The workloads: what a client does, and how its answers are checked.
+//! The workloads: the operations of a client, and the checks of its answers.
 
 use super::client::{self, Outcome};
 use super::model::{self, Model, Permutation};
@@ -6,7 +6,7 @@ use super::plan::{Step, Workload};
 use super::random::{Random, Zipf};
 use crate::engines::{Read, Store};
 
-/// What the steps of a group share.
+/// The state that the steps of a group share.
 pub struct Stage<'a> {
     pub store: &'a dyn Store,
     pub model: &'a Model,
@@ -20,7 +20,7 @@ const SEEK_ENTRIES: u64 = 10;
 const YCSB_SCAN_ENTRIES_MAX: u64 = 100;
 /// Entries of one operation of a long scan: often enough to end in time.
 const SCAN_ENTRIES: u64 = 10_000;
-/// A sustained overwrite takes so many times as long as another step.
+/// A sustained overwrite takes this many times as long as another step.
 const SUSTAINED_FACTOR: f64 = 10.0;
 /// The last digit of a key, by the remainder of its index by 8.
 const LAST_DIGITS: &[u8; 8] = b"02468ace";
@@ -85,7 +85,7 @@ impl Stage<'_> {
         }
     }
 
-    /// Reads a key and checks the answer; whether it was there.
+    /// Reads a key and checks the answer; returns whether it exists.
     fn get(&self, index: u64) -> bool {
         let expected = self.model.before_read(index);
         let found = self.store.get(&model::key(index), &mut |value| self.model.check_found(expected, value));
@@ -150,7 +150,7 @@ impl Stage<'_> {
         })
     }
 
-    /// Scans up to `limit` entries from an index on, where all keys are there; how many there were. Of the first entry
+    /// Scans up to `limit` entries from an index on, where all keys exist; returns their number. Of the first entry
     /// everything is checked, of the others key and version.
     fn scan(&self, start: u64, limit: u64) -> u64 {
         let mut seen = 0;
@@ -202,7 +202,7 @@ impl Stage<'_> {
         client::run(threads, self.seconds, |thread| {
             let mut next = thread;
             move || {
-                // The rest stays, so that there is something to compare the space with.
+                // The rest stays, as a reference for the space on disk.
                 if next >= self.keys / 4 * 3 {
                     return 0;
                 }
@@ -248,9 +248,9 @@ impl Stage<'_> {
         })
     }
 
-    /// Inserts the next new key; false once there is no more room for one.
+    /// Inserts the next new key; false once the capacity is used up.
     fn insert(&self, value: &mut Vec<u8>) {
-        let index = self.model.new_index().expect("room for new keys: fewer seconds or more keys");
+        let index = self.model.new_index().expect("capacity for new keys: use fewer seconds or more keys");
         self.put(index, value);
     }
 
@@ -289,7 +289,7 @@ impl Stage<'_> {
     }
 }
 
-/// Compares everything in the store with the model, when nobody writes.
+/// Compares everything in the store with the model, while there are no writes.
 pub fn verify(store: &dyn Store, model: &Model) {
     let (mut entries, mut last) = (0, None);
     store.scan(&model::key(0), &mut |key, value| {
@@ -299,5 +299,5 @@ pub fn verify(store: &dyn Store, model: &Model) {
         (entries, last) = (entries + 1, Some(index));
         true
     });
-    assert_eq!(entries, model.live(), "the store has not the keys that it should have");
+    assert_eq!(entries, model.live(), "the store does not have the expected keys");
 }

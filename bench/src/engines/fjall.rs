@@ -1,5 +1,5 @@
-//! fjall. Without sync a write is in the page cache when it returns (`PersistMode::Buffer`, its default), so it survives
-//! a killed process; with sync, each write is followed by `persist(SyncData)`.
+//! fjall. Without sync a write is in the page cache when it returns (`PersistMode::Buffer`, its default), so it
+//! survives a killed process; with sync, each write is followed by `persist(SyncData)`.
 
 use super::{BACKGROUND_THREADS, BLOB_BYTES_MIN, BLOOM_BITS, CACHE_BYTES, MEMTABLE_BYTES};
 use super::{Durability, Read, Store, Visit, VisitEntry};

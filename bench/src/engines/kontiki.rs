@@ -1,4 +1,4 @@
-//! Kontiki. Its value log is at its default: values from 1 KiB on are kept apart.
+//! Kontiki. Its value log has the default settings: values from 1 KiB on are separated.
 
 use super::{CACHE_BYTES, Durability, MEMTABLE_BYTES, Read, Store, Visit, VisitEntry};
 use kontiki_engine::table::Compression;
@@ -11,7 +11,7 @@ pub struct Kontiki {
 }
 
 pub fn open(dir: &Path, durability: Durability, value_threshold_bytes: Option<u64>) -> Kontiki {
-    // As the peers: nothing is compressed above level 2, and the cache's budget is one.
+    // Like the peers: nothing is compressed above level 2, and there is one cache budget.
     let mut family = FamilySpec::new(Family::DEFAULT, "default");
     family.options.compression = vec![Compression::None, Compression::None, Compression::Lz4];
     if let Some(bytes) = value_threshold_bytes {

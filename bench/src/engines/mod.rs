@@ -1,5 +1,5 @@
-//! The peers behind one face, configured alike: 256 MiB cache, 64 MiB memtable, LZ4 from level 2, 10 bloom bits a key,
-//! 2 background threads, 4 KiB blocks. docs/benchmarks.md says what differs.
+//! The peers behind one interface, configured alike: 256 MiB cache, 64 MiB memtable, LZ4 from level 2, 10 bloom bits
+//! per key, 2 background threads, 4 KiB blocks. docs/benchmarks.md lists the differences.
 
 mod fjall;
 mod kontiki;
@@ -11,12 +11,12 @@ use std::path::Path;
 
 /// Gets a value that was found.
 pub type Visit<'a> = &'a mut dyn FnMut(&[u8]);
-/// Gets entries in order, until it answers false.
+/// Receives entries in order, until it returns false.
 pub type VisitEntry<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> bool;
 
 /// Reads by key.
 pub trait Read {
-    /// Shows the value, without a copy if the engine can; whether it was found.
+    /// Passes the value to the callback, without a copy if the engine can; returns whether it was found.
     fn get(&self, key: &[u8], visit: Visit) -> bool;
 }
 
@@ -28,17 +28,17 @@ pub trait Store: Read + Send + Sync {
     fn delete(&self, key: &[u8]);
     /// Removes the keys from `start` to before `end`. Not every engine can.
     fn delete_range(&self, start: &[u8], end: &[u8]) {
-        panic!("this engine deletes no ranges: {start:?} to {end:?}");
+        panic!("this engine has no range deletes: {start:?} to {end:?}");
     }
     /// Writes many; not measured. Transactional stores use one transaction.
     fn load(&self, entries: &[([u8; 16], Vec<u8>)]) {
         entries.iter().for_each(|(key, value)| self.put(key, value));
     }
-    /// Shows the entries from a key on.
+    /// Passes the entries from a key on to the callback.
     fn scan(&self, start: &[u8], visit: VisitEntry);
-    /// Takes a snapshot and hands it to `work`.
+    /// Takes a snapshot and passes it to `work`.
     fn with_snapshot(&self, work: &mut dyn FnMut(&dyn Read));
-    /// Makes background work begin that would be due at some time: moves memtables to tables, where there are any.
+    /// Starts background work that would be due later: flushes memtables, if the engine has any.
     fn flush(&self);
     /// Merges everything that can be merged.
     fn compact(&self);
@@ -55,7 +55,7 @@ pub enum Durability {
 
 /// The stores of every table.
 pub const NAMES: [&str; 6] = ["kontiki", "rocksdb", "rocksdb-tuned", "fjall", "redb", "lmdb"];
-/// Variants that keep large values apart.
+/// Variants that separate large values.
 pub const BLOB_NAMES: [&str; 2] = ["rocksdb-blob", "fjall-blob"];
 /// Kontiki with every value in the tree, and with every value in the value log, from which its threshold follows.
 pub const THRESHOLD_NAMES: [&str; 2] = ["kontiki-inline", "kontiki-apart"];
@@ -64,7 +64,7 @@ const CACHE_BYTES: u64 = 256 << 20;
 const MEMTABLE_BYTES: u64 = 64 << 20;
 const BACKGROUND_THREADS: usize = 2;
 const BLOOM_BITS: usize = 10;
-/// From this size on, values are kept apart by the variants that do that.
+/// From this size on, values are separated by the variants that do that.
 const BLOB_BYTES_MIN: u64 = 1024;
 
 /// Opens a store of the named kind.

@@ -1,4 +1,4 @@
-//! How long to go on trying, and how long to pause in between.
+//! The retry budget of an operation, and the backoff between tries.
 
 use crate::Error;
 use std::fmt::Display;
@@ -8,10 +8,10 @@ use tokio::time::Instant;
 
 const PAUSE_FIRST: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(400);
-/// Tries without a pause after a hint that makes the next one likely to succeed (a named leader).
+/// Tries without a backoff after a hint that makes the next one likely to succeed (a named leader).
 const HINTS_MAX: u32 = 3;
 
-/// The budget of one operation: a deadline, growing pauses, and what happened so far.
+/// The retry budget of one operation: a deadline, a growing backoff, and the history of the tries.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     started: Instant,
@@ -27,7 +27,7 @@ impl Backoff {
         Backoff { started, deadline: started + budget, pause: PAUSE_FIRST, hints: 0, uncertain: false }
     }
 
-    /// A budget for a part of this operation: the same deadline, a history of its own.
+    /// A budget for a part of this operation: the same deadline, a separate history.
     pub(crate) fn fork(&self) -> Backoff {
         Backoff { pause: PAUSE_FIRST, hints: 0, uncertain: false, ..*self }
     }
@@ -37,7 +37,7 @@ impl Backoff {
         self.deadline.saturating_duration_since(Instant::now()).min(limit)
     }
 
-    /// Notes that a write was sent and its answer is missing: from now on a failure leaves its outcome unknown.
+    /// Records that a write was sent and its answer is missing: from now on a failure leaves its outcome unknown.
     pub(crate) fn mark_uncertain(&mut self) {
         self.uncertain = true;
     }
@@ -47,18 +47,18 @@ impl Backoff {
         self.uncertain
     }
 
-    /// The error when time is up.
+    /// The error when the time is used up.
     pub(crate) fn give_up(&self, last: impl Display) -> Error {
         let (after, last) = (self.started.elapsed(), last.to_string());
         if self.uncertain { Error::Undetermined { after, last } } else { Error::Timeout { after, last } }
     }
 
-    /// Goes on at once, unless time is up: after a step that mended something.
+    /// Continues at once, unless the time is used up: for use after a step that removed an obstacle.
     pub(crate) fn check(&self, reason: impl Display) -> Result<(), Error> {
         if Instant::now() < self.deadline { Ok(()) } else { Err(self.give_up(reason)) }
     }
 
-    /// Goes on at once a few times, then pauses.
+    /// Continues at once a few times, then backs off.
     pub(crate) async fn hinted(&mut self, reason: impl Display) -> Result<(), Error> {
         self.hints += 1;
         if self.hints <= HINTS_MAX && Instant::now() < self.deadline {
@@ -67,14 +67,14 @@ impl Backoff {
         self.pause(reason).await
     }
 
-    /// Pauses before the next try, or gives up if the deadline would pass.
+    /// Waits before the next try, or gives up if the deadline would pass.
     pub(crate) async fn pause(&mut self, reason: impl Display) -> Result<(), Error> {
         self.pause_at_least(Duration::ZERO, reason).await
     }
 
-    /// The same, with a pause that the server asked for.
+    /// The same, with a minimum wait that the server asked for.
     pub(crate) async fn pause_at_least(&mut self, least: Duration, reason: impl Display) -> Result<(), Error> {
-        // Between half and all of the pause, so that clients that failed together do not come back together.
+        // Between half and all of the backoff, so that clients that failed together do not retry together.
         let half = self.pause / 2;
         let wait = (half + half.mul_f64(random_fraction())).max(least.min(PAUSE_MAX));
         self.pause = (self.pause * 2).min(PAUSE_MAX);

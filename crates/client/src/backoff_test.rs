@@ -15,7 +15,7 @@ async fn it_gives_up_at_the_deadline_and_says_why() {
     assert!(matches!(&error, Error::Timeout { after, last } if last == "no leader" && after.as_secs() < 2));
     backoff.mark_uncertain();
     assert!(matches!(backoff.give_up("x"), Error::Undetermined { .. }));
-    assert!(matches!(backoff.fork().give_up("x"), Error::Timeout { .. }), "a part has a history of its own");
+    assert!(matches!(backoff.fork().give_up("x"), Error::Timeout { .. }), "a part has a separate history");
 }
 
 #[tokio::test(start_paused = true)]

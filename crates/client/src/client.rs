@@ -1,4 +1,4 @@
-//! The client itself: a connection to a cluster, from which everything else comes.
+//! The client: a connection to a cluster, from which all other objects are created.
 
 use crate::cluster::Cluster;
 use crate::txn::{LockResolver, Snapshot, Transaction};
@@ -23,7 +23,7 @@ pub struct StoreInfo {
     pub address: String,
     /// host:port of its HTTP status page; empty if it has none.
     pub status_address: String,
-    /// The version of its program; of a store that does not say it, the version whose behaviour it follows.
+    /// The version of its program; for a store that does not report it, the protocol version that it follows.
     pub version: String,
 }
 
@@ -38,12 +38,12 @@ pub struct RegionInfo {
     pub end_key: Bytes,
     /// Stores that keep a replica.
     pub stores: Vec<u64>,
-    /// The store that leads, if known.
+    /// The store of the leader, if known.
     pub leader: Option<u64>,
 }
 
 impl Client {
-    /// Connects with default [`Options`]. Any node of the cluster will do; `endpoints` are `host:port`.
+    /// Connects with default [`Options`]. Any node of the cluster can be given; `endpoints` are `host:port`.
     pub async fn connect<E: AsRef<str>>(endpoints: impl IntoIterator<Item = E>) -> Result<Client> {
         Client::connect_with(endpoints, Options::default()).await
     }
@@ -69,7 +69,7 @@ impl Client {
         self.cluster.timestamp(&mut self.cluster.backoff()).await
     }
 
-    /// Begins an optimistic transaction that reads the state of now.
+    /// Begins an optimistic transaction that reads the current state.
     pub async fn begin(&self) -> Result<Transaction> {
         let start_ts = self.timestamp().await?;
         Ok(Transaction::new(self.clone(), start_ts))
@@ -80,7 +80,7 @@ impl Client {
         Snapshot::new(self.cluster.clone(), self.resolver.clone(), ts)
     }
 
-    /// Runs a transaction, again from its beginning when it meets a conflict, at most `tries_max` times.
+    /// Runs a transaction, and runs it again from its beginning after a conflict, at most `tries_max` times.
     ///
     /// ```no_run
     /// # async fn example(client: kontiki_client::Client) -> Result<(), kontiki_client::Error> {
@@ -97,7 +97,7 @@ impl Client {
         mut body: impl for<'a> FnMut(&'a mut Transaction) -> BoxFuture<'a, Result<T>>,
     ) -> Result<T> {
         if tries_max == 0 {
-            return Err(Error::Invalid("a transaction that may not be tried".to_string()));
+            return Err(Error::Invalid("tries_max = 0 is not accepted: at least 1".to_string()));
         }
         let mut tries = 0;
         let mut backoff = self.cluster.backoff();

@@ -1,4 +1,4 @@
-//! Finds the region of a key, sends requests to its leader, and tries again when the cluster has moved on.
+//! Finds the region of a key, sends requests to its leader, and retries when regions or leaders have changed.
 
 use crate::backoff::Backoff;
 use crate::keys::{Item, Mode};
@@ -20,16 +20,17 @@ use std::time::Duration;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
-/// Requests to regions that one operation has under way at a time.
+/// Maximum number of concurrent requests to regions of one operation.
 const CONCURRENCY_MAX: usize = 16;
-/// Keys of one request.
+/// Maximum number of keys of one request.
 pub(crate) const GROUP_KEYS_MAX: usize = 512;
-/// Keys and values of one request (a single larger one travels alone): a fraction of what a log entry may hold.
+/// Maximum bytes of keys and values of one request (a single larger pair is sent alone): a fraction of the limit of a
+/// log entry.
 const GROUP_BYTES_MAX: usize = 1 << 20;
 /// Beyond every key that a region boundary is made of: only the last region holds it.
 const BEYOND_ALL: [u8; 256] = [0xff; 256];
 
-/// Everything a client knows of its cluster.
+/// The state that a client has of its cluster.
 pub(crate) struct Cluster {
     pub(crate) options: Options,
     placement: Arc<Placement>,
@@ -40,15 +41,15 @@ pub(crate) struct Cluster {
 
 /// Why a region did not answer a request.
 enum CallError {
-    /// The cache has been corrected: find the region again.
-    Moved(Pause, String),
-    /// Trying again does not help.
+    /// The cache has been corrected: look the region up again.
+    Moved(RetryDelay, String),
+    /// A retry does not help.
     Fatal(Error),
 }
 
 /// How long to wait before the next try.
-enum Pause {
-    /// Not at all: the error said where to go.
+enum RetryDelay {
+    /// Not at all: the error named the leader or the region.
     Hinted,
     Usual,
     AtLeast(Duration),
@@ -168,7 +169,7 @@ impl Cluster {
         }
     }
 
-    /// Sends a request to a region; `None` means that the region has to be found again.
+    /// Sends a request to a region; `None` means that the region has to be looked up again.
     pub(crate) async fn call_region<R: KvRequest>(
         &self,
         region: &Region,
@@ -210,7 +211,7 @@ impl Cluster {
         Ok(groups)
     }
 
-    /// Sends items to their regions, as many requests as that takes, until each is answered.
+    /// Sends items to their regions, in as many requests as needed, until each is answered.
     pub(crate) async fn scatter<T: Item, R: KvRequest>(
         &self,
         mode: Mode,
@@ -250,7 +251,7 @@ impl Cluster {
         }
     }
 
-    /// One try. In doubt about a write that must not be repeated it is the last one.
+    /// One try. It is the last one if the outcome of a write that must not be repeated is unknown.
     async fn try_call<R: KvRequest>(
         &self,
         region: &Region,
@@ -289,7 +290,7 @@ impl Cluster {
             Err(_) => {
                 let obstacle = format!("store {} does not answer", region.leader.store_id);
                 self.unreachable::<R>(region, backoff);
-                Err(CallError::Moved(Pause::Usual, obstacle))
+                Err(CallError::Moved(RetryDelay::Usual, obstacle))
             }
         }
     }
@@ -316,11 +317,11 @@ impl Cluster {
             _ if refused(status) => {
                 self.stores.lock().remove(&region.leader.store_id);
                 self.regions.try_next_peer(region);
-                CallError::Moved(Pause::Usual, text)
+                CallError::Moved(RetryDelay::Usual, text)
             }
             _ => {
                 self.unreachable::<R>(region, backoff);
-                CallError::Moved(Pause::Usual, text)
+                CallError::Moved(RetryDelay::Usual, text)
             }
         }
     }
@@ -330,16 +331,16 @@ impl Cluster {
         if let Some(not_leader) = &error.not_leader {
             if let Some(leader) = not_leader.leader.as_ref().filter(|leader| leader.store_id != 0) {
                 self.regions.set_leader(region.id(), leader);
-                return CallError::Moved(Pause::Hinted, text);
+                return CallError::Moved(RetryDelay::Hinted, text);
             }
             self.regions.try_next_peer(region);
-            return CallError::Moved(Pause::Usual, text);
+            return CallError::Moved(RetryDelay::Usual, text);
         }
         if let Some(mismatch) = &error.epoch_not_match {
             return self.epoch_not_match(region, mismatch, text);
         }
         if let Some(busy) = &error.server_is_busy {
-            return CallError::Moved(Pause::AtLeast(Duration::from_millis(busy.backoff_ms)), text);
+            return CallError::Moved(RetryDelay::AtLeast(Duration::from_millis(busy.backoff_ms)), text);
         }
         if let Some(large) = &error.raft_entry_too_large {
             // The message names the limit.
@@ -355,13 +356,13 @@ impl Cluster {
             || error.disk_full.is_some()
             || error.read_index_not_ready.is_some();
         if R::DOUBT != Doubt::Harmless && !known_harmless {
-            // A stale command, or an error this client does not know: the proposal may still come through.
+            // A stale command, or an error this client does not know: the proposal may still be applied.
             backoff.mark_uncertain();
         }
         if error.disk_full.is_none() && error.read_index_not_ready.is_none() {
             self.regions.remove(region.id());
         }
-        CallError::Moved(Pause::Usual, text)
+        CallError::Moved(RetryDelay::Usual, text)
     }
 
     /// Installs the regions that the store named, with the answering store as their leader where it has a peer.
@@ -375,11 +376,11 @@ impl Cluster {
                 known = true;
             }
         }
-        CallError::Moved(if known { Pause::Hinted } else { Pause::Usual }, text)
+        CallError::Moved(if known { RetryDelay::Hinted } else { RetryDelay::Usual }, text)
     }
 }
 
-/// Whether a server says that its answer would have been too large: fewer keys are to be asked for at a time.
+/// Whether a server reports that its answer would have been too large: the client has to ask for fewer keys at a time.
 pub(crate) fn too_large(error: &kvrpcpb::KeyError) -> bool {
     error.abort.starts_with(ANSWER_TOO_LARGE)
 }
@@ -389,13 +390,13 @@ pub(crate) fn fewer(asked: usize) -> Result<usize, Error> {
     if asked > 1 { Ok(asked / 2) } else { Err(Error::Server("a single value is larger than an answer may be".into())) }
 }
 
-/// Waits as the error suggests, or passes on what cannot be mended.
+/// Waits as the error suggests, or returns an error that a retry cannot resolve.
 async fn settle(error: CallError, backoff: &mut Backoff) -> Result<(), Error> {
     match error {
         CallError::Fatal(error) => Err(error),
-        CallError::Moved(Pause::Hinted, text) => backoff.hinted(text).await,
-        CallError::Moved(Pause::Usual, text) => backoff.pause(text).await,
-        CallError::Moved(Pause::AtLeast(least), text) => backoff.pause_at_least(least, text).await,
+        CallError::Moved(RetryDelay::Hinted, text) => backoff.hinted(text).await,
+        CallError::Moved(RetryDelay::Usual, text) => backoff.pause(text).await,
+        CallError::Moved(RetryDelay::AtLeast(least), text) => backoff.pause_at_least(least, text).await,
     }
 }
 

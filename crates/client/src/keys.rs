@@ -1,6 +1,6 @@
 //! Keys on the wire.
 //!
-//! Transactional requests carry user keys to stores, but regions are cut at *memcomparable* keys: the key in groups
+//! Transactional requests carry user keys to stores, but region boundaries are *memcomparable* keys: the key in groups
 //! of 8 bytes, zero-padded, each followed by 0xFF - (number of padding bytes); a length that is a multiple of 8 gets
 //! one more group. Raw requests use plain keys everywhere.
 
@@ -13,7 +13,7 @@ use kontiki_proto::kvrpcpb::{KvPair, Mutation};
 pub struct KeyPair {
     /// The key.
     pub key: Bytes,
-    /// The value; empty where only keys were asked for.
+    /// The value; empty if only keys were requested.
     pub value: Bytes,
 }
 
@@ -75,7 +75,7 @@ pub(crate) fn decode(encoded: &[u8]) -> Option<Vec<u8>> {
     None
 }
 
-/// Something that goes to the region of its key.
+/// An item of a request, sent to the region of its key.
 pub(crate) trait Item: Clone + Send {
     fn key(&self) -> &Bytes;
     /// Its share of a request, in bytes.
@@ -114,7 +114,8 @@ impl Item for Mutation {
 
 /// The user key at a region's boundary.
 pub(crate) fn boundary(mode: Mode, position: &Bytes) -> Result<Bytes> {
-    let malformed = || Error::Server(format!("a region ends at {}, which is no encoded key", position.escape_ascii()));
+    let malformed =
+        || Error::Server(format!("a region ends at {}, which is not an encoded key", position.escape_ascii()));
     mode.user_key(position).ok_or_else(malformed)
 }
 

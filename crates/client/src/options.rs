@@ -1,15 +1,15 @@
-//! What a caller may choose.
+//! The options of a client.
 
 use std::time::Duration;
 
-/// Choices of a [`crate::Client`]. The defaults suit interactive use.
+/// Options of a [`crate::Client`]. The defaults suit interactive use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// The whole of an operation, retries and waiting for locks included. Default 20 s.
+    /// Timeout of a whole operation, including retries and waits for locks. Default 20 s.
     pub operation_timeout: Duration,
-    /// One request to one node; after it another node or another try. Default 3 s.
+    /// Timeout of one request to one node; then another node or another try follows. Default 3 s.
     pub request_timeout: Duration,
-    /// A connection to one node. Default 1 s.
+    /// Timeout of connecting to one node. Default 1 s.
     pub connect_timeout: Duration,
     /// Return from a commit once the primary key is committed (the transaction is decided then), and commit the
     /// other keys in the background. Processes that end right after a commit choose false. Default true.

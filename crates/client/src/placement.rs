@@ -1,4 +1,4 @@
-//! Calls to the placement driver. Every node answers them, itself or by proxy, so any endpoint will do.
+//! Calls to the placement driver. Every node answers them, itself or as a proxy, so any endpoint can be used.
 
 use crate::backoff::Backoff;
 use crate::{Error, Options};
@@ -11,9 +11,9 @@ use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
 
-/// The largest answer that is decoded: servers bound theirs to 65 MiB and a little.
+/// The largest answer that is decoded: servers limit their answers to slightly more than 65 MiB.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 96 << 20;
-/// Bytes of an answer's headers: servers send some hundreds.
+/// Maximum bytes of an answer's headers: servers send some hundreds.
 const HEADER_LIST_BYTES_MAX: u32 = 16 << 10;
 
 struct Node {
@@ -27,7 +27,7 @@ impl Node {
     }
 }
 
-/// A list of endpoints, and which one answered last.
+/// A list of endpoints, and the one that answered last.
 pub(crate) struct Placement {
     nodes: Mutex<Vec<Node>>,
     current: Mutex<usize>,
@@ -64,8 +64,8 @@ impl Placement {
         Ok(())
     }
 
-    /// Learns of the other nodes, so that the given endpoints may go away later. All that are known are asked at once: one
-    /// that is frozen, or whose machine is gone, costs the others no time.
+    /// Asks for the other nodes, so that the given endpoints may become unavailable later. All known nodes are asked at
+    /// the same time: a node that hangs, or whose machine is down, does not delay the answers of the others.
     pub(crate) async fn discover(&self, backoff: &mut Backoff) -> Result<(), Error> {
         loop {
             let obstacles = match self.ask_all(backoff).await {
@@ -80,14 +80,14 @@ impl Placement {
                 let nodes: Vec<String> = self.nodes.lock().iter().map(|node| node.url.clone()).collect();
                 let nodes = nodes.join(", ");
                 return Err(Error::Invalid(format!(
-                    "what listens at {nodes} is no node's address for clients; is it a node's status port?"
+                    "{nodes} is not the client address of a node; is it a node's status port?"
                 )));
             }
             backoff.pause(obstacles.first().map_or("no node answers", |obstacle| &obstacle.text)).await?;
         }
     }
 
-    /// The first answer to who the members are, and the number of the node it came from; or why none answered.
+    /// The first answer with the members, and the number of the node it came from; or why no node answered.
     async fn ask_all(&self, backoff: &Backoff) -> Result<(usize, pdpb::GetMembersResponse), Vec<Obstacle>> {
         let clients: Vec<PdClient<Channel>> = self.nodes.lock().iter().map(Node::pd).collect();
         let limit = backoff.remaining(self.options.request_timeout);
@@ -109,7 +109,7 @@ impl Placement {
     fn add_members(&self, reply: &pdpb::GetMembersResponse) {
         for url in reply.members.iter().flat_map(|member| &member.client_urls) {
             if let Err(error) = self.add(url) {
-                tracing::debug!(%url, %error, "a member's URL is of no use");
+                tracing::debug!(%url, %error, "a member's URL cannot be used");
             }
         }
     }
@@ -126,7 +126,7 @@ impl Placement {
         *self.current.lock() += 1;
     }
 
-    /// Makes a call until some node answers it without an error.
+    /// Repeats a call until a node answers it without an error.
     pub(crate) async fn call<Q: Clone, A, F>(
         &self,
         request: Q,
@@ -152,7 +152,7 @@ impl Placement {
 /// Why a node did not answer.
 struct Obstacle {
     text: String,
-    /// It is no placement service at all.
+    /// It is not a placement service.
     is_foreign: bool,
 }
 
@@ -179,7 +179,7 @@ async fn outcome<A>(
     Err(Obstacle { text, is_foreign })
 }
 
-/// A status with its causes, which hold the interesting part of a failed connection.
+/// A status with its causes, which contain the details of a failed connection.
 pub(crate) fn describe(status: &Status) -> String {
     let mut text = format!("{}: {}", status.code(), status.message());
     let mut cause = std::error::Error::source(status);

@@ -10,7 +10,7 @@ use kontiki_proto::kvrpcpb::{self, KvPair};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Raw keys: each operation on one key is atomic and linearizable; batches are atomic in no way. Cheap to clone.
+/// Raw keys: each operation on one key is atomic and linearizable; batches are not atomic. Cheap to clone.
 #[derive(Clone)]
 pub struct RawClient {
     cluster: Arc<Cluster>,
@@ -20,8 +20,8 @@ fn check(error: String) -> Result<()> {
     if error.is_empty() { Ok(()) } else { Err(Error::Server(error)) }
 }
 
-/// The pairs of an answer; `None` if it would have been too large, so that fewer are to be asked for. Such answers have
-/// no other place for an error than their first pair.
+/// The pairs of an answer; `None` if it would have been too large, so that the client has to ask for fewer. Such
+/// answers can contain an error in their first pair only.
 pub(crate) fn answered(mut pairs: Vec<KvPair>) -> Result<Option<Vec<KvPair>>> {
     match pairs.first_mut().and_then(|pair| pair.error.take()) {
         None => Ok(Some(pairs)),
@@ -54,7 +54,7 @@ impl RawClient {
         check(reply.error)
     }
 
-    /// Removes a key; it need not be there.
+    /// Removes a key; it need not exist.
     pub async fn delete(&self, key: impl Into<Bytes>) -> Result<()> {
         let key = key.into();
         let request = kvrpcpb::RawDeleteRequest { key: key.clone(), ..Default::default() };
@@ -63,7 +63,7 @@ impl RawClient {
         check(reply.error)
     }
 
-    /// The pairs of those keys that are there, in key order.
+    /// The pairs of those keys that exist, in key order.
     pub async fn batch_get<K: Into<Bytes>>(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<KeyPair>> {
         let keys: Vec<Bytes> = keys.into_iter().map(Into::into).collect();
         let request = |keys: &[Bytes]| kvrpcpb::RawBatchGetRequest { keys: keys.to_vec(), ..Default::default() };
@@ -89,7 +89,7 @@ impl RawClient {
         &self,
         pairs: impl IntoIterator<Item = (K, V)>,
     ) -> Result<()> {
-        // The last value of a key counts, wherever its requests go.
+        // The last value of a key counts, for any distribution over requests.
         let pairs: BTreeMap<Bytes, Bytes> = pairs.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
         let pairs: Vec<KvPair> =
             pairs.into_iter().map(|(key, value)| KvPair { key, value, ..Default::default() }).collect();
@@ -129,9 +129,9 @@ impl RawClient {
         Ok(pairs.into_iter().map(|pair| pair.key).collect())
     }
 
-    /// The pairs with `start <= key < end`, at most `limit` of them, in pages of a bounded size: for ranges that are too
-    /// large to be held in memory. An empty `end` is unbounded; with `reverse` from the end down. Nothing is asked for
-    /// before [`RawScan::next_page`].
+    /// The pairs with `start <= key < end`, at most `limit` of them, in pages of a bounded size: for ranges that are
+    /// too large for memory. An empty `end` is unbounded; with `reverse` from the end down. No request is sent before
+    /// [`RawScan::next_page`].
     pub fn scan_pages(&self, start: impl Into<Bytes>, end: impl Into<Bytes>, limit: usize, reverse: bool) -> RawScan {
         RawScan::new(self.cluster.clone(), Remainder::new(start.into(), end.into(), limit, reverse))
     }

@@ -1,4 +1,4 @@
-//! The region cache: which region holds a key, and who leads it, as far as this client knows.
+//! The region cache: the region that holds a key, and its leader, as far as this client knows.
 //!
 //! Entries may be stale at any time: servers check the epoch of every request, and their region errors correct the
 //! cache. Entries never overlap; a newer one displaces every older one it overlaps.
@@ -10,18 +10,18 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-/// A region as last heard of.
+/// A region as last reported.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Region {
     pub(crate) meta: metapb::Region,
-    /// Who is asked first.
+    /// The peer that is asked first.
     pub(crate) leader: metapb::Peer,
-    /// Peers tried in vain since the placement driver was asked.
+    /// Peers that were tried without success since the placement driver was asked.
     tried: usize,
 }
 
 impl Region {
-    /// `None` if the description lacks what every region has.
+    /// `None` if the descriptor is incomplete.
     pub(crate) fn new(meta: metapb::Region, leader: Option<metapb::Peer>) -> Option<Region> {
         let leader = leader.filter(|peer| peer.store_id != 0).or_else(|| meta.peers.first().cloned())?;
         meta.region_epoch.as_ref()?;
@@ -76,7 +76,7 @@ impl RegionCache {
         region.contains_below(bound).then(|| region.clone())
     }
 
-    /// Installs what was heard, unless something newer is known of the same region.
+    /// Inserts a region, unless a newer version of it is known.
     pub(crate) fn insert(&self, region: Region) -> Arc<Region> {
         let mut regions = self.by_start.lock();
         if let Some(known) = regions.values().find(|known| known.id() == region.id() && known.epoch() > region.epoch())
@@ -102,12 +102,12 @@ impl RegionCache {
         });
     }
 
-    /// The peer did not answer, or does not lead and does not know who does: asks the next one. After a whole round
-    /// forgets the region, so that the placement driver is asked again.
+    /// The peer did not answer, or does not lead and does not know the leader: the next peer is asked. After a whole
+    /// round forgets the region, so that the placement driver is asked again.
     pub(crate) fn try_next_peer(&self, failed: &Region) {
         self.change(failed.id(), |region| {
             if region.leader != failed.leader {
-                return Some(region.clone()); // Somebody else has learned more meanwhile.
+                return Some(region.clone()); // Another task has updated it meanwhile.
             }
             let peers = &region.meta.peers;
             let at = peers.iter().position(|peer| peer.id == region.leader.id).map_or(0, |at| at + 1);

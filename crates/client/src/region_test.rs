@@ -57,7 +57,7 @@ fn leaders_are_named_or_tried_in_turn() {
     cache.try_next_peer(&cache.locate(b"k").unwrap());
     assert_eq!(leader(), Some(2));
     cache.try_next_peer(&cache.locate(b"k").unwrap());
-    assert_eq!(leader(), None, "a whole round in vain");
+    assert_eq!(leader(), None, "a whole round without success");
     cache.insert(region(1, "", "", 1));
     cache.set_leader(1, &metapb::Peer { id: 99, store_id: 9, ..Default::default() });
     assert_eq!(leader(), None, "an unknown peer: the members have changed");

@@ -1,4 +1,4 @@
-//! Requests to stores, made alike: each carries a context and answers a region error or its result.
+//! A common interface of requests to stores: each has a context, and returns a region error or its result.
 
 use kontiki_proto::tikvpb::tikv_client::TikvClient;
 use kontiki_proto::{errorpb, kvrpcpb};
@@ -6,12 +6,12 @@ use std::future::Future;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
-/// What it means that a request was sent and its answer is missing.
+/// The consequence if a request was sent and its answer is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Doubt {
-    /// Nothing: it changes nothing, or nothing that decides anything.
+    /// None: the request changes nothing, or decides nothing.
     Harmless,
-    /// Somebody's fate is unknown; asking again with the same request finds out.
+    /// The outcome of a transaction is unknown; the same request, sent again, finds it.
     AskAgain,
     /// It is unknown whether it took effect, and a repetition could undo a write that came in between.
     Stop,
@@ -64,7 +64,7 @@ kv_requests! {
     GetRequest => kv_get -> GetResponse, Harmless;
     BatchGetRequest => kv_batch_get -> BatchGetResponse, Harmless;
     ScanRequest => kv_scan -> ScanResponse, Harmless;
-    // Records on the server make all of these safe to repeat, and only a commit decides.
+    // Records on the server make all of these safe to repeat, and only a commit decides the outcome.
     PrewriteRequest => kv_prewrite -> PrewriteResponse, Harmless;
     CommitRequest => kv_commit -> CommitResponse, AskAgain;
     BatchRollbackRequest => kv_batch_rollback -> BatchRollbackResponse, Harmless;

@@ -1,4 +1,4 @@
-//! Scans in pages: what is left of a scan, and scans of raw keys.
+//! Scans in pages: the rest of a scan, and scans of raw keys.
 
 use crate::backoff::Backoff;
 use crate::cluster::{Cluster, fewer};
@@ -10,10 +10,10 @@ use bytes::Bytes;
 use kontiki_proto::kvrpcpb;
 use std::sync::Arc;
 
-/// Pairs asked of one region at a time: keeps replies of ordinary values below a few MiB.
+/// Maximum number of pairs per request: keeps answers with ordinary values below a few MiB.
 const PAGE_PAIRS: usize = 1024;
 
-/// What is left of a scan: a range that shrinks from one side, and a number of pairs.
+/// The rest of a scan: a range that shrinks from one side, and a number of pairs.
 #[derive(Debug)]
 pub(crate) struct Remainder {
     start: Bytes,
@@ -56,7 +56,7 @@ impl Remainder {
         self.finished || self.pairs == 0 || (!self.end.is_empty() && self.start >= self.end)
     }
 
-    /// The region that comes next, and what to ask it for.
+    /// The next region, and the request for it.
     pub(crate) async fn next(
         &self,
         cluster: &Cluster,
@@ -76,15 +76,15 @@ impl Remainder {
         Ok((region, Part { lower: self.start.clone(), upper, pairs }))
     }
 
-    /// The answer to `part` would have been too large: fewer pairs are to be asked for.
+    /// The answer to `part` would have been too large: the next request asks for fewer pairs.
     pub(crate) fn ask_for_fewer(&mut self, part: &Part) -> Result<()> {
         self.page_pairs = fewer(part.pairs)?;
         Ok(())
     }
 
-    /// These pairs of `part` have come; `whole`: there are no others in it.
+    /// These pairs of `part` were received; `whole`: there are no others in it.
     pub(crate) fn answered(&mut self, part: Part, pairs: &[KeyPair], whole: bool) {
-        assert!(pairs.len() <= self.pairs, "a region answers at most what it was asked for");
+        assert!(pairs.len() <= self.pairs, "a region returns at most the requested number of pairs");
         self.pairs -= pairs.len();
         match (whole, pairs.last()) {
             (true, _) if self.reverse => {
@@ -111,8 +111,8 @@ pub(crate) fn lesser_end(a: &Bytes, b: &Bytes) -> Bytes {
     }
 }
 
-/// A scan of raw keys that is answered in pages ([`RawClient::scan_pages`](crate::RawClient::scan_pages)). Pages are read
-/// one after the other: a key that is written meanwhile may be in a later one.
+/// A scan of raw keys that is answered in pages ([`RawClient::scan_pages`](crate::RawClient::scan_pages)). Pages are
+/// read one after the other: a key that is written meanwhile may be in a later one.
 pub struct RawScan {
     cluster: Arc<Cluster>,
     remainder: Remainder,
@@ -130,9 +130,10 @@ impl RawScan {
         self
     }
 
-    /// The next pairs, at least one; `None` at the end. It may be called again after an error, and goes on where it was.
+    /// The next pairs, at least one; `None` at the end. It may be called again after an error, and continues where it
+    /// was.
     pub async fn next_page(&mut self) -> Result<Option<Vec<KeyPair>>> {
-        // A long scan is many operations: each page has the whole time.
+        // A long scan is many operations: each page has the whole timeout.
         let mut backoff = self.cluster.backoff();
         while !self.remainder.is_finished() {
             let (region, part) = self.remainder.next(&self.cluster, Mode::Raw, &mut backoff).await?;

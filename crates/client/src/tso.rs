@@ -1,8 +1,8 @@
-//! Timestamps: one task holds one stream and asks for many callers at once.
+//! Timestamps: one task has one stream and requests timestamps for many callers at once.
 //!
-//! Whoever waits while a request is under way is served by the next one, so the stream carries one message at a time
-//! however many transactions begin. A request that arrived before a caller asked is never used for it: its timestamp
-//! could be older than something the caller has seen.
+//! Callers that arrive while a request is in flight are served by the next one, so there is one message at a time on
+//! the stream for any number of transactions. A request that arrived before a caller asked is never used for it: its
+//! timestamp could be older than something the caller has seen.
 
 use crate::backoff::Backoff;
 use crate::placement::{Placement, describe};
@@ -37,8 +37,8 @@ impl Tso {
             let (waiter, answer) = oneshot::channel();
             let limit = backoff.remaining(std::time::Duration::MAX);
             let asked = async {
-                self.queue.send(waiter).await.map_err(|_| "the timestamp task is gone".to_string())?;
-                answer.await.map_err(|_| "the timestamp task is gone".to_string())?
+                self.queue.send(waiter).await.map_err(|_| "the timestamp task has ended".to_string())?;
+                answer.await.map_err(|_| "the timestamp task has ended".to_string())?
             };
             let obstacle = match tokio::time::timeout(limit, asked).await {
                 Ok(Ok(ts)) => return Ok(ts),
@@ -70,7 +70,7 @@ async fn serve(placement: Arc<Placement>, options: Options, mut waiters: mpsc::R
             placement.next();
         }
         for (index, waiter) in batch.drain(..).enumerate() {
-            // The answer is the last timestamp of the batch. A waiter may have lost patience: nobody to tell.
+            // The answer is the last timestamp of the batch. A caller may have timed out: its channel is then closed.
             let mine = result.clone().map(|last| last - u64::from(count - 1) + index as u64);
             let _ = waiter.send(mine);
         }
@@ -103,7 +103,7 @@ async fn ask(placement: &Placement, stream: &mut Option<Stream>, count: u32) -> 
     let ts = answer.timestamp.filter(|_| answer.count == count).ok_or("a malformed timestamp answer")?;
     let (physical, logical) = (ts.physical as u64, ts.logical as u64);
     if logical >> LOGICAL_BITS != 0 || logical + 1 < u64::from(count) || physical >> (64 - LOGICAL_BITS) != 0 {
-        return Err(format!("the oracle answers an impossible timestamp: {physical} ms, {logical}"));
+        return Err(format!("the oracle returned an impossible timestamp: {physical} ms, {logical}"));
     }
     Ok((physical << LOGICAL_BITS) | logical)
 }

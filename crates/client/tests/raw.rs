@@ -37,20 +37,21 @@ async fn single_keys_and_batches_over_several_regions() {
     assert_eq!(mock.state.lock().raw.len(), 2);
 }
 
-/// A node that takes connections and answers nothing, as one that is stopped by a signal, costs no time-out.
+/// A node that accepts connections and answers nothing, such as one that is stopped by a signal, does not cost a
+/// timeout.
 #[tokio::test]
 async fn a_frozen_endpoint_does_not_keep_a_client_from_the_others() {
     let mock = Mock::start().await;
     let frozen = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoints = [frozen.local_addr().unwrap().to_string(), mock.endpoints[0].clone()];
-    let patience = Duration::from_secs(30);
-    let options = Options { operation_timeout: patience, request_timeout: patience, ..Options::default() };
+    let timeout = Duration::from_secs(30);
+    let options = Options { operation_timeout: timeout, request_timeout: timeout, ..Options::default() };
     let raw = Client::connect_with(&endpoints, options).await.unwrap().raw();
     raw.put("k", "v").await.unwrap();
     assert_eq!(raw.get("k").await.unwrap().unwrap(), "v");
 }
 
-/// What speaks gRPC, or HTTP/2, without a placement service is named at once, and not asked again and again.
+/// An endpoint that speaks gRPC, or HTTP/2, without a placement service is reported at once, and not retried.
 #[tokio::test]
 async fn an_endpoint_that_is_no_node_is_named_at_once() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -109,7 +110,7 @@ async fn a_scan_in_pages_asks_for_a_page_when_it_is_wanted() {
         while let Some(page) = pages.next_page().await.unwrap() {
             assert!((1..=1024).contains(&page.len()), "{} pairs in a page", page.len());
             if found.is_empty() {
-                assert_eq!(mock.state.lock().count("RawScan"), before + 1, "nothing is asked for ahead");
+                assert_eq!(mock.state.lock().count("RawScan"), before + 1, "nothing is requested ahead");
             }
             found.extend(page);
         }
@@ -158,7 +159,7 @@ async fn without_a_named_leader_the_peers_are_tried_in_turn() {
             .fault("RawPut", region_error(errorpb::Error { not_leader: Some(leaderless), ..Default::default() }));
     }
     raw.put("k", "1").await.unwrap();
-    assert!(mock.state.lock().count("GetRegion") >= 2, "after a round in vain the region is looked up again");
+    assert!(mock.state.lock().count("GetRegion") >= 2, "after a round without success the region is looked up again");
 }
 
 #[tokio::test]
@@ -197,7 +198,7 @@ async fn other_region_errors_are_tried_again() {
         raw.get("k").await.unwrap();
         mock.state.lock().fault("RawPut", region_error(error));
         let doubtful = raw.put("k", "1").await.unwrap_err();
-        assert!(matches!(doubtful, Error::Undetermined { .. }), "the proposal may still come through");
+        assert!(matches!(doubtful, Error::Undetermined { .. }), "the proposal may still be applied");
     }
     assert!(mock.state.lock().faults.is_empty());
 }
@@ -226,7 +227,7 @@ async fn a_write_whose_answer_is_lost_is_not_repeated() {
     mock.state.lock().fault("RawBatchPut", Fault::LoseAnswer);
     assert!(matches!(raw.batch_put([("k", "2")]).await.unwrap_err(), Error::Undetermined { .. }));
     let state = mock.state.lock();
-    assert_eq!(state.count("RawPut"), 1, "another writer may have come in between");
+    assert_eq!(state.count("RawPut"), 1, "another writer may have written in between");
     assert_eq!(state.calls.last().map(|(name, _)| *name), Some("RawBatchPut"));
     assert_eq!(state.raw[&b"k"[..]], "2");
 }
@@ -272,9 +273,9 @@ async fn endpoints_that_do_not_answer() {
     match Client::connect_with([&dead], options).await {
         Err(Error::Timeout { last, .. }) => assert!(last.contains("refused"), "{last}"),
         Err(other) => panic!("{other}"),
-        Ok(_) => panic!("nobody is there"),
+        Ok(_) => panic!("no node is there"),
     }
-    // A dead endpoint before a live one is passed over.
+    // A dead endpoint before a live one is skipped.
     let mock = Mock::start().await;
     let client = Client::connect([&dead, &mock.endpoints[1]]).await.unwrap();
     client.raw().put("k", "1").await.unwrap();
@@ -324,6 +325,6 @@ async fn answers_that_would_be_too_large_are_asked_for_in_parts() {
     assert_eq!(keys(&raw.scan_reverse("", "", 100).await.unwrap()), names.iter().rev().copied().collect::<Vec<_>>());
     assert_eq!(keys(&raw.batch_get(all.clone()).await.unwrap()), names);
     mock.state.lock().pairs_max = Some(0);
-    assert!(matches!(raw.scan("", "", 100).await.unwrap_err(), Error::Server(_)), "not for ever");
+    assert!(matches!(raw.scan("", "", 100).await.unwrap_err(), Error::Server(_)), "it ends");
     assert!(matches!(raw.batch_get(["a"]).await.unwrap_err(), Error::Server(_)));
 }

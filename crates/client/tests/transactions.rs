@@ -8,7 +8,7 @@ use kontiki_client::{Client, Error, KeyPair};
 use kontiki_proto::kvrpcpb::Op;
 use mock::{Fault, Mock, MockLock, SHORT, encode};
 
-/// A cluster of three regions, cut at g and p.
+/// A cluster of three regions, with boundaries at g and p.
 async fn cluster() -> (Mock, Client) {
     let mock = Mock::start().await;
     mock.state.lock().split(encode("g"));
@@ -91,7 +91,7 @@ async fn the_commit_timestamp_is_taken_after_every_prewrite() {
     let at = |name: &str| calls.iter().position(|call| *call == name).unwrap();
     let last_prewrite = calls.iter().rposition(|call| *call == "KvPrewrite").unwrap();
     assert!(last_prewrite < at("Tso") && at("Tso") < at("KvCommit"), "{calls:?}");
-    assert_eq!(calls.iter().filter(|call| **call == "KvPrewrite").count(), 3, "one a region");
+    assert_eq!(calls.iter().filter(|call| **call == "KvPrewrite").count(), 3, "one per region");
 }
 
 #[tokio::test]
@@ -207,7 +207,7 @@ async fn the_lock_of_a_dead_writer_is_rolled_back_when_its_time_is_over() {
 #[tokio::test]
 async fn a_writer_meets_a_dead_writers_locks() {
     let (mock, client) = cluster().await;
-    // The primary was never locked: the writer died while its first requests were on their way.
+    // The primary was never locked: the writer died while its first requests were in flight.
     crashed_writer(&mock, &client, &["h", "q"], |_| {}).await;
     mock.state.lock().locks.remove("h".as_bytes());
     expire(&mock);
@@ -233,7 +233,8 @@ async fn a_pushed_writer_commits_with_a_newer_timestamp() {
     let mut transaction = client.begin().await.unwrap();
     transaction.put("a", "1");
     let pushed_to = mock.state.lock().clock + (50 << 18);
-    // Between prewrite and commit a reader comes by: the mock's first commit is refused as a pushed lock would be.
+    // Between prewrite and commit a reader pushes the lock: the mock's first commit is refused as a pushed lock would
+    // be.
     let shared = mock.state.clone();
     let push = tokio::spawn(async move {
         loop {
@@ -255,7 +256,7 @@ async fn a_pushed_writer_commits_with_a_newer_timestamp() {
 async fn a_reader_waits_for_a_writer_that_cannot_be_pushed() {
     let (mock, client) = cluster().await;
     write(&client, &[("a", "old")]).await;
-    // Each try takes a timestamp, and each timestamp a millisecond: the lock ends after a few of them.
+    // Each try takes a timestamp, and each timestamp a millisecond: the lock expires after a few of them.
     crashed_writer(&mock, &client, &["a"], |lock| lock.ttl_ms = 8).await;
     let snapshot = client.snapshot(client.timestamp().await.unwrap());
     assert_eq!(snapshot.get("a").await.unwrap().unwrap(), "old");
@@ -280,7 +281,7 @@ async fn a_younger_writer_soon_gives_way_to_an_older_one() {
         Error::Conflict { key, conflict_commit_ts } => assert_eq!((&key[..], conflict_commit_ts), (&b"q"[..], 0)),
         other => panic!("{other}"),
     }
-    assert_eq!(mock.state.lock().locks.len(), 1, "its own locks are gone");
+    assert_eq!(mock.state.lock().locks.len(), 1, "its own locks are removed");
     let mut older = mock.client_within(SHORT).await.begin().await.unwrap();
     older.put("h", "1");
     crashed_writer(&mock, &client, &["h"], |_| {}).await;
@@ -311,7 +312,7 @@ async fn an_unknown_outcome_is_told_and_not_undone() {
     mock.state.lock().faults.clear();
     expire(&mock);
     let snapshot = client.snapshot(client.timestamp().await.unwrap());
-    assert_eq!(snapshot.get("q").await.unwrap().unwrap(), "2", "it was committed, and whoever comes finishes it");
+    assert_eq!(snapshot.get("q").await.unwrap().unwrap(), "2", "it was committed, and a reader completes it");
 }
 
 #[tokio::test]
@@ -321,7 +322,7 @@ async fn failing_secondaries_are_no_failure() {
     let mut transaction = client.begin().await.unwrap();
     transaction.put("a", "1");
     transaction.put("q", "2");
-    // The primary's commit comes first and succeeds after one refusal; the other region refuses for good.
+    // The primary's commit comes first and succeeds after one refusal; the other region always refuses.
     let busy = kontiki_proto::errorpb::Error { message: "planned".to_string(), ..Default::default() };
     let shared = mock.state.clone();
     let saboteur = tokio::spawn(async move {

@@ -1,4 +1,4 @@
-//! Settings, and time as the driver tells it.
+//! Settings, and the time as the driver reports it.
 
 use std::time::Duration;
 
@@ -18,23 +18,24 @@ pub struct Config {
     pub cluster_id: u64,
     /// The store this node is, never 0.
     pub store_id: u64,
-    /// How far ahead the upper bound of timestamps is persisted, in milliseconds. Default 3,000: one small write
-    /// every second and a half under load, and a new leader starts at most so far ahead of the wall clock.
+    /// How far ahead the upper bound of timestamps is persisted, in milliseconds. Default 3,000: one small write every
+    /// 1.5 seconds under load, and a new leader starts at most this far ahead of the wall clock.
     pub timestamp_window_ms: u64,
-    /// How far the wall clock may stray from the monotonic clock between two looks at them before it is distrusted,
-    /// in milliseconds. Default 10,000: above any slewing or leap second, and a lock's time to live is prolonged or
-    /// cut by no more than this.
+    /// How far the wall clock may deviate from the monotonic clock between two readings before it is no longer
+    /// followed, in milliseconds. Default 10,000: more than any slewing or leap second, and a lock's time to live is
+    /// prolonged or shortened by no more than this.
     pub wall_jump_ms_max: u64,
-    /// How many ids are reserved by one write. Default 1,000: a crash leaves a gap of at most so many.
+    /// How many ids are reserved by one write. Default 1,000: a crash leaves a gap of at most this size.
     pub ids_per_write: u64,
-    /// The least time between two writes of store records. Default 1 s: bounds what flapping addresses cost.
+    /// The minimum time between two writes of store records. Default 1 s: bounds the cost of addresses that keep
+    /// changing.
     pub store_write_interval: Duration,
 }
 
 impl Config {
     /// The defaults for store `store_id` of cluster `cluster_id`; neither may be 0.
     pub fn new(cluster_id: u64, store_id: u64) -> Config {
-        assert!(cluster_id != 0 && store_id != 0, "0 is no id");
+        assert!(cluster_id != 0 && store_id != 0, "an id is not 0");
         Config {
             cluster_id,
             store_id,

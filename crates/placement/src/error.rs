@@ -1,4 +1,4 @@
-//! Why a node cannot take up the lead.
+//! Why a node cannot become the placement leader.
 
 /// Result with placement's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
@@ -10,7 +10,8 @@ pub enum Error {
     /// The view could not be read.
     #[error("reading placement's state: {0}")]
     Read(#[from] kontiki_engine::Error),
-    /// A record is not what was written: never skipped, because a forgotten bound would hand out a timestamp twice.
+    /// A record is not what was written. It is never skipped, because without its bound a timestamp could be handed out
+    /// twice.
     #[error("placement's state is corrupt: {record}: {what}")]
     Corrupt {
         /// Which record.

@@ -1,5 +1,5 @@
-//! The promise of the oracle and of the ids, under everything that can happen between nodes: any node may be made
-//! leader at any time, writes get lost or take effect although nobody was told, clocks of nodes differ and jump.
+//! The guarantees of the timestamp oracle and of the ids, under everything that can happen between nodes: any node may
+//! become leader at any time, writes are lost or take effect without a report, clocks of nodes differ and jump.
 
 use crate::test_view::MapView;
 use crate::{
@@ -25,7 +25,7 @@ enum Step {
     Jump(usize, i64),
     /// The write in flight is applied and reported.
     Applied,
-    /// It is reported as unknown; later it takes effect, or it does not.
+    /// It is reported as unknown; it may take effect later.
     Unknown {
         takes_effect: bool,
     },
@@ -141,7 +141,7 @@ impl World {
                 assert!(point.safe_point >= self.last_safe_point, "{point:?} after {}", self.last_safe_point);
                 self.last_safe_point = point.safe_point;
             }
-            other => panic!("nobody asked for {other:?}"),
+            other => panic!("no call asked for {other:?}"),
         }
     }
 
@@ -175,7 +175,7 @@ impl World {
         {
             self.limbo.push(batch);
         }
-        assert!(self.unanswered.is_empty(), "whoever waited was told");
+        assert!(self.unanswered.is_empty(), "every waiting call was answered");
     }
 
     fn lead(&mut self, node: usize, takes_effect: bool) {
@@ -213,7 +213,7 @@ impl World {
         }
     }
 
-    /// With a leader and writes that succeed, everybody is served within a few writes.
+    /// With a leader and writes that succeed, every call is answered within a few writes.
     fn heal(&mut self) {
         self.lead(1, true);
         for command in [
@@ -226,7 +226,7 @@ impl World {
         for _ in 0..4 {
             self.report(true, true);
         }
-        assert!(self.unanswered.is_empty(), "calls {:?} wait for ever", self.unanswered);
+        assert!(self.unanswered.is_empty(), "calls {:?} wait forever", self.unanswered);
         assert_eq!(self.last_safe_point, 1_001);
     }
 }

@@ -1,14 +1,14 @@
-//! Ids: each handed out once in the life of the cluster.
+//! Ids: each is handed out once in the lifetime of the cluster.
 //!
 //! Invariant: every id handed out is below the durable bound. A batch of ids is reserved by raising the bound with
 //! one write; a new leader starts at the bound it finds, so ids reserved and not used are lost, never reused.
 
 use crate::planted::{self, Bug};
 
-/// The first id that is allocated. Below it live the ids that the static bootstrap computes without asking anybody.
+/// The first id that is allocated. The ids below it are computed by the static bootstrap, without a call to placement.
 pub const FIRST_ID: u64 = 100_000;
 
-/// Most ids that one call may ask for. A split asks for a handful.
+/// The maximum number of ids that one call may ask for. A split asks for a few.
 pub const ID_COUNT_MAX: u32 = 100_000;
 
 /// Hands out ids.
@@ -19,7 +19,7 @@ pub(crate) struct Ids {
 }
 
 impl Ids {
-    /// As a new leader finds them: whatever was below the bound may be in use.
+    /// The state of a new leader: any id below the bound may be in use.
     pub fn new(bound: u64) -> Ids {
         let next = bound.max(FIRST_ID);
         Ids { next, bound: next }

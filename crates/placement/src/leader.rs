@@ -1,8 +1,8 @@
 //! What a node does while it leads placement.
 //!
-//! At most one write is in flight. It gathers everything that wants to be durable at the moment it is planned, so
-//! writes need no order among themselves beyond the log's, and under load their number does not grow with the calls.
-//! A write whose outcome is bad or unknown is planned anew at the next tick, with values at or above the old ones.
+//! At most one write is in flight. It contains everything that has to become durable when it is planned, so writes need
+//! no order beyond that of the log, and under load their number does not grow with the number of calls. A write that
+//! failed, or whose outcome is unknown, is repeated at the next tick, with values at or above the old ones.
 
 use crate::ids::{ID_COUNT_MAX, Ids};
 use crate::machine::CallId;
@@ -19,8 +19,8 @@ use kontiki_engine::WriteBatch;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Most calls that wait for a write at once; more are refused as busy. Far above what one window's write (a few
-/// milliseconds) collects from batching clients, and small in memory.
+/// The maximum number of calls that wait for a write at once; further calls are refused as busy. It is far above what
+/// batching clients send during one window's write (a few milliseconds), and takes little memory.
 pub const PENDING_CALLS_MAX: usize = 10_000;
 
 /// An answer, or why there is none.
@@ -42,7 +42,7 @@ pub(crate) struct Leader {
     ids_waiting: VecDeque<(CallId, u32)>,
     /// Calls that wait for their safe point to be durable.
     safe_points_waiting: Vec<(CallId, u64)>,
-    /// Whether timestamps were asked for since their bound was last raised: an idle cluster writes nothing.
+    /// Whether timestamps were requested since their bound was last raised: an idle cluster writes nothing.
     timestamps_used: bool,
     in_flight: Option<Pending>,
     /// After a failure: the next write is planned at the next tick, not in a hot loop.
@@ -73,7 +73,7 @@ impl Leader {
             timestamps_waiting: VecDeque::new(),
             ids_waiting: VecDeque::new(),
             safe_points_waiting: Vec::new(),
-            // So that the first call finds the bound raised already.
+            // The first call then finds the bound already raised.
             timestamps_used: true,
             in_flight: None,
             hold_writes: false,
@@ -106,7 +106,7 @@ impl Leader {
         self.hold_writes = false;
     }
 
-    /// The next write, if something wants to be durable and no write is in flight.
+    /// The next write, if something has to become durable and no write is in flight.
     pub fn plan(&mut self, now: Now) -> Option<WriteBatch> {
         if self.in_flight.is_some() || self.hold_writes {
             return None;
@@ -130,7 +130,8 @@ impl Leader {
             state::put_safe_point(&mut batch, wanted);
             pending.safe_point = Some(wanted);
         }
-        // A write that goes anyway takes the stores along only when they are due, so the bound on them holds.
+        // A write that happens for another reason includes the stores only when they are due, so their minimum interval
+        // holds.
         if self.stores.has_unwritten() && now.monotonic >= self.stores_not_before {
             for store in self.stores.take_unwritten() {
                 state::put_store(&mut batch, &store);
@@ -145,8 +146,8 @@ impl Leader {
         Some(batch)
     }
 
-    /// The write in flight ended; returns the answers that were waiting for it. `ok == false` means that nobody
-    /// knows whether it took effect.
+    /// The write in flight ended; returns the answers that were waiting for it. `ok == false` means that it is unknown
+    /// whether it took effect.
     pub fn written(&mut self, ok: bool, now: Now) -> Vec<(CallId, Answer)> {
         let pending = self.in_flight.take().expect("the machine passes on results of the write in flight only");
         let mut answers = Vec::new();
@@ -183,7 +184,7 @@ impl Leader {
         answers
     }
 
-    /// Every call that still waits, for the end of the leadership.
+    /// Every call that still waits when the leadership ends.
     pub fn into_waiting(self) -> impl Iterator<Item = CallId> {
         let timestamps = self.timestamps_waiting.into_iter().map(|(id, _)| id);
         let ids = self.ids_waiting.into_iter().map(|(id, _)| id);
@@ -195,7 +196,7 @@ impl Leader {
             return Some(Err(refusal));
         }
         self.timestamps_used = true;
-        // Nobody overtakes those who wait.
+        // A new call does not overtake the waiting ones.
         if self.timestamps_waiting.is_empty()
             && let Some(granted) = self.oracle.allocate(count, now)
         {

@@ -1,12 +1,12 @@
 //! The placement driver: timestamps, ids, the catalogues of stores and regions, the safe point of garbage collection.
 //!
 //! A pure state machine at the leader of the placement group: calls, ticks and results of writes go in, replies and
-//! write batches come out ([`Placement`]). It has no thread, clock, socket or random source, and the same inputs
-//! give the same outputs. raftstore replicates the batches as it does any others, so followers need no code of it:
-//! a new leader loads its state from the column family [`FAMILY`].
+//! write batches come out ([`Placement`]). It has no thread, clock, socket or random source, and the same inputs give
+//! the same outputs. raftstore replicates the batches like any others, so followers need no placement code: a new
+//! leader loads its state from the column family [`FAMILY`].
 //!
-//! Persisted, because they cannot be told again: how far timestamps and ids may have been handed out, the safe point,
-//! the stores and the first regions. Everything else comes with heartbeats. docs/internals/placement.md has the
+//! Persisted, because no heartbeat reports them again: how far timestamps and ids may have been handed out, the safe
+//! point, the stores and the first regions. Everything else comes with heartbeats. docs/internals/placement.md has the
 //! reasons.
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]

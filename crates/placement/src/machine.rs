@@ -9,11 +9,11 @@ use kontiki_engine::{View, WriteBatch};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u64);
 
-/// Names a write; chosen by the machine, never twice in the life of a process.
+/// Names a write; chosen by the machine, never twice within a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WriteId(pub u64);
 
-/// What the driver is to do.
+/// What the driver has to do.
 #[derive(Debug)]
 pub enum Output {
     /// Answer a call.
@@ -35,15 +35,16 @@ pub enum Output {
 
 /// Placement at one node.
 ///
-/// The driver calls [`lead`](Placement::lead) when its peer of the placement group has become leader *and* has
-/// applied an entry of its own term: only then does the view hold everything that earlier leaders wrote. It calls
-/// [`step_down`](Placement::step_down) when the peer leads no more. In between it passes on calls, ticks and results
-/// of writes, and after each of these performs what [`poll`](Placement::poll) returns.
+/// The driver calls [`lead`](Placement::lead) when its peer of the placement group has become leader *and* has applied
+/// an entry of its own term: only then the view contains everything that earlier leaders wrote. It calls
+/// [`step_down`](Placement::step_down) when the peer stops leading. In between it passes on calls, ticks and results of
+/// writes, and after each of these performs what [`poll`](Placement::poll) returns.
 ///
 /// Every call is answered exactly once: at once, after the write it waits for, or when the node steps down. A call may
-/// be made at any time; a node that does not lead refuses. Before passing on a call the driver has checked the
-/// lease: a deposed leader that knows nothing of it would otherwise hand out timestamps below its successor's. A call
-/// that waited needs no second check, since it overlaps every call that its successor could have answered meanwhile.
+/// be made at any time; a node that does not lead refuses. Before passing on a call the driver has checked the lease:
+/// otherwise a deposed leader that does not know of its deposition would hand out timestamps below its successor's. A
+/// call that waited needs no second check, since it overlaps every call that its successor could have answered
+/// meanwhile.
 #[derive(Debug)]
 pub struct Placement {
     config: Config,
@@ -67,9 +68,9 @@ impl Placement {
         Placement { config, role: Role::Follower, outputs: Vec::new(), write_in_flight: None, writes_count: 0 }
     }
 
-    /// Takes up the lead from the state in `state`. On an error the node does not lead; the driver gives the
-    /// leadership away or stops, since another replica may be whole. Leading already, it begins anew: whoever waits is
-    /// refused as if the node had stepped down.
+    /// Starts to lead from the state in `state`. On an error the node does not lead; the driver transfers the
+    /// leadership or stops, since another replica may be intact. A node that already leads starts again: every waiting
+    /// call is refused as if the node had stepped down.
     pub fn lead(&mut self, state: &dyn View, now: Now) -> Result<()> {
         self.step_down();
         let loaded = state::load(state)?;
@@ -82,7 +83,7 @@ impl Placement {
         Ok(())
     }
 
-    /// Leads no more: every call that waits is refused with [`RefusalCode::NotLeader`].
+    /// Stops leading: every call that waits is refused with [`RefusalCode::NotLeader`].
     pub fn step_down(&mut self) {
         // The outcome of a write in flight no longer matters: the next leader reads what took effect.
         self.write_in_flight = None;
@@ -131,7 +132,7 @@ impl Placement {
         self.plan(now);
     }
 
-    /// Time has passed; a few times a second is enough.
+    /// Time has passed; a few calls per second are enough.
     pub fn tick(&mut self, now: Now) {
         if let Role::Leader(leader) = &mut self.role {
             leader.tick();
@@ -139,7 +140,7 @@ impl Placement {
         self.plan(now);
     }
 
-    /// What is to be done, in order.
+    /// What the driver has to do, in order.
     pub fn poll(&mut self) -> Vec<Output> {
         std::mem::take(&mut self.outputs)
     }

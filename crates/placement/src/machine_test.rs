@@ -123,7 +123,7 @@ fn the_first_call_waits_for_the_window_and_later_ones_do_not() {
     assert_eq!((id, granted(outcome.unwrap()).physical_ms), (1, START_MS + 5));
     bench.call(2, timestamps(10), 6);
     assert_eq!(granted(bench.reply().1.unwrap()).count, 10);
-    assert!(bench.writes.is_empty(), "the window is wide open");
+    assert!(bench.writes.is_empty(), "most of the window is left");
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn the_window_is_extended_under_load_only() {
     assert!(bench.writes.is_empty(), "an idle cluster writes nothing");
     bench.call(1, timestamps(1), 2_000);
     bench.reply().1.unwrap();
-    assert_eq!(bench.writes.len(), 1, "extended before anybody has to wait");
+    assert_eq!(bench.writes.len(), 1, "extended before a call has to wait");
     bench.call(2, timestamps(1), 2_500);
     bench.reply().1.unwrap();
     assert_eq!(bench.writes.len(), 1, "one write at a time");
@@ -224,7 +224,7 @@ fn store_records_are_written_at_a_bounded_rate() {
             bench.finish(true, ms);
         }
     }
-    assert_eq!(writes, 3, "one a second");
+    assert_eq!(writes, 3, "one per second");
     let mut next = Placement::new(Config::new(77, 2));
     next.lead(&bench.state, at(0)).unwrap();
     next.call(CallId(1), Command::AllStores(AllStores {}).into(), at(0));

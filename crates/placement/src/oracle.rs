@@ -1,19 +1,20 @@
-//! The timestamp oracle: `physical milliseconds << 18 | logical`, strictly increasing for ever.
+//! The timestamp oracle: `physical milliseconds << 18 | logical`, strictly increasing.
 //!
 //! Invariants:
 //! 1. Every timestamp handed out has a physical part below a bound that was durable before. A new leader starts at
 //!    the bound it finds, hence above everything that any earlier leader handed out.
 //! 2. Within one leadership `(physical, logical)` only grows.
 //!
-//! The physical part follows the wall clock, because it drives the time to live of locks, but never goes back. The
-//! wall clock is compared with the monotonic clock between two looks: as long as they agree within a tolerance it is
-//! believed. When it jumps further, either way, it is not followed; time goes on by the monotonic clock from where
-//! it was, until the wall clock comes back or another leader takes over. So a jump back does not freeze the time to
-//! live of locks, and a jump forward does not expire them all at once. What this cannot see is a clock that is wrong
-//! from the start of a leadership: timestamps then run ahead with it, and stay correct in order.
+//! The physical part follows the wall clock, because the time to live of locks depends on it, but never goes back. At
+//! each reading the progress of the wall clock is compared with that of the monotonic clock; as long as they agree
+//! within a tolerance, the wall clock is followed. When it jumps further, in either direction, it is not followed: time
+//! advances by the monotonic clock from where it was, until the wall clock returns or another leader takes over. A jump
+//! back therefore does not freeze the time to live of locks, and a jump forward does not expire them all at once. This
+//! does not detect a clock that is wrong from the start of a leadership: timestamps then run ahead with it, but their
+//! order stays correct.
 //!
-//! *Rejected:* following forward jumps, as the well-known implementations do: one bad second on one machine moves the
-//! cluster's time ahead for good.
+//! *Rejected:* following forward jumps, as the well-known implementations do: one wrong reading on one machine moves
+//! the cluster's time ahead permanently.
 
 use crate::planted::{self, Bug};
 use crate::{Config, Now, TimestampsGranted};
@@ -22,7 +23,7 @@ use std::time::Duration;
 /// Bits of the logical part.
 pub const LOGICAL_BITS: u32 = 18;
 
-/// Most timestamps that one call may ask for: what fits beside one physical part.
+/// The maximum number of timestamps that one call may ask for: what fits in one physical part.
 pub const TIMESTAMP_COUNT_MAX: u32 = (1 << LOGICAL_BITS) - 1;
 
 /// Timestamps at one physical part.
@@ -40,17 +41,17 @@ pub(crate) struct Oracle {
     logical: u64,
     /// Durable and exclusive.
     bound_ms: u64,
-    /// The greatest bound that a write was asked for, at or above the durable one.
+    /// The greatest bound that a write was requested for, at or above the durable one.
     asked_ms: u64,
     time: Timekeeper,
 }
 
 impl Oracle {
-    /// As a new leader finds it. Nothing can be handed out before a bound is written.
+    /// The state of a new leader. Nothing can be handed out before a bound is written.
     pub fn new(config: &Config, bound_ms: u64, now: Now) -> Oracle {
         let bound_ms = if planted::is_set(Bug::BeginAtWallClock) { now.wall_ms.min(bound_ms) } else { bound_ms };
         let time = Timekeeper {
-            // A bound ahead of the wall clock means that the last leader's clock was ahead: go on from there.
+            // A bound ahead of the wall clock means that the last leader's clock was ahead: continue from there.
             base_ms: now.wall_ms.min(PHYSICAL_MS_MAX).max(bound_ms),
             base: now.monotonic,
             jump_ms_max: config.wall_jump_ms_max,
@@ -73,8 +74,8 @@ impl Oracle {
         self.allocate_at(count, time_ms)
     }
 
-    /// As [`Oracle::allocate`], but when time has passed the bound it stands still just below it. For calls that
-    /// waited for the bound: with the disk slower than the window they would wait for ever otherwise.
+    /// As [`Oracle::allocate`], but when the time has passed the bound, uses the last values below it. For calls that
+    /// waited for the bound: if the disk is slower than the window they would otherwise wait forever.
     pub fn allocate_late(&mut self, count: u32, now: Now) -> Option<TimestampsGranted> {
         let time_ms = self.time.read(now).min(self.bound_ms.saturating_sub(1));
         self.allocate_at(count, time_ms)
@@ -98,20 +99,20 @@ impl Oracle {
         Some(TimestampsGranted { physical_ms, logical: self.logical - 1, count })
     }
 
-    /// Whether less than half of the window is left: time to write a new bound, before anybody has to wait.
+    /// Whether less than half of the window is left: time to write a new bound, before a call has to wait.
     pub fn runs_low(&mut self, now: Now) -> bool {
         self.time_ms(now) + self.window_ms / 2 >= self.bound_ms
     }
 
-    /// The bound to write now. Never below one that was asked for before, whose write may yet take effect.
+    /// The bound to write now. Never below one that was requested before, whose write may still take effect.
     pub fn next_bound(&mut self, now: Now) -> u64 {
-        // One more than the physical part, so that a batch that no longer fits beside it finds room.
+        // One more than the physical part, so that a batch that no longer fits in it uses the next one.
         let time_ms = self.time.read(now).max(self.physical_ms + 1);
         self.asked_ms = self.asked_ms.max((time_ms + self.window_ms).min(PHYSICAL_MS_MAX));
         self.asked_ms
     }
 
-    /// The time as the oracle tells it: the physical part that a call would get now, were there no bound.
+    /// The oracle's time: the physical part that a call would get now if there were no bound.
     pub fn time_ms(&mut self, now: Now) -> u64 {
         self.time.read(now).max(self.physical_ms)
     }

@@ -73,7 +73,7 @@ fn a_new_leader_starts_at_the_old_bound_even_when_its_clock_is_behind() {
     let granted = oracle.allocate(1, at(0, START_MS)).unwrap();
     assert_eq!((granted.physical_ms, granted.logical), (bound_ms, 0));
     let later = oracle.allocate(1, at(500, START_MS + 500)).unwrap();
-    assert_eq!(later.physical_ms, bound_ms + 500, "time goes on, so locks expire");
+    assert_eq!(later.physical_ms, bound_ms + 500, "time advances, so locks expire");
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn the_window_runs_low_at_half() {
 fn with_writes_slower_than_the_window_those_who_waited_are_served_below_the_bound() {
     let mut oracle = ready(0);
     let late = at(9_000, START_MS + 9_000);
-    assert_eq!(oracle.allocate(1, late), None, "a fresh call gets the time of day or waits");
+    assert_eq!(oracle.allocate(1, late), None, "a new call gets the current time or waits");
     let bound_ms = oracle.next_bound(late);
     let later = at(20_000, START_MS + 20_000);
     oracle.raised(bound_ms);

@@ -1,13 +1,14 @@
-//! Bugs planted on purpose, one for each promise whose breach the simulator must find. Off, and compiled in for tests only.
+//! Bugs planted on purpose, one for each guarantee whose violation the simulator must find. They are off, and compiled
+//! in for tests only.
 
 kontiki_env::planted_bugs! {
     /// Timestamps are handed out at and above the durable bound.
     TimestampsBeyondBound,
-    /// A new leader begins at its wall clock, whatever bound it finds.
+    /// A new leader begins at its wall clock and ignores the bound that it finds.
     BeginAtWallClock,
     /// Ids are handed out at and above the durable bound.
     IdsBeyondBound,
-    /// A safe point is told before it is durable.
+    /// A safe point is returned before it is durable.
     SafePointBeforeDurable,
     /// A write whose outcome is unknown counts as done.
     UnknownWriteCounts,

@@ -1,21 +1,23 @@
-//! The catalogue of regions: who holds which range, from the heartbeats of regions' leaders.
+//! The catalogue of regions: which peers hold which range, from the heartbeats of the regions' leaders.
 //!
-//! It lives in memory only. Its floor, the regions of the bootstrap, is persisted, so a new leader can route from
-//! its first moment; whatever changed since comes with the next heartbeats, and a client that was sent to an outdated
-//! place is corrected by the store it meets (epoch mismatch).
+//! It lives in memory only. The regions of the bootstrap, with which it begins, are persisted, so a new leader can
+//! route from the start; later changes come with the next heartbeats, and a client that was routed by an outdated entry
+//! is corrected by the store that it asks (epoch mismatch).
 //!
 //! Invariant: data regions in the catalogue do not overlap. Of two that claim a key the one with the newer version
-//! wins, because a range changes only together with the version. Holes are possible while a split is half reported.
+//! wins, because a range changes only together with the version. Gaps are possible while only a part of a split is
+//! reported.
 
 use crate::{Peer, Refusal, RefusalCode, Region, RegionHeartbeat, RegionInfo, ScanRegions};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-/// Most regions in the catalogue: about 1 GiB of descriptors.
+/// The maximum number of regions in the catalogue: about 1 GiB of descriptors.
 pub const REGIONS_MAX: usize = 1_000_000;
 
-/// Most regions that one scan returns; at some 300 bytes each the answer stays below a message's usual 4 MiB.
+/// The maximum number of regions that one scan returns; at about 300 bytes each the answer stays below the usual
+/// message limit of 4 MiB.
 pub const SCAN_REGIONS_MAX: usize = 10_000;
 
 /// The regions of the cluster.
@@ -27,17 +29,17 @@ pub(crate) struct Regions {
 }
 
 impl Regions {
-    /// As a new leader finds them.
-    pub fn new(floor: Vec<Region>) -> Regions {
+    /// The state of a new leader.
+    pub fn new(bootstrap: Vec<Region>) -> Regions {
         let mut regions = Regions::default();
-        for region in floor {
+        for region in bootstrap {
             let info = RegionInfo { region, ..RegionInfo::default() };
             regions.insert(info);
         }
         regions
     }
 
-    /// Takes a leader's report; one that is older than what is known changes nothing.
+    /// Handles a leader's report; one that is older than the known state changes nothing.
     pub fn heartbeat(&mut self, heartbeat: RegionHeartbeat) -> Result<(), Refusal> {
         check(&heartbeat)?;
         let RegionHeartbeat { region, leader, term, approximate_bytes, approximate_keys, down_peers, pending_peers } =
@@ -68,7 +70,7 @@ impl Regions {
     pub fn by_key(&self, key: &[u8]) -> Result<&RegionInfo, Refusal> {
         self.at_or_before(Bound::Included(key))
             .filter(|info| info.region.contains(key))
-            .ok_or_else(|| Refusal::new(RefusalCode::UnknownRegion, "no region is known at that key at present"))
+            .ok_or_else(|| Refusal::new(RefusalCode::UnknownRegion, "no region is known at that key at the moment"))
     }
 
     /// The data region that ends where the one that holds the key starts.
@@ -76,7 +78,7 @@ impl Regions {
         let start = &self.by_key(key)?.region.start_key;
         self.at_or_before(Bound::Excluded(start))
             .filter(|info| info.region.end_key == start)
-            .ok_or_else(|| Refusal::new(RefusalCode::UnknownRegion, "no region is known before that key at present"))
+            .ok_or_else(|| Refusal::new(RefusalCode::UnknownRegion, "no region is known before that key at the moment"))
     }
 
     /// Any region by its id.
@@ -136,7 +138,7 @@ impl Regions {
     fn insert(&mut self, info: RegionInfo) {
         if !info.region.system {
             let displaced = self.by_start.insert(info.region.start_key.clone(), info.region.id);
-            assert!(displaced.is_none(), "whoever held that start key was removed before");
+            assert!(displaced.is_none(), "the region that held that start key was removed before");
         }
         self.by_id.insert(info.region.id, info);
     }
@@ -155,11 +157,11 @@ impl Regions {
 fn check(heartbeat: &RegionHeartbeat) -> Result<(), Refusal> {
     let region = &heartbeat.region;
     let what = if region.id == 0 {
-        "a region id is 1 or more, not 0".to_string()
+        "a region id is 1 or greater, not 0".to_string()
     } else if !region.end_key.is_empty() && region.end_key <= region.start_key {
         format!("region {} ends before it starts", region.id)
     } else if !region.peers.iter().any(|p| p.id == heartbeat.leader.id && p.store_id == heartbeat.leader.store_id) {
-        format!("region {} reports a leader that is none of its peers", region.id)
+        format!("region {} reports a leader that is not one of its peers", region.id)
     } else {
         return Ok(());
     };

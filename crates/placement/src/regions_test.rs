@@ -74,7 +74,7 @@ fn a_split_is_taken_whichever_half_reports_first() {
         for half in halves {
             regions.heartbeat(half).unwrap();
         }
-        // What the parent's deposed leader still says is older than both.
+        // The reports of the parent's deposed leader are older than both.
         regions.heartbeat(report(region(2, "", "", 1), 2, 9)).unwrap();
         assert_eq!(scan_ids(&regions, "", "", 0), [2, 9], "right half first: {right_first}");
         assert_eq!(at(&regions, "k").unwrap().region.id, 9);
@@ -88,7 +88,7 @@ fn an_unknown_region_with_an_old_range_does_not_displace_newer_ones() {
     assert_eq!(scan_ids(&regions, "", "", 0), [2, 3]);
     regions.heartbeat(report(region(8, "c", "z", 4), 1, 5)).unwrap();
     assert_eq!(scan_ids(&regions, "", "", 0), [8]);
-    assert!(at(&regions, "a").is_none(), "a hole until its owner reports");
+    assert!(at(&regions, "a").is_none(), "a gap until its leader reports");
 }
 
 #[test]

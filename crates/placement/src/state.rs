@@ -1,8 +1,8 @@
 //! What placement persists, byte by byte.
 //!
-//! All of it lives in column family 5. Integers in keys are big-endian, so that records of a kind are in id order;
-//! integers in values are little-endian. `slice` is a varint length and the bytes. Every value starts with a format
-//! version (1 byte, now 1). The engine checks bytes on their way back, so there is no checksum here.
+//! All of it is stored in column family [`FAMILY`]. Integers in keys are big-endian, so that records of a kind are in
+//! id order; integers in values are little-endian. `slice` is a varint length and the bytes. Every value starts with a
+//! format version (1 byte, now 1). The engine verifies checksums on reads, so there is no checksum here.
 //!
 //! | key | value after the version byte |
 //! |---|---|
@@ -13,8 +13,8 @@
 //! | `0x05`, store id (8 bytes) | slice address, slice status address, slice version |
 //! | `0x06`, region id (8 bytes) | flags (1 byte: bit 0 system), slice start key, slice end key, conf_ver (8 bytes), version (8 bytes), varint count of peers; for each peer id (8 bytes), store id (8 bytes), role (1 byte: 0 voter, 1 learner) |
 //!
-//! Bounds and the safe point never go down: each write carries a value at or above every earlier one, and the log
-//! keeps writes in order, so it does not matter which of the writes with an unknown outcome took effect.
+//! Bounds and the safe point never go down: each write carries a value at or above every earlier one, and the log keeps
+//! writes in order, so it makes no difference which of the writes with an unknown outcome took effect.
 
 use crate::oracle::PHYSICAL_MS_MAX;
 use crate::{Epoch, Error, FIRST_ID, Peer, PeerRole, Region, Result, Store};
@@ -33,7 +33,7 @@ const KEY_SAFE_POINT: &[u8] = &[4];
 const TAG_STORE: u8 = 5;
 const TAG_REGION: u8 = 6;
 
-/// Far beyond what a cluster can use up, and far from the end of the numbers, so sums of ids cannot overflow.
+/// Far more than a cluster can use, and far below the maximum of the type, so sums of ids cannot overflow.
 const ID_BOUND_MAX: u64 = 1 << 62;
 
 /// What a new leader finds.
@@ -48,8 +48,8 @@ pub(crate) struct Loaded {
 }
 
 /// The first state of a cluster: its stores and its regions (the placement group with `system` set, and data regions
-/// that do not overlap). Every node of the group writes this same batch at its first start. Ids below
-/// [`FIRST_ID`] stay with whoever chose the ids given here.
+/// that do not overlap). Every node of the group writes this same batch at its first start. Ids below [`FIRST_ID`]
+/// belong to the caller that chose the ids given here.
 ///
 /// # Panics
 /// If an id is 0 or is not below [`FIRST_ID`], or a region has no peer: the callers compute these from a
@@ -66,7 +66,7 @@ pub fn bootstrap(stores: &[Store], regions: &[Region]) -> WriteBatch {
     }
     for region in regions {
         assert!((1..FIRST_ID).contains(&region.id), "the first regions have small ids");
-        assert!(!region.peers.is_empty(), "a region lives somewhere");
+        assert!(!region.peers.is_empty(), "a region has a peer");
         put_region(&mut batch, region);
     }
     batch
@@ -202,7 +202,7 @@ fn region_of(id: u64, rest: &mut &[u8]) -> std::result::Result<Region, Truncated
     let start_key = Bytes::copy_from_slice(get_slice(rest)?);
     let end_key = Bytes::copy_from_slice(get_slice(rest)?);
     let epoch = Epoch { conf_ver: get_u64(rest)?, version: get_u64(rest)? };
-    // The vector grows by what is really there, so a corrupt count cannot make it large.
+    // The vector grows with the bytes that exist, so a corrupt count cannot make it large.
     let mut peers = Vec::new();
     for _ in 0..get_varint(rest)? {
         let (peer_id, store_id) = (get_u64(rest)?, get_u64(rest)?);

@@ -1,10 +1,10 @@
-//! The catalogue of stores: who they are is persisted, what they report is not.
+//! The catalogue of stores: what identifies them is persisted, what they report is not.
 
 use crate::{Refusal, RefusalCode, Store, StoreHeartbeat, StoreInfo, StoreStats};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// Most stores in a cluster. Each is a record in memory and in the state that a new leader loads.
+/// The maximum number of stores in a cluster. Each is a record in memory and in the state that a new leader loads.
 pub const STORES_MAX: usize = 1_000;
 
 /// Longest address or version, in bytes: a host name has at most 253.
@@ -20,25 +20,25 @@ struct Entry {
 #[derive(Debug)]
 pub(crate) struct Stores {
     by_id: BTreeMap<u64, Entry>,
-    /// Stores whose record on disk is not known to be what it is here.
+    /// Stores whose record on disk may differ from the one in memory.
     unwritten: BTreeSet<u64>,
-    /// When reports could first be heard.
+    /// Since when reports can arrive.
     since: Duration,
 }
 
 impl Stores {
-    /// As a leader that begins `now` finds them.
+    /// The state of a leader that begins at `now`.
     pub fn new(stores: Vec<Store>, now: Duration) -> Stores {
         let by_id = stores.into_iter().map(|store| (store.id, Entry { store, report: None })).collect();
         Stores { by_id, unwritten: BTreeSet::new(), since: now }
     }
 
-    /// Takes a report. A store is known from its first one on, before its record is durable.
+    /// Handles a report. A store is known from its first report on, before its record is durable.
     pub fn heartbeat(&mut self, heartbeat: StoreHeartbeat, now: Duration) -> Result<(), Refusal> {
         let StoreHeartbeat { store, stats } = heartbeat;
         let invalid = |what: String| Err(Refusal::new(RefusalCode::Invalid, what));
         if store.id == 0 {
-            return invalid("a store id is 1 or more, not 0".into());
+            return invalid("a store id is 1 or greater, not 0".into());
         }
         if store.address.is_empty() || store.address.contains("//") {
             return invalid(format!("store {}: the address is bare host:port, not {:?}", store.id, store.address));
@@ -78,7 +78,7 @@ impl Stores {
         self.by_id.len()
     }
 
-    /// Whether a record waits to be written.
+    /// Whether a record has to be written.
     pub fn has_unwritten(&self) -> bool {
         !self.unwritten.is_empty()
     }
@@ -91,7 +91,7 @@ impl Stores {
         stores
     }
 
-    /// A write of these did not succeed, or nobody knows: write them again.
+    /// A write of these failed, or its outcome is unknown: write them again.
     pub fn failed(&mut self, ids: &[u64]) {
         self.unwritten.extend(ids);
     }

@@ -14,7 +14,7 @@ impl MapView {
         for op in batch.ops() {
             match op {
                 BatchOp::Put { family, key, value } => {
-                    assert_eq!(family, crate::FAMILY, "placement writes nowhere else");
+                    assert_eq!(family, crate::FAMILY, "placement writes to no other family");
                     self.0.insert(key.to_vec(), Bytes::copy_from_slice(value));
                 }
                 other => panic!("placement only puts, but here is {other:?}"),

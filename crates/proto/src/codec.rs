@@ -1,9 +1,9 @@
-//! Encoding and decoding of messages, with large ones apart from what else its thread has to do.
+//! Encoding and decoding of messages; large messages do not block the other tasks of the thread.
 //!
-//! gRPC encodes an answer on the thread that carries its connection, and with it those of others. An answer of 600,000 keys
-//! takes a tenth of a second, several times that on a busy machine: heartbeats that wait behind a few of them cost a
-//! leader its leadership. So a thread can say how its other tasks get on meanwhile ([`encode_large_apart`]), as
-//! `tokio::task::block_in_place` does by moving them to another thread.
+//! gRPC encodes an answer on the thread that serves its connection, which also serves other connections. An answer of
+//! 600,000 keys takes a tenth of a second, several times that on a busy machine: a leader whose heartbeats wait behind
+//! a few such answers loses its leadership. Therefore a thread can register how its other tasks make progress meanwhile
+//! ([`encode_large_apart`]); `tokio::task::block_in_place` does so by moving them to another thread.
 
 use bytes::Buf;
 use prost::Message;
@@ -12,18 +12,18 @@ use std::marker::PhantomData;
 use tonic::Status;
 use tonic::codec::{BufferSettings, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
-/// A message from this size on is large: what is smaller takes less than a millisecond, moving the other tasks some
-/// microseconds.
+/// A message of at least this size is large. A smaller one takes less than a millisecond; moving the other tasks takes
+/// some microseconds.
 const LARGE_BYTES: usize = 128 << 10;
 
-/// Calls what it is given, once, while the thread's other tasks get on.
+/// Calls its argument once, while the thread's other tasks make progress.
 pub type Apart = fn(&mut dyn FnMut());
 
 thread_local! {
     static APART: Cell<Option<Apart>> = const { Cell::new(None) };
 }
 
-/// On the calling thread large messages are encoded and decoded through `apart` from here on.
+/// From now on, the calling thread encodes and decodes large messages through `apart`.
 pub fn encode_large_apart(apart: Apart) {
     APART.set(Some(apart));
 }
@@ -32,7 +32,7 @@ fn apart_if<R>(is_large: bool, work: impl FnOnce() -> R) -> R {
     let Some(apart) = APART.get().filter(|_| is_large) else { return work() };
     let (mut work, mut result) = (Some(work), None);
     apart(&mut || result = work.take().map(|work| work()));
-    result.expect("an `Apart` calls what it is given")
+    result.expect("an `Apart` calls its argument")
 }
 
 /// The codec of all generated services.
@@ -72,7 +72,7 @@ impl<T: Message> Encoder for ApartEncoder<T> {
 
     fn encode(&mut self, item: T, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
         let length = item.encoded_len();
-        // The item is dropped there, too: that takes as long.
+        // The item is dropped there, too: dropping takes as long.
         let encoded = apart_if(length >= LARGE_BYTES, move || item.encode(buffer));
         encoded.map_err(|error| Status::internal(format!("an answer of {length} bytes: {error}")))
     }

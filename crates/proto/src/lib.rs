@@ -1,5 +1,6 @@
-//! Wire messages and gRPC service faces, generated at build time from the project's own `.proto` files
-//! (`crates/proto/proto`) by protox and tonic: nothing but Rust is needed to build them. No logic lives here but that of [`codec`].
+//! Wire messages and gRPC service interfaces, generated at build time from the project's own `.proto` files
+//! (`crates/proto/proto`) by protox and tonic: only Rust is needed to build them. The crate contains no logic except
+//! [`codec`].
 //!
 //! | module | what |
 //! |---|---|
@@ -8,22 +9,22 @@
 //! | [`kvrpcpb`] | raw and transactional requests and answers |
 //! | [`pdpb`] | the placement service, `pdpb.PD` |
 //! | [`tikvpb`] | the key-value service, `tikvpb.Tikv` |
-//! | [`codec`] | how messages become bytes, large ones apart |
+//! | [`codec`] | how messages are encoded; large ones without blocking other tasks |
 //! | [`internal`] | node to node: message stream and snapshot stream, `kontiki.internal.Peer` |
 //!
-//! The first five are facts of public protocols (field numbers and names that TiKV's clients use), so a field is
-//! never renumbered; a call that is not declared answers UNIMPLEMENTED. `bytes` fields are [`bytes::Bytes`]:
-//! decoding a request copies no key and no value.
+//! The first five follow public protocols (field numbers and names that TiKV's clients use), so a field is never
+//! renumbered; a call that is not declared returns UNIMPLEMENTED. `bytes` fields are [`bytes::Bytes`]: decoding a
+//! request copies no key and no value.
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
 pub mod codec;
 
-/// How a call fails that got no answer of its own: for programs that make calls and know nothing of the transport.
+/// How a call fails that received no answer: for programs that make calls and do not know the transport.
 pub use tonic::{Code, Status};
 
-/// How the error begins by which a server refuses to answer more bytes than it may. It stands in `abort` of a pair's
-/// error or of the answer's. Asking for fewer keys at a time helps.
+/// The beginning of the error text with which a server refuses an answer that is larger than allowed. It is in `abort`
+/// of a pair's error or of the answer's error. The remedy is to ask for fewer keys at a time.
 pub const ANSWER_TOO_LARGE: &str = "the answer would exceed";
 
 /// Lints do not apply to generated code: its documentation is the comments of the .proto files.

@@ -1,31 +1,31 @@
-//! What can be tuned, and what the values promise each other.
+//! The settings, and the constraints between them.
 
 use std::time::Duration;
 
-/// Configuration of a [`crate::Store`]. Replicas need not agree on the times: each acknowledgement says how long a lease
-/// it is good for. They must agree on `clock_drift_percent_max`.
+/// Configuration of a [`crate::Store`]. Replicas may use different times: each acknowledgement says for how long it
+/// supports a lease. They must agree on `clock_drift_percent_max`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Length of a raft tick. Default 100 ms: heartbeats every 200 ms, elections after 1 to 2 s.
     pub tick_interval: Duration,
-    /// Ticks without news from a leader before an election; drawn from `[n, 2n)`. Also how long a follower's promise
-    /// lasts ([`Config::promise_duration`]). More than twice `heartbeat_ticks`. Default 10.
+    /// Ticks without a message from a leader before an election; drawn from `[n, 2n)`. Also how long a follower's
+    /// promise lasts ([`Config::promise_duration`]). More than twice `heartbeat_ticks`. Default 10.
     pub election_ticks: usize,
     /// Ticks between heartbeats, each of which renews the lease. Default 2.
     pub heartbeat_ticks: usize,
-    /// How far the rate of any two monotonic clocks may be apart from true time, in percent each. Default 5. The
-    /// lease is shortened so that the slowest leader and the fastest follower still agree.
+    /// By how much the rate of any monotonic clock may deviate from true time, in percent. Default 5. The lease is
+    /// shortened so that the slowest leader and the fastest follower still agree.
     pub clock_drift_percent_max: u32,
     /// Largest encoded proposal, in bytes; beyond it `RaftEntryTooLarge`. Default 8 MiB, which keeps one entry below
     /// gRPC's and the transport's message limits.
     pub proposal_bytes_max: usize,
-    /// Bytes a region may have proposed, or as a follower taken from its leader, and not yet applied. Beyond it proposals
-    /// are refused as `ServerIsBusy`, and appends are not taken. Default 64 MiB.
+    /// Bytes a region may have proposed, or as a follower taken from its leader, and not yet applied. Beyond it
+    /// proposals are refused as `ServerIsBusy`, and appends are not taken. Default 64 MiB.
     pub unapplied_bytes_max: usize,
     /// Bytes that the logs of all regions may take in memory; see [`crate::MemoryStatus`]. Default 512 MiB.
     pub memory_bytes_max: usize,
-    /// Bytes of committed entries, over all regions, that may be on their way to the engine; the rest waits in the logs.
-    /// Each region may have one round on its way. Default 32 MiB.
+    /// Bytes of committed entries, over all regions, that may be in flight to the engine; the rest waits in the logs.
+    /// Each region may have one apply round in flight. Default 32 MiB.
     pub applying_bytes_max: usize,
     /// Bytes of entries in one append message (at least one entry). Default 1 MiB.
     pub append_bytes_max: usize,
@@ -35,22 +35,22 @@ pub struct Config {
     pub apply_bytes_max: usize,
     /// Ticks between looks at whether the log can be truncated. Default 10.
     pub truncate_ticks: u64,
-    /// Truncate only if at least so many entries go: each truncation costs a log record. Default 256.
+    /// Truncate only if this removes at least so many entries: each truncation costs a log record. Default 256.
     pub truncate_entries_min: u64,
     /// Bytes of log above which truncation no longer waits for slow followers (they will need a snapshot).
     /// Default 64 MiB.
     pub log_bytes_max: usize,
-    /// Ticks without an answer after which a follower no longer holds the log. Default 600 (a minute).
+    /// Ticks without an answer after which the log is no longer retained for a follower. Default 600 (one minute).
     pub follower_dead_ticks: u64,
-    /// Bytes that a region's log may have before it no longer keeps what follows a snapshot on its way to a follower: that
-    /// follower will need another one. At least `log_bytes_max`. Default 256 MiB.
+    /// Size in bytes of a region's log above which it no longer retains the entries that follow a snapshot in flight to
+    /// a follower: that follower will need another snapshot. At least `log_bytes_max`. Default 256 MiB.
     pub snapshot_log_bytes_max: usize,
-    /// Ticks for which the log is kept for a follower that has its snapshot and whose log does not get on. Default 6000
-    /// (ten minutes: installing a large region takes a while).
+    /// Ticks for which the log is retained for a follower that has its snapshot and whose log makes no progress.
+    /// Default 6000 (ten minutes: installing a large region takes a while).
     pub snapshot_catch_up_ticks_max: u64,
     /// Ticks for which a view that was taken for a snapshot is kept when no follower asks for it. Default 50 (5 s).
     pub snapshot_idle_ticks: u64,
-    /// Bugs to have, for tests of the tests. Default none.
+    /// Planted bugs, for tests of the tests. Default none.
     #[cfg(feature = "planted-bugs")]
     pub planted: crate::planted::Planted,
 }
@@ -159,10 +159,10 @@ impl Config {
         crate::planted::Planted::default()
     }
 
-    /// For how long, from each heartbeat that it answers, a follower votes for nobody else: the shortest election
-    /// time-out, so that elections after a failure do not wait for it much longer than for their time-outs.
+    /// For how long, from each heartbeat that it answers, a follower votes for no other replica: the shortest election
+    /// timeout, so that elections after a failure do not wait for it much longer than for their timeouts.
     ///
-    /// It is kept in clock time, so any tick and election time-out is safe. That leases outlive the heartbeats which
+    /// It is measured in clock time, so any tick and election timeout is safe. That leases outlive the heartbeats which
     /// renew them follows from the ranges of [`Config::validate`]: with `election_ticks > 2 * heartbeat_ticks` and
     /// clocks off by at most 30 percent, the lease is longer than a heartbeat's interval.
     pub fn promise_duration(&self) -> Duration {
@@ -176,8 +176,8 @@ impl Config {
         promise.saturating_mul(100 - drift) / (100 + drift)
     }
 
-    /// How long after the send time of a quorum-confirmed heartbeat a leader may serve reads by itself, at most:
-    /// followers that promise less are believed for less.
+    /// How long after the send time of a quorum-confirmed heartbeat a leader may serve reads without a quorum, at most:
+    /// a follower that promises less counts for less.
     pub fn lease_duration(&self) -> Duration {
         self.lease_of(self.promise_duration())
     }

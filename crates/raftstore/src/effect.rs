@@ -29,16 +29,16 @@ pub struct Effects {
     pub persist: Option<Persist>,
     /// One batch for the state of every region.
     pub apply: Option<Apply>,
-    /// Answers to proposals and read barriers; each ticket gets exactly one.
+    /// Answers to proposals and read barriers; each ticket is answered exactly once.
     pub answers: Vec<(Ticket, Answer)>,
     /// Work on snapshot files.
     pub snapshots: Vec<SnapshotTask>,
-    /// News for other parts of the node.
+    /// Observations for other parts of the node.
     pub observations: Vec<Observation>,
-    /// Memtables should be flushed, in the background: the logs of what they hold fill the memory. May come often; while a
-    /// flush runs it says nothing new.
+    /// Memtables should be flushed, in the background: the log entries of their data fill the memory. May be set often;
+    /// during a flush it can be ignored.
     pub flush: bool,
-    /// The node must stop: nothing else of these effects matters any more.
+    /// The node must stop; all other effects are to be ignored.
     pub fault: Option<Fault>,
 }
 
@@ -56,11 +56,11 @@ impl Effects {
     }
 }
 
-/// To be written to the log, `Durability::Sync`. A failed commit must not be answered with
-/// [`crate::Event::Persisted`]: if it may be tried again, it is, before any later one; otherwise the node stops.
+/// To be written to the log, `Durability::Sync`. A failed commit must not be answered with [`crate::Event::Persisted`]:
+/// it is tried again, before any later one, if the error permits; otherwise the node stops.
 ///
-/// Messages that may leave only when the commit is durable (votes, a follower's acknowledgements) are kept by the store
-/// and come with the effects after the event, so that no answer to them can overtake it.
+/// Messages that may be sent only when the commit is durable (votes, a follower's acknowledgements) are retained by the
+/// store and returned with the effects after the event, so that no answer to them can overtake it.
 #[derive(Debug)]
 pub struct Persist {
     /// Comes back in [`crate::Event::Persisted`].
@@ -88,7 +88,7 @@ pub enum Answer {
     },
     /// It did not happen and never will.
     Refused(RegionError),
-    /// A proposal whose fate is unknown: it was in the log when leadership was lost.
+    /// A proposal whose outcome is unknown: it was in the log when leadership was lost.
     Dropped,
 }
 
@@ -103,10 +103,10 @@ pub enum SnapshotTask {
         /// Comes back in the event.
         view: ViewId,
     },
-    /// Stream the view's data, by [`crate::snapshot::write`], and then the message; then [`crate::Event::SnapshotSent`],
-    /// always. A send that makes no progress must end.
+    /// Stream the view's data, by [`crate::snapshot::write`], and then the message; then
+    /// [`crate::Event::SnapshotSent`], always. A send that makes no progress must end.
     Send {
-        /// To whom.
+        /// The receiving peer.
         to: StoreId,
         /// The store message that announces it; goes to the receiver's [`crate::Event::SnapshotReceived`].
         message: Bytes,
@@ -130,15 +130,15 @@ pub enum SnapshotTask {
         /// Which file.
         file: FileId,
     },
-    /// Nobody needs the file any more (it may be gone already). To be carried out at any time, after another look at
-    /// [`crate::Store::may_remove`].
+    /// The file is not needed any more (it may already be removed). It may be removed at any later time, after another
+    /// check of [`crate::Store::may_remove`].
     Remove {
         /// Which.
         file: FileId,
     },
 }
 
-/// Something others may want to know.
+/// An event of interest to other parts of the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Observation {
     /// This replica leads, and has applied an entry of its own term: its state is complete.
@@ -164,7 +164,8 @@ pub enum Observation {
         /// The term.
         term: u64,
     },
-    /// A peer sent what no correct peer sends; nothing happened. A log, here or there, is damaged or has lost its end.
+    /// A peer sent a message that no correct peer sends; it was ignored. A log, here or there, is damaged or has lost
+    /// its end.
     Refused {
         /// The region.
         region: RegionId,

@@ -1,10 +1,10 @@
-//! What can go wrong, separated by who must act: the client (region errors), the operator (recovery, faults).
+//! Errors, separated by who must act: the client (region errors) or the operator (recovery, faults).
 
 use crate::region::{Epoch, Peer, Region, RegionId, StoreId};
 use bytes::Bytes;
 use std::fmt;
 
-/// Why a request was refused. Nothing of it happened and nothing will: it may be sent again, elsewhere or later.
+/// Why a request was refused. It had no effect and will have none: it may be sent again, to another store or later.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegionError {
@@ -53,8 +53,8 @@ pub enum RegionError {
     },
     /// The encoded proposal is too large.
     #[error(
-        "one write of {bytes} bytes to region {region}: at most {bytes_max} are accepted; write less at a time, or raise \
-         raft-entry-bytes-max of `kontiki serve` on every node"
+        "one write of {bytes} bytes to region {region}: at most {bytes_max} are accepted; write less at a time, or \
+         raise raft-entry-bytes-max of `kontiki serve` on every node"
     )]
     EntryTooLarge {
         /// The region.
@@ -87,8 +87,8 @@ impl fmt::Display for Whereabouts<'_> {
 }
 
 impl RegionError {
-    /// [`RegionError::EpochNotMatch`] if the range may have changed since `epoch`. A change of the members moves no key, so a
-    /// request that was routed before it is as good as one after it.
+    /// [`RegionError::EpochNotMatch`] if the range may have changed since `epoch`. A change of the members moves no
+    /// key, so a request that was routed before it is still valid.
     pub fn check_epoch(region: &Region, epoch: Epoch) -> Result<(), RegionError> {
         if region.epoch.version == epoch.version {
             return Ok(());
@@ -121,21 +121,21 @@ pub enum RecoverError {
     /// Reading failed.
     #[error(transparent)]
     Engine(#[from] kontiki_engine::Error),
-    /// What was read contradicts itself or cannot be decoded.
+    /// The data contradicts itself or cannot be decoded.
     #[error(
-        "the replicated state is damaged: {0}; in a cluster, start this node with an empty directory in the place of the lost \
-             one (docs/guide/replace-a-disk.md)"
+        "the replicated state is damaged: {0}; in a cluster, start this node with an empty directory \
+         instead of the lost one (docs/guide/replace-a-disk.md)"
     )]
     Damaged(String),
 }
 
-/// A condition in which a store must stop, because going on could make replicas differ. The node that meets it
-/// stops taking part, says why, and leaves its directory as it is.
+/// A condition in which a store must stop, because going on could make replicas differ. The node stops taking part,
+/// reports the reason, and leaves its directory unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("region {region}: {what}")]
 pub struct Fault {
-    /// The region in which it was met.
+    /// The region in which it was found.
     pub region: RegionId,
-    /// What was found, and what to do about it.
+    /// What was found, and the remedy.
     pub what: String,
 }

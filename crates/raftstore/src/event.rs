@@ -1,4 +1,4 @@
-//! Everything that goes into a store.
+//! The inputs of a store.
 
 use crate::effect::{ApplyId, PersistId, ViewId};
 use crate::region::{Epoch, MemberChange, RegionId, StoreId, Ticket};
@@ -9,7 +9,7 @@ use kontiki_engine::WriteBatch;
 /// One thing that happened, for [`crate::Store::handle`].
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// Time passes. To be sent at least once every `tick_interval`; more often is harmless, since ticks are counted
+    /// Time passes. To be sent at least once every `tick_interval`; more often is harmless, because ticks are counted
     /// by the time given with the event.
     Tick,
     /// One encoded store message from another store, as it came: it is checked here.
@@ -18,7 +18,7 @@ pub enum Event {
     Propose {
         /// The region.
         region: RegionId,
-        /// The epoch by which the caller chose it.
+        /// The epoch by which the caller routed the request.
         epoch: Epoch,
         /// What to write: keys of the region's families and range.
         batch: WriteBatch,
@@ -30,7 +30,7 @@ pub enum Event {
     ReadBarrier {
         /// The region.
         region: RegionId,
-        /// The epoch by which the caller chose it.
+        /// The epoch by which the caller routed the request.
         epoch: Epoch,
         /// For the answer.
         ticket: Ticket,
@@ -58,7 +58,7 @@ pub enum Event {
     SnapshotSent {
         /// The region.
         region: RegionId,
-        /// To whom.
+        /// The peer.
         to: StoreId,
         /// From which view.
         view: ViewId,
@@ -78,7 +78,7 @@ pub enum Event {
         region: RegionId,
         /// Which.
         file: FileId,
-        /// A lost file has another snapshot asked for; any other error is a fault.
+        /// After a lost file another snapshot is requested; any other error is a fault.
         result: Result<(), InstallError>,
     },
     /// Applied indices that tables hold (a crash cannot take them away), of any regions: log truncation may follow.
@@ -86,9 +86,9 @@ pub enum Event {
         /// Region and flushed applied index.
         applied: Vec<(RegionId, u64)>,
     },
-    /// The log cannot be written for the time being (`false`): the disk is full, or a write takes too long. Or it can be
-    /// again, which is also the state after a start. While it cannot, this store hands the regions that it leads over
-    /// and does not campaign.
+    /// `false`: the log cannot be written for the time being, because the disk is full or a write takes too long.
+    /// `true`: it can be written again, which is also the state after a start. While it is `false`, this store
+    /// transfers the leadership of the regions that it leads and does not campaign.
     LogWritable {
         /// Whether it can be written.
         writable: bool,
@@ -98,8 +98,8 @@ pub enum Event {
         /// The region.
         region: RegionId,
     },
-    /// Change the region's replicas, at the leader. Answered as a proposal is; `Refused` also while another change is under
-    /// way, and if the change cannot be made.
+    /// Change the region's replicas, at the leader. Answered as a proposal is; `Refused` also while another change is
+    /// under way, and if the change cannot be made.
     ChangeMembers {
         /// The region.
         region: RegionId,
@@ -110,11 +110,11 @@ pub enum Event {
         /// For the answer.
         ticket: Ticket,
     },
-    /// Hand leadership over, if this replica leads.
+    /// Transfer leadership, if this replica leads.
     TransferLeader {
         /// The region.
         region: RegionId,
-        /// To whom.
+        /// The peer.
         to: StoreId,
     },
 }

@@ -16,8 +16,8 @@ pub const META: Family = Family::reserved(3);
 /// State of the placement group (the region of [`Space::System`]).
 pub const PLACEMENT: Family = Family::reserved(4);
 
-/// The numbers that these families had before they were reserved: in directories, log entries and snapshot files of that
-/// time.
+/// The numbers that these families had before the present numbers were reserved: in directories, log entries and
+/// snapshot files of earlier versions.
 pub const EARLIER: [(Family, Family); 5] = [
     (Family(1), TXN_DEFAULT),
     (Family(2), TXN_LOCK),
@@ -26,12 +26,12 @@ pub const EARLIER: [(Family, Family); 5] = [
     (Family(5), PLACEMENT),
 ];
 
-/// The family that a number of that time means now.
+/// The present family for an earlier number.
 pub fn renumbered(family: Family) -> Family {
     EARLIER.iter().find(|(earlier, _)| *earlier == family).map_or(family, |(_, now)| *now)
 }
 
-/// A batch of that time with today's numbers.
+/// A batch with earlier numbers, converted to the present ones.
 pub(crate) fn renumber(batch: &WriteBatch) -> WriteBatch {
     let mut now = WriteBatch::new();
     for op in batch.ops() {
@@ -59,7 +59,7 @@ pub fn families_of(space: Space) -> &'static [Family] {
     }
 }
 
-/// The first key of the batch that is not the region's to write (its family or its range is another's).
+/// The first key of the batch that the region must not write (its family or its range is not the region's).
 pub fn first_foreign_key<'a>(region: &Region, batch: &'a WriteBatch) -> Option<&'a [u8]> {
     let families = families_of(region.space);
     let within = |op: &BatchOp<'_>| {

@@ -1,10 +1,10 @@
 //! The replicated store: regions, each a raft group, as one state machine: events in, effects out.
 //!
 //! Pure: it owns no thread, clock, file or random source. [`Store::handle`] takes an [`Event`] and the time,
-//! [`Store::poll`] returns the [`Effects`] for all regions in one batch; `server::driver` performs them with threads and
-//! sockets, the simulator performs them in one thread from one seed. The design is in docs/internals/raftstore.md.
+//! [`Store::poll`] returns the [`Effects`] for all regions in one batch; `server::driver` performs them with threads
+//! and sockets, the simulator performs them in one thread from one seed. The design is in docs/internals/raftstore.md.
 //!
-//! Does not know: transactions, gRPC, how messages and snapshot files travel. Nobody but `consensus` names the raft
+//! Does not know: transactions, gRPC, how messages and snapshot files are transported. Only `consensus` uses the raft
 //! crate.
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]

@@ -1,27 +1,29 @@
-//! The bytes that a store holds for its regions' logs, against one budget.
+//! The memory budget of a store for its regions' logs.
 //!
-//! Counted are the entries of all logs in memory, and once more those that were handed out for apply and are not visible
-//! yet (the batch is a copy). Every region keeps its share up to date ([`Memory::replace`]).
+//! It counts the entries of all logs in memory, and a second time those that were handed out for apply and are not
+//! visible yet (the batch is a copy). Every region updates its share ([`Memory::replace`]).
 //!
-//! At the budget nothing that would grow a log is taken: neither appends from a leader nor proposals. Each region may
-//! still have one append, or one proposal, beyond what it has applied, so that every region gets on; a quarter beyond the
-//! budget that ends, too, because what is applied stays in the log until it is flushed. So the total stays below that plus
-//! one append. From three quarters of it on, logs no longer wait for followers that lag or catch up, and
-//! if what remains is waiting for memtables to be flushed, a flush is asked for. So whatever fills the budget is on its
-//! way out: what is not applied is being applied, what is applied is being flushed, and what is flushed goes.
+//! When the budget is used up, nothing that would grow a log is accepted: neither appends from a leader nor proposals.
+//! Each region may still have one append, or one proposal, beyond its applied entries, so that every region makes
+//! progress. At 125% of the budget this ends, too, because applied entries stay in the log until they are flushed. The
+//! total therefore stays below 125% of the budget plus one append. From 75% of the budget on, logs are no longer
+//! retained for followers that lag or catch up, and if the remaining entries wait for memtables to be flushed, a flush
+//! is requested. All entries that fill the budget are therefore about to be released: those that are not applied are
+//! being applied, those that are applied are being flushed, and those that are flushed are truncated.
 
 /// A store's use of memory for logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryStatus {
-    /// Bytes of log entries in memory, over all regions, and of those that are on their way to the engine once more.
+    /// Bytes of log entries in memory, over all regions; entries in flight to the engine count twice.
     pub log_bytes: usize,
-    /// Bytes of entries on their way to the engine.
+    /// Bytes of entries in flight to the engine.
     pub applying_bytes: usize,
     /// The budget of `log_bytes`.
     pub log_bytes_max: usize,
-    /// Appends from leaders and proposals that were refused for want of room, here or in the region.
+    /// Appends from leaders and proposals that were refused because the budget of the store or of the region was used
+    /// up.
     pub refused: u64,
-    /// Snapshots that were on their way, or had come, when the log outgrew what is kept for their receivers.
+    /// Snapshots that were in flight, or had arrived, when the log outgrew what is retained for their receivers.
     pub abandoned_snapshots: u64,
 }
 
@@ -52,17 +54,17 @@ impl Memory {
         self.log_bytes + bytes > self.log_bytes_max
     }
 
-    /// Whether not even a region that has applied all may take more: only a flush makes room.
+    /// Whether not even a region that has applied everything may accept more: only a flush releases memory.
     pub fn is_exhausted(&self) -> bool {
         self.log_bytes > self.log_bytes_max + self.log_bytes_max / 4
     }
 
-    /// Whether logs must give back what they keep for others.
+    /// Whether logs must release what they retain for followers.
     pub fn is_tight(&self) -> bool {
         self.log_bytes > self.log_bytes_max / 4 * 3
     }
 
-    /// Whether enough is on its way to the engine.
+    /// Whether enough is in flight to the engine.
     pub fn applies_enough(&self) -> bool {
         self.applying_bytes >= self.applying_bytes_max
     }

@@ -11,8 +11,8 @@
 //! The descriptor and the applied position change in the same batch as the data they describe. The stream of a region
 //! has the region's id; its state blob is version (1 byte, 1), protobuf `GroupState`; its entries are protobuf `Entry`.
 //!
-//! Groups start at position (1, 1) and not at 0, so that a replica that joins later, whose log is empty, cannot take a
-//! log from its beginning for the whole state: it needs a snapshot.
+//! Groups start at position (1, 1) and not at 0, so that a replica that joins later, with an empty log, cannot mistake
+//! a log from its beginning for the whole state: it needs a snapshot.
 
 use crate::consensus::log::Position;
 use crate::consensus::wire::{GroupState, RegionRecord};
@@ -58,7 +58,7 @@ pub fn applied_by(op: &BatchOp<'_>) -> Option<(RegionId, u64)> {
     Some((region, decode_applied(value).ok()?.index))
 }
 
-/// The keys in `meta` that are the same on every replica that has applied the same: all but the store's identity.
+/// The keys in `meta` that are equal on all replicas with the same applied index: all but the store's identity.
 pub fn replicated_range() -> Range {
     Range { start: Some(Bytes::from_static(&[TAG_REGION])), end: Some(Bytes::from_static(&[TAG_APPLIED + 1])) }
 }

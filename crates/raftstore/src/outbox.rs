@@ -1,4 +1,4 @@
-//! Where everything that one poll brings about is collected, for all regions.
+//! Collects the effects of one poll, for all regions.
 
 use crate::consensus::log::Position;
 use crate::effect::{Answer, ApplyId, Observation, PersistId, SnapshotTask, ViewId};
@@ -26,7 +26,7 @@ pub(crate) struct AppliedRegion {
 pub(crate) struct Outbox {
     pub now: Duration,
     pub memory: Memory,
-    /// Logs in memory wait for a flush.
+    /// Log entries in memory wait for a flush.
     pub flush: bool,
     /// The persist that this poll's streams will go into.
     pub persist_id: PersistId,
@@ -34,7 +34,7 @@ pub(crate) struct Outbox {
     last_view: u64,
     pub send: Vec<(StoreId, Bytes)>,
     pub streams: Vec<StreamOp>,
-    /// Regions with rounds in this poll's persist.
+    /// Regions with Ready batches in this poll's persist.
     pub persisting: BTreeSet<RegionId>,
     pub apply: WriteBatch,
     pub applied: Vec<AppliedRegion>,
@@ -49,17 +49,17 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// An empty one, whose ids begin at 1.
+    /// An empty outbox; its ids begin at 1.
     pub fn new(memory: Memory) -> Outbox {
         Outbox { memory, persist_id: PersistId(1), apply_id: ApplyId(1), ..Outbox::default() }
     }
 
-    /// A ticket came in.
+    /// Registers a ticket.
     pub fn open(&mut self, ticket: Ticket) {
         assert!(self.open.insert(ticket), "{ticket:?} is already in use");
     }
 
-    /// Answers a ticket, for the only time.
+    /// Answers a ticket, exactly once.
     pub fn answer(&mut self, ticket: Ticket, answer: Answer) {
         assert!(self.open.remove(&ticket), "{ticket:?} is answered once");
         self.answers.push((ticket, answer));
@@ -69,7 +69,7 @@ impl Outbox {
         std::mem::take(&mut self.answers)
     }
 
-    /// How many tickets await their answer.
+    /// The number of open tickets.
     pub fn open_count(&self) -> usize {
         self.open.len()
     }

@@ -6,7 +6,7 @@
 pub struct Planted {
     /// A proposal is acknowledged when it is appended, before a quorum has it.
     pub acknowledge_before_quorum: bool,
-    /// A replica that believes it leads serves reads without looking at its lease.
+    /// A replica that believes it leads serves reads without checking its lease.
     pub read_without_lease: bool,
     /// After a restart, entries that tables already hold are applied once more.
     pub apply_twice_after_restart: bool,
@@ -19,29 +19,29 @@ pub struct Planted {
     pub vote_at_once_after_restart: bool,
     /// A leader that orders a transfer keeps its lease.
     pub lease_through_transfer: bool,
-    /// Snapshot files are named by their position alone, removals are carried out without another look, and a node
+    /// Snapshot files are named by their position alone, removals are carried out without another check, and a node
     /// without a file that it needs stops.
     pub snapshot_names_reused: bool,
-    /// Followers take appends whatever they hold already, and committed entries are handed out however many wait.
+    /// Followers accept appends without a limit, and committed entries are handed out without a limit.
     pub followers_unbounded: bool,
-    /// The log does not wait for a snapshot that is on its way.
+    /// The log is not retained for a snapshot in flight.
     pub log_not_held: bool,
     /// Snapshots lack the transactional locks.
     pub snapshot_without_locks: bool,
     /// A lease begins when its confirmation arrives, not when the heartbeat was sent.
     pub lease_from_answer: bool,
-    /// A read barrier is answered when a quorum has confirmed it, whatever is applied here. The first thing a new leader
-    /// applies, an entry of its own term, holds all that earlier leaders acknowledged, and this leader's own
-    /// acknowledgements follow its applies; so the bug shows only together with its second half: a leader takes part in
-    /// reads behind barriers before that entry is applied ([`crate::Readers::term_before_apply`]).
+    /// A read barrier is answered when a quorum has confirmed it, without regard to the applied index. The first thing
+    /// a new leader applies, an entry of its own term, holds all that earlier leaders acknowledged, and this leader's
+    /// own acknowledgements follow its applies; so the bug shows only together with its second half: a leader takes
+    /// part in reads behind barriers before that entry is applied ([`crate::Readers::term_before_apply`]).
     pub barrier_before_apply: bool,
-    /// A proposal is recognised at apply by its index alone, and stays when leadership ends. Without the second half the
-    /// first is hidden: proposals above the commit index are answered when leadership ends, and those at or below it
-    /// cannot lose their place.
+    /// A proposal is recognised at apply by its index alone, and stays when leadership ends. Without the second half
+    /// the first is hidden: proposals above the commit index are answered when leadership ends, and those at or below
+    /// it cannot lose their place.
     pub proposal_term_not_checked: bool,
-    /// A changed term or vote is not written down.
+    /// A changed term or vote is not persisted.
     pub vote_not_persisted: bool,
-    /// Messages that promise durability leave before the persist that they promise.
+    /// Messages that promise durability are sent before the persist that they promise.
     pub messages_before_persist: bool,
     /// A new leader serves reads before an entry of its own term is applied.
     pub readable_at_once: bool,

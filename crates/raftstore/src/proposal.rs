@@ -1,4 +1,4 @@
-//! A proposal's log entry: what is written beside the batch, and the check at apply.
+//! A proposal's log entry: the header beside the batch, and the check at apply.
 //!
 //! Header (the entry's context):
 //!
@@ -11,7 +11,8 @@
 //! The entry's data is the encoded [`WriteBatch`], taken over without a copy. An entry with neither is a leader's first
 //! entry of its term.
 //!
-//! A membership change is an entry of the raft crate's kind 1 (its data are the crate's own encoding), with this context:
+//! A membership change is an entry of the raft crate's kind 1 (its data are the crate's own encoding), with this
+//! context:
 //!
 //! | bytes | field |
 //! |---|---|
@@ -29,8 +30,8 @@ use kontiki_env::codec::{get_u8, get_varint, put_varint};
 
 /// Version of the header's format.
 const FORMAT: u8 = 2;
-/// The format whose batches have the families' earlier numbers. Told apart by the version and not by the numbers: a node
-/// that does not know today's must stop, and not refuse what others apply.
+/// The format whose batches have the families' earlier numbers. Distinguished by the version and not by the numbers: a
+/// node that does not know the present numbers must stop, instead of refusing what others apply.
 const FORMAT_EARLIER: u8 = 1;
 
 /// Encodes a header.
@@ -84,8 +85,9 @@ fn decode_change(mut input: &[u8]) -> Option<(Epoch, MemberChange)> {
     input.is_empty().then_some((epoch, change))
 }
 
-/// Decides over a committed membership change: the change and the descriptor that it leads to, or the proposer's answer.
-/// The same on every replica, because `region` is the descriptor at that place of the log. An `Err` as for [`judge`].
+/// Decides about a committed membership change: the change and the descriptor that it leads to, or the proposer's
+/// answer. Equal on every replica, because `region` is the descriptor at that place of the log. An `Err` as for
+/// [`decide_write`].
 pub fn decide_change(region: &Region, context: &[u8]) -> Result<Result<(MemberChange, Region), RegionError>, String> {
     let Some((epoch, change)) = decode_change(context) else {
         return Err("a membership change of an unknown format; upgrade this node".into());
@@ -95,19 +97,19 @@ pub fn decide_change(region: &Region, context: &[u8]) -> Result<Result<(MemberCh
     Ok(changed.map(|changed| (change, changed)).ok_or_else(refused))
 }
 
-/// What to do with a committed proposal. The same on every replica.
-pub enum Verdict {
+/// What to do with a committed proposal; equal on every replica.
+pub enum ApplyDecision {
     /// Write this.
     Write(WriteBatch),
     /// Write nothing; the proposer gets this answer.
     Refuse(RegionError),
 }
 
-/// Decides over a committed proposal, or says why it cannot be understood (then the node must stop: other replicas may
-/// understand it).
+/// Decides about a committed proposal, or returns why it cannot be decoded (then the node must stop: other replicas may
+/// be able to decode it).
 ///
 /// Only the epoch's version is compared: a membership change moves no key.
-pub fn judge(region: &Region, header: &[u8], data: &[u8]) -> Result<Verdict, String> {
+pub fn decide_write(region: &Region, header: &[u8], data: &[u8]) -> Result<ApplyDecision, String> {
     let Some((format, epoch)) = decode_header(header) else {
         return Err("an entry's header is of an unknown format; upgrade this node".into());
     };
@@ -116,9 +118,9 @@ pub fn judge(region: &Region, header: &[u8], data: &[u8]) -> Result<Verdict, Str
         batch = renumber(&batch);
     }
     if epoch.version != region.epoch.version || first_foreign_key(region, &batch).is_some() {
-        return Ok(Verdict::Refuse(RegionError::EpochNotMatch { current: vec![region.clone()] }));
+        return Ok(ApplyDecision::Refuse(RegionError::EpochNotMatch { current: vec![region.clone()] }));
     }
-    Ok(Verdict::Write(batch))
+    Ok(ApplyDecision::Write(batch))
 }
 
 #[cfg(test)]

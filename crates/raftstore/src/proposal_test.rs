@@ -22,8 +22,8 @@ fn batch(family: Family, key: &[u8]) -> WriteBatch {
 }
 
 fn refused(epoch: Epoch, batch: &WriteBatch) -> bool {
-    let verdict = judge(&region(), &encode_header(epoch), batch.as_bytes()).expect("understood");
-    matches!(verdict, Verdict::Refuse(RegionError::EpochNotMatch { .. }))
+    let decision = decide_write(&region(), &encode_header(epoch), batch.as_bytes()).expect("understood");
+    matches!(decision, ApplyDecision::Refuse(RegionError::EpochNotMatch { .. }))
 }
 
 #[test]
@@ -41,9 +41,9 @@ fn a_proposal_is_checked_again_at_apply() {
 fn an_unknown_format_is_not_taken_for_something_else() {
     let mut header = encode_header(region().epoch).to_vec();
     header[0] = 3;
-    assert!(judge(&region(), &header, &[]).is_err());
-    assert!(judge(&region(), &[], &[]).is_err());
-    assert!(judge(&region(), &encode_header(region().epoch), &[7]).is_err());
+    assert!(decide_write(&region(), &header, &[]).is_err());
+    assert!(decide_write(&region(), &[], &[]).is_err());
+    assert!(decide_write(&region(), &encode_header(region().epoch), &[7]).is_err());
 }
 
 /// Entries that a log still holds from the time before the families had reserved numbers.
@@ -56,19 +56,24 @@ fn a_proposal_of_the_earlier_format_writes_to_the_families_it_meant() {
     earlier.put_expiring(Family(1), b"b", b"1", 9);
     earlier.delete(Family(2), b"c");
     earlier.delete_range(Family(3), b"b", b"d");
-    let Ok(Verdict::Write(batch)) = judge(&region(), &header, earlier.as_bytes()) else { panic!("it is written") };
+    let Ok(ApplyDecision::Write(batch)) = decide_write(&region(), &header, earlier.as_bytes()) else {
+        panic!("it is written")
+    };
     let found: Vec<_> = batch.ops().map(|op| op.family()).collect();
     assert_eq!(found, families::DATA_FAMILIES);
     let BatchOp::PutExpiring { value: b"1", expires_at_ms: 9, .. } = batch.ops().nth(1).expect("there") else {
         panic!("nothing else changes")
     };
     let today = encode_header(region().epoch);
-    assert!(matches!(judge(&region(), &today, earlier.as_bytes()), Ok(Verdict::Refuse(_))), "a user's families today");
+    assert!(
+        matches!(decide_write(&region(), &today, earlier.as_bytes()), Ok(ApplyDecision::Refuse(_))),
+        "a user's families today"
+    );
 }
 
 proptest! {
     #[test]
-    fn judging_anything_never_panics(header in prop::collection::vec(any::<u8>(), 0..24), data in prop::collection::vec(any::<u8>(), 0..64)) {
-        let _ = judge(&region(), &header, &data);
+    fn deciding_about_any_bytes_never_panics(header in prop::collection::vec(any::<u8>(), 0..24), data in prop::collection::vec(any::<u8>(), 0..64)) {
+        let _ = decide_write(&region(), &header, &data);
     }
 }

@@ -2,13 +2,13 @@
 //!
 //! A replica that leads publishes, per region: the descriptor, its term, whether an entry of that term is applied, and
 //! until when its lease holds. A reader must see the *same* publication before and after it takes its view of the
-//! engine, and the lease must hold at a time read after that:
+//! engine, and the lease must hold at a time that is read afterwards:
 //!
 //! - publication before: everything acknowledged by earlier leaders is applied before the view is taken;
 //! - clock after: no other leader can have acknowledged anything before the view was taken.
 //!
 //! One check is not enough: a view taken before the own-term entry was applied would pass a check made after it.
-//! [`Readers::read`] does both in the right order. It takes no lock and does not queue behind writes.
+//! [`Readers::read`] does both in the right order. It takes no lock and does not wait for writes.
 //!
 //! Writing order (only the store writes): the lease is zeroed before a publication is replaced and set only after, so
 //! a lease read between two loads of one and the same publication belongs to it.
@@ -33,7 +33,7 @@ pub(crate) struct Publication {
     pub leads: bool,
 }
 
-/// One region's place in [`Readers`].
+/// One region's slot in [`Readers`].
 #[derive(Debug)]
 pub(crate) struct Slot {
     publication: ArcSwap<Publication>,
@@ -42,7 +42,7 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// Replaces the publication and takes the lease away.
+    /// Replaces the publication and clears the lease.
     pub fn publish(&self, publication: Publication) {
         assert!(publication.leads || !publication.readable, "only a leader is readable");
         assert!(publication.term >= self.publication.load().term, "terms only grow");
@@ -50,7 +50,7 @@ impl Slot {
         self.publication.store(Arc::new(publication));
     }
 
-    /// Sets the end of the lease of the present publication; `None` takes it away.
+    /// Sets the end of the lease of the present publication; `None` clears it.
     pub fn set_lease(&self, until: Option<Duration>) {
         assert!(until.is_none() || self.publication.load().readable, "a lease belongs to a leader that is readable");
         let until_ns = until.map_or(0, |until| u64::try_from(until.as_nanos()).unwrap_or(u64::MAX));
@@ -61,7 +61,7 @@ impl Slot {
 /// Why a view may not be served.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadRefusal {
-    /// The request is at the wrong place.
+    /// The request does not belong to this replica.
     #[error(transparent)]
     Region(#[from] RegionError),
     /// This replica leads but has no lease now: a [`crate::Event::ReadBarrier`] decides.
@@ -99,7 +99,8 @@ impl Readers {
         }
     }
 
-    /// A planted bug: the term in which this replica leads, whatever it has applied. `None` unless it is planted.
+    /// A planted bug: the term in which this replica leads, without regard to what it has applied. `None` unless it is
+    /// planted.
     pub fn term_before_apply(&self, region: RegionId) -> Option<u64> {
         let publication = self.slots.load().get(&region)?.publication.load_full();
         Some(publication.term).filter(|_| self.barrier_before_apply && publication.leads)
@@ -140,7 +141,7 @@ impl Readers {
         })
     }
 
-    /// The region's descriptor here, and who leads it as far as this replica knows.
+    /// The region's descriptor here, and its leader as far as this replica knows.
     pub fn region(&self, region: RegionId) -> Option<(Arc<Region>, Option<Peer>)> {
         let publication = self.slots.load().get(&region)?.publication.load_full();
         Some((publication.region.clone(), publication.leader))

@@ -40,7 +40,7 @@ id! {
     Ticket
 }
 
-/// Versions of a region's descriptor: a request made with another epoch was routed by an old map.
+/// Versions of a region's descriptor: a request with another epoch was routed by an outdated descriptor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch {
     /// Grows with each change of the peers.
@@ -84,12 +84,12 @@ pub struct Region {
     pub space: Space,
 }
 
-/// A change of a region's replicas. Changes come one after another, each a log entry of its own.
+/// A change of a region's replicas. Changes happen one after another, each in its own log entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemberChange {
-    /// A new voter, whose data come by a snapshot. Neither its identity nor its store is a replica's already.
+    /// A new voter, which gets its data from a snapshot. No replica has its identity or its store yet.
     Add(Peer),
-    /// A replica votes and counts no more.
+    /// A replica no longer votes or counts.
     Remove(PeerId),
 }
 
@@ -113,7 +113,7 @@ impl Region {
                     return Err("there is no such replica");
                 }
                 if self.peers.len() == 1 {
-                    return Err("the last replica stays");
+                    return Err("the last replica cannot be removed");
                 }
                 region.peers.retain(|peer| peer.id != id);
             }

@@ -1,4 +1,4 @@
-//! The scenarios of docs/internals/raftstore.md, by their numbers in the project's list, and random ones from seeds.
+//! The scenarios of docs/internals/raftstore.md, and random ones from seeds.
 
 mod cluster;
 #[path = "scenarios/flow.rs"]

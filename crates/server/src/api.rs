@@ -1,4 +1,5 @@
-//! What the services need of a node: the driver's handle in production and in the simulator, a map in tests.
+//! The interface of a node that the services use: the driver's handle in production and in the simulator, a map in
+//! tests.
 
 use crate::driver::{NodeError, NodeHandle, RegionContext};
 use futures::future::BoxFuture;
@@ -21,7 +22,7 @@ pub trait Node: Replicated<Context = RegionContext, Error = NodeError> + Clone {
     fn region(&self, region: RegionId) -> Option<(Arc<Region>, Option<Peer>)>;
     /// Done when the leader of a region changes, as far as this node knows; changes since this call count.
     fn leader_news(&self) -> impl Future<Output = ()> + Send + 'static;
-    /// Asks placement, wherever its leader is; bounded in time.
+    /// Asks placement, on any node that leads it; bounded in time.
     fn placement(&self, request: Request) -> impl Future<Output = Result<Response, NodeError>> + Send;
 }
 
@@ -51,69 +52,70 @@ impl Node for NodeHandle {
     }
 }
 
-/// Waits, by whatever executor drives the services: `tokio::time::sleep`, or the simulator's clock.
-pub type Pause = Arc<dyn Fn(Duration) -> BoxFuture<'static, ()> + Send + Sync>;
+/// Waits on the executor that runs the services: `tokio::time::sleep`, or the simulator's clock.
+pub type Sleep = Arc<dyn Fn(Duration) -> BoxFuture<'static, ()> + Send + Sync>;
 
-/// Whether nothing speaks against a store: it answers, as far as this node has noticed.
+/// Whether a store is reachable, as far as this node knows.
 pub type Reaches = Arc<dyn Fn(StoreId) -> bool + Send + Sync>;
 
-/// How long a request may wait for better times (a leader, room in a queue) before its client is told of them.
+/// How long a request may wait for a transient condition to end (no leader, a full queue) before its client gets the
+/// error.
 ///
-/// Some clients take "the server is busy" for fatal, and a leader election costs them most of their patience, so a
-/// short wait here spares an error there. It stays below the 2 s after which they give up on a request: what counts is
-/// the time since the request began, attempts included, and not the sum of the pauses.
+/// Some clients treat "the server is busy" as fatal, and a leader election uses up most of their own retry budget, so a
+/// short wait here avoids an error there. It stays below the 2 s after which they give up on a request: it limits the
+/// time since the request began, including attempts, and not the sum of the waits.
 #[derive(Clone)]
-pub struct Patience {
-    /// From the beginning of a request to its last pause.
+pub struct RetryBudget {
+    /// From the beginning of a request to its last wait.
     pub wait_max: Duration,
     /// How to wait.
-    pub pause: Pause,
+    pub pause: Sleep,
 }
 
-/// How long one pause is: short against an election, long against a look at an atomic.
-const PAUSE: Duration = Duration::from_millis(10);
-/// How long a wait for news is before another look: some news is not of this node (a leader that reported to placement
-/// elsewhere, a store that is out of reach).
-const NEWS_PAUSE: Duration = Duration::from_millis(50);
+/// The length of one wait: short compared with an election, long compared with reading an atomic.
+const BACKOFF: Duration = Duration::from_millis(10);
+/// The longest wait for a notification before the condition is checked again: some changes are not notified on this
+/// node (a leader that reported to placement on another node, a store that is unreachable).
+const NEWS_WAIT_MAX: Duration = Duration::from_millis(50);
 
-impl Patience {
-    /// Patience of at most `wait_max` a request.
-    pub fn new(wait_max: Duration, pause: Pause) -> Patience {
-        Patience { wait_max, pause }
+impl RetryBudget {
+    /// A budget of at most `wait_max` per request.
+    pub fn new(wait_max: Duration, pause: Sleep) -> RetryBudget {
+        RetryBudget { wait_max, pause }
     }
 
-    /// For one request to `node`, which says itself how long it may take (0: it does not).
+    /// Begins the budget of one request to `node`; `limit_ms` is the limit that the request itself states (0: none).
     pub(crate) fn begin<'a, N: Node>(&'a self, node: &'a N, limit_ms: u64) -> Waiting<'a, N> {
         let limit = if limit_ms == 0 { self.wait_max } else { self.wait_max.min(Duration::from_millis(limit_ms)) };
-        Waiting { patience: self, node, until: node.monotonic().saturating_add(limit) }
+        Waiting { retry_budget: self, node, until: node.monotonic().saturating_add(limit) }
     }
 }
 
-/// What is left of one request's patience.
+/// The rest of one request's retry budget.
 pub(crate) struct Waiting<'a, N> {
-    patience: &'a Patience,
+    retry_budget: &'a RetryBudget,
     node: &'a N,
     until: Duration,
 }
 
 impl<N: Node> Waiting<'_, N> {
-    /// Pauses once. False, at once, when patience is at its end.
+    /// Waits once. False, at once, when the budget is used up.
     pub(crate) async fn pause(&mut self) -> bool {
         let left = self.until.saturating_sub(self.node.monotonic());
         if left.is_zero() {
             return false;
         }
-        (self.patience.pause)(left.min(PAUSE)).await;
+        (self.retry_budget.pause)(left.min(BACKOFF)).await;
         true
     }
 
-    /// Waits for `news`, for a while. False, at once, when patience is at its end.
+    /// Waits for `news`, for a while. False, at once, when the budget is used up.
     pub(crate) async fn pause_for(&mut self, news: impl Future<Output = ()> + Send) -> bool {
         let left = self.until.saturating_sub(self.node.monotonic());
         if left.is_zero() {
             return false;
         }
-        let pause = (self.patience.pause)(left.min(NEWS_PAUSE));
+        let pause = (self.retry_budget.pause)(left.min(NEWS_WAIT_MAX));
         futures::future::select(std::pin::pin!(news), pause).await;
         true
     }

@@ -1,11 +1,11 @@
-//! Configuration of a node: what `kontiki serve` accepts, what it means, and what is refused.
+//! Configuration of a node: the options of `kontiki serve`, their meaning, and their checks.
 //!
-//! One list of names serves both sources: [`ServeOptions`] is the set of flags and, with the same names, of keys in
-//! the TOML file. A flag wins over the file, the file over the default. Everything is resolved and checked once, into
-//! a [`ServeConfig`]; nothing below asks where a value came from.
+//! One list of names serves both sources: [`ServeOptions`] is the set of flags and, with the same names, of keys in the
+//! TOML file. A flag wins over the file, the file over the default. Everything is resolved and checked once, into a
+//! [`ServeConfig`]; no other code depends on the source of a value.
 //!
-//! Errors name the field, the value and the accepted range. An unknown key in the file is an error: a misspelt
-//! option that is silently ignored is found on the worst day.
+//! Errors name the field, the value and the accepted range. An unknown key in the file is an error, because a misspelt
+//! option that is silently ignored is found only when it is needed.
 
 mod options;
 
@@ -17,19 +17,20 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Where clients find a node that was told nothing.
+/// The default gRPC address.
 pub const GRPC_ADDRESS_DEFAULT: &str = "127.0.0.1:20160";
-/// Where the status port of a node that was told nothing is.
+/// The default address of the status port.
 pub const STATUS_ADDRESS_DEFAULT: &str = "127.0.0.1:20180";
-/// The directory of a node that was told nothing.
+/// The default data directory.
 pub const DATA_DIR_DEFAULT: &str = "./kontiki-data";
 
-/// Nodes of one cluster at bootstrap: enough for any replication factor we can test, small enough to print.
+/// The maximum number of nodes of a cluster at bootstrap: enough for any replication factor that is tested, small
+/// enough to print.
 pub const CLUSTER_NODES_MAX: usize = 9;
 
 /// Replicas of a region in a cluster's first state.
 pub const REPLICAS_DEFAULT: usize = 3;
-/// The largest proposal that a node may be configured for, in bytes: what every node must be able to receive.
+/// The largest proposal that a node may be configured for, in bytes: every node must be able to receive it.
 pub const ENTRY_BYTES_LIMIT: u64 = 64 << 20;
 
 /// Why a configuration was refused.
@@ -41,17 +42,17 @@ pub enum ConfigError {
     Invalid {
         /// The option's name, as a flag without its dashes and as a key of the file.
         field: &'static str,
-        /// What was given.
+        /// The value that was given.
         value: String,
-        /// What would have been right.
+        /// What is accepted.
         accepted: String,
     },
-    /// The file is not what it should be: bad syntax, an unknown key, a value of the wrong type.
+    /// The file is invalid: bad syntax, an unknown key, or a value of the wrong type.
     #[error("configuration file {path}: {message}")]
     File {
         /// The file.
         path: PathBuf,
-        /// Line, column and complaint.
+        /// Line, column and error.
         message: String,
     },
 }
@@ -62,10 +63,10 @@ impl ConfigError {
     }
 }
 
-/// The whole of a served node's configuration, resolved and checked.
+/// The complete configuration of a served node, resolved and checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServeConfig {
-    /// Everything the driver needs. `node.members` holds the advertised addresses; the entry of a node that listens
+    /// The part that the driver needs. `node.members` holds the advertised addresses; the entry of a node that listens
     /// on port 0 is corrected by [`ServeConfig::bound_to`].
     pub node: NodeConfig,
     /// Where gRPC listens.
@@ -74,29 +75,29 @@ pub struct ServeConfig {
     pub status_address: SocketAddr,
     /// Verbosity: error, warn, info, debug, trace, or a `tracing` filter such as `warn,kontiki_server=debug`.
     pub log_level: String,
-    /// Longest time a request waits for a leader, in place of an answer that some clients take for fatal.
+    /// The longest time that a request waits for a leader, instead of an answer that some clients treat as fatal.
     pub park_time_max: Duration,
-    /// Connections from outside at once, of both ports; a quarter of the process's descriptors if that is less.
+    /// Maximum number of incoming connections, of both ports; a quarter of the process's descriptors if that is less.
     pub connections_max: usize,
     /// Whether the advertised address follows the listening one (it was not given).
     follow_listener: bool,
 }
 
-/// A node without its sockets: what the driver, and the simulator, need.
+/// A node without its sockets: the part that the driver and the simulator need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeConfig {
-    /// This store's id: 1 or more, one of `members`.
+    /// This store's id: 1 or greater, one of `members`.
     pub store_id: u64,
     /// Never 0. Derived from the members, or given.
     pub cluster_id: u64,
-    /// Replicas of a region in the cluster's first state: on the first so many members. The same on every node.
+    /// Replicas of a region in the cluster's first state: on the first members of the list. Equal on every node.
     pub replicas: usize,
     /// Store id to advertised `host:port`, of every node of the first cluster; never empty.
     pub members: BTreeMap<u64, String>,
-    /// `host:port` of the status port, as published for people.
+    /// `host:port` of the status port, as published for operators.
     pub status_address: String,
-    /// If the data directory is empty and the cluster knows another one of this store: that one is lost for good, and
-    /// this one takes its place.
+    /// If the data directory is empty and the cluster knows another one of this store: that one is permanently lost,
+    /// and this one replaces it.
     pub replace_lost_directory: bool,
     /// The data directory.
     pub data_dir: PathBuf,
@@ -111,14 +112,14 @@ pub struct NodeConfig {
 pub struct RaftOptions {
     /// The unit of raft time.
     pub tick_interval: Duration,
-    /// A follower that heard nothing for this many ticks, up to twice as many, stands for election. With the default
+    /// A follower that receives nothing for this many ticks, up to twice as many, stands for election. With the default
     /// (12 ticks of 50 ms: 0.6 to 1.2 s) a failover fits in the 1.5 s that the Rust client retries a region.
     pub election_ticks: u32,
-    /// A leader beats every so many ticks.
+    /// Ticks between the heartbeats of a leader.
     pub heartbeat_ticks: u32,
     /// Largest proposal, in bytes: it bounds a served value, and what one batch may write.
     pub entry_bytes_max: u64,
-    /// A region's log above this is truncated without waiting for laggards: they get a snapshot.
+    /// A region's log above this size is truncated without waiting for slow followers: they get a snapshot.
     pub log_bytes_max: u64,
 }
 
@@ -141,7 +142,7 @@ pub struct EngineOptions {
     pub memtable_bytes_max: u64,
     /// Memory for blocks of tables and for large values.
     pub cache_bytes_max: u64,
-    /// The log's size above which what pins its oldest segment is flushed or rewritten: bounds replay.
+    /// The log's size above which the data that pin its oldest segment are flushed or rewritten: bounds replay.
     pub log_bytes_max: u64,
 }
 
@@ -175,8 +176,8 @@ impl NodeConfig {
 }
 
 impl ServeConfig {
-    /// With the addresses that listeners were really given (they differ when port 0 was asked for): the advertised
-    /// address of a node that was not told one follows.
+    /// Sets the addresses that the listeners really got (they differ from the configured ones for port 0). The
+    /// advertised address follows if none was configured.
     pub fn bound_to(mut self, grpc: SocketAddr, status: SocketAddr) -> ServeConfig {
         self.grpc_address = grpc;
         self.status_address = status;
@@ -188,14 +189,14 @@ impl ServeConfig {
     }
 }
 
-/// A cluster's id from its first members: every node derives the same, never 0. Without a list of members it depends
+/// A cluster's id from its first members: every node derives the same id, never 0. Without a list of members it depends
 /// on the store's id alone, so that a one-node store may be started at another address.
 fn derive_cluster_id(store_id: u64, members: Option<&BTreeMap<u64, String>>) -> u64 {
     let text = match members {
         None => format!("single {store_id}"),
         Some(members) => members.iter().map(|(id, address)| format!("{id}={address},")).collect(),
     };
-    // FNV-1a: stable for ever, and not a secret.
+    // FNV-1a: it never changes, and the id is not a secret.
     let hash =
         text.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, b| (hash ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
     // Some clients print ids as signed numbers; and 0 means "no cluster".
@@ -205,7 +206,7 @@ fn derive_cluster_id(store_id: u64, members: Option<&BTreeMap<u64, String>>) -> 
 /// Parses `1=host:port,2=host:port,...`.
 fn parse_members(text: &str) -> Result<BTreeMap<u64, String>, ConfigError> {
     const FIELD: &str = "initial-cluster";
-    let accepted = "a list such as 1=127.0.0.1:20160,2=127.0.0.1:20161 with store ids of 1 or more, each once";
+    let accepted = "a list such as 1=127.0.0.1:20160,2=127.0.0.1:20161 with store ids of 1 or greater, each once";
     let mut members = BTreeMap::new();
     for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
         let member = item.split_once('=').and_then(|(id, address)| {
@@ -224,7 +225,7 @@ fn parse_members(text: &str) -> Result<BTreeMap<u64, String>, ConfigError> {
     Ok(members)
 }
 
-/// `host:port` with a port of 1 or more and no scheme: clients take store addresses as they are.
+/// `host:port` with a port of 1 or greater and no scheme: clients use store addresses unchanged.
 fn check_host_port(field: &'static str, text: &str) -> Result<(), ConfigError> {
     let good = text.rsplit_once(':').is_some_and(|(host, port)| {
         let port = port.parse::<u16>();

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-/// A file system of one file: all that loading a configuration asks for.
+/// A file system with one file: enough for loading a configuration.
 struct OneFile(&'static str);
 
 impl File for OneFile {

@@ -1,14 +1,14 @@
-//! Connections from outside, of both ports together: bounded in number, so that they cannot take the descriptors that
-//! the engine needs for its files.
+//! Incoming connections, of both ports together: bounded in number, so that they cannot use up the descriptors that the
+//! engine needs for its files.
 //!
-//! At the bound a newcomer takes the place of the connection on which nothing has moved for the longest time, if that
-//! is at least [`IDLE_MIN`]: connections that are opened and then idle keep others out for no longer than that. If all
-//! are busy, the newcomer is closed at once, which clients treat like a refused connection.
+//! At the bound a new connection replaces the one that has been idle for the longest time, if that is at least
+//! [`IDLE_MIN`]: connections that are opened and then idle block others for no longer than that. If all are busy, the
+//! new connection is closed at once, which clients treat like a refused connection.
 //!
-//! *Rejected:* leaving newcomers in the listener's queue at the bound. Idle connections would then keep out other
-//! nodes and people alike, without an error to see.
+//! *Rejected:* leaving new connections in the listener's queue at the bound. Idle connections would then block other
+//! nodes and clients without a visible error.
 //!
-//! Bytes in either direction count as movement, HTTP/2's probes (every 30 s) as well.
+//! Bytes in either direction count as activity, also HTTP/2's probes (every 30 s).
 
 use futures::task::AtomicWaker;
 use kontiki_env::clock::Clock;
@@ -28,23 +28,23 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-/// A connection is not closed for another before nothing has moved on it for this long: above the pauses of a client
-/// that waits for an answer (2 s) and of a peer's probes.
+/// A connection is replaced by another only after it has been idle for this long: longer than a client waits for an
+/// answer (2 s), and than the interval of a peer's probes.
 pub const IDLE_MIN: Duration = Duration::from_secs(5);
-/// A pause after a failed accept: the usual cause is a lack of descriptors, which does not pass sooner.
+/// The wait after a failed accept: the usual cause is a lack of descriptors, which does not end sooner.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Of the descriptors that the process may have, connections get one in so many; the rest is the engine's.
+/// Connections get one in this many of the process's descriptors; the engine gets the rest.
 const DESCRIPTORS_SHARE: u64 = 4;
-/// Fewer connections than this serve no cluster.
+/// A cluster cannot work with fewer connections than this.
 const CONNECTIONS_MIN: usize = 16;
 
-/// How many connections there may be at once: `asked`, or a part of the descriptors of this process if that is less.
+/// The maximum number of connections: `asked`, or a part of the descriptors of this process if that is less.
 pub fn connections_max(asked: usize, descriptors: Option<u64>) -> usize {
     let share = descriptors.map_or(u64::MAX, |descriptors| descriptors / DESCRIPTORS_SHARE);
     asked.min(usize::try_from(share).unwrap_or(usize::MAX)).max(CONNECTIONS_MIN)
 }
 
-/// What is shown of connections.
+/// Metrics of connections.
 #[derive(Clone, Default)]
 pub struct ConnectionMetrics {
     /// Open now.
@@ -53,20 +53,24 @@ pub struct ConnectionMetrics {
     pub max: Gauge,
     /// Closed at once, since all others were busy.
     pub refused: Counter,
-    /// Idle, and closed for a newcomer.
+    /// Idle, and closed for a new connection.
     pub displaced: Counter,
     /// Failed accepts.
     pub failures: Counter,
 }
 
 impl ConnectionMetrics {
-    /// Shows them.
+    /// Registers them.
     pub fn register(&self, registry: &mut Registry) {
-        registry.register("connections_open", "Connections from outside, both ports", self.open.clone());
-        registry.register("connections_max", "Connections that may be open at once", self.max.clone());
-        registry.register("connections_refused", "Closed at once: all others were busy", self.refused.clone());
-        registry.register("connections_displaced", "Idle ones closed for a newcomer", self.displaced.clone());
-        registry.register("connections_failed", "Accepts that failed", self.failures.clone());
+        registry.register("connections_open", "Open incoming connections, both ports", self.open.clone());
+        registry.register("connections_max", "Maximum number of open connections", self.max.clone());
+        registry.register(
+            "connections_refused",
+            "Connections closed at once because all others were busy",
+            self.refused.clone(),
+        );
+        registry.register("connections_displaced", "Idle connections closed for a new one", self.displaced.clone());
+        registry.register("connections_failed", "Failed accepts of connections", self.failures.clone());
     }
 }
 
@@ -84,7 +88,7 @@ struct Table {
     last_id: u64,
 }
 
-/// What a connection and the table know of each other.
+/// The state shared by a connection and the table.
 struct State {
     moved_at_ms: AtomicU64,
     displaced: AtomicBool,
@@ -102,7 +106,7 @@ impl Connections {
         u64::try_from(self.clock.monotonic().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// A place for one more, if need be that of an idle one.
+    /// Reserves a slot for one more connection, if necessary that of an idle one.
     fn admit(self: &Arc<Connections>) -> Option<Place> {
         let now_ms = self.now_ms();
         let mut table = self.open.lock();
@@ -132,7 +136,7 @@ impl Connections {
     }
 }
 
-/// A connection's entry in the table, for its life.
+/// A connection's entry in the table, for its lifetime.
 struct Place {
     id: u64,
     state: Arc<State>,
@@ -171,7 +175,7 @@ impl Listener {
         Listener { listener, connections }
     }
 
-    /// The next connection. Errors pass with time, so it waits for better times.
+    /// The next connection. Errors are transient, so it waits and tries again.
     pub async fn next(&mut self) -> (Connection, SocketAddr) {
         loop {
             match self.listener.accept().await {
@@ -191,7 +195,7 @@ impl Listener {
         }
     }
 
-    /// All connections, as tonic takes them.
+    /// All connections, in the form that tonic takes.
     pub fn into_stream(self) -> impl futures::Stream<Item = io::Result<Connection>> + Send {
         futures::stream::unfold(self, |mut listener| async move {
             let (connection, _) = listener.next().await;
@@ -213,7 +217,7 @@ impl axum::serve::Listener for Listener {
     }
 }
 
-/// A connection that has a place.
+/// A connection that has a slot.
 pub struct Connection {
     stream: TcpStream,
     place: Place,

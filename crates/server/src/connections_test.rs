@@ -44,7 +44,7 @@ async fn the_longest_idle_connection_makes_room() {
     talking.write_all(b"x").await.unwrap();
     talked_to.read_exact(&mut [0]).await.unwrap();
 
-    // Its reader waits when it is displaced, and learns of it.
+    // Its reader waits when it is displaced, and gets the error.
     let reader = tokio::spawn(async move { idle.read(&mut [0]).await });
     tokio::task::yield_now().await;
     let (mut newcomer, mut admitted) = fixture.connect().await;
@@ -70,7 +70,7 @@ async fn where_all_are_busy_a_newcomer_is_closed() {
     first.write_all(b"x").await.unwrap();
     served.read_exact(&mut [0]).await.unwrap();
 
-    // A place that is given back is there for the next.
+    // A slot that is released is available to the next connection.
     drop(served);
     let address = first.peer_addr().unwrap();
     let _next = TcpStream::connect(address).await.unwrap();

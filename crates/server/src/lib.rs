@@ -1,8 +1,8 @@
-//! A node: configuration, the gRPC and HTTP faces, the transport between nodes, and the driver that performs what
-//! the pure floors below ask for.
+//! A node: configuration, the gRPC and HTTP services, the transport between nodes, and the driver that performs the
+//! effects of the pure layers below.
 //!
-//! Requests go down, answers come back up. The layers that hold the wire's meaning know nothing of tonic or
-//! threads, so the simulator runs them as they are. docs/internals/server.md tells the whole story.
+//! Requests go down, answers come back up. The modules that implement the protocol do not depend on tonic or threads,
+//! so the simulator runs them unchanged. The design is in docs/internals/server.md.
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 

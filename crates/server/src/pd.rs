@@ -1,15 +1,15 @@
 //! The placement service's requests, from wire messages to the placement group and back. No gRPC here.
 //!
 //! Every node answers every call: the node's placement calls find the leader of the placement group by themselves.
-//! Rules that clients rely on, often to the point of a panic:
+//! Rules that clients rely on (some panic if they are violated):
 //! 1. every answer has a header with the cluster's id, and `error` in it only on failure;
 //! 2. `leader` among the members equals its entry in `members` byte for byte; client addresses carry a scheme there,
 //!    store addresses never do;
 //! 3. an unknown region is an absent region; an unknown store is an error in the header;
-//! 4. a region comes with a leader, or not at all: one without stays in a client's cache, where calls that cannot
-//!    drop it (raw scans) fail on it for good.
+//! 4. a region is returned with a leader, or not at all: one without a leader stays in a client's cache, where calls
+//!    that cannot drop it (raw scans) fail permanently.
 
-use crate::api::{Node, Patience, Reaches};
+use crate::api::{Node, Reaches, RetryBudget};
 use crate::driver::NodeError;
 use crate::kv::wire_peer;
 use kontiki_placement::{
@@ -19,15 +19,15 @@ use kontiki_placement::{
 use kontiki_proto::{metapb, pdpb};
 use kontiki_raftstore::{RegionId, StoreId};
 
-/// What clients are told of a store's version: the one whose behaviour this service follows. None refuses others,
-/// but some read it.
+/// The version that is reported to clients for a store: the TiKV version whose behaviour this service follows. No
+/// client refuses other versions, but some read it.
 const COMPATIBLE_VERSION: &str = "8.5.0";
 
 /// Why a placement call has no answer. The texts are read by clients, too.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PdError {
-    /// Nobody leads placement at the moment. Try again.
+    /// No node leads placement at the moment. Try again.
     #[error("server {0} is not leader of placement, and no leader answered in time: {1}")]
     Unavailable(u64, String),
     /// A region has no leader at the moment. Try again.
@@ -36,18 +36,18 @@ pub enum PdError {
     /// The request names another cluster.
     #[error("mismatch cluster id: this is cluster {own}, not {asked}")]
     WrongCluster {
-        /// Ours.
+        /// This node's cluster.
         own: u64,
-        /// The request's.
+        /// The request's cluster.
         asked: u64,
     },
     /// An argument outside its range.
     #[error("{0}")]
     Invalid(String),
-    /// Too much waits already.
+    /// Too many calls wait already.
     #[error("{0}")]
     Busy(String),
-    /// What should not happen: an answer of another kind than asked for.
+    /// An internal error: an answer of a wrong kind.
     #[error("{0}")]
     Internal(String),
 }
@@ -59,7 +59,7 @@ pub type Result<T> = std::result::Result<T, PdError>;
 #[derive(Clone)]
 pub struct Pd<N: Node> {
     node: N,
-    patience: Patience,
+    retry_budget: RetryBudget,
     reaches: Reaches,
 }
 
@@ -69,19 +69,17 @@ macro_rules! expect {
         match $outcome {
             Outcome::$kind(answer) => Ok(answer),
             other => {
-                tracing::error!(?other, wanted = stringify!($kind), "placement answered another question");
-                Err(PdError::Internal(
-                    "placement gave an answer of another kind than was asked for; see the log".into(),
-                ))
+                tracing::error!(?other, wanted = stringify!($kind), "placement returned an answer of a wrong kind");
+                Err(PdError::Internal("placement returned an answer of a wrong kind; see the log".into()))
             }
         }
     };
 }
 
 impl<N: Node> Pd<N> {
-    /// Serves `node`. `reaches` tells of stores that died before placement has noticed.
-    pub fn new(node: N, patience: Patience, reaches: Reaches) -> Pd<N> {
-        Pd { node, patience, reaches }
+    /// Serves `node`. `reaches` reports unreachable stores before placement has noticed.
+    pub fn new(node: N, retry_budget: RetryBudget, reaches: Reaches) -> Pd<N> {
+        Pd { node, retry_budget, reaches }
     }
 
     fn header(&self) -> Option<pdpb::ResponseHeader> {
@@ -97,7 +95,7 @@ impl<N: Node> Pd<N> {
         }
     }
 
-    /// Asks placement. The inner error is placement's own refusal, where that is an answer.
+    /// Asks placement. The inner error is placement's own refusal, if that is an answer.
     async fn ask(&self, command: Command) -> Result<std::result::Result<Outcome, Refusal>> {
         let store = self.node.store_id().0;
         match self.node.placement(command.into()).await {
@@ -107,7 +105,7 @@ impl<N: Node> Pd<N> {
         }
     }
 
-    /// Asks placement for what is always there.
+    /// Asks placement for something that always exists.
     async fn demand(&self, command: Command) -> Result<Outcome> {
         self.ask(command).await?.map_err(|refusal| self.refused(&refusal))
     }
@@ -157,7 +155,7 @@ impl<N: Node> Pd<N> {
         Ok(pdpb::AllocIdResponse { header: self.header(), id, count: ids.count })
     }
 
-    /// GetStore. An unknown id is an error in the header whose text clients look for.
+    /// GetStore. An unknown id is an error in the header, whose text some clients match.
     pub async fn get_store(&self, request: pdpb::GetStoreRequest) -> Result<pdpb::GetStoreResponse> {
         self.check(&request.header)?;
         let id = request.store_id;
@@ -202,14 +200,14 @@ impl<N: Node> Pd<N> {
         self.find_region(Command::RegionById(RegionById { id: request.region_id })).await
     }
 
-    /// Waits a moment for a region's leader: clients that are sent to a node that just died spend the few tries they
-    /// have. When it is still the leader by placement's word in the end, the trouble may be this node's own.
+    /// Waits a short time for a region's leader: clients that are sent to a dead node use up their few tries. If
+    /// placement still names the same leader at the end, the connection problem may be that of this node.
     ///
-    /// Placement is asked again only after news of a leader here, or after a pause that is long against its answer, so
-    /// that clients which wait out an election do not load the group that elects.
+    /// Placement is asked again only after a change of the leader is known here, or after a wait that is long compared
+    /// with its answer, so that clients that wait for an election do not load the placement group.
     async fn find_region(&self, command: Command) -> Result<pdpb::GetRegionResponse> {
         let unknown = pdpb::GetRegionResponse { header: self.header(), ..Default::default() };
-        let mut waiting = self.patience.begin(&self.node, 0);
+        let mut waiting = self.retry_budget.begin(&self.node, 0);
         loop {
             let news = self.node.leader_news();
             let info = match self.ask(command.clone()).await? {
@@ -217,7 +215,7 @@ impl<N: Node> Pd<N> {
                 Err(refusal) if refusal.code() == RefusalCode::UnknownRegion => return Ok(unknown),
                 Err(refusal) => return Err(self.refused(&refusal)),
             };
-            // The placement group is not the clients'.
+            // Clients cannot address the placement group.
             if info.region.system {
                 return Ok(unknown);
             }
@@ -234,8 +232,8 @@ impl<N: Node> Pd<N> {
         }
     }
 
-    /// The leader by placement's word, unless the replica here knows of an election; or else by the replica's. Nobody
-    /// if that store is out of reach: its followers will notice, and elect another.
+    /// The leader according to placement, unless the replica here knows of an election; otherwise according to the
+    /// replica. `None` if that store is unreachable: its followers will notice and elect another.
     fn settled_leader(&self, info: &RegionInfo) -> Option<metapb::Peer> {
         let here = self.node.region(RegionId(info.region.id));
         let leader = match (info.leader.as_ref(), here) {
@@ -247,7 +245,7 @@ impl<N: Node> Pd<N> {
         leader.filter(|leader| (self.reaches)(StoreId(leader.store_id)))
     }
 
-    /// ScanRegions: in the old shape and the new.
+    /// ScanRegions: in the old format and the new one.
     pub async fn scan_regions(&self, request: pdpb::ScanRegionsRequest) -> Result<pdpb::ScanRegionsResponse> {
         self.check(&request.header)?;
         let limit = u32::try_from(request.limit).unwrap_or(0);

@@ -1,4 +1,4 @@
-//! The placement service over a node whose placement answers as told.
+//! The placement service over a node with prepared placement answers.
 
 use super::*;
 use crate::kv::fake::{CLUSTER, FakeNode, LEFT, peer_of};
@@ -13,7 +13,7 @@ const DEAD: u64 = 9;
 fn answering(outcomes: impl IntoIterator<Item = Outcome>) -> (FakeNode, Pd<FakeNode>) {
     let node = FakeNode::new();
     node.state.lock().placement.extend(outcomes.into_iter().map(|outcome| Ok(Response::from(outcome))));
-    let pd = Pd::new(node.clone(), node.patience(), Arc::new(|store| store != StoreId(DEAD)));
+    let pd = Pd::new(node.clone(), node.retry_budget(), Arc::new(|store| store != StoreId(DEAD)));
     (node, pd)
 }
 
@@ -65,7 +65,7 @@ async fn a_foreign_cluster_is_refused_and_no_cluster_is_not() {
     let error = pd.get_members(pdpb::GetMembersRequest { header: foreign }).await.unwrap_err();
     assert_eq!(error, PdError::WrongCluster { own: CLUSTER, asked: 5 });
     assert!(error.to_string().contains("mismatch cluster id"));
-    // Placement has nothing to say here: the text sends clients looking for another leader.
+    // Placement does not lead here: the text makes clients look for another leader.
     let error = pd.get_members(Default::default()).await.unwrap_err();
     assert!(matches!(error, PdError::Unavailable(1, _)) && error.to_string().contains("is not leader"));
 }
@@ -131,7 +131,7 @@ async fn a_look_up_waits_for_an_election_to_end() {
     assert_eq!(node.counts().0, 2);
 }
 
-/// A region without a leader would stay in a client's cache, where some of its calls find it again and again.
+/// A region without a leader would stay in a client's cache, where some of its calls find it repeatedly.
 #[tokio::test]
 async fn a_region_is_never_given_out_without_a_leader() {
     let (node, pd) = answering((0..100).map(|_| Outcome::Region(region(None))));
@@ -147,7 +147,7 @@ async fn nobody_is_sent_to_a_dead_leader_while_another_may_be_elected() {
     let (node, pd) = answering([dead(), dead(), Outcome::Region(region(Some(peer(2))))]);
     let answer = pd.get_region(Default::default()).await.unwrap();
     assert_eq!((answer.leader.unwrap().store_id, node.counts().0), (2, 2));
-    // It may be out of reach from here only.
+    // It may be unreachable from here only.
     let (_, pd) = answering((0..100).map(|_| dead()));
     assert_eq!(pd.get_region(Default::default()).await.unwrap().leader.unwrap().store_id, DEAD);
 }
@@ -161,13 +161,13 @@ async fn slow_answers_of_placement_use_up_the_patience_of_a_look_up() {
     assert_eq!(node.state.lock().placement_requests.len(), 2, "of 100 ms in all");
 }
 
-/// A pause that never ends shows that nothing else wakes it.
+/// A wait that never ends shows that nothing else wakes it.
 #[tokio::test]
 async fn a_look_up_that_waits_asks_again_when_there_is_news_and_not_before() {
     let (node, _) = answering([Outcome::Region(region(Some(peer(1)))), Outcome::Region(region(Some(peer(2))))]);
     let pause = Arc::new(|_| -> futures::future::BoxFuture<'static, ()> { Box::pin(std::future::pending()) });
-    let patience = Patience::new(std::time::Duration::from_secs(1), pause);
-    let pd = Pd::new(node.clone(), patience, Arc::new(|_| true));
+    let retry_budget = RetryBudget::new(std::time::Duration::from_secs(1), pause);
+    let pd = Pd::new(node.clone(), retry_budget, Arc::new(|_| true));
     node.state.lock().regions.get_mut(&RegionId(LEFT)).unwrap().1 = None;
     let mut waiting = std::pin::pin!(pd.get_region(Default::default()));
     for _ in 0..100 {
@@ -201,8 +201,8 @@ async fn ids_stores_and_safe_points() {
     assert_eq!(pd.alloc_id(pdpb::AllocIdRequest { count: 5, ..Default::default() }).await.unwrap().id, 104);
     let stores = pd.get_all_stores(Default::default()).await.unwrap().stores;
     assert_eq!(stores.iter().map(|store| store.id).collect::<Vec<_>>(), [1, 2]);
-    let told = (stores[0].version.as_str(), stores[0].program_version.as_str(), stores[0].silent_ms);
-    assert_eq!(told, ("8.5.0", "0.1.0", 21_000), "clients see whose behaviour to expect, tools the program's version");
+    let reported = (stores[0].version.as_str(), stores[0].program_version.as_str(), stores[0].silent_ms);
+    assert_eq!(reported, ("8.5.0", "0.1.0", 21_000), "clients get the protocol version, tools the program's version");
     let update = pdpb::UpdateGcSafePointRequest { safe_point: 7, ..Default::default() };
     assert_eq!(pd.update_gc_safe_point(update).await.unwrap().new_safe_point, 9);
     assert_eq!(pd.get_gc_safe_point(Default::default()).await.unwrap().safe_point, 9);

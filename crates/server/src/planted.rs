@@ -1,16 +1,17 @@
-//! Bugs planted on purpose, one for each promise whose breach the simulator must find. Off, and compiled in for tests only.
+//! Bugs planted on purpose, one for each guarantee whose violation the simulator must find. They are off, and compiled
+//! in for tests only.
 
 kontiki_env::planted_bugs! {
-    /// Placement is asked without a look at the lease.
+    /// Placement is asked without a check of the lease.
     PlacementWithoutLease,
-    /// A view behind a read barrier is taken before the barrier.
+    /// A view that needs a read barrier is taken before the barrier.
     ViewBeforeBarrier,
-    /// What a memtable holds is reported as what tables hold: the log goes too early.
+    /// The contents of a memtable are reported as the contents of tables: the log is truncated too early.
     ReportUnflushed,
-    /// A persist that a full disk refused is dropped, and the next one goes on.
+    /// A persist that a full disk refused is dropped, and the next one is written.
     ForgetRefusedPersist,
-    /// raftstore is told that a persist is durable when the engine gets it.
+    /// A persist is reported to raftstore as durable when the engine gets it.
     PersistedAtOnce,
-    /// Replication waits no longer than the full disk lets it, although it holds latches.
+    /// Replication stops waiting when the disk is full, although it holds latches.
     UnlatchOnFullDisk,
 }

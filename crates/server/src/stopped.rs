@@ -1,4 +1,4 @@
-//! For tools: what the directory of a node that does not run holds.
+//! For tools: the contents of the directory of a stopped node.
 
 use kontiki_engine::{Db, StreamId};
 use kontiki_raftstore::{RegionId, meta};
@@ -6,11 +6,11 @@ use kontiki_raftstore::{RegionId, meta};
 pub use kontiki_raftstore::RecoverError;
 pub use kontiki_txn::{CommittedReader, TXN_WRITE};
 
-/// How many entries of the directory's raft logs are not in its tables, over all replicas.
+/// The number of entries of the directory's raft logs that are not in its tables, over all replicas.
 ///
-/// A node that stops in good order leaves none, or only some that were not committed yet. After a killed process they are what
-/// was acknowledged since the last flush: the next start applies them again. Copies of the directory, which hold its data
-/// without the raft logs, lack them.
+/// A node that stops cleanly leaves none, or only some that were not committed yet. After a killed process they are the
+/// writes acknowledged since the last flush: the next start applies them again. Copies of the directory, which hold its
+/// data without the raft logs, lack them.
 ///
 /// Errors: the directory cannot be read, or contradicts itself.
 pub fn entries_not_in_tables(db: &Db) -> Result<u64, RecoverError> {

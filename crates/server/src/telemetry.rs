@@ -1,4 +1,4 @@
-//! Structured logs, on standard error, quiet unless asked.
+//! Structured logs on standard error; by default only warnings and errors.
 
 use crate::config::ConfigError;
 use std::io::IsTerminal;
@@ -12,7 +12,7 @@ pub fn init(level: &str) -> Result<(), ConfigError> {
     let filter = filter(level)?;
     let colours = std::io::stderr().is_terminal();
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
-    // An earlier call, or the embedding program, has set one: theirs stays.
+    // An earlier call, or the embedding program, has set one, which is kept.
     let _ = subscriber.try_init();
     Ok(())
 }

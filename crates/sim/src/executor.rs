@@ -1,8 +1,8 @@
 //! A deterministic executor of futures: one thread, virtual time, the order of polls drawn from the seed.
 //!
-//! Tasks belong to *groups* (a node, or the clients), so that a node's tasks die with its process
-//! ([`Executor::kill`]) and stand still with it ([`Executor::pause`]). Nothing runs by itself: the world calls
-//! [`Executor::run_until_stalled`] between its events, and [`Executor::fire_timers`] when it has moved the time.
+//! Tasks belong to *groups* (a node, or the clients), so that a node's tasks are dropped with its process
+//! ([`Executor::kill`]) and are paused with it ([`Executor::pause`]). Nothing runs by itself: the world calls
+//! [`Executor::run_until_stalled`] between its events, and [`Executor::fire_timers`] when it has advanced the time.
 
 use kontiki_env::clock::VirtualTime;
 use kontiki_env::rng::Rng;
@@ -24,14 +24,15 @@ type TaskId = u64;
 type LocalFuture = Pin<Box<dyn Future<Output = ()>>>;
 type Ready = Arc<Mutex<BTreeSet<TaskId>>>;
 
-/// Polls in one run beyond which tasks wake each other for ever: far above what one event can set off.
+/// The maximum number of polls in one run: far above what one event can cause, so more means that tasks wake each other
+/// without end.
 const POLLS_PER_RUN_MAX: u64 = 1_000_000;
 
 /// The executor. Clones are the same executor.
 #[derive(Clone)]
 pub struct Executor {
     inner: Rc<RefCell<Inner>>,
-    /// Apart from the rest and behind a lock, for wakers must be sendable though nobody sends them.
+    /// Separate and behind a lock, because wakers must be `Send`, although the simulator has one thread.
     ready: Ready,
     time: VirtualTime,
 }
@@ -64,7 +65,7 @@ impl Wake for TaskWaker {
 }
 
 impl Executor {
-    /// No tasks yet, in the world whose true time is `time`.
+    /// An executor without tasks, in the world whose true time is `time`.
     pub fn new(rng: Rng, time: VirtualTime) -> Executor {
         let inner = Inner {
             rng,
@@ -107,7 +108,7 @@ impl Executor {
                 inner.tasks.iter().filter(|(_, task)| task.group == group).map(|(id, _)| *id).collect();
             ids.iter().filter_map(|id| inner.tasks.remove(id)).collect()
         };
-        drop(dead); // Without a borrow: what tasks own may call the executor when it is dropped.
+        drop(dead); // Without a borrow: values owned by tasks may call the executor when they are dropped.
     }
 
     /// Stops polling a group's tasks; wakes are remembered.
@@ -132,7 +133,7 @@ impl Executor {
         let mut polls = 0;
         while self.poll_one() {
             polls += 1;
-            assert!(polls < POLLS_PER_RUN_MAX, "tasks wake each other for ever");
+            assert!(polls < POLLS_PER_RUN_MAX, "tasks wake each other without end");
         }
         self.inner.borrow_mut().is_running = false;
         polls
@@ -181,7 +182,7 @@ impl Executor {
         self.inner.borrow().timers.keys().next().map(|(at, _)| *at)
     }
 
-    /// Wakes whoever slept until now or earlier.
+    /// Wakes the tasks that slept until now or earlier.
     pub fn fire_timers(&self) {
         let due: Vec<Waker> = {
             let mut inner = self.inner.borrow_mut();

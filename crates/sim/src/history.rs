@@ -1,15 +1,15 @@
-//! What clients did and saw: the only thing checkers of client-visible promises look at.
+//! The operations and answers of clients: the only input of checkers of client-visible guarantees.
 //!
-//! Every invocation and every completion gets the next *event number*. They order all events of a run as they
-//! truly happened (the simulation has one thread), so that an operation's interval is a pair of numbers and no two
-//! ends ever tie. Virtual times are kept beside them for people.
+//! Every invocation and every completion gets the next *event number*. They order all events of a run as they really
+//! happened (the simulation has one thread), so that an operation's interval is a pair of numbers and no two ends are
+//! equal. Virtual times are recorded for readers.
 
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-/// What a client asked of one key.
+/// A client's operation on one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// Sets the value.
@@ -27,7 +27,7 @@ pub enum Operation {
     },
 }
 
-/// What a successful operation answered.
+/// The answer of a successful operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// A put or delete was done.
@@ -48,9 +48,9 @@ pub enum Answer {
 pub enum Outcome {
     /// With an answer.
     Ok(Answer),
-    /// With an error that promises that nothing was or will be done.
+    /// With an error that guarantees that it had no effect and will have none.
     Failed,
-    /// With a time-out or a broken connection, or not at all: it may take effect at any later moment, or never.
+    /// With a timeout or a broken connection, or not at all: it may take effect at any later moment, or never.
     Unknown,
 }
 
@@ -61,18 +61,18 @@ pub struct OperationId(usize);
 /// One operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Who asked.
+    /// The client.
     pub client: u64,
     /// The key.
     pub key: Bytes,
-    /// What was asked.
+    /// The operation.
     pub operation: Operation,
     /// How it ended; [`Outcome::Unknown`] while it is running.
     pub outcome: Outcome,
     /// Event number of the invocation.
     pub invoked: u64,
-    /// Event number of the completion; `u64::MAX` while it runs. That of an unknown outcome says when the client
-    /// gave up, which bounds nothing.
+    /// Event number of the completion; `u64::MAX` while it runs. That of an unknown outcome is when the client gave up,
+    /// which bounds nothing.
     pub completed: u64,
     /// Virtual time of the invocation.
     pub invoked_at: Duration,
@@ -81,7 +81,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// The last moment at which it can have taken effect: its completion if it was acknowledged, else never.
+    /// The last moment at which it can have taken effect: its completion if it was acknowledged, otherwise unbounded.
     pub fn effective_by(&self) -> u64 {
         if matches!(self.outcome, Outcome::Ok(_)) { self.completed } else { u64::MAX }
     }
@@ -128,8 +128,8 @@ impl fmt::Display for Record {
             Outcome::Ok(Answer::Done) => write!(f, " -> ok"),
             Outcome::Ok(Answer::Value(value)) => write!(f, " -> {}", Shown(value.as_ref())),
             Outcome::Ok(Answer::Swap { swapped, previous }) => {
-                let verdict = if *swapped { "swapped" } else { "refused" };
-                write!(f, " -> {verdict}, was {}", Shown(previous.as_ref()))
+                let result = if *swapped { "swapped" } else { "refused" };
+                write!(f, " -> {result}, was {}", Shown(previous.as_ref()))
             }
             Outcome::Failed => write!(f, " -> failed"),
             Outcome::Unknown => write!(f, " -> unknown"),
@@ -137,7 +137,7 @@ impl fmt::Display for Record {
     }
 }
 
-/// A key or value as people can read it.
+/// A key or value in readable form.
 pub(crate) struct Shown<'a>(pub(crate) Option<&'a Bytes>);
 
 impl fmt::Display for Shown<'_> {
@@ -162,7 +162,7 @@ impl History {
         History::default()
     }
 
-    /// Notes that `client` asks for `operation` on `key`.
+    /// Records that `client` begins `operation` on `key`.
     pub fn invoke(&mut self, client: u64, key: Bytes, operation: Operation, now: Duration) -> OperationId {
         let invoked = self.event();
         self.records.push(Record {
@@ -178,7 +178,7 @@ impl History {
         OperationId(self.records.len() - 1)
     }
 
-    /// Notes how an operation ended; each ends once.
+    /// Records how an operation ended; each ends once.
     pub fn complete(&mut self, id: OperationId, outcome: Outcome, now: Duration) {
         let event = self.event();
         let record = &mut self.records[id.0];
@@ -209,7 +209,7 @@ impl History {
     }
 }
 
-/// One operation a line: event number, begin and end in virtual seconds, client, key, operation, outcome.
+/// One operation per line: event number, begin and end in virtual seconds, client, key, operation, outcome.
 impl fmt::Display for History {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.records.iter().try_for_each(|record| writeln!(f, "{record}"))

@@ -1,4 +1,4 @@
-//! The deterministic simulator: a whole cluster in one thread from one seed, and the checkers that judge what it did.
+//! The deterministic simulator: a whole cluster in one thread from one seed, and the checkers that check what it did.
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 

@@ -16,7 +16,7 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs seeds and reports each; the exit code is 1 if any broke a promise.
+    /// Runs seeds and reports each; the exit code is 1 if any violated a guarantee.
     Run {
         /// The seeds, as FIRST..END.
         #[arg(long, default_value = "0..50", value_parser = parse_range)]
@@ -24,25 +24,26 @@ enum Command {
         /// Length of the phase with faults, in virtual seconds.
         #[arg(long, default_value_t = 20)]
         virtual_seconds: u64,
-        /// Plants a bug, which some seed should find.
+        /// Plants a bug that some seed should find.
         #[arg(long, value_enum)]
         planted: Option<PlantedBug>,
-        /// What all worlds are about; absent: each seed draws.
+        /// The theme of all worlds; absent: each seed draws one.
         #[arg(long, value_enum)]
         theme: Option<Theme>,
     },
-    /// Plants bugs, one after the other, and says which seed finds each first; the exit code is 1 if one stays hidden.
+    /// Plants bugs, one after the other, and reports which seed finds each first; the exit code is 1 if one is not
+    /// found.
     Find {
         /// The bugs; none: all of them.
         planted: Vec<PlantedBug>,
         /// The seeds, as FIRST..END.
         #[arg(long, default_value = "0..200", value_parser = parse_range)]
         seeds: Range<u64>,
-        /// What all worlds are about; absent: each seed draws.
+        /// The theme of all worlds; absent: each seed draws one.
         #[arg(long, value_enum)]
         theme: Option<Theme>,
     },
-    /// Replays a seed exactly and prints what happened, one event a line, oldest first.
+    /// Replays a seed exactly and prints its events, one per line, oldest first.
     Replay {
         /// The seed.
         seed: u64,
@@ -52,7 +53,7 @@ enum Command {
         /// The planted bug of the run to replay.
         #[arg(long, value_enum)]
         planted: Option<PlantedBug>,
-        /// What all worlds were about in the run to replay.
+        /// The theme of the run to replay, if it was given.
         #[arg(long, value_enum)]
         theme: Option<Theme>,
     },
@@ -97,7 +98,7 @@ fn print(report: &Report) {
     }
 }
 
-/// Says which seed finds the bug first; false if none does.
+/// Reports which seed finds the bug first; false if none does.
 fn find(bug: PlantedBug, mut seeds: Range<u64>, theme: Option<Theme>) -> bool {
     let found = seeds.find_map(|seed| {
         let report = run_caught(&Plan { theme, ..plan(seed, 20, Some(bug)) });
@@ -133,7 +134,7 @@ fn main() -> ExitCode {
         }
         Command::Find { planted, seeds, theme } => {
             let bugs = if planted.is_empty() { PlantedBug::ALL.to_vec() } else { planted };
-            // All of them, whatever becomes of the first.
+            // All of them, even if the first is not found.
             bugs.into_iter().filter(|bug| !find(*bug, seeds.clone(), theme)).count() > 0
         }
         Command::Replay { seed, virtual_seconds, planted, theme } => {

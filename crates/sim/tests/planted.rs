@@ -1,4 +1,4 @@
-//! Are the tests any good? Each planted bug must be found within a stated number of seeds by the usual random runs, whose
+//! Tests of the tests: each planted bug must be found within a stated number of seeds by the usual random runs, whose
 //! worlds have themes (see `kontiki_sim::cluster::Theme`).
 //!
 //! All of them, which takes minutes: `cargo test --release -p kontiki-sim --test planted -- --ignored`. The suite runs

@@ -1,4 +1,4 @@
-//! A store that comes back with an empty disk, or with an older copy of its own, has forgotten what it promised.
+//! A store that comes back with an empty disk, or with an older copy of its disk, has lost its promises.
 
 use bytes::Bytes;
 use kontiki_env::fs::{CrashMode, SimFs};
@@ -6,14 +6,14 @@ use kontiki_env::rng::Rng;
 use kontiki_proto::kvrpcpb::RawPutRequest;
 use kontiki_raftstore::RegionId;
 use kontiki_server::driver::{NodeHandle, Standing};
-use kontiki_sim::cluster::wire::{Ask, Told};
+use kontiki_sim::cluster::wire::{Ask, Response};
 use kontiki_sim::cluster::{Cluster, ClusterNode};
-use kontiki_sim::workload::{Asked, raw_get};
+use kontiki_sim::workload::{CallOutcome, raw_get};
 use kontiki_sim::world::{Address, Knobs, NodeId, SimNode};
 use std::time::Duration;
 
 const DATA: RegionId = RegionId(2);
-const PATIENCE: Duration = Duration::from_secs(20);
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
 fn run_for(cluster: &mut Cluster, time: Duration) {
     let until = cluster.world.now() + time;
@@ -28,16 +28,16 @@ fn put(cluster: &mut Cluster, key: &str) -> bool {
     let mut router = cluster.router(1);
     let (key, value) = (Bytes::from(key.to_owned()), Bytes::from_static(b"paid"));
     let ask = Ask::RawPut(RawPutRequest { key, value, ..Default::default() });
-    matches!(cluster.wait(async move { router.ask(ask, PATIENCE).await }), Asked::Told(_))
+    matches!(cluster.wait(async move { router.ask(ask, CALL_TIMEOUT).await }), CallOutcome::Answered(_))
 }
 
-/// What the cluster says of a key; `None` if nobody answers.
+/// Whether the cluster has a key; `None` if no node answers.
 fn get(cluster: &mut Cluster, key: &str) -> Option<bool> {
     let mut router = cluster.router(1);
     let ask = raw_get(Bytes::from(key.to_owned()));
-    match cluster.wait(async move { router.ask(ask, PATIENCE).await }) {
-        Asked::Told(told) => match *told {
-            Told::RawGet(answer) => Some(!answer.not_found),
+    match cluster.wait(async move { router.ask(ask, CALL_TIMEOUT).await }) {
+        CallOutcome::Answered(response) => match *response {
+            Response::RawGet(answer) => Some(!answer.not_found),
             other => panic!("not an answer to a get: {other:?}"),
         },
         _ => None,
@@ -71,7 +71,7 @@ fn replaced(seed: u64, another_disk: impl FnOnce(&SimFs) -> SimFs) -> Cluster {
     cluster.await_leader(DATA, None);
     assert!(put(&mut cluster, "base"));
     let copied = disk(&cluster, 2).fork(Rng::new(seed));
-    // The copy is old enough to be recognised: node 2 is started again after it was made.
+    // The copy is old enough to be recognised: node 2 was restarted after the copy was made.
     stop(&mut cluster, &[2]);
     run_for(&mut cluster, seconds(1));
     start(&mut cluster, &[2]);
@@ -96,14 +96,14 @@ fn an_emptied_member_neither_votes_nor_counts() {
             cluster.leaders(DATA).is_empty(),
             "seed {seed}: node 3 lacks what was acknowledged, node 2 has nothing"
         );
-        assert_eq!(standing(&cluster, 2), Standing::Replaced { told_by: kontiki_raftstore::StoreId(3) });
+        assert_eq!(standing(&cluster, 2), Standing::Replaced { reported_by: kontiki_raftstore::StoreId(3) });
         start(&mut cluster, &[1]);
         cluster.await_leader(DATA, None);
         for i in 0..5 {
             assert_eq!(get(&mut cluster, &format!("paid{i}")), Some(true), "seed {seed}");
         }
-        assert!(put(&mut cluster, "later"), "two of three go on");
-        // Nothing that node 2 does helps: with it and one other there is no majority.
+        assert!(put(&mut cluster, "later"), "two of three continue");
+        // Node 2 does not take part: with it and one other there is no majority.
         stop(&mut cluster, &[1]);
         run_for(&mut cluster, seconds(10));
         assert!(cluster.leaders(DATA).is_empty() || !put(&mut cluster, "never"), "seed {seed}");
@@ -137,7 +137,7 @@ fn an_emptied_member_is_taken_in_as_a_new_replica_and_counts_again() {
         start(&mut cluster, &[1]);
         run_for(&mut cluster, seconds(5));
         assert!(cluster.world.failures().is_empty(), "seed {seed}: {:?}", cluster.world.failures());
-        cluster.judge();
+        cluster.run_final_checks();
         let report = cluster.report(seed);
         assert!(report.violations.is_empty(), "seed {seed}: {:#?}", report.violations);
         drop(lost);
@@ -192,7 +192,8 @@ fn an_older_copy_of_a_member_stops_instead_of_voting() {
 fn an_older_copy_stays_refused_however_often_it_is_started() {
     for seed in 0..5 {
         let mut cluster = replaced(seed, |copied| copied.fork(Rng::new(seed + 1)));
-        // A supervisor starts it again and again. Each start would count, and so overtake what the others know of it.
+        // A supervisor starts it repeatedly. If each start counted, it would overtake the generation that the others
+        // know.
         for round in 2..8 {
             start(&mut cluster, &[2]);
             run_for(&mut cluster, seconds(5));
@@ -222,7 +223,7 @@ fn directories_that_are_only_missing_are_not_given_up_while_one_member_is_left()
     start(&mut cluster, &[1, 2]);
     run_for(&mut cluster, seconds(20));
     assert!([1, 2].iter().all(|node| matches!(standing(&cluster, *node), Standing::Replaced { .. })));
-    // Both disks were not mounted: with them all is there again.
+    // Both disks were not mounted: with them everything is available again.
     stop(&mut cluster, &[1, 2]);
     for (node, disk) in [1, 2].into_iter().zip(kept) {
         cluster.world.node_mut(node).expect("it exists").replace_disk(disk);
@@ -241,7 +242,7 @@ fn a_cluster_is_formed_only_by_all_of_its_first_members() {
         cluster.world.network().cut(Address::Node(other), Address::Node(3));
     }
     run_for(&mut cluster, seconds(10));
-    assert!(cluster.leaders(DATA).is_empty(), "two empty directories of three are no cluster");
+    assert!(cluster.leaders(DATA).is_empty(), "two empty directories of three do not form a cluster");
     assert_eq!(standing(&cluster, 1), Standing::Forming { waiting_for: vec![kontiki_raftstore::StoreId(3)] });
     cluster.world.network().heal();
     cluster.await_leader(DATA, None);
@@ -250,7 +251,7 @@ fn a_cluster_is_formed_only_by_all_of_its_first_members() {
     assert!(put(&mut cluster, "k"));
     cluster.world.heal();
     run_for(&mut cluster, seconds(3));
-    cluster.judge();
+    cluster.run_final_checks();
     let report = cluster.report(5);
     assert!(report.violations.is_empty(), "{:#?}", report.violations);
 }

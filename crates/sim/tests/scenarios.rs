@@ -1,5 +1,4 @@
-//! Situations by name, set up by hand in otherwise calm worlds. The numbers are those of the project's list of
-//! scenarios.
+//! Named situations, set up by hand in worlds without other faults.
 
 use bytes::Bytes;
 use kontiki_env::fs::{CrashMode, Op};
@@ -7,16 +6,16 @@ use kontiki_env::rng::Rng;
 use kontiki_placement::{Command, Outcome as Granted, Timestamps};
 use kontiki_proto::kvrpcpb::RawPutRequest;
 use kontiki_raftstore::{RegionId, StoreId};
-use kontiki_sim::cluster::wire::{Ask, Told};
+use kontiki_sim::cluster::wire::{Ask, Response};
 use kontiki_sim::cluster::{Cluster, ClusterNode};
 use kontiki_sim::history::{Answer, Operation, Outcome};
-use kontiki_sim::workload::{Asked, Router, raw_get};
+use kontiki_sim::workload::{CallOutcome, Router, raw_get};
 use kontiki_sim::world::{Address, Knobs, NodeId, World};
 use std::time::Duration;
 
 const PLACEMENT: RegionId = RegionId(1);
 const DATA: RegionId = RegionId(2);
-const PATIENCE: Duration = Duration::from_secs(20);
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
 fn cluster(seed: u64) -> Cluster {
     Cluster::new(Rng::new(seed), 3, Knobs::calm())
@@ -34,7 +33,7 @@ fn run_for(cluster: &mut Cluster, seconds: u64) {
     cluster.world.run_until(until);
 }
 
-/// Puts through `router`, and records what came of it.
+/// Puts through `router`, and records the outcome.
 fn put_through(cluster: &mut Cluster, mut router: Router, key: &str, value: &str) -> Outcome {
     let (history, executor) = (cluster.records.history.clone(), cluster.world.executor().clone());
     let (key, value) = (Bytes::from(key.to_owned()), Bytes::from(value.to_owned()));
@@ -43,10 +42,10 @@ fn put_through(cluster: &mut Cluster, mut router: Router, key: &str, value: &str
         let operation = Operation::Put(value.clone());
         let id = history.borrow_mut().invoke(client, key.clone(), operation, executor.now());
         let ask = Ask::RawPut(RawPutRequest { key, value, ..Default::default() });
-        let outcome = match router.ask(ask, PATIENCE).await {
-            Asked::Told(_) => Outcome::Ok(Answer::Done),
-            Asked::Failed => Outcome::Failed,
-            Asked::Unknown => Outcome::Unknown,
+        let outcome = match router.ask(ask, CALL_TIMEOUT).await {
+            CallOutcome::Answered(_) => Outcome::Ok(Answer::Done),
+            CallOutcome::Failed => Outcome::Failed,
+            CallOutcome::Unknown => Outcome::Unknown,
         };
         history.borrow_mut().complete(id, outcome.clone(), executor.now());
         outcome
@@ -58,13 +57,13 @@ fn put(cluster: &mut Cluster, key: &str, value: &str) {
     assert_eq!(put_through(cluster, router, key, value), Outcome::Ok(Answer::Done), "{key}");
 }
 
-/// What a get at `node` alone says; `None` if it refuses.
+/// The answer of a get at `node` alone; `None` if it refuses.
 fn get_at(cluster: &mut Cluster, node: NodeId, key: &str) -> Option<Option<Bytes>> {
     let mut router = Router::pinned(cluster.world.caller(50 + node), node, Rng::new(node));
     let ask = raw_get(Bytes::from(key.to_owned()));
-    match cluster.wait(async move { router.ask(ask, PATIENCE).await }) {
-        Asked::Told(told) => match *told {
-            Told::RawGet(answer) => Some((!answer.not_found).then_some(answer.value)),
+    match cluster.wait(async move { router.ask(ask, CALL_TIMEOUT).await }) {
+        CallOutcome::Answered(response) => match *response {
+            Response::RawGet(answer) => Some((!answer.not_found).then_some(answer.value)),
             other => panic!("not an answer to a get: {other:?}"),
         },
         _ => None,
@@ -74,26 +73,28 @@ fn get_at(cluster: &mut Cluster, node: NodeId, key: &str) -> Option<Option<Bytes
 fn timestamp(cluster: &mut Cluster, client: u64) -> u64 {
     let mut router = cluster.router(client);
     let ask = Ask::Placement(Command::Timestamps(Timestamps { count: 1 }).into());
-    let Asked::Told(told) = cluster.wait(async move { router.ask(ask, PATIENCE).await }) else { panic!("no answer") };
-    let Told::Placement(response) = *told else { panic!("not placement's answer") };
+    let CallOutcome::Answered(response) = cluster.wait(async move { router.ask(ask, CALL_TIMEOUT).await }) else {
+        panic!("no answer")
+    };
+    let Response::Placement(response) = *response else { panic!("not placement's answer") };
     match response.into_result() {
         Ok(Granted::Timestamps(granted)) => granted.last(),
         other => panic!("no timestamp: {other:?}"),
     }
 }
 
-/// Heals and judges; the world may have noted these failures on purpose.
+/// Heals and runs the final checks; the world may have noted these failures on purpose.
 fn assert_good(mut cluster: Cluster, expected_failures: usize) {
     assert_eq!(cluster.world.failures().len(), expected_failures, "{:?}", cluster.world.failures());
     cluster.world.heal();
     run_for(&mut cluster, 3);
-    cluster.judge();
+    cluster.run_final_checks();
     let report = cluster.report(0);
     assert_eq!(report.violations.len(), expected_failures, "{:#?}", report.violations);
 }
 
 #[test]
-fn s29_s33_a_leader_in_the_minority_neither_writes_nor_reads_while_the_majority_goes_on() {
+fn a_leader_in_the_minority_neither_writes_nor_reads_while_the_majority_goes_on() {
     let mut cluster = cluster(29);
     let old = cluster.await_leader(DATA, None);
     put(&mut cluster, "k", "before");
@@ -110,7 +111,7 @@ fn s29_s33_a_leader_in_the_minority_neither_writes_nor_reads_while_the_majority_
 }
 
 #[test]
-fn s16_a_follower_refuses_writes_and_names_the_leader() {
+fn a_follower_refuses_writes_and_names_the_leader() {
     let mut cluster = cluster(16);
     let leader = cluster.await_leader(DATA, None);
     run_for(&mut cluster, 1);
@@ -124,7 +125,7 @@ fn s16_a_follower_refuses_writes_and_names_the_leader() {
 }
 
 #[test]
-fn s10_leadership_moves_when_asked_and_nothing_is_lost() {
+fn leadership_moves_when_asked_and_nothing_is_lost() {
     let mut cluster = cluster(10);
     let old = cluster.await_leader(DATA, None);
     put(&mut cluster, "k", "1");
@@ -138,26 +139,26 @@ fn s10_leadership_moves_when_asked_and_nothing_is_lost() {
 }
 
 #[test]
-fn s35_a_node_cut_off_for_long_catches_up_by_a_snapshot() {
+fn a_node_cut_off_for_long_catches_up_by_a_snapshot() {
     let mut cluster = cluster(35);
     let leader = cluster.await_leader(DATA, None);
-    let laggard = (1..=3).find(|id| *id != leader).expect("three nodes");
+    let lagging = (1..=3).find(|id| *id != leader).expect("three nodes");
     put(&mut cluster, "first", "1");
-    cut_off(&mut cluster.world, laggard);
+    cut_off(&mut cluster.world, lagging);
     for number in 0..1_500 {
         put(&mut cluster, &format!("k{}", number % 100), &format!("{number}-{}", "x".repeat(200)));
     }
     run_for(&mut cluster, 10);
-    let before = cluster.world.node(laggard).map(ClusterNode::snapshots_installed);
+    let before = cluster.world.node(lagging).map(ClusterNode::snapshots_installed);
     cluster.world.heal();
     run_for(&mut cluster, 5);
-    let after = cluster.world.node(laggard).map(ClusterNode::snapshots_installed);
+    let after = cluster.world.node(lagging).map(ClusterNode::snapshots_installed);
     assert!(after > before, "the log was truncated, so only a snapshot helps: {before:?}, {after:?}");
     assert_good(cluster, 0);
 }
 
 #[test]
-fn s94_a_leader_that_stood_still_past_its_lease_reads_nothing_stale() {
+fn a_leader_that_stood_still_past_its_lease_reads_nothing_stale() {
     let mut cluster = cluster(94);
     let old = cluster.await_leader(DATA, None);
     put(&mut cluster, "k", "before");
@@ -165,27 +166,27 @@ fn s94_a_leader_that_stood_still_past_its_lease_reads_nothing_stale() {
     let new = cluster.await_leader(DATA, Some(old));
     let at_new = Router::pinned(cluster.world.caller(9), new, Rng::new(9));
     assert_eq!(put_through(&mut cluster, at_new, "k", "after"), Outcome::Ok(Answer::Done));
-    // The request waits at the node that stands still, and is the first thing it sees when it goes on.
+    // The request waits at the paused node, and is the first event when the node resumes.
     let mut router = Router::pinned(cluster.world.caller(60), old, Rng::new(3));
     let seen = std::rc::Rc::new(std::cell::RefCell::new(None));
     let result = seen.clone();
     cluster.world.spawn_client(async move {
-        *result.borrow_mut() = Some(router.ask(raw_get("k".into()), PATIENCE).await);
+        *result.borrow_mut() = Some(router.ask(raw_get("k".into()), CALL_TIMEOUT).await);
     });
     let soon = cluster.world.now() + Duration::from_millis(5);
     cluster.world.run_until(soon);
     cluster.world.resume(old);
     run_for(&mut cluster, 2);
     let answer = seen.take().expect("answered");
-    if let Asked::Told(told) = answer {
-        let Told::RawGet(answer) = *told else { panic!("not a get's answer") };
+    if let CallOutcome::Answered(response) = answer {
+        let Response::RawGet(answer) = *response else { panic!("not a get's answer") };
         assert_eq!(answer.value, Bytes::from("after"), "a stale read");
     }
     assert_good(cluster, 0);
 }
 
 #[test]
-fn s125_all_nodes_lose_power_at_once_and_every_acknowledged_write_is_there() {
+fn all_nodes_lose_power_at_once_and_every_acknowledged_write_is_there() {
     let mut cluster = cluster(125);
     cluster.await_leader(DATA, None);
     for round in 0..4 {
@@ -203,7 +204,7 @@ fn s125_all_nodes_lose_power_at_once_and_every_acknowledged_write_is_there() {
 }
 
 #[test]
-fn s131_a_node_whose_sync_fails_stops_and_the_others_go_on() {
+fn a_node_whose_sync_fails_stops_and_the_others_go_on() {
     let mut cluster = cluster(131);
     let leader = cluster.await_leader(DATA, None);
     put(&mut cluster, "before", "1");
@@ -224,7 +225,7 @@ fn put_through_any(cluster: &mut Cluster, key: &str, value: &str) {
 }
 
 #[test]
-fn s132_full_disks_of_a_majority_refuse_writes_serve_reads_and_recover() {
+fn full_disks_of_a_majority_refuse_writes_serve_reads_and_recover() {
     let mut cluster = cluster(132);
     let leader = cluster.await_leader(DATA, None);
     put(&mut cluster, "k", "before");
@@ -239,13 +240,13 @@ fn s132_full_disks_of_a_majority_refuse_writes_serve_reads_and_recover() {
     let mut puts = 0;
     while !full(&cluster) {
         puts += 1;
-        assert!(puts < 2_000, "disks without room take no more than what was allocated");
+        assert!(puts < 2_000, "full disks accept no more than what was allocated");
         let at_leader = Router::pinned(cluster.world.caller(9), leader, Rng::new(puts));
         put_through(&mut cluster, at_leader, &format!("filler{}", puts % 50), &format!("{puts}-{}", "x".repeat(400)));
     }
     let refused = Router::pinned(cluster.world.caller(9), leader, Rng::new(1));
     assert_eq!(put_through(&mut cluster, refused, "late", "x"), Outcome::Failed, "refused for certain");
-    assert_eq!(get_at(&mut cluster, leader, "k"), Some(Some("before".into())), "reads go on");
+    assert_eq!(get_at(&mut cluster, leader, "k"), Some(Some("before".into())), "reads continue");
     cluster.world.heal();
     run_for(&mut cluster, 2);
     put(&mut cluster, "k", "after");
@@ -267,7 +268,7 @@ fn a_full_disk_of_three_costs_neither_writes_nor_timestamps() {
         let before = timestamp(&mut cluster, 1);
         let node = cluster.world.node(leader).expect("it exists");
         kontiki_sim::world::SimNode::machine(node).fs.set_quota(Some(0));
-        // Until the disk is found to be full. A put that meets that moment may be refused.
+        // Until the disk is found to be full. A put at that moment may be refused.
         let mut puts = 0;
         while cluster.leaders(DATA).contains(&leader) || cluster.leaders(PLACEMENT).contains(&leader) {
             puts += 1;
@@ -277,7 +278,7 @@ fn a_full_disk_of_three_costs_neither_writes_nor_timestamps() {
         }
         put(&mut cluster, "after", "x");
         assert!(timestamp(&mut cluster, 2) > before);
-        // It does not take the leadership back while it cannot write, though the others are asked to give it up.
+        // It does not take the leadership back while it cannot write, although the others are ordered to give it up.
         for _ in 0..5 {
             let now = cluster.await_leader(DATA, None);
             let handle = cluster.world.node(now).and_then(ClusterNode::handle).expect("it runs");
@@ -299,7 +300,7 @@ fn a_stalled_disk_that_leads_hands_over_and_the_others_go_on() {
         let leader = cluster.await_leader(DATA, None);
         put(&mut cluster, "k", "before");
         cluster.world.stall_disk(leader, Duration::from_secs(30));
-        // A write that the stalled disk holds up makes it notice; what becomes of it may stay unknown.
+        // A write that the stalled disk delays makes it notice; its outcome may remain unknown.
         put_through_any(&mut cluster, "k", "during");
         let now = cluster.await_leader(DATA, Some(leader));
         assert_ne!(now, leader, "seed {seed}");
@@ -307,7 +308,7 @@ fn a_stalled_disk_that_leads_hands_over_and_the_others_go_on() {
         for i in 0..5 {
             put(&mut cluster, &format!("k{i}"), "x");
         }
-        assert!(cluster.world.now() < begun + Duration::from_secs(20), "seed {seed}: the others wait for nothing");
+        assert!(cluster.world.now() < begun + Duration::from_secs(20), "seed {seed}: the others wait without reason");
         cluster.world.heal();
         run_for(&mut cluster, 3);
         put(&mut cluster, "healed", "x");
@@ -316,7 +317,7 @@ fn a_stalled_disk_that_leads_hands_over_and_the_others_go_on() {
 }
 
 #[test]
-fn s135_timestamps_go_forward_whoever_dies_and_whoever_is_asked() {
+fn timestamps_go_forward_whoever_dies_and_whoever_is_asked() {
     let mut cluster = cluster(135);
     let mut last = 0;
     for round in 0..5 {

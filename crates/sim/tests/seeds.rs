@@ -16,12 +16,12 @@ fn every_seed_keeps_its_promises() {
     reports.iter().for_each(assert_good);
     let is_there = |theme: &Theme| reports.iter().any(|report| report.theme == Some(*theme));
     assert!(Theme::ALL.iter().all(is_there), "each theme has worlds");
-    // The worlds were hostile enough to mean something.
+    // The worlds had enough faults and answers to be meaningful.
     let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
     assert!(sum(|report| report.answered) > 1_000 * SEEDS.end, "clients got answers");
     assert!(sum(|report| report.faults.values().sum()) > 5 * SEEDS.end, "there were faults");
     assert!(sum(|report| report.terms) > 4 * SEEDS.end, "leaders changed");
-    assert!(sum(|report| report.snapshots) > 0, "laggards were sent snapshots");
+    assert!(sum(|report| report.snapshots) > 0, "slow followers were sent snapshots");
     assert!(
         sum(|report| report.keys_not_checked as u64) * 100 < sum(|report| report.keys_checked as u64),
         "keys were checked"

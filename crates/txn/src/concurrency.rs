@@ -1,4 +1,4 @@
-//! What readers leave behind for writers.
+//! The greatest read timestamp, which readers record for writers.
 
 use crate::TimeStamp;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,8 +20,8 @@ impl ConcurrencyManager {
         ConcurrencyManager::default()
     }
 
-    /// Notes a read at `ts`. [`TimeStamp::MAX`] ("the newest") is no timestamp of the oracle and is passed over: it
-    /// would leave no room for any later commit.
+    /// Notes a read at `ts`. [`TimeStamp::MAX`] ("the newest") is not a timestamp of the oracle and is ignored: no
+    /// later commit could be above it.
     pub fn observe(&self, ts: TimeStamp) {
         if !ts.is_max() {
             self.max_ts.fetch_max(ts.0, Ordering::SeqCst);
@@ -32,7 +32,7 @@ impl ConcurrencyManager {
     /// The greatest timestamp noted.
     pub fn max_ts(&self) -> TimeStamp {
         let max_ts = TimeStamp(self.max_ts.load(Ordering::SeqCst));
-        assert!(!max_ts.is_max(), "the end of time is never noted");
+        assert!(!max_ts.is_max(), "TimeStamp::MAX is never recorded");
         max_ts
     }
 }

@@ -1,14 +1,14 @@
-//! What can go wrong, separated by what the caller can do about it.
+//! Errors, separated by what the caller can do about them.
 
 use crate::{Assertion, LockKind, Malformed, TimeStamp};
 use bytes::Bytes;
 use std::convert::Infallible;
 use std::fmt;
 
-/// A lock as its finder sees it: enough to resolve it. Key and primary are user keys.
+/// A lock as reported to the transaction that found it: enough to resolve it. Key and primary are user keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockInfo {
-    /// The key whose lock decides the transaction's fate.
+    /// The key whose lock decides the transaction's outcome.
     pub primary: Bytes,
     /// The transaction's start timestamp.
     pub start_ts: TimeStamp,
@@ -22,7 +22,7 @@ pub struct LockInfo {
     pub kind: LockKind,
     /// 0 in optimistic transactions.
     pub for_update_ts: TimeStamp,
-    /// Whether all keys together, not the primary alone, decide the fate.
+    /// Whether all keys together, not the primary alone, decide the outcome.
     pub use_async_commit: bool,
     /// Commits below are refused.
     pub min_commit_ts: TimeStamp,
@@ -65,7 +65,7 @@ impl fmt::Display for ConflictReason {
     }
 }
 
-/// An answer of the transaction protocol that is not success. Nothing of the command was written.
+/// An error of the transaction protocol. Nothing of the command was written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
@@ -94,12 +94,12 @@ pub enum KeyError {
         /// The key.
         key: Bytes,
     },
-    /// No lock and no record of the transaction: it has not prewritten yet, or never will.
+    /// There is no lock and no record of the transaction: it has not prewritten yet, or never will.
     #[error("transaction {start_ts} not found")]
     TxnNotFound {
         /// The transaction.
         start_ts: TimeStamp,
-        /// The key asked.
+        /// The requested key.
         primary: Bytes,
     },
     /// A commit found no lock of its transaction and no commit record: it was rolled back, or never prewritten.
@@ -107,7 +107,7 @@ pub enum KeyError {
     TxnLockNotFound {
         /// The transaction.
         start_ts: TimeStamp,
-        /// The commit timestamp asked for (0 in a heartbeat).
+        /// The requested commit timestamp (0 in a heartbeat).
         commit_ts: TimeStamp,
         /// The key.
         key: Bytes,
@@ -117,15 +117,15 @@ pub enum KeyError {
     CommitTsExpired {
         /// The transaction.
         start_ts: TimeStamp,
-        /// What was asked for.
+        /// The requested commit timestamp.
         attempted_commit_ts: TimeStamp,
         /// The key.
         key: Bytes,
-        /// The least that is accepted.
+        /// The minimum that is accepted.
         min_commit_ts: TimeStamp,
     },
-    /// The client's assertion about the key is false: a bug on its side, or a lost write on ours.
-    #[error("transaction {start_ts} asserts that the key {assertion}, and it is not so")]
+    /// The client's assertion about the key is false: a bug of the client, or a lost write of the store.
+    #[error("transaction {start_ts} asserts that the key {assertion}, which is false")]
     AssertionFailed {
         /// The transaction.
         start_ts: TimeStamp,
@@ -138,7 +138,7 @@ pub enum KeyError {
         /// Commit timestamp of the version found, 0 if none.
         existing_commit_ts: TimeStamp,
     },
-    /// The lock on the asked key names another primary.
+    /// The lock on the requested key names another primary.
     #[error("the key is not the primary of transaction {}", .0.start_ts)]
     PrimaryMismatch(LockInfo),
     /// A rollback found the transaction committed.
@@ -159,7 +159,7 @@ pub enum KeyError {
 /// Why a command has no answer; `E` is the error of the [`crate::Replicated`] underneath.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure<E: fmt::Debug + fmt::Display> {
-    /// The protocol's own answers, never empty. More than one only when a prewrite met several locks.
+    /// The protocol's errors, never empty. More than one only when a prewrite met several locks.
     #[error("{}", Many(.0))]
     Keys(Vec<KeyError>),
     /// The layer below refused, or does not know the outcome (then the write may still happen).
@@ -202,7 +202,7 @@ impl fmt::Display for Many<'_> {
     }
 }
 
-/// A failure of a pure action: nothing underneath can fail.
+/// A failure of a pure action, which has no layer below that can fail.
 pub(crate) type ActionFailure = Failure<Infallible>;
 
 impl ActionFailure {

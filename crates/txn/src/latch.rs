@@ -1,11 +1,11 @@
-//! Key latches: commands on overlapping keys run one after the other, in the order they came.
+//! Key latches: commands on overlapping keys run one after the other, in the order of their arrival.
 //!
-//! Every key that someone holds or wants has a queue of tickets. A command enters the queues of all its keys in one
-//! step under one mutex, and runs when its ticket is at the front of each. Since all queues see the same order of
+//! Every key that a command holds or waits for has a queue of tickets. A command enters the queues of all its keys in
+//! one step under one mutex, and runs when its ticket is at the front of each. Since all queues see the same order of
 //! tickets, there is no deadlock and no starvation. Dropping the guard, or the waiting future, leaves the queues and
-//! wakes whoever came to the front.
+//! wakes the tickets that are now at the front.
 //!
-//! *Rejected:* hashed slots (false sharing, and nothing to win: commands in flight are few, so the map is small).
+//! *Rejected:* hashed slots (false conflicts, and no gain: there are few commands in flight, so the map is small).
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -30,7 +30,7 @@ struct State {
 
 struct Ticket {
     keys: Vec<Bytes>,
-    /// In how many queues another ticket is in front.
+    /// The number of queues in which another ticket is in front.
     blocked: usize,
     waker: Option<Waker>,
 }
@@ -41,8 +41,8 @@ impl Latches {
         Latches::default()
     }
 
-    /// Takes a place in the queues of all keys at once (at the call, not at the first poll); resolves when every key
-    /// is held. Duplicates count once.
+    /// Enters the queues of all keys at once (at the call, not at the first poll); resolves when every key is held.
+    /// Duplicates count once.
     pub fn acquire(&self, keys: impl IntoIterator<Item = Bytes>) -> Acquire {
         let keys: Vec<Bytes> = keys.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
         let mut state = self.state.lock();
@@ -67,7 +67,7 @@ impl Latches {
         self.state.lock().tickets.len()
     }
 
-    /// Whether nobody holds or waits.
+    /// Whether no command holds or waits.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -94,7 +94,7 @@ impl State {
             };
             let was_front = queue.front() == Some(&ticket);
             queue.retain(|other| *other != ticket);
-            debug_assert!(was_front || !queue.is_empty(), "somebody else is in front");
+            debug_assert!(was_front || !queue.is_empty(), "another ticket is in front");
             let Some(front) = queue.front().copied() else {
                 self.queues.remove(&key);
                 continue;
@@ -113,9 +113,9 @@ impl State {
     }
 }
 
-/// Waits for latches; see [`Latches::acquire`]. Dropping it gives up the place.
+/// Waits for latches; see [`Latches::acquire`]. Dropping it leaves the queues.
 pub struct Acquire {
-    /// Holds the place in the queues; handed out once nothing blocks it.
+    /// The ticket in the queues; returned once nothing blocks it.
     guard: Option<LatchGuard>,
 }
 

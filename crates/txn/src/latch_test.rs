@@ -94,7 +94,7 @@ fn random_commands_never_overlap_and_all_finish() {
             }
             None => true,
         });
-        assert!(waiting.is_empty() || waiting.len() < before, "somebody can always run");
+        assert!(waiting.is_empty() || waiting.len() < before, "one command can always run");
     }
     assert!(latches.is_empty());
 }

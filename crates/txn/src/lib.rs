@@ -1,8 +1,8 @@
 //! Distributed transactions (Percolator) over an engine view and a replicated log.
 //!
-//! A command and a consistent view go in; an answer and a write batch come out ([`Scheduler`] runs that between
-//! latches and replication). Knows nothing of consensus, regions' membership, protobuf or runtimes: it speaks to its
-//! own small trait [`Replicated`]. The page docs/internals/txn.md tells the whole story.
+//! A command and a consistent view go in; an answer and a write batch come out ([`Scheduler`] runs that between latches
+//! and replication). It does not know consensus, the membership of regions, protobuf or runtimes: it uses its own small
+//! trait [`Replicated`]. The design is described in docs/internals/txn.md.
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
@@ -43,7 +43,7 @@ pub use replicated::Replicated;
 pub use scheduler::{Detach, Scheduler};
 pub use timestamp::TimeStamp;
 
-/// A record or key of ours that does not decode. The caller knows which key it was and says so.
+/// A record or key of this crate that does not decode. The caller knows the key and adds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Malformed(pub &'static str);

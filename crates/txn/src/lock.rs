@@ -4,8 +4,8 @@ use crate::{LockInfo, Malformed, TimeStamp};
 use bytes::Bytes;
 use kontiki_env::codec::{Truncated, get_slice, get_u8, get_u64, get_varint, put_slice, put_u64, put_varint};
 
-/// Values up to this many bytes live in the lock and write records themselves, so that a read of them costs one
-/// lookup less; 255 is what the field's other stores chose too, and a lock stays well below a table block.
+/// Values up to this many bytes are stored in the lock and write records, so that a read of them needs one lookup less.
+/// 255 is also the limit in TiKV, and keeps a lock well below a table block.
 pub const SHORT_VALUE_BYTES_MAX: usize = 255;
 
 /// What a lock will do to its key at commit.
@@ -38,7 +38,7 @@ pub struct Lock {
     pub kind: LockKind,
     /// The transaction's start timestamp: its identity.
     pub start_ts: TimeStamp,
-    /// The key whose lock decides the transaction's fate.
+    /// The key whose lock decides the transaction's outcome.
     pub primary: Bytes,
     /// Milliseconds after the start timestamp's physical part until others may roll the transaction back.
     pub ttl_ms: u64,
@@ -46,7 +46,7 @@ pub struct Lock {
     pub short_value: Option<Bytes>,
     /// 0 in optimistic transactions.
     pub for_update_ts: TimeStamp,
-    /// Commits below this timestamp are refused; 0 if nobody may push it.
+    /// Commits below this timestamp are refused; 0 if readers must not push it.
     pub min_commit_ts: TimeStamp,
     /// How many keys the transaction wrote, as its client says; a hint for resolvers.
     pub txn_size: u64,
@@ -65,7 +65,7 @@ impl Lock {
     pub fn encode(&self) -> Vec<u8> {
         assert!(
             self.short_value.as_ref().is_none_or(|value| value.len() <= SHORT_VALUE_BYTES_MAX),
-            "long values live in txn_default"
+            "long values are in txn_default"
         );
         assert!(self.short_value.is_none() || self.kind == LockKind::Put, "only a put has a value");
         let mut out = Vec::with_capacity(48 + self.primary.len());
@@ -126,7 +126,8 @@ impl Lock {
         let short_value = if has_short_value { Some(Bytes::copy_from_slice(get_slice(rest)?)) } else { None };
         let mut secondaries = Vec::new();
         for _ in 0..get_varint(rest)? {
-            secondaries.push(Bytes::copy_from_slice(get_slice(rest)?)); // A false count runs out of bytes: bounded.
+            // A wrong count runs out of bytes, so this is bounded.
+            secondaries.push(Bytes::copy_from_slice(get_slice(rest)?));
         }
         if !rest.is_empty() || short_value.as_ref().is_some_and(|value| value.len() > SHORT_VALUE_BYTES_MAX) {
             return Err(Truncated);
@@ -150,7 +151,7 @@ impl Lock {
         self.start_ts.physical_ms().saturating_add(self.ttl_ms) < now.physical_ms()
     }
 
-    /// Everything a client needs to resolve it.
+    /// The information that a client needs to resolve it.
     pub fn info(&self, key: &[u8]) -> LockInfo {
         LockInfo {
             primary: self.primary.clone(),

@@ -39,7 +39,7 @@ fn damage_is_refused() {
 
 #[test]
 fn the_time_to_live_is_physical_milliseconds() {
-    // The predecessor compared it in timestamp units, where 3000 was a few microseconds.
+    // An earlier implementation compared it in timestamp units, where 3000 is a few microseconds.
     let lock = Lock { start_ts: TimeStamp::compose(1000, 7), ttl_ms: 3000, ..lock() };
     assert!(!lock.is_expired(TimeStamp::compose(1000, 5000)));
     assert!(!lock.is_expired(TimeStamp::compose(4000, 0)));

@@ -1,4 +1,4 @@
-//! Memcomparable keys: an encoding that keeps order when something is appended to it.
+//! Memcomparable keys: an encoding that preserves order even when a suffix is appended.
 //!
 //! The key is cut into groups of 8 bytes. Each group is written zero-padded to 8 bytes, followed by one marker byte
 //! 0xFF - (number of padding bytes). A key whose length is a multiple of 8 (the empty key too) gets one more group of
@@ -33,7 +33,7 @@ pub fn decode(encoded: &[u8]) -> Result<Vec<u8>, Malformed> {
     if rest.is_empty() { Ok(key) } else { Err(Malformed("bytes after a memcomparable key")) }
 }
 
-/// Decodes the encoding that `encoded` starts with; also answers what follows it.
+/// Decodes the encoding that `encoded` starts with; also returns the bytes after it.
 pub fn decode_prefix(encoded: &[u8]) -> Result<(Vec<u8>, &[u8]), Malformed> {
     let mut key = Vec::with_capacity(encoded.len());
     let mut rest = encoded;

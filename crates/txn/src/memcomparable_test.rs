@@ -10,7 +10,7 @@ fn the_examples_of_the_wire_contract() {
 
 #[test]
 fn what_is_no_encoding_is_refused() {
-    assert!(decode(b"").is_err(), "nothing is no key");
+    assert!(decode(b"").is_err(), "an empty input is not a key");
     assert!(decode(b"abcdefgh\xff").is_err(), "the last group is missing");
     assert!(decode(b"abcdefgh\xf6").is_err(), "marker below 0xf7");
     assert!(decode(b"abc\0\0\0\0\x01\xfa").is_err(), "padding must be zero");

@@ -1,9 +1,9 @@
 //! Many transactions, interleaved at random, over an unreliable replicated store: is it snapshot isolation?
 //!
 //! Coordinators behave as clients do: read at the start timestamp, prewrite in two groups as if the keys lay in two
-//! regions, take the commit timestamp, commit the primary, then the rest. They crash anywhere, repeat commands, and
+//! regions, take the commit timestamp, commit the primary, then the rest. They crash at any point, repeat commands, and
 //! resolve the locks of others. At the end all locks are resolved and the history in the write family is checked
-//! against everything that anybody saw.
+//! against everything that the clients saw.
 
 use crate::keys::{TXN_DEFAULT, TXN_LOCK, TXN_WRITE, split_versioned};
 use crate::testing::{Executor, Spawner, TestReplicated, Yields};
@@ -28,7 +28,7 @@ struct History {
     reads: Vec<(TimeStamp, Bytes, Option<Bytes>)>,
     acknowledged: BTreeMap<TimeStamp, TimeStamp>,
     given_up: BTreeSet<TimeStamp>,
-    /// What each transaction meant to write, noted before its prewrite.
+    /// The intended writes of each transaction, recorded before its prewrite.
     intents: BTreeMap<TimeStamp, BTreeMap<Bytes, Option<Bytes>>>,
 }
 
@@ -45,7 +45,7 @@ struct World {
 enum Stop {
     /// Rolled back, or never written.
     Aborted,
-    /// It cannot know.
+    /// Its outcome is unknown to it.
     Unknown,
 }
 
@@ -76,7 +76,7 @@ impl World {
         TimeStamp(*clock)
     }
 
-    /// Sometimes a long pause: others lose patience, and copies of requests arrive out of order.
+    /// Sometimes a long delay: other coordinators time out, and copies of requests arrive out of order.
     async fn dawdle(&self) {
         if self.below(4) == 0 {
             Yields(self.below(150)).await;
@@ -97,7 +97,7 @@ impl World {
         std::str::from_utf8(value).unwrap().trim_end().parse().unwrap()
     }
 
-    /// What a client does about a lock: true if it may be passed over from now on.
+    /// Resolves a lock as a client does: true if it may be ignored from now on.
     async fn resolve(&self, lock: &LockInfo, caller: TimeStamp, options: Option<&mut ReadOptions>) {
         let command = CheckTxnStatus {
             primary: lock.primary.clone(),
@@ -132,7 +132,7 @@ impl World {
         let _ = self.scheduler.resolve_lock(&(), &Range::all(), command, &mut AtOnce).await;
     }
 
-    /// Reads the accounts `keys` at `ts` by point reads or one scan, resolving locks until it gets through.
+    /// Reads the accounts `keys` at `ts` by point reads or one scan, resolving locks until the read succeeds.
     async fn read(&self, keys: &[Bytes], ts: TimeStamp) -> BTreeMap<Bytes, Option<Bytes>> {
         let mut options = ReadOptions::at(ts);
         loop {
@@ -275,7 +275,7 @@ impl World {
         assert_eq!(total, TOTAL, "at {ts}: {seen:?}");
     }
 
-    /// Runs a coordinator that is gone after some polls, wherever it stands.
+    /// Runs a coordinator that is dropped after some polls, at any point.
     async fn crash_after(polls: u64, coordinator: impl Future<Output = ()> + Send + 'static) {
         let done = select(Box::pin(coordinator), Yields(polls)).await;
         if let Either::Right((_, abandoned)) = done {
@@ -311,7 +311,7 @@ fn versions(world: &World) -> Versions {
 fn check(world: &World) {
     let versions = versions(world);
     let history = world.history.lock();
-    let mut fates: BTreeMap<TimeStamp, BTreeSet<TimeStamp>> = BTreeMap::new();
+    let mut outcomes: BTreeMap<TimeStamp, BTreeSet<TimeStamp>> = BTreeMap::new();
     for (key, versions) in &versions {
         let mut newest_commit = TimeStamp::ZERO;
         let mut rolled_back = BTreeSet::new();
@@ -327,9 +327,9 @@ fn check(world: &World) {
             assert!(write.start_ts >= newest_commit, "{key:?}: {} overlaps the commit before it", write.start_ts);
             newest_commit = *commit_ts;
             assert!(committed.insert(write.start_ts), "{key:?}: {} committed twice", write.start_ts);
-            fates.entry(write.start_ts).or_default().insert(*commit_ts);
+            outcomes.entry(write.start_ts).or_default().insert(*commit_ts);
         }
-        assert!(committed.is_disjoint(&rolled_back), "{key:?}: two fates of one transaction");
+        assert!(committed.is_disjoint(&rolled_back), "{key:?}: two outcomes of one transaction");
     }
     for (start_ts, intent) in &history.intents {
         let on = |key: &Bytes| {
@@ -344,7 +344,7 @@ fn check(world: &World) {
         }
         assert!(commit_ts.is_none() || !history.given_up.contains(start_ts), "{start_ts} was given up");
     }
-    assert!(fates.values().all(|commits| commits.len() == 1), "one commit timestamp for each transaction");
+    assert!(outcomes.values().all(|commits| commits.len() == 1), "one commit timestamp for each transaction");
     for (ts, key, seen) in &history.reads {
         let visible = versions
             .get(key)
@@ -374,7 +374,7 @@ fn run(seed: u64) -> (usize, usize) {
     executor.run();
     for _ in 0..60 {
         let polls = world.below(60);
-        let later = Yields(world.below(1_500)); // Few enough at once that many get through.
+        let later = Yields(world.below(1_500)); // Few enough at once that many succeed.
         let (transfer, audit) = (world.clone().transfer(), world.clone().audit());
         match world.below(8) {
             0 | 1 => executor.spawner().spawn(later.then(|()| audit)),

@@ -1,22 +1,23 @@
-//! How reads that may take long share a thread, and how their answers are bounded.
+//! How long reads share a thread, and how their answers are bounded.
 
 use crate::KeyError;
 use std::future::Future;
 use std::mem::size_of;
 
-/// Keys that a read looks at between two pauses: with each of them in another block, some milliseconds of a slow disk.
+/// Keys that a read visits between two yields: with each of them in a different block, some milliseconds of a slow
+/// disk.
 const SLICE_KEYS: usize = 64;
-/// Bytes that it gathers between two pauses.
+/// Bytes that it collects between two yields.
 const SLICE_BYTES: usize = 256 << 10;
 
-/// Told about the progress of a read; the way in which its runner lets others have their turn, and bounds the answer.
+/// Notified of the progress of a read: its executor can run other tasks in between, and limit the size of the answer.
 pub trait Pace: Send {
-    /// Resolves when it is this read's turn again. `answer_bytes` is what its answer holds in memory so far; an error
-    /// ends the read.
+    /// Resolves when the read may continue. `answer_bytes` is the size of its answer in memory so far; an error ends
+    /// the read.
     fn pause(&mut self, answer_bytes: usize) -> impl Future<Output = Result<(), KeyError>> + Send;
 }
 
-/// Without a pause or a bound: for reads that are known to be short.
+/// Without a yield or a bound: for reads that are known to be short.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AtOnce;
 
@@ -26,7 +27,7 @@ impl Pace for AtOnce {
     }
 }
 
-/// Counts what a read does and pauses at the end of each slice.
+/// Counts the work of a read and yields at the end of each slice.
 #[derive(Debug)]
 pub struct Slices<'a, P> {
     pace: &'a mut P,
@@ -41,7 +42,7 @@ impl<'a, P: Pace> Slices<'a, P> {
         Slices { pace, keys: 0, slice_bytes: 0, answer_bytes: 0 }
     }
 
-    /// A key that was looked at and is no part of the answer.
+    /// A key that was visited and is not part of the answer.
     pub async fn passed(&mut self) -> Result<(), KeyError> {
         self.count(0).await
     }

@@ -1,7 +1,7 @@
 use super::*;
 use futures::FutureExt;
 
-/// Notes each pause; refuses beyond a bound.
+/// Records each yield; refuses beyond a bound.
 struct Notes(Vec<usize>);
 
 impl Pace for Notes {

@@ -1,10 +1,10 @@
-//! Write records: what became of a transaction on a key.
+//! Write records: the outcome of a transaction on a key.
 
 use crate::{Malformed, SHORT_VALUE_BYTES_MAX, TimeStamp};
 use bytes::Bytes;
 use kontiki_env::codec::{Truncated, get_slice, get_u8, get_u64, put_slice, put_u64};
 
-/// What a write record says.
+/// The kind of a write record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteKind {
     /// The key has a value from this commit timestamp on.
@@ -13,8 +13,8 @@ pub enum WriteKind {
     Delete,
     /// A committed lock: changes nothing for readers, conflicts with writers.
     Lock,
-    /// The transaction was rolled back; it may never prewrite or commit this key any more. Kept at its start
-    /// timestamp; readers pass over it.
+    /// The transaction was rolled back; it may never prewrite or commit this key any more. Kept at its start timestamp;
+    /// readers skip it.
     Rollback,
 }
 
@@ -64,7 +64,7 @@ impl Write {
         out.push(short | if self.overlapped_rollback { FLAG_OVERLAPPED } else { 0 });
         put_u64(&mut out, self.start_ts.0);
         if let Some(value) = &self.short_value {
-            assert!(value.len() <= SHORT_VALUE_BYTES_MAX, "long values live in txn_default");
+            assert!(value.len() <= SHORT_VALUE_BYTES_MAX, "long values are in txn_default");
             put_slice(&mut out, value);
         }
         debug_assert_eq!(Write::decode(&out).as_ref(), Ok(self), "what is written can be read");
@@ -72,7 +72,7 @@ impl Write {
     }
 
     /// Decodes the record that stands at `commit_ts`. A commit is later than its start, a rollback is at its start;
-    /// anything else was not written by us.
+    /// anything else was not written by this crate.
     pub(crate) fn decode_at(commit_ts: TimeStamp, bytes: &[u8]) -> Result<Write, Malformed> {
         let write = Write::decode(bytes)?;
         let in_place = match write.kind {

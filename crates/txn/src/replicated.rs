@@ -1,4 +1,4 @@
-//! What transactions need from below.
+//! What transactions need from the layer below.
 
 use kontiki_engine::{View, WriteBatch};
 use std::fmt;
@@ -8,7 +8,7 @@ use std::future::Future;
 ///
 /// Futures need no particular runtime: they are woken through their `Waker`s.
 pub trait Replicated: Send + Sync + 'static {
-    /// Which region, in which epoch, at which peer; whatever is checked before reading and writing.
+    /// The region, its epoch and the peer: what is checked before reading and writing.
     type Context: Clone + Send + Sync + 'static;
     /// Region errors, storage errors, an undetermined outcome.
     type Error: Send + fmt::Debug + fmt::Display + 'static;

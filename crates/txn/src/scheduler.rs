@@ -2,11 +2,11 @@
 //!
 //! Invariants:
 //! 1. Two commands that share a key never overlap between taking their views and the end of their replication.
-//! 2. A latch outlives its write: when the caller of a write gives up (its future is dropped), the replication goes
-//!    on by itself and keeps the latches until it ends. An unknown outcome never unlatches early.
+//! 2. A latch outlives its write: when the caller of a write gives up (its future is dropped), the replication
+//!    continues in the background and holds the latches until it ends. An unknown outcome never unlatches early.
 //! 3. Reads take no latch. They raise the greatest read timestamp before they take their view.
-//! 4. Everything is bounded by its request: a resolve of a whole region works in batches of
-//!    [`RESOLVE_KEYS_MAX`] keys and latches no more than that at once.
+//! 4. Every command is bounded by its request: a resolve of a whole region works in batches of [`RESOLVE_KEYS_MAX`]
+//!    keys and latches no more than that at once.
 
 use crate::action::{self, ActionResult};
 use crate::planted::{self, Bug};
@@ -28,13 +28,14 @@ use std::task::{Context, Poll};
 /// Keys that one step of a region-wide resolve latches and writes: a batch of some 100 KiB with short values.
 const RESOLVE_KEYS_MAX: usize = 256;
 
-/// Drives a future to its end although nobody waits for it: `tokio::spawn` on a runtime handle, or the simulator's
+/// Drives a future to its end although no caller waits for it: `tokio::spawn` on a runtime handle, or the simulator's
 /// executor.
 pub type Detach = Arc<dyn Fn(BoxFuture<'static, ()>) + Send + Sync>;
 
 type Outcome<T, R> = Result<T, Failure<<R as Replicated>::Error>>;
 
-/// Runs transactional commands over a [`Replicated`]. One for a node, shared by all its regions. Cloning shares it.
+/// Runs transactional commands over a [`Replicated`]. There is one per node, shared by all its regions. Cloning shares
+/// it.
 pub struct Scheduler<R: Replicated> {
     replicated: Arc<R>,
     latches: Latches,
@@ -64,7 +65,7 @@ impl<R: Replicated> Scheduler<R> {
         }
     }
 
-    /// What is below.
+    /// The replicated store below.
     pub fn replicated(&self) -> &R {
         &self.replicated
     }
@@ -79,13 +80,13 @@ impl<R: Replicated> Scheduler<R> {
         &self.latches
     }
 
-    /// Reads a key. A lock that stops the read is [`crate::KeyError::Locked`].
+    /// Reads a key. A lock that blocks the read is [`crate::KeyError::Locked`].
     pub async fn get(&self, context: &R::Context, key: &[u8], options: &ReadOptions) -> Outcome<Option<Version>, R> {
         let view = self.read_view(context, options.ts).await?;
         read::get(&view, key, options).map_err(Failure::lift)
     }
 
-    /// Reads keys: pairs of those found and of those locked, in the order asked.
+    /// Reads keys: pairs of those found and of those locked, in the requested order.
     pub async fn batch_get(
         &self,
         context: &R::Context,
@@ -120,13 +121,13 @@ impl<R: Replicated> Scheduler<R> {
         read::scan_lock(&view, scan, pace).await.map_err(Failure::lift)
     }
 
-    /// First phase. Locks all keys or none; several [`crate::KeyError::Locked`] may come together.
+    /// First phase. Locks all keys or none; several [`crate::KeyError::Locked`] may be returned together.
     pub async fn prewrite(&self, context: &R::Context, command: Prewrite) -> Outcome<Prewritten, R> {
         let keys = command.mutations.iter().map(|mutation| mutation.key.clone()).collect();
         self.run(context, keys, |view| action::prewrite(&command, view)).await
     }
 
-    /// Second phase; answers the commit timestamp.
+    /// Second phase; returns the commit timestamp.
     pub async fn commit(&self, context: &R::Context, command: Commit) -> Outcome<TimeStamp, R> {
         self.run(context, command.keys.clone(), |view| action::commit(&command, view)).await
     }
@@ -136,7 +137,7 @@ impl<R: Replicated> Scheduler<R> {
         self.run(context, command.keys.clone(), |view| action::batch_rollback(&command, view)).await
     }
 
-    /// Asks a primary for its transaction's fate, deciding it if its time is over.
+    /// Asks a primary for its transaction's outcome, and decides it if its time to live has ended.
     pub async fn check_txn_status(&self, context: &R::Context, command: CheckTxnStatus) -> Outcome<TxnStatus, R> {
         for ts in [command.start_ts, command.caller_start_ts, command.current_ts] {
             self.concurrency.observe(ts);
@@ -145,7 +146,7 @@ impl<R: Replicated> Scheduler<R> {
     }
 
     /// Carries out decided transactions: on the given keys, or on every lock of theirs in `region` (encoded keys). A
-    /// failure in the middle leaves what was done, which is right by itself; asking again continues.
+    /// failure in the middle keeps the finished part, which is valid; a repeated call continues.
     pub async fn resolve_lock(
         &self,
         context: &R::Context,
@@ -163,11 +164,11 @@ impl<R: Replicated> Scheduler<R> {
             let keys = locked_keys(&view, &range, &txns, pace).await.map_err(Failure::lift)?;
             drop(view);
             let Some(last) = keys.last() else { return Ok(()) };
-            // The smallest key above the last one: what was resolved is not looked at again.
+            // The smallest key above the last one: resolved keys are not visited again.
             let mut next = crate::lock_key(last);
             next.push(0);
             debug_assert!(range.contains(&next) || range.end.as_deref() == Some(next.as_slice()), "inside the region");
-            assert!(range.start.as_deref().is_none_or(|start| start < next.as_slice()), "it goes on");
+            assert!(range.start.as_deref().is_none_or(|start| start < next.as_slice()), "the resolve makes progress");
             range.start = Some(Bytes::from(next));
             let whole = keys.len() == RESOLVE_KEYS_MAX;
             self.run(context, keys.clone(), |view| action::resolve_keys(&txns, &keys, view)).await?;
@@ -177,12 +178,13 @@ impl<R: Replicated> Scheduler<R> {
         }
     }
 
-    /// Rolls back one key if its transaction is over; answers the commit timestamp if it is committed, else 0.
+    /// Rolls back one key if its transaction's time to live has ended; returns the commit timestamp if it is committed,
+    /// else 0.
     pub async fn cleanup(&self, context: &R::Context, command: Cleanup) -> Outcome<TimeStamp, R> {
         self.run(context, vec![command.key.clone()], |view| action::cleanup(&command, view)).await
     }
 
-    /// Prolongs a primary's lock; answers its time to live in milliseconds.
+    /// Prolongs a primary's lock; returns its time to live in milliseconds.
     pub async fn txn_heart_beat(&self, context: &R::Context, command: TxnHeartBeat) -> Outcome<u64, R> {
         self.run(context, vec![command.primary.clone()], |view| action::txn_heart_beat(&command, view)).await
     }
@@ -212,13 +214,13 @@ impl<R: Replicated> Scheduler<R> {
         let (answer, batch) = action(&view).map_err(Failure::lift)?;
         drop(view);
         if !batch.is_empty() {
-            batch.validate()?; // Beyond the proposal every replica would have to refuse it.
+            batch.validate()?; // After the proposal every replica would have to refuse it.
             self.replicate(context, batch, guard).await?;
         }
         Ok(answer)
     }
 
-    /// Replicates and only then lets the latches go, even if the caller is gone by then.
+    /// Replicates, and releases the latches only afterwards, even if the caller was dropped meanwhile.
     fn replicate(&self, context: &R::Context, batch: WriteBatch, guard: LatchGuard) -> Outliving<Outcome<(), R>> {
         let replicated = self.replicated.clone();
         let context = context.clone();
@@ -244,7 +246,7 @@ async fn locked_keys(
     Ok(locks.into_iter().map(|lock| lock.key).collect())
 }
 
-/// A future that goes on elsewhere when it is dropped before its end.
+/// A future that continues in the background when it is dropped before its end.
 struct Outliving<T: Send + 'static> {
     future: Option<BoxFuture<'static, T>>,
     detach: Detach,
@@ -267,7 +269,7 @@ impl<T: Send + 'static> Drop for Outliving<T> {
     fn drop(&mut self) {
         if let Some(future) = self.future.take().filter(|_| !planted::is_set(Bug::UnlatchWithCaller)) {
             (self.detach)(Box::pin(async move {
-                future.await; // Nobody is left to tell.
+                future.await; // No caller is left.
             }));
         }
     }

@@ -12,7 +12,7 @@ fn detach_to(spawner: Spawner) -> Detach {
     Arc::new(move |future| spawner.spawn(future))
 }
 
-/// Runs a test with a scheduler on an executor of its own.
+/// Runs a test with a scheduler on its own executor.
 fn with_scheduler<F: Future<Output = ()> + Send + 'static>(test: impl FnOnce(Scheduler<TestReplicated>) -> F) {
     let mut executor = Executor::new(Rng::new(1));
     let spawner = executor.spawner();
@@ -40,7 +40,7 @@ fn a_transaction_from_prewrite_to_read() {
         assert_eq!((version.value.as_ref(), version.commit_ts), (&b"1"[..], TimeStamp(6)));
         let newest = scheduler.batch_get(&(), &[key], &ReadOptions::at(TimeStamp::MAX), &mut AtOnce).await.unwrap();
         assert_eq!(newest.len(), 1);
-        assert_eq!(scheduler.concurrency().max_ts(), TimeStamp(9), "raised by reads, but not to the end of time");
+        assert_eq!(scheduler.concurrency().max_ts(), TimeStamp(9), "raised by reads, but not to TimeStamp::MAX");
         assert!(scheduler.latches().is_empty());
     });
 }
@@ -89,7 +89,7 @@ fn a_whole_region_is_resolved_in_batches() {
     });
 }
 
-/// Replicates when told to.
+/// Replicates when the test permits it.
 struct Held {
     store: Mutex<MapStore>,
     release: Mutex<Vec<oneshot::Receiver<()>>>,
@@ -128,7 +128,7 @@ fn a_caller_that_gives_up_leaves_the_latch_until_the_write_is_settled() {
     assert_eq!(scheduler.latches().len(), 1, "the write may still happen");
     let mut second = scheduler.prewrite(&(), prewrite(&[("k", put("2"))], "k", 6)).boxed();
     assert!(second.poll_unpin(&mut poll).is_pending(), "it waits for the abandoned write");
-    open.send(()).expect("the replication goes on without its caller");
+    open.send(()).expect("the replication continues without its caller");
     executor.run();
     match second.poll_unpin(&mut poll) {
         Poll::Ready(Err(Failure::Keys(errors))) => {

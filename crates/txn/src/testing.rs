@@ -1,4 +1,4 @@
-//! A store in a map, a seeded executor and a replicated face over both, for this crate's tests.
+//! A store in a map, a seeded executor and a replicated store over both, for this crate's tests.
 
 use crate::action::ActionResult;
 use crate::error::ActionFailure;
@@ -23,7 +23,7 @@ use std::task::{Context, Poll};
 
 type Map = BTreeMap<(Family, Bytes), Bytes>;
 
-/// The result of a read that does not pause.
+/// The result of a read that does not yield.
 pub(crate) fn at_once<T>(read: impl Future<Output = T>) -> T {
     read.now_or_never().expect("nothing to wait for")
 }
@@ -53,7 +53,7 @@ struct MapEntries {
     family: Family,
     low: Bound<Bytes>,
     high: Bound<Bytes>,
-    /// What is still to come, the next one last.
+    /// The remaining entries, the next one last.
     items: Vec<(Bytes, Bytes)>,
     direction: Direction,
 }
@@ -147,7 +147,7 @@ impl MapStore {
         self.run(|view| action::batch_rollback(&command, view))
     }
 
-    /// Commits a value in one go.
+    /// Prewrites and commits a value.
     pub(crate) fn committed(&mut self, key: &'static str, value: &str, start_ts: u64, commit_ts: u64) {
         self.prewrite(&prewrite(&[(key, put(value))], key, start_ts)).unwrap();
         self.commit(&[key], start_ts, commit_ts).unwrap();
@@ -268,11 +268,11 @@ impl Executor {
             }
         }
         let stuck = tasks.iter().filter(|task| task.is_some()).count();
-        assert_eq!(stuck, 0, "tasks wait for ever");
+        assert_eq!(stuck, 0, "tasks wait forever");
     }
 }
 
-/// What the layer below may answer.
+/// The errors of the layer below.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TestError {
     #[error("refused")]
@@ -281,8 +281,8 @@ pub(crate) enum TestError {
     Undetermined,
 }
 
-/// A replicated store in a map, with random delays, refusals and unknown outcomes. What was proposed happens by
-/// itself, whether or not somebody still waits for it.
+/// A replicated store in a map, with random delays, refusals and unknown outcomes. A proposal takes effect by itself,
+/// whether or not a caller still waits for it.
 pub(crate) struct TestReplicated {
     pub(crate) store: Arc<Mutex<MapStore>>,
     spawner: Spawner,
@@ -331,7 +331,7 @@ impl Replicated for TestReplicated {
                 store.lock().apply(&batch);
             }
             after.await;
-            let _ = done.send(()); // The caller may be gone.
+            let _ = done.send(()); // The caller may have been dropped.
         });
         settled.await.expect("the proposal is settled");
         if lost || unknown { Err(TestError::Undetermined) } else { Ok(()) }

@@ -5,8 +5,8 @@ use std::fmt;
 /// Bits of a timestamp below its physical part.
 const LOGICAL_BITS: u32 = 18;
 
-/// A timestamp of the placement driver's oracle: milliseconds since the epoch << 18 | a counter within the
-/// millisecond. 0 is "none"; [`TimeStamp::MAX`] is "the newest there is" and is never handed out.
+/// A timestamp of the placement driver's oracle: milliseconds since the epoch << 18 | a counter within the millisecond.
+/// 0 is "none"; [`TimeStamp::MAX`] is "the newest version" and is never handed out.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TimeStamp(pub u64);
 
@@ -16,7 +16,7 @@ impl TimeStamp {
     /// Reads at this timestamp see the newest committed version.
     pub const MAX: TimeStamp = TimeStamp(u64::MAX);
 
-    /// From its parts; bits of `logical` beyond its 18 are a caller's mistake.
+    /// From its parts; bits of `logical` beyond its 18 are an error of the caller.
     pub fn compose(physical_ms: u64, logical: u64) -> TimeStamp {
         debug_assert!(logical < 1 << LOGICAL_BITS, "the logical part has 18 bits");
         TimeStamp((physical_ms << LOGICAL_BITS) | logical)

@@ -1,10 +1,10 @@
-//! What the rules excuse, each with its reason. A rule reports entries that excuse nothing.
+//! Exceptions from the rules, each with its reason. A rule reports an exception that is not needed any more.
 
-/// An excuse for one place.
+/// An exception for one place.
 pub struct Exception {
     /// A file, or the beginning of a path that ends in `/`.
     pub path: &'static str,
-    /// What is excused there: a call, the name of a function.
+    /// What is allowed there: a call, the name of a function.
     pub what: &'static str,
     /// Why.
     pub reason: &'static str,
@@ -20,11 +20,7 @@ pub const LONG_FUNCTIONS: &[Exception] = &[];
 /// Calls to the machine outside crates/env.
 pub const CALLS: &[Exception] = &[
     excuse("tests/support/mod.rs", "thread::sleep", "polls other processes, with a deadline"),
-    excuse(
-        "crates/client/",
-        "Instant::now",
-        "deadlines of calls over the network; the simulator has a client of its own",
-    ),
+    excuse("crates/client/", "Instant::now", "deadlines of calls over the network; the simulator has its own client"),
     excuse("crates/proto/build.rs", "std::fs", "a build script writes what it generates"),
     excuse("src/cli/node.rs", "std::fs", "a child process writes its log to a file of the operating system"),
     excuse("src/cli/data.rs", "std::fs", "values come from and go to files of the user, which may be pipes"),
@@ -37,13 +33,13 @@ pub const UNSAFE_FILES: &[Exception] = &[
     excuse(
         "crates/env/src/fs/bus_error.rs",
         "unsafe",
-        "a refused page of a mapping is an error, not the end of the process",
+        "a page of a mapping that cannot be written becomes an error and does not end the process",
     ),
     excuse("crates/env/src/fs/map.rs", "unsafe", "appends to the log without a system call"),
     excuse("bench/src/embedded/clock.rs", "unsafe", "reads the time stamp counter at every operation"),
     excuse("bench/src/embedded/machine.rs", "unsafe", "two system calls that the standard library lacks"),
     excuse("bench/src/engines/lmdb.rs", "unsafe", "LMDB's memory map can only be opened by an unsafe function"),
-    excuse("crates/engine/src/prefetch.rs", "unsafe", "the instruction that fetches memory ahead has no safe face"),
+    excuse("crates/engine/src/prefetch.rs", "unsafe", "the prefetch instruction has no safe API"),
     excuse(
         "crates/engine/src/memtable/tree/",
         "unsafe",
@@ -51,7 +47,7 @@ pub const UNSAFE_FILES: &[Exception] = &[
     ),
 ];
 
-/// Finds the excuse for `what` at `path`.
+/// Finds the exception for `what` at `path`.
 pub fn find(list: &'static [Exception], path: &str, what: &str) -> Option<usize> {
     let covers = |e: &Exception| e.path == path || (e.path.ends_with('/') && path.starts_with(e.path));
     list.iter().position(|e| covers(e) && e.what == what)

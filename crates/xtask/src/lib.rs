@@ -1,8 +1,8 @@
-//! The house rules as code: a rule is a function from the tree of sources to findings.
+//! The project's coding rules as code: a rule is a function from the source tree to findings.
 //!
 //! They run as `cargo xtask tidy` and as tests of this package, so a change that breaks a rule fails the tests. Each
-//! rule has a list of exceptions with a reason beside each (`exceptions`), and an entry that excuses nothing any more is
-//! itself a finding, so the lists only shrink by themselves.
+//! rule has a list of exceptions with a reason beside each (`exceptions`), and an exception that is not needed any more
+//! is itself a finding, so the lists stay short.
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods)] // a tool that reads the source tree, not part of the store

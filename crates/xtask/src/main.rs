@@ -1,11 +1,11 @@
-//! `cargo xtask COMMAND`: the project's own chores.
+//! `cargo xtask COMMAND`: the project's maintenance commands.
 
 use std::process::ExitCode;
 use xtask::{Repo, rules};
 
 const USAGE: &str = "usage: cargo xtask tidy
 
-  tidy    check the house rules: layering, sizes, disallowed calls, docs, links (CONTRIBUTING.md lists them)";
+  tidy    check the coding rules: layering, sizes, disallowed calls, docs, links (CONTRIBUTING.md lists them)";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -1,13 +1,13 @@
-//! The tree of sources, read once.
+//! The source tree, read once.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-/// Folders that hold no sources of ours.
+/// Folders without source files of this project.
 const SKIPPED: [&str; 4] = ["target", ".git", "kontiki-data", "node_modules"];
 
-/// Files whose text the rules look at, by the end of their name.
+/// Extensions of the files whose text the rules read.
 const READ: [&str; 4] = [".rs", ".md", ".toml", ".proto"];
 
 /// The root of the repository: two levels above this package.
@@ -22,7 +22,7 @@ pub struct Source {
     pub path: String,
     /// Its text.
     pub text: String,
-    /// Its syntax; `None` if it does not parse (then the compiler has more to say than we).
+    /// Its syntax; `None` if it does not parse (the compiler then reports the errors).
     pub syntax: Option<syn::File>,
 }
 
@@ -39,14 +39,14 @@ impl Source {
     }
 }
 
-/// All files that rules look at.
+/// All files that the rules read.
 #[derive(Default)]
 pub struct Repo {
     /// Rust sources, by path.
     pub sources: Vec<Source>,
     /// The texts of Markdown, TOML and proto files, by path.
     pub texts: BTreeMap<String, String>,
-    /// Every file and folder there is, so that links can be checked.
+    /// Every file and folder, for the check of links.
     pub paths: std::collections::BTreeSet<String>,
 }
 

@@ -1,4 +1,4 @@
-//! The house rules hold in this tree: one test a rule, so a failure names the rule and every place.
+//! The coding rules hold in this tree: one test per rule, so a failure names the rule and every place.
 
 use xtask::{Repo, root, rules};
 

@@ -1,12 +1,13 @@
 //! Two-phase commit.
 //!
-//! 1. Prewrite every key, in as many requests as there are regions. Locks of others are resolved or waited for (not
-//!    for long if the other one is older: no two wait for each other); any other refusal ends the transaction, and
-//!    what was locked is rolled back.
+//! 1. Prewrite every key, in as many requests as there are regions. Locks of other transactions are resolved or waited
+//!    for (only for a short time if the other transaction is older, so that two transactions do not wait for each
+//!    other); any other refusal ends the transaction, and its locks are rolled back.
 //! 2. Only now take the commit timestamp: every read that missed our locks has a smaller one.
-//! 3. Commit the primary, together with the other keys of its region. This decides. A lost answer is asked for again
-//!    until it is known; if time runs out first, the outcome is unknown and nothing is rolled back.
-//! 4. Commit the rest. Failures here change nothing: whoever meets a lock asks the primary.
+//! 3. Commit the primary, together with the other keys of its region. This decides. After a lost answer the request is
+//!    repeated until the outcome is known; if the time runs out first, the outcome is unknown and nothing is rolled
+//!    back.
+//! 4. Commit the rest. Failures here change nothing: a client that meets a lock asks the primary.
 
 use super::error_of;
 use super::lock::locks_of;
@@ -19,15 +20,15 @@ use kontiki_proto::kvrpcpb::{self, LockInfo, Mutation, Op};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Time to live of locks, as other clients of the protocol choose it: 3 s, and 6 s a square root of a MiB for larger
-/// transactions, at most 20 s.
+/// Time to live of locks, as other clients of the protocol choose it: 3 s, and 6 s times the square root of the size in
+/// MiB for larger transactions, at most 20 s.
 const TTL_MS_BASE: u64 = 3_000;
 const TTL_MS_PER_SQRT_MIB: f64 = 6_000.0;
 const TTL_MS_MAX: u64 = 20_000;
-/// How long a transaction waits for the lock of an older one, in case that one fails. Its own locks are in the way of
-/// others meanwhile, so: not long.
+/// How long a transaction waits for the lock of an older one, in case that one fails. It is short, because the
+/// transaction's own locks block others meanwhile.
 const YOUNGER_WAIT: Duration = Duration::from_millis(20);
-/// A rollback that is not done by then is left to whoever meets the locks.
+/// A rollback that is not done by then is left to the clients that meet the locks.
 const ROLLBACK_BUDGET: Duration = Duration::from_secs(5);
 
 pub(super) struct Committer {
@@ -94,7 +95,7 @@ impl Committer {
                 }
             }
             if !locks.is_empty() {
-                // 0: a writer gains nothing from pushing a lock, it has to wait for it.
+                // 0: pushing a lock does not help a writer, it has to wait for it.
                 let resolved = self.client.resolver.resolve_all(&locks, 0, backoff).await?;
                 if let Some(lock) = resolved.alive() {
                     waiting = self.may_wait(lock, waiting)?;
@@ -105,8 +106,9 @@ impl Committer {
         Ok(())
     }
 
-    /// Two transactions that hold what the other one wants must not wait for each other: the younger one soon gives
-    /// way. It loses little, for when the lock is committed it will be above this transaction's start: a conflict.
+    /// Two transactions that each hold a key that the other one needs must not wait for each other: the younger one
+    /// soon gives up. It loses little: if the other one commits, its commit timestamp is above this transaction's
+    /// start, which is a conflict.
     fn may_wait(&self, lock: &LockInfo, since: Option<Instant>) -> Result<Option<Instant>> {
         let since = since.unwrap_or_else(Instant::now);
         if lock.lock_version < self.start_ts && since.elapsed() >= YOUNGER_WAIT {
@@ -115,12 +117,12 @@ impl Committer {
         Ok(Some(since))
     }
 
-    /// Decides. Answers the commit timestamp and the keys that are still locked.
+    /// Decides the outcome. Returns the commit timestamp and the keys that are still locked.
     async fn commit_primary(&self, backoff: &mut Backoff) -> Result<(u64, Vec<Bytes>)> {
         let cluster = &self.client.cluster;
         let primary = self.keys.first().expect("a transaction without keys does not commit");
         let mut commit_version = cluster.timestamp(backoff).await?;
-        // Pushed again and again by readers, or sent again and again: bounded by the deadline.
+        // Pushed repeatedly by readers, or sent repeatedly: bounded by the deadline.
         loop {
             let region = cluster.locate(&Mode::Txn.position(primary), backoff).await?;
             let (here, rest): (Vec<Bytes>, Vec<Bytes>) =
@@ -141,12 +143,12 @@ impl Committer {
             };
             match reply.error {
                 None => return Ok((commit_version, more.iter().cloned().chain(rest).collect())),
-                // The lock is there, so no earlier try has committed: a new timestamp is free of risk.
+                // The lock still exists, so no earlier try has committed: a new timestamp is safe.
                 Some(error) if error.commit_ts_expired.is_some() => {
                     commit_version = cluster.timestamp(backoff).await?;
                     backoff.check("readers push the commit")?;
                 }
-                // An answer about the key is certain, also about earlier tries: records do not go away.
+                // An answer about the key is certain, also about earlier tries: records are not removed.
                 Some(error) => return Err(error_of(error)),
             }
         }
@@ -165,13 +167,14 @@ impl Committer {
                 ..Default::default()
             };
             if let Err(error) = cluster.scatter(Mode::Txn, keys, request, &mut cluster.backoff()).await {
-                tracing::debug!(start_version, %error, "committed, but some locks are left to whoever meets them");
+                tracing::debug!(start_version, %error, "committed, but some locks are left to be resolved by readers");
             }
         };
         self.finish(work).await;
     }
 
-    /// Releases the locks, as far as that goes: whoever meets the rest does it when their time is over.
+    /// Releases the locks as far as possible: clients that meet the rest release them when their time to live has
+    /// ended.
     async fn roll_back(&self) {
         let (cluster, keys, start_version) = (self.client.cluster.clone(), self.keys.clone(), self.start_ts);
         let work = async move {
@@ -188,7 +191,7 @@ impl Committer {
         self.finish(work).await;
     }
 
-    /// Does what nobody has to wait for.
+    /// Does work that no caller has to wait for.
     async fn finish(&self, work: impl Future<Output = ()> + Send + 'static) {
         if self.client.cluster.options.background_secondaries {
             tokio::spawn(work);
@@ -197,7 +200,7 @@ impl Committer {
         }
     }
 
-    /// Counted from the start timestamp, so the time since then comes on top.
+    /// It counts from the start timestamp, so the time since then is added.
     fn ttl_ms(&self) -> u64 {
         let bytes: usize = self.mutations.iter().map(Item::bytes).sum();
         let by_size = (TTL_MS_PER_SQRT_MIB * (bytes as f64 / f64::from(1 << 20)).sqrt()) as u64;

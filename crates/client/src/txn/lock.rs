@@ -1,4 +1,4 @@
-//! What to do about the lock of another transaction: ask its primary, and carry out what that says.
+//! Resolving the lock of another transaction: ask its primary, and carry out the outcome.
 
 use crate::Result;
 use crate::backoff::Backoff;
@@ -10,24 +10,24 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Decided transactions remembered: enough that the locks of one crashed writer are asked about once.
+/// Number of decided transactions that are cached: enough that the primary of one crashed writer is asked once.
 const DECIDED_MAX: usize = 2048;
-/// From this many keys on all of a transaction's locks in a region are resolved at once.
+/// From this number of keys on, all of a transaction's locks in a region are resolved at once.
 const LARGE_TXN_KEYS: u64 = 16;
 const LOGICAL_BITS: u32 = 18;
 
-/// What became of a lock.
+/// The state of a lock after it was resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// It is resolved: the key can be tried again at once.
     Resolved,
-    /// Its transaction lives, but will commit above the asking read: the lock may be passed over.
+    /// Its transaction is alive, but will commit above the timestamp of the read: the read may ignore the lock.
     Pushed,
-    /// Its transaction lives: wait.
+    /// Its transaction is alive: wait.
     Alive,
 }
 
-/// Resolves locks. Remembers the fates of decided transactions (start timestamp to commit timestamp, 0 rolled back).
+/// Resolves locks. Caches the outcomes of decided transactions (start timestamp to commit timestamp, 0 rolled back).
 pub(crate) struct LockResolver {
     cluster: Arc<Cluster>,
     decided: Mutex<BTreeMap<u64, u64>>,
@@ -38,7 +38,7 @@ impl LockResolver {
         LockResolver { cluster, decided: Mutex::default() }
     }
 
-    /// Deals with a lock on behalf of a read or write at `caller_start_ts`.
+    /// Resolves a lock on behalf of a read or write at `caller_start_ts`.
     pub(crate) async fn resolve(&self, lock: &LockInfo, caller_start_ts: u64, backoff: &mut Backoff) -> Result<Fate> {
         let known = self.decided.lock().get(&lock.lock_version).copied();
         let commit_version = match known {
@@ -76,7 +76,7 @@ impl LockResolver {
             primary_key: lock.primary_lock.clone(),
             lock_ts: lock.lock_version,
             caller_start_ts,
-            // A time to live of 0 says: resolve whatever the primary's lock says.
+            // A time to live of 0 means: resolve regardless of the primary's lock.
             current_ts: if lock.lock_ttl == 0 { u64::MAX } else { now },
             // A young transaction may be about to lock its primary: it must not be stopped.
             rollback_if_not_exist: expired,
@@ -98,7 +98,7 @@ impl LockResolver {
         Ok(Ok(reply.commit_version))
     }
 
-    /// Deals with several locks.
+    /// Resolves several locks.
     pub(crate) async fn resolve_all(
         &self,
         locks: &[LockInfo],
@@ -117,25 +117,25 @@ impl LockResolver {
     }
 }
 
-/// What became of several locks.
+/// The state of several locks after they were resolved.
 #[derive(Debug, Default)]
 pub(crate) struct Resolved {
-    /// Transactions whose locks may be passed over.
+    /// Transactions whose locks may be ignored.
     pushed: Vec<u64>,
     /// One of those that have to be waited for.
     alive: Option<LockInfo>,
 }
 
 impl Resolved {
-    /// The lock of a transaction that lives, if any.
+    /// The lock of a live transaction, if any.
     pub(crate) fn alive(&self) -> Option<&LockInfo> {
         self.alive.as_ref()
     }
 
-    /// Pauses if any transaction is undecided. Answers those whose locks may be passed over.
+    /// Waits if any transaction is undecided. Returns those whose locks may be ignored.
     pub(crate) async fn wait(self, backoff: &mut Backoff) -> Result<Vec<u64>> {
         match self.alive {
-            None => backoff.check("locks were resolved all the time")?,
+            None => backoff.check("new locks were found after each resolution")?,
             Some(lock) => {
                 backoff
                     .pause(format!("key {} is locked by transaction {}", lock.key.escape_ascii(), lock.lock_version))

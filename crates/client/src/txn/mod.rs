@@ -14,11 +14,11 @@ pub use transaction::Transaction;
 use crate::Error;
 use kontiki_proto::kvrpcpb::{KeyError, write_conflict::Reason};
 
-/// What an error about a key means to the caller. Locks are dealt with before.
+/// The caller's error for an error about a key. Locks are resolved before.
 pub(crate) fn error_of(error: KeyError) -> Error {
     if let Some(conflict) = error.conflict {
         if conflict.reason == Reason::SelfRolledBack as i32 {
-            return Error::RolledBack("somebody took it for abandoned".to_string());
+            return Error::RolledBack("another client found it abandoned".to_string());
         }
         return Error::Conflict { key: conflict.key, conflict_commit_ts: conflict.conflict_commit_ts };
     }
@@ -26,7 +26,7 @@ pub(crate) fn error_of(error: KeyError) -> Error {
         return Error::AlreadyExists { key: exists.key };
     }
     if error.txn_lock_not_found.is_some() {
-        return Error::RolledBack("its locks are gone; it took longer than their time to live".to_string());
+        return Error::RolledBack("its locks were removed; it took longer than their time to live".to_string());
     }
     if let Some(lock) = error.locked {
         return Error::RolledBack(format!("locked by transaction {}", lock.lock_version));

@@ -8,7 +8,8 @@ use crate::keys::{KeyPair, Mode};
 use crate::scan::Remainder;
 use kontiki_proto::kvrpcpb::{self, KvPair, LockInfo};
 
-/// A scan of transactional keys that is answered in pages ([`Snapshot::scan_pages`]): all are of the snapshot's state.
+/// A scan of transactional keys that is answered in pages ([`Snapshot::scan_pages`]): all pages show the snapshot's
+/// state.
 pub struct SnapshotScan {
     snapshot: Snapshot,
     remainder: Remainder,
@@ -19,10 +20,11 @@ impl SnapshotScan {
         SnapshotScan { snapshot, remainder }
     }
 
-    /// The next pairs, at least one; `None` at the end. It may be called again after an error, and goes on where it was.
+    /// The next pairs, at least one; `None` at the end. It may be called again after an error, and continues where it
+    /// was.
     pub async fn next_page(&mut self) -> Result<Option<Vec<KeyPair>>> {
         let cluster = self.snapshot.cluster.clone();
-        // A long scan is many operations: each page has the whole time.
+        // A long scan is many operations: each page has the whole timeout.
         let mut backoff = cluster.backoff();
         while !self.remainder.is_finished() {
             let (region, part) = self.remainder.next(&cluster, Mode::Txn, &mut backoff).await?;

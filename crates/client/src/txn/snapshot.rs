@@ -13,14 +13,14 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// The transactional keys as they were at one timestamp: every read sees the same state. Locks in the way are
+/// The transactional keys as they were at one timestamp: every read sees the same state. Locks that block a read are
 /// resolved; a read waits for transactions that might still commit below the timestamp.
 #[derive(Clone)]
 pub struct Snapshot {
     pub(super) cluster: Arc<Cluster>,
     resolver: Arc<LockResolver>,
     ts: u64,
-    /// Transactions known to commit above the timestamp: their locks do not stop reads.
+    /// Transactions known to commit above the timestamp: their locks do not block reads.
     passed_over: Arc<Mutex<BTreeSet<u64>>>,
 }
 
@@ -112,9 +112,9 @@ impl Snapshot {
         self.scan_pages(start, end, limit, true).all().await
     }
 
-    /// The pairs with `start <= key < end`, at most `limit` of them, in pages of a bounded size: for ranges that are too
-    /// large to be held in memory. An empty `end` is unbounded; with `reverse` from the end down. Nothing is asked for
-    /// before [`SnapshotScan::next_page`].
+    /// The pairs with `start <= key < end`, at most `limit` of them, in pages of a bounded size: for ranges that are
+    /// too large for memory. An empty `end` is unbounded; with `reverse` from the end down. No request is sent before
+    /// [`SnapshotScan::next_page`].
     pub fn scan_pages(
         &self,
         start: impl Into<Bytes>,
@@ -129,7 +129,7 @@ impl Snapshot {
         Context { resolved_locks: self.passed_over.lock().iter().copied().collect(), ..Default::default() }
     }
 
-    /// Gets locks out of the way, or waits for them.
+    /// Resolves locks, or waits for them.
     pub(super) async fn clear(&self, locks: &[LockInfo], backoff: &mut Backoff) -> Result<()> {
         let pushed = self.resolver.resolve_all(locks, self.ts, backoff).await?.wait(backoff).await?;
         self.passed_over.lock().extend(pushed);

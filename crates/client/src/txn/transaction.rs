@@ -16,7 +16,7 @@ enum Change {
     /// A put of a key that must be absent.
     Insert(Bytes),
     Delete,
-    /// An insert taken back: the key must still be absent.
+    /// A deleted insert: the key must still be absent.
     MustBeAbsent,
 }
 
@@ -40,8 +40,8 @@ impl Change {
 }
 
 /// An optimistic transaction. Reads see the state at its beginning and its own writes. Writes stay in memory until
-/// [`Transaction::commit`], which fails with [`crate::Error::Conflict`] if anybody has committed one of the written
-/// keys since the beginning. Dropping it leaves nothing behind.
+/// [`Transaction::commit`], which fails with [`crate::Error::Conflict`] if another transaction has committed one of the
+/// written keys since the beginning. Dropping it has no effect on the cluster.
 pub struct Transaction {
     client: Client,
     snapshot: Snapshot,
@@ -118,8 +118,8 @@ impl Transaction {
         self.changes.insert(key, change);
     }
 
-    /// Sets a key that must not have a value; whether it has one is found out at the commit
-    /// ([`Error::AlreadyExists`]), except for this transaction's own writes.
+    /// Sets a key that must not have a value; this is checked at the commit ([`Error::AlreadyExists`]), except for this
+    /// transaction's own writes.
     pub fn insert(&mut self, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Result<()> {
         let (key, value) = (key.into(), value.into());
         let change = match self.changes.get(&key) {
@@ -131,7 +131,7 @@ impl Transaction {
         Ok(())
     }
 
-    /// Removes a key; it need not be there.
+    /// Removes a key; it need not exist.
     pub fn delete(&mut self, key: impl Into<Bytes>) {
         let key = key.into();
         let change = match self.changes.get(&key) {
@@ -141,10 +141,10 @@ impl Transaction {
         self.changes.insert(key, change);
     }
 
-    /// Makes all writes visible at one timestamp, or none. Answers that timestamp, or `None` if nothing was written.
+    /// Makes all writes visible at one timestamp, or none. Returns that timestamp, or `None` if nothing was written.
     ///
-    /// [`Error::Conflict`] and [`Error::RolledBack`]: begin again. [`Error::Undetermined`]: it may be committed.
-    /// Any other error: it is not and will not be.
+    /// [`Error::Conflict`] and [`Error::RolledBack`]: begin again. [`Error::Undetermined`]: it may be committed. Any
+    /// other error: it is not committed and will not be.
     pub async fn commit(self) -> Result<Option<u64>> {
         if self.changes.is_empty() {
             return Ok(None);
@@ -154,8 +154,8 @@ impl Transaction {
         committer.run().await.map(Some)
     }
 
-    /// How many stored pairs to fetch for `limit` visible ones: each own delete can hide one. If that many come, at
-    /// least `limit` of them stay visible, so nothing beyond the last one is needed.
+    /// The number of stored pairs to fetch for `limit` visible ones: each of the transaction's own deletes can hide
+    /// one. If that many are returned, at least `limit` of them stay visible, so nothing beyond the last one is needed.
     fn fetch_limit(&self, start: &Bytes, end: &Bytes, limit: usize) -> usize {
         limit.saturating_add(self.own(start, end).filter(|(_, change)| change.value().is_none()).count())
     }

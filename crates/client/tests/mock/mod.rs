@@ -22,7 +22,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 
 pub const STORES: u64 = 3;
 
-/// What goes wrong with one call.
+/// A fault of one call.
 #[derive(Clone)]
 pub enum Fault {
     Region(errorpb::Error),
@@ -72,7 +72,7 @@ pub struct State {
     pub locks: BTreeMap<Bytes, MockLock>,
     pub rollbacks: std::collections::BTreeSet<(Bytes, u64)>,
     pub clock: u64,
-    /// The placement driver's idea of every region's leader, if it is behind the times.
+    /// The leaders that the placement driver reports, if they are outdated.
     pub reported_leader: Option<u64>,
     pub faults: VecDeque<(&'static str, Fault)>,
     /// An answer of more pairs than this is too large.
@@ -86,7 +86,7 @@ impl State {
         self.faults.push_back((call, fault));
     }
 
-    /// The pairs, or the refusal to answer so many.
+    /// The pairs, or the refusal to return so many.
     fn fitting(&self, pairs: Vec<KvPair>) -> Result<Vec<KvPair>, KeyError> {
         let abort = format!("{} the bound", kontiki_proto::ANSWER_TOO_LARGE);
         if self.pairs_max.is_none_or(|max| pairs.len() <= max) {
@@ -105,7 +105,7 @@ impl State {
         self.faults.remove(at).map(|(_, fault)| fault)
     }
 
-    /// Cuts the region that holds the position; the right half gets a new id.
+    /// Splits the region that holds the position; the right half gets a new id.
     pub fn split(&mut self, position: impl Into<Bytes>) {
         let position = position.into();
         let id = self.regions.iter().map(|region| region.id).max().unwrap() + 1;
@@ -150,7 +150,7 @@ pub fn dead_address() -> (tokio::net::TcpSocket, String) {
     (socket, address)
 }
 
-/// For operations that shall run out of time: all that comes before must fit into it on a busy machine.
+/// For operations that are to time out: everything before must fit into it on a busy machine.
 pub const SHORT: Duration = Duration::from_secs(2);
 
 impl Mock {
@@ -174,7 +174,7 @@ impl Mock {
         Mock { state, endpoints }
     }
 
-    /// A client that does nothing behind the test's back.
+    /// A client without background work.
     pub async fn client(&self) -> Client {
         self.client_within(Duration::from_secs(60)).await
     }

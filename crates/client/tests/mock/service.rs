@@ -13,7 +13,7 @@ pub struct Node {
     pub state: Shared,
 }
 
-/// Where the keys of a request lie in the region table. The last one may be an exclusive end.
+/// The positions of a request's keys in the region table. The last one may be an exclusive end.
 enum Positions {
     Keys(Vec<Bytes>),
     Range { lower: Bytes, upper: Bytes },
@@ -79,7 +79,7 @@ impl Node {
         if let Err(error) = self.check(&state, &context.unwrap_or_default(), &positions) {
             return Ok(Response::new(refuse(error)));
         }
-        // Only what was done can lose its answer.
+        // Only the answer of an executed request can be lost.
         let lost = state.take_fault(call, |fault| matches!(fault, Fault::LoseAnswer));
         let answer = work(&mut state);
         match lost {

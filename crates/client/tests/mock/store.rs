@@ -1,4 +1,4 @@
-//! The mock's data: raw pairs, and a Percolator of the simplest kind.
+//! The mock's data: raw pairs, and a minimal Percolator.
 
 use super::State;
 use bytes::Bytes;
@@ -42,7 +42,7 @@ fn locked(key: &Bytes, lock: &MockLock) -> KeyError {
 
 impl State {
     pub fn timestamp(&mut self) -> u64 {
-        self.clock += 1 << 18; // One millisecond a timestamp: waiting makes locks expire.
+        self.clock += 1 << 18; // One millisecond per timestamp: waiting makes locks expire.
         self.clock
     }
 

@@ -1,8 +1,8 @@
-//! What travels between a node that is asked and the node that leads placement.
+//! Messages between the node that receives a call and the node that leads placement.
 //!
-//! Protobuf, derived in code: the tags are the layout, an absent field reads as zero or empty, and a tag is never
-//! given a second meaning. A command that this version does not know decodes as `None` and is refused as
-//! [`RefusalCode::Unsupported`], so nodes of different versions can live together for the time of an upgrade.
+//! Protobuf, derived in code: the tags are the layout, an absent field reads as zero or empty, and a tag is never given
+//! a second meaning. A command that this version does not know decodes as `None` and is refused as
+//! [`RefusalCode::Unsupported`], so nodes of different versions can run together during an upgrade.
 
 mod model;
 mod request;

@@ -12,7 +12,7 @@ pub struct Epoch {
 }
 
 impl Epoch {
-    /// Whether `self` has seen less than `other` in either count.
+    /// Whether `self` is behind `other` in either count.
     pub fn is_behind(&self, other: &Epoch) -> bool {
         self.conf_ver < other.conf_ver || self.version < other.version
     }
@@ -91,7 +91,7 @@ pub struct RegionInfo {
     /// Approximate number of keys.
     #[prost(uint64, tag = "5")]
     pub approximate_keys: u64,
-    /// Peers that the leader has not heard of for a while.
+    /// Peers from which the leader has received nothing for a while.
     #[prost(message, repeated, tag = "6")]
     pub down_peers: Vec<Peer>,
     /// Peers that are still catching up.
@@ -139,14 +139,14 @@ pub struct StoreStats {
 /// A store with its latest report.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct StoreInfo {
-    /// Who it is.
+    /// What identifies it.
     #[prost(message, required, tag = "1")]
     pub store: Store,
-    /// Its latest report; absent if this leader of placement has not heard of it yet.
+    /// Its latest report; absent if this placement leader has not received one yet.
     #[prost(message, optional, tag = "2")]
     pub stats: Option<StoreStats>,
-    /// How long it has been silent, in milliseconds: since its latest report, or, if this leader of placement has not heard
-    /// of it yet, since this leader began. Absent in the answer of an older leader that has not heard of it.
+    /// Milliseconds since its latest report, or, if this placement leader has not received one yet, since this leader
+    /// began. Absent in the answer of a leader of an older version that has not received one.
     #[prost(uint64, optional, tag = "3")]
     pub silent_ms: Option<u64>,
 }

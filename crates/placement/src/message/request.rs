@@ -19,10 +19,10 @@ pub enum Command {
     /// Fresh ids.
     #[prost(message, tag = "2")]
     AllocateIds(AllocateIds),
-    /// A store says that it lives.
+    /// A store reports that it is alive.
     #[prost(message, tag = "3")]
     StoreHeartbeat(StoreHeartbeat),
-    /// A region's leader says what it leads.
+    /// A region's leader reports the region.
     #[prost(message, tag = "4")]
     RegionHeartbeat(RegionHeartbeat),
     /// The region that holds a key.
@@ -80,7 +80,7 @@ pub struct AllocateIds {
 /// heartbeat repeats it.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct StoreHeartbeat {
-    /// Who reports.
+    /// The store that reports.
     #[prost(message, required, tag = "1")]
     pub store: Store,
     /// What it reports.
@@ -106,7 +106,7 @@ pub struct RegionHeartbeat {
     /// Approximate number of keys.
     #[prost(uint64, tag = "5")]
     pub approximate_keys: u64,
-    /// Peers that the leader has not heard of for a while.
+    /// Peers from which the leader has received nothing for a while.
     #[prost(message, repeated, tag = "6")]
     pub down_peers: Vec<Peer>,
     /// Peers that are still catching up.
@@ -147,7 +147,7 @@ pub struct ScanRegions {
     /// No region that starts at or after this key; empty is unbounded.
     #[prost(bytes = "bytes", tag = "2")]
     pub end_key: bytes::Bytes,
-    /// At most so many; 0 stands for [`crate::SCAN_REGIONS_MAX`], which also bounds larger limits.
+    /// The maximum number; 0 stands for [`crate::SCAN_REGIONS_MAX`], which also bounds larger limits.
     #[prost(uint32, tag = "3")]
     pub limit: u32,
 }

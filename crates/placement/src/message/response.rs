@@ -69,20 +69,20 @@ pub enum Outcome {
     Cluster(ClusterInfo),
 }
 
-/// Why nothing was done: by what the caller can do about it.
+/// Why nothing was done, classified by what the caller can do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
 #[repr(i32)]
 pub enum RefusalCode {
     /// A code that this version does not know, or a command or answer of a newer version.
     Unsupported = 0,
-    /// This node does not lead placement, or ceased to while the call waited: ask the leader. A call that was to
-    /// change something may have changed it all the same.
+    /// This node does not lead placement, or ceased to while the call waited: ask the leader. The change that the call
+    /// asked for may have happened anyway.
     NotLeader = 1,
     /// The cluster has not been given its first state.
     NotBootstrapped = 2,
     /// No such store.
     UnknownStore = 3,
-    /// No such region, or none known at that key at present.
+    /// No such region, or none is known at that key at the moment.
     UnknownRegion = 4,
     /// An argument is outside its range; the text names both.
     Invalid = 5,
@@ -90,7 +90,7 @@ pub enum RefusalCode {
     Busy = 6,
 }
 
-/// A refusal: a code for programs, a text for people.
+/// A refusal: a code for programs and a text for operators.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Refusal {
     /// A [`RefusalCode`]; read it with `code()`.
@@ -158,7 +158,7 @@ pub struct IdsGranted {
     pub count: u32,
 }
 
-/// A heartbeat was taken.
+/// A heartbeat was accepted.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct Accepted {}
 
@@ -186,7 +186,7 @@ pub struct SafePoint {
     pub safe_point: u64,
 }
 
-/// The cluster and who runs placement in it.
+/// The cluster and the stores that run placement in it.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ClusterInfo {
     /// The cluster's id, never 0.

@@ -39,8 +39,8 @@ fn leader() -> Group {
     let mut group = follower();
     group.campaign();
     for term in [4, 4] {
-        while let Some(round) = group.ready(Duration::ZERO, 0) {
-            group.persisted(round.number);
+        while let Some(ready_batch) = group.ready(Duration::ZERO, 0) {
+            group.persisted(ready_batch.number);
         }
         for kind in [18, 6] {
             let message = RaftMessage { kind, term, ..RaftMessage::default() };
@@ -80,15 +80,16 @@ prop_compose! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
-    /// Whatever arrives, the core does not panic: what no correct peer sends is refused before it gets there.
+    /// The core does not panic on any input: a message that no correct peer sends is refused before it reaches the
+    /// core.
     #[test]
     fn messages_of_any_content_are_survived(list in prop::collection::vec(messages(), 1..12), lead in any::<bool>()) {
         let mut group = if lead { leader() } else { follower() };
         for (from, message) in list {
             group.step(PeerId(from), message, &region(), Duration::ZERO);
-            while let Some(round) = group.ready(Duration::ZERO, 0) {
-                group.persisted(round.number);
-                if let Some(last) = round.committed.last() {
+            while let Some(ready_batch) = group.ready(Duration::ZERO, 0) {
+                group.persisted(ready_batch.number);
+                if let Some(last) = ready_batch.committed.last() {
                     group.applied(last.index);
                 }
             }
@@ -143,7 +144,7 @@ fn time_outs_come_from_our_own_generator() {
         ticks
     };
     let drawn: Vec<usize> = (0..50).map(campaign_ticks).collect();
-    assert_eq!(drawn, (0..50).map(campaign_ticks).collect::<Vec<_>>(), "the same seed, the same time-out");
+    assert_eq!(drawn, (0..50).map(campaign_ticks).collect::<Vec<_>>(), "the same seed gives the same timeout");
     assert!(drawn.iter().all(|ticks| (10..20).contains(ticks)));
     assert!(drawn.iter().any(|ticks| ticks != &drawn[0]), "different seeds differ");
 }

@@ -1,8 +1,8 @@
 //! A group's log in memory: the raft crate's storage.
 //!
-//! All entries above the truncation mark are here, so no method of the storage can fail for what the log holds, and the
-//! core never meets a storage error. Durability is the caller's: entries are here as soon as a Ready is taken, and raft
-//! is told of their persistence later.
+//! All entries above the truncation mark are here, so no method of the storage can fail, and the core never sees a
+//! storage error. Durability is the caller's responsibility: entries are here as soon as a Ready is taken, and raft is
+//! notified of their persistence later.
 //!
 //! Invariants: entries are consecutive from `truncated.index + 1`; `bytes` is the sum of their accounted sizes, and
 //! `unapplied_bytes` of those above `applied`.
@@ -32,9 +32,9 @@ pub(super) struct EntryLog {
     unapplied_bytes: usize,
     initial: HardState,
     members: ConfState,
-    /// What a follower that needs a snapshot can be sent.
+    /// The snapshot that can be sent to a follower that needs one.
     snapshot: Option<Snapshot>,
-    /// The follower for which the core asked for a snapshot that is not there.
+    /// The follower for which the core asked for a snapshot that does not exist.
     snapshot_wanted: Cell<Option<u64>>,
 }
 
@@ -124,7 +124,7 @@ impl EntryLog {
         }
     }
 
-    /// Forgets everything in favour of a received snapshot. Returns whether entries above it were dropped.
+    /// Replaces the log by a received snapshot. Returns whether entries above it were dropped.
     pub fn restore(&mut self, position: Position, members: ConfState) -> bool {
         assert!(position.index >= self.truncated.index, "a snapshot does not take the log back");
         assert!(position.term >= self.truncated.term, "terms only grow");
@@ -141,7 +141,7 @@ impl EntryLog {
 
     pub fn offer_snapshot(&mut self, snapshot: Option<Snapshot>) {
         let useful = |offered: &Snapshot| offered.get_metadata().index >= self.truncated.index;
-        assert!(snapshot.as_ref().is_none_or(useful), "the log goes on where an offered snapshot ends");
+        assert!(snapshot.as_ref().is_none_or(useful), "the log continues where an offered snapshot ends");
         self.snapshot = snapshot;
     }
 
@@ -172,7 +172,7 @@ impl Storage for EntryLog {
         max_size: impl Into<Option<u64>>,
         _context: GetEntriesContext,
     ) -> raft::Result<Vec<Entry>> {
-        debug_assert!(low <= high, "a range is not turned around");
+        debug_assert!(low <= high, "the start of a range is not above its end");
         let Some(start) = self.offset(low) else { return Err(StorageError::Compacted.into()) };
         if high > self.last() + 1 {
             return Err(StorageError::Unavailable.into());

@@ -1,10 +1,10 @@
-//! One raft group's consensus, behind a small face: nobody else names the raft crate.
+//! One raft group's consensus, behind a small API: no other module uses the raft crate.
 //!
-//! [`Group`] wraps the crate's `RawNode` and knows its edges (docs/internals/raftstore.md lists them with what is done
-//! about each):
+//! [`Group`] wraps the crate's `RawNode` and handles its pitfalls (docs/internals/raftstore.md lists them with the
+//! remedy for each):
 //!
-//! - election time-outs come from the thread's random source: every call that may change the role ends in
-//!   [`Group::settle`], which sets a time-out drawn from our own generator;
+//! - election timeouts come from the thread's random source: every call that may change the role ends in
+//!   [`Group::settle`], which sets a timeout drawn from our own generator;
 //! - a message that no correct peer sends can make the crate panic: [`Group::step`] refuses those first;
 //! - storage errors panic: the log is in memory and has none ([`log`]);
 //! - a restored snapshot does not move `applied`, and a campaign before it has moved panics: until the snapshot is
@@ -26,7 +26,7 @@ use raft::{RawNode, SnapshotStatus, StateRole};
 use std::time::Duration;
 use wire::{GroupState, RaftMessage, SnapshotInfo};
 
-/// A role, as far as others need to tell them apart.
+/// A role, as far as callers need to distinguish it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Follows, or waits for a leader.
@@ -37,7 +37,7 @@ pub enum Role {
     Leader,
 }
 
-/// A message on its way to another peer of the group.
+/// A message to another peer of the group.
 #[derive(Debug)]
 pub struct Outgoing {
     pub to: PeerId,
@@ -45,14 +45,14 @@ pub struct Outgoing {
     pub kind: OutgoingKind,
 }
 
-/// Which messages need more than being sent.
+/// The messages that need special treatment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutgoingKind {
-    /// Announces a snapshot file that must go first.
+    /// Announces a snapshot file that must be sent before it.
     Snapshot,
-    /// Tells a follower to campaign at once: the lease ends here.
+    /// Orders a follower to campaign at once: the lease ends here.
     TimeoutNow,
-    /// Asks for a vote because of that.
+    /// Asks for a vote because of such an order.
     VoteForTransfer,
     /// Promises nothing about the log.
     HeartbeatResponse,
@@ -60,21 +60,21 @@ pub enum OutgoingKind {
     Other,
 }
 
-/// What one Ready asks for.
+/// The content of one Ready.
 #[derive(Debug, Default)]
-pub struct Round {
+pub struct ReadyBatch {
     /// For [`Group::persisted`].
     pub number: u64,
-    /// A received snapshot took the log's place: everything before `snapshot.index` is gone. If `.1`, entries above
-    /// it were dropped too.
+    /// A received snapshot replaced the log: everything before `snapshot.index` is dropped. If `.1`, entries above it
+    /// were dropped too.
     pub snapshot: Option<(Position, bool)>,
     /// To be appended to the stream.
     pub entries: Vec<Entry>,
     /// Term or vote changed.
     pub vote_changed: bool,
-    /// May leave now.
+    /// May be sent now.
     pub messages: Vec<Outgoing>,
-    /// May leave when this round and all before it are persisted.
+    /// May be sent when this batch and all before it are persisted.
     pub persisted_messages: Vec<Outgoing>,
     /// Committed: to be applied in order.
     pub committed: Vec<Entry>,
@@ -90,10 +90,10 @@ pub struct Group {
     settled: (u64, StateRole),
     timeout_ticks: usize,
     election_ticks: usize,
-    /// A restored snapshot that is not persisted yet: its index, and the round that persists it. (The index alone would
-    /// not tell: a snapshot in the place of a lost one may end where the durable log ends.)
+    /// A restored snapshot that is not persisted yet: its index, and the Ready batch that persists it. (The index alone
+    /// is ambiguous: a snapshot that replaces a lost one may end where the durable log ends.)
     restoring: Option<(u64, u64)>,
-    /// Term and vote as of the last round.
+    /// Term and vote as of the last Ready batch.
     last_vote: (u64, u64),
 }
 
@@ -142,7 +142,7 @@ pub fn entry_from_wire(entry: wire::Entry) -> Result<Entry, &'static str> {
 }
 
 impl Group {
-    /// Starts from what was recovered. `applied` is the last index that need not be given out again.
+    /// Starts from what was recovered. `applied` is the last index that need not be handed out again.
     pub fn new(
         config: &Config,
         peer: PeerId,
@@ -196,8 +196,8 @@ impl Group {
         Ok(group)
     }
 
-    /// Replaces the time-out that the core drew from the thread's random source. It draws whenever term or role
-    /// change, and then so do we; setting ours each time makes its draw irrelevant.
+    /// Replaces the timeout that the core drew from the thread's random source. The core draws whenever term or role
+    /// change, and so does this; setting our own each time makes the core's draw irrelevant.
     fn settle(&mut self) {
         let now = (self.node.raft.term, self.node.raft.state);
         if self.settled != now {
@@ -220,7 +220,7 @@ impl Group {
             self.node.tick();
             self.settle();
         } else {
-            // Whoever asks for the vote gets it when the time has passed, although nothing begins here.
+            // A candidate that asks for the vote gets it when the time has passed, although no election begins here.
             self.node.raft.election_elapsed = self.node.raft.election_elapsed.max(self.election_ticks);
         }
     }
@@ -253,10 +253,10 @@ impl Group {
         Some(first_index)
     }
 
-    /// Appends a membership change at the leader; returns its index. `None`: this group does not lead, another change is
-    /// not applied yet, or leadership is being transferred; nothing was appended.
+    /// Appends a membership change at the leader; returns its index. `None`: this group does not lead, another change
+    /// is not applied yet, or leadership is being transferred; nothing was appended.
     pub fn propose_change(&mut self, context: Bytes, change: MemberChange) -> Option<u64> {
-        // The core would put an empty entry in the place of a second change.
+        // The core would replace a second change by an empty entry.
         if self.role() != Role::Leader || self.node.raft.has_pending_conf() {
             return None;
         }
@@ -266,12 +266,12 @@ impl Group {
         Some(index)
     }
 
-    /// The configuration changes: a committed entry that says so is being applied.
+    /// Changes the configuration: a committed membership change is being applied.
     pub fn apply_change(&mut self, change: MemberChange) -> Result<(), String> {
         self.node.apply_conf_change(&core_change(change)).map(|_| ()).map_err(|error| error.to_string())
     }
 
-    /// Asks for a read index, which comes back in [`Round::reads`] with `context` once a quorum confirmed the
+    /// Asks for a read index, which comes back in [`ReadyBatch::reads`] with `context` once a quorum confirmed the
     /// leadership, or never if leadership is lost. Only for a leader for which [`Group::committed_own_term`] is true.
     pub fn read_index(&mut self, context: u64) {
         assert!(self.role() == Role::Leader && self.committed_own_term(), "the core drops early read requests");
@@ -283,36 +283,36 @@ impl Group {
         self.node.ping();
     }
 
-    /// Asks the leader for a snapshot although the log reaches back far enough: the data below it is lost here. Nothing
-    /// happens without a leader, or before its first entry is here; to be repeated.
+    /// Asks the leader for a snapshot although the log reaches back far enough: the data below it is lost here. Does
+    /// nothing without a leader, or before the leader's first entry is here; the caller has to repeat it.
     pub fn request_snapshot(&mut self) {
         self.node.raft.pending_request_snapshot = raft::INVALID_INDEX;
         // The errors are those two reasons.
         let _ = self.node.request_snapshot();
     }
 
-    /// Index of a snapshot that the core accepted and that no round has taken yet.
+    /// Index of a snapshot that the core accepted and that no Ready batch contains yet.
     pub fn pending_snapshot(&self) -> Option<u64> {
         self.node.snap().map(|snapshot| snapshot.get_metadata().index)
     }
 
-    /// Hands leadership over.
+    /// Transfers leadership.
     pub fn transfer_leader(&mut self, to: PeerId) {
         self.node.transfer_leader(to.0);
         self.settle();
     }
 
-    /// Whether leadership is being handed over.
+    /// Whether leadership is being transferred.
     pub fn is_transferring(&self) -> bool {
         self.transfer_target().is_some()
     }
 
-    /// To whom leadership is being handed over.
+    /// The peer to which leadership is being transferred.
     pub fn transfer_target(&self) -> Option<PeerId> {
         self.node.raft.lead_transferee.map(PeerId)
     }
 
-    /// The latest time that is not after those of a whole quorum, by the configuration that is in force (joint or not).
+    /// The latest time that is not after those of a whole quorum, by the active configuration (joint or not).
     pub fn quorum_time(&self, time: impl Fn(PeerId) -> Duration) -> Duration {
         let members = self.node.raft.prs();
         let voters = members.conf().voters();
@@ -328,49 +328,52 @@ impl Group {
         self.quorum_time(|peer| Duration::from_secs(u64::from(member(peer)))) > Duration::ZERO
     }
 
-    /// Takes what there is to do, if anything. `now` and `void_through` (the leader's transfers that are void) are
-    /// stamped on heartbeats.
-    pub fn ready(&mut self, now: Duration, void_through: u64) -> Option<Round> {
+    /// Takes the pending work, if any. `now` and `void_through` (the leader's transfers that are void) are stamped on
+    /// heartbeats.
+    pub fn ready(&mut self, now: Duration, void_through: u64) -> Option<ReadyBatch> {
         if !self.node.has_ready() {
             return None;
         }
         let mut ready = self.node.ready();
-        let mut round = Round { number: ready.number(), ..Round::default() };
+        let mut ready_batch = ReadyBatch { number: ready.number(), ..ReadyBatch::default() };
         if !ready.snapshot().is_empty() {
             let metadata = ready.snapshot().get_metadata();
             let position = Position { index: metadata.index, term: metadata.term };
             let members = metadata.get_conf_state().clone();
             let dropped_above = self.node.mut_store().restore(position, members);
-            round.snapshot = Some((position, dropped_above));
-            self.restoring = Some((position.index, round.number));
+            ready_batch.snapshot = Some((position, dropped_above));
+            self.restoring = Some((position.index, ready_batch.number));
         }
-        round.entries = ready.take_entries();
-        self.node.mut_store().append(&round.entries);
+        ready_batch.entries = ready.take_entries();
+        self.node.mut_store().append(&ready_batch.entries);
         if let Some(hard_state) = ready.hs() {
             let vote = (hard_state.term, hard_state.vote);
-            round.vote_changed = vote != std::mem::replace(&mut self.last_vote, vote);
+            ready_batch.vote_changed = vote != std::mem::replace(&mut self.last_vote, vote);
         }
         let outgoing = |message| step::outgoing(message, now, void_through);
-        round.messages = ready.take_messages().into_iter().map(outgoing).collect();
-        round.persisted_messages = ready.take_persisted_messages().into_iter().map(outgoing).collect();
-        round.committed = ready.take_committed_entries();
-        round.reads = ready
+        ready_batch.messages = ready.take_messages().into_iter().map(outgoing).collect();
+        ready_batch.persisted_messages = ready.take_persisted_messages().into_iter().map(outgoing).collect();
+        ready_batch.committed = ready.take_committed_entries();
+        ready_batch.reads = ready
             .take_read_states()
             .into_iter()
             .filter_map(|read| Some((u64::from_be_bytes(read.request_ctx.try_into().ok()?), read.index)))
             .collect();
         self.node.advance_append_async(ready);
         assert_eq!(self.node.store().last(), self.last_index(), "everything taken is in the log");
-        debug_assert!(round.committed.windows(2).all(|pair| pair[0].index + 1 == pair[1].index));
-        assert!(round.committed.last().is_none_or(|last| last.index <= self.durable_index()), "durable before applied");
-        Some(round)
+        debug_assert!(ready_batch.committed.windows(2).all(|pair| pair[0].index + 1 == pair[1].index));
+        assert!(
+            ready_batch.committed.last().is_none_or(|last| last.index <= self.durable_index()),
+            "durable before applied"
+        );
+        Some(ready_batch)
     }
 
-    /// Rounds through `number` are durable.
+    /// Ready batches through `number` are durable.
     pub fn persisted(&mut self, number: u64) {
         self.node.on_persist_ready(number);
         if let Some((index, _)) = self.restoring.take_if(|(_, of)| *of <= number) {
-            assert!(self.node.raft.raft_log.persisted >= index, "the round of a snapshot makes it durable");
+            assert!(self.node.raft.raft_log.persisted >= index, "the batch of a snapshot makes it durable");
             if index > self.node.raft.raft_log.applied {
                 self.node.advance_apply_to(index);
             }
@@ -387,7 +390,7 @@ impl Group {
         self.node.mut_store().applied_through(index);
     }
 
-    /// Whether a restored snapshot awaits its persistence.
+    /// Whether a restored snapshot is not persisted yet.
     pub fn is_restoring(&self) -> bool {
         self.restoring.is_some()
     }
@@ -409,7 +412,7 @@ impl Group {
         }
     }
 
-    /// Whom this replica voted for in this term, or 0.
+    /// The peer that this replica voted for in this term, or 0.
     pub fn vote(&self) -> u64 {
         self.node.raft.vote
     }
@@ -490,7 +493,7 @@ impl Group {
         assert_eq!(self.node.store().truncated().index, index);
     }
 
-    /// A follower that waits for a snapshot that is not there (told once).
+    /// A follower that waits for a snapshot that does not exist (returned once).
     pub fn take_snapshot_wanted(&self) -> Option<PeerId> {
         self.node.store().take_snapshot_wanted().map(PeerId)
     }
@@ -500,7 +503,7 @@ impl Group {
         self.node.store().has_more_than(bytes, index)
     }
 
-    /// What a follower that needs a snapshot shall be sent, until further notice.
+    /// Sets the snapshot to send to a follower that needs one, until it is replaced.
     pub fn offer_snapshot(&mut self, info: Option<&SnapshotInfo>, region: &Region) {
         let snapshot = info.map(|info| {
             let mut snapshot = Snapshot::default();
@@ -514,7 +517,7 @@ impl Group {
         self.node.mut_store().offer_snapshot(snapshot);
     }
 
-    /// A snapshot reached a follower, or did not.
+    /// Reports whether a snapshot reached a follower.
     pub fn report_snapshot(&mut self, to: PeerId, ok: bool) {
         let status = if ok { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
         self.node.report_snapshot(to.0, status);

@@ -17,7 +17,7 @@ const TRANSFER_CONTEXT: &[u8] = b"CampaignTransfer";
 /// Bytes of each number that precedes the raft crate's context in heartbeats and their answers.
 const STAMP_BYTES: usize = 8;
 
-/// The last part of a heartbeat's journey: who confirmed the leadership, as of when the heartbeat was sent.
+/// The answer to a heartbeat: which peer confirmed the leadership, as of the time when the heartbeat was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeartbeatAck {
     pub from: PeerId,
@@ -25,7 +25,7 @@ pub struct HeartbeatAck {
     pub sent_at: Duration,
     /// The follower knows the leader's transfers through this number to be void.
     pub void_through: u64,
-    /// For how long, from a moment after `sent_at` on, the follower votes for nobody else.
+    /// For how long, from a moment after `sent_at` on, the follower votes for no other replica.
     pub promise: Duration,
 }
 
@@ -36,20 +36,20 @@ pub struct Transfer {
     pub number: u64,
 }
 
-/// What became of a message.
+/// The result of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stepped {
     /// Taken. A heartbeat's answer names the send time of its heartbeat.
     Taken(Option<HeartbeatAck>),
-    /// Not for this group now; nothing happened. Normal after faults.
+    /// Not for this group at the moment; it is ignored. Normal after faults.
     Ignored,
-    /// No correct peer sends this; nothing happened.
+    /// No correct peer sends this; it is ignored.
     Refused(&'static str),
 }
 
 fn message_type(kind: u32) -> Option<MessageType> {
     use MessageType::*;
-    // Only what peers send one another; proposals, reads and transfers are not forwarded between peers.
+    // Only messages between peers; proposals, reads and transfers are not forwarded between peers.
     let allowed = [
         MsgAppend,
         MsgAppendResponse,
@@ -111,14 +111,14 @@ impl RaftMessage {
         matches!(kind, Some(MessageType::MsgRequestVote | MessageType::MsgRequestPreVote))
     }
 
-    /// The transfer of leadership for which this asks for a vote, by its own account.
+    /// The transfer of leadership for which this asks for a vote, as the message says.
     pub fn vote_for_transfer(&self) -> Option<Transfer> {
         let asked = self.is_vote_request() && self.context == TRANSFER_CONTEXT;
-        // A candidate asks in the term after that of the leader which it was told to follow.
+        // A candidate asks in the term after that of the leader that ordered the transfer.
         asked.then(|| Transfer { term: self.term.saturating_sub(1), number: self.transfer })
     }
 
-    /// Makes a vote request for a transfer one like any other.
+    /// Turns a vote request for a transfer into an ordinary one.
     pub fn forget_transfer(&mut self) {
         self.context = Bytes::new();
     }
@@ -140,7 +140,7 @@ impl RaftMessage {
     }
 
     /// Bytes of the entries that this would add to a log which ends at `last_index`; `None` if it is no append, or one
-    /// that does not begin there: such a one repeats, replaces, or is refused.
+    /// that does not begin there: that one repeats or replaces entries, or is refused.
     pub fn extends(&self, last_index: u64) -> Option<usize> {
         let appends = message_type(self.kind) == Some(MessageType::MsgAppend) && self.index == last_index;
         let bytes =
@@ -159,8 +159,8 @@ impl RaftMessage {
         message_type(self.kind) == Some(MessageType::MsgAppend) && !self.entries.is_empty()
     }
 
-    /// The answer of a store that has no log for the replica which this leader's message is for: that it is empty. It says
-    /// nothing that a later answer could contradict, so there is nothing to remember.
+    /// The answer of a store that has no log for the replica which this leader's message is for: that it is empty. No
+    /// later answer can contradict it, so no state has to be kept.
     pub fn answer_of_an_empty_log(&self) -> Option<RaftMessage> {
         let (kind, reject) = match message_type(self.kind)? {
             MessageType::MsgAppend => (MessageType::MsgAppendResponse, true),
@@ -180,8 +180,8 @@ impl RaftMessage {
 }
 
 impl Group {
-    /// Takes a message from `from`, a peer of the group. `region` is what a snapshot brings along, `promise` what the
-    /// answer to a heartbeat promises.
+    /// Takes a message from `from`, a peer of the group. `region` is the descriptor that a snapshot contains, `promise`
+    /// the promise that the answer to a heartbeat makes.
     pub fn step(&mut self, from: PeerId, message: RaftMessage, region: &Region, promise: Duration) -> Stepped {
         let Some(kind) = message_type(message.kind) else {
             return Stepped::Refused("a message of a kind not for peers");
@@ -197,8 +197,9 @@ impl Group {
             Ok(converted) => converted,
             Err(why) => return Stepped::Refused(why),
         };
-        // While it asks for a snapshot the core answers no heartbeats, and goes on asking a leader of a later term, whose log
-        // may end before the index that it asks for. Neither may be: the lease needs the one, the request the other.
+        // While it asks for a snapshot the core answers no heartbeats, and continues to ask a leader of a later term,
+        // whose log may end before the index that it asks for. Both must be prevented: the lease needs the answers, and
+        // the request needs an index that is in the log.
         let asked_for = self.node.raft.pending_request_snapshot;
         if term > self.term() || kind == MessageType::MsgHeartbeat {
             self.node.raft.pending_request_snapshot = raft::INVALID_INDEX;
@@ -255,8 +256,8 @@ impl Group {
     }
 
     fn check_append(&self, message: &RaftMessage) -> Result<(), &'static str> {
-        // No log begins before position (1, 1). To the core term 0 is also that of an entry which is not there, and would
-        // match beyond the end of the log.
+        // No log begins before position (1, 1). To the core term 0 is also that of an entry which is not there, and
+        // would match beyond the end of the log.
         if message.log_term == 0 {
             return Err("an append that follows no entry");
         }

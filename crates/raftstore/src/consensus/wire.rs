@@ -1,4 +1,4 @@
-//! What travels between stores and what lies in log streams: our own protobuf messages, derived in code.
+//! The messages between stores and the records in log streams: our own protobuf messages, derived in code.
 //!
 //! The raft crate's parser never sees bytes from outside: bytes are decoded here, checked, and only then turned into
 //! the crate's types. Field numbers are part of the format; unknown fields are skipped, absent ones are zero.
@@ -52,8 +52,8 @@ pub struct RaftMessage {
     #[prost(uint64, tag = "11")]
     pub reject_hint: u64,
     /// Heartbeats: send time in nanoseconds of the leader's clock, number through which its transfers are void (8 bytes
-    /// big-endian each), then the raft crate's context. Their answers: length in nanoseconds of the promise they make (8
-    /// bytes big-endian), then the heartbeat's context. Votes: the raft crate's context.
+    /// big-endian each), then the raft crate's context. Their answers: length in nanoseconds of the promise they make
+    /// (8 bytes big-endian), then the heartbeat's context. Votes: the raft crate's context.
     #[prost(bytes = "bytes", tag = "12")]
     pub context: Bytes,
     #[prost(int64, tag = "13")]
@@ -63,7 +63,7 @@ pub struct RaftMessage {
     pub transfer: u64,
 }
 
-/// What a snapshot message says of its file.
+/// The description of the file in a snapshot message.
 #[derive(Clone, PartialEq, Message)]
 pub struct SnapshotInfo {
     #[prost(uint64, tag = "1")]
@@ -100,14 +100,14 @@ pub struct StoreMessage {
     pub version: u64,
     #[prost(message, optional, tag = "8")]
     pub raft: Option<RaftMessage>,
-    /// From a leader: the index through which every live replica's log is known to be the same. Followers may
-    /// truncate that far without costing anybody a snapshot.
+    /// From a leader: the index through which every live replica's log is known to be the same. Followers may truncate
+    /// through it without making a replica need a snapshot.
     #[prost(uint64, tag = "9")]
     pub replicated: u64,
-    /// The sender's log cannot be written at the moment.
+    /// The sender's log is not writable at the moment.
     #[prost(bool, tag = "10")]
     pub unwritable: bool,
-    /// From a follower: it has no room for entries now. Its heartbeat answers say when it has again.
+    /// From a follower: it has no capacity for entries now. Its heartbeat answers report when it has again.
     #[prost(bool, tag = "11")]
     pub full: bool,
 }
@@ -152,16 +152,17 @@ pub struct GroupState {
     /// A lower bound of the commit index.
     #[prost(uint64, tag = "3")]
     pub commit: u64,
-    /// Entries at or below are gone.
+    /// Entries at or below it are truncated.
     #[prost(uint64, tag = "4")]
     pub truncated_index: u64,
     /// The term of the entry at `truncated_index`.
     #[prost(uint64, tag = "5")]
     pub truncated_term: u64,
-    /// The snapshot whose file still plays the log's part: accepted, and not known to be installed and flushed.
+    /// The snapshot whose file still replaces a part of the log: accepted, and not known to be installed and flushed.
     #[prost(message, optional, tag = "6")]
     pub snapshot: Option<SnapshotInfo>,
-    /// The longest promise, in nanoseconds, that this replica can have made to a leader and not kept to its end.
+    /// The longest promise, in nanoseconds, that this replica can have made to a leader and that may not have ended
+    /// yet.
     #[prost(uint64, tag = "7")]
     pub promised_ns: u64,
 }

@@ -1,6 +1,6 @@
-//! The write path's second half: committed entries become one batch, and then answers.
+//! The second half of the write path: committed entries become one batch, and then answers.
 //!
-//! Deterministic: what is written follows from the entry and the region's descriptor alone.
+//! Deterministic: the batch depends on the entry and the region's descriptor only.
 
 use super::Peer;
 use crate::consensus::log::{Position, entry_bytes};
@@ -9,10 +9,10 @@ use crate::effect::Answer;
 use crate::error::Fault;
 use crate::meta::put_applied;
 use crate::outbox::{AppliedRegion, Outbox};
-use crate::proposal::{Verdict, judge};
+use crate::proposal::{ApplyDecision, decide_write};
 
 impl Peer {
-    /// Whether a snapshot's install stands before further entries.
+    /// Whether a snapshot's install has to finish before further entries are applied.
     pub(super) fn waits_for_install(&self) -> bool {
         self.incoming.as_ref().is_some_and(|incoming| !incoming.is_installed())
     }
@@ -22,12 +22,12 @@ impl Peer {
         self.hand_out_deferred(out);
     }
 
-    /// Whether no install stands before committed entries.
+    /// Whether no install has to finish before committed entries are applied.
     fn may_apply(&self) -> bool {
         !self.waits_for_install() || self.config.planted().apply_beside_install
     }
 
-    /// Hands out committed entries, a round at a time, until enough are on their way or an install stands before them.
+    /// Hands out committed entries, one round at a time, until enough are in flight or an install has to finish first.
     pub(super) fn hand_out_deferred(&mut self, out: &mut Outbox) {
         while !self.deferred.is_empty() && self.may_apply() && !self.has_enough_applies(out) {
             let mut bytes = 0;
@@ -45,7 +45,7 @@ impl Peer {
         }
     }
 
-    /// Puts entries into this poll's apply batch, and the position they lead to.
+    /// Adds entries, and the applied position after them, to this poll's apply batch.
     fn hand_out(&mut self, entries: Vec<Entry>, out: &mut Outbox) {
         let Some(last) = entries.last() else { return };
         let position = Position { index: last.index, term: last.term };
@@ -69,24 +69,24 @@ impl Peer {
         assert_eq!(entry.index, self.handed + 1, "entries are applied in order, each once");
         self.handed = entry.index;
         let proposed = self.take_proposal(entry.index, entry.term, out);
-        let verdict = match entry.get_entry_type() {
+        let decision = match entry.get_entry_type() {
             // A leader's first entry of its term.
             EntryType::EntryNormal if entry.context.is_empty() && entry.data.is_empty() => {
-                Ok(Verdict::Write(kontiki_engine::WriteBatch::new()))
+                Ok(ApplyDecision::Write(kontiki_engine::WriteBatch::new()))
             }
-            EntryType::EntryNormal => judge(&self.members, &entry.context, &entry.data),
+            EntryType::EntryNormal => decide_write(&self.members, &entry.context, &entry.data),
             EntryType::EntryConfChange => self.change_members(&entry),
-            // An empty one would leave a joint configuration; taking it for nothing would leave the group in it.
+            // An empty one would leave a joint configuration; ignoring it would keep the group in it.
             EntryType::EntryConfChangeV2 => {
                 Err("a membership change that this version does not know; upgrade this node".to_owned())
             }
         };
-        let answer = match verdict {
-            Ok(Verdict::Write(batch)) => {
+        let answer = match decision {
+            Ok(ApplyDecision::Write(batch)) => {
                 out.apply.append(&batch);
                 Answer::Ok { index: entry.index }
             }
-            Ok(Verdict::Refuse(error)) => Answer::Refused(error),
+            Ok(ApplyDecision::Refuse(error)) => Answer::Refused(error),
             Err(what) => {
                 let what = format!("entry {} of term {}: {what}", entry.index, entry.term);
                 out.fault = Some(Fault { region: self.region.id, what });

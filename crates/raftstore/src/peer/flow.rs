@@ -1,18 +1,20 @@
-//! How much a replica takes: flow control from the follower, and what waits for the engine.
+//! Flow control: how much a follower accepts from its leader, and how much waits for the engine.
 //!
-//! A follower whose applies do not get on would otherwise take, and acknowledge, whatever its leader sends, and hold it
-//! in memory without limit. So it takes an append only if there is room in the region and in the store
-//! ([`crate::memory`]); otherwise it stays silent, as if the message were lost, and says that it is full in all its
-//! messages. A leader sends no entries to a full follower. Heartbeats go on, so leases hold, and their answers tell when
-//! there is room; then the core finds out by a refused append where the follower's log ends.
+//! Without it, a follower whose applies make no progress would accept and acknowledge everything that its leader sends,
+//! and hold it in memory without limit. A follower therefore accepts an append only if the region and the store have
+//! capacity ([`crate::memory`]). Otherwise it does not answer, as if the message were lost, and reports in all its
+//! messages that it is full. A leader sends no entries to a full follower. Heartbeats continue, so leases hold, and
+//! their answers report when the follower has capacity again; then the core finds out by a refused append where the
+//! follower's log ends.
 //!
-//! An append that does not begin at the log's end is always taken: it repeats what is here, or replaces entries that can
-//! never be committed and so could never make room. So is one that brings the leader's first entry of its term, or what
-//! is before it (no more than the leader's log, which has a bound of its own): a leader commits what earlier ones left with
-//! that entry only, so without it a quorum that is full of what is not committed would stay full for ever. To a full
-//! follower an append goes without its entries: its answer says how far the follower's log matches, and that much of the
-//! commit index it may know. One append is taken whatever the bounds say if all else is applied, unless the store is far
-//! beyond its budget ([`crate::memory`]): then it waits for a flush.
+//! An append that does not begin at the log's end is always accepted: it repeats entries, or replaces entries that can
+//! never be committed and so would never be released. An append with the leader's first entry of its term, or with
+//! entries before it, is also always accepted (that is no more than the leader's log, which has its own bound): a
+//! leader commits the entries of earlier terms only with that entry, so without it a quorum that is full of uncommitted
+//! entries would stay full forever. An append to a full follower is sent without its entries: its answer says how far
+//! the follower's log matches, and the follower may learn the commit index up to there. If everything else is applied,
+//! one append is accepted regardless of the bounds, unless the store is far beyond its budget ([`crate::memory`]): then
+//! the append waits for a flush.
 
 use super::Peer;
 use crate::consensus::wire::RaftMessage;
@@ -22,25 +24,26 @@ use std::collections::{BTreeSet, VecDeque};
 
 #[derive(Default)]
 pub(super) struct Flow {
-    /// This region's share of the store's memory, as it was last counted.
+    /// This region's share of the store's memory budget, as last counted.
     accounted: usize,
-    /// Appends that were taken since.
+    /// Appends that were accepted since then.
     taken_bytes: usize,
-    /// Bytes of entries on their way to the engine, one number for each round.
+    /// Bytes of entries in flight to the engine, one number per apply round.
     pub(super) applying: VecDeque<usize>,
-    /// Followers without room, at the leader.
+    /// Full followers, at the leader.
     pub(super) full_followers: BTreeSet<PeerId>,
 }
 
 impl Peer {
-    /// Whether `bytes` more are too much beside what is not applied yet.
+    /// Whether `bytes` more exceed the limit on what is not applied yet.
     pub(super) fn is_full_for(&self, bytes: usize, out: &Outbox) -> bool {
         let waiting = self.group.unapplied_log_bytes() + self.flow.taken_bytes;
         let fills = waiting > 0 && (waiting + bytes > self.config.unapplied_bytes_max || out.memory.is_full_for(bytes));
         fills || out.memory.is_exhausted()
     }
 
-    /// What to tell the leader. An append's worth ahead, so that few are sent in vain.
+    /// Whether to report to the leader that this replica is full. One append ahead of the limit, so that few are sent
+    /// without effect.
     pub(super) fn is_full(&self, out: &Outbox) -> bool {
         !self.leads()
             && !self.config.planted().followers_unbounded
@@ -48,7 +51,7 @@ impl Peer {
             && self.is_full_for(self.config.append_bytes_max, out)
     }
 
-    /// Whether to take a message from the leader.
+    /// Whether to accept a message from the leader.
     pub(super) fn has_room_for(&mut self, raft: &RaftMessage, out: &mut Outbox) -> bool {
         let Some(bytes) = raft.extends(self.group.last_index()) else { return true };
         let is_needed = raft.precedes_first_of_term();
@@ -75,8 +78,8 @@ impl Peer {
         out.memory.replace(&mut self.flow.accounted, self.group.log_bytes() + applying + queued);
     }
 
-    /// Whether committed entries wait although no install is before them. A region without a round on its way is never
-    /// held up, so its next entries go out when that round has ended.
+    /// Whether committed entries wait although no install has to finish first. A region without an apply round in
+    /// flight never waits, so its next entries are handed out when that round has ended.
     pub(super) fn has_enough_applies(&self, out: &Outbox) -> bool {
         self.applies_in_flight > 0 && out.memory.applies_enough() && !self.config.planted().followers_unbounded
     }

@@ -1,27 +1,29 @@
-//! A leader whose log cannot be written hands its leadership over.
+//! A leader whose log cannot be written transfers its leadership.
 //!
-//! A full disk, or one that stalls, does not keep a leader from sending heartbeats, so nobody would depose it; but
-//! nothing that it proposes is ever applied. Its followers have its entries, since appends leave before the leader's own
-//! write, so a transfer needs no write of its own. While the log cannot be written this replica leads only until another
-//! one can be found, and neither campaigns nor follows an order to: a vote of its own could not become durable.
+//! A full or stalled disk does not keep a leader from sending heartbeats, so the followers would not depose it; but
+//! nothing that it proposes is ever applied. Its followers have its entries, because appends are sent before the
+//! leader's own write, so a transfer needs no write of the leader. While the log cannot be written, this replica leads
+//! only until another one can be found. It does not campaign, even when ordered to, because its own vote could not
+//! become durable.
 //!
-//! Whether it can be written is the driver's to say ([`crate::Event::LogWritable`]); every message between peers says
-//! it, too, so a leader knows of its followers. It hands over only if a quorum without it can write: an election needs
-//! durable votes, and without one the leader at least serves reads. If the target does not take over, the next one is
-//! tried after a pause, because each attempt costs the lease for an election time-out.
+//! The driver reports whether the log can be written ([`crate::Event::LogWritable`]); every message between peers
+//! contains it, too, so a leader knows the state of its followers. A leader transfers only if a quorum without it can
+//! write: an election needs durable votes, and without an election the leader at least serves reads. If the target does
+//! not become leader, the next one is tried after a delay, because each attempt costs the lease for one election
+//! timeout.
 
 use super::Peer;
 use crate::region::{self, PeerId};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// Election time-outs between attempts; one is what an attempt may take.
+/// Election timeouts between attempts; an attempt may take one.
 const PAUSE_ELECTIONS: u64 = 4;
 
 #[derive(Default)]
 pub(super) struct Handover {
     unwritable: bool,
-    /// Others whose last message said so.
+    /// Other peers whose last message reported this.
     unwritable_peers: BTreeSet<PeerId>,
     attempts: usize,
     next_tick: u64,
@@ -32,7 +34,7 @@ impl Peer {
     pub fn set_writable(&mut self, writable: bool) {
         self.handover.unwritable = !writable;
         self.handover.attempts = 0;
-        // Whatever made this disk fail may have made others fail: they get time to say so.
+        // The cause of this failure may affect other disks: their stores get time to report it.
         self.handover.next_tick = self.ticks + 2 * self.config.heartbeat_ticks as u64;
     }
 
@@ -40,12 +42,12 @@ impl Peer {
         !self.handover.unwritable
     }
 
-    /// Whether another peer has said that its log cannot be written.
+    /// Whether another peer has reported that its log cannot be written.
     pub(super) fn is_unwritable_at(&self, peer: PeerId) -> bool {
         self.handover.unwritable_peers.contains(&peer)
     }
 
-    /// What a message of another peer says of its log.
+    /// Records what a message of another peer says about its log.
     pub(super) fn learn_writable(&mut self, from: region::Peer, unwritable: bool) {
         if unwritable {
             self.handover.unwritable_peers.insert(from.id);
@@ -70,10 +72,14 @@ impl Peer {
             return;
         }
         let mut targets: Vec<_> = self.members.peers.iter().filter(|peer| able(peer.id)).copied().collect();
-        // Who has most of the log first: it needs least time.
+        // The follower with the longest log first: it needs the least time.
         targets.sort_by_key(|peer| std::cmp::Reverse(self.group.matched(peer.id)));
         let Some(target) = targets.get(self.handover.attempts % targets.len().max(1)).copied() else { return };
-        tracing::warn!(region = self.region.id.0, to = target.store.0, "the log cannot be written: handing over");
+        tracing::warn!(
+            region = self.region.id.0,
+            to = target.store.0,
+            "the log cannot be written: transferring the leadership"
+        );
         self.handover.attempts += 1;
         self.handover.next_tick = self.ticks + PAUSE_ELECTIONS * self.config.election_ticks as u64;
         self.group.transfer_leader(target.id);

@@ -1,22 +1,22 @@
 //! The leader's lease.
 //!
-//! Every heartbeat carries its send time by the leader's clock, and every acknowledgement brings it back, with the
-//! length of the promise that it makes ([`super::promise`], where the proof is). A follower's promise of length P to
-//! a heartbeat sent at s lets the leader count on that follower until s + [`Config::lease_of`]`(P)`. The lease holds
-//! until the latest time through which a quorum can be counted on: the core's own quorum, of both halves in a joint
-//! configuration. It is renewed by the heartbeats that are sent anyway, at the price of 24 bytes in each; an idle region
-//! costs nothing more.
+//! Every heartbeat carries its send time by the leader's clock, and every acknowledgement returns it, with the length
+//! of the promise that it makes ([`super::promise`], where the proof is). A follower's promise of length P to a
+//! heartbeat sent at s lets the leader count on that follower until s + [`Config::lease_of`]`(P)`. The lease holds
+//! until the latest time through which the leader can count on a quorum: the core's own quorum, of both halves in a
+//! joint configuration. It is renewed by the ordinary heartbeats, at a cost of 24 bytes in each; an idle region has no
+//! further cost.
 //!
-//! A transfer of leadership releases promises: its votes are given at once. Transfers are numbered from 1 in each term,
-//! when their order leaves. From then on only acknowledgements count that know this number to be void, and the leader
-//! declares it void when it has given the transfer up. So the lease comes back one round trip after that, from any
-//! quorum, whether the target lives or not; and an order or a vote request that was delayed in the network is refused
-//! by every follower that the lease rests on. *Rejected:* waiting for the target to confirm a later entry (a target that
-//! died costs the lease until it is back); a time limit in the order (needs a clock reading of every voter, and what was
-//! confirmed before still has to be thrown away).
+//! A transfer of leadership releases promises: followers vote for its target at once. Transfers are numbered from 1 in
+//! each term, when their order is sent. From then on only those acknowledgements count that know this number to be
+//! void, and the leader declares it void when it has given the transfer up. The lease is therefore available again one
+//! round trip later, from any quorum, whether the target is alive or not; and every follower that supports the lease
+//! refuses an order or a vote request that was delayed in the network. *Rejected:* waiting for the target to confirm a
+//! later entry (a target that died costs the lease until it is back); a time limit in the order (needs a clock reading
+//! of every voter, and what was confirmed before still has to be thrown away).
 //!
-//! The leader's own part needs no promise: whatever ends its leadership takes the lease away in the same poll, before
-//! any vote of it leaves.
+//! The leader itself needs no promise: any end of its leadership ends the lease in the same poll, before any vote of
+//! this replica is sent.
 //!
 //! [`Config::lease_of`]: crate::Config::lease_of
 
@@ -52,7 +52,7 @@ impl Lease {
         Lease { through_transfer, ..Lease::default() }
     }
 
-    /// A follower confirmed a heartbeat of this term with a promise that is worth `lease` to the leader.
+    /// A follower confirmed a heartbeat of this term with a promise on which the leader can count for `lease`.
     pub fn confirm(&mut self, ack: HeartbeatAck, now: Duration, lease: Duration) {
         // A time from the future is not ours.
         if ack.sent_at > now {
@@ -65,7 +65,7 @@ impl Lease {
         }
     }
 
-    /// An order to campaign leaves: returns the transfer's number.
+    /// An order to campaign is sent: returns the transfer's number.
     pub fn order(&mut self, to: PeerId) -> u64 {
         if self.target != Some(to) {
             self.target = Some(to);
@@ -77,7 +77,7 @@ impl Lease {
         self.ordered
     }
 
-    /// The transfer under way, by `target`, came to nothing. Returns whether there was one.
+    /// The transfer in progress, to `target`, failed. Returns whether there was one.
     fn give_up(&mut self, target: Option<PeerId>) -> bool {
         self.target.take_if(|ordered| target != Some(*ordered)).is_some()
     }
@@ -108,7 +108,7 @@ impl Peer {
         }
     }
 
-    /// Notices that a transfer was given up, and asks the followers at once to take note.
+    /// Detects that a transfer was given up, and informs the followers at once.
     pub(super) fn observe_transfer(&mut self) {
         if self.lease.give_up(self.group.transfer_target()) && self.leads() {
             self.group.ping();

@@ -1,32 +1,34 @@
 //! Changes of a region's replicas, one at a time.
 //!
-//! A change is a log entry of its own. The core counts by the new configuration from the moment at which the entry is handed
+//! A change is a separate log entry. The core uses the new configuration from the moment at which the entry is handed
 //! out for apply (`members`); the descriptor that readers see follows when the apply is visible (`region`).
 //!
 //! # Why a replica never stands for election with a configuration that is two changes old
 //!
-//! Configurations that are one change apart have a voter in common in any two of their majorities, so a leader elected by
-//! either has all that is committed by the other. Two changes apart they may not. After a crash a replica's configuration is
-//! that of its flushed data, and its log may hold any number of later changes. But:
+//! Configurations that are one change apart have a voter in common in any two of their majorities, so a leader elected
+//! by either has all that is committed by the other. Configurations that are two changes apart may not. After a crash a
+//! replica's configuration is that of its flushed data, and its log may hold any number of later changes. But:
 //!
-//! 1. A leader proposes a change only when it has applied the one before, so the message with an entry of change k + 1 says that
-//!    change k is committed. Both are recorded in one persist (`take_round` sets the state blob dirty with every such entry).
+//! 1. A leader proposes a change only when it has applied the one before, so a message with an entry of change k + 1
+//!    implies that change k is committed. Both are recorded in one persist (`take_ready` sets the state blob dirty with
+//!    every such entry).
 //! 2. The core does not stand for election while a change that it knows to be committed is not applied.
 //!
-//! So a replica whose log holds change k + 1 applies change k first, after a restart, too. One whose log does not hold it cannot
-//! win: the entry is on a majority of the configuration before, and with any majority of the one before that it has a voter in
-//! common, whose log is newer. *Rejected:* taking the configuration of the last entry in the log whether committed or not (what
-//! the core does when it is overwritten differs); the configuration in the state blob (a second place for what the descriptor
-//! says, and recovery would have to skip changes that it meets again).
+//! A replica whose log holds change k + 1 therefore applies change k first, after a restart, too. A replica whose log
+//! does not hold it cannot win: the entry is on a majority of the previous configuration, which has a voter in common
+//! with any majority of the configuration before that, and the log of this voter is newer. *Rejected:* taking the
+//! configuration of the last entry in the log whether committed or not (what the core does when it is overwritten
+//! differs); the configuration in the state blob (a second place for what the descriptor says, and recovery would have
+//! to skip changes that it meets again).
 //!
-//! The same overlap keeps leases apart: a leader's configuration is never older than that of a candidate, and at most one change
-//! newer.
+//! The same overlap keeps leases apart: a leader's configuration is never older than that of a candidate, and at most
+//! one change newer.
 //!
 //! # A replica that is removed
 //!
-//! It is told nothing more by the others, and their elections are none of its business: it does not know the configuration and
-//! cannot win. If it does learn of its removal, this node stops: today a replica is removed only when another directory has
-//! taken the place of its store's (docs/guide/replace-a-disk.md), and then this is the directory that was given up.
+//! The others send it no further messages and ignore its vote requests: it does not know the configuration and cannot
+//! win. If it does learn of its removal, this node stops: at present a replica is removed only when another directory
+//! has replaced that of its store (docs/guide/replace-a-disk.md), and then this is the replaced directory.
 
 use super::Peer;
 use crate::consensus::Entry;
@@ -35,7 +37,7 @@ use crate::error::RegionError;
 use crate::meta::put_region;
 use crate::outbox::Outbox;
 use crate::peer::Proposed;
-use crate::proposal::{Verdict, decide_change, encode_change};
+use crate::proposal::{ApplyDecision, decide_change, encode_change};
 use crate::region::{self, Epoch, MemberChange, PeerId, Region, Ticket};
 use kontiki_engine::WriteBatch;
 use std::sync::Arc;
@@ -73,17 +75,17 @@ impl Peer {
         index.ok_or_else(|| busy("another change of the members, or a transfer, is under way"))
     }
 
-    /// A committed change comes to be applied.
-    pub(super) fn change_members(&mut self, entry: &Entry) -> Result<Verdict, String> {
+    /// A committed change is applied.
+    pub(super) fn change_members(&mut self, entry: &Entry) -> Result<ApplyDecision, String> {
         let (change, changed) = match decide_change(&self.members, &entry.context)? {
             Ok(decided) => decided,
-            Err(refusal) => return Ok(Verdict::Refuse(refusal)),
+            Err(refusal) => return Ok(ApplyDecision::Refuse(refusal)),
         };
         if changed.peer(self.me.id).is_none() {
             let (store, peer) = (self.me.store, self.me.id);
             return Err(format!(
-                "replica {peer} was removed: another directory has taken the place of this one of store {store}, which is of \
-                 no more use; see docs/guide/replace-a-disk.md"
+                "replica {peer} was removed: another directory has replaced this one of store {store}, which cannot be \
+                 used any more; see docs/guide/replace-a-disk.md"
             ));
         }
         self.group.apply_change(change)?;
@@ -94,16 +96,17 @@ impl Peer {
         let mut batch = WriteBatch::new();
         put_region(&mut batch, &changed);
         self.changes.push_back((entry.index, changed));
-        Ok(Verdict::Write(batch))
+        Ok(ApplyDecision::Write(batch))
     }
 
-    /// Where a peer is.
+    /// The address of a peer.
     pub(super) fn address(&self, id: PeerId) -> Option<region::Peer> {
         self.members.peer(id).or_else(|| self.strangers.get(&id).copied())
     }
 
-    /// Whether to listen to a peer that has this `conf_version`. One that this replica's descriptor does not name is listened to
-    /// if its own is newer: it may lead, and what it says brings this replica forward. Otherwise it is one that was removed.
+    /// Whether to listen to a peer that has this `conf_version`. A peer that is not in this replica's descriptor is
+    /// listened to if its own descriptor is newer: it may lead, and its messages bring this replica up to date.
+    /// Otherwise it was removed.
     pub(super) fn knows(&mut self, from: region::Peer, conf_version: u64) -> bool {
         if self.members.peers.contains(&from) {
             return true;

@@ -58,13 +58,13 @@ impl Peer {
         }
     }
 
-    /// Whether this replica's vote is promised away.
+    /// Whether this replica has promised not to vote.
     pub(super) fn has_promised(&mut self, now: Duration) -> bool {
         self.promise.holds(now, self.group.leader().is_some())
     }
 
-    /// Stops what asks for a vote that is promised away, be it this replica's for another or for itself. `Some` with the
-    /// transfer that frees the vote, if one does. See [`super::promise`].
+    /// Refuses a message that asks for a vote that this replica has promised not to give, to another replica or to
+    /// itself. Returns `Some` with the transfer that permits the vote, if there is one. See [`super::promise`].
     fn admit_election(
         &mut self,
         from: region::Peer,
@@ -86,7 +86,7 @@ impl Peer {
         if raft.is_vote_request() {
             let transfer = raft.vote_for_transfer().filter(|transfer| self.is_ordered(*transfer));
             if transfer.is_none() {
-                // Late, or not of the leader that was promised the vote: a request like any other.
+                // Late, or not from the leader that holds the promise: an ordinary request.
                 raft.forget_transfer();
             }
             return (!has_promised || transfer.is_some()).then_some(transfer);
@@ -94,8 +94,8 @@ impl Peer {
         Some(None)
     }
 
-    /// Whether the leader to whom this replica made its promise (or this replica, if it leads) has ordered the transfer
-    /// and not given it up.
+    /// Whether the leader that holds this replica's promise (or this replica, if it leads) has ordered the transfer and
+    /// not given it up.
     fn is_ordered(&self, transfer: Transfer) -> bool {
         if self.leads() {
             transfer.term == self.group.term() && transfer.number > self.lease.void_through()
@@ -104,7 +104,7 @@ impl Peer {
         }
     }
 
-    /// Does something to the group that may make it vote; asserts that the vote was free.
+    /// Does something to the group that may make it vote; asserts that the vote was permitted.
     pub(super) fn voting<T>(
         &mut self,
         now: Duration,
@@ -116,7 +116,7 @@ impl Peer {
         let result = act(&mut self.group);
         let after = (self.group.term(), self.group.vote());
         if after != before && after.1 != 0 {
-            assert!(!has_promised || transfer.is_some(), "no vote leaves that is promised away");
+            assert!(!has_promised || transfer.is_some(), "no vote is sent against a promise");
             self.promise.release();
         }
         result

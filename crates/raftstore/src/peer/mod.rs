@@ -1,8 +1,8 @@
-//! One replica of one region: what lies between the events of a store and its raft group.
+//! One replica of one region: the layer between the events of a store and its raft group.
 //!
-//! The way of a proposal: admitted and queued ([`propose`]) -> all that queued since the last poll appended at once ->
-//! persisted and sent ([`round`]) -> committed -> checked again and put into the apply batch ([`apply`]) -> visible ->
-//! answered. Its ticket moves along and is answered exactly once, whatever happens on the way.
+//! The path of a proposal: admitted and queued ([`propose`]) -> all that queued since the last poll appended at once ->
+//! persisted and sent ([`ready`]) -> committed -> checked again and put into the apply batch ([`apply`]) -> visible ->
+//! answered. Its ticket moves along and is answered exactly once in every case.
 //!
 //! Invariants, asserted where they could break: entries are handed to apply in order without gap or repetition;
 //! applied <= handed <= committed <= last; truncated <= flushed applied, or an unflushed snapshot's file holds the
@@ -17,8 +17,8 @@ mod message;
 mod promise;
 mod propose;
 mod reads;
+mod ready;
 pub(crate) mod receive;
-mod round;
 mod serve;
 mod truncate;
 
@@ -53,13 +53,13 @@ struct Proposed {
     bytes: usize,
 }
 
-/// Rounds on their way to disk.
+/// Ready batches in flight to disk.
 struct Outstanding {
     persist: PersistId,
     /// The last Ready that is durable with this persist.
     number: u64,
     vote_changed: bool,
-    /// Leave when it is durable.
+    /// Sent when it is durable.
     messages: Vec<(StoreId, Bytes)>,
 }
 
@@ -67,7 +67,7 @@ struct Outstanding {
 struct Leading {
     term: u64,
     since_tick: u64,
-    /// Own-term entry applied, and said so.
+    /// The own-term entry is applied, and this is reported.
     announced: bool,
 }
 
@@ -76,11 +76,11 @@ pub(crate) struct Peer {
     config: Arc<Config>,
     /// As far as it is visible to readers.
     region: Arc<Region>,
-    /// As of `handed`: by these replicas the core counts.
+    /// As of `handed`: the core counts quorums over these replicas.
     members: Arc<Region>,
     /// Descriptors that become visible with the applied index.
     changes: VecDeque<(u64, Arc<Region>)>,
-    /// Peers that descriptors newer than `members` name, as their messages say.
+    /// Peers of descriptors newer than `members`, as their messages say.
     strangers: BTreeMap<PeerId, region::Peer>,
     me: region::Peer,
     group: Group,
@@ -101,14 +101,14 @@ pub(crate) struct Peer {
     /// Given out for apply (or to be, by `deferred`).
     handed: u64,
     applies_in_flight: usize,
-    /// Committed entries that wait for a snapshot's install, or for earlier ones on their way to the engine.
+    /// Committed entries that wait for a snapshot's install, or for earlier ones in flight to the engine.
     deferred: VecDeque<Entry>,
     flow: flow::Flow,
 
     leading: Option<Leading>,
     lease: lease::Lease,
     handover: handover::Handover,
-    /// What this replica owes the leader that it follows.
+    /// The promise to the leader that this replica follows.
     promise: promise::Promise,
     /// The transfer for which it campaigns, or did last.
     campaigned_for: Option<Transfer>,
@@ -118,7 +118,7 @@ pub(crate) struct Peer {
     serving: serve::Serving,
 
     flushed: u64,
-    /// As told by the leader: every live replica has the log through here.
+    /// As reported by the leader: every live replica has the log through here.
     replicated: u64,
     truncations: VecDeque<u64>,
 
@@ -132,7 +132,7 @@ pub(crate) struct Recovered {
     pub group: Group,
     pub applied: Position,
     pub incoming: Option<receive::Incoming>,
-    /// The longest promise that earlier lives may have made.
+    /// The longest promise that earlier processes may have made.
     pub promised: Duration,
 }
 
@@ -222,7 +222,7 @@ impl Peer {
         }
     }
 
-    /// After a start: if nobody else could lead, there is no need to wait for a time-out.
+    /// After a start: if no other replica could lead, there is no need to wait for a timeout.
     pub fn campaign_if_alone(&mut self) {
         if self.is_sole_voter() && self.promise.never_made() {
             self.group.campaign();
@@ -241,16 +241,16 @@ impl Peer {
         }
     }
 
-    /// Does everything there is to do now.
+    /// Does all pending work.
     pub fn poll(&mut self, out: &mut Outbox) {
         self.observe_role(out);
         self.observe_transfer();
         self.flush_proposals(out);
         self.flush_reads();
         self.hand_out_deferred(out);
-        while let Some(round) = self.group.ready(out.now, self.lease.void_through()) {
+        while let Some(ready_batch) = self.group.ready(out.now, self.lease.void_through()) {
             self.observe_role(out);
-            self.take_round(round, out);
+            self.take_ready(ready_batch, out);
             if out.fault.is_some() {
                 return;
             }
@@ -264,7 +264,7 @@ impl Peer {
         self.check_invariants(out);
     }
 
-    /// Notices that leadership came or went since the last look.
+    /// Detects that leadership was gained or lost since the last call.
     fn observe_role(&mut self, out: &mut Outbox) {
         let term = self.group.term();
         if self.leading.as_ref().is_some_and(|leading| !self.leads() || leading.term != term) {
@@ -291,7 +291,7 @@ impl Peer {
         self.flow.full_followers.clear();
     }
 
-    /// Brings [`crate::Readers`] up to date, and tells of leaders that came and went.
+    /// Updates [`crate::Readers`], and reports changes of the leader.
     fn publish(&mut self, out: &mut Outbox) {
         let leads = self.leading.is_some();
         let at_once = self.config.planted().readable_at_once;

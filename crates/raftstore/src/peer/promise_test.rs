@@ -6,11 +6,11 @@ fn config(election_ticks: usize) -> Config {
     Config { election_ticks, tick_interval: 100 * MS, ..Config::default() }
 }
 
-/// A replica whose bound is on record already.
+/// A replica whose bound is already recorded.
 fn recorded(config: &Config) -> Promise {
     let mut promise = Promise::recovered(Duration::ZERO, Planted::default());
     promise.make(3, 0, Duration::ZERO, Duration::ZERO, config);
-    let length = promise.due_record(Duration::ZERO, config).expect("it fell short");
+    let length = promise.due_record(Duration::ZERO, config).expect("the bound was too low");
     promise.record(length, PersistId(4));
     promise.persisted(PersistId(4));
     promise
@@ -20,7 +20,7 @@ fn recorded(config: &Config) -> Promise {
 fn nothing_is_promised_before_its_length_is_durable() {
     let config = config(10);
     let mut promise = Promise::recovered(Duration::ZERO, Planted::default());
-    assert!(promise.never_made() && promise.due_record(Duration::ZERO, &config).is_none(), "nobody asked");
+    assert!(promise.never_made() && promise.due_record(Duration::ZERO, &config).is_none(), "no leader asked");
     assert_eq!(promise.length(&config), Duration::ZERO);
     promise.make(3, 0, 5 * MS, Duration::ZERO, &config);
     assert!(!promise.holds(6 * MS, true));

@@ -1,4 +1,4 @@
-//! The write path's first half: admission, the queue, and what becomes of tickets when leadership ends.
+//! The first half of the write path: admission, the queue, and the answers to tickets when leadership ends.
 
 use super::{Peer, Proposed, Queued};
 use crate::effect::Answer;
@@ -36,7 +36,7 @@ impl Peer {
             let bytes_max = self.config.proposal_bytes_max as u64;
             return Err(RegionError::EntryTooLarge { region: self.region.id, bytes: bytes as u64, bytes_max });
         }
-        // Earlier leaderships may have left entries that nobody here waits for.
+        // Earlier leaderships may have left entries for which no ticket is open here.
         let unapplied_bytes = self.unapplied_bytes.max(self.group.unapplied_log_bytes());
         if unapplied_bytes + bytes > self.config.unapplied_bytes_max {
             let reason = format!(
@@ -52,7 +52,7 @@ impl Peer {
             return Err(RegionError::ServerIsBusy { region: self.region.id, reason });
         }
         if self.group.is_transferring() {
-            // Nobody can take it now: the client looks for the leader again, after a pause.
+            // No replica can accept it now: the client looks for the leader again, after a backoff.
             return Err(RegionError::NotLeader { region: self.region.id, leader: None });
         }
         Ok(())
@@ -77,7 +77,7 @@ impl Peer {
         let early = self.config.planted().acknowledge_before_quorum;
         let rest = self.queue.split_off(count);
         if self.config.planted().proposal_term_not_checked {
-            // What an earlier leadership left above the log's end.
+            // Proposals of an earlier leadership above the log's end.
             let ends = self.proposals.partition_point(|left| left.index < first_index);
             for left in self.proposals.split_off(ends) {
                 self.forget(left, Answer::Dropped, out);
@@ -108,8 +108,8 @@ impl Peer {
         }
     }
 
-    /// Leadership ended: proposals above `committed` may or may not be applied one day. Those at or below it are
-    /// decided: apply will show whether they are the entries that were committed.
+    /// Leadership ended: proposals above `committed` may or may not be applied later. Those at or below it are decided:
+    /// apply will show whether they are the entries that were committed.
     pub(super) fn drop_proposals_above(&mut self, committed: u64, out: &mut Outbox) {
         if self.config.planted().proposal_term_not_checked {
             return;
@@ -120,7 +120,7 @@ impl Peer {
         }
     }
 
-    /// Answers proposals through `index` that will not be seen at apply, because a snapshot holds their fate.
+    /// Answers proposals through `index` that will not be seen at apply, because a snapshot contains their outcome.
     pub(super) fn drop_all_proposals(&mut self, out: &mut Outbox) {
         while let Some(proposed) = self.proposals.pop_front() {
             self.forget(proposed, Answer::Dropped, out);
@@ -135,8 +135,8 @@ impl Peer {
         }
     }
 
-    /// The proposal whose entry is committed at (index, term), if it was made here. Proposals that lost their place to
-    /// another entry are answered: they never happen.
+    /// The proposal whose entry is committed at (index, term), if it was made here. Proposals that were superseded by
+    /// another entry are answered: they never take effect.
     pub(super) fn take_proposal(&mut self, index: u64, term: u64, out: &mut Outbox) -> Option<Proposed> {
         while self.proposals.front().is_some_and(|proposed| proposed.index <= index) {
             let proposed = self.proposals.pop_front().expect("just seen");

@@ -11,7 +11,7 @@ use crate::outbox::Outbox;
 use crate::region::{Epoch, Ticket};
 use std::collections::BTreeMap;
 
-/// Requests to the core at a time: further barriers share the next one. Bounds the core's table.
+/// Maximum number of requests to the core at a time: further barriers share the next one. Bounds the core's table.
 const REQUESTS_MAX: usize = 16;
 
 #[derive(Default)]

@@ -2,18 +2,18 @@
 //!
 //! | stage | on disk | a crash now leads to |
 //! |---|---|---|
-//! | accepted | the file | nothing: recovery does not know it, the file is removed, the leader sends again |
-//! | restoring | the persist that truncates the stream is on its way | either of its neighbours |
+//! | accepted | the file | nothing: recovery ignores and removes the file, the leader sends again |
+//! | restoring | the persist that truncates the stream is in flight | the row before or the row after |
 //! | ready, installing | the stream is truncated through the snapshot, whose name is in the state blob | installed again from the file: applied < truncated |
 //! | installed | the data is visible, in memory | installed again from the file |
 //! | flushed | the data is in tables | the file is not needed: removed |
 //! | lost | the file is missing or damaged | found again at the next install; another snapshot is asked for |
 //!
-//! So the file plays the log's part for the data it holds, and a half-installed state is never trusted. Files have names
-//! that are used once ([`crate::snapshot::FileId`]), so a removal cannot hit a file that arrives later.
+//! The file replaces the log for the data that it holds, and a half-installed state is never used. Names of files are
+//! used once ([`crate::snapshot::FileId`]), so a removal cannot affect a file that arrives later.
 //!
-//! A replica that waits for an install, or has lost the file, follows and votes (its log is whole) but never stands for
-//! election: as leader it could neither apply nor serve.
+//! A replica that waits for an install, or has lost the file, follows and votes (its log is complete) but never stands
+//! for election: as leader it could neither apply nor serve.
 
 use super::Peer;
 use crate::consensus::log::Position;
@@ -43,12 +43,12 @@ enum Stage {
 pub(crate) struct Incoming {
     pub file: SnapshotFile,
     stage: Stage,
-    /// Files of earlier snapshots that this one makes superfluous once it is restored.
+    /// Files of earlier snapshots that are not needed once this one is restored.
     superseded: Vec<FileId>,
 }
 
 impl Incoming {
-    /// As found at recovery: the stream is truncated, the data is not (wholly) there.
+    /// As found at recovery: the stream is truncated, the data is missing or incomplete.
     pub fn recovered(file: SnapshotFile) -> Incoming {
         Incoming { file, stage: Stage::Ready, superseded: Vec::new() }
     }
@@ -63,20 +63,21 @@ impl Incoming {
 }
 
 impl Peer {
-    /// A snapshot message whose file is here.
+    /// A snapshot message whose file has arrived.
     pub fn snapshot_received(&mut self, from: region::Peer, raft: RaftMessage, file: SnapshotFile, out: &mut Outbox) {
         let lost = self.has_lost_snapshot();
         let busy = self.waits_for_install() && !lost;
-        // In the place of a lost file a snapshot must hold all that the log above the file holds: that is acknowledged.
+        // A snapshot that replaces a lost file must contain everything that the log above the file contains, because
+        // that is acknowledged.
         let short = lost && file.id.index < self.group.last_index();
         if busy || short || file.region.peer(self.me.id) != Some(self.me) {
-            // The leader sends again when it finds this replica still behind.
+            // The leader sends again when it sees that this replica is still behind.
             return self.discard(file.name(), out);
         }
         let index = file.id.index;
         let stepped = self.group.step(from.id, raft, &file.region, Duration::ZERO);
         if !matches!(stepped, Stepped::Taken(_)) || self.group.pending_snapshot() != Some(index) {
-            // Stale, or the log already matches it: raft has answered what there is to say.
+            // Stale, or the log already matches it: raft has already answered.
             return self.discard(file.name(), out);
         }
         let mut superseded = Vec::new();
@@ -104,12 +105,12 @@ impl Peer {
         incoming.flat_map(|incoming| incoming.superseded.iter().copied().chain([incoming.file.name()]))
     }
 
-    /// Whether the file of an accepted snapshot is gone: only another snapshot brings this replica forward.
+    /// Whether the file of an accepted snapshot is lost: only another snapshot brings this replica up to date.
     pub fn has_lost_snapshot(&self) -> bool {
         self.incoming.as_ref().is_some_and(Incoming::is_lost)
     }
 
-    /// Asks for a snapshot in the place of a lost one, again and again: the request may be lost, too.
+    /// Asks for a snapshot that replaces a lost one, repeatedly: the request may be lost, too.
     pub(super) fn tick_lost(&mut self) {
         if self.has_lost_snapshot() && self.ticks.is_multiple_of(self.config.heartbeat_ticks as u64) {
             self.group.request_snapshot();
@@ -132,7 +133,7 @@ impl Peer {
         self.truncations.clear();
         let stream = StreamId(self.region.id.0);
         if dropped_above {
-            // What lies above belongs to another history: an append of nothing drops it.
+            // The entries above belong to another history: an empty append drops them.
             out.streams.push(StreamOp::Append { stream, first_index: position.index + 1, entries: Vec::new() });
         }
         out.streams.push(StreamOp::Truncate { stream, through_index: position.index });

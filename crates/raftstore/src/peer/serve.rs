@@ -1,14 +1,14 @@
-//! The sending side of snapshots: have an engine view taken when a follower needs one, stream from it, drop it.
+//! The sending side of snapshots: take an engine view when a follower needs one, stream from it, release it.
 //!
 //! Nothing is written to this store's disk: a view is taken in microseconds and read while it is sent. One view serves
 //! every follower until the log is truncated past it or no follower has asked for a while.
 //!
-//! *The log is held* from the order to take the view on until the follower has caught up ([`Serving::lowest_in_use`]): a
-//! follower that is given a snapshot and then finds that the log begins above it needs another one, and under a steady
-//! load the next, for ever. The hold is bounded in space by [`crate::Config::snapshot_log_bytes_max`] and the store's
-//! budget, and in time: a send that makes no progress ends (the transport sees to that), and so does the wait for a
-//! follower whose log makes none. A store whose send failed, or whose disk cannot be written, is left alone for a while,
-//! so no view is taken that cannot be of use.
+//! *The log is retained* from the order to take the view until the follower has caught up ([`Serving::lowest_in_use`]):
+//! a follower that receives a snapshot and then finds that the log begins above it needs another one, and under a
+//! steady load yet another, without end. The retention is bounded in space by [`crate::Config::snapshot_log_bytes_max`]
+//! and the store's budget, and in time: the transport ends a send that makes no progress, and the retention for a
+//! follower whose log makes no progress ends, too. After a failed send to a store, or while its disk cannot be written,
+//! no view is taken for it for a while.
 
 use super::Peer;
 use crate::consensus::wire::SnapshotInfo;
@@ -21,32 +21,32 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
-/// Ticks until a send to a store is tried again after its first failure; doubled with each further one.
+/// Backoff in ticks after the first failed send to a store; doubled with each further failure.
 const RETRY_TICKS: u64 = 5;
-/// The most doublings: with ticks of 100 ms, half a minute.
+/// The maximum number of doublings: with ticks of 100 ms, half a minute.
 const RETRY_DOUBLINGS_MAX: u32 = 6;
 
 #[derive(Default)]
 pub(super) struct Serving {
-    /// A view that was asked for, and the index that it will hold at least.
+    /// A view that was requested, and the minimum index that it will contain.
     preparing: Option<(ViewId, u64)>,
     /// On offer to followers.
     current: Option<(ViewId, SnapshotHead)>,
     sends: BTreeMap<ViewId, Sends>,
-    /// Followers that have a snapshot and not yet what came after it.
+    /// Followers that have a snapshot but not yet the entries after it.
     catching_up: BTreeMap<PeerId, CatchUp>,
     failures: BTreeMap<PeerId, Failures>,
     idle_ticks: u64,
 }
 
-/// What is being sent from a view.
+/// A send from a view.
 struct Sends {
     index: u64,
     to: BTreeMap<StoreId, PeerId>,
 }
 
 struct CatchUp {
-    /// The follower's log is known through here, by the snapshot or by its own account.
+    /// The follower's log is known through here, by the snapshot or by its own messages.
     through: u64,
     /// When that last changed.
     since_tick: u64,
@@ -54,15 +54,15 @@ struct CatchUp {
     is_confirmed: bool,
 }
 
-/// Sends to a follower that failed in a row.
+/// Consecutive failed sends to a follower.
 struct Failures {
     count: u32,
     retry_tick: u64,
 }
 
 impl Serving {
-    /// The indices from which the log is held: each follower that is brought forward by a snapshot will need what is above
-    /// one of them.
+    /// The indices from which the log is retained: each follower that is catching up by a snapshot will need the
+    /// entries above one of them.
     fn holds(&self) -> impl Iterator<Item = u64> + '_ {
         let preparing = self.preparing.iter().map(|(_, index)| *index);
         let current = self.current.iter().map(|(_, head)| head.id.index);
@@ -71,13 +71,13 @@ impl Serving {
         preparing.chain(current).chain(sends).chain(catching_up)
     }
 
-    /// The lowest index from which the log is of use to a follower. One below the log's beginning is of none: that follower
-    /// needs another snapshot.
+    /// The lowest index from which a follower needs the log. An index below the log's beginning does not count: that
+    /// follower needs another snapshot.
     pub fn lowest_in_use(&self, truncated: u64) -> Option<u64> {
         self.holds().filter(|index| *index >= truncated).min()
     }
 
-    /// How many followers are brought forward from indices in the range, by a send or on their own.
+    /// The number of followers that catch up from indices in the range, by a send or by themselves.
     fn followers_from(&self, range: Range<u64>) -> usize {
         let sends = self.sends.values().filter(|sends| range.contains(&sends.index)).map(|sends| sends.to.len());
         sends.sum::<usize>() + self.catching_up.values().filter(|state| range.contains(&state.through)).count()
@@ -95,7 +95,7 @@ impl Serving {
 }
 
 impl Peer {
-    /// Orders a view if the core missed a snapshot.
+    /// Orders a view if the core needed a snapshot and had none.
     pub(super) fn want_snapshot(&mut self, out: &mut Outbox) {
         let Some(to) = self.group.take_snapshot_wanted() else { return };
         let able = self.leading.is_some() && self.serving.preparing.is_none() && !self.waits_for_install();
@@ -106,7 +106,8 @@ impl Peer {
         }
     }
 
-    /// Whether a follower can be expected to take a snapshot now. Otherwise the core asks again with its next answer.
+    /// Whether a follower can be expected to accept a snapshot now. Otherwise the core asks again with the follower's
+    /// next answer.
     fn is_worth_a_snapshot(&self, to: PeerId) -> bool {
         !self.serving.pauses(to, self.ticks) && !self.is_unwritable_at(to)
     }
@@ -117,7 +118,7 @@ impl Peer {
         let head = match result {
             Ok(head) => head,
             Err(error) => {
-                tracing::warn!(region = self.region.id.0, error, "a snapshot could not be begun; it is tried again");
+                tracing::warn!(region = self.region.id.0, error, "taking a snapshot view failed; it is tried again");
                 return;
             }
         };
@@ -139,7 +140,7 @@ impl Peer {
     /// The core addressed a snapshot to a follower.
     pub(super) fn send_snapshot(&mut self, to: region::Peer, info: &SnapshotInfo, message: Bytes, out: &mut Outbox) {
         if self.serving.current.as_ref().is_some_and(|(_, head)| head.region.peer(to.id).is_none()) {
-            // Taken before the replica was added: it could not begin with a state that does not know it.
+            // Taken before the replica was added: it could not start from a state that does not contain it.
             self.retire(out);
         }
         let offered = |(_, head): &&(ViewId, SnapshotHead)| (head.id.index, head.id.term) == (info.index, info.term);
@@ -194,7 +195,7 @@ impl Peer {
         }
     }
 
-    /// A replica that does not lead brings none forward. Sends that are under way end by themselves.
+    /// A replica that does not lead sends no snapshots. Sends in progress end by themselves.
     pub(super) fn stop_serving(&mut self, out: &mut Outbox) {
         self.retire(out);
         self.serving.preparing = None;
@@ -216,7 +217,7 @@ impl Peer {
         }
     }
 
-    /// Lets the log go for followers that have caught up, or do not get on.
+    /// Ends the retention of the log for followers that have caught up, or make no progress.
     fn tick_catching_up(&mut self, now: Duration) {
         let mut catching_up = std::mem::take(&mut self.serving.catching_up);
         catching_up.retain(|peer, state| {
@@ -224,7 +225,7 @@ impl Peer {
             if matched > state.through || (matched == state.through && !state.is_confirmed) {
                 *state = CatchUp { through: matched, since_tick: self.ticks, is_confirmed: true };
             }
-            // Half of what is kept for everyone: so the next truncation finds the follower well within it.
+            // Half of what is retained for all followers: the next truncation then finds the follower well within it.
             let is_near = !self.group.has_more_than(self.config.log_bytes_max / 2, state.through);
             let waited = self.ticks - state.since_tick;
             if waited > self.config.snapshot_catch_up_ticks_max {
@@ -232,7 +233,7 @@ impl Peer {
                 tracing::warn!(
                     region,
                     peer,
-                    "a follower does not get on after its snapshot; the log is kept no longer"
+                    "a follower makes no progress after its snapshot; the log is no longer retained for it"
                 );
             }
             !(state.is_confirmed && is_near) && waited <= self.config.snapshot_catch_up_ticks_max
@@ -240,8 +241,7 @@ impl Peer {
         self.serving.catching_up = catching_up;
     }
 
-    /// The log lost what is up to its new beginning. Followers that need some of it after their snapshot will need another
-    /// one.
+    /// The log was truncated. Followers that need some of it after their snapshot will need another one.
     pub(super) fn give_holds_up(&mut self, truncated_before: u64, out: &mut Outbox) {
         let truncated = self.group.truncated().index;
         let lost = self.serving.followers_from(truncated_before..truncated);
@@ -251,7 +251,7 @@ impl Peer {
             let region = self.region.id.0;
             tracing::warn!(
                 region,
-                "the log outgrew its bound while a snapshot was on its way: another one will be needed"
+                "the log outgrew its bound while a snapshot was in flight: the follower will need another one"
             );
         }
         if self.serving.current.as_ref().is_some_and(|(_, head)| head.id.index < truncated) {

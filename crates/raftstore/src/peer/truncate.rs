@@ -1,9 +1,9 @@
-//! When the log may lose its beginning.
+//! When the log is truncated.
 //!
-//! Never beyond what tables hold: after a crash the log is all there is of the rest. Normally not beyond what every
-//! live replica has either, so that no replica needs a snapshot; the leader tells its followers how far that is with every
-//! message. Past a size the log goes through the flushed index alone, and laggards get a snapshot. What follows a snapshot
-//! that is on its way is kept up to a larger size ([`super::serve`]).
+//! Never beyond what tables contain: after a crash only the log contains the rest. Normally not beyond what every live
+//! replica has either, so that no replica needs a snapshot; the leader reports that index to its followers with every
+//! message. Above a certain size the log is truncated through the flushed index regardless of the followers, and those
+//! that lag get a snapshot. The entries after a snapshot in flight are retained up to a larger size ([`super::serve`]).
 
 use super::Peer;
 use crate::outbox::Outbox;
@@ -21,7 +21,7 @@ impl Peer {
         live.filter_map(|peer| self.group.matched(peer.id)).fold(self.group.durable_index(), u64::min)
     }
 
-    /// Whether a follower has not been heard of for so long that nothing waits for it.
+    /// Whether a follower has been silent for so long that the log is not retained for it.
     pub(super) fn is_dead(&self, peer: PeerId, now: Duration) -> bool {
         match (self.lease.confirmed_at(peer), &self.leading) {
             (Some(at), _) => now.saturating_sub(at) > self.dead_after(),
@@ -39,7 +39,7 @@ impl Peer {
         self.replicated = self.replicated.max(through);
     }
 
-    /// Truncates if there is enough to gain.
+    /// Truncates if enough entries can be removed.
     pub fn maybe_truncate(&mut self, now: Duration, is_memory_tight: bool, out: &mut Outbox) {
         if self.waits_for_install() {
             return;

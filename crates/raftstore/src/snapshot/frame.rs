@@ -21,7 +21,7 @@ use kontiki_env::codec::{checksum32, get_bytes, get_u8, get_u32, put_u32};
 use std::io::{self, Read};
 
 pub(super) const MAGIC: &[u8; 8] = b"KONTSNP\x01";
-/// A data frame is closed when it has so many bytes: large enough to amortise its header, small beside a chunk.
+/// A data frame is closed at this size: large enough to amortise its header, small compared with a chunk.
 pub(super) const FRAME_BYTES: usize = 256 << 10;
 /// One entry may be as large as the largest key and value together, on top of a frame that was not full.
 pub(super) const PAYLOAD_BYTES_MAX: usize =
@@ -65,7 +65,7 @@ impl<'a> FrameReader<'a> {
     }
 
     fn take(&mut self, count: usize) -> Result<Vec<u8>, SnapshotError> {
-        // Grows with what is really there, so a damaged length cannot ask for memory that no file backs.
+        // Grows with the bytes that exist, so a damaged length cannot make it allocate more.
         let mut bytes = Vec::new();
         let read = Read::take(&mut *self.input, count as u64).read_to_end(&mut bytes)?;
         if read < count {

@@ -11,10 +11,10 @@ use std::io::{self, Read};
 /// Why an install ended without the data.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InstallError {
-    /// The file is not there, cannot be read or is damaged: another snapshot is needed.
+    /// The file is missing, unreadable or damaged: another snapshot is needed.
     #[error("{0}")]
     FileLost(String),
-    /// The store cannot take the data.
+    /// The store cannot write the data.
     #[error("{0}")]
     Store(String),
 }
@@ -27,7 +27,7 @@ const BATCH_BYTES: usize = 1 << 20;
 /// `Durability::Derived`, and nothing else may write the range meanwhile.
 ///
 /// The whole file is checked before the first batch. A crash in the middle leaves the old applied position, which is
-/// below the log's truncation mark, and by that recovery knows to install again.
+/// below the log's truncation mark, and this makes recovery install again.
 pub fn install(
     view: &dyn View,
     expected: SnapshotId,

@@ -1,10 +1,11 @@
-//! Snapshots that carry data: what names them, and how their files are written, checked and installed.
+//! Snapshots with data: their names, and how their files are written, checked and installed.
 //!
-//! The functions here are pure over a [`View`](kontiki_engine::View) and byte streams; the driver brings files, threads and sockets:
+//! The functions here are pure over a [`View`](kontiki_engine::View) and byte streams; the driver brings files, threads
+//! and sockets:
 //!
 //! - sender: [`write()`] from a view into the stream; nothing is stored there;
-//! - receiver: store the chunks into a temporary file, [`verify`], sync, rename, then [`crate::Event::SnapshotReceived`];
-//!   after a crash, a file with a temporary name is removed.
+//! - receiver: store the chunks into a temporary file, [`verify`], sync, rename, then
+//!   [`crate::Event::SnapshotReceived`]; after a crash, a file with a temporary name is removed.
 //!
 //! The format is in `frame.rs` and docs/internals/raftstore.md.
 
@@ -60,7 +61,7 @@ impl SnapshotHead {
 
 impl std::fmt::Display for SnapshotId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "that of region {} at index {} of term {}", self.region, self.index, self.term)
+        write!(f, "the snapshot of region {} at index {} of term {}", self.region, self.index, self.term)
     }
 }
 
@@ -135,7 +136,7 @@ pub enum SnapshotError {
         what: String,
     },
     /// The file holds another snapshot than the one asked for.
-    #[error("the file holds another snapshot than it should: {found}, not {expected}")]
+    #[error("the file holds a wrong snapshot: {found}, expected {expected}")]
     Other {
         /// What it holds.
         found: SnapshotId,
@@ -151,7 +152,7 @@ pub enum SnapshotError {
     /// Reading the view or writing a batch failed.
     #[error(transparent)]
     Engine(#[from] kontiki_engine::Error),
-    /// What the view says of the region is damaged.
+    /// The region's records in the view are damaged.
     #[error(transparent)]
     Meta(#[from] crate::error::RecoverError),
 }

@@ -1,11 +1,11 @@
 //! Names of snapshot files: each is used once.
 //!
-//! A file is found again by what a log's state blob says of it, and removed by orders that may be carried out much later
-//! than they were given. If two files could bear one name after another, an order for the first would destroy the second
-//! (it did: the file of an accepted snapshot, without which the node could not start). So a name holds a number that this
-//! directory has never used before: greater than that of every file found at the start and of every file that a state
-//! blob names. *Rejected:* removing only after another look at what is needed: between the look and the removal a file
-//! of the same name can still arrive.
+//! A file is found again by the name in a log's state blob, and removed by orders that may be carried out much later
+//! than they were given. If a name could be used again, an order to remove the first file would remove the second (this
+//! happened with the file of an accepted snapshot, without which the node could not start). A name therefore contains a
+//! number that this directory has never used before: greater than that of every file found at the start and of every
+//! file named in a state blob. *Rejected:* removing only after another check of what is needed: between the check and
+//! the removal a file of the same name can still arrive.
 
 use super::SnapshotId;
 use crate::region::RegionId;
@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct FileId {
     /// What it holds.
     pub snapshot: SnapshotId,
-    /// Used once in the life of the directory.
+    /// Used once in the lifetime of the directory.
     pub number: u64,
 }
 
@@ -39,7 +39,7 @@ impl FileId {
         format!("{term}-{index}-{}.snap", self.number)
     }
 
-    /// What a region's folder and a name in it of either kind say; `None` if they are none of ours.
+    /// What a region's folder and a name in it of either kind say; `None` for other files.
     pub fn parse(folder: &str, name: &str) -> Option<FileId> {
         let stem = name.strip_suffix(".snap").or_else(|| name.strip_suffix(".tmp"))?;
         let mut numbers = stem.split('-').map(|part| part.parse().ok());
@@ -53,7 +53,7 @@ impl FileId {
 #[derive(Clone, Debug, Default)]
 pub struct FileNumbers {
     last: Arc<AtomicU64>,
-    /// A planted bug: names hold the position only.
+    /// A planted bug: names contain the position only.
     are_reused: bool,
 }
 
@@ -62,7 +62,7 @@ impl FileNumbers {
         FileNumbers { are_reused, ..FileNumbers::default() }
     }
 
-    /// A number that was never given before.
+    /// A number that was never returned before.
     pub fn next(&self) -> u64 {
         if self.are_reused { 0 } else { self.last.fetch_add(1, Ordering::Relaxed) + 1 }
     }

@@ -16,8 +16,8 @@ pub(super) struct DataFrame {
     pub entries: Vec<(Bytes, Bytes)>,
 }
 
-/// Reads a file front to back, checking each frame, the order of keys, that every key is the region's, and at the end
-/// the counts and the checksum of the whole.
+/// Reads a file front to back, checking each frame, the order of keys, that every key belongs to the region, and at the
+/// end the counts and the checksum of the whole.
 pub(super) struct SnapshotReader<'a> {
     frames: FrameReader<'a>,
     checksum: RunningChecksum,
@@ -49,7 +49,7 @@ impl<'a> SnapshotReader<'a> {
         &self.file
     }
 
-    /// The next data frame; `None` after the last, when the whole was found good.
+    /// The next data frame; `None` after the last one, when the whole file was checked.
     pub fn next(&mut self) -> Result<Option<DataFrame>, SnapshotError> {
         let start = self.frames.offset;
         let (kind, payload, head) = self.frames.next()?;
@@ -70,7 +70,7 @@ impl<'a> SnapshotReader<'a> {
         let short = |_| SnapshotError::damaged(start, "a malformed data frame");
         let mut rest = payload.as_ref();
         let family = get_varint(&mut rest).map_err(short)?;
-        // Files of the time before the families' numbers were reserved are recognised by their numbers.
+        // Files of versions before the families' numbers were reserved are recognised by their numbers.
         let family = u32::try_from(family).ok().map(|family| renumbered(Family(family)));
         let family = family.filter(|family| families_of(self.file.region.space).contains(family));
         let family = family.ok_or_else(|| SnapshotError::damaged(start, "a family that is not the region's"))?;
@@ -104,7 +104,7 @@ impl<'a> SnapshotReader<'a> {
     }
 }
 
-/// Reads a whole file and checks everything; returns what it is.
+/// Reads a whole file and checks everything; returns its description.
 pub fn verify(input: &mut dyn Read) -> Result<SnapshotFile, SnapshotError> {
     let mut reader = SnapshotReader::new(input)?;
     while reader.next()?.is_some() {}

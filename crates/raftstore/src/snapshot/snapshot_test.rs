@@ -90,7 +90,7 @@ fn a_system_region_carries_its_own_family() {
 }
 
 #[test]
-fn s082_corrupt_file() {
+fn corrupt_file() {
     let (file, bytes) = file_of(&sample(Space::Data, 100));
     for at in 0..bytes.len() {
         for bit in [0, 3, 7] {
@@ -157,7 +157,7 @@ fn the_format_is_what_it_was() {
     );
     assert_eq!(verify(&mut bytes.as_slice()).expect("whole"), file);
 
-    // One of the time before the families had reserved numbers is read as what it meant.
+    // A file from before the families had reserved numbers is read with the present numbers.
     let earlier = "4b4f4e54534e5001011a000000e76a0dbe082810061a1408031201621a0178200128023204081f1001380102090000009991c37900016b0576616c756502040000006745cbd903016b000314000000135b5426020000000000000002000000000000006b05159e";
     let byte = |i: usize| u8::from_str_radix(&earlier[i..i + 2], 16).expect("hex");
     let earlier: Vec<u8> = (0..earlier.len()).step_by(2).map(byte).collect();

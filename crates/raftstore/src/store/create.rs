@@ -1,15 +1,15 @@
-//! Replicas that come into being here because a membership change added them.
+//! Replicas that are created here because a membership change added them.
 //!
-//! The leader of a region finds out by its messages that the new replica has no log, and sends a snapshot. Until one is
-//! here there is no replica: nothing is remembered, nothing promised, no vote given; only the leader's messages are
-//! answered, by what any store without a log would say. When the snapshot's file is here, the beginning of the log is
-//! written durably, with the file's name in the state blob, and then the replica starts as it would after a crash in the
-//! middle of an install.
+//! The leader of a region finds out from the answers to its messages that the new replica has no log, and sends a
+//! snapshot. Until the snapshot has arrived there is no replica: it keeps no state, makes no promise and gives no vote;
+//! only the leader's messages are answered, in the same way as by any store without a log. When the snapshot's file has
+//! arrived, the beginning of the log is written durably, with the file's name in the state blob, and then the replica
+//! starts as it would after a crash in the middle of an install.
 //!
-//! *Whose replica it is.* A store that lost its directory must not become the replica that it had: that one has voted and
-//! acknowledged. So the identity of a replica that is added is derived from the directory that it is for
-//! ([`replica_id`]), and a store creates only those that are derived from its own. A late message for a replica that the
-//! lost directory held, and a snapshot that a leader still wanted to send there, meet nothing.
+//! *The identity of the replica.* A store that lost its directory must not become the replica that it had, because that
+//! one has voted and acknowledged. The identity of a replica that is added is therefore derived from the directory that
+//! it is for ([`replica_id`]), and a store creates only replicas that are derived from its own directory. A late
+//! message for a replica of the lost directory, or a snapshot that a leader still sends there, finds no replica.
 
 use super::Store;
 use crate::consensus::log::Position;
@@ -27,8 +27,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The identity of the replica of `region` that lives in the directory `directory` (a number drawn at random when the
-/// directory was made): the same whoever asks, and another for each directory. 64 bits of a hash over both, so as good as
-/// never one that exists already.
+/// directory was created): equal on every store, and different for each directory. It is 64 bits of a hash over both,
+/// so a collision with an existing one practically never happens.
 pub fn replica_id(directory: u64, region: RegionId) -> PeerId {
     let bytes = [directory.to_le_bytes(), region.0.to_le_bytes()].concat();
     PeerId(hash64(&bytes).max(1))
@@ -38,14 +38,14 @@ pub fn replica_id(directory: u64, region: RegionId) -> PeerId {
 pub(super) struct Creation {
     /// Replicas of this directory are created.
     directory: Option<u64>,
-    /// Those whose first state is being written.
+    /// Replicas whose first state is being written.
     begun: BTreeMap<RegionId, Begun>,
 }
 
 struct Begun {
     persist: PersistId,
     file: SnapshotFile,
-    /// What a restart would find of the log.
+    /// The log as a restart would find it.
     log: StreamContents,
 }
 
@@ -57,7 +57,7 @@ impl Creation {
 }
 
 impl Store {
-    /// From here on replicas of the directory are created when a leader sends a snapshot for them.
+    /// From now on, replicas of the directory are created when a leader sends a snapshot for them.
     pub fn create_replicas_of(&mut self, directory: u64) {
         self.creation.directory = Some(directory);
     }
@@ -114,7 +114,7 @@ impl Store {
         self.creation.begun.insert(region, Begun { persist, file, log });
     }
 
-    /// Whether no replica here, nor one that is being created, holds a part of the region's range.
+    /// Whether no replica here, existing or being created, holds a part of the region's range.
     pub(super) fn is_range_free(&self, region: &Region) -> bool {
         let here = self.peers.values().map(|peer| peer.region().as_ref());
         let begun = self.creation.begun.values().map(|begun| &begun.file.region);

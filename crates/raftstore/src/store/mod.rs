@@ -1,7 +1,7 @@
 //! The store: all regions with a replica here, as one state machine.
 //!
-//! `handle` only takes note; `poll` does the work of all regions that something happened to, so that the log gets one
-//! commit and the state one batch, however many regions and proposals there are.
+//! `handle` only records the event; `poll` does the work of all regions with events, so that there is one commit for
+//! the log and one batch for the state, for any number of regions and proposals.
 
 mod create;
 mod recover;
@@ -30,7 +30,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// An apply batch on its way to visibility.
+/// An apply batch that is not visible yet.
 struct Applying {
     id: ApplyId,
     regions: Vec<AppliedRegion>,
@@ -39,7 +39,7 @@ struct Applying {
 
 /// The replicated store of one node. See the crate's documentation.
 ///
-/// Dropping it answers nobody: whoever drops it (a stopping node) owes the callers of open tickets the answer
+/// Dropping it answers no ticket: the caller that drops it (a stopping node) has to answer open tickets with
 /// [`Answer::Dropped`].
 pub struct Store {
     config: Arc<Config>,
@@ -50,7 +50,7 @@ pub struct Store {
     readers: Arc<Readers>,
     file_numbers: FileNumbers,
     out: Outbox,
-    /// Regions that something happened to.
+    /// Regions with pending work.
     dirty: BTreeSet<RegionId>,
     persisting: VecDeque<(PersistId, BTreeSet<RegionId>)>,
     applying: VecDeque<Applying>,
@@ -85,8 +85,8 @@ impl Store {
         }
     }
 
-    /// What to write, durably and at once, when a directory becomes a store. Every store of the cluster must be given
-    /// the same regions, less those it has no peer of.
+    /// What to write, durably and at once, when a directory becomes a store. Every store of the cluster must get the
+    /// same regions, without those in which it has no peer.
     pub fn bootstrap(identity: &StoreIdentity, regions: &[Region]) -> Commit {
         meta::bootstrap(identity, regions)
     }
@@ -101,15 +101,15 @@ impl Store {
         self.identity
     }
 
-    /// Takes note of an event. `now` is a monotonic clock's time, the same clock's as in [`Readers::read`], *read after
-    /// the event had come in*: leases of other stores rely on that for messages. A time read earlier could lie before
-    /// the moment at which a leader sent the heartbeat that is answered, and the promise would end too early.
+    /// Records an event. `now` is the time of a monotonic clock, the same one as in [`Readers::read`], *read after the
+    /// event had arrived*: leases of other stores rely on that for messages. A time read earlier could lie before the
+    /// moment at which a leader sent the heartbeat that is answered, and the promise would end too early.
     ///
-    /// Ticks are counted by this clock: at most one in each interval of [`Config::tick_interval`], however many
-    /// [`Event::Tick`]s come, and none is made up for, so a stalled process does not start elections hastily. Nothing
-    /// else relies on ticks.
+    /// Ticks are counted by this clock: at most one in each interval of [`Config::tick_interval`], for any number of
+    /// [`Event::Tick`]s, and missed ones are not made up for, so a stalled process does not start elections too early.
+    /// Nothing else relies on ticks.
     pub fn handle(&mut self, event: Event, now: Duration) {
-        // An earlier time than one already seen is as good as that one: both have passed.
+        // A time earlier than one already seen is replaced by that one: both have passed.
         self.out.now = self.out.now.max(now);
         if self.fault.is_some() {
             self.refuse_after_fault(event);
@@ -155,11 +155,11 @@ impl Store {
         }
     }
 
-    /// Everything to do now, for all regions. Performing effects leads to further events; call it after handling what
-    /// has come in, until it returns nothing ([`Effects::is_empty`]).
+    /// The pending work of all regions. Performing effects leads to further events; call it after handling what has
+    /// come in, until it returns nothing ([`Effects::is_empty`]).
     pub fn poll(&mut self, now: Duration) -> Effects {
         self.out.now = self.out.now.max(now);
-        // An event may have met a fault already: then no region goes on.
+        // An event may already have caused a fault: then all regions stop.
         self.fault = self.fault.take().or_else(|| self.out.fault.clone());
         if self.fault.is_none() {
             for region in std::mem::take(&mut self.dirty) {
@@ -178,20 +178,20 @@ impl Store {
         self.collect()
     }
 
-    /// How many proposals and read barriers await their answer.
+    /// The number of proposals and read barriers that are not answered yet.
     pub fn open_tickets(&self) -> usize {
         self.out.open_count()
     }
 
-    /// Whether a snapshot file is not needed. To be asked, after [`Store::recover`], right before a file under
-    /// `snapshots/` is removed whose arrival is over and known here.
+    /// Whether a snapshot file is not needed. To be called, after [`Store::recover`], immediately before a file under
+    /// `snapshots/` is removed that has arrived completely and whose arrival was reported here.
     pub fn may_remove(&self, file: &FileId) -> bool {
         let needed = || self.peers.get(&file.snapshot.region).is_some_and(|peer| peer.needs_file(file));
         let begun = || self.creation.needed_files().any(|needed| needed == *file);
         self.config.planted().snapshot_names_reused || !(needed() || begun())
     }
 
-    /// The snapshot files without which this store's data is not whole. After [`Store::recover`], before any event, no
+    /// The snapshot files without which this store's data is incomplete. After [`Store::recover`], before any event, no
     /// other is needed.
     pub fn needed_files(&self) -> Vec<FileId> {
         self.peers.values().flat_map(Peer::needed_files).chain(self.creation.needed_files()).collect()
@@ -222,7 +222,7 @@ impl Store {
 
     fn tick(&mut self) {
         let interval = self.out.now.as_nanos() / self.config.tick_interval.as_nanos();
-        // The first call only marks where counting begins.
+        // The first call only sets where counting begins.
         let before = *self.ticked.get_or_insert(interval);
         if interval <= before {
             return;
@@ -238,8 +238,8 @@ impl Store {
         }
     }
 
-    /// If logs take too much memory: the largest first give up what they keep for others, and if that is not enough, what
-    /// is applied has to be flushed.
+    /// If logs take too much memory: the largest logs first release what they retain for followers, and if that is not
+    /// enough, applied entries have to be flushed.
     fn relieve_memory(&mut self) {
         if !self.out.memory.is_tight() {
             return;
@@ -257,7 +257,7 @@ impl Store {
         self.out.flush = self.out.memory.is_tight() && applied_bytes >= self.config.memory_bytes_max / 4;
     }
 
-    /// What logs take of the memory.
+    /// The memory use of the logs.
     pub fn memory(&self) -> MemoryStatus {
         self.out.memory.status()
     }
@@ -291,7 +291,7 @@ impl Store {
         self.dirty.insert(RegionId(envelope.region));
     }
 
-    /// Has a replica see to what `ticket` waits for.
+    /// Passes the request of `ticket` to a replica.
     fn request(&mut self, region: RegionId, ticket: Ticket, act: impl FnOnce(&mut Peer, &mut Outbox)) {
         self.out.open(ticket);
         match self.peers.get_mut(&region) {
@@ -304,7 +304,7 @@ impl Store {
     }
 
     fn persisted(&mut self, batch: PersistId) {
-        assert!(batch < self.out.persist_id, "only what was asked for can be durable");
+        assert!(batch < self.out.persist_id, "only a requested persist can be durable");
         while self.persisting.front().is_some_and(|(id, _)| *id <= batch) {
             let (id, regions) = self.persisting.pop_front().expect("just seen");
             for region in regions {
@@ -315,7 +315,7 @@ impl Store {
     }
 
     fn applied(&mut self, through: ApplyId) {
-        assert!(through < self.out.apply_id, "only what was asked for can be visible");
+        assert!(through < self.out.apply_id, "only a requested apply can be visible");
         while self.applying.front().is_some_and(|applying| applying.id <= through) {
             let applying = self.applying.pop_front().expect("just seen");
             for AppliedRegion { region, position, bytes, entry_bytes } in applying.regions {
@@ -340,7 +340,7 @@ impl Store {
             ..Effects::default()
         };
         if effects.fault.is_some() {
-            // Nothing of this poll may be written: a batch would end in the middle of the entry that was not understood.
+            // Nothing of this poll may be written: a batch would end in the middle of the entry that was not decoded.
             (out.streams, out.apply, out.applied) = Default::default();
             return effects;
         }
@@ -352,7 +352,7 @@ impl Store {
             self.persisting.push_back((out.persist_id, std::mem::take(&mut out.persisting)));
             out.persist_id.0 += 1;
         }
-        assert!(out.persisting.is_empty(), "whoever waits for a persist has put something into it");
+        assert!(out.persisting.is_empty(), "a region that waits for a persist has added to it");
         if !out.applied.is_empty() {
             let (id, regions) = (out.apply_id, std::mem::take(&mut out.applied));
             assert!(self.applying.back().is_none_or(|applying| applying.id < id), "applies are numbered");

@@ -1,4 +1,4 @@
-//! Starting from what a directory holds.
+//! Recovery from a directory.
 
 use super::Store;
 use crate::consensus::log::Position;
@@ -20,8 +20,8 @@ fn damaged(region: RegionId, what: impl std::fmt::Display) -> RecoverError {
 }
 
 impl Store {
-    /// Takes up the replicas that the directory holds: descriptors and applied positions from `meta`, logs from the
-    /// streams. What was committed after the applied position is applied again by and by.
+    /// Loads the replicas of the directory: descriptors and applied positions from `meta`, logs from the streams.
+    /// Entries that were committed after the applied position are applied again by later polls.
     ///
     /// Called once, before any event. Snapshots that were being installed are installed again from their files (the
     /// tasks come with the first poll); other snapshot files may be removed.
@@ -35,7 +35,7 @@ impl Store {
             let applied = meta::applied_position(meta, id)?.ok_or_else(|| damaged(id, "no applied position"))?;
             self.recover_replica(identity.store, region, contents, applied)?;
         }
-        // A replica whose first snapshot has not reached the tables yet: the snapshot has its descriptor.
+        // A replica whose first snapshot has not reached the tables yet: the snapshot contains its descriptor.
         for (stream, contents) in streams {
             let id = RegionId(stream.0);
             let orphan = || damaged(id, "a log without a region");
@@ -66,7 +66,7 @@ impl Store {
         Ok(())
     }
 
-    /// A replica as its log and its applied position say.
+    /// Builds a replica from its log and its applied position.
     pub(super) fn recover_region(
         &self,
         store: StoreId,

@@ -1,11 +1,11 @@
-//! What a store tells about itself, for metrics, status pages and tests.
+//! A store's status, for metrics, status pages and tests.
 
 use super::Store;
 use crate::region::{Peer, PeerId, Region, StoreId};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a leader's lease rests on. Times are of the leader's own monotonic clock.
+/// What supports a leader's lease. Times are those of the leader's own monotonic clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseStatus {
     /// When the lease ends, unless it is renewed.
@@ -33,13 +33,13 @@ pub struct RegionStatus {
     pub durable_index: u64,
     /// Last index of the log.
     pub last_index: u64,
-    /// The log holds an entry of this term, so all that its leader needs to commit has come.
+    /// The log holds an entry of this term, so it holds everything that its leader needs to commit.
     pub has_first_of_term: bool,
     /// Highest index known to be committed.
     pub committed_index: u64,
     /// Highest index visible to readers here.
     pub applied_index: u64,
-    /// Entries through here are gone from the log.
+    /// Entries through here are truncated.
     pub truncated_index: u64,
     /// Bytes of the log in memory.
     pub log_bytes: usize,

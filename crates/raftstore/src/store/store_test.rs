@@ -222,7 +222,7 @@ fn a_fault_that_an_event_met_stops_regions_whose_entries_wait_for_applies() {
     store.out.fault = Some(Fault { region: RegionId(2), what: "an install failed".into() });
     let effects = store.poll(Duration::ZERO);
     assert!(effects.fault.expect("a fault").to_string().contains("an install failed"));
-    assert!(effects.apply.is_none(), "nothing goes on");
+    assert!(effects.apply.is_none(), "nothing is applied any more");
     assert!(store.poll(Duration::ZERO).is_empty());
 }
 

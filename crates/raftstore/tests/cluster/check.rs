@@ -1,4 +1,4 @@
-//! What must hold after each step, whatever happened.
+//! The invariants that must hold after each step.
 
 use super::node::Node;
 use super::view::Table;
@@ -10,19 +10,19 @@ use std::time::Duration;
 
 #[derive(Default)]
 pub struct Checker {
-    /// Which store led in which term.
+    /// The store that led in each term.
     leaders: BTreeMap<u64, StoreId>,
-    /// Committed entries, as they lie on disks.
+    /// Committed entries, as they are on the disks.
     committed: BTreeMap<u64, Bytes>,
     /// The state after each applied index that was seen.
     states: BTreeMap<u64, u64>,
     /// Per store: committed index and term so far, in this incarnation.
     progress: BTreeMap<StoreId, (u64, u64)>,
-    /// Nothing that begins now may see less than this index: it was acknowledged, or read.
-    floor: u64,
+    /// No read that begins now may see a lower index: this one was acknowledged, or read.
+    acknowledged: u64,
     reads: BTreeMap<Ticket, u64>,
     pub lease_reads: u64,
-    /// Replicas come and go.
+    /// Replicas are added and removed.
     pub members_change: bool,
     memory_slack: usize,
 }
@@ -48,8 +48,8 @@ impl Checker {
         Checker { memory_slack, ..Checker::default() }
     }
 
-    pub fn floor(&self) -> u64 {
-        self.floor
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged
     }
 
     pub fn restarted(&mut self, store: StoreId) {
@@ -57,22 +57,28 @@ impl Checker {
     }
 
     pub fn read_begins(&mut self, ticket: Ticket) {
-        self.reads.insert(ticket, self.floor);
+        self.reads.insert(ticket, self.acknowledged);
     }
 
-    pub fn read_ended(&mut self, at: u64, index: u64, floor: u64) {
-        assert!(index >= floor, "store {at} serves a stale read: index {index}, but {floor} was acknowledged before");
+    pub fn read_ended(&mut self, at: u64, index: u64, acknowledged: u64) {
+        assert!(
+            index >= acknowledged,
+            "store {at} serves a stale read: index {index}, but {acknowledged} was acknowledged before"
+        );
         self.lease_reads += 1;
-        self.floor = self.floor.max(index);
+        self.acknowledged = self.acknowledged.max(index);
     }
 
     pub fn answered(&mut self, ticket: Ticket, answer: &Answer) {
         let began_at = self.reads.remove(&ticket);
         if let Answer::Ok { index } = answer {
-            if let Some(floor) = began_at {
-                assert!(*index >= floor, "a read barrier at {index}, but {floor} was acknowledged before it");
+            if let Some(acknowledged) = began_at {
+                assert!(
+                    *index >= acknowledged,
+                    "a read barrier at {index}, but {acknowledged} was acknowledged before it"
+                );
             }
-            self.floor = self.floor.max(*index);
+            self.acknowledged = self.acknowledged.max(*index);
         }
     }
 
@@ -98,7 +104,7 @@ impl Checker {
             assert_eq!(leader, node.id, "one leader in term {}", status.term);
         }
         assert!(status.applied_index <= status.committed_index && status.committed_index <= status.last_index);
-        // Beyond the budget: what each region may take although it is full, and what the present poll hands to the engine.
+        // Beyond the budget: what each region may accept although it is full, and what this poll hands to the engine.
         let slack = self.memory_slack;
         let memory = store.memory();
         assert!(memory.log_bytes <= memory.log_bytes_max + slack, "logs take {memory:?} on store {}", node.id);
@@ -139,7 +145,7 @@ impl Checker {
         }
         for (entry, index) in entries.iter().zip(truncated + 1..).take_while(|(_, index)| *index <= committed) {
             let known = self.committed.entry(index).or_insert_with(|| entry.clone());
-            assert_eq!(known, entry, "the committed entry {index} is the same everywhere and for ever");
+            assert_eq!(known, entry, "the committed entry {index} is equal on all replicas and never changes");
         }
     }
 
@@ -147,12 +153,12 @@ impl Checker {
     fn check_acknowledged(&self, nodes: &BTreeMap<StoreId, Node>) {
         let holds = |node: &&Node| {
             let stream = node.disk.streams.get(&kontiki_engine::StreamId(REGION.0));
-            stream.is_some_and(|stream| stream.truncated_through + stream.entries.len() as u64 >= self.floor)
+            stream.is_some_and(|stream| stream.truncated_through + stream.entries.len() as u64 >= self.acknowledged)
         };
         if self.members_change {
             return; // Which majority counts depends on the moment.
         }
         let count = nodes.values().filter(holds).count();
-        assert!(count > nodes.len() / 2, "index {} is acknowledged but durable on {count} only", self.floor);
+        assert!(count > nodes.len() / 2, "index {} is acknowledged but durable on {count} only", self.acknowledged);
     }
 }

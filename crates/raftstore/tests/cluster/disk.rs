@@ -1,4 +1,4 @@
-//! A disk that keeps what is durable apart from what is not.
+//! A disk that separates durable from volatile state.
 
 use super::view::Table;
 use kontiki_engine::{Commit, StreamContents, StreamId, StreamOp};

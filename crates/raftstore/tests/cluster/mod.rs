@@ -24,7 +24,7 @@ pub const EPOCH: Epoch = Epoch { conf_version: 1, version: 1 };
 /// Time between two schedulings of a node.
 pub const STEP: Duration = Duration::from_millis(10);
 
-/// How bad the network is, in percent.
+/// The failure rates of the network, in percent.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Weather {
     pub loss: u64,
@@ -103,8 +103,8 @@ impl Cluster {
         self.checker.restarted(StoreId(id));
     }
 
-    /// A crash after which the received snapshot files are gone, or damaged. At most one store may ever meet this: what it
-    /// has lost must be on the others.
+    /// A crash after which the received snapshot files are lost or damaged. This may happen to at most one store: the
+    /// others must have what it lost.
     pub fn crash_and_lose_files(&mut self, id: u64) {
         self.crash(id);
         let damaged = self.rng.chance(1, 2);
@@ -144,7 +144,7 @@ impl Cluster {
         self.cut.extend([(StoreId(a), StoreId(b)), (StoreId(b), StoreId(a))]);
     }
 
-    /// Mends both directions between two stores.
+    /// Restores both directions between two stores.
     pub fn join(&mut self, a: u64, b: u64) {
         self.cut.retain(|link| *link != (StoreId(a), StoreId(b)) && *link != (StoreId(b), StoreId(a)));
     }
@@ -221,7 +221,7 @@ impl Cluster {
         }
     }
 
-    /// Takes what is on its way from one store to another out of the network.
+    /// Removes the messages in flight from one store to another from the network.
     pub fn take_messages(&mut self, from: u64, to: u64) -> Vec<Bytes> {
         let own = |message: &mut (Duration, StoreId, StoreId, Bytes)| (message.1.0, message.2.0) == (from, to);
         self.messages.extract_if(.., own).map(|(.., bytes)| bytes).collect()
@@ -326,12 +326,12 @@ impl Cluster {
     /// Reads by lease; checks that the view is fresh.
     pub fn lease_read(&mut self, at: u64, key: &[u8]) -> Result<Option<Bytes>, ReadRefusal> {
         let now = self.now;
-        let floor = self.checker.floor();
+        let acknowledged = self.checker.acknowledged();
         let node = self.node(at);
         let (local, visible) = (node.local(now), node.visible.clone());
         let view = node.readers.read(REGION, EPOCH, || local, || visible)?.view;
         let index = meta::applied_index(&view, REGION).expect("readable").expect("there");
-        self.checker.read_ended(at, index, floor);
+        self.checker.read_ended(at, index, acknowledged);
         Ok(view.get(families::DEFAULT, key).expect("readable"))
     }
 
@@ -345,7 +345,7 @@ impl Cluster {
             if let Answer::Ok { index } = self.answers[&ticket] {
                 return index;
             }
-            // A transfer of leadership may be under way: it takes an election time-out to be given up.
+            // A transfer of leadership may be in progress: it is given up after an election timeout.
             self.run(Duration::from_millis(200));
         }
         panic!("no put succeeds");

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A write that is not done this long after it was due makes the log unwritable.
+/// A write that is late by this much makes the log unwritable.
 const STALL_MAX: Duration = Duration::from_secs(1);
 
 /// Work on a snapshot that takes more than one step.
@@ -61,14 +61,14 @@ pub struct Node {
     /// The disk completes nothing before this true time.
     pub disk_stalled_until: Duration,
     pub persists: VecDeque<(Duration, PersistId, Commit)>,
-    /// What the store was told last.
+    /// What was last reported to the store.
     pub log_writable: bool,
     pub applies: VecDeque<(Duration, ApplyId, WriteBatch)>,
     pub apply_delay: Duration,
-    /// How long an install, or a removal, waits for its turn at most, in milliseconds.
+    /// How long an install, or a removal, is delayed at most, in milliseconds.
     pub job_delay_ms_max: u64,
     pub jobs: Vec<(Duration, Job)>,
-    /// How long a snapshot is on its way at most, in milliseconds.
+    /// How long a snapshot is in flight at most, in milliseconds.
     pub send_delay_ms_max: u64,
     /// Views kept for snapshots.
     pub views: BTreeMap<ViewId, Table>,
@@ -77,11 +77,11 @@ pub struct Node {
     pub inbox: VecDeque<Event>,
     pub outbound: Vec<(StoreId, Bytes)>,
     pub answers: Vec<(Ticket, Answer)>,
-    /// Asked of this incarnation and not answered.
+    /// Tickets of this incarnation that are not answered.
     pub open: BTreeMap<Ticket, Event>,
     pub observations: Vec<Observation>,
     pub installs: usize,
-    /// Files that held the data through here were taken away.
+    /// Files that held the data through here were removed.
     pub lost_through: u64,
     pub restarts: u64,
 }
@@ -137,7 +137,7 @@ impl Node {
         let mut store = Store::new(config.clone(), rng.child(&format!("store {} start {}", self.id, self.restarts)));
         self.visible = self.disk.tables.clone();
         let streams = self.disk.streams.iter().map(|(id, contents)| (*id, contents.clone())).collect();
-        store.recover(&self.visible, streams).expect("the disk holds a whole store");
+        store.recover(&self.visible, streams).expect("the disk holds a complete store");
         if let Some(directory) = self.directory {
             store.create_replicas_of(directory);
         }
@@ -160,7 +160,7 @@ impl Node {
         (self.directory, self.lost_through) = (Some(directory), 0);
     }
 
-    /// Loses what is not durable; of the persists in flight, the first `survivors` made it.
+    /// Loses what is not durable; of the persists in flight, the first `survivors` became durable.
     pub fn crash(&mut self, survivors: usize) {
         assert!(self.store.take().is_some());
         for (_, _, commit) in self.persists.drain(..).take(survivors) {
@@ -182,7 +182,7 @@ impl Node {
         self.inbox.push_back(event);
     }
 
-    /// Applies that waited for ever are done, and further ones do not wait.
+    /// Applies that were blocked are done, and further ones are not blocked.
     pub fn release_applies(&mut self) {
         self.apply_delay = Duration::ZERO;
         self.applies.iter_mut().for_each(|(due, ..)| *due = Duration::ZERO);
@@ -272,7 +272,7 @@ impl Node {
                         self.disk.files.remove(&file);
                     }
                 }
-                // The world moves it.
+                // The cluster moves it.
                 Job::Send { .. } => self.jobs.push((due, job)),
             }
         }
@@ -321,7 +321,7 @@ impl Node {
                     bytes.extend_from_slice(part);
                     Ok(())
                 });
-                assert_eq!(written.expect("readable").id, snapshot, "the view holds what was said of it");
+                assert_eq!(written.expect("readable").id, snapshot, "the view holds what was reported of it");
                 self.jobs.push((due, Job::Send { region, to, message, view, bytes }));
             }
             SnapshotTask::Release { view } => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 const SECOND: Duration = Duration::from_secs(1);
 const FOR_EVER: Duration = Duration::from_secs(1 << 20);
 
-/// Bounds so small that a few hundred entries meet them.
+/// Bounds so small that a few hundred entries reach them.
 pub fn narrow() -> Config {
     Config {
         proposal_bytes_max: 8 << 10,
@@ -20,7 +20,7 @@ pub fn narrow() -> Config {
     }
 }
 
-/// Puts `count` values of 4 KiB at whoever leads, one a step, and flushes the leader now and then; returns how many were
+/// Puts `count` values of 4 KiB at the leader, one per step, and flushes the leader now and then; returns how many were
 /// answered as done.
 fn load(cluster: &mut Cluster, count: u32) -> usize {
     let mut tickets = Vec::new();
@@ -45,7 +45,7 @@ fn a_follower_that_cannot_apply_is_held_back_and_catches_up() {
         let slow = leader % 3 + 1;
         cluster.put_surely(b"k", b"old");
         cluster.node(slow).apply_delay = FOR_EVER;
-        // The other two go on: nearly all of 4 MiB is done.
+        // The other two continue: nearly all of 4 MiB is done.
         let done = load(&mut cluster, 1000);
         assert!(done > 900, "{done} of 1000 are done");
         let status = cluster.status(slow);
@@ -65,7 +65,7 @@ fn a_leader_whose_quorum_cannot_apply_refuses_and_recovers() {
     }
     let done = load(&mut cluster, 300);
     assert!(done < 100, "{done} of 300 are done although a majority holds no more");
-    assert!(cluster.status(leader).leads, "heartbeats go on");
+    assert!(cluster.status(leader).leads, "heartbeats continue");
     for id in 1..=3 {
         cluster.node(id).release_applies();
     }
@@ -79,15 +79,15 @@ fn followers_that_are_full_of_what_is_not_committed_take_a_new_leaders_first_ent
         let old = cluster.wait_leader();
         cluster.put_surely(b"k", b"old");
         let others: Vec<u64> = (1..=3).filter(|id| *id != old).collect();
-        // No acknowledgement arrives, so nothing is committed: the followers take until they are full.
+        // No acknowledgement arrives, so nothing is committed: the followers accept entries until they are full.
         cluster.cut.extend(others.iter().map(|id| (StoreId(*id), StoreId(old))));
         for _ in 0..40 {
             cluster.put(old, b"k", &[b'v'; 4096]);
             cluster.step();
         }
         for id in &others {
-            let (held, room) = (cluster.status(*id).unapplied_bytes, cluster.config.append_bytes_max);
-            assert!(held + room > cluster.config.unapplied_bytes_max, "store {id} is full: {held} bytes");
+            let (held, append_max) = (cluster.status(*id).unapplied_bytes, cluster.config.append_bytes_max);
+            assert!(held + append_max > cluster.config.unapplied_bytes_max, "store {id} is full: {held} bytes");
         }
         cluster.crash(old);
         cluster.cut.clear();
@@ -103,7 +103,7 @@ fn a_leader_counts_what_earlier_leaderships_left_in_its_log() {
     let mut cluster = Cluster::with_config(3, 3, narrow());
     let leader = cluster.wait_leader();
     cluster.put_surely(b"k", b"old");
-    // The leader's applies stand still, and it hands leadership away and gets it back.
+    // The leader's applies are blocked, and it transfers leadership and gets it back.
     cluster.node(leader).apply_delay = FOR_EVER;
     let other = leader % 3 + 1;
     for _ in 0..3 {
@@ -124,7 +124,7 @@ fn a_leader_counts_what_earlier_leaderships_left_in_its_log() {
 
 #[test]
 fn a_full_budget_asks_for_a_flush_and_drains() {
-    // Nothing is flushed but what the store asks for: without that the logs could never go.
+    // Only what the store requests is flushed: without that the logs could never be truncated.
     let config = Config { log_bytes_max: 64 << 20, memory_bytes_max: 256 << 10, ..narrow() };
     let mut cluster = Cluster::with_config(5, 3, config);
     let away = cluster.wait_leader() % 3 + 1;

@@ -1,4 +1,5 @@
-//! A leader whose log cannot be written hands over, and does not take leadership back before it can.
+//! A leader whose log cannot be written transfers its leadership, and does not take it back before the log can be
+//! written.
 
 use crate::cluster::{Cluster, REGION};
 use kontiki_raftstore::{Answer, Event, StoreId};
@@ -56,7 +57,7 @@ fn a_leader_among_stores_that_cannot_write_stays() {
             assert!(cluster.lease_read(leader, b"k").is_ok(), "its lease needs no disk");
         }
         assert!(!cluster.answers.contains_key(&stuck));
-        cluster.until(5, "the write goes on when they can write", |cluster| cluster.answers.contains_key(&stuck));
+        cluster.until(5, "the write continues when they can write", |cluster| cluster.answers.contains_key(&stuck));
         assert_eq!((cluster.leader(), cluster.status(leader).term), (Some(leader), term));
         cluster.settle();
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn s001_first_election() {
+fn first_election() {
     for seed in 0..10 {
         let mut cluster = Cluster::new(seed, 3);
         let leader = cluster.wait_leader();
@@ -30,7 +30,7 @@ fn a_single_store_leads_at_once_and_serves_by_lease() {
 }
 
 #[test]
-fn s004_prevote_isolated() {
+fn prevote_isolated() {
     let mut cluster = Cluster::new(4, 3);
     let leader = cluster.wait_leader();
     let isolated = leader % 3 + 1;
@@ -43,7 +43,7 @@ fn s004_prevote_isolated() {
 }
 
 #[test]
-fn s005_prevote_minority_leader() {
+fn prevote_minority_leader() {
     let mut cluster = Cluster::new(5, 3);
     let old = cluster.wait_leader();
     cluster.partition(&[old]);
@@ -56,10 +56,10 @@ fn s005_prevote_minority_leader() {
 }
 
 #[test]
-fn s007_one_way_link() {
+fn one_way_link() {
     let mut cluster = Cluster::new(7, 3);
     let old = cluster.wait_leader();
-    // The leader is heard but hears nobody: it must not keep the others from electing.
+    // The leader's messages arrive but it receives none: it must not keep the others from electing.
     for other in 1..=3 {
         cluster.cut.insert((StoreId(other), StoreId(old)));
     }
@@ -69,7 +69,7 @@ fn s007_one_way_link() {
 }
 
 #[test]
-fn s010_transfer_basic() {
+fn transfer_basic() {
     let mut cluster = Cluster::new(10, 3);
     let old = cluster.wait_leader();
     let target = old % 3 + 1;
@@ -81,14 +81,14 @@ fn s010_transfer_basic() {
 }
 
 #[test]
-fn s015_transfer_isolated_target() {
+fn transfer_isolated_target() {
     let mut cluster = Cluster::new(15, 3);
     let leader = cluster.wait_leader();
     let target = leader % 3 + 1;
     cluster.partition(&[target]);
     cluster.node(leader).inbox.push_back(Event::TransferLeader { region: REGION, to: StoreId(target) });
     cluster.run(SECOND / 10);
-    // While leadership is on offer nobody is told to write here, nor to look elsewhere in particular.
+    // During a transfer, clients are neither accepted here nor redirected to a particular store.
     let ticket = cluster.put(leader, b"k", b"v");
     cluster.run(SECOND / 10);
     let refusal = Answer::Refused(RegionError::NotLeader { region: REGION, leader: None });
@@ -103,7 +103,7 @@ fn s015_transfer_isolated_target() {
 }
 
 #[test]
-fn s016_forbid_forwarding() {
+fn forbid_forwarding() {
     let mut cluster = Cluster::new(16, 3);
     let leader = cluster.wait_leader();
     let follower = leader % 3 + 1;
@@ -121,13 +121,13 @@ fn s016_forbid_forwarding() {
 }
 
 #[test]
-fn s037_a_message_for_another_store_or_peer_is_ignored() {
+fn a_message_for_another_store_or_peer_is_ignored() {
     let mut cluster = Cluster::new(37, 3);
     let leader = cluster.wait_leader();
     let other = leader % 3 + 1;
     let term = cluster.status(leader).term;
     cluster.node(leader).inbox.push_back(Event::Message(bytes::Bytes::from_static(b"\xff not a message")));
-    // Everything a follower sends to store 4 - x lands at the leader too, misdelivered.
+    // Everything a follower sends to store 4 - x is also delivered to the leader, by mistake.
     for _ in 0..50 {
         cluster.step();
         let misdelivered = cluster.node(other).outbound.clone();
@@ -165,5 +165,5 @@ fn refusals_name_what_is_wrong() {
     assert!(matches!(answer(&tickets[1]), RegionError::KeyNotInRegion { key, .. } if key == "z"));
     assert!(matches!(answer(&tickets[2]), RegionError::KeyNotInRegion { .. }));
     assert!(matches!(answer(&tickets[3]), RegionError::EntryTooLarge { bytes_max, .. } if bytes_max == max as u64));
-    assert!(matches!(cluster.answers[&tickets[4]], Answer::Ok { .. }), "the group is healthy after refusals");
+    assert!(matches!(cluster.answers[&tickets[4]], Answer::Ok { .. }), "the group works after refusals");
 }

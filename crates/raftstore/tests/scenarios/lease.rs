@@ -5,7 +5,7 @@ use std::time::Duration;
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn s091_lease_renew() {
+fn lease_renew() {
     let mut cluster = Cluster::new(91, 3);
     let leader = cluster.wait_leader();
     cluster.put_surely(b"k", b"v");
@@ -19,7 +19,7 @@ fn s091_lease_renew() {
 }
 
 #[test]
-fn s092_lease_expire_and_s033_leader_behind_partition_read() {
+fn lease_expire_and_leader_behind_partition_read() {
     for seed in 0..10 {
         let mut cluster = Cluster::new(seed, 3);
         let old = cluster.wait_leader();
@@ -60,7 +60,7 @@ fn a_read_barrier_waits_for_what_was_committed_before_it() {
 }
 
 #[test]
-fn s093_suspect_transfer() {
+fn suspect_transfer() {
     let mut cluster = Cluster::new(93, 3);
     let leader = cluster.wait_leader();
     let target = leader % 3 + 1;
@@ -88,7 +88,7 @@ fn a_transfers_request_that_arrives_late_does_no_harm() {
     cluster.node(leader).inbox.push_back(Event::TransferLeader { region: REGION, to: StoreId(target) });
     cluster.step();
     let late = cluster.take_messages(leader, target);
-    assert!(!late.is_empty(), "the request is on its way");
+    assert!(!late.is_empty(), "the request is in flight");
     cluster.until(5, "the transfer is given up", |cluster| cluster.lease_read(leader, b"k").is_ok());
     // Same term, and the target would campaign at once, with votes that no lease stops.
     let term = cluster.status(leader).term;
@@ -98,7 +98,7 @@ fn a_transfers_request_that_arrives_late_does_no_harm() {
 }
 
 #[test]
-fn s094_pause_process() {
+fn pause_process() {
     for seed in 0..10 {
         let mut cluster = Cluster::new(seed, 3);
         let old = cluster.wait_leader();
@@ -106,7 +106,7 @@ fn s094_pause_process() {
         cluster.node(old).paused_until = cluster.now + 10 * SECOND;
         cluster.until(9, "another leader", |cluster| cluster.leader().is_some_and(|leader| leader != old));
         cluster.put_surely(b"k", b"new");
-        // It wakes up and believes to lead; a reader thread is faster than the first message.
+        // It resumes and believes that it leads; a reader thread is faster than the first message.
         assert!(cluster.status(old).leads);
         assert_eq!(cluster.lease_read(old, b"k"), Err(ReadRefusal::NoLease));
         cluster.settle();
@@ -114,7 +114,7 @@ fn s094_pause_process() {
 }
 
 #[test]
-fn s095_clock_drift() {
+fn clock_drift() {
     for seed in 0..30 {
         let mut cluster = Cluster::new(seed, 3);
         for id in 1..=3 {
@@ -135,7 +135,7 @@ fn s095_clock_drift() {
 }
 
 #[test]
-fn s096_read_before_own_term_apply() {
+fn read_before_own_term_apply() {
     for seed in 0..10 {
         let mut cluster = Cluster::new(seed, 3);
         let old = cluster.wait_leader();
@@ -166,7 +166,7 @@ fn a_restarted_follower_gives_no_vote_that_its_leader_relies_on() {
         let mut cluster = Cluster::new(seed, 3);
         let leader = cluster.wait_leader();
         let (near, far) = (leader % 3 + 1, (leader + 1) % 3 + 1);
-        // The far one hears nobody for long and campaigns; the near one confirms the lease and then restarts.
+        // The far one receives nothing for long and campaigns; the near one confirms the lease and then restarts.
         cluster.partition(&[far]);
         cluster.run(5 * SECOND);
         cluster.heal();
@@ -176,7 +176,7 @@ fn a_restarted_follower_gives_no_vote_that_its_leader_relies_on() {
         cluster.start(near);
         cluster.cut.insert((StoreId(leader), StoreId(near)));
         cluster.cut.insert((StoreId(near), StoreId(leader)));
-        // `Checker` sees to it that two leases never overlap.
+        // `Checker` checks that two leases never overlap.
         cluster.until(20, "the other two elect", |cluster| cluster.leader().is_some_and(|id| id != leader));
         cluster.settle();
     }

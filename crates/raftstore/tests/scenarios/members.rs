@@ -8,7 +8,7 @@ use kontiki_raftstore::{
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
-/// A directory that takes the place of a lost one.
+/// A directory that replaces a lost one.
 const DIRECTORY: u64 = 77;
 
 fn hasty() -> Config {
@@ -53,7 +53,7 @@ fn has_replica(cluster: &Cluster, store: u64) -> bool {
 fn an_emptied_store_is_taken_in_as_a_new_replica_and_counts_again() {
     for seed in 0..12 {
         let (mut cluster, lost) = with_a_replaced_disk(seed, 3);
-        // It is sent messages for the replica that it had, and knows nothing of it.
+        // It receives messages for the replica that it had, and does not know it.
         cluster.run(3 * SECOND);
         assert!(!has_replica(&cluster, lost) && cluster.node(lost).disk.streams.is_empty(), "nothing is remembered");
         take_in(&mut cluster, lost, DIRECTORY);
@@ -95,7 +95,7 @@ fn a_crash_at_any_step_of_its_beginning_is_survived() {
 #[test]
 fn nothing_wakes_the_replica_that_a_lost_directory_held() {
     let (mut cluster, lost) = with_a_replaced_disk(3, 3);
-    // Whatever its leaders have to say to it, a snapshot included: a new leader knows nothing of its log.
+    // All messages of its leaders, a snapshot included: a new leader does not know its log.
     for _ in 0..3 {
         let leader = cluster.wait_leader();
         let other = (1..=3).find(|id| ![leader, lost].contains(id)).expect("three stores");
@@ -112,7 +112,7 @@ fn nothing_wakes_the_replica_that_a_lost_directory_held() {
     }
     assert!(!has_replica(&cluster, lost) && !cluster.node(lost).disk.streams.contains_key(&StreamId(REGION.0)));
     cluster.run(SECOND);
-    assert!(cluster.node(lost).disk.files.is_empty(), "a snapshot for the replica that is gone is removed");
+    assert!(cluster.node(lost).disk.files.is_empty(), "a snapshot for the lost replica is removed");
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn a_follower_that_missed_the_changes_follows_a_leader_that_it_does_not_know() {
     cluster.until(10, "it has the log", caught_up);
     cluster.node(leader).inbox.push_back(Event::TransferLeader { region: REGION, to: StoreId(lost) });
     cluster.until(20, "the new replica leads", |cluster| cluster.leader() == Some(lost));
-    // The one that was away hears the new leader and none of the others.
+    // The one that was away receives messages of the new leader and of no other store.
     cluster.heal();
     for id in (1..=5).filter(|id| *id != lost && *id != away) {
         cluster.cut.insert((StoreId(id), StoreId(away)));
@@ -178,7 +178,8 @@ fn changes_that_cannot_be_made_are_refused_and_change_nothing() {
     assert!(matches!(cluster.answers[&too_early], Answer::Refused(RegionError::ServerIsBusy { .. })));
 }
 
-/// One random change that does not take the quorum away: the store without a replica gets one, or one that is down loses it.
+/// One random change that does not take the quorum away: the store without a replica gets one, or one that is down
+/// loses it.
 fn change_at_random(cluster: &mut Cluster, stores: u64, directory: u64) {
     let Some(leader) = cluster.leader() else { return };
     let region = cluster.status(leader).region;
@@ -262,7 +263,7 @@ pub fn at_random(seed: u64, config: Config) -> Cluster {
     cluster
 }
 
-/// Whatever a store has, it gets an empty disk and a new replica.
+/// The store gets an empty disk and a new replica, whatever its state.
 fn take_in_again(cluster: &mut Cluster, store: u64, directory: u64) {
     if cluster.node(store).is_up() {
         cluster.crash(store);
@@ -273,7 +274,7 @@ fn take_in_again(cluster: &mut Cluster, store: u64, directory: u64) {
     cluster.until(60, "it is a member", |cluster| {
         let Some(leader) = cluster.leader() else { return false };
         let region = cluster.status(leader).region;
-        // An earlier addition may have been under way.
+        // An earlier addition may have been in progress.
         let change = match region.peer_on(StoreId(store)) {
             Some(peer) if peer == new => return true,
             Some(old) => MemberChange::Remove(old.id),
@@ -283,7 +284,7 @@ fn take_in_again(cluster: &mut Cluster, store: u64, directory: u64) {
         false
     });
     cluster.until(60, "its data are here", |cluster| {
-        cluster.replica(store).is_some_and(|replica| replica.applied_index + 50 > cluster.checker.floor())
+        cluster.replica(store).is_some_and(|replica| replica.applied_index + 50 > cluster.checker.acknowledged())
     });
 }
 
@@ -293,7 +294,7 @@ fn members_that_change_again_and_again_lose_nothing() {
     for seed in 0..40 {
         let mut cluster = at_random(seed, hasty());
         cluster.heal();
-        let floor = cluster.checker.floor();
+        let acknowledged = cluster.checker.acknowledged();
         // A change may be half done: it is finished, or done again.
         for id in 1..=4 {
             if !cluster.node(id).is_up() || !has_replica(&cluster, id) {
@@ -302,10 +303,10 @@ fn members_that_change_again_and_again_lose_nothing() {
         }
         cluster.settle();
         let leader = cluster.wait_leader();
-        assert!(cluster.status(leader).applied_index >= floor, "what was acknowledged is there");
+        assert!(cluster.status(leader).applied_index >= acknowledged, "what was acknowledged is there");
         let region = cluster.status(leader).region;
         changes += region.epoch.conf_version - 1;
         installs += cluster.nodes.values().map(|node| node.installs).sum::<usize>();
     }
-    assert!(changes > 100 && installs > 40, "the runs reach what they are for: {changes}, {installs}");
+    assert!(changes > 100 && installs > 40, "the runs cover enough changes and installs: {changes}, {installs}");
 }

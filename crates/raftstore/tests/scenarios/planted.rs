@@ -13,7 +13,7 @@ fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
 }
 
-/// `by` are parts of what it may be found by, with `|` between them.
+/// `by` are parts of the expected messages, separated by `|`.
 #[track_caller]
 fn is_found(planted: Planted, by: &str) {
     for seed in 0..SEEDS_MAX {
@@ -55,7 +55,7 @@ fn a_log_that_does_not_wait_for_a_snapshot_is_found() {
         let found = catch_unwind(AssertUnwindSafe(|| super::snapshots::log_not_held(seed, planted)));
         if let Err(panic) = found {
             let text = text_of(&*panic);
-            assert!(text.contains("snapshots that were of no use"), "seed {seed} found something else: {text}");
+            assert!(text.contains("snapshots that were not usable"), "seed {seed} found something else: {text}");
             return;
         }
     }

@@ -1,5 +1,5 @@
-//! The promise behind a lease: a follower that confirmed a leader votes for nobody else until the lease that rests on
-//! it has ended. `Checker` looks for two leases, and for stale reads, after each step.
+//! The promise behind a lease: a follower that confirmed a leader votes for no other replica until the lease that it
+//! supports has ended. `Checker` looks for two leases, and for stale reads, after each step.
 
 use crate::cluster::{Cluster, REGION, STEP, small_config};
 use kontiki_raftstore::{Answer, Config, Event, ReadRefusal, StoreId};
@@ -11,17 +11,17 @@ fn others(leader: u64) -> (u64, u64) {
     (leader % 3 + 1, (leader + 1) % 3 + 1)
 }
 
-/// A follower that confirmed the leader's lease learns a higher term from a pre-vote's refusal, which was delayed by its
-/// sender's disk. The core then forgets the leader, and with it its own reason not to vote. Returns whether the
-/// time-outs of this seed let the situation arise.
+/// A follower that confirmed the leader's lease learns a higher term from a pre-vote's refusal, which was delayed by
+/// its sender's disk. The core then forgets the leader, and with it its own reason not to vote. Returns whether the
+/// timeouts of this seed let the situation arise.
 pub fn learns_a_term_from_a_late_refusal(seed: u64, config: Config) -> bool {
     let mut cluster = Cluster::with_config(seed, 3, config);
     let leader = cluster.wait_leader();
     cluster.put_surely(b"k", b"old");
     let term = cluster.status(leader).term;
     let (one, two) = others(leader);
-    // The leader is cut off for a moment. One of the others wins the pre-votes, and its disk stalls: neither its vote
-    // nor any answer leaves it.
+    // The leader is cut off for a moment. One of the others wins the pre-votes, and its disk stalls: it sends neither
+    // its vote nor any answer.
     cluster.partition(&[leader]);
     while [one, two].iter().all(|id| cluster.status(*id).term == term) {
         cluster.step();
@@ -48,7 +48,7 @@ pub fn learns_a_term_from_a_late_refusal(seed: u64, config: Config) -> bool {
     if cluster.leader() != Some(leader) || cluster.status(near).term != term {
         return false;
     }
-    // They lose each other, and at the same time the disk recovers.
+    // Their connection is cut, and at the same time the disk recovers.
     cluster.separate(leader, near);
     cluster.node(stalled).disk_stalled_until = cluster.now;
     let end = cluster.now + 2 * cluster.config.lease_duration();
@@ -70,9 +70,9 @@ fn a_follower_that_learns_a_higher_term_keeps_its_promise() {
     assert!(fit >= 5, "the situation arises: {fit} of 100 seeds");
 }
 
-/// A follower that stood still handles a heartbeat at the end of a tick's interval and counts the tick of that interval
+/// A follower that was paused handles a heartbeat at the end of a tick's interval and counts the tick of that interval
 /// after it: `n` ticks from a heartbeat on take little more than `n - 2` intervals. Returns whether the slow store
-/// came to lead.
+/// became leader.
 pub fn handles_a_heartbeat_before_the_tick_of_its_interval(seed: u64, config: Config) -> bool {
     let config = Config { tick_interval: SECOND, election_ticks: 4, heartbeat_ticks: 1, ..config };
     let mut cluster = Cluster::with_config(seed, 3, config);
@@ -92,7 +92,7 @@ pub fn handles_a_heartbeat_before_the_tick_of_its_interval(seed: u64, config: Co
     if cluster.leader() != Some(leader) {
         return false;
     }
-    // The near one stands still from the end of one interval of its clock to the end of the next, and wakes up when the
+    // The near one is paused from the end of one interval of its clock to the end of the next, and resumes when the
     // leader has just sent a heartbeat.
     let still = Duration::from_millis(940);
     let into = |cluster: &Cluster, id: u64, at: Duration| {
@@ -123,7 +123,7 @@ fn a_heartbeat_that_is_handled_before_the_tick_of_its_interval_is_promised_the_w
     assert!(fit >= 6, "the situation arises: {fit} of 12 seeds");
 }
 
-/// The leader orders a transfer and is cut off from everybody when the target campaigns.
+/// The leader orders a transfer and is cut off from all stores when the target campaigns.
 pub fn is_cut_off_after_its_order(seed: u64, config: Config) {
     let mut cluster = Cluster::with_config(seed, 3, config);
     cluster.put_surely(b"k", b"old");
@@ -177,17 +177,18 @@ fn a_second_transfer_does_not_end_the_suspicion_of_the_first() {
         cluster.settle();
         let leader = cluster.wait_leader();
         let (first, second) = others(leader);
-        // Both orders are held up; the second target confirms entries later and so has not campaigned.
+        // Both orders are delayed; the second target confirms entries later and so has not campaigned.
         cluster.node(leader).inbox.push_back(Event::TransferLeader { region: REGION, to: StoreId(first) });
         cluster.step();
         let held = cluster.take_messages(leader, first);
-        assert!(!held.is_empty(), "the first order is on its way");
+        assert!(!held.is_empty(), "the first order is in flight");
         cluster.cut.insert((StoreId(leader), StoreId(first)));
         cluster.node(leader).inbox.push_back(Event::TransferLeader { region: REGION, to: StoreId(second) });
         cluster.step();
         cluster.take_messages(leader, second);
-        cluster.until(5, "a lease, by the second target's word", |c| c.lease_read(leader, b"k").is_ok());
-        // The first order arrives. Its target heard nothing since and campaigns or not; no lease may be broken by it.
+        cluster.until(5, "a lease, confirmed by the second target", |c| c.lease_read(leader, b"k").is_ok());
+        // The first order arrives. Its target received nothing since and may or may not campaign; no lease may be
+        // broken by it.
         cluster.node(first).inbox.extend(held.into_iter().map(Event::Message));
         cluster.separate(leader, second);
         let write = cluster.put(first, b"k", b"new");
@@ -213,7 +214,7 @@ fn an_order_to_campaign_that_arrives_a_minute_late_does_no_harm() {
         let late = cluster.take_messages(leader, target);
         cluster.run(60 * SECOND);
         let term = cluster.status(leader).term;
-        // Nobody wrote: the target's log ends where it ended when the order was given.
+        // Nothing was written: the target's log ends where it ended when the order was given.
         cluster.node(target).inbox.extend(late.into_iter().map(Event::Message));
         cluster.run(2 * SECOND);
         assert_eq!((cluster.leader(), cluster.status(leader).term), (Some(leader), term));
@@ -245,7 +246,7 @@ pub fn restarts_with_a_shorter_promise(seed: u64, config: Config) {
         let _ = cluster.lease_read(leader, b"k");
     }
     let written = write.and_then(|ticket| cluster.answers.get(&ticket));
-    assert!(matches!(written, Some(Answer::Ok { .. })), "the two go on when the promise has ended");
+    assert!(matches!(written, Some(Answer::Ok { .. })), "the two continue when the promise has ended");
 }
 
 #[test]

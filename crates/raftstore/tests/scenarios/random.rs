@@ -63,7 +63,7 @@ fn work(cluster: &mut Cluster, stores: u64) {
     if !cluster.node(id).is_up() {
         return;
     }
-    // A paused node is one whose store is stalled: its reader threads go on.
+    // A paused node is one whose store is stalled: its reader threads continue.
     let paused = cluster.nodes[&StoreId(id)].paused_until > cluster.now;
     let key = [b'a' + cluster.rng.below(8) as u8];
     match cluster.rng.below(10) {
@@ -119,7 +119,10 @@ fn random_faults_from_200_seeds() {
         lease_reads += cluster.checker.lease_reads;
         installs += cluster.nodes.values().map(|node| node.installs).sum::<usize>();
     }
-    assert!(lease_reads > 10_000 && installs > 20, "the runs reach what they are for: {lease_reads}, {installs}");
+    assert!(
+        lease_reads > 10_000 && installs > 20,
+        "the runs cover enough lease reads and installs: {lease_reads}, {installs}"
+    );
 }
 
 #[test]

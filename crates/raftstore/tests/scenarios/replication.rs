@@ -6,7 +6,7 @@ use std::time::Duration;
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn s017_log_conflict_and_s018_s019_dropped_proposals() {
+fn log_conflict_and_dropped_proposals() {
     for seed in 0..10 {
         let mut cluster = Cluster::new(seed, 3);
         let old = cluster.wait_leader();
@@ -17,24 +17,24 @@ fn s017_log_conflict_and_s018_s019_dropped_proposals() {
         cluster.until(20, "another leader", |cluster| cluster.leader().is_some_and(|leader| leader != old));
         cluster.until(20, "every proposal is answered", |c| lost.iter().all(|ticket| c.answers.contains_key(ticket)));
         for ticket in &lost {
-            assert_eq!(cluster.answers[ticket], Answer::Dropped, "the outcome is unknown, and said to be");
+            assert_eq!(cluster.answers[ticket], Answer::Dropped, "the outcome is unknown, and reported as unknown");
         }
         cluster.put_surely(b"k", b"after");
         cluster.settle();
         let value = cluster.node(old).visible.get(families::DEFAULT, b"k").expect("readable");
-        assert_eq!(value.as_deref(), Some(&b"after"[..]), "the divergent suffix is gone");
+        assert_eq!(value.as_deref(), Some(&b"after"[..]), "the divergent suffix is dropped");
     }
 }
 
 #[test]
-fn s019_a_proposal_whose_place_was_taken_is_told_so_or_dropped() {
-    // The old leader steps down by the very message that overwrites its entry.
+fn a_proposal_whose_place_was_taken_is_told_so_or_dropped() {
+    // The old leader steps down by the same message that overwrites its entry.
     let mut cluster = Cluster::new(19, 3);
     let old = cluster.wait_leader();
     cluster.partition(&[old]);
     let ticket = cluster.put(old, b"k", b"mine");
     cluster.run(SECOND / 10);
-    // Paused, it does not notice that its quorum is gone.
+    // Paused, it does not notice that its quorum is lost.
     cluster.node(old).paused_until = cluster.now + 15 * SECOND;
     cluster.until(14, "another leader", |cluster| cluster.leader().is_some_and(|leader| leader != old));
     cluster.put_surely(b"k", b"theirs");
@@ -46,7 +46,7 @@ fn s019_a_proposal_whose_place_was_taken_is_told_so_or_dropped() {
 }
 
 #[test]
-fn s020_a_full_pipeline_refuses_as_busy_and_recovers() {
+fn a_full_pipeline_refuses_as_busy_and_recovers() {
     let config = Config { proposal_bytes_max: 4 << 10, unapplied_bytes_max: 8 << 10, ..small_config() };
     let mut cluster = Cluster::with_config(20, 3, config);
     let leader = cluster.wait_leader();
@@ -63,7 +63,7 @@ fn s020_a_full_pipeline_refuses_as_busy_and_recovers() {
 }
 
 #[test]
-fn s022_out_of_order_and_s032_duplicates() {
+fn out_of_order_and_duplicates() {
     for seed in 0..10 {
         let mut cluster = Cluster::new(seed, 3);
         cluster.weather = Weather { loss: 5, duplication: 50, delay_ms_max: 150, ..Weather::default() };
@@ -75,7 +75,7 @@ fn s022_out_of_order_and_s032_duplicates() {
 }
 
 #[test]
-fn s023_batch_proposals() {
+fn batch_proposals() {
     let mut cluster = Cluster::new(23, 3);
     let leader = cluster.wait_leader();
     cluster.settle();
@@ -88,7 +88,7 @@ fn s023_batch_proposals() {
 }
 
 #[test]
-fn s024_commit_without_the_leaders_disk() {
+fn commit_without_the_leaders_disk() {
     let mut cluster = Cluster::new(24, 3);
     let leader = cluster.wait_leader();
     cluster.put_surely(b"k", b"1");
@@ -109,7 +109,7 @@ fn s024_commit_without_the_leaders_disk() {
 fn a_stalled_followers_disk_does_not_cost_the_lease() {
     let mut cluster = Cluster::new(26, 3);
     let leader = cluster.wait_leader();
-    // One follower is away; the other's disk stalls with an append on its way.
+    // One follower is away; the other's disk stalls with an append in flight.
     cluster.partition(&[leader % 3 + 1]);
     let slow = (leader + 1) % 3 + 1;
     cluster.node(slow).disk_stalled_until = cluster.now + 5 * SECOND;
@@ -122,7 +122,7 @@ fn a_stalled_followers_disk_does_not_cost_the_lease() {
 }
 
 #[test]
-fn s125_kill_all_and_s130_lose_unsynced() {
+fn kill_all_and_lose_unsynced() {
     for seed in 0..20 {
         let mut cluster = Cluster::new(seed, 3);
         for round in 0..4u32 {

@@ -36,7 +36,7 @@ fn impatient() -> Config {
 }
 
 #[test]
-fn s035_long_isolation_and_s088_gc_vs_lagging() {
+fn long_isolation_and_gc_vs_lagging() {
     for seed in 0..10 {
         let mut cluster = Cluster::with_config(seed, 3, impatient());
         let away = cluster.wait_leader() % 3 + 1;
@@ -45,17 +45,17 @@ fn s035_long_isolation_and_s088_gc_vs_lagging() {
         cluster.until(30, "it catches up by a snapshot", |cluster| cluster.node(away).installs > 0);
         cluster.settle();
         assert!(cluster.node(away).visible.get(families::DEFAULT, b"deleted").expect("readable").is_none());
-        // The file goes once tables hold the data, and the log is truncated no further than they do.
+        // The file is removed once tables hold the data, and the log is truncated no further than that.
         assert_eq!(cluster.node(away).disk.files.len(), 1);
         cluster.node(away).flush();
-        cluster.until(10, "no file is left anywhere", |cluster| {
+        cluster.until(10, "no file is left on any store", |cluster| {
             cluster.nodes.values().all(|node| node.disk.files.is_empty())
         });
     }
 }
 
 #[test]
-fn s081_snapshot_crash() {
+fn snapshot_crash() {
     // The receiver crashes after every number of steps from the arrival on, flushing half of the time in between.
     for crash_after in 0..40 {
         let mut cluster = Cluster::with_config(81 + crash_after, 3, impatient());
@@ -93,7 +93,7 @@ fn a_crash_between_install_and_flush_installs_again() {
 }
 
 #[test]
-fn s085_stale_snapshot_and_s086_snapshot_plus_append() {
+fn stale_snapshot_and_snapshot_plus_append() {
     for seed in 0..20 {
         let mut cluster = Cluster::with_config(seed, 3, impatient());
         let away = cluster.wait_leader() % 3 + 1;
@@ -101,7 +101,7 @@ fn s085_stale_snapshot_and_s086_snapshot_plus_append() {
         cluster.start(away);
         cluster.weather.delay_ms_max = 200;
         cluster.weather.duplication = 30;
-        // Writes go on while the snapshot is built, sent and installed.
+        // Writes continue while the snapshot is built, sent and installed.
         cluster.until(30, "it catches up by a snapshot", |cluster| {
             let leader = cluster.wait_leader();
             cluster.put(leader, b"busy", b"1");
@@ -140,9 +140,9 @@ fn a_second_snapshot_may_follow_before_the_first_is_flushed() {
     cluster.settle();
 }
 
-/// Leaves `away` with one snapshot accepted whose install waits for its turn, and a second one needed.
+/// Leaves `away` with one accepted snapshot whose install is delayed, and a second one needed.
 fn second_snapshot_during_an_install(seed: u64, config: Config) -> (Cluster, u64) {
-    // A short time on offer: the log is held for that long, too.
+    // A short time on offer: the log is retained for that long, too.
     let mut cluster = Cluster::with_config(seed, 3, Config { snapshot_idle_ticks: 10, ..config });
     let away = cluster.wait_leader() % 3 + 1;
     leave_behind(&mut cluster, away);
@@ -180,8 +180,8 @@ pub fn late_removal(seed: u64, planted: kontiki_raftstore::planted::Planted) {
 
 #[test]
 fn a_removal_that_comes_late_hits_no_later_file() {
-    // The second snapshot is refused while the first is being installed, comes again, and is accepted before the refused
-    // file is removed. The removal must not take the accepted one, which a start then needs.
+    // The second snapshot is refused while the first is being installed, is sent again, and is accepted before the
+    // refused file is removed. The removal must not take the accepted one, which a start then needs.
     let mut again = 0;
     for seed in 0..24 {
         let (mut cluster, away) = install_twice(seed, impatient());
@@ -248,7 +248,7 @@ fn a_store_that_has_lost_a_snapshot_file_votes_confirms_leases_and_never_leads()
 }
 
 #[test]
-fn s083_cancel_on_step_down() {
+fn cancel_on_step_down() {
     let mut cluster = Cluster::with_config(83, 3, impatient());
     let away = cluster.wait_leader() % 3 + 1;
     let leader = leave_behind(&mut cluster, away);
@@ -258,12 +258,12 @@ fn s083_cancel_on_step_down() {
     cluster.partition(&[leader]);
     cluster.until(30, "it steps down", |cluster| !cluster.status(leader).leads);
     cluster.run(2 * SECOND);
-    assert!(cluster.node(leader).views.is_empty(), "the view is gone");
+    assert!(cluster.node(leader).views.is_empty(), "the view is released");
     cluster.settle();
 }
 
 #[test]
-fn s089_gc_not_persisted_and_s090_gc_unflushed() {
+fn gc_not_persisted_and_gc_unflushed() {
     let mut cluster = Cluster::new(90, 3);
     for i in 0..100u32 {
         cluster.put_surely(b"k", &i.to_le_bytes());
@@ -295,8 +295,8 @@ fn a_log_past_its_bound_is_truncated_although_a_follower_lags() {
     cluster.settle();
 }
 
-/// A follower that was away comes back under a steady load, with a log bound far below what is written while a snapshot is
-/// sent and installed. Returns how many snapshots were installed until it had caught up, if it did.
+/// A follower that was away comes back under a steady load, with a log bound far below what is written while a snapshot
+/// is sent and installed. Returns how many snapshots were installed until it had caught up, if it did.
 fn comes_back_under_load(seed: u64, config: Config) -> Option<usize> {
     let config = Config { log_bytes_max: 4 << 10, ..config };
     let mut cluster = Cluster::with_config(seed, 3, config);
@@ -337,7 +337,7 @@ fn a_follower_catches_up_by_one_snapshot_while_writes_go_on() {
 #[cfg(feature = "planted-bugs")]
 pub fn log_not_held(seed: u64, planted: kontiki_raftstore::planted::Planted) {
     let installs = comes_back_under_load(seed, Config { planted, ..impatient() });
-    assert_eq!(installs, Some(1), "snapshots that were of no use");
+    assert_eq!(installs, Some(1), "snapshots that were not usable");
 }
 
 #[test]
@@ -348,7 +348,7 @@ fn a_log_that_outgrows_what_is_kept_for_a_snapshot_is_truncated_and_counted() {
     let leader = leave_behind(&mut cluster, away);
     (1..=3).for_each(|id| cluster.node(id).send_delay_ms_max = 60_000);
     cluster.start(away);
-    cluster.until(30, "a snapshot is on its way", |cluster| {
+    cluster.until(30, "a snapshot is in flight", |cluster| {
         cluster.node(leader).jobs.iter().any(|(_, job)| matches!(job, Job::Send { .. }))
     });
     let truncated = cluster.status(leader).truncated_index;
@@ -360,17 +360,18 @@ fn a_log_that_outgrows_what_is_kept_for_a_snapshot_is_truncated_and_counted() {
     let abandoned =
         |cluster: &mut Cluster| cluster.node(leader).store.as_ref().expect("up").memory().abandoned_snapshots;
     assert_eq!(abandoned(&mut cluster), 1);
-    // The send is still under way, and of no use: what is written now is kept for nobody (it is below the larger bound).
+    // The send is still in progress, but useless: what is written now is retained for no follower (it is below the
+    // larger bound).
     let truncated = cluster.status(leader).truncated_index;
     for _ in 0..6 {
         cluster.put_surely(b"k", &[1; 1000]);
     }
     cluster.node(leader).flush();
-    cluster.until(10, "nothing is kept for it", |cluster| cluster.status(leader).truncated_index > truncated);
+    cluster.until(10, "nothing is retained for it", |cluster| cluster.status(leader).truncated_index > truncated);
     assert!(cluster.node(leader).jobs.iter().any(|(_, job)| matches!(job, Job::Send { .. })), "still under way");
     assert_eq!(abandoned(&mut cluster), 1, "one snapshot is counted once");
     (1..=3).for_each(|id| cluster.node(id).send_delay_ms_max = 200);
-    cluster.until(90, "it catches up all the same", |cluster| cluster.node(away).installs > 0);
+    cluster.until(90, "it catches up anyway", |cluster| cluster.node(away).installs > 0);
     cluster.settle();
 }
 
@@ -398,12 +399,12 @@ fn no_view_is_taken_for_a_store_whose_log_cannot_be_written() {
     cluster.start(away);
     let stalled = cluster.now + 20 * SECOND;
     cluster.node(away).disk_stalled_until = stalled;
-    cluster.until(10, "it says so", |cluster| !cluster.node(away).log_writable);
+    cluster.until(10, "it reports this", |cluster| !cluster.node(away).log_writable);
     cluster.run(SECOND);
     let taken = |cluster: &Cluster| -> usize { cluster.nodes.values().map(|node| node.views_taken).sum() };
     let before = taken(&cluster);
     cluster.run(10 * SECOND);
-    assert_eq!(taken(&cluster), before, "a view that cannot be of use");
+    assert_eq!(taken(&cluster), before, "no view is taken for a store that cannot write");
     cluster.until(60, "it catches up", |cluster| cluster.node(away).installs > 0);
     cluster.settle();
 }

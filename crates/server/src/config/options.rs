@@ -1,4 +1,4 @@
-//! The names: flags of `kontiki serve` and keys of its file, and how they become a [`ServeConfig`].
+//! The options: flags of `kontiki serve` and keys of its file, and their conversion to a [`ServeConfig`].
 
 use super::*;
 use kontiki_env::fs::{Fs, read_all};
@@ -16,8 +16,8 @@ pub struct ServeOptions {
     #[arg(long, value_name = "IP:PORT")]
     pub grpc_address: Option<String>,
 
-    /// The host:port that clients and other nodes are told to use
-    /// [default: this node's entry of --initial-cluster, or else --grpc-address]
+    /// The host:port that is advertised to clients and other nodes [default: this node's entry of --initial-cluster, or
+    /// else --grpc-address]
     #[arg(long, value_name = "HOST:PORT")]
     pub advertise_address: Option<String>,
 
@@ -25,20 +25,20 @@ pub struct ServeOptions {
     #[arg(long, value_name = "IP:PORT")]
     pub status_address: Option<String>,
 
-    /// This node's number, 1 or more, unique in the cluster, the same at every start [default: 1]
+    /// This node's number, 1 or greater, unique in the cluster, the same at every start [default: 1]
     #[arg(long, value_name = "ID")]
     pub store_id: Option<u64>,
 
-    /// Every node of the cluster as ID=HOST:PORT,..., the same text on every node; absent: one node alone
+    /// Every node of the cluster as ID=HOST:PORT,..., the same text on every node; absent: a single node
     #[arg(long, value_name = "LIST")]
     pub initial_cluster: Option<String>,
 
-    /// Number that keeps clusters apart, the same on every node [default: derived from the list of nodes]
+    /// Number that identifies the cluster, the same on every node [default: derived from the list of nodes]
     #[arg(long, value_name = "ID")]
     pub cluster_id: Option<u64>,
 
-    /// An empty data directory of a store that has been a member before takes the lost directory's place: the store gets
-    /// new replicas, and the lost directory is refused from then on. Without effect on a directory that is not empty
+    /// Lets an empty data directory of a store that was a member before replace the lost directory: the store gets new
+    /// replicas, and the lost directory is refused from then on. Has no effect on a directory that is not empty
     #[arg(long, num_args = 0, default_missing_value = "true")]
     pub replace_lost_directory: Option<bool>,
 
@@ -62,7 +62,8 @@ pub struct ServeOptions {
     #[arg(long, value_name = "BYTES")]
     pub raft_entry_bytes_max: Option<u64>,
 
-    /// A region's log beyond this no longer waits for a slow follower, in bytes, at least 1 MiB [default: 128 MiB]
+    /// Size above which a region's log is no longer retained for a slow follower, in bytes, at least 1 MiB [default:
+    /// 128 MiB]
     #[arg(long, value_name = "BYTES")]
     pub raft_log_bytes_max: Option<u64>,
 
@@ -83,8 +84,8 @@ pub struct ServeOptions {
     #[arg(long, value_name = "MS")]
     pub park_ms_max: Option<u64>,
 
-    /// Connections at once, of both ports, 16 to 1000000; a quarter of the descriptors this process may have, if that is
-    /// less. At the bound a new one takes the place of one that was idle for 5 s, or is closed [default: 2000]
+    /// Maximum number of connections, of both ports, 16 to 1000000; a quarter of the process's file descriptor limit if
+    /// that is less. At the maximum a new connection replaces one that was idle for 5 s, or is closed [default: 2000]
     #[arg(long, value_name = "COUNT")]
     pub connections_max: Option<u64>,
 }
@@ -101,7 +102,7 @@ pub struct ServeArgs {
 }
 
 impl ServeArgs {
-    /// Reads the file, if one is named, lays the flags over it, and checks everything.
+    /// Reads the file, if one is given, applies the flags over it, and checks everything.
     pub fn resolve(self, fs: &dyn Fs) -> Result<ServeConfig, ConfigError> {
         let file = match self.config {
             None => ServeOptions::default(),
@@ -208,7 +209,7 @@ impl ServeOptions {
         })
     }
 
-    /// The advertised address; `None` when it is whatever the listener gets.
+    /// The advertised address; `None` when it is the address that the listener gets.
     fn advertised(&self, own_entry: Option<&String>, grpc_address: SocketAddr) -> Result<Option<String>, ConfigError> {
         if let Some(given) = &self.advertise_address {
             check_host_port("advertise-address", given)?;

@@ -1,5 +1,5 @@
-//! Snapshot files on their way to raftstore: each keeps its names until raftstore has seen it, and goes with its file if
-//! it never gets there.
+//! Snapshot files that are arriving: each owns its names until raftstore knows the file, and removes the file if
+//! raftstore never gets it.
 
 use kontiki_env::fs::Fs;
 use kontiki_raftstore::snapshot::FileId;
@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The files that arrive now. Whoever removes what is not needed leaves these alone.
+/// The files that are arriving. The removal of unneeded files skips these.
 #[derive(Default)]
 pub(super) struct Arrivals {
     files: Mutex<BTreeSet<FileId>>,
@@ -20,7 +20,7 @@ impl Arrivals {
     }
 }
 
-/// A snapshot file that arrives. Dropped before raftstore knows of the file, it removes what there is of it.
+/// A snapshot file that arrives. If it is dropped before raftstore knows the file, it removes the file.
 pub struct Arrival {
     file: FileId,
     directory: PathBuf,
@@ -35,12 +35,12 @@ impl Arrival {
         Arrival { file, directory: directory.to_owned(), fs, arrivals: arrivals.clone(), is_known: false }
     }
 
-    /// Where the file is to lie when it is whole and synced. The folder may not exist yet.
+    /// The path of the file when it is complete and synced. The folder may not exist yet.
     pub fn path(&self) -> PathBuf {
         self.directory.join(self.file.file_name())
     }
 
-    /// Where it is to lie until then.
+    /// The path of the file until then.
     pub fn temporary_path(&self) -> PathBuf {
         self.directory.join(self.file.temporary_name())
     }
@@ -49,7 +49,7 @@ impl Arrival {
         self.file
     }
 
-    /// From here on raftstore says what becomes of the file.
+    /// From now on raftstore decides about the file.
     pub(super) fn known_to_raftstore(mut self) {
         self.is_known = true;
     }
@@ -62,8 +62,8 @@ impl Drop for Arrival {
                 if self.fs.exists(&path)
                     && let Err(error) = self.fs.remove(&path)
                 {
-                    // The next look at all files finds it.
-                    tracing::warn!(%error, path = %path.display(), "a snapshot file that did not arrive was not removed");
+                    // The next survey of all files finds it.
+                    tracing::warn!(%error, path = %path.display(), "an incomplete snapshot file could not be removed");
                 }
             }
         }

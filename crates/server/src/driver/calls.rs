@@ -1,18 +1,18 @@
-//! Placement calls: those of this node's services and heartbeats, and those other nodes forward.
+//! Placement calls: those of this node's services and heartbeats, and those that other nodes forward.
 //!
-//! A call is answered exactly once. It lives in one table until then, in one of four states; `route` moves it:
+//! A call is answered exactly once. Until then it is in one table, in one of four states; `route` moves it:
 //!
 //! ```text
 //!            leads, holds the lease ──> Leading (placement answers)
 //!  Unrouted ─leads, no lease ────────> Barrier (one round with a quorum) ──> Leading
 //!            another leads ──────────> Forwarded (its answer comes, or we send again)
-//!            nobody leads ───────────> Unrouted, tried again shortly
+//!          no node leads ───────────> Unrouted, tried again shortly
 //! ```
-//! Whatever says "not the leader" leads back to Unrouted, until the deadline. A call of another node is not forwarded
-//! a second time: it is answered "not the leader", and that node routes it again. Sending again after a silence is
-//! safe because placement's calls may happen twice: timestamps and ids are then skipped, the rest is idempotent.
+//! Every answer "not the leader" leads back to Unrouted, until the deadline. A call of another node is not forwarded a
+//! second time: it is answered "not the leader", and that node routes it again. Sending again after a missing answer is
+//! safe because placement's calls may be executed twice: timestamps and ids are then skipped, the rest is idempotent.
 //!
-//! Ids of calls start at a random number, so an answer to an earlier life of this node finds no call of this one.
+//! Ids of calls start at a random number, so an answer to an earlier process of this node matches no call of this one.
 
 use super::Driver;
 use super::error::NodeError;
@@ -26,23 +26,23 @@ use kontiki_raftstore::{Event, StoreId};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Calls that wait here at most; beyond it those of other nodes are dropped (they will be sent again).
+/// Maximum number of waiting calls; above it those of other nodes are dropped (they will be sent again).
 const CALLS_MAX: usize = 32 << 10;
-/// How long a call waits after "not the leader" or when nobody leads. Also looked at on every tick only.
+/// How long a call waits after "not the leader" or when no node leads. Checked on ticks only.
 const RETRY_AFTER: Duration = Duration::from_millis(20);
-/// How long a forwarded call waits before it is sent again: above a round trip with a synced write, below the
-/// patience of clients.
+/// How long a forwarded call waits before it is sent again: above a round trip with a synced write, below the retry
+/// budget of clients.
 const RESEND_AFTER: Duration = Duration::from_millis(400);
-/// The longest that a call of another node is kept, whatever it asks for.
+/// The longest time for which a call of another node is kept, regardless of its own timeout.
 const REMOTE_TIMEOUT_MAX: Duration = Duration::from_secs(30);
 
-/// Who waits for an answer.
+/// The origin of a call, which waits for the answer.
 pub(super) enum Origin {
     /// A service of this node.
     Local(Reply<Response>),
     /// Another node.
     Remote { store: StoreId, id: u64 },
-    /// This driver's own heartbeats: nobody waits.
+    /// This driver's own heartbeats: no caller waits.
     Own,
 }
 
@@ -65,13 +65,13 @@ struct Call {
 pub(super) struct Calls {
     calls: BTreeMap<u64, Call>,
     next_id: u64,
-    /// Which member of the placement group is asked next by a node that is none.
+    /// The member of the placement group that a node outside the group asks next.
     turn: usize,
 }
 
 impl Calls {
     pub(super) fn new(first_id: u64) -> Calls {
-        // Half of the numbers remain: they do not run out.
+        // Half of the numbers remain, which is enough for any lifetime.
         Calls { calls: BTreeMap::new(), next_id: first_id >> 1, turn: 0 }
     }
 }
@@ -95,7 +95,7 @@ impl Driver {
         let Some(call) = self.calls.calls.get_mut(&id) else { return };
         let readers = &self.shared.readers;
         if self.placement.is_leader() {
-            // A fresh look at the clock: this call may have arrived after `now` was read.
+            // Reads the clock again: this call may have arrived after `now` was read.
             let unchecked = planted::is_set(Bug::PlacementWithoutLease);
             if unchecked || readers.holds_lease(PLACEMENT_REGION, self.env.clock.monotonic()) {
                 call.route = Route::Leading;
@@ -174,8 +174,8 @@ impl Driver {
     pub(super) fn call_answered_there(&mut self, reply: PlacementReply, now: Now) {
         let Some(call) = self.calls.calls.get(&reply.id) else { return };
         match reply.response {
-            // An answer to an earlier sending is as good, wherever the call is now. Ids are this node's own, so
-            // only a call of its own can have been forwarded.
+            // An answer to an earlier sending is valid, too, in any state of the call. Ids are chosen by this node, so
+            // only one of its own calls can have been forwarded.
             Some(_) if matches!(call.origin, Origin::Remote { .. }) => {
                 self.shared.counters.messages_malformed.increment();
             }
@@ -185,7 +185,8 @@ impl Driver {
         }
     }
 
-    /// Whoever was asked does not lead: a call of ours waits and tries again, a call of another node goes back.
+    /// The node that was asked does not lead: a call of this node waits and is tried again, a call of another node is
+    /// returned.
     fn call_needs_leader(&mut self, id: u64, now: Now) {
         let Some(call) = self.calls.calls.get_mut(&id) else { return };
         call.route = Route::Unrouted { retry_at: now.monotonic + RETRY_AFTER };
@@ -226,7 +227,7 @@ impl Driver {
         for id in expired {
             self.shared.counters.placement_timeouts.increment();
             match self.calls.calls.get(&id).map(|call| &call.origin) {
-                // The other node has its own clock and has given up by itself.
+                // The other node has its own deadline and has given up by itself.
                 Some(Origin::Remote { .. }) => drop(self.calls.calls.remove(&id)),
                 _ => self.answer_call(id, None),
             }

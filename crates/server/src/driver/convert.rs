@@ -1,17 +1,18 @@
-//! Directories of the time before the served store's families had reserved numbers.
+//! Conversion of directories from before the served store's families had reserved numbers.
 //!
-//! They had the numbers 1 to 5, which an embedded database's user may have taken. At the first open the families move to
-//! their reserved numbers:
+//! The families had the numbers 1 to 5, which the user of an embedded database may also use. At the first open the
+//! families move to their reserved numbers:
 //!
-//! 1. Everything but `meta` is copied. Nothing else is written meanwhile, so a crash here leaves the old families as they
-//!    were, and the next open copies again.
-//! 2. `meta` is copied in one synced commit together with [`MOVED_KEY`]: from then on the new families are the truth.
-//! 3. The old families are dropped, and then the key. Only with the key: a family with such a name and number may as well
-//!    be its user's.
+//! 1. Everything but `meta` is copied. Nothing else is written meanwhile, so a crash here leaves the old families
+//!    unchanged, and the next open copies again.
+//! 2. `meta` is copied in one synced commit together with [`MOVED_KEY`]: from then on the new families are
+//!    authoritative.
+//! 3. The old families are dropped, and then the key. This happens only if the key exists: a family with such a name
+//!    and number may also belong to a user.
 //!
-//! The raft log is not touched: its entries say of what time their numbers are. What is copied needs its space twice until
-//! the end. *Rejected:* moving tables from family to family in the manifest: quick, but a table's own header names its
-//! family, for a step that every directory takes once.
+//! The raft log is not changed: its entries have a version that says which numbers they use. The copied data needs its
+//! space twice until the end. *Rejected:* moving tables from family to family in the manifest. That would be fast, but
+//! a table's own header names its family, and every directory takes this step only once.
 
 use kontiki_engine::{Db, Direction, Durability, Family, Range, Result, View, WriteBatch};
 use kontiki_raftstore::families::{EARLIER, META};
@@ -20,12 +21,12 @@ use kontiki_raftstore::families::{EARLIER, META};
 const EARLIER_NAMES: [&str; 5] = ["txn_default", "txn_lock", "txn_write", "meta", "placement"];
 /// The key of the store's identity in `meta`.
 const IDENTITY_KEY: &[u8] = &[1];
-/// In `meta`: the old families are copied and may go. raftstore's own tags end at 3.
+/// In `meta`: the old families are copied and may be dropped. raftstore's own tags end at 3.
 const MOVED_KEY: &[u8] = &[4];
 /// Bytes of a commit while data is copied.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// Moves the families of such a directory; every other is left as it is.
+/// Moves the families of such a directory; any other directory is left unchanged.
 pub(super) fn convert(db: &Db) -> Result<()> {
     let view = db.snapshot();
     if view.get(META, MOVED_KEY)?.is_none() {
@@ -47,7 +48,7 @@ pub(super) fn convert(db: &Db) -> Result<()> {
     db.write(done, Durability::Sync).map(|_| ())
 }
 
-/// Whether all families are there by their earlier numbers and names, and say that they are a store's.
+/// Whether all families exist under their earlier numbers and names, and contain a store's identity.
 fn is_earlier(db: &Db) -> Result<bool> {
     let families = db.families();
     let is_there = |((family, _), name): (&(Family, Family), &str)| {

@@ -1,4 +1,4 @@
-//! Directories of before, and of users with families of their own.
+//! Directories of earlier versions, and of users with their own families.
 
 use super::super::{Driver, NodeHandle, RegionContext, first_regions};
 use super::*;
@@ -24,7 +24,7 @@ fn db(machine: &SimMachine, families: &[(u32, &str)]) -> Db {
     Db::open_in(&machine.env(), Path::new("/data"), Options { families, ..Options::default() }).unwrap()
 }
 
-/// A directory as it was written before: bootstrapped, with a raw key and something of each transactional family.
+/// A directory as it was written before: bootstrapped, with a raw key and an entry of each transactional family.
 fn write_earlier(machine: &SimMachine) {
     let numbered: Vec<_> = EARLIER.iter().zip(EARLIER_NAMES).map(|((family, _), name)| (family.0, name)).collect();
     let db = db(machine, &numbered);
@@ -46,7 +46,7 @@ fn write_earlier(machine: &SimMachine) {
     db.close().unwrap();
 }
 
-/// Lets the node elect itself and gives its handle.
+/// Lets the node elect itself and returns its handle.
 fn lead(machine: &SimMachine, driver: &mut Driver) -> (NodeHandle, RegionContext) {
     let handle = driver.handle();
     let (region, _) = handle.region(RegionId(2)).unwrap();

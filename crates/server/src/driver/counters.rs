@@ -1,4 +1,4 @@
-//! What the driver counts, for `/metrics`. Plain atomics: read from any thread, never reset, ordering irrelevant.
+//! The driver's counters, for `/metrics`. Plain atomics: read from any thread, never reset, ordering irrelevant.
 
 use kontiki_raftstore::MemoryStatus;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -43,13 +43,13 @@ impl Gauge {
 /// The counters of one node since it started.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Proposals given to raftstore.
+    /// Proposals submitted to raftstore.
     pub proposals: Counter,
     /// Proposals answered as applied.
     pub proposals_applied: Counter,
     /// Proposals refused with a region error (not the leader, epoch, key range, ...).
     pub proposals_refused: Counter,
-    /// Proposals whose outcome stayed unknown.
+    /// Proposals whose outcome remained unknown.
     pub proposals_undetermined: Counter,
     /// Proposals and calls refused because too many were waiting.
     pub busy: Counter,
@@ -57,21 +57,21 @@ pub struct Counters {
     pub disk_full: Counter,
     /// Synced commits of raft state (each covers every region that had something to persist).
     pub persists: Counter,
-    /// Persists tried again after the disk had been full.
+    /// Persists retried after the disk was full.
     pub persist_retries: Counter,
     /// Times that the raft log became unwritable: a full disk, or a write that took too long.
     pub log_unwritable: Counter,
     /// Batches of committed entries applied to the memtable.
     pub applies: Counter,
-    /// Views given under the leader lease.
+    /// Views served under the leader lease.
     pub reads_lease: Counter,
-    /// Views given after a read barrier (ReadIndex).
+    /// Views served after a read barrier (ReadIndex).
     pub reads_barrier: Counter,
     /// Raft messages received.
     pub messages_received: Counter,
     /// Raft messages dropped because the inbox was full.
     pub messages_dropped: Counter,
-    /// Raft messages ignored because this node may not take part yet.
+    /// Raft messages ignored because this node may not take part in consensus yet.
     pub messages_ignored: Counter,
     /// Raft messages refused because no correct peer sends them.
     pub messages_refused: Counter,
@@ -81,32 +81,32 @@ pub struct Counters {
     pub placement_calls: Counter,
     /// Placement calls answered for another node.
     pub placement_proxied: Counter,
-    /// Placement calls that met their deadline.
+    /// Placement calls that reached their deadline.
     pub placement_timeouts: Counter,
     /// Views taken for sending snapshots.
     pub snapshots_prepared: Counter,
-    /// Views kept for sending snapshots.
+    /// Views retained for sending snapshots.
     pub snapshot_views: Gauge,
-    /// Snapshots on their way that the log did not wait for.
+    /// Snapshots in flight for which the log was no longer retained.
     pub snapshots_abandoned: Gauge,
-    /// Snapshots sent whole.
+    /// Snapshots sent completely.
     pub snapshots_sent: Counter,
-    /// Snapshots received whole.
+    /// Snapshots received completely.
     pub snapshots_received: Counter,
     /// Snapshots installed.
     pub snapshots_installed: Counter,
     /// Bytes that raft logs take in memory, over all regions.
     pub log_memory_bytes: Gauge,
-    /// The budget of these.
+    /// Their budget.
     pub log_memory_bytes_max: Gauge,
-    /// Bytes of committed entries on their way to the engine.
+    /// Bytes of committed entries in flight to the engine.
     pub applying_bytes: Gauge,
     /// Appends from leaders and proposals refused since the start because the logs in memory were full.
     pub log_memory_refused: Gauge,
 }
 
 impl Counters {
-    /// Takes over what raftstore says of its memory.
+    /// Sets the values from raftstore's memory status.
     pub(super) fn set_memory(&self, memory: MemoryStatus) {
         self.snapshots_abandoned.set(memory.abandoned_snapshots);
         self.log_memory_bytes.set(memory.log_bytes as u64);

@@ -1,4 +1,4 @@
-//! One node on a simulated machine: what does not need a cluster to be seen.
+//! One node on a simulated machine: tests that need no cluster.
 
 use super::*;
 use crate::config::NodeConfig;
@@ -16,7 +16,7 @@ use std::path::Path;
 
 const DATA: RegionId = RegionId(2);
 
-/// A machine and the driver on it, moved by hand.
+/// A machine and the driver on it, stepped by the test.
 struct Rig {
     machine: SimMachine,
     driver: Option<Driver>,
@@ -219,7 +219,7 @@ fn transactional_data_of_no_member_is_refused_to_several() {
     assert!(error.to_string().contains("--replace-lost-directory"), "{error}");
 }
 
-/// Its start is not counted, and the error says what to do.
+/// Its start is not counted, and the error names the remedy.
 #[test]
 fn a_directory_that_lost_its_raft_logs_is_left_as_it_is() {
     let mut rig = Rig::new();
@@ -261,7 +261,7 @@ fn a_directory_with_somebody_elses_files_is_not_made_a_store_of() {
     assert!(matches!(&error, OpenError::Engine(EngineError::InvalidArgument(what)) if what.contains("letter.txt")));
     assert_eq!(fs.list(dir).unwrap(), ["letter.txt", "log"], "nothing was added");
     fs.remove(&dir.join("letter.txt")).unwrap();
-    assert!(rig.open(config()).is_ok(), "its own log is nobody else's");
+    assert!(rig.open(config()).is_ok(), "its own log does not belong to another store");
 }
 
 #[test]
@@ -275,13 +275,13 @@ fn a_full_disk_refuses_writes_serves_reads_and_recovers() {
             Ok(_) => accepted += 1,
             Err(error) => break error,
         }
-        assert!(accepted < 10_000, "a disk without room takes no more than what was allocated");
+        assert!(accepted < 10_000, "a full disk accepts no more than what was allocated");
     };
-    // The write that meets the full disk is in the log in memory already: it may yet take effect.
+    // The write that meets the full disk is already in the log in memory: it may still take effect.
     assert!(matches!(refusal, NodeError::DiskFullUndetermined), "{refusal}");
     assert!(matches!(rig.put(b"next", b""), Err(NodeError::DiskFull)), "later ones are not begun");
     assert!(rig.handle().status().disk_full);
-    assert_eq!(rig.get(b"first"), Some(b"1".to_vec()), "reads go on");
+    assert_eq!(rig.get(b"first"), Some(b"1".to_vec()), "reads continue");
     rig.machine.fs.set_quota(None);
     for _ in 0..5_000 {
         if !rig.handle().status().disk_full {
@@ -310,7 +310,7 @@ fn a_write_of_the_log_that_takes_too_long_is_noticed_once() {
     batch.put(Family::DEFAULT, b"slow", b"2");
     let mut write = Box::pin(async move { handle.propose(&context, batch).await });
     assert!(write.as_mut().now_or_never().is_none());
-    // The disk does nothing for four seconds; the node goes on.
+    // The disk stalls for four seconds; the node continues.
     let time = rig.machine.clock.time().clone();
     for _ in 0..400 {
         time.advance_to(time.now() + Duration::from_millis(10));
@@ -404,8 +404,8 @@ fn a_first_start_that_is_cut_off_anywhere_leaves_a_directory_that_starts() {
     }
 }
 
-/// Ticks, reports of what tables hold, heartbeats with the volume's free space: the disk answers a background job, however long
-/// that takes, and the driver goes on.
+/// Ticks, reports of what tables hold, heartbeats with the volume's free space: the disk answers a background job,
+/// after any time, and the driver continues.
 #[test]
 fn the_driver_does_not_read_the_disk() {
     let mut rig = Rig::new();

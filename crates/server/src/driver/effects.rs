@@ -1,4 +1,4 @@
-//! Performing what raftstore and placement ask for.
+//! Performs the effects of raftstore and placement.
 
 use super::error::{NodeError, StopReason};
 use super::inbox::{Input, LaneKind};
@@ -13,10 +13,10 @@ use kontiki_raftstore::{Answer, Effects, Event, Observation, RegionError, Region
 use std::sync::atomic::Ordering;
 
 impl Driver {
-    /// Performs effects until there are none: raftstore and placement feed each other.
+    /// Performs effects until there are none: effects of raftstore cause effects of placement, and vice versa.
     pub(super) fn settle(&mut self, now: Now) {
         while self.stopped.is_none() {
-            // Placement first: what it wrote belongs to the leadership under which it did. A new one cannot begin
+            // Placement first: its writes belong to the leadership under which they were made. A new one cannot begin
             // between two polls of raftstore, since a candidate must persist its vote.
             let outputs = self.placement.poll();
             let quiet = outputs.is_empty();
@@ -101,10 +101,10 @@ impl Driver {
             Ok(_) => {
                 self.shared.counters.persists.increment();
                 if !self.log_disk.no_room() && self.shared.disk_full.swap(false, Ordering::Relaxed) {
-                    tracing::info!("there is room on the disk again; writes resume");
+                    tracing::info!("the disk has free space again; writes resume");
                 }
-                let told = planted::is_set(Bug::PersistedAtOnce);
-                for batch in self.persists.succeeded().into_iter().filter(|_| !told) {
+                let reported_early = planted::is_set(Bug::PersistedAtOnce);
+                for batch in self.persists.succeeded().into_iter().filter(|_| !reported_early) {
                     self.store.handle(Event::Persisted { batch }, now.monotonic);
                 }
                 self.persist_done(true, now);
@@ -127,8 +127,9 @@ impl Driver {
         self.feed_lanes();
     }
 
-    /// Tells who waits for a write that the disk is full: it is in the log in memory, so it may yet take effect. Whoever
-    /// holds latches for a write goes on waiting, because its outcome must not be overtaken.
+    /// Notifies the callers that wait for a write that the disk is full: the write is in the log in memory, so it may
+    /// still take effect. A caller that holds latches for a write continues to wait, because no other write may
+    /// overtake it.
     pub(super) fn abandon_proposals(&mut self) {
         for pending in self.pending.waiting.values_mut() {
             let waits = |is_bound: bool| is_bound && !planted::is_set(Bug::UnlatchOnFullDisk);
@@ -184,7 +185,7 @@ impl Driver {
             (Pending::Barrier(reply), answer) => reply.send(match answer {
                 Answer::Ok { index } => Ok(index),
                 Answer::Refused(error) => Err(error.into()),
-                // A barrier changes nothing: the caller may simply ask again.
+                // A barrier changes nothing: the caller may repeat it.
                 Answer::Dropped => Err(RegionError::StaleCommand.into()),
             }),
             (Pending::PlacementWrite(write), answer) => {
@@ -239,7 +240,8 @@ impl Driver {
         }
     }
 
-    /// Keeps a refusal for the status pages, and logs it at a bounded rate: a peer repeats itself at every heartbeat.
+    /// Keeps a refusal for the status pages, and logs it at a bounded rate: a peer repeats its message at every
+    /// heartbeat.
     fn note_refusal(&self, region: RegionId, from: StoreId, why: &'static str, now: Now) {
         self.shared.counters.messages_refused.increment();
         let mut refusals = self.shared.refusals.lock();
@@ -251,10 +253,10 @@ impl Driver {
         refusals.insert(region, Refusal { from, why, at: now.monotonic, count });
     }
 
-    /// The state that the leader of `term` goes on from is at hand.
+    /// The state from which the leader of `term` continues has been read.
     pub(super) fn lead_placement(&mut self, term: u64, state: Result<Snapshot, String>, now: Now) {
         if self.shared.leader_terms.lock().get(&PLACEMENT_REGION) != Some(&term) {
-            return; // It leads no longer, or again: that term has asked for a state of its own.
+            return; // It no longer leads, or leads again: that term has requested its own state.
         }
         match state.and_then(|state| self.placement.lead(&state, now).map_err(|error| error.to_string())) {
             Ok(()) => {

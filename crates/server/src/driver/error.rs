@@ -1,4 +1,4 @@
-//! What can go wrong, by what the caller can do: redirect, wait, report an unknown outcome, give up.
+//! Errors, classified by what the caller can do: redirect, wait, report an unknown outcome, give up.
 
 use kontiki_engine::Error as EngineError;
 use kontiki_raftstore::{ConfigError, RecoverError, RegionError, StoreId};
@@ -9,28 +9,30 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NodeError {
-    /// Nothing happened and nothing will: send it elsewhere or again, as the error says.
+    /// It had no effect and will have none: send it to another node or again, as the error says.
     #[error(transparent)]
     Region(#[from] RegionError),
-    /// Nothing happened: too much waits already. Try again later.
+    /// It had no effect: too many requests wait already. Try again later.
     #[error("this node is busy: {0}")]
     Busy(&'static str),
-    /// Nothing happened: this node's disk is full. Reads go on, and writes once there is room.
+    /// It had no effect: this node's disk is full. Reads continue, and writes resume once there is free space.
     #[error("the disk of this node is full; free some space and writes resume by themselves")]
     DiskFull,
-    /// The disk became full while this write was under way: it takes effect if there is room again, or never.
-    #[error("the disk of this node is full; this write was under way and may take effect when there is room again")]
+    /// The disk became full during this write: it takes effect when there is free space again, or never.
+    #[error(
+        "the disk of this node is full; this write was in progress and may take effect when there is free space again"
+    )]
     DiskFullUndetermined,
     /// A write whose outcome is unknown: it may take effect later, or never.
-    #[error("the outcome of this write is unknown: the region lost its leader before it could tell")]
+    #[error("the outcome of this write is unknown: the region lost its leader before the outcome was known")]
     Undetermined,
-    /// The deadline passed. A placement call that was to change something may have changed it.
+    /// The deadline passed. The change that a placement call asked for may have happened.
     #[error("no answer from placement in time")]
     Timeout,
     /// The engine refused: an argument out of range, or a broken disk.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The node has stopped, or is stopping. A write that was under way has an unknown outcome.
+    /// The node has stopped, or is stopping. A write in progress has an unknown outcome.
     #[error("this node has stopped: {0}")]
     Stopped(String),
 }
@@ -63,9 +65,9 @@ pub enum OpenError {
         found_cluster: u64,
         /// The store it is.
         found_store: StoreId,
-        /// The cluster asked for.
+        /// The configured cluster.
         cluster: u64,
-        /// The store asked for.
+        /// The configured store.
         store: StoreId,
     },
     /// The directory is damaged.
@@ -74,19 +76,20 @@ pub enum OpenError {
          (docs/guide/replace-a-disk.md); what `kontiki repair` saves can be served as a one-node store"
     )]
     Corrupt(EngineError),
-    /// A directory with data of no cluster can only become a store of its own: the others would not have the data.
+    /// A directory with data that belong to no cluster can only become a single-node store: other members would not
+    /// have the data.
     #[error(
-        "{directory} holds data, and is no member's: it was written by an embedded database, copied, restored or repaired. It can \
-         be served as a one-node store, but it cannot start as one of {members} initial members; to take the place of a \
-         member's lost directory, start with an empty one and --replace-lost-directory (docs/guide/replace-a-disk.md)"
+        "{directory} holds data but not the identity of a member: it was written by an embedded database, copied, \
+         restored or repaired. It can be served as a one-node store, but it cannot start as one of {members} initial \
+         members; to replace a member's lost directory, start with an empty one and --replace-lost-directory (docs/guide/replace-a-disk.md)"
     )]
     EmbeddedData {
         /// The directory.
         directory: PathBuf,
-        /// How many members were asked for.
+        /// The configured number of members.
         members: usize,
     },
-    /// The configuration does not fit together.
+    /// The configuration contradicts itself.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The replicated state in the directory cannot be used.
@@ -102,20 +105,20 @@ pub enum OpenError {
     },
 }
 
-/// What another store has met of a directory that is in generation `own`.
-fn met(own: u64, known: u64) -> String {
+/// Describes the generation that another store has recorded of a directory that is in generation `own`.
+fn recorded_generation(own: u64, known: u64) -> String {
     match own == known {
-        // Both copies were started once more after they were made.
+        // Both copies were started once more after the copy was made.
         true => "another copy in that generation, which was started earlier".to_string(),
         false => format!("generation {known}"),
     }
 }
 
-/// Why a running node stopped by itself. The process should say so and exit with a code that is not 0.
+/// Why a running node stopped by itself. The process should report it and exit with a code that is not 0.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StopReason {
-    /// The engine takes no more writes (a failed sync, corruption).
+    /// The engine accepts no more writes (a failed sync, corruption).
     #[error("the storage engine failed while it {doing}: {error}")]
     Engine {
         /// What was being done.
@@ -123,32 +126,32 @@ pub enum StopReason {
         /// The engine's error.
         error: EngineError,
     },
-    /// Going on could make replicas differ.
+    /// Continuing could make replicas differ.
     #[error("replication met a fault: {0}")]
     Fault(#[from] kontiki_raftstore::Fault),
-    /// The directory is an older copy of this store's: it has forgotten votes and acknowledged entries.
+    /// The directory is an older copy of this store's directory: it lacks votes and acknowledged entries.
     #[error(
-        "{directory} is an older copy of store {store}'s directory: it is in generation {own}, and store {by} has met {}. \
-         What was acknowledged since is missing here, so it must not vote. Start the node with the newer directory, or \
+        "{directory} is an older copy of store {store}'s directory: it is in generation {own}, and store {by} has \
+         recorded {}. Writes acknowledged since then are missing here, so it must not vote. Start the node with the newer directory, or \
          replace the disk: see docs/guide/replace-a-disk.md",
-        met(*own, *known)
+        recorded_generation(*own, *known)
     )]
     OutdatedDirectory {
         /// The directory.
         directory: PathBuf,
         /// This store.
         store: StoreId,
-        /// Who knows better.
+        /// The store that knows a later generation.
         by: StoreId,
         /// The directory's generation.
         own: u64,
-        /// The generation that the other has met.
+        /// The generation that the other store has recorded.
         known: u64,
     },
-    /// Another directory was taken in as this store's.
+    /// Another directory has replaced this store's directory.
     #[error(
-        "{directory} was given up: store {by} knows another directory that has taken its place as store {store}'s. Its \
-         replicas are replaced and it is of no more use to the cluster; delete it, or keep it aside: see \
+        "{directory} was given up: store {by} knows another directory that has replaced it as store {store}'s. Its \
+         replicas are replaced and the cluster cannot use it any more; delete it, or move it away: see \
          docs/guide/replace-a-disk.md"
     )]
     ReplacedDirectory {
@@ -156,13 +159,13 @@ pub enum StopReason {
         directory: PathBuf,
         /// This store.
         store: StoreId,
-        /// Who knows.
+        /// The store that knows it.
         by: StoreId,
     },
-    /// The first state of the cluster was written and cannot be taken up.
+    /// The first state of the cluster was written and cannot be recovered.
     #[error("the cluster was formed, and its first state cannot be read: {0}")]
     Formation(String),
     /// The placement group's state cannot be read.
-    #[error("placement cannot take up the lead: {0}")]
+    #[error("placement cannot start to lead: {0}")]
     Placement(String),
 }

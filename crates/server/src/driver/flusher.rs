@@ -1,4 +1,4 @@
-//! Flushing memtables because raft logs in memory wait for it, in the background.
+//! Background flushes of memtables that raft logs in memory wait for.
 
 use kontiki_engine::Db;
 use kontiki_env::Env;
@@ -6,7 +6,7 @@ use kontiki_env::tasks::{Progress, TaskHandle};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Flushes when asked; requests that come while a flush runs are one more flush.
+/// Flushes on request; all requests during a flush are served by one more flush.
 pub(super) struct Flusher {
     asked: Arc<AtomicBool>,
     task: Option<Box<dyn TaskHandle>>,
@@ -21,8 +21,8 @@ impl Flusher {
                 return Progress::Idle;
             }
             if let Err(error) = db.flush() {
-                // Asked for again as long as it is needed.
-                tracing::warn!(%error, "memtables could not be flushed for the sake of the raft logs");
+                // It is requested again as long as it is needed.
+                tracing::warn!(%error, "memtables could not be flushed to release raft logs");
             }
             Progress::Worked
         };

@@ -29,15 +29,15 @@ const TAG_OTHER: u8 = 0x11;
 const TAG_CONFIRMED: u8 = 0x12;
 /// Version of both values' format.
 const FORMAT: u8 = 1;
-/// How often a node that does not take part says so in its log.
+/// How often a node that does not take part reports this in its log.
 const REMINDER_INTERVAL: Duration = Duration::from_secs(60);
-/// How long after a start the first reminder comes: most starts are over by then.
+/// How long after a start the first report is logged: most starts are complete by then.
 const REMINDER_FIRST: Duration = Duration::from_secs(5);
 
-/// What the driver keeps beside the decisions.
+/// The state that the driver keeps beside the decisions.
 pub(super) struct Formation {
     pub membership: Membership,
-    /// Draws the marks of generations.
+    /// Draws the random marks of generations.
     rng: Rng,
     generation_at: Duration,
     /// The generation that is being written, and whether it is durable.
@@ -86,12 +86,12 @@ fn synced(batch: WriteBatch) -> Commit {
 }
 
 impl Formation {
-    /// Opens it with the replicas that the directory has. They are recovered before the start is counted: a directory that has lost
-    /// some of their state is left as it is.
+    /// Opens it with the replicas that the directory has. They are recovered before the start is counted: a directory
+    /// that has lost some of their state is left unchanged.
     pub(super) fn open_with(store: &mut Store, db: &Db, config: &NodeConfig, rng: Rng) -> Result<Formation, OpenError> {
         let mut is_formed = is_formed(db, config)?;
         if !is_formed && config.members.len() == 1 {
-            // That of a store alone is formed from its first start on: no other node could know anything of it.
+            // A single-node cluster is formed from its first start on: no other node can know it.
             db.commit(first_state(config, &BTreeMap::new()))?;
             is_formed = true;
         }
@@ -112,24 +112,24 @@ impl Formation {
             Ok(view.get(families::META, &[tag])?.map(|value| decode_incarnation(&value)).transpose()?)
         };
         let (before, confirmed) = (found(TAG_OWN)?, found(TAG_CONFIRMED)?);
-        // Directories of versions that kept no record have one from their first start with this version on.
+        // Directories of versions without a record get one at their first start with this version.
         let fresh = Incarnation { id: rng.next_u64() | 1, ..Incarnation::default() };
         let previous = before.unwrap_or(fresh);
         let mut next = Incarnation { generation: previous.generation + 1, mark: rng.next_u64(), ..previous };
         if confirmed.is_some_and(|confirmed| confirmed != previous) {
-            // A start with which it did not get to take part does not count: an older copy would overtake its original by
-            // being started again and again.
+            // A start after which it did not take part does not count: otherwise repeated starts of an older copy would
+            // overtake its original.
             next = previous;
         }
         let mut batch = WriteBatch::new();
         put_incarnation(&mut batch, &[TAG_OWN], &next);
         if confirmed.is_none() {
-            // Of the time before this was recorded, or new.
+            // From a version that did not record this, or new.
             put_incarnation(&mut batch, &[TAG_CONFIRMED], &previous);
         }
         let own = match db.commit(synced(batch)) {
             Ok(_) => next,
-            // A full disk must not keep a node from starting: it goes on with the generation that it has.
+            // A full disk must not keep a node from starting: it continues with the generation that it has.
             Err(error) if error.is_retryable() && before.is_some() => previous,
             Err(error) => return Err(error.into()),
         };
@@ -144,7 +144,7 @@ impl Formation {
         Ok(Formation { membership, rng, generation_at, renewing: None, reminder_at })
     }
 
-    /// A directory that took the place of a lost one gets its replicas from their leaders.
+    /// A directory that replaced a lost one gets its replicas from their leaders.
     fn create_lost_replicas(&self, store: &mut Store) {
         let own = self.membership.own();
         if own.replacement > 0 {
@@ -152,15 +152,15 @@ impl Formation {
         }
     }
 
-    /// The clock begins.
+    /// Starts the timers.
     pub(super) fn started(&mut self, now: Duration) {
         self.generation_at = now + GENERATION_INTERVAL;
         self.reminder_at = now + REMINDER_FIRST;
     }
 }
 
-/// What a directory holds when it joins the cluster that `members` form: identity, regions, the beginnings of their
-/// logs, placement's first state, and who the other members are.
+/// The contents of a directory that joins the cluster that `members` form: identity, regions, the beginnings of their
+/// logs, placement's first state, and the other members.
 fn first_state(config: &NodeConfig, members: &BTreeMap<StoreId, u64>) -> Commit {
     let identity = StoreIdentity { cluster: config.cluster_id, store: StoreId(config.store_id) };
     let regions = first_regions(config);
@@ -186,7 +186,7 @@ fn put_members(batch: &mut WriteBatch, own: StoreId, members: &BTreeMap<StoreId,
     }
 }
 
-/// What a directory holds that joins a cluster in the place of a lost one: no replicas.
+/// The contents of a directory that joins a cluster as the replacement of a lost one: no replicas.
 fn joined_state(config: &NodeConfig, join: &Join) -> Commit {
     let identity = StoreIdentity { cluster: config.cluster_id, store: StoreId(config.store_id) };
     let mut commit = Store::bootstrap(&identity, &[]);
@@ -195,7 +195,7 @@ fn joined_state(config: &NodeConfig, join: &Join) -> Commit {
     commit
 }
 
-/// Takes up the replicas that the directory holds.
+/// Recovers the replicas of the directory.
 pub(super) fn recover(store: &mut Store, db: &Db) -> Result<(), OpenError> {
     let mut streams = Vec::new();
     for id in db.streams() {
@@ -205,7 +205,7 @@ pub(super) fn recover(store: &mut Store, db: &Db) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Whether the directory belongs to a cluster; an error if it is not the one that the configuration names.
+/// Whether the directory belongs to a cluster; an error if it is not the configured one.
 fn is_formed(db: &Db, config: &NodeConfig) -> Result<bool, OpenError> {
     let identity = StoreIdentity { cluster: config.cluster_id, store: StoreId(config.store_id) };
     let view = db.snapshot();
@@ -231,7 +231,7 @@ fn is_formed(db: &Db, config: &NodeConfig) -> Result<bool, OpenError> {
 }
 
 impl Driver {
-    /// On ticks: says hello, begins a new generation, reminds of what keeps the node out.
+    /// On ticks: sends hellos, begins a new generation, and reports why the node does not take part.
     pub(super) fn tend_membership(&mut self, now: Now) {
         self.renew_generation(now);
         if self.formation.membership.hello_due(now.monotonic) {
@@ -281,7 +281,7 @@ impl Driver {
         self.publish_standing();
     }
 
-    /// Makes the standing known to other threads; says so when it changed.
+    /// Publishes the standing to other threads; logs when it changed.
     pub(super) fn publish_standing(&mut self) {
         let standing = self.formation.membership.standing();
         let mut published = self.shared.standing.lock();
@@ -312,7 +312,7 @@ impl Driver {
         }
     }
 
-    /// This start counts.
+    /// Counts this start.
     fn record_confirmed(&self) {
         let store = StoreId(self.config.store_id);
         self.record_incarnation(store, &[TAG_CONFIRMED], &self.formation.membership.own());
@@ -322,7 +322,7 @@ impl Driver {
         self.record_incarnation(store, &other_key(store), incarnation);
     }
 
-    /// If it fails, a later start finds an older record, which only recognises fewer copies.
+    /// If it fails, a later start finds an older record, which recognises fewer copies.
     fn record_incarnation(&self, store: StoreId, key: &[u8], incarnation: &Incarnation) {
         let mut batch = WriteBatch::new();
         put_incarnation(&mut batch, key, incarnation);
@@ -360,7 +360,7 @@ impl Driver {
         );
     }
 
-    /// A generation could not be written. What is written next may be the same number with another mark.
+    /// A generation could not be written. The next write may have the same number with another mark.
     pub(super) fn generation_failed(&mut self, error: EngineError) {
         self.formation.renewing = None;
         if !error.is_retryable() {
@@ -378,7 +378,7 @@ impl Driver {
         self.tend_membership(now);
     }
 
-    /// Joins the cluster in the place of a lost directory.
+    /// Joins the cluster as the replacement of a lost directory.
     fn join(&mut self, join: &Join, now: Now) {
         if !self.begin("joined the cluster", joined_state(&self.config, join)) {
             return;
@@ -386,16 +386,13 @@ impl Driver {
         self.formation.membership.joined(join);
         self.formation.create_lost_replicas(&mut self.store);
         let (store, cluster, count) = (self.config.store_id, self.config.cluster_id, join.own.replacement);
-        tracing::warn!(
-            store,
-            "takes the place of a lost directory of cluster {cluster} (number {count} of this store)"
-        );
+        tracing::warn!(store, "replaces a lost directory of cluster {cluster} (number {count} of this store)");
         self.tend_membership(now);
     }
 
-    /// Writes a directory's first state and takes up what it holds: one synced commit, so that after a crash the directory
-    /// belongs to the cluster or is empty. Blocks on I/O, once in the life of a directory and before it serves anything.
-    /// Returns whether it was done.
+    /// Writes a directory's first state and recovers from it: one synced commit, so that after a crash the directory
+    /// belongs to the cluster or is empty. Blocks on I/O, once in the lifetime of a directory and before it serves
+    /// requests. Returns whether it was done.
     fn begin(&mut self, doing: &'static str, first: Commit) -> bool {
         match self.db.commit(first) {
             Ok(_) => {}
@@ -415,7 +412,7 @@ impl Driver {
 }
 
 impl Standing {
-    /// Says, for people, why the node takes no part and what to do.
+    /// Describes, for operators, why the node does not take part and what to do.
     pub fn explain(&self, config: &NodeConfig) -> String {
         let (store, cluster) = (config.store_id, config.cluster_id);
         match self {
@@ -427,22 +424,22 @@ impl Standing {
             Standing::Forming { waiting_for } => {
                 let stores: Vec<String> = waiting_for.iter().map(ToString::to_string).collect();
                 format!(
-                    "cluster {cluster} is formed when all of its first members are there; store {store} waits for \
+                    "cluster {cluster} is formed when all of its first members are reachable; store {store} waits for \
                      store {}; start it, or check the addresses of --initial-cluster",
                     if stores.is_empty() { "1 to decide".to_owned() } else { stores.join(", ") }
                 )
             }
-            Standing::Replaced { told_by } if config.replace_lost_directory => format!(
-                "the data directory {} is empty, and takes the place of the one with which store {told_by} knows store {store} of \
-                 cluster {cluster}, as asked: it waits until a majority of the members has been heard that has its data",
+            Standing::Replaced { reported_by } if config.replace_lost_directory => format!(
+                "the data directory {} is empty, and replaces the one with which store {reported_by} knows store {store} \
+                 of cluster {cluster}, as requested: it waits for a majority of the members that have their data",
                 config.data_dir.display()
             ),
-            Standing::Replaced { told_by } => format!(
-                "the data directory {} is empty, but store {told_by} knows cluster {cluster} with another directory of \
+            Standing::Replaced { reported_by } => format!(
+                "the data directory {} is empty, but store {reported_by} knows cluster {cluster} with another directory of \
                  store {store}: its data are lost here, and it neither votes nor counts. If the old directory still \
-                 exists, start the node with it; if it is lost for good, start the node with \
-                 --replace-lost-directory, and it is taken in as a new replica when a majority of the members has been \
-                 heard that has its data; see docs/guide/replace-a-disk.md",
+                 exists, start the node with it; if it is permanently lost, start the node with \
+                 --replace-lost-directory, and it is added as a new replica after an answer of a majority of the \
+                 members that have their data; see docs/guide/replace-a-disk.md",
                 config.data_dir.display()
             ),
         }

@@ -1,4 +1,4 @@
-//! The node as its services see it: from any thread, under any executor.
+//! The node's API for its services: usable from any thread, with any executor.
 
 use super::arrivals::{Arrival, Arrivals};
 use super::counters::Counters;
@@ -21,10 +21,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// How long a placement call may take when the caller names no time: clients of placement give up after 2 s.
+/// How long a placement call may take when the caller sets no timeout: clients of placement give up after 2 s.
 pub const PLACEMENT_TIMEOUT: Duration = Duration::from_millis(1_800);
 
-/// What the driver shares with its handles.
+/// The state that the driver shares with its handles.
 pub(super) struct Shared {
     pub inbox: Arc<Inbox>,
     pub db: Db,
@@ -34,13 +34,13 @@ pub(super) struct Shared {
     /// The regions this node leads (own-term entry applied), with their terms. Written by the driver.
     pub leader_terms: Mutex<BTreeMap<RegionId, u64>>,
     pub disk_full: AtomicBool,
-    /// Wakes who waits for a region's leader to change.
+    /// Wakes the tasks that wait for a change of a region's leader.
     pub leader_news: watch::Sender<()>,
     /// Why the driver stopped, once it has.
     pub stopped: Mutex<Option<String>>,
     /// Whether this node takes part in consensus.
     pub standing: Mutex<Standing>,
-    /// The regions that live on this store by the cluster's first state.
+    /// The regions that this store holds according to the cluster's first state.
     pub home_regions: Vec<RegionId>,
     /// The last message that each region's replica refused, and when.
     pub refusals: Mutex<BTreeMap<RegionId, Refusal>>,
@@ -48,7 +48,7 @@ pub(super) struct Shared {
     pub store_id: StoreId,
     pub snapshots_dir: PathBuf,
     pub file_numbers: FileNumbers,
-    /// Snapshot files that arrive and that raftstore does not know of yet.
+    /// Snapshot files that are arriving and that raftstore does not know yet.
     pub arrivals: Arc<Arrivals>,
 }
 
@@ -64,28 +64,28 @@ impl Shared {
     }
 }
 
-/// The region a request was routed to.
+/// The region to which a request was routed.
 ///
 /// A context also carries the term of this node's leadership once a view was taken with it, and a proposal with the
-/// same context (or a clone of it) is refused in any other term. So for a request that reads and then writes what
-/// depends on it, no other leader can have written in between. Make one context for each request.
+/// same context (or a clone of it) is refused in any other term. For a request that reads and then makes a dependent
+/// write, no other leader can therefore have written in between. Make one context for each request.
 #[derive(Clone, Debug)]
 pub struct RegionContext {
     /// The region.
     pub region: RegionId,
-    /// The epoch by which the caller chose it.
+    /// The epoch by which the caller routed the request.
     pub epoch: Epoch,
     /// The term of the first view; 0 before it.
     term: Arc<AtomicU64>,
 }
 
 impl RegionContext {
-    /// A request to `region`, chosen by `epoch`.
+    /// A request to `region`, routed by `epoch`.
     pub fn new(region: RegionId, epoch: Epoch) -> RegionContext {
         RegionContext { region, epoch, term: Arc::default() }
     }
 
-    /// The term that a view bound this request to.
+    /// The term to which a view bound this request.
     fn bound_term(&self) -> Option<u64> {
         Some(self.term.load(Ordering::SeqCst)).filter(|term| *term != 0)
     }
@@ -100,7 +100,7 @@ impl RegionContext {
     }
 }
 
-/// A consistent state that holds everything acknowledged before it was asked for.
+/// A consistent state that contains everything acknowledged before it was requested.
 pub struct RegionView {
     /// The region as it was then: keys are checked against it.
     pub region: Arc<Region>,
@@ -117,14 +117,14 @@ impl View for RegionView {
     }
 }
 
-/// One region, as this node knows it.
+/// One region, as known to this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegionStatus {
     /// Its descriptor.
     pub region: Arc<Region>,
     /// Its leader, as far as this node knows.
     pub leader: Option<Peer>,
-    /// The term in which this node leads it and can serve, if it does.
+    /// The term in which this node leads it and can serve, if any.
     pub leading_term: Option<u64>,
     /// The last log index that its data here contain; `None` before the first, or if it cannot be read.
     pub applied_index: Option<u64>,
@@ -132,10 +132,10 @@ pub struct RegionStatus {
     pub refusal: Option<Refusal>,
 }
 
-/// A message that no correct peer sends, so that a log here or there is damaged or has lost its end.
+/// A message that no correct peer sends: a log, here or there, is damaged or has lost its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// Who sent it.
+    /// The sender.
     pub from: StoreId,
     /// What was wrong with it.
     pub why: &'static str,
@@ -145,10 +145,10 @@ pub struct Refusal {
     pub count: u64,
 }
 
-/// A refusal counts as present for so long: several heartbeats, at whatever configuration.
+/// How long a refusal counts as current: several heartbeats in any configuration.
 const REFUSAL_RECENT: Duration = Duration::from_secs(10);
 
-/// A node's state, for people and for health checks.
+/// A node's state, for operators and health checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeStatus {
     /// The cluster.
@@ -159,7 +159,7 @@ pub struct NodeStatus {
     pub regions: Vec<RegionStatus>,
     /// Whether it takes part in consensus; if not, why.
     pub standing: Standing,
-    /// Regions that live on this store and have no replica here yet.
+    /// Regions that belong on this store and have no replica here yet.
     pub missing: Vec<RegionId>,
     /// The disk is full: writes are refused.
     pub disk_full: bool,
@@ -167,8 +167,8 @@ pub struct NodeStatus {
     pub stopped: Option<String>,
 }
 
-/// The node's face. Every future resolves: with an answer, or with [`NodeError::Stopped`] or
-/// [`NodeError::Undetermined`] when the node stops.
+/// The node's API. Every future resolves: with an answer, or with [`NodeError::Stopped`] or [`NodeError::Undetermined`]
+/// when the node stops.
 #[derive(Clone)]
 pub struct NodeHandle {
     pub(super) shared: Arc<Shared>,
@@ -176,11 +176,12 @@ pub struct NodeHandle {
 
 impl NodeHandle {
     /// Replicates a batch in a region. `Ok` (the applied index): it is durable on a majority and visible here.
-    /// [`NodeError::Undetermined`]: nobody knows yet, and this node will not say. Other errors: nothing happened.
+    /// [`NodeError::Undetermined`]: the outcome is unknown, and this node will not report it. Other errors: it had no
+    /// effect.
     pub async fn propose(&self, context: &RegionContext, batch: WriteBatch) -> Result<u64, NodeError> {
         batch.validate()?;
         let shared = &self.shared;
-        // Where another store leads, the caller is told so.
+        // If another store leads, the caller gets an error that says so.
         if shared.disk_full.load(Ordering::Relaxed) && shared.leads(context.region) {
             shared.counters.disk_full.increment();
             return Err(NodeError::DiskFull);
@@ -188,11 +189,11 @@ impl NodeHandle {
         let (reply, answer) = Reply::new(shared.inbox.admit(batch.as_bytes().len())?);
         let (region, epoch, term) = (context.region, context.epoch, context.bound_term());
         shared.inbox.push(Input::Propose { region, epoch, term, batch, reply });
-        // The driver is gone: the proposal may have left before.
+        // The driver has ended: the proposal may have been sent before.
         answer.await.unwrap_or(Err(NodeError::Undetermined))
     }
 
-    /// A view that holds every write acknowledged before this call, whoever acknowledged it.
+    /// A view that contains every write acknowledged before this call, by any leader.
     pub async fn view(&self, context: &RegionContext) -> Result<RegionView, NodeError> {
         let shared = &self.shared;
         let clock = || shared.env.clock.monotonic();
@@ -209,7 +210,8 @@ impl NodeHandle {
         self.barrier(context).await?;
         shared.counters.reads_barrier.increment();
         let missing = RegionError::RegionNotFound { region: context.region };
-        // The term before the snapshot: everything that earlier leaders wrote is in it then.
+        // The term is read before the snapshot is taken: then the snapshot contains everything that earlier leaders
+        // wrote.
         let term = shared.leader_terms.lock().get(&context.region).copied();
         let term = term.or_else(|| shared.readers.term_before_apply(context.region));
         let snapshot = early.unwrap_or_else(|| shared.db.snapshot());
@@ -218,7 +220,7 @@ impl NodeHandle {
             return Err(RegionError::NotLeader { region: region.id, leader }.into());
         };
         context.bind(term)?;
-        // The range must still be the one that was asked for: another may have taken writes since the barrier.
+        // The range must still be the requested one: another leader may have accepted writes since the barrier.
         RegionError::check_epoch(&region, context.epoch)?;
         Ok(RegionView { region, snapshot })
     }
@@ -229,12 +231,12 @@ impl NodeHandle {
         answer.await.unwrap_or_else(|_| Err(self.shared.stopped_error()))
     }
 
-    /// Asks placement, wherever its leader is, within [`PLACEMENT_TIMEOUT`].
+    /// Asks placement, on any node that leads it, within [`PLACEMENT_TIMEOUT`].
     pub async fn placement(&self, request: Request) -> Result<Response, NodeError> {
         self.placement_within(request, PLACEMENT_TIMEOUT).await
     }
 
-    /// Asks placement, wherever its leader is. [`NodeError::Timeout`] if there is no answer in time.
+    /// Asks placement, on any node that leads it. [`NodeError::Timeout`] if there is no answer in time.
     pub async fn placement_within(&self, request: Request, timeout: Duration) -> Result<Response, NodeError> {
         let (reply, answer) = Reply::new(self.shared.inbox.admit(0)?);
         let deadline = self.shared.env.clock.monotonic() + timeout;
@@ -247,8 +249,8 @@ impl NodeHandle {
         self.shared.inbox.push_message(from, bytes);
     }
 
-    /// A snapshot is about to arrive: says under which names its file is to be stored. Nothing else ever has these names.
-    /// Dropping the answer before [`NodeHandle::snapshot_received`] removes what was stored.
+    /// A snapshot is about to arrive: returns the names under which its file is to be stored. No other file ever has
+    /// these names. Dropping the result before [`NodeHandle::snapshot_received`] removes the stored data.
     pub fn snapshot_arrives(&self, snapshot: SnapshotId) -> Arrival {
         let file = FileId { snapshot, number: self.shared.file_numbers.next() };
         Arrival::begin(&self.shared.snapshots_dir, self.shared.env.fs.clone(), file, &self.shared.arrivals)
@@ -259,11 +261,11 @@ impl NodeHandle {
         &self.shared.snapshots_dir
     }
 
-    /// A snapshot file arrived: it is whole and durable at [`Arrival::path`]. Checks it, which blocks on reading. An error
-    /// means that the file is of no use (it is removed), and the sender should be told.
+    /// A snapshot file arrived: it is complete and durable at [`Arrival::path`]. Checks it, which blocks on reading.
+    /// After an error the file is removed, and the caller should report the error to the sender.
     pub fn snapshot_received(&self, arrival: Arrival, message: Bytes) -> Result<(), String> {
         if *self.shared.standing.lock() != Standing::Member {
-            return Err("this node takes no part in consensus".into());
+            return Err("this node does not take part in consensus".into());
         }
         let file = check_received(&*self.shared.env.fs, &self.shared.snapshots_dir, arrival.file(), &message)?;
         self.shared.counters.snapshots_received.increment();
@@ -279,7 +281,7 @@ impl NodeHandle {
         self.shared.inbox.push(Input::SnapshotSent { region, to, view, ok });
     }
 
-    /// Asks this node to hand the leadership of a region over, if it leads.
+    /// Asks this node to transfer the leadership of a region, if it leads.
     pub fn transfer_leader(&self, region: RegionId, to: StoreId) {
         self.shared.inbox.push(Input::TransferLeader { region, to });
     }
@@ -294,7 +296,7 @@ impl NodeHandle {
         let mut news = self.shared.leader_news.subscribe();
         async move {
             if news.changed().await.is_err() {
-                // The node is gone: there is no news any more.
+                // The node has ended: there are no changes any more.
                 std::future::pending::<()>().await;
             }
         }
@@ -305,12 +307,12 @@ impl NodeHandle {
         self.shared.readers.holds_lease(region, self.shared.env.clock.monotonic())
     }
 
-    /// The term in which this node leads the region and has applied an entry of its own, if it does.
+    /// The term in which this node leads the region and has applied an entry of that term, if any.
     pub fn leading_term(&self, region: RegionId) -> Option<u64> {
         self.shared.leader_terms.lock().get(&region).copied()
     }
 
-    /// Requests that have no answer yet.
+    /// The number of requests without an answer.
     pub fn requests_waiting(&self) -> usize {
         self.shared.inbox.requests_waiting()
     }

@@ -1,5 +1,5 @@
-//! Heartbeats to placement: what this store is and which regions it leads. They are placement calls like any other,
-//! so they find the leader by themselves; a lost one is made good by the next.
+//! Heartbeats to placement: this store's description and the regions that it leads. They are ordinary placement calls,
+//! so they find the leader by themselves; the next heartbeat makes up for a lost one.
 
 use super::calls::Origin;
 use super::{Driver, PLACEMENT_REGION};
@@ -14,14 +14,14 @@ use std::time::Duration;
 const STORE_INTERVAL: Duration = Duration::from_secs(5);
 /// How often a leader reports a region in which nothing changed.
 const REGION_INTERVAL: Duration = Duration::from_secs(5);
-/// How long after a start, or after a new leader of placement, the first reports go.
+/// How long after a start, or after a change of the placement leader, the first reports are sent.
 const SOON: Duration = Duration::from_millis(100);
 
 /// When the next heartbeats are due.
 pub(super) struct Heartbeats {
     store_at: Duration,
     regions_at: Duration,
-    /// Regions with news.
+    /// Regions that changed.
     changed: BTreeSet<RegionId>,
 }
 
@@ -35,7 +35,7 @@ impl Heartbeats {
         self.changed.insert(region);
     }
 
-    /// Another node leads placement now: it knows nothing yet but what is durable.
+    /// Another node leads placement now: it knows only the durable state.
     pub(super) fn placement_leader_changed(&mut self, now: Duration) {
         self.store_at = self.store_at.min(now);
         self.regions_at = self.regions_at.min(now);
@@ -43,7 +43,7 @@ impl Heartbeats {
 }
 
 impl Driver {
-    /// Sends what is due. Called on ticks and after news.
+    /// Sends what is due. Called on ticks and after changes.
     pub(super) fn send_heartbeats(&mut self, now: Now) {
         if now.monotonic >= self.heartbeats.store_at {
             self.heartbeats.store_at = now.monotonic + STORE_INTERVAL;
@@ -76,7 +76,7 @@ impl Driver {
         let tables = engine.families.iter().flat_map(|family| &family.levels).map(|level| level.bytes);
         let used_bytes = engine.log.bytes + tables.sum::<u64>();
         let stats = StoreStats {
-            // What others use of the volume is not ours to count.
+            // Space that other programs use on the volume is not counted.
             capacity_bytes: used_bytes.saturating_add(available_bytes),
             used_bytes,
             available_bytes,
@@ -106,7 +106,7 @@ fn placement_peer(peer: Peer) -> placement::Peer {
     placement::Peer { id: peer.id.0, store_id: peer.store.0, role: placement::PeerRole::Voter as i32 }
 }
 
-/// A region in placement's words.
+/// A region as a placement message.
 pub(super) fn placement_region(region: &Region) -> placement::Region {
     debug_assert_eq!(region.space == Space::System, region.id == PLACEMENT_REGION, "one system region");
     placement::Region {

@@ -1,8 +1,8 @@
-//! What comes to the driver from other threads: requests, messages of other nodes, completions.
+//! The driver's input from other threads: requests, messages of other nodes, completions.
 //!
-//! Bounds: requests are admitted with a [`Permit`] that lives until their answer, so the bound covers the whole way
-//! and not only the queue; beyond it they are refused as busy. Raft messages beyond their bound are dropped, as a
-//! network may drop them. Completions are never refused: there are only as many as the driver started things.
+//! Bounds: requests are admitted with a [`Permit`] that is held until their answer, so the bound covers the whole path
+//! and not only the queue; above it they are refused as busy. Raft messages above their bound are dropped, as a network
+//! may drop them. Completions are never refused: there is at most one per operation that the driver started.
 
 use super::arrivals::Arrival;
 use super::counters::Counters;
@@ -21,25 +21,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// Most requests that wait for an answer. Each costs a few hundred bytes besides its batch.
+/// The maximum number of requests that wait for an answer. Each costs a few hundred bytes besides its batch.
 const REQUESTS_MAX: usize = 16 << 10;
-/// Most bytes of proposals that wait for an answer: what the log, the messages and the memtable may have to hold
-/// twice over for a moment.
+/// The maximum bytes of proposals that wait for an answer: the log, the messages and the memtable may hold twice as
+/// much for a moment.
 const PROPOSAL_BYTES_MAX: usize = 256 << 20;
-/// Most bytes of messages from other nodes that wait for the driver. Raft's own windows stay below it as long as the
-/// driver is not stuck.
+/// The maximum bytes of messages from other nodes that wait for the driver. Raft's own windows stay below it unless the
+/// driver is stuck.
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
-/// Most messages from other nodes that wait.
+/// The maximum number of messages from other nodes that wait.
 const MESSAGES_MAX: usize = 64 << 10;
 
-/// Which lane a commit belongs to.
+/// The lane of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LaneKind {
     Persist,
     Apply,
 }
 
-/// One thing for the driver.
+/// One input of the driver.
 pub(super) enum Input {
     Message {
         from: StoreId,
@@ -89,7 +89,7 @@ pub(super) enum Input {
         file: SnapshotFile,
         arrival: Arrival,
     },
-    /// A removal is due.
+    /// A file is about to be removed.
     SnapshotRemoval {
         file: FileId,
     },
@@ -106,7 +106,7 @@ pub(super) enum Input {
     },
 }
 
-/// The way back of a request. Dropping it unanswered tells the caller that the node stopped.
+/// The reply channel of a request. If it is dropped without an answer, the caller gets the error that the node stopped.
 pub(super) struct Reply<T> {
     sender: oneshot::Sender<Result<T, NodeError>>,
     _permit: Permit,
@@ -119,12 +119,12 @@ impl<T> Reply<T> {
     }
 
     pub(super) fn send(self, answer: Result<T, NodeError>) {
-        // A caller that gave up waits no more: its answer is nobody's.
+        // A caller that gave up no longer waits: its answer is dropped.
         let _ = self.sender.send(answer);
     }
 }
 
-/// The right to have a request waiting; given back when dropped.
+/// The permit for one waiting request; released when dropped.
 pub(super) struct Permit {
     inbox: Arc<Inbox>,
     bytes: usize,
@@ -167,7 +167,7 @@ impl Inbox {
         }
     }
 
-    /// Whom to tell that there is something to do. Called without locks held, from any thread.
+    /// Called when there is work for the driver; without locks held, from any thread.
     pub(super) fn set_waker(&self, waker: Waker) {
         *self.waker.lock() = Some(Arc::new(waker));
     }
@@ -177,7 +177,7 @@ impl Inbox {
         let requests = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
         let total = self.request_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let permit = Permit { inbox: self.clone(), bytes };
-        // The only request is admitted whatever its size: its own limits are checked elsewhere.
+        // A single request is admitted with any size: its own limits are checked elsewhere.
         if requests > REQUESTS_MAX || (total > PROPOSAL_BYTES_MAX && requests > 1) {
             self.counters.busy.increment();
             return Err(NodeError::Busy("too many requests wait for an answer"));
@@ -190,12 +190,12 @@ impl Inbox {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Queues an input, unless the driver is gone.
+    /// Queues an input, unless the driver has ended.
     pub(super) fn push(&self, input: Input) {
         let was_empty = {
             let mut queue = self.queue.lock();
             if queue.closed {
-                return; // Dropping the input drops its reply, which tells the caller.
+                return; // Dropping the input drops its reply, which notifies the caller.
             }
             let was_empty = queue.inputs.is_empty();
             queue.inputs.push_back(input);
@@ -241,7 +241,7 @@ impl Inbox {
         self.queue.lock().inputs.is_empty()
     }
 
-    /// Takes nothing more; what is queued is dropped, so its callers learn of it.
+    /// Accepts no further input; what is queued is dropped, so its callers are notified.
     pub(super) fn close(&self) {
         let inputs = {
             let mut queue = self.queue.lock();

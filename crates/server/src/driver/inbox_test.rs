@@ -23,7 +23,7 @@ fn beyond_the_bound_requests_are_refused_as_busy() {
     assert!(matches!(inbox.admit(0), Err(NodeError::Busy(_))));
     assert_eq!(inbox.counters.busy.get(), 1);
     drop(permits);
-    assert!(inbox.admit(PROPOSAL_BYTES_MAX + 1).is_ok(), "a single large request has limits of its own");
+    assert!(inbox.admit(PROPOSAL_BYTES_MAX + 1).is_ok(), "a single large request has its own limits");
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn beyond_the_bound_messages_are_dropped_and_counted() {
     assert_eq!(inbox.counters.messages_dropped.get(), 1);
     assert_eq!(inbox.drain().len(), 1);
     inbox.push_message(StoreId(2), large);
-    assert_eq!(inbox.drain().len(), 1, "draining makes room");
+    assert_eq!(inbox.drain().len(), 1, "draining releases the bound");
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn closing_answers_what_waits_and_what_comes_later() {
         counted.fetch_add(1, Ordering::Relaxed);
     }));
     let barrier = || {
-        let (reply, receiver) = Reply::new(inbox.admit(0).expect("room"));
+        let (reply, receiver) = Reply::new(inbox.admit(0).expect("admitted"));
         inbox.push(Input::Barrier { region: RegionId(2), epoch: Epoch::default(), reply });
         receiver
     };

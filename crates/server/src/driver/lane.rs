@@ -1,19 +1,19 @@
 //! Commits that must take effect in order: raft persists (`Sync`), and applies (`Derived`).
 //!
 //! # The rule
-//! At most one commit of a lane is in the engine at a time; what arrives meanwhile waits and leaves as one merged
-//! commit. Hence (1) commits take effect and are reported in order whatever thread completes them, (2) a commit
-//! refused for want of space can be tried again without a later one having overtaken it, which would tear a hole
-//! into a raft log, and (3) the load itself makes the groups: the next batch fills while the last one syncs.
-//! *Rejected:* several commits in flight. The engine would group them no better, and a refused first with an
-//! accepted second has no remedy.
+//! At most one commit of a lane is in the engine at a time; commits that arrive meanwhile wait and are submitted as one
+//! merged commit. Hence (1) commits take effect and are reported in order, no matter which thread completes them, (2) a
+//! commit refused for lack of space can be tried again without a later one having overtaken it, which would leave a gap
+//! in a raft log, and (3) the load itself forms the groups: the next batch fills while the last one syncs. *Rejected:*
+//! several commits in flight. The engine would not group them better, and there is no remedy if the first is refused
+//! and the second accepted.
 
 use bytes::Bytes;
 use kontiki_engine::{Commit, Durability, StreamOp, WriteBatch};
 use std::collections::VecDeque;
 
 /// Largest merged commit, in bytes of payload: far below the engine's largest record, large enough that a sync is
-/// shared by thousands of small entries. One commit that is larger by itself goes alone.
+/// shared by thousands of small entries. A single commit that is larger is submitted alone.
 const MERGE_BYTES_MAX: usize = 4 << 20;
 
 /// Commits of one kind, in order.
@@ -22,9 +22,9 @@ pub(super) struct Lane<Id> {
     waiting: VecDeque<(Id, Commit)>,
     /// Ids in the engine now, in order.
     in_flight: Vec<Id>,
-    /// The commit in the engine, kept where a full disk may refuse it.
+    /// The commit in the engine, retained if a full disk may refuse it.
     kept: Option<Commit>,
-    /// The engine refused for want of space; nothing leaves before [`Lane::retry`].
+    /// The engine refused for lack of space; nothing is submitted before [`Lane::retry`].
     blocked: bool,
 }
 
@@ -39,7 +39,7 @@ impl<Id: Copy> Lane<Id> {
         self.waiting.push_back((id, commit));
     }
 
-    /// The next commit for the engine, if none is there and the lane is not blocked.
+    /// The next commit for the engine, if none is in the engine and the lane is not blocked.
     pub(super) fn take(&mut self) -> Option<Commit> {
         if !self.in_flight.is_empty() || self.blocked {
             return None;
@@ -57,7 +57,7 @@ impl<Id: Copy> Lane<Id> {
             commit.batch.append(&next.batch);
             commit.streams.extend(next.streams);
         }
-        // Applies are not logged, so a full disk cannot refuse them: only the others are kept for another try.
+        // Applies are not logged, so a full disk cannot refuse them: only the others are retained for a retry.
         if self.durability != Durability::Derived {
             self.kept = Some(commit.clone());
         }
@@ -71,8 +71,8 @@ impl<Id: Copy> Lane<Id> {
         std::mem::take(&mut self.in_flight)
     }
 
-    /// The commit in flight was refused and left no trace: it waits for [`Lane::retry`].
-    /// Returns false if this lane cannot try again.
+    /// The commit in flight was refused and had no effect: it waits for [`Lane::retry`]. Returns false if this lane
+    /// cannot try again.
     pub(super) fn refused(&mut self) -> bool {
         assert!(!self.in_flight.is_empty(), "a completion belongs to a commit in flight");
         self.blocked = self.kept.is_some();
@@ -90,7 +90,7 @@ impl<Id: Copy> Lane<Id> {
         !self.in_flight.is_empty() && !self.blocked
     }
 
-    /// The refused commit once more, if the lane is blocked by one.
+    /// The refused commit again, if the lane is blocked by one.
     pub(super) fn retry(&mut self) -> Option<Commit> {
         if !std::mem::take(&mut self.blocked) {
             return None;

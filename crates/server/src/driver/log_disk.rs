@@ -1,6 +1,6 @@
-//! Whether the raft log can be written: not while the disk refuses writes for want of space, nor while one write takes
-//! too long. raftstore is told, and hands over the leadership of what it leads (`peer/handover.rs` there): a leader with
-//! such a disk goes on sending heartbeats, so nobody would depose it.
+//! Whether the raft log can be written: not while the disk refuses writes for lack of space, nor while one write takes
+//! too long. raftstore is notified and transfers the leadership of the regions that it leads (`peer/handover.rs`
+//! there): a leader with such a disk continues to send heartbeats, so its followers would not depose it.
 
 use super::{Driver, FLUSHED_TICKS};
 use kontiki_engine::Error as EngineError;
@@ -10,46 +10,46 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// A write of the raft log that takes longer than this makes the log unwritable until it is done. Clients give up on a
-/// request after some seconds, so the regions should be led elsewhere by then; a sync of a healthy disk is two orders of
-/// magnitude faster.
+/// request after some seconds, so other stores should lead the regions by then; a sync of a healthy disk is two orders
+/// of magnitude faster.
 const PERSIST_STALL_MAX: Duration = Duration::from_secs(2);
 
-/// What is known of the disk under the log.
+/// The known state of the disk of the log.
 #[derive(Default)]
 pub(super) struct LogDisk {
     unwritable: bool,
-    /// When the commit in the engine was given to it.
+    /// When the commit in the engine was submitted.
     begun_at: Option<Duration>,
-    /// Memory is full and cannot be flushed, for want of space: what is committed cannot be applied.
+    /// The memtables are full and cannot be flushed for lack of space: committed entries cannot be applied.
     no_room: bool,
 }
 
 impl LogDisk {
-    /// Whether memory is full and cannot be flushed.
+    /// Whether the memtables are full and cannot be flushed.
     pub(super) fn no_room(&self) -> bool {
         self.no_room
     }
 }
 
 impl Driver {
-    /// A commit of the log was given to the engine.
+    /// A commit of the log was submitted to the engine.
     pub(super) fn persist_begun(&mut self) {
         self.log_disk.begun_at = Some(self.env.clock.monotonic());
     }
 
-    /// It ended.
+    /// The commit ended.
     pub(super) fn persist_done(&mut self, done: bool, now: Now) {
         self.log_disk.begun_at = None;
         self.set_log_writable(done && !self.log_disk.no_room, now);
     }
 
-    /// Whether the engine takes nothing for want of space: neither the log nor memory that waits to be flushed.
+    /// Whether the engine accepts nothing for lack of space: neither the log nor memtables that wait to be flushed.
     pub(super) fn is_disk_full(&self) -> bool {
         self.persists.is_blocked() || self.log_disk.no_room
     }
 
-    /// Looks, on ticks, whether memory can be flushed. The log may have room of its own long after tables have none, and
-    /// then nothing would tell who waits for an apply.
+    /// Checks, on ticks, whether memtables can be flushed. The log may have preallocated space long after tables have
+    /// none, and then the callers that wait for an apply would not be notified.
     fn check_room(&mut self, now: Now) {
         let error = self.db.room_refused().filter(EngineError::is_retryable);
         let before = std::mem::replace(&mut self.log_disk.no_room, error.is_some());
@@ -61,12 +61,12 @@ impl Driver {
             self.set_log_writable(false, now);
         } else if before && !self.persists.is_blocked() {
             self.shared.disk_full.store(false, Ordering::Relaxed);
-            tracing::info!("there is room on the disk again; writes resume");
+            tracing::info!("the disk has free space again; writes resume");
             self.set_log_writable(true, now);
         }
     }
 
-    /// Looks, on ticks, whether it takes too long.
+    /// Checks, on ticks, whether the commit takes too long.
     pub(super) fn check_log_disk(&mut self, now: Now) {
         let stalls = |begun_at: Duration| now.monotonic.saturating_sub(begun_at) >= PERSIST_STALL_MAX;
         if self.log_disk.begun_at.is_some_and(stalls) {

@@ -1,33 +1,34 @@
-//! Whether this directory may take part in consensus: the check that keeps a store which lost what it had promised
-//! from voting as if it had promised nothing.
+//! Whether this directory may take part in consensus: this check prevents a store that lost its promises from voting as
+//! if it had made none.
 //!
-//! Raft counts on it that a voter forgets neither its votes nor the entries that it has acknowledged. A store whose
-//! disk was replaced by an empty one, or by an older copy of itself, has forgotten both, and would elect a leader that
-//! lacks acknowledged writes. So each directory has an [`Incarnation`], the members of a cluster record those of the
-//! others, and a store takes part only when the others agree:
+//! Raft requires that a voter loses neither its votes nor the entries that it has acknowledged. A store whose disk was
+//! replaced by an empty one, or by an older copy, has lost both, and could elect a leader that lacks acknowledged
+//! writes. Therefore each directory has an [`Incarnation`], the members of a cluster record those of the others, and a
+//! store takes part only when the others agree:
 //!
 //! 1. *Forming.* An empty directory of a cluster of several members sends [`Hello`] to the others. The member with the
-//!    lowest id, the founder, decides who forms the cluster, when it has heard from all members with replicas that
-//!    their directories are empty, too. The others follow its decision if it names their own incarnation. So one empty
-//!    directory among others that are not can never form a cluster.
-//! 2. *Replaced.* An empty directory that hears a member which knows another incarnation of this store, or none, was
-//!    emptied. It stays outside: it has no replica, votes for nobody and acknowledges nothing.
+//!    lowest id, the founder, decides which directories form the cluster, when all members with replicas have reported
+//!    that their directories are empty, too. The others follow its decision if it contains their own incarnation. One
+//!    empty directory among others that are not empty can therefore never form a cluster.
+//! 2. *Replaced.* An empty directory that receives a hello of a member which knows another incarnation of this store,
+//!    or none, has lost its data. It does not take part: it has no replica, gives no votes and acknowledges nothing.
 //! 3. *Confirming.* A directory that has been a member before starts only when a majority of the members with replicas
-//!    has recorded its present generation. A generation is counted at each start, and while it runs every
-//!    [`GENERATION_INTERVAL`]. A member that knows a later generation than the directory's own has met the directory
-//!    that this one is an older copy of: the node stops.
-//! 4. *Member.* It takes part, and goes on saying hello, so that the others learn its generations.
-//! 5. *Taking the place of a lost directory.* If its operator says that the lost one will not come back
-//!    (`--replace-lost-directory`), an empty directory joins the cluster without replicas, as the next *replacement* of its
-//!    store's directory; but only when it has heard a majority of the members with replicas that has its data. So two
-//!    directories that are only missing for the moment can never be given up for good while one member is left.
-//!    The others record it in the place of the one that they knew, which is refused from then on, and
-//!    the leaders of regions remove the lost directory's replicas and add new ones (`replacement.rs`). Nothing rests on
-//!    the order of these: the new directory has other replicas than the lost one (`kontiki_raftstore::replica_id`).
+//!    has recorded its present generation. A generation is counted at each start, and every [`GENERATION_INTERVAL`]
+//!    while it runs. If a member knows a later generation than the directory's own, this directory is an older copy:
+//!    the node stops.
+//! 4. *Member.* It takes part, and continues to send hellos, so that the others record its generations.
+//! 5. *Replacing a lost directory.* If its operator states that the lost one will not come back
+//!    (`--replace-lost-directory`), an empty directory joins the cluster without replicas, as the next *replacement* of
+//!    its store's directory; but only after hellos of a majority of the members with replicas that have their data.
+//!    While only one member is left, two directories that are temporarily unavailable can therefore never be replaced.
+//!    The others record the new directory instead of the one that they knew, which is refused from then on, and the
+//!    leaders of regions remove the lost directory's replicas and add new ones (`replacement.rs`). The order of these
+//!    steps does not matter: the new directory has other replicas than the lost one (`kontiki_raftstore::replica_id`).
 //!
 //! The limit of 3: an older copy that is younger than the last generation is not recognised, nor is one whose later
-//! generations only members know that cannot be reached. *Rejected:* waiting for all members at each start, which
-//! makes one dead node stop every restart of another; log positions in place of generations, which legally go back.
+//! generations only members know that cannot be reached. *Rejected:* waiting for all members at each start, which lets
+//! one dead node block every restart of another; log positions instead of generations, because they may legally go
+//! back.
 //!
 //! Pure: no clock, file or thread; `formation.rs` performs what it decides.
 
@@ -36,25 +37,25 @@ use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// How often a running member begins a new generation: bounds the age of a copy that is not recognised as one, for a
-/// synced write of some bytes.
+/// How often a running member begins a new generation: bounds the age of a copy that is not recognised as one, at the
+/// cost of a synced write of some bytes.
 pub(super) const GENERATION_INTERVAL: Duration = Duration::from_secs(600);
-/// How often a node says hello while it may not take part yet: a start waits for one round trip, and a lost message
-/// costs it this much.
+/// How often a node sends hellos while it may not take part yet: a start waits for one round trip, and a lost message
+/// delays it by this much.
 const HELLO_INTERVAL_WAITING: Duration = Duration::from_millis(200);
-/// How often a member, or a replaced directory, says hello.
+/// How often a member, or a replaced directory, sends hellos.
 const HELLO_INTERVAL_SETTLED: Duration = Duration::from_secs(5);
 
-/// Which directory a store runs on, and how far it has come.
+/// The identity of a store's directory, and its generation.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub(super) struct Incarnation {
-    /// Drawn at random when the directory was made; not 0.
+    /// Drawn at random when the directory was created; not 0.
     #[prost(fixed64, tag = "1")]
     pub id: u64,
     /// Counts starts, and intervals between them; from 1.
     #[prost(uint64, tag = "2")]
     pub generation: u64,
-    /// Drawn at random for this generation: tells two copies of a directory apart that count on alike.
+    /// Drawn at random for this generation: distinguishes two copies of a directory with the same count.
     #[prost(fixed64, tag = "3")]
     pub mark: u64,
     /// How many directories of this store were lost before this one.
@@ -63,23 +64,23 @@ pub(super) struct Incarnation {
 }
 
 impl Incarnation {
-    /// All that is known of a directory before its first hello.
+    /// The record of a directory before its first hello.
     pub fn first(id: u64) -> Incarnation {
         Incarnation { id, ..Incarnation::default() }
     }
 
-    /// Whether `self` is what the directory `other` may become: the same generation, or a later one.
+    /// Whether `self` is the directory `other` in the same generation or a later one.
     fn follows(&self, other: &Incarnation) -> bool {
         self.id == other.id && (self.generation > other.generation || self == other)
     }
 
-    /// Whether `self` was made because `other` was lost.
+    /// Whether `self` replaces the lost directory `other`.
     fn replaces(&self, other: &Incarnation) -> bool {
         self.id != other.id && self.replacement > other.replacement
     }
 }
 
-/// What a node says of itself to another.
+/// What a node reports of itself to another.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Hello {
     /// Its directory.
@@ -94,10 +95,10 @@ pub(super) struct Hello {
     /// What it has recorded of the receiver.
     #[prost(message, optional, tag = "4")]
     pub you: Option<Incarnation>,
-    /// Whether the receiver should say hello in return.
+    /// Whether the receiver should send a hello in return.
     #[prost(bool, tag = "5")]
     pub wants_answer: bool,
-    /// With `formed`: whether it has a replica of every region that lives on it.
+    /// With `formed`: whether it has a replica of every region that belongs on it.
     #[prost(bool, tag = "6")]
     pub has_data: bool,
 }
@@ -105,36 +106,37 @@ pub(super) struct Hello {
 /// Whether this node takes part in consensus.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// The directory is empty, and the cluster is not formed yet: these members have not been heard.
+    /// The directory is empty, and the cluster is not formed yet: these members have not sent a hello.
     Forming {
         /// Members whose hello is missing.
         waiting_for: Vec<StoreId>,
     },
-    /// The directory was a member's; a majority has to confirm that it is not an older copy.
+    /// The directory belonged to a member; a majority has to confirm that it is not an older copy.
     Confirming,
     /// Takes part.
     Member,
-    /// The directory is empty, but the cluster exists: this store's data were lost.
+    /// The directory is empty, but the cluster exists: this store's data was lost.
     Replaced {
-        /// The member that said so.
-        told_by: StoreId,
+        /// The member that reported this.
+        reported_by: StoreId,
     },
 }
 
-/// What follows from a hello.
+/// The consequences of a hello.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Heard {
-    /// Say hello in return.
+    /// Send a hello in return.
     pub answer: bool,
     /// Record this incarnation of the sender, durably.
     pub record: Option<Incarnation>,
     /// Write the first state of the cluster, with these directories as members, then call [`Membership::formed`].
     pub form: Option<BTreeMap<StoreId, u64>>,
-    /// Join the cluster without replicas, durably, in the place of a lost directory; then call [`Membership::joined`].
+    /// Join the cluster without replicas, durably, as the replacement of a lost directory; then call
+    /// [`Membership::joined`].
     pub join: Option<Join>,
     /// This directory is an older copy: the sender knows the given, later incarnation. Stop.
     pub outdated_by: Option<Incarnation>,
-    /// Another directory has taken this one's place: stop.
+    /// Another directory has replaced this one: stop.
     pub is_replaced: bool,
 }
 
@@ -143,7 +145,7 @@ pub(super) struct Heard {
 pub(super) struct Join {
     /// The directories of the others.
     pub members: BTreeMap<StoreId, u64>,
-    /// This directory from now on.
+    /// This directory's new incarnation.
     pub own: Incarnation,
 }
 
@@ -156,13 +158,13 @@ pub(super) struct Membership {
     /// All members but this one.
     others: Vec<StoreId>,
     standing: Standing,
-    /// Whether this directory, if it is empty, may take the place of a lost one.
+    /// Whether this directory, if it is empty, may replace a lost one.
     may_replace: bool,
-    /// Formed members with all their data that an empty directory has heard.
+    /// Formed members with all their data from which an empty directory has received a hello.
     whole: BTreeSet<StoreId>,
-    /// What is recorded of other members.
+    /// The records of other members.
     known: BTreeMap<StoreId, Incarnation>,
-    /// Empty directories that were heard.
+    /// Empty directories that have sent a hello.
     empty: BTreeMap<StoreId, u64>,
     /// Members that have recorded this directory's present generation.
     confirmed: BTreeSet<StoreId>,
@@ -191,18 +193,18 @@ impl Membership {
         membership
     }
 
-    /// The operator says that the lost directory of this store will not come back.
+    /// The operator states that the lost directory of this store will not come back.
     pub fn may_replace_a_lost_one(mut self) -> Membership {
         self.may_replace = true;
         self
     }
 
-    /// The directory of another store if it took the place of a lost one.
+    /// The directory of another store if it replaced a lost one.
     pub fn replacement_of(&self, store: StoreId) -> Option<u64> {
         self.known.get(&store).filter(|known| known.replacement > 0).map(|known| known.id)
     }
 
-    /// Whether any store's directory took the place of a lost one.
+    /// Whether any store's directory replaced a lost one.
     pub fn knows_replacements(&self) -> bool {
         self.known.values().any(|known| known.replacement > 0)
     }
@@ -225,11 +227,11 @@ impl Membership {
 
     /// The next generation has become durable.
     pub fn renewed(&mut self, own: Incarnation) {
-        assert!(own.follows(&self.own), "generations go forward");
+        assert!(own.follows(&self.own), "generations increase");
         self.own = own;
     }
 
-    /// Whether it is time to say hello to all others; the next time is set.
+    /// Whether it is time to send hellos to all others; sets the next time.
     pub fn hello_due(&mut self, now: Duration) -> bool {
         if now < self.hello_at {
             return false;
@@ -239,7 +241,7 @@ impl Membership {
         true
     }
 
-    /// What to say to another member.
+    /// The hello for another member.
     pub fn hello(&self, to: StoreId, wants_answer: bool) -> Hello {
         let formed = self.is_formed();
         let members = self.known.iter().map(|(store, known)| (store.0, known.id));
@@ -247,7 +249,7 @@ impl Membership {
         Hello { own: self.own, formed, members, you: self.known.get(&to).copied(), wants_answer, has_data: formed }
     }
 
-    /// Takes a hello of another member.
+    /// Handles a hello of another member.
     pub fn hear(&mut self, from: StoreId, hello: &Hello) -> Heard {
         let mut heard = Heard { answer: hello.wants_answer, ..Heard::default() };
         if !self.others.contains(&from) || hello.own.id == 0 || hello.own.generation == 0 {
@@ -258,7 +260,7 @@ impl Membership {
             return heard;
         }
         if !hello.formed {
-            // An empty directory: our answer tells it whether it belongs to the cluster.
+            // An empty directory: our answer lets it decide whether it belongs to the cluster.
             return heard;
         }
         match self.known.get(&from) {
@@ -267,7 +269,7 @@ impl Membership {
                 self.known.insert(from, hello.own);
                 self.confirmed.remove(&from);
             }
-            // A replaced directory or an older copy, unless the hello was long under way. Our answer tells the sender.
+            // A replaced directory or an older copy, unless the hello was delayed. Our answer informs the sender.
             Some(known) if !hello.own.follows(known) => heard.answer = true,
             Some(known) if *known == hello.own => {}
             _ => {
@@ -288,13 +290,13 @@ impl Membership {
         heard
     }
 
-    /// The first state is durable: the directory belongs to the cluster that `members` form, and has promised nothing.
+    /// The first state is durable: the directory belongs to the cluster that `members` form, and has made no promise.
     pub fn formed(&mut self, members: &BTreeMap<StoreId, u64>) {
         assert!(!self.is_formed(), "a directory joins a cluster once");
         self.begin(members, Standing::Member);
     }
 
-    /// The directory belongs to the cluster, in the place of a lost one; the others have yet to record it.
+    /// The directory belongs to the cluster, as the replacement of a lost one; the others have yet to record it.
     pub fn joined(&mut self, join: &Join) {
         assert!(!self.is_formed() && join.own.id == self.own.id, "a directory joins a cluster once");
         self.own = join.own;
@@ -319,12 +321,12 @@ impl Membership {
     fn hear_unformed(&mut self, from: StoreId, hello: &Hello, heard: &mut Heard) {
         if hello.formed {
             let members: BTreeMap<_, _> = hello.members.iter().map(|(store, id)| (StoreId(*store), *id)).collect();
-            // A store without replicas has nothing that it could have lost.
+            // A store without replicas cannot have lost anything.
             if !self.is_voter() || members.get(&self.store) == Some(&self.own.id) {
                 heard.form = Some(members);
                 return;
             }
-            self.standing = Standing::Replaced { told_by: from };
+            self.standing = Standing::Replaced { reported_by: from };
             if hello.has_data && self.voters.contains(&from) {
                 self.whole.insert(from);
             } else {
@@ -333,7 +335,7 @@ impl Membership {
             if self.whole.len() <= self.voters.len() / 2 {
                 return;
             }
-            // The sender knows this store's earlier directory, so it says how many there were.
+            // The sender knows this store's earlier directory, so it knows how many there were.
             if let Some(lost) = hello.you.filter(|_| self.may_replace) {
                 let own = Incarnation { replacement: lost.replacement + 1, ..self.own };
                 heard.join = Some(Join { members, own });
@@ -347,14 +349,14 @@ impl Membership {
         heard.form = (is_founder && waiting_for.is_empty()).then(|| self.first_members());
     }
 
-    /// The directories that form the cluster, as the founder has heard them.
+    /// The directories that form the cluster, as reported to the founder.
     pub fn first_members(&self) -> BTreeMap<StoreId, u64> {
         let id =
             |voter: &StoreId| if *voter == self.store { Some(self.own.id) } else { self.empty.get(voter).copied() };
         self.voters.iter().filter_map(|voter| Some((*voter, id(voter)?))).collect()
     }
 
-    /// Looks whether enough has been heard.
+    /// Checks whether enough members have answered.
     fn settle(&mut self) {
         match &mut self.standing {
             Standing::Forming { waiting_for } => *waiting_for = missing(&self.voters, self.store, &self.empty),

@@ -1,4 +1,4 @@
-//! Members that say hello to each other, without a driver.
+//! Members that exchange hellos, without a driver.
 
 use super::*;
 
@@ -22,12 +22,12 @@ fn empty(store: u64, id: u64) -> Membership {
     node(store, incarnation(id, 1), false, &[])
 }
 
-/// Delivers one hello and, if it is asked for, the answer; forms what is to be formed.
+/// Delivers one hello and, if it is asked for, the answer; forms the cluster if it has to be formed.
 fn say(from: &mut Membership, to: &mut Membership) -> Heard {
     let heard = hear(to, from.store, &from.hello(to.store, true));
     assert!(heard.answer);
     let back = hear(from, to.store, &to.hello(from.store, false));
-    assert!(!back.answer || to.standing == Standing::Member, "hellos do not go to and fro for ever");
+    assert!(!back.answer || to.standing == Standing::Member, "hellos are not exchanged without end");
     back
 }
 
@@ -72,7 +72,7 @@ fn a_cluster_is_formed_when_its_founder_has_heard_all_first_members() {
     assert!(one.is_member() && !three.is_member());
     say(&mut one, &mut three);
     assert!(three.is_member());
-    // The others may hear of it from any member.
+    // The others may learn it from any member.
     say(&mut three, &mut two);
     assert!(two.is_member());
     assert_eq!(two.known.keys().copied().collect::<Vec<_>>(), stores(&[1, 3]));
@@ -83,10 +83,10 @@ fn an_emptied_directory_is_outside_whoever_tells_it() {
     for emptied in 0..3 {
         for teller in (0..3).filter(|teller| *teller != emptied) {
             let mut nodes = cluster();
-            let (store, told_by) = (nodes[emptied].store, nodes[teller].store);
+            let (store, reported_by) = (nodes[emptied].store, nodes[teller].store);
             let mut fresh = empty(store.0, 77);
             say(&mut fresh, &mut nodes[teller]);
-            assert_eq!(fresh.standing, Standing::Replaced { told_by });
+            assert_eq!(fresh.standing, Standing::Replaced { reported_by });
             let heard = say(&mut nodes[teller], &mut fresh);
             assert_eq!((heard.form, heard.record), (None, None), "a member does not forget the directory it knows");
             assert!(nodes[teller].is_member());
@@ -128,7 +128,7 @@ fn a_restarted_member_takes_part_when_a_majority_has_recorded_its_generation() {
 fn an_older_copy_of_a_directory_learns_that_it_is_one() {
     let mut nodes = cluster();
     let copy = restarted(&nodes[1]);
-    // The original goes on: two more starts, of which store 1 hears.
+    // The original continues: two more starts, of which store 1 gets hellos.
     for _ in 0..2 {
         nodes[1] = restarted(&nodes[1]);
         let mut two = std::mem::replace(&mut nodes[1], empty(1, 99));
@@ -141,7 +141,7 @@ fn an_older_copy_of_a_directory_learns_that_it_is_one() {
     let heard = say(&mut two, &mut nodes[0]);
     assert_eq!(heard.outdated_by, Some(latest));
     assert!(!two.is_member());
-    assert_eq!(nodes[0].known[&StoreId(2)], latest, "the member keeps what it knew");
+    assert_eq!(nodes[0].known[&StoreId(2)], latest, "the member keeps its record");
 }
 
 #[test]
@@ -163,11 +163,11 @@ fn an_older_copy_that_was_confirmed_stops_when_it_meets_who_knows_better() {
     let mut copy = restarted(&nodes[1]);
     let mut original = restarted(&restarted(&nodes[1]));
     say(&mut original, &mut nodes[0]);
-    // Store 3 was away and knows of nothing.
+    // Store 3 was away and knows nothing of it.
     say(&mut copy, &mut nodes[2]);
     assert!(copy.is_member());
     let heard = say(&mut nodes[0], &mut copy);
-    assert!(heard.answer, "who knows better says so, asked or not");
+    assert!(heard.answer, "a member that knows a later generation answers, asked or not");
     let heard = hear(&mut copy, StoreId(1), &nodes[0].hello(StoreId(2), false));
     assert_eq!(heard.outdated_by, Some(original.own));
 }
@@ -191,8 +191,8 @@ fn hellos_of_strangers_and_of_nobody_are_ignored() {
     let mut nodes = cluster();
     let hello = nodes[1].hello(StoreId(1), true);
     assert_eq!(nodes[0].hear(StoreId(9), &hello), Heard::default());
-    let nobody = Hello { own: Incarnation { id: 0, ..hello.own }, ..hello };
-    assert_eq!(nodes[0].hear(StoreId(2), &nobody), Heard::default());
+    let zero_id = Hello { own: Incarnation { id: 0, ..hello.own }, ..hello };
+    assert_eq!(nodes[0].hear(StoreId(2), &zero_id), Heard::default());
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn hellos_are_frequent_only_while_something_is_waited_for() {
     assert_eq!(count(&mut member), 2);
 }
 
-/// An empty directory of store 3 whose operator says that the earlier one is lost.
+/// An empty directory of store 3 whose operator states that the earlier one is lost.
 fn replacing(id: u64) -> Membership {
     empty(3, id).may_replace_a_lost_one()
 }
@@ -215,7 +215,7 @@ fn a_directory_takes_the_place_of_a_lost_one_when_its_operator_says_so() {
     let lost = nodes.remove(2);
     let mut new = replacing(99);
     let heard = new.hear(StoreId(1), &nodes[0].hello(StoreId(3), false));
-    assert!(heard.join.is_none(), "one of three is no majority");
+    assert!(heard.join.is_none(), "one of three is not a majority");
     let without_data = Hello { has_data: false, ..nodes[1].hello(StoreId(3), false) };
     assert!(new.hear(StoreId(2), &without_data).join.is_none(), "one that lost its data, too, does not count");
     let heard = new.hear(StoreId(2), &nodes[1].hello(StoreId(3), false));
@@ -231,14 +231,14 @@ fn a_directory_takes_the_place_of_a_lost_one_when_its_operator_says_so() {
     }
     assert!(new.is_member());
 
-    // The lost directory comes back after all: it is told, whether it is started again or was only cut off.
+    // The lost directory comes back after all: it is notified, whether it is started again or was only cut off.
     for mut lost in [restarted(&lost), lost] {
-        let told = nodes[0].hear(StoreId(3), &lost.hello(StoreId(1), true));
-        assert!(told.answer && told.record.is_none());
+        let heard = nodes[0].hear(StoreId(3), &lost.hello(StoreId(1), true));
+        assert!(heard.answer && heard.record.is_none());
         assert!(lost.hear(StoreId(1), &nodes[0].hello(StoreId(3), false)).is_replaced);
         assert_eq!(nodes[0].replacement_of(StoreId(3)), Some(99));
     }
-    // The new one after a restart: a member like any other, and again recognised when it is copied.
+    // The new one after a restart: an ordinary member, and again recognised when it is copied.
     let old_copy = restarted(&new);
     let mut later = restarted(&restarted(&new));
     later.own.replacement = 1;
@@ -278,10 +278,10 @@ fn the_operators_word_changes_nothing_where_nothing_was_lost() {
     assert!(one.is_member());
     say(&mut one, &mut three);
     assert!(three.is_member() && three.own.replacement == 0);
-    // Without it the directory stays outside.
+    // Without it the directory does not take part.
     let mut nodes = cluster();
     let mut new = empty(3, 99);
     let heard = new.hear(StoreId(1), &nodes[0].hello(StoreId(3), false));
-    assert_eq!((heard.join, &new.standing), (None, &Standing::Replaced { told_by: StoreId(1) }));
+    assert_eq!((heard.join, &new.standing), (None, &Standing::Replaced { reported_by: StoreId(1) }));
     assert!(nodes.iter_mut().all(|node| node.replacement_of(StoreId(3)).is_none()));
 }

@@ -1,8 +1,9 @@
-//! What nodes say to each other: raft traffic and forwarded placement calls.
+//! The messages between nodes: raft traffic and forwarded placement calls.
 //!
 //! Encoding (protobuf): `NodeMessage` holds one of `raft` #1 (an encoded `StoreMessage` of raftstore, opaque here),
 //! `call` #2 { `id` #1 u64, `timeout_ms` #2 u64, `request` #3 }, `reply` #4 { `id` #1 u64, `response` #2, absent when
-//! the asked node does not lead placement }, `hello` #5 (see `membership`). The transport says which store a message came from.
+//! the asked node does not lead placement }, `hello` #5 (see `membership`). The transport reports which store a message
+//! came from.
 
 use super::membership::Hello;
 use bytes::Bytes;
@@ -28,7 +29,7 @@ pub(super) enum Body {
     /// The answer to one.
     #[prost(message, tag = "4")]
     Reply(PlacementReply),
-    /// What a node says of its directory.
+    /// A node's report of its directory.
     #[prost(message, tag = "5")]
     Hello(Hello),
 }

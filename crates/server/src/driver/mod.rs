@@ -1,8 +1,8 @@
 //! A node without threads: the driver owns the replicated store, placement and the engine, and performs their effects.
 //!
-//! The pure floors below say what is to be done; the driver does it. Everything that happens to a node comes through
-//! one queue, so the same code runs on one thread with a real transport, and stepped in one thread with a whole
-//! simulated cluster. docs/internals/driver.md has the reasons.
+//! The pure layers below decide what has to be done; the driver does it. All input of a node comes through one queue,
+//! so the same code runs on one thread with a real transport, and is stepped in one thread with a whole simulated
+//! cluster. docs/internals/driver.md has the reasons.
 //!
 //! # Running it
 //! ```text
@@ -12,21 +12,21 @@
 //! driver.set_waker(Box::new(move || thread.unpark()));
 //! while !asked_to_stop {
 //!     for outbound in driver.step(now()) { transport.send(outbound) }
-//!     if let Some(reason) = driver.stopped() { say why; exit with a code that is not 0 }
+//!     if let Some(reason) = driver.stopped() { report it; exit with a code that is not 0 }
 //!     park_timeout(driver.next_deadline(monotonic()) - monotonic());
 //! }
-//! driver.close()                                      // answers who waits, closes the engine
+//! driver.close()                                      // answers the waiting callers, closes the engine
 //! ```
-//! `transport.send` never blocks: it drops what does not fit its queues. What it receives goes to
+//! `transport.send` never blocks: it drops what does not fit into its queues. What it receives is passed to
 //! [`NodeHandle::deliver`] and [`NodeHandle::snapshot_received`]; after an [`Outbound::Snapshot`] it calls
 //! [`NodeHandle::snapshot_sent`], always.
 //!
 //! # Invariants
-//! 1. Persists take effect in order, and so do applies (`lane`); their completions are told to raftstore in order.
-//! 2. raftstore is told of a persist, and so releases the messages that depend on it, only when it is durable.
+//! 1. Persists take effect in order, and so do applies (`lane`); their completions are reported to raftstore in order.
+//! 2. raftstore is notified of a persist, and so releases the messages that depend on it, only when it is durable.
 //! 3. Every request is answered exactly once: a request is in the inbox, in `pending` or in the table of calls, and
-//!    whatever drops it answers it.
-//! 4. Placement is asked only under a lease (or after a barrier) that was looked at after the call arrived.
+//!    removing it from there answers it.
+//! 4. Placement is asked only under a lease (or after a barrier) that was checked after the call arrived.
 //! 5. After a fatal error nothing more is persisted, applied, answered as done, or sent.
 
 mod arrivals;
@@ -82,22 +82,22 @@ use surveys::{Found, Surveys};
 /// The region of the placement group.
 pub const PLACEMENT_REGION: RegionId = RegionId(1);
 
-/// How often one step looks into the inbox again before its messages leave: completions of quick commits arrive
-/// within the step, and answering them in it saves a turn.
+/// How often one step drains the inbox again before its messages are sent: completions of quick commits arrive within
+/// the step, and answering them in it saves one step.
 const ROUNDS_MAX: usize = 8;
-/// Ticks between looks at what tables hold, which lets the log be truncated.
+/// Ticks between checks of what tables contain, which permits truncation of the log.
 const FLUSHED_TICKS: u64 = 10;
-/// Ticks between looks at the snapshot files, for those whose removal failed or was never ordered.
+/// Ticks between surveys of the snapshot files, for those whose removal failed or was never ordered.
 const SNAPSHOT_SWEEP_TICKS: u64 = 1200;
 
-/// What must leave the node.
+/// Output of the node to other nodes.
 #[derive(Clone, Debug)]
 pub enum Outbound {
     /// A message; may be lost.
     Message {
         /// To which store.
         to: StoreId,
-        /// What to give to [`NodeHandle::deliver`] there.
+        /// The argument of [`NodeHandle::deliver`] there.
         bytes: Bytes,
     },
     /// A snapshot: the receiver asks [`NodeHandle::snapshot_arrives`] for a name, stores the bytes (temporary name,
@@ -117,23 +117,23 @@ pub enum Outbound {
     },
 }
 
-/// Is shown each batch of committed entries before the engine gets it; see [`Driver::observe_applies`].
+/// Called with each batch of committed entries before the engine gets it; see [`Driver::observe_applies`].
 pub type ApplyObserver = Box<dyn FnMut(&Db, &WriteBatch) + Send>;
 
-/// Is shown each proposal that depends on what was read before, and told of its decision; see
+/// Called with each proposal that depends on an earlier read, and when it is decided; see
 /// [`Driver::observe_bound_proposals`].
 pub type ProposalObserver = Box<dyn FnMut(Ticket, Option<&WriteBatch>) + Send>;
 
-/// Whoever watches; see [`Driver::observe_applies`] and [`Driver::observe_bound_proposals`].
+/// The observers; see [`Driver::observe_applies`] and [`Driver::observe_bound_proposals`].
 #[derive(Default)]
 struct Observers {
     applies: Option<ApplyObserver>,
     proposals: Option<ProposalObserver>,
 }
 
-/// Who waits for a ticket of raftstore.
+/// The caller that waits for a ticket of raftstore.
 enum Pending {
-    /// `is_bound`: it depends on what was read before, and whoever made it keeps others away until it is decided.
+    /// `is_bound`: it depends on an earlier read, and its caller holds latches until it is decided.
     Proposal {
         reply: Reply<u64>,
         is_bound: bool,
@@ -161,7 +161,7 @@ impl PendingTable {
     }
 }
 
-/// A node without threads. See the module's story.
+/// A node without threads. See the module's documentation.
 pub struct Driver {
     env: Env,
     config: NodeConfig,
@@ -179,7 +179,7 @@ pub struct Driver {
     formation: Formation,
     flusher: Flusher,
     surveys: Surveys,
-    /// Free bytes of the volume, as last seen.
+    /// Free bytes of the volume, as last read.
     available_bytes: u64,
     outbound: Vec<Outbound>,
     observers: Observers,
@@ -191,29 +191,30 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// The node's face for other threads.
+    /// The node's API for other threads.
     pub fn handle(&self) -> NodeHandle {
         NodeHandle { shared: self.shared.clone() }
     }
 
-    /// Whom to tell that [`Driver::step`] has something to do; called from any thread.
+    /// Sets the function that is called when [`Driver::step`] has work; it is called from any thread.
     pub fn set_waker(&self, waker: Box<dyn Fn() + Send + Sync>) {
         self.shared.inbox.set_waker(waker);
     }
 
-    /// Shows every batch of committed entries to `observer`, before the engine gets it and after everything earlier is
-    /// visible. For checks that replicas which have applied the same are the same.
+    /// Passes every batch of committed entries to `observer`, before the engine gets it and after everything earlier is
+    /// visible. For checks that replicas with the same applied index are equal.
     pub fn observe_applies(&mut self, observer: ApplyObserver) {
         self.observers.applies = Some(observer);
     }
 
-    /// Shows every proposal that depends on what was read before to `observer` when raftstore gets it, and says so,
-    /// without a batch, when raftstore has decided a proposal. For checks that such proposals do not overtake each other.
+    /// Passes every proposal that depends on an earlier read to `observer` when raftstore gets it, and calls it again,
+    /// without a batch, when raftstore has decided the proposal. For checks that such proposals do not overtake each
+    /// other.
     pub fn observe_bound_proposals(&mut self, observer: ProposalObserver) {
         self.observers.proposals = Some(observer);
     }
 
-    /// Keeps committed entries from the engine, or lets them go on: for simulations of a replica whose apply is slow.
+    /// Withholds committed entries from the engine, or releases them: for simulations of a replica whose apply is slow.
     pub fn hold_applies(&mut self, held: bool) {
         self.applies_held = held;
         if self.stopped.is_none() {
@@ -226,22 +227,22 @@ impl Driver {
         self.store.status()
     }
 
-    /// When [`Driver::step`] has something to do at the latest, on the monotonic clock.
+    /// The latest time at which [`Driver::step`] has work, on the monotonic clock.
     pub fn next_deadline(&self, now: Duration) -> Duration {
         if self.shared.inbox.is_empty() { self.next_tick } else { now }
     }
 
-    /// Why the node has stopped by itself, once it has. It does nothing any more.
+    /// Why the node has stopped by itself, if it has. It does nothing any more.
     pub fn stopped(&self) -> Option<&StopReason> {
         self.stopped.as_ref()
     }
 
-    /// Does what there is to do, and returns what must leave. Never blocks on I/O but for starting it. `now` is a time of
+    /// Does the pending work, and returns what has to be sent. It starts I/O but never blocks on it. `now` is a time of
     /// the environment's clock; what has arrived is handled with a later one.
     pub fn step(&mut self, now: Now) -> Vec<Outbound> {
         if now.monotonic >= self.next_tick {
-            // One tick, however long the pause was. raftstore counts the intervals of the clock in which it was
-            // called, so the next one is due at the beginning of the next interval.
+            // One tick, no matter how long the interval was. raftstore counts the intervals of the clock in which it
+            // was called, so the next one is due at the beginning of the next interval.
             self.next_tick = next_multiple(now.monotonic, self.tick_interval);
             self.tick(now);
         }
@@ -253,7 +254,7 @@ impl Driver {
             // Read after everything that it is used for had arrived: an answer to a heartbeat makes a promise from this
             // time on, and the leader counts from before the heartbeat was sent (docs/internals/raftstore.md, Promise).
             let now = self.clock_now(now);
-            // News before proposals: a proposal that is bound to a term must see a change of leadership that has
+            // Other inputs before proposals: a proposal that is bound to a term must see a change of leadership that
             // arrived before it.
             let mut proposals = Vec::new();
             for input in inputs {
@@ -271,7 +272,7 @@ impl Driver {
                     reply.send(Err(RegionError::StaleCommand.into()));
                     continue;
                 }
-                // Where another store leads, the caller is told so.
+                // If another store leads, the caller gets an error that says so.
                 if self.is_disk_full() && self.shared.leads(region) {
                     self.shared.counters.disk_full.increment();
                     reply.send(Err(NodeError::DiskFull));
@@ -328,7 +329,7 @@ impl Driver {
     fn take(&mut self, input: Input, now: Now) {
         match input {
             Input::Message { from, bytes } => self.take_message(from, bytes, now),
-            Input::Propose { .. } => unreachable!("proposals are taken apart in `step`"),
+            Input::Propose { .. } => unreachable!("proposals are handled in `step`"),
             Input::Barrier { region, epoch, reply } => {
                 let ticket = self.pending.add(Pending::Barrier(reply));
                 self.store.handle(Event::ReadBarrier { region, epoch, ticket }, now.monotonic);
@@ -365,7 +366,7 @@ impl Driver {
 
     fn take_message(&mut self, from: StoreId, bytes: Bytes, now: Now) {
         match message::decode(bytes) {
-            // A vote or an acknowledgement before that could break a promise which this directory does not remember.
+            // A vote or an acknowledgement before that could break a promise that this directory has lost.
             Some(Body::Raft(_)) if !self.formation.membership.is_member() => {
                 self.shared.counters.messages_ignored.increment();
             }
@@ -380,7 +381,7 @@ impl Driver {
         }
     }
 
-    /// Stops for good: nothing is sent or answered as done any more; whoever waits learns of it.
+    /// Stops permanently: nothing is sent or answered as done any more; every waiting caller gets an error.
     fn stop(&mut self, reason: StopReason) {
         if self.stopped.is_some() {
             return; // The first reason is the cause.
@@ -391,7 +392,7 @@ impl Driver {
         self.release();
     }
 
-    /// Answers everybody who waits.
+    /// Answers every waiting caller.
     fn release(&mut self) {
         self.shared.inbox.close();
         self.shared.leader_terms.lock().clear();
@@ -403,7 +404,7 @@ impl Driver {
         self.surveys.stop();
     }
 
-    /// Stops the node in good order: answers who waits, then closes the engine.
+    /// Stops the node cleanly: answers the waiting callers, then closes the engine.
     pub fn close(mut self) -> Result<(), kontiki_engine::Error> {
         self.release();
         self.db.clone().close()

@@ -42,8 +42,8 @@ pub(super) fn placement_stores(config: &NodeConfig) -> impl Iterator<Item = Stor
     config.members.keys().take(config.replicas).map(|store| StoreId(*store))
 }
 
-/// The regions of a cluster's first state, the same on every node: the placement group (1), all keys but the last
-/// (2), and the empty tail (3) that keeps clients from wrapping around at the end of a bounded scan.
+/// The regions of a cluster's first state, the same on every node: the placement group (1), all keys but the last (2),
+/// and the empty tail (3), which prevents clients from wrapping around at the end of a bounded scan.
 pub fn first_regions(config: &NodeConfig) -> Vec<Region> {
     let tail = Bytes::from(kontiki_txn::memcomparable_encode(&[0xFF; 16]));
     let region = |id: u64, space, start_key: &Bytes, end_key: &Bytes| Region {
@@ -61,18 +61,18 @@ pub fn first_regions(config: &NodeConfig) -> Vec<Region> {
     ]
 }
 
-/// The regions of these that live on this store.
+/// Those of these regions that belong on this store.
 fn home_regions(config: &NodeConfig) -> Vec<RegionId> {
     let own = StoreId(config.store_id);
     first_regions(config).iter().filter(|region| region.peer_on(own).is_some()).map(|region| region.id).collect()
 }
 
-/// The engine's log budget is at least this many segments, so that the oldest can go while others fill.
+/// The engine's log budget is at least this many segments, so that the oldest can be deleted while others fill.
 const LOG_SEGMENTS: u64 = 16;
-/// What may be in a directory before it is a database: the folder of snapshots, and the file that takes what the node
-/// prints, which `kontiki cluster` makes.
+/// What may be in a directory before it is a database: the folder of snapshots, and the file for the node's output,
+/// which `kontiki cluster` creates.
 const BESIDE: [&str; 2] = [super::snapshots::DIRECTORY, "log"];
-/// The largest log segment: enough to make its allocation rare, small enough to give space back soon.
+/// The largest log segment: large enough to make its allocation rare, small enough to release space soon.
 const SEGMENT_BYTES_MAX: u64 = 64 << 20;
 
 fn raftstore_config(config: &NodeConfig) -> Config {
@@ -107,7 +107,7 @@ fn open_engine(
     config: &mut NodeConfig,
     tune: impl FnOnce(&mut Config, &mut Options, &mut PlacementConfig),
 ) -> Result<(Config, PlacementConfig, Db), OpenError> {
-    // Once for all that is kept: the process may change its working directory.
+    // Made absolute once: the process may change its working directory.
     let found = env.fs.absolute(&config.data_dir);
     config.data_dir = found.map_err(|error| kontiki_engine::Error::io(&config.data_dir, &error))?;
     let mut raft_config = raftstore_config(config);
@@ -122,14 +122,14 @@ fn open_engine(
 }
 
 impl Driver {
-    /// Opens the node's directory, creating it if it is missing. `seed` decides election time-outs; it must differ
+    /// Opens the node's directory, creating it if it is missing. `seed` determines election timeouts; it must differ
     /// between the nodes of a cluster and between starts. Blocks on I/O.
     pub fn open(env: &Env, config: NodeConfig, seed: u64) -> Result<Driver, OpenError> {
         Driver::open_tuned(env, config, seed, |_, _, _| {})
     }
 
-    /// Like [`Driver::open`], with a last word on what the configuration does not offer: simulations make everything
-    /// small, so that what is rare in production happens often.
+    /// Like [`Driver::open`], with settings that the configuration does not offer: simulations make everything small,
+    /// so that rare events of production happen often.
     pub fn open_tuned(
         env: &Env,
         mut config: NodeConfig,
@@ -197,8 +197,8 @@ impl Driver {
         Ok(driver)
     }
 
-    /// The first effects after a start: what must be installed again is among them, and every other snapshot file is
-    /// of no use any more.
+    /// The first effects after a start: they contain the installs that have to be repeated, and every other snapshot
+    /// file is not needed any more.
     fn resume(&mut self, now: Now) -> Result<(), OpenError> {
         let path = self.snapshots.directory().to_owned();
         let needed = self.store.needed_files();

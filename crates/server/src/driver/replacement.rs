@@ -1,16 +1,16 @@
 //! Regions whose replica was in a lost directory get a new one: their leaders remove the old replica and add one in the
-//! directory that has taken the lost one's place ([`super::membership`], 5).
+//! directory that replaced the lost one ([`super::membership`], 5).
 //!
-//! Nothing is remembered of what was ordered: each look compares what a region is with what it should be, so a change of
-//! leadership or a crash at any moment only delays the next change. A region lives on the stores of the cluster's first
-//! state.
+//! There is no record of ordered changes: each check compares the present state of a region with the intended one, so a
+//! change of leadership or a crash at any moment only delays the next change. A region belongs on the stores of the
+//! cluster's first state.
 
 use super::open::first_regions;
 use super::{Driver, Pending};
 use kontiki_placement::Now;
 use kontiki_raftstore::{Event, MemberChange, Peer, Region, StoreId, replica_id};
 
-/// Ticks between looks.
+/// Ticks between checks.
 pub(super) const LOOK_TICKS: u64 = 10;
 
 impl Driver {
@@ -36,8 +36,8 @@ impl Driver {
     }
 }
 
-/// The next change of a region that lives on `homes`, if its replica on one of them is not in the directory that has taken
-/// the place of a lost one there. `replacement`: such a directory of a store.
+/// The next change of a region that belongs on `homes`, if its replica on one of them is not in the directory that
+/// replaced a lost one there. `replacement`: such a directory of a store.
 fn next_change(
     region: &Region,
     homes: &[StoreId],

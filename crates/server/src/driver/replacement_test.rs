@@ -24,7 +24,7 @@ fn a_lost_replica_is_removed_and_then_another_is_added() {
         now = now.changed(expected).expect("it can be made");
     }
     assert_eq!(next_change(&now, &homes, replaced), None, "all is done");
-    // Lost once more: the same again.
+    // Lost again: the same changes.
     let again = |store| (store == StoreId(2)).then_some(78);
     assert_eq!(next_change(&now, &homes, again), Some(MemberChange::Remove(new.id)));
 }

@@ -1,12 +1,12 @@
-//! Snapshots: views that are kept for sending, and the files of those that arrive.
+//! Snapshots: views that are retained for sending, and the files of arriving snapshots.
 //!
-//! A snapshot is sent from an engine view, which pins memory and disk of its moment; so at most [`VIEWS_MAX`] are kept,
-//! and a region whose turn has not come waits without one.
+//! A snapshot is sent from an engine view, which pins memory and disk space; at most [`VIEWS_MAX`] are therefore
+//! retained, and other regions wait without a view.
 //!
-//! A file gets its final name only when it is whole and synced, and no other file ever has that name. What is not needed
-//! is removed: at the start, when raftstore or an arrival says so, and now and then whatever else lies there. A removal
-//! that waited for its turn is looked at once more by the driver before it is carried out. Installs have jobs of their
-//! own, so that no small work waits for a large region.
+//! A file gets its final name only when it is complete and synced, and no other file ever has that name. Files that are
+//! not needed are removed: at the start, when raftstore or an arrival requests it, and periodically by a survey of the
+//! folder. The driver checks again immediately before a queued removal is carried out. Installs have separate jobs, so
+//! that small work does not wait for a large region.
 
 use super::arrivals::Arrivals;
 use super::counters::Counters;
@@ -35,12 +35,13 @@ use std::time::Duration;
 
 /// The folder below the data directory.
 pub(super) const DIRECTORY: &str = "snapshots";
-/// Bytes that a reader asks for at a time: a few per disk seek, small beside a memtable.
+/// Bytes per read of a file: a few reads per disk seek, small compared with a memtable.
 const READ_BYTES: usize = 256 << 10;
-/// Views that are kept for sending at a time: each pins tables that a compaction has replaced, and the region's log.
+/// The maximum number of views retained for sending: each pins tables that a compaction has replaced, and the region's
+/// log.
 const VIEWS_MAX: usize = 4;
-/// Regions that are installed at a time: enough to keep a disk busy while one of them waits for memory, few enough that
-/// foreground work goes on.
+/// The maximum number of concurrent installs: enough to keep a disk busy while one of them waits for memory, few enough
+/// that foreground work makes progress.
 const INSTALLS_MAX: usize = 2;
 
 enum Work {
@@ -48,15 +49,15 @@ enum Work {
         region: RegionId,
         view: ViewId,
     },
-    /// Asks the driver whether the file may go.
+    /// Asks the driver whether the file may be removed.
     Remove {
         file: FileId,
     },
-    /// The driver has said so.
+    /// The driver has agreed.
     Unlink {
         path: SnapshotPath,
     },
-    /// Tells the driver of all files.
+    /// Reports all files to the driver.
     List,
 }
 
@@ -69,7 +70,7 @@ pub(super) struct SnapshotPath {
 }
 
 impl SnapshotPath {
-    /// What the name says; `None` if it is none of ours.
+    /// What the name says; `None` for other files.
     fn file(&self) -> Option<FileId> {
         FileId::parse(&self.folder, &self.name)
     }
@@ -93,7 +94,7 @@ pub(super) struct Snapshots {
     views: Views,
 }
 
-/// The views that are kept for sending.
+/// The views that are retained for sending.
 #[derive(Default)]
 struct Views {
     /// `None` while the job has not taken it.
@@ -126,7 +127,8 @@ impl SnapshotSource {
         write(&self.view, self.region, self.left_out, write_part).map(|_| ())
     }
 
-    /// About how many bytes that will be: of files, so more than comes if much in them is dead, and less if much is in memory.
+    /// The approximate number of bytes: it counts files, so it is too high if much of them is garbage, and too low if
+    /// much is in memory.
     pub fn estimated_bytes(&self) -> u64 {
         self.estimated_bytes
     }
@@ -173,7 +175,7 @@ impl Snapshots {
         self.arrivals.clone()
     }
 
-    /// Removes every file that is not in `needed`, and sees to it that no name is used again. Called before there is any
+    /// Removes every file that is not in `needed`, and makes sure that no name is used again. Called before any other
     /// work.
     pub(super) fn clean(&self, needed: &[FileId]) -> io::Result<()> {
         for path in list(&*self.fs, &self.directory)? {
@@ -186,7 +188,7 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Has all files looked at.
+    /// Orders a survey of all files.
     pub(super) fn sweep(&self) {
         self.push(Work::List);
     }
@@ -203,7 +205,7 @@ impl Snapshots {
         self.install_tasks.iter().for_each(|task| task.wake());
     }
 
-    /// Has views taken for those who wait, as far as there is room.
+    /// Orders views for the waiting regions, up to the maximum.
     fn feed_views(&mut self) {
         while self.views.kept.len() < VIEWS_MAX {
             let Some((region, view)) = self.views.waiting.pop_front() else { return };
@@ -217,12 +219,12 @@ impl Snapshots {
         self.feed_views();
     }
 
-    /// Views that are kept.
+    /// The number of retained views.
     pub(super) fn view_count(&self) -> usize {
         self.views.kept.len()
     }
 
-    /// Stops the jobs: they are not running when this returns, and no view is kept.
+    /// Stops the jobs: they are not running when this returns, and no view is retained.
     pub(super) fn stop(&mut self) {
         self.stopping.store(true, Ordering::SeqCst);
         self.task = None;
@@ -273,24 +275,27 @@ impl Driver {
         self.store.handle(Event::SnapshotPrepared { region, view, result }, now);
     }
 
-    /// A removal's turn has come: now is when it counts whether the file is needed.
+    /// A removal is about to be carried out: this is the moment to check whether the file is needed.
     pub(super) fn remove_snapshot(&mut self, file: FileId) {
         if self.store.may_remove(&file) {
             let (folder, name) = (file.snapshot.region.to_string(), file.base_name());
             self.snapshots.push(Work::Unlink { path: SnapshotPath { folder, name } });
         } else {
-            tracing::error!(file = file.file_name(), "a snapshot file that is needed was to be removed; it stays");
+            tracing::error!(
+                file = file.file_name(),
+                "removal of a needed snapshot file was requested; the file is kept"
+            );
         }
     }
 
-    /// The files of snapshots that stand for data which is not in tables: they must stay.
+    /// The snapshot files whose data is not in tables yet: they must be kept.
     pub fn needed_snapshot_files(&self) -> Vec<PathBuf> {
         let files = self.store.needed_files().into_iter();
         files.map(|file| self.snapshots.directory().join(file.file_name())).collect()
     }
 
-    /// Removes what of these files is neither needed nor about to arrive. Names are used once, so what is found here
-    /// cannot become needed before it is gone.
+    /// Removes those of these files that are neither needed nor arriving. Names are used once, so a file found here
+    /// cannot become needed before it is removed.
     pub(super) fn remove_unneeded_snapshots(&mut self, paths: Vec<SnapshotPath>) {
         for path in paths {
             let needed = |file: FileId| self.snapshots.arrivals.contains(&file) || !self.store.may_remove(&file);
@@ -374,7 +379,7 @@ impl Job {
     }
 }
 
-/// Checks a file that arrived for `message` and lies, synced, under its final name.
+/// Checks a file that arrived for `message` and is synced under its final name.
 pub(super) fn check_received(
     fs: &dyn Fs,
     directory: &Path,

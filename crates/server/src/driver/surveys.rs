@@ -1,7 +1,7 @@
-//! What the driver wants to know of the disk, found out by a background job: a disk that is slow must not keep the
-//! driver from its heartbeats.
+//! Queries of the driver about the disk, answered by a background job: a slow disk must not delay the driver's
+//! heartbeats.
 //!
-//! Each question is asked again only when it has been answered, so a stalled disk costs one wait and no queue.
+//! Each query is repeated only when it has been answered, so a stalled disk causes one wait and no queue.
 
 use super::inbox::{Inbox, Input};
 use crate::planted::{self, Bug};
@@ -14,12 +14,12 @@ use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Questions that wait.
+/// Queries that wait.
 #[derive(Default)]
 struct Wanted {
-    /// Which applied indices tables hold.
+    /// The applied indices that tables contain.
     flushed: bool,
-    /// How much space the volume has.
+    /// The free space of the volume.
     space: bool,
     /// The placement group's state, for the leader of this term.
     placement: Option<u64>,
@@ -29,10 +29,10 @@ struct Wanted {
 pub(super) enum Found {
     /// Applied indices in tables, of the regions that have one.
     Flushed(Vec<(RegionId, u64)>),
-    /// Free bytes of the volume; 0 if they cannot be told.
+    /// Free bytes of the volume; 0 if they cannot be determined.
     Space(u64),
-    /// A state with everything that is applied in `term`, its placement family read once, so that reading it again
-    /// needs no disk; or why it cannot be read.
+    /// A state with everything that is applied in `term`, or why it cannot be read. Its placement family was read once,
+    /// so reading it again needs no disk access.
     Placement { term: u64, state: Result<Snapshot, String> },
 }
 
@@ -92,7 +92,7 @@ struct Job {
 }
 
 impl Job {
-    /// Answers one question, the urgent one first.
+    /// Answers one query, the urgent one first.
     fn step(&self) -> Progress {
         let mut wanted = self.wanted.lock();
         let found = if let Some(term) = wanted.placement.take() {

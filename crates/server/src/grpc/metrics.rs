@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use kontiki_env::clock::Clock;
 
-/// Upper bounds of latency buckets, in seconds: from a read in memory to a client's patience.
+/// Upper bounds of latency buckets, in seconds: from a read in memory to a client's retry budget.
 const BOUNDS_SECONDS: [f64; 15] =
     [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
@@ -19,7 +19,7 @@ struct Kind {
     kind: &'static str,
 }
 
-/// Times requests; clones share the numbers.
+/// Measures requests; clones share the metrics.
 #[derive(Clone)]
 pub struct RequestMetrics {
     seconds: Family<Kind, Histogram, fn() -> Histogram>,
@@ -34,14 +34,14 @@ impl RequestMetrics {
         RequestMetrics { seconds: Family::new_with_constructor(histogram), in_flight: Gauge::default(), clock }
     }
 
-    /// Shows them; the histogram's `_count` is the number of requests answered.
+    /// Registers them; the histogram's `_count` is the number of requests answered.
     pub fn register(&self, registry: &mut Registry) {
         let seconds = self.seconds.clone();
         registry.register("request_seconds", "Time from a request's arrival to its answer, by kind", seconds);
-        registry.register("requests_in_flight", "Requests not yet answered", self.in_flight.clone());
+        registry.register("requests_in_flight", "Requests that are not answered yet", self.in_flight.clone());
     }
 
-    /// Times one request. One whose client went away is not counted.
+    /// Measures one request. A request whose client disconnected is not counted.
     pub async fn time<T>(&self, kind: &'static str, request: impl Future<Output = T>) -> T {
         let start = self.clock.monotonic();
         let _in_flight = InFlight::enter(&self.in_flight);

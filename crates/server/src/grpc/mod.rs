@@ -1,4 +1,4 @@
-//! tonic glue: the services of a node on one port, and nothing else. What requests mean is in `kv` and `pd`.
+//! The tonic services of a node on one port. The meaning of requests is in `kv` and `pd`.
 
 mod metrics;
 mod pd;
@@ -9,7 +9,7 @@ pub use metrics::RequestMetrics;
 pub use pd::PdService;
 pub use tikv::TikvService;
 
-use crate::api::{Node, Patience};
+use crate::api::{Node, RetryBudget};
 use crate::connections::Listener;
 use crate::kv::Kv;
 use crate::pd::Pd;
@@ -27,35 +27,36 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic_health::server::HealthReporter;
 
-/// HTTP/2 windows. Clients put all of a store's traffic on a few connections, so the default 64 KiB would be a limit
-/// on throughput.
+/// HTTP/2 windows. Clients send all of a store's traffic over a few connections, so the default of 64 KiB would limit
+/// throughput.
 const STREAM_WINDOW_BYTES: u32 = 16 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
-/// Silent connections are probed, so that those of vanished machines do not pile up.
+/// The interval of probes on idle connections, so that those of unreachable machines do not accumulate.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Requests in flight on one connection. Clients put all of a store's traffic on a few connections; beyond it they wait.
+/// Maximum number of requests in flight on one connection; further ones wait. Clients send all of a store's traffic
+/// over a few connections.
 const STREAMS_MAX: u32 = 1_024;
-/// Bytes of a request's headers: clients send some hundreds.
+/// Maximum bytes of a request's headers: clients send some hundreds.
 pub(crate) const HEADER_LIST_BYTES_MAX: u32 = 16 << 10;
-/// What a request holds besides what it writes: its context and the frames of its fields.
+/// Maximum bytes of a request besides its data: its context and the framing of its fields.
 const REQUEST_FRAME_BYTES_MAX: u64 = 1 << 20;
 
-/// The largest request that is decoded, compressed or not, where proposals have at most `entry_bytes_max` bytes. Twice
-/// that, so that a write which is somewhat too large is refused with the proposal's own limit, by a region error that
-/// clients understand; and lists of keys to read may be as long.
+/// The largest request that is decoded, compressed or not, where proposals have at most `entry_bytes_max` bytes. It is
+/// twice that, so that a write that is somewhat too large is refused with the proposal's own limit, by a region error
+/// that clients understand; lists of keys to read may have the same size.
 pub fn request_bytes_max(entry_bytes_max: u64) -> usize {
     usize::try_from(2 * entry_bytes_max + REQUEST_FRAME_BYTES_MAX).unwrap_or(usize::MAX)
 }
 
-/// Patience on tokio's clock.
-pub fn patience(wait_max: Duration) -> Patience {
+/// A retry budget on tokio's clock.
+pub fn retry_budget(wait_max: Duration) -> RetryBudget {
     let pause = |pause| -> BoxFuture<'static, ()> { Box::pin(tokio::time::sleep(pause)) };
-    Patience::new(wait_max, Arc::new(pause))
+    RetryBudget::new(wait_max, Arc::new(pause))
 }
 
-/// Everything that answers on the gRPC port.
+/// The services on the gRPC port.
 pub struct Services<N: Node, I: Inbound> {
     /// Placement calls.
     pub pd: Pd<N>,
@@ -63,17 +64,17 @@ pub struct Services<N: Node, I: Inbound> {
     pub kv: Kv<N>,
     /// Messages of other nodes.
     pub peers: PeerService<I>,
-    /// Counts and times requests.
+    /// Counts and measures requests.
     pub metrics: RequestMetrics,
-    /// Where requests run.
+    /// The runtime of requests.
     pub requests: Handle,
     /// See [`request_bytes_max`].
     pub request_bytes_max: usize,
 }
 
 impl<N: Node, I: Inbound> Services<N, I> {
-    /// Serves on `listener` until `stop` is done and the requests in flight are answered. Also gives the switch of the
-    /// health service, which says "serving" from the start.
+    /// Serves on `listener` until `stop` is done and the requests in flight are answered. Also returns the handle of
+    /// the health service, which reports "serving" from the start.
     pub async fn serve(
         self,
         listener: Listener,
@@ -105,7 +106,7 @@ impl<N: Node, I: Inbound> Services<N, I> {
     }
 }
 
-/// Lets people explore with grpcurl and its like, without the .proto files.
+/// Server reflection, for tools such as grpcurl without the .proto files.
 fn reflection() -> tonic_reflection::server::Builder<'static> {
     tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)

@@ -38,22 +38,22 @@ impl<N: Node> PdService<N> {
         PdService { pd, metrics }
     }
 
-    /// To be mounted.
+    /// The tonic service.
     pub fn into_server(self) -> PdServer<PdService<N>> {
         PdServer::new(self).max_decoding_message_size(REQUEST_BYTES_MAX).accept_compressed(CompressionEncoding::Gzip)
     }
 }
 
-/// One line a unary call: the service's method, `Pd`'s, request, answer.
+/// One line per unary call: the service's method, `Pd`'s method, request, answer.
 macro_rules! calls {
     ($($method:ident($request:ident) -> $answer:ident;)+) => {
         #[tonic::async_trait]
         impl<N: Node> PdTrait for PdService<N> {
             type TsoStream = Pin<Box<dyn Stream<Item = Result<pdpb::TsoResponse, Status>> + Send>>;
 
-            /// One answer a request, in order. Returning at once sends the response headers, which clients wait for
-            /// before they send anything. One request at a time: answers overtaking each other would let
-            /// timestamps go back.
+            /// One answer per request, in order. Returning at once sends the response headers, which clients wait for
+            /// before they send anything. One request at a time: if answers overtook each other, timestamps would go
+            /// back.
             async fn tso(
                 &self,
                 request: Request<Streaming<pdpb::TsoRequest>>,

@@ -18,14 +18,14 @@ pub struct TikvService<N: Node> {
 }
 
 impl<N: Node> TikvService<N> {
-    /// Serves `kv`. Requests run on `requests` and not where connections are served: they may wait for the disk, and
-    /// what nodes say to each other comes over the same connections' threads.
+    /// Serves `kv`. Requests run on `requests` and not on the runtime of the connections: they may wait for the disk,
+    /// and the same threads serve the messages between nodes.
     pub fn new(kv: Kv<N>, metrics: RequestMetrics, requests: Handle) -> TikvService<N> {
         TikvService { kv, metrics, requests }
     }
 
-    /// With its limits, to be mounted: of a larger request, or one that becomes larger as it is decompressed, nothing
-    /// beyond the limit is read.
+    /// The tonic service with its limits: a request that is larger, also after decompression, is not read beyond the
+    /// limit.
     pub fn into_server(self, request_bytes_max: usize) -> TikvServer<TikvService<N>> {
         TikvServer::new(self)
             .max_decoding_message_size(request_bytes_max)
@@ -49,7 +49,8 @@ impl<T> Drop for Running<T> {
     }
 }
 
-/// One line a call: the service's method, `Kv`'s, request, answer. No call fails on this level: errors are in answers.
+/// One line per call: the service's method, `Kv`'s method, request, answer. No call fails at this level: errors are in
+/// answers.
 macro_rules! calls {
     ($($method:ident => $kv:ident($request:ident) -> $answer:ident;)+) => {
         #[tonic::async_trait]

@@ -1,7 +1,7 @@
-//! Calls that this server does not know: the refusal names them.
+//! Calls that this server does not implement: the error names the method.
 //!
 //! tonic leaves the message empty. Clients try such calls again for up to 40 s, and then show their users an error
-//! that names nothing.
+//! without a name.
 
 use axum::extract::Request;
 use axum::http::HeaderValue;
@@ -13,7 +13,7 @@ use tonic::service::Routes;
 const STATUS: &str = "grpc-status";
 const MESSAGE: &str = "grpc-message";
 
-/// The same services; what they refuse as unimplemented without a word says which method that is.
+/// The same services; an UNIMPLEMENTED status without a message gets one that names the method.
 pub(super) fn named(routes: Routes) -> Routes {
     Routes::from(routes.into_axum_router().layer(from_fn(name_method)))
 }
@@ -27,7 +27,7 @@ async fn name_method(request: Request, next: Next) -> Response {
         headers.get(STATUS).is_some_and(|code| Code::from_bytes(code.as_bytes()) == Code::Unimplemented);
     if is_unimplemented && headers.get(MESSAGE).is_none_or(HeaderValue::is_empty) {
         let text = format!("this server does not implement the method {}", uri.path());
-        // Paths are visible ASCII; a percent sign in one stands for itself only if it is encoded again.
+        // Paths are visible ASCII; a percent sign must be encoded again to be preserved.
         if let Ok(message) = HeaderValue::from_str(&text.replace('%', "%25")) {
             headers.insert(MESSAGE, message);
         }

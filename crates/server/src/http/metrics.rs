@@ -1,4 +1,4 @@
-//! The numbers of raftstore, driver and engine, read when they are asked for.
+//! The metrics of raftstore, driver and engine, read when they are scraped.
 
 use crate::driver::{NodeHandle, Standing};
 use kontiki_engine::stats::{Metric, MetricKind, Sample, Value};
@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use std::fmt;
 
-/// Shows a node's counters; names begin with the registry's prefix.
+/// Encodes a node's counters; names begin with the registry's prefix.
 pub struct NodeCollector(pub NodeHandle);
 
 impl fmt::Debug for NodeCollector {
@@ -30,14 +30,14 @@ impl NodeCollector {
     fn raft(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let c = self.0.counters();
         for (name, help, counter) in [
-            ("raft_proposals", "Proposals given to raft", &c.proposals),
+            ("raft_proposals", "Proposals submitted to raft", &c.proposals),
             ("raft_proposals_applied", "Proposals committed and applied", &c.proposals_applied),
             ("raft_proposals_refused", "Proposals refused with a region error", &c.proposals_refused),
-            ("raft_proposals_undetermined", "Proposals whose outcome stayed unknown", &c.proposals_undetermined),
+            ("raft_proposals_undetermined", "Proposals whose outcome remained unknown", &c.proposals_undetermined),
             ("raft_requests_busy", "Requests refused because too many waited", &c.busy),
             ("raft_requests_disk_full", "Proposals refused because the disk was full", &c.disk_full),
-            ("raft_persists", "Synced log commits of raft state, of all regions together", &c.persists),
-            ("raft_persist_retries", "Log commits tried again after the disk had been full", &c.persist_retries),
+            ("raft_persists", "Synced log commits of raft state, each for all regions", &c.persists),
+            ("raft_persist_retries", "Log commits retried after the disk was full", &c.persist_retries),
             (
                 "raft_log_unwritable",
                 "Times the raft log became unwritable: full disk, or a write over 2 s",
@@ -46,9 +46,13 @@ impl NodeCollector {
             ("raft_applies", "Batches of committed entries applied", &c.applies),
             ("reads_lease", "Views served under a leader lease", &c.reads_lease),
             ("reads_barrier", "Views served after a read barrier", &c.reads_barrier),
-            ("raft_messages_received", "Raft messages taken from other nodes", &c.messages_received),
+            ("raft_messages_received", "Raft messages received from other nodes", &c.messages_received),
             ("raft_messages_dropped", "Messages dropped because the inbox was full", &c.messages_dropped),
-            ("raft_messages_ignored", "Raft messages ignored while this node takes no part", &c.messages_ignored),
+            (
+                "raft_messages_ignored",
+                "Raft messages ignored while this node does not take part in consensus",
+                &c.messages_ignored,
+            ),
             ("raft_messages_refused", "Raft messages that no correct peer sends", &c.messages_refused),
             ("raft_messages_malformed", "Messages that did not decode", &c.messages_malformed),
             ("snapshots_prepared", "Views taken for sending snapshots", &c.snapshots_prepared),
@@ -59,15 +63,20 @@ impl NodeCollector {
         count(
             encoder,
             "raft_log_memory_refused",
-            "Appends and proposals refused for want of room for logs",
+            "Appends and proposals refused because the memory budget of raft logs was used up",
             c.log_memory_refused.get(),
         )?;
         let abandoned = c.snapshots_abandoned.get();
-        count(encoder, "snapshots_abandoned", "Snapshots on their way when the log outgrew its bound", abandoned)?;
-        gauge(encoder, "snapshot_views", "Views kept for sending snapshots", c.snapshot_views.get())?;
+        count(encoder, "snapshots_abandoned", "Snapshots in flight when the log outgrew its bound", abandoned)?;
+        gauge(encoder, "snapshot_views", "Views retained for sending snapshots", c.snapshot_views.get())?;
         gauge(encoder, "raft_log_memory_bytes", "Bytes of raft logs in memory, all regions", c.log_memory_bytes.get())?;
         gauge(encoder, "raft_log_memory_bytes_max", "Budget of raft logs in memory", c.log_memory_bytes_max.get())?;
-        gauge(encoder, "raft_applying_bytes", "Bytes of entries on their way to the engine", c.applying_bytes.get())?;
+        gauge(
+            encoder,
+            "raft_applying_bytes",
+            "Bytes of committed entries in flight to the engine",
+            c.applying_bytes.get(),
+        )?;
         let status = self.0.status();
         let leading = status.regions.iter().filter(|region| region.leading_term.is_some()).count();
         gauge(encoder, "regions", "Regions with a replica here", status.regions.len() as u64)?;
@@ -76,17 +85,17 @@ impl NodeCollector {
         gauge(encoder, "member", "1 while this node takes part in consensus", member)?;
         let stuck = status.regions.iter().filter(|region| region.refusal.is_some()).count();
         gauge(encoder, "regions_refusing", "Regions whose replica here refuses messages of its peers", stuck as u64)?;
-        gauge(encoder, "disk_full", "1 while writes are refused for want of space", u64::from(status.disk_full))
+        gauge(encoder, "disk_full", "1 while writes are refused for lack of disk space", u64::from(status.disk_full))
     }
 
     fn placement(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let c = self.0.counters();
-        count(encoder, "placement_calls", "Placement calls begun here", c.placement_calls.get())?;
-        count(encoder, "placement_proxied", "Placement calls taken from other nodes", c.placement_proxied.get())?;
+        count(encoder, "placement_calls", "Placement calls started on this node", c.placement_calls.get())?;
+        count(encoder, "placement_proxied", "Placement calls forwarded by other nodes", c.placement_proxied.get())?;
         count(encoder, "placement_timeouts", "Placement calls without an answer in time", c.placement_timeouts.get())
     }
 
-    /// What the engine tells of itself, under the names that it gives.
+    /// The engine's metrics, under the engine's names.
     fn engine(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         self.0.db().stats().metrics().iter().try_for_each(|metric| describe(encoder, metric))
     }

@@ -1,11 +1,11 @@
-//! The status port: numbers for Prometheus, state for people and scripts, and two probes.
+//! The status port: metrics for Prometheus, state for operators and scripts, and two probes.
 //!
 //! | path | what |
 //! |---|---|
 //! | `/metrics` | for Prometheus: its text format 0.0.4, or OpenMetrics 1.0.0 where `Accept` asks for it |
 //! | `/status` | JSON: this node, its regions and their leaders, its engine |
 //! | `/healthz` | 200 while the node runs; 503 with the reason once it has stopped by itself |
-//! | `/readyz` | 200 when every region here has a leader; 503 with what is missing |
+//! | `/readyz` | 200 when every region here has a leader; 503 with the reason otherwise |
 
 mod metrics;
 mod status;
@@ -22,7 +22,7 @@ use axum::routing::get;
 use prometheus_client::registry::Registry;
 use std::sync::Arc;
 
-/// What the status port shows.
+/// The sources of the status port.
 pub struct StatusPages {
     /// The node.
     pub node: NodeHandle,
@@ -47,7 +47,7 @@ impl StatusPages {
 
 type Pages = State<Arc<StatusPages>>;
 
-/// Makes a page on a thread that may block: a node's state is partly in its tables, and its numbers behind locks.
+/// Creates a page on a thread that may block: a node's state is partly in its tables, and its metrics are behind locks.
 async fn page(State(pages): Pages, make: impl FnOnce(&StatusPages) -> Response + Send + 'static) -> Response {
     match tokio::task::spawn_blocking(move || make(&pages)).await {
         Ok(response) => response,

@@ -1,4 +1,4 @@
-//! A node's state in words.
+//! A node's state as JSON and as text.
 
 use crate::driver::{NodeStatus, Refusal, RegionStatus, Standing};
 use kontiki_engine::Stats;
@@ -22,7 +22,7 @@ pub(super) fn describe(status: &NodeStatus, engine: &Stats, address: &str) -> Va
     })
 }
 
-/// Everything that the engine tells of itself, room by room.
+/// The engine's statistics, one object per part.
 fn engine_json(engine: &Stats) -> Value {
     serde_json::from_str(&engine.to_json()).unwrap_or_else(|error| json!({ "error": error.to_string() }))
 }
@@ -54,7 +54,7 @@ fn hex(key: &[u8]) -> String {
     })
 }
 
-/// Why the node cannot serve all its regions now; `None` when it can, or knows who does.
+/// Why the node cannot serve all its regions now; `None` when it can, or knows the leaders.
 pub(super) fn not_ready(status: &NodeStatus) -> Option<String> {
     if let Some(reason) = &status.stopped {
         return Some(format!("the node has stopped: {reason}"));
@@ -68,9 +68,9 @@ pub(super) fn not_ready(status: &NodeStatus) -> Option<String> {
         Standing::Confirming => {
             return Some("no majority has confirmed yet that the data directory is not an older copy".into());
         }
-        Standing::Replaced { told_by } => {
+        Standing::Replaced { reported_by } => {
             return Some(format!(
-                "the data directory is empty, but store {told_by} knows another directory of this store: its data are \
+                "the data directory is empty, but store {reported_by} knows another directory of this store: its data are \
                  lost; if that directory will not come back, start this node with --replace-lost-directory; see \
                  docs/guide/replace-a-disk.md"
             ));

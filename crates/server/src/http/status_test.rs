@@ -47,7 +47,7 @@ fn a_node_that_takes_no_part_or_cannot_follow_is_not_ready_and_says_why() {
     for (standing, word) in [
         (Standing::Forming { waiting_for: vec![StoreId(3)] }, "not heard from: 3"),
         (Standing::Confirming, "older copy"),
-        (Standing::Replaced { told_by: StoreId(2) }, "store 2 knows another directory"),
+        (Standing::Replaced { reported_by: StoreId(2) }, "store 2 knows another directory"),
     ] {
         let status = NodeStatus { standing, ..good.clone() };
         let why = not_ready(&status).expect("not ready");

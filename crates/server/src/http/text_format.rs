@@ -1,8 +1,8 @@
 //! The two text formats of metrics.
 //!
-//! The registry writes OpenMetrics 1.0.0. The older format of Prometheus, 0.0.4, which every collector reads, differs in a
-//! few lines: a counter's name has its `_total` also where it is described, there are no units and there is no mark of the
-//! end. Sample lines are the same.
+//! The registry writes OpenMetrics 1.0.0. The older format of Prometheus, 0.0.4, which every collector reads, differs
+//! in a few lines: a counter's name has its `_total` also in its description, there are no units and there is no end
+//! mark. Sample lines are the same.
 
 /// Content type of OpenMetrics.
 pub(super) const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -25,7 +25,7 @@ pub(super) fn plain(open_metrics: &str) -> String {
     let mut help = None;
     for line in open_metrics.lines() {
         if let Some(described) = line.strip_prefix("# HELP ") {
-            help = Some(described); // Under which name, its type says.
+            help = Some(described); // Its name depends on its type.
         } else if let Some(described) = line.strip_prefix("# TYPE ") {
             let (name, kind) = described.split_once(' ').unwrap_or((described, "unknown"));
             let suffix = if kind == "counter" { "_total" } else { "" };

@@ -1,4 +1,4 @@
-//! What goes wrong, in the wire's words.
+//! Errors, as messages of the wire protocol.
 
 use super::txn_convert::{key_error, plain_abort};
 use crate::driver::NodeError;
@@ -10,15 +10,16 @@ use kontiki_txn::{Failure, KeyError};
 /// Why a request has no result.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Refusal {
-    /// It did not reach the data: the client looks again where to go, or waits.
+    /// It did not reach the data: the client routes it again, or waits.
     Region(Box<errorpb::Error>),
-    /// The transaction protocol says no. Never empty.
+    /// An error of the transaction protocol. Never empty.
     Keys(Vec<KeyError>),
-    /// It was wrong, or the store failed; the text says which.
+    /// The request was invalid, or the store failed; the text says which.
     Text(String),
-    /// A write that may or may not have happened: clients are told that their command is stale, as TiKV tells them.
-    /// Transactional ones ask again, since each of their writes may be repeated as it is. Raw ones repeat the write or
-    /// report it, as they choose: a repeated put could undo another's in between, so the node does not repeat it.
+    /// A write that may or may not have happened: clients get the error that their command is stale, as from TiKV.
+    /// Transactional clients repeat the request, because each of their writes may be repeated unchanged. Raw clients
+    /// repeat the write or report it, as they choose: a repeated put could undo another client's put in between, so the
+    /// node does not repeat it.
     Unknown(String),
 }
 
@@ -29,7 +30,7 @@ impl From<NodeError> for Refusal {
             NodeError::Region(error) => return Refusal::Region(Box::new(region_error(&error))),
             NodeError::Busy(_) => errorpb::Error { server_is_busy: Some(busy(&message)), ..with(message) },
             NodeError::DiskFull => errorpb::Error { disk_full: Some(errorpb::DiskFull {}), ..with(message) },
-            // Text alone sends clients to another replica: the right thing when this one goes away.
+            // An error with only a text sends clients to another replica, which is right when this one stops.
             NodeError::Stopped(_) | NodeError::Timeout => with(message),
             NodeError::Undetermined | NodeError::DiskFullUndetermined => return Refusal::Unknown(message),
             NodeError::Engine(_) => return Refusal::Text(message),
@@ -98,7 +99,7 @@ pub(super) fn region_error(error: &RegionError) -> errorpb::Error {
         }
         RegionError::ServerIsBusy { reason, .. } => wire.server_is_busy = Some(busy(reason)),
         RegionError::StaleCommand => wire.stale_command = Some(errorpb::StaleCommand {}),
-        // A newer kind: its text sends clients elsewhere, which is never wrong.
+        // A newer kind: its text sends clients to another replica, which is always valid.
         _ => {}
     }
     wire
@@ -119,7 +120,7 @@ fn wire_region(region: &Region) -> metapb::Region {
     }
 }
 
-/// Whether an error passes by itself within a second or so, nothing having happened.
+/// Whether an error is transient (it ends within about a second) and the request had no effect.
 pub(super) fn passes(error: &NodeError) -> bool {
     matches!(
         error,
@@ -151,8 +152,8 @@ macro_rules! text_answers {
     )+};
 }
 
-/// Answers of pairs that have no other place for an error but the region error, after which clients try again for
-/// seconds: what trying again does not mend stands in a pair, where they read it at once.
+/// Answers of pairs whose only error field is the region error, after which clients retry for seconds: an error that a
+/// retry does not resolve is put into a pair, where clients read it at once.
 macro_rules! pair_answers {
     ($($answer:ident . $pairs:ident),+ $(,)?) => {$(
         impl From<Refusal> for kvrpcpb::$answer {

@@ -1,6 +1,6 @@
 //! A node that is a map: what the tests of this folder run over.
 
-use crate::api::{Node, Patience};
+use crate::api::{Node, RetryBudget};
 use crate::driver::{NodeError, RegionContext};
 use crate::kv::Kv;
 use bytes::Bytes;
@@ -27,11 +27,11 @@ type Map = BTreeMap<(Family, Bytes), Bytes>;
 pub struct State {
     pub data: Arc<Map>,
     pub regions: BTreeMap<RegionId, (Arc<Region>, Option<Peer>)>,
-    /// Errors that the next views and writes meet, in order.
+    /// Errors of the next views and writes, in order.
     pub errors: VecDeque<NodeError>,
     pub writes: usize,
     pub pauses: usize,
-    /// Passes in pauses, and as placement calls take it.
+    /// Advances with pauses and placement calls.
     pub elapsed: Duration,
     pub placement_takes: Duration,
     /// Called at each pause, with the number of pauses so far.
@@ -58,7 +58,7 @@ fn region(id: u64, start: Bytes, end: Bytes, space: Space) -> (RegionId, (Arc<Re
     (RegionId(id), (Arc::new(region), Some(peer_of(id, 1))))
 }
 
-/// Where the two data regions meet, as a user key.
+/// The boundary of the two data regions, as a user key.
 pub const SPLIT: &[u8] = b"m";
 
 impl FakeNode {
@@ -74,7 +74,7 @@ impl FakeNode {
         node
     }
 
-    pub fn patience(&self) -> Patience {
+    pub fn retry_budget(&self) -> RetryBudget {
         let state = self.state.clone();
         let pause = move |pause: Duration| -> futures::future::BoxFuture<'static, ()> {
             let mut state = state.lock();
@@ -85,7 +85,7 @@ impl FakeNode {
             }
             Box::pin(std::future::ready(()))
         };
-        Patience::new(Duration::from_millis(100), Arc::new(pause))
+        RetryBudget::new(Duration::from_millis(100), Arc::new(pause))
     }
 
     /// Pauses and writes so far.
@@ -96,11 +96,11 @@ impl FakeNode {
 
     pub fn kv(&self) -> Kv<FakeNode> {
         let detach = Arc::new(|future| drop(tokio::spawn(future)));
-        Kv::new(self.clone(), self.patience(), detach)
+        Kv::new(self.clone(), self.retry_budget(), detach)
     }
 }
 
-/// The context of a well-informed client.
+/// The context of a client with an up-to-date cache.
 pub fn context(region: u64) -> Option<kvrpcpb::Context> {
     Some(kvrpcpb::Context {
         region_id: region,
@@ -178,7 +178,7 @@ impl Node for FakeNode {
 }
 
 async fn wait_for(mut news: watch::Receiver<()>) {
-    news.changed().await.expect("the node is there");
+    news.changed().await.expect("the node exists");
 }
 
 pub struct FakeView(Arc<Map>);

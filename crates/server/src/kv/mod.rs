@@ -1,14 +1,14 @@
-//! Key-value requests: from wire messages to the floors below and back. No gRPC here, no thread, no clock.
+//! Key-value requests: from wire messages to the layers below and back. This module has no gRPC, thread or clock.
 //!
-//! Every request takes the same way (`Kv::routed`):
+//! Every request takes the same path (`Kv::routed`):
 //! 1. *Route*, in the order clients rely on: cluster, store, region, leader, epoch, and then each key in the region's
-//!    range. The first that fails is the answer, as a region error that stands alone.
+//!    range. The first failure is the answer, as a region error without other fields.
 //! 2. *Do*: raw calls read a view or propose a batch; transactional ones go through the transaction scheduler.
-//! 3. *Wait*: what will pass by itself (no leader yet, a full queue) is tried again for a bounded time, since clients
-//!    treat it worse than a delay. Only refusals are repeated, never a write whose outcome is unknown.
+//! 3. *Wait*: a transient error (no leader yet, a full queue) is retried for a bounded time, because some clients treat
+//!    it as fatal. Only refusals are repeated, never a write whose outcome is unknown.
 //!
-//! Raw data and transactional data live in separate families under one region table. Raw keys are compared with
-//! region boundaries as they are, transactional keys in their memcomparable encoding.
+//! Raw data and transactional data are in separate families under one region table. Raw keys are compared with region
+//! boundaries unchanged, transactional keys in their memcomparable encoding.
 
 mod answer;
 mod pace;
@@ -22,7 +22,7 @@ pub use answer::Refusal;
 pub(crate) use answer::wire_peer;
 pub use pace::ANSWER_BYTES_MAX;
 
-use crate::api::{Node, Patience};
+use crate::api::{Node, RetryBudget};
 use kontiki_txn::{Detach, Scheduler};
 use pace::LargeAnswers;
 
@@ -31,14 +31,14 @@ use pace::LargeAnswers;
 pub struct Kv<N: Node> {
     node: N,
     scheduler: Scheduler<N>,
-    patience: Patience,
+    retry_budget: RetryBudget,
     large: LargeAnswers,
 }
 
 impl<N: Node> Kv<N> {
-    /// Serves `node`. `detach` drives replications whose callers went away.
-    pub fn new(node: N, patience: Patience, detach: Detach) -> Kv<N> {
-        Kv { scheduler: Scheduler::new(node.clone(), detach), node, patience, large: LargeAnswers::default() }
+    /// Serves `node`. `detach` runs replications whose callers were dropped.
+    pub fn new(node: N, retry_budget: RetryBudget, detach: Detach) -> Kv<N> {
+        Kv { scheduler: Scheduler::new(node.clone(), detach), node, retry_budget, large: LargeAnswers::default() }
     }
 
     /// Transactional commands that hold latches or wait for them.

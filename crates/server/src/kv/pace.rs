@@ -1,9 +1,9 @@
 //! How long reads share the threads that requests run on, and how large an answer may be.
 //!
-//! A scan pauses every few keys and goes to the end of the executor's queue, so short requests that arrived meanwhile are
-//! served first. An answer beyond [`ANSWER_BYTES_MAX`] is refused: a shorter one would say "there is no more" to every client,
-//! and data would vanish. The client goes on with a smaller limit, which the error says and our own client does by
-//! itself. Of the answers that are large without being too large, a few are made at a time; the others wait.
+//! A scan yields every few keys to the end of the executor's queue, so short requests that arrived meanwhile are served
+//! first. An answer above [`ANSWER_BYTES_MAX`] is refused: every client would take a shorter one as the end of the
+//! range and miss data. The client has to continue with a smaller limit, as the error says; our own client does so by
+//! itself. Of the answers that are large but allowed, a few are built at a time; the others wait.
 
 use crate::config::ENTRY_BYTES_LIMIT;
 use kontiki_proto::ANSWER_TOO_LARGE;
@@ -13,15 +13,15 @@ use std::sync::Arc;
 use std::task::Poll;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Largest answer, as it lies in memory: the largest value that a node may be configured for, and what surrounds it.
-/// Many clients refuse far less (4 MiB by default), others ask for ten thousand keys at a time.
+/// Largest answer in memory: the largest value that a node may be configured for, and its framing. Many clients refuse
+/// much smaller ones (4 MiB by default), others ask for ten thousand keys at a time.
 pub const ANSWER_BYTES_MAX: usize = ENTRY_BYTES_LIMIT as usize + (1 << 20);
 /// An answer above this is large.
 const LARGE_BYTES: usize = 1 << 20;
-/// Large answers that are made at a time: with the bound above, half a GiB of memory.
+/// Maximum number of large answers that are built at a time: with the bound above, half a GiB of memory.
 const LARGE_ANSWERS_MAX: usize = 8;
 
-/// The right to make large answers, shared by a node's requests.
+/// The permits for large answers, shared by a node's requests.
 #[derive(Clone)]
 pub(super) struct LargeAnswers(Arc<Semaphore>);
 
@@ -38,7 +38,7 @@ impl LargeAnswers {
     }
 }
 
-/// One read's progress. Keep it until the answer is made.
+/// One read's progress. Keep it until the answer is built.
 pub(super) struct Turns {
     large: Arc<Semaphore>,
     held: Option<OwnedSemaphorePermit>,
@@ -48,12 +48,12 @@ impl Pace for Turns {
     async fn pause(&mut self, answer_bytes: usize) -> Result<(), KeyError> {
         if answer_bytes > ANSWER_BYTES_MAX {
             let text = format!(
-                "{ANSWER_TOO_LARGE} {ANSWER_BYTES_MAX} bytes; ask for fewer keys at a time, and go on behind the last one"
+                "{ANSWER_TOO_LARGE} {ANSWER_BYTES_MAX} bytes; ask for fewer keys at a time, and continue after the last one"
             );
             return Err(KeyError::Abort(text));
         }
         if answer_bytes > LARGE_BYTES && self.held.is_none() {
-            // Closed never: it lives as long as the node's services.
+            // Never closed: it lives as long as the node's services.
             self.held = self.large.clone().acquire_owned().await.ok();
         }
         give_way().await;

@@ -19,7 +19,7 @@ async fn few_large_answers_are_made_at_a_time_and_small_ones_always() {
     let mut held = Vec::new();
     for _ in 0..LARGE_ANSWERS_MAX {
         let mut turns = large.turns();
-        turns.pause(LARGE_BYTES + 1).await.expect("room");
+        turns.pause(LARGE_BYTES + 1).await.expect("permitted");
         held.push(turns);
     }
     let mut waiting = large.turns();

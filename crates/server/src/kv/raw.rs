@@ -13,10 +13,10 @@ use kontiki_engine::{Direction, Family, View, WriteBatch};
 use kontiki_proto::kvrpcpb::{self, ApiVersion};
 use kontiki_txn::{Failure, Slices};
 
-/// Bytes of keys that one proposal of a range delete holds: some ten thousand keys, a fraction of a second's work.
+/// Bytes of keys in one proposal of a range delete: some ten thousand keys, a fraction of a second of work.
 const DELETE_RANGE_BYTES_MAX: usize = 256 << 10;
 
-/// Refuses what raw calls do not serve, before anything is done.
+/// Refuses what raw calls do not support, before anything is done.
 fn check(context: &Option<kvrpcpb::Context>, family: &str) -> Result<(), Refusal> {
     if !matches!(family, "" | "default") {
         let text = format!("column family `{family}` is not served to raw calls; use the default one");
@@ -24,7 +24,7 @@ fn check(context: &Option<kvrpcpb::Context>, family: &str) -> Result<(), Refusal
     }
     let version = context.as_ref().map_or(0, |context| context.api_version);
     match ApiVersion::try_from(version) {
-        // V1TTL differs in values that carry a time to live, which is refused where it is asked for.
+        // V1TTL differs in values that carry a time to live, which is refused in the requests that set one.
         Ok(ApiVersion::V1 | ApiVersion::V1ttl) => Ok(()),
         _ => Err(Refusal::Text(format!("raw calls are served for API version 1 only, not {version}"))),
     }
@@ -57,7 +57,7 @@ impl<N: Node> Kv<N> {
         Ok(kvrpcpb::RawGetResponse { value: value.unwrap_or_default(), not_found, ..Default::default() })
     }
 
-    /// RawBatchGet: pairs of the keys found, in the order asked.
+    /// RawBatchGet: pairs of the keys found, in the requested order.
     pub async fn raw_batch_get(&self, request: kvrpcpb::RawBatchGetRequest) -> kvrpcpb::RawBatchGetResponse {
         self.try_raw_batch_get(&request).await.unwrap_or_else(Into::into)
     }

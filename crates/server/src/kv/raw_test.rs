@@ -51,7 +51,7 @@ async fn batches_are_one_write_and_gets_answer_what_was_found() {
 
     let request =
         RawBatchGetRequest { context: context(LEFT), keys: vec![b("c"), b("x"), b("a")], ..Default::default() };
-    // "x" lies in the other region.
+    // "x" is in the other region.
     assert!(kv.raw_batch_get(request).await.region_error.unwrap().key_not_in_region.is_some());
     let request =
         RawBatchGetRequest { context: context(LEFT), keys: vec![b("c"), b("d"), b("a")], ..Default::default() };
@@ -126,7 +126,7 @@ async fn region_error_of(change: impl FnOnce(&mut Context)) -> errorpb::Error {
     let mut request = put("a", "1");
     change(request.context.as_mut().unwrap());
     let answer = FakeNode::new().kv().raw_put(request).await;
-    assert_eq!(answer.error, "", "a region error stands alone");
+    assert_eq!(answer.error, "", "a region error has no other fields beside it");
     answer.region_error.unwrap()
 }
 
@@ -152,7 +152,7 @@ async fn the_first_wrong_thing_is_the_answer() {
         stale_epoch(context);
     });
     assert_eq!(error.await.region_not_found.unwrap().region_id, 99);
-    // The placement group is no client's.
+    // Clients cannot address the placement group.
     assert!(region_error_of(|context| context.region_id = 1).await.region_not_found.is_some());
 
     let error = region_error_of(stale_epoch).await.epoch_not_match.unwrap();
@@ -259,7 +259,7 @@ async fn what_is_not_served_is_refused_before_anything_is_written() {
     assert_eq!(node.state.lock().writes, 0);
 }
 
-/// A hint at this very node would bring the client back at once, and use up its tries.
+/// A hint at this node itself would bring the client back at once, and use up its tries.
 #[tokio::test]
 async fn who_leads_and_does_not_serve_yet_names_nobody() {
     let node = FakeNode::new();
@@ -272,7 +272,7 @@ async fn who_leads_and_does_not_serve_yet_names_nobody() {
     assert_eq!((refused.region_id, refused.leader), (LEFT, None));
 }
 
-/// 40 values of 2 MiB: more than one answer may hold. Cut short, it would say that there are no more.
+/// 40 values of 2 MiB: more than one answer may hold. A truncated answer would mean that there are no more.
 #[tokio::test]
 async fn an_answer_beyond_its_bound_is_refused_and_fewer_keys_are_answered() {
     let kv = FakeNode::new().kv();

@@ -10,20 +10,20 @@ use kontiki_txn::{Failure, memcomparable_encode};
 use std::future::Future;
 use std::sync::Arc;
 
-/// How keys of a request compare with region boundaries.
+/// How keys of a request are compared with region boundaries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KeySpace {
-    /// As they are.
+    /// Unchanged.
     Raw,
     /// In their memcomparable encoding.
     Txn,
 }
 
-/// A region that, a moment ago, was the right one.
+/// A region that passed the checks of the request's route.
 #[derive(Clone, Debug)]
 pub(super) struct Route {
     pub region: Arc<Region>,
-    /// Made anew for each attempt, since its first view binds it to a term of leadership.
+    /// Created for each attempt, because its first view binds it to a term of leadership.
     pub context: RegionContext,
 }
 
@@ -41,7 +41,7 @@ impl Route {
 }
 
 impl<N: Node> Kv<N> {
-    /// Routes a request and does it, again if it was refused for something that passes.
+    /// Routes a request and executes it, and repeats this if it was refused by a transient error.
     pub(super) async fn routed<T, F>(
         &self,
         context: &Option<kvrpcpb::Context>,
@@ -52,7 +52,7 @@ impl<N: Node> Kv<N> {
     {
         let context = context.as_ref().ok_or_else(|| Refusal::Text("the request has no context".into()))?;
         self.check_cluster(context)?;
-        let mut waiting = self.patience.begin(&self.node, context.max_execution_duration_ms);
+        let mut waiting = self.retry_budget.begin(&self.node, context.max_execution_duration_ms);
         loop {
             let failure = match self.route(context) {
                 Ok(route) => match attempt(route).await {
@@ -68,8 +68,8 @@ impl<N: Node> Kv<N> {
         }
     }
 
-    /// "The leader is this very node", said while leadership goes and comes back, would send the client here again at
-    /// once and use up its tries: nobody leads at the moment.
+    /// If leadership is lost and regained, the answer "the leader is this node" would send the client here again at
+    /// once and use up its tries; the answer is that no node leads at the moment.
     fn without_own_hint(&self, failure: Failure<NodeError>) -> Failure<NodeError> {
         match failure {
             Failure::Replicated(NodeError::Region(RegionError::NotLeader { region, leader })) => {

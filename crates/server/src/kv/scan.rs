@@ -1,4 +1,4 @@
-//! Raw scans: a requested range, clipped to the region, walked in either direction.
+//! Raw scans: a requested range, clipped to the region, iterated in either direction.
 
 use super::answer::pair;
 use crate::driver::NodeError;
@@ -8,8 +8,8 @@ use kontiki_proto::kvrpcpb;
 use kontiki_raftstore::Region;
 use kontiki_txn::{Failure, Pace, Slices};
 
-/// One scan. Never cut short but by its limit: fewer entries mean to clients that the region has no more, so an answer
-/// that becomes too large is refused.
+/// One scan. Only its limit ends it early: clients take fewer entries as the end of the region, so an answer that
+/// becomes too large is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Scan {
     /// Inclusive; empty is unbounded.
@@ -51,7 +51,7 @@ impl Scan {
     }
 }
 
-/// `[lower, upper)` within the region; an empty bound is unbounded. May be empty or upside down.
+/// `[lower, upper)` within the region; an empty bound is unbounded. May be empty or inverted.
 pub(super) fn clip(lower: &Bytes, upper: &Bytes, region: &Region) -> Range {
     let start = lower.max(&region.start_key).clone();
     let end = match (upper.is_empty(), region.end_key.is_empty()) {
@@ -63,7 +63,7 @@ pub(super) fn clip(lower: &Bytes, upper: &Bytes, region: &Region) -> Range {
     Range { start: bound(start), end: bound(end) }
 }
 
-/// The entries of a range; none if it is upside down.
+/// The entries of a range; none if it is inverted.
 pub(super) fn entries(
     view: &dyn View,
     family: Family,

@@ -1,7 +1,8 @@
-//! Transactional calls. The protocol itself is in `txn`; here requests become its commands and answers come back.
+//! Transactional calls. The protocol itself is in `txn`; this module converts requests to its commands and results to
+//! answers.
 //!
-//! A command that writes reads first, and its view binds its context to the present term of leadership: between the
-//! view and the proposal no other leader can have written.
+//! A command that writes reads first, and its view binds its context to the present term of leadership: no other leader
+//! can have written between the view and the proposal.
 
 use super::route::{KeySpace, Route, refused};
 use super::txn_convert as convert;
@@ -17,8 +18,8 @@ use kontiki_txn::{
 };
 use std::collections::BTreeMap;
 
-/// Refuses API versions whose keys we would misread. V2 keys carry their keyspace in the key, which changes nothing
-/// for transactions.
+/// Refuses API versions whose keys would be misread. V2 keys carry their keyspace in the key, which changes nothing for
+/// transactions.
 fn check(context: &Option<kvrpcpb::Context>) -> Result<(), Refusal> {
     let version = context.as_ref().map_or(0, |context| context.api_version);
     match ApiVersion::try_from(version) {
@@ -178,7 +179,7 @@ impl<N: Node> Kv<N> {
         .await
     }
 
-    /// KvCleanup: rolls one key back if its transaction is over.
+    /// KvCleanup: rolls one key back if its transaction's time to live has ended.
     pub async fn cleanup(&self, request: kvrpcpb::CleanupRequest) -> kvrpcpb::CleanupResponse {
         let commit_ts = self.try_cleanup(request).await;
         commit_ts.map_or_else(Into::into, |commit_ts| kvrpcpb::CleanupResponse {

@@ -7,10 +7,10 @@ use kontiki_txn::{
     StatusAction, TimeStamp, TxnStatus,
 };
 
-/// A prewrite command; the text of the refusal names what cannot be served.
+/// A prewrite command; the text of the refusal names what is not supported.
 pub(super) fn prewrite(request: kvrpcpb::PrewriteRequest) -> Result<Prewrite, Refusal> {
-    // The protocol allows to decline these by answering no timestamp. But a known client takes the decline of an async
-    // commit for its success, and reports a commit that never comes: an error is the only answer it understands.
+    // The protocol permits declining these by returning no timestamp. But a known client treats the decline of an async
+    // commit as success, and reports a commit that never happens: an error is the only answer that it understands.
     if request.use_async_commit || request.try_one_pc {
         let text = "async commit and one-phase commit are not supported yet; commit in two phases";
         return Err(Refusal::Text(text.into()));
@@ -52,7 +52,7 @@ fn mutation(wire: kvrpcpb::Mutation) -> Result<Mutation, Refusal> {
     Ok(Mutation { key: wire.key, op, assertion })
 }
 
-/// A pair of a read: the value, or the lock that stops it, with its key in either case.
+/// A pair of a read: the value, or the lock that blocks the read, with its key in either case.
 pub(super) fn pair(pair: Pair) -> kvrpcpb::KvPair {
     let Pair { key, outcome } = pair;
     match outcome {
@@ -86,7 +86,7 @@ pub(super) fn lock_info(lock: &LockInfo) -> kvrpcpb::LockInfo {
     }
 }
 
-/// The answer to CheckTxnStatus. A live lock always comes with `lock_info`: one client stops without it.
+/// The answer to CheckTxnStatus. A live lock always comes with `lock_info`: one client fails without it.
 pub(super) fn status(status: TxnStatus) -> kvrpcpb::CheckTxnStatusResponse {
     let action = match status.action {
         StatusAction::None => kvrpcpb::Action::NoAction,

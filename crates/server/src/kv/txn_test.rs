@@ -1,5 +1,5 @@
-//! Transactional calls over a node that is a map: that requests become the right commands, and answers the right
-//! words. The protocol itself is tested in `txn`.
+//! Transactional calls over a node that is a map: the conversion of requests to commands, and of results to answers.
+//! The protocol itself is tested in `txn`.
 
 use super::fake::*;
 use crate::driver::NodeError;
@@ -63,7 +63,7 @@ async fn a_lock_is_shown_whole() {
     assert_eq!((pairs.len(), &pairs[0].key), (1, &b("a")));
     assert!(pairs[0].error.as_ref().unwrap().locked.is_some());
 
-    // A reader that knows its fate is not stopped.
+    // A reader that knows its outcome is not blocked.
     let mut request = get("a", 12);
     request.context.as_mut().unwrap().resolved_locks = vec![10];
     assert!(kv.get(request).await.not_found);
@@ -118,7 +118,7 @@ async fn a_conflict_names_both_sides_and_is_retryable() {
     assert_eq!(conflict.reason, write_conflict::Reason::Optimistic as i32);
     assert!(error.retryable.contains("write conflict"));
 
-    // Rolled back before it prewrites: it cannot come to life.
+    // Rolled back before it prewrites: its prewrite is refused.
     let rollback = BatchRollbackRequest { context: context(LEFT), start_version: 20, keys: vec![b("b")] };
     assert_eq!(kv.batch_rollback(rollback).await, BatchRollbackResponse::default());
     let error = kv.prewrite(prewrite("b", "2", 20)).await.errors.remove(0);
@@ -183,7 +183,7 @@ async fn keys_are_checked_in_their_encoding_and_unknown_outcomes_are_asked_again
     let error = error.key_not_in_region.unwrap();
     assert_eq!((error.key.len(), error.region_id), (9, RIGHT), "the encoded key, like the boundaries beside it");
 
-    // The view goes well, the write is lost track of.
+    // The view succeeds, the outcome of the write is unknown.
     node.state.lock().errors.push_back(NodeError::Undetermined);
     let error = kv.prewrite(prewrite("a", "1", 10)).await.region_error.unwrap();
     assert!(error.stale_command.is_some());
@@ -193,7 +193,7 @@ async fn keys_are_checked_in_their_encoding_and_unknown_outcomes_are_asked_again
     assert!(kv.get(v3).await.error.unwrap().abort.contains("API version"));
 }
 
-/// A known client takes a declined async commit for a commit: nothing would ever be committed, and it says success.
+/// A known client treats a declined async commit as a commit: nothing would ever be committed, but it reports success.
 #[tokio::test]
 async fn commits_that_are_not_served_are_refused_and_lock_nothing() {
     let kv = FakeNode::new().kv();

@@ -61,7 +61,7 @@ async fn put(pd: &str, key: &str, value: &str) {
     }
 }
 
-/// Waits until the node has applied a put: what each replica holds, whoever leads.
+/// Waits until the node has applied a put: checks each replica, not only the leader.
 async fn holds(server: &Server, key: &str, value: &str) {
     let deadline = Instant::now() + DEADLINE;
     while server.node().db().get(key.as_bytes()).unwrap().is_none_or(|found| found != value) {
@@ -77,7 +77,7 @@ fn three_nodes_replicate_survive_the_loss_of_a_leader_and_catch_up() {
     let mut servers: Vec<_> = (1..=3).map(|store| start(store, &addresses, directory.path())).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {
-        // Through any node: placement calls find their way.
+        // Through any node: placement calls are routed to the leader.
         for (address, key) in addresses.iter().zip(["a", "b", "c"]) {
             put(address, key, "1").await;
         }

@@ -1,18 +1,18 @@
-//! A served node, put together: directory, driver, transport, gRPC and HTTP, and their orderly end.
+//! A served node: directory, driver, transport, gRPC and HTTP, and their clean shutdown.
 //!
-//! Starting takes the ports first: a mistake in an address shows before a directory is touched, and connections that
-//! come early wait in the listener's queue. Then the driver recovers, and only then are requests taken.
+//! A start binds the ports first: an error in an address is reported before a directory is changed, and early
+//! connections wait in the listener's queue. Then the driver recovers; only then the node accepts requests.
 //!
-//! Stopping goes the other way: the health service says "not serving", leaderships are handed over, nothing new is
-//! accepted, requests in flight get a moment, the driver ends what it has begun, memory goes to tables so that the next
-//! start is short, and the directory is closed.
+//! A stop happens in reverse order: the health service reports "not serving", leaderships are transferred, new requests
+//! are refused, requests in flight get some time, the driver completes what it has begun, memtables are flushed so that
+//! the next start is short, and the directory is closed.
 
 mod runner;
 
 use crate::config::{ConfigError, ServeConfig};
 use crate::connections::{ConnectionMetrics, Connections, Listener, connections_max};
 use crate::driver::{Driver, NodeHandle, OpenError};
-use crate::grpc::{RequestMetrics, Services, patience, request_bytes_max};
+use crate::grpc::{RequestMetrics, Services, request_bytes_max, retry_budget};
 use crate::http::{NodeCollector, StatusPages};
 use crate::kv::Kv;
 use crate::pd::Pd;
@@ -35,12 +35,12 @@ use tonic_health::server::HealthReporter;
 
 /// How long requests in flight may take when the node stops. Streams of clients and peers never end by themselves.
 const DRAIN_TIME_MAX: Duration = Duration::from_millis(500);
-/// How long a stopping node tries to hand its leaderships over: several round trips, and not worth more, since the
-/// others elect a leader by themselves.
+/// How long a stopping node tries to transfer its leaderships: several round trips. It is not longer because the others
+/// can elect a leader by themselves.
 const HAND_OVER_TIME_MAX: Duration = Duration::from_millis(500);
-/// Threads for requests at the least: reads run on them and may wait for the disk.
+/// The minimum number of threads for requests: reads run on them and may wait for the disk.
 const REQUEST_WORKERS_MIN: usize = 4;
-/// Threads for connections, those of other nodes among them: nothing there takes long.
+/// The number of threads for connections, including those of other nodes: no work on them takes long.
 const IO_WORKERS_MAX: usize = 4;
 
 /// Why a node could not start.
@@ -50,7 +50,7 @@ pub enum StartError {
     /// An option.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Somebody listens there already.
+    /// Another process listens there.
     #[error("the address {address} is in use by another process; stop that one, or choose another with --{flag}")]
     AddressInUse {
         /// The address.
@@ -71,7 +71,7 @@ pub enum StartError {
     /// The directory.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The system gave no threads or timers.
+    /// The operating system refused threads or timers.
     #[error("cannot start the runtime: {0}")]
     Runtime(io::Error),
 }
@@ -92,14 +92,14 @@ impl StartError {
     }
 }
 
-/// Why a running node ended badly.
+/// Why a running node failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// It stopped by itself: the disk failed, or going on could have made replicas differ.
+    /// It stopped by itself: the disk failed, or continuing could have made replicas differ.
     #[error("the node stopped: {0}")]
     Stopped(String),
-    /// The directory could not be closed in good order. What was acknowledged is in the log all the same.
+    /// The directory could not be closed cleanly. What was acknowledged is in the log in any case.
     #[error("closing the data directory: {0}")]
     Close(String),
 }
@@ -110,12 +110,12 @@ pub struct Server {
     node: NodeHandle,
     runner: Runner,
     health: HealthReporter,
-    /// Told to true when listeners shall close.
+    /// Set to true when the listeners have to close.
     stop: watch::Sender<bool>,
     listeners: Vec<JoinHandle<()>>,
-    /// For connections and what nodes say to each other.
+    /// For connections and messages between nodes.
     runtime: Runtime,
-    /// For requests, which may wait for the disk or compute for long.
+    /// For requests, which may wait for the disk or compute for a long time.
     requests: Runtime,
 }
 
@@ -154,12 +154,12 @@ impl Server {
         let runner = Runner::start(&env, driver, transport);
 
         let inbound = Arc::new(NodeInbound::new(node.clone(), env.fs.clone()));
-        let patience = patience(config.park_time_max);
+        let retry_budget = retry_budget(config.park_time_max);
         let detach_on = requests.handle().clone();
         let detach = Arc::new(move |future| drop(detach_on.spawn(future)));
         let services = Services {
-            pd: Pd::new(node.clone(), patience.clone(), reaches),
-            kv: Kv::new(node.clone(), patience, detach),
+            pd: Pd::new(node.clone(), retry_budget.clone(), reaches),
+            kv: Kv::new(node.clone(), retry_budget, detach),
             peers: PeerService::new(identity, inbound, transport_metrics),
             metrics: request_metrics,
             requests: requests.handle().clone(),
@@ -173,7 +173,7 @@ impl Server {
         Ok(Server { config, node, runner, health, stop, listeners, runtime, requests })
     }
 
-    /// What it runs with; addresses are those really listened on.
+    /// Its configuration; addresses are those on which it really listens.
     pub fn config(&self) -> &ServeConfig {
         &self.config
     }
@@ -183,7 +183,7 @@ impl Server {
         &self.node
     }
 
-    /// What to tell the person who started it: where it listens, and what to try.
+    /// The start message for the user: the addresses on which it listens, and what to try.
     pub fn banner(&self) -> String {
         let ServeConfig { node, grpc_address, status_address, .. } = &self.config;
         let endpoint = node.address();
@@ -208,7 +208,7 @@ impl Server {
         )
     }
 
-    /// Runs until `asked` is done, or until the node stops by itself, and then stops in good order.
+    /// Runs until `asked` is done, or until the node stops by itself, and then shuts down cleanly.
     pub fn run_until(mut self, asked: impl Future<Output = ()>) -> Result<(), ServeError> {
         let runner = &mut self.runner;
         let ended = self.runtime.block_on(async {
@@ -224,7 +224,7 @@ impl Server {
         }
     }
 
-    /// Runs until the process is interrupted (Ctrl-C) or told to terminate.
+    /// Runs until the process is interrupted (Ctrl-C) or gets a termination signal.
     pub fn run_until_interrupted(self) -> Result<(), ServeError> {
         self.run_until(interrupted())
     }
@@ -235,19 +235,19 @@ impl Server {
         runtime.block_on(async {
             health.set_service_status("", ServingStatus::NotServing).await;
             hand_over(&node).await;
-            let _ = stop.send(true); // Nobody listens only if both listeners failed before.
+            let _ = stop.send(true); // There are no receivers only if both listeners failed before.
             let drained = futures::future::join_all(listeners);
             let _ = tokio::time::timeout(DRAIN_TIME_MAX, drained).await;
         });
         let closed = runner.close();
-        // Streams of clients and peers, and whatever else hangs: they end with the runtime.
+        // Streams of clients and peers, and other calls that hang, end with the runtime.
         runtime.shutdown_timeout(DRAIN_TIME_MAX);
         requests.shutdown_timeout(DRAIN_TIME_MAX);
         closed.map_err(ServeError::Close)
     }
 }
 
-/// Begins to take requests on both listeners.
+/// Starts to accept requests on both listeners.
 async fn accept(
     services: Services<NodeHandle, NodeInbound>,
     grpc: Listener,
@@ -270,7 +270,7 @@ async fn accept(
     (health, vec![grpc_task, http_task])
 }
 
-/// Gives leaderships to other nodes, so that stopping this one does not cost clients an election.
+/// Transfers leaderships to other nodes, so that stopping this one does not make clients wait for an election.
 async fn hand_over(node: &NodeHandle) {
     let own = node.store_id();
     let deadline = tokio::time::sleep(HAND_OVER_TIME_MAX);
@@ -280,7 +280,7 @@ async fn hand_over(node: &NodeHandle) {
         let led = regions.iter().filter(|status| status.leading_term.is_some() && status.region.peers.len() > 1);
         let mut left = false;
         for status in led {
-            // The next store in a circle: spreads over the others without any knowledge of them.
+            // The next store in id order: distributes leaderships without any knowledge of the others.
             let peers = &status.region.peers;
             let place = peers.iter().position(|peer| peer.store == own).unwrap_or(0);
             node.transfer_leader(status.region.id, peers[(place + 1) % peers.len()].store);
@@ -296,7 +296,7 @@ async fn hand_over(node: &NodeHandle) {
     }
 }
 
-/// Done when the process is to end.
+/// Done when the process has to end.
 async fn interrupted() {
     let interrupt = tokio::signal::ctrl_c();
     #[cfg(unix)]
@@ -317,7 +317,7 @@ async fn interrupted() {
 }
 
 async fn asked(mut stopping: watch::Receiver<bool>) {
-    // An error means that the server is gone, which is as good.
+    // An error means that the server has ended, which has the same effect.
     let _ = stopping.wait_for(|stop| *stop).await;
 }
 
@@ -354,7 +354,7 @@ fn runtime(name: &str, workers: usize) -> Result<Runtime, StartError> {
         .map_err(StartError::Runtime)
 }
 
-/// Differs between nodes and between starts, so that nodes do not stand for election in step.
+/// Differs between nodes and between starts, so that nodes do not stand for election at the same time.
 fn election_seed(env: &Env, store_id: u64) -> u64 {
     let process = u64::from(std::process::id());
     env.clock.wall_ms().rotate_left(20) ^ store_id.rotate_left(48) ^ process

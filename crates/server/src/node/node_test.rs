@@ -1,4 +1,4 @@
-//! A whole node on loopback, spoken to over gRPC and HTTP.
+//! A whole node on loopback, tested over gRPC and HTTP.
 
 use super::*;
 use crate::config::ServeOptions;
@@ -57,7 +57,7 @@ fn context(region: &metapb::Region, leader: metapb::Peer) -> Context {
     Context { region_id: region.id, region_epoch: region.region_epoch, peer: Some(leader), ..Default::default() }
 }
 
-/// Starts a node, does `work` with it, and stops it in good order.
+/// Starts a node, does `work` with it, and stops it cleanly.
 fn with_node<W: Future<Output = ()>>(directory: &Path, work: impl FnOnce(Client, SocketAddr) -> W) {
     let server = Server::start(config(directory)).unwrap();
     let status = server.config().status_address;
@@ -72,7 +72,7 @@ async fn page(status: SocketAddr, path: &str) -> String {
     try_page(status, path).await.unwrap()
 }
 
-/// A node whose connections are all taken closes a new one at once.
+/// A node whose connections are all in use closes a new one at once.
 async fn try_page(status: SocketAddr, path: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(status).await?;
     let request = format!("GET {path} HTTP/1.1\r\nhost: {status}\r\nconnection: close\r\n\r\n");
@@ -167,13 +167,13 @@ fn a_compressed_request_is_not_unpacked_beyond_its_bound() {
         let mut health = HealthClient::new(client.channel.clone()).send_compressed(Gzip);
         let status = health.check(HealthCheckRequest { service }).await.unwrap_err();
         assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status:?}");
-        // Other nodes compress nothing, so nothing compressed is taken from them.
+        // Other nodes do not compress, so compressed messages are refused.
         let batch = PeerBatch { messages: vec![zeros], ..Default::default() };
         let mut peer = PeerClient::new(client.channel.clone()).send_compressed(Gzip);
         let status = peer.stream(futures::stream::iter([batch])).await.unwrap_err();
         assert_eq!(status.code(), tonic::Code::Unimplemented, "{status:?}");
 
-        // A write that is only somewhat too large learns the proposal's own bound, compressed or not.
+        // A write that is only somewhat too large gets an error with the proposal's own bound, compressed or not.
         let value = Bytes::from(vec![0; 9 << 20]);
         let put = RawPutRequest { context: client.context, key: "k".into(), value, ..Default::default() };
         let refused = kv.raw_put(put).await.unwrap().into_inner().region_error.unwrap();
@@ -281,7 +281,7 @@ static RAN: AtomicU64 = AtomicU64::new(0);
 impl prost::Message for Slow {
     fn encode_raw(&self, buffer: &mut impl bytes::BufMut) {
         let before = RAN.load(Ordering::SeqCst);
-        // As long as others may need on a busy machine.
+        // As long as other tasks may need on a busy machine.
         let clock = Env::real().clock;
         let deadline = clock.monotonic() + Duration::from_secs(20);
         while RAN.load(Ordering::SeqCst) < before + 10 {

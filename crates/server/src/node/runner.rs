@@ -1,4 +1,4 @@
-//! The driver's thread: steps it whenever there is something to do, and hands what leaves to the transport.
+//! The driver's thread: steps the driver whenever there is work, and passes its output to the transport.
 
 use crate::driver::{Driver, NodeHandle, Outbound};
 use crate::transport::{OutgoingSnapshot, Transport, WriteSnapshot};
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
-/// The longest sleep, should a wake-up ever be missed: well below a raft tick's default.
+/// The longest sleep, in case a wake-up is missed: well below a raft tick's default.
 const SLEEP_MAX: Duration = Duration::from_millis(20);
 
 /// The running driver.
@@ -19,7 +19,7 @@ pub(super) struct Runner {
     /// Keeps the thread; dropping it stops the thread.
     task: Box<dyn TaskHandle>,
     stop: Arc<AtomicBool>,
-    /// Why the driver stopped by itself, once it has.
+    /// Why the driver stopped by itself, if it has.
     reason: watch::Receiver<Option<String>>,
     closed: mpsc::Receiver<Result<(), String>>,
 }
@@ -28,7 +28,7 @@ impl Runner {
     pub(super) fn start(env: &Env, driver: Driver, transport: Transport) -> Runner {
         let stop = Arc::new(AtomicBool::new(false));
         let (tell_reason, reason) = watch::channel(None);
-        let (tell_closed, closed) = mpsc::channel(1);
+        let (closed_sender, closed) = mpsc::channel(1);
         let node = driver.handle();
         let mut thread = Thread {
             driver: Some(driver),
@@ -37,7 +37,7 @@ impl Runner {
             transport,
             stop: stop.clone(),
             tell_reason,
-            tell_closed,
+            closed_sender,
             wakes: false,
         };
         let task = env.tasks.spawn("driver", Box::new(move || thread.turn()));
@@ -48,7 +48,7 @@ impl Runner {
     pub(super) async fn ended(&mut self) -> String {
         match self.reason.wait_for(Option::is_some).await {
             Ok(reason) => reason.clone().unwrap_or_default(),
-            // The thread is gone without a word.
+            // The thread ended without a reason.
             Err(_) => "its driver failed; please report this, with what was logged".into(),
         }
     }
@@ -69,8 +69,8 @@ struct Thread {
     transport: Transport,
     stop: Arc<AtomicBool>,
     tell_reason: watch::Sender<Option<String>>,
-    tell_closed: mpsc::Sender<Result<(), String>>,
-    /// Whether the driver's wake-ups reach this thread already.
+    closed_sender: mpsc::Sender<Result<(), String>>,
+    /// Whether the driver's wake-ups already reach this thread.
     wakes: bool,
 }
 
@@ -79,7 +79,8 @@ impl Thread {
     fn turn(&mut self) -> Progress {
         if self.stop.load(Ordering::SeqCst) {
             if let Some(driver) = self.driver.take() {
-                let _ = self.tell_closed.try_send(close(driver, &self.node)); // Room for the only one.
+                // Its capacity is one, and only one is sent.
+                let _ = self.closed_sender.try_send(close(driver, &self.node));
             }
             return Progress::Idle;
         }
@@ -117,9 +118,9 @@ fn send(transport: &Transport, node: &NodeHandle, outbound: Outbound) {
 }
 
 fn close(driver: Driver, node: &NodeHandle) -> Result<(), String> {
-    // Only for a quick start next time: what is not flushed is in the log.
+    // Only to make the next start fast: what is not flushed is in the log.
     if let Err(error) = node.db().flush() {
-        tracing::warn!(%error, "the memtables stay in the log");
+        tracing::warn!(%error, "the memtables could not be flushed; the next start replays them from the log");
     }
     driver.close().map_err(|error| error.to_string())
 }

@@ -1,4 +1,4 @@
-//! Received things on their way into the node: messages to its inbox, snapshot files to its folder.
+//! Passes received data to the node: messages to its inbox, snapshot files to its folder.
 
 use super::{Inbound, IncomingFile};
 use crate::driver::{Arrival, NodeHandle};
@@ -10,7 +10,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Brings what arrives to a node.
+/// Passes what arrives to a node.
 pub struct NodeInbound {
     node: NodeHandle,
     fs: Arc<dyn Fs>,
@@ -34,7 +34,8 @@ impl Inbound for NodeInbound {
         let arrival = self.node.snapshot_arrives(id);
         self.fs.create_dir_all(arrival.path().parent().unwrap_or(Path::new(".")))?;
         let file = self.fs.open(&arrival.temporary_path(), OpenMode::CreateNew)?;
-        // A disk that is too full shows here and not after an hour. What was asked for in vain is given back at the end.
+        // A disk that is too full is noticed here and not after an hour. Unused preallocated space is released at the
+        // end.
         file.allocate(estimated_bytes)?;
         Ok(ArrivingFile { node: self.node.clone(), fs: self.fs.clone(), file, arrival, written: 0 })
     }

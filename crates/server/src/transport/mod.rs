@@ -1,17 +1,17 @@
-//! Node to node: one long-lived gRPC stream to every other store, and snapshots on streams of their own.
+//! Node to node: one long-lived gRPC stream to every other store, and snapshots on separate streams.
 //!
-//! The contract is that of a bad network: a message may be lost, never altered, and arrives at most once and in order
-//! within the life of a stream. Raft and the placement calls are built for that, so:
+//! The contract is that of an unreliable network: a message may be lost, is never altered, and arrives at most once and
+//! in order within the lifetime of a stream. Raft and the placement calls tolerate this, so:
 //!
 //! 1. [`Transport::send`] never blocks and never fails. A message beyond the queue's bounds is dropped and counted.
-//!    *Rejected:* back-pressure to the driver, by which one dead peer would stall every region of the node.
-//! 2. While a peer cannot be reached, what was queued for it is dropped at each failed attempt: raft says everything
-//!    anew, and a peer that comes back must not first digest the past.
-//! 3. Whatever waits when the stream is ready leaves as one batch: the load itself makes the batches.
-//! 4. Snapshots travel apart, so that megabytes of data never delay a heartbeat, and few at a time.
+//!    *Rejected:* backpressure to the driver, because one dead peer would stall every region of the node.
+//! 2. While a peer cannot be reached, what was queued for it is dropped at each failed attempt: raft repeats
+//!    everything, and a peer that comes back must not process obsolete messages first.
+//! 3. All messages that wait when the stream is ready are sent as one batch: the load itself forms the batches.
+//! 4. Snapshots are sent separately, so that megabytes of data never delay a heartbeat, and few at a time.
 //!
 //! A stream names cluster, sender and receiver in every batch; the receiver refuses what is not meant for it, so a
-//! wrong address in a configuration shows as an error and not as a strange raft group.
+//! wrong address in a configuration causes an error and not a wrong raft group.
 
 mod inbound;
 mod metrics;
@@ -42,22 +42,22 @@ use tokio::sync::Semaphore;
 use tonic::transport::{Channel, Endpoint};
 
 /// Longest message between nodes, at either end: a batch that was nearly full when it took the largest proposal that
-/// any node may be configured for, with what wraps them. Nodes compress nothing, and refuse what is compressed.
+/// any node may be configured for, with the framing. Nodes do not compress, and refuse compressed messages.
 const MESSAGE_BYTES_MAX: usize = ENTRY_BYTES_LIMIT as usize + peer::BATCH_BYTES_MAX + (3 << 20);
 /// The longest answer between nodes, a confirmation.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
-/// Snapshots that a node sends, and likewise receives, at a time: enough to keep a disk busy, few enough that
-/// foreground work goes on.
+/// The maximum number of snapshots that a node sends, and receives, at a time: enough to keep a disk busy, few enough
+/// that foreground work makes progress.
 const SNAPSHOTS_AT_ONCE_MAX: usize = 4;
-/// How long a connection attempt may take: several round trips on any network a cluster may live on.
+/// How long a connection attempt may take: several round trips on any network of a cluster.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// A silent connection is probed after this long, and given up after as long again: below an election time-out or
-/// two, so that a peer whose machine lost power is soon redialled.
+/// A silent connection is probed after this long, and given up after as long again: less than one or two election
+/// timeouts, so that a peer whose machine lost power is soon reconnected.
 const KEEPALIVE: Duration = Duration::from_secs(2);
 /// HTTP/2 windows, so that a batch is not sent in 64 KiB steps, each a round trip.
 const WINDOW_BYTES: u32 = 16 << 20;
 
-/// Who a node is to its peers.
+/// The identity of a node to its peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The cluster, never 0.
@@ -66,7 +66,7 @@ pub struct Identity {
     pub store_id: StoreId,
 }
 
-/// Where received things go.
+/// The receiver of messages and snapshots.
 pub trait Inbound: Send + Sync + 'static {
     /// A snapshot file that is arriving.
     type File: IncomingFile;
@@ -76,12 +76,12 @@ pub trait Inbound: Send + Sync + 'static {
     fn begin_snapshot(&self, id: SnapshotId, estimated_bytes: u64) -> io::Result<Self::File>;
 }
 
-/// A snapshot file that is arriving; dropping it unfinished forgets it. Its calls may block. An `InvalidData` error
+/// A snapshot file that is arriving; dropping it unfinished removes it. Its calls may block. An `InvalidData` error
 /// means that the bytes are not a snapshot.
 pub trait IncomingFile: Send + 'static {
     /// The next bytes, already checked against their checksum.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
-    /// All bytes are there: makes the file durable and hands it over with the message that announced it.
+    /// All bytes have arrived: makes the file durable and passes it on with the message that announced it.
     fn finish(self, message: Bytes) -> io::Result<()>;
 }
 
@@ -100,7 +100,7 @@ struct Shared {
 }
 
 impl Transport {
-    /// Starts a sender task on `runtime` for each of `addresses` (`host:port`) but our own.
+    /// Starts a sender task on `runtime` for each of `addresses` (`host:port`) except its own.
     pub fn start(
         identity: Identity,
         addresses: &BTreeMap<u64, String>,
@@ -118,8 +118,8 @@ impl Transport {
         Transport { shared: Arc::new(Shared { identity, peers, runtime, metrics, snapshot_slots }) }
     }
 
-    /// Tells whether a store's last stream, or attempt to open one, has not failed; of stores without an address, too.
-    /// It outlives the transport without keeping it alive.
+    /// Returns a function that reports whether a store's last stream, or attempt to open one, has not failed; it is
+    /// true for stores without an address. It outlives the transport without keeping it alive.
     pub fn reaches(&self) -> Reaches {
         let broken: BTreeMap<_, _> = self.shared.peers.iter().map(|(id, peer)| (*id, peer.broken())).collect();
         Arc::new(move |store| broken.get(&store).is_none_or(|broken| !broken.load(Ordering::Relaxed)))
@@ -136,8 +136,7 @@ impl Transport {
         }
     }
 
-    /// Sends a snapshot in the background and calls `done` once: with true when the receiver has it whole and
-    /// durable.
+    /// Sends a snapshot in the background and calls `done` once: with true when the receiver has all of it durable.
     pub fn send_snapshot(&self, to: StoreId, snapshot: OutgoingSnapshot, done: impl FnOnce(bool) + Send + 'static) {
         let shared = self.shared.clone();
         self.shared.runtime.spawn(async move {
@@ -184,7 +183,7 @@ fn describe(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// What a peer answered, or why it could not.
+/// A peer's answer, or its error.
 fn describe_status(status: &tonic::Status) -> String {
     match std::error::Error::source(status) {
         Some(cause) => describe(cause),

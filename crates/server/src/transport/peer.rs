@@ -11,12 +11,12 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-/// Most messages queued for a peer. Raft's windows (256 appends a region in flight) stay far below for hundreds of
-/// busy regions.
+/// The maximum number of messages queued for a peer. Raft's windows (256 appends in flight per region) stay far below
+/// it for hundreds of busy regions.
 pub(super) const QUEUE_MESSAGES_MAX: usize = 16 << 10;
-/// Most bytes queued for a peer; one message is taken whatever its size.
+/// The maximum bytes queued for a peer; a single message may have any size.
 pub(super) const QUEUE_BYTES_MAX: usize = 64 << 20;
-/// Messages of one batch.
+/// The maximum number of messages of one batch.
 const BATCH_MESSAGES_MAX: usize = 512;
 /// A batch of this many bytes takes no further message: large enough to spread the cost of a frame, small enough
 /// that the receiver starts early.
@@ -26,7 +26,7 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 /// Longest wait: a peer that is started again is found within about a second.
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
-/// A stream that lasted so long was accepted.
+/// A stream that lasted this long was accepted.
 const STEADY_AFTER: Duration = Duration::from_secs(1);
 
 /// The queue of messages for one store; its task empties it.
@@ -76,7 +76,7 @@ impl Peer {
     }
 }
 
-/// The reading end of the queue. It outlives streams: each stream takes it for its life.
+/// The reading end of the queue. It outlives streams: each stream takes it for its lifetime.
 struct Outbox {
     receiver: mpsc::Receiver<Bytes>,
     queued_bytes: Arc<AtomicUsize>,
@@ -84,7 +84,7 @@ struct Outbox {
 }
 
 impl Outbox {
-    /// Waits for a message and takes with it whatever else is there; `None` when the transport is gone.
+    /// Waits for a message and takes all other queued messages with it; `None` when the transport has ended.
     async fn batch(&mut self) -> Option<Vec<Bytes>> {
         let mut messages = vec![self.receiver.recv().await?];
         let mut bytes = messages[0].len();
@@ -100,7 +100,7 @@ impl Outbox {
         Some(messages)
     }
 
-    /// Drops what is queued. False when the transport is gone.
+    /// Drops what is queued. False when the transport has ended.
     fn drop_queued(&mut self) -> bool {
         loop {
             match self.receiver.try_recv() {
@@ -146,7 +146,7 @@ impl Sender {
             if !self.outbox.lock().await.drop_queued() {
                 return;
             }
-            // Once a break, not once an attempt: a node that is down for a day must not fill the log.
+            // Once per interruption, not once per attempt: a node that is down for a day must not fill the log.
             if !reported {
                 tracing::warn!(store = self.to.0, address = %self.address, %error, "no connection; trying on");
                 reported = true;
@@ -156,8 +156,8 @@ impl Sender {
         }
     }
 
-    /// Streams; once that has gone well for a while, forgets earlier failures. Not sooner: a peer that refuses this
-    /// node accepts the connection first.
+    /// Streams; after it has succeeded for a while, resets the backoff. Not sooner: a peer that refuses this node
+    /// accepts the connection first.
     async fn stream_steadily(
         &self,
         client: PeerClient<Channel>,
@@ -185,7 +185,7 @@ impl Sender {
             let messages = outbox.batch().await?;
             Some((messages, outbox))
         });
-        // Ends the stream, and so frees the outbox for the next one, also where HTTP/2 would keep polling it.
+        // Ends the stream, and so releases the outbox for the next one, also if HTTP/2 would keep polling it.
         let (alive, ended) = oneshot::channel::<()>();
         let batches = batches.take_until(ended).map(move |messages| PeerBatch {
             cluster_id: from.cluster_id,

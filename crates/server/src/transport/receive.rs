@@ -1,4 +1,4 @@
-//! A snapshot file arriving: chunks in order and without gaps, each checked, then the whole handed over.
+//! Receives a snapshot file: chunks in order and without gaps, each checked, then passes on the whole file.
 
 use super::{Inbound, IncomingFile, TransportMetrics};
 use kontiki_proto::internal::{SnapshotChunk, SnapshotHead};
@@ -8,10 +8,10 @@ use std::io;
 use std::sync::Arc;
 use tonic::{Status, Streaming};
 
-/// Longest snapshot: a bound against nonsense in the head, not against data.
+/// Longest snapshot: a bound against invalid values in the head, not against data.
 const SNAPSHOT_BYTES_MAX: u64 = 1 << 44;
 
-/// Takes all chunks. The file is durable, and the node knows of it, when this returns.
+/// Receives all chunks. The file is durable, and the node knows it, when this returns.
 pub(super) async fn receive<I: Inbound>(
     inbound: Arc<I>,
     head: SnapshotHead,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 
-/// Takes messages and snapshots from other nodes.
+/// Receives messages and snapshots from other nodes.
 pub struct PeerService<I> {
     identity: Identity,
     inbound: Arc<I>,
@@ -18,12 +18,12 @@ pub struct PeerService<I> {
 }
 
 impl<I: Inbound> PeerService<I> {
-    /// The service of the store `identity`; what arrives goes to `inbound`.
+    /// The service of the store `identity`; what arrives is passed to `inbound`.
     pub fn new(identity: Identity, inbound: Arc<I>, metrics: TransportMetrics) -> PeerService<I> {
         PeerService { identity, inbound, slots: Arc::new(Semaphore::new(SNAPSHOTS_AT_ONCE_MAX)), metrics }
     }
 
-    /// With its size limits, to be mounted.
+    /// The tonic service with its size limits.
     pub fn into_server(self) -> PeerServer<PeerService<I>> {
         PeerServer::new(self).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }

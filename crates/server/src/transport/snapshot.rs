@@ -1,4 +1,4 @@
-//! A snapshot leaving: chunks with checksums, on a connection of its own, made while they are sent.
+//! Sends a snapshot: chunks with checksums, on a separate connection, created while they are sent.
 
 use super::{Shared, connect, describe_status};
 use bytes::Bytes;
@@ -16,10 +16,10 @@ use tokio_stream::wrappers::ReceiverStream;
 const CHUNK_BYTES: usize = 1 << 20;
 /// Chunks read ahead of the network.
 const CHUNKS_AHEAD: usize = 4;
-/// A snapshot of which no chunk leaves for so long, or whose receiver does not confirm the last one within it, is given
-/// up. Long, because the receiver reads the whole file again before it confirms.
+/// A snapshot of which no chunk is sent for this long, or whose receiver does not confirm the last one within it, is
+/// given up. Long, because the receiver reads the whole file again before it confirms.
 const STALL_MAX: Duration = Duration::from_secs(60);
-/// What the receiver's check of the file may take beyond that, for each of so many bytes.
+/// Additional time for the receiver's check of the file, per this many bytes.
 const CHECK_TIME: Duration = Duration::from_secs(1);
 const CHECKED_BYTES: u64 = 16 << 20;
 
@@ -31,9 +31,9 @@ pub type WriteSnapshot = Box<dyn FnOnce(&mut dyn FnMut(&[u8]) -> io::Result<()>)
 pub struct OutgoingSnapshot {
     /// Names it at the receiver.
     pub id: SnapshotId,
-    /// The message that announces it; the receiver hands it over when the file is durable.
+    /// The message that announces it; the receiver passes it on when the file is durable.
     pub message: Bytes,
-    /// About how many bytes there are.
+    /// The approximate number of bytes.
     pub estimated_bytes: u64,
     /// The bytes.
     pub write: WriteSnapshot,
@@ -45,7 +45,7 @@ pub(super) async fn send(
     address: &str,
     snapshot: OutgoingSnapshot,
 ) -> Result<(), String> {
-    // Closed never: the semaphore lives as long as the transport.
+    // Never closed: the semaphore lives as long as the transport.
     let _slot = shared.snapshot_slots.clone().acquire_owned().await.map_err(|error| error.to_string())?;
     let mut client = connect(address).await?;
     let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
@@ -71,7 +71,7 @@ pub(super) async fn send(
         call = client.snapshot(ReceiverStream::new(receiver)) => call.map_err(|status| describe_status(&status)),
         () = progress.stalled() => Err("it made no progress".to_owned()),
     };
-    // What the writer waits for is gone with the call, so it ends.
+    // The channel on which the writer waits is dropped with the call, so the writer ends.
     drop(client);
     let written = writing.await.map_err(|error| error.to_string())?;
     match (call, written) {
@@ -86,10 +86,10 @@ pub(super) async fn send(
     }
 }
 
-/// What the source is told when the call has ended.
+/// The error for the source when the call has ended.
 const CALL_ENDED: &str = "the call has ended";
 
-/// Bytes of the chunks that left.
+/// Bytes of the chunks that were sent.
 #[derive(Default)]
 struct Progress {
     sent_bytes: AtomicU64,
@@ -103,7 +103,8 @@ impl Progress {
         self.chunks.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Done when no progress was made for too long: at the earliest after the time allowed, at the latest after twice that.
+    /// Done when no progress was made for too long: at the earliest after the permitted time, at the latest after twice
+    /// that.
     async fn stalled(&self) {
         loop {
             let before = self.chunks.load(Ordering::Relaxed);
@@ -121,7 +122,7 @@ impl Progress {
 struct Chunks {
     sender: mpsc::Sender<SnapshotChunk>,
     progress: Arc<Progress>,
-    /// Leaves with the first chunk.
+    /// Sent with the first chunk.
     head: Option<SnapshotHead>,
     /// Of `data`.
     offset: u64,

@@ -53,7 +53,7 @@ impl IncomingFile for Arriving {
     }
 }
 
-/// A receiving node that can be killed: it has a runtime of its own.
+/// A receiving node that can be killed: it has its own runtime.
 struct Node {
     address: SocketAddr,
     inbox: Arc<Inbox>,
@@ -78,7 +78,7 @@ impl Node {
         Node { address: listening.await.unwrap(), inbox, metrics, runtime }
     }
 
-    /// As a killed process: connections break.
+    /// Like a killed process: connections break.
     fn stop(self) {
         self.runtime.shutdown_background();
     }
@@ -97,7 +97,7 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     });
-    waited.await.unwrap_or_else(|_| panic!("waited in vain until {what}"));
+    waited.await.unwrap_or_else(|_| panic!("timed out while waiting until {what}"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -112,7 +112,7 @@ async fn messages_arrive_in_order() {
     until("all are there", || node.inbox.messages.lock().len() == 2_000).await;
     let messages = node.inbox.messages.lock().clone();
     assert!(messages.iter().enumerate().all(|(i, (from, m))| *from == StoreId(1) && *m == numbered(i as u32)));
-    assert!(metrics.batches.get() < 2_000, "what waits leaves together");
+    assert!(metrics.batches.get() < 2_000, "waiting messages are sent together");
     assert_eq!((metrics.sent.get(), metrics.dropped.get()), (2_000, 0));
     assert_eq!(node.metrics.received.get(), 2_000);
     node.stop();
@@ -127,12 +127,12 @@ async fn a_peer_out_of_reach_costs_messages_and_no_time_and_is_found_again() {
     transport.send(StoreId(2), Bytes::from_static(b"first"));
     until("the first is there", || node.inbox.messages.lock().len() == 1).await;
     let reaches = transport.reaches();
-    assert!(reaches(StoreId(2)) && reaches(StoreId(1)), "nothing speaks against them");
+    assert!(reaches(StoreId(2)) && reaches(StoreId(1)), "both are reachable");
     node.stop();
 
     until("it is noticed", || metrics.failures.get() > 0 && !reaches(StoreId(2))).await;
-    // Far more than the queue holds: none of these calls waits, and what is over is counted. (Before the break is noticed
-    // the stream may swallow any number of messages: those are lost on the way, not dropped.)
+    // Far more than the queue holds: none of these calls waits, and the excess is counted. (Before the interruption is
+    // noticed the stream may accept any number of messages: those are lost in the network, not dropped.)
     for _ in 0..2 * peer::QUEUE_MESSAGES_MAX {
         transport.send(StoreId(2), Bytes::from_static(b"lost"));
     }
@@ -160,7 +160,7 @@ async fn a_queue_over_its_bytes_drops() {
         transport.send(StoreId(2), large.clone());
     }
     until("some were dropped", || metrics.dropped.get() >= 1).await;
-    transport.send(StoreId(9), Bytes::from_static(b"nobody"));
+    transport.send(StoreId(9), Bytes::from_static(b"unknown store"));
     until("all were dropped in the end", || metrics.dropped.get() == 5).await;
 }
 
@@ -185,7 +185,7 @@ async fn a_snapshot_arrives_whole_with_its_message() {
     let transport = transport(node.address, &metrics);
     let id = SnapshotId { region: RegionId(2), term: 5, index: 90 };
 
-    // More than two chunks, the last one short; a whole number of chunks; and nothing at all.
+    // More than two chunks, the last one short; a whole number of chunks; and an empty one.
     for length in [(2 << 20) + 12_345, 2 << 20, 0] {
         let content: Vec<u8> = (0..length).map(|i| (i % 251) as u8).collect();
         let (done, sent) = oneshot::channel();
@@ -204,7 +204,7 @@ async fn a_snapshot_arrives_whole_with_its_message() {
         transport.send_snapshot(StoreId(2), snapshot, move |ok| done.send(ok).unwrap());
         assert!(!sent.await.unwrap());
     }
-    assert!(node.inbox.snapshots.lock().is_empty(), "a part is no snapshot");
+    assert!(node.inbox.snapshots.lock().is_empty(), "a partial file is not a snapshot");
     node.stop();
 }
 

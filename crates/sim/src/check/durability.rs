@@ -1,14 +1,14 @@
-//! Durability: what was acknowledged, or something later, is in the final state.
+//! Durability: each acknowledged write, or a later one, is in the final state.
 //!
-//! Weaker than checking a history to which final gets were appended (do that too), but it says plainly what is lost.
+//! It is weaker than checking a history with final gets appended (which is also done), but it names what is lost.
 
 use super::Violation;
 use crate::history::{History, Outcome, Record};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
-/// Compares the state after everything has healed with the history. Keys that `state` lacks are absent. Returns
-/// one violation a broken key.
+/// Compares the state after healing with the history. Keys that `state` lacks are absent. Returns one violation per
+/// broken key.
 pub fn check(history: &History, state: &BTreeMap<Bytes, Bytes>) -> Vec<Violation> {
     let mut keys = history.by_key();
     for key in state.keys() {
@@ -25,15 +25,15 @@ fn check_key(key: &Bytes, records: &[Record], found: Option<&Bytes>) -> Result<(
     let Some(last_begun) = last_begun else {
         // Nothing was acknowledged: the key is absent, or one of the others took effect.
         if found.is_some() && candidates.is_empty() {
-            return Err(Violation::new(format!("{shown} holds a value that nobody wrote"), records));
+            return Err(Violation::new(format!("{shown} holds a value that no operation wrote"), records));
         }
         return Ok(());
     };
     if candidates.is_empty() {
-        let what = format!("{shown} holds {}, which nobody wrote", crate::history::Shown(found));
+        let what = format!("{shown} holds {}, which no operation wrote", crate::history::Shown(found));
         return Err(Violation::new(what, [last_begun]));
     }
-    // A write may have overwritten the found one for sure only if it began after that one had ended.
+    // A write has certainly overwritten the found one only if it began after that one had ended.
     if candidates.iter().all(|candidate| candidate.effective_by() < last_begun.invoked) {
         let what = format!("{shown}: an acknowledged write is lost");
         return Err(Violation::new(what, candidates.into_iter().chain([last_begun])));

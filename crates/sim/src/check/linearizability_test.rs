@@ -1,4 +1,4 @@
-use super::{Verdict, check, check_key};
+use super::{CheckResult, check, check_key};
 use crate::check::{wgl, zones};
 use crate::history::{Answer, History, Operation, OperationId, Outcome, Record};
 use bytes::Bytes;
@@ -54,10 +54,14 @@ fn is_legal(text: &str) -> bool {
     let by_search = wgl::check(&records, STEPS_MAX);
     if zones::applies(&records) {
         let by_zones = zones::check(&records);
-        assert_eq!(by_zones == Verdict::Linearizable, by_search == Verdict::Linearizable, "{text}: {by_zones:?}");
+        assert_eq!(
+            by_zones == CheckResult::Linearizable,
+            by_search == CheckResult::Linearizable,
+            "{text}: {by_zones:?}"
+        );
     }
-    assert_ne!(by_search, Verdict::OutOfSteps);
-    by_search == Verdict::Linearizable
+    assert_ne!(by_search, CheckResult::OutOfSteps);
+    by_search == CheckResult::Linearizable
 }
 
 #[test]
@@ -67,7 +71,7 @@ fn registers() {
     assert!(is_legal("1:put(a) 1:ok 2:get 2:=a"));
     assert!(!is_legal("1:put(a) 1:ok 2:get 2:="), "a stale read");
     assert!(!is_legal("1:get 1:=a 1:put(a) 1:ok"), "a value from the future");
-    assert!(!is_legal("1:get 1:=a"), "a value from nowhere");
+    assert!(!is_legal("1:get 1:=a"), "a value that was never written");
     assert!(is_legal("1:put(a) 2:get 3:get 2:=a 3:= 1:ok"), "concurrent reads may see either");
     assert!(!is_legal("1:put(a) 2:get 2:=a 2:get 2:= 1:ok"), "new, then old again");
     assert!(is_legal("1:put(a) 2:put(b) 1:ok 2:ok 3:get 3:=a 3:get 3:=a"));
@@ -101,7 +105,7 @@ fn deletes_and_swaps() {
     assert!(is_legal("1:put(a) 1:ok 1:put(a) 1:ok 2:get 2:=a"), "equal values");
 }
 
-/// What a random history is made of.
+/// The parameters of a random history.
 #[derive(Clone, Copy)]
 struct Shape {
     clients: u64,
@@ -197,8 +201,8 @@ fn truthful_histories_pass() {
         let shape = Shape { clients: 4, operations: 40, conditional, lies_one_in: u64::MAX };
         for _ in 0..1500 {
             let records = random_history(&mut rng, shape);
-            assert_eq!(check_key(&records, STEPS_MAX), Verdict::Linearizable);
-            assert_eq!(wgl::check(&records, STEPS_MAX), Verdict::Linearizable);
+            assert_eq!(check_key(&records, STEPS_MAX), CheckResult::Linearizable);
+            assert_eq!(wgl::check(&records, STEPS_MAX), CheckResult::Linearizable);
         }
     }
 }
@@ -216,14 +220,18 @@ fn zones_and_search_agree() {
         };
         let records = random_history(&mut rng, shape);
         let (by_zones, by_search) = (zones::check(&records), wgl::check(&records, STEPS_MAX));
-        let legal = by_zones == Verdict::Linearizable;
-        assert_eq!(legal, by_search == Verdict::Linearizable, "{number}: {by_zones:?}\n{by_search:?}\n{records:#?}");
+        let legal = by_zones == CheckResult::Linearizable;
+        assert_eq!(
+            legal,
+            by_search == CheckResult::Linearizable,
+            "{number}: {by_zones:?}\n{by_search:?}\n{records:#?}"
+        );
         illegal += u32::from(!legal);
     }
     assert!((1500..4500).contains(&illegal), "the mix is worth testing: {illegal} of 6000 illegal");
 }
 
-/// Tries every order of a few operations: slow and plainly right.
+/// Tries every order of a few operations: slow and obviously correct.
 fn brute_force(records: &[Record]) -> bool {
     fn place(left: &mut Vec<&Record>, register: Option<Bytes>) -> bool {
         if left.iter().all(|record| record.outcome == Outcome::Unknown) {
@@ -263,7 +271,7 @@ fn the_search_agrees_with_brute_force() {
             lies_one_in: 2 + rng.below(4),
         };
         let records = random_history(&mut rng, shape);
-        let legal = wgl::check(&records, STEPS_MAX) == Verdict::Linearizable;
+        let legal = wgl::check(&records, STEPS_MAX) == CheckResult::Linearizable;
         assert_eq!(legal, brute_force(&records), "{records:#?}");
         illegal += u32::from(!legal);
     }
@@ -273,7 +281,7 @@ fn the_search_agrees_with_brute_force() {
 #[test]
 fn a_search_without_steps_is_not_a_pass() {
     let records = script("1:put(a) 1:ok 1:del 1:ok 2:get 2:=");
-    assert_eq!(wgl::check(&records, 2), Verdict::OutOfSteps);
+    assert_eq!(wgl::check(&records, 2), CheckResult::OutOfSteps);
 }
 
 #[test]
@@ -301,5 +309,5 @@ fn a_report_counts_keys() {
 fn large_histories_of_one_key_are_quick_to_check() {
     let shape = Shape { clients: 64, operations: 50_000, conditional: false, lies_one_in: u64::MAX };
     let records = random_history(&mut Rng::new(4), shape);
-    assert_eq!(check_key(&records, 0), Verdict::Linearizable);
+    assert_eq!(check_key(&records, 0), CheckResult::Linearizable);
 }

@@ -1,4 +1,4 @@
-//! Checkers: pure functions from what was recorded to a verdict. One promise a file.
+//! Checkers: pure functions from records to a result. One guarantee per file.
 
 pub mod durability;
 pub mod linearizability;
@@ -11,12 +11,12 @@ mod zones;
 
 use std::fmt;
 
-/// A broken promise, and the evidence.
+/// A violated guarantee, and the evidence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     /// What is wrong, in one line.
     pub what: String,
-    /// The records that show it, one a line.
+    /// The records that show it, one per line.
     pub evidence: Vec<String>,
 }
 

@@ -1,5 +1,5 @@
-//! Locks and records of transactions, as a view holds them: one fate for each transaction and key, values where the
-//! records say they are, and nothing that nobody refers to.
+//! Locks and records of transactions in a view: one outcome for each transaction and key, values where the records say
+//! they are, and no value without a reference.
 
 use bytes::Bytes;
 use kontiki_engine::{Direction, Family, Range, Result, View};
@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Bytes of the timestamp at the end of a versioned key.
 const TIMESTAMP_BYTES: usize = 8;
 
-/// What is found of one transaction on one key.
+/// The locks and records of one transaction on one key.
 #[derive(Default)]
 struct Fate {
     commits: u64,
@@ -23,7 +23,7 @@ struct Fate {
 /// Encoded user key and start timestamp.
 type Place = (Bytes, u64);
 
-/// Looks at everything in the view. Returns one text for each broken promise; locks are none by themselves.
+/// Checks everything in the view. Returns one text for each violation; locks alone are not violations.
 pub fn check(view: &dyn View) -> Result<Vec<String>> {
     let mut fates: BTreeMap<Place, Fate> = BTreeMap::new();
     let mut broken = Vec::new();

@@ -6,7 +6,7 @@ use kontiki_server::driver::served_families;
 use kontiki_txn::{TXN_DEFAULT, TXN_WRITE, TimeStamp, Write, WriteKind, default_key, write_key};
 use std::path::Path;
 
-/// A store in which one transaction, of timestamp 5, has left on key `k` what `leave` writes.
+/// A store in which one transaction, of timestamp 5, has left on key `k` the records that `leave` writes.
 fn store(leave: impl Fn(&mut WriteBatch)) -> Db {
     let options = Options { families: served_families(), ..Options::default() };
     let db = Db::open_in(&SimMachine::from_seed(1).env(), Path::new("/db"), options).unwrap();

@@ -1,4 +1,4 @@
-//! Replicas are equal: a walk over two views that compares every byte.
+//! Replicas are equal: iterates over two views and compares every byte.
 
 use bytes::Bytes;
 use kontiki_engine::{Direction, Entries, Family, Range, Result, View};
@@ -11,9 +11,9 @@ pub struct Difference {
     pub family: Family,
     /// The key.
     pub key: Bytes,
-    /// Its value on the left, if it is there.
+    /// Its value on the left, if it exists.
     pub left: Option<Bytes>,
-    /// Its value on the right, if it is there.
+    /// Its value on the right, if it exists.
     pub right: Option<Bytes>,
 }
 

@@ -1,6 +1,6 @@
 //! Snapshot isolation, with the timestamps in view: every read returns the newest commit at or below the reader's
-//! start, no two overlapping transactions write one key, commits become visible whole, real time is respected.
-//! Linear in the number of reads and writes but for sorting, and exact.
+//! start, no two overlapping transactions write one key, commits become visible whole, real time is respected. Linear
+//! in the number of reads and writes, apart from sorting, and exact.
 //!
 //! Requirements on the workload: every written value is unique (deletes aside), so that a read names its writer; a
 //! transaction records the reads that went to the store, not those of its own writes; and a transaction whose
@@ -26,9 +26,9 @@ pub enum End {
 /// One transaction.
 #[derive(Clone, Debug)]
 pub struct Transaction {
-    /// Who ran it.
+    /// The client that ran it.
     pub client: u64,
-    /// Event number when its start timestamp was asked for.
+    /// Event number when its start timestamp was requested.
     pub began: u64,
     /// Event number when its end was known to the client.
     pub ended: u64,
@@ -59,7 +59,7 @@ impl fmt::Display for Transaction {
     }
 }
 
-/// A version of a key: who wrote it, and whether it is certain.
+/// A version of a key: its writer, and whether it is certain.
 struct Version<'a> {
     commit_ts: u64,
     value: Option<&'a Bytes>,
@@ -119,7 +119,7 @@ fn check_timestamps(transactions: &[Transaction]) -> Result<(), Violation> {
     Ok(())
 }
 
-/// Who begins after a commit was acknowledged must see it.
+/// A transaction that begins after a commit was acknowledged must see it.
 fn check_real_time(transactions: &[Transaction]) -> Result<(), Violation> {
     let mut by_begin: Vec<&Transaction> = transactions.iter().collect();
     by_begin.sort_unstable_by_key(|transaction| transaction.began);
@@ -142,7 +142,7 @@ fn check_real_time(transactions: &[Transaction]) -> Result<(), Violation> {
     Ok(())
 }
 
-/// The versions of each key by commit timestamp. An unknown transaction is certain once anybody saw a value of it.
+/// The versions of each key by commit timestamp. An unknown transaction is certain once a read returned a value of it.
 fn versions(transactions: &[Transaction]) -> BTreeMap<&Bytes, Vec<Version<'_>>> {
     let seen: BTreeSet<(&Bytes, &Bytes)> = transactions
         .iter()
@@ -182,7 +182,7 @@ fn check_reads(reader: &Transaction, versions: &BTreeMap<&Bytes, Vec<Version<'_>
         let all = versions.get(key).map_or(&[][..], Vec::as_slice);
         let visible = &all[..all.partition_point(|version| version.commit_ts <= reader.start_ts)];
         let newest_certain = visible.iter().rposition(|version| version.certain);
-        // Uncertain versions above the newest certain one may or may not be there.
+        // Uncertain versions above the newest certain one may or may not exist.
         let mut expected = visible[newest_certain.map_or(0, |newest| newest)..].iter();
         let absent_fits = newest_certain.is_none() && found.is_none();
         if absent_fits || expected.any(|version| version.value == found.as_ref()) {

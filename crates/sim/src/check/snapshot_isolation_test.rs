@@ -95,8 +95,8 @@ fn a_bank_adds_up() {
     assert!(check_totals(&[good, reader(2, &[("a", "xx"), ("b", "xx")])], 2, 5, amount).is_err());
 }
 
-/// Runs a correct multi-version store with random transactions; `broken` makes it forget the conflict check or
-/// read without regard to its start.
+/// Runs a correct multi-version store with random transactions; `broken` makes it skip the conflict check or read
+/// without regard to its start.
 fn run(seed: u64, skip_conflicts: bool, read_newest: bool) -> Vec<Transaction> {
     let mut rng = Rng::new(seed);
     let mut store: BTreeMap<(Bytes, u64), Bytes> = BTreeMap::new();

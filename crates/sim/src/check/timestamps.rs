@@ -1,18 +1,18 @@
-//! Timestamps are unique and respect real time: one that was asked for after another had been received is greater.
+//! Timestamps are unique and respect real time: one that was requested after another had been received is greater.
 
 use super::Violation;
 use std::fmt;
 
-/// One answered request for timestamps. Unanswered ones promise nothing.
+/// One answered request for timestamps. Unanswered ones guarantee nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// Who asked.
+    /// The client that asked.
     pub client: u64,
     /// Event number of the request ([`crate::history::History::event`]).
     pub invoked: u64,
     /// Event number of the answer.
     pub completed: u64,
-    /// The least timestamp granted.
+    /// The smallest timestamp granted.
     pub first: u64,
     /// How many, consecutive; at least 1.
     pub count: u64,
@@ -44,8 +44,8 @@ pub fn check(grants: &[Grant]) -> Result<(), Violation> {
     check_order(grants, true)
 }
 
-/// Checks numbers that only rise but may be told again (a safe point): one that was asked for after another had been
-/// received is not below it.
+/// Checks numbers that only rise but may be returned repeatedly (a safe point): one that was requested after another
+/// had been received is not below it.
 pub fn check_rising(grants: &[Grant]) -> Result<(), Violation> {
     check_order(grants, false)
 }

@@ -1,18 +1,19 @@
 //! Wing and Gong's search with Lowe's memo: linearizability of a register with puts, gets, deletes and
 //! compare-and-swap.
 //!
-//! Events (invocations and completions) stand in a list. The search takes the first operation that may come next
-//! (one invoked before the first completion left in the list), applies it to the register, lifts its events out,
-//! and starts again at the head; meeting a completion whose operation was not taken, it goes back and tries the
-//! next. A pair (set of operations taken, register) that was met before is not tried again.
+//! Events (invocations and completions) stand in a list. The search takes the first operation that may come next (one
+//! invoked before the first completion left in the list), applies it to the register, removes its events from the list,
+//! and starts again at the head; meeting a completion whose operation was not taken, it goes back and tries the next. A
+//! pair (set of operations taken, register) that was visited before is not tried again.
 //!
-//! Operations with an unknown outcome have no completion event: they may be taken anywhere or never. To keep them
-//! from multiplying the search they are *settled* first: one that writes a value that nothing else writes either
-//! was seen by an answer, and then took effect before that answer completed, or it was not seen, and then leaving
-//! it out changes nothing. (An unanswered compare-and-swap whose own value was seen has seen what it expected.)
+//! Operations with an unknown outcome have no completion event: they may be taken anywhere or never. To limit the
+//! search they are *settled* first. If no other operation writes the same value, there are two cases: an answer shows
+//! the value, and then the operation took effect before that answer completed; or no answer shows it, and then leaving
+//! the operation out changes nothing. (An unanswered compare-and-swap whose own value was seen has seen the value that
+//! it expected.)
 
 use super::Violation;
-use super::linearizability::Verdict;
+use super::linearizability::CheckResult;
 use crate::history::{Answer, Operation, Outcome, Record};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -52,12 +53,12 @@ impl<'a> Candidate<'a> {
     }
 }
 
-/// What is known of values that only one operation writes.
+/// The known facts about values that only one operation writes.
 #[derive(Default)]
 struct Sightings<'a> {
-    /// When an answer completed that shows that the value had been there.
+    /// When an answer completed that shows that the value had existed.
     proven: BTreeMap<&'a Bytes, u64>,
-    /// Values that an operation which may or may not have taken effect asks for.
+    /// Values that an operation expects which may or may not have taken effect.
     wanted: BTreeSet<&'a Bytes>,
     writers: BTreeMap<&'a Bytes, usize>,
 }
@@ -85,7 +86,7 @@ impl<'a> Sightings<'a> {
     }
 
     /// A compare-and-swap without an answer that is proven to have swapped saw what it expected; one that may have
-    /// swapped may have seen it. Returns whether that is news.
+    /// swapped may have seen it. Returns whether that was not known before.
     fn follow(&mut self, record: &'a Record) -> bool {
         let Operation::CompareAndSwap { expected: Some(expected), value } = &record.operation else { return false };
         if record.outcome != Outcome::Unknown {
@@ -98,8 +99,8 @@ impl<'a> Sightings<'a> {
         }
     }
 
-    /// By when an unanswered write of `value` took effect: `u64::MAX` if it need not have; `None` if leaving it out
-    /// changes nothing.
+    /// The latest time at which an unanswered write of `value` took effect: `u64::MAX` if it need not have; `None` if
+    /// leaving it out changes nothing.
     fn completion(&self, value: &Bytes) -> Option<u64> {
         match self.proven.get(value) {
             _ if self.writers.get(value) != Some(&1) => Some(u64::MAX),
@@ -184,8 +185,8 @@ impl Events {
     }
 }
 
-/// The operations taken, as bits. Almost always all but a few of the low ones are set, so a memo of it leaves the
-/// full words at the beginning out.
+/// The operations taken, as bits. Almost always nearly all of the low ones are set, so its memo omits the full words at
+/// the beginning.
 struct Taken {
     words: Vec<u64>,
 }
@@ -202,7 +203,7 @@ impl Taken {
     }
 }
 
-pub(super) fn check(records: &[Record], steps_max: u64) -> Verdict {
+pub(super) fn check(records: &[Record], steps_max: u64) -> CheckResult {
     let candidates = candidates(records);
     let mut events = Events::new(&candidates);
     let mut taken = Taken { words: vec![0; candidates.len().div_ceil(64)] };
@@ -216,7 +217,7 @@ pub(super) fn check(records: &[Record], steps_max: u64) -> Verdict {
     while required_left > 0 {
         steps += 1;
         if steps > steps_max {
-            return Verdict::OutOfSteps;
+            return CheckResult::OutOfSteps;
         }
         let (index, is_invocation) = events.node[node];
         if is_invocation {
@@ -236,12 +237,12 @@ pub(super) fn check(records: &[Record], steps_max: u64) -> Verdict {
             }
             continue;
         }
-        // A completion (or the end): its operation had to come before. Take back the last choice.
+        // A completion (or the end): its operation had to be placed before. Undo the last choice.
         if required_left < furthest.0 && index < candidates.len() {
             furthest = (required_left, index);
         }
         let Some((last, before)) = path.pop() else {
-            return Verdict::Violated(violation(&candidates, furthest.1));
+            return CheckResult::Violated(violation(&candidates, furthest.1));
         };
         register = before;
         taken.flip(last);
@@ -249,7 +250,7 @@ pub(super) fn check(records: &[Record], steps_max: u64) -> Verdict {
         required_left += usize::from(!candidates[last].is_optional());
         node = events.next[events.places[last].0];
     }
-    Verdict::Linearizable
+    CheckResult::Linearizable
 }
 
 /// How many operations around the one that could not be placed are shown.
@@ -258,6 +259,6 @@ const EVIDENCE_RECORDS_MAX: usize = 20;
 fn violation(candidates: &[Candidate<'_>], stuck: usize) -> Violation {
     let first = stuck.saturating_sub(EVIDENCE_RECORDS_MAX / 2);
     let shown = candidates.iter().skip(first).take(EVIDENCE_RECORDS_MAX).map(|candidate| candidate.record);
-    let what = format!("no order explains the answers; at the furthest this one: {}", candidates[stuck].record);
+    let what = format!("no order explains the answers; the longest attempt ends at: {}", candidates[stuck].record);
     Violation::new(what, shown)
 }

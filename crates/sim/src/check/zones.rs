@@ -1,22 +1,22 @@
 //! Gibbons and Korach's zones: linearizability of a register whose puts all write distinct values.
 //!
-//! The operations on one value (its put and the gets that returned it) form a *cluster*; in any legal order they
-//! stand together. Let `f` be the first completion and `s` the last invocation in a cluster. If `f < s` the cluster
-//! must be "on" during the whole of `[f, s]`, its *forward zone*; otherwise all its operations share `[s, f]`, its
-//! *backward zone*, and can be placed together at any point of it. The history is linearizable exactly if no get
-//! completes before its put begins, no two forward zones overlap, and no backward zone lies inside a forward one
-//! (there would be no point left for it).
+//! The operations on one value (its put and the gets that returned it) form a *cluster*; in any legal order they are
+//! adjacent. Let `f` be the first completion and `s` the last invocation in a cluster. If `f < s` the cluster must be
+//! "on" during the whole of `[f, s]`, its *forward zone*; otherwise all its operations share `[s, f]`, its *backward
+//! zone*, and can be placed together at any point of it. The history is linearizable exactly if no get completes before
+//! its put begins, no two forward zones overlap, and no backward zone is inside a forward one (no point would be left
+//! for it).
 //!
-//! A put with an unknown outcome completes at infinity; if nobody saw it, its zone reaches to infinity and
+//! A put with an unknown outcome completes at infinity; if no answer shows it, its zone reaches to infinity and
 //! constrains nothing. The absent value was "put" before everything.
 
 use super::Violation;
-use super::linearizability::Verdict;
+use super::linearizability::CheckResult;
 use crate::history::{Operation, Outcome, Record};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Whether this checker can judge: puts of distinct values, and gets.
+/// Whether this checker applies: puts of distinct values, and gets.
 pub(super) fn applies(records: &[Record]) -> bool {
     let mut values = BTreeSet::new();
     records.iter().all(|record| match &record.operation {
@@ -45,10 +45,10 @@ impl<'a> Cluster<'a> {
     }
 }
 
-pub(super) fn check(records: &[Record]) -> Verdict {
+pub(super) fn check(records: &[Record]) -> CheckResult {
     match clusters(records).and_then(|clusters| compare_zones(&clusters)) {
-        Ok(()) => Verdict::Linearizable,
-        Err(violation) => Verdict::Violated(violation),
+        Ok(()) => CheckResult::Linearizable,
+        Err(violation) => CheckResult::Violated(violation),
     }
 }
 
@@ -67,7 +67,7 @@ fn clusters(records: &[Record]) -> Result<Vec<Cluster<'_>>, Violation> {
     for get in records {
         let Some(value) = get.observed() else { continue };
         let Some(cluster) = clusters.get_mut(&value) else {
-            return Err(Violation::new("a get returned a value that nobody put", [get]));
+            return Err(Violation::new("a get returned a value that no put wrote", [get]));
         };
         if get.completed < cluster.put_invoked {
             return Err(Violation::new("a get returned a value before it was put", [cluster.records[0], get]));

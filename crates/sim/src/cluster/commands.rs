@@ -1,6 +1,6 @@
-//! Commands of one key follow one another: what a transactional command found under its latches holds until it is
-//! applied. So at one node no two of them that touch the lock of one key are between proposal and decision, whatever
-//! their callers were told meanwhile.
+//! Commands on one key are serialized: the state that a transactional command read under its latches holds until it is
+//! applied. On one node, two commands that touch the lock of one key are therefore never between proposal and decision
+//! at the same time, regardless of the answers to their callers.
 
 use crate::world::NodeId;
 use bytes::Bytes;
@@ -10,16 +10,16 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Watches the proposals of a cluster. Clones watch together.
+/// Observes the proposals of a cluster. Clones share the state.
 #[derive(Clone, Default)]
 pub struct Commands {
-    // Behind a lock because drivers may be sent between threads, though here nobody does.
+    // Behind a lock because drivers must be `Send`, although the simulator has one thread.
     state: Arc<Mutex<State>>,
 }
 
 #[derive(Default)]
 struct State {
-    /// The keys of what is proposed and not decided, of each node's process.
+    /// The keys of proposed and undecided commands, for each node's process.
     undecided: BTreeMap<(NodeId, Ticket), BTreeSet<Bytes>>,
     overlap: Option<String>,
 }
@@ -43,7 +43,7 @@ impl Commands {
         state.undecided.insert((node, ticket), keys);
     }
 
-    /// A node's process is gone, and its latches with it.
+    /// A node's process has ended, and its latches with it.
     pub fn stopped(&self, node: NodeId) {
         self.state.lock().undecided.retain(|(of, _), _| *of != node);
     }

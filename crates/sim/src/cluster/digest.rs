@@ -1,9 +1,9 @@
-//! Replicas that have applied the same are the same: a digest of every region's state at every applied index.
+//! Replicas with the same applied index are equal: a digest of every region's state at every applied index.
 //!
-//! A digest is the sum of the hashes of the region's entries, so a batch changes it by what it takes away and what it
-//! brings: one lookup of the old value for each operation, whatever the size of the state. It is formed anew by a walk
-//! when a replica's applied index is not the one that the last batch led to (a restart, a snapshot's install), so that
-//! what a crash or an install left is compared too.
+//! A digest is the sum of the hashes of the region's entries, so a batch changes it by the entries that it removes and
+//! adds: one lookup of the old value per operation, for any size of the state. It is computed again by a scan when a
+//! replica's applied index is not the one after the last batch (a restart, a snapshot's install), so that the state
+//! after a crash or an install is compared, too.
 
 use crate::world::NodeId;
 use kontiki_engine::{BatchOp, Db, Direction, Family, Range, View, WriteBatch};
@@ -13,18 +13,18 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Compares the replicas of a cluster. Clones compare together.
+/// Compares the replicas of a cluster. Clones share the state.
 #[derive(Clone, Default)]
 pub struct Digests {
-    // Behind a lock because drivers may be sent between threads, though here nobody does.
+    // Behind a lock because drivers must be `Send`, although the simulator has one thread.
     state: Arc<Mutex<State>>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Who had applied so much first, and what it held then.
+    /// The node that reached the index first, and its digest.
     known: BTreeMap<(RegionId, u64), (u64, NodeId)>,
-    /// How far each replica is, and what it holds.
+    /// The applied index and the digest of each replica.
     replicas: BTreeMap<(NodeId, RegionId), (u64, u64)>,
     difference: Option<String>,
 }
@@ -34,12 +34,12 @@ impl Digests {
     pub fn applying(&self, node: NodeId, db: &Db, batch: &WriteBatch) {
         let mut state = self.state.lock();
         if state.applying(node, &db.snapshot(), batch).is_err() {
-            // A disk that cannot be read is no difference; what comes next begins with a walk.
+            // A disk that cannot be read is not a difference; the next batch begins with a scan.
             state.replicas.retain(|(of, _), _| *of != node);
         }
     }
 
-    /// A node's process is gone: what it had applied and not flushed comes again from the log.
+    /// A node's process has ended: what it had applied and not flushed is applied again from the log.
     pub fn stopped(&self, node: NodeId) {
         self.state.lock().replicas.retain(|(of, _), _| *of != node);
     }
@@ -49,7 +49,7 @@ impl Digests {
         self.state.lock().difference.clone()
     }
 
-    /// Number of states that were compared or are there to be compared with.
+    /// Number of states that were compared or recorded for comparison.
     pub fn len(&self) -> usize {
         self.state.lock().known.len()
     }
@@ -60,7 +60,7 @@ impl Digests {
     }
 }
 
-/// A view that its disk does not let be read: other checks' business.
+/// A view that cannot be read because of its disk: other checks handle that.
 struct Unreadable;
 
 impl From<kontiki_engine::Error> for Unreadable {
@@ -77,10 +77,10 @@ impl From<RecoverError> for Unreadable {
 
 impl State {
     fn applying(&mut self, node: NodeId, view: &dyn View, batch: &WriteBatch) -> Result<(), Unreadable> {
-        // A key may be written more than once in a batch, and a region may move on more than once.
+        // A batch may write a key more than once, and may advance a region more than once.
         let mut written: BTreeMap<(Family, &[u8]), Option<u64>> = BTreeMap::new();
         let mut begun: BTreeSet<RegionId> = BTreeSet::new();
-        // Operations of a region stand before the position that they lead to.
+        // Operations of a region come before its applied position.
         let mut pending: Vec<BatchOp<'_>> = Vec::new();
         for op in batch.ops() {
             let Some((region, index)) = meta::applied_by(&op) else {
@@ -113,7 +113,7 @@ impl State {
         Ok(())
     }
 
-    /// What the region holds before a batch is known, or found out by a walk and compared.
+    /// The region's digest before a batch is known, or is computed by a scan and compared.
     fn begin(&mut self, node: NodeId, region: RegionId, view: &dyn View) -> Result<(), Unreadable> {
         let index = meta::applied_index(view, region)?.unwrap_or(0);
         if self.replicas.get(&(node, region)).is_none_or(|(known, _)| *known != index) {
@@ -136,10 +136,10 @@ impl State {
     }
 }
 
-/// The digest of what a region holds in a view, its descriptor included.
+/// The digest of a region's entries in a view, including its descriptor.
 fn walk(view: &dyn View, region: RegionId) -> Result<u64, Unreadable> {
     let Some(descriptor) = meta::region(view, region)? else { return Ok(0) };
-    // As it is stored, so that a batch that changes it counts alike.
+    // In its stored form, so that a batch that changes it counts in the same way.
     let key = meta::region_key(region);
     let stored = view.get(families::META, &key)?.unwrap_or_default();
     let mut digest = entry(families::META, &key, &stored);

@@ -22,13 +22,13 @@ fn replica(store: u64) -> Db {
     db
 }
 
-/// Applies puts that lead to `index`, as the driver does: the observer first.
+/// Applies puts up to `index`, as the driver does: the observer first.
 fn apply(digests: &Digests, node: u64, db: &Db, puts: &[(&str, &str)], index: u64) {
     let mut batch = WriteBatch::new();
     for (key, value) in puts {
         batch.put(Family::DEFAULT, key.as_bytes(), value.as_bytes());
     }
-    // The position's bytes as docs in `raftstore::meta` give them.
+    // The position's bytes as documented in `raftstore::meta`.
     let key = [&[3][..], &REGION.0.to_be_bytes()].concat();
     let value = [&[1][..], &index.to_le_bytes(), &1u64.to_le_bytes()].concat();
     batch.put(kontiki_raftstore::families::META, &key, &value);
@@ -43,7 +43,7 @@ fn equal_replicas_agree_however_entries_are_batched() {
     apply(&digests, 1, &one, &[("b", "1"), ("a", "2")], 4);
     apply(&digests, 2, &two, &[("a", "1"), ("b", "1"), ("a", "2")], 4);
     assert_eq!(digests.difference(), None);
-    // After a restart the state is walked, and compared with what all had there.
+    // After a restart the state is scanned, and compared with the recorded one.
     digests.stopped(1);
     apply(&digests, 1, &one, &[("c", "1")], 5);
     apply(&digests, 2, &two, &[("c", "1")], 5);
@@ -58,7 +58,7 @@ fn a_lost_or_a_foreign_entry_is_a_difference_where_it_happens() {
     let difference = digests.difference().expect("they differ");
     assert!(difference.contains("with 2 applied"), "{difference}");
 
-    // One that was lost behind the observer's back shows when the state is walked.
+    // One that was lost without the observer is found when the state is scanned.
     let (digests, one, two) = (Digests::default(), replica(1), replica(2));
     apply(&digests, 1, &one, &[("a", "1")], 2);
     apply(&digests, 2, &two, &[("a", "1")], 2);

@@ -1,11 +1,11 @@
-//! What must not be left when nobody works any more: locks of transactions whose time is over, latches, requests
-//! without an answer, files that nobody needs, a raft log above its bound, damage on the disk.
+//! Leaks after all clients have ended: expired locks, latches, requests without an answer, files that are not needed, a
+//! raft log above its bound, damage on the disk.
 
-use super::judge::FINAL_CLIENT;
+use super::final_checks::FINAL_CLIENT;
 use super::{Cluster, LIVENESS};
 use crate::check::records;
-use crate::cluster::wire::{Ask, TAIL_TXN, Told};
-use crate::workload::{Asked, Habits, Percolator};
+use crate::cluster::wire::{Ask, Response, TAIL_TXN};
+use crate::workload::{CallOutcome, Habits, Percolator};
 use crate::world::{NodeId, SimNode};
 use bytes::Bytes;
 use kontiki_engine::inspect;
@@ -18,13 +18,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 const DATA_DIR: &str = "/data";
-/// How often a world that comes to rest is looked at.
+/// How often an idle world is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Raft log that may stay in memory beyond its bound: what a memtable that is not flushed needs for a restart.
+/// Raft log that may stay in memory beyond its bound: the entries that an unflushed memtable needs for a restart.
 const LOG_MEMTABLES: u64 = 3;
 
 impl Cluster {
-    /// Resolves every lock as clients would; a lock that does not go is a leak.
+    /// Resolves every lock as clients would; a lock that stays is a leak.
     pub(super) fn resolve_locks(&mut self) {
         if self.bank.is_none() {
             return;
@@ -49,29 +49,29 @@ impl Cluster {
         });
         let deadline = self.world.now() + LIVENESS;
         if !self.world.run_until_done(deadline, |_| left.get() == Some(0)) {
-            self.violations.push(format!("locks stay though their time is over: {:?}", left.get()));
+            self.violations.push(format!("locks stay although they have expired: {:?}", left.get()));
         }
     }
 
-    /// Looks at what is left. The last thing that is done with a cluster: its processes are ended.
+    /// Checks for leaks. This is the last step of a cluster's run: its processes are ended.
     pub(super) fn find_leaks(&mut self) {
         let deadline = self.world.now() + LIVENESS;
         let nodes = self.nodes.clone();
-        // A snapshot's file stays until tables hold what it brought, and an idle memtable is never flushed.
+        // A snapshot's file stays until tables hold its data, and an idle memtable is never flushed.
         for handle in self.world.nodes().filter_map(|(_, node)| node.handle()) {
             if let Err(error) = handle.db().flush() {
-                self.violations.push(format!("a node does not flush though everything is healed: {error}"));
+                self.violations.push(format!("a node does not flush although everything is healed: {error}"));
             }
         }
         let remains = loop {
-            // If no node runs any more, time stands still.
+            // If no node runs any more, the time does not advance.
             let goes_on = self.world.run_until(self.world.now() + LOOK_EVERY);
             let remains: Vec<String> = self.world.nodes().flat_map(|(id, node)| node_remains(id, node)).collect();
             if remains.is_empty() || !goes_on || self.world.now() >= deadline {
                 break remains;
             }
         };
-        self.violations.extend(remains.into_iter().map(|what| format!("left when all is quiet: {what}")));
+        self.violations.extend(remains.into_iter().map(|what| format!("left in an idle cluster: {what}")));
         if let Some(snapshot) = self.snapshots().first() {
             match records::check(snapshot) {
                 Ok(broken) => self.violations.extend(broken.into_iter().take(3)),
@@ -90,22 +90,24 @@ impl Cluster {
     }
 }
 
-/// Every lock of both data regions; `None` if somebody does not answer.
+/// Every lock of both data regions; `None` if a node does not answer.
 async fn all_locks(percolator: &mut Percolator) -> Option<Vec<LockInfo>> {
     let max_version = percolator.timestamp().await?;
     let mut locks = Vec::new();
     for start_key in [Bytes::new(), Bytes::from_static(TAIL_TXN)] {
         let request = ScanLockRequest { start_key, max_version, limit: 1_000, ..Default::default() };
-        let Asked::Told(told) = percolator.router.ask(Ask::ScanLock(request), LIVENESS).await else { return None };
-        match *told {
-            Told::ScanLock(answer) if answer.error.is_none() => locks.extend(answer.locks),
+        let CallOutcome::Answered(response) = percolator.router.ask(Ask::ScanLock(request), LIVENESS).await else {
+            return None;
+        };
+        match *response {
+            Response::ScanLock(answer) if answer.error.is_none() => locks.extend(answer.locks),
             _ => return None,
         }
     }
     Some(locks)
 }
 
-/// What a node holds on to though nobody asks anything of it.
+/// The resources that a node holds without any client.
 fn node_remains(id: NodeId, node: &super::ClusterNode) -> Vec<String> {
     let (Some(remains), Some(handle)) = (node.remains(), node.handle()) else {
         return vec![format!("node {id} does not run")];

@@ -1,19 +1,19 @@
-//! A simulated cluster: three nodes (or one) of the real driver, engine, raftstore and placement, clients, a nemesis,
-//! and the judgement of what happened.
+//! A simulated cluster: three nodes (or one or five) of the real driver, engine, raftstore and placement, clients, a
+//! nemesis, and the checks of what happened.
 //!
 //! A run has five phases, all from one seed:
 //!
-//! 1. *safety*: clients work while the nemesis does what it likes;
-//! 2. *heal*: the network is whole, every node runs, the nemesis sleeps;
+//! 1. *safety*: clients work while the nemesis injects faults;
+//! 2. *heal*: the network is whole, every node runs, the nemesis is off;
 //! 3. *liveness*: within a bounded time every client ends with its operation answered, and every key can be read;
-//! 4. *power*: in some worlds all nodes lose power at once, once more, and come back;
-//! 5. *judgement*: replicas are equal byte by byte, no acknowledged write is lost, every key's history is
+//! 4. *power*: in some worlds all nodes lose power once more, at the same time, and come back;
+//! 5. *final checks*: replicas are equal byte by byte, no acknowledged write is lost, every key's history is
 //!    linearizable, timestamps are unique and go forward, transactions see consistent snapshots.
 
+mod client_mix;
 mod commands;
-mod crowd;
 mod digest;
-mod judge;
+mod final_checks;
 mod leaks;
 mod node;
 mod planted;
@@ -22,8 +22,8 @@ mod theme;
 mod watch;
 pub mod wire;
 
+pub use client_mix::ClientMix;
 pub use commands::Commands;
-pub use crowd::Crowd;
 pub use digest::Digests;
 pub use node::{Checks, ClusterNode, Remains, Sizes};
 pub use planted::PlantedBug;
@@ -46,12 +46,12 @@ use std::time::Duration;
 
 /// How far clocks may drift: what raftstore's leases allow by default.
 const DRIFT_PPM_MAX: u64 = 50_000;
-/// What monotonic clocks say when a world begins: anything up to this.
+/// The greatest value of a monotonic clock when a world begins.
 const CLOCK_ORIGIN_MS_MAX: u64 = 1_000_000;
-/// Numbers of clients that cling to one node begin here; those of the next kind so much later.
+/// Numbers of clients that use one node only begin here; those of the next kind of client follow at this distance.
 const PINNED_CLIENTS: u64 = 100;
 const PINNED_KIND: u64 = 200;
-/// Likewise, of clients of placement.
+/// The same, for clients of placement.
 const PINNED_TIMESTAMP_CLIENTS: u64 = 400;
 /// Numbers of the bank's tellers begin here.
 const BANK_CLIENTS: u64 = 200;
@@ -61,13 +61,13 @@ const LIVENESS: Duration = Duration::from_secs(30);
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Decides everything.
+    /// Determines the whole run.
     pub seed: u64,
     /// Number of nodes: 1, 3 or 5.
     pub nodes: u64,
     /// Length of the first phase.
     pub safety: Duration,
-    /// What the world is about; `None`: as the seed draws.
+    /// The world's theme; `None`: drawn from the seed.
     pub theme: Option<Theme>,
     /// Keep a readable trace.
     pub keep_lines: bool,
@@ -88,14 +88,14 @@ impl Plan {
     }
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Debug, Default)]
 pub struct Report {
     /// The seed.
     pub seed: u64,
-    /// What its world was about.
+    /// The theme of its world.
     pub theme: Option<Theme>,
-    /// Broken promises; empty is a good run.
+    /// Violations; empty for a successful run.
     pub violations: Vec<String>,
     /// Events of the trace and the hash over them.
     pub events: u64,
@@ -107,7 +107,7 @@ pub struct Report {
     pub keys_checked: usize,
     /// Keys whose history was too long to be searched.
     pub keys_not_checked: usize,
-    /// What the nemesis did.
+    /// The faults that the nemesis injected.
     pub faults: BTreeMap<Fault, u64>,
     /// Transactions that committed, snapshots of the bank among them.
     pub transactions: u64,
@@ -119,7 +119,7 @@ pub struct Report {
     pub snapshots: u64,
     /// Virtual time that passed.
     pub virtual_time: Duration,
-    /// The readable trace, if it was asked for.
+    /// The readable trace, if it was requested.
     pub lines: String,
 }
 
@@ -129,7 +129,7 @@ pub struct Cluster {
     pub world: World<ClusterNode>,
     /// What clients recorded.
     pub records: Records,
-    /// Looks at the nodes.
+    /// Observes the nodes.
     pub checks: Checks,
     nodes: Vec<NodeId>,
     theme: Theme,
@@ -181,7 +181,7 @@ impl Cluster {
         }
     }
 
-    /// A client's way to the cluster.
+    /// A client's router to the cluster.
     pub fn router(&self, client: u64) -> Router {
         Router::new(self.world.caller(client), self.nodes.clone(), self.rng.child(&format!("router {client}")))
     }
@@ -190,7 +190,7 @@ impl Cluster {
     pub fn await_leader(&mut self, region: RegionId, not: Option<NodeId>) -> NodeId {
         let deadline = self.world.now() + Duration::from_secs(60);
         loop {
-            // A deposed leader may not know it yet, so everybody is asked.
+            // A deposed leader may not know it yet, so every node is asked.
             if let Some(leader) = self.leaders(region).into_iter().find(|leader| Some(*leader) != not) {
                 return leader;
             }
@@ -218,37 +218,37 @@ impl Cluster {
         self.world.spawn_client(async move { *result.borrow_mut() = Some(client.await) });
         let deadline = self.world.now() + Duration::from_secs(120);
         self.world.run_until_done(deadline, |_| done.borrow().is_some());
-        done.take().expect("a client is answered in the end")
+        done.take().expect("every client is answered")
     }
 
     /// Starts the clients of the usual workload.
     fn start_clients(&mut self) {
-        let crowd = Crowd::draw(self.theme, &mut self.rng.child("workload"));
+        let client_mix = ClientMix::draw(self.theme, &mut self.rng.child("workload"));
         for node in self.nodes.clone() {
-            for (number, knobs) in (0..).zip(&crowd.pinned) {
+            for (number, knobs) in (0..).zip(&client_mix.pinned) {
                 self.start_raw(PINNED_CLIENTS + number * PINNED_KIND + node, Some(node), knobs);
             }
-            if crowd.pinned_timestamps {
-                self.start_timestamps(PINNED_TIMESTAMP_CLIENTS + node, Some(node), crowd.timestamp_pause_ms_max);
+            if client_mix.pinned_timestamps {
+                self.start_timestamps(PINNED_TIMESTAMP_CLIENTS + node, Some(node), client_mix.timestamp_pause_ms_max);
             }
         }
-        for client in 1..=crowd.raw_clients {
-            self.start_raw(client, None, &crowd.raw);
+        for client in 1..=client_mix.raw_clients {
+            self.start_raw(client, None, &client_mix.raw);
         }
-        for client in crowd.raw_clients + 1..=crowd.raw_clients + crowd.timestamp_clients {
-            self.start_timestamps(client, None, crowd.timestamp_pause_ms_max);
+        for client in client_mix.raw_clients + 1..=client_mix.raw_clients + client_mix.timestamp_clients {
+            self.start_timestamps(client, None, client_mix.timestamp_pause_ms_max);
         }
-        if let Some((knobs, tellers)) = crowd.bank {
+        if let Some((knobs, tellers)) = client_mix.bank {
             self.start_bank(knobs, tellers);
         }
     }
 
-    /// A client's way to the cluster, or to one node only, and its randomness.
+    /// A client's router to the cluster, or to one node only, and its random generator.
     fn way(&self, client: u64, node: Option<NodeId>) -> (Router, Rng) {
         let rng = self.rng.child(&format!("client {client}"));
         let pinned = |node| Router::pinned(self.world.caller(client), node, rng.child("router"));
         let router = node.map_or_else(|| self.router(client), pinned);
-        // Some wait: an answer that a deposed leader gives late must be heard by someone.
+        // Some clients wait longer: a late answer of a deposed leader must reach a client.
         let is_hasty = self.theme == Theme::Leases && rng.child("haste").chance(3, 4);
         (if is_hasty { router.hasty() } else { router }, rng)
     }
@@ -290,7 +290,7 @@ impl Cluster {
         let running = self.records.running.clone();
         let deadline = self.world.now() + LIVENESS;
         if !self.world.run_until_done(deadline, |_| running.get() == 0) {
-            self.violations.push(format!("{} clients wait for ever", running.get()));
+            self.violations.push(format!("{} clients wait forever", running.get()));
         }
     }
 
@@ -324,11 +324,11 @@ pub fn run(plan: &Plan) -> Report {
     if rng.child("power").chance(1, 3) {
         cluster.lose_power();
     }
-    cluster.judge();
+    cluster.run_final_checks();
     cluster.report(plan.seed)
 }
 
-/// Runs a plan; a panic in it is one of its findings.
+/// Runs a plan; a panic in it counts as a violation.
 pub fn run_caught(plan: &Plan) -> Report {
     std::panic::catch_unwind(|| run(plan)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();

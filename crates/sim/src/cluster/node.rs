@@ -1,8 +1,8 @@
-//! A node of a simulated cluster: a machine, and on it the real driver with the real engine, raftstore and placement.
+//! A node of a simulated cluster: a machine that runs the real driver with the real engine, raftstore and placement.
 
 use super::commands::Commands;
 use super::digest::Digests;
-use super::serve::{Services, Wishes};
+use super::serve::{ServiceTasks, Services};
 use super::watch::{REGIONS, Watch};
 use crate::executor::{Executor, Group};
 use crate::world::{NodeId, Reply, SimNode};
@@ -26,40 +26,40 @@ use std::time::Duration;
 /// A snapshot whose receipt is not confirmed after this long has failed.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// When a caller that hangs up does so at the latest.
+/// The latest time at which a caller that hangs up does so.
 const HANG_UP_US_MAX: u64 = 100_000;
 /// Longer than any caller waits.
-const PATIENCE_MAX: Duration = Duration::from_secs(60);
-/// A snapshot that nobody asks for goes after so many ticks, which is 2 s.
+const CALL_TIME_MAX: Duration = Duration::from_secs(60);
+/// A snapshot that no follower asks for is released after this number of ticks, which is 2 s.
 const SNAPSHOT_IDLE_TICKS: u64 = 40;
 
-/// With this [`Sizes::snapshot_log_factor`] no world's log reaches its bound while a snapshot is on its way.
+/// With this [`Sizes::snapshot_log_factor`] no world's log reaches its bound while a snapshot is in flight.
 pub const UNREACHED_LOG_FACTOR: usize = 1 << 16;
 
 const TAG_MESSAGE: u8 = 0;
 const TAG_SNAPSHOT: u8 = 1;
 const TAG_RECEIPT: u8 = 2;
 
-/// How small everything is in a simulated node, so that what is rare in production happens often.
+/// The sizes in a simulated node: small, so that rare events of production happen often.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
     /// The engine's memtable, bytes.
     pub memtable_bytes: u64,
     /// A segment of the engine's log, bytes; its budget is 16 of them.
     pub log_segment_bytes: u64,
-    /// Bytes of raft log above which laggards need a snapshot.
+    /// Bytes of raft log above which slow followers need a snapshot.
     pub raft_log_bytes: usize,
-    /// Entries that a truncation must gain.
+    /// The minimum number of entries that a truncation removes.
     pub truncate_entries_min: u64,
     /// Bytes of entries in one round of apply, and in one append message.
     pub round_bytes: usize,
     /// Append messages in flight to a follower.
     pub inflight_appends: usize,
-    /// The log that is kept for a snapshot on its way is at most so many times `raft_log_bytes`.
+    /// The log that is retained for a snapshot in flight is at most this many times `raft_log_bytes`.
     pub snapshot_log_factor: usize,
     /// A raft tick.
     pub tick: Duration,
-    /// Ticks of an election time-out.
+    /// Ticks of an election timeout.
     pub election_ticks: u32,
     /// Ticks between heartbeats.
     pub heartbeat_ticks: u32,
@@ -73,9 +73,9 @@ pub struct Sizes {
     pub unapplied_bytes_max: usize,
     /// Bytes of a node's logs in memory.
     pub memory_bytes_max: usize,
-    /// Bytes of entries on their way to the engine.
+    /// Bytes of entries in flight to the engine.
     pub applying_bytes_max: usize,
-    /// Of a hundred requests, those whose caller hangs up.
+    /// Percentage of requests whose caller hangs up.
     pub hang_ups_percent: u64,
 }
 
@@ -105,8 +105,8 @@ impl Sizes {
         }
     }
 
-    /// What a follower takes of a region that is not applied: its bound, and what may repeat or replace the end of its log.
-    /// `None` if the worlds cannot meet the bound.
+    /// The unapplied bytes that a follower accepts of a region: its bound, and appends that repeat or replace the end
+    /// of its log. `None` if the worlds cannot reach the bound.
     fn unapplied_bytes_bound(&self) -> Option<usize> {
         let bound = self.unapplied_bytes_max + 2 * (self.round_bytes + self.entry_bytes_max);
         Some(bound).filter(|_| self.unapplied_bytes_max < 1 << 20)
@@ -120,22 +120,22 @@ pub struct ClusterNode {
     config: NodeConfig,
     sizes: Sizes,
     rng: Rng,
-    /// Whose leaderships are handed over, and make this node a target of faults.
+    /// The regions whose leaderships are transferred, and make this node a target of faults.
     focus: &'static [RegionId],
     watch: Watch,
     digests: Digests,
     commands: Commands,
     planted: Planted,
-    /// What the clocks said when the present step began.
+    /// The times of the clocks when the present step began.
     seen: Now,
-    /// How long an apply takes, if this replica is slow, and when the next may leave.
+    /// How long an apply takes, if this replica is slow, and when the next may start.
     slow: Option<(Duration, Duration)>,
     process: Option<Process>,
     /// Snapshots that earlier processes installed.
     snapshots_installed: u64,
 }
 
-/// What a process holds on to at a moment.
+/// The resources that a process holds at a moment.
 pub struct Remains {
     /// Transactional commands that hold latches or wait for them.
     pub commands: usize,
@@ -145,7 +145,7 @@ pub struct Remains {
     pub replicas: Vec<kontiki_raftstore::RegionStatus>,
 }
 
-/// What looks at a cluster while it runs.
+/// The observers of a running cluster.
 #[derive(Clone, Default)]
 pub struct Checks {
     /// Leaders and leases.
@@ -160,9 +160,9 @@ struct Process {
     driver: Driver,
     handle: NodeHandle,
     services: Services,
-    wishes: Wishes,
+    tasks: ServiceTasks,
     executor: Executor,
-    /// What leaves with the next step.
+    /// Messages to send with the next step.
     outbox: Vec<(NodeId, Bytes)>,
     sending: Vec<Sending>,
 }
@@ -214,12 +214,12 @@ impl ClusterNode {
         self.machine.fs = disk;
     }
 
-    /// The operator says that a lost directory of this node will not come back; counts from its next start on.
+    /// The operator states that a lost directory of this node will not come back; takes effect at its next start.
     pub fn replace_lost_directory(&mut self) {
         self.config.replace_lost_directory = true;
     }
 
-    /// How small everything in it is.
+    /// Its sizes.
     pub fn sizes(&self) -> Sizes {
         self.sizes
     }
@@ -284,10 +284,10 @@ impl SimNode for ClusterNode {
         let handle = driver.handle();
         self.watch.started(self.id, handle.clone());
         self.watch.look(self.id);
-        let (executor, wishes) = (executor.clone(), Wishes::default());
-        let services = Services::new(handle.clone(), &wishes);
+        let (executor, tasks) = (executor.clone(), ServiceTasks::default());
+        let services = Services::new(handle.clone(), &tasks);
         let (outbox, sending) = (Vec::new(), Vec::new());
-        self.process = Some(Process { driver, handle, services, wishes, executor, outbox, sending });
+        self.process = Some(Process { driver, handle, services, tasks, executor, outbox, sending });
         Ok(())
     }
 
@@ -343,7 +343,7 @@ impl SimNode for ClusterNode {
             TAG_MESSAGE => process.handle.deliver(StoreId(from), bytes.slice(1..)),
             TAG_SNAPSHOT => {
                 let (id, message, file) = decode_snapshot(rest);
-                // A disk that refuses is a snapshot that did not arrive: the sender's time-out sees to it.
+                // If the disk refuses, the snapshot did not arrive: the sender's timeout handles that.
                 let arrival = process.handle.snapshot_arrives(id);
                 let stored = store_snapshot(&self.machine.fs, &arrival, &file);
                 if stored.is_ok() && process.handle.snapshot_received(arrival, message).is_ok() {
@@ -364,12 +364,12 @@ impl SimNode for ClusterNode {
     fn request(&mut self, bytes: Bytes, reply: Reply) {
         let Some(process) = &self.process else { return };
         let serving = process.services.clone().serve(bytes);
-        // Some callers hang up, and what is being done for them is dropped wherever it is.
+        // Some callers hang up, and their request is dropped at any point of its execution.
         let hangs_up = self.rng.chance(self.sizes.hang_ups_percent, 100);
-        let patience = if hangs_up { Duration::from_micros(self.rng.below(HANG_UP_US_MAX)) } else { PATIENCE_MAX };
-        let patience = process.executor.sleep(patience);
+        let hang_up = if hangs_up { Duration::from_micros(self.rng.below(HANG_UP_US_MAX)) } else { CALL_TIME_MAX };
+        let hang_up = process.executor.sleep(hang_up);
         process.executor.spawn(Group(self.id), async move {
-            if let Either::Left((answer, _)) = select(Box::pin(serving), patience).await {
+            if let Either::Left((answer, _)) = select(Box::pin(serving), hang_up).await {
                 reply.send(answer);
             }
         });
@@ -378,14 +378,14 @@ impl SimNode for ClusterNode {
     fn wants_step(&self) -> bool {
         let now = self.machine.clock.monotonic();
         self.process.as_ref().is_some_and(|process| {
-            !process.outbox.is_empty() || process.driver.next_deadline(now) <= now || process.wishes.is_due(now)
+            !process.outbox.is_empty() || process.driver.next_deadline(now) <= now || process.tasks.is_due(now)
         })
     }
 
     fn step(&mut self) -> Result<Vec<(NodeId, Bytes)>, String> {
         let Some(process) = &mut self.process else { return Ok(Vec::new()) };
         let now = self.machine.clock.monotonic();
-        for future in process.wishes.grant(now) {
+        for future in process.tasks.take_due(now) {
             process.executor.spawn(Group(self.id), future);
         }
         let expired = |sending: &mut Sending| sending.deadline <= now;
@@ -411,7 +411,7 @@ impl SimNode for ClusterNode {
                         bytes.extend_from_slice(part);
                         Ok(())
                     });
-                    // A disk that cannot be read is a snapshot that does not arrive: the time-out sees to it.
+                    // If the disk cannot be read, the snapshot does not arrive: the timeout handles that.
                     if written.is_ok() {
                         packets.push((to.0, encode_snapshot(snapshot, &message, &bytes)));
                     }
@@ -469,7 +469,7 @@ fn decode_snapshot(mut rest: &[u8]) -> (SnapshotId, Bytes, Vec<u8>) {
     (id, Bytes::copy_from_slice(message), file.to_vec())
 }
 
-/// What the real transport does with an arriving file: temporary name, sync, rename, sync of the folders.
+/// Stores an arriving file as the real transport does: temporary name, sync, rename, sync of the folders.
 fn store_snapshot(fs: &dyn Fs, arrival: &Arrival, bytes: &[u8]) -> io::Result<()> {
     let (path, temporary) = (arrival.path(), arrival.temporary_path());
     let folder = path.parent().unwrap_or(Path::new("/"));

@@ -1,4 +1,4 @@
-//! Known bugs, planted to show that the simulator would find them.
+//! Known bugs, planted to show that the simulator finds them.
 
 use super::Cluster;
 use kontiki_engine::planted as engine;
@@ -16,7 +16,7 @@ enum Place {
     Raftstore(fn(&mut Planted)),
 }
 
-/// The enumeration of bugs, and where each is. A bug's documentation is the promise that it breaks.
+/// The enumeration of bugs, and their places. A bug's documentation is the guarantee that it violates.
 macro_rules! bugs {
     ($($(#[$doc:meta])+ $bug:ident: $place:ident($($what:tt)+);)+) => {
         /// A bug to plant.
@@ -41,56 +41,56 @@ macro_rules! bugs {
 bugs! {
     /// New log segments are used before their directory has been synced.
     NoDirectorySync: Engine(engine::Bug::NoDirectorySync);
-    /// Log segments go although a memtable or a raft log needs them.
+    /// Log segments are deleted although a memtable or a raft log needs them.
     TruncateNeededSegment: Engine(engine::Bug::TruncateNeededSegment);
     /// Synced commits are answered without a sync.
     AcknowledgeBeforeSync: Engine(engine::Bug::AcknowledgeBeforeSync);
     /// A table is named in the manifest without having been synced.
     TableNotSynced: Engine(engine::Bug::TableNotSynced);
-    /// A record of the manifest is in force before it is synced.
+    /// A record of the manifest takes effect before it is synced.
     ManifestNotSynced: Engine(engine::Bug::ManifestNotSynced);
     /// A compaction drops tombstones although deeper levels may hold what they hide.
     DropTombstonesEarly: Engine(engine::Bug::DropTombstonesEarly);
 
     /// A rollback that finds neither lock nor record leaves no record.
     RollBackWithoutRecord: Txn(txn::Bug::RollBackWithoutRecord);
-    /// A prewrite that arrives after its transaction was rolled back locks the key all the same.
+    /// A prewrite that arrives after its transaction was rolled back locks the key anyway.
     PrewriteAfterRollback: Txn(txn::Bug::PrewriteAfterRollback);
-    /// A prewrite does not look for commits above its start.
+    /// A prewrite does not check for commits above its start.
     MissNewerCommits: Txn(txn::Bug::MissNewerCommits);
-    /// A commit below the least commit timestamp of its lock is accepted.
+    /// A commit below the minimum commit timestamp of its lock is accepted.
     CommitBelowMinimum: Txn(txn::Bug::CommitBelowMinimum);
-    /// A status check pushes the least commit timestamp in its answer, not in the lock.
+    /// A status check pushes the minimum commit timestamp in its answer, not in the lock.
     PushInAnswerOnly: Txn(txn::Bug::PushInAnswerOnly);
-    /// Latches are let go before what they guard is replicated.
+    /// Latches are released before the write that they guard is replicated.
     UnlatchEarly: Txn(txn::Bug::UnlatchEarly);
-    /// A write whose caller is gone lets its latches go, whatever becomes of it.
+    /// A write whose caller was dropped releases its latches before its outcome is known.
     UnlatchWithCaller: Txn(txn::Bug::UnlatchWithCaller);
-    /// Reads do not look at locks.
+    /// Reads ignore locks.
     ReadPastLocks: Txn(txn::Bug::ReadPastLocks);
-    /// A scan passes over a locked key in place of reporting it.
+    /// A scan skips a locked key instead of reporting it.
     OmitLockedKeys: Txn(txn::Bug::OmitLockedKeys);
     /// A rollback leaves the long value behind.
     LeaveLongValue: Txn(txn::Bug::LeaveLongValue);
 
     /// Timestamps are handed out at and above the durable bound.
     TimestampsBeyondBound: Placement(placement::Bug::TimestampsBeyondBound);
-    /// A new leader of placement begins at its wall clock, whatever bound it finds.
+    /// A new leader of placement begins at its wall clock and ignores the bound that it finds.
     BeginAtWallClock: Placement(placement::Bug::BeginAtWallClock);
     /// Ids are handed out at and above the durable bound.
     IdsBeyondBound: Placement(placement::Bug::IdsBeyondBound);
-    /// A safe point is told before it is durable.
+    /// A safe point is returned before it is durable.
     SafePointBeforeDurable: Placement(placement::Bug::SafePointBeforeDurable);
     /// A write of placement whose outcome is unknown counts as done.
     UnknownWriteCounts: Placement(placement::Bug::UnknownWriteCounts);
 
-    /// Placement is asked without a look at the lease.
+    /// Placement is asked without a check of the lease.
     PlacementWithoutLease: Server(server::Bug::PlacementWithoutLease);
-    /// A view behind a read barrier is taken before the barrier.
+    /// A view that needs a read barrier is taken before the barrier.
     ViewBeforeBarrier: Server(server::Bug::ViewBeforeBarrier);
-    /// What a memtable holds is reported as what tables hold: the log goes too early.
+    /// The contents of a memtable are reported as the contents of tables: the log is truncated too early.
     ReportUnflushed: Server(server::Bug::ReportUnflushed);
-    /// A persist that a full disk refused is dropped, and the next one goes on.
+    /// A persist that a full disk refused is dropped, and the next one is written.
     ForgetRefusedPersist: Server(server::Bug::ForgetRefusedPersist);
     /// A persist counts as durable when the engine gets it.
     PersistedAtOnce: Server(server::Bug::PersistedAtOnce);
@@ -99,7 +99,7 @@ bugs! {
 
     /// A proposal is acknowledged before a quorum has it.
     AcknowledgeBeforeQuorum: Raftstore(|planted| planted.acknowledge_before_quorum = true);
-    /// A replica that believes it leads serves reads without looking at its lease.
+    /// A replica that believes it leads serves reads without checking its lease.
     ReadWithoutLease: Raftstore(|planted| planted.read_without_lease = true);
     /// After a restart, entries that tables already hold are applied once more.
     ApplyTwiceAfterRestart: Raftstore(|planted| planted.apply_twice_after_restart = true);
@@ -113,21 +113,21 @@ bugs! {
     LeaseThroughTransfer: Raftstore(|planted| planted.lease_through_transfer = true);
     /// A lease begins when its confirmation arrives, not when the heartbeat was sent.
     LeaseFromAnswer: Raftstore(|planted| planted.lease_from_answer = true);
-    /// A read barrier is answered when a quorum has confirmed it, whatever is applied.
+    /// A read barrier is answered when a quorum has confirmed it, without regard to the applied index.
     BarrierBeforeApply: Raftstore(|planted| planted.barrier_before_apply = true);
     /// A proposal is recognised at apply by its index alone.
     ProposalTermNotChecked: Raftstore(|planted| planted.proposal_term_not_checked = true);
-    /// A changed term or vote is not written down.
+    /// A changed term or vote is not persisted.
     VoteNotPersisted: Raftstore(|planted| planted.vote_not_persisted = true);
-    /// Messages that promise durability leave before the persist that they promise.
+    /// Messages that promise durability are sent before the persist that they promise.
     MessagesBeforePersist: Raftstore(|planted| planted.messages_before_persist = true);
     /// A new leader serves reads before an entry of its own term is applied.
     ReadableAtOnce: Raftstore(|planted| planted.readable_at_once = true);
-    /// Names of snapshot files hold the position alone, and removals are not looked at again.
+    /// Names of snapshot files contain the position only, and removals are not checked again.
     SnapshotNamesReused: Raftstore(|planted| planted.snapshot_names_reused = true);
-    /// Followers take, and applies are handed, whatever comes.
+    /// Followers accept appends, and applies are handed out, without a limit.
     FollowersUnbounded: Raftstore(|planted| planted.followers_unbounded = true);
-    /// The log does not wait for a snapshot that is on its way.
+    /// The log is not retained for a snapshot in flight.
     LogNotHeld: Raftstore(|planted| planted.log_not_held = true);
     /// Snapshots lack the transactional locks.
     SnapshotWithoutLocks: Raftstore(|planted| planted.snapshot_without_locks = true);
@@ -135,7 +135,7 @@ bugs! {
     ApplyBesideInstall: Raftstore(|planted| planted.apply_beside_install = true);
 }
 
-/// Takes the bug away when it is dropped: the switches belong to the thread.
+/// Switches the bug off when it is dropped: the switches are per thread.
 pub(super) struct Removal;
 
 impl Drop for Removal {

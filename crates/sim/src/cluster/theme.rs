@@ -1,14 +1,16 @@
-//! What a world is about. A conjunction of several rare events is not met by worlds that draw everything independently, so
-//! some worlds have a theme, which makes the events of one kind frequent, close to each other, and small:
+//! Themes of worlds. Worlds that draw everything independently do not reach a conjunction of several rare events, so
+//! some worlds have a theme, which makes the events of one kind frequent and close to each other, and their sizes
+//! small:
 //!
-//! - [`Theme::Leases`]: short election time-outs; cuts, kills, pauses, transfers and stalled disks about one time-out
-//!   apart, at leaders; clocks at the bounds that leases permit; clients that read and write at one node whoever leads.
-//! - [`Theme::Snapshots`]: raft logs of one or two KiB, installs of seconds, late removals, followers that are away again
-//!   and again.
+//! - [`Theme::Leases`]: short election timeouts; cuts, kills, pauses, transfers and stalled disks about one timeout
+//!   apart, at leaders; clocks at the bounds that leases permit; clients that read and write at one node, whether it
+//!   leads or not.
+//! - [`Theme::Snapshots`]: raft logs of one or two KiB, installs of seconds, late removals, followers that are
+//!   repeatedly unavailable.
 //! - [`Theme::Placement`]: short windows of timestamps and ids, and faults at the leader of placement; clients that ask
 //!   all nodes.
-//! - [`Theme::Flow`]: budgets of memory for a few entries, many writes, applies that take long, disks that are full for a
-//!   moment.
+//! - [`Theme::Flow`]: budgets of memory for a few entries, many writes, applies that take long, disks that are full for
+//!   a moment.
 
 use super::DRIFT_PPM_MAX;
 use super::node::{Sizes, UNREACHED_LOG_FACTOR};
@@ -18,14 +20,14 @@ use kontiki_env::rng::Rng;
 use kontiki_raftstore::RegionId;
 use std::time::Duration;
 
-/// What a world is about.
+/// The theme of a world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Theme {
-    /// Nothing in particular: each fault is absent from most worlds.
+    /// No theme: each fault is absent from most worlds.
     Plain,
     /// Elections, leases and read barriers.
     Leases,
-    /// Laggards behind truncated logs.
+    /// Slow followers behind truncated logs.
     Snapshots,
     /// Timestamps and ids.
     Placement,
@@ -37,7 +39,7 @@ impl Theme {
     /// All of them.
     pub const ALL: [Theme; 5] = [Theme::Plain, Theme::Leases, Theme::Snapshots, Theme::Placement, Theme::Flow];
 
-    /// The theme of a seed, for a cluster of so many nodes: one alone has neither followers nor elections.
+    /// The theme of a seed, for a cluster of this number of nodes: a single node has neither followers nor elections.
     pub fn draw(rng: &mut Rng, nodes: u64) -> Theme {
         match rng.below(20) {
             0..18 if nodes == 1 => Theme::Plain,
@@ -50,7 +52,7 @@ impl Theme {
         }
     }
 
-    /// Which leaders its faults prefer.
+    /// The leaders that its faults prefer.
     pub fn focus(self) -> &'static [RegionId] {
         match self {
             Theme::Placement => &REGIONS[..1],
@@ -148,7 +150,7 @@ impl Theme {
     }
 }
 
-/// Faults about one election time-out apart, in bursts, on a network that is fast most of the time.
+/// Faults about one election timeout apart, in bursts, on a network that is fast most of the time.
 fn leases(knobs: Knobs, sizes: &Sizes, rng: &mut Rng) -> Knobs {
     let tick_us = sizes.tick.as_micros() as u64;
     let election_ms = sizes.tick.as_millis() as u64 * u64::from(sizes.election_ticks);
@@ -180,8 +182,8 @@ fn leases(knobs: Knobs, sizes: &Sizes, rng: &mut Rng) -> Knobs {
             step_us: 1..(10 << rng.below(7)),
             ..hasty
         },
-        // Threads that are held up by most of a tick between their look at the clock and what they do, and clocks as fast
-        // and as slow as they may be.
+        // Threads that are delayed by most of a tick between reading the clock and acting, and clocks as fast and as
+        // slow as permitted.
         1..4 => Knobs {
             faults: [cuts.to_vec(), vec![Fault::Drift; 3]].concat(),
             is_drift_extreme: true,
@@ -189,8 +191,8 @@ fn leases(knobs: Knobs, sizes: &Sizes, rng: &mut Rng) -> Knobs {
             stale_one_in: 4 << rng.below(2),
             ..hasty
         },
-        // Leaders that are cut off for about as long as an election takes, and disks that are fast but for a sync now and
-        // then or stand still for as long: votes and refusals arrive when those whom they are for have found another leader.
+        // Leaders that are cut off for about as long as an election takes, and disks that are fast except for a sync
+        // now and then, or stall for as long: votes and refusals arrive when their receivers have found another leader.
         4..7 => {
             let stall = rng.chance(1, 2).then_some(Fault::DiskStall);
             let others = [Fault::Partition, Fault::Isolate, Fault::Drift].into_iter().chain(stall).chain(stall);
@@ -206,7 +208,7 @@ fn leases(knobs: Knobs, sizes: &Sizes, rng: &mut Rng) -> Knobs {
                 ..hasty
             }
         }
-        // Disks so slow, by up to half an election time-out, that messages which wait for them are late.
+        // Disks so slow, by up to half an election timeout, that messages that wait for them are late.
         _ => Knobs {
             faults: [cuts.to_vec(), vec![Fault::Partition, Fault::Sever, Fault::DiskStall, Fault::DiskStall]].concat(),
             fault_length_ms: election_ms / 2..4 * election_ms,

@@ -1,12 +1,12 @@
-//! What must hold at every moment, looked at after every step of a node:
+//! Invariants that must always hold, checked after every step of a node:
 //!
 //! - one leader per region and term;
 //! - no lease held by two nodes at one true time;
-//! - no vote of a node on whose promise the holder of a lease counts: that is how two leases, and all else that a lease
-//!   excludes, begin, long before a client could see it;
-//! - followers that take no more than they may hold unapplied;
-//! - no file of a snapshot that goes before tables hold what it brought;
-//! - no log that is truncated, within its bound, beside a snapshot that is on its way.
+//! - no vote of a node on whose promise the holder of a lease counts: two leases, and everything else that a lease
+//!   excludes, begin in this way, long before a client could see it;
+//! - followers accept no more than they may hold unapplied;
+//! - no file of a snapshot is removed before tables hold its data;
+//! - no log is truncated, within its bound, while a snapshot is in flight.
 
 use crate::world::NodeId;
 use kontiki_raftstore::{LeaseStatus, PeerId, RegionId, RegionStatus, StoreId};
@@ -19,10 +19,10 @@ use std::rc::Rc;
 /// The regions of a simulated cluster: placement, nearly all keys, and the tail.
 pub const REGIONS: [RegionId; 3] = [RegionId(1), RegionId(2), RegionId(3)];
 
-/// Broken promises that are kept: the first ones tell what happened.
+/// The number of recorded violations: the first ones show what happened.
 const VIOLATIONS_MAX: usize = 3;
 
-/// Watches a cluster. Clones watch together.
+/// Observes a cluster. Clones share the state.
 #[derive(Clone, Default)]
 pub struct Watch {
     state: Rc<RefCell<State>>,
@@ -30,15 +30,15 @@ pub struct Watch {
 
 #[derive(Default)]
 struct State {
-    /// Who led a region in a term, over the whole run.
+    /// The leader of each region and term, over the whole run.
     leaders: BTreeMap<(RegionId, u64), NodeId>,
     running: BTreeMap<NodeId, NodeHandle>,
-    /// The term and the vote in it that each replica had when it was last looked at.
+    /// The term of each replica and its vote in that term, as of the last check.
     votes: BTreeMap<(NodeId, RegionId), (u64, Option<PeerId>)>,
     /// Terms and leases of those that lead, as of each one's last step.
     leases: BTreeMap<(NodeId, RegionId), (u64, LeaseStatus)>,
-    /// Followers that have all that their leader needs to commit: its term, and the bytes that they held and had not applied
-    /// when they were last looked at.
+    /// Followers that have everything that their leader needs to commit: its term, and their unapplied bytes as of the
+    /// last check.
     unapplied: BTreeMap<(NodeId, RegionId), (u64, usize)>,
     terms_seen: u64,
     violations: Vec<String>,
@@ -50,7 +50,7 @@ impl Watch {
         self.state.borrow_mut().running.insert(node, handle);
     }
 
-    /// A node's process is gone.
+    /// A node's process has ended.
     pub fn stopped(&self, node: NodeId) {
         let mut state = self.state.borrow_mut();
         state.running.remove(&node);
@@ -63,18 +63,18 @@ impl Watch {
         self.state.borrow().terms_seen
     }
 
-    /// What was broken.
+    /// The violations.
     pub fn violations(&self) -> Vec<String> {
         self.state.borrow().violations.clone()
     }
 
-    /// Looks at the cluster after a step of `node`.
+    /// Checks the cluster after a step of `node`.
     pub fn look(&self, node: NodeId) {
         let found = self.broken(node);
         self.note(found);
     }
 
-    /// Looks at the votes and leases of the replicas of `node`.
+    /// Checks the votes and leases of the replicas of `node`.
     pub fn look_at_votes(&self, node: NodeId, replicas: &[RegionStatus]) {
         for replica in replicas {
             let found = self.state.borrow_mut().vote(node, replica);
@@ -82,20 +82,20 @@ impl Watch {
         }
     }
 
-    /// A snapshot's file, if there is one, that is gone although tables do not hold what it brought.
+    /// A snapshot's file, if there is one, that was removed although tables do not hold its data.
     pub fn look_at_snapshots(&self, node: NodeId, gone: Option<&PathBuf>) {
-        self.note(gone.map(|path| format!("node {node} needs {}, which is gone", path.display())));
+        self.note(gone.map(|path| format!("node {node} needs {}, which was removed", path.display())));
     }
 
-    /// Snapshots of `node` were on their way when the log was truncated, which has no reason in this world.
+    /// Snapshots of `node` were in flight when the log was truncated, which this world gives no reason for.
     pub fn look_at_abandoned(&self, node: NodeId, count: u64) {
         self.note(
             (count > 0).then(|| format!("node {node} truncated a log within its bound beside a snapshot's send")),
         );
     }
 
-    /// Looks at what the replicas of `node` hold and have not applied. A follower that holds more than `bytes_max` takes no
-    /// more; only what a new leader needs before it can commit is taken beyond that.
+    /// Checks the unapplied bytes of the replicas of `node`. A follower that holds more than `bytes_max` accepts no
+    /// more, except for entries that a new leader needs before it can commit.
     pub fn look_at_unapplied(&self, node: NodeId, replicas: &[RegionStatus], bytes_max: usize) {
         for replica in replicas {
             let found = self.state.borrow_mut().unapplied(node, replica, bytes_max);
@@ -145,13 +145,16 @@ impl State {
         let before = self.unapplied.insert((node, region), (term, bytes));
         let (_, before) = before.filter(|(of, _)| *of == term)?;
         (bytes > bytes_max.max(before)).then(|| {
-            format!("node {node} takes more when {before} bytes of region {region} are not applied: {bytes}, {bytes_max} at most")
+            format!(
+                "node {node} accepts more when {before} bytes of region {region} are not applied: {bytes}, at most \
+                 {bytes_max}"
+            )
         })
     }
 
-    /// Takes note of a replica's vote and lease. A vote is broken if another node holds a lease of an earlier term at this
-    /// true time and counts on the voter. (A promise to a leader without a lease may be moot: another leader was elected
-    /// without the voter.)
+    /// Records a replica's vote and lease. A vote is a violation if another node holds a lease of an earlier term at
+    /// this true time and counts on the voter. (A promise to a leader without a lease may have no effect: another
+    /// leader was elected without the voter.)
     fn vote(&mut self, node: NodeId, replica: &RegionStatus) -> Option<String> {
         let (region, term, vote) = (replica.region.id, replica.term, replica.vote);
         match &replica.lease {
@@ -170,7 +173,8 @@ impl State {
         let mut others = self.leases.iter().filter(|((of, at), _)| *of != node && *at == region);
         let ((leader, _), (of_term, _)) = others.find(|((of, _), lease)| counts(of, lease))?;
         Some(format!(
-            "node {node} votes in term {term} of region {region} while node {leader} holds the lease in term {of_term} by its promise"
+            "node {node} votes in term {term} of region {region} while node {leader} holds the lease in \
+             term {of_term} by its promise"
         ))
     }
 }

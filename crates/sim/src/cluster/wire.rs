@@ -1,5 +1,5 @@
-//! What clients of a simulated cluster say to a node: the real wire's messages, with a number for the method in place
-//! of gRPC's path.
+//! The messages between clients and nodes of a simulated cluster: those of the real protocol, with a number for the
+//! method instead of gRPC's path.
 
 use bytes::Bytes;
 use kontiki_placement as placement;
@@ -7,8 +7,8 @@ use kontiki_proto::{errorpb, kvrpcpb, metapb};
 use kontiki_raftstore::RegionId;
 use prost::Message;
 
-/// What every user key of the last region begins with: the first so many bytes of the region's start, as they are for
-/// raw keys and before their encoding for transactional ones.
+/// The prefix of every user key of the last region: the first bytes of the region's start, unchanged for raw keys and
+/// before their encoding for transactional ones.
 pub const TAIL_RAW: &[u8] = &[0xFF; 18];
 /// See [`TAIL_RAW`].
 pub const TAIL_TXN: &[u8] = &[0xFF; 16];
@@ -16,12 +16,12 @@ pub const TAIL_TXN: &[u8] = &[0xFF; 16];
 /// A request.
 #[derive(Clone, PartialEq, Message)]
 pub struct Request {
-    /// What is asked.
+    /// The request of a method.
     #[prost(oneof = "Ask", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20")]
     pub ask: Option<Ask>,
 }
 
-/// What can be asked.
+/// The requests of all methods.
 #[derive(Clone, PartialEq, prost::Oneof)]
 pub enum Ask {
     /// A placement call.
@@ -89,14 +89,14 @@ pub enum Ask {
 /// An answer.
 #[derive(Clone, PartialEq, Message)]
 pub struct Answer {
-    /// What came of it.
-    #[prost(oneof = "Told", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21")]
-    pub told: Option<Told>,
+    /// The answer of the method.
+    #[prost(oneof = "Response", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21")]
+    pub response: Option<Response>,
 }
 
-/// What can come of a request: the answer of its method.
+/// The answers of all methods.
 #[derive(Clone, PartialEq, prost::Oneof)]
-pub enum Told {
+pub enum Response {
     /// A placement call.
     #[prost(message, tag = "1")]
     Placement(placement::Response),
@@ -157,17 +157,17 @@ pub enum Told {
     /// KvScanLock.
     #[prost(message, tag = "20")]
     ScanLock(kvrpcpb::ScanLockResponse),
-    /// No answer of the method's own: what gRPC would say with a status.
+    /// Not an answer of the method, but an error that gRPC would return as a status.
     #[prost(string, tag = "21")]
     Status(String),
 }
 
-/// The region that a raw key lies in. The first regions of a cluster never change here.
+/// The region of a raw key. The first regions of a cluster never change here.
 pub fn raw_region(key: &[u8]) -> RegionId {
     RegionId(if key.starts_with(TAIL_RAW) { 3 } else { 2 })
 }
 
-/// The region that a transactional key lies in.
+/// The region of a transactional key.
 pub fn txn_region(key: &[u8]) -> RegionId {
     RegionId(if key.starts_with(TAIL_TXN) { 3 } else { 2 })
 }
@@ -229,7 +229,8 @@ impl Ask {
         }
     }
 
-    /// Addresses the request to the replica of `region` on `store`. What a client knows of the locks it has met stays.
+    /// Addresses the request to the replica of `region` on `store`. The client's knowledge of locks in the context is
+    /// kept.
     pub fn address(&mut self, region: RegionId, store: u64) {
         let address = |context: &mut Option<kvrpcpb::Context>| {
             let context = context.get_or_insert_default();
@@ -240,7 +241,7 @@ impl Ask {
         each_method!(self, request => address(&mut request.context), Self::Placement(_) => {})
     }
 
-    /// Whether it may be asked again although it may have been done: raw writes may not (a second copy could undo
+    /// Whether it may be repeated although it may have been executed: raw writes may not (a second copy could undo
     /// another client's write in between), everything else is idempotent by design.
     pub fn may_repeat(&self) -> bool {
         !matches!(
@@ -255,25 +256,25 @@ impl Ask {
     }
 }
 
-impl Told {
-    /// The region error of the answer: nothing was done.
+impl Response {
+    /// The region error of the answer: the request had no effect.
     pub fn region_error(&self) -> Option<&errorpb::Error> {
         each_method!(self, answer => answer.region_error.as_ref(), Self::Placement(_) | Self::Status(_) => None,)
     }
 
-    /// The text of an answer that is neither a result nor a refusal: of a write, nobody knows whether it was done.
+    /// The text of an answer that is neither a result nor a refusal: whether a write was executed is unknown.
     pub fn doubt(&self) -> Option<&str> {
         let text = match self {
-            Told::Status(text) => return Some(text),
-            Told::RawGet(answer) => &answer.error,
-            Told::RawPut(answer) => &answer.error,
-            Told::RawDelete(answer) => &answer.error,
-            Told::RawBatchPut(answer) => &answer.error,
-            Told::RawBatchDelete(answer) => &answer.error,
-            Told::RawDeleteRange(answer) => &answer.error,
-            // A refusal comes in a pair.
-            Told::RawBatchGet(answer) => return refused_pair(&answer.pairs),
-            Told::RawScan(answer) => return refused_pair(&answer.kvs),
+            Response::Status(text) => return Some(text),
+            Response::RawGet(answer) => &answer.error,
+            Response::RawPut(answer) => &answer.error,
+            Response::RawDelete(answer) => &answer.error,
+            Response::RawBatchPut(answer) => &answer.error,
+            Response::RawBatchDelete(answer) => &answer.error,
+            Response::RawDeleteRange(answer) => &answer.error,
+            // A refusal is in a pair.
+            Response::RawBatchGet(answer) => return refused_pair(&answer.pairs),
+            Response::RawScan(answer) => return refused_pair(&answer.kvs),
             _ => return None,
         };
         Some(text.as_str()).filter(|text| !text.is_empty())
@@ -281,11 +282,11 @@ impl Told {
 
     /// The bytes of the answer.
     pub fn into_bytes(self) -> Bytes {
-        Answer { told: Some(self) }.encode_to_vec().into()
+        Answer { response: Some(self) }.encode_to_vec().into()
     }
 }
 
-/// The text of an error that a read of several keys reports in place of a key.
+/// The text of an error that a read of several keys reports instead of a key.
 fn refused_pair(pairs: &[kvrpcpb::KvPair]) -> Option<&str> {
     pairs.iter().find_map(|pair| pair.error.as_ref()).map(|error| error.abort.as_str())
 }

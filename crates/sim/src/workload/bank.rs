@@ -1,7 +1,8 @@
-//! A bank: transfers between accounts, and snapshots of all of them. The total never changes. Beside it receipts, which
-//! are inserted and deleted.
+//! A bank: transfers between accounts, and snapshots of all of them. The total never changes. There are also receipts,
+//! which are inserted and deleted.
 //!
-//! A value is `amount:client:count`, and perhaps a long tail, so that each is unique and a read names its writer.
+//! A value is `amount:client:count`, and perhaps a long suffix, so that each is unique and a read identifies its
+//! writer.
 
 use super::Committed;
 use super::percolator::{Change, Habits, Percolator};
@@ -12,25 +13,25 @@ use kontiki_env::rng::Rng;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// What each account begins with.
+/// The initial amount of each account.
 const BALANCE: i128 = 100;
-/// Longest tail of a value: beyond what a lock holds, so that the families of long values are used.
+/// Longest suffix of a value: longer than a lock can hold, so that the family of long values is used.
 const TAIL_BYTES_MAX: u64 = 700;
 
-/// How the bank is used.
+/// The parameters of the bank.
 #[derive(Clone, Debug)]
 pub struct BankKnobs {
     /// Accounts.
     pub accounts: u64,
     /// Receipts; 0 for none.
     pub receipts: u64,
-    /// Of a hundred transactions, snapshots of everything.
+    /// Percentage of transactions that read a snapshot of everything.
     pub snapshots_percent: u64,
-    /// Longest pause between two transactions, milliseconds.
+    /// Longest wait between two transactions, milliseconds.
     pub pause_ms_max: u64,
-    /// Every so many-th account is in the last region; 0: none.
+    /// Every n-th account is in the last region; 0: none.
     pub tail_one_in: u64,
-    /// Of a hundred values, long ones.
+    /// Percentage of long values.
     pub long_percent: u64,
     /// How tellers write.
     pub habits: Habits,
@@ -50,7 +51,7 @@ impl BankKnobs {
         }
     }
 
-    /// What all accounts hold together, once they are opened.
+    /// The total of all accounts, once they are opened.
     pub fn total(&self) -> i128 {
         BALANCE * i128::from(self.accounts)
     }
@@ -83,7 +84,7 @@ pub struct Teller {
 }
 
 impl Teller {
-    /// A teller who has done nothing yet.
+    /// A new teller.
     pub fn new(percolator: Percolator, knobs: BankKnobs) -> Teller {
         Teller { percolator, knobs, count: 0 }
     }
@@ -99,7 +100,8 @@ impl Teller {
         value.into()
     }
 
-    /// Opens all accounts in one transaction; tries until it is known to have worked, or until it cannot know.
+    /// Opens all accounts in one transaction; retries until it is known to have succeeded, or until its outcome is
+    /// unknown.
     async fn open(&mut self) -> bool {
         let accounts = self.knobs.accounts();
         let writes: Vec<_> = accounts.into_iter().map(|key| (key, Change::Put(self.value(BALANCE)))).collect();
@@ -156,7 +158,7 @@ impl Teller {
                 found.extend(self.percolator.read_many(&keys, range, version).await?);
             }
         }
-        // Scans meet other accounts too; those are reads as good as any.
+        // Scans return other accounts, too; those are valid reads.
         let others: Vec<Bytes> = found.keys().filter(|key| !keys.contains(key)).cloned().collect();
         Ok(keys.iter().cloned().chain(others).map(|key| (key.clone(), found.remove(&key))).collect())
     }
@@ -200,7 +202,7 @@ impl Teller {
         self.finish(transaction, writes).await;
     }
 
-    /// Inserts a receipt, or takes it away if it is there.
+    /// Inserts a receipt, or deletes it if it exists.
     async fn receipt(&mut self) {
         let Some(mut transaction) = self.begin().await else { return };
         let number = self.percolator.rng.below(self.knobs.receipts);
@@ -211,7 +213,7 @@ impl Teller {
         self.finish(transaction, vec![(key, change)]).await;
     }
 
-    /// Works until told to stop. The teller with `opens` opens the bank first; the others wait for that.
+    /// Works until it is stopped. The teller with `opens` opens the bank first; the others wait for that.
     pub async fn work(mut self, opens: bool, mut rng: Rng) {
         let records = self.percolator.records.clone();
         let executor = self.percolator.router.caller().executor().clone();

@@ -1,4 +1,4 @@
-//! What clients of a simulated cluster do, and the record of what they saw.
+//! The workloads of a simulated cluster's clients, and the records of their results.
 
 mod bank;
 mod percolator;
@@ -9,7 +9,7 @@ mod timestamps;
 pub use bank::{BankKnobs, Teller, amount};
 pub use percolator::{Change, Committed, Habits, LOCK_TTL_MS, Percolator};
 pub use raw::{RawKnobs, raw_client, raw_get};
-pub use router::{Asked, Router};
+pub use router::{CallOutcome, Router};
 pub use timestamps::timestamp_client;
 
 use crate::check::snapshot_isolation::Transaction;
@@ -18,7 +18,7 @@ use crate::history::History;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-/// What all clients of a run share.
+/// The state that all clients of a run share.
 #[derive(Clone, Default)]
 pub struct Records {
     /// Raw operations.
@@ -27,15 +27,15 @@ pub struct Records {
     pub grants: Rc<RefCell<Vec<Grant>>>,
     /// Ids granted.
     pub ids: Rc<RefCell<Vec<Grant>>>,
-    /// Safe points told.
+    /// Safe points returned.
     pub safe_points: Rc<RefCell<Vec<Grant>>>,
-    /// Broken promises that a client has seen at once.
+    /// Violations that a client has detected itself.
     pub violations: Rc<RefCell<Vec<String>>>,
     /// Transactions.
     pub transactions: Rc<RefCell<Vec<Transaction>>>,
     /// All accounts are opened, for certain.
     pub bank_is_open: Rc<Cell<bool>>,
-    /// Clients finish what they are doing and end.
+    /// Set when clients have to finish their operation and end.
     pub stop: Rc<Cell<bool>>,
     /// Clients that have not ended.
     pub running: Rc<Cell<usize>>,

@@ -1,9 +1,9 @@
-//! The client's half of the transaction protocol, over the real wire's messages: optimistic two-phase commit with the
-//! commit timestamp after prewrite, resolution of locks that others left behind, and clients that die on the way.
+//! The client's half of the transaction protocol, with the messages of the real protocol: optimistic two-phase commit
+//! with the commit timestamp after prewrite, resolution of locks that others left, and clients that die in between.
 
-use super::{Asked, Records, Router};
+use super::{CallOutcome, Records, Router};
 use crate::check::timestamps::Grant;
-use crate::cluster::wire::{Ask, Told, txn_region};
+use crate::cluster::wire::{Ask, Response, txn_region};
 use bytes::Bytes;
 use kontiki_env::rng::Rng;
 use kontiki_placement::{Command, Outcome, Timestamps};
@@ -13,14 +13,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How long one call is tried.
-const PATIENCE: Duration = Duration::from_secs(5);
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time to live of locks: short, so that slow owners are rolled back by others.
 pub const LOCK_TTL_MS: u64 = 800;
-/// How often one read meets a lock before it gives up.
+/// How many locks one read may meet before it gives up.
 const LOCKS_MET_MAX: u64 = 40;
 /// How often a commit is tried with a newer timestamp.
 const COMMITS_MAX: u64 = 4;
-/// Pause after a lock that is alive.
+/// Wait after a live lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// How a commit ended.
@@ -28,29 +28,29 @@ const LOCK_PAUSE: Duration = Duration::from_millis(50);
 pub enum Committed {
     /// Acknowledged.
     Yes,
-    /// For certain not.
+    /// Certainly not committed.
     No,
-    /// Nobody said.
+    /// The outcome is unknown.
     Unknown,
 }
 
-/// How a client writes, of a hundred times each.
+/// How a client writes, each in percent.
 #[derive(Clone, Debug, Default)]
 pub struct Habits {
     /// It dies between prewrite and commit.
     pub dies_before_commit: u64,
     /// It dies when the primary is committed.
     pub dies_after_primary: u64,
-    /// It is slow between prewrite and commit, and keeps its lock alive meanwhile or does not.
+    /// It is slow between prewrite and commit, with or without heartbeats for its lock.
     pub dawdles: u64,
-    /// Its locks allow readers to push the least commit timestamp.
+    /// Its locks allow readers to push the minimum commit timestamp.
     pub is_pushable: u64,
     /// It resolves by `Cleanup` instead of `CheckTxnStatus`, or a whole region instead of a key.
     pub resolves_otherwise: u64,
 }
 
 impl Habits {
-    /// Draws habits: most clients live.
+    /// Draws habits: most clients do not die.
     pub fn draw(rng: &mut Rng) -> Habits {
         let mut sometimes = |max: u64| if rng.chance(1, 2) { rng.below(max) } else { 0 };
         Habits {
@@ -99,13 +99,13 @@ impl Change {
 
 /// A transactional client.
 pub struct Percolator {
-    /// Its way to the cluster.
+    /// Its router to the cluster.
     pub router: Router,
-    /// Where it notes the timestamps it gets.
+    /// The records of the timestamps that it gets.
     pub records: Records,
     /// How it writes.
     pub habits: Habits,
-    /// For its habits.
+    /// The random generator of its habits.
     pub rng: Rng,
 }
 
@@ -122,13 +122,13 @@ impl Percolator {
         self.rng.chance(percent.min(100), 100)
     }
 
-    /// A timestamp, noted in the records.
+    /// A timestamp, recorded in the records.
     pub async fn timestamp(&mut self) -> Option<u64> {
         let client = self.router.caller().client();
         let invoked = self.records.history.borrow_mut().event();
         let ask = Ask::Placement(Command::Timestamps(Timestamps { count: 1 }).into());
-        let Asked::Told(told) = self.router.ask(ask, PATIENCE).await else { return None };
-        let Told::Placement(response) = *told else { return None };
+        let CallOutcome::Answered(response) = self.router.ask(ask, CALL_TIMEOUT).await else { return None };
+        let Response::Placement(response) = *response else { return None };
         let Ok(Outcome::Timestamps(granted)) = response.into_result() else { return None };
         let completed = self.records.history.borrow_mut().event();
         self.records.grants.borrow_mut().push(Grant { client, invoked, completed, first: granted.first(), count: 1 });
@@ -141,8 +141,10 @@ impl Percolator {
         for _ in 0..LOCKS_MET_MAX {
             let context = Some(kvrpcpb::Context { resolved_locks: harmless.clone(), ..Default::default() });
             let request = kvrpcpb::GetRequest { context, key: key.clone(), version, ..Default::default() };
-            let Asked::Told(told) = self.router.ask(Ask::Get(request), PATIENCE).await else { return Err(()) };
-            let Told::Get(answer) = *told else { return Err(()) };
+            let CallOutcome::Answered(response) = self.router.ask(Ask::Get(request), CALL_TIMEOUT).await else {
+                return Err(());
+            };
+            let Response::Get(answer) = *response else { return Err(()) };
             match answer.error {
                 None => return Ok((!answer.not_found).then_some(answer.value)),
                 Some(KeyError { locked: Some(lock), .. }) => harmless.extend(self.resolve(&lock, version).await),
@@ -153,7 +155,7 @@ impl Percolator {
     }
 
     /// Reads keys of one region as of `version`, all of them or, with a range around them, by a scan in either
-    /// direction. Gives what was found, by key.
+    /// direction. Returns the values found, by key.
     pub async fn read_many(
         &mut self,
         keys: &[Bytes],
@@ -167,7 +169,7 @@ impl Percolator {
                 None => Ask::BatchGet(kvrpcpb::BatchGetRequest { context, keys: keys.to_vec(), version }),
                 Some((lower, upper, reverse)) => {
                     let (start_key, end_key) = if reverse { (upper, lower) } else { (lower, upper) };
-                    // One more than there can be: a scan that ends early is seen.
+                    // One more than there can be: a scan that ends early is detected.
                     let limit = keys.len() as u32 + 1;
                     let request = kvrpcpb::ScanRequest {
                         context,
@@ -181,10 +183,10 @@ impl Percolator {
                     Ask::Scan(request)
                 }
             };
-            let Asked::Told(told) = self.router.ask(ask, PATIENCE).await else { return Err(()) };
-            let (error, pairs) = match *told {
-                Told::BatchGet(answer) => (answer.error, answer.pairs),
-                Told::Scan(answer) => (answer.error, answer.pairs),
+            let CallOutcome::Answered(response) = self.router.ask(ask, CALL_TIMEOUT).await else { return Err(()) };
+            let (error, pairs) = match *response {
+                Response::BatchGet(answer) => (answer.error, answer.pairs),
+                Response::Scan(answer) => (answer.error, answer.pairs),
                 _ => return Err(()),
             };
             if error.is_some() {
@@ -204,7 +206,7 @@ impl Percolator {
         Err(())
     }
 
-    /// Writes all or nothing. Returns the commit timestamp that was tried last, if it came that far, and the end.
+    /// Writes all or nothing. Returns the commit timestamp that was tried last, if any, and the outcome.
     pub async fn write(&mut self, start_ts: u64, writes: &[(Bytes, Change)]) -> (Option<u64>, Committed) {
         let keys: Vec<Bytes> = writes.iter().map(|(key, _)| key.clone()).collect();
         if !self.prewrite(start_ts, writes).await {
@@ -224,7 +226,7 @@ impl Percolator {
                 None => continue,
                 Some(Committed::Yes) => {
                     if !self.has_habit(self.habits.dies_after_primary) {
-                        // The fate is sealed by the primary; whoever finds the others' locks first cleans up.
+                        // The primary has decided; the first client that meets the other locks resolves them.
                         for rest in by_region(&keys[1..], |key| key).into_values() {
                             self.commit(start_ts, commit_ts, rest).await;
                         }
@@ -260,23 +262,24 @@ impl Percolator {
 
     async fn prewrite_part(&mut self, request: kvrpcpb::PrewriteRequest) -> bool {
         for _ in 0..LOCKS_MET_MAX {
-            let Asked::Told(told) = self.router.ask(Ask::Prewrite(request.clone()), PATIENCE).await else {
+            let CallOutcome::Answered(response) = self.router.ask(Ask::Prewrite(request.clone()), CALL_TIMEOUT).await
+            else {
                 return false;
             };
-            let Told::Prewrite(answer) = *told else { return false };
+            let Response::Prewrite(answer) = *response else { return false };
             if answer.errors.is_empty() {
                 return true;
             }
             for error in answer.errors {
                 let Some(lock) = error.locked else { return false };
-                // 0: a writer gains nothing by pushing the other.
+                // 0: pushing the other transaction does not help a writer.
                 self.resolve(&lock, 0).await;
             }
         }
         false
     }
 
-    /// Takes its time, with signs of life or without.
+    /// Delays, with or without heartbeats.
     async fn dawdle(&mut self, start_version: u64, primary: &Bytes) {
         let executor = self.router.caller().executor().clone();
         let beats = self.rng.chance(1, 2);
@@ -289,7 +292,7 @@ impl Percolator {
                     advise_lock_ttl: LOCK_TTL_MS * (1 + round),
                     ..Default::default()
                 };
-                let _ = self.router.ask(Ask::TxnHeartBeat(request), PATIENCE).await;
+                let _ = self.router.ask(Ask::TxnHeartBeat(request), CALL_TIMEOUT).await;
             }
         }
     }
@@ -298,10 +301,10 @@ impl Percolator {
     async fn commit(&mut self, start_version: u64, commit_version: u64, keys: Vec<Bytes>) -> Option<Committed> {
         let request = kvrpcpb::CommitRequest { start_version, commit_version, keys, ..Default::default() };
         // A commit may be repeated, so the answer to the last try is the answer.
-        let Asked::Told(told) = self.router.ask(Ask::Commit(request), PATIENCE).await else {
+        let CallOutcome::Answered(response) = self.router.ask(Ask::Commit(request), CALL_TIMEOUT).await else {
             return Some(Committed::Unknown);
         };
-        let Told::Commit(answer) = *told else { return Some(Committed::Unknown) };
+        let Response::Commit(answer) = *response else { return Some(Committed::Unknown) };
         match answer.error {
             None => Some(Committed::Yes),
             Some(KeyError { commit_ts_expired: Some(_), .. }) => None,
@@ -314,12 +317,12 @@ impl Percolator {
     async fn roll_back(&mut self, start_version: u64, keys: &[Bytes]) {
         for keys in by_region(keys, |key| key).into_values() {
             let request = kvrpcpb::BatchRollbackRequest { start_version, keys, ..Default::default() };
-            // If it does not get through, the locks' time to live does the same.
-            let _ = self.router.ask(Ask::BatchRollback(request), PATIENCE).await;
+            // If it fails, the end of the locks' time to live has the same effect.
+            let _ = self.router.ask(Ask::BatchRollback(request), CALL_TIMEOUT).await;
         }
     }
 
-    /// Finds out what became of a lock's transaction, and finishes it; waits a little if it is alive. Returns the
+    /// Asks for the outcome of a lock's transaction, and resolves the lock; waits a little if it is alive. Returns the
     /// transaction if it is alive and cannot commit at or below `caller_start_ts` any more.
     pub async fn resolve(&mut self, lock: &LockInfo, caller_start_ts: u64) -> Option<u64> {
         let current_ts = self.timestamp().await?;
@@ -343,11 +346,11 @@ impl Percolator {
             keys: vec![lock.key.clone()],
             ..Default::default()
         };
-        let _ = self.router.ask(Ask::ResolveLock(request), PATIENCE).await;
+        let _ = self.router.ask(Ask::ResolveLock(request), CALL_TIMEOUT).await;
         None
     }
 
-    /// The commit timestamp (0: rolled back) of a decided transaction, or whether one that lives was pushed.
+    /// The commit timestamp (0: rolled back) of a decided transaction, or whether a live one was pushed.
     async fn check_status(&mut self, lock: &LockInfo, caller_start_ts: u64, current_ts: u64) -> Result<u64, bool> {
         let request = kvrpcpb::CheckTxnStatusRequest {
             primary_key: lock.primary_lock.clone(),
@@ -357,10 +360,10 @@ impl Percolator {
             rollback_if_not_exist: true,
             ..Default::default()
         };
-        let Asked::Told(told) = self.router.ask(Ask::CheckTxnStatus(request), PATIENCE).await else {
+        let CallOutcome::Answered(response) = self.router.ask(Ask::CheckTxnStatus(request), CALL_TIMEOUT).await else {
             return Err(false);
         };
-        let Told::CheckTxnStatus(status) = *told else { return Err(false) };
+        let Response::CheckTxnStatus(status) = *response else { return Err(false) };
         if status.error.is_some() {
             return Err(false);
         }
@@ -370,13 +373,15 @@ impl Percolator {
         Ok(status.commit_version)
     }
 
-    /// The commit timestamp (0: rolled back) of a transaction whose time is over.
+    /// The commit timestamp (0: rolled back) of a transaction whose time to live has ended.
     async fn clean_up(&mut self, lock: &LockInfo, current_ts: u64) -> Option<u64> {
         let (key, start_version) = (lock.primary_lock.clone(), lock.lock_version);
         let request = kvrpcpb::CleanupRequest { key, start_version, current_ts, ..Default::default() };
-        let Asked::Told(told) = self.router.ask(Ask::Cleanup(request), PATIENCE).await else { return None };
-        match *told {
-            Told::Cleanup(answer) if answer.error.is_none() => Some(answer.commit_version),
+        let CallOutcome::Answered(response) = self.router.ask(Ask::Cleanup(request), CALL_TIMEOUT).await else {
+            return None;
+        };
+        match *response {
+            Response::Cleanup(answer) if answer.error.is_none() => Some(answer.commit_version),
             _ => None,
         }
     }

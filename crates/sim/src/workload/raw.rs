@@ -1,12 +1,12 @@
 //! Raw operations on few keys by several clients: single keys, batches, scans both ways, range deletes. Every written
 //! value is unique.
 //!
-//! An operation on many keys is recorded as one on each of them with the same interval: each takes effect at some moment
-//! of it. That a batch is one moment for all its keys is seen on *groups* of keys that are only ever written together:
-//! whoever reads a group at once must find the same value in all of it.
+//! An operation on many keys is recorded as one on each of them with the same interval: each takes effect at some
+//! moment of it. That a batch takes effect at one moment for all its keys is checked with *groups* of keys that are
+//! only written together: a read of a whole group must find the same value in all of it.
 
-use super::{Asked, Records, Router};
-use crate::cluster::wire::{Ask, TAIL_RAW, Told, raw_region};
+use super::{CallOutcome, Records, Router};
+use crate::cluster::wire::{Ask, Response, TAIL_RAW, raw_region};
 use crate::history::{Answer, Operation, OperationId, Outcome};
 use bytes::Bytes;
 use kontiki_env::rng::Rng;
@@ -16,26 +16,26 @@ use std::time::Duration;
 
 /// Keys of a group that is only written as a whole.
 const GROUP_KEYS: u64 = 3;
-/// How long a client tries.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a client tries an operation.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How raw clients behave.
 #[derive(Clone, Debug)]
 pub struct RawKnobs {
     /// Keys in use at a time: few, so that operations on one key overlap.
     pub keys: u64,
-    /// A set of keys is given up for the next after so much time: the search of the checker is exponential in what
-    /// happens to one key.
+    /// A set of keys is replaced by the next after this time: the search of the checker is exponential in the number of
+    /// operations on one key.
     pub rotate: Duration,
-    /// Of a hundred operations, gets.
+    /// Percentage of gets.
     pub gets_percent: u64,
-    /// Of a hundred operations, deletes; only on the odd keys, so that the others can be checked without a search.
+    /// Percentage of deletes; only on the odd keys, so that the others can be checked without a search.
     pub deletes_percent: u64,
-    /// Of a hundred operations, those on many keys.
+    /// Percentage of operations on many keys.
     pub many_percent: u64,
-    /// Every so many-th key is in the last region; 0: none.
+    /// Every n-th key is in the last region; 0: none.
     pub tail_one_in: u64,
-    /// Longest pause between two operations, milliseconds.
+    /// Longest wait between two operations, milliseconds.
     pub pause_ms_max: u64,
     /// Longest value, bytes.
     pub value_bytes_max: u64,
@@ -73,7 +73,7 @@ pub fn raw_get(key: Bytes) -> Ask {
     Ask::RawGet(RawGetRequest { key, ..Default::default() })
 }
 
-/// One client: operations until it is told to stop.
+/// One client: operations until it is stopped.
 pub async fn raw_client(router: Router, knobs: RawKnobs, records: Records, rng: Rng) {
     let mut client = Client { router, knobs, records, rng, count: 0 };
     let executor = client.router.caller().executor().clone();
@@ -116,15 +116,15 @@ impl Client {
         self.records.history.borrow_mut().complete(id, outcome, now);
     }
 
-    /// Asks; an answer counts as such.
-    async fn ask(&mut self, ask: Ask) -> Result<Told, Outcome> {
-        match self.router.ask(ask, PATIENCE).await {
-            Asked::Told(told) => {
+    /// Sends a request; counts its answer.
+    async fn ask(&mut self, ask: Ask) -> Result<Response, Outcome> {
+        match self.router.ask(ask, CALL_TIMEOUT).await {
+            CallOutcome::Answered(response) => {
                 self.records.answered.set(self.records.answered.get() + 1);
-                Ok(*told)
+                Ok(*response)
             }
-            Asked::Failed => Err(Outcome::Failed),
-            Asked::Unknown => Err(Outcome::Unknown),
+            CallOutcome::Failed => Err(Outcome::Failed),
+            CallOutcome::Unknown => Err(Outcome::Unknown),
         }
     }
 
@@ -145,9 +145,9 @@ impl Client {
         let id = self.invoke(key, operation);
         let outcome = self.ask(ask).await.map_or_else(
             |outcome| outcome,
-            |told| {
-                Outcome::Ok(match told {
-                    Told::RawGet(answer) => Answer::Value((!answer.not_found).then_some(answer.value)),
+            |response| {
+                Outcome::Ok(match response {
+                    Response::RawGet(answer) => Answer::Value((!answer.not_found).then_some(answer.value)),
                     _ => Answer::Done,
                 })
             },
@@ -168,7 +168,7 @@ impl Client {
         }
     }
 
-    /// Some keys of one region, ascending; those with an odd number only, if so asked.
+    /// Some keys of one region, ascending; on request only those with an odd number.
     fn some_keys(&mut self, period: u128, odd: bool) -> Vec<Bytes> {
         let mut keys = BTreeSet::new();
         for _ in 0..2 + self.rng.below(3) {
@@ -183,9 +183,9 @@ impl Client {
     /// A read of keys at once; returns what was found.
     async fn read(&mut self, keys: Vec<Bytes>, ask: Ask) -> Option<BTreeMap<Bytes, Bytes>> {
         let ids: Vec<_> = keys.iter().map(|key| self.invoke(key.clone(), Operation::Get)).collect();
-        let found = self.ask(ask).await.map(|told| match told {
-            Told::RawBatchGet(answer) => answer.pairs,
-            Told::RawScan(answer) => answer.kvs,
+        let found = self.ask(ask).await.map(|response| match response {
+            Response::RawBatchGet(answer) => answer.pairs,
+            Response::RawScan(answer) => answer.kvs,
             _ => Vec::new(),
         });
         let found = found.map(|pairs| pairs.into_iter().map(|pair| (pair.key, pair.value)).collect::<BTreeMap<_, _>>());
@@ -214,7 +214,7 @@ impl Client {
         self.read(keys, Ask::RawBatchGet(request)).await;
     }
 
-    /// Scans all keys of the period in one region. Every key that exists must come, in order.
+    /// Scans all keys of the period in one region. Every key that exists must be returned, in order.
     async fn scan(&mut self, period: u128, reverse: bool) {
         let all: BTreeSet<Bytes> = (0..self.knobs.keys).map(|number| self.knobs.key(period, number)).collect();
         let number = self.rng.below(self.knobs.keys);

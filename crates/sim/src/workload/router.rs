@@ -1,6 +1,7 @@
-//! A tiny routing client: finds the leader, tries again what certainly did not happen, reports what may have.
+//! A minimal routing client: finds the leader, retries requests that certainly had no effect, and reports those that
+//! may have had one.
 
-use crate::cluster::wire::{Answer, Ask, Told};
+use crate::cluster::wire::{Answer, Ask, Response};
 use crate::world::{CallError, Caller, NodeId};
 use kontiki_env::rng::Rng;
 use kontiki_raftstore::RegionId;
@@ -10,31 +11,31 @@ use std::time::Duration;
 
 /// How long one request waits for its answer.
 const CALL_TIMEOUT: Duration = Duration::from_millis(1_000);
-/// How long a pinned client waits: it does not want to miss the moment at which its node answers again.
+/// How long a pinned client waits: it must not miss the moment at which its node answers again.
 const PINNED_TIMEOUT: Duration = Duration::from_millis(300);
-/// Longest pause between two tries.
+/// Longest backoff between two tries.
 const BACKOFF_MS_MAX: u64 = 100;
-/// How long a hasty client waits for an answer, and pauses at most.
+/// How long a hasty client waits for an answer, and its longest backoff.
 const HASTY_TIMEOUT: Duration = Duration::from_millis(60);
 const HASTY_BACKOFF_MS_MAX: u64 = 8;
 
-/// How an ask ended.
+/// The outcome of a call.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Asked {
+pub enum CallOutcome {
     /// With an answer.
-    Told(Box<Told>),
-    /// There is no more time, and nothing was done (or it may be asked again some other day).
+    Answered(Box<Response>),
+    /// The time is used up, and the call had no effect (or may be repeated).
     Failed,
-    /// It may have been done.
+    /// It may have taken effect.
     Unknown,
 }
 
-/// One client's way to the cluster.
+/// One client's router to the cluster.
 pub struct Router {
     caller: Caller,
     nodes: Vec<NodeId>,
     rng: Rng,
-    /// Who leads a region, as far as this client knows; it begins with a guess.
+    /// The leader of each region, as far as this client knows; it begins with a guess.
     guesses: BTreeMap<RegionId, NodeId>,
     is_pinned: bool,
     call_timeout: Duration,
@@ -42,7 +43,7 @@ pub struct Router {
 }
 
 impl Router {
-    /// A client that knows nothing yet.
+    /// A client with an empty cache.
     pub fn new(caller: Caller, nodes: Vec<NodeId>, rng: Rng) -> Router {
         assert!(!nodes.is_empty(), "a cluster has nodes");
         Router {
@@ -56,13 +57,14 @@ impl Router {
         }
     }
 
-    /// A client that asks `node` only, and once: whoever follows the leader never meets a deposed one.
+    /// A client that asks `node` only, and once: a client that follows the leader never asks a deposed one.
     pub fn pinned(caller: Caller, node: NodeId, rng: Rng) -> Router {
         let router = Router::new(caller, vec![node], rng);
         Router { is_pinned: true, call_timeout: PINNED_TIMEOUT, ..router }
     }
 
-    /// A client that gives up soon: where leaders change many times a second, others would stand still meanwhile.
+    /// A client that gives up soon: where leaders change many times per second, clients with longer timeouts would make
+    /// no progress.
     pub fn hasty(self) -> Router {
         Router { call_timeout: HASTY_TIMEOUT, backoff_ms_max: HASTY_BACKOFF_MS_MAX, ..self }
     }
@@ -72,28 +74,28 @@ impl Router {
         &self.caller
     }
 
-    /// Asks until there is an answer, for `patience` at most. What may not be done twice is not asked again once it may
-    /// have been done.
-    pub async fn ask(&mut self, mut ask: Ask, patience: Duration) -> Asked {
+    /// Asks until there is an answer, for `timeout` at most. A request that must not be executed twice is not repeated
+    /// once it may have been executed.
+    pub async fn ask(&mut self, mut ask: Ask, timeout: Duration) -> CallOutcome {
         let executor = self.caller.executor().clone();
-        let deadline = executor.now() + patience;
+        let deadline = executor.now() + timeout;
         let region = ask.region();
         loop {
             let node = self.guess(region);
             ask.address(region, node);
             let answer = self.caller.call(node, ask.clone().into_bytes(), self.call_timeout).await;
-            let told = answer.map(|bytes| Answer::decode(bytes).expect("nodes' answers decode").told);
-            let may_be_done = match told {
+            let response = answer.map(|bytes| Answer::decode(bytes).expect("nodes' answers decode").response);
+            let may_be_done = match response {
                 Err(CallError::Refused) => {
                     self.turn(region, 0);
                     false
                 }
-                Ok(Some(told)) => match (told.region_error(), told.doubt()) {
-                    (None, None) => return Asked::Told(Box::new(told)),
+                Ok(Some(response)) => match (response.region_error(), response.doubt()) {
+                    (None, None) => return CallOutcome::Answered(Box::new(response)),
                     (Some(error), _) => {
                         let leader = error.not_leader.as_ref().and_then(|error| error.leader.as_ref());
                         self.turn(region, leader.map_or(0, |peer| peer.store_id));
-                        // Also said of a write whose outcome is unknown.
+                        // Also returned for a write whose outcome is unknown.
                         error.stale_command.is_some()
                     }
                     (None, Some(_)) => true,
@@ -102,10 +104,10 @@ impl Router {
             };
             if may_be_done && !ask.may_repeat() {
                 self.turn(region, 0);
-                return Asked::Unknown;
+                return CallOutcome::Unknown;
             }
             if self.is_pinned || executor.now() >= deadline {
-                return Asked::Failed;
+                return CallOutcome::Failed;
             }
             if may_be_done {
                 self.turn(region, 0);
@@ -120,7 +122,7 @@ impl Router {
         *guesses.entry(region).or_insert_with(|| *rng.pick(nodes).expect("a cluster has nodes"))
     }
 
-    /// Where to ask next: at `leader`, or at any node.
+    /// Sets the next node: `leader`, or any node.
     fn turn(&mut self, region: RegionId, leader: NodeId) {
         let next = match leader {
             0 => *self.rng.pick(&self.nodes).expect("a cluster has nodes"),

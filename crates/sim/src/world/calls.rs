@@ -22,7 +22,7 @@ pub enum CallError {
     TimedOut,
 }
 
-/// What travels between a client and a node.
+/// A packet between a client and a node.
 #[derive(Clone, Debug)]
 pub(super) enum Parcel {
     Request(Bytes),
@@ -68,7 +68,7 @@ impl Calls {
     }
 }
 
-/// A client's line to the nodes. Cheap to clone.
+/// A client's connection to the nodes. Cheap to clone.
 #[derive(Clone)]
 pub struct Caller {
     pub(super) client: u64,
@@ -127,7 +127,7 @@ impl Drop for Call {
     }
 }
 
-/// The way back to a client. Dropping it without an answer (as a crash does) breaks the connection.
+/// The reply channel to a client. Dropping it without an answer (as a crash does) breaks the connection.
 pub struct Reply {
     pub(super) call: u64,
     pub(super) client: u64,
@@ -137,7 +137,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Who asked.
+    /// The client.
     pub fn client(&self) -> u64 {
         self.client
     }

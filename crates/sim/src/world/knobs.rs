@@ -1,5 +1,5 @@
-//! How hostile a world is: drawn from the seed, swarm style. Most worlds lack most faults, so that each fault also
-//! meets worlds in which nothing else slows things down enough to hide its effects.
+//! The faults and delays of a world, drawn from the seed (swarm testing). Most worlds lack most faults, so that each
+//! fault also occurs in worlds in which no other fault hides its effects.
 
 use kontiki_env::rng::Rng;
 use std::ops::Range;
@@ -10,19 +10,19 @@ use std::time::Duration;
 pub struct NetworkKnobs {
     /// Latency of an ordinary packet, microseconds.
     pub latency_us: Range<u64>,
-    /// Of a million packets, how many straggle.
+    /// Stragglers per million packets.
     pub stragglers_ppm: u64,
     /// How late a straggler is at most, microseconds.
     pub straggle_us_max: u64,
-    /// Of a million packets, how many are lost.
+    /// Lost packets per million.
     pub loss_ppm: u64,
-    /// Of a million packets between nodes, how many arrive twice.
+    /// Packets between nodes that arrive twice, per million.
     pub duplicates_ppm: u64,
     /// Whether packets of a link arrive in order, as over one connection.
     pub is_ordered: bool,
 }
 
-/// What the nemesis may do.
+/// The faults that the nemesis can inject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
     /// Cut the nodes into two parts, for a while.
@@ -37,30 +37,30 @@ pub enum Fault {
     CrashInOperation,
     /// The process is killed and started again.
     Kill,
-    /// The process stands still for a while.
+    /// The process is paused for a while.
     Pause,
     /// A clock runs at another rate.
     Drift,
     /// A wall clock jumps.
     WallJump,
-    /// The network becomes another one.
+    /// The network's parameters change.
     Weather,
-    /// A disk has no room left, for a while.
+    /// A disk is full, for a while.
     DiskFull,
-    /// A disk does nothing, for a while: syncs and background work wait.
+    /// A disk stalls, for a while: syncs and background work wait.
     DiskStall,
-    /// A sync fails; whoever notices stops, and starts again later.
+    /// A sync fails; the node that notices it stops, and starts again later.
     SyncError,
-    /// A read of the disk fails, likewise.
+    /// A read of the disk fails, with the same effect.
     ReadError,
-    /// What is committed becomes visible late at one node, for a while.
+    /// Committed entries become visible late at one node, for a while.
     SlowApply,
-    /// A leader is told to hand its leadership over.
+    /// A leader is ordered to transfer its leadership.
     Transfer,
-    /// Two nodes do not hear each other.
+    /// Two nodes cannot communicate.
     Sever,
-    /// A node, rather a leader, loses the others one after the other, and some of them are killed, paused or stalled when
-    /// it loses them.
+    /// A node, preferably a leader, is disconnected from the others one after the other, and some of them are killed,
+    /// paused or stalled at that moment.
     Isolate,
 }
 
@@ -88,37 +88,38 @@ impl Fault {
     ];
 }
 
-/// How hostile a world is.
+/// The parameters of a world.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Knobs {
     /// The network.
     pub network: NetworkKnobs,
-    /// What the nemesis may do; empty: it sleeps.
+    /// The faults of the nemesis; empty: it is off.
     pub faults: Vec<Fault>,
     /// Time between two actions of the nemesis, milliseconds.
     pub fault_interval_ms: Range<u64>,
     /// How long a partition, clog, pause or outage lasts, milliseconds.
     pub fault_length_ms: Range<u64>,
-    /// Of a hundred actions, those that the next one follows after `burst_ms`.
+    /// Percentage of actions that are followed by the next one after `burst_ms`.
     pub burst_percent: u64,
     /// Time to the next action within a burst, milliseconds.
     pub burst_ms: Range<u64>,
-    /// Of a hundred faults of a node, those that strike a leader, if there is one.
+    /// Percentage of node faults that are aimed at a leader, if there is one.
     pub aim_percent: u64,
     /// How long a killed or crashed node is down, milliseconds; absent: as long as other faults last.
     pub outage_ms: Option<Range<u64>>,
-    /// How many nodes may be down at a time. With the disks intact even all of them may.
+    /// Maximum number of nodes that are down at a time. With intact disks this may be all.
     pub down_max: usize,
     /// Clocks run fast or slow by at most this, parts per million. Must stay within the bound that leases assume.
     pub drift_ppm_max: u64,
-    /// A drifting clock drifts as much as it may, or not at all: conditions that are strict by little show then only.
+    /// A clock drifts by the maximum, or not at all: violations of conditions with a small margin are visible only
+    /// then.
     pub is_drift_extreme: bool,
-    /// How long it takes until a node that has something to do does it, microseconds.
+    /// How long it takes until a node with pending work does it, microseconds.
     pub step_us: Range<u64>,
-    /// How long a step takes from its look at the clock to its effects, microseconds: what it does with what arrives
-    /// meanwhile, it does by a time that has passed.
+    /// How long a step takes from reading the clock to its effects, microseconds: messages that arrive meanwhile are
+    /// handled with an outdated time.
     pub stale_us: Range<u64>,
-    /// Of so many steps, one takes the time `stale_us`.
+    /// One in this many steps takes the time `stale_us`.
     pub stale_one_in: u64,
     /// How long a unit of work of the slow jobs takes (see [`super::SimNode::is_slow`]), microseconds.
     pub slow_job_us: Range<u64>,
@@ -128,9 +129,9 @@ pub struct Knobs {
     pub wall_skew_ms_max: u64,
     /// How long one unit of background work takes (such as one group commit with its sync), microseconds.
     pub background_us: Range<u64>,
-    /// Of so many units of background work, one takes the time `background_tail_us`; 0: none.
+    /// One in this many units of background work takes the time `background_tail_us`; 0: none.
     pub background_tail_one_in: u64,
-    /// As long as a unit of background work takes now and then, microseconds.
+    /// How long such a slow unit of background work takes, microseconds.
     pub background_tail_us: Range<u64>,
     /// Ticks: the longest time between two steps of a node, by its own clock.
     pub tick: Duration,

@@ -1,10 +1,10 @@
 //! A world: nodes on simulated machines, a network between them, clients, and a nemesis, in one thread and one
 //! virtual time, all drawn from one seed.
 //!
-//! The world is a heap of events ordered by (virtual time, sequence). One turn ([`World::turn`]): tasks of the
-//! executor run until all wait; what they sent goes to the network, which plans arrivals; nodes that have
-//! something to do get a step planned a little later, their background jobs likewise (so that a sync takes time and
-//! other things happen meanwhile); then time jumps to the next event or sleeper, and that is handled.
+//! The world is a heap of events ordered by (virtual time, sequence). One turn ([`World::turn`]): tasks of the executor
+//! run until all wait; their packets are passed to the network, which plans arrivals; for nodes with pending work a
+//! step is planned a little later, their background jobs likewise (so that a sync takes time and other events happen
+//! meanwhile); then the time jumps to the next event or timer, which is handled.
 //!
 //! Everything that happens is added to the [`Trace`]; equal seeds give equal traces.
 
@@ -48,7 +48,7 @@ enum Event {
     Start { node: NodeId },
     Resume { node: NodeId },
     Join(Vec<Link>),
-    Room { node: NodeId },
+    SpaceFreed { node: NodeId },
     FastApply { node: NodeId },
     Strike { node: NodeId, fault: Fault, length: Duration },
     Cut { links: Vec<Link>, length: Duration },
@@ -78,7 +78,7 @@ enum State {
     Paused,
 }
 
-/// Whom the last turn concerned.
+/// The node or client of the last event.
 #[derive(Clone, Copy, Debug)]
 enum Touched {
     None,
@@ -89,20 +89,20 @@ enum Touched {
 struct Slot<N> {
     node: N,
     state: State,
-    /// Counts starts and crashes: plans made for an earlier life are void.
+    /// Counts starts and crashes: events planned for an earlier process are void.
     life: u64,
     is_step_planned: bool,
-    /// It has looked at its clocks, and does what it does a little later.
+    /// It has read its clocks, and acts a little later.
     is_stepping: bool,
     is_background_planned: bool,
     is_slow_job_planned: bool,
-    /// Its disk does nothing before this time.
+    /// Its disk is stalled until this time.
     stalled_until: Duration,
     /// Faults injected into its disk before its present process started.
     faults_before: u64,
-    /// How far its wall clock is ahead when nothing happens to it.
+    /// How far its wall clock is ahead without a fault.
     wall_skew_ms: i64,
-    /// What came up while it was paused.
+    /// Events that arrived while it was paused.
     held: Vec<Event>,
 }
 
@@ -116,7 +116,7 @@ pub struct World<N> {
     heap: EventHeap<Event>,
     touched: Touched,
     slots: BTreeMap<NodeId, Slot<N>>,
-    /// For when nodes get their turns.
+    /// Random generator of the delays of nodes' steps.
     rng: Rng,
     nemesis_rng: Rng,
     is_nemesis_awake: bool,
@@ -133,7 +133,7 @@ impl<N: SimNode> World<N> {
         let mut slots = BTreeMap::new();
         let mut skews = rng.child("wall skews");
         for (id, node) in nodes {
-            assert!(Group(id) != CLIENTS, "the clients' group is no node's");
+            assert!(Group(id) != CLIENTS, "the clients' group is not a node's group");
             let skew_max = knobs.wall_skew_ms_max;
             let wall_skew_ms = skews.below(2 * skew_max + 1) as i64 - skew_max as i64;
             node.machine().clock.set_wall_offset_ms(wall_skew_ms);
@@ -177,12 +177,12 @@ impl<N: SimNode> World<N> {
         self.time.now()
     }
 
-    /// The executor, for sleeping and for tasks of groups of one's own.
+    /// The executor, for sleeping and for tasks of other groups.
     pub fn executor(&self) -> &Executor {
         &self.executor
     }
 
-    /// A line to the nodes for client number `client`.
+    /// A connection to the nodes for client number `client`.
     pub fn caller(&self, client: u64) -> Caller {
         Caller { client, calls: Rc::clone(&self.calls), executor: self.executor.clone() }
     }
@@ -202,7 +202,7 @@ impl<N: SimNode> World<N> {
         self.slots.get(&id).map(|slot| &slot.node)
     }
 
-    /// A node, to look into or to meddle with between turns.
+    /// A node, for inspection and changes between turns.
     pub fn node_mut(&mut self, id: NodeId) -> Option<&mut N> {
         self.touched = Touched::All;
         self.slots.get_mut(&id).map(|slot| &mut slot.node)
@@ -218,7 +218,7 @@ impl<N: SimNode> World<N> {
         self.slots.get(&id).is_some_and(|slot| slot.state == State::Up)
     }
 
-    /// The network, to cut and join by hand.
+    /// The network, to cut and restore links by hand.
     pub fn network(&mut self) -> &mut Network {
         &mut self.network
     }
@@ -233,17 +233,17 @@ impl<N: SimNode> World<N> {
         self.trace.keep_lines();
     }
 
-    /// Nodes that gave up, or did not start, though no fault explains it: each is a failed test.
+    /// Nodes that stopped, or did not start, although no fault explains it: each is a failed test.
     pub fn failures(&self) -> &[String] {
         &self.failures
     }
 
-    /// Nodes that gave up after a fault of their disk, as they should, and what they said.
+    /// Nodes that stopped after a fault of their disk, as they should, and their reasons.
     pub fn stops(&self) -> &[String] {
         &self.stops
     }
 
-    /// How often the nemesis did what.
+    /// The number of injected faults, by kind.
     pub fn faults(&self) -> &BTreeMap<Fault, u64> {
         &self.faults
     }
@@ -253,7 +253,7 @@ impl<N: SimNode> World<N> {
         &self.knobs
     }
 
-    /// Takes turns until the time is `deadline` or later; false if nothing will ever happen again before that.
+    /// Takes turns until the time is `deadline` or later; false if there are no events before that.
     pub fn run_until(&mut self, deadline: Duration) -> bool {
         while self.now() < deadline {
             if !self.turn() {
@@ -295,8 +295,8 @@ impl<N: SimNode> World<N> {
         }
     }
 
-    /// Lets tasks run, hands what they sent to the network, and plans turns for the node that something happened to, if it
-    /// has something to do now. (What becomes due as time passes is found by its ticks.)
+    /// Lets tasks run, passes their packets to the network, and plans a step of the node of the last event, if it has
+    /// pending work. (Work that becomes due as time passes is found by its ticks.)
     fn settle(&mut self) {
         loop {
             self.executor.run_until_stalled();
@@ -321,7 +321,7 @@ impl<N: SimNode> World<N> {
     fn send_call(&mut self, packet: CallPacket) {
         let (client, node) = (Address::Client(packet.client), Address::Node(packet.node));
         let link = if matches!(packet.parcel, Parcel::Request(_)) { (client, node) } else { (node, client) };
-        // One connection delivers a request at most once: a repeated put would be the test's own bug.
+        // One connection delivers a request at most once: a repeated put would be a bug of the test.
         for at in self.network.arrivals(link, self.time.now(), false) {
             self.heap.push(at, Event::Call(packet.clone()));
         }
@@ -372,8 +372,8 @@ impl<N: SimNode> World<N> {
                 self.trace.add(now, "join", &[links.len() as u64], &[]);
                 links.into_iter().for_each(|(from, to)| self.network.join(from, to));
             }
-            Event::Room { node } => {
-                self.trace.add(now, "room", &[node], &[]);
+            Event::SpaceFreed { node } => {
+                self.trace.add(now, "space freed", &[node], &[]);
                 self.slots[&node].node.machine().fs.set_quota(None);
             }
             Event::FastApply { node } => {
@@ -397,7 +397,7 @@ impl<N: SimNode> World<N> {
         }
     }
 
-    /// Hands an event to a node, as its state allows.
+    /// Passes an event to a node, depending on its state.
     fn at_node(&mut self, id: NodeId, life: Option<u64>, event: Event) {
         let now = self.time.now();
         let Some(slot) = self.slots.get_mut(&id) else { return };
@@ -453,7 +453,7 @@ impl<N: SimNode> World<N> {
         self.crash_if_power_is_off(id);
     }
 
-    /// The node looks at its clocks; what it does by them it does at once or, as a thread may be held up anywhere, later.
+    /// The node reads its clocks; it acts at once or, because a thread may be delayed anywhere, later.
     fn begin_step(&mut self, id: NodeId) {
         let Some(slot) = self.slots.get_mut(&id).filter(|slot| !slot.is_stepping) else { return };
         slot.node.look_at_clocks();
@@ -491,8 +491,8 @@ impl<N: SimNode> World<N> {
         self.crash_if_power_is_off(id);
     }
 
-    /// A process ended itself. With the power off, or after a fault of its disk, that is what it should do; after a fault
-    /// it is started again.
+    /// A process ended itself. This is correct with the power off, or after a fault of its disk; after a fault it is
+    /// started again.
     fn gave_up(&mut self, id: NodeId, error: &str) {
         if self.slots[&id].node.machine().fs.is_off() {
             return;
@@ -528,7 +528,7 @@ impl<N: SimNode> World<N> {
     pub fn crash(&mut self, id: NodeId, mode: CrashMode) {
         let Some(slot) = self.slots.get_mut(&id).filter(|slot| slot.state != State::Down) else { return };
         self.trace.add(self.time.now(), "crash", &[id, mode as u64], &[]);
-        // First the power, so that taking the process apart cannot tidy up its files.
+        // First the power, so that dropping the process cannot clean up its files.
         slot.node.machine().fs.power_off();
         slot.state = State::Down;
         slot.life += 1;
@@ -544,7 +544,7 @@ impl<N: SimNode> World<N> {
         self.heap.push(self.time.now() + delay, Event::Start { node: id });
     }
 
-    /// Stops a node's process, as SIGSTOP does: what comes for it waits.
+    /// Pauses a node's process, as SIGSTOP does: its events wait.
     pub fn pause(&mut self, id: NodeId) {
         let Some(slot) = self.slots.get_mut(&id).filter(|slot| slot.state == State::Up) else { return };
         self.trace.add(self.time.now(), "pause", &[id], &[]);
@@ -552,7 +552,7 @@ impl<N: SimNode> World<N> {
         self.executor.pause(Group(id));
     }
 
-    /// Lets a paused node go on.
+    /// Resumes a paused node.
     pub fn resume(&mut self, id: NodeId) {
         let Some(slot) = self.slots.get_mut(&id).filter(|slot| slot.state == State::Paused) else { return };
         self.trace.add(self.time.now(), "resume", &[id], &[]);

@@ -1,4 +1,4 @@
-//! The nemesis: at random intervals it does one of the things its knobs allow, and plans the end of it.
+//! The nemesis: at random intervals it injects one of the faults that its knobs allow, and plans the end of the fault.
 
 use super::knobs::{Fault, NetworkKnobs};
 use super::network::{Address, Link};
@@ -7,21 +7,22 @@ use super::{Event, Slot, State, World};
 use kontiki_env::fs::{CrashMode, Op};
 use std::time::Duration;
 
-/// Mutating operations within which a power loss strikes: about what a node does in a second.
+/// Number of mutating operations within which a power loss happens: about as many as a node does per second.
 const OPS_UNTIL_POWER_LOSS_MAX: u64 = 300;
-/// How far a wall clock jumps, usually and at the worst.
+/// How far a wall clock jumps, usually and at most.
 const WALL_JUMP_MS: u64 = 5_000;
 const WALL_JUMP_MS_MAX: u64 = 24 * 3_600_000;
 
 impl<N: SimNode> World<N> {
-    /// Wakes the nemesis.
+    /// Switches the nemesis on.
     pub fn start_nemesis(&mut self) {
         self.is_nemesis_awake = true;
         self.plan_nemesis();
     }
 
-    /// Puts the nemesis to sleep and mends everything: the network is whole and calm, clocks are right (but for their
-    /// usual skew), slow jobs are quick, every node runs, and one whose disk had a fault is started anew. What is on the disks stays.
+    /// Switches the nemesis off and ends all faults: the network is whole and without faults, clocks are right (except
+    /// for their usual skew), slow jobs are fast, every node runs, and a node whose disk had a fault is restarted. The
+    /// contents of the disks stay.
     pub fn heal(&mut self) {
         self.is_nemesis_awake = false;
         self.trace.add(self.time.now(), "heal", &[], &[]);
@@ -39,7 +40,7 @@ impl<N: SimNode> World<N> {
             machine.fs.set_quota(None);
             machine.clock.set_drift_ppm(0);
             machine.clock.set_wall_offset_ms(slot.wall_skew_ms);
-            // What waits for a stalled disk goes on; a plan too many does nothing.
+            // Work that waits for a stalled disk continues; a superfluous event does nothing.
             let (now, life) = (self.time.now(), slot.life);
             self.heap.push(now, Event::Background { node: id, life });
             self.heap.push(now, Event::SlowJob { node: id, life });
@@ -51,7 +52,7 @@ impl<N: SimNode> World<N> {
         }
     }
 
-    /// A node's disk does nothing for so long: syncs and background work wait.
+    /// Stalls a node's disk for this time: syncs and background work wait.
     pub fn stall_disk(&mut self, id: NodeId, length: Duration) {
         let until = self.time.now() + length;
         let slot = self.slots.get_mut(&id).expect("nodes stay");
@@ -78,7 +79,7 @@ impl<N: SimNode> World<N> {
         }
     }
 
-    /// Does it; false if the state of the world does not allow it.
+    /// Injects the fault; false if the state of the world does not allow it.
     fn inflict(&mut self, fault: Fault, length: Duration) -> bool {
         match fault {
             Fault::Partition => self.partition(length),
@@ -106,7 +107,7 @@ impl<N: SimNode> World<N> {
         }
     }
 
-    /// A leader, as often as the knobs want one.
+    /// A leader, with the probability of the knobs.
     fn aim(&mut self) -> Option<NodeId> {
         if self.knobs.aim_percent == 0 || !self.nemesis_rng.chance(self.knobs.aim_percent, 100) {
             return None;
@@ -198,7 +199,7 @@ impl<N: SimNode> World<N> {
         self.start_after(id, outage.map_or(length, Duration::from_millis));
     }
 
-    /// Each of the others is lost at a moment of its own, for a time of its own.
+    /// Each of the others is disconnected at a separate moment, for a separate time.
     fn isolate(&mut self, length: Duration) -> bool {
         let Some(lonely) = self.pick_up() else { return false };
         let others: Vec<NodeId> = self.slots.keys().copied().filter(|id| *id != lonely).collect();
@@ -225,7 +226,7 @@ impl<N: SimNode> World<N> {
         Duration::from_micros(self.nemesis_rng.below(length_us))
     }
 
-    /// Does it to this node, if the state of the world allows it.
+    /// Injects the fault at this node, if the state of the world allows it.
     pub(super) fn strike(&mut self, node: NodeId, fault: Fault, length: Duration) {
         if !self.is_nemesis_awake || self.slots[&node].state != State::Up {
             return;
@@ -260,7 +261,7 @@ impl<N: SimNode> World<N> {
         let Some(id) = self.pick_any() else { return false };
         let fs = &self.slots[&id].node.machine().fs;
         fs.set_quota(Some(fs.used_bytes()));
-        self.heap.push(self.time.now() + length, Event::Room { node: id });
+        self.heap.push(self.time.now() + length, Event::SpaceFreed { node: id });
         true
     }
 
@@ -270,7 +271,7 @@ impl<N: SimNode> World<N> {
         true
     }
 
-    /// The next operation of the kind fails, whatever its file: the node will give up, so it counts as one that is down.
+    /// The next operation of the kind fails, on any file: the node will stop, so it counts as one that is down.
     fn fail_disk(&mut self, op: Op) -> bool {
         let Some(id) = self.pick_up().filter(|_| self.may_take_down()) else { return false };
         self.slots[&id].node.machine().fs.fail_next(op, 1, |_| true);

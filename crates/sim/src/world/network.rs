@@ -26,7 +26,7 @@ pub struct Network {
     rng: Rng,
     knobs: NetworkKnobs,
     cut: BTreeSet<Link>,
-    /// What is sent over the link arrives after this time.
+    /// Packets on the link arrive after this time.
     clogged_until: BTreeMap<Link, Duration>,
     /// The latest arrival planned, for links that keep order.
     last_arrival: BTreeMap<Link, Duration>,
@@ -38,7 +38,7 @@ impl Network {
         Network { rng, knobs, cut: BTreeSet::new(), clogged_until: BTreeMap::new(), last_arrival: BTreeMap::new() }
     }
 
-    /// From now on packets are treated so.
+    /// Sets the treatment of packets from now on.
     pub fn set_knobs(&mut self, knobs: NetworkKnobs) {
         self.knobs = knobs;
     }
@@ -48,17 +48,17 @@ impl Network {
         self.cut.insert((from, to));
     }
 
-    /// Joins one direction again.
+    /// Restores one direction.
     pub fn join(&mut self, from: Address, to: Address) {
         self.cut.remove(&(from, to));
     }
 
-    /// Holds back what is sent over a link until `until`.
+    /// Delays packets on a link until `until`.
     pub fn clog(&mut self, from: Address, to: Address, until: Duration) {
         self.clogged_until.insert((from, to), until);
     }
 
-    /// Joins and unclogs everything.
+    /// Restores all links.
     pub fn heal(&mut self) {
         self.cut.clear();
         self.clogged_until.clear();

@@ -1,4 +1,4 @@
-//! What happened, as a running hash: equal seeds must give equal traces, and where they part is a bug's address.
+//! The events of a run as a running hash: equal seeds must give equal traces, and the first difference locates a bug.
 
 use kontiki_env::codec::{hash64, put_slice, put_u64};
 use std::collections::VecDeque;
@@ -26,13 +26,13 @@ impl Trace {
         self.lines = Some(VecDeque::new());
     }
 
-    /// Adds an event: what, to or at whom, and the bytes that matter.
-    pub fn add(&mut self, now: Duration, what: &str, who: &[u64], bytes: &[u8]) {
+    /// Adds an event: its kind, the nodes or clients concerned, and the relevant bytes.
+    pub fn add(&mut self, now: Duration, what: &str, parties: &[u64], bytes: &[u8]) {
         self.scratch.clear();
         put_u64(&mut self.scratch, self.hash);
         put_u64(&mut self.scratch, now.as_nanos() as u64);
         put_slice(&mut self.scratch, what.as_bytes());
-        who.iter().for_each(|id| put_u64(&mut self.scratch, *id));
+        parties.iter().for_each(|id| put_u64(&mut self.scratch, *id));
         put_slice(&mut self.scratch, bytes);
         self.hash = hash64(&self.scratch);
         self.events += 1;
@@ -45,7 +45,7 @@ impl Trace {
             }
             let hash = hash64(bytes) as u32;
             let count = bytes.len();
-            lines.push_back(format!("{:>12.6} {what} {who:?} {count} bytes {hash:08x}", now.as_secs_f64()));
+            lines.push_back(format!("{:>12.6} {what} {parties:?} {count} bytes {hash:08x}", now.as_secs_f64()));
         }
     }
 
@@ -59,8 +59,8 @@ impl Trace {
         self.hash
     }
 
-    /// The first mark at which two runs differ, as a number of events: they parted in the
-    /// [`EVENTS_PER_MARK`] events before it. `None` if they are equal.
+    /// The first mark at which two runs differ, as a number of events: they differ within the [`EVENTS_PER_MARK`]
+    /// events before it. `None` if they are equal.
     pub fn first_difference(&self, other: &Trace) -> Option<u64> {
         let differs = self.marks.iter().zip(&other.marks).position(|(own, others)| own != others);
         match differs {

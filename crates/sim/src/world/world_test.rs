@@ -1,4 +1,4 @@
-//! The world with a toy inside: nodes that each keep a log of puts on their disk and gossip about its length.
+//! The world with toy nodes that each keep a log of puts on their disk and gossip about its length.
 
 use super::{CallError, Fault, Knobs, NodeId, Reply, SimNode, World};
 use crate::check::{durability, linearizability};
@@ -20,7 +20,7 @@ use std::time::Duration;
 const NODES: u64 = 3;
 const LOG: &str = "log";
 
-/// What is wrong with a toy, on purpose.
+/// The planted bugs of a toy node.
 #[derive(Clone, Copy, PartialEq)]
 enum Bug {
     None,
@@ -73,7 +73,7 @@ impl Toy {
         if !fs.exists(Path::new(LOG)) {
             fs.open(Path::new(LOG), OpenMode::CreateNew)?;
         }
-        // Also of a file that is there: an earlier start may have failed between its creation and this.
+        // Also for an existing file: an earlier start may have failed between its creation and this.
         if self.bug != Bug::NoDirectorySync {
             fs.sync_dir(Path::new("/"))?;
         }
@@ -137,7 +137,7 @@ impl SimNode for Toy {
         for (request, reply) in std::mem::take(&mut process.inbox) {
             let answer = process.serve(&request, self.bug).map_err(|error| error.to_string())?;
             let executor = process.executor.clone();
-            // The answer leaves a little later, from a task: if the node dies meanwhile, so does the answer.
+            // The answer is sent a little later, from a task: if the node dies meanwhile, the answer is dropped.
             process.executor.spawn(Group(self.id), async move {
                 executor.sleep(Duration::from_micros(100)).await;
                 reply.send(answer);
@@ -150,7 +150,7 @@ impl SimNode for Toy {
 
 type SharedHistory = Rc<RefCell<History>>;
 
-/// Puts distinct values and gets, on a few keys; each key lives on one node.
+/// Puts distinct values and gets, on a few keys; each key is on one node.
 async fn client(caller: super::Caller, history: SharedHistory, mut rng: Rng, operations: u64) {
     let executor = caller.executor().clone();
     for number in 0..operations {
@@ -188,7 +188,7 @@ struct Run {
     problems: Vec<String>,
 }
 
-/// Safety phase, healing, then a look at what is there.
+/// Safety phase, healing, then a check of the final state.
 fn run(seed: u64, knobs: Knobs, bug: Bug) -> Run {
     let mut world = toy_world(seed, knobs, bug);
     let history = SharedHistory::default();
@@ -218,8 +218,8 @@ fn run(seed: u64, knobs: Knobs, bug: Bug) -> Run {
 fn draw(seed: u64) -> Knobs {
     let mut rng = Rng::new(seed).child("knobs");
     let mut knobs = Knobs::draw(&mut rng, NODES as usize, 100_000);
-    // The toy takes a full disk for a broken one; the real node does not (driver_test.rs, tests/seeds.rs).
-    // After a failed sync it trusts what it reads; the real node does not either (crates/engine, db/tests/faults.rs).
+    // The toy treats a full disk as a broken one; the real node does not (driver_test.rs, tests/seeds.rs). After a
+    // failed sync it trusts what it reads; the real node does not (crates/engine, db/tests/faults.rs).
     knobs.faults.retain(|fault| ![Fault::DiskFull, Fault::SyncError].contains(fault));
     Knobs { fault_interval_ms: 5..50, fault_length_ms: 5..100, ..knobs }
 }

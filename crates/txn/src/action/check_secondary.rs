@@ -23,11 +23,11 @@ pub enum SecondaryStatus {
     Locked(Vec<LockInfo>),
     /// Committed at this timestamp.
     Committed(TimeStamp),
-    /// Rolled back, now or before.
+    /// Rolled back, by this call or before.
     RolledBack,
 }
 
-/// The first key without a (prewritten) lock decides: it is committed, or from now on rolled back.
+/// The first key without a (prewritten) lock decides: it is committed, or is rolled back by this call.
 pub(crate) fn check_secondary_locks(command: &CheckSecondaryLocks, view: &dyn View) -> ActionResult<SecondaryStatus> {
     let reader = MvccReader::new(view);
     let mut batch = WriteBatch::new();
@@ -44,7 +44,7 @@ pub(crate) fn check_secondary_locks(command: &CheckSecondaryLocks, view: &dyn Vi
             }
         }
     }
-    assert_eq!(locks.len(), command.keys.len(), "each key gave a lock");
+    assert_eq!(locks.len(), command.keys.len(), "each key has a lock");
     Ok((SecondaryStatus::Locked(locks), batch))
 }
 

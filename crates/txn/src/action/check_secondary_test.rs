@@ -15,6 +15,6 @@ fn all_locks_one_commit_or_a_rollback() {
     store.commit(&["b"], 5, 6).unwrap();
     assert_eq!(ask(&mut store, &["a", "b"], 5), SecondaryStatus::Committed(TimeStamp(6)));
     assert_eq!(ask(&mut store, &["c"], 5), SecondaryStatus::RolledBack);
-    assert!(store.prewrite(&prewrite(&[("c", put("1"))], "a", 5)).is_err(), "decided: it cannot come any more");
+    assert!(store.prewrite(&prewrite(&[("c", put("1"))], "a", 5)).is_err(), "decided: the prewrite is refused");
     assert_eq!(ask(&mut store, &["c"], 5), SecondaryStatus::RolledBack);
 }

@@ -1,4 +1,4 @@
-//! CheckTxnStatus: ask a primary key what became of its transaction, and decide it if its client is gone.
+//! CheckTxnStatus: ask a primary key for the outcome of its transaction, and decide it if its client has stopped.
 
 use super::{ActionResult, own_lock, put_rollback, rollback_lock};
 use crate::error::ActionFailure;
@@ -9,18 +9,19 @@ use crate::{KeyError, Lock, LockInfo, LockKind, TimeStamp};
 use bytes::Bytes;
 use kontiki_engine::{View, WriteBatch};
 
-/// Asks for a transaction's fate at its primary key.
+/// Asks for a transaction's outcome at its primary key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckTxnStatus {
     /// The primary's user key.
     pub primary: Bytes,
     /// The transaction asked about.
     pub start_ts: TimeStamp,
-    /// Start timestamp of who asks: commits at or below it are prevented if possible. MAX: a read of the newest.
+    /// Start timestamp of the caller: commits at or below it are prevented if possible. MAX: a read of the newest
+    /// version.
     pub caller_start_ts: TimeStamp,
-    /// Now, against which the time to live runs. MAX: expired whatever it says.
+    /// The current time, with which the time to live is compared. MAX: the lock counts as expired.
     pub current_ts: TimeStamp,
-    /// With neither lock nor record: roll it back (else that is an error).
+    /// If there is neither lock nor record: roll it back (otherwise that is an error).
     pub rollback_if_not_exist: bool,
     /// Treat an async-commit lock as an ordinary one.
     pub force_sync_commit: bool,
@@ -35,13 +36,13 @@ pub struct CheckTxnStatus {
 pub enum StatusAction {
     /// Nothing.
     None,
-    /// Its time to live was over: rolled back.
+    /// Its time to live had ended: rolled back.
     TtlExpireRollback,
     /// It was unknown: a rollback record now keeps it from prewriting.
     LockNotExistRollback,
     /// It cannot commit at or below the caller's start timestamp any more.
     MinCommitTsPushed,
-    /// Its pessimistic lock was over: dropped.
+    /// Its pessimistic lock had expired: dropped.
     TtlExpirePessimisticRollback,
     /// It was unknown, and a pessimistic lock needs no record.
     LockNotExistDoNothing,

@@ -79,7 +79,7 @@ fn a_reader_pushes_the_minimum_and_the_commit_must_obey() {
         error_of(store.commit(&["p"], ts(10).0, ts(20).0)),
         KeyError::CommitTsExpired { min_commit_ts, .. } if min_commit_ts == ts(20).next()
     ));
-    assert_eq!(store.get_at("p", ts(20).0).unwrap(), None, "the pushed lock no longer stops the reader");
+    assert_eq!(store.get_at("p", ts(20).0).unwrap(), None, "the pushed lock no longer blocks the reader");
     let later = store.run(|view| check_txn_status(&ask(ts(30), ts(40)), view)).unwrap();
     assert_eq!(later.lock.unwrap().min_commit_ts, ts(40), "up to now, so that the next reader need not push");
     let earlier = store.run(|view| check_txn_status(&ask(ts(25), ts(41)), view)).unwrap();

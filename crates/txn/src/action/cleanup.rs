@@ -7,19 +7,19 @@ use crate::{KeyError, TimeStamp};
 use bytes::Bytes;
 use kontiki_engine::{View, WriteBatch};
 
-/// Rolls back a transaction on one key if it is over.
+/// Rolls back a transaction on one key if its time to live has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cleanup {
     /// The user key.
     pub key: Bytes,
     /// The transaction.
     pub start_ts: TimeStamp,
-    /// Now; 0 rolls back at once, whatever the time to live.
+    /// The current time; 0 rolls back at once, regardless of the time to live.
     pub current_ts: TimeStamp,
 }
 
-/// Answers the commit timestamp if the transaction is committed on the key, 0 if it is rolled back (now or before).
-/// A live lock is an error.
+/// Returns the commit timestamp if the transaction is committed on the key, 0 if it is rolled back (by this call or
+/// before). A live lock is an error.
 pub(crate) fn cleanup(command: &Cleanup, view: &dyn View) -> ActionResult<TimeStamp> {
     let reader = MvccReader::new(view);
     if let Some(lock) = own_lock(&reader, &command.key, command.start_ts)?
@@ -30,7 +30,7 @@ pub(crate) fn cleanup(command: &Cleanup, view: &dyn View) -> ActionResult<TimeSt
     }
     let mut batch = WriteBatch::new();
     let committed = rollback_key(&mut batch, &reader, &command.key, command.start_ts)?;
-    assert!(committed.is_none() || batch.is_empty(), "a commit is not touched");
+    assert!(committed.is_none() || batch.is_empty(), "a commit is not changed");
     Ok((committed.unwrap_or(TimeStamp::ZERO), batch))
 }
 

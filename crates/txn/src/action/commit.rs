@@ -17,7 +17,7 @@ pub struct Commit {
     pub commit_ts: TimeStamp,
 }
 
-/// Commits all keys or none; answers the commit timestamp. Repeating it succeeds and changes nothing.
+/// Commits all keys or none; returns the commit timestamp. Repeating it succeeds and changes nothing.
 pub(crate) fn commit(command: &Commit, view: &dyn View) -> ActionResult<TimeStamp> {
     let &Commit { start_ts, commit_ts, .. } = command;
     if commit_ts <= start_ts || commit_ts.is_max() {
@@ -38,7 +38,7 @@ pub(crate) fn commit(command: &Commit, view: &dyn View) -> ActionResult<TimeStam
             },
         }
     }
-    assert!(batch.len() <= 2 * command.keys.len(), "a record comes and a lock goes, for each key");
+    assert!(batch.len() <= 2 * command.keys.len(), "one record put and one lock deleted per key");
     Ok((commit_ts, batch))
 }
 

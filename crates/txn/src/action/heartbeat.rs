@@ -1,4 +1,4 @@
-//! TxnHeartBeat: a living client asks for more time.
+//! TxnHeartBeat: a live client prolongs its transaction.
 
 use super::{ActionResult, own_lock};
 use crate::keys::{TXN_LOCK, lock_key};
@@ -14,11 +14,11 @@ pub struct TxnHeartBeat {
     pub primary: Bytes,
     /// The transaction.
     pub start_ts: TimeStamp,
-    /// The wanted time to live in milliseconds since the start timestamp; a shorter one than the present is ignored.
+    /// The wanted time to live in milliseconds since the start timestamp; one shorter than the present is ignored.
     pub advise_ttl_ms: u64,
 }
 
-/// Answers the time to live that the lock has now.
+/// Returns the time to live that the lock has afterwards.
 pub(crate) fn txn_heart_beat(command: &TxnHeartBeat, view: &dyn View) -> ActionResult<u64> {
     let reader = MvccReader::new(view);
     let mut batch = WriteBatch::new();

@@ -1,7 +1,8 @@
-//! The verbs of the protocol, one a file. Each is a pure function of a command and a view: it answers, and says what
-//! to write. Whoever calls it holds the latches of the command's keys, so nothing changes between view and write.
+//! The actions of the protocol, one per file. Each is a pure function of a command and a view, and returns an answer
+//! and the batch to write. The caller holds the latches of the command's keys, so nothing changes between view and
+//! write.
 //!
-//! Two rules hold for every action: a lock goes away in the same batch that writes its commit or rollback record, and
+//! Two rules hold for every action: a lock is deleted in the same batch that writes its commit or rollback record, and
 //! an action that fails writes nothing.
 
 mod check_secondary;
@@ -76,7 +77,7 @@ fn commit_lock(
     };
     let write = Write { kind, start_ts: lock.start_ts, short_value: lock.short_value, overlapped_rollback };
     assert!(write.start_ts < commit_ts, "a commit is later than its start");
-    assert_ne!(write.kind, WriteKind::Rollback, "a lock commits to what it promised");
+    assert_ne!(write.kind, WriteKind::Rollback, "a lock becomes a record of its kind");
     batch.put(TXN_WRITE, &write_key(key, commit_ts), &write.encode());
     batch.delete(TXN_LOCK, &lock_key(key));
     Ok(())
@@ -122,5 +123,5 @@ fn own_lock(reader: &MvccReader<'_>, key: &[u8], start_ts: TimeStamp) -> Result<
 }
 
 #[cfg(test)]
-#[path = "predecessor_test.rs"]
-mod predecessor_tests;
+#[path = "earlier_defects_test.rs"]
+mod earlier_defects_tests;

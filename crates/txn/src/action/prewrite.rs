@@ -25,7 +25,7 @@ pub enum MutationOp {
     CheckNotExists,
 }
 
-/// What the client believes of a key.
+/// The state that the client expects of a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Assertion {
     /// Nothing.
@@ -43,7 +43,7 @@ pub enum AssertionLevel {
     /// None.
     #[default]
     Off,
-    /// Those that cost no extra read. An optimistic prewrite reads the newest version anyway, so: all.
+    /// Those that cost no extra read. An optimistic prewrite reads the newest version anyway, so these are all.
     Fast,
     /// All.
     Strict,
@@ -56,7 +56,7 @@ pub struct Mutation {
     pub key: Bytes,
     /// What happens to it.
     pub op: MutationOp,
-    /// What the client believes of it.
+    /// The state that the client expects of it.
     pub assertion: Assertion,
 }
 
@@ -65,7 +65,7 @@ pub struct Mutation {
 pub struct Prewrite {
     /// The keys, each once.
     pub mutations: Vec<Mutation>,
-    /// The key that decides the fate, in this or another region.
+    /// The primary: the key that decides the outcome, in this or another region.
     pub primary: Bytes,
     /// The transaction.
     pub start_ts: TimeStamp,
@@ -73,29 +73,29 @@ pub struct Prewrite {
     pub ttl_ms: u64,
     /// How many keys it writes in all; a hint.
     pub txn_size: u64,
-    /// Least commit timestamp; 0 forbids readers to push it.
+    /// Minimum commit timestamp; 0 forbids readers to push it.
     pub min_commit_ts: TimeStamp,
     /// Not 0: a pessimistic transaction, which is refused.
     pub for_update_ts: TimeStamp,
     /// Which assertions are checked.
     pub assertion_level: AssertionLevel,
-    /// Async commit is wanted. Declined: the locks are ordinary ones, and the answer says so.
+    /// Async commit is requested. It is declined: the locks are ordinary ones, and the answer says so.
     pub use_async_commit: bool,
-    /// One-phase commit is wanted. Declined likewise.
+    /// One-phase commit is requested. It is declined as well.
     pub try_one_pc: bool,
 }
 
 /// The answer of a successful prewrite.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Prewritten {
-    /// Not 0: prewritten for async commit, with this least commit timestamp.
+    /// Not 0: prewritten for async commit, with this minimum commit timestamp.
     pub min_commit_ts: TimeStamp,
     /// Not 0: committed in one phase at this timestamp.
     pub one_pc_commit_ts: TimeStamp,
 }
 
-/// Locks all keys or none. Locks of others are collected and reported together; any other error stands alone.
-/// Repeating a prewrite that succeeded succeeds and changes nothing.
+/// Locks all keys or none. Locks of others are collected and reported together; any other error is reported alone.
+/// Repeating a successful prewrite succeeds and changes nothing.
 pub(crate) fn prewrite(command: &Prewrite, view: &dyn View) -> ActionResult<Prewritten> {
     check_command(command)?;
     let reader = MvccReader::new(view);
@@ -113,10 +113,10 @@ pub(crate) fn prewrite(command: &Prewrite, view: &dyn View) -> ActionResult<Prew
     if !locked.is_empty() {
         return Err(Failure::Keys(locked));
     }
-    // Each key writes its lock, and perhaps a long value; nothing is ever taken away.
+    // Each key writes its lock, and perhaps a long value; nothing is deleted.
     assert!(batch.len() <= 2 * command.mutations.len(), "no key writes more");
     debug_assert!(batch.ops().all(|op| matches!(op, BatchOp::Put { family, .. } if family != TXN_WRITE)));
-    // Async and one-phase commit are declined: both timestamps stay 0, and clients go on in two phases.
+    // Async and one-phase commit are declined: both timestamps stay 0, and clients continue in two phases.
     Ok((Prewritten::default(), batch))
 }
 
@@ -149,7 +149,7 @@ fn prewrite_key(
     }
     match reader.record_of(key, command.start_ts)? {
         TxnRecord::None { .. } => {}
-        // A late repetition: the lock came and went. Locking again would give the key a second fate.
+        // A late repetition: the key was already locked and decided. Locking again would permit a second outcome.
         TxnRecord::Committed { .. } => return Ok(()),
         TxnRecord::RolledBack if planted::is_set(Bug::PrewriteAfterRollback) => {}
         TxnRecord::RolledBack => {

@@ -16,8 +16,8 @@ pub struct ResolveLock {
     pub keys: Vec<Bytes>,
 }
 
-/// Resolves the locks that the transactions hold on `keys`. A key that none of them locks is passed over: somebody
-/// else resolved it.
+/// Resolves the locks that the transactions hold on `keys`. A key that none of them locks is skipped: another client
+/// has resolved it.
 pub(crate) fn resolve_keys(txns: &BTreeMap<TimeStamp, TimeStamp>, keys: &[Bytes], view: &dyn View) -> ActionResult<()> {
     for (start_ts, commit_ts) in txns {
         if !commit_ts.is_zero() && (commit_ts <= start_ts || commit_ts.is_max()) {
@@ -37,7 +37,7 @@ pub(crate) fn resolve_keys(txns: &BTreeMap<TimeStamp, TimeStamp>, keys: &[Bytes]
             Some(commit_ts) => commit_lock(&mut batch, &reader, key, lock, *commit_ts)?,
         }
     }
-    assert!(batch.len() <= 3 * keys.len(), "a record comes, a lock and a value go, for each key");
+    assert!(batch.len() <= 3 * keys.len(), "one record put, one lock and one value deleted per key");
     Ok(((), batch))
 }
 

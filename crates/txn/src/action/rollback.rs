@@ -1,4 +1,4 @@
-//! Rollback: remove locks, and make sure the transaction can never come back.
+//! Rollback: remove locks, and make sure that the transaction can never prewrite these keys again.
 
 use super::{ActionResult, own_lock, put_rollback, rollback_lock};
 use crate::error::ActionFailure;
@@ -27,11 +27,11 @@ pub(crate) fn batch_rollback(command: &BatchRollback, view: &dyn View) -> Action
             return Err(KeyError::AlreadyCommitted { start_ts, commit_ts, key: key.clone() }.into());
         }
     }
-    assert!(batch.len() <= 3 * command.keys.len(), "a record comes, a lock and a value go, for each key");
+    assert!(batch.len() <= 3 * command.keys.len(), "one record put, one lock and one value deleted per key");
     Ok(((), batch))
 }
 
-/// Rolls back one key, unless it is committed: then answers when, and adds nothing to the batch.
+/// Rolls back one key, unless it is committed: then returns the commit timestamp, and adds nothing to the batch.
 pub(super) fn rollback_key(
     batch: &mut WriteBatch,
     reader: &MvccReader<'_>,
@@ -45,7 +45,7 @@ pub(super) fn rollback_key(
     match reader.record_of(key, start_ts)? {
         TxnRecord::Committed { commit_ts } => return Ok(Some(commit_ts)),
         TxnRecord::RolledBack => {}
-        // The prewrite may still be on its way: the record will stop it.
+        // The prewrite may still be in flight: the record will refuse it.
         TxnRecord::None { .. } if planted::is_set(Bug::RollBackWithoutRecord) => {}
         TxnRecord::None { overlapped } => put_rollback(batch, key, start_ts, overlapped),
     }

@@ -1,9 +1,9 @@
 //! The committed state of a view on which no transaction runs any more, such as the directory of a stopped node.
 //!
-//! A lock that is left there belongs to a transaction that was under way. Its primary decides: if the view holds the
-//! primary's commit record, the transaction is committed, and the value behind the lock counts. Otherwise it counts as
-//! not committed, also if the primary belongs to a region of which the view holds nothing. So a transaction whose
-//! primary is here is seen whole or not at all.
+//! A lock in it belongs to a transaction that was in progress. Its primary decides: if the view contains the primary's
+//! commit record, the transaction is committed, and the value of the lock is visible. Otherwise the transaction counts
+//! as not committed, also if the primary belongs to a region that the view does not contain. A transaction whose
+//! primary is in the view is therefore seen completely or not at all.
 
 use super::scan::{Scan, Scanner};
 use super::{MvccReader, ReadOptions, TxnRecord, get};
@@ -65,7 +65,7 @@ impl CommittedScan<'_> {
             if let Some(Err(lock)) = &outcome {
                 note_fate(self.view, lock, &mut scanner.options)?;
                 outcome = scanner.outcome(&encoded, &key)?;
-                // No other key of the range need know: what is remembered stays small.
+                // The other keys of the range do not need it: the cache stays small.
                 scanner.options = ReadOptions::at(TimeStamp::MAX);
             }
             scanner.pass(&encoded)?;
@@ -79,7 +79,7 @@ impl CommittedScan<'_> {
     }
 }
 
-/// The lock that a read of one key has met, or what else went wrong.
+/// The lock that blocked a read of one key, or another error.
 fn locked(failure: ActionFailure) -> Result<LockInfo, ActionFailure> {
     match failure {
         Failure::Keys(mut errors) => match errors.pop() {
@@ -93,15 +93,15 @@ fn locked(failure: ActionFailure) -> Result<LockInfo, ActionFailure> {
     }
 }
 
-/// Notes what became of a lock's transaction, so that its lock stops no read.
+/// Records the outcome of a lock's transaction, so that its lock blocks no read.
 fn note_fate(view: &dyn View, lock: &LockInfo, options: &mut ReadOptions) -> Result<(), ActionFailure> {
     let record = MvccReader::new(view).record_of(&lock.primary, lock.start_ts)?;
-    let fates = match record {
+    let outcomes = match record {
         TxnRecord::Committed { .. } => &mut options.committed_locks,
         TxnRecord::None { .. } | TxnRecord::RolledBack => &mut options.resolved_locks,
     };
-    let new = fates.insert(lock.start_ts);
-    assert!(new, "a transaction whose fate is known stops no read");
+    let new = outcomes.insert(lock.start_ts);
+    assert!(new, "a transaction whose outcome is known blocks no read");
     Ok(())
 }
 

@@ -16,7 +16,7 @@ fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
     expected.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
 }
 
-/// Both directions and point reads give the same.
+/// Both directions and point reads return the same.
 fn holds(store: &MapStore, expected: &[(&str, &str)]) {
     assert_eq!(entries(store, "", "", false), pairs(expected));
     let reversed: Vec<_> = pairs(expected).into_iter().rev().collect();

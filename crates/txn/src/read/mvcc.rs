@@ -12,11 +12,11 @@ pub(crate) struct MvccReader<'a> {
     view: &'a dyn View,
 }
 
-/// What became of a transaction on a key.
+/// The outcome of a transaction on a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TxnRecord {
-    /// Nothing is known. If another transaction committed exactly at the asked start timestamp, its record: a
-    /// rollback must be noted there.
+    /// Nothing is known. If another transaction committed exactly at the start timestamp, its record: a rollback must
+    /// be recorded there.
     None { overlapped: Option<Write> },
     /// Committed.
     Committed { commit_ts: TimeStamp },
@@ -61,7 +61,7 @@ impl<'a> MvccReader<'a> {
         Ok(None)
     }
 
-    /// What became of the transaction `start_ts` on the key.
+    /// The outcome of the transaction `start_ts` on the key.
     pub(crate) fn record_of(&self, key: &[u8], start_ts: TimeStamp) -> Result<TxnRecord, ActionFailure> {
         let mut writes = self.writes(key, TimeStamp::MAX, start_ts)?;
         while let Some((commit_ts, write)) = writes.next()? {

@@ -1,11 +1,11 @@
 //! Scans: over versions at a timestamp, and over locks.
 //!
-//! A scan walks the lock family and the write family side by side, one user key at a time, so that each key is
-//! judged once, in order. It is bounded by its range and its limit: fewer pairs than the limit mean "nothing more in
-//! this range" to clients, so an answer that outgrows the bound on its bytes is refused and never cut short.
+//! A scan reads the lock family and the write family in parallel, one user key at a time, so that each key is evaluated
+//! once, in order. It is bounded by its range and its limit: clients take fewer pairs than the limit as "nothing more
+//! in this range", so an answer that exceeds the limit on its bytes is refused and never truncated.
 
 use super::cursor::Cursor;
-use super::snapshot::{LockVerdict, judge, locked_version};
+use super::snapshot::{LockCheck, check_lock, locked_version};
 use super::{Isolation, MvccReader, Pair, ReadOptions, Version};
 use crate::error::ActionFailure;
 use crate::keys::{TXN_LOCK, TXN_WRITE, is_empty, split_lock_key, split_versioned};
@@ -80,7 +80,7 @@ pub(super) struct Scanner<'a> {
     pub(super) options: ReadOptions,
     key_only: bool,
     direction: Direction,
-    /// Absent when locks are not looked at.
+    /// Absent when locks are ignored.
     locks: Option<Cursor>,
     /// Finds the next user key.
     writes: Cursor,
@@ -115,19 +115,19 @@ impl<'a> Scanner<'a> {
         Ok(next.map(<[u8]>::to_vec))
     }
 
-    /// What a reader gets for the key: nothing, a version, or the lock that stops it.
+    /// The result for the key: nothing, a version, or the lock that blocks the read.
     pub(super) fn outcome(
         &mut self,
         encoded: &[u8],
         key: &[u8],
     ) -> Result<Option<Result<Version, LockInfo>>, ActionFailure> {
         if let Some(lock) = self.lock(encoded)? {
-            match judge(&lock, key, &self.options) {
-                LockVerdict::Ignore => {}
-                LockVerdict::Committed => {
+            match check_lock(&lock, key, &self.options) {
+                LockCheck::Ignore => {}
+                LockCheck::Committed => {
                     return Ok(locked_version(&self.reader, key, &lock, self.key_only)?.map(Ok));
                 }
-                LockVerdict::Blocked => return Ok(Some(Err(lock.info(key)))),
+                LockCheck::Blocked => return Ok(Some(Err(lock.info(key)))),
             }
         }
         if self.writes.encoded_key()? != Some(encoded) {

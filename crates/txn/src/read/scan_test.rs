@@ -92,7 +92,7 @@ fn locks_are_listed_by_version_and_limit() {
     assert_eq!(list(6, 0), [""; 0]);
 }
 
-/// Scans must see exactly what point reads see, in both directions, whatever lies in the families.
+/// Scans must see exactly what point reads see, in both directions, for any content of the families.
 #[test]
 fn scans_agree_with_point_reads() {
     let names = ["", "a", "a\0", "aaaaaaaa", "aaaaaaaab", "b", "ba", "c"];

@@ -1,4 +1,4 @@
-//! Snapshot reads: what a reader at a timestamp sees, and which locks stop it.
+//! Snapshot reads: what a read at a timestamp sees, and which locks block it.
 
 use super::MvccReader;
 use crate::error::ActionFailure;
@@ -12,10 +12,10 @@ use std::collections::BTreeSet;
 /// Which committed versions a read may see.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Isolation {
-    /// A snapshot: locks that might commit at or below the timestamp stop the read.
+    /// A snapshot: locks that might commit at or below the timestamp block the read.
     #[default]
     Snapshot,
-    /// Committed versions only, never stopped by locks; two reads may see different states.
+    /// Committed versions only, never blocked by locks; two reads may see different states.
     ReadCommitted,
 }
 
@@ -48,7 +48,7 @@ pub struct Version {
     pub commit_ts: TimeStamp,
 }
 
-/// A key of a batch read or scan: its value, or the lock that stops the read of it.
+/// A key of a batch read or scan: its value, or the lock that blocks the read of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
     /// The user key.
@@ -68,9 +68,9 @@ impl Pair {
     }
 }
 
-/// What a lock means to a read.
+/// The effect of a lock on a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LockVerdict {
+pub(super) enum LockCheck {
     /// Read the committed versions.
     Ignore,
     /// The lock's value is committed and visible.
@@ -79,7 +79,7 @@ pub(super) enum LockVerdict {
     Blocked,
 }
 
-pub(super) fn judge(lock: &Lock, key: &[u8], options: &ReadOptions) -> LockVerdict {
+pub(super) fn check_lock(lock: &Lock, key: &[u8], options: &ReadOptions) -> LockCheck {
     let harmless = options.isolation == Isolation::ReadCommitted
         || planted::is_set(Bug::ReadPastLocks)
         || lock.start_ts > options.ts
@@ -87,18 +87,18 @@ pub(super) fn judge(lock: &Lock, key: &[u8], options: &ReadOptions) -> LockVerdi
         || lock.min_commit_ts > options.ts
         || options.resolved_locks.contains(&lock.start_ts);
     if harmless {
-        return LockVerdict::Ignore;
+        return LockCheck::Ignore;
     }
     debug_assert!(lock.start_ts <= options.ts && matches!(lock.kind, LockKind::Put | LockKind::Delete));
     if options.committed_locks.contains(&lock.start_ts) {
-        return LockVerdict::Committed;
+        return LockCheck::Committed;
     }
-    // A read of the newest version is a transaction of one read: it may come before a two-phase commit whose deciding
-    // lock it has just seen undecided. The other keys' locks may already be decided, so they do block.
+    // A read of the newest version is a transaction of one read: it may be ordered before a two-phase commit whose
+    // primary lock it has just seen undecided. The other keys' locks may already be decided, so they do block the read.
     if options.ts.is_max() && lock.primary == key && !lock.use_async_commit {
-        return LockVerdict::Ignore;
+        return LockCheck::Ignore;
     }
-    LockVerdict::Blocked
+    LockCheck::Blocked
 }
 
 /// The value of a locked key whose transaction is known to be committed.
@@ -121,10 +121,10 @@ pub(crate) fn get(view: &dyn View, key: &[u8], options: &ReadOptions) -> Result<
     if options.isolation == Isolation::Snapshot
         && let Some(lock) = reader.lock(key)?
     {
-        match judge(&lock, key, options) {
-            LockVerdict::Ignore => {}
-            LockVerdict::Committed => return locked_version(&reader, key, &lock, false),
-            LockVerdict::Blocked => return Err(KeyError::Locked(lock.info(key)).into()),
+        match check_lock(&lock, key, options) {
+            LockCheck::Ignore => {}
+            LockCheck::Committed => return locked_version(&reader, key, &lock, false),
+            LockCheck::Blocked => return Err(KeyError::Locked(lock.info(key)).into()),
         }
     }
     match reader.newest_change(key, options.ts)? {
@@ -136,7 +136,7 @@ pub(crate) fn get(view: &dyn View, key: &[u8], options: &ReadOptions) -> Result<
     }
 }
 
-/// Reads several keys: pairs of the found and of the locked ones, in the order asked.
+/// Reads several keys: pairs of the found and of the locked ones, in the requested order.
 pub(crate) async fn batch_get(
     view: &dyn View,
     keys: &[Bytes],

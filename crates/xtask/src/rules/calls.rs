@@ -1,5 +1,5 @@
-//! Only crates/env touches the machine. clippy.toml bans the same calls; this rule also sees imports, and holds the
-//! list of those who may, each with a reason, in one place.
+//! Only crates/env uses files, clocks and threads of the operating system. clippy.toml bans the same calls; this rule
+//! also checks imports, and keeps the exceptions, each with a reason, in one place.
 //!
 //! Tests may use files, clocks and threads, but not sleep: they wait on a condition with a deadline.
 
@@ -18,7 +18,7 @@ const BANNED: &[(&str, &str, bool)] = &[
     ("thread::sleep", "wait on a condition with a deadline", false),
 ];
 
-/// The door, and the workspaces that measure the house from outside.
+/// The crate that may make these calls, and the workspaces that measure the store from outside.
 const EXEMPT: [&str; 3] = ["crates/env/", "bench/", "fuzz/"];
 
 /// See the module.
@@ -37,7 +37,7 @@ pub fn check(repo: &Repo) -> Vec<Finding> {
         }
     }
     for (exception, _) in CALLS.iter().zip(&used).filter(|(_, used)| !**used) {
-        let message = format!("the exception for `{}` excuses nothing: remove it", exception.what);
+        let message = format!("the exception for `{}` is not needed any more: remove it", exception.what);
         findings.push(Finding::new(exception.path, 0, message));
     }
     findings.sort();
@@ -88,7 +88,7 @@ impl<'ast> Visit<'ast> for Paths {
         syn::visit::visit_path(self, path);
     }
 
-    /// The arguments of macros are tokens to the parser, not paths: look at them as text.
+    /// The arguments of macros are tokens to the parser, not paths: search their text.
     fn visit_macro(&mut self, call: &'ast syn::Macro) {
         for word in
             call.tokens.to_string().replace(" :: ", "::").split(|c: char| !c.is_alphanumeric() && c != ':' && c != '_')

@@ -16,20 +16,20 @@ pub fn check(repo: &Repo) -> Vec<Finding> {
     let mut findings = Vec::new();
     for name in &names {
         if !page.contains(&format!("`{name}`")) {
-            let message = format!("`{name}` is not in {PAGE}: say there why it is needed");
+            let message = format!("`{name}` is not in {PAGE}: add it there with the reason");
             findings.push(Finding::new(MANIFEST, 1, message));
         }
         let used = |(path, text): (&String, &String)| {
             path.ends_with("Cargo.toml") && text.lines().any(|line| line.starts_with(&format!("{name}.workspace")))
         };
         if !repo.texts.iter().any(used) {
-            findings.push(Finding::new(MANIFEST, 1, format!("`{name}` is declared and used by no crate: remove it")));
+            findings.push(Finding::new(MANIFEST, 1, format!("`{name}` is declared but used by no crate: remove it")));
         }
     }
     for (index, line) in page.lines().enumerate().filter(|(_, line)| line.starts_with("| `")) {
         let listed = line.split('|').nth(1).unwrap_or_default().split('`').skip(1).step_by(2);
         for name in listed.filter(|name| !names.contains(name) && !TOOLS.contains(name)) {
-            findings.push(Finding::new(PAGE, index + 1, format!("`{name}` is no dependency any more")));
+            findings.push(Finding::new(PAGE, index + 1, format!("`{name}` is not a dependency any more")));
         }
     }
     findings

@@ -15,7 +15,7 @@ fn what_is_declared_used_and_listed_passes() {
 
 #[test]
 fn what_is_not_listed_not_used_or_gone_is_found() {
-    assert!(found("bytes = \"1\"", "")[0].contains("say there why"));
-    assert!(found("bytes = \"1\"\nrand = \"1\"", "`bytes` `rand`")[0].contains("used by no crate"));
-    assert!(found("bytes = \"1\"", "| `bytes`, `rand` | x |")[0].contains("`rand` is no dependency"));
+    assert!(found("bytes = \"1\"", "")[0].contains("add it there with the reason"));
+    assert!(found("bytes = \"1\"\nrand = \"1\"", "`bytes` `rand`")[0].contains("but used by no crate"));
+    assert!(found("bytes = \"1\"", "| `bytes`, `rand` | x |")[0].contains("`rand` is not a dependency"));
 }

@@ -1,4 +1,4 @@
-//! Unit tests live in a sibling file, `x_test.rs` beside `x.rs`, so that the code reads without them.
+//! Unit tests live in a sibling file, `x_test.rs` beside `x.rs`, so that the code can be read without them.
 
 use super::{is_cfg_test, line_of};
 use crate::{Finding, Repo};

@@ -1,11 +1,11 @@
-//! Who may use whom: requests go down, results come back up, siblings do not name each other.
+//! Which crate may use which: requests go down, results come back up, crates of one layer do not use each other.
 //!
-//! Dev-dependencies are exempt: tests may look from outside at whatever they like.
+//! Dev-dependencies are exempt: tests may use any crate.
 
 use crate::{Finding, Repo};
 
-/// A crate and the crates of ours that it may use.
-struct Floor {
+/// A crate and the crates of this workspace that it may use.
+struct Layer {
     manifest: &'static str,
     may_use: &'static [&'static str],
 }
@@ -14,20 +14,20 @@ const CORE: &[&str] = &["kontiki-env", "kontiki-engine"];
 const BELOW_SERVER: &[&str] =
     &["kontiki-env", "kontiki-engine", "kontiki-proto", "kontiki-txn", "kontiki-raftstore", "kontiki-placement"];
 
-const FLOORS: &[Floor] = &[
-    Floor { manifest: "crates/env/Cargo.toml", may_use: &[] },
-    Floor { manifest: "crates/engine/Cargo.toml", may_use: &["kontiki-env"] },
-    Floor { manifest: "crates/proto/Cargo.toml", may_use: &[] },
-    Floor { manifest: "crates/txn/Cargo.toml", may_use: CORE },
-    Floor { manifest: "crates/raftstore/Cargo.toml", may_use: CORE },
-    Floor { manifest: "crates/placement/Cargo.toml", may_use: CORE },
-    Floor { manifest: "crates/server/Cargo.toml", may_use: BELOW_SERVER },
-    Floor { manifest: "crates/client/Cargo.toml", may_use: &["kontiki-proto"] },
-    Floor {
+const LAYERS: &[Layer] = &[
+    Layer { manifest: "crates/env/Cargo.toml", may_use: &[] },
+    Layer { manifest: "crates/engine/Cargo.toml", may_use: &["kontiki-env"] },
+    Layer { manifest: "crates/proto/Cargo.toml", may_use: &[] },
+    Layer { manifest: "crates/txn/Cargo.toml", may_use: CORE },
+    Layer { manifest: "crates/raftstore/Cargo.toml", may_use: CORE },
+    Layer { manifest: "crates/placement/Cargo.toml", may_use: CORE },
+    Layer { manifest: "crates/server/Cargo.toml", may_use: BELOW_SERVER },
+    Layer { manifest: "crates/client/Cargo.toml", may_use: &["kontiki-proto"] },
+    Layer {
         manifest: "Cargo.toml",
         may_use: &["kontiki-env", "kontiki-engine", "kontiki-proto", "kontiki-server", "kontiki-client"],
     },
-    Floor {
+    Layer {
         manifest: "crates/sim/Cargo.toml",
         may_use: &[
             "kontiki-env",
@@ -40,10 +40,10 @@ const FLOORS: &[Floor] = &[
             "kontiki-client",
         ],
     },
-    Floor { manifest: "crates/xtask/Cargo.toml", may_use: &[] },
+    Layer { manifest: "crates/xtask/Cargo.toml", may_use: &[] },
 ];
 
-/// Libraries that only some may know, because the others stay pure or portable without them.
+/// Libraries that only some crates may use, so that the others stay pure and portable.
 const OWNED: &[(&str, &[&str])] = &[
     ("tokio", &["crates/server", "crates/client", "Cargo.toml"]),
     ("tonic", &["crates/proto", "crates/server", "crates/client"]),
@@ -62,8 +62,12 @@ pub fn check(repo: &Repo) -> Vec<Finding> {
         if !is_member {
             continue;
         }
-        let Some(floor) = FLOORS.iter().find(|floor| floor.manifest == path) else {
-            findings.push(Finding::new(path, 1, "this crate has no floor: give it one in xtask's rules/layering.rs"));
+        let Some(layer) = LAYERS.iter().find(|layer| layer.manifest == path) else {
+            findings.push(Finding::new(
+                path,
+                1,
+                "this crate has no layer: add it to crates/xtask/src/rules/layering.rs",
+            ));
             continue;
         };
         let Ok(manifest) = text.parse::<toml::Table>() else {
@@ -71,7 +75,7 @@ pub fn check(repo: &Repo) -> Vec<Finding> {
             continue;
         };
         for dependency in dependencies(&manifest) {
-            if let Some(message) = judge(floor, &dependency) {
+            if let Some(message) = check_dependency(layer, &dependency) {
                 findings.push(Finding::new(path, line_of_key(text, &dependency), message));
             }
         }
@@ -79,13 +83,13 @@ pub fn check(repo: &Repo) -> Vec<Finding> {
     findings
 }
 
-fn judge(floor: &Floor, dependency: &str) -> Option<String> {
-    if dependency.starts_with("kontiki") && !floor.may_use.contains(&dependency) {
-        let allowed = if floor.may_use.is_empty() { "nothing".into() } else { floor.may_use.join(", ") };
+fn check_dependency(layer: &Layer, dependency: &str) -> Option<String> {
+    if dependency.starts_with("kontiki") && !layer.may_use.contains(&dependency) {
+        let allowed = if layer.may_use.is_empty() { "nothing".into() } else { layer.may_use.join(", ") };
         return Some(format!("`{dependency}` is not below this crate; it may use: {allowed}"));
     }
     let (_, owners) = OWNED.iter().find(|(name, _)| *name == dependency)?;
-    let owned = owners.iter().any(|owner| floor.manifest == *owner || floor.manifest.starts_with(&format!("{owner}/")));
+    let owned = owners.iter().any(|owner| layer.manifest == *owner || layer.manifest.starts_with(&format!("{owner}/")));
     (!owned).then(|| format!("`{dependency}` belongs to {} only", owners.join(", ")))
 }
 

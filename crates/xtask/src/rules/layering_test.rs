@@ -34,5 +34,5 @@ fn tokio_stays_in_the_shells() {
 
 #[test]
 fn a_crate_without_a_floor_is_found() {
-    assert!(messages("crates/attic/Cargo.toml", "[package]\n")[0].contains("has no floor"));
+    assert!(messages("crates/attic/Cargo.toml", "[package]\n")[0].contains("has no layer"));
 }

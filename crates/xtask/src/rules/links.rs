@@ -1,4 +1,4 @@
-//! Links in Markdown lead somewhere: to a file or folder of the repository, and to a heading there.
+//! Links in Markdown are valid: they lead to a file or folder of the repository, and to a heading there.
 
 use crate::{Finding, Repo};
 
@@ -25,7 +25,7 @@ fn broken(repo: &Repo, path: &str, text: &str, target: &str) -> Option<String> {
     } else {
         let place = resolve(path, file);
         if !place.is_empty() && !repo.paths.contains(&place) {
-            return Some(format!("the link to `{target}` leads nowhere: there is no `{place}`"));
+            return Some(format!("the link to `{target}` is broken: there is no `{place}`"));
         }
         let there = repo.text(&place);
         (place, there)

@@ -1,4 +1,4 @@
-//! What each crate says of itself in its first file.
+//! The lint attributes in each crate's root file.
 
 use crate::exceptions::UNSAFE_FILES;
 use crate::{Finding, Repo};
@@ -18,7 +18,7 @@ pub fn check(repo: &Repo) -> Vec<Finding> {
         let folder = source.path.trim_end_matches("lib.rs");
         let excused = UNSAFE_FILES.iter().any(|exception| exception.path.starts_with(folder));
         if !excused && !source.text.contains("#![forbid(unsafe_code)]") {
-            findings.push(Finding::new(&source.path, 1, "a crate without unsafe code says `#![forbid(unsafe_code)]`"));
+            findings.push(Finding::new(&source.path, 1, "a crate without unsafe code has `#![forbid(unsafe_code)]`"));
         }
     }
     findings

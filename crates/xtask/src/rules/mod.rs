@@ -1,4 +1,4 @@
-//! The rules, one a file.
+//! The rules, one per file.
 
 pub mod calls;
 pub mod dependencies;
@@ -16,7 +16,7 @@ use crate::{Finding, Repo};
 pub struct Rule {
     /// Its name in tests and in CONTRIBUTING.md.
     pub name: &'static str,
-    /// Finds where it is broken.
+    /// Finds the violations.
     pub check: fn(&Repo) -> Vec<Finding>,
 }
 

@@ -1,4 +1,4 @@
-//! Budgets of files and functions: what fits a screen and a sitting gets read.
+//! Size limits of files and functions.
 
 use super::{is_cfg_test, line_of};
 use crate::exceptions::{self, LONG_FUNCTIONS};
@@ -10,9 +10,9 @@ use syn::visit::{self, Visit};
 const FILE_LINES_MAX: usize = 1_000;
 /// The median file is no longer.
 const FILE_LINES_MEDIAN_MAX: usize = 250;
-/// No function outside tests is longer, but for a short list.
+/// No function outside tests is longer, except those in a short list.
 const FUNCTION_LINES_MAX: usize = 70;
-/// The list is short: at most so many of a thousand functions.
+/// The maximum length of that list, per thousand functions.
 const LONG_FUNCTIONS_PER_MILLE_MAX: usize = 15;
 
 /// The file budget.
@@ -60,7 +60,7 @@ pub fn functions(repo: &Repo) -> Vec<Finding> {
         findings.push(Finding::new(".", 0, message));
     }
     for (exception, _) in LONG_FUNCTIONS.iter().zip(&used).filter(|(_, used)| !**used) {
-        let message = format!("the exception for `{}` excuses nothing: remove it", exception.what);
+        let message = format!("the exception for `{}` is not needed any more: remove it", exception.what);
         findings.push(Finding::new(exception.path, 0, message));
     }
     findings
@@ -85,7 +85,7 @@ pub fn summary(repo: &Repo) -> String {
     )
 }
 
-/// Assertions per thousand lines, where the house asks for about thirty.
+/// Assertions per thousand lines; the target is about thirty.
 fn asserts(repo: &Repo) -> String {
     let mut report = String::new();
     for name in ["engine", "raftstore", "txn"] {

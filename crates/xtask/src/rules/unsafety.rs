@@ -28,12 +28,16 @@ pub fn check(repo: &Repo) -> Vec<Finding> {
         for line in lines {
             let above = &all[line.saturating_sub(COMMENT_LINES_MAX)..line];
             if !above.iter().any(|text| text.contains("SAFETY:")) {
-                findings.push(Finding::new(&source.path, line, "say above it why this is sound: `// SAFETY: ...`"));
+                findings.push(Finding::new(&source.path, line, "state above it why this is sound: `// SAFETY: ...`"));
             }
         }
     }
     for (exception, _) in UNSAFE_FILES.iter().zip(&used).filter(|(_, used)| !**used) {
-        findings.push(Finding::new(exception.path, 0, "the exception for unsafe code excuses nothing: remove it"));
+        findings.push(Finding::new(
+            exception.path,
+            0,
+            "the exception for unsafe code is not needed any more: remove it",
+        ));
     }
     findings
 }

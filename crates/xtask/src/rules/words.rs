@@ -1,4 +1,4 @@
-//! Words that do not stay: notes to oneself in code, paths of somebody's machine anywhere.
+//! Words that are not allowed: marks of unfinished work in code, and paths of one machine in any file.
 
 use crate::{Finding, Repo};
 
@@ -10,7 +10,7 @@ const UNFINISHED: &[&str] =
 const MACHINE: &[&str] =
     &[concat!("/wo", "rk/"), concat!("/tmp/ta", "rget"), concat!("/ho", "me/"), concat!("/ro", "ot/")];
 
-/// See the module. Also: a test that is ignored says why.
+/// See the module. Also: an ignored test states the reason.
 pub fn check(repo: &Repo) -> Vec<Finding> {
     let mut findings = Vec::new();
     for source in &repo.sources {
@@ -20,7 +20,7 @@ pub fn check(repo: &Repo) -> Vec<Finding> {
                 findings.push(Finding::new(&source.path, number, message));
             }
             if line.trim() == "#[ignore]" {
-                let message = "say why the test is ignored: `#[ignore = \"reason\"]`";
+                let message = "state why the test is ignored: `#[ignore = \"reason\"]`";
                 findings.push(Finding::new(&source.path, number, message));
             }
             machine_paths(&source.path, number, line, &mut findings);
@@ -36,7 +36,7 @@ pub fn check(repo: &Repo) -> Vec<Finding> {
 
 fn machine_paths(path: &str, number: usize, line: &str, findings: &mut Vec<Finding>) {
     for word in MACHINE.iter().filter(|word| line.contains(**word)) {
-        findings.push(Finding::new(path, number, format!("`{word}` is a path of one machine")));
+        findings.push(Finding::new(path, number, format!("`{word}` is a path that exists on one machine only")));
     }
 }
 

@@ -1,4 +1,4 @@
-//! Who works in a world: how many clients of which kind, as its theme wants.
+//! The clients of a world: how many of each kind, depending on its theme.
 
 use super::theme::Theme;
 use crate::workload::{BankKnobs, RawKnobs};
@@ -7,33 +7,33 @@ use std::time::Duration;
 
 /// The clients of a world.
 #[derive(Clone, Debug)]
-pub struct Crowd {
+pub struct ClientMix {
     /// How raw clients behave.
     pub raw: RawKnobs,
     /// Raw clients that follow the leader.
     pub raw_clients: u64,
-    /// Raw clients that cling to one node: each of these at each node.
+    /// Raw clients that use one node only: this number for each node.
     pub pinned: Vec<RawKnobs>,
     /// Clients of placement that follow the leader.
     pub timestamp_clients: u64,
-    /// One client of placement clings to each node.
+    /// For each node, one client of placement that uses it only.
     pub pinned_timestamps: bool,
-    /// Longest pause of a client of placement, milliseconds.
+    /// Longest wait of a client of placement between requests, milliseconds.
     pub timestamp_pause_ms_max: u64,
     /// The bank, if there is one, and its tellers.
     pub bank: Option<(BankKnobs, u64)>,
 }
 
-impl Crowd {
+impl ClientMix {
     /// Draws the clients of a world.
-    pub fn draw(theme: Theme, rng: &mut Rng) -> Crowd {
+    pub fn draw(theme: Theme, rng: &mut Rng) -> ClientMix {
         let raw = RawKnobs::draw(rng);
         let raw_clients = 1 + rng.below(5);
         let timestamp_clients = 1 + rng.below(2);
         let pinned = rng.chance(1, 2).then(|| raw.reading()).into_iter().collect();
         let bank = rng.chance(1, 2).then(|| (BankKnobs::draw(rng), 1 + rng.below(4)));
         let timestamp_pause_ms_max = 1 << rng.below(7);
-        let plain = Crowd {
+        let plain = ClientMix {
             raw,
             raw_clients,
             pinned,
@@ -45,7 +45,7 @@ impl Crowd {
         match theme {
             Theme::Plain => plain,
             Theme::Leases => plain.at_every_node(rng),
-            Theme::Snapshots => Crowd {
+            Theme::Snapshots => ClientMix {
                 raw: RawKnobs {
                     gets_percent: 10,
                     pause_ms_max: 1 << rng.below(4),
@@ -55,7 +55,7 @@ impl Crowd {
                 bank: rng.chance(3, 4).then(|| (BankKnobs::draw(rng), 1 + rng.below(3))),
                 ..plain
             },
-            Theme::Placement => Crowd {
+            Theme::Placement => ClientMix {
                 raw_clients: 1,
                 pinned: Vec::new(),
                 timestamp_clients: 2,
@@ -68,9 +68,10 @@ impl Crowd {
         }
     }
 
-    /// One hot key, written by whoever can, and read at every node all the time: whoever follows the leader never meets a
-    /// deposed one. Puts of distinct values and gets only, so that long histories of one key can be checked.
-    fn at_every_node(self, rng: &mut Rng) -> Crowd {
+    /// One hot key, written by clients that follow the leader, and read at every node all the time: a client that
+    /// follows the leader never asks a deposed one. Puts of distinct values and gets only, so that long histories of
+    /// one key can be checked.
+    fn at_every_node(self, rng: &mut Rng) -> ClientMix {
         let pause_ms_max = 4 << rng.below(3);
         let raw = RawKnobs {
             keys: 1,
@@ -84,12 +85,12 @@ impl Crowd {
         };
         let pinned = vec![raw.reading(), raw.clone()];
         let bank = self.bank.filter(|_| rng.chance(1, 4));
-        Crowd { raw, raw_clients: rng.below(2), pinned, timestamp_clients: 1, bank, ..self }
+        ClientMix { raw, raw_clients: rng.below(2), pinned, timestamp_clients: 1, bank, ..self }
     }
 
-    /// Values that fill a small budget; or little but a bank of few accounts, whose latches are contended while what holds
-    /// them waits for its apply. (Beside the former the latter would be refused for want of room.)
-    fn with_much_to_write(self, rng: &mut Rng) -> Crowd {
+    /// Values that fill a small budget; or mostly a bank of few accounts, whose latches are contended while their
+    /// holders wait for an apply. (Beside the former the latter would be refused because the budget is used up.)
+    fn with_much_to_write(self, rng: &mut Rng) -> ClientMix {
         let is_bank = rng.chance(1, 2);
         let raw = RawKnobs {
             gets_percent: 10,
@@ -109,6 +110,6 @@ impl Crowd {
             (knobs, 2 + rng.below(4))
         });
         let raw_clients = if is_bank { 1 } else { 2 + rng.below(4) };
-        Crowd { raw, raw_clients, pinned: Vec::new(), bank, ..self }
+        ClientMix { raw, raw_clients, pinned: Vec::new(), bank, ..self }
     }
 }

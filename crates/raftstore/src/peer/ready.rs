@@ -1,13 +1,13 @@
-//! Taking a Ready: what is sent now, what is written, what is sent after that, what is committed.
+//! Processing a Ready: what is sent now, what is written, what is sent after the write, what is committed.
 //!
-//! A leader's messages leave before its own write is durable. Everyone else's wait, with one exception: an answer to a
-//! heartbeat says nothing about the log, so it waits only for a changed term or vote. A stalled disk of a follower
-//! therefore delays acknowledgements but does not cost the leader its lease.
+//! A leader's messages are sent before its own write is durable. Those of other roles wait, with one exception: an
+//! answer to a heartbeat says nothing about the log, so it waits only for a changed term or vote. A stalled disk of a
+//! follower therefore delays acknowledgements but does not cost the leader its lease.
 
 use super::{Outstanding, Peer};
 use crate::consensus::step::Transfer;
 use crate::consensus::wire::StoreMessage;
-use crate::consensus::{EntryType, Outgoing, OutgoingKind, Round, entry_to_wire};
+use crate::consensus::{EntryType, Outgoing, OutgoingKind, ReadyBatch, entry_to_wire};
 use crate::effect::{Answer, PersistId};
 use crate::meta::encode_group_state;
 use crate::outbox::Outbox;
@@ -21,46 +21,54 @@ impl Peer {
         StreamId(self.region.id.0)
     }
 
-    pub(super) fn take_round(&mut self, round: Round, out: &mut Outbox) {
-        let mut writes = round.vote_changed;
-        if let Some((position, dropped_above)) = round.snapshot {
-            assert!(round.committed.is_empty(), "nothing is committed above a snapshot that is not persisted");
+    pub(super) fn take_ready(&mut self, ready_batch: ReadyBatch, out: &mut Outbox) {
+        let mut writes = ready_batch.vote_changed;
+        if let Some((position, dropped_above)) = ready_batch.snapshot {
+            assert!(ready_batch.committed.is_empty(), "nothing is committed above a snapshot that is not persisted");
             self.restore(position, dropped_above, out);
             writes = true;
         }
-        self.state_dirty |= round.vote_changed && !self.config.planted().vote_not_persisted;
+        self.state_dirty |= ready_batch.vote_changed && !self.config.planted().vote_not_persisted;
         // With a membership change it is recorded that the one before is committed: see `members.rs`.
-        self.state_dirty |= round.entries.iter().any(|entry| entry.get_entry_type() != EntryType::EntryNormal);
-        if let Some(first) = round.entries.first() {
-            let entries = round.entries.iter().map(|entry| entry_to_wire(entry).encode_to_vec().into()).collect();
+        self.state_dirty |= ready_batch.entries.iter().any(|entry| entry.get_entry_type() != EntryType::EntryNormal);
+        if let Some(first) = ready_batch.entries.first() {
+            let entries = ready_batch.entries.iter().map(|entry| entry_to_wire(entry).encode_to_vec().into()).collect();
             out.streams.push(StreamOp::Append { stream: self.stream(), first_index: first.index, entries });
             writes = true;
         }
-        for outgoing in round.messages {
+        for outgoing in ready_batch.messages {
             self.send(outgoing, out);
         }
-        let held = round.persisted_messages;
+        let held = ready_batch.persisted_messages;
         if writes {
             let last = self.outstanding.back();
-            assert!(last.is_none_or(|last| last.persist <= out.persist_id && last.number < round.number), "in order");
+            assert!(
+                last.is_none_or(|last| last.persist <= out.persist_id && last.number < ready_batch.number),
+                "in order"
+            );
             let mut messages = held.into_iter().filter_map(|outgoing| self.encode(outgoing, out)).collect();
             if self.config.planted().messages_before_persist {
                 out.send.append(&mut messages);
             }
-            let (persist, number) = (out.persist_id, round.number);
+            let (persist, number) = (out.persist_id, ready_batch.number);
             out.persisting.insert(self.region.id);
-            self.outstanding.push_back(Outstanding { persist, number, vote_changed: round.vote_changed, messages });
+            self.outstanding.push_back(Outstanding {
+                persist,
+                number,
+                vote_changed: ready_batch.vote_changed,
+                messages,
+            });
         } else if self.outstanding.is_empty() {
-            self.group.persisted(round.number);
+            self.group.persisted(ready_batch.number);
             held.into_iter().for_each(|outgoing| self.send(outgoing, out));
         } else {
-            self.hold(round.number, held, out);
+            self.hold(ready_batch.number, held, out);
         }
-        self.confirm_reads(&round.reads);
-        self.take_committed(round.committed, out);
+        self.confirm_reads(&ready_batch.reads);
+        self.take_committed(ready_batch.committed, out);
     }
 
-    /// A round that writes nothing itself but follows rounds that are not durable yet.
+    /// A batch that writes nothing itself but follows batches that are not durable yet.
     fn hold(&mut self, number: u64, messages: Vec<Outgoing>, out: &mut Outbox) {
         let vote_pending = self.outstanding.iter().any(|outstanding| outstanding.vote_changed);
         let mut held = Vec::new();
@@ -72,7 +80,7 @@ impl Peer {
             }
         }
         let last = self.outstanding.back_mut().expect("the caller saw one");
-        assert!(last.number < number, "rounds come in order");
+        assert!(last.number < number, "batches come in order");
         last.number = number;
         last.messages.extend(held);
     }
@@ -111,8 +119,8 @@ impl Peer {
         out.send.extend(message);
     }
 
-    /// The bytes of a message and where they go. `None` if it goes another way (a snapshot) or nowhere (a peer that the
-    /// descriptor does not name).
+    /// The bytes of a message and where they go. `None` if it is sent in another way (a snapshot) or not at all (a peer
+    /// that is not in the descriptor).
     fn encode(&mut self, mut outgoing: Outgoing, out: &mut Outbox) -> Option<(StoreId, Bytes)> {
         let to = self.address(outgoing.to)?;
         match outgoing.kind {
@@ -123,14 +131,14 @@ impl Peer {
                 }
             }
             OutgoingKind::VoteForTransfer => {
-                // It campaigns in the term after its leader's; requests of an earlier campaign are of no use.
+                // It campaigns in the term after its leader's; requests of an earlier campaign are obsolete.
                 let of_this = |transfer: &Transfer| transfer.term + 1 == outgoing.message.term;
                 outgoing.message.transfer = self.campaigned_for.filter(of_this)?.number;
             }
             _ => {}
         }
         if outgoing.message.has_entries() && self.flow.full_followers.contains(&to.id) {
-            // As if they were lost; the core comes back to them with the answers to heartbeats.
+            // Treated as lost; the core repeats them after the answers to heartbeats.
             outgoing.message.entries.clear();
         }
         let info = outgoing.message.snapshot.clone();

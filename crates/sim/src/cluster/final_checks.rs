@@ -1,11 +1,11 @@
-//! The judgement of a run.
+//! The final checks of a run.
 
 use super::{Cluster, LIVENESS, REGIONS, Report};
 use crate::check::snapshot_isolation::{End, Transaction};
 use crate::check::{durability, linearizability, replicas, snapshot_isolation, timestamps};
-use crate::cluster::wire::Told;
+use crate::cluster::wire::Response;
 use crate::history::{Answer, Operation, Outcome};
-use crate::workload::{Asked, Habits, Teller, amount, raw_get};
+use crate::workload::{CallOutcome, Habits, Teller, amount, raw_get};
 use crate::world::NodeId;
 use bytes::Bytes;
 use kontiki_engine::{Family, Range, Snapshot};
@@ -22,7 +22,7 @@ pub(super) const FINAL_CLIENT: u64 = 1_000;
 
 impl Cluster {
     /// Looks at everything that was promised.
-    pub fn judge(&mut self) {
+    pub fn run_final_checks(&mut self) {
         self.read_final_state();
         self.audit_bank();
         self.resolve_locks();
@@ -90,9 +90,9 @@ impl Cluster {
             let executor = router.caller().executor().clone();
             for key in keys {
                 let id = history.borrow_mut().invoke(FINAL_CLIENT, key.clone(), Operation::Get, executor.now());
-                let Asked::Told(told) = router.ask(raw_get(key.clone()), LIVENESS).await else { break };
-                let value = match *told {
-                    Told::RawGet(answer) if !answer.not_found => Some(answer.value),
+                let CallOutcome::Answered(response) = router.ask(raw_get(key.clone()), LIVENESS).await else { break };
+                let value = match *response {
+                    Response::RawGet(answer) if !answer.not_found => Some(answer.value),
                     _ => None,
                 };
                 let outcome = Outcome::Ok(Answer::Value(value.clone()));

@@ -1,4 +1,5 @@
-//! One test for each transaction defect that the predecessor shipped (numbers of the project's inventory of them).
+//! One test for each transaction defect that an earlier implementation had (docs/internals/testing.md). The number in a
+//! comment is that of its row.
 
 use crate::keys::{TXN_DEFAULT, TXN_LOCK, TXN_WRITE, default_key, write_key};
 use crate::testing::{MapStore, at_once, error_of, prewrite, put};
@@ -10,7 +11,7 @@ use kontiki_engine::Range;
 
 /// 20: reads began at the start of the database and stopped at a larger key of another family.
 #[test]
-fn defect_20_committed_writes_stay_visible_whatever_lies_around_them() {
+fn committed_writes_stay_visible_whatever_lies_around_them() {
     let mut store = MapStore::default();
     store.put_raw(TXN_DEFAULT, default_key(b"zzz", TimeStamp(1)), b"orphan of a larger key");
     store.put_raw(TXN_DEFAULT, default_key(b"a", TimeStamp(1)), b"orphan of a smaller key");
@@ -24,7 +25,7 @@ fn defect_20_committed_writes_stay_visible_whatever_lies_around_them() {
 
 /// 21: a rollback or lock record hid the committed value below it.
 #[test]
-fn defect_21_rollbacks_and_locks_never_hide_an_older_value() {
+fn rollbacks_and_locks_never_hide_an_older_value() {
     let mut store = MapStore::default();
     store.committed("k", "1", 5, 6);
     store.rollback(&["k"], 8).unwrap();
@@ -41,7 +42,7 @@ fn defect_21_rollbacks_and_locks_never_hide_an_older_value() {
 
 /// 21: committing a rolled-back transaction succeeded.
 #[test]
-fn defect_21_a_rolled_back_transaction_cannot_commit() {
+fn a_rolled_back_transaction_cannot_commit() {
     let mut store = MapStore::default();
     store.prewrite(&prewrite(&[("k", put("1"))], "k", 5)).unwrap();
     store.rollback(&["k"], 5).unwrap();
@@ -50,19 +51,19 @@ fn defect_21_a_rolled_back_transaction_cannot_commit() {
 
 /// 21: a rollback deleted another transaction's lock.
 #[test]
-fn defect_21_a_rollback_leaves_the_locks_of_others() {
+fn a_rollback_leaves_the_locks_of_others() {
     let mut store = MapStore::default();
     store.prewrite(&prewrite(&[("k", put("1"))], "k", 7)).unwrap();
     store.rollback(&["k"], 5).unwrap();
     assert_eq!(store.family(TXN_LOCK).len(), 1);
     store.commit(&["k"], 7, 8).unwrap();
     assert_eq!(store.get_at("k", 8).unwrap().unwrap(), "1");
-    assert!(store.prewrite(&prewrite(&[("k", put("1"))], "k", 5)).is_err(), "and 5 is rolled back for good");
+    assert!(store.prewrite(&prewrite(&[("k", put("1"))], "k", 5)).is_err(), "and 5 stays rolled back");
 }
 
 /// 21: a commit timestamp at or below the start timestamp was accepted.
 #[test]
-fn defect_21_a_commit_timestamp_lies_above_the_start() {
+fn a_commit_timestamp_lies_above_the_start() {
     let mut store = MapStore::default();
     store.prewrite(&prewrite(&[("k", put("1"))], "k", 5)).unwrap();
     for commit_ts in [0, 4, 5, u64::MAX] {
@@ -71,9 +72,9 @@ fn defect_21_a_commit_timestamp_lies_above_the_start() {
     store.commit(&["k"], 5, 6).unwrap();
 }
 
-/// 21: the least commit timestamp was not enforced.
+/// 21: the minimum commit timestamp was not enforced.
 #[test]
-fn defect_21_the_least_commit_timestamp_is_enforced() {
+fn the_least_commit_timestamp_is_enforced() {
     let mut store = MapStore::default();
     let mut command = prewrite(&[("k", put("1"))], "k", 5);
     command.min_commit_ts = TimeStamp(9);
@@ -84,7 +85,7 @@ fn defect_21_the_least_commit_timestamp_is_enforced() {
 
 /// 22: the time to live ran in timestamp units, and 0 never ended.
 #[test]
-fn defect_22_the_time_to_live_is_compared_in_physical_time() {
+fn the_time_to_live_is_compared_in_physical_time() {
     let start = TimeStamp::compose(1_000, 0);
     let ask = |current_ts| CheckTxnStatus {
         primary: "k".into(),
@@ -112,7 +113,7 @@ fn defect_22_the_time_to_live_is_compared_in_physical_time() {
 /// 23: a commit timestamp taken before the prewrite breaks snapshots. The order is the client's; the server refuses
 /// what it can see: a commit below a read that pushed the lock.
 #[test]
-fn defect_23_a_commit_never_slips_below_a_served_read() {
+fn a_commit_never_slips_below_a_served_read() {
     let mut store = MapStore::default();
     let mut command = prewrite(&[("k", put("1"))], "k", 5);
     command.min_commit_ts = TimeStamp(6);
@@ -134,9 +135,9 @@ fn defect_23_a_commit_never_slips_below_a_served_read() {
     assert_eq!(store.get_at("k", 20).unwrap(), None, "and still true");
 }
 
-/// 24: a scan passed over locks, and over keys that extend the last one.
+/// 24: a scan skipped locks, and keys that extend the last one.
 #[test]
-fn defect_24_a_scan_reports_locks_and_keys_that_extend_others() {
+fn a_scan_reports_locks_and_keys_that_extend_others() {
     let mut store = MapStore::default();
     for key in ["k", "k\0", "k\u{1}", "ka"] {
         store.committed(key, "1", 5, 6);
@@ -150,7 +151,7 @@ fn defect_24_a_scan_reports_locks_and_keys_that_extend_others() {
 
 /// 24: a failed prewrite left locks behind.
 #[test]
-fn defect_24_a_failed_prewrite_writes_nothing() {
+fn a_failed_prewrite_writes_nothing() {
     let mut store = MapStore::default();
     store.committed("b", "1", 6, 8);
     let before = (store.family(TXN_LOCK), store.family(TXN_WRITE), store.family(TXN_DEFAULT));
