@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 /// The range tombstones that a scan must respect.
 pub(super) struct Hidden {
-    /// Those of the memtables. Of most there are none.
-    recent: Vec<Arc<RecentView>>,
+    /// Those of the memtables, each with the place of the last lookup. Most memtables have none.
+    recent: Vec<(Arc<RecentView>, usize)>,
     /// Of those of the memtables the scan sees the ones at or below it.
     sequence: SequenceNumber,
     /// Those of the version, all of which are visible: a reader of a version reads at or above its flushed sequence
@@ -34,7 +34,12 @@ impl Hidden {
         family: Family,
         sequence: SequenceNumber,
     ) -> Hidden {
-        let recent = state.memtables.iter().filter_map(|memtable| memtable.recent_ranges(family)).collect();
+        let recent = state
+            .memtables
+            .iter()
+            .filter_map(|memtable| memtable.recent_ranges(family))
+            .map(|view| (view, 0))
+            .collect();
         Hidden { recent, sequence, flushed: flushed.clone(), stretch: None, asked: 0 }
     }
 
@@ -77,10 +82,10 @@ impl Hidden {
     }
 
     /// The part of the key space around the key over which all sources give the same answer.
-    fn around(&self, user_key: &[u8]) -> Stretch {
+    fn around(&mut self, user_key: &[u8]) -> Stretch {
         let mut span = if self.flushed.is_empty() { Span::NOTHING } else { self.flushed.span(user_key) };
-        for recent in &self.recent {
-            span = span.and(recent.span(user_key, self.sequence));
+        for (recent, near) in &mut self.recent {
+            span = span.and(recent.span_from(user_key, self.sequence, near));
         }
         debug_assert!(span.contains(user_key));
         Stretch { start: span.start.cloned(), end: span.end.cloned(), sequence: span.sequence }

@@ -57,6 +57,7 @@ struct Place {
 
 impl RangeTombstones {
     /// Of these tombstones, each of which has a start before its end.
+    #[cfg(test)]
     pub fn new(all: Vec<RangeTombstone>) -> RangeTombstones {
         RangeTombstones::of_disjoint(super::Run::new(all).newest_only())
     }

@@ -3,9 +3,9 @@
 //! They are added one by one, from several threads, while others read. A new one is added to a short unsorted *tail*; a
 //! full tail becomes a [`Run`], and when there are [`FAN_IN`] runs of one size they become one of the next size. So
 //! each tombstone is merged a logarithmic number of times, and a lookup searches a logarithmic number of runs. When
-//! lookups are frequent they merge, too: once they have together spent on the surplus of runs what it costs to merge
-//! all of them, one does that. So a burst of lookups finds one run, and a burst of deletes does not pay for an order
-//! that no lookup needs.
+//! lookups are frequent they merge, too: once they have together spent on the tail and the surplus of runs what it
+//! costs to merge all of them, one does that. So a burst of lookups finds one run, and a burst of deletes does not pay
+//! for an order that no lookup needs.
 //!
 //! Invariants: lists are never changed but at the end of their tail, so a reader that holds one sees every tombstone
 //! that was added before it took it, and may see later ones, which are above its sequence number. Runs are in the order
@@ -28,7 +28,7 @@ const TAIL_MAX: usize = 16;
 
 /// Runs of a size that become one of the next: the more, the fewer times a tombstone is merged, and the more runs a
 /// lookup searches.
-const FAN_IN: usize = 4;
+const FAN_IN: usize = 8;
 
 /// See the head of this file.
 pub(crate) struct Recent {
@@ -55,7 +55,7 @@ pub(crate) struct RecentView {
     runs: Vec<Arc<Run>>,
     /// Filled from the first on.
     tail: [OnceLock<RangeTombstone>; TAIL_MAX],
-    /// What lookups have spent because there is more than one run.
+    /// What lookups have spent because there is more than one run, or a tail.
     surplus: AtomicU64,
 }
 
@@ -105,9 +105,10 @@ impl Recent {
         Some(view)
     }
 
-    /// Counts what a lookup costs, and merges all runs once that pays.
+    /// Counts what a lookup costs, and merges all runs and the tail once that pays. A tail costs about what a run does.
     fn note_lookup(&self, view: &Arc<RecentView>) {
-        let surplus = view.runs.len().saturating_sub(1) as u64;
+        let has_tail = view.tail.first().is_some_and(|first| first.get().is_some());
+        let surplus = (view.runs.len() + usize::from(has_tail)).saturating_sub(1) as u64;
         if surplus == 0 {
             return;
         }
@@ -117,16 +118,18 @@ impl Recent {
         }
     }
 
-    /// One run of all full tails, unless another thread is adding.
+    /// One run of all, unless another thread is adding.
     fn merge_all(&self) {
-        let Some(_adding) = self.adding.try_lock() else { return };
+        let Some(mut filled) = self.adding.try_lock() else { return };
         let Some(view) = self.view.load_full() else { return };
-        if view.runs.len() > 1 {
-            let merged = RecentView { runs: vec![Arc::new(Run::merged(&view.runs))], ..RecentView::default() };
-            for (to, from) in merged.tail.iter().zip(&view.tail) {
-                from.get().into_iter().for_each(|tombstone| assert!(to.set(tombstone.clone()).is_ok()));
+        if view.runs.len() > 1 || *filled > 0 {
+            let mut runs = view.runs.clone();
+            if *filled > 0 {
+                runs.push(Arc::new(Run::new(view.tail().cloned().collect())));
             }
-            self.view.store(Some(Arc::new(merged)));
+            let merged = if runs.len() > 1 { vec![Arc::new(Run::merged(&runs))] } else { runs };
+            self.view.store(Some(Arc::new(RecentView { runs: merged, ..RecentView::default() })));
+            *filled = 0;
         }
     }
 }
@@ -170,10 +173,17 @@ impl RecentView {
     }
 
     /// The same, and how far around the key it holds.
+    #[cfg(test)]
     pub(crate) fn span(&self, user_key: &[u8], at: SequenceNumber) -> Span<'_> {
+        self.span_from(user_key, at, &mut 0)
+    }
+
+    /// As `span`, of keys that come in order: `near` is where the largest run had the one before, and gets the place of
+    /// this one. Any number is right; a near one saves the search.
+    pub(crate) fn span_from(&self, user_key: &[u8], at: SequenceNumber, near: &mut usize) -> Span<'_> {
         let mut span = Span::NOTHING;
-        for run in self.runs.iter().filter(|run| run.smallest <= at) {
-            span = span.and(run.span(user_key, at));
+        for (number, run) in self.runs.iter().enumerate().filter(|(_, run)| run.smallest <= at) {
+            span = span.and(if number == 0 { run.span_from(user_key, at, near) } else { run.span(user_key, at) });
         }
         for RangeTombstone { start, end, sequence } in self.tail().filter(|tombstone| tombstone.sequence <= at) {
             work::note(1);

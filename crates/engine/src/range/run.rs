@@ -92,7 +92,28 @@ impl Run {
 
     /// The number of the newest tombstone at or below `at` over the key, 0 if there is none; and how far that holds.
     pub(super) fn span(&self, user_key: &[u8], at: SequenceNumber) -> Span<'_> {
-        let behind = self.behind(user_key);
+        self.span_at(self.behind(user_key), at)
+    }
+
+    /// The same of the next key in either direction: `near` is the cut behind the last one.
+    pub(super) fn span_from(&self, user_key: &[u8], at: SequenceNumber, near: &mut usize) -> Span<'_> {
+        let candidates = [near.saturating_add(1), near.saturating_sub(1)];
+        let found = candidates.into_iter().find(|behind| self.is_behind(*behind, user_key));
+        *near = found.unwrap_or_else(|| self.behind(user_key));
+        self.span_at(*near, at)
+    }
+
+    /// Whether this is the first cut behind the key.
+    fn is_behind(&self, behind: usize, user_key: &[u8]) -> bool {
+        work::note(1);
+        let before = behind.checked_sub(1).and_then(|before| self.cuts.get(before));
+        behind <= self.cuts.len()
+            && before.is_none_or(|cut| cut.key <= user_key)
+            && self.cuts.get(behind).is_none_or(|cut| user_key < cut.key)
+    }
+
+    /// Of the keys before this cut and at or behind the one before it.
+    fn span_at(&self, behind: usize, at: SequenceNumber) -> Span<'_> {
         let end = self.cuts.get(behind).map(|cut| &cut.key);
         match behind.checked_sub(1).and_then(|before| self.cuts.get(before)) {
             Some(cut) => Span { start: Some(&cut.key), end, sequence: self.newest(cut, at) },
@@ -152,6 +173,9 @@ impl Run {
     /// The first cut behind the key.
     fn behind(&self, user_key: &[u8]) -> usize {
         let same_head = self.heads.equal(user_key);
+        if self.heads.decide(user_key) {
+            return same_head.end;
+        }
         let (first, cuts) = (same_head.start, self.cuts.get(same_head).unwrap_or_default());
         first
             + cuts.partition_point(|cut| {
