@@ -7,9 +7,9 @@
 //! cargo run --release --example scan_cost -- scan-node HOST:PORT
 //! ```
 
+use kontiki::ReadOptions;
 use kontiki::client::Client;
 use kontiki::{Db, Direction, Durability, Family, Options, Range, WriteBatch};
-use kontiki_engine::ReadOptions;
 use std::error::Error;
 
 /// Keys in a batch.

@@ -26,9 +26,8 @@ fn write_embedded(dir: &Path) {
 }
 
 fn read_own(dir: &Path) {
-    use kontiki_engine::View;
     let db = Db::open(dir, options()).expect("opens with its user's families");
-    assert_eq!(db.snapshot().get(OWN, b"own").expect("reads").as_deref(), Some(&b"2"[..]));
+    assert_eq!(db.snapshot().get_in(OWN, b"own").expect("reads").as_deref(), Some(&b"2"[..]));
     db.close().expect("closes");
 }
 

@@ -1,7 +1,7 @@
 //! Records of backups: no input panics.
 #![no_main]
 
-use kontiki_engine::copy::decode_record;
+use kontiki_engine::internals::decode_record;
 use kontiki_env::codec::checksum32;
 use libfuzzer_sys::fuzz_target;
 

@@ -1,7 +1,7 @@
 //! Segments of the log: no input panics, as a whole segment, or as a payload in a good frame.
 #![no_main]
 
-use kontiki_engine::log::summarize_segment;
+use kontiki_engine::internals::summarize_segment;
 use kontiki_env::codec::{checksum32, put_u32, put_u64};
 use libfuzzer_sys::fuzz_target;
 use std::path::Path;

@@ -1,8 +1,7 @@
 //! Manifests and their edits: no input panics, and what decodes survives its encoding.
 #![no_main]
 
-use kontiki_engine::version::VersionEdit;
-use kontiki_engine::version::manifest::parse_manifest;
+use kontiki_engine::internals::{VersionEdit, parse_manifest};
 use kontiki_env::codec::{checksum32, put_u32};
 use libfuzzer_sys::fuzz_target;
 use std::path::Path;

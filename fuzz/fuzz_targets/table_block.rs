@@ -2,11 +2,7 @@
 #![no_main]
 
 use bytes::Bytes;
-use kontiki_engine::iterator::KeyRef;
-use kontiki_engine::table::block::Block;
-use kontiki_engine::table::filter::{Filter, filter_hash};
-use kontiki_engine::table::format::decode_block;
-use kontiki_engine::table::properties::Properties;
+use kontiki_engine::internals::{Block, Filter, KeyRef, Properties, decode_block, filter_hash};
 use kontiki_env::codec::checksum32;
 use libfuzzer_sys::fuzz_target;
 

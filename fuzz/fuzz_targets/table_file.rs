@@ -5,14 +5,11 @@
 #![no_main]
 
 use bytes::Bytes;
-use kontiki_engine::cache::BlockCache;
-use kontiki_engine::iterator::{Cursor, KeyRef};
-use kontiki_engine::kind::Kind;
-use kontiki_engine::table::block::Block;
-use kontiki_engine::table::format::{
-    BlockHandle, FOOTER_BYTES, TRAILER_BYTES, check_header, decode_block, decode_footer,
+use kontiki_engine::internals::{
+    Block, BlockCache, BlockHandle, Cursor, FOOTER_BYTES, KeyRef, Kind, TRAILER_BYTES, TableCursor, TableReader,
+    TableWriter, check_header, decode_block, decode_footer,
 };
-use kontiki_engine::table::{Compression, TableCursor, TableOptions, TableReader, TableWriter};
+use kontiki_engine::{Compression, TableOptions};
 use kontiki_engine::{Direction, Error, Family};
 use kontiki_env::SimMachine;
 use kontiki_env::codec::checksum32;

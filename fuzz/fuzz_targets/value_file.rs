@@ -1,7 +1,7 @@
 //! Value files: no input panics, behind a good header or without one.
 #![no_main]
 
-use kontiki_engine::vlog::{ValueRefs, summarize_value_file};
+use kontiki_engine::internals::{ValueRefs, summarize_value_file};
 use kontiki_env::codec::{checksum32, put_u32, put_u64};
 use libfuzzer_sys::fuzz_target;
 use std::path::Path;

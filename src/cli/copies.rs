@@ -6,7 +6,6 @@ use bytes::Bytes;
 use clap::{Args, Subcommand};
 use kontiki_engine::Range;
 use kontiki_engine::copy::{BackupInfo, BackupStore, CopyProgress};
-use kontiki_env::Env;
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -140,7 +139,7 @@ struct Store {
 
 impl Store {
     fn open(&self) -> Result<BackupStore, Failure> {
-        BackupStore::open(&Env::real(), &self.backups).map_err(local::failed)
+        BackupStore::open(&self.backups).map_err(local::failed)
     }
 
     /// A store of backups that must exist.

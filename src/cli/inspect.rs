@@ -3,8 +3,7 @@
 
 use super::{Failure, local, text};
 use clap::Args;
-use kontiki_engine::inspect::{self, FamilySummary, Summary};
-use kontiki_engine::table::TableMeta;
+use kontiki_engine::inspect::{self, FamilySummary, Summary, TableMeta};
 use kontiki_env::Env;
 use serde_json::{Value, json};
 use std::io::Write;

@@ -126,7 +126,7 @@ fn note_served(folder: &impl std::fmt::Display, missing: u64) {
 fn is_served(db: &Db) -> bool {
     let (view, families) = (db.snapshot(), db.families());
     // A directory without such a family was never served.
-    let has_identity = |family| matches!(view.get(family, IDENTITY_KEY), Ok(Some(_)));
+    let has_identity = |family| matches!(view.get_in(family, IDENTITY_KEY), Ok(Some(_)));
     let (earlier, names) = META_EARLIER;
     let is_there =
         |(number, name): (u32, &str)| families.iter().any(|spec| spec.family.0 == number && spec.name == name);
@@ -156,7 +156,7 @@ impl ToRead {
     pub fn get(&self, keys: Keys, key: &[u8]) -> Result<Option<Bytes>, Failure> {
         let view = self.db.snapshot();
         match keys {
-            Keys::Of(family) => view.get(family, key).map_err(failed),
+            Keys::Of(family) => view.get_in(family, key).map_err(failed),
             Keys::Transactional => CommittedReader::new(&view).get(key).map_err(transactional_failed),
         }
     }

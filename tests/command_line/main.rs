@@ -118,7 +118,7 @@ fn the_directory_of_a_served_store_is_not_written_to() {
     let families = vec![FamilySpec::new(meta, "kontiki.meta")];
     let db = Db::open(scratch.path(), Options { families, ..Options::default() }).expect("opens");
     let mut identity = WriteBatch::new();
-    identity.put(meta, &[1], b"\x01identity");
+    identity.put(meta, [1], b"\x01identity");
     db.write(identity, kontiki::Durability::Sync).expect("writes");
     db.close().expect("closes");
     for command in [&["put", "k", "v"][..], &["delete", "k"]] {
@@ -132,7 +132,7 @@ fn a_check_passes_a_sound_directory_and_names_the_damage_of_another() {
     let scratch = tempfile::tempdir().expect("a directory");
     let db = Db::open(scratch.path(), Options::default()).expect("opens");
     for number in 0..1_000u32 {
-        db.put(format!("key {number:04}").as_bytes(), &[7; 100]).expect("writes");
+        db.put(format!("key {number:04}").as_bytes(), [7; 100]).expect("writes");
     }
     db.flush().expect("flushes");
     db.close().expect("closes");

@@ -286,7 +286,7 @@ pub fn dump_data(dir: &Path) -> Vec<(u32, Vec<u8>, Vec<u8>)> {
     let families = db.families().into_iter().map(|spec| spec.family);
     for family in families.filter(|family| !Family::NODE_STATE.contains(family)) {
         let mut entries = view.entries(family, Range::all(), Direction::Forward).expect("iterates");
-        while let Some((key, value)) = entries.next().expect("reads") {
+        while let Some((key, value)) = entries.next().transpose().expect("reads") {
             found.push((family.0, key.to_vec(), value.to_vec()));
         }
     }

@@ -1,8 +1,8 @@
 //! Kontiki. Its value log has the default settings: values from 1 KiB on are separated.
 
 use super::{CACHE_BYTES, Durability, MEMTABLE_BYTES, Read, Store, Visit, VisitEntry};
-use kontiki_engine::table::Compression;
-use kontiki_engine::{Db, Direction, Family, FamilySpec, Options, Range, ReadOptions, Snapshot, View, WriteBatch};
+use kontiki_engine::Compression;
+use kontiki_engine::{Db, Direction, Family, FamilySpec, Options, Range, ReadOptions, Snapshot, WriteBatch};
 use std::path::Path;
 
 pub struct Kontiki {
@@ -39,7 +39,7 @@ impl Read for Kontiki {
 
 impl Read for Snapshot {
     fn get(&self, key: &[u8], visit: Visit) -> bool {
-        let found = View::get(self, Family::DEFAULT, key).expect("kontiki snapshot get");
+        let found = self.get(key).expect("kontiki snapshot get");
         found.as_deref().map(visit).is_some()
     }
 }
@@ -57,7 +57,7 @@ impl Store for Kontiki {
     }
     fn delete_range(&self, start: &[u8], end: &[u8]) {
         let mut batch = WriteBatch::new();
-        batch.delete_range(Family::DEFAULT, start, end);
+        batch.delete_range(Family::DEFAULT, start..end);
         self.db.write(batch, self.durability).expect("kontiki delete_range");
     }
     fn scan(&self, start: &[u8], visit: VisitEntry) {

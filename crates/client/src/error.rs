@@ -1,6 +1,7 @@
 //! What can go wrong, separated by what to do about it.
 
 use bytes::Bytes;
+use kontiki_env::ErrorKind;
 use std::time::Duration;
 
 /// An error of the client.
@@ -20,7 +21,7 @@ pub enum Error {
         last: String,
     },
     /// The operation may or may not have taken effect: a request was sent and its answer did not come. Read to find
-    /// out; repeating a raw put or delete is safe if nobody else writes the key.
+    /// out; repeating a raw put or delete is safe if no other client writes the key.
     #[error("the outcome is unknown after {} ms: {last}", .after.as_millis())]
     Undetermined {
         /// How long it was tried.
@@ -51,6 +52,17 @@ pub enum Error {
 }
 
 impl Error {
+    /// What the caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Invalid(_) => ErrorKind::InvalidArgument,
+            Error::Timeout { .. } => ErrorKind::Retry,
+            Error::Undetermined { .. } => ErrorKind::Io,
+            Error::Conflict { .. } | Error::AlreadyExists { .. } | Error::RolledBack(_) => ErrorKind::Conflict,
+            Error::Server(_) => ErrorKind::Internal,
+        }
+    }
+
     /// Whether the same transaction, begun again, may succeed.
     pub fn is_transaction_retryable(&self) -> bool {
         matches!(self, Error::Conflict { .. } | Error::RolledBack(_))

@@ -2,7 +2,7 @@
 
 use crate::kind::{Content, Decoded, EXPIRY_BYTES, Kind};
 use crate::range::BEYOND_ALL_KEYS;
-use crate::{Error, Family, KEY_BYTES_MAX, Result, VALUE_BYTES_MAX};
+use crate::{Error, Family, KEY_BYTES_MAX, Range, Result, VALUE_BYTES_MAX};
 use bytes::{Buf, Bytes};
 use kontiki_env::codec::{Truncated, get_slice, get_u8, get_varint, put_slice, put_u64, put_varint};
 
@@ -67,7 +67,7 @@ impl<'a> BatchOp<'a> {
     }
 }
 
-/// One operation as the engine's rooms take it.
+/// One operation as the engine's modules take it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BatchEntry<'a> {
     /// One version of a key.
@@ -95,8 +95,8 @@ const TAG_DELETE_TO_END: u8 = 17;
 
 /// Operations that become visible, and survive a crash, together or not at all. Later operations on a key win.
 ///
-/// Encoding, repeated to the end: tag (1 byte), family (varint), then for the tags 0 to 4, which are kinds (`kind.rs`): key
-/// (varint length, bytes) and, unless it is a delete, stored bytes (varint length, bytes); for tag 16, a range
+/// Encoding, repeated to the end: tag (1 byte), family (varint), then for the tags 0 to 4, which are kinds (`kind.rs`):
+/// key (varint length, bytes) and, unless it is a delete, stored bytes (varint length, bytes); for tag 16, a range
 /// delete: start and end (each varint length, bytes); for tag 17, a delete to the end of the family: start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WriteBatch {
@@ -111,28 +111,31 @@ impl WriteBatch {
     }
 
     /// Adds a put. Sizes are checked when the batch is written ([`WriteBatch::validate`]).
-    pub fn put(&mut self, family: Family, key: &[u8], value: &[u8]) {
-        self.put_head(Kind::Put.to_byte(), family, key);
-        put_slice(&mut self.encoded, value);
+    pub fn put(&mut self, family: Family, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
+        self.put_head(Kind::Put.to_byte(), family, key.as_ref());
+        put_slice(&mut self.encoded, value.as_ref());
     }
 
-    /// Adds a put whose key is gone again at `expires_at_ms`, milliseconds of the wall clock since 1970.
-    pub fn put_expiring(&mut self, family: Family, key: &[u8], value: &[u8], expires_at_ms: u64) {
-        self.put_head(Kind::PutExpiring.to_byte(), family, key);
+    /// Adds a put that expires at `expires_at_ms`, milliseconds of the wall clock since 1970: from then on the key is
+    /// not there. [`Db::expires_at_ms`](crate::Db::expires_at_ms) makes it from a time to live.
+    pub fn put_expiring(&mut self, family: Family, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>, expires_at_ms: u64) {
+        let value = value.as_ref();
+        self.put_head(Kind::PutExpiring.to_byte(), family, key.as_ref());
         put_varint(&mut self.encoded, (EXPIRY_BYTES + value.len()) as u64);
         put_u64(&mut self.encoded, expires_at_ms);
         self.encoded.extend_from_slice(value);
     }
 
     /// Adds a delete.
-    pub fn delete(&mut self, family: Family, key: &[u8]) {
-        self.put_head(Kind::Delete.to_byte(), family, key);
+    pub fn delete(&mut self, family: Family, key: impl AsRef<[u8]>) {
+        self.put_head(Kind::Delete.to_byte(), family, key.as_ref());
     }
 
-    /// Adds a delete of every key of `start <= key < end`; an empty `end` is the end of the family, and a range that ends
-    /// where it starts or before has no keys ([`Range`](crate::Range)). What the batch has put there before is removed, what
-    /// it puts there afterwards stays.
-    pub fn delete_range(&mut self, family: Family, start: &[u8], end: &[u8]) {
+    /// Adds a delete of every key of a [`Range`]. It removes what the batch has put there before; what the batch puts
+    /// there afterwards stays.
+    pub fn delete_range(&mut self, family: Family, range: impl Into<Range>) {
+        let range = range.into();
+        let (start, end) = (range.start.as_deref().unwrap_or_default(), range.end.as_deref().unwrap_or_default());
         if end.is_empty() || end == BEYOND_ALL_KEYS {
             self.put_head(TAG_DELETE_TO_END, family, start);
         } else {
@@ -217,7 +220,7 @@ impl WriteBatch {
         })
     }
 
-    /// The operations in order, as the engine's rooms take them.
+    /// The operations in order, as the engine's modules take them.
     pub(crate) fn entries(&self) -> impl Iterator<Item = BatchEntry<'_>> {
         // A batch is built by the methods above or checked by `decode`, so its encoding is whole.
         entries_of(&self.encoded).map(|entry| entry.expect("a WriteBatch holds a whole encoding"))
@@ -225,14 +228,23 @@ impl WriteBatch {
 
     /// Refuses keys or values beyond [`KEY_BYTES_MAX`] and [`VALUE_BYTES_MAX`].
     pub fn validate(&self) -> Result<()> {
+        self.validate_at(|| 0)
+    }
+
+    /// As [`WriteBatch::validate`]; also refuses an expiry that can only be in another unit than milliseconds, because
+    /// it lies decades before the wall time `now_ms`: such a put would vanish in silence.
+    pub(crate) fn validate_at(&self, now_ms: impl Fn() -> u64) -> Result<()> {
         let refuse = |what: &str, bytes: usize, most: usize| {
             Err(Error::InvalidArgument(format!("a {what} has {bytes} bytes; at most {most} are accepted")))
         };
         for entry in self.entries() {
             let (key, end, stored_bytes) = match entry {
-                BatchEntry::Version { key, kind, stored, .. } => {
-                    (key, &[][..], stored.len() - if kind.expires() { EXPIRY_BYTES } else { 0 })
+                BatchEntry::Version { key, kind, stored, .. } if kind.expires() => {
+                    let decoded = Decoded::new(kind, stored).expect("a WriteBatch holds a whole encoding");
+                    refuse_seconds(decoded.expires_at_ms.unwrap_or_default(), &now_ms)?;
+                    (key, &[][..], stored.len() - EXPIRY_BYTES)
                 }
+                BatchEntry::Version { key, stored, .. } => (key, &[][..], stored.len()),
                 BatchEntry::DeleteRange { start, end, .. } if end == BEYOND_ALL_KEYS => (start, &[][..], 0),
                 BatchEntry::DeleteRange { start, end, .. } => (start, end, 0),
             };
@@ -246,6 +258,17 @@ impl WriteBatch {
         }
         Ok(())
     }
+}
+
+/// Refuses an expiry that is a time of this century in seconds: it would be in 1970, and the key would never be seen.
+fn refuse_seconds(expires_at_ms: u64, now_ms: impl Fn() -> u64) -> Result<()> {
+    const SECONDS: std::ops::Range<u64> = 1_000_000_000..100_000_000_000;
+    if !SECONDS.contains(&expires_at_ms) || now_ms() < 1000 * SECONDS.start {
+        return Ok(());
+    }
+    Err(Error::InvalidArgument(format!(
+        "expires_at_ms is {expires_at_ms}, which looks like seconds: it is in milliseconds since 1970; see Db::expires_at_ms"
+    )))
 }
 
 fn entries_of(mut rest: &[u8]) -> impl Iterator<Item = std::result::Result<BatchEntry<'_>, Truncated>> {

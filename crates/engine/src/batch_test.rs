@@ -14,7 +14,7 @@ proptest! {
                 0 => batch.put(family, key, value),
                 1 => batch.put_expiring(family, key, value, 77),
                 2 => batch.delete(family, key),
-                _ => batch.delete_range(family, key, value),
+                _ => batch.delete_range(family, key..value),
             }
             expected.push(match which {
                 0 => BatchOp::Put { family, key, value },
@@ -39,9 +39,9 @@ proptest! {
 #[test]
 fn sizes_beyond_the_limits_are_named() {
     let mut batch = WriteBatch::new();
-    batch.put(Family::DEFAULT, &vec![0; KEY_BYTES_MAX], &[]);
+    batch.put(Family::DEFAULT, vec![0; KEY_BYTES_MAX], []);
     assert!(batch.validate().is_ok());
-    batch.delete(Family::DEFAULT, &vec![0; KEY_BYTES_MAX + 1]);
+    batch.delete(Family::DEFAULT, vec![0; KEY_BYTES_MAX + 1]);
     let error = batch.validate().expect_err("too long").to_string();
     assert!(error.contains("65537") && error.contains("65536"), "{error}");
 }
@@ -49,7 +49,7 @@ fn sizes_beyond_the_limits_are_named() {
 #[test]
 fn a_delete_to_the_end_of_a_family_is_short_and_lasts_through_every_form() {
     let mut batch = WriteBatch::new();
-    batch.delete_range(Family(7), b"b", b"");
+    batch.delete_range(Family(7), b"b"..);
     assert!(batch.validate().is_ok() && batch.as_bytes().len() < 8, "{batch:?}");
     let expected = BatchOp::DeleteRange { family: Family(7), start: b"b", end: b"" };
     let decoded = WriteBatch::decode(batch.as_bytes()).expect("whole");
@@ -59,11 +59,11 @@ fn a_delete_to_the_end_of_a_family_is_short_and_lasts_through_every_form() {
     for entry in batch.entries() {
         let BatchEntry::DeleteRange { family, start, end } = entry else { panic!("{entry:?}") };
         assert!(end > &[u8::MAX; KEY_BYTES_MAX][..], "behind every key");
-        copy.delete_range(family, start, end);
+        copy.delete_range(family, start..end);
     }
     assert_eq!(copy, batch);
     let too_long = vec![u8::MAX; KEY_BYTES_MAX + 2];
-    copy.delete_range(Family(7), b"b", &too_long);
+    copy.delete_range(Family(7), b"b".as_slice()..&too_long);
     assert!(copy.validate().is_err(), "what is no key is no end");
 }
 

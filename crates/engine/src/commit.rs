@@ -82,9 +82,9 @@ pub struct StreamContents {
 
 /// A condition of a commit: no write by others since a moment that the caller has read at.
 ///
-/// Keep the [`Snapshot`](crate::Snapshot) or transaction that the number is of until the commit is answered: while it is there,
-/// compaction forgets no deletion since. For a number that is no longer held the condition counts as broken if a deletion
-/// since then may have been forgotten.
+/// Keep the [`Snapshot`](crate::Snapshot) or transaction that the number is of until the commit is answered: while it
+/// is there, compaction forgets no deletion since. For a number that is no longer held the condition counts as broken
+/// if a deletion since then may have been forgotten.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unchanged {
     /// This key was not written (put, deleted, range-deleted) by a commit with a larger sequence number than `since`.

@@ -1,10 +1,11 @@
 //! What can go wrong, separated by what the caller can do about it.
 
+use kontiki_env::ErrorKind;
 use kontiki_env::fs::is_out_of_descriptors;
 use std::path::PathBuf;
 
 /// Result with the engine's [`Error`].
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An engine error. Clone, because one failed group commit answers many callers.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -44,11 +45,11 @@ pub enum Error {
     Conflict {
         /// The family of the key.
         family: crate::Family,
-        /// A key that was written, or the first one of a range that was deleted. If only this is known, that a deletion may
-        /// have been forgotten since: the condition's key, or the start of its range.
+        /// A key that was written, or the first one of a range that was deleted. If only this is known, that a deletion
+        /// may have been forgotten since: the condition's key, or the start of its range.
         key: bytes::Bytes,
     },
-    /// A transaction has waited for a lock for as long as it may; it can go on without the lock.
+    /// A transaction has waited for a lock for its maximum time; it can continue without the lock.
     #[error("waited {waited_ms} ms for the lock of key {key:?} of {family:?}, which another transaction holds")]
     LockTimeout {
         /// The family of the key.
@@ -59,7 +60,7 @@ pub enum Error {
         waited_ms: u64,
     },
     /// To wait for a lock would have been for ever: its holder waits, perhaps through others, for this transaction.
-    /// Roll back, so that they get on, and try again.
+    /// Roll back, so that they make progress, and try again.
     #[error("deadlock of transactions over the keys {keys:?}: roll back and try again")]
     Deadlock {
         /// The keys of the cycle: the one asked for, then the one that its holder waits for, and so on.
@@ -73,8 +74,8 @@ pub enum Error {
         /// Its value.
         limit: u64,
     },
-    /// The log does not hold the writes behind this number any more, so a change feed cannot give them. Read a snapshot,
-    /// and subscribe from its sequence number.
+    /// The log does not hold the writes behind this number any more, so a change feed cannot give them. Read a
+    /// snapshot, and subscribe from its sequence number.
     #[error(
         "the changes after sequence number {after} are gone; the oldest that can be read is {oldest_sequence}: read a \
          snapshot and subscribe from its number, and raise feed_retention_bytes if that happens often"
@@ -97,18 +98,18 @@ pub enum Error {
         key: bytes::Bytes,
         /// The limit.
         limit_per_second: u64,
-        /// When it may be written again, if nobody else writes it before.
+        /// When it can be written again, if no other write comes first.
         retry_after_ms: u64,
     },
-    /// No space left. Nothing of this write is visible or durable; it may be tried again once there is room, without opening the
-    /// database again.
+    /// No space left. Nothing of this write is visible or durable; it can be tried again once there is space, without
+    /// opening the database again.
     #[error("no space left for {what}: free some space and try again")]
     NoSpace {
         /// What was being written.
         what: String,
     },
-    /// The process or the machine has no descriptor left to open a file with. Nothing of this call has happened; it may be
-    /// tried again once some are closed.
+    /// The process or the machine has no descriptor left to open a file with. Nothing of this call has happened; it may
+    /// be tried again once some are closed.
     #[error(
         "no descriptor left to open {what}: close files or connections of this process, or raise its limit (`ulimit -n`); \
          then try again"
@@ -117,7 +118,8 @@ pub enum Error {
         /// What was to be opened.
         what: String,
     },
-    /// A copy has waited for writes that were under way for as long as it may. Nothing was copied; try again when writes get on.
+    /// A copy has waited for writes in progress for its maximum time. Nothing was copied; try again when writes make
+    /// progress.
     #[error("waited {waited_ms} ms for {what}: try again when writers are not held up")]
     Busy {
         /// What was waited for.
@@ -135,11 +137,11 @@ pub enum Error {
         /// The system's text.
         message: String,
     },
-    /// An earlier fatal error (a failed sync, corruption met in the background) stopped writes; reads go on.
+    /// An earlier fatal error (a failed sync, corruption met in the background) stopped writes; reads continue.
     #[error("the database takes no writes since: {0}; reopen it after mending the cause")]
     Stopped(String),
-    /// A thread that worked for the database has panicked: a broken invariant of ours, please report it. Writes have stopped,
-    /// because what that thread was at may be half done in memory; what is on disk is whole.
+    /// A thread that worked for the database has panicked: a broken invariant of ours, please report it. Writes have
+    /// stopped, because what that thread was at may be half done in memory; what is on disk is whole.
     #[error("{task} panicked: {message}; reopen the database, and please report this")]
     Panicked {
         /// What the thread was doing: the name of a background job, or of a step of a caller.
@@ -176,6 +178,28 @@ impl Error {
                 Error::NoSpace { what: file.display().to_string() }
             }
             kind => Error::Io { file, kind, message: error.to_string() },
+        }
+    }
+
+    /// What the caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::InUse { .. }
+            | Error::LockTimeout { .. }
+            | Error::Throttled { .. }
+            | Error::NoSpace { .. }
+            | Error::NoDescriptors { .. }
+            | Error::Busy { .. } => ErrorKind::Retry,
+            Error::InvalidArgument(_)
+            | Error::UnsupportedFormat { .. }
+            | Error::TransactionTooLarge { .. }
+            | Error::ReadOnly => ErrorKind::InvalidArgument,
+            Error::ChangesGone { .. } | Error::FamilyDropped { .. } => ErrorKind::NotFound,
+            Error::Conflict { .. } | Error::Deadlock { .. } => ErrorKind::Conflict,
+            Error::Corruption { .. } => ErrorKind::Corruption,
+            Error::Io { .. } => ErrorKind::Io,
+            Error::Stopped(_) | Error::Panicked { .. } | Error::Closed => ErrorKind::Stopped,
+            Error::Bug(_) => ErrorKind::Internal,
         }
     }
 

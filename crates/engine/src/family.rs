@@ -19,9 +19,9 @@ impl Family {
     /// In a [`FamilySpec`]: the number is the database's to choose ([`FamilySpec::named`]). No family has it.
     pub const BY_NAME: Family = Family(u32::MAX);
 
-    /// Numbers that are for the store's own families, so that a directory with any families of its user's can be served.
-    /// Their names begin with [`Family::RESERVED_PREFIX`], and no others do. Two bytes each where numbers are varints, and
-    /// far from what anybody counts up to.
+    /// Numbers that are for the store's own families, so that a directory with any families of its user's can be
+    /// served. Their names begin with [`Family::RESERVED_PREFIX`], and no others do. Two bytes each where numbers are
+    /// varints, and far from the numbers that applications count up to.
     pub const RESERVED: std::ops::Range<u32> = 16_368..16_384;
 
     /// How names of the store's own families begin.
@@ -33,12 +33,12 @@ impl Family {
         Family(Family::RESERVED.start + index)
     }
 
-    /// What a served node knows of itself and its cluster, and no copy of its data takes along: its identity, its regions
-    /// and how far their logs are applied, and the state of placement.
+    /// What a served node knows of itself and its cluster, and no copy of its data takes along: its identity, its
+    /// regions and how far their logs are applied, and the state of placement.
     pub const NODE_STATE: [Family; 2] = [Family::reserved(3), Family::reserved(4)];
 
-    /// The name that a family of this number always has, if there is one: the default family's, and those that a served store
-    /// makes.
+    /// The name that a family of this number always has, if there is one: the default family's, and those that a served
+    /// store makes.
     pub fn fixed_name(self) -> Option<&'static str> {
         const RESERVED: [&str; 5] =
             ["kontiki.txn_default", "kontiki.txn_lock", "kontiki.txn_write", "kontiki.meta", "kontiki.placement"];
@@ -78,8 +78,8 @@ impl FamilySpec {
         FamilySpec { family, name: name.into(), options: FamilyOptions::default() }
     }
 
-    /// A family with default options that is known by its name: if there is one with this name, it is meant, otherwise the
-    /// database gives the new one a number that no family ever had. [`Db::family`](crate::Db::family) tells the number.
+    /// A family with default options that is known by its name: if there is one with this name, it is meant, otherwise
+    /// the database gives the new one a number that no family ever had. [`Db::family`](crate::Db::family) returns it.
     pub fn named(name: impl Into<String>) -> FamilySpec {
         FamilySpec::new(Family::BY_NAME, name)
     }
@@ -88,13 +88,13 @@ impl FamilySpec {
 /// How the data of one family is kept. Start from the default and change fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FamilyOptions {
-    /// Values of at least this many bytes live in the value log, and the tree has pointers to them: flush and compaction
-    /// do not move them, but a scan that finds them in no cache reads each from a place of its own. 0: all values stay in
-    /// the tree. Default 4 KiB, as large as a block, so that a value there would share its read with no other anyway;
-    /// up to [`VALUE_BYTES_MAX`]. Lower it for keys that are overwritten much and hardly scanned.
+    /// Values of at least this many bytes live in the value log, and the tree has pointers to them: flush and
+    /// compaction do not move them, but a scan that finds them in no cache reads each from a place of its own. 0: all
+    /// values stay in the tree. Default 4 KiB, as large as a block, so that a value there would share its read with no
+    /// other anyway; up to [`VALUE_BYTES_MAX`]. Lower it for keys that are overwritten much and hardly scanned.
     pub value_threshold_bytes: u64,
-    /// When and how its tables are merged; `None`: as [`Options::compaction`](crate::Options::compaction) says. Of its fields
-    /// `background_jobs_max` and `bytes_per_second_max` are the database's, whatever stands here.
+    /// When and how its tables are merged; `None`: as [`Options::compaction`](crate::Options::compaction) says. Of its
+    /// fields `background_jobs_max` and `bytes_per_second_max` are the database's, whatever stands here.
     pub compaction: Option<crate::compaction::CompactionOptions>,
     /// How tables of level 0, 1, ... are compressed; the last entry counts for all deeper levels. Default: none, which
     /// leaves it to `Options.table.compression` at every level.

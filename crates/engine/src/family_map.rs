@@ -58,6 +58,7 @@ impl<V> FamilyMap<V> {
     }
 
     /// What the families have, in the order of their numbers.
+    #[cfg(test)]
     pub fn values(&self) -> impl Iterator<Item = &V> {
         self.iter().map(|(_, value)| value)
     }
@@ -65,11 +66,6 @@ impl<V> FamilyMap<V> {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.len
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
     }
 }
 

@@ -16,9 +16,9 @@
 #![deny(unsafe_code)]
 
 mod batch;
-pub mod cache;
+mod cache;
 mod commit;
-pub mod compaction;
+mod compaction;
 pub mod copy;
 mod db;
 mod dead;
@@ -29,11 +29,11 @@ mod family_map;
 mod feed;
 mod hot;
 pub mod inspect;
-pub mod iterator;
-pub mod kind;
+mod iterator;
+mod kind;
 mod lock;
-pub mod log;
-pub mod memtable;
+mod log;
+mod memtable;
 mod ownership;
 pub mod planted;
 #[allow(unsafe_code)]
@@ -41,24 +41,46 @@ mod prefetch;
 mod range;
 pub mod stats;
 mod stream;
-pub mod table;
+mod table;
 mod transaction;
-pub mod version;
+mod version;
 mod view;
-pub mod vlog;
+mod vlog;
 
 pub use batch::{BatchOp, WriteBatch};
 pub use commit::{Commit, Durability, Precondition, StreamContents, StreamId, StreamOp, Unchanged};
+pub use compaction::CompactionOptions;
 pub use db::{Db, DelayReason, IngestOptions, IngestReport, MEMORY_BUDGET_BYTES_MIN, Options, Snapshot, WriteDelays};
 pub use error::{Error, Result};
 pub use family::{Family, FamilyOptions, FamilySpec, KEY_BYTES_MAX, SequenceNumber, VALUE_BYTES_MAX};
 pub use feed::{Change, Changes, ChangesOptions, FeedStats, IngestedRange, SubscriberStatus};
 pub use hot::HotKeyOptions;
 pub use iterator::Scan;
+pub use kontiki_env::ErrorKind;
 pub use log::{LogHolder, LogSegmentStatus};
 pub use stats::{FamilyStats, Histogram, LevelStats, Stats};
 pub use stream::STREAM_STATE_BYTES_MAX;
-pub use table::{IngestFile, IngestWriter};
+pub use table::{Compression, IngestFile, IngestWriter, TableOptions};
 pub use transaction::{Isolation, Savepoint, Transaction, TransactionEntries, TransactionOptions, TransactionStats};
 pub use view::{Direction, Entries, Range, ReadOptions, View};
 pub use vlog::{CollectionReport, ValueStats};
+
+/// What the fuzz targets and the simulator look into: not part of the interface, and changed without notice.
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::cache::BlockCache;
+    pub use crate::copy::decode_record;
+    pub use crate::iterator::{Cursor, KeyRef};
+    pub use crate::kind::Kind;
+    pub use crate::log::summarize_segment;
+    pub use crate::table::block::Block;
+    pub use crate::table::filter::{Filter, filter_hash};
+    pub use crate::table::format::{
+        BlockHandle, FOOTER_BYTES, TRAILER_BYTES, check_header, decode_block, decode_footer,
+    };
+    pub use crate::table::properties::Properties;
+    pub use crate::table::{TABLES_DIR, TableCursor, TableReader, TableWriter, parse_table_name};
+    pub use crate::version::VersionEdit;
+    pub use crate::version::manifest::parse_manifest;
+    pub use crate::vlog::{ValueRefs, summarize_value_file};
+}

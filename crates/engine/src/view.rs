@@ -1,7 +1,9 @@
-//! Reading: the face shared by the database's snapshots and by the model in other crates' tests.
+//! Reading: the interface shared by the database's snapshots and by the models in other crates' tests.
 
+use crate::range::successor;
 use crate::{Family, Result};
 use bytes::Bytes;
+use std::ops::Bound;
 
 /// Which way an iterator goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,9 +26,19 @@ impl Direction {
 
 /// The user keys `start <= key < end`.
 ///
-/// Everything that takes a range, here and in [`WriteBatch::delete_range`](crate::WriteBatch::delete_range), means the same by
-/// it: without an end, or with an empty one, it goes on to the end of the family; one that ends where it starts, or before,
-/// has no keys, which is no error.
+/// Every call that takes a range accepts `impl Into<Range>`: the range expressions of the language over anything that
+/// is bytes (`"a".."c"`, `from..`, `..=last`, `..`), a pair of [`Bound`]s, and [`Range::prefix`].
+///
+/// A range means the same in every call, reads, deletes and conditions alike: one without an end, or with an empty end,
+/// goes to the end of the family; one that ends at its start or before it contains no keys, which is not an error.
+///
+/// ```
+/// use kontiki_engine::Range;
+///
+/// assert!(Range::from("a"..="c").contains(b"c"));
+/// assert!(Range::prefix("crew/").contains(b"crew/thor"));
+/// assert_eq!(Range::from(..), Range::all());
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Range {
     /// Inclusive lower bound; `None`: from the first key on.
@@ -48,7 +60,8 @@ impl Range {
     }
 
     /// The keys that begin with `prefix`.
-    pub fn prefix(prefix: &[u8]) -> Range {
+    pub fn prefix(prefix: impl AsRef<[u8]>) -> Range {
+        let prefix = prefix.as_ref();
         // The first key behind them: without the bytes 0xff at the end, the last byte one greater.
         let kept = prefix.iter().rposition(|byte| *byte != u8::MAX);
         let end = kept.map(|last| {
@@ -59,7 +72,7 @@ impl Range {
         Range { start: Some(Bytes::copy_from_slice(prefix)), end }
     }
 
-    /// What every key of the range begins with, as far as its bounds tell; a part of `start`.
+    /// What every key of the range begins with, as far as its bounds determine it; a part of `start`.
     pub(crate) fn shared_prefix(&self) -> &[u8] {
         let Some(start) = self.start.as_deref() else { return &[] };
         let mut shared = 0;
@@ -99,6 +112,41 @@ impl Range {
     }
 }
 
+impl<K: AsRef<[u8]>> From<(Bound<K>, Bound<K>)> for Range {
+    fn from((start, end): (Bound<K>, Bound<K>)) -> Range {
+        let bytes = |key: &K| Bytes::copy_from_slice(key.as_ref());
+        let start = match &start {
+            Bound::Included(key) => Some(bytes(key)),
+            Bound::Excluded(key) => Some(successor(key.as_ref())),
+            Bound::Unbounded => None,
+        };
+        let end = match &end {
+            Bound::Included(key) => Some(successor(key.as_ref())),
+            Bound::Excluded(key) => Some(bytes(key)),
+            Bound::Unbounded => None,
+        };
+        Range { start, end }
+    }
+}
+
+impl From<std::ops::RangeFull> for Range {
+    fn from(_: std::ops::RangeFull) -> Range {
+        Range::all()
+    }
+}
+
+macro_rules! from_range_expressions {
+    ($($expression:ident),*) => {$(
+        impl<K: AsRef<[u8]>> From<std::ops::$expression<K>> for Range {
+            fn from(range: std::ops::$expression<K>) -> Range {
+                use std::ops::RangeBounds;
+                Range::from((range.start_bound().map(K::as_ref), range.end_bound().map(K::as_ref)))
+            }
+        }
+    )*};
+}
+from_range_expressions!(Range, RangeFrom, RangeTo, RangeInclusive, RangeToInclusive);
+
 /// How a scan reads. Start from the default and change fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -128,10 +176,9 @@ impl ReadOptions {
     }
 }
 
-/// Live entries of a range in order, each key once at its newest visible version; deleted keys are skipped.
-pub trait Entries: Send {
-    /// The next entry, or `None` at the end. After an error the iterator is finished.
-    fn next(&mut self) -> Result<Option<(Bytes, Bytes)>>;
+/// Live entries of a range in order, each key once at its newest visible version; deleted keys are skipped. After an
+/// error the iterator is finished.
+pub trait Entries: Iterator<Item = Result<(Bytes, Bytes)>> + Send {
     /// Moves so that the next entry is the first at or beyond `key` in the iterator's direction (forward: `>= key`;
     /// backward: `<= key`), within the range. May move either way.
     fn seek(&mut self, key: &[u8]) -> Result<()>;
@@ -144,3 +191,7 @@ pub trait View: Send + Sync {
     /// Iterates over a range.
     fn entries(&self, family: Family, range: Range, direction: Direction) -> Result<Box<dyn Entries>>;
 }
+
+#[cfg(test)]
+#[path = "view_test.rs"]
+mod tests;

@@ -1,10 +1,10 @@
 //! Defects of the predecessor (docs/internals/testing.md has them all), by the numbers of its list: those that concern
 //! the whole database, through its public API.
 
-use kontiki_engine::table::Compression;
+use kontiki_engine::Compression;
 use kontiki_engine::{
-    Commit, Db, Direction, Durability, Entries, Error, Family, FamilySpec, Options, Range, ReadOptions, StreamId,
-    StreamOp, View, WriteBatch,
+    Commit, Db, Direction, Durability, Error, Family, FamilySpec, Options, Range, ReadOptions, StreamId, StreamOp,
+    WriteBatch,
 };
 use kontiki_env::SimMachine;
 use kontiki_env::fs::{CrashMode, Fs};
@@ -47,7 +47,7 @@ fn reopened(machine: &SimMachine, db: Db, mode: CrashMode) -> (SimMachine, Db) {
 fn entries(db: &Db, family: Family, direction: Direction) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut scan = db.scan(family, Range::all(), direction, ReadOptions::default()).expect("a known family");
     let mut found = Vec::new();
-    while let Some((key, value)) = Entries::next(&mut scan).expect("a healthy disk") {
+    while let Some((key, value)) = scan.next().transpose().expect("a healthy disk") {
         found.push((key.to_vec(), value.to_vec()));
     }
     found
@@ -137,7 +137,7 @@ fn defect_6_no_new_log_segment_takes_the_place_of_one_that_is_needed() {
         let entry = format!("entry {number}").into_bytes().into();
         let append = StreamOp::Append { stream, first_index: number, entries: vec![entry] };
         let mut batch = WriteBatch::new();
-        batch.put(OTHER, format!("{}", number % 50).as_bytes(), &[number as u8; 100]);
+        batch.put(OTHER, format!("{}", number % 50).as_bytes(), [number as u8; 100]);
         let commit = Commit { streams: vec![append], ..Commit::new(batch, Durability::Sync) };
         db.commit(commit).expect("a healthy disk");
         match number % 7 {
@@ -204,7 +204,7 @@ fn defect_7_a_failed_flush_is_tried_again_before_any_later_one_counts() {
         let (_, db) = reopened(&machine, db, CrashMode::LoseUnsynced);
         let snapshot = db.snapshot();
         for (key, number) in &expected {
-            let found = snapshot.get(OTHER, format!("{key:03}").as_bytes()).expect("a healthy disk");
+            let found = snapshot.get_in(OTHER, format!("{key:03}").as_bytes()).expect("a healthy disk");
             let found = found.map(|value| String::from_utf8_lossy(&value).into_owned());
             assert!(found.is_some_and(|text| text.starts_with(&format!("{number} "))), "{free_bytes}: key {key}");
         }
@@ -222,11 +222,11 @@ fn defect_11_a_compaction_drops_all_that_is_dead() {
         for number in 0..100 {
             let mut batch = WriteBatch::new();
             match (round, number) {
-                (2, 0..30) => batch.delete(OTHER, &key(number)),
-                (2, 30..50) => batch.put_expiring(OTHER, &key(number), b"over", 1),
-                (2, 50..60) if number == 50 => batch.delete_range(OTHER, &key(50), &key(60)),
+                (2, 0..30) => batch.delete(OTHER, key(number)),
+                (2, 30..50) => batch.put_expiring(OTHER, key(number), b"over", 1),
+                (2, 50..60) if number == 50 => batch.delete_range(OTHER, &key(50)..&key(60)),
                 (2, 50..60) => continue,
-                _ => batch.put(OTHER, &key(number), &[round; 50]),
+                _ => batch.put(OTHER, key(number), [round; 50]),
             }
             db.write(batch, Durability::Buffered).expect("a healthy disk");
         }

@@ -5,9 +5,9 @@
 //! recovered must be the state after some number of commits, at least all those that were to survive.
 
 use bytes::Bytes;
-use kontiki_engine::compaction::CompactionOptions;
+use kontiki_engine::CompactionOptions;
 use kontiki_engine::inspect::check;
-use kontiki_engine::table::{Compression, TableOptions};
+use kontiki_engine::{Compression, TableOptions};
 use kontiki_engine::{
     Db, Direction, Durability, Entries, Error, Family, FamilySpec, Options, Range, Result, Snapshot, View, WriteBatch,
 };
@@ -164,7 +164,7 @@ impl World {
             0 => {
                 let family = *rng.pick(&FAMILIES).expect("not empty");
                 let key = random_key(rng);
-                let found = self.db().snapshot().get(family, &key)?;
+                let found = self.db().snapshot().get_in(family, &key)?;
                 let now = self.now();
                 assert_eq!(found.as_deref(), now.get(&(family, key.clone())).map(Vec::as_slice), "{family:?} {key:?}");
                 if family == Family::DEFAULT {
@@ -230,7 +230,7 @@ impl World {
 
     fn check_entries(&mut self, entries: &mut dyn Entries, expected: &[(&[u8], &[u8])], limit: usize) -> Result<()> {
         for at in 0..limit {
-            let found = entries.next()?;
+            let found = entries.next().transpose()?;
             let found = found.as_ref().map(|(key, value)| (&key[..], &value[..]));
             assert_eq!(found, expected.get(at).copied());
             let Some((key, value)) = found else { break };
@@ -306,7 +306,7 @@ fn dump(view: &dyn View) -> Result<Rows> {
     let mut rows = Rows::new();
     for family in FAMILIES {
         let mut entries = view.entries(family, Range::all(), Direction::Backward)?;
-        while let Some((key, value)) = entries.next()? {
+        while let Some((key, value)) = entries.next().transpose()? {
             rows.insert((family, key.to_vec()), value.to_vec());
         }
     }
@@ -467,7 +467,7 @@ fn snapshots_see_whole_batches_under_concurrent_writes() {
                     let mut batch = WriteBatch::new();
                     for family in FAMILIES {
                         let value = [round.to_be_bytes().as_slice(), &[writer; 60]].concat();
-                        batch.put(family, &[writer], &value);
+                        batch.put(family, [writer], &value);
                     }
                     let durability = if round % 16 == 0 { Durability::Sync } else { Durability::Buffered };
                     db.write(batch, durability).expect("a healthy disk");
@@ -491,7 +491,7 @@ fn snapshots_see_whole_batches_under_concurrent_writes() {
                 let mut entries =
                     snapshot.entries(FAMILIES[1], Range::all(), Direction::Backward).expect("a known family");
                 let mut count = 0;
-                while entries.next().expect("readable").is_some() {
+                while entries.next().transpose().expect("readable").is_some() {
                     count += 1;
                 }
                 assert!(count <= usize::from(WRITERS));

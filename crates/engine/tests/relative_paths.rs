@@ -4,7 +4,6 @@
 
 use kontiki_engine::copy::BackupStore;
 use kontiki_engine::{Db, Durability, Family, IngestOptions, IngestWriter, Options, WriteBatch};
-use kontiki_env::Env;
 use std::path::Path;
 
 fn small() -> Options {
@@ -30,21 +29,21 @@ fn has_all(db: &Db, name: &str) -> bool {
 fn a_relative_path_is_resolved_once() {
     let home = tempfile::tempdir().expect("a directory");
     let (first, second) = (home.path().join("first"), home.path().join("second"));
-    let go = |to: &Path| std::env::set_current_dir(to).expect("it is there");
+    let enter = |to: &Path| std::env::set_current_dir(to).expect("it is there");
     // In the second place there is another database under the same name, which must not be touched.
     for place in [&first, &second] {
         kontiki_env::fs::Fs::create_dir_all(&kontiki_env::fs::RealFs, place).expect("created");
     }
-    go(&second);
+    enter(&second);
     let other = Db::open("data", small()).expect("a new database");
     fill(&other, "other");
     other.close().expect("closed");
 
-    go(&first);
+    enter(&first);
     let db = Db::open("data", small()).expect("a new database");
-    let backups = BackupStore::open(&Env::real(), Path::new("backups")).expect("a new directory of backups");
+    let backups = BackupStore::open(Path::new("backups")).expect("a new directory of backups");
     let mut writer = IngestWriter::create("rafts.sst", Family::DEFAULT, small().table).expect("a new table");
-    go(&second);
+    enter(&second);
     fill(&db, "mine");
     db.compact().expect("compacted");
     db.collect_value_garbage().expect("collected");
@@ -56,7 +55,7 @@ fn a_relative_path_is_resolved_once() {
     db.checkpoint(Path::new("copy")).expect("copied");
     db.close().expect("closed");
 
-    go(home.path());
+    enter(home.path());
     let open = |path: &Path| Db::open(path, small()).expect("opens");
     let mine = open(&first.join("data"));
     assert!(has_all(&mine, "mine") && mine.get(b"mine-raft").expect("readable").is_some());

@@ -1,7 +1,7 @@
 //! Values that are overwritten while their garbage is collected, on the real machine with real threads: every read
 //! gives a value that its key had at some moment of the read.
 
-use kontiki_engine::{Db, Durability, Family, FamilySpec, Options, VALUE_BYTES_MAX, View, WriteBatch};
+use kontiki_engine::{Db, Durability, Family, FamilySpec, Options, VALUE_BYTES_MAX, WriteBatch};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 const KEYS: usize = 40;
@@ -55,7 +55,7 @@ fn write(db: &Db, writer: usize, versions: &[Versions]) {
         for number in (0..KEYS).filter(|number| number % WRITERS == writer) {
             versions[number].begun.store(version, Ordering::SeqCst);
             let mut batch = WriteBatch::new();
-            batch.put(Family::DEFAULT, &key(number), &value(number, version));
+            batch.put(Family::DEFAULT, key(number), value(number, version));
             db.write(batch, Durability::Buffered).expect("a healthy disk");
             versions[number].done.store(version, Ordering::SeqCst);
         }
@@ -68,10 +68,10 @@ fn read(db: &Db, versions: &[Versions], step: usize, stop: &AtomicBool) {
         number = (number + step) % KEYS;
         let least = versions[number].done.load(Ordering::SeqCst);
         let snapshot = db.snapshot();
-        let now = db.get(&key(number)).expect("a healthy disk");
+        let now = db.get(key(number)).expect("a healthy disk");
         let now = version_of(number, now.as_deref());
-        // Through the snapshot a little later, when collections have continued.
-        let then = snapshot.get(Family::DEFAULT, &key(number)).expect("a healthy disk");
+        // Through the snapshot a little later, when collections have gone on.
+        let then = snapshot.get_in(Family::DEFAULT, key(number)).expect("a healthy disk");
         let then = version_of(number, then.as_deref());
         let most = versions[number].begun.load(Ordering::SeqCst);
         assert!((least..=most).contains(&now), "key {number}: {now} is not from {least} to {most}");
@@ -108,7 +108,7 @@ fn overwrite_and_collect(threshold_bytes: u64) {
     });
     for collected in [false, true] {
         for (number, of_key) in versions.iter().enumerate() {
-            let found = db.get(&key(number)).expect("a healthy disk");
+            let found = db.get(key(number)).expect("a healthy disk");
             assert_eq!(
                 version_of(number, found.as_deref()),
                 of_key.done.load(Ordering::SeqCst),
@@ -123,7 +123,7 @@ fn overwrite_and_collect(threshold_bytes: u64) {
     db.close().expect("a healthy disk");
     let db = Db::open(directory.path(), options(threshold_bytes)).expect("opens");
     for number in 0..KEYS {
-        let found = db.get(&key(number)).expect("a healthy disk");
+        let found = db.get(key(number)).expect("a healthy disk");
         assert_eq!(version_of(number, found.as_deref()), ROUNDS);
     }
 }

@@ -9,12 +9,15 @@
 
 pub mod clock;
 pub mod codec;
+mod error_kind;
 pub mod fs;
 pub mod machine;
 mod planted;
 pub mod rng;
 pub mod tasks;
 pub mod testing;
+
+pub use error_kind::ErrorKind;
 
 use std::sync::Arc;
 

@@ -31,15 +31,15 @@ mod test_view;
 pub use config::{Config, Now};
 pub use error::{Error, Result};
 pub use ids::{FIRST_ID, ID_COUNT_MAX};
-pub use leader::PENDING_CALLS_MAX;
-pub use machine::{CallId, Output, Placement, WriteId};
+pub use leader::{CallId, PENDING_CALLS_MAX};
+pub use machine::{Output, Placement, WriteId};
 pub use message::{
-    Accepted, AllStores, AllocateIds, Cluster, ClusterInfo, Command, Epoch, GcSafePoint, IdsGranted, Outcome, Peer,
-    PeerRole, PreviousRegion, Refusal, RefusalCode, Region, RegionById, RegionByKey, RegionHeartbeat, RegionInfo,
-    RegionList, Request, Response, SafePoint, ScanRegions, Store, StoreById, StoreHeartbeat, StoreInfo, StoreList,
-    StoreStats, Timestamps, TimestampsGranted, UpdateGcSafePoint,
+    Accepted, AllStores, AllocateIds, Cluster, ClusterInfo, Command, Epoch, GcSafePoint, IdsGranted, LOGICAL_BITS,
+    Outcome, Peer, PeerRole, PreviousRegion, Refusal, RefusalCode, Region, RegionById, RegionByKey, RegionHeartbeat,
+    RegionInfo, RegionList, Request, Response, SafePoint, ScanRegions, Store, StoreById, StoreHeartbeat, StoreInfo,
+    StoreList, StoreStats, Timestamps, TimestampsGranted, UpdateGcSafePoint,
 };
-pub use oracle::{LOGICAL_BITS, TIMESTAMP_COUNT_MAX};
+pub use oracle::TIMESTAMP_COUNT_MAX;
 pub use regions::{REGIONS_MAX, SCAN_REGIONS_MAX};
 pub use state::{FAMILY, bootstrap};
 pub use stores::STORES_MAX;

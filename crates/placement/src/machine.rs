@@ -1,13 +1,9 @@
 //! The machine: calls, ticks and results of writes in; replies and writes out.
 
-use crate::leader::Leader;
+use crate::leader::{CallId, Leader};
 use crate::state;
 use crate::{Config, Now, Outcome, Refusal, RefusalCode, Request, Response, Result};
 use kontiki_engine::{View, WriteBatch};
-
-/// Names a call; chosen by the driver, which never uses one twice while the first is unanswered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CallId(pub u64);
 
 /// Names a write; chosen by the machine, never twice within a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -17,11 +17,8 @@
 //! the cluster's time ahead permanently.
 
 use crate::planted::{self, Bug};
-use crate::{Config, Now, TimestampsGranted};
+use crate::{Config, LOGICAL_BITS, Now, TimestampsGranted};
 use std::time::Duration;
-
-/// Bits of the logical part.
-pub const LOGICAL_BITS: u32 = 18;
 
 /// The maximum number of timestamps that one call may ask for: what fits in one physical part.
 pub const TIMESTAMP_COUNT_MAX: u32 = (1 << LOGICAL_BITS) - 1;

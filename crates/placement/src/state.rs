@@ -56,7 +56,7 @@ pub(crate) struct Loaded {
 /// configuration that they have checked.
 pub fn bootstrap(stores: &[Store], regions: &[Region]) -> WriteBatch {
     let mut batch = WriteBatch::new();
-    batch.put(FAMILY, KEY_BOOTSTRAPPED, &[FORMAT]);
+    batch.put(FAMILY, KEY_BOOTSTRAPPED, [FORMAT]);
     put_number(&mut batch, KEY_TIMESTAMP_BOUND, 0);
     put_id_bound(&mut batch, FIRST_ID);
     put_safe_point(&mut batch, 0);
@@ -94,7 +94,7 @@ pub(crate) fn put_store(batch: &mut WriteBatch, store: &Store) {
     put_slice(&mut value, store.address.as_bytes());
     put_slice(&mut value, store.status_address.as_bytes());
     put_slice(&mut value, store.version.as_bytes());
-    batch.put(FAMILY, &tagged(TAG_STORE, store.id), &value);
+    batch.put(FAMILY, tagged(TAG_STORE, store.id), &value);
 }
 
 fn put_region(batch: &mut WriteBatch, region: &Region) {
@@ -109,7 +109,7 @@ fn put_region(batch: &mut WriteBatch, region: &Region) {
         put_u64(&mut value, peer.store_id);
         value.push(u8::from(peer.role() == PeerRole::Learner));
     }
-    batch.put(FAMILY, &tagged(TAG_REGION, region.id), &value);
+    batch.put(FAMILY, tagged(TAG_REGION, region.id), &value);
 }
 
 fn put_number(batch: &mut WriteBatch, key: &[u8], number: u64) {
@@ -163,7 +163,7 @@ fn load_all<T>(view: &dyn View, tag: u8, kind: &str, decoder: Decoder<T>) -> Res
     let range = Range { start: Some(Bytes::copy_from_slice(&[tag])), end: Some(Bytes::copy_from_slice(&[tag + 1])) };
     let mut entries = view.entries(FAMILY, range, Direction::Forward)?;
     let mut all = Vec::new();
-    while let Some((key, value)) = entries.next()? {
+    while let Some((key, value)) = entries.next().transpose()? {
         let id =
             key.strip_prefix(&[tag]).and_then(|id| <[u8; 8]>::try_from(id).ok()).map(u64::from_be_bytes).ok_or_else(
                 || Error::Corrupt { record: format!("a {kind}"), what: format!("its key is {}", key.escape_ascii()) },

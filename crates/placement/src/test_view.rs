@@ -25,11 +25,15 @@ impl MapView {
 
 struct ListEntries(std::vec::IntoIter<(Bytes, Bytes)>);
 
-impl Entries for ListEntries {
-    fn next(&mut self) -> Result<Option<(Bytes, Bytes)>> {
-        Ok(self.0.next())
-    }
+impl Iterator for ListEntries {
+    type Item = Result<(Bytes, Bytes)>;
 
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next().map(Ok)
+    }
+}
+
+impl Entries for ListEntries {
     fn seek(&mut self, _: &[u8]) -> Result<()> {
         unreachable!("placement reads its state once, in order")
     }

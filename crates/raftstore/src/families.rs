@@ -42,7 +42,7 @@ pub(crate) fn renumber(batch: &WriteBatch) -> WriteBatch {
                 now.put_expiring(family, key, value, expires_at_ms)
             }
             BatchOp::Delete { key, .. } => now.delete(family, key),
-            BatchOp::DeleteRange { start, end, .. } => now.delete_range(family, start, end),
+            BatchOp::DeleteRange { start, end, .. } => now.delete_range(family, start..end),
         }
     }
     now

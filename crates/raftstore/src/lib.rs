@@ -33,6 +33,7 @@ pub use effect::{Answer, Apply, ApplyId, Effects, Observation, Persist, PersistI
 pub use error::{Fault, RecoverError, RegionError};
 pub use event::Event;
 pub use memory::MemoryStatus;
+pub use peer::LeaseStatus;
 pub use readers::{ReadRefusal, Readable, Readers};
 pub use region::{Epoch, MemberChange, Peer, PeerId, Region, RegionId, Space, StoreId, StoreIdentity, Ticket};
-pub use store::{LeaseStatus, RegionStatus, Store, replica_id};
+pub use store::{RegionStatus, Store, replica_id};

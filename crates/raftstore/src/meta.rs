@@ -92,7 +92,7 @@ pub(crate) fn decode_group_state(blob: &[u8]) -> Result<GroupState, RecoverError
 
 /// Puts a region's descriptor.
 pub(crate) fn put_region(batch: &mut WriteBatch, region: &Region) {
-    batch.put(META, &key(TAG_REGION, region.id), &encode_message(&RegionRecord::from(region)));
+    batch.put(META, key(TAG_REGION, region.id), encode_message(&RegionRecord::from(region)));
 }
 
 /// Puts a region's applied position.
@@ -101,7 +101,7 @@ pub(crate) fn put_applied(batch: &mut WriteBatch, region: RegionId, position: Po
     let mut value = vec![FORMAT];
     put_u64(&mut value, position.index);
     put_u64(&mut value, position.term);
-    batch.put(META, &key(TAG_APPLIED, region), &value);
+    batch.put(META, key(TAG_APPLIED, region), &value);
 }
 
 fn decode_region(value: &[u8]) -> Result<Region, RecoverError> {
@@ -133,7 +133,7 @@ pub fn regions(view: &dyn View) -> Result<Vec<Region>, RecoverError> {
     let range = Range::region(&[TAG_REGION], &[TAG_REGION + 1]);
     let mut entries = view.entries(META, range, Direction::Forward)?;
     let mut regions = Vec::new();
-    while let Some((_, value)) = entries.next()? {
+    while let Some((_, value)) = entries.next().transpose()? {
         regions.push(decode_region(&value)?);
     }
     Ok(regions)
@@ -156,7 +156,7 @@ pub(crate) fn bootstrap(identity: &StoreIdentity, regions: &[Region]) -> Commit 
     let mut value = vec![FORMAT];
     put_u64(&mut value, identity.cluster);
     put_u64(&mut value, identity.store.0);
-    batch.put(META, &[TAG_IDENTITY], &value);
+    batch.put(META, [TAG_IDENTITY], &value);
     for region in regions {
         assert!(region.id.0 != 0, "identities are not zero");
         assert!(RegionRecord::from(region).to_region().as_ref() == Ok(region), "a descriptor is well-formed");

@@ -38,11 +38,15 @@ impl View for MapView {
 
 struct Found(std::vec::IntoIter<(Bytes, Bytes)>);
 
-impl Entries for Found {
-    fn next(&mut self) -> Result<Option<(Bytes, Bytes)>> {
-        Ok(self.0.next())
-    }
+impl Iterator for Found {
+    type Item = Result<(Bytes, Bytes)>;
 
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next().map(Ok)
+    }
+}
+
+impl Entries for Found {
     fn seek(&mut self, key: &[u8]) -> Result<()> {
         let rest: Vec<_> = self.0.by_ref().filter(|entry| entry.0.as_ref() >= key).collect();
         self.0 = rest.into_iter();

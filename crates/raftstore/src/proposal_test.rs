@@ -55,7 +55,7 @@ fn a_proposal_of_the_earlier_format_writes_to_the_families_it_meant() {
     earlier.put(families::DEFAULT, b"b", b"raw");
     earlier.put_expiring(Family(1), b"b", b"1", 9);
     earlier.delete(Family(2), b"c");
-    earlier.delete_range(Family(3), b"b", b"d");
+    earlier.delete_range(Family(3), b"b"..b"d");
     let Ok(ApplyDecision::Write(batch)) = decide_write(&region(), &header, earlier.as_bytes()) else {
         panic!("it is written")
     };

@@ -79,11 +79,15 @@ impl MapEntries {
     }
 }
 
-impl Entries for MapEntries {
-    fn next(&mut self) -> Result<Option<(Bytes, Bytes)>> {
-        Ok(self.items.pop())
-    }
+impl Iterator for MapEntries {
+    type Item = Result<(Bytes, Bytes)>;
 
+    fn next(&mut self) -> Option<Self::Item> {
+        self.items.pop().map(Ok)
+    }
+}
+
+impl Entries for MapEntries {
     fn seek(&mut self, key: &[u8]) -> Result<()> {
         self.fill(Some(key));
         Ok(())

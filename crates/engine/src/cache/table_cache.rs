@@ -214,6 +214,7 @@ impl TableCache {
     }
 
     /// Bytes of open tables, by the weights that bound them.
+    #[cfg(test)]
     pub fn used_bytes(&self) -> u64 {
         self.open.lock().bytes
     }

@@ -114,7 +114,7 @@ fn obsolete_files_are_deleted_after_the_last_reader() {
     let state = layer.read_state();
     let mut entries =
         state.entries(Family(0), Range::all(), crate::Direction::Forward, layer.sequence).expect("a healthy disk");
-    assert!(entries.next().expect("a healthy disk").is_some());
+    assert!(entries.next().transpose().expect("a healthy disk").is_some());
     drop(state);
     layer.put(b"key000", b"new");
     layer.flush().expect("a healthy disk");
@@ -126,7 +126,7 @@ fn obsolete_files_are_deleted_after_the_last_reader() {
     remove(&layer);
     assert!(old.iter().all(|number| present(&layer).contains(&format!("{number:06}.sst"))), "an iterator needs it");
     let mut rest = 0;
-    while entries.next().expect("the files are still there").is_some() {
+    while entries.next().transpose().expect("the files are still there").is_some() {
         rest += 1;
     }
     assert_eq!(rest, 19);
@@ -317,7 +317,7 @@ fn what_is_made_of_a_family_that_is_dropped_meanwhile_is_thrown_away() {
     }
     let context = layer.context.clone();
     let version = context.versions.current();
-    let plan = super::Planner {
+    let plan = super::plan::Planner {
         version: &version,
         options: &context.options,
         families: &context.families.all(),

@@ -284,7 +284,7 @@ impl Layer {
 pub(crate) fn drain(entries: &mut dyn Entries, limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let mut out = Vec::new();
     while out.len() < limit {
-        let Some((key, value)) = entries.next()? else { break };
+        let Some((key, value)) = entries.next().transpose()? else { break };
         out.push((key.to_vec(), value.to_vec()));
     }
     Ok(out)
@@ -331,7 +331,7 @@ fn random_batch_of(rng: &mut Rng, all: bool) -> WriteBatch {
         } else if all && rng.chance(1, 12) {
             let mut bounds = [key, random_key(rng)];
             bounds.sort();
-            batch.delete_range(family, &bounds[0], &bounds[1]);
+            batch.delete_range(family, &bounds[0]..&bounds[1]);
         } else if all && rng.chance(1, 8) {
             batch.put_expiring(family, &key, b"for a while", WALL_ORIGIN_MS + rng.below(20_000));
         } else {

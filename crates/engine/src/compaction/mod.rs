@@ -47,11 +47,10 @@ pub(crate) use manual::keep_away;
 pub(crate) use manual::touches;
 pub use manual::{compact_all, compact_range};
 pub use options::CompactionOptions;
-pub use plan::{Plan, Planner, debt_bytes};
-pub use rate::RateLimiter;
+pub use plan::debt_bytes;
 pub use run::step;
 pub use state::State;
-pub use stats::{CompactionStats, LevelWork};
+pub use stats::LevelWork;
 pub use targets::Targets;
 
 use crate::cache::TableCache;

@@ -6,13 +6,13 @@
 //!   backups/000001-IDENTITY                one backup: which files it needs (record.rs)
 //! ```
 //!
-//! A backup copies only files that no earlier one of the same history has (lineage.rs). What it copies is read back from end to
-//! end (verify.rs): damage of the database does not get into a backup. A file gets its name once it is whole and synced, and a
-//! backup's record is written after all its files; so what a crash leaves is at worst a file that no record names, which the next
-//! [`BackupStore::delete`] or [`BackupStore::create`] removes.
+//! A backup copies only files that no earlier one of the same history has (lineage.rs). What it copies is read back
+//! from end to end (verify.rs): damage of the database does not get into a backup. A file gets its name once it is
+//! whole and synced, and a backup's record is written after all its files; so what a crash leaves is at worst a file
+//! that no record names, which the next [`BackupStore::delete`] or [`BackupStore::create`] removes.
 //!
-//! Any number of calls may run at once. One lock is held while records are read or written, never while files are copied; what
-//! calls under way need is noted, and a deletion leaves it.
+//! Any number of calls may run at once. One lock is held while records are read or written, never while files are
+//! copied; what calls under way need is noted, and a deletion leaves it.
 
 use super::files::{FileKind, LiveFile, checksum_file, copy_file, files_of};
 use super::lineage::{self, Ancestor};
@@ -125,7 +125,12 @@ impl BackupStore {
     ///
     /// Errors: [`Error::InUse`] if another process works on it; [`Error::InvalidArgument`] for a directory that holds a
     /// database; [`Error::Io`].
-    pub fn open(env: &Env, dir: &Path) -> Result<BackupStore> {
+    pub fn open(dir: impl AsRef<Path>) -> Result<BackupStore> {
+        BackupStore::open_in(&Env::real(), dir.as_ref())
+    }
+
+    /// As [`BackupStore::open`], on a machine given by `env`.
+    pub fn open_in(env: &Env, dir: &Path) -> Result<BackupStore> {
         let dir = &absolute(env, dir)?;
         if env.fs.exists(&dir.join("CURRENT")) {
             let message = format!("{} holds a database; backups need a directory of their own", dir.display());
@@ -148,13 +153,13 @@ impl BackupStore {
         lock_directory(env, dir)
     }
 
-    /// Backs up everything that was acknowledged before this call, copying only what no earlier backup of the same history
-    /// holds. What is copied is verified. A close of the database waits until this has noticed it, so `progress` must not call
-    /// the database.
+    /// Backs up everything that was acknowledged before this call, copying only what no earlier backup of the same
+    /// history holds. What is copied is verified. A close of the database waits until this has noticed it, so
+    /// `progress` must not call the database.
     ///
-    /// Errors: those of [`Db::flush`]; [`Error::InvalidArgument`] for a served store; [`Error::Corruption`] that names the
-    /// damaged file of the database; [`Error::Busy`]; [`Error::Io`] and [`Error::NoSpace`] of the backup's disk: then there is
-    /// no new backup, and the earlier ones are as they were.
+    /// Errors: those of [`Db::flush`]; [`Error::InvalidArgument`] for a served store; [`Error::Corruption`] that names
+    /// the damaged file of the database; [`Error::Busy`]; [`Error::Io`] and [`Error::NoSpace`] of the backup's disk:
+    /// then there is no new backup, and the earlier ones are as they were.
     pub fn create(&self, db: &Db, progress: &mut dyn FnMut(CopyProgress)) -> Result<BackupInfo> {
         self.check_writable()?;
         let core = db.core();
@@ -250,7 +255,8 @@ impl BackupStore {
         Ok(number)
     }
 
-    /// Removes what a failed backup has copied, so that a full disk gets its space back. What stays goes with the next backup.
+    /// Removes what a failed backup has copied, so that a full disk gets its space back. What stays goes with the next
+    /// backup.
     fn abandon(&self, identity: u64) {
         // The record may have got its name although writing it failed: it must be gone before its files.
         let _uses = self.uses.lock();
@@ -301,8 +307,8 @@ impl BackupStore {
 
     /// Makes `target` a database with the contents of a backup; every byte is checked on the way.
     ///
-    /// Errors: [`Error::InvalidArgument`] if there is no such backup or `target` is not empty; [`Error::Corruption`] for
-    /// a damaged backup; `target` is then refused by an open, and has to be removed.
+    /// Errors: [`Error::InvalidArgument`] if there is no such backup or `target` is not empty; [`Error::Corruption`]
+    /// for a damaged backup; `target` is then refused by an open, and has to be removed.
     pub fn restore(&self, number: u64, target: &Path, progress: &mut dyn FnMut(CopyProgress)) -> Result<BackupInfo> {
         let target = &absolute(&self.env, target)?;
         let (record, _in_use) = self.begin_read(number)?;
@@ -338,8 +344,9 @@ impl BackupStore {
         Ok((record, in_use))
     }
 
-    /// Removes a backup, and the files that no other one needs, nor a call under way. While the record of another backup is
-    /// damaged, nobody knows what that one needs: then all files stay until the damaged ones are deleted too.
+    /// Removes a backup, and the files that no other one needs, nor a call under way. While the record of another
+    /// backup is damaged, it is unknown what that one needs: then all files stay until the damaged ones are deleted
+    /// too.
     pub fn delete(&self, number: u64) -> Result<()> {
         self.check_writable()?;
         let uses = self.uses.lock();
@@ -351,7 +358,7 @@ impl BackupStore {
         self.sweep(&uses, &records)
     }
 
-    /// Removes the files that no record names and nobody uses.
+    /// Removes the files that no record names and no call uses.
     fn sweep(&self, uses: &Uses, records: &Records) -> Result<()> {
         if let Some((number, error)) = records.damaged.first_key_value() {
             tracing::warn!(number, %error, "the record of a backup is damaged; files stay until that backup is deleted");
@@ -393,8 +400,8 @@ impl BackupStore {
         self.dir.join(FILES).join(name_of(stored))
     }
 
-    /// The files of `source` that backups of its past hold. By what both versions say of a table they are the same; that is a
-    /// check, for within one history a number has one meaning.
+    /// The files of `source` that backups of its past hold. By what both versions say of a table they are the same;
+    /// that is a check, for within one history a number has one meaning.
     fn held_files(&self, records: &Records, source: &Source, past: &[Ancestor]) -> Held {
         let wanted = source.edit.described_tables();
         let mut held = Held::new();
@@ -529,23 +536,23 @@ fn check(path: &Path, found: u32, expected: u32) -> Result<()> {
 /// Reports progress.
 struct Meter<'a> {
     state: CopyProgress,
-    tell: &'a mut dyn FnMut(CopyProgress),
+    notify: &'a mut dyn FnMut(CopyProgress),
 }
 
 impl<'a> Meter<'a> {
-    fn new(files: &[LiveFile], tell: &'a mut dyn FnMut(CopyProgress)) -> Meter<'a> {
+    fn new(files: &[LiveFile], notify: &'a mut dyn FnMut(CopyProgress)) -> Meter<'a> {
         let bytes = files.iter().map(|file| file.bytes).sum();
-        Meter { state: CopyProgress { files: files.len() as u64, bytes, ..CopyProgress::default() }, tell }
+        Meter { state: CopyProgress { files: files.len() as u64, bytes, ..CopyProgress::default() }, notify }
     }
 
     fn add(&mut self, bytes: u64) {
         self.state.bytes_done += bytes;
         debug_assert!(self.state.bytes_done <= self.state.bytes, "no byte is counted twice");
-        (self.tell)(self.state);
+        (self.notify)(self.state);
     }
 
     fn end_file(&mut self) {
         self.state.files_done += 1;
-        (self.tell)(self.state);
+        (self.notify)(self.state);
     }
 }

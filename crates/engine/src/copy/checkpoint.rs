@@ -33,10 +33,10 @@ impl Db {
     ///
     /// Errors: [`Error::InvalidArgument`] if `target` is not empty; those of [`Db::flush`]; [`Error::Busy`];
     /// [`Error::Io`] and [`Error::NoSpace`] of the target.
-    pub fn checkpoint(&self, target: &Path) -> Result<CheckpointReport> {
+    pub fn checkpoint(&self, target: impl AsRef<Path>) -> Result<CheckpointReport> {
         let core = self.core();
         let env = &core.env;
-        let target = &absolute(env, target)?;
+        let target = &absolute(env, target.as_ref())?;
         let _here = core.foreground()?;
         let source = Source::of(core)?;
         unfinished::begin(env, target)?;

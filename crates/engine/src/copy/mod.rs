@@ -1,18 +1,19 @@
 //! Copies of a database: checkpoints (hard links on the same disk) and backups (files elsewhere, incremental).
 //!
-//! Both begin in the same way: flush, then hold the current [`Version`]. Its files never change and stay as long as it is
-//! held, so a copy is consistent without stopping writers: it is the database at the version's flushed sequence number,
-//! which is at or above everything that was acknowledged before the call. The log is not copied; whatever it holds above
-//! that number came later.
+//! Both begin in the same way: flush, then hold the current `Version`. Its files never change and stay as long as it
+//! is held, so a copy is consistent without stopping writers: it is the database at the version's flushed sequence
+//! number, which is at or above everything that was acknowledged before the call. The log is not copied; whatever it
+//! holds above that number came later.
 //!
-//! Of the directory of a served store (it has streams) the data is copied, of all families but those that make it a node
-//! ([`Family::NODE_STATE`]), and no log. So the copy is an embedded database: it can be read, and served as a new store of
-//! its own, and cannot come up as a second node with the same identity, which would vote twice. A lost replica is rebuilt
-//! from the others. *Rejected:* copying the log and the identity too; of the log's entries others have seen acknowledgements
-//! that an older copy would not remember.
+//! Of the directory of a served store (it has streams) the data is copied, of all families but those that make it a
+//! node ([`Family::NODE_STATE`]), and no log. So the copy is an embedded database: it can be read, and served as a new
+//! store of its own, and cannot come up as a second node with the same identity, which would vote twice. A lost replica
+//! is rebuilt from the others. *Rejected:* copying the log and the identity too; of the log's entries others have seen
+//! acknowledgements that an older copy would not remember.
 //!
-//! Only an ingest puts tables above the flushed number into a version, so ingests are kept out from before the flush until the
-//! version is chosen: the copy then holds the writes up to one number, and no table of it is above that number.
+//! Only an ingest puts tables above the flushed number into a version, so ingests are kept out from before the flush
+//! until the version is chosen: the copy then holds the writes up to one number, and no table of it is above that
+//! number.
 //!
 //! docs/internals/copies.md has the reasons.
 
@@ -30,6 +31,7 @@ pub(crate) use files::copy_file;
 #[cfg(test)]
 pub(crate) use files::files_of_version;
 pub(crate) use lineage::forget_later_backups;
+#[doc(hidden)]
 pub use record::decode_record;
 
 use crate::db::Core;
@@ -39,8 +41,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// A value segment cannot be sealed while a batch that refers to it is on its way to a memtable. That takes microseconds, or as
-/// long as writers are held up; a copy waits for it so long and then gives up.
+/// A value segment cannot be sealed while a batch that refers to it is on its way to a memtable. That takes
+/// microseconds, or as long as writers are held up; a copy waits for it so long and then gives up.
 const SEAL_WAIT_MAX: Duration = Duration::from_secs(300);
 /// Between two looks.
 const SEAL_PAUSE: Duration = Duration::from_millis(1);
@@ -95,7 +97,7 @@ impl Source {
         }
     }
 
-    /// Lets batches that are on their way go on.
+    /// Lets batches in progress make progress.
     fn wait_for_batches(core: &Core, began: Duration) -> Result<()> {
         let waited = core.env.clock.monotonic().saturating_sub(began);
         let stuck = match core.env.tasks.threaded() {

@@ -16,7 +16,7 @@ fn a_segment_that_is_sealed_and_collected_between_two_looks_leads_to_a_newer_ver
     let put = |byte: u8| {
         for key in 0..4u8 {
             let mut batch = WriteBatch::new();
-            batch.put(Family::DEFAULT, &[key], &[byte; 2000]);
+            batch.put(Family::DEFAULT, [key], [byte; 2000]);
             db.write(batch, Durability::Buffered).expect("written");
         }
     };
@@ -37,7 +37,7 @@ fn a_segment_that_is_sealed_and_collected_between_two_looks_leads_to_a_newer_ver
     assert!(source.sequence > before);
     db.checkpoint(Path::new("/copy")).expect("a copy");
     let copy = Db::open_in(&machine.env(), Path::new("/copy"), Options::default()).expect("opens");
-    assert_eq!(copy.get(&[3]).expect("readable").as_deref(), Some(&[2; 2000][..]));
+    assert_eq!(copy.get([3]).expect("readable").as_deref(), Some(&[2; 2000][..]));
 }
 
 /// A batch whose values are in their segment, and which is not in a memtable yet: the segment cannot be sealed. A task
@@ -51,7 +51,7 @@ fn a_copy_waits_for_a_batch_on_its_way_as_long_as_it_takes() {
     let db = Db::open_in(&machine.env(), Path::new("/db"), options).expect("opens");
     let large = |key: &[u8]| {
         let mut batch = WriteBatch::new();
-        batch.put(Family::DEFAULT, key, &[1; 2000]);
+        batch.put(Family::DEFAULT, key, [1; 2000]);
         batch
     };
     db.write(large(b"in the copy"), Durability::Buffered).expect("written");
@@ -83,7 +83,7 @@ fn a_copy_that_gives_up_is_busy_and_counted() {
     let db = Db::open_in(&machine.env(), Path::new("/db"), options).expect("opens");
     let large = |key: &[u8]| {
         let mut batch = WriteBatch::new();
-        batch.put(Family::DEFAULT, key, &[1; 2000]);
+        batch.put(Family::DEFAULT, key, [1; 2000]);
         batch
     };
     db.write(large(b"in the copy"), Durability::Buffered).expect("written");

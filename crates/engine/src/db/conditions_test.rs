@@ -1,6 +1,6 @@
 use crate::db::Db;
 use crate::db::tests::{open, put, small_options};
-use crate::{Commit, Durability, Error, Family, Precondition, Range, StreamOp, Unchanged, View, WriteBatch};
+use crate::{Commit, Durability, Error, Family, Precondition, Range, StreamOp, Unchanged, WriteBatch};
 use bytes::Bytes;
 use kontiki_env::SimMachine;
 use kontiki_env::rng::Rng;
@@ -53,7 +53,7 @@ fn a_deleted_range_is_a_write_before_and_after_its_flush() {
     let first = db.write(put("b", "1"), Durability::Sync).expect("put");
     db.flush().expect("flush");
     let mut batch = WriteBatch::new();
-    batch.delete_range(Family::DEFAULT, b"b", b"d");
+    batch.delete_range(Family::DEFAULT, b"b"..b"d");
     let second = db.write(batch, Durability::Sync).expect("delete a range");
     for flushed in [false, true] {
         if flushed {
@@ -128,7 +128,7 @@ fn every_answer_is_that_of_the_history() {
             let mut batch = WriteBatch::new();
             match rng.below(3) {
                 0 => batch.delete(Family::DEFAULT, written.as_bytes()),
-                _ => batch.put(Family::DEFAULT, written.as_bytes(), &vec![7; rng.below(200) as usize]),
+                _ => batch.put(Family::DEFAULT, written.as_bytes(), vec![7; rng.below(200) as usize]),
             }
             let expected = history.iter().any(|(sequence, key)| *sequence > since && (&read..&last).contains(&key));
             match commit(&db, batch, vec![condition]) {
@@ -175,7 +175,7 @@ fn counters_kept_by_write_if_lose_no_step() {
             });
         }
     });
-    let total = db.snapshot().get(Family::DEFAULT, &counter).expect("get").expect("there");
+    let total = db.snapshot().get_in(Family::DEFAULT, &counter).expect("get").expect("there");
     assert_eq!(total, (threads * steps).to_string());
     let present = Precondition::Present { family: Family::DEFAULT, key: Bytes::from_static(b"absent") };
     let error = db.write_if(put("k", "v"), &[present], Durability::Buffered).expect_err("it is not there");
@@ -209,7 +209,7 @@ fn delete(db: &Db, name: &str) {
 
 fn delete_range(db: &Db, start: &str, end: &str) {
     let mut batch = WriteBatch::new();
-    batch.delete_range(Family::DEFAULT, start.as_bytes(), end.as_bytes());
+    batch.delete_range(Family::DEFAULT, start.as_bytes()..end.as_bytes());
     db.write(batch, Durability::Buffered).expect("delete a range");
 }
 

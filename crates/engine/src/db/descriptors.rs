@@ -6,7 +6,7 @@
 //! 1. The database closes tables and value files that are open only for speed, and tries again.
 //! 2. If that does not help, a caller gets [`Error::NoDescriptors`](crate::Error::NoDescriptors), which may be tried
 //!    again, and background work is put off and tried again after a wait. Nothing is stopped.
-//! To sync a directory takes a descriptor for a moment. Without it the state of the disk would be unknown, so that
+//! 3. To sync a directory takes a descriptor for a moment. Without it the state of the disk would be unknown, so that
 //!    the database would have to stop, as after a failed sync. A few descriptors are kept in reserve for that alone.
 //!
 //! How many tables and value files are kept open is adapted to the limit of the process when the database is opened

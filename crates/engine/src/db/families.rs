@@ -1,14 +1,16 @@
 //! Column families that come and go while the database is open.
 //!
-//! A family is in the manifest before its creation is answered, so before the first write to it. A drop has three steps:
+//! A family is in the manifest before its creation is answered, so before the first write to it. A drop has three
+//! steps:
 //!
-//! 1. Under the locks that order commits the family is marked as leaving. No commit that writes to it gets a number any more,
-//!    also none that was checked before.
-//! 2. One edit takes the family, its tables and its range tombstones out of the version, and notes its number as used up.
+//! 1. Under the locks that order commits the family is marked as leaving. No commit that writes to it gets a number any
+//!    more, also none that was checked before.
+//! 2. One edit takes the family, its tables and its range tombstones out of the version, and notes its number as used
+//!    up.
 //! 3. Readers get the new version. Snapshots and iterators that exist have the old one, with its files.
 //!
-//! What memtables and the log hold of it is left behind: a flush writes only families that are there, and so does a flush
-//! or compaction that is under way, whose results the edit loses (`VersionSet::apply`). As a number is never used
+//! What memtables and the log hold of it is left behind: a flush writes only families that are there, and so does a
+//! flush or compaction that is under way, whose results the edit loses (`VersionSet::apply`). As a number is never used
 //! again, nothing of an old family can come up in a new one.
 
 use super::core::Core;
@@ -23,12 +25,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What the write path has to know of changes that are under way.
 pub(crate) struct FamilyChanges {
-    /// Held by whoever creates or drops a family: the names that are taken, once one was created.
+    /// Held while a family is created or dropped: the names that are taken, once one was created.
     one_at_a_time: Mutex<Option<BTreeMap<String, Family>>>,
     /// The number of the family that is being dropped, plus one; 0 if there is none.
     leaving: AtomicU64,
-    /// Counts drops. Changed under the locks that order commits: a commit that was checked at an older count is checked again
-    /// under them.
+    /// Counts drops. Changed under the locks that order commits: a commit that was checked at an older count is checked
+    /// again under them.
     drops: AtomicU64,
 }
 
@@ -77,18 +79,34 @@ impl Db {
         version.families().iter().find(|(_, levels)| levels.name == name).map(|(family, _)| family)
     }
 
-    /// Creates a family and tells its number, which the database chooses for a [`FamilySpec::named`]; it survives power loss
-    /// when this returns. The manifest keeps number and name; the options count as
-    /// long as the database is open, so name it in [`crate::Options::families`] the next time if it is to have the same.
+    /// The family with this name, which is created with default options if there is none. In the next life of the
+    /// database its options are the default ones again, unless [`crate::Options::families`] names it.
     ///
-    /// Errors: [`Error::InvalidArgument`] for options out of range, for a number or name that is taken, and for the number
-    /// of a family that was dropped; [`Error::NoSpace`] (nothing has changed), [`Error::Io`], [`Error::Stopped`],
-    /// [`Error::Closed`].
+    /// Errors: as [`Db::create_family`].
+    pub fn open_family(&self, name: &str) -> Result<Family> {
+        if let Some(family) = self.family(name) {
+            return Ok(family);
+        }
+        match self.create_family(FamilySpec::named(name)) {
+            // Another thread may have created it in between.
+            Err(error @ Error::InvalidArgument(_)) => self.family(name).ok_or(error),
+            result => result,
+        }
+    }
+
+    /// Creates a family and returns its number, which the database chooses for a [`FamilySpec::named`]; it survives
+    /// power loss when this returns. The manifest keeps number and name; the options count as long as the database is
+    /// open, so name it in [`crate::Options::families`] the next time if it is to have the same.
+    ///
+    /// Errors: [`Error::InvalidArgument`] for options out of range, for a number or name that is taken, and for the
+    /// number of a family that was dropped; [`Error::NoSpace`] (nothing has changed), [`Error::Io`],
+    /// [`Error::Stopped`], [`Error::Closed`].
     pub fn create_family(&self, spec: FamilySpec) -> Result<Family> {
         self.core().create_family(spec)
     }
 
-    /// Drops a family with all that is in it; durable when this returns. Its number is never used again, its name may be.
+    /// Drops a family with all that is in it; durable when this returns. Its number is never used again, its name may
+    /// be.
     ///
     /// From now on reads of it and writes to it, also commits of transactions that have written to it, answer
     /// [`Error::FamilyDropped`]. Snapshots, transactions and iterators that exist read on as before; they keep the
@@ -127,7 +145,7 @@ impl Core {
         }
         let mut edit = VersionEdit::new();
         edit.create_family(spec.family, &spec.name);
-        // Before anybody can write to it.
+        // Before it can be written to.
         self.set_family_options(&spec);
         if let Err(error) = self.apply_edit(edit) {
             self.forget_family_options(spec.family);

@@ -1,17 +1,17 @@
 //! The database: one log, memtables, tables, put together.
 //!
 //! - [`open`](Db::open) (`open.rs`): lock, manifest, log replay, jobs;
-//! - the write path: `submit.rs` (the way in), `throttle.rs` and `pressure.rs` (writers are slowed), `lead.rs` (groups),
+//! - the write path: `submit.rs` (entry), `throttle.rs` and `pressure.rs` (writers are slowed), `lead.rs` (groups),
 //!   `queue.rs`, `writes.rs` (numbers, memtables, publication), `completion.rs`;
-//! - the jobs (`background.rs`): `commit`, `flush` (which also looks after the log), `compact`;
+//! - the jobs (`background.rs`): `commit`, `flush` (which also maintains the log), `compact`;
 //! - `core.rs`: what they share, and the order of locks;
 //! - `families.rs`: column families that come and go; `read_only.rs`: open for reading only;
 //! - `ingest.rs`, `ingest_files.rs`: tables that were built outside;
-//! - `compact_range.rs`: a compaction on its caller's thread; `dead.rs`: compactions that scans ask for; `idle.rs`: what is
-//!   given back when nobody writes;
+//! - `compact_range.rs`: a compaction on its caller's thread; `dead.rs`: compactions that scans ask for; `idle.rs`:
+//!   what is freed when there are no writes;
 //! - `snapshot.rs`, `counters.rs`, `options.rs`.
 //!
-//! docs/internals/log.md tells the whole story.
+//! docs/internals/log.md describes the whole.
 
 mod background;
 mod compact_range;
@@ -61,6 +61,7 @@ use bytes::Bytes;
 use kontiki_env::Env;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// An open database. Cheap to clone, shared by threads. The last clone to go closes it, as [`Db::close`] does, but
 /// without telling of errors.
@@ -76,9 +77,9 @@ struct Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        // Not waited for: whoever drops the last clone may be a job, which the close waits for.
+        // Not waited for: the last clone may be dropped by a job, which the close waits for.
         if let Err(error) = self.core.close().unwrap_or(Ok(())) {
-            tracing::warn!(%error, "the database was dropped and could not be closed in good order");
+            tracing::warn!(%error, "the database was dropped and could not be closed cleanly");
         }
     }
 }
@@ -98,8 +99,8 @@ impl Db {
         Ok(Db { handle: Arc::new(Handle { core }) })
     }
 
-    /// Why commits get no room in memory: the last failure of a flush or a compaction, for as long as there is none. A blocking
-    /// commit is answered with it; one that was given to [`Db::submit`] waits on. Makes them try again.
+    /// Why commits get no space in memory: the last failure of a flush or a compaction, for as long as there is none. A
+    /// blocking commit is answered with it; one that was given to [`Db::submit`] waits on. Makes them try again.
     pub fn room_refused(&self) -> Option<Error> {
         let core = self.core();
         if core.writes.has_room() {
@@ -112,45 +113,104 @@ impl Db {
     }
 
     /// Sets a key of the default family; durable when it returns ([`Durability::Sync`]).
-    pub fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
+    ///
+    /// Errors: as [`Db::commit`].
+    pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+        self.put_in(Family::DEFAULT, key, value)
+    }
+
+    /// Sets a key of a family; durable when it returns.
+    ///
+    /// Errors: as [`Db::commit`].
+    pub fn put_in(&self, family: Family, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         let mut batch = WriteBatch::new();
-        batch.put(Family::DEFAULT, key, value);
+        batch.put(family, key, value);
         self.write(batch, Durability::Sync).map(drop)
     }
 
+    /// Sets a key of a family for `ttl` from now on, by the wall clock; durable when it returns.
+    ///
+    /// Errors: as [`Db::commit`].
+    pub fn put_with_ttl(
+        &self,
+        family: Family,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Duration,
+    ) -> Result<()> {
+        let mut batch = WriteBatch::new();
+        batch.put_expiring(family, key, value, self.expires_at_ms(ttl));
+        self.write(batch, Durability::Sync).map(drop)
+    }
+
+    /// The time `ttl` from now, as [`WriteBatch::put_expiring`] takes it: milliseconds of the wall clock since 1970. A
+    /// part of a millisecond counts as a whole one.
+    pub fn expires_at_ms(&self, ttl: Duration) -> u64 {
+        self.core().expires_at_ms(ttl)
+    }
+
     /// The value of a key of the default family.
-    pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+    ///
+    /// Errors: as [`Db::get_in`].
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
         self.get_in(Family::DEFAULT, key)
     }
 
-    /// The value of a key of a family. It shares the memory of the block or memtable it is in where that costs less than a
-    /// copy; so a value kept for long may keep a block.
+    /// The value of a key of a family. It shares the memory of the block or memtable it is in where that costs less
+    /// than a copy; so a value kept for long may keep a block.
     ///
     /// Errors: [`Error::InvalidArgument`] for an unknown family, [`Error::Closed`], [`Error::Corruption`] and
     /// [`Error::Io`] from tables and the value log.
-    pub fn get_in(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>> {
+    pub fn get_in(&self, family: Family, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
         self.core().check_open()?;
-        self.core().writes.read(|state, sequence| state.get(family, key, sequence))
+        self.core().writes.read(|state, sequence| state.get(family, key.as_ref(), sequence))
+    }
+
+    /// Whether a family has a key. Its value is not read, if that is in the value log.
+    ///
+    /// Errors: as [`Db::get_in`].
+    pub fn contains(&self, family: Family, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.core().check_open()?;
+        self.core().writes.read(|state, sequence| state.contains(family, key.as_ref(), sequence, state.clock.wall_ms()))
     }
 
     /// The values of many keys of a family at one moment, in the order of `keys`; cheaper than one by one, as
     /// neighbours share the work.
     ///
     /// Errors: as [`Db::get_in`].
-    pub fn multi_get(&self, family: Family, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>> {
+    pub fn multi_get(&self, family: Family, keys: &[impl AsRef<[u8]>]) -> Result<Vec<Option<Bytes>>> {
         self.core().check_open()?;
         let recorder = &self.core().recorder;
         let started = recorder.start_sampled();
-        let read = |state: &ReadState, sequence| state.multi_get_at(family, keys, sequence, state.clock.wall_ms());
+        let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
+        let read = |state: &ReadState, sequence| state.multi_get_at(family, &keys, sequence, state.clock.wall_ms());
         let values = self.core().writes.read(read)?;
         recorder.end(&recorder.multi_get, started);
         Ok(values)
     }
 
     /// Removes a key of the default family, if it is there; durable when it returns.
-    pub fn delete(&self, key: &[u8]) -> Result<()> {
+    ///
+    /// Errors: as [`Db::commit`].
+    pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
+        self.delete_in(Family::DEFAULT, key)
+    }
+
+    /// Removes a key of a family, if it is there; durable when it returns.
+    ///
+    /// Errors: as [`Db::commit`].
+    pub fn delete_in(&self, family: Family, key: impl AsRef<[u8]>) -> Result<()> {
         let mut batch = WriteBatch::new();
-        batch.delete(Family::DEFAULT, key);
+        batch.delete(family, key);
+        self.write(batch, Durability::Sync).map(drop)
+    }
+
+    /// Removes every key of a range of a family, in constant time; durable when it returns.
+    ///
+    /// Errors: as [`Db::commit`].
+    pub fn delete_range(&self, family: Family, range: impl Into<Range>) -> Result<()> {
+        let mut batch = WriteBatch::new();
+        batch.delete_range(family, range);
         self.write(batch, Durability::Sync).map(drop)
     }
 
@@ -159,8 +219,8 @@ impl Db {
         self.commit(Commit::new(batch, durability))
     }
 
-    /// Writes a batch if every condition holds at that moment, else answers [`Error::Conflict`] with the key of one that
-    /// does not. Checking and writing are one step: nobody writes one of the keys in between.
+    /// Writes a batch if every condition holds at that moment, else answers [`Error::Conflict`] with the key of one
+    /// that does not. Checking and writing are one step: no other write of the keys comes in between.
     pub fn write_if(
         &self,
         batch: WriteBatch,
@@ -171,7 +231,7 @@ impl Db {
     }
 
     /// Commits and waits until the commit is visible and as durable as asked; returns its sequence number (without a
-    /// batch: one that was visible then). Waits also for room in memory.
+    /// batch: one that was visible then). Waits also for space in memory.
     ///
     /// [`Error::Conflict`] if one of its conditions ([`crate::Unchanged`]) does not hold: nothing was written.
     ///
@@ -196,11 +256,30 @@ impl Db {
         Snapshot::new(state, sequence)
     }
 
-    /// The entries of a range as they are now, lent out one by one: see [`Scan`].
+    /// The entries of a range of the default family as they are now, by ascending key: an iterator.
+    ///
+    /// Errors: as [`Db::scan`]; the iterator gives those that it meets, and ends.
+    pub fn range(&self, range: impl Into<Range>) -> Result<Scan> {
+        self.range_in(Family::DEFAULT, range)
+    }
+
+    /// As [`Db::range`], of any family.
+    pub fn range_in(&self, family: Family, range: impl Into<Range>) -> Result<Scan> {
+        self.scan(family, range, Direction::Forward, ReadOptions::default())
+    }
+
+    /// The entries of a range as they are now, in either direction: an iterator that can also lend its entries, see
+    /// [`Scan`].
     ///
     /// Errors: [`Error::InvalidArgument`] for an unknown family, [`Error::Closed`],
     /// [`Error::Corruption`] and [`Error::Io`] from tables.
-    pub fn scan(&self, family: Family, range: Range, direction: Direction, options: ReadOptions) -> Result<Scan> {
+    pub fn scan(
+        &self,
+        family: Family,
+        range: impl Into<Range>,
+        direction: Direction,
+        options: ReadOptions,
+    ) -> Result<Scan> {
         self.core().check_open()?;
         self.snapshot().scan(family, range, direction, options)
     }
@@ -217,8 +296,8 @@ impl Db {
         self.core().streams.lock().ids()
     }
 
-    /// The index of a stream's last entry, without a read: of what it is truncated through if there are no entries; 0 of an
-    /// unknown one.
+    /// The index of a stream's last entry, without a read: of what it is truncated through if there are no entries; 0
+    /// of an unknown one.
     pub fn stream_last_index(&self, id: StreamId) -> u64 {
         self.core().streams.lock().last_index(id)
     }
@@ -255,8 +334,8 @@ impl Db {
         })
     }
 
-    /// Ends background work, ends the log in good order, and releases the directory. Memtables are not flushed: the log
-    /// has them. Further calls, of other clones too, answer [`Error::Closed`], and so do reads of snapshots and scans that were
+    /// Ends background work, seals the log, and releases the directory. Memtables are not flushed: the log has them.
+    /// Further calls, of other clones too, answer [`Error::Closed`], and so do reads of snapshots and scans that were
     /// made before. A second call, of another clone, waits for the first.
     pub fn close(self) -> Result<()> {
         let core = self.core();
@@ -275,6 +354,12 @@ impl Db {
 }
 
 impl Core {
+    /// See [`Db::expires_at_ms`].
+    pub(crate) fn expires_at_ms(&self, ttl: Duration) -> u64 {
+        let ttl_ms = u64::try_from(ttl.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+        self.env.clock.wall_ms().saturating_add(ttl_ms)
+    }
+
     /// See [`Db::flush`].
     pub(crate) fn flush_all(&self) -> Result<()> {
         self.check_writable()?;
@@ -305,8 +390,8 @@ impl Core {
     fn end(&self) -> Result<()> {
         self.end_jobs();
         self.wait_foreground();
-        // Blocking callers may be writing values, or inserting what has its place in the log already: that is waited for
-        // here, and answered as usual. No commit gets a place any more.
+        // Blocking callers may be writing values, or inserting what has its place in the log already: that is waited
+        // for here, and answered as usual. No commit gets a place any more.
         {
             let _no_more = self.log.lock();
             self.writes.order.wait_all_inserted();
@@ -324,7 +409,7 @@ impl Core {
         self.context.values.store.ownership().end();
         self.directory_lock.lock().take();
         match result {
-            // Writes had stopped before and their callers were told.
+            // Writes had stopped before, and their callers have the error.
             Err(Error::Stopped(_)) => Ok(()),
             result => result,
         }

@@ -25,16 +25,17 @@ pub struct Options {
     /// Tables in level 0 of one family at which writes wait for compaction: each is one more place to look for a key.
     /// Default 24; 4 to 1,000, and above the number at which compaction starts.
     pub level0_tables_max: usize,
-    /// Bytes that must be compacted for all levels to be within their targets, at which writers wait for compaction. Bounds
-    /// the space that is not worth compacting at once, and how far reads get slower. Default 128 GiB; 1 MiB to 1 PiB.
+    /// Bytes that must be compacted for all levels to be within their targets, at which writers wait for compaction.
+    /// Bounds the space that is not worth compacting at once, and how far reads get slower. Default 128 GiB; 1 MiB to 1
+    /// PiB.
     pub compaction_debt_bytes_max: u64,
-    /// Garbage in the value log beyond `value_garbage_percent`, with values beyond three segments that are not in tables yet, in
-    /// percent of its bytes (and 8 segments, whatever its size), at which writers wait for its collection. Default 20; 5
-    /// to 1,000.
+    /// Garbage in the value log beyond `value_garbage_percent`, with values beyond three segments that are not in
+    /// tables yet, in percent of its bytes (and 8 segments, whatever its size), at which writers wait for its
+    /// collection. Default 20; 5 to 1,000.
     pub value_debt_percent_max: u64,
-    /// Writers are slowed from this share of each of these bounds on, in percent (memtables count by their bytes), gently at
-    /// first and more and more: so that they hardly ever meet the bound itself, where they stop. Default 50; 10 to
-    /// 100, which is never.
+    /// Writers are slowed from this share of each of these bounds on, in percent (memtables count by their bytes),
+    /// gently at first and more and more: so that they hardly ever meet the bound itself, where they stop. Default 50;
+    /// 10 to 100, which is never.
     pub slowdown_percent: u64,
     /// Size of a log segment. A larger one makes allocation rarer, a smaller one gives space back sooner. Default
     /// 64 MiB; 4 KiB to 1 GiB.
@@ -42,28 +43,29 @@ pub struct Options {
     /// Log segments that are kept to be used again when they are not needed any more: syncs of a file whose blocks have
     /// been written before are cheaper. Default 4; 0 to 64.
     pub log_segments_recycled_max: usize,
-    /// The log's budget: beyond it whoever holds the oldest segment is flushed or rewritten. Bounds what a restart
-    /// replays: the default of 1 GiB takes some 3 s at 300 MB/s, and leaves room for 16 segments, so that the
-    /// memtables (256 MiB by default) are flushed for their own size, not for the log's. At least 4 segments.
+    /// The log's budget: beyond it the memtables and streams that hold the oldest segment are flushed or rewritten.
+    /// Bounds what a restart replays: the default of 1 GiB takes some 3 s at 300 MB/s, and holds 16 segments, so that
+    /// the memtables (256 MiB by default) are flushed for their own size, not for the log's. At least 4 segments.
     pub log_bytes_max: u64,
     /// The log warns when unflushed memtables, or streams, keep more than so many bytes of it, and again when that has
-    /// doubled: something does not move (a flush that fails, a stream that is not truncated). 0: never. Default 2 GiB, twice
-    /// the default budget of the log, which what works as it should does not reach; up to 1 TiB.
+    /// doubled: something does not move (a flush that fails, a stream that is not truncated). 0: never. Default 2 GiB,
+    /// twice the default budget of the log, which what works as it should does not reach; up to 1 TiB.
     pub log_holder_warn_bytes: u64,
-    /// Bytes that are kept for subscribers of the change feed ([`crate::Db::changes`]) beyond what the database itself needs:
-    /// of log segments, newest first, and of the value segments that their batches refer to. So it should be several
-    /// segments of each. A subscriber that is further behind is told so; a restart reads this part of the log too. Default
-    /// 0: the feed goes back as far as recovery would; up to 1 TiB.
+    /// Bytes that are kept for subscribers of the change feed ([`crate::Db::changes`]) beyond what the database itself
+    /// needs: of log segments, newest first, and of the value segments that their batches refer to. So it should be
+    /// several segments of each. A subscriber that is further behind gets `Error::ChangesGone`; a restart reads this
+    /// part of the log too. Default 0: the feed goes back as far as recovery would; up to 1 TiB.
     pub feed_retention_bytes: u64,
     /// Size of a segment of the value log. Space comes back a segment at a time, and each new one costs a few syncs.
     /// Default 128 MiB; 4 KiB to 1 GiB.
     pub value_segment_bytes: u64,
-    /// A `Sync` commit of at most so many bytes keeps its large values in its log record, and the flush moves them to the value log:
-    /// so it waits for one sync and not for two, for the price of writing them twice. Default 32 KiB, which a disk takes in
-    /// a tenth of the time of a sync; 0 to 64 MiB.
+    /// A `Sync` commit of at most so many bytes keeps its large values in its log record, and the flush moves them to
+    /// the value log: so it waits for one sync and not for two, for the price of writing them twice. Default 32 KiB,
+    /// which a disk takes in a tenth of the time of a sync; 0 to 64 MiB.
     pub sync_value_bytes_max: u64,
-    /// Garbage in the value log, in percent of its bytes, at which values are relocated. Smaller: less space, more copying (for keys
-    /// overwritten at random, by the formula about 1.1 bytes for each byte written at 25 %, and 1.7 at 20 %). Default 25; 5 to 90.
+    /// Garbage in the value log, in percent of its bytes, at which values are relocated. Smaller: less space, more
+    /// copying (for keys overwritten at random, by the formula about 1.1 bytes for each byte written at 25 %, and 1.7
+    /// at 20 %). Default 25; 5 to 90.
     pub value_garbage_percent: u64,
     /// How fast values are relocated while garbage is near its bound; beyond it, as fast as the disk goes. 0: always.
     /// Default 128 MiB a second.
@@ -78,11 +80,12 @@ pub struct Options {
     pub table_cache_bytes: u64,
     /// Tables held open at most. Default 1,000; 16 to 1,000,000.
     pub open_tables_max: usize,
-    /// A scan that passes over so many dead versions in a row (deleted, overwritten, expired) remembers the range of keys, and later
-    /// scans skip it. Smaller: shorter walks, and more to remember, which each write looks at. Default 32; 0 (never) to 1,000,000.
+    /// A scan that passes over so many dead versions in a row (deleted, overwritten, expired) remembers the range of
+    /// keys, and later scans skip it. Smaller: shorter walks, and more to remember, which each write looks at. Default
+    /// 32; 0 (never) to 1,000,000.
     pub dead_range_versions_min: u64,
-    /// One in so many gets and writes is measured for the latencies of `Db::stats`, and stands for the others in what is told of
-    /// reads. Smaller: finer numbers; 1 costs a cached get some 5 %. Default 32; 0 (none) to 1,000,000.
+    /// One in so many gets and writes is measured for the latencies of `Db::stats`, and stands for the others in the
+    /// statistics of reads. Smaller: finer numbers; 1 costs a cached get some 5 %. Default 32; 0 (none) to 1,000,000.
     pub stats_sample_one_in: u64,
     /// Which keys are read and written most, and how often one may be written.
     pub hot_keys: HotKeyOptions,
@@ -125,7 +128,8 @@ impl Default for Options {
 }
 
 /// The part of a memory budget, in percent, for memtables; the rest is for reading: eight tenths of it for blocks and
-/// large values, two for filters and indexes. A store that is written and read alike; RocksDB's advice for a cache is "a third or more".
+/// large values, two for filters and indexes. A store that is written and read alike; RocksDB's advice for a cache is
+/// "a third or more".
 const MEMTABLES_PERCENT: u64 = 30;
 /// The part of the machine's memory, in percent, that [`Options::auto`] takes: the system's page cache and the rest of
 /// the process need the others.

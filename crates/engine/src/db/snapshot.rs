@@ -7,8 +7,8 @@ use bytes::Bytes;
 use std::sync::Arc;
 
 /// The database as it was at one moment. Cheap to take and to clone. It pins the memtables and tables of that moment,
-/// memory and disk, until it is dropped; so drop it when you are done. It may be kept longer than the database is open, but
-/// reads answer [`Error::Closed`](crate::Error::Closed) from then on.
+/// memory and disk, until it is dropped; so drop it when you are done. It may be kept longer than the database is open,
+/// but reads answer [`Error::Closed`](crate::Error::Closed) from then on.
 #[derive(Clone)]
 pub struct Snapshot {
     pub(crate) state: Arc<ReadState>,
@@ -35,14 +35,52 @@ impl Snapshot {
         Snapshot { state: Arc::new(state), ..*self }
     }
 
-    /// The values of many keys of a family, in the order of `keys`. See `Db::multi_get`.
-    pub fn multi_get(&self, family: Family, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>> {
-        self.state.tables.check_owned()?;
-        self.state.multi_get_at(family, keys, self.sequence, self.now_ms)
+    /// The value of a key of the default family.
+    ///
+    /// Errors: as [`Snapshot::get_in`].
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
+        self.get_in(Family::DEFAULT, key)
     }
 
-    /// About how many bytes of files hold the entries of a range: tables that reach into it, whole, and what those refer to
-    /// in the value log. What is in memtables is not counted. For planning, before the entries are read.
+    /// The value of a key of a family.
+    ///
+    /// Errors: as [`Snapshot::scan`], and those of the value log.
+    pub fn get_in(&self, family: Family, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
+        self.state.tables.check_owned()?;
+        self.state.get_at(family, key.as_ref(), self.sequence, || self.now_ms)
+    }
+
+    /// Whether a family has a key. Its value is not read, if that is in the value log.
+    ///
+    /// Errors: as [`Snapshot::scan`].
+    pub fn contains(&self, family: Family, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.state.tables.check_owned()?;
+        self.state.contains(family, key.as_ref(), self.sequence, self.now_ms)
+    }
+
+    /// The values of many keys of a family, in the order of `keys`. See [`Db::multi_get`](crate::Db::multi_get).
+    ///
+    /// Errors: as [`Snapshot::get_in`].
+    pub fn multi_get(&self, family: Family, keys: &[impl AsRef<[u8]>]) -> Result<Vec<Option<Bytes>>> {
+        self.state.tables.check_owned()?;
+        let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
+        self.state.multi_get_at(family, &keys, self.sequence, self.now_ms)
+    }
+
+    /// The entries of a range of the default family by ascending key: an iterator.
+    ///
+    /// Errors: as [`Snapshot::scan`]; the iterator gives those that it meets, and ends.
+    pub fn range(&self, range: impl Into<Range>) -> Result<Scan> {
+        self.range_in(Family::DEFAULT, range)
+    }
+
+    /// As [`Snapshot::range`], of any family.
+    pub fn range_in(&self, family: Family, range: impl Into<Range>) -> Result<Scan> {
+        self.scan(family, range, Direction::Forward, ReadOptions::default())
+    }
+
+    /// About how many bytes of files hold the entries of a range: tables that reach into it, whole, and what those
+    /// refer to in the value log. What is in memtables is not counted. For planning, before the entries are read.
     pub fn estimated_bytes(&self, family: Family, range: &Range) -> u64 {
         let version = &self.state.version;
         let starts_before = |key: &[u8]| range.end.as_ref().is_none_or(|end| key < end.as_ref());
@@ -58,21 +96,27 @@ impl Snapshot {
         self.now_ms
     }
 
-    /// Lends out the entries of a range: see [`Scan`].
+    /// The entries of a range in either direction: an iterator that can also lend its entries, see [`Scan`].
     ///
-    /// Errors: `InvalidArgument` for an unknown family, `Corruption` and `Io` from
-    /// tables, `Closed`.
-    pub fn scan(&self, family: Family, range: Range, direction: Direction, options: ReadOptions) -> Result<Scan> {
+    /// Errors: [`Error::InvalidArgument`](crate::Error::InvalidArgument) for an unknown family,
+    /// [`Error::Corruption`](crate::Error::Corruption) and [`Error::Io`](crate::Error::Io) from tables,
+    /// [`Error::Closed`](crate::Error::Closed).
+    pub fn scan(
+        &self,
+        family: Family,
+        range: impl Into<Range>,
+        direction: Direction,
+        options: ReadOptions,
+    ) -> Result<Scan> {
         self.state.tables.check_owned()?;
-        let of = Of { family, range, direction, sequence: self.sequence, now_ms: self.now_ms };
+        let of = Of { family, range: range.into(), direction, sequence: self.sequence, now_ms: self.now_ms };
         self.state.scan(of, options)
     }
 }
 
 impl View for Snapshot {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>> {
-        self.state.tables.check_owned()?;
-        self.state.get_at(family, key, self.sequence, || self.now_ms)
+        self.get_in(family, key)
     }
 
     fn entries(&self, family: Family, range: Range, direction: Direction) -> Result<Box<dyn Entries>> {

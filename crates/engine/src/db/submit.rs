@@ -165,7 +165,11 @@ impl Core {
     /// ready for the log.
     fn check_commit(&self, commit: Commit) -> Result<Write> {
         self.check_writable()?;
-        commit.batch.validate()?;
+        match commit.durability {
+            // It was checked where it was proposed.
+            Durability::Derived => commit.batch.validate()?,
+            _ => commit.batch.validate_at(|| self.env.clock.wall_ms())?,
+        }
         let drops = self.family_changes.drops();
         self.check_families(&commit.batch)?;
         let bytes = RECORD_HEADER_BYTES + commit_bytes_max(&commit.batch, &commit.streams);

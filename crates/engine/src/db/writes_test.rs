@@ -43,7 +43,7 @@ fn inserted(writes: &Writes, ticket: &mut Ticket, answers: Option<Completion>) -
 
 fn batch() -> WriteBatch {
     let mut batch = WriteBatch::new();
-    batch.put(Family::DEFAULT, b"key", &[0; 100]);
+    batch.put(Family::DEFAULT, b"key", [0; 100]);
     batch
 }
 
@@ -117,7 +117,7 @@ fn full_memory_accepts_nothing_until_a_flush() {
     let (writes, versions) = writes(4096, 2);
     let fill = |mut ticket: Ticket| {
         let mut large = WriteBatch::new();
-        large.put(Family::DEFAULT, b"key", &[0; 5000]);
+        large.put(Family::DEFAULT, b"key", [0; 5000]);
         ticket.slot.memtable.apply(&large, ticket.sequence);
         inserted(&writes, &mut ticket, None);
     };

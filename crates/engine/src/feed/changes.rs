@@ -8,24 +8,28 @@ use crate::kind::{Content, Decoded, Kind};
 use crate::log::{IngestedTable, RawRecord, RecordKind, RecordPosition, decode_commit_batch, decode_ingested};
 use crate::{Db, Error, Family, Result, SequenceNumber, WriteBatch};
 use bytes::Bytes;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How a subscription begins. Start from [`ChangesOptions::from`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChangesOptions {
     /// Batches with larger numbers are given. 0: from the first write on.
     pub from: SequenceNumber,
     /// Give only what survives power loss. Default true. Without it, a subscriber may be given `Buffered` writes that a
     /// power loss takes back, and other writes then get their numbers: it must not resume after that.
     pub durable: bool,
+    /// Families whose operations and ingested ranges are left out. A batch that has nothing else is not given, but
+    /// [`Changes::position`] passes it. Default: none.
+    pub left_out: BTreeSet<Family>,
 }
 
 impl ChangesOptions {
     /// From this number on.
     pub fn from(from: SequenceNumber) -> ChangesOptions {
-        ChangesOptions { from, durable: true }
+        ChangesOptions { from, durable: true, left_out: BTreeSet::new() }
     }
 }
 
@@ -36,9 +40,9 @@ pub struct Change {
     pub sequence: SequenceNumber,
     /// Its operations in order: [`WriteBatch::ops`]. Values that have ended by now are in it too.
     pub batch: WriteBatch,
-    /// Of an ingest ([`Db::ingest`]), whose keys are not in the log: where they are. Read these ranges from a snapshot of at
-    /// least this number, and take what is there in place of what you have; the batch is empty. An ingest that failed after it
-    /// had got its number is told too: the ranges are then as they were.
+    /// Of an ingest ([`Db::ingest`]), whose keys are not in the log: where they are. Read these ranges from a snapshot
+    /// of at least this number, and take what is there in place of what you have; the batch is empty. An ingest that
+    /// failed after it had got its number is given, too: the ranges are then as they were.
     pub ingested: Vec<IngestedRange>,
 }
 
@@ -61,6 +65,7 @@ pub struct Changes {
     reader: LogReader,
     position: SequenceNumber,
     durable: bool,
+    left_out: BTreeSet<Family>,
 }
 
 /// What a look for the next change has found.
@@ -73,18 +78,18 @@ enum Next {
 }
 
 impl Db {
-    /// Subscribes to what is written after `from`, a sequence number: of the last batch that the subscriber has, or of a
-    /// snapshot whose contents it has; 0 for everything. Whole batches are given in the order of their numbers, those in
-    /// the log first, then those to come, once they are visible and durable ([`Db::changes_with`] can give them before
-    /// they are durable).
+    /// Subscribes to what is written after `from`, a sequence number: of the last batch that the subscriber has, or of
+    /// a snapshot whose contents it has; 0 for everything. Whole batches are given in the order of their numbers, those
+    /// in the log first, then those to come, once they are visible and durable ([`Db::changes_with`] can give them
+    /// before they are durable).
     ///
     /// A subscriber resumes from [`Changes::position`], also after a restart, for as long as the log has what follows:
-    /// [`crate::Options::feed_retention_bytes`]. It holds up nobody. `Derived` commits are not in the log, and not in the
-    /// feed.
+    /// [`crate::Options::feed_retention_bytes`]. It blocks no writer. `Derived` commits are not in the log, and not in
+    /// the feed.
     ///
-    /// Errors: [`Error::ChangesGone`] if the log does not go back so far; [`Error::InvalidArgument`] if `from` is larger
-    /// than every number given out, so that it belongs to another database, or to writes that a power loss took back;
-    /// [`Error::Closed`].
+    /// Errors: [`Error::ChangesGone`] if the log does not go back so far; [`Error::InvalidArgument`] if `from` is
+    /// larger than every number given out, so that it belongs to another database, or to writes that a power loss took
+    /// back; [`Error::Closed`].
     pub fn changes(&self, from: SequenceNumber) -> Result<Changes> {
         self.changes_with(ChangesOptions::from(from))
     }
@@ -104,7 +109,8 @@ impl Db {
         let reader = LogReader::new(&core.segments, from).ok_or_else(|| core.changes_gone(from))?;
         let subscriber = core.feed.enter(core.env.clock.wall_ms());
         subscriber.note(from, reader.place());
-        Ok(Changes { core: core.clone(), subscriber, reader, position: from, durable: options.durable })
+        let ChangesOptions { durable, left_out, .. } = options;
+        Ok(Changes { core: core.clone(), subscriber, reader, position: from, durable, left_out })
     }
 
     /// The subscriptions that are open, in the order they were opened.
@@ -128,10 +134,10 @@ impl Core {
 impl Changes {
     /// The next batch, if there is one now.
     ///
-    /// Errors: [`Error::ChangesGone`] if the subscriber has fallen behind what the log keeps, or if a large value is gone
-    /// already; [`Error::Corruption`] and [`Error::Io`] from the log and the value log; [`Error::Closed`]. After an error
-    /// the position is what it was.
-    #[allow(clippy::should_implement_trait, reason = "an iterator could not tell of errors and of the end at once")]
+    /// Errors: [`Error::ChangesGone`] if the subscriber has fallen behind what the log keeps, or if a large value is
+    /// gone already; [`Error::Corruption`] and [`Error::Io`] from the log and the value log; [`Error::Closed`]. After
+    /// an error the position is what it was.
+    #[allow(clippy::should_implement_trait, reason = "an error does not end it, as it would end an iterator")]
     pub fn next(&mut self) -> Result<Option<Change>> {
         match self.look()? {
             Next::Change(change) => Ok(Some(change)),
@@ -140,7 +146,7 @@ impl Changes {
     }
 
     /// The next batch; waits for one, no longer than `timeout`. If there is one that is not durable, it syncs the log
-    /// instead of waiting until somebody else does.
+    /// instead of waiting until another thread does.
     ///
     /// Errors: as [`Changes::next`]; [`Error::Stopped`] if there is nothing and nothing will be written any more.
     pub fn wait(&mut self, timeout: Duration) -> Result<Option<Change>> {
@@ -158,7 +164,7 @@ impl Changes {
             }
             core.check_writable()?;
             if !core.env.tasks.threaded() {
-                // A stepped world: nobody writes while this waits, but for what was submitted.
+                // A stepped world: nothing is written while this waits, except what was submitted.
                 if core.env.tasks.step() {
                     continue;
                 }
@@ -171,7 +177,7 @@ impl Changes {
         }
     }
 
-    /// The number of the last batch given, or where the subscription began: subscribe from here to go on.
+    /// The number of the last batch given, or where the subscription began: subscribe from here to continue.
     pub fn position(&self) -> SequenceNumber {
         self.position
     }
@@ -211,11 +217,14 @@ impl Changes {
                 if self.durable && !self.core.segments.is_durable(position, self.core.writes.order.durable()) {
                     return Ok(Next::NotDurable);
                 }
-                let change = change_of(&self.core, position, record)?;
+                let change = change_of(&self.core, position, record, &self.left_out)?;
                 let bytes = change.batch.as_bytes().len() as u64;
                 self.position = change.sequence;
                 self.reader.advance(position.bytes);
                 self.subscriber.note(self.position, self.reader.place());
+                if !self.left_out.is_empty() && change.batch.is_empty() && change.ingested.is_empty() {
+                    continue;
+                }
                 self.core.feed.note_batch(bytes);
                 return Ok(Next::Change(change));
             }
@@ -237,7 +246,12 @@ impl std::fmt::Debug for Changes {
     }
 }
 
-fn change_of(core: &Core, position: RecordPosition, record: RawRecord<'_>) -> Result<Change> {
+fn change_of(
+    core: &Core,
+    position: RecordPosition,
+    record: RawRecord<'_>,
+    left_out: &BTreeSet<Family>,
+) -> Result<Change> {
     let malformed = |_| Error::Corruption {
         file: core.segments.path(position.segment),
         offset: position.offset,
@@ -250,24 +264,33 @@ fn change_of(core: &Core, position: RecordPosition, record: RawRecord<'_>) -> Re
             IngestedRange { family, smallest_key, largest_key }
         };
         let tables = decode_ingested(sequence, record.payload).map_err(malformed)?;
-        return Ok(Change { sequence, batch: WriteBatch::new(), ingested: tables.into_iter().map(range).collect() });
+        let ingested = tables.into_iter().map(range).filter(|range| !left_out.contains(&range.family)).collect();
+        return Ok(Change { sequence, batch: WriteBatch::new(), ingested });
     }
     let batch = decode_commit_batch(record.payload).map_err(malformed)?;
-    Ok(Change { sequence, batch: with_values(core, batch, sequence)?, ingested: Vec::new() })
+    Ok(Change { sequence, batch: with_values(core, batch, sequence, left_out)?, ingested: Vec::new() })
 }
 
-/// The batch with its large values in place of the pointers to them.
-fn with_values(core: &Core, batch: WriteBatch, sequence: SequenceNumber) -> Result<WriteBatch> {
-    let is_pointer = |entry| matches!(entry, BatchEntry::Version { kind, .. } if kind.is_pointer());
-    if !batch.entries().any(is_pointer) {
+/// The batch without the families to leave out, and with its large values in place of the pointers to them.
+fn with_values(
+    core: &Core,
+    batch: WriteBatch,
+    sequence: SequenceNumber,
+    left_out: &BTreeSet<Family>,
+) -> Result<WriteBatch> {
+    let changes = |entry: BatchEntry<'_>| {
+        let is_pointer = matches!(entry, BatchEntry::Version { kind, .. } if kind.is_pointer());
+        is_pointer || left_out.contains(&entry.family())
+    };
+    if !batch.entries().any(changes) {
         return Ok(batch);
     }
     // The version pins the value files that it names; it is newer than the batch, which is visible.
     let (state, _) = core.writes.read_point();
     let mut out = WriteBatch::new();
-    for entry in batch.entries() {
+    for entry in batch.entries().filter(|entry| !left_out.contains(&entry.family())) {
         match entry {
-            BatchEntry::DeleteRange { family, start, end } => out.delete_range(family, start, end),
+            BatchEntry::DeleteRange { family, start, end } => out.delete_range(family, start..end),
             BatchEntry::Version { family, key, kind: Kind::Delete, .. } => out.delete(family, key),
             BatchEntry::Version { family, key, kind, stored } => {
                 let decoded = Decoded::new(kind, stored).expect("a WriteBatch holds a whole encoding");
@@ -276,7 +299,8 @@ fn with_values(core: &Core, batch: WriteBatch, sequence: SequenceNumber) -> Resu
                     continue;
                 };
                 let Some(value) = state.version.values().read_if_there(pointer)? else {
-                    // Nothing says which other batches have lost values; those after this one are as good a start as any.
+                    // Nothing says which other batches have lost values; those after this one are as good a start as
+                    // any.
                     core.feed.cut_off.fetch_add(1, Ordering::Relaxed);
                     return Err(Error::ChangesGone { after: sequence - 1, oldest_sequence: sequence + 1 });
                 };

@@ -23,7 +23,7 @@ fn keys_that_are_read_and_written_most_are_distinguished() {
         let cold = i.to_be_bytes();
         db.write(batch(&[b"written", &cold]), Durability::Buffered).unwrap();
         db.get(b"read").unwrap();
-        db.get(&cold).unwrap();
+        db.get(cold).unwrap();
     }
     let hot = db.stats().hot_keys;
     let keys = |keys: &[HotKey]| keys.iter().map(|key| key.key.clone()).collect::<Vec<_>>();
@@ -75,12 +75,12 @@ fn what_hot_keys_read_stays_in_memory() {
     let db = open(&machine, HotKeyOptions::default());
     for i in 0..2000_u32 {
         let mut batch = WriteBatch::new();
-        batch.put(Family::DEFAULT, &i.to_be_bytes(), &[i as u8; 500]);
+        batch.put(Family::DEFAULT, i.to_be_bytes(), [i as u8; 500]);
         db.write(batch, Durability::Buffered).unwrap();
     }
     db.compact().unwrap();
     for _ in 0..20 {
-        db.get(&7_u32.to_be_bytes()).unwrap();
+        db.get(7_u32.to_be_bytes()).unwrap();
     }
     assert!(db.stats().hot_keys.promoted > 0);
     // Many times what the cache holds.
@@ -90,7 +90,7 @@ fn what_hot_keys_read_stays_in_memory() {
     while scan.advance().unwrap() {}
     let before = db.stats().block_cache;
     assert!(before.evictions > 0, "{before:?}");
-    db.get(&7_u32.to_be_bytes()).unwrap();
+    db.get(7_u32.to_be_bytes()).unwrap();
     let after = db.stats().block_cache;
     assert_eq!((after.misses, after.hits > before.hits), (before.misses, true));
 }

@@ -2,8 +2,8 @@
 //!
 //! - Reads and writes have a [`Tracker`](tracker::Tracker) each. Sampled operations touch it, those that are measured
 //!   for latencies anyway, so the others pay nothing.
-//! A sampled read of a hot key *promotes* what it reads: the block skips the short queue of the block cache, the value
-//! of the value log counts as used again.
+//! - A sampled read of a hot key *promotes* what it reads: the block skips the short queue of the block cache, the
+//!   value of the value log counts as used again.
 //! - [`HotKeyOptions::write_limit_per_second`] bounds how often one key may be written. Then each write touches the
 //!   tracker. Only commits that their caller can repeat are bounded: [`HotKeys::admit`] is called where a commit is
 //!   checked, and never of derived ones (what replicas apply must not depend on the replica's load) or of those with

@@ -158,7 +158,7 @@ fn database() -> (SimMachine, crate::Db) {
     let machine = SimMachine::from_seed(31);
     let db = crate::Db::open_in(&machine.env(), Path::new(DIR), crate::Options::default()).expect("opens");
     for i in 0..20u32 {
-        db.put(&i.to_be_bytes(), b"value").expect("a healthy disk");
+        db.put(i.to_be_bytes(), b"value").expect("a healthy disk");
     }
     (machine, db)
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::iterator::KeyRef;
-use crate::{Db, Direction, Durability, Entries, Options, Range, View, WriteBatch};
+use crate::{Db, Direction, Durability, Options, Range, View, WriteBatch};
 use kontiki_env::SimMachine;
 use kontiki_env::fs::read_all;
 use kontiki_env::rng::Rng;
@@ -41,7 +41,7 @@ fn contents(machine: &SimMachine, dir: &str) -> Contents {
     let db = Db::open_in(&machine.env(), Path::new(dir), options()).expect("a repaired directory opens");
     let mut entries = db.snapshot().entries(Family::DEFAULT, Range::all(), Direction::Forward).expect("whole");
     let mut out = Contents::new();
-    while let Some((key, value)) = Entries::next(&mut *entries).expect("whole") {
+    while let Some((key, value)) = entries.next().transpose().expect("whole") {
         out.insert(key.to_vec(), value.to_vec());
     }
     out

@@ -10,7 +10,7 @@
 //!
 //! A cursor goes in one direction for its whole life; backward order is exactly the reverse of forward order. That
 //! keeps every cursor a small state machine: an iterator that turns around in the middle costs more code than all
-//! of these together, and the public face does not ask for it.
+//! of these together, and the public API does not use it.
 //!
 //! For `db/`: keep a [`ReadState`] (memtables newest first, version, table cache) behind an `ArcSwap`, replace it
 //! whole when a memtable or the version changes, and read through [`ReadState::get`] and [`ReadState::entries`] at
@@ -60,7 +60,7 @@ pub trait Cursor: Send {
     fn kind(&self) -> Kind;
     /// The bytes that go with the current version's kind; shares the block's or memtable's memory. Must be valid.
     fn stored(&self) -> Bytes;
-    /// The same, borrowed: whoever only looks at the bytes needs no reference count.
+    /// The same, borrowed: a caller that only looks at the bytes needs no reference count.
     fn stored_slice(&self) -> &[u8];
     /// A number of versions right behind the current one that come before `limit` in the cursor's direction, as far as
     /// that is found out cheaply: a merge passes over them without comparing. Must be valid.
@@ -68,15 +68,16 @@ pub trait Cursor: Send {
         let _ = limit;
         0
     }
-    /// What the version so many steps behind the current one says, if it is at hand. Must be valid.
+    /// What the version so many steps behind the current one says, if it is in memory. Must be valid.
     fn peek(&self, steps: usize) -> Option<(Kind, &[u8])> {
         let _ = steps;
         None
     }
     /// Goes to the next version in its direction. Must be valid.
     fn advance(&mut self) -> Result<()>;
-    /// Before a [`Cursor::seek`] to the same target: does a part of its work, in steps from 0 to [`SEEK_STEPS`], each of which ends
-    /// where it would have to wait for memory and has that fetched. So a merge overlaps the waits of its sources.
+    /// Before a [`Cursor::seek`] to the same target: does a part of its work, in steps from 0 to `SEEK_STEPS`, each
+    /// of which ends where it would have to wait for memory and has that fetched. So a merge overlaps the waits of its
+    /// sources.
     fn prepare_seek(&mut self, target: KeyRef<'_>, step: usize) -> Result<()> {
         let _ = (target, step);
         Ok(())

@@ -4,7 +4,7 @@ use super::hidden::Hidden;
 use super::scan::Of;
 use super::since::touches;
 use super::source::Source;
-use super::value::promote_value;
+use super::value::{is_live, promote_value};
 use super::{Cursor, Found, LevelCursor, MergingCursor, SEQUENCE_NUMBER_MAX, Scan, live_value};
 use crate::cache::TableCache;
 use crate::cache::residents::Use;
@@ -15,7 +15,7 @@ use crate::stats::Recorder;
 use crate::table::{TableCursor, TableReader, filter_hash};
 use crate::version::{FamilyLevels, LEVEL_COUNT, Table, Version};
 use crate::view::ReadOptions;
-use crate::{Direction, Entries, Family, Range, Result, SequenceNumber};
+use crate::{Direction, Family, Result, SequenceNumber};
 use bytes::Bytes;
 use kontiki_env::clock::Clock;
 use std::ops::Deref;
@@ -79,6 +79,18 @@ impl ReadState {
             true => return self.get_measured(family, user_key, sequence, now_ms),
         };
         self.value_of(found, now_ms)
+    }
+
+    /// Whether the key has a value at `sequence` that has not expired at `now_ms`. The value log is not read.
+    pub(crate) fn contains(
+        &self,
+        family: Family,
+        user_key: &[u8],
+        sequence: SequenceNumber,
+        now_ms: u64,
+    ) -> Result<bool> {
+        let Some(found) = self.find(family, user_key, sequence)? else { return Ok(false) };
+        is_live(found.kind, &found.stored, now_ms)
     }
 
     fn value_of(&self, found: Option<Found>, now_ms: impl FnOnce() -> u64) -> Result<Option<Bytes>> {
@@ -215,13 +227,14 @@ impl ReadState {
     /// The entries of a range at a sequence number, in one direction. The iterator pins its tables and memtables.
     ///
     /// Errors: `InvalidArgument` for an unknown family.
+    #[cfg(test)]
     pub fn entries(
         &self,
         family: Family,
-        range: Range,
+        range: crate::Range,
         direction: Direction,
         sequence: SequenceNumber,
-    ) -> Result<Box<dyn Entries>> {
+    ) -> Result<Box<dyn crate::Entries>> {
         let of = Of { family, range, direction, sequence, now_ms: self.clock.wall_ms() };
         Ok(Box::new(Arc::new(self.clone()).scan(of, ReadOptions::default())?))
     }

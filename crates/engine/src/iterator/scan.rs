@@ -338,8 +338,8 @@ impl Scan {
         Ok(false)
     }
 
-    /// Passes over what is hidden by a range tombstone around the merge's version, in sources that have nothing newer than that: without
-    /// looking at it.
+    /// Passes over what is hidden by a range tombstone around the merge's version, in sources that have nothing newer
+    /// than that: without looking at it.
     fn skip_hidden(&mut self) -> Result<()> {
         if self.hidden.is_empty() {
             return Ok(());
@@ -444,20 +444,25 @@ impl Scan {
     }
 }
 
-impl Entries for Scan {
-    fn next(&mut self) -> Result<Option<(Bytes, Bytes)>> {
-        if !self.advance()? {
-            return Ok(None);
-        }
-        match self.value_bytes() {
-            Ok(value) => Ok(Some((Bytes::copy_from_slice(self.key()), value))),
-            Err(error) => {
-                self.place = Place::Finished;
-                Err(error)
-            }
-        }
-    }
+/// Each entry with a key that is copied; [`Scan::advance`] and [`Scan::entry`] copy nothing.
+impl Iterator for Scan {
+    type Item = Result<(Bytes, Bytes)>;
 
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.advance() {
+            Ok(true) => {}
+            Ok(false) => return None,
+            Err(error) => return Some(Err(error)),
+        }
+        let value = self.value_bytes();
+        if value.is_err() {
+            self.place = Place::Finished;
+        }
+        Some(value.map(|value| (Bytes::copy_from_slice(self.key()), value)))
+    }
+}
+
+impl Entries for Scan {
     fn seek(&mut self, key: &[u8]) -> Result<()> {
         Scan::seek(self, key)
     }

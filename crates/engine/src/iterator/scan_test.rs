@@ -1,7 +1,7 @@
 use super::*;
+use crate::WriteBatch;
 use crate::compaction::harness::{FAMILIES, Layer, Sizes, random_batch_of_all, random_key, random_range};
 use crate::iterator::ReadState;
-use crate::{Entries, WriteBatch};
 use kontiki_env::rng::Rng;
 use std::time::Duration;
 
@@ -29,10 +29,10 @@ fn lent(scan: &mut Scan, limit: usize) -> Rows {
 /// The same by the interface that returns owned entries.
 fn given(scan: &mut Scan) -> Rows {
     let mut rows = Vec::new();
-    while let Some((key, value)) = Entries::next(scan).expect("a healthy disk") {
+    while let Some((key, value)) = scan.next().transpose().expect("a healthy disk") {
         rows.push((key.to_vec(), value.to_vec()));
     }
-    assert_eq!(Entries::next(scan).expect("a healthy disk"), None, "an end is an end");
+    assert_eq!(scan.next().transpose().expect("a healthy disk"), None, "an end is an end");
     rows
 }
 

@@ -48,7 +48,7 @@ fn a_deleted_range_counts_as_written() {
     layer.put(b"b", b"old");
     layer.flush().expect("a healthy disk");
     let mut batch = WriteBatch::new();
-    batch.delete_range(Family(0), b"b", b"d");
+    batch.delete_range(Family(0), b"b"..b"d");
     layer.sequence += 1;
     layer.memtable.apply(&batch, layer.sequence);
     let state = layer.read_state();

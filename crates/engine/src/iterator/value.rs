@@ -28,6 +28,12 @@ pub(crate) fn live_value(
     }
 }
 
+/// Whether such a version is a value that is there at `now_ms`; as [`live_value`], without reading the value.
+pub(super) fn is_live(kind: Kind, stored: &[u8], now_ms: u64) -> Result<bool> {
+    let decoded = decode(kind, stored)?;
+    Ok(!matches!(decoded.content, Content::Deleted) && !decoded.expired(now_ms))
+}
+
 /// Promotes the value of a frequently read key in the cache of values, if it is there.
 pub(super) fn promote_value(kind: Kind, stored: &[u8], values: &ValueSegments) {
     if let Ok(Decoded { content: Content::Pointer(pointer), .. }) = decode(kind, stored) {

@@ -130,9 +130,9 @@ fn a_range_delete_hides_what_came_before_it_in_its_batch_and_nothing_after() {
     let mut batch = WriteBatch::new();
     batch.put(Family(0), b"b", b"before");
     batch.put(Family(0), b"z", b"outside");
-    batch.delete_range(Family(0), b"a", b"c");
+    batch.delete_range(Family(0), b"a"..b"c");
     batch.put(Family(0), b"bb", b"after");
-    batch.delete_range(Family(0), b"c", b"c");
+    batch.delete_range(Family(0), b"c"..b"c");
     memtable.apply(&batch, 4);
     assert_eq!(memtable.get(Family(0), b"b", 4), Some(found(4, Kind::Delete, b"")));
     assert_eq!(memtable.get(Family(0), b"bb", 4), Some(found(4, Kind::Put, b"after")));
@@ -148,11 +148,11 @@ fn a_range_delete_hides_what_came_before_it_in_its_batch_and_nothing_after() {
 fn puts_and_range_deletes_of_one_batch_cost_a_logarithm_each() {
     let count = 2000u64;
     let mut batch = WriteBatch::new();
-    (0..count).for_each(|i| batch.put(Family(0), &i.to_be_bytes(), b""));
+    (0..count).for_each(|i| batch.put(Family(0), i.to_be_bytes(), b""));
     for i in 0..count {
         // Half of them delete what the batch has put.
-        batch.delete_range(Family(0), &(2 * i).to_be_bytes(), &(2 * i + 1).to_be_bytes());
-        batch.put(Family(1), &i.to_be_bytes(), b"");
+        batch.delete_range(Family(0), &(2 * i).to_be_bytes()..&(2 * i + 1).to_be_bytes());
+        batch.put(Family(1), i.to_be_bytes(), b"");
     }
     let memtable = Memtable::new();
     let (steps, ()) = crate::range::work::during(|| memtable.apply(&batch, 7));

@@ -34,7 +34,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use tree::{Arena, Position, Record, Walk};
+use tree::{Arena, Position, Record};
 
 /// Bytes of a range tombstone in addition to its bounds. An estimate.
 const RANGE_TOMBSTONE_OVERHEAD_BYTES: usize = 256;
@@ -129,6 +129,7 @@ impl Memtable {
     }
 
     /// Inserts one version. Replaces the same version of the same key.
+    #[cfg(test)]
     pub fn insert(&self, family: Family, user_key: &[u8], sequence: SequenceNumber, kind: Kind, stored: &[u8]) {
         self.put(family, user_key, sequence, kind, stored);
         self.note_sequence(sequence);
@@ -175,12 +176,6 @@ impl Memtable {
         Some(Found { sequence: record.sequence(), kind: kind_of(record), stored: record.stored() })
     }
 
-    /// The sequence number of the newest version of a key, if this memtable has one.
-    pub fn newest_sequence(&self, family: Family, user_key: &[u8]) -> Option<SequenceNumber> {
-        let at = Position { key: user_key, sequence: SEQUENCE_NUMBER_MAX };
-        self.families.get(family)?.get(at).map(Record::sequence)
-    }
-
     /// The range tombstones of a family, in no particular order.
     pub fn range_tombstones(&self, family: Family) -> Vec<RangeTombstone> {
         self.recent_ranges(family).map_or_else(Vec::new, |ranges| ranges.all().cloned().collect())
@@ -221,9 +216,10 @@ impl Memtable {
     }
 
     /// Number of versions; counts them.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         let count = |tree: Arc<tree::Tree>| {
-            let mut walk = Walk::new(tree, false);
+            let mut walk = tree::Walk::new(tree, false);
             walk.seek_to_first();
             let mut count = 0;
             while walk.current().is_some() {

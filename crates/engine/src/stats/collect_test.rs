@@ -26,11 +26,11 @@ fn every_subsystem_counts_what_it_does() {
     }
     db.flush().unwrap();
     let mut batch = WriteBatch::new();
-    batch.delete_range(Family::DEFAULT, &[0], &[0, 0, 0, 9]);
+    batch.delete_range(Family::DEFAULT, [0].as_slice()..&[0, 0, 0, 9]);
     db.write(batch, Durability::Sync).unwrap();
     db.flush().unwrap();
     for i in 50..150_u32 {
-        assert_eq!(db.get(&i.to_be_bytes()).unwrap().is_some(), i < 100);
+        assert_eq!(db.get(i.to_be_bytes()).unwrap().is_some(), i < 100);
     }
     put(&db, b"memory", b"", Durability::Buffered);
     db.get(b"memory").unwrap();

@@ -1,7 +1,7 @@
 //! Statistics of a database.
 //!
 //! ```text
-//! subsystems ──count──> Recorder, their own counters ──Db::stats──> Stats ──metrics──> Vec<Metric> ──> Prometheus text, JSON
+//! subsystems ──count──> Recorder, own counters ──Db::stats──> Stats ──metrics──> Vec<Metric> ──> Prometheus text, JSON
 //! ```
 //!
 //! - `Recorder` (`recorder.rs`): latencies and the steps of reads; one for a database, passed to the subsystems that

@@ -211,7 +211,7 @@ fn unpack_zstd(frame: &[u8], raw_bytes: usize) -> std::result::Result<Vec<u8>, M
 /// The error of [`decode_block`].
 pub type Malformed = &'static str;
 
-/// Checks and uncompresses what [`encode_block`] made for `offset`: payload and trailer.
+/// Checks and uncompresses what `encode_block` made for `offset`: payload and trailer.
 pub fn decode_block(mut stored: Vec<u8>, offset: u64) -> std::result::Result<Vec<u8>, Malformed> {
     let short = "the block is shorter than its trailer";
     let payload_bytes = stored.len().checked_sub(TRAILER_BYTES).ok_or(short)?;

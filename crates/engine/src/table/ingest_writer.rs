@@ -1,7 +1,7 @@
 //! Tables that are built outside of a database, to be taken in by `Db::ingest`.
 //!
-//! Such a table is like any other, but that all its versions are stored at [`INGESTED_SEQUENCE`], and that its values are
-//! all in it: a pointer means something only beside the value log that it leads to.
+//! Such a table is like any other, but that all its versions are stored at [`INGESTED_SEQUENCE`], and that its values
+//! are all in it: a pointer means something only beside the value log that it leads to.
 
 use super::writer::temporary_path;
 use super::{INGESTED_SEQUENCE, TABLE_BYTES_MAX, TableOptions, TableWriter, sync_tables_dir};
@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 pub struct IngestWriter {
     env: Env,
     path: PathBuf,
-    /// `None` once it was finished, or given up.
+    /// `None` once it was finished, or abandoned after an error.
     writer: Option<TableWriter>,
     smallest_key: Option<Bytes>,
     scratch: Vec<u8>,
@@ -84,31 +84,31 @@ impl IngestWriter {
     /// Errors: [`Error::InvalidArgument`] for a key that is not greater than the one before, for keys and values beyond
     /// [`KEY_BYTES_MAX`] and [`VALUE_BYTES_MAX`], and when the table is full ([`IngestWriter::is_full`]): nothing was
     /// added. After [`Error::Io`] or [`Error::NoSpace`] nothing more can be added.
-    pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
-        self.add(key, Kind::Put, value, 0)
+    pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+        self.add(key.as_ref(), Kind::Put, value.as_ref(), 0)
     }
 
     /// Adds a key that is gone again at `expires_at_ms`, milliseconds of the wall clock since 1970. Errors: as
     /// [`IngestWriter::put`].
-    pub fn put_expiring(&mut self, key: &[u8], value: &[u8], expires_at_ms: u64) -> Result<()> {
+    pub fn put_expiring(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>, expires_at_ms: u64) -> Result<()> {
         let mut stored = std::mem::take(&mut self.scratch);
         stored.clear();
         stored.extend_from_slice(&expires_at_ms.to_le_bytes());
-        stored.extend_from_slice(value);
-        let added = self.add(key, Kind::PutExpiring, &stored, EXPIRY_BYTES);
+        stored.extend_from_slice(value.as_ref());
+        let added = self.add(key.as_ref(), Kind::PutExpiring, &stored, EXPIRY_BYTES);
         self.scratch = stored;
         added
     }
 
     /// Adds the deletion of a key that the database may hold. Errors: as [`IngestWriter::put`].
-    pub fn delete(&mut self, key: &[u8]) -> Result<()> {
-        self.add(key, Kind::Delete, &[], 0)
+    pub fn delete(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
+        self.add(key.as_ref(), Kind::Delete, &[], 0)
     }
 
     fn add(&mut self, key: &[u8], kind: Kind, stored: &[u8], before_value: usize) -> Result<()> {
         let refuse = |what: String| Err(Error::InvalidArgument(what));
         let Some(writer) = &mut self.writer else {
-            return refuse("the table was given up after an error; begin it again".to_string());
+            return refuse("the table was abandoned after an error; begin a new one".to_string());
         };
         if self.smallest_key.is_some() && key <= writer.last_user_key() {
             let last = Bytes::copy_from_slice(writer.last_user_key());
@@ -137,20 +137,21 @@ impl IngestWriter {
         self.writer.as_ref().map_or(0, TableWriter::estimated_bytes)
     }
 
-    /// Whether nothing more may be added: a table ends after [`TABLE_BYTES_MAX`] bytes.
+    /// Whether nothing more may be added: a table ends after 128 MiB.
     pub fn is_full(&self) -> bool {
         self.bytes() >= TABLE_BYTES_MAX
     }
 
     /// Ends the table; it survives power loss when this returns.
     ///
-    /// Errors: [`Error::InvalidArgument`] if nothing was added; [`Error::Io`], [`Error::NoSpace`]. The file is gone then.
+    /// Errors: [`Error::InvalidArgument`] if nothing was added; [`Error::Io`], [`Error::NoSpace`]. The file is gone
+    /// then.
     pub fn finish(mut self) -> Result<IngestFile> {
         let Some(smallest_key) = self.smallest_key.take() else {
             return Err(Error::InvalidArgument("a table without keys cannot be ingested".to_string()));
         };
         let Some(writer) = self.writer.take() else {
-            return Err(Error::InvalidArgument("the table was given up after an error; begin it again".to_string()));
+            return Err(Error::InvalidArgument("the table was abandoned after an error; begin a new one".to_string()));
         };
         let table = writer.finish()?;
         let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());

@@ -48,8 +48,8 @@ fn what_cannot_be_is_refused_and_not_added() {
     writer.put(b"b", b"1").expect("written");
     refused(writer.put(b"b", b"2"), "ascend");
     refused(writer.delete(b"a"), "ascend");
-    refused(writer.put(&vec![b'x'; KEY_BYTES_MAX + 1], b"v"), "65537");
-    refused(writer.put(b"c", &vec![0; VALUE_BYTES_MAX + 1]), "33554433");
+    refused(writer.put(vec![b'x'; KEY_BYTES_MAX + 1], b"v"), "65537");
+    refused(writer.put(b"c", vec![0; VALUE_BYTES_MAX + 1]), "33554433");
     writer.put_expiring(b"c", b"v", 5).expect("written");
     assert_eq!(writer.finish().expect("written").entries, 2);
     machine.fs.remove(Path::new(PATH)).expect("removed");

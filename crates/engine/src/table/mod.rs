@@ -66,8 +66,8 @@ pub struct TableMeta {
     pub entries: u64,
     /// Number of tombstones.
     pub tombstones: u64,
-    /// Set for a table that was built outside: all its versions are stored at [`INGESTED_SEQUENCE`] and count as written
-    /// at this number, which then is the smallest and the largest.
+    /// Set for a table that was built outside: all its versions are stored at `INGESTED_SEQUENCE` and count as
+    /// written at this number, which then is the smallest and the largest.
     pub global_sequence: Option<SequenceNumber>,
 }
 

@@ -2,8 +2,9 @@
 
 use super::locks::{Grant, LockKey};
 use super::overlay::Overlay;
+use super::retry::Loss;
 use super::{Held, Isolation, Transaction, check_length, new_shared};
-use crate::{Commit, Error, Family, KEY_BYTES_MAX, Result, SequenceNumber, Unchanged, View};
+use crate::{Commit, Error, Family, KEY_BYTES_MAX, Result, SequenceNumber, Unchanged};
 use bytes::Bytes;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -19,14 +20,23 @@ impl Transaction {
     /// Errors: [`Error::LockTimeout`], [`Error::Deadlock`], [`Error::Conflict`]; the transaction can continue after a
     /// timeout, but after the other two it is best to roll back, so that others make progress
     /// ([`Db::transact`](crate::Db::transact) does that).
-    pub fn get_for_update(&mut self, family: Family, key: &[u8]) -> Result<Option<Bytes>> {
+    pub fn get_for_update(&mut self, family: Family, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
+        let key = key.as_ref();
         self.lock(family, key)?;
         self.get_in(family, key)
     }
 
     /// As [`Transaction::get_for_update`], without the value. What was read of the key before is as old as the
     /// snapshot: read it again, under the lock.
-    pub fn lock(&mut self, family: Family, key: &[u8]) -> Result<()> {
+    pub fn lock(&mut self, family: Family, key: impl AsRef<[u8]>) -> Result<()> {
+        let result = self.try_lock(family, key.as_ref());
+        if let Err(error) = &result {
+            self.loss = Loss::of(error).or(self.loss.take());
+        }
+        result
+    }
+
+    fn try_lock(&mut self, family: Family, key: &[u8]) -> Result<()> {
         check_length("key", key, KEY_BYTES_MAX)?;
         let lock: LockKey = (family, Bytes::copy_from_slice(key));
         if self.held.locked.contains_key(&lock) {
@@ -52,7 +62,7 @@ impl Transaction {
             self.held.core.transactions.conflicts.fetch_add(1, Relaxed);
             return Err(Error::Conflict { family, key: lock.1 });
         }
-        let value = newest.get(family, key)?;
+        let value = newest.get_in(family, key)?;
         self.overlay.see(family, lock.1.clone(), value);
         self.held.locked.insert(lock, newest.sequence());
         Ok(())
@@ -130,6 +140,7 @@ impl Transaction {
         self.held.locked.values_mut().for_each(|since| *since = snapshot.sequence());
         self.overlay = Overlay::new(self.options.write_bytes_max);
         self.snapshot = snapshot;
+        self.loss = None;
         Ok(())
     }
 

@@ -12,8 +12,8 @@ use std::sync::Arc;
 /// The entries of a range as a transaction sees them, from its snapshot and its own writes.
 ///
 /// It shows the transaction as it was when the iterator was made: the transaction may write while the iterator lives,
-/// and the iterator shows none of that. (So a loop that writes what it iterates over ends.) It ends with its transaction:
-/// after a commit or rollback it answers with an error.
+/// and the iterator shows none of that. (So a loop that writes what it iterates over ends.) It ends with its
+/// transaction: after a commit or rollback it answers with an error.
 pub struct TransactionEntries {
     base: Scan,
     /// The base's entry that comes next; outer `None` if it was not asked yet.
@@ -76,7 +76,7 @@ impl TransactionEntries {
     /// Loads what comes next from both sources and says which goes first; `None` at the end.
     fn choose(&mut self) -> Result<Option<Next>> {
         if self.base_next.is_none() {
-            self.base_next = Some(Entries::next(&mut self.base)?);
+            self.base_next = Some(self.base.next().transpose()?);
         }
         if self.pending_next.is_none() {
             self.pending_next = Some(self.find_pending());
@@ -200,20 +200,23 @@ impl TransactionEntries {
     }
 }
 
-impl Entries for TransactionEntries {
-    fn next(&mut self) -> Result<Option<(Bytes, Bytes)>> {
-        self.shared.check_open()?;
+impl Iterator for TransactionEntries {
+    type Item = Result<(Bytes, Bytes)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
         if self.finished {
-            return Ok(None);
+            return None;
         }
-        let result = self.step().and_then(|entry| {
+        let result = self.shared.check_open().and_then(|()| self.step()).and_then(|entry| {
             self.note(entry.as_ref().map(|(key, _)| key))?;
             Ok(entry)
         });
         self.finished = !matches!(result, Ok(Some(_)));
-        result
+        result.transpose()
     }
+}
 
+impl Entries for TransactionEntries {
     fn seek(&mut self, key: &[u8]) -> Result<()> {
         self.shared.check_open()?;
         let result = self.try_seek(key);

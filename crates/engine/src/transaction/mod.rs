@@ -2,7 +2,7 @@
 //!
 //! A transaction reads its snapshot with its own writes laid over it, and writes nothing until its commit: one batch,
 //! with the condition that nothing it depends on was written since the snapshot (`Unchanged`, checked where commits
-//! get their sequence numbers). So an open transaction costs memory and a pinned snapshot, and holds up nobody.
+//! get their sequence numbers). So an open transaction costs memory and a pinned snapshot, and blocks no other thread.
 //!
 //! - `overlay.rs`: the pending writes, and savepoints; `entries.rs`: iterators over both;
 //! - `reads.rs`: what a serializable transaction has read;
@@ -10,7 +10,7 @@
 //! - `registry.rs`: the open transactions of a database, for compaction and statistics;
 //! - `commit.rs`: from all this to one conditional commit; `retry.rs`: trying again.
 //!
-//! docs/internals/transactions.md tells why.
+//! docs/internals/transactions.md has the reasons.
 
 mod commit;
 mod entries;
@@ -34,16 +34,17 @@ use self::entries::At;
 use self::locks::{LockKey, TransactionId};
 use self::overlay::{Overlay, Pending};
 use self::reads::ReadSet;
+use self::retry::Loss;
 use self::shared::Shared;
 use crate::db::{Core, TransactionStart};
 use crate::{
     Db, Direction, Error, Family, KEY_BYTES_MAX, Range, ReadOptions, Result, SequenceNumber, Snapshot, VALUE_BYTES_MAX,
-    View,
 };
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 /// Reads of one moment and writes that take effect together, or not at all, at [`Transaction::commit`].
 ///
@@ -52,13 +53,16 @@ use std::sync::atomic::Ordering::Relaxed;
 ///
 /// Locks ([`Transaction::lock`], [`Transaction::get_for_update`]) are held until the end. Every commit of a transaction
 /// takes the locks of the keys that it writes, so a locked key is not written by another transaction, optimistic ones
-/// included; a plain write ([`Db::write`]) and a range delete heed no locks, and make the commit of the lock's holder fail.
+/// included; a plain write ([`Db::write`]) and a range delete heed no locks, and make the commit of the lock's holder
+/// fail.
 pub struct Transaction {
     held: Held,
     db: Db,
     snapshot: Snapshot,
     options: TransactionOptions,
     overlay: Overlay,
+    /// The conflict or deadlock that a lock of it has met, if any.
+    loss: Option<Loss>,
 }
 
 /// What a transaction has of the database's; given back when this goes, with the transaction or after its commit.
@@ -130,7 +134,7 @@ impl Db {
             start,
         };
         let overlay = Overlay::new(options.write_bytes_max);
-        Transaction { held, db: self.clone(), snapshot, overlay, options }
+        Transaction { held, db: self.clone(), snapshot, overlay, options, loss: None }
     }
 }
 
@@ -141,7 +145,9 @@ impl Transaction {
     }
 
     /// The value of a key of the default family.
-    pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+    ///
+    /// Errors: as [`Transaction::get_in`].
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
         self.get_in(Family::DEFAULT, key)
     }
 
@@ -149,18 +155,37 @@ impl Transaction {
     /// snapshot isolation: what it held when it was locked).
     ///
     /// Errors: as those of a snapshot; [`Error::TransactionTooLarge`] if the read set is full.
-    pub fn get_in(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>> {
+    pub fn get_in(&self, family: Family, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
+        let key = key.as_ref();
         match self.find_pending(family, key) {
             Some(found) => Ok(found),
             None => {
                 self.held.shared.with_reads(|reads| reads.note_key(family, key))?;
-                self.snapshot.get(family, key)
+                self.snapshot.get_in(family, key)
+            }
+        }
+    }
+
+    /// Whether a family has a key, for this transaction: a read as [`Transaction::get_in`], also for serializability,
+    /// but the value is not read.
+    ///
+    /// Errors: as [`Transaction::get_in`].
+    pub fn contains(&self, family: Family, key: impl AsRef<[u8]>) -> Result<bool> {
+        let key = key.as_ref();
+        match self.find_pending(family, key) {
+            Some(found) => Ok(found.is_some()),
+            None => {
+                self.held.shared.with_reads(|reads| reads.note_key(family, key))?;
+                self.snapshot.contains(family, key)
             }
         }
     }
 
     /// The values of several keys, in their order: as many calls of [`Transaction::get_in`], but cheaper.
-    pub fn multi_get(&self, family: Family, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>> {
+    ///
+    /// Errors: as [`Transaction::get_in`].
+    pub fn multi_get(&self, family: Family, keys: &[impl AsRef<[u8]>]) -> Result<Vec<Option<Bytes>>> {
+        let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
         let mut found: Vec<Option<Option<Bytes>>> = keys.iter().map(|key| self.find_pending(family, key)).collect();
         let asked: Vec<&[u8]> =
             keys.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(key, _)| *key).collect();
@@ -172,9 +197,21 @@ impl Transaction {
         Ok(found.into_iter().flatten().collect())
     }
 
-    /// Iterates over a range. The iterator does not borrow the transaction: see [`TransactionEntries`] for what it
-    /// shows of writes that follow.
-    pub fn entries(&self, family: Family, range: Range, direction: Direction) -> Result<TransactionEntries> {
+    /// The entries of a range of the default family by ascending key: an iterator. It does not borrow the transaction:
+    /// see [`TransactionEntries`] for what it shows of writes that follow.
+    ///
+    /// Errors: as [`Transaction::get_in`]; the iterator gives those that it meets, and ends.
+    pub fn range(&self, range: impl Into<Range>) -> Result<TransactionEntries> {
+        self.range_in(Family::DEFAULT, range)
+    }
+
+    /// As [`Transaction::range`], of any family.
+    pub fn range_in(&self, family: Family, range: impl Into<Range>) -> Result<TransactionEntries> {
+        self.entries(family, range, Direction::Forward)
+    }
+
+    /// As [`Transaction::range_in`], in either direction.
+    pub fn entries(&self, family: Family, range: impl Into<Range>, direction: Direction) -> Result<TransactionEntries> {
         self.entries_with(family, range, direction, ReadOptions::default())
     }
 
@@ -182,11 +219,11 @@ impl Transaction {
     pub fn entries_with(
         &self,
         family: Family,
-        range: Range,
+        range: impl Into<Range>,
         direction: Direction,
         options: ReadOptions,
     ) -> Result<TransactionEntries> {
-        let range = range.normal();
+        let range = range.into().normal();
         let base = self.snapshot.scan(family, range.clone(), direction, options)?;
         let iterator = self.held.shared.with_reads(|reads| Ok(Some(reads.open(family))))?;
         let overlay = self.overlay.family(family).cloned();
@@ -195,7 +232,9 @@ impl Transaction {
     }
 
     /// Sets a key of the default family.
-    pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+    ///
+    /// Errors: as [`Transaction::put_in`].
+    pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         self.put_in(Family::DEFAULT, key, value)
     }
 
@@ -203,31 +242,62 @@ impl Transaction {
     ///
     /// Errors: [`Error::InvalidArgument`] for a key or value that is too long, [`Error::TransactionTooLarge`]; the
     /// transaction is as before then. An unknown family is an error of the commit.
-    pub fn put_in(&mut self, family: Family, key: &[u8], value: &[u8]) -> Result<()> {
+    pub fn put_in(&mut self, family: Family, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+        let value = value.as_ref();
         check_length("value", value, VALUE_BYTES_MAX)?;
-        self.write(family, key, Pending::Put(Bytes::copy_from_slice(value)))
+        self.write(family, key.as_ref(), Pending::Put(Bytes::copy_from_slice(value)))
     }
 
     /// Sets a key until `expires_at_ms` (wall clock, milliseconds since 1970).
-    pub fn put_expiring(&mut self, family: Family, key: &[u8], value: &[u8], expires_at_ms: u64) -> Result<()> {
+    ///
+    /// Errors: as [`Transaction::put_in`].
+    pub fn put_expiring(
+        &mut self,
+        family: Family,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        expires_at_ms: u64,
+    ) -> Result<()> {
+        let value = value.as_ref();
         check_length("value", value, VALUE_BYTES_MAX)?;
-        self.write(family, key, Pending::PutExpiring(Bytes::copy_from_slice(value), expires_at_ms))
+        self.write(family, key.as_ref(), Pending::PutExpiring(Bytes::copy_from_slice(value), expires_at_ms))
+    }
+
+    /// Sets a key for `ttl` from this call on, by the wall clock.
+    ///
+    /// Errors: as [`Transaction::put_in`].
+    pub fn put_with_ttl(
+        &mut self,
+        family: Family,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Duration,
+    ) -> Result<()> {
+        let expires_at_ms = self.held.core.expires_at_ms(ttl);
+        self.put_expiring(family, key, value, expires_at_ms)
     }
 
     /// Removes a key of the default family, if it is there.
-    pub fn delete(&mut self, key: &[u8]) -> Result<()> {
+    ///
+    /// Errors: as [`Transaction::put_in`].
+    pub fn delete(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
         self.delete_in(Family::DEFAULT, key)
     }
 
     /// Removes a key, if it is there.
-    pub fn delete_in(&mut self, family: Family, key: &[u8]) -> Result<()> {
-        self.write(family, key, Pending::Delete)
+    ///
+    /// Errors: as [`Transaction::put_in`].
+    pub fn delete_in(&mut self, family: Family, key: impl AsRef<[u8]>) -> Result<()> {
+        self.write(family, key.as_ref(), Pending::Delete)
     }
 
-    /// Removes every key `start <= key < end` that there is when the transaction *commits*: the commit is refused if
-    /// anything in the range was written since the start, so these are the keys that the transaction sees. An empty `end`
-    /// is the end of the family; a range that ends where it starts or before has no keys.
-    pub fn delete_range(&mut self, family: Family, start: &[u8], end: &[u8]) -> Result<()> {
+    /// Removes every key of the range that exists when the transaction *commits*. The commit is refused if anything in
+    /// the range was written since the start, so these are the keys that the transaction sees.
+    ///
+    /// Errors: as [`Transaction::put_in`].
+    pub fn delete_range(&mut self, family: Family, range: impl Into<Range>) -> Result<()> {
+        let range = range.into();
+        let (start, end) = (range.start.as_deref().unwrap_or_default(), range.end.as_deref().unwrap_or_default());
         check_length("key", start, KEY_BYTES_MAX)?;
         check_length("key", end, KEY_BYTES_MAX)?;
         self.overlay.delete_range(family, start, end)

@@ -26,8 +26,8 @@ pub struct TransactionOptions {
     /// How long one lock of a key is waited for at most, in milliseconds. It also bounds how long a deadlock with
     /// something outside of the database lasts. Default 1,000; 0 (do not wait) to 3,600,000.
     pub lock_wait_ms: u64,
-    /// Memory for what is written and not committed, and for locks. Bounds what one transaction can take, and its commit, which is one
-    /// record of the log. Default 64 MiB; 4 KiB to 192 MiB.
+    /// Memory for what is written and not committed, and for locks. Bounds what one transaction can take, and its
+    /// commit, which is one record of the log. Default 64 MiB; 4 KiB to 192 MiB.
     pub write_bytes_max: u64,
     /// Memory for what a serializable transaction has read: bounds the work of its commit. Default 16 MiB (some 100,000
     /// keys; a range counts once however long); 4 KiB to 1 GiB.

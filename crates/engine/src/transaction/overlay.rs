@@ -288,7 +288,7 @@ impl Overlay {
         let mut batch = WriteBatch::new();
         for (family, part) in self.families() {
             for (start, end) in part.deleted.iter() {
-                batch.delete_range(family, start, end.map_or(&[], |end| end));
+                batch.delete_range(family, start.as_ref()..end.map_or(&[][..], AsRef::as_ref));
             }
             for (key, entry) in &part.points {
                 match &entry.pending {

@@ -43,7 +43,7 @@ pub use set::{ManifestOptions, VersionSet};
 pub(crate) use set::{read_version, read_version_as_it_is};
 pub use shards::Shard;
 pub use table::{Table, TableFacts};
-pub use value_segments::{Sealed, ValueEdit, ValueFile, ValueFileState, ValueSegments};
+pub use value_segments::{ValueEdit, ValueFileState, ValueSegments};
 
 use crate::family_map::FamilyMap;
 use crate::{Error, Family, SequenceNumber};
@@ -178,6 +178,7 @@ impl Version {
 
     /// The number of the newest range tombstone at or below `at` over a key: versions below it are hidden. The reader's
     /// number `at` is not below what is flushed, so it sees all tombstones that are here. Free if there are none.
+    #[cfg(test)]
     pub fn covering_sequence(&self, family: Family, user_key: &[u8], at: SequenceNumber) -> Option<SequenceNumber> {
         let covering = self.families.get(family)?.range_tombstones.covering(user_key)?;
         debug_assert!(covering <= at, "a version is read at or above what is flushed");
@@ -190,11 +191,13 @@ impl Version {
     }
 
     /// How many range tombstones there are, over all families.
+    #[cfg(test)]
     pub fn range_tombstone_count(&self) -> usize {
         self.families.values().map(|levels| levels.range_tombstones.len()).sum()
     }
 
     /// The first log segment that recovery reads; 0 if none was recorded.
+    #[cfg(test)]
     pub fn oldest_segment(&self) -> u64 {
         self.oldest_segment
     }

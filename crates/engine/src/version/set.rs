@@ -291,6 +291,7 @@ impl VersionSet {
     }
 
     /// Number of files that wait for [`VersionSet::remove_obsolete`].
+    #[cfg(test)]
     pub fn obsolete_count(&self) -> usize {
         self.obsolete.len()
     }

@@ -43,6 +43,6 @@ pub(crate) use relocate::{Relocation, Relocator};
 pub(crate) use separate::ValueThresholds;
 pub(crate) use store::OPEN_FILES_MAX as OPEN_VALUE_FILES_MAX;
 pub(crate) use store::{ValueReader, ValueStore, value_file_kind};
-pub use summary::{ValueFileSummary, summarize_value_file};
+pub use summary::summarize_value_file;
 pub(crate) use values::ValueLog;
 pub use values::{CollectionReport, ValueStats};

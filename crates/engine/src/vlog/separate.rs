@@ -185,7 +185,7 @@ impl Separator {
             let (family, key, kind, stored) = match entry {
                 BatchEntry::Version { family, key, kind, stored } => (family, key, kind, stored),
                 BatchEntry::DeleteRange { family, start, end } => {
-                    out.delete_range(family, start, end);
+                    out.delete_range(family, start..end);
                     continue;
                 }
             };

@@ -45,7 +45,7 @@ fn pointers_take_the_places_of_large_values_and_the_rest_stays() {
     batch.put(Family(0), b"small", b"123456789");
     batch.put(Family(0), b"large", b"1234567890");
     batch.delete(Family(0), b"gone");
-    batch.delete_range(Family(5), b"a", b"b");
+    batch.delete_range(Family(5), b"a"..b"b");
     batch.put_expiring(Family(5), b"ends", b"54321", 77);
     let next = std::cell::Cell::new(0);
     let create_segment = |bytes| {
@@ -92,7 +92,7 @@ fn segments_fill_up_and_are_sealed_when_no_batch_refers_to_them() {
     let mut pins = Vec::new();
     for bytes in [1000, 1000, 1000, 1000, 9000, 1000] {
         let mut batch = WriteBatch::new();
-        batch.put(Family(0), b"key", &vec![7; bytes]);
+        batch.put(Family(0), b"key", vec![7; bytes]);
         pins.push(separator.separate(&appender, batch, create_segment).expect("a healthy disk").1);
     }
     // Three in the first segment, one in the second, which has no space for the large one, that one alone, one more.
@@ -123,7 +123,7 @@ fn what_did_not_fit_on_the_disk_is_skipped_and_the_next_value_goes_on() {
     appender.create(1, 0).map(|segment| appender.adopt(segment)).expect("a healthy disk");
     let put = |byte: u8| {
         let mut batch = WriteBatch::new();
-        batch.put(Family(0), b"key", &[byte; 500]);
+        batch.put(Family(0), b"key", [byte; 500]);
         separator.separate(&appender, batch, |_| panic!("there is space"))
     };
     let first = put(1).expect("a healthy disk");

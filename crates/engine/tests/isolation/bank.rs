@@ -55,7 +55,7 @@ fn transfer(transaction: &mut Transaction, rng: &mut Rng, way: Way) -> Result<()
 fn run(db: &Db, way: Way, seed: u64) {
     let mut setup = db.transaction();
     for n in 0..ACCOUNTS {
-        setup.put(&account(n), EACH.to_string().as_bytes()).expect("small");
+        setup.put(account(n), EACH.to_string().as_bytes()).expect("small");
     }
     setup.commit().expect("commit");
     let options = match way {

@@ -19,14 +19,14 @@ fn count_up(db: &Db, answered: &mut [u64]) -> Result<()> {
         let options = TransactionOptions { retries_max: 3, ..TransactionOptions::serializable() };
         let value = db.transact_with(&options, |transaction| {
             let key = [pair as u8];
-            let before = transaction.get_for_update(Family::DEFAULT, &key)?;
+            let before = transaction.get_for_update(Family::DEFAULT, key)?;
             let value = before.map_or(0, |value| u64::from_le_bytes(value[..8].try_into().expect("8 bytes"))) + 1;
             let stored = [&value.to_le_bytes()[..], &[0; 200]].concat();
-            transaction.put(&key, &stored)?;
+            transaction.put(key, &stored)?;
             let savepoint = transaction.savepoint();
             transaction.put(b"never", b"seen")?;
             transaction.rollback_to(&savepoint)?;
-            transaction.put_in(OTHER, &key, &stored)?;
+            transaction.put_in(OTHER, key, &stored)?;
             Ok(value)
         })?;
         answered[pair as usize] = value;
@@ -38,8 +38,8 @@ fn check(db: &Db, answered: &[u64], context: &str) {
     let transaction = db.transaction();
     for (pair, answered) in answered.iter().enumerate() {
         let key = [pair as u8];
-        let stored = transaction.get(&key).expect("get");
-        assert_eq!(stored, transaction.get_in(OTHER, &key).expect("get"), "{context}: a torn transaction");
+        let stored = transaction.get(key).expect("get");
+        assert_eq!(stored, transaction.get_in(OTHER, key).expect("get"), "{context}: a torn transaction");
         let value = stored.map_or(0, |value| u64::from_le_bytes(value[..8].try_into().expect("8 bytes")));
         assert!(value >= *answered, "{context}: pair {pair} is at {value}, answered was {answered}");
         assert!(value <= *answered + 1, "{context}: at most one commit was unanswered");

@@ -5,7 +5,7 @@ use super::support::*;
 use adya::history::{Interner, Mop, Op, OpType, ReadValue, Scalar};
 use adya::{History, Opts, Report, Valid, Workload};
 use bytes::Bytes;
-use kontiki_engine::{Db, Direction, Entries, Error, Family, Isolation, Range, Transaction, TransactionOptions};
+use kontiki_engine::{Db, Direction, Error, Family, Isolation, Range, Transaction, TransactionOptions};
 use kontiki_env::rng::Rng;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -37,14 +37,14 @@ fn parse(text: &[u8]) -> Vec<i64> {
 }
 
 fn list(transaction: &Transaction, key: u64) -> Result<Vec<i64>, Error> {
-    Ok(parse(&transaction.get(&name(key))?.unwrap_or_default()))
+    Ok(parse(&transaction.get(name(key))?.unwrap_or_default()))
 }
 
 fn scan(transaction: &Transaction, first: u64, direction: Direction) -> Result<Vec<(u64, Vec<i64>)>, Error> {
     let range = Range { start: Some(name(first)), end: Some(name(first + KEYS)) };
     let mut entries = transaction.entries(Family::DEFAULT, range, direction)?;
     let mut found = BTreeMap::new();
-    while let Some((key, value)) = entries.next()? {
+    while let Some((key, value)) = entries.next().transpose()? {
         found.insert(key, parse(&value));
     }
     Ok((first..first + KEYS).map(|key| (key, found.remove(&name(key)).unwrap_or_default())).collect())
@@ -59,7 +59,7 @@ fn run(transaction: &mut Transaction, steps: &mut [Step]) -> Result<(), Error> {
                 let mut all = list(transaction, *key)?;
                 all.push(*value);
                 let text: Vec<String> = all.iter().map(ToString::to_string).collect();
-                transaction.put(&name(*key), text.join(" ").as_bytes())?;
+                transaction.put(name(*key), text.join(" ").as_bytes())?;
             }
         }
         give_way();

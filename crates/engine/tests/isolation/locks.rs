@@ -156,16 +156,16 @@ fn counters_under_locks_lose_nothing_and_never_conflict() {
                     let key = [b'k', ((thread + round) % 2) as u8];
                     if thread % 2 == 0 {
                         let mut transaction = db.transaction_with(waiting_options()).expect("good options");
-                        let value = number(transaction.get_for_update(FAMILY, &key).expect("in time")) + 1;
+                        let value = number(transaction.get_for_update(FAMILY, key).expect("in time")) + 1;
                         give_way();
-                        transaction.put(&key, value.to_string().as_bytes()).expect("small");
+                        transaction.put(key, value.to_string().as_bytes()).expect("small");
                         transaction.commit().expect("never for a key that it has locked");
                     } else {
                         let options = TransactionOptions { retries_max: 1000, ..waiting_options() };
                         let increment = |transaction: &mut kontiki_engine::Transaction| {
-                            let value = number(transaction.get(&key)?) + 1;
+                            let value = number(transaction.get(key)?) + 1;
                             give_way();
-                            transaction.put(&key, value.to_string().as_bytes())
+                            transaction.put(key, value.to_string().as_bytes())
                         };
                         db.transact_with(&options, increment).expect("at last");
                     }
@@ -173,7 +173,7 @@ fn counters_under_locks_lose_nothing_and_never_conflict() {
             });
         }
     });
-    let total = number(db.get(&[b'k', 0]).expect("get")) + number(db.get(&[b'k', 1]).expect("get"));
+    let total = number(db.get([b'k', 0]).expect("get")) + number(db.get([b'k', 1]).expect("get"));
     assert_eq!(total, THREADS * ROUNDS);
     let stats = db.stats().transactions;
     assert!(stats.lock_waits > 0 && stats.lock_timeouts == 0, "{stats:?}");

@@ -15,7 +15,7 @@ fn add_one(transaction: &mut Transaction) -> Result<(), Error> {
     let before = number(transaction.get(b"counter")?.as_deref());
     // So that the others read the same.
     give_way();
-    transaction.put(b"counter", &(before + 1).to_le_bytes())
+    transaction.put(b"counter", (before + 1).to_le_bytes())
 }
 
 fn add_from_all_threads(db: &Db, options: &TransactionOptions) {
@@ -67,7 +67,7 @@ fn transactions_that_cross_end_too() {
                         let sum =
                             number(transaction.get(mine)?.as_deref()) + number(transaction.get(other)?.as_deref());
                         give_way();
-                        transaction.put(mine, &(sum + 1).to_le_bytes().map(|byte| byte & 0x7f))
+                        transaction.put(mine, (sum + 1).to_le_bytes().map(|byte| byte & 0x7f))
                     };
                     db.transact_with(options, cross).expect("at last");
                 }
@@ -90,16 +90,16 @@ fn plain_writes_beside_it_are_seen() {
                     return;
                 }
                 let mut batch = WriteBatch::new();
-                batch.put(Family::DEFAULT, b"plain", &turn.to_le_bytes());
+                batch.put(Family::DEFAULT, b"plain", turn.to_le_bytes());
                 db.write(batch, Durability::Buffered).expect("healthy");
                 give_way();
             }
         });
         for _ in 0..50 {
-            let copied = db.transact_with(&options, |transaction| {
+            let copied = db.transact_with(&options, |transaction| -> kontiki_engine::Result<_> {
                 let found = number(transaction.get(b"plain")?.as_deref());
-                transaction.put(b"copy", &found.to_le_bytes())?;
-                transaction.put(b"plain", &found.to_le_bytes())?;
+                transaction.put(b"copy", found.to_le_bytes())?;
+                transaction.put(b"plain", found.to_le_bytes())?;
                 Ok(found)
             });
             assert_eq!(number(db.get(b"copy").expect("readable").as_deref()), copied.expect("at last"));
@@ -127,4 +127,51 @@ fn a_savepoint_does_not_outlive_its_try() {
     });
     outcome.expect("the second try writes nothing");
     assert_eq!(tries, 2);
+}
+
+/// What a caller makes of a conflict does not hide it from the retry; an error of its own ends it.
+#[test]
+fn the_error_of_a_closure_is_its_own() {
+    #[derive(Debug, PartialEq)]
+    enum Refused {
+        NotFree,
+        Store(String),
+    }
+    impl From<Error> for Refused {
+        fn from(error: Error) -> Refused {
+            Refused::Store(error.to_string())
+        }
+    }
+    let db = threaded(5);
+    let mut tries = 0;
+    let counted = db.transact_with(&TransactionOptions::serializable(), |transaction| {
+        tries += 1;
+        transaction.get(b"read")?;
+        if tries == 1 {
+            db.put(b"locked", b"by another")?;
+        }
+        // The lock of a serializable transaction meets the conflict, and the closure passes it on as an error of its
+        // own.
+        transaction.lock(Family::DEFAULT, b"locked")?;
+        Ok::<_, Refused>(tries)
+    });
+    assert_eq!(counted, Ok(2), "the conflict was not final");
+
+    let mut tries = 0;
+    let refused: Result<(), Refused> = db.transact(|_| {
+        tries += 1;
+        Err(Refused::NotFree)
+    });
+    assert_eq!((refused, tries), (Err(Refused::NotFree), 1));
+
+    let options = TransactionOptions { retries_max: 3, ..TransactionOptions::default() };
+    let mut tries = 0;
+    let lost: Result<(), Refused> = db.transact_with(&options, |transaction| {
+        tries += 1;
+        db.put(b"k", b"by another")?;
+        transaction.put(b"k", b"mine")?;
+        Ok(())
+    });
+    assert!(matches!(&lost, Err(Refused::Store(what)) if what.contains("conflicting write")), "{lost:?}");
+    assert_eq!(tries, 4);
 }

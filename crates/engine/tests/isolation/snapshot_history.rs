@@ -4,7 +4,7 @@
 
 use super::support::*;
 use bytes::Bytes;
-use kontiki_engine::{Db, Direction, Entries, Error, Family, Isolation, Range, SequenceNumber, TransactionOptions};
+use kontiki_engine::{Db, Direction, Error, Family, Isolation, Range, SequenceNumber, TransactionOptions};
 use kontiki_env::rng::Rng;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -83,7 +83,7 @@ fn scan(transaction: &kontiki_engine::Transaction, rng: &mut Rng, record: &mut R
     let range = Range { start: Some(name(from)), end: Some(name(to.max(from))) };
     let mut entries = transaction.entries(FAMILY, range, direction)?;
     let mut found = BTreeMap::new();
-    while let Some((key, value)) = entries.next()? {
+    while let Some((key, value)) = entries.next().transpose()? {
         found.insert(key, value);
     }
     let own = |key: &u64| record.writes.contains_key(key) || record.locked.iter().any(|(locked, _)| locked == key);
@@ -104,34 +104,34 @@ fn attempt(db: &Db, rng: &mut Rng, unique: &AtomicU64, answered: &AtomicU64) -> 
         let untouched = !record.writes.contains_key(&key) && record.locked.iter().all(|(locked, _)| *locked != key);
         match rng.below(10) {
             0..=2 => {
-                let found = transaction.get(&name(key)).expect("get");
+                let found = transaction.get(name(key)).expect("get");
                 if untouched {
                     record.reads.push((key, found));
                 }
             }
             3 => scan(&transaction, rng, &mut record).expect("scan"),
-            4 if untouched => match transaction.get_for_update(FAMILY, &name(key)) {
+            4 if untouched => match transaction.get_for_update(FAMILY, name(key)) {
                 Ok(found) => record.locked.push((key, found)),
                 Err(Error::Conflict { .. } | Error::Deadlock { .. } | Error::LockTimeout { .. }) => return None,
                 Err(error) => panic!("{error}"),
             },
             5 if rng.chance(1, 3) => {
                 let end = (key + rng.below(3)).min(KEYS);
-                transaction.delete_range(FAMILY, &name(key), &name(end)).expect("small");
+                transaction.delete_range(FAMILY, &name(key)..&name(end)).expect("small");
                 record.writes.extend((key..end).map(|key| (key, None)));
             }
             5 => {
-                transaction.delete(&name(key)).expect("small");
+                transaction.delete(name(key)).expect("small");
                 record.writes.insert(key, None);
             }
             6 => {
                 let savepoint = transaction.savepoint();
-                transaction.put(&name(key), b"taken back").expect("small");
+                transaction.put(name(key), b"taken back").expect("small");
                 transaction.rollback_to(&savepoint).expect("it is there");
             }
             _ => {
                 let value = format!("{:0>40}", unique.fetch_add(1, Ordering::Relaxed));
-                transaction.put(&name(key), value.as_bytes()).expect("small");
+                transaction.put(name(key), value.as_bytes()).expect("small");
                 record.writes.insert(key, Some(Bytes::from(value)));
             }
         }

@@ -50,7 +50,7 @@ fn many_in_flight_are_answered_each_once_and_those_that_overlap_conflict() {
                 for i in 0..EACH {
                     let mut transaction = db.transaction();
                     // One private key, one that all threads contend for.
-                    transaction.put_in(OTHER, &[thread as u8, i as u8], b"v").expect("small");
+                    transaction.put_in(OTHER, [thread as u8, i as u8], b"v").expect("small");
                     transaction.put(b"shared", b"v").expect("small");
                     let (sender, committed) = (sender.clone(), committed.clone());
                     transaction.submit(Box::new(move |result| {

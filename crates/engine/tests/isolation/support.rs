@@ -39,7 +39,7 @@ pub fn threaded(seed: u64) -> Db {
 /// What an iterator still has.
 pub fn rest(entries: &mut dyn Entries) -> Vec<(Bytes, Bytes)> {
     let mut out = Vec::new();
-    while let Some(entry) = entries.next().expect("readable") {
+    while let Some(entry) = entries.next().transpose().expect("readable") {
         out.push(entry);
     }
     out

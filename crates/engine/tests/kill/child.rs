@@ -4,10 +4,8 @@ use crate::progress::Progress;
 use crate::script::{self, BANK, LARGE, Op, Script, Step, WRITERS, id_of, key};
 use kontiki_engine::copy::BackupStore;
 use kontiki_engine::{
-    Db, Direction, Durability, Entries, Error, Family, Options, Range, Result, Transaction, TransactionOptions, View,
-    WriteBatch,
+    Db, Direction, Durability, Error, Family, Options, Range, Result, Transaction, TransactionOptions, View, WriteBatch,
 };
-use kontiki_env::Env;
 use kontiki_env::rng::Rng;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -45,7 +43,7 @@ pub fn number_in(value: &[u8]) -> u64 {
 pub fn bank_of(view: &dyn View) -> Result<(u64, u64)> {
     let mut entries = view.entries(BANK, Range::prefix(b"account/"), Direction::Forward)?;
     let (mut sum, mut count) = (0, 0);
-    while let Some((_, value)) = Entries::next(&mut *entries)? {
+    while let Some((_, value)) = entries.next().transpose()? {
         (sum, count) = (sum + number_in(&value), count + 1);
     }
     Ok((sum, count))
@@ -121,25 +119,25 @@ fn apply(db: &Db, writer: u64, step: &Step) -> Result<()> {
     let mut batch = WriteBatch::new();
     match op {
         Op::Put { from, value } => match value.expires_at_ms {
-            Some(at) => batch.put_expiring(*family, &key(from), &value.bytes(), at),
-            None => batch.put(*family, &key(from), &value.bytes()),
+            Some(at) => batch.put_expiring(*family, key(from), value.bytes(), at),
+            None => batch.put(*family, key(from), value.bytes()),
         },
-        Op::Delete { from } => batch.delete(*family, &key(from)),
-        Op::DeleteRange { from, to } => batch.delete_range(*family, &key(from), &key(to)),
+        Op::Delete { from } => batch.delete(*family, key(from)),
+        Op::DeleteRange { from, to } => batch.delete_range(*family, &key(from)..&key(to)),
         Op::PutMany { from, to, value } => {
-            (*from..*to).for_each(|number| batch.put(*family, &key(&number), &value.bytes()));
+            (*from..*to).for_each(|number| batch.put(*family, key(&number), value.bytes()));
         }
         Op::Replace { from, to, value } => {
-            batch.delete_range(*family, &key(from), &key(to));
-            batch.put(*family, &key(from), &value.bytes());
+            batch.delete_range(*family, &key(from)..&key(to));
+            batch.put(*family, key(from), value.bytes());
         }
         Op::Transact { from, middle, to, value } => {
             let options = TransactionOptions { durability: *durability, ..TransactionOptions::default() };
             return db.transact_with(&options, |transaction| {
                 if from < middle {
-                    transaction.delete_range(*family, &key(from), &key(middle))?;
+                    transaction.delete_range(*family, &key(from)..&key(middle))?;
                 }
-                (*middle..*to).try_for_each(|number| transaction.put_in(*family, &key(&number), &value.bytes()))
+                (*middle..*to).try_for_each(|number| transaction.put_in(*family, key(&number), value.bytes()))
             });
         }
     }
@@ -149,7 +147,7 @@ fn apply(db: &Db, writer: u64, step: &Step) -> Result<()> {
 fn transfer(db: &Db, progress: &Progress, thread: u64, seed: u64) {
     let mut rng = Rng::new(seed).child(&format!("transfers {thread}"));
     let made = || {
-        let found = retry_while_full(progress, || db.get_in(BANK, &counter(thread)));
+        let found = retry_while_full(progress, || db.get_in(BANK, counter(thread)));
         found.expect("readable").map_or(0, |value| number_in(&value))
     };
     for number in made() + 1.. {
@@ -184,15 +182,15 @@ fn move_money(
     number: u64,
 ) -> Result<()> {
     let read = |bank: &mut Transaction, of: u64| {
-        let value = if locks { bank.get_for_update(BANK, &account(of)) } else { bank.get_in(BANK, &account(of)) };
+        let value = if locks { bank.get_for_update(BANK, account(of)) } else { bank.get_in(BANK, account(of)) };
         Ok(number_in(&value?.expect("each account is there")))
     };
     let amount = amount.min(read(bank, from)?);
     let less = read(bank, from)? - amount;
-    bank.put_in(BANK, &account(from), &less.to_le_bytes())?;
+    bank.put_in(BANK, account(from), less.to_le_bytes())?;
     let more = read(bank, to)? + amount;
-    bank.put_in(BANK, &account(to), &more.to_le_bytes())?;
-    bank.put_in(BANK, &counter(thread), &number.to_le_bytes())
+    bank.put_in(BANK, account(to), more.to_le_bytes())?;
+    bank.put_in(BANK, counter(thread), number.to_le_bytes())
 }
 
 /// Everything that works on files in parallel with the writers.
@@ -232,7 +230,7 @@ fn checkpoint(db: &Db, target: &Path) -> Result<()> {
 }
 
 fn back_up(db: &Db, directory: &Path) -> Result<()> {
-    let backups = BackupStore::open(&Env::real(), directory)?;
+    let backups = BackupStore::open(directory)?;
     let made = backups.create(db, &mut |_| ())?;
     backups.verify(made.number, &mut |_| ())?;
     let list = backups.list()?;
@@ -244,7 +242,7 @@ fn read_everything(db: &Db, direction: Direction) -> Result<()> {
     check_bank(&snapshot, "a snapshot")?;
     for family in [Family::DEFAULT, LARGE] {
         let mut entries = snapshot.entries(family, Range::all(), direction)?;
-        while let Some((key, value)) = Entries::next(&mut *entries)? {
+        while let Some((key, value)) = entries.next().transpose()? {
             assert!(id_of(&value).is_some(), "{family:?} {key:?}: a value that was never written");
         }
     }

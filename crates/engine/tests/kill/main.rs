@@ -17,7 +17,7 @@ mod script;
 mod volume;
 
 use child::{ACCOUNTS, BALANCE, Orders, TRANSFERRERS, account, bank_of, counter, number_in};
-use kontiki_engine::{Db, Direction, Durability, Entries, Family, Range, View, WriteBatch, inspect};
+use kontiki_engine::{Db, Direction, Durability, Family, Range, View, WriteBatch, inspect};
 use kontiki_env::Env;
 use kontiki_env::rng::Rng;
 use progress::Seen;
@@ -70,7 +70,7 @@ impl Story {
         std::fs::create_dir_all(place).expect("created");
         let db = Db::open(place.join("db"), script::options(0)).expect("a new database");
         let mut batch = WriteBatch::new();
-        (0..ACCOUNTS).for_each(|number| batch.put(BANK, &account(number), &BALANCE.to_le_bytes()));
+        (0..ACCOUNTS).for_each(|number| batch.put(BANK, account(number), BALANCE.to_le_bytes()));
         db.write(batch, Durability::Sync).expect("written");
         db.close().expect("closed");
         let rows = vec![Rows::default(); WRITERS as usize];
@@ -177,7 +177,7 @@ fn differences(view: &dyn View, writer: u64, rows: &Rows, opened_ms: u64) -> Res
     for family in [Family::DEFAULT, LARGE] {
         let range = Range { start: Some(key(writer, 0).into()), end: Some(key(writer + 1, 0).into()) };
         let mut entries = view.entries(family, range, Direction::Forward).map_err(|error| error.to_string())?;
-        while let Some((key, value)) = Entries::next(&mut *entries).map_err(|error| error.to_string())? {
+        while let Some((key, value)) = entries.next().transpose().map_err(|error| error.to_string())? {
             let name = format!("{family:?} {key:?}");
             let id = id_of(&value).ok_or_else(|| format!("{name}: a value that was never written"))?;
             let number = std::str::from_utf8(&key).ok().and_then(|key| key.split('/').nth(1)?.parse::<u64>().ok());

@@ -35,7 +35,7 @@ impl World {
     }
 
     pub fn back_up(&mut self, rng: &mut Rng) -> Result<()> {
-        let store = BackupStore::open(&self.machine.env(), Path::new(BACKUPS))?;
+        let store = BackupStore::open_in(&self.machine.env(), Path::new(BACKUPS))?;
         if self.backups.is_empty() || rng.chance(1, 2) {
             self.say(|| "back up".into());
             let info = store.create(self.db(), &mut |_| ())?;

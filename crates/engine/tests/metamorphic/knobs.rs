@@ -1,7 +1,7 @@
 //! Options, drawn at random: mostly so small that a few writes exercise every mechanism.
 
-use kontiki_engine::compaction::CompactionOptions;
-use kontiki_engine::table::{Compression, TableOptions};
+use kontiki_engine::CompactionOptions;
+use kontiki_engine::{Compression, TableOptions};
 use kontiki_engine::{Family, FamilyOptions, FamilySpec, Options, VALUE_BYTES_MAX};
 use kontiki_env::rng::Rng;
 

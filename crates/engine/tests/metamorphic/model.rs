@@ -75,7 +75,7 @@ impl Write {
                 None => batch.put(*family, key, &cell.value),
             },
             Write::Delete { family, key } => batch.delete(*family, key),
-            Write::DeleteRange { family, start, end } => batch.delete_range(*family, start, end),
+            Write::DeleteRange { family, start, end } => batch.delete_range(*family, start..end),
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::draw;
 use crate::model::{Cell, Write, batch_of};
 use crate::world::{DIR, World, compare};
-use kontiki_engine::{Db, Error, Family, FamilySpec, IngestOptions, IngestWriter, Result, View};
+use kontiki_engine::{Db, Error, Family, FamilySpec, IngestOptions, IngestWriter, Result};
 use kontiki_env::fs::CrashMode;
 use kontiki_env::rng::Rng;
 use std::collections::BTreeMap;
@@ -137,7 +137,7 @@ impl World {
         self.db().drop_family(family)?;
         let gone = self.db().get_in(family, &key);
         assert!(matches!(gone, Err(Error::FamilyDropped { .. })), "{gone:?}");
-        assert_eq!(snapshot.get(family, &key)?.as_ref(), Some(&cell.value), "a snapshot reads on");
+        assert_eq!(snapshot.get_in(family, &key)?.as_ref(), Some(&cell.value), "a snapshot reads on");
         Ok(())
     }
 }

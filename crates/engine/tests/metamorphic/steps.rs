@@ -112,7 +112,7 @@ impl World {
             let expected = get(&rows, family, key, now_ms);
             assert_eq!(found, expected, "multi_get {family:?} {key:?}");
             let alone = match self.moments.get(held) {
-                Some(moment) => moment.snapshot.get(family, key)?,
+                Some(moment) => moment.snapshot.get_in(family, key)?,
                 None => self.db().get_in(family, key)?,
             };
             assert_eq!(alone, expected, "get {family:?} {key:?}");
@@ -190,7 +190,7 @@ impl World {
 
     pub fn walk(&mut self, scan: &mut dyn Entries, expected: &mut Expected, limit: usize) -> Result<()> {
         for _ in 0..limit {
-            let found = scan.next()?;
+            let found = scan.next().transpose()?;
             assert_eq!(found, expected.next(), "an iterator, {:?}", expected.direction);
             self.note_entry(&found);
             if found.is_none() {

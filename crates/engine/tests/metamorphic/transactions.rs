@@ -202,7 +202,7 @@ impl World {
                 open.pending.keys.insert((family, key), None);
             }
             Write::DeleteRange { family, start, end } => {
-                open.transaction.delete_range(family, &start, &end)?;
+                open.transaction.delete_range(family, &start..&end)?;
                 let range = Range { start: Some(start), end: Some(end) };
                 open.pending.keys.retain(|(of, key), _| *of != family || !range.contains(key));
                 if !range.is_empty() {
@@ -258,7 +258,7 @@ impl World {
         }
         let limit = if rng.chance(1, 3) { usize::MAX } else { rng.below(5) as usize };
         for _ in 0..limit {
-            let found = walk.entries.next()?;
+            let found = walk.entries.next().transpose()?;
             assert_eq!(found, walk.expected.next(), "an iterator of a transaction, {:?}", walk.expected.direction);
             self.note_entry(&found);
             if open.isolation == Isolation::Serializable {

@@ -5,7 +5,7 @@ use crate::knobs;
 use crate::model::{Entry, Model, Rows, entries};
 use crate::transactions::OpenTransaction;
 use bytes::Bytes;
-use kontiki_engine::{Db, Direction, Entries, Error, Options, Range, ReadOptions, Result, Scan, Snapshot};
+use kontiki_engine::{Db, Direction, Error, Options, Range, ReadOptions, Result, Scan, Snapshot};
 use kontiki_env::SimMachine;
 use kontiki_env::clock::Clock;
 use kontiki_env::fs::CrashMode;
@@ -273,7 +273,7 @@ impl World {
 
 pub fn all_of(mut scan: Scan) -> Result<Vec<Entry>> {
     let mut found = Vec::new();
-    while let Some(entry) = Entries::next(&mut scan)? {
+    while let Some(entry) = scan.next().transpose()? {
         found.push(entry);
     }
     Ok(found)

@@ -3,7 +3,6 @@
 use crate::world::{Worker, check_snapshot};
 use kontiki_engine::copy::BackupStore;
 use kontiki_engine::{Db, Options};
-use kontiki_env::Env;
 use std::path::Path;
 
 fn remove(dir: &Path) {
@@ -35,7 +34,7 @@ pub fn checkpoint(worker: &Worker) {
 pub fn backup(worker: &Worker) {
     worker.repeat(|world, turn| {
         let (dir, restored) = (world.dir.join("backups"), world.dir.join("restored"));
-        let store = BackupStore::open(&Env::real(), &dir)?;
+        let store = BackupStore::open(&dir)?;
         let made = store.create(&world.db, &mut |_| {})?;
         store.verify(made.number, &mut |_| {})?;
         if turn % 4 == 0 {

@@ -47,8 +47,8 @@ fn move_money(tx: &mut Transaction, turn: u64, lock: bool) -> Result<()> {
     };
     let (left, right) = (balance(&from)?, balance(&to)?);
     let amount = left.min(turn % 9);
-    tx.put(&from, &(left - amount).to_le_bytes())?;
-    tx.put(&to, &(right + amount).to_le_bytes())
+    tx.put(&from, (left - amount).to_le_bytes())?;
+    tx.put(&to, (right + amount).to_le_bytes())
 }
 
 /// A transaction that lost too often has moved nothing.
@@ -110,10 +110,10 @@ fn ingest(worker: &Worker) {
 
 fn put(worker: &Worker) {
     worker.repeat(|world, turn| match turn % 5 {
-        0 => world.db.put(b"plain", &turn.to_le_bytes()),
+        0 => world.db.put(b"plain", turn.to_le_bytes()),
         1 => {
             let mut batch = WriteBatch::new();
-            batch.delete_range(Family::DEFAULT, b"many/01", b"many/07");
+            batch.delete_range(Family::DEFAULT, b"many/01"..b"many/07");
             world.db.write(batch, Durability::Buffered).map(drop)
         }
         _ => world.db.write(one(format!("many/{:02}", turn % 64).as_bytes(), &[3; 80]), Durability::Buffered).map(drop),
@@ -133,7 +133,7 @@ fn families(worker: &Worker) {
         world.db.create_family(FamilySpec::new(family, format!("family {}", family.0)))?;
         for i in 0..20u64 {
             let mut batch = one(b"beside", &i.to_le_bytes());
-            batch.put(family, &i.to_le_bytes(), b"value");
+            batch.put(family, i.to_le_bytes(), b"value");
             world.db.write(batch, Durability::Buffered)?;
         }
         world.db.transact(|tx| tx.put_in(family, b"in a transaction", b"value"))?;

@@ -61,12 +61,12 @@ pub struct World {
 impl World {
     pub fn open(dir: &Path, round: u64) -> World {
         let db = Db::open(dir.join("db"), options()).expect("opens");
-        let generation = db.get(&generation_key(0)).expect("readable").map_or(0, |value| number(&value));
+        let generation = db.get(generation_key(0)).expect("readable").map_or(0, |value| number(&value));
         let world = World { db, dir: dir.to_path_buf(), round, generation: Arc::new(AtomicU64::new(generation)) };
-        if world.db.get(&account(0)).expect("readable").is_none() {
+        if world.db.get(account(0)).expect("readable").is_none() {
             let mut batch = WriteBatch::new();
             for i in 0..ACCOUNTS {
-                batch.put(Family::DEFAULT, &account(i), &BALANCE.to_le_bytes());
+                batch.put(Family::DEFAULT, account(i), BALANCE.to_le_bytes());
             }
             world.db.write(batch, kontiki_engine::Durability::Sync).expect("healthy");
         }
@@ -79,7 +79,7 @@ impl World {
         let path = self.dir.join(format!("generation-{generation}.sst"));
         let mut writer = IngestWriter::create(&path, Family::DEFAULT, options().table)?;
         for key in 0..GENERATION_KEYS {
-            writer.put(&generation_key(key), &generation.to_le_bytes())?;
+            writer.put(generation_key(key), generation.to_le_bytes())?;
         }
         writer.finish()?;
         let outcome = self.db.ingest(std::slice::from_ref(&path), IngestOptions { move_file });
@@ -105,17 +105,17 @@ pub fn check_snapshot(snapshot: &Snapshot, what: &str) -> kontiki_engine::Result
     let range = Range { start: Some(account(0).into()), end: Some(account(ACCOUNTS).into()) };
     let mut entries = snapshot.entries(Family::DEFAULT, range, Direction::Forward)?;
     let (mut count, mut sum) = (0, 0);
-    while let Some((_, value)) = entries.next()? {
+    while let Some((_, value)) = entries.next().transpose()? {
         count += 1;
         sum += number(&value);
     }
     assert_eq!((count, sum), (ACCOUNTS, ACCOUNTS * BALANCE), "{what}: the sum is constant");
     let mut generations = Vec::new();
     for key in 0..GENERATION_KEYS {
-        generations.push(snapshot.get(Family::DEFAULT, &generation_key(key))?.map(|value| number(&value)));
+        generations.push(snapshot.get_in(Family::DEFAULT, generation_key(key))?.map(|value| number(&value)));
     }
     assert!(generations.windows(2).all(|pair| pair[0] == pair[1]), "{what}: an ingest is there whole: {generations:?}");
-    let echo = snapshot.get(Family::DEFAULT, ECHO)?.map(|value| number(&value));
+    let echo = snapshot.get_in(Family::DEFAULT, ECHO)?.map(|value| number(&value));
     assert!(echo <= generations[0], "{what}: {echo:?} was read when {:?} was not there", generations[0]);
     Ok(())
 }

@@ -14,6 +14,6 @@ pub use request::{
     Request, ScanRegions, StoreById, StoreHeartbeat, Timestamps, UpdateGcSafePoint,
 };
 pub use response::{
-    Accepted, ClusterInfo, IdsGranted, Outcome, Refusal, RefusalCode, RegionList, Response, SafePoint, StoreList,
-    TimestampsGranted,
+    Accepted, ClusterInfo, IdsGranted, LOGICAL_BITS, Outcome, Refusal, RefusalCode, RegionList, Response, SafePoint,
+    StoreList, TimestampsGranted,
 };

@@ -121,6 +121,9 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
+/// Bits of a timestamp's logical part.
+pub const LOGICAL_BITS: u32 = 18;
+
 /// A batch of timestamps: `logical - count + 1` to `logical`, all at `physical_ms`.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct TimestampsGranted {
@@ -138,7 +141,7 @@ pub struct TimestampsGranted {
 impl TimestampsGranted {
     /// The last timestamp of the batch as one number: `physical_ms << 18 | logical`.
     pub fn last(&self) -> u64 {
-        (self.physical_ms << crate::LOGICAL_BITS) | self.logical
+        (self.physical_ms << LOGICAL_BITS) | self.logical
     }
 
     /// The first timestamp of the batch as one number.

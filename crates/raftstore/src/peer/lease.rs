@@ -22,10 +22,18 @@
 
 use super::Peer;
 use crate::consensus::step::HeartbeatAck;
-use crate::region::PeerId;
-use crate::store::LeaseStatus;
+use crate::region::{PeerId, StoreId};
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// What supports a leader's lease. Times are those of the leader's own monotonic clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseStatus {
+    /// When the lease ends, unless it is renewed.
+    pub until: Duration,
+    /// The other stores with a promise not to vote, and until when the leader counts on each.
+    pub promises: Vec<(StoreId, Duration)>,
+}
 
 /// What a follower has confirmed in this term.
 #[derive(Clone, Copy, Default)]

@@ -22,6 +22,8 @@ pub(crate) mod receive;
 mod serve;
 mod truncate;
 
+pub use lease::LeaseStatus;
+
 use crate::config::Config;
 use crate::consensus::log::Position;
 use crate::consensus::step::Transfer;

@@ -45,7 +45,7 @@ pub fn install(
     for &family in families_of(file.region.space) {
         let range = Range::region(&file.region.start_key, &file.region.end_key);
         let mut entries = view.entries(family, range, Direction::Forward)?;
-        while let Some((key, _)) = entries.next()? {
+        while let Some((key, _)) = entries.next().transpose()? {
             batch.delete(family, &key);
             flush_if(&mut batch, BATCH_BYTES)?;
         }

@@ -29,7 +29,7 @@ fn sample(space: Space, large: usize) -> MapView {
             batch.put(family, key.as_bytes(), format!("{family:?}{key}").as_bytes());
         }
     }
-    batch.put(DEFAULT, b"large", &vec![9; large]);
+    batch.put(DEFAULT, b"large", vec![9; large]);
     let mut view = MapView::default();
     view.write(&batch);
     view

@@ -75,7 +75,7 @@ pub fn write(
         let range = Range::region(&file.region.start_key, &file.region.end_key);
         let mut entries = view.entries(family, range, Direction::Forward)?;
         let mut payload = Vec::new();
-        while let Some((key, value)) = entries.next()? {
+        while let Some((key, value)) = entries.next().transpose()? {
             if payload.is_empty() {
                 put_varint(&mut payload, u64::from(family.0));
             }

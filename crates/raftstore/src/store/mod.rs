@@ -8,7 +8,7 @@ mod recover;
 mod status;
 
 pub use create::replica_id;
-pub use status::{LeaseStatus, RegionStatus};
+pub use status::RegionStatus;
 
 use crate::config::Config;
 use crate::consensus::wire::StoreMessage;

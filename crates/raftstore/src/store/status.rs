@@ -1,18 +1,9 @@
 //! A store's status, for metrics, status pages and tests.
 
 use super::Store;
-use crate::region::{Peer, PeerId, Region, StoreId};
+use crate::peer::LeaseStatus;
+use crate::region::{Peer, PeerId, Region};
 use std::sync::Arc;
-use std::time::Duration;
-
-/// What supports a leader's lease. Times are those of the leader's own monotonic clock.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeaseStatus {
-    /// When the lease ends, unless it is renewed.
-    pub until: Duration,
-    /// The other stores with a promise not to vote, and until when the leader counts on each.
-    pub promises: Vec<(StoreId, Duration)>,
-}
 
 /// One region's replica, at this moment.
 #[derive(Clone, Debug, PartialEq, Eq)]

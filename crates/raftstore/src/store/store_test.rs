@@ -126,7 +126,7 @@ fn one_persist_and_one_apply_serve_all_regions() {
     drain(&mut store, &mut view, Duration::ZERO);
     for id in 1..=20 {
         let mut batch = WriteBatch::new();
-        batch.put(crate::families::DEFAULT, &[id as u8], b"v");
+        batch.put(crate::families::DEFAULT, [id as u8], b"v");
         let epoch = Epoch { conf_version: 1, version: 1 };
         store.handle(Event::Propose { region: RegionId(id), epoch, batch, ticket: Ticket(id) }, Duration::ZERO);
     }
@@ -210,7 +210,7 @@ fn a_fault_that_an_event_met_stops_regions_whose_entries_wait_for_applies() {
     drain(&mut store, &mut view, Duration::ZERO);
     for ticket in 1..=4 {
         let mut batch = WriteBatch::new();
-        batch.put(crate::families::DEFAULT, &[1], b"v");
+        batch.put(crate::families::DEFAULT, [1], b"v");
         let epoch = Epoch { conf_version: 1, version: 1 };
         store.handle(Event::Propose { region: RegionId(1), epoch, batch, ticket: Ticket(ticket) }, Duration::ZERO);
     }

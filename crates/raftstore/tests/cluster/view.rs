@@ -47,12 +47,16 @@ struct Found {
     at: usize,
 }
 
-impl Entries for Found {
-    fn next(&mut self) -> Result<Option<(Bytes, Bytes)>> {
-        self.at += 1;
-        Ok(self.entries.get(self.at - 1).cloned())
-    }
+impl Iterator for Found {
+    type Item = Result<(Bytes, Bytes)>;
 
+    fn next(&mut self) -> Option<Self::Item> {
+        self.at += 1;
+        self.entries.get(self.at - 1).cloned().map(Ok)
+    }
+}
+
+impl Entries for Found {
     fn seek(&mut self, key: &[u8]) -> Result<()> {
         let beyond = |entry: &(Bytes, Bytes)| match self.direction {
             Direction::Forward => entry.0.as_ref() >= key,

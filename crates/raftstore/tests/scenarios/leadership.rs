@@ -144,7 +144,7 @@ fn refusals_name_what_is_wrong() {
     let leader = cluster.wait_leader();
     let batch = |family, key: &[u8], bytes: usize| {
         let mut batch = WriteBatch::new();
-        batch.put(family, key, &vec![0; bytes]);
+        batch.put(family, key, vec![0; bytes]);
         batch
     };
     let max = cluster.config.proposal_bytes_max;

@@ -252,7 +252,7 @@ pub fn at_random(seed: u64, config: Config) -> Cluster {
                 if let Some(leader) = cluster.leader() {
                     let (key, value) = ([b'a' + cluster.rng.below(8) as u8], cluster.rng.next_u64().to_le_bytes());
                     let mut batch = WriteBatch::new();
-                    batch.put(families::DEFAULT, &key, &value);
+                    batch.put(families::DEFAULT, key, value);
                     cluster.propose(leader, EPOCH, batch);
                 }
             }

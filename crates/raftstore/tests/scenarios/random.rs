@@ -70,8 +70,8 @@ fn work(cluster: &mut Cluster, stores: u64) {
         0..=4 if !paused => {
             let value = cluster.rng.next_u64().to_le_bytes();
             let mut batch = WriteBatch::new();
-            batch.put(families::DEFAULT, &key, &value);
-            batch.put(families::TXN_LOCK, &key, &value);
+            batch.put(families::DEFAULT, key, value);
+            batch.put(families::TXN_LOCK, key, value);
             cluster.propose(id, EPOCH, batch);
         }
         5 if !paused => {

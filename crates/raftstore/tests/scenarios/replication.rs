@@ -158,7 +158,7 @@ fn committed_batches_of_all_families_arrive_on_all_replicas() {
     let leader = cluster.wait_leader();
     let mut batch = WriteBatch::new();
     for family in families::DATA_FAMILIES {
-        batch.put(family, b"key", &family.0.to_le_bytes());
+        batch.put(family, b"key", family.0.to_le_bytes());
     }
     batch.delete(families::TXN_LOCK, b"key");
     let ticket = cluster.propose(leader, EPOCH, batch);

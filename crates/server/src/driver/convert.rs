@@ -29,7 +29,7 @@ const BATCH_BYTES: usize = 1 << 20;
 /// Moves the families of such a directory; any other directory is left unchanged.
 pub(super) fn convert(db: &Db) -> Result<()> {
     let view = db.snapshot();
-    if view.get(META, MOVED_KEY)?.is_none() {
+    if view.get_in(META, MOVED_KEY)?.is_none() {
         if !is_earlier(db)? {
             return Ok(());
         }
@@ -57,7 +57,7 @@ fn is_earlier(db: &Db) -> Result<bool> {
     if !EARLIER.iter().zip(EARLIER_NAMES).all(is_there) {
         return Ok(false);
     }
-    Ok(db.snapshot().get(earlier_meta(), IDENTITY_KEY)?.is_some())
+    Ok(db.snapshot().get_in(earlier_meta(), IDENTITY_KEY)?.is_some())
 }
 
 fn earlier_meta() -> Family {
@@ -70,7 +70,7 @@ fn copy(db: &Db, view: &dyn View, from: Family, to: Family) -> Result<()> {
     loop {
         let mut batch = WriteBatch::new();
         while batch.as_bytes().len() < BATCH_BYTES {
-            let Some((key, value)) = entries.next()? else { break };
+            let Some((key, value)) = entries.next().transpose()? else { break };
             batch.put(to, &key, &value);
         }
         if batch.is_empty() {
@@ -83,9 +83,9 @@ fn copy(db: &Db, view: &dyn View, from: Family, to: Family) -> Result<()> {
 /// Synced, and with it everything that was copied before.
 fn copy_meta(db: &Db, view: &dyn View) -> Result<()> {
     let mut batch = WriteBatch::new();
-    batch.put(META, MOVED_KEY, &[]);
+    batch.put(META, MOVED_KEY, []);
     let mut entries = view.entries(earlier_meta(), Range::all(), Direction::Forward)?;
-    while let Some((key, value)) = entries.next()? {
+    while let Some((key, value)) = entries.next().transpose()? {
         batch.put(META, &key, &value);
     }
     db.write(batch, Durability::Sync).map(|_| ())

@@ -73,7 +73,7 @@ fn check_converted(machine: &SimMachine) {
     let names: Vec<String> = handle.db().families().into_iter().map(|spec| spec.name).collect();
     assert_eq!(names.len(), 6, "{names:?}");
     assert!(names[1..].iter().all(|name| name.starts_with(Family::RESERVED_PREFIX)), "{names:?}");
-    assert!(handle.db().snapshot().get(META, MOVED_KEY).unwrap().is_none(), "it is over");
+    assert!(handle.db().snapshot().get_in(META, MOVED_KEY).unwrap().is_none(), "it is over");
     driver.close().unwrap();
 }
 
@@ -129,7 +129,7 @@ fn a_directory_with_families_of_its_user_is_served_and_still_its_users() {
 
         let embedded = db(&machine, own);
         for (number, name) in own {
-            assert_eq!(embedded.snapshot().get(Family(*number), b"key").unwrap().unwrap(), *name);
+            assert_eq!(embedded.snapshot().get_in(Family(*number), b"key").unwrap().unwrap(), *name);
         }
         assert_eq!(embedded.get(b"raw").unwrap().unwrap(), "of the user");
         embedded.close().unwrap();

@@ -231,8 +231,8 @@ fn a_directory_that_lost_its_raft_logs_is_left_as_it_is() {
         Db::open_in(&machine.env(), Path::new("/data"), options).unwrap()
     };
     let meta = |db: &Db| {
-        let mut entries = db.snapshot().entries(families::META, Range::all(), Direction::Forward).unwrap();
-        std::iter::from_fn(|| entries.next().unwrap()).collect::<Vec<_>>()
+        let entries = db.snapshot().entries(families::META, Range::all(), Direction::Forward).unwrap();
+        entries.map(Result::unwrap).collect::<Vec<_>>()
     };
     rig.machine = rig.machine.restarted(kontiki_env::rng::Rng::new(2));
     let db = open_engine(&rig.machine);

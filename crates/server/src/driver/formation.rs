@@ -73,7 +73,7 @@ fn known_members(view: &dyn View) -> Result<BTreeMap<StoreId, Incarnation>, Open
     let range = Range::region(&[TAG_OTHER], &[TAG_OTHER + 1]);
     let mut entries = view.entries(families::META, range, Direction::Forward)?;
     let mut known = BTreeMap::new();
-    while let Some((key, value)) = entries.next()? {
+    while let Some((key, value)) = entries.next().transpose()? {
         let store = key.get(1..).and_then(|id| <[u8; 8]>::try_from(id).ok()).map(u64::from_be_bytes);
         let store = store.ok_or_else(|| RecoverError::Damaged("a member record with a malformed key".into()))?;
         known.insert(StoreId(store), decode_incarnation(&value)?);
@@ -109,7 +109,7 @@ impl Formation {
     fn open(db: &Db, config: &NodeConfig, is_formed: bool, mut rng: Rng) -> Result<Formation, OpenError> {
         let view = db.snapshot();
         let found = |tag: u8| -> Result<Option<Incarnation>, OpenError> {
-            Ok(view.get(families::META, &[tag])?.map(|value| decode_incarnation(&value)).transpose()?)
+            Ok(view.get_in(families::META, [tag])?.map(|value| decode_incarnation(&value)).transpose()?)
         };
         let (before, confirmed) = (found(TAG_OWN)?, found(TAG_CONFIRMED)?);
         // Directories of versions without a record get one at their first start with this version.
@@ -223,7 +223,7 @@ fn is_formed(db: &Db, config: &NodeConfig) -> Result<bool, OpenError> {
     }
     for family in families::DATA_FAMILIES.into_iter().filter(|_| config.members.len() > 1) {
         let mut data = view.entries(family, Range::all(), Direction::Forward)?;
-        if data.next()?.is_some() {
+        if data.next().transpose()?.is_some() {
             return Err(OpenError::EmbeddedData { directory: config.data_dir.clone(), members: config.members.len() });
         }
     }

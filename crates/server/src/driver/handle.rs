@@ -109,7 +109,7 @@ pub struct RegionView {
 
 impl View for RegionView {
     fn get(&self, family: Family, key: &[u8]) -> kontiki_engine::Result<Option<Bytes>> {
-        self.snapshot.get(family, key)
+        self.snapshot.get_in(family, key)
     }
 
     fn entries(&self, family: Family, range: Range, direction: Direction) -> kontiki_engine::Result<Box<dyn Entries>> {

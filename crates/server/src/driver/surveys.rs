@@ -115,7 +115,7 @@ impl Job {
         let state = self.db.snapshot();
         let read = || {
             let mut entries = state.entries(families::PLACEMENT, Range::all(), Direction::Forward)?;
-            while entries.next()?.is_some() {}
+            while entries.next().transpose()?.is_some() {}
             Ok(())
         };
         read().map_err(|error: kontiki_engine::Error| error.to_string())?;

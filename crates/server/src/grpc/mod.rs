@@ -13,7 +13,7 @@ use crate::api::{Node, RetryBudget};
 use crate::connections::Listener;
 use crate::kv::Kv;
 use crate::pd::Pd;
-use crate::transport::{Inbound, PeerService};
+use crate::transport::{HEADER_LIST_BYTES_MAX, Inbound, PeerService};
 use futures::future::BoxFuture;
 use kontiki_proto::FILE_DESCRIPTOR_SET;
 use kontiki_proto::pdpb::pd_server::PdServer;
@@ -38,8 +38,6 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum number of requests in flight on one connection; further ones wait. Clients send all of a store's traffic
 /// over a few connections.
 const STREAMS_MAX: u32 = 1_024;
-/// Maximum bytes of a request's headers: clients send some hundreds.
-pub(crate) const HEADER_LIST_BYTES_MAX: u32 = 16 << 10;
 /// Maximum bytes of a request besides its data: its context and the framing of its fields.
 const REQUEST_FRAME_BYTES_MAX: u64 = 1 << 20;
 

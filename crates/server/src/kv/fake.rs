@@ -204,13 +204,17 @@ struct FakeEntries {
     direction: Direction,
 }
 
-impl Entries for FakeEntries {
-    fn next(&mut self) -> kontiki_engine::Result<Option<(Bytes, Bytes)>> {
+impl Iterator for FakeEntries {
+    type Item = kontiki_engine::Result<(Bytes, Bytes)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
         let found = self.all.get(self.next).cloned();
         self.next += 1;
-        Ok(found)
+        found.map(Ok)
     }
+}
 
+impl Entries for FakeEntries {
     fn seek(&mut self, key: &[u8]) -> kontiki_engine::Result<()> {
         let reached = |(other, _): &(Bytes, Bytes)| match self.direction {
             Direction::Forward => other.as_ref() >= key,

@@ -200,7 +200,7 @@ impl<N: Node> Kv<N> {
             loop {
                 let mut batch = WriteBatch::new();
                 while batch.as_bytes().len() < DELETE_RANGE_BYTES_MAX {
-                    let Some((key, _)) = found.next()? else { break };
+                    let Some((key, _)) = found.next().transpose()? else { break };
                     batch.delete(Family::DEFAULT, &key);
                     slices.passed().await?;
                 }

@@ -40,7 +40,7 @@ impl Scan {
         let range = clip(&self.lower, &self.upper, region);
         let mut found = entries(view, Family::DEFAULT, range, self.direction)?;
         for _ in 0..self.limit {
-            let Some((key, value)) = found.next()? else { break };
+            let Some((key, value)) = found.next().transpose()? else { break };
             debug_assert!(region.contains(&key), "the range was clipped");
             let value = if self.key_only { Bytes::new() } else { value };
             let bytes = key.len() + value.len();
@@ -79,11 +79,15 @@ pub(super) fn entries(
 
 struct Nothing;
 
-impl Entries for Nothing {
-    fn next(&mut self) -> kontiki_engine::Result<Option<(Bytes, Bytes)>> {
-        Ok(None)
-    }
+impl Iterator for Nothing {
+    type Item = kontiki_engine::Result<(Bytes, Bytes)>;
 
+    fn next(&mut self) -> Option<Self::Item> {
+        None
+    }
+}
+
+impl Entries for Nothing {
     fn seek(&mut self, _: &[u8]) -> kontiki_engine::Result<()> {
         Ok(())
     }

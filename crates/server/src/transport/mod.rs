@@ -27,7 +27,6 @@ pub use snapshot::{OutgoingSnapshot, WriteSnapshot};
 
 use crate::api::Reaches;
 use crate::config::ENTRY_BYTES_LIMIT;
-use crate::grpc::HEADER_LIST_BYTES_MAX;
 use bytes::Bytes;
 use kontiki_proto::internal::peer_client::PeerClient;
 use kontiki_raftstore::StoreId;
@@ -41,6 +40,8 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tonic::transport::{Channel, Endpoint};
 
+/// Maximum bytes of a request's headers, of clients and of nodes: clients send some hundreds.
+pub(crate) const HEADER_LIST_BYTES_MAX: u32 = 16 << 10;
 /// Longest message between nodes, at either end: a batch that was nearly full when it took the largest proposal that
 /// any node may be configured for, with the framing. Nodes do not compress, and refuse compressed messages.
 const MESSAGE_BYTES_MAX: usize = ENTRY_BYTES_LIMIT as usize + peer::BATCH_BYTES_MAX + (3 << 20);

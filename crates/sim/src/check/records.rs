@@ -74,7 +74,7 @@ pub fn locks(view: &dyn View) -> Result<BTreeSet<u64>> {
 
 fn each(view: &dyn View, family: Family, mut see: impl FnMut(Bytes, Bytes)) -> Result<()> {
     let mut entries = view.entries(family, Range::all(), Direction::Forward)?;
-    while let Some((key, value)) = entries.next()? {
+    while let Some((key, value)) = entries.next().transpose()? {
         see(key, value);
     }
     Ok(())

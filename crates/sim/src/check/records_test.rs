@@ -21,7 +21,7 @@ fn store(leave: impl Fn(&mut WriteBatch)) -> Db {
 fn put_record(batch: &mut WriteBatch, kind: WriteKind, at: u64, is_short: bool) {
     let short_value = (kind == WriteKind::Put && is_short).then(|| Bytes::from("v"));
     let write = Write { kind, start_ts: TimeStamp(5), short_value, overlapped_rollback: false };
-    batch.put(TXN_WRITE, &write_key(b"k", TimeStamp(at)), &write.encode());
+    batch.put(TXN_WRITE, write_key(b"k", TimeStamp(at)), write.encode());
 }
 
 fn broken(leave: impl Fn(&mut WriteBatch)) -> Vec<String> {
@@ -35,7 +35,7 @@ fn what_transactions_leave_behind_is_in_order() {
     assert!(broken(|batch| put_record(batch, WriteKind::Rollback, 5, true)).is_empty());
     let long = |batch: &mut WriteBatch| {
         put_record(batch, WriteKind::Put, 7, false);
-        batch.put(TXN_DEFAULT, &default_key(b"k", TimeStamp(5)), b"long");
+        batch.put(TXN_DEFAULT, default_key(b"k", TimeStamp(5)), b"long");
     };
     assert!(broken(long).is_empty());
     assert!(locks(&store(long).snapshot()).unwrap().is_empty());
@@ -50,6 +50,6 @@ fn two_fates_lost_values_and_left_values_are_found() {
     assert!(twice.len() == 1 && twice[0].contains("committed and rolled back"), "{twice:?}");
     let lost = broken(|batch| put_record(batch, WriteKind::Put, 7, false));
     assert!(lost.len() == 1 && lost[0].contains("lost its value"), "{lost:?}");
-    let left = broken(|batch| batch.put(TXN_DEFAULT, &default_key(b"k", TimeStamp(5)), b"long"));
+    let left = broken(|batch| batch.put(TXN_DEFAULT, default_key(b"k", TimeStamp(5)), b"long"));
     assert!(left.len() == 1 && left[0].contains("nothing refers to"), "{left:?}");
 }

@@ -55,7 +55,7 @@ fn compare_entries(
 ) -> Result<std::result::Result<u64, Difference>> {
     let mut equal = 0;
     loop {
-        let (left, right) = (lefts.next()?, rights.next()?);
+        let (left, right) = (lefts.next().transpose()?, rights.next().transpose()?);
         if left == right {
             if left.is_none() {
                 return Ok(Ok(equal));

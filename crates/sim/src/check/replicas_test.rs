@@ -15,11 +15,15 @@ impl Model {
 
 struct Walk(std::vec::IntoIter<(Bytes, Bytes)>);
 
-impl Entries for Walk {
-    fn next(&mut self) -> Result<Option<(Bytes, Bytes)>> {
-        Ok(self.0.next())
-    }
+impl Iterator for Walk {
+    type Item = Result<(Bytes, Bytes)>;
 
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next().map(Ok)
+    }
+}
+
+impl Entries for Walk {
     fn seek(&mut self, _key: &[u8]) -> Result<()> {
         Err(kontiki_engine::Error::Bug("the comparison never seeks".into()))
     }

@@ -146,7 +146,7 @@ fn walk(view: &dyn View, region: RegionId) -> Result<u64, Unreadable> {
     for &family in families::families_of(descriptor.space) {
         let range = Range::region(&descriptor.start_key, &descriptor.end_key);
         let mut entries = view.entries(family, range, Direction::Forward)?;
-        while let Some((key, value)) = entries.next()? {
+        while let Some((key, value)) = entries.next().transpose()? {
             digest = digest.wrapping_add(entry(family, &key, &value));
         }
     }

@@ -9,7 +9,7 @@ use crate::workload::{CallOutcome, Habits, Percolator};
 use crate::world::{NodeId, SimNode};
 use bytes::Bytes;
 use kontiki_engine::inspect;
-use kontiki_engine::table::parse_table_name;
+use kontiki_engine::internals::parse_table_name;
 use kontiki_env::fs::{CrashMode, Fs};
 use kontiki_proto::kvrpcpb::{LockInfo, ScanLockRequest};
 use std::cell::Cell;
@@ -125,7 +125,7 @@ fn node_remains(id: NodeId, node: &super::ClusterNode) -> Vec<String> {
     let files = |folder: &Path| fs.list(folder).unwrap_or_default();
     let files_of_snapshots: usize = files(&snapshots).iter().map(|region| files(&snapshots.join(region)).len()).sum();
     note(files_of_snapshots, "files of snapshots");
-    let tables = files(&Path::new(DATA_DIR).join(kontiki_engine::table::TABLES_DIR));
+    let tables = files(&Path::new(DATA_DIR).join(kontiki_engine::internals::TABLES_DIR));
     let tables = tables.iter().filter(|name| parse_table_name(name).is_some()).count();
     let stats = handle.db().stats();
     note(tables.saturating_sub(stats.tables() as usize), "tables that no version names");

@@ -93,7 +93,7 @@ fn locked(command: &CheckTxnStatus, reader: &MvccReader<'_>, mut lock: Lock) -> 
     }
     if lock.is_expired(command.current_ts) {
         if lock.kind == LockKind::Pessimistic && command.resolving_pessimistic_lock {
-            batch.delete(TXN_LOCK, &lock_key(key));
+            batch.delete(TXN_LOCK, lock_key(key));
             return Ok((TxnStatus::decided(TimeStamp::ZERO, StatusAction::TtlExpirePessimisticRollback), batch));
         }
         rollback_lock(&mut batch, reader, key, &lock)?;
@@ -106,7 +106,7 @@ fn locked(command: &CheckTxnStatus, reader: &MvccReader<'_>, mut lock: Lock) -> 
         lock.min_commit_ts = caller.next().max(command.current_ts);
         assert!(lock.min_commit_ts > before, "a minimum only rises");
         if !planted::is_set(Bug::PushInAnswerOnly) {
-            batch.put(TXN_LOCK, &lock_key(key), &lock.encode());
+            batch.put(TXN_LOCK, lock_key(key), lock.encode());
         }
     }
     assert!(!lock.is_expired(command.current_ts), "it lives");

@@ -28,7 +28,7 @@ pub(crate) fn txn_heart_beat(command: &TxnHeartBeat, view: &dyn View) -> ActionR
     };
     if lock.ttl_ms < command.advise_ttl_ms {
         lock.ttl_ms = command.advise_ttl_ms;
-        batch.put(TXN_LOCK, &lock_key(&command.primary), &lock.encode());
+        batch.put(TXN_LOCK, lock_key(&command.primary), lock.encode());
     }
     assert!(lock.ttl_ms >= command.advise_ttl_ms, "never less than asked");
     Ok((lock.ttl_ms, batch))

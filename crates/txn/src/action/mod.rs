@@ -78,8 +78,8 @@ fn commit_lock(
     let write = Write { kind, start_ts: lock.start_ts, short_value: lock.short_value, overlapped_rollback };
     assert!(write.start_ts < commit_ts, "a commit is later than its start");
     assert_ne!(write.kind, WriteKind::Rollback, "a lock becomes a record of its kind");
-    batch.put(TXN_WRITE, &write_key(key, commit_ts), &write.encode());
-    batch.delete(TXN_LOCK, &lock_key(key));
+    batch.put(TXN_WRITE, write_key(key, commit_ts), write.encode());
+    batch.delete(TXN_LOCK, lock_key(key));
     Ok(())
 }
 
@@ -91,10 +91,10 @@ fn rollback_lock(
     lock: &Lock,
 ) -> Result<(), ActionFailure> {
     if lock.kind == LockKind::Put && lock.short_value.is_none() && !planted::is_set(Bug::LeaveLongValue) {
-        batch.delete(TXN_DEFAULT, &default_key(key, lock.start_ts));
+        batch.delete(TXN_DEFAULT, default_key(key, lock.start_ts));
     }
     assert!(lock.kind == LockKind::Put || lock.short_value.is_none(), "only a put has a value");
-    batch.delete(TXN_LOCK, &lock_key(key));
+    batch.delete(TXN_LOCK, lock_key(key));
     let overlapped = reader.write_at(key, lock.start_ts)?;
     put_rollback(batch, key, lock.start_ts, overlapped);
     Ok(())
@@ -110,7 +110,7 @@ fn put_rollback(batch: &mut WriteBatch, key: &[u8], start_ts: TimeStamp, overlap
         _ => Write::rollback(start_ts),
     };
     assert!(write.kind == WriteKind::Rollback || write.overlapped_rollback, "the rollback is on record");
-    batch.put(TXN_WRITE, &write_key(key, start_ts), &write.encode());
+    batch.put(TXN_WRITE, write_key(key, start_ts), write.encode());
 }
 
 fn lock_not_found(key: &[u8], start_ts: TimeStamp, commit_ts: TimeStamp) -> ActionFailure {

@@ -171,7 +171,7 @@ fn prewrite_key(
     };
     let short_value = value.filter(|value| value.len() <= SHORT_VALUE_BYTES_MAX).cloned();
     if let Some(long) = value.filter(|value| value.len() > SHORT_VALUE_BYTES_MAX) {
-        batch.put(TXN_DEFAULT, &default_key(key, command.start_ts), long);
+        batch.put(TXN_DEFAULT, default_key(key, command.start_ts), long);
     }
     let lock = Lock {
         kind,
@@ -186,7 +186,7 @@ fn prewrite_key(
         secondaries: Vec::new(),
     };
     assert!(!lock.use_async_commit && lock.secondaries.is_empty(), "async commit is declined");
-    batch.put(TXN_LOCK, &lock_key(key), &lock.encode());
+    batch.put(TXN_LOCK, lock_key(key), lock.encode());
     Ok(())
 }
 

@@ -23,7 +23,7 @@ impl Cursor {
         direction: Direction,
     ) -> Result<Cursor, ActionFailure> {
         let mut entries = view.entries(family, range.clone(), direction)?;
-        let head = entries.next()?;
+        let head = entries.next().transpose()?;
         Ok(Cursor { entries, head, direction })
     }
 
@@ -34,7 +34,7 @@ impl Cursor {
 
     pub(super) fn advance(&mut self) -> Result<(), ActionFailure> {
         debug_assert!(self.head.is_some(), "nothing lies beyond the end");
-        let next = self.entries.next()?;
+        let next = self.entries.next().transpose()?;
         if let (Some((old, _)), Some((new, _))) = (&self.head, &next) {
             assert_eq!(self.direction == Direction::Forward, old < new, "an iterator moves in its direction");
         }
@@ -44,7 +44,7 @@ impl Cursor {
 
     pub(super) fn seek(&mut self, key: &[u8]) -> Result<(), ActionFailure> {
         self.entries.seek(key)?;
-        self.head = self.entries.next()?;
+        self.head = self.entries.next().transpose()?;
         Ok(())
     }
 

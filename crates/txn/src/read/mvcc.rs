@@ -112,7 +112,7 @@ pub(crate) struct Writes {
 impl Writes {
     /// The next older one.
     pub(crate) fn next(&mut self) -> Result<Option<(TimeStamp, Write)>, ActionFailure> {
-        let Some((physical, bytes)) = self.entries.next()? else { return Ok(None) };
+        let Some((physical, bytes)) = self.entries.next().transpose()? else { return Ok(None) };
         let (_, commit_ts) = split_versioned(&physical).map_err(|what| Failure::corrupt(&physical, what))?;
         let write = Write::decode_at(commit_ts, &bytes).map_err(|what| Failure::corrupt(&physical, what))?;
         assert!(self.newer.is_none_or(|newer| commit_ts < newer), "versions run from new to old");

@@ -215,7 +215,7 @@ pub(crate) async fn locks_where(
         return Ok(found);
     }
     let mut entries = view.entries(TXN_LOCK, range.clone(), Direction::Forward)?;
-    while let Some((physical, bytes)) = entries.next()? {
+    while let Some((physical, bytes)) = entries.next().transpose()? {
         let corrupt = |what| Failure::corrupt(&physical, what);
         let lock = Lock::decode(&bytes).map_err(corrupt)?;
         if !fits(&lock) {

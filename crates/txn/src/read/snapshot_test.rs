@@ -107,7 +107,7 @@ fn a_missing_long_value_is_corruption() {
     let mut store = MapStore::default();
     store.committed("k", &"x".repeat(1000), 5, 6);
     let mut batch = kontiki_engine::WriteBatch::new();
-    batch.delete(crate::TXN_DEFAULT, &crate::default_key(b"k", TimeStamp(5)));
+    batch.delete(crate::TXN_DEFAULT, crate::default_key(b"k", TimeStamp(5)));
     store.apply(&batch);
     assert!(matches!(store.get_at("k", 9), Err(Failure::Corrupt { .. })));
 }

@@ -20,7 +20,7 @@ pub fn check(repo: &Repo) -> Vec<Finding> {
             findings.push(Finding::new(MANIFEST, 1, message));
         }
         let used = |(path, text): (&String, &String)| {
-            path.ends_with("Cargo.toml") && text.lines().any(|line| line.starts_with(&format!("{name}.workspace")))
+            path.ends_with("Cargo.toml") && text.lines().any(|line| is_use_of(line, name))
         };
         if !repo.texts.iter().any(used) {
             findings.push(Finding::new(MANIFEST, 1, format!("`{name}` is declared but used by no crate: remove it")));
@@ -37,6 +37,12 @@ pub fn check(repo: &Repo) -> Vec<Finding> {
 
 /// Declared by the one crate that uses them.
 const TOOLS: [&str; 2] = ["syn", "proc-macro2"];
+
+/// `name.workspace = true` or `name = { workspace = true, .. }`.
+fn is_use_of(line: &str, name: &str) -> bool {
+    let rest = line.strip_prefix(name).unwrap_or_default();
+    rest.starts_with(".workspace") || rest.trim_start().starts_with("= { workspace")
+}
 
 #[cfg(test)]
 #[path = "dependencies_test.rs"]

@@ -19,3 +19,10 @@ fn what_is_not_listed_not_used_or_gone_is_found() {
     assert!(found("bytes = \"1\"\nrand = \"1\"", "`bytes` `rand`")[0].contains("but used by no crate"));
     assert!(found("bytes = \"1\"", "| `bytes`, `rand` | x |")[0].contains("`rand` is not a dependency"));
 }
+
+#[test]
+fn an_optional_dependency_is_a_use() {
+    assert!(is_use_of("clap = { workspace = true, optional = true }", "clap"));
+    assert!(is_use_of("clap.workspace = true", "clap"));
+    assert!(!is_use_of("clap_derive.workspace = true", "clap") && !is_use_of("clap = \"4\"", "clap"));
+}

@@ -22,7 +22,7 @@ const LAYERS: &[Layer] = &[
     Layer { manifest: "crates/raftstore/Cargo.toml", may_use: CORE },
     Layer { manifest: "crates/placement/Cargo.toml", may_use: CORE },
     Layer { manifest: "crates/server/Cargo.toml", may_use: BELOW_SERVER },
-    Layer { manifest: "crates/client/Cargo.toml", may_use: &["kontiki-proto"] },
+    Layer { manifest: "crates/client/Cargo.toml", may_use: &["kontiki-env", "kontiki-proto"] },
     Layer {
         manifest: "Cargo.toml",
         may_use: &["kontiki-env", "kontiki-engine", "kontiki-proto", "kontiki-server", "kontiki-client"],

@@ -16,11 +16,11 @@ fn what_is_put_is_there_until_it_is_deleted() {
     let snapshot = db.snapshot();
     db.delete(b"k").expect("delete");
     assert_eq!(db.get(b"k").expect("get"), None);
-    assert_eq!(snapshot.get(Family::DEFAULT, b"k").expect("get").as_deref(), Some(&b"2"[..]));
+    assert_eq!(snapshot.get_in(Family::DEFAULT, b"k").expect("get").as_deref(), Some(&b"2"[..]));
     db.flush().expect("flush");
     db.compact().expect("compact");
     assert_eq!(db.get(b"k").expect("get"), None);
-    assert_eq!(snapshot.get(Family::DEFAULT, b"k").expect("get").as_deref(), Some(&b"2"[..]));
+    assert_eq!(snapshot.get_in(Family::DEFAULT, b"k").expect("get").as_deref(), Some(&b"2"[..]));
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn bad_arguments_are_refused_before_anything_is_written() {
     unknown.put(Family(99), b"k", b"v");
     refused(Commit { batch: unknown, streams: vec![], durability: Durability::Sync, unchanged: vec![] }, "family 99");
     let mut long = WriteBatch::new();
-    long.put(Family::DEFAULT, &vec![0; crate::KEY_BYTES_MAX + 1], b"v");
+    long.put(Family::DEFAULT, vec![0; crate::KEY_BYTES_MAX + 1], b"v");
     refused(Commit { batch: long, streams: vec![], durability: Durability::Sync, unchanged: vec![] }, "65537");
     refused(streams(vec![append(1, 1, &["x"])], Durability::Derived), "derived");
     let state = StreamOp::State { stream: StreamId(1), state: vec![0; crate::STREAM_STATE_BYTES_MAX + 1].into() };
@@ -224,7 +224,7 @@ fn a_range_delete_survives_flush_compaction_and_restart() {
     }
     db.flush().expect("written");
     let mut batch = put("key15", "before, in the same batch");
-    batch.delete_range(Family::DEFAULT, b"key10", b"key90");
+    batch.delete_range(Family::DEFAULT, b"key10"..b"key90");
     batch.put(Family::DEFAULT, b"key20", b"after, in the same batch");
     let before = db.snapshot();
     db.write(batch, Durability::Sync).expect("written");

@@ -33,7 +33,7 @@ fn drain(changes: &mut Changes) -> crate::Result<Written> {
 
 /// Everything that the feed gives after a number.
 fn feed(db: &Db, from: SequenceNumber) -> crate::Result<Written> {
-    drain(&mut db.changes_with(ChangesOptions { from, durable: false })?)
+    drain(&mut db.changes_with(ChangesOptions { durable: false, ..ChangesOptions::from(from) })?)
 }
 
 /// What the feed must give after a number.
@@ -50,7 +50,7 @@ fn random_batch(rng: &mut Rng, now_ms: u64) -> WriteBatch {
         let value = text(rng.below(400) as usize, rng.below(1000) as usize);
         match rng.below(8) {
             0 => batch.delete(family, key.as_bytes()),
-            1 => batch.delete_range(family, key.as_bytes(), format!("key {:02}", rng.below(30) + 30).as_bytes()),
+            1 => batch.delete_range(family, key.as_bytes()..format!("key {:02}", rng.below(30) + 30).as_bytes()),
             2 => batch.put_expiring(family, key.as_bytes(), value.as_bytes(), now_ms + rng.below(2000)),
             _ => batch.put(family, key.as_bytes(), value.as_bytes()),
         }
@@ -105,7 +105,7 @@ fn batches_come_whole_in_order_with_every_kind_of_operation() {
     batch.put(OTHER, b"large", text(500, 1).as_bytes());
     batch.put_expiring(Family::DEFAULT, b"ends", text(300, 2).as_bytes(), 77);
     batch.delete(OTHER, b"gone");
-    batch.delete_range(Family::DEFAULT, b"a", b"b");
+    batch.delete_range(Family::DEFAULT, b"a"..b"b");
     let first = db.write(batch.clone(), Durability::Sync).expect("written");
     let second = db.write(put("next", "2"), Durability::Sync).expect("written");
     let change = changes.next().expect("readable").expect("there");
@@ -163,8 +163,9 @@ fn follow_at_random(seed: u64, kept_bytes: u64) {
     let (mut written, mut streams, mut gone) = (Written::new(), 0, 0);
     for _ in 0..4 {
         let db = open(&machine);
-        let mut tail =
-            db.changes_with(ChangesOptions { from: db.snapshot().sequence(), durable: false }).expect("tail");
+        let mut tail = db
+            .changes_with(ChangesOptions { durable: false, ..ChangesOptions::from(db.snapshot().sequence()) })
+            .expect("tail");
         let mut given_from = tail.position();
         for _ in 0..rng.range(20..120) {
             random_step(&db, &machine, &mut rng, &mut streams, &mut written);
@@ -174,7 +175,9 @@ fn follow_at_random(seed: u64, kept_bytes: u64) {
                     Err(Error::ChangesGone { .. }) if kept_bytes < 1 << 20 => {
                         gone += 1;
                         let from = db.snapshot().sequence();
-                        tail = db.changes_with(ChangesOptions { from, durable: false }).expect("from a snapshot");
+                        tail = db
+                            .changes_with(ChangesOptions { durable: false, ..ChangesOptions::from(from) })
+                            .expect("from a snapshot");
                     }
                     Err(error) => panic!("seed {seed}: {error}"),
                 }
@@ -264,8 +267,9 @@ fn power_loss_takes_back_nothing_that_a_subscriber_was_given() {
 fn buffered_writes_are_delivered_when_durable_or_on_request() {
     let machine = SimMachine::from_seed(1);
     let db = open(&machine);
-    let (mut safe, mut fast) =
-        (db.changes(0).expect("open"), { db.changes_with(ChangesOptions { from: 0, durable: false }).expect("open") });
+    let (mut safe, mut fast) = (db.changes(0).expect("open"), {
+        db.changes_with(ChangesOptions { durable: false, ..ChangesOptions::from(0) }).expect("open")
+    });
     db.write(put("a", "1"), Durability::Buffered).expect("written");
     assert_eq!(safe.next().expect("readable"), None, "a power loss may take it back");
     assert_eq!(drain(&mut fast).expect("readable").len(), 1);
@@ -338,7 +342,7 @@ fn a_waiting_subscriber_wakes_on_a_write_and_at_the_end() {
     const WRITERS: usize = 4;
     const EACH: usize = 150;
     let follow = |durable| {
-        let mut changes = db.changes_with(ChangesOptions { from: 0, durable }).expect("open");
+        let mut changes = db.changes_with(ChangesOptions { durable, ..ChangesOptions::from(0) }).expect("open");
         move || {
             let mut last = 0;
             for _ in 0..WRITERS * EACH {

@@ -120,9 +120,8 @@ fn a_family_beside_a_busy_one_has_few_tables() {
     for round in 0..2000u32 {
         let mut batch = WriteBatch::new();
         // Each key above all before, so that tables overlap nothing.
-        batch.put(OTHER, &round.to_be_bytes(), b"small");
-        (0..8u32)
-            .for_each(|at| batch.put(Family::DEFAULT, &(at * 100 + round % 100).to_be_bytes(), &[round as u8; 100]));
+        batch.put(OTHER, round.to_be_bytes(), b"small");
+        (0..8u32).for_each(|at| batch.put(Family::DEFAULT, (at * 100 + round % 100).to_be_bytes(), [round as u8; 100]));
         db.write(batch, Durability::Buffered).expect("write");
         machine.tasks.run_until_idle(10_000);
     }

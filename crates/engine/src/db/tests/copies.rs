@@ -34,7 +34,7 @@ fn backup(store: &BackupStore, db: &Db) -> crate::Result<crate::copy::BackupInfo
 }
 
 fn store(machine: &SimMachine) -> BackupStore {
-    BackupStore::open(&machine.env(), Path::new(BACKUPS)).expect("opens")
+    BackupStore::open_in(&machine.env(), Path::new(BACKUPS)).expect("opens")
 }
 
 #[test]
@@ -115,11 +115,14 @@ fn a_copy_of_a_served_directory_is_its_data_without_the_node() {
     assert_eq!(own, ["kontiki.txn_default"]);
     assert!(names.contains(&"mine".to_owned()), "{names:?}");
     assert!(copy.streams().is_empty());
-    assert_eq!(copy.snapshot().get(data, b"key").expect("reads").as_deref(), Some(&b"kontiki.txn_default"[..]));
+    assert_eq!(copy.snapshot().get_in(data, b"key").expect("reads").as_deref(), Some(&b"kontiki.txn_default"[..]));
     copy.close().expect("closes");
     let report = crate::inspect::check(&machine.env(), Path::new(TARGET)).expect("readable");
     assert!(report.is_sound(), "{:?}", report.problems);
-    assert_eq!(db.snapshot().get(Family::NODE_STATE[0], b"key").expect("reads").as_deref(), Some(&b"kontiki.meta"[..]));
+    assert_eq!(
+        db.snapshot().get_in(Family::NODE_STATE[0], b"key").expect("reads").as_deref(),
+        Some(&b"kontiki.meta"[..])
+    );
 }
 
 #[test]

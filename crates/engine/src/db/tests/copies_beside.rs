@@ -130,7 +130,7 @@ fn write_rows(db: &Db, from: usize, to: usize, salt: usize) {
 }
 
 fn backup_store(machine: &SimMachine) -> BackupStore {
-    BackupStore::open(&machine.env(), Path::new("/backups")).expect("opens")
+    BackupStore::open_in(&machine.env(), Path::new("/backups")).expect("opens")
 }
 
 /// What a backup restores to.

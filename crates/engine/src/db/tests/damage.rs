@@ -105,7 +105,7 @@ fn torn_values_of_a_crash_are_no_problem() {
         assert_eq!(check(&machine.env(), Path::new(DIR)).expect("readable").problems, [], "seed {seed}");
         let db = open(&machine);
         db.flush().expect("written");
-        let store = BackupStore::open(&machine.env(), Path::new("/backups")).expect("opens");
+        let store = BackupStore::open_in(&machine.env(), Path::new("/backups")).expect("opens");
         store.create(&db, &mut |_| ()).expect("whole");
         db.close().expect("closes");
         assert_eq!(check(&machine.env(), Path::new(DIR)).expect("readable").problems, [], "seed {seed}, reopened");
@@ -304,7 +304,7 @@ fn a_backup_does_not_copy_damage() {
         let machine = fork(&machine);
         machine.fs.flip_bit(&file, length(&machine, &file) / 3, 2).expect("within the file");
         let db = open(&machine);
-        let store = BackupStore::open(&machine.env(), Path::new("/backups")).expect("opens");
+        let store = BackupStore::open_in(&machine.env(), Path::new("/backups")).expect("opens");
         match store.create(&db, &mut |_| ()) {
             Err(Error::Corruption { file: named, .. }) => assert_eq!(named, file),
             other => panic!("{}: {other:?}", file.display()),

@@ -48,7 +48,7 @@ fn what_is_dead_goes_from_memory_and_level_0_though_nobody_writes() {
         let machine = new_machine(1);
         let db = opened(&machine, options());
         let end_ms = dead_at(&machine);
-        fill(&db, |batch, key| batch.put_expiring(Family::DEFAULT, key, &[7; 100], end_ms));
+        fill(&db, |batch, key| batch.put_expiring(Family::DEFAULT, key, [7; 100], end_ms));
         if flushed {
             db.flush().expect("flush");
             assert_eq!(entries(&db), 500);
@@ -58,7 +58,7 @@ fn what_is_dead_goes_from_memory_and_level_0_though_nobody_writes() {
 
         let machine = new_machine(2);
         let db = opened(&machine, options());
-        fill(&db, |batch, key| batch.put(Family::DEFAULT, key, &[7; 100]));
+        fill(&db, |batch, key| batch.put(Family::DEFAULT, key, [7; 100]));
         db.flush().expect("flush");
         fill(&db, |batch, key| batch.delete(Family::DEFAULT, key));
         if flushed {
@@ -75,7 +75,7 @@ fn what_is_old_is_looked_at_again_in_level_0_too() {
     let mut options = options();
     options.compaction.periodic_compaction_seconds = 3;
     let db = opened(&machine, options);
-    fill(&db, |batch, key| batch.put(Family::DEFAULT, key, &[7; 100]));
+    fill(&db, |batch, key| batch.put(Family::DEFAULT, key, [7; 100]));
     db.flush().expect("flush");
     idle(&machine, &db, 2);
     assert_eq!(db.stats().families[0].levels[0].entries, 500);
@@ -97,7 +97,7 @@ fn memory_is_left_alone_while_little_of_it_is_dead() {
     assert_eq!(db.stats().memtables.flushes, 0);
     let machine = new_machine(5);
     let living = opened(&machine, options());
-    fill(&living, |batch, key| batch.put(OTHER, key, &[7; 100]));
+    fill(&living, |batch, key| batch.put(OTHER, key, [7; 100]));
     idle(&machine, &living, 4);
     assert_eq!(living.stats().memtables.flushes, 0);
 }
@@ -124,13 +124,13 @@ fn the_log_of_an_idle_database_of_nothing_is_small() {
     for round in 0..30u8 {
         let mut batch = WriteBatch::new();
         for key in 0..16u8 {
-            batch.put(Family::DEFAULT, &[key, round], &[round; 100_000]);
+            batch.put(Family::DEFAULT, [key, round], [round; 100_000]);
         }
         db.write(batch, Durability::Sync).expect("write");
         machine.tasks.run_until_idle(10_000);
     }
     let mut purge = WriteBatch::new();
-    purge.delete_range(Family::DEFAULT, &[], &[255]);
+    purge.delete_range(Family::DEFAULT, ..[255]);
     db.write(purge, Durability::Sync).expect("write");
     db.flush().expect("flush");
     machine.tasks.run_until_idle(10_000);
@@ -156,7 +156,7 @@ fn power_loss_while_the_log_is_given_back_loses_nothing() {
         options.log_segment_bytes = 2 << 20;
         let db = opened(&machine, options.clone());
         let mut batch = WriteBatch::new();
-        (0..12u8).for_each(|key| batch.put(Family::DEFAULT, &[key], &[key; 100_000]));
+        (0..12u8).for_each(|key| batch.put(Family::DEFAULT, [key], [key; 100_000]));
         db.write(batch, Durability::Sync).expect("write");
         db.flush().expect("flush");
         machine.tasks.run_until_idle(10_000);
@@ -168,7 +168,7 @@ fn power_loss_while_the_log_is_given_back_loses_nothing() {
         machine.fs.crash(CrashMode::LoseUnsynced);
         let machine = restarted(&machine, at);
         let db = opened(&machine, options);
-        (0..12u8).for_each(|key| assert!(db.get(&[key]).expect("readable").is_some(), "operation {at}"));
+        (0..12u8).for_each(|key| assert!(db.get([key]).expect("readable").is_some(), "operation {at}"));
         if after.is_ok() {
             assert!(db.get(b"after").expect("readable").is_some(), "operation {at}");
         }

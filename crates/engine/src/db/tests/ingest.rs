@@ -97,7 +97,7 @@ fn what_is_ingested_is_newer_than_what_was_there_and_older_than_what_follows() {
     let found: Vec<_> = found.iter().map(|value| value.as_deref().map(|value| value.len())).collect();
     assert_eq!(found, [Some("old 19".len()), Some("ingested 20".len()), None, Some("in memory 59".len())]);
     assert_eq!(dump(&before, OTHER), was, "an older snapshot does not change");
-    assert_eq!(entries.next().expect("readable").map(|(key, _)| key), Some(Bytes::from_static(b"key059")));
+    assert_eq!(entries.next().transpose().expect("readable").map(|(key, _)| key), Some(Bytes::from_static(b"key059")));
 
     write_rows(&db, OTHER, &rows(30, 33, "newer"));
     model.extend(rows(30, 33, "newer"));
@@ -146,13 +146,13 @@ fn a_range_delete_in_memory_hides_nothing_that_is_ingested_after_it() {
     write_rows(&db, OTHER, &rows(0, 30, "old"));
     db.flush().expect("written");
     let mut batch = WriteBatch::new();
-    batch.delete_range(OTHER, b"key005", b"key025");
+    batch.delete_range(OTHER, b"key005"..b"key025");
     db.write(batch, Durability::Sync).expect("written");
     ingest(&db, &[build_rows(&machine, "a.sst", OTHER, &rows(10, 12, "ingested"))]).expect("written");
     let expected = [rows(0, 5, "old"), rows(10, 12, "ingested"), rows(25, 30, "old")].concat();
     assert_eq!(dump(&db.snapshot(), OTHER), expected);
     let mut batch = WriteBatch::new();
-    batch.delete_range(OTHER, b"key011", b"key027");
+    batch.delete_range(OTHER, b"key011"..b"key027");
     db.write(batch, Durability::Sync).expect("written");
     let expected = [rows(0, 5, "old"), rows(10, 11, "ingested"), rows(27, 30, "old")].concat();
     for _ in 0..2 {
@@ -447,7 +447,7 @@ fn a_random_history_agrees_with_the_model() {
                 5 => {
                     let mut batch = WriteBatch::new();
                     let (start, end) = (format!("key{at:03}"), format!("key{to:03}"));
-                    batch.delete_range(OTHER, start.as_bytes(), end.as_bytes());
+                    batch.delete_range(OTHER, start.as_bytes()..end.as_bytes());
                     db.write(batch, Durability::Sync).expect("written");
                     model.retain(|key, _| *key < start || *key >= end);
                 }
@@ -662,7 +662,7 @@ fn it_works_on_the_real_machine() {
     assert!(stats.bytes > report.bytes);
     let expected = [rows(0, 400, "first"), rows(400, 900, "second")].concat();
     assert_eq!(dump(&db.snapshot(), Family::DEFAULT), expected);
-    db.checkpoint(&path("copy")).expect("written");
+    db.checkpoint(path("copy")).expect("written");
     write_rows(&db, Family::DEFAULT, &rows(0, 10, "newer"));
     let read_only = Db::open_read_only(path("copy"), small_options()).expect("opens next to the writer");
     assert_eq!(dump(&read_only.snapshot(), Family::DEFAULT), expected);
@@ -700,8 +700,8 @@ fn ingests_and_commits_with_conditions_do_not_wait_for_each_other() {
             db.write_if(put(&format!("if {thread}"), &turn.to_string()), &[absent], durability).expect("it holds");
         }));
     }
-    spawn(Box::new(|db, turn| db.transact(|tx| tx.put(b"transaction", &turn.to_be_bytes())).expect("no conflict")));
-    spawn(Box::new(|db, turn| db.put(b"plain", &turn.to_be_bytes()).expect("healthy")));
+    spawn(Box::new(|db, turn| db.transact(|tx| tx.put(b"transaction", turn.to_be_bytes())).expect("no conflict")));
+    spawn(Box::new(|db, turn| db.put(b"plain", turn.to_be_bytes()).expect("healthy")));
     spawn(Box::new(move |db, turn| {
         let file = build_rows(&machine, &format!("{turn}.sst"), OTHER, &rows(0, 3, &format!("ingest {turn}")));
         ingest(db, &[file]).expect("healthy");

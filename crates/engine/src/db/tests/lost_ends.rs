@@ -276,7 +276,7 @@ fn node(seed: u64) -> SimMachine {
     let db = state_of_node(DIR, &machine);
     for i in 0..60u64 {
         let mut batch = put(&format!("{i:03}"), &"v".repeat(100));
-        batch.put(Family::NODE_STATE[0], b"applied", &i.to_le_bytes());
+        batch.put(Family::NODE_STATE[0], b"applied", i.to_le_bytes());
         db.write(batch, Durability::Derived).expect("written");
         db.commit(streams(vec![append(1, i + 1, &["entry"])], Durability::Sync)).expect("written");
         if i == 30 {
@@ -301,7 +301,7 @@ fn a_nodes_directory_is_a_node_after_a_repair_only_if_nothing_is_lost() {
     let db = state_of_node(SAVED, &sound);
     assert_eq!(db.stream(crate::StreamId(1)).expect("there").entries.len(), 60);
     assert_eq!(dump(&db.snapshot(), Family::DEFAULT).len(), 60);
-    assert!(db.snapshot().get(Family::NODE_STATE[0], b"applied").expect("reads").is_some());
+    assert!(db.snapshot().get_in(Family::NODE_STATE[0], b"applied").expect("reads").is_some());
 
     let tables = Path::new(DIR).join("tables");
     let table = tables.join(machine.fs.list(&tables).expect("listed").remove(0));
@@ -338,7 +338,7 @@ fn reserved_families_keep_their_names_without_a_manifest() {
     assert!(reported.iter().any(|what| what.contains("family 9") && what.contains("family-9")), "{reported:?}");
     let saved = Options { families: vec![spec()], ..small_options() };
     let db = Db::open_in(&machine.env(), Path::new(SAVED), saved).expect("the name is as before");
-    assert_eq!(db.snapshot().get(data, b"key").expect("reads").as_deref(), Some(&b"value"[..]));
+    assert_eq!(db.snapshot().get_in(data, b"key").expect("reads").as_deref(), Some(&b"value"[..]));
 }
 
 /// `CURRENT` is missing, and all but one kind of file: it is a database that was lost, for every open and check, and

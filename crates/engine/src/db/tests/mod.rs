@@ -1,5 +1,6 @@
 //! Tests of the whole database, by what they are about.
 
+mod api;
 mod basic;
 mod changes;
 mod compact_range;
@@ -28,7 +29,7 @@ mod value_garbage;
 mod values;
 
 use super::{Db, Options};
-use crate::{Commit, Direction, Durability, Entries, Family, FamilySpec, Range, StreamOp, View, WriteBatch};
+use crate::{Commit, Direction, Durability, Family, FamilySpec, Range, StreamOp, View, WriteBatch};
 use bytes::Bytes;
 use kontiki_env::SimMachine;
 use kontiki_env::rng::Rng;
@@ -128,7 +129,7 @@ pub(super) fn try_dump(view: &dyn View, family: Family) -> crate::Result<Vec<(St
     let mut entries = view.entries(family, Range::all(), Direction::Forward)?;
     let mut out = Vec::new();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    while let Some((key, value)) = Entries::next(&mut *entries)? {
+    while let Some((key, value)) = entries.next().transpose()? {
         out.push((text(&key), text(&value)));
     }
     Ok(out)

@@ -65,7 +65,7 @@ fn directory() -> (SimMachine, Values) {
     }
     machine.tasks.run_until_idle(1000);
     let mut batch = WriteBatch::new();
-    batch.delete_range(Family::DEFAULT, b"030", b"040");
+    batch.delete_range(Family::DEFAULT, b"030"..b"040");
     let ended = machine.env().clock.wall_ms() - 1;
     batch.put_expiring(Family::DEFAULT, b"041", text(100, 1).as_bytes(), ended);
     batch.put_expiring(Family::DEFAULT, b"042", b"short", ended);
@@ -220,7 +220,7 @@ fn random_write(db: &Db, now_ms: u64, rng: &mut Rng) {
         let key = key(rng.below(KEYS));
         let value = format!("{} {}", rng.next_u64(), text(rng.below(150) as usize, 0));
         match rng.below(12) {
-            0 => batch.delete_range(family, &key, &self::key(rng.below(KEYS)).max(key.clone())),
+            0 => batch.delete_range(family, &key..&self::key(rng.below(KEYS)).max(key.clone())),
             1 | 2 => batch.delete(family, &key),
             3 | 4 => batch.put_expiring(family, &key, value.as_bytes(), now_ms + rng.below(3000)),
             _ => batch.put(family, &key, value.as_bytes()),
@@ -249,7 +249,7 @@ fn compare(snapshot: &Snapshot, rng: &mut Rng) {
     let keys = random_keys(rng);
     let slices: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
     for family in [Family::DEFAULT, OTHER] {
-        let single: Values = slices.iter().map(|key| snapshot.get(family, key).expect("a healthy disk")).collect();
+        let single: Values = slices.iter().map(|key| snapshot.get_in(family, key).expect("a healthy disk")).collect();
         let many = snapshot.multi_get(family, &slices).expect("a healthy disk");
         assert_eq!(many, single, "{family:?} at {}: {keys:?}", snapshot.sequence());
     }
@@ -296,7 +296,7 @@ fn many_keys_together_give_what_each_gives_alone_at_every_snapshot() {
                 _ => random_write(&db, now_ms, &mut rng),
             }
         }
-        assert_eq!(db.multi_get(Family::DEFAULT, &[]).expect("nothing to read"), Values::new());
+        assert_eq!(db.multi_get(Family::DEFAULT, &[] as &[&[u8]]).expect("nothing to read"), Values::new());
     }
     let Met { memtables, level0, deeper, range_tombstones, values } = met;
     for (count, what) in [

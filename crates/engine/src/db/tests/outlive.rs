@@ -32,7 +32,7 @@ fn read(snapshot: &crate::Snapshot, scan: &mut Scan, generation: u64) {
     let wanted = generation.to_string();
     for number in (0..120).cycle() {
         for family in [Family::DEFAULT, OTHER] {
-            match snapshot.get(family, key(number).as_bytes()) {
+            match snapshot.get_in(family, key(number).as_bytes()) {
                 Ok(Some(value)) => assert!(value.starts_with(wanted.as_bytes()), "of generation {generation}"),
                 Ok(None) => panic!("{number} is there"),
                 Err(Error::Closed) => return read_on(scan, &wanted),
@@ -78,7 +78,7 @@ fn a_snapshot_whose_database_is_closed_answers_so_and_never_with_anothers_data()
             db.close().expect("closed");
             let next = Db::open_in(&threaded(&machine), Path::new(DIR), options()).expect("opens again");
             fill(&next, generation + 100);
-            assert!(matches!(kept.get(Family::DEFAULT, b"0001"), Err(Error::Closed)));
+            assert!(matches!(kept.get_in(Family::DEFAULT, b"0001"), Err(Error::Closed)));
             assert!(matches!(kept.multi_get(OTHER, &[b"0001"]), Err(Error::Closed)));
             let scan = kept.scan(OTHER, Range::all(), Direction::Forward, ReadOptions::default());
             assert!(matches!(scan.map(drop), Err(Error::Closed)));

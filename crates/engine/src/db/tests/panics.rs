@@ -53,7 +53,7 @@ fn expect_an_error_for_every_waiter(machine: &SimMachine, job: &str) {
     until_it_fails(&sender, "write", move |turn| {
         writer.write(put(&format!("{turn:06}"), &"x".repeat(500)), Durability::Buffered).map(drop)
     });
-    until_it_fails(&sender, "sync", move |turn| syncer.put(&turn.to_be_bytes(), b"value"));
+    until_it_fails(&sender, "sync", move |turn| syncer.put(turn.to_be_bytes(), b"value"));
     until_it_fails(&sender, "flush", move |_| flusher.flush());
     until_it_fails(&sender, "compact", move |_| compactor.compact());
     let submitter = of(&db);
@@ -77,7 +77,7 @@ fn expect_an_error_for_every_waiter(machine: &SimMachine, job: &str) {
     let text = db.stats().to_prometheus();
     assert!(text.contains(&format!("kontiki_health_panicked{{reason=\"the job \\\"{job}\\\"\"}} 1")), "{text}");
     assert!(matches!(db.put(b"k", b"v"), Err(Error::Stopped(why)) if why.contains(job)));
-    db.snapshot().get(Family::DEFAULT, b"000000").expect("reads go on");
+    db.snapshot().get_in(Family::DEFAULT, b"000000").expect("reads go on");
     close_ends(&db);
 }
 
@@ -174,7 +174,7 @@ fn an_answer_that_panics_stops_the_database_and_no_other_thread() {
     let (sender, answers) = channel();
     db.submit(Commit::new(put("k", "v"), Durability::Sync), Box::new(|_| panic!("a planted panic")));
     let of_next = db.clone();
-    until_it_fails(&sender, "writer", move |turn| of_next.put(&turn.to_be_bytes(), b"value"));
+    until_it_fails(&sender, "writer", move |turn| of_next.put(turn.to_be_bytes(), b"value"));
     let (_, error) = answers.recv_timeout(DEADLINE).expect("an answer");
     assert!(is_expected(&error), "{error}");
     let health = db.stats().health;

@@ -2,6 +2,7 @@
 //! keys.
 
 use super::*;
+use crate::Entries;
 use crate::{BatchOp, Error, KEY_BYTES_MAX, ReadOptions, SequenceNumber, Unchanged};
 use kontiki_env::fs::CrashMode;
 
@@ -16,7 +17,7 @@ fn range(start: &str, end: Option<&str>) -> Range {
 }
 
 fn keys(entries: &mut dyn Entries) -> Vec<Bytes> {
-    std::iter::from_fn(|| entries.next().expect("readable")).map(|(key, _)| key).collect()
+    std::iter::from_fn(|| entries.next().transpose().expect("readable")).map(|(key, _)| key).collect()
 }
 
 /// What a scan, a snapshot's iterator and a transaction's give, forward; each also backward.
@@ -54,7 +55,7 @@ fn written_since(db: &Db, range: &Range, since: SequenceNumber) -> bool {
 
 fn delete_range(family: Family, start: &[u8], end: &[u8]) -> WriteBatch {
     let mut batch = WriteBatch::new();
-    batch.delete_range(family, start, end);
+    batch.delete_range(family, start..end);
     batch
 }
 
@@ -92,7 +93,7 @@ fn every_call_means_the_same_by_a_range() {
             for (start, end, left) in [("c", "a", 4), ("b", "b", 4), ("b", "c", 3), ("c", "", 1), ("", "", 0)] {
                 if by_transaction {
                     let mut transaction = db.transaction();
-                    transaction.delete_range(Family::DEFAULT, start.as_bytes(), end.as_bytes()).expect("small");
+                    transaction.delete_range(Family::DEFAULT, start.as_bytes()..end.as_bytes()).expect("small");
                     let seen = keys(
                         &mut transaction.entries(Family::DEFAULT, Range::all(), Direction::Forward).expect("readable"),
                     );

@@ -75,7 +75,7 @@ fn use_and_compare(machine: &SimMachine, dir: &str, expected: &[Vec<(String, Str
     let snapshot = db.snapshot();
     assert_eq!(dump(&snapshot, Family::DEFAULT), expected[0]);
     db.close().expect("closes");
-    assert!(matches!(snapshot.get(Family::DEFAULT, key.as_bytes()), Err(Error::Closed)));
+    assert!(matches!(snapshot.get_in(Family::DEFAULT, key.as_bytes()), Err(Error::Closed)));
     assert_eq!(machine.fs.ops(), ops, "not one operation that changes anything");
     assert_eq!(files(machine, Path::new(dir)), before);
 }
@@ -226,7 +226,7 @@ fn whatever_only_reads_works_on_read_only_media() {
     let db = open(&machine);
     fill(&db, 0, 200);
     let backups = Path::new("/backups");
-    let store = BackupStore::open(&machine.env(), backups).expect("opens");
+    let store = BackupStore::open_in(&machine.env(), backups).expect("opens");
     let number = store.create(&db, &mut |_| ()).expect("written").number;
     fill(&db, 200, 300);
     let expected = contents(&db);
@@ -239,7 +239,7 @@ fn whatever_only_reads_works_on_read_only_media() {
     summarize(&env, Path::new(DIR)).expect("readable");
     let db = Db::open_read_only_in(&env, Path::new(DIR), large_values()).expect("opens");
     assert_eq!(contents(&db), expected);
-    let store = BackupStore::open(&env, backups).expect("opens");
+    let store = BackupStore::open_in(&env, backups).expect("opens");
     assert_eq!(store.list().expect("readable").len(), 1);
     store.verify(number, &mut |_| ()).expect("sound");
     assert!(store.delete(number).is_err(), "nothing can be changed");

@@ -7,7 +7,7 @@ use crate::compaction::CompactionOptions;
 fn submit(db: &Db, turn: u64) {
     let mut batch = WriteBatch::new();
     // Few keys, so that all tables may hold the same ones.
-    batch.put(OTHER, &(turn % 3).to_be_bytes(), &[7; 900]);
+    batch.put(OTHER, (turn % 3).to_be_bytes(), [7; 900]);
     let commit = Commit { batch, streams: vec![], durability: Durability::Derived, unchanged: vec![] };
     db.submit(commit, Box::new(|_| ()));
 }

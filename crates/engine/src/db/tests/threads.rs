@@ -50,7 +50,7 @@ fn batches_are_seen_whole_and_sequence_numbers_never_go_back() {
                         let sequence = db.write(pair(&name, i), durability).expect("write");
                         let snapshot = db.snapshot();
                         assert!(snapshot.sequence() >= sequence, "visible when answered");
-                        let found = snapshot.get(Family::DEFAULT, name.as_bytes()).expect("get").expect("there");
+                        let found = snapshot.get_in(Family::DEFAULT, name.as_bytes()).expect("get").expect("there");
                         assert!(found.starts_with(format!("{i:08}").as_bytes()), "its own write");
                     }
                 })
@@ -118,7 +118,7 @@ fn answers_to_submitted_commits_come_once_in_order_and_are_durable() {
     machine.fs.crash(CrashMode::LoseUnsynced);
     let db = open(&restarted(&machine, 3));
     assert_eq!(db.stream(StreamId(1)).expect("read").entries.len(), submitted as usize);
-    let found = db.snapshot().get(OTHER, b"blocking").expect("get").expect("there");
+    let found = db.snapshot().get_in(OTHER, b"blocking").expect("get").expect("there");
     assert!(found.starts_with(b"00000299"));
 }
 

@@ -105,7 +105,7 @@ fn snapshots_and_iterators_keep_what_they_saw() {
     db.flush().expect("flush");
     let snapshot = db.snapshot();
     let mut entries = db.snapshot().entries(Family::DEFAULT, Range::all(), Direction::Forward).expect("readable");
-    entries.next().expect("readable").expect("the first");
+    entries.next().transpose().expect("readable").expect("the first");
     for round in 1..6 {
         fill(&db, 0..40, round);
         db.compact().expect("compact");
@@ -115,7 +115,7 @@ fn snapshots_and_iterators_keep_what_they_saw() {
     assert!(db.stats().values.pending_deletes > 0, "{:?}", db.stats().values);
     expect_rows(&snapshot, |_| 0, 40);
     for i in 1..40 {
-        let (key, value) = entries.next().expect("readable").expect("as many");
+        let (key, value) = entries.next().transpose().expect("readable").expect("as many");
         assert_eq!((&key[..], &value[..]), (format!("{i:03}").as_bytes(), text(200, i).as_bytes()));
     }
     expect_rows(&db.snapshot(), |_| 5, 40);

@@ -51,7 +51,7 @@ fn large_values_are_written_to_the_value_log_and_read_back_everywhere() {
         }
         let mut entries = db.snapshot().entries(Family::DEFAULT, Range::all(), Direction::Backward).expect("readable");
         for (key, value) in rows.iter().rev() {
-            let found = entries.next().expect("readable").expect("as many");
+            let found = entries.next().transpose().expect("readable").expect("as many");
             assert_eq!((&found.0[..], &found.1[..]), (key.as_bytes(), value.as_bytes()), "{what}");
         }
     };
