@@ -35,6 +35,7 @@ fn tidy() -> ExitCode {
         eprintln!("{finding}");
     }
     println!("{}", rules::sizes::summary(&repo));
+    println!("{}", rules::modules::summary(&repo));
     if findings.is_empty() {
         println!("tidy: all rules hold");
         ExitCode::SUCCESS

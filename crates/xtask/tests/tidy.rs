@@ -37,4 +37,6 @@ rule_tests! {
     unit_tests_live_in_sibling_files: "inline-tests",
     links_lead_somewhere: "links",
     every_dependency_has_its_reason: "dependencies",
+    modules_depend_downward_and_own_every_file: "modules",
+    comments_and_prose_have_one_width: "widths",
 }

@@ -6,8 +6,10 @@ pub mod inline_tests;
 pub mod layering;
 pub mod links;
 pub mod lints;
+pub mod modules;
 pub mod sizes;
 pub mod unsafety;
+pub mod widths;
 pub mod words;
 
 use crate::{Finding, Repo};
@@ -32,6 +34,8 @@ pub const ALL: &[Rule] = &[
     Rule { name: "inline-tests", check: inline_tests::check },
     Rule { name: "links", check: links::check },
     Rule { name: "dependencies", check: dependencies::check },
+    Rule { name: "modules", check: modules::check },
+    Rule { name: "widths", check: widths::check },
 ];
 
 /// The line a syntax element starts at.
