@@ -162,16 +162,14 @@ impl Db {
     /// Errors: [`Error::InvalidArgument`] for an unknown family, [`Error::Closed`], [`Error::Corruption`] and
     /// [`Error::Io`] from tables and the value log.
     pub fn get_in(&self, family: Family, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
-        self.core().check_open()?;
-        self.core().writes.read(|state, sequence| state.get(family, key.as_ref(), sequence))
+        self.core().get(family, key.as_ref())
     }
 
     /// Whether a family has a key. Its value is not read, if that is in the value log.
     ///
     /// Errors: as [`Db::get_in`].
     pub fn contains(&self, family: Family, key: impl AsRef<[u8]>) -> Result<bool> {
-        self.core().check_open()?;
-        self.core().writes.read(|state, sequence| state.contains(family, key.as_ref(), sequence, state.clock.wall_ms()))
+        self.core().contains(family, key.as_ref())
     }
 
     /// The values of many keys of a family at one moment, in the order of `keys`; cheaper than one by one, as
@@ -179,14 +177,7 @@ impl Db {
     ///
     /// Errors: as [`Db::get_in`].
     pub fn multi_get(&self, family: Family, keys: &[impl AsRef<[u8]>]) -> Result<Vec<Option<Bytes>>> {
-        self.core().check_open()?;
-        let recorder = &self.core().recorder;
-        let started = recorder.start_sampled();
-        let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
-        let read = |state: &ReadState, sequence| state.multi_get_at(family, &keys, sequence, state.clock.wall_ms());
-        let values = self.core().writes.read(read)?;
-        recorder.end(&recorder.multi_get, started);
-        Ok(values)
+        self.core().multi_get(family, &keys.iter().map(AsRef::as_ref).collect::<Vec<&[u8]>>())
     }
 
     /// Removes a key of the default family, if it is there; durable when it returns.
@@ -281,7 +272,7 @@ impl Db {
         options: ReadOptions,
     ) -> Result<Scan> {
         self.core().check_open()?;
-        self.snapshot().scan(family, range, direction, options)
+        self.snapshot().scan_range(family, range.into(), direction, options)
     }
 
     /// Only what tables hold: what a crash cannot take away even if it was never in the log.
@@ -350,6 +341,30 @@ impl Db {
 
     pub(crate) fn core(&self) -> &Arc<Core> {
         &self.handle.core
+    }
+}
+
+/// Reads. Not generic, unlike the methods of [`Db`]: those are compiled in the crate that calls them, where little of this
+/// would be inlined, and each type of key would have its own copy.
+impl Core {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>> {
+        self.check_open()?;
+        self.writes.read(|state, sequence| state.get(family, key, sequence))
+    }
+
+    fn contains(&self, family: Family, key: &[u8]) -> Result<bool> {
+        self.check_open()?;
+        self.writes.read(|state, sequence| state.contains(family, key, sequence, state.clock.wall_ms()))
+    }
+
+    fn multi_get(&self, family: Family, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>> {
+        self.check_open()?;
+        let recorder = &self.recorder;
+        let started = recorder.start_sampled();
+        let read = |state: &ReadState, sequence| state.multi_get_at(family, keys, sequence, state.clock.wall_ms());
+        let values = self.writes.read(read)?;
+        recorder.end(&recorder.multi_get, started);
+        Ok(values)
     }
 }
 

@@ -46,8 +46,12 @@ impl Snapshot {
     ///
     /// Errors: as [`Snapshot::scan`], and those of the value log.
     pub fn get_in(&self, family: Family, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
+        self.get_slice(family, key.as_ref())
+    }
+
+    fn get_slice(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>> {
         self.state.tables.check_owned()?;
-        self.state.get_at(family, key.as_ref(), self.sequence, || self.now_ms)
+        self.state.get_at(family, key, self.sequence, || self.now_ms)
     }
 
     /// Whether a family has a key. Its value is not read, if that is in the value log.
@@ -108,15 +112,25 @@ impl Snapshot {
         direction: Direction,
         options: ReadOptions,
     ) -> Result<Scan> {
+        self.scan_range(family, range.into(), direction, options)
+    }
+
+    pub(crate) fn scan_range(
+        &self,
+        family: Family,
+        range: Range,
+        direction: Direction,
+        options: ReadOptions,
+    ) -> Result<Scan> {
         self.state.tables.check_owned()?;
-        let of = Of { family, range: range.into(), direction, sequence: self.sequence, now_ms: self.now_ms };
+        let of = Of { family, range, direction, sequence: self.sequence, now_ms: self.now_ms };
         self.state.scan(of, options)
     }
 }
 
 impl View for Snapshot {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>> {
-        self.get_in(family, key)
+        self.get_slice(family, key)
     }
 
     fn entries(&self, family: Family, range: Range, direction: Direction) -> Result<Box<dyn Entries>> {

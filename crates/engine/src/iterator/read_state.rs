@@ -127,10 +127,12 @@ impl ReadState {
 
     /// The newest version of a key at or below a sequence number, whatever its kind; `None` also if a range tombstone
     /// hides it.
+    #[inline]
     pub(crate) fn find(&self, family: Family, user_key: &[u8], sequence: SequenceNumber) -> Result<Option<Found>> {
         self.find_watched(family, user_key, sequence, &mut Unwatched)
     }
 
+    #[inline]
     fn find_watched(
         &self,
         family: Family,
@@ -158,6 +160,7 @@ impl ReadState {
 
     /// The newest version of the key in the memtables; inner `None` if a range tombstone hides the key, outer if
     /// no memtable has it.
+    #[inline]
     pub(super) fn find_in_memtables(
         &self,
         family: Family,

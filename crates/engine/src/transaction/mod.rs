@@ -156,7 +156,10 @@ impl Transaction {
     ///
     /// Errors: as those of a snapshot; [`Error::TransactionTooLarge`] if the read set is full.
     pub fn get_in(&self, family: Family, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
-        let key = key.as_ref();
+        self.get_slice(family, key.as_ref())
+    }
+
+    fn get_slice(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>> {
         match self.find_pending(family, key) {
             Some(found) => Ok(found),
             None => {

@@ -89,6 +89,7 @@ impl FamilyLevels {
     }
 
     /// The tables of level 0 that may hold the key, newest first; some of them may not span it.
+    #[inline]
     pub fn level0_for(&self, user_key: &[u8]) -> &[Arc<Table>] {
         let at = self.shards.partition_point(|shard| shard.largest_key < user_key);
         let shard = self.shards.get(at).filter(|shard| shard.smallest_key <= user_key);
@@ -116,6 +117,7 @@ impl FamilyLevels {
     }
 
     /// The table of a level below L0 that may hold the key.
+    #[inline]
     pub fn table_for(&self, level: usize, user_key: &[u8]) -> Option<&Arc<Table>> {
         debug_assert!(level > 0, "tables of L0 overlap");
         let tables = self.levels.get(level)?;
