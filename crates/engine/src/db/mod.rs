@@ -344,8 +344,8 @@ impl Db {
     }
 }
 
-/// Reads. Not generic, unlike the methods of [`Db`]: those are compiled in the crate that calls them, where little of this
-/// would be inlined, and each type of key would have its own copy.
+/// Reads. Not generic, unlike the methods of [`Db`]: those are compiled in the crate that calls them, where little of
+/// this would be inlined, and each type of key would have its own copy.
 impl Core {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>> {
         self.check_open()?;
