@@ -186,7 +186,7 @@ impl Writes {
         }
     }
 
-    /// A state to read from and the number to read at; see invariant 3.
+    /// A state to read from and the number to read at; see invariant 2.
     pub(crate) fn read_point(&self) -> (Arc<ReadState>, SequenceNumber) {
         let mut read_state = self.read_state.load_full();
         loop {

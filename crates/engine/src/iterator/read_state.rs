@@ -26,10 +26,9 @@ use std::sync::Arc;
 /// `db/` installs a new one, whole, when the active memtable is frozen (the new active one becomes the first) and when
 /// a flush has been applied (the version with the new tables replaces the memtable they came from, in one step).
 ///
-/// A reader without a registered snapshot loads the `ReadState` *first* and the published sequence number second:
-/// the other way round, a flush in between could drop the version that it is about to read. With a registered snapshot
-/// the order does not matter. Registering takes the sequence number and enters it in the list under one lock, the
-/// one under which flush and compaction read the list.
+/// A reader takes a `ReadState` and the visible sequence number together: it loads the number between two loads of the
+/// state, and starts again if the state was replaced meanwhile (`Writes::read_point`). Otherwise a flush in between
+/// could drop the version that it is about to read. While it holds the state, it pins the memtables and the files.
 #[derive(Clone)]
 pub struct ReadState {
     /// Newest first. May be empty (a view of what is flushed).
