@@ -125,7 +125,7 @@ impl Recent {
         if view.runs.len() > 1 || *filled > 0 {
             let mut runs = view.runs.clone();
             if *filled > 0 {
-                runs.push(Arc::new(Run::new(view.tail().cloned().collect())));
+                runs.push(Arc::new(view.tail_as_run()));
             }
             let merged = if runs.len() > 1 { vec![Arc::new(Run::merged(&runs))] } else { runs };
             self.view.store(Some(Arc::new(RecentView { runs: merged, ..RecentView::default() })));
@@ -138,7 +138,7 @@ impl RecentView {
     /// The same with an empty tail.
     fn with_tail_in_order(&self) -> RecentView {
         let mut runs = self.runs.clone();
-        runs.push(Arc::new(Run::new(self.tail().cloned().collect())));
+        runs.push(Arc::new(self.tail_as_run()));
         loop {
             let size = runs.last().map_or(0, |run| size_of(run));
             let same = runs.iter().rev().take_while(|run| size_of(run) <= size).count();
@@ -153,6 +153,10 @@ impl RecentView {
 
     fn tail(&self) -> impl Iterator<Item = &RangeTombstone> {
         self.tail.iter().map_while(OnceLock::get)
+    }
+
+    fn tail_as_run(&self) -> Run {
+        Run::new(self.tail().cloned().collect())
     }
 
     /// The number of the newest one at or below `at` that covers the key, 0 if there is none.
@@ -218,7 +222,7 @@ impl RecentView {
 
     /// The newest over each key: ascending, disjoint ranges.
     pub(crate) fn newest_only(&self) -> Vec<RangeTombstone> {
-        let tail = Run::new(self.tail().cloned().collect()).newest_only();
+        let tail = self.tail_as_run().newest_only();
         // From the smallest run to the largest.
         self.runs.iter().rev().fold(tail, |newest, run| newest_of_both(&newest, &run.newest_only()))
     }

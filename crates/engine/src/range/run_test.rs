@@ -31,6 +31,10 @@ proptest! {
                 let expected = newest(&list, key, at);
                 prop_assert_eq!(run.covering(&[key], at), expected, "{} at {}", key, at);
                 let span = run.span(&[key], at);
+                for mut near in (0..2 * run.len() + 3).step_by(13) {
+                    assert_eq!(run.span_from(&[key], at, &mut near), span, "from any place");
+                    assert_eq!(run.span_from(&[key], at, &mut near), span, "from its own");
+                }
                 prop_assert!(span.contains(&[key]) && span.sequence == expected);
                 for inside in (0u8..60).filter(|inside| span.contains(&[*inside])) {
                     prop_assert_eq!(newest(&list, inside, at), expected, "a span has one answer");
