@@ -38,5 +38,6 @@ rule_tests! {
     links_lead_somewhere: "links",
     every_dependency_has_its_reason: "dependencies",
     modules_depend_downward_and_own_every_file: "modules",
+    files_and_tests_that_prose_names_exist: "named-files",
     comments_and_prose_have_one_width: "widths",
 }

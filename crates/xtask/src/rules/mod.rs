@@ -7,6 +7,7 @@ pub mod layering;
 pub mod links;
 pub mod lints;
 pub mod modules;
+pub mod named_files;
 pub mod sizes;
 pub mod unsafety;
 pub mod widths;
@@ -35,6 +36,7 @@ pub const ALL: &[Rule] = &[
     Rule { name: "links", check: links::check },
     Rule { name: "dependencies", check: dependencies::check },
     Rule { name: "modules", check: modules::check },
+    Rule { name: "named-files", check: named_files::check },
     Rule { name: "widths", check: widths::check },
 ];
 
