@@ -15,22 +15,16 @@
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
-mod batch;
 mod cache;
-mod commit;
 mod compaction;
 pub mod copy;
 mod db;
 mod dead;
-mod error;
 mod extent;
-mod family;
-mod family_map;
 mod feed;
 mod hot;
 pub mod inspect;
 mod iterator;
-mod kind;
 mod lock;
 mod log;
 mod memtable;
@@ -43,16 +37,11 @@ pub mod stats;
 mod stream;
 mod table;
 mod transaction;
+mod types;
 mod version;
-mod view;
 mod vlog;
 
-pub use batch::{BatchOp, WriteBatch};
-pub use commit::{Commit, Durability, Precondition, StreamContents, StreamId, StreamOp, Unchanged};
-pub use compaction::CompactionOptions;
 pub use db::{Db, DelayReason, IngestOptions, IngestReport, MEMORY_BUDGET_BYTES_MIN, Options, Snapshot, WriteDelays};
-pub use error::{Error, Result};
-pub use family::{Family, FamilyOptions, FamilySpec, KEY_BYTES_MAX, SequenceNumber, VALUE_BYTES_MAX};
 pub use feed::{Change, Changes, ChangesOptions, FeedStats, IngestedRange, SubscriberStatus};
 pub use hot::HotKeyOptions;
 pub use iterator::Scan;
@@ -60,9 +49,13 @@ pub use kontiki_env::ErrorKind;
 pub use log::{LogHolder, LogSegmentStatus};
 pub use stats::{FamilyStats, Histogram, LevelStats, Stats};
 pub use stream::STREAM_STATE_BYTES_MAX;
-pub use table::{Compression, IngestFile, IngestWriter, TableOptions};
+pub use table::{IngestFile, IngestWriter};
 pub use transaction::{Isolation, Savepoint, Transaction, TransactionEntries, TransactionOptions, TransactionStats};
-pub use view::{Direction, Entries, Range, ReadOptions, View};
+pub use types::{
+    BatchOp, Commit, CompactionOptions, Compression, Direction, Durability, Entries, Error, Family, FamilyOptions,
+    FamilySpec, KEY_BYTES_MAX, Precondition, Range, ReadOptions, Result, SequenceNumber, StreamContents, StreamId,
+    StreamOp, TableOptions, Unchanged, VALUE_BYTES_MAX, View, WriteBatch,
+};
 pub use vlog::{CollectionReport, ValueStats};
 
 /// What the fuzz targets and the simulator look into: not part of the interface, and changed without notice.
@@ -70,8 +63,6 @@ pub use vlog::{CollectionReport, ValueStats};
 pub mod internals {
     pub use crate::cache::BlockCache;
     pub use crate::copy::decode_record;
-    pub use crate::iterator::{Cursor, KeyRef};
-    pub use crate::kind::Kind;
     pub use crate::log::summarize_segment;
     pub use crate::table::block::Block;
     pub use crate::table::filter::{Filter, filter_hash};
@@ -80,6 +71,7 @@ pub mod internals {
     };
     pub use crate::table::properties::Properties;
     pub use crate::table::{TABLES_DIR, TableCursor, TableReader, TableWriter, parse_table_name};
+    pub use crate::types::{Cursor, KeyRef, Kind};
     pub use crate::version::VersionEdit;
     pub use crate::version::manifest::parse_manifest;
     pub use crate::vlog::{ValueRefs, summarize_value_file};

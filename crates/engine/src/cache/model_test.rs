@@ -81,11 +81,10 @@ mod sync {
 
 use self::residents::{Residents, Use};
 use self::slot_cache::{SlotCache, weight};
-use crate::iterator::KeyRef;
-use crate::kind::Kind;
 use crate::planted::{self, Bug};
 use crate::table::block::Block;
 use crate::table::block_writer::BlockWriter;
+use crate::types::{KeyRef, Kind};
 use shuttle::rand::Rng as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

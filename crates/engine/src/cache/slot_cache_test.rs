@@ -1,10 +1,9 @@
 use super::BlockCache;
 use super::residents::{Residents, Use};
 use super::slot_cache::weight;
-use crate::iterator::KeyRef;
-use crate::kind::Kind;
 use crate::table::block::Block;
 use crate::table::block_writer::BlockWriter;
+use crate::types::{KeyRef, Kind};
 use std::sync::Arc;
 
 fn block(bytes: usize) -> Block {

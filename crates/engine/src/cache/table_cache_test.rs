@@ -1,8 +1,7 @@
 use super::*;
 use crate::Family;
-use crate::iterator::{KeyRef, SEQUENCE_NUMBER_MAX};
-use crate::kind::Kind;
-use crate::table::{FileNumber, TableOptions, TableWriter};
+use crate::table::{FileNumber, TableWriter};
+use crate::types::{KeyRef, Kind, SEQUENCE_NUMBER_MAX, TableOptions};
 use kontiki_env::SimMachine;
 
 fn write(env: &Env, number: FileNumber) -> Arc<Table> {

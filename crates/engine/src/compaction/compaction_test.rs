@@ -1,5 +1,5 @@
 use super::harness::{DIR, FAMILIES, Layer, Sizes, random_batch, random_batch_of_all};
-use crate::iterator::SEQUENCE_NUMBER_MAX;
+use crate::types::SEQUENCE_NUMBER_MAX;
 use crate::version::{LEVEL_COUNT, VersionEdit};
 use crate::{Error, Family, Range, WriteBatch};
 use kontiki_env::fs::{CrashMode, Op};

@@ -1,7 +1,6 @@
 //! The options of each family.
 
-use super::CompactionOptions;
-use crate::family_map::FamilyMap;
+use crate::types::{CompactionOptions, FamilyMap};
 use crate::{Family, FamilyOptions};
 use arc_swap::ArcSwap;
 use std::sync::Arc;

@@ -1,11 +1,11 @@
 //! A database without a log: memtable, versions, flush and compaction on a simulated disk, compared with a model of all
 //! versions ever written. For the tests of this layer.
 
-use super::{CompactionOptions, Context, compact_all, flush, step};
+use super::{Context, compact_all, flush, step};
 use crate::cache::{BlockCache, TableCache};
 use crate::iterator::ReadState;
 use crate::memtable::Memtable;
-use crate::table::{Compression, TableOptions};
+use crate::types::{CompactionOptions, Compression, TableOptions};
 use crate::version::{ManifestOptions, VersionEdit, VersionSet};
 use crate::vlog::{ValueLog, ValueThresholds};
 use crate::{Direction, Entries, Family, Range, Result, SequenceNumber, WriteBatch};

@@ -3,9 +3,8 @@
 use super::Context;
 use super::expiry::ExpirySample;
 use super::retention::Decision;
-use crate::iterator::KeyRef;
-use crate::kind::{Decoded, Kind};
-use crate::table::{FinishedTable, TABLE_BYTES_MAX, TableWriter, sync_tables_dir, table_path};
+use crate::table::{FinishedTable, TableWriter, sync_tables_dir, table_path};
+use crate::types::{Decoded, KeyRef, Kind, TABLE_BYTES_MAX};
 use crate::version::TableFacts;
 use crate::{Error, Family, Result, SequenceNumber};
 use bytes::Bytes;

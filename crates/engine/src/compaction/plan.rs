@@ -17,12 +17,10 @@
 //! dead in it (which counts double): that writes least, and cycles through the key range by itself, since what was just
 //! merged is wide of what comes next. What overlaps nothing below moves by the edit alone, many tables at once.
 
-pub use super::options::CompactionOptions;
-
 use super::families::compaction_of;
 use super::in_flight::{Claim, InFlight};
 use super::targets::Targets;
-use crate::family_map::FamilyMap;
+use crate::types::{CompactionOptions, FamilyMap};
 use crate::version::{FamilyLevels, LEVEL_COUNT, Shard, Table, Version};
 use crate::{Family, FamilyOptions, SequenceNumber};
 use std::sync::Arc;

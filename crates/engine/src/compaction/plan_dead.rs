@@ -1,7 +1,7 @@
 //! Tables that hold much that is dead, or are very old.
 
-use super::options::CompactionOptions;
 use super::plan::{Change, Plan, Planner, is_bottom, merge_down, overlapping, rewrite};
+use crate::CompactionOptions;
 use crate::Family;
 use crate::version::{FamilyLevels, LEVEL_COUNT, RangeTombstone, Shard, Table};
 

@@ -1,6 +1,6 @@
 use super::*;
-use crate::iterator::SEQUENCE_NUMBER_MAX;
 use crate::table::TableMeta;
+use crate::types::SEQUENCE_NUMBER_MAX;
 use crate::version::version_of;
 use bytes::Bytes;
 use proptest::prelude::*;

@@ -7,9 +7,8 @@
 //! A tombstone above the number of the oldest reader, a transaction or a snapshot, is kept: such a reader may check
 //! whether its key was written since (`version/horizon.rs`).
 
-use crate::iterator::KeyRef;
-use crate::kind::{Decoded, Kind};
 use crate::planted::{self, Bug};
+use crate::types::{Decoded, KeyRef, Kind};
 use crate::version::{RangeTombstones, Span};
 use crate::{Error, Result, SequenceNumber};
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::iterator::SEQUENCE_NUMBER_MAX;
+use crate::types::SEQUENCE_NUMBER_MAX;
 use crate::version::RangeTombstone;
 use bytes::Bytes;
 use proptest::prelude::*;

@@ -7,11 +7,9 @@
 //! ratio below [`RATIO_MAX_SHARE`] of the largest would save little writing and cost space, for what the upper levels
 //! hold may all be overwritten: at most a fifth, then.
 
-use super::CompactionOptions;
+use crate::types::{CompactionOptions, RATIO_MIN};
 use crate::version::{FamilyLevels, LEVEL_COUNT};
 
-/// Smallest ratio that may be set.
-pub(crate) const RATIO_MIN: u64 = 2;
 /// The ratio between levels is not made smaller than this share of the largest: 6 of 10 by default, for which the
 /// levels above the last hold at most 1/6 + 1/36 + ... = a fifth of it.
 const RATIO_MAX_SHARE: f64 = 0.6;

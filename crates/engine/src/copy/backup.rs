@@ -20,7 +20,7 @@ use super::record::{Record, StoredFile};
 use super::verify::Verifier;
 use super::{Source, unfinished};
 use crate::db::open::{absolute, lock_directory, lock_to_read};
-use crate::version::{sync_error, write_fresh};
+use crate::version::write_fresh;
 use crate::{Db, Error, Result, SequenceNumber};
 use kontiki_env::Env;
 use kontiki_env::fs::{FileLock, OpenMode, read_all, replace_file};
@@ -328,7 +328,7 @@ impl BackupStore {
             meter.end_file();
         }
         for directory in &directories {
-            self.env.fs.sync_dir(directory).map_err(|error| sync_error(directory, &error))?;
+            self.env.fs.sync_dir(directory).map_err(|error| Error::failed_sync(directory, &error))?;
         }
         write_fresh(&self.env, target, &record.version)?;
         unfinished::end(&self.env, target)?;
@@ -488,7 +488,7 @@ impl BackupStore {
 
     fn sync_dir(&self, name: &str) -> Result<()> {
         let dir = self.dir.join(name);
-        self.env.fs.sync_dir(&dir).map_err(|error| sync_error(&dir, &error))
+        self.env.fs.sync_dir(&dir).map_err(|error| Error::failed_sync(&dir, &error))
     }
 }
 

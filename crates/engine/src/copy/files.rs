@@ -1,7 +1,7 @@
 //! The files of a version, and how one is copied.
 
 use crate::table::{TABLES_DIR, table_path};
-use crate::version::{VersionEdit, sync_error};
+use crate::version::VersionEdit;
 use crate::vlog::{VALUES_DIR, value_file_path};
 use crate::{Error, Result};
 use kontiki_env::Env;
@@ -96,7 +96,7 @@ pub(crate) fn copy_file(env: &Env, from: &Path, to: &Path, bytes: u64, note: &mu
         at += piece.len() as u64;
         note(piece.len() as u64);
     }
-    target.sync().map_err(|error| sync_error(to, &error))?;
+    target.sync().map_err(|error| Error::failed_sync(to, &error))?;
     Ok(checksum.finish())
 }
 

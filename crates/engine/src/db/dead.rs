@@ -5,12 +5,11 @@
 //! the bytes freed.
 
 use super::Core;
-use crate::Result;
-use crate::compaction;
 use crate::dead::Request;
-use crate::iterator::{Cursor, KeyRef, ReadState};
+use crate::iterator::ReadState;
 use crate::memtable::MemtableCursor;
-use crate::{Direction, Family, Range, SequenceNumber};
+use crate::types::{Cursor, KeyRef};
+use crate::{Direction, Family, Range, Result, SequenceNumber, compaction};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Requests that wait at most; more are refused. A scan requests again when it has passed over twice as many.

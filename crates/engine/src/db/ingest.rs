@@ -23,11 +23,10 @@ use super::order::Due;
 use super::writes::Ticket;
 use crate::compaction::in_flight::Claim;
 use crate::compaction::{Targets, keep_away};
-use crate::iterator::Cursor;
-use crate::iterator::KeyRef;
 use crate::log::{Appended, Need, Outgoing, RecordKind, encode_ingested};
 use crate::memtable::{Memtable, MemtableCursor};
 use crate::table::TableMeta;
+use crate::types::{Cursor, KeyRef};
 use crate::version::{FamilyLevels, LEVEL_COUNT, VersionEdit};
 use crate::{Db, Direction, Family, Result, SequenceNumber};
 use std::path::Path;
@@ -208,7 +207,7 @@ impl Core {
         let applied = self.apply_edit(edit);
         // Readers have the tables by now, and the number is not visible yet.
         for table in &incoming.tables {
-            let behind = crate::range::successor(&table.meta.largest_key);
+            let behind = crate::types::successor(&table.meta.largest_key);
             self.writes.dead.take_out(table.family, &table.meta.smallest_key, Some(&behind));
         }
         if applied.is_ok() || self.context.versions.is_stopped() {
@@ -256,7 +255,7 @@ fn claim(family: Family, meta: &TableMeta) -> Claim {
 }
 
 fn overlaps(memtable: &Arc<Memtable>, family: Family, meta: &TableMeta) -> Result<bool> {
-    let behind = crate::range::successor(&meta.largest_key);
+    let behind = crate::types::successor(&meta.largest_key);
     let ranges = memtable.recent_ranges(family);
     if ranges.is_some_and(|ranges| ranges.covered_since(&meta.smallest_key, Some(&behind), 0).is_some()) {
         return Ok(true);

@@ -3,13 +3,12 @@
 use crate::cache::BlockCache;
 use crate::compaction::{Context, ExpirySample};
 use crate::copy::copy_file;
-use crate::iterator::Cursor;
-use crate::kind::{Decoded, EXPIRY_BYTES};
 use crate::log::IngestedTable;
 use crate::table::{
     FinishedTable, INGESTED_SEQUENCE, TableCursor, TableMeta, TableReader, sync_tables_dir, table_path,
 };
-use crate::version::{TableFacts, sync_error};
+use crate::types::{Cursor, Decoded, EXPIRY_BYTES};
+use crate::version::TableFacts;
 use crate::vlog::ValueRefs;
 use crate::{Direction, Error, Family, KEY_BYTES_MAX, Result, SequenceNumber, VALUE_BYTES_MAX};
 use kontiki_env::fs::OpenMode;
@@ -72,7 +71,7 @@ impl<'a> Incoming<'a> {
         if linked {
             // The builder may have left that to the system.
             let file = env.fs.open(&path, OpenMode::Read).map_err(io)?;
-            file.sync().map_err(|error| sync_error(source, &error))?;
+            file.sync().map_err(|error| Error::failed_sync(source, &error))?;
         } else {
             copy_file(env, source, &path, bytes, &mut |_| ())?;
         }

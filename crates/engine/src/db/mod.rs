@@ -51,8 +51,9 @@ pub use pressure::DelayReason;
 pub use snapshot::Snapshot;
 pub use throttle::WriteDelays;
 
-use crate::iterator::{ReadState, SEQUENCE_NUMBER_MAX};
+use crate::iterator::ReadState;
 use crate::stream::read_stream;
+use crate::types::SEQUENCE_NUMBER_MAX;
 use crate::{
     Commit, Direction, Durability, Error, Family, Precondition, Range, ReadOptions, Result, Scan, SequenceNumber,
     StreamContents, StreamId, View, WriteBatch,

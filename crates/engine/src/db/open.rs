@@ -14,20 +14,19 @@ use super::counters::Counters;
 use super::descriptors::{DescriptorFs, OpenLimits};
 use super::options::{DEFAULT_FAMILY_NAME, Options};
 use super::writes::{MemoryLimits, Writes};
-use crate::batch::BatchEntry;
 use crate::cache::{BlockCache, Budget, Part, TableCache};
 use crate::compaction::{self, Context, FamilyTable};
 use crate::copy::{forget_later_backups, unfinished};
 use crate::dead::{DeadRanges, Hooks};
 use crate::hot::HotKeys;
 use crate::iterator::ReadState;
-use crate::kind::{Content, Decoded};
 use crate::log::{
     HURRIED_BYTES_MAX, LogWriter, NextSegments, RawRecord, RecordKind, RecordPosition, Recovered, Segments, Tail,
     WAL_DIR, decode_commit, decode_ingested, decode_rewrite, recover, refuse_missing_segments,
 };
 use crate::stats::{Recorder, Sampler};
 use crate::stream::StreamIndex;
+use crate::types::{BatchEntry, Content, Decoded};
 use crate::version::{ManifestOptions, Version, VersionEdit, VersionSet};
 use crate::vlog::{ValueCache, ValueLog, ValueRecovery, ValueStore, ValueThresholds};
 use crate::{Error, Family, FamilySpec, Range, Result, SequenceNumber, WriteBatch};
@@ -466,7 +465,7 @@ impl<'a> Replay<'a> {
 
     fn check_order(&self, sequence: u64) -> std::result::Result<(), String> {
         let next = self.writes.next_sequence();
-        if sequence < next || sequence >= crate::iterator::SEQUENCE_NUMBER_MAX {
+        if sequence < next || sequence >= crate::types::SEQUENCE_NUMBER_MAX {
             return Err(format!("a log record has sequence number {sequence}; at least {next} is expected"));
         }
         Ok(())

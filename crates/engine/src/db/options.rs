@@ -1,9 +1,8 @@
 //! Options of a database, with the range that each must be in.
 
-use crate::compaction::CompactionOptions;
 use crate::hot::HotKeyOptions;
 use crate::stats::SAMPLE_ONE_IN_DEFAULT;
-use crate::table::TableOptions;
+use crate::types::{CompactionOptions, TableOptions};
 use crate::version::LEVEL_COUNT;
 use crate::{Error, Family, FamilySpec, KEY_BYTES_MAX, Result, VALUE_BYTES_MAX};
 use std::collections::BTreeSet;

@@ -11,8 +11,8 @@
 
 mod lists;
 
-use crate::batch::BatchEntry;
 use crate::lock::{Mutex, Rank};
+use crate::types::BatchEntry;
 use crate::{Family, Range, SequenceNumber, WriteBatch};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -180,7 +180,7 @@ impl DeadRanges {
                 && !kind.is_delete()
                 && lists.has(family, key)
             {
-                self.take_out(family, key, Some(&crate::range::successor(key)));
+                self.take_out(family, key, Some(&crate::types::successor(key)));
             }
         }
     }

@@ -2,10 +2,9 @@
 
 use super::reader::{LogReader, Peek};
 use super::{Subscriber, SubscriberStatus};
-use crate::batch::BatchEntry;
 use crate::db::Core;
-use crate::kind::{Content, Decoded, Kind};
 use crate::log::{IngestedTable, RawRecord, RecordKind, RecordPosition, decode_commit_batch, decode_ingested};
+use crate::types::{BatchEntry, Content, Decoded, Kind};
 use crate::{Db, Error, Family, Result, SequenceNumber, WriteBatch};
 use bytes::Bytes;
 use std::collections::BTreeSet;

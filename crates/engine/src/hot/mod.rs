@@ -15,8 +15,8 @@ mod tracker;
 pub use options::HotKeyOptions;
 use tracker::{KEY_BYTES_KEPT, Rate, Tracked, Tracker};
 
-use crate::batch::BatchEntry;
 use crate::stats::{HotKey, HotKeyStats};
+use crate::types::BatchEntry;
 use crate::{Error, Family, Result, WriteBatch};
 use bytes::Bytes;
 use kontiki_env::codec::hash64;

@@ -2,14 +2,12 @@
 
 use super::check::{CheckReport, Suspects};
 use super::dry_fs::DryFs;
-use crate::batch::BatchEntry;
-use crate::iterator::SEQUENCE_NUMBER_MAX;
-use crate::kind::{Content, Decoded};
 use crate::log::{
     RawRecord, RecordKind, RecordPosition, Segments, WAL_DIR, decode_commit, decode_ingested, decode_rewrite, recover,
     refuse_missing_segments,
 };
 use crate::stream::StreamIndex;
+use crate::types::{BatchEntry, Content, Decoded, SEQUENCE_NUMBER_MAX};
 use crate::version::{ValueSegments, Version};
 use crate::vlog::{VALUES_DIR, ValueRecovery, ValueStore};
 use crate::{Error, Result, WriteBatch};

@@ -1,7 +1,7 @@
 //! Checks one table.
 
-use crate::iterator::{Cursor, KeyRef};
 use crate::table::{TableCursor, TableMeta, TableReader};
+use crate::types::{Cursor, KeyRef};
 use crate::{Direction, Error, Family, Result};
 use std::sync::Arc;
 

@@ -28,9 +28,9 @@ use crate::copy::unfinished;
 use crate::db::open::{absolute, lock_to_read};
 use crate::log::WAL_DIR;
 use crate::table::{
-    FinishedTable, TABLES_DIR, TableMeta, TableOptions, TableReader, TableWriter, parse_table_name, sync_tables_dir,
-    table_path,
+    FinishedTable, TABLES_DIR, TableMeta, TableReader, TableWriter, parse_table_name, sync_tables_dir, table_path,
 };
+use crate::types::TableOptions;
 use crate::version::manifest::ManifestContents;
 use crate::version::{Rebuilt, TableFacts, Version, read_version_as_it_is, write_fresh};
 use crate::vlog::{VALUES_DIR, ValueRefs, parse_value_file_name};
@@ -219,7 +219,7 @@ impl Repair<'_> {
             }
             let mut refs = ValueRefs::new();
             let mut damage = Vec::new();
-            let mut note_refs = |key: crate::iterator::KeyRef<'_>, kind, stored: &[u8]| {
+            let mut note_refs = |key: crate::types::KeyRef<'_>, kind, stored: &[u8]| {
                 refs.note(key.user_key.len(), kind, stored);
                 Ok(())
             };
@@ -266,7 +266,7 @@ impl Repair<'_> {
         let family = reader.properties().family();
         let mut writer = TableWriter::create(self.env, &dir, number, family, TableOptions::default())?;
         let mut versions = 0;
-        let mut add = |key: crate::iterator::KeyRef<'_>, kind, stored: &[u8]| {
+        let mut add = |key: crate::types::KeyRef<'_>, kind, stored: &[u8]| {
             versions += 1;
             writer.add(key, kind, stored)
         };

@@ -1,13 +1,12 @@
 //! The log of a repair.
 
 use super::repair::{Repair, copy, list, note};
-use crate::batch::BatchEntry;
-use crate::iterator::Cursor;
 use crate::log::{
     RecordKind, WAL_DIR, decode_commit, refuse_missing_segments, segment_name, segment_number, whole_records,
 };
 use crate::memtable::{Memtable, MemtableCursor};
-use crate::table::{TABLES_DIR, TableOptions, TableWriter, sync_tables_dir};
+use crate::table::{TABLES_DIR, TableWriter, sync_tables_dir};
+use crate::types::{BatchEntry, Cursor, TableOptions};
 use crate::version::TableFacts;
 use crate::{Direction, Error, Family, Result, SequenceNumber};
 use kontiki_env::Env;

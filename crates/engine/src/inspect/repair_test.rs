@@ -1,5 +1,5 @@
 use super::*;
-use crate::iterator::KeyRef;
+use crate::types::KeyRef;
 use crate::{Db, Direction, Durability, Options, Range, View, WriteBatch};
 use kontiki_env::SimMachine;
 use kontiki_env::fs::read_all;

@@ -7,10 +7,10 @@
 
 use super::repair::{Repair, copy, link_or_copy, note};
 use crate::cache::{BlockCache, TableCache};
-use crate::iterator::{KeyRef, ReadState, live_pointers};
-use crate::kind::{Content, Decoded, EXPIRY_BYTES, Kind, ValuePointer};
+use crate::iterator::{ReadState, live_pointers};
 use crate::stats::Recorder;
-use crate::table::{TABLES_DIR, TableOptions, TableReader, TableWriter, table_path};
+use crate::table::{TABLES_DIR, TableReader, TableWriter, table_path};
+use crate::types::{Content, Decoded, EXPIRY_BYTES, KeyRef, Kind, TableOptions, ValuePointer};
 use crate::version::{Table, ValueSegments, Version};
 use crate::vlog::{FILE_HEADER_BYTES, FileKind, VALUES_DIR, ValueReader, ValueStore, value_file_kind, value_file_path};
 use crate::{Error, Family, Result};

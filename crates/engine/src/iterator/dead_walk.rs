@@ -1,10 +1,9 @@
 //! How a scan treats dead versions: it skips ranges that are known to be dead, and records those that it walks over.
 
-use super::SEQUENCE_NUMBER_MAX;
 use super::read_state::PinnedState;
 use crate::dead::{Proof, Skips};
-use crate::range::successor;
 use crate::stats::ReadCounters;
+use crate::types::{SEQUENCE_NUMBER_MAX, successor};
 use crate::{Direction, Family, SequenceNumber};
 use bytes::Bytes;
 

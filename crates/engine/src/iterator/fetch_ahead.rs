@@ -5,9 +5,9 @@
 //! entry the lookup of the third behind it has its last step done, that of the sixth the one before, and so on: the
 //! waits overlap.
 
+use super::MergingCursor;
 use super::value::decode;
-use super::{Cursor, MergingCursor};
-use crate::kind::Content;
+use crate::types::{Content, Cursor};
 use crate::version::ValueSegments;
 use crate::vlog::Step;
 

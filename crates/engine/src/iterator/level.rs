@@ -2,10 +2,9 @@
 
 use super::read_state::PinnedState;
 use super::since::touches;
-use super::{Cursor, KeyRef};
 use crate::cache::{HeldReader, TableCache};
-use crate::kind::Kind;
 use crate::table::TableCursor;
+use crate::types::{Cursor, KeyRef, Kind};
 use crate::version::Table;
 use crate::{Direction, Family, Range, Result, SequenceNumber};
 use bytes::Bytes;

@@ -1,8 +1,8 @@
 //! The pointers to values that readers can read.
 
-use super::{Cursor, ReadState};
-use crate::kind::{Content, Decoded, ValuePointer};
+use super::ReadState;
 use crate::table::TableCursor;
+use crate::types::{Content, Cursor, Decoded, ValuePointer};
 use crate::version::Table;
 use crate::{Direction, Family, Result};
 use std::sync::Arc;

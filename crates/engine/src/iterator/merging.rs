@@ -1,8 +1,7 @@
 //! Merges cursors.
 
 use super::source::Source;
-use super::{Cursor, KeyRef, SEEK_STEPS};
-use crate::kind::Kind;
+use crate::types::{Cursor, KeyRef, Kind, SEEK_STEPS};
 use crate::{Direction, Result, SequenceNumber};
 use bytes::Bytes;
 use std::cmp::Ordering;

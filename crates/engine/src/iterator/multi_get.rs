@@ -1,9 +1,9 @@
 //! Many point reads at once.
 
 use super::value::decode;
-use super::{Found, ReadState, live_value};
-use crate::kind::{Content, ValuePointer};
+use super::{ReadState, live_value};
 use crate::table::{Wanted, filter_hash};
+use crate::types::{Content, Found, ValuePointer};
 use crate::version::{FamilyLevels, LEVEL_COUNT, Shard, Table};
 use crate::{Family, Result, SequenceNumber};
 use bytes::Bytes;

@@ -5,16 +5,15 @@ use super::scan::Of;
 use super::since::touches;
 use super::source::Source;
 use super::value::{is_live, promote_value};
-use super::{Cursor, Found, LevelCursor, MergingCursor, SEQUENCE_NUMBER_MAX, Scan, live_value};
+use super::{LevelCursor, MergingCursor, Scan, live_value};
 use crate::cache::TableCache;
 use crate::cache::residents::Use;
 use crate::dead::DeadRanges;
-use crate::kind::Kind;
 use crate::memtable::{Memtable, MemtableCursor};
 use crate::stats::Recorder;
 use crate::table::{TableCursor, TableReader, filter_hash};
+use crate::types::{Cursor, Found, KeyRef, Kind, ReadOptions, SEQUENCE_NUMBER_MAX};
 use crate::version::{FamilyLevels, LEVEL_COUNT, Table, Version};
-use crate::view::ReadOptions;
 use crate::{Direction, Family, Result, SequenceNumber};
 use bytes::Bytes;
 use kontiki_env::clock::Clock;
@@ -349,7 +348,7 @@ impl PinnedTable {
     }
 
     /// As [`Source::skip_old`].
-    pub(super) fn skip_old(&mut self, target: super::KeyRef<'_>, below: SequenceNumber) -> Result<bool> {
+    pub(super) fn skip_old(&mut self, target: KeyRef<'_>, below: SequenceNumber) -> Result<bool> {
         if self.newest >= below {
             return Ok(false);
         }
@@ -363,7 +362,7 @@ impl Cursor for PinnedTable {
         self.cursor.valid()
     }
 
-    fn key(&self) -> super::KeyRef<'_> {
+    fn key(&self) -> KeyRef<'_> {
         self.cursor.key()
     }
 
@@ -380,7 +379,7 @@ impl Cursor for PinnedTable {
         self.cursor.stored_slice()
     }
 
-    fn run_before(&self, limit: super::KeyRef<'_>) -> usize {
+    fn run_before(&self, limit: KeyRef<'_>) -> usize {
         self.cursor.run_before(limit)
     }
 
@@ -392,11 +391,11 @@ impl Cursor for PinnedTable {
         self.cursor.advance()
     }
 
-    fn prepare_seek(&mut self, target: super::KeyRef<'_>, step: usize) -> Result<()> {
+    fn prepare_seek(&mut self, target: KeyRef<'_>, step: usize) -> Result<()> {
         self.cursor.prepare_seek(target, step)
     }
 
-    fn seek(&mut self, target: super::KeyRef<'_>) -> Result<()> {
+    fn seek(&mut self, target: KeyRef<'_>) -> Result<()> {
         self.cursor.seek(target)
     }
 

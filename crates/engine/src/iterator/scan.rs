@@ -1,14 +1,12 @@
 //! What a user sees: each key once, at its newest version at or below a sequence number, without deleted keys.
 
+use super::MergingCursor;
 use super::dead_walk::DeadWalk;
 use super::fetch_ahead::FetchAhead;
 use super::hidden::Hidden;
 use super::read_state::PinnedState;
 use super::value::decode;
-use super::{Cursor, KeyRef, MergingCursor, SEQUENCE_NUMBER_MAX};
-use crate::kind::{Content, Kind};
-use crate::range::successor;
-use crate::view::ReadOptions;
+use crate::types::{Content, Cursor, KeyRef, Kind, ReadOptions, SEQUENCE_NUMBER_MAX, successor};
 use crate::vlog::ReadValue;
 use crate::{Direction, Entries, Family, Range, Result, SequenceNumber};
 use bytes::Bytes;

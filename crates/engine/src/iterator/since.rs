@@ -4,9 +4,10 @@
 //! The newest version of a key answers for the key, and a table without a larger number is not opened. Old
 //! versions may be dropped, so the number must be one since which tombstones are kept (see `compaction::Context`).
 
-use super::{Cursor, KeyRef, LevelCursor, ReadState, SEQUENCE_NUMBER_MAX};
+use super::{LevelCursor, ReadState};
 use crate::memtable::{Memtable, MemtableCursor};
 use crate::table::TableMeta;
+use crate::types::{Cursor, KeyRef, SEQUENCE_NUMBER_MAX};
 use crate::{Direction, Family, Range, Result, SequenceNumber};
 use bytes::Bytes;
 use std::sync::Arc;

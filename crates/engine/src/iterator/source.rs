@@ -1,8 +1,8 @@
 //! The sources of a merge, distinguished by an enum: the calls of every step are direct, and are inlined.
 
-use super::{Cursor, KeyRef, LevelCursor, PinnedTable};
-use crate::kind::Kind;
+use super::{LevelCursor, PinnedTable};
 use crate::memtable::MemtableCursor;
+use crate::types::{Cursor, KeyRef, Kind};
 use crate::{Result, SequenceNumber};
 use bytes::Bytes;
 

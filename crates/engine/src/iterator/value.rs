@@ -1,6 +1,6 @@
 //! From the stored bytes of a version to the value that a user sees.
 
-use crate::kind::{Content, Decoded, Kind, inline_value};
+use crate::types::{Content, Decoded, Kind, inline_value};
 use crate::version::ValueSegments;
 use crate::{Error, Result};
 use bytes::Bytes;

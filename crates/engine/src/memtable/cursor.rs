@@ -2,8 +2,7 @@
 
 use super::Memtable;
 use super::tree::{Position, Record, Walk};
-use crate::iterator::{Cursor, KeyRef};
-use crate::kind::Kind;
+use crate::types::{Cursor, KeyRef, Kind};
 use crate::{Direction, Family, Result, SequenceNumber};
 use bytes::Bytes;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 use super::*;
 use crate::Direction;
-use crate::iterator::{Cursor, KeyRef};
+use crate::types::{Cursor, KeyRef};
 use std::sync::Arc;
 
 fn put(memtable: &Memtable, family: u32, key: &str, sequence: u64, value: &str) {

@@ -22,11 +22,9 @@ mod tree;
 pub use crate::range::RangeTombstone;
 pub use cursor::MemtableCursor;
 
-use crate::batch::BatchEntry;
 use crate::dead::DeadRanges;
-use crate::iterator::{Found, SEQUENCE_NUMBER_MAX};
-use crate::kind::{Decoded, Kind};
-use crate::range::{BEYOND_ALL_KEYS, RecentView, newest_of_both, work};
+use crate::range::{RecentView, newest_of_both, work};
+use crate::types::{BEYOND_ALL_KEYS, BatchEntry, Decoded, Found, Kind, SEQUENCE_NUMBER_MAX};
 use crate::{Family, SequenceNumber, WriteBatch};
 use bytes::Bytes;
 use families::Families;

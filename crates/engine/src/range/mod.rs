@@ -20,13 +20,8 @@ pub use flushed::RangeTombstones;
 pub(crate) use recent::{Recent, RecentView};
 pub(crate) use run::Run;
 
-use crate::{KEY_BYTES_MAX, SequenceNumber};
+use crate::SequenceNumber;
 use bytes::Bytes;
-
-/// The end of a range that has none: greater than every key that there can be. So the code that orders and cuts ranges
-/// needs no special case; the price is that a manifest's record of such a range has 64 KiB, and a family has at most
-/// one of those.
-pub(crate) const BEYOND_ALL_KEYS: &[u8] = &[u8::MAX; KEY_BYTES_MAX + 1];
 
 /// Hides every version of a user key from `start` to before `end` with a smaller sequence number.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,11 +70,6 @@ impl<'a> Span<'a> {
         };
         Span { start: self.start.max(other.start), end, sequence: self.sequence.max(other.sequence) }
     }
-}
-
-/// The first key behind a key.
-pub(crate) fn successor(user_key: &[u8]) -> Bytes {
-    Bytes::from([user_key, &[0]].concat())
 }
 
 /// Adds a piece to a list of ascending, disjoint ones, joining those that touch and have the same number.

@@ -7,7 +7,7 @@
 //! one number needs no node, which is the usual case.
 
 use crate::SequenceNumber;
-use crate::iterator::SEQUENCE_NUMBER_MAX;
+use crate::types::SEQUENCE_NUMBER_MAX;
 
 /// A set; its nodes are in the [`Numbers`] that made it.
 ///

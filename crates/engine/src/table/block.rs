@@ -11,9 +11,8 @@
 use super::block_writer::{BLOCK_HEADER_BYTES, sequence_of};
 use super::format::Malformed;
 use crate::SequenceNumber;
-use crate::iterator::{KeyRef, SEQUENCE_NUMBER_MAX};
-use crate::kind::{Decoded, KIND_BITS, Kind};
 use crate::prefetch::prefetch;
+use crate::types::{Decoded, KIND_BITS, KeyRef, Kind, SEQUENCE_NUMBER_MAX};
 use bytes::Bytes;
 use kontiki_env::codec::{Truncated, get_bytes, get_u8, get_u32, get_u64};
 use std::cmp::Ordering;

@@ -1,6 +1,6 @@
 use super::super::block_writer::BlockWriter;
 use super::*;
-use crate::iterator::SEQUENCE_NUMBER_MAX;
+use crate::types::SEQUENCE_NUMBER_MAX;
 use kontiki_env::rng::Rng;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;

@@ -25,8 +25,7 @@
 //! rebuilt by replacing the end of the one before.
 
 use crate::SequenceNumber;
-use crate::iterator::KeyRef;
-use crate::kind::{KIND_BITS, Kind};
+use crate::types::{KIND_BITS, KeyRef, Kind};
 use kontiki_env::codec::{put_u32, put_u64};
 
 /// Bytes before the shared prefix.

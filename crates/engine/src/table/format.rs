@@ -9,6 +9,7 @@
 //! Footer (72 bytes, at the end): filter, properties and index handles (offset u64 LE, payload length u64 LE, each),
 //! 8 zero bytes, format version (u32 LE), CRC-32 of the footer up to here (u32 LE), magic `KONTISST` (8).
 
+use crate::types::Compression;
 use crate::{Error, Result};
 use kontiki_env::codec::{
     Truncated, checksum32, get_bytes, get_u32, get_u64, get_varint, put_u32, put_u64, put_varint,
@@ -32,18 +33,6 @@ pub const BLOCK_BYTES_MAX: u64 = 256 << 20;
 const COMPRESSION_RAW: u8 = 0;
 const COMPRESSION_LZ4: u8 = 1;
 const COMPRESSION_ZSTD: u8 = 2;
-
-/// How blocks are compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compression {
-    /// Stored as they are.
-    None,
-    /// LZ4 where it saves at least an eighth.
-    Lz4,
-    /// Zstandard where it saves at least an eighth: about a fifth smaller than LZ4, at ten times its cost to write and
-    /// more to read. For the last level of data that is kept and rarely read.
-    Zstd,
-}
 
 /// Where a block is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,8 +8,7 @@
 use super::block::Block;
 use super::block_writer::{BlockWriter, common_prefix};
 use super::format::{BlockHandle, Malformed, TRAILER_BYTES};
-use crate::iterator::KeyRef;
-use crate::kind::Kind;
+use crate::types::{KeyRef, Kind};
 use std::cmp::Ordering;
 
 /// Data blocks of one partition: a megabyte of data for some 4 KiB of index.

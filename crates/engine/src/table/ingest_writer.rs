@@ -4,10 +4,9 @@
 //! are all in it: a pointer means something only beside the value log that it leads to.
 
 use super::writer::temporary_path;
-use super::{INGESTED_SEQUENCE, TABLE_BYTES_MAX, TableOptions, TableWriter, sync_tables_dir};
+use super::{INGESTED_SEQUENCE, TableWriter, sync_tables_dir};
 use crate::db::open::absolute;
-use crate::iterator::KeyRef;
-use crate::kind::{EXPIRY_BYTES, Kind};
+use crate::types::{EXPIRY_BYTES, KeyRef, Kind, TABLE_BYTES_MAX, TableOptions};
 use crate::{Error, Family, KEY_BYTES_MAX, Result, VALUE_BYTES_MAX};
 use bytes::Bytes;
 use kontiki_env::Env;

@@ -2,7 +2,7 @@
 
 use super::reader::{Place, TableReader};
 use crate::cache::residents::{Held, Use};
-use crate::iterator::{Found, KeyRef};
+use crate::types::{Found, KeyRef};
 use crate::{Result, SequenceNumber};
 
 /// Blocks held at once. A reader of a table holds a few guards of arc-swap in addition, and only 8 of a thread have

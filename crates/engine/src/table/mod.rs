@@ -30,16 +30,14 @@ mod writer;
 
 pub use cursor::TableCursor;
 pub use filter::filter_hash;
-pub use format::Compression;
 pub use ingest_writer::{IngestFile, IngestWriter};
 pub use many::Wanted;
 pub use reader::TableReader;
 pub use sequences::INGESTED_SEQUENCE;
-pub use writer::{TableOptions, TableWriter};
+pub use writer::TableWriter;
 
-use crate::version::sync_error;
 use crate::vlog::ValueRefs;
-use crate::{Family, Result, SequenceNumber};
+use crate::{Error, Family, Result, SequenceNumber};
 use bytes::Bytes;
 use kontiki_env::Env;
 use std::path::{Path, PathBuf};
@@ -136,10 +134,6 @@ impl FinishedTable {
     }
 }
 
-/// A table ends after this many bytes, at the next user key, whatever the options: its index, at worst as large as
-/// its data, then stays far below the largest block that a reader accepts ([`format::BLOCK_BYTES_MAX`]).
-pub const TABLE_BYTES_MAX: u64 = 128 << 20;
-
 /// Name of the directory of tables within a database's directory.
 pub const TABLES_DIR: &str = "tables";
 
@@ -156,7 +150,7 @@ pub fn parse_table_name(name: &str) -> Option<FileNumber> {
 
 /// Makes the names of finished tables durable; once per flush or compaction, before the manifest edit.
 pub fn sync_tables_dir(env: &Env, tables_dir: &Path) -> Result<()> {
-    env.fs.sync_dir(tables_dir).map_err(|error| sync_error(tables_dir, &error))
+    env.fs.sync_dir(tables_dir).map_err(|error| Error::failed_sync(tables_dir, &error))
 }
 
 #[cfg(test)]

@@ -13,8 +13,8 @@ use super::sequences::{INGESTED_SEQUENCE, Sequences};
 use super::{FileNumber, TableMeta, table_path};
 use crate::cache::BlockCache;
 use crate::cache::residents::{Held, Residents, Use};
-use crate::iterator::{Found, KeyRef};
 use crate::prefetch::prefetch;
+use crate::types::{Found, KeyRef};
 use crate::{Direction, Error, Result, SequenceNumber};
 use bytes::Bytes;
 use kontiki_env::Env;
@@ -291,7 +291,7 @@ impl TableReader {
     }
 
     /// Prefetches what a search of a data block reads, if the block is in memory: step by step, as in
-    /// [`Cursor::prepare_seek`](crate::iterator::Cursor::prepare_seek).
+    /// [`Cursor::prepare_seek`](crate::types::Cursor::prepare_seek).
     pub(super) fn fetch_ahead(&self, place: Place, step: usize) {
         if step == 0 {
             return prefetch(self.residents.address(place.slot()), size_of::<usize>());

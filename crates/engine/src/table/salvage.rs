@@ -3,8 +3,7 @@
 use super::TableReader;
 use super::reader::Place;
 use crate::cache::residents::Use;
-use crate::iterator::KeyRef;
-use crate::kind::Kind;
+use crate::types::{KeyRef, Kind};
 use crate::{Error, Result};
 
 /// Takes a version: its position, its kind, and the bytes that go with it.

@@ -1,7 +1,7 @@
 //! Sequence numbers of tables that were built outside of the database.
 
 use crate::SequenceNumber;
-use crate::iterator::SEQUENCE_NUMBER_MAX;
+use crate::types::SEQUENCE_NUMBER_MAX;
 
 /// The number that all versions of a table built outside are stored at: the number that they count as is assigned only
 /// when the database ingests the table.

@@ -1,7 +1,6 @@
 use super::*;
 use crate::cache::BlockCache;
-use crate::iterator::{Cursor, Found, KeyRef, SEQUENCE_NUMBER_MAX};
-use crate::kind::Kind;
+use crate::types::{Compression, Cursor, Found, KeyRef, Kind, SEQUENCE_NUMBER_MAX, TableOptions};
 use crate::{Direction, Error};
 use kontiki_env::SimMachine;
 use kontiki_env::fs::{OpenMode, read_all};

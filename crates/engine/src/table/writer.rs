@@ -2,18 +2,14 @@
 
 use super::block_writer::BlockWriter;
 use super::filter::FilterWriter;
-use super::format::{
-    BlockHandle, Compression, FOOTER_BYTES, Footer, TRAILER_BYTES, encode_block, encode_footer, encode_header,
-};
+use super::format::{BlockHandle, FOOTER_BYTES, Footer, TRAILER_BYTES, encode_block, encode_footer, encode_header};
 use super::index::IndexWriter;
 use super::properties::Properties;
 use super::{FileNumber, FinishedTable, TableMeta, table_path};
-use crate::iterator::{KeyRef, SEQUENCE_NUMBER_MAX};
-use crate::kind::Kind;
 use crate::planted::{self, Bug};
-use crate::version::sync_error;
+use crate::types::{Compression, KeyRef, Kind, SEQUENCE_NUMBER_MAX, TableOptions};
 use crate::vlog::ValueRefs;
-use crate::{Error, Family, FamilyOptions, Result};
+use crate::{Error, Family, Result};
 use bytes::Bytes;
 use kontiki_env::Env;
 use kontiki_env::fs::{File, OpenMode};
@@ -22,43 +18,6 @@ use std::sync::Arc;
 
 /// Bytes collected before a write call: large enough that the call's cost vanishes, small against a memtable.
 const WRITE_BUFFER_BYTES: usize = 256 << 10;
-
-/// How tables are written. Tables written with other options can be read.
-#[derive(Clone, Debug)]
-pub struct TableOptions {
-    /// A data block ends once it has this many bytes, uncompressed. Default 4 KiB: one page for a point read.
-    pub block_bytes: usize,
-    /// Bloom filter bits for each user key; 0 for none. Default 10: about 1 % of absent keys pass.
-    pub filter_bits_per_key: usize,
-    /// The filter also holds the first so many bytes of keys that are as long, for scans of one prefix; 0 for none.
-    /// Default 0.
-    pub filter_prefix_bytes: usize,
-    /// Default LZ4.
-    pub compression: Compression,
-}
-
-impl Default for TableOptions {
-    fn default() -> TableOptions {
-        TableOptions {
-            block_bytes: 4 << 10,
-            filter_bits_per_key: 10,
-            filter_prefix_bytes: 0,
-            compression: Compression::Lz4,
-        }
-    }
-}
-
-impl TableOptions {
-    /// The options for a family's tables of one level.
-    pub fn for_family(&self, family: &FamilyOptions, level: usize) -> TableOptions {
-        let compression = family.compression.get(level).or(family.compression.last());
-        TableOptions {
-            compression: compression.copied().unwrap_or(self.compression),
-            filter_prefix_bytes: family.filter_prefix_bytes.unwrap_or(self.filter_prefix_bytes),
-            ..self.clone()
-        }
-    }
-}
 
 /// Where a table is until it is whole: its final name with `.tmp` appended.
 pub(super) fn temporary_path(path: &Path) -> PathBuf {
@@ -211,7 +170,7 @@ impl TableWriter {
         self.buffer.extend_from_slice(&encode_footer(&Footer { filter, properties, index }));
         self.write_buffer()?;
         if !planted::is_set(Bug::TableNotSynced) {
-            self.file.sync().map_err(|error| sync_error(&self.temporary, &error))?;
+            self.file.sync().map_err(|error| Error::failed_sync(&self.temporary, &error))?;
         }
         self.env.fs.rename(&self.temporary, &self.path).map_err(|error| Error::io(&self.path, &error))?;
         let properties = &self.properties;

@@ -1,6 +1,6 @@
 //! Sets of keys of one family, kept as ranges that neither overlap nor touch.
 
-pub(super) use crate::range::successor;
+pub(super) use crate::types::successor;
 
 use bytes::Bytes;
 use std::collections::BTreeMap;

@@ -23,9 +23,8 @@
 
 use super::files::ObsoleteFiles;
 use super::{LEVEL_COUNT, RangeTombstone, Table, TableFacts, ValueEdit};
-use crate::family_map::FamilyMap;
-use crate::iterator::SEQUENCE_NUMBER_MAX;
 use crate::table::{FileNumber, FinishedTable, TableMeta};
+use crate::types::{FamilyMap, SEQUENCE_NUMBER_MAX};
 use crate::{Family, SequenceNumber};
 use bytes::Bytes;
 use kontiki_env::codec::{Truncated, get_slice, get_u8, get_varint, put_slice, put_varint};

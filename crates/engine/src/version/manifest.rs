@@ -22,7 +22,7 @@ use crate::table::FileNumber;
 use crate::{Error, Result};
 use kontiki_env::Env;
 use kontiki_env::codec::{checksum32, get_bytes, get_u32, put_u32};
-use kontiki_env::fs::{File, OpenMode, is_out_of_descriptors, read_all, replace_file};
+use kontiki_env::fs::{File, OpenMode, read_all, replace_file};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -87,7 +87,7 @@ impl ManifestWriter {
         assert_eq!(bytes.len(), HEADER_BYTES);
         bytes.extend_from_slice(&frame(&first.encode(), HEADER_BYTES as u64));
         file.write_at(&bytes, 0).map_err(io)?;
-        file.sync().map_err(|error| sync_error(&path, &error))?;
+        file.sync().map_err(|error| Error::failed_sync(&path, &error))?;
         let end = bytes.len() as u64;
         Ok(ManifestWriter { file, path, number, format: FORMAT_VERSION, end, synced: end })
     }
@@ -113,7 +113,7 @@ impl ManifestWriter {
         if read != tail.len() {
             return Err(Error::Corruption { file: path, offset: last, what: "the manifest has become shorter".into() });
         }
-        file.write_at(&tail, last).and_then(|()| file.sync()).map_err(|error| sync_error(&path, &error))?;
+        file.write_at(&tail, last).and_then(|()| file.sync()).map_err(|error| Error::failed_sync(&path, &error))?;
         let (number, format, end) = (contents.number, contents.format, contents.end);
         Ok(ManifestWriter { file, path, number, format, end, synced: end })
     }
@@ -124,12 +124,12 @@ impl ManifestWriter {
         if let Err(error) = self.file.write_at(&bytes, self.end) {
             // All of the record may be in the file nevertheless. Only once it is surely gone may its files be deleted.
             let cut = self.file.set_len(self.end).and_then(|()| self.file.sync());
-            cut.map_err(|error| AppendError::Final(sync_error(&self.path, &error)))?;
+            cut.map_err(|error| AppendError::Final(Error::failed_sync(&self.path, &error)))?;
             return Err(AppendError::Retryable(Error::io(&self.path, &error)));
         }
         assert!(self.end >= (HEADER_BYTES + FRAME_BYTES) as u64, "a manifest starts with a whole version");
         if !planted::is_set(Bug::ManifestNotSynced) {
-            self.file.sync().map_err(|error| AppendError::Final(sync_error(&self.path, &error)))?;
+            self.file.sync().map_err(|error| AppendError::Final(Error::failed_sync(&self.path, &error)))?;
         }
         self.end += bytes.len() as u64;
         self.synced = self.end;
@@ -151,14 +151,6 @@ impl ManifestWriter {
     pub(super) fn synced_bytes(&self) -> u64 {
         self.synced
     }
-}
-
-/// A failed sync is an I/O error even if the system reports a full disk: it must never look retryable.
-pub(crate) fn sync_error(file: &Path, error: &std::io::Error) -> Error {
-    if is_out_of_descriptors(error) {
-        return Error::io(file, error); // a directory could not be opened, so nothing was lost
-    }
-    Error::Io { file: file.to_path_buf(), kind: error.kind(), message: format!("sync failed: {error}") }
 }
 
 fn frame(payload: &[u8], offset: u64) -> Vec<u8> {

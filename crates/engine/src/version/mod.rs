@@ -36,7 +36,6 @@ pub(crate) use edit::TableDescription;
 pub use edit::VersionEdit;
 pub(crate) use fresh::{copy_edit, lost_a_segment, write_fresh};
 pub use horizon::Horizon;
-pub(crate) use manifest::sync_error;
 pub(crate) use rebuilt::Rebuilt;
 pub(crate) use remains::no_database;
 pub use set::{ManifestOptions, VersionSet};
@@ -45,7 +44,7 @@ pub use shards::Shard;
 pub use table::{Table, TableFacts};
 pub use value_segments::{ValueEdit, ValueFileState, ValueSegments};
 
-use crate::family_map::FamilyMap;
+use crate::types::FamilyMap;
 use crate::{Error, Family, SequenceNumber};
 use apply::Depths;
 use edit::AddedTable;

@@ -5,7 +5,7 @@ use super::files::ObsoleteFiles;
 use super::legacy::LegacyRanges;
 use super::manifest::{
     AppendError, FORMAT_FORGETS_RANGES, FORMAT_VERSION, ManifestContents, ManifestWriter, current_number,
-    manifest_path, parse_manifest_name, read_current, read_current_as_it_is, sync_error, write_current,
+    manifest_path, parse_manifest_name, read_current, read_current_as_it_is, write_current,
 };
 use super::{Horizon, Table, ValueSegments, Version, VersionEdit, remains};
 use crate::cache::TableCache;
@@ -244,7 +244,7 @@ impl VersionSet {
         log.next_manifest = number.saturating_add(1);
         let edit = VersionEdit { next_file: Some(self.next_file.load(Ordering::Relaxed)), ..version.as_edit() };
         let prepared = ManifestWriter::create(&self.env, &self.dir, number, &edit).and_then(|writer| {
-            self.env.fs.sync_dir(&self.dir).map_err(|error| sync_error(&self.dir, &error))?;
+            self.env.fs.sync_dir(&self.dir).map_err(|error| Error::failed_sync(&self.dir, &error))?;
             write_current(&self.env, &self.dir, number)?;
             Ok(writer)
         });
@@ -425,7 +425,7 @@ fn find_orphan_value_files(env: &Env, values_dir: &Path, version: &Version, obso
         }
     }
     if !version.values.files().is_empty() {
-        env.fs.sync_dir(values_dir).map_err(|error| sync_error(values_dir, &error))?; // as for tables
+        env.fs.sync_dir(values_dir).map_err(|error| Error::failed_sync(values_dir, &error))?; // as for tables
     }
     Ok(largest)
 }

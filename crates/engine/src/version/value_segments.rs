@@ -17,8 +17,8 @@
 //!
 //! They are applied in this order. A table's values are removed with the table, and stay when it moves.
 
-use crate::kind::ValuePointer;
 use crate::table::FileNumber;
+use crate::types::ValuePointer;
 use crate::version::files::ObsoleteFiles;
 use crate::vlog::{ReadValue, Step, ValueReader, ValueRefs, ValueStore};
 use crate::{Error, Result};

@@ -33,7 +33,7 @@ fn refs(segments: &[(u64, u32)]) -> ValueRefs {
     for (segment, length) in segments {
         let mut stored = Vec::new();
         ValuePointer { segment: *segment, offset: 32, length: *length }.encode(&mut stored);
-        refs.note(0, crate::kind::Kind::Pointer, &stored);
+        refs.note(0, crate::types::Kind::Pointer, &stored);
     }
     refs
 }

@@ -12,10 +12,10 @@
 
 use crate::cache::residents::Resident;
 use crate::cache::{Budget, Content, FixedHash, Part, SlotCache, Slots};
-use crate::kind::ValuePointer;
 use crate::lock::{Mutex, Rank};
 use crate::prefetch::prefetch;
 use crate::stats::CacheStats;
+use crate::types::ValuePointer;
 use bytes::Bytes;
 use std::hash::{BuildHasher, Hasher};
 use std::ops::Deref;

@@ -1,10 +1,9 @@
 use super::*;
 use crate::cache::residents::{Residents, Use};
 use crate::cache::{BlockCache, weight};
-use crate::iterator::KeyRef;
-use crate::kind::Kind;
 use crate::table::block::Block;
 use crate::table::block_writer::BlockWriter;
+use crate::types::{KeyRef, Kind};
 
 fn cache_of(bytes: u64) -> ValueCache {
     shared(bytes).0

@@ -3,7 +3,6 @@
 use super::format::{FILE_HEADER_BYTES, FileKind, ValueHeader, encode_copy, encode_file_header};
 use super::index::{FILE_BYTES_MAX, Moved, encode_index};
 use super::store::ValueStore;
-use crate::version::sync_error;
 use crate::{Error, Result};
 use kontiki_env::fs::{File, OpenMode};
 use std::path::PathBuf;
@@ -72,9 +71,9 @@ impl FileWriter {
             self.buffer.extend_from_slice(&index);
         }
         self.write_buffer()?;
-        self.file.sync().map_err(|error| sync_error(&self.path, &error))?;
+        self.file.sync().map_err(|error| Error::failed_sync(&self.path, &error))?;
         let directory = self.store.directory();
-        self.store.fs().sync_dir(directory).map_err(|error| sync_error(directory, &error))?;
+        self.store.fs().sync_dir(directory).map_err(|error| Error::failed_sync(directory, &error))?;
         let record_bytes = data_end - FILE_HEADER_BYTES;
         assert!(record_bytes > 0, "an empty file is never written");
         Ok(FinishedFile { number: self.number, bytes: self.written, record_bytes })

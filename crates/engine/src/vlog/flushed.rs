@@ -5,7 +5,7 @@ use super::file_writer::FileWriter;
 use super::format::{FileKind, ValueHeader};
 use super::separate::ValueThresholds;
 use super::values::ValueLog;
-use crate::kind::{Kind, ValuePointer};
+use crate::types::{Kind, ValuePointer};
 use crate::version::VersionEdit;
 use crate::{Family, Result};
 use std::sync::Arc;

@@ -38,7 +38,7 @@
 //! The other checksums do not cover the place: a relocation copies value and key as they are. The key comes last, since
 //! a reader with a pointer knows the value's length and needs one read.
 
-use crate::kind::ValuePointer;
+use crate::types::ValuePointer;
 use crate::{Error, Family, KEY_BYTES_MAX, Result, VALUE_BYTES_MAX};
 use kontiki_env::codec::{checksum32, get_bytes, get_u32, get_u64, put_u32, put_u64};
 use std::path::{Path, PathBuf};

@@ -1,8 +1,8 @@
 //! The value log: large values, outside of the LSM tree.
 //!
-//! The tree holds pointers to them (`ValuePointer` in `kind.rs`), so flush and compaction move some 20 bytes instead of
-//! the value. A value is written once, before the log record that refers to it, and again only if it outlives most
-//! of its neighbours: see docs/internals/value-log.md.
+//! The tree holds pointers to them (`ValuePointer` in `types/kind.rs`), so flush and compaction move some 20 bytes
+//! instead of the value. A value is written once, before the log record that refers to it, and again only if it
+//! outlives most of its neighbours: see docs/internals/value-log.md.
 //!
 //! - [`mod@format`] and `index`: the bytes; docs/formats/value-log.md too;
 //! - `separate` and `appender`: writing;

@@ -21,9 +21,8 @@ use super::format::{
 };
 use super::scan::{Found, find_records};
 use super::store::ValueStore;
-use crate::batch::BatchEntry;
-use crate::kind::{Content, Decoded, ValuePointer};
 use crate::log::{Beside, RawRecord, RecordKind, decode_commit};
+use crate::types::{BatchEntry, Content, Decoded, ValuePointer};
 use crate::version::{ValueSegments, VersionEdit};
 use crate::{Error, Result, SequenceNumber, WriteBatch};
 use kontiki_env::fs::{File, OpenMode};
@@ -103,7 +102,7 @@ impl ValueRecovery {
                 fill_hole(&*unsealed.file, *number, start, bytes, &path)?;
             }
             if !unsealed.found.holes.is_empty() {
-                unsealed.file.sync().map_err(|error| crate::version::sync_error(&path, &error))?;
+                unsealed.file.sync().map_err(|error| Error::failed_sync(&path, &error))?;
             }
             match unsealed.found.end {
                 FILE_HEADER_BYTES => edit.values_mut().remove_file(*number),
@@ -160,7 +159,7 @@ impl Beside for ValueRecovery {
     fn make_durable(&self) -> Result<()> {
         for (number, unsealed) in &self.unsealed {
             let path = self.store.path(*number);
-            unsealed.file.sync().map_err(|error| crate::version::sync_error(&path, &error))?;
+            unsealed.file.sync().map_err(|error| Error::failed_sync(&path, &error))?;
         }
         Ok(())
     }

@@ -11,7 +11,7 @@
 //! statistics): each way to forget a report leaks space for ever, and each way to report twice loses data.
 
 use super::format::record_stride;
-use crate::kind::{Content, Decoded, Kind};
+use crate::types::{Content, Decoded, Kind};
 use kontiki_env::codec::{Truncated, get_varint, put_varint};
 use std::collections::BTreeMap;
 

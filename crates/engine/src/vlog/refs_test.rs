@@ -1,5 +1,5 @@
 use super::*;
-use crate::kind::ValuePointer;
+use crate::types::ValuePointer;
 use proptest::prelude::*;
 
 fn note(refs: &mut ValueRefs, segment: u64, key_bytes: usize, length: u32) {

@@ -20,7 +20,7 @@ use super::index::Moved;
 use super::scan::Scan;
 use super::store::{ValueReader, ValueStore};
 use crate::iterator::{ReadState, live_pointers};
-use crate::kind::{Content, Decoded};
+use crate::types::{Content, Decoded};
 use crate::version::{ValueSegments, VersionEdit};
 use crate::{Error, Family, Result};
 use std::collections::{BTreeMap, BTreeSet};

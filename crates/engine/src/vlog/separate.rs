@@ -2,10 +2,8 @@
 
 use super::appender::{Appender, Reserved, ValuePin};
 use super::format::{encode_record, record_stride};
-use crate::batch::BatchEntry;
-use crate::family_map::FamilyMap;
-use crate::kind::{Content, Decoded, EXPIRY_BYTES, Kind, ValuePointer};
 use crate::lock::{Mutex, Rank};
+use crate::types::{BatchEntry, Content, Decoded, EXPIRY_BYTES, FamilyMap, Kind, ValuePointer};
 use crate::{Family, FamilyOptions, FamilySpec, Result, WriteBatch};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
@@ -90,7 +88,7 @@ impl Large<'_> {
     /// The stored bytes that replace it, once the value is written.
     pub(crate) fn replaced_by(&self, pointer: ValuePointer) -> (Kind, Vec<u8>) {
         assert_eq!(pointer.length as usize, self.value.len(), "the pointer is to this value");
-        let mut stored = Vec::with_capacity(EXPIRY_BYTES + crate::kind::VALUE_POINTER_BYTES);
+        let mut stored = Vec::with_capacity(EXPIRY_BYTES + crate::types::VALUE_POINTER_BYTES);
         if let Some(expires_at_ms) = self.expires_at_ms {
             stored.extend_from_slice(&expires_at_ms.to_le_bytes());
         }

@@ -6,8 +6,8 @@ use super::format::{
 };
 use super::index::{Directory, TRAILER_BYTES, Trailer};
 use crate::cache::FixedHash;
-use crate::kind::ValuePointer;
 use crate::ownership::Ownership;
+use crate::types::ValuePointer;
 use crate::{Error, Result};
 use bytes::Bytes;
 use kontiki_env::fs::{File, Fs, OpenMode};

@@ -5,7 +5,7 @@ use super::format::{
 };
 use super::scan::Scan;
 use super::store::ValueReader;
-use crate::kind::ValuePointer;
+use crate::types::ValuePointer;
 use crate::{Error, Family, Result};
 use std::collections::BTreeSet;
 

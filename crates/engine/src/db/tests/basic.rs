@@ -248,7 +248,7 @@ fn a_range_delete_survives_flush_compaction_and_restart() {
 fn a_familys_own_compression_counts_level_by_level() {
     let machine = SimMachine::from_seed(78);
     let mut options = small_options();
-    options.families[0].options.compression = vec![crate::table::Compression::None, crate::table::Compression::Lz4];
+    options.families[0].options.compression = vec![crate::types::Compression::None, crate::types::Compression::Lz4];
     options.memtable_bytes = 1 << 20;
     let db = Db::open_in(&machine.env(), Path::new(DIR), options).expect("opens");
     for i in 0..200 {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::db::Snapshot;
-use crate::table::TableOptions;
+use crate::types::TableOptions;
 use crate::{IngestOptions, IngestWriter, ReadOptions, Scan, SequenceNumber};
 use std::time::Duration;
 

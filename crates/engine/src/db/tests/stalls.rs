@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::Error;
-use crate::compaction::CompactionOptions;
+use crate::types::CompactionOptions;
 
 fn submit(db: &Db, turn: u64) {
     let mut batch = WriteBatch::new();

@@ -1,7 +1,6 @@
 //! Write batches: the unit of atomicity, and the payload of log records and of replicated entries.
 
-use crate::kind::{Content, Decoded, EXPIRY_BYTES, Kind};
-use crate::range::BEYOND_ALL_KEYS;
+use crate::types::{BEYOND_ALL_KEYS, Content, Decoded, EXPIRY_BYTES, Kind};
 use crate::{Error, Family, KEY_BYTES_MAX, Range, Result, VALUE_BYTES_MAX};
 use bytes::{Buf, Bytes};
 use kontiki_env::codec::{Truncated, get_slice, get_u8, get_varint, put_slice, put_u64, put_varint};

@@ -1,6 +1,6 @@
 //! Column families, sequence numbers and the limits of keys and values.
 
-use crate::table::Compression;
+use crate::types::Compression;
 use std::fmt;
 
 /// Longest user key, in bytes.
@@ -95,7 +95,7 @@ pub struct FamilyOptions {
     pub value_threshold_bytes: u64,
     /// When and how its tables are merged; `None`: as [`Options::compaction`](crate::Options::compaction) says. Of its
     /// fields `background_jobs_max` and `bytes_per_second_max` are the database's, whatever stands here.
-    pub compaction: Option<crate::compaction::CompactionOptions>,
+    pub compaction: Option<crate::types::CompactionOptions>,
     /// How tables of level 0, 1, ... are compressed; the last entry counts for all deeper levels. Default: none, which
     /// leaves it to `Options.table.compression` at every level.
     pub compression: Vec<Compression>,

@@ -1,6 +1,6 @@
 //! Reading: the interface shared by the database's snapshots and by the models in other crates' tests.
 
-use crate::range::successor;
+use crate::types::successor;
 use crate::{Family, Result};
 use bytes::Bytes;
 use std::ops::Bound;

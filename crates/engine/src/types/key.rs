@@ -1,13 +1,17 @@
 //! Internal keys: how versions of user keys are ordered.
 
-use crate::SequenceNumber;
-use crate::kind::Kind;
+use super::{KEY_BYTES_MAX, Kind, SequenceNumber};
 use bytes::Bytes;
 use std::cmp::Ordering;
 
 /// Largest sequence number of a write. Larger than any realistic counter, and small enough that
 /// sequence number and kind share a `u64` in tables.
 pub const SEQUENCE_NUMBER_MAX: SequenceNumber = (1 << 56) - 1;
+
+/// The end of a range that has none: greater than every key that there can be. So the code that orders and cuts ranges
+/// needs no special case; the price is that a manifest's record of such a range has 64 KiB, and a family has at most
+/// one of those.
+pub(crate) const BEYOND_ALL_KEYS: &[u8] = &[u8::MAX; KEY_BYTES_MAX + 1];
 
 /// A position among the versions of one family: by user key ascending, then by sequence number *descending*, so
 /// that the newest version of a key comes first.
@@ -50,6 +54,11 @@ impl PartialOrd for KeyRef<'_> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
+}
+
+/// The first key behind a key.
+pub(crate) fn successor(user_key: &[u8]) -> Bytes {
+    Bytes::from([user_key, &[0]].concat())
 }
 
 /// A version that a source holds of a key. A tombstone answers as well: older sources must not be read.

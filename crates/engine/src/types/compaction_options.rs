@@ -1,7 +1,9 @@
 //! When and how tables are merged.
 
-use super::targets::RATIO_MIN;
-use crate::table::TABLE_BYTES_MAX;
+use super::TABLE_BYTES_MAX;
+
+/// Smallest ratio that may be set.
+pub(crate) const RATIO_MIN: u64 = 2;
 
 /// When levels are compacted.
 #[derive(Clone, Debug, PartialEq, Eq)]

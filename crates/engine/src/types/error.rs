@@ -2,7 +2,7 @@
 
 use kontiki_env::ErrorKind;
 use kontiki_env::fs::is_out_of_descriptors;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Result with the engine's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -179,6 +179,15 @@ impl Error {
             }
             kind => Error::Io { file, kind, message: error.to_string() },
         }
+    }
+
+    /// From a failed sync of `file`. It is an I/O error even if the system reports a full disk: it must never look
+    /// retryable.
+    pub(crate) fn failed_sync(file: &Path, error: &std::io::Error) -> Error {
+        if is_out_of_descriptors(error) {
+            return Error::io(file, error); // a directory could not be opened, so nothing was lost
+        }
+        Error::Io { file: file.to_path_buf(), kind: error.kind(), message: format!("sync failed: {error}") }
     }
 
     /// What the caller can do about it.
