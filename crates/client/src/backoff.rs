@@ -1,43 +1,64 @@
 //! The retry budget of an operation, and the backoff between tries.
 
 use crate::Error;
+use crate::transport::Transport;
+use kontiki_proto::calls::Effect;
 use std::fmt::Display;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
-use tokio::time::Instant;
 
 const PAUSE_FIRST: Duration = Duration::from_millis(5);
-const PAUSE_MAX: Duration = Duration::from_millis(400);
 /// Tries without a backoff after a hint that makes the next one likely to succeed (a named leader).
 const HINTS_MAX: u32 = 3;
 
 /// The retry budget of one operation: a deadline, a growing backoff, and the history of the tries.
-#[derive(Debug)]
-pub(crate) struct Backoff {
-    started: Instant,
-    deadline: Instant,
+pub(crate) struct Backoff<T> {
+    transport: T,
+    started: Duration,
+    deadline: Duration,
     pause: Duration,
+    pause_max: Duration,
     hints: u32,
+    decides: bool,
     uncertain: bool,
 }
 
-impl Backoff {
-    pub(crate) fn new(budget: Duration) -> Backoff {
-        let started = Instant::now();
-        Backoff { started, deadline: started + budget, pause: PAUSE_FIRST, hints: 0, uncertain: false }
+impl<T: Transport> Backoff<T> {
+    pub(crate) fn new(transport: T, budget: Duration, pause_max: Duration) -> Backoff<T> {
+        let started = transport.now();
+        let deadline = started.saturating_add(budget);
+        let pause = PAUSE_FIRST.min(pause_max);
+        Backoff { transport, started, deadline, pause, pause_max, hints: 0, decides: false, uncertain: false }
     }
 
     /// A budget for a part of this operation: the same deadline, a separate history.
-    pub(crate) fn fork(&self) -> Backoff {
-        Backoff { pause: PAUSE_FIRST, hints: 0, uncertain: false, ..*self }
+    pub(crate) fn fork(&self) -> Backoff<T> {
+        let fresh = Backoff::new(self.transport.clone(), Duration::ZERO, self.pause_max);
+        Backoff { started: self.started, deadline: self.deadline, ..fresh }
     }
 
     /// Time left, at most `limit`.
     pub(crate) fn remaining(&self, limit: Duration) -> Duration {
-        self.deadline.saturating_duration_since(Instant::now()).min(limit)
+        self.deadline.saturating_sub(self.transport.now()).min(limit)
     }
 
-    /// Records that a write was sent and its answer is missing: from now on a failure leaves its outcome unknown.
+    /// From now on the operation's idempotent requests decide its outcome: those of a commit, not those of a prewrite.
+    pub(crate) fn begin_decision(&mut self) {
+        self.decides = true;
+    }
+
+    /// Records that a request was sent and its answer is missing.
+    pub(crate) fn answer_lost(&mut self, effect: Effect) {
+        let is_doubtful = match effect {
+            Effect::NoSideEffects => false,
+            Effect::Idempotent => self.decides,
+            Effect::IdempotencyUnknown => true,
+        };
+        if is_doubtful {
+            self.mark_uncertain();
+        }
+    }
+
+    /// From now on a failure leaves the outcome unknown.
     pub(crate) fn mark_uncertain(&mut self) {
         self.uncertain = true;
     }
@@ -49,19 +70,19 @@ impl Backoff {
 
     /// The error when the time is used up.
     pub(crate) fn give_up(&self, last: impl Display) -> Error {
-        let (after, last) = (self.started.elapsed(), last.to_string());
+        let (after, last) = (self.transport.now().saturating_sub(self.started), last.to_string());
         if self.uncertain { Error::Undetermined { after, last } } else { Error::Timeout { after, last } }
     }
 
     /// Continues at once, unless the time is used up: for use after a step that removed an obstacle.
     pub(crate) fn check(&self, reason: impl Display) -> Result<(), Error> {
-        if Instant::now() < self.deadline { Ok(()) } else { Err(self.give_up(reason)) }
+        if self.transport.now() < self.deadline { Ok(()) } else { Err(self.give_up(reason)) }
     }
 
     /// Continues at once a few times, then backs off.
     pub(crate) async fn hinted(&mut self, reason: impl Display) -> Result<(), Error> {
         self.hints += 1;
-        if self.hints <= HINTS_MAX && Instant::now() < self.deadline {
+        if self.hints <= HINTS_MAX && self.transport.now() < self.deadline {
             return Ok(());
         }
         self.pause(reason).await
@@ -76,20 +97,19 @@ impl Backoff {
     pub(crate) async fn pause_at_least(&mut self, least: Duration, reason: impl Display) -> Result<(), Error> {
         // Between half and all of the backoff, so that clients that failed together do not retry together.
         let half = self.pause / 2;
-        let wait = (half + half.mul_f64(random_fraction())).max(least.min(PAUSE_MAX));
-        self.pause = (self.pause * 2).min(PAUSE_MAX);
-        if Instant::now() + wait >= self.deadline {
+        let wait = (half + half.mul_f64(fraction(self.transport.random()))).max(least.min(self.pause_max));
+        self.pause = (self.pause * 2).min(self.pause_max);
+        if self.transport.now() + wait >= self.deadline {
             return Err(self.give_up(reason));
         }
-        tokio::time::sleep(wait).await;
+        self.transport.sleep(wait).await;
         Ok(())
     }
 }
 
-/// In 0..1. The seeds of hash maps are random enough to spread retries; nothing else depends on it.
-fn random_fraction() -> f64 {
-    let bits = RandomState::new().build_hasher().finish() >> 11;
-    bits as f64 / (1u64 << 53) as f64
+/// A random number as a fraction in 0..1.
+fn fraction(random: u64) -> f64 {
+    (random >> 11) as f64 / (1u64 << 53) as f64
 }
 
 #[cfg(test)]

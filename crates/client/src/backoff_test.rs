@@ -1,8 +1,13 @@
 use super::*;
+use crate::transport::Grpc;
+
+fn backoff(budget: Duration) -> Backoff<Grpc> {
+    Backoff::new(Grpc::new(Duration::from_secs(1)), budget, Duration::from_millis(400))
+}
 
 #[tokio::test(start_paused = true)]
 async fn it_gives_up_at_the_deadline_and_says_why() {
-    let mut backoff = Backoff::new(Duration::from_secs(2));
+    let mut backoff = backoff(Duration::from_secs(2));
     let mut tries = 0;
     let error = loop {
         tries += 1;
@@ -20,17 +25,32 @@ async fn it_gives_up_at_the_deadline_and_says_why() {
 
 #[tokio::test(start_paused = true)]
 async fn hints_are_followed_at_once_but_not_for_ever() {
-    let mut backoff = Backoff::new(Duration::from_secs(2));
-    let started = Instant::now();
+    let mut backoff = backoff(Duration::from_secs(2));
+    let started = backoff.transport.now();
     for _ in 0..HINTS_MAX {
         backoff.hinted("moved").await.unwrap();
     }
-    assert_eq!(started.elapsed(), Duration::ZERO);
+    assert_eq!(backoff.transport.now(), started);
     backoff.hinted("moved").await.unwrap();
-    assert!(started.elapsed() > Duration::ZERO);
+    assert!(backoff.transport.now() > started);
 }
 
 #[test]
 fn fractions_lie_in_their_range() {
-    assert!((0..1000).map(|_| random_fraction()).all(|fraction| (0.0..1.0).contains(&fraction)));
+    assert!([0, 1, u64::MAX / 2, u64::MAX].map(fraction).iter().all(|fraction| (0.0..1.0).contains(fraction)));
+}
+
+#[tokio::test]
+async fn only_a_lost_answer_that_may_have_decided_the_outcome_leaves_it_unknown() {
+    let lost = |decides: bool, effect| {
+        let mut backoff = backoff(Duration::from_secs(2));
+        if decides {
+            backoff.begin_decision();
+        }
+        backoff.answer_lost(effect);
+        backoff.is_uncertain()
+    };
+    assert_eq!([false, true].map(|decides| lost(decides, Effect::NoSideEffects)), [false, false]);
+    assert_eq!([false, true].map(|decides| lost(decides, Effect::Idempotent)), [false, true]);
+    assert_eq!([false, true].map(|decides| lost(decides, Effect::IdempotencyUnknown)), [true, true]);
 }

@@ -1,17 +1,26 @@
 //! The client: a connection to a cluster, from which all other objects are created.
 
 use crate::cluster::Cluster;
+use crate::transport::{Grpc, Transport};
 use crate::txn::{LockResolver, Snapshot, Transaction};
 use crate::{Error, Options, RawClient, Result};
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use kontiki_proto::calls::{GetAllStores, ScanRegions};
+use kontiki_proto::pdpb;
 use std::sync::Arc;
 
-/// A connection to a cluster. Cheap to clone; all clones share caches and connections. Needs a tokio runtime.
-#[derive(Clone)]
-pub struct Client {
-    pub(crate) cluster: Arc<Cluster>,
-    pub(crate) resolver: Arc<LockResolver>,
+/// A connection to a cluster. Cheap to clone; all clones share caches and connections. Needs a tokio runtime, unless
+/// it is made for another [`Transport`].
+pub struct Client<T: Transport = Grpc> {
+    cluster: Arc<Cluster<T>>,
+    resolver: Arc<LockResolver<T>>,
+}
+
+impl<T: Transport> Clone for Client<T> {
+    fn clone(&self) -> Client<T> {
+        Client { cluster: self.cluster.clone(), resolver: self.resolver.clone() }
+    }
 }
 
 /// A node, as the placement driver knows it.
@@ -53,14 +62,25 @@ impl Client {
         endpoints: impl IntoIterator<Item = E>,
         options: Options,
     ) -> Result<Client> {
+        Client::connect_over(Grpc::new(options.connect_timeout), endpoints, options).await
+    }
+}
+
+impl<T: Transport> Client<T> {
+    /// Connects over another transport.
+    pub async fn connect_over<E: AsRef<str>>(
+        transport: T,
+        endpoints: impl IntoIterator<Item = E>,
+        options: Options,
+    ) -> Result<Client<T>> {
         let endpoints: Vec<String> = endpoints.into_iter().map(|endpoint| endpoint.as_ref().to_string()).collect();
-        let cluster = Arc::new(Cluster::connect(&endpoints, options).await?);
+        let cluster = Arc::new(Cluster::connect(transport, &endpoints, options).await?);
         let resolver = Arc::new(LockResolver::new(cluster.clone()));
         Ok(Client { cluster, resolver })
     }
 
     /// Raw keys: single-key atomic, linearizable, no transactions.
-    pub fn raw(&self) -> RawClient {
+    pub fn raw(&self) -> RawClient<T> {
         RawClient::new(self.cluster.clone())
     }
 
@@ -70,13 +90,13 @@ impl Client {
     }
 
     /// Begins an optimistic transaction that reads the current state.
-    pub async fn begin(&self) -> Result<Transaction> {
+    pub async fn begin(&self) -> Result<Transaction<T>> {
         let start_ts = self.timestamp().await?;
-        Ok(Transaction::new(self.clone(), start_ts))
+        Ok(Transaction::new(self.snapshot(start_ts)))
     }
 
     /// Reads the transactional keys as they were at a timestamp.
-    pub fn snapshot(&self, ts: u64) -> Snapshot {
+    pub fn snapshot(&self, ts: u64) -> Snapshot<T> {
         Snapshot::new(self.cluster.clone(), self.resolver.clone(), ts)
     }
 
@@ -91,11 +111,11 @@ impl Client {
     /// })).await
     /// # }
     /// ```
-    pub async fn transact<T>(
+    pub async fn transact<V>(
         &self,
         tries_max: usize,
-        mut body: impl for<'a> FnMut(&'a mut Transaction) -> BoxFuture<'a, Result<T>>,
-    ) -> Result<T> {
+        mut body: impl for<'a> FnMut(&'a mut Transaction<T>) -> BoxFuture<'a, Result<V>>,
+    ) -> Result<V> {
         if tries_max == 0 {
             return Err(Error::Invalid("tries_max = 0 is not accepted: at least 1".to_string()));
         }
@@ -121,7 +141,8 @@ impl Client {
 
     /// The nodes of the cluster.
     pub async fn stores(&self) -> Result<Vec<StoreInfo>> {
-        let stores = self.cluster.all_stores().await?;
+        let request = pdpb::GetAllStoresRequest::default();
+        let stores = self.cluster.place::<GetAllStores>(request, &mut self.cluster.backoff()).await?.stores;
         let info = |store: kontiki_proto::metapb::Store| StoreInfo {
             id: store.id,
             address: store.address,
@@ -133,8 +154,9 @@ impl Client {
 
     /// The regions of the cluster, in key order.
     pub async fn regions(&self) -> Result<Vec<RegionInfo>> {
-        let regions = self.cluster.all_regions().await?;
-        let info = |region: kontiki_proto::pdpb::Region| {
+        let request = pdpb::ScanRegionsRequest::default();
+        let regions = self.cluster.place::<ScanRegions>(request, &mut self.cluster.backoff()).await?.regions;
+        let info = |region: pdpb::Region| {
             let meta = region.region?;
             Some(RegionInfo {
                 id: meta.id,

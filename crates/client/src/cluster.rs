@@ -2,23 +2,19 @@
 
 use crate::backoff::Backoff;
 use crate::keys::{Item, Mode};
-use crate::placement::{MESSAGE_BYTES_MAX, Placement, channel, describe};
+use crate::placement::Placement;
 use crate::region::{Region, RegionCache};
-use crate::rpc::{Doubt, KvRequest};
+use crate::transport::{Failure, Transport, within};
 use crate::tso::Tso;
 use crate::{Error, Options};
 use bytes::Bytes;
 use futures::StreamExt;
-use kontiki_proto::ANSWER_TOO_LARGE;
-use kontiki_proto::pdpb::{self, pd_client::PdClient};
-use kontiki_proto::tikvpb::tikv_client::TikvClient;
-use kontiki_proto::{errorpb, kvrpcpb, metapb};
+use kontiki_proto::calls::{self, Effect, KvCall, PlacementCall};
+use kontiki_proto::{Code, errorpb, kvrpcpb, pdpb};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tonic::transport::Channel;
-use tonic::{Code, Request, Status};
 
 /// Maximum number of concurrent requests to regions of one operation.
 const CONCURRENCY_MAX: usize = 16;
@@ -31,12 +27,13 @@ const GROUP_BYTES_MAX: usize = 1 << 20;
 const BEYOND_ALL: [u8; 256] = [0xff; 256];
 
 /// The state that a client has of its cluster.
-pub(crate) struct Cluster {
+pub(crate) struct Cluster<T: Transport> {
+    pub(crate) transport: T,
     pub(crate) options: Options,
-    placement: Arc<Placement>,
-    tso: Tso,
+    placement: Arc<Placement<T>>,
+    tso: Tso<T>,
     regions: RegionCache,
-    stores: Mutex<BTreeMap<u64, Channel>>,
+    stores: Mutex<BTreeMap<u64, T::Channel>>,
 }
 
 /// Why a region did not answer a request.
@@ -55,25 +52,32 @@ enum RetryDelay {
     AtLeast(Duration),
 }
 
-impl Cluster {
-    pub(crate) async fn connect(endpoints: &[String], options: Options) -> Result<Cluster, Error> {
-        let placement = Arc::new(Placement::new(endpoints, &options)?);
-        placement.discover(&mut Backoff::new(options.operation_timeout)).await?;
-        let tso = Tso::start(placement.clone(), options.clone());
-        Ok(Cluster { options, placement, tso, regions: RegionCache::default(), stores: Mutex::default() })
+impl<T: Transport> Cluster<T> {
+    pub(crate) async fn connect(transport: T, endpoints: &[String], options: Options) -> Result<Cluster<T>, Error> {
+        let placement = Arc::new(Placement::new(transport.clone(), endpoints, &options)?);
+        let mut backoff = Backoff::new(transport.clone(), options.operation_timeout, options.backoff_max);
+        placement.discover(&mut backoff).await?;
+        let tso = Tso::start(transport.clone(), placement.clone(), options.clone());
+        let (regions, stores) = (RegionCache::default(), Mutex::default());
+        Ok(Cluster { transport, options, placement, tso, regions, stores })
     }
 
     /// A budget for one operation.
-    pub(crate) fn backoff(&self) -> Backoff {
-        Backoff::new(self.options.operation_timeout)
+    pub(crate) fn backoff(&self) -> Backoff<T> {
+        self.backoff_of(self.options.operation_timeout)
     }
 
-    pub(crate) async fn timestamp(&self, backoff: &mut Backoff) -> Result<u64, Error> {
+    /// A budget for one operation that has its own limit.
+    pub(crate) fn backoff_of(&self, budget: Duration) -> Backoff<T> {
+        Backoff::new(self.transport.clone(), budget, self.options.backoff_max)
+    }
+
+    pub(crate) async fn timestamp(&self, backoff: &mut Backoff<T>) -> Result<u64, Error> {
         self.tso.timestamp(backoff).await
     }
 
     /// The region that holds a position.
-    pub(crate) async fn locate(&self, position: &[u8], backoff: &mut Backoff) -> Result<Arc<Region>, Error> {
+    pub(crate) async fn locate(&self, position: &[u8], backoff: &mut Backoff<T>) -> Result<Arc<Region>, Error> {
         if let Some(region) = self.regions.locate(position) {
             return Ok(region);
         }
@@ -87,7 +91,7 @@ impl Cluster {
     }
 
     /// The region that holds the positions just below an exclusive bound (empty: unbounded).
-    pub(crate) async fn locate_below(&self, bound: &[u8], backoff: &mut Backoff) -> Result<Arc<Region>, Error> {
+    pub(crate) async fn locate_below(&self, bound: &[u8], backoff: &mut Backoff<T>) -> Result<Arc<Region>, Error> {
         if let Some(region) = self.regions.locate_below(bound) {
             return Ok(region);
         }
@@ -107,62 +111,49 @@ impl Cluster {
         &self,
         position: &[u8],
         previous: bool,
-        backoff: &mut Backoff,
+        backoff: &mut Backoff<T>,
     ) -> Result<Option<Region>, Error> {
         let request = pdpb::GetRegionRequest { region_key: Bytes::copy_from_slice(position), ..Default::default() };
-        let call = async |mut pd: PdClient<Channel>, request| match previous {
-            false => pd.get_region(request).await,
-            true => pd.get_prev_region(request).await,
+        let reply = match previous {
+            false => self.place::<calls::GetRegion>(request, backoff).await?,
+            true => self.place::<calls::GetPrevRegion>(request, backoff).await?,
         };
-        let reply = self.placement.call(request, backoff, call, |reply| reply.header.as_ref()).await?;
         Ok(reply.region.and_then(|meta| Region::new(meta, reply.leader)))
     }
 
-    /// All stores, as the placement driver knows them.
-    pub(crate) async fn all_stores(&self) -> Result<Vec<metapb::Store>, Error> {
-        let request = pdpb::GetAllStoresRequest::default();
-        let call = async |mut pd: PdClient<Channel>, request| pd.get_all_stores(request).await;
-        let reply = self.placement.call(request, &mut self.backoff(), call, |reply| reply.header.as_ref()).await?;
-        Ok(reply.stores)
+    /// Asks the placement driver until a node answers without an error.
+    pub(crate) async fn place<C: PlacementCall>(
+        &self,
+        request: C::Request,
+        backoff: &mut Backoff<T>,
+    ) -> Result<C::Reply, Error> {
+        self.placement.call::<C>(request, backoff).await
     }
 
-    /// All regions in key order, as the placement driver knows them.
-    pub(crate) async fn all_regions(&self) -> Result<Vec<pdpb::Region>, Error> {
-        let request = pdpb::ScanRegionsRequest::default();
-        let call = async |mut pd: PdClient<Channel>, request| pd.scan_regions(request).await;
-        let reply = self.placement.call(request, &mut self.backoff(), call, |reply| reply.header.as_ref()).await?;
-        Ok(reply.regions)
-    }
-
-    async fn store(&self, id: u64, backoff: &mut Backoff) -> Result<TikvClient<Channel>, Error> {
+    async fn store(&self, id: u64, backoff: &mut Backoff<T>) -> Result<T::Channel, Error> {
         let known = self.stores.lock().get(&id).cloned();
-        let channel = match known {
-            Some(channel) => channel,
-            None => {
-                let request = pdpb::GetStoreRequest { store_id: id, ..Default::default() };
-                let call = async |mut pd: PdClient<Channel>, request| pd.get_store(request).await;
-                let reply = self.placement.call(request, backoff, call, |reply| reply.header.as_ref()).await?;
-                let address = reply.store.map(|store| store.address).unwrap_or_default();
-                let channel = channel(&address, &self.options)?;
-                self.stores.lock().insert(id, channel.clone());
-                channel
-            }
-        };
-        Ok(TikvClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        if let Some(channel) = known {
+            return Ok(channel);
+        }
+        let request = pdpb::GetStoreRequest { store_id: id, ..Default::default() };
+        let reply = self.place::<calls::GetStore>(request, backoff).await?;
+        let channel = self.transport.channel(&reply.store.map(|store| store.address).unwrap_or_default())?;
+        self.stores.lock().insert(id, channel.clone());
+        Ok(channel)
     }
 
     /// Sends a request to the region that holds a user key, until it answers.
-    pub(crate) async fn call<R: KvRequest>(
+    pub(crate) async fn call<C: KvCall>(
         &self,
         mode: Mode,
         key: &[u8],
-        request: R,
-        backoff: &mut Backoff,
-    ) -> Result<R::Reply, Error> {
+        request: C::Request,
+        backoff: &mut Backoff<T>,
+    ) -> Result<C::Reply, Error> {
         let position = mode.position(key);
         loop {
             let region = self.locate(&position, backoff).await?;
-            match self.try_call(&region, request.clone(), backoff).await {
+            match self.try_call::<C>(&region, request.clone(), backoff).await {
                 Ok(reply) => return Ok(reply),
                 Err(error) => settle(error, backoff).await?,
             }
@@ -170,26 +161,26 @@ impl Cluster {
     }
 
     /// Sends a request to a region; `None` means that the region has to be looked up again.
-    pub(crate) async fn call_region<R: KvRequest>(
+    pub(crate) async fn call_region<C: KvCall>(
         &self,
         region: &Region,
-        request: R,
-        backoff: &mut Backoff,
-    ) -> Result<Option<R::Reply>, Error> {
-        match self.try_call(region, request, backoff).await {
+        request: C::Request,
+        backoff: &mut Backoff<T>,
+    ) -> Result<Option<C::Reply>, Error> {
+        match self.try_call::<C>(region, request, backoff).await {
             Ok(reply) => Ok(Some(reply)),
             Err(error) => settle(error, backoff).await.map(|()| None),
         }
     }
 
     /// Splits items by region, into groups of the size of a request.
-    async fn by_region<T: Item>(
+    async fn by_region<I: Item>(
         &self,
         mode: Mode,
-        items: Vec<T>,
-        backoff: &mut Backoff,
-    ) -> Result<Vec<(Arc<Region>, Vec<T>)>, Error> {
-        let mut groups: Vec<(Arc<Region>, Vec<T>)> = Vec::new();
+        items: Vec<I>,
+        backoff: &mut Backoff<T>,
+    ) -> Result<Vec<(Arc<Region>, Vec<I>)>, Error> {
+        let mut groups: Vec<(Arc<Region>, Vec<I>)> = Vec::new();
         let mut open: BTreeMap<u64, (usize, usize)> = BTreeMap::new(); // region -> its last group, and its bytes
         for item in items {
             let region = self.locate(&mode.position(item.key()), backoff).await?;
@@ -212,20 +203,20 @@ impl Cluster {
     }
 
     /// Sends items to their regions, in as many requests as needed, until each is answered.
-    pub(crate) async fn scatter<T: Item, R: KvRequest>(
+    pub(crate) async fn scatter<C: KvCall, I: Item>(
         &self,
         mode: Mode,
-        mut items: Vec<T>,
-        request: impl Fn(&[T]) -> R,
-        backoff: &mut Backoff,
-    ) -> Result<Vec<(Vec<T>, R::Reply)>, Error> {
+        mut items: Vec<I>,
+        request: impl Fn(&[I]) -> C::Request,
+        backoff: &mut Backoff<T>,
+    ) -> Result<Vec<(Vec<I>, C::Reply)>, Error> {
         let mut answers = Vec::new();
         loop {
             let groups = self.by_region(mode, std::mem::take(&mut items), backoff).await?;
             let calls = groups.into_iter().map(|(region, group)| {
                 let (request, mut part) = (request(&group), backoff.fork());
                 async move {
-                    let result = self.try_call(&region, request, &mut part).await;
+                    let result = self.try_call::<C>(&region, request, &mut part).await;
                     (group, result, part.is_uncertain())
                 }
             });
@@ -252,14 +243,14 @@ impl Cluster {
     }
 
     /// One try. It is the last one if the outcome of a write that must not be repeated is unknown.
-    async fn try_call<R: KvRequest>(
+    async fn try_call<C: KvCall>(
         &self,
         region: &Region,
-        request: R,
-        backoff: &mut Backoff,
-    ) -> Result<R::Reply, CallError> {
-        let stops = R::DOUBT == Doubt::Stop && !self.options.repeat_uncertain_writes;
-        match self.send(region, request, backoff).await {
+        request: C::Request,
+        backoff: &mut Backoff<T>,
+    ) -> Result<C::Reply, CallError> {
+        let stops = C::EFFECT == Effect::IdempotencyUnknown && !self.options.repeat_uncertain_writes;
+        match self.send::<C>(region, request, backoff).await {
             Err(CallError::Moved(_, text)) if stops && backoff.is_uncertain() => {
                 Err(CallError::Fatal(backoff.give_up(text)))
             }
@@ -267,66 +258,68 @@ impl Cluster {
         }
     }
 
-    async fn send<R: KvRequest>(
+    async fn send<C: KvCall>(
         &self,
         region: &Region,
-        mut request: R,
-        backoff: &mut Backoff,
-    ) -> Result<R::Reply, CallError> {
-        let client = self.store(region.leader.store_id, backoff).await.map_err(CallError::Fatal)?;
+        mut request: C::Request,
+        backoff: &mut Backoff<T>,
+    ) -> Result<C::Reply, CallError> {
+        let channel = self.store(region.leader.store_id, backoff).await.map_err(CallError::Fatal)?;
         let limit = backoff.remaining(self.options.request_timeout);
-        let context = request.context();
+        let context = C::context(&mut request);
         context.region_id = region.id();
         context.region_epoch = region.meta.region_epoch;
         context.peer = Some(region.leader);
         context.max_execution_duration_ms = limit.as_millis() as u64;
         context.api_version = kvrpcpb::ApiVersion::V1 as i32;
-        match tokio::time::timeout(limit, R::send(Request::new(request), client)).await {
-            Ok(Ok(mut reply)) => match R::region_error(&mut reply) {
+        match within(&self.transport, limit, self.transport.call::<C>(&channel, request)).await {
+            Some(Ok(mut reply)) => match C::take_region_error(&mut reply) {
                 None => Ok(reply),
-                Some(error) => Err(self.region_error::<R>(region, &error, backoff)),
+                Some(error) => Err(self.region_error(region, &error, C::EFFECT, backoff)),
             },
-            Ok(Err(status)) => Err(self.status::<R>(region, &status, backoff)),
-            Err(_) => {
+            Some(Err(failure)) => Err(self.failed(region, failure, C::EFFECT, backoff)),
+            None => {
                 let obstacle = format!("store {} does not answer", region.leader.store_id);
-                self.unreachable::<R>(region, backoff);
+                backoff.answer_lost(C::EFFECT);
+                self.unreachable(region);
                 Err(CallError::Moved(RetryDelay::Usual, obstacle))
             }
         }
     }
 
-    fn unreachable<R: KvRequest>(&self, region: &Region, backoff: &mut Backoff) {
-        if R::DOUBT != Doubt::Harmless {
-            backoff.mark_uncertain();
-        }
+    fn unreachable(&self, region: &Region) {
         self.stores.lock().remove(&region.leader.store_id);
         self.regions.try_next_peer(region);
     }
 
-    fn status<R: KvRequest>(&self, region: &Region, status: &Status, backoff: &mut Backoff) -> CallError {
-        let text = format!("store {}: {}", region.leader.store_id, describe(status));
-        match status.code() {
-            Code::InvalidArgument => CallError::Fatal(Error::Invalid(status.message().to_string())),
+    fn failed(&self, region: &Region, failure: Failure, effect: Effect, backoff: &mut Backoff<T>) -> CallError {
+        let text = format!("store {}: {}", region.leader.store_id, failure.text);
+        match failure.code {
+            Code::InvalidArgument => CallError::Fatal(Error::Invalid(failure.message)),
             // Of a request that is too large to be decoded.
             Code::OutOfRange => {
-                CallError::Fatal(Error::Invalid(format!("the request is refused: {}", status.message())))
+                CallError::Fatal(Error::Invalid(format!("the request is refused: {}", failure.message)))
             }
             Code::Unimplemented | Code::PermissionDenied | Code::Unauthenticated | Code::DataLoss => {
                 CallError::Fatal(Error::Server(text))
             }
-            _ if refused(status) => {
-                self.stores.lock().remove(&region.leader.store_id);
-                self.regions.try_next_peer(region);
-                CallError::Moved(RetryDelay::Usual, text)
-            }
             _ => {
-                self.unreachable::<R>(region, backoff);
+                if !failure.is_unsent {
+                    backoff.answer_lost(effect);
+                }
+                self.unreachable(region);
                 CallError::Moved(RetryDelay::Usual, text)
             }
         }
     }
 
-    fn region_error<R: KvRequest>(&self, region: &Region, error: &errorpb::Error, backoff: &mut Backoff) -> CallError {
+    fn region_error(
+        &self,
+        region: &Region,
+        error: &errorpb::Error,
+        effect: Effect,
+        backoff: &mut Backoff<T>,
+    ) -> CallError {
         let text = format!("region {}: {}", region.id(), error.message);
         if let Some(not_leader) = &error.not_leader {
             if let Some(leader) = not_leader.leader.as_ref().filter(|leader| leader.store_id != 0) {
@@ -355,9 +348,9 @@ impl Cluster {
             || error.store_not_match.is_some()
             || error.disk_full.is_some()
             || error.read_index_not_ready.is_some();
-        if R::DOUBT != Doubt::Harmless && !known_harmless {
+        if !known_harmless {
             // A stale command, or an error this client does not know: the proposal may still be applied.
-            backoff.mark_uncertain();
+            backoff.answer_lost(effect);
         }
         if error.disk_full.is_none() && error.read_index_not_ready.is_none() {
             self.regions.remove(region.id());
@@ -380,35 +373,12 @@ impl Cluster {
     }
 }
 
-/// Whether a server reports that its answer would have been too large: the client has to ask for fewer keys at a time.
-pub(crate) fn too_large(error: &kvrpcpb::KeyError) -> bool {
-    error.abort.starts_with(ANSWER_TOO_LARGE)
-}
-
-/// How many keys to ask for after an answer to `asked` of them would have been too large.
-pub(crate) fn fewer(asked: usize) -> Result<usize, Error> {
-    if asked > 1 { Ok(asked / 2) } else { Err(Error::Server("a single value is larger than an answer may be".into())) }
-}
-
 /// Waits as the error suggests, or returns an error that a retry cannot resolve.
-async fn settle(error: CallError, backoff: &mut Backoff) -> Result<(), Error> {
+async fn settle<T: Transport>(error: CallError, backoff: &mut Backoff<T>) -> Result<(), Error> {
     match error {
         CallError::Fatal(error) => Err(error),
         CallError::Moved(RetryDelay::Hinted, text) => backoff.hinted(text).await,
         CallError::Moved(RetryDelay::Usual, text) => backoff.pause(text).await,
         CallError::Moved(RetryDelay::AtLeast(least), text) => backoff.pause_at_least(least, text).await,
     }
-}
-
-/// Whether the connection was refused, so that the request was certainly not sent.
-fn refused(status: &Status) -> bool {
-    let mut cause = std::error::Error::source(status);
-    while let Some(error) = cause {
-        let io = error.downcast_ref::<std::io::Error>();
-        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }

@@ -28,8 +28,9 @@ mod options;
 mod placement;
 mod raw;
 mod region;
-mod rpc;
+mod reply;
 mod scan;
+pub mod transport;
 mod tso;
 mod txn;
 

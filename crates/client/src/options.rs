@@ -11,6 +11,8 @@ pub struct Options {
     pub request_timeout: Duration,
     /// Timeout of connecting to one node. Default 1 s.
     pub connect_timeout: Duration,
+    /// Longest wait before the next try. Default 400 ms.
+    pub backoff_max: Duration,
     /// Return from a commit once the primary key is committed (the transaction is decided then), and commit the
     /// other keys in the background. Processes that end right after a commit choose false. Default true.
     pub background_secondaries: bool,
@@ -26,6 +28,7 @@ impl Default for Options {
             operation_timeout: Duration::from_secs(20),
             request_timeout: Duration::from_secs(3),
             connect_timeout: Duration::from_secs(1),
+            backoff_max: Duration::from_millis(400),
             background_secondaries: true,
             repeat_uncertain_writes: false,
         }

@@ -1,37 +1,30 @@
 //! Raw keys.
 
-use crate::cluster::{Cluster, fewer, too_large};
+use crate::Result;
+use crate::cluster::Cluster;
 use crate::keys::{KeyPair, Mode};
+use crate::reply::{check, fewer, pairs_of};
 use crate::scan::{RawScan, Remainder, lesser_end};
-use crate::txn::error_of;
-use crate::{Error, Result};
+use crate::transport::{Grpc, Transport};
 use bytes::Bytes;
+use kontiki_proto::calls;
 use kontiki_proto::kvrpcpb::{self, KvPair};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Raw keys: each operation on one key is atomic and linearizable; batches are not atomic. Cheap to clone.
-#[derive(Clone)]
-pub struct RawClient {
-    cluster: Arc<Cluster>,
+pub struct RawClient<T: Transport = Grpc> {
+    cluster: Arc<Cluster<T>>,
 }
 
-fn check(error: String) -> Result<()> {
-    if error.is_empty() { Ok(()) } else { Err(Error::Server(error)) }
-}
-
-/// The pairs of an answer; `None` if it would have been too large, so that the client has to ask for fewer. Such
-/// answers can contain an error in their first pair only.
-pub(crate) fn answered(mut pairs: Vec<KvPair>) -> Result<Option<Vec<KvPair>>> {
-    match pairs.first_mut().and_then(|pair| pair.error.take()) {
-        None => Ok(Some(pairs)),
-        Some(error) if too_large(&error) => Ok(None),
-        Some(error) => Err(error_of(*error)),
+impl<T: Transport> Clone for RawClient<T> {
+    fn clone(&self) -> RawClient<T> {
+        RawClient { cluster: self.cluster.clone() }
     }
 }
 
-impl RawClient {
-    pub(crate) fn new(cluster: Arc<Cluster>) -> RawClient {
+impl<T: Transport> RawClient<T> {
+    pub(crate) fn new(cluster: Arc<Cluster<T>>) -> RawClient<T> {
         RawClient { cluster }
     }
 
@@ -40,7 +33,7 @@ impl RawClient {
         let key = key.into();
         let request = kvrpcpb::RawGetRequest { key: key.clone(), ..Default::default() };
         let mut backoff = self.cluster.backoff();
-        let reply = self.cluster.call(Mode::Raw, &key, request, &mut backoff).await?;
+        let reply = self.cluster.call::<calls::RawGet>(Mode::Raw, &key, request, &mut backoff).await?;
         check(reply.error)?;
         Ok((!reply.not_found).then_some(reply.value))
     }
@@ -50,7 +43,7 @@ impl RawClient {
         let (key, value) = (key.into(), value.into());
         let request = kvrpcpb::RawPutRequest { key: key.clone(), value, ..Default::default() };
         let mut backoff = self.cluster.backoff();
-        let reply = self.cluster.call(Mode::Raw, &key, request, &mut backoff).await?;
+        let reply = self.cluster.call::<calls::RawPut>(Mode::Raw, &key, request, &mut backoff).await?;
         check(reply.error)
     }
 
@@ -59,7 +52,7 @@ impl RawClient {
         let key = key.into();
         let request = kvrpcpb::RawDeleteRequest { key: key.clone(), ..Default::default() };
         let mut backoff = self.cluster.backoff();
-        let reply = self.cluster.call(Mode::Raw, &key, request, &mut backoff).await?;
+        let reply = self.cluster.call::<calls::RawDelete>(Mode::Raw, &key, request, &mut backoff).await?;
         check(reply.error)
     }
 
@@ -71,8 +64,10 @@ impl RawClient {
         let mut found = BTreeMap::new();
         let mut todo = vec![keys];
         while let Some(keys) = todo.pop() {
-            for (mut group, reply) in self.cluster.scatter(Mode::Raw, keys, request, &mut backoff).await? {
-                match answered(reply.pairs)? {
+            for (mut group, reply) in
+                self.cluster.scatter::<calls::RawBatchGet, _>(Mode::Raw, keys, request, &mut backoff).await?
+            {
+                match pairs_of(reply.pairs)? {
                     Some(pairs) => found.extend(pairs.into_iter().map(|pair| (pair.key, pair.value))),
                     None => {
                         todo.push(group.split_off(fewer(group.len())?));
@@ -95,7 +90,7 @@ impl RawClient {
             pairs.into_iter().map(|(key, value)| KvPair { key, value, ..Default::default() }).collect();
         let request = |pairs: &[KvPair]| kvrpcpb::RawBatchPutRequest { pairs: pairs.to_vec(), ..Default::default() };
         let mut backoff = self.cluster.backoff();
-        let replies = self.cluster.scatter(Mode::Raw, pairs, request, &mut backoff).await?;
+        let replies = self.cluster.scatter::<calls::RawBatchPut, _>(Mode::Raw, pairs, request, &mut backoff).await?;
         replies.into_iter().try_for_each(|(_, reply)| check(reply.error))
     }
 
@@ -104,7 +99,7 @@ impl RawClient {
         let keys: Vec<Bytes> = keys.into_iter().map(Into::into).collect();
         let request = |keys: &[Bytes]| kvrpcpb::RawBatchDeleteRequest { keys: keys.to_vec(), ..Default::default() };
         let mut backoff = self.cluster.backoff();
-        let replies = self.cluster.scatter(Mode::Raw, keys, request, &mut backoff).await?;
+        let replies = self.cluster.scatter::<calls::RawBatchDelete, _>(Mode::Raw, keys, request, &mut backoff).await?;
         replies.into_iter().try_for_each(|(_, reply)| check(reply.error))
     }
 
@@ -132,7 +127,13 @@ impl RawClient {
     /// The pairs with `start <= key < end`, at most `limit` of them, in pages of a bounded size: for ranges that are
     /// too large for memory. An empty `end` is unbounded; with `reverse` from the end down. No request is sent before
     /// [`RawScan::next_page`].
-    pub fn scan_pages(&self, start: impl Into<Bytes>, end: impl Into<Bytes>, limit: usize, reverse: bool) -> RawScan {
+    pub fn scan_pages(
+        &self,
+        start: impl Into<Bytes>,
+        end: impl Into<Bytes>,
+        limit: usize,
+        reverse: bool,
+    ) -> RawScan<T> {
         RawScan::new(self.cluster.clone(), Remainder::new(start.into(), end.into(), limit, reverse))
     }
 
@@ -148,7 +149,10 @@ impl RawClient {
                 end_key: upper.clone(),
                 ..Default::default()
             };
-            let Some(reply) = self.cluster.call_region(&region, request, &mut backoff).await? else { continue };
+            let Some(reply) = self.cluster.call_region::<calls::RawDeleteRange>(&region, request, &mut backoff).await?
+            else {
+                continue;
+            };
             check(reply.error)?;
             if upper == end {
                 break;

@@ -1,12 +1,14 @@
 //! Scans in pages: the rest of a scan, and scans of raw keys.
 
 use crate::backoff::Backoff;
-use crate::cluster::{Cluster, fewer};
+use crate::cluster::Cluster;
 use crate::keys::{KeyPair, Mode, after};
-use crate::raw::answered;
 use crate::region::Region;
+use crate::reply::{fewer, pairs_of};
+use crate::transport::{Grpc, Transport};
 use crate::{Result, keys};
 use bytes::Bytes;
+use kontiki_proto::calls;
 use kontiki_proto::kvrpcpb;
 use std::sync::Arc;
 
@@ -57,11 +59,11 @@ impl Remainder {
     }
 
     /// The next region, and the request for it.
-    pub(crate) async fn next(
+    pub(crate) async fn next<T: Transport>(
         &self,
-        cluster: &Cluster,
+        cluster: &Cluster<T>,
         mode: Mode,
-        backoff: &mut Backoff,
+        backoff: &mut Backoff<T>,
     ) -> Result<(Arc<Region>, Part)> {
         assert!(!self.is_finished(), "the caller has asked");
         let pairs = self.pairs.min(self.page_pairs);
@@ -113,19 +115,19 @@ pub(crate) fn lesser_end(a: &Bytes, b: &Bytes) -> Bytes {
 
 /// A scan of raw keys that is answered in pages ([`RawClient::scan_pages`](crate::RawClient::scan_pages)). Pages are
 /// read one after the other: a key that is written meanwhile may be in a later one.
-pub struct RawScan {
-    cluster: Arc<Cluster>,
+pub struct RawScan<T: Transport = Grpc> {
+    cluster: Arc<Cluster<T>>,
     remainder: Remainder,
     key_only: bool,
 }
 
-impl RawScan {
-    pub(crate) fn new(cluster: Arc<Cluster>, remainder: Remainder) -> RawScan {
+impl<T: Transport> RawScan<T> {
+    pub(crate) fn new(cluster: Arc<Cluster<T>>, remainder: Remainder) -> RawScan<T> {
         RawScan { cluster, remainder, key_only: false }
     }
 
     /// Values are left out: they are empty.
-    pub fn keys_only(mut self) -> RawScan {
+    pub fn keys_only(mut self) -> RawScan<T> {
         self.key_only = true;
         self
     }
@@ -146,8 +148,10 @@ impl RawScan {
                 reverse: self.remainder.is_reverse(),
                 ..Default::default()
             };
-            let Some(reply) = self.cluster.call_region(&region, request, &mut backoff).await? else { continue };
-            let Some(pairs) = answered(reply.kvs)? else {
+            let Some(reply) = self.cluster.call_region::<calls::RawScan>(&region, request, &mut backoff).await? else {
+                continue;
+            };
+            let Some(pairs) = pairs_of(reply.kvs)? else {
                 self.remainder.ask_for_fewer(&part)?;
                 continue;
             };

@@ -5,13 +5,13 @@
 //! timestamp could be older than something the caller has seen.
 
 use crate::backoff::Backoff;
-use crate::placement::{Placement, describe};
+use crate::placement::Placement;
+use crate::transport::{Timestamps, Transport, within};
 use crate::{Error, Options};
-use futures::StreamExt;
-use kontiki_proto::pdpb::{TsoRequest, TsoResponse};
+use kontiki_proto::pdpb::TsoRequest;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
-use tonic::Streaming;
 
 /// Callers served by one message; also the length of their queue.
 const BATCH_MAX: usize = 1024;
@@ -20,50 +20,51 @@ const LOGICAL_BITS: u32 = 18;
 type Waiter = oneshot::Sender<Result<u64, String>>;
 
 /// Hands out timestamps. The task ends when it is dropped.
-pub(crate) struct Tso {
+pub(crate) struct Tso<T> {
+    transport: T,
     queue: mpsc::Sender<Waiter>,
 }
 
-impl Tso {
-    pub(crate) fn start(placement: Arc<Placement>, options: Options) -> Tso {
+impl<T: Transport> Tso<T> {
+    pub(crate) fn start(transport: T, placement: Arc<Placement<T>>, options: Options) -> Tso<T> {
         let (queue, waiters) = mpsc::channel(BATCH_MAX);
-        tokio::spawn(serve(placement, options, waiters));
-        Tso { queue }
+        transport.spawn(serve(transport.clone(), placement, options, waiters));
+        Tso { transport, queue }
     }
 
     /// A new timestamp, greater than every one handed out before the call.
-    pub(crate) async fn timestamp(&self, backoff: &mut Backoff) -> Result<u64, Error> {
+    pub(crate) async fn timestamp(&self, backoff: &mut Backoff<T>) -> Result<u64, Error> {
         loop {
             let (waiter, answer) = oneshot::channel();
-            let limit = backoff.remaining(std::time::Duration::MAX);
+            let limit = backoff.remaining(Duration::MAX);
             let asked = async {
                 self.queue.send(waiter).await.map_err(|_| "the timestamp task has ended".to_string())?;
                 answer.await.map_err(|_| "the timestamp task has ended".to_string())?
             };
-            let obstacle = match tokio::time::timeout(limit, asked).await {
-                Ok(Ok(ts)) => return Ok(ts),
-                Ok(Err(obstacle)) => obstacle,
-                Err(_) => "the timestamp oracle does not answer".to_string(),
+            let obstacle = match within(&self.transport, limit, asked).await {
+                Some(Ok(ts)) => return Ok(ts),
+                Some(Err(obstacle)) => obstacle,
+                None => "the timestamp oracle does not answer".to_string(),
             };
             backoff.pause(obstacle).await?;
         }
     }
 }
 
-struct Stream {
-    requests: mpsc::Sender<TsoRequest>,
-    answers: Streaming<TsoResponse>,
-}
-
-async fn serve(placement: Arc<Placement>, options: Options, mut waiters: mpsc::Receiver<Waiter>) {
+async fn serve<T: Transport>(
+    transport: T,
+    placement: Arc<Placement<T>>,
+    options: Options,
+    mut waiters: mpsc::Receiver<Waiter>,
+) {
     let mut stream = None;
     let mut batch = Vec::new();
     while waiters.recv_many(&mut batch, BATCH_MAX).await > 0 {
         let count = batch.len() as u32;
-        let ask = ask(&placement, &mut stream, count);
-        let result = match tokio::time::timeout(options.request_timeout, ask).await {
-            Ok(result) => result,
-            Err(_) => Err("the timestamp oracle does not answer".to_string()),
+        let ask = ask(&transport, &placement, &mut stream, count);
+        let result = match within(&transport, options.request_timeout, ask).await {
+            Some(result) => result,
+            None => Err("the timestamp oracle does not answer".to_string()),
         };
         if result.is_err() {
             stream = None;
@@ -78,25 +79,21 @@ async fn serve(placement: Arc<Placement>, options: Options, mut waiters: mpsc::R
 }
 
 /// The last of `count` new timestamps.
-async fn ask(placement: &Placement, stream: &mut Option<Stream>, count: u32) -> Result<u64, String> {
+async fn ask<T: Transport>(
+    transport: &T,
+    placement: &Placement<T>,
+    stream: &mut Option<T::Timestamps>,
+    count: u32,
+) -> Result<u64, String> {
     let open = match stream.take() {
         Some(open) => stream.insert(open),
         None => {
-            let (requests, outgoing) = mpsc::channel(1);
-            let outgoing = futures::stream::unfold(outgoing, |mut outgoing: mpsc::Receiver<TsoRequest>| async {
-                outgoing.recv().await.map(|request| (request, outgoing))
-            });
-            let answers = placement.pd().tso(outgoing).await.map_err(|status| describe(&status))?.into_inner();
-            stream.insert(Stream { requests, answers })
+            let opened = transport.timestamps(&placement.channel()).await.map_err(|failure| failure.text)?;
+            stream.insert(opened)
         }
     };
     let request = TsoRequest { count, ..TsoRequest::default() };
-    open.requests.send(request).await.map_err(|_| "the timestamp stream is closed".to_string())?;
-    let answer = match open.answers.next().await {
-        Some(Ok(answer)) => answer,
-        Some(Err(status)) => return Err(describe(&status)),
-        None => return Err("the timestamp stream ended".to_string()),
-    };
+    let answer = open.ask(request).await.map_err(|failure| failure.text)?;
     if let Some(error) = answer.header.and_then(|header| header.error) {
         return Err(error.message);
     }

@@ -9,6 +9,7 @@
 //! | [`kvrpcpb`] | raw and transactional requests and answers |
 //! | [`pdpb`] | the placement service, `pdpb.PD` |
 //! | [`tikvpb`] | the key-value service, `tikvpb.Tikv` |
+//! | [`calls`] | the table of unary calls |
 //! | [`codec`] | how messages are encoded; large ones without blocking other tasks |
 //! | [`internal`] | node to node: message stream and snapshot stream, `kontiki.internal.Peer` |
 //!
@@ -18,6 +19,10 @@
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+// Before its users: macros are visible from here on.
+include!(concat!(env!("OUT_DIR"), "/calls.rs"));
+
+pub mod calls;
 pub mod codec;
 
 /// How a call fails that received no answer: for programs that make calls and do not know the transport.

@@ -121,9 +121,9 @@ impl<N: Node> Pd<N> {
     }
 
     /// GetClusterInfo.
-    pub fn get_cluster_info(&self) -> pdpb::GetClusterInfoResponse {
+    pub async fn get_cluster_info(&self, _: pdpb::GetClusterInfoRequest) -> Result<pdpb::GetClusterInfoResponse> {
         let service_modes = vec![pdpb::ServiceMode::PdSvcMode as i32];
-        pdpb::GetClusterInfoResponse { header: self.header(), service_modes, tso_urls: Vec::new() }
+        Ok(pdpb::GetClusterInfoResponse { header: self.header(), service_modes, tso_urls: Vec::new() })
     }
 
     /// GetMembers.

@@ -207,5 +207,5 @@ async fn ids_stores_and_safe_points() {
     assert_eq!(pd.update_gc_safe_point(update).await.unwrap().new_safe_point, 9);
     assert_eq!(pd.get_gc_safe_point(Default::default()).await.unwrap().safe_point, 9);
     assert!(matches!(pd.get_gc_safe_point(Default::default()).await, Err(PdError::Internal(_))));
-    assert_eq!(pd.get_cluster_info().service_modes, [1]);
+    assert_eq!(pd.get_cluster_info(Default::default()).await.unwrap().service_modes, [1]);
 }

@@ -20,7 +20,7 @@ pub const LONG_FUNCTIONS: &[Exception] = &[];
 /// Calls to the machine outside crates/env.
 pub const CALLS: &[Exception] = &[
     excuse("tests/support/mod.rs", "thread::sleep", "polls other processes, with a deadline"),
-    excuse("crates/client/", "Instant::now", "deadlines of calls over the network; the simulator has its own client"),
+    excuse("crates/client/src/transport/grpc.rs", "Instant::now", "the clock of deadlines of calls over the network"),
     excuse("crates/proto/build.rs", "std::fs", "a build script writes what it generates"),
     excuse("src/cli/node.rs", "std::fs", "a child process writes its log to a file of the operating system"),
     excuse("src/cli/data.rs", "std::fs", "values come from and go to files of the user, which may be pipes"),

@@ -9,16 +9,17 @@
 //!    back.
 //! 4. Commit the rest. Failures here change nothing: a client that meets a lock asks the primary.
 
-use super::error_of;
-use super::lock::locks_of;
+use super::Snapshot;
 use crate::backoff::Backoff;
 use crate::cluster::GROUP_KEYS_MAX;
 use crate::keys::{Item, Mode};
-use crate::{Client, Error, Result};
+use crate::reply::{error_of, locks_of};
+use crate::transport::Transport;
+use crate::{Error, Result};
 use bytes::Bytes;
+use kontiki_proto::calls::{KvBatchRollback, KvCommit, KvPrewrite};
 use kontiki_proto::kvrpcpb::{self, LockInfo, Mutation, Op};
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// Time to live of locks, as other clients of the protocol choose it: 3 s, and 6 s times the square root of the size in
 /// MiB for larger transactions, at most 20 s.
@@ -31,24 +32,24 @@ const YOUNGER_WAIT: Duration = Duration::from_millis(20);
 /// A rollback that is not done by then is left to the clients that meet the locks.
 const ROLLBACK_BUDGET: Duration = Duration::from_secs(5);
 
-pub(super) struct Committer {
-    client: Client,
+pub(super) struct Committer<T: Transport> {
+    snapshot: Snapshot<T>,
     start_ts: u64,
     mutations: Vec<Mutation>,
     /// The keys that get locks, in order; the first is the primary.
     keys: Vec<Bytes>,
-    began: Instant,
+    began: Duration,
 }
 
-impl Committer {
-    pub(super) fn new(client: Client, start_ts: u64, mutations: Vec<Mutation>, began: Instant) -> Committer {
+impl<T: Transport> Committer<T> {
+    pub(super) fn new(snapshot: Snapshot<T>, mutations: Vec<Mutation>, began: Duration) -> Committer<T> {
         let locking = mutations.iter().filter(|mutation| mutation.op != Op::CheckNotExists as i32);
         let keys = locking.map(|mutation| mutation.key.clone()).collect();
-        Committer { client, start_ts, mutations, keys, began }
+        Committer { start_ts: snapshot.timestamp(), snapshot, mutations, keys, began }
     }
 
     pub(super) async fn run(self) -> Result<u64> {
-        let mut backoff = self.client.cluster.backoff();
+        let mut backoff = self.snapshot.cluster.backoff();
         if let Err(error) = self.prewrite(&mut backoff).await {
             self.roll_back().await;
             return Err(error);
@@ -69,7 +70,7 @@ impl Committer {
         }
     }
 
-    async fn prewrite(&self, backoff: &mut Backoff) -> Result<()> {
+    async fn prewrite(&self, backoff: &mut Backoff<T>) -> Result<()> {
         let primary = self.keys.first().or(self.mutations.first().map(Item::key)).cloned().unwrap_or_default();
         let mut pending = self.mutations.clone();
         let mut waiting = None;
@@ -85,8 +86,9 @@ impl Committer {
                 min_commit_ts: self.start_ts + 1,
                 ..Default::default()
             };
-            let cluster = &self.client.cluster;
-            let replies = cluster.scatter(Mode::Txn, std::mem::take(&mut pending), request, backoff).await?;
+            let cluster = &self.snapshot.cluster;
+            let replies =
+                cluster.scatter::<KvPrewrite, _>(Mode::Txn, std::mem::take(&mut pending), request, backoff).await?;
             let mut locks = Vec::new();
             for (mutations, reply) in replies {
                 if !reply.errors.is_empty() {
@@ -96,7 +98,7 @@ impl Committer {
             }
             if !locks.is_empty() {
                 // 0: pushing a lock does not help a writer, it has to wait for it.
-                let resolved = self.client.resolver.resolve_all(&locks, 0, backoff).await?;
+                let resolved = self.snapshot.resolver.resolve_all(&locks, 0, backoff).await?;
                 if let Some(lock) = resolved.alive() {
                     waiting = self.may_wait(lock, waiting)?;
                 }
@@ -109,19 +111,21 @@ impl Committer {
     /// Two transactions that each hold a key that the other one needs must not wait for each other: the younger one
     /// soon gives up. It loses little: if the other one commits, its commit timestamp is above this transaction's
     /// start, which is a conflict.
-    fn may_wait(&self, lock: &LockInfo, since: Option<Instant>) -> Result<Option<Instant>> {
-        let since = since.unwrap_or_else(Instant::now);
-        if lock.lock_version < self.start_ts && since.elapsed() >= YOUNGER_WAIT {
+    fn may_wait(&self, lock: &LockInfo, since: Option<Duration>) -> Result<Option<Duration>> {
+        let now = self.now();
+        let since = since.unwrap_or(now);
+        if lock.lock_version < self.start_ts && now.saturating_sub(since) >= YOUNGER_WAIT {
             return Err(Error::Conflict { key: lock.key.clone(), conflict_commit_ts: 0 });
         }
         Ok(Some(since))
     }
 
     /// Decides the outcome. Returns the commit timestamp and the keys that are still locked.
-    async fn commit_primary(&self, backoff: &mut Backoff) -> Result<(u64, Vec<Bytes>)> {
-        let cluster = &self.client.cluster;
+    async fn commit_primary(&self, backoff: &mut Backoff<T>) -> Result<(u64, Vec<Bytes>)> {
+        let cluster = &self.snapshot.cluster;
         let primary = self.keys.first().expect("a transaction without keys does not commit");
         let mut commit_version = cluster.timestamp(backoff).await?;
+        backoff.begin_decision();
         // Pushed repeatedly by readers, or sent repeatedly: bounded by the deadline.
         loop {
             let region = cluster.locate(&Mode::Txn.position(primary), backoff).await?;
@@ -134,7 +138,7 @@ impl Committer {
                 commit_version,
                 ..Default::default()
             };
-            let answer = cluster.call_region(&region, request, backoff).await;
+            let answer = cluster.call_region::<KvCommit>(&region, request, backoff).await;
             let reply = match answer {
                 Ok(Some(reply)) => reply,
                 Ok(None) => continue,
@@ -158,7 +162,7 @@ impl Committer {
         if keys.is_empty() {
             return;
         }
-        let (cluster, start_version) = (self.client.cluster.clone(), self.start_ts);
+        let (cluster, start_version) = (self.snapshot.cluster.clone(), self.start_ts);
         let work = async move {
             let request = |keys: &[Bytes]| kvrpcpb::CommitRequest {
                 start_version,
@@ -166,7 +170,8 @@ impl Committer {
                 commit_version,
                 ..Default::default()
             };
-            if let Err(error) = cluster.scatter(Mode::Txn, keys, request, &mut cluster.backoff()).await {
+            let mut backoff = cluster.backoff();
+            if let Err(error) = cluster.scatter::<KvCommit, _>(Mode::Txn, keys, request, &mut backoff).await {
                 tracing::debug!(start_version, %error, "committed, but some locks are left to be resolved by readers");
             }
         };
@@ -176,15 +181,15 @@ impl Committer {
     /// Releases the locks as far as possible: clients that meet the rest release them when their time to live has
     /// ended.
     async fn roll_back(&self) {
-        let (cluster, keys, start_version) = (self.client.cluster.clone(), self.keys.clone(), self.start_ts);
+        let (cluster, keys, start_version) = (self.snapshot.cluster.clone(), self.keys.clone(), self.start_ts);
         let work = async move {
             let request = |keys: &[Bytes]| kvrpcpb::BatchRollbackRequest {
                 start_version,
                 keys: keys.to_vec(),
                 ..Default::default()
             };
-            let mut backoff = Backoff::new(ROLLBACK_BUDGET);
-            if let Err(error) = cluster.scatter(Mode::Txn, keys, request, &mut backoff).await {
+            let mut backoff = cluster.backoff_of(ROLLBACK_BUDGET);
+            if let Err(error) = cluster.scatter::<KvBatchRollback, _>(Mode::Txn, keys, request, &mut backoff).await {
                 tracing::debug!(start_version, %error, "some locks of a failed transaction are left");
             }
         };
@@ -193,8 +198,8 @@ impl Committer {
 
     /// Does work that no caller has to wait for.
     async fn finish(&self, work: impl Future<Output = ()> + Send + 'static) {
-        if self.client.cluster.options.background_secondaries {
-            tokio::spawn(work);
+        if self.snapshot.cluster.options.background_secondaries {
+            self.snapshot.cluster.transport.spawn(work);
         } else {
             work.await;
         }
@@ -204,6 +209,10 @@ impl Committer {
     fn ttl_ms(&self) -> u64 {
         let bytes: usize = self.mutations.iter().map(Item::bytes).sum();
         let by_size = (TTL_MS_PER_SQRT_MIB * (bytes as f64 / f64::from(1 << 20)).sqrt()) as u64;
-        by_size.clamp(TTL_MS_BASE, TTL_MS_MAX) + self.began.elapsed().as_millis() as u64
+        by_size.clamp(TTL_MS_BASE, TTL_MS_MAX) + self.now().saturating_sub(self.began).as_millis() as u64
+    }
+
+    fn now(&self) -> Duration {
+        self.snapshot.cluster.transport.now()
     }
 }

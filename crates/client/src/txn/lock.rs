@@ -4,7 +4,9 @@ use crate::Result;
 use crate::backoff::Backoff;
 use crate::cluster::Cluster;
 use crate::keys::Mode;
-use crate::txn::error_of;
+use crate::reply::error_of;
+use crate::transport::Transport;
+use kontiki_proto::calls::{KvCheckTxnStatus, KvResolveLock};
 use kontiki_proto::kvrpcpb::{self, Action, LockInfo};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -28,18 +30,18 @@ pub(crate) enum Fate {
 }
 
 /// Resolves locks. Caches the outcomes of decided transactions (start timestamp to commit timestamp, 0 rolled back).
-pub(crate) struct LockResolver {
-    cluster: Arc<Cluster>,
+pub(crate) struct LockResolver<T: Transport> {
+    cluster: Arc<Cluster<T>>,
     decided: Mutex<BTreeMap<u64, u64>>,
 }
 
-impl LockResolver {
-    pub(crate) fn new(cluster: Arc<Cluster>) -> LockResolver {
+impl<T: Transport> LockResolver<T> {
+    pub(crate) fn new(cluster: Arc<Cluster<T>>) -> LockResolver<T> {
         LockResolver { cluster, decided: Mutex::default() }
     }
 
     /// Resolves a lock on behalf of a read or write at `caller_start_ts`.
-    pub(crate) async fn resolve(&self, lock: &LockInfo, caller_start_ts: u64, backoff: &mut Backoff) -> Result<Fate> {
+    async fn resolve(&self, lock: &LockInfo, caller_start_ts: u64, backoff: &mut Backoff<T>) -> Result<Fate> {
         let known = self.decided.lock().get(&lock.lock_version).copied();
         let commit_version = match known {
             Some(commit_version) => commit_version,
@@ -55,7 +57,7 @@ impl LockResolver {
             keys,
             ..Default::default()
         };
-        let reply = self.cluster.call(Mode::Txn, &lock.key, request, backoff).await?;
+        let reply = self.cluster.call::<KvResolveLock>(Mode::Txn, &lock.key, request, backoff).await?;
         match reply.error {
             None => Ok(Fate::Resolved),
             Some(error) => Err(error_of(error)),
@@ -67,7 +69,7 @@ impl LockResolver {
         &self,
         lock: &LockInfo,
         caller_start_ts: u64,
-        backoff: &mut Backoff,
+        backoff: &mut Backoff<T>,
     ) -> Result<std::result::Result<u64, Fate>> {
         let now = self.cluster.timestamp(backoff).await?;
         let expires_ms = (lock.lock_version >> LOGICAL_BITS).saturating_add(lock.lock_ttl);
@@ -82,7 +84,7 @@ impl LockResolver {
             rollback_if_not_exist: expired,
             ..Default::default()
         };
-        let reply = self.cluster.call(Mode::Txn, &lock.primary_lock, request, backoff).await?;
+        let reply = self.cluster.call::<KvCheckTxnStatus>(Mode::Txn, &lock.primary_lock, request, backoff).await?;
         if let Some(error) = reply.error {
             return if error.txn_not_found.is_some() { Ok(Err(Fate::Alive)) } else { Err(error_of(error)) };
         }
@@ -103,7 +105,7 @@ impl LockResolver {
         &self,
         locks: &[LockInfo],
         caller_start_ts: u64,
-        backoff: &mut Backoff,
+        backoff: &mut Backoff<T>,
     ) -> Result<Resolved> {
         let mut resolved = Resolved::default();
         for lock in locks {
@@ -133,7 +135,7 @@ impl Resolved {
     }
 
     /// Waits if any transaction is undecided. Returns those whose locks may be ignored.
-    pub(crate) async fn wait(self, backoff: &mut Backoff) -> Result<Vec<u64>> {
+    pub(crate) async fn wait<T: Transport>(self, backoff: &mut Backoff<T>) -> Result<Vec<u64>> {
         match self.alive {
             None => backoff.check("new locks were found after each resolution")?,
             Some(lock) => {
@@ -144,21 +146,4 @@ impl Resolved {
         }
         Ok(self.pushed)
     }
-}
-
-impl std::fmt::Debug for LockResolver {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LockResolver").field("decided", &self.decided.lock().len()).finish()
-    }
-}
-
-/// The locks among errors about keys; anything else is the caller's error.
-pub(super) fn locks_of(errors: Vec<kvrpcpb::KeyError>) -> Result<Vec<LockInfo>> {
-    errors
-        .into_iter()
-        .map(|mut error| match error.locked.take() {
-            Some(lock) => Ok(lock),
-            None => Err(error_of(error)),
-        })
-        .collect()
 }

@@ -1,22 +1,23 @@
 //! Scans at a timestamp, in pages.
 
 use super::Snapshot;
-use super::lock::locks_of;
 use crate::Result;
-use crate::cluster::too_large;
 use crate::keys::{KeyPair, Mode};
+use crate::reply::{locks_of, too_large};
 use crate::scan::Remainder;
+use crate::transport::{Grpc, Transport};
+use kontiki_proto::calls::KvScan;
 use kontiki_proto::kvrpcpb::{self, KvPair, LockInfo};
 
 /// A scan of transactional keys that is answered in pages ([`Snapshot::scan_pages`]): all pages show the snapshot's
 /// state.
-pub struct SnapshotScan {
-    snapshot: Snapshot,
+pub struct SnapshotScan<T: Transport = Grpc> {
+    snapshot: Snapshot<T>,
     remainder: Remainder,
 }
 
-impl SnapshotScan {
-    pub(super) fn new(snapshot: Snapshot, remainder: Remainder) -> SnapshotScan {
+impl<T: Transport> SnapshotScan<T> {
+    pub(super) fn new(snapshot: Snapshot<T>, remainder: Remainder) -> SnapshotScan<T> {
         SnapshotScan { snapshot, remainder }
     }
 
@@ -38,7 +39,7 @@ impl SnapshotScan {
                 reverse: self.remainder.is_reverse(),
                 ..Default::default()
             };
-            let Some(reply) = cluster.call_region(&region, request, &mut backoff).await? else { continue };
+            let Some(reply) = cluster.call_region::<KvScan>(&region, request, &mut backoff).await? else { continue };
             if reply.error.as_ref().is_some_and(too_large) {
                 self.remainder.ask_for_fewer(&part)?;
                 continue;

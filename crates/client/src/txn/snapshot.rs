@@ -1,13 +1,16 @@
 //! Reads at a timestamp.
 
-use super::lock::{LockResolver, locks_of};
+use super::lock::LockResolver;
 use super::scan::SnapshotScan;
 use crate::Result;
 use crate::backoff::Backoff;
-use crate::cluster::{Cluster, fewer, too_large};
+use crate::cluster::Cluster;
 use crate::keys::{KeyPair, Mode};
+use crate::reply::{fewer, locks_of, too_large};
 use crate::scan::Remainder;
+use crate::transport::{Grpc, Transport};
 use bytes::Bytes;
+use kontiki_proto::calls::{KvBatchGet, KvGet};
 use kontiki_proto::kvrpcpb::{self, Context, LockInfo};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,17 +18,23 @@ use std::sync::Arc;
 
 /// The transactional keys as they were at one timestamp: every read sees the same state. Locks that block a read are
 /// resolved; a read waits for transactions that might still commit below the timestamp.
-#[derive(Clone)]
-pub struct Snapshot {
-    pub(super) cluster: Arc<Cluster>,
-    resolver: Arc<LockResolver>,
+pub struct Snapshot<T: Transport = Grpc> {
+    pub(super) cluster: Arc<Cluster<T>>,
+    pub(super) resolver: Arc<LockResolver<T>>,
     ts: u64,
     /// Transactions known to commit above the timestamp: their locks do not block reads.
     passed_over: Arc<Mutex<BTreeSet<u64>>>,
 }
 
-impl Snapshot {
-    pub(crate) fn new(cluster: Arc<Cluster>, resolver: Arc<LockResolver>, ts: u64) -> Snapshot {
+impl<T: Transport> Clone for Snapshot<T> {
+    fn clone(&self) -> Snapshot<T> {
+        let Snapshot { cluster, resolver, ts, passed_over } = self;
+        Snapshot { cluster: cluster.clone(), resolver: resolver.clone(), ts: *ts, passed_over: passed_over.clone() }
+    }
+}
+
+impl<T: Transport> Snapshot<T> {
+    pub(crate) fn new(cluster: Arc<Cluster<T>>, resolver: Arc<LockResolver<T>>, ts: u64) -> Snapshot<T> {
         Snapshot { cluster, resolver, ts, passed_over: Arc::default() }
     }
 
@@ -45,7 +54,7 @@ impl Snapshot {
                 version: self.ts,
                 ..Default::default()
             };
-            let reply = self.cluster.call(Mode::Txn, &key, request, &mut backoff).await?;
+            let reply = self.cluster.call::<KvGet>(Mode::Txn, &key, request, &mut backoff).await?;
             match reply.error {
                 None => return Ok((!reply.not_found).then_some(reply.value)),
                 Some(error) => self.clear(&locks_of(vec![error])?, &mut backoff).await?,
@@ -66,7 +75,7 @@ impl Snapshot {
                 version: self.ts,
             };
             let asked = wanted.split_off(wanted.len() - wanted.len().min(batch));
-            let replies = self.cluster.scatter(Mode::Txn, asked, request, &mut backoff).await?;
+            let replies = self.cluster.scatter::<KvBatchGet, _>(Mode::Txn, asked, request, &mut backoff).await?;
             let mut locks = Vec::new();
             for (keys, reply) in replies {
                 if let Some(error) = reply.error {
@@ -121,7 +130,7 @@ impl Snapshot {
         end: impl Into<Bytes>,
         limit: usize,
         reverse: bool,
-    ) -> SnapshotScan {
+    ) -> SnapshotScan<T> {
         SnapshotScan::new(self.clone(), Remainder::new(start.into(), end.into(), limit, reverse))
     }
 
@@ -130,7 +139,7 @@ impl Snapshot {
     }
 
     /// Resolves locks, or waits for them.
-    pub(super) async fn clear(&self, locks: &[LockInfo], backoff: &mut Backoff) -> Result<()> {
+    pub(super) async fn clear(&self, locks: &[LockInfo], backoff: &mut Backoff<T>) -> Result<()> {
         let pushed = self.resolver.resolve_all(locks, self.ts, backoff).await?.wait(backoff).await?;
         self.passed_over.lock().extend(pushed);
         Ok(())

@@ -2,12 +2,13 @@
 
 use super::Snapshot;
 use super::commit::Committer;
-use crate::{Client, Error, KeyPair, Result};
+use crate::transport::{Grpc, Transport};
+use crate::{Error, KeyPair, Result};
 use bytes::Bytes;
 use kontiki_proto::kvrpcpb::{Mutation, Op};
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use tokio::time::Instant;
+use std::time::Duration;
 
 /// What the transaction does to a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,17 +43,17 @@ impl Change {
 /// An optimistic transaction. Reads see the state at its beginning and its own writes. Writes stay in memory until
 /// [`Transaction::commit`], which fails with [`crate::Error::Conflict`] if another transaction has committed one of the
 /// written keys since the beginning. Dropping it has no effect on the cluster.
-pub struct Transaction {
-    client: Client,
-    snapshot: Snapshot,
+pub struct Transaction<T: Transport = Grpc> {
+    snapshot: Snapshot<T>,
     changes: BTreeMap<Bytes, Change>,
-    began: Instant,
+    /// On the transport's clock.
+    began: Duration,
 }
 
-impl Transaction {
-    pub(crate) fn new(client: Client, start_ts: u64) -> Transaction {
-        let snapshot = client.snapshot(start_ts);
-        Transaction { client, snapshot, changes: BTreeMap::new(), began: Instant::now() }
+impl<T: Transport> Transaction<T> {
+    pub(crate) fn new(snapshot: Snapshot<T>) -> Transaction<T> {
+        let began = snapshot.cluster.transport.now();
+        Transaction { snapshot, changes: BTreeMap::new(), began }
     }
 
     /// The timestamp of its reads.
@@ -150,7 +151,7 @@ impl Transaction {
             return Ok(None);
         }
         let mutations = self.changes.into_iter().map(|(key, change)| change.mutation(key)).collect();
-        let committer = Committer::new(self.client, self.snapshot.timestamp(), mutations, self.began);
+        let committer = Committer::new(self.snapshot, mutations, self.began);
         committer.run().await.map(Some)
     }
 

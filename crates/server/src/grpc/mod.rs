@@ -1,10 +1,12 @@
 //! The tonic services of a node on one port. The meaning of requests is in `kv` and `pd`.
 
+mod encoded;
 mod metrics;
 mod pd;
 mod tikv;
 mod unimplemented;
 
+pub use encoded::{EncodedCalls, TSO_PATH};
 pub use metrics::RequestMetrics;
 pub use pd::PdService;
 pub use tikv::TikvService;

@@ -44,9 +44,10 @@ impl<N: Node> PdService<N> {
     }
 }
 
-/// One line per unary call: the service's method, `Pd`'s method, request, answer.
-macro_rules! calls {
-    ($($method:ident($request:ident) -> $answer:ident;)+) => {
+/// The stream of timestamps, and a function per line of the table of calls.
+macro_rules! serve {
+    ($($call:ident, $function:ident, $handler:ident, $request:ident, $reply:ident, $path:literal, $effect:ident,
+       $($errors:ident)+;)+) => {
         #[tonic::async_trait]
         impl<N: Node> PdTrait for PdService<N> {
             type TsoStream = Pin<Box<dyn Stream<Item = Result<pdpb::TsoResponse, Status>> + Send>>;
@@ -66,35 +67,17 @@ macro_rules! calls {
                 Ok(Response::new(Box::pin(answers)))
             }
 
-            async fn get_cluster_info(
-                &self,
-                _: Request<pdpb::GetClusterInfoRequest>,
-            ) -> Result<Response<pdpb::GetClusterInfoResponse>, Status> {
-                Ok(Response::new(self.pd.get_cluster_info()))
-            }
-
             $(
-                async fn $method(
+                async fn $function(
                     &self,
                     request: Request<pdpb::$request>,
-                ) -> Result<Response<pdpb::$answer>, Status> {
-                    let answer = self.pd.$method(request.into_inner());
-                    Ok(Response::new(self.metrics.time(stringify!($method), answer).await?))
+                ) -> Result<Response<pdpb::$reply>, Status> {
+                    let answer = self.pd.$handler(request.into_inner());
+                    Ok(Response::new(self.metrics.time(stringify!($function), answer).await?))
                 }
             )+
         }
     };
 }
 
-calls! {
-    get_members(GetMembersRequest) -> GetMembersResponse;
-    alloc_id(AllocIdRequest) -> AllocIdResponse;
-    get_store(GetStoreRequest) -> GetStoreResponse;
-    get_all_stores(GetAllStoresRequest) -> GetAllStoresResponse;
-    get_region(GetRegionRequest) -> GetRegionResponse;
-    get_prev_region(GetRegionRequest) -> GetRegionResponse;
-    get_region_by_id(GetRegionByIdRequest) -> GetRegionResponse;
-    scan_regions(ScanRegionsRequest) -> ScanRegionsResponse;
-    get_gc_safe_point(GetGcSafePointRequest) -> GetGcSafePointResponse;
-    update_gc_safe_point(UpdateGcSafePointRequest) -> UpdateGcSafePointResponse;
-}
+kontiki_proto::for_each_placement_call!(serve);

@@ -49,45 +49,24 @@ impl<T> Drop for Running<T> {
     }
 }
 
-/// One line per call: the service's method, `Kv`'s method, request, answer. No call fails at this level: errors are in
-/// answers.
-macro_rules! calls {
-    ($($method:ident => $kv:ident($request:ident) -> $answer:ident;)+) => {
+/// A function per line of the table of calls. No call fails at this level: errors are in answers.
+macro_rules! serve {
+    ($($call:ident, $function:ident, $handler:ident, $request:ident, $reply:ident, $path:literal, $effect:ident,
+       $($errors:ident)+;)+) => {
         #[tonic::async_trait]
         impl<N: Node> Tikv for TikvService<N> {
             $(
-                async fn $method(
+                async fn $function(
                     &self,
                     request: Request<kvrpcpb::$request>,
-                ) -> Result<Response<kvrpcpb::$answer>, Status> {
+                ) -> Result<Response<kvrpcpb::$reply>, Status> {
                     let (kv, request) = (self.kv.clone(), request.into_inner());
-                    let running = Running(self.requests.spawn(async move { kv.$kv(request).await }));
-                    self.metrics.time(stringify!($method), running.answer()).await.map(Response::new)
+                    let running = Running(self.requests.spawn(async move { kv.$handler(request).await }));
+                    self.metrics.time(stringify!($function), running.answer()).await.map(Response::new)
                 }
             )+
         }
     };
 }
 
-calls! {
-    kv_get => get(GetRequest) -> GetResponse;
-    kv_batch_get => batch_get(BatchGetRequest) -> BatchGetResponse;
-    kv_scan => scan(ScanRequest) -> ScanResponse;
-    kv_prewrite => prewrite(PrewriteRequest) -> PrewriteResponse;
-    kv_commit => commit(CommitRequest) -> CommitResponse;
-    kv_batch_rollback => batch_rollback(BatchRollbackRequest) -> BatchRollbackResponse;
-    kv_cleanup => cleanup(CleanupRequest) -> CleanupResponse;
-    kv_check_txn_status => check_txn_status(CheckTxnStatusRequest) -> CheckTxnStatusResponse;
-    kv_txn_heart_beat => txn_heart_beat(TxnHeartBeatRequest) -> TxnHeartBeatResponse;
-    kv_resolve_lock => resolve_lock(ResolveLockRequest) -> ResolveLockResponse;
-    kv_scan_lock => scan_lock(ScanLockRequest) -> ScanLockResponse;
-    raw_get => raw_get(RawGetRequest) -> RawGetResponse;
-    raw_batch_get => raw_batch_get(RawBatchGetRequest) -> RawBatchGetResponse;
-    raw_put => raw_put(RawPutRequest) -> RawPutResponse;
-    raw_batch_put => raw_batch_put(RawBatchPutRequest) -> RawBatchPutResponse;
-    raw_delete => raw_delete(RawDeleteRequest) -> RawDeleteResponse;
-    raw_batch_delete => raw_batch_delete(RawBatchDeleteRequest) -> RawBatchDeleteResponse;
-    raw_scan => raw_scan(RawScanRequest) -> RawScanResponse;
-    raw_batch_scan => raw_batch_scan(RawBatchScanRequest) -> RawBatchScanResponse;
-    raw_delete_range => raw_delete_range(RawDeleteRangeRequest) -> RawDeleteRangeResponse;
-}
+kontiki_proto::for_each_kv_call!(serve);

@@ -134,88 +134,68 @@ pub(super) fn pair(key: Bytes, value: Bytes) -> kvrpcpb::KvPair {
     kvrpcpb::KvPair { key, value, ..Default::default() }
 }
 
-/// Answers whose errors are texts.
-macro_rules! text_answers {
-    ($($answer:ident),+ $(,)?) => {$(
-        impl From<Refusal> for kvrpcpb::$answer {
+/// The reply that a refusal becomes, by the style of the reply's errors in the table of calls. Every style has a region
+/// error, which is alone.
+macro_rules! refuse {
+    (text, $reply:ident, $refusal:expr) => {
+        match $refusal {
+            Refusal::Text(error) => kvrpcpb::$reply { error, ..Default::default() },
+            Refusal::Keys(errors) => kvrpcpb::$reply { error: in_words(&errors), ..Default::default() },
+            Refusal::Region(error) => kvrpcpb::$reply { region_error: Some(*error), ..Default::default() },
+            Refusal::Unknown(text) => kvrpcpb::$reply { region_error: Some(stale(text)), ..Default::default() },
+        }
+    };
+    (key, $reply:ident, $refusal:expr) => {
+        match $refusal {
+            Refusal::Text(text) => kvrpcpb::$reply { error: Some(plain_abort(text)), ..Default::default() },
+            Refusal::Keys(errors) => kvrpcpb::$reply { error: errors.first().map(key_error), ..Default::default() },
+            Refusal::Region(error) => kvrpcpb::$reply { region_error: Some(*error), ..Default::default() },
+            Refusal::Unknown(text) => kvrpcpb::$reply { region_error: Some(stale(text)), ..Default::default() },
+        }
+    };
+    (keys, $reply:ident, $refusal:expr) => {
+        match $refusal {
+            Refusal::Text(text) => kvrpcpb::$reply { errors: vec![plain_abort(text)], ..Default::default() },
+            Refusal::Keys(errors) => {
+                kvrpcpb::$reply { errors: errors.iter().map(key_error).collect(), ..Default::default() }
+            }
+            Refusal::Region(error) => kvrpcpb::$reply { region_error: Some(*error), ..Default::default() },
+            Refusal::Unknown(text) => kvrpcpb::$reply { region_error: Some(stale(text)), ..Default::default() },
+        }
+    };
+    // Clients retry for seconds after a region error, so an error that a retry does not resolve is put into a pair,
+    // where clients read it at once.
+    (pairs $pairs:ident, $reply:ident, $refusal:expr) => {
+        match $refusal {
+            Refusal::Text(text) | Refusal::Unknown(text) => {
+                kvrpcpb::$reply { $pairs: vec![refused_pair(text)], ..Default::default() }
+            }
+            Refusal::Keys(errors) => {
+                kvrpcpb::$reply { $pairs: vec![refused_pair(in_words(&errors))], ..Default::default() }
+            }
+            Refusal::Region(error) => kvrpcpb::$reply { region_error: Some(*error), ..Default::default() },
+        }
+    };
+}
+
+macro_rules! refusals {
+    ($($call:ident, $function:ident, $handler:ident, $request:ident, $reply:ident, $path:literal, $effect:ident,
+       $($errors:ident)+;)+) => {$(
+        impl From<Refusal> for kvrpcpb::$reply {
             fn from(refusal: Refusal) -> Self {
-                match refusal {
-                    Refusal::Region(error) => kvrpcpb::$answer { region_error: Some(*error), ..Default::default() },
-                    Refusal::Unknown(text) => {
-                        kvrpcpb::$answer { region_error: Some(stale(text)), ..Default::default() }
-                    }
-                    Refusal::Text(error) => kvrpcpb::$answer { error, ..Default::default() },
-                    Refusal::Keys(errors) => kvrpcpb::$answer { error: in_words(&errors), ..Default::default() },
-                }
+                refuse!($($errors)+, $reply, refusal)
             }
         }
     )+};
 }
 
-/// Answers of pairs whose only error field is the region error, after which clients retry for seconds: an error that a
-/// retry does not resolve is put into a pair, where clients read it at once.
-macro_rules! pair_answers {
-    ($($answer:ident . $pairs:ident),+ $(,)?) => {$(
-        impl From<Refusal> for kvrpcpb::$answer {
-            fn from(refusal: Refusal) -> Self {
-                let text = match refusal {
-                    Refusal::Region(error) => {
-                        return kvrpcpb::$answer { region_error: Some(*error), ..Default::default() };
-                    }
-                    Refusal::Text(text) | Refusal::Unknown(text) => text,
-                    Refusal::Keys(errors) => in_words(&errors),
-                };
-                let error = Some(Box::new(plain_abort(text)));
-                kvrpcpb::$answer { $pairs: vec![kvrpcpb::KvPair { error, ..Default::default() }], ..Default::default() }
-            }
-        }
-    )+};
-}
+kontiki_proto::for_each_kv_call!(refusals);
 
 /// Errors of a transaction where the answer holds only a text.
 fn in_words(errors: &[KeyError]) -> String {
     errors.iter().map(KeyError::to_string).collect::<Vec<_>>().join("; ")
 }
 
-/// Answers with one key error.
-macro_rules! key_answers {
-    ($($answer:ident),+ $(,)?) => {$(
-        impl From<Refusal> for kvrpcpb::$answer {
-            fn from(refusal: Refusal) -> Self {
-                let error = match refusal {
-                    Refusal::Region(error) => {
-                        return kvrpcpb::$answer { region_error: Some(*error), ..Default::default() };
-                    }
-                    Refusal::Keys(errors) => errors.first().map(key_error),
-                    Refusal::Unknown(text) => {
-                        return kvrpcpb::$answer { region_error: Some(stale(text)), ..Default::default() };
-                    }
-                    Refusal::Text(text) => Some(plain_abort(text)),
-                };
-                kvrpcpb::$answer { error, ..Default::default() }
-            }
-        }
-    )+};
-}
-
-text_answers!(RawGetResponse, RawPutResponse, RawBatchPutResponse, RawDeleteResponse, RawBatchDeleteResponse);
-text_answers!(RawDeleteRangeResponse);
-pair_answers!(RawBatchGetResponse.pairs, RawScanResponse.kvs, RawBatchScanResponse.kvs);
-key_answers!(GetResponse, BatchGetResponse, ScanResponse, CommitResponse, BatchRollbackResponse, CleanupResponse);
-key_answers!(CheckTxnStatusResponse, TxnHeartBeatResponse, ResolveLockResponse, ScanLockResponse);
-
-impl From<Refusal> for kvrpcpb::PrewriteResponse {
-    fn from(refusal: Refusal) -> Self {
-        let errors = match refusal {
-            Refusal::Region(error) => {
-                return kvrpcpb::PrewriteResponse { region_error: Some(*error), ..Default::default() };
-            }
-            Refusal::Keys(errors) => errors.iter().map(key_error).collect(),
-            Refusal::Unknown(text) => {
-                return kvrpcpb::PrewriteResponse { region_error: Some(stale(text)), ..Default::default() };
-            }
-            Refusal::Text(text) => vec![plain_abort(text)],
-        };
-        kvrpcpb::PrewriteResponse { errors, ..Default::default() }
-    }
+fn refused_pair(text: String) -> kvrpcpb::KvPair {
+    kvrpcpb::KvPair { error: Some(Box::new(plain_abort(text))), ..Default::default() }
 }

@@ -1,0 +1,118 @@
+//! gRPC on tokio.
+
+use super::{Failure, Timestamps, Transport};
+use crate::{Error, Result};
+use futures::{Stream, StreamExt};
+use kontiki_proto::calls::Call;
+use kontiki_proto::codec::Codec;
+use kontiki_proto::pdpb::pd_client::PdClient;
+use kontiki_proto::pdpb::{TsoRequest, TsoResponse};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::ErrorKind;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status, Streaming};
+
+/// The largest answer that is decoded: servers limit their answers to slightly more than 65 MiB.
+const MESSAGE_BYTES_MAX: usize = 96 << 20;
+/// Maximum bytes of an answer's headers: servers send some hundreds.
+const HEADER_LIST_BYTES_MAX: u32 = 16 << 10;
+
+/// gRPC on tokio, whose runtime must be entered.
+#[derive(Clone, Debug)]
+pub struct Grpc {
+    connect_timeout: Duration,
+    began: Instant,
+}
+
+impl Grpc {
+    pub(crate) fn new(connect_timeout: Duration) -> Grpc {
+        Grpc { connect_timeout, began: Instant::now() }
+    }
+}
+
+impl Transport for Grpc {
+    type Channel = Channel;
+    type Timestamps = TimestampStream;
+
+    fn channel(&self, address: &str) -> Result<Channel> {
+        let url = if address.contains("://") { address.to_string() } else { format!("http://{address}") };
+        let endpoint = Endpoint::from_shared(url)
+            .map_err(|error| Error::Invalid(format!("endpoint {address:?}: {error}; host:port is expected")))?;
+        let endpoint = endpoint.connect_timeout(self.connect_timeout).tcp_nodelay(true);
+        Ok(endpoint.http2_max_header_list_size(HEADER_LIST_BYTES_MAX).connect_lazy())
+    }
+
+    async fn call<C: Call>(&self, channel: &Channel, request: C::Request) -> std::result::Result<C::Reply, Failure> {
+        let mut client = tonic::client::Grpc::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        // Otherwise the channel's buffer would panic.
+        client.ready().await.map_err(|error| failure(&Status::from_error(Box::new(error))))?;
+        let codec = Codec::<C::Request, C::Reply>::default();
+        let answer = client.unary(Request::new(request), PathAndQuery::from_static(C::PATH), codec).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| failure(&status))
+    }
+
+    async fn timestamps(&self, channel: &Channel) -> std::result::Result<TimestampStream, Failure> {
+        let (requests, outgoing) = mpsc::channel(1);
+        let answers = PdClient::new(channel.clone()).tso(stream(outgoing)).await;
+        Ok(TimestampStream { requests, answers: answers.map_err(|status| failure(&status))?.into_inner() })
+    }
+
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send {
+        tokio::time::sleep(duration)
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        tokio::spawn(task);
+    }
+
+    /// The seeds of hash maps are random enough to spread retries; nothing else depends on it.
+    fn random(&self) -> u64 {
+        RandomState::new().build_hasher().finish()
+    }
+}
+
+/// `Pd.Tso`.
+pub struct TimestampStream {
+    requests: mpsc::Sender<TsoRequest>,
+    answers: Streaming<TsoResponse>,
+}
+
+impl Timestamps for TimestampStream {
+    async fn ask(&mut self, request: TsoRequest) -> std::result::Result<TsoResponse, Failure> {
+        self.requests.send(request).await.map_err(|_| Failure::closed("the timestamp stream is closed"))?;
+        match self.answers.next().await {
+            Some(answer) => answer.map_err(|status| failure(&status)),
+            None => Err(Failure::closed("the timestamp stream ended")),
+        }
+    }
+}
+
+fn stream(outgoing: mpsc::Receiver<TsoRequest>) -> impl Stream<Item = TsoRequest> + Send + 'static {
+    futures::stream::unfold(outgoing, |mut outgoing| async { outgoing.recv().await.map(|request| (request, outgoing)) })
+}
+
+/// A status with its causes, which contain the details of a failed connection.
+fn failure(status: &Status) -> Failure {
+    let mut text = format!("{}: {}", status.code(), status.message());
+    let mut is_unsent = false;
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        let io = error.downcast_ref::<std::io::Error>();
+        is_unsent |= io.is_some_and(|io| io.kind() == ErrorKind::ConnectionRefused);
+        cause = error.source();
+    }
+    Failure { code: status.code(), message: status.message().to_string(), text, is_unsent }
+}
