@@ -3,7 +3,7 @@
 //! gRPC encodes an answer on the thread that serves its connection, which also serves other connections. An answer of
 //! 600,000 keys takes a tenth of a second, several times that on a busy machine: a leader whose heartbeats wait behind
 //! a few such answers loses its leadership. Therefore a thread can register how its other tasks make progress meanwhile
-//! ([`encode_large_apart`]); `tokio::task::block_in_place` does so by moving them to another thread.
+//! ([`run_large_by`]); `tokio::task::block_in_place` does so by moving them to another thread.
 
 use bytes::Buf;
 use prost::Message;
@@ -17,22 +17,22 @@ use tonic::codec::{BufferSettings, DecodeBuf, Decoder, EncodeBuf, Encoder};
 const LARGE_BYTES: usize = 128 << 10;
 
 /// Calls its argument once, while the thread's other tasks make progress.
-pub type Apart = fn(&mut dyn FnMut());
+pub type RunBlocking = fn(&mut dyn FnMut());
 
 thread_local! {
-    static APART: Cell<Option<Apart>> = const { Cell::new(None) };
+    static RUN_BLOCKING: Cell<Option<RunBlocking>> = const { Cell::new(None) };
 }
 
-/// From now on, the calling thread encodes and decodes large messages through `apart`.
-pub fn encode_large_apart(apart: Apart) {
-    APART.set(Some(apart));
+/// From now on, the calling thread encodes and decodes large messages through `run`.
+pub fn run_large_by(run: RunBlocking) {
+    RUN_BLOCKING.set(Some(run));
 }
 
-fn apart_if<R>(is_large: bool, work: impl FnOnce() -> R) -> R {
-    let Some(apart) = APART.get().filter(|_| is_large) else { return work() };
+fn run_if_large<R>(is_large: bool, work: impl FnOnce() -> R) -> R {
+    let Some(run) = RUN_BLOCKING.get().filter(|_| is_large) else { return work() };
     let (mut work, mut result) = (Some(work), None);
-    apart(&mut || result = work.take().map(|work| work()));
-    result.expect("an `Apart` calls its argument")
+    run(&mut || result = work.take().map(|work| work()));
+    result.expect("a `RunBlocking` calls its argument")
 }
 
 /// The codec of all generated services.
@@ -51,29 +51,29 @@ where
 {
     type Encode = T;
     type Decode = U;
-    type Encoder = ApartEncoder<T>;
-    type Decoder = ApartDecoder<U>;
+    type Encoder = MessageEncoder<T>;
+    type Decoder = MessageDecoder<U>;
 
-    fn encoder(&mut self) -> ApartEncoder<T> {
-        ApartEncoder(PhantomData)
+    fn encoder(&mut self) -> MessageEncoder<T> {
+        MessageEncoder(PhantomData)
     }
 
-    fn decoder(&mut self) -> ApartDecoder<U> {
-        ApartDecoder(PhantomData)
+    fn decoder(&mut self) -> MessageDecoder<U> {
+        MessageDecoder(PhantomData)
     }
 }
 
 /// See [`Codec`].
-pub struct ApartEncoder<T>(PhantomData<T>);
+pub struct MessageEncoder<T>(PhantomData<T>);
 
-impl<T: Message> Encoder for ApartEncoder<T> {
+impl<T: Message> Encoder for MessageEncoder<T> {
     type Item = T;
     type Error = Status;
 
     fn encode(&mut self, item: T, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
         let length = item.encoded_len();
         // The item is dropped there, too: dropping takes as long.
-        let encoded = apart_if(length >= LARGE_BYTES, move || item.encode(buffer));
+        let encoded = run_if_large(length >= LARGE_BYTES, move || item.encode(buffer));
         encoded.map_err(|error| Status::internal(format!("an answer of {length} bytes: {error}")))
     }
 
@@ -83,14 +83,14 @@ impl<T: Message> Encoder for ApartEncoder<T> {
 }
 
 /// See [`Codec`].
-pub struct ApartDecoder<U>(PhantomData<U>);
+pub struct MessageDecoder<U>(PhantomData<U>);
 
-impl<U: Message + Default> Decoder for ApartDecoder<U> {
+impl<U: Message + Default> Decoder for MessageDecoder<U> {
     type Item = U;
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
-        let decoded = apart_if(buffer.remaining() >= LARGE_BYTES, || U::decode(buffer));
+        let decoded = run_if_large(buffer.remaining() >= LARGE_BYTES, || U::decode(buffer));
         decoded.map(Some).map_err(|error| Status::internal(error.to_string()))
     }
 

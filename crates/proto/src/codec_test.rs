@@ -11,10 +11,10 @@ fn counting(work: &mut dyn FnMut()) {
 
 #[test]
 fn large_work_goes_through_what_the_thread_has_named_and_small_work_does_not() {
-    assert_eq!(apart_if(true, || 1), 1, "a thread that has registered nothing does it itself");
-    encode_large_apart(counting);
-    assert_eq!((apart_if(false, || 2), TIMES.get()), (2, 0));
-    assert_eq!((apart_if(true, || 3), TIMES.get()), (3, 1));
+    assert_eq!(run_if_large(true, || 1), 1, "a thread that has registered nothing does it itself");
+    run_large_by(counting);
+    assert_eq!((run_if_large(false, || 2), TIMES.get()), (2, 0));
+    assert_eq!((run_if_large(true, || 3), TIMES.get()), (3, 1));
 }
 
 #[test]

@@ -56,7 +56,7 @@ impl Node for NodeHandle {
 pub type Sleep = Arc<dyn Fn(Duration) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// Whether a store is reachable, as far as this node knows.
-pub type Reaches = Arc<dyn Fn(StoreId) -> bool + Send + Sync>;
+pub type Reachability = Arc<dyn Fn(StoreId) -> bool + Send + Sync>;
 
 /// How long a request may wait for a transient condition to end (no leader, a full queue) before its client gets the
 /// error.

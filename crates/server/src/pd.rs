@@ -9,7 +9,7 @@
 //! 4. a region is returned with a leader, or not at all: one without a leader stays in a client's cache, where calls
 //!    that cannot drop it (raw scans) fail permanently.
 
-use crate::api::{Node, Reaches, RetryBudget};
+use crate::api::{Node, Reachability, RetryBudget};
 use crate::driver::NodeError;
 use crate::kv::wire_peer;
 use kontiki_placement::{
@@ -60,7 +60,7 @@ pub type Result<T> = std::result::Result<T, PdError>;
 pub struct Pd<N: Node> {
     node: N,
     retry_budget: RetryBudget,
-    reaches: Reaches,
+    is_reachable: Reachability,
 }
 
 /// Takes the expected kind out of an outcome.
@@ -77,9 +77,9 @@ macro_rules! expect {
 }
 
 impl<N: Node> Pd<N> {
-    /// Serves `node`. `reaches` reports unreachable stores before placement has noticed.
-    pub fn new(node: N, retry_budget: RetryBudget, reaches: Reaches) -> Pd<N> {
-        Pd { node, retry_budget, reaches }
+    /// Serves `node`. `is_reachable` reports unreachable stores before placement has noticed.
+    pub fn new(node: N, retry_budget: RetryBudget, is_reachable: Reachability) -> Pd<N> {
+        Pd { node, retry_budget, is_reachable }
     }
 
     fn header(&self) -> Option<pdpb::ResponseHeader> {
@@ -242,7 +242,7 @@ impl<N: Node> Pd<N> {
             (None, Some((_, leader))) => leader.map(wire_peer),
             (None, None) => None,
         };
-        leader.filter(|leader| (self.reaches)(StoreId(leader.store_id)))
+        leader.filter(|leader| (self.is_reachable)(StoreId(leader.store_id)))
     }
 
     /// ScanRegions: in the old format and the new one.

@@ -5,7 +5,7 @@ use kontiki_env::fs::{CrashMode, SimFs};
 use kontiki_env::rng::Rng;
 use kontiki_proto::kvrpcpb::RawPutRequest;
 use kontiki_raftstore::RegionId;
-use kontiki_server::driver::{NodeHandle, Standing};
+use kontiki_server::driver::{MembershipState, NodeHandle};
 use kontiki_sim::cluster::wire::{Ask, Response};
 use kontiki_sim::cluster::{Cluster, ClusterNode};
 use kontiki_sim::workload::{CallOutcome, raw_get};
@@ -44,8 +44,8 @@ fn get(cluster: &mut Cluster, key: &str) -> Option<bool> {
     }
 }
 
-fn standing(cluster: &Cluster, node: NodeId) -> Standing {
-    cluster.world.node(node).and_then(ClusterNode::handle).expect("it runs").status().standing
+fn membership(cluster: &Cluster, node: NodeId) -> MembershipState {
+    cluster.world.node(node).and_then(ClusterNode::handle).expect("it runs").status().membership
 }
 
 fn disk(cluster: &Cluster, node: NodeId) -> SimFs {
@@ -96,7 +96,7 @@ fn an_emptied_member_neither_votes_nor_counts() {
             cluster.leaders(DATA).is_empty(),
             "seed {seed}: node 3 lacks what was acknowledged, node 2 has nothing"
         );
-        assert_eq!(standing(&cluster, 2), Standing::Replaced { reported_by: kontiki_raftstore::StoreId(3) });
+        assert_eq!(membership(&cluster, 2), MembershipState::Replaced { reported_by: kontiki_raftstore::StoreId(3) });
         start(&mut cluster, &[1]);
         cluster.await_leader(DATA, None);
         for i in 0..5 {
@@ -147,7 +147,7 @@ fn an_emptied_member_is_taken_in_as_a_new_replica_and_counts_again() {
 fn has_all_data(node: &NodeHandle) -> bool {
     let status = node.status();
     let has_data = status.regions.iter().all(|region| region.applied_index.is_some());
-    status.standing == Standing::Member && status.missing.is_empty() && has_data
+    status.membership == MembershipState::Member && status.missing.is_empty() && has_data
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn directories_that_are_only_missing_are_not_given_up_while_one_member_is_left()
     }
     start(&mut cluster, &[1, 2]);
     run_for(&mut cluster, seconds(20));
-    assert!([1, 2].iter().all(|node| matches!(standing(&cluster, *node), Standing::Replaced { .. })));
+    assert!([1, 2].iter().all(|node| matches!(membership(&cluster, *node), MembershipState::Replaced { .. })));
     // Both disks were not mounted: with them everything is available again.
     stop(&mut cluster, &[1, 2]);
     for (node, disk) in [1, 2].into_iter().zip(kept) {
@@ -243,11 +243,11 @@ fn a_cluster_is_formed_only_by_all_of_its_first_members() {
     }
     run_for(&mut cluster, seconds(10));
     assert!(cluster.leaders(DATA).is_empty(), "two empty directories of three do not form a cluster");
-    assert_eq!(standing(&cluster, 1), Standing::Forming { waiting_for: vec![kontiki_raftstore::StoreId(3)] });
+    assert_eq!(membership(&cluster, 1), MembershipState::Forming { waiting_for: vec![kontiki_raftstore::StoreId(3)] });
     cluster.world.network().heal();
     cluster.await_leader(DATA, None);
     run_for(&mut cluster, seconds(2));
-    assert!((1..=3).all(|node| standing(&cluster, node) == Standing::Member));
+    assert!((1..=3).all(|node| membership(&cluster, node) == MembershipState::Member));
     assert!(put(&mut cluster, "k"));
     cluster.world.heal();
     run_for(&mut cluster, seconds(3));

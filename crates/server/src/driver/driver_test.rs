@@ -121,7 +121,7 @@ fn context(handle: &NodeHandle) -> RegionContext {
 fn a_store_alone_is_a_member_at_once_and_after_each_restart() {
     let mut rig = Rig::new();
     for _ in 0..2 {
-        assert_eq!(rig.handle().status().standing, Standing::Member);
+        assert_eq!(rig.handle().status().membership, MembershipState::Member);
         rig.restart(CrashMode::LoseUnsynced);
     }
 }

@@ -9,7 +9,7 @@
 
 use super::error::{OpenError, StopReason};
 use super::heartbeat::placement_region;
-use super::membership::{GENERATION_INTERVAL, Heard, Hello, Incarnation, Join, Membership, Standing};
+use super::membership::{GENERATION_INTERVAL, Hello, HelloOutcome, Incarnation, Join, Membership, MembershipState};
 use super::message::{Body, encode};
 use super::open::{first_regions, placement_stores};
 use super::{Driver, Outbound, PLACEMENT_REGION};
@@ -253,8 +253,8 @@ impl Driver {
     }
 
     pub(super) fn take_hello(&mut self, from: StoreId, hello: &Hello, now: Now) {
-        let Heard { answer, record, form, join, outdated_by, is_replaced } =
-            self.formation.membership.hear(from, hello);
+        let HelloOutcome { answer, record, form, join, outdated_by, is_replaced } =
+            self.formation.membership.handle_hello(from, hello);
         if is_replaced {
             let directory = self.config.data_dir.clone();
             self.stop(StopReason::ReplacedDirectory { directory, store: self.shared.store_id, by: from });
@@ -281,34 +281,34 @@ impl Driver {
         self.publish_standing();
     }
 
-    /// Publishes the standing to other threads; logs when it changed.
+    /// Publishes the membership state to other threads; logs when it changed.
     pub(super) fn publish_standing(&mut self) {
-        let standing = self.formation.membership.standing();
-        let mut published = self.shared.standing.lock();
-        if *published == *standing {
+        let state = self.formation.membership.state();
+        let mut published = self.shared.membership.lock();
+        if *published == *state {
             return;
         }
-        let news = std::mem::discriminant(&*published) != std::mem::discriminant(standing);
-        *published = standing.clone();
+        let news = std::mem::discriminant(&*published) != std::mem::discriminant(state);
+        *published = state.clone();
         drop(published);
         if news {
-            match standing {
-                Standing::Replaced { .. } => self.remind(),
-                Standing::Member => {
+            match state {
+                MembershipState::Replaced { .. } => self.remind(),
+                MembershipState::Member => {
                     self.record_confirmed();
                     tracing::info!(store = self.config.store_id, "takes part in the cluster");
                 }
-                Standing::Forming { .. } | Standing::Confirming => {}
+                MembershipState::Forming { .. } | MembershipState::Confirming => {}
             }
         }
     }
 
     fn remind(&self) {
         let store = self.config.store_id;
-        match self.formation.membership.standing() {
-            Standing::Member => {}
-            standing @ Standing::Replaced { .. } => tracing::error!(store, "{}", standing.explain(&self.config)),
-            standing => tracing::warn!(store, "{}", standing.explain(&self.config)),
+        match self.formation.membership.state() {
+            MembershipState::Member => {}
+            state @ MembershipState::Replaced { .. } => tracing::error!(store, "{}", state.explain(&self.config)),
+            state => tracing::warn!(store, "{}", state.explain(&self.config)),
         }
     }
 
@@ -411,17 +411,17 @@ impl Driver {
     }
 }
 
-impl Standing {
+impl MembershipState {
     /// Describes, for operators, why the node does not take part and what to do.
     pub fn explain(&self, config: &NodeConfig) -> String {
         let (store, cluster) = (config.store_id, config.cluster_id);
         match self {
-            Standing::Member => format!("store {store} takes part in cluster {cluster}"),
-            Standing::Confirming => format!(
+            MembershipState::Member => format!("store {store} takes part in cluster {cluster}"),
+            MembershipState::Confirming => format!(
                 "store {store} waits until a majority of the cluster's members confirms that its directory is not an \
                  older copy; start the other members, or check the addresses of --initial-cluster"
             ),
-            Standing::Forming { waiting_for } => {
+            MembershipState::Forming { waiting_for } => {
                 let stores: Vec<String> = waiting_for.iter().map(ToString::to_string).collect();
                 format!(
                     "cluster {cluster} is formed when all of its first members are reachable; store {store} waits for \
@@ -429,12 +429,12 @@ impl Standing {
                     if stores.is_empty() { "1 to decide".to_owned() } else { stores.join(", ") }
                 )
             }
-            Standing::Replaced { reported_by } if config.replace_lost_directory => format!(
+            MembershipState::Replaced { reported_by } if config.replace_lost_directory => format!(
                 "the data directory {} is empty, and replaces the one with which store {reported_by} knows store {store} \
                  of cluster {cluster}, as requested: it waits for a majority of the members that have their data",
                 config.data_dir.display()
             ),
-            Standing::Replaced { reported_by } => format!(
+            MembershipState::Replaced { reported_by } => format!(
                 "the data directory {} is empty, but store {reported_by} knows cluster {cluster} with another directory of \
                  store {store}: its data are lost here, and it neither votes nor counts. If the old directory still \
                  exists, start the node with it; if it is permanently lost, start the node with \

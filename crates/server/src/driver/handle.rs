@@ -4,7 +4,7 @@ use super::arrivals::{Arrival, Arrivals};
 use super::counters::Counters;
 use super::error::NodeError;
 use super::inbox::{Inbox, Input, Reply};
-use super::membership::Standing;
+use super::membership::MembershipState;
 use super::snapshots::check_received;
 use crate::planted::{self, Bug};
 use bytes::Bytes;
@@ -39,7 +39,7 @@ pub(super) struct Shared {
     /// Why the driver stopped, once it has.
     pub stopped: Mutex<Option<String>>,
     /// Whether this node takes part in consensus.
-    pub standing: Mutex<Standing>,
+    pub membership: Mutex<MembershipState>,
     /// The regions that this store holds according to the cluster's first state.
     pub home_regions: Vec<RegionId>,
     /// The last message that each region's replica refused, and when.
@@ -158,7 +158,7 @@ pub struct NodeStatus {
     /// Its regions, by id; the placement group is among them.
     pub regions: Vec<RegionStatus>,
     /// Whether it takes part in consensus; if not, why.
-    pub standing: Standing,
+    pub membership: MembershipState,
     /// Regions that belong on this store and have no replica here yet.
     pub missing: Vec<RegionId>,
     /// The disk is full: writes are refused.
@@ -264,7 +264,7 @@ impl NodeHandle {
     /// A snapshot file arrived: it is complete and durable at [`Arrival::path`]. Checks it, which blocks on reading.
     /// After an error the file is removed, and the caller should report the error to the sender.
     pub fn snapshot_received(&self, arrival: Arrival, message: Bytes) -> Result<(), String> {
-        if *self.shared.standing.lock() != Standing::Member {
+        if *self.shared.membership.lock() != MembershipState::Member {
             return Err("this node does not take part in consensus".into());
         }
         let file = check_received(&*self.shared.env.fs, &self.shared.snapshots_dir, arrival.file(), &message)?;
@@ -349,7 +349,7 @@ impl NodeHandle {
             cluster_id: shared.cluster_id,
             store_id: shared.store_id,
             regions: regions.collect(),
-            standing: shared.standing.lock().clone(),
+            membership: shared.membership.lock().clone(),
             missing: shared.home_regions.iter().copied().filter(|id| shared.readers.region(*id).is_none()).collect(),
             disk_full: shared.disk_full.load(Ordering::Relaxed),
             stopped: shared.stopped.lock().clone(),

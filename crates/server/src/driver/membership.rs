@@ -105,7 +105,7 @@ pub(super) struct Hello {
 
 /// Whether this node takes part in consensus.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum MembershipState {
     /// The directory is empty, and the cluster is not formed yet: these members have not sent a hello.
     Forming {
         /// Members whose hello is missing.
@@ -124,7 +124,7 @@ pub enum Standing {
 
 /// The consequences of a hello.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Heard {
+pub(super) struct HelloOutcome {
     /// Send a hello in return.
     pub answer: bool,
     /// Record this incarnation of the sender, durably.
@@ -157,7 +157,7 @@ pub(super) struct Membership {
     voters: Vec<StoreId>,
     /// All members but this one.
     others: Vec<StoreId>,
-    standing: Standing,
+    state: MembershipState,
     /// Whether this directory, if it is empty, may replace a lost one.
     may_replace: bool,
     /// Formed members with all their data from which an empty directory has received a hello.
@@ -185,10 +185,11 @@ impl Membership {
         assert!(own.id != 0 && own.generation != 0, "an incarnation is not zero");
         assert!(members.contains(&store) && voters.iter().all(|voter| members.contains(voter)));
         let others = members.into_iter().filter(|other| *other != store).collect();
-        let standing = if is_formed { Standing::Confirming } else { Standing::Forming { waiting_for: Vec::new() } };
+        let state =
+            if is_formed { MembershipState::Confirming } else { MembershipState::Forming { waiting_for: Vec::new() } };
         let (may_replace, whole, empty, confirmed, hello_at) = Default::default();
         let mut membership =
-            Membership { store, own, voters, others, standing, may_replace, whole, known, empty, confirmed, hello_at };
+            Membership { store, own, voters, others, state, may_replace, whole, known, empty, confirmed, hello_at };
         membership.settle();
         membership
     }
@@ -209,12 +210,12 @@ impl Membership {
         self.known.values().any(|known| known.replacement > 0)
     }
 
-    pub fn standing(&self) -> &Standing {
-        &self.standing
+    pub fn state(&self) -> &MembershipState {
+        &self.state
     }
 
     pub fn is_member(&self) -> bool {
-        self.standing == Standing::Member
+        self.state == MembershipState::Member
     }
 
     pub fn own(&self) -> Incarnation {
@@ -236,7 +237,7 @@ impl Membership {
         if now < self.hello_at {
             return false;
         }
-        let waits = matches!(self.standing, Standing::Forming { .. } | Standing::Confirming);
+        let waits = matches!(self.state, MembershipState::Forming { .. } | MembershipState::Confirming);
         self.hello_at = now + if waits { HELLO_INTERVAL_WAITING } else { HELLO_INTERVAL_SETTLED };
         true
     }
@@ -250,36 +251,36 @@ impl Membership {
     }
 
     /// Handles a hello of another member.
-    pub fn hear(&mut self, from: StoreId, hello: &Hello) -> Heard {
-        let mut heard = Heard { answer: hello.wants_answer, ..Heard::default() };
+    pub fn handle_hello(&mut self, from: StoreId, hello: &Hello) -> HelloOutcome {
+        let mut outcome = HelloOutcome { answer: hello.wants_answer, ..HelloOutcome::default() };
         if !self.others.contains(&from) || hello.own.id == 0 || hello.own.generation == 0 {
-            return Heard::default();
+            return HelloOutcome::default();
         }
         if !self.is_formed() {
-            self.hear_unformed(from, hello, &mut heard);
-            return heard;
+            self.handle_unformed(from, hello, &mut outcome);
+            return outcome;
         }
         if !hello.formed {
             // An empty directory: our answer lets it decide whether it belongs to the cluster.
-            return heard;
+            return outcome;
         }
         match self.known.get(&from) {
             Some(known) if hello.own.replaces(known) => {
-                heard.record = Some(hello.own);
+                outcome.record = Some(hello.own);
                 self.known.insert(from, hello.own);
                 self.confirmed.remove(&from);
             }
             // A replaced directory or an older copy, unless the hello was delayed. Our answer informs the sender.
-            Some(known) if !hello.own.follows(known) => heard.answer = true,
+            Some(known) if !hello.own.follows(known) => outcome.answer = true,
             Some(known) if *known == hello.own => {}
             _ => {
-                heard.record = Some(hello.own);
+                outcome.record = Some(hello.own);
                 self.known.insert(from, hello.own);
             }
         }
         match hello.you {
-            Some(you) if you.id == self.own.id && !self.own.follows(&you) => heard.outdated_by = Some(you),
-            Some(you) if you.replaces(&self.own) => heard.is_replaced = true,
+            Some(you) if you.id == self.own.id && !self.own.follows(&you) => outcome.outdated_by = Some(you),
+            Some(you) if you.replaces(&self.own) => outcome.is_replaced = true,
             Some(you) if you == self.own => {
                 self.confirmed.insert(from);
                 self.settle();
@@ -287,46 +288,46 @@ impl Membership {
             // Not yet our present generation, or a directory that this store had when another cluster was formed.
             _ => {}
         }
-        heard
+        outcome
     }
 
     /// The first state is durable: the directory belongs to the cluster that `members` form, and has made no promise.
     pub fn formed(&mut self, members: &BTreeMap<StoreId, u64>) {
         assert!(!self.is_formed(), "a directory joins a cluster once");
-        self.begin(members, Standing::Member);
+        self.begin(members, MembershipState::Member);
     }
 
     /// The directory belongs to the cluster, as the replacement of a lost one; the others have yet to record it.
     pub fn joined(&mut self, join: &Join) {
         assert!(!self.is_formed() && join.own.id == self.own.id, "a directory joins a cluster once");
         self.own = join.own;
-        self.begin(&join.members, Standing::Confirming);
+        self.begin(&join.members, MembershipState::Confirming);
     }
 
-    fn begin(&mut self, members: &BTreeMap<StoreId, u64>, standing: Standing) {
+    fn begin(&mut self, members: &BTreeMap<StoreId, u64>, state: MembershipState) {
         let others = members.iter().filter(|(store, _)| **store != self.store);
         self.known = others.map(|(store, id)| (*store, Incarnation::first(*id))).collect();
-        self.standing = standing;
+        self.state = state;
         self.hello_at = Duration::ZERO;
     }
 
     fn is_formed(&self) -> bool {
-        matches!(self.standing, Standing::Confirming | Standing::Member)
+        matches!(self.state, MembershipState::Confirming | MembershipState::Member)
     }
 
     fn is_voter(&self) -> bool {
         self.voters.contains(&self.store)
     }
 
-    fn hear_unformed(&mut self, from: StoreId, hello: &Hello, heard: &mut Heard) {
+    fn handle_unformed(&mut self, from: StoreId, hello: &Hello, outcome: &mut HelloOutcome) {
         if hello.formed {
             let members: BTreeMap<_, _> = hello.members.iter().map(|(store, id)| (StoreId(*store), *id)).collect();
             // A store without replicas cannot have lost anything.
             if !self.is_voter() || members.get(&self.store) == Some(&self.own.id) {
-                heard.form = Some(members);
+                outcome.form = Some(members);
                 return;
             }
-            self.standing = Standing::Replaced { reported_by: from };
+            self.state = MembershipState::Replaced { reported_by: from };
             if hello.has_data && self.voters.contains(&from) {
                 self.whole.insert(from);
             } else {
@@ -338,15 +339,15 @@ impl Membership {
             // The sender knows this store's earlier directory, so it knows how many there were.
             if let Some(lost) = hello.you.filter(|_| self.may_replace) {
                 let own = Incarnation { replacement: lost.replacement + 1, ..self.own };
-                heard.join = Some(Join { members, own });
+                outcome.join = Some(Join { members, own });
             }
             return;
         }
         self.empty.insert(from, hello.own.id);
-        let Standing::Forming { waiting_for } = &mut self.standing else { return };
+        let MembershipState::Forming { waiting_for } = &mut self.state else { return };
         *waiting_for = missing(&self.voters, self.store, &self.empty);
         let is_founder = self.voters.first() == Some(&self.store);
-        heard.form = (is_founder && waiting_for.is_empty()).then(|| self.first_members());
+        outcome.form = (is_founder && waiting_for.is_empty()).then(|| self.first_members());
     }
 
     /// The directories that form the cluster, as reported to the founder.
@@ -358,21 +359,21 @@ impl Membership {
 
     /// Checks whether enough members have answered.
     fn settle(&mut self) {
-        match &mut self.standing {
-            Standing::Forming { waiting_for } => *waiting_for = missing(&self.voters, self.store, &self.empty),
-            Standing::Confirming => {
+        match &mut self.state {
+            MembershipState::Forming { waiting_for } => *waiting_for = missing(&self.voters, self.store, &self.empty),
+            MembershipState::Confirming => {
                 let confirmed = self.voters.iter().filter(|voter| self.confirmed.contains(voter)).count();
                 if !self.is_voter() || confirmed + 1 > self.voters.len() / 2 {
-                    self.standing = Standing::Member;
+                    self.state = MembershipState::Member;
                 }
             }
-            Standing::Member | Standing::Replaced { .. } => {}
+            MembershipState::Member | MembershipState::Replaced { .. } => {}
         }
     }
 }
 
-fn missing(voters: &[StoreId], own: StoreId, heard: &BTreeMap<StoreId, u64>) -> Vec<StoreId> {
-    voters.iter().copied().filter(|voter| *voter != own && !heard.contains_key(voter)).collect()
+fn missing(voters: &[StoreId], own: StoreId, known: &BTreeMap<StoreId, u64>) -> Vec<StoreId> {
+    voters.iter().copied().filter(|voter| *voter != own && !known.contains_key(voter)).collect()
 }
 
 #[cfg(test)]

@@ -23,20 +23,20 @@ fn empty(store: u64, id: u64) -> Membership {
 }
 
 /// Delivers one hello and, if it is asked for, the answer; forms the cluster if it has to be formed.
-fn say(from: &mut Membership, to: &mut Membership) -> Heard {
-    let heard = hear(to, from.store, &from.hello(to.store, true));
-    assert!(heard.answer);
-    let back = hear(from, to.store, &to.hello(from.store, false));
-    assert!(!back.answer || to.standing == Standing::Member, "hellos are not exchanged without end");
+fn say(from: &mut Membership, to: &mut Membership) -> HelloOutcome {
+    let outcome = handle_hello(to, from.store, &from.hello(to.store, true));
+    assert!(outcome.answer);
+    let back = handle_hello(from, to.store, &to.hello(from.store, false));
+    assert!(!back.answer || to.state == MembershipState::Member, "hellos are not exchanged without end");
     back
 }
 
-fn hear(to: &mut Membership, from: StoreId, hello: &Hello) -> Heard {
-    let heard = to.hear(from, hello);
-    if let Some(members) = &heard.form {
+fn handle_hello(to: &mut Membership, from: StoreId, hello: &Hello) -> HelloOutcome {
+    let outcome = to.handle_hello(from, hello);
+    if let Some(members) = &outcome.form {
         to.formed(members);
     }
-    heard
+    outcome
 }
 
 /// A formed cluster of the directories 11, 12 and 13 in generation 1, which know each other.
@@ -67,7 +67,7 @@ fn a_cluster_is_formed_when_its_founder_has_heard_all_first_members() {
     say(&mut two, &mut three);
     assert!(!two.is_member() && !three.is_member(), "only the founder decides");
     say(&mut one, &mut two);
-    assert_eq!(one.standing, Standing::Forming { waiting_for: stores(&[3]) });
+    assert_eq!(one.state, MembershipState::Forming { waiting_for: stores(&[3]) });
     say(&mut one, &mut three);
     assert!(one.is_member() && !three.is_member());
     say(&mut one, &mut three);
@@ -86,9 +86,9 @@ fn an_emptied_directory_is_outside_whoever_tells_it() {
             let (store, reported_by) = (nodes[emptied].store, nodes[teller].store);
             let mut fresh = empty(store.0, 77);
             say(&mut fresh, &mut nodes[teller]);
-            assert_eq!(fresh.standing, Standing::Replaced { reported_by });
-            let heard = say(&mut nodes[teller], &mut fresh);
-            assert_eq!((heard.form, heard.record), (None, None), "a member does not forget the directory it knows");
+            assert_eq!(fresh.state, MembershipState::Replaced { reported_by });
+            let outcome = say(&mut nodes[teller], &mut fresh);
+            assert_eq!((outcome.form, outcome.record), (None, None), "a member does not forget the directory it knows");
             assert!(nodes[teller].is_member());
         }
     }
@@ -101,26 +101,28 @@ fn two_emptied_directories_do_not_form_a_cluster_without_the_third() {
         say(&mut one, &mut two);
         say(&mut two, &mut one);
     }
-    assert_eq!(one.standing, Standing::Forming { waiting_for: stores(&[3]) });
+    assert_eq!(one.state, MembershipState::Forming { waiting_for: stores(&[3]) });
     let mut three = cluster().remove(2);
     say(&mut one, &mut three);
     say(&mut two, &mut three);
-    assert!(matches!(one.standing, Standing::Replaced { .. }) && matches!(two.standing, Standing::Replaced { .. }));
+    assert!(
+        matches!(one.state, MembershipState::Replaced { .. }) && matches!(two.state, MembershipState::Replaced { .. })
+    );
 }
 
 #[test]
 fn a_restarted_member_takes_part_when_a_majority_has_recorded_its_generation() {
     let nodes = cluster();
     let (mut two, mut three) = (restarted(&nodes[1]), restarted(&nodes[2]));
-    assert_eq!(two.standing, Standing::Confirming);
+    assert_eq!(two.state, MembershipState::Confirming);
     let stale = nodes[0].hello(StoreId(2), false);
-    two.hear(StoreId(1), &stale);
-    assert_eq!(two.standing, Standing::Confirming, "an earlier generation confirms nothing");
-    let heard = hear(&mut three, StoreId(2), &two.hello(StoreId(3), true));
-    assert_eq!(heard.record, Some(two.own));
-    hear(&mut two, StoreId(3), &three.hello(StoreId(2), true));
+    two.handle_hello(StoreId(1), &stale);
+    assert_eq!(two.state, MembershipState::Confirming, "an earlier generation confirms nothing");
+    let outcome = handle_hello(&mut three, StoreId(2), &two.hello(StoreId(3), true));
+    assert_eq!(outcome.record, Some(two.own));
+    handle_hello(&mut two, StoreId(3), &three.hello(StoreId(2), true));
     assert!(two.is_member(), "two of three");
-    hear(&mut three, StoreId(2), &two.hello(StoreId(3), true));
+    handle_hello(&mut three, StoreId(2), &two.hello(StoreId(3), true));
     assert!(three.is_member());
 }
 
@@ -138,8 +140,8 @@ fn an_older_copy_of_a_directory_learns_that_it_is_one() {
     let latest = nodes[1].own;
     let mut two = copy;
     assert!(latest.generation > two.own.generation);
-    let heard = say(&mut two, &mut nodes[0]);
-    assert_eq!(heard.outdated_by, Some(latest));
+    let outcome = say(&mut two, &mut nodes[0]);
+    assert_eq!(outcome.outdated_by, Some(latest));
     assert!(!two.is_member());
     assert_eq!(nodes[0].known[&StoreId(2)], latest, "the member keeps its record");
 }
@@ -153,8 +155,8 @@ fn two_copies_that_count_on_alike_are_told_apart_by_their_marks() {
     let mut two = original;
     say(&mut two, &mut nodes[0]);
     assert!(two.is_member());
-    let heard = say(&mut copy, &mut nodes[0]);
-    assert_eq!(heard.outdated_by, Some(two.own));
+    let outcome = say(&mut copy, &mut nodes[0]);
+    assert_eq!(outcome.outdated_by, Some(two.own));
 }
 
 #[test]
@@ -166,10 +168,10 @@ fn an_older_copy_that_was_confirmed_stops_when_it_meets_who_knows_better() {
     // Store 3 was away and knows nothing of it.
     say(&mut copy, &mut nodes[2]);
     assert!(copy.is_member());
-    let heard = say(&mut nodes[0], &mut copy);
-    assert!(heard.answer, "a member that knows a later generation answers, asked or not");
-    let heard = hear(&mut copy, StoreId(1), &nodes[0].hello(StoreId(2), false));
-    assert_eq!(heard.outdated_by, Some(original.own));
+    let outcome = say(&mut nodes[0], &mut copy);
+    assert!(outcome.answer, "a member that knows a later generation answers, asked or not");
+    let outcome = handle_hello(&mut copy, StoreId(1), &nodes[0].hello(StoreId(2), false));
+    assert_eq!(outcome.outdated_by, Some(original.own));
 }
 
 #[test]
@@ -190,9 +192,9 @@ fn a_member_without_replicas_joins_and_needs_no_confirmation() {
 fn hellos_of_strangers_and_of_nobody_are_ignored() {
     let mut nodes = cluster();
     let hello = nodes[1].hello(StoreId(1), true);
-    assert_eq!(nodes[0].hear(StoreId(9), &hello), Heard::default());
+    assert_eq!(nodes[0].handle_hello(StoreId(9), &hello), HelloOutcome::default());
     let zero_id = Hello { own: Incarnation { id: 0, ..hello.own }, ..hello };
-    assert_eq!(nodes[0].hear(StoreId(2), &zero_id), Heard::default());
+    assert_eq!(nodes[0].handle_hello(StoreId(2), &zero_id), HelloOutcome::default());
 }
 
 #[test]
@@ -214,28 +216,28 @@ fn a_directory_takes_the_place_of_a_lost_one_when_its_operator_says_so() {
     let mut nodes = cluster();
     let lost = nodes.remove(2);
     let mut new = replacing(99);
-    let heard = new.hear(StoreId(1), &nodes[0].hello(StoreId(3), false));
-    assert!(heard.join.is_none(), "one of three is not a majority");
+    let outcome = new.handle_hello(StoreId(1), &nodes[0].hello(StoreId(3), false));
+    assert!(outcome.join.is_none(), "one of three is not a majority");
     let without_data = Hello { has_data: false, ..nodes[1].hello(StoreId(3), false) };
-    assert!(new.hear(StoreId(2), &without_data).join.is_none(), "one that lost its data, too, does not count");
-    let heard = new.hear(StoreId(2), &nodes[1].hello(StoreId(3), false));
-    let join = heard.join.expect("it joins");
+    assert!(new.handle_hello(StoreId(2), &without_data).join.is_none(), "one that lost its data, too, does not count");
+    let outcome = new.handle_hello(StoreId(2), &nodes[1].hello(StoreId(3), false));
+    let join = outcome.join.expect("it joins");
     assert_eq!((join.own.id, join.own.replacement), (99, 1));
     new.joined(&join);
-    assert_eq!(new.standing, Standing::Confirming, "the others have yet to record it");
+    assert_eq!(new.state, MembershipState::Confirming, "the others have yet to record it");
     for node in &mut nodes {
-        let heard = node.hear(StoreId(3), &new.hello(node.store, true));
-        assert_eq!(heard.record, Some(new.own));
+        let outcome = node.handle_hello(StoreId(3), &new.hello(node.store, true));
+        assert_eq!(outcome.record, Some(new.own));
         assert_eq!(node.replacement_of(StoreId(3)), Some(99));
-        new.hear(node.store, &node.hello(StoreId(3), false));
+        new.handle_hello(node.store, &node.hello(StoreId(3), false));
     }
     assert!(new.is_member());
 
     // The lost directory comes back after all: it is notified, whether it is started again or was only cut off.
     for mut lost in [restarted(&lost), lost] {
-        let heard = nodes[0].hear(StoreId(3), &lost.hello(StoreId(1), true));
-        assert!(heard.answer && heard.record.is_none());
-        assert!(lost.hear(StoreId(1), &nodes[0].hello(StoreId(3), false)).is_replaced);
+        let outcome = nodes[0].handle_hello(StoreId(3), &lost.hello(StoreId(1), true));
+        assert!(outcome.answer && outcome.record.is_none());
+        assert!(lost.handle_hello(StoreId(1), &nodes[0].hello(StoreId(3), false)).is_replaced);
         assert_eq!(nodes[0].replacement_of(StoreId(3)), Some(99));
     }
     // The new one after a restart: an ordinary member, and again recognised when it is copied.
@@ -248,7 +250,7 @@ fn a_directory_takes_the_place_of_a_lost_one_when_its_operator_says_so() {
     assert!(later.is_member());
     let mut old_copy = old_copy;
     old_copy.own.replacement = 1;
-    assert!(old_copy.hear(StoreId(1), &nodes[0].hello(StoreId(3), false)).outdated_by.is_some());
+    assert!(old_copy.handle_hello(StoreId(1), &nodes[0].hello(StoreId(3), false)).outdated_by.is_some());
 }
 
 #[test]
@@ -256,13 +258,13 @@ fn a_second_loss_is_a_second_replacement() {
     let mut nodes = cluster();
     for (id, count) in [(99, 1), (100, 2)] {
         let mut new = replacing(id);
-        assert!(new.hear(StoreId(1), &nodes[0].hello(StoreId(3), false)).join.is_none());
-        let heard = new.hear(StoreId(2), &nodes[1].hello(StoreId(3), false));
-        let join = heard.join.expect("it joins");
+        assert!(new.handle_hello(StoreId(1), &nodes[0].hello(StoreId(3), false)).join.is_none());
+        let outcome = new.handle_hello(StoreId(2), &nodes[1].hello(StoreId(3), false));
+        let join = outcome.join.expect("it joins");
         assert_eq!(join.own.replacement, count);
         new.joined(&join);
         for node in &mut nodes[..2] {
-            assert_eq!(node.hear(StoreId(3), &new.hello(node.store, true)).record, Some(new.own));
+            assert_eq!(node.handle_hello(StoreId(3), &new.hello(node.store, true)).record, Some(new.own));
         }
     }
 }
@@ -281,7 +283,7 @@ fn the_operators_word_changes_nothing_where_nothing_was_lost() {
     // Without it the directory does not take part.
     let mut nodes = cluster();
     let mut new = empty(3, 99);
-    let heard = new.hear(StoreId(1), &nodes[0].hello(StoreId(3), false));
-    assert_eq!((heard.join, &new.standing), (None, &Standing::Replaced { reported_by: StoreId(1) }));
+    let outcome = new.handle_hello(StoreId(1), &nodes[0].hello(StoreId(3), false));
+    assert_eq!((outcome.join, &new.state), (None, &MembershipState::Replaced { reported_by: StoreId(1) }));
     assert!(nodes.iter_mut().all(|node| node.replacement_of(StoreId(3)).is_none()));
 }

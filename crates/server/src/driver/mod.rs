@@ -53,7 +53,7 @@ pub use arrivals::Arrival;
 pub use counters::{Counter, Counters, Gauge};
 pub use error::{NodeError, OpenError, StopReason};
 pub use handle::{NodeHandle, NodeStatus, PLACEMENT_TIMEOUT, Refusal, RegionContext, RegionStatus, RegionView};
-pub use membership::Standing;
+pub use membership::MembershipState;
 pub use open::{first_regions, served_families};
 pub use snapshots::SnapshotSource;
 

@@ -156,7 +156,7 @@ impl Driver {
             disk_full: Default::default(),
             leader_news: Default::default(),
             stopped: Default::default(),
-            standing: Mutex::new(formation.membership.standing().clone()),
+            membership: Mutex::new(formation.membership.state().clone()),
             refusals: Mutex::default(),
             home_regions: home_regions(&config),
             cluster_id: config.cluster_id,

@@ -1,6 +1,6 @@
 //! The metrics of raftstore, driver and engine, read when they are scraped.
 
-use crate::driver::{NodeHandle, Standing};
+use crate::driver::{MembershipState, NodeHandle};
 use kontiki_engine::stats::{Metric, MetricKind, Sample, Value};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
@@ -81,7 +81,7 @@ impl NodeCollector {
         let leading = status.regions.iter().filter(|region| region.leading_term.is_some()).count();
         gauge(encoder, "regions", "Regions with a replica here", status.regions.len() as u64)?;
         gauge(encoder, "regions_led", "Regions led here", leading as u64)?;
-        let member = u64::from(status.standing == Standing::Member);
+        let member = u64::from(status.membership == MembershipState::Member);
         gauge(encoder, "member", "1 while this node takes part in consensus", member)?;
         let stuck = status.regions.iter().filter(|region| region.refusal.is_some()).count();
         gauge(encoder, "regions_refusing", "Regions whose replica here refuses messages of its peers", stuck as u64)?;

@@ -1,6 +1,6 @@
 //! A node's state as JSON and as text.
 
-use crate::driver::{NodeStatus, Refusal, RegionStatus, Standing};
+use crate::driver::{MembershipState, NodeStatus, Refusal, RegionStatus};
 use kontiki_engine::Stats;
 use kontiki_raftstore::Space;
 use serde_json::{Value, json};
@@ -59,16 +59,16 @@ pub(super) fn not_ready(status: &NodeStatus) -> Option<String> {
     if let Some(reason) = &status.stopped {
         return Some(format!("the node has stopped: {reason}"));
     }
-    match &status.standing {
-        Standing::Member => {}
-        Standing::Forming { waiting_for } => {
+    match &status.membership {
+        MembershipState::Member => {}
+        MembershipState::Forming { waiting_for } => {
             let stores: Vec<String> = waiting_for.iter().map(ToString::to_string).collect();
             return Some(format!("the cluster is not formed; stores not heard from: {}", stores.join(", ")));
         }
-        Standing::Confirming => {
+        MembershipState::Confirming => {
             return Some("no majority has confirmed yet that the data directory is not an older copy".into());
         }
-        Standing::Replaced { reported_by } => {
+        MembershipState::Replaced { reported_by } => {
             return Some(format!(
                 "the data directory is empty, but store {reported_by} knows another directory of this store: its data are \
                  lost; if that directory will not come back, start this node with --replace-lost-directory; see \

@@ -18,12 +18,12 @@ fn node(leader: Option<Peer>) -> NodeStatus {
         applied_index: Some(9),
         refusal: None,
     }];
-    let standing = Standing::Member;
+    let membership = MembershipState::Member;
     NodeStatus {
         cluster_id: 7,
         store_id: StoreId(1),
         regions,
-        standing,
+        membership,
         missing: vec![],
         disk_full: false,
         stopped: None,
@@ -44,12 +44,12 @@ fn a_node_is_ready_when_its_regions_have_leaders() {
 #[test]
 fn a_node_that_takes_no_part_or_cannot_follow_is_not_ready_and_says_why() {
     let good = node(Some(Peer { id: PeerId(2001), store: StoreId(1) }));
-    for (standing, word) in [
-        (Standing::Forming { waiting_for: vec![StoreId(3)] }, "not heard from: 3"),
-        (Standing::Confirming, "older copy"),
-        (Standing::Replaced { reported_by: StoreId(2) }, "store 2 knows another directory"),
+    for (membership, word) in [
+        (MembershipState::Forming { waiting_for: vec![StoreId(3)] }, "not heard from: 3"),
+        (MembershipState::Confirming, "older copy"),
+        (MembershipState::Replaced { reported_by: StoreId(2) }, "store 2 knows another directory"),
     ] {
-        let status = NodeStatus { standing, ..good.clone() };
+        let status = NodeStatus { membership, ..good.clone() };
         let why = not_ready(&status).expect("not ready");
         assert!(why.contains(word), "{why}");
         assert_eq!(describe(&status, &Stats::default(), "h:1")["not_ready"], why);

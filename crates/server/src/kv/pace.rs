@@ -33,18 +33,18 @@ impl Default for LargeAnswers {
 
 impl LargeAnswers {
     /// For one read.
-    pub(super) fn turns(&self) -> Turns {
-        Turns { large: self.0.clone(), held: None }
+    pub(super) fn read_pace(&self) -> ReadPace {
+        ReadPace { large: self.0.clone(), held: None }
     }
 }
 
 /// One read's progress. Keep it until the answer is built.
-pub(super) struct Turns {
+pub(super) struct ReadPace {
     large: Arc<Semaphore>,
     held: Option<OwnedSemaphorePermit>,
 }
 
-impl Pace for Turns {
+impl Pace for ReadPace {
     async fn pause(&mut self, answer_bytes: usize) -> Result<(), KeyError> {
         if answer_bytes > ANSWER_BYTES_MAX {
             let text = format!(

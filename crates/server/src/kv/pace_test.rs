@@ -4,10 +4,10 @@ use futures::FutureExt;
 #[tokio::test]
 async fn a_read_gives_way_at_each_pause_and_ends_at_the_bound() {
     let large = LargeAnswers::default();
-    let mut turns = large.turns();
-    assert!(turns.pause(0).now_or_never().is_none(), "others come first");
-    turns.pause(ANSWER_BYTES_MAX).await.expect("the bound itself is allowed");
-    let KeyError::Abort(text) = turns.pause(ANSWER_BYTES_MAX + 1).await.expect_err("one more") else {
+    let mut pace = large.read_pace();
+    assert!(pace.pause(0).now_or_never().is_none(), "others come first");
+    pace.pause(ANSWER_BYTES_MAX).await.expect("the bound itself is allowed");
+    let KeyError::Abort(text) = pace.pause(ANSWER_BYTES_MAX + 1).await.expect_err("one more") else {
         panic!("a plain error");
     };
     assert!(text.starts_with(ANSWER_TOO_LARGE) && text.contains("fewer keys"), "{text}");
@@ -18,12 +18,12 @@ async fn few_large_answers_are_made_at_a_time_and_small_ones_always() {
     let large = LargeAnswers::default();
     let mut held = Vec::new();
     for _ in 0..LARGE_ANSWERS_MAX {
-        let mut turns = large.turns();
-        turns.pause(LARGE_BYTES + 1).await.expect("permitted");
-        held.push(turns);
+        let mut pace = large.read_pace();
+        pace.pause(LARGE_BYTES + 1).await.expect("permitted");
+        held.push(pace);
     }
-    let mut waiting = large.turns();
-    let mut small = large.turns();
+    let mut waiting = large.read_pace();
+    let mut small = large.read_pace();
     small.pause(LARGE_BYTES).await.expect("it does not wait");
     {
         let mut pause = Box::pin(waiting.pause(LARGE_BYTES + 1));

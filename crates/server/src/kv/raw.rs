@@ -72,8 +72,8 @@ impl<N: Node> Kv<N> {
             .routed(&request.context, |route| async move {
                 route.check_keys(KeySpace::Raw, keys.iter().map(AsRef::as_ref)).map_err(refused)?;
                 let view = self.node.view(&route.context).await.map_err(Failure::Replicated)?;
-                let mut turns = self.large.turns();
-                let mut slices = Slices::new(&mut turns);
+                let mut pace = self.large.read_pace();
+                let mut slices = Slices::new(&mut pace);
                 let mut pairs = Vec::new();
                 for key in keys {
                     let Some(value) = view.get(Family::DEFAULT, key)? else {
@@ -173,8 +173,8 @@ impl<N: Node> Kv<N> {
         check(context, family)?;
         self.routed(context, |route| async move {
             let view = self.node.view(&route.context).await.map_err(Failure::Replicated)?;
-            let mut turns = self.large.turns();
-            let mut slices = Slices::new(&mut turns);
+            let mut pace = self.large.read_pace();
+            let mut slices = Slices::new(&mut pace);
             let mut kvs = Vec::new();
             for scan in scans {
                 scan.run(&view, &route.region, &mut slices, &mut kvs).await?;
@@ -195,8 +195,8 @@ impl<N: Node> Kv<N> {
             let view = self.node.view(&route.context).await.map_err(Failure::Replicated)?;
             let range = clip(&request.start_key, &request.end_key, &route.region);
             let mut found = entries(&view, Family::DEFAULT, range, Direction::Forward)?;
-            let mut turns = self.large.turns();
-            let mut slices = Slices::new(&mut turns);
+            let mut pace = self.large.read_pace();
+            let mut slices = Slices::new(&mut pace);
             loop {
                 let mut batch = WriteBatch::new();
                 while batch.as_bytes().len() < DELETE_RANGE_BYTES_MAX {

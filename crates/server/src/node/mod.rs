@@ -150,7 +150,7 @@ impl Server {
 
         let (members, io) = (&config.node.members, runtime.handle().clone());
         let transport = Transport::start(identity, members, io, transport_metrics.clone());
-        let reaches = transport.reaches();
+        let is_reachable = transport.reachability();
         let runner = Runner::start(&env, driver, transport);
 
         let inbound = Arc::new(NodeInbound::new(node.clone(), env.fs.clone()));
@@ -158,7 +158,7 @@ impl Server {
         let detach_on = requests.handle().clone();
         let detach = Arc::new(move |future| drop(detach_on.spawn(future)));
         let services = Services {
-            pd: Pd::new(node.clone(), retry_budget.clone(), reaches),
+            pd: Pd::new(node.clone(), retry_budget.clone(), is_reachable),
             kv: Kv::new(node.clone(), retry_budget, detach),
             peers: PeerService::new(identity, inbound, transport_metrics),
             metrics: request_metrics,
@@ -348,7 +348,7 @@ fn runtime(name: &str, workers: usize) -> Result<Runtime, StartError> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
         .thread_name(name)
-        .on_thread_start(|| kontiki_proto::codec::encode_large_apart(|work| tokio::task::block_in_place(work)))
+        .on_thread_start(|| kontiki_proto::codec::run_large_by(|work| tokio::task::block_in_place(work)))
         .enable_all()
         .build()
         .map_err(StartError::Runtime)

@@ -25,7 +25,7 @@ pub use metrics::TransportMetrics;
 pub use service::PeerService;
 pub use snapshot::{OutgoingSnapshot, WriteSnapshot};
 
-use crate::api::Reaches;
+use crate::api::Reachability;
 use crate::config::ENTRY_BYTES_LIMIT;
 use bytes::Bytes;
 use kontiki_proto::internal::peer_client::PeerClient;
@@ -121,7 +121,7 @@ impl Transport {
 
     /// Returns a function that reports whether a store's last stream, or attempt to open one, has not failed; it is
     /// true for stores without an address. It outlives the transport without keeping it alive.
-    pub fn reaches(&self) -> Reaches {
+    pub fn reachability(&self) -> Reachability {
         let broken: BTreeMap<_, _> = self.shared.peers.iter().map(|(id, peer)| (*id, peer.broken())).collect();
         Arc::new(move |store| broken.get(&store).is_none_or(|broken| !broken.load(Ordering::Relaxed)))
     }

@@ -126,11 +126,11 @@ async fn a_peer_out_of_reach_costs_messages_and_no_time_and_is_found_again() {
     let transport = transport(address, &metrics);
     transport.send(StoreId(2), Bytes::from_static(b"first"));
     until("the first is there", || node.inbox.messages.lock().len() == 1).await;
-    let reaches = transport.reaches();
-    assert!(reaches(StoreId(2)) && reaches(StoreId(1)), "both are reachable");
+    let is_reachable = transport.reachability();
+    assert!(is_reachable(StoreId(2)) && is_reachable(StoreId(1)), "both are reachable");
     node.stop();
 
-    until("it is noticed", || metrics.failures.get() > 0 && !reaches(StoreId(2))).await;
+    until("it is noticed", || metrics.failures.get() > 0 && !is_reachable(StoreId(2))).await;
     // Far more than the queue holds: none of these calls waits, and the excess is counted. (Before the interruption is
     // noticed the stream may accept any number of messages: those are lost in the network, not dropped.)
     for _ in 0..2 * peer::QUEUE_MESSAGES_MAX {
@@ -145,7 +145,7 @@ async fn a_peer_out_of_reach_costs_messages_and_no_time_and_is_found_again() {
         arrived.messages.lock().iter().any(|(_, message)| message == "again")
     })
     .await;
-    assert!(metrics.connects.get() >= 2 && reaches(StoreId(2)));
+    assert!(metrics.connects.get() >= 2 && is_reachable(StoreId(2)));
     node.stop();
 }
 
