@@ -19,35 +19,38 @@ mod cache;
 mod compaction;
 pub mod copy;
 mod db;
-mod dead;
+mod dead_ranges;
 mod extent;
 mod feed;
 mod hot;
 pub mod inspect;
-mod iterator;
 mod lock;
 mod log;
+mod measure;
 mod memtable;
 mod ownership;
 pub mod planted;
 #[allow(unsafe_code)]
 mod prefetch;
 mod range;
+mod read;
 pub mod stats;
 mod stream;
 mod table;
 mod transaction;
 mod types;
+mod value_files;
 mod version;
 mod vlog;
 
 pub use db::{Db, DelayReason, IngestOptions, IngestReport, MEMORY_BUDGET_BYTES_MIN, Options, Snapshot, WriteDelays};
 pub use feed::{Change, Changes, ChangesOptions, FeedStats, IngestedRange, SubscriberStatus};
 pub use hot::HotKeyOptions;
-pub use iterator::Scan;
 pub use kontiki_env::ErrorKind;
 pub use log::{LogHolder, LogSegmentStatus};
-pub use stats::{FamilyStats, Histogram, LevelStats, Stats};
+pub use measure::Histogram;
+pub use read::Scan;
+pub use stats::{FamilyStats, LevelStats, Stats};
 pub use stream::STREAM_STATE_BYTES_MAX;
 pub use table::{IngestFile, IngestWriter};
 pub use transaction::{Isolation, Savepoint, Transaction, TransactionEntries, TransactionOptions, TransactionStats};
@@ -61,9 +64,9 @@ pub use vlog::{CollectionReport, ValueStats};
 /// What the fuzz targets and the simulator look into: not part of the interface, and changed without notice.
 #[doc(hidden)]
 pub mod internals {
-    pub use crate::cache::BlockCache;
     pub use crate::copy::decode_record;
     pub use crate::log::summarize_segment;
+    pub use crate::table::BlockCache;
     pub use crate::table::block::Block;
     pub use crate::table::filter::{Filter, filter_hash};
     pub use crate::table::format::{

@@ -4,7 +4,7 @@
 pub struct Exception {
     /// A file, or the beginning of a path that ends in `/`.
     pub path: &'static str,
-    /// What is allowed there: a call, the name of a function.
+    /// What is allowed there: a call, the name of a function or of a module.
     pub what: &'static str,
     /// Why.
     pub reason: &'static str,
@@ -45,6 +45,15 @@ pub const UNSAFE_FILES: &[Exception] = &[
         "unsafe",
         "records and nodes in an arena that is freed as a whole; see UNSAFE.md",
     ),
+];
+
+/// Uses of a module that is not in a lower layer: the file, and the module that it uses.
+pub const UPWARD_DEPENDENCIES: &[Exception] = &[
+    excuse("crates/engine/src/db/core.rs", "feed", "the core holds the state of the change feed's subscribers"),
+    excuse("crates/engine/src/db/core.rs", "transaction", "the core holds the state of transactions"),
+    excuse("crates/engine/src/db/ingest_files.rs", "copy", "the copying of one file should be below the database"),
+    excuse("crates/engine/src/db/open.rs", "copy", "an open refuses a directory that an unfinished copy has left"),
+    excuse("crates/engine/src/db/read_only.rs", "inspect", "the file system that writes nothing should be below both"),
 ];
 
 /// Finds the exception for `what` at `path`.

@@ -1,28 +1,22 @@
-//! Caches, bounded in bytes: uncompressed blocks and values of the value log in one budget, and open tables (file
-//! handle, filter, top of the index).
+//! A cache of slots, bounded in bytes: blocks of tables and values of the value log are in two instances of it, which
+//! share one budget.
 //!
-//! A read searches neither. A table of the version holds its open reader, a reader holds slots for its blocks
-//! (`residents`); the caches decide what stays. Their decisions depend on nothing random, so that a simulated run
-//! evicts, and therefore reads, the same from the same seed.
-//!
-//! For `db/`: make one [`BlockCache`] and one [`TableCache`] at open and put the latter into every `ReadState`.
+//! A read does not search it. A table's reader holds slots for its blocks (`residents`); the cache decides what stays.
+//! Its decisions depend on nothing random, so that a simulated run evicts, and therefore reads, the same from the same
+//! seed.
 
-pub(crate) mod budget;
+mod budget;
 mod hash;
-pub(crate) mod residents;
+mod residents;
 mod slot_cache;
 mod sync;
-mod table_cache;
 
 pub(crate) use budget::{Budget, Part};
 pub(crate) use hash::FixedHash;
+pub use residents::{HeldContent, Resident, Residents, Use};
 #[cfg(test)]
 pub(crate) use slot_cache::weight;
-pub use slot_cache::{Content, SlotCache, Slots};
-pub use table_cache::{HeldReader, ReaderSlot, TableCache};
-
-/// Uncompressed, checked blocks.
-pub type BlockCache = SlotCache<residents::Residents>;
+pub use slot_cache::{CacheStats, SlotCache, SlotContent, Slots};
 
 #[cfg(test)]
 #[path = "model_test.rs"]

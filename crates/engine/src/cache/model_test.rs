@@ -80,7 +80,7 @@ mod sync {
 }
 
 use self::residents::{Residents, Use};
-use self::slot_cache::{SlotCache, weight};
+use self::slot_cache::{SlotCache, SlotContent, weight};
 use crate::planted::{self, Bug};
 use crate::table::block::Block;
 use crate::table::block_writer::BlockWriter;
@@ -93,6 +93,12 @@ const SCHEDULES: usize = 5_000;
 const BLOCKS: u32 = 4;
 const CAPACITY: u64 = 3;
 
+impl SlotContent for Block {
+    fn memory_bytes(&self) -> usize {
+        Block::memory_bytes(self)
+    }
+}
+
 /// A block that says whose it is.
 fn block(table: u64, index: u32) -> Block {
     let mut writer = BlockWriter::new();
@@ -102,10 +108,10 @@ fn block(table: u64, index: u32) -> Block {
 
 /// A table of a task. If the task panics it stays for ever: its end would look at what is broken, or at a poisoned
 /// lock, and a second panic while the first unwinds ends the process.
-struct Kept(Option<Arc<Residents>>);
+struct Kept(Option<Arc<Residents<Block>>>);
 
 impl Kept {
-    fn table(&self) -> &Arc<Residents> {
+    fn table(&self) -> &Arc<Residents<Block>> {
         self.0.as_ref().expect("there until it is dropped")
     }
 }
@@ -119,7 +125,7 @@ impl Drop for Kept {
 }
 
 /// Reads a few blocks of a table, each where it should be.
-fn read_some(table: &Arc<Residents>, number: u64) {
+fn read_some(table: &Arc<Residents<Block>>, number: u64) {
     for _ in 0..3 {
         let index = shuttle::rand::thread_rng().gen_range(0..BLOCKS);
         let purpose = if shuttle::rand::thread_rng().gen_range(0..3) == 0 { Use::Scan } else { Use::Point };

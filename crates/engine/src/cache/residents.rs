@@ -1,16 +1,17 @@
 //! The slots of one open table: which of its blocks are in memory.
+//!
+//! Below, "block" is what the slots hold.
 
-use super::slot_cache::{SlotCache, Slots};
+use super::slot_cache::{SlotCache, SlotContent, Slots};
 use super::sync::{ArcSwapOption, AtomicU8, Guard, Ordering::Relaxed};
-use crate::table::block::Block;
 use std::ops::Deref;
 use std::sync::Arc;
 
 /// Uses are counted up to this limit: a block stays for that many rounds of the main queue without another use.
 const USES_MAX: u8 = 3;
 
-/// The content of a slot, now or earlier: a block, unless another type is given.
-pub struct Resident<T = Block> {
+/// The content of a slot, now or earlier.
+pub struct Resident<T> {
     content: T,
     uses: AtomicU8,
 }
@@ -60,30 +61,30 @@ impl<T> Deref for Resident<T> {
 }
 
 /// A block that a reader holds for a short while: no reference count is touched, in the common case.
-pub struct Held(Guard<Option<Arc<Resident>>>);
+pub struct HeldContent<T>(Guard<Option<Arc<Resident<T>>>>);
 
-impl Held {
+impl<T> HeldContent<T> {
     /// Counts a use of a block that was found in memory without one.
     pub fn count_use(&self) {
         self.0.as_ref().expect("made of a block only").touch();
     }
 
     /// The block to keep.
-    pub fn into_arc(self) -> Arc<Resident> {
+    pub fn into_arc(self) -> Arc<Resident<T>> {
         Guard::into_inner(self.0).expect("made of a block only")
     }
 }
 
-impl From<Arc<Resident>> for Held {
-    fn from(block: Arc<Resident>) -> Held {
-        Held(Guard::from_inner(Some(block)))
+impl<T> From<Arc<Resident<T>>> for HeldContent<T> {
+    fn from(block: Arc<Resident<T>>) -> HeldContent<T> {
+        HeldContent(Guard::from_inner(Some(block)))
     }
 }
 
-impl Deref for Held {
-    type Target = Block;
+impl<T> Deref for HeldContent<T> {
+    type Target = T;
 
-    fn deref(&self) -> &Block {
+    fn deref(&self) -> &T {
         self.0.as_ref().expect("made of a block only")
     }
 }
@@ -102,15 +103,15 @@ pub enum Use {
 }
 
 /// The slots of one open table. Blocks leave them when the cache needs memory, and with the last reader.
-pub struct Residents {
+pub struct Residents<T: SlotContent> {
     table: u64,
-    cache: Arc<SlotCache<Residents>>,
-    slots: Box<[ArcSwapOption<Resident>]>,
+    cache: Arc<SlotCache<Residents<T>>>,
+    slots: Box<[ArcSwapOption<Resident<T>>]>,
 }
 
-impl Residents {
+impl<T: SlotContent> Residents<T> {
     /// Empty slots for `count` blocks of a table; numbers of tables are never used twice.
-    pub fn new(table: u64, count: u32, cache: Arc<SlotCache<Residents>>) -> Arc<Residents> {
+    pub fn new(table: u64, count: u32, cache: Arc<SlotCache<Residents<T>>>) -> Arc<Residents<T>> {
         Arc::new(Residents { table, cache, slots: (0..count).map(|_| ArcSwapOption::empty()).collect() })
     }
 
@@ -119,14 +120,14 @@ impl Residents {
         size_of_val(&*self.slots)
     }
 
-    fn slot(&self, index: u32) -> &ArcSwapOption<Resident> {
+    fn slot(&self, index: u32) -> &ArcSwapOption<Resident<T>> {
         self.slots.get(index as usize).expect("there is a slot for each of the table's blocks")
     }
 
     /// What is in a slot: neither a lookup nor a use.
-    pub(crate) fn peek(&self, index: u32) -> Option<Held> {
+    pub(crate) fn peek(&self, index: u32) -> Option<HeldContent<T>> {
         let guard = self.slot(index).load();
-        guard.is_some().then_some(Held(guard))
+        guard.is_some().then_some(HeldContent(guard))
     }
 
     /// Where a slot is in memory: to fetch it ahead.
@@ -135,7 +136,7 @@ impl Residents {
     }
 
     /// The block, if it is in memory.
-    pub fn get(&self, index: u32, purpose: Use) -> Option<Held> {
+    pub fn get(&self, index: u32, purpose: Use) -> Option<HeldContent<T>> {
         let guard = self.slot(index).load();
         match guard.as_ref() {
             Some(block) => {
@@ -145,7 +146,7 @@ impl Residents {
                     Use::Scan | Use::Once => {}
                 }
                 self.cache.count_hit();
-                Some(Held(guard))
+                Some(HeldContent(guard))
             }
             None => {
                 self.cache.count_miss();
@@ -155,23 +156,23 @@ impl Residents {
     }
 
     /// Keeps a block that was read, if the cache has capacity for it.
-    pub fn insert(self: &Arc<Self>, index: u32, block: Block, purpose: Use) -> Held {
+    pub fn insert(self: &Arc<Self>, index: u32, block: T, purpose: Use) -> HeldContent<T> {
         match purpose {
-            Use::Once => Held::from(Arc::new(Resident::new(block))),
-            Use::Point | Use::Scan => Held::from(self.cache.insert(self, index, block, false)),
-            Use::Hot => Held::from(self.cache.insert(self, index, block, true)),
+            Use::Once => HeldContent::from(Arc::new(Resident::new(block))),
+            Use::Point | Use::Scan => HeldContent::from(self.cache.insert(self, index, block, false)),
+            Use::Hot => HeldContent::from(self.cache.insert(self, index, block, true)),
         }
     }
 }
 
-impl Slots for Residents {
-    type Content = Block;
+impl<T: SlotContent> Slots for Residents<T> {
+    type Content = T;
 
     fn number(&self) -> u64 {
         self.table
     }
 
-    fn fill(&self, index: u32, block: &Arc<Resident>) -> Option<Arc<Resident>> {
+    fn fill(&self, index: u32, block: &Arc<Resident<T>>) -> Option<Arc<Resident<T>>> {
         let slot = self.slot(index);
         let there = slot.load_full();
         if there.is_none() {
@@ -193,7 +194,7 @@ impl Slots for Residents {
     }
 }
 
-impl Drop for Residents {
+impl<T: SlotContent> Drop for Residents<T> {
     fn drop(&mut self) {
         for (index, slot) in self.slots.iter().enumerate() {
             if let Some(block) = slot.swap(None) {

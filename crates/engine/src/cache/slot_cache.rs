@@ -17,8 +17,6 @@ use super::hash::FixedHash;
 use super::residents::Resident;
 use super::sync::{AtomicU64, Mutex, Ordering::Relaxed, Rank};
 use crate::planted::{self, Bug};
-use crate::stats::CacheStats;
-use crate::table::block::Block;
 use std::cell::Cell;
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher, Hasher};
@@ -41,23 +39,41 @@ const GHOSTS_MIN: usize = 64;
 /// Counters of hits, one in each cache line: threads take them in turn.
 const HIT_COUNTERS: usize = 16;
 
-/// What slots hold.
-pub trait Content: Send + Sync + 'static {
-    /// Bytes of memory that it takes.
-    fn memory_bytes(&self) -> usize;
+/// The counters of a cache, and what it holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CacheStats {
+    /// The most bytes that it may hold.
+    pub capacity_bytes: u64,
+    /// Bytes in it now.
+    pub bytes: u64,
+    /// Lookups that found their entry, counted.
+    pub hits: u64,
+    /// Lookups that did not, counted.
+    pub misses: u64,
+    /// Entries evicted for others, counted.
+    pub evictions: u64,
 }
 
-impl Content for Block {
-    fn memory_bytes(&self) -> usize {
-        Block::memory_bytes(self)
+impl CacheStats {
+    /// Hits per lookup; 0 before the first.
+    pub fn hit_ratio(&self) -> f64 {
+        let lookups = self.hits + self.misses;
+        if lookups == 0 { 0.0 } else { self.hits as f64 / lookups as f64 }
     }
+}
+
+/// What slots hold.
+pub trait SlotContent: Send + Sync + 'static {
+    /// Bytes of memory that it takes.
+    fn memory_bytes(&self) -> usize;
 }
 
 /// Slots, in which readers find what is in memory without a call of the cache. The cache calls these under the lock of
 /// the shard that a slot belongs to, so nothing else fills or empties it meanwhile.
 pub trait Slots: Send + Sync + 'static {
     /// What is in them.
-    type Content: Content;
+    type Content: SlotContent;
     /// Distinguishes these slots from all others.
     fn number(&self) -> u64;
     /// Puts content into its slot; or returns what is there.
@@ -347,7 +363,7 @@ impl Ghosts {
     }
 }
 
-pub(crate) fn weight(block: &impl Content) -> u64 {
+pub(crate) fn weight(block: &impl SlotContent) -> u64 {
     block.memory_bytes() as u64 + ENTRY_OVERHEAD_BYTES
 }
 

@@ -1,6 +1,6 @@
-use super::BlockCache;
-use super::residents::{Residents, Use};
 use super::slot_cache::weight;
+use super::{Residents, Use};
+use crate::table::BlockCache;
 use crate::table::block::Block;
 use crate::table::block_writer::BlockWriter;
 use crate::types::{KeyRef, Kind};
@@ -18,7 +18,7 @@ fn cache(blocks: u64) -> Arc<BlockCache> {
 }
 
 /// Looks a block up, and brings it in if it is missing; whether it was there.
-fn read(slots: &Arc<Residents>, index: u32, purpose: Use) -> bool {
+fn read(slots: &Arc<Residents<Block>>, index: u32, purpose: Use) -> bool {
     let there = slots.get(index, purpose).is_some();
     if !there {
         slots.insert(index, block(1000), purpose);
@@ -26,7 +26,7 @@ fn read(slots: &Arc<Residents>, index: u32, purpose: Use) -> bool {
     there
 }
 
-fn read_all(slots: &Arc<Residents>, blocks: std::ops::Range<u32>, purpose: Use) {
+fn read_all(slots: &Arc<Residents<Block>>, blocks: std::ops::Range<u32>, purpose: Use) {
     for index in blocks {
         read(slots, index, purpose);
     }

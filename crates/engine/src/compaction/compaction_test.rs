@@ -1,6 +1,6 @@
 use super::harness::{DIR, FAMILIES, Layer, Sizes, random_batch, random_batch_of_all};
-use crate::types::SEQUENCE_NUMBER_MAX;
-use crate::version::{LEVEL_COUNT, VersionEdit};
+use crate::types::{LEVEL_COUNT, SEQUENCE_NUMBER_MAX};
+use crate::version::VersionEdit;
 use crate::{Error, Family, Range, WriteBatch};
 use kontiki_env::fs::{CrashMode, Op};
 use kontiki_env::rng::Rng;

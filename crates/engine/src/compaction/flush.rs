@@ -3,12 +3,12 @@
 use super::Context;
 use super::guards::guards;
 use super::output::{Outputs, WrittenTable};
-use super::retention::{Decision, Retention};
-use crate::iterator::MergingCursor;
+use super::version_retention::{Decision, VersionRetention};
 use crate::memtable::{Memtable, MemtableCursor};
+use crate::read::MergingCursor;
 use crate::types::Cursor;
+use crate::value_files::FlushedValues;
 use crate::version::{RangeTombstones, Version, VersionEdit};
-use crate::vlog::FlushedValues;
 use crate::{Direction, Error, Family, Result, SequenceNumber};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -89,7 +89,7 @@ fn write_families<'a>(
         all.push(Outputs::new(context, family, 0, flushed_sequence, now_ms));
         let outputs = all.last_mut().expect("one was pushed");
         outputs.cut_before(guards(context, &version, family, bytes));
-        let mut retention = Retention::new(&ranges, now_ms, context.oldest_reader());
+        let mut retention = VersionRetention::new(&ranges, now_ms, context.oldest_reader());
         write_family(&mut *memtable_cursor(memtables, family), family, &mut retention, outputs, values)?;
         for tombstone in ranges.iter() {
             edit.add_range_tombstone(family, tombstone.clone());
@@ -120,7 +120,7 @@ fn memtable_cursor(memtables: &[Arc<Memtable>], family: Family) -> Box<dyn Curso
 fn write_family(
     cursor: &mut dyn Cursor,
     family: Family,
-    retention: &mut Retention<'_>,
+    retention: &mut VersionRetention<'_>,
     outputs: &mut Outputs<'_>,
     values: &mut FlushedValues<'_>,
 ) -> Result<()> {

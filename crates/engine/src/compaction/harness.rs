@@ -2,11 +2,11 @@
 //! versions ever written. For the tests of this layer.
 
 use super::{Context, compact_all, flush, step};
-use crate::cache::{BlockCache, TableCache};
-use crate::iterator::ReadState;
 use crate::memtable::Memtable;
+use crate::read::ReadState;
+use crate::table::BlockCache;
 use crate::types::{CompactionOptions, Compression, TableOptions};
-use crate::version::{ManifestOptions, VersionEdit, VersionSet};
+use crate::version::{ManifestOptions, TableCache, VersionEdit, VersionSet};
 use crate::vlog::{ValueLog, ValueThresholds};
 use crate::{Direction, Entries, Family, Range, Result, SequenceNumber, WriteBatch};
 use bytes::Bytes;
@@ -203,7 +203,7 @@ impl Layer {
     pub(crate) fn read_state(&self) -> ReadState {
         ReadState {
             dead: None,
-            recorder: crate::stats::Recorder::off(self.context.env.clock.clone()),
+            recorder: crate::measure::Recorder::off(self.context.env.clock.clone()),
             memtables: vec![self.memtable.clone()],
             version: self.context.versions.current(),
             tables: self.context.tables.clone(),

@@ -2,13 +2,14 @@
 
 use super::Context;
 use super::in_flight::{Claim, InFlight};
-use super::plan::{Change, Plan, merge_down, overlapping, rewrite};
+use super::plan::{Plan, TableChange, merge_down, overlapping, rewrite};
 use super::plan_small::small_run;
 use super::run::run;
 use super::state::ClaimGuard;
 use super::targets::Targets;
 use crate::table::FileNumber;
-use crate::version::{FamilyLevels, LEVEL_COUNT, Table};
+use crate::types::LEVEL_COUNT;
+use crate::version::{FamilyLevels, Table};
 use crate::{Error, Family, Range, Result, SequenceNumber};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -118,14 +119,14 @@ fn next(
         let base = Targets::new(levels, &context.options_of(family)).base;
         let to = (1..base).find(|level| !levels.levels[*level].is_empty()).unwrap_or(base);
         let (inputs, overlaps) = (shard.tables.clone(), overlapping(&levels.levels[to], &shard.tables));
-        return Some(Plan { family, from: 0, to, change: Change::Merge, inputs, overlaps });
+        return Some(Plan { family, from: 0, to, change: TableChange::Merge, inputs, overlaps });
     }
     let last = LEVEL_COUNT - 1;
     for level in 1..last {
         let inputs = neighbours(&levels.levels[level], comes_down);
         if !inputs.is_empty() {
             let plan = merge_down(family, levels, level, &inputs);
-            let change = if plan.overlaps.is_empty() { Change::Move } else { Change::Merge };
+            let change = if plan.overlaps.is_empty() { TableChange::Move } else { TableChange::Merge };
             return Some(Plan { change, ..plan });
         }
     }

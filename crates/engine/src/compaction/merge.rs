@@ -3,8 +3,8 @@
 use super::Context;
 use super::output::{Outputs, WrittenTable};
 use super::plan::Plan;
-use super::retention::Retention;
-use crate::iterator::{LevelCursor, MergingCursor, PinnedTable, Source};
+use super::version_retention::VersionRetention;
+use crate::read::{LevelCursor, MergingCursor, PinnedTable, Source};
 use crate::types::{Cursor, KeyRef};
 use crate::version::{FamilyLevels, Table, Version};
 use crate::{Direction, Error, Result};
@@ -59,7 +59,7 @@ fn merge_into(
         "a plan is executed on the version that it was made for"
     );
     let mut cursor = input_cursor(context, plan, start, end)?;
-    let mut retention = Retention::new(&levels.range_tombstones, outputs.now_ms(), context.oldest_reader());
+    let mut retention = VersionRetention::new(&levels.range_tombstones, outputs.now_ms(), context.oldest_reader());
     let mut below = Below::new(levels, plan);
     let mut read = 0u64;
     match start {

@@ -21,10 +21,11 @@
 //! `Error::Closed` means `stop` was set.
 
 mod expiry;
-mod families;
+mod family_options;
 mod flush;
 mod guards;
 pub mod in_flight;
+mod level_work;
 mod manual;
 mod merge;
 mod output;
@@ -33,27 +34,25 @@ pub mod plan;
 mod plan_dead;
 mod plan_small;
 mod rate;
-pub mod retention;
 mod run;
 mod state;
-mod stats;
 mod targets;
+pub mod version_retention;
 
 pub(crate) use expiry::ExpirySample;
-pub use families::FamilyTable;
+pub use family_options::FamilyTable;
 pub use flush::flush;
+pub use level_work::LevelWork;
 pub(crate) use manual::keep_away;
 pub(crate) use manual::touches;
 pub use manual::{compact_all, compact_range};
 pub use plan::debt_bytes;
 pub use run::step;
 pub use state::State;
-pub use stats::LevelWork;
 pub use targets::Targets;
 
-use crate::cache::TableCache;
 use crate::types::{CompactionOptions, TableOptions};
-use crate::version::VersionSet;
+use crate::version::{TableCache, VersionSet};
 use crate::vlog::ValueLog;
 use crate::{Family, SequenceNumber};
 use kontiki_env::Env;
@@ -86,7 +85,7 @@ pub struct Context {
 impl Context {
     /// When to compact a family.
     pub fn options_of(&self, family: Family) -> CompactionOptions {
-        families::compaction_of(&self.families.all(), &self.options, family).clone()
+        family_options::compaction_of(&self.families.all(), &self.options, family).clone()
     }
 
     /// How a family's tables of a level are written.

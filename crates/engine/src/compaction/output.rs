@@ -2,7 +2,7 @@
 
 use super::Context;
 use super::expiry::ExpirySample;
-use super::retention::Decision;
+use super::version_retention::Decision;
 use crate::table::{FinishedTable, TableWriter, sync_tables_dir, table_path};
 use crate::types::{Decoded, KeyRef, Kind, TABLE_BYTES_MAX};
 use crate::version::TableFacts;

@@ -17,17 +17,17 @@
 //! dead in it (which counts double): that writes least, and cycles through the key range by itself, since what was just
 //! merged is wide of what comes next. What overlaps nothing below moves by the edit alone, many tables at once.
 
-use super::families::compaction_of;
+use super::family_options::compaction_of;
 use super::in_flight::{Claim, InFlight};
 use super::targets::Targets;
-use crate::types::{CompactionOptions, FamilyMap};
-use crate::version::{FamilyLevels, LEVEL_COUNT, Shard, Table, Version};
+use crate::types::{CompactionOptions, FamilyMap, LEVEL_COUNT};
+use crate::version::{FamilyLevels, Shard, Table, Version};
 use crate::{Family, FamilyOptions, SequenceNumber};
 use std::sync::Arc;
 
 /// How tables change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum TableChange {
     /// They are removed: range tombstones hide all they hold.
     Drop,
     /// They change their level and keep their files.
@@ -46,7 +46,7 @@ pub struct Plan {
     /// Level of `overlaps` and of the output; may be `from`.
     pub to: usize,
     /// What happens.
-    pub change: Change,
+    pub change: TableChange,
     /// Tables that are removed.
     pub inputs: Vec<Arc<Table>>,
     /// Tables that they are merged with.
@@ -75,8 +75,8 @@ impl Plan {
         };
         let tables: Vec<_> = self.tables().map(|(_, table)| table).collect();
         match self.change {
-            Change::Merge => claim(&tables).into_iter().collect(),
-            Change::Drop | Change::Move => tables.iter().filter_map(|table| claim(&[table])).collect(),
+            TableChange::Merge => claim(&tables).into_iter().collect(),
+            TableChange::Drop | TableChange::Move => tables.iter().filter_map(|table| claim(&[table])).collect(),
         }
     }
 }
@@ -212,7 +212,7 @@ impl<'a> Planner<'a> {
         let kept = if overlap_bytes > brings { similar(&shard.tables) } else { Vec::new() };
         let (inputs, overlaps, to) =
             if overlap_each_other(&kept) { (kept, Vec::new(), 0) } else { (shard.tables.clone(), overlaps, to) };
-        self.free(Plan { family, from: 0, to, change: Change::Merge, inputs, overlaps })
+        self.free(Plan { family, from: 0, to, change: TableChange::Merge, inputs, overlaps })
     }
 
     /// All tables of level 0 that overlap nothing there nor in `to`.
@@ -225,7 +225,7 @@ impl<'a> Planner<'a> {
             .filter(|table| overlapping(&levels.levels[to], std::slice::from_ref(table)).is_empty())
             .filter(|table| self.is_free(family, 0, to, table));
         let inputs: Vec<_> = inputs.cloned().collect();
-        let plan = Plan { family, from: 0, to, change: Change::Move, inputs, overlaps: Vec::new() };
+        let plan = Plan { family, from: 0, to, change: TableChange::Move, inputs, overlaps: Vec::new() };
         (!plan.inputs.is_empty()).then_some(plan)
     }
 
@@ -272,7 +272,7 @@ impl<'a> Planner<'a> {
                 family,
                 from: level,
                 to: level + 1,
-                change: Change::Move,
+                change: TableChange::Move,
                 inputs,
                 overlaps: Vec::new(),
             });
@@ -293,7 +293,7 @@ impl<'a> Planner<'a> {
                     && self.is_free(family, level, level, table)
             });
             let inputs: Vec<_> = covered.cloned().collect();
-            let plan = Plan { family, from: level, to: level, change: Change::Drop, inputs, overlaps: Vec::new() };
+            let plan = Plan { family, from: level, to: level, change: TableChange::Drop, inputs, overlaps: Vec::new() };
             (!plan.inputs.is_empty()).then_some(plan)
         })
     }
@@ -322,7 +322,7 @@ pub fn debt_bytes(version: &Version, options_of: impl Fn(Family) -> CompactionOp
 /// `inputs`, which are next to each other, with what overlaps them one level below.
 pub(super) fn merge_down(family: Family, levels: &FamilyLevels, level: usize, inputs: &[Arc<Table>]) -> Plan {
     let overlaps = overlapping(&levels.levels[level + 1], inputs);
-    Plan { family, from: level, to: level + 1, change: Change::Merge, inputs: inputs.to_vec(), overlaps }
+    Plan { family, from: level, to: level + 1, change: TableChange::Merge, inputs: inputs.to_vec(), overlaps }
 }
 
 /// `inputs` where they are: all of a range of a level below 0, or one table of level 0.
@@ -331,7 +331,7 @@ pub(super) fn rewrite(family: Family, level: usize, inputs: &[Arc<Table>]) -> Pl
         level > 0 || inputs.len() == 1,
         "tables of level 0 that are rewritten together need each other's neighbours"
     );
-    Plan { family, from: level, to: level, change: Change::Merge, inputs: inputs.to_vec(), overlaps: Vec::new() }
+    Plan { family, from: level, to: level, change: TableChange::Merge, inputs: inputs.to_vec(), overlaps: Vec::new() }
 }
 
 /// Whether no deeper level has a table that overlaps.

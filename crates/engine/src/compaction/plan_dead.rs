@@ -1,9 +1,9 @@
 //! Tables that hold much that is dead, or are very old.
 
-use super::plan::{Change, Plan, Planner, is_bottom, merge_down, overlapping, rewrite};
-use crate::CompactionOptions;
-use crate::Family;
-use crate::version::{FamilyLevels, LEVEL_COUNT, RangeTombstone, Shard, Table};
+use super::plan::{Plan, Planner, TableChange, is_bottom, merge_down, overlapping, rewrite};
+use crate::types::LEVEL_COUNT;
+use crate::version::{FamilyLevels, RangeTombstone, Shard, Table};
+use crate::{CompactionOptions, Family};
 
 impl Planner<'_> {
     /// What to do with a table that holds much that is dead, or is very old.
@@ -55,7 +55,7 @@ impl Planner<'_> {
         if !old && others > dead.saturating_mul(options.level_factor) {
             return None;
         }
-        self.free(Plan { family, from: 0, to, change: Change::Merge, inputs: shard.tables.clone(), overlaps })
+        self.free(Plan { family, from: 0, to, change: TableChange::Merge, inputs: shard.tables.clone(), overlaps })
     }
 
     fn is_old(&self, table: &Table, options: &CompactionOptions) -> bool {

@@ -5,7 +5,8 @@
 
 use super::plan::{Plan, Planner, rewrite};
 use crate::Family;
-use crate::version::{FamilyLevels, LEVEL_COUNT, Table};
+use crate::types::LEVEL_COUNT;
+use crate::version::{FamilyLevels, Table};
 use std::sync::Arc;
 
 /// So many small neighbours are merged for their number alone.

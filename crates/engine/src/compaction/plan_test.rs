@@ -74,7 +74,7 @@ fn a_shard_goes_to_the_base_with_all_that_is_connected() {
         (F, LAST, meta(4, 45, 46, 10)),
     ]);
     let plan = plan(&version).expect("a key may be in two tables");
-    assert_eq!((plan.from, plan.to, plan.change), (0, LAST, Change::Merge));
+    assert_eq!((plan.from, plan.to, plan.change), (0, LAST, TableChange::Merge));
     assert_eq!(numbers(&plan.inputs), [11, 13, 14]);
     assert_eq!(numbers(&plan.overlaps), [2, 3]);
 }
@@ -84,7 +84,7 @@ fn a_shard_that_is_small_against_what_is_below_is_merged_within_itself() {
     let mut tables = vec![(F, 0, meta(11, 0, 9, 10)), (F, 0, meta(12, 0, 9, 10)), (F, 0, meta(10, 0, 9, 60))];
     tables.push((F, LAST, meta(1, 0, 9, 900)));
     let plan = plan(&version_of(tables)).expect("three tables");
-    assert_eq!((plan.from, plan.to, plan.change), (0, 0, Change::Merge));
+    assert_eq!((plan.from, plan.to, plan.change), (0, 0, TableChange::Merge));
     assert_eq!(numbers(&plan.inputs), [11, 12], "the large old one is not written again");
 }
 
@@ -94,7 +94,7 @@ fn tables_beside_each_other_are_no_reason_to_merge_a_shard_within_itself() {
     let mut tables = vec![(F, 0, meta(11, 0, 4, 10)), (F, 0, meta(12, 5, 9, 10)), (F, 0, meta(10, 0, 9, 60))];
     tables.push((F, LAST, meta(1, 0, 9, 900)));
     let plan = plan(&version_of(tables)).expect("three tables, two over each key");
-    assert_eq!((plan.from, plan.to, plan.change), (0, LAST, Change::Merge));
+    assert_eq!((plan.from, plan.to, plan.change), (0, LAST, TableChange::Merge));
     assert_eq!(numbers(&plan.inputs), [10, 11, 12]);
 }
 
@@ -108,7 +108,7 @@ fn tables_alone_in_their_range_move_together() {
         (F, LAST, meta(2, 65, 66, 500)),
     ]);
     let plan = plan(&version).expect("more is above the last level than in it");
-    assert_eq!((plan.from, plan.to, plan.change), (LAST - 1, LAST, Change::Move));
+    assert_eq!((plan.from, plan.to, plan.change), (LAST - 1, LAST, TableChange::Move));
     assert_eq!(numbers(&plan.inputs), [5, 6]);
 }
 
@@ -164,16 +164,16 @@ fn the_most_urgent_of_all_families_comes_first() {
 /// overlaps it, and what is left of a shard is older or younger than all of the plan.
 fn assert_whole(plan: &Plan, levels: &FamilyLevels) {
     assert!(!plan.inputs.is_empty() && plan.to >= plan.from && plan.to < LEVEL_COUNT);
-    assert!(plan.overlaps.is_empty() || plan.change == Change::Merge && plan.from != plan.to);
+    assert!(plan.overlaps.is_empty() || plan.change == TableChange::Merge && plan.from != plan.to);
     let taken = |table: &Table| plan.tables().any(|(_, input)| input.meta().number == table.meta().number);
     for (level, table) in plan.tables() {
         assert!(levels.levels[level].iter().any(|there| there.meta().number == table.meta().number));
     }
-    if plan.change == Change::Drop {
+    if plan.change == TableChange::Drop {
         return;
     }
     let touches = |table: &Table| match plan.change {
-        Change::Merge => {
+        TableChange::Merge => {
             let all = || plan.tables().map(|(_, input)| input.meta());
             let smallest = all().map(|meta| &meta.smallest_key).min().expect("inputs");
             let largest = all().map(|meta| &meta.largest_key).max().expect("inputs");
@@ -207,9 +207,9 @@ fn after(tables: &Tables, plan: &Plan, next: &mut u64) -> Tables {
     let mut left: Tables = tables.iter().filter(|(_, _, meta)| !gone.contains(&meta.number)).cloned().collect();
     let all = || plan.tables().map(|(_, table)| table.meta());
     match plan.change {
-        Change::Drop => {}
-        Change::Move => left.extend(all().map(|meta| (plan.family, plan.to, meta.clone()))),
-        Change::Merge => {
+        TableChange::Drop => {}
+        TableChange::Move => left.extend(all().map(|meta| (plan.family, plan.to, meta.clone()))),
+        TableChange::Merge => {
             *next += 1;
             left.push((
                 plan.family,
@@ -333,7 +333,7 @@ fn dead_tables_of_level_0_go_down_when_nothing_has_come_for_a_while_and_that_pay
     assert_eq!((due.from, due.to, numbers(&due.inputs), due.overlaps.len()), (0, LAST, vec![9], 5));
     assert!(plan_at(&below(6), &options, 500).is_none(), "5 dead versions are not worth 60 that live");
     let alone = plan_at(&below(0), &options, 500).expect("there is nothing that it could be merged with");
-    assert_eq!((alone.from, alone.change, numbers(&alone.inputs)), (0, Change::Merge, vec![9]));
+    assert_eq!((alone.from, alone.change, numbers(&alone.inputs)), (0, TableChange::Merge, vec![9]));
     let periodic = CompactionOptions { periodic_compaction_seconds: 2, ..options.clone() };
     let living = version_of(vec![(F, 0, meta(9, 0, 99, 10))]);
     assert!(plan_at(&living, &options, 1_000_000).is_none(), "nothing of it is dead");

@@ -4,8 +4,9 @@ use super::Context;
 use super::merge::Merged;
 use super::output::{WrittenTable, remove_tables};
 use super::pieces::Pieces;
-use super::plan::{Change, Plan, Planner};
-use crate::version::{LEVEL_COUNT, Version, VersionEdit};
+use super::plan::{Plan, Planner, TableChange};
+use crate::types::LEVEL_COUNT;
+use crate::version::{Version, VersionEdit};
 use crate::{Error, Result};
 use std::sync::Arc;
 
@@ -48,20 +49,20 @@ pub(super) fn run(context: &Context, version: Arc<Version>, plan: Plan) -> Resul
     assert_newest_wins(&version, &plan);
     tracing::debug!(family = plan.family.0, from, to, ?change, tables = plan.tables().count(), "compaction");
     match change {
-        Change::Move => {
+        TableChange::Move => {
             assert!(plan.overlaps.is_empty() && from < to, "what moves has nothing to be merged with");
             let mut edit = VersionEdit::new();
             plan.inputs.iter().for_each(|table| edit.move_table(from, to, table));
             context.versions.apply(edit)?;
             context.state.stats.note(to, |work| work.moves += plan.inputs.len() as u64);
         }
-        Change::Drop => {
+        TableChange::Drop => {
             let mut edit = VersionEdit::new();
             plan.inputs.iter().for_each(|table| edit.remove_table(from, table));
             context.versions.apply(edit)?;
             context.state.stats.note(from, |work| work.drops += plan.inputs.len() as u64);
         }
-        Change::Merge => merge(context, version, plan)?,
+        TableChange::Merge => merge(context, version, plan)?,
     }
     context.state.stats.note_busy(to, context.env.clock.monotonic().saturating_sub(began));
     Ok(())
@@ -70,7 +71,7 @@ pub(super) fn run(context: &Context, version: Arc<Version>, plan: Plan) -> Resul
 /// What stays in level 0 overlaps nothing that moves down; and of a merge within level 0, is older or newer than all of
 /// it. Tables that come meanwhile are newer than everything.
 fn assert_newest_wins(version: &Version, plan: &Plan) {
-    if plan.from > 0 || plan.change == Change::Drop {
+    if plan.from > 0 || plan.change == TableChange::Drop {
         return;
     }
     let inputs = || plan.inputs.iter().map(|table| table.meta());

@@ -1,9 +1,9 @@
 //! What flush and the compactions of a database share while it is open.
 
 use super::in_flight::{Claim, InFlight};
+use super::level_work::CompactionStats;
 use super::pieces::Pieces;
 use super::rate::RateLimiter;
-use super::stats::CompactionStats;
 use crate::Family;
 use crate::lock::{Condvar, Mutex, Rank};
 use bytes::Bytes;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::version::LEVEL_COUNT;
+use crate::types::LEVEL_COUNT;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 #[test]

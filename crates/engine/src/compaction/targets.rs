@@ -7,8 +7,8 @@
 //! ratio below [`RATIO_MAX_SHARE`] of the largest would save little writing and cost space, for what the upper levels
 //! hold may all be overwritten: at most a fifth, then.
 
-use crate::types::{CompactionOptions, RATIO_MIN};
-use crate::version::{FamilyLevels, LEVEL_COUNT};
+use crate::types::{CompactionOptions, LEVEL_COUNT, RATIO_MIN};
+use crate::version::FamilyLevels;
 
 /// The ratio between levels is not made smaller than this share of the largest: 6 of 10 by default, for which the
 /// levels above the last hold at most 1/6 + 1/36 + ... = a fifth of it.

@@ -2,11 +2,9 @@
 
 use super::Source;
 use super::files::{FileKind, LiveFile};
-use crate::cache::BlockCache;
 use crate::db::Core;
-use crate::inspect::verify_table;
-use crate::iterator::{ReadState, live_pointers};
-use crate::table::TableReader;
+use crate::read::{ReadState, live_pointers};
+use crate::table::{BlockCache, TableReader, verify_table};
 use crate::version::TableDescription;
 use crate::vlog::ValueReader;
 use crate::{Error, Result};
@@ -65,7 +63,7 @@ impl<'a> Verifier<'a> {
         }
         let (core, version) = (self.core, self.source.version.clone());
         let clock = core.env.clock.clone();
-        let recorder = crate::stats::Recorder::off(clock.clone());
+        let recorder = crate::measure::Recorder::off(clock.clone());
         let tables = core.context.tables.clone();
         let state = ReadState { memtables: Vec::new(), version: version.clone(), tables, clock, recorder, dead: None };
         for (family, _, table) in version.tables() {

@@ -10,8 +10,8 @@
 //! unknown: then the condition counts as broken (`version/horizon.rs`).
 
 use super::{Core, Snapshot};
-use crate::iterator::ReadState;
 use crate::lock::{Mutex, Rank};
+use crate::read::ReadState;
 use crate::version::Horizon;
 use crate::{Commit, Durability, Error, Precondition, Result, SequenceNumber, Unchanged, WriteBatch};
 use std::collections::BTreeMap;

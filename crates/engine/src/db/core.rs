@@ -13,7 +13,7 @@ use crate::compaction::Context;
 use crate::feed::Feed;
 use crate::lock::{Condvar, Mutex, Rank, RwLock, RwLockReadGuard, check_wait};
 use crate::log::{LogWriter, NextSegments, Segments, Tail, Watchdog};
-use crate::stats::Recorder;
+use crate::measure::Recorder;
 use crate::stream::StreamIndex;
 use crate::transaction::Transactions;
 use crate::{Error, Family, Result};

@@ -5,9 +5,9 @@
 //! the bytes freed.
 
 use super::Core;
-use crate::dead::Request;
-use crate::iterator::ReadState;
+use crate::dead_ranges::Request;
 use crate::memtable::MemtableCursor;
+use crate::read::ReadState;
 use crate::types::{Cursor, KeyRef};
 use crate::{Direction, Family, Range, Result, SequenceNumber, compaction};
 use std::sync::atomic::Ordering::Relaxed;

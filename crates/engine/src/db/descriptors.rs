@@ -12,8 +12,8 @@
 //! How many tables and value files are kept open is adapted to the limit of the process when the database is opened
 //! ([`OpenLimits`]).
 
-use crate::cache::TableCache;
 use crate::lock::{Condvar, Mutex, Rank};
+use crate::version::TableCache;
 use crate::vlog::{OPEN_VALUE_FILES_MAX, ValueStore};
 use kontiki_env::Env;
 use kontiki_env::fs::{File, FileLock, Fs, OpenMode, is_out_of_descriptors};
@@ -197,7 +197,7 @@ impl Fs for DescriptorFs {
             }
             // Other threads have taken the descriptors that the reserve freed.
             if attempt > 0 {
-                self.retry_wait.pause(&mut self.reserve.lock(), RETRY_DELAY);
+                self.retry_wait.sleep(&mut self.reserve.lock(), RETRY_DELAY);
             }
             result = self.with_retries(|| self.fs.sync_dir(path));
             if attempt == self.retries_max {

@@ -1,11 +1,10 @@
 //! The files of an ingest before they are in a version.
 
-use crate::cache::BlockCache;
 use crate::compaction::{Context, ExpirySample};
 use crate::copy::copy_file;
 use crate::log::IngestedTable;
 use crate::table::{
-    FinishedTable, INGESTED_SEQUENCE, TableCursor, TableMeta, TableReader, sync_tables_dir, table_path,
+    BlockCache, FinishedTable, INGESTED_SEQUENCE, TableCursor, TableMeta, TableReader, sync_tables_dir, table_path,
 };
 use crate::types::{Cursor, Decoded, EXPIRY_BYTES};
 use crate::version::TableFacts;

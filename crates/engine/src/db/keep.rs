@@ -7,7 +7,7 @@ use crate::log::SegmentFacts;
 impl Core {
     /// Subscribers may need the values of every batch above this number: `u64::MAX` if nothing is retained for them.
     pub(super) fn feed_keeps_after(&self) -> SequenceNumber {
-        if self.options.feed_retention_bytes == 0 { u64::MAX } else { self.segments.gone_through() }
+        if self.options.feed_retention_bytes == 0 { u64::MAX } else { self.segments.deleted_through() }
     }
 
     /// For each log segment what its retention for subscribers costs: its bytes, and those of the value segments whose
@@ -22,7 +22,7 @@ impl Core {
             let Some(bytes) = version.values().files().get(&file).and_then(|state| state.sealed_bytes()) else {
                 continue;
             };
-            if bound <= self.segments.gone_through() {
+            if bound <= self.segments.deleted_through() {
                 continue;
             }
             // The last segment that begins at or below the bound; segments without batches have no beginning.

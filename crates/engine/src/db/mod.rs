@@ -51,7 +51,7 @@ pub use pressure::DelayReason;
 pub use snapshot::Snapshot;
 pub use throttle::WriteDelays;
 
-use crate::iterator::ReadState;
+use crate::read::ReadState;
 use crate::stream::read_stream;
 use crate::types::SEQUENCE_NUMBER_MAX;
 use crate::{

@@ -14,21 +14,23 @@ use super::counters::Counters;
 use super::descriptors::{DescriptorFs, OpenLimits};
 use super::options::{DEFAULT_FAMILY_NAME, Options};
 use super::writes::{MemoryLimits, Writes};
-use crate::cache::{BlockCache, Budget, Part, TableCache};
+use crate::cache::{Budget, Part};
 use crate::compaction::{self, Context, FamilyTable};
 use crate::copy::{forget_later_backups, unfinished};
-use crate::dead::{DeadRanges, Hooks};
+use crate::dead_ranges::{DeadRanges, Hooks};
 use crate::hot::HotKeys;
-use crate::iterator::ReadState;
 use crate::log::{
     HURRIED_BYTES_MAX, LogWriter, NextSegments, RawRecord, RecordKind, RecordPosition, Recovered, Segments, Tail,
     WAL_DIR, decode_commit, decode_ingested, decode_rewrite, recover, refuse_missing_segments,
 };
-use crate::stats::{Recorder, Sampler};
+use crate::measure::{Recorder, Sampler};
+use crate::read::ReadState;
 use crate::stream::StreamIndex;
+use crate::table::BlockCache;
 use crate::types::{BatchEntry, Content, Decoded};
-use crate::version::{ManifestOptions, Version, VersionEdit, VersionSet};
-use crate::vlog::{ValueCache, ValueLog, ValueRecovery, ValueStore, ValueThresholds};
+use crate::value_files::ValueRecovery;
+use crate::version::{ManifestOptions, TableCache, Version, VersionEdit, VersionSet};
+use crate::vlog::{ValueCache, ValueLog, ValueStore, ValueThresholds};
 use crate::{Error, Family, FamilySpec, Range, Result, SequenceNumber, WriteBatch};
 use kontiki_env::Env;
 use kontiki_env::fs::FileLock;

@@ -1,9 +1,8 @@
 //! Options of a database, with the range that each must be in.
 
 use crate::hot::HotKeyOptions;
-use crate::stats::SAMPLE_ONE_IN_DEFAULT;
-use crate::types::{CompactionOptions, TableOptions};
-use crate::version::LEVEL_COUNT;
+use crate::measure::SAMPLE_ONE_IN_DEFAULT;
+use crate::types::{CompactionOptions, LEVEL_COUNT, TableOptions};
 use crate::{Error, Family, FamilySpec, KEY_BYTES_MAX, Result, VALUE_BYTES_MAX};
 use std::collections::BTreeSet;
 use std::ops::Range;

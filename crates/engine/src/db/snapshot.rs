@@ -1,6 +1,6 @@
 //! Reading at one moment.
 
-use crate::iterator::{Of, ReadState};
+use crate::read::{Of, ReadState};
 use crate::vlog::ValueRefs;
 use crate::{Direction, Entries, Family, Range, ReadOptions, Result, Scan, SequenceNumber, View};
 use bytes::Bytes;

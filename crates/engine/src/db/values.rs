@@ -1,11 +1,14 @@
 //! The value log in an open database: the separation of values in commits, and its job.
 
 use super::core::Core;
-use crate::iterator::ReadState;
-use crate::stats::Recorder;
+use crate::measure::Recorder;
+use crate::read::ReadState;
+use crate::value_files::collection_plan::{
+    CollectionCandidate, CollectionPlan, UNFLUSHED_SEGMENTS, hides_too_much, plan, total_and_garbage,
+};
+use crate::value_files::{Relocation, Relocator};
 use crate::version::{Version, VersionEdit};
-use crate::vlog::plan::{Candidate, Plan, UNFLUSHED_SEGMENTS, hides_too_much, plan};
-use crate::vlog::{CollectionReport, FILE_HEADER_BYTES, Relocation, Relocator, ValuePin, ValueStats};
+use crate::vlog::{CollectionReport, FILE_HEADER_BYTES, ValuePin, ValueStats};
 use crate::{Db, Error, Family, Result, WriteBatch};
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -154,9 +157,10 @@ impl Core {
     /// Updates the debt of the value log for the throttle: garbage beyond its share, and beyond what memtables may
     /// refer to what is not in tables yet, of which it is unknown how much is garbage. Returns the bytes of the
     /// candidates, and of their garbage.
-    fn note_value_debt(&self, candidates: &[Candidate]) -> (u64, u64) {
+    fn note_value_debt(&self, candidates: &[CollectionCandidate]) -> (u64, u64) {
         let values = &self.context.values;
-        let (total, garbage) = values.note_garbage(candidates, self.options.value_garbage_percent);
+        let (total, garbage) = total_and_garbage(candidates);
+        values.note_garbage(total, garbage, self.options.value_garbage_percent);
         let unflushed = self.unflushed_value_bytes();
         let late = unflushed.saturating_sub(UNFLUSHED_SEGMENTS * self.options.value_segment_bytes);
         self.throttle.note_value_debt(values.debt_bytes().saturating_add(late), total.saturating_add(unflushed));
@@ -203,8 +207,8 @@ impl Core {
         let urgent = is_urgent(self.note_value_debt(&candidates), percent);
         let values = &self.context.values;
         let sources = match plan(&candidates, percent, self.options.value_segment_bytes) {
-            Plan::Rest => return Ok(None),
-            Plan::Drop(dead) => {
+            CollectionPlan::Rest => return Ok(None),
+            CollectionPlan::Drop(dead) => {
                 let mut edit = VersionEdit::new();
                 dead.iter().for_each(|number| edit.values_mut().remove_file(*number));
                 let freed = dead.iter().filter_map(|number| version.values().files().get(number)?.sealed_bytes()).sum();
@@ -213,7 +217,7 @@ impl Core {
                 values.counters.note_collection(&report);
                 return Ok(Some(report));
             }
-            Plan::Relocate(sources) => sources,
+            CollectionPlan::Relocate(sources) => sources,
         };
         let relocation = match self.relocate(version, &sources, (percent, urgent)) {
             Err(Error::Corruption { file, offset, what }) => {
@@ -297,7 +301,7 @@ impl Core {
     }
 
     /// The files that may be relocated or removed.
-    fn candidates(&self, version: &Version) -> Vec<Candidate> {
+    fn candidates(&self, version: &Version) -> Vec<CollectionCandidate> {
         let values = version.values();
         let mut referred: BTreeMap<u64, u64> = BTreeMap::new();
         for (segment, bytes) in values.referred().iter() {
@@ -311,7 +315,7 @@ impl Core {
             let sealed = state.sealed()?;
             let ready = self.context.values.may_delete(*number, needless);
             let referred = referred.get(number).copied().unwrap_or(0);
-            ready.then_some(Candidate { number: *number, bytes: sealed.record_bytes, referred })
+            ready.then_some(CollectionCandidate { number: *number, bytes: sealed.record_bytes, referred })
         };
         values.files().iter().filter_map(candidate).collect()
     }

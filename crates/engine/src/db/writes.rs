@@ -14,11 +14,11 @@
 
 use super::completion::{Completion, Completions};
 use super::order::{Arrival, Due, Order};
-use crate::dead::DeadRanges;
-use crate::iterator::ReadState;
+use crate::dead_ranges::DeadRanges;
 use crate::lock::{Mutex, Rank, Unfinished};
 use crate::log::{Appended, FIRST_POSITION, MemtablePin};
 use crate::memtable::Memtable;
+use crate::read::ReadState;
 use crate::version::VersionSet;
 use crate::{Result, SequenceNumber};
 use arc_swap::ArcSwap;

@@ -1,10 +1,10 @@
 //! Numbers, memtables and publication, without any thread or disk (the tables are empty).
 
 use super::*;
-use crate::cache::{BlockCache, TableCache};
-use crate::dead::DeadRanges;
-use crate::stats::Recorder;
-use crate::version::{ManifestOptions, VersionSet};
+use crate::dead_ranges::DeadRanges;
+use crate::measure::Recorder;
+use crate::table::BlockCache;
+use crate::version::{ManifestOptions, TableCache, VersionSet};
 use crate::{Family, WriteBatch};
 use kontiki_env::SimMachine;
 use kontiki_env::rng::Rng;

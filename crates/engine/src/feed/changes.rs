@@ -121,7 +121,7 @@ impl Db {
 impl Core {
     fn changes_gone(&self, after: SequenceNumber) -> Error {
         self.feed.cut_off.fetch_add(1, Ordering::Relaxed);
-        Error::ChangesGone { after, oldest_sequence: self.segments.gone_through() + 1 }
+        Error::ChangesGone { after, oldest_sequence: self.segments.deleted_through() + 1 }
     }
 
     /// What changes when there may be something new for a subscriber.

@@ -180,7 +180,7 @@ impl Feed {
             batches: self.batches.load(Ordering::Relaxed),
             batch_bytes: self.batch_bytes.load(Ordering::Relaxed),
             cut_off: self.cut_off.load(Ordering::Relaxed),
-            oldest_sequence: segments.gone_through() + 1,
+            oldest_sequence: segments.deleted_through() + 1,
             ..FeedStats::default()
         };
         let subscribers: Vec<_> = self.subscribers.lock().by_id.values().cloned().collect();

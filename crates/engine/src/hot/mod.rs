@@ -9,13 +9,14 @@
 //!   checked, and never of derived ones (what replicas apply must not depend on the replica's load) or of those with
 //!   stream operations.
 
+mod hottest;
 mod options;
 mod tracker;
 
+pub use hottest::{HotKey, HotKeyStats};
 pub use options::HotKeyOptions;
 use tracker::{KEY_BYTES_KEPT, Rate, Tracked, Tracker};
 
-use crate::stats::{HotKey, HotKeyStats};
 use crate::types::BatchEntry;
 use crate::{Error, Family, Result, WriteBatch};
 use bytes::Bytes;

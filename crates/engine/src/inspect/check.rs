@@ -1,12 +1,10 @@
 //! `kontiki check`: reads everything a directory holds and reports what is wrong.
 
 use super::check_log::check_log;
-use super::check_table::verify_table;
 use super::check_values::check_values;
-use crate::cache::BlockCache;
 use crate::copy::unfinished::refuse_unfinished;
 use crate::db::open::{absolute, lock_to_read};
-use crate::table::{TABLES_DIR, TableMeta, TableReader};
+use crate::table::{BlockCache, TABLES_DIR, TableMeta, TableReader, verify_table};
 use crate::version::manifest::manifest_path;
 use crate::version::{Version, no_database, read_version};
 use crate::{Error, Family, Result};

@@ -8,8 +8,9 @@ use crate::log::{
 };
 use crate::stream::StreamIndex;
 use crate::types::{BatchEntry, Content, Decoded, SEQUENCE_NUMBER_MAX};
+use crate::value_files::ValueRecovery;
 use crate::version::{ValueSegments, Version};
-use crate::vlog::{VALUES_DIR, ValueRecovery, ValueStore};
+use crate::vlog::{VALUES_DIR, ValueStore};
 use crate::{Error, Result, WriteBatch};
 use kontiki_env::Env;
 use kontiki_env::fs::Fs;

@@ -1,6 +1,6 @@
 use super::*;
 use crate::compaction::harness::{DIR, FAMILIES, Layer, Sizes, drain, open, random_batch};
-use crate::iterator::ReadState;
+use crate::read::ReadState;
 use crate::vlog::VALUES_DIR;
 use crate::{Direction, Range};
 use kontiki_env::SimMachine;
@@ -39,7 +39,7 @@ fn read_everything(machine: &SimMachine, like: &Contents) -> Result<Contents> {
         version,
         tables: context.tables.clone(),
         clock: context.env.clock.clone(),
-        recorder: crate::stats::Recorder::off(context.env.clock.clone()),
+        recorder: crate::measure::Recorder::off(context.env.clock.clone()),
     };
     let mut contents = Contents::new();
     for (&family, entries) in like {

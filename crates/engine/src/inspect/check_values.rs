@@ -2,10 +2,9 @@
 
 use super::check::{CheckReport, Suspects};
 use super::dry_fs::DryFs;
-use crate::cache::{BlockCache, TableCache};
-use crate::iterator::{ReadState, live_pointers};
-use crate::table::TABLES_DIR;
-use crate::version::Version;
+use crate::read::{ReadState, live_pointers};
+use crate::table::{BlockCache, TABLES_DIR};
+use crate::version::{TableCache, Version};
 use crate::vlog::{VALUES_DIR, ValueStore};
 use crate::{Error, Result};
 use kontiki_env::Env;
@@ -42,7 +41,7 @@ pub(super) fn check_values(
     let blocks = Arc::new(BlockCache::new(0));
     let tables = Arc::new(TableCache::new(env, &tables_dir, blocks, TABLE_CACHE_BYTES, OPEN_TABLES_MAX));
     let clock = env.clock.clone();
-    let recorder = crate::stats::Recorder::off(clock.clone());
+    let recorder = crate::measure::Recorder::off(clock.clone());
     let state =
         ReadState { memtables: Vec::new(), version: Arc::new(version.clone()), tables, clock, recorder, dead: None };
     for (family, _, table) in version.tables() {

@@ -2,7 +2,6 @@
 
 mod check;
 mod check_log;
-mod check_table;
 mod check_values;
 mod dry_fs;
 mod foreign;
@@ -20,7 +19,6 @@ pub use crate::log::SegmentSummary;
 pub use crate::table::TableMeta;
 pub use crate::table::properties::Properties;
 pub use check::{CheckReport, Problem, check};
-pub(crate) use check_table::verify_table;
 pub(crate) use dry_fs::DryFs;
 pub use foreign::refuse_foreign;
 pub use repair::{RepairReport, repair};

@@ -23,12 +23,12 @@
 
 use super::check::{CheckReport, Problem, check};
 use super::repair_log::has_streams;
-use crate::cache::BlockCache;
 use crate::copy::unfinished;
 use crate::db::open::{absolute, lock_to_read};
 use crate::log::WAL_DIR;
 use crate::table::{
-    FinishedTable, TABLES_DIR, TableMeta, TableReader, TableWriter, parse_table_name, sync_tables_dir, table_path,
+    BlockCache, FinishedTable, TABLES_DIR, TableMeta, TableReader, TableWriter, parse_table_name, sync_tables_dir,
+    table_path,
 };
 use crate::types::TableOptions;
 use crate::version::manifest::ManifestContents;

@@ -6,13 +6,14 @@
 //! directory is sound.
 
 use super::repair::{Repair, copy, link_or_copy, note};
-use crate::cache::{BlockCache, TableCache};
-use crate::iterator::{ReadState, live_pointers};
-use crate::stats::Recorder;
-use crate::table::{TABLES_DIR, TableReader, TableWriter, table_path};
+use crate::measure::Recorder;
+use crate::read::{ReadState, live_pointers};
+use crate::table::{BlockCache, TABLES_DIR, TableReader, TableWriter, table_path};
 use crate::types::{Content, Decoded, EXPIRY_BYTES, KeyRef, Kind, TableOptions, ValuePointer};
-use crate::version::{Table, ValueSegments, Version};
-use crate::vlog::{FILE_HEADER_BYTES, FileKind, VALUES_DIR, ValueReader, ValueStore, value_file_kind, value_file_path};
+use crate::version::{Table, TableCache, ValueSegments, Version};
+use crate::vlog::{
+    FILE_HEADER_BYTES, VALUES_DIR, ValueFileKind, ValueReader, ValueStore, value_file_kind, value_file_path,
+};
 use crate::{Error, Family, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -76,9 +77,9 @@ impl Repair<'_> {
         for &number in there.difference(&named) {
             let path = value_file_path(&self.from.join(VALUES_DIR), number);
             match value_file_kind(&*self.env.fs, &path, number) {
-                Ok(FileKind::Segment) if self.rebuilt.is_relocated(number) => {}
-                Ok(FileKind::Segment) => self.rebuilt.add_value_file(number),
-                Ok(FileKind::Relocated) => relocated.push((number, path)),
+                Ok(ValueFileKind::Segment) if self.rebuilt.is_relocated(number) => {}
+                Ok(ValueFileKind::Segment) => self.rebuilt.add_value_file(number),
+                Ok(ValueFileKind::Relocated) => relocated.push((number, path)),
                 Err(error) => note(&mut self.report, error)?,
             }
         }

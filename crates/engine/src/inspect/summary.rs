@@ -169,7 +169,7 @@ pub fn table_properties(env: &Env, dir: &Path, number: u64) -> Result<Properties
     };
     let table = version.tables().find(|(_, _, table)| table.meta().number == number);
     let (_, _, table) = table.ok_or_else(|| Error::InvalidArgument(format!("the manifest names no table {number}")))?;
-    let cache = Arc::new(crate::cache::BlockCache::new(0));
+    let cache = Arc::new(crate::table::BlockCache::new(0));
     let reader = TableReader::open(env, &dir.join(TABLES_DIR), table.meta(), cache)?;
     Ok(reader.properties().clone())
 }

@@ -190,7 +190,7 @@ impl Condvar {
     }
 
     /// Waits for a time. That waits for no other thread, so any lock may be held.
-    pub(crate) fn pause<T>(&self, guard: &mut MutexGuard<'_, T>, length: Duration) {
+    pub(crate) fn sleep<T>(&self, guard: &mut MutexGuard<'_, T>, length: Duration) {
         self.0.wait_for(&mut guard.inner, length);
     }
 

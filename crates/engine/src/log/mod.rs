@@ -51,7 +51,7 @@ pub(crate) use next::{HURRIED_BYTES_MAX, NextSegments};
 #[cfg(test)]
 pub(crate) use record::encode_commit;
 pub(crate) use record::{
-    CommitPayload, RewriteOp, Span, StreamRecord, commit_bytes_max, decode_commit, decode_commit_batch,
+    CommitPayload, PayloadSpan, RewriteOp, StreamRecord, commit_bytes_max, decode_commit, decode_commit_batch,
     decode_commit_streams, decode_rewrite, encode_rewrite,
 };
 pub(crate) use recovery::{Beside, Recovered, recover, refuse_missing_segments};

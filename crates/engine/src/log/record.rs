@@ -13,7 +13,7 @@
 //! | 4 | remove | - |
 //! | 5 | place (rewrites only) | as append; puts entries without cutting what follows them |
 //!
-//! Decoding yields [`StreamRecord`]s, which name an entry by its [`Span`] in the payload: the stream index keeps
+//! Decoding yields [`StreamRecord`]s, which name an entry by its [`PayloadSpan`] in the payload: the stream index keeps
 //! positions, not bytes. The write path decodes what it has just encoded, so writing and replaying share one path
 //! into the index.
 
@@ -29,12 +29,12 @@ const TAG_PLACE: u8 = 5;
 
 /// Where bytes lie in a record's payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Span {
+pub(crate) struct PayloadSpan {
     pub(crate) start: u32,
     pub(crate) length: u32,
 }
 
-impl Span {
+impl PayloadSpan {
     /// The bytes, if `payload` is long enough.
     pub(crate) fn of(self, payload: &[u8]) -> Option<&[u8]> {
         let start = self.start as usize;
@@ -46,7 +46,7 @@ impl Span {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum StreamRecord {
     /// Entries from `first_index` on; everything at or above it that was there before is cut.
-    Append { stream: StreamId, first_index: u64, entries: Vec<Span> },
+    Append { stream: StreamId, first_index: u64, entries: Vec<PayloadSpan> },
     /// The stream's state.
     State { stream: StreamId, state: Bytes },
     /// The truncation mark.
@@ -54,7 +54,7 @@ pub(crate) enum StreamRecord {
     /// The stream is removed.
     Remove { stream: StreamId },
     /// Entries from `first_index` on, put back where they were; nothing is cut.
-    Place { stream: StreamId, first_index: u64, entries: Vec<Span> },
+    Place { stream: StreamId, first_index: u64, entries: Vec<PayloadSpan> },
 }
 
 /// The content of a commit record.
@@ -230,7 +230,7 @@ fn decode_streams(payload: &[u8], mut input: &[u8], rewrite: bool) -> Result<Vec
 }
 
 /// Entries, whose indices must all exist: the last one is at most `u64::MAX`, the first at least 1.
-fn get_entries(payload: &[u8], input: &mut &[u8]) -> Result<(u64, Vec<Span>), Truncated> {
+fn get_entries(payload: &[u8], input: &mut &[u8]) -> Result<(u64, Vec<PayloadSpan>), Truncated> {
     let first_index = get_varint(input)?;
     let count = get_varint(input)?;
     if first_index == 0 || first_index.checked_add(count).is_none() || count > input.len() as u64 {
@@ -242,7 +242,7 @@ fn get_entries(payload: &[u8], input: &mut &[u8]) -> Result<(u64, Vec<Span>), Tr
         let end = payload.len() - input.len();
         let start = u32::try_from(end - entry.len()).map_err(|_| Truncated)?;
         let length = u32::try_from(entry.len()).map_err(|_| Truncated)?;
-        entries.push(Span { start, length });
+        entries.push(PayloadSpan { start, length });
     }
     Ok((first_index, entries))
 }

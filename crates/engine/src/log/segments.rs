@@ -71,7 +71,7 @@ pub(crate) struct Segments {
     directory: PathBuf,
     by_number: RwLock<BTreeMap<u64, Segment>>,
     /// Every logged batch with a larger number is in these segments.
-    gone_through: AtomicU64,
+    deleted_through: AtomicU64,
 }
 
 impl Segments {
@@ -81,7 +81,7 @@ impl Segments {
             fs,
             directory,
             by_number: RwLock::new(Rank::LogSegments, BTreeMap::new()),
-            gone_through: AtomicU64::new(0),
+            deleted_through: AtomicU64::new(0),
         }
     }
 
@@ -129,12 +129,12 @@ impl Segments {
     pub(crate) fn set_start(&self, visible: SequenceNumber) {
         let segments = self.by_number.read();
         let first = segments.values().map(|segment| segment.first_sequence).find(|first| *first > 0);
-        self.gone_through.store(first.map_or(visible, |first| first - 1), Ordering::Release);
+        self.deleted_through.store(first.map_or(visible, |first| first - 1), Ordering::Release);
     }
 
     /// Every logged batch with a larger number than this is in the log.
-    pub(crate) fn gone_through(&self) -> SequenceNumber {
-        self.gone_through.load(Ordering::Acquire)
+    pub(crate) fn deleted_through(&self) -> SequenceNumber {
+        self.deleted_through.load(Ordering::Acquire)
     }
 
     /// Number, size and batches of every segment, oldest first.
@@ -153,7 +153,7 @@ impl Segments {
     pub(crate) fn start_after(&self, after: SequenceNumber) -> Option<(u64, u64)> {
         // Under the lock, which a deletion holds too.
         let segments = self.by_number.read();
-        if self.gone_through() > after {
+        if self.deleted_through() > after {
             return None;
         }
         if let Some((number, _)) = segments.iter().find(|(_, segment)| segment.last_sequence > after) {
@@ -215,7 +215,7 @@ impl Segments {
                 self.fs.remove(&path).map_err(|error| Error::io(&path, &error))?;
             }
             let gone = segments.remove(&number).expect("it is the oldest");
-            self.gone_through.fetch_max(gone.last_sequence, Ordering::AcqRel);
+            self.deleted_through.fetch_max(gone.last_sequence, Ordering::AcqRel);
         }
         self.fs.sync_dir(&self.directory).map_err(|error| Error::Io {
             file: self.directory.clone(),

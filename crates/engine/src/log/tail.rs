@@ -5,7 +5,7 @@
 //! write path needs to know of durability.
 
 use crate::lock::{Mutex, Rank};
-use crate::stats::Recorder;
+use crate::measure::Recorder;
 use crate::vlog::Appender;
 use crate::{Error, Result};
 use kontiki_env::fs::File;

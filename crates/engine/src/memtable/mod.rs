@@ -14,7 +14,7 @@
 //! Rejected: one memtable per family (flushes not atomic over families).
 
 mod cursor;
-mod families;
+mod family_trees;
 mod sync;
 #[allow(unsafe_code, reason = "records and nodes point to each other in an arena; see UNSAFE.md")]
 mod tree;
@@ -22,12 +22,12 @@ mod tree;
 pub use crate::range::RangeTombstone;
 pub use cursor::MemtableCursor;
 
-use crate::dead::DeadRanges;
+use crate::dead_ranges::DeadRanges;
 use crate::range::{RecentView, newest_of_both, work};
 use crate::types::{BEYOND_ALL_KEYS, BatchEntry, Decoded, Found, Kind, SEQUENCE_NUMBER_MAX};
 use crate::{Family, SequenceNumber, WriteBatch};
 use bytes::Bytes;
-use families::Families;
+use family_trees::Families;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};

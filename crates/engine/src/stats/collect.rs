@@ -7,7 +7,8 @@ use super::{
 use crate::Db;
 use crate::compaction::Targets;
 use crate::db::Core;
-use crate::version::{FamilyLevels, LEVEL_COUNT, Table};
+use crate::types::LEVEL_COUNT;
+use crate::version::{FamilyLevels, Table};
 use crate::vlog::ValueCache;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -126,7 +127,7 @@ impl Core {
         let dead = self.writes.dead.stats();
         ReadStats {
             dead_ranges: dead.known,
-            dead_ranges_learnt: dead.learnt,
+            dead_ranges_recorded: dead.recorded,
             dead_ranges_refused: dead.refused,
             dead_ranges_cut: dead.cut,
             open: held.readers,

@@ -1,7 +1,7 @@
 //! The one list of what is shown. docs/guide/statistics.md explains how to read each.
 
 use super::metric::{Metric, MetricKind, Sample, Subsystem, Unit, Value};
-use super::{Stats, families};
+use super::{Stats, named_families};
 use Unit::{Bytes, None as No, Ratio, Seconds};
 
 impl Stats {
@@ -154,7 +154,7 @@ impl Stats {
     }
 
     fn describe_levels(&self, subsystem: &mut Subsystem<'_>) {
-        let families = families::named(&self.families);
+        let families = named_families::named(&self.families);
         let levels = || {
             families.iter().flat_map(|family| {
                 let label = move |level: usize| vec![("family", family.name.clone()), ("level", level.to_string())];
@@ -235,7 +235,7 @@ impl Stats {
         let help = "Times that a scan skipped a range that is known to be dead";
         subsystem.counter("dead_ranges_skipped", No, help, reads.dead_ranges_skipped);
         subsystem.gauge("dead_ranges", No, "Ranges that are known to be dead", reads.dead_ranges);
-        subsystem.counter("dead_ranges_learnt", No, "Times that a scan learnt one", reads.dead_ranges_learnt);
+        subsystem.counter("dead_ranges_recorded", No, "Times that a scan recorded one", reads.dead_ranges_recorded);
         let help = "Times that it could not, for a write came between";
         subsystem.counter("dead_ranges_refused", No, help, reads.dead_ranges_refused);
         subsystem.counter("dead_ranges_cut", No, "Times that a write into one cut it", reads.dead_ranges_cut);
@@ -246,7 +246,7 @@ impl Stats {
 
     fn describe_filters(&self, subsystem: &mut Subsystem<'_>) {
         let filters = self.reads.filters();
-        subsystem.counter("asked", No, "Filters of tables queried by gets, estimated", filters.asked);
+        subsystem.counter("queries", No, "Filters of tables queried by gets, estimated", filters.queries);
         subsystem.counter("useful", No, "Searches that filters saved, estimated", filters.useful);
         subsystem.counter(
             "false_positives",

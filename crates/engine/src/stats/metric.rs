@@ -1,6 +1,6 @@
 //! A described number.
 
-use super::histogram::Histogram;
+use crate::measure::Histogram;
 
 /// A number with its full description, wherever it is shown.
 #[derive(Clone, Debug, PartialEq)]

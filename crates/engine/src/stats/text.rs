@@ -1,7 +1,8 @@
 //! Text formats of metrics.
 
+use super::Stats;
 use super::metric::{Metric, MetricKind, Sample, Value};
-use super::{Histogram, Stats};
+use crate::measure::Histogram;
 use std::fmt::Write;
 
 /// What all names of metrics begin with.

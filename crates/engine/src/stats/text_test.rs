@@ -11,7 +11,7 @@ fn stats() -> Stats {
     stats.families.push(crate::FamilyStats { name: "it's \"mine\"".to_string(), ..Default::default() });
     stats.families[0].levels.push(Default::default());
     stats.latency.get = {
-        let recording = crate::stats::histogram::Recording::new(1);
+        let recording = crate::measure::Recording::new(1);
         recording.record(Duration::from_micros(3));
         recording.record(Duration::from_secs(1));
         recording.get()

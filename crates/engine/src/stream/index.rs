@@ -1,7 +1,7 @@
 //! The index of all streams, and what they need of each segment.
 
 use super::STREAM_STATE_BYTES_MAX;
-use crate::log::{RecordPosition, Span, StreamRecord};
+use crate::log::{PayloadSpan, RecordPosition, StreamRecord};
 use crate::{Error, Result, StreamId, StreamOp};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EntryPosition {
     pub(crate) record: RecordPosition,
-    pub(crate) span: Span,
+    pub(crate) span: PayloadSpan,
 }
 
 /// One stream. See the invariants of the module.
@@ -165,7 +165,7 @@ impl StreamIndex {
 
     /// Adds entries, except those that are truncated already (a replayed record may be older than the present mark:
     /// a rewrite carries the mark of its time).
-    fn place(&mut self, id: StreamId, first_index: u64, record: RecordPosition, entries: &[Span]) {
+    fn place(&mut self, id: StreamId, first_index: u64, record: RecordPosition, entries: &[PayloadSpan]) {
         let stream = self.streams.entry(id).or_default();
         for (index, span) in (first_index..).zip(entries) {
             if index <= stream.truncated_through {

@@ -149,7 +149,7 @@ fn commits_of_one_group_are_checked_one_after_the_other() {
 fn a_gap_after_replay_is_noticed() {
     let mut index = StreamIndex::default();
     let position = RecordPosition { segment: 1, offset: 32, bytes: 40 };
-    let span = Span { start: 0, length: 1 };
+    let span = PayloadSpan { start: 0, length: 1 };
     index.apply(position, vec![StreamRecord::Append { stream: StreamId(4), first_index: 3, entries: vec![span] }]);
     let what = index.check_whole().expect_err("entries 1 and 2 are missing");
     assert!(what.contains("entry 1 of stream 4"), "{what}");

@@ -1,11 +1,12 @@
 //! A cursor over one table.
 
 use super::block::Block;
+use super::block_cache::CachedBlock;
 use super::index::PARTITION_BLOCKS;
 use super::read_ahead::ReadAhead;
 use super::reader::{Place, TableReader};
-use crate::cache::HeldReader;
-use crate::cache::residents::{Resident, Use};
+use super::reader_slot::HeldReader;
+use crate::cache::Use;
 use crate::types::{Cursor, KeyRef, Kind, SEEK_STEPS};
 use crate::{Direction, Result, SequenceNumber};
 use bytes::Bytes;
@@ -28,8 +29,8 @@ pub struct TableCursor {
     place: Place,
     /// The target of the next seek.
     prepared: Option<Place>,
-    partition: Option<(usize, Arc<Resident>)>,
-    block: Option<Arc<Resident>>,
+    partition: Option<(usize, Arc<CachedBlock>)>,
+    block: Option<Arc<CachedBlock>>,
     /// The current entry of `block`.
     at: usize,
     /// During a walk: the next block. What a walk over it reads is prefetched when the cursor reaches entry
@@ -160,7 +161,7 @@ impl TableCursor {
 /// A partition of the index, kept until the cursor needs another one. Its count is on a line that all threads share, so
 /// it is taken once.
 fn keep_partition<'a>(
-    kept: &'a mut Option<(usize, Arc<Resident>)>,
+    kept: &'a mut Option<(usize, Arc<CachedBlock>)>,
     reader: &TableReader,
     number: usize,
 ) -> Result<&'a Block> {

@@ -5,7 +5,6 @@
 
 use super::writer::temporary_path;
 use super::{INGESTED_SEQUENCE, TableWriter, sync_tables_dir};
-use crate::db::open::absolute;
 use crate::types::{EXPIRY_BYTES, KeyRef, Kind, TABLE_BYTES_MAX, TableOptions};
 use crate::{Error, Family, KEY_BYTES_MAX, Result, VALUE_BYTES_MAX};
 use bytes::Bytes;
@@ -64,7 +63,7 @@ impl IngestWriter {
 
     /// As [`IngestWriter::create`], on a machine given by `env`.
     pub fn create_in(env: &Env, path: &Path, family: Family, options: TableOptions) -> Result<IngestWriter> {
-        let path = &absolute(env, path)?;
+        let path = &env.fs.absolute(path).map_err(|error| Error::io(path, &error))?;
         if env.fs.exists(path) {
             return Err(Error::InvalidArgument(format!("{} is there already; name a new file", path.display())));
         }

@@ -1,7 +1,8 @@
 //! Many point lookups in one table.
 
+use super::block_cache::HeldBlock;
 use super::reader::{Place, TableReader};
-use crate::cache::residents::{Held, Use};
+use crate::cache::Use;
 use crate::types::{Found, KeyRef};
 use crate::{Result, SequenceNumber};
 
@@ -11,7 +12,7 @@ const BLOCKS_TOGETHER: usize = 4;
 
 /// A key that is looked up.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted<'a> {
+pub struct LookupKey<'a> {
     /// The key.
     pub user_key: &'a [u8],
     /// Its [`super::filter_hash`].
@@ -28,7 +29,7 @@ impl TableReader {
     /// What [`TableReader::get`] finds for each of these keys, which ascend. Each filter line, partition and data block
     /// is read once for all keys that need it; and each stage is done for several keys before the next one
     /// begins, so that memory accesses for one key overlap with those for others.
-    pub fn get_many(&self, wanted: &[Wanted<'_>], sequence: SequenceNumber) -> Result<Vec<Option<Found>>> {
+    pub fn get_many(&self, wanted: &[LookupKey<'_>], sequence: SequenceNumber) -> Result<Vec<Option<Found>>> {
         debug_assert!(wanted.is_sorted_by_key(|wanted| wanted.user_key), "neighbours share blocks");
         let sequence = self.sequences().stored(sequence);
         let mut found = vec![None; wanted.len()];
@@ -37,11 +38,11 @@ impl TableReader {
         let target = |at: usize| KeyRef::new(wanted[at].user_key, sequence);
         let groups = self.group(&passed, target)?;
         for together in groups.chunks(BLOCKS_TOGETHER) {
-            let mut blocks: [Option<Held>; BLOCKS_TOGETHER] = Default::default();
+            let mut blocks: [Option<HeldBlock>; BLOCKS_TOGETHER] = Default::default();
             for (block, group) in blocks.iter_mut().zip(together) {
                 *block = self.resident_block(group.place, Use::Scan);
             }
-            blocks.iter().flatten().for_each(Held::count_use);
+            blocks.iter().flatten().for_each(HeldBlock::count_use);
             for (block, group) in blocks.into_iter().zip(together) {
                 let block = match block {
                     Some(block) => block,
@@ -63,7 +64,7 @@ impl TableReader {
     /// Groups keys by data block; those beyond the end of the table are left out.
     fn group<'k>(&self, keys: &[usize], target: impl Fn(usize) -> KeyRef<'k>) -> Result<Vec<Group>> {
         let mut groups: Vec<Group> = Vec::with_capacity(keys.len());
-        let mut partition: Option<(usize, Held)> = None;
+        let mut partition: Option<(usize, HeldBlock)> = None;
         for (index, &at) in keys.iter().enumerate() {
             let Some(mut place) = self.place_for(target(at)) else { break };
             let held = match partition.take_if(|(number, _)| *number == place.partition) {

@@ -11,9 +11,10 @@
 //! by a manifest edit, after the directory has been synced ([`sync_tables_dir`]). [`TableReader`] checks every block
 //! it reads: a wrong byte is `Error::Corruption` with file and offset, never a wrong answer.
 //!
-//! For `db/`: nothing to call here directly; `compaction::flush` writes tables, `iterator::ReadState` reads them.
+//! For `db/`: nothing to call here directly; `compaction::flush` writes tables, `read::ReadState` reads them.
 
 pub mod block;
+mod block_cache;
 pub mod block_writer;
 pub mod cursor;
 pub mod filter;
@@ -24,16 +25,21 @@ mod many;
 pub mod properties;
 mod read_ahead;
 mod reader;
+mod reader_slot;
 mod salvage;
 mod sequences;
+mod verify;
 mod writer;
 
+pub use block_cache::BlockCache;
 pub use cursor::TableCursor;
 pub use filter::filter_hash;
 pub use ingest_writer::{IngestFile, IngestWriter};
-pub use many::Wanted;
+pub use many::LookupKey;
 pub use reader::TableReader;
+pub use reader_slot::{HeldReader, ReaderSlot};
 pub use sequences::INGESTED_SEQUENCE;
+pub(crate) use verify::verify_table;
 pub use writer::TableWriter;
 
 use crate::vlog::ValueRefs;

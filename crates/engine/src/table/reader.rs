@@ -1,6 +1,7 @@
 //! Reads one table.
 
 use super::block::Block;
+use super::block_cache::{BlockCache, BlockSlots, HeldBlock};
 use super::filter::{Filter, filter_hash};
 use super::format::{
     BlockHandle, FOOTER_BYTES, Footer, HEADER_BYTES, Malformed, TRAILER_BYTES, check_header, decode_block,
@@ -11,8 +12,7 @@ use super::properties::Properties;
 use super::read_ahead::ReadAhead;
 use super::sequences::{INGESTED_SEQUENCE, Sequences};
 use super::{FileNumber, TableMeta, table_path};
-use crate::cache::BlockCache;
-use crate::cache::residents::{Held, Residents, Use};
+use crate::cache::Use;
 use crate::prefetch::prefetch;
 use crate::types::{Found, KeyRef};
 use crate::{Direction, Error, Result, SequenceNumber};
@@ -30,7 +30,7 @@ pub struct TableReader {
     filter: Filter,
     top: Block,
     /// Slots of the data blocks, then of the index's partitions.
-    residents: Arc<Residents>,
+    residents: Arc<BlockSlots>,
     properties: Properties,
     footer: Footer,
     sequences: Sequences,
@@ -104,7 +104,7 @@ impl TableReader {
             Properties::decode(&load(footer.properties)?).map_err(bad(footer.properties)).map_err(locate)?;
         let top = Block::new(load(footer.index)?).map_err(bad(footer.index)).map_err(locate)?;
         let slots = check_counts(&top, &properties).map_err(bad(footer.index)).map_err(locate)?;
-        let residents = Residents::new(number, slots, cache);
+        let residents = BlockSlots::new(number, slots, cache);
         Ok(TableReader { path, file, filter, top, residents, properties, footer, sequences: Sequences::AsStored })
     }
 
@@ -237,7 +237,7 @@ impl TableReader {
     }
 
     /// A partition of the index, from its slot or checked from the file.
-    pub(super) fn partition(&self, number: usize) -> Result<Held> {
+    pub(super) fn partition(&self, number: usize) -> Result<HeldBlock> {
         let slot = self.data_blocks() + number as u32;
         if let Some(held) = self.residents.get(slot, Use::Point) {
             return Ok(held);
@@ -278,7 +278,7 @@ impl TableReader {
         place: Place,
         purpose: Use,
         ahead: Option<&mut ReadAhead>,
-    ) -> Result<Held> {
+    ) -> Result<HeldBlock> {
         match self.resident_block(place, purpose) {
             Some(held) => Ok(held),
             None => self.load_block(partition, place, purpose, ahead),
@@ -286,7 +286,7 @@ impl TableReader {
     }
 
     /// A data block, if it is in memory.
-    pub(super) fn resident_block(&self, place: Place, purpose: Use) -> Option<Held> {
+    pub(super) fn resident_block(&self, place: Place, purpose: Use) -> Option<HeldBlock> {
         self.residents.get(place.slot(), purpose)
     }
 
@@ -310,7 +310,7 @@ impl TableReader {
         place: Place,
         purpose: Use,
         ahead: Option<&mut ReadAhead>,
-    ) -> Result<Held> {
+    ) -> Result<HeldBlock> {
         let handle = handle_of(partition, place.entry).map_err(at(self.footer.index, &self.path))?;
         let stored = match ahead {
             Some(ahead) => ahead.read(&*self.file, &self.path, handle)?,

@@ -2,7 +2,7 @@
 
 use super::TableReader;
 use super::reader::Place;
-use crate::cache::residents::Use;
+use crate::cache::Use;
 use crate::types::{KeyRef, Kind};
 use crate::{Error, Result};
 

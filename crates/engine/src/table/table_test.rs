@@ -1,5 +1,5 @@
 use super::*;
-use crate::cache::BlockCache;
+use crate::table::BlockCache;
 use crate::types::{Compression, Cursor, Found, KeyRef, Kind, SEQUENCE_NUMBER_MAX, TableOptions};
 use crate::{Direction, Error};
 use kontiki_env::SimMachine;
@@ -392,8 +392,8 @@ fn many_keys_at_once_are_each_found_as_alone() {
         keys.extend([vec![0xff; 5], Vec::new()]);
         keys.sort();
         for sequence in [0, 1, 50, SEQUENCE_NUMBER_MAX] {
-            let wanted: Vec<Wanted<'_>> =
-                keys.iter().map(|user_key| Wanted { user_key, hash: filter_hash(user_key) }).collect();
+            let wanted: Vec<LookupKey<'_>> =
+                keys.iter().map(|user_key| LookupKey { user_key, hash: filter_hash(user_key) }).collect();
             let found = reader.get_many(&wanted, sequence).expect("whole");
             let alone: Vec<_> = keys.iter().map(|key| reader.get(key, sequence).expect("whole")).collect();
             assert_eq!(found, alone);

@@ -2,6 +2,8 @@
 
 use super::TABLE_BYTES_MAX;
 
+/// Number of levels, L0 included. With a factor of 10 between levels, L6 holds petabytes.
+pub const LEVEL_COUNT: usize = 7;
 /// Smallest ratio that may be set.
 pub(crate) const RATIO_MIN: u64 = 2;
 

@@ -22,9 +22,9 @@
 //! A whole version names every family that was ever dropped, so that no number is used twice.
 
 use super::files::ObsoleteFiles;
-use super::{LEVEL_COUNT, RangeTombstone, Table, TableFacts, ValueEdit};
+use super::{RangeTombstone, Table, TableFacts, ValueEdit};
 use crate::table::{FileNumber, FinishedTable, TableMeta};
-use crate::types::{FamilyMap, SEQUENCE_NUMBER_MAX};
+use crate::types::{FamilyMap, LEVEL_COUNT, SEQUENCE_NUMBER_MAX};
 use crate::{Family, SequenceNumber};
 use bytes::Bytes;
 use kontiki_env::codec::{Truncated, get_slice, get_u8, get_varint, put_slice, put_varint};

@@ -1,8 +1,8 @@
 //! Files that nothing refers to any more.
 
-use crate::cache::TableCache;
 use crate::lock::{Mutex, Rank};
 use crate::table::{FileNumber, table_path};
+use crate::version::TableCache;
 use crate::{Error, Result};
 use kontiki_env::Env;
 use std::path::{Path, PathBuf};

@@ -29,6 +29,7 @@ mod set;
 mod shards;
 mod spent;
 mod table;
+mod table_cache;
 mod value_segments;
 
 pub use crate::range::{RangeTombstone, RangeTombstones, Span};
@@ -42,17 +43,15 @@ pub use set::{ManifestOptions, VersionSet};
 pub(crate) use set::{read_version, read_version_as_it_is};
 pub use shards::Shard;
 pub use table::{Table, TableFacts};
+pub use table_cache::{TableCache, TableCacheStats};
 pub use value_segments::{ValueEdit, ValueFileState, ValueSegments};
 
-use crate::types::FamilyMap;
+use crate::types::{FamilyMap, LEVEL_COUNT};
 use crate::{Error, Family, SequenceNumber};
 use apply::Depths;
 use edit::AddedTable;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// Number of levels, L0 included. With a factor of 10 between levels, L6 holds petabytes.
-pub const LEVEL_COUNT: usize = 7;
 
 /// The tables of one family.
 #[derive(Clone, Debug)]

@@ -8,10 +8,10 @@ use super::manifest::{
     manifest_path, parse_manifest_name, read_current, read_current_as_it_is, write_current,
 };
 use super::{Horizon, Table, ValueSegments, Version, VersionEdit, remains};
-use crate::cache::TableCache;
 use crate::extent::Extent;
 use crate::lock::{Mutex, MutexGuard, Rank};
 use crate::table::{FileNumber, TABLES_DIR, parse_table_name, sync_tables_dir, table_path};
+use crate::version::TableCache;
 use crate::vlog::{VALUES_DIR, ValueStore, parse_value_file_name, value_file_path};
 use crate::{Error, Result};
 use arc_swap::ArcSwap;

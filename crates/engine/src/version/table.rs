@@ -2,8 +2,7 @@
 
 use super::RangeTombstone;
 use super::files::ObsoleteFiles;
-use crate::cache::ReaderSlot;
-use crate::table::TableMeta;
+use crate::table::{ReaderSlot, TableMeta};
 use crate::{Family, SequenceNumber};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

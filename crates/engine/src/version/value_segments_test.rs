@@ -1,7 +1,7 @@
 use super::*;
 use crate::Family;
 use crate::version::{ManifestOptions, VersionEdit, VersionSet};
-use crate::vlog::format::{FileKind, encode_file_header, encode_record};
+use crate::vlog::format::{ValueFileKind, encode_file_header, encode_record};
 use kontiki_env::SimMachine;
 use kontiki_env::fs::OpenMode;
 use std::path::Path;
@@ -120,7 +120,7 @@ fn a_removed_file_stays_until_the_last_version_that_has_it_is_dropped() {
     let set = VersionSet::open(&machine.env(), dir, ManifestOptions::default()).expect("opens");
     let number = set.new_file_number();
     let store = set.current().values().store().expect("an open database has one").clone();
-    let mut bytes = encode_file_header(number, FileKind::Segment);
+    let mut bytes = encode_file_header(number, ValueFileKind::Segment);
     encode_record(&mut bytes, number, 32, Family(0), b"k", b"value");
     store.fs().open(&store.path(number), OpenMode::CreateNew).and_then(|file| file.write_at(&bytes, 0)).expect("made");
     let mut edit = VersionEdit::new();

@@ -14,7 +14,7 @@
 //! 4. A segment is sealed when no thread writes to it and no batch that refers to it is still outside of a memtable.
 
 use super::format::{
-    FILE_HEADER_BYTES, FileKind, RECORD_HEADER_BYTES, RecordHeader, encode_file_header, encode_header,
+    FILE_HEADER_BYTES, RECORD_HEADER_BYTES, RecordHeader, ValueFileKind, encode_file_header, encode_header,
 };
 use super::store::ValueStore;
 use crate::lock::{Mutex, Rank};
@@ -170,7 +170,7 @@ impl Appender {
         let make = || {
             let file = self.store.fs().open(&path, OpenMode::CreateNew)?;
             file.allocate(capacity)?;
-            file.write_at(&encode_file_header(number, FileKind::Segment), 0)?;
+            file.write_at(&encode_file_header(number, ValueFileKind::Segment), 0)?;
             Ok(file)
         };
         let file = make().map_err(|error: std::io::Error| {

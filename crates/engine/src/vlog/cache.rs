@@ -10,11 +10,9 @@
 //! bytes. That is what it costs (some 200 ns each on a machine whose caches it exceeds), so a walk that knows its next
 //! pointers prefetches these, step by step ([`Step`]).
 
-use crate::cache::residents::Resident;
-use crate::cache::{Budget, Content, FixedHash, Part, SlotCache, Slots};
+use crate::cache::{Budget, CacheStats, FixedHash, Part, Resident, SlotCache, SlotContent, Slots};
 use crate::lock::{Mutex, Rank};
 use crate::prefetch::prefetch;
-use crate::stats::CacheStats;
 use crate::types::ValuePointer;
 use bytes::Bytes;
 use std::hash::{BuildHasher, Hasher};
@@ -44,7 +42,7 @@ pub(crate) struct CachedValue {
     bytes: Bytes,
 }
 
-impl Content for CachedValue {
+impl SlotContent for CachedValue {
     fn memory_bytes(&self) -> usize {
         (size_of::<Resident<CachedValue>>() + self.bytes.len()).max(VALUE_BYTES_MIN)
     }

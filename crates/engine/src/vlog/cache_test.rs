@@ -1,6 +1,6 @@
 use super::*;
-use crate::cache::residents::{Residents, Use};
-use crate::cache::{BlockCache, weight};
+use crate::cache::{Residents, Use, weight};
+use crate::table::BlockCache;
 use crate::table::block::Block;
 use crate::table::block_writer::BlockWriter;
 use crate::types::{KeyRef, Kind};
@@ -21,7 +21,7 @@ fn fill_with_values(cache: &ValueCache, offsets: std::ops::Range<u64>) {
     }
 }
 
-fn fill_with_blocks(slots: &Arc<Residents>, count: u32) {
+fn fill_with_blocks(slots: &Arc<Residents<Block>>, count: u32) {
     for index in 0..count {
         let mut writer = BlockWriter::new();
         writer.add(KeyRef::new(b"key", 1), Kind::Put, &[7; 1000]);

@@ -1,6 +1,6 @@
 //! Writes a whole value file at once: what a relocation keeps, or the large values that a flush finds.
 
-use super::format::{FILE_HEADER_BYTES, FileKind, ValueHeader, encode_copy, encode_file_header};
+use super::format::{FILE_HEADER_BYTES, ValueFileKind, ValueHeader, encode_copy, encode_file_header};
 use super::index::{FILE_BYTES_MAX, Moved, encode_index};
 use super::store::ValueStore;
 use crate::{Error, Result};
@@ -35,7 +35,7 @@ pub(crate) struct FinishedFile {
 
 impl FileWriter {
     /// Creates file `number`.
-    pub(crate) fn create(store: &Arc<ValueStore>, number: u64, kind: FileKind) -> Result<FileWriter> {
+    pub(crate) fn create(store: &Arc<ValueStore>, number: u64, kind: ValueFileKind) -> Result<FileWriter> {
         let path = store.path(number);
         let file = store.fs().open(&path, OpenMode::CreateNew).map_err(|error| Error::io(&path, &error))?;
         let buffer = encode_file_header(number, kind);

@@ -60,26 +60,26 @@ const RECORD_SKIP: u8 = 2;
 
 /// The kind of a value file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FileKind {
+pub enum ValueFileKind {
     /// Values in the order they were written; pointers name this file and the place in it.
     Segment,
     /// Values that were live when older segments were relocated; an index leads from the pointers to them.
     Relocated,
 }
 
-impl FileKind {
-    fn from_number(number: u32) -> Option<FileKind> {
+impl ValueFileKind {
+    fn from_number(number: u32) -> Option<ValueFileKind> {
         match number {
-            1 => Some(FileKind::Segment),
-            2 => Some(FileKind::Relocated),
+            1 => Some(ValueFileKind::Segment),
+            2 => Some(ValueFileKind::Relocated),
             _ => None,
         }
     }
 
     fn to_number(self) -> u32 {
         match self {
-            FileKind::Segment => 1,
-            FileKind::Relocated => 2,
+            ValueFileKind::Segment => 1,
+            ValueFileKind::Relocated => 2,
         }
     }
 }
@@ -101,7 +101,7 @@ pub fn parse_value_file_name(name: &str) -> Option<u64> {
 }
 
 /// Encodes a file header.
-pub(crate) fn encode_file_header(number: u64, kind: FileKind) -> Vec<u8> {
+pub(crate) fn encode_file_header(number: u64, kind: ValueFileKind) -> Vec<u8> {
     let mut out = Vec::with_capacity(FILE_HEADER_BYTES as usize);
     out.extend_from_slice(MAGIC);
     put_u32(&mut out, FORMAT_VERSION);
@@ -115,7 +115,7 @@ pub(crate) fn encode_file_header(number: u64, kind: FileKind) -> Vec<u8> {
 }
 
 /// Checks a file header. It is synced before the manifest names the file, so a bad one is never a torn write.
-pub(crate) fn check_file_header(path: &Path, number: u64, bytes: &[u8]) -> Result<FileKind> {
+pub(crate) fn check_file_header(path: &Path, number: u64, bytes: &[u8]) -> Result<ValueFileKind> {
     let corrupt =
         |offset: u64, what: &str| Error::Corruption { file: path.to_path_buf(), offset, what: what.to_string() };
     let mut input = bytes;
@@ -141,7 +141,7 @@ pub(crate) fn check_file_header(path: &Path, number: u64, bytes: &[u8]) -> Resul
     if recorded != Ok(number) {
         return Err(corrupt(12, "the header names another value file than the file's name"));
     }
-    kind.ok().and_then(FileKind::from_number).ok_or_else(|| corrupt(20, "a value file of unknown kind"))
+    kind.ok().and_then(ValueFileKind::from_number).ok_or_else(|| corrupt(20, "a value file of unknown kind"))
 }
 
 /// A record's header, checked.

@@ -23,7 +23,7 @@ fn a_record_is_laid_out_as_documented() {
 #[test]
 fn file_headers_survive_and_damage_is_distinguished_from_a_newer_version() {
     let path = Path::new("/db/vlog/000009.vlog");
-    for kind in [FileKind::Segment, FileKind::Relocated] {
+    for kind in [ValueFileKind::Segment, ValueFileKind::Relocated] {
         let header = encode_file_header(9, kind);
         assert_eq!(check_file_header(path, 9, &header).expect("sound"), kind);
         assert!(matches!(check_file_header(path, 8, &header), Err(Error::Corruption { offset: 12, .. })));
@@ -34,7 +34,7 @@ fn file_headers_survive_and_damage_is_distinguished_from_a_newer_version() {
             assert!(check_file_header(path, 9, &header[..at]).is_err());
         }
     }
-    let mut newer = encode_file_header(9, FileKind::Segment);
+    let mut newer = encode_file_header(9, ValueFileKind::Segment);
     newer[8] = 2;
     let checksum = checksum32(&[&newer[..28]]);
     newer[28..].copy_from_slice(&checksum.to_le_bytes());

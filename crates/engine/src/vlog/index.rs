@@ -122,21 +122,21 @@ impl Page {
     }
 
     /// Checks the page's bytes and returns its entries.
-    pub(crate) fn decode<'a>(&self, number: u64, bytes: &'a [u8]) -> Option<Entries<'a>> {
+    pub(crate) fn decode<'a>(&self, number: u64, bytes: &'a [u8]) -> Option<IndexEntries<'a>> {
         let mut input = bytes;
         let entries = get_bytes(&mut input, self.entries as usize * ENTRY_BYTES).ok()?;
         let checksum = checksum32(&[&number.to_le_bytes(), &self.offset.to_le_bytes(), entries]);
-        (get_u32(&mut input).ok()? == checksum).then_some(Entries { bytes: entries })
+        (get_u32(&mut input).ok()? == checksum).then_some(IndexEntries { bytes: entries })
     }
 }
 
 /// A page's entries.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Entries<'a> {
+pub(crate) struct IndexEntries<'a> {
     bytes: &'a [u8],
 }
 
-impl Entries<'_> {
+impl IndexEntries<'_> {
     fn get(&self, at: usize) -> Option<(u64, u64)> {
         let mut entry = self.bytes.get(at * ENTRY_BYTES..)?;
         let (old, new) = (get_u32(&mut entry).ok()?, get_u32(&mut entry).ok()?);

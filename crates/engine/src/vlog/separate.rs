@@ -98,7 +98,7 @@ impl Large<'_> {
 }
 
 /// Moves the large values of batches.
-pub(crate) struct Separator {
+pub(crate) struct ValueSeparator {
     /// Changes when families are created or dropped.
     thresholds: ArcSwap<ValueThresholds>,
     /// As the thresholds have it, for the many batches that are below all of them.
@@ -106,10 +106,10 @@ pub(crate) struct Separator {
     buffers: Mutex<Vec<Vec<u8>>>,
 }
 
-impl Separator {
-    pub(crate) fn new(thresholds: ValueThresholds) -> Separator {
+impl ValueSeparator {
+    pub(crate) fn new(thresholds: ValueThresholds) -> ValueSeparator {
         let smallest = AtomicUsize::new(thresholds.smallest);
-        Separator {
+        ValueSeparator {
             thresholds: ArcSwap::from_pointee(thresholds),
             smallest,
             buffers: Mutex::new(Rank::ValueBuffers, Vec::new()),

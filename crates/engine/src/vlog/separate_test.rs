@@ -1,7 +1,7 @@
 use super::*;
 use crate::vlog::ValueStore;
 use crate::vlog::format::{FILE_HEADER_BYTES, RecordHeader};
-use crate::vlog::scan::{Scan, find_records};
+use crate::vlog::record_scan::{RecordScan, find_records};
 use kontiki_env::SimMachine;
 use kontiki_env::fs::OpenMode;
 use std::path::PathBuf;
@@ -40,7 +40,7 @@ fn a_threshold_is_of_the_value_alone_and_of_its_family() {
 #[test]
 fn pointers_take_the_places_of_large_values_and_the_rest_stays() {
     let (_machine, appender) = appender();
-    let separator = Separator::new(thresholds(10, 5));
+    let separator = ValueSeparator::new(thresholds(10, 5));
     let mut batch = WriteBatch::new();
     batch.put(Family(0), b"small", b"123456789");
     batch.put(Family(0), b"large", b"1234567890");
@@ -74,7 +74,7 @@ fn a_batch_without_large_values_comes_back_and_makes_no_segment() {
     let (_machine, appender) = appender();
     let mut batch = WriteBatch::new();
     (0..100).for_each(|_| batch.put(Family(0), b"key", b"small"));
-    let (out, pin) = Separator::new(thresholds(10, 10))
+    let (out, pin) = ValueSeparator::new(thresholds(10, 10))
         .separate(&appender, batch.clone(), |_| panic!("no segment is needed"))
         .expect("nothing to do");
     assert!(pin.is_none() && out == batch);
@@ -83,7 +83,7 @@ fn a_batch_without_large_values_comes_back_and_makes_no_segment() {
 #[test]
 fn segments_fill_up_and_are_sealed_when_no_batch_refers_to_them() {
     let (_machine, appender) = appender();
-    let separator = Separator::new(thresholds(10, 10));
+    let separator = ValueSeparator::new(thresholds(10, 10));
     let next = std::cell::Cell::new(0);
     let create_segment = |bytes| {
         next.set(next.get() + 1);
@@ -119,7 +119,7 @@ fn segments_fill_up_and_are_sealed_when_no_batch_refers_to_them() {
 #[test]
 fn what_did_not_fit_on_the_disk_is_skipped_and_the_next_value_goes_on() {
     let (machine, appender) = appender();
-    let separator = Separator::new(thresholds(10, 10));
+    let separator = ValueSeparator::new(thresholds(10, 10));
     appender.create(1, 0).map(|segment| appender.adopt(segment)).expect("a healthy disk");
     let put = |byte: u8| {
         let mut batch = WriteBatch::new();
@@ -138,7 +138,7 @@ fn what_did_not_fit_on_the_disk_is_skipped_and_the_next_value_goes_on() {
     appender.sync().expect("nothing is wrong with it");
     let reader = store.reader(1).expect("readable");
     let end = FILE_HEADER_BYTES + 3 * record_stride(3, 500);
-    let mut scan = Scan::new(&reader, end);
+    let mut scan = RecordScan::new(&reader, end);
     let mut found = Vec::new();
     while let Some((offset, header)) = scan.next().expect("sound") {
         found.push((offset, matches!(header, RecordHeader::Value(_))));

@@ -2,7 +2,8 @@
 
 use super::cache::ValueCache;
 use super::format::{
-    FILE_HEADER_BYTES, FileKind, RECORD_HEADER_BYTES, check_file_header, check_value, is_plausible, value_file_path,
+    FILE_HEADER_BYTES, RECORD_HEADER_BYTES, ValueFileKind, check_file_header, check_value, is_plausible,
+    value_file_path,
 };
 use super::index::{Directory, TRAILER_BYTES, Trailer};
 use crate::cache::FixedHash;
@@ -140,9 +141,9 @@ pub(crate) struct ValueReader {
 }
 
 /// What kind of file a value file is, by its checked header.
-pub(crate) fn value_file_kind(fs: &dyn Fs, path: &Path, number: u64) -> Result<FileKind> {
+pub(crate) fn value_file_kind(fs: &dyn Fs, path: &Path, number: u64) -> Result<ValueFileKind> {
     let reader = ValueReader::open(fs, path.to_path_buf(), number)?;
-    Ok(if reader.directory.is_some() { FileKind::Relocated } else { FileKind::Segment })
+    Ok(if reader.directory.is_some() { ValueFileKind::Relocated } else { ValueFileKind::Segment })
 }
 
 impl ValueReader {
@@ -158,7 +159,7 @@ impl ValueReader {
         })?;
         let mut reader = ValueReader { number, path, file, directory: None };
         let header = reader.read_at(0, FILE_HEADER_BYTES as usize)?;
-        if check_file_header(&reader.path, number, &header)? == FileKind::Relocated {
+        if check_file_header(&reader.path, number, &header)? == ValueFileKind::Relocated {
             reader.directory = Some(reader.read_directory()?);
         }
         Ok(reader)

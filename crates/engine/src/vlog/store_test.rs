@@ -14,7 +14,7 @@ fn sample() -> (SimMachine, ValueStore, ValuePointer) {
         let mut bytes = encode_file_header(number, kind);
         bytes.resize(at as usize, 0);
         encode_record(&mut bytes, number, at, Family(0), b"key", b"the value");
-        if kind == FileKind::Relocated {
+        if kind == ValueFileKind::Relocated {
             let mut moved = [Moved { segment: 1, old_offset: 32, new_offset: at }];
             let index = encode_index(number, bytes.len() as u64, &mut moved);
             bytes.extend_from_slice(&index);
@@ -22,8 +22,8 @@ fn sample() -> (SimMachine, ValueStore, ValuePointer) {
         let file = fs.open(&value_file_path(&directory, number), OpenMode::CreateNew).expect("created");
         file.write_at(&bytes, 0).expect("written");
     };
-    write(1, FileKind::Segment, 32);
-    write(2, FileKind::Relocated, 32 + record_stride(3, 9));
+    write(1, ValueFileKind::Segment, 32);
+    write(2, ValueFileKind::Relocated, 32 + record_stride(3, 9));
     (machine, ValueStore::new(fs, directory), ValuePointer { segment: 1, offset: 32, length: 9 })
 }
 

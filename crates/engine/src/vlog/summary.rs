@@ -1,7 +1,7 @@
 //! What a value file's bytes hold, for tools and fuzzers.
 
 use super::format::{
-    FILE_HEADER_BYTES, FileKind, RecordHeader, check_file_header, decode_header, key_of, value_is_whole,
+    FILE_HEADER_BYTES, RecordHeader, ValueFileKind, check_file_header, decode_header, key_of, value_is_whole,
 };
 use super::index::{Directory, TRAILER_BYTES, Trailer};
 use crate::{Error, Result};
@@ -9,9 +9,9 @@ use std::path::Path;
 
 /// What a value file's bytes hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ValueFileSummary {
+pub struct ValueFileContents {
     /// The kind of the file.
-    pub kind: FileKind,
+    pub kind: ValueFileKind,
     /// Values.
     pub values: u64,
     /// Their bytes, without keys.
@@ -32,9 +32,9 @@ pub struct ValueFileSummary {
 ///
 /// Errors: `Corruption` for a bad header of the file and for a bad index, `UnsupportedFormat`. Never panics, whatever
 /// the bytes are.
-pub fn summarize_value_file(path: &Path, number: u64, bytes: &[u8]) -> Result<ValueFileSummary> {
+pub fn summarize_value_file(path: &Path, number: u64, bytes: &[u8]) -> Result<ValueFileContents> {
     let kind = check_file_header(path, number, bytes)?;
-    let mut summary = ValueFileSummary {
+    let mut summary = ValueFileContents {
         kind,
         values: 0,
         value_bytes: 0,
@@ -45,7 +45,7 @@ pub fn summarize_value_file(path: &Path, number: u64, bytes: &[u8]) -> Result<Va
         end: FILE_HEADER_BYTES,
     };
     let mut limit = bytes.len() as u64;
-    if kind == FileKind::Relocated {
+    if kind == ValueFileKind::Relocated {
         (limit, summary.index_entries) = read_index(path, number, bytes)?;
     }
     while let Some(record) = usize::try_from(summary.end).ok().and_then(|at| bytes.get(at..)) {

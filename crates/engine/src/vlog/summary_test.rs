@@ -5,7 +5,7 @@ use crate::vlog::index::{Moved, encode_index};
 use proptest::prelude::*;
 
 /// A sample of format version 1: two values, a skip, and for a relocated file its index.
-fn sample(kind: FileKind) -> Vec<u8> {
+fn sample(kind: ValueFileKind) -> Vec<u8> {
     let mut bytes = encode_file_header(1, kind);
     encode_record(&mut bytes, 1, 32, Family(0), b"a", b"first");
     let second = bytes.len() as u64;
@@ -13,7 +13,7 @@ fn sample(kind: FileKind) -> Vec<u8> {
     let skip = bytes.len() as u64;
     encode_header(&mut bytes, 1, skip, RecordHeader::Skip { bytes: 8 });
     bytes.extend_from_slice(&[0xff; 8]);
-    if kind == FileKind::Relocated {
+    if kind == ValueFileKind::Relocated {
         let moved = |old_offset, new_offset| Moved { segment: 7, old_offset, new_offset };
         let index = encode_index(1, bytes.len() as u64, &mut [moved(64, 32), moved(8000, second)]);
         bytes.extend_from_slice(&index);
@@ -23,11 +23,11 @@ fn sample(kind: FileKind) -> Vec<u8> {
 
 #[test]
 fn a_summary_counts_what_there_is() {
-    for kind in [FileKind::Segment, FileKind::Relocated] {
+    for kind in [ValueFileKind::Segment, ValueFileKind::Relocated] {
         let bytes = sample(kind);
         let summary = summarize_value_file(Path::new("f"), 1, &bytes).expect("sound");
-        let index_entries = if kind == FileKind::Relocated { 2 } else { 0 };
-        let expected = ValueFileSummary {
+        let index_entries = if kind == ValueFileKind::Relocated { 2 } else { 0 };
+        let expected = ValueFileContents {
             kind,
             values: 2,
             value_bytes: 17,
@@ -47,7 +47,7 @@ fn a_summary_counts_what_there_is() {
 #[test]
 fn a_sample_of_format_version_1_is_as_it_was() {
     let hash = |kind| kontiki_env::codec::checksum32(&[&sample(kind)]);
-    assert_eq!((hash(FileKind::Segment), hash(FileKind::Relocated)), (SEGMENT_SAMPLE, RELOCATED_SAMPLE));
+    assert_eq!((hash(ValueFileKind::Segment), hash(ValueFileKind::Relocated)), (SEGMENT_SAMPLE, RELOCATED_SAMPLE));
 }
 
 /// Checksums of the samples. If one changes, so has the format: raise its version.
@@ -57,7 +57,7 @@ const RELOCATED_SAMPLE: u32 = 2_074_314_693;
 proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), relocated in any::<bool>()) {
-        let kind = if relocated { FileKind::Relocated } else { FileKind::Segment };
+        let kind = if relocated { ValueFileKind::Relocated } else { ValueFileKind::Segment };
         let mut file = encode_file_header(1, kind);
         file.extend_from_slice(&bytes);
         let _ = summarize_value_file(Path::new("f"), 1, &file);
@@ -66,7 +66,7 @@ proptest! {
 
     #[test]
     fn a_flipped_bit_is_noticed_or_does_not_matter(at in any::<prop::sample::Index>(), bit in 0u8..8) {
-        for kind in [FileKind::Segment, FileKind::Relocated] {
+        for kind in [ValueFileKind::Segment, ValueFileKind::Relocated] {
             let mut bytes = sample(kind);
             let at = at.index(bytes.len());
             bytes[at] ^= 1 << bit;

@@ -3,7 +3,7 @@
 use super::format::{
     FILE_HEADER_BYTES, RECORD_HEADER_BYTES, RecordHeader, ValueHeader, decode_header, key_of, value_is_whole,
 };
-use super::scan::Scan;
+use super::record_scan::RecordScan;
 use super::store::ValueReader;
 use crate::types::ValuePointer;
 use crate::{Error, Family, Result};
@@ -23,7 +23,7 @@ impl ValueReader {
         }
         let relocated = self.directory().is_some();
         let mut values = BTreeSet::new();
-        let mut scan = Scan::new(self, end);
+        let mut scan = RecordScan::new(self, end);
         while let Some((offset, header)) = scan.next()? {
             let RecordHeader::Value(value) = header else { continue };
             if let Some(what) = damage_of(value, scan.record(offset, header)?) {

@@ -6,6 +6,7 @@ pub mod inline_tests;
 pub mod layering;
 pub mod links;
 pub mod lints;
+pub mod module_layers;
 pub mod modules;
 pub mod named_files;
 pub mod sizes;
@@ -35,6 +36,7 @@ pub const ALL: &[Rule] = &[
     Rule { name: "inline-tests", check: inline_tests::check },
     Rule { name: "links", check: links::check },
     Rule { name: "dependencies", check: dependencies::check },
+    Rule { name: "module-layers", check: module_layers::check },
     Rule { name: "modules", check: modules::check },
     Rule { name: "named-files", check: named_files::check },
     Rule { name: "widths", check: widths::check },
