@@ -4,6 +4,7 @@
 //! ([`Executor::kill`]) and are paused with it ([`Executor::pause`]). Nothing runs by itself: the world calls
 //! [`Executor::run_until_stalled`] between its events, and [`Executor::fire_timers`] when it has advanced the time.
 
+use futures::future::BoxFuture;
 use kontiki_env::clock::VirtualTime;
 use kontiki_env::rng::Rng;
 use parking_lot::Mutex;
@@ -23,6 +24,7 @@ pub struct Group(pub u64);
 type TaskId = u64;
 type LocalFuture = Pin<Box<dyn Future<Output = ()>>>;
 type Ready = Arc<Mutex<BTreeSet<TaskId>>>;
+type Spawned = Vec<(Group, BoxFuture<'static, ()>)>;
 
 /// The maximum number of polls in one run: far above what one event can cause, so more means that tasks wake each other
 /// without end.
@@ -34,7 +36,7 @@ pub struct Executor {
     inner: Rc<RefCell<Inner>>,
     /// Separate and behind a lock, because wakers must be `Send`, although the simulator has one thread.
     ready: Ready,
-    time: VirtualTime,
+    handle: Handle,
 }
 
 struct Inner {
@@ -42,8 +44,42 @@ struct Inner {
     next_id: u64,
     tasks: BTreeMap<TaskId, Task>,
     paused: BTreeSet<Group>,
-    timers: BTreeMap<(Duration, u64), Waker>,
     is_running: bool,
+}
+
+/// The executor's clock and timers, and a way to add tasks: for tasks that must be `Send`, as those of a client of the
+/// real protocol, although the simulator has one thread. Clones are of the same executor.
+#[derive(Clone)]
+pub struct Handle {
+    time: VirtualTime,
+    timers: Arc<Mutex<Timers>>,
+    spawned: Arc<Mutex<Spawned>>,
+}
+
+#[derive(Default)]
+struct Timers {
+    next_id: u64,
+    wakers: BTreeMap<(Duration, u64), Waker>,
+}
+
+impl Handle {
+    /// The true time since the world began.
+    pub fn now(&self) -> Duration {
+        self.time.now()
+    }
+
+    /// Ends after `duration` of true time.
+    pub fn sleep(&self, duration: Duration) -> Sleep {
+        let mut timers = self.timers.lock();
+        timers.next_id += 1;
+        let at = self.now().saturating_add(duration);
+        Sleep { time: self.time.clone(), timers: Arc::clone(&self.timers), key: (at, timers.next_id) }
+    }
+
+    /// Adds a task; it is polled first in the present or the next run.
+    pub fn spawn(&self, group: Group, task: impl Future<Output = ()> + Send + 'static) {
+        self.spawned.lock().push((group, Box::pin(task)));
+    }
 }
 
 struct Task {
@@ -67,15 +103,14 @@ impl Wake for TaskWaker {
 impl Executor {
     /// An executor without tasks, in the world whose true time is `time`.
     pub fn new(rng: Rng, time: VirtualTime) -> Executor {
-        let inner = Inner {
-            rng,
-            next_id: 0,
-            tasks: BTreeMap::new(),
-            paused: BTreeSet::new(),
-            timers: BTreeMap::new(),
-            is_running: false,
-        };
-        Executor { inner: Rc::new(RefCell::new(inner)), ready: Ready::default(), time }
+        let inner = Inner { rng, next_id: 0, tasks: BTreeMap::new(), paused: BTreeSet::new(), is_running: false };
+        let handle = Handle { time, timers: Arc::default(), spawned: Arc::default() };
+        Executor { inner: Rc::new(RefCell::new(inner)), ready: Ready::default(), handle }
+    }
+
+    /// See [`Handle`].
+    pub fn handle(&self) -> &Handle {
+        &self.handle
     }
 
     /// Adds a task; it is polled first in the next run. Callable from inside a task.
@@ -90,14 +125,12 @@ impl Executor {
 
     /// The true time since the world began.
     pub fn now(&self) -> Duration {
-        self.time.now()
+        self.handle.now()
     }
 
     /// Ends after `duration` of true time.
     pub fn sleep(&self, duration: Duration) -> Sleep {
-        let mut inner = self.inner.borrow_mut();
-        inner.next_id += 1;
-        Sleep { executor: self.clone(), key: (self.time.now() + duration, inner.next_id) }
+        self.handle.sleep(duration)
     }
 
     /// Drops all tasks of a group. A task that kills its own group ends when its present poll returns.
@@ -140,6 +173,8 @@ impl Executor {
     }
 
     fn poll_one(&self) -> bool {
+        let spawned = std::mem::take(&mut *self.handle.spawned.lock());
+        spawned.into_iter().for_each(|(group, task)| self.spawn(group, task));
         let Some((id, waker, mut future)) = self.take_ready() else { return false };
         let state = future.as_mut().poll(&mut Context::from_waker(&waker));
         let mut inner = self.inner.borrow_mut();
@@ -179,23 +214,24 @@ impl Executor {
 
     /// When the earliest sleep ends.
     pub fn next_timer(&self) -> Option<Duration> {
-        self.inner.borrow().timers.keys().next().map(|(at, _)| *at)
+        self.handle.timers.lock().wakers.keys().next().map(|(at, _)| *at)
     }
 
     /// Wakes the tasks that slept until now or earlier.
     pub fn fire_timers(&self) {
         let due: Vec<Waker> = {
-            let mut inner = self.inner.borrow_mut();
-            let later = inner.timers.split_off(&(self.time.now(), u64::MAX));
-            std::mem::replace(&mut inner.timers, later).into_values().collect()
+            let mut timers = self.handle.timers.lock();
+            let later = timers.wakers.split_off(&(self.now(), u64::MAX));
+            std::mem::replace(&mut timers.wakers, later).into_values().collect()
         };
         due.iter().for_each(Waker::wake_by_ref);
     }
 }
 
-/// See [`Executor::sleep`].
+/// See [`Handle::sleep`].
 pub struct Sleep {
-    executor: Executor,
+    time: VirtualTime,
+    timers: Arc<Mutex<Timers>>,
     key: (Duration, u64),
 }
 
@@ -203,17 +239,17 @@ impl Future for Sleep {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        if self.executor.now() >= self.key.0 {
+        if self.time.now() >= self.key.0 {
             return Poll::Ready(());
         }
-        self.executor.inner.borrow_mut().timers.insert(self.key, context.waker().clone());
+        self.timers.lock().wakers.insert(self.key, context.waker().clone());
         Poll::Pending
     }
 }
 
 impl Drop for Sleep {
     fn drop(&mut self) {
-        let waker = self.executor.inner.borrow_mut().timers.remove(&self.key);
+        let waker = self.timers.lock().wakers.remove(&self.key);
         drop(waker);
     }
 }

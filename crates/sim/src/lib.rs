@@ -6,5 +6,6 @@ pub mod check;
 pub mod cluster;
 pub mod executor;
 pub mod history;
+pub mod wire;
 pub mod workload;
 pub mod world;

@@ -1,19 +1,14 @@
 //! A store that comes back with an empty disk, or with an older copy of its disk, has lost its promises.
 
-use bytes::Bytes;
 use kontiki_env::fs::{CrashMode, SimFs};
 use kontiki_env::rng::Rng;
-use kontiki_proto::kvrpcpb::RawPutRequest;
 use kontiki_raftstore::RegionId;
 use kontiki_server::driver::{MembershipState, NodeHandle};
-use kontiki_sim::cluster::wire::{Ask, Response};
 use kontiki_sim::cluster::{Cluster, ClusterNode};
-use kontiki_sim::workload::{CallOutcome, raw_get};
 use kontiki_sim::world::{Address, Knobs, NodeId, SimNode};
 use std::time::Duration;
 
 const DATA: RegionId = RegionId(2);
-const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
 fn run_for(cluster: &mut Cluster, time: Duration) {
     let until = cluster.world.now() + time;
@@ -25,23 +20,14 @@ fn seconds(count: u64) -> Duration {
 }
 
 fn put(cluster: &mut Cluster, key: &str) -> bool {
-    let mut router = cluster.router(1);
-    let (key, value) = (Bytes::from(key.to_owned()), Bytes::from_static(b"paid"));
-    let ask = Ask::RawPut(RawPutRequest { key, value, ..Default::default() });
-    matches!(cluster.wait(async move { router.ask(ask, CALL_TIMEOUT).await }), CallOutcome::Answered(_))
+    let (client, key) = (cluster.client().raw(), key.to_owned());
+    cluster.wait(async move { client.put(key, "paid").await }).is_ok()
 }
 
 /// Whether the cluster has a key; `None` if no node answers.
 fn get(cluster: &mut Cluster, key: &str) -> Option<bool> {
-    let mut router = cluster.router(1);
-    let ask = raw_get(Bytes::from(key.to_owned()));
-    match cluster.wait(async move { router.ask(ask, CALL_TIMEOUT).await }) {
-        CallOutcome::Answered(response) => match *response {
-            Response::RawGet(answer) => Some(!answer.not_found),
-            other => panic!("not an answer to a get: {other:?}"),
-        },
-        _ => None,
-    }
+    let (client, key) = (cluster.client().raw(), key.to_owned());
+    cluster.wait(async move { client.get(key).await }).ok().map(|value| value.is_some())
 }
 
 fn membership(cluster: &Cluster, node: NodeId) -> MembershipState {

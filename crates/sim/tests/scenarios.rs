@@ -3,19 +3,15 @@
 use bytes::Bytes;
 use kontiki_env::fs::{CrashMode, Op};
 use kontiki_env::rng::Rng;
-use kontiki_placement::{Command, Outcome as Granted, Timestamps};
-use kontiki_proto::kvrpcpb::RawPutRequest;
 use kontiki_raftstore::{RegionId, StoreId};
-use kontiki_sim::cluster::wire::{Ask, Response};
 use kontiki_sim::cluster::{Cluster, ClusterNode};
 use kontiki_sim::history::{Answer, Operation, Outcome};
-use kontiki_sim::workload::{CallOutcome, Router, raw_get};
+use kontiki_sim::workload::RawTarget;
 use kontiki_sim::world::{Address, Knobs, NodeId, World};
 use std::time::Duration;
 
 const PLACEMENT: RegionId = RegionId(1);
 const DATA: RegionId = RegionId(2);
-const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
 fn cluster(seed: u64) -> Cluster {
     Cluster::new(Rng::new(seed), 3, Knobs::calm())
@@ -33,54 +29,48 @@ fn run_for(cluster: &mut Cluster, seconds: u64) {
     cluster.world.run_until(until);
 }
 
-/// Puts through `router`, and records the outcome.
-fn put_through(cluster: &mut Cluster, mut router: Router, key: &str, value: &str) -> Outcome {
+/// Puts, and records the outcome.
+fn put_at(cluster: &mut Cluster, client: u64, target: RawTarget, key: &str, value: &str) -> Outcome {
     let (history, executor) = (cluster.records.history.clone(), cluster.world.executor().clone());
     let (key, value) = (Bytes::from(key.to_owned()), Bytes::from(value.to_owned()));
-    let client = router.caller().client();
     cluster.wait(async move {
         let operation = Operation::Put(value.clone());
-        let id = history.borrow_mut().invoke(client, key.clone(), operation, executor.now());
-        let ask = Ask::RawPut(RawPutRequest { key, value, ..Default::default() });
-        let outcome = match router.ask(ask, CALL_TIMEOUT).await {
-            CallOutcome::Answered(_) => Outcome::Ok(Answer::Done),
-            CallOutcome::Failed => Outcome::Failed,
-            CallOutcome::Unknown => Outcome::Unknown,
-        };
-        history.borrow_mut().complete(id, outcome.clone(), executor.now());
+        let id = history.lock().invoke(client, key.clone(), operation, executor.now());
+        let outcome = target.put(key, value).await;
+        history.lock().complete(id, outcome.clone(), executor.now());
         outcome
     })
 }
 
+/// Puts at `node` alone.
+fn put_at_node(cluster: &mut Cluster, node: NodeId, key: &str, value: &str) -> Outcome {
+    let target = at_node(cluster, node);
+    put_at(cluster, 9, target, key, value)
+}
+
+/// A put whose outcome does not matter.
+fn put_through_any(cluster: &mut Cluster, key: &str, value: &str) -> Outcome {
+    let target = RawTarget::Cluster(cluster.client().raw());
+    put_at(cluster, 1, target, key, value)
+}
+
 fn put(cluster: &mut Cluster, key: &str, value: &str) {
-    let router = cluster.router(1);
-    assert_eq!(put_through(cluster, router, key, value), Outcome::Ok(Answer::Done), "{key}");
+    assert_eq!(put_through_any(cluster, key, value), Outcome::Ok(Answer::Done), "{key}");
+}
+
+fn at_node(cluster: &Cluster, node: NodeId) -> RawTarget {
+    RawTarget::Node(cluster.direct(50 + node, node))
 }
 
 /// The answer of a get at `node` alone; `None` if it refuses.
 fn get_at(cluster: &mut Cluster, node: NodeId, key: &str) -> Option<Option<Bytes>> {
-    let mut router = Router::pinned(cluster.world.caller(50 + node), node, Rng::new(node));
-    let ask = raw_get(Bytes::from(key.to_owned()));
-    match cluster.wait(async move { router.ask(ask, CALL_TIMEOUT).await }) {
-        CallOutcome::Answered(response) => match *response {
-            Response::RawGet(answer) => Some((!answer.not_found).then_some(answer.value)),
-            other => panic!("not an answer to a get: {other:?}"),
-        },
-        _ => None,
-    }
+    let (target, key) = (at_node(cluster, node), Bytes::from(key.to_owned()));
+    cluster.wait(async move { target.get(key).await }).ok()
 }
 
-fn timestamp(cluster: &mut Cluster, client: u64) -> u64 {
-    let mut router = cluster.router(client);
-    let ask = Ask::Placement(Command::Timestamps(Timestamps { count: 1 }).into());
-    let CallOutcome::Answered(response) = cluster.wait(async move { router.ask(ask, CALL_TIMEOUT).await }) else {
-        panic!("no answer")
-    };
-    let Response::Placement(response) = *response else { panic!("not placement's answer") };
-    match response.into_result() {
-        Ok(Granted::Timestamps(granted)) => granted.last(),
-        other => panic!("no timestamp: {other:?}"),
-    }
+fn timestamp(cluster: &mut Cluster) -> u64 {
+    let client = cluster.client();
+    cluster.wait(async move { client.timestamp().await }).expect("an answer")
 }
 
 /// Heals and runs the final checks; the world may have noted these failures on purpose.
@@ -99,11 +89,10 @@ fn a_leader_in_the_minority_neither_writes_nor_reads_while_the_majority_goes_on(
     let old = cluster.await_leader(DATA, None);
     put(&mut cluster, "k", "before");
     cut_off(&mut cluster.world, old);
-    let lonely = Router::pinned(cluster.world.caller(9), old, Rng::new(9));
-    assert_ne!(put_through(&mut cluster, lonely, "lonely", "x"), Outcome::Ok(Answer::Done));
+    assert_ne!(put_at_node(&mut cluster, old, "lonely", "x"), Outcome::Ok(Answer::Done));
     let new = cluster.await_leader(DATA, Some(old));
     assert_ne!(new, old);
-    put(&mut cluster, "k", "after");
+    assert_eq!(put_at_node(&mut cluster, new, "k", "after"), Outcome::Ok(Answer::Done));
     run_for(&mut cluster, 2);
     assert_eq!(get_at(&mut cluster, old, "k"), None, "a deposed leader refuses");
     assert_eq!(get_at(&mut cluster, new, "k"), Some(Some("after".into())));
@@ -116,8 +105,7 @@ fn a_follower_refuses_writes_and_names_the_leader() {
     let leader = cluster.await_leader(DATA, None);
     run_for(&mut cluster, 1);
     let follower = (1..=3).find(|id| *id != leader).expect("three nodes");
-    let at_follower = Router::pinned(cluster.world.caller(9), follower, Rng::new(9));
-    assert_eq!(put_through(&mut cluster, at_follower, "k", "v"), Outcome::Failed);
+    assert_eq!(put_at_node(&mut cluster, follower, "k", "v"), Outcome::Failed);
     assert_eq!(get_at(&mut cluster, follower, "k"), None);
     let known = cluster.world.node(follower).and_then(ClusterNode::handle).and_then(|handle| handle.region(DATA));
     assert_eq!(known.and_then(|(_, leader)| leader).map(|peer| peer.store), Some(StoreId(leader)));
@@ -164,23 +152,21 @@ fn a_leader_that_stood_still_past_its_lease_reads_nothing_stale() {
     put(&mut cluster, "k", "before");
     cluster.world.pause(old);
     let new = cluster.await_leader(DATA, Some(old));
-    let at_new = Router::pinned(cluster.world.caller(9), new, Rng::new(9));
-    assert_eq!(put_through(&mut cluster, at_new, "k", "after"), Outcome::Ok(Answer::Done));
+    assert_eq!(put_at_node(&mut cluster, new, "k", "after"), Outcome::Ok(Answer::Done));
     // The request waits at the paused node, and is the first event when the node resumes.
-    let mut router = Router::pinned(cluster.world.caller(60), old, Rng::new(3));
+    let target = at_node(&cluster, old);
     let seen = std::rc::Rc::new(std::cell::RefCell::new(None));
     let result = seen.clone();
     cluster.world.spawn_client(async move {
-        *result.borrow_mut() = Some(router.ask(raw_get("k".into()), CALL_TIMEOUT).await);
+        *result.borrow_mut() = Some(target.get("k".into()).await);
     });
     let soon = cluster.world.now() + Duration::from_millis(5);
     cluster.world.run_until(soon);
     cluster.world.resume(old);
     run_for(&mut cluster, 2);
     let answer = seen.take().expect("answered");
-    if let CallOutcome::Answered(response) = answer {
-        let Response::RawGet(answer) = *response else { panic!("not a get's answer") };
-        assert_eq!(answer.value, Bytes::from("after"), "a stale read");
+    if let Ok(value) = answer {
+        assert_eq!(value, Some(Bytes::from("after")), "a stale read");
     }
     assert_good(cluster, 0);
 }
@@ -218,12 +204,6 @@ fn a_node_whose_sync_fails_stops_and_the_others_go_on() {
     assert_good(cluster, 0);
 }
 
-/// A put whose outcome does not matter.
-fn put_through_any(cluster: &mut Cluster, key: &str, value: &str) {
-    let router = cluster.router(2);
-    put_through(cluster, router, key, value);
-}
-
 #[test]
 fn full_disks_of_a_majority_refuse_writes_serve_reads_and_recover() {
     let mut cluster = cluster(132);
@@ -241,11 +221,9 @@ fn full_disks_of_a_majority_refuse_writes_serve_reads_and_recover() {
     while !full(&cluster) {
         puts += 1;
         assert!(puts < 2_000, "full disks accept no more than what was allocated");
-        let at_leader = Router::pinned(cluster.world.caller(9), leader, Rng::new(puts));
-        put_through(&mut cluster, at_leader, &format!("filler{}", puts % 50), &format!("{puts}-{}", "x".repeat(400)));
+        put_at_node(&mut cluster, leader, &format!("filler{}", puts % 50), &format!("{puts}-{}", "x".repeat(400)));
     }
-    let refused = Router::pinned(cluster.world.caller(9), leader, Rng::new(1));
-    assert_eq!(put_through(&mut cluster, refused, "late", "x"), Outcome::Failed, "refused for certain");
+    assert_eq!(put_at_node(&mut cluster, leader, "late", "x"), Outcome::Failed, "refused for certain");
     assert_eq!(get_at(&mut cluster, leader, "k"), Some(Some("before".into())), "reads continue");
     cluster.world.heal();
     run_for(&mut cluster, 2);
@@ -265,7 +243,7 @@ fn a_full_disk_of_three_costs_neither_writes_nor_timestamps() {
             handle.transfer_leader(PLACEMENT, StoreId(leader));
             run_for(&mut cluster, 1);
         }
-        let before = timestamp(&mut cluster, 1);
+        let before = timestamp(&mut cluster);
         let node = cluster.world.node(leader).expect("it exists");
         kontiki_sim::world::SimNode::machine(node).fs.set_quota(Some(0));
         // Until the disk is found to be full. A put at that moment may be refused.
@@ -274,10 +252,10 @@ fn a_full_disk_of_three_costs_neither_writes_nor_timestamps() {
             puts += 1;
             assert!(puts < 2_000, "seed {seed}: a full disk still leads");
             put_through_any(&mut cluster, &format!("filler{}", puts % 50), &format!("{puts}-{}", "x".repeat(400)));
-            timestamp(&mut cluster, puts);
+            timestamp(&mut cluster);
         }
         put(&mut cluster, "after", "x");
-        assert!(timestamp(&mut cluster, 2) > before);
+        assert!(timestamp(&mut cluster) > before);
         // It does not take the leadership back while it cannot write, although the others are ordered to give it up.
         for _ in 0..5 {
             let now = cluster.await_leader(DATA, None);
@@ -322,13 +300,13 @@ fn timestamps_go_forward_whoever_dies_and_whoever_is_asked() {
     let mut last = 0;
     for round in 0..5 {
         let leader = cluster.await_leader(PLACEMENT, None);
-        for client in 0..6 {
-            let next = timestamp(&mut cluster, client);
+        for _ in 0..6 {
+            let next = timestamp(&mut cluster);
             assert!(next > last, "round {round}: {next} after {last}");
             last = next;
         }
         cluster.world.crash(leader, CrashMode::Random);
-        let next = timestamp(&mut cluster, 7);
+        let next = timestamp(&mut cluster);
         assert!(next > last, "after the death of {leader}: {next} after {last}");
         last = next;
         cluster.world.start_after(leader, Duration::ZERO);

@@ -3,9 +3,8 @@
 use super::{Cluster, LIVENESS, REGIONS, Report};
 use crate::check::snapshot_isolation::{End, Transaction};
 use crate::check::{durability, linearizability, replicas, snapshot_isolation, timestamps};
-use crate::cluster::wire::Response;
 use crate::history::{Answer, Operation, Outcome};
-use crate::workload::{CallOutcome, Habits, Teller, amount, raw_get};
+use crate::workload::{Habits, amount, connect, options};
 use crate::world::NodeId;
 use bytes::Bytes;
 use kontiki_engine::{Family, Range, Snapshot};
@@ -32,14 +31,14 @@ impl Cluster {
         self.violations.extend(self.checks.commands.overlap());
         self.violations.extend(self.records.violations.borrow().iter().take(3).cloned());
         self.find_leaks();
-        let history = self.records.history.borrow().clone();
+        let history = self.records.history.lock().clone();
         let report = linearizability::check(&history, SEARCH_STEPS_MAX);
         self.violations.extend(report.violations.iter().map(|(_, violation)| format!("not linearizable: {violation}")));
         self.keys_checked = report.keys_checked;
         self.keys_not_checked = report.keys_not_checked.len();
         let records = &self.records;
         let checks = [
-            ("timestamps", timestamps::check(&records.grants.borrow())),
+            ("timestamps", timestamps::check(&records.grants.lock())),
             ("ids", timestamps::check(&records.ids.borrow())),
             ("safe points", timestamps::check_rising(&records.safe_points.borrow())),
         ];
@@ -51,11 +50,12 @@ impl Cluster {
     /// Takes a last snapshot of the bank, and checks what all transactions saw.
     fn audit_bank(&mut self) {
         let Some(knobs) = self.bank.clone() else { return };
-        let percolator = self.percolator(FINAL_CLIENT + 1, Habits::default());
+        let teller = self.teller(FINAL_CLIENT + 1, knobs.clone(), Habits::default());
         let done: Rc<Cell<bool>> = Rc::default();
-        let (mut teller, reported) = (Teller::new(percolator, knobs.clone()), done.clone());
+        let reported = done.clone();
         // Locks of clients that died may have some time to live.
         self.world.spawn_client(async move {
+            let mut teller = teller.await;
             while !teller.snapshot().await {}
             reported.set(true);
         });
@@ -81,22 +81,19 @@ impl Cluster {
     /// Reads every key through the cluster; what is acknowledged must be there.
     fn read_final_state(&mut self) {
         let keys: BTreeSet<Bytes> =
-            self.records.history.borrow().records().iter().map(|record| record.key.clone()).collect();
+            self.records.history.lock().records().iter().map(|record| record.key.clone()).collect();
         let state: Rc<RefCell<BTreeMap<Bytes, Bytes>>> = Rc::default();
         let unread: Rc<RefCell<BTreeSet<Bytes>>> = Rc::new(RefCell::new(keys.clone()));
         let (found, left) = (state.clone(), unread.clone());
-        let (mut router, history) = (self.router(FINAL_CLIENT), self.records.history.clone());
+        let (connection, history) = (self.connection(FINAL_CLIENT), self.records.history.clone());
+        let (nodes, executor) = (self.nodes.clone(), connection.executor().clone());
         self.world.spawn_client(async move {
-            let executor = router.caller().executor().clone();
+            let client = connect(connection, nodes, options(LIVENESS, false)).await.raw();
             for key in keys {
-                let id = history.borrow_mut().invoke(FINAL_CLIENT, key.clone(), Operation::Get, executor.now());
-                let CallOutcome::Answered(response) = router.ask(raw_get(key.clone()), LIVENESS).await else { break };
-                let value = match *response {
-                    Response::RawGet(answer) if !answer.not_found => Some(answer.value),
-                    _ => None,
-                };
+                let id = history.lock().invoke(FINAL_CLIENT, key.clone(), Operation::Get, executor.now());
+                let Ok(value) = client.get(key.clone()).await else { break };
                 let outcome = Outcome::Ok(Answer::Value(value.clone()));
-                history.borrow_mut().complete(id, outcome, executor.now());
+                history.lock().complete(id, outcome, executor.now());
                 found.borrow_mut().extend(value.map(|value| (key.clone(), value)));
                 left.borrow_mut().remove(&key);
             }
@@ -107,7 +104,7 @@ impl Cluster {
             self.violations.push(format!("{count} keys cannot be read though everything is healed"));
             return;
         }
-        let lost = durability::check(&self.records.history.borrow(), &state.borrow());
+        let lost = durability::check(&self.records.history.lock(), &state.borrow());
         self.violations.extend(lost.iter().map(|violation| violation.to_string()));
     }
 

@@ -4,14 +4,16 @@
 use super::final_checks::FINAL_CLIENT;
 use super::{Cluster, LIVENESS};
 use crate::check::records;
-use crate::cluster::wire::{Ask, Response, TAIL_TXN};
-use crate::workload::{CallOutcome, Habits, Percolator};
+use crate::wire::{TAIL_TXN, txn_region};
+use crate::workload::{Direct, connect, options};
 use crate::world::{NodeId, SimNode};
 use bytes::Bytes;
 use kontiki_engine::inspect;
 use kontiki_engine::internals::parse_table_name;
 use kontiki_env::fs::{CrashMode, Fs};
-use kontiki_proto::kvrpcpb::{LockInfo, ScanLockRequest};
+use kontiki_proto::calls::{KvCall, KvCheckTxnStatus, KvResolveLock, KvScanLock};
+use kontiki_proto::kvrpcpb::{CheckTxnStatusRequest, LockInfo, ResolveLockRequest, ScanLockRequest};
+use kontiki_raftstore::RegionId;
 use std::cell::Cell;
 use std::path::Path;
 use std::rc::Rc;
@@ -29,18 +31,22 @@ impl Cluster {
         if self.bank.is_none() {
             return;
         }
-        let mut percolator = self.percolator(FINAL_CLIENT + 2, Habits::default());
+        let connection = self.connection(FINAL_CLIENT + 2);
+        let nodes = self.nodes.clone();
+        let direct: Vec<Direct> = nodes.iter().map(|node| Direct::new(connection.clone(), *node)).collect();
         let left: Rc<Cell<Option<usize>>> = Rc::default();
         let found = left.clone();
         self.world.spawn_client(async move {
+            let client = connect(connection, nodes, options(LIVENESS, false)).await;
             loop {
-                let locks = all_locks(&mut percolator).await;
+                let Ok(ts) = client.timestamp().await else { continue };
+                let locks = all_locks(ts, &direct).await;
                 found.set(locks.as_ref().map(Vec::len));
                 match locks {
                     Some(locks) if locks.is_empty() => return,
                     Some(locks) => {
                         for lock in locks {
-                            percolator.resolve(&lock, 0).await;
+                            resolve(lock, ts, &direct).await;
                         }
                     }
                     None => {}
@@ -90,21 +96,45 @@ impl Cluster {
     }
 }
 
-/// Every lock of both data regions; `None` if a node does not answer.
-async fn all_locks(percolator: &mut Percolator) -> Option<Vec<LockInfo>> {
-    let max_version = percolator.timestamp().await?;
-    let mut locks = Vec::new();
-    for start_key in [Bytes::new(), Bytes::from_static(TAIL_TXN)] {
-        let request = ScanLockRequest { start_key, max_version, limit: 1_000, ..Default::default() };
-        let CallOutcome::Answered(response) = percolator.router.ask(Ask::ScanLock(request), LIVENESS).await else {
-            return None;
-        };
-        match *response {
-            Response::ScanLock(answer) if answer.error.is_none() => locks.extend(answer.locks),
-            _ => return None,
+/// The answer of the node that leads `region`; `None` if none answers.
+async fn at_leader<C: KvCall>(nodes: &[Direct], region: RegionId, request: C::Request) -> Option<C::Reply> {
+    for direct in nodes {
+        if let Ok(reply) = direct.call::<C>(region, request.clone()).await {
+            return Some(reply);
         }
     }
+    None
+}
+
+/// Every lock of both data regions.
+async fn all_locks(max_version: u64, nodes: &[Direct]) -> Option<Vec<LockInfo>> {
+    let mut locks = Vec::new();
+    for start_key in [Bytes::new(), Bytes::from_static(TAIL_TXN)] {
+        let region = txn_region(&start_key);
+        let request = ScanLockRequest { start_key, max_version, limit: 1_000, ..Default::default() };
+        let answer = at_leader::<KvScanLock>(nodes, region, request).await?;
+        locks.extend(answer.error.is_none().then_some(answer.locks)?);
+    }
     Some(locks)
+}
+
+/// Resolves a lock, unless it is alive: also one without a value, which blocks no reader.
+async fn resolve(lock: LockInfo, current_ts: u64, nodes: &[Direct]) -> Option<()> {
+    let (primary_key, lock_ts) = (lock.primary_lock, lock.lock_version);
+    let region = txn_region(&primary_key);
+    let request =
+        CheckTxnStatusRequest { primary_key, lock_ts, current_ts, rollback_if_not_exist: true, ..Default::default() };
+    let status = at_leader::<KvCheckTxnStatus>(nodes, region, request).await?;
+    if status.error.is_some() || status.lock_ttl > 0 {
+        return None;
+    }
+    let request = ResolveLockRequest {
+        start_version: lock_ts,
+        commit_version: status.commit_version,
+        keys: vec![lock.key.clone()],
+        ..Default::default()
+    };
+    at_leader::<KvResolveLock>(nodes, txn_region(&lock.key), request).await.map(drop)
 }
 
 /// The resources that a node holds without any client.

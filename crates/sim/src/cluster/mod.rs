@@ -20,7 +20,6 @@ mod planted;
 mod serve;
 mod theme;
 mod watch;
-pub mod wire;
 
 pub use client_mix::ClientMix;
 pub use commands::Commands;
@@ -30,8 +29,12 @@ pub use planted::PlantedBug;
 pub use theme::Theme;
 pub use watch::{REGIONS, Watch};
 
-use crate::workload::{BankKnobs, Habits, Percolator, RawKnobs, Records, Router, Teller, raw_client, timestamp_client};
+use crate::workload::{
+    BankKnobs, Connection, Direct, HabitState, Habits, RawKnobs, RawTarget, RawWorkload, Records, Teller,
+    TimestampClient, connect, options,
+};
 use crate::world::{Fault, Knobs, NodeId, World};
+use kontiki_client::Client;
 use kontiki_env::SimMachine;
 use kontiki_env::clock::VirtualTime;
 use kontiki_env::fs::CrashMode;
@@ -55,6 +58,12 @@ const PINNED_KIND: u64 = 200;
 const PINNED_TIMESTAMP_CLIENTS: u64 = 400;
 /// Numbers of the bank's tellers begin here.
 const BANK_CLIENTS: u64 = 200;
+/// How long a client tries an operation.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same for the clients of situations that are set up by hand.
+const PATIENT_TIMEOUT: Duration = Duration::from_secs(20);
+/// The number of that client.
+const PATIENT_CLIENT: u64 = 900;
 /// How long after healing everything must have been answered.
 const LIVENESS: Duration = Duration::from_secs(30);
 
@@ -135,6 +144,7 @@ pub struct Cluster {
     theme: Theme,
     rng: Rng,
     bank: Option<BankKnobs>,
+    client: Option<Client<Connection>>,
     violations: Vec<String>,
     keys_checked: usize,
     keys_not_checked: usize,
@@ -175,15 +185,31 @@ impl Cluster {
             theme,
             rng,
             bank: None,
+            client: None,
             violations: Vec::new(),
             keys_checked: 0,
             keys_not_checked: 0,
         }
     }
 
-    /// A client's router to the cluster.
-    pub fn router(&self, client: u64) -> Router {
-        Router::new(self.world.caller(client), self.nodes.clone(), self.rng.child(&format!("router {client}")))
+    /// A client's connection to the nodes.
+    pub fn connection(&self, client: u64) -> Connection {
+        let rng = self.rng.child(&format!("connection {client}"));
+        Connection::new(self.world.caller(client), rng, &self.records)
+    }
+
+    /// A client of the whole cluster, which must be available when it is first asked for.
+    pub fn client(&mut self) -> Client<Connection> {
+        if self.client.is_none() {
+            let (connection, nodes) = (self.connection(PATIENT_CLIENT), self.nodes.clone());
+            self.client = Some(self.wait(connect(connection, nodes, options(PATIENT_TIMEOUT, false))));
+        }
+        self.client.clone().expect("it was just connected")
+    }
+
+    /// Single calls to one node.
+    pub fn direct(&self, client: u64, node: NodeId) -> Direct {
+        Direct::new(self.connection(client), node)
     }
 
     /// Runs until `region` has a leader other than `not`; panics if it gets none in a virtual minute.
@@ -243,43 +269,62 @@ impl Cluster {
         }
     }
 
-    /// A client's router to the cluster, or to one node only, and its random generator.
-    fn way(&self, client: u64, node: Option<NodeId>) -> (Router, Rng) {
-        let rng = self.rng.child(&format!("client {client}"));
-        let pinned = |node| Router::pinned(self.world.caller(client), node, rng.child("router"));
-        let router = node.map_or_else(|| self.router(client), pinned);
-        // Some clients wait longer: a late answer of a deposed leader must reach a client.
-        let is_hasty = self.theme == Theme::Leases && rng.child("haste").chance(3, 4);
-        (if is_hasty { router.hasty() } else { router }, rng)
+    /// Whether a client gives up requests soon. Some wait longer: a late answer of a deposed leader must reach one.
+    fn is_hasty(&self, rng: &Rng) -> bool {
+        self.theme == Theme::Leases && rng.child("haste").chance(3, 4)
     }
 
+    fn begin_client(&self) -> Records {
+        self.records.running.set(self.records.running.get() + 1);
+        self.records.clone()
+    }
+
+    /// A raw client that follows the leaders, or one that uses one node only.
     fn start_raw(&self, client: u64, node: Option<NodeId>, knobs: &RawKnobs) {
-        let ((router, rng), records) = (self.way(client, node), self.records.clone());
-        records.running.set(records.running.get() + 1);
-        self.world.spawn_client(raw_client(router, knobs.clone(), records, rng));
+        let rng = self.rng.child(&format!("client {client}"));
+        let (is_hasty, records) = (self.is_hasty(&rng), self.begin_client());
+        let (connection, nodes, knobs) = (self.connection(client), self.nodes.clone(), knobs.clone());
+        let executor = connection.executor().clone();
+        self.world.spawn_client(async move {
+            let target = match node {
+                None => {
+                    let client = connect(connection, nodes, options(OPERATION_TIMEOUT, is_hasty)).await;
+                    RawTarget::Cluster(client.raw())
+                }
+                Some(node) if is_hasty => RawTarget::Node(Direct::new(connection, node).hasty()),
+                Some(node) => RawTarget::Node(Direct::new(connection, node)),
+            };
+            RawWorkload { client, target, knobs, records, executor, rng, count: 0 }.work().await;
+        });
     }
 
     fn start_timestamps(&self, client: u64, node: Option<NodeId>, pause_ms_max: u64) {
-        let ((router, rng), records) = (self.way(client, node), self.records.clone());
-        records.running.set(records.running.get() + 1);
-        self.world.spawn_client(timestamp_client(router, pause_ms_max, records, rng));
+        let rng = self.rng.child(&format!("client {client}"));
+        let (is_hasty, records) = (self.is_hasty(&rng), self.begin_client());
+        let nodes = node.map_or_else(|| self.nodes.clone(), |node| vec![node]);
+        let connection = self.connection(client);
+        let client = TimestampClient { connection, nodes, is_hasty, pause_ms_max, records, rng };
+        self.world.spawn_client(client.work());
     }
 
     fn start_bank(&mut self, knobs: BankKnobs, tellers: u64) {
         for client in BANK_CLIENTS..BANK_CLIENTS + tellers {
             let client_rng = self.rng.child(&format!("client {client}"));
-            let percolator = self.percolator(client, knobs.habits.clone());
-            self.records.running.set(self.records.running.get() + 1);
-            let teller = Teller::new(percolator, knobs.clone());
-            self.world.spawn_client(teller.work(client == BANK_CLIENTS, client_rng));
+            let teller = self.teller(client, knobs.clone(), knobs.habits.clone());
+            self.begin_client();
+            self.world.spawn_client(async move { teller.await.work(client == BANK_CLIENTS, client_rng).await });
         }
         self.bank = Some(knobs);
     }
 
-    /// A transactional client.
-    fn percolator(&self, client: u64, habits: Habits) -> Percolator {
-        let rng = self.rng.child(&format!("percolator {client}"));
-        Percolator { router: self.router(client), records: self.records.clone(), habits, rng }
+    /// A transactional client, when it has connected.
+    fn teller(&self, number: u64, knobs: BankKnobs, habits: Habits) -> impl Future<Output = Teller> + 'static {
+        let rng = self.rng.child(&format!("teller {number}"));
+        let habits = HabitState::new(habits, rng.child("habits"));
+        let connection = self.connection(number).with_habits(habits.clone());
+        let (executor, records) = (connection.executor().clone(), self.records.clone());
+        let connecting = connect(connection, self.nodes.clone(), options(OPERATION_TIMEOUT, false));
+        async move { Teller { client: connecting.await, number, habits, knobs, records, executor, rng, count: 0 } }
     }
 
     /// Heals and waits for every client to end.

@@ -1,12 +1,14 @@
-//! The services of a simulated node: the real `server::kv`, with the world's time instead of tokio's.
+//! The services of a simulated node: the real `server::kv` and `server::pd`, with the world's time instead of tokio's.
 
-use super::wire::{Ask, Request, Response};
+use crate::wire::{Answer, Request};
 use bytes::Bytes;
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
 use kontiki_server::api::{RetryBudget, Sleep};
 use kontiki_server::driver::NodeHandle;
+use kontiki_server::grpc::EncodedCalls;
 use kontiki_server::kv::Kv;
+use kontiki_server::pd::Pd;
 use parking_lot::Mutex;
 use prost::Message;
 use std::collections::BTreeMap;
@@ -74,8 +76,7 @@ impl ServiceTasks {
 /// A node's services.
 #[derive(Clone)]
 pub struct Services {
-    node: NodeHandle,
-    kv: Kv<NodeHandle>,
+    calls: EncodedCalls<NodeHandle>,
 }
 
 impl Services {
@@ -84,43 +85,21 @@ impl Services {
         let (pausing, detaching) = (tasks.clone(), tasks.clone());
         let pause: Sleep = Arc::new(move |duration| pausing.pause(duration));
         let detach = Arc::new(move |future| detaching.detach(future));
-        Services { kv: Kv::new(node.clone(), RetryBudget::new(LEADER_WAIT_MAX, pause), detach), node }
+        let retry_budget = RetryBudget::new(LEADER_WAIT_MAX, pause);
+        // The transport's knowledge of broken streams is not simulated: every store seems reachable.
+        let pd = Pd::new(node.clone(), retry_budget.clone(), Arc::new(|_| true));
+        Services { calls: EncodedCalls::new(Kv::new(node, retry_budget, detach), pd) }
     }
 
     /// Transactional commands that hold latches or wait for them.
     pub fn commands_latched(&self) -> usize {
-        self.kv.commands_latched()
+        self.calls.kv().commands_latched()
     }
 
     /// Serves a request.
     pub async fn serve(self, request: Bytes) -> Bytes {
-        let ask = Request::decode(request).ok().and_then(|request| request.ask);
-        let kv = &self.kv;
-        let response = match ask.expect("the simulator's own requests decode") {
-            Ask::Placement(request) => match self.node.placement(request).await {
-                Ok(response) => Response::Placement(response),
-                Err(error) => Response::Status(error.to_string()),
-            },
-            Ask::RawGet(request) => Response::RawGet(kv.raw_get(request).await),
-            Ask::RawPut(request) => Response::RawPut(kv.raw_put(request).await),
-            Ask::RawDelete(request) => Response::RawDelete(kv.raw_delete(request).await),
-            Ask::RawBatchGet(request) => Response::RawBatchGet(kv.raw_batch_get(request).await),
-            Ask::RawBatchPut(request) => Response::RawBatchPut(kv.raw_batch_put(request).await),
-            Ask::RawBatchDelete(request) => Response::RawBatchDelete(kv.raw_batch_delete(request).await),
-            Ask::RawScan(request) => Response::RawScan(kv.raw_scan(request).await),
-            Ask::RawDeleteRange(request) => Response::RawDeleteRange(kv.raw_delete_range(request).await),
-            Ask::Get(request) => Response::Get(kv.get(request).await),
-            Ask::BatchGet(request) => Response::BatchGet(kv.batch_get(request).await),
-            Ask::Scan(request) => Response::Scan(kv.scan(request).await),
-            Ask::Prewrite(request) => Response::Prewrite(kv.prewrite(request).await),
-            Ask::Commit(request) => Response::Commit(kv.commit(request).await),
-            Ask::CheckTxnStatus(request) => Response::CheckTxnStatus(kv.check_txn_status(request).await),
-            Ask::ResolveLock(request) => Response::ResolveLock(kv.resolve_lock(request).await),
-            Ask::BatchRollback(request) => Response::BatchRollback(kv.batch_rollback(request).await),
-            Ask::Cleanup(request) => Response::Cleanup(kv.cleanup(request).await),
-            Ask::TxnHeartBeat(request) => Response::TxnHeartBeat(kv.txn_heart_beat(request).await),
-            Ask::ScanLock(request) => Response::ScanLock(kv.scan_lock(request).await),
-        };
-        response.into_bytes()
+        let Request { path, message } = Request::decode(request).expect("the simulator's own requests decode");
+        let answer: Answer = self.calls.serve(&path, message).await.into();
+        answer.encode_to_vec().into()
     }
 }

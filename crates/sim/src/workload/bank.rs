@@ -4,13 +4,17 @@
 //! A value is `amount:client:count`, and perhaps a long suffix, so that each is unique and a read identifies its
 //! writer.
 
-use super::Committed;
-use super::percolator::{Change, Habits, Percolator};
+use super::habits::{HabitState, Habits, LOCK_ONLY};
+use super::{Connection, Records};
 use crate::check::snapshot_isolation::{End, Transaction};
-use crate::cluster::wire::{TAIL_TXN, txn_region};
+use crate::executor::Handle;
+use crate::wire::{TAIL_TXN, txn_region};
 use bytes::Bytes;
+use kontiki_client::{Client, Error};
 use kontiki_env::rng::Rng;
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The initial amount of each account.
@@ -74,149 +78,201 @@ pub fn amount(value: Option<&Bytes>) -> i128 {
     text.split(':').next().and_then(|amount| amount.parse().ok()).expect("the bank's values begin with an amount")
 }
 
+/// What a transaction does to a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Change {
+    Put(Bytes),
+    /// A put of a key that must be absent.
+    Insert(Bytes),
+    Delete,
+    /// A lock without a value.
+    Lock,
+}
+
+impl Change {
+    /// What the key holds afterwards, if it is changed.
+    fn written(self) -> Option<Option<Bytes>> {
+        match self {
+            Change::Put(value) | Change::Insert(value) => Some(Some(value)),
+            Change::Delete => Some(None),
+            Change::Lock => None,
+        }
+    }
+}
+
+/// A transaction of the real client, and its record.
+struct Running {
+    real: kontiki_client::Transaction<Connection>,
+    record: Transaction,
+}
+
 /// One teller.
 pub struct Teller {
     /// The client below.
-    pub percolator: Percolator,
+    pub client: Client<Connection>,
+    /// The client's number.
+    pub number: u64,
+    /// The state of its habits.
+    pub habits: Arc<Mutex<HabitState>>,
     /// The bank.
     pub knobs: BankKnobs,
-    count: u64,
+    /// Where its transactions are recorded.
+    pub records: Records,
+    /// The executor, for sleeping and the time.
+    pub executor: Handle,
+    /// Its random generator.
+    pub rng: Rng,
+    /// Values written so far.
+    pub count: u64,
 }
 
 impl Teller {
-    /// A new teller.
-    pub fn new(percolator: Percolator, knobs: BankKnobs) -> Teller {
-        Teller { percolator, knobs, count: 0 }
-    }
-
     fn value(&mut self, amount: i128) -> Bytes {
         self.count += 1;
-        let mut value = format!("{amount}:{}:{}", self.percolator.router.caller().client(), self.count).into_bytes();
-        let rng = &mut self.percolator.rng;
-        if rng.chance(self.knobs.long_percent, 100) {
+        let mut value = format!("{amount}:{}:{}", self.number, self.count).into_bytes();
+        if self.rng.chance(self.knobs.long_percent, 100) {
             value.push(b':');
-            value.resize(value.len() + rng.below(TAIL_BYTES_MAX) as usize, b'.');
+            value.resize(value.len() + self.rng.below(TAIL_BYTES_MAX) as usize, b'.');
         }
         value.into()
     }
 
-    /// Opens all accounts in one transaction; retries until it is known to have succeeded, or until its outcome is
-    /// unknown.
+    /// Opens all accounts in one transaction; whether that is known to have succeeded.
     async fn open(&mut self) -> bool {
         let accounts = self.knobs.accounts();
-        let writes: Vec<_> = accounts.into_iter().map(|key| (key, Change::Put(self.value(BALANCE)))).collect();
-        let Some(transaction) = self.begin().await else { return false };
-        self.finish(transaction, writes).await == Committed::Yes
+        let changes: Vec<_> = accounts.into_iter().map(|key| (key, Change::Put(self.value(BALANCE)))).collect();
+        let Some(running) = self.begin().await else { return false };
+        self.finish(running, changes).await == End::Committed
     }
 
-    async fn begin(&mut self) -> Option<Transaction> {
-        let client = self.percolator.router.caller().client();
-        let began = self.percolator.records.history.borrow_mut().event();
-        let start_ts = self.percolator.timestamp().await?;
+    async fn begin(&mut self) -> Option<Running> {
+        let began = self.records.history.lock().event();
+        let real = self.client.begin().await.ok()?;
+        let (client, start_ts) = (self.number, real.start_timestamp());
         let (reads, writes) = (Vec::new(), Vec::new());
-        Some(Transaction { client, began, ended: 0, start_ts, commit_ts: None, end: End::Aborted, reads, writes })
+        let end = End::Aborted;
+        let record = Transaction { client, began, ended: 0, start_ts, commit_ts: None, end, reads, writes };
+        Some(Running { real, record })
     }
 
     /// Writes and commits.
-    async fn finish(&mut self, mut transaction: Transaction, changes: Vec<(Bytes, Change)>) -> Committed {
-        let (commit_ts, committed) = self.percolator.write(transaction.start_ts, &changes).await;
-        let written = |(key, change): (Bytes, Change)| Some((key, change.written()?));
-        (transaction.writes, transaction.commit_ts) = (changes.into_iter().filter_map(written).collect(), commit_ts);
-        self.end(transaction, committed);
-        committed
-    }
-
-    fn end(&mut self, mut transaction: Transaction, committed: Committed) {
-        transaction.end = match committed {
-            Committed::Yes => End::Committed,
-            Committed::No => End::Aborted,
-            Committed::Unknown => End::Unknown,
-        };
-        let records = &self.percolator.records;
-        transaction.ended = records.history.borrow_mut().event();
-        records.transactions.borrow_mut().push(transaction);
-        if committed == Committed::Yes {
-            records.answered.set(records.answered.get() + 1);
+    async fn finish(&mut self, running: Running, changes: Vec<(Bytes, Change)>) -> End {
+        let Running { mut real, mut record } = running;
+        for (key, change) in changes.clone() {
+            match change {
+                Change::Put(value) => real.put(key, value),
+                Change::Insert(value) => real.insert(key, value).expect("each key is written once"),
+                Change::Delete => real.delete(key),
+                Change::Lock => real.put(key, LOCK_ONLY),
+            }
         }
+        record.writes = changes.into_iter().filter_map(|(key, change)| Some((key, change.written()?))).collect();
+        let outcome = real.commit().await;
+        let sent = self.habits.lock().commit_ts_sent(record.start_ts);
+        (record.commit_ts, record.end) = match outcome {
+            Ok(commit_ts) => (commit_ts, End::Committed),
+            Err(Error::Undetermined { .. }) => (sent, End::Unknown),
+            Err(_) => (None, End::Aborted),
+        };
+        self.end(record)
     }
 
-    /// Reads keys as of `version`: one by one, together, or by scans in either direction.
-    async fn read(&mut self, keys: &[Bytes], version: u64) -> Result<Vec<(Bytes, Option<Bytes>)>, ()> {
-        let way = self.percolator.rng.below(4);
-        let mut found = BTreeMap::new();
-        if way == 0 {
-            for key in keys {
-                found.extend(self.percolator.get(key, version).await?.map(|value| (key.clone(), value)));
+    fn end(&mut self, mut record: Transaction) -> End {
+        let end = record.end;
+        record.ended = self.records.history.lock().event();
+        self.records.transactions.borrow_mut().push(record);
+        if end == End::Committed {
+            self.records.answered.set(self.records.answered.get() + 1);
+        }
+        end
+    }
+
+    /// Reads keys: one by one, together, or by scans in either direction.
+    async fn read(&mut self, running: &mut Running, keys: &[Bytes]) -> Result<(), Error> {
+        let (real, mut found) = (&running.real, BTreeMap::new());
+        match self.rng.below(4) {
+            0 => {
+                for key in keys {
+                    found.extend(real.get(key.clone()).await?.map(|value| (key.clone(), value)));
+                }
             }
-        } else {
-            let mut regions = BTreeMap::<_, Vec<Bytes>>::new();
-            for key in keys {
-                regions.entry(txn_region(key)).or_default().push(key.clone());
+            1 => {
+                let pairs = real.batch_get(keys.to_vec()).await?;
+                found.extend(pairs.into_iter().map(|pair| (pair.key, pair.value)));
             }
-            for keys in regions.into_values() {
-                let range = (way > 1).then(|| self.range_of(&keys, way == 2));
-                found.extend(self.percolator.read_many(&keys, range, version).await?);
+            way => {
+                let mut regions = BTreeMap::<_, Vec<Bytes>>::new();
+                for key in keys {
+                    regions.entry(txn_region(key)).or_default().push(key.clone());
+                }
+                for keys in regions.into_values() {
+                    let (first, last) = (keys[0].clone(), &keys[keys.len() - 1]);
+                    let end = [&last[..], b"\0"].concat();
+                    // One more than there can be: a scan that ends early is detected.
+                    let limit = keys.len() + 1;
+                    let pairs = match way {
+                        2 => real.scan_reverse(first, end, limit).await?,
+                        _ => real.scan(first, end, limit).await?,
+                    };
+                    found.extend(pairs.into_iter().map(|pair| (pair.key, pair.value)));
+                }
             }
         }
         // Scans return other accounts, too; those are valid reads.
         let others: Vec<Bytes> = found.keys().filter(|key| !keys.contains(key)).cloned().collect();
-        Ok(keys.iter().cloned().chain(others).map(|key| (key.clone(), found.remove(&key))).collect())
-    }
-
-    /// Bounds of a scan around keys of one region.
-    fn range_of(&self, keys: &[Bytes], reverse: bool) -> (Bytes, Bytes, bool) {
-        let (first, last) = (keys.iter().min().expect("a region of some keys"), keys.iter().max().expect("likewise"));
-        (first.clone(), [&last[..], b"\0"].concat().into(), reverse)
+        let all = keys.iter().cloned().chain(others);
+        running.record.reads.extend(all.map(|key| (key.clone(), found.remove(&key))));
+        Ok(())
     }
 
     /// Reads all accounts at one timestamp; `false` if some could not be read.
     pub async fn snapshot(&mut self) -> bool {
-        let Some(mut transaction) = self.begin().await else { return false };
+        let Some(mut running) = self.begin().await else { return false };
         let accounts = self.knobs.accounts();
-        let Ok(reads) = self.read(&accounts, transaction.start_ts).await else { return false };
-        transaction.reads = reads;
-        self.end(transaction, Committed::Yes);
+        if self.read(&mut running, &accounts).await.is_err() {
+            return false;
+        }
+        self.end(Transaction { end: End::Committed, ..running.record });
         true
     }
 
     async fn transfer(&mut self, from: u64, to: u64, asked: i128) {
-        let Some(mut transaction) = self.begin().await else { return };
+        let Some(mut running) = self.begin().await else { return };
         let keys = [from, to].map(|number| self.knobs.key("account", number));
         let mut amounts = Vec::new();
         for key in &keys {
-            let Ok(value) = self.percolator.get(key, transaction.start_ts).await else { return };
+            let Ok(value) = running.real.get(key.clone()).await else { return };
             amounts.push(amount(value.as_ref()));
-            transaction.reads.push((key.clone(), value));
+            running.record.reads.push((key.clone(), value));
         }
         let moved = asked.min(amounts[0]);
         let (left, right) = (self.value(amounts[0] - moved), self.value(amounts[1] + moved));
         let [from, to] = keys;
-        let mut writes = vec![(from, Change::Put(left)), (to, Change::Put(right))];
-        if self.percolator.rng.chance(1, 8) {
-            let witness = self.percolator.rng.below(self.knobs.accounts);
+        let mut changes = vec![(from, Change::Put(left)), (to, Change::Put(right))];
+        if self.rng.chance(1, 8) {
+            let witness = self.rng.below(self.knobs.accounts);
             let witness = self.knobs.key("account", witness);
-            if writes.iter().all(|(key, _)| *key != witness) {
-                writes.push((witness, Change::Lock));
+            if changes.iter().all(|(key, _)| *key != witness) {
+                changes.push((witness, Change::Lock));
             }
         }
-        self.finish(transaction, writes).await;
+        self.finish(running, changes).await;
     }
 
     /// Inserts a receipt, or deletes it if it exists.
     async fn receipt(&mut self) {
-        let Some(mut transaction) = self.begin().await else { return };
-        let number = self.percolator.rng.below(self.knobs.receipts);
+        let Some(mut running) = self.begin().await else { return };
+        let number = self.rng.below(self.knobs.receipts);
         let key = self.knobs.key("receipt", number);
-        let Ok(found) = self.percolator.get(&key, transaction.start_ts).await else { return };
+        let Ok(found) = running.real.get(key.clone()).await else { return };
         let change = if found.is_some() { Change::Delete } else { Change::Insert(self.value(0)) };
-        transaction.reads.push((key.clone(), found));
-        self.finish(transaction, vec![(key, change)]).await;
+        running.record.reads.push((key.clone(), found));
+        self.finish(running, vec![(key, change)]).await;
     }
 
-    /// Works until it is stopped. The teller with `opens` opens the bank first; the others wait for that.
+    /// Works until it is stopped. The teller that opens the bank does that first; the others wait for it.
     pub async fn work(mut self, opens: bool, mut rng: Rng) {
-        let records = self.percolator.records.clone();
-        let executor = self.percolator.router.caller().executor().clone();
+        let (records, executor) = (self.records.clone(), self.executor.clone());
         while !records.stop.get() {
             if !records.bank_is_open.get() {
                 if opens && self.open().await {

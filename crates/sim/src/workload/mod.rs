@@ -1,30 +1,35 @@
-//! The workloads of a simulated cluster's clients, and the records of their results.
+//! The workloads of a simulated cluster's clients, and the records of their results. Clients are the real one
+//! (`kontiki_client`) over the simulated network; some only ask one node, by single calls.
 
 mod bank;
-mod percolator;
+mod connection;
+mod direct;
+mod habits;
 mod raw;
-mod router;
 mod timestamps;
 
 pub use bank::{BankKnobs, Teller, amount};
-pub use percolator::{Change, Committed, Habits, LOCK_TTL_MS, Percolator};
-pub use raw::{RawKnobs, raw_client, raw_get};
-pub use router::{CallOutcome, Router};
-pub use timestamps::timestamp_client;
+pub use connection::{Connection, TimestampStream, connect, options};
+pub use direct::{Direct, NoAnswer};
+pub use habits::{HabitState, Habits, LOCK_TTL_MS};
+pub use raw::{RawKnobs, RawTarget, RawWorkload};
+pub use timestamps::TimestampClient;
 
 use crate::check::snapshot_isolation::Transaction;
 use crate::check::timestamps::Grant;
 use crate::history::History;
+use parking_lot::Mutex;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// The state that all clients of a run share.
 #[derive(Clone, Default)]
 pub struct Records {
-    /// Raw operations.
-    pub history: Rc<RefCell<History>>,
+    /// Raw operations. Behind a lock, as the timestamps, because the real client's tasks must be `Send`.
+    pub history: Arc<Mutex<History>>,
     /// Timestamps granted.
-    pub grants: Rc<RefCell<Vec<Grant>>>,
+    pub grants: Arc<Mutex<Vec<Grant>>>,
     /// Ids granted.
     pub ids: Rc<RefCell<Vec<Grant>>>,
     /// Safe points returned.

@@ -5,19 +5,21 @@
 //! moment of it. That a batch takes effect at one moment for all its keys is checked with *groups* of keys that are
 //! only written together: a read of a whole group must find the same value in all of it.
 
-use super::{CallOutcome, Records, Router};
-use crate::cluster::wire::{Ask, Response, TAIL_RAW, raw_region};
+use super::{Connection, Direct, NoAnswer, Records};
+use crate::executor::Handle;
 use crate::history::{Answer, Operation, OperationId, Outcome};
+use crate::wire::{TAIL_RAW, raw_region};
 use bytes::Bytes;
+use kontiki_client::{Error, KeyPair, RawClient};
 use kontiki_env::rng::Rng;
-use kontiki_proto::kvrpcpb::{self, KvPair, RawDeleteRequest, RawGetRequest, RawPutRequest};
+use kontiki_proto::calls::{RawDelete, RawGet, RawPut};
+use kontiki_proto::kvrpcpb::{RawDeleteRequest, RawGetRequest, RawPutRequest};
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 use std::time::Duration;
 
 /// Keys of a group that is only written as a whole.
 const GROUP_KEYS: u64 = 3;
-/// How long a client tries an operation.
-const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How raw clients behave.
 #[derive(Clone, Debug)]
@@ -68,64 +70,129 @@ impl RawKnobs {
     }
 }
 
-/// A raw get.
-pub fn raw_get(key: Bytes) -> Ask {
-    Ask::RawGet(RawGetRequest { key, ..Default::default() })
+/// Where a raw client sends its operations.
+pub enum RawTarget {
+    /// To the cluster, by the real client.
+    Cluster(RawClient<Connection>),
+    /// To one node only, whether it leads or not, each once. Operations on many keys are not sent this way.
+    Node(Direct),
 }
 
-/// One client: operations until it is stopped.
-pub async fn raw_client(router: Router, knobs: RawKnobs, records: Records, rng: Rng) {
-    let mut client = Client { router, knobs, records, rng, count: 0 };
-    let executor = client.router.caller().executor().clone();
-    while !client.records.stop.get() {
-        let period = executor.now().as_millis() / client.knobs.rotate.as_millis();
-        if client.rng.chance(client.knobs.many_percent, 100) {
-            client.many(period).await;
-        } else {
-            client.single(period).await;
+impl RawTarget {
+    /// The value of a key.
+    pub async fn get(&self, key: Bytes) -> Result<Option<Bytes>, Outcome> {
+        match self {
+            RawTarget::Cluster(client) => client.get(key).await.map_err(|_| Outcome::Failed),
+            RawTarget::Node(direct) => {
+                let request = RawGetRequest { key: key.clone(), ..Default::default() };
+                match direct.call::<RawGet>(raw_region(&key), request).await {
+                    Ok(reply) if reply.error.is_empty() => Ok((!reply.not_found).then_some(reply.value)),
+                    _ => Err(Outcome::Failed),
+                }
+            }
         }
-        let pause = 1 + client.rng.below(client.knobs.pause_ms_max * 1_000);
-        executor.sleep(Duration::from_micros(pause)).await;
     }
-    client.records.running.set(client.records.running.get() - 1);
+
+    /// Sets a key.
+    pub async fn put(&self, key: Bytes, value: Bytes) -> Outcome {
+        match self {
+            RawTarget::Cluster(client) => written(client.put(key, value).await),
+            RawTarget::Node(direct) => {
+                let region = raw_region(&key);
+                let request = RawPutRequest { key, value, ..Default::default() };
+                sent(direct.call::<RawPut>(region, request).await.map(|reply| reply.error))
+            }
+        }
+    }
+
+    async fn delete(&self, key: Bytes) -> Outcome {
+        match self {
+            RawTarget::Cluster(client) => written(client.delete(key).await),
+            RawTarget::Node(direct) => {
+                let region = raw_region(&key);
+                let request = RawDeleteRequest { key, ..Default::default() };
+                sent(direct.call::<RawDelete>(region, request).await.map(|reply| reply.error))
+            }
+        }
+    }
+
+    fn cluster(&self) -> &RawClient<Connection> {
+        match self {
+            RawTarget::Cluster(client) => client,
+            RawTarget::Node(_) => panic!("operations on many keys are sent to the cluster"),
+        }
+    }
 }
 
-struct Client {
-    router: Router,
-    knobs: RawKnobs,
-    records: Records,
-    rng: Rng,
-    count: u64,
+/// The outcome of a write by the real client.
+fn written(result: Result<(), Error>) -> Outcome {
+    match result {
+        Ok(()) => Outcome::Ok(Answer::Done),
+        // A store that fails may have written it.
+        Err(Error::Undetermined { .. } | Error::Server(_)) => Outcome::Unknown,
+        Err(_) => Outcome::Failed,
+    }
 }
 
-impl Client {
+/// The outcome of a write at one node, from the text of an error in its reply.
+fn sent(result: Result<String, NoAnswer>) -> Outcome {
+    match result {
+        Ok(error) if error.is_empty() => Outcome::Ok(Answer::Done),
+        Err(NoAnswer::Refused) => Outcome::Failed,
+        Ok(_) | Err(NoAnswer::Unknown) => Outcome::Unknown,
+    }
+}
+
+/// One client.
+pub struct RawWorkload {
+    /// The client's number.
+    pub client: u64,
+    /// Where it sends its operations.
+    pub target: RawTarget,
+    /// How it behaves.
+    pub knobs: RawKnobs,
+    /// Where its operations are recorded.
+    pub records: Records,
+    /// The executor, for sleeping and the time.
+    pub executor: Handle,
+    /// Its random generator.
+    pub rng: Rng,
+    /// Values written so far.
+    pub count: u64,
+}
+
+impl RawWorkload {
+    /// Operations until it is stopped.
+    pub async fn work(mut self) {
+        while !self.records.stop.get() {
+            let period = self.executor.now().as_millis() / self.knobs.rotate.as_millis();
+            if self.rng.chance(self.knobs.many_percent, 100) {
+                self.many(period).await;
+            } else {
+                self.single(period).await;
+            }
+            let pause = 1 + self.rng.below(self.knobs.pause_ms_max * 1_000);
+            self.executor.sleep(Duration::from_micros(pause)).await;
+        }
+        self.records.running.set(self.records.running.get() - 1);
+    }
+
     fn value(&mut self) -> Bytes {
         self.count += 1;
-        let mut value = format!("c{}-{}-", self.router.caller().client(), self.count).into_bytes();
+        let mut value = format!("c{}-{}-", self.client, self.count).into_bytes();
         value.resize(value.len() + self.rng.below(self.knobs.value_bytes_max) as usize, b'.');
         value.into()
     }
 
     fn invoke(&self, key: Bytes, operation: Operation) -> OperationId {
-        let (client, now) = (self.router.caller().client(), self.router.caller().executor().now());
-        self.records.history.borrow_mut().invoke(client, key, operation, now)
+        self.records.history.lock().invoke(self.client, key, operation, self.executor.now())
     }
 
     fn complete(&self, id: OperationId, outcome: Outcome) {
-        let now = self.router.caller().executor().now();
-        self.records.history.borrow_mut().complete(id, outcome, now);
-    }
-
-    /// Sends a request; counts its answer.
-    async fn ask(&mut self, ask: Ask) -> Result<Response, Outcome> {
-        match self.router.ask(ask, CALL_TIMEOUT).await {
-            CallOutcome::Answered(response) => {
-                self.records.answered.set(self.records.answered.get() + 1);
-                Ok(*response)
-            }
-            CallOutcome::Failed => Err(Outcome::Failed),
-            CallOutcome::Unknown => Err(Outcome::Unknown),
+        if matches!(outcome, Outcome::Ok(_)) {
+            self.records.answered.set(self.records.answered.get() + 1);
         }
+        self.records.history.lock().complete(id, outcome, self.executor.now());
     }
 
     async fn single(&mut self, period: u128) {
@@ -133,26 +200,20 @@ impl Client {
         let key = self.knobs.key(period, number);
         let dice = self.rng.below(100);
         let (gets, deletes) = (self.knobs.gets_percent, self.knobs.deletes_percent);
-        let (operation, ask) = if dice < gets {
-            (Operation::Get, raw_get(key.clone()))
+        if dice < gets {
+            let id = self.invoke(key.clone(), Operation::Get);
+            let outcome = self.target.get(key).await;
+            self.complete(id, outcome.map_or_else(|outcome| outcome, |value| Outcome::Ok(Answer::Value(value))));
         } else if number % 2 == 1 && dice < gets + deletes {
-            (Operation::Delete, Ask::RawDelete(RawDeleteRequest { key: key.clone(), ..Default::default() }))
+            let id = self.invoke(key.clone(), Operation::Delete);
+            let outcome = self.target.delete(key).await;
+            self.complete(id, outcome);
         } else {
             let value = self.value();
-            let request = RawPutRequest { key: key.clone(), value: value.clone(), ..Default::default() };
-            (Operation::Put(value), Ask::RawPut(request))
-        };
-        let id = self.invoke(key, operation);
-        let outcome = self.ask(ask).await.map_or_else(
-            |outcome| outcome,
-            |response| {
-                Outcome::Ok(match response {
-                    Response::RawGet(answer) => Answer::Value((!answer.not_found).then_some(answer.value)),
-                    _ => Answer::Done,
-                })
-            },
-        );
-        self.complete(id, outcome);
+            let id = self.invoke(key.clone(), Operation::Put(value.clone()));
+            let outcome = self.target.put(key, value).await;
+            self.complete(id, outcome);
+        }
     }
 
     async fn many(&mut self, period: u128) {
@@ -181,28 +242,28 @@ impl Client {
     }
 
     /// A read of keys at once; returns what was found.
-    async fn read(&mut self, keys: Vec<Bytes>, ask: Ask) -> Option<BTreeMap<Bytes, Bytes>> {
+    async fn read(
+        &self,
+        keys: &[Bytes],
+        pairs: impl Future<Output = kontiki_client::Result<Vec<KeyPair>>>,
+    ) -> Option<BTreeMap<Bytes, Bytes>> {
         let ids: Vec<_> = keys.iter().map(|key| self.invoke(key.clone(), Operation::Get)).collect();
-        let found = self.ask(ask).await.map(|response| match response {
-            Response::RawBatchGet(answer) => answer.pairs,
-            Response::RawScan(answer) => answer.kvs,
-            _ => Vec::new(),
-        });
-        let found = found.map(|pairs| pairs.into_iter().map(|pair| (pair.key, pair.value)).collect::<BTreeMap<_, _>>());
-        for (id, key) in ids.into_iter().zip(&keys) {
+        let found: Option<BTreeMap<_, _>> =
+            pairs.await.ok().map(|pairs| pairs.into_iter().map(|pair| (pair.key, pair.value)).collect());
+        for (id, key) in ids.into_iter().zip(keys) {
             let outcome = match &found {
-                Ok(found) => Outcome::Ok(Answer::Value(found.get(key).cloned())),
-                Err(outcome) => outcome.clone(),
+                Some(found) => Outcome::Ok(Answer::Value(found.get(key).cloned())),
+                None => Outcome::Failed,
             };
             self.complete(id, outcome);
         }
-        found.ok()
+        found
     }
 
-    /// A write of keys at once.
-    async fn write(&mut self, writes: Vec<(Bytes, Operation)>, ask: Ask) {
+    /// A write of keys of one region at once: a request that takes effect as a whole.
+    async fn write(&self, writes: Vec<(Bytes, Operation)>, result: impl Future<Output = kontiki_client::Result<()>>) {
         let ids: Vec<_> = writes.into_iter().map(|(key, operation)| self.invoke(key, operation)).collect();
-        let outcome = self.ask(ask).await.map_or_else(|outcome| outcome, |_| Outcome::Ok(Answer::Done));
+        let outcome = written(result.await);
         for id in ids {
             self.complete(id, outcome.clone());
         }
@@ -210,8 +271,7 @@ impl Client {
 
     async fn batch_get(&mut self, period: u128) {
         let keys = self.some_keys(period, false);
-        let request = kvrpcpb::RawBatchGetRequest { keys: keys.clone(), ..Default::default() };
-        self.read(keys, Ask::RawBatchGet(request)).await;
+        self.read(&keys, self.target.cluster().batch_get(keys.clone())).await;
     }
 
     /// Scans all keys of the period in one region. Every key that exists must be returned, in order.
@@ -221,40 +281,37 @@ impl Client {
         let region = raw_region(&self.knobs.key(period, number));
         let keys: Vec<Bytes> = all.into_iter().filter(|key| raw_region(key) == region).collect();
         let (Some(first), Some(last)) = (keys.first().cloned(), keys.last()) else { return };
-        let end = Bytes::from([&last[..], b"\0"].concat());
-        let (start_key, end_key) = if reverse { (end, first) } else { (first, end) };
-        let limit = keys.len() as u32 + 1;
-        let request = kvrpcpb::RawScanRequest { start_key, end_key, limit, reverse, ..Default::default() };
-        self.read(keys, Ask::RawScan(request)).await;
+        let (end, limit) = (after(last), keys.len() + 1);
+        let client = self.target.cluster();
+        match reverse {
+            false => self.read(&keys, client.scan(first, end, limit)).await,
+            true => self.read(&keys, client.scan_reverse(first, end, limit)).await,
+        };
     }
 
     async fn batch_put(&mut self, period: u128) {
         let keys = self.some_keys(period, false);
-        let pairs: Vec<KvPair> =
-            keys.into_iter().map(|key| KvPair { key, value: self.value(), ..Default::default() }).collect();
+        let pairs: Vec<_> = keys.into_iter().map(|key| (key, self.value())).collect();
         self.put_pairs(pairs).await;
     }
 
-    async fn put_pairs(&mut self, pairs: Vec<KvPair>) {
-        let writes = pairs.iter().map(|pair| (pair.key.clone(), Operation::Put(pair.value.clone()))).collect();
-        let request = kvrpcpb::RawBatchPutRequest { pairs, ..Default::default() };
-        self.write(writes, Ask::RawBatchPut(request)).await;
+    async fn put_pairs(&self, pairs: Vec<(Bytes, Bytes)>) {
+        let writes = pairs.iter().map(|(key, value)| (key.clone(), Operation::Put(value.clone()))).collect();
+        self.write(writes, self.target.cluster().batch_put(pairs)).await;
     }
 
     async fn batch_delete(&mut self, period: u128) {
         let keys = self.some_keys(period, true);
         let writes = keys.iter().map(|key| (key.clone(), Operation::Delete)).collect();
-        let request = kvrpcpb::RawBatchDeleteRequest { keys, ..Default::default() };
-        self.write(writes, Ask::RawBatchDelete(request)).await;
+        self.write(writes, self.target.cluster().batch_delete(keys)).await;
     }
 
     /// Deletes a range around one odd key.
     async fn delete_range(&mut self, period: u128) {
         let number = self.rng.below(self.knobs.keys) | 1;
         let key = self.knobs.key(period, number);
-        let end_key = [&key[..], b"\0"].concat().into();
-        let request = kvrpcpb::RawDeleteRangeRequest { start_key: key.clone(), end_key, ..Default::default() };
-        self.write(vec![(key, Operation::Delete)], Ask::RawDeleteRange(request)).await;
+        let deleting = self.target.cluster().delete_range(key.clone(), after(&key));
+        self.write(vec![(key, Operation::Delete)], deleting).await;
     }
 
     fn group(period: u128) -> Vec<Bytes> {
@@ -263,24 +320,29 @@ impl Client {
 
     async fn put_group(&mut self, period: u128) {
         let value = self.value();
-        let pair = |key| KvPair { key, value: value.clone(), ..Default::default() };
-        self.put_pairs(Self::group(period).into_iter().map(pair).collect()).await;
+        self.put_pairs(Self::group(period).into_iter().map(|key| (key, value.clone())).collect()).await;
     }
 
     async fn read_group(&mut self, period: u128) {
         let keys = Self::group(period);
-        let ask = if self.rng.chance(1, 2) {
-            Ask::RawBatchGet(kvrpcpb::RawBatchGetRequest { keys: keys.clone(), ..Default::default() })
+        let is_batch = self.rng.chance(1, 2);
+        let client = self.target.cluster();
+        let found = if is_batch {
+            self.read(&keys, client.batch_get(keys.clone())).await
         } else {
-            let (start_key, end_key) = (keys[0].clone(), [&keys[keys.len() - 1][..], b"\0"].concat().into());
-            let limit = GROUP_KEYS as u32;
-            Ask::RawScan(kvrpcpb::RawScanRequest { start_key, end_key, limit, ..Default::default() })
+            let (first, end) = (keys[0].clone(), after(&keys[keys.len() - 1]));
+            self.read(&keys, client.scan(first, end, GROUP_KEYS as usize)).await
         };
-        let Some(found) = self.read(keys.clone(), ask).await else { return };
+        let Some(found) = found else { return };
         let values: BTreeSet<Option<&Bytes>> = keys.iter().map(|key| found.get(key)).collect();
         if values.len() > 1 {
             let what = format!("a batch that was read in part: {values:?} in the group of period {period}");
             self.records.violations.borrow_mut().push(what);
         }
     }
+}
+
+/// The smallest key above `key`.
+fn after(key: &[u8]) -> Bytes {
+    [key, b"\0"].concat().into()
 }

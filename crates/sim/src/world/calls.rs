@@ -1,13 +1,13 @@
 //! Requests of clients to nodes and their answers, over the simulated network.
 
 use super::node::NodeId;
-use crate::executor::{Executor, Sleep};
+use crate::executor::{Handle, Sleep};
 use bytes::Bytes;
-use std::cell::RefCell;
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -51,7 +51,8 @@ struct Waiting {
     waker: Option<Waker>,
 }
 
-pub(super) type SharedCalls = Rc<RefCell<Calls>>;
+/// Behind a lock because a client's tasks must be `Send`, although the simulator has one thread.
+pub(super) type SharedCalls = Arc<Mutex<Calls>>;
 
 impl Calls {
     pub(super) fn take_outbox(&mut self) -> Vec<CallPacket> {
@@ -73,7 +74,7 @@ impl Calls {
 pub struct Caller {
     pub(super) client: u64,
     pub(super) calls: SharedCalls,
-    pub(super) executor: Executor,
+    pub(super) executor: Handle,
 }
 
 impl Caller {
@@ -83,18 +84,18 @@ impl Caller {
     }
 
     /// The executor, for sleeping and the time.
-    pub fn executor(&self) -> &Executor {
+    pub fn executor(&self) -> &Handle {
         &self.executor
     }
 
     /// Sends a request and waits for its answer, at most `timeout`.
     pub fn call(&self, node: NodeId, request: Bytes, timeout: Duration) -> Call {
-        let mut calls = self.calls.borrow_mut();
+        let mut calls = self.calls.lock();
         calls.next_call += 1;
         let call = calls.next_call;
         calls.waiting.insert(call, Waiting::default());
         calls.outbox.push(CallPacket { call, client: self.client, node, parcel: Parcel::Request(request) });
-        Call { call, calls: Rc::clone(&self.calls), timeout: self.executor.sleep(timeout) }
+        Call { call, calls: Arc::clone(&self.calls), timeout: self.executor.sleep(timeout) }
     }
 }
 
@@ -110,7 +111,7 @@ impl Future for Call {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         {
-            let mut calls = self.calls.borrow_mut();
+            let mut calls = self.calls.lock();
             let waiting = calls.waiting.get_mut(&self.call).expect("it waits until it is dropped");
             if let Some(answer) = waiting.answer.take() {
                 return Poll::Ready(answer);
@@ -123,7 +124,8 @@ impl Future for Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.calls.borrow_mut().waiting.remove(&self.call);
+        let waiting = self.calls.lock().waiting.remove(&self.call);
+        drop(waiting);
     }
 }
 
@@ -151,7 +153,7 @@ impl Reply {
         self.is_sent = true;
         let packet =
             CallPacket { call: self.call, client: self.client, node: self.node, parcel: Parcel::Answer(answer) };
-        self.calls.borrow_mut().outbox.push(packet);
+        self.calls.lock().outbox.push(packet);
     }
 }
 

@@ -31,7 +31,7 @@ use kontiki_env::fs::CrashMode;
 use kontiki_env::rng::Rng;
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The group of the clients' tasks. Node `n`'s group is `Group(n)`.
@@ -155,7 +155,7 @@ impl<N: SimNode> World<N> {
         }
         World {
             executor: Executor::new(rng.child("executor"), time.clone()),
-            calls: Rc::default(),
+            calls: SharedCalls::default(),
             network: Network::new(rng.child("network"), knobs.network.clone()),
             heap,
             touched: Touched::All,
@@ -184,7 +184,7 @@ impl<N: SimNode> World<N> {
 
     /// A connection to the nodes for client number `client`.
     pub fn caller(&self, client: u64) -> Caller {
-        Caller { client, calls: Rc::clone(&self.calls), executor: self.executor.clone() }
+        Caller { client, calls: Arc::clone(&self.calls), executor: self.executor.handle().clone() }
     }
 
     /// Starts a client.
@@ -300,7 +300,7 @@ impl<N: SimNode> World<N> {
     fn settle(&mut self) {
         loop {
             self.executor.run_until_stalled();
-            let packets = self.calls.borrow_mut().take_outbox();
+            let packets = self.calls.lock().take_outbox();
             if packets.is_empty() {
                 break;
             }
@@ -386,7 +386,7 @@ impl<N: SimNode> World<N> {
             Event::Call(CallPacket { call, parcel: Parcel::Answer(answer), client, node }) => {
                 let bytes = answer.as_ref().map_or(&b"error"[..], |answer| answer);
                 self.trace.add(now, "answer", &[node, client], bytes);
-                self.calls.borrow_mut().answered(call, answer);
+                self.calls.lock().answered(call, answer);
             }
             Event::Call(CallPacket { node, .. }) | Event::Message { to: node, .. } => self.at_node(node, None, event),
             Event::Step { node, life }
@@ -418,7 +418,7 @@ impl<N: SimNode> World<N> {
             (State::Up, Event::Call(packet)) => {
                 let Parcel::Request(bytes) = packet.parcel else { return };
                 self.trace.add(now, "request", &[packet.client, id], &bytes);
-                let calls = Rc::clone(&self.calls);
+                let calls = Arc::clone(&self.calls);
                 let reply = Reply { call: packet.call, client: packet.client, node: id, calls, is_sent: false };
                 slot.node.request(bytes, reply);
             }
