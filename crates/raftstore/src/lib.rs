@@ -9,6 +9,7 @@
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+pub mod command;
 mod config;
 mod consensus;
 mod effect;
@@ -22,7 +23,6 @@ mod model;
 mod outbox;
 mod peer;
 pub mod planted;
-mod proposal;
 mod readers;
 mod region;
 pub mod snapshot;

@@ -235,7 +235,7 @@ impl Group {
         self.settle();
     }
 
-    /// Appends proposals (header and batch) at the leader; returns the index of the first. `None`: this group does not
+    /// Appends proposals (context and data of each) at the leader; returns the index of the first. `None`: this group does not
     /// lead, or leadership is being transferred; nothing was appended.
     pub fn propose(&mut self, proposals: Vec<(Bytes, Bytes)>) -> Option<u64> {
         if self.role() != Role::Leader || proposals.is_empty() {

@@ -20,7 +20,7 @@ pub struct Entry {
     /// The proposal's batch; empty for a leader's first entry.
     #[prost(bytes = "bytes", tag = "4")]
     pub data: Bytes,
-    /// The proposal's header (`crate::proposal`).
+    /// The beginning of the command (`crate::command`).
     #[prost(bytes = "bytes", tag = "5")]
     pub context: Bytes,
 }

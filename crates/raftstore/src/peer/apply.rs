@@ -1,15 +1,16 @@
 //! The second half of the write path: committed entries become one batch, and then answers.
 //!
-//! Deterministic: the batch depends on the entry and the region's descriptor only.
+//! Deterministic: what an entry does is decided by [`command::decide`], from its command and the region's descriptor
+//! only.
 
 use super::Peer;
+use crate::command::{self, Carrier, Change, Refusal};
 use crate::consensus::log::{Position, entry_bytes};
 use crate::consensus::{Entry, EntryType};
 use crate::effect::Answer;
 use crate::error::Fault;
 use crate::meta::put_applied;
 use crate::outbox::{AppliedRegion, Outbox};
-use crate::proposal::{ApplyDecision, decide_write};
 
 impl Peer {
     /// Whether a snapshot's install has to finish before further entries are applied.
@@ -69,24 +70,9 @@ impl Peer {
         assert_eq!(entry.index, self.handed + 1, "entries are applied in order, each once");
         self.handed = entry.index;
         let proposed = self.take_proposal(entry.index, entry.term, out);
-        let decision = match entry.get_entry_type() {
-            // A leader's first entry of its term.
-            EntryType::EntryNormal if entry.context.is_empty() && entry.data.is_empty() => {
-                Ok(ApplyDecision::Write(kontiki_engine::WriteBatch::new()))
-            }
-            EntryType::EntryNormal => decide_write(&self.members, &entry.context, &entry.data),
-            EntryType::EntryConfChange => self.change_members(&entry),
-            // An empty one would leave a joint configuration; ignoring it would keep the group in it.
-            EntryType::EntryConfChangeV2 => {
-                Err("a membership change that this version does not know; upgrade this node".to_owned())
-            }
-        };
-        let answer = match decision {
-            Ok(ApplyDecision::Write(batch)) => {
-                out.apply.append(&batch);
-                Answer::Ok { index: entry.index }
-            }
-            Ok(ApplyDecision::Refuse(error)) => Answer::Refused(error),
+        let answer = match self.execute(&entry, out) {
+            Ok(Ok(())) => Answer::Ok { index: entry.index },
+            Ok(Err(refusal)) => Answer::Refused(refusal.answer(&self.members)),
             Err(what) => {
                 let what = format!("entry {} of term {}: {what}", entry.index, entry.term);
                 out.fault = Some(Fault { region: self.region.id, what });
@@ -98,6 +84,32 @@ impl Peer {
             out.apply_answers.push((ticket, answer));
         }
         proposed.bytes
+    }
+
+    /// Does what an entry's command does, or nothing if it is refused. `Err`: the node must stop, because other replicas
+    /// may be able to decode the entry or to do what it says.
+    fn execute(&mut self, entry: &Entry, out: &mut Outbox) -> Result<Result<(), Refusal>, String> {
+        let carrier = match entry.get_entry_type() {
+            EntryType::EntryNormal => Carrier::Normal,
+            EntryType::EntryConfChange => Carrier::MemberChange,
+            // An empty one would leave a joint configuration; ignoring it would keep the group in it.
+            EntryType::EntryConfChangeV2 => {
+                return Err("a membership change that this version does not know; upgrade this node".into());
+            }
+        };
+        let command = command::decode(carrier, &entry.context, &entry.data).map_err(|error| error.to_string())?;
+        let Some(command) = command else { return Ok(Ok(())) };
+        // Before it is decided: a refusal, too, may depend on what this version does not know.
+        if !command.action.is_executed() {
+            return Err("a command that this version cannot execute; upgrade this node".into());
+        }
+        match command::decide(&self.members, None, command) {
+            Ok(Change::Write(batch)) => out.apply.append(&batch),
+            Ok(Change::Members { change, region }) => self.change_members(entry.index, change, region, out)?,
+            Ok(change) => unreachable!("{change:?} is of a command that is not executed"),
+            Err(refusal) => return Ok(Err(refusal)),
+        }
+        Ok(Ok(()))
     }
 
     /// A batch with this region's entries through `position` is visible.

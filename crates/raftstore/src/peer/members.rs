@@ -31,15 +31,13 @@
 //! has replaced that of its store (docs/guide/replace-a-disk.md), and then this is the replaced directory.
 
 use super::Peer;
-use crate::consensus::Entry;
+use crate::command::{self, Action, Command};
 use crate::effect::Answer;
 use crate::error::RegionError;
 use crate::meta::put_region;
 use crate::outbox::Outbox;
 use crate::peer::Proposed;
-use crate::proposal::{ApplyDecision, decide_change, encode_change};
 use crate::region::{self, Epoch, MemberChange, PeerId, Region, Ticket};
-use kontiki_engine::WriteBatch;
 use std::sync::Arc;
 
 /// Addresses of peers that only newer descriptors name: more than a region ever has at once.
@@ -71,16 +69,20 @@ impl Peer {
             return Err(busy("a leader is not removed; transfer the leadership first"));
         }
         self.members.changed(change).map_err(busy)?;
-        let index = self.group.propose_change(encode_change(epoch, change), change);
+        let command = Command { epoch, action: Action::ChangeMembers(change) };
+        let (_, context, _) = command::encode(command);
+        let index = self.group.propose_change(context, change);
         index.ok_or_else(|| busy("another change of the members, or a transfer, is under way"))
     }
 
     /// A committed change is applied.
-    pub(super) fn change_members(&mut self, entry: &Entry) -> Result<ApplyDecision, String> {
-        let (change, changed) = match decide_change(&self.members, &entry.context)? {
-            Ok(decided) => decided,
-            Err(refusal) => return Ok(ApplyDecision::Refuse(refusal)),
-        };
+    pub(super) fn change_members(
+        &mut self,
+        index: u64,
+        change: MemberChange,
+        changed: Region,
+        out: &mut Outbox,
+    ) -> Result<(), String> {
         if changed.peer(self.me.id).is_none() {
             let (store, peer) = (self.me.store, self.me.id);
             return Err(format!(
@@ -89,14 +91,13 @@ impl Peer {
             ));
         }
         self.group.apply_change(change)?;
-        tracing::info!(region = self.region.id.0, index = entry.index, "members changed: {change:?}");
+        tracing::info!(region = self.region.id.0, index, "members changed: {change:?}");
         let changed = Arc::new(changed);
         self.members = changed.clone();
         self.strangers.retain(|id, _| changed.peer(*id).is_none());
-        let mut batch = WriteBatch::new();
-        put_region(&mut batch, &changed);
-        self.changes.push_back((entry.index, changed));
-        Ok(ApplyDecision::Write(batch))
+        put_region(&mut out.apply, &changed);
+        self.changes.push_back((index, changed));
+        Ok(())
     }
 
     /// The address of a peer.

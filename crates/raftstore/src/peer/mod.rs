@@ -41,7 +41,7 @@ use std::time::Duration;
 /// A proposal that is not in the log yet.
 struct Queued {
     ticket: Ticket,
-    header: Bytes,
+    context: Bytes,
     data: Bytes,
     bytes: usize,
 }

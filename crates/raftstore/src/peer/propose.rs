@@ -1,24 +1,24 @@
 //! The first half of the write path: admission, the queue, and the answers to tickets when leadership ends.
 
 use super::{Peer, Proposed, Queued};
+use crate::command::encode_write_context;
 use crate::effect::Answer;
 use crate::error::RegionError;
 use crate::families::first_foreign_key;
 use crate::outbox::Outbox;
-use crate::proposal::encode_header;
 use crate::region::{Epoch, Ticket};
 use kontiki_engine::WriteBatch;
 
 impl Peer {
     /// Admits a proposal to the queue, or refuses it.
     pub fn propose(&mut self, epoch: Epoch, batch: WriteBatch, ticket: Ticket, out: &mut Outbox) {
-        let header = encode_header(epoch);
-        let bytes = header.len() + batch.as_bytes().len();
+        let context = encode_write_context(epoch);
+        let bytes = context.len() + batch.as_bytes().len();
         match self.admit(epoch, &batch, bytes, out) {
             Ok(()) => {
                 self.unapplied_bytes += bytes;
                 self.count_taken(bytes, out);
-                self.queue.push(Queued { ticket, header, data: batch.into_bytes(), bytes });
+                self.queue.push(Queued { ticket, context, data: batch.into_bytes(), bytes });
             }
             Err(error) => out.answer(ticket, Answer::Refused(error)),
         }
@@ -71,7 +71,7 @@ impl Peer {
         };
         let count = self.queue.iter().take_while(fits).count();
         assert!(count > 0, "every admitted proposal fits");
-        let proposals = self.queue.iter().take(count).map(|queued| (queued.header.clone(), queued.data.clone()));
+        let proposals = self.queue.iter().take(count).map(|queued| (queued.context.clone(), queued.data.clone()));
         let Some(first_index) = self.group.propose(proposals.collect()) else { return self.refuse_queue(out) };
         let term = self.group.term();
         let early = self.config.planted().acknowledge_before_quorum;

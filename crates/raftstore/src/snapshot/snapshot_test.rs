@@ -162,7 +162,7 @@ fn the_format_is_what_it_was() {
     let byte = |i: usize| u8::from_str_radix(&earlier[i..i + 2], 16).expect("hex");
     let earlier: Vec<u8> = (0..earlier.len()).step_by(2).map(byte).collect();
     let mut input = earlier.as_slice();
-    let mut reader = read::SnapshotReader::new(&mut input).expect("a snapshot file");
+    let mut reader = read::SnapshotReader::new(&FAMILIES, &mut input).expect("a snapshot file");
     let mut found = Vec::new();
     while let Some(frame) = reader.next().expect("sound") {
         found.push((frame.family, frame.entries.len()));

@@ -1,0 +1,245 @@
+//! The bytes of a command in a log entry.
+//!
+//! An entry has a context, a few bytes, and data, which a write takes over from its batch without a copy. The first
+//! byte of the context is the format:
+//!
+//! | context | command |
+//! |---|---|
+//! | empty, and so is the data | none: a leader's first entry of its term |
+//! | `2`, `epoch` | a write; the data is the encoded [`WriteBatch`] |
+//! | `1`, `epoch` | a write of an earlier version: its batch has the families' earlier numbers |
+//! | `3`, `epoch`, kind (1 byte), arguments | any other command; the data is empty unless the kind says otherwise |
+//!
+//! `epoch` is conf_version (varint), version (varint). A descriptor is a protobuf `RegionRecord` with its length before
+//! it (varint), as is every key. The kinds of format 3:
+//!
+//! | kind | command | arguments |
+//! |---|---|---|
+//! | 1 | split | number of children (varint); of each: first key, region (varint), number of peers (varint), peers |
+//! | 2 | prepare a merge | target (descriptor), replicated index (varint) |
+//! | 3 | commit a merge | source (descriptor), prepared index (varint); data: entries, each with its length before it |
+//! | 4 | roll a merge back | |
+//! | 5 | compute a checksum | |
+//! | 6 | verify a checksum | index (varint), checksum (8 bytes LE) |
+//!
+//! A membership change is an entry of the raft crate's kind 1, whose data are the crate's own encoding. Its context:
+//! `1`, `epoch`, 1 add or 2 remove (1 byte), the replica (varint), its store (varint; 0 when it is removed).
+//!
+//! Writes and membership changes have the bytes of earlier versions, so nodes of two versions can share a region. A
+//! node stops at any other format or kind, because other replicas may know it.
+
+use super::{Action, Command, SPLIT_CHILDREN_MAX, SplitChild};
+use crate::consensus::wire::RegionRecord;
+use crate::families::renumber;
+use crate::region::{Epoch, MemberChange, Peer, PeerId, Region, RegionId, StoreId};
+use bytes::Bytes;
+use kontiki_engine::WriteBatch;
+use kontiki_env::codec::{get_slice, get_u8, get_u64, get_varint, put_slice, put_u64, put_varint};
+use prost::Message;
+
+/// A write whose batch has the families' earlier numbers. Distinguished by the version and not by the numbers: a node
+/// that does not know the present numbers must stop, instead of refusing what others apply.
+const FORMAT_EARLIER_WRITE: u8 = 1;
+const FORMAT_WRITE: u8 = 2;
+const FORMAT_COMMAND: u8 = 3;
+
+const KIND_SPLIT: u8 = 1;
+const KIND_PREPARE_MERGE: u8 = 2;
+const KIND_COMMIT_MERGE: u8 = 3;
+const KIND_ROLLBACK_MERGE: u8 = 4;
+const KIND_COMPUTE_CHECKSUM: u8 = 5;
+const KIND_VERIFY_CHECKSUM: u8 = 6;
+
+const FORMAT_CHANGE: u8 = 1;
+const CHANGE_ADD: u8 = 1;
+const CHANGE_REMOVE: u8 = 2;
+
+/// The raft crate's kind of an entry that carries a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// A normal entry.
+    Normal,
+    /// A change of one member.
+    MemberChange,
+}
+
+/// Why an entry's command cannot be decoded. The node must stop: other replicas may be able to decode it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The format or the kind of the command.
+    #[error("a command of an unknown format; upgrade this node")]
+    UnknownFormat,
+    /// The data of a write.
+    #[error("a batch that cannot be decoded; upgrade this node")]
+    Batch,
+}
+
+/// The context of a write's entry. The batch is its data.
+pub fn encode_write_context(epoch: Epoch) -> Bytes {
+    context(FORMAT_WRITE, epoch).into()
+}
+
+/// Encodes a command: carrier, context and data. Of a membership change there is no data: the raft crate makes it.
+pub fn encode(command: Command) -> (Carrier, Bytes, Bytes) {
+    let epoch = command.epoch;
+    let mut out = context(FORMAT_COMMAND, epoch);
+    let mut data = Bytes::new();
+    match command.action {
+        Action::Write(batch) => return (Carrier::Normal, encode_write_context(epoch), batch.into_bytes()),
+        Action::ChangeMembers(change) => return (Carrier::MemberChange, encode_change(epoch, change), data),
+        Action::Split(children) => {
+            out.push(KIND_SPLIT);
+            put_split(&mut out, &children);
+        }
+        Action::PrepareMerge { target, replicated_index } => {
+            out.push(KIND_PREPARE_MERGE);
+            put_region(&mut out, &target);
+            put_varint(&mut out, replicated_index);
+        }
+        Action::CommitMerge { source, prepared_index, entries } => {
+            out.push(KIND_COMMIT_MERGE);
+            put_region(&mut out, &source);
+            put_varint(&mut out, prepared_index);
+            let mut encoded = Vec::new();
+            entries.iter().for_each(|entry| put_slice(&mut encoded, entry));
+            data = encoded.into();
+        }
+        Action::RollbackMerge => out.push(KIND_ROLLBACK_MERGE),
+        Action::ComputeChecksum => out.push(KIND_COMPUTE_CHECKSUM),
+        Action::VerifyChecksum { index, checksum } => {
+            out.push(KIND_VERIFY_CHECKSUM);
+            put_varint(&mut out, index);
+            put_u64(&mut out, checksum);
+        }
+    }
+    (Carrier::Normal, out.into(), data)
+}
+
+fn context(format: u8, epoch: Epoch) -> Vec<u8> {
+    let mut out = vec![format];
+    put_varint(&mut out, epoch.conf_version);
+    put_varint(&mut out, epoch.version);
+    out
+}
+
+fn encode_change(epoch: Epoch, change: MemberChange) -> Bytes {
+    let (kind, peer, store) = match change {
+        MemberChange::Add(peer) => (CHANGE_ADD, peer.id, peer.store.0),
+        MemberChange::Remove(peer) => (CHANGE_REMOVE, peer, 0),
+    };
+    let mut out = context(FORMAT_CHANGE, epoch);
+    out.push(kind);
+    put_varint(&mut out, peer.0);
+    put_varint(&mut out, store);
+    out.into()
+}
+
+fn put_region(out: &mut Vec<u8>, region: &Region) {
+    put_slice(out, &RegionRecord::from(region).encode_to_vec());
+}
+
+fn put_split(out: &mut Vec<u8>, children: &[SplitChild]) {
+    put_varint(out, children.len() as u64);
+    for child in children {
+        put_slice(out, &child.start_key);
+        put_varint(out, child.id.0);
+        put_varint(out, child.peers.len() as u64);
+        child.peers.iter().for_each(|peer| put_varint(out, peer.0));
+    }
+}
+
+/// Decodes an entry's command. `None`: a leader's first entry of its term, which has no command.
+pub fn decode(carrier: Carrier, context: &[u8], data: &Bytes) -> Result<Option<Command>, DecodeError> {
+    if carrier == Carrier::MemberChange {
+        return decode_change(context).map(Some).ok_or(DecodeError::UnknownFormat);
+    }
+    if context.is_empty() && data.is_empty() {
+        return Ok(None);
+    }
+    let mut rest = context;
+    let head = get_u8(&mut rest).ok().zip(get_epoch(&mut rest));
+    let (format, epoch) = head.ok_or(DecodeError::UnknownFormat)?;
+    let action = match format {
+        FORMAT_EARLIER_WRITE | FORMAT_WRITE if rest.is_empty() => {
+            let batch = WriteBatch::decode(data).map_err(|_| DecodeError::Batch)?;
+            Action::Write(if format == FORMAT_WRITE { batch } else { renumber(&batch) })
+        }
+        FORMAT_COMMAND => get_action(&mut rest, data).filter(|_| rest.is_empty()).ok_or(DecodeError::UnknownFormat)?,
+        _ => return Err(DecodeError::UnknownFormat),
+    };
+    Ok(Some(Command { epoch, action }))
+}
+
+fn get_epoch(input: &mut &[u8]) -> Option<Epoch> {
+    Some(Epoch { conf_version: get_varint(input).ok()?, version: get_varint(input).ok()? })
+}
+
+fn decode_change(mut input: &[u8]) -> Option<Command> {
+    let input = &mut input;
+    if get_u8(input).ok()? != FORMAT_CHANGE {
+        return None;
+    }
+    let epoch = get_epoch(input)?;
+    let (kind, id, store) = (get_u8(input).ok()?, PeerId(get_varint(input).ok()?), get_varint(input).ok()?);
+    let change = match kind {
+        CHANGE_ADD => MemberChange::Add(Peer { id, store: StoreId(store) }),
+        CHANGE_REMOVE if store == 0 => MemberChange::Remove(id),
+        _ => return None,
+    };
+    input.is_empty().then_some(Command { epoch, action: Action::ChangeMembers(change) })
+}
+
+fn get_action(input: &mut &[u8], data: &Bytes) -> Option<Action> {
+    let kind = get_u8(input).ok()?;
+    if !data.is_empty() && kind != KIND_COMMIT_MERGE {
+        return None;
+    }
+    Some(match kind {
+        KIND_SPLIT => Action::Split(get_split(input)?),
+        KIND_PREPARE_MERGE => {
+            Action::PrepareMerge { target: get_region(input)?, replicated_index: get_varint(input).ok()? }
+        }
+        KIND_COMMIT_MERGE => {
+            let (source, prepared_index) = (get_region(input)?, get_varint(input).ok()?);
+            Action::CommitMerge { source, prepared_index, entries: get_entries(data)? }
+        }
+        KIND_ROLLBACK_MERGE => Action::RollbackMerge,
+        KIND_COMPUTE_CHECKSUM => Action::ComputeChecksum,
+        KIND_VERIFY_CHECKSUM => {
+            Action::VerifyChecksum { index: get_varint(input).ok()?, checksum: get_u64(input).ok()? }
+        }
+        _ => return None,
+    })
+}
+
+fn get_region(input: &mut &[u8]) -> Option<Region> {
+    RegionRecord::decode(get_slice(input).ok()?).ok()?.to_region().ok()
+}
+
+fn get_split(input: &mut &[u8]) -> Option<Vec<SplitChild>> {
+    let count = get_varint(input).ok().filter(|count| *count <= SPLIT_CHILDREN_MAX as u64)?;
+    let mut children = Vec::new();
+    for _ in 0..count {
+        let start_key = Bytes::copy_from_slice(get_slice(input).ok()?);
+        let id = RegionId(get_varint(input).ok()?);
+        let peers = get_varint(input).ok()?;
+        // Each takes at least one byte, so a damaged number reserves no memory.
+        let peers = usize::try_from(peers).ok().filter(|peers| *peers <= input.len())?;
+        let peers = (0..peers).map(|_| get_varint(input).ok().map(PeerId)).collect::<Option<Vec<PeerId>>>()?;
+        children.push(SplitChild { start_key, id, peers });
+    }
+    Some(children)
+}
+
+fn get_entries(data: &Bytes) -> Option<Vec<Bytes>> {
+    let mut rest = data.as_ref();
+    let mut entries = Vec::new();
+    while !rest.is_empty() {
+        entries.push(data.slice_ref(get_slice(&mut rest).ok()?));
+    }
+    Some(entries)
+}
+
+#[cfg(test)]
+#[path = "codec_test.rs"]
+mod tests;

@@ -1,0 +1,103 @@
+//! The content of log entries: versioned commands, and what each does to its region.
+//!
+//! [`decode`] makes a [`Command`] of a log entry, and [`decide`] is the one function that says what a command does:
+//! `(region, command) -> change or refusal`. It is pure, so all replicas decide alike at the same place of the log. How
+//! a change is performed is up to the peer that applies it (`peer/apply.rs`).
+//!
+//! The bytes are described in `codec.rs`; the design, with the rejected alternatives, is in
+//! docs/internals/region-commands.md.
+//!
+//! This version of the store executes writes and membership changes. An entry with another command stops the node, as
+//! one of an unknown format does, and nothing can propose one.
+
+mod codec;
+mod decide;
+mod merge;
+mod split;
+
+pub use codec::{Carrier, DecodeError, decode, encode, encode_write_context};
+pub use decide::{Change, Refusal, decide};
+
+use crate::region::{Epoch, MemberChange, PeerId, Region, RegionId};
+use bytes::Bytes;
+use kontiki_engine::WriteBatch;
+
+/// Maximum number of regions that one split makes.
+pub const SPLIT_CHILDREN_MAX: usize = 64;
+/// Maximum length of a split key, so that a descriptor fits wherever it is stored.
+pub const SPLIT_KEY_BYTES_MAX: usize = 4 << 10;
+
+/// A command, as its proposer meant it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// The region's epoch when it was proposed.
+    pub epoch: Epoch,
+    /// What it does.
+    pub action: Action,
+}
+
+/// What a command does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Writes keys of the region.
+    Write(WriteBatch),
+    /// Adds or removes a replica.
+    ChangeMembers(MemberChange),
+    /// Cuts the region at each child's start key. The region keeps the part before the first one.
+    Split(Vec<SplitChild>),
+    /// The region, as the source of a merge, accepts no further commands until the merge is committed or rolled back.
+    PrepareMerge {
+        /// The neighbour that will take the source's range, as the proposer knows it.
+        target: Region,
+        /// Every replica of the source has the log through here.
+        replicated_index: u64,
+    },
+    /// The region, as the target of a merge, takes the range of its neighbour.
+    CommitMerge {
+        /// The source's descriptor after the preparation.
+        source: Region,
+        /// The index of the preparation in the source's log: the last command that belongs to its state.
+        prepared_index: u64,
+        /// The encoded entries of the source's log above `replicated_index`, through `prepared_index`, for replicas
+        /// that lack them.
+        entries: Vec<Bytes>,
+    },
+    /// The source of a merge accepts commands again.
+    RollbackMerge,
+    /// Every replica computes a checksum of the region's data as of this entry.
+    ComputeChecksum,
+    /// Every replica compares its own result with the leader's.
+    VerifyChecksum {
+        /// The index of the [`Action::ComputeChecksum`].
+        index: u64,
+        /// The leader's result.
+        checksum: u64,
+    },
+}
+
+impl Action {
+    /// Whether this version of the store executes it.
+    pub fn is_executed(&self) -> bool {
+        matches!(self, Action::Write(_) | Action::ChangeMembers(_))
+    }
+}
+
+/// A region that a split makes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SplitChild {
+    /// Its first key; it ends where the next child begins, the last one where the region ended.
+    pub start_key: Bytes,
+    /// Its identity.
+    pub id: RegionId,
+    /// The identities of its replicas: on the stores of the region's replicas, in the same order.
+    pub peers: Vec<PeerId>,
+}
+
+/// The state of a region between the preparation of a merge and its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Merging {
+    /// The neighbour that will take the range.
+    pub target: Region,
+    /// Every replica of the source has the log through here.
+    pub replicated_index: u64,
+}
