@@ -5,6 +5,7 @@ use crate::region::{Peer, Region, RegionId, StoreId, Ticket};
 use crate::snapshot::{FileId, SnapshotId};
 use bytes::Bytes;
 use kontiki_engine::{Commit, Family, WriteBatch};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Names a [`Persist`]; ascending.
@@ -76,6 +77,33 @@ pub struct Apply {
     pub id: ApplyId,
     /// Data of all regions, with their applied indices.
     pub batch: WriteBatch,
+    /// Which operations of `batch` belong to which region and command: they cover it, in its order. A region may have
+    /// several, with ascending indices.
+    pub parts: Vec<ApplyPart>,
+}
+
+/// Consecutive commands of one region in an [`Apply`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApplyPart {
+    /// The region.
+    pub region: RegionId,
+    /// Its applied index after them, and so the index of the last one.
+    pub index: u64,
+    /// The term of the last one.
+    pub term: u64,
+    /// The commands that have an effect, by ascending index.
+    pub commands: Vec<AppliedCommand>,
+    /// The operations of the part, counted in the batch. The one after the commands' sets the applied position.
+    pub operations: Range<usize>,
+}
+
+/// What one command wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppliedCommand {
+    /// Its index in the region's log.
+    pub index: u64,
+    /// Its operations, counted in the batch.
+    pub operations: Range<usize>,
 }
 
 /// The one answer to a ticket.

@@ -15,7 +15,7 @@ mod consensus;
 mod effect;
 mod error;
 mod event;
-pub mod families;
+mod families;
 mod memory;
 pub mod meta;
 #[cfg(test)]
@@ -29,9 +29,12 @@ pub mod snapshot;
 mod store;
 
 pub use config::{Config, ConfigError};
-pub use effect::{Answer, Apply, ApplyId, Effects, Observation, Persist, PersistId, SnapshotTask, ViewId};
+pub use effect::{
+    Answer, AppliedCommand, Apply, ApplyId, ApplyPart, Effects, Observation, Persist, PersistId, SnapshotTask, ViewId,
+};
 pub use error::{Fault, RecoverError, RegionError};
 pub use event::Event;
+pub use families::Families;
 pub use memory::MemoryStatus;
 pub use peer::LeaseStatus;
 pub use readers::{ReadRefusal, Readable, Readers};

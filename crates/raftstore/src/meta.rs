@@ -1,4 +1,4 @@
-//! What raftstore keeps in family `meta`, and the state blobs of its log streams.
+//! What raftstore keeps in family `meta` ([`crate::Families::meta`]), and the state blobs of its log streams.
 //!
 //! | key | value |
 //! |---|---|
@@ -17,10 +17,9 @@
 use crate::consensus::log::Position;
 use crate::consensus::wire::{GroupState, RegionRecord};
 use crate::error::RecoverError;
-use crate::families::META;
 use crate::region::{Region, RegionId, StoreId, StoreIdentity};
 use bytes::Bytes;
-use kontiki_engine::{BatchOp, Commit, Direction, Durability, Range, StreamId, StreamOp, View, WriteBatch};
+use kontiki_engine::{BatchOp, Commit, Direction, Durability, Family, Range, StreamId, StreamOp, View, WriteBatch};
 use kontiki_env::codec::{get_u8, get_u64, put_u64};
 use prost::Message;
 
@@ -52,8 +51,11 @@ fn versioned<'a>(value: &'a [u8], what: &str) -> Result<&'a [u8], RecoverError> 
 }
 
 /// The region and the index if the operation sets a region's applied position.
-pub fn applied_by(op: &BatchOp<'_>) -> Option<(RegionId, u64)> {
-    let BatchOp::Put { family: META, key: [TAG_APPLIED, region @ ..], value } = op else { return None };
+pub fn applied_by(meta: Family, op: &BatchOp<'_>) -> Option<(RegionId, u64)> {
+    let BatchOp::Put { family, key: [TAG_APPLIED, region @ ..], value } = op else { return None };
+    if *family != meta {
+        return None;
+    }
     let region = RegionId(u64::from_be_bytes((*region).try_into().ok()?));
     Some((region, decode_applied(value).ok()?.index))
 }
@@ -64,8 +66,8 @@ pub fn replicated_range() -> Range {
 }
 
 /// Reads which cluster and store a directory belongs to; `None` if it was never bootstrapped.
-pub fn identity(view: &dyn View) -> Result<Option<StoreIdentity>, RecoverError> {
-    let Some(value) = view.get(META, &[TAG_IDENTITY])? else { return Ok(None) };
+pub fn identity(meta: Family, view: &dyn View) -> Result<Option<StoreIdentity>, RecoverError> {
+    let Some(value) = view.get(meta, &[TAG_IDENTITY])? else { return Ok(None) };
     let mut rest = versioned(&value, "store identity")?;
     match (get_u64(&mut rest), get_u64(&mut rest)) {
         (Ok(cluster), Ok(store)) if rest.is_empty() && cluster != 0 && store != 0 => {
@@ -91,17 +93,17 @@ pub(crate) fn decode_group_state(blob: &[u8]) -> Result<GroupState, RecoverError
 }
 
 /// Puts a region's descriptor.
-pub(crate) fn put_region(batch: &mut WriteBatch, region: &Region) {
-    batch.put(META, key(TAG_REGION, region.id), encode_message(&RegionRecord::from(region)));
+pub(crate) fn put_region(meta: Family, batch: &mut WriteBatch, region: &Region) {
+    batch.put(meta, key(TAG_REGION, region.id), encode_message(&RegionRecord::from(region)));
 }
 
 /// Puts a region's applied position.
-pub(crate) fn put_applied(batch: &mut WriteBatch, region: RegionId, position: Position) {
+pub(crate) fn put_applied(meta: Family, batch: &mut WriteBatch, region: RegionId, position: Position) {
     assert!(position.index >= INITIAL.index && position.term >= INITIAL.term, "groups begin at {INITIAL:?}");
     let mut value = vec![FORMAT];
     put_u64(&mut value, position.index);
     put_u64(&mut value, position.term);
-    batch.put(META, key(TAG_APPLIED, region), &value);
+    batch.put(meta, key(TAG_APPLIED, region), &value);
 }
 
 fn decode_region(value: &[u8]) -> Result<Region, RecoverError> {
@@ -124,14 +126,14 @@ pub fn region_key(region: RegionId) -> [u8; 9] {
 }
 
 /// A region's descriptor in a view.
-pub fn region(view: &dyn View, region: RegionId) -> Result<Option<Region>, RecoverError> {
-    view.get(META, &key(TAG_REGION, region))?.map(|value| decode_region(&value)).transpose()
+pub fn region(meta: Family, view: &dyn View, region: RegionId) -> Result<Option<Region>, RecoverError> {
+    view.get(meta, &key(TAG_REGION, region))?.map(|value| decode_region(&value)).transpose()
 }
 
 /// All descriptors in a view, by ascending region id.
-pub fn regions(view: &dyn View) -> Result<Vec<Region>, RecoverError> {
+pub fn regions(meta: Family, view: &dyn View) -> Result<Vec<Region>, RecoverError> {
     let range = Range::region(&[TAG_REGION], &[TAG_REGION + 1]);
-    let mut entries = view.entries(META, range, Direction::Forward)?;
+    let mut entries = view.entries(meta, range, Direction::Forward)?;
     let mut regions = Vec::new();
     while let Some((_, value)) = entries.next().transpose()? {
         regions.push(decode_region(&value)?);
@@ -139,32 +141,36 @@ pub fn regions(view: &dyn View) -> Result<Vec<Region>, RecoverError> {
     Ok(regions)
 }
 
-pub(crate) fn applied_position(view: &dyn View, region: RegionId) -> Result<Option<Position>, RecoverError> {
-    view.get(META, &key(TAG_APPLIED, region))?.map(|value| decode_applied(&value)).transpose()
+pub(crate) fn applied_position(
+    meta: Family,
+    view: &dyn View,
+    region: RegionId,
+) -> Result<Option<Position>, RecoverError> {
+    view.get(meta, &key(TAG_APPLIED, region))?.map(|value| decode_applied(&value)).transpose()
 }
 
 /// A region's applied index in a view. Of a flushed view: what [`crate::Event::Flushed`] reports.
-pub fn applied_index(view: &dyn View, region: RegionId) -> Result<Option<u64>, RecoverError> {
-    Ok(applied_position(view, region)?.map(|position| position.index))
+pub fn applied_index(meta: Family, view: &dyn View, region: RegionId) -> Result<Option<u64>, RecoverError> {
+    Ok(applied_position(meta, view, region)?.map(|position| position.index))
 }
 
 /// The first write of a new store: identity, regions, and the beginnings of their logs. All or nothing.
-pub(crate) fn bootstrap(identity: &StoreIdentity, regions: &[Region]) -> Commit {
+pub(crate) fn bootstrap(meta: Family, identity: &StoreIdentity, regions: &[Region]) -> Commit {
     assert!(identity.cluster != 0 && identity.store.0 != 0, "identities are not zero");
     let mut batch = WriteBatch::new();
     let mut streams = Vec::new();
     let mut value = vec![FORMAT];
     put_u64(&mut value, identity.cluster);
     put_u64(&mut value, identity.store.0);
-    batch.put(META, [TAG_IDENTITY], &value);
+    batch.put(meta, [TAG_IDENTITY], &value);
     for region in regions {
         assert!(region.id.0 != 0, "identities are not zero");
         assert!(RegionRecord::from(region).to_region().as_ref() == Ok(region), "a descriptor is well-formed");
         let overlaps = |other: &&Region| other.id != region.id && other.space == region.space && other.overlaps(region);
         assert!(!regions.iter().any(|other| overlaps(&other)), "the regions of a store do not overlap");
         assert!(region.peer_on(identity.store).is_some(), "a store is bootstrapped with its own regions");
-        put_region(&mut batch, region);
-        put_applied(&mut batch, region.id, INITIAL);
+        put_region(meta, &mut batch, region);
+        put_applied(meta, &mut batch, region.id, INITIAL);
         let state = GroupState {
             term: INITIAL.term,
             vote: 0,

@@ -1,7 +1,7 @@
 //! Collects the effects of one poll, for all regions.
 
 use crate::consensus::log::Position;
-use crate::effect::{Answer, ApplyId, Observation, PersistId, SnapshotTask, ViewId};
+use crate::effect::{Answer, ApplyId, ApplyPart, Observation, PersistId, SnapshotTask, ViewId};
 use crate::error::Fault;
 use crate::memory::Memory;
 use crate::region::{RegionId, StoreId, Ticket};
@@ -37,6 +37,7 @@ pub(crate) struct Outbox {
     /// Regions with Ready batches in this poll's persist.
     pub persisting: BTreeSet<RegionId>,
     pub apply: WriteBatch,
+    pub apply_parts: Vec<ApplyPart>,
     pub applied: Vec<AppliedRegion>,
     /// Given when the batch is visible.
     pub apply_answers: Vec<(Ticket, Answer)>,

@@ -1,6 +1,8 @@
 //! Bugs planted for the tests of the tests: each must be found by the harness or the simulator. Compiled in only with
 //! the feature `planted-bugs`, and then still off until switched on.
 
+use kontiki_engine::Family;
+
 /// Which bugs a store has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Planted {
@@ -26,8 +28,8 @@ pub struct Planted {
     pub followers_unbounded: bool,
     /// The log is not retained for a snapshot in flight.
     pub log_not_held: bool,
-    /// Snapshots lack the transactional locks.
-    pub snapshot_without_locks: bool,
+    /// Snapshots lack this family.
+    pub snapshot_without: Option<Family>,
     /// A lease begins when its confirmation arrives, not when the heartbeat was sent.
     pub lease_from_answer: bool,
     /// A read barrier is answered when a quorum has confirmed it, without regard to the applied index. The first thing

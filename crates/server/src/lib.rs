@@ -10,6 +10,7 @@ pub mod api;
 pub mod config;
 pub mod connections;
 pub mod driver;
+pub mod families;
 pub mod grpc;
 pub mod http;
 pub mod kv;

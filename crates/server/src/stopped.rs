@@ -1,5 +1,6 @@
 //! For tools: the contents of the directory of a stopped node.
 
+use crate::families;
 use kontiki_engine::{Db, StreamId};
 use kontiki_raftstore::{RegionId, meta};
 
@@ -18,7 +19,7 @@ pub fn entries_not_in_tables(db: &Db) -> Result<u64, RecoverError> {
     let mut missing = 0;
     for stream in db.streams() {
         let StreamId(region) = stream;
-        let applied = meta::applied_index(&view, RegionId(region))?.unwrap_or(0);
+        let applied = meta::applied_index(families::META, &view, RegionId(region))?.unwrap_or(0);
         missing += db.stream_last_index(stream).saturating_sub(applied);
     }
     Ok(missing)

@@ -30,7 +30,7 @@
 
 use super::{Action, Command, SPLIT_CHILDREN_MAX, SplitChild};
 use crate::consensus::wire::RegionRecord;
-use crate::families::renumber;
+use crate::families::Families;
 use crate::region::{Epoch, MemberChange, Peer, PeerId, Region, RegionId, StoreId};
 use bytes::Bytes;
 use kontiki_engine::WriteBatch;
@@ -149,7 +149,12 @@ fn put_split(out: &mut Vec<u8>, children: &[SplitChild]) {
 }
 
 /// Decodes an entry's command. `None`: a leader's first entry of its term, which has no command.
-pub fn decode(carrier: Carrier, context: &[u8], data: &Bytes) -> Result<Option<Command>, DecodeError> {
+pub fn decode(
+    families: &Families,
+    carrier: Carrier,
+    context: &[u8],
+    data: &Bytes,
+) -> Result<Option<Command>, DecodeError> {
     if carrier == Carrier::MemberChange {
         return decode_change(context).map(Some).ok_or(DecodeError::UnknownFormat);
     }
@@ -162,7 +167,7 @@ pub fn decode(carrier: Carrier, context: &[u8], data: &Bytes) -> Result<Option<C
     let action = match format {
         FORMAT_EARLIER_WRITE | FORMAT_WRITE if rest.is_empty() => {
             let batch = WriteBatch::decode(data).map_err(|_| DecodeError::Batch)?;
-            Action::Write(if format == FORMAT_WRITE { batch } else { renumber(&batch) })
+            Action::Write(if format == FORMAT_WRITE { batch } else { families.renumber(&batch) })
         }
         FORMAT_COMMAND => get_action(&mut rest, data).filter(|_| rest.is_empty()).ok_or(DecodeError::UnknownFormat)?,
         _ => return Err(DecodeError::UnknownFormat),

@@ -1,6 +1,6 @@
 use super::*;
 use crate::command::{Change, Refusal, decide};
-use crate::families;
+use crate::model::families::{self, FAMILIES};
 use crate::region::Space;
 use kontiki_engine::{BatchOp, Family};
 use proptest::prelude::*;
@@ -17,7 +17,7 @@ fn region() -> Region {
 }
 
 fn normal(context: &[u8], data: &[u8]) -> Result<Option<Command>, DecodeError> {
-    decode(Carrier::Normal, context, &Bytes::copy_from_slice(data))
+    decode(&FAMILIES, Carrier::Normal, context, &Bytes::copy_from_slice(data))
 }
 
 #[test]
@@ -51,14 +51,14 @@ fn a_write_of_the_earlier_format_goes_to_the_families_it_meant() {
     earlier.delete(Family(2), b"c");
     earlier.delete_range(Family(3), b"b"..b"d");
     let Ok(Some(command)) = normal(&context, earlier.as_bytes()) else { panic!("it is a command") };
-    let Ok(Change::Write(batch)) = decide(&region(), None, command) else { panic!("it is written") };
+    let Ok(Change::Write(batch)) = decide(&FAMILIES, &region(), None, command) else { panic!("it is written") };
     let found: Vec<_> = batch.ops().map(|op| op.family()).collect();
     assert_eq!(found, families::DATA_FAMILIES);
     let BatchOp::PutExpiring { value: b"1", expires_at_ms: 9, .. } = batch.ops().nth(1).expect("there") else {
         panic!("nothing else changes")
     };
     let today = normal(&encode_write_context(region().epoch), earlier.as_bytes()).expect("decodes").expect("a command");
-    assert_eq!(decide(&region(), None, today), Err(Refusal::ForeignKey), "a user's families today");
+    assert_eq!(decide(&FAMILIES, &region(), None, today), Err(Refusal::ForeignKey), "a user's families today");
 }
 
 /// The bytes are those of entries in logs, and of nodes of other versions.
@@ -68,7 +68,7 @@ fn the_bytes_of_each_command_are_fixed() {
     let of = |action| {
         let command = Command { epoch: Epoch { conf_version: 1, version: 300 }, action };
         let (carrier, context, data) = encode(command.clone());
-        assert_eq!(decode(carrier, &context, &data), Ok(Some(command)));
+        assert_eq!(decode(&FAMILIES, carrier, &context, &data), Ok(Some(command)));
         format!("{} {}", hex(&context), hex(&data))
     };
     let mut batch = WriteBatch::new();
@@ -149,14 +149,14 @@ proptest! {
     #[test]
     fn what_is_encoded_decodes_to_the_same(command in any_command()) {
         let (carrier, context, data) = encode(command.clone());
-        prop_assert_eq!(decode(carrier, &context, &data), Ok(Some(command)));
+        prop_assert_eq!(decode(&FAMILIES, carrier, &context, &data), Ok(Some(command)));
     }
 
     #[test]
     fn a_truncated_context_is_no_other_command(command in any_command(), cut in any::<prop::sample::Index>()) {
         let (carrier, context, data) = encode(command.clone());
         let shorter = &context[..cut.index(context.len())];
-        if let Ok(Some(found)) = decode(carrier, shorter, &data) {
+        if let Ok(Some(found)) = decode(&FAMILIES, carrier, shorter, &data) {
             prop_assert!(false, "{found:?} was decoded from a part of {command:?}");
         }
     }
@@ -171,8 +171,8 @@ proptest! {
         let data = Bytes::from(data);
         for context in [context.clone(), [&[format, 1, 3, kind], &context[..]].concat()] {
             for carrier in [Carrier::Normal, Carrier::MemberChange] {
-                if let Ok(Some(command)) = decode(carrier, &context, &data) {
-                    let _ = decide(&region(), None, command);
+                if let Ok(Some(command)) = decode(&FAMILIES, carrier, &context, &data) {
+                    let _ = decide(&FAMILIES, &region(), None, command);
                 }
             }
         }

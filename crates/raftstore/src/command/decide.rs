@@ -18,7 +18,7 @@
 
 use super::{Action, Command, Merging, merge, split};
 use crate::error::RegionError;
-use crate::families::first_foreign_key;
+use crate::families::Families;
 use crate::region::{MemberChange, Region};
 use kontiki_engine::WriteBatch;
 
@@ -90,7 +90,12 @@ impl Refusal {
 }
 
 /// See the module. `merging` is set from a [`Change::MergePrepared`] to the end of the merge.
-pub fn decide(region: &Region, merging: Option<&Merging>, command: Command) -> Result<Change, Refusal> {
+pub fn decide(
+    families: &Families,
+    region: &Region,
+    merging: Option<&Merging>,
+    command: Command,
+) -> Result<Change, Refusal> {
     let Command { epoch, action } = command;
     let needs_members = !matches!(
         action,
@@ -103,7 +108,7 @@ pub fn decide(region: &Region, merging: Option<&Merging>, command: Command) -> R
         return Err(Refusal::Merging);
     }
     match action {
-        Action::Write(batch) => match first_foreign_key(region, &batch) {
+        Action::Write(batch) => match families.first_foreign_key(region, &batch) {
             Some(_) => Err(Refusal::ForeignKey),
             None => Ok(Change::Write(batch)),
         },

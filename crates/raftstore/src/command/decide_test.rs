@@ -1,6 +1,6 @@
 use super::*;
 use crate::command::SplitChild;
-use crate::families;
+use crate::model::families::{self, FAMILIES};
 use crate::region::{Epoch, Peer, PeerId, RegionId, Space, StoreId};
 use bytes::Bytes;
 use kontiki_engine::Family;
@@ -29,13 +29,13 @@ fn child(id: u64, key: &'static [u8]) -> SplitChild {
 }
 
 fn decided(region: &Region, action: Action) -> Result<Change, Refusal> {
-    decide(region, None, Command { epoch: region.epoch, action })
+    decide(&FAMILIES, region, None, Command { epoch: region.epoch, action })
 }
 
 #[test]
 fn a_write_is_checked_again_at_apply() {
     let (epoch, fits) = (region().epoch, || write(families::TXN_LOCK, b"c"));
-    let at = |epoch| decide(&region(), None, Command { epoch, action: fits() });
+    let at = |epoch| decide(&FAMILIES, &region(), None, Command { epoch, action: fits() });
     assert!(matches!(at(epoch), Ok(Change::Write(_))));
     assert!(matches!(at(Epoch { conf_version: 9, ..epoch }), Ok(Change::Write(_))), "membership moves no key");
     assert_eq!(at(Epoch { version: 2, ..epoch }), Err(Refusal::Stale), "an old range");
@@ -54,7 +54,7 @@ fn a_membership_change_needs_both_versions() {
     let Ok(Change::Members { region: changed, .. }) = decided(&region(), action()) else { panic!("it is accepted") };
     assert_eq!((changed.epoch, changed.peers.len()), (Epoch { conf_version: 2, version: 3 }, 2));
     for epoch in [Epoch { conf_version: 0, version: 3 }, Epoch { conf_version: 1, version: 2 }] {
-        assert_eq!(decide(&region(), None, Command { epoch, action: action() }), Err(Refusal::Stale));
+        assert_eq!(decide(&FAMILIES, &region(), None, Command { epoch, action: action() }), Err(Refusal::Stale));
     }
     let unknown = Action::ChangeMembers(MemberChange::Remove(PeerId(9)));
     assert!(matches!(decided(&region(), unknown), Err(Refusal::Impossible(_))));
@@ -111,7 +111,7 @@ fn the_source_of_a_merge_accepts_nothing_but_its_rollback() {
     };
     assert_eq!(source.epoch, Epoch { conf_version: 2, version: 4 });
     assert_eq!(merging, Merging { target: target.clone(), replicated_index: 6 });
-    let at_source = |action| decide(&source, Some(&merging), Command { epoch: source.epoch, action });
+    let at_source = |action| decide(&FAMILIES, &source, Some(&merging), Command { epoch: source.epoch, action });
     for action in
         [write(families::DEFAULT, b"c"), prepare, Action::Split(vec![child(7, b"c")]), Action::ComputeChecksum]
     {
@@ -236,11 +236,11 @@ proptest! {
             let (at, action) = action_of(step, &regions, &mut next);
             let (region, merging) = regions[at].clone();
             let command = Command { epoch: region.epoch, action: action.clone() };
-            let decided = decide(&region, merging.as_ref(), command.clone());
-            prop_assert_eq!(&decided, &decide(&region, merging.as_ref(), command.clone()), "it is a function");
+            let decided = decide(&FAMILIES, &region, merging.as_ref(), command.clone());
+            prop_assert_eq!(&decided, &decide(&FAMILIES, &region, merging.as_ref(), command.clone()), "it is a function");
             let mut stale = command;
             stale.epoch.version -= 1;
-            prop_assert_eq!(decide(&region, merging.as_ref(), stale), Err(Refusal::Stale));
+            prop_assert_eq!(decide(&FAMILIES, &region, merging.as_ref(), stale), Err(Refusal::Stale));
             if let Ok(change) = decided {
                 perform(&mut regions, at, change, &action);
             }

@@ -7,7 +7,7 @@ use super::Peer;
 use crate::command::{self, Carrier, Change, Refusal};
 use crate::consensus::log::{Position, entry_bytes};
 use crate::consensus::{Entry, EntryType};
-use crate::effect::Answer;
+use crate::effect::{Answer, AppliedCommand, ApplyPart};
 use crate::error::Fault;
 use crate::meta::put_applied;
 use crate::outbox::{AppliedRegion, Outbox};
@@ -52,13 +52,22 @@ impl Peer {
         let position = Position { index: last.index, term: last.term };
         let mut bytes = 0;
         let entry_bytes = entries.iter().map(entry_bytes).sum();
+        let first_operation = out.apply.len();
+        let mut commands = Vec::with_capacity(entries.len());
         for entry in entries {
+            let (index, first_operation) = (entry.index, out.apply.len());
             bytes += self.apply(entry, out);
             if out.fault.is_some() {
                 return;
             }
+            let operations = first_operation..out.apply.len();
+            if !operations.is_empty() {
+                commands.push(AppliedCommand { index, operations });
+            }
         }
-        put_applied(&mut out.apply, self.region.id, position);
+        put_applied(self.families.meta, &mut out.apply, self.region.id, position);
+        let (Position { index, term }, operations) = (position, first_operation..out.apply.len());
+        out.apply_parts.push(ApplyPart { region: self.region.id, index, term, commands, operations });
         out.applied.push(AppliedRegion { region: self.region.id, position, bytes, entry_bytes });
         out.memory.apply_begins(entry_bytes);
         self.flow.applying.push_back(entry_bytes);
@@ -97,13 +106,14 @@ impl Peer {
                 return Err("a membership change that this version does not know; upgrade this node".into());
             }
         };
-        let command = command::decode(carrier, &entry.context, &entry.data).map_err(|error| error.to_string())?;
+        let command =
+            command::decode(self.families, carrier, &entry.context, &entry.data).map_err(|error| error.to_string())?;
         let Some(command) = command else { return Ok(Ok(())) };
         // Before it is decided: a refusal, too, may depend on what this version does not know.
         if !command.action.is_executed() {
             return Err("a command that this version cannot execute; upgrade this node".into());
         }
-        match command::decide(&self.members, None, command) {
+        match command::decide(self.families, &self.members, None, command) {
             Ok(Change::Write(batch)) => out.apply.append(&batch),
             Ok(Change::Members { change, region }) => self.change_members(entry.index, change, region, out)?,
             Ok(change) => unreachable!("{change:?} is of a command that is not executed"),

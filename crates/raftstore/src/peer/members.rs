@@ -95,7 +95,7 @@ impl Peer {
         let changed = Arc::new(changed);
         self.members = changed.clone();
         self.strangers.retain(|id, _| changed.peer(*id).is_none());
-        put_region(&mut out.apply, &changed);
+        put_region(self.families.meta, &mut out.apply, &changed);
         self.changes.push_back((index, changed));
         Ok(())
     }

@@ -30,6 +30,7 @@ use crate::consensus::step::Transfer;
 use crate::consensus::{Entry, Group, Role};
 use crate::effect::{Observation, PersistId};
 use crate::error::RegionError;
+use crate::families::Families;
 use crate::outbox::Outbox;
 use crate::readers::{Publication, Slot};
 use crate::region::{self, PeerId, Region, StoreId, Ticket};
@@ -76,6 +77,7 @@ struct Leading {
 /// One replica.
 pub(crate) struct Peer {
     config: Arc<Config>,
+    families: &'static Families,
     /// As far as it is visible to readers.
     region: Arc<Region>,
     /// As of `handed`: the core counts quorums over these replicas.
@@ -139,7 +141,7 @@ pub(crate) struct Recovered {
 }
 
 impl Peer {
-    pub fn new(config: Arc<Config>, recovered: Recovered, slot: Arc<Slot>) -> Peer {
+    pub fn new(config: Arc<Config>, families: &'static Families, recovered: Recovered, slot: Arc<Slot>) -> Peer {
         assert!(recovered.region.peers.contains(&recovered.me), "a replica is one of its region's peers");
         let handed = recovered.incoming.as_ref().map_or(recovered.applied.index, |incoming| incoming.file.id.index);
         let planted = config.planted();
@@ -147,6 +149,7 @@ impl Peer {
         let members = Arc::new(members.clone());
         Peer {
             config,
+            families,
             region: Arc::new(recovered.region),
             members,
             changes: VecDeque::new(),

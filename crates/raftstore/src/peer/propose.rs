@@ -4,7 +4,6 @@ use super::{Peer, Proposed, Queued};
 use crate::command::encode_write_context;
 use crate::effect::Answer;
 use crate::error::RegionError;
-use crate::families::first_foreign_key;
 use crate::outbox::Outbox;
 use crate::region::{Epoch, Ticket};
 use kontiki_engine::WriteBatch;
@@ -29,7 +28,7 @@ impl Peer {
             return Err(self.not_leader());
         }
         RegionError::check_epoch(&self.region, epoch)?;
-        if let Some(key) = first_foreign_key(&self.region, batch) {
+        if let Some(key) = self.families.first_foreign_key(&self.region, batch) {
             return Err(RegionError::key_not_in_region(&self.region, key));
         }
         if bytes > self.config.proposal_bytes_max {

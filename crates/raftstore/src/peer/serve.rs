@@ -151,7 +151,7 @@ impl Peer {
                     self.serving.sends.entry(view).or_insert(Sends { index: snapshot.index, to: BTreeMap::new() });
                 sends.to.insert(to.store, to.id);
                 self.serving.catching_up.remove(&to.id);
-                let left_out = self.config.planted().snapshot_without_locks.then_some(crate::families::TXN_LOCK);
+                let left_out = self.config.planted().snapshot_without;
                 out.snapshots.push(SnapshotTask::Send { to: to.store, message, view, snapshot, left_out });
             }
             // Replaced or withdrawn between the core's decision and now, or too early after a failure: it asks again.

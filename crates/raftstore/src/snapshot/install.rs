@@ -3,7 +3,7 @@
 use super::read::SnapshotReader;
 use super::{SnapshotError, SnapshotId, verify};
 use crate::consensus::log::Position;
-use crate::families::families_of;
+use crate::families::Families;
 use crate::meta;
 use kontiki_engine::{Direction, Range, View, WriteBatch};
 use std::io::{self, Read};
@@ -29,12 +29,13 @@ const BATCH_BYTES: usize = 1 << 20;
 /// The whole file is checked before the first batch. A crash in the middle leaves the old applied position, which is
 /// below the log's truncation mark, and this makes recovery install again.
 pub fn install(
+    families: &Families,
     view: &dyn View,
     expected: SnapshotId,
     open: &mut dyn FnMut() -> io::Result<Box<dyn Read>>,
     write: &mut dyn FnMut(WriteBatch) -> kontiki_engine::Result<()>,
 ) -> Result<(), SnapshotError> {
-    let file = verify(open()?.as_mut())?;
+    let file = verify(families, open()?.as_mut())?;
     if file.id != expected {
         return Err(SnapshotError::Other { found: file.id, expected });
     }
@@ -42,7 +43,7 @@ pub fn install(
     let mut flush_if = |batch: &mut WriteBatch, bytes_max: usize| {
         if batch.as_bytes().len() > bytes_max { write(std::mem::take(batch)) } else { Ok(()) }
     };
-    for &family in families_of(file.region.space) {
+    for &family in families.of(file.region.space) {
         let range = Range::region(&file.region.start_key, &file.region.end_key);
         let mut entries = view.entries(family, range, Direction::Forward)?;
         while let Some((key, _)) = entries.next().transpose()? {
@@ -51,7 +52,7 @@ pub fn install(
         }
     }
     let mut input = open()?;
-    let mut reader = SnapshotReader::new(input.as_mut())?;
+    let mut reader = SnapshotReader::new(families, input.as_mut())?;
     while let Some(frame) = reader.next()? {
         for (key, value) in &frame.entries {
             batch.put(frame.family, key, value);
@@ -59,8 +60,8 @@ pub fn install(
         }
     }
     flush_if(&mut batch, 0)?;
-    meta::put_region(&mut batch, &file.region);
-    meta::put_applied(&mut batch, file.id.region, Position { index: file.id.index, term: file.id.term });
+    meta::put_region(families.meta, &mut batch, &file.region);
+    meta::put_applied(families.meta, &mut batch, file.id.region, Position { index: file.id.index, term: file.id.term });
     flush_if(&mut batch, 0)?;
     Ok(())
 }

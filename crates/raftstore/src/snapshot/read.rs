@@ -4,7 +4,7 @@ use super::frame::{FrameReader, KIND_DATA, KIND_END, KIND_HEADER, MAGIC};
 use super::write::RunningChecksum;
 use super::{SnapshotError, SnapshotFile};
 use crate::consensus::wire::SnapshotInfo;
-use crate::families::{families_of, renumbered};
+use crate::families::Families;
 use bytes::Bytes;
 use kontiki_engine::Family;
 use kontiki_env::codec::{get_slice, get_u32, get_u64, get_varint};
@@ -19,6 +19,7 @@ pub(super) struct DataFrame {
 /// Reads a file front to back, checking each frame, the order of keys, that every key belongs to the region, and at the
 /// end the counts and the checksum of the whole.
 pub(super) struct SnapshotReader<'a> {
+    families: &'a Families,
     frames: FrameReader<'a>,
     checksum: RunningChecksum,
     file: SnapshotFile,
@@ -29,7 +30,7 @@ pub(super) struct SnapshotReader<'a> {
 }
 
 impl<'a> SnapshotReader<'a> {
-    pub fn new(input: &'a mut dyn Read) -> Result<SnapshotReader<'a>, SnapshotError> {
+    pub fn new(families: &'a Families, input: &'a mut dyn Read) -> Result<SnapshotReader<'a>, SnapshotError> {
         let mut frames = FrameReader::new(input)?;
         let mut checksum = RunningChecksum::default();
         checksum.add(MAGIC);
@@ -41,7 +42,7 @@ impl<'a> SnapshotReader<'a> {
         let info = <SnapshotInfo as prost::Message>::decode(payload.as_slice());
         let info = info.map_err(|_| SnapshotError::damaged(MAGIC.len() as u64, "a malformed header"))?;
         let file = SnapshotFile::from_info(&info).map_err(|what| SnapshotError::damaged(MAGIC.len() as u64, what))?;
-        Ok(SnapshotReader { frames, checksum, file, entry_count: 0, frame_count: 0, last: None })
+        Ok(SnapshotReader { families, frames, checksum, file, entry_count: 0, frame_count: 0, last: None })
     }
 
     /// What the header says; size and checksum are filled in when the end is reached.
@@ -71,8 +72,8 @@ impl<'a> SnapshotReader<'a> {
         let mut rest = payload.as_ref();
         let family = get_varint(&mut rest).map_err(short)?;
         // Files of versions before the families' numbers were reserved are recognised by their numbers.
-        let family = u32::try_from(family).ok().map(|family| renumbered(Family(family)));
-        let family = family.filter(|family| families_of(self.file.region.space).contains(family));
+        let family = u32::try_from(family).ok().map(|family| self.families.renumbered(Family(family)));
+        let family = family.filter(|family| self.families.of(self.file.region.space).contains(family));
         let family = family.ok_or_else(|| SnapshotError::damaged(start, "a family that is not the region's"))?;
         let mut entries = Vec::new();
         while !rest.is_empty() {
@@ -105,8 +106,8 @@ impl<'a> SnapshotReader<'a> {
 }
 
 /// Reads a whole file and checks everything; returns its description.
-pub fn verify(input: &mut dyn Read) -> Result<SnapshotFile, SnapshotError> {
-    let mut reader = SnapshotReader::new(input)?;
+pub fn verify(families: &Families, input: &mut dyn Read) -> Result<SnapshotFile, SnapshotError> {
+    let mut reader = SnapshotReader::new(families, input)?;
     while reader.next()?.is_some() {}
     Ok(reader.file().clone())
 }

@@ -1,8 +1,8 @@
 use super::*;
 use crate::consensus::log::Position;
-use crate::families::{DATA_FAMILIES, DEFAULT, PLACEMENT, TXN_WRITE};
 use crate::meta;
 use crate::model::MapView;
+use crate::model::families::{DATA_FAMILIES, DEFAULT, FAMILIES, META, PLACEMENT, TXN_WRITE};
 use crate::region::{Epoch, Peer, PeerId, Space, StoreId};
 use bytes::Bytes;
 use kontiki_engine::WriteBatch;
@@ -22,8 +22,8 @@ fn region(space: Space) -> Region {
 
 fn sample(space: Space, large: usize) -> MapView {
     let mut batch = WriteBatch::new();
-    meta::put_region(&mut batch, &region(space));
-    meta::put_applied(&mut batch, RegionId(3), Position { index: 40, term: 6 });
+    meta::put_region(META, &mut batch, &region(space));
+    meta::put_applied(META, &mut batch, RegionId(3), Position { index: 40, term: 6 });
     for family in DATA_FAMILIES.into_iter().chain([PLACEMENT]) {
         for key in ["a", "b", "c", "w", "x", "z"] {
             batch.put(family, key.as_bytes(), format!("{family:?}{key}").as_bytes());
@@ -37,7 +37,7 @@ fn sample(space: Space, large: usize) -> MapView {
 
 fn file_of(view: &MapView) -> (SnapshotFile, Vec<u8>) {
     let mut bytes = Vec::new();
-    let file = write(view, RegionId(3), None, &mut |part| {
+    let file = write(&FAMILIES, view, RegionId(3), None, &mut |part| {
         bytes.extend_from_slice(part);
         Ok(())
     });
@@ -48,7 +48,7 @@ fn install_into(view: &mut MapView, id: SnapshotId, bytes: &[u8]) -> Result<(), 
     let before = view.clone();
     let bytes = bytes.to_vec();
     let mut open = || -> std::io::Result<Box<dyn Read>> { Ok(Box::new(Cursor::new(bytes.clone()))) };
-    install(&before, id, &mut open, &mut |batch| {
+    install(&FAMILIES, &before, id, &mut open, &mut |batch| {
         view.write(&batch);
         Ok(())
     })
@@ -61,7 +61,7 @@ fn an_installed_snapshot_is_the_region_and_nothing_else() {
         let (file, bytes) = file_of(&source);
         assert_eq!((file.id, file.bytes), (SnapshotId { region: RegionId(3), term: 6, index: 40 }, bytes.len() as u64));
         assert_eq!(file.clone().numbered(7).name().file_name(), "3/6-40-7.snap");
-        assert_eq!(verify(&mut bytes.as_slice()).expect("whole"), file);
+        assert_eq!(verify(&FAMILIES, &mut bytes.as_slice()).expect("whole"), file);
 
         let mut target = MapView::default();
         let mut old = WriteBatch::new();
@@ -96,7 +96,7 @@ fn corrupt_file() {
         for bit in [0, 3, 7] {
             let mut damaged = bytes.clone();
             damaged[at] ^= 1 << bit;
-            let error = verify(&mut damaged.as_slice()).expect_err("a flipped bit is seen");
+            let error = verify(&FAMILIES, &mut damaged.as_slice()).expect_err("a flipped bit is seen");
             assert!(matches!(error, SnapshotError::Damaged { .. }), "{error}");
             let mut target = MapView::default();
             assert!(install_into(&mut target, file.id, &damaged).is_err());
@@ -104,10 +104,10 @@ fn corrupt_file() {
         }
     }
     for length in 0..bytes.len() {
-        assert!(verify(&mut &bytes[..length]).is_err(), "cut at {length}");
+        assert!(verify(&FAMILIES, &mut &bytes[..length]).is_err(), "cut at {length}");
     }
     let longer = [&bytes[..], b"x"].concat();
-    assert!(verify(&mut longer.as_slice()).is_err());
+    assert!(verify(&FAMILIES, &mut longer.as_slice()).is_err());
 }
 
 #[test]
@@ -124,11 +124,11 @@ fn a_frame_that_is_missing_or_moved_is_seen() {
     for at in 0..frames.len() {
         let without: Vec<&[u8]> = frames.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, f)| *f).collect();
         let file = [frame::MAGIC.as_slice(), &without.concat()].concat();
-        assert!(verify(&mut file.as_slice()).is_err(), "without frame {at}");
+        assert!(verify(&FAMILIES, &mut file.as_slice()).is_err(), "without frame {at}");
     }
     frames.swap(1, 2);
     let file = [frame::MAGIC.as_slice(), &frames.concat()].concat();
-    assert!(verify(&mut file.as_slice()).is_err(), "two frames in another order");
+    assert!(verify(&FAMILIES, &mut file.as_slice()).is_err(), "two frames in another order");
 }
 
 #[test]
@@ -143,8 +143,8 @@ fn a_file_of_another_position_is_not_installed() {
 #[test]
 fn the_format_is_what_it_was() {
     let mut batch = WriteBatch::new();
-    meta::put_region(&mut batch, &region(Space::Data));
-    meta::put_applied(&mut batch, RegionId(3), Position { index: 40, term: 6 });
+    meta::put_region(META, &mut batch, &region(Space::Data));
+    meta::put_applied(META, &mut batch, RegionId(3), Position { index: 40, term: 6 });
     batch.put(DEFAULT, b"k", b"value");
     batch.put(TXN_WRITE, b"k", b"");
     let mut view = MapView::default();
@@ -155,7 +155,7 @@ fn the_format_is_what_it_was() {
         hex,
         "4b4f4e54534e5001011a000000e76a0dbe082810061a1408031201621a0178200128023204081f1001380102090000009991c37900016b0576616c75650205000000a8968b2bf27f016b00031400000019598f060200000000000000020000000000000008b92a1b"
     );
-    assert_eq!(verify(&mut bytes.as_slice()).expect("whole"), file);
+    assert_eq!(verify(&FAMILIES, &mut bytes.as_slice()).expect("whole"), file);
 
     // A file from before the families had reserved numbers is read with the present numbers.
     let earlier = "4b4f4e54534e5001011a000000e76a0dbe082810061a1408031201621a0178200128023204081f1001380102090000009991c37900016b0576616c756502040000006745cbd903016b000314000000135b5426020000000000000002000000000000006b05159e";
@@ -173,10 +173,10 @@ fn the_format_is_what_it_was() {
 proptest! {
     #[test]
     fn reading_anything_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        prop_assert!(verify(&mut bytes.as_slice()).is_err());
+        prop_assert!(verify(&FAMILIES, &mut bytes.as_slice()).is_err());
         let file = [frame::MAGIC.as_slice(), &bytes].concat();
-        prop_assert!(verify(&mut file.as_slice()).is_err());
+        prop_assert!(verify(&FAMILIES, &mut file.as_slice()).is_err());
         let framed = [frame::MAGIC.as_slice(), &frame::encode(frame::KIND_HEADER, &bytes)].concat();
-        prop_assert!(verify(&mut framed.as_slice()).is_err());
+        prop_assert!(verify(&FAMILIES, &mut framed.as_slice()).is_err());
     }
 }

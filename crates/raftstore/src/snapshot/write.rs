@@ -2,7 +2,7 @@
 
 use super::frame::{self, FRAME_BYTES, KIND_DATA, KIND_END, KIND_HEADER, MAGIC};
 use super::{SnapshotError, SnapshotFile, SnapshotHead, SnapshotId};
-use crate::families::families_of;
+use crate::families::Families;
 use crate::meta;
 use crate::region::RegionId;
 use kontiki_engine::{Direction, Family, Range, View};
@@ -48,9 +48,9 @@ impl Output<'_> {
 
 /// What a snapshot of the region in `view` holds. Position and descriptor are the view's own, so they fit the data by
 /// construction.
-pub fn describe(view: &dyn View, region: RegionId) -> Result<SnapshotHead, SnapshotError> {
-    let descriptor = meta::region(view, region)?.ok_or(SnapshotError::NoRegion(region))?;
-    let position = meta::applied_position(view, region)?.ok_or(SnapshotError::NoRegion(region))?;
+pub fn describe(families: &Families, view: &dyn View, region: RegionId) -> Result<SnapshotHead, SnapshotError> {
+    let descriptor = meta::region(families.meta, view, region)?.ok_or(SnapshotError::NoRegion(region))?;
+    let position = meta::applied_position(families.meta, view, region)?.ok_or(SnapshotError::NoRegion(region))?;
     assert!(position.index > 0 && position.term > 0, "a region that exists has an applied position");
     let id = SnapshotId { region, term: position.term, index: position.index };
     Ok(SnapshotHead { id, region: descriptor })
@@ -59,19 +59,20 @@ pub fn describe(view: &dyn View, region: RegionId) -> Result<SnapshotHead, Snaps
 /// Writes the region's state in `view` through `write`, front to back, and returns what was written. `left_out` is a
 /// planted bug.
 pub fn write(
+    families: &Families,
     view: &dyn View,
     region: RegionId,
     left_out: Option<Family>,
     write: &mut dyn FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<SnapshotFile, SnapshotError> {
-    let head = describe(view, region)?;
+    let head = describe(families, view, region)?;
     let mut file = SnapshotFile { id: head.id, number: 0, region: head.region.clone(), bytes: 0, checksum: 0 };
 
     let mut output = Output { write, bytes: 0, checksum: RunningChecksum::default(), data_frames: 0 };
     output.part(MAGIC)?;
     output.part(&frame::encode(KIND_HEADER, &prost::Message::encode_to_vec(&head.to_info())))?;
     let mut entry_count = 0u64;
-    for &family in families_of(file.region.space).iter().filter(|family| Some(**family) != left_out) {
+    for &family in families.of(file.region.space).iter().filter(|family| Some(**family) != left_out) {
         let range = Range::region(&file.region.start_key, &file.region.end_key);
         let mut entries = view.entries(family, range, Direction::Forward)?;
         let mut payload = Vec::new();

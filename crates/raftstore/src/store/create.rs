@@ -149,7 +149,7 @@ impl Store {
             leads: false,
         };
         let slot = self.readers.add(publication);
-        let mut peer = Peer::new(self.config.clone(), recovered, slot);
+        let mut peer = Peer::new(self.config.clone(), self.families, recovered, slot);
         peer.campaign_if_alone();
         let id = peer.region().id;
         assert!(self.peers.insert(id, peer).is_none(), "a region has one replica here");

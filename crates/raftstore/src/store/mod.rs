@@ -15,6 +15,7 @@ use crate::consensus::wire::StoreMessage;
 use crate::effect::{Answer, Apply, ApplyId, Effects, Persist, PersistId, SnapshotTask};
 use crate::error::{Fault, RegionError};
 use crate::event::Event;
+use crate::families::Families;
 use crate::memory::{Memory, MemoryStatus};
 use crate::meta;
 use crate::outbox::{AppliedRegion, Outbox};
@@ -43,6 +44,7 @@ struct Applying {
 /// [`Answer::Dropped`].
 pub struct Store {
     config: Arc<Config>,
+    families: &'static Families,
     rng: Rng,
     identity: Option<StoreIdentity>,
     peers: BTreeMap<RegionId, Peer>,
@@ -61,14 +63,16 @@ pub struct Store {
 }
 
 impl Store {
-    /// An empty store. Panics if the configuration is not valid (see [`Config::validate`]).
-    pub fn new(config: Config, rng: Rng) -> Store {
+    /// An empty store. Panics if the configuration is not valid (see [`Config::validate`]), or the table of families.
+    pub fn new(config: Config, families: &'static Families, rng: Rng) -> Store {
+        families.validate().expect("the table is a constant of the caller");
         config.validate().expect("the caller has validated the configuration");
         let readers = Arc::new(Readers::new(config.planted()));
         let file_numbers = FileNumbers::new(config.planted().snapshot_names_reused);
         let out = Outbox::new(Memory::new(config.memory_bytes_max, config.applying_bytes_max));
         Store {
             config: Arc::new(config),
+            families,
             rng,
             identity: None,
             peers: BTreeMap::new(),
@@ -87,8 +91,8 @@ impl Store {
 
     /// What to write, durably and at once, when a directory becomes a store. Every store of the cluster must get the
     /// same regions, without those in which it has no peer.
-    pub fn bootstrap(identity: &StoreIdentity, regions: &[Region]) -> Commit {
-        meta::bootstrap(identity, regions)
+    pub fn bootstrap(families: &Families, identity: &StoreIdentity, regions: &[Region]) -> Commit {
+        meta::bootstrap(families.meta, identity, regions)
     }
 
     /// Lease checks from any thread.
@@ -341,7 +345,7 @@ impl Store {
         };
         if effects.fault.is_some() {
             // Nothing of this poll may be written: a batch would end in the middle of the entry that was not decoded.
-            (out.streams, out.apply, out.applied) = Default::default();
+            (out.streams, out.apply, out.apply_parts, out.applied) = Default::default();
             return effects;
         }
         if !out.streams.is_empty() {
@@ -356,7 +360,8 @@ impl Store {
         if !out.applied.is_empty() {
             let (id, regions) = (out.apply_id, std::mem::take(&mut out.applied));
             assert!(self.applying.back().is_none_or(|applying| applying.id < id), "applies are numbered");
-            effects.apply = Some(Apply { id, batch: std::mem::take(&mut out.apply) });
+            let (batch, parts) = (std::mem::take(&mut out.apply), std::mem::take(&mut out.apply_parts));
+            effects.apply = Some(Apply { id, batch, parts });
             self.applying.push_back(Applying { id, regions, answers: std::mem::take(&mut out.apply_answers) });
             out.apply_id.0 += 1;
         }

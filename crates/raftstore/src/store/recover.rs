@@ -27,12 +27,14 @@ impl Store {
     /// tasks come with the first poll); other snapshot files may be removed.
     pub fn recover(&mut self, meta: &dyn View, streams: Vec<(StreamId, StreamContents)>) -> Result<(), RecoverError> {
         assert!(self.identity.is_none(), "a store recovers once");
-        let identity = meta::identity(meta)?.ok_or(RecoverError::NotBootstrapped)?;
+        let family = self.families.meta;
+        let identity = meta::identity(family, meta)?.ok_or(RecoverError::NotBootstrapped)?;
         let mut streams: BTreeMap<StreamId, StreamContents> = streams.into_iter().collect();
-        for region in meta::regions(meta)? {
+        for region in meta::regions(family, meta)? {
             let id = region.id;
             let contents = streams.remove(&StreamId(id.0)).ok_or_else(|| damaged(id, "its log is missing"))?;
-            let applied = meta::applied_position(meta, id)?.ok_or_else(|| damaged(id, "no applied position"))?;
+            let applied =
+                meta::applied_position(family, meta, id)?.ok_or_else(|| damaged(id, "no applied position"))?;
             self.recover_replica(identity.store, region, contents, applied)?;
         }
         // A replica whose first snapshot has not reached the tables yet: the snapshot contains its descriptor.

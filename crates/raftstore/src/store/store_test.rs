@@ -1,5 +1,6 @@
 use super::*;
 use crate::model::MapView;
+use crate::model::families::{DEFAULT, FAMILIES, META};
 use crate::region::{Epoch, Peer as Replica, PeerId, Space, StoreId};
 use kontiki_engine::{StreamContents, StreamId, StreamOp};
 use kontiki_env::rng::Rng;
@@ -19,7 +20,7 @@ fn region(id: u64, stores: u64) -> Region {
 }
 
 fn bootstrapped(regions: &[Region]) -> (MapView, Vec<(StreamId, StreamContents)>) {
-    let commit = Store::bootstrap(&IDENTITY, regions);
+    let commit = Store::bootstrap(&FAMILIES, &IDENTITY, regions);
     let mut view = MapView::default();
     view.write(&commit.batch);
     let mut streams: BTreeMap<StreamId, StreamContents> = BTreeMap::new();
@@ -37,7 +38,7 @@ fn bootstrapped(regions: &[Region]) -> (MapView, Vec<(StreamId, StreamContents)>
 
 fn recovered(regions: &[Region]) -> Store {
     let (view, streams) = bootstrapped(regions);
-    let mut store = Store::new(Config::default(), Rng::new(1));
+    let mut store = Store::new(Config::default(), &FAMILIES, Rng::new(1));
     store.recover(&view, streams).expect("whole");
     store
 }
@@ -50,16 +51,16 @@ fn what_bootstrap_writes_is_what_recovery_finds() {
     let found: Vec<Region> = store.status().into_iter().map(|status| Region::clone(&status.region)).collect();
     assert_eq!(found, regions);
     let (view, _) = bootstrapped(&regions);
-    assert_eq!(meta::identity(&view).expect("readable"), Some(IDENTITY));
-    assert_eq!(meta::regions(&view).expect("readable"), regions);
-    assert_eq!(meta::applied_index(&view, RegionId(2)).expect("readable"), Some(1));
+    assert_eq!(meta::identity(META, &view).expect("readable"), Some(IDENTITY));
+    assert_eq!(meta::regions(META, &view).expect("readable"), regions);
+    assert_eq!(meta::applied_index(META, &view, RegionId(2)).expect("readable"), Some(1));
     assert_eq!(store.readers().regions().len(), 2);
 }
 
 /// What version 1 wrote stays readable.
 #[test]
 fn the_formats_of_meta_and_state_are_what_they_were() {
-    let commit = Store::bootstrap(&IDENTITY, &[region(1, 1)]);
+    let commit = Store::bootstrap(&FAMILIES, &IDENTITY, &[region(1, 1)]);
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     assert_eq!(
         hex(commit.batch.as_bytes()),
@@ -74,7 +75,7 @@ fn the_formats_of_meta_and_state_are_what_they_were() {
 #[test]
 fn a_damaged_directory_is_refused_with_the_reason() {
     let recover = |view: &MapView, streams: Vec<(StreamId, StreamContents)>| {
-        let error = Store::new(Config::default(), Rng::new(1)).recover(view, streams).expect_err("refused");
+        let error = Store::new(Config::default(), &FAMILIES, Rng::new(1)).recover(view, streams).expect_err("refused");
         error.to_string()
     };
     let (view, streams) = bootstrapped(&[region(1, 3)]);
@@ -94,7 +95,7 @@ fn a_damaged_directory_is_refused_with_the_reason() {
     assert!(recover(&view, garbage).contains("entry 2"));
     let mut foreign = view.clone();
     let mut batch = WriteBatch::new();
-    meta::put_region(&mut batch, &Region { peers: region(1, 3).peers[1..].to_vec(), ..region(1, 3) });
+    meta::put_region(META, &mut batch, &Region { peers: region(1, 3).peers[1..].to_vec(), ..region(1, 3) });
     foreign.write(&batch);
     assert!(recover(&foreign, streams).contains("no peer on this store"));
 }
@@ -126,7 +127,7 @@ fn one_persist_and_one_apply_serve_all_regions() {
     drain(&mut store, &mut view, Duration::ZERO);
     for id in 1..=20 {
         let mut batch = WriteBatch::new();
-        batch.put(crate::families::DEFAULT, [id as u8], b"v");
+        batch.put(DEFAULT, [id as u8], b"v");
         let epoch = Epoch { conf_version: 1, version: 1 };
         store.handle(Event::Propose { region: RegionId(id), epoch, batch, ticket: Ticket(id) }, Duration::ZERO);
     }
@@ -187,7 +188,7 @@ fn an_entry_that_is_not_understood_stops_the_store() {
             context: context.to_vec().into(),
         };
         streams[0].1.entries = vec![entry.encode_to_vec().into()];
-        let mut store = Store::new(Config::default(), Rng::new(1));
+        let mut store = Store::new(Config::default(), &FAMILIES, Rng::new(1));
         store.recover(&view, streams.clone()).expect("whole");
         let persist = store.poll(Duration::ZERO).persist.expect("the vote");
         store.handle(Event::Persisted { batch: persist.id }, Duration::ZERO);
@@ -205,12 +206,12 @@ fn a_fault_that_an_event_met_stops_regions_whose_entries_wait_for_applies() {
     let regions = [region(1, 1)];
     let (mut view, streams) = bootstrapped(&regions);
     let config = Config { apply_bytes_max: 1, applying_bytes_max: 1, ..Config::default() };
-    let mut store = Store::new(config, Rng::new(1));
+    let mut store = Store::new(config, &FAMILIES, Rng::new(1));
     store.recover(&view, streams).expect("whole");
     drain(&mut store, &mut view, Duration::ZERO);
     for ticket in 1..=4 {
         let mut batch = WriteBatch::new();
-        batch.put(crate::families::DEFAULT, [1], b"v");
+        batch.put(DEFAULT, [1], b"v");
         let epoch = Epoch { conf_version: 1, version: 1 };
         store.handle(Event::Propose { region: RegionId(1), epoch, batch, ticket: Ticket(ticket) }, Duration::ZERO);
     }

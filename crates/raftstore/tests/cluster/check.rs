@@ -1,10 +1,11 @@
 //! The invariants that must hold after each step.
 
+use super::families;
 use super::node::Node;
 use super::view::Table;
 use super::{REGION, STEP};
 use bytes::Bytes;
-use kontiki_raftstore::{Answer, StoreId, Ticket, families, meta};
+use kontiki_raftstore::{Answer, StoreId, Ticket, meta};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -113,7 +114,7 @@ impl Checker {
         self.progress.insert(node.id, (status.committed_index, status.term));
 
         let stream = &node.disk.streams[&kontiki_engine::StreamId(REGION.0)];
-        let flushed = meta::applied_index(&node.disk.tables, REGION).expect("readable").unwrap_or(0);
+        let flushed = meta::applied_index(families::META, &node.disk.tables, REGION).expect("readable").unwrap_or(0);
         let covered = node.disk.files.keys().map(|file| file.snapshot.index).max().unwrap_or(0);
         let covered = covered.max(node.lost_through);
         assert!(stream.truncated_through <= flushed.max(covered), "the log holds what tables and files do not");
@@ -124,7 +125,7 @@ impl Checker {
             node.persists.is_empty(),
         );
 
-        let visible = meta::applied_index(&node.visible, REGION).expect("readable").unwrap_or(0);
+        let visible = meta::applied_index(families::META, &node.visible, REGION).expect("readable").unwrap_or(0);
         let installing = node.jobs.iter().any(|(_, job)| matches!(job, super::node::Job::Install { .. }));
         if now >= node.paused_until && !installing && node.inbox.is_empty() {
             assert_eq!(visible, status.applied_index, "the store and its data agree on what is applied");

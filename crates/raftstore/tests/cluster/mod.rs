@@ -3,6 +3,7 @@
 
 pub mod check;
 pub mod disk;
+pub mod families;
 pub mod node;
 pub mod view;
 
@@ -13,7 +14,7 @@ use kontiki_env::rng::Rng;
 use kontiki_raftstore::snapshot::{announced, verify};
 use kontiki_raftstore::{
     Answer, Config, Epoch, Event, MemberChange, Peer, PeerId, ReadRefusal, Region, RegionId, RegionStatus, Space,
-    StoreId, Ticket, families, meta,
+    StoreId, Ticket, meta,
 };
 use node::{Job, Node};
 use std::collections::{BTreeMap, BTreeSet};
@@ -251,7 +252,7 @@ impl Cluster {
             let ok = reachable && receiver.is_up() && !self.weather.snapshots_fail;
             if ok {
                 let expected = announced(message.clone()).expect("a snapshot message");
-                let arrived = verify(&mut bytes.as_slice()).expect("whole");
+                let arrived = verify(&families::FAMILIES, &mut bytes.as_slice()).expect("whole");
                 assert_eq!(expected, arrived.head(), "what came is what the message announces");
                 let arrived = arrived.numbered(receiver.file_numbers.next());
                 receiver.disk.files.insert(arrived.name(), bytes);
@@ -330,7 +331,7 @@ impl Cluster {
         let node = self.node(at);
         let (local, visible) = (node.local(now), node.visible.clone());
         let view = node.readers.read(REGION, EPOCH, || local, || visible)?.view;
-        let index = meta::applied_index(&view, REGION).expect("readable").expect("there");
+        let index = meta::applied_index(families::META, &view, REGION).expect("readable").expect("there");
         self.checker.read_ended(at, index, acknowledged);
         Ok(view.get(families::DEFAULT, key).expect("readable"))
     }

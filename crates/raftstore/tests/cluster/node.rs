@@ -1,14 +1,15 @@
 //! One store with its disk, clock and unfinished work.
 
 use super::disk::Disk;
+use super::families;
 use super::view::Table;
 use bytes::Bytes;
 use kontiki_engine::{Commit, WriteBatch};
 use kontiki_env::rng::Rng;
 use kontiki_raftstore::snapshot::{self, FileId, FileNumbers, InstallError, SnapshotHead};
 use kontiki_raftstore::{
-    Answer, ApplyId, Config, Effects, Event, Observation, PersistId, Readers, Region, RegionId, SnapshotTask, Store,
-    StoreId, StoreIdentity, Ticket, ViewId, meta,
+    Answer, Apply, ApplyId, Config, Effects, Event, Observation, PersistId, Readers, Region, RegionId, SnapshotTask,
+    Store, StoreId, StoreIdentity, Ticket, ViewId, meta,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -86,11 +87,30 @@ pub struct Node {
     pub restarts: u64,
 }
 
+/// The parts of an apply cover its batch in order, and each ends with its region's applied position.
+fn check_parts(apply: &Apply) {
+    let mut next = 0;
+    for part in &apply.parts {
+        assert_eq!(part.operations.start, next, "a part begins where the one before it ended");
+        for command in &part.commands {
+            assert_eq!(command.operations.start, next, "and so does a command");
+            assert!(!command.operations.is_empty() && command.index <= part.index);
+            next = command.operations.end;
+        }
+        assert!(part.commands.is_sorted_by(|a, b| a.index < b.index));
+        assert_eq!(part.operations.end, next + 1, "the applied position is the last operation");
+        let position = apply.batch.ops().nth(next).expect("it is in the batch");
+        assert_eq!(meta::applied_by(families::META, &position), Some((part.region, part.index)));
+        next += 1;
+    }
+    assert_eq!(next, apply.batch.len(), "no operation is without a part");
+}
+
 impl Node {
     pub fn new(id: StoreId, regions: &[Region]) -> Node {
         let mut disk = Disk::default();
         let own: Vec<Region> = regions.iter().filter(|region| region.peer_on(id).is_some()).cloned().collect();
-        disk.commit(&Store::bootstrap(&StoreIdentity { cluster: 7, store: id }, &own));
+        disk.commit(&Store::bootstrap(&families::FAMILIES, &StoreIdentity { cluster: 7, store: id }, &own));
         Node {
             id,
             visible: disk.tables.clone(),
@@ -134,7 +154,11 @@ impl Node {
     pub fn start(&mut self, config: &Config, rng: &Rng) {
         assert!(self.store.is_none());
         self.restarts += 1;
-        let mut store = Store::new(config.clone(), rng.child(&format!("store {} start {}", self.id, self.restarts)));
+        let mut store = Store::new(
+            config.clone(),
+            &families::FAMILIES,
+            rng.child(&format!("store {} start {}", self.id, self.restarts)),
+        );
         self.visible = self.disk.tables.clone();
         let streams = self.disk.streams.iter().map(|(id, contents)| (*id, contents.clone())).collect();
         store.recover(&self.visible, streams).expect("the disk holds a complete store");
@@ -156,7 +180,7 @@ impl Node {
     pub fn replace_disk(&mut self, directory: u64) {
         assert!(!self.is_up());
         self.disk = Disk::default();
-        self.disk.commit(&Store::bootstrap(&StoreIdentity { cluster: 7, store: self.id }, &[]));
+        self.disk.commit(&Store::bootstrap(&families::FAMILIES, &StoreIdentity { cluster: 7, store: self.id }, &[]));
         (self.directory, self.lost_through) = (Some(directory), 0);
     }
 
@@ -191,9 +215,12 @@ impl Node {
     /// Tables now hold what is visible.
     pub fn flush(&mut self) {
         self.disk.tables = self.visible.clone();
-        let regions = meta::regions(&self.disk.tables).expect("readable");
+        let regions = meta::regions(families::META, &self.disk.tables).expect("readable");
         let applied = regions.iter().map(|region| {
-            (region.id, meta::applied_index(&self.disk.tables, region.id).expect("readable").expect("there"))
+            (
+                region.id,
+                meta::applied_index(families::META, &self.disk.tables, region.id).expect("readable").expect("there"),
+            )
         });
         let event = Event::Flushed { applied: applied.collect() };
         self.inbox.push_back(event);
@@ -287,6 +314,7 @@ impl Node {
             self.persists.push_back((due, persist.id, persist.commit));
         }
         if let Some(apply) = effects.apply {
+            check_parts(&apply);
             let earliest = self.applies.back().map_or(now, |(due, ..)| *due);
             self.applies.push_back((earliest.max(now + self.apply_delay), apply.id, apply.batch));
         }
@@ -307,7 +335,8 @@ impl Node {
         let due = now + Duration::from_millis(rng.below(200));
         match task {
             SnapshotTask::Prepare { region, view } => {
-                let described = snapshot::describe(&self.visible, region).map_err(|error| error.to_string());
+                let described =
+                    snapshot::describe(&families::FAMILIES, &self.visible, region).map_err(|error| error.to_string());
                 let result = if rng.chance(1, 10) { Err("no view".to_owned()) } else { described };
                 assert!(self.views.insert(view, self.visible.clone()).is_none(), "names of views are used once");
                 self.views_taken += 1;
@@ -317,7 +346,7 @@ impl Node {
                 let due = now + Duration::from_millis(rng.below(self.send_delay_ms_max));
                 let (region, mut bytes) = (snapshot.region, Vec::new());
                 let table = self.views.get(&view).expect("a view that is sent from is kept");
-                let written = snapshot::write(table, region, left_out, &mut |part| {
+                let written = snapshot::write(&families::FAMILIES, table, region, left_out, &mut |part| {
                     bytes.extend_from_slice(part);
                     Ok(())
                 });
@@ -348,7 +377,7 @@ impl Node {
         let view = self.visible.clone();
         let open: &mut dyn FnMut() -> std::io::Result<Box<dyn std::io::Read>> =
             &mut || Ok(Box::new(std::io::Cursor::new(bytes.clone())));
-        let installed = snapshot::install(&view, file.snapshot, open, &mut |batch| {
+        let installed = snapshot::install(&families::FAMILIES, &view, file.snapshot, open, &mut |batch| {
             for op in batch.ops() {
                 let mut single = WriteBatch::new();
                 match op {

@@ -1,6 +1,7 @@
+use crate::cluster::families;
 use crate::cluster::{Cluster, EPOCH, REGION};
 use kontiki_engine::WriteBatch;
-use kontiki_raftstore::{Answer, Epoch, Event, Observation, RegionError, StoreId, families};
+use kontiki_raftstore::{Answer, Epoch, Event, Observation, RegionError, StoreId};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);

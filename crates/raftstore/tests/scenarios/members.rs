@@ -1,10 +1,9 @@
 //! Changes of a region's members: a store that lost its disk comes back as a new replica.
 
+use crate::cluster::families;
 use crate::cluster::{Cluster, EPOCH, REGION, small_config};
 use kontiki_engine::{StreamId, WriteBatch};
-use kontiki_raftstore::{
-    Answer, Config, Event, MemberChange, Peer, PeerId, RegionError, StoreId, families, replica_id,
-};
+use kontiki_raftstore::{Answer, Config, Event, MemberChange, Peer, PeerId, RegionError, StoreId, replica_id};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);

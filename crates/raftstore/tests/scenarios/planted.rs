@@ -1,6 +1,7 @@
 //! The tests are tested: each planted bug is found within 20 seeds.
 
 use super::{promise, random};
+use crate::cluster::families;
 use crate::cluster::small_config;
 use kontiki_raftstore::Config;
 use kontiki_raftstore::planted::Planted;
@@ -72,7 +73,7 @@ fn followers_without_bounds_are_found() {
 
 #[test]
 fn snapshots_without_locks_are_found() {
-    is_found(Planted { snapshot_without_locks: true, ..Planted::default() }, "differ");
+    is_found(Planted { snapshot_without: Some(families::TXN_LOCK), ..Planted::default() }, "differ");
 }
 
 #[test]

@@ -1,6 +1,7 @@
+use crate::cluster::families;
 use crate::cluster::{Cluster, EPOCH, Weather, small_config};
 use kontiki_engine::WriteBatch;
-use kontiki_raftstore::{Config, Event, ReadRefusal, StoreId, families};
+use kontiki_raftstore::{Config, Event, ReadRefusal, StoreId};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -1,6 +1,7 @@
+use crate::cluster::families;
 use crate::cluster::{Cluster, EPOCH, Weather, small_config};
 use kontiki_engine::{View, WriteBatch};
-use kontiki_raftstore::{Answer, Config, RegionError, families};
+use kontiki_raftstore::{Answer, Config, RegionError};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -1,7 +1,8 @@
+use crate::cluster::families;
 use crate::cluster::node::Job;
 use crate::cluster::{Cluster, EPOCH, REGION, small_config};
 use kontiki_engine::{View, WriteBatch};
-use kontiki_raftstore::{Config, families};
+use kontiki_raftstore::Config;
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -14,8 +14,8 @@
 //! space twice until the end. *Rejected:* moving tables from family to family in the manifest. That would be fast, but
 //! a table's own header names its family, and every directory takes this step only once.
 
+use crate::families::{EARLIER, META};
 use kontiki_engine::{Db, Direction, Durability, Family, Range, Result, View, WriteBatch};
-use kontiki_raftstore::families::{EARLIER, META};
 
 /// The families' earlier names, in the order of [`EARLIER`].
 const EARLIER_NAMES: [&str; 5] = ["txn_default", "txn_lock", "txn_write", "meta", "placement"];

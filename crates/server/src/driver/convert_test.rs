@@ -3,6 +3,7 @@
 use super::super::{Driver, NodeHandle, RegionContext, first_regions};
 use super::*;
 use crate::config::NodeConfig;
+use crate::families;
 use futures::FutureExt;
 use kontiki_engine::{BatchOp, Commit, FamilySpec, Options};
 use kontiki_env::SimMachine;
@@ -11,7 +12,7 @@ use kontiki_env::fs::CrashMode;
 use kontiki_env::rng::Rng;
 use kontiki_env::tasks::Tasks;
 use kontiki_placement::Now;
-use kontiki_raftstore::{RegionId, Store, StoreId, StoreIdentity, families};
+use kontiki_raftstore::{RegionId, Store, StoreId, StoreIdentity};
 use std::path::Path;
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ fn write_earlier(machine: &SimMachine) {
     let db = db(machine, &numbered);
     let config = config();
     let identity = StoreIdentity { cluster: config.cluster_id, store: StoreId(config.store_id) };
-    let mut today = Store::bootstrap(&identity, &first_regions(&config));
+    let mut today = Store::bootstrap(&families::FAMILIES, &identity, &first_regions(&config));
     let stores = [kontiki_placement::Store { id: 1, address: "node:1".into(), ..Default::default() }];
     today.batch.append(&kontiki_placement::bootstrap(&stores, &[]));
     for family in families::DATA_FAMILIES {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::NodeConfig;
+use crate::families;
 use futures::FutureExt;
 use kontiki_engine::{Commit, Direction, Durability, Error as EngineError, Family, Options, Range, View, WriteBatch};
 use kontiki_env::SimMachine;
@@ -9,7 +10,6 @@ use kontiki_env::clock::Clock;
 use kontiki_env::fs::{CrashMode, Fs, Op, OpenMode};
 use kontiki_env::tasks::Tasks;
 use kontiki_placement::{Command, Outcome, Request, Timestamps};
-use kontiki_raftstore::families;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
@@ -206,7 +206,7 @@ fn embedded_data_is_served_by_one_node_and_refused_to_several() {
 #[test]
 fn transactional_data_of_no_member_is_refused_to_several() {
     let rig = Rig { machine: SimMachine::from_seed(4), driver: None };
-    let options = Options { families: open::served_families(), ..Options::default() };
+    let options = Options { families: crate::families::served_families(), ..Options::default() };
     let db = Db::open_in(&rig.machine.env(), Path::new("/data"), options).unwrap();
     let mut batch = WriteBatch::new();
     batch.put(families::TXN_WRITE, b"key", b"record");
@@ -227,7 +227,7 @@ fn a_directory_that_lost_its_raft_logs_is_left_as_it_is() {
     rig.machine.fs.crash(CrashMode::Kill);
     rig.driver = None;
     let open_engine = |machine: &SimMachine| {
-        let options = Options { families: open::served_families(), ..Options::default() };
+        let options = Options { families: crate::families::served_families(), ..Options::default() };
         Db::open_in(&machine.env(), Path::new("/data"), options).unwrap()
     };
     let meta = |db: &Db| {

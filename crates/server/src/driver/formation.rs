@@ -14,10 +14,11 @@ use super::message::{Body, encode};
 use super::open::{first_regions, placement_stores};
 use super::{Driver, Outbound, PLACEMENT_REGION};
 use crate::config::NodeConfig;
+use crate::families;
 use kontiki_engine::{Commit, Db, Direction, Durability, Error as EngineError, Range, View, WriteBatch};
 use kontiki_env::rng::Rng;
 use kontiki_placement::Now;
-use kontiki_raftstore::{RecoverError, Store, StoreId, StoreIdentity, families, meta};
+use kontiki_raftstore::{RecoverError, Store, StoreId, StoreIdentity, meta};
 use prost::Message;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -165,7 +166,7 @@ fn first_state(config: &NodeConfig, members: &BTreeMap<StoreId, u64>) -> Commit 
     let identity = StoreIdentity { cluster: config.cluster_id, store: StoreId(config.store_id) };
     let regions = first_regions(config);
     let ours: Vec<_> = regions.iter().filter(|region| region.peer_on(identity.store).is_some()).cloned().collect();
-    let mut commit = Store::bootstrap(&identity, &ours);
+    let mut commit = Store::bootstrap(&families::FAMILIES, &identity, &ours);
     if ours.iter().any(|region| region.id == PLACEMENT_REGION) {
         let store = |(id, address): (&u64, &String)| kontiki_placement::Store {
             id: *id,
@@ -189,7 +190,7 @@ fn put_members(batch: &mut WriteBatch, own: StoreId, members: &BTreeMap<StoreId,
 /// The contents of a directory that joins a cluster as the replacement of a lost one: no replicas.
 fn joined_state(config: &NodeConfig, join: &Join) -> Commit {
     let identity = StoreIdentity { cluster: config.cluster_id, store: StoreId(config.store_id) };
-    let mut commit = Store::bootstrap(&identity, &[]);
+    let mut commit = Store::bootstrap(&families::FAMILIES, &identity, &[]);
     put_members(&mut commit.batch, identity.store, &join.members);
     put_incarnation(&mut commit.batch, &[TAG_OWN], &join.own);
     commit
@@ -209,7 +210,7 @@ pub(super) fn recover(store: &mut Store, db: &Db) -> Result<(), OpenError> {
 fn is_formed(db: &Db, config: &NodeConfig) -> Result<bool, OpenError> {
     let identity = StoreIdentity { cluster: config.cluster_id, store: StoreId(config.store_id) };
     let view = db.snapshot();
-    if let Some(found) = meta::identity(&view)? {
+    if let Some(found) = meta::identity(families::META, &view)? {
         if found == identity {
             return Ok(true);
         }

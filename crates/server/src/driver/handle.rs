@@ -6,6 +6,7 @@ use super::error::NodeError;
 use super::inbox::{Inbox, Input, Reply};
 use super::membership::MembershipState;
 use super::snapshots::check_received;
+use crate::families;
 use crate::planted::{self, Bug};
 use bytes::Bytes;
 use kontiki_engine::{Db, Direction, Entries, Family, Range, Snapshot, View, WriteBatch};
@@ -340,7 +341,7 @@ impl NodeHandle {
         let (refusals, now) = (shared.refusals.lock().clone(), shared.env.clock.monotonic());
         let regions = shared.readers.regions().into_iter().map(|(region, leader)| {
             let leading_term = terms.get(&region.id).copied();
-            let applied_index = kontiki_raftstore::meta::applied_index(&view, region.id).ok().flatten();
+            let applied_index = kontiki_raftstore::meta::applied_index(families::META, &view, region.id).ok().flatten();
             let recent = |refusal: &&Refusal| now < refusal.at + REFUSAL_RECENT;
             let refusal = refusals.get(&region.id).filter(recent).cloned();
             RegionStatus { region, leader, leading_term, applied_index, refusal }

@@ -54,7 +54,7 @@ pub use counters::{Counter, Counters, Gauge};
 pub use error::{NodeError, OpenError, StopReason};
 pub use handle::{NodeHandle, NodeStatus, PLACEMENT_TIMEOUT, Refusal, RegionContext, RegionStatus, RegionView};
 pub use membership::MembershipState;
-pub use open::{first_regions, served_families};
+pub use open::first_regions;
 pub use snapshots::SnapshotSource;
 
 use crate::config::NodeConfig;

@@ -15,27 +15,15 @@ use super::snapshots::Snapshots;
 use super::surveys::Surveys;
 use super::{Driver, PLACEMENT_REGION, PendingTable};
 use crate::config::NodeConfig;
+use crate::families::{FAMILIES, served_families};
 use bytes::Bytes;
-use kontiki_engine::{Db, Durability, FamilySpec, Options, inspect};
+use kontiki_engine::{Db, Durability, Options, inspect};
 use kontiki_env::Env;
 use kontiki_env::rng::Rng;
 use kontiki_placement::{Config as PlacementConfig, Now, Placement};
-use kontiki_raftstore::{Config, Epoch, Peer, PeerId, Region, RegionId, Space, Store, StoreId, families};
+use kontiki_raftstore::{Config, Epoch, Peer, PeerId, Region, RegionId, Space, Store, StoreId};
 use parking_lot::Mutex;
 use std::sync::Arc;
-
-/// The column families of a served directory.
-pub fn served_families() -> Vec<FamilySpec> {
-    let names = [
-        (families::DEFAULT, "default"),
-        (families::TXN_DEFAULT, "kontiki.txn_default"),
-        (families::TXN_LOCK, "kontiki.txn_lock"),
-        (families::TXN_WRITE, "kontiki.txn_write"),
-        (families::META, "kontiki.meta"),
-        (families::PLACEMENT, "kontiki.placement"),
-    ];
-    names.map(|(family, name)| FamilySpec::new(family, name)).to_vec()
-}
 
 /// The stores that hold the first regions: the first few members.
 pub(super) fn placement_stores(config: &NodeConfig) -> impl Iterator<Item = StoreId> {
@@ -138,7 +126,7 @@ impl Driver {
     ) -> Result<Driver, OpenError> {
         let (raft_config, placement_config, db) = open_engine(env, &mut config, tune)?;
         let (tick_interval, mut rng) = (raft_config.tick_interval, Rng::new(seed));
-        let mut store = Store::new(raft_config, rng.child("raftstore"));
+        let mut store = Store::new(raft_config, &FAMILIES, rng.child("raftstore"));
         let formation = Formation::open_with(&mut store, &db, &config, rng.child("formation"))?;
 
         let counters: Arc<Counters> = Arc::default();

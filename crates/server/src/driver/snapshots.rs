@@ -14,12 +14,12 @@ use super::error::OpenError;
 use super::inbox::{Inbox, Input};
 use super::lane::derived;
 use super::{Driver, Outbound};
+use crate::families::FAMILIES;
 use bytes::Bytes;
 use kontiki_engine::{Db, Error as EngineError, Family, Range, Snapshot};
 use kontiki_env::Env;
 use kontiki_env::fs::{File, Fs, OpenMode};
 use kontiki_env::tasks::{Progress, TaskHandle};
-use kontiki_raftstore::families::families_of;
 use kontiki_raftstore::snapshot::{
     FileId, FileNumbers, InstallError, SnapshotError, SnapshotFile, SnapshotHead, announced, describe, install, verify,
     write,
@@ -114,9 +114,9 @@ pub struct SnapshotSource {
 impl SnapshotSource {
     fn take(db: &Db, region: RegionId) -> Result<(SnapshotSource, SnapshotHead), SnapshotError> {
         let view = db.snapshot();
-        let head = describe(&view, region)?;
+        let head = describe(&FAMILIES, &view, region)?;
         let range = Range::region(&head.region.start_key, &head.region.end_key);
-        let families = families_of(head.region.space);
+        let families = FAMILIES.of(head.region.space);
         let estimated_bytes = families.iter().map(|family| view.estimated_bytes(*family, &range)).sum();
         Ok((SnapshotSource { view, region, estimated_bytes, left_out: None }, head))
     }
@@ -124,7 +124,7 @@ impl SnapshotSource {
     /// Writes all of it through `write`, front to back. Blocks; ends with the first error of `write`, or with
     /// [`EngineError::Closed`] when the node has stopped.
     pub fn write(&self, write_part: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<(), SnapshotError> {
-        write(&self.view, self.region, self.left_out, write_part).map(|_| ())
+        write(&FAMILIES, &self.view, self.region, self.left_out, write_part).map(|_| ())
     }
 
     /// The approximate number of bytes: it counts files, so it is too high if much of them is garbage, and too low if
@@ -374,7 +374,7 @@ impl Job {
             self.db.commit(derived(batch)).map(|_| ())
         };
         let view = self.db.snapshot();
-        let installed = install(&view, file.snapshot, &mut open, &mut write);
+        let installed = install(&FAMILIES, &view, file.snapshot, &mut open, &mut write);
         installed.map_err(|error: SnapshotError| error.of_install(&path.display().to_string()))
     }
 }
@@ -389,7 +389,7 @@ pub(super) fn check_received(
     let announced = announced(message.clone()).ok_or("the message announces no snapshot")?;
     let path = directory.join(file.file_name());
     let mut reader = FileReader::open(fs, &path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let found = verify(&mut reader).map_err(|error| format!("{}: {error}", path.display()))?;
+    let found = verify(&FAMILIES, &mut reader).map_err(|error| format!("{}: {error}", path.display()))?;
     if found.head() != announced || found.id != file.snapshot {
         return Err(format!("{} is not the file that was announced", path.display()));
     }

@@ -4,12 +4,13 @@
 //! Each query is repeated only when it has been answered, so a stalled disk causes one wait and no queue.
 
 use super::inbox::{Inbox, Input};
+use crate::families;
 use crate::planted::{self, Bug};
 use kontiki_engine::{Db, Direction, Range, Snapshot, View};
 use kontiki_env::Env;
 use kontiki_env::fs::Fs;
 use kontiki_env::tasks::{Progress, TaskHandle};
-use kontiki_raftstore::{Readers, RegionId, families, meta};
+use kontiki_raftstore::{Readers, RegionId, meta};
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -127,7 +128,7 @@ impl Job {
         let view = if planted::is_set(Bug::ReportUnflushed) { live() } else { self.db.flushed_view() };
         let mut applied = Vec::new();
         for (region, _) in self.readers.regions() {
-            match meta::applied_index(&*view, region.id) {
+            match meta::applied_index(families::META, &*view, region.id) {
                 Ok(index) => applied.extend(index.map(|index| (region.id, index))),
                 Err(error) => tracing::warn!(region = region.id.0, %error, "the flushed applied index cannot be read"),
             }

@@ -2,7 +2,7 @@ use super::{check, locks};
 use bytes::Bytes;
 use kontiki_engine::{Db, Durability, Options, WriteBatch};
 use kontiki_env::SimMachine;
-use kontiki_server::driver::served_families;
+use kontiki_server::families::served_families;
 use kontiki_txn::{TXN_DEFAULT, TXN_WRITE, TimeStamp, Write, WriteKind, default_key, write_key};
 use std::path::Path;
 

@@ -5,7 +5,8 @@
 use crate::world::NodeId;
 use bytes::Bytes;
 use kontiki_engine::WriteBatch;
-use kontiki_raftstore::{Ticket, families};
+use kontiki_raftstore::Ticket;
+use kontiki_server::families;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

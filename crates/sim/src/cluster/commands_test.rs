@@ -1,6 +1,7 @@
 use super::Commands;
 use kontiki_engine::WriteBatch;
-use kontiki_raftstore::{Ticket, families};
+use kontiki_raftstore::Ticket;
+use kontiki_server::families;
 
 fn lock_of(key: &str) -> WriteBatch {
     let mut batch = WriteBatch::new();

@@ -8,7 +8,8 @@
 use crate::world::NodeId;
 use kontiki_engine::{BatchOp, Db, Direction, Family, Range, View, WriteBatch};
 use kontiki_env::codec::{hash64, put_slice};
-use kontiki_raftstore::{RecoverError, RegionId, families, meta};
+use kontiki_raftstore::{RecoverError, RegionId, meta};
+use kontiki_server::families;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -83,7 +84,7 @@ impl State {
         // Operations of a region come before its applied position.
         let mut pending: Vec<BatchOp<'_>> = Vec::new();
         for op in batch.ops() {
-            let Some((region, index)) = meta::applied_by(&op) else {
+            let Some((region, index)) = meta::applied_by(families::META, &op) else {
                 pending.push(op);
                 continue;
             };
@@ -115,7 +116,7 @@ impl State {
 
     /// The region's digest before a batch is known, or is computed by a scan and compared.
     fn begin(&mut self, node: NodeId, region: RegionId, view: &dyn View) -> Result<(), Unreadable> {
-        let index = meta::applied_index(view, region)?.unwrap_or(0);
+        let index = meta::applied_index(families::META, view, region)?.unwrap_or(0);
         if self.replicas.get(&(node, region)).is_none_or(|(known, _)| *known != index) {
             let digest = walk(view, region)?;
             self.replicas.insert((node, region), (index, digest));
@@ -138,12 +139,12 @@ impl State {
 
 /// The digest of a region's entries in a view, including its descriptor.
 fn walk(view: &dyn View, region: RegionId) -> Result<u64, Unreadable> {
-    let Some(descriptor) = meta::region(view, region)? else { return Ok(0) };
+    let Some(descriptor) = meta::region(families::META, view, region)? else { return Ok(0) };
     // In its stored form, so that a batch that changes it counts in the same way.
     let key = meta::region_key(region);
     let stored = view.get(families::META, &key)?.unwrap_or_default();
     let mut digest = entry(families::META, &key, &stored);
-    for &family in families::families_of(descriptor.space) {
+    for &family in families::FAMILIES.of(descriptor.space) {
         let range = Range::region(&descriptor.start_key, &descriptor.end_key);
         let mut entries = view.entries(family, range, Direction::Forward)?;
         while let Some((key, value)) = entries.next().transpose()? {

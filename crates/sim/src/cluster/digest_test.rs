@@ -2,12 +2,13 @@ use super::Digests;
 use kontiki_engine::{Commit, Db, Durability, Family, Options, WriteBatch};
 use kontiki_env::SimMachine;
 use kontiki_raftstore::{Epoch, Peer, PeerId, Region, RegionId, Space, Store, StoreId, StoreIdentity};
+use kontiki_server::families;
 use std::path::Path;
 
 const REGION: RegionId = RegionId(2);
 
 fn replica(store: u64) -> Db {
-    let families = kontiki_server::driver::served_families();
+    let families = kontiki_server::families::served_families();
     let env = SimMachine::from_seed(store).env();
     let db = Db::open_in(&env, Path::new("/db"), Options { families, ..Options::default() }).unwrap();
     let region = Region {
@@ -18,7 +19,8 @@ fn replica(store: u64) -> Db {
         peers: [1, 2].map(|store| Peer { id: PeerId(2_000 + store), store: StoreId(store) }).to_vec(),
         space: Space::Data,
     };
-    db.commit(Store::bootstrap(&StoreIdentity { cluster: 7, store: StoreId(store) }, &[region])).unwrap();
+    db.commit(Store::bootstrap(&families::FAMILIES, &StoreIdentity { cluster: 7, store: StoreId(store) }, &[region]))
+        .unwrap();
     db
 }
 
@@ -31,7 +33,7 @@ fn apply(digests: &Digests, node: u64, db: &Db, puts: &[(&str, &str)], index: u6
     // The position's bytes as documented in `raftstore::meta`.
     let key = [&[3][..], &REGION.0.to_be_bytes()].concat();
     let value = [&[1][..], &index.to_le_bytes(), &1u64.to_le_bytes()].concat();
-    batch.put(kontiki_raftstore::families::META, &key, &value);
+    batch.put(families::META, &key, &value);
     digests.applying(node, db, &batch);
     db.commit(Commit { batch, streams: vec![], durability: Durability::Derived, unchanged: vec![] }).unwrap();
 }

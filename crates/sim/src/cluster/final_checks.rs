@@ -8,7 +8,8 @@ use crate::workload::{Habits, amount, connect, options};
 use crate::world::NodeId;
 use bytes::Bytes;
 use kontiki_engine::{Family, Range, Snapshot};
-use kontiki_raftstore::{families, meta};
+use kontiki_raftstore::meta;
+use kontiki_server::families;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -198,5 +199,5 @@ impl Cluster {
 }
 
 fn applied_indices(snapshot: &Snapshot) -> Vec<Option<u64>> {
-    REGIONS.iter().map(|region| meta::applied_index(snapshot, *region).ok().flatten()).collect()
+    REGIONS.iter().map(|region| meta::applied_index(families::META, snapshot, *region).ok().flatten()).collect()
 }

@@ -4,6 +4,7 @@ use super::Cluster;
 use kontiki_engine::planted as engine;
 use kontiki_placement::planted as placement;
 use kontiki_raftstore::planted::Planted;
+use kontiki_server::families;
 use kontiki_server::planted as server;
 use kontiki_txn::planted as txn;
 
@@ -130,7 +131,7 @@ bugs! {
     /// The log is not retained for a snapshot in flight.
     LogNotHeld: Raftstore(|planted| planted.log_not_held = true);
     /// Snapshots lack the transactional locks.
-    SnapshotWithoutLocks: Raftstore(|planted| planted.snapshot_without_locks = true);
+    SnapshotWithoutLocks: Raftstore(|planted| planted.snapshot_without = Some(families::TXN_LOCK));
     /// Entries that are committed while a snapshot is installed are applied at once.
     ApplyBesideInstall: Raftstore(|planted| planted.apply_beside_install = true);
 }

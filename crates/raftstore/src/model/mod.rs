@@ -1,4 +1,6 @@
-//! A view that is a map, for unit tests.
+//! A view that is a map, and a table of families, for unit tests.
+
+pub mod families;
 
 use bytes::Bytes;
 use kontiki_engine::{BatchOp, Direction, Entries, Family, Range, Result, View, WriteBatch};

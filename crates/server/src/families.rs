@@ -1,0 +1,40 @@
+//! The column families of a served directory: the layer that owns each, and the table that raftstore gets.
+
+use kontiki_engine::{Family, FamilySpec};
+pub use kontiki_placement::FAMILY as PLACEMENT;
+use kontiki_raftstore::Families;
+pub use kontiki_txn::{TXN_DEFAULT, TXN_LOCK, TXN_WRITE};
+
+/// Embedded data, which is the raw data of a served store: the user key as it is.
+pub const DEFAULT: Family = Family(0);
+/// What raftstore and the driver keep about the directory.
+pub const META: Family = Family::reserved(3);
+
+/// The families in which a data region owns its key range, ascending.
+pub const DATA_FAMILIES: [Family; 4] = [DEFAULT, TXN_DEFAULT, TXN_LOCK, TXN_WRITE];
+
+/// The numbers that these families had before the present numbers were reserved: in directories, log entries and
+/// snapshot files of earlier versions.
+pub const EARLIER: [(Family, Family); 5] = [
+    (Family(1), TXN_DEFAULT),
+    (Family(2), TXN_LOCK),
+    (Family(3), TXN_WRITE),
+    (Family(4), META),
+    (Family(5), PLACEMENT),
+];
+
+/// What raftstore has to know of them.
+pub const FAMILIES: Families = Families { meta: META, system: &[PLACEMENT], data: &DATA_FAMILIES, earlier: &EARLIER };
+
+/// Their numbers and names.
+pub fn served_families() -> Vec<FamilySpec> {
+    let names = [
+        (DEFAULT, "default"),
+        (TXN_DEFAULT, "kontiki.txn_default"),
+        (TXN_LOCK, "kontiki.txn_lock"),
+        (TXN_WRITE, "kontiki.txn_write"),
+        (META, "kontiki.meta"),
+        (PLACEMENT, "kontiki.placement"),
+    ];
+    names.map(|(family, name)| FamilySpec::new(family, name)).to_vec()
+}
