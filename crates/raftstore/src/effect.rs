@@ -66,7 +66,7 @@ impl Effects {
 pub struct Persist {
     /// Comes back in [`crate::Event::Persisted`].
     pub id: PersistId,
-    /// Stream operations of all regions.
+    /// Stream operations of all regions, and what ends replicas that were removed.
     pub commit: Commit,
 }
 
@@ -201,6 +201,11 @@ pub enum Observation {
         from: StoreId,
         /// What was wrong.
         why: &'static str,
+    },
+    /// The replica here was removed from its region, and nothing of it is left.
+    RegionRemoved {
+        /// The region.
+        region: RegionId,
     },
     /// A region appeared here or its descriptor changed.
     RegionChanged {

@@ -6,6 +6,8 @@
 //! | `02`, region id (8 bytes BE) | region descriptor: version (1 byte, 1), protobuf `RegionRecord` |
 //! | `03`, region id (8 bytes BE) | applied position: version (1 byte, 1), index (8 bytes LE), term (8 bytes LE) |
 //!
+//! | `05`, region id (8 bytes BE) | tombstone of a replica that was destroyed here: version (1 byte, 1), its identity (8 bytes LE; 0 if it is not known), conf_version of its removal (8 bytes LE) |
+//!
 //! Tags from `10` on belong to the node that owns the directory (crates/server, `driver/formation.rs`).
 //!
 //! The descriptor and the applied position change in the same batch as the data they describe. The stream of a region
@@ -17,15 +19,18 @@
 use crate::consensus::log::Position;
 use crate::consensus::wire::{GroupState, RegionRecord};
 use crate::error::RecoverError;
-use crate::region::{Region, RegionId, StoreId, StoreIdentity};
+use crate::region::{PeerId, Region, RegionId, StoreId, StoreIdentity};
 use bytes::Bytes;
 use kontiki_engine::{BatchOp, Commit, Direction, Durability, Family, Range, StreamId, StreamOp, View, WriteBatch};
 use kontiki_env::codec::{get_u8, get_u64, put_u64};
 use prost::Message;
+use std::collections::BTreeMap;
 
 const TAG_IDENTITY: u8 = 1;
 const TAG_REGION: u8 = 2;
 const TAG_APPLIED: u8 = 3;
+/// 4 belongs to the conversion of earlier directories (crates/server, `driver/convert.rs`).
+const TAG_TOMBSTONE: u8 = 5;
 /// Version of each value's format.
 const FORMAT: u8 = 1;
 
@@ -120,6 +125,50 @@ fn decode_applied(mut value: &[u8]) -> Result<Position, RecoverError> {
     }
 }
 
+/// What is left of a replica that was destroyed here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tombstone {
+    /// Its identity, if it is known: never used again.
+    pub peer: PeerId,
+    /// Of the descriptor that no longer had it.
+    pub conf_version: u64,
+}
+
+impl Tombstone {
+    /// Whether a message for `peer`, from a replica with this conf_version, may be for another replica than the one
+    /// that was destroyed.
+    pub fn admits(&self, peer: PeerId, conf_version: u64) -> bool {
+        self.peer.0 != 0 && peer != self.peer && conf_version > self.conf_version
+    }
+}
+
+/// Removes a region's descriptor and applied position, and puts a tombstone.
+pub(crate) fn put_tombstone(meta: Family, batch: &mut WriteBatch, region: RegionId, tombstone: Tombstone) {
+    batch.delete(meta, key(TAG_REGION, region));
+    batch.delete(meta, key(TAG_APPLIED, region));
+    let mut value = vec![FORMAT];
+    put_u64(&mut value, tombstone.peer.0);
+    put_u64(&mut value, tombstone.conf_version);
+    batch.put(meta, key(TAG_TOMBSTONE, region), &value);
+}
+
+/// All tombstones in a view.
+pub(crate) fn tombstones(meta: Family, view: &dyn View) -> Result<BTreeMap<RegionId, Tombstone>, RecoverError> {
+    let mut entries = view.entries(meta, Range::region(&[TAG_TOMBSTONE], &[TAG_TOMBSTONE + 1]), Direction::Forward)?;
+    let mut tombstones = BTreeMap::new();
+    while let Some((key, value)) = entries.next().transpose()? {
+        let region = key.get(1..).and_then(|id| Some(RegionId(u64::from_be_bytes(id.try_into().ok()?))));
+        let mut rest = versioned(&value, "tombstone")?;
+        match (region, get_u64(&mut rest), get_u64(&mut rest)) {
+            (Some(region), Ok(peer), Ok(conf_version)) if rest.is_empty() => {
+                tombstones.insert(region, Tombstone { peer: PeerId(peer), conf_version });
+            }
+            _ => return Err(damaged("a malformed tombstone")),
+        }
+    }
+    Ok(tombstones)
+}
+
 /// The key of a region's descriptor.
 pub fn region_key(region: RegionId) -> [u8; 9] {
     key(TAG_REGION, region)
@@ -154,6 +203,17 @@ pub fn applied_index(meta: Family, view: &dyn View, region: RegionId) -> Result<
     Ok(applied_position(meta, view, region)?.map(|position| position.index))
 }
 
+/// The state of a group that begins.
+pub(crate) fn initial_state() -> GroupState {
+    GroupState {
+        term: INITIAL.term,
+        commit: INITIAL.index,
+        truncated_index: INITIAL.index,
+        truncated_term: INITIAL.term,
+        ..GroupState::default()
+    }
+}
+
 /// The first write of a new store: identity, regions, and the beginnings of their logs. All or nothing.
 pub(crate) fn bootstrap(meta: Family, identity: &StoreIdentity, regions: &[Region]) -> Commit {
     assert!(identity.cluster != 0 && identity.store.0 != 0, "identities are not zero");
@@ -171,16 +231,7 @@ pub(crate) fn bootstrap(meta: Family, identity: &StoreIdentity, regions: &[Regio
         assert!(region.peer_on(identity.store).is_some(), "a store is bootstrapped with its own regions");
         put_region(meta, &mut batch, region);
         put_applied(meta, &mut batch, region.id, INITIAL);
-        let state = GroupState {
-            term: INITIAL.term,
-            vote: 0,
-            commit: INITIAL.index,
-            truncated_index: INITIAL.index,
-            truncated_term: INITIAL.term,
-            snapshot: None,
-            promised_ns: 0,
-        };
-        let stream = StreamId(region.id.0);
+        let (stream, state) = (StreamId(region.id.0), initial_state());
         streams.push(StreamOp::Truncate { stream, through_index: INITIAL.index });
         streams.push(StreamOp::State { stream, state: encode_group_state(&state) });
     }

@@ -34,6 +34,8 @@ pub(crate) struct Outbox {
     last_view: u64,
     pub send: Vec<(StoreId, Bytes)>,
     pub streams: Vec<StreamOp>,
+    /// Of the same commit.
+    pub persist_batch: WriteBatch,
     /// Regions with Ready batches in this poll's persist.
     pub persisting: BTreeSet<RegionId>,
     pub apply: WriteBatch,

@@ -163,6 +163,15 @@ impl Readers {
         self.slots.store(Arc::new(slots));
         slot
     }
+
+    /// Hides a region, if it is there: its replica was removed.
+    pub(crate) fn remove(&self, region: RegionId) {
+        if self.slots.load().contains_key(&region) {
+            let mut slots = BTreeMap::clone(&self.slots.load());
+            slots.remove(&region);
+            self.slots.store(Arc::new(slots));
+        }
+    }
 }
 
 #[cfg(test)]

@@ -3,12 +3,14 @@
 mod cluster;
 #[path = "scenarios/flow.rs"]
 mod flow;
-#[path = "scenarios/handover.rs"]
-mod handover;
+#[path = "scenarios/leader_transfer.rs"]
+mod leader_transfer;
 #[path = "scenarios/leadership.rs"]
 mod leadership;
 #[path = "scenarios/lease.rs"]
 mod lease;
+#[path = "scenarios/lifecycle.rs"]
+mod lifecycle;
 #[path = "scenarios/members.rs"]
 mod members;
 #[cfg(feature = "planted-bugs")]

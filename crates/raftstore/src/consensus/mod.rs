@@ -4,7 +4,7 @@
 //! remedy for each):
 //!
 //! - election timeouts come from the thread's random source: every call that may change the role ends in
-//!   [`Group::settle`], which sets a timeout drawn from our own generator;
+//!   [`Group::set_timeout`], which sets a timeout drawn from our own generator;
 //! - a message that no correct peer sends can make the crate panic: [`Group::step`] refuses those first;
 //! - storage errors panic: the log is in memory and has none ([`log`]);
 //! - a restored snapshot does not move `applied`, and a campaign before it has moved panics: until the snapshot is
@@ -87,7 +87,7 @@ pub struct Group {
     node: RawNode<EntryLog>,
     rng: Rng,
     /// The role for which `timeout_ticks` was drawn.
-    settled: (u64, StateRole),
+    timeout_drawn_for: (u64, StateRole),
     timeout_ticks: usize,
     election_ticks: usize,
     /// A restored snapshot that is not persisted yet: its index, and the Ready batch that persists it. (The index alone
@@ -184,7 +184,7 @@ impl Group {
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let node = RawNode::new(&raft_config, log, &logger).map_err(|error| error.to_string())?;
         let mut group = Group {
-            settled: (0, StateRole::Leader),
+            timeout_drawn_for: (0, StateRole::Leader),
             timeout_ticks: config.election_ticks,
             election_ticks: config.election_ticks,
             restoring: None,
@@ -192,16 +192,16 @@ impl Group {
             node,
             rng,
         };
-        group.settle();
+        group.set_timeout();
         Ok(group)
     }
 
     /// Replaces the timeout that the core drew from the thread's random source. The core draws whenever term or role
     /// change, and so does this; setting our own each time makes the core's draw irrelevant.
-    fn settle(&mut self) {
+    fn set_timeout(&mut self) {
         let now = (self.node.raft.term, self.node.raft.state);
-        if self.settled != now {
-            self.settled = now;
+        if self.timeout_drawn_for != now {
+            self.timeout_drawn_for = now;
             let ticks = self.election_ticks as u64;
             self.timeout_ticks = self.rng.range(ticks..2 * ticks) as usize;
         }
@@ -218,7 +218,7 @@ impl Group {
         }
         if may_campaign || !times_out {
             self.node.tick();
-            self.settle();
+            self.set_timeout();
         } else {
             // A candidate that asks for the vote gets it when the time has passed, although no election begins here.
             self.node.raft.election_elapsed = self.node.raft.election_elapsed.max(self.election_ticks);
@@ -232,7 +232,7 @@ impl Group {
         }
         // The only error is that of a follower's proposal, which this is not.
         let _ = self.node.campaign();
-        self.settle();
+        self.set_timeout();
     }
 
     /// Appends proposals (context and data of each) at the leader; returns the index of the first. `None`: this group does not
@@ -299,7 +299,7 @@ impl Group {
     /// Transfers leadership.
     pub fn transfer_leader(&mut self, to: PeerId) {
         self.node.transfer_leader(to.0);
-        self.settle();
+        self.set_timeout();
     }
 
     /// Whether leadership is being transferred.
@@ -378,7 +378,7 @@ impl Group {
                 self.node.advance_apply_to(index);
             }
         }
-        self.settle();
+        self.set_timeout();
     }
 
     /// Entries through `index` are applied.
@@ -407,8 +407,7 @@ impl Group {
             commit: hard_state.commit,
             truncated_index: truncated.index,
             truncated_term: truncated.term,
-            snapshot: None,
-            promised_ns: 0,
+            ..GroupState::default()
         }
     }
 

@@ -212,7 +212,7 @@ impl Group {
         if stepped.is_err() {
             return Stepped::Ignored;
         }
-        self.settle();
+        self.set_timeout();
         Stepped::Taken(ack.filter(|_| term == self.term()))
     }
 

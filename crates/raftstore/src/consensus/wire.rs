@@ -165,6 +165,12 @@ pub struct GroupState {
     /// yet.
     #[prost(uint64, tag = "7")]
     pub promised_ns: u64,
+    /// The replica whose votes and promises these are; 0 in blobs of earlier versions.
+    #[prost(uint64, tag = "8")]
+    pub peer: u64,
+    /// The region whose command made this one, while nothing else is in the log: the command will put the descriptor.
+    #[prost(uint64, tag = "9")]
+    pub made_by: u64,
 }
 
 impl From<&Region> for RegionRecord {

@@ -48,14 +48,14 @@ impl Peer {
 
     /// Adds entries, and the applied position after them, to this poll's apply batch.
     fn hand_out(&mut self, entries: Vec<Entry>, out: &mut Outbox) {
-        let Some(last) = entries.last() else { return };
-        let position = Position { index: last.index, term: last.term };
-        let mut bytes = 0;
-        let entry_bytes = entries.iter().map(entry_bytes).sum();
+        let (mut bytes, mut bytes_of_entries) = (0, 0);
+        let mut position = None;
         let first_operation = out.apply.len();
         let mut commands = Vec::with_capacity(entries.len());
         for entry in entries {
             let (index, first_operation) = (entry.index, out.apply.len());
+            position = Some(Position { index, term: entry.term });
+            bytes_of_entries += entry_bytes(&entry);
             bytes += self.apply(entry, out);
             if out.fault.is_some() {
                 return;
@@ -64,13 +64,17 @@ impl Peer {
             if !operations.is_empty() {
                 commands.push(AppliedCommand { index, operations });
             }
+            if self.removed {
+                break;
+            }
         }
+        let Some(position) = position else { return };
         put_applied(self.families.meta, &mut out.apply, self.region.id, position);
         let (Position { index, term }, operations) = (position, first_operation..out.apply.len());
         out.apply_parts.push(ApplyPart { region: self.region.id, index, term, commands, operations });
-        out.applied.push(AppliedRegion { region: self.region.id, position, bytes, entry_bytes });
-        out.memory.apply_begins(entry_bytes);
-        self.flow.applying.push_back(entry_bytes);
+        out.applied.push(AppliedRegion { region: self.region.id, position, bytes, entry_bytes: bytes_of_entries });
+        out.memory.apply_begins(bytes_of_entries);
+        self.flow.applying.push_back(bytes_of_entries);
         self.applies_in_flight += 1;
     }
 

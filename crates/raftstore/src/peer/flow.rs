@@ -78,6 +78,11 @@ impl Peer {
         out.memory.replace(&mut self.flow.accounted, self.group.log_bytes() + applying + queued);
     }
 
+    /// The replica ends.
+    pub(super) fn count_nothing(&mut self, out: &mut Outbox) {
+        out.memory.replace(&mut self.flow.accounted, 0);
+    }
+
     /// Whether committed entries wait although no install has to finish first. A region without an apply round in
     /// flight never waits, so its next entries are handed out when that round has ended.
     pub(super) fn has_enough_applies(&self, out: &Outbox) -> bool {

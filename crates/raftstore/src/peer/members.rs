@@ -26,9 +26,9 @@
 //!
 //! # A replica that is removed
 //!
-//! The others send it no further messages and ignore its vote requests: it does not know the configuration and cannot
-//! win. If it does learn of its removal, this node stops: at present a replica is removed only when another directory
-//! has replaced that of its store (docs/guide/replace-a-disk.md), and then this is the replaced directory.
+//! When it applies the change, it destroys itself (`store/destroy.rs`). The others send it no further messages and
+//! ignore its vote requests, so one that was away does not learn of its removal; it does not know the configuration and
+//! cannot win.
 
 use super::Peer;
 use crate::command::{self, Action, Command};
@@ -84,13 +84,11 @@ impl Peer {
         out: &mut Outbox,
     ) -> Result<(), String> {
         if changed.peer(self.me.id).is_none() {
-            let (store, peer) = (self.me.store, self.me.id);
-            return Err(format!(
-                "replica {peer} was removed: another directory has replaced this one of store {store}, which cannot be \
-                 used any more; see docs/guide/replace-a-disk.md"
-            ));
+            // The core is not used any more: as a leader it could go on.
+            self.be_removed(out);
+        } else {
+            self.group.apply_change(change)?;
         }
-        self.group.apply_change(change)?;
         tracing::info!(region = self.region.id.0, index, "members changed: {change:?}");
         let changed = Arc::new(changed);
         self.members = changed.clone();

@@ -10,7 +10,7 @@
 
 mod apply;
 mod flow;
-mod handover;
+mod leader_transfer;
 mod lease;
 mod members;
 mod message;
@@ -19,6 +19,7 @@ mod propose;
 mod reads;
 mod ready;
 pub(crate) mod receive;
+mod removed;
 mod serve;
 mod truncate;
 
@@ -111,7 +112,7 @@ pub(crate) struct Peer {
 
     leading: Option<Leading>,
     lease: lease::Lease,
-    handover: handover::Handover,
+    leader_transfer: leader_transfer::LeaderTransfer,
     /// The promise to the leader that this replica follows.
     promise: promise::Promise,
     /// The transfer for which it campaigns, or did last.
@@ -127,6 +128,11 @@ pub(crate) struct Peer {
     truncations: VecDeque<u64>,
 
     ticks: u64,
+
+    /// A membership change that was handed out for apply has removed this replica.
+    removed: bool,
+    /// The region whose command made this one, until tables hold the descriptor.
+    made_by: u64,
 }
 
 /// What recovery found of a replica.
@@ -138,6 +144,8 @@ pub(crate) struct Recovered {
     pub incoming: Option<receive::Incoming>,
     /// The longest promise that earlier processes may have made.
     pub promised: Duration,
+    /// The region whose command made this one, if tables do not hold the descriptor.
+    pub made_by: u64,
 }
 
 impl Peer {
@@ -170,7 +178,7 @@ impl Peer {
             flow: flow::Flow::default(),
             leading: None,
             lease: lease::Lease::default(),
-            handover: handover::Handover::default(),
+            leader_transfer: leader_transfer::LeaderTransfer::default(),
             promise: promise::Promise::recovered(recovered.promised, planted),
             campaigned_for: None,
             reads: reads::Reads::default(),
@@ -180,7 +188,13 @@ impl Peer {
             replicated: 0,
             truncations: VecDeque::new(),
             ticks: 0,
+            removed: false,
+            made_by: recovered.made_by,
         }
+    }
+
+    pub fn id(&self) -> PeerId {
+        self.me.id
     }
 
     pub fn region(&self) -> &Arc<Region> {
@@ -214,12 +228,15 @@ impl Peer {
     }
 
     pub fn tick(&mut self, out: &mut Outbox) {
+        if self.removed {
+            return;
+        }
         self.ticks += 1;
         self.promise.tick();
         // Without its data a leader could neither apply nor serve.
         let may_campaign = self.is_writable() && !self.has_promised(out.now) && !self.waits_for_install();
         self.voting(out.now, None, |group| group.tick(may_campaign));
-        self.hand_over(out.now);
+        self.transfer_if_unwritable(out.now);
         self.tick_serving(out.now, out);
         self.tick_lost();
         if self.ticks.is_multiple_of(self.config.truncate_ticks) {
@@ -235,28 +252,34 @@ impl Peer {
     }
 
     pub fn campaign(&mut self, now: Duration) {
-        if self.is_writable() && !self.has_promised(now) && !self.waits_for_install() {
+        if !self.removed && self.is_writable() && !self.has_promised(now) && !self.waits_for_install() {
             self.voting(now, None, Group::campaign);
         }
     }
 
     pub fn transfer_leader(&mut self, to: StoreId) {
-        if let Some(peer) = self.members.peer_on(to).filter(|_| self.leads()) {
+        if let Some(peer) = self.members.peer_on(to).filter(|_| self.leads() && !self.removed) {
             self.group.transfer_leader(peer.id);
         }
     }
 
     /// Does all pending work.
     pub fn poll(&mut self, out: &mut Outbox) {
+        if self.removed {
+            return;
+        }
         self.observe_role(out);
         self.observe_transfer();
         self.flush_proposals(out);
         self.flush_reads();
         self.hand_out_deferred(out);
+        if out.fault.is_some() || self.removed {
+            return;
+        }
         while let Some(ready_batch) = self.group.ready(out.now, self.lease.void_through()) {
             self.observe_role(out);
             self.take_ready(ready_batch, out);
-            if out.fault.is_some() {
+            if out.fault.is_some() || self.removed {
                 return;
             }
         }

@@ -108,6 +108,7 @@ impl Peer {
         }
         if std::mem::take(&mut self.state_dirty) {
             let mut state = self.group.state();
+            (state.peer, state.made_by) = (self.me.id.0, self.made_by);
             state.promised_ns = self.promise.to_state();
             state.snapshot = self.incoming.as_ref().map(|incoming| incoming.file.to_state());
             out.streams.push(StreamOp::State { stream: self.stream(), state: encode_group_state(&state) });

@@ -194,6 +194,7 @@ impl Peer {
     /// Tables hold the state through `index`.
     pub fn flushed_through(&mut self, index: u64, out: &mut Outbox) {
         self.flushed = self.flushed.max(index);
+        self.made_by = 0;
         if self.incoming.as_ref().is_some_and(|i| i.is_installed() && i.file.id.index <= index) {
             let incoming = self.incoming.take().expect("just seen");
             assert!(incoming.superseded.is_empty(), "superseded files went when this one was restored");

@@ -83,6 +83,11 @@ impl Serving {
         sends.sum::<usize>() + self.catching_up.values().filter(|state| range.contains(&state.through)).count()
     }
 
+    /// Whether a view is being sent from.
+    pub fn is_sending(&self) -> bool {
+        !self.sends.is_empty()
+    }
+
     fn failed(&mut self, to: PeerId, tick: u64) {
         let failures = self.failures.entry(to).or_insert(Failures { count: 0, retry_tick: 0 });
         failures.retry_tick = tick + (RETRY_TICKS << failures.count.min(RETRY_DOUBLINGS_MAX));

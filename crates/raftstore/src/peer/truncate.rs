@@ -41,7 +41,7 @@ impl Peer {
 
     /// Truncates if enough entries can be removed.
     pub fn maybe_truncate(&mut self, now: Duration, is_memory_tight: bool, out: &mut Outbox) {
-        if self.waits_for_install() {
+        if self.waits_for_install() || self.removed {
             return;
         }
         let truncated = self.group.truncated().index;

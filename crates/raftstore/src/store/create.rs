@@ -1,21 +1,28 @@
-//! Replicas that are created here because a membership change added them.
+//! Replicas that are created here: by a message, or by a command.
 //!
-//! The leader of a region finds out from the answers to its messages that the new replica has no log, and sends a
-//! snapshot. Until the snapshot has arrived there is no replica: it keeps no state, makes no promise and gives no vote;
-//! only the leader's messages are answered, in the same way as by any store without a log. When the snapshot's file has
-//! arrived, the beginning of the log is written durably, with the file's name in the state blob, and then the replica
-//! starts as it would after a crash in the middle of an install.
+//! **By a message**, because a membership change added them. The leader of a region finds out from the answers to its
+//! messages that the new replica has no log, and sends a snapshot. Until the snapshot has arrived there is no replica:
+//! it keeps no state, makes no promise and gives no vote; only the leader's messages are answered, in the same way as by
+//! any store without a log. When the snapshot's file has arrived, the beginning of the log is written durably, with the
+//! file's name in the state blob, and then the replica starts as it would after a crash in the middle of an install.
 //!
 //! *The identity of the replica.* A store that lost its directory must not become the replica that it had, because that
 //! one has voted and acknowledged. The identity of a replica that is added is therefore derived from the directory that
 //! it is for ([`replica_id`]), and a store creates only replicas that are derived from its own directory. A late
-//! message for a replica of the lost directory, or a snapshot that a leader still sends there, finds no replica.
+//! message for a replica of the lost directory, or a snapshot that a leader still sends there, finds no replica; one for
+//! a replica that was destroyed here finds its tombstone (`store/destroy.rs`).
+//!
+//! **By a command** of another region ([`Store::create_by_command`]): first the beginning of the log is written durably,
+//! then the descriptor and the applied position are applied, and then the replica starts. The apply is not logged: until
+//! it is flushed, the command is applied again after a crash. Recovery therefore keeps a log that a command has begun
+//! until the command asks for its replica again.
 
 use super::Store;
 use crate::consensus::log::Position;
 use crate::consensus::wire::{GroupState, StoreMessage};
-use crate::effect::{PersistId, SnapshotTask};
-use crate::meta::encode_group_state;
+use crate::effect::{AppliedCommand, ApplyId, ApplyPart, PersistId, SnapshotTask};
+use crate::meta::{self, Tombstone, encode_group_state};
+use crate::outbox::AppliedRegion;
 use crate::peer::{Peer, Recovered};
 use crate::readers::Publication;
 use crate::region::{self, PeerId, Region, RegionId, StoreId};
@@ -40,19 +47,33 @@ pub(super) struct Creation {
     directory: Option<u64>,
     /// Replicas whose first state is being written.
     begun: BTreeMap<RegionId, Begun>,
+    /// Logs that a command has begun, without their descriptors: the command is applied again.
+    pub waiting: BTreeMap<RegionId, StreamContents>,
+    /// Of replicas that were destroyed here.
+    pub tombstones: BTreeMap<RegionId, Tombstone>,
 }
 
+/// A replica that starts when its first state is written.
 struct Begun {
-    persist: PersistId,
-    file: SnapshotFile,
+    stage: Stage,
+    region: Region,
+    /// That contains the data, if a message creates it.
+    file: Option<FileId>,
     /// The log as a restart would find it.
     log: StreamContents,
+}
+
+#[derive(Clone, Copy)]
+enum Stage {
+    Logging(PersistId),
+    /// Only if a command creates it.
+    Applying(ApplyId),
 }
 
 impl Creation {
     /// The files of replicas that do not exist yet.
     pub fn needed_files(&self) -> impl Iterator<Item = FileId> {
-        self.begun.values().map(|begun| begun.file.name())
+        self.begun.values().filter_map(|begun| begun.file)
     }
 }
 
@@ -68,7 +89,10 @@ impl Store {
         let region = RegionId(envelope.region);
         let is_ours = envelope.to_store == store.0 && envelope.to_peer == replica_id(directory, region).0;
         let is_free = region.0 != 0 && !self.creation.begun.contains_key(&region) && envelope.from_store != store.0;
-        (is_ours && is_free).then_some(region::Peer { id: PeerId(envelope.to_peer), store })
+        let me = region::Peer { id: PeerId(envelope.to_peer), store };
+        let tombstone = self.creation.tombstones.get(&region);
+        let is_new = tombstone.is_none_or(|tombstone| tombstone.admits(me.id, envelope.conf_version));
+        (is_ours && is_free && is_new).then_some(me)
     }
 
     pub(super) fn message_of_no_replica(&mut self, envelope: &StoreMessage) {
@@ -94,50 +118,105 @@ impl Store {
         let (Some(raft), true) = (announced, me.is_some() && self.is_range_free(&file.region)) else {
             return self.out.snapshots.push(SnapshotTask::Remove { file: file.name() });
         };
-        let (region, stream) = (file.id.region, StreamId(file.id.region.0));
         let state = GroupState {
             term: raft.term,
-            vote: 0,
             commit: file.id.index,
             truncated_index: file.id.index,
             truncated_term: file.id.term,
             snapshot: Some(file.to_state()),
-            promised_ns: 0,
+            peer: envelope.to_peer,
+            ..GroupState::default()
         };
-        let (state, through_index) = (encode_group_state(&state), file.id.index);
+        self.begin_log(file.region.clone(), Some(file.name()), &state);
+    }
+
+    /// Creates the replica here of a region that a command of the region `made_by` makes; nothing, if it exists or was
+    /// destroyed since: the command may be applied again. The region's range must be free, its data are there already.
+    pub fn create_by_command(&mut self, region: Region, made_by: RegionId) {
+        let (Some(identity), id) = (self.identity, region.id) else { return };
+        let Some(me) = region.peer_on(identity.store) else { return };
+        let exists = self.peers.contains_key(&id) || self.creation.begun.contains_key(&id);
+        if exists || self.creation.tombstones.contains_key(&id) {
+            return;
+        }
+        assert!(self.is_range_free(&region), "a region that a command makes has a range of its own");
+        match self.creation.waiting.remove(&id) {
+            Some(log) => {
+                let stage = self.apply_descriptor(&region);
+                self.creation.begun.insert(id, Begun { stage, region, file: None, log });
+            }
+            None => {
+                let state = GroupState { peer: me.id.0, made_by: made_by.0, ..meta::initial_state() };
+                self.begin_log(region, None, &state);
+            }
+        }
+    }
+
+    fn begin_log(&mut self, region: Region, file: Option<FileId>, state: &GroupState) {
+        let (stream, through_index) = (StreamId(region.id.0), state.truncated_index);
+        let state = encode_group_state(state);
         let log =
             StreamContents { truncated_through: through_index, state: state.clone(), ..StreamContents::default() };
         self.out.streams.push(StreamOp::Truncate { stream, through_index });
         self.out.streams.push(StreamOp::State { stream, state });
-        self.out.persisting.insert(region);
-        let persist = self.out.persist_id;
-        self.creation.begun.insert(region, Begun { persist, file, log });
+        let stage = Stage::Logging(self.out.persist_id);
+        self.creation.begun.insert(region.id, Begun { stage, region, file, log });
+    }
+
+    /// Puts the descriptor of a region whose log has begun, and its applied position.
+    fn apply_descriptor(&mut self, region: &Region) -> Stage {
+        let (meta, out, Position { index, term }) = (self.families.meta, &mut self.out, meta::INITIAL);
+        let first = out.apply.len();
+        meta::put_region(meta, &mut out.apply, region);
+        let commands = vec![AppliedCommand { index, operations: first..first + 1 }];
+        meta::put_applied(meta, &mut out.apply, region.id, meta::INITIAL);
+        let operations = first..out.apply.len();
+        out.apply_parts.push(ApplyPart { region: region.id, index, term, commands, operations });
+        out.applied.push(AppliedRegion { region: region.id, position: meta::INITIAL, bytes: 0, entry_bytes: 0 });
+        Stage::Applying(out.apply_id)
     }
 
     /// Whether no replica here, existing or being created, holds a part of the region's range.
     pub(super) fn is_range_free(&self, region: &Region) -> bool {
         let here = self.peers.values().map(|peer| peer.region().as_ref());
-        let begun = self.creation.begun.values().map(|begun| &begun.file.region);
-        !here.chain(begun).any(|other| other.space == region.space && other.overlaps(region))
+        let begun = self.creation.begun.values().map(|begun| &begun.region);
+        !here
+            .chain(begun)
+            .chain(self.destruction.regions())
+            .any(|other| other.space == region.space && other.overlaps(region))
     }
 
-    /// Everything through `persist` is durable: replicas whose beginning is among it start.
+    /// Everything through `persist` is durable: replicas whose log has begun with it start, or get their descriptor.
     pub(super) fn create_persisted(&mut self, persist: PersistId) {
-        let due: Vec<RegionId> = self
-            .creation
-            .begun
-            .iter()
-            .filter(|(_, begun)| begun.persist <= persist)
-            .map(|(region, _)| *region)
-            .collect();
-        let Some(store) = self.identity.map(|identity| identity.store) else { return };
-        for id in due {
-            let Begun { file, log, .. } = self.creation.begun.remove(&id).expect("just seen");
-            let recovered = self.recover_region(store, file.region, log, Position::default());
-            let recovered = recovered.expect("a log that begins where its snapshot ends is whole");
-            tracing::info!(region = id.0, peer = recovered.me.id.0, "a replica was created");
-            self.start_peer(recovered);
+        for id in self.begun_at(|stage| matches!(stage, Stage::Logging(id) if id <= persist)) {
+            let begun = self.creation.begun.remove(&id).expect("just seen");
+            if begun.file.is_some() {
+                self.start_created(begun, Position::default());
+            } else {
+                let stage = self.apply_descriptor(&begun.region);
+                self.creation.begun.insert(id, Begun { stage, ..begun });
+            }
         }
+    }
+
+    /// Everything through `apply` is visible: replicas whose descriptor is in it start.
+    pub(super) fn create_applied(&mut self, apply: ApplyId) {
+        for id in self.begun_at(|stage| matches!(stage, Stage::Applying(id) if id <= apply)) {
+            let begun = self.creation.begun.remove(&id).expect("just seen");
+            self.start_created(begun, meta::INITIAL);
+        }
+    }
+
+    fn begun_at(&self, is_due: impl Fn(Stage) -> bool) -> Vec<RegionId> {
+        self.creation.begun.iter().filter(|(_, begun)| is_due(begun.stage)).map(|(region, _)| *region).collect()
+    }
+
+    fn start_created(&mut self, begun: Begun, applied: Position) {
+        let Some(store) = self.identity.map(|identity| identity.store) else { return };
+        let recovered = self.recover_region(store, begun.region, begun.log, applied);
+        let recovered = recovered.expect("a log that begins where its data ends is whole");
+        tracing::info!(region = recovered.region.id.0, peer = recovered.me.id.0, "a replica was created");
+        self.start_peer(recovered);
     }
 
     pub(super) fn start_peer(&mut self, recovered: Recovered) {

@@ -4,6 +4,7 @@
 //! the log and one batch for the state, for any number of regions and proposals.
 
 mod create;
+mod destroy;
 mod recover;
 mod status;
 
@@ -24,7 +25,7 @@ use crate::readers::Readers;
 use crate::region::{Region, RegionId, StoreIdentity, Ticket};
 use crate::snapshot::{FileId, FileNumbers, SnapshotFile};
 use bytes::Bytes;
-use kontiki_engine::{Commit, Durability, WriteBatch};
+use kontiki_engine::{Commit, Durability};
 use kontiki_env::rng::Rng;
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -49,6 +50,7 @@ pub struct Store {
     identity: Option<StoreIdentity>,
     peers: BTreeMap<RegionId, Peer>,
     creation: create::Creation,
+    destruction: destroy::Destruction,
     readers: Arc<Readers>,
     file_numbers: FileNumbers,
     out: Outbox,
@@ -77,6 +79,7 @@ impl Store {
             identity: None,
             peers: BTreeMap::new(),
             creation: create::Creation::default(),
+            destruction: destroy::Destruction::default(),
             readers,
             file_numbers,
             out,
@@ -132,6 +135,9 @@ impl Store {
             Event::Applied { through } => self.applied(through),
             Event::SnapshotReceived { message, file } => self.snapshot_received(message, file),
             Event::SnapshotPrepared { region, view, result } => {
+                if !self.peers.contains_key(&region) && result.is_ok() {
+                    self.out.snapshots.push(SnapshotTask::Release { view });
+                }
                 self.with_peer(region, |peer, out| peer.snapshot_prepared(view, result, out));
             }
             Event::SnapshotSent { region, to, view, ok } => {
@@ -172,6 +178,7 @@ impl Store {
                     if peer.has_queue() {
                         self.dirty.insert(region);
                     }
+                    self.tend_removed(region);
                 }
                 if self.out.fault.is_some() {
                     self.fault = self.out.fault.clone();
@@ -191,7 +198,10 @@ impl Store {
     /// `snapshots/` is removed that has arrived completely and whose arrival was reported here.
     pub fn may_remove(&self, file: &FileId) -> bool {
         let needed = || self.peers.get(&file.snapshot.region).is_some_and(|peer| peer.needs_file(file));
-        let begun = || self.creation.needed_files().any(|needed| needed == *file);
+        let begun = || {
+            let mut others = self.creation.needed_files().chain(self.destruction.needed_files());
+            others.any(|needed| needed == *file)
+        };
         self.config.planted().snapshot_names_reused || !(needed() || begun())
     }
 
@@ -273,6 +283,9 @@ impl Store {
         };
         let region = RegionId(envelope.region);
         let Some(peer) = self.peers.get_mut(&region) else { return self.message_of_no_replica(&envelope) };
+        if peer.is_removed() {
+            return;
+        }
         let Some(from) = peer.sender(&envelope) else { return };
         peer.message(from, envelope, &mut self.out);
         self.dirty.insert(region);
@@ -285,7 +298,7 @@ impl Store {
         let Some(peer) = self.peers.get_mut(&file.id.region) else {
             return self.snapshot_of_no_replica(&envelope, file);
         };
-        let from = peer.sender(&envelope);
+        let from = if peer.is_removed() { None } else { peer.sender(&envelope) };
         let raft = envelope.raft.filter(|raft| file.is_announced_by(raft));
         match (from, raft) {
             (Some(from), Some(raft)) => peer.snapshot_received(from, raft, file, &mut self.out),
@@ -298,7 +311,7 @@ impl Store {
     /// Passes the request of `ticket` to a replica.
     fn request(&mut self, region: RegionId, ticket: Ticket, act: impl FnOnce(&mut Peer, &mut Outbox)) {
         self.out.open(ticket);
-        match self.peers.get_mut(&region) {
+        match self.peers.get_mut(&region).filter(|peer| !peer.is_removed()) {
             Some(peer) => {
                 act(peer, &mut self.out);
                 self.dirty.insert(region);
@@ -315,6 +328,7 @@ impl Store {
                 self.with_peer(region, |peer, out| peer.persisted(id, out));
             }
             self.create_persisted(id);
+            self.destroy_persisted(id);
         }
     }
 
@@ -329,6 +343,7 @@ impl Store {
             for (ticket, answer) in applying.answers {
                 self.out.answer(ticket, answer);
             }
+            self.create_applied(applying.id);
         }
     }
 
@@ -345,17 +360,20 @@ impl Store {
         };
         if effects.fault.is_some() {
             // Nothing of this poll may be written: a batch would end in the middle of the entry that was not decoded.
-            (out.streams, out.apply, out.apply_parts, out.applied) = Default::default();
+            (out.streams, out.persist_batch) = Default::default();
+            (out.apply, out.apply_parts, out.applied) = Default::default();
             return effects;
         }
         if !out.streams.is_empty() {
             let streams = std::mem::take(&mut out.streams);
-            let commit = Commit { batch: WriteBatch::new(), streams, durability: Durability::Sync, unchanged: vec![] };
+            let batch = std::mem::take(&mut out.persist_batch);
+            let commit = Commit { batch, streams, durability: Durability::Sync, unchanged: vec![] };
             effects.persist = Some(Persist { id: out.persist_id, commit });
             assert!(self.persisting.back().is_none_or(|(id, _)| *id < out.persist_id), "persists are numbered");
             self.persisting.push_back((out.persist_id, std::mem::take(&mut out.persisting)));
             out.persist_id.0 += 1;
         }
+        assert!(out.persist_batch.is_empty(), "what ends a replica removes its log");
         assert!(out.persisting.is_empty(), "a region that waits for a persist has added to it");
         if !out.applied.is_empty() {
             let (id, regions) = (out.apply_id, std::mem::take(&mut out.applied));

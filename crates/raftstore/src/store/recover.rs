@@ -5,10 +5,10 @@ use crate::consensus::log::Position;
 use crate::consensus::wire::{self, GroupState};
 use crate::consensus::{Entry, Group, entry_from_wire};
 use crate::error::RecoverError;
-use crate::meta;
+use crate::meta::{self, Tombstone};
 use crate::peer::Recovered;
 use crate::peer::receive::Incoming;
-use crate::region::{Region, RegionId, StoreId};
+use crate::region::{PeerId, Region, RegionId, StoreId};
 use crate::snapshot::SnapshotFile;
 use kontiki_engine::{StreamContents, StreamId, View};
 use prost::Message;
@@ -29,27 +29,69 @@ impl Store {
         assert!(self.identity.is_none(), "a store recovers once");
         let family = self.families.meta;
         let identity = meta::identity(family, meta)?.ok_or(RecoverError::NotBootstrapped)?;
-        let mut streams: BTreeMap<StreamId, StreamContents> = streams.into_iter().collect();
-        for region in meta::regions(family, meta)? {
+        self.creation.tombstones = meta::tombstones(family, meta)?;
+        let regions = meta::regions(family, meta)?;
+        let is_here = |region: RegionId| regions.iter().any(|other| other.id == region);
+        let mut logs = Vec::new();
+        for (stream, contents) in streams {
+            if is_here(RegionId(stream.0)) {
+                logs.push((RegionId(stream.0), contents));
+            } else {
+                self.recover_log(identity.store, RegionId(stream.0), contents, &is_here)?;
+            }
+        }
+        let mut logs: BTreeMap<RegionId, StreamContents> = logs.into_iter().collect();
+        for region in regions {
             let id = region.id;
-            let contents = streams.remove(&StreamId(id.0)).ok_or_else(|| damaged(id, "its log is missing"))?;
+            let contents = logs.remove(&id).ok_or_else(|| damaged(id, "its log is missing"))?;
+            if region.peer_on(identity.store).is_none() {
+                self.recover_removed(region, &contents)?;
+                continue;
+            }
             let applied =
                 meta::applied_position(family, meta, id)?.ok_or_else(|| damaged(id, "no applied position"))?;
             self.recover_replica(identity.store, region, contents, applied)?;
         }
-        // A replica whose first snapshot has not reached the tables yet: the snapshot contains its descriptor.
-        for (stream, contents) in streams {
-            let id = RegionId(stream.0);
-            let orphan = || damaged(id, "a log without a region");
-            if contents.state.is_empty() {
-                return Err(orphan());
-            }
-            let state = meta::decode_group_state(&contents.state)?;
-            let file = state.snapshot.as_ref().map(SnapshotFile::from_info).transpose();
-            let file = file.map_err(|what| damaged(id, what))?.ok_or_else(orphan)?;
-            self.recover_replica(identity.store, file.region, contents, Position::default())?;
-        }
         self.identity = Some(identity);
+        Ok(())
+    }
+
+    /// A log without its descriptor yet. Its replica was created by a message, and the snapshot, which contains the
+    /// descriptor, has not reached the tables; or by a command of a region that will apply it again.
+    fn recover_log(
+        &mut self,
+        store: StoreId,
+        id: RegionId,
+        contents: StreamContents,
+        is_here: impl Fn(RegionId) -> bool,
+    ) -> Result<(), RecoverError> {
+        let orphan = || damaged(id, "a log without a region");
+        if contents.state.is_empty() {
+            return Err(orphan());
+        }
+        let state = meta::decode_group_state(&contents.state)?;
+        if state.made_by != 0 && state.snapshot.is_none() {
+            if !is_here(RegionId(state.made_by)) {
+                return Err(damaged(id, format_args!("made by region {}, which has no replica here", state.made_by)));
+            }
+            self.creation.waiting.insert(id, contents);
+            return Ok(());
+        }
+        let file = state.snapshot.as_ref().map(SnapshotFile::from_info).transpose();
+        let file = file.map_err(|what| damaged(id, what))?.ok_or_else(orphan)?;
+        self.recover_replica(store, file.region, contents, Position::default())
+    }
+
+    /// A descriptor without a peer here: the replica was removed, and its end is not written yet.
+    fn recover_removed(&mut self, region: Region, contents: &StreamContents) -> Result<(), RecoverError> {
+        let state = meta::decode_group_state(&contents.state)?;
+        if state.peer == 0 {
+            return Err(damaged(region.id, "it has no peer on this store"));
+        }
+        let tombstone = Tombstone { peer: PeerId(state.peer), conf_version: region.epoch.conf_version };
+        let files = state.snapshot.as_ref().map(SnapshotFile::from_info).transpose();
+        let files = files.map_err(|what| damaged(region.id, what))?.map(|file| file.name());
+        self.destroy(region, tombstone, files.into_iter().collect());
         Ok(())
     }
 
@@ -63,7 +105,7 @@ impl Store {
         if !self.is_range_free(&region) {
             return Err(damaged(region.id, "its range overlaps another region's"));
         }
-        let recovered = self.recover_region(store, region, contents, applied)?;
+        let recovered = Recovered { made_by: 0, ..self.recover_region(store, region, contents, applied)? };
         self.start_peer(recovered);
         Ok(())
     }
@@ -97,7 +139,7 @@ impl Store {
         let group = Group::new(&self.config, me.id, members, &state, entries, start, rng);
         let group = group.map_err(|what| damaged(id, what))?;
         let promised = Duration::from_nanos(state.promised_ns);
-        Ok(Recovered { region, me, group, applied, incoming, promised })
+        Ok(Recovered { region, me, group, applied, incoming, promised, made_by: state.made_by })
     }
 }
 

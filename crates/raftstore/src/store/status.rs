@@ -57,6 +57,6 @@ impl Store {
             log_bytes: peer.group().log_bytes(),
             unapplied_bytes: peer.group().unapplied_log_bytes(),
         };
-        self.peers.values().map(status).collect()
+        self.peers.values().filter(|peer| !peer.is_removed()).map(status).collect()
     }
 }

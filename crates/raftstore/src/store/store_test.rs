@@ -2,7 +2,7 @@ use super::*;
 use crate::model::MapView;
 use crate::model::families::{DEFAULT, FAMILIES, META};
 use crate::region::{Epoch, Peer as Replica, PeerId, Space, StoreId};
-use kontiki_engine::{StreamContents, StreamId, StreamOp};
+use kontiki_engine::{StreamContents, StreamId, StreamOp, WriteBatch};
 use kontiki_env::rng::Rng;
 use proptest::prelude::{any, prop, proptest};
 

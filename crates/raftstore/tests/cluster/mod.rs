@@ -47,6 +47,8 @@ pub struct Cluster {
     next_ticket: u64,
     pub checker: Checker,
     pub answers: BTreeMap<Ticket, Answer>,
+    /// Messages to this store are recorded.
+    recorded: Option<(StoreId, Vec<Bytes>)>,
 }
 
 pub fn region(stores: u64) -> Region {
@@ -91,6 +93,7 @@ impl Cluster {
             next_ticket: 0,
             checker: Checker::new(memory_slack),
             answers: BTreeMap::new(),
+            recorded: None,
         }
     }
 
@@ -125,6 +128,16 @@ impl Cluster {
         let survivors = self.rng.below(in_flight + 1) as usize;
         self.node(id).crash(survivors);
         self.collect_answers();
+    }
+
+    /// Records the messages to a store from now on.
+    pub fn record(&mut self, store: u64) {
+        self.recorded = Some((StoreId(store), Vec::new()));
+    }
+
+    /// What was recorded.
+    pub fn recorded(&mut self) -> Vec<Bytes> {
+        self.recorded.take().map(|(_, messages)| messages).unwrap_or_default()
     }
 
     /// Cuts both directions between the two sides.
@@ -231,6 +244,9 @@ impl Cluster {
     fn send_out(&mut self, from: StoreId) {
         let outbound = std::mem::take(&mut self.nodes.get_mut(&from).expect("known").outbound);
         for (to, bytes) in outbound {
+            if let Some((_, recorded)) = self.recorded.as_mut().filter(|(store, _)| *store == to) {
+                recorded.push(bytes.clone());
+            }
             if !self.rng.chance(self.weather.loss, 100) {
                 let copies = if self.rng.chance(self.weather.duplication, 100) { 2 } else { 1 };
                 for _ in 0..copies {

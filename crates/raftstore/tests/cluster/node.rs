@@ -266,6 +266,7 @@ impl Node {
         while now >= self.disk_stalled_until && self.persists.front().is_some_and(|(due, ..)| *due <= now) {
             let (_, id, commit) = self.persists.pop_front().expect("just seen");
             self.disk.commit(&commit);
+            self.visible.write(&commit.batch);
             self.inbox.push_back(Event::Persisted { batch: id });
         }
         self.complete_applies(now);

@@ -20,6 +20,10 @@ impl Table {
                 BatchOp::Delete { family, key } => {
                     map.remove(&(family.0, key.to_vec()));
                 }
+                BatchOp::DeleteRange { family, start, end } => {
+                    let within = |key: &[u8]| start <= key && (end.is_empty() || key < end);
+                    map.retain(|(of, key), _| *of != family.0 || !within(key));
+                }
                 other => panic!("this model does not know {other:?}"),
             }
         }

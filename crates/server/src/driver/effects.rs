@@ -234,7 +234,7 @@ impl Driver {
                 self.heartbeats.placement_leader_changed(now.monotonic);
                 self.tend_calls(now, true);
             }
-            Observation::LeaderChanged { .. } => {}
+            Observation::LeaderChanged { .. } | Observation::RegionRemoved { .. } => {}
             Observation::Refused { region, from, why } => self.note_refusal(region, from, why, now),
             Observation::RegionChanged { region } => self.heartbeats.region_changed(region.id),
         }

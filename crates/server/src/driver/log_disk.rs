@@ -1,5 +1,5 @@
 //! Whether the raft log can be written: not while the disk refuses writes for lack of space, nor while one write takes
-//! too long. raftstore is notified and transfers the leadership of the regions that it leads (`peer/handover.rs`
+//! too long. raftstore is notified and transfers the leadership of the regions that it leads (`peer/leader_transfer.rs`
 //! there): a leader with such a disk continues to send heartbeats, so its followers would not depose it.
 
 use super::{Driver, FLUSHED_TICKS};

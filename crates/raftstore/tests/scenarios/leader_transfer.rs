@@ -8,7 +8,7 @@ use std::time::Duration;
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn a_leader_whose_disk_stalls_hands_over_and_stays_a_follower_until_it_recovers() {
+fn a_leader_whose_disk_stalls_transfers_its_leadership_and_stays_a_follower_until_it_recovers() {
     for seed in 0..10 {
         let mut cluster = Cluster::new(seed, 3);
         cluster.put_surely(b"k", b"v");

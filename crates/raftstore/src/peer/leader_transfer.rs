@@ -18,10 +18,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Election timeouts between attempts; an attempt may take one.
-const PAUSE_ELECTIONS: u64 = 4;
+const RETRY_ELECTIONS: u64 = 4;
 
 #[derive(Default)]
-pub(super) struct Handover {
+pub(super) struct LeaderTransfer {
     unwritable: bool,
     /// Other peers whose last message reported this.
     unwritable_peers: BTreeSet<PeerId>,
@@ -32,33 +32,33 @@ pub(super) struct Handover {
 impl Peer {
     /// The log can be written from now on, or it cannot.
     pub fn set_writable(&mut self, writable: bool) {
-        self.handover.unwritable = !writable;
-        self.handover.attempts = 0;
+        self.leader_transfer.unwritable = !writable;
+        self.leader_transfer.attempts = 0;
         // The cause of this failure may affect other disks: their stores get time to report it.
-        self.handover.next_tick = self.ticks + 2 * self.config.heartbeat_ticks as u64;
+        self.leader_transfer.next_tick = self.ticks + 2 * self.config.heartbeat_ticks as u64;
     }
 
     pub(super) fn is_writable(&self) -> bool {
-        !self.handover.unwritable
+        !self.leader_transfer.unwritable
     }
 
     /// Whether another peer has reported that its log cannot be written.
     pub(super) fn is_unwritable_at(&self, peer: PeerId) -> bool {
-        self.handover.unwritable_peers.contains(&peer)
+        self.leader_transfer.unwritable_peers.contains(&peer)
     }
 
     /// Records what a message of another peer says about its log.
     pub(super) fn learn_writable(&mut self, from: region::Peer, unwritable: bool) {
         if unwritable {
-            self.handover.unwritable_peers.insert(from.id);
+            self.leader_transfer.unwritable_peers.insert(from.id);
         } else {
-            self.handover.unwritable_peers.remove(&from.id);
+            self.leader_transfer.unwritable_peers.remove(&from.id);
         }
     }
 
     /// Starts a transfer to the next follower, if one is due.
-    pub(super) fn hand_over(&mut self, now: Duration) {
-        let due = self.ticks >= self.handover.next_tick && !self.group.is_transferring();
+    pub(super) fn transfer_if_unwritable(&mut self, now: Duration) {
+        let due = self.ticks >= self.leader_transfer.next_tick && !self.group.is_transferring();
         if self.is_writable() || !self.leads() || !due {
             return;
         }
@@ -66,7 +66,7 @@ impl Peer {
             let heard_at = self.lease.confirmed_at(peer);
             peer != self.me.id
                 && heard_at.is_some_and(|at| now.saturating_sub(at) < self.config.promise_duration())
-                && !self.handover.unwritable_peers.contains(&peer)
+                && !self.leader_transfer.unwritable_peers.contains(&peer)
         };
         if !self.group.is_quorum(able) {
             return;
@@ -74,14 +74,14 @@ impl Peer {
         let mut targets: Vec<_> = self.members.peers.iter().filter(|peer| able(peer.id)).copied().collect();
         // The follower with the longest log first: it needs the least time.
         targets.sort_by_key(|peer| std::cmp::Reverse(self.group.matched(peer.id)));
-        let Some(target) = targets.get(self.handover.attempts % targets.len().max(1)).copied() else { return };
+        let Some(target) = targets.get(self.leader_transfer.attempts % targets.len().max(1)).copied() else { return };
         tracing::warn!(
             region = self.region.id.0,
             to = target.store.0,
             "the log cannot be written: transferring the leadership"
         );
-        self.handover.attempts += 1;
-        self.handover.next_tick = self.ticks + PAUSE_ELECTIONS * self.config.election_ticks as u64;
+        self.leader_transfer.attempts += 1;
+        self.leader_transfer.next_tick = self.ticks + RETRY_ELECTIONS * self.config.election_ticks as u64;
         self.group.transfer_leader(target.id);
     }
 }

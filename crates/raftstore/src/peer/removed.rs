@@ -1,0 +1,39 @@
+//! A replica that was removed, until it is destroyed: it answers what waits for it, and does nothing more.
+
+use super::Peer;
+use crate::outbox::Outbox;
+
+impl Peer {
+    /// Whether a membership change has removed this replica.
+    pub fn is_removed(&self) -> bool {
+        self.removed
+    }
+
+    /// A change that removes this replica is handed out for apply. No vote or acknowledgement leaves it from now on, and
+    /// later entries are not its own.
+    pub(super) fn be_removed(&mut self, out: &mut Outbox) {
+        self.removed = true;
+        if self.leading.is_some() {
+            self.step_down(out);
+        }
+        self.refuse_queue(out);
+        self.drop_all_proposals(out);
+        self.refuse_reads(out);
+        self.stop_serving(out);
+        self.outstanding.iter_mut().for_each(|outstanding| outstanding.messages.clear());
+        self.deferred.clear();
+        self.truncations.clear();
+        self.state_dirty = false;
+    }
+
+    /// Whether nothing of it is in flight: applies, persists, or snapshots from its data.
+    pub fn is_quiet(&self) -> bool {
+        self.applies_in_flight == 0 && self.outstanding.is_empty() && !self.serving.is_sending()
+    }
+
+    /// Gives its share of the memory budget back.
+    pub fn release_memory(&mut self, out: &mut Outbox) {
+        assert!(self.is_quiet() && self.unapplied_bytes == 0, "what it accounted for was given back");
+        self.count_nothing(out);
+    }
+}
