@@ -81,7 +81,8 @@ pub enum Event {
         /// After a lost file another snapshot is requested; any other error is a fault.
         result: Result<(), InstallError>,
     },
-    /// Applied indices that tables hold (a crash cannot take them away), of any regions: log truncation may follow.
+    /// Applied indices that tables hold (a crash cannot take them away), of the regions where they changed: log
+    /// truncation may follow.
     Flushed {
         /// Region and flushed applied index.
         applied: Vec<(RegionId, u64)>,

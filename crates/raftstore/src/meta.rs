@@ -203,6 +203,19 @@ pub fn applied_index(meta: Family, view: &dyn View, region: RegionId) -> Result<
     Ok(applied_position(meta, view, region)?.map(|position| position.index))
 }
 
+/// The applied indices of all regions in a view, by ascending region. Of a flushed view: what [`crate::Event::Flushed`]
+/// reports.
+pub fn applied_indices(meta: Family, view: &dyn View) -> Result<Vec<(RegionId, u64)>, RecoverError> {
+    let mut entries = view.entries(meta, Range::region(&[TAG_APPLIED], &[TAG_APPLIED + 1]), Direction::Forward)?;
+    let mut applied = Vec::new();
+    while let Some((key, value)) = entries.next().transpose()? {
+        let region = key.get(1..).and_then(|id| Some(RegionId(u64::from_be_bytes(id.try_into().ok()?))));
+        let region = region.ok_or_else(|| damaged("a malformed key of an applied position"))?;
+        applied.push((region, decode_applied(&value)?.index));
+    }
+    Ok(applied)
+}
+
 /// The state of a group that begins.
 pub(crate) fn initial_state() -> GroupState {
     GroupState {

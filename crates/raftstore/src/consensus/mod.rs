@@ -209,19 +209,22 @@ impl Group {
         self.node.raft.set_randomized_election_timeout(self.timeout_ticks);
     }
 
-    /// One tick. Unless it `may_campaign`, a tick that would begin an election does not count.
-    pub fn tick(&mut self, may_campaign: bool) {
+    /// One tick. Unless it `may_campaign`, a tick that would begin an election does not count. Returns whether it led to
+    /// anything but a count.
+    pub fn tick(&mut self, may_campaign: bool) -> bool {
         let raft = &self.node.raft;
         let times_out = raft.state != StateRole::Leader && raft.election_elapsed + 1 >= self.timeout_ticks;
         if self.restoring.is_some() {
-            return;
+            return false;
         }
         if may_campaign || !times_out {
-            self.node.tick();
+            let is_ready = self.node.tick();
             self.set_timeout();
+            is_ready
         } else {
             // A candidate that asks for the vote gets it when the time has passed, although no election begins here.
             self.node.raft.election_elapsed = self.node.raft.election_elapsed.max(self.election_ticks);
+            false
         }
     }
 

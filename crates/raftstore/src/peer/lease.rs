@@ -126,6 +126,10 @@ impl Peer {
     /// Until when the leader may serve reads.
     pub(super) fn lease_until(&self, now: Duration) -> Option<Duration> {
         self.leading.as_ref()?;
+        if self.is_sole_voter() {
+            // No other replica can be elected, so it needs no renewal. The change that adds a voter ends it.
+            return Some(Duration::MAX);
+        }
         let mine = now + self.config.lease_duration();
         let until = self.group.quorum_time(|peer| if peer == self.me.id { mine } else { self.lease.until(peer) });
         assert!(until <= mine, "nothing is confirmed in the future");

@@ -205,6 +205,11 @@ impl Peer {
         &self.group
     }
 
+    /// Tables hold the state through here, as far as it was reported.
+    pub fn flushed(&self) -> u64 {
+        self.flushed
+    }
+
     pub fn applied(&self) -> Position {
         self.applied
     }
@@ -227,21 +232,30 @@ impl Peer {
         self.members.peers.len() == 1
     }
 
-    pub fn tick(&mut self, out: &mut Outbox) {
+    /// Whether a tick changes anything: it brings an election or a heartbeat closer, or something here takes time. A sole
+    /// voter that leads and has nothing to do needs none.
+    pub fn needs_ticks(&self) -> bool {
+        let is_idle = self.leads() && self.is_sole_voter() && self.serving.is_idle() && !self.has_lost_snapshot();
+        !is_idle || self.can_truncate()
+    }
+
+    /// One tick. Returns whether there may be something to poll.
+    pub fn tick(&mut self, out: &mut Outbox) -> bool {
         if self.removed {
-            return;
+            return false;
         }
         self.ticks += 1;
         self.promise.tick();
         // Without its data a leader could neither apply nor serve.
         let may_campaign = self.is_writable() && !self.has_promised(out.now) && !self.waits_for_install();
-        self.voting(out.now, None, |group| group.tick(may_campaign));
+        let led_to_something = self.voting(out.now, None, |group| group.tick(may_campaign));
         self.transfer_if_unwritable(out.now);
         self.tick_serving(out.now, out);
         self.tick_lost();
         if self.ticks.is_multiple_of(self.config.truncate_ticks) {
             self.maybe_truncate(out.now, false, out);
         }
+        led_to_something || self.leading.is_some() || !self.truncations.is_empty() || self.has_lost_snapshot()
     }
 
     /// After a start: if no other replica could lead, there is no need to wait for a timeout.

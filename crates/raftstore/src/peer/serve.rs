@@ -83,6 +83,11 @@ impl Serving {
         sends.sum::<usize>() + self.catching_up.values().filter(|state| range.contains(&state.through)).count()
     }
 
+    /// Whether no follower needs or gets a snapshot.
+    pub fn is_idle(&self) -> bool {
+        self.preparing.is_none() && self.current.is_none() && self.sends.is_empty() && self.catching_up.is_empty()
+    }
+
     /// Whether a view is being sent from.
     pub fn is_sending(&self) -> bool {
         !self.sends.is_empty()

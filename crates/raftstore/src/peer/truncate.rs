@@ -39,6 +39,12 @@ impl Peer {
         self.replicated = self.replicated.max(through);
     }
 
+    /// Whether enough entries could be removed, if no follower needed them.
+    pub(super) fn can_truncate(&self) -> bool {
+        let gain = self.flushed.min(self.applied.index).saturating_sub(self.group.truncated().index);
+        gain >= self.config.truncate_entries_min || gain > 0 && self.group.log_bytes() > self.config.log_bytes_max
+    }
+
     /// Truncates if enough entries can be removed.
     pub fn maybe_truncate(&mut self, now: Duration, is_memory_tight: bool, out: &mut Outbox) {
         if self.waits_for_install() || self.removed {

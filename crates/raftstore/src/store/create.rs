@@ -232,6 +232,7 @@ impl Store {
         peer.campaign_if_alone();
         let id = peer.region().id;
         assert!(self.peers.insert(id, peer).is_none(), "a region has one replica here");
+        self.ticking.insert(id);
         self.dirty.insert(id);
     }
 }

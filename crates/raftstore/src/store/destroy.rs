@@ -57,6 +57,7 @@ impl Store {
         if !peer.is_quiet() {
             return;
         }
+        self.ticking.remove(&id);
         let mut peer = self.peers.remove(&id).expect("just seen");
         peer.release_memory(&mut self.out);
         let tombstone = Tombstone { peer: peer.id(), conf_version: peer.region().epoch.conf_version };

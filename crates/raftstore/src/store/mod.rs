@@ -54,6 +54,8 @@ pub struct Store {
     readers: Arc<Readers>,
     file_numbers: FileNumbers,
     out: Outbox,
+    /// Regions whose replicas need ticks. The others cost nothing when they have no work.
+    ticking: BTreeSet<RegionId>,
     /// Regions with pending work.
     dirty: BTreeSet<RegionId>,
     persisting: VecDeque<(PersistId, BTreeSet<RegionId>)>,
@@ -83,6 +85,7 @@ impl Store {
             readers,
             file_numbers,
             out,
+            ticking: BTreeSet::new(),
             dirty: BTreeSet::new(),
             persisting: VecDeque::new(),
             applying: VecDeque::new(),
@@ -148,7 +151,9 @@ impl Store {
             }
             Event::Flushed { applied } => {
                 for (region, index) in applied {
-                    self.with_peer(region, |peer, out| peer.flushed_through(index, out));
+                    if self.peers.get(&region).is_some_and(|peer| peer.flushed() < index) {
+                        self.with_peer(region, |peer, out| peer.flushed_through(index, out));
+                    }
                 }
             }
             Event::LogWritable { writable } => {
@@ -177,6 +182,11 @@ impl Store {
                     peer.poll(&mut self.out);
                     if peer.has_queue() {
                         self.dirty.insert(region);
+                    }
+                    if peer.needs_ticks() {
+                        self.ticking.insert(region);
+                    } else {
+                        self.ticking.remove(&region);
                     }
                     self.tend_removed(region);
                 }
@@ -242,9 +252,10 @@ impl Store {
             return;
         }
         self.ticked = Some(interval);
-        for (region, peer) in &mut self.peers {
-            peer.tick(&mut self.out);
-            self.dirty.insert(*region);
+        for region in &self.ticking {
+            if self.peers.get_mut(region).is_some_and(|peer| peer.tick(&mut self.out)) {
+                self.dirty.insert(*region);
+            }
         }
         self.ticks += 1;
         if self.ticks.is_multiple_of(self.config.truncate_ticks) {
@@ -258,11 +269,12 @@ impl Store {
         if !self.out.memory.is_tight() {
             return;
         }
-        let mut peers: Vec<&mut Peer> = self.peers.values_mut().collect();
-        peers.sort_by_key(|peer| std::cmp::Reverse(peer.group().log_bytes()));
+        let mut peers: Vec<(&RegionId, &mut Peer)> = self.peers.iter_mut().collect();
+        peers.sort_by_key(|(_, peer)| std::cmp::Reverse(peer.group().log_bytes()));
         let mut applied_bytes = 0;
-        for peer in peers {
+        for (region, peer) in peers {
             if self.out.memory.is_tight() {
+                self.dirty.insert(*region);
                 peer.maybe_truncate(self.out.now, true, &mut self.out);
                 peer.account(&mut self.out);
             }

@@ -202,6 +202,38 @@ fn an_entry_that_is_not_understood_stops_the_store() {
 }
 
 #[test]
+fn an_idle_region_costs_no_tick() {
+    let regions: Vec<Region> = (1..=100).map(|id| region(id, if id == 7 { 3 } else { 1 })).collect();
+    let mut store = recovered(&regions);
+    let (mut view, _) = bootstrapped(&regions);
+    drain(&mut store, &mut view, Duration::ZERO);
+    let ticking = |store: &Store| store.ticking.iter().copied().collect::<Vec<_>>();
+    assert_eq!(ticking(&store), [RegionId(7)], "it counts to an election");
+    let hours_later = Duration::from_secs(7200);
+    assert!(store.readers().holds_lease(RegionId(8), hours_later), "a sole voter needs no renewal");
+
+    // A log that can be truncated needs ticks until it is.
+    for ticket in 1..=300 {
+        let (mut batch, epoch) = (WriteBatch::new(), Epoch { conf_version: 1, version: 1 });
+        batch.put(DEFAULT, [8], b"v");
+        store.handle(Event::Propose { region: RegionId(8), epoch, batch, ticket: Ticket(ticket) }, Duration::ZERO);
+        drain(&mut store, &mut view, Duration::ZERO);
+    }
+    let applied = meta::applied_indices(META, &view).expect("readable");
+    store.handle(Event::Flushed { applied: applied.clone() }, Duration::ZERO);
+    drain(&mut store, &mut view, Duration::ZERO);
+    assert_eq!(ticking(&store), [RegionId(7), RegionId(8)]);
+    for tick in 1..=20 {
+        let now = Duration::from_millis(100 * tick);
+        store.handle(Event::Tick, now);
+        drain(&mut store, &mut view, now);
+    }
+    assert_eq!(ticking(&store), [RegionId(7)]);
+    store.handle(Event::Flushed { applied }, Duration::ZERO);
+    assert!(store.dirty.is_empty(), "what was reported before is no work");
+}
+
+#[test]
 fn a_fault_that_an_event_met_stops_regions_whose_entries_wait_for_applies() {
     let regions = [region(1, 1)];
     let (mut view, streams) = bootstrapped(&regions);

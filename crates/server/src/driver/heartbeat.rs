@@ -50,6 +50,9 @@ impl Driver {
             let request = self.store_heartbeat();
             self.start_call(Origin::Own, request, now.monotonic + STORE_INTERVAL, now);
         }
+        if self.heartbeats.changed.is_empty() && now.monotonic < self.heartbeats.regions_at {
+            return;
+        }
         let mut due = std::mem::take(&mut self.heartbeats.changed);
         let terms = self.shared.leader_terms.lock().clone();
         if now.monotonic >= self.heartbeats.regions_at {

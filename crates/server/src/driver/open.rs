@@ -133,7 +133,7 @@ impl Driver {
         let inbox = Arc::new(Inbox::new(counters.clone()));
         let snapshots = Snapshots::open(env, &config.data_dir, &db, &inbox, &counters, store.file_numbers())?;
         let flusher = Flusher::start(env, &db);
-        let surveys = Surveys::start(env, &config.data_dir, &db, &store.readers(), &inbox);
+        let surveys = Surveys::start(env, &config.data_dir, &db, &inbox);
         let shared = Arc::new(Shared {
             inbox,
             db: db.clone(),

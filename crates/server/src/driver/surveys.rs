@@ -10,8 +10,9 @@ use kontiki_engine::{Db, Direction, Range, Snapshot, View};
 use kontiki_env::Env;
 use kontiki_env::fs::Fs;
 use kontiki_env::tasks::{Progress, TaskHandle};
-use kontiki_raftstore::{Readers, RegionId, meta};
+use kontiki_raftstore::{RegionId, meta};
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -28,7 +29,7 @@ struct Wanted {
 
 /// An answer.
 pub(super) enum Found {
-    /// Applied indices in tables, of the regions that have one.
+    /// Applied indices in tables, of the regions where they changed.
     Flushed(Vec<(RegionId, u64)>),
     /// Free bytes of the volume; 0 if they cannot be determined.
     Space(u64),
@@ -44,13 +45,13 @@ pub(super) struct Surveys {
 }
 
 impl Surveys {
-    pub(super) fn start(env: &Env, data_dir: &Path, db: &Db, readers: &Arc<Readers>, inbox: &Arc<Inbox>) -> Surveys {
+    pub(super) fn start(env: &Env, data_dir: &Path, db: &Db, inbox: &Arc<Inbox>) -> Surveys {
         let wanted: Arc<Mutex<Wanted>> = Arc::default();
         let job = Job {
             fs: env.fs.clone(),
             data_dir: data_dir.to_owned(),
             db: db.clone(),
-            readers: readers.clone(),
+            reported: Mutex::default(),
             inbox: inbox.clone(),
             wanted: wanted.clone(),
         };
@@ -87,7 +88,8 @@ struct Job {
     fs: Arc<dyn Fs>,
     data_dir: PathBuf,
     db: Db,
-    readers: Arc<Readers>,
+    /// The applied indices as last reported.
+    reported: Mutex<BTreeMap<RegionId, u64>>,
     inbox: Arc<Inbox>,
     wanted: Arc<Mutex<Wanted>>,
 }
@@ -123,16 +125,20 @@ impl Job {
         Ok(state)
     }
 
+    /// What changed since it was last reported: the driver has no work with the other regions.
     fn flushed(&self) -> Vec<(RegionId, u64)> {
         let live = || Box::new(self.db.snapshot()) as Box<dyn View>;
         let view = if planted::is_set(Bug::ReportUnflushed) { live() } else { self.db.flushed_view() };
-        let mut applied = Vec::new();
-        for (region, _) in self.readers.regions() {
-            match meta::applied_index(families::META, &*view, region.id) {
-                Ok(index) => applied.extend(index.map(|index| (region.id, index))),
-                Err(error) => tracing::warn!(region = region.id.0, %error, "the flushed applied index cannot be read"),
+        let mut applied = match meta::applied_indices(families::META, &*view) {
+            Ok(applied) => applied,
+            Err(error) => {
+                tracing::warn!(%error, "the flushed applied indices cannot be read");
+                return Vec::new();
             }
-        }
+        };
+        let now: BTreeMap<RegionId, u64> = applied.iter().copied().collect();
+        let before = std::mem::replace(&mut *self.reported.lock(), now);
+        applied.retain(|(region, index)| before.get(region) != Some(index));
         applied
     }
 }
