@@ -27,7 +27,7 @@ pub const STEP: Duration = Duration::from_millis(10);
 
 /// The failure rates of the network, in percent.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Weather {
+pub struct NetworkFaults {
     pub loss: u64,
     pub duplication: u64,
     pub delay_ms_max: u64,
@@ -42,7 +42,7 @@ pub struct Cluster {
     pub nodes: BTreeMap<StoreId, Node>,
     /// One-way links that are cut.
     pub cut: BTreeSet<(StoreId, StoreId)>,
-    pub weather: Weather,
+    pub network_faults: NetworkFaults,
     messages: Vec<(Duration, StoreId, StoreId, Bytes)>,
     next_ticket: u64,
     pub checker: Checker,
@@ -88,7 +88,7 @@ impl Cluster {
             config,
             nodes,
             cut: BTreeSet::new(),
-            weather: Weather { delay_ms_max: 5, ..Weather::default() },
+            network_faults: NetworkFaults { delay_ms_max: 5, ..NetworkFaults::default() },
             messages: Vec::new(),
             next_ticket: 0,
             checker: Checker::new(memory_slack),
@@ -247,10 +247,10 @@ impl Cluster {
             if let Some((_, recorded)) = self.recorded.as_mut().filter(|(store, _)| *store == to) {
                 recorded.push(bytes.clone());
             }
-            if !self.rng.chance(self.weather.loss, 100) {
-                let copies = if self.rng.chance(self.weather.duplication, 100) { 2 } else { 1 };
+            if !self.rng.chance(self.network_faults.loss, 100) {
+                let copies = if self.rng.chance(self.network_faults.duplication, 100) { 2 } else { 1 };
                 for _ in 0..copies {
-                    let delay = Duration::from_millis(self.rng.below(self.weather.delay_ms_max + 1));
+                    let delay = Duration::from_millis(self.rng.below(self.network_faults.delay_ms_max + 1));
                     self.messages.push((self.now + delay, from, to, bytes.clone()));
                 }
             }
@@ -263,9 +263,9 @@ impl Cluster {
         let sends: Vec<_> = jobs.extract_if(.., |(due, job)| matches!(job, Job::Send { .. }) && *due <= now).collect();
         for (_, job) in sends {
             let Job::Send { region, to, message, view, bytes } = job else { unreachable!("filtered") };
-            let reachable = !self.cut.contains(&(from, to)) && !self.rng.chance(self.weather.loss, 100);
+            let reachable = !self.cut.contains(&(from, to)) && !self.rng.chance(self.network_faults.loss, 100);
             let receiver = self.nodes.get_mut(&to).expect("known");
-            let ok = reachable && receiver.is_up() && !self.weather.snapshots_fail;
+            let ok = reachable && receiver.is_up() && !self.network_faults.snapshots_fail;
             if ok {
                 let expected = announced(message.clone()).expect("a snapshot message");
                 let arrived = verify(&families::FAMILIES, &mut bytes.as_slice()).expect("whole");
@@ -372,7 +372,7 @@ impl Cluster {
     #[track_caller]
     pub fn settle(&mut self) {
         self.heal();
-        self.weather = Weather { delay_ms_max: 5, ..Weather::default() };
+        self.network_faults = NetworkFaults { delay_ms_max: 5, ..NetworkFaults::default() };
         for id in 1..=self.nodes.len() as u64 {
             let node = self.node(id);
             node.paused_until = Duration::ZERO;

@@ -1,5 +1,5 @@
 use crate::cluster::families;
-use crate::cluster::{Cluster, EPOCH, Weather, small_config};
+use crate::cluster::{Cluster, EPOCH, NetworkFaults, small_config};
 use kontiki_engine::WriteBatch;
 use kontiki_raftstore::{Config, Event, ReadRefusal, StoreId};
 use std::time::Duration;
@@ -42,8 +42,12 @@ fn disturb(cluster: &mut Cluster, stores: u64) {
         }
         9 => {
             let (loss, duplication) = (cluster.rng.below(20), cluster.rng.below(20));
-            cluster.weather =
-                Weather { loss, duplication, delay_ms_max: 1 + cluster.rng.below(300), ..Weather::default() };
+            cluster.network_faults = NetworkFaults {
+                loss,
+                duplication,
+                delay_ms_max: 1 + cluster.rng.below(300),
+                ..NetworkFaults::default()
+            };
         }
         10 => {
             cluster.node(id).apply_delay = Duration::from_millis(cluster.rng.below(100));

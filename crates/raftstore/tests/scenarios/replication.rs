@@ -1,5 +1,5 @@
 use crate::cluster::families;
-use crate::cluster::{Cluster, EPOCH, Weather, small_config};
+use crate::cluster::{Cluster, EPOCH, NetworkFaults, small_config};
 use kontiki_engine::{View, WriteBatch};
 use kontiki_raftstore::{Answer, Config, RegionError};
 use std::time::Duration;
@@ -67,7 +67,8 @@ fn a_full_pipeline_refuses_as_busy_and_recovers() {
 fn out_of_order_and_duplicates() {
     for seed in 0..10 {
         let mut cluster = Cluster::new(seed, 3);
-        cluster.weather = Weather { loss: 5, duplication: 50, delay_ms_max: 150, ..Weather::default() };
+        cluster.network_faults =
+            NetworkFaults { loss: 5, duplication: 50, delay_ms_max: 150, ..NetworkFaults::default() };
         for i in 0..20u32 {
             cluster.put_surely(b"k", &i.to_le_bytes());
         }

@@ -100,8 +100,8 @@ fn stale_snapshot_and_snapshot_plus_append() {
         let away = cluster.wait_leader() % 3 + 1;
         leave_behind(&mut cluster, away);
         cluster.start(away);
-        cluster.weather.delay_ms_max = 200;
-        cluster.weather.duplication = 30;
+        cluster.network_faults.delay_ms_max = 200;
+        cluster.network_faults.duplication = 30;
         // Writes continue while the snapshot is built, sent and installed.
         cluster.until(30, "it catches up by a snapshot", |cluster| {
             let leader = cluster.wait_leader();
@@ -381,13 +381,13 @@ fn a_store_that_refuses_snapshots_is_asked_less_and_less_often() {
     let mut cluster = Cluster::with_config(95, 3, impatient());
     let away = cluster.wait_leader() % 3 + 1;
     leave_behind(&mut cluster, away);
-    cluster.weather.snapshots_fail = true;
+    cluster.network_faults.snapshots_fail = true;
     cluster.start(away);
     cluster.run(60 * SECOND);
     let taken: usize = (1..=3).map(|id| cluster.node(id).views_taken).sum();
     // With a view at each of its answers to heartbeats it would be some 300.
     assert!((2..40).contains(&taken), "{taken} views were taken in a minute");
-    cluster.weather.snapshots_fail = false;
+    cluster.network_faults.snapshots_fail = false;
     cluster.until(60, "it catches up", |cluster| cluster.node(away).installs > 0);
     cluster.settle();
 }
