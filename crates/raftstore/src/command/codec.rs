@@ -19,7 +19,7 @@
 //! | 2 | prepare a merge | target (descriptor), replicated index (varint) |
 //! | 3 | commit a merge | source (descriptor), prepared index (varint); data: entries, each with its length before it |
 //! | 4 | roll a merge back | |
-//! | 5 | compute a checksum | |
+//! | 5 | compute a checksum | wall time in milliseconds (8 bytes LE) |
 //! | 6 | verify a checksum | index (varint), checksum (8 bytes LE) |
 //!
 //! A membership change is an entry of the raft crate's kind 1, whose data are the crate's own encoding. Its context:
@@ -105,7 +105,10 @@ pub fn encode(command: Command) -> (Carrier, Bytes, Bytes) {
             data = encoded.into();
         }
         Action::RollbackMerge => out.push(KIND_ROLLBACK_MERGE),
-        Action::ComputeChecksum => out.push(KIND_COMPUTE_CHECKSUM),
+        Action::ComputeChecksum { expires_after_ms } => {
+            out.push(KIND_COMPUTE_CHECKSUM);
+            put_u64(&mut out, expires_after_ms);
+        }
         Action::VerifyChecksum { index, checksum } => {
             out.push(KIND_VERIFY_CHECKSUM);
             put_varint(&mut out, index);
@@ -209,7 +212,7 @@ fn get_action(input: &mut &[u8], data: &Bytes) -> Option<Action> {
             Action::CommitMerge { source, prepared_index, entries: get_entries(data)? }
         }
         KIND_ROLLBACK_MERGE => Action::RollbackMerge,
-        KIND_COMPUTE_CHECKSUM => Action::ComputeChecksum,
+        KIND_COMPUTE_CHECKSUM => Action::ComputeChecksum { expires_after_ms: get_u64(input).ok()? },
         KIND_VERIFY_CHECKSUM => {
             Action::VerifyChecksum { index: get_varint(input).ok()?, checksum: get_u64(input).ok()? }
         }

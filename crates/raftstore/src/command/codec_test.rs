@@ -86,7 +86,7 @@ fn the_bytes_of_each_command_are_fixed() {
     let commit = Action::CommitMerge { source: region(), prepared_index: 8, entries };
     assert_eq!(of(commit), format!("0301ac0203{record}08 036f6e6500"));
     assert_eq!(of(Action::RollbackMerge), "0301ac0204 ");
-    assert_eq!(of(Action::ComputeChecksum), "0301ac0205 ");
+    assert_eq!(of(Action::ComputeChecksum { expires_after_ms: 1 }), "0301ac02050100000000000000 ");
     assert_eq!(of(Action::VerifyChecksum { index: 300, checksum: 1 }), "0301ac0206ac020100000000000000 ");
 }
 
@@ -133,7 +133,7 @@ fn any_action() -> impl Strategy<Value = Action> {
         (any_region(), any::<u64>(), prop::collection::vec(any_key(), 0..4))
             .prop_map(|(source, prepared_index, entries)| Action::CommitMerge { source, prepared_index, entries }),
         Just(Action::RollbackMerge),
-        Just(Action::ComputeChecksum),
+        any::<u64>().prop_map(|expires_after_ms| Action::ComputeChecksum { expires_after_ms }),
         any::<(u64, u64)>().prop_map(|(index, checksum)| Action::VerifyChecksum { index, checksum }),
     ]
 }

@@ -59,7 +59,10 @@ pub enum Change {
         region: Region,
     },
     /// A checksum of the state as of this command is to be computed.
-    ComputeChecksum,
+    ComputeChecksum {
+        /// Over the keys that do not expire before.
+        expires_after_ms: u64,
+    },
     /// The checksum as of `index` has to be this one.
     VerifyChecksum {
         /// The index.
@@ -99,7 +102,7 @@ pub fn decide(
     let Command { epoch, action } = command;
     let needs_members = !matches!(
         action,
-        Action::Write(_) | Action::RollbackMerge | Action::ComputeChecksum | Action::VerifyChecksum { .. }
+        Action::Write(_) | Action::RollbackMerge | Action::ComputeChecksum { .. } | Action::VerifyChecksum { .. }
     );
     if epoch.version != region.epoch.version || needs_members && epoch.conf_version != region.epoch.conf_version {
         return Err(Refusal::Stale);
@@ -120,7 +123,7 @@ pub fn decide(
         Action::PrepareMerge { target, replicated_index } => merge::prepare(region, target, replicated_index),
         Action::CommitMerge { source, .. } => merge::commit(region, &source),
         Action::RollbackMerge => Ok(merge::roll_back(region)),
-        Action::ComputeChecksum => Ok(Change::ComputeChecksum),
+        Action::ComputeChecksum { expires_after_ms } => Ok(Change::ComputeChecksum { expires_after_ms }),
         Action::VerifyChecksum { index, checksum } => Ok(Change::VerifyChecksum { index, checksum }),
     }
 }

@@ -112,9 +112,12 @@ fn the_source_of_a_merge_accepts_nothing_but_its_rollback() {
     assert_eq!(source.epoch, Epoch { conf_version: 2, version: 4 });
     assert_eq!(merging, Merging { target: target.clone(), replicated_index: 6 });
     let at_source = |action| decide(&FAMILIES, &source, Some(&merging), Command { epoch: source.epoch, action });
-    for action in
-        [write(families::DEFAULT, b"c"), prepare, Action::Split(vec![child(7, b"c")]), Action::ComputeChecksum]
-    {
+    for action in [
+        write(families::DEFAULT, b"c"),
+        prepare,
+        Action::Split(vec![child(7, b"c")]),
+        Action::ComputeChecksum { expires_after_ms: 1 },
+    ] {
         assert_eq!(at_source(action), Err(Refusal::Merging));
     }
     let Ok(Change::MergeRolledBack { region: again }) = at_source(Action::RollbackMerge) else { panic!("accepted") };
@@ -184,7 +187,7 @@ fn perform(regions: &mut Vec<(Region, Option<Merging>)>, at: usize, change: Chan
         (after.epoch.conf_version - before.epoch.conf_version, after.epoch.version - before.epoch.version)
     };
     match change {
-        Change::Write(_) | Change::ComputeChecksum | Change::VerifyChecksum { .. } => {}
+        Change::Write(_) | Change::ComputeChecksum { .. } | Change::VerifyChecksum { .. } => {}
         Change::Members { region, .. } => {
             assert_eq!(grown(&region), (1, 0));
             regions[at].0 = region;

@@ -65,10 +65,14 @@ pub enum Action {
     /// The source of a merge accepts commands again.
     RollbackMerge,
     /// Every replica computes a checksum of the region's data as of this entry.
-    ComputeChecksum,
+    ComputeChecksum {
+        /// Only keys that do not expire before this wall time count, which lies after the last replica's computation:
+        /// the others vanish at different moments on each.
+        expires_after_ms: u64,
+    },
     /// Every replica compares its own result with the leader's.
     VerifyChecksum {
-        /// The index of the [`Action::ComputeChecksum`].
+        /// The index of the [`Action::ComputeChecksum`] entry.
         index: u64,
         /// The leader's result.
         checksum: u64,
