@@ -1,7 +1,7 @@
 //! A split: the region keeps its beginning, and each child takes the part from its own start key to the next one's.
 //!
-//! *Rejected:* the region keeps its end (a choice without consequences for correctness; keeping the start key means that
-//! the key by which caches find a region stays the same).
+//! *Rejected:* the region keeps its end (a choice without consequences for correctness; keeping the start key means
+//! that the key by which caches find a region stays the same).
 
 use super::decide::{Change, Refusal};
 use super::{SPLIT_CHILDREN_MAX, SPLIT_KEY_BYTES_MAX, SplitChild};

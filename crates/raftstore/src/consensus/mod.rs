@@ -209,8 +209,8 @@ impl Group {
         self.node.raft.set_randomized_election_timeout(self.timeout_ticks);
     }
 
-    /// One tick. Unless it `may_campaign`, a tick that would begin an election does not count. Returns whether it led to
-    /// anything but a count.
+    /// One tick. Unless it `may_campaign`, a tick that would begin an election does not count. Returns whether it led
+    /// to anything but a count.
     pub fn tick(&mut self, may_campaign: bool) -> bool {
         let raft = &self.node.raft;
         let times_out = raft.state != StateRole::Leader && raft.election_elapsed + 1 >= self.timeout_ticks;
@@ -238,8 +238,8 @@ impl Group {
         self.set_timeout();
     }
 
-    /// Appends proposals (context and data of each) at the leader; returns the index of the first. `None`: this group does not
-    /// lead, or leadership is being transferred; nothing was appended.
+    /// Appends proposals (context and data of each) at the leader; returns the index of the first. `None`: this group
+    /// does not lead, or leadership is being transferred; nothing was appended.
     pub fn propose(&mut self, proposals: Vec<(Bytes, Bytes)>) -> Option<u64> {
         if self.role() != Role::Leader || proposals.is_empty() {
             return None;

@@ -99,8 +99,8 @@ impl Peer {
         proposed.bytes
     }
 
-    /// Does what an entry's command does, or nothing if it is refused. `Err`: the node must stop, because other replicas
-    /// may be able to decode the entry or to do what it says.
+    /// Does what an entry's command does, or nothing if it is refused. `Err`: the node must stop, because other
+    /// replicas may be able to decode the entry or to do what it says.
     fn execute(&mut self, entry: &Entry, out: &mut Outbox) -> Result<Result<(), Refusal>, String> {
         let carrier = match entry.get_entry_type() {
             EntryType::EntryNormal => Carrier::Normal,

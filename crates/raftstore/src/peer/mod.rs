@@ -232,8 +232,8 @@ impl Peer {
         self.members.peers.len() == 1
     }
 
-    /// Whether a tick changes anything: it brings an election or a heartbeat closer, or something here takes time. A sole
-    /// voter that leads and has nothing to do needs none.
+    /// Whether a tick changes anything: it brings an election or a heartbeat closer, or something here takes time. A
+    /// sole voter that leads and has nothing to do needs none.
     pub fn needs_ticks(&self) -> bool {
         let is_idle = self.leads() && self.is_sole_voter() && self.serving.is_idle() && !self.has_lost_snapshot();
         !is_idle || self.can_truncate()

@@ -9,8 +9,8 @@ impl Peer {
         self.removed
     }
 
-    /// A change that removes this replica is handed out for apply. No vote or acknowledgement leaves it from now on, and
-    /// later entries are not its own.
+    /// A change that removes this replica is handed out for apply. No vote or acknowledgement leaves it from now on,
+    /// and later entries are not its own.
     pub(super) fn be_removed(&mut self, out: &mut Outbox) {
         self.removed = true;
         if self.leading.is_some() {

@@ -2,20 +2,21 @@
 //!
 //! **By a message**, because a membership change added them. The leader of a region finds out from the answers to its
 //! messages that the new replica has no log, and sends a snapshot. Until the snapshot has arrived there is no replica:
-//! it keeps no state, makes no promise and gives no vote; only the leader's messages are answered, in the same way as by
-//! any store without a log. When the snapshot's file has arrived, the beginning of the log is written durably, with the
-//! file's name in the state blob, and then the replica starts as it would after a crash in the middle of an install.
+//! it keeps no state, makes no promise and gives no vote; only the leader's messages are answered, in the same way as
+//! by any store without a log. When the snapshot's file has arrived, the beginning of the log is written durably, with
+//! the file's name in the state blob, and then the replica starts as it would after a crash in the middle of an
+//! install.
 //!
 //! *The identity of the replica.* A store that lost its directory must not become the replica that it had, because that
 //! one has voted and acknowledged. The identity of a replica that is added is therefore derived from the directory that
 //! it is for ([`replica_id`]), and a store creates only replicas that are derived from its own directory. A late
-//! message for a replica of the lost directory, or a snapshot that a leader still sends there, finds no replica; one for
-//! a replica that was destroyed here finds its tombstone (`store/destroy.rs`).
+//! message for a replica of the lost directory, or a snapshot that a leader still sends there, finds no replica; one
+//! for a replica that was destroyed here finds its tombstone (`store/destroy.rs`).
 //!
-//! **By a command** of another region ([`Store::create_by_command`]): first the beginning of the log is written durably,
-//! then the descriptor and the applied position are applied, and then the replica starts. The apply is not logged: until
-//! it is flushed, the command is applied again after a crash. Recovery therefore keeps a log that a command has begun
-//! until the command asks for its replica again.
+//! **By a command** of another region ([`Store::create_by_command`]): first the beginning of the log is written
+//! durably, then the descriptor and the applied position are applied, and then the replica starts. The apply is not
+//! logged: until it is flushed, the command is applied again after a crash. Recovery therefore keeps a log that a
+//! command has begun until the command asks for its replica again.
 
 use super::Store;
 use crate::consensus::log::Position;

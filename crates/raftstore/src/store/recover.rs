@@ -37,7 +37,7 @@ impl Store {
             if is_here(RegionId(stream.0)) {
                 logs.push((RegionId(stream.0), contents));
             } else {
-                self.recover_log(identity.store, RegionId(stream.0), contents, &is_here)?;
+                self.recover_log(identity.store, RegionId(stream.0), contents, is_here)?;
             }
         }
         let mut logs: BTreeMap<RegionId, StreamContents> = logs.into_iter().collect();

@@ -46,7 +46,7 @@ fn with_a_removed_replica(seed: u64) -> (Cluster, u64) {
     }
     cluster.run(SECOND);
     let removed = cluster.wait_leader() % 3 + 1;
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         cluster.node(removed).flush();
     }
     let leader = cluster.wait_leader();
@@ -97,7 +97,7 @@ fn a_crash_at_any_step_of_the_end_leaves_all_or_nothing() {
         let (mut cluster, removed, _) = with_a_removal_proposed(500 + crash_after);
         for _ in 0..crash_after {
             cluster.step();
-            if crash_after % 2 == 0 {
+            if crash_after.is_multiple_of(2) {
                 cluster.node(removed).flush();
             }
         }
@@ -207,7 +207,7 @@ fn a_replica_that_a_command_made_survives_a_crash_at_any_step() {
         let crashed = 1 + crash_after % 3;
         for _ in 0..crash_after * 5 {
             cluster.step();
-            if crash_after % 4 == 0 {
+            if crash_after.is_multiple_of(4) {
                 cluster.node(crashed).flush();
             }
         }
