@@ -20,10 +20,12 @@ mod compaction;
 pub mod copy;
 mod db;
 mod dead_ranges;
+mod directory;
 mod extent;
 mod feed;
 mod hot;
 pub mod inspect;
+mod key_locks;
 mod lock;
 mod log;
 mod measure;
@@ -43,8 +45,11 @@ mod value_files;
 mod version;
 mod vlog;
 
-pub use db::{Db, DelayReason, IngestOptions, IngestReport, MEMORY_BUDGET_BYTES_MIN, Options, Snapshot, WriteDelays};
-pub use feed::{Change, Changes, ChangesOptions, FeedStats, IngestedRange, SubscriberStatus};
+pub use db::{
+    Db, DelayReason, FeedStats, IngestOptions, IngestReport, MEMORY_BUDGET_BYTES_MIN, Options, Snapshot,
+    SubscriberStatus, TransactionStats, WriteDelays,
+};
+pub use feed::{Change, Changes, ChangesOptions, IngestedRange};
 pub use hot::HotKeyOptions;
 pub use kontiki_env::ErrorKind;
 pub use log::{LogHolder, LogSegmentStatus};
@@ -53,7 +58,7 @@ pub use read::Scan;
 pub use stats::{FamilyStats, LevelStats, Stats};
 pub use stream::STREAM_STATE_BYTES_MAX;
 pub use table::{IngestFile, IngestWriter};
-pub use transaction::{Isolation, Savepoint, Transaction, TransactionEntries, TransactionOptions, TransactionStats};
+pub use transaction::{Isolation, Savepoint, Transaction, TransactionEntries, TransactionOptions};
 pub use types::{
     BatchOp, Commit, CompactionOptions, Compression, Direction, Durability, Entries, Error, Family, FamilyOptions,
     FamilySpec, KEY_BYTES_MAX, Precondition, Range, ReadOptions, Result, SequenceNumber, StreamContents, StreamId,

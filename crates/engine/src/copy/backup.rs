@@ -6,7 +6,7 @@
 //!   backups/000001-IDENTITY                one backup: which files it needs (record.rs)
 //! ```
 //!
-//! A backup copies only files that no earlier one of the same history has (lineage.rs). What it copies is read back
+//! A backup copies only files that no earlier one of the same history has (directory/lineage.rs). What it copies is read back
 //! from end to end (verify.rs): damage of the database does not get into a backup. A file gets its name once it is
 //! whole and synced, and a backup's record is written after all its files; so what a crash leaves is at worst a file
 //! that no record names, which the next [`BackupStore::delete`] or [`BackupStore::create`] removes.
@@ -14,12 +14,13 @@
 //! Any number of calls may run at once. One lock is held while records are read or written, never while files are
 //! copied; what calls under way need is noted, and a deletion leaves it.
 
-use super::files::{FileKind, LiveFile, checksum_file, copy_file, files_of};
-use super::lineage::{self, Ancestor};
+use super::Source;
+use super::files::{FileKind, LiveFile, files_of};
 use super::record::{Record, StoredFile};
 use super::verify::Verifier;
-use super::{Source, unfinished};
-use crate::db::open::{absolute, lock_directory, lock_to_read};
+use crate::directory::copy_file::{checksum_file, copy_file};
+use crate::directory::lineage::{self, Ancestor};
+use crate::directory::{absolute, lock_directory, lock_to_read, unfinished};
 use crate::version::write_fresh;
 use crate::{Db, Error, Result, SequenceNumber};
 use kontiki_env::Env;
@@ -163,11 +164,11 @@ impl BackupStore {
     pub fn create(&self, db: &Db, progress: &mut dyn FnMut(CopyProgress)) -> Result<BackupInfo> {
         self.check_writable()?;
         let core = db.core();
-        let _here = core.foreground()?;
+        let _here = core.enter_foreground()?;
         let source = Source::of(core)?;
         let wanted = files_of(&source.edit);
         let next_file = wanted.iter().map(|file| file.number).max().map_or(1, |largest| largest + 1);
-        let past = lineage::ancestors(&core.env, &core.directory)?;
+        let past = lineage::ancestors(&core.shared().env, &core.shared().directory)?;
         let (identity, held, _in_use) = self.begin_create(core, &source, next_file, &past)?;
         let made = self.copy_in(core, &source, (identity, &held), Meter::new(&wanted, progress), &wanted);
         let made = made.and_then(|record| Ok((self.write_record(identity, &record)?, record)));
@@ -179,7 +180,8 @@ impl BackupStore {
             }
         };
         // Without it the next backup only copies more.
-        if let Err(error) = lineage::add(&core.env, &core.directory, Ancestor { identity, next_file }) {
+        if let Err(error) = lineage::add(&core.shared().env, &core.shared().directory, Ancestor { identity, next_file })
+        {
             tracing::warn!(%error, "the directory does not know of its backup: the next one copies everything");
         }
         Ok(info(number, &record))
@@ -198,7 +200,7 @@ impl BackupStore {
         self.sweep(&uses, &records)?;
         let taken =
             |identity: u64| uses.has_identity(identity) || records.sound.values().any(|(there, _)| *there == identity);
-        let identity = lineage::new_identity(&core.env, &core.directory, next_file, taken);
+        let identity = lineage::new_identity(&core.shared().env, &core.shared().directory, next_file, taken);
         let held = self.held_files(&records, source, past);
         let names = held.values().map(name_of).collect();
         let in_use = self.note(&mut uses, Use { names, identity: Some(identity) });
@@ -214,7 +216,7 @@ impl BackupStore {
         wanted: &[LiveFile],
     ) -> Result<Record> {
         let mut record = Record {
-            made_at_ms: core.env.clock.wall_ms(),
+            made_at_ms: core.shared().env.clock.wall_ms(),
             sequence: source.sequence,
             copied_bytes: Some(0),
             version: source.edit.clone(),
@@ -224,7 +226,7 @@ impl BackupStore {
         let mut copied_bytes = 0;
         for &file in wanted {
             // A close waits for this; it need not wait for all files.
-            core.check_open()?;
+            core.shared().health.check_open()?;
             let stored = match held.get(&(file.kind, file.number)) {
                 Some(stored) => {
                     meter.add(file.bytes);
@@ -232,7 +234,7 @@ impl BackupStore {
                 }
                 None => {
                     copied_bytes += file.bytes;
-                    let from = file.kind.path(&core.directory, file.number);
+                    let from = file.kind.path(&core.shared().directory, file.number);
                     self.take_in(identity, file, &from, &mut verifier, &mut meter)?
                 }
             };

@@ -1,8 +1,9 @@
 //! A checkpoint: a second directory with the same files.
 
-use super::files::{copy_file, files_of};
-use super::{Source, unfinished};
-use crate::db::open::absolute;
+use super::Source;
+use super::files::files_of;
+use crate::directory::copy_file::copy_file;
+use crate::directory::{absolute, unfinished};
 use crate::version::write_fresh;
 use crate::{Db, Error, Result, SequenceNumber};
 use std::collections::BTreeSet;
@@ -35,9 +36,9 @@ impl Db {
     /// [`Error::Io`] and [`Error::NoSpace`] of the target.
     pub fn checkpoint(&self, target: impl AsRef<Path>) -> Result<CheckpointReport> {
         let core = self.core();
-        let env = &core.env;
+        let env = &core.shared().env;
         let target = &absolute(env, target.as_ref())?;
-        let _here = core.foreground()?;
+        let _here = core.enter_foreground()?;
         let source = Source::of(core)?;
         unfinished::begin(env, target)?;
         let files = files_of(&source.edit);
@@ -45,12 +46,13 @@ impl Db {
         let mut directories = BTreeSet::new();
         for file in &files {
             // A close waits for this; it need not wait for all files.
-            core.check_open()?;
+            core.shared().health.check_open()?;
             let directory = file.kind.directory(target);
             if directories.insert(directory.clone()) {
                 env.fs.create_dir_all(&directory).map_err(|error| Error::io(&directory, &error))?;
             }
-            let (from, to) = (file.kind.path(&core.directory, file.number), file.kind.path(target, file.number));
+            let (from, to) =
+                (file.kind.path(&core.shared().directory, file.number), file.kind.path(target, file.number));
             match env.fs.link(&from, &to) {
                 Ok(()) => report.linked += 1,
                 // Another file system, or one without links.

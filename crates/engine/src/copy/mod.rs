@@ -20,17 +20,13 @@
 mod backup;
 mod checkpoint;
 mod files;
-mod lineage;
 mod record;
-pub(crate) mod unfinished;
 mod verify;
 
 pub use backup::{BackupInfo, BackupStore, CopyProgress};
 pub use checkpoint::CheckpointReport;
-pub(crate) use files::copy_file;
 #[cfg(test)]
 pub(crate) use files::files_of_version;
-pub(crate) use lineage::forget_later_backups;
 #[doc(hidden)]
 pub use record::decode_record;
 
@@ -58,28 +54,30 @@ struct Source {
 
 impl Source {
     fn of(core: &Arc<Core>) -> Result<Source> {
-        let is_served = core.streams.lock().len() > 0;
+        let is_served = core.write.log.streams.lock().len() > 0;
         if is_served
-            && Family::NODE_STATE.iter().any(|family| core.context.versions.current().family(*family).is_none())
+            && Family::NODE_STATE
+                .iter()
+                .any(|family| core.shared().context.versions.current().family(*family).is_none())
         {
             let what = "the directory belongs to a served store of an earlier version; start `kontiki serve` on it once, \
                         which converts it, stop it, and try again";
             return Err(Error::InvalidArgument(what.to_string()));
         }
-        let _no_ingest = core.ingesting.lock();
-        core.flush_all()?;
-        Source::of_version(core, core.context.versions.current())
+        let _no_ingest = core.foreground.ingest.lock();
+        core.write.flush_all()?;
+        Source::of_version(core, core.shared().context.versions.current())
     }
 
     /// Of this version, or of a newer one if it cannot be. No ingest runs.
     fn of_version(core: &Core, mut version: Arc<Version>) -> Result<Source> {
-        let versions = &core.context.versions;
-        let began = core.env.clock.monotonic();
+        let versions = &core.shared().context.versions;
+        let began = core.shared().env.clock.monotonic();
         loop {
-            core.seal_values(true)?;
+            core.write.seal_values(true)?;
             let later = versions.current();
             if let Some(mut edit) = copy_edit(&version, &later, versions.new_file_number()) {
-                if core.streams.lock().len() > 0 {
+                if core.write.log.streams.lock().len() > 0 {
                     edit.leave_out(&Family::NODE_STATE);
                 }
                 let sequence = version.flushed_sequence();
@@ -92,26 +90,26 @@ impl Source {
             if lost_a_segment(&version, &later) {
                 version = later;
             }
-            core.check_writable()?;
+            core.shared().health.check_writable()?;
             Source::wait_for_batches(core, began)?;
         }
     }
 
     /// Lets batches in progress make progress.
     fn wait_for_batches(core: &Core, began: Duration) -> Result<()> {
-        let waited = core.env.clock.monotonic().saturating_sub(began);
-        let stuck = match core.env.tasks.threaded() {
+        let waited = core.shared().env.clock.monotonic().saturating_sub(began);
+        let stuck = match core.shared().env.tasks.threaded() {
             true => waited >= SEAL_WAIT_MAX,
             // A stepped world has no time to let pass.
-            false => !core.env.tasks.step(),
+            false => !core.shared().env.tasks.step(),
         };
         if stuck {
             let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
-            core.counters.copies_refused.fetch_add(1, Ordering::Relaxed);
+            core.shared().counters.copies_refused.fetch_add(1, Ordering::Relaxed);
             return Err(Error::Busy { what: "writes whose values a copy has to wait for".to_string(), waited_ms });
         }
-        if core.env.tasks.threaded() {
-            core.progress.wait_for_end(SEAL_PAUSE, || core.check_writable().is_err());
+        if core.shared().env.tasks.threaded() {
+            core.shared().progress.wait_for_end(SEAL_PAUSE, || core.shared().health.check_writable().is_err());
         }
         Ok(())
     }

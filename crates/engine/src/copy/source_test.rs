@@ -23,13 +23,13 @@ fn a_segment_that_is_sealed_and_collected_between_two_looks_leads_to_a_newer_ver
     put(1);
     db.flush().expect("flush");
     let core = db.core();
-    let version = core.context.versions.current();
+    let version = core.shared().context.versions.current();
     let open: Vec<u64> = version.values().files().keys().copied().collect();
     assert!(version.values().files().values().any(|state| state.sealed_bytes().is_none()), "it is written to");
     put(2);
     db.compact().expect("compact");
     db.collect_value_garbage().expect("collected");
-    let later = core.context.versions.current();
+    let later = core.shared().context.versions.current();
     assert!(open.iter().all(|number| !later.values().files().contains_key(number)), "still there: {open:?}");
     assert!(lost_a_segment(&version, &later) && !lost_a_segment(&later, &later));
     let before = version.flushed_sequence();
@@ -56,7 +56,7 @@ fn a_copy_waits_for_a_batch_on_its_way_as_long_as_it_takes() {
     };
     db.write(large(b"in the copy"), Durability::Buffered).expect("written");
     db.flush().expect("flush");
-    let (_, pin) = db.core().separate(large(b"on its way")).expect("written");
+    let (_, pin) = db.core().write.separate_values(large(b"on its way")).expect("written");
     let mut pin = Some(pin.expect("its value is large"));
     let mut steps = 0;
     let _task = machine.env().tasks.spawn(
@@ -88,7 +88,7 @@ fn a_copy_that_gives_up_is_busy_and_counted() {
     };
     db.write(large(b"in the copy"), Durability::Buffered).expect("written");
     db.flush().expect("flush");
-    let (_, pin) = db.core().separate(large(b"on its way for ever")).expect("written");
+    let (_, pin) = db.core().write.separate_values(large(b"on its way for ever")).expect("written");
     // Nothing else happens in this world, so waiting is of no use.
     let refused = db.checkpoint(Path::new("/copy")).expect_err("the batch is not in memory");
     assert!(matches!(refused, crate::Error::Busy { .. }), "{refused}");

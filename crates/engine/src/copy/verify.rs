@@ -45,12 +45,12 @@ impl<'a> Verifier<'a> {
         let described = self.tables.get(&file.number);
         let described = described.ok_or_else(|| Error::Bug(format!("table {} is in no version", file.number)))?;
         let cache = Arc::new(BlockCache::new(0));
-        let reader = TableReader::open_path(&self.core.env, copy.to_path_buf(), described.meta, cache)?;
+        let reader = TableReader::open_path(&self.core.shared().env, copy.to_path_buf(), described.meta, cache)?;
         verify_table(&Arc::new(reader), described.family, described.meta).map(drop)
     }
 
     fn verify_values(&mut self, file: LiveFile, copy: &Path) -> Result<()> {
-        let reader = ValueReader::open(&*self.core.env.fs, copy.to_path_buf(), file.number)?;
+        let reader = ValueReader::open(&*self.core.shared().env.fs, copy.to_path_buf(), file.number)?;
         reader.verify_all(file.bytes, &mut |offset, what| {
             self.suspects.insert((file.number, offset), what);
         })
@@ -62,9 +62,9 @@ impl<'a> Verifier<'a> {
             return Ok(());
         }
         let (core, version) = (self.core, self.source.version.clone());
-        let clock = core.env.clock.clone();
+        let clock = core.shared().env.clock.clone();
         let recorder = crate::measure::Recorder::off(clock.clone());
-        let tables = core.context.tables.clone();
+        let tables = core.shared().context.tables.clone();
         let state = ReadState { memtables: Vec::new(), version: version.clone(), tables, clock, recorder, dead: None };
         for (family, _, table) in version.tables() {
             live_pointers(&state, family, table, &mut |_, pointer| {

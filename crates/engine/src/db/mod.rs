@@ -1,55 +1,38 @@
 //! The database: one log, memtables, tables, put together.
 //!
-//! - [`open`](Db::open) (`open.rs`): lock, manifest, log replay, jobs;
-//! - the write path: `submit.rs` (entry), `throttle.rs` and `pressure.rs` (writers are slowed), `lead.rs` (groups),
-//!   `queue.rs`, `writes.rs` (numbers, memtables, publication), `completion.rs`;
-//! - the jobs (`background.rs`): `commit`, `flush` (which also maintains the log), `compact`;
-//! - `core.rs`: what they share, and the order of locks;
-//! - `families.rs`: column families that come and go; `read_only.rs`: open for reading only;
-//! - `ingest.rs`, `ingest_files.rs`: tables that were built outside;
-//! - `compact_range.rs`: a compaction on its caller's thread; `dead.rs`: compactions that scans ask for; `idle.rs`:
-//!   what is freed when there are no writes;
-//! - `snapshot.rs`, `counters.rs`, `options.rs`.
+//! - `core.rs`: the parts that make up an open database;
+//! - `shared`: what all of them use; `write`: the write path; `jobs`: background work; `lifecycle`: open and close;
+//! - `read.rs`, `snapshot.rs`: reading; `ingest`: tables that were built outside;
+//! - `foreground.rs`: callers that change files themselves; `transactions.rs`: what transactions have registered;
+//! - `family_changes.rs`, `family_numbers.rs`: column families that come and go; `options.rs`.
 //!
 //! docs/internals/log.md describes the whole.
 
-mod background;
-mod compact_range;
-mod completion;
-mod conditions;
 mod core;
-mod counters;
-mod dead;
-mod descriptors;
-mod families;
-mod idle;
+mod family_changes;
+mod family_numbers;
+mod foreground;
 mod ingest;
-mod ingest_files;
-mod keep;
-mod lead;
-mod log_watch;
-pub(crate) mod open;
+mod jobs;
+mod lifecycle;
 mod options;
-mod order;
-mod panics;
-mod pressure;
-mod queue;
-mod read_only;
+mod read;
+mod shared;
 mod snapshot;
-mod stalls;
-mod submit;
-mod sync;
-mod throttle;
-mod values;
-mod writes;
+mod transactions;
+mod write;
 
-pub(crate) use conditions::TransactionStart;
 pub(crate) use core::Core;
 pub use ingest::{IngestOptions, IngestReport};
+pub(crate) use jobs::log_maintenance::LogMaintenance;
 pub use options::{MEMORY_BUDGET_BYTES_MIN, Options};
-pub use pressure::DelayReason;
+pub(crate) use shared::subscribers::Subscriber;
+pub use shared::subscribers::{FeedStats, SubscriberStatus};
 pub use snapshot::Snapshot;
-pub use throttle::WriteDelays;
+pub(crate) use transactions::TransactionStart;
+pub use transactions::TransactionStats;
+pub use write::pressure::DelayReason;
+pub use write::throttle::WriteDelays;
 
 use crate::read::ReadState;
 use crate::stream::read_stream;
@@ -96,21 +79,22 @@ impl Db {
 
     /// As [`Db::open`], on a machine given by `env`.
     pub fn open_in(env: &Env, path: &Path, options: Options) -> Result<Db> {
-        let core = open::open(env, path, options)?;
+        let core = lifecycle::open::open(env, path, options)?;
         Ok(Db { handle: Arc::new(Handle { core }) })
     }
 
-    /// Why commits get no space in memory: the last failure of a flush or a compaction, for as long as there is none. A
-    /// blocking commit is answered with it; one that was given to [`Db::submit`] waits on. Makes them try again.
-    pub fn room_refused(&self) -> Option<Error> {
-        let core = self.core();
-        if core.writes.has_room() {
+    /// The error that stalls writes: of the last flush or compaction, while commits find no space in memory because of
+    /// it. `None` if they find space. A blocking commit returns this error; one that was given to [`Db::submit`] waits.
+    /// The call makes flush and compaction try again.
+    pub fn write_stall_error(&self) -> Option<Error> {
+        let write = &self.core().write;
+        if write.memtables.has_capacity() {
             return None;
         }
         // Otherwise only a write would make them try again.
-        core.wake_flush();
-        core.wake_compact();
-        core.background_error()
+        write.shared.jobs.wake_flush();
+        write.shared.jobs.wake_compact();
+        write.shared.progress.error()
     }
 
     /// Sets a key of the default family; durable when it returns ([`Durability::Sync`]).
@@ -147,7 +131,7 @@ impl Db {
     /// The time `ttl` from now, as [`WriteBatch::put_expiring`] takes it: milliseconds of the wall clock since 1970. A
     /// part of a millisecond counts as a whole one.
     pub fn expires_at_ms(&self, ttl: Duration) -> u64 {
-        self.core().expires_at_ms(ttl)
+        self.core().shared().expires_at_ms(ttl)
     }
 
     /// The value of a key of the default family.
@@ -231,7 +215,7 @@ impl Db {
     /// [`Error::Stopped`], [`Error::Closed`]. [`Error::Io`]: writes have stopped, and whether this commit survives a
     /// restart is unknown.
     pub fn commit(&self, commit: Commit) -> Result<SequenceNumber> {
-        self.core().commit(commit)
+        self.core().write.commit(commit)
     }
 
     /// As [`Db::commit`], without blocking: `done` is called exactly once with the answer, on whichever thread has it,
@@ -239,12 +223,12 @@ impl Db {
     /// commits among themselves too. `done` must be short and must not make blocking calls of this database;
     /// submitting is fine. The caller bounds how much it has submitted.
     pub fn submit(&self, commit: Commit, done: Box<dyn FnOnce(Result<SequenceNumber>) + Send>) {
-        self.core().submit(commit, done);
+        self.core().write.submit(commit, done);
     }
 
     /// The database as it is now: every commit that was answered before is in it.
     pub fn snapshot(&self) -> Snapshot {
-        let (state, sequence) = self.core().writes.read_point();
+        let (state, sequence) = self.core().write.memtables.read_point();
         Snapshot::new(state, sequence)
     }
 
@@ -272,57 +256,58 @@ impl Db {
         direction: Direction,
         options: ReadOptions,
     ) -> Result<Scan> {
-        self.core().check_open()?;
+        self.core().shared().health.check_open()?;
         self.snapshot().scan_range(family, range.into(), direction, options)
     }
 
     /// Only what tables hold: what a crash cannot take away even if it was never in the log.
     pub fn flushed_view(&self) -> Box<dyn View> {
-        let (state, _) = self.core().writes.read_point();
+        let (state, _) = self.core().write.memtables.read_point();
         let flushed = ReadState { memtables: Vec::new(), dead: None, ..(*state).clone() };
         Box::new(Snapshot::new(Arc::new(flushed), SEQUENCE_NUMBER_MAX))
     }
 
     /// The streams that exist, in order.
     pub fn streams(&self) -> Vec<StreamId> {
-        self.core().streams.lock().ids()
+        self.core().write.log.streams.lock().ids()
     }
 
     /// The index of a stream's last entry, without a read: of what it is truncated through if there are no entries; 0
     /// of an unknown one.
     pub fn stream_last_index(&self, id: StreamId) -> u64 {
-        self.core().streams.lock().last_index(id)
+        self.core().write.log.streams.lock().last_index(id)
     }
 
     /// Reads a stream from the log; an unknown one is empty.
     pub fn stream(&self, id: StreamId) -> Result<StreamContents> {
-        self.core().check_open()?;
-        let contents = read_stream(&self.core().streams, &self.core().segments, id);
+        self.core().shared().health.check_open()?;
+        let log = &self.core().write.log;
+        let contents = read_stream(&log.streams, &log.segments, id);
         // After the close another database may have recycled the segments: what was read is not to be trusted then.
-        self.core().check_open()?;
+        self.core().shared().health.check_open()?;
         contents
     }
 
     /// Moves everything written so far from memory to tables, syncs the log (for streams, which stay there), and waits
     /// for both: afterwards everything that was acknowledged before survives power loss.
     pub fn flush(&self) -> Result<()> {
-        self.core().flush_all()
+        self.core().write.flush_all()
     }
 
     /// Flushes, merges everything of every family down into one level, and waits for that.
     pub fn compact(&self) -> Result<()> {
         self.flush()?;
-        let core = self.core();
-        let ticket = core.progress.update(|progress| {
-            progress.compactions_asked += 1;
-            progress.compactions_asked
+        let shared = self.core().shared();
+        let ticket = shared.progress.update(|progress| {
+            progress.compactions_requested += 1;
+            progress.compactions_requested
         });
-        core.wake_compact();
-        core.wait_for(|progress| {
+        shared.jobs.wake_compact();
+        shared.wait_for(|progress| {
             if progress.compactions_done >= ticket {
                 return Some(progress.full_compaction_error.clone().map_or(Ok(()), Err));
             }
-            core.check_writable().err().map(Err)
+            shared.health.check_writable().err().map(Err)
         })
     }
 
@@ -334,7 +319,7 @@ impl Db {
         match core.close() {
             Some(result) => result,
             None => {
-                core.closing.wait();
+                core.lifecycle.wait_until_closed();
                 Ok(())
             }
         }
@@ -345,110 +330,11 @@ impl Db {
     }
 }
 
-/// Reads. Not generic, unlike the methods of [`Db`]: those are compiled in the crate that calls them, where little of
-/// this would be inlined, and each type of key would have its own copy.
-impl Core {
-    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>> {
-        self.check_open()?;
-        self.writes.read(|state, sequence| state.get(family, key, sequence))
-    }
-
-    fn contains(&self, family: Family, key: &[u8]) -> Result<bool> {
-        self.check_open()?;
-        self.writes.read(|state, sequence| state.contains(family, key, sequence, state.clock.wall_ms()))
-    }
-
-    fn multi_get(&self, family: Family, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>> {
-        self.check_open()?;
-        let recorder = &self.recorder;
-        let started = recorder.start_sampled();
-        let read = |state: &ReadState, sequence| state.multi_get_at(family, keys, sequence, state.clock.wall_ms());
-        let values = self.writes.read(read)?;
-        recorder.end(&recorder.multi_get, started);
-        Ok(values)
-    }
-}
-
-impl Core {
-    /// See [`Db::expires_at_ms`].
-    pub(crate) fn expires_at_ms(&self, ttl: Duration) -> u64 {
-        let ttl_ms = u64::try_from(ttl.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
-        self.env.clock.wall_ms().saturating_add(ttl_ms)
-    }
-
-    /// See [`Db::flush`].
-    pub(crate) fn flush_all(&self) -> Result<()> {
-        self.check_writable()?;
-        self.sync_log()?;
-        let through = self.writes.freeze_active();
-        let failed_before = self.progress.get().failed_flushes;
-        self.wake_flush();
-        self.wait_for(|progress| {
-            if progress.flushed_id >= through {
-                return Some(Ok(()));
-            }
-            if let (Some(error), true) = (&progress.flush_error, progress.failed_flushes > failed_before) {
-                return Some(Err(error.clone()));
-            }
-            self.check_writable().err().map(Err)
-        })
-    }
-
-    /// See [`Db::close`]. `None` when it was called before; that call may be under way.
-    fn close(&self) -> Option<Result<()>> {
-        if !self.set_closed() {
-            return None;
-        }
-        let _done = self.closing.end_when_dropped();
-        Some(self.end())
-    }
-
-    fn end(&self) -> Result<()> {
-        self.end_jobs();
-        self.wait_foreground();
-        // Blocking callers may be writing values, or inserting what has its place in the log already: that is waited
-        // for here, and answered as usual. No commit gets a place any more.
-        {
-            let _no_more = self.log.lock();
-            self.writes.order.wait_all_inserted();
-        }
-        self.context.values.close();
-        self.refuse_all(&Error::Closed);
-        if self.read_only {
-            self.context.values.store.ownership().end();
-            return Ok(());
-        }
-        let sealed = if self.why_stopped().is_none() { self.seal_values(true).map(drop) } else { Ok(()) };
-        let result = sealed.and_then(|()| self.close_log());
-        self.writes.completions.run();
-        // Before the lock is released: a reader that opens a file by its name checks after it has opened it.
-        self.context.values.store.ownership().end();
-        self.directory_lock.lock().take();
-        match result {
-            // Writes had stopped before, and their callers have the error.
-            Err(Error::Stopped(_)) => Ok(()),
-            result => result,
-        }
-    }
-}
-
-impl Core {
-    fn close_log(&self) -> Result<()> {
-        self.sync_log()?;
-        let mut log = self.log.lock();
-        // Nothing is appended to a database that is closed, so what was synced is all there is.
-        log.close(self.writes.order.durable())
-    }
-}
-
 impl std::fmt::Debug for Db {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Db").field("directory", &self.core().directory).finish_non_exhaustive()
+        f.debug_struct("Db").field("directory", &self.core().shared().directory).finish_non_exhaustive()
     }
 }
 
-#[cfg(test)]
-#[path = "order_model_test.rs"]
-mod order_model;
 #[cfg(test)]
 mod tests;

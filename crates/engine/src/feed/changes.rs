@@ -1,8 +1,7 @@
 //! A subscription to the changes of a database.
 
 use super::reader::{LogReader, Peek};
-use super::{Subscriber, SubscriberStatus};
-use crate::db::Core;
+use crate::db::{Core, Subscriber, SubscriberStatus};
 use crate::log::{IngestedTable, RawRecord, RecordKind, RecordPosition, decode_commit_batch, decode_ingested};
 use crate::types::{BatchEntry, Content, Decoded, Kind};
 use crate::{Db, Error, Family, Result, SequenceNumber, WriteBatch};
@@ -96,8 +95,8 @@ impl Db {
     /// As [`Db::changes`], with options.
     pub fn changes_with(&self, options: ChangesOptions) -> Result<Changes> {
         let core = self.core();
-        core.check_open()?;
-        let (from, newest) = (options.from, core.writes.visible());
+        core.shared().health.check_open()?;
+        let (from, newest) = (options.from, core.write.memtables.visible());
         if from > newest {
             return Err(Error::InvalidArgument(format!(
                 "changes are asked for after sequence number {from}, but the newest is {newest}: the number is of \
@@ -105,8 +104,8 @@ impl Db {
                  number"
             )));
         }
-        let reader = LogReader::new(&core.segments, from).ok_or_else(|| core.changes_gone(from))?;
-        let subscriber = core.feed.enter(core.env.clock.wall_ms());
+        let reader = LogReader::new(&core.write.log.segments, from).ok_or_else(|| core.changes_gone(from))?;
+        let subscriber = core.shared().subscribers.enter(core.shared().env.clock.wall_ms());
         subscriber.note(from, reader.place());
         let ChangesOptions { durable, left_out, .. } = options;
         Ok(Changes { core: core.clone(), subscriber, reader, position: from, durable, left_out })
@@ -114,19 +113,23 @@ impl Db {
 
     /// The subscriptions that are open, in the order they were opened.
     pub fn change_subscribers(&self) -> Vec<SubscriberStatus> {
-        self.core().feed.subscribers()
+        self.core().shared().subscribers.subscribers()
     }
 }
 
 impl Core {
     fn changes_gone(&self, after: SequenceNumber) -> Error {
-        self.feed.cut_off.fetch_add(1, Ordering::Relaxed);
-        Error::ChangesGone { after, oldest_sequence: self.segments.deleted_through() + 1 }
+        self.shared().subscribers.cut_off.fetch_add(1, Ordering::Relaxed);
+        Error::ChangesGone { after, oldest_sequence: self.write.log.segments.deleted_through() + 1 }
     }
 
     /// What changes when there may be something new for a subscriber.
     fn feed_mark(&self) -> (SequenceNumber, u64, bool) {
-        (self.writes.visible(), self.writes.order.durable(), self.check_writable().is_ok())
+        (
+            self.write.memtables.visible(),
+            self.write.memtables.visibility.durable(),
+            self.shared().health.check_writable().is_ok(),
+        )
     }
 }
 
@@ -150,27 +153,27 @@ impl Changes {
     /// Errors: as [`Changes::next`]; [`Error::Stopped`] if there is nothing and nothing will be written any more.
     pub fn wait(&mut self, timeout: Duration) -> Result<Option<Change>> {
         let core = self.core.clone();
-        let deadline = core.env.clock.monotonic().checked_add(timeout);
+        let deadline = core.shared().env.clock.monotonic().checked_add(timeout);
         loop {
             let mark = core.feed_mark();
             match self.look()? {
                 Next::Change(change) => return Ok(Some(change)),
                 Next::NotDurable => {
-                    core.sync_log()?;
+                    core.write.sync_log()?;
                     continue;
                 }
                 Next::Nothing => {}
             }
-            core.check_writable()?;
-            if !core.env.tasks.threaded() {
+            core.shared().health.check_writable()?;
+            if !core.shared().env.tasks.threaded() {
                 // A stepped world: nothing is written while this waits, except what was submitted.
-                if core.env.tasks.step() {
+                if core.shared().env.tasks.step() {
                     continue;
                 }
                 return Ok(None);
             }
-            let left = deadline.map(|deadline| deadline.saturating_sub(core.env.clock.monotonic()));
-            if left == Some(Duration::ZERO) || core.feed.sleep(left, || core.feed_mark() != mark) {
+            let left = deadline.map(|deadline| deadline.saturating_sub(core.shared().env.clock.monotonic()));
+            if left == Some(Duration::ZERO) || core.shared().subscribers.sleep(left, || core.feed_mark() != mark) {
                 return self.next();
             }
         }
@@ -188,21 +191,21 @@ impl Changes {
 
     fn look(&mut self) -> Result<Next> {
         loop {
-            self.core.check_open()?;
+            self.core.shared().health.check_open()?;
             // Before the look at the log: every batch up to this number is in the log by now.
-            let visible = self.core.writes.visible();
-            let (position, record) = match self.reader.peek(&self.core.segments) {
+            let visible = self.core.write.memtables.visible();
+            let (position, record) = match self.reader.peek(&self.core.write.log.segments) {
                 Ok(Peek::Record(position, record)) => (position, record),
                 Ok(Peek::End) => return Ok(Next::Nothing),
                 Err(error) => {
                     self.reader.forget();
                     // Another database may use the segment again once this one is closed.
-                    self.core.check_open()?;
+                    self.core.shared().health.check_open()?;
                     return Err(error);
                 }
                 Ok(Peek::Gone) => {
                     // If it has read the segment to its end, nothing is missing.
-                    let again = LogReader::new(&self.core.segments, self.position);
+                    let again = LogReader::new(&self.core.write.log.segments, self.position);
                     self.reader = again.ok_or_else(|| self.core.changes_gone(self.position))?;
                     continue;
                 }
@@ -213,7 +216,14 @@ impl Changes {
                 if record.sequence > visible {
                     return Ok(Next::Nothing);
                 }
-                if self.durable && !self.core.segments.is_durable(position, self.core.writes.order.durable()) {
+                if self.durable
+                    && !self
+                        .core
+                        .write
+                        .log
+                        .segments
+                        .is_durable(position, self.core.write.memtables.visibility.durable())
+                {
                     return Ok(Next::NotDurable);
                 }
                 let change = change_of(&self.core, position, record, &self.left_out)?;
@@ -224,7 +234,7 @@ impl Changes {
                 if !self.left_out.is_empty() && change.batch.is_empty() && change.ingested.is_empty() {
                     continue;
                 }
-                self.core.feed.note_batch(bytes);
+                self.core.shared().subscribers.note_batch(bytes);
                 return Ok(Next::Change(change));
             }
             self.reader.advance(position.bytes);
@@ -235,7 +245,7 @@ impl Changes {
 
 impl Drop for Changes {
     fn drop(&mut self) {
-        self.core.feed.leave(self.subscriber.id);
+        self.core.shared().subscribers.leave(self.subscriber.id);
     }
 }
 
@@ -252,7 +262,7 @@ fn change_of(
     left_out: &BTreeSet<Family>,
 ) -> Result<Change> {
     let malformed = |_| Error::Corruption {
-        file: core.segments.path(position.segment),
+        file: core.write.log.segments.path(position.segment),
         offset: position.offset,
         what: "a log record is whole but malformed".to_string(),
     };
@@ -285,7 +295,7 @@ fn with_values(
         return Ok(batch);
     }
     // The version pins the value files that it names; it is newer than the batch, which is visible.
-    let (state, _) = core.writes.read_point();
+    let (state, _) = core.write.memtables.read_point();
     let mut out = WriteBatch::new();
     for entry in batch.entries().filter(|entry| !left_out.contains(&entry.family())) {
         match entry {
@@ -300,7 +310,7 @@ fn with_values(
                 let Some(value) = state.version.values().read_if_there(pointer)? else {
                     // Nothing says which other batches have lost values; those after this one are as good a start as
                     // any.
-                    core.feed.cut_off.fetch_add(1, Ordering::Relaxed);
+                    core.shared().subscribers.cut_off.fetch_add(1, Ordering::Relaxed);
                     return Err(Error::ChangesGone { after: sequence - 1, oldest_sequence: sequence + 1 });
                 };
                 match decoded.expires_at_ms {

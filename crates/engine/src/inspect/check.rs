@@ -2,8 +2,8 @@
 
 use super::check_log::check_log;
 use super::check_values::check_values;
-use crate::copy::unfinished::refuse_unfinished;
-use crate::db::open::{absolute, lock_to_read};
+use crate::directory::unfinished::refuse_unfinished;
+use crate::directory::{absolute, lock_to_read};
 use crate::table::{BlockCache, TABLES_DIR, TableMeta, TableReader, verify_table};
 use crate::version::manifest::manifest_path;
 use crate::version::{Version, no_database, read_version};

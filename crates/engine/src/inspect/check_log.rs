@@ -1,7 +1,7 @@
 //! Checks the log: a dry run of its recovery.
 
 use super::check::{CheckReport, Suspects};
-use super::dry_fs::DryFs;
+use crate::directory::DryFs;
 use crate::log::{
     RawRecord, RecordKind, RecordPosition, Segments, WAL_DIR, decode_commit, decode_ingested, decode_rewrite, recover,
     refuse_missing_segments,

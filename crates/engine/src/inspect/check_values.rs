@@ -1,7 +1,7 @@
 //! Checks the value log: every record of every sealed file, and that every live pointer leads to a sound one.
 
 use super::check::{CheckReport, Suspects};
-use super::dry_fs::DryFs;
+use crate::directory::DryFs;
 use crate::read::{ReadState, live_pointers};
 use crate::table::{BlockCache, TABLES_DIR};
 use crate::version::{TableCache, Version};

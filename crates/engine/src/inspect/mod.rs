@@ -3,7 +3,6 @@
 mod check;
 mod check_log;
 mod check_values;
-mod dry_fs;
 mod foreign;
 mod repair;
 mod repair_log;
@@ -19,7 +18,6 @@ pub use crate::log::SegmentSummary;
 pub use crate::table::TableMeta;
 pub use crate::table::properties::Properties;
 pub use check::{CheckReport, Problem, check};
-pub(crate) use dry_fs::DryFs;
 pub use foreign::refuse_foreign;
 pub use repair::{RepairReport, repair};
 pub use summary::{
@@ -33,5 +31,5 @@ pub use summary::{
 ///
 /// Errors: [`crate::Error::InUse`] if it is open for writing; [`crate::Error::Io`].
 pub fn lock_to_read(env: &Env, dir: &Path) -> Result<Option<Box<dyn FileLock>>> {
-    crate::db::open::lock_to_read(env, dir)
+    crate::directory::lock_to_read(env, dir)
 }

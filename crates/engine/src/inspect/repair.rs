@@ -23,8 +23,7 @@
 
 use super::check::{CheckReport, Problem, check};
 use super::repair_log::has_streams;
-use crate::copy::unfinished;
-use crate::db::open::{absolute, lock_to_read};
+use crate::directory::{absolute, lock_to_read, unfinished};
 use crate::log::WAL_DIR;
 use crate::table::{
     BlockCache, FinishedTable, TABLES_DIR, TableMeta, TableReader, TableWriter, parse_table_name, sync_tables_dir,
@@ -349,7 +348,7 @@ pub(super) fn link_or_copy(env: &Env, from: &Path, to: &Path) -> Result<u64> {
 pub(super) fn copy(env: &Env, from: &Path, to: &Path) -> Result<u64> {
     let length = env.fs.open(from, OpenMode::Read).and_then(|file| file.len());
     let bytes = length.map_err(|error| Error::io(from, &error))?;
-    crate::copy::copy_file(env, from, to, bytes, &mut |_| ())?;
+    crate::directory::copy_file::copy_file(env, from, to, bytes, &mut |_| ())?;
     Ok(bytes)
 }
 

@@ -106,7 +106,7 @@ fn a_database_that_has_stopped_says_why() {
     let machine = SimMachine::from_seed(6);
     let db = open(&machine, options());
     assert_eq!(db.stats().health, HealthStats::default());
-    db.core().stop(&crate::Error::Bug("a test".into()));
+    db.core().write.stop(&crate::Error::Bug("a test".into()));
     assert!(db.stats().health.stopped.is_some_and(|why| why.contains("a test")));
 }
 

@@ -1,9 +1,9 @@
 //! Locks, and the commit: from snapshot, pending writes, reads and locks to one conditional commit.
 
-use super::locks::{Grant, LockKey};
 use super::overlay::Overlay;
 use super::retry::Loss;
 use super::{Held, Isolation, Transaction, check_length, new_shared};
+use crate::key_locks::{Grant, LockKey};
 use crate::{Commit, Error, Family, KEY_BYTES_MAX, Result, SequenceNumber, Unchanged};
 use bytes::Bytes;
 use std::sync::atomic::Ordering::Relaxed;
@@ -47,7 +47,7 @@ impl Transaction {
         // The previous owner has committed visibly or has given up: transactions release locks after that.
         let newest = self.db.snapshot();
         let since_start = Unchanged::Key { family, key: lock.1.clone(), since: self.start() };
-        match since_start.check(&newest.state, 0, self.held.core.context.versions.horizon()) {
+        match since_start.check(&newest.state, 0, self.held.core.shared().context.versions.horizon()) {
             Ok(()) => return Ok(()),
             Err(Error::Conflict { .. }) => {}
             Err(error) => {
@@ -74,11 +74,11 @@ impl Transaction {
         let transactions = &core.transactions;
         if !transactions.locks.try_acquire(*id, key) {
             transactions.lock_waits.fetch_add(1, Relaxed);
-            let began = core.env.clock.monotonic();
+            let began = core.shared().env.clock.monotonic();
             // Where one thread drives everything, the owner cannot make progress while this waits.
-            let limit = if core.env.tasks.threaded() { limit } else { Duration::ZERO };
-            let grant = transactions.locks.acquire(*id, key, limit, &*core.env.clock);
-            let waited = core.env.clock.monotonic().saturating_sub(began);
+            let limit = if core.shared().env.tasks.threaded() { limit } else { Duration::ZERO };
+            let grant = transactions.locks.acquire(*id, key, limit, &*core.shared().env.clock);
+            let waited = core.shared().env.clock.monotonic().saturating_sub(began);
             transactions.lock_wait_us.fetch_add(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX), Relaxed);
             match grant {
                 Grant::Granted => {}

@@ -6,37 +6,31 @@
 //!
 //! - `overlay.rs`: the pending writes, and savepoints; `entries.rs`: iterators over both;
 //! - `reads.rs`: what a serializable transaction has read;
-//! - `locks.rs`: locks of keys, with deadlock detection;
-//! - `registry.rs`: the open transactions of a database, for compaction and statistics;
+//! - locks of keys, with deadlock detection, are in `key_locks`; what a database knows of its open transactions (for
+//!   compaction and statistics) is in `db/transactions.rs`;
 //! - `commit.rs`: from all this to one conditional commit; `retry.rs`: trying again.
 //!
 //! docs/internals/transactions.md has the reasons.
 
 mod commit;
 mod entries;
-mod locks;
 mod options;
 mod overlay;
 mod range_set;
 mod reads;
-mod registry;
 mod retry;
 mod shared;
-mod sync;
 
 pub use entries::TransactionEntries;
 pub use options::{Isolation, TransactionOptions};
-pub use registry::TransactionStats;
-
-pub(crate) use registry::Transactions;
 
 use self::entries::At;
-use self::locks::{LockKey, TransactionId};
 use self::overlay::{Overlay, Pending};
 use self::reads::ReadSet;
 use self::retry::Loss;
 use self::shared::Shared;
 use crate::db::{Core, TransactionStart};
+use crate::key_locks::{LockKey, TransactionId};
 use crate::{
     Db, Direction, Error, Family, KEY_BYTES_MAX, Range, ReadOptions, Result, SequenceNumber, Snapshot, VALUE_BYTES_MAX,
 };
@@ -126,7 +120,7 @@ impl Db {
         let (snapshot, start) = core.begin_transaction();
         let held = Held {
             core: core.clone(),
-            id: core.transactions.begin(core.env.clock.monotonic()),
+            id: core.transactions.begin(core.shared().env.clock.monotonic()),
             attempt: 0,
             locked: BTreeMap::new(),
             shared: new_shared(&options),
@@ -276,7 +270,7 @@ impl Transaction {
         value: impl AsRef<[u8]>,
         ttl: Duration,
     ) -> Result<()> {
-        let expires_at_ms = self.held.core.expires_at_ms(ttl);
+        let expires_at_ms = self.held.core.shared().expires_at_ms(ttl);
         self.put_expiring(family, key, value, expires_at_ms)
     }
 
@@ -357,8 +351,3 @@ fn check_length(what: &str, bytes: &[u8], max: usize) -> Result<()> {
     }
     Err(Error::InvalidArgument(format!("a {what} has {} bytes; at most {max} are accepted", bytes.len())))
 }
-
-#[cfg(test)]
-mod locks_model_test;
-#[cfg(test)]
-mod locks_test;

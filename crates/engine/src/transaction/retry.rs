@@ -9,8 +9,8 @@
 //! number until its sync has ended, and readers do not see it for as long; so a retry that begins in that time has lost
 //! already, and with enough writers it nearly always does.
 
-use super::locks::LockKey;
 use super::{Transaction, TransactionOptions};
+use crate::key_locks::LockKey;
 use crate::{Db, Error, Result};
 use kontiki_env::rng::Rng;
 use std::sync::atomic::Ordering::Relaxed;
@@ -100,7 +100,7 @@ impl Db {
             };
             self.core().transactions.retries.fetch_add(1, Relaxed);
             let (id, attempt) = (transaction.held.id, transaction.held.attempt);
-            if lost.is_some() && (attempt > 0 || !self.core().env.tasks.threaded()) {
+            if lost.is_some() && (attempt > 0 || !self.core().shared().env.tasks.threaded()) {
                 // It lost under the lock: to plain writes, or over a range.
                 self.pause(pauses.next(self, id, options));
             }
@@ -118,10 +118,10 @@ impl Db {
     /// instead.
     fn pause(&self, pause: Duration) {
         let core = self.core();
-        if core.env.tasks.threaded() {
-            core.progress.wait_for_end(pause, || core.check_writable().is_err());
+        if core.shared().env.tasks.threaded() {
+            core.shared().progress.wait_for_end(pause, || core.shared().health.check_writable().is_err());
         } else {
-            core.env.tasks.step();
+            core.shared().env.tasks.step();
         }
     }
 }
@@ -134,7 +134,8 @@ struct Pauses {
 impl Pauses {
     fn next(&mut self, db: &Db, id: u64, options: &TransactionOptions) -> Duration {
         // Those that collide begin within the same moment, but no two have one number.
-        let seed = || (db.core().env.clock.monotonic().as_nanos() as u64) ^ id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let seed =
+            || (db.core().shared().env.clock.monotonic().as_nanos() as u64) ^ id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let pause = Duration::from_micros(self.rng.get_or_insert_with(|| Rng::new(seed())).below(self.bound_us) + 1);
         self.bound_us = (self.bound_us * 2).min(options.retry_pause_ms_max * 1000);
         pause

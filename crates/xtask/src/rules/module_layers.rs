@@ -14,7 +14,7 @@ const LAYERS: &[Layers] = &[(
     "engine",
     &[
         &["lock", "planted", "prefetch", "types"],
-        &["cache", "dead_ranges", "extent", "hot", "ownership", "range"],
+        &["cache", "dead_ranges", "directory", "extent", "hot", "key_locks", "ownership", "range"],
         &["measure", "memtable", "vlog"],
         &["log", "table"],
         &["stream", "version"],

@@ -21,7 +21,7 @@ fn fill(db: &Db, round: usize) {
 
 /// The tables of the default family that may hold the key, over all levels.
 fn tables_over(db: &Db, key: &str) -> usize {
-    let version = db.core().context.versions.current();
+    let version = db.core().shared().context.versions.current();
     let levels = version.family(Family::DEFAULT).expect("always there");
     levels.tables().filter(|table| table.meta().spans(key.as_bytes())).count()
 }

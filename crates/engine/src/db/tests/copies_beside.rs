@@ -34,9 +34,10 @@ fn text(db: &Db, key: &str) -> Option<String> {
 /// A copy of a version that has a table above its flushed number, as earlier versions of kontiki made it beside an
 /// ingest.
 fn old_copy(machine: &SimMachine, db: &Db, target: &Path) {
-    let version = db.core().context.versions.current();
+    let version = db.core().shared().context.versions.current();
     assert!(version.newest_sequence() > version.flushed_sequence(), "the ingested table is above what is flushed");
-    let edit = copy_edit(&version, &version, db.core().context.versions.new_file_number()).expect("no open segments");
+    let edit =
+        copy_edit(&version, &version, db.core().shared().context.versions.new_file_number()).expect("no open segments");
     for (from, to) in files_of_version(&edit, Path::new(DIR), target) {
         machine.fs.create_dir_all(to.parent().expect("in a directory")).expect("written");
         machine.fs.link(&from, &to).expect("written");
@@ -56,7 +57,7 @@ fn a_copy_with_tables_above_its_flushed_number_does_not_give_their_numbers_out_a
     db.ingest(&[table(&machine, "t", 0..10, "ingested")], IngestOptions::default()).expect("written");
     let target = Path::new("/copy");
     old_copy(&machine, &db, target);
-    let ingested = db.core().context.versions.current().newest_sequence();
+    let ingested = db.core().shared().context.versions.current().newest_sequence();
     for read_only in [true, false] {
         let copy = match read_only {
             true => Db::open_read_only_in(&machine.env(), target, small_options()).expect("opens"),
@@ -110,7 +111,7 @@ fn a_checkpoint_beside_ingests_holds_one_moment() {
             let target = PathBuf::from(format!("/copy{copies}"));
             let report = db.checkpoint(&target).expect("written");
             let copy = Db::open_in(&machine.env(), &target, small_options()).expect("opens");
-            let version = copy.core().context.versions.current();
+            let version = copy.core().shared().context.versions.current();
             assert!(version.newest_sequence() <= report.sequence, "copy {copies}: {report:?}");
             let (round, ingested) = (text(&copy, "round"), text(&copy, "in001"));
             assert!(round >= ingested, "copy {copies} has ingest {ingested:?} and not the write {round:?} before it");

@@ -78,7 +78,7 @@ fn a_directory_is_synced_by_the_reserve() {
     let db = filled(&machine);
     // From here to the end of the edit nothing but the reserve has a descriptor.
     machine.fs.set_descriptors_max(Some(0));
-    let fs = &db.core().env.fs;
+    let fs = &db.core().shared().env.fs;
     assert!(fs.open(Path::new("/db/CURRENT"), kontiki_env::fs::OpenMode::Read).is_err());
     machine.fs.set_descriptors_max(Some(machine.fs.open_files() + 1));
     assert!(fs.sync_dir(Path::new("/db/wal")).is_ok(), "without a descriptor to spare");

@@ -31,9 +31,9 @@ fn full_level0(machine: &SimMachine) -> Db {
     for _ in 0..4 {
         let batch = put("key", &value(&mut rng, 3000));
         db.write(batch, Durability::Sync).expect("written");
-        db.core().writes.freeze_active();
+        db.core().write.memtables.freeze_active();
         // The job itself, so that the compaction that it wakes does not run in between.
-        db.core().flush_step();
+        db.core().background.flush_step(&db.core().write);
     }
     assert_eq!(db.stats().families[0].levels[0].tables, 4);
     machine.fs.set_quota(Some(machine.fs.used_bytes()));
@@ -47,7 +47,7 @@ fn writers_that_wait_for_a_compaction_get_its_no_space_error() {
     // The writer finds level 0 full while the compaction is under way: it has not failed yet.
     let answers = Answers::default();
     submit(&db, &answers, put("key", "v"), Durability::Sync);
-    db.core().commit_step();
+    db.core().write.commit_step();
     assert!(answers.lock().is_empty() && db.stats().stalls.waits > 0, "it waits for the compaction");
     machine.tasks.run_until_idle(1000);
     let answered = std::mem::take(&mut *answers.lock());
@@ -91,8 +91,11 @@ fn a_full_compaction_that_fails_half_way_shows_what_it_has_done() {
     machine.fs.set_quota(Some(machine.fs.used_bytes() + 2000));
     let error = db.compact().expect_err("no space for the second family");
     assert!(matches!(error, Error::NoSpace { .. }), "{error}");
-    let (state, _) = db.core().writes.read_point();
-    assert!(Arc::ptr_eq(&state.version, &db.core().context.versions.current()), "readers use the newest version");
+    let (state, _) = db.core().write.memtables.read_point();
+    assert!(
+        Arc::ptr_eq(&state.version, &db.core().shared().context.versions.current()),
+        "readers use the newest version"
+    );
 }
 
 #[test]
@@ -104,11 +107,11 @@ fn obsolete_tables_go_while_compaction_has_more_to_do() {
     for i in 0..5 {
         db.write(put(&format!("{i}"), &value(&mut rng, 3000)), Durability::Sync).expect("written");
         db.write(put("9", &value(&mut rng, 3000)), Durability::Sync).expect("written");
-        db.core().writes.freeze_active();
-        while db.core().flush_step() {}
+        db.core().write.memtables.freeze_active();
+        while db.core().background.flush_step(&db.core().write) {}
     }
-    assert!(db.core().compact_step(), "there was work, and there may be more");
-    assert_eq!(db.core().context.versions.obsolete_count(), 0, "a busy database gives space back too");
+    assert!(db.core().background.compact_step(&db.core().write), "there was work, and there may be more");
+    assert_eq!(db.core().shared().context.versions.obsolete_count(), 0, "a busy database gives space back too");
 }
 
 /// A log that is larger than a memtable, on a disk without space for the tables of it: what a process that found the

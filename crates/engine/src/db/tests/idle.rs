@@ -23,7 +23,7 @@ fn idle(machine: &SimMachine, db: &Db, looks: u64) {
     let time = machine.clock.time();
     for _ in 0..looks {
         time.advance_to(time.now() + Duration::from_millis(LOOK_MS));
-        db.core().wake_compact();
+        db.core().shared().jobs.wake_compact();
         machine.tasks.run_until_idle(10_000);
     }
 }

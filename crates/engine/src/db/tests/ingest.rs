@@ -52,7 +52,7 @@ fn write_rows(db: &Db, family: Family, rows: &[(String, String)]) {
 /// Every table's file is one of the version, once jobs are idle and no reader is open.
 fn expect_no_leaks(machine: &SimMachine, db: &Db, what: &str) {
     machine.tasks.run_until_idle(10_000);
-    let version = db.core().context.versions.current();
+    let version = db.core().shared().context.versions.current();
     let live: BTreeSet<String> =
         version.tables().map(|(_, _, table)| format!("{:06}.sst", table.meta().number)).collect();
     let there: BTreeSet<String> =

@@ -46,7 +46,7 @@ fn a_full_level_0_is_named_with_its_family() {
     // Flushes, and no compaction.
     for turn in 0..10_000 {
         submit(&db, turn);
-        while db.core().flush_step() {}
+        while db.core().background.flush_step(&db.core().write) {}
         if stalled(&db).is_some() {
             break;
         }
@@ -61,9 +61,9 @@ fn a_full_level_0_is_named_with_its_family() {
 fn an_ingest_that_holds_commits_off_is_named() {
     let machine = SimMachine::from_seed(3);
     let db = open(&machine);
-    db.core().writes.set_held(true);
+    db.core().write.memtables.set_held(true);
     assert!(stalled(&db).expect("held").contains("an ingest"));
-    db.core().writes.set_held(false);
+    db.core().write.memtables.set_held(false);
     assert_eq!(stalled(&db), None);
 }
 

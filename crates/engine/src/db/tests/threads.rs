@@ -206,13 +206,13 @@ fn a_write_that_waits_for_a_full_disk_continues_when_there_is_space() {
         db.submit(commit, Box::new(move |result| of_done.send(result).expect("received")));
     }
     // No writes any more: the flush tries again by itself. One attempt may be in progress, and one requested.
-    let failures = || db.core().progress.get().failed_flushes;
+    let failures = || db.core().shared().progress.get().failed_flushes;
     let before = failures();
     // Or level 0 is full, and the compaction that would free it finds no space.
     let level0_is_full = || {
-        let version = db.core().context.versions.current();
+        let version = db.core().shared().context.versions.current();
         let full = version.families().values().any(|levels| levels.level0_depth() >= small_options().level0_tables_max);
-        full && db.core().progress.get().compaction_error.is_some()
+        full && db.core().shared().progress.get().compaction_error.is_some()
     };
     assert!(wait_until(|| failures() >= before + 3 || level0_is_full()), "the flush has given up");
     machine.fs.set_quota(None);
