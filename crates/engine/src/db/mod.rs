@@ -2,7 +2,7 @@
 //!
 //! - `core.rs`: the parts that make up an open database;
 //! - `shared`: what all of them use; `write`: the write path; `jobs`: background work; `lifecycle`: open and close;
-//! - `read.rs`, `snapshot.rs`: reading; `ingest`: tables that were built outside;
+//! - `get.rs`, `snapshot.rs`: reading; `ingest`: tables that were built outside;
 //! - `foreground.rs`: callers that change files themselves; `transactions.rs`: what transactions have registered;
 //! - `family_changes.rs`, `family_numbers.rs`: column families that come and go; `options.rs`.
 //!
@@ -12,11 +12,11 @@ mod core;
 mod family_changes;
 mod family_numbers;
 mod foreground;
+mod get;
 mod ingest;
 mod jobs;
 mod lifecycle;
 mod options;
-mod read;
 mod shared;
 mod snapshot;
 mod transactions;

@@ -2,7 +2,7 @@
 
 use super::overlay::Overlay;
 use super::retry::Loss;
-use super::{Held, Isolation, Transaction, check_length, new_shared};
+use super::{Held, Isolation, Transaction, check_length, new_tracking};
 use crate::key_locks::{Grant, LockKey};
 use crate::{Commit, Error, Family, KEY_BYTES_MAX, Result, SequenceNumber, Unchanged};
 use bytes::Bytes;
@@ -133,8 +133,8 @@ impl Transaction {
         }
         // After the locks: transactions release theirs when their writes are visible.
         let (snapshot, start) = self.held.core.begin_transaction();
-        self.held.shared.end(|_| ());
-        self.held.shared = new_shared(&self.options);
+        self.held.tracking.end(|_| ());
+        self.held.tracking = new_tracking(&self.options);
         self.held.start = start;
         self.held.attempt += 1;
         self.held.locked.values_mut().for_each(|since| *since = snapshot.sequence());
@@ -198,7 +198,7 @@ impl Transaction {
                 .map(|(first, end)| crate::Range { start: Some(first.clone()), end: end.cloned() });
             unchanged.extend(ranges.map(|range| Unchanged::Range { family, range, since: start }));
         }
-        unchanged.extend(self.held.shared.end(|reads| {
+        unchanged.extend(self.held.tracking.end(|reads| {
             let keys = reads.keys().filter(|(family, key)| !self.held.locked.contains_key(&(*family, (*key).clone())));
             let keys = keys.map(|(family, key)| Unchanged::Key { family, key: key.clone(), since: start });
             let ranges = reads.ranges().map(|(family, range)| Unchanged::Range { family, range, since: start });

@@ -1,8 +1,8 @@
 //! Iterators of transactions: the snapshot's entries with the transaction's own writes laid over them.
 
 use super::overlay::{FamilyOverlay, Pending};
+use super::read_tracking::ReadTracking;
 use super::reads::Passed;
-use super::shared::Shared;
 use crate::{Direction, Entries, Range, Result, Scan};
 use bytes::Bytes;
 use std::cmp::Ordering;
@@ -25,7 +25,7 @@ pub struct TransactionEntries {
     left: Bound<Bytes>,
     at: At,
     finished: bool,
-    shared: Arc<Shared>,
+    tracking: Arc<ReadTracking>,
     /// Its number in the read set, and where the part that it passes over began (`None`: unbounded).
     tracked: Option<(u64, Option<Bytes>)>,
 }
@@ -52,7 +52,7 @@ impl TransactionEntries {
         base: Scan,
         overlay: Option<Arc<FamilyOverlay>>,
         at: At,
-        shared: Arc<Shared>,
+        tracking: Arc<ReadTracking>,
         iterator: Option<u64>,
     ) -> TransactionEntries {
         let near = match at.direction {
@@ -69,7 +69,7 @@ impl TransactionEntries {
             tracked: iterator.map(|iterator| (iterator, near)),
             at,
             finished: false,
-            shared,
+            tracking,
         }
     }
 
@@ -158,7 +158,7 @@ impl TransactionEntries {
                 Passed { start: start.unwrap_or_default(), end: near, with_end: false }
             }
         };
-        self.shared.with_reads(|reads| reads.pass(*iterator, passed))
+        self.tracking.with_reads(|reads| reads.pass(*iterator, passed))
     }
 
     fn try_seek(&mut self, key: &[u8]) -> Result<()> {
@@ -183,7 +183,7 @@ impl TransactionEntries {
         if let Some((iterator, from)) = &mut self.tracked {
             *from = near;
             let iterator = *iterator;
-            self.shared.with_reads(|reads| {
+            self.tracking.with_reads(|reads| {
                 reads.settle(iterator);
                 Ok(())
             })?;
@@ -207,7 +207,7 @@ impl Iterator for TransactionEntries {
         if self.finished {
             return None;
         }
-        let result = self.shared.check_open().and_then(|()| self.step()).and_then(|entry| {
+        let result = self.tracking.check_open().and_then(|()| self.step()).and_then(|entry| {
             self.note(entry.as_ref().map(|(key, _)| key))?;
             Ok(entry)
         });
@@ -218,7 +218,7 @@ impl Iterator for TransactionEntries {
 
 impl Entries for TransactionEntries {
     fn seek(&mut self, key: &[u8]) -> Result<()> {
-        self.shared.check_open()?;
+        self.tracking.check_open()?;
         let result = self.try_seek(key);
         self.finished |= result.is_err();
         result
@@ -228,7 +228,7 @@ impl Entries for TransactionEntries {
 impl Drop for TransactionEntries {
     fn drop(&mut self) {
         if let Some((iterator, _)) = self.tracked.take() {
-            self.shared.close_iterator(iterator);
+            self.tracking.close_iterator(iterator);
         }
     }
 }

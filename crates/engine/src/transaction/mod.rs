@@ -17,18 +17,18 @@ mod entries;
 mod options;
 mod overlay;
 mod range_set;
+mod read_tracking;
 mod reads;
 mod retry;
-mod shared;
 
 pub use entries::TransactionEntries;
 pub use options::{Isolation, TransactionOptions};
 
 use self::entries::At;
 use self::overlay::{Overlay, Pending};
+use self::read_tracking::ReadTracking;
 use self::reads::ReadSet;
 use self::retry::Loss;
-use self::shared::Shared;
 use crate::db::{Core, TransactionStart};
 use crate::key_locks::{LockKey, TransactionId};
 use crate::{
@@ -67,7 +67,7 @@ struct Held {
     attempt: u32,
     /// Its locks, with the number after which the key must not have been written.
     locked: BTreeMap<LockKey, SequenceNumber>,
-    shared: Arc<Shared>,
+    tracking: Arc<ReadTracking>,
     committed: bool,
     /// While it lives, the conditions of the commit can be answered.
     start: TransactionStart,
@@ -85,7 +85,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.shared.end(|_| ());
+        self.tracking.end(|_| ());
         for key in std::mem::take(&mut self.locked).keys() {
             self.core.transactions.locks.release(self.id, key);
         }
@@ -123,7 +123,7 @@ impl Db {
             id: core.transactions.begin(core.shared().env.clock.monotonic()),
             attempt: 0,
             locked: BTreeMap::new(),
-            shared: new_shared(&options),
+            tracking: new_tracking(&options),
             committed: false,
             start,
         };
@@ -157,7 +157,7 @@ impl Transaction {
         match self.find_pending(family, key) {
             Some(found) => Ok(found),
             None => {
-                self.held.shared.with_reads(|reads| reads.note_key(family, key))?;
+                self.held.tracking.with_reads(|reads| reads.note_key(family, key))?;
                 self.snapshot.get_in(family, key)
             }
         }
@@ -172,7 +172,7 @@ impl Transaction {
         match self.find_pending(family, key) {
             Some(found) => Ok(found.is_some()),
             None => {
-                self.held.shared.with_reads(|reads| reads.note_key(family, key))?;
+                self.held.tracking.with_reads(|reads| reads.note_key(family, key))?;
                 self.snapshot.contains(family, key)
             }
         }
@@ -186,7 +186,7 @@ impl Transaction {
         let mut found: Vec<Option<Option<Bytes>>> = keys.iter().map(|key| self.find_pending(family, key)).collect();
         let asked: Vec<&[u8]> =
             keys.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(key, _)| *key).collect();
-        self.held.shared.with_reads(|reads| asked.iter().try_for_each(|key| reads.note_key(family, key)))?;
+        self.held.tracking.with_reads(|reads| asked.iter().try_for_each(|key| reads.note_key(family, key)))?;
         let values = self.snapshot.multi_get(family, &asked)?;
         debug_assert_eq!(values.len(), asked.len());
         let missing = found.iter_mut().filter(|found| found.is_none());
@@ -222,10 +222,10 @@ impl Transaction {
     ) -> Result<TransactionEntries> {
         let range = range.into().normal();
         let base = self.snapshot.scan(family, range.clone(), direction, options)?;
-        let iterator = self.held.shared.with_reads(|reads| Ok(Some(reads.open(family))))?;
+        let iterator = self.held.tracking.with_reads(|reads| Ok(Some(reads.open(family))))?;
         let overlay = self.overlay.family(family).cloned();
         let at = At { range, direction, now_ms: self.snapshot.now_ms(), key_only: options.key_only };
-        Ok(TransactionEntries::new(base, overlay, at, self.held.shared.clone(), iterator))
+        Ok(TransactionEntries::new(base, overlay, at, self.held.tracking.clone(), iterator))
     }
 
     /// Sets a key of the default family.
@@ -340,9 +340,9 @@ impl std::fmt::Debug for Transaction {
     }
 }
 
-fn new_shared(options: &TransactionOptions) -> Arc<Shared> {
+fn new_tracking(options: &TransactionOptions) -> Arc<ReadTracking> {
     let serializable = options.isolation == Isolation::Serializable;
-    Arc::new(Shared::new(serializable.then(|| ReadSet::new(options.read_set_bytes_max))))
+    Arc::new(ReadTracking::new(serializable.then(|| ReadSet::new(options.read_set_bytes_max))))
 }
 
 fn check_length(what: &str, bytes: &[u8], max: usize) -> Result<()> {

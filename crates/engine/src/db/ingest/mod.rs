@@ -15,9 +15,9 @@
 //! Between 5 and 7 the sync of the log needs the lock that orders commits. So a commit with conditions, which has to
 //! see the ingest's keys, waits for step 6 without that lock (`write/pipeline.rs`).
 
-mod files;
+mod incoming;
 
-use self::files::Incoming;
+use self::incoming::Incoming;
 use super::Core;
 use super::write::WritePath;
 use super::write::memtable_slot::Ticket;

@@ -1,24 +1,24 @@
 //! Background jobs, and the same work on a caller's thread. They use the write path, which does not know them.
 //!
 //! - `start`: the jobs begin, and are woken; `failure`: what they do when their work fails;
-//! - `flush`: memtables become tables; `compact`: tables are merged; `value_gc`: the value log is collected;
+//! - `flush_job`: memtables become tables; `compaction_job`: tables are merged; `value_gc`: the value log is collected;
 //! - `log_maintenance`: old log segments are deleted, new ones made; `log_watch`: what holds the log;
 //! - `dead_range_requests`: compactions that scans request; `compact_range`: one on its caller's thread;
 //! - `idle`: what is freed when there are no writes.
 
-mod compact;
 mod compact_range;
+mod compaction_job;
 mod dead_range_requests;
 mod failure;
-mod flush;
+mod flush_job;
 mod idle;
 pub(crate) mod log_maintenance;
 mod log_watch;
 pub(super) mod start;
 mod value_gc;
 
-use self::compact::CompactionJob;
-use self::flush::FlushJob;
+use self::compaction_job::CompactionJob;
+use self::flush_job::FlushJob;
 use self::idle::IdleWatch;
 use self::log_maintenance::LogMaintenance;
 use self::value_gc::ValueCollector;

@@ -3,7 +3,7 @@
 use super::{dead_range_requests, log_maintenance};
 use crate::Range;
 use crate::db::Core;
-use crate::db::shared::jobs::JobHandles;
+use crate::db::shared::job_notifier::JobHandles;
 use crate::dead_ranges::Hooks;
 use kontiki_env::tasks::Progress;
 use std::sync::Arc;

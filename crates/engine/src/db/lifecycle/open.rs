@@ -11,7 +11,7 @@
 
 use super::Lifecycle;
 use super::descriptors::{DescriptorFs, OpenLimits};
-use super::recovery::Replay;
+use super::log_replay::Replay;
 use crate::cache::{Budget, Part};
 use crate::compaction::{self, Context, FamilyTable};
 use crate::db::Core;
@@ -23,7 +23,7 @@ use crate::db::options::Options;
 use crate::db::shared::Shared;
 use crate::db::shared::counters::Counters;
 use crate::db::shared::health::Health;
-use crate::db::shared::jobs::JobNotifier;
+use crate::db::shared::job_notifier::JobNotifier;
 use crate::db::shared::progress::Progress;
 use crate::db::shared::subscribers::Subscribers;
 use crate::db::transactions::Transactions;

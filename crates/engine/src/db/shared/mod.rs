@@ -1,18 +1,18 @@
 //! What all parts of an open database use: the lowest of its parts, which knows none of the others.
 //!
 //! - `health`: whether the database is open and may be written to;
-//! - `jobs`: wakes the background jobs; `progress`: what they have achieved, for those who wait for it;
+//! - `job_notifier`: wakes the background jobs; `progress`: what they have achieved, for those who wait for it;
 //! - `subscribers`: those of the change feed; `counters`: what is counted while the database runs.
 
 pub(crate) mod counters;
 pub(crate) mod health;
-pub(crate) mod jobs;
+pub(crate) mod job_notifier;
 pub(crate) mod progress;
 pub(crate) mod subscribers;
 
 use self::counters::Counters;
 use self::health::Health;
-use self::jobs::JobNotifier;
+use self::job_notifier::JobNotifier;
 use self::progress::{Progress, ProgressState};
 use self::subscribers::Subscribers;
 use crate::compaction::Context;

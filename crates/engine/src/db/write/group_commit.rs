@@ -4,7 +4,8 @@
 use super::WritePath;
 use super::completion::Completion;
 use super::pipeline::Placed;
-use super::queue::{Pending, PreparedCommit};
+use super::prepare::PreparedCommit;
+use super::queue::Pending;
 use super::visibility::Due;
 use crate::Error;
 use crate::log::{Need, Outgoing, RecordKind, decode_rewrite, encode_rewrite};

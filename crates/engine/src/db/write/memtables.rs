@@ -3,7 +3,7 @@
 //! A batch gets its sequence number and its memtable together ([`Memtables::begin`], under the lock that orders
 //! commits), is inserted without a lock, and is then reported ([`Memtables::inserted`]). Numbers become visible in
 //! order (`visibility.rs`): a batch that is inserted early waits, invisible, for those before it. `capacity.rs` decides
-//! whether there is memory for a batch, `read_states.rs` has the readers' side, `replay.rs` that of recovery.
+//! whether there is memory for a batch, `read_states.rs` has the readers' side, `memtable_replay.rs` that of recovery.
 //!
 //! Invariants:
 //! 1. A memtable holds a contiguous range of sequence numbers: it is frozen under the lock, so each number assigned

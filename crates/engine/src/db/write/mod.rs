@@ -1,34 +1,35 @@
 //! The write path: from a [`Commit`](crate::Commit) to a version that is visible and as durable as its writer requires.
 //!
-//! - `commit`: the entry: checks, large values, blocking commits; `submit`: commits that do not block; `queue`: those
-//!   that wait;
+//! - `blocking_commit` and `submit`, which does not block: the two entries; `queue`: submitted commits that wait;
+//! - `prepare`: a commit is checked; `large_values`: what is large in it goes to the value log;
 //! - `throttle`, `pressure`: writers are slowed as background work falls behind; `stalls`: what they wait for;
 //! - `pipeline`: one commit gets its number and its place in the log, and is inserted; `group_commit`: many of them;
 //! - `commit_log`: the append to the log, and its sync;
-//! - `memtables` (with `memtable_slot`, `capacity`, `read_states`, `replay`): sequence numbers, memtables, and what
-//!   readers see;
+//! - `memtables` (with `memtable_slot`, `capacity`, `read_states`, `memtable_replay`): sequence numbers, memtables, and
+//!   what readers see;
 //! - `visibility`: the order in which commits become visible and durable; `completion`: their answers;
 //! - `conditions`: what must not have been written since a sequence number; `family_check`: families that are dropped;
-//! - `large_values`: values that go to the value log, and what they cost; `stop`: the end of writes.
+//! - `stop`: the end of writes.
 //!
-//! It does not know the jobs: it wakes them ([`JobNotifier`](super::shared::jobs::JobNotifier)) and waits for what they
-//! have achieved ([`Progress`](super::shared::progress::Progress)).
+//! It does not know the jobs: it wakes them (`JobNotifier` in `db/shared/job_notifier.rs`) and waits for what they have
+//! achieved (`Progress` in `db/shared/progress.rs`).
 
+mod blocking_commit;
 pub(super) mod capacity;
-mod commit;
 pub(super) mod commit_log;
 pub(super) mod completion;
 pub(super) mod conditions;
 mod family_check;
 mod group_commit;
 pub(super) mod large_values;
+mod memtable_replay;
 pub(super) mod memtable_slot;
 pub(super) mod memtables;
 pub(super) mod pipeline;
+mod prepare;
 pub(super) mod pressure;
 mod queue;
 mod read_states;
-mod replay;
 mod stalls;
 mod stop;
 mod submit;

@@ -14,7 +14,7 @@
 use super::WritePath;
 use super::completion::Completion;
 use super::memtable_slot::Ticket;
-use super::queue::PreparedCommit;
+use super::prepare::PreparedCommit;
 use super::stop::Unwinding;
 use super::visibility::{Due, SyncError};
 use crate::lock::{MutexGuard, check_wait};

@@ -1,28 +1,9 @@
 //! Commits that were submitted and wait to be written.
 
 use super::completion::Done;
+use super::prepare::PreparedCommit;
 use crate::lock::{Mutex, Rank};
-use crate::log::CommitPayload;
-use crate::vlog::ValuePin;
-use crate::{Durability, SequenceNumber, StreamOp, Unchanged, WriteBatch};
 use std::collections::VecDeque;
-
-/// A checked commit before it is in the log.
-pub(crate) struct PreparedCommit {
-    pub(crate) batch: WriteBatch,
-    pub(crate) streams: Vec<StreamOp>,
-    pub(crate) durability: Durability,
-    pub(crate) unchanged: Vec<Unchanged>,
-    /// The conditions are checked up to this number.
-    pub(crate) checked_through: SequenceNumber,
-    /// The count of dropped families when those of the batch were looked up.
-    pub(crate) drops: u64,
-    pub(crate) payload: CommitPayload,
-    /// At least what it takes in the log.
-    pub(crate) bytes: u64,
-    /// Kept until the batch is in a memtable or was refused.
-    pub(crate) _values: Option<ValuePin>,
-}
 
 /// A commit that no caller waits for.
 pub(crate) struct Pending {

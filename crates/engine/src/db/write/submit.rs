@@ -4,7 +4,8 @@
 use super::WritePath;
 use super::completion::{Completion, Done};
 use super::group_commit::refusal;
-use super::queue::{Pending, PreparedCommit};
+use super::prepare::PreparedCommit;
+use super::queue::Pending;
 use super::visibility::Due;
 use crate::{Commit, Durability, Error};
 
@@ -12,7 +13,7 @@ impl WritePath {
     /// A commit that does not block; `done` gets the answer, also a refusal.
     pub(crate) fn submit(&self, commit: Commit, done: Done) {
         let done = self.measured(&commit, done);
-        match self.check_commit(commit) {
+        match self.prepare(commit) {
             Ok(commit) => {
                 let logged = commit.durability != Durability::Derived;
                 self.place(commit, done);

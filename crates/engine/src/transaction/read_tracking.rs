@@ -6,14 +6,17 @@ use crate::{Error, Result};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The end of a transaction, and its read set if it has one.
-pub(super) struct Shared {
+pub(super) struct ReadTracking {
     ended: AtomicBool,
     reads: Option<Mutex<ReadSet>>,
 }
 
-impl Shared {
-    pub(super) fn new(reads: Option<ReadSet>) -> Shared {
-        Shared { ended: AtomicBool::new(false), reads: reads.map(|reads| Mutex::new(Rank::TransactionReads, reads)) }
+impl ReadTracking {
+    pub(super) fn new(reads: Option<ReadSet>) -> ReadTracking {
+        ReadTracking {
+            ended: AtomicBool::new(false),
+            reads: reads.map(|reads| Mutex::new(Rank::TransactionReads, reads)),
+        }
     }
 
     /// Refuses once the transaction has ended.

@@ -1,20 +1,12 @@
-//! The entry to the write path: a commit is checked, its large values go to the value log, and a blocking one is
-//! written and waited for.
-//!
-//! A blocking commit runs entirely on its caller's thread (`pipeline.rs`), unless submitted ones are before it: then it
-//! waits in the queue behind them.
+//! Blocking commits. One runs entirely on its caller's thread (`pipeline.rs`), unless submitted ones are before it:
+//! then it waits in the queue behind them.
 
 use super::WritePath;
 use super::completion::Waiter;
 use super::pipeline::Placed;
-use super::queue::PreparedCommit;
+use super::prepare::PreparedCommit;
 use super::visibility::Due;
-use crate::log::{CommitPayload, RECORD_HEADER_BYTES, commit_bytes_max};
 use crate::{Commit, Durability, Error, Result, SequenceNumber};
-
-/// Most bytes of one commit in the log. Far above what a replicated entry or a client's batch may have, and small
-/// enough that a separate segment for it is acceptable.
-pub(crate) const COMMIT_BYTES_MAX: u64 = 256 << 20;
 
 impl WritePath {
     /// A blocking commit.
@@ -27,7 +19,7 @@ impl WritePath {
     }
 
     fn commit_unmeasured(&self, commit: Commit, measure_wait: bool) -> Result<SequenceNumber> {
-        let commit = self.check_commit(commit)?;
+        let commit = self.prepare(commit)?;
         if commit.durability != Durability::Derived && !commit.batch.is_empty() {
             self.delay_write(commit.bytes)?;
         }
@@ -111,54 +103,6 @@ impl WritePath {
                 return Some(Ok(()));
             }
             progress.error_since(failed_before).or_else(|| self.shared.health.check_writable().err()).map(Err)
-        })
-    }
-
-    /// Refuses invalid commits, moves large values to the value log if the commit will be logged, and makes it
-    /// ready for the log.
-    pub(super) fn check_commit(&self, commit: Commit) -> Result<PreparedCommit> {
-        self.shared.health.check_writable()?;
-        match commit.durability {
-            // It was checked where it was proposed.
-            Durability::Derived => commit.batch.validate()?,
-            _ => commit.batch.validate_at(|| self.shared.env.clock.wall_ms())?,
-        }
-        let drops = self.family_drops.count();
-        self.check_families(&commit.batch)?;
-        let bytes = RECORD_HEADER_BYTES + commit_bytes_max(&commit.batch, &commit.streams);
-        if bytes > COMMIT_BYTES_MAX {
-            let message = format!("a commit has {bytes} bytes; at most {COMMIT_BYTES_MAX} are accepted");
-            return Err(Error::InvalidArgument(message));
-        }
-        if commit.durability == Durability::Derived && !commit.streams.is_empty() {
-            return Err(Error::InvalidArgument("a derived commit holds no stream operations".into()));
-        }
-        if commit.durability == Durability::Derived && !commit.unchanged.is_empty() {
-            return Err(Error::InvalidArgument("a derived commit has no conditions".into()));
-        }
-        let checked_through = self.check_unchanged(&commit.unchanged)?;
-        let Commit { batch, streams, durability, unchanged } = commit;
-        if durability != Durability::Derived && streams.is_empty() {
-            // What replication logs is applied in every case, whatever the load here.
-            self.shared.recorder.hot_keys.admit(&batch, || self.shared.recorder.now())?;
-        }
-        // The large values of derived commits are separated by the flush; and a small commit that waits for the disk
-        // should wait only once.
-        let together =
-            durability == Durability::Sync && batch.as_bytes().len() as u64 <= self.shared.options.sync_value_bytes_max;
-        let (batch, values) =
-            if durability == Durability::Derived || together { (batch, None) } else { self.separate_values(batch)? };
-        let payload = CommitPayload::new(&batch, &streams);
-        Ok(PreparedCommit {
-            batch,
-            streams,
-            durability,
-            unchanged,
-            checked_through,
-            drops,
-            payload,
-            bytes,
-            _values: values,
         })
     }
 }
