@@ -6,10 +6,10 @@
 //!   backups/000001-IDENTITY                one backup: which files it needs (record.rs)
 //! ```
 //!
-//! A backup copies only files that no earlier one of the same history has (directory/lineage.rs). What it copies is read back
-//! from end to end (verify.rs): damage of the database does not get into a backup. A file gets its name once it is
-//! whole and synced, and a backup's record is written after all its files; so what a crash leaves is at worst a file
-//! that no record names, which the next [`BackupStore::delete`] or [`BackupStore::create`] removes.
+//! A backup copies only files that no earlier one of the same history has (directory/lineage.rs). What it copies is
+//! read back from end to end (verify.rs): damage of the database does not get into a backup. A file gets its name once
+//! it is whole and synced, and a backup's record is written after all its files; so what a crash leaves is at worst a
+//! file that no record names, which the next [`BackupStore::delete`] or [`BackupStore::create`] removes.
 //!
 //! Any number of calls may run at once. One lock is held while records are read or written, never while files are
 //! copied; what calls under way need is noted, and a deletion leaves it.

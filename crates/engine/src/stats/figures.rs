@@ -1,11 +1,18 @@
-//! The typed snapshot.
+//! The typed snapshot of all subsystems, and the list of what is shown of it.
 
+use super::metric::{Metric, Subsystem};
+use super::{
+    CommitStats, CompactionTotals, FamilyStats, HealthStats, IngestStats, LogStats, MemtableStats, StallStats,
+};
+use super::{commits, compaction, health, ingest, levels, log, memtables, reads, values};
+use crate::Db;
 use crate::cache::CacheStats;
-use crate::compaction::LevelWork;
 use crate::hot::HotKeyStats;
 use crate::measure::{LatencyStats, ReadStats};
 use crate::version::TableCacheStats;
+use crate::vlog::ValueCache;
 use crate::{Family, SequenceNumber, TransactionStats};
+use std::sync::atomic::Ordering::Relaxed;
 
 /// A database's counters (since open, only growing) and gauges (now). Read while others write: numbers of one subsystem
 /// belong together, those of different subsystems are moments apart.
@@ -50,179 +57,38 @@ pub struct Stats {
     pub health: HealthStats,
 }
 
-/// Tables that were built outside and ingested, counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct IngestStats {
-    /// Calls of `Db::ingest` that ingested something.
-    pub ingests: u64,
-    /// Their tables.
-    pub tables: u64,
-    /// Bytes of these.
-    pub bytes: u64,
-}
-
-/// Commits, counted by their durability.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CommitStats {
-    /// With `Sync`.
-    pub sync: u64,
-    /// With `Buffered`.
-    pub buffered: u64,
-    /// With `Derived`.
-    pub derived: u64,
-    /// Submitted commits that wait now.
-    pub waiting: u64,
-}
-
-/// Writers that were stopped or slowed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct StallStats {
-    /// Times that a writer found full memory, a full level 0 or another hard bound and had to wait, counted.
-    pub waits: u64,
-    /// Callers that wait there now. [`HealthStats::stalled`] gives the reason.
-    pub waiting: u64,
-    /// How writers are slowed before that.
-    pub delays: crate::WriteDelays,
-}
-
-/// The log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LogStats {
-    /// Segments now.
-    pub segments: u64,
-    /// Files that were segments and wait to be used again, now; see `Options::log_segments_recycled_max`.
-    pub segments_free: u64,
-    /// Bytes that unflushed memtables retain: from the oldest segment that one needs. See
-    /// [`Db::log_retention`](crate::Db::log_retention).
-    pub held_by_memtables_bytes: u64,
-    /// Bytes that streams retain, likewise.
-    pub held_by_streams_bytes: u64,
-    /// Bytes that are retained for subscribers of changes alone.
-    pub held_for_feed_bytes: u64,
-    /// How long the oldest segment has been full, in milliseconds.
-    pub oldest_held_ms: u64,
-    /// Warnings that one kind of holder retains more than `Options::log_holder_warn_bytes`, counted.
-    pub holder_warnings: u64,
-    /// Segments deleted or put aside for use again, counted.
-    pub segments_deleted: u64,
-    /// Segments made of files that were segments before, counted.
-    pub segments_recycled: u64,
-    /// Bytes in use now: about what a restart would read.
-    pub bytes: u64,
-    /// Bytes appended, counted.
-    pub appended_bytes: u64,
-    /// Bytes of streams' entries rewritten at the tail to free old segments, counted.
-    pub rewritten_bytes: u64,
-    /// Bytes of records that open replayed.
-    pub replayed_bytes: u64,
-    /// Syncs for commits, counted: sync commits per sync is what grouping gains.
-    pub syncs: u64,
-    /// Streams now.
-    pub streams: u64,
-}
-
-/// Memtables.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct MemtableStats {
-    /// Memtables now, the active one included.
-    pub count: u64,
-    /// Their bytes now.
-    pub bytes: u64,
-    /// Flushes, counted.
-    pub flushes: u64,
-    /// Bytes of memtables flushed, counted.
-    pub flushed_bytes: u64,
-}
-
-/// Compactions of all families.
-#[derive(Clone, Debug, Default, PartialEq)]
-#[non_exhaustive]
-pub struct CompactionTotals {
-    /// Merges, moves of a table, and drops of a table, counted.
-    pub count: u64,
-    /// Compactions that run now.
-    pub running: u64,
-    /// Bytes of tables that merges have read, counted.
-    pub read_bytes: u64,
-    /// Bytes of tables that merges have written, counted.
-    pub written_bytes: u64,
-    /// Bytes to be compacted until every level is within its target, now.
-    pub debt_bytes: u64,
-    /// Bytes written to tables for each byte that a flush has written, since open; 0 before the first flush.
-    pub write_amplification: f64,
-    /// What flushes and compactions have done, by the level that they wrote to: bytes in and out, and the time.
-    pub levels: Vec<LevelWork>,
-    /// Time that flush, compaction and relocation have waited for the rate limiter, in microseconds, counted.
-    pub limiter_waited_us: u64,
-    /// Bytes that the rate limiter has let pass, counted.
-    pub limiter_bytes: u64,
-    /// The rate limiter's bound in bytes per second now, 0 for none.
-    pub limiter_bytes_per_second: u64,
-    /// Compactions of ranges in which scans passed over many dead versions, counted; and those that were refused
-    /// because too many waited.
-    pub dead_requests: u64,
-    /// See `dead_requests`.
-    pub dead_requests_refused: u64,
-}
-
-/// One family's tables.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct FamilyStats {
-    /// Its number.
-    pub family: u32,
-    /// Its name.
-    pub name: String,
-    /// Range tombstones in its tables' version.
-    pub range_tombstones: u64,
-    /// Level by level, level 0 first.
-    pub levels: Vec<LevelStats>,
-}
-
-/// One level of one family.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct LevelStats {
-    /// Number of tables.
-    pub tables: u64,
-    /// Bytes of their files.
-    pub bytes: u64,
-    /// Versions in them, tombstones included.
-    pub entries: u64,
-    /// Tombstones in them.
-    pub tombstones: u64,
-    /// Target in bytes; `None` for level 0, and for the last one, which has no target.
-    pub target_bytes: Option<u64>,
-    /// Urgency of a compaction: 1 is due. Level 0: tables over a key against the number at which compaction
-    /// starts; others: bytes against the target.
-    pub score: f64,
-}
-
-/// Failures.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct HealthStats {
-    /// Why writes have stopped, if they have.
-    pub stopped: Option<String>,
-    /// The task of a thread that panicked, if one has: the name of a background job, or a step of a commit. That stops
-    /// writes.
-    pub panicked: Option<String>,
-    /// What writers wait for, if a hard bound is reached now: the work, its subject, and the option with the
-    /// bound.
-    pub stalled: Option<String>,
-    /// Flushes that failed and are tried again, counted.
-    pub failed_flushes: u64,
-    /// Compactions that failed and are tried again, counted.
-    pub failed_compactions: u64,
-    /// The present error of flush or compaction that is being retried, if any.
-    pub background_error: Option<String>,
-    /// Times that there was no descriptor to open a file with, counted; most of them ended by closing open tables.
-    pub descriptors_refused: u64,
-    /// Checkpoints and backups that gave up with [`Error::Busy`](crate::Error::Busy), counted.
-    pub copies_refused: u64,
+impl Db {
+    /// The statistics of the database: counters since open and present gauges. It takes a few locks for a short time
+    /// each: once per second costs nothing, once per request would be too often.
+    pub fn stats(&self) -> Stats {
+        let core = self.core();
+        let version = core.shared().context.versions.current();
+        let values = version.values().store().and_then(|store| store.values());
+        Stats {
+            visible_sequence: core.write.memtables.visible(),
+            latency: core.shared().recorder.latencies(),
+            commits: commits::collect(core),
+            stalls: StallStats {
+                waits: core.shared().counters.stalls.load(Relaxed),
+                waiting: core.shared().counters.stalled.load(Relaxed),
+                delays: core.write.write_delays(),
+            },
+            log: log::collect(core),
+            feed: core.shared().subscribers.stats(&core.write.log.segments),
+            memtables: memtables::collect(core),
+            ingest: ingest::collect(core),
+            compaction: compaction::collect(core),
+            reads: reads::collect(core),
+            block_cache: core.shared().context.tables.blocks().stats(),
+            table_cache: core.shared().context.tables.stats(),
+            value_cache: values.map_or_else(CacheStats::default, ValueCache::stats),
+            values: values::collect(core),
+            transactions: core.transactions.stats(core.shared().env.clock.monotonic()),
+            families: levels::collect(core),
+            hot_keys: core.shared().recorder.hot_keys.stats(core.shared().recorder.now()),
+            health: health::collect(core),
+        }
+    }
 }
 
 impl Stats {
@@ -240,4 +106,44 @@ impl Stats {
     pub fn family(&self, family: Family) -> Option<&FamilyStats> {
         self.families.iter().find(|stats| stats.family == family.0)
     }
+
+    /// Every number, described: what Prometheus and JSON show.
+    pub fn metrics(&self) -> Vec<Metric> {
+        let mut metrics = Vec::with_capacity(128);
+        self.describe_commits(&mut Subsystem::new(&mut metrics, "commit"));
+        self.describe_stalls(&mut Subsystem::new(&mut metrics, "stall"));
+        self.describe_log(&mut Subsystem::new(&mut metrics, "log"));
+        self.describe_feed(&mut Subsystem::new(&mut metrics, "feed"));
+        self.describe_memtables(&mut Subsystem::new(&mut metrics, "memtable"));
+        self.describe_ingest(&mut Subsystem::new(&mut metrics, "ingest"));
+        self.describe_compaction(&mut Subsystem::new(&mut metrics, "compaction"));
+        self.describe_levels(&mut Subsystem::new(&mut metrics, "level"));
+        self.describe_reads(&mut Subsystem::new(&mut metrics, "read"));
+        self.describe_filters(&mut Subsystem::new(&mut metrics, "filter"));
+        self.describe_caches(&mut metrics);
+        self.describe_values(&mut Subsystem::new(&mut metrics, "value_log"));
+        self.describe_transactions(&mut Subsystem::new(&mut metrics, "transaction"));
+        self.describe_hot_keys(&mut Subsystem::new(&mut metrics, "hot_key"));
+        self.describe_health(&mut Subsystem::new(&mut metrics, "health"));
+        metrics
+    }
+
+    pub(super) fn family_name(&self, number: u32) -> String {
+        self.families
+            .iter()
+            .find(|family| family.family == number)
+            .map_or_else(String::new, |family| family.name.clone())
+    }
 }
+
+pub(super) fn level_label(level: usize) -> Vec<(&'static str, String)> {
+    vec![("level", level.to_string())]
+}
+
+pub(super) fn seconds(us: u64) -> f64 {
+    us as f64 / 1e6
+}
+
+#[cfg(test)]
+#[path = "figures_test.rs"]
+mod tests;
