@@ -1,41 +1,9 @@
 //! Errors, separated by what the caller can do about them.
 
-use crate::{Assertion, LockKind, Malformed, TimeStamp};
+use crate::{Assertion, LockInfo, Malformed, TimeStamp};
 use bytes::Bytes;
 use std::convert::Infallible;
 use std::fmt;
-
-/// A lock as reported to the transaction that found it: enough to resolve it. Key and primary are user keys.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LockInfo {
-    /// The key whose lock decides the transaction's outcome.
-    pub primary: Bytes,
-    /// The transaction's start timestamp.
-    pub start_ts: TimeStamp,
-    /// The locked key.
-    pub key: Bytes,
-    /// Milliseconds from the start timestamp's physical part until others may roll it back.
-    pub ttl_ms: u64,
-    /// How many keys the transaction wrote, as its client said.
-    pub txn_size: u64,
-    /// What it does at commit.
-    pub kind: LockKind,
-    /// 0 in optimistic transactions.
-    pub for_update_ts: TimeStamp,
-    /// Whether all keys together, not the primary alone, decide the outcome.
-    pub use_async_commit: bool,
-    /// Commits below are refused.
-    pub min_commit_ts: TimeStamp,
-    /// The other keys of an async-commit transaction, in its primary's lock.
-    pub secondaries: Vec<Bytes>,
-}
-
-impl LockInfo {
-    /// Bytes of keys in it.
-    pub(crate) fn answer_bytes(&self) -> usize {
-        self.primary.len() + self.key.len() + self.secondaries.iter().map(Bytes::len).sum::<usize>()
-    }
-}
 
 /// Why a write conflicts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,16 +12,6 @@ pub enum ConflictReason {
     Optimistic,
     /// This transaction was already rolled back on the key.
     SelfRolledBack,
-}
-
-impl fmt::Display for Assertion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Assertion::None => "is there or not",
-            Assertion::Exist => "exists",
-            Assertion::NotExist => "does not exist",
-        })
-    }
 }
 
 impl fmt::Display for ConflictReason {

@@ -7,19 +7,21 @@
 #![forbid(unsafe_code)]
 
 mod action;
+mod assertion;
 mod concurrency;
 mod error;
 mod keys;
 mod latch;
 mod lock;
+mod malformed;
 mod memcomparable;
-mod pace;
 pub mod planted;
 mod read;
 mod record;
 mod replicated;
 mod scheduler;
 mod timestamp;
+mod yield_point;
 
 #[cfg(test)]
 mod model_test;
@@ -27,23 +29,20 @@ mod model_test;
 mod testing;
 
 pub use action::{
-    Assertion, AssertionLevel, BatchRollback, CheckSecondaryLocks, CheckTxnStatus, Cleanup, Commit, Mutation,
-    MutationOp, Prewrite, Prewritten, ResolveLock, SecondaryStatus, StatusAction, TxnHeartBeat, TxnStatus,
+    BatchRollback, CheckSecondaryLocks, CheckTxnStatus, Cleanup, Commit, Mutation, MutationOp, Prewrite, Prewritten,
+    ResolveLock, SecondaryStatus, StatusAction, TxnHeartBeat, TxnStatus,
 };
+pub use assertion::{Assertion, AssertionLevel};
 pub use concurrency::ConcurrencyManager;
-pub use error::{ConflictReason, Failure, KeyError, LockInfo, StorageError};
+pub use error::{ConflictReason, Failure, KeyError, StorageError};
 pub use keys::{TXN_DEFAULT, TXN_LOCK, TXN_WRITE, default_key, lock_key, user_range, write_key};
 pub use latch::{LatchGuard, Latches};
-pub use lock::{Lock, LockKind, SHORT_VALUE_BYTES_MAX};
+pub use lock::{Lock, LockInfo, LockKind, SHORT_VALUE_BYTES_MAX};
+pub use malformed::Malformed;
 pub use memcomparable::{decode as memcomparable_decode, encode as memcomparable_encode};
-pub use pace::{AtOnce, Pace, Slices};
 pub use read::{CommittedReader, CommittedScan, Isolation, Pair, ReadOptions, Scan, ScanLock, Version};
 pub use record::{Write, WriteKind};
 pub use replicated::Replicated;
 pub use scheduler::{Detach, Scheduler};
 pub use timestamp::TimeStamp;
-
-/// A record or key of this crate that does not decode. The caller knows the key and adds it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Malformed(pub &'static str);
+pub use yield_point::{NoYield, ReadProgress, YieldPoint};

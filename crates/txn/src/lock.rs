@@ -1,6 +1,6 @@
 //! Lock records.
 
-use crate::{LockInfo, Malformed, TimeStamp};
+use crate::{Malformed, TimeStamp};
 use bytes::Bytes;
 use kontiki_env::codec::{Truncated, get_slice, get_u8, get_u64, get_varint, put_slice, put_u64, put_varint};
 
@@ -54,6 +54,38 @@ pub struct Lock {
     pub use_async_commit: bool,
     /// The other keys; only in the primary's lock, and only with async commit.
     pub secondaries: Vec<Bytes>,
+}
+
+/// A lock as reported to the transaction that found it: enough to resolve it. Key and primary are user keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockInfo {
+    /// The key whose lock decides the transaction's outcome.
+    pub primary: Bytes,
+    /// The transaction's start timestamp.
+    pub start_ts: TimeStamp,
+    /// The locked key.
+    pub key: Bytes,
+    /// Milliseconds from the start timestamp's physical part until others may roll it back.
+    pub ttl_ms: u64,
+    /// How many keys the transaction wrote, as its client said.
+    pub txn_size: u64,
+    /// What it does at commit.
+    pub kind: LockKind,
+    /// 0 in optimistic transactions.
+    pub for_update_ts: TimeStamp,
+    /// Whether all keys together, not the primary alone, decide the outcome.
+    pub use_async_commit: bool,
+    /// Commits below are refused.
+    pub min_commit_ts: TimeStamp,
+    /// The other keys of an async-commit transaction, in its primary's lock.
+    pub secondaries: Vec<Bytes>,
+}
+
+impl LockInfo {
+    /// Bytes of keys in it.
+    pub(crate) fn answer_bytes(&self) -> usize {
+        self.primary.len() + self.key.len() + self.secondaries.iter().map(Bytes::len).sum::<usize>()
+    }
 }
 
 const VERSION: u8 = 1;

@@ -129,7 +129,7 @@ impl World {
         }
         let keys = if self.below(2) == 0 { vec![lock.key.clone()] } else { Vec::new() };
         let command = ResolveLock { txns: [(lock.start_ts, status.commit_ts)].into(), keys };
-        let _ = self.scheduler.resolve_lock(&(), &Range::all(), command, &mut AtOnce).await;
+        let _ = self.scheduler.resolve_lock(&(), &Range::all(), command, &mut NoYield).await;
     }
 
     /// Reads the accounts `keys` at `ts` by point reads or one scan, resolving locks until the read succeeds.
@@ -137,10 +137,10 @@ impl World {
         let mut options = ReadOptions::at(ts);
         loop {
             let pairs = match self.below(3) {
-                0 => self.scheduler.batch_get(&(), keys, &options, &mut AtOnce).await,
+                0 => self.scheduler.batch_get(&(), keys, &options, &mut NoYield).await,
                 reverse => {
                     let scan = Scan { range: Range::all(), limit: 100, key_only: false, reverse: reverse == 1 };
-                    self.scheduler.scan(&(), &scan, &options, &mut AtOnce).await
+                    self.scheduler.scan(&(), &scan, &options, &mut NoYield).await
                 }
             };
             let pairs: BTreeMap<Bytes, _> =
@@ -287,7 +287,7 @@ impl World {
     async fn settle(&self) {
         loop {
             let wanted = ScanLock { range: Range::all(), max_version: TimeStamp::MAX, limit: 10 };
-            let locks = self.scheduler.scan_lock(&(), &wanted, &mut AtOnce).await.expect("reads do not fail here");
+            let locks = self.scheduler.scan_lock(&(), &wanted, &mut NoYield).await.expect("reads do not fail here");
             let Some(lock) = locks.first() else { return };
             self.resolve(lock, TimeStamp::ZERO, None).await;
         }

@@ -13,8 +13,8 @@ use crate::planted::{self, Bug};
 use crate::read;
 use crate::{
     BatchRollback, CheckSecondaryLocks, CheckTxnStatus, Cleanup, Commit, ConcurrencyManager, Failure, LatchGuard,
-    Latches, LockInfo, Pace, Pair, Prewrite, Prewritten, ReadOptions, Replicated, ResolveLock, Scan, ScanLock,
-    SecondaryStatus, TimeStamp, TxnHeartBeat, TxnStatus, Version,
+    Latches, LockInfo, Pair, Prewrite, Prewritten, ReadOptions, Replicated, ResolveLock, Scan, ScanLock,
+    SecondaryStatus, TimeStamp, TxnHeartBeat, TxnStatus, Version, YieldPoint,
 };
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -92,10 +92,10 @@ impl<R: Replicated> Scheduler<R> {
         context: &R::Context,
         keys: &[Bytes],
         options: &ReadOptions,
-        pace: &mut impl Pace,
+        yields: &mut impl YieldPoint,
     ) -> Outcome<Vec<Pair>, R> {
         let view = self.read_view(context, options.ts).await?;
-        read::batch_get(&view, keys, options, pace).await.map_err(Failure::lift)
+        read::batch_get(&view, keys, options, yields).await.map_err(Failure::lift)
     }
 
     /// Scans. Fewer pairs than the limit mean that the range holds no more.
@@ -104,10 +104,10 @@ impl<R: Replicated> Scheduler<R> {
         context: &R::Context,
         scan: &Scan,
         options: &ReadOptions,
-        pace: &mut impl Pace,
+        yields: &mut impl YieldPoint,
     ) -> Outcome<Vec<Pair>, R> {
         let view = self.read_view(context, options.ts).await?;
-        read::scan(&view, scan, options, pace).await.map_err(Failure::lift)
+        read::scan(&view, scan, options, yields).await.map_err(Failure::lift)
     }
 
     /// Lists locks.
@@ -115,10 +115,10 @@ impl<R: Replicated> Scheduler<R> {
         &self,
         context: &R::Context,
         scan: &ScanLock,
-        pace: &mut impl Pace,
+        yields: &mut impl YieldPoint,
     ) -> Outcome<Vec<LockInfo>, R> {
         let view = self.read_view(context, scan.max_version).await?;
-        read::scan_lock(&view, scan, pace).await.map_err(Failure::lift)
+        read::scan_lock(&view, scan, yields).await.map_err(Failure::lift)
     }
 
     /// First phase. Locks all keys or none; several [`crate::KeyError::Locked`] may be returned together.
@@ -152,7 +152,7 @@ impl<R: Replicated> Scheduler<R> {
         context: &R::Context,
         region: &Range,
         command: ResolveLock,
-        pace: &mut impl Pace,
+        yields: &mut impl YieldPoint,
     ) -> Outcome<(), R> {
         let ResolveLock { txns, keys } = command;
         if !keys.is_empty() {
@@ -161,7 +161,7 @@ impl<R: Replicated> Scheduler<R> {
         let mut range = region.clone();
         loop {
             let view = self.replicated.view(context).await.map_err(Failure::Replicated)?;
-            let keys = locked_keys(&view, &range, &txns, pace).await.map_err(Failure::lift)?;
+            let keys = locked_keys(&view, &range, &txns, yields).await.map_err(Failure::lift)?;
             drop(view);
             let Some(last) = keys.last() else { return Ok(()) };
             // The smallest key above the last one: resolved keys are not visited again.
@@ -221,7 +221,7 @@ impl<R: Replicated> Scheduler<R> {
     }
 
     /// Replicates, and releases the latches only afterwards, even if the caller was dropped meanwhile.
-    fn replicate(&self, context: &R::Context, batch: WriteBatch, guard: LatchGuard) -> Outliving<Outcome<(), R>> {
+    fn replicate(&self, context: &R::Context, batch: WriteBatch, guard: LatchGuard) -> DetachOnDrop<Outcome<(), R>> {
         let replicated = self.replicated.clone();
         let context = context.clone();
         let future = async move {
@@ -230,7 +230,7 @@ impl<R: Replicated> Scheduler<R> {
             drop(guard);
             outcome
         };
-        Outliving { future: Some(Box::pin(future)), detach: self.detach.clone() }
+        DetachOnDrop { future: Some(Box::pin(future)), detach: self.detach.clone() }
     }
 }
 
@@ -238,21 +238,21 @@ async fn locked_keys(
     view: &dyn View,
     range: &Range,
     txns: &BTreeMap<TimeStamp, TimeStamp>,
-    pace: &mut impl Pace,
+    yields: &mut impl YieldPoint,
 ) -> Result<Vec<Bytes>, crate::error::ActionFailure> {
     let fits = |lock: &crate::Lock| txns.contains_key(&lock.start_ts);
-    let locks = read::locks_where(view, range, RESOLVE_KEYS_MAX, fits, pace).await?;
+    let locks = read::locks_where(view, range, RESOLVE_KEYS_MAX, fits, yields).await?;
     assert!(locks.len() <= RESOLVE_KEYS_MAX, "the limit holds");
     Ok(locks.into_iter().map(|lock| lock.key).collect())
 }
 
 /// A future that continues in the background when it is dropped before its end.
-struct Outliving<T: Send + 'static> {
+struct DetachOnDrop<T: Send + 'static> {
     future: Option<BoxFuture<'static, T>>,
     detach: Detach,
 }
 
-impl<T: Send + 'static> Future for Outliving<T> {
+impl<T: Send + 'static> Future for DetachOnDrop<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
@@ -265,7 +265,7 @@ impl<T: Send + 'static> Future for Outliving<T> {
     }
 }
 
-impl<T: Send + 'static> Drop for Outliving<T> {
+impl<T: Send + 'static> Drop for DetachOnDrop<T> {
     fn drop(&mut self) {
         if let Some(future) = self.future.take().filter(|_| !planted::is_set(Bug::UnlatchWithCaller)) {
             (self.detach)(Box::pin(async move {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::keys::TXN_LOCK;
 use crate::testing::{Executor, MapStore, Spawner, TestError, TestReplicated, prewrite, put};
-use crate::{AtOnce, KeyError};
+use crate::{KeyError, NoYield};
 use futures::FutureExt;
 use futures::channel::oneshot;
 use futures::task::noop_waker;
@@ -38,7 +38,7 @@ fn a_transaction_from_prewrite_to_read() {
         assert_eq!(scheduler.commit(&(), commit).await.unwrap(), TimeStamp(6));
         let version = scheduler.get(&(), &key, &ReadOptions::at(TimeStamp(9))).await.unwrap().unwrap();
         assert_eq!((version.value.as_ref(), version.commit_ts), (&b"1"[..], TimeStamp(6)));
-        let newest = scheduler.batch_get(&(), &[key], &ReadOptions::at(TimeStamp::MAX), &mut AtOnce).await.unwrap();
+        let newest = scheduler.batch_get(&(), &[key], &ReadOptions::at(TimeStamp::MAX), &mut NoYield).await.unwrap();
         assert_eq!(newest.len(), 1);
         assert_eq!(scheduler.concurrency().max_ts(), TimeStamp(9), "raised by reads, but not to TimeStamp::MAX");
         assert!(scheduler.latches().is_empty());
@@ -70,19 +70,19 @@ fn a_whole_region_is_resolved_in_batches() {
             scheduler.prewrite(&(), command).await.unwrap();
         }
         let command = ResolveLock { txns: [(TimeStamp(5), TimeStamp(9))].into(), keys: Vec::new() };
-        scheduler.resolve_lock(&(), &Range::all(), command, &mut AtOnce).await.unwrap();
+        scheduler.resolve_lock(&(), &Range::all(), command, &mut NoYield).await.unwrap();
         let store = scheduler.replicated().store.lock().clone();
         assert_eq!(store.family(TXN_LOCK).len(), 1, "the other transaction's");
         let wanted =
             Scan { range: Range::region(b"", &crate::lock_key(b"l")), limit: 10_000, key_only: true, reverse: false };
-        let pairs = scheduler.scan(&(), &wanted, &ReadOptions::at(TimeStamp(9)), &mut AtOnce).await.unwrap();
+        let pairs = scheduler.scan(&(), &wanted, &ReadOptions::at(TimeStamp(9)), &mut NoYield).await.unwrap();
         assert_eq!(pairs.len(), names.len());
         let outside = ResolveLock { txns: [(TimeStamp(6), TimeStamp(9))].into(), keys: Vec::new() };
         let region = Range::region(b"", &crate::lock_key(b"o"));
-        scheduler.resolve_lock(&(), &region, outside, &mut AtOnce).await.unwrap();
+        scheduler.resolve_lock(&(), &region, outside, &mut NoYield).await.unwrap();
         let wanted = ScanLock { range: Range::all(), max_version: TimeStamp(9), limit: 0 };
         assert_eq!(
-            scheduler.scan_lock(&(), &wanted, &mut AtOnce).await.unwrap().len(),
+            scheduler.scan_lock(&(), &wanted, &mut NoYield).await.unwrap().len(),
             1,
             "it lies outside the region"
         );

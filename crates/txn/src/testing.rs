@@ -24,7 +24,7 @@ use std::task::{Context, Poll};
 type Map = BTreeMap<(Family, Bytes), Bytes>;
 
 /// The result of a read that does not yield.
-pub(crate) fn at_once<T>(read: impl Future<Output = T>) -> T {
+pub(crate) fn ready<T>(read: impl Future<Output = T>) -> T {
     read.now_or_never().expect("nothing to wait for")
 }
 

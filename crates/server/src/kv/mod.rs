@@ -11,7 +11,7 @@
 //! boundaries unchanged, transactional keys in their memcomparable encoding.
 
 mod answer;
-mod pace;
+mod answer_budget;
 mod raw;
 mod route;
 mod scan;
@@ -20,11 +20,11 @@ mod txn_convert;
 
 pub use answer::Refusal;
 pub(crate) use answer::wire_peer;
-pub use pace::ANSWER_BYTES_MAX;
+pub use answer_budget::ANSWER_BYTES_MAX;
 
 use crate::api::{Node, RetryBudget};
+use answer_budget::LargeAnswers;
 use kontiki_txn::{Detach, Scheduler};
-use pace::LargeAnswers;
 
 /// The key-value requests of one node. Cheap to clone.
 #[derive(Clone)]

@@ -11,7 +11,7 @@ use crate::api::Node;
 use bytes::Bytes;
 use kontiki_engine::{Direction, Family, View, WriteBatch};
 use kontiki_proto::kvrpcpb::{self, ApiVersion};
-use kontiki_txn::{Failure, Slices};
+use kontiki_txn::{Failure, ReadProgress};
 
 /// Bytes of keys in one proposal of a range delete: some ten thousand keys, a fraction of a second of work.
 const DELETE_RANGE_BYTES_MAX: usize = 256 << 10;
@@ -72,17 +72,17 @@ impl<N: Node> Kv<N> {
             .routed(&request.context, |route| async move {
                 route.check_keys(KeySpace::Raw, keys.iter().map(AsRef::as_ref)).map_err(refused)?;
                 let view = self.node.view(&route.context).await.map_err(Failure::Replicated)?;
-                let mut pace = self.large.read_pace();
-                let mut slices = Slices::new(&mut pace);
+                let mut budget = self.large.budget();
+                let mut progress = ReadProgress::new(&mut budget);
                 let mut pairs = Vec::new();
                 for key in keys {
                     let Some(value) = view.get(Family::DEFAULT, key)? else {
-                        slices.passed().await?;
+                        progress.passed().await?;
                         continue;
                     };
                     let bytes = key.len() + value.len();
                     pairs.push(pair(key.clone(), value));
-                    slices.added::<kvrpcpb::KvPair>(bytes).await?;
+                    progress.added::<kvrpcpb::KvPair>(bytes).await?;
                 }
                 Ok(pairs)
             })
@@ -173,11 +173,11 @@ impl<N: Node> Kv<N> {
         check(context, family)?;
         self.routed(context, |route| async move {
             let view = self.node.view(&route.context).await.map_err(Failure::Replicated)?;
-            let mut pace = self.large.read_pace();
-            let mut slices = Slices::new(&mut pace);
+            let mut budget = self.large.budget();
+            let mut progress = ReadProgress::new(&mut budget);
             let mut kvs = Vec::new();
             for scan in scans {
-                scan.run(&view, &route.region, &mut slices, &mut kvs).await?;
+                scan.run(&view, &route.region, &mut progress, &mut kvs).await?;
             }
             Ok(kvs)
         })
@@ -195,14 +195,14 @@ impl<N: Node> Kv<N> {
             let view = self.node.view(&route.context).await.map_err(Failure::Replicated)?;
             let range = clip(&request.start_key, &request.end_key, &route.region);
             let mut found = entries(&view, Family::DEFAULT, range, Direction::Forward)?;
-            let mut pace = self.large.read_pace();
-            let mut slices = Slices::new(&mut pace);
+            let mut budget = self.large.budget();
+            let mut progress = ReadProgress::new(&mut budget);
             loop {
                 let mut batch = WriteBatch::new();
                 while batch.as_bytes().len() < DELETE_RANGE_BYTES_MAX {
                     let Some((key, _)) = found.next().transpose()? else { break };
                     batch.delete(Family::DEFAULT, &key);
-                    slices.passed().await?;
+                    progress.passed().await?;
                 }
                 if batch.is_empty() {
                     return Ok(());

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use kontiki_engine::{Direction, Entries, Family, Range, View};
 use kontiki_proto::kvrpcpb;
 use kontiki_raftstore::Region;
-use kontiki_txn::{Failure, Pace, Slices};
+use kontiki_txn::{Failure, ReadProgress, YieldPoint};
 
 /// One scan. Only its limit ends it early: clients take fewer entries as the end of the region, so an answer that
 /// becomes too large is refused.
@@ -34,7 +34,7 @@ impl Scan {
         &self,
         view: &dyn View,
         region: &Region,
-        slices: &mut Slices<'_, impl Pace>,
+        progress: &mut ReadProgress<'_, impl YieldPoint>,
         out: &mut Vec<kvrpcpb::KvPair>,
     ) -> Result<(), Failure<NodeError>> {
         let range = clip(&self.lower, &self.upper, region);
@@ -45,7 +45,7 @@ impl Scan {
             let value = if self.key_only { Bytes::new() } else { value };
             let bytes = key.len() + value.len();
             out.push(pair(key, value));
-            slices.added::<kvrpcpb::KvPair>(bytes).await?;
+            progress.added::<kvrpcpb::KvPair>(bytes).await?;
         }
         Ok(())
     }

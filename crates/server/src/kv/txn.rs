@@ -83,7 +83,7 @@ impl<N: Node> Kv<N> {
         let pairs = self
             .routed(&request.context, |route| async move {
                 in_region(&route, &request.keys)?;
-                self.scheduler.batch_get(&route.context, &request.keys, options, &mut self.large.read_pace()).await
+                self.scheduler.batch_get(&route.context, &request.keys, options, &mut self.large.budget()).await
             })
             .await?;
         let pairs = pairs.into_iter().map(convert::pair).collect();
@@ -114,7 +114,7 @@ impl<N: Node> Kv<N> {
                     key_only: request.key_only,
                     reverse: request.reverse,
                 };
-                self.scheduler.scan(&route.context, &scan, options, &mut self.large.read_pace()).await
+                self.scheduler.scan(&route.context, &scan, options, &mut self.large.budget()).await
             })
             .await?;
         let pairs = pairs.into_iter().map(convert::pair).collect();
@@ -271,8 +271,8 @@ impl<N: Node> Kv<N> {
         let command = &ResolveLock { txns, keys: request.keys };
         self.routed(&request.context, |route| async move {
             in_region(&route, &command.keys)?;
-            let pace = &mut self.large.read_pace();
-            self.scheduler.resolve_lock(&route.context, &range_of(&route), command.clone(), pace).await
+            let budget = &mut self.large.budget();
+            self.scheduler.resolve_lock(&route.context, &range_of(&route), command.clone(), budget).await
         })
         .await
     }
@@ -291,7 +291,7 @@ impl<N: Node> Kv<N> {
                     max_version: TimeStamp(request.max_version),
                     limit: request.limit as usize,
                 };
-                self.scheduler.scan_lock(&route.context, &scan, &mut self.large.read_pace()).await
+                self.scheduler.scan_lock(&route.context, &scan, &mut self.large.budget()).await
             })
             .await?;
         let locks = locks.iter().map(convert::lock_info).collect();

@@ -2,9 +2,9 @@
 //! comment is that of its row.
 
 use crate::keys::{TXN_DEFAULT, TXN_LOCK, TXN_WRITE, default_key, write_key};
-use crate::testing::{MapStore, at_once, error_of, prewrite, put};
+use crate::testing::{MapStore, error_of, prewrite, put, ready};
 use crate::{
-    AtOnce, CheckTxnStatus, KeyError, MutationOp, ReadOptions, Scan, StatusAction, TimeStamp, Write, action, read,
+    CheckTxnStatus, KeyError, MutationOp, NoYield, ReadOptions, Scan, StatusAction, TimeStamp, Write, action, read,
     user_range,
 };
 use kontiki_engine::Range;
@@ -34,7 +34,7 @@ fn rollbacks_and_locks_never_hide_an_older_value() {
     assert_eq!(store.get_at("k", 20).unwrap().unwrap(), "1");
     for reverse in [false, true] {
         let scan = Scan { range: Range::all(), limit: 10, key_only: false, reverse };
-        let pairs = at_once(read::scan(&store, &scan, &ReadOptions::at(TimeStamp(20)), &mut AtOnce)).unwrap();
+        let pairs = ready(read::scan(&store, &scan, &ReadOptions::at(TimeStamp(20)), &mut NoYield)).unwrap();
         assert_eq!(pairs.len(), 1);
         assert_eq!(pairs[0].outcome.as_ref().unwrap().value, "1");
     }
@@ -144,7 +144,7 @@ fn a_scan_reports_locks_and_keys_that_extend_others() {
     }
     store.prewrite(&prewrite(&[("k\u{1}", put("2"))], "k\u{1}", 7)).unwrap();
     let scan = Scan { range: user_range(&Range::all(), b"k", b""), limit: 10, key_only: false, reverse: false };
-    let pairs = at_once(read::scan(&store, &scan, &ReadOptions::at(TimeStamp(9)), &mut AtOnce)).unwrap();
+    let pairs = ready(read::scan(&store, &scan, &ReadOptions::at(TimeStamp(9)), &mut NoYield)).unwrap();
     let seen: Vec<(&[u8], bool)> = pairs.iter().map(|pair| (pair.key.as_ref(), pair.outcome.is_ok())).collect();
     assert_eq!(seen, [(&b"k"[..], true), (b"k\0", true), (b"k\x01", false), (b"ka", true)]);
 }

@@ -19,7 +19,7 @@ pub use check_status::{CheckTxnStatus, StatusAction, TxnStatus};
 pub use cleanup::Cleanup;
 pub use commit::Commit;
 pub use heartbeat::TxnHeartBeat;
-pub use prewrite::{Assertion, AssertionLevel, Mutation, MutationOp, Prewrite, Prewritten};
+pub use prewrite::{Mutation, MutationOp, Prewrite, Prewritten};
 pub use resolve::ResolveLock;
 pub use rollback::BatchRollback;
 

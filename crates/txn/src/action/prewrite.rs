@@ -5,7 +5,10 @@ use crate::error::ActionFailure;
 use crate::keys::{TXN_DEFAULT, TXN_LOCK, TXN_WRITE, default_key, lock_key};
 use crate::planted::{self, Bug};
 use crate::read::{MvccReader, TxnRecord};
-use crate::{ConflictReason, Failure, KeyError, Lock, LockKind, SHORT_VALUE_BYTES_MAX, TimeStamp, WriteKind};
+use crate::{
+    Assertion, AssertionLevel, ConflictReason, Failure, KeyError, Lock, LockKind, SHORT_VALUE_BYTES_MAX, TimeStamp,
+    WriteKind,
+};
 use bytes::Bytes;
 use kontiki_engine::{BatchOp, View, WriteBatch};
 use std::collections::BTreeSet;
@@ -23,30 +26,6 @@ pub enum MutationOp {
     Insert(Bytes),
     /// Fails if the key exists; locks nothing.
     CheckNotExists,
-}
-
-/// The state that the client expects of a key.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Assertion {
-    /// Nothing.
-    #[default]
-    None,
-    /// It has a value.
-    Exist,
-    /// It has none.
-    NotExist,
-}
-
-/// Which assertions are checked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AssertionLevel {
-    /// None.
-    #[default]
-    Off,
-    /// Those that cost no extra read. An optimistic prewrite reads the newest version anyway, so these are all.
-    Fast,
-    /// All.
-    Strict,
 }
 
 /// One key of a prewrite.

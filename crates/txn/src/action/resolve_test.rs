@@ -11,7 +11,7 @@ fn keys(names: &[&'static str]) -> Vec<Bytes> {
 }
 
 #[test]
-fn several_transactions_at_once_each_get_their_fate() {
+fn several_transactions_at_once_each_get_their_outcome() {
     let mut store = MapStore::default();
     store.prewrite(&prewrite(&[("a", put("1"))], "a", 5)).unwrap();
     store.prewrite(&prewrite(&[("b", put("2"))], "b", 6)).unwrap();

@@ -32,7 +32,7 @@ impl<'a> CommittedReader<'a> {
         loop {
             match get(self.view, key, &options) {
                 Ok(version) => return Ok(version.map(|version| version.value)),
-                Err(failure) => note_fate(self.view, &locked(failure)?, &mut options)?,
+                Err(failure) => record_outcome(self.view, &locked(failure)?, &mut options)?,
             }
         }
     }
@@ -63,7 +63,7 @@ impl CommittedScan<'_> {
             let key = memcomparable::decode(&encoded).map_err(|what| Failure::corrupt(&encoded, what))?;
             let mut outcome = scanner.outcome(&encoded, &key)?;
             if let Some(Err(lock)) = &outcome {
-                note_fate(self.view, lock, &mut scanner.options)?;
+                record_outcome(self.view, lock, &mut scanner.options)?;
                 outcome = scanner.outcome(&encoded, &key)?;
                 // The other keys of the range do not need it: the cache stays small.
                 scanner.options = ReadOptions::at(TimeStamp::MAX);
@@ -94,7 +94,7 @@ fn locked(failure: ActionFailure) -> Result<LockInfo, ActionFailure> {
 }
 
 /// Records the outcome of a lock's transaction, so that its lock blocks no read.
-fn note_fate(view: &dyn View, lock: &LockInfo, options: &mut ReadOptions) -> Result<(), ActionFailure> {
+fn record_outcome(view: &dyn View, lock: &LockInfo, options: &mut ReadOptions) -> Result<(), ActionFailure> {
     let record = MvccReader::new(view).record_of(&lock.primary, lock.start_ts)?;
     let outcomes = match record {
         TxnRecord::Committed { .. } => &mut options.committed_locks,

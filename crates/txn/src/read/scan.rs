@@ -9,8 +9,8 @@ use super::snapshot::{LockCheck, check_lock, locked_version};
 use super::{Isolation, MvccReader, Pair, ReadOptions, Version};
 use crate::error::ActionFailure;
 use crate::keys::{TXN_LOCK, TXN_WRITE, is_empty, split_lock_key, split_versioned};
-use crate::pace::{Pace, Slices};
 use crate::planted::{self, Bug};
+use crate::yield_point::{ReadProgress, YieldPoint};
 use crate::{Failure, Lock, LockInfo, TimeStamp, Write, WriteKind, memcomparable};
 use bytes::Bytes;
 use kontiki_engine::{Direction, Range, View};
@@ -44,9 +44,9 @@ pub(crate) async fn scan(
     view: &dyn View,
     scan: &Scan,
     options: &ReadOptions,
-    pace: &mut impl Pace,
+    yields: &mut impl YieldPoint,
 ) -> Result<Vec<Pair>, ActionFailure> {
-    let mut slices = Slices::new(pace);
+    let mut progress = ReadProgress::new(yields);
     let mut pairs = Vec::new();
     if is_empty(&scan.range) || scan.limit == 0 {
         return Ok(pairs);
@@ -62,11 +62,11 @@ pub(crate) async fn scan(
         scanner.pass(&encoded)?;
         debug_assert_ne!(scanner.next_key()?.as_deref(), Some(encoded.as_slice()), "each key once");
         match found {
-            None => slices.passed().await?,
+            None => progress.passed().await?,
             Some(pair) => {
                 let bytes = pair.answer_bytes();
                 pairs.push(pair);
-                slices.added::<Pair>(bytes).await?;
+                progress.added::<Pair>(bytes).await?;
             }
         }
     }
@@ -196,9 +196,9 @@ impl<'a> Scanner<'a> {
 pub(crate) async fn scan_lock(
     view: &dyn View,
     scan: &ScanLock,
-    pace: &mut impl Pace,
+    yields: &mut impl YieldPoint,
 ) -> Result<Vec<LockInfo>, ActionFailure> {
-    locks_where(view, &scan.range, scan.limit, |lock| lock.start_ts <= scan.max_version, pace).await
+    locks_where(view, &scan.range, scan.limit, |lock| lock.start_ts <= scan.max_version, yields).await
 }
 
 /// The locks of a range that fit, up to a limit (0 is none).
@@ -207,9 +207,9 @@ pub(crate) async fn locks_where(
     range: &Range,
     limit: usize,
     fits: impl Fn(&Lock) -> bool + Send,
-    pace: &mut impl Pace,
+    yields: &mut impl YieldPoint,
 ) -> Result<Vec<LockInfo>, ActionFailure> {
-    let mut slices = Slices::new(pace);
+    let mut progress = ReadProgress::new(yields);
     let mut found = Vec::new();
     if is_empty(range) {
         return Ok(found);
@@ -219,7 +219,7 @@ pub(crate) async fn locks_where(
         let corrupt = |what| Failure::corrupt(&physical, what);
         let lock = Lock::decode(&bytes).map_err(corrupt)?;
         if !fits(&lock) {
-            slices.passed().await?;
+            progress.passed().await?;
             continue;
         }
         let info = lock.info(&split_lock_key(&physical).map_err(corrupt)?);
@@ -228,7 +228,7 @@ pub(crate) async fn locks_where(
         if found.len() == limit {
             break;
         }
-        slices.added::<LockInfo>(bytes).await?;
+        progress.added::<LockInfo>(bytes).await?;
     }
     assert!(limit == 0 || found.len() <= limit, "the limit holds");
     debug_assert!(found.windows(2).all(|two| two[0].key < two[1].key), "in key order");

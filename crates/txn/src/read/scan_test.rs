@@ -1,17 +1,17 @@
 use super::*;
 use crate::keys::user_range;
-use crate::testing::{MapStore, at_once, prewrite, put};
-use crate::{AtOnce, MutationOp, read};
+use crate::testing::{MapStore, prewrite, put, ready};
+use crate::{MutationOp, NoYield, read};
 use kontiki_env::rng::Rng;
 use std::collections::BTreeSet;
 
 fn keys_of(store: &MapStore, lower: &str, upper: &str, limit: usize, reverse: bool, ts: u64) -> Vec<String> {
     let range = user_range(&Range::all(), lower.as_bytes(), upper.as_bytes());
-    let pairs = at_once(scan(
+    let pairs = ready(scan(
         store,
         &Scan { range, limit, key_only: true, reverse },
         &ReadOptions::at(TimeStamp(ts)),
-        &mut AtOnce,
+        &mut NoYield,
     ))
     .unwrap();
     pairs
@@ -72,7 +72,7 @@ fn a_scan_is_not_cut_short_by_bytes() {
         store.committed(key, &big, 5, 6);
     }
     let wanted = Scan { range: Range::all(), limit: 6, key_only: false, reverse: false };
-    let pairs = at_once(scan(&store, &wanted, &ReadOptions::at(TimeStamp(9)), &mut AtOnce)).unwrap();
+    let pairs = ready(scan(&store, &wanted, &ReadOptions::at(TimeStamp(9)), &mut NoYield)).unwrap();
     assert_eq!(pairs.iter().map(|pair| pair.outcome.as_ref().unwrap().value.len()).sum::<usize>(), 6 << 20);
 }
 
@@ -81,7 +81,7 @@ fn locks_are_listed_by_version_and_limit() {
     let store = store();
     let list = |max_version, limit| {
         let wanted = ScanLock { range: Range::all(), max_version: TimeStamp(max_version), limit };
-        at_once(scan_lock(&store, &wanted, &mut AtOnce))
+        ready(scan_lock(&store, &wanted, &mut NoYield))
             .unwrap()
             .into_iter()
             .map(|lock| lock.key)
@@ -135,11 +135,11 @@ fn scans_agree_with_point_reads() {
             if reverse {
                 keys.reverse();
             }
-            let mut expected = at_once(read::batch_get(&store, &keys, &options, &mut AtOnce)).unwrap();
+            let mut expected = ready(read::batch_get(&store, &keys, &options, &mut NoYield)).unwrap();
             expected.truncate(limit);
             let range = user_range(&Range::all(), lower.as_bytes(), upper.as_bytes());
             let found =
-                at_once(scan(&store, &Scan { range, limit, key_only: false, reverse }, &options, &mut AtOnce)).unwrap();
+                ready(scan(&store, &Scan { range, limit, key_only: false, reverse }, &options, &mut NoYield)).unwrap();
             assert_eq!(found, expected, "seed {seed}, {lower:?}..{upper:?} at {at} reverse {reverse}");
         }
     }

@@ -2,8 +2,8 @@
 
 use super::MvccReader;
 use crate::error::ActionFailure;
-use crate::pace::{Pace, Slices};
 use crate::planted::{self, Bug};
+use crate::yield_point::{ReadProgress, YieldPoint};
 use crate::{KeyError, Lock, LockInfo, LockKind, TimeStamp, WriteKind};
 use bytes::Bytes;
 use kontiki_engine::View;
@@ -141,14 +141,14 @@ pub(crate) async fn batch_get(
     view: &dyn View,
     keys: &[Bytes],
     options: &ReadOptions,
-    pace: &mut impl Pace,
+    yields: &mut impl YieldPoint,
 ) -> Result<Vec<Pair>, ActionFailure> {
-    let mut slices = Slices::new(pace);
+    let mut progress = ReadProgress::new(yields);
     let mut pairs = Vec::new();
     for key in keys {
         let outcome = match get(view, key, options) {
             Ok(None) => {
-                slices.passed().await?;
+                progress.passed().await?;
                 continue;
             }
             Ok(Some(version)) => Ok(version),
@@ -162,7 +162,7 @@ pub(crate) async fn batch_get(
         let pair = Pair { key: key.clone(), outcome };
         let bytes = pair.answer_bytes();
         pairs.push(pair);
-        slices.added::<Pair>(bytes).await?;
+        progress.added::<Pair>(bytes).await?;
     }
     assert!(pairs.len() <= keys.len(), "at most one a key");
     Ok(pairs)

@@ -1,7 +1,7 @@
 use super::*;
 use crate::keys::TXN_LOCK;
-use crate::testing::{MapStore, at_once, error_of, prewrite, put};
-use crate::{AtOnce, Failure, MutationOp};
+use crate::testing::{MapStore, error_of, prewrite, put, ready};
+use crate::{Failure, MutationOp, NoYield};
 
 fn value(store: &MapStore, key: &str, options: &ReadOptions) -> Result<Option<String>, ActionFailure> {
     let found = get(store, key.as_bytes(), options)?;
@@ -55,7 +55,7 @@ fn harmless_locks_are_passed_over() {
 }
 
 #[test]
-fn known_fates_of_locks() {
+fn known_outcomes_of_locks() {
     let store = locked_at(5);
     let mut options = ReadOptions::at(TimeStamp(9));
     options.resolved_locks.insert(TimeStamp(5));
@@ -97,7 +97,7 @@ fn a_batch_holds_found_and_locked_keys_in_the_order_asked() {
     let mut store = locked_at(5);
     store.committed("z", "1", 2, 3);
     let keys: Vec<Bytes> = ["z", "absent", "k", "p"].iter().map(|key| Bytes::from(*key)).collect();
-    let pairs = at_once(batch_get(&store, &keys, &ReadOptions::at(TimeStamp(9)), &mut AtOnce)).unwrap();
+    let pairs = ready(batch_get(&store, &keys, &ReadOptions::at(TimeStamp(9)), &mut NoYield)).unwrap();
     let seen: Vec<(&[u8], bool)> = pairs.iter().map(|pair| (pair.key.as_ref(), pair.outcome.is_ok())).collect();
     assert_eq!(seen, [(&b"z"[..], true), (b"k", false), (b"p", false)]);
 }

@@ -7,7 +7,7 @@
 
 use crate::config::ENTRY_BYTES_LIMIT;
 use kontiki_proto::ANSWER_TOO_LARGE;
-use kontiki_txn::{KeyError, Pace};
+use kontiki_txn::{KeyError, YieldPoint};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
@@ -33,19 +33,19 @@ impl Default for LargeAnswers {
 
 impl LargeAnswers {
     /// For one read.
-    pub(super) fn read_pace(&self) -> ReadPace {
-        ReadPace { large: self.0.clone(), held: None }
+    pub(super) fn budget(&self) -> AnswerBudget {
+        AnswerBudget { large: self.0.clone(), held: None }
     }
 }
 
 /// One read's progress. Keep it until the answer is built.
-pub(super) struct ReadPace {
+pub(super) struct AnswerBudget {
     large: Arc<Semaphore>,
     held: Option<OwnedSemaphorePermit>,
 }
 
-impl Pace for ReadPace {
-    async fn pause(&mut self, answer_bytes: usize) -> Result<(), KeyError> {
+impl YieldPoint for AnswerBudget {
+    async fn yield_now(&mut self, answer_bytes: usize) -> Result<(), KeyError> {
         if answer_bytes > ANSWER_BYTES_MAX {
             let text = format!(
                 "{ANSWER_TOO_LARGE} {ANSWER_BYTES_MAX} bytes; ask for fewer keys at a time, and continue after the last one"
@@ -56,13 +56,13 @@ impl Pace for ReadPace {
             // Never closed: it lives as long as the node's services.
             self.held = self.large.clone().acquire_owned().await.ok();
         }
-        give_way().await;
+        yield_to_others().await;
         Ok(())
     }
 }
 
 /// Goes to the end of the queue of the executor that runs this.
-async fn give_way() {
+async fn yield_to_others() {
     let mut waited = false;
     poll_fn(|context| {
         if std::mem::replace(&mut waited, true) {
@@ -75,5 +75,5 @@ async fn give_way() {
 }
 
 #[cfg(test)]
-#[path = "pace_test.rs"]
+#[path = "answer_budget_test.rs"]
 mod tests;

@@ -11,35 +11,35 @@ const SLICE_KEYS: usize = 64;
 const SLICE_BYTES: usize = 256 << 10;
 
 /// Notified of the progress of a read: its executor can run other tasks in between, and limit the size of the answer.
-pub trait Pace: Send {
+pub trait YieldPoint: Send {
     /// Resolves when the read may continue. `answer_bytes` is the size of its answer in memory so far; an error ends
     /// the read.
-    fn pause(&mut self, answer_bytes: usize) -> impl Future<Output = Result<(), KeyError>> + Send;
+    fn yield_now(&mut self, answer_bytes: usize) -> impl Future<Output = Result<(), KeyError>> + Send;
 }
 
 /// Without a yield or a bound: for reads that are known to be short.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct AtOnce;
+pub struct NoYield;
 
-impl Pace for AtOnce {
-    async fn pause(&mut self, _: usize) -> Result<(), KeyError> {
+impl YieldPoint for NoYield {
+    async fn yield_now(&mut self, _: usize) -> Result<(), KeyError> {
         Ok(())
     }
 }
 
 /// Counts the work of a read and yields at the end of each slice.
 #[derive(Debug)]
-pub struct Slices<'a, P> {
-    pace: &'a mut P,
+pub struct ReadProgress<'a, P> {
+    yields: &'a mut P,
     keys: usize,
     slice_bytes: usize,
     answer_bytes: usize,
 }
 
-impl<'a, P: Pace> Slices<'a, P> {
+impl<'a, P: YieldPoint> ReadProgress<'a, P> {
     /// A read that begins.
-    pub fn new(pace: &'a mut P) -> Slices<'a, P> {
-        Slices { pace, keys: 0, slice_bytes: 0, answer_bytes: 0 }
+    pub fn new(yields: &'a mut P) -> ReadProgress<'a, P> {
+        ReadProgress { yields, keys: 0, slice_bytes: 0, answer_bytes: 0 }
     }
 
     /// A key that was visited and is not part of the answer.
@@ -60,10 +60,10 @@ impl<'a, P: Pace> Slices<'a, P> {
             return Ok(());
         }
         (self.keys, self.slice_bytes) = (0, 0);
-        self.pace.pause(self.answer_bytes).await
+        self.yields.yield_now(self.answer_bytes).await
     }
 }
 
 #[cfg(test)]
-#[path = "pace_test.rs"]
+#[path = "yield_point_test.rs"]
 mod tests;
