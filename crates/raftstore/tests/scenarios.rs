@@ -1,4 +1,4 @@
-//! The scenarios of docs/internals/raftstore.md, and random ones from seeds.
+//! The scenarios of docs/internals/raftstore.md, random ones from seeds, and step-by-step ones from text files.
 
 mod cluster;
 #[path = "scenarios/flow.rs"]
@@ -22,5 +22,7 @@ mod promise;
 mod random;
 #[path = "scenarios/replication.rs"]
 mod replication;
+#[path = "scenarios/scripts.rs"]
+mod scripts;
 #[path = "scenarios/snapshots.rs"]
 mod snapshots;

@@ -26,6 +26,10 @@ mod yield_point;
 #[cfg(test)]
 mod model_test;
 #[cfg(test)]
+mod script_test;
+#[cfg(test)]
+mod script_text_test;
+#[cfg(test)]
 mod testing;
 
 pub use action::{

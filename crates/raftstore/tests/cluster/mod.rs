@@ -11,7 +11,6 @@ use bytes::Bytes;
 use check::Checker;
 use kontiki_engine::{View, WriteBatch};
 use kontiki_env::rng::Rng;
-use kontiki_raftstore::snapshot::{announced, verify};
 use kontiki_raftstore::{
     Answer, Config, Epoch, Event, MemberChange, Peer, PeerId, ReadRefusal, Region, RegionId, RegionStatus, Space,
     StoreId, Ticket, meta,
@@ -267,12 +266,7 @@ impl Cluster {
             let receiver = self.nodes.get_mut(&to).expect("known");
             let ok = reachable && receiver.is_up() && !self.network_faults.snapshots_fail;
             if ok {
-                let expected = announced(message.clone()).expect("a snapshot message");
-                let arrived = verify(&families::FAMILIES, &mut bytes.as_slice()).expect("whole");
-                assert_eq!(expected, arrived.head(), "what came is what the message announces");
-                let arrived = arrived.numbered(receiver.file_numbers.next());
-                receiver.disk.files.insert(arrived.name(), bytes);
-                receiver.inbox.push_back(Event::SnapshotReceived { message, file: arrived });
+                receiver.receive_snapshot(message, bytes);
             }
             let sender = self.nodes.get_mut(&from).expect("known");
             sender.inbox.push_back(Event::SnapshotSent { region, to, view, ok });

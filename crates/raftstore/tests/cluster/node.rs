@@ -71,6 +71,8 @@ pub struct Node {
     pub jobs: Vec<(Duration, Job)>,
     /// How long a snapshot is in flight at most, in milliseconds.
     pub send_delay_ms_max: u64,
+    /// How often no view can be taken.
+    pub view_failures_percent: u64,
     /// Views kept for snapshots.
     pub views: BTreeMap<ViewId, Table>,
     /// Views that were taken.
@@ -130,6 +132,7 @@ impl Node {
             job_delay_ms_max: 200,
             jobs: Vec::new(),
             send_delay_ms_max: 200,
+            view_failures_percent: 10,
             views: BTreeMap::new(),
             views_taken: 0,
             inbox: VecDeque::new(),
@@ -201,6 +204,16 @@ impl Node {
         self.readers = Arc::new(Readers::default());
     }
 
+    /// A snapshot has arrived completely: its file is verified and has its name.
+    pub fn receive_snapshot(&mut self, message: Bytes, bytes: Vec<u8>) {
+        let expected = snapshot::announced(message.clone()).expect("a snapshot message");
+        let arrived = snapshot::verify(&families::FAMILIES, &mut bytes.as_slice()).expect("whole");
+        assert_eq!(expected, arrived.head(), "what came is what the message announces");
+        let file = arrived.numbered(self.file_numbers.next());
+        self.disk.files.insert(file.name(), bytes);
+        self.inbox.push_back(Event::SnapshotReceived { message, file });
+    }
+
     pub fn ask(&mut self, ticket: Ticket, event: Event) {
         self.open.insert(ticket, event.clone());
         self.inbox.push_back(event);
@@ -270,6 +283,11 @@ impl Node {
             self.inbox.push_back(Event::Persisted { batch: id });
         }
         self.complete_applies(now);
+        self.complete_jobs(now);
+    }
+
+    /// Does the work on snapshots that is due, except for sending.
+    pub fn complete_jobs(&mut self, now: Duration) {
         for (due, job) in std::mem::take(&mut self.jobs) {
             match job {
                 _ if due > now => self.jobs.push((due, job)),
@@ -306,7 +324,7 @@ impl Node {
         }
     }
 
-    fn perform(&mut self, effects: Effects, now: Duration, rng: &mut Rng) {
+    pub fn perform(&mut self, effects: Effects, now: Duration, rng: &mut Rng) {
         assert!(effects.fault.is_none(), "store {} stops: {:?}", self.id, effects.fault);
         self.outbound.extend(effects.send);
         if let Some(persist) = effects.persist {
@@ -338,7 +356,8 @@ impl Node {
             SnapshotTask::Prepare { region, view } => {
                 let described =
                     snapshot::describe(&families::FAMILIES, &self.visible, region).map_err(|error| error.to_string());
-                let result = if rng.chance(1, 10) { Err("no view".to_owned()) } else { described };
+                let fails = rng.chance(self.view_failures_percent, 100);
+                let result = if fails { Err("no view".to_owned()) } else { described };
                 assert!(self.views.insert(view, self.visible.clone()).is_none(), "names of views are used once");
                 self.views_taken += 1;
                 self.jobs.push((due, Job::Prepare { region, view, result }));
