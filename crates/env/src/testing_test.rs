@@ -9,3 +9,18 @@ fn each_address_is_given_once_and_can_be_listened_on() {
     let listener = TcpListener::bind((addresses[0], 20_160)).expect("its ports are free");
     assert!(std::net::TcpStream::connect(listener.local_addr().expect("bound")).is_ok());
 }
+
+#[test]
+fn a_golden_file_holds_its_bytes_and_leaves_zeros_at_the_end_out() {
+    let bytes = [&[1, 2, 0xff, 0, 5][..], &[7; 60], &[0; 1000]].concat();
+    let text = golden_text(&bytes);
+    assert!(text.starts_with("1065 bytes\n0102ff0005"), "{text}");
+    assert_eq!(text.lines().count(), 4);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("golden.hex");
+    std::fs::write(&path, text).expect("it can be written");
+    assert_eq!(read_golden(&path), bytes);
+    check_golden(&path, &bytes);
+    let changed = std::panic::catch_unwind(|| check_golden(&path, &bytes[1..]));
+    assert!(changed.is_err() || std::env::var_os(UPDATE).is_some(), "another content is found");
+}

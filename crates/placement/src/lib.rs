@@ -26,6 +26,8 @@ mod stores;
 #[cfg(test)]
 mod failover_test;
 #[cfg(test)]
+mod golden_test;
+#[cfg(test)]
 mod test_view;
 
 pub use config::{Config, Now};

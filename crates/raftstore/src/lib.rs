@@ -16,6 +16,8 @@ mod effect;
 mod error;
 mod event;
 mod families;
+#[cfg(test)]
+mod golden_test;
 mod memory;
 pub mod meta;
 #[cfg(test)]

@@ -24,6 +24,8 @@ mod timestamp;
 mod yield_point;
 
 #[cfg(test)]
+mod golden_test;
+#[cfg(test)]
 mod model_test;
 #[cfg(test)]
 mod script_test;

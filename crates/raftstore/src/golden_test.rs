@@ -1,0 +1,224 @@
+//! One file for each message between stores, each value in family `meta`, the state blob, and the snapshot file: what
+//! today's encoder writes, and that it is read as before.
+
+use crate::command::{Action, Command, SplitChild, decode, encode};
+use crate::consensus::log::Position;
+use crate::consensus::wire::{Entry, GroupState, RaftMessage, SnapshotInfo, StoreMessage};
+use crate::meta::{self, decode_group_state, encode_group_state};
+use crate::model::MapView;
+use crate::model::families::{DEFAULT, FAMILIES, META};
+use crate::region::{Epoch, MemberChange, Peer, PeerId, Region, RegionId, Space, StoreId, StoreIdentity};
+use crate::snapshot::{self, SnapshotFile, SnapshotId};
+use bytes::Bytes;
+use kontiki_engine::{BatchOp, WriteBatch};
+use kontiki_env::codec::{get_slice, put_slice};
+use kontiki_env::testing::{check_golden, read_golden};
+use prost::Message;
+use raft::eraftpb::MessageType;
+use std::path::{Path, PathBuf};
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.hex"))
+}
+
+fn region() -> Region {
+    Region {
+        id: RegionId(2),
+        start_key: Bytes::from_static(b"a"),
+        end_key: Bytes::from_static(b"m"),
+        epoch: Epoch { conf_version: 3, version: 4 },
+        peers: vec![
+            Peer { id: PeerId(5), store: StoreId(1) },
+            Peer { id: PeerId(0x0102_0304_0506_0708), store: StoreId(300) },
+        ],
+        space: Space::Data,
+    }
+}
+
+fn snapshot_file() -> SnapshotFile {
+    let id = SnapshotId { region: RegionId(2), term: 6, index: 500 };
+    SnapshotFile { id, number: 3, region: region(), bytes: 1234, checksum: 0x0102_0304 }
+}
+
+fn entry(index: u64) -> Entry {
+    Entry { kind: 0, term: 6, index, data: Bytes::from_static(b"data"), context: Bytes::from_static(b"context") }
+}
+
+/// Every type of message that stores exchange, with the fields that it uses.
+fn messages() -> Vec<(&'static str, RaftMessage)> {
+    use MessageType::*;
+    let of = |kind: MessageType| RaftMessage { kind: kind as u32, term: 7, ..RaftMessage::default() };
+    let log_end = |kind| RaftMessage { log_term: 6, index: 500, ..of(kind) };
+    let context = Bytes::from_static(b"\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x02context");
+    let info = SnapshotInfo { file_number: 0, bytes: 0, checksum: 0, ..snapshot_file().to_state() };
+    vec![
+        ("append", RaftMessage { commit: 499, entries: vec![entry(501), entry(502)], ..log_end(MsgAppend) }),
+        ("append-accepted", RaftMessage { commit: 500, ..log_end(MsgAppendResponse) }),
+        ("append-refused", RaftMessage { reject: true, reject_hint: 480, ..log_end(MsgAppendResponse) }),
+        ("vote-request", RaftMessage { commit: 499, commit_term: 6, priority: 1, ..log_end(MsgRequestVote) }),
+        ("vote-request-for-transfer", {
+            let context = Bytes::from_static(b"CampaignTransfer");
+            RaftMessage { context, transfer: 3, ..log_end(MsgRequestVote) }
+        }),
+        ("vote", of(MsgRequestVoteResponse)),
+        ("vote-refused", RaftMessage { reject: true, commit: 499, commit_term: 6, ..of(MsgRequestVoteResponse) }),
+        ("pre-vote-request", log_end(MsgRequestPreVote)),
+        ("pre-vote", RaftMessage { reject: true, ..of(MsgRequestPreVoteResponse) }),
+        ("snapshot", RaftMessage { snapshot: Some(info), ..of(MsgSnapshot) }),
+        ("heartbeat", RaftMessage { commit: 499, context: context.clone(), ..of(MsgHeartbeat) }),
+        ("heartbeat-answer", RaftMessage { context, request_snapshot: 1, ..of(MsgHeartbeatResponse) }),
+        ("order-to-campaign", RaftMessage { transfer: 3, ..of(MsgTimeoutNow) }),
+    ]
+}
+
+#[test]
+fn messages_between_stores() {
+    for (name, raft) in messages() {
+        let message = StoreMessage {
+            region: 2,
+            from_store: 1,
+            to_store: 300,
+            from_peer: 5,
+            to_peer: 0x0102_0304_0506_0708,
+            conf_version: 3,
+            version: 4,
+            raft: Some(raft),
+            replicated: 498,
+            unwritable: true,
+            full: true,
+        };
+        let path = golden(&format!("message-{name}"));
+        check_golden(&path, &message.encode_to_vec());
+        let read = StoreMessage::decode(read_golden(&path).as_slice()).expect("a message of this version");
+        assert_eq!(read, message, "{name}");
+    }
+}
+
+#[test]
+fn entries_of_the_log() {
+    let entry = entry(501);
+    check_golden(&golden("entry"), &entry.encode_to_vec());
+    assert_eq!(Entry::decode(read_golden(&golden("entry")).as_slice()), Ok(entry));
+}
+
+/// A new action needs a file: the match is complete.
+fn name_of(action: &Action) -> &'static str {
+    match action {
+        Action::Write(_) => "command-write",
+        Action::ChangeMembers(MemberChange::Add(_)) => "command-add-member",
+        Action::ChangeMembers(MemberChange::Remove(_)) => "command-remove-member",
+        Action::Split(_) => "command-split",
+        Action::PrepareMerge { .. } => "command-prepare-merge",
+        Action::CommitMerge { .. } => "command-commit-merge",
+        Action::RollbackMerge => "command-rollback-merge",
+        Action::ComputeChecksum { .. } => "command-compute-checksum",
+        Action::VerifyChecksum { .. } => "command-verify-checksum",
+    }
+}
+
+/// The context and the data of a command's entry, each with its length.
+#[test]
+fn commands_of_log_entries() {
+    let mut batch = WriteBatch::new();
+    batch.put(DEFAULT, b"b", b"value");
+    batch.delete(DEFAULT, b"c");
+    let child =
+        SplitChild { start_key: Bytes::from_static(b"f"), id: RegionId(9), peers: vec![PeerId(91), PeerId(92)] };
+    let entries = vec![Bytes::from_static(b"an entry")];
+    let actions = [
+        Action::Write(batch),
+        Action::ChangeMembers(MemberChange::Add(Peer { id: PeerId(400), store: StoreId(4) })),
+        Action::ChangeMembers(MemberChange::Remove(PeerId(400))),
+        Action::Split(vec![child]),
+        Action::PrepareMerge { target: region(), replicated_index: 480 },
+        Action::CommitMerge { source: region(), prepared_index: 500, entries },
+        Action::RollbackMerge,
+        Action::ComputeChecksum { expires_after_ms: 1 << 40 },
+        Action::VerifyChecksum { index: 500, checksum: 0x0102_0304_0506_0708 },
+    ];
+    for action in actions {
+        let (name, epoch) = (name_of(&action), Epoch { conf_version: 3, version: 4 });
+        let command = Command { epoch, action };
+        let (carrier, context, data) = encode(command.clone());
+        let mut bytes = Vec::new();
+        put_slice(&mut bytes, &context);
+        put_slice(&mut bytes, &data);
+        check_golden(&golden(name), &bytes);
+        let committed = read_golden(&golden(name));
+        let rest = &mut committed.as_slice();
+        let context = get_slice(rest).expect("a context");
+        let data = Bytes::copy_from_slice(get_slice(rest).expect("data"));
+        assert_eq!(decode(&FAMILIES, carrier, context, &data), Ok(Some(command)), "{name}");
+    }
+}
+
+#[test]
+fn the_state_of_a_group() {
+    let state = GroupState {
+        term: 7,
+        vote: 5,
+        commit: 499,
+        truncated_index: 400,
+        truncated_term: 6,
+        snapshot: Some(snapshot_file().to_state()),
+        promised_ns: 1_000_000_000,
+        peer: 5,
+        made_by: 7,
+    };
+    check_golden(&golden("group-state"), &encode_group_state(&state));
+    let read = decode_group_state(&read_golden(&golden("group-state"))).expect("a state of this version");
+    assert_eq!(read, state);
+    let file = SnapshotFile::from_info(&read.snapshot.expect("there is one")).expect("well-formed");
+    assert_eq!(file, snapshot_file());
+}
+
+/// A view that holds what was put.
+fn view(batch: &WriteBatch) -> MapView {
+    let mut view = MapView::default();
+    view.write(batch);
+    view
+}
+
+#[test]
+fn values_of_family_meta() {
+    let identity = StoreIdentity { cluster: 0x0102_0304_0506_0708, store: StoreId(300) };
+    let mut commit = meta::bootstrap(META, &identity, &[region()]);
+    meta::put_applied(META, &mut commit.batch, RegionId(2), Position { index: 500, term: 6 });
+    let mut committed = WriteBatch::new();
+    for op in commit.batch.ops() {
+        let BatchOp::Put { family: META, key, value } = op else { panic!("only puts: {op:?}") };
+        let name = match key[0] {
+            1 => "meta-identity",
+            2 => "meta-region",
+            3 => "meta-applied",
+            other => panic!("a key without a file: {other}"),
+        };
+        // The position is put twice, at its beginning first.
+        if name != "meta-applied" || value[1] != 1 {
+            check_golden(&golden(name), value);
+            committed.put(META, key, read_golden(&golden(name)));
+        }
+    }
+    let view = view(&committed);
+    assert_eq!(meta::identity(META, &view).expect("readable"), Some(identity));
+    assert_eq!(meta::regions(META, &view).expect("readable"), [region()]);
+    assert_eq!(meta::applied_index(META, &view, RegionId(2)).expect("readable"), Some(500));
+}
+
+#[test]
+fn a_snapshot_file() {
+    let mut batch = WriteBatch::new();
+    meta::put_region(META, &mut batch, &region());
+    meta::put_applied(META, &mut batch, RegionId(2), Position { index: 500, term: 6 });
+    batch.put(DEFAULT, b"apple", b"1");
+    batch.put(DEFAULT, b"banana", b"2");
+    let mut bytes = Vec::new();
+    let mut take = |part: &[u8]| {
+        bytes.extend_from_slice(part);
+        Ok(())
+    };
+    let written = snapshot::write(&FAMILIES, &view(&batch), RegionId(2), None, &mut take).expect("readable");
+    check_golden(&golden("snapshot-file"), &bytes);
+    let read = snapshot::verify(&FAMILIES, &mut read_golden(&golden("snapshot-file")).as_slice()).expect("whole");
+    assert_eq!(read.head(), written.head());
+}
