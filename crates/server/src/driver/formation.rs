@@ -52,13 +52,13 @@ fn other_key(store: StoreId) -> [u8; 9] {
     key
 }
 
-fn put_incarnation(batch: &mut WriteBatch, key: &[u8], incarnation: &Incarnation) {
+pub(super) fn put_incarnation(batch: &mut WriteBatch, key: &[u8], incarnation: &Incarnation) {
     let mut value = vec![FORMAT];
     value.extend(incarnation.encode_to_vec());
     batch.put(families::META, key, &value);
 }
 
-fn decode_incarnation(value: &[u8]) -> Result<Incarnation, RecoverError> {
+pub(super) fn decode_incarnation(value: &[u8]) -> Result<Incarnation, RecoverError> {
     let damaged = |what: &str| RecoverError::Damaged(format!("the record of a member's directory {what}"));
     match value.split_first() {
         Some((&FORMAT, rest)) => {

@@ -424,5 +424,7 @@ impl Drop for Driver {
 }
 
 #[cfg(test)]
+mod golden_test;
+#[cfg(test)]
 #[path = "driver_test.rs"]
 mod tests;
