@@ -1,8 +1,8 @@
 //! The parts of an open database.
 
+use super::close_state::CloseState;
 use super::foreground::Foreground;
 use super::jobs::Background;
-use super::lifecycle::Lifecycle;
 use super::shared::Shared;
 use super::transactions::Transactions;
 use super::write::WritePath;
@@ -26,7 +26,7 @@ pub(crate) struct Core {
     /// Callers that change files on their own threads.
     pub(crate) foreground: Foreground,
     /// The end of the database.
-    pub(super) lifecycle: Lifecycle,
+    pub(super) close_state: CloseState,
 }
 
 impl Core {

@@ -1,13 +1,16 @@
 //! The database: one log, memtables, tables, put together.
 //!
-//! - `core.rs`: the parts that make up an open database;
+//! - `core.rs`: the parts that make up an open database, `close_state.rs` the last of them;
 //! - `shared`: what all of them use; `write`: the write path; `jobs`: background work; `lifecycle`: open and close;
 //! - `get.rs`, `snapshot.rs`: reading; `ingest`: tables that were built outside;
-//! - `foreground.rs`: callers that change files themselves; `transactions.rs`: what transactions have registered;
+//! - `foreground.rs`: callers that change files themselves;
+//! - `transactions.rs`, `begin_transaction.rs`: what transactions have registered;
 //! - `family_changes.rs`, `family_numbers.rs`: column families that come and go; `options.rs`.
 //!
 //! docs/internals/log.md describes the whole.
 
+mod begin_transaction;
+mod close_state;
 mod core;
 mod family_changes;
 mod family_numbers;
@@ -22,6 +25,7 @@ mod snapshot;
 mod transactions;
 mod write;
 
+pub(crate) use begin_transaction::TransactionStart;
 pub(crate) use core::Core;
 pub use ingest::{IngestOptions, IngestReport};
 pub(crate) use jobs::log_maintenance::LogMaintenance;
@@ -29,7 +33,6 @@ pub use options::{MEMORY_BUDGET_BYTES_MIN, Options};
 pub(crate) use shared::subscribers::Subscriber;
 pub use shared::subscribers::{FeedStats, SubscriberStatus};
 pub use snapshot::Snapshot;
-pub(crate) use transactions::TransactionStart;
 pub use transactions::TransactionStats;
 pub use write::pressure::DelayReason;
 pub use write::throttle::WriteDelays;
@@ -319,7 +322,7 @@ impl Db {
         match core.close() {
             Some(result) => result,
             None => {
-                core.lifecycle.wait_until_closed();
+                core.close_state.wait_until_closed();
                 Ok(())
             }
         }

@@ -1,11 +1,10 @@
 //! What a database knows of its transactions: the open ones, the numbers they read at, their locks, and counters. The
 //! transactions themselves are in `crate::transaction`.
 
-use super::{Core, Snapshot};
+use crate::SequenceNumber;
 use crate::key_locks::{LockTable, TransactionId};
 use crate::lock::{Mutex, Rank};
 use crate::version::Horizon;
-use crate::{Commit, Durability, Error, Precondition, Result, SequenceNumber, Unchanged, WriteBatch};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -106,12 +105,6 @@ pub(crate) struct TransactionStarts {
     horizon: Arc<Horizon>,
 }
 
-/// Registers a start until it is dropped.
-pub(crate) struct TransactionStart {
-    core: Arc<Core>,
-    start: SequenceNumber,
-}
-
 impl TransactionStarts {
     /// None yet.
     pub(crate) fn new(horizon: Arc<Horizon>) -> TransactionStarts {
@@ -129,68 +122,10 @@ impl TransactionStarts {
         self.open.lock().values().sum()
     }
 
-    fn change(&self, change: impl FnOnce(&mut BTreeMap<SequenceNumber, u64>)) {
+    pub(super) fn change(&self, change: impl FnOnce(&mut BTreeMap<SequenceNumber, u64>)) {
         let mut open = self.open.lock();
         change(&mut open);
         self.horizon.set_transactions(open.first_key_value().map_or(u64::MAX, |(oldest, _)| *oldest));
-    }
-}
-
-impl Drop for TransactionStart {
-    fn drop(&mut self) {
-        self.core.transactions.starts.change(|open| {
-            let count = open.get_mut(&self.start).expect("it was registered");
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&self.start);
-            }
-        });
-    }
-}
-
-impl Core {
-    /// A snapshot whose number commits may name in their conditions while the registration lives.
-    ///
-    /// Registered first, read second: what a compaction that missed the registration may drop was visible before, so
-    /// the snapshot sees it as absent.
-    pub(crate) fn begin_transaction(self: &Arc<Core>) -> (Snapshot, TransactionStart) {
-        let mut start = 0;
-        self.transactions.starts.change(|open| {
-            start = self.write.memtables.visible();
-            *open.entry(start).or_default() += 1;
-        });
-        let registration = TransactionStart { core: self.clone(), start };
-        let (state, sequence) = self.write.memtables.read_point();
-        assert!(sequence >= start, "the visible number never decreases");
-        (Snapshot::new(state, sequence), registration)
-    }
-
-    /// See `Db::write_if`.
-    pub(super) fn write_if(
-        self: &Arc<Core>,
-        batch: &WriteBatch,
-        conditions: &[Precondition],
-        durability: Durability,
-    ) -> Result<SequenceNumber> {
-        loop {
-            self.shared().health.check_open()?;
-            let (snapshot, _registration) = self.begin_transaction();
-            let mut unchanged = Vec::with_capacity(conditions.len());
-            for condition in conditions {
-                let (family, key) = condition.key();
-                let found = snapshot.state.get(family, key, snapshot.sequence)?;
-                if !condition.holds(found.as_deref()) {
-                    return Err(Error::Conflict { family, key: key.clone() });
-                }
-                unchanged.push(Unchanged::Key { family, key: key.clone(), since: snapshot.sequence });
-            }
-            match self.write.commit(Commit { unchanged, ..Commit::new(batch.clone(), durability) }) {
-                // Another writer has written one of the keys meanwhile; whether the conditions still hold is checked
-                // again. One of the conflicting writers succeeds each time, so this ends.
-                Err(Error::Conflict { .. }) => {}
-                result => return result,
-            }
-        }
     }
 }
 

@@ -35,6 +35,27 @@ fn downward_passes_upward_and_sideward_do_not() {
 }
 
 #[test]
+fn the_modules_of_a_folder_have_layers_too() {
+    const DB: &[Layers] = &[("a::db", &[&["shared"], &["write"], &["core"]])];
+    let check = |write: &str| {
+        let files = [
+            ("crates/a/src/lib.rs", "mod db;"),
+            ("crates/a/src/db/mod.rs", "mod core;\nmod shared;\nmod write;\npub(crate) use core::Core;"),
+            ("crates/a/src/db/shared.rs", "pub struct Shared;"),
+            ("crates/a/src/db/write/mod.rs", "mod queue;\nuse super::shared::Shared;"),
+            ("crates/a/src/db/write/queue.rs", write),
+            ("crates/a/src/db/core.rs", "use super::write::WritePath;\nuse crate::db::shared::Shared;"),
+        ];
+        check_with(&Repo::from_files(&files), DB, &[]).into_iter().map(|finding| finding.message).collect::<Vec<_>>()
+    };
+    assert_eq!(check("use super::WritePath;\nuse crate::db::shared::Shared;"), Vec::<String>::new());
+    let upward = "write is not above core and may not use it";
+    assert_eq!(check("use super::super::Core;"), [upward]);
+    assert_eq!(check("use crate::db::core::Core;"), [upward]);
+    assert_eq!(check("fn f() { crate::db::Core::new() }"), [upward]);
+}
+
+#[test]
 fn an_exception_is_for_one_module_and_must_be_needed() {
     assert_eq!(found(&with_writer("use crate::Db;"), EXCUSED), Vec::<String>::new());
     assert_eq!(found(&with_writer("use crate::{Db, table};"), EXCUSED).len(), 1);

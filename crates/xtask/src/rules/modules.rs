@@ -109,30 +109,71 @@ pub(super) struct Dependency {
     pub(super) path: String,
 }
 
-/// The dependencies between the top-level modules of a crate; each of a file once.
+/// What modules are compared of: a crate (`engine`), or one module of it that is a folder (`engine::db`).
+pub(super) struct Scope {
+    /// The file that declares the modules.
+    pub(super) root: String,
+    crate_src: String,
+    src: String,
+    /// From the root of the crate.
+    path: Vec<String>,
+}
+
+impl Scope {
+    pub(super) fn of(name: &str) -> Scope {
+        let mut parts = name.split("::");
+        let crate_src = format!("crates/{}/src/", parts.next().unwrap_or_default());
+        let path: Vec<String> = parts.map(str::to_string).collect();
+        let src = path.iter().fold(crate_src.clone(), |src, part| format!("{src}{part}/"));
+        let root = format!("{src}{}.rs", if path.is_empty() { "lib" } else { "mod" });
+        Scope { root, crate_src, src, path }
+    }
+
+    fn sources<'a>(&'a self, repo: &'a Repo) -> impl Iterator<Item = &'a Source> {
+        repo.sources.iter().filter(move |source| source.path.starts_with(&self.src) && !source.is_test())
+    }
+
+    /// What a path in a file names of the scope: the first name behind it. In a whole crate only paths from its root
+    /// count.
+    fn named(&self, file: &str, path: &[String]) -> Option<String> {
+        let supers = path.iter().take_while(|part| *part == "super").count();
+        let full = match path.first()?.as_str() {
+            "crate" => path[1..].to_vec(),
+            "super" if !self.path.is_empty() => {
+                let module = file[self.crate_src.len()..].trim_end_matches(".rs").trim_end_matches("/mod");
+                let module: Vec<String> = module.split('/').map(str::to_string).collect();
+                [&module[..module.len().checked_sub(supers)?], &path[supers..]].concat()
+            }
+            _ => return None,
+        };
+        full.strip_prefix(self.path.as_slice())?.first().cloned()
+    }
+}
+
+/// The dependencies between the modules of a scope; each of a file once.
 pub(super) fn dependencies(repo: &Repo, name: &str) -> Vec<Dependency> {
-    let src = format!("crates/{name}/src/");
-    let lib = repo.sources.iter().find(|source| source.path == format!("{src}lib.rs"));
-    let exported = lib.and_then(|lib| lib.syntax.as_ref()).map(exports).unwrap_or_default();
+    let scope = Scope::of(name);
+    let root = repo.sources.iter().find(|source| source.path == scope.root);
+    let exported = root.and_then(|root| root.syntax.as_ref()).map(exports).unwrap_or_default();
     let modules = modules(repo, name);
     let mut found = Vec::new();
-    for source in repo.sources.iter().filter(|source| source.path.starts_with(&src) && !source.is_test()) {
-        let from = module_of(&source.path, &src);
+    for source in scope.sources(repo) {
+        let from = module_of(&source.path, &scope.src);
         let mut paths = Paths(Vec::new());
         source.syntax.iter().for_each(|syntax| paths.visit_file(syntax));
-        let uses: BTreeSet<String> =
-            paths.0.into_iter().map(|first| exported.get(&first).cloned().unwrap_or(first)).collect();
+        let named = paths.0.iter().filter_map(|path| scope.named(&source.path, path));
+        let uses: BTreeSet<String> = named.map(|first| exported.get(&first).cloned().unwrap_or(first)).collect();
         let others = uses.into_iter().filter(|to| *to != from && modules.contains(to) && modules.contains(&from));
         found.extend(others.map(|to| Dependency { from: from.clone(), to, path: source.path.clone() }));
     }
     found
 }
 
-/// The top-level modules of a crate that have code beside their tests.
+/// The modules of a scope that have code beside their tests.
 pub(super) fn modules(repo: &Repo, name: &str) -> BTreeSet<String> {
-    let src = format!("crates/{name}/src/");
-    let sources = repo.sources.iter().filter(|source| source.path.starts_with(&src) && !source.is_test());
-    sources.map(|source| module_of(&source.path, &src)).filter(|name| !["lib", "main"].contains(&&**name)).collect()
+    let scope = Scope::of(name);
+    let names = scope.sources(repo).map(|source| module_of(&source.path, &scope.src));
+    names.filter(|name| !["lib", "main", "mod"].contains(&&**name)).collect()
 }
 
 fn module_of(path: &str, src: &str) -> String {
@@ -168,8 +209,12 @@ fn flatten(tree: &syn::UseTree, before: &mut Vec<String>, found: &mut Vec<Vec<St
     }
 }
 
-/// The first names behind `crate::`.
-struct Paths(Vec<String>);
+/// The paths that begin with `crate` or `super`, tests aside.
+struct Paths(Vec<Vec<String>>);
+
+fn is_local(first: impl AsRef<str>) -> bool {
+    ["crate", "super"].contains(&first.as_ref())
+}
 
 impl<'ast> Visit<'ast> for Paths {
     fn visit_item_mod(&mut self, module: &'ast syn::ItemMod) {
@@ -184,13 +229,12 @@ impl<'ast> Visit<'ast> for Paths {
         }
         let mut leaves = Vec::new();
         flatten(&item.tree, &mut Vec::new(), &mut leaves);
-        let of_crate = leaves.into_iter().filter(|leaf| leaf.len() > 1 && leaf[0] == "crate");
-        self.0.extend(of_crate.map(|leaf| leaf[1].clone()));
+        self.0.extend(leaves.into_iter().filter(|leaf| leaf.len() > 1 && is_local(&leaf[0])));
     }
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
-        if path.segments.len() > 1 && path.segments[0].ident == "crate" {
-            self.0.push(path.segments[1].ident.to_string());
+        if path.segments.len() > 1 && is_local(path.segments[0].ident.to_string()) {
+            self.0.push(path.segments.iter().map(|segment| segment.ident.to_string()).collect());
         }
         syn::visit::visit_path(self, path);
     }

@@ -122,7 +122,7 @@ fn feed_bytes(write: &WritePath, segments: &[SegmentFacts]) -> Vec<u64> {
 }
 
 /// One step of the `log` job: makes the next segment, if the last one was taken.
-pub(super) fn make_next_segment(write: &WritePath) -> bool {
+pub(in crate::db) fn make_next_segment(write: &WritePath) -> bool {
     if write.shared.health.check_writable().is_err() || write.shared.is_stopping() {
         return false;
     }

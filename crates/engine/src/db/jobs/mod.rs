@@ -1,6 +1,6 @@
 //! Background jobs, and the same work on a caller's thread. They use the write path, which does not know them.
 //!
-//! - `start`: the jobs begin, and are woken; `failure`: what they do when their work fails;
+//! - `failure`: what jobs do when their work fails;
 //! - `flush_job`: memtables become tables; `compaction_job`: tables are merged; `value_gc`: the value log is collected;
 //! - `log_maintenance`: old log segments are deleted, new ones made; `log_watch`: what holds the log;
 //! - `dead_range_requests`: compactions that scans request; `compact_range`: one on its caller's thread;
@@ -8,13 +8,12 @@
 
 mod compact_range;
 mod compaction_job;
-mod dead_range_requests;
+pub(super) mod dead_range_requests;
 mod failure;
 mod flush_job;
 mod idle;
 pub(crate) mod log_maintenance;
 mod log_watch;
-pub(super) mod start;
 mod value_gc;
 
 use self::compaction_job::CompactionJob;

@@ -21,7 +21,7 @@ impl Core {
         if !first {
             return None;
         }
-        let _done = self.lifecycle.closing.end_when_dropped();
+        let _done = self.close_state.closing.end_when_dropped();
         Some(self.end())
     }
 
@@ -46,7 +46,7 @@ impl Core {
         write.memtables.completions.run();
         // Before the lock is released: a reader that opens a file by its name checks after it has opened it.
         shared.context.values.store.ownership().end();
-        self.lifecycle.directory_lock.lock().take();
+        self.close_state.directory_lock.lock().take();
         match result {
             // Writes had stopped before, and their callers have the error.
             Err(Error::Stopped(_)) => Ok(()),

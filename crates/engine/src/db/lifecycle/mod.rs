@@ -1,6 +1,6 @@
 //! Open and close.
 //!
-//! - `open`: lock, manifest, log replay (`log_replay`), jobs; `read_only`: open for reading only;
+//! - `open`: lock, manifest, log replay (`log_replay`), jobs (`start_jobs`); `read_only`: open for reading only;
 //! - `close`: the jobs end, the log is sealed, the directory is released;
 //! - `descriptors`: the layer between the engine and its file system that handles a lack of descriptors.
 
@@ -9,56 +9,4 @@ mod descriptors;
 mod log_replay;
 pub(super) mod open;
 mod read_only;
-
-use crate::lock::{Condvar, Mutex, Rank};
-use kontiki_env::fs::FileLock;
-
-/// How a database ends.
-pub(super) struct Lifecycle {
-    /// The directory's lock, until the database is closed. `None` also if it is open for reading only.
-    directory_lock: Mutex<Option<Box<dyn FileLock>>>,
-    /// Where a thread waits that closes a database which another thread is closing.
-    closing: Closing,
-}
-
-impl Lifecycle {
-    fn new(directory_lock: Option<Box<dyn FileLock>>) -> Lifecycle {
-        Lifecycle {
-            directory_lock: Mutex::new(Rank::DirectoryLock, directory_lock),
-            closing: Closing { ended: Mutex::new(Rank::Closing, false), changed: Condvar::new() },
-        }
-    }
-
-    /// Waits until a close that another thread has begun has ended.
-    pub(super) fn wait_until_closed(&self) {
-        self.closing.wait();
-    }
-}
-
-/// Notifies the waiters when a close has ended.
-struct Closing {
-    ended: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Closing {
-    /// Waits for the end.
-    fn wait(&self) {
-        let mut ended = self.ended.lock();
-        while !*ended {
-            self.changed.wait(&mut ended);
-        }
-    }
-
-    /// The waiters are notified when what this returns is dropped, on every path.
-    fn end_when_dropped(&self) -> impl Drop + '_ {
-        struct End<'a>(&'a Closing);
-        impl Drop for End<'_> {
-            fn drop(&mut self) {
-                *self.0.ended.lock() = true;
-                self.0.changed.notify_all();
-            }
-        }
-        End(self)
-    }
-}
+mod start_jobs;

@@ -9,16 +9,16 @@
 //!
 //! A crash at any point leaves a directory that opens again to the same state.
 
-use super::Lifecycle;
 use super::descriptors::{DescriptorFs, OpenLimits};
 use super::log_replay::Replay;
+use super::start_jobs::start_jobs;
 use crate::cache::{Budget, Part};
 use crate::compaction::{self, Context, FamilyTable};
 use crate::db::Core;
+use crate::db::close_state::CloseState;
 use crate::db::family_numbers::{missing_families, with_numbers};
 use crate::db::foreground::Foreground;
 use crate::db::jobs::Background;
-use crate::db::jobs::start::start_jobs;
 use crate::db::options::Options;
 use crate::db::shared::Shared;
 use crate::db::shared::counters::Counters;
@@ -134,7 +134,7 @@ pub(super) fn build(
         transactions,
         background: Background::default(),
         foreground: Foreground::default(),
-        lifecycle: Lifecycle::new(directory_lock),
+        close_state: CloseState::new(directory_lock),
     })
 }
 

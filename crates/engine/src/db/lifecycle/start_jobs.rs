@@ -1,8 +1,8 @@
 //! The jobs begin, and the parts of the engine below the database get what they call to wake them.
 
-use super::{dead_range_requests, log_maintenance};
 use crate::Range;
 use crate::db::Core;
+use crate::db::jobs::{dead_range_requests, log_maintenance};
 use crate::db::shared::job_notifier::JobHandles;
 use crate::dead_ranges::Hooks;
 use kontiki_env::tasks::Progress;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// At the end of open.
-pub(crate) fn start_jobs(core: &Arc<Core>) {
+pub(super) fn start_jobs(core: &Arc<Core>) {
     let spawn_idling = |name: &str, step: fn(&Core) -> bool, idle: Progress| {
         let (core, env) = (core.clone(), core.shared().env.clone());
         let job = name.to_string();
