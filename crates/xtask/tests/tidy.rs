@@ -37,7 +37,8 @@ rule_tests! {
     unit_tests_live_in_sibling_files: "inline-tests",
     links_lead_somewhere: "links",
     every_dependency_has_its_reason: "dependencies",
-    modules_depend_downward_and_own_every_file: "modules",
+    modules_use_modules_of_lower_layers: "module-layers",
+    modules_form_no_cycles_and_own_every_file: "modules",
     files_and_tests_that_prose_names_exist: "named-files",
     comments_and_prose_have_one_width: "widths",
 }
