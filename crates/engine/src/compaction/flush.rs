@@ -1,6 +1,6 @@
 //! Writes frozen memtables to tables.
 
-use super::Context;
+use super::CompactionContext;
 use super::guards::guards;
 use super::output::{Outputs, WrittenTable};
 use super::version_retention::{Decision, VersionRetention};
@@ -22,7 +22,7 @@ use std::sync::Arc;
 /// `flushed_sequence` only. Nothing above `flushed_sequence` may be in an older memtable. Empty memtables make an edit
 /// without tables.
 pub fn flush(
-    context: &Context,
+    context: &CompactionContext,
     memtables: &[Arc<Memtable>],
     flushed_sequence: SequenceNumber,
     oldest_segment: Option<u64>,
@@ -68,7 +68,7 @@ pub fn flush(
 }
 
 fn write_families<'a>(
-    context: &'a Context,
+    context: &'a CompactionContext,
     memtables: &[Arc<Memtable>],
     flushed_sequence: SequenceNumber,
     all: &mut Vec<Outputs<'a>>,

@@ -1,7 +1,7 @@
 //! Where a flush cuts its tables, so that level 0 is divided into shards: at user keys that split a family's data
 //! evenly.
 
-use super::Context;
+use super::CompactionContext;
 use crate::Family;
 use crate::table::TableMeta;
 use crate::version::{FamilyLevels, Version};
@@ -14,7 +14,7 @@ const CUT_PARTS: u64 = 8;
 const UNEVEN: u64 = 2;
 
 /// The keys at which a flush of about `bytes` of the family begins new tables; ascending.
-pub(super) fn guards(context: &Context, version: &Version, family: Family, bytes: u64) -> Vec<Bytes> {
+pub(super) fn guards(context: &CompactionContext, version: &Version, family: Family, bytes: u64) -> Vec<Bytes> {
     let options = context.options_of(family);
     let Some(levels) = version.family(family) else { return Vec::new() };
     if options.level0_shards < 2 || bytes / (options.level0_shards as u64) < options.table_bytes / CUT_PARTS {

@@ -1,7 +1,7 @@
 //! A database without a log: memtable, versions, flush and compaction on a simulated disk, compared with a model of all
 //! versions ever written. For the tests of this layer.
 
-use super::{Context, compact_all, flush, step};
+use super::{CompactionContext, compact_all, flush, step};
 use crate::memtable::Memtable;
 use crate::read::ReadState;
 use crate::table::BlockCache;
@@ -83,7 +83,7 @@ impl Sizes {
 pub(crate) struct Layer {
     pub(crate) machine: SimMachine,
     time: VirtualTime,
-    pub(crate) context: Context,
+    pub(crate) context: CompactionContext,
     pub(crate) memtable: Arc<Memtable>,
     pub(crate) snapshots: Vec<(SequenceNumber, ReadState)>,
     pub(crate) sequence: SequenceNumber,
@@ -91,7 +91,7 @@ pub(crate) struct Layer {
     sizes: Sizes,
 }
 
-pub(crate) fn open(machine: &SimMachine, sizes: &Sizes) -> Result<Context> {
+pub(crate) fn open(machine: &SimMachine, sizes: &Sizes) -> Result<CompactionContext> {
     let env = machine.env();
     let dir = Path::new(DIR);
     env.fs.create_dir_all(dir).map_err(|error| crate::Error::io(dir, &error))?;
@@ -100,7 +100,7 @@ pub(crate) fn open(machine: &SimMachine, sizes: &Sizes) -> Result<Context> {
     let tables = Arc::new(TableCache::new(&env, versions.tables_dir(), blocks, 1 << 20, sizes.files_max));
     let store = versions.current().values().store().expect("an open set has one").clone();
     let values = Arc::new(ValueLog::new(store, 4 << 10, ValueThresholds::off()));
-    Ok(Context {
+    Ok(CompactionContext {
         values,
         env,
         versions,

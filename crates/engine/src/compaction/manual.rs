@@ -1,6 +1,6 @@
 //! Manual compaction.
 
-use super::Context;
+use super::CompactionContext;
 use super::in_flight::{Claim, InFlight};
 use super::plan::{Plan, TableChange, merge_down, overlapping, rewrite};
 use super::plan_small::small_run;
@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering;
 const TABLES_AT_A_TIME: usize = 16;
 
 /// Compacts everything of a family down into one level, and drops all that is dead.
-pub fn compact_all(context: &Context, family: Family) -> Result<()> {
+pub fn compact_all(context: &CompactionContext, family: Family) -> Result<()> {
     compact_range(context, family, &Range::all())
 }
 
@@ -28,7 +28,7 @@ pub fn compact_all(context: &Context, family: Family) -> Result<()> {
 /// continue at the same time, and so do flushes: tables that hold only what was flushed after the call began are left
 /// alone, so that it ends however fast others write. Errors: `InvalidArgument` for an unknown family; after an error
 /// part of the work is done.
-pub fn compact_range(context: &Context, family: Family, range: &Range) -> Result<()> {
+pub fn compact_range(context: &CompactionContext, family: Family, range: &Range) -> Result<()> {
     let version = context.versions.current();
     let tables = version.family(family).into_iter().flat_map(FamilyLevels::tables);
     let newest = tables.map(|table| table.meta().largest_sequence).max().unwrap_or(0);
@@ -37,7 +37,7 @@ pub fn compact_range(context: &Context, family: Family, range: &Range) -> Result
 
 /// The same for tables that hold something at or below a sequence number. What is that old only comes down, so there is
 /// less of it above the last level after each part.
-fn compact_through(context: &Context, family: Family, range: &Range, newest: SequenceNumber) -> Result<()> {
+fn compact_through(context: &CompactionContext, family: Family, range: &Range, newest: SequenceNumber) -> Result<()> {
     // What is written from now on is written under the present options: one pass is enough.
     let before = context.versions.new_file_number();
     // Small tables are merged from left to right, once: what comes out may be as small again, where a table ends
@@ -76,7 +76,7 @@ fn compact_through(context: &Context, family: Family, range: &Range, newest: Seq
 
 /// Keeps compactions away from parts of the levels until the guard is dropped; waits for those that are under way
 /// there. The claims must not conflict with each other. Errors: `Closed` if `stop` was set.
-pub(crate) fn keep_away(context: &Context, claims: Vec<Claim>) -> Result<ClaimGuard<'_>> {
+pub(crate) fn keep_away(context: &CompactionContext, claims: Vec<Claim>) -> Result<ClaimGuard<'_>> {
     let mut in_flight = context.state.in_flight.lock();
     while let Some(busy) = claims.iter().find(|claim| !in_flight.is_free(claim)) {
         if context.stop.load(Ordering::Relaxed) {
@@ -88,7 +88,11 @@ pub(crate) fn keep_away(context: &Context, claims: Vec<Claim>) -> Result<ClaimGu
 }
 
 /// Waits until a plan has ended; meanwhile none is made in the family.
-fn wait(context: &Context, in_flight: &mut crate::lock::MutexGuard<'_, InFlight>, family: Family) -> Result<()> {
+fn wait(
+    context: &CompactionContext,
+    in_flight: &mut crate::lock::MutexGuard<'_, InFlight>,
+    family: Family,
+) -> Result<()> {
     if !context.env.tasks.threaded() {
         // In a stepped world a compaction is one step, so none can be in flight.
         return Err(Error::Bug("a compaction is in flight that no thread executes".to_string()));
@@ -107,7 +111,7 @@ pub(crate) fn touches(table: &Table, range: &Range) -> bool {
 
 /// The next part: from the top down, then what is dead at the bottom.
 fn next(
-    context: &Context,
+    context: &CompactionContext,
     (family, levels): (Family, &FamilyLevels),
     range: &Range,
     (before, newest): (FileNumber, SequenceNumber),
@@ -143,7 +147,7 @@ fn next(
 /// The next two or more small tables of the last level that fit into one, behind a key: a caller that requests a
 /// compaction needs few tables.
 fn next_small(
-    context: &Context,
+    context: &CompactionContext,
     (family, levels): (Family, &FamilyLevels),
     range: &Range,
     newest: SequenceNumber,

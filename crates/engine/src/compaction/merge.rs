@@ -1,6 +1,6 @@
 //! The merge itself: versions of the inputs in order, kept or dropped, written.
 
-use super::Context;
+use super::CompactionContext;
 use super::output::{Outputs, WrittenTable};
 use super::plan::Plan;
 use super::version_retention::VersionRetention;
@@ -24,7 +24,7 @@ pub(super) struct Merged {
 
 /// Merges the inputs of a plan from `start` to before `end`. On an error nothing is left behind.
 pub(super) fn merge_range(
-    context: &Context,
+    context: &CompactionContext,
     version: &Version,
     plan: &Plan,
     now_ms: u64,
@@ -46,7 +46,7 @@ pub(super) fn merge_range(
 
 /// Returns how many versions were read.
 fn merge_into(
-    context: &Context,
+    context: &CompactionContext,
     version: &Version,
     plan: &Plan,
     start: Option<&Bytes>,
@@ -117,7 +117,12 @@ impl<'a> Below<'a> {
 }
 
 /// A cursor over those inputs that may hold keys from `start` to before `end`.
-fn input_cursor(context: &Context, plan: &Plan, start: Option<&Bytes>, end: Option<&Bytes>) -> Result<MergingCursor> {
+fn input_cursor(
+    context: &CompactionContext,
+    plan: &Plan,
+    start: Option<&Bytes>,
+    end: Option<&Bytes>,
+) -> Result<MergingCursor> {
     let within = |tables: &[Arc<Table>]| -> Vec<Arc<Table>> {
         let within = tables.iter().filter(|table| {
             start.is_none_or(|start| table.meta().largest_key >= *start)

@@ -1,13 +1,14 @@
 //! Flush and compaction: how versions move from memory into tables and down the levels, and when they are dropped.
 //!
 //! Planning ([`mod@plan`]) is pure: functions of table metadata and of what is in flight ([`mod@in_flight`]). Execution
-//! ([`step`]) merges what a plan names, in pieces if it is large, drops what no reader can see ([`retention`]), writes
-//! tables, and applies one edit.
+//! ([`step`]) merges what a plan names, in pieces if it is large, drops what no reader can see ([`version_retention`]),
+//! writes tables, and applies one edit.
 //!
 //! For `db/`, from the `flush` task (one) and the `compact` tasks (`CompactionOptions::background_jobs_max`):
 //!
 //! ```text
-//! let context = compaction::Context { env, versions, tables, .., state: Arc::new(compaction::State::new(limit)) };
+//! let state = Arc::new(CompactionState::new(limit));
+//! let context = CompactionContext { env, versions, tables, .., state };
 //! context.state.set_wake(..);                     // once the tasks are there
 //! compaction::flush(&context, &memtables, flushed_sequence, oldest_segment)?;   // frozen memtables, oldest first
 //! compaction::step(&context)?;                    // Ok(true): did one unit, there may be more
@@ -48,7 +49,7 @@ pub(crate) use manual::touches;
 pub use manual::{compact_all, compact_range};
 pub use plan::debt_bytes;
 pub use run::step;
-pub use state::State;
+pub use state::CompactionState;
 pub use targets::Targets;
 
 use crate::types::{CompactionOptions, TableOptions};
@@ -61,7 +62,7 @@ use std::sync::atomic::AtomicBool;
 
 /// What flush and compaction work with.
 #[derive(Clone)]
-pub struct Context {
+pub struct CompactionContext {
     /// The machine.
     pub env: Env,
     /// Where edits are applied.
@@ -77,12 +78,12 @@ pub struct Context {
     /// When to compact.
     pub options: CompactionOptions,
     /// What flush and compactions share; one for a database.
-    pub state: Arc<State>,
+    pub state: Arc<CompactionState>,
     /// Set to make a running flush or compaction give up with `Error::Closed`.
     pub stop: Arc<AtomicBool>,
 }
 
-impl Context {
+impl CompactionContext {
     /// When to compact a family.
     pub fn options_of(&self, family: Family) -> CompactionOptions {
         family_options::compaction_of(&self.families.all(), &self.options, family).clone()

@@ -1,6 +1,6 @@
 //! The tables that a flush or compaction writes.
 
-use super::Context;
+use super::CompactionContext;
 use super::expiry::ExpirySample;
 use super::version_retention::Decision;
 use crate::table::{FinishedTable, TableWriter, sync_tables_dir, table_path};
@@ -22,7 +22,7 @@ pub(super) struct WrittenTable {
 
 /// The tables of one family that a flush or compaction writes, one after the other.
 pub(super) struct Outputs<'a> {
-    context: &'a Context,
+    context: &'a CompactionContext,
     family: Family,
     level: usize,
     writer: Option<TableWriter>,
@@ -44,7 +44,7 @@ pub(super) struct Outputs<'a> {
 impl<'a> Outputs<'a> {
     /// For tables of a level.
     pub(super) fn new(
-        context: &'a Context,
+        context: &'a CompactionContext,
         family: Family,
         level: usize,
         ranges_applied: SequenceNumber,
@@ -193,7 +193,7 @@ impl<'a> Outputs<'a> {
 }
 
 /// Removes the files of tables that no edit has named, as well as the disk allows; the next open removes the rest.
-pub(super) fn remove_tables(context: &Context, tables: Vec<WrittenTable>) {
+pub(super) fn remove_tables(context: &CompactionContext, tables: Vec<WrittenTable>) {
     for written in tables {
         let path = table_path(context.versions.tables_dir(), written.table.meta().number);
         if let Err(error) = context.env.fs.remove(&path) {

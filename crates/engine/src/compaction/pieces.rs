@@ -4,7 +4,7 @@
 //! a compaction take from it, as does the owner, which then installs the outputs of all pieces in one edit. If a piece
 //! fails, nothing of the merge is installed.
 
-use super::Context;
+use super::CompactionContext;
 use super::merge::{Merged, merge_range};
 use super::plan::Plan;
 use crate::lock::{Condvar, Mutex, Rank};
@@ -32,7 +32,7 @@ struct Progress {
 
 impl Pieces {
     /// Of a plan made for `version`; as many as there are jobs, unless they would be too small.
-    pub(super) fn new(context: &Context, version: Arc<Version>, plan: Plan, now_ms: u64) -> Pieces {
+    pub(super) fn new(context: &CompactionContext, version: Arc<Version>, plan: Plan, now_ms: u64) -> Pieces {
         let table_bytes = context.options_of(plan.family).table_bytes.max(1);
         // A piece of less than two tables would write small ones.
         let most = usize::try_from(plan.bytes() / (2 * table_bytes)).unwrap_or(usize::MAX);
@@ -58,7 +58,7 @@ impl Pieces {
     }
 
     /// Does one piece that no job has taken; returns whether there was one.
-    pub(super) fn work(&self, context: &Context) -> bool {
+    pub(super) fn work(&self, context: &CompactionContext) -> bool {
         let at = {
             let mut progress = self.progress.lock();
             let at = progress.next;

@@ -1,6 +1,6 @@
 //! Executes compactions.
 
-use super::Context;
+use super::CompactionContext;
 use super::merge::Merged;
 use super::output::{WrittenTable, remove_tables};
 use super::pieces::Pieces;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 /// Executes the most urgent compaction that is due and does not conflict with one in flight, or a piece of a large one
 /// that runs; returns whether it did. One unit of work for a task, of which there may be several.
-pub fn step(context: &Context) -> Result<bool> {
+pub fn step(context: &CompactionContext) -> Result<bool> {
     let shared = context.state.pieces.lock().first().cloned();
     if let Some(pieces) = shared
         && pieces.work(context)
@@ -42,7 +42,7 @@ pub fn step(context: &Context) -> Result<bool> {
 
 /// Executes one plan made for `version`, whose claims are entered: meanwhile the version gets new tables in level 0,
 /// and changes in other places.
-pub(super) fn run(context: &Context, version: Arc<Version>, plan: Plan) -> Result<()> {
+pub(super) fn run(context: &CompactionContext, version: Arc<Version>, plan: Plan) -> Result<()> {
     assert!(plan.to >= plan.from && plan.to < LEVEL_COUNT && !plan.inputs.is_empty(), "a plan moves down, or stays");
     let began = context.env.clock.monotonic();
     let (from, to, change) = (plan.from, plan.to, plan.change);
@@ -89,7 +89,7 @@ fn assert_newest_wins(version: &Version, plan: &Plan) {
     }
 }
 
-fn merge(context: &Context, version: Arc<Version>, plan: Plan) -> Result<()> {
+fn merge(context: &CompactionContext, version: Arc<Version>, plan: Plan) -> Result<()> {
     let pieces = Arc::new(Pieces::new(context, version, plan.clone(), context.env.clock.wall_ms()));
     if pieces.len() > 1 {
         context.state.pieces.lock().push(pieces.clone());
@@ -129,7 +129,7 @@ fn merge(context: &Context, version: Arc<Version>, plan: Plan) -> Result<()> {
     install(context, &plan, merged)
 }
 
-fn install(context: &Context, plan: &Plan, merged: Merged) -> Result<()> {
+fn install(context: &CompactionContext, plan: &Plan, merged: Merged) -> Result<()> {
     assert_within_inputs(plan, &merged.tables);
     let mut edit = VersionEdit::new();
     for (level, table) in plan.tables() {

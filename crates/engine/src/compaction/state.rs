@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 /// See the head of this file.
-pub struct State {
+pub struct CompactionState {
     pub(super) in_flight: Mutex<InFlight>,
     /// A plan has ended.
     pub(super) ended: Condvar,
@@ -26,9 +26,9 @@ pub struct State {
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
-impl Default for State {
-    fn default() -> State {
-        State {
+impl Default for CompactionState {
+    fn default() -> CompactionState {
+        CompactionState {
             in_flight: Mutex::new(Rank::CompactionClaims, InFlight::default()),
             ended: Condvar::new(),
             pieces: Mutex::new(Rank::CompactionPieces, Vec::new()),
@@ -40,10 +40,10 @@ impl Default for State {
     }
 }
 
-impl State {
+impl CompactionState {
     /// For a bound on bytes written per second, 0 for none.
-    pub fn new(bytes_per_second_max: u64) -> State {
-        State { limiter: RateLimiter::new(bytes_per_second_max), ..State::default() }
+    pub fn new(bytes_per_second_max: u64) -> CompactionState {
+        CompactionState { limiter: RateLimiter::new(bytes_per_second_max), ..CompactionState::default() }
     }
 
     /// Sets how to wake the jobs that call `compaction::step`. Once, when they have started.
@@ -81,7 +81,7 @@ impl State {
 
 /// Claims that end with it.
 pub(crate) struct ClaimGuard<'a> {
-    state: &'a State,
+    state: &'a CompactionState,
     id: u64,
     of_job: bool,
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 #[test]
 fn compactions_are_planned_again_when_an_exclusion_ends() {
-    let (state, wakes) = (State::default(), Arc::new(AtomicU64::new(0)));
+    let (state, wakes) = (CompactionState::default(), Arc::new(AtomicU64::new(0)));
     let counted = wakes.clone();
     state.set_wake(Box::new(move || _ = counted.fetch_add(1, Ordering::Relaxed)));
     let claim = Claim {

@@ -14,7 +14,7 @@
 //! Any number of calls may run at once. One lock is held while records are read or written, never while files are
 //! copied; what calls under way need is noted, and a deletion leaves it.
 
-use super::Source;
+use super::CopySource;
 use super::files::{FileKind, LiveFile, files_of};
 use super::record::{Record, StoredFile};
 use super::verify::Verifier;
@@ -165,7 +165,7 @@ impl BackupStore {
         self.check_writable()?;
         let core = db.core();
         let _here = core.enter_foreground()?;
-        let source = Source::of(core)?;
+        let source = CopySource::of(core)?;
         let wanted = files_of(&source.edit);
         let next_file = wanted.iter().map(|file| file.number).max().map_or(1, |largest| largest + 1);
         let past = lineage::ancestors(&core.shared().env, &core.shared().directory)?;
@@ -191,7 +191,7 @@ impl BackupStore {
     fn begin_create(
         &self,
         core: &crate::db::Core,
-        source: &Source,
+        source: &CopySource,
         next_file: u64,
         past: &[Ancestor],
     ) -> Result<(u64, Held, InUse<'_>)> {
@@ -210,7 +210,7 @@ impl BackupStore {
     fn copy_in(
         &self,
         core: &crate::db::Core,
-        source: &Source,
+        source: &CopySource,
         (identity, held): (u64, &Held),
         mut meter: Meter<'_>,
         wanted: &[LiveFile],
@@ -404,7 +404,7 @@ impl BackupStore {
 
     /// The files of `source` that backups of its past hold. By what both versions say of a table they are the same;
     /// that is a check, for within one history a number has one meaning.
-    fn held_files(&self, records: &Records, source: &Source, past: &[Ancestor]) -> Held {
+    fn held_files(&self, records: &Records, source: &CopySource, past: &[Ancestor]) -> Held {
         let wanted = source.edit.described_tables();
         let mut held = Held::new();
         for ancestor in past {

@@ -1,6 +1,6 @@
 //! A checkpoint: a second directory with the same files.
 
-use super::Source;
+use super::CopySource;
 use super::files::files_of;
 use crate::directory::copy_file::copy_file;
 use crate::directory::{absolute, unfinished};
@@ -39,7 +39,7 @@ impl Db {
         let env = &core.shared().env;
         let target = &absolute(env, target.as_ref())?;
         let _here = core.enter_foreground()?;
-        let source = Source::of(core)?;
+        let source = CopySource::of(core)?;
         unfinished::begin(env, target)?;
         let files = files_of(&source.edit);
         let mut report = CheckpointReport { sequence: source.sequence, ..CheckpointReport::default() };

@@ -44,7 +44,7 @@ const SEAL_WAIT_MAX: Duration = Duration::from_secs(300);
 const SEAL_PAUSE: Duration = Duration::from_millis(1);
 
 /// What is copied.
-struct Source {
+struct CopySource {
     /// The whole version; its value segments are sealed.
     edit: VersionEdit,
     sequence: SequenceNumber,
@@ -52,8 +52,8 @@ struct Source {
     version: Arc<Version>,
 }
 
-impl Source {
-    fn of(core: &Arc<Core>) -> Result<Source> {
+impl CopySource {
+    fn of(core: &Arc<Core>) -> Result<CopySource> {
         let is_served = core.write.log.streams.lock().len() > 0;
         if is_served
             && Family::NODE_STATE
@@ -66,11 +66,11 @@ impl Source {
         }
         let _no_ingest = core.foreground.ingest.lock();
         core.write.flush_all()?;
-        Source::of_version(core, core.shared().context.versions.current())
+        CopySource::of_version(core, core.shared().context.versions.current())
     }
 
     /// Of this version, or of a newer one if it cannot be. No ingest runs.
-    fn of_version(core: &Core, mut version: Arc<Version>) -> Result<Source> {
+    fn of_version(core: &Core, mut version: Arc<Version>) -> Result<CopySource> {
         let versions = &core.shared().context.versions;
         let began = core.shared().env.clock.monotonic();
         loop {
@@ -85,13 +85,13 @@ impl Source {
                     let newest = version.newest_sequence();
                     return Err(Error::Bug(format!("a copy at {sequence} of tables that go to {newest}")));
                 }
-                return Ok(Source { edit, sequence, version });
+                return Ok(CopySource { edit, sequence, version });
             }
             if lost_a_segment(&version, &later) {
                 version = later;
             }
             core.shared().health.check_writable()?;
-            Source::wait_for_batches(core, began)?;
+            CopySource::wait_for_batches(core, began)?;
         }
     }
 

@@ -33,7 +33,7 @@ fn a_segment_that_is_sealed_and_collected_between_two_looks_leads_to_a_newer_ver
     assert!(open.iter().all(|number| !later.values().files().contains_key(number)), "still there: {open:?}");
     assert!(lost_a_segment(&version, &later) && !lost_a_segment(&later, &later));
     let before = version.flushed_sequence();
-    let source = Source::of_version(core, version).expect("of the newer version");
+    let source = CopySource::of_version(core, version).expect("of the newer version");
     assert!(source.sequence > before);
     db.checkpoint(Path::new("/copy")).expect("a copy");
     let copy = Db::open_in(&machine.env(), Path::new("/copy"), Options::default()).expect("opens");

@@ -1,6 +1,6 @@
 //! Reads what a backup has copied from end to end: blocks of tables, records of value files.
 
-use super::Source;
+use super::CopySource;
 use super::files::{FileKind, LiveFile};
 use crate::db::Core;
 use crate::read::{ReadState, live_pointers};
@@ -16,14 +16,14 @@ use std::sync::Arc;
 /// those: so damage of a value counts only if a reader may read it, which [`Verifier::finish`] finds out.
 pub(super) struct Verifier<'a> {
     core: &'a Core,
-    source: &'a Source,
+    source: &'a CopySource,
     tables: BTreeMap<u64, TableDescription<'a>>,
     /// Damaged records of value segments: file number and offset, and what is wrong.
     suspects: BTreeMap<(u64, u64), &'static str>,
 }
 
 impl<'a> Verifier<'a> {
-    pub(super) fn new(core: &'a Core, source: &'a Source) -> Verifier<'a> {
+    pub(super) fn new(core: &'a Core, source: &'a CopySource) -> Verifier<'a> {
         Verifier { core, source, tables: source.edit.described_tables(), suspects: BTreeMap::new() }
     }
 

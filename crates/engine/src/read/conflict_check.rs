@@ -2,7 +2,7 @@
 //!
 //! Every write counts that is in memory or in tables, visible or not: the caller knows which batches are in memory.
 //! The newest version of a key answers for the key, and a table without a larger number is not opened. Old
-//! versions may be dropped, so the number must be one since which tombstones are kept (see `compaction::Context`).
+//! versions may be dropped, so the number must be one since which tombstones are kept (see `CompactionContext`).
 
 use super::{LevelCursor, ReadState};
 use crate::memtable::{Memtable, MemtableCursor};

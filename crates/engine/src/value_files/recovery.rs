@@ -20,7 +20,7 @@ use crate::log::{Beside, RawRecord, RecordKind, decode_commit};
 use crate::types::{BatchEntry, Content, Decoded, ValuePointer};
 use crate::version::{ValueSegments, VersionEdit};
 use crate::vlog::format::{
-    FILE_HEADER_BYTES, RECORD_HEADER_BYTES, RecordHeader, decode_header, decode_record, encode_header,
+    FILE_HEADER_BYTES, RECORD_HEADER_BYTES, ValueRecordHeader, decode_header, decode_record, encode_header,
 };
 use crate::vlog::{FoundRecords, ValueStore, find_records};
 use crate::{Error, Result, SequenceNumber, WriteBatch};
@@ -123,7 +123,7 @@ impl ValueRecovery {
         }
         let reader = self.store.reader(number)?;
         let header = reader.read_at(pointer.offset, RECORD_HEADER_BYTES as usize)?;
-        let Some(RecordHeader::Value(header)) = decode_header(number, pointer.offset, &header) else {
+        let Some(ValueRecordHeader::Value(header)) = decode_header(number, pointer.offset, &header) else {
             return Ok(false);
         };
         let length = RECORD_HEADER_BYTES as usize + header.value_bytes as usize + header.key_bytes as usize;
@@ -172,7 +172,7 @@ fn fill_hole(file: &dyn File, number: u64, start: u64, bytes: u64, path: &Path) 
         what: format!("{bytes} bytes between two values: no write leaves such a hole"),
     })?;
     let mut header = Vec::new();
-    encode_header(&mut header, number, start, RecordHeader::Skip { bytes: rest });
+    encode_header(&mut header, number, start, ValueRecordHeader::Skip { bytes: rest });
     file.write_at(&header, start).map_err(|error| Error::io(path, &error))
 }
 

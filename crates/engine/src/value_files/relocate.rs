@@ -18,7 +18,7 @@
 use crate::read::{ReadState, live_pointers};
 use crate::types::{Content, Decoded};
 use crate::version::{ValueSegments, VersionEdit};
-use crate::vlog::format::{RecordHeader, ValueFileKind, ValueHeader, decode_record, key_of};
+use crate::vlog::format::{ValueFileKind, ValueHeader, ValueRecordHeader, decode_record, key_of};
 use crate::vlog::{FileWriter, FinishedFile, Moved, RecordScan, ValueReader, ValueStore};
 use crate::{Error, Family, Result};
 use std::collections::{BTreeMap, BTreeSet};
@@ -117,7 +117,7 @@ impl<'a> Relocator<'a> {
         while let Some((offset, header)) = scan.next()? {
             self.read_bytes += header.stride();
             self.keep_pace(header.stride())?;
-            let RecordHeader::Value(header) = header else { continue };
+            let ValueRecordHeader::Value(header) = header else { continue };
             // A segment's values are where their pointers say; a relocated file's index knows.
             let origin = match &origins {
                 None => Some((source, offset)),
@@ -127,7 +127,7 @@ impl<'a> Relocator<'a> {
                 return Err(reader.corrupt(offset, "the index of the relocated value file misses a value"));
             };
             debug_assert_eq!(values.file_of(segment).map(|(file, _)| file), Some(source), "pointers to it lead here");
-            let record = scan.record(offset, RecordHeader::Value(header))?;
+            let record = scan.record(offset, ValueRecordHeader::Value(header))?;
             self.copy_if_live(&reader, offset, header, record, (segment, old_offset))?;
         }
         Ok(())

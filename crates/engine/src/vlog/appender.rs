@@ -14,7 +14,7 @@
 //! 4. A segment is sealed when no thread writes to it and no batch that refers to it is still outside of a memtable.
 
 use super::format::{
-    FILE_HEADER_BYTES, RECORD_HEADER_BYTES, RecordHeader, ValueFileKind, encode_file_header, encode_header,
+    FILE_HEADER_BYTES, RECORD_HEADER_BYTES, ValueFileKind, ValueRecordHeader, encode_file_header, encode_header,
 };
 use super::store::ValueStore;
 use crate::lock::{Mutex, Rank};
@@ -241,7 +241,7 @@ impl Appender {
     fn skip(&self, reserved: &Reserved) -> std::io::Result<()> {
         let bytes = u32::try_from(reserved.bytes - RECORD_HEADER_BYTES).map_err(std::io::Error::other)?;
         let mut header = Vec::new();
-        encode_header(&mut header, reserved.segment(), reserved.offset, RecordHeader::Skip { bytes });
+        encode_header(&mut header, reserved.segment(), reserved.offset, ValueRecordHeader::Skip { bytes });
         let segment = &reserved.pin.segment;
         segment.file.write_at(&header, reserved.offset)?;
         segment.written.fetch_add(header.len() as u64, Ordering::AcqRel);

@@ -146,7 +146,7 @@ pub(crate) fn check_file_header(path: &Path, number: u64, bytes: &[u8]) -> Resul
 
 /// A record's header, checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RecordHeader {
+pub(crate) enum ValueRecordHeader {
     /// A value with its key.
     Value(ValueHeader),
     /// Nothing, for so many bytes behind the header.
@@ -182,12 +182,12 @@ impl ValueHeader {
     }
 }
 
-impl RecordHeader {
+impl ValueRecordHeader {
     /// The distance from this record to the next.
     pub(crate) fn stride(self) -> u64 {
         match self {
-            RecordHeader::Value(header) => header.stride(),
-            RecordHeader::Skip { bytes } => RECORD_HEADER_BYTES + u64::from(bytes),
+            ValueRecordHeader::Value(header) => header.stride(),
+            ValueRecordHeader::Skip { bytes } => RECORD_HEADER_BYTES + u64::from(bytes),
         }
     }
 }
@@ -207,7 +207,7 @@ pub(crate) fn encode_record(out: &mut Vec<u8>, number: u64, offset: u64, family:
 /// As [`encode_record`], with checksums of value and key that are known.
 pub(crate) fn encode_copy(out: &mut Vec<u8>, number: u64, offset: u64, header: ValueHeader, value: &[u8], key: &[u8]) {
     let start = out.len();
-    encode_header(out, number, offset, RecordHeader::Value(header));
+    encode_header(out, number, offset, ValueRecordHeader::Value(header));
     out.extend_from_slice(value);
     out.extend_from_slice(key);
     let length = (out.len() - start).next_multiple_of(RECORD_ALIGNMENT as usize);
@@ -215,12 +215,12 @@ pub(crate) fn encode_copy(out: &mut Vec<u8>, number: u64, offset: u64, header: V
 }
 
 /// Appends a record's header that will lie at `offset` of value file `number`.
-pub(crate) fn encode_header(out: &mut Vec<u8>, number: u64, offset: u64, header: RecordHeader) {
+pub(crate) fn encode_header(out: &mut Vec<u8>, number: u64, offset: u64, header: ValueRecordHeader) {
     assert!(offset >= FILE_HEADER_BYTES && offset.is_multiple_of(RECORD_ALIGNMENT), "a record's place");
     let start = out.len();
     let (kind, header) = match header {
-        RecordHeader::Value(header) => (RECORD_VALUE, header),
-        RecordHeader::Skip { bytes } => {
+        ValueRecordHeader::Value(header) => (RECORD_VALUE, header),
+        ValueRecordHeader::Skip { bytes } => {
             let nothing =
                 ValueHeader { family: Family(0), value_bytes: bytes, key_bytes: 0, value_checksum: 0, key_checksum: 0 };
             (RECORD_SKIP, nothing)
@@ -241,7 +241,7 @@ pub(crate) fn encode_header(out: &mut Vec<u8>, number: u64, offset: u64, header:
 
 /// Decodes the record header that `bytes` start with and that lies at `offset` of value file `number`; `None` if it is
 /// none of this place.
-pub(crate) fn decode_header(number: u64, offset: u64, bytes: &[u8]) -> Option<RecordHeader> {
+pub(crate) fn decode_header(number: u64, offset: u64, bytes: &[u8]) -> Option<ValueRecordHeader> {
     let header = bytes.get(..RECORD_HEADER_BYTES as usize)?;
     let kind = *header.get(15)?;
     if !matches!(kind, RECORD_VALUE | RECORD_SKIP) {
@@ -260,17 +260,17 @@ pub(crate) fn decode_header(number: u64, offset: u64, bytes: &[u8]) -> Option<Re
     if kind == RECORD_SKIP {
         return u64::from(value_bytes)
             .is_multiple_of(RECORD_ALIGNMENT)
-            .then_some(RecordHeader::Skip { bytes: value_bytes });
+            .then_some(ValueRecordHeader::Skip { bytes: value_bytes });
     }
     let plausible = key_bytes as usize <= KEY_BYTES_MAX && value_bytes as usize <= VALUE_BYTES_MAX;
     let header = ValueHeader { family, value_bytes, key_bytes, value_checksum, key_checksum };
-    plausible.then_some(RecordHeader::Value(header))
+    plausible.then_some(ValueRecordHeader::Value(header))
 }
 
 /// Decodes the record that `bytes` are, without the zeros behind it, which lies at `offset` of value file `number`, and
 /// checks all of it. Returns header, value and key.
 pub(crate) fn decode_record(number: u64, offset: u64, bytes: &[u8]) -> Option<(ValueHeader, &[u8], &[u8])> {
-    let RecordHeader::Value(header) = decode_header(number, offset, bytes)? else { return None };
+    let ValueRecordHeader::Value(header) = decode_header(number, offset, bytes)? else { return None };
     let content = bytes.get(RECORD_HEADER_BYTES as usize..)?;
     let (value, rest) = content.split_at_checked(header.value_bytes as usize)?;
     let key = rest.get(..header.key_bytes as usize)?;
@@ -295,7 +295,7 @@ pub(crate) fn key_of(header: ValueHeader, record: &[u8]) -> Option<&[u8]> {
 /// Checks that `bytes` are the header and the value that a pointer of value length `length` at `offset` of value file
 /// `number` leads to.
 pub(crate) fn check_value(number: u64, offset: u64, length: u32, bytes: &[u8]) -> Option<()> {
-    let RecordHeader::Value(header) = decode_header(number, offset, bytes)? else { return None };
+    let ValueRecordHeader::Value(header) = decode_header(number, offset, bytes)? else { return None };
     let value = bytes.get(RECORD_HEADER_BYTES as usize..)?;
     let sound =
         header.value_bytes == length && value.len() == length as usize && checksum32(&[value]) == header.value_checksum;

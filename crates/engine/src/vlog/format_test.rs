@@ -53,9 +53,9 @@ fn names_are_the_ones_that_are_made() {
 #[test]
 fn a_skip_covers_its_place() {
     let mut bytes = Vec::new();
-    encode_header(&mut bytes, 1, 64, RecordHeader::Skip { bytes: 40 });
+    encode_header(&mut bytes, 1, 64, ValueRecordHeader::Skip { bytes: 40 });
     let header = decode_header(1, 64, &bytes).expect("whole");
-    assert_eq!((header, header.stride()), (RecordHeader::Skip { bytes: 40 }, 64));
+    assert_eq!((header, header.stride()), (ValueRecordHeader::Skip { bytes: 40 }, 64));
     assert_eq!(decode_header(1, 72, &bytes), None, "of another place");
     assert_eq!(decode_record(1, 64, &bytes), None, "no value");
 }

@@ -1,7 +1,7 @@
 //! Reading a value file's records in order, and finding them again where a crash has left holes.
 
 use super::format::{
-    FILE_HEADER_BYTES, RECORD_ALIGNMENT, RECORD_HEADER_BYTES, RecordHeader, decode_header, key_of, value_is_whole,
+    FILE_HEADER_BYTES, RECORD_ALIGNMENT, RECORD_HEADER_BYTES, ValueRecordHeader, decode_header, key_of, value_is_whole,
 };
 use super::store::ValueReader;
 use crate::{Error, Result};
@@ -54,7 +54,7 @@ impl<'a> RecordScan<'a> {
     }
 
     /// The next record's place and header. A place without a header is damage: recovery leaves none.
-    pub(crate) fn next(&mut self) -> Result<Option<(u64, RecordHeader)>> {
+    pub(crate) fn next(&mut self) -> Result<Option<(u64, ValueRecordHeader)>> {
         if self.next >= self.end {
             return Ok(None);
         }
@@ -68,7 +68,7 @@ impl<'a> RecordScan<'a> {
     }
 
     /// The bytes of a record, up to where the next one starts.
-    pub(crate) fn record(&mut self, offset: u64, header: RecordHeader) -> Result<&[u8]> {
+    pub(crate) fn record(&mut self, offset: u64, header: ValueRecordHeader) -> Result<&[u8]> {
         let length = usize::try_from(header.stride()).map_err(|_| Error::Bug("a record beyond memory".into()))?;
         self.window.get(offset, length)
     }
@@ -100,7 +100,7 @@ pub(crate) fn find_records(reader: &ValueReader) -> Result<FoundRecords> {
             at += RECORD_ALIGNMENT;
             continue;
         };
-        let is_value = matches!(header, RecordHeader::Value(_));
+        let is_value = matches!(header, ValueRecordHeader::Value(_));
         let length = usize::try_from(header.stride()).unwrap_or(usize::MAX);
         let torn = is_value && is_torn(header, window.get(at, length)?);
         if !torn {
@@ -120,8 +120,8 @@ pub(crate) fn find_records(reader: &ValueReader) -> Result<FoundRecords> {
 
 /// Whether nothing of a value's record but its header is whole. If the key is, a relocation can check whether the value
 /// is live; if the value is, a reader may need it.
-fn is_torn(header: RecordHeader, record: &[u8]) -> bool {
-    let RecordHeader::Value(header) = header else { return false };
+fn is_torn(header: ValueRecordHeader, record: &[u8]) -> bool {
+    let ValueRecordHeader::Value(header) = header else { return false };
     key_of(header, record).is_none() && !value_is_whole(header, record)
 }
 

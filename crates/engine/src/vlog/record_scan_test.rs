@@ -31,7 +31,7 @@ fn sample(count: usize) -> (Vec<u8>, Vec<u64>) {
 fn a_scan_meets_every_record_with_its_content() {
     let (mut bytes, places) = sample(30);
     let at = bytes.len() as u64;
-    encode_header(&mut bytes, NUMBER, at, RecordHeader::Skip { bytes: 16 });
+    encode_header(&mut bytes, NUMBER, at, ValueRecordHeader::Skip { bytes: 16 });
     bytes.extend_from_slice(&[7; 16]);
     let end = bytes.len() as u64;
     bytes.extend_from_slice(&[0; 500]);
@@ -41,7 +41,7 @@ fn a_scan_meets_every_record_with_its_content() {
     while let Some((offset, header)) = scan.next().expect("sound") {
         let record = scan.record(offset, header).expect("sound").to_vec();
         assert_eq!(record, bytes[offset as usize..][..record.len()]);
-        if matches!(header, RecordHeader::Value(_)) {
+        if matches!(header, ValueRecordHeader::Value(_)) {
             found.push(offset);
         }
     }

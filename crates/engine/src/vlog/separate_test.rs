@@ -1,6 +1,6 @@
 use super::*;
 use crate::vlog::ValueStore;
-use crate::vlog::format::{FILE_HEADER_BYTES, RecordHeader};
+use crate::vlog::format::{FILE_HEADER_BYTES, ValueRecordHeader};
 use crate::vlog::record_scan::{RecordScan, find_records};
 use kontiki_env::SimMachine;
 use kontiki_env::fs::OpenMode;
@@ -141,7 +141,7 @@ fn what_did_not_fit_on_the_disk_is_skipped_and_the_next_value_goes_on() {
     let mut scan = RecordScan::new(&reader, end);
     let mut found = Vec::new();
     while let Some((offset, header)) = scan.next().expect("sound") {
-        found.push((offset, matches!(header, RecordHeader::Value(_))));
+        found.push((offset, matches!(header, ValueRecordHeader::Value(_))));
     }
     let at = |n: u64| FILE_HEADER_BYTES + n * record_stride(3, 500);
     assert_eq!(found, [(at(0), true), (at(1), false), (at(2), true)], "a skip between two values");

@@ -1,7 +1,7 @@
 //! What a value file's bytes hold, for tools and fuzzers.
 
 use super::format::{
-    FILE_HEADER_BYTES, RecordHeader, ValueFileKind, check_file_header, decode_header, key_of, value_is_whole,
+    FILE_HEADER_BYTES, ValueFileKind, ValueRecordHeader, check_file_header, decode_header, key_of, value_is_whole,
 };
 use super::index::{Directory, TRAILER_BYTES, Trailer};
 use crate::{Error, Result};
@@ -52,8 +52,8 @@ pub fn summarize_value_file(path: &Path, number: u64, bytes: &[u8]) -> Result<Va
         let Some(header) = decode_header(number, summary.end, record) else { break };
         let Some(next) = summary.end.checked_add(header.stride()).filter(|next| *next <= limit) else { break };
         match header {
-            RecordHeader::Skip { .. } => summary.skips += 1,
-            RecordHeader::Value(value) => {
+            ValueRecordHeader::Skip { .. } => summary.skips += 1,
+            ValueRecordHeader::Value(value) => {
                 summary.values += 1;
                 summary.value_bytes += u64::from(value.value_bytes);
                 summary.key_bytes += u64::from(value.key_bytes);

@@ -11,7 +11,7 @@ fn sample(kind: ValueFileKind) -> Vec<u8> {
     let second = bytes.len() as u64;
     encode_record(&mut bytes, 1, second, Family(3), b"bb", b"second value");
     let skip = bytes.len() as u64;
-    encode_header(&mut bytes, 1, skip, RecordHeader::Skip { bytes: 8 });
+    encode_header(&mut bytes, 1, skip, ValueRecordHeader::Skip { bytes: 8 });
     bytes.extend_from_slice(&[0xff; 8]);
     if kind == ValueFileKind::Relocated {
         let moved = |old_offset, new_offset| Moved { segment: 7, old_offset, new_offset };

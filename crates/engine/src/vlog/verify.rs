@@ -1,7 +1,7 @@
 //! Verifies value files: every byte that the format defines.
 
 use super::format::{
-    FILE_HEADER_BYTES, RECORD_HEADER_BYTES, RecordHeader, ValueHeader, decode_header, key_of, value_is_whole,
+    FILE_HEADER_BYTES, RECORD_HEADER_BYTES, ValueHeader, ValueRecordHeader, decode_header, key_of, value_is_whole,
 };
 use super::record_scan::RecordScan;
 use super::store::ValueReader;
@@ -25,7 +25,7 @@ impl ValueReader {
         let mut values = BTreeSet::new();
         let mut scan = RecordScan::new(self, end);
         while let Some((offset, header)) = scan.next()? {
-            let RecordHeader::Value(value) = header else { continue };
+            let ValueRecordHeader::Value(value) = header else { continue };
             if let Some(what) = damage_of(value, scan.record(offset, header)?) {
                 if relocated {
                     return Err(self.corrupt(offset, what));
@@ -67,7 +67,7 @@ impl ValueReader {
     pub(crate) fn verify(&self, pointer: ValuePointer, moved: bool, family: Family, key: &[u8]) -> Result<u64> {
         let offset = self.locate(pointer, moved)?;
         let header = self.read_at(offset, RECORD_HEADER_BYTES as usize)?;
-        let Some(RecordHeader::Value(header)) = decode_header(self.number(), offset, &header) else {
+        let Some(ValueRecordHeader::Value(header)) = decode_header(self.number(), offset, &header) else {
             return Err(self.corrupt(offset, "a damaged or missing value"));
         };
         let record = self.read_at(offset, usize::try_from(header.stride()).unwrap_or(usize::MAX))?;
@@ -98,7 +98,9 @@ impl ValueReader {
             Err(error) => return Err(error),
         };
         let header = self.read_at(offset, RECORD_HEADER_BYTES as usize)?;
-        let Some(RecordHeader::Value(header)) = decode_header(self.number(), offset, &header) else { return Ok(None) };
+        let Some(ValueRecordHeader::Value(header)) = decode_header(self.number(), offset, &header) else {
+            return Ok(None);
+        };
         let record = self.read_at(offset, usize::try_from(header.stride()).unwrap_or(usize::MAX))?;
         let same = header.value_bytes == pointer.length
             && header.family == family

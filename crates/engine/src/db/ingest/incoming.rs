@@ -1,6 +1,6 @@
 //! The files of an ingest before they are in a version.
 
-use crate::compaction::{Context, ExpirySample};
+use crate::compaction::{CompactionContext, ExpirySample};
 use crate::directory::copy_file::copy_file;
 use crate::log::IngestedTable;
 use crate::table::{
@@ -42,14 +42,14 @@ impl IncomingTable {
 
 /// The tables of one ingest. Files that were brought in are removed again, unless they are kept.
 pub(super) struct Incoming<'a> {
-    context: &'a Context,
+    context: &'a CompactionContext,
     /// Names of files to remove on drop.
     brought: Vec<PathBuf>,
     pub(super) tables: Vec<IncomingTable>,
 }
 
 impl<'a> Incoming<'a> {
-    pub(super) fn new(context: &'a Context) -> Incoming<'a> {
+    pub(super) fn new(context: &'a CompactionContext) -> Incoming<'a> {
         Incoming { context, brought: Vec::new(), tables: Vec::new() }
     }
 
@@ -162,7 +162,7 @@ impl Drop for Incoming<'_> {
 
 /// Reads every version: order, bounds, counts, kinds, sizes and the filter must be those of a table that can be taken
 /// in.
-fn walk(context: &Context, table: &IncomingTable) -> Result<ExpirySample> {
+fn walk(context: &CompactionContext, table: &IncomingTable) -> Result<ExpirySample> {
     let (meta, source) = (&table.meta, &table.source);
     let tables_dir = context.versions.tables_dir();
     let reader = Arc::new(TableReader::open(&context.env, tables_dir, meta, Arc::new(BlockCache::new(0)))?);

@@ -12,7 +12,7 @@
 //! How many tables and value files are kept open is adapted to the limit of the process when the database is opened
 //! ([`OpenLimits`]).
 
-use crate::compaction::Context;
+use crate::compaction::CompactionContext;
 use crate::lock::{Condvar, Mutex, Rank};
 use crate::version::TableCache;
 use crate::vlog::{OPEN_VALUE_FILES_MAX, ValueStore};
@@ -103,7 +103,7 @@ impl DescriptorFs {
     }
 
     /// What may be closed when descriptors run out.
-    pub(super) fn may_close_files_of(&self, context: &Context) {
+    pub(super) fn may_close_files_of(&self, context: &CompactionContext) {
         let closable = (Arc::downgrade(&context.tables), Arc::downgrade(&context.values.store));
         let first = self.closable.set(closable);
         assert!(first.is_ok(), "a database is opened once");

@@ -1,6 +1,6 @@
 //! Recovery: the log is replayed into memtables and the index of streams.
 
-use crate::compaction::{self, Context};
+use crate::compaction::{self, CompactionContext};
 use crate::db::options::Options;
 use crate::db::write::capacity::MemoryLimits;
 use crate::db::write::memtables::Memtables;
@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 /// Builds memtables and streams from the log.
 pub(super) struct Replay<'a> {
-    context: &'a Context,
+    context: &'a CompactionContext,
     memtables: Memtables,
     streams: StreamIndex,
     flushed: u64,
@@ -33,7 +33,7 @@ pub(super) struct Replay<'a> {
 
 impl<'a> Replay<'a> {
     pub(super) fn new(
-        context: &'a Context,
+        context: &'a CompactionContext,
         options: &Options,
         recorder: &Arc<Recorder>,
         read_only: bool,

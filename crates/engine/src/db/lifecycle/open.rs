@@ -13,7 +13,7 @@ use super::descriptors::{DescriptorFs, OpenLimits};
 use super::log_replay::Replay;
 use super::start_jobs::start_jobs;
 use crate::cache::{Budget, Part};
-use crate::compaction::{self, Context, FamilyTable};
+use crate::compaction::{self, CompactionContext, FamilyTable};
 use crate::db::Core;
 use crate::db::close_state::CloseState;
 use crate::db::family_numbers::{missing_families, with_numbers};
@@ -139,7 +139,12 @@ pub(super) fn build(
 }
 
 /// Where the log finds its next segments.
-fn next_segments(segments: &Segments, context: &Context, options: &Options, recovered: &Recovered) -> NextSegments {
+fn next_segments(
+    segments: &Segments,
+    context: &CompactionContext,
+    options: &Options,
+    recovered: &Recovered,
+) -> NextSegments {
     let next_segments = NextSegments::new(
         context.env.fs.clone(),
         segments.directory(),
@@ -151,7 +156,7 @@ fn next_segments(segments: &Segments, context: &Context, options: &Options, reco
 }
 
 /// What flushes, compactions and reads of values share, and the store of value segments.
-fn context(env: &Env, versions: VersionSet, options: &Options) -> (Arc<ValueStore>, Context) {
+fn context(env: &Env, versions: VersionSet, options: &Options) -> (Arc<ValueStore>, CompactionContext) {
     let budget = Arc::new(Budget::shared(options.cache_bytes));
     let blocks = BlockCache::within(budget.clone(), Part::Blocks);
     let tables_dir = versions.tables_dir().to_path_buf();
@@ -164,7 +169,7 @@ fn context(env: &Env, versions: VersionSet, options: &Options) -> (Arc<ValueStor
     let thresholds = ValueThresholds::new(&options.families);
     let values = Arc::new(ValueLog::new(store.clone(), options.value_segment_bytes, thresholds));
     let of_family = |spec: &FamilySpec| (spec.family, spec.options.clone());
-    let context = Context {
+    let context = CompactionContext {
         env: env.clone(),
         versions: Arc::new(versions),
         tables,
@@ -172,7 +177,7 @@ fn context(env: &Env, versions: VersionSet, options: &Options) -> (Arc<ValueStor
         table_options: options.table.clone(),
         families: Arc::new(FamilyTable::new(options.families.iter().map(of_family).collect())),
         options: options.compaction.clone(),
-        state: Arc::new(compaction::State::new(options.compaction.bytes_per_second_max)),
+        state: Arc::new(compaction::CompactionState::new(options.compaction.bytes_per_second_max)),
         stop: Arc::new(AtomicBool::new(false)),
     };
     (store, context)
@@ -186,7 +191,7 @@ fn recorder(env: &Env, options: &Options) -> Arc<Recorder> {
 
 /// Seals the value segments that the last process has left open. What refers to them was replayed, or is in tables.
 /// On a full disk they stay open until the next open: what was readable stays so.
-fn seal_values(context: &Context, beside: &ValueRecovery, memtables: &Memtables) -> Result<()> {
+fn seal_values(context: &CompactionContext, beside: &ValueRecovery, memtables: &Memtables) -> Result<()> {
     let edit = beside.seal()?;
     if edit.is_empty() {
         return Ok(());

@@ -15,7 +15,7 @@ use self::health::Health;
 use self::job_notifier::JobNotifier;
 use self::progress::{Progress, ProgressState};
 use self::subscribers::Subscribers;
-use crate::compaction::Context;
+use crate::compaction::CompactionContext;
 use crate::db::options::Options;
 use crate::lock::check_wait;
 use crate::measure::Recorder;
@@ -32,7 +32,7 @@ pub(crate) struct Shared {
     pub(crate) directory: PathBuf,
     pub(crate) options: Options,
     /// Tables, versions and the value log.
-    pub(crate) context: Context,
+    pub(crate) context: CompactionContext,
     pub(crate) health: Health,
     pub(crate) jobs: JobNotifier,
     pub(crate) progress: Progress,
