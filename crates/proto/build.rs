@@ -6,7 +6,9 @@
 
 use prost::Message;
 use protox::prost_reflect::prost_types::field_descriptor_proto::Type;
-use protox::prost_reflect::prost_types::{DescriptorProto, FileDescriptorSet, MethodDescriptorProto};
+use protox::prost_reflect::prost_types::{
+    DescriptorProto, FieldDescriptorProto, FileDescriptorSet, MethodDescriptorProto,
+};
 use std::{env, error::Error, fs, path::PathBuf};
 
 const FILES: [&str; 6] = ["metapb", "errorpb", "kvrpcpb", "pdpb", "tikvpb", "internal"];
@@ -22,7 +24,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(&paths, ["proto"])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
-    fs::write(out.join("calls.rs"), TABLES.map(|table| call_table(&descriptors, table)).concat())?;
+    let tables = TABLES.map(|table| call_table(&descriptors, table)).concat();
+    fs::write(out.join("calls.rs"), tables + &command_table(&descriptors))?;
     // Errors of pairs are large and rare: inline they would make a pair of a scan ten times as large in memory.
     tonic_prost_build::configure()
         .bytes(".")
@@ -67,6 +70,25 @@ fn message<'a>(descriptors: &'a FileDescriptorSet, name: &str) -> &'a Descriptor
     found.next().expect("the compiler has resolved the name")
 }
 
+/// A macro that passes one line per command of a batch to the macro that it is given: the command has the request of
+/// one of the unary calls.
+fn command_table(descriptors: &FileDescriptorSet) -> String {
+    let request = &message(descriptors, ".tikvpb.BatchCommandsRequest").nested_type[0];
+    let methods = || descriptors.file.iter().flat_map(|file| &file.service).flat_map(|service| &service.method);
+    let line = |field: &FieldDescriptorProto| {
+        let method = methods().find(|method| method.input_type() == field.type_name()).expect("it is a unary call");
+        let function = words(method.name()).join("_");
+        let handler = function.strip_prefix("kv_").unwrap_or(&function);
+        format!("            {}, {function}, {handler};\n", rust_type(field.name()))
+    };
+    let lines: String = request.field.iter().map(line).collect();
+    format!(
+        "/// The commands of `BatchCommands`: command, function and handler, as described at [`calls`].\n\
+         #[macro_export]\nmacro_rules! for_each_batch_command {{\n    ($apply:ident) => {{\n        $apply! {{\n\
+         {lines}        }}\n    }};\n}}\n"
+    )
+}
+
 /// Where a reply holds an error: a text, one error about a key, a list of those, or only in its pairs.
 fn error_style(reply: &DescriptorProto) -> String {
     let is_of = |field_type: &str, name: &str| field_type.ends_with(&format!(".{name}"));
@@ -91,6 +113,9 @@ fn rust_type(name: &str) -> String {
 
 /// The words of a name in lower case; a run of capitals is one word: `GetGCSafePoint` is get, gc, safe, point.
 fn words(name: &str) -> Vec<String> {
+    if name.contains('_') {
+        return name.split('_').map(str::to_owned).collect();
+    }
     let letters: Vec<char> = name.chars().collect();
     let mut words: Vec<String> = Vec::new();
     for (at, letter) in letters.iter().enumerate() {

@@ -5,7 +5,8 @@ use bytes::Bytes;
 use kontiki_proto::errorpb;
 use kontiki_proto::kvrpcpb::*;
 use kontiki_proto::tikvpb::tikv_server::Tikv;
-use tonic::{Request, Response, Status};
+use kontiki_proto::tikvpb::{BatchCommandsRequest, BatchCommandsResponse};
+use tonic::{Request, Response, Status, Streaming};
 
 #[derive(Clone)]
 pub struct Node {
@@ -99,6 +100,15 @@ macro_rules! calls {
     ($($method:ident($name:literal, $request:ident -> $reply:ident, |$state:ident, $q:ident| $positions:expr, $work:expr))*) => {
         #[tonic::async_trait]
         impl Tikv for Node {
+            type BatchCommandsStream = futures::stream::Empty<Result<BatchCommandsResponse, Status>>;
+
+            async fn batch_commands(
+                &self,
+                _: Request<Streaming<BatchCommandsRequest>>,
+            ) -> Result<Response<Self::BatchCommandsStream>, Status> {
+                Err(Status::unimplemented("the client sends each call alone"))
+            }
+
             $(async fn $method(&self, request: Request<$request>) -> Result<Response<$reply>, Status> {
                 let $q = request.into_inner();
                 let refuse = |error| $reply { region_error: Some(error), ..Default::default() };

@@ -1,5 +1,6 @@
 //! The tonic services of a node on one port. The meaning of requests is in `kv` and `pd`.
 
+mod batch;
 mod encoded;
 mod metrics;
 mod pd;

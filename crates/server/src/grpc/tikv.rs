@@ -1,14 +1,18 @@
 //! `tikvpb.Tikv`.
 
 use super::RequestMetrics;
+use super::batch::{Commands, answers};
 use crate::api::Node;
 use crate::kv::Kv;
+use futures::Stream;
 use kontiki_proto::kvrpcpb;
 use kontiki_proto::tikvpb::tikv_server::{Tikv, TikvServer};
+use kontiki_proto::tikvpb::{BatchCommandsRequest, BatchCommandsResponse};
+use std::pin::Pin;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tonic::codec::CompressionEncoding;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 /// Key-value requests of clients.
 pub struct TikvService<N: Node> {
@@ -35,10 +39,14 @@ impl<N: Node> TikvService<N> {
 }
 
 /// A request that runs on another runtime; it is aborted when the client's call is dropped.
-struct Running<T>(JoinHandle<T>);
+pub(super) struct Running<T>(JoinHandle<T>);
 
 impl<T> Running<T> {
-    async fn answer(mut self) -> Result<T, Status> {
+    pub(super) fn new(request: JoinHandle<T>) -> Running<T> {
+        Running(request)
+    }
+
+    pub(super) async fn answer(mut self) -> Result<T, Status> {
         (&mut self.0).await.map_err(|error| Status::internal(format!("the request failed: {error}")))
     }
 }
@@ -49,19 +57,30 @@ impl<T> Drop for Running<T> {
     }
 }
 
-/// A function per line of the table of calls. No call fails at this level: errors are in answers.
+/// The stream of batches, and a function per line of the table of calls. No call fails at this level: errors are in answers.
 macro_rules! serve {
     ($($call:ident, $function:ident, $handler:ident, $request:ident, $reply:ident, $path:literal, $effect:ident,
        $($errors:ident)+;)+) => {
         #[tonic::async_trait]
         impl<N: Node> Tikv for TikvService<N> {
+            type BatchCommandsStream = Pin<Box<dyn Stream<Item = Result<BatchCommandsResponse, Status>> + Send>>;
+
+            async fn batch_commands(
+                &self,
+                messages: Request<Streaming<BatchCommandsRequest>>,
+            ) -> Result<Response<Self::BatchCommandsStream>, Status> {
+                let (kv, metrics, requests) = (self.kv.clone(), self.metrics.clone(), self.requests.clone());
+                let answers = answers(Commands { kv, metrics, requests }, messages.into_inner());
+                Ok(Response::new(Box::pin(answers)))
+            }
+
             $(
                 async fn $function(
                     &self,
                     request: Request<kvrpcpb::$request>,
                 ) -> Result<Response<kvrpcpb::$reply>, Status> {
                     let (kv, request) = (self.kv.clone(), request.into_inner());
-                    let running = Running(self.requests.spawn(async move { kv.$handler(request).await }));
+                    let running = Running::new(self.requests.spawn(async move { kv.$handler(request).await }));
                     self.metrics.time(stringify!($function), running.answer()).await.map(Response::new)
                 }
             )+

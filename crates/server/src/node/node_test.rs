@@ -143,6 +143,52 @@ fn an_unknown_call_is_unimplemented() {
     });
 }
 
+#[test]
+fn commands_in_batches_are_answered_and_counted_like_single_calls() {
+    use kontiki_proto::tikvpb::batch_commands_request::{Request, request::Cmd};
+    use kontiki_proto::tikvpb::batch_commands_response::response::Cmd as Answer;
+    use kontiki_proto::tikvpb::{BatchCommandsRequest, BatchCommandsResponse};
+
+    let directory = tempfile::tempdir().unwrap();
+    with_node(directory.path(), async |mut client, status| {
+        let context = || client.context.clone();
+        let put = |key: &str| RawPutRequest { context: context(), key: key.to_owned().into(), ..Default::default() };
+        let get = |key: &str| RawGetRequest { context: context(), key: key.to_owned().into(), ..Default::default() };
+        let batch = |commands: Vec<Cmd>| {
+            let request_ids = (1..=commands.len() as u64).collect();
+            let requests = commands.into_iter().map(|cmd| Request { cmd: Some(cmd) }).collect();
+            BatchCommandsRequest { requests, request_ids }
+        };
+        let puts = batch(["a", "b", "c"].map(|key| Cmd::RawPut(put(key))).to_vec());
+        let gets = batch(["a", "b", "absent"].map(|key| Cmd::RawGet(get(key))).to_vec());
+        let (sender, receiver) = tokio::sync::mpsc::channel(1);
+        let messages = futures::stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver)));
+        let mut answers = client.kv.batch_commands(messages).await.unwrap().into_inner();
+        for (message, is_get) in [(puts, false), (gets, true)] {
+            sender.send(message).await.unwrap();
+            let mut ids = Vec::new();
+            while ids.len() < 3 {
+                let BatchCommandsResponse { responses, request_ids, .. } = answers.message().await.unwrap().unwrap();
+                for (id, response) in request_ids.into_iter().zip(responses) {
+                    match response.cmd.unwrap() {
+                        Answer::RawPut(answer) => assert_eq!((answer, is_get), (RawPutResponse::default(), false)),
+                        Answer::RawGet(answer) => assert_eq!((answer.not_found, is_get), (id == 3, true)),
+                        other => panic!("{other:?}"),
+                    }
+                    ids.push(id);
+                }
+            }
+            ids.sort_unstable();
+            assert_eq!(ids, [1, 2, 3]);
+        }
+        drop(sender);
+        assert!(answers.message().await.unwrap().is_none());
+        let metrics = page(status, "/metrics").await;
+        let counted = metrics.lines().find(|line| line.contains("request_seconds_count{kind=\"raw_put\"}"));
+        assert!(counted.is_some_and(|line| line.ends_with(" 3")), "{counted:?}");
+    });
+}
+
 /// 64 KiB on the wire, 64 MiB in memory: refused before it is unpacked, by every service.
 #[test]
 fn a_compressed_request_is_not_unpacked_beyond_its_bound() {

@@ -1,0 +1,100 @@
+use super::*;
+use crate::kv::fake::{FakeNode, LEFT, RIGHT, context};
+use futures::channel::mpsc;
+use kontiki_env::clock::SimClock;
+use kontiki_env::clock::VirtualTime;
+use kontiki_proto::kvrpcpb::{GetRequest, RawGetRequest, RawPutRequest};
+use kontiki_proto::tikvpb::batch_commands_request::Request;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tonic::Code;
+
+fn commands(node: &FakeNode) -> Commands<FakeNode> {
+    let clock = Arc::new(SimClock::new(VirtualTime::default()));
+    Commands { kv: node.kv(), metrics: RequestMetrics::new(clock), requests: Handle::current() }
+}
+
+fn batch(commands: impl IntoIterator<Item = (u64, Command)>) -> BatchCommandsRequest {
+    let (request_ids, requests) =
+        commands.into_iter().map(|(id, command)| (id, Request { cmd: Some(command) })).unzip();
+    BatchCommandsRequest { requests, request_ids }
+}
+
+fn put(region: u64, key: &'static str) -> Command {
+    let (context, key) = (context(region), key.into());
+    Command::RawPut(RawPutRequest { context, key, value: "v".into(), ..Default::default() })
+}
+
+fn get(region: u64, key: &'static str) -> Command {
+    Command::RawGet(RawGetRequest { context: context(region), key: key.into(), ..Default::default() })
+}
+
+/// Sends one message after the other, each after all answers to the one before.
+async fn ask(node: &FakeNode, messages: Vec<BatchCommandsRequest>) -> Result<BTreeMap<u64, Answer>, Status> {
+    let (sender, receiver) = mpsc::unbounded();
+    let mut answers = Box::pin(answers(commands(node), receiver.map(Ok)));
+    let mut found = BTreeMap::new();
+    for message in messages {
+        let expected = found.len() + message.requests.len();
+        sender.unbounded_send(message).unwrap();
+        while found.len() < expected {
+            let message = answers.next().await.expect("the stream is open")?;
+            assert_eq!(message.responses.len(), message.request_ids.len());
+            let answers = message.responses.into_iter().map(|answer| answer.cmd.expect("each answer is set"));
+            found.extend(message.request_ids.into_iter().zip(answers));
+        }
+    }
+    drop(sender);
+    assert!(answers.next().await.is_none(), "the stream ends after its requests");
+    Ok(found)
+}
+
+#[tokio::test]
+async fn each_command_of_a_batch_is_answered_as_if_it_had_come_alone() {
+    let node = FakeNode::new();
+    let snapshot =
+        Command::Get(GetRequest { context: context(LEFT), key: "a".into(), version: 9, ..Default::default() });
+    let messages = vec![
+        batch([(7, put(LEFT, "a")), (9, put(RIGHT, "z"))]),
+        batch([(1, get(LEFT, "a")), (2, get(RIGHT, "absent in this region")), (3, snapshot)]),
+    ];
+    let answers = ask(&node, messages).await.unwrap();
+    assert_eq!(answers.keys().copied().collect::<Vec<_>>(), [1, 2, 3, 7, 9]);
+    let Answer::RawGet(found) = &answers[&1] else { panic!("{:?}", answers[&1]) };
+    assert_eq!(found.value, "v");
+    let Answer::RawGet(refused) = &answers[&2] else { panic!("{:?}", answers[&2]) };
+    assert!(refused.region_error.is_some(), "an error of one command is its answer");
+    assert!(matches!(&answers[&3], Answer::Get(answer) if answer.not_found));
+}
+
+#[tokio::test]
+async fn many_commands_are_answered_in_messages_of_a_bounded_size() {
+    let node = FakeNode::new();
+    let (sender, receiver) = mpsc::unbounded();
+    let mut answers = Box::pin(answers(commands(&node), receiver.map(Ok)));
+    let total = 3 * IN_FLIGHT_MAX as u64;
+    for id in 0..total {
+        sender.unbounded_send(batch([(id, get(LEFT, "a"))])).unwrap();
+    }
+    drop(sender);
+    let mut ids = Vec::new();
+    while let Some(message) = answers.next().await {
+        let message = message.unwrap();
+        assert!((1..=ANSWERS_MAX).contains(&message.responses.len()));
+        ids.extend(message.request_ids);
+    }
+    ids.sort_unstable();
+    assert_eq!(ids, (0..total).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_command_that_is_not_implemented_breaks_the_stream() {
+    let unknown = BatchCommandsRequest { requests: vec![Request { cmd: None }], request_ids: vec![1] };
+    assert_eq!(ask(&FakeNode::new(), vec![unknown]).await.unwrap_err().code(), Code::Unavailable);
+}
+
+#[tokio::test]
+async fn a_batch_with_a_wrong_number_of_ids_is_refused() {
+    let wrong = BatchCommandsRequest { request_ids: vec![1, 2], ..batch([(1, get(LEFT, "a"))]) };
+    assert_eq!(ask(&FakeNode::new(), vec![wrong]).await.unwrap_err().code(), Code::InvalidArgument);
+}
