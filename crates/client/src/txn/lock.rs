@@ -20,7 +20,7 @@ const LOGICAL_BITS: u32 = 18;
 
 /// The state of a lock after it was resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum LockState {
     /// It is resolved: the key can be tried again at once.
     Resolved,
     /// Its transaction is alive, but will commit above the timestamp of the read: the read may ignore the lock.
@@ -41,7 +41,7 @@ impl<T: Transport> LockResolver<T> {
     }
 
     /// Resolves a lock on behalf of a read or write at `caller_start_ts`.
-    async fn resolve(&self, lock: &LockInfo, caller_start_ts: u64, backoff: &mut Backoff<T>) -> Result<Fate> {
+    async fn resolve(&self, lock: &LockInfo, caller_start_ts: u64, backoff: &mut Backoff<T>) -> Result<LockState> {
         let known = self.decided.lock().get(&lock.lock_version).copied();
         let commit_version = match known {
             Some(commit_version) => commit_version,
@@ -59,7 +59,7 @@ impl<T: Transport> LockResolver<T> {
         };
         let reply = self.cluster.call::<KvResolveLock>(Mode::Txn, &lock.key, request, backoff).await?;
         match reply.error {
-            None => Ok(Fate::Resolved),
+            None => Ok(LockState::Resolved),
             Some(error) => Err(error_of(error)),
         }
     }
@@ -70,7 +70,7 @@ impl<T: Transport> LockResolver<T> {
         lock: &LockInfo,
         caller_start_ts: u64,
         backoff: &mut Backoff<T>,
-    ) -> Result<std::result::Result<u64, Fate>> {
+    ) -> Result<std::result::Result<u64, LockState>> {
         let now = self.cluster.timestamp(backoff).await?;
         let expires_ms = (lock.lock_version >> LOGICAL_BITS).saturating_add(lock.lock_ttl);
         let expired = lock.lock_ttl == 0 || expires_ms < now >> LOGICAL_BITS;
@@ -86,11 +86,11 @@ impl<T: Transport> LockResolver<T> {
         };
         let reply = self.cluster.call::<KvCheckTxnStatus>(Mode::Txn, &lock.primary_lock, request, backoff).await?;
         if let Some(error) = reply.error {
-            return if error.txn_not_found.is_some() { Ok(Err(Fate::Alive)) } else { Err(error_of(error)) };
+            return if error.txn_not_found.is_some() { Ok(Err(LockState::Alive)) } else { Err(error_of(error)) };
         }
         if reply.lock_ttl > 0 || reply.lock_info.is_some() {
             let pushed = reply.action == Action::MinCommitTsPushed as i32;
-            return Ok(Err(if pushed { Fate::Pushed } else { Fate::Alive }));
+            return Ok(Err(if pushed { LockState::Pushed } else { LockState::Alive }));
         }
         let mut decided = self.decided.lock();
         decided.insert(lock.lock_version, reply.commit_version);
@@ -110,9 +110,9 @@ impl<T: Transport> LockResolver<T> {
         let mut resolved = Resolved::default();
         for lock in locks {
             match self.resolve(lock, caller_start_ts, backoff).await? {
-                Fate::Resolved => {}
-                Fate::Pushed => resolved.pushed.push(lock.lock_version),
-                Fate::Alive => resolved.alive = Some(lock.clone()),
+                LockState::Resolved => {}
+                LockState::Pushed => resolved.pushed.push(lock.lock_version),
+                LockState::Alive => resolved.alive = Some(lock.clone()),
             }
         }
         Ok(resolved)

@@ -57,7 +57,8 @@ impl<T> Drop for Running<T> {
     }
 }
 
-/// The stream of batches, and a function per line of the table of calls. No call fails at this level: errors are in answers.
+/// The stream of batches, and a function per line of the table of calls. No call fails at this level: errors are in
+/// answers.
 macro_rules! serve {
     ($($call:ident, $function:ident, $handler:ident, $request:ident, $reply:ident, $path:literal, $effect:ident,
        $($errors:ident)+;)+) => {

@@ -121,7 +121,7 @@ fn wire_region(region: &Region) -> metapb::Region {
 }
 
 /// Whether an error is transient (it ends within about a second) and the request had no effect.
-pub(super) fn passes(error: &NodeError) -> bool {
+pub(super) fn is_transient(error: &NodeError) -> bool {
     matches!(
         error,
         NodeError::Busy(_)

@@ -1,6 +1,6 @@
 //! From a request's context to a region that may serve it.
 
-use super::answer::passes;
+use super::answer::is_transient;
 use super::{Kv, Refusal};
 use crate::api::Node;
 use crate::driver::{NodeError, RegionContext};
@@ -61,8 +61,8 @@ impl<N: Node> Kv<N> {
                 },
                 Err(error) => Failure::Replicated(error.into()),
             };
-            let may_pass = matches!(&failure, Failure::Replicated(error) if passes(error));
-            if !may_pass || !waiting.pause().await {
+            let may_end = matches!(&failure, Failure::Replicated(error) if is_transient(error));
+            if !may_end || !waiting.pause().await {
                 return Err(failure.into());
             }
         }
