@@ -1,7 +1,7 @@
 //! Runs seeds of the simulated cluster, or replays one.
 
 use clap::{Parser, Subcommand};
-use kontiki_sim::cluster::{Plan, PlantedBug, Report, Theme, run_caught};
+use kontiki_sim::cluster::{Plan, PlantedBug, Report, Scenario, run_caught};
 use std::ops::Range;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -27,9 +27,9 @@ enum Command {
         /// Plants a bug that some seed should find.
         #[arg(long, value_enum)]
         planted: Option<PlantedBug>,
-        /// The theme of all worlds; absent: each seed draws one.
+        /// The scenario of all worlds; absent: each seed draws one.
         #[arg(long, value_enum)]
-        theme: Option<Theme>,
+        scenario: Option<Scenario>,
     },
     /// Plants bugs, one after the other, and reports which seed finds each first; the exit code is 1 if one is not
     /// found.
@@ -39,9 +39,9 @@ enum Command {
         /// The seeds, as FIRST..END.
         #[arg(long, default_value = "0..200", value_parser = parse_range)]
         seeds: Range<u64>,
-        /// The theme of all worlds; absent: each seed draws one.
+        /// The scenario of all worlds; absent: each seed draws one.
         #[arg(long, value_enum)]
-        theme: Option<Theme>,
+        scenario: Option<Scenario>,
     },
     /// Replays a seed exactly and prints its events, one per line, oldest first.
     Replay {
@@ -53,9 +53,9 @@ enum Command {
         /// The planted bug of the run to replay.
         #[arg(long, value_enum)]
         planted: Option<PlantedBug>,
-        /// The theme of the run to replay, if it was given.
+        /// The scenario of the run to replay, if it was given.
         #[arg(long, value_enum)]
-        theme: Option<Theme>,
+        scenario: Option<Scenario>,
     },
 }
 
@@ -76,7 +76,7 @@ fn print(report: &Report) {
     println!(
         "seed {:>5} {:<9}: {} {:>7} events, hash {:016x}, {:>5.1} virtual s, {:>5} answered, {:>4} transactions, {:>3} faults, {:>3} terms, {:>2} snapshots, {:>5} states{}",
         report.seed,
-        report.theme.map_or_else(String::new, |theme| format!("{theme:?}").to_lowercase()),
+        report.scenario.map_or_else(String::new, |scenario| format!("{scenario:?}").to_lowercase()),
         if report.violations.is_empty() { "good  " } else { "BROKEN" },
         report.events,
         report.trace_hash,
@@ -99,9 +99,9 @@ fn print(report: &Report) {
 }
 
 /// Reports which seed finds the bug first; false if none does.
-fn find(bug: PlantedBug, mut seeds: Range<u64>, theme: Option<Theme>) -> bool {
+fn find(bug: PlantedBug, mut seeds: Range<u64>, scenario: Option<Scenario>) -> bool {
     let found = seeds.find_map(|seed| {
-        let report = run_caught(&Plan { theme, ..plan(seed, 20, Some(bug)) });
+        let report = run_caught(&Plan { scenario, ..plan(seed, 20, Some(bug)) });
         Some((seed, report.violations.into_iter().next()?))
     });
     match &found {
@@ -115,10 +115,10 @@ fn find(bug: PlantedBug, mut seeds: Range<u64>, theme: Option<Theme>) -> bool {
 
 fn main() -> ExitCode {
     let broken = match Args::parse().command {
-        Command::Run { seeds, virtual_seconds, planted, theme } => {
+        Command::Run { seeds, virtual_seconds, planted, scenario } => {
             let (mut broken, mut virtual_time) = (Vec::new(), Duration::ZERO);
             for seed in seeds {
-                let report = run_caught(&Plan { theme, ..plan(seed, virtual_seconds, planted) });
+                let report = run_caught(&Plan { scenario, ..plan(seed, virtual_seconds, planted) });
                 print(&report);
                 virtual_time += report.virtual_time;
                 if !report.violations.is_empty() {
@@ -132,13 +132,13 @@ fn main() -> ExitCode {
             }
             !broken.is_empty()
         }
-        Command::Find { planted, seeds, theme } => {
+        Command::Find { planted, seeds, scenario } => {
             let bugs = if planted.is_empty() { PlantedBug::ALL.to_vec() } else { planted };
             // All of them, even if the first is not found.
-            bugs.into_iter().filter(|bug| !find(*bug, seeds.clone(), theme)).count() > 0
+            bugs.into_iter().filter(|bug| !find(*bug, seeds.clone(), scenario)).count() > 0
         }
-        Command::Replay { seed, virtual_seconds, planted, theme } => {
-            let report = run_caught(&Plan { keep_lines: true, theme, ..plan(seed, virtual_seconds, planted) });
+        Command::Replay { seed, virtual_seconds, planted, scenario } => {
+            let report = run_caught(&Plan { keep_lines: true, scenario, ..plan(seed, virtual_seconds, planted) });
             print!("{}", report.lines);
             print(&report);
             !report.violations.is_empty()

@@ -1,5 +1,5 @@
 //! Tests of the tests: each planted bug must be found within a stated number of seeds by the usual random runs, whose
-//! worlds have themes (see `kontiki_sim::cluster::Theme`).
+//! worlds have scenarios (see `kontiki_sim::cluster::Scenario`).
 //!
 //! All of them, which takes minutes: `cargo test --release -p kontiki-sim --test planted -- --ignored`. The suite runs
 //! those that the first few seeds find.

@@ -5,7 +5,7 @@ use kontiki_env::rng::Rng;
 use kontiki_raftstore::RegionId;
 use kontiki_server::driver::{MembershipState, NodeHandle};
 use kontiki_sim::cluster::{Cluster, ClusterNode};
-use kontiki_sim::world::{Address, Knobs, NodeId, SimNode};
+use kontiki_sim::world::{Address, NodeId, Settings, SimNode};
 use std::time::Duration;
 
 const DATA: RegionId = RegionId(2);
@@ -53,7 +53,7 @@ fn start(cluster: &mut Cluster, nodes: &[NodeId]) {
 /// Five puts are acknowledged by nodes 1 and 2 while 3 is down. Then node 2 gets another disk, and starts with node 3
 /// first. Returns the cluster with all of them up for a while.
 fn replaced(seed: u64, another_disk: impl FnOnce(&SimFs) -> SimFs) -> Cluster {
-    let mut cluster = Cluster::new(Rng::new(seed), 3, Knobs::calm());
+    let mut cluster = Cluster::new(Rng::new(seed), 3, Settings::calm());
     cluster.await_leader(DATA, None);
     assert!(put(&mut cluster, "base"));
     let copied = disk(&cluster, 2).fork(Rng::new(seed));
@@ -139,7 +139,7 @@ fn has_all_data(node: &NodeHandle) -> bool {
 #[test]
 fn a_lost_directory_that_comes_back_stops_when_another_has_taken_its_place() {
     for seed in 0..10 {
-        let mut cluster = Cluster::new(Rng::new(seed), 3, Knobs::calm());
+        let mut cluster = Cluster::new(Rng::new(seed), 3, Settings::calm());
         cluster.await_leader(DATA, None);
         assert!(put(&mut cluster, "paid0"));
         stop(&mut cluster, &[2]);
@@ -196,7 +196,7 @@ fn an_older_copy_stays_refused_however_often_it_is_started() {
 
 #[test]
 fn directories_that_are_only_missing_are_not_given_up_while_one_member_is_left() {
-    let mut cluster = Cluster::new(Rng::new(9), 3, Knobs::calm());
+    let mut cluster = Cluster::new(Rng::new(9), 3, Settings::calm());
     cluster.await_leader(DATA, None);
     assert!(put(&mut cluster, "paid0"));
     stop(&mut cluster, &[1, 2]);
@@ -222,7 +222,7 @@ fn directories_that_are_only_missing_are_not_given_up_while_one_member_is_left()
 
 #[test]
 fn a_cluster_is_formed_only_by_all_of_its_first_members() {
-    let mut cluster = Cluster::new(Rng::new(5), 3, Knobs::calm());
+    let mut cluster = Cluster::new(Rng::new(5), 3, Settings::calm());
     for other in [1, 2] {
         cluster.world.network().cut(Address::Node(3), Address::Node(other));
         cluster.world.network().cut(Address::Node(other), Address::Node(3));

@@ -7,14 +7,14 @@ use kontiki_raftstore::{RegionId, StoreId};
 use kontiki_sim::cluster::{Cluster, ClusterNode};
 use kontiki_sim::history::{Answer, Operation, Outcome};
 use kontiki_sim::workload::RawTarget;
-use kontiki_sim::world::{Address, Knobs, NodeId, World};
+use kontiki_sim::world::{Address, NodeId, Settings, World};
 use std::time::Duration;
 
 const PLACEMENT: RegionId = RegionId(1);
 const DATA: RegionId = RegionId(2);
 
 fn cluster(seed: u64) -> Cluster {
-    Cluster::new(Rng::new(seed), 3, Knobs::calm())
+    Cluster::new(Rng::new(seed), 3, Settings::calm())
 }
 
 fn cut_off(world: &mut World<ClusterNode>, node: NodeId) {

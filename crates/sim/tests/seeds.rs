@@ -1,6 +1,6 @@
 //! Whole clusters from seeds: many different ones, and one twice.
 
-use kontiki_sim::cluster::{Plan, Report, Theme, run};
+use kontiki_sim::cluster::{Plan, Report, Scenario, run};
 
 /// Seeds of the usual run. More of them: `cargo run -p kontiki-sim -- run --seeds 0..1000`.
 const SEEDS: std::ops::Range<u64> = 0..60;
@@ -14,8 +14,8 @@ fn assert_good(report: &Report) {
 fn every_seed_keeps_its_promises() {
     let reports: Vec<Report> = SEEDS.map(|seed| run(&Plan::new(seed))).collect();
     reports.iter().for_each(assert_good);
-    let is_there = |theme: &Theme| reports.iter().any(|report| report.theme == Some(*theme));
-    assert!(Theme::ALL.iter().all(is_there), "each theme has worlds");
+    let is_there = |scenario: &Scenario| reports.iter().any(|report| report.scenario == Some(*scenario));
+    assert!(Scenario::ALL.iter().all(is_there), "each scenario has worlds");
     // The worlds had enough faults and answers to be meaningful.
     let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
     assert!(sum(|report| report.answered) > 1_000 * SEEDS.end, "clients got answers");

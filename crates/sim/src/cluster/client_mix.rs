@@ -1,7 +1,7 @@
-//! The clients of a world: how many of each kind, depending on its theme.
+//! The clients of a world: how many of each kind, depending on its scenario.
 
-use super::theme::Theme;
-use crate::workload::{BankKnobs, RawKnobs};
+use super::scenario::Scenario;
+use crate::workload::{BankSettings, RawSettings};
 use kontiki_env::rng::Rng;
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct ClientMix {
     /// How raw clients behave.
-    pub raw: RawKnobs,
+    pub raw: RawSettings,
     /// Raw clients that follow the leader.
     pub raw_clients: u64,
     /// Raw clients that use one node only: this number for each node.
-    pub pinned: Vec<RawKnobs>,
+    pub pinned: Vec<RawSettings>,
     /// Clients of placement that follow the leader.
     pub timestamp_clients: u64,
     /// For each node, one client of placement that uses it only.
@@ -21,17 +21,17 @@ pub struct ClientMix {
     /// Longest wait of a client of placement between requests, milliseconds.
     pub timestamp_pause_ms_max: u64,
     /// The bank, if there is one, and its tellers.
-    pub bank: Option<(BankKnobs, u64)>,
+    pub bank: Option<(BankSettings, u64)>,
 }
 
 impl ClientMix {
     /// Draws the clients of a world.
-    pub fn draw(theme: Theme, rng: &mut Rng) -> ClientMix {
-        let raw = RawKnobs::draw(rng);
+    pub fn draw(scenario: Scenario, rng: &mut Rng) -> ClientMix {
+        let raw = RawSettings::draw(rng);
         let raw_clients = 1 + rng.below(5);
         let timestamp_clients = 1 + rng.below(2);
         let pinned = rng.chance(1, 2).then(|| raw.reading()).into_iter().collect();
-        let bank = rng.chance(1, 2).then(|| (BankKnobs::draw(rng), 1 + rng.below(4)));
+        let bank = rng.chance(1, 2).then(|| (BankSettings::draw(rng), 1 + rng.below(4)));
         let timestamp_pause_ms_max = 1 << rng.below(7);
         let plain = ClientMix {
             raw,
@@ -42,20 +42,20 @@ impl ClientMix {
             timestamp_pause_ms_max,
             bank,
         };
-        match theme {
-            Theme::Plain => plain,
-            Theme::Leases => plain.at_every_node(rng),
-            Theme::Snapshots => ClientMix {
-                raw: RawKnobs {
+        match scenario {
+            Scenario::Plain => plain,
+            Scenario::Leases => plain.at_every_node(rng),
+            Scenario::Snapshots => ClientMix {
+                raw: RawSettings {
                     gets_percent: 10,
                     pause_ms_max: 1 << rng.below(4),
                     value_bytes_max: 128 << rng.below(3),
                     ..plain.raw
                 },
-                bank: rng.chance(3, 4).then(|| (BankKnobs::draw(rng), 1 + rng.below(3))),
+                bank: rng.chance(3, 4).then(|| (BankSettings::draw(rng), 1 + rng.below(3))),
                 ..plain
             },
-            Theme::Placement => ClientMix {
+            Scenario::Placement => ClientMix {
                 raw_clients: 1,
                 pinned: Vec::new(),
                 timestamp_clients: 2,
@@ -64,7 +64,7 @@ impl ClientMix {
                 bank: None,
                 ..plain
             },
-            Theme::Flow => plain.with_much_to_write(rng),
+            Scenario::Flow => plain.with_much_to_write(rng),
         }
     }
 
@@ -73,7 +73,7 @@ impl ClientMix {
     /// one key can be checked.
     fn at_every_node(self, rng: &mut Rng) -> ClientMix {
         let pause_ms_max = 4 << rng.below(3);
-        let raw = RawKnobs {
+        let raw = RawSettings {
             keys: 1,
             deletes_percent: 0,
             many_percent: 0,
@@ -92,7 +92,7 @@ impl ClientMix {
     /// holders wait for an apply. (Beside the former the latter would be refused because the budget is used up.)
     fn with_much_to_write(self, rng: &mut Rng) -> ClientMix {
         let is_bank = rng.chance(1, 2);
-        let raw = RawKnobs {
+        let raw = RawSettings {
             gets_percent: 10,
             pause_ms_max: if is_bank { 64 } else { 1 << rng.below(3) },
             value_bytes_max: if is_bank { 64 } else { 1_024 },
@@ -101,13 +101,13 @@ impl ClientMix {
             ..self.raw
         };
         let bank = (is_bank || rng.chance(1, 3)).then(|| {
-            let knobs = BankKnobs {
+            let settings = BankSettings {
                 accounts: 2 + rng.below(2),
                 pause_ms_max: 1 + rng.below(8),
                 snapshots_percent: 10,
-                ..BankKnobs::draw(rng)
+                ..BankSettings::draw(rng)
             };
-            (knobs, 2 + rng.below(4))
+            (settings, 2 + rng.below(4))
         });
         let raw_clients = if is_bank { 1 } else { 2 + rng.below(4) };
         ClientMix { raw, raw_clients, pinned: Vec::new(), bank, ..self }

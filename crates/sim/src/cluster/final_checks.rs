@@ -4,7 +4,7 @@ use super::{Cluster, LIVENESS, REGIONS, Report};
 use crate::check::snapshot_isolation::{End, Transaction};
 use crate::check::{durability, linearizability, replicas, snapshot_isolation, timestamps};
 use crate::history::{Answer, Operation, Outcome};
-use crate::workload::{Habits, amount, connect, options};
+use crate::workload::{Behaviour, amount, connect, options};
 use crate::world::NodeId;
 use bytes::Bytes;
 use kontiki_engine::{Family, Range, Snapshot};
@@ -50,8 +50,8 @@ impl Cluster {
 
     /// Takes a last snapshot of the bank, and checks what all transactions saw.
     fn audit_bank(&mut self) {
-        let Some(knobs) = self.bank.clone() else { return };
-        let teller = self.teller(FINAL_CLIENT + 1, knobs.clone(), Habits::default());
+        let Some(settings) = self.bank.clone() else { return };
+        let teller = self.teller(FINAL_CLIENT + 1, settings.clone(), Behaviour::default());
         let done: Rc<Cell<bool>> = Rc::default();
         let reported = done.clone();
         // Locks of clients that died may have some time to live.
@@ -72,8 +72,8 @@ impl Cluster {
             // Before it was open there is nothing to add up, and a snapshot may be older than the opening.
             let opened = |transaction: &&Transaction| transaction.reads.iter().all(|(_, value)| value.is_some());
             let full: Vec<Transaction> = transactions.iter().filter(opened).cloned().collect();
-            let accounts = knobs.accounts as usize;
-            if let Err(violation) = snapshot_isolation::check_totals(&full, accounts, knobs.total(), amount) {
+            let accounts = settings.accounts as usize;
+            if let Err(violation) = snapshot_isolation::check_totals(&full, accounts, settings.total(), amount) {
                 self.violations.push(format!("the bank: {violation}"));
             }
         }
@@ -180,7 +180,7 @@ impl Cluster {
         let committed = |transaction: &&Transaction| transaction.end == End::Committed;
         Report {
             seed,
-            theme: Some(self.theme),
+            scenario: Some(self.scenario),
             events: self.world.trace().events(),
             trace_hash: self.world.trace().hash(),
             answered: self.records.answered.get(),

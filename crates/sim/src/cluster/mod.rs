@@ -17,8 +17,8 @@ mod final_checks;
 mod leaks;
 mod node;
 mod planted;
+mod scenario;
 mod serve;
-mod theme;
 mod watch;
 
 pub use client_mix::ClientMix;
@@ -26,14 +26,14 @@ pub use commands::Commands;
 pub use digest::Digests;
 pub use node::{Checks, ClusterNode, Remains, Sizes};
 pub use planted::PlantedBug;
-pub use theme::Theme;
+pub use scenario::Scenario;
 pub use watch::{REGIONS, Watch};
 
 use crate::workload::{
-    BankKnobs, Connection, Direct, HabitState, Habits, RawKnobs, RawTarget, RawWorkload, Records, Teller,
+    BankSettings, Behaviour, BehaviourState, Connection, Direct, RawSettings, RawTarget, RawWorkload, Records, Teller,
     TimestampClient, connect, options,
 };
-use crate::world::{Fault, Knobs, NodeId, World};
+use crate::world::{Fault, NodeId, Settings, World};
 use kontiki_client::Client;
 use kontiki_env::SimMachine;
 use kontiki_env::clock::VirtualTime;
@@ -76,8 +76,8 @@ pub struct Plan {
     pub nodes: u64,
     /// Length of the first phase.
     pub safety: Duration,
-    /// The world's theme; `None`: drawn from the seed.
-    pub theme: Option<Theme>,
+    /// The world's scenario; `None`: drawn from the seed.
+    pub scenario: Option<Scenario>,
     /// Keep a readable trace.
     pub keep_lines: bool,
     /// A bug that the run should find.
@@ -93,7 +93,7 @@ impl Plan {
             _ => 3,
         };
         let safety = Duration::from_secs(20);
-        Plan { seed, nodes, safety, theme: None, keep_lines: false, planted: None }
+        Plan { seed, nodes, safety, scenario: None, keep_lines: false, planted: None }
     }
 }
 
@@ -102,8 +102,8 @@ impl Plan {
 pub struct Report {
     /// The seed.
     pub seed: u64,
-    /// The theme of its world.
-    pub theme: Option<Theme>,
+    /// The scenario of its world.
+    pub scenario: Option<Scenario>,
     /// Violations; empty for a successful run.
     pub violations: Vec<String>,
     /// Events of the trace and the hash over them.
@@ -141,9 +141,9 @@ pub struct Cluster {
     /// Observes the nodes.
     pub checks: Checks,
     nodes: Vec<NodeId>,
-    theme: Theme,
+    scenario: Scenario,
     rng: Rng,
-    bank: Option<BankKnobs>,
+    bank: Option<BankSettings>,
     client: Option<Client<Connection>>,
     violations: Vec<String>,
     keys_checked: usize,
@@ -151,13 +151,13 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// A cluster that is about to start, in a world with these knobs.
-    pub fn new(rng: Rng, node_count: u64, knobs: Knobs) -> Cluster {
+    /// A cluster that is about to start, in a world with these settings.
+    pub fn new(rng: Rng, node_count: u64, settings: Settings) -> Cluster {
         let sizes = Sizes::draw(&mut rng.child("sizes"));
-        Cluster::with_sizes(rng, node_count, knobs, sizes, Theme::Plain)
+        Cluster::with_sizes(rng, node_count, settings, sizes, Scenario::Plain)
     }
 
-    fn with_sizes(rng: Rng, node_count: u64, knobs: Knobs, sizes: Sizes, theme: Theme) -> Cluster {
+    fn with_sizes(rng: Rng, node_count: u64, settings: Settings, sizes: Sizes, scenario: Scenario) -> Cluster {
         let time = VirtualTime::default();
         let checks = Checks::default();
         let nodes: Vec<NodeId> = (1..=node_count).collect();
@@ -173,16 +173,16 @@ impl Cluster {
                 config.replicas = nodes.len();
                 let node_rng = rng.child(&format!("node {id}"));
                 let node = ClusterNode::new(*id, machine, config, sizes, node_rng, checks.clone());
-                (*id, node.with_focus(theme.focus()))
+                (*id, node.with_focus(scenario.focus()))
             })
             .collect();
-        let world = World::new(&rng.child("world"), time, knobs, world_nodes);
+        let world = World::new(&rng.child("world"), time, settings, world_nodes);
         Cluster {
             world,
             records: Records::default(),
             checks,
             nodes,
-            theme,
+            scenario,
             rng,
             bank: None,
             client: None,
@@ -249,10 +249,10 @@ impl Cluster {
 
     /// Starts the clients of the usual workload.
     fn start_clients(&mut self) {
-        let client_mix = ClientMix::draw(self.theme, &mut self.rng.child("workload"));
+        let client_mix = ClientMix::draw(self.scenario, &mut self.rng.child("workload"));
         for node in self.nodes.clone() {
-            for (number, knobs) in (0..).zip(&client_mix.pinned) {
-                self.start_raw(PINNED_CLIENTS + number * PINNED_KIND + node, Some(node), knobs);
+            for (number, settings) in (0..).zip(&client_mix.pinned) {
+                self.start_raw(PINNED_CLIENTS + number * PINNED_KIND + node, Some(node), settings);
             }
             if client_mix.pinned_timestamps {
                 self.start_timestamps(PINNED_TIMESTAMP_CLIENTS + node, Some(node), client_mix.timestamp_pause_ms_max);
@@ -264,14 +264,14 @@ impl Cluster {
         for client in client_mix.raw_clients + 1..=client_mix.raw_clients + client_mix.timestamp_clients {
             self.start_timestamps(client, None, client_mix.timestamp_pause_ms_max);
         }
-        if let Some((knobs, tellers)) = client_mix.bank {
-            self.start_bank(knobs, tellers);
+        if let Some((settings, tellers)) = client_mix.bank {
+            self.start_bank(settings, tellers);
         }
     }
 
     /// Whether a client gives up requests soon. Some wait longer: a late answer of a deposed leader must reach one.
     fn is_hasty(&self, rng: &Rng) -> bool {
-        self.theme == Theme::Leases && rng.child("haste").chance(3, 4)
+        self.scenario == Scenario::Leases && rng.child("haste").chance(3, 4)
     }
 
     fn begin_client(&self) -> Records {
@@ -280,10 +280,10 @@ impl Cluster {
     }
 
     /// A raw client that follows the leaders, or one that uses one node only.
-    fn start_raw(&self, client: u64, node: Option<NodeId>, knobs: &RawKnobs) {
+    fn start_raw(&self, client: u64, node: Option<NodeId>, settings: &RawSettings) {
         let rng = self.rng.child(&format!("client {client}"));
         let (is_hasty, records) = (self.is_hasty(&rng), self.begin_client());
-        let (connection, nodes, knobs) = (self.connection(client), self.nodes.clone(), knobs.clone());
+        let (connection, nodes, settings) = (self.connection(client), self.nodes.clone(), settings.clone());
         let executor = connection.executor().clone();
         self.world.spawn_client(async move {
             let target = match node {
@@ -294,7 +294,7 @@ impl Cluster {
                 Some(node) if is_hasty => RawTarget::Node(Direct::new(connection, node).hasty()),
                 Some(node) => RawTarget::Node(Direct::new(connection, node)),
             };
-            RawWorkload { client, target, knobs, records, executor, rng, count: 0 }.work().await;
+            RawWorkload { client, target, settings, records, executor, rng, count: 0 }.work().await;
         });
     }
 
@@ -307,24 +307,29 @@ impl Cluster {
         self.world.spawn_client(client.work());
     }
 
-    fn start_bank(&mut self, knobs: BankKnobs, tellers: u64) {
+    fn start_bank(&mut self, settings: BankSettings, tellers: u64) {
         for client in BANK_CLIENTS..BANK_CLIENTS + tellers {
             let client_rng = self.rng.child(&format!("client {client}"));
-            let teller = self.teller(client, knobs.clone(), knobs.habits.clone());
+            let teller = self.teller(client, settings.clone(), settings.behaviour.clone());
             self.begin_client();
             self.world.spawn_client(async move { teller.await.work(client == BANK_CLIENTS, client_rng).await });
         }
-        self.bank = Some(knobs);
+        self.bank = Some(settings);
     }
 
     /// A transactional client, when it has connected.
-    fn teller(&self, number: u64, knobs: BankKnobs, habits: Habits) -> impl Future<Output = Teller> + 'static {
+    fn teller(
+        &self,
+        number: u64,
+        settings: BankSettings,
+        behaviour: Behaviour,
+    ) -> impl Future<Output = Teller> + 'static {
         let rng = self.rng.child(&format!("teller {number}"));
-        let habits = HabitState::new(habits, rng.child("habits"));
-        let connection = self.connection(number).with_habits(habits.clone());
+        let behaviour = BehaviourState::new(behaviour, rng.child("habits"));
+        let connection = self.connection(number).with_behaviour(behaviour.clone());
         let (executor, records) = (connection.executor().clone(), self.records.clone());
         let connecting = connect(connection, self.nodes.clone(), options(OPERATION_TIMEOUT, false));
-        async move { Teller { client: connecting.await, number, habits, knobs, records, executor, rng, count: 0 } }
+        async move { Teller { client: connecting.await, number, behaviour, settings, records, executor, rng, count: 0 } }
     }
 
     /// Heals and waits for every client to end.
@@ -352,12 +357,12 @@ impl Cluster {
 /// Runs a plan from beginning to end.
 pub fn run(plan: &Plan) -> Report {
     let rng = Rng::new(plan.seed);
-    let theme = plan.theme.unwrap_or_else(|| Theme::draw(&mut rng.child("theme"), plan.nodes));
-    let mut theme_rng = rng.child("shape");
-    let sizes = theme.sizes(Sizes::draw(&mut rng.child("cluster").child("sizes")), &mut theme_rng);
-    let knobs = Knobs::draw(&mut rng.child("knobs"), plan.nodes as usize, DRIFT_PPM_MAX);
-    let knobs = theme.knobs(knobs, &sizes, &mut theme_rng);
-    let mut cluster = Cluster::with_sizes(rng.child("cluster"), plan.nodes, knobs, sizes, theme);
+    let scenario = plan.scenario.unwrap_or_else(|| Scenario::draw(&mut rng.child("theme"), plan.nodes));
+    let mut scenario_rng = rng.child("shape");
+    let sizes = scenario.sizes(Sizes::draw(&mut rng.child("cluster").child("sizes")), &mut scenario_rng);
+    let settings = Settings::draw(&mut rng.child("knobs"), plan.nodes as usize, DRIFT_PPM_MAX);
+    let settings = scenario.settings(settings, &sizes, &mut scenario_rng);
+    let mut cluster = Cluster::with_sizes(rng.child("cluster"), plan.nodes, settings, sizes, scenario);
     if plan.keep_lines {
         cluster.world.keep_trace_lines();
     }

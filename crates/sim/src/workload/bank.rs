@@ -4,7 +4,7 @@
 //! A value is `amount:client:count`, and perhaps a long suffix, so that each is unique and a read identifies its
 //! writer.
 
-use super::habits::{HabitState, Habits, LOCK_ONLY};
+use super::behaviour::{Behaviour, BehaviourState, LOCK_ONLY};
 use super::{Connection, Records};
 use crate::check::snapshot_isolation::{End, Transaction};
 use crate::executor::Handle;
@@ -24,7 +24,7 @@ const TAIL_BYTES_MAX: u64 = 700;
 
 /// The parameters of the bank.
 #[derive(Clone, Debug)]
-pub struct BankKnobs {
+pub struct BankSettings {
     /// Accounts.
     pub accounts: u64,
     /// Receipts; 0 for none.
@@ -38,20 +38,20 @@ pub struct BankKnobs {
     /// Percentage of long values.
     pub long_percent: u64,
     /// How tellers write.
-    pub habits: Habits,
+    pub behaviour: Behaviour,
 }
 
-impl BankKnobs {
+impl BankSettings {
     /// Draws a bank.
-    pub fn draw(rng: &mut Rng) -> BankKnobs {
-        BankKnobs {
+    pub fn draw(rng: &mut Rng) -> BankSettings {
+        BankSettings {
             accounts: 2 + rng.below(8),
             receipts: rng.below(4),
             snapshots_percent: 10 + rng.below(40),
             pause_ms_max: 1 << rng.below(8),
             tail_one_in: rng.below(4),
             long_percent: if rng.chance(1, 2) { rng.below(60) } else { 0 },
-            habits: Habits::draw(rng),
+            behaviour: Behaviour::draw(rng),
         }
     }
 
@@ -112,10 +112,10 @@ pub struct Teller {
     pub client: Client<Connection>,
     /// The client's number.
     pub number: u64,
-    /// The state of its habits.
-    pub habits: Arc<Mutex<HabitState>>,
+    /// The state of its behaviour.
+    pub behaviour: Arc<Mutex<BehaviourState>>,
     /// The bank.
-    pub knobs: BankKnobs,
+    pub settings: BankSettings,
     /// Where its transactions are recorded.
     pub records: Records,
     /// The executor, for sleeping and the time.
@@ -130,7 +130,7 @@ impl Teller {
     fn value(&mut self, amount: i128) -> Bytes {
         self.count += 1;
         let mut value = format!("{amount}:{}:{}", self.number, self.count).into_bytes();
-        if self.rng.chance(self.knobs.long_percent, 100) {
+        if self.rng.chance(self.settings.long_percent, 100) {
             value.push(b':');
             value.resize(value.len() + self.rng.below(TAIL_BYTES_MAX) as usize, b'.');
         }
@@ -139,7 +139,7 @@ impl Teller {
 
     /// Opens all accounts in one transaction; whether that is known to have succeeded.
     async fn open(&mut self) -> bool {
-        let accounts = self.knobs.accounts();
+        let accounts = self.settings.accounts();
         let changes: Vec<_> = accounts.into_iter().map(|key| (key, Change::Put(self.value(BALANCE)))).collect();
         let Some(running) = self.begin().await else { return false };
         self.finish(running, changes).await == End::Committed
@@ -168,7 +168,7 @@ impl Teller {
         }
         record.writes = changes.into_iter().filter_map(|(key, change)| Some((key, change.written()?))).collect();
         let outcome = real.commit().await;
-        let sent = self.habits.lock().commit_ts_sent(record.start_ts);
+        let sent = self.behaviour.lock().commit_ts_sent(record.start_ts);
         (record.commit_ts, record.end) = match outcome {
             Ok(commit_ts) => (commit_ts, End::Committed),
             Err(Error::Undetermined { .. }) => (sent, End::Unknown),
@@ -228,7 +228,7 @@ impl Teller {
     /// Reads all accounts at one timestamp; `false` if some could not be read.
     pub async fn snapshot(&mut self) -> bool {
         let Some(mut running) = self.begin().await else { return false };
-        let accounts = self.knobs.accounts();
+        let accounts = self.settings.accounts();
         if self.read(&mut running, &accounts).await.is_err() {
             return false;
         }
@@ -238,7 +238,7 @@ impl Teller {
 
     async fn transfer(&mut self, from: u64, to: u64, asked: i128) {
         let Some(mut running) = self.begin().await else { return };
-        let keys = [from, to].map(|number| self.knobs.key("account", number));
+        let keys = [from, to].map(|number| self.settings.key("account", number));
         let mut amounts = Vec::new();
         for key in &keys {
             let Ok(value) = running.real.get(key.clone()).await else { return };
@@ -250,8 +250,8 @@ impl Teller {
         let [from, to] = keys;
         let mut changes = vec![(from, Change::Put(left)), (to, Change::Put(right))];
         if self.rng.chance(1, 8) {
-            let witness = self.rng.below(self.knobs.accounts);
-            let witness = self.knobs.key("account", witness);
+            let witness = self.rng.below(self.settings.accounts);
+            let witness = self.settings.key("account", witness);
             if changes.iter().all(|(key, _)| *key != witness) {
                 changes.push((witness, Change::Lock));
             }
@@ -262,8 +262,8 @@ impl Teller {
     /// Inserts a receipt, or deletes it if it exists.
     async fn receipt(&mut self) {
         let Some(mut running) = self.begin().await else { return };
-        let number = self.rng.below(self.knobs.receipts);
-        let key = self.knobs.key("receipt", number);
+        let number = self.rng.below(self.settings.receipts);
+        let key = self.settings.key("receipt", number);
         let Ok(found) = running.real.get(key.clone()).await else { return };
         let change = if found.is_some() { Change::Delete } else { Change::Insert(self.value(0)) };
         running.record.reads.push((key.clone(), found));
@@ -278,16 +278,16 @@ impl Teller {
                 if opens && self.open().await {
                     records.bank_is_open.set(true);
                 }
-            } else if rng.below(100) < self.knobs.snapshots_percent {
+            } else if rng.below(100) < self.settings.snapshots_percent {
                 self.snapshot().await;
-            } else if self.knobs.receipts > 0 && rng.chance(1, 4) {
+            } else if self.settings.receipts > 0 && rng.chance(1, 4) {
                 self.receipt().await;
             } else {
-                let from = rng.below(self.knobs.accounts);
-                let to = (from + 1 + rng.below(self.knobs.accounts - 1)) % self.knobs.accounts;
+                let from = rng.below(self.settings.accounts);
+                let to = (from + 1 + rng.below(self.settings.accounts - 1)) % self.settings.accounts;
                 self.transfer(from, to, rng.below(30) as i128).await;
             }
-            executor.sleep(Duration::from_micros(1 + rng.below(self.knobs.pause_ms_max * 1_000))).await;
+            executor.sleep(Duration::from_micros(1 + rng.below(self.settings.pause_ms_max * 1_000))).await;
         }
         records.running.set(records.running.get() - 1);
     }

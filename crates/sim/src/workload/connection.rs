@@ -1,7 +1,7 @@
 //! The simulated network as the transport of the real client.
 
 use super::Records;
-use super::habits::HabitState;
+use super::behaviour::BehaviourState;
 use crate::check::timestamps::Grant;
 use crate::executor::Handle;
 use crate::history::History;
@@ -36,19 +36,19 @@ pub struct Connection {
     rng: Arc<Mutex<Rng>>,
     history: Arc<Mutex<History>>,
     grants: Arc<Mutex<Vec<Grant>>>,
-    habits: Option<Arc<Mutex<HabitState>>>,
+    behaviour: Option<Arc<Mutex<BehaviourState>>>,
 }
 
 impl Connection {
     /// A connection that records the timestamps it gets.
     pub fn new(caller: Caller, rng: Rng, records: &Records) -> Connection {
         let (history, grants) = (records.history.clone(), records.grants.clone());
-        Connection { caller, rng: Arc::new(Mutex::new(rng)), history, grants, habits: None }
+        Connection { caller, rng: Arc::new(Mutex::new(rng)), history, grants, behaviour: None }
     }
 
-    /// The connection of a client that deviates from a well-behaved one: see [`HabitState`].
-    pub fn with_habits(self, habits: Arc<Mutex<HabitState>>) -> Connection {
-        Connection { habits: Some(habits), ..self }
+    /// The connection of a client that deviates from a well-behaved one: see [`BehaviourState`].
+    pub fn with_behaviour(self, behaviour: Arc<Mutex<BehaviourState>>) -> Connection {
+        Connection { behaviour: Some(behaviour), ..self }
     }
 
     /// The client's number.
@@ -96,9 +96,9 @@ impl Transport for Connection {
 
     async fn call<C: Call>(&self, node: &NodeId, request: C::Request) -> Result<C::Reply, Failure> {
         let message = request.encode_to_vec().into();
-        let reply = match &self.habits {
+        let reply = match &self.behaviour {
             None => self.exchange(*node, C::PATH, message).await?,
-            Some(habits) => HabitState::exchange(habits, self, *node, C::PATH, message).await?,
+            Some(behaviour) => BehaviourState::exchange(behaviour, self, *node, C::PATH, message).await?,
         };
         Ok(C::Reply::decode(reply).expect("nodes' replies decode"))
     }

@@ -2,17 +2,17 @@
 //! (`kontiki_client`) over the simulated network; some only ask one node, by single calls.
 
 mod bank;
+mod behaviour;
 mod connection;
 mod direct;
-mod habits;
 mod raw;
 mod timestamps;
 
-pub use bank::{BankKnobs, Teller, amount};
+pub use bank::{BankSettings, Teller, amount};
+pub use behaviour::{Behaviour, BehaviourState, LOCK_TTL_MS};
 pub use connection::{Connection, TimestampStream, connect, options};
 pub use direct::{Direct, NoAnswer};
-pub use habits::{HabitState, Habits, LOCK_TTL_MS};
-pub use raw::{RawKnobs, RawTarget, RawWorkload};
+pub use raw::{RawSettings, RawTarget, RawWorkload};
 pub use timestamps::TimestampClient;
 
 use crate::check::snapshot_isolation::Transaction;

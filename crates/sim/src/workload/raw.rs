@@ -23,7 +23,7 @@ const GROUP_KEYS: u64 = 3;
 
 /// How raw clients behave.
 #[derive(Clone, Debug)]
-pub struct RawKnobs {
+pub struct RawSettings {
     /// Keys in use at a time: few, so that operations on one key overlap.
     pub keys: u64,
     /// A set of keys is replaced by the next after this time: the search of the checker is exponential in the number of
@@ -43,10 +43,10 @@ pub struct RawKnobs {
     pub value_bytes_max: u64,
 }
 
-impl RawKnobs {
+impl RawSettings {
     /// Draws a workload.
-    pub fn draw(rng: &mut Rng) -> RawKnobs {
-        RawKnobs {
+    pub fn draw(rng: &mut Rng) -> RawSettings {
+        RawSettings {
             keys: 2 + rng.below(10),
             rotate: Duration::from_secs(2 + rng.below(6)),
             gets_percent: 20 + rng.below(60),
@@ -59,8 +59,8 @@ impl RawKnobs {
     }
 
     /// The same, reading only.
-    pub fn reading(&self) -> RawKnobs {
-        RawKnobs { gets_percent: 100, many_percent: 0, ..self.clone() }
+    pub fn reading(&self) -> RawSettings {
+        RawSettings { gets_percent: 100, many_percent: 0, ..self.clone() }
     }
 
     fn key(&self, period: u128, number: u64) -> Bytes {
@@ -150,7 +150,7 @@ pub struct RawWorkload {
     /// Where it sends its operations.
     pub target: RawTarget,
     /// How it behaves.
-    pub knobs: RawKnobs,
+    pub settings: RawSettings,
     /// Where its operations are recorded.
     pub records: Records,
     /// The executor, for sleeping and the time.
@@ -165,13 +165,13 @@ impl RawWorkload {
     /// Operations until it is stopped.
     pub async fn work(mut self) {
         while !self.records.stop.get() {
-            let period = self.executor.now().as_millis() / self.knobs.rotate.as_millis();
-            if self.rng.chance(self.knobs.many_percent, 100) {
+            let period = self.executor.now().as_millis() / self.settings.rotate.as_millis();
+            if self.rng.chance(self.settings.many_percent, 100) {
                 self.many(period).await;
             } else {
                 self.single(period).await;
             }
-            let pause = 1 + self.rng.below(self.knobs.pause_ms_max * 1_000);
+            let pause = 1 + self.rng.below(self.settings.pause_ms_max * 1_000);
             self.executor.sleep(Duration::from_micros(pause)).await;
         }
         self.records.running.set(self.records.running.get() - 1);
@@ -180,7 +180,7 @@ impl RawWorkload {
     fn value(&mut self) -> Bytes {
         self.count += 1;
         let mut value = format!("c{}-{}-", self.client, self.count).into_bytes();
-        value.resize(value.len() + self.rng.below(self.knobs.value_bytes_max) as usize, b'.');
+        value.resize(value.len() + self.rng.below(self.settings.value_bytes_max) as usize, b'.');
         value.into()
     }
 
@@ -196,10 +196,10 @@ impl RawWorkload {
     }
 
     async fn single(&mut self, period: u128) {
-        let number = self.rng.below(self.knobs.keys);
-        let key = self.knobs.key(period, number);
+        let number = self.rng.below(self.settings.keys);
+        let key = self.settings.key(period, number);
         let dice = self.rng.below(100);
-        let (gets, deletes) = (self.knobs.gets_percent, self.knobs.deletes_percent);
+        let (gets, deletes) = (self.settings.gets_percent, self.settings.deletes_percent);
         if dice < gets {
             let id = self.invoke(key.clone(), Operation::Get);
             let outcome = self.target.get(key).await;
@@ -233,9 +233,9 @@ impl RawWorkload {
     fn some_keys(&mut self, period: u128, odd: bool) -> Vec<Bytes> {
         let mut keys = BTreeSet::new();
         for _ in 0..2 + self.rng.below(3) {
-            let number = self.rng.below(self.knobs.keys);
+            let number = self.rng.below(self.settings.keys);
             let number = if odd { number | 1 } else { number };
-            keys.insert(self.knobs.key(period, number));
+            keys.insert(self.settings.key(period, number));
         }
         let first = keys.first().cloned().expect("at least one was drawn");
         keys.into_iter().filter(|key| raw_region(key) == raw_region(&first)).collect()
@@ -276,9 +276,9 @@ impl RawWorkload {
 
     /// Scans all keys of the period in one region. Every key that exists must be returned, in order.
     async fn scan(&mut self, period: u128, reverse: bool) {
-        let all: BTreeSet<Bytes> = (0..self.knobs.keys).map(|number| self.knobs.key(period, number)).collect();
-        let number = self.rng.below(self.knobs.keys);
-        let region = raw_region(&self.knobs.key(period, number));
+        let all: BTreeSet<Bytes> = (0..self.settings.keys).map(|number| self.settings.key(period, number)).collect();
+        let number = self.rng.below(self.settings.keys);
+        let region = raw_region(&self.settings.key(period, number));
         let keys: Vec<Bytes> = all.into_iter().filter(|key| raw_region(key) == region).collect();
         let (Some(first), Some(last)) = (keys.first().cloned(), keys.last()) else { return };
         let (end, limit) = (after(last), keys.len() + 1);
@@ -308,8 +308,8 @@ impl RawWorkload {
 
     /// Deletes a range around one odd key.
     async fn delete_range(&mut self, period: u128) {
-        let number = self.rng.below(self.knobs.keys) | 1;
-        let key = self.knobs.key(period, number);
+        let number = self.rng.below(self.settings.keys) | 1;
+        let key = self.settings.key(period, number);
         let deleting = self.target.cluster().delete_range(key.clone(), after(&key));
         self.write(vec![(key, Operation::Delete)], deleting).await;
     }

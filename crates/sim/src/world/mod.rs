@@ -10,17 +10,17 @@
 
 mod calls;
 mod heap;
-mod knobs;
 mod nemesis;
 mod network;
 mod node;
+mod settings;
 mod trace;
 
 pub use calls::{Call, CallError, Caller, Reply};
 pub use heap::EventHeap;
-pub use knobs::{Fault, Knobs, NetworkKnobs};
 pub use network::{Address, Link, Network};
 pub use node::{NodeId, SimNode};
+pub use settings::{Fault, NetworkSettings, Settings};
 pub use trace::{EVENTS_PER_MARK, Trace};
 
 use crate::executor::{Executor, Group};
@@ -109,7 +109,7 @@ struct Slot<N> {
 /// The world. See the module.
 pub struct World<N> {
     time: VirtualTime,
-    knobs: Knobs,
+    settings: Settings,
     executor: Executor,
     calls: SharedCalls,
     network: Network,
@@ -128,13 +128,18 @@ pub struct World<N> {
 
 impl<N: SimNode> World<N> {
     /// A world whose nodes start at once. The machines of `nodes` must live in `time`.
-    pub fn new(rng: &Rng, time: VirtualTime, knobs: Knobs, nodes: impl IntoIterator<Item = (NodeId, N)>) -> World<N> {
+    pub fn new(
+        rng: &Rng,
+        time: VirtualTime,
+        settings: Settings,
+        nodes: impl IntoIterator<Item = (NodeId, N)>,
+    ) -> World<N> {
         let mut heap = EventHeap::default();
         let mut slots = BTreeMap::new();
         let mut skews = rng.child("wall skews");
         for (id, node) in nodes {
             assert!(Group(id) != CLIENTS, "the clients' group is not a node's group");
-            let skew_max = knobs.wall_skew_ms_max;
+            let skew_max = settings.wall_skew_ms_max;
             let wall_skew_ms = skews.below(2 * skew_max + 1) as i64 - skew_max as i64;
             node.machine().clock.set_wall_offset_ms(wall_skew_ms);
             let slot = Slot {
@@ -156,7 +161,7 @@ impl<N: SimNode> World<N> {
         World {
             executor: Executor::new(rng.child("executor"), time.clone()),
             calls: SharedCalls::default(),
-            network: Network::new(rng.child("network"), knobs.network.clone()),
+            network: Network::new(rng.child("network"), settings.network.clone()),
             heap,
             touched: Touched::All,
             slots,
@@ -168,7 +173,7 @@ impl<N: SimNode> World<N> {
             stops: Vec::new(),
             trace: Trace::default(),
             time,
-            knobs,
+            settings,
         }
     }
 
@@ -248,9 +253,9 @@ impl<N: SimNode> World<N> {
         &self.faults
     }
 
-    /// The knobs in force.
-    pub fn knobs(&self) -> &Knobs {
-        &self.knobs
+    /// The settings in force.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Takes turns until the time is `deadline` or later; false if there are no events before that.
@@ -339,7 +344,7 @@ impl<N: SimNode> World<N> {
         let (life, now) = (slot.life, self.time.now());
         if !slot.is_step_planned && !slot.is_stepping && slot.node.wants_step() {
             slot.is_step_planned = true;
-            let delay = Duration::from_micros(self.rng.range(self.knobs.step_us.clone()));
+            let delay = Duration::from_micros(self.rng.range(self.settings.step_us.clone()));
             self.heap.push(now + delay, Event::Step { node: id, life });
         }
         let tasks = &slot.node.machine().tasks;
@@ -349,15 +354,15 @@ impl<N: SimNode> World<N> {
         let begin = now.max(slot.stalled_until);
         if !slot.is_background_planned && tasks.is_runnable_of(|job| !N::is_slow(job)) {
             slot.is_background_planned = true;
-            let tail_one_in = self.knobs.background_tail_one_in;
+            let tail_one_in = self.settings.background_tail_one_in;
             let is_long = tail_one_in > 0 && self.rng.chance(1, tail_one_in);
-            let range_us = if is_long { &self.knobs.background_tail_us } else { &self.knobs.background_us };
+            let range_us = if is_long { &self.settings.background_tail_us } else { &self.settings.background_us };
             let delay = Duration::from_micros(self.rng.range(range_us.clone()));
             self.heap.push(begin + delay, Event::Background { node: id, life });
         }
         if !slot.is_slow_job_planned && tasks.is_runnable_of(N::is_slow) {
             slot.is_slow_job_planned = true;
-            let delay = Duration::from_micros(self.rng.range(self.knobs.slow_job_us.clone()));
+            let delay = Duration::from_micros(self.rng.range(self.settings.slow_job_us.clone()));
             self.heap.push(begin + delay, Event::SlowJob { node: id, life });
         }
     }
@@ -436,7 +441,7 @@ impl<N: SimNode> World<N> {
                 self.trace.add(now, "slow job", &[id, u64::from(did)], &[]);
             }
             (State::Up, Event::Tick { .. }) => {
-                let delay = slot.node.machine().clock.true_duration(self.knobs.tick);
+                let delay = slot.node.machine().clock.true_duration(self.settings.tick);
                 self.heap.push(now + delay, Event::Tick { node: id, life: slot.life });
                 self.begin_step(id);
             }
@@ -457,8 +462,8 @@ impl<N: SimNode> World<N> {
     fn begin_step(&mut self, id: NodeId) {
         let Some(slot) = self.slots.get_mut(&id).filter(|slot| !slot.is_stepping) else { return };
         slot.node.look_at_clocks();
-        let is_stale = self.knobs.stale_one_in <= 1 || self.rng.chance(1, self.knobs.stale_one_in);
-        let stale_us = if is_stale { self.rng.range(self.knobs.stale_us.clone()) } else { 0 };
+        let is_stale = self.settings.stale_one_in <= 1 || self.rng.chance(1, self.settings.stale_one_in);
+        let stale_us = if is_stale { self.rng.range(self.settings.stale_us.clone()) } else { 0 };
         let delay = Duration::from_micros(stale_us);
         if delay.is_zero() {
             return self.step_node(id);
@@ -505,7 +510,7 @@ impl<N: SimNode> World<N> {
         self.stops.push(text);
         let mode = if self.nemesis_rng.chance(1, 2) { CrashMode::Kill } else { CrashMode::Random };
         self.crash(id, mode);
-        let outage = Duration::from_millis(self.nemesis_rng.range(self.knobs.fault_length_ms.clone()));
+        let outage = Duration::from_millis(self.nemesis_rng.range(self.settings.fault_length_ms.clone()));
         self.start_after(id, outage);
     }
 
@@ -519,7 +524,7 @@ impl<N: SimNode> World<N> {
         let slot = &self.slots[&id];
         if slot.state != State::Down && slot.node.machine().fs.is_off() {
             self.crash(id, CrashMode::Random);
-            let outage = Duration::from_millis(self.nemesis_rng.range(self.knobs.fault_length_ms.clone()));
+            let outage = Duration::from_millis(self.nemesis_rng.range(self.settings.fault_length_ms.clone()));
             self.start_after(id, outage);
         }
     }

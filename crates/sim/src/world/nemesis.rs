@@ -1,8 +1,9 @@
-//! The nemesis: at random intervals it injects one of the faults that its knobs allow, and plans the end of the fault.
+//! The nemesis: at random intervals it injects one of the faults that its settings allow, and plans the end of the
+//! fault.
 
-use super::knobs::{Fault, NetworkKnobs};
 use super::network::{Address, Link};
 use super::node::{NodeId, SimNode};
+use super::settings::{Fault, NetworkSettings};
 use super::{Event, Slot, State, World};
 use kontiki_env::fs::{CrashMode, Op};
 use std::time::Duration;
@@ -27,9 +28,9 @@ impl<N: SimNode> World<N> {
         self.is_nemesis_awake = false;
         self.trace.add(self.time.now(), "heal", &[], &[]);
         self.network.heal();
-        let calm = super::Knobs::calm();
-        self.network.set_knobs(calm.network);
-        self.knobs.slow_job_us = calm.slow_job_us;
+        let calm = super::Settings::calm();
+        self.network.configure(calm.network);
+        self.settings.slow_job_us = calm.slow_job_us;
         let ids: Vec<NodeId> = self.slots.keys().copied().collect();
         for id in ids {
             let slot = self.slots.get_mut(&id).expect("nodes stay");
@@ -60,8 +61,8 @@ impl<N: SimNode> World<N> {
     }
 
     fn plan_nemesis(&mut self) {
-        let is_burst = self.knobs.burst_percent > 0 && self.nemesis_rng.chance(self.knobs.burst_percent, 100);
-        let interval_ms = if is_burst { &self.knobs.burst_ms } else { &self.knobs.fault_interval_ms };
+        let is_burst = self.settings.burst_percent > 0 && self.nemesis_rng.chance(self.settings.burst_percent, 100);
+        let interval_ms = if is_burst { &self.settings.burst_ms } else { &self.settings.fault_interval_ms };
         let interval = Duration::from_millis(self.nemesis_rng.range(interval_ms.clone()));
         self.heap.push(self.time.now() + interval, Event::Nemesis);
     }
@@ -71,8 +72,8 @@ impl<N: SimNode> World<N> {
             return;
         }
         self.plan_nemesis();
-        let Some(&fault) = self.nemesis_rng.pick(&self.knobs.faults) else { return };
-        let length = Duration::from_millis(self.nemesis_rng.range(self.knobs.fault_length_ms.clone()));
+        let Some(&fault) = self.nemesis_rng.pick(&self.settings.faults) else { return };
+        let length = Duration::from_millis(self.nemesis_rng.range(self.settings.fault_length_ms.clone()));
         self.trace.add(self.time.now(), "nemesis", &[fault as u64, length.as_millis() as u64], &[]);
         if self.inflict(fault, length) {
             *self.faults.entry(fault).or_default() += 1;
@@ -84,7 +85,7 @@ impl<N: SimNode> World<N> {
         match fault {
             Fault::Partition => self.partition(length),
             Fault::OneWay => self.one_way(length),
-            Fault::Clog => self.clog(length),
+            Fault::LinkDelay => self.delay_link(length),
             Fault::Crash => self.take_down(CrashMode::Random, length),
             Fault::Kill => self.take_down(CrashMode::Kill, length),
             Fault::CrashInOperation => self.power_off_soon(),
@@ -99,17 +100,17 @@ impl<N: SimNode> World<N> {
             Fault::Transfer => self.transfer(),
             Fault::Sever => self.sever(length),
             Fault::Isolate => self.isolate(length),
-            Fault::Weather => {
-                let knobs = NetworkKnobs::draw(&mut self.nemesis_rng);
-                self.network.set_knobs(knobs);
+            Fault::NetworkChange => {
+                let settings = NetworkSettings::draw(&mut self.nemesis_rng);
+                self.network.configure(settings);
                 true
             }
         }
     }
 
-    /// A leader, with the probability of the knobs.
+    /// A leader, with the probability of the settings.
     fn aim(&mut self) -> Option<NodeId> {
-        if self.knobs.aim_percent == 0 || !self.nemesis_rng.chance(self.knobs.aim_percent, 100) {
+        if self.settings.aim_percent == 0 || !self.nemesis_rng.chance(self.settings.aim_percent, 100) {
             return None;
         }
         let leads = |slot: &Slot<N>| slot.state == State::Up && slot.node.is_leading();
@@ -177,14 +178,14 @@ impl<N: SimNode> World<N> {
         self.heap.push(self.time.now() + length, Event::Join(links));
     }
 
-    fn clog(&mut self, length: Duration) -> bool {
+    fn delay_link(&mut self, length: Duration) -> bool {
         let Some((from, to)) = self.pick_link() else { return false };
-        self.network.clog(from, to, self.time.now() + length);
+        self.network.delay_link(from, to, self.time.now() + length);
         true
     }
 
     fn may_take_down(&self) -> bool {
-        self.slots.values().filter(|slot| slot.state == State::Down).count() < self.knobs.down_max.max(1)
+        self.slots.values().filter(|slot| slot.state == State::Down).count() < self.settings.down_max.max(1)
     }
 
     fn take_down(&mut self, mode: CrashMode, length: Duration) -> bool {
@@ -194,7 +195,7 @@ impl<N: SimNode> World<N> {
     }
 
     fn take_down_node(&mut self, id: NodeId, mode: CrashMode, length: Duration) {
-        let outage = self.knobs.outage_ms.clone().map(|outage_ms| self.nemesis_rng.range(outage_ms));
+        let outage = self.settings.outage_ms.clone().map(|outage_ms| self.nemesis_rng.range(outage_ms));
         self.crash(id, mode);
         self.start_after(id, outage.map_or(length, Duration::from_millis));
     }
@@ -280,7 +281,7 @@ impl<N: SimNode> World<N> {
 
     fn slow_apply(&mut self, length: Duration) -> bool {
         let Some(id) = self.pick_any() else { return false };
-        let delay = Duration::from_millis(self.nemesis_rng.range(self.knobs.slow_apply_ms.clone()));
+        let delay = Duration::from_millis(self.nemesis_rng.range(self.settings.slow_apply_ms.clone()));
         self.slots.get_mut(&id).expect("it was picked").node.slow_applies(Some(delay));
         self.heap.push(self.time.now() + length, Event::FastApply { node: id });
         true
@@ -294,9 +295,9 @@ impl<N: SimNode> World<N> {
     }
 
     fn drift(&mut self) -> bool {
-        let bound = self.knobs.drift_ppm_max;
+        let bound = self.settings.drift_ppm_max;
         let Some(id) = self.pick_any() else { return false };
-        let drift_ppm = if self.knobs.is_drift_extreme {
+        let drift_ppm = if self.settings.is_drift_extreme {
             (self.nemesis_rng.below(3) as i64 - 1) * bound as i64
         } else {
             self.nemesis_rng.below(2 * bound + 1) as i64 - bound as i64

@@ -1,7 +1,7 @@
 //! The network: decides when, how often and whether a packet arrives. It never looks inside.
 
-use super::knobs::NetworkKnobs;
 use super::node::NodeId;
+use super::settings::NetworkSettings;
 use kontiki_env::rng::Rng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -24,23 +24,23 @@ const PPM: u64 = 1_000_000;
 #[derive(Debug)]
 pub struct Network {
     rng: Rng,
-    knobs: NetworkKnobs,
+    settings: NetworkSettings,
     cut: BTreeSet<Link>,
     /// Packets on the link arrive after this time.
-    clogged_until: BTreeMap<Link, Duration>,
+    delayed_until: BTreeMap<Link, Duration>,
     /// The latest arrival planned, for links that keep order.
     last_arrival: BTreeMap<Link, Duration>,
 }
 
 impl Network {
     /// A whole network.
-    pub fn new(rng: Rng, knobs: NetworkKnobs) -> Network {
-        Network { rng, knobs, cut: BTreeSet::new(), clogged_until: BTreeMap::new(), last_arrival: BTreeMap::new() }
+    pub fn new(rng: Rng, settings: NetworkSettings) -> Network {
+        Network { rng, settings, cut: BTreeSet::new(), delayed_until: BTreeMap::new(), last_arrival: BTreeMap::new() }
     }
 
     /// Sets the treatment of packets from now on.
-    pub fn set_knobs(&mut self, knobs: NetworkKnobs) {
-        self.knobs = knobs;
+    pub fn configure(&mut self, settings: NetworkSettings) {
+        self.settings = settings;
     }
 
     /// Cuts one direction between two ends: packets sent from now on are lost.
@@ -54,36 +54,36 @@ impl Network {
     }
 
     /// Delays packets on a link until `until`.
-    pub fn clog(&mut self, from: Address, to: Address, until: Duration) {
-        self.clogged_until.insert((from, to), until);
+    pub fn delay_link(&mut self, from: Address, to: Address, until: Duration) {
+        self.delayed_until.insert((from, to), until);
     }
 
     /// Restores all links.
     pub fn heal(&mut self) {
         self.cut.clear();
-        self.clogged_until.clear();
+        self.delayed_until.clear();
     }
 
     /// When a packet sent now arrives: never, once, or (if it may be repeated) twice.
     pub fn arrivals(&mut self, link: Link, now: Duration, may_repeat: bool) -> Vec<Duration> {
-        if self.cut.contains(&link) || self.rng.chance(self.knobs.loss_ppm, PPM) {
+        if self.cut.contains(&link) || self.rng.chance(self.settings.loss_ppm, PPM) {
             return Vec::new();
         }
         let mut arrivals = vec![self.arrival(link, now)];
-        if may_repeat && self.rng.chance(self.knobs.duplicates_ppm, PPM) {
+        if may_repeat && self.rng.chance(self.settings.duplicates_ppm, PPM) {
             arrivals.push(self.arrival(link, now));
         }
         arrivals
     }
 
     fn arrival(&mut self, link: Link, now: Duration) -> Duration {
-        let mut latency_us = self.rng.range(self.knobs.latency_us.clone());
-        if self.knobs.straggle_us_max > 0 && self.rng.chance(self.knobs.stragglers_ppm, PPM) {
-            latency_us += self.rng.below(self.knobs.straggle_us_max);
+        let mut latency_us = self.rng.range(self.settings.latency_us.clone());
+        if self.settings.straggle_us_max > 0 && self.rng.chance(self.settings.stragglers_ppm, PPM) {
+            latency_us += self.rng.below(self.settings.straggle_us_max);
         }
-        let sent = self.clogged_until.get(&link).map_or(now, |until| now.max(*until));
+        let sent = self.delayed_until.get(&link).map_or(now, |until| now.max(*until));
         let mut arrival = sent + Duration::from_micros(latency_us);
-        if self.knobs.is_ordered {
+        if self.settings.is_ordered {
             let last = self.last_arrival.entry(link).or_default();
             arrival = arrival.max(*last);
             *last = arrival;

@@ -1,5 +1,5 @@
 use super::{Address, Network};
-use crate::world::knobs::{Knobs, NetworkKnobs};
+use crate::world::settings::{NetworkSettings, Settings};
 use kontiki_env::rng::Rng;
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ const A: Address = Address::Node(1);
 const B: Address = Address::Node(2);
 const NOW: Duration = Duration::from_secs(1);
 
-fn network(change: impl FnOnce(&mut NetworkKnobs)) -> Network {
-    let mut knobs = Knobs::calm().network;
-    change(&mut knobs);
-    Network::new(Rng::new(1), knobs)
+fn network(change: impl FnOnce(&mut NetworkSettings)) -> Network {
+    let mut settings = Settings::calm().network;
+    change(&mut settings);
+    Network::new(Rng::new(1), settings)
 }
 
 #[test]
@@ -26,10 +26,10 @@ fn a_calm_network_delivers_once_in_order_and_in_time() {
 
 #[test]
 fn packets_are_lost_repeated_and_reordered_as_told() {
-    let mut network = network(|knobs| {
-        knobs.loss_ppm = 100_000;
-        knobs.duplicates_ppm = 100_000;
-        knobs.is_ordered = false;
+    let mut network = network(|settings| {
+        settings.loss_ppm = 100_000;
+        settings.duplicates_ppm = 100_000;
+        settings.is_ordered = false;
     });
     let runs: Vec<Vec<Duration>> = (0..1000).map(|_| network.arrivals((A, B), NOW, true)).collect();
     let count = |copies| runs.iter().filter(|run| run.len() == copies).count();
@@ -49,12 +49,12 @@ fn a_cut_is_one_way_until_joined() {
 }
 
 #[test]
-fn a_clog_holds_packets_back_until_healed() {
+fn a_delayed_link_holds_packets_back_until_healed() {
     let mut network = network(|_| {});
-    network.clog(A, B, 2 * NOW);
+    network.delay_link(A, B, 2 * NOW);
     assert!(network.arrivals((A, B), NOW, true)[0] > 2 * NOW);
     assert!(network.arrivals((B, A), NOW, true)[0] < 2 * NOW);
-    network.set_knobs(NetworkKnobs { is_ordered: false, ..Knobs::calm().network });
+    network.configure(NetworkSettings { is_ordered: false, ..Settings::calm().network });
     network.heal();
     assert!(network.arrivals((A, B), NOW, true)[0] < 2 * NOW);
 }

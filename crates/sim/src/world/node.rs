@@ -31,7 +31,7 @@ pub trait SimNode {
     /// Reads the clocks of the machine: the following step uses these times.
     fn look_at_clocks(&mut self) {}
 
-    /// Whether a background job of this name is slow (`Knobs::slow_job_us`); others take `background_us`.
+    /// Whether a background job of this name is slow (`Settings::slow_job_us`); others take `background_us`.
     fn is_slow(_job: &str) -> bool {
         false
     }

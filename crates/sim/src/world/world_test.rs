@@ -1,6 +1,6 @@
 //! The world with toy nodes that each keep a log of puts on their disk and gossip about its length.
 
-use super::{CallError, Fault, Knobs, NodeId, Reply, SimNode, World};
+use super::{CallError, Fault, NodeId, Reply, Settings, SimNode, World};
 use crate::check::{durability, linearizability};
 use crate::executor::{Executor, Group};
 use crate::history::{Answer, History, Operation, Outcome};
@@ -173,13 +173,13 @@ async fn client(caller: super::Caller, history: SharedHistory, mut rng: Rng, ope
     }
 }
 
-fn toy_world(seed: u64, knobs: Knobs, bug: Bug) -> World<Toy> {
+fn toy_world(seed: u64, settings: Settings, bug: Bug) -> World<Toy> {
     let (rng, time) = (Rng::new(seed), VirtualTime::default());
     let toy = |id: NodeId| {
         let machine = SimMachine::new(&rng.child(&format!("node {id}")), time.clone());
         (id, Toy { id, machine, bug, process: None, heard: 0 })
     };
-    World::new(&rng, time.clone(), knobs, (1..=NODES).map(toy))
+    World::new(&rng, time.clone(), settings, (1..=NODES).map(toy))
 }
 
 struct Run {
@@ -189,8 +189,8 @@ struct Run {
 }
 
 /// Safety phase, healing, then a check of the final state.
-fn run(seed: u64, knobs: Knobs, bug: Bug) -> Run {
-    let mut world = toy_world(seed, knobs, bug);
+fn run(seed: u64, settings: Settings, bug: Bug) -> Run {
+    let mut world = toy_world(seed, settings, bug);
     let history = SharedHistory::default();
     for number in 0..4 {
         let rng = Rng::new(seed).child(&format!("client {number}"));
@@ -215,18 +215,18 @@ fn run(seed: u64, knobs: Knobs, bug: Bug) -> Run {
     Run { world, history, problems }
 }
 
-fn draw(seed: u64) -> Knobs {
+fn draw(seed: u64) -> Settings {
     let mut rng = Rng::new(seed).child("knobs");
-    let mut knobs = Knobs::draw(&mut rng, NODES as usize, 100_000);
+    let mut settings = Settings::draw(&mut rng, NODES as usize, 100_000);
     // The toy treats a full disk as a broken one; the real node does not (driver_test.rs, tests/seeds.rs). After a
     // failed sync it trusts what it reads; the real node does not (crates/engine, db/tests/faults.rs).
-    knobs.faults.retain(|fault| ![Fault::DiskFull, Fault::SyncError].contains(fault));
-    Knobs { fault_interval_ms: 5..50, fault_length_ms: 5..100, ..knobs }
+    settings.faults.retain(|fault| ![Fault::DiskFull, Fault::SyncError].contains(fault));
+    Settings { fault_interval_ms: 5..50, fault_length_ms: 5..100, ..settings }
 }
 
 #[test]
 fn a_calm_world_answers_everything() {
-    let Run { world, history, problems } = run(1, Knobs::calm(), Bug::None);
+    let Run { world, history, problems } = run(1, Settings::calm(), Bug::None);
     assert_eq!(problems, [""; 0]);
     assert!(history.records().iter().all(|record| matches!(record.outcome, Outcome::Ok(_))));
     assert!(world.faults().is_empty() && world.nodes().all(|(_, toy)| toy.heard > 0));
@@ -269,7 +269,7 @@ fn equal_seeds_give_equal_traces_and_others_do_not() {
 
 #[test]
 fn a_node_that_gives_up_after_a_fault_of_its_disk_is_noted_and_is_no_failure() {
-    let mut world = toy_world(1, Knobs::calm(), Bug::None);
+    let mut world = toy_world(1, Settings::calm(), Bug::None);
     world.run_until(Duration::from_millis(100));
     world.node(2).unwrap().machine.fs.fail_next(kontiki_env::fs::Op::Sync, 1, |_| true);
     let caller = world.caller(1);
@@ -287,7 +287,7 @@ fn a_node_that_gives_up_after_a_fault_of_its_disk_is_noted_and_is_no_failure() {
 
 #[test]
 fn a_paused_node_answers_late_and_its_clock_goes_on() {
-    let mut world = toy_world(1, Knobs::calm(), Bug::None);
+    let mut world = toy_world(1, Settings::calm(), Bug::None);
     world.keep_trace_lines();
     world.run_until(Duration::from_millis(10));
     world.pause(1);

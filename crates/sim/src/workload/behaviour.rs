@@ -30,7 +30,7 @@ pub const LOCK_ONLY: &[u8] = b"lock only";
 
 /// How a client writes, each in percent.
 #[derive(Clone, Debug, Default)]
-pub struct Habits {
+pub struct Behaviour {
     /// It dies between prewrite and commit.
     pub dies_before_commit: u64,
     /// It dies when the primary is committed.
@@ -43,11 +43,11 @@ pub struct Habits {
     pub resolves_otherwise: u64,
 }
 
-impl Habits {
-    /// Draws habits: most clients do not die.
-    pub fn draw(rng: &mut Rng) -> Habits {
+impl Behaviour {
+    /// Draws behaviour: most clients do not die.
+    pub fn draw(rng: &mut Rng) -> Behaviour {
         let mut sometimes = |max: u64| if rng.chance(1, 2) { rng.below(max) } else { 0 };
-        Habits {
+        Behaviour {
             dies_before_commit: sometimes(20),
             dies_after_primary: sometimes(20),
             is_slow: sometimes(20),
@@ -71,19 +71,19 @@ struct Course {
     commit_ts: Option<u64>,
 }
 
-/// The habits of a client, and its transactions by start timestamp.
-pub struct HabitState {
-    habits: Habits,
+/// The behaviour of a client, and its transactions by start timestamp.
+pub struct BehaviourState {
+    behaviour: Behaviour,
     rng: Rng,
     courses: BTreeMap<u64, Course>,
 }
 
-type Shared = Arc<Mutex<HabitState>>;
+type Shared = Arc<Mutex<BehaviourState>>;
 
-impl HabitState {
+impl BehaviourState {
     /// A client without transactions.
-    pub fn new(habits: Habits, rng: Rng) -> Shared {
-        Arc::new(Mutex::new(HabitState { habits, rng, courses: BTreeMap::new() }))
+    pub fn new(behaviour: Behaviour, rng: Rng) -> Shared {
+        Arc::new(Mutex::new(BehaviourState { behaviour, rng, courses: BTreeMap::new() }))
     }
 
     /// The commit timestamp of a transaction that was sent to a node last.
@@ -91,18 +91,18 @@ impl HabitState {
         self.courses.get(&start_ts)?.commit_ts
     }
 
-    fn has_habit(&mut self, percent: u64) -> bool {
+    fn does_so(&mut self, percent: u64) -> bool {
         self.rng.chance(percent.min(100), 100)
     }
 
     fn course(&mut self, start_ts: u64) -> &mut Course {
         if !self.courses.contains_key(&start_ts) {
-            let habits = self.habits.clone();
+            let behaviour = self.behaviour.clone();
             let course = Course {
-                is_pushable: self.has_habit(habits.is_pushable),
-                dies_before_commit: self.has_habit(habits.dies_before_commit),
-                dies_after_primary: self.has_habit(habits.dies_after_primary),
-                waits_left: if self.has_habit(habits.is_slow) { 1 + self.rng.below(4) } else { 0 },
+                is_pushable: self.does_so(behaviour.is_pushable),
+                dies_before_commit: self.does_so(behaviour.dies_before_commit),
+                dies_after_primary: self.does_so(behaviour.dies_after_primary),
+                waits_left: if self.does_so(behaviour.is_slow) { 1 + self.rng.below(4) } else { 0 },
                 sends_heartbeats: self.rng.chance(1, 2),
                 ..Course::default()
             };
@@ -144,8 +144,8 @@ impl HabitState {
 
 fn otherwise(state: &Shared) -> bool {
     let mut state = state.lock();
-    let percent = state.habits.resolves_otherwise;
-    state.has_habit(percent)
+    let percent = state.behaviour.resolves_otherwise;
+    state.does_so(percent)
 }
 
 fn read<M: Message + Default>(message: Bytes) -> M {

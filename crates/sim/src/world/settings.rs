@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// How a network treats packets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NetworkKnobs {
+pub struct NetworkSettings {
     /// Latency of an ordinary packet, microseconds.
     pub latency_us: Range<u64>,
     /// Stragglers per million packets.
@@ -30,7 +30,7 @@ pub enum Fault {
     /// Cut one direction between two nodes, for a while.
     OneWay,
     /// Hold back what is sent over a link, for a while.
-    Clog,
+    LinkDelay,
     /// Power loss between two operations of the disk, and a restart.
     Crash,
     /// Power loss within an operation of the disk, and a restart.
@@ -44,7 +44,7 @@ pub enum Fault {
     /// A wall clock jumps.
     WallJump,
     /// The network's parameters change.
-    Weather,
+    NetworkChange,
     /// A disk is full, for a while.
     DiskFull,
     /// A disk stalls, for a while: syncs and background work wait.
@@ -69,14 +69,14 @@ impl Fault {
     pub const ALL: [Fault; 18] = [
         Fault::Partition,
         Fault::OneWay,
-        Fault::Clog,
+        Fault::LinkDelay,
         Fault::Crash,
         Fault::CrashInOperation,
         Fault::Kill,
         Fault::Pause,
         Fault::Drift,
         Fault::WallJump,
-        Fault::Weather,
+        Fault::NetworkChange,
         Fault::DiskFull,
         Fault::DiskStall,
         Fault::SyncError,
@@ -90,14 +90,14 @@ impl Fault {
 
 /// The parameters of a world.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Knobs {
+pub struct Settings {
     /// The network.
-    pub network: NetworkKnobs,
+    pub network: NetworkSettings,
     /// The faults of the nemesis; empty: it is off.
     pub faults: Vec<Fault>,
     /// Time between two actions of the nemesis, milliseconds.
     pub fault_interval_ms: Range<u64>,
-    /// How long a partition, clog, pause or outage lasts, milliseconds.
+    /// How long a partition, delayed link, pause or outage lasts, milliseconds.
     pub fault_length_ms: Range<u64>,
     /// Percentage of actions that are followed by the next one after `burst_ms`.
     pub burst_percent: u64,
@@ -137,11 +137,11 @@ pub struct Knobs {
     pub tick: Duration,
 }
 
-impl Knobs {
+impl Settings {
     /// A world without faults.
-    pub fn calm() -> Knobs {
-        Knobs {
-            network: NetworkKnobs {
+    pub fn calm() -> Settings {
+        Settings {
+            network: NetworkSettings {
                 latency_us: 100..500,
                 stragglers_ppm: 0,
                 straggle_us_max: 0,
@@ -173,7 +173,7 @@ impl Knobs {
     }
 
     /// The world of a seed. Drifts stay within `drift_ppm_max`.
-    pub fn draw(rng: &mut Rng, nodes: usize, drift_ppm_max: u64) -> Knobs {
+    pub fn draw(rng: &mut Rng, nodes: usize, drift_ppm_max: u64) -> Settings {
         let mut faults = Vec::new();
         let one_in = 2 + rng.below(4);
         for fault in Fault::ALL {
@@ -181,12 +181,12 @@ impl Knobs {
                 faults.push(fault);
             }
         }
-        let calm = Knobs::calm();
+        let calm = Settings::calm();
         let interval_ms = 200 << rng.below(5);
         let length_ms = 50 << rng.below(7);
         let slow_disk = rng.chance(1, 5);
-        Knobs {
-            network: NetworkKnobs::draw(rng),
+        Settings {
+            network: NetworkSettings::draw(rng),
             faults,
             fault_interval_ms: interval_ms..2 * interval_ms,
             fault_length_ms: length_ms / 2..2 * length_ms,
@@ -203,15 +203,15 @@ impl Knobs {
     }
 }
 
-impl NetworkKnobs {
+impl NetworkSettings {
     /// Some network.
-    pub fn draw(rng: &mut Rng) -> NetworkKnobs {
+    pub fn draw(rng: &mut Rng) -> NetworkSettings {
         let latency_us = 50 << rng.below(6);
         let mut sometimes = |numerator, ppm: u64| if rng.chance(numerator, 10) { ppm } else { 0 };
         let stragglers_ppm = sometimes(4, 20_000);
         let loss_ppm = sometimes(5, 1_000) * 50;
         let duplicates_ppm = sometimes(4, 20_000);
-        NetworkKnobs {
+        NetworkSettings {
             latency_us: latency_us..latency_us * 4,
             stragglers_ppm,
             straggle_us_max: 200_000,
