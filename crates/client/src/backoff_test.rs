@@ -7,7 +7,10 @@ fn backoff(budget: Duration) -> Backoff<Grpc> {
 
 #[tokio::test(start_paused = true)]
 async fn it_gives_up_at_the_deadline_and_says_why() {
-    let mut backoff = backoff(Duration::from_secs(2));
+    const BUDGET: Duration = Duration::from_secs(2);
+    // Tokio's timers fire at whole milliseconds, so the last sleep may end this much later than asked.
+    const TIMER_STEP: Duration = Duration::from_millis(1);
+    let mut backoff = backoff(BUDGET);
     let mut tries = 0;
     let error = loop {
         tries += 1;
@@ -17,7 +20,9 @@ async fn it_gives_up_at_the_deadline_and_says_why() {
         }
     };
     assert!(tries > 5, "{tries}");
-    assert!(matches!(&error, Error::Timeout { after, last } if last == "no leader" && after.as_secs() < 2));
+    let Error::Timeout { after, last } = &error else { panic!("{error}") };
+    assert_eq!(last, "no leader");
+    assert!(*after <= BUDGET + TIMER_STEP, "{after:?}");
     backoff.mark_uncertain();
     assert!(matches!(backoff.give_up("x"), Error::Undetermined { .. }));
     assert!(matches!(backoff.fork().give_up("x"), Error::Timeout { .. }), "a part has a separate history");
