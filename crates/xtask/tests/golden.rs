@@ -1,4 +1,4 @@
-//! Golden files are listed in docs/formats/README.md.
+//! Golden files are listed in docs/formats/README.md, and every format with a magic number has one.
 #![allow(clippy::disallowed_methods, reason = "golden files are files of the repository")]
 
 use std::collections::BTreeSet;
@@ -44,4 +44,20 @@ fn the_table_of_formats_names_every_golden_file() {
     }
     let unused: Vec<_> = patterns.difference(&used).collect();
     assert!(unused.is_empty(), "no golden file is there for {unused:?}");
+}
+
+#[test]
+fn every_magic_number_is_in_a_golden_file() {
+    let golden: Vec<String> = golden_files().iter().map(|path| read(path).replace('\n', "")).collect();
+    let sources = files("crates").into_iter().filter(|path| path.contains("/src/") && path.ends_with(".rs"));
+    let mut count = 0;
+    for path in sources {
+        for line in read(&path).lines().filter(|line| line.contains("const MAGIC")) {
+            let magic = line.split('"').nth(1).expect("a literal of bytes").split('\\').next().expect("its letters");
+            let digits: String = magic.bytes().map(|byte| format!("{byte:02x}")).collect();
+            assert!(golden.iter().any(|text| text.contains(&digits)), "{path}: no golden file has {magic}");
+            count += 1;
+        }
+    }
+    assert!(count >= 6, "only {count} magic numbers were found");
 }
