@@ -4,7 +4,7 @@
 use crate::command::{Action, Command, SplitChild, decode, encode};
 use crate::consensus::log::Position;
 use crate::consensus::wire::{Entry, GroupState, RaftMessage, SnapshotInfo, StoreMessage};
-use crate::meta::{self, decode_group_state, encode_group_state};
+use crate::meta::{self, Tombstone, decode_group_state, encode_group_state};
 use crate::model::MapView;
 use crate::model::families::{DEFAULT, FAMILIES, META};
 use crate::region::{Epoch, MemberChange, Peer, PeerId, Region, RegionId, Space, StoreId, StoreIdentity};
@@ -203,6 +203,21 @@ fn values_of_family_meta() {
     assert_eq!(meta::identity(META, &view).expect("readable"), Some(identity));
     assert_eq!(meta::regions(META, &view).expect("readable"), [region()]);
     assert_eq!(meta::applied_index(META, &view, RegionId(2)).expect("readable"), Some(500));
+}
+
+#[test]
+fn a_tombstone() {
+    let tombstone = Tombstone { peer: PeerId(2001), conf_version: 7 };
+    let mut batch = WriteBatch::new();
+    meta::put_tombstone(META, &mut batch, RegionId(2), tombstone);
+    let mut committed = WriteBatch::new();
+    for op in batch.ops() {
+        let BatchOp::Put { family: META, key, value } = op else { continue };
+        check_golden(&golden("meta-tombstone"), value);
+        committed.put(META, key, read_golden(&golden("meta-tombstone")));
+    }
+    let found = meta::tombstones(META, &view(&committed)).expect("readable");
+    assert_eq!(found, [(RegionId(2), tombstone)].into());
 }
 
 #[test]
