@@ -7,6 +7,8 @@ use std::fmt::Display;
 use std::time::Duration;
 
 const PAUSE_FIRST: Duration = Duration::from_millis(5);
+/// Whatever the options say: a client does not ask without end in between.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
 /// Tries without a backoff after a hint that makes the next one likely to succeed (a named leader).
 const HINTS_MAX: u32 = 3;
 
@@ -26,6 +28,7 @@ impl<T: Transport> Backoff<T> {
     pub(crate) fn new(transport: T, budget: Duration, pause_max: Duration) -> Backoff<T> {
         let started = transport.now();
         let deadline = started.saturating_add(budget);
+        let pause_max = pause_max.max(PAUSE_MIN);
         let pause = PAUSE_FIRST.min(pause_max);
         Backoff { transport, started, deadline, pause, pause_max, hints: 0, decides: false, uncertain: false }
     }
@@ -33,7 +36,7 @@ impl<T: Transport> Backoff<T> {
     /// A budget for a part of this operation: the same deadline, a separate history.
     pub(crate) fn fork(&self) -> Backoff<T> {
         let fresh = Backoff::new(self.transport.clone(), Duration::ZERO, self.pause_max);
-        Backoff { started: self.started, deadline: self.deadline, ..fresh }
+        Backoff { started: self.started, deadline: self.deadline, decides: self.decides, ..fresh }
     }
 
     /// Time left, at most `limit`.

@@ -58,4 +58,19 @@ async fn only_a_lost_answer_that_may_have_decided_the_outcome_leaves_it_unknown(
     assert_eq!([false, true].map(|decides| lost(decides, Effect::NoSideEffects)), [false, false]);
     assert_eq!([false, true].map(|decides| lost(decides, Effect::Idempotent)), [false, true]);
     assert_eq!([false, true].map(|decides| lost(decides, Effect::IdempotencyUnknown)), [true, true]);
+    let mut backoff = backoff(Duration::from_secs(2));
+    backoff.begin_decision();
+    let mut part = backoff.fork();
+    part.answer_lost(Effect::Idempotent);
+    assert!(part.is_uncertain(), "a part of a decision decides, too");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_wait_between_tries_they_still_end() {
+    let mut backoff = Backoff::new(Grpc::new(Duration::from_secs(1)), Duration::from_millis(20), Duration::ZERO);
+    let mut tries = 0;
+    while backoff.pause("busy").await.is_ok() {
+        tries += 1;
+    }
+    assert!((1..=40).contains(&tries), "{tries}");
 }

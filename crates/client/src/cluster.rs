@@ -221,13 +221,19 @@ impl<T: Transport> Cluster<T> {
                 }
             });
             let results: Vec<_> = futures::stream::iter(calls).buffer_unordered(CONCURRENCY_MAX).collect().await;
+            // Known before the first error is returned: what any part may have written is the operation's.
+            let is_whole = results.iter().all(|(_, result, _)| result.is_ok());
+            let writes = C::EFFECT == Effect::IdempotencyUnknown;
+            let has_written = writes && (!answers.is_empty() || results.iter().any(|(_, result, _)| result.is_ok()));
+            if !is_whole && has_written || results.iter().any(|(_, _, uncertain)| *uncertain) {
+                backoff.mark_uncertain();
+            }
             let mut moved = None;
-            for (group, result, uncertain) in results {
-                if uncertain {
-                    backoff.mark_uncertain();
-                }
+            for (group, result, _) in results {
                 match result {
                     Ok(reply) => answers.push((group, reply)),
+                    Err(CallError::Fatal(error @ Error::Undetermined { .. })) => return Err(error),
+                    Err(CallError::Fatal(error)) if backoff.is_uncertain() => return Err(backoff.give_up(error)),
                     Err(CallError::Fatal(error)) => return Err(error),
                     Err(error) => {
                         items.extend(group);

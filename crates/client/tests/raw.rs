@@ -233,6 +233,22 @@ async fn a_write_whose_answer_is_lost_is_not_repeated() {
 }
 
 #[tokio::test]
+async fn a_batch_of_which_a_part_was_written_is_undetermined_whatever_ended_it() {
+    let mock = Mock::start().await;
+    mock.state.lock().split(&b"m"[..]);
+    let raw = mock.client().await.raw();
+    mock.state.lock().fault("RawBatchPut", Fault::Status(tonic::Code::InvalidArgument));
+    let error = raw.batch_put([("a", "1"), ("z", "1")]).await.unwrap_err();
+    assert!(matches!(error, Error::Undetermined { .. }), "{error}");
+    assert_eq!(mock.state.lock().raw.len(), 1, "one region refused its part, the other one wrote it");
+    // Nothing was written: the error is that of the region.
+    for _ in 0..2 {
+        mock.state.lock().fault("RawBatchPut", Fault::Status(tonic::Code::InvalidArgument));
+    }
+    assert!(matches!(raw.batch_put([("b", "1"), ("y", "1")]).await.unwrap_err(), Error::Invalid(_)));
+}
+
+#[tokio::test]
 async fn a_write_whose_answer_is_lost_is_repeated_if_so_chosen() {
     let mock = Mock::start().await;
     let options = Options { repeat_uncertain_writes: true, ..Options::default() };

@@ -88,6 +88,9 @@ impl Peer {
             self.be_removed(out);
         } else {
             self.group.apply_change(change)?;
+            // That it is committed is recorded: after a restart of all that are left, the one that was removed cannot
+            // vote any more.
+            self.state_dirty = true;
         }
         tracing::info!(region = self.region.id.0, index, "members changed: {change:?}");
         let changed = Arc::new(changed);

@@ -282,6 +282,13 @@ impl Peer {
         if self.removed {
             return;
         }
+        self.poll_member(out);
+        if self.removed && out.fault.is_none() {
+            self.persist_state(out);
+        }
+    }
+
+    fn poll_member(&mut self, out: &mut Outbox) {
         self.observe_role(out);
         self.observe_transfer();
         self.flush_proposals(out);

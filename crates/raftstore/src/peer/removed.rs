@@ -22,8 +22,9 @@ impl Peer {
         self.stop_serving(out);
         self.outstanding.iter_mut().for_each(|outstanding| outstanding.messages.clear());
         self.deferred.clear();
-        self.truncations.clear();
-        self.state_dirty = false;
+        // The poll under way records the state: with the term of entries that it appends, and with the commit index, so
+        // that a restart applies this change again without its group, which does not speak to it any more.
+        self.state_dirty = true;
     }
 
     /// Whether nothing of it is in flight: applies, persists, or snapshots from its data.

@@ -89,7 +89,8 @@ impl Store {
         let (directory, store) = (self.creation.directory?, self.identity?.store);
         let region = RegionId(envelope.region);
         let is_ours = envelope.to_store == store.0 && envelope.to_peer == replica_id(directory, region).0;
-        let is_free = region.0 != 0 && !self.creation.begun.contains_key(&region) && envelope.from_store != store.0;
+        let begins = self.creation.begun.contains_key(&region) || self.creation.waiting.contains_key(&region);
+        let is_free = region.0 != 0 && !begins && envelope.from_store != store.0;
         let me = region::Peer { id: PeerId(envelope.to_peer), store };
         let tombstone = self.creation.tombstones.get(&region);
         let is_new = tombstone.is_none_or(|tombstone| tombstone.admits(me.id, envelope.conf_version));

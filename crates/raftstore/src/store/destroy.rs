@@ -7,14 +7,16 @@
 //!
 //! | crash between | on disk | what recovery does |
 //! |---|---|---|
-//! | the change's commit and the flush of its apply | a replica as before, whose log has the change | starts it; it applies the change again |
+//! | the apply of the change and its flush | a replica as before, whose log and commit index have the change | starts it; it applies the change again |
 //! | that flush and the commit of the end | a descriptor without a peer here, and its log | destroys it |
 //! | the commit of the end and anything later | the tombstone | nothing |
 //!
 //! Recovery recognises the second case by the descriptor; the replica's identity is then in the state blob of its log.
 //! *Rejected:* a tombstone in the batch of the change's apply (it is not logged, and replicas' batches would differ).
 //!
-//! A replica that is away while it is removed does not learn of it from the log: the others send it nothing more.
+//! The commit index is written in the poll that hands the change out, and so is that of the members that are left: they
+//! must not need the vote of a replica that is destroyed. A replica that is away while it is removed, or that crashes
+//! before that, does not learn of it from the log: the others send it nothing more.
 
 use super::Store;
 use crate::effect::{Observation, PersistId, SnapshotTask};

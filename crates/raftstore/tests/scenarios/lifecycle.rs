@@ -3,7 +3,7 @@
 use crate::cluster::node::Node;
 use crate::cluster::{Cluster, EPOCH, REGION, check, families, small_config};
 use bytes::Bytes;
-use kontiki_engine::{StreamId, WriteBatch};
+use kontiki_engine::{Commit, StreamId, WriteBatch};
 use kontiki_raftstore::{
     Answer, Event, MemberChange, Observation, Peer, PeerId, Region, RegionId, Space, StoreId, Ticket, meta, replica_id,
 };
@@ -108,6 +108,46 @@ fn a_crash_at_any_step_of_the_end_leaves_all_or_nothing() {
         cluster.put_surely(b"without it", b"v");
     }
     assert!(ended > 10, "the runs cover it: {ended}");
+}
+
+/// Its group does not speak to it any more, so what it needs to end must be on its own disk before it ends.
+#[test]
+fn a_removed_replica_that_crashes_before_its_end_ends_after_a_restart_without_its_group() {
+    for seed in 0..12 {
+        let (mut cluster, removed, _) = with_a_removal_proposed(650 + seed);
+        let is_end = |commit: &Commit| !commit.batch.is_empty();
+        cluster.until(10, "its end is being written", |cluster| {
+            cluster.node(removed).persists.iter().any(|(_, _, commit)| is_end(commit))
+        });
+        let earlier = cluster.node(removed).persists.iter().take_while(|(_, _, commit)| !is_end(commit)).count();
+        cluster.node(removed).crash(earlier);
+        (1..=3).filter(|store| *store != removed).for_each(|store| cluster.crash(store));
+        assert!(is_there(cluster.node(removed)), "nothing of its end is durable");
+        cluster.start(removed);
+        cluster.until(10, "it is destroyed", |cluster| !is_there(&cluster.nodes[&StoreId(removed)]));
+    }
+}
+
+/// The replica that was removed cannot vote any more: those that are left must not need it after a restart.
+#[test]
+fn members_that_are_left_know_after_a_restart_who_was_removed() {
+    for seed in 0..12 {
+        let (mut cluster, first, _) = with_a_removal_proposed(670 + seed);
+        cluster.until(10, "one is destroyed", |cluster| !is_there(&cluster.nodes[&StoreId(first)]));
+        cluster.crash(first);
+        cluster.put_surely(b"by two", b"v");
+        let leader = cluster.wait_leader();
+        let second = (1..=3).find(|store| ![first, leader].contains(store)).expect("three stores");
+        let old = cluster.status(leader).region.peer_on(StoreId(second)).expect("a member").id;
+        cluster.change_surely(MemberChange::Remove(old));
+        cluster.until(10, "two are destroyed", |cluster| !is_there(&cluster.nodes[&StoreId(second)]));
+        cluster.run(SECOND);
+        cluster.crash(second);
+        // Nothing is flushed: tables have the descriptor of before.
+        cluster.crash(leader);
+        cluster.start(leader);
+        cluster.put_surely(b"by one", b"v");
+    }
 }
 
 #[test]

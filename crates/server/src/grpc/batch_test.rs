@@ -94,6 +94,66 @@ async fn a_command_that_is_not_implemented_breaks_the_stream() {
 }
 
 #[tokio::test]
+async fn what_ends_the_stream_ends_it_after_the_answers_of_other_commands() {
+    let node = FakeNode::new();
+    let mut mixed = batch([(1, put(LEFT, "a")), (3, put(RIGHT, "z"))]);
+    mixed.requests.insert(1, Request { cmd: None });
+    mixed.request_ids.insert(1, 2);
+    let malformed = BatchCommandsRequest { request_ids: vec![7], ..Default::default() };
+    for (last, code) in [(mixed, Code::Unavailable), (malformed, Code::InvalidArgument)] {
+        let (sender, receiver) = mpsc::unbounded();
+        let mut answers = Box::pin(answers(commands(&node), receiver.map(Ok)));
+        sender.unbounded_send(batch([(9, get(LEFT, "a"))])).unwrap();
+        let expected = 1 + last.requests.iter().filter(|request| request.cmd.is_some()).count();
+        sender.unbounded_send(last).unwrap();
+        let mut ids = Vec::new();
+        let status = loop {
+            match answers.next().await.expect("an error comes last") {
+                Ok(message) => ids.extend(message.request_ids),
+                Err(status) => break status,
+            }
+        };
+        assert_eq!((status.code(), ids.len()), (code, expected), "{ids:?}");
+        assert!(answers.next().await.is_none());
+    }
+}
+
+#[tokio::test]
+async fn commands_of_one_large_message_are_begun_a_bounded_number_at_a_time() {
+    let node = FakeNode::new();
+    let total = 3 * IN_FLIGHT_MAX as u64;
+    let (queued, serving) = (VecDeque::new(), FuturesUnordered::new());
+    let messages = futures::stream::iter([Ok(batch((0..total).map(|id| (id, get(LEFT, "a")))))]);
+    let mut batches = Batches { commands: commands(&node), messages, queued, serving, ending: None };
+    let mut answered = 0;
+    while let Some(message) = batches.next().await {
+        answered += message.unwrap().responses.len() as u64;
+        assert!(batches.serving.len() <= IN_FLIGHT_MAX);
+    }
+    assert_eq!(answered, total);
+    let many = batch((0..=REQUESTS_MAX as u64).map(|id| (id, get(LEFT, "a"))));
+    let refused = answers(commands(&node), futures::stream::iter([Ok(many)]));
+    assert_eq!(Box::pin(refused).next().await.unwrap().unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn large_answers_do_not_share_a_message() {
+    let answer = |id: u64| {
+        let value = vec![b'v'; ANSWER_BYTES_FULL / 2 + 1].into();
+        (id, Answer::RawGet(kontiki_proto::kvrpcpb::RawGetResponse { value, ..Default::default() }))
+    };
+    let serving: FuturesUnordered<Serving> = FuturesUnordered::new();
+    (1..=4).for_each(|id| serving.push(Box::pin(async move { answer(id) })));
+    let messages = futures::stream::empty();
+    let queued = VecDeque::new();
+    let mut batches = Batches { commands: commands(&FakeNode::new()), messages, queued, serving, ending: None };
+    for expected in [2, 2] {
+        assert_eq!(batches.next().await.unwrap().unwrap().responses.len(), expected);
+    }
+    assert!(batches.next().await.is_none());
+}
+
+#[tokio::test]
 async fn a_batch_with_a_wrong_number_of_ids_is_refused() {
     let wrong = BatchCommandsRequest { request_ids: vec![1, 2], ..batch([(1, get(LEFT, "a"))]) };
     assert_eq!(ask(&FakeNode::new(), vec![wrong]).await.unwrap_err().code(), Code::InvalidArgument);

@@ -51,6 +51,11 @@ pub fn request_bytes_max(entry_bytes_max: u64) -> usize {
     usize::try_from(2 * entry_bytes_max + REQUEST_FRAME_BYTES_MAX).unwrap_or(usize::MAX)
 }
 
+/// The largest message of a stream of batches, in requests of the largest size: clients count the requests that they
+/// put into a message, not its bytes.
+const BATCH_REQUESTS_FULL: usize = 8;
+const BATCHES_PATH: &str = "/tikvpb.Tikv/BatchCommands";
+
 /// A retry budget on tokio's clock.
 pub fn retry_budget(wait_max: Duration) -> RetryBudget {
     let pause = |pause| -> BoxFuture<'static, ()> { Box::pin(tokio::time::sleep(pause)) };
@@ -84,7 +89,9 @@ impl<N: Node, I: Inbound> Services<N, I> {
         let (reporter, health) = tonic_health::server::health_reporter();
         reporter.set_serving::<TikvServer<TikvService<N>>>().await;
         reporter.set_serving::<PdServer<PdService<N>>>().await;
-        let kv = TikvService::new(self.kv, self.metrics.clone(), self.requests).into_server(self.request_bytes_max);
+        let tikv = || TikvService::new(self.kv.clone(), self.metrics.clone(), self.requests.clone());
+        let kv = tikv().into_server(self.request_bytes_max);
+        let batches = tikv().into_server(BATCH_REQUESTS_FULL * self.request_bytes_max);
         let mut routes = Routes::new(kv)
             .add_service(PdService::new(self.pd, self.metrics).into_server())
             .add_service(self.peers.into_server())
@@ -95,6 +102,8 @@ impl<N: Node, I: Inbound> Services<N, I> {
         if let Ok(reflection) = reflection().build_v1alpha() {
             routes = routes.add_service(reflection);
         }
+        // A limit is one of a service, so the stream has a service of its own.
+        routes = Routes::from(routes.into_axum_router().route_service(BATCHES_PATH, batches));
         let server = Server::builder()
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)

@@ -150,7 +150,7 @@ fn commands_in_batches_are_answered_and_counted_like_single_calls() {
     use kontiki_proto::tikvpb::{BatchCommandsRequest, BatchCommandsResponse};
 
     let directory = tempfile::tempdir().unwrap();
-    with_node(directory.path(), async |mut client, status| {
+    with_node(directory.path(), async |client, status| {
         let context = || client.context.clone();
         let put = |key: &str| RawPutRequest { context: context(), key: key.to_owned().into(), ..Default::default() };
         let get = |key: &str| RawGetRequest { context: context(), key: key.to_owned().into(), ..Default::default() };
@@ -159,11 +159,14 @@ fn commands_in_batches_are_answered_and_counted_like_single_calls() {
             let requests = commands.into_iter().map(|cmd| Request { cmd: Some(cmd) }).collect();
             BatchCommandsRequest { requests, request_ids }
         };
-        let puts = batch(["a", "b", "c"].map(|key| Cmd::RawPut(put(key))).to_vec());
+        // Together they are larger than a single request may be.
+        let large = |key: &str| RawPutRequest { value: Bytes::from(vec![b'v'; 6 << 20]), ..put(key) };
+        let puts = batch(["a", "b", "c"].map(|key| Cmd::RawPut(large(key))).to_vec());
         let gets = batch(["a", "b", "absent"].map(|key| Cmd::RawGet(get(key))).to_vec());
         let (sender, receiver) = tokio::sync::mpsc::channel(1);
         let messages = futures::stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver)));
-        let mut answers = client.kv.batch_commands(messages).await.unwrap().into_inner();
+        let mut kv = client.kv.max_decoding_message_size(32 << 20);
+        let mut answers = kv.batch_commands(messages).await.unwrap().into_inner();
         for (message, is_get) in [(puts, false), (gets, true)] {
             sender.send(message).await.unwrap();
             let mut ids = Vec::new();
