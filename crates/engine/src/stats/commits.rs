@@ -26,7 +26,7 @@ pub struct CommitStats {
 pub struct StallStats {
     /// Times that a writer found full memory, a full level 0 or another hard bound and had to wait, counted.
     pub waits: u64,
-    /// Callers that wait there now. [`HealthStats::stalled`] gives the reason.
+    /// Callers that wait there now. [`HealthStats::stalled`](super::HealthStats::stalled) gives the reason.
     pub waiting: u64,
     /// How writers are slowed before that.
     pub delays: crate::WriteDelays,
