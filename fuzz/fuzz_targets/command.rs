@@ -3,17 +3,26 @@
 #![no_main]
 
 use bytes::Bytes;
+use kontiki_engine::Family;
 use kontiki_raftstore::command::{Action, Carrier, decide, decode, encode};
-use kontiki_raftstore::{Epoch, Peer, PeerId, Region, RegionId, Space, StoreId};
+use kontiki_raftstore::{Epoch, Families, Peer, PeerId, Region, RegionId, Space, StoreId};
 use libfuzzer_sys::fuzz_target;
+
+/// Earlier numbers too, which writes of the earlier format have.
+const FAMILIES: Families = Families {
+    meta: Family(20),
+    system: &[Family(21)],
+    data: &[Family(0), Family(17)],
+    earlier: &[(Family(1), Family(17)), (Family(4), Family(20)), (Family(5), Family(21))],
+};
 
 fuzz_target!(|input: (bool, Vec<u8>, Vec<u8>)| {
     let (is_change, context, data) = input;
     let carrier = if is_change { Carrier::MemberChange } else { Carrier::Normal };
-    let Ok(Some(command)) = decode(carrier, &context, &Bytes::from(data)) else { return };
+    let Ok(Some(command)) = decode(&FAMILIES, carrier, &context, &data.into()) else { return };
     let (again, context, data) = encode(command.clone());
     assert_eq!(again, carrier, "a membership change has its own carrier");
-    let decoded = decode(carrier, &context, &data).expect("an encoding decodes");
+    let decoded = decode(&FAMILIES, carrier, &context, &data).expect("an encoding decodes");
     // A write of the earlier format is encoded in the present one.
     assert_eq!(decoded.as_ref(), Some(&command));
     let region = Region {
@@ -26,8 +35,8 @@ fuzz_target!(|input: (bool, Vec<u8>, Vec<u8>)| {
     };
     let is_write = matches!(command.action, Action::Write(_));
     let stale = Epoch { version: command.epoch.version.wrapping_add(1), ..command.epoch };
-    assert!(decide(&Region { epoch: stale, ..region.clone() }, None, command.clone()).is_err());
+    assert!(decide(&FAMILIES, &Region { epoch: stale, ..region.clone() }, None, command.clone()).is_err());
     if is_write || command.epoch.version < u64::MAX / 2 && command.epoch.conf_version < u64::MAX {
-        let _ = decide(&region, None, command);
+        let _ = decide(&FAMILIES, &region, None, command);
     }
 });
