@@ -48,8 +48,7 @@ fn call_table(descriptors: &FileDescriptorSet, (package, service, table): (&str,
 }
 
 fn call_line(descriptors: &FileDescriptorSet, package: &str, service: &str, method: &MethodDescriptorProto) -> String {
-    let function = words(method.name()).join("_");
-    let handler = function.strip_prefix("kv_").unwrap_or(&function);
+    let (function, handler) = functions(method);
     let effect = format!("{:?}", method.options.clone().unwrap_or_default().idempotency_level());
     let errors = error_style(message(descriptors, method.output_type()));
     format!(
@@ -59,6 +58,13 @@ fn call_line(descriptors: &FileDescriptorSet, package: &str, service: &str, meth
         reply = rust_type(method.output_type()),
         method = method.name(),
     )
+}
+
+/// The names of a call's function in tonic's trait and of its handler.
+fn functions(method: &MethodDescriptorProto) -> (String, String) {
+    let function = words(method.name()).join("_");
+    let handler = function.strip_prefix("kv_").unwrap_or(&function).to_owned();
+    (function, handler)
 }
 
 fn message<'a>(descriptors: &'a FileDescriptorSet, name: &str) -> &'a DescriptorProto {
@@ -77,8 +83,7 @@ fn command_table(descriptors: &FileDescriptorSet) -> String {
     let methods = || descriptors.file.iter().flat_map(|file| &file.service).flat_map(|service| &service.method);
     let line = |field: &FieldDescriptorProto| {
         let method = methods().find(|method| method.input_type() == field.type_name()).expect("it is a unary call");
-        let function = words(method.name()).join("_");
-        let handler = function.strip_prefix("kv_").unwrap_or(&function);
+        let (function, handler) = functions(method);
         format!("            {}, {function}, {handler};\n", rust_type(field.name()))
     };
     let lines: String = request.field.iter().map(line).collect();

@@ -25,7 +25,7 @@ use std::sync::Arc;
 /// a flush has been applied (the version with the new tables replaces the memtable they came from, in one step).
 ///
 /// A reader takes a `ReadState` and the visible sequence number together: it loads the number between two loads of the
-/// state, and starts again if the state was replaced meanwhile (`Writes::read_point`). Otherwise a flush in between
+/// state, and starts again if the state was replaced meanwhile (`Memtables::read_point`). Otherwise a flush in between
 /// could drop the version that it is about to read. While it holds the state, it pins the memtables and the files.
 #[derive(Clone)]
 pub struct ReadState {

@@ -12,7 +12,7 @@ use crate::region::{PeerId, Region, RegionId, StoreId};
 use crate::snapshot::SnapshotFile;
 use kontiki_engine::{StreamContents, StreamId, View};
 use prost::Message;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 fn damaged(region: RegionId, what: impl std::fmt::Display) -> RecoverError {
@@ -31,16 +31,12 @@ impl Store {
         let identity = meta::identity(family, meta)?.ok_or(RecoverError::NotBootstrapped)?;
         self.creation.tombstones = meta::tombstones(family, meta)?;
         let regions = meta::regions(family, meta)?;
-        let is_here = |region: RegionId| regions.iter().any(|other| other.id == region);
-        let mut logs = Vec::new();
-        for (stream, contents) in streams {
-            if is_here(RegionId(stream.0)) {
-                logs.push((RegionId(stream.0), contents));
-            } else {
-                self.recover_log(identity.store, RegionId(stream.0), contents, is_here)?;
-            }
+        let known: BTreeSet<RegionId> = regions.iter().map(|region| region.id).collect();
+        let logs = streams.into_iter().map(|(stream, contents)| (RegionId(stream.0), contents));
+        let (mut logs, alone): (BTreeMap<_, _>, BTreeMap<_, _>) = logs.partition(|(id, _)| known.contains(id));
+        for (id, contents) in alone {
+            self.recover_log(identity.store, id, contents, |region| known.contains(&region))?;
         }
-        let mut logs: BTreeMap<RegionId, StreamContents> = logs.into_iter().collect();
         for region in regions {
             let id = region.id;
             let contents = logs.remove(&id).ok_or_else(|| damaged(id, "its log is missing"))?;

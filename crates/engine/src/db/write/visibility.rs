@@ -218,8 +218,8 @@ impl<A> Visibility<A> {
         None
     }
 
-    /// An answer that is given when it is due, after all answers that were announced here before. It is returned if the
-    /// was stopped.
+    /// An answer that is given when it is due, after all answers that were announced here before. It is returned if
+    /// this was stopped.
     pub(crate) fn answer(&self, due: Due, answer: A, give: &mut dyn FnMut(A)) -> Option<A> {
         let mut state = self.lock();
         if state.stopped {
