@@ -1,6 +1,7 @@
 //! The guarantees of the whole store, with real processes and an unmodified client: while raw writers and bank
-//! transfers run, the leader is killed with SIGKILL five times. Afterwards every acknowledged write exists, the total
-//! was constant in every snapshot, and all replicas hold the same data.
+//! transfers run, the leader is killed with SIGKILL five times, and its regions are split, once while a node is down.
+//! Afterwards every acknowledged write exists, the total was constant in every snapshot, and all replicas hold the same
+//! data.
 
 #![allow(clippy::disallowed_methods)] // a test over real processes waits on the real clock
 
@@ -115,6 +116,20 @@ async fn transfer_until(stop: Arc<AtomicBool>, endpoints: Vec<String>, teller: u
     }
 }
 
+/// Splits regions at these keys, and checks that placement knows them all.
+async fn split(endpoints: &[String], options: &[&str], keys: &[String], regions: usize) {
+    let mut command = support::kontiki();
+    command.arg("split").args(["--endpoint", &endpoints.join(",")]).args(options).args(keys);
+    let output = tokio::task::block_in_place(|| command.output().expect("it runs"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let client = kontiki::client::Client::connect(endpoints).await.expect("a node answers");
+    eventually("all regions", async || match client.regions().await {
+        Ok(found) if found.len() == regions => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+}
+
 async fn wait_for_progress(counter: &AtomicU64, by: u64) {
     let goal = counter.load(Ordering::Acquire) + by;
     let deadline = Instant::now() + support::WAIT_MAX;
@@ -152,8 +167,16 @@ async fn nothing_acknowledged_is_lost_when_leaders_are_killed() {
             killed.elapsed()
         );
         wait_for_progress(&acknowledged, 20).await;
+        if round == 3 {
+            let accounts = [account(3), account(6)];
+            split(&endpoints, &["--transactional"], &accounts, 2 + 2 + accounts.len()).await;
+        }
         cluster.nodes[leader].start();
         tokio::task::block_in_place(|| cluster.nodes[leader].wait_ready());
+        if round == 1 {
+            // Two data regions, one of which becomes three.
+            split(&endpoints, &[], &["w1".to_owned(), "w2".to_owned()], 2 + 2).await;
+        }
     }
     for done in &done {
         wait_for_progress(&done.transfers, 1).await;

@@ -16,6 +16,7 @@ mod remote;
 mod scan;
 mod serve;
 mod source;
+mod split;
 mod status;
 mod text;
 
@@ -62,6 +63,8 @@ enum Command {
     Scan(scan::Scan),
     /// Show stores, regions and their leaders
     Status(status::Status),
+    /// Split regions at keys
+    Split(split::Split),
     /// Verify every byte of a data directory that no process has open
     Check(check::Check),
     /// Show the levels of a data directory
@@ -107,6 +110,7 @@ pub fn main() -> ExitCode {
         Command::Delete(delete) => delete.run(),
         Command::Scan(scan) => scan.run(),
         Command::Status(status) => status.run(),
+        Command::Split(split) => split.run(),
         Command::Check(check) => check.run(),
         Command::Stats(stats) => stats.run(),
         Command::Manifest(manifest) => manifest.run(),

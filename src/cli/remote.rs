@@ -51,6 +51,13 @@ impl Endpoint {
         self.client().await?.raw().put(key, value).await.map_err(failed)
     }
 
+    /// Makes regions begin at keys.
+    pub async fn split(&self, transactional: bool, keys: Vec<Vec<u8>>) -> Result<(), Failure> {
+        let client = self.client().await?;
+        let done = if transactional { client.split(keys).await } else { client.raw().split(keys).await };
+        done.map_err(failed)
+    }
+
     /// Reads a key, a transactional one at a new timestamp.
     pub async fn get(&self, transactional: bool, key: Vec<u8>) -> Result<Option<Bytes>, Failure> {
         let client = self.client().await?;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// A connection to a cluster. Cheap to clone; all clones share caches and connections. Needs a tokio runtime, unless
 /// it is made for another [`Transport`].
 pub struct Client<T: Transport = Grpc> {
-    cluster: Arc<Cluster<T>>,
+    pub(crate) cluster: Arc<Cluster<T>>,
     resolver: Arc<LockResolver<T>>,
 }
 

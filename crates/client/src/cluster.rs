@@ -78,30 +78,32 @@ impl<T: Transport> Cluster<T> {
 
     /// The region that holds a position.
     pub(crate) async fn locate(&self, position: &[u8], backoff: &mut Backoff<T>) -> Result<Arc<Region>, Error> {
-        if let Some(region) = self.regions.locate(position) {
-            return Ok(region);
-        }
         loop {
+            if let Some(region) = self.regions.locate(position) {
+                return Ok(region);
+            }
             let region = self.ask_region(position, false, backoff).await?;
-            match region.filter(|region| region.contains(position)) {
-                Some(region) => return Ok(self.regions.insert(region)),
-                None => backoff.pause("the placement driver knows no region for the key").await?,
+            region.into_iter().for_each(|region| self.regions.insert(region));
+            // The answer may be older than what is known of the region: then that one does not have the key any more.
+            if self.regions.locate(position).is_none() {
+                backoff.pause("the placement driver knows no region for the key").await?;
             }
         }
     }
 
     /// The region that holds the positions just below an exclusive bound (empty: unbounded).
     pub(crate) async fn locate_below(&self, bound: &[u8], backoff: &mut Backoff<T>) -> Result<Arc<Region>, Error> {
-        if let Some(region) = self.regions.locate_below(bound) {
-            return Ok(region);
-        }
         let position = if bound.is_empty() { &BEYOND_ALL[..] } else { bound };
         loop {
             for previous in [false, true] {
-                let region = self.ask_region(position, previous, backoff).await?;
-                if let Some(region) = region.filter(|region| region.contains_below(bound)) {
-                    return Ok(self.regions.insert(region));
+                if let Some(region) = self.regions.locate_below(bound) {
+                    return Ok(region);
                 }
+                let region = self.ask_region(position, previous, backoff).await?;
+                region.into_iter().for_each(|region| self.regions.insert(region));
+            }
+            if let Some(region) = self.regions.locate_below(bound) {
+                return Ok(region);
             }
             backoff.pause("the placement driver knows no region below the key").await?;
         }

@@ -45,6 +45,11 @@ impl Mode {
 
 const GROUP: usize = 8;
 
+/// The boundary for a raw key: behind the keys that begin with its first eight bytes.
+pub(crate) fn boundary_behind(key: &[u8]) -> Vec<u8> {
+    encode(&key[..key.len().min(GROUP)])
+}
+
 pub(crate) fn encode(key: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity((key.len() / GROUP + 1) * (GROUP + 1));
     let mut groups = key.chunks_exact(GROUP);

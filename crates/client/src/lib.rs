@@ -30,6 +30,7 @@ mod raw;
 mod region;
 mod reply;
 mod scan;
+mod split;
 pub mod transport;
 mod tso;
 mod txn;

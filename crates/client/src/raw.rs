@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// Raw keys: each operation on one key is atomic and linearizable; batches are not atomic. Cheap to clone.
 pub struct RawClient<T: Transport = Grpc> {
-    cluster: Arc<Cluster<T>>,
+    pub(crate) cluster: Arc<Cluster<T>>,
 }
 
 impl<T: Transport> Clone for RawClient<T> {

@@ -76,17 +76,15 @@ impl RegionCache {
         region.contains_below(bound).then(|| region.clone())
     }
 
-    /// Inserts a region, unless a newer version of it is known.
-    pub(crate) fn insert(&self, region: Region) -> Arc<Region> {
+    /// Inserts a region, unless a newer version of it is known: that one may have another range, so a caller that looks
+    /// for a key asks the cache again.
+    pub(crate) fn insert(&self, region: Region) {
         let mut regions = self.by_start.lock();
-        if let Some(known) = regions.values().find(|known| known.id() == region.id() && known.epoch() > region.epoch())
-        {
-            return known.clone();
+        if regions.values().any(|known| known.id() == region.id() && known.epoch() > region.epoch()) {
+            return;
         }
         regions.retain(|_, known| known.id() != region.id() && !known.overlaps(&region));
-        let region = Arc::new(region);
-        regions.insert(region.meta.start_key.clone(), region.clone());
-        region
+        regions.insert(region.meta.start_key.clone(), Arc::new(region));
     }
 
     /// Forgets a region.

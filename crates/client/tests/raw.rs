@@ -279,6 +279,42 @@ async fn a_dead_store_is_left_for_another_peer() {
     assert_eq!(mock.state.lock().calls.last().copied(), Some(("RawPut", 2)));
 }
 
+/// A placement driver that does not know of a split yet names the old region, of which the client knows a newer version
+/// without the key: that one must not be taken for the key's.
+#[tokio::test]
+async fn an_outdated_answer_of_the_placement_driver_deletes_nothing_else() {
+    let mock = Mock::start().await;
+    let raw = mock.client().await.raw();
+    for key in ["a", "n", "p", "q"] {
+        raw.put(key, "1").await.unwrap();
+    }
+    let outdated = mock.state.lock().regions.clone();
+    mock.state.lock().split("m");
+    raw.get("a").await.unwrap();
+    raw.get("p").await.unwrap();
+    // The right half is forgotten, and looked up.
+    let not_found = errorpb::Error { region_not_found: Some(errorpb::RegionNotFound::default()), ..Default::default() };
+    mock.state.lock().fault("RawDeleteRange", Fault::Region(not_found));
+    mock.state.lock().reported_regions.extend([outdated.clone(), outdated]);
+    raw.delete_range("p", "q").await.unwrap();
+    assert!(mock.state.lock().reported_regions.is_empty(), "it asked");
+    let left: Vec<Bytes> = mock.state.lock().raw.keys().cloned().collect();
+    assert_eq!(left, ["a", "n", "q"]);
+}
+
+#[tokio::test]
+async fn regions_are_split_where_their_boundaries_are() {
+    let mock = Mock::start().await;
+    mock.state.lock().split("m");
+    let client = mock.client().await;
+    client.raw().split(["a", "p"]).await.unwrap();
+    client.split(["z"]).await.unwrap();
+    assert_eq!(mock.state.lock().split_keys, ["a", "p", "z"]);
+    for key in [String::new(), "k".repeat(4096)] {
+        assert!(matches!(client.split([key]).await, Err(Error::Invalid(_))));
+    }
+}
+
 #[tokio::test]
 async fn endpoints_that_do_not_answer() {
     let none: [&str; 0] = [];

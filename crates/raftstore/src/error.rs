@@ -64,6 +64,14 @@ pub enum RegionError {
         /// The limit ([`crate::Config::proposal_bytes_max`]).
         bytes_max: u64,
     },
+    /// The region as it is cannot be changed in this way.
+    #[error("region {region} cannot be changed in this way: {why}")]
+    Impossible {
+        /// The region.
+        region: RegionId,
+        /// What it needs.
+        why: &'static str,
+    },
     /// Too much is proposed and not yet applied: try again later.
     #[error("region {region} is busy: {reason}")]
     ServerIsBusy {

@@ -1,7 +1,8 @@
 //! The inputs of a store.
 
+use crate::command::Command;
 use crate::effect::{ApplyId, PersistId, ViewId};
-use crate::region::{Epoch, MemberChange, RegionId, StoreId, Ticket};
+use crate::region::{Epoch, RegionId, StoreId, Ticket};
 use crate::snapshot::{FileId, InstallError, SnapshotFile, SnapshotHead};
 use bytes::Bytes;
 use kontiki_engine::WriteBatch;
@@ -99,15 +100,13 @@ pub enum Event {
         /// The region.
         region: RegionId,
     },
-    /// Change the region's replicas, at the leader. Answered as a proposal is; `Refused` also while another change is
-    /// under way, and if the change cannot be made.
-    ChangeMembers {
+    /// Replicate a command other than a write, at the leader. Answered as a proposal is; `Refused` also if the region
+    /// as it is now does not permit it, and while something that excludes it is under way.
+    Command {
         /// The region.
         region: RegionId,
-        /// The descriptor's epoch by which the caller chose; both versions must still be these.
-        epoch: Epoch,
-        /// The change.
-        change: MemberChange,
+        /// The command, with the epoch of the descriptor by which the caller chose: both versions must still be these.
+        command: Command,
         /// For the answer.
         ticket: Ticket,
     },

@@ -3,7 +3,7 @@
 
 use crate::command::{Action, Command, SplitChild, decode, encode};
 use crate::consensus::log::Position;
-use crate::consensus::wire::{Entry, GroupState, RaftMessage, SnapshotInfo, StoreMessage};
+use crate::consensus::wire::{Entry, GroupState, RaftMessage, RegionRecord, SnapshotInfo, StoreMessage};
 use crate::meta::{self, Tombstone, decode_group_state, encode_group_state};
 use crate::model::MapView;
 use crate::model::families::{DEFAULT, FAMILIES, META};
@@ -73,7 +73,11 @@ fn messages() -> Vec<(&'static str, RaftMessage)> {
 
 #[test]
 fn messages_between_stores() {
-    for (name, raft) in messages() {
+    // The first of a leader to a replica that may not exist yet has the descriptor.
+    let first = RaftMessage { kind: MessageType::MsgHeartbeat as u32, term: 7, ..RaftMessage::default() };
+    let first = ("heartbeat-to-unknown", first, Some(RegionRecord::from(&region())));
+    let messages = messages().into_iter().map(|(name, raft)| (name, raft, None));
+    for (name, raft, descriptor) in messages.chain([first]) {
         let message = StoreMessage {
             region: 2,
             from_store: 1,
@@ -86,6 +90,7 @@ fn messages_between_stores() {
             replicated: 498,
             unwritable: true,
             full: true,
+            descriptor,
         };
         let path = golden(&format!("message-{name}"));
         check_golden(&path, &message.encode_to_vec());

@@ -65,6 +65,12 @@ pub fn applied_by(meta: Family, op: &BatchOp<'_>) -> Option<(RegionId, u64)> {
     Some((region, decode_applied(value).ok()?.index))
 }
 
+/// The region whose descriptor the operation puts, if it is one of those.
+pub fn described_by(meta: Family, op: &BatchOp<'_>) -> Option<RegionId> {
+    let BatchOp::Put { family, key: [TAG_REGION, region @ ..], .. } = op else { return None };
+    (*family == meta).then(|| Some(RegionId(u64::from_be_bytes((*region).try_into().ok()?)))).flatten()
+}
+
 /// The keys in `meta` that are equal on all replicas with the same applied index: all but the store's identity.
 pub fn replicated_range() -> Range {
     Range { start: Some(Bytes::from_static(&[TAG_REGION])), end: Some(Bytes::from_static(&[TAG_APPLIED + 1])) }

@@ -4,7 +4,7 @@ use crate::consensus::log::Position;
 use crate::effect::{Answer, ApplyId, ApplyPart, Observation, PersistId, SnapshotTask, ViewId};
 use crate::error::Fault;
 use crate::memory::Memory;
-use crate::region::{RegionId, StoreId, Ticket};
+use crate::region::{Region, RegionId, StoreId, Ticket};
 use bytes::Bytes;
 use kontiki_engine::{StreamOp, WriteBatch};
 use std::collections::BTreeSet;
@@ -19,6 +19,13 @@ pub(crate) struct AppliedRegion {
     pub bytes: usize,
     /// Bytes of the entries.
     pub entry_bytes: usize,
+}
+
+/// Regions that a committed split makes: their logs are to begin.
+#[derive(Debug)]
+pub(crate) struct SplitBegun {
+    pub parent: RegionId,
+    pub children: Vec<Region>,
 }
 
 /// Collects effects.
@@ -43,6 +50,9 @@ pub(crate) struct Outbox {
     pub applied: Vec<AppliedRegion>,
     /// Given when the batch is visible.
     pub apply_answers: Vec<(Ticket, Answer)>,
+    pub splits: Vec<SplitBegun>,
+    /// Regions whose descriptors are in this poll's apply.
+    pub made: Vec<RegionId>,
     answers: Vec<(Ticket, Answer)>,
     pub snapshots: Vec<SnapshotTask>,
     pub observations: Vec<Observation>,

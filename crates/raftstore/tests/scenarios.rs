@@ -26,3 +26,5 @@ mod replication;
 mod scripts;
 #[path = "scenarios/snapshots.rs"]
 mod snapshots;
+#[path = "scenarios/split.rs"]
+mod split;

@@ -2,6 +2,7 @@
 //! tests.
 
 use crate::driver::{NodeError, NodeHandle, RegionContext};
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use kontiki_placement::{Request, Response};
 use kontiki_raftstore::{Peer, Region, RegionId, StoreId};
@@ -22,6 +23,14 @@ pub trait Node: Replicated<Context = RegionContext, Error = NodeError> + Clone {
     fn region(&self, region: RegionId) -> Option<(Arc<Region>, Option<Peer>)>;
     /// Done when the leader of a region changes, as far as this node knows; changes since this call count.
     fn leader_news(&self) -> impl Future<Output = ()> + Send + 'static;
+    /// All regions with a replica here.
+    fn regions(&self) -> Vec<Arc<Region>>;
+    /// Splits a region at these keys, ascending and within it; returns the regions that it leaves, in key order.
+    fn split(
+        &self,
+        context: &RegionContext,
+        keys: Vec<Bytes>,
+    ) -> impl Future<Output = Result<Vec<Region>, NodeError>> + Send;
     /// Asks placement, on any node that leads it; bounded in time.
     fn placement(&self, request: Request) -> impl Future<Output = Result<Response, NodeError>> + Send;
 }
@@ -45,6 +54,14 @@ impl Node for NodeHandle {
 
     fn leader_news(&self) -> impl Future<Output = ()> + Send + 'static {
         NodeHandle::leader_news(self)
+    }
+
+    fn regions(&self) -> Vec<Arc<Region>> {
+        NodeHandle::regions(self)
+    }
+
+    async fn split(&self, context: &RegionContext, keys: Vec<Bytes>) -> Result<Vec<Region>, NodeError> {
+        NodeHandle::split(self, context, keys).await
     }
 
     async fn placement(&self, request: Request) -> Result<Response, NodeError> {

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use kontiki_proto::{Code, Status};
-use kontiki_raftstore::RegionId;
+use kontiki_txn::memcomparable_encode;
 use prost::Message;
 
 /// The prefix of every user key of the last region: the first bytes of the region's start, unchanged for raw keys and
@@ -59,12 +59,7 @@ impl Answer {
     }
 }
 
-/// The region of a raw key. The first regions of a cluster never change here.
-pub fn raw_region(key: &[u8]) -> RegionId {
-    RegionId(if key.starts_with(TAIL_RAW) { 3 } else { 2 })
-}
-
-/// The region of a transactional key.
-pub fn txn_region(key: &[u8]) -> RegionId {
-    RegionId(if key.starts_with(TAIL_TXN) { 3 } else { 2 })
+/// The place of a transactional key in the region table; a raw key is its own.
+pub fn txn_position(key: &[u8]) -> Vec<u8> {
+    memcomparable_encode(key)
 }

@@ -27,6 +27,14 @@ pub fn encode(key: &[u8]) -> Vec<u8> {
     out
 }
 
+/// The least encoding that is not below any key, taken as it is, which begins with the first eight bytes of `key`: a
+/// boundary that is a valid encoding and divides keys that are not encoded. It depends on these bytes only.
+pub fn boundary_behind(key: &[u8]) -> Vec<u8> {
+    let boundary = encode(&key[..key.len().min(GROUP)]);
+    debug_assert!(boundary.as_slice() > key || key.get(GROUP) == Some(&MARKER) || key.len() < GROUP);
+    boundary
+}
+
 /// Decodes a whole encoding.
 pub fn decode(encoded: &[u8]) -> Result<Vec<u8>, Malformed> {
     let (key, rest) = decode_prefix(encoded)?;

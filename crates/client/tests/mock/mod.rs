@@ -72,8 +72,12 @@ pub struct State {
     pub locks: BTreeMap<Bytes, MockLock>,
     pub rollbacks: std::collections::BTreeSet<(Bytes, u64)>,
     pub clock: u64,
+    /// At which regions were to be split.
+    pub split_keys: Vec<Bytes>,
     /// The leaders that the placement driver reports, if they are outdated.
     pub reported_leader: Option<u64>,
+    /// The regions that the placement driver reports for some calls, one list for each: outdated ones.
+    pub reported_regions: VecDeque<Vec<MockRegion>>,
     pub faults: VecDeque<(&'static str, Fault)>,
     /// An answer of more pairs than this is too large.
     pub pairs_max: Option<usize>,

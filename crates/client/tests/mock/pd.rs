@@ -18,8 +18,9 @@ impl Node {
     }
 
     fn region(&self, fits: impl Fn(&super::MockRegion) -> bool) -> GetRegionResponse {
-        let state = self.state.lock();
-        let found = state.regions.iter().find(|region| fits(region));
+        let mut state = self.state.lock();
+        let reported = state.reported_regions.pop_front();
+        let found = reported.as_ref().unwrap_or(&state.regions).iter().find(|region| fits(region));
         GetRegionResponse {
             header: header(),
             region: found.map(super::MockRegion::meta),

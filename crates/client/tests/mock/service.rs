@@ -200,4 +200,8 @@ calls! {
         TxnHeartBeatResponse::default()
     })
     kv_scan_lock("KvScanLock", ScanLockRequest -> ScanLockResponse, |state, q| txn([]), ScanLockResponse::default())
+    split_region("SplitRegion", SplitRegionRequest -> SplitRegionResponse, |state, q| txn(q.split_keys.clone()), {
+        state.split_keys.extend(q.split_keys);
+        SplitRegionResponse::default()
+    })
 }

@@ -178,6 +178,12 @@ pub fn decode(
     Ok(Some(Command { epoch, action }))
 }
 
+/// Whether an entry with this context is a split, so that its replicas can be prepared before it is applied.
+pub(crate) fn is_split(mut context: &[u8]) -> bool {
+    let input = &mut context;
+    get_u8(input) == Ok(FORMAT_COMMAND) && get_epoch(input).is_some() && get_u8(input) == Ok(KIND_SPLIT)
+}
+
 fn get_epoch(input: &mut &[u8]) -> Option<Epoch> {
     Some(Epoch { conf_version: get_varint(input).ok()?, version: get_varint(input).ok()? })
 }

@@ -7,14 +7,15 @@
 //! The bytes are described in `codec.rs`; the design, with the rejected alternatives, is in
 //! docs/internals/region-commands.md.
 //!
-//! This version of the store executes writes and membership changes. An entry with another command stops the node, as
-//! one of an unknown format does, and nothing can propose one.
+//! This version of the store executes writes, membership changes and splits. An entry with another command stops the
+//! node, as one of an unknown format does, and nothing can propose one.
 
 mod codec;
 mod decide;
 mod merge;
 mod split;
 
+pub(crate) use codec::is_split;
 pub use codec::{Carrier, DecodeError, decode, encode, encode_write_context};
 pub use decide::{Change, Refusal, decide};
 
@@ -82,7 +83,15 @@ pub enum Action {
 impl Action {
     /// Whether this version of the store executes it.
     pub fn is_executed(&self) -> bool {
-        matches!(self, Action::Write(_) | Action::ChangeMembers(_))
+        matches!(self, Action::Write(_) | Action::ChangeMembers(_) | Action::Split(_))
+    }
+
+    /// Whether it changes the region's range: from its proposal to its apply, the leader serves no read by its lease.
+    pub fn changes_range(&self) -> bool {
+        matches!(
+            self,
+            Action::Split(_) | Action::PrepareMerge { .. } | Action::CommitMerge { .. } | Action::RollbackMerge
+        )
     }
 }
 

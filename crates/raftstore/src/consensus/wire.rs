@@ -110,6 +110,10 @@ pub struct StoreMessage {
     /// From a follower: it has no capacity for entries now. Its heartbeat answers report when it has again.
     #[prost(bool, tag = "11")]
     pub full: bool,
+    /// From a leader that does not know yet whether the receiver has a log: a store without this replica does not ask
+    /// for a snapshot while it has another replica with a part of this range, which a split is about to end.
+    #[prost(message, optional, tag = "12")]
+    pub descriptor: Option<RegionRecord>,
 }
 
 /// A region's descriptor.

@@ -31,11 +31,15 @@ impl Peer {
     /// Hands out committed entries, one round at a time, until enough are in flight or an install has to finish first.
     pub(super) fn hand_out_deferred(&mut self, out: &mut Outbox) {
         while !self.deferred.is_empty() && self.may_apply() && !self.has_enough_applies(out) {
+            if !self.is_next_prepared(out) {
+                return;
+            }
             let mut bytes = 0;
+            // A split is the first of its round: what it makes depends on everything before it.
             let fits = |entry: &&Entry| {
                 let is_first = bytes == 0;
                 bytes += entry_bytes(entry);
-                is_first || bytes <= self.config.apply_bytes_max
+                is_first || bytes <= self.config.apply_bytes_max && !command::is_split(&entry.context)
             };
             let count = self.deferred.iter().take_while(fits).count();
             let entries = self.deferred.drain(..count).collect();
@@ -73,6 +77,7 @@ impl Peer {
         let (Position { index, term }, operations) = (position, first_operation..out.apply.len());
         out.apply_parts.push(ApplyPart { region: self.region.id, index, term, commands, operations });
         out.applied.push(AppliedRegion { region: self.region.id, position, bytes, entry_bytes: bytes_of_entries });
+        self.put_made(out);
         out.memory.apply_begins(bytes_of_entries);
         self.flow.applying.push_back(bytes_of_entries);
         self.applies_in_flight += 1;
@@ -120,6 +125,7 @@ impl Peer {
         match command::decide(self.families, &self.members, None, command) {
             Ok(Change::Write(batch)) => out.apply.append(&batch),
             Ok(Change::Members { change, region }) => self.change_members(entry.index, change, region, out)?,
+            Ok(Change::Split { region, children }) => self.split(entry.index, region, children, out),
             Ok(change) => unreachable!("{change:?} is of a command that is not executed"),
             Err(refusal) => return Ok(Err(refusal)),
         }

@@ -126,6 +126,9 @@ impl Peer {
     /// Until when the leader may serve reads.
     pub(super) fn lease_until(&self, now: Duration) -> Option<Duration> {
         self.leading.as_ref()?;
+        if self.may_have_lost_keys() {
+            return None;
+        }
         if self.is_sole_voter() {
             // No other replica can be elected, so it needs no renewal. The change that adds a voter ends it.
             return Some(Duration::MAX);

@@ -31,50 +31,15 @@
 //! cannot win.
 
 use super::Peer;
-use crate::command::{self, Action, Command};
-use crate::effect::Answer;
-use crate::error::RegionError;
 use crate::meta::put_region;
 use crate::outbox::Outbox;
-use crate::peer::Proposed;
-use crate::region::{self, Epoch, MemberChange, PeerId, Region, Ticket};
+use crate::region::{self, MemberChange, PeerId, Region};
 use std::sync::Arc;
 
 /// Addresses of peers that only newer descriptors name: more than a region ever has at once.
 const STRANGERS_MAX: usize = 16;
 
 impl Peer {
-    /// Proposes a change, or refuses it.
-    pub fn propose_change(&mut self, epoch: Epoch, change: MemberChange, ticket: Ticket, out: &mut Outbox) {
-        match self.append_change(epoch, change) {
-            Ok(index) => {
-                let term = self.group.term();
-                assert!(self.proposals.back().is_none_or(|last| last.index < index), "the log grows");
-                self.proposals.push_back(Proposed { index, term, ticket: Some(ticket), bytes: 0 });
-            }
-            Err(error) => out.answer(ticket, Answer::Refused(error)),
-        }
-    }
-
-    fn append_change(&mut self, epoch: Epoch, change: MemberChange) -> Result<u64, RegionError> {
-        let region = self.region.id;
-        if !self.leads() {
-            return Err(self.not_leader());
-        }
-        let busy = |reason: &str| RegionError::ServerIsBusy { region, reason: reason.to_owned() };
-        if epoch != self.members.epoch {
-            return Err(RegionError::EpochNotMatch { current: vec![Region::clone(&self.members)] });
-        }
-        if change == MemberChange::Remove(self.me.id) {
-            return Err(busy("a leader is not removed; transfer the leadership first"));
-        }
-        self.members.changed(change).map_err(busy)?;
-        let command = Command { epoch, action: Action::ChangeMembers(change) };
-        let (_, context, _) = command::encode(command);
-        let index = self.group.propose_change(context, change);
-        index.ok_or_else(|| busy("another change of the members, or a transfer, is under way"))
-    }
-
     /// A committed change is applied.
     pub(super) fn change_members(
         &mut self,

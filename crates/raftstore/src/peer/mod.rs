@@ -21,6 +21,7 @@ mod ready;
 pub(crate) mod receive;
 mod removed;
 mod serve;
+mod split;
 mod truncate;
 
 pub use lease::LeaseStatus;
@@ -85,6 +86,8 @@ pub(crate) struct Peer {
     members: Arc<Region>,
     /// Descriptors that become visible with the applied index.
     changes: VecDeque<(u64, Arc<Region>)>,
+    /// Earlier descriptors with another range, and the index from which on tables do not have them.
+    replaced: VecDeque<(u64, Arc<Region>)>,
     /// Peers of descriptors newer than `members`, as their messages say.
     strangers: BTreeMap<PeerId, region::Peer>,
     me: region::Peer,
@@ -126,6 +129,7 @@ pub(crate) struct Peer {
     /// As reported by the leader: every live replica has the log through here.
     replicated: u64,
     truncations: VecDeque<u64>,
+    splitting: split::Splitting,
 
     ticks: u64,
 
@@ -161,6 +165,7 @@ impl Peer {
             region: Arc::new(recovered.region),
             members,
             changes: VecDeque::new(),
+            replaced: VecDeque::new(),
             strangers: BTreeMap::new(),
             me: recovered.me,
             group: recovered.group,
@@ -187,6 +192,7 @@ impl Peer {
             flushed: 0,
             replicated: 0,
             truncations: VecDeque::new(),
+            splitting: split::Splitting::default(),
             ticks: 0,
             removed: false,
             made_by: recovered.made_by,
@@ -199,6 +205,18 @@ impl Peer {
 
     pub fn region(&self) -> &Arc<Region> {
         &self.region
+    }
+
+    /// Ranges that it had, which tables may still say that it has.
+    pub fn ranges_in_tables(&self) -> impl Iterator<Item = &Region> {
+        self.replaced.iter().map(|(_, region)| &**region)
+    }
+
+    /// Every range that is this replica's: as it is visible, as it will be, and that of a snapshot on its way.
+    pub fn ranges(&self) -> impl Iterator<Item = &Region> {
+        let incoming = self.incoming.iter().filter(|incoming| !incoming.is_installed());
+        let incoming = incoming.map(|incoming| &incoming.file.region);
+        [&*self.region, &*self.members].into_iter().chain(incoming)
     }
 
     pub fn group(&self) -> &Group {
@@ -235,6 +253,9 @@ impl Peer {
     /// Whether a tick changes anything: it brings an election or a heartbeat closer, or something here takes time. A
     /// sole voter that leads and has nothing to do needs none.
     pub fn needs_ticks(&self) -> bool {
+        if self.removed {
+            return self.waits_for_flush();
+        }
         let is_idle = self.leads() && self.is_sole_voter() && self.serving.is_idle() && !self.has_lost_snapshot();
         !is_idle || self.can_truncate()
     }
@@ -242,6 +263,7 @@ impl Peer {
     /// One tick. Returns whether there may be something to poll.
     pub fn tick(&mut self, out: &mut Outbox) -> bool {
         if self.removed {
+            out.flush |= self.waits_for_flush();
             return false;
         }
         self.ticks += 1;
@@ -322,6 +344,8 @@ impl Peer {
         if self.leads() && self.leading.is_none() {
             self.leading = Some(Leading { term, since_tick: self.ticks, announced: false });
             self.lease = lease::Lease::new(self.config.planted().lease_through_transfer);
+            // Every range change of an earlier leader is applied before this one serves a read.
+            self.splitting.proposed = 0;
             self.group.ping();
         }
     }
@@ -378,8 +402,8 @@ impl Peer {
         assert!(self.handed <= committed, "handed {} <= committed {committed}", self.handed);
         assert!(committed <= self.group.last_index(), "committed <= last");
         assert!(self.flushed <= self.handed || self.waits_for_install(), "flushed <= handed");
-        let reason = self.waits_for_install() || self.has_enough_applies(out);
-        assert!(self.deferred.is_empty() || reason, "only an install or applies under way defer entries");
+        let reason = self.waits_for_install() || self.has_enough_applies(out) || self.waits_for_logs();
+        assert!(self.deferred.is_empty() || reason, "only an install, a split or applies under way defer entries");
         assert!(self.leading.is_some() == self.leads(), "every change of role was noticed");
         assert!(self.truncations.is_empty() && !self.state_dirty, "the poll wrote what was to be written");
         debug_assert!(self.proposals.iter().map(|p| p.index).is_sorted(), "proposals are in the log's order");

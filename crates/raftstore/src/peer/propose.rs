@@ -1,11 +1,11 @@
 //! The first half of the write path: admission, the queue, and the answers to tickets when leadership ends.
 
 use super::{Peer, Proposed, Queued};
-use crate::command::encode_write_context;
+use crate::command::{self, Action, Carrier, Command, Refusal, encode_write_context};
 use crate::effect::Answer;
 use crate::error::RegionError;
 use crate::outbox::Outbox;
-use crate::region::{Epoch, Ticket};
+use crate::region::{Epoch, MemberChange, Ticket};
 use kontiki_engine::WriteBatch;
 
 impl Peer {
@@ -55,6 +55,55 @@ impl Peer {
             return Err(RegionError::NotLeader { region: self.region.id, leader: None });
         }
         Ok(())
+    }
+
+    /// Proposes a command other than a write, or refuses it.
+    pub fn propose_command(&mut self, command: Command, ticket: Ticket, out: &mut Outbox) {
+        let changes_range = command.action.changes_range();
+        match self.append_command(command) {
+            Ok(index) => {
+                let term = self.group.term();
+                assert!(self.proposals.back().is_none_or(|last| last.index < index), "the log grows");
+                self.proposals.push_back(Proposed { index, term, ticket: Some(ticket), bytes: 0 });
+                if changes_range {
+                    self.splitting.proposed = index;
+                }
+            }
+            Err(error) => out.answer(ticket, Answer::Refused(error)),
+        }
+    }
+
+    fn append_command(&mut self, command: Command) -> Result<u64, RegionError> {
+        let region = self.region.id;
+        if !self.leads() {
+            return Err(self.not_leader());
+        }
+        if !command.action.is_executed() || matches!(command.action, Action::Write(_)) {
+            return Err(RegionError::Impossible { region, why: "this version does not replicate that command" });
+        }
+        if matches!(command.action, Action::ChangeMembers(MemberChange::Remove(peer)) if peer == self.me.id) {
+            return Err(self.busy("a leader is not removed; transfer the leadership first"));
+        }
+        // By the descriptor that is handed out for apply: what is in the log behind it is decided when it is applied.
+        command::decide(self.families, &self.members, None, command.clone()).map_err(|refusal| match refusal {
+            Refusal::Impossible(why) => RegionError::Impossible { region, why },
+            Refusal::Merging => self.busy("it is being merged"),
+            Refusal::Stale | Refusal::ForeignKey => refusal.answer(&self.members),
+        })?;
+        let change = match &command.action {
+            Action::ChangeMembers(change) => Some(*change),
+            _ => None,
+        };
+        let (carrier, context, data) = command::encode(command);
+        let index = match (carrier, change) {
+            (Carrier::MemberChange, Some(change)) => self.group.propose_change(context, change),
+            _ => self.group.propose(vec![(context, data)]),
+        };
+        index.ok_or_else(|| self.busy("another change of the members, or a transfer, is under way"))
+    }
+
+    fn busy(&self, reason: &str) -> RegionError {
+        RegionError::ServerIsBusy { region: self.region.id, reason: reason.to_owned() }
     }
 
     /// Appends what is queued, as one group of at most the size of the largest proposal (or one proposal). The rest

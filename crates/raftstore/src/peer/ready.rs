@@ -6,7 +6,7 @@
 
 use super::{Outstanding, Peer};
 use crate::consensus::step::Transfer;
-use crate::consensus::wire::StoreMessage;
+use crate::consensus::wire::{RegionRecord, StoreMessage};
 use crate::consensus::{EntryType, Outgoing, OutgoingKind, ReadyBatch, entry_to_wire};
 use crate::effect::{Answer, PersistId};
 use crate::meta::encode_group_state;
@@ -142,6 +142,8 @@ impl Peer {
             // Treated as lost; the core repeats them after the answers to heartbeats.
             outgoing.message.entries.clear();
         }
+        let is_unknown = self.group.matched(to.id) == Some(0);
+        let descriptor = (self.leads() && is_unknown).then(|| RegionRecord::from(&*self.members));
         let info = outgoing.message.snapshot.clone();
         let envelope = StoreMessage {
             region: self.region.id.0,
@@ -155,6 +157,7 @@ impl Peer {
             replicated: self.replicated_through(out.now),
             unwritable: !self.is_writable(),
             full: self.is_full(out),
+            descriptor,
         };
         let bytes: Bytes = envelope.encode_to_vec().into();
         match info {

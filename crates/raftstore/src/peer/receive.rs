@@ -184,7 +184,10 @@ impl Peer {
         assert!(self.applied.index < snapshot.index, "a snapshot moves the state forward");
         assert_eq!(self.applies_in_flight, 0, "nothing else wrote meanwhile");
         incoming.stage = Stage::Installed;
-        self.region = Arc::new(incoming.file.region.clone());
+        let before = std::mem::replace(&mut self.region, Arc::new(incoming.file.region.clone()));
+        if before.epoch.version != self.region.epoch.version {
+            self.replaced.push_back((snapshot.index, before));
+        }
         self.applied = Position { index: snapshot.index, term: snapshot.term };
         self.group.applied(snapshot.index);
         // Tables may have taken it in before this event came.
@@ -195,6 +198,7 @@ impl Peer {
     pub fn flushed_through(&mut self, index: u64, out: &mut Outbox) {
         self.flushed = self.flushed.max(index);
         self.made_by = 0;
+        self.replaced.retain(|(replaced_at, _)| *replaced_at > index);
         if self.incoming.as_ref().is_some_and(|i| i.is_installed() && i.file.id.index <= index) {
             let incoming = self.incoming.take().expect("just seen");
             assert!(incoming.superseded.is_empty(), "superseded files went when this one was restored");

@@ -27,9 +27,10 @@ impl Peer {
         self.state_dirty = true;
     }
 
-    /// Whether nothing of it is in flight: applies, persists, or snapshots from its data.
+    /// Whether nothing of it is in flight (applies, persists, or snapshots from its data), and no restart needs it.
     pub fn is_quiet(&self) -> bool {
-        self.applies_in_flight == 0 && self.outstanding.is_empty() && !self.serving.is_sending()
+        let is_idle = self.applies_in_flight == 0 && self.outstanding.is_empty() && !self.serving.is_sending();
+        is_idle && !self.waits_for_flush()
     }
 
     /// Gives its share of the memory budget back.

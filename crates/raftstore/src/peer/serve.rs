@@ -132,7 +132,9 @@ impl Peer {
                 return;
             }
         };
-        let reaches = head.id.index >= self.group.truncated().index;
+        // One taken before a split that is handed out holds the range of other regions.
+        let is_current = head.region.epoch.version == self.members.epoch.version;
+        let reaches = head.id.index >= self.group.truncated().index && is_current;
         let Some((_, at_least)) = expected.filter(|_| self.leading.is_some() && reaches) else {
             return out.snapshots.push(SnapshotTask::Release { view });
         };
@@ -198,7 +200,7 @@ impl Peer {
     }
 
     /// Withdraws the offer.
-    fn retire(&mut self, out: &mut Outbox) {
+    pub(super) fn retire(&mut self, out: &mut Outbox) {
         if let Some((view, _)) = self.serving.current.take() {
             self.group.offer_snapshot(None, &self.region);
             self.release_unused(view, out);

@@ -13,17 +13,24 @@
 //! message for a replica of the lost directory, or a snapshot that a leader still sends there, finds no replica; one
 //! for a replica that was destroyed here finds its tombstone (`store/destroy.rs`).
 //!
-//! **By a command** of another region ([`Store::create_by_command`]): first the beginning of the log is written
-//! durably, then the descriptor and the applied position are applied, and then the replica starts. The apply is not
-//! logged: until it is flushed, the command is applied again after a crash. Recovery therefore keeps a log that a
-//! command has begun until the command asks for its replica again.
+//! **By a split** of another region (`peer/split.rs`): first the beginning of the log is written durably, then the
+//! split is applied, whose batch has the descriptor and the applied position, and then the replica starts. The apply is
+//! not logged: until it is flushed, the split is applied again after a crash. Recovery therefore keeps a log that a
+//! split has begun until the split asks for it again.
+//!
+//! Messages may come before the split is applied here. A leader's are not answered while another replica holds the
+//! range. A candidate's last request for a vote is kept and delivered when the replica starts: on the store of the
+//! parent's leader it campaigns at once, usually before the others have applied the split, and without that vote it
+//! would wait for another election timeout.
 
 use super::Store;
+use crate::command::SPLIT_CHILDREN_MAX;
 use crate::consensus::log::Position;
 use crate::consensus::wire::{GroupState, StoreMessage};
-use crate::effect::{AppliedCommand, ApplyId, ApplyPart, PersistId, SnapshotTask};
+use crate::effect::{ApplyId, PersistId, SnapshotTask};
+use crate::error::Fault;
 use crate::meta::{self, Tombstone, encode_group_state};
-use crate::outbox::AppliedRegion;
+use crate::outbox::SplitBegun;
 use crate::peer::{Peer, Recovered};
 use crate::readers::Publication;
 use crate::region::{self, PeerId, Region, RegionId, StoreId};
@@ -33,6 +40,10 @@ use kontiki_env::codec::hash64;
 use prost::Message;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Maximum number of vote requests that are kept for replicas which do not exist yet: of several splits at once.
+const EARLY_VOTES_MAX: usize = 4 * SPLIT_CHILDREN_MAX;
 
 /// The identity of the replica of `region` that lives in the directory `directory` (a number drawn at random when the
 /// directory was created): equal on every store, and different for each directory. It is 64 bits of a hash over both,
@@ -48,33 +59,63 @@ pub(super) struct Creation {
     directory: Option<u64>,
     /// Replicas whose first state is being written.
     begun: BTreeMap<RegionId, Begun>,
-    /// Logs that a command has begun, without their descriptors: the command is applied again.
-    pub waiting: BTreeMap<RegionId, StreamContents>,
+    /// Logs that a split has begun, without their descriptors: the split is applied again.
+    pub waiting: BTreeMap<RegionId, Waiting>,
     /// Of replicas that were destroyed here.
     pub tombstones: BTreeMap<RegionId, Tombstone>,
+    /// The last request for the vote of each replica that does not exist, and when it came.
+    early_votes: BTreeMap<RegionId, (Duration, StoreMessage)>,
+}
+
+/// A log that recovery found without its descriptor.
+pub(super) struct Waiting {
+    /// The region whose split has begun it.
+    pub made_by: RegionId,
+    /// Of a snapshot that it has accepted since.
+    pub file: Option<FileId>,
+    pub log: StreamContents,
 }
 
 /// A replica that starts when its first state is written.
 struct Begun {
     stage: Stage,
     region: Region,
-    /// That contains the data, if a message creates it.
-    file: Option<FileId>,
+    origin: Origin,
     /// The log as a restart would find it.
     log: StreamContents,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// A message, whose file has the data.
+    Snapshot(FileId),
+    /// A split of this region.
+    Split(RegionId),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Logging(PersistId),
-    /// Only if a command creates it.
+    /// The log is durable; the split is not handed out yet.
+    Logged,
+    /// The split is being applied.
     Applying(ApplyId),
 }
 
 impl Creation {
     /// The files of replicas that do not exist yet.
     pub fn needed_files(&self) -> impl Iterator<Item = FileId> {
-        self.begun.values().filter_map(|begun| begun.file)
+        let begun = self.begun.values().filter_map(|begun| match begun.origin {
+            Origin::Snapshot(file) => Some(file),
+            Origin::Split(_) => None,
+        });
+        begun.chain(self.waiting.values().filter_map(|waiting| waiting.file))
+    }
+
+    /// Whether logs have begun for regions that a split of this one makes, and they have not started.
+    pub fn is_splitting(&self, parent: RegionId) -> bool {
+        let begun = self.begun.values().any(|begun| begun.origin == Origin::Split(parent));
+        begun || self.waiting.values().any(|waiting| waiting.made_by == parent)
     }
 }
 
@@ -97,9 +138,18 @@ impl Store {
         (is_ours && is_free && is_new).then_some(me)
     }
 
-    pub(super) fn message_of_no_replica(&mut self, envelope: &StoreMessage) {
-        let answer = envelope.raft.as_ref().and_then(|raft| raft.answer_of_an_empty_log());
-        let (Some(raft), Some(me)) = (answer, self.replica_to_create(envelope)) else { return };
+    pub(super) fn message_of_no_replica(&mut self, envelope: StoreMessage) {
+        let Some(raft) = &envelope.raft else { return };
+        if raft.is_vote_request() {
+            return self.keep_early_vote(envelope);
+        }
+        let descriptor = envelope.descriptor.as_ref().and_then(|descriptor| descriptor.to_region().ok());
+        if descriptor.is_some_and(|region| !self.is_range_free(&region)) {
+            // The range is still that of the region which is about to be split here: no snapshot is needed.
+            return;
+        }
+        let answer = raft.answer_of_an_empty_log();
+        let (Some(raft), Some(me)) = (answer, self.replica_to_create(&envelope)) else { return };
         let answer = StoreMessage {
             region: envelope.region,
             from_store: me.store.0,
@@ -112,6 +162,31 @@ impl Store {
             ..StoreMessage::default()
         };
         self.out.send.push((StoreId(envelope.from_store), answer.encode_to_vec().into()));
+    }
+
+    fn keep_early_vote(&mut self, envelope: StoreMessage) {
+        let (region, now) = (RegionId(envelope.region), self.out.now);
+        let is_ours = self.identity.is_some_and(|identity| identity.store.0 == envelope.to_store);
+        if !is_ours || self.creation.tombstones.contains_key(&region) {
+            return;
+        }
+        let (votes, lifetime) = (&mut self.creation.early_votes, self.config.promise_duration());
+        if votes.len() >= EARLY_VOTES_MAX {
+            votes.retain(|_, (at, _)| now.saturating_sub(*at) < lifetime);
+        }
+        if votes.len() < EARLY_VOTES_MAX || votes.contains_key(&region) {
+            votes.insert(region, (now, envelope));
+        }
+    }
+
+    /// Delivers a request for a vote that came before the replica.
+    fn deliver_early_vote(&mut self, region: RegionId) {
+        let Some((at, envelope)) = self.creation.early_votes.remove(&region) else { return };
+        let is_late = self.out.now.saturating_sub(at) >= self.config.promise_duration();
+        let Some(peer) = self.peers.get_mut(&region).filter(|_| !is_late) else { return };
+        if let Some(from) = peer.sender(&envelope) {
+            peer.message(from, envelope, &mut self.out);
+        }
     }
 
     pub(super) fn snapshot_of_no_replica(&mut self, envelope: &StoreMessage, file: SnapshotFile) {
@@ -129,32 +204,57 @@ impl Store {
             peer: envelope.to_peer,
             ..GroupState::default()
         };
-        self.begin_log(file.region.clone(), Some(file.name()), &state);
+        self.begin_log(file.region.clone(), Origin::Snapshot(file.name()), &state);
     }
 
-    /// Creates the replica here of a region that a command of the region `made_by` makes; nothing, if it exists or was
-    /// destroyed since: the command may be applied again. The region's range must be free, its data are there already.
-    pub fn create_by_command(&mut self, region: Region, made_by: RegionId) {
-        let (Some(identity), id) = (self.identity, region.id) else { return };
-        let Some(me) = region.peer_on(identity.store) else { return };
+    /// What splits of this poll asked for, and what they put into its apply.
+    pub(super) fn tend_splits(&mut self) {
+        for SplitBegun { parent, children } in std::mem::take(&mut self.out.splits) {
+            for child in children {
+                self.begin_child(parent, child);
+            }
+            self.report_logged(parent);
+        }
+        for region in std::mem::take(&mut self.out.made) {
+            let begun = self.creation.begun.get_mut(&region).expect("its log has begun");
+            assert!(begun.stage == Stage::Logged, "the log is durable before the descriptor is applied");
+            begun.stage = Stage::Applying(self.out.apply_id);
+        }
+    }
+
+    /// Begins the log of a region that a split of `parent` makes, or takes over the one that it has begun before.
+    fn begin_child(&mut self, parent: RegionId, region: Region) {
+        let id = region.id;
         let exists = self.peers.contains_key(&id) || self.creation.begun.contains_key(&id);
-        if exists || self.creation.tombstones.contains_key(&id) {
+        if exists || self.creation.tombstones.contains_key(&id) || self.overlapping(&region, &[parent]).is_some() {
+            let what = format!("its split makes region {id}, which exists or existed here, or whose range is in use");
+            self.out.fault = Some(Fault { region: parent, what });
             return;
         }
-        assert!(self.is_range_free(&region), "a region that a command makes has a range of its own");
+        let Some(me) = self.identity.and_then(|identity| region.peer_on(identity.store)) else { return };
+        let origin = Origin::Split(parent);
         match self.creation.waiting.remove(&id) {
-            Some(log) => {
-                let stage = self.apply_descriptor(&region);
-                self.creation.begun.insert(id, Begun { stage, region, file: None, log });
+            Some(Waiting { log, .. }) => {
+                self.creation.begun.insert(id, Begun { stage: Stage::Logged, region, origin, log });
             }
             None => {
-                let state = GroupState { peer: me.id.0, made_by: made_by.0, ..meta::initial_state() };
-                self.begin_log(region, None, &state);
+                let state = GroupState { peer: me.id.0, made_by: parent.0, ..meta::initial_state() };
+                self.begin_log(region, origin, &state);
             }
         }
     }
 
-    fn begin_log(&mut self, region: Region, file: Option<FileId>, state: &GroupState) {
+    /// Notifies the parent if the logs of all regions that its split makes are durable.
+    fn report_logged(&mut self, parent: RegionId) {
+        // Regions of an earlier split may be in flight to the engine.
+        let is_logging =
+            |begun: &Begun| begun.origin == Origin::Split(parent) && matches!(begun.stage, Stage::Logging(_));
+        if !self.creation.begun.values().any(is_logging) {
+            self.with_peer(parent, |peer, _| peer.split_logged());
+        }
+    }
+
+    fn begin_log(&mut self, region: Region, origin: Origin, state: &GroupState) {
         let (stream, through_index) = (StreamId(region.id.0), state.truncated_index);
         let state = encode_group_state(state);
         let log =
@@ -162,50 +262,57 @@ impl Store {
         self.out.streams.push(StreamOp::Truncate { stream, through_index });
         self.out.streams.push(StreamOp::State { stream, state });
         let stage = Stage::Logging(self.out.persist_id);
-        self.creation.begun.insert(region.id, Begun { stage, region, file, log });
+        self.creation.begun.insert(region.id, Begun { stage, region, origin, log });
     }
 
-    /// Puts the descriptor of a region whose log has begun, and its applied position.
-    fn apply_descriptor(&mut self, region: &Region) -> Stage {
-        let (meta, out, Position { index, term }) = (self.families.meta, &mut self.out, meta::INITIAL);
-        let first = out.apply.len();
-        meta::put_region(meta, &mut out.apply, region);
-        let commands = vec![AppliedCommand { index, operations: first..first + 1 }];
-        meta::put_applied(meta, &mut out.apply, region.id, meta::INITIAL);
-        let operations = first..out.apply.len();
-        out.apply_parts.push(ApplyPart { region: region.id, index, term, commands, operations });
-        out.applied.push(AppliedRegion { region: region.id, position: meta::INITIAL, bytes: 0, entry_bytes: 0 });
-        Stage::Applying(out.apply_id)
+    /// Whether no replica here, existing or being created, holds a part of the region's range, nor does after a crash.
+    /// If only the latter is the case, a flush is requested, which ends it.
+    fn is_range_free(&mut self, region: &Region) -> bool {
+        if self.overlapping(region, &[]).is_some() {
+            return false;
+        }
+        let mut in_tables = self.peers.values().flat_map(Peer::ranges_in_tables);
+        let overlaps = |other: &Region| other.space == region.space && other.overlaps(region);
+        let is_in_use = in_tables.any(overlaps);
+        self.out.flush |= is_in_use;
+        !is_in_use
     }
 
-    /// Whether no replica here, existing or being created, holds a part of the region's range.
-    pub(super) fn is_range_free(&self, region: &Region) -> bool {
-        let here = self.peers.values().map(|peer| peer.region().as_ref());
+    /// A replica here, existing, being created or being destroyed, that holds a part of the region's range; of other
+    /// regions than `except`.
+    pub(super) fn overlapping(&self, region: &Region, except: &[RegionId]) -> Option<RegionId> {
+        let here = self.peers.values().flat_map(Peer::ranges);
         let begun = self.creation.begun.values().map(|begun| &begun.region);
-        !here
-            .chain(begun)
-            .chain(self.destruction.regions())
-            .any(|other| other.space == region.space && other.overlaps(region))
+        let mut others = here.chain(begun).chain(self.destruction.regions());
+        let overlaps = |other: &&Region| other.space == region.space && other.overlaps(region);
+        others.find(|other| !except.contains(&other.id) && overlaps(other)).map(|other| other.id)
     }
 
-    /// Everything through `persist` is durable: replicas whose log has begun with it start, or get their descriptor.
+    /// Everything through `persist` is durable: replicas whose log has begun with it start, or wait for their split.
     pub(super) fn create_persisted(&mut self, persist: PersistId) {
         for id in self.begun_at(|stage| matches!(stage, Stage::Logging(id) if id <= persist)) {
             let begun = self.creation.begun.remove(&id).expect("just seen");
-            if begun.file.is_some() {
-                self.start_created(begun, Position::default());
-            } else {
-                let stage = self.apply_descriptor(&begun.region);
-                self.creation.begun.insert(id, Begun { stage, ..begun });
+            match begun.origin {
+                Origin::Snapshot(_) => self.start_created(begun, Position::default()),
+                Origin::Split(parent) => {
+                    self.creation.begun.insert(id, Begun { stage: Stage::Logged, ..begun });
+                    self.report_logged(parent);
+                }
             }
         }
     }
 
-    /// Everything through `apply` is visible: replicas whose descriptor is in it start.
+    /// Everything through `apply` is visible: regions that a split in it makes start. The one on the store of the
+    /// parent's leader campaigns at once, so that their range is without a leader for one round trip only.
     pub(super) fn create_applied(&mut self, apply: ApplyId) {
         for id in self.begun_at(|stage| matches!(stage, Stage::Applying(id) if id <= apply)) {
             let begun = self.creation.begun.remove(&id).expect("just seen");
+            let parent_leads = |parent| self.peers.get(&parent).is_some_and(Peer::leads);
+            let campaigns = matches!(begun.origin, Origin::Split(parent) if parent_leads(parent));
             self.start_created(begun, meta::INITIAL);
+            if campaigns {
+                self.with_peer(id, |peer, out| peer.campaign(out.now));
+            }
         }
     }
 
@@ -236,5 +343,6 @@ impl Store {
         assert!(self.peers.insert(id, peer).is_none(), "a region has one replica here");
         self.ticking.insert(id);
         self.dirty.insert(id);
+        self.deliver_early_vote(id);
     }
 }

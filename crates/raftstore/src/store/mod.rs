@@ -163,8 +163,8 @@ impl Store {
                 }
             }
             Event::Campaign { region } => self.with_peer(region, |peer, out| peer.campaign(out.now)),
-            Event::ChangeMembers { region, epoch, change, ticket } => {
-                self.request(region, ticket, |peer, out| peer.propose_change(epoch, change, ticket, out));
+            Event::Command { region, command, ticket } => {
+                self.request(region, ticket, |peer, out| peer.propose_command(command, ticket, out));
             }
             Event::TransferLeader { region, to } => self.with_peer(region, |peer, _| peer.transfer_leader(to)),
         }
@@ -188,6 +188,7 @@ impl Store {
                     } else {
                         self.ticking.remove(&region);
                     }
+                    self.tend_splits();
                     self.tend_removed(region);
                 }
                 if self.out.fault.is_some() {
@@ -237,7 +238,7 @@ impl Store {
     fn refuse_after_fault(&mut self, event: Event) {
         if let Event::Propose { region, ticket, .. }
         | Event::ReadBarrier { region, ticket, .. }
-        | Event::ChangeMembers { region, ticket, .. } = event
+        | Event::Command { region, ticket, .. } = event
         {
             self.out.open(ticket);
             self.out.answer(ticket, Answer::Refused(RegionError::NotLeader { region, leader: None }));
@@ -280,7 +281,7 @@ impl Store {
             }
             applied_bytes += peer.group().log_bytes() - peer.group().unapplied_log_bytes();
         }
-        self.out.flush = self.out.memory.is_tight() && applied_bytes >= self.config.memory_bytes_max / 4;
+        self.out.flush |= self.out.memory.is_tight() && applied_bytes >= self.config.memory_bytes_max / 4;
     }
 
     /// The memory use of the logs.
@@ -294,7 +295,7 @@ impl Store {
             return;
         };
         let region = RegionId(envelope.region);
-        let Some(peer) = self.peers.get_mut(&region) else { return self.message_of_no_replica(&envelope) };
+        let Some(peer) = self.peers.get_mut(&region) else { return self.message_of_no_replica(envelope) };
         if peer.is_removed() {
             return;
         }
@@ -307,10 +308,16 @@ impl Store {
         let remove = SnapshotTask::Remove { file: file.name() };
         let envelope = StoreMessage::decode(message).ok().filter(|envelope| envelope.region == file.id.region.0);
         let Some(envelope) = envelope else { return self.out.snapshots.push(remove) };
-        let Some(peer) = self.peers.get_mut(&file.id.region) else {
+        let Some(peer) = self.peers.get(&file.id.region) else {
             return self.snapshot_of_no_replica(&envelope, file);
         };
-        let from = if peer.is_removed() { None } else { peer.sender(&envelope) };
+        // A snapshot that took the place of a split in the log, before tables hold what it made, would leave the logs
+        // of its regions without it. One that holds keys of another region would replace that one's.
+        let needs_log = self.creation.is_splitting(file.id.region) || peer.needs_split();
+        let is_excluded = peer.is_removed() || needs_log || self.overlapping(&file.region, &[file.id.region]).is_some();
+        self.out.flush |= needs_log;
+        let Some(peer) = self.peers.get_mut(&file.id.region) else { return };
+        let from = if is_excluded { None } else { peer.sender(&envelope) };
         let raft = envelope.raft.filter(|raft| file.is_announced_by(raft));
         match (from, raft) {
             (Some(from), Some(raft)) => peer.snapshot_received(from, raft, file, &mut self.out),

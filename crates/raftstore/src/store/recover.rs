@@ -1,6 +1,7 @@
 //! Recovery from a directory.
 
 use super::Store;
+use super::create::Waiting;
 use crate::consensus::log::Position;
 use crate::consensus::wire::{self, GroupState};
 use crate::consensus::{Entry, Group, entry_from_wire};
@@ -34,8 +35,10 @@ impl Store {
         let known: BTreeSet<RegionId> = regions.iter().map(|region| region.id).collect();
         let logs = streams.into_iter().map(|(stream, contents)| (RegionId(stream.0), contents));
         let (mut logs, alone): (BTreeMap<_, _>, BTreeMap<_, _>) = logs.partition(|(id, _)| known.contains(id));
+        let logged: BTreeSet<RegionId> = alone.keys().copied().collect();
         for (id, contents) in alone {
-            self.recover_log(identity.store, id, contents, |region| known.contains(&region))?;
+            let is_here = |region| known.contains(&region) || logged.contains(&region);
+            self.recover_log(identity.store, id, contents, is_here)?;
         }
         for region in regions {
             let id = region.id;
@@ -53,7 +56,7 @@ impl Store {
     }
 
     /// A log without its descriptor yet. Its replica was created by a message, and the snapshot, which contains the
-    /// descriptor, has not reached the tables; or by a command of a region that will apply it again.
+    /// descriptor, has not reached the tables; or by a split of a region that will apply it again.
     fn recover_log(
         &mut self,
         store: StoreId,
@@ -66,15 +69,19 @@ impl Store {
             return Err(orphan());
         }
         let state = meta::decode_group_state(&contents.state)?;
-        if state.made_by != 0 && state.snapshot.is_none() {
-            if !is_here(RegionId(state.made_by)) {
-                return Err(damaged(id, format_args!("made by region {}, which has no replica here", state.made_by)));
+        let file = state.snapshot.as_ref().map(SnapshotFile::from_info).transpose();
+        let file = file.map_err(|what| damaged(id, what))?;
+        if state.made_by != 0 {
+            let made_by = RegionId(state.made_by);
+            if !is_here(made_by) {
+                return Err(damaged(id, format_args!("made by region {made_by}, which has no replica here")));
             }
-            self.creation.waiting.insert(id, contents);
+            self.file_numbers.skip_through(file.as_ref().map_or(0, |file| file.number));
+            let file = file.map(|file| file.name());
+            self.creation.waiting.insert(id, Waiting { made_by, file, log: contents });
             return Ok(());
         }
-        let file = state.snapshot.as_ref().map(SnapshotFile::from_info).transpose();
-        let file = file.map_err(|what| damaged(id, what))?.ok_or_else(orphan)?;
+        let file = file.ok_or_else(orphan)?;
         self.recover_replica(store, file.region, contents, Position::default())
     }
 
@@ -98,7 +105,7 @@ impl Store {
         contents: StreamContents,
         applied: Position,
     ) -> Result<(), RecoverError> {
-        if !self.is_range_free(&region) {
+        if self.overlapping(&region, &[]).is_some() {
             return Err(damaged(region.id, "its range overlaps another region's"));
         }
         let recovered = Recovered { made_by: 0, ..self.recover_region(store, region, contents, applied)? };

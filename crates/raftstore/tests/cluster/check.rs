@@ -1,16 +1,16 @@
-//! The invariants that must hold after each step.
+//! The invariants that must hold after each step, for every region.
 
 use super::families;
 use super::node::Node;
 use super::view::Table;
-use super::{REGION, STEP};
 use bytes::Bytes;
-use kontiki_raftstore::{Answer, StoreId, Ticket, meta};
-use std::collections::BTreeMap;
+use kontiki_raftstore::{Answer, Region, RegionId, RegionStatus, StoreId, Ticket, meta};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+/// What is known of one region.
 #[derive(Default)]
-pub struct Checker {
+struct Known {
     /// The store that led in each term.
     leaders: BTreeMap<u64, StoreId>,
     /// Committed entries, as they are on the disks.
@@ -21,22 +21,38 @@ pub struct Checker {
     progress: BTreeMap<StoreId, (u64, u64)>,
     /// No read that begins now may see a lower index: this one was acknowledged, or read.
     acknowledged: u64,
+    /// The stores with a replica.
+    replicas: usize,
+}
+
+#[derive(Default)]
+pub struct Checker {
+    regions: BTreeMap<RegionId, Known>,
     reads: BTreeMap<Ticket, u64>,
+    /// The version of the region in which a write of this key was last acknowledged: a read of another region's replica
+    /// in an earlier version is stale.
+    versions: BTreeMap<Vec<u8>, u64>,
     pub lease_reads: u64,
     /// Replicas are added and removed.
     pub members_change: bool,
     memory_slack: usize,
 }
 
-/// The region's entries.
+/// A region's entries.
+pub fn entries_of(table: &Table, region: &Region) -> Vec<(u32, Vec<u8>, Bytes)> {
+    let own = table.0.iter().filter(|((family, key), _)| *family < families::META.0 && region.contains(key));
+    own.map(|((family, key), value)| (*family, key.clone(), value.clone())).collect()
+}
+
+/// The entries of all regions.
 pub fn region_state(table: &Table) -> Vec<(u32, Vec<u8>, Bytes)> {
     let own = table.0.iter().filter(|((family, _), _)| *family < families::META.0);
     own.map(|((family, key), value)| (*family, key.clone(), value.clone())).collect()
 }
 
-fn hash(table: &Table) -> u64 {
+fn hash(entries: Vec<(u32, Vec<u8>, Bytes)>) -> u64 {
     let mut bytes = Vec::new();
-    for (family, key, value) in region_state(table) {
+    for (family, key, value) in entries {
         bytes.extend_from_slice(&family.to_le_bytes());
         kontiki_env::codec::put_slice(&mut bytes, &key);
         kontiki_env::codec::put_slice(&mut bytes, &value);
@@ -49,28 +65,41 @@ impl Checker {
         Checker { memory_slack, ..Checker::default() }
     }
 
-    pub fn acknowledged(&self) -> u64 {
-        self.acknowledged
+    pub fn acknowledged(&self, region: RegionId) -> u64 {
+        self.regions.get(&region).map_or(0, |known| known.acknowledged)
     }
 
     pub fn restarted(&mut self, store: StoreId) {
-        self.progress.remove(&store);
+        for known in self.regions.values_mut() {
+            known.progress.remove(&store);
+        }
     }
 
-    pub fn read_begins(&mut self, ticket: Ticket) {
-        self.reads.insert(ticket, self.acknowledged);
+    pub fn read_begins(&mut self, region: RegionId, ticket: Ticket) {
+        self.reads.insert(ticket, self.acknowledged(region));
     }
 
-    pub fn read_ended(&mut self, at: u64, index: u64, acknowledged: u64) {
+    /// A lease read of a region in this version began when `acknowledged` was, and saw `index`.
+    pub fn read_ended(&mut self, at: u64, region: (RegionId, u64), key: &[u8], index: u64, acknowledged: u64) {
         assert!(
             index >= acknowledged,
             "store {at} serves a stale read: index {index}, but {acknowledged} was acknowledged before"
         );
+        let written = self.versions.get(key).copied().unwrap_or(0);
+        let (id, version) = region;
+        assert!(written <= version, "store {at} serves a read of region {id} in version {version}, after {written}");
         self.lease_reads += 1;
-        self.acknowledged = self.acknowledged.max(index);
+        let known = self.regions.entry(id).or_default();
+        known.acknowledged = known.acknowledged.max(index);
     }
 
-    pub fn answered(&mut self, ticket: Ticket, answer: &Answer) {
+    /// A key's write was acknowledged in this version of its region.
+    pub fn written(&mut self, key: &[u8], version: u64) {
+        let known = self.versions.entry(key.to_vec()).or_default();
+        *known = version.max(*known);
+    }
+
+    pub fn answered(&mut self, region: RegionId, ticket: Ticket, answer: &Answer) {
         let began_at = self.reads.remove(&ticket);
         if let Answer::Ok { index } = answer {
             if let Some(acknowledged) = began_at {
@@ -79,87 +108,108 @@ impl Checker {
                     "a read barrier at {index}, but {acknowledged} was acknowledged before it"
                 );
             }
-            self.acknowledged = self.acknowledged.max(*index);
+            let known = self.regions.entry(region).or_default();
+            known.acknowledged = known.acknowledged.max(*index);
         }
     }
 
     pub fn check(&mut self, now: Duration, nodes: &BTreeMap<StoreId, Node>) {
-        let mut leases = Vec::new();
+        let mut leases: BTreeMap<RegionId, Vec<StoreId>> = BTreeMap::new();
         for node in nodes.values().filter(|node| node.is_up()) {
-            if node.readers.holds_lease(REGION, node.local(now)) {
-                leases.push(node.id);
+            let store = node.store.as_ref().expect("up");
+            // Beyond the budget: what each region may accept although it is full, and what this poll hands to the
+            // engine.
+            let (memory, slack) = (store.memory(), self.memory_slack);
+            assert!(memory.log_bytes <= memory.log_bytes_max + slack, "logs take {memory:?} on store {}", node.id);
+            for status in store.status() {
+                if node.readers.holds_lease(status.region.id, node.local(now)) {
+                    leases.entry(status.region.id).or_default().push(node.id);
+                }
+                self.check_replica(now, node, &status);
             }
-            self.check_node(now, node);
+            check_ranges(node, &store.status());
         }
-        assert!(leases.len() <= 1, "{leases:?} hold leases at the same time");
+        let twice = leases.iter().find(|(_, stores)| stores.len() > 1);
+        assert!(twice.is_none(), "{twice:?} hold leases at the same time");
         self.check_acknowledged(nodes);
     }
 
-    fn check_node(&mut self, now: Duration, node: &Node) {
-        let store = node.store.as_ref().expect("up");
-        let Some(status) = store.status().into_iter().find(|status| status.region.id == REGION) else {
-            return; // Its replica has not been created yet.
-        };
+    fn check_replica(&mut self, now: Duration, node: &Node, status: &RegionStatus) {
+        let region = status.region.id;
+        let known = self.regions.entry(region).or_default();
+        known.replicas = status.region.peers.len();
         if status.leads {
-            let leader = *self.leaders.entry(status.term).or_insert(node.id);
-            assert_eq!(leader, node.id, "one leader in term {}", status.term);
+            let leader = *known.leaders.entry(status.term).or_insert(node.id);
+            assert_eq!(leader, node.id, "one leader in term {} of region {region}", status.term);
         }
         assert!(status.applied_index <= status.committed_index && status.committed_index <= status.last_index);
-        // Beyond the budget: what each region may accept although it is full, and what this poll hands to the engine.
-        let slack = self.memory_slack;
-        let memory = store.memory();
-        assert!(memory.log_bytes <= memory.log_bytes_max + slack, "logs take {memory:?} on store {}", node.id);
-        let (committed, term) = self.progress.get(&node.id).copied().unwrap_or_default();
+        let (committed, term) = known.progress.get(&node.id).copied().unwrap_or_default();
         assert!(status.committed_index >= committed && status.term >= term, "neither commit nor term go back");
-        self.progress.insert(node.id, (status.committed_index, status.term));
+        known.progress.insert(node.id, (status.committed_index, status.term));
 
-        let stream = &node.disk.streams[&kontiki_engine::StreamId(REGION.0)];
-        let flushed = meta::applied_index(families::META, &node.disk.tables, REGION).expect("readable").unwrap_or(0);
-        let covered = node.disk.files.keys().map(|file| file.snapshot.index).max().unwrap_or(0);
-        let covered = covered.max(node.lost_through);
+        let stream = &node.disk.streams[&kontiki_engine::StreamId(region.0)];
+        let flushed = meta::applied_index(families::META, &node.disk.tables, region).expect("readable").unwrap_or(0);
+        let files = node.disk.files.keys().filter(|file| file.snapshot.region == region);
+        let covered = files.map(|file| file.snapshot.index).max().unwrap_or(0).max(node.lost_through);
+        // A split's region begins with position 1, which its parent's log holds.
+        let covered = covered.max(1);
         assert!(stream.truncated_through <= flushed.max(covered), "the log holds what tables and files do not");
-        self.check_committed(
-            stream.truncated_through,
-            &stream.entries,
-            status.committed_index,
-            node.persists.is_empty(),
-        );
+        if node.persists.is_empty() {
+            // With persists in flight the disk may still hold what is being overwritten.
+            known.check_committed(stream.truncated_through, &stream.entries, status.committed_index);
+        }
 
-        let visible = meta::applied_index(families::META, &node.visible, REGION).expect("readable").unwrap_or(0);
+        let visible = meta::applied_index(families::META, &node.visible, region).expect("readable").unwrap_or(0);
         let installing = node.jobs.iter().any(|(_, job)| matches!(job, super::node::Job::Install { .. }));
         if now >= node.paused_until && !installing && node.inbox.is_empty() {
             assert_eq!(visible, status.applied_index, "the store and its data agree on what is applied");
-            let state = hash(&node.visible);
-            if visible == 0 {
+            let Some(descriptor) = meta::region(families::META, &node.visible, region).expect("readable") else {
                 return; // Its first snapshot is not installed yet.
-            }
-            let before = *self.states.entry(visible).or_insert(state);
-            assert_eq!(before, state, "the state at index {visible} differs between replicas or over time");
-        }
-        let _ = STEP;
-    }
-
-    fn check_committed(&mut self, truncated: u64, entries: &[Bytes], committed: u64, quiet: bool) {
-        // With persists in flight the disk may still hold what is being overwritten.
-        if !quiet {
-            return;
-        }
-        for (entry, index) in entries.iter().zip(truncated + 1..).take_while(|(_, index)| *index <= committed) {
-            let known = self.committed.entry(index).or_insert_with(|| entry.clone());
-            assert_eq!(known, entry, "the committed entry {index} is equal on all replicas and never changes");
+            };
+            assert_eq!(descriptor, *status.region, "the store and its data agree on the region");
+            let state = hash(entries_of(&node.visible, &descriptor));
+            let before = *known.states.entry(visible).or_insert(state);
+            assert_eq!(before, state, "the state of {region} at {visible} differs between replicas or over time");
         }
     }
 
     /// An acknowledged index is durable on a majority: in its log, its tables or its snapshot file.
     fn check_acknowledged(&self, nodes: &BTreeMap<StoreId, Node>) {
-        let holds = |node: &&Node| {
-            let stream = node.disk.streams.get(&kontiki_engine::StreamId(REGION.0));
-            stream.is_some_and(|stream| stream.truncated_through + stream.entries.len() as u64 >= self.acknowledged)
-        };
         if self.members_change {
             return; // Which majority counts depends on the moment.
         }
-        let count = nodes.values().filter(holds).count();
-        assert!(count > nodes.len() / 2, "index {} is acknowledged but durable on {count} only", self.acknowledged);
+        // A region begins with position 1, which no log holds.
+        for (region, known) in self.regions.iter().filter(|(_, known)| known.acknowledged > 1) {
+            let holds = |node: &&Node| {
+                let stream = node.disk.streams.get(&kontiki_engine::StreamId(region.0));
+                let last =
+                    |stream: &kontiki_engine::StreamContents| stream.truncated_through + stream.entries.len() as u64;
+                stream.is_some_and(|stream| last(stream) >= known.acknowledged)
+            };
+            let count = nodes.values().filter(holds).count();
+            let index = known.acknowledged;
+            assert!(count > known.replicas / 2, "{index} of {region} is acknowledged but durable on {count} only");
+        }
     }
+}
+
+impl Known {
+    fn check_committed(&mut self, truncated: u64, entries: &[Bytes], committed: u64) {
+        for (entry, index) in entries.iter().zip(truncated + 1..).take_while(|(_, index)| *index <= committed) {
+            let known = self.committed.entry(index).or_insert_with(|| entry.clone());
+            assert_eq!(known, entry, "the committed entry {index} is equal on all replicas and never changes");
+        }
+    }
+}
+
+/// No two replicas of a store hold the same key.
+fn check_ranges(node: &Node, status: &[RegionStatus]) {
+    for (at, one) in status.iter().enumerate() {
+        for other in &status[at + 1..] {
+            let (one, other) = (&one.region, &other.region);
+            assert!(one.space != other.space || !one.overlaps(other), "store {}: {one:?}, {other:?}", node.id);
+        }
+    }
+    let ids: BTreeSet<RegionId> = status.iter().map(|status| status.region.id).collect();
+    assert_eq!(ids.len(), status.len(), "a region has one replica");
 }

@@ -11,9 +11,10 @@ use bytes::Bytes;
 use check::Checker;
 use kontiki_engine::{View, WriteBatch};
 use kontiki_env::rng::Rng;
+use kontiki_raftstore::command::{Action, Command, SplitChild};
 use kontiki_raftstore::{
     Answer, Config, Epoch, Event, MemberChange, Peer, PeerId, ReadRefusal, Region, RegionId, RegionStatus, Space,
-    StoreId, Ticket, meta,
+    StoreId, Ticket, meta, replica_id,
 };
 use node::{Job, Node};
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +35,12 @@ pub struct NetworkFaults {
     pub snapshots_fail: bool,
 }
 
+/// What a ticket is for.
+struct Asked {
+    region: RegionId,
+    written: Option<(Vec<u8>, u64)>,
+}
+
 pub struct Cluster {
     pub now: Duration,
     pub rng: Rng,
@@ -44,6 +51,8 @@ pub struct Cluster {
     pub network_faults: NetworkFaults,
     messages: Vec<(Duration, StoreId, StoreId, Bytes)>,
     next_ticket: u64,
+    /// Of each ticket; of a put also its key and the version of its region.
+    asked: BTreeMap<Ticket, Asked>,
     pub checker: Checker,
     pub answers: BTreeMap<Ticket, Answer>,
     /// Messages to this store are recorded.
@@ -90,6 +99,7 @@ impl Cluster {
             network_faults: NetworkFaults { delay_ms_max: 5, ..NetworkFaults::default() },
             messages: Vec::new(),
             next_ticket: 0,
+            asked: BTreeMap::new(),
             checker: Checker::new(memory_slack),
             answers: BTreeMap::new(),
             recorded: None,
@@ -172,14 +182,38 @@ impl Cluster {
 
     /// The replica on a store that is up, if it has one.
     pub fn replica(&self, id: u64) -> Option<RegionStatus> {
-        let status = self.nodes[&StoreId(id)].store.as_ref().expect("up").status();
-        status.into_iter().find(|status| status.region.id == REGION)
+        self.replica_of(REGION, id)
+    }
+
+    /// The same, of any region.
+    pub fn replica_of(&self, region: RegionId, id: u64) -> Option<RegionStatus> {
+        let status = self.nodes[&StoreId(id)].store.as_ref()?.status();
+        status.into_iter().find(|status| status.region.id == region)
     }
 
     /// The one leader that has applied an entry of its own term and holds a lease.
     pub fn leader(&self) -> Option<u64> {
-        let holds = |node: &&Node| node.is_up() && node.readers.holds_lease(REGION, node.local(self.now));
+        self.leader_of(REGION)
+    }
+
+    /// The same, of any region.
+    pub fn leader_of(&self, region: RegionId) -> Option<u64> {
+        let holds = |node: &&Node| node.is_up() && node.readers.holds_lease(region, node.local(self.now));
         self.nodes.values().find(holds).map(|node| node.id.0)
+    }
+
+    /// Every region of which a store that is up has a replica.
+    pub fn regions(&self) -> BTreeSet<RegionId> {
+        let stores = self.nodes.values().filter_map(|node| node.store.as_ref());
+        stores.flat_map(|store| store.status()).map(|status| status.region.id).collect()
+    }
+
+    /// The descriptor with this key, in its newest version, of the stores that are up.
+    pub fn region_at(&self, key: &[u8]) -> Region {
+        let stores = self.nodes.values().filter_map(|node| node.store.as_ref());
+        let here = stores.flat_map(|store| store.status()).filter(|status| status.region.contains(key));
+        let newest = here.max_by_key(|status| status.region.epoch.version).expect("every key has a region");
+        Region::clone(&newest.region)
     }
 
     /// Advances by one step: every node that is not paused is scheduled once, in random order.
@@ -276,7 +310,12 @@ impl Cluster {
     fn collect_answers(&mut self) {
         for node in self.nodes.values_mut() {
             for (ticket, answer) in node.answers.drain(..) {
-                self.checker.answered(ticket, &answer);
+                let asked = self.asked.remove(&ticket);
+                let region = asked.as_ref().map_or(REGION, |asked| asked.region);
+                self.checker.answered(region, ticket, &answer);
+                if let (Answer::Ok { .. }, Some((key, version))) = (&answer, asked.and_then(|asked| asked.written)) {
+                    self.checker.written(&key, version);
+                }
                 assert!(self.answers.insert(ticket, answer).is_none(), "{ticket:?} is answered once");
             }
         }
@@ -290,10 +329,75 @@ impl Cluster {
     }
 
     pub fn propose(&mut self, at: u64, epoch: Epoch, batch: WriteBatch) -> Ticket {
+        self.propose_in(at, REGION, epoch, batch)
+    }
+
+    /// Proposes a batch with one key in a region.
+    pub fn propose_in(&mut self, at: u64, region: RegionId, epoch: Epoch, batch: WriteBatch) -> Ticket {
+        let written = batch.ops().next().map(|op| (op.key().to_vec(), epoch.version));
+        let ticket = self.ticket(region, written);
+        self.node(at).ask(ticket, Event::Propose { region, epoch, batch, ticket });
+        ticket
+    }
+
+    fn ticket(&mut self, region: RegionId, written: Option<(Vec<u8>, u64)>) -> Ticket {
         self.next_ticket += 1;
         let ticket = Ticket(self.next_ticket);
-        self.node(at).ask(ticket, Event::Propose { region: REGION, epoch, batch, ticket });
+        self.asked.insert(ticket, Asked { region, written });
         ticket
+    }
+
+    /// Proposes a command at a store.
+    pub fn command(&mut self, at: u64, region: RegionId, command: Command) -> Ticket {
+        let ticket = self.ticket(region, None);
+        self.node(at).ask(ticket, Event::Command { region, command, ticket });
+        ticket
+    }
+
+    /// Proposes a split of a region, as it is in `region`, at these keys, at a store.
+    pub fn split(&mut self, at: u64, region: &Region, children: &[(RegionId, &[u8])]) -> Ticket {
+        let child = |(id, key): &(RegionId, &[u8])| SplitChild {
+            start_key: Bytes::copy_from_slice(key),
+            id: *id,
+            peers: region.peers.iter().map(|peer| replica_id(peer.store.0, *id)).collect(),
+        };
+        let action = Action::Split(children.iter().map(child).collect());
+        self.command(at, region.id, Command { epoch: region.epoch, action })
+    }
+
+    /// Splits at the leader until that has happened: the region that has the first child's key becomes several.
+    #[track_caller]
+    pub fn split_surely(&mut self, children: &[(RegionId, &[u8])]) {
+        for _ in 0..40 {
+            let region = self.region_at(children[0].1);
+            if region.id == children[0].0 {
+                return;
+            }
+            if let Some(leader) = self.leader_of(region.id) {
+                self.split(leader, &region, children);
+            }
+            self.run(Duration::from_millis(100));
+        }
+        panic!("no split succeeds");
+    }
+
+    /// Puts a key in the region that has it, at that one's leader, until it succeeds.
+    #[track_caller]
+    pub fn put_anywhere(&mut self, key: &[u8], value: &[u8]) {
+        for _ in 0..200 {
+            let region = self.region_at(key);
+            if let Some(leader) = self.leader_of(region.id) {
+                let mut batch = WriteBatch::new();
+                batch.put(families::DEFAULT, key, value);
+                let ticket = self.propose_in(leader, region.id, region.epoch, batch);
+                self.until(20, "an answer", |cluster| cluster.answers.contains_key(&ticket));
+                if matches!(self.answers[&ticket], Answer::Ok { .. }) {
+                    return;
+                }
+            }
+            self.run(Duration::from_millis(100));
+        }
+        panic!("no put succeeds");
     }
 
     /// Changes the region's members at the leader until that succeeds, or is found to have happened.
@@ -319,30 +423,40 @@ impl Cluster {
 
     /// Proposes a change of the members at a store.
     pub fn change(&mut self, at: u64, epoch: Epoch, change: MemberChange) -> Ticket {
-        self.next_ticket += 1;
-        let ticket = Ticket(self.next_ticket);
-        self.node(at).ask(ticket, Event::ChangeMembers { region: REGION, epoch, change, ticket });
-        ticket
+        self.command(at, REGION, Command { epoch, action: Action::ChangeMembers(change) })
     }
 
     /// Asks for a read barrier at a store.
     pub fn barrier(&mut self, at: u64) -> Ticket {
-        self.next_ticket += 1;
-        let ticket = Ticket(self.next_ticket);
-        self.checker.read_begins(ticket);
-        self.node(at).ask(ticket, Event::ReadBarrier { region: REGION, epoch: EPOCH, ticket });
+        self.barrier_in(at, REGION, EPOCH)
+    }
+
+    pub fn barrier_in(&mut self, at: u64, region: RegionId, epoch: Epoch) -> Ticket {
+        let ticket = self.ticket(region, None);
+        self.checker.read_begins(region, ticket);
+        self.node(at).ask(ticket, Event::ReadBarrier { region, epoch, ticket });
         ticket
     }
 
     /// Reads by lease; checks that the view is fresh.
     pub fn lease_read(&mut self, at: u64, key: &[u8]) -> Result<Option<Bytes>, ReadRefusal> {
+        self.lease_read_in(at, REGION, EPOCH, key)
+    }
+
+    pub fn lease_read_in(
+        &mut self,
+        at: u64,
+        region: RegionId,
+        epoch: Epoch,
+        key: &[u8],
+    ) -> Result<Option<Bytes>, ReadRefusal> {
         let now = self.now;
-        let acknowledged = self.checker.acknowledged();
+        let acknowledged = self.checker.acknowledged(region);
         let node = self.node(at);
         let (local, visible) = (node.local(now), node.visible.clone());
-        let view = node.readers.read(REGION, EPOCH, || local, || visible)?.view;
-        let index = meta::applied_index(families::META, &view, REGION).expect("readable").expect("there");
-        self.checker.read_ended(at, index, acknowledged);
+        let view = node.readers.read(region, epoch, || local, || visible)?.view;
+        let index = meta::applied_index(families::META, &view, region).expect("readable").expect("there");
+        self.checker.read_ended(at, (region, epoch.version), key, index, acknowledged);
         Ok(view.get(families::DEFAULT, key).expect("readable"))
     }
 
@@ -362,6 +476,18 @@ impl Cluster {
         panic!("no put succeeds");
     }
 
+    /// The replicas of a region that are not equal, or have not applied everything, if there are any.
+    fn unequal(&self) -> Option<Vec<Option<RegionStatus>>> {
+        let ids = || 1..=self.nodes.len() as u64;
+        let replicas = |region| ids().map(|id| self.replica_of(region, id)).collect::<Vec<_>>();
+        let are_equal = |replicas: &Vec<Option<RegionStatus>>| {
+            let indices = |s: &RegionStatus| (s.applied_index, s.last_index);
+            let all: BTreeSet<_> = replicas.iter().map(|replica| replica.as_ref().map(indices)).collect();
+            all.len() == 1 && all.iter().all(|indices| indices.is_some_and(|(applied, last)| applied == last))
+        };
+        self.regions().into_iter().map(replicas).find(|replicas| !are_equal(replicas))
+    }
+
     /// Heals everything, waits until all replicas have applied everything, and compares them.
     #[track_caller]
     pub fn settle(&mut self) {
@@ -376,13 +502,12 @@ impl Cluster {
                 self.start(id);
             }
         }
-        self.put_surely(b"settled", b"yes");
-        self.until(30, "all replicas are equal", |cluster| {
-            let indices = |s: RegionStatus| (s.applied_index, s.last_index);
-            let ids = 1..=cluster.nodes.len() as u64;
-            let all: BTreeSet<_> = ids.map(|id| cluster.replica(id).map(indices)).collect();
-            all.len() == 1 && all.iter().all(|indices| indices.is_some_and(|(applied, last)| applied == last))
-        });
+        self.put_anywhere(b"settled", b"yes");
+        let end = self.now + Duration::from_secs(30);
+        while let Some(replicas) = self.unequal() {
+            assert!(self.now < end, "replicas do not become equal: {replicas:#?}");
+            self.step();
+        }
         let states: Vec<_> = self.nodes.values().map(|node| check::region_state(&node.visible)).collect();
         assert!(states.windows(2).all(|pair| pair[0] == pair[1]), "replicas differ");
         self.until(10, "every ticket is answered", |cluster| {

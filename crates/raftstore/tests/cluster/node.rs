@@ -118,7 +118,7 @@ impl Node {
             visible: disk.tables.clone(),
             disk,
             store: None,
-            directory: None,
+            directory: Some(id.0),
             readers: Arc::new(Readers::default()),
             file_numbers: FileNumbers::default(),
             rate_percent: 100,

@@ -1,30 +1,12 @@
-//! How replicas begin by a command and end by a membership change, with crashes at each step.
+//! How replicas end by a membership change, with crashes at each step. (How they begin: `split.rs`, `members.rs`.)
 
 use crate::cluster::node::Node;
 use crate::cluster::{Cluster, EPOCH, REGION, check, families, small_config};
-use bytes::Bytes;
-use kontiki_engine::{Commit, StreamId, WriteBatch};
-use kontiki_raftstore::{
-    Answer, Event, MemberChange, Observation, Peer, PeerId, Region, RegionId, Space, StoreId, Ticket, meta, replica_id,
-};
-use std::collections::BTreeSet;
+use kontiki_engine::{Commit, StreamId};
+use kontiki_raftstore::{Answer, Event, MemberChange, Observation, Peer, PeerId, StoreId, meta, replica_id};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
-/// A region that a command of [`REGION`] makes.
-const CHILD: RegionId = RegionId(9);
-
-fn child() -> Region {
-    Region {
-        id: CHILD,
-        start_key: Bytes::from_static(b"y"),
-        end_key: Bytes::from_static(b"z"),
-        epoch: EPOCH,
-        peers: (1..=3).map(|store| Peer { id: PeerId(9000 + store), store: StoreId(store) }).collect(),
-        space: Space::Data,
-    }
-}
-
 /// Whether anything of the region is on the disk or visible: all of it, or nothing.
 fn is_there(node: &Node) -> bool {
     let descriptor = meta::region(families::META, &node.visible, REGION).expect("readable");
@@ -220,58 +202,4 @@ fn late_messages_to_a_destroyed_replica_find_its_tombstone() {
             assert!(!is_there(cluster.node(store)) && cluster.replica(store).is_none());
         }
     }
-}
-
-/// What the command that made the region does when it is applied, again after a restart.
-fn make_child(cluster: &mut Cluster, store: u64) {
-    cluster.node(store).store.as_mut().expect("up").create_by_command(child(), REGION);
-}
-
-fn leads_child(cluster: &Cluster) -> Option<u64> {
-    let of = |id: &u64| cluster.nodes[&StoreId(*id)].store.as_ref().map(|store| store.status());
-    let leads = |id: &u64| of(id).is_some_and(|all| all.iter().any(|one| one.region.id == CHILD && one.leads));
-    (1..=3).find(leads)
-}
-
-#[test]
-fn a_replica_that_a_command_made_survives_a_crash_at_any_step() {
-    let (mut logs_alone, mut wholes) = (0, 0);
-    for crash_after in 0..40 {
-        let mut cluster = Cluster::with_config(900 + crash_after, 3, small_config());
-        // The checker knows one region only: acknowledgements of the other one would confuse it.
-        cluster.checker.members_change = true;
-        cluster.put_surely(b"k", b"v");
-        for store in 1..=3 {
-            make_child(&mut cluster, store);
-        }
-        let crashed = 1 + crash_after % 3;
-        for _ in 0..crash_after * 5 {
-            cluster.step();
-            if crash_after.is_multiple_of(4) {
-                cluster.node(crashed).flush();
-            }
-        }
-        cluster.crash(crashed);
-        let disk = &cluster.node(crashed).disk;
-        let log = disk.streams.contains_key(&StreamId(CHILD.0));
-        let descriptor = meta::region(families::META, &disk.tables, CHILD).expect("readable").is_some();
-        assert!(log || !descriptor, "the log is durable before the descriptor is applied");
-        logs_alone += usize::from(log && !descriptor);
-        wholes += usize::from(log && descriptor);
-        cluster.start(crashed);
-        make_child(&mut cluster, crashed);
-        cluster.until(30, "the region has a leader", |cluster| leads_child(cluster).is_some());
-        let leader = leads_child(&cluster).expect("just seen");
-        let ticket = Ticket(1_000_000);
-        let event = Event::Propose { region: CHILD, epoch: EPOCH, batch: WriteBatch::new(), ticket };
-        cluster.node(leader).ask(ticket, event);
-        cluster.until(10, "it works", |cluster| cluster.answers.contains_key(&ticket));
-        assert!(matches!(cluster.answers[&ticket], Answer::Ok { .. }), "{:?}", cluster.answers[&ticket]);
-        cluster.until(10, "all three have it", |cluster| {
-            let applied = |node: &Node| meta::applied_index(families::META, &node.visible, CHILD).expect("readable");
-            let all: BTreeSet<_> = cluster.nodes.values().map(applied).collect();
-            all.len() == 1 && all.iter().all(Option::is_some)
-        });
-    }
-    assert!(logs_alone > 5 && wholes > 3, "the runs cover both: {logs_alone}, {wholes}");
 }

@@ -283,7 +283,7 @@ fn take_in_again(cluster: &mut Cluster, store: u64, directory: u64) {
         false
     });
     cluster.until(60, "its data are here", |cluster| {
-        cluster.replica(store).is_some_and(|replica| replica.applied_index + 50 > cluster.checker.acknowledged())
+        cluster.replica(store).is_some_and(|replica| replica.applied_index + 50 > cluster.checker.acknowledged(REGION))
     });
 }
 
@@ -293,7 +293,7 @@ fn members_that_change_again_and_again_lose_nothing() {
     for seed in 0..40 {
         let mut cluster = at_random(seed, hasty());
         cluster.heal();
-        let acknowledged = cluster.checker.acknowledged();
+        let acknowledged = cluster.checker.acknowledged(REGION);
         // A change may be half done: it is finished, or done again.
         for id in 1..=4 {
             if !cluster.node(id).is_up() || !has_replica(&cluster, id) {

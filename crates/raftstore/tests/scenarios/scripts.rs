@@ -14,7 +14,9 @@ use bytes::Bytes;
 use goldenscript::{ArgumentConsumer, Command, Context, Runner};
 use kontiki_engine::{View, WriteBatch};
 use kontiki_env::rng::Rng;
-use kontiki_raftstore::{Config, Epoch, Event, MemberChange, Peer, PeerId, Region, StoreId, Ticket, replica_id};
+use kontiki_raftstore::{
+    Config, Epoch, Event, MemberChange, Peer, PeerId, Region, StoreId, Ticket, command, replica_id,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fmt::Write as _;
@@ -424,7 +426,8 @@ impl Script {
             "add" => MemberChange::Add(Peer { id: replica_id(store.0, REGION), store }),
             _ => MemberChange::Remove(region.peer_on(store).map_or(PeerId(u64::MAX), |peer| peer.id)),
         };
-        let request = |ticket| Event::ChangeMembers { region: REGION, epoch, change, ticket };
+        let command = command::Command { epoch, action: command::Action::ChangeMembers(change) };
+        let request = |ticket| Event::Command { region: REGION, command: command.clone(), ticket };
         self.request(id, format!("{name} {store}"), request);
         Ok(())
     }

@@ -44,6 +44,8 @@ pub(super) enum Origin {
     Remote { store: StoreId, id: u64 },
     /// This driver's own heartbeats: no caller waits.
     Own,
+    /// A split of this driver.
+    Split(u64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +113,7 @@ impl Driver {
             }
         }
         if matches!(call.origin, Origin::Remote { .. }) {
-            self.answer_call(id, None);
+            self.answer_call(id, None, now);
             return;
         }
         let leader = match readers.region(PLACEMENT_REGION) {
@@ -155,7 +157,7 @@ impl Driver {
         if not_leader {
             self.call_needs_leader(id.0, now);
         } else {
-            self.answer_call(id.0, Some(response));
+            self.answer_call(id.0, Some(response), now);
         }
     }
 
@@ -179,7 +181,7 @@ impl Driver {
             Some(_) if matches!(call.origin, Origin::Remote { .. }) => {
                 self.shared.counters.messages_malformed.increment();
             }
-            Some(response) => self.answer_call(reply.id, Some(response)),
+            Some(response) => self.answer_call(reply.id, Some(response), now),
             None if matches!(call.route, Route::Forwarded { .. }) => self.call_needs_leader(reply.id, now),
             None => {}
         }
@@ -191,11 +193,11 @@ impl Driver {
         let Some(call) = self.calls.calls.get_mut(&id) else { return };
         call.route = Route::Unrouted { retry_at: now.monotonic + RETRY_AFTER };
         if matches!(call.origin, Origin::Remote { .. }) {
-            self.answer_call(id, None);
+            self.answer_call(id, None, now);
         }
     }
 
-    fn answer_call(&mut self, id: u64, response: Option<Response>) {
+    fn answer_call(&mut self, id: u64, response: Option<Response>, now: Now) {
         let Some(call) = self.calls.calls.remove(&id) else { return };
         match (call.origin, response) {
             (Origin::Local(reply), Some(response)) => reply.send(Ok(response)),
@@ -204,6 +206,7 @@ impl Driver {
                 let bytes = encode(Body::Reply(PlacementReply { id, response }));
                 self.outbound.push(Outbound::Message { to: store, bytes });
             }
+            (Origin::Split(split), response) => self.split_answered(split, response, now),
             (Origin::Own, _) => {}
         }
     }
@@ -229,7 +232,7 @@ impl Driver {
             match self.calls.calls.get(&id).map(|call| &call.origin) {
                 // The other node has its own deadline and has given up by itself.
                 Some(Origin::Remote { .. }) => drop(self.calls.calls.remove(&id)),
-                _ => self.answer_call(id, None),
+                _ => self.answer_call(id, None, now),
             }
         }
         for id in due {

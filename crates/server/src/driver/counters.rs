@@ -55,6 +55,8 @@ pub struct Counters {
     pub busy: Counter,
     /// Proposals refused because the disk was full.
     pub disk_full: Counter,
+    /// Regions split on this node's proposal.
+    pub splits: Counter,
     /// Synced commits of raft state (each covers every region that had something to persist).
     pub persists: Counter,
     /// Persists retried after the disk was full.

@@ -10,6 +10,7 @@ use kontiki_env::clock::Clock;
 use kontiki_env::fs::{CrashMode, Fs, Op, OpenMode};
 use kontiki_env::tasks::Tasks;
 use kontiki_placement::{Command, Outcome, Request, Timestamps};
+use kontiki_raftstore::{Region, Space};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
@@ -423,4 +424,108 @@ fn the_driver_does_not_read_the_disk() {
     assert!(reads.is_empty(), "{reads:?}");
     while rig.machine.tasks.step() {}
     assert!(rig.machine.fs.trace().iter().any(|entry| entry.op == Op::Read), "the job reads, when it has a turn");
+}
+
+/// The data regions by their start, and what each says of the others.
+fn data_regions(handle: &NodeHandle) -> Vec<Arc<Region>> {
+    let mut regions = handle.regions();
+    regions.retain(|region| region.space == Space::Data);
+    regions.sort_by(|a, b| a.start_key.cmp(&b.start_key));
+    assert!(regions.windows(2).all(|pair| pair[0].end_key == pair[1].start_key), "{regions:?}");
+    regions
+}
+
+impl Rig {
+    fn split(&mut self, keys: &[&[u8]]) -> Result<Vec<Region>, NodeError> {
+        let handle = self.handle();
+        let context = context(&handle);
+        let keys = keys.iter().map(|key| Bytes::copy_from_slice(key)).collect();
+        self.run(async move { handle.split(&context, keys).await })
+    }
+
+    fn await_leader(&mut self, region: RegionId) {
+        let handle = self.handle();
+        for _ in 0..10_000 {
+            if handle.leading_term(region).is_some() {
+                return;
+            }
+            self.turn();
+        }
+        panic!("region {region} gets no leader");
+    }
+
+    /// Puts a key in the region that holds it.
+    fn put_anywhere(&mut self, key: &[u8], value: &[u8]) {
+        let handle = self.handle();
+        let region = data_regions(&handle).into_iter().find(|region| region.contains(key)).expect("every key has one");
+        let context = RegionContext::new(region.id, region.epoch);
+        let mut batch = WriteBatch::new();
+        batch.put(Family::DEFAULT, key, value);
+        self.await_leader(region.id);
+        self.run(async move { handle.propose(&context, batch).await }).unwrap();
+    }
+}
+
+#[test]
+fn a_split_region_serves_and_survives_power_loss() {
+    for mode in [CrashMode::Kill, CrashMode::Random] {
+        let mut rig = Rig::new();
+        for key in [b"a", b"g", b"m", b"s"] {
+            rig.put(key, b"before").unwrap();
+        }
+        let made = rig.split(&[b"g", b"m"]).unwrap();
+        assert_eq!(made.iter().map(|region| region.start_key.as_ref()).collect::<Vec<_>>(), [&b""[..], b"g", b"m"]);
+        assert!(made.iter().skip(1).all(|region| region.id.0 >= kontiki_placement::FIRST_ID), "{made:?}");
+        for restart in 0..3 {
+            let regions = data_regions(&rig.handle());
+            assert_eq!(regions.len(), 4, "three, and the tail: {regions:?}");
+            assert!(rig.handle().status().missing.is_empty());
+            for key in [b"a", b"g", b"m", b"s"] {
+                rig.put_anywhere(key, &[restart]);
+            }
+            rig.restart(mode);
+            rig.turn();
+        }
+        let handle = rig.handle();
+        data_regions(&handle).iter().for_each(|region| rig.await_leader(region.id));
+        let view = handle.db().snapshot();
+        for key in [b"a", b"g", b"m", b"s"] {
+            assert_eq!(view.get_in(Family::DEFAULT, key).unwrap().as_deref(), Some(&[2][..]));
+        }
+    }
+}
+
+#[test]
+fn a_split_is_known_to_placement() {
+    let mut rig = Rig::new();
+    rig.put(b"a", b"1").unwrap();
+    let made = rig.split(&[b"m"]).unwrap();
+    let child = made[1].clone();
+    let handle = rig.handle();
+    let found = rig.run(async move {
+        loop {
+            let request = Command::RegionByKey(kontiki_placement::RegionByKey { key: Bytes::from_static(b"x") }).into();
+            let response = handle.placement(request).await.unwrap();
+            if let Ok(Outcome::Region(info)) = response.into_result()
+                && info.region.id == child.id.0
+            {
+                return info;
+            }
+        }
+    });
+    assert_eq!((found.region.start_key.as_ref(), found.region.epoch.version), (&b"m"[..], child.epoch.version));
+}
+
+#[test]
+fn a_split_that_cannot_be_made_is_refused() {
+    let mut rig = Rig::new();
+    rig.put(b"a", b"1").unwrap();
+    let outside = rig.split(&[&[0xFF; 40]]).unwrap_err();
+    assert!(matches!(outside, NodeError::Region(RegionError::Impossible { .. })), "{outside}");
+    rig.split(&[b"m"]).unwrap();
+    let handle = rig.handle();
+    let outdated = RegionContext::new(DATA, kontiki_raftstore::Epoch { conf_version: 1, version: 1 });
+    let refused = rig.run(async move { handle.split(&outdated, vec![Bytes::from_static(b"c")]).await }).unwrap_err();
+    assert!(matches!(refused, NodeError::Region(RegionError::EpochNotMatch { .. })), "{refused}");
+    assert_eq!(rig.handle().counters().splits.get(), 1);
 }

@@ -165,7 +165,7 @@ impl Driver {
     }
 
     fn answer(&mut self, pending: Pending, answer: Answer, now: Now) {
-        let counters = &self.shared.counters;
+        let counters = self.shared.counters.clone();
         match (pending, answer) {
             (Pending::Abandoned, _) => {}
             (Pending::Proposal { reply, .. }, answer) => reply.send(match answer {
@@ -191,6 +191,7 @@ impl Driver {
             (Pending::PlacementWrite(write), answer) => {
                 self.placement.written(write, matches!(answer, Answer::Ok { .. }), now);
             }
+            (Pending::Split(proposed), answer) => self.split_ended(proposed, answer),
             (Pending::CallBarrier(call), answer) => {
                 self.call_barrier_ended(call, matches!(answer, Answer::Ok { .. }), now);
             }

@@ -101,7 +101,7 @@ impl Formation {
         }
         let formation = Formation::open(db, config, is_formed, rng)?;
         if is_formed {
-            formation.create_lost_replicas(store);
+            formation.create_replicas(store);
         }
         Ok(formation)
     }
@@ -145,12 +145,10 @@ impl Formation {
         Ok(Formation { membership, rng, generation_at, renewing: None, reminder_at })
     }
 
-    /// A directory that replaced a lost one gets its replicas from their leaders.
-    fn create_lost_replicas(&self, store: &mut Store) {
-        let own = self.membership.own();
-        if own.replacement > 0 {
-            store.create_replicas_of(own.id);
-        }
+    /// Leaders create replicas in this directory: one that replaced a lost one gets all of them in this way, and a
+    /// store that was away during a split gets those of the new regions.
+    fn create_replicas(&self, store: &mut Store) {
+        store.create_replicas_of(self.membership.own().id);
     }
 
     /// Starts the timers.
@@ -249,7 +247,7 @@ impl Driver {
 
     fn say_hello(&mut self, to: StoreId, wants_answer: bool) {
         let mut hello = self.formation.membership.hello(to, wants_answer);
-        hello.has_data = self.shared.home_regions.iter().all(|region| self.shared.readers.region(*region).is_some());
+        hello.has_data = self.shared.missing().is_empty();
         self.outbound.push(Outbound::Message { to, bytes: encode(Body::Hello(hello)) });
     }
 
@@ -375,6 +373,7 @@ impl Driver {
             return;
         }
         self.formation.membership.formed(members);
+        self.formation.create_replicas(&mut self.store);
         tracing::info!(store = self.config.store_id, "formed cluster {}", self.config.cluster_id);
         self.tend_membership(now);
     }
@@ -385,7 +384,7 @@ impl Driver {
             return;
         }
         self.formation.membership.joined(join);
-        self.formation.create_lost_replicas(&mut self.store);
+        self.formation.create_replicas(&mut self.store);
         let (store, cluster, count) = (self.config.store_id, self.config.cluster_id, join.own.replacement);
         tracing::warn!(store, "replaces a lost directory of cluster {cluster} (number {count} of this store)");
         self.tend_membership(now);

@@ -13,7 +13,9 @@ use kontiki_engine::{Db, Direction, Entries, Family, Range, Snapshot, View, Writ
 use kontiki_env::Env;
 use kontiki_placement::{Request, Response};
 use kontiki_raftstore::snapshot::{FileId, FileNumbers, SnapshotId};
-use kontiki_raftstore::{Epoch, Peer, ReadRefusal, Readable, Readers, Region, RegionError, RegionId, StoreId, ViewId};
+use kontiki_raftstore::{
+    Epoch, Peer, ReadRefusal, Readable, Readers, Region, RegionError, RegionId, Space, StoreId, ViewId,
+};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -41,8 +43,8 @@ pub(super) struct Shared {
     pub stopped: Mutex<Option<String>>,
     /// Whether this node takes part in consensus.
     pub membership: Mutex<MembershipState>,
-    /// The regions that this store holds according to the cluster's first state.
-    pub home_regions: Vec<RegionId>,
+    /// Whether every region of the cluster belongs on this store.
+    pub holds_all_regions: bool,
     /// The last message that each region's replica refused, and when.
     pub refusals: Mutex<BTreeMap<RegionId, Refusal>>,
     pub cluster_id: u64,
@@ -59,9 +61,45 @@ impl Shared {
         self.leader_terms.lock().contains_key(&region)
     }
 
+    /// See [`NodeStatus::missing`].
+    pub fn missing(&self) -> Vec<String> {
+        let mut missing = Vec::new();
+        if !self.holds_all_regions {
+            return missing;
+        }
+        let regions = self.readers.regions();
+        let (system, data): (Vec<_>, Vec<_>) =
+            regions.iter().map(|(region, _)| region).partition(|region| region.space == Space::System);
+        if system.is_empty() {
+            missing.push("the placement group".to_owned());
+        }
+        let mut data: Vec<&Region> = data.into_iter().map(|region| &**region).collect();
+        data.sort_by(|a, b| a.start_key.cmp(&b.start_key));
+        let mut covered_to = Some(Bytes::new()); // `None`: all keys.
+        for region in data {
+            match covered_to {
+                Some(key) if key < region.start_key => missing.push(keys_between(&key, &region.start_key)),
+                _ => {}
+            }
+            covered_to = Some(region.end_key.clone()).filter(|key| !key.is_empty());
+        }
+        missing.extend(covered_to.map(|key| keys_between(&key, b"")));
+        missing
+    }
+
     fn stopped_error(&self) -> NodeError {
         let why = self.stopped.lock().clone();
         NodeError::Stopped(why.unwrap_or_else(|| "it is shutting down".into()))
+    }
+}
+
+/// A range of keys, in words.
+fn keys_between(start: &[u8], end: &[u8]) -> String {
+    match (start.is_empty(), end.is_empty()) {
+        (true, true) => "all keys".to_owned(),
+        (true, false) => format!("the keys below \"{}\"", end.escape_ascii()),
+        (false, true) => format!("the keys from \"{}\" on", start.escape_ascii()),
+        (false, false) => format!("the keys from \"{}\" to \"{}\"", start.escape_ascii(), end.escape_ascii()),
     }
 }
 
@@ -160,8 +198,8 @@ pub struct NodeStatus {
     pub regions: Vec<RegionStatus>,
     /// Whether it takes part in consensus; if not, why.
     pub membership: MembershipState,
-    /// Regions that belong on this store and have no replica here yet.
-    pub missing: Vec<RegionId>,
+    /// What belongs on this store and has no replica here yet: the placement group, ranges of keys.
+    pub missing: Vec<String>,
     /// The disk is full: writes are refused.
     pub disk_full: bool,
     /// Why the node stopped, if it has.
@@ -282,6 +320,14 @@ impl NodeHandle {
         self.shared.inbox.push(Input::SnapshotSent { region, to, view, ok });
     }
 
+    /// Splits a region at `keys`, ascending and within it, if this node leads it. Returns the regions that it leaves,
+    /// in key order.
+    pub async fn split(&self, context: &RegionContext, keys: Vec<Bytes>) -> Result<Vec<Region>, NodeError> {
+        let (reply, answer) = Reply::new(self.shared.inbox.admit(keys.iter().map(Bytes::len).sum())?);
+        self.shared.inbox.push(Input::Split { region: context.region, epoch: context.epoch, keys, reply });
+        answer.await.unwrap_or(Err(NodeError::Undetermined))
+    }
+
     /// Asks this node to transfer the leadership of a region, if it leads.
     pub fn transfer_leader(&self, region: RegionId, to: StoreId) {
         self.shared.inbox.push(Input::TransferLeader { region, to });
@@ -290,6 +336,11 @@ impl NodeHandle {
     /// A region's descriptor here and its leader as far as this node knows.
     pub fn region(&self, region: RegionId) -> Option<(Arc<Region>, Option<Peer>)> {
         self.shared.readers.region(region)
+    }
+
+    /// The descriptors of all regions with a replica here.
+    pub fn regions(&self) -> Vec<Arc<Region>> {
+        self.shared.readers.regions().into_iter().map(|(region, _)| region).collect()
     }
 
     /// Done when the leader of a region changes, as far as this node knows; changes since this call count.
@@ -351,7 +402,7 @@ impl NodeHandle {
             store_id: shared.store_id,
             regions: regions.collect(),
             membership: shared.membership.lock().clone(),
-            missing: shared.home_regions.iter().copied().filter(|id| shared.readers.region(*id).is_none()).collect(),
+            missing: shared.missing(),
             disk_full: shared.disk_full.load(Ordering::Relaxed),
             stopped: shared.stopped.lock().clone(),
         }

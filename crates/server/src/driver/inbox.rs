@@ -14,7 +14,7 @@ use futures::channel::oneshot;
 use kontiki_engine::WriteBatch;
 use kontiki_placement::{Request, Response};
 use kontiki_raftstore::snapshot::{FileId, InstallError, SnapshotFile, SnapshotHead};
-use kontiki_raftstore::{Epoch, RegionId, StoreId, ViewId};
+use kontiki_raftstore::{Epoch, Region, RegionId, StoreId, ViewId};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -96,6 +96,12 @@ pub(super) enum Input {
     /// Every file under `snapshots/`.
     SnapshotFiles {
         paths: Vec<SnapshotPath>,
+    },
+    Split {
+        region: RegionId,
+        epoch: Epoch,
+        keys: Vec<Bytes>,
+        reply: Reply<Vec<Region>>,
     },
     TransferLeader {
         region: RegionId,

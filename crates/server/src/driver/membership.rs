@@ -205,6 +205,11 @@ impl Membership {
         self.known.get(&store).filter(|known| known.replacement > 0).map(|known| known.id)
     }
 
+    /// The present directory of a store, as far as it is known.
+    pub fn directory_of(&self, store: StoreId) -> Option<u64> {
+        if store == self.store { Some(self.own.id) } else { self.known.get(&store).map(|known| known.id) }
+    }
+
     /// Whether any store's directory replaced a lost one.
     pub fn knows_replacements(&self) -> bool {
         self.known.values().any(|known| known.replacement > 0)

@@ -47,6 +47,7 @@ mod message;
 mod open;
 mod replacement;
 mod snapshots;
+mod split;
 mod surveys;
 
 pub use arrivals::Arrival;
@@ -143,6 +144,7 @@ enum Pending {
     Barrier(Reply<u64>),
     PlacementWrite(WriteId),
     CallBarrier(u64),
+    Split(split::Proposed),
 }
 
 /// The tickets that raftstore will answer.
@@ -174,6 +176,7 @@ pub struct Driver {
     log_disk: LogDisk,
     pending: PendingTable,
     calls: Calls,
+    splits: split::Splits,
     heartbeats: Heartbeats,
     snapshots: Snapshots,
     formation: Formation,
@@ -358,6 +361,7 @@ impl Driver {
             Input::Found(Found::Flushed(applied)) => self.store.handle(Event::Flushed { applied }, now.monotonic),
             Input::Found(Found::Space(bytes)) => self.available_bytes = bytes,
             Input::Found(Found::Placement { term, state }) => self.lead_placement(term, state, now),
+            Input::Split { region, epoch, keys, reply } => self.start_split(region, epoch, keys, Some(reply), now),
             Input::TransferLeader { region, to } => {
                 self.store.handle(Event::TransferLeader { region, to }, now.monotonic);
             }

@@ -49,10 +49,9 @@ pub fn first_regions(config: &NodeConfig) -> Vec<Region> {
     ]
 }
 
-/// Those of these regions that belong on this store.
-fn home_regions(config: &NodeConfig) -> Vec<RegionId> {
-    let own = StoreId(config.store_id);
-    first_regions(config).iter().filter(|region| region.peer_on(own).is_some()).map(|region| region.id).collect()
+/// Whether every region belongs on this store: it has the first ones, and splits keep their regions where they are.
+fn holds_all_regions(config: &NodeConfig) -> bool {
+    placement_stores(config).any(|store| store.0 == config.store_id)
 }
 
 /// The engine's log budget is at least this many segments, so that the oldest can be deleted while others fill.
@@ -146,7 +145,7 @@ impl Driver {
             stopped: Default::default(),
             membership: Mutex::new(formation.membership.state().clone()),
             refusals: Mutex::default(),
-            home_regions: home_regions(&config),
+            holds_all_regions: holds_all_regions(&config),
             cluster_id: config.cluster_id,
             store_id: StoreId(config.store_id),
             snapshots_dir: snapshots.directory().to_owned(),
@@ -167,6 +166,7 @@ impl Driver {
             log_disk: LogDisk::default(),
             pending: PendingTable::default(),
             calls: Calls::new(rng.next_u64()),
+            splits: super::split::Splits::default(),
             heartbeats: Heartbeats::new(monotonic),
             snapshots,
             formation,

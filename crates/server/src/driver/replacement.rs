@@ -2,12 +2,13 @@
 //! directory that replaced the lost one ([`super::membership`], 5).
 //!
 //! There is no record of ordered changes: each check compares the present state of a region with the intended one, so a
-//! change of leadership or a crash at any moment only delays the next change. A region belongs on the stores of the
-//! cluster's first state.
+//! change of leadership or a crash at any moment only delays the next change. Every region
+//! belongs on the stores that have the first regions: splits keep it there.
 
-use super::open::first_regions;
+use super::open::placement_stores;
 use super::{Driver, Pending};
 use kontiki_placement::Now;
+use kontiki_raftstore::command::{Action, Command};
 use kontiki_raftstore::{Event, MemberChange, Peer, Region, StoreId, replica_id};
 
 /// Ticks between checks.
@@ -20,17 +21,13 @@ impl Driver {
             return;
         }
         let led: Vec<_> = self.store.status().into_iter().filter(|status| status.leads).map(|s| s.region).collect();
-        let first = first_regions(&self.config);
+        let homes: Vec<StoreId> = placement_stores(&self.config).collect();
         for region in led {
-            let homes: Vec<StoreId> = first
-                .iter()
-                .filter(|first| first.id == region.id)
-                .flat_map(|first| first.peers.iter().map(|peer| peer.store))
-                .collect();
             let replacement = |store| self.formation.membership.replacement_of(store);
             if let Some(change) = next_change(&region, &homes, replacement) {
-                let (region, epoch, ticket) = (region.id, region.epoch, self.pending.add(Pending::Abandoned));
-                self.store.handle(Event::ChangeMembers { region, epoch, change, ticket }, now.monotonic);
+                let command = Command { epoch: region.epoch, action: Action::ChangeMembers(change) };
+                let (region, ticket) = (region.id, self.pending.add(Pending::Abandoned));
+                self.store.handle(Event::Command { region, command, ticket }, now.monotonic);
             }
         }
     }

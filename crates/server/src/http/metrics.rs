@@ -43,6 +43,7 @@ impl NodeCollector {
                 "Times the raft log became unwritable: full disk, or a write over 2 s",
                 &c.log_unwritable,
             ),
+            ("region_splits", "Regions that were split by this node as their leader", &c.splits),
             ("raft_applies", "Batches of committed entries applied", &c.applies),
             ("reads_lease", "Views served under a leader lease", &c.reads_lease),
             ("reads_barrier", "Views served after a read barrier", &c.reads_barrier),

@@ -80,8 +80,8 @@ pub(super) fn not_ready(status: &NodeStatus) -> Option<String> {
         let Refusal { from, why, .. } = refusal;
         return Some(format!("region {region} refuses messages of store {from}: {why}"));
     }
-    if let Some(region) = status.missing.first() {
-        return Some(format!("region {region} has no replica here yet; its leader adds one and sends its data"));
+    if let Some(missing) = status.missing.first() {
+        return Some(format!("{missing}: no replica here yet; the leader of the region adds one and sends its data"));
     }
     if let Some(waiting) = status.regions.iter().find(|status| status.applied_index.is_none()) {
         return Some(format!("region {} waits for its data: a snapshot is being installed", waiting.region.id));

@@ -110,7 +110,7 @@ pub(crate) fn wire_peer(peer: Peer) -> metapb::Peer {
     metapb::Peer { id: peer.id.0, store_id: peer.store.0, ..Default::default() }
 }
 
-fn wire_region(region: &Region) -> metapb::Region {
+pub(super) fn wire_region(region: &Region) -> metapb::Region {
     metapb::Region {
         id: region.id.0,
         start_key: region.start_key.clone(),
@@ -158,6 +158,17 @@ macro_rules! refuse {
             Refusal::Text(text) => kvrpcpb::$reply { errors: vec![plain_abort(text)], ..Default::default() },
             Refusal::Keys(errors) => {
                 kvrpcpb::$reply { errors: errors.iter().map(key_error).collect(), ..Default::default() }
+            }
+            Refusal::Region(error) => kvrpcpb::$reply { region_error: Some(*error), ..Default::default() },
+            Refusal::Unknown(text) => kvrpcpb::$reply { region_error: Some(stale(text)), ..Default::default() },
+        }
+    };
+    // Only a region error can be said: its text sends clients elsewhere, and they report it in the end.
+    (none, $reply:ident, $refusal:expr) => {
+        match $refusal {
+            Refusal::Text(text) => kvrpcpb::$reply { region_error: Some(with(text)), ..Default::default() },
+            Refusal::Keys(errors) => {
+                kvrpcpb::$reply { region_error: Some(with(in_words(&errors))), ..Default::default() }
             }
             Refusal::Region(error) => kvrpcpb::$reply { region_error: Some(*error), ..Default::default() },
             Refusal::Unknown(text) => kvrpcpb::$reply { region_error: Some(stale(text)), ..Default::default() },

@@ -168,6 +168,31 @@ impl Node for FakeNode {
         wait_for(news)
     }
 
+    fn regions(&self) -> Vec<Arc<Region>> {
+        self.state.lock().regions.values().map(|(region, _)| region.clone()).collect()
+    }
+
+    /// The new regions are numbered from 100 on.
+    async fn split(&self, context: &RegionContext, keys: Vec<Bytes>) -> Result<Vec<Region>, NodeError> {
+        let mut state = self.state.lock();
+        if let Some(error) = state.errors.pop_front() {
+            return Err(error);
+        }
+        let (before, leader) = state.regions[&context.region].clone();
+        let version = before.epoch.version + keys.len() as u64;
+        let starts = std::iter::once(before.start_key.clone()).chain(keys.clone());
+        let ends = keys.into_iter().chain([before.end_key.clone()]);
+        let mut made = Vec::new();
+        for (at, (start_key, end_key)) in starts.zip(ends).enumerate() {
+            let id = if at == 0 { before.id } else { RegionId(99 + at as u64) };
+            let region =
+                Region { id, start_key, end_key, epoch: Epoch { version, ..before.epoch }, ..(*before).clone() };
+            state.regions.insert(id, (Arc::new(region.clone()), leader));
+            made.push(region);
+        }
+        Ok(made)
+    }
+
     async fn placement(&self, request: Request) -> Result<Response, NodeError> {
         let mut state = self.state.lock();
         state.placement_requests.push(request);

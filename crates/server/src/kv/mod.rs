@@ -15,6 +15,7 @@ mod answer_budget;
 mod raw;
 mod route;
 mod scan;
+mod split;
 mod txn;
 mod txn_convert;
 

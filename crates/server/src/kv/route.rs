@@ -10,6 +10,9 @@ use kontiki_txn::{Failure, memcomparable_encode};
 use std::future::Future;
 use std::sync::Arc;
 
+/// Maximum number of regions in an answer that the epoch does not match.
+const SIBLINGS_MAX: usize = 8;
+
 /// How keys of a request are compared with region boundaries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KeySpace {
@@ -63,7 +66,7 @@ impl<N: Node> Kv<N> {
             };
             let may_end = matches!(&failure, Failure::Replicated(error) if is_transient(error));
             if !may_end || !waiting.pause().await {
-                return Err(failure.into());
+                return Err(self.with_siblings(failure).into());
             }
         }
     }
@@ -78,6 +81,24 @@ impl<N: Node> Kv<N> {
             }
             other => other,
         }
+    }
+
+    /// If a region's range has changed, the answer names what the region is now and, after a split, the regions that
+    /// took the rest of its range: the client need not look them up.
+    fn with_siblings(&self, failure: Failure<NodeError>) -> Failure<NodeError> {
+        let Failure::Replicated(NodeError::Region(RegionError::EpochNotMatch { mut current })) = failure else {
+            return failure;
+        };
+        let here = self.node.regions();
+        while let Some(last) = current.last().filter(|_| current.len() < SIBLINGS_MAX) {
+            let follows = |region: &&Arc<Region>| {
+                let is_next = !last.end_key.is_empty() && region.start_key == last.end_key;
+                is_next && region.space == Space::Data && region.epoch.version >= last.epoch.version
+            };
+            let Some(next) = here.iter().find(follows) else { break };
+            current.push(Region::clone(next));
+        }
+        refused(RegionError::EpochNotMatch { current })
     }
 
     fn check_cluster(&self, context: &kvrpcpb::Context) -> Result<(), Refusal> {

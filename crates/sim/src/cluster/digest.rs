@@ -81,13 +81,21 @@ impl State {
         // A batch may write a key more than once, and may advance a region more than once.
         let mut written: BTreeMap<(Family, &[u8]), Option<u64>> = BTreeMap::new();
         let mut begun: BTreeSet<RegionId> = BTreeSet::new();
+        let mut changed: BTreeSet<RegionId> = BTreeSet::new();
         // Operations of a region come before its applied position.
         let mut pending: Vec<BatchOp<'_>> = Vec::new();
         for op in batch.ops() {
             let Some((region, index)) = meta::applied_by(families::META, &op) else {
+                changed.extend(meta::described_by(families::META, &op));
                 pending.push(op);
                 continue;
             };
+            if changed.contains(&region) {
+                // Its range may be another one now: the next batch begins with a scan.
+                pending.clear();
+                self.replicas.remove(&(node, region));
+                continue;
+            }
             if begun.insert(region) {
                 self.begin(node, region, view)?;
             }

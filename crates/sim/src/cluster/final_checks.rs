@@ -1,6 +1,6 @@
 //! The final checks of a run.
 
-use super::{Cluster, LIVENESS, REGIONS, Report};
+use super::{Cluster, LIVENESS, Report};
 use crate::check::snapshot_isolation::{End, Transaction};
 use crate::check::{durability, linearizability, replicas, snapshot_isolation, timestamps};
 use crate::history::{Answer, Operation, Outcome};
@@ -8,7 +8,7 @@ use crate::workload::{Behaviour, amount, connect, options};
 use crate::world::NodeId;
 use bytes::Bytes;
 use kontiki_engine::{Family, Range, Snapshot};
-use kontiki_raftstore::meta;
+use kontiki_raftstore::{Region, RegionId, Space, meta};
 use kontiki_server::families;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -118,7 +118,7 @@ impl Cluster {
     fn compare_replicas(&mut self) {
         let deadline = self.world.now() + LIVENESS;
         loop {
-            let applied: BTreeSet<Vec<Option<u64>>> = self.snapshots().iter().map(applied_indices).collect();
+            let applied: BTreeSet<Vec<(RegionId, u64)>> = self.snapshots().iter().map(applied_indices).collect();
             if applied.len() == 1 && self.snapshots().len() == self.nodes.len() {
                 break;
             }
@@ -135,6 +135,7 @@ impl Cluster {
             }
         }
         let snapshots = self.snapshots();
+        self.check_tiles(&snapshots[0]);
         let mut families: Vec<Family> = families::DATA_FAMILIES.to_vec();
         families.push(families::PLACEMENT);
         for other in snapshots.iter().skip(1) {
@@ -149,6 +150,25 @@ impl Cluster {
                     Err(error) => self.violations.push(format!("a replica cannot be read: {error}")),
                 }
             }
+        }
+    }
+
+    /// The regions cover all keys, each once.
+    fn check_tiles(&mut self, snapshot: &Snapshot) {
+        let regions = match meta::regions(families::META, snapshot) {
+            Ok(regions) => regions,
+            Err(error) => return self.violations.push(format!("the regions cannot be read: {error}")),
+        };
+        let mut regions: Vec<Region> = regions.into_iter().filter(|region| region.space == Space::Data).collect();
+        regions.sort_by(|a, b| a.start_key.cmp(&b.start_key));
+        self.regions = regions.len();
+        let ends = regions.iter().map(|region| &region.end_key);
+        let starts = regions.iter().skip(1).map(|region| &region.start_key);
+        let (first, last) = (regions.first(), regions.last());
+        let is_whole =
+            first.is_some_and(|first| first.start_key.is_empty()) && last.is_some_and(|last| last.end_key.is_empty());
+        if !is_whole || !ends.zip(starts).all(|(end, start)| end == start) {
+            self.violations.push(format!("the regions do not cover all keys once: {regions:?}"));
         }
     }
 
@@ -189,6 +209,7 @@ impl Cluster {
             faults: self.world.faults().clone(),
             transactions: self.records.transactions.borrow().iter().filter(committed).count() as u64,
             terms: self.checks.watch.terms_seen(),
+            regions: self.regions,
             states: self.checks.digests.len(),
             snapshots: self.world.nodes().map(|(_, node)| node.snapshots_installed()).sum(),
             virtual_time: self.world.now(),
@@ -198,6 +219,6 @@ impl Cluster {
     }
 }
 
-fn applied_indices(snapshot: &Snapshot) -> Vec<Option<u64>> {
-    REGIONS.iter().map(|region| meta::applied_index(families::META, snapshot, *region).ok().flatten()).collect()
+fn applied_indices(snapshot: &Snapshot) -> Vec<(RegionId, u64)> {
+    meta::applied_indices(families::META, snapshot).unwrap_or_default()
 }

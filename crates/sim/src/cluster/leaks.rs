@@ -4,7 +4,7 @@
 use super::final_checks::FINAL_CLIENT;
 use super::{Cluster, LIVENESS};
 use crate::check::records;
-use crate::wire::{TAIL_TXN, txn_region};
+use crate::wire::txn_position;
 use crate::workload::{Direct, connect, options};
 use crate::world::{NodeId, SimNode};
 use bytes::Bytes;
@@ -13,7 +13,6 @@ use kontiki_engine::internals::parse_table_name;
 use kontiki_env::fs::{CrashMode, Fs};
 use kontiki_proto::calls::{KvCall, KvCheckTxnStatus, KvResolveLock, KvScanLock};
 use kontiki_proto::kvrpcpb::{CheckTxnStatusRequest, LockInfo, ResolveLockRequest, ScanLockRequest};
-use kontiki_raftstore::RegionId;
 use std::cell::Cell;
 use std::path::Path;
 use std::rc::Rc;
@@ -33,7 +32,8 @@ impl Cluster {
         }
         let connection = self.connection(FINAL_CLIENT + 2);
         let nodes = self.nodes.clone();
-        let direct: Vec<Direct> = nodes.iter().map(|node| Direct::new(connection.clone(), *node)).collect();
+        let first = Direct::new(connection.clone(), nodes[0]);
+        let direct: Vec<Direct> = nodes.iter().map(|node| first.at(*node)).collect();
         let left: Rc<Cell<Option<usize>>> = Rc::default();
         let found = left.clone();
         self.world.spawn_client(async move {
@@ -96,35 +96,39 @@ impl Cluster {
     }
 }
 
-/// The answer of the node that leads `region`; `None` if none answers.
-async fn at_leader<C: KvCall>(nodes: &[Direct], region: RegionId, request: C::Request) -> Option<C::Reply> {
+/// The answer of the node that leads the region at `position`, and the end of that region; `None` if none answers.
+async fn at_leader<C: KvCall>(nodes: &[Direct], position: &[u8], request: C::Request) -> Option<(C::Reply, Bytes)> {
     for direct in nodes {
-        if let Ok(reply) = direct.call::<C>(region, request.clone()).await {
-            return Some(reply);
+        // The region as it was named in the request, which the answer confirms.
+        let Ok(region) = direct.region_at(position).await else { continue };
+        if let Ok(reply) = direct.call::<C>(position, request.clone()).await {
+            return Some((reply, region.end_key));
         }
     }
     None
 }
 
-/// Every lock of both data regions.
+/// Every lock of all data regions.
 async fn all_locks(max_version: u64, nodes: &[Direct]) -> Option<Vec<LockInfo>> {
-    let mut locks = Vec::new();
-    for start_key in [Bytes::new(), Bytes::from_static(TAIL_TXN)] {
-        let region = txn_region(&start_key);
-        let request = ScanLockRequest { start_key, max_version, limit: 1_000, ..Default::default() };
-        let answer = at_leader::<KvScanLock>(nodes, region, request).await?;
+    let (mut locks, mut position) = (Vec::new(), Bytes::new());
+    loop {
+        let request = ScanLockRequest { max_version, limit: 1_000, ..Default::default() };
+        let (answer, end) = at_leader::<KvScanLock>(nodes, &position, request).await?;
         locks.extend(answer.error.is_none().then_some(answer.locks)?);
+        if end.is_empty() {
+            return Some(locks);
+        }
+        position = end;
     }
-    Some(locks)
 }
 
 /// Resolves a lock, unless it is alive: also one without a value, which blocks no reader.
 async fn resolve(lock: LockInfo, current_ts: u64, nodes: &[Direct]) -> Option<()> {
     let (primary_key, lock_ts) = (lock.primary_lock, lock.lock_version);
-    let region = txn_region(&primary_key);
+    let position = txn_position(&primary_key);
     let request =
         CheckTxnStatusRequest { primary_key, lock_ts, current_ts, rollback_if_not_exist: true, ..Default::default() };
-    let status = at_leader::<KvCheckTxnStatus>(nodes, region, request).await?;
+    let (status, _) = at_leader::<KvCheckTxnStatus>(nodes, &position, request).await?;
     if status.error.is_some() || status.lock_ttl > 0 {
         return None;
     }
@@ -134,7 +138,7 @@ async fn resolve(lock: LockInfo, current_ts: u64, nodes: &[Direct]) -> Option<()
         keys: vec![lock.key.clone()],
         ..Default::default()
     };
-    at_leader::<KvResolveLock>(nodes, txn_region(&lock.key), request).await.map(drop)
+    at_leader::<KvResolveLock>(nodes, &txn_position(&lock.key), request).await.map(drop)
 }
 
 /// The resources that a node holds without any client.

@@ -124,6 +124,8 @@ pub struct Report {
     pub terms: u64,
     /// States of regions in which replicas were compared.
     pub states: usize,
+    /// Data regions at the end.
+    pub regions: usize,
     /// Snapshots that were installed.
     pub snapshots: u64,
     /// Virtual time that passed.
@@ -148,6 +150,7 @@ pub struct Cluster {
     violations: Vec<String>,
     keys_checked: usize,
     keys_not_checked: usize,
+    regions: usize,
 }
 
 impl Cluster {
@@ -189,6 +192,7 @@ impl Cluster {
             violations: Vec::new(),
             keys_checked: 0,
             keys_not_checked: 0,
+            regions: 0,
         }
     }
 
@@ -361,7 +365,11 @@ pub fn run(plan: &Plan) -> Report {
     let mut scenario_rng = rng.child("shape");
     let sizes = scenario.sizes(Sizes::draw(&mut rng.child("cluster").child("sizes")), &mut scenario_rng);
     let settings = Settings::draw(&mut rng.child("knobs"), plan.nodes as usize, DRIFT_PPM_MAX);
-    let settings = scenario.settings(settings, &sizes, &mut scenario_rng);
+    let mut settings = scenario.settings(settings, &sizes, &mut scenario_rng);
+    if scenario.splits(&mut rng.child("splits")) {
+        let some = settings.faults.len().div_ceil(3).max(1);
+        settings.faults.extend(std::iter::repeat_n(Fault::Split, some));
+    }
     let mut cluster = Cluster::with_sizes(rng.child("cluster"), plan.nodes, settings, sizes, scenario);
     if plan.keep_lines {
         cluster.world.keep_trace_lines();

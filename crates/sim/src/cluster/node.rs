@@ -16,11 +16,13 @@ use kontiki_env::rng::Rng;
 use kontiki_placement::Now;
 use kontiki_raftstore::planted::Planted;
 use kontiki_raftstore::snapshot::SnapshotId;
-use kontiki_raftstore::{RegionId, StoreId, ViewId};
+use kontiki_raftstore::{Region, RegionId, Space, StoreId, ViewId};
 use kontiki_server::config::{NodeConfig, RaftOptions};
-use kontiki_server::driver::{Arrival, Driver, NodeHandle, Outbound};
+use kontiki_server::driver::{Arrival, Driver, NodeHandle, Outbound, RegionContext};
+use kontiki_txn::memcomparable_encode;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A snapshot whose receipt is not confirmed after this long has failed.
@@ -35,6 +37,11 @@ const SNAPSHOT_IDLE_TICKS: u64 = 40;
 
 /// With this [`Sizes::snapshot_log_factor`] no world's log reaches its bound while a snapshot is in flight.
 pub const UNREACHED_LOG_FACTOR: usize = 1 << 16;
+
+/// A cluster has at most about this many regions.
+const SPLIT_REGIONS_MAX: usize = 12;
+/// Numbers of the keys at which regions are split: periods and accounts of the workloads are below it.
+const BOUNDARIES_MAX: u64 = 12;
 
 const TAG_MESSAGE: u8 = 0;
 const TAG_SNAPSHOT: u8 = 1;
@@ -203,6 +210,12 @@ impl ClusterNode {
         ClusterNode { focus, ..self }
     }
 
+    /// Regions that splits made are in the focus if the one that had all keys is.
+    fn is_in_focus(&self, region: RegionId) -> bool {
+        let first = if REGIONS.contains(&region) { region } else { REGIONS[1] };
+        self.focus.contains(&first)
+    }
+
     /// Gives the replicated store bugs, from the next start on.
     pub fn plant(&mut self, planted: Planted) {
         self.planted = planted;
@@ -317,8 +330,8 @@ impl SimNode for ClusterNode {
 
     fn transfer_leadership(&mut self, rng: &mut Rng) -> bool {
         let Some(handle) = self.handle() else { return false };
-        let led = self.focus.iter().copied();
-        let led: Vec<RegionId> = led.filter(|region| handle.leading_term(*region).is_some()).collect();
+        let regions = handle.regions().into_iter().map(|region| region.id).filter(|region| self.is_in_focus(*region));
+        let led: Vec<RegionId> = regions.filter(|region| handle.leading_term(*region).is_some()).collect();
         let others: Vec<NodeId> = (1..=self.config.replicas as u64).filter(|id| *id != self.id).collect();
         match (rng.pick(&led), rng.pick(&others)) {
             (Some(region), Some(to)) => handle.transfer_leader(*region, StoreId(*to)),
@@ -327,8 +340,33 @@ impl SimNode for ClusterNode {
         true
     }
 
+    fn split_region(&mut self, rng: &mut Rng) -> bool {
+        let Some(process) = &self.process else { return false };
+        let regions = process.handle.regions();
+        if regions.len() >= SPLIT_REGIONS_MAX {
+            return false;
+        }
+        let boundary = boundary(rng);
+        let holds = |region: &&Arc<Region>| {
+            region.space == Space::Data && region.start_key != boundary && region.contains(&boundary)
+        };
+        let Some(region) = regions.iter().find(holds) else { return false };
+        if process.handle.leading_term(region.id).is_none() {
+            return false;
+        }
+        let (handle, context) = (process.handle.clone(), RegionContext::new(region.id, region.epoch));
+        process.executor.spawn(Group(self.id), async move {
+            // It may fail: the leader changes, placement does not answer, another split is first.
+            let _ = handle.split(&context, vec![boundary]).await;
+        });
+        true
+    }
+
     fn is_leading(&self) -> bool {
-        let leads = |handle: &NodeHandle| self.focus.iter().any(|region| handle.leading_term(*region).is_some());
+        let leads = |handle: &NodeHandle| {
+            let mut regions = handle.regions().into_iter().map(|region| region.id);
+            regions.any(|region| self.is_in_focus(region) && handle.leading_term(region).is_some())
+        };
         self.handle().is_some_and(leads)
     }
 
@@ -435,6 +473,18 @@ impl SimNode for ClusterNode {
         }
         Ok(packets)
     }
+}
+
+/// A boundary between keys of the workloads that divides no group of raw keys, which must be in one region: between raw
+/// keys of two periods, or between two accounts.
+fn boundary(rng: &mut Rng) -> Bytes {
+    let number = rng.below(BOUNDARIES_MAX);
+    let name = match rng.below(3) {
+        0 => format!("k{number:04}"),
+        1 => format!("g{number:04}"),
+        _ => format!("account-{number:03}"),
+    };
+    memcomparable_encode(name.as_bytes()).into()
 }
 
 fn put_id(out: &mut Vec<u8>, id: SnapshotId) {

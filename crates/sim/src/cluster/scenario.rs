@@ -54,6 +54,11 @@ impl Scenario {
         }
     }
 
+    /// Whether regions are split in a world.
+    pub fn splits(self, rng: &mut Rng) -> bool {
+        self != Scenario::Placement && rng.chance(1, 3)
+    }
+
     /// The leaders that its faults prefer.
     pub fn focus(self) -> &'static [RegionId] {
         match self {

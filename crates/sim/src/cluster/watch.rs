@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-/// The regions of a simulated cluster: placement, nearly all keys, and the tail.
+/// The first regions of a simulated cluster: placement, nearly all keys, and the tail.
 pub const REGIONS: [RegionId; 3] = [RegionId(1), RegionId(2), RegionId(3)];
 
 /// The number of recorded violations: the first ones show what happened.
@@ -114,7 +114,7 @@ impl Watch {
         let mut state = self.state.borrow_mut();
         let State { leaders, running, terms_seen, .. } = &mut *state;
         let handle = running.get(&node)?;
-        for region in REGIONS {
+        for region in handle.regions().into_iter().map(|region| region.id) {
             let Some(term) = handle.leading_term(region) else { continue };
             let first = *leaders.entry((region, term)).or_insert_with(|| {
                 *terms_seen += 1;

@@ -2,22 +2,30 @@
 
 use super::Connection;
 use super::connection::LOGICAL_BITS;
+use crate::wire::{TAIL_TXN, txn_position};
 use crate::world::NodeId;
+use bytes::Bytes;
 use futures::future::{Either, select};
 use kontiki_client::transport::{Timestamps, Transport};
-use kontiki_proto::calls::{Call, KvCall};
+use kontiki_proto::calls::{Call, GetRegion, KvCall};
 use kontiki_proto::metapb;
-use kontiki_proto::pdpb::TsoRequest;
-use kontiki_raftstore::RegionId;
+use kontiki_proto::pdpb::{GetRegionRequest, TsoRequest};
+use parking_lot::Mutex;
 use prost::Message;
+use std::collections::BTreeMap;
 use std::future::Future;
+use std::ops::Bound;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a call waits: it must not miss the moment at which its node answers again.
 const ANSWER_WAIT: Duration = Duration::from_millis(300);
 /// The same for a hasty client.
 const HASTY_ANSWER_WAIT: Duration = Duration::from_millis(60);
+
+/// The largest cluster.
+const NODES_MAX: u64 = 5;
 
 /// Why a call has no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,12 +42,20 @@ pub struct Direct {
     connection: Connection,
     node: NodeId,
     answer_wait: Duration,
+    /// The regions that it knows, by their start.
+    regions: Arc<Mutex<BTreeMap<Bytes, metapb::Region>>>,
 }
 
 impl Direct {
     /// Calls to `node`.
     pub fn new(connection: Connection, node: NodeId) -> Direct {
-        Direct { connection, node, answer_wait: ANSWER_WAIT }
+        let regions = Arc::new(Mutex::new(regions_at_first()));
+        Direct { connection, node, answer_wait: ANSWER_WAIT, regions }
+    }
+
+    /// The same client's calls to another node: what it knows of the regions is shared.
+    pub fn at(&self, node: NodeId) -> Direct {
+        Direct { node, ..self.clone() }
     }
 
     /// Gives up soon.
@@ -80,19 +96,65 @@ impl Direct {
         Some((last.physical as u64) << LOGICAL_BITS | last.logical as u64)
     }
 
-    /// Makes a call to the node's replica of `region`. The first regions of a cluster never change here.
-    pub async fn call<C: KvCall>(&self, region: RegionId, mut request: C::Request) -> Result<C::Reply, NoAnswer> {
+    /// Makes a call to the node's replica of the region that holds `position`, as far as this client knows the regions:
+    /// it learns of others from the answers.
+    pub async fn call<C: KvCall>(&self, position: &[u8], mut request: C::Request) -> Result<C::Reply, NoAnswer> {
+        let region = self.region_at(position).await?;
+        let peer = region.peers.iter().find(|peer| peer.store_id == self.node).cloned();
         let context = C::context(&mut request);
-        context.region_id = region.0;
-        context.region_epoch = Some(metapb::RegionEpoch { conf_ver: 1, version: 1 });
-        let (id, store_id) = (region.0 * 1_000 + self.node, self.node);
-        context.peer = Some(metapb::Peer { id, store_id, ..Default::default() });
+        context.region_id = region.id;
+        context.region_epoch = region.region_epoch;
+        context.peer = peer;
         let mut reply = self.ask::<C>(request).await?;
         match C::take_region_error(&mut reply) {
             None => Ok(reply),
             // Also returned for a write whose outcome is unknown.
             Some(error) if error.stale_command.is_some() => Err(NoAnswer::Unknown),
-            Some(_) => Err(NoAnswer::Refused),
+            Some(error) => {
+                let current = error.epoch_not_match.map(|mismatch| mismatch.current_regions);
+                current.unwrap_or_default().into_iter().for_each(|region| self.learn(region));
+                Err(NoAnswer::Refused)
+            }
         }
     }
+
+    /// The region that holds a position: as it is known, or else as placement says.
+    pub async fn region_at(&self, position: &[u8]) -> Result<metapb::Region, NoAnswer> {
+        if let Some(known) = self.known(position) {
+            return Ok(known);
+        }
+        let request = GetRegionRequest { region_key: Bytes::copy_from_slice(position), ..Default::default() };
+        let reply = self.ask::<GetRegion>(request).await?;
+        reply.region.into_iter().for_each(|region| self.learn(region));
+        self.known(position).ok_or(NoAnswer::Refused)
+    }
+
+    fn known(&self, position: &[u8]) -> Option<metapb::Region> {
+        let regions = self.regions.lock();
+        let (_, region) = regions.range::<[u8], _>((Bound::Unbounded, Bound::Included(position))).next_back()?;
+        let holds = region.end_key.is_empty() || position < region.end_key.as_ref();
+        holds.then(|| region.clone())
+    }
+
+    fn learn(&self, region: metapb::Region) {
+        let mut regions = self.regions.lock();
+        regions.retain(|_, known| known.id != region.id);
+        regions.insert(region.start_key.clone(), region);
+    }
+}
+
+/// The regions of a cluster that begins.
+fn regions_at_first() -> BTreeMap<Bytes, metapb::Region> {
+    let region = |id: u64, start_key: Bytes, end_key: Bytes| metapb::Region {
+        id,
+        start_key,
+        end_key,
+        region_epoch: Some(metapb::RegionEpoch { conf_ver: 1, version: 1 }),
+        peers: (1..=NODES_MAX)
+            .map(|store_id| metapb::Peer { id: id * 1_000 + store_id, store_id, ..Default::default() })
+            .collect(),
+    };
+    let tail = Bytes::from(txn_position(TAIL_TXN));
+    let regions = [region(2, Bytes::new(), tail.clone()), region(3, tail, Bytes::new())];
+    regions.into_iter().map(|region| (region.start_key.clone(), region)).collect()
 }

@@ -8,7 +8,7 @@
 use super::{Connection, Direct, NoAnswer, Records};
 use crate::executor::Handle;
 use crate::history::{Answer, Operation, OperationId, Outcome};
-use crate::wire::{TAIL_RAW, raw_region};
+use crate::wire::TAIL_RAW;
 use bytes::Bytes;
 use kontiki_client::{Error, KeyPair, RawClient};
 use kontiki_env::rng::Rng;
@@ -85,7 +85,7 @@ impl RawTarget {
             RawTarget::Cluster(client) => client.get(key).await.map_err(|_| Outcome::Failed),
             RawTarget::Node(direct) => {
                 let request = RawGetRequest { key: key.clone(), ..Default::default() };
-                match direct.call::<RawGet>(raw_region(&key), request).await {
+                match direct.call::<RawGet>(&key, request).await {
                     Ok(reply) if reply.error.is_empty() => Ok((!reply.not_found).then_some(reply.value)),
                     _ => Err(Outcome::Failed),
                 }
@@ -98,9 +98,8 @@ impl RawTarget {
         match self {
             RawTarget::Cluster(client) => written(client.put(key, value).await),
             RawTarget::Node(direct) => {
-                let region = raw_region(&key);
-                let request = RawPutRequest { key, value, ..Default::default() };
-                sent(direct.call::<RawPut>(region, request).await.map(|reply| reply.error))
+                let request = RawPutRequest { key: key.clone(), value, ..Default::default() };
+                sent(direct.call::<RawPut>(&key, request).await.map(|reply| reply.error))
             }
         }
     }
@@ -109,9 +108,8 @@ impl RawTarget {
         match self {
             RawTarget::Cluster(client) => written(client.delete(key).await),
             RawTarget::Node(direct) => {
-                let region = raw_region(&key);
-                let request = RawDeleteRequest { key, ..Default::default() };
-                sent(direct.call::<RawDelete>(region, request).await.map(|reply| reply.error))
+                let request = RawDeleteRequest { key: key.clone(), ..Default::default() };
+                sent(direct.call::<RawDelete>(&key, request).await.map(|reply| reply.error))
             }
         }
     }
@@ -229,7 +227,7 @@ impl RawWorkload {
         }
     }
 
-    /// Some keys of one region, ascending; on request only those with an odd number.
+    /// Some keys that were of one region at first, ascending; on request only those with an odd number.
     fn some_keys(&mut self, period: u128, odd: bool) -> Vec<Bytes> {
         let mut keys = BTreeSet::new();
         for _ in 0..2 + self.rng.below(3) {
@@ -238,7 +236,7 @@ impl RawWorkload {
             keys.insert(self.settings.key(period, number));
         }
         let first = keys.first().cloned().expect("at least one was drawn");
-        keys.into_iter().filter(|key| raw_region(key) == raw_region(&first)).collect()
+        keys.into_iter().filter(|key| is_tail(key) == is_tail(&first)).collect()
     }
 
     /// A read of keys at once; returns what was found.
@@ -278,8 +276,8 @@ impl RawWorkload {
     async fn scan(&mut self, period: u128, reverse: bool) {
         let all: BTreeSet<Bytes> = (0..self.settings.keys).map(|number| self.settings.key(period, number)).collect();
         let number = self.rng.below(self.settings.keys);
-        let region = raw_region(&self.settings.key(period, number));
-        let keys: Vec<Bytes> = all.into_iter().filter(|key| raw_region(key) == region).collect();
+        let tail = is_tail(&self.settings.key(period, number));
+        let keys: Vec<Bytes> = all.into_iter().filter(|key| is_tail(key) == tail).collect();
         let (Some(first), Some(last)) = (keys.first().cloned(), keys.last()) else { return };
         let (end, limit) = (after(last), keys.len() + 1);
         let client = self.target.cluster();
@@ -340,6 +338,11 @@ impl RawWorkload {
             self.records.violations.borrow_mut().push(what);
         }
     }
+}
+
+/// Whether a key is at the end of the key space, far from the others.
+fn is_tail(key: &[u8]) -> bool {
+    key.starts_with(TAIL_RAW)
 }
 
 /// The smallest key above `key`.

@@ -98,6 +98,7 @@ impl<N: SimNode> World<N> {
             Fault::ReadError => self.fail_disk(Op::Read),
             Fault::SlowApply => self.slow_apply(length),
             Fault::Transfer => self.transfer(),
+            Fault::Split => self.split(),
             Fault::Sever => self.sever(length),
             Fault::Isolate => self.isolate(length),
             Fault::NetworkChange => {
@@ -292,6 +293,13 @@ impl<N: SimNode> World<N> {
         let mut leaders: Vec<&mut Slot<N>> = self.slots.values_mut().filter(up).collect();
         self.nemesis_rng.shuffle(&mut leaders);
         leaders.into_iter().any(|slot| slot.node.transfer_leadership(&mut self.nemesis_rng))
+    }
+
+    fn split(&mut self) -> bool {
+        let up = |slot: &&mut Slot<N>| slot.state == State::Up;
+        let mut leaders: Vec<&mut Slot<N>> = self.slots.values_mut().filter(up).collect();
+        self.nemesis_rng.shuffle(&mut leaders);
+        leaders.into_iter().any(|slot| slot.node.split_region(&mut self.nemesis_rng))
     }
 
     fn drift(&mut self) -> bool {

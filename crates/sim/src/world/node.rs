@@ -44,6 +44,11 @@ pub trait SimNode {
         false
     }
 
+    /// Splits a region that this node leads, chosen by `rng`; false if there is none.
+    fn split_region(&mut self, _rng: &mut Rng) -> bool {
+        false
+    }
+
     /// Whether the nemesis may prefer this node because it leads a region. Only while the process runs.
     fn is_leading(&self) -> bool {
         false

@@ -62,10 +62,12 @@ pub enum Fault {
     /// A node, preferably a leader, is disconnected from the others one after the other, and some of them are killed,
     /// paused or stalled at that moment.
     Isolate,
+    /// A region is split by its leader. Not a fault, and no world draws it by itself: some clusters add it.
+    Split,
 }
 
 impl Fault {
-    /// All of them.
+    /// Those that worlds draw.
     pub const ALL: [Fault; 18] = [
         Fault::Partition,
         Fault::OneWay,
