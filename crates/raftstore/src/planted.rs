@@ -49,4 +49,8 @@ pub struct Planted {
     pub readable_at_once: bool,
     /// Entries that are committed while a snapshot is installed are applied at once.
     pub apply_beside_install: bool,
+    /// A leader keeps its lease while a split of its region may be applied elsewhere and is not here.
+    pub lease_through_split: bool,
+    /// A snapshot may take the place of a split in the log whose regions tables do not hold yet.
+    pub snapshot_in_place_of_split: bool,
 }

@@ -126,7 +126,7 @@ impl Peer {
     /// Until when the leader may serve reads.
     pub(super) fn lease_until(&self, now: Duration) -> Option<Duration> {
         self.leading.as_ref()?;
-        if self.may_have_lost_keys() {
+        if self.may_have_lost_keys() && !self.config.planted().lease_through_split {
             return None;
         }
         if self.is_sole_voter() {

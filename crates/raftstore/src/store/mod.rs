@@ -314,6 +314,7 @@ impl Store {
         // A snapshot that took the place of a split in the log, before tables hold what it made, would leave the logs
         // of its regions without it. One that holds keys of another region would replace that one's.
         let needs_log = self.creation.is_splitting(file.id.region) || peer.needs_split();
+        let needs_log = needs_log && !self.config.planted().snapshot_in_place_of_split;
         let is_excluded = peer.is_removed() || needs_log || self.overlapping(&file.region, &[file.id.region]).is_some();
         self.out.flush |= needs_log;
         let Some(peer) = self.peers.get_mut(&file.id.region) else { return };

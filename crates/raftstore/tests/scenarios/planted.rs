@@ -1,6 +1,6 @@
 //! The tests are tested: each planted bug is found within 20 seeds.
 
-use super::{promise, random};
+use super::{promise, random, split};
 use crate::cluster::families;
 use crate::cluster::small_config;
 use kontiki_raftstore::Config;
@@ -131,4 +131,34 @@ fn a_vote_at_once_after_a_restart_is_found() {
 fn a_lease_through_a_transfer_is_found() {
     let planted = Planted { lease_through_transfer: true, ..Planted::default() };
     breaks_a_lease(planted, 10, promise::is_cut_off_after_its_order);
+}
+
+/// Runs a scenario of splits with the bug until it finds what is expected.
+#[track_caller]
+fn breaks_a_split(planted: Planted, seeds: u64, by: &str, scenario: impl Fn(u64, Config)) {
+    let config = Config { planted, ..split::config() };
+    for seed in 0..seeds {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| scenario(seed, config.clone()))) {
+            let text = text_of(&*panic);
+            assert!(by.split('|').any(|by| text.contains(by)), "seed {seed} found something else: {text}");
+            return;
+        }
+    }
+    panic!("not found in {seeds} seeds");
+}
+
+#[test]
+fn a_lease_through_a_split_is_found() {
+    let planted = Planted { lease_through_split: true, ..Planted::default() };
+    breaks_a_split(planted, SEEDS_MAX, "serves a read of region", |seed, config| {
+        split::leader_applies_late(seed, config);
+    });
+}
+
+#[test]
+fn a_snapshot_in_the_place_of_a_split_is_found() {
+    let planted = Planted { snapshot_in_place_of_split: true, ..Planted::default() };
+    breaks_a_split(planted, 100, "replicas do not become equal|agree on the region", |seed, config| {
+        drop(split::run(seed, config))
+    });
 }

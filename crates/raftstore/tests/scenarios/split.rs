@@ -16,13 +16,17 @@ const LEFT: RegionId = REGION;
 const RIGHT: RegionId = RegionId(9);
 
 /// Followers that are away soon need snapshots.
-fn config() -> Config {
+pub fn config() -> Config {
     Config { follower_dead_ticks: 15, ..small_config() }
 }
 
 /// A cluster with twenty keys, `k00` to `k19`.
 fn with_keys(seed: u64) -> Cluster {
-    let mut cluster = Cluster::with_config(seed, 3, config());
+    with_keys_and(seed, config())
+}
+
+fn with_keys_and(seed: u64, config: Config) -> Cluster {
+    let mut cluster = Cluster::with_config(seed, 3, config);
     for i in 0..20u32 {
         cluster.put_surely(format!("k{i:02}").as_bytes(), &i.to_le_bytes());
     }
@@ -189,33 +193,39 @@ fn a_split_and_a_change_of_the_members_exclude_each_other() {
     }
 }
 
+/// The parent's leader applies a split seconds later than others. Returns how often the new region was led elsewhere,
+/// and the parent read.
+pub fn leader_applies_late(seed: u64, config: Config) -> (usize, usize) {
+    let (mut elsewhere, mut reads) = (0, 0);
+    let mut cluster = with_keys_and(seed, config);
+    let leader = cluster.wait_leader();
+    let before = cluster.region_at(b"k");
+    cluster.node(leader).apply_delay = 5 * SECOND;
+    cluster.split(leader, &before, &[(RIGHT, b"k10")]);
+    let end = cluster.now + 4 * SECOND;
+    while cluster.now < end {
+        cluster.step();
+        if let Some(other) = cluster.leader_of(RIGHT).filter(|other| *other != leader) {
+            let region = cluster.region_at(b"k15");
+            let mut batch = WriteBatch::new();
+            batch.put(families::DEFAULT, b"k15", cluster.rng.next_u64().to_le_bytes());
+            cluster.propose_in(other, RIGHT, region.epoch, batch);
+            elsewhere += 1;
+        }
+        // The checker compares it with what was acknowledged elsewhere.
+        reads += usize::from(cluster.lease_read(leader, b"k15").is_ok());
+        cluster.barrier(leader);
+    }
+    cluster.settle();
+    (elsewhere, reads)
+}
+
 /// While the parent's leader has not applied a split, others may have, and a new region may have a leader among them.
 #[test]
 fn the_parent_serves_nothing_of_what_it_may_have_lost() {
-    let (mut elsewhere, mut reads) = (0, 0);
-    for seed in 50..90 {
-        let mut cluster = with_keys(seed);
-        let leader = cluster.wait_leader();
-        let before = cluster.region_at(b"k");
-        cluster.node(leader).apply_delay = 5 * SECOND;
-        cluster.split(leader, &before, &[(RIGHT, b"k10")]);
-        let end = cluster.now + 4 * SECOND;
-        while cluster.now < end {
-            cluster.step();
-            if let Some(other) = cluster.leader_of(RIGHT).filter(|other| *other != leader) {
-                let region = cluster.region_at(b"k15");
-                let mut batch = WriteBatch::new();
-                batch.put(families::DEFAULT, b"k15", cluster.rng.next_u64().to_le_bytes());
-                cluster.propose_in(other, RIGHT, region.epoch, batch);
-                elsewhere += 1;
-            }
-            // The checker compares it with what was acknowledged elsewhere.
-            reads += usize::from(cluster.lease_read(leader, b"k15").is_ok());
-            cluster.barrier(leader);
-        }
-        cluster.settle();
-    }
-    assert!(elsewhere > 100, "the new region was led elsewhere: {elsewhere}, with {reads} reads");
+    let runs = (50..90).map(|seed| leader_applies_late(seed, config()));
+    let elsewhere: usize = runs.map(|(elsewhere, _)| elsewhere).sum();
+    assert!(elsewhere > 100, "the new region was led elsewhere: {elsewhere}");
 }
 
 fn crash_around(seed: u64, steps: u64, flush_every: Option<u64>) -> (bool, bool) {
@@ -521,23 +531,29 @@ fn work(cluster: &mut Cluster) {
     }
 }
 
+/// Random splits under faults, to the end.
+pub fn run(seed: u64, config: Config) -> Cluster {
+    let mut cluster = Cluster::with_config(5_000 + seed, 3, config);
+    let mut next_region = 99;
+    while cluster.now < 12 * SECOND {
+        if cluster.rng.chance(1, 40) {
+            disturb(&mut cluster, &mut next_region);
+        }
+        for _ in 0..cluster.rng.below(4) {
+            work(&mut cluster);
+        }
+        cluster.step();
+    }
+    cluster.settle();
+    tile(&cluster);
+    cluster
+}
+
 #[test]
 fn random_splits_and_faults_from_100_seeds() {
     let (mut lease_reads, mut regions, mut installs) = (0, 0, 0);
     for seed in 0..100 {
-        let mut cluster = Cluster::with_config(5_000 + seed, 3, config());
-        let mut next_region = 99;
-        while cluster.now < 12 * SECOND {
-            if cluster.rng.chance(1, 40) {
-                disturb(&mut cluster, &mut next_region);
-            }
-            for _ in 0..cluster.rng.below(4) {
-                work(&mut cluster);
-            }
-            cluster.step();
-        }
-        cluster.settle();
-        tile(&cluster);
+        let cluster = run(seed, config());
         lease_reads += cluster.checker.lease_reads;
         regions += cluster.regions().len();
         installs += cluster.nodes.values().map(|node| node.installs).sum::<usize>();

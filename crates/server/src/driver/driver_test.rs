@@ -340,6 +340,22 @@ fn a_failed_sync_stops_the_node_and_answers_everybody() {
     assert_eq!(rig.get(b"before"), Some(b"1".to_vec()));
 }
 
+/// Also a split that still waits for placement, while the driver itself exists.
+#[test]
+fn a_node_that_stops_answers_a_split_that_has_not_begun() {
+    let mut rig = Rig::new();
+    rig.put(b"before", b"1").unwrap();
+    let handle = rig.handle();
+    let context = context(&handle);
+    let mut split = Box::pin(handle.split(&context, vec![Bytes::from_static(b"m")]));
+    assert!(split.as_mut().now_or_never().is_none());
+    let now = Now { monotonic: rig.machine.clock.monotonic(), wall_ms: 0 };
+    rig.driver().step(now); // It asks placement, whose write is on its way.
+    assert!(!rig.driver().splits.is_empty());
+    rig.driver().stop(StopReason::Placement("a test".into()));
+    assert!(matches!(split.now_or_never(), Some(Err(NodeError::Undetermined))));
+}
+
 #[test]
 fn a_node_that_goes_away_answers_everybody() {
     let mut rig = Rig::new();

@@ -401,6 +401,7 @@ impl Driver {
         self.shared.inbox.close();
         self.shared.leader_terms.lock().clear();
         self.pending.waiting.clear();
+        self.splits = split::Splits::default();
         self.drop_calls();
         self.outbound.clear();
         self.snapshots.stop();

@@ -38,6 +38,13 @@ pub(super) struct Splits {
     last: u64,
 }
 
+#[cfg(test)]
+impl Splits {
+    pub(super) fn is_empty(&self) -> bool {
+        self.wanted.is_empty()
+    }
+}
+
 /// A split in the log.
 pub(super) struct Proposed {
     reply: Option<Reply<Vec<Region>>>,
