@@ -5,7 +5,8 @@ use super::{SnapshotError, SnapshotId, verify};
 use crate::consensus::log::Position;
 use crate::families::Families;
 use crate::meta;
-use kontiki_engine::{Direction, Range, View, WriteBatch};
+use crate::region::Region;
+use kontiki_engine::{Direction, Family, Range, View, WriteBatch};
 use std::io::{self, Read};
 
 /// Why an install ended without the data.
@@ -26,6 +27,9 @@ const BATCH_BYTES: usize = 1 << 20;
 /// last batch the descriptor and the applied position. `write` gets the batches in order; they are to be committed as
 /// `Durability::Derived`, and nothing else may write the range meanwhile.
 ///
+/// What the region's descriptor in `view` has besides is cleared, too: the replica has lost that range by a split that
+/// it did not see. No other replica holds it until tables have the new descriptor: [`crate::Store`] creates none there.
+///
 /// The whole file is checked before the first batch. A crash in the middle leaves the old applied position, which is
 /// below the log's truncation mark, and this makes recovery install again.
 pub fn install(
@@ -43,8 +47,8 @@ pub fn install(
     let mut flush_if = |batch: &mut WriteBatch, bytes_max: usize| {
         if batch.as_bytes().len() > bytes_max { write(std::mem::take(batch)) } else { Ok(()) }
     };
-    for &family in families.of(file.region.space) {
-        let range = Range::region(&file.region.start_key, &file.region.end_key);
+    let before = meta::region(families.meta, view, file.id.region)?;
+    for (family, range) in ranges_to_clear(families, &file.region, before.as_ref()) {
         let mut entries = view.entries(family, range, Direction::Forward)?;
         while let Some((key, _)) = entries.next().transpose()? {
             batch.delete(family, &key);
@@ -64,4 +68,21 @@ pub fn install(
     meta::put_applied(families.meta, &mut batch, file.id.region, Position { index: file.id.index, term: file.id.term });
     flush_if(&mut batch, 0)?;
     Ok(())
+}
+
+/// The union of the region's range and the one that it had, for each of its families. (One contains the other: a split
+/// takes the end of a range.)
+fn ranges_to_clear(families: &Families, region: &Region, before: Option<&Region>) -> Vec<(Family, Range)> {
+    let mut ranges = vec![Range::region(&region.start_key, &region.end_key)];
+    if let Some(before) = before.filter(|before| before.epoch.version != region.epoch.version) {
+        if before.start_key < region.start_key {
+            ranges.push(Range::region(&before.start_key, &region.start_key));
+        }
+        let is_longer = before.end_key.is_empty() || before.end_key > region.end_key;
+        if !region.end_key.is_empty() && is_longer {
+            ranges.push(Range::region(&region.end_key, &before.end_key));
+        }
+    }
+    let of = |family: Family| ranges.iter().map(move |range| (family, range.clone())).collect::<Vec<_>>();
+    families.of(region.space).iter().flat_map(|family| of(*family)).collect()
 }

@@ -1,6 +1,6 @@
 //! A region becomes several: the situations of docs/internals/split.md, and random ones from seeds.
 
-use crate::cluster::check::entries_of;
+use crate::cluster::check::{entries_of, region_state};
 use crate::cluster::node::{Job, Node};
 use crate::cluster::{Cluster, EPOCH, NetworkFaults, REGION, families, small_config};
 use kontiki_engine::{StreamId, WriteBatch};
@@ -300,6 +300,7 @@ fn a_crash_after_a_split_of_a_new_region() {
 /// A store that was away gets a snapshot of the parent that already lacks the range, and the new regions by theirs.
 #[test]
 fn a_store_that_was_away_during_a_split_gets_all_regions() {
+    let mut cleared = 0;
     for seed in 1_200..1_210 {
         let mut cluster = with_keys(seed);
         let away = cluster.wait_leader() % 3 + 1;
@@ -317,6 +318,15 @@ fn a_store_that_was_away_during_a_split_gets_all_regions() {
         }
         cluster.run(10 * SECOND);
         cluster.start(away);
+        // The parent first: then nothing of the lost range is left.
+        cluster.until(60, "the parent is shrunk", |cluster| {
+            region_on(cluster, LEFT, away).is_some_and(|region| region.end_key.as_ref() == b"k10")
+        });
+        if region_on(&cluster, RIGHT, away).is_none() {
+            let left = region_state(&cluster.node(away).visible);
+            assert!(left.iter().all(|(_, key, _)| key.as_slice() < b"k10".as_slice()), "seed {seed}: {left:?}");
+            cleared += 1;
+        }
         cluster.until(60, "it has them", |cluster| {
             [RIGHT, RegionId(10)].iter().all(|region| region_on(cluster, *region, away).is_some())
         });
@@ -324,6 +334,7 @@ fn a_store_that_was_away_during_a_split_gets_all_regions() {
         tile(&cluster);
         assert!(cluster.node(away).installs > 0, "seed {seed}: by a snapshot");
     }
+    assert!(cleared > 3, "the runs see the moment between both: {cleared}");
 }
 
 /// A new region's leader finds a store that has not applied the split: it is not asked for a snapshot.
