@@ -344,8 +344,6 @@ impl Peer {
         if self.leads() && self.leading.is_none() {
             self.leading = Some(Leading { term, since_tick: self.ticks, announced: false });
             self.lease = lease::Lease::new(self.config.planted().lease_through_transfer);
-            // Every range change of an earlier leader is applied before this one serves a read.
-            self.splitting.proposed = 0;
             self.group.ping();
         }
     }

@@ -66,7 +66,7 @@ impl Peer {
                 assert!(self.proposals.back().is_none_or(|last| last.index < index), "the log grows");
                 self.proposals.push_back(Proposed { index, term, ticket: Some(ticket), bytes: 0 });
                 if changes_range {
-                    self.splitting.proposed = index;
+                    self.splitting.proposed = (term, index);
                 }
             }
             Err(error) => out.answer(ticket, Answer::Refused(error)),

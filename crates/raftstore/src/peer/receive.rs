@@ -191,7 +191,7 @@ impl Peer {
         self.applied = Position { index: snapshot.index, term: snapshot.term };
         self.group.applied(snapshot.index);
         // Tables may have taken it in before this event came.
-        self.flushed_through(self.flushed, out);
+        self.release_flushed_file(out);
     }
 
     /// Tables hold the state through `index`.
@@ -199,6 +199,12 @@ impl Peer {
         self.flushed = self.flushed.max(index);
         self.made_by = 0;
         self.replaced.retain(|(replaced_at, _)| *replaced_at > index);
+        self.release_flushed_file(out);
+    }
+
+    /// The file of a snapshot is not needed when tables hold its data.
+    fn release_flushed_file(&mut self, out: &mut Outbox) {
+        let index = self.flushed;
         if self.incoming.as_ref().is_some_and(|i| i.is_installed() && i.file.id.index <= index) {
             let incoming = self.incoming.take().expect("just seen");
             assert!(incoming.superseded.is_empty(), "superseded files went when this one was restored");

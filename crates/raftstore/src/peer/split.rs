@@ -26,8 +26,8 @@ pub(super) struct Splitting {
     made: Vec<Region>,
     /// The last split that was handed out: until tables hold its descriptors, a restart applies it again.
     pub handed: u64,
-    /// The last range change that this leader proposed.
-    pub proposed: u64,
+    /// Term and index of the last range change that this replica proposed as leader.
+    pub proposed: (u64, u64),
 }
 
 impl Peer {
@@ -101,8 +101,12 @@ impl Peer {
 
     /// Whether a range change that this leader proposed may be applied elsewhere, and is not here: a new region may
     /// have a leader already.
+    ///
+    /// Those of earlier leaders, itself among them, are applied before it serves a read: they precede the first entry
+    /// of its term.
     pub(super) fn may_have_lost_keys(&self) -> bool {
-        self.applied.index < self.splitting.proposed
+        let (term, index) = self.splitting.proposed;
+        term == self.group.term() && self.applied.index < index
     }
 
     /// Whether a restart needs this replica: it would make regions whose descriptors tables do not hold, or its own

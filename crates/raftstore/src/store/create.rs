@@ -81,6 +81,8 @@ struct Begun {
     stage: Stage,
     region: Region,
     origin: Origin,
+    /// Of a snapshot that its log names.
+    file: Option<FileId>,
     /// The log as a restart would find it.
     log: StreamContents,
 }
@@ -88,7 +90,7 @@ struct Begun {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Origin {
     /// A message, whose file has the data.
-    Snapshot(FileId),
+    Snapshot,
     /// A split of this region.
     Split(RegionId),
 }
@@ -105,10 +107,7 @@ enum Stage {
 impl Creation {
     /// The files of replicas that do not exist yet.
     pub fn needed_files(&self) -> impl Iterator<Item = FileId> {
-        let begun = self.begun.values().filter_map(|begun| match begun.origin {
-            Origin::Snapshot(file) => Some(file),
-            Origin::Split(_) => None,
-        });
+        let begun = self.begun.values().filter_map(|begun| begun.file);
         begun.chain(self.waiting.values().filter_map(|waiting| waiting.file))
     }
 
@@ -204,7 +203,7 @@ impl Store {
             peer: envelope.to_peer,
             ..GroupState::default()
         };
-        self.begin_log(file.region.clone(), Origin::Snapshot(file.name()), &state);
+        self.begin_log(file.region.clone(), Origin::Snapshot, Some(file.name()), &state);
     }
 
     /// What splits of this poll asked for, and what they put into its apply.
@@ -234,12 +233,12 @@ impl Store {
         let Some(me) = self.identity.and_then(|identity| region.peer_on(identity.store)) else { return };
         let origin = Origin::Split(parent);
         match self.creation.waiting.remove(&id) {
-            Some(Waiting { log, .. }) => {
-                self.creation.begun.insert(id, Begun { stage: Stage::Logged, region, origin, log });
+            Some(Waiting { log, file, .. }) => {
+                self.creation.begun.insert(id, Begun { stage: Stage::Logged, region, origin, file, log });
             }
             None => {
                 let state = GroupState { peer: me.id.0, made_by: parent.0, ..meta::initial_state() };
-                self.begin_log(region, origin, &state);
+                self.begin_log(region, origin, None, &state);
             }
         }
     }
@@ -254,7 +253,7 @@ impl Store {
         }
     }
 
-    fn begin_log(&mut self, region: Region, origin: Origin, state: &GroupState) {
+    fn begin_log(&mut self, region: Region, origin: Origin, file: Option<FileId>, state: &GroupState) {
         let (stream, through_index) = (StreamId(region.id.0), state.truncated_index);
         let state = encode_group_state(state);
         let log =
@@ -262,7 +261,7 @@ impl Store {
         self.out.streams.push(StreamOp::Truncate { stream, through_index });
         self.out.streams.push(StreamOp::State { stream, state });
         let stage = Stage::Logging(self.out.persist_id);
-        self.creation.begun.insert(region.id, Begun { stage, region, origin, log });
+        self.creation.begun.insert(region.id, Begun { stage, region, origin, file, log });
     }
 
     /// Whether no replica here, existing or being created, holds a part of the region's range, nor does after a crash.
@@ -293,7 +292,7 @@ impl Store {
         for id in self.begun_at(|stage| matches!(stage, Stage::Logging(id) if id <= persist)) {
             let begun = self.creation.begun.remove(&id).expect("just seen");
             match begun.origin {
-                Origin::Snapshot(_) => self.start_created(begun, Position::default()),
+                Origin::Snapshot => self.start_created(begun, Position::default()),
                 Origin::Split(parent) => {
                     self.creation.begun.insert(id, Begun { stage: Stage::Logged, ..begun });
                     self.report_logged(parent);

@@ -356,6 +356,40 @@ fn a_store_that_applies_a_split_late_needs_no_snapshot() {
     }
 }
 
+/// A region that a split made takes a snapshot before tables hold its descriptor: a restart needs its log's word that
+/// the split will be applied again.
+#[test]
+fn a_new_region_that_takes_a_snapshot_survives_a_crash_before_a_flush() {
+    let mut installed = 0;
+    for seed in 1_350..1_370 {
+        let mut cluster = with_keys(seed);
+        let late = cluster.wait_leader() % 3 + 1;
+        cluster.node(late).apply_delay = 3 * SECOND;
+        cluster.split_surely(&[(RIGHT, b"k10")]);
+        let others: Vec<u64> = (1..=3).filter(|store| *store != late).collect();
+        for i in 0..30u32 {
+            cluster.put_anywhere(b"k15", &i.to_le_bytes());
+            others.iter().for_each(|store| cluster.node(*store).flush());
+        }
+        cluster.run(4 * SECOND);
+        cluster.node(late).release_applies();
+        cluster.run(3 * SECOND);
+        let flushed = meta::region(families::META, &cluster.node(late).disk.tables, RIGHT).expect("readable");
+        installed += usize::from(flushed.is_none() && cluster.node(late).installs > 0);
+        // A change of the term makes it write its state.
+        let leader = cluster.leader_of(RIGHT).expect("it has one");
+        let to = StoreId(*others.iter().find(|store| **store != leader).unwrap_or(&late));
+        cluster.node(leader).inbox.push_back(Event::TransferLeader { region: RIGHT, to });
+        cluster.run(2 * SECOND);
+        cluster.crash(late);
+        cluster.start(late);
+        cluster.put_anywhere(b"k15", b"after");
+        cluster.settle();
+        tile(&cluster);
+    }
+    assert!(installed > 3, "the runs cover it: {installed}");
+}
+
 /// A view that was taken for a follower before a split has the range of the new regions.
 #[test]
 fn a_snapshot_from_before_a_split_takes_no_range_of_the_new_region() {

@@ -77,6 +77,9 @@ impl Driver {
             Some(Outcome::Ids(granted)) => granted.first,
             _ => return refuse(reply, NodeError::Timeout),
         };
+        if self.is_disk_full() && self.shared.leads(region) {
+            return refuse(reply, NodeError::DiskFull);
+        }
         let action = match self.split_action(region, keys, first) {
             Ok(action) => action,
             Err(error) => return refuse(reply, error),
