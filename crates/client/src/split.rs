@@ -16,12 +16,7 @@ impl<T: Transport> Client<T> {
     /// Makes a region begin at each of these keys of transactions: the regions that hold them are split there. A key at
     /// which a region begins already changes nothing. Each key's split is atomic; an error may leave some of them made.
     pub async fn split<K: Into<Bytes>>(&self, keys: impl IntoIterator<Item = K>) -> Result<()> {
-        let mut backoff = self.cluster.backoff();
-        for key in keys {
-            let key = key.into();
-            split_at(&self.cluster, encode(&key), key, false, &mut backoff).await?;
-        }
-        Ok(())
+        split(&self.cluster, keys.into_iter().map(Into::into), encode, false).await
     }
 }
 
@@ -29,13 +24,21 @@ impl<T: Transport> RawClient<T> {
     /// Makes a region begin behind the raw keys that begin with the first eight bytes of each of these keys, as
     /// [`Client::split`] does. (A boundary is always the encoding of a key, and raw keys are not encoded.)
     pub async fn split<K: Into<Bytes>>(&self, keys: impl IntoIterator<Item = K>) -> Result<()> {
-        let mut backoff = self.cluster.backoff();
-        for key in keys {
-            let key = key.into();
-            split_at(&self.cluster, boundary_behind(&key), key, true, &mut backoff).await?;
-        }
-        Ok(())
+        split(&self.cluster, keys.into_iter().map(Into::into), boundary_behind, true).await
     }
+}
+
+async fn split<T: Transport>(
+    cluster: &Cluster<T>,
+    keys: impl Iterator<Item = Bytes>,
+    boundary: fn(&[u8]) -> Vec<u8>,
+    is_raw_kv: bool,
+) -> Result<()> {
+    let mut backoff = cluster.backoff();
+    for key in keys {
+        split_at(cluster, boundary(&key), key, is_raw_kv, &mut backoff).await?;
+    }
+    Ok(())
 }
 
 /// The region is found by the boundary: a raw key itself may lie in the one before.

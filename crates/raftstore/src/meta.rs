@@ -68,7 +68,10 @@ pub fn applied_by(meta: Family, op: &BatchOp<'_>) -> Option<(RegionId, u64)> {
 /// The region whose descriptor the operation puts, if it is one of those.
 pub fn described_by(meta: Family, op: &BatchOp<'_>) -> Option<RegionId> {
     let BatchOp::Put { family, key: [TAG_REGION, region @ ..], .. } = op else { return None };
-    (*family == meta).then(|| Some(RegionId(u64::from_be_bytes((*region).try_into().ok()?)))).flatten()
+    if *family != meta {
+        return None;
+    }
+    Some(RegionId(u64::from_be_bytes((*region).try_into().ok()?)))
 }
 
 /// The keys in `meta` that are equal on all replicas with the same applied index: all but the store's identity.
@@ -245,7 +248,7 @@ pub(crate) fn bootstrap(meta: Family, identity: &StoreIdentity, regions: &[Regio
     for region in regions {
         assert!(region.id.0 != 0, "identities are not zero");
         assert!(RegionRecord::from(region).to_region().as_ref() == Ok(region), "a descriptor is well-formed");
-        let overlaps = |other: &&Region| other.id != region.id && other.space == region.space && other.overlaps(region);
+        let overlaps = |other: &&Region| other.id != region.id && other.overlaps(region);
         assert!(!regions.iter().any(|other| overlaps(&other)), "the regions of a store do not overlap");
         assert!(region.peer_on(identity.store).is_some(), "a store is bootstrapped with its own regions");
         put_region(meta, &mut batch, region);

@@ -127,10 +127,10 @@ impl Region {
         self.start_key.as_ref() <= key && (self.end_key.is_empty() || key < self.end_key.as_ref())
     }
 
-    /// Whether the ranges have a key in common.
+    /// Whether the ranges have a key in common: ranges of two spaces have none.
     pub fn overlaps(&self, other: &Region) -> bool {
         let starts_before_end = |a: &Region, b: &Region| b.end_key.is_empty() || a.start_key < b.end_key;
-        starts_before_end(self, other) && starts_before_end(other, self)
+        self.space == other.space && starts_before_end(self, other) && starts_before_end(other, self)
     }
 
     /// The peer on a store.

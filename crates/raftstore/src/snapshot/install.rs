@@ -6,7 +6,7 @@ use crate::consensus::log::Position;
 use crate::families::Families;
 use crate::meta;
 use crate::region::Region;
-use kontiki_engine::{Direction, Family, Range, View, WriteBatch};
+use kontiki_engine::{Direction, Range, View, WriteBatch};
 use std::io::{self, Read};
 
 /// Why an install ended without the data.
@@ -48,8 +48,9 @@ pub fn install(
         if batch.as_bytes().len() > bytes_max { write(std::mem::take(batch)) } else { Ok(()) }
     };
     let before = meta::region(families.meta, view, file.id.region)?;
-    for (family, range) in ranges_to_clear(families, &file.region, before.as_ref()) {
-        let mut entries = view.entries(family, range, Direction::Forward)?;
+    let range = range_to_clear(&file.region, before.as_ref());
+    for &family in families.of(file.region.space) {
+        let mut entries = view.entries(family, range.clone(), Direction::Forward)?;
         while let Some((key, _)) = entries.next().transpose()? {
             batch.delete(family, &key);
             flush_if(&mut batch, BATCH_BYTES)?;
@@ -70,19 +71,9 @@ pub fn install(
     Ok(())
 }
 
-/// The union of the region's range and the one that it had, for each of its families. (One contains the other: a split
-/// takes the end of a range.)
-fn ranges_to_clear(families: &Families, region: &Region, before: Option<&Region>) -> Vec<(Family, Range)> {
-    let mut ranges = vec![Range::region(&region.start_key, &region.end_key)];
-    if let Some(before) = before.filter(|before| before.epoch.version != region.epoch.version) {
-        if before.start_key < region.start_key {
-            ranges.push(Range::region(&before.start_key, &region.start_key));
-        }
-        let is_longer = before.end_key.is_empty() || before.end_key > region.end_key;
-        if !region.end_key.is_empty() && is_longer {
-            ranges.push(Range::region(&region.end_key, &before.end_key));
-        }
-    }
-    let of = |family: Family| ranges.iter().map(move |range| (family, range.clone())).collect::<Vec<_>>();
-    families.of(region.space).iter().flat_map(|family| of(*family)).collect()
+/// The region's range and the one that it had: a split takes the end of a range.
+fn range_to_clear(region: &Region, before: Option<&Region>) -> Range {
+    let is_longer = |before: &&Region| before.end_key.is_empty() || before.end_key > region.end_key;
+    let longer = before.filter(|_| !region.end_key.is_empty()).filter(is_longer);
+    Range::region(&region.start_key, longer.map_or(&region.end_key, |before| &before.end_key))
 }

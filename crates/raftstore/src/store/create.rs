@@ -271,8 +271,7 @@ impl Store {
             return false;
         }
         let mut in_tables = self.peers.values().flat_map(Peer::ranges_in_tables);
-        let overlaps = |other: &Region| other.space == region.space && other.overlaps(region);
-        let is_in_use = in_tables.any(overlaps);
+        let is_in_use = in_tables.any(|other| other.overlaps(region));
         self.out.flush |= is_in_use;
         !is_in_use
     }
@@ -283,8 +282,7 @@ impl Store {
         let here = self.peers.values().flat_map(Peer::ranges);
         let begun = self.creation.begun.values().map(|begun| &begun.region);
         let mut others = here.chain(begun).chain(self.destruction.regions());
-        let overlaps = |other: &&Region| other.space == region.space && other.overlaps(region);
-        others.find(|other| !except.contains(&other.id) && overlaps(other)).map(|other| other.id)
+        others.find(|other| !except.contains(&other.id) && other.overlaps(region)).map(|other| other.id)
     }
 
     /// Everything through `persist` is durable: replicas whose log has begun with it start, or wait for their split.

@@ -14,19 +14,23 @@ fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
 }
 
-/// `by` are parts of the expected messages, separated by `|`.
+/// Runs a scenario with a bug until it is found. `by` are parts of the expected messages, separated by `|`.
 #[track_caller]
-fn is_found(planted: Planted, by: &str) {
-    for seed in 0..SEEDS_MAX {
-        let config = Config { planted, ..random::hasty() };
-        let found = catch_unwind(AssertUnwindSafe(|| random::run(seed, config).settle()));
-        if let Err(panic) = found {
+fn finds(seeds: u64, by: &str, scenario: impl Fn(u64)) {
+    for seed in 0..seeds {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| scenario(seed))) {
             let text = text_of(&*panic);
             assert!(by.split('|').any(|by| text.contains(by)), "seed {seed} found something else: {text}");
             return;
         }
     }
-    panic!("not found in {SEEDS_MAX} seeds");
+    panic!("not found in {seeds} seeds");
+}
+
+/// Random runs find it.
+#[track_caller]
+fn is_found(planted: Planted, by: &str) {
+    finds(SEEDS_MAX, by, |seed| random::run(seed, Config { planted, ..random::hasty() }).settle());
 }
 
 #[test]
@@ -37,30 +41,14 @@ fn acknowledging_before_a_quorum_is_found() {
 #[test]
 fn snapshot_names_that_are_reused_are_found() {
     let planted = Planted { snapshot_names_reused: true, ..Planted::default() };
-    for seed in 0..SEEDS_MAX {
-        let found = catch_unwind(AssertUnwindSafe(|| super::snapshots::late_removal(seed, planted)));
-        if let Err(panic) = found {
-            let text = text_of(&*panic);
-            let by = ["could not be installed", "the log holds what tables and files do not"];
-            assert!(by.iter().any(|by| text.contains(by)), "seed {seed} found something else: {text}");
-            return;
-        }
-    }
-    panic!("not found in {SEEDS_MAX} seeds");
+    let by = "could not be installed|the log holds what tables and files do not";
+    finds(SEEDS_MAX, by, |seed| super::snapshots::late_removal(seed, planted));
 }
 
 #[test]
 fn a_log_that_does_not_wait_for_a_snapshot_is_found() {
     let planted = Planted { log_not_held: true, ..Planted::default() };
-    for seed in 0..SEEDS_MAX {
-        let found = catch_unwind(AssertUnwindSafe(|| super::snapshots::log_not_held(seed, planted)));
-        if let Err(panic) = found {
-            let text = text_of(&*panic);
-            assert!(text.contains("snapshots that were not usable"), "seed {seed} found something else: {text}");
-            return;
-        }
-    }
-    panic!("not found in {SEEDS_MAX} seeds");
+    finds(SEEDS_MAX, "snapshots that were not usable", |seed| super::snapshots::log_not_held(seed, planted));
 }
 
 #[test]
@@ -93,16 +81,7 @@ fn applying_twice_after_a_restart_is_found() {
 #[track_caller]
 fn breaks_a_lease(planted: Planted, seeds: u64, scenario: impl Fn(u64, Config)) {
     let config = Config { planted, ..small_config() };
-    for seed in 0..seeds {
-        let found = catch_unwind(AssertUnwindSafe(|| scenario(seed, config.clone())));
-        if let Err(panic) = found {
-            let text = text_of(&*panic);
-            let expected = text.contains("hold leases at the same time") || text.contains("stale read");
-            assert!(expected, "seed {seed} found something else: {text}");
-            return;
-        }
-    }
-    panic!("not found in {seeds} seeds");
+    finds(seeds, "hold leases at the same time|stale read", |seed| scenario(seed, config.clone()));
 }
 
 #[test]
@@ -137,14 +116,7 @@ fn a_lease_through_a_transfer_is_found() {
 #[track_caller]
 fn breaks_a_split(planted: Planted, seeds: u64, by: &str, scenario: impl Fn(u64, Config)) {
     let config = Config { planted, ..split::config() };
-    for seed in 0..seeds {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| scenario(seed, config.clone()))) {
-            let text = text_of(&*panic);
-            assert!(by.split('|').any(|by| text.contains(by)), "seed {seed} found something else: {text}");
-            return;
-        }
-    }
-    panic!("not found in {seeds} seeds");
+    finds(seeds, by, |seed| scenario(seed, config.clone()));
 }
 
 #[test]

@@ -165,7 +165,7 @@ impl Driver {
     }
 
     fn answer(&mut self, pending: Pending, answer: Answer, now: Now) {
-        let counters = self.shared.counters.clone();
+        let counters = &self.shared.counters;
         match (pending, answer) {
             (Pending::Abandoned, _) => {}
             (Pending::Proposal { reply, .. }, answer) => reply.send(match answer {

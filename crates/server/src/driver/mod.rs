@@ -361,7 +361,7 @@ impl Driver {
             Input::Found(Found::Flushed(applied)) => self.store.handle(Event::Flushed { applied }, now.monotonic),
             Input::Found(Found::Space(bytes)) => self.available_bytes = bytes,
             Input::Found(Found::Placement { term, state }) => self.lead_placement(term, state, now),
-            Input::Split { region, epoch, keys, reply } => self.start_split(region, epoch, keys, Some(reply), now),
+            Input::Split { region, epoch, keys, reply } => self.start_split(region, epoch, keys, reply, now),
             Input::TransferLeader { region, to } => {
                 self.store.handle(Event::TransferLeader { region, to }, now.monotonic);
             }

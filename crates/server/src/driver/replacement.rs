@@ -2,8 +2,8 @@
 //! directory that replaced the lost one ([`super::membership`], 5).
 //!
 //! There is no record of ordered changes: each check compares the present state of a region with the intended one, so a
-//! change of leadership or a crash at any moment only delays the next change. Every region
-//! belongs on the stores that have the first regions: splits keep it there.
+//! change of leadership or a crash at any moment only delays the next change. Every region belongs on the stores that
+//! have the first regions: splits keep it there.
 
 use super::open::placement_stores;
 use super::{Driver, Pending};

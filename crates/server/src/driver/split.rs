@@ -1,4 +1,4 @@
-//! Splits: a region becomes several, by a request or because it has grown.
+//! Splits: a region becomes several, by a request.
 //!
 //! ```text
 //! keys ──> placement: an identity for each new region ──> a command in the region's log ──> applied ──> the regions
@@ -27,8 +27,7 @@ struct Wanted {
     epoch: Epoch,
     /// Ascending.
     keys: Vec<Bytes>,
-    /// `None`: no caller waits for it.
-    reply: Option<Reply<Vec<Region>>>,
+    reply: Reply<Vec<Region>>,
 }
 
 /// The splits that wait for identities.
@@ -47,7 +46,7 @@ impl Splits {
 
 /// A split in the log.
 pub(super) struct Proposed {
-    reply: Option<Reply<Vec<Region>>>,
+    reply: Reply<Vec<Region>>,
     /// The regions that it leaves.
     regions: Vec<RegionId>,
 }
@@ -59,7 +58,7 @@ impl Driver {
         region: RegionId,
         epoch: Epoch,
         keys: Vec<Bytes>,
-        reply: Option<Reply<Vec<Region>>>,
+        reply: Reply<Vec<Region>>,
         now: Now,
     ) {
         let count = u32::try_from(keys.len()).unwrap_or(u32::MAX);
@@ -75,26 +74,23 @@ impl Driver {
         let Some(Wanted { region, epoch, keys, reply }) = self.splits.wanted.remove(&id) else { return };
         let first = match response.and_then(|response| response.outcome) {
             Some(Outcome::Ids(granted)) => granted.first,
-            _ => return refuse(reply, NodeError::Timeout),
+            _ => return reply.send(Err(NodeError::Timeout)),
         };
         if self.is_disk_full() && self.shared.leads(region) {
-            return refuse(reply, NodeError::DiskFull);
+            return reply.send(Err(NodeError::DiskFull));
         }
-        let action = match self.split_action(region, keys, first) {
-            Ok(action) => action,
-            Err(error) => return refuse(reply, error),
+        let children = match self.children(region, keys, first) {
+            Ok(children) => children,
+            Err(error) => return reply.send(Err(error)),
         };
-        let regions = match &action {
-            Action::Split(children) => [region].into_iter().chain(children.iter().map(|child| child.id)).collect(),
-            _ => Vec::new(),
-        };
+        let regions = [region].into_iter().chain(children.iter().map(|child| child.id)).collect();
         let ticket = self.pending.add(Pending::Split(Proposed { reply, regions }));
-        let command = Command { epoch, action };
+        let command = Command { epoch, action: Action::Split(children) };
         self.store.handle(Event::Command { region, command, ticket }, now.monotonic);
     }
 
-    /// The command that splits a region at `keys`; its new regions are numbered from `first` on.
-    fn split_action(&self, region: RegionId, keys: Vec<Bytes>, first: u64) -> Result<Action, NodeError> {
+    /// What a split of a region at `keys` makes, numbered from `first` on.
+    fn children(&self, region: RegionId, keys: Vec<Bytes>, first: u64) -> Result<Vec<SplitChild>, NodeError> {
         let (region, _) = self.shared.readers.region(region).ok_or(RegionError::RegionNotFound { region })?;
         let directories = region.peers.iter().map(|peer| self.formation.membership.directory_of(peer.store));
         let directories: Option<Vec<u64>> = directories.collect();
@@ -104,32 +100,20 @@ impl Driver {
             id,
             peers: directories.iter().map(|directory| replica_id(*directory, id)).collect(),
         };
-        Ok(Action::Split(keys.into_iter().zip((first..).map(RegionId)).map(child).collect()))
+        Ok(keys.into_iter().zip((first..).map(RegionId)).map(child).collect())
     }
 
     /// raftstore answered.
     pub(super) fn split_ended(&mut self, proposed: Proposed, answer: Answer) {
         let Proposed { reply, regions } = proposed;
-        let error = match answer {
+        reply.send(match answer {
             Answer::Ok { .. } => {
                 self.shared.counters.splits.increment();
                 let here = regions.into_iter().filter_map(|id| self.shared.readers.region(id));
-                let here = here.map(|(region, _)| Region::clone(&region)).collect();
-                if let Some(reply) = reply {
-                    reply.send(Ok(here));
-                }
-                return;
+                Ok(here.map(|(region, _)| Region::clone(&region)).collect())
             }
-            Answer::Refused(error) => error.into(),
-            Answer::Dropped => NodeError::Undetermined,
-        };
-        refuse(reply, error);
-    }
-}
-
-fn refuse(reply: Option<Reply<Vec<Region>>>, error: NodeError) {
-    match reply {
-        Some(reply) => reply.send(Err(error)),
-        None => tracing::warn!(%error, "a region could not be split; it is tried again"),
+            Answer::Refused(error) => Err(error.into()),
+            Answer::Dropped => Err(NodeError::Undetermined),
+        });
     }
 }
