@@ -108,10 +108,10 @@ pub use kontiki_client as client;
 pub use kontiki_engine::{
     BatchOp, Change, Changes, ChangesOptions, Commit, CompactionOptions, Compression, Db, DelayReason, Direction,
     Durability, Entries, Error, ErrorKind, Family, FamilyOptions, FamilySpec, HotKeyOptions, IngestFile, IngestOptions,
-    IngestReport, IngestWriter, IngestedRange, Isolation, KEY_BYTES_MAX, MEMORY_BUDGET_BYTES_MIN, Options,
-    Precondition, Range, ReadOptions, Result, Savepoint, Scan, SequenceNumber, Snapshot, Stats, SubscriberStatus,
-    TableOptions, Transaction, TransactionEntries, TransactionOptions, TransactionStats, Unchanged, VALUE_BYTES_MAX,
-    View, WriteBatch, WriteDelays, stats,
+    IngestReport, IngestWriter, IngestedRange, Isolation, KEY_BYTES_MAX, MEMORY_BUDGET_BYTES_MIN, Options, PartSize,
+    Precondition, Range, RangePart, ReadOptions, Result, Savepoint, Scan, SequenceNumber, Snapshot, Stats,
+    SubscriberStatus, TableOptions, Transaction, TransactionEntries, TransactionOptions, TransactionStats, Unchanged,
+    VALUE_BYTES_MAX, View, WriteBatch, WriteDelays, stats,
 };
 
 /// The keys that begin with `prefix`: [`Range::prefix`].

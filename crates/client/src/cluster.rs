@@ -157,7 +157,7 @@ impl<T: Transport> Cluster<T> {
             let region = self.locate(&position, backoff).await?;
             match self.try_call::<C>(&region, request.clone(), backoff).await {
                 Ok(reply) => return Ok(reply),
-                Err(error) => settle(error, backoff).await?,
+                Err(error) => wait_before_retry(error, backoff).await?,
             }
         }
     }
@@ -171,7 +171,7 @@ impl<T: Transport> Cluster<T> {
     ) -> Result<Option<C::Reply>, Error> {
         match self.try_call::<C>(region, request, backoff).await {
             Ok(reply) => Ok(Some(reply)),
-            Err(error) => settle(error, backoff).await.map(|()| None),
+            Err(error) => wait_before_retry(error, backoff).await.map(|()| None),
         }
     }
 
@@ -245,7 +245,7 @@ impl<T: Transport> Cluster<T> {
             }
             match moved {
                 None => return Ok(answers),
-                Some(error) => settle(error, backoff).await?,
+                Some(error) => wait_before_retry(error, backoff).await?,
             }
         }
     }
@@ -382,7 +382,7 @@ impl<T: Transport> Cluster<T> {
 }
 
 /// Waits as the error suggests, or returns an error that a retry cannot resolve.
-async fn settle<T: Transport>(error: CallError, backoff: &mut Backoff<T>) -> Result<(), Error> {
+async fn wait_before_retry<T: Transport>(error: CallError, backoff: &mut Backoff<T>) -> Result<(), Error> {
     match error {
         CallError::Fatal(error) => Err(error),
         CallError::Moved(RetryDelay::Hinted, text) => backoff.hinted(text).await,

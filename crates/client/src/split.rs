@@ -1,6 +1,5 @@
 //! Splitting regions at keys.
 
-use crate::backoff::Backoff;
 use crate::cluster::Cluster;
 use crate::keys::{boundary_behind, encode};
 use crate::transport::Transport;
@@ -8,13 +7,17 @@ use crate::{Client, Error, RawClient, Result};
 use bytes::Bytes;
 use kontiki_proto::calls::SplitRegion;
 use kontiki_proto::kvrpcpb::SplitRegionRequest;
+use std::collections::BTreeMap;
 
 /// Longest boundary of a region, encoded.
 const BOUNDARY_BYTES_MAX: usize = 4 << 10;
+/// Most keys of one request.
+const KEYS_MAX: usize = 64;
 
 impl<T: Transport> Client<T> {
     /// Makes a region begin at each of these keys of transactions: the regions that hold them are split there. A key at
-    /// which a region begins already changes nothing. Each key's split is atomic; an error may leave some of them made.
+    /// which a region begins already changes nothing. Up to 64 keys of one region are one atomic split; an error may
+    /// leave some of the splits made.
     pub async fn split<K: Into<Bytes>>(&self, keys: impl IntoIterator<Item = K>) -> Result<()> {
         split(&self.cluster, keys.into_iter().map(Into::into), encode, false).await
     }
@@ -34,30 +37,26 @@ async fn split<T: Transport>(
     boundary: fn(&[u8]) -> Vec<u8>,
     is_raw_kv: bool,
 ) -> Result<()> {
-    let mut backoff = cluster.backoff();
+    let mut boundaries = BTreeMap::new();
     for key in keys {
-        split_at(cluster, boundary(&key), key, is_raw_kv, &mut backoff).await?;
+        let boundary = boundary(&key);
+        if key.is_empty() || boundary.len() > BOUNDARY_BYTES_MAX {
+            let bytes = key.len();
+            let what = format!("a split key of {bytes} bytes: accepted are 1 byte to {BOUNDARY_BYTES_MAX} encoded");
+            return Err(Error::Invalid(what));
+        }
+        boundaries.insert(boundary, key);
     }
-    Ok(())
-}
-
-/// The region is found by the boundary: a raw key itself may lie in the one before.
-async fn split_at<T: Transport>(
-    cluster: &Cluster<T>,
-    boundary: Vec<u8>,
-    key: Bytes,
-    is_raw_kv: bool,
-    backoff: &mut Backoff<T>,
-) -> Result<()> {
-    if key.is_empty() || boundary.len() > BOUNDARY_BYTES_MAX {
-        let what = format!("a split key of {} bytes: accepted are 1 byte to {BOUNDARY_BYTES_MAX} encoded", key.len());
-        return Err(Error::Invalid(what));
-    }
-    loop {
-        let region = cluster.locate(&boundary, backoff).await?;
-        let request = SplitRegionRequest { split_keys: vec![key.clone()], is_raw_kv, ..Default::default() };
-        if cluster.call_region::<SplitRegion>(&region, request, backoff).await?.is_some() {
-            return Ok(());
+    let mut backoff = cluster.backoff();
+    while let Some((first, _)) = boundaries.first_key_value() {
+        // Raw keys themselves may lie in the region before.
+        let region = cluster.locate(first, &mut backoff).await?;
+        let here = boundaries.iter().take_while(|(boundary, _)| region.contains(boundary)).take(KEYS_MAX);
+        let (done, split_keys): (Vec<_>, Vec<_>) = here.map(|(boundary, key)| (boundary.clone(), key.clone())).unzip();
+        let request = SplitRegionRequest { split_keys, is_raw_kv, ..Default::default() };
+        if cluster.call_region::<SplitRegion>(&region, request, &mut backoff).await?.is_some() {
+            done.iter().for_each(|boundary| _ = boundaries.remove(boundary));
         }
     }
+    Ok(())
 }

@@ -54,7 +54,7 @@ pub use hot::HotKeyOptions;
 pub use kontiki_env::ErrorKind;
 pub use log::{LogHolder, LogSegmentStatus};
 pub use measure::Histogram;
-pub use read::Scan;
+pub use read::{PartSize, RangePart, Scan};
 pub use stats::{FamilyStats, LevelStats, Stats};
 pub use stream::STREAM_STATE_BYTES_MAX;
 pub use table::{IngestFile, IngestWriter};

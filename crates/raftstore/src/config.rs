@@ -50,6 +50,12 @@ pub struct Config {
     pub snapshot_catch_up_ticks_max: u64,
     /// Ticks for which a view that was taken for a snapshot is kept when no follower asks for it. Default 50 (5 s).
     pub snapshot_idle_ticks: u64,
+    /// Ticks without anything to do after which a region hibernates: without ticks and heartbeats until something
+    /// happens. 0: never. Default 100 (10 s).
+    pub hibernate_ticks: u64,
+    /// Replicas that wake up with each tick when their leaders' store is silent, or get their first tick after a start:
+    /// a bound of the elections that begin at once. At least 1. Default 128.
+    pub wake_regions_per_tick_max: usize,
     /// Planted bugs, for tests of the tests. Default none.
     #[cfg(feature = "planted-bugs")]
     pub planted: crate::planted::Planted,
@@ -76,6 +82,8 @@ impl Default for Config {
             snapshot_log_bytes_max: 256 << 20,
             snapshot_catch_up_ticks_max: 6000,
             snapshot_idle_ticks: 50,
+            hibernate_ticks: 100,
+            wake_regions_per_tick_max: 128,
             #[cfg(feature = "planted-bugs")]
             planted: crate::planted::Planted::default(),
         }
@@ -146,7 +154,9 @@ impl Config {
         )?;
         check(self.apply_bytes_max > 0, "apply_bytes_max", &self.apply_bytes_max, "more than 0")?;
         check(self.truncate_ticks > 0, "truncate_ticks", &self.truncate_ticks, "more than 0")?;
-        check(self.truncate_entries_min > 0, "truncate_entries_min", &self.truncate_entries_min, "more than 0")
+        check(self.truncate_entries_min > 0, "truncate_entries_min", &self.truncate_entries_min, "more than 0")?;
+        let wake = self.wake_regions_per_tick_max;
+        check(wake > 0, "wake_regions_per_tick_max", &wake, "more than 0")
     }
 
     #[cfg(feature = "planted-bugs")]

@@ -3,7 +3,7 @@
 
 use crate::command::{Action, Command, SplitChild, decode, encode};
 use crate::consensus::log::Position;
-use crate::consensus::wire::{Entry, GroupState, RaftMessage, RegionRecord, SnapshotInfo, StoreMessage};
+use crate::consensus::wire::{Entry, GroupState, Hibernate, RaftMessage, RegionRecord, SnapshotInfo, StoreMessage};
 use crate::meta::{self, Tombstone, decode_group_state, encode_group_state};
 use crate::model::MapView;
 use crate::model::families::{DEFAULT, FAMILIES, META};
@@ -91,7 +91,33 @@ fn messages_between_stores() {
             unwritable: true,
             full: true,
             descriptor,
+            ..StoreMessage::default()
         };
+        let path = golden(&format!("message-{name}"));
+        check_golden(&path, &message.encode_to_vec());
+        let read = StoreMessage::decode(read_golden(&path).as_slice()).expect("a message of this version");
+        assert_eq!(read, message, "{name}");
+    }
+}
+
+#[test]
+fn messages_of_hibernation() {
+    let asked = Hibernate { term: 7, index: 500, agreed: false };
+    let of_region = StoreMessage {
+        region: 2,
+        from_store: 1,
+        to_store: 300,
+        from_peer: 5,
+        to_peer: 0x0102_0304_0506_0708,
+        conf_version: 3,
+        version: 4,
+        replicated: 500,
+        ..StoreMessage::default()
+    };
+    let agreed = StoreMessage { hibernate: Some(Hibernate { agreed: true, ..asked }), ..of_region.clone() };
+    let asked = StoreMessage { hibernate: Some(asked), ..of_region };
+    let alive = StoreMessage { from_store: 1, to_store: 300, alive: 0x0102_0304_0506_0708, ..StoreMessage::default() };
+    for (name, message) in [("hibernate", asked), ("hibernates", agreed), ("alive", alive)] {
         let path = golden(&format!("message-{name}"));
         check_golden(&path, &message.encode_to_vec());
         let read = StoreMessage::decode(read_golden(&path).as_slice()).expect("a message of this version");

@@ -16,9 +16,10 @@
 use crate::error::RegionError;
 use crate::region::{Epoch, Peer, Region, RegionId};
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// What a replica publishes about itself. Replaced as a whole.
@@ -39,9 +40,23 @@ pub(crate) struct Slot {
     publication: ArcSwap<Publication>,
     /// End of the lease, in nanoseconds of the store's monotonic clock; 0 is none.
     lease_until_ns: AtomicU64,
+    /// A view was read since the store last asked.
+    was_read: AtomicBool,
 }
 
 impl Slot {
+    /// Whether a view was read since the last call.
+    pub fn take_read(&self) -> bool {
+        self.was_read.swap(false, Ordering::Relaxed)
+    }
+
+    /// The region is in use. Written once between two calls of [`Slot::take_read`], so that readers share the line.
+    fn note_read(&self) {
+        if !self.was_read.load(Ordering::Relaxed) {
+            self.was_read.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Replaces the publication and clears the lease.
     pub fn publish(&self, publication: Publication) {
         assert!(publication.leads || !publication.readable, "only a leader is readable");
@@ -84,6 +99,8 @@ pub struct Readable<V> {
 #[derive(Debug, Default)]
 pub struct Readers {
     slots: ArcSwap<BTreeMap<RegionId, Arc<Slot>>>,
+    /// Added, and not shown yet: each change of `slots` copies it.
+    added: Mutex<BTreeMap<RegionId, Arc<Slot>>>,
     /// A planted bug: see [`crate::planted::Planted::read_without_lease`].
     without_lease: bool,
     /// A planted bug: see [`crate::planted::Planted::barrier_before_apply`].
@@ -94,6 +111,7 @@ impl Readers {
     pub(crate) fn new(planted: crate::planted::Planted) -> Readers {
         Readers {
             slots: ArcSwap::default(),
+            added: Mutex::default(),
             without_lease: planted.read_without_lease,
             barrier_before_apply: planted.barrier_before_apply,
         }
@@ -121,6 +139,7 @@ impl Readers {
             return Err(RegionError::NotLeader { region, leader: before.leader }.into());
         }
         RegionError::check_epoch(&before.region, epoch)?;
+        slot.note_read();
         if !before.readable {
             return Err(ReadRefusal::NoLease);
         }
@@ -141,6 +160,13 @@ impl Readers {
         })
     }
 
+    /// A request for the region came: if it hibernates and its leader is gone, it wakes up before others.
+    pub fn note_request(&self, region: RegionId) {
+        if let Some(slot) = self.slots.load().get(&region) {
+            slot.note_read();
+        }
+    }
+
     /// The region's descriptor here, and its leader as far as this replica knows.
     pub fn region(&self, region: RegionId) -> Option<(Arc<Region>, Option<Peer>)> {
         let publication = self.slots.load().get(&region)?.publication.load_full();
@@ -153,19 +179,37 @@ impl Readers {
         slots.values().map(|slot| slot.publication.load_full()).map(|p| (p.region.clone(), p.leader)).collect()
     }
 
-    /// Adds a region; returns its slot.
+    /// The number of regions with a replica here.
+    pub fn count(&self) -> usize {
+        self.slots.load().len()
+    }
+
+    /// Adds a region, which readers see after the next [`Readers::show_added`]; returns its slot.
     pub(crate) fn add(&self, publication: Publication) -> Arc<Slot> {
         let id = publication.region.id;
-        let slot =
-            Arc::new(Slot { publication: ArcSwap::from_pointee(publication), lease_until_ns: AtomicU64::new(0) });
-        let mut slots = BTreeMap::clone(&self.slots.load());
-        assert!(slots.insert(id, slot.clone()).is_none(), "a region has one slot");
-        self.slots.store(Arc::new(slots));
+        let slot = Arc::new(Slot {
+            publication: ArcSwap::from_pointee(publication),
+            lease_until_ns: AtomicU64::new(0),
+            was_read: AtomicBool::new(false),
+        });
+        let is_new = self.added.lock().insert(id, slot.clone()).is_none() && !self.slots.load().contains_key(&id);
+        assert!(is_new, "a region has one slot");
         slot
+    }
+
+    /// Shows the regions that were added.
+    pub(crate) fn show_added(&self) {
+        let mut added = self.added.lock();
+        if !added.is_empty() {
+            let mut slots = BTreeMap::clone(&self.slots.load());
+            slots.append(&mut added);
+            self.slots.store(Arc::new(slots));
+        }
     }
 
     /// Hides a region, if it is there: its replica was removed.
     pub(crate) fn remove(&self, region: RegionId) {
+        self.show_added();
         if self.slots.load().contains_key(&region) {
             let mut slots = BTreeMap::clone(&self.slots.load());
             slots.remove(&region);

@@ -22,10 +22,16 @@ fn second(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
+fn added(readers: &Readers, publication: Publication) -> Arc<Slot> {
+    let slot = readers.add(publication);
+    readers.show_added();
+    slot
+}
+
 #[test]
 fn a_view_is_served_only_within_the_lease() {
     let readers = Readers::default();
-    let slot = readers.add(publication(true, true, 5));
+    let slot = added(&readers, publication(true, true, 5));
     let read = |at| readers.read(RegionId(1), EPOCH, || second(at), || 7).map(|readable| readable.view);
     assert_eq!(read(1), Err(ReadRefusal::NoLease));
     slot.set_lease(Some(second(3)));
@@ -38,7 +44,7 @@ fn a_view_is_served_only_within_the_lease() {
 #[test]
 fn the_clock_is_read_after_the_view_is_taken() {
     let readers = Readers::default();
-    readers.add(publication(true, true, 5)).set_lease(Some(second(3)));
+    added(&readers, publication(true, true, 5)).set_lease(Some(second(3)));
     let clock = Cell::new(1);
     // Taking the view takes five seconds (a paused process): the lease was good before, not after.
     let result = readers.read(RegionId(1), EPOCH, || second(clock.get()), || clock.set(6));
@@ -48,7 +54,7 @@ fn the_clock_is_read_after_the_view_is_taken() {
 #[test]
 fn a_view_taken_before_the_replica_became_readable_is_refused() {
     let readers = Readers::default();
-    let slot = readers.add(publication(true, true, 5));
+    let slot = added(&readers, publication(true, true, 5));
     slot.set_lease(Some(second(3)));
     let result = readers.read(
         RegionId(1),
@@ -67,7 +73,7 @@ fn refusals_come_in_the_order_of_the_wire_contract() {
     let readers = Readers::default();
     let refusal = |epoch| readers.read(RegionId(1), epoch, || second(1), || ()).map(|_| ()).expect_err("refused");
     assert!(matches!(refusal(EPOCH), ReadRefusal::Region(RegionError::RegionNotFound { .. })));
-    let slot = readers.add(publication(false, false, 5));
+    let slot = added(&readers, publication(false, false, 5));
     let other = Epoch { version: EPOCH.version + 1, ..EPOCH };
     assert!(matches!(refusal(other), ReadRefusal::Region(RegionError::NotLeader { leader: Some(_), .. })));
     slot.publish(publication(true, true, 5));

@@ -3,6 +3,8 @@
 mod cluster;
 #[path = "scenarios/flow.rs"]
 mod flow;
+#[path = "scenarios/hibernation.rs"]
+mod hibernation;
 #[path = "scenarios/leader_transfer.rs"]
 mod leader_transfer;
 #[path = "scenarios/leadership.rs"]

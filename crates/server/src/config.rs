@@ -121,6 +121,10 @@ pub struct RaftOptions {
     pub entry_bytes_max: u64,
     /// A region's log above this size is truncated without waiting for slow followers: they get a snapshot.
     pub log_bytes_max: u64,
+    /// A region with more bytes in tables and in the value log is split; 0: none is.
+    pub region_bytes_max: u64,
+    /// A region with more versions of keys is split; 0: none is.
+    pub region_keys_max: u64,
 }
 
 impl Default for RaftOptions {
@@ -131,6 +135,8 @@ impl Default for RaftOptions {
             heartbeat_ticks: 2,
             entry_bytes_max: 8 << 20,
             log_bytes_max: 128 << 20,
+            region_bytes_max: 256 << 20,
+            region_keys_max: 4_000_000,
         }
     }
 }
@@ -244,6 +250,14 @@ fn in_range(field: &'static str, value: u64, range: std::ops::RangeInclusive<u64
         return Ok(value);
     }
     Err(ConfigError::invalid(field, value, format!("{} to {}", range.start(), range.end())))
+}
+
+/// For an option that 0 turns off.
+fn zero_or_in_range(field: &'static str, value: u64, range: std::ops::RangeInclusive<u64>) -> Result<u64, ConfigError> {
+    if value == 0 || range.contains(&value) {
+        return Ok(value);
+    }
+    Err(ConfigError::invalid(field, value, format!("0, or {} to {}", range.start(), range.end())))
 }
 
 #[cfg(test)]

@@ -45,7 +45,9 @@ pub use keys::{TXN_DEFAULT, TXN_LOCK, TXN_WRITE, default_key, lock_key, user_ran
 pub use latch::{LatchGuard, Latches};
 pub use lock::{Lock, LockInfo, LockKind, SHORT_VALUE_BYTES_MAX};
 pub use malformed::Malformed;
-pub use memcomparable::{boundary_behind, decode as memcomparable_decode, encode as memcomparable_encode};
+pub use memcomparable::{
+    boundary_behind, boundary_near, decode as memcomparable_decode, encode as memcomparable_encode,
+};
 pub use read::{CommittedReader, CommittedScan, Isolation, Pair, ReadOptions, Scan, ScanLock, Version};
 pub use record::{Write, WriteKind};
 pub use replicated::Replicated;

@@ -35,6 +35,25 @@ pub fn boundary_behind(key: &[u8]) -> Vec<u8> {
     boundary
 }
 
+/// The encoding of a key at or near the place of `position`, which is an encoding, the beginning of one, or one with
+/// something behind it. For dividing encoded keys: it is at or below every encoding that `position` begins.
+pub fn boundary_near(position: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(position.len());
+    for group in position.chunks(GROUP + 1) {
+        let data = group.get(..GROUP).unwrap_or(group);
+        let data = match group.get(GROUP) {
+            Some(marker) => &data[..data.len() - usize::from(MARKER - marker).min(GROUP)],
+            // Zeros at a cut may be padding.
+            None => &data[..data.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)],
+        };
+        key.extend_from_slice(data);
+        if data.len() < GROUP {
+            break;
+        }
+    }
+    encode(&key)
+}
+
 /// Decodes a whole encoding.
 pub fn decode(encoded: &[u8]) -> Result<Vec<u8>, Malformed> {
     let (key, rest) = decode_prefix(encoded)?;

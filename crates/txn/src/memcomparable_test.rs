@@ -42,4 +42,23 @@ proptest! {
             prop_assert_eq!(encode(&key), bytes);
         }
     }
+
+    #[test]
+    fn a_boundary_near_a_cut_encoding_is_an_encoding_at_or_below_all_that_the_cut_begins(
+        key in prop::collection::vec(0u8..3, 0..30), cut in 0usize..50, suffix: [u8; 8],
+    ) {
+        let stored = [encode(&key), suffix.to_vec()].concat();
+        let cut = cut.min(stored.len());
+        let boundary = boundary_near(&stored[..cut]);
+        prop_assert!(decode(&boundary).is_ok());
+        prop_assert!(boundary <= encode(&key));
+        if cut >= encode(&key).len() {
+            prop_assert_eq!(boundary, encode(&key), "a timestamp is left out");
+        }
+    }
+
+    #[test]
+    fn a_boundary_near_anything_is_an_encoding(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+        prop_assert!(decode(&boundary_near(&bytes)).is_ok());
+    }
 }

@@ -23,19 +23,24 @@ pub struct Snapshot<T: Transport = Grpc> {
     pub(super) resolver: Arc<LockResolver<T>>,
     ts: u64,
     /// Transactions known to commit above the timestamp: their locks do not block reads.
-    passed_over: Arc<Mutex<BTreeSet<u64>>>,
+    resolved_locks: Arc<Mutex<BTreeSet<u64>>>,
 }
 
 impl<T: Transport> Clone for Snapshot<T> {
     fn clone(&self) -> Snapshot<T> {
-        let Snapshot { cluster, resolver, ts, passed_over } = self;
-        Snapshot { cluster: cluster.clone(), resolver: resolver.clone(), ts: *ts, passed_over: passed_over.clone() }
+        let Snapshot { cluster, resolver, ts, resolved_locks } = self;
+        Snapshot {
+            cluster: cluster.clone(),
+            resolver: resolver.clone(),
+            ts: *ts,
+            resolved_locks: resolved_locks.clone(),
+        }
     }
 }
 
 impl<T: Transport> Snapshot<T> {
     pub(crate) fn new(cluster: Arc<Cluster<T>>, resolver: Arc<LockResolver<T>>, ts: u64) -> Snapshot<T> {
-        Snapshot { cluster, resolver, ts, passed_over: Arc::default() }
+        Snapshot { cluster, resolver, ts, resolved_locks: Arc::default() }
     }
 
     /// Its timestamp.
@@ -135,13 +140,13 @@ impl<T: Transport> Snapshot<T> {
     }
 
     pub(super) fn context(&self) -> Context {
-        Context { resolved_locks: self.passed_over.lock().iter().copied().collect(), ..Default::default() }
+        Context { resolved_locks: self.resolved_locks.lock().iter().copied().collect(), ..Default::default() }
     }
 
     /// Resolves locks, or waits for them.
     pub(super) async fn clear(&self, locks: &[LockInfo], backoff: &mut Backoff<T>) -> Result<()> {
         let pushed = self.resolver.resolve_all(locks, self.ts, backoff).await?.wait(backoff).await?;
-        self.passed_over.lock().extend(pushed);
+        self.resolved_locks.lock().extend(pushed);
         Ok(())
     }
 }

@@ -270,6 +270,12 @@ impl Db {
         Box::new(Snapshot::new(Arc::new(flushed), SEQUENCE_NUMBER_MAX))
     }
 
+    /// Every write at or below this number is in tables. [`Db::flushed_view`] is as it was as long as this is the same
+    /// and no table was ingested.
+    pub fn flushed_sequence(&self) -> SequenceNumber {
+        self.core().write.memtables.read_point().0.version.flushed_sequence()
+    }
+
     /// The streams that exist, in order.
     pub fn streams(&self) -> Vec<StreamId> {
         self.core().write.log.streams.lock().ids()

@@ -1,7 +1,6 @@
 //! Reading at one moment.
 
-use crate::read::{Of, ReadState};
-use crate::vlog::ValueRefs;
+use crate::read::{Of, PartSize, RangePart, ReadState};
 use crate::{Direction, Entries, Family, Range, ReadOptions, Result, Scan, SequenceNumber, View};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -83,16 +82,16 @@ impl Snapshot {
         self.scan(family, range, Direction::Forward, ReadOptions::default())
     }
 
-    /// About how many bytes of files hold the entries of a range: tables that reach into it, whole, and what those
-    /// refer to in the value log. What is in memtables is not counted. For planning, before the entries are read.
-    pub fn estimated_bytes(&self, family: Family, range: &Range) -> u64 {
-        let version = &self.state.version;
-        let starts_before = |key: &[u8]| range.end.as_ref().is_none_or(|end| key < end.as_ref());
-        let ends_behind = |key: &[u8]| range.start.as_ref().is_none_or(|start| start.as_ref() <= key);
-        let tables = version.family(family).into_iter().flat_map(|levels| levels.tables()).map(|table| table.meta());
-        let within = tables.filter(|meta| starts_before(&meta.smallest_key) && ends_behind(&meta.largest_key));
-        let value_bytes = |number| version.values().refs_of(number).map_or(0, ValueRefs::total_bytes);
-        within.map(|meta| meta.file_bytes + value_bytes(meta.number)).sum()
+    /// The parts of a range, each of about a size: for planning, before the entries are read, and for where to divide
+    /// it. By the metadata and the indexes of tables: what is in memtables does not count, dead versions do (except for
+    /// those that a flushed range delete hides). Entries, and bytes in the value log, are taken as evenly distributed
+    /// over a table; bytes in tables and keys are right to within a block of each table. Without tables in the range
+    /// there are no parts.
+    ///
+    /// Errors: as [`Snapshot::scan`].
+    pub fn range_parts(&self, family: Family, range: impl Into<Range>, size: PartSize) -> Result<Vec<RangePart>> {
+        self.state.tables.check_owned()?;
+        self.state.range_parts(family, &range.into(), size)
     }
 
     /// The wall time at which it judges what has ended, in milliseconds.

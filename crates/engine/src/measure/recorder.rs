@@ -153,7 +153,7 @@ struct LevelCounters {
     /// Tables whose filter was queried.
     queries: AtomicU64,
     /// Of these, those whose filter excluded the key.
-    passed_over: AtomicU64,
+    skipped: AtomicU64,
     /// Those that had the key.
     found: AtomicU64,
 }
@@ -181,7 +181,7 @@ impl ReadCounters {
         debug_assert!(filter_passed || !found, "a filter never hides a key");
         if let Some(counters) = self.levels.get(level) {
             counters.queries.fetch_add(1, Relaxed);
-            counters.passed_over.fetch_add((!filter_passed).into(), Relaxed);
+            counters.skipped.fetch_add((!filter_passed).into(), Relaxed);
             counters.found.fetch_add(found.into(), Relaxed);
         }
     }
@@ -189,13 +189,12 @@ impl ReadCounters {
     fn scaled(&self, by: u64) -> ReadStats {
         let get = |counter: &AtomicU64| counter.load(Relaxed).saturating_mul(by);
         let level = |counters: &LevelCounters| {
-            let (queries, passed_over, found) =
-                (get(&counters.queries), get(&counters.passed_over), get(&counters.found));
-            let read = queries.saturating_sub(passed_over);
+            let (queries, skipped, found) = (get(&counters.queries), get(&counters.skipped), get(&counters.found));
+            let read = queries.saturating_sub(skipped);
             LevelReads {
                 tables_read: read,
                 found,
-                filters: FilterStats { queries, useful: passed_over, false_positives: read.saturating_sub(found) },
+                filters: FilterStats { queries, useful: skipped, false_positives: read.saturating_sub(found) },
             }
         };
         ReadStats {

@@ -27,6 +27,7 @@ mod merging;
 mod multi_get;
 pub(crate) mod read_state;
 mod scan;
+mod sizes;
 mod source;
 mod value;
 
@@ -37,5 +38,6 @@ pub use read_state::PinnedTable;
 pub use read_state::ReadState;
 pub(crate) use scan::Of;
 pub use scan::Scan;
+pub use sizes::{PartSize, RangePart};
 pub use source::Source;
 pub(crate) use value::live_value;

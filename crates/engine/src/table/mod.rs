@@ -28,6 +28,7 @@ mod reader;
 mod reader_slot;
 mod salvage;
 mod sequences;
+mod sizes;
 mod verify;
 mod writer;
 

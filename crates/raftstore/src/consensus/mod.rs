@@ -193,6 +193,7 @@ impl Group {
             rng,
         };
         group.set_timeout();
+        group.free_buffers();
         Ok(group)
     }
 
@@ -284,6 +285,20 @@ impl Group {
     /// Sends heartbeats now, if this group leads.
     pub fn ping(&mut self) {
         self.node.ping();
+    }
+
+    /// Nothing has been heard of the leader for an election timeout, although no ticks were counted: votes may be
+    /// given, and an election is due at the end of this replica's own timeout.
+    pub fn leader_is_silent(&mut self) {
+        if self.node.raft.state == StateRole::Follower {
+            self.node.raft.election_elapsed = self.node.raft.election_elapsed.max(self.election_ticks);
+        }
+    }
+
+    /// Frees the core's buffers of appends in flight, which it allocates for every peer with their full length (2 KiB
+    /// by default), also at followers. It allocates them again when it needs them.
+    pub fn free_buffers(&mut self) {
+        self.node.raft.maybe_free_inflight_buffers();
     }
 
     /// Asks the leader for a snapshot although the log reaches back far enough: the data below it is lost here. Does

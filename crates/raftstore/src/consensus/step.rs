@@ -173,6 +173,18 @@ impl RaftMessage {
         Some(RaftMessage { kind: kind as u32, term: self.term, index, reject, context, ..RaftMessage::default() })
     }
 
+    /// Whether this is a leader's heartbeat.
+    pub fn is_heartbeat(&self) -> bool {
+        message_type(self.kind) == Some(MessageType::MsgHeartbeat)
+    }
+
+    /// Whether this is a follower's answer to a heartbeat or to an append that it has taken.
+    pub fn is_answer_to_leader(&self) -> bool {
+        let kind = message_type(self.kind);
+        let answers = matches!(kind, Some(MessageType::MsgHeartbeatResponse | MessageType::MsgAppendResponse));
+        answers && !self.reject
+    }
+
     /// Whether this announces a snapshot file.
     pub fn is_snapshot(&self) -> bool {
         message_type(self.kind) == Some(MessageType::MsgSnapshot)

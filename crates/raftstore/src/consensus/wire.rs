@@ -114,6 +114,26 @@ pub struct StoreMessage {
     /// for a snapshot while it has another replica with a part of this range, which a split is about to end.
     #[prost(message, optional, tag = "12")]
     pub descriptor: Option<RegionRecord>,
+    /// Without a raft message: the region is to hibernate.
+    #[prost(message, optional, tag = "13")]
+    pub hibernate: Option<Hibernate>,
+    /// Of no region: the sender's process runs, which has this number.
+    #[prost(uint64, tag = "14")]
+    pub alive: u64,
+}
+
+/// Between a leader and a follower whose log ends where the leader's does.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct Hibernate {
+    /// The leader's term.
+    #[prost(uint64, tag = "1")]
+    pub term: u64,
+    /// The end of its log.
+    #[prost(uint64, tag = "2")]
+    pub index: u64,
+    /// The follower hibernates; otherwise the leader asks it to.
+    #[prost(bool, tag = "3")]
+    pub agreed: bool,
 }
 
 /// A region's descriptor.

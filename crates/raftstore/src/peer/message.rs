@@ -20,6 +20,9 @@ impl Peer {
     /// Takes a message other than a snapshot's.
     pub fn message(&mut self, from: region::Peer, envelope: StoreMessage, out: &mut Outbox) {
         let Some(mut raft) = envelope.raft else { return };
+        if !self.sleeps_through(from, &raft) {
+            self.wake(out.now);
+        }
         self.learn_writable(from, envelope.unwritable);
         if raft.is_snapshot() {
             // It must come with its file.

@@ -10,6 +10,7 @@
 
 mod apply;
 mod flow;
+mod hibernate;
 mod leader_transfer;
 mod lease;
 mod members;
@@ -121,6 +122,7 @@ pub(crate) struct Peer {
     /// The transfer for which it campaigns, or did last.
     campaigned_for: Option<Transfer>,
     reads: reads::Reads,
+    hibernation: hibernate::Hibernation,
 
     incoming: Option<receive::Incoming>,
     serving: serve::Serving,
@@ -187,6 +189,7 @@ impl Peer {
             promise: promise::Promise::recovered(recovered.promised, planted),
             campaigned_for: None,
             reads: reads::Reads::default(),
+            hibernation: hibernate::Hibernation::default(),
             incoming: recovered.incoming,
             serving: serve::Serving::default(),
             flushed: 0,
@@ -201,6 +204,11 @@ impl Peer {
 
     pub fn id(&self) -> PeerId {
         self.me.id
+    }
+
+    /// The store that it is on.
+    pub fn store(&self) -> StoreId {
+        self.me.store
     }
 
     pub fn region(&self) -> &Arc<Region> {
@@ -251,13 +259,13 @@ impl Peer {
     }
 
     /// Whether a tick changes anything: it brings an election or a heartbeat closer, or something here takes time. A
-    /// sole voter that leads and has nothing to do needs none.
+    /// sole voter that leads and has nothing to do needs none, nor does a replica that hibernates.
     pub fn needs_ticks(&self) -> bool {
         if self.removed {
             return self.waits_for_flush();
         }
         let is_idle = self.leads() && self.is_sole_voter() && self.serving.is_idle() && !self.has_lost_snapshot();
-        !is_idle || self.can_truncate()
+        !(is_idle || self.hibernates()) || self.can_truncate()
     }
 
     /// One tick. Returns whether there may be something to poll.
@@ -268,12 +276,19 @@ impl Peer {
         }
         self.ticks += 1;
         self.promise.tick();
+        if self.hibernates() {
+            if self.ticks.is_multiple_of(self.config.truncate_ticks) {
+                self.maybe_truncate(out.now, false, out);
+            }
+            return !self.truncations.is_empty();
+        }
         // Without its data a leader could neither apply nor serve.
         let may_campaign = self.is_writable() && !self.has_promised(out.now) && !self.waits_for_install();
         let led_to_something = self.voting(out.now, None, |group| group.tick(may_campaign));
         self.transfer_if_unwritable(out.now);
         self.tick_serving(out.now, out);
         self.tick_lost();
+        self.tick_hibernation(out);
         if self.ticks.is_multiple_of(self.config.truncate_ticks) {
             self.maybe_truncate(out.now, false, out);
         }
@@ -344,6 +359,7 @@ impl Peer {
         if self.leads() && self.leading.is_none() {
             self.leading = Some(Leading { term, since_tick: self.ticks, announced: false });
             self.lease = lease::Lease::new(self.config.planted().lease_through_transfer);
+            self.forget_hibernation();
             self.group.ping();
         }
     }
@@ -376,7 +392,10 @@ impl Peer {
         };
         if self.published.as_ref() != Some(&publication) {
             let before = self.published.as_ref();
-            if before.is_none_or(|before| before.leader != publication.leader) {
+            let is_new = |before: &Publication| {
+                before.leader != publication.leader || before.term != publication.term && publication.leader.is_some()
+            };
+            if before.is_none_or(is_new) {
                 let (region, leader, term) = (self.region.id, publication.leader, publication.term);
                 out.observations.push(Observation::LeaderChanged { region, leader, term });
             }

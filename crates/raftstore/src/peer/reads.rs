@@ -23,6 +23,12 @@ pub(super) struct Reads {
     next_request: u64,
 }
 
+impl Reads {
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.requested.is_empty() && self.confirmed.is_empty()
+    }
+}
+
 impl Peer {
     pub fn read_barrier(&mut self, epoch: Epoch, ticket: Ticket, out: &mut Outbox) {
         let checked = if self.leads() { RegionError::check_epoch(&self.region, epoch) } else { Err(self.not_leader()) };

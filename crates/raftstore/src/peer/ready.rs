@@ -158,6 +158,7 @@ impl Peer {
             unwritable: !self.is_writable(),
             full: self.is_full(out),
             descriptor,
+            ..StoreMessage::default()
         };
         let bytes: Bytes = envelope.encode_to_vec().into();
         match info {

@@ -23,7 +23,8 @@ impl Peer {
 
     /// Whether a follower has been silent for so long that the log is not retained for it.
     pub(super) fn is_dead(&self, peer: PeerId, now: Duration) -> bool {
-        match (self.lease.confirmed_at(peer), &self.leading) {
+        // While it hibernated it had nothing to confirm.
+        match (self.lease.confirmed_at(peer).max(self.hibernation.woken_at()), &self.leading) {
             (Some(at), _) => now.saturating_sub(at) > self.dead_after(),
             (None, Some(leading)) => self.ticks - leading.since_tick > self.config.follower_dead_ticks,
             (None, None) => true,

@@ -7,13 +7,14 @@ mod create;
 mod destroy;
 mod recover;
 mod status;
+mod wake;
 
 pub use create::replica_id;
 pub use status::RegionStatus;
 
 use crate::config::Config;
 use crate::consensus::wire::StoreMessage;
-use crate::effect::{Answer, Apply, ApplyId, Effects, Persist, PersistId, SnapshotTask};
+use crate::effect::{Answer, Apply, ApplyId, Effects, Observation, Persist, PersistId, SnapshotTask};
 use crate::error::{Fault, RegionError};
 use crate::event::Event;
 use crate::families::Families;
@@ -22,7 +23,7 @@ use crate::meta;
 use crate::outbox::{AppliedRegion, Outbox};
 use crate::peer::Peer;
 use crate::readers::Readers;
-use crate::region::{Region, RegionId, StoreIdentity, Ticket};
+use crate::region::{Region, RegionId, StoreId, StoreIdentity, Ticket};
 use crate::snapshot::{FileId, FileNumbers, SnapshotFile};
 use bytes::Bytes;
 use kontiki_engine::{Commit, Durability};
@@ -54,6 +55,7 @@ pub struct Store {
     readers: Arc<Readers>,
     file_numbers: FileNumbers,
     out: Outbox,
+    hibernation: wake::Hibernation,
     /// Regions whose replicas need ticks. The others cost nothing when they have no work.
     ticking: BTreeSet<RegionId>,
     /// Regions with pending work.
@@ -73,6 +75,7 @@ impl Store {
         config.validate().expect("the caller has validated the configuration");
         let readers = Arc::new(Readers::new(config.planted()));
         let file_numbers = FileNumbers::new(config.planted().snapshot_names_reused);
+        let hibernation = wake::Hibernation::new(rng.child("process").next_u64());
         let out = Outbox::new(Memory::new(config.memory_bytes_max, config.applying_bytes_max));
         Store {
             config: Arc::new(config),
@@ -85,6 +88,7 @@ impl Store {
             readers,
             file_numbers,
             out,
+            hibernation,
             ticking: BTreeSet::new(),
             dirty: BTreeSet::new(),
             persisting: VecDeque::new(),
@@ -158,15 +162,24 @@ impl Store {
             }
             Event::LogWritable { writable } => {
                 for (region, peer) in &mut self.peers {
+                    if peer.leads() && !writable {
+                        peer.wake(self.out.now);
+                    }
                     peer.set_writable(writable);
                     self.dirty.insert(*region);
                 }
             }
-            Event::Campaign { region } => self.with_peer(region, |peer, out| peer.campaign(out.now)),
+            Event::Campaign { region } => self.with_peer(region, |peer, out| {
+                peer.wake(out.now);
+                peer.campaign(out.now);
+            }),
             Event::Command { region, command, ticket } => {
                 self.request(region, ticket, |peer, out| peer.propose_command(command, ticket, out));
             }
-            Event::TransferLeader { region, to } => self.with_peer(region, |peer, _| peer.transfer_leader(to)),
+            Event::TransferLeader { region, to } => self.with_peer(region, |peer, out| {
+                peer.wake(out.now);
+                peer.transfer_leader(to);
+            }),
         }
     }
 
@@ -259,6 +272,7 @@ impl Store {
             }
         }
         self.ticks += 1;
+        self.tick_hibernation();
         if self.ticks.is_multiple_of(self.config.truncate_ticks) {
             self.relieve_memory();
         }
@@ -294,13 +308,25 @@ impl Store {
             tracing::warn!("a store message that cannot be decoded was ignored");
             return;
         };
+        if envelope.alive != 0 {
+            return self.sign_of_life(&envelope);
+        }
         let region = RegionId(envelope.region);
+        let is_alive = self.is_alive(StoreId(envelope.from_store));
+        let leader = self.peers.get(&region).and_then(Peer::leader);
+        let is_alive_leader = leader.is_none_or(|leader| self.is_alive(leader.store));
         let Some(peer) = self.peers.get_mut(&region) else { return self.message_of_no_replica(envelope) };
         if peer.is_removed() {
             return;
         }
         let Some(from) = peer.sender(&envelope) else { return };
-        peer.message(from, envelope, &mut self.out);
+        if peer.hibernates() && !is_alive_leader {
+            peer.leader_is_silent();
+        }
+        match &envelope.hibernate {
+            Some(message) => peer.take_hibernate(from, message, envelope.replicated, is_alive, &mut self.out),
+            None => peer.message(from, envelope, &mut self.out),
+        }
         self.dirty.insert(region);
     }
 
@@ -331,6 +357,7 @@ impl Store {
     /// Passes the request of `ticket` to a replica.
     fn request(&mut self, region: RegionId, ticket: Ticket, act: impl FnOnce(&mut Peer, &mut Outbox)) {
         self.out.open(ticket);
+        self.wake_for_request(region);
         match self.peers.get_mut(&region).filter(|peer| !peer.is_removed()) {
             Some(peer) => {
                 act(peer, &mut self.out);
@@ -368,7 +395,13 @@ impl Store {
     }
 
     fn collect(&mut self) -> Effects {
+        self.readers.show_added();
         let out = &mut self.out;
+        let changes =
+            |seen: &Observation| matches!(seen, Observation::RegionChanged { .. } | Observation::RegionRemoved { .. });
+        if out.observations.iter().any(changes) {
+            self.hibernation.regions_changed();
+        }
         let mut effects = Effects {
             send: std::mem::take(&mut out.send),
             answers: out.take_answers(),

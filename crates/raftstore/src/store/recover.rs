@@ -9,7 +9,7 @@ use crate::error::RecoverError;
 use crate::meta::{self, Tombstone};
 use crate::peer::Recovered;
 use crate::peer::receive::Incoming;
-use crate::region::{PeerId, Region, RegionId, StoreId};
+use crate::region::{PeerId, Region, RegionId, Space, StoreId};
 use crate::snapshot::SnapshotFile;
 use kontiki_engine::{StreamContents, StreamId, View};
 use prost::Message;
@@ -51,6 +51,8 @@ impl Store {
                 meta::applied_position(family, meta, id)?.ok_or_else(|| damaged(id, "no applied position"))?;
             self.recover_replica(identity.store, region, contents, applied)?;
         }
+        self.check_ranges()?;
+        self.readers.show_added();
         self.identity = Some(identity);
         Ok(())
     }
@@ -105,11 +107,41 @@ impl Store {
         contents: StreamContents,
         applied: Position,
     ) -> Result<(), RecoverError> {
-        if self.overlapping(&region, &[]).is_some() {
-            return Err(damaged(region.id, "its range overlaps another region's"));
-        }
         let recovered = Recovered { made_by: 0, ..self.recover_region(store, region, contents, applied)? };
+        let id = recovered.region.id;
         self.start_peer(recovered);
+        self.begin_in_hibernation(id);
+        Ok(())
+    }
+
+    /// No two replicas hold the same key. One pass over all ranges in order: a range overlaps one of another region
+    /// before it if and only if it begins before the greatest end of those.
+    fn check_ranges(&self) -> Result<(), RecoverError> {
+        let mut ranges: Vec<(RegionId, &Region)> = Vec::new();
+        for (id, peer) in &self.peers {
+            ranges.extend(peer.ranges().map(|range| (*id, range)));
+        }
+        ranges.sort_by(|(_, one), (_, other)| one.start_key.cmp(&other.start_key));
+        for space in [Space::System, Space::Data] {
+            // The range with the greatest end, and the one with the greatest end of other regions than that.
+            let mut greatest: [Option<(RegionId, &Region)>; 2] = [None, None];
+            for (id, range) in ranges.iter().filter(|(_, range)| range.space == space) {
+                let mut others = greatest.iter().flatten().filter(|(other, _)| other != id);
+                if others.any(|(_, other)| other.overlaps(range)) {
+                    return Err(damaged(*id, "its range overlaps another region's"));
+                }
+                let [first, second] = &mut greatest;
+                let exceeds = |other: &Option<(RegionId, &Region)>| other.is_none_or(|(_, o)| ends_before(o, range));
+                if exceeds(first) {
+                    if first.is_some_and(|(first, _)| first != *id) {
+                        *second = *first;
+                    }
+                    *first = Some((*id, range));
+                } else if first.is_some_and(|(first, _)| first != *id) && exceeds(second) {
+                    *second = Some((*id, range));
+                }
+            }
+        }
         Ok(())
     }
 
@@ -144,6 +176,10 @@ impl Store {
         let promised = Duration::from_nanos(state.promised_ns);
         Ok(Recovered { region, me, group, applied, incoming, promised, made_by: state.made_by })
     }
+}
+
+fn ends_before(one: &Region, other: &Region) -> bool {
+    !one.end_key.is_empty() && (other.end_key.is_empty() || one.end_key < other.end_key)
 }
 
 fn decode_entries(id: RegionId, contents: &StreamContents) -> Result<Vec<Entry>, RecoverError> {

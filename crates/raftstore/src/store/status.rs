@@ -18,6 +18,8 @@ pub struct RegionStatus {
     pub term: u64,
     /// The peer that this replica voted for in this term, if it voted.
     pub vote: Option<PeerId>,
+    /// Whether it hibernates: it gets no ticks until something happens.
+    pub hibernates: bool,
     /// The lease, if this replica leads and a quorum has confirmed it at any time.
     pub lease: Option<LeaseStatus>,
     /// Last index of the log that is durable here.
@@ -39,6 +41,11 @@ pub struct RegionStatus {
 }
 
 impl Store {
+    /// Replicas that hibernate or have nothing to do, and those that wait for their turn to wake up.
+    pub fn resting(&self) -> (usize, usize) {
+        (self.peers.len().saturating_sub(self.ticking.len()), self.hibernation.waking())
+    }
+
     /// The state of every region, by ascending id.
     pub fn status(&self) -> Vec<RegionStatus> {
         let status = |peer: &crate::peer::Peer| RegionStatus {
@@ -47,6 +54,7 @@ impl Store {
             leads: peer.leads(),
             term: peer.group().term(),
             vote: Some(PeerId(peer.group().vote())).filter(|vote| vote.0 != 0),
+            hibernates: peer.hibernates(),
             lease: peer.lease_status(self.out.now),
             durable_index: peer.group().durable_index(),
             last_index: peer.group().last_index(),

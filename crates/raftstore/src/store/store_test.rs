@@ -208,6 +208,11 @@ fn an_idle_region_costs_no_tick() {
     let (mut view, _) = bootstrapped(&regions);
     drain(&mut store, &mut view, Duration::ZERO);
     let ticking = |store: &Store| store.ticking.iter().copied().collect::<Vec<_>>();
+    assert!(ticking(&store).is_empty(), "the first tick has not come");
+    for now in [Duration::ZERO, Duration::from_millis(100)] {
+        store.handle(Event::Tick, now);
+        drain(&mut store, &mut view, now);
+    }
     assert_eq!(ticking(&store), [RegionId(7)], "it counts to an election");
     let hours_later = Duration::from_secs(7200);
     assert!(store.readers().holds_lease(RegionId(8), hours_later), "a sole voter needs no renewal");
@@ -223,7 +228,7 @@ fn an_idle_region_costs_no_tick() {
     store.handle(Event::Flushed { applied: applied.clone() }, Duration::ZERO);
     drain(&mut store, &mut view, Duration::ZERO);
     assert_eq!(ticking(&store), [RegionId(7), RegionId(8)]);
-    for tick in 1..=20 {
+    for tick in 2..=20 {
         let now = Duration::from_millis(100 * tick);
         store.handle(Event::Tick, now);
         drain(&mut store, &mut view, now);
@@ -282,4 +287,41 @@ proptest! {
             store.poll(Duration::ZERO);
         }
     }
+}
+
+#[test]
+fn regions_that_overlap_are_refused_whatever_their_order() {
+    let (mut sound, mut refused) = (0, 0);
+    for seed in 0..2_000 {
+        let mut rng = Rng::new(seed);
+        let count = 1 + rng.below(5);
+        let random = |id: u64, rng: &mut Rng| {
+            let start = rng.below(12) as u8;
+            let end_key = if rng.chance(1, 6) { Bytes::new() } else { vec![start + 1 + rng.below(4) as u8].into() };
+            let space = if rng.chance(1, 8) { Space::System } else { Space::Data };
+            Region { start_key: vec![start].into(), end_key, space, ..region(id, 3) }
+        };
+        let regions: Vec<Region> = (1..=count).map(|id| random(id, &mut rng)).collect();
+        let overlap = |at: usize| regions[at + 1..].iter().any(|other| other.overlaps(&regions[at]));
+        let (mut view, mut streams) = (MapView::default(), Vec::new());
+        for region in &regions {
+            let alone = std::slice::from_ref(region);
+            view.write(&Store::bootstrap(&FAMILIES, &IDENTITY, alone).batch);
+            streams.extend(bootstrapped(alone).1);
+        }
+        let mut store = Store::new(Config::default(), &FAMILIES, Rng::new(1));
+        let found = store.recover(&view, streams);
+        match (0..regions.len()).any(overlap) {
+            true => {
+                refused += 1;
+                let text = found.expect_err("they overlap").to_string();
+                assert!(text.contains("its range overlaps another region's"), "{text}");
+            }
+            false => {
+                sound += 1;
+                assert!(found.is_ok(), "seed {seed}: {found:?}, {regions:?}");
+            }
+        }
+    }
+    assert!(sound > 300 && refused > 300, "{sound} {refused}");
 }

@@ -71,7 +71,13 @@ pub fn region(stores: u64) -> Region {
 }
 
 pub fn small_config() -> Config {
-    Config { truncate_ticks: 3, truncate_entries_min: 8, snapshot_idle_ticks: 50, ..Config::default() }
+    Config {
+        truncate_ticks: 3,
+        truncate_entries_min: 8,
+        snapshot_idle_ticks: 50,
+        hibernate_ticks: 0,
+        ..Config::default()
+    }
 }
 
 impl Cluster {
@@ -191,7 +197,7 @@ impl Cluster {
         status.into_iter().find(|status| status.region.id == region)
     }
 
-    /// The one leader that has applied an entry of its own term and holds a lease.
+    /// The one leader that has applied an entry of its own term and holds a lease, or did before it hibernated.
     pub fn leader(&self) -> Option<u64> {
         self.leader_of(REGION)
     }
@@ -199,7 +205,14 @@ impl Cluster {
     /// The same, of any region.
     pub fn leader_of(&self, region: RegionId) -> Option<u64> {
         let holds = |node: &&Node| node.is_up() && node.readers.holds_lease(region, node.local(self.now));
-        self.nodes.values().find(holds).map(|node| node.id.0)
+        let leases = self.nodes.values().find(holds).map(|node| node.id.0);
+        leases.or_else(|| self.hibernating_leader_of(region))
+    }
+
+    fn hibernating_leader_of(&self, region: RegionId) -> Option<u64> {
+        let replicas = (1..=self.nodes.len() as u64).filter_map(|id| Some((id, self.replica_of(region, id)?)));
+        let leaders = replicas.filter(|(_, status)| status.leads && status.hibernates);
+        leaders.max_by_key(|(_, status)| status.term).map(|(id, _)| id)
     }
 
     /// Every region of which a store that is up has a replica.

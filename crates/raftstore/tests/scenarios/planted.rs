@@ -134,3 +134,11 @@ fn a_snapshot_in_the_place_of_a_split_is_found() {
         drop(split::run(seed, config))
     });
 }
+
+#[test]
+fn a_leader_that_hibernates_through_requests_is_found() {
+    let planted = Planted { hibernate_through_requests: true, ..Planted::default() };
+    finds(SEEDS_MAX, "not within 20 s: an answer", |seed| {
+        super::hibernation::lost_request(seed, Config { planted, ..super::hibernation::config() });
+    });
+}

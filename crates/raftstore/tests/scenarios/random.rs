@@ -9,7 +9,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// The only store whose snapshot files a crash may take or damage.
 const LOSES_FILES: u64 = 2;
 
-fn disturb(cluster: &mut Cluster, stores: u64) {
+pub fn disturb(cluster: &mut Cluster, stores: u64) {
     let id = 1 + cluster.rng.below(stores);
     let up = cluster.nodes.values().filter(|node| node.is_up()).count() as u64;
     match cluster.rng.below(12) {
@@ -63,7 +63,7 @@ fn disturb(cluster: &mut Cluster, stores: u64) {
     }
 }
 
-fn work(cluster: &mut Cluster, stores: u64) {
+pub fn work(cluster: &mut Cluster, stores: u64) {
     let id = 1 + cluster.rng.below(stores);
     if !cluster.node(id).is_up() {
         return;

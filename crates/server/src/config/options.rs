@@ -67,6 +67,15 @@ pub struct ServeOptions {
     #[arg(long, value_name = "BYTES")]
     pub raft_log_bytes_max: Option<u64>,
 
+    /// Size above which a region is split, in bytes of tables and values, 1 MiB to 1 TiB; 0: never [default: 256 MiB]
+    #[arg(long, value_name = "BYTES")]
+    pub region_bytes_max: Option<u64>,
+
+    /// Number of stored keys (each version counts) above which a region is split, at least 1000; 0: never [default:
+    /// 4000000]
+    #[arg(long, value_name = "COUNT")]
+    pub region_keys_max: Option<u64>,
+
     /// Size at which a memtable is flushed, in bytes, 1 MiB to 4 GiB [default: 64 MiB]
     #[arg(long, value_name = "BYTES")]
     pub memtable_bytes_max: Option<u64>,
@@ -145,6 +154,8 @@ impl ServeOptions {
             heartbeat_ticks,
             raft_entry_bytes_max,
             raft_log_bytes_max,
+            region_bytes_max,
+            region_keys_max,
             memtable_bytes_max,
             cache_bytes_max,
             log_bytes_max,
@@ -241,12 +252,16 @@ impl ServeOptions {
         }
         let entry = self.raft_entry_bytes_max.unwrap_or(default.entry_bytes_max);
         let log = self.raft_log_bytes_max.unwrap_or(default.log_bytes_max);
+        let bytes = self.region_bytes_max.unwrap_or(default.region_bytes_max);
+        let keys = self.region_keys_max.unwrap_or(default.region_keys_max);
         Ok(RaftOptions {
             tick_interval: Duration::from_millis(tick_ms),
             election_ticks: ticks as u32,
             heartbeat_ticks,
             entry_bytes_max: in_range("raft-entry-bytes-max", entry, (1 << 20)..=ENTRY_BYTES_LIMIT)?,
             log_bytes_max: in_range("raft-log-bytes-max", log, (1 << 20)..=(1 << 40))?,
+            region_bytes_max: zero_or_in_range("region-bytes-max", bytes, (1 << 20)..=(1 << 40))?,
+            region_keys_max: zero_or_in_range("region-keys-max", keys, 1_000..=(1 << 40))?,
         })
     }
 

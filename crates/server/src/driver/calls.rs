@@ -16,9 +16,9 @@
 
 use super::Driver;
 use super::error::NodeError;
+use super::first_regions::placement_stores;
 use super::inbox::Reply;
 use super::message::{Body, PlacementCall, PlacementReply, encode};
-use super::open::placement_stores;
 use super::{Outbound, PLACEMENT_REGION, Pending};
 use crate::planted::{self, Bug};
 use kontiki_placement::{CallId, Now, Outcome, RefusalCode, Request, Response};

@@ -97,6 +97,10 @@ pub struct Counters {
     pub snapshots_received: Counter,
     /// Snapshots installed.
     pub snapshots_installed: Counter,
+    /// Replicas without ticks: they hibernate, or have no peer to hear from and nothing to do.
+    pub regions_resting: Gauge,
+    /// Replicas that hibernate and wait for their turn to wake up.
+    pub regions_waking: Gauge,
     /// Bytes that raft logs take in memory, over all regions.
     pub log_memory_bytes: Gauge,
     /// Their budget.

@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 
 impl Driver {
     /// Performs effects until there are none: effects of raftstore cause effects of placement, and vice versa.
-    pub(super) fn settle(&mut self, now: Now) {
+    pub(super) fn perform_all(&mut self, now: Now) {
         while self.stopped.is_none() {
             // Placement first: its writes belong to the leadership under which they were made. A new one cannot begin
             // between two polls of raftstore, since a candidate must persist its vote.
@@ -48,6 +48,7 @@ impl Driver {
             }
         }
         if let Some(apply) = effects.apply {
+            self.region_sizes.count(&apply);
             self.applies.push(apply.id, derived(apply.batch));
         }
         self.feed_lanes();
@@ -218,6 +219,7 @@ impl Driver {
             Observation::BecameLeader { region, term } => {
                 self.shared.leader_terms.lock().insert(region, term);
                 self.heartbeats.region_changed(region);
+                self.region_sizes.leads(region);
                 if region == PLACEMENT_REGION {
                     // An entry of this term is applied, so a state from now on holds every earlier leader's bounds.
                     self.surveys.placement(term);
@@ -227,17 +229,23 @@ impl Driver {
             }
             Observation::SteppedDown { region, .. } => {
                 self.shared.leader_terms.lock().remove(&region);
+                self.region_sizes.leads_no_more(region);
                 if region == PLACEMENT_REGION {
                     self.placement.step_down();
                 }
             }
             Observation::LeaderChanged { region: PLACEMENT_REGION, leader: Some(_), .. } => {
-                self.heartbeats.placement_leader_changed(now.monotonic);
+                self.placement_leader_changed(now.monotonic);
                 self.tend_calls(now, true);
             }
-            Observation::LeaderChanged { .. } | Observation::RegionRemoved { .. } => {}
+            Observation::LeaderChanged { .. } => {}
+            Observation::RegionRemoved { .. } => self.formation.regions_changed(),
             Observation::Refused { region, from, why } => self.note_refusal(region, from, why, now),
-            Observation::RegionChanged { region } => self.heartbeats.region_changed(region.id),
+            Observation::RegionChanged { region } => {
+                self.formation.regions_changed();
+                self.heartbeats.region_changed(region.id);
+                self.region_sizes.range_changed(region.id);
+            }
         }
     }
 
@@ -261,7 +269,7 @@ impl Driver {
         }
         match state.and_then(|state| self.placement.lead(&state, now).map_err(|error| error.to_string())) {
             Ok(()) => {
-                self.heartbeats.placement_leader_changed(now.monotonic);
+                self.placement_leader_changed(now.monotonic);
                 self.tend_calls(now, true);
             }
             Err(error) => self.stop(StopReason::Placement(error)),

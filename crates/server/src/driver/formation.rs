@@ -8,10 +8,10 @@
 //! | `12` | the last of this directory's incarnations with which it took part: likewise |
 
 use super::error::{OpenError, StopReason};
+use super::first_regions::{first_regions, placement_stores};
 use super::heartbeat::placement_region;
 use super::membership::{GENERATION_INTERVAL, Hello, HelloOutcome, Incarnation, Join, Membership, MembershipState};
 use super::message::{Body, encode};
-use super::open::{first_regions, placement_stores};
 use super::{Driver, Outbound, PLACEMENT_REGION};
 use crate::config::NodeConfig;
 use crate::families;
@@ -44,6 +44,8 @@ pub(super) struct Formation {
     /// The generation that is being written, and whether it is durable.
     renewing: Option<(Incarnation, Arc<AtomicBool>)>,
     reminder_at: Duration,
+    /// Whether every replica that belongs here is there, when there were so many; `None` if that may have changed.
+    has_data: Option<(usize, bool)>,
 }
 
 fn other_key(store: StoreId) -> [u8; 9] {
@@ -142,7 +144,7 @@ impl Formation {
             membership = membership.may_replace_a_lost_one();
         }
         let (generation_at, reminder_at) = (Duration::MAX, Duration::MAX);
-        Ok(Formation { membership, rng, generation_at, renewing: None, reminder_at })
+        Ok(Formation { membership, rng, generation_at, renewing: None, reminder_at, has_data: None })
     }
 
     /// Leaders create replicas in this directory: one that replaced a lost one gets all of them in this way, and a
@@ -229,6 +231,13 @@ fn is_formed(db: &Db, config: &NodeConfig) -> Result<bool, OpenError> {
     Ok(false)
 }
 
+impl Formation {
+    /// A replica came, went, or has another range.
+    pub(super) fn regions_changed(&mut self) {
+        self.has_data = None;
+    }
+}
+
 impl Driver {
     /// On ticks: sends hellos, begins a new generation, and reports why the node does not take part.
     pub(super) fn tend_membership(&mut self, now: Now) {
@@ -247,7 +256,11 @@ impl Driver {
 
     fn say_hello(&mut self, to: StoreId, wants_answer: bool) {
         let mut hello = self.formation.membership.hello(to, wants_answer);
-        hello.has_data = self.shared.missing().is_empty();
+        // Readers do not see a replica any more as soon as it is removed, which is observed when nothing is left of it.
+        let count = self.shared.readers.count();
+        let known = self.formation.has_data.filter(|(of, _)| *of == count).map(|(_, has_data)| has_data);
+        hello.has_data = known.unwrap_or_else(|| self.shared.missing().is_empty());
+        self.formation.has_data = Some((count, hello.has_data));
         self.outbound.push(Outbound::Message { to, bytes: encode(Body::Hello(hello)) });
     }
 

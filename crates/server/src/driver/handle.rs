@@ -333,8 +333,10 @@ impl NodeHandle {
         self.shared.inbox.push(Input::TransferLeader { region, to });
     }
 
-    /// A region's descriptor here and its leader as far as this node knows.
+    /// A region's descriptor here and its leader as far as this node knows. The region counts as asked for: one whose
+    /// leader is gone gets another before regions that no one asks for.
     pub fn region(&self, region: RegionId) -> Option<(Arc<Region>, Option<Peer>)> {
+        self.shared.readers.note_request(region);
         self.shared.readers.region(region)
     }
 

@@ -6,14 +6,18 @@ use super::{Driver, PLACEMENT_REGION};
 use kontiki_placement as placement;
 use kontiki_placement::{Command, Now, RegionHeartbeat, Request, StoreHeartbeat, StoreStats};
 use kontiki_raftstore::{Peer, Region, RegionId, Space};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::Duration;
 
 /// How often a store reports. Placement loses the reports at a failover, so this also bounds how long its catalogue
 /// has gaps.
 const STORE_INTERVAL: Duration = Duration::from_secs(5);
-/// How often a leader reports a region in which nothing changed.
+/// How often leaders report regions in which nothing changed.
 const REGION_INTERVAL: Duration = Duration::from_secs(5);
+/// The maximum number of those at a time, in turn: with more regions each is reported less often. That is enough,
+/// because placement keeps what it knows.
+const REGIONS_PER_INTERVAL_MAX: usize = 200;
 /// How long after a start, or after a change of the placement leader, the first reports are sent.
 const SOON: Duration = Duration::from_millis(100);
 
@@ -23,11 +27,13 @@ pub(super) struct Heartbeats {
     regions_at: Duration,
     /// Regions that changed.
     changed: BTreeSet<RegionId>,
+    /// The last region that was reported although nothing had changed.
+    turn: RegionId,
 }
 
 impl Heartbeats {
     pub(super) fn new(now: Duration) -> Heartbeats {
-        Heartbeats { store_at: now + SOON, regions_at: now + SOON, changed: BTreeSet::new() }
+        Heartbeats { store_at: now + SOON, regions_at: now + SOON, changed: BTreeSet::new(), turn: RegionId(0) }
     }
 
     /// A region changed, or its leadership here did.
@@ -35,14 +41,23 @@ impl Heartbeats {
         self.changed.insert(region);
     }
 
-    /// Another node leads placement now: it knows only the durable state.
-    pub(super) fn placement_leader_changed(&mut self, now: Duration) {
-        self.store_at = self.store_at.min(now);
-        self.regions_at = self.regions_at.min(now);
+    /// The regions of `led` whose turn it is.
+    fn next_turns(&mut self, led: &BTreeMap<RegionId, u64>) -> Vec<RegionId> {
+        let later = led.range((Bound::Excluded(self.turn), Bound::Unbounded));
+        let turns: Vec<_> = later.chain(led.range(..=self.turn)).map(|(region, _)| *region).collect();
+        let turns = turns[..turns.len().min(REGIONS_PER_INTERVAL_MAX)].to_vec();
+        self.turn = turns.last().copied().unwrap_or(self.turn);
+        turns
     }
 }
 
 impl Driver {
+    /// Another node leads placement now, which knows only the durable state: everything is reported at once.
+    pub(super) fn placement_leader_changed(&mut self, now: Duration) {
+        self.heartbeats.store_at = self.heartbeats.store_at.min(now);
+        self.heartbeats.changed.extend(self.shared.leader_terms.lock().keys());
+    }
+
     /// Sends what is due. Called on ticks and after changes.
     pub(super) fn send_heartbeats(&mut self, now: Now) {
         if now.monotonic >= self.heartbeats.store_at {
@@ -57,7 +72,7 @@ impl Driver {
         let terms = self.shared.leader_terms.lock().clone();
         if now.monotonic >= self.heartbeats.regions_at {
             self.heartbeats.regions_at = now.monotonic + REGION_INTERVAL;
-            due.extend(terms.keys());
+            due.extend(self.heartbeats.next_turns(&terms));
         }
         for (region, term) in terms.into_iter().filter(|(region, _)| due.contains(region)) {
             if let Some(request) = self.region_heartbeat(region, term) {
@@ -83,7 +98,7 @@ impl Driver {
             capacity_bytes: used_bytes.saturating_add(available_bytes),
             used_bytes,
             available_bytes,
-            region_count: self.shared.readers.regions().len() as u64,
+            region_count: self.shared.readers.count() as u64,
             leader_count: self.shared.leader_terms.lock().len() as u64,
         };
         Command::StoreHeartbeat(StoreHeartbeat { store, stats }).into()
@@ -92,12 +107,13 @@ impl Driver {
     fn region_heartbeat(&self, region: RegionId, term: u64) -> Option<Request> {
         let (region, _) = self.shared.readers.region(region)?;
         let leader = placement_peer(region.peer_on(self.shared.store_id)?);
+        let size = self.region_sizes.size(region.id);
         let heartbeat = RegionHeartbeat {
             region: placement_region(&region),
             leader,
             term,
-            approximate_bytes: 0,
-            approximate_keys: 0,
+            approximate_bytes: size.bytes,
+            approximate_keys: size.keys,
             down_peers: Vec::new(),
             pending_peers: Vec::new(),
         };

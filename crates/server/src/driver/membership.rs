@@ -190,7 +190,7 @@ impl Membership {
         let (may_replace, whole, empty, confirmed, hello_at) = Default::default();
         let mut membership =
             Membership { store, own, voters, others, state, may_replace, whole, known, empty, confirmed, hello_at };
-        membership.settle();
+        membership.count_answers();
         membership
     }
 
@@ -288,7 +288,7 @@ impl Membership {
             Some(you) if you.replaces(&self.own) => outcome.is_replaced = true,
             Some(you) if you == self.own => {
                 self.confirmed.insert(from);
-                self.settle();
+                self.count_answers();
             }
             // Not yet our present generation, or a directory that this store had when another cluster was formed.
             _ => {}
@@ -363,7 +363,7 @@ impl Membership {
     }
 
     /// Checks whether enough members have answered.
-    fn settle(&mut self) {
+    fn count_answers(&mut self) {
         match &mut self.state {
             MembershipState::Forming { waiting_for } => *waiting_for = missing(&self.voters, self.store, &self.empty),
             MembershipState::Confirming => {

@@ -35,6 +35,7 @@ mod convert;
 mod counters;
 mod effects;
 mod error;
+mod first_regions;
 mod flusher;
 mod formation;
 mod handle;
@@ -45,7 +46,9 @@ mod log_disk;
 mod membership;
 mod message;
 mod open;
+mod region_sizes;
 mod replacement;
+mod size_survey;
 mod snapshots;
 mod split;
 mod surveys;
@@ -53,9 +56,10 @@ mod surveys;
 pub use arrivals::Arrival;
 pub use counters::{Counter, Counters, Gauge};
 pub use error::{NodeError, OpenError, StopReason};
+pub use first_regions::first_regions;
 pub use handle::{NodeHandle, NodeStatus, PLACEMENT_TIMEOUT, Refusal, RegionContext, RegionStatus, RegionView};
 pub use membership::MembershipState;
-pub use open::first_regions;
+pub use size_survey::SizeLimits;
 pub use snapshots::SnapshotSource;
 
 use crate::config::NodeConfig;
@@ -74,6 +78,7 @@ use kontiki_raftstore::{ApplyId, Event, PersistId, RegionError, RegionId, Store,
 use lane::Lane;
 use log_disk::LogDisk;
 use message::Body;
+use region_sizes::RegionSizes;
 use snapshots::Snapshots;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -182,6 +187,7 @@ pub struct Driver {
     formation: Formation,
     flusher: Flusher,
     surveys: Surveys,
+    region_sizes: RegionSizes,
     /// Free bytes of the volume, as last read.
     available_bytes: u64,
     outbound: Vec<Outbound>,
@@ -268,7 +274,7 @@ impl Driver {
                     other => self.take(other, now),
                 }
             }
-            self.settle(now);
+            self.perform_all(now);
             for (region, epoch, term, batch, reply) in proposals {
                 if term.is_some() && term != self.shared.leader_terms.lock().get(&region).copied() {
                     self.shared.counters.proposals_refused.increment();
@@ -288,7 +294,7 @@ impl Driver {
                 }
                 self.store.handle(Event::Propose { region, epoch, batch, ticket }, now.monotonic);
             }
-            self.settle(now);
+            self.perform_all(now);
         }
         if self.stopped.is_some() {
             self.outbound.clear(); // Invariant 5.
@@ -309,14 +315,18 @@ impl Driver {
             self.store.handle(Event::Tick, now.monotonic);
         }
         self.placement.tick(now);
-        self.settle(now);
+        self.perform_all(now);
         self.shared.counters.set_memory(self.store.memory());
+        let (resting, waking) = self.store.resting();
+        self.shared.counters.regions_resting.set(resting as u64);
+        self.shared.counters.regions_waking.set(waking as u64);
         self.retry_persist();
         self.check_log_disk(now);
         self.tend_calls(now, false);
         if self.formation.membership.is_member() {
             self.send_heartbeats(now);
         }
+        self.tend_region_sizes(now);
         if self.ticks.is_multiple_of(replacement::LOOK_TICKS) {
             self.replace_lost_replicas(now);
         }
@@ -326,7 +336,7 @@ impl Driver {
         if self.ticks.is_multiple_of(SNAPSHOT_SWEEP_TICKS) {
             self.snapshots.sweep();
         }
-        self.settle(now);
+        self.perform_all(now);
     }
 
     fn take(&mut self, input: Input, now: Now) {
@@ -361,7 +371,8 @@ impl Driver {
             Input::Found(Found::Flushed(applied)) => self.store.handle(Event::Flushed { applied }, now.monotonic),
             Input::Found(Found::Space(bytes)) => self.available_bytes = bytes,
             Input::Found(Found::Placement { term, state }) => self.lead_placement(term, state, now),
-            Input::Split { region, epoch, keys, reply } => self.start_split(region, epoch, keys, reply, now),
+            Input::Found(Found::Size(surveyed)) => self.region_surveyed(surveyed, now),
+            Input::Split { region, epoch, keys, reply } => self.start_split(region, epoch, keys, Some(reply), now),
             Input::TransferLeader { region, to } => {
                 self.store.handle(Event::TransferLeader { region, to }, now.monotonic);
             }

@@ -4,6 +4,7 @@ use super::calls::Calls;
 use super::convert::convert;
 use super::counters::Counters;
 use super::error::OpenError;
+use super::first_regions::placement_stores;
 use super::flusher::Flusher;
 use super::formation::Formation;
 use super::handle::Shared;
@@ -11,43 +12,20 @@ use super::heartbeat::Heartbeats;
 use super::inbox::Inbox;
 use super::lane::Lane;
 use super::log_disk::LogDisk;
+use super::region_sizes::RegionSizes;
+use super::size_survey::SizeLimits;
 use super::snapshots::Snapshots;
 use super::surveys::Surveys;
-use super::{Driver, PLACEMENT_REGION, PendingTable};
+use super::{Driver, PendingTable};
 use crate::config::NodeConfig;
 use crate::families::{FAMILIES, served_families};
-use bytes::Bytes;
 use kontiki_engine::{Db, Durability, Options, inspect};
 use kontiki_env::Env;
 use kontiki_env::rng::Rng;
 use kontiki_placement::{Config as PlacementConfig, Now, Placement};
-use kontiki_raftstore::{Config, Epoch, Peer, PeerId, Region, RegionId, Space, Store, StoreId};
+use kontiki_raftstore::{Config, Store, StoreId};
 use parking_lot::Mutex;
 use std::sync::Arc;
-
-/// The stores that hold the first regions: the first few members.
-pub(super) fn placement_stores(config: &NodeConfig) -> impl Iterator<Item = StoreId> {
-    config.members.keys().take(config.replicas).map(|store| StoreId(*store))
-}
-
-/// The regions of a cluster's first state, the same on every node: the placement group (1), all keys but the last (2),
-/// and the empty tail (3), which prevents clients from wrapping around at the end of a bounded scan.
-pub fn first_regions(config: &NodeConfig) -> Vec<Region> {
-    let tail = Bytes::from(kontiki_txn::memcomparable_encode(&[0xFF; 16]));
-    let region = |id: u64, space, start_key: &Bytes, end_key: &Bytes| Region {
-        id: RegionId(id),
-        start_key: start_key.clone(),
-        end_key: end_key.clone(),
-        epoch: Epoch { conf_version: 1, version: 1 },
-        peers: placement_stores(config).map(|store| Peer { id: PeerId(id * 1_000 + store.0), store }).collect(),
-        space,
-    };
-    vec![
-        region(PLACEMENT_REGION.0, Space::System, &Bytes::new(), &Bytes::new()),
-        region(2, Space::Data, &Bytes::new(), &tail),
-        region(3, Space::Data, &tail, &Bytes::new()),
-    ]
-}
 
 /// Whether every region belongs on this store: it has the first ones, and splits keep their regions where they are.
 fn holds_all_regions(config: &NodeConfig) -> bool {
@@ -153,6 +131,8 @@ impl Driver {
             arrivals: snapshots.arrivals(),
         });
         let monotonic = env.clock.monotonic();
+        let limits = SizeLimits { bytes_max: config.raft.region_bytes_max, keys_max: config.raft.region_keys_max };
+        let region_sizes = RegionSizes::new(limits, monotonic);
         let mut driver = Driver {
             available_bytes: env.fs.free_bytes(&config.data_dir).unwrap_or(0),
             placement: Placement::new(placement_config),
@@ -172,6 +152,7 @@ impl Driver {
             formation,
             flusher,
             surveys,
+            region_sizes,
             outbound: Vec::new(),
             observers: super::Observers::default(),
             applies_held: false,

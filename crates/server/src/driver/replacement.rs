@@ -5,7 +5,7 @@
 //! change of leadership or a crash at any moment only delays the next change. Every region belongs on the stores that
 //! have the first regions: splits keep it there.
 
-use super::open::placement_stores;
+use super::first_regions::placement_stores;
 use super::{Driver, Pending};
 use kontiki_placement::Now;
 use kontiki_raftstore::command::{Action, Command};

@@ -16,7 +16,7 @@ use super::lane::derived;
 use super::{Driver, Outbound};
 use crate::families::FAMILIES;
 use bytes::Bytes;
-use kontiki_engine::{Db, Error as EngineError, Family, Range, Snapshot};
+use kontiki_engine::{Db, Error as EngineError, Family, PartSize, Range, Snapshot};
 use kontiki_env::Env;
 use kontiki_env::fs::{File, Fs, OpenMode};
 use kontiki_env::tasks::{Progress, TaskHandle};
@@ -117,7 +117,11 @@ impl SnapshotSource {
         let head = describe(&FAMILIES, &view, region)?;
         let range = Range::region(&head.region.start_key, &head.region.end_key);
         let families = FAMILIES.of(head.region.space);
-        let estimated_bytes = families.iter().map(|family| view.estimated_bytes(*family, &range)).sum();
+        let mut estimated_bytes = 0;
+        for family in families {
+            let parts = view.range_parts(*family, range.clone(), PartSize::WHOLE).map_err(SnapshotError::Engine)?;
+            estimated_bytes += parts.iter().map(|part| part.bytes).sum::<u64>();
+        }
         Ok((SnapshotSource { view, region, estimated_bytes, left_out: None }, head))
     }
 

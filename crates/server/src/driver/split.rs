@@ -27,7 +27,8 @@ struct Wanted {
     epoch: Epoch,
     /// Ascending.
     keys: Vec<Bytes>,
-    reply: Reply<Vec<Region>>,
+    /// `None`: the node wants it itself.
+    reply: Option<Reply<Vec<Region>>>,
 }
 
 /// The splits that wait for identities.
@@ -46,7 +47,7 @@ impl Splits {
 
 /// A split in the log.
 pub(super) struct Proposed {
-    reply: Reply<Vec<Region>>,
+    reply: Option<Reply<Vec<Region>>>,
     /// The regions that it leaves.
     regions: Vec<RegionId>,
 }
@@ -58,7 +59,7 @@ impl Driver {
         region: RegionId,
         epoch: Epoch,
         keys: Vec<Bytes>,
-        reply: Reply<Vec<Region>>,
+        reply: Option<Reply<Vec<Region>>>,
         now: Now,
     ) {
         let count = u32::try_from(keys.len()).unwrap_or(u32::MAX);
@@ -74,14 +75,14 @@ impl Driver {
         let Some(Wanted { region, epoch, keys, reply }) = self.splits.wanted.remove(&id) else { return };
         let first = match response.and_then(|response| response.outcome) {
             Some(Outcome::Ids(granted)) => granted.first,
-            _ => return reply.send(Err(NodeError::Timeout)),
+            _ => return answer(region, reply, Err(NodeError::Timeout)),
         };
         if self.is_disk_full() && self.shared.leads(region) {
-            return reply.send(Err(NodeError::DiskFull));
+            return answer(region, reply, Err(NodeError::DiskFull));
         }
         let children = match self.children(region, keys, first) {
             Ok(children) => children,
-            Err(error) => return reply.send(Err(error)),
+            Err(error) => return answer(region, reply, Err(error)),
         };
         let regions = [region].into_iter().chain(children.iter().map(|child| child.id)).collect();
         let ticket = self.pending.add(Pending::Split(Proposed { reply, regions }));
@@ -104,9 +105,10 @@ impl Driver {
     }
 
     /// raftstore answered.
-    pub(super) fn split_ended(&mut self, proposed: Proposed, answer: Answer) {
+    pub(super) fn split_ended(&mut self, proposed: Proposed, ended: Answer) {
         let Proposed { reply, regions } = proposed;
-        reply.send(match answer {
+        let Some(&parent) = regions.first() else { return };
+        let result = match ended {
             Answer::Ok { .. } => {
                 self.shared.counters.splits.increment();
                 let here = regions.into_iter().filter_map(|id| self.shared.readers.region(id));
@@ -114,6 +116,17 @@ impl Driver {
             }
             Answer::Refused(error) => Err(error.into()),
             Answer::Dropped => Err(NodeError::Undetermined),
-        });
+        };
+        answer(parent, reply, result);
+    }
+}
+
+/// Answers the caller; a failure of a split that the node wanted itself is only noted, because its next survey of the
+/// region's size asks for it again.
+fn answer(region: RegionId, reply: Option<Reply<Vec<Region>>>, result: Result<Vec<Region>, NodeError>) {
+    match (reply, result) {
+        (Some(reply), result) => reply.send(result),
+        (None, Ok(_)) => {}
+        (None, Err(error)) => tracing::info!(region = region.0, %error, "a region that is too large was not split"),
     }
 }

@@ -4,13 +4,15 @@
 //! Each query is repeated only when it has been answered, so a stalled disk causes one wait and no queue.
 
 use super::inbox::{Inbox, Input};
+use super::size_survey::{RegionSize, SizeLimits, survey};
 use crate::families;
 use crate::planted::{self, Bug};
-use kontiki_engine::{Db, Direction, Range, Snapshot, View};
+use bytes::Bytes;
+use kontiki_engine::{Db, Direction, Range, SequenceNumber, Snapshot, View};
 use kontiki_env::Env;
 use kontiki_env::fs::Fs;
 use kontiki_env::tasks::{Progress, TaskHandle};
-use kontiki_raftstore::{RegionId, meta};
+use kontiki_raftstore::{Region, RegionId, meta};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,6 +29,17 @@ struct Wanted {
     placement: Option<u64>,
 }
 
+/// Regions whose sizes are wanted. They have a task of their own: a large region has a large index.
+type WantedSizes = Arc<Mutex<BTreeMap<RegionId, (Arc<Region>, SizeLimits)>>>;
+
+/// The size of a region with this descriptor.
+pub(super) struct Surveyed {
+    pub(super) region: Arc<Region>,
+    pub(super) size: RegionSize,
+    /// Where it should be divided; empty if it is not too large.
+    pub(super) boundaries: Vec<Bytes>,
+}
+
 /// An answer.
 pub(super) enum Found {
     /// Applied indices in tables, of the regions where they changed.
@@ -36,12 +49,16 @@ pub(super) enum Found {
     /// A state with everything that is applied in `term`, or why it cannot be read. Its placement family was read once,
     /// so reading it again needs no disk access.
     Placement { term: u64, state: Result<Snapshot, String> },
+    /// The size of a region.
+    Size(Surveyed),
 }
 
 /// The driver's side of the job.
 pub(super) struct Surveys {
     wanted: Arc<Mutex<Wanted>>,
     task: Option<Box<dyn TaskHandle>>,
+    wanted_sizes: WantedSizes,
+    sizes_task: Option<Box<dyn TaskHandle>>,
 }
 
 impl Surveys {
@@ -56,7 +73,11 @@ impl Surveys {
             wanted: wanted.clone(),
         };
         let task = Some(env.tasks.spawn("surveys", Box::new(move || job.step())));
-        Surveys { wanted, task }
+        let wanted_sizes = WantedSizes::default();
+        let (sizes, db, inbox) = (wanted_sizes.clone(), db.clone(), inbox.clone());
+        let step = move || survey_next(&db, &sizes, &inbox);
+        let sizes_task = Some(env.tasks.spawn("region-sizes", Box::new(step)));
+        Surveys { wanted, task, wanted_sizes, sizes_task }
     }
 
     pub(super) fn flushed(&self) {
@@ -71,6 +92,13 @@ impl Surveys {
         self.ask(|wanted| wanted.placement = Some(term));
     }
 
+    pub(super) fn size(&self, region: Arc<Region>, limits: SizeLimits) {
+        self.wanted_sizes.lock().insert(region.id, (region, limits));
+        if let Some(task) = &self.sizes_task {
+            task.wake();
+        }
+    }
+
     fn ask(&self, question: impl FnOnce(&mut Wanted)) {
         question(&mut self.wanted.lock());
         if let Some(task) = &self.task {
@@ -78,18 +106,27 @@ impl Surveys {
         }
     }
 
-    /// Stops the job: it is not running when this returns.
+    /// Stops the jobs: they are not running when this returns.
     pub(super) fn stop(&mut self) {
-        self.task = None;
+        (self.task, self.sizes_task) = (None, None);
     }
+}
+
+fn survey_next(db: &Db, wanted: &WantedSizes, inbox: &Inbox) -> Progress {
+    let Some((_, (region, limits))) = wanted.lock().pop_first() else { return Progress::Idle };
+    match survey(&db.snapshot(), &region, limits) {
+        Ok((size, boundaries)) => inbox.push(Input::Found(Found::Size(Surveyed { region, size, boundaries }))),
+        Err(error) => tracing::warn!(region = region.id.0, %error, "the size of a region cannot be determined"),
+    }
+    Progress::Worked
 }
 
 struct Job {
     fs: Arc<dyn Fs>,
     data_dir: PathBuf,
     db: Db,
-    /// The applied indices as last reported.
-    reported: Mutex<BTreeMap<RegionId, u64>>,
+    /// The applied indices as last reported, and what tables contained then.
+    reported: Mutex<(SequenceNumber, BTreeMap<RegionId, u64>)>,
     inbox: Arc<Inbox>,
     wanted: Arc<Mutex<Wanted>>,
 }
@@ -127,6 +164,12 @@ impl Job {
 
     /// What changed since it was last reported: the driver has no work with the other regions.
     fn flushed(&self) -> Vec<(RegionId, u64)> {
+        let mut reported = self.reported.lock();
+        // Read before the view: what is flushed in between is reported twice, and not missed.
+        let flushed = self.db.flushed_sequence();
+        if reported.0 == flushed && !planted::is_set(Bug::ReportUnflushed) {
+            return Vec::new();
+        }
         let live = || Box::new(self.db.snapshot()) as Box<dyn View>;
         let view = if planted::is_set(Bug::ReportUnflushed) { live() } else { self.db.flushed_view() };
         let mut applied = match meta::applied_indices(families::META, &*view) {
@@ -137,7 +180,7 @@ impl Job {
             }
         };
         let now: BTreeMap<RegionId, u64> = applied.iter().copied().collect();
-        let before = std::mem::replace(&mut *self.reported.lock(), now);
+        let (_, before) = std::mem::replace(&mut *reported, (flushed, now));
         applied.retain(|(region, index)| before.get(region) != Some(index));
         applied
     }

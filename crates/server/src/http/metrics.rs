@@ -69,6 +69,10 @@ impl NodeCollector {
         )?;
         let abandoned = c.snapshots_abandoned.get();
         count(encoder, "snapshots_abandoned", "Snapshots in flight when the log outgrew its bound", abandoned)?;
+        let resting = "Replicas without ticks: they hibernate, or have nothing to do and no peers";
+        gauge(encoder, "regions_resting", resting, c.regions_resting.get())?;
+        let waking = "Replicas that hibernate and wait for their turn to wake up";
+        gauge(encoder, "regions_waking", waking, c.regions_waking.get())?;
         gauge(encoder, "snapshot_views", "Views retained for sending snapshots", c.snapshot_views.get())?;
         gauge(encoder, "raft_log_memory_bytes", "Bytes of raft logs in memory, all regions", c.log_memory_bytes.get())?;
         gauge(encoder, "raft_log_memory_bytes_max", "Budget of raft logs in memory", c.log_memory_bytes_max.get())?;

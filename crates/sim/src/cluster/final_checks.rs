@@ -209,6 +209,7 @@ impl Cluster {
             faults: self.world.faults().clone(),
             transactions: self.records.transactions.borrow().iter().filter(committed).count() as u64,
             terms: self.checks.watch.terms_seen(),
+            hibernations: self.checks.watch.hibernations(),
             regions: self.regions,
             states: self.checks.digests.len(),
             snapshots: self.world.nodes().map(|(_, node)| node.snapshots_installed()).sum(),

@@ -122,6 +122,8 @@ pub struct Report {
     pub transactions: u64,
     /// Leaderships seen.
     pub terms: u64,
+    /// Times that the leader of a region began to hibernate.
+    pub hibernations: u64,
     /// States of regions in which replicas were compared.
     pub states: usize,
     /// Data regions at the end.
@@ -364,9 +366,12 @@ pub fn run(plan: &Plan) -> Report {
     let scenario = plan.scenario.unwrap_or_else(|| Scenario::draw(&mut rng.child("theme"), plan.nodes));
     let mut scenario_rng = rng.child("shape");
     let sizes = scenario.sizes(Sizes::draw(&mut rng.child("cluster").child("sizes")), &mut scenario_rng);
+    let mut sizes = sizes.with_hibernation(&mut rng.child("hibernation"));
     let settings = Settings::draw(&mut rng.child("knobs"), plan.nodes as usize, DRIFT_PPM_MAX);
     let mut settings = scenario.settings(settings, &sizes, &mut scenario_rng);
-    if scenario.splits(&mut rng.child("splits")) {
+    let mut splits = rng.child("splits");
+    if scenario.splits(&mut splits) {
+        sizes = sizes.with_splits(&mut splits);
         let some = settings.faults.len().div_ceil(3).max(1);
         settings.faults.extend(std::iter::repeat_n(Fault::Split, some));
     }

@@ -84,6 +84,10 @@ pub struct Sizes {
     pub applying_bytes_max: usize,
     /// Percentage of requests whose caller hangs up.
     pub hang_ups_percent: u64,
+    /// Ticks without work after which a region hibernates; 0: never.
+    pub hibernate_ticks: u64,
+    /// A larger region is split, bytes; 0: none is.
+    pub region_bytes_max: u64,
 }
 
 impl Sizes {
@@ -109,7 +113,21 @@ impl Sizes {
             memory_bytes_max: usual.memory_bytes_max,
             applying_bytes_max: usual.applying_bytes_max,
             hang_ups_percent: if rng.chance(1, 3) { rng.below(20) } else { 0 },
+            hibernate_ticks: 0,
+            region_bytes_max: 0,
         }
+    }
+
+    /// Lets regions hibernate in half of all worlds: soon, because clients leave little time without work.
+    pub fn with_hibernation(self, rng: &mut Rng) -> Sizes {
+        let hibernate_ticks = if rng.chance(1, 2) { 1 + rng.below(12) } else { 0 };
+        Sizes { hibernate_ticks, ..self }
+    }
+
+    /// Splits regions by their size in half of the worlds.
+    pub fn with_splits(self, rng: &mut Rng) -> Sizes {
+        let region_bytes_max = if rng.chance(1, 2) { (4 << 10) << rng.below(6) } else { 0 };
+        Sizes { region_bytes_max, ..self }
     }
 
     /// The unapplied bytes that a follower accepts of a region: its bound, and appends that repeat or replace the end
@@ -187,6 +205,8 @@ impl ClusterNode {
         let Checks { watch, digests, commands } = checks;
         let (planted, process, snapshots_installed) = (Planted::default(), None, 0);
         let (seen, slow) = (Now { monotonic: Duration::ZERO, wall_ms: 0 }, None);
+        let raft = RaftOptions { region_bytes_max: sizes.region_bytes_max, region_keys_max: 0, ..config.raft };
+        let config = NodeConfig { raft, ..config };
         ClusterNode {
             id,
             machine,
@@ -282,6 +302,8 @@ impl SimNode for ClusterNode {
                 raft.truncate_ticks = 3;
                 raft.follower_dead_ticks = 60;
                 raft.snapshot_idle_ticks = SNAPSHOT_IDLE_TICKS;
+                raft.hibernate_ticks = sizes.hibernate_ticks;
+                raft.wake_regions_per_tick_max = 1;
                 placement.timestamp_window_ms = sizes.timestamp_window_ms;
                 placement.ids_per_write = sizes.ids_per_write;
                 engine.memtable_bytes = sizes.memtable_bytes;
@@ -462,6 +484,7 @@ impl SimNode for ClusterNode {
         self.watch.look(self.id);
         let replicas = process.driver.replicas();
         self.watch.look_at_votes(self.id, &replicas);
+        self.watch.look_at_hibernation(self.id, &replicas);
         if let Some(bytes_max) = self.sizes.unapplied_bytes_bound() {
             self.watch.look_at_unapplied(self.id, &replicas, bytes_max);
         }

@@ -12,7 +12,7 @@ use crate::world::NodeId;
 use kontiki_raftstore::{LeaseStatus, PeerId, RegionId, RegionStatus, StoreId};
 use kontiki_server::driver::NodeHandle;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -41,6 +41,9 @@ struct State {
     /// last check.
     unapplied: BTreeMap<(NodeId, RegionId), (u64, usize)>,
     terms_seen: u64,
+    /// Leaders that hibernate, and how often one began to.
+    hibernating: BTreeSet<(NodeId, RegionId)>,
+    hibernations: u64,
     violations: Vec<String>,
 }
 
@@ -61,6 +64,24 @@ impl Watch {
     /// Leaderships seen so far, over all regions.
     pub fn terms_seen(&self) -> u64 {
         self.state.borrow().terms_seen
+    }
+
+    /// How often a leader began to hibernate.
+    pub fn hibernations(&self) -> u64 {
+        self.state.borrow().hibernations
+    }
+
+    /// Counts the hibernations of leaders.
+    pub fn look_at_hibernation(&self, node: NodeId, replicas: &[RegionStatus]) {
+        let State { hibernating, hibernations, .. } = &mut *self.state.borrow_mut();
+        for replica in replicas {
+            let key = (node, replica.region.id);
+            if replica.leads && replica.hibernates {
+                *hibernations += u64::from(hibernating.insert(key));
+            } else {
+                hibernating.remove(&key);
+            }
+        }
     }
 
     /// The violations.

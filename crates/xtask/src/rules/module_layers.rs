@@ -1,47 +1,13 @@
-//! Modules within a crate: dependencies go downward only.
+//! Modules within a crate: dependencies go downward only. The layers are in `lists`.
 //!
 //! A module depends on another one if its code (tests aside) names a path through it; see [`super::modules`].
+
+mod lists;
 
 use super::modules::{Dependency, Scope, dependencies, modules};
 use crate::exceptions::{self, Exception, UPWARD_DEPENDENCIES};
 use crate::{Finding, Repo};
-
-/// A crate or a folder of one, and its modules from the lowest layer to the highest. A module may use those of lower
-/// layers alone: those of one layer do not use each other.
-type Layers = (&'static str, &'static [&'static [&'static str]]);
-
-const LAYERS: &[Layers] = &[ENGINE, ENGINE_DB];
-
-const ENGINE: Layers = (
-    "engine",
-    &[
-        &["lock", "planted", "prefetch", "types"],
-        &["cache", "dead_ranges", "directory", "extent", "hot", "key_locks", "ownership", "range"],
-        &["measure", "memtable", "vlog"],
-        &["log", "table"],
-        &["stream", "version"],
-        &["read"],
-        &["value_files"],
-        &["compaction"],
-        &["db"],
-        &["copy", "feed", "transaction"],
-        &["inspect", "stats"],
-    ],
-);
-
-/// The parts of an open database: docs/internals/engine.md.
-const ENGINE_DB: Layers = (
-    "engine::db",
-    &[
-        &["options"],
-        &["family_numbers", "shared", "snapshot"],
-        &["write"],
-        &["close_state", "foreground", "jobs", "transactions"],
-        &["core"],
-        &["begin_transaction", "family_changes", "get", "ingest"],
-        &["lifecycle"],
-    ],
-);
+use lists::{LAYERS, Layers};
 
 /// See the module.
 pub fn check(repo: &Repo) -> Vec<Finding> {

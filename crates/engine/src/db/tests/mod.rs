@@ -21,6 +21,7 @@ mod multi_get;
 mod outlive;
 mod panics;
 mod power_loss;
+mod range_parts;
 mod ranges;
 mod read_only;
 mod stalls;

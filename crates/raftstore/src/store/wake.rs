@@ -1,0 +1,159 @@
+//! Signs of life between stores, and the end of hibernation where the leader's store gives none (`peer/hibernate.rs`).
+
+use super::Store;
+use crate::consensus::wire::StoreMessage;
+use crate::liveness::Liveness;
+use crate::peer::Peer;
+use crate::region::{RegionId, StoreId};
+use prost::Message;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Why a replica that hibernates is in the queue.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// The store started, and found it on its disk.
+    Start,
+    /// Its leader's store is silent.
+    Silence,
+    /// Its leader's store has started again.
+    Restart,
+}
+
+/// The part of hibernation that concerns the store, and no single region.
+pub(super) struct Hibernation {
+    liveness: Liveness,
+    /// Names this process of the store; never 0.
+    process: u64,
+    /// The stores with which this one shares a region; `None` if that may have changed.
+    neighbours: Option<BTreeSet<StoreId>>,
+    /// Replicas that get ticks soon: a few with each tick, so that thousands do not stand for election at once.
+    waking: BTreeMap<RegionId, Cause>,
+}
+
+impl Hibernation {
+    pub fn new(process: u64) -> Hibernation {
+        let (liveness, neighbours, waking) = Default::default();
+        Hibernation { liveness, process: process.max(1), neighbours, waking }
+    }
+
+    /// A replica came, went, or has other members.
+    pub fn regions_changed(&mut self) {
+        self.neighbours = None;
+    }
+
+    /// The number of replicas that wait for ticks.
+    pub fn waking(&self) -> usize {
+        self.waking.len()
+    }
+}
+
+impl Store {
+    /// A replica that was found at the start gets its ticks in turn.
+    pub(super) fn begin_in_hibernation(&mut self, region: RegionId) {
+        if self.config.hibernate_ticks > 0
+            && let Some(peer) = self.peers.get_mut(&region).filter(|peer| !peer.is_sole_voter())
+        {
+            peer.begin_in_hibernation();
+            self.hibernation.waking.insert(region, Cause::Start);
+        }
+    }
+
+    /// One tick: signs of life are sent, and missed.
+    pub(super) fn tick_hibernation(&mut self) {
+        if self.config.hibernate_ticks == 0 {
+            return;
+        }
+        if self.ticks.is_multiple_of(self.config.heartbeat_ticks as u64) {
+            self.send_signs_of_life();
+        }
+        let (timeout, ticks) = (self.config.promise_duration(), self.config.election_ticks as u64);
+        for store in self.hibernation.liveness.fallen_silent(self.out.now, timeout, self.ticks, ticks) {
+            self.queue_followers_of(store, Cause::Silence);
+        }
+        for (region, cause) in self.next_to_wake() {
+            self.hibernation.waking.remove(&region);
+            self.wake_in_turn(region, cause);
+        }
+    }
+
+    /// Those whose turn it is, and all that were asked for meanwhile.
+    fn next_to_wake(&self) -> Vec<(RegionId, Cause)> {
+        let mut turns = self.config.wake_regions_per_tick_max;
+        let mut is_next = |region: &RegionId| {
+            let is_asked_for = self.peers.get(region).is_some_and(Peer::take_request);
+            let is_next = is_asked_for || turns > 0;
+            turns -= usize::from(is_next && !is_asked_for);
+            is_next
+        };
+        let waking = self.hibernation.waking.iter();
+        waking.filter(|(region, _)| is_next(region)).map(|(region, cause)| (*region, *cause)).collect()
+    }
+
+    fn wake_in_turn(&mut self, region: RegionId, cause: Cause) {
+        let Some(peer) = self.peers.get(&region).filter(|peer| peer.hibernates()) else { return };
+        let leader = peer.leader().filter(|leader| leader.store != peer.store());
+        let is_led = leader.is_some_and(|leader| self.is_alive(leader.store));
+        let now = self.out.now;
+        let Some(peer) = self.peers.get_mut(&region) else { return };
+        match cause {
+            Cause::Start => peer.wake(now),
+            // It was only late.
+            Cause::Silence if is_led => return,
+            Cause::Silence | Cause::Restart => peer.wake_without_leader(now),
+        }
+        self.dirty.insert(region);
+    }
+
+    fn send_signs_of_life(&mut self) {
+        let Some(own) = self.identity.map(|identity| identity.store) else { return };
+        let neighbours = self.hibernation.neighbours.get_or_insert_with(|| {
+            let members = self.peers.values().flat_map(|peer| &peer.region().peers);
+            members.map(|member| member.store).filter(|store| *store != own).collect()
+        });
+        for store in neighbours.iter() {
+            let (from_store, to_store, alive) = (own.0, store.0, self.hibernation.process);
+            let message = StoreMessage { from_store, to_store, alive, ..StoreMessage::default() };
+            self.out.send.push((*store, message.encode_to_vec().into()));
+        }
+    }
+
+    /// A message that belongs to no region.
+    pub(super) fn sign_of_life(&mut self, envelope: &StoreMessage) {
+        let is_ours = self.identity.is_some_and(|identity| identity.store.0 == envelope.to_store);
+        let from = StoreId(envelope.from_store);
+        if is_ours && self.hibernation.liveness.heard(from, envelope.alive, self.out.now, self.ticks) {
+            self.queue_followers_of(from, Cause::Restart);
+        }
+    }
+
+    pub(super) fn is_alive(&self, store: StoreId) -> bool {
+        self.hibernation.liveness.is_alive(store, self.out.now, self.config.promise_duration())
+    }
+
+    /// The replicas that hibernate as followers of a leader on this store are to be woken. All its followers may vote
+    /// for another leader from now on: a replica whose turn comes earlier elsewhere asks those that still wait.
+    fn queue_followers_of(&mut self, store: StoreId, cause: Cause) {
+        for (region, peer) in &mut self.peers {
+            if !peer.leads() && peer.leader().is_some_and(|leader| leader.store == store) {
+                peer.leader_is_silent();
+                if peer.hibernates() {
+                    self.hibernation.waking.insert(*region, cause);
+                }
+            }
+        }
+    }
+
+    /// A request came for this region. A leader wakes up to perform it; a follower, if its leader cannot.
+    pub(super) fn wake_for_request(&mut self, region: RegionId) {
+        let Some(peer) = self.peers.get(&region).filter(|peer| peer.hibernates()) else { return };
+        let is_led = peer.leads() || peer.leader().is_some_and(|leader| self.is_alive(leader.store));
+        let now = self.out.now;
+        let Some(peer) = self.peers.get_mut(&region) else { return };
+        match (peer.leads(), is_led) {
+            (true, _) if self.config.planted().hibernate_through_requests => {}
+            (true, _) => peer.wake(now),
+            (false, true) => {}
+            (false, false) => peer.wake_without_leader(now),
+        }
+    }
+}
