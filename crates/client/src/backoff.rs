@@ -77,6 +77,16 @@ impl<T: Transport> Backoff<T> {
         if self.uncertain { Error::Undetermined { after, last } } else { Error::Timeout { after, last } }
     }
 
+    /// Whether the answer to a write has no error. An error that is only a text is about the try that it answers: an
+    /// earlier one, whose answer was lost, may have been done.
+    pub(crate) fn check_write(&self, error: String) -> Result<(), Error> {
+        match error.is_empty() {
+            true => Ok(()),
+            false if self.uncertain => Err(self.give_up(error)),
+            false => Err(Error::Server(error)),
+        }
+    }
+
     /// Continues at once, unless the time is used up: for use after a step that removed an obstacle.
     pub(crate) fn check(&self, reason: impl Display) -> Result<(), Error> {
         if self.transport.now() < self.deadline { Ok(()) } else { Err(self.give_up(reason)) }

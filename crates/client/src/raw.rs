@@ -44,7 +44,7 @@ impl<T: Transport> RawClient<T> {
         let request = kvrpcpb::RawPutRequest { key: key.clone(), value, ..Default::default() };
         let mut backoff = self.cluster.backoff();
         let reply = self.cluster.call::<calls::RawPut>(Mode::Raw, &key, request, &mut backoff).await?;
-        check(reply.error)
+        backoff.check_write(reply.error)
     }
 
     /// Removes a key; it need not exist.
@@ -53,7 +53,7 @@ impl<T: Transport> RawClient<T> {
         let request = kvrpcpb::RawDeleteRequest { key: key.clone(), ..Default::default() };
         let mut backoff = self.cluster.backoff();
         let reply = self.cluster.call::<calls::RawDelete>(Mode::Raw, &key, request, &mut backoff).await?;
-        check(reply.error)
+        backoff.check_write(reply.error)
     }
 
     /// The pairs of those keys that exist, in key order.
@@ -91,7 +91,7 @@ impl<T: Transport> RawClient<T> {
         let request = |pairs: &[KvPair]| kvrpcpb::RawBatchPutRequest { pairs: pairs.to_vec(), ..Default::default() };
         let mut backoff = self.cluster.backoff();
         let replies = self.cluster.scatter::<calls::RawBatchPut, _>(Mode::Raw, pairs, request, &mut backoff).await?;
-        replies.into_iter().try_for_each(|(_, reply)| check(reply.error))
+        replies.into_iter().try_for_each(|(_, reply)| backoff.check_write(reply.error))
     }
 
     /// Removes keys. Not atomic.
@@ -100,7 +100,7 @@ impl<T: Transport> RawClient<T> {
         let request = |keys: &[Bytes]| kvrpcpb::RawBatchDeleteRequest { keys: keys.to_vec(), ..Default::default() };
         let mut backoff = self.cluster.backoff();
         let replies = self.cluster.scatter::<calls::RawBatchDelete, _>(Mode::Raw, keys, request, &mut backoff).await?;
-        replies.into_iter().try_for_each(|(_, reply)| check(reply.error))
+        replies.into_iter().try_for_each(|(_, reply)| backoff.check_write(reply.error))
     }
 
     /// The first `limit` pairs with `start <= key < end` in key order; an empty `end` is unbounded.
@@ -153,7 +153,7 @@ impl<T: Transport> RawClient<T> {
             else {
                 continue;
             };
-            check(reply.error)?;
+            backoff.check_write(reply.error)?;
             if upper == end {
                 break;
             }

@@ -257,6 +257,14 @@ async fn a_write_whose_answer_is_lost_is_repeated_if_so_chosen() {
     patient.put("k", "1").await.unwrap();
     assert_eq!(mock.state.lock().raw.len(), 1);
     assert!(mock.state.lock().count("RawPut") >= 2);
+    mock.state.lock().fault("RawPut", Fault::LoseAnswer);
+    mock.state.lock().fails_if_done = Some("the disk failed".to_string());
+    let error = patient.put("k", "3").await.unwrap_err();
+    assert!(
+        matches!(error, Error::Undetermined { .. }),
+        "the second try's error says nothing about the first: {error}"
+    );
+    mock.state.lock().fails_if_done = None;
     let options = Options { operation_timeout: SHORT, ..options };
     let hasty = Client::connect_with(&mock.endpoints, options).await.unwrap().raw();
     for _ in 0..100 {

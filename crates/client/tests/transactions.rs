@@ -316,6 +316,21 @@ async fn an_unknown_outcome_is_told_and_not_undone() {
 }
 
 #[tokio::test]
+async fn an_error_of_a_second_try_says_nothing_about_the_first() {
+    let (mock, client) = cluster().await;
+    mock.state.lock().fault("KvCommit", Fault::LoseAnswer);
+    mock.state.lock().fails_if_done = Some("the disk failed".to_string());
+    let mut transaction = client.begin().await.unwrap();
+    transaction.put("a", "1");
+    let error = transaction.commit().await.unwrap_err();
+    assert!(matches!(&error, Error::Undetermined { last, .. } if last.contains("the disk failed")), "{error:?}");
+    assert_eq!(mock.state.lock().count("KvBatchRollback"), 0);
+    mock.state.lock().fails_if_done = None;
+    let snapshot = client.snapshot(client.timestamp().await.unwrap());
+    assert_eq!(snapshot.get("a").await.unwrap().unwrap(), "1", "it was committed");
+}
+
+#[tokio::test]
 async fn failing_secondaries_are_no_failure() {
     let (mock, _) = cluster().await;
     let client = mock.client_within(SHORT).await;

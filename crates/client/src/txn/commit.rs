@@ -152,8 +152,14 @@ impl<T: Transport> Committer<T> {
                     commit_version = cluster.timestamp(backoff).await?;
                     backoff.check("readers push the commit")?;
                 }
-                // An answer about the key is certain, also about earlier tries: records are not removed.
-                Some(error) => return Err(error_of(error)),
+                Some(error) => {
+                    return Err(match error_of(error) {
+                        // It is about this try only: an earlier one may have committed.
+                        Error::Server(text) if backoff.is_uncertain() => backoff.give_up(text),
+                        // About the key, and so certain for earlier tries, too: records are not removed.
+                        error => error,
+                    });
+                }
             }
         }
     }

@@ -79,6 +79,8 @@ pub struct State {
     /// The regions that the placement driver reports for some calls, one list for each: outdated ones.
     pub reported_regions: VecDeque<Vec<MockRegion>>,
     pub faults: VecDeque<(&'static str, Fault)>,
+    /// The text with which a commit or a raw put fails that is repeated: the disk failed, before anything was checked.
+    pub fails_if_done: Option<String>,
     /// An answer of more pairs than this is too large.
     pub pairs_max: Option<usize>,
     /// Every call that arrived, in order.

@@ -125,8 +125,9 @@ calls! {
         RawGetResponse { not_found: value.is_none(), value: value.unwrap_or_default(), ..Default::default() }
     })
     raw_put("RawPut", RawPutRequest -> RawPutResponse, |state, q| raw([q.key.clone()]), {
+        let error = state.fails_if_done.clone().filter(|_| state.raw.get(&q.key) == Some(&q.value));
         state.raw.insert(q.key, q.value);
-        RawPutResponse::default()
+        RawPutResponse { error: error.unwrap_or_default(), ..Default::default() }
     })
     raw_delete("RawDelete", RawDeleteRequest -> RawDeleteResponse, |state, q| raw([q.key.clone()]), {
         state.raw.remove(&q.key);

@@ -157,6 +157,10 @@ impl State {
     }
 
     pub fn commit(&mut self, request: &CommitRequest) -> Option<KeyError> {
+        let is_done = |key: &Bytes| self.commit_of(key, request.start_version).is_some();
+        if let Some(abort) = self.fails_if_done.clone().filter(|_| request.keys.iter().any(is_done)) {
+            return Some(KeyError { abort, ..Default::default() });
+        }
         for key in &request.keys {
             match self.own(key, request.start_version) {
                 Some(lock) if request.commit_version < lock.min_commit_ts => {
