@@ -21,6 +21,10 @@ pub trait Node: Replicated<Context = RegionContext, Error = NodeError> + Clone {
     fn monotonic(&self) -> Duration;
     /// A region's descriptor here, and its leader as far as this node knows.
     fn region(&self, region: RegionId) -> Option<(Arc<Region>, Option<Peer>)>;
+    /// The same, for a request to the region.
+    fn requested_region(&self, region: RegionId) -> Option<(Arc<Region>, Option<Peer>)> {
+        self.region(region)
+    }
     /// Done when the leader of a region changes, as far as this node knows; changes since this call count.
     fn leader_news(&self) -> impl Future<Output = ()> + Send + 'static;
     /// All regions with a replica here.
@@ -50,6 +54,10 @@ impl Node for NodeHandle {
 
     fn region(&self, region: RegionId) -> Option<(Arc<Region>, Option<Peer>)> {
         NodeHandle::region(self, region)
+    }
+
+    fn requested_region(&self, region: RegionId) -> Option<(Arc<Region>, Option<Peer>)> {
+        NodeHandle::requested_region(self, region)
     }
 
     fn leader_news(&self) -> impl Future<Output = ()> + Send + 'static {

@@ -187,6 +187,8 @@ impl Store {
     /// come in, until it returns nothing ([`Effects::is_empty`]).
     pub fn poll(&mut self, now: Duration) -> Effects {
         self.out.now = self.out.now.max(now);
+        // Before a parent's smaller range is published.
+        self.readers.show_added();
         // An event may already have caused a fault: then all regions stop.
         self.fault = self.fault.take().or_else(|| self.out.fault.clone());
         if self.fault.is_none() {

@@ -121,6 +121,7 @@ impl Store {
         for (id, peer) in &self.peers {
             ranges.extend(peer.ranges().map(|range| (*id, range)));
         }
+        ranges.extend(self.destruction.regions().map(|range| (range.id, range)));
         ranges.sort_by(|(_, one), (_, other)| one.start_key.cmp(&other.start_key));
         for space in [Space::System, Space::Data] {
             // The range with the greatest end, and the one with the greatest end of other regions than that.

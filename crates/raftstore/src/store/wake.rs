@@ -80,9 +80,11 @@ impl Store {
     fn next_to_wake(&self) -> Vec<(RegionId, Cause)> {
         let mut turns = self.config.wake_regions_per_tick_max;
         let mut is_next = |region: &RegionId| {
-            let is_asked_for = self.peers.get(region).is_some_and(Peer::take_request);
-            let is_next = is_asked_for || turns > 0;
-            turns -= usize::from(is_next && !is_asked_for);
+            // One that something else has woken takes no turn.
+            let waits = self.peers.get(region).filter(|peer| peer.hibernates());
+            let is_free = waits.is_none_or(Peer::take_request);
+            let is_next = is_free || turns > 0;
+            turns -= usize::from(is_next && !is_free);
             is_next
         };
         let waking = self.hibernation.waking.iter();
@@ -137,7 +139,11 @@ impl Store {
             if !peer.leads() && peer.leader().is_some_and(|leader| leader.store == store) {
                 peer.leader_is_silent();
                 if peer.hibernates() {
-                    self.hibernation.waking.insert(*region, cause);
+                    // Requests from now on: clients that wait repeat theirs.
+                    peer.take_request();
+                    // A restarted store that is silent for a moment has forgotten what it led all the same.
+                    let known = self.hibernation.waking.entry(*region).or_insert(cause);
+                    *known = if cause == Cause::Restart { cause } else { *known };
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use super::random;
 use crate::cluster::{Cluster, EPOCH, small_config};
-use kontiki_raftstore::{Answer, Config, ReadRefusal, RegionId, StoreId, Ticket};
+use kontiki_raftstore::{Answer, Config, Event, ReadRefusal, RegionId, StoreId, Ticket};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -242,6 +242,15 @@ fn a_region_that_is_asked_for_does_not_wait_its_turn() {
             replicas.into_iter().any(|status| status.leads)
         });
     }
+}
+
+#[test]
+fn a_leader_that_cannot_write_any_more_wakes_up_and_hands_over() {
+    let (mut cluster, leader) = asleep(11);
+    cluster.node(leader).inbox.push_back(Event::LogWritable { writable: false });
+    cluster.until(20, "another leader", |cluster| (1..=3).any(|id| id != leader && cluster.status(id).leads));
+    cluster.node(leader).inbox.push_back(Event::LogWritable { writable: true });
+    cluster.settle();
 }
 
 #[test]

@@ -333,11 +333,16 @@ impl NodeHandle {
         self.shared.inbox.push(Input::TransferLeader { region, to });
     }
 
-    /// A region's descriptor here and its leader as far as this node knows. The region counts as asked for: one whose
-    /// leader is gone gets another before regions that no one asks for.
+    /// A region's descriptor here and its leader as far as this node knows.
     pub fn region(&self, region: RegionId) -> Option<(Arc<Region>, Option<Peer>)> {
-        self.shared.readers.note_request(region);
         self.shared.readers.region(region)
+    }
+
+    /// The same, for a request to the region: if its leader is gone, it gets another one before regions for which none
+    /// comes.
+    pub fn requested_region(&self, region: RegionId) -> Option<(Arc<Region>, Option<Peer>)> {
+        self.shared.readers.note_request(region);
+        self.region(region)
     }
 
     /// The descriptors of all regions with a replica here.

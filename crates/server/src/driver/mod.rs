@@ -368,7 +368,10 @@ impl Driver {
             Input::GenerationFailed { error } => self.generation_failed(error),
             Input::SnapshotRemoval { file } => self.remove_snapshot(file),
             Input::SnapshotFiles { paths } => self.remove_unneeded_snapshots(paths),
-            Input::Found(Found::Flushed(applied)) => self.store.handle(Event::Flushed { applied }, now.monotonic),
+            Input::Found(Found::Flushed(applied)) => {
+                self.region_sizes.flushed(applied.iter().map(|(region, _)| *region));
+                self.store.handle(Event::Flushed { applied }, now.monotonic);
+            }
             Input::Found(Found::Space(bytes)) => self.available_bytes = bytes,
             Input::Found(Found::Placement { term, state }) => self.lead_placement(term, state, now),
             Input::Found(Found::Size(surveyed)) => self.region_surveyed(surveyed, now),

@@ -1,9 +1,9 @@
 //! The sizes of the regions that this node leads, and splits of those that are too large.
 //!
-//! A region is surveyed when its leadership begins, when its range changes, and when so much was written to it since
-//! the last survey that its size may matter; an idle region costs nothing. A survey that finds a region too large
-//! proposes a split; until the split is applied, each further survey proposes it again, so nothing is remembered of
-//! one that failed.
+//! A region is surveyed when its leadership begins, when its range changes, and when so much of what was written to it
+//! since the last survey has been flushed that its size may matter; an idle region costs nothing. A survey that finds a
+//! region too large proposes a split; until the split is applied, each further survey proposes it again, so nothing is
+//! remembered of one that failed.
 
 use super::size_survey::{RegionSize, SizeLimits};
 use super::surveys::Surveyed;
@@ -15,18 +15,18 @@ use std::time::Duration;
 
 /// How often regions are looked through.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
-/// A region is surveyed again when it got this share of the limit.
+/// A region is surveyed again when it got this share of a limit.
 const WRITTEN_SHARE: u64 = 16;
-/// And, where only the number of keys is limited, when it got so many bytes.
-const WRITTEN_BYTES: u64 = 4 << 20;
 
 /// What is known of a region.
 #[derive(Clone, Copy, Debug, Default)]
 struct Known {
     /// `None`: the range has changed since.
     size: Option<RegionSize>,
-    /// Since the survey of `size` was requested.
-    written_bytes: u64,
+    /// Since a flush made it due. Bytes that are written while a memtable is flushed are counted for that one.
+    written: RegionSize,
+    /// Enough of it has been flushed.
+    is_due: bool,
     /// The last survey found it too large.
     is_too_large: bool,
 }
@@ -64,7 +64,21 @@ impl RegionSizes {
         let (bytes, operations) = (apply.batch.as_bytes().len() as u64, apply.batch.len().max(1) as u64);
         for part in &apply.parts {
             if let Some(known) = self.regions.get_mut(&part.region) {
-                known.written_bytes += bytes * part.operations.len() as u64 / operations;
+                known.written.bytes += bytes * part.operations.len() as u64 / operations;
+                known.written.keys += part.operations.len() as u64;
+            }
+        }
+    }
+
+    /// Tables have more of these regions than before.
+    pub(super) fn flushed(&mut self, regions: impl Iterator<Item = RegionId>) {
+        let reaches = |written: u64, limit: u64| limit > 0 && written >= (limit / WRITTEN_SHARE).max(1);
+        let SizeLimits { bytes_max, keys_max } = self.limits;
+        for region in regions {
+            if let Some(known) = self.regions.get_mut(&region)
+                && (reaches(known.written.bytes, bytes_max) || reaches(known.written.keys, keys_max))
+            {
+                (known.is_due, known.written) = (true, RegionSize::default());
             }
         }
     }
@@ -74,14 +88,12 @@ impl RegionSizes {
         self.regions.get(&region).and_then(|known| known.size).unwrap_or_default()
     }
 
-    /// The regions whose sizes are to be surveyed now; each is returned once.
+    /// The regions whose sizes are to be surveyed now.
     fn due(&mut self) -> Vec<RegionId> {
-        let limit = self.limits.bytes_max / WRITTEN_SHARE;
-        let limit = if limit == 0 { WRITTEN_BYTES } else { limit };
-        let is_due = |known: &Known| known.size.is_none() || known.is_too_large || known.written_bytes >= limit;
+        let is_due = |known: &Known| known.size.is_none() || known.is_too_large || known.is_due;
         let due = self.regions.iter_mut().filter(|(_, known)| is_due(known));
         due.map(|(region, known)| {
-            known.written_bytes = 0;
+            known.is_due = false;
             *region
         })
         .collect()

@@ -24,7 +24,7 @@ fn apply(value_bytes: usize) -> Apply {
 
 fn known(sizes: &mut RegionSizes, is_too_large: bool) {
     let size = Some(RegionSize { bytes: 5, keys: 1 });
-    sizes.regions.insert(REGION, Known { size, written_bytes: 0, is_too_large });
+    sizes.regions.insert(REGION, Known { size, is_too_large, ..Known::default() });
 }
 
 #[test]
@@ -42,16 +42,37 @@ fn a_region_is_due_when_it_is_led_and_when_its_range_changed_and_never_the_place
     assert!(sizes.due().is_empty());
 }
 
+fn flush(sizes: &mut RegionSizes) {
+    sizes.flushed([REGION, OTHER].into_iter());
+}
+
 #[test]
-fn a_region_is_due_when_a_share_of_the_limit_was_written() {
+fn a_region_is_due_when_a_share_of_the_limit_was_flushed() {
     let mut sizes = sizes(160_000);
     known(&mut sizes, false);
     sizes.count(&apply(3_000));
+    flush(&mut sizes);
     assert!(sizes.due().is_empty(), "9,000 of 10,000 bytes");
     sizes.count(&apply(400));
+    assert!(sizes.due().is_empty(), "only tables are measured");
+    flush(&mut sizes);
     assert_eq!(sizes.due(), [REGION]);
-    assert!(sizes.due().is_empty(), "counted from the request of the survey");
+    flush(&mut sizes);
+    assert!(sizes.due().is_empty(), "counted from the flush on");
     assert!(!sizes.regions.contains_key(&OTHER), "it is not led here");
+}
+
+#[test]
+fn a_region_is_due_when_it_got_many_keys() {
+    let mut sizes = RegionSizes::new(SizeLimits { bytes_max: 1 << 30, keys_max: 100 }, Duration::ZERO);
+    sizes.leads(REGION);
+    known(&mut sizes, false);
+    sizes.count(&apply(1));
+    flush(&mut sizes);
+    assert!(sizes.due().is_empty(), "3 of 6");
+    sizes.count(&apply(1));
+    flush(&mut sizes);
+    assert_eq!(sizes.due(), [REGION]);
 }
 
 #[test]

@@ -86,7 +86,12 @@ fn boundaries(region: &Region, parts: &[Part], size: RegionSize, limits: SizeLim
         passed += weight(part.size, limits);
         behind -= weight(part.size, limits);
         let last = chosen.last().unwrap_or(&region.start_key);
-        let is_inside = *last < part.boundary && (region.end_key.is_empty() || part.boundary < region.end_key);
+        if part.boundary <= *last {
+            // More of what ends there: it lies before the boundary.
+            passed = 0;
+            continue;
+        }
+        let is_inside = region.end_key.is_empty() || part.boundary < region.end_key;
         let is_due = passed >= each && behind > 0;
         if is_inside && is_due && part.boundary.len() <= SPLIT_KEY_BYTES_MAX && chosen.len() as u128 + 1 < count {
             chosen.push(part.boundary.clone());

@@ -76,12 +76,13 @@ fn a_huge_region_becomes_as_many_as_a_split_makes() {
 
 #[test]
 fn what_follows_a_part_that_cannot_be_divided_is_divided_as_usual() {
-    let parts = [part(b"a", 1_000, 1)].into_iter();
+    // As a survey finds raw keys that share eight bytes: many parts that end at one boundary.
+    let parts = std::iter::repeat_n(part(b"a", 5, 1), 200);
     let parts: Vec<Part> = parts.chain((0..40u8).map(|at| part(&[b'b', at], 5, 1))).collect();
     let limits = SizeLimits { bytes_max: 100, keys_max: 0 };
     let chosen = divided(&region(b"", b""), &parts, limits);
-    // 1,000 bytes, and 200 in parts of 50.
-    assert_eq!(chosen.len(), 4, "{chosen:?}");
+    let expected = [&parts[0], &parts[209], &parts[219], &parts[229]].map(|part| part.boundary.clone());
+    assert_eq!(chosen, expected, "1,000 bytes that stay together, and 200 in parts of 50");
 }
 
 #[test]

@@ -15,6 +15,7 @@ use kontiki_env::tasks::{Progress, TaskHandle};
 use kontiki_raftstore::{Region, RegionId, meta};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -30,7 +31,22 @@ struct Wanted {
 }
 
 /// Regions whose sizes are wanted. They have a task of their own: a large region has a large index.
-type WantedSizes = Arc<Mutex<BTreeMap<RegionId, (Arc<Region>, SizeLimits)>>>;
+type WantedSizes = Arc<Mutex<Sizes>>;
+
+#[derive(Default)]
+struct Sizes {
+    wanted: BTreeMap<RegionId, (Arc<Region>, SizeLimits)>,
+    /// The last one that was surveyed: the next one follows it, so that each gets its turn.
+    last: RegionId,
+}
+
+impl Sizes {
+    fn next(&mut self) -> Option<(Arc<Region>, SizeLimits)> {
+        let later = self.wanted.range((Bound::Excluded(self.last), Bound::Unbounded)).next();
+        self.last = *later.or(self.wanted.first_key_value())?.0;
+        self.wanted.remove(&self.last)
+    }
+}
 
 /// The size of a region with this descriptor.
 pub(super) struct Surveyed {
@@ -93,7 +109,7 @@ impl Surveys {
     }
 
     pub(super) fn size(&self, region: Arc<Region>, limits: SizeLimits) {
-        self.wanted_sizes.lock().insert(region.id, (region, limits));
+        self.wanted_sizes.lock().wanted.insert(region.id, (region, limits));
         if let Some(task) = &self.sizes_task {
             task.wake();
         }
@@ -113,7 +129,7 @@ impl Surveys {
 }
 
 fn survey_next(db: &Db, wanted: &WantedSizes, inbox: &Inbox) -> Progress {
-    let Some((_, (region, limits))) = wanted.lock().pop_first() else { return Progress::Idle };
+    let Some((region, limits)) = wanted.lock().next() else { return Progress::Idle };
     match survey(&db.snapshot(), &region, limits) {
         Ok((size, boundaries)) => inbox.push(Input::Found(Found::Size(Surveyed { region, size, boundaries }))),
         Err(error) => tracing::warn!(region = region.id.0, %error, "the size of a region cannot be determined"),

@@ -117,7 +117,7 @@ impl<N: Node> Kv<N> {
             return Err(RegionError::StoreNotMatch { requested: StoreId(peer.store_id), actual: own });
         }
         let id = RegionId(context.region_id);
-        let found = self.node.region(id).filter(|(region, _)| region.space == Space::Data);
+        let found = self.node.requested_region(id).filter(|(region, _)| region.space == Space::Data);
         let (region, leader) = found.ok_or(RegionError::RegionNotFound { region: id })?;
         if leader.is_none_or(|leader| leader.store != own) {
             return Err(RegionError::NotLeader { region: id, leader });
