@@ -77,14 +77,15 @@ impl<T: Transport> Backoff<T> {
         if self.uncertain { Error::Undetermined { after, last } } else { Error::Timeout { after, last } }
     }
 
-    /// Whether the answer to a write has no error. An error that is only a text is about the try that it answers: an
+    /// The caller's error for the answer to a write that is only a text. It is about the try that it answers: an
     /// earlier one, whose answer was lost, may have been done.
-    pub(crate) fn check_write(&self, error: String) -> Result<(), Error> {
-        match error.is_empty() {
-            true => Ok(()),
-            false if self.uncertain => Err(self.give_up(error)),
-            false => Err(Error::Server(error)),
-        }
+    pub(crate) fn failed(&self, text: String) -> Error {
+        if self.uncertain { self.give_up(text) } else { Error::Server(text) }
+    }
+
+    /// The same for an answer whose text may be empty, which is success.
+    pub(crate) fn check_write(&self, text: String) -> Result<(), Error> {
+        if text.is_empty() { Ok(()) } else { Err(self.failed(text)) }
     }
 
     /// Continues at once, unless the time is used up: for use after a step that removed an obstacle.

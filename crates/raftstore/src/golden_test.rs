@@ -71,39 +71,8 @@ fn messages() -> Vec<(&'static str, RaftMessage)> {
     ]
 }
 
-#[test]
-fn messages_between_stores() {
-    // The first of a leader to a replica that may not exist yet has the descriptor.
-    let first = RaftMessage { kind: MessageType::MsgHeartbeat as u32, term: 7, ..RaftMessage::default() };
-    let first = ("heartbeat-to-unknown", first, Some(RegionRecord::from(&region())));
-    let messages = messages().into_iter().map(|(name, raft)| (name, raft, None));
-    for (name, raft, descriptor) in messages.chain([first]) {
-        let message = StoreMessage {
-            region: 2,
-            from_store: 1,
-            to_store: 300,
-            from_peer: 5,
-            to_peer: 0x0102_0304_0506_0708,
-            conf_version: 3,
-            version: 4,
-            raft: Some(raft),
-            replicated: 498,
-            unwritable: true,
-            full: true,
-            descriptor,
-            ..StoreMessage::default()
-        };
-        let path = golden(&format!("message-{name}"));
-        check_golden(&path, &message.encode_to_vec());
-        let read = StoreMessage::decode(read_golden(&path).as_slice()).expect("a message of this version");
-        assert_eq!(read, message, "{name}");
-    }
-}
-
-#[test]
-fn messages_of_hibernation() {
-    let asked = Hibernate { term: 7, index: 500, agreed: false };
-    let of_region = StoreMessage {
+fn empty_message() -> StoreMessage {
+    StoreMessage {
         region: 2,
         from_store: 1,
         to_store: 300,
@@ -111,17 +80,40 @@ fn messages_of_hibernation() {
         to_peer: 0x0102_0304_0506_0708,
         conf_version: 3,
         version: 4,
-        replicated: 500,
         ..StoreMessage::default()
-    };
+    }
+}
+
+fn check_message(name: &str, message: &StoreMessage) {
+    let path = golden(&format!("message-{name}"));
+    check_golden(&path, &message.encode_to_vec());
+    let read = StoreMessage::decode(read_golden(&path).as_slice()).expect("a message of this version");
+    assert_eq!(read, *message, "{name}");
+}
+
+#[test]
+fn messages_between_stores() {
+    // The first of a leader to a replica that may not exist yet has the descriptor.
+    let first = RaftMessage { kind: MessageType::MsgHeartbeat as u32, term: 7, ..RaftMessage::default() };
+    let first = ("heartbeat-to-unknown", first, Some(RegionRecord::from(&region())));
+    let messages = messages().into_iter().map(|(name, raft)| (name, raft, None));
+    for (name, raft, descriptor) in messages.chain([first]) {
+        let raft = Some(raft);
+        let message =
+            StoreMessage { raft, replicated: 498, unwritable: true, full: true, descriptor, ..empty_message() };
+        check_message(name, &message);
+    }
+}
+
+#[test]
+fn messages_of_hibernation() {
+    let asked = Hibernate { term: 7, index: 500, agreed: false };
+    let of_region = StoreMessage { replicated: 500, ..empty_message() };
     let agreed = StoreMessage { hibernate: Some(Hibernate { agreed: true, ..asked }), ..of_region.clone() };
     let asked = StoreMessage { hibernate: Some(asked), ..of_region };
     let alive = StoreMessage { from_store: 1, to_store: 300, alive: 0x0102_0304_0506_0708, ..StoreMessage::default() };
     for (name, message) in [("hibernate", asked), ("hibernates", agreed), ("alive", alive)] {
-        let path = golden(&format!("message-{name}"));
-        check_golden(&path, &message.encode_to_vec());
-        let read = StoreMessage::decode(read_golden(&path).as_slice()).expect("a message of this version");
-        assert_eq!(read, message, "{name}");
+        check_message(name, &message);
     }
 }
 

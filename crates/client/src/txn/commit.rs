@@ -154,8 +154,7 @@ impl<T: Transport> Committer<T> {
                 }
                 Some(error) => {
                     return Err(match error_of(error) {
-                        // It is about this try only: an earlier one may have committed.
-                        Error::Server(text) if backoff.is_uncertain() => backoff.give_up(text),
+                        Error::Server(text) => backoff.failed(text),
                         // About the key, and so certain for earlier tries, too: records are not removed.
                         error => error,
                     });

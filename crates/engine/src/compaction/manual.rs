@@ -103,12 +103,6 @@ fn wait(
     Ok(())
 }
 
-/// Whether a table may hold keys of the range.
-pub(crate) fn touches(table: &Table, range: &Range) -> bool {
-    range.start.as_ref().is_none_or(|start| table.meta().largest_key >= *start)
-        && range.end.as_ref().is_none_or(|end| table.meta().smallest_key < *end)
-}
-
 /// The next part: from the top down, then what is dead at the bottom.
 fn next(
     context: &CompactionContext,
@@ -117,7 +111,7 @@ fn next(
     (before, newest): (FileNumber, SequenceNumber),
     now_ms: u64,
 ) -> Option<Plan> {
-    let touches = |table: &Table| touches(table, range);
+    let touches = |table: &Table| table.meta().reaches_into(range);
     let comes_down = |table: &Arc<Table>| touches(table) && table.meta().smallest_sequence <= newest;
     if let Some(shard) = levels.shards().iter().find(|shard| shard.tables.iter().any(comes_down)) {
         let base = Targets::new(levels, &context.options_of(family)).base;
@@ -157,7 +151,7 @@ fn next_small(
     let first = behind.map_or(0, |key| levels.levels[last].partition_point(|table| table.meta().smallest_key <= *key));
     let tables = levels.levels[last].get(first..).unwrap_or_default();
     let table_bytes = context.options_of(family).table_bytes;
-    let is_old = |table: &Table| touches(table, range) && table.meta().smallest_sequence <= newest;
+    let is_old = |table: &Table| table.meta().reaches_into(range) && table.meta().smallest_sequence <= newest;
     let mut runs = (0..tables.len()).map(|first| {
         // As wide as the whole level if all are tiny: together they have no more bytes than one table.
         small_run(tables.get(first..).unwrap_or_default(), table_bytes, is_old)

@@ -45,7 +45,6 @@ pub use family_options::FamilyTable;
 pub use flush::flush;
 pub use level_work::LevelWork;
 pub(crate) use manual::keep_away;
-pub(crate) use manual::touches;
 pub use manual::{compact_all, compact_range};
 pub use plan::debt_bytes;
 pub use run::step;

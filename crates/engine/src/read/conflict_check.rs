@@ -6,7 +6,6 @@
 
 use super::{LevelCursor, ReadState};
 use crate::memtable::{Memtable, MemtableCursor};
-use crate::table::TableMeta;
 use crate::types::{Cursor, KeyRef, SEQUENCE_NUMBER_MAX};
 use crate::{Direction, Family, Range, Result, SequenceNumber};
 use bytes::Bytes;
@@ -65,7 +64,7 @@ impl ReadState {
             }
         }
         for table in levels.levels.iter().flatten() {
-            if table.meta().largest_sequence > since && touches(table.meta(), range) {
+            if table.meta().largest_sequence > since && table.meta().reaches_into(range) {
                 let mut cursor = LevelCursor::new(vec![table.clone()], self.tables.clone(), Direction::Forward);
                 if let Some(key) = written_here(&mut cursor, range, since)? {
                     return Ok(Some(key));
@@ -98,12 +97,6 @@ fn written_here(cursor: &mut dyn Cursor, range: &Range, since: SequenceNumber) -
         cursor.advance()?;
     }
     Ok(None)
-}
-
-/// Whether a table may hold keys of the range.
-pub(super) fn touches(table: &TableMeta, range: &Range) -> bool {
-    range.start.as_ref().is_none_or(|start| table.largest_key >= *start)
-        && range.end.as_ref().is_none_or(|end| table.smallest_key < *end)
 }
 
 #[cfg(test)]

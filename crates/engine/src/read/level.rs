@@ -1,6 +1,5 @@
 //! A cursor over a level below L0: disjoint tables in key order, opened one after the other.
 
-use super::conflict_check::touches;
 use super::read_state::PinnedState;
 use crate::table::{HeldReader, TableCursor};
 use crate::types::{Cursor, KeyRef, Kind};
@@ -76,7 +75,7 @@ impl LevelCursor {
         let within = tables.get(first..).unwrap_or_default();
         let end = range.end.as_ref();
         let count = end.map_or(within.len(), |end| within.partition_point(|table| table.meta().smallest_key < *end));
-        debug_assert!(within.iter().take(count).all(|table| touches(table.meta(), range)));
+        debug_assert!(within.iter().take(count).all(|table| table.meta().reaches_into(range)));
         let part = first..first + count;
         (count > 0).then(|| LevelCursor::over(Tables::Part { state: state.clone(), family, level, part }, direction))
     }

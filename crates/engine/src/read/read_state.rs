@@ -1,6 +1,5 @@
 //! Everything a read needs: the sources, newest first.
 
-use super::conflict_check::touches;
 use super::hidden::Hidden;
 use super::scan::Of;
 use super::source::Source;
@@ -254,7 +253,7 @@ impl ReadState {
             let cursor = cursor.for_prefix(prefix);
             Source::Level(if options.fill_cache { cursor } else { cursor.for_one_pass() })
         };
-        for run in levels.level0_runs(|table| touches(table.meta(), &of.range)) {
+        for run in levels.level0_runs(|table| table.meta().reaches_into(&of.range)) {
             match run.as_slice() {
                 [table] => {
                     let Some(reader) = self.tables.reader_for_prefix(table, prefix)? else { continue };

@@ -44,7 +44,7 @@ impl ReadState {
         let range = &range.clone().normal();
         let levels = self.version.family(family).ok_or_else(|| self.version.no_family(family))?;
         let mut parts = Parts::new(size);
-        for table in levels.tables().filter(|table| reaches_into(table, range)) {
+        for table in levels.tables().filter(|table| table.meta().reaches_into(range)) {
             self.add_table(table, range, &mut parts)?;
         }
         let mut of_tables = parts.finished;
@@ -85,11 +85,6 @@ impl ReadState {
         parts.end();
         Ok(())
     }
-}
-
-fn reaches_into(table: &Table, range: &Range) -> bool {
-    let (smallest, largest) = (&table.meta().smallest_key, &table.meta().largest_key);
-    range.start.as_ref().is_none_or(|start| start <= largest) && range.end.as_ref().is_none_or(|end| smallest < end)
 }
 
 /// Makes parts of at least this size, except for the last one of a table.

@@ -44,7 +44,7 @@ pub(crate) use verify::verify_table;
 pub use writer::TableWriter;
 
 use crate::vlog::ValueRefs;
-use crate::{Error, Family, Result, SequenceNumber};
+use crate::{Error, Family, Range, Result, SequenceNumber};
 use bytes::Bytes;
 use kontiki_env::Env;
 use std::path::{Path, PathBuf};
@@ -107,6 +107,13 @@ impl TableMeta {
             && self
                 .global_sequence
                 .is_none_or(|global| global > 0 && (self.smallest_sequence, self.largest_sequence) == (global, global))
+    }
+
+    /// Whether it may hold keys of the range, which is normal: without an end, or with one that is not empty.
+    #[inline]
+    pub fn reaches_into(&self, range: &Range) -> bool {
+        range.start.as_ref().is_none_or(|start| self.largest_key >= *start)
+            && range.end.as_ref().is_none_or(|end| self.smallest_key < *end)
     }
 
     /// Whether the tables' key ranges touch.

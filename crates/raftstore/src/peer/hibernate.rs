@@ -192,18 +192,8 @@ impl Peer {
 
     fn send_hibernate(&self, to: region::Peer, agreed: bool, out: &mut Outbox) {
         let (term, index) = (self.group.term(), self.group.last_index());
-        let envelope = StoreMessage {
-            region: self.region.id.0,
-            from_store: self.me.store.0,
-            to_store: to.store.0,
-            from_peer: self.me.id.0,
-            to_peer: to.id.0,
-            conf_version: self.members.epoch.conf_version,
-            version: self.members.epoch.version,
-            replicated: self.replicated_through(out.now),
-            hibernate: Some(Hibernate { term, index, agreed }),
-            ..StoreMessage::default()
-        };
+        let hibernate = Some(Hibernate { term, index, agreed });
+        let envelope = StoreMessage { hibernate, ..self.envelope(to, out.now) };
         out.send.push((to.store, envelope.encode_to_vec().into()));
     }
 }

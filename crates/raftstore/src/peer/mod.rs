@@ -206,11 +206,6 @@ impl Peer {
         self.me.id
     }
 
-    /// The store that it is on.
-    pub fn store(&self) -> StoreId {
-        self.me.store
-    }
-
     pub fn region(&self) -> &Arc<Region> {
         &self.region
     }
@@ -276,12 +271,14 @@ impl Peer {
         }
         self.ticks += 1;
         self.promise.tick();
-        if self.hibernates() {
-            if self.ticks.is_multiple_of(self.config.truncate_ticks) {
-                self.maybe_truncate(out.now, false, out);
-            }
-            return !self.truncations.is_empty();
+        let led_to_something = !self.hibernates() && self.tick_awake(out);
+        if self.ticks.is_multiple_of(self.config.truncate_ticks) {
+            self.maybe_truncate(out.now, false, out);
         }
+        led_to_something || !self.truncations.is_empty()
+    }
+
+    fn tick_awake(&mut self, out: &mut Outbox) -> bool {
         // Without its data a leader could neither apply nor serve.
         let may_campaign = self.is_writable() && !self.has_promised(out.now) && !self.waits_for_install();
         let led_to_something = self.voting(out.now, None, |group| group.tick(may_campaign));
@@ -289,10 +286,7 @@ impl Peer {
         self.tick_serving(out.now, out);
         self.tick_lost();
         self.tick_hibernation(out);
-        if self.ticks.is_multiple_of(self.config.truncate_ticks) {
-            self.maybe_truncate(out.now, false, out);
-        }
-        led_to_something || self.leading.is_some() || !self.truncations.is_empty() || self.has_lost_snapshot()
+        led_to_something || self.leading.is_some() || self.has_lost_snapshot()
     }
 
     /// After a start: if no other replica could lead, there is no need to wait for a timeout.

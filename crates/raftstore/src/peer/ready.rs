@@ -11,10 +11,11 @@ use crate::consensus::{EntryType, Outgoing, OutgoingKind, ReadyBatch, entry_to_w
 use crate::effect::{Answer, PersistId};
 use crate::meta::encode_group_state;
 use crate::outbox::Outbox;
-use crate::region::StoreId;
+use crate::region::{self, StoreId};
 use bytes::Bytes;
 use kontiki_engine::{StreamId, StreamOp};
 use prost::Message;
+use std::time::Duration;
 
 impl Peer {
     fn stream(&self) -> StreamId {
@@ -146,19 +147,11 @@ impl Peer {
         let descriptor = (self.leads() && is_unknown).then(|| RegionRecord::from(&*self.members));
         let info = outgoing.message.snapshot.clone();
         let envelope = StoreMessage {
-            region: self.region.id.0,
-            from_store: self.me.store.0,
-            to_store: to.store.0,
-            from_peer: self.me.id.0,
-            to_peer: to.id.0,
-            conf_version: self.members.epoch.conf_version,
-            version: self.members.epoch.version,
             raft: Some(outgoing.message),
-            replicated: self.replicated_through(out.now),
             unwritable: !self.is_writable(),
             full: self.is_full(out),
             descriptor,
-            ..StoreMessage::default()
+            ..self.envelope(to, out.now)
         };
         let bytes: Bytes = envelope.encode_to_vec().into();
         match info {
@@ -167,6 +160,21 @@ impl Peer {
                 None
             }
             None => Some((to.store, bytes)),
+        }
+    }
+
+    /// An empty message to another peer.
+    pub(super) fn envelope(&self, to: region::Peer, now: Duration) -> StoreMessage {
+        StoreMessage {
+            region: self.region.id.0,
+            from_store: self.me.store.0,
+            to_store: to.store.0,
+            from_peer: self.me.id.0,
+            to_peer: to.id.0,
+            conf_version: self.members.epoch.conf_version,
+            version: self.members.epoch.version,
+            replicated: self.replicated_through(now),
+            ..StoreMessage::default()
         }
     }
 

@@ -23,7 +23,7 @@ use crate::meta;
 use crate::outbox::{AppliedRegion, Outbox};
 use crate::peer::Peer;
 use crate::readers::Readers;
-use crate::region::{Region, RegionId, StoreId, StoreIdentity, Ticket};
+use crate::region::{Region, RegionId, StoreIdentity, Ticket};
 use crate::snapshot::{FileId, FileNumbers, SnapshotFile};
 use bytes::Bytes;
 use kontiki_engine::{Commit, Durability};
@@ -187,7 +187,7 @@ impl Store {
     /// come in, until it returns nothing ([`Effects::is_empty`]).
     pub fn poll(&mut self, now: Duration) -> Effects {
         self.out.now = self.out.now.max(now);
-        // Before a parent's smaller range is published.
+        // What events have started, before a parent's smaller range is published.
         self.readers.show_added();
         // An event may already have caused a fault: then all regions stop.
         self.fault = self.fault.take().or_else(|| self.out.fault.clone());
@@ -314,19 +314,21 @@ impl Store {
             return self.sign_of_life(&envelope);
         }
         let region = RegionId(envelope.region);
-        let is_alive = self.is_alive(StoreId(envelope.from_store));
-        let leader = self.peers.get(&region).and_then(Peer::leader);
-        let is_alive_leader = leader.is_none_or(|leader| self.is_alive(leader.store));
         let Some(peer) = self.peers.get_mut(&region) else { return self.message_of_no_replica(envelope) };
         if peer.is_removed() {
             return;
         }
         let Some(from) = peer.sender(&envelope) else { return };
-        if peer.hibernates() && !is_alive_leader {
+        let (now, timeout) = (self.out.now, self.config.promise_duration());
+        let is_alive = |store| self.hibernation.is_alive(store, now, timeout);
+        if peer.hibernates() && peer.leader().is_some_and(|leader| !is_alive(leader.store)) {
             peer.leader_is_silent();
         }
         match &envelope.hibernate {
-            Some(message) => peer.take_hibernate(from, message, envelope.replicated, is_alive, &mut self.out),
+            Some(message) => {
+                let is_alive = is_alive(from.store);
+                peer.take_hibernate(from, message, envelope.replicated, is_alive, &mut self.out);
+            }
             None => peer.message(from, envelope, &mut self.out),
         }
         self.dirty.insert(region);
@@ -359,9 +361,11 @@ impl Store {
     /// Passes the request of `ticket` to a replica.
     fn request(&mut self, region: RegionId, ticket: Ticket, act: impl FnOnce(&mut Peer, &mut Outbox)) {
         self.out.open(ticket);
-        self.wake_for_request(region);
         match self.peers.get_mut(&region).filter(|peer| !peer.is_removed()) {
             Some(peer) => {
+                if peer.hibernates() {
+                    self.hibernation.wake_for_request(peer, self.out.now, &self.config);
+                }
                 act(peer, &mut self.out);
                 self.dirty.insert(region);
             }
@@ -397,7 +401,6 @@ impl Store {
     }
 
     fn collect(&mut self) -> Effects {
-        self.readers.show_added();
         let out = &mut self.out;
         let changes =
             |seen: &Observation| matches!(seen, Observation::RegionChanged { .. } | Observation::RegionRemoved { .. });

@@ -1,15 +1,19 @@
 //! Signs of life between stores, and the end of hibernation where the leader's store gives none (`peer/hibernate.rs`).
 
 use super::Store;
+use crate::config::Config;
 use crate::consensus::wire::StoreMessage;
 use crate::liveness::Liveness;
 use crate::peer::Peer;
 use crate::region::{RegionId, StoreId};
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// Why a replica that hibernates is in the queue.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// A later one replaces an earlier one: a store that is silent for a moment after its restart has forgotten what it led
+/// all the same.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Cause {
     /// The store started, and found it on its disk.
     Start,
@@ -44,6 +48,26 @@ impl Hibernation {
     /// The number of replicas that wait for ticks.
     pub fn waking(&self) -> usize {
         self.waking.len()
+    }
+
+    pub fn is_alive(&self, store: StoreId, now: Duration, timeout: Duration) -> bool {
+        self.liveness.is_alive(store, now, timeout)
+    }
+
+    /// Whether a follower knows a leader whose store gives signs of life.
+    fn has_live_leader(&self, follower: &Peer, now: Duration, timeout: Duration) -> bool {
+        follower.leader().is_some_and(|leader| self.is_alive(leader.store, now, timeout))
+    }
+
+    /// A request came for a replica that hibernates. A leader wakes up to perform it; a follower, if its leader cannot.
+    pub fn wake_for_request(&self, peer: &mut Peer, now: Duration, config: &Config) {
+        if peer.leads() {
+            if !config.planted().hibernate_through_requests {
+                peer.wake(now);
+            }
+        } else if !self.has_live_leader(peer, now, config.promise_duration()) {
+            peer.wake_without_leader(now);
+        }
     }
 }
 
@@ -92,15 +116,12 @@ impl Store {
     }
 
     fn wake_in_turn(&mut self, region: RegionId, cause: Cause) {
-        let Some(peer) = self.peers.get(&region).filter(|peer| peer.hibernates()) else { return };
-        let leader = peer.leader().filter(|leader| leader.store != peer.store());
-        let is_led = leader.is_some_and(|leader| self.is_alive(leader.store));
-        let now = self.out.now;
-        let Some(peer) = self.peers.get_mut(&region) else { return };
+        let Some(peer) = self.peers.get_mut(&region).filter(|peer| peer.hibernates()) else { return };
+        let (now, timeout) = (self.out.now, self.config.promise_duration());
         match cause {
             Cause::Start => peer.wake(now),
             // It was only late.
-            Cause::Silence if is_led => return,
+            Cause::Silence if self.hibernation.has_live_leader(peer, now, timeout) => return,
             Cause::Silence | Cause::Restart => peer.wake_without_leader(now),
         }
         self.dirty.insert(region);
@@ -128,10 +149,6 @@ impl Store {
         }
     }
 
-    pub(super) fn is_alive(&self, store: StoreId) -> bool {
-        self.hibernation.liveness.is_alive(store, self.out.now, self.config.promise_duration())
-    }
-
     /// The replicas that hibernate as followers of a leader on this store are to be woken. All its followers may vote
     /// for another leader from now on: a replica whose turn comes earlier elsewhere asks those that still wait.
     fn queue_followers_of(&mut self, store: StoreId, cause: Cause) {
@@ -141,25 +158,10 @@ impl Store {
                 if peer.hibernates() {
                     // Requests from now on: clients that wait repeat theirs.
                     peer.take_request();
-                    // A restarted store that is silent for a moment has forgotten what it led all the same.
                     let known = self.hibernation.waking.entry(*region).or_insert(cause);
-                    *known = if cause == Cause::Restart { cause } else { *known };
+                    *known = cause.max(*known);
                 }
             }
-        }
-    }
-
-    /// A request came for this region. A leader wakes up to perform it; a follower, if its leader cannot.
-    pub(super) fn wake_for_request(&mut self, region: RegionId) {
-        let Some(peer) = self.peers.get(&region).filter(|peer| peer.hibernates()) else { return };
-        let is_led = peer.leads() || peer.leader().is_some_and(|leader| self.is_alive(leader.store));
-        let now = self.out.now;
-        let Some(peer) = self.peers.get_mut(&region) else { return };
-        match (peer.leads(), is_led) {
-            (true, _) if self.config.planted().hibernate_through_requests => {}
-            (true, _) => peer.wake(now),
-            (false, true) => {}
-            (false, false) => peer.wake_without_leader(now),
         }
     }
 }

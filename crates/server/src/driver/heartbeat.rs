@@ -44,8 +44,8 @@ impl Heartbeats {
     /// The regions of `led` whose turn it is.
     fn next_turns(&mut self, led: &BTreeMap<RegionId, u64>) -> Vec<RegionId> {
         let later = led.range((Bound::Excluded(self.turn), Bound::Unbounded));
-        let turns: Vec<_> = later.chain(led.range(..=self.turn)).map(|(region, _)| *region).collect();
-        let turns = turns[..turns.len().min(REGIONS_PER_INTERVAL_MAX)].to_vec();
+        let all = later.chain(led.range(..=self.turn)).map(|(region, _)| *region);
+        let turns: Vec<_> = all.take(REGIONS_PER_INTERVAL_MAX).collect();
         self.turn = turns.last().copied().unwrap_or(self.turn);
         turns
     }
@@ -69,12 +69,14 @@ impl Driver {
             return;
         }
         let mut due = std::mem::take(&mut self.heartbeats.changed);
-        let terms = self.shared.leader_terms.lock().clone();
+        let terms = self.shared.leader_terms.lock();
         if now.monotonic >= self.heartbeats.regions_at {
             self.heartbeats.regions_at = now.monotonic + REGION_INTERVAL;
             due.extend(self.heartbeats.next_turns(&terms));
         }
-        for (region, term) in terms.into_iter().filter(|(region, _)| due.contains(region)) {
+        let due: Vec<_> = due.into_iter().filter_map(|region| Some((region, *terms.get(&region)?))).collect();
+        drop(terms);
+        for (region, term) in due {
             if let Some(request) = self.region_heartbeat(region, term) {
                 self.start_call(Origin::Own, request, now.monotonic + REGION_INTERVAL, now);
             }

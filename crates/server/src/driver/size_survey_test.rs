@@ -89,12 +89,7 @@ fn what_follows_a_part_that_cannot_be_divided_is_divided_as_usual() {
 fn a_region_is_divided_by_the_number_of_its_keys() {
     let machine = SimMachine::from_seed(3);
     let db = open(&machine);
-    for number in 0..4_000u32 {
-        let mut batch = WriteBatch::new();
-        batch.put(DEFAULT, format!("{number:06}").as_bytes(), [1; 10]);
-        db.write(batch, Durability::Buffered).expect("written");
-    }
-    db.flush().expect("flushed");
+    put_raw(&db, 4_000, "", 10);
     let limits = SizeLimits { bytes_max: 0, keys_max: 2_000 };
     let (size, chosen) = survey(&db.snapshot(), &region(b"", b""), limits).expect("read");
     assert!((3..=4).contains(&chosen.len()), "{size:?} in parts of 1,000: {chosen:?}");
@@ -117,6 +112,16 @@ fn open(machine: &SimMachine) -> Db {
     let mut options = Options { families, memtable_bytes: 64 << 10, ..Options::default() };
     options.compaction.table_bytes = 32 << 10;
     Db::open_in(&machine.env(), Path::new("/db"), options).expect("opened")
+}
+
+/// Tables with so many raw keys.
+fn put_raw(db: &Db, count: u32, prefix: &str, value_bytes: usize) {
+    for number in 0..count {
+        let mut batch = WriteBatch::new();
+        batch.put(DEFAULT, format!("{prefix}{number:06}").as_bytes(), vec![1; value_bytes]);
+        db.write(batch, Durability::Buffered).expect("written");
+    }
+    db.flush().expect("flushed");
 }
 
 #[test]
@@ -163,12 +168,7 @@ fn raw_and_transactional_data_are_measured_and_divided_at_encoded_user_keys() {
 fn raw_keys_that_share_eight_bytes_stay_together() {
     let machine = SimMachine::from_seed(2);
     let db = open(&machine);
-    for number in 0..1_000u32 {
-        let mut batch = WriteBatch::new();
-        batch.put(DEFAULT, format!("the same{number:06}").as_bytes(), [1; 100]);
-        db.write(batch, Durability::Buffered).expect("written");
-    }
-    db.flush().expect("flushed");
+    put_raw(&db, 1_000, "the same", 100);
     let limits = SizeLimits { bytes_max: 10 << 10, keys_max: 0 };
     let (size, chosen) = survey(&db.snapshot(), &region(b"", b""), limits).expect("read");
     assert!(size.keys > 900, "{size:?}");

@@ -134,8 +134,6 @@ bugs! {
     SnapshotWithoutLocks: Raftstore(|planted| planted.snapshot_without = Some(families::TXN_LOCK));
     /// Entries that are committed while a snapshot is installed are applied at once.
     ApplyBesideInstall: Raftstore(|planted| planted.apply_beside_install = true);
-    /// A leader that hibernates performs a request without waking up.
-    HibernateThroughRequests: Raftstore(|planted| planted.hibernate_through_requests = true);
 }
 
 /// Switches the bug off when it is dropped: the switches are per thread.

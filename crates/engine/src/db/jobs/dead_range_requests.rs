@@ -4,7 +4,6 @@
 //! the memtables with data there are flushed, and the range is compacted: so the bytes rewritten are in proportion to
 //! the bytes freed.
 
-use crate::compaction;
 use crate::db::shared::progress::{DeadRangeRequest, Progress};
 use crate::db::write::WritePath;
 use crate::dead_ranges::Request;
@@ -57,7 +56,7 @@ fn is_worth_compacting(write: &WritePath, request: &Request) -> bool {
     let version = write.shared.context.versions.current();
     let Some(levels) = version.family(request.family) else { return false };
     let percent = u64::from(write.shared.context.options_of(request.family).tombstone_percent);
-    let met = levels.tables().filter(|table| compaction::touches(table, &request.range));
+    let met = levels.tables().filter(|table| table.meta().reaches_into(&request.range));
     let entries: u64 = met.map(|table| table.meta().entries).sum();
     percent > 0 && entries > 0 && request.versions.saturating_mul(100) >= entries.saturating_mul(percent)
 }
