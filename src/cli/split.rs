@@ -7,7 +7,8 @@ use clap::Args;
 /// Arguments of `kontiki split`.
 #[derive(Args, Debug)]
 pub struct Split {
-    /// Keys at which a region begins afterwards; raw keys that share their first eight bytes stay in one region
+    /// Keys at which a region begins afterwards. Raw keys that share their first eight bytes stay in one region: it
+    /// begins behind the last of them
     #[arg(required = true, value_name = "KEY")]
     keys: Vec<String>,
     /// The keys are those of transactions

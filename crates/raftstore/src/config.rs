@@ -51,11 +51,21 @@ pub struct Config {
     /// Ticks for which a view that was taken for a snapshot is kept when no follower asks for it. Default 50 (5 s).
     pub snapshot_idle_ticks: u64,
     /// Ticks without anything to do after which a region hibernates: without ticks and heartbeats until something
-    /// happens. 0: never. Default 100 (10 s).
+    /// happens. 0: never; then stores exchange no signs of life, and a dead leader is named to clients until the next
+    /// election. Default 100 (10 s).
     pub hibernate_ticks: u64,
-    /// Replicas that wake up with each tick when their leaders' store is silent, or get their first tick after a start:
-    /// a bound of the elections that begin at once. At least 1. Default 128.
+    /// Replicas that wake up with each tick when their leaders' store is silent, or get their first tick after a start,
+    /// and transfers of leadership that this store begins by itself with each tick: a bound of the elections that begin
+    /// at once. At least 1. Default 128.
     pub wake_regions_per_tick_max: usize,
+    /// Ticks in which every replica that hibernates asks its leader once whether it is still a member: it may have been
+    /// removed while it was away. At least 1. Default 6000 (ten minutes; five with a node's tick of 50 ms).
+    pub member_check_ticks: u64,
+    /// Leaders move to the store with the highest priority among those that are able to lead. Default 0.
+    pub leader_priority: i32,
+    /// Ticks for which a replica leads before it transfers its leadership to a store with a higher priority: one that
+    /// fails again and again becomes leader at most once in this time. Default 200 (20 s).
+    pub settled_ticks: u64,
     /// Planted bugs, for tests of the tests. Default none.
     #[cfg(feature = "planted-bugs")]
     pub planted: crate::planted::Planted,
@@ -84,6 +94,9 @@ impl Default for Config {
             snapshot_idle_ticks: 50,
             hibernate_ticks: 100,
             wake_regions_per_tick_max: 128,
+            member_check_ticks: 6000,
+            leader_priority: 0,
+            settled_ticks: 200,
             #[cfg(feature = "planted-bugs")]
             planted: crate::planted::Planted::default(),
         }
@@ -156,7 +169,8 @@ impl Config {
         check(self.truncate_ticks > 0, "truncate_ticks", &self.truncate_ticks, "more than 0")?;
         check(self.truncate_entries_min > 0, "truncate_entries_min", &self.truncate_entries_min, "more than 0")?;
         let wake = self.wake_regions_per_tick_max;
-        check(wake > 0, "wake_regions_per_tick_max", &wake, "more than 0")
+        check(wake > 0, "wake_regions_per_tick_max", &wake, "more than 0")?;
+        check(self.member_check_ticks > 0, "member_check_ticks", &self.member_check_ticks, "more than 0")
     }
 
     #[cfg(feature = "planted-bugs")]
@@ -177,6 +191,17 @@ impl Config {
     /// clocks off by at most 30 percent, the lease is longer than a heartbeat's interval.
     pub fn promise_duration(&self) -> Duration {
         self.tick_interval.saturating_mul(u32::try_from(self.election_ticks).unwrap_or(u32::MAX))
+    }
+
+    /// Ticks after which a store is taken for dead if nothing at all was heard of it: midway between two heartbeats and
+    /// an election timeout. Only answers to clients depend on it.
+    pub fn silence_ticks_max(&self) -> u32 {
+        u32::try_from((self.election_ticks + 2 * self.heartbeat_ticks).div_ceil(2)).unwrap_or(u32::MAX)
+    }
+
+    /// The same as a duration.
+    pub fn silence_max(&self) -> Duration {
+        self.tick_interval.saturating_mul(self.silence_ticks_max())
     }
 
     /// How long, by its own clock, a leader may count on a promise of `promise` by another's clock: with rates off by a

@@ -95,6 +95,15 @@ pub enum Event {
         /// Whether it can be written.
         writable: bool,
     },
+    /// The process is about to end: from now on this store transfers the leadership of the regions that it leads, where
+    /// the others can lead, and does not campaign. [`crate::Store::leaderships_to_hand_over`] says when that is done.
+    StopLeading,
+    /// The connection to another store broke, or could not be made. Until something is heard from it, it is not named
+    /// to clients as a leader.
+    Unreachable {
+        /// The store.
+        store: StoreId,
+    },
     /// Try to become leader now, if no leader is known.
     Campaign {
         /// The region.

@@ -100,7 +100,7 @@ fn messages_between_stores() {
     for (name, raft, descriptor) in messages.chain([first]) {
         let raft = Some(raft);
         let message =
-            StoreMessage { raft, replicated: 498, unwritable: true, full: true, descriptor, ..empty_message() };
+            StoreMessage { raft, replicated: 498, unable_to_lead: true, full: true, descriptor, ..empty_message() };
         check_message(name, &message);
     }
 }
@@ -112,7 +112,9 @@ fn messages_of_hibernation() {
     let agreed = StoreMessage { hibernate: Some(Hibernate { agreed: true, ..asked }), ..of_region.clone() };
     let asked = StoreMessage { hibernate: Some(asked), ..of_region };
     let alive = StoreMessage { from_store: 1, to_store: 300, alive: 0x0102_0304_0506_0708, ..StoreMessage::default() };
-    for (name, message) in [("hibernate", asked), ("hibernates", agreed), ("alive", alive)] {
+    let leadership = StoreMessage { unable_to_lead: true, leader_priority: -3, ..alive.clone() };
+    let all = [("hibernate", asked), ("hibernates", agreed), ("alive", alive), ("alive-leadership", leadership)];
+    for (name, message) in all {
         check_message(name, &message);
     }
 }

@@ -18,6 +18,7 @@ mod event;
 mod families;
 #[cfg(test)]
 mod golden_test;
+mod leadership;
 mod liveness;
 mod memory;
 pub mod meta;

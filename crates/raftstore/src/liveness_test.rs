@@ -45,3 +45,40 @@ fn another_process_of_a_store_is_noticed() {
     assert!(liveness.heard(StoreId(1), 9, Duration::ZERO, 0));
     assert!(!liveness.heard(StoreId(1), 9, Duration::ZERO, 0));
 }
+
+/// With a tick in each 100 ms.
+fn all_silent(liveness: &Liveness, millis: u64) -> Vec<u64> {
+    liveness.silent(at(millis), TIMEOUT, millis / 100, TICKS).into_iter().map(|store| store.0).collect()
+}
+
+#[test]
+fn a_store_is_silent_while_nothing_arrives_from_it() {
+    let mut liveness = Liveness::default();
+    liveness.message_of(StoreId(1), at(0), 0);
+    assert!(all_silent(&liveness, 5000).is_empty(), "no sign of life was ever heard");
+    liveness.heard(StoreId(1), 7, at(5000), 50);
+    liveness.heard(StoreId(2), 8, at(5000), 50);
+    assert!(all_silent(&liveness, 5900).is_empty());
+    liveness.message_of(StoreId(2), at(5500), 55);
+    assert_eq!(all_silent(&liveness, 6000), [1]);
+    assert_eq!(all_silent(&liveness, 6500), [1, 2]);
+    liveness.message_of(StoreId(1), at(6500), 65);
+    assert_eq!(all_silent(&liveness, 6500), [2], "any message counts");
+    let after_a_stall = liveness.silent(at(60_000), TIMEOUT, 66, TICKS);
+    assert!(!after_a_stall.contains(&StoreId(1)), "what has arrived meanwhile may not have been handled");
+}
+
+#[test]
+fn a_store_is_silent_from_the_end_of_its_connection_until_something_arrives() {
+    let mut liveness = Liveness::default();
+    liveness.unreachable(StoreId(1));
+    liveness.heard(StoreId(1), 7, at(0), 0);
+    assert!(all_silent(&liveness, 1).is_empty());
+    liveness.unreachable(StoreId(1));
+    assert_eq!(all_silent(&liveness, 1), [1]);
+    liveness.heard(StoreId(1), 7, at(2), 0);
+    assert!(all_silent(&liveness, 2).is_empty());
+    liveness.unreachable(StoreId(1));
+    liveness.message_of(StoreId(1), at(3), 0);
+    assert!(all_silent(&liveness, 3).is_empty());
+}

@@ -3,6 +3,7 @@
 use crate::consensus::log::Position;
 use crate::effect::{Answer, ApplyId, ApplyPart, Observation, PersistId, SnapshotTask, ViewId};
 use crate::error::Fault;
+use crate::leadership::Leadership;
 use crate::memory::Memory;
 use crate::region::{Region, RegionId, StoreId, Ticket};
 use bytes::Bytes;
@@ -33,6 +34,7 @@ pub(crate) struct SplitBegun {
 pub(crate) struct Outbox {
     pub now: Duration,
     pub memory: Memory,
+    pub leadership: Leadership,
     /// Log entries in memory wait for a flush.
     pub flush: bool,
     /// The persist that this poll's streams will go into.
@@ -63,8 +65,8 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     /// An empty outbox; its ids begin at 1.
-    pub fn new(memory: Memory) -> Outbox {
-        Outbox { memory, persist_id: PersistId(1), apply_id: ApplyId(1), ..Outbox::default() }
+    pub fn new(memory: Memory, leadership: Leadership) -> Outbox {
+        Outbox { memory, leadership, persist_id: PersistId(1), apply_id: ApplyId(1), ..Outbox::default() }
     }
 
     /// Registers a ticket.

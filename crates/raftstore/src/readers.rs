@@ -14,10 +14,10 @@
 //! a lease read between two loads of one and the same publication belongs to it.
 
 use crate::error::RegionError;
-use crate::region::{Epoch, Peer, Region, RegionId};
+use crate::region::{Epoch, Peer, Region, RegionId, StoreId};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -101,6 +101,8 @@ pub struct Readers {
     slots: ArcSwap<BTreeMap<RegionId, Arc<Slot>>>,
     /// Added, and not shown yet: each change of `slots` copies it.
     added: Mutex<BTreeMap<RegionId, Arc<Slot>>>,
+    /// Stores that are probably dead: they are not named as leaders.
+    silent: ArcSwap<BTreeSet<StoreId>>,
     /// A planted bug: see [`crate::planted::Planted::read_without_lease`].
     without_lease: bool,
     /// A planted bug: see [`crate::planted::Planted::barrier_before_apply`].
@@ -112,6 +114,7 @@ impl Readers {
         Readers {
             slots: ArcSwap::default(),
             added: Mutex::default(),
+            silent: ArcSwap::default(),
             without_lease: planted.read_without_lease,
             barrier_before_apply: planted.barrier_before_apply,
         }
@@ -136,7 +139,7 @@ impl Readers {
         let slot = self.slots.load().get(&region).cloned().ok_or(RegionError::RegionNotFound { region })?;
         let before = slot.publication.load_full();
         if !before.leads {
-            return Err(RegionError::NotLeader { region, leader: before.leader }.into());
+            return Err(RegionError::NotLeader { region, leader: self.likely(before.leader) }.into());
         }
         RegionError::check_epoch(&before.region, epoch)?;
         slot.note_read();
@@ -167,16 +170,31 @@ impl Readers {
         }
     }
 
-    /// The region's descriptor here, and its leader as far as this replica knows.
+    /// The region's descriptor here, and its leader as far as this replica knows; `None` also if that store is probably
+    /// dead.
     pub fn region(&self, region: RegionId) -> Option<(Arc<Region>, Option<Peer>)> {
         let publication = self.slots.load().get(&region)?.publication.load_full();
-        Some((publication.region.clone(), publication.leader))
+        Some((publication.region.clone(), self.likely(publication.leader)))
     }
 
     /// All regions with a replica here, by id, each with its leader as far as this replica knows.
     pub fn regions(&self) -> Vec<(Arc<Region>, Option<Peer>)> {
         let slots = self.slots.load();
-        slots.values().map(|slot| slot.publication.load_full()).map(|p| (p.region.clone(), p.leader)).collect()
+        slots
+            .values()
+            .map(|slot| slot.publication.load_full())
+            .map(|p| (p.region.clone(), self.likely(p.leader)))
+            .collect()
+    }
+
+    /// Replaces the set of stores that are probably dead.
+    pub(crate) fn set_silent(&self, silent: BTreeSet<StoreId>) {
+        self.silent.store(Arc::new(silent));
+    }
+
+    /// A leader, unless its store is probably dead.
+    fn likely(&self, leader: Option<Peer>) -> Option<Peer> {
+        leader.filter(|leader| !self.silent.load().contains(&leader.store))
     }
 
     /// The number of regions with a replica here.

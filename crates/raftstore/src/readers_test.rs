@@ -84,3 +84,18 @@ fn refusals_come_in_the_order_of_the_wire_contract() {
     let members_changed = Epoch { conf_version: EPOCH.conf_version + 1, ..EPOCH };
     assert!(matches!(refusal(members_changed), ReadRefusal::NoLease));
 }
+
+#[test]
+fn a_leader_that_is_probably_dead_is_not_named() {
+    let readers = Readers::default();
+    added(&readers, publication(false, false, 5));
+    let named = || readers.region(RegionId(1)).expect("it was added").1.map(|leader| leader.store);
+    let refusal = || readers.read(RegionId(1), EPOCH, || second(1), || ()).map(|_| ()).expect_err("refused");
+    assert_eq!(named(), Some(StoreId(1)));
+    readers.set_silent([StoreId(1), StoreId(2)].into());
+    assert_eq!(named(), None);
+    assert_eq!(readers.regions()[0].1, None);
+    assert!(matches!(refusal(), ReadRefusal::Region(RegionError::NotLeader { leader: None, .. })));
+    readers.set_silent([StoreId(2)].into());
+    assert_eq!(named(), Some(StoreId(1)));
+}

@@ -30,3 +30,5 @@ mod scripts;
 mod snapshots;
 #[path = "scenarios/split.rs"]
 mod split;
+#[path = "scenarios/stability.rs"]
+mod stability;

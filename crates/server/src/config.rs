@@ -125,6 +125,8 @@ pub struct RaftOptions {
     pub region_bytes_max: u64,
     /// A region with more versions of keys is split; 0: none is.
     pub region_keys_max: u64,
+    /// Leaders move to the node with the highest priority among those that are able to lead.
+    pub leader_priority: i32,
 }
 
 impl Default for RaftOptions {
@@ -137,6 +139,7 @@ impl Default for RaftOptions {
             log_bytes_max: 128 << 20,
             region_bytes_max: 256 << 20,
             region_keys_max: 4_000_000,
+            leader_priority: 0,
         }
     }
 }
@@ -245,7 +248,10 @@ fn parse_listen(field: &'static str, text: &str) -> Result<SocketAddr, ConfigErr
     text.parse().map_err(|_| ConfigError::invalid(field, text, accepted))
 }
 
-fn in_range(field: &'static str, value: u64, range: std::ops::RangeInclusive<u64>) -> Result<u64, ConfigError> {
+fn in_range<T>(field: &'static str, value: T, range: std::ops::RangeInclusive<T>) -> Result<T, ConfigError>
+where
+    T: PartialOrd + std::fmt::Display,
+{
     if range.contains(&value) {
         return Ok(value);
     }

@@ -23,11 +23,17 @@ fn filter(level: &str) -> Result<EnvFilter, ConfigError> {
         level if LEVELS.contains(&level) => format!("warn,kontiki={level}"),
         filter => filter.to_owned(),
     };
-    EnvFilter::try_new(text).map_err(|error| ConfigError::Invalid {
+    let refused = |why: String| ConfigError::Invalid {
         field: "log-level",
         value: level.to_owned(),
-        accepted: format!("one of {}, or a filter such as warn,kontiki_server=debug ({error})", LEVELS.join(", ")),
-    })
+        accepted: format!("one of {}, or a filter such as warn,kontiki_server=debug ({why})", LEVELS.join(", ")),
+    };
+    // The filter would take a misspelt level for the name of a part, and log nothing else.
+    let is_level = |part: &str| LEVELS.contains(&part.to_lowercase().as_str()) || part.eq_ignore_ascii_case("off");
+    if let Some(part) = text.split(',').map(str::trim).find(|part| !part.contains('=') && !is_level(part)) {
+        return Err(refused(format!("{part:?} is no level")));
+    }
+    EnvFilter::try_new(&text).map_err(|error| refused(error.to_string()))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ pub mod check;
 pub mod cluster;
 pub mod executor;
 pub mod history;
+pub mod shrink;
 pub mod wire;
 pub mod workload;
 pub mod world;

@@ -1,7 +1,8 @@
 //! Runs seeds of the simulated cluster, or replays one.
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use kontiki_sim::cluster::{Plan, PlantedBug, Report, Scenario, run_caught};
+use kontiki_sim::shrink::Shrunk;
 use std::ops::Range;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -56,6 +57,30 @@ enum Command {
         /// The scenario of the run to replay, if it was given.
         #[arg(long, value_enum)]
         scenario: Option<Scenario>,
+        /// The nemesis stops after so many actions.
+        #[arg(long)]
+        actions_max: Option<u64>,
+        /// Actions of the nemesis that do not happen, by their numbers from 0 on.
+        #[arg(long, value_delimiter = ',')]
+        leave_out: Vec<u64>,
+    },
+    /// Looks for a smaller run that violates a guarantee, too: fewer actions of the nemesis, less time; prints how to
+    /// replay it. The exit code is 1 if the seed violates one.
+    Shrink {
+        /// The seed.
+        seed: u64,
+        /// Length of the phase with faults, in virtual seconds: the one of the run that was broken.
+        #[arg(long, default_value_t = 20)]
+        virtual_seconds: u64,
+        /// The planted bug of that run.
+        #[arg(long, value_enum)]
+        planted: Option<PlantedBug>,
+        /// The scenario of that run, if it was given.
+        #[arg(long, value_enum)]
+        scenario: Option<Scenario>,
+        /// The maximum number of runs; each takes about half a second.
+        #[arg(long, default_value_t = 300)]
+        runs_max: u64,
     },
 }
 
@@ -114,6 +139,30 @@ fn find(bug: PlantedBug, mut seeds: Range<u64>, scenario: Option<Scenario>) -> b
     found.is_some()
 }
 
+/// Prints a smaller run, and how to replay it; false if the plan violates no guarantee.
+fn shrink(plan: &Plan, runs_max: u64) -> bool {
+    let Some(shrunk) = kontiki_sim::shrink::shrink(plan, runs_max) else {
+        println!("seed {} violates no guarantee", plan.seed);
+        return false;
+    };
+    print(&shrunk.report);
+    println!("{} actions of the nemesis are left, after {} runs", shrunk.actions(), shrunk.runs);
+    let Shrunk { plan, .. } = shrunk;
+    let mut command = format!("replay {} --virtual-seconds {}", plan.seed, plan.safety.as_secs());
+    let mut add = |option: &str, value: Option<String>| {
+        if let Some(value) = value {
+            command += &format!(" --{option} {value}");
+        }
+    };
+    add("planted", plan.planted.and_then(|bug| Some(bug.to_possible_value()?.get_name().to_owned())));
+    add("scenario", plan.scenario.and_then(|scenario| Some(scenario.to_possible_value()?.get_name().to_owned())));
+    add("actions-max", plan.actions_max.map(|max| max.to_string()));
+    let left_out: Vec<String> = plan.actions_left_out.iter().map(u64::to_string).collect();
+    add("leave-out", Some(left_out.join(",")).filter(|text| !text.is_empty()));
+    println!("again: cargo run -p kontiki-sim -- {command}");
+    true
+}
+
 fn main() -> ExitCode {
     let broken = match Args::parse().command {
         Command::Run { seeds, virtual_seconds, planted, scenario } => {
@@ -138,11 +187,15 @@ fn main() -> ExitCode {
             // All of them, even if the first is not found.
             bugs.into_iter().filter(|bug| !find(*bug, seeds.clone(), scenario)).count() > 0
         }
-        Command::Replay { seed, virtual_seconds, planted, scenario } => {
-            let report = run_caught(&Plan { keep_lines: true, scenario, ..plan(seed, virtual_seconds, planted) });
+        Command::Replay { seed, virtual_seconds, planted, scenario, actions_max, leave_out } => {
+            let plan = Plan { keep_lines: true, scenario, ..plan(seed, virtual_seconds, planted) };
+            let report = run_caught(&Plan { actions_max, actions_left_out: leave_out.into_iter().collect(), ..plan });
             print!("{}", report.lines);
             print(&report);
             !report.violations.is_empty()
+        }
+        Command::Shrink { seed, virtual_seconds, planted, scenario, runs_max } => {
+            shrink(&Plan { scenario, ..plan(seed, virtual_seconds, planted) }, runs_max)
         }
     };
     ExitCode::from(u8::from(broken))

@@ -178,6 +178,14 @@ pub fn decode(
     Ok(Some(Command { epoch, action }))
 }
 
+/// The member that a membership change with this context removes, if it is one that does.
+pub(crate) fn removed_by(context: &[u8]) -> Option<PeerId> {
+    match decode_change(context)?.action {
+        Action::ChangeMembers(MemberChange::Remove(id)) => Some(id),
+        _ => None,
+    }
+}
+
 /// Whether an entry with this context is a split, so that its replicas can be prepared before it is applied.
 pub(crate) fn is_split(mut context: &[u8]) -> bool {
     let input = &mut context;

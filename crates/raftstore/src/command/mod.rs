@@ -15,8 +15,8 @@ mod decide;
 mod merge;
 mod split;
 
-pub(crate) use codec::is_split;
 pub use codec::{Carrier, DecodeError, decode, encode, encode_write_context};
+pub(crate) use codec::{is_split, removed_by};
 pub use decide::{Change, Refusal, decide};
 
 use crate::region::{Epoch, MemberChange, PeerId, Region, RegionId};

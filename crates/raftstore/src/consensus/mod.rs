@@ -239,6 +239,15 @@ impl Group {
         self.set_timeout();
     }
 
+    /// Stands for election no longer, if it does.
+    pub fn give_election_up(&mut self) {
+        if self.role() == Role::Candidate {
+            let term = self.term();
+            self.node.raft.become_follower(term, 0);
+            self.set_timeout();
+        }
+    }
+
     /// Appends proposals (context and data of each) at the leader; returns the index of the first. `None`: this group
     /// does not lead, or leadership is being transferred; nothing was appended.
     pub fn propose(&mut self, proposals: Vec<(Bytes, Bytes)>) -> Option<u64> {
@@ -486,6 +495,11 @@ impl Group {
     /// How far a peer's durable log is known to match, at the leader.
     pub fn matched(&self, peer: PeerId) -> Option<u64> {
         self.node.raft.prs().get(peer.0).map(|progress| progress.matched)
+    }
+
+    /// How far a peer knows the log to be committed, as its answers said, at the leader.
+    pub fn committed_at(&self, peer: PeerId) -> Option<u64> {
+        self.node.raft.prs().get(peer.0).map(|progress| progress.committed_index)
     }
 
     /// The truncation mark.

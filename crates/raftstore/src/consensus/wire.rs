@@ -104,14 +104,15 @@ pub struct StoreMessage {
     /// through it without making a replica need a snapshot.
     #[prost(uint64, tag = "9")]
     pub replicated: u64,
-    /// The sender's log is not writable at the moment.
+    /// The sender's store takes no leadership now: its log cannot be written, or its process is about to end.
     #[prost(bool, tag = "10")]
-    pub unwritable: bool,
+    pub unable_to_lead: bool,
     /// From a follower: it has no capacity for entries now. Its heartbeat answers report when it has again.
     #[prost(bool, tag = "11")]
     pub full: bool,
     /// From a leader that does not know yet whether the receiver has a log: a store without this replica does not ask
-    /// for a snapshot while it has another replica with a part of this range, which a split is about to end.
+    /// for a snapshot while it has another replica with a part of this range, which a split is about to end. And beside
+    /// `not_a_member`.
     #[prost(message, optional, tag = "12")]
     pub descriptor: Option<RegionRecord>,
     /// Without a raft message: the region is to hibernate.
@@ -120,6 +121,19 @@ pub struct StoreMessage {
     /// Of no region: the sender's process runs, which has this number.
     #[prost(uint64, tag = "14")]
     pub alive: u64,
+    /// The priority of the sender's store as leader.
+    #[prost(sint32, tag = "15")]
+    pub leader_priority: i32,
+    /// Without a raft message. With `descriptor`: the receiver is not a member of the region, which is now that.
+    /// Without it: the sender does not lead the region, and may not even have a replica.
+    #[prost(bool, tag = "16")]
+    pub not_a_member: bool,
+    /// From a follower: its data have to be installed first, so it cannot lead although its log is complete.
+    #[prost(bool, tag = "17")]
+    pub without_data: bool,
+    /// A message of a replica that is not a member, without its content, from a member to its leader.
+    #[prost(bool, tag = "18")]
+    pub passed_on: bool,
 }
 
 /// Between a leader and a follower whose log ends where the leader's does.

@@ -34,12 +34,17 @@ impl Peer {
             if !self.is_next_prepared(out) {
                 return;
             }
+            if self.deferred.front().is_some_and(|entry| self.removes_this(entry)) {
+                return;
+            }
             let mut bytes = 0;
             // A split is the first of its round: what it makes depends on everything before it.
             let fits = |entry: &&Entry| {
                 let is_first = bytes == 0;
                 bytes += entry_bytes(entry);
-                is_first || bytes <= self.config.apply_bytes_max && !command::is_split(&entry.context)
+                let is_alone =
+                    command::is_split(&entry.context) || self.removals.iter().any(|(at, _)| *at == entry.index);
+                is_first || bytes <= self.config.apply_bytes_max && !is_alone
             };
             let count = self.deferred.iter().take_while(fits).count();
             let entries = self.deferred.drain(..count).collect();
@@ -87,6 +92,7 @@ impl Peer {
     fn apply(&mut self, entry: Entry, out: &mut Outbox) -> usize {
         assert_eq!(entry.index, self.handed + 1, "entries are applied in order, each once");
         self.handed = entry.index;
+        self.removals.retain(|(index, _)| *index > entry.index);
         let proposed = self.take_proposal(entry.index, entry.term, out);
         let answer = match self.execute(&entry, out) {
             Ok(Ok(())) => Answer::Ok { index: entry.index },

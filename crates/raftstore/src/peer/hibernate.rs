@@ -124,7 +124,8 @@ impl Peer {
             && self.changes.is_empty()
             && !group.is_transferring()
             && !self.is_full(out)
-            && self.is_writable()
+            && out.leadership.is_able()
+            && !self.prefers_another(out)
             && !self.removed
     }
 
@@ -139,7 +140,7 @@ impl Peer {
         let all_have_everything = others().all(|peer| {
             self.group.matched(peer.id) == Some(now.1)
                 && !self.flow.full_followers.contains(&peer.id)
-                && !self.is_unwritable_at(peer.id)
+                && out.leadership.is_able_elsewhere(peer.store)
         });
         let was_read = self.slot.take_read();
         if now != self.hibernation.since || was_read || !all_have_everything || !self.has_nothing_to_do(out) {
@@ -166,6 +167,10 @@ impl Peer {
         is_alive: bool,
         out: &mut Outbox,
     ) {
+        if message.agreed && !self.leads() && !self.removed {
+            // It would wait for this store as long as that gives signs of life.
+            return self.send_not_a_member(from, None, out);
+        }
         if (message.term, message.index) != (self.group.term(), self.group.last_index()) || self.removed {
             return;
         }
@@ -190,10 +195,10 @@ impl Peer {
         self.group.free_buffers();
     }
 
-    fn send_hibernate(&self, to: region::Peer, agreed: bool, out: &mut Outbox) {
+    pub(super) fn send_hibernate(&self, to: region::Peer, agreed: bool, out: &mut Outbox) {
         let (term, index) = (self.group.term(), self.group.last_index());
         let hibernate = Some(Hibernate { term, index, agreed });
-        let envelope = StoreMessage { hibernate, ..self.envelope(to, out.now) };
+        let envelope = StoreMessage { hibernate, ..self.envelope(to, out) };
         out.send.push((to.store, envelope.encode_to_vec().into()));
     }
 }

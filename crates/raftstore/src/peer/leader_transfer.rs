@@ -1,87 +1,178 @@
-//! A leader whose log cannot be written transfers its leadership.
+//! When a leader transfers its leadership by itself.
 //!
-//! A full or stalled disk does not keep a leader from sending heartbeats, so the followers would not depose it; but
-//! nothing that it proposes is ever applied. Its followers have its entries, because appends are sent before the
-//! leader's own write, so a transfer needs no write of the leader. While the log cannot be written, this replica leads
-//! only until another one can be found. It does not campaign, even when ordered to, because its own vote could not
-//! become durable.
+//! **It has to**, because its store takes no leadership ([`crate::leadership`]):
 //!
-//! The driver reports whether the log can be written ([`crate::Event::LogWritable`]); every message between peers
-//! contains it, too, so a leader knows the state of its followers. A leader transfers only if a quorum without it can
-//! write: an election needs durable votes, and without an election the leader at least serves reads. If the target does
-//! not become leader, the next one is tried after a delay, because each attempt costs the lease for one election
-//! timeout.
+//! - The log cannot be written. A full or stalled disk does not keep a leader from sending heartbeats, so the followers
+//!   would not depose it; but nothing that it proposes is ever applied. Its followers have its entries, because appends
+//!   are sent before the leader's own write, so a transfer needs no write of the leader.
+//! - The process is about to end ([`crate::Event::StopLeading`]). Its followers would notice after an election timeout,
+//!   during which nothing could be read or written.
+//!
+//! Such a replica leads only until another one can be found, and does not campaign, even when ordered to. It transfers
+//! only if a quorum without it is able to lead: an election needs durable votes, and without an election the leader at
+//! least serves reads.
+//!
+//! **It prefers another store**, one with a higher priority. That can wait: it has led for some time, and the target's
+//! log is close to its own, because no proposals are accepted while a transfer waits for the target.
+//!
+//! If the target does not become leader, the next one is tried after a delay, because each attempt costs the lease for
+//! one election timeout. The delay of a transfer that can wait grows. With each tick a bounded number of transfers
+//! begins, over all regions.
 
 use super::Peer;
+use crate::outbox::Outbox;
 use crate::region::{self, PeerId};
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Election timeouts between attempts; an attempt may take one.
 const RETRY_ELECTIONS: u64 = 4;
+/// The delay of a transfer that can wait doubles so often.
+const RETRY_DOUBLINGS_MAX: u32 = 4;
+/// Entries by which a preferred store's log may end before the leader's: some round trips of a busy region.
+const PREFERRED_LAG_ENTRIES_MAX: u64 = 128;
 
 #[derive(Default)]
 pub(super) struct LeaderTransfer {
-    unwritable: bool,
-    /// Other peers whose last message reported this.
-    unwritable_peers: BTreeSet<PeerId>,
-    attempts: usize,
+    /// Other replicas that install a snapshot, as their last messages said.
+    without_data: BTreeSet<PeerId>,
+    attempts: u32,
     next_tick: u64,
 }
 
+impl LeaderTransfer {
+    /// Transfers may begin at `tick`.
+    fn restart(&mut self, tick: u64) {
+        (self.attempts, self.next_tick) = (0, tick);
+    }
+}
+
 impl Peer {
-    /// The log can be written from now on, or it cannot.
-    pub fn set_writable(&mut self, writable: bool) {
-        self.leader_transfer.unwritable = !writable;
-        self.leader_transfer.attempts = 0;
-        // The cause of this failure may affect other disks: their stores get time to report it.
-        self.leader_transfer.next_tick = self.ticks + 2 * self.config.heartbeat_ticks as u64;
+    /// The store takes leadership again, or not any more.
+    pub fn ability_changed(&mut self, is_able: bool) {
+        if !is_able {
+            self.group.give_election_up();
+        }
+        // A disk's failure may affect other disks: their stores get time to report it. A leader that hibernated gets
+        // time to hear from its followers.
+        self.leader_transfer.restart(self.ticks + 2 * self.config.heartbeat_ticks as u64);
     }
 
-    pub(super) fn is_writable(&self) -> bool {
-        !self.leader_transfer.unwritable
+    /// It leads from now on.
+    pub(super) fn begin_to_lead(&mut self) {
+        self.leader_transfer.restart(self.ticks);
     }
 
-    /// Whether another peer has reported that its log cannot be written.
-    pub(super) fn is_unwritable_at(&self, peer: PeerId) -> bool {
-        self.leader_transfer.unwritable_peers.contains(&peer)
-    }
-
-    /// Records what a message of another peer says about its log.
-    pub(super) fn learn_writable(&mut self, from: region::Peer, unwritable: bool) {
-        if unwritable {
-            self.leader_transfer.unwritable_peers.insert(from.id);
+    /// Records what a message of another replica says about its data.
+    pub(super) fn learn_data(&mut self, from: PeerId, without_data: bool) {
+        if without_data {
+            self.leader_transfer.without_data.insert(from);
         } else {
-            self.leader_transfer.unwritable_peers.remove(&from.id);
+            self.leader_transfer.without_data.remove(&from);
         }
     }
 
-    /// Starts a transfer to the next follower, if one is due.
-    pub(super) fn transfer_if_unwritable(&mut self, now: Duration) {
-        let due = self.ticks >= self.leader_transfer.next_tick && !self.group.is_transferring();
-        if self.is_writable() || !self.leads() || !due {
+    /// Whether the region lets this replica lead: it has data, and no entry of the log removes it.
+    pub(super) fn could_take_over(&self, id: PeerId) -> bool {
+        !self.is_leaving(id) && !self.leader_transfer.without_data.contains(&id)
+    }
+
+    /// Whether a follower answers, and can vote.
+    fn can_vote(&self, peer: region::Peer, out: &Outbox) -> bool {
+        let heard_at = self.lease.confirmed_at(peer.id);
+        peer.id != self.me.id
+            && heard_at.is_some_and(|at| out.now.saturating_sub(at) < self.config.promise_duration())
+            && out.leadership.is_able_elsewhere(peer.store)
+    }
+
+    /// Whether a follower answers, and may lead.
+    fn is_able(&self, peer: region::Peer, out: &Outbox) -> bool {
+        self.can_vote(peer, out) && self.could_take_over(peer.id)
+    }
+
+    /// Whether the others could elect a leader among themselves.
+    fn can_be_replaced(&self, out: &Outbox) -> bool {
+        self.group.is_quorum(|id| self.members.peer(id).is_some_and(|peer| self.can_vote(peer, out)))
+    }
+
+    /// Whether this replica leads, and another one is about to take over because this store has stopped leading.
+    /// `woken_for`: the time since then.
+    pub fn hands_over(&self, woken_for: Duration, out: &Outbox) -> bool {
+        let is_asked = self.leads() && !self.removed && !self.is_sole_voter();
+        // A leader that hibernated has not heard from its followers yet.
+        let is_new = woken_for < self.config.promise_duration();
+        is_asked && (is_new || self.group.is_transferring() || self.any_target(out).is_some())
+    }
+
+    /// Starts a transfer, if one is due.
+    pub(super) fn transfer_if_due(&mut self, out: &mut Outbox) {
+        if !self.leads() || self.ticks < self.leader_transfer.next_tick || self.group.is_transferring() {
             return;
         }
-        let able = |peer: PeerId| {
-            let heard_at = self.lease.confirmed_at(peer);
-            peer != self.me.id
-                && heard_at.is_some_and(|at| now.saturating_sub(at) < self.config.promise_duration())
-                && !self.leader_transfer.unwritable_peers.contains(&peer)
-        };
-        if !self.group.is_quorum(able) {
-            return;
+        let is_able = out.leadership.is_able();
+        let target = if is_able { self.preferred_target(out) } else { self.any_target(out) };
+        let Some(target) = target.filter(|_| out.leadership.take_transfer()) else { return };
+        let (region, to) = (self.region.id.0, target.store.0);
+        if !out.leadership.is_writable() {
+            tracing::warn!(region, to, "the log cannot be written: transferring the leadership");
+        } else if !is_able {
+            tracing::debug!(region, to, "the store stops: transferring the leadership");
+        } else {
+            tracing::info!(region, to, "transferring the leadership to a store with a higher priority");
         }
-        let mut targets: Vec<_> = self.members.peers.iter().filter(|peer| able(peer.id)).copied().collect();
-        // The follower with the longest log first: it needs the least time.
-        targets.sort_by_key(|peer| std::cmp::Reverse(self.group.matched(peer.id)));
-        let Some(target) = targets.get(self.leader_transfer.attempts % targets.len().max(1)).copied() else { return };
-        tracing::warn!(
-            region = self.region.id.0,
-            to = target.store.0,
-            "the log cannot be written: transferring the leadership"
-        );
+        let doublings = if is_able { self.leader_transfer.attempts.min(RETRY_DOUBLINGS_MAX) } else { 0 };
         self.leader_transfer.attempts += 1;
-        self.leader_transfer.next_tick = self.ticks + RETRY_ELECTIONS * self.config.election_ticks as u64;
+        let delay = (RETRY_ELECTIONS * self.config.election_ticks as u64) << doublings;
+        self.leader_transfer.next_tick = self.ticks + delay;
         self.group.transfer_leader(target.id);
+    }
+
+    fn any_target(&self, out: &Outbox) -> Option<region::Peer> {
+        if !self.can_be_replaced(out) {
+            return None;
+        }
+        let members = self.members.peers.iter().copied();
+        let mut targets: Vec<_> = members.filter(|peer| self.is_able(*peer, out)).collect();
+        // Those that have everything committed need the least time. Among them the order depends on the region, so
+        // that not all regions get the same leader.
+        targets.sort_by_key(|peer| {
+            let lacks = self.group.committed().saturating_sub(self.group.matched(peer.id).unwrap_or(0));
+            (lacks, Reverse(out.leadership.priority(peer.store)), self.place(*peer))
+        });
+        targets.get(self.leader_transfer.attempts as usize % targets.len().max(1)).copied()
+    }
+
+    /// The member's place in an order of the members that begins with another one in each region.
+    fn place(&self, peer: region::Peer) -> usize {
+        let count = self.members.peers.len();
+        let place = self.members.peers.iter().position(|member| *member == peer).unwrap_or(0);
+        (place + self.region.id.0 as usize) % count
+    }
+
+    /// The followers that are able to lead and have a higher priority.
+    fn preferred<'a>(&'a self, out: &'a Outbox) -> impl Iterator<Item = region::Peer> + 'a {
+        let own = out.leadership.own_priority();
+        let members = self.members.peers.iter().copied();
+        members.filter(move |peer| out.leadership.priority(peer.store) > own && self.is_able(*peer, out))
+    }
+
+    /// Whether it leads only until the log of a preferred follower is close to its own.
+    pub(super) fn prefers_another(&self, out: &Outbox) -> bool {
+        self.leads() && self.preferred(out).next().is_some()
+    }
+
+    fn preferred_target(&self, out: &Outbox) -> Option<region::Peer> {
+        let leading = self.leading.as_ref().filter(|leading| leading.announced)?;
+        if self.ticks - leading.since_tick < self.config.settled_ticks {
+            return None;
+        }
+        let last = self.group.last_index();
+        let is_close = |peer: &region::Peer| {
+            let matched = self.group.matched(peer.id).unwrap_or(0);
+            matched + PREFERRED_LAG_ENTRIES_MAX >= last && !self.flow.full_followers.contains(&peer.id)
+        };
+        let close = self.preferred(out).filter(is_close);
+        close.max_by_key(|peer| (out.leadership.priority(peer.store), self.place(*peer)))
     }
 }

@@ -26,16 +26,36 @@
 //!
 //! # A replica that is removed
 //!
-//! When it applies the change, it destroys itself (`store/destroy.rs`). The others send it no further messages and
-//! ignore its vote requests, so one that was away does not learn of its removal; it does not know the configuration and
-//! cannot win.
+//! It destroys itself (`store/destroy.rs`), but not before the members know that the change is committed: one that does
+//! not know it counts the votes of the previous configuration, and would wait for the vote of the one that is gone.
+//!
+//! 1. A leader's messages to the replica do not say that its removal is committed: their commit index ends before it.
+//!    One that leads, and so knows it by itself, does not apply it. It goes on as the leader of the previous
+//!    configuration until another one is elected, because the members that have applied the change ignore it.
+//! 2. Once the change is applied at the leader, it sends the replica nothing more. The replica misses its leader and
+//!    asks for votes; or, if it hibernates, asks its leader in turn whether it is still a member
+//!    ([`crate::Config::member_check_ticks`]); or, if it cannot stand for election, asks all members. The same holds
+//!    for a replica that was away, or that a late snapshot or split has created after its removal.
+//! 3. A leader answers with the descriptor in which it is not, when the commit of the change is durable here and a
+//!    quorum of the members knows it, as their answers say. The replica ends, unless the logs of regions that a split
+//!    of its own makes still need it; then it asks again.
+//! 4. A member that does not lead passes such a message on to its leader. It answers the question of a replica that
+//!    hibernates by saying that it does not lead, as a store without a replica does: that one wakes up, and asks all.
+//!
+//! An identity is never added again after its removal: it contains the directory (`store/create.rs`).
 
 use super::Peer;
+use crate::command::{self, Carrier, Change};
+use crate::consensus::wire::{RegionRecord, StoreMessage};
+use crate::consensus::{Entry, EntryType};
 use crate::meta::put_region;
 use crate::outbox::Outbox;
-use crate::region::{self, MemberChange, PeerId, Region};
+use crate::region::{self, MemberChange, PeerId, Region, StoreId};
+use prost::Message;
 use std::sync::Arc;
 
+/// Election timeouts between two questions of a replica that cannot stand for election.
+const QUESTION_ELECTIONS: u64 = 4;
 /// Addresses of peers that only newer descriptors name: more than a region ever has at once.
 const STRANGERS_MAX: usize = 16;
 
@@ -53,17 +73,155 @@ impl Peer {
             self.be_removed(out);
         } else {
             self.group.apply_change(change)?;
-            // That it is committed is recorded: after a restart of all that are left, the one that was removed cannot
-            // vote any more.
-            self.state_dirty = true;
         }
         tracing::info!(region = self.region.id.0, index, "members changed: {change:?}");
         let changed = Arc::new(changed);
         self.members = changed.clone();
+        self.members_replaced(index, out);
         self.strangers.retain(|id, _| changed.peer(*id).is_none());
         put_region(self.families.meta, &mut out.apply, &changed);
         self.changes.push_back((index, changed));
         Ok(())
+    }
+
+    /// Whether a quorum of the replicas that would be left after a removal answers.
+    pub(super) fn could_do_without(&self, removed: PeerId, out: &Outbox) -> bool {
+        let left = self.members.peers.iter().filter(|peer| peer.id != removed);
+        let (count, answer) = left.fold((0, 0), |(count, answer), peer| {
+            let heard_at = self.lease.confirmed_at(peer.id);
+            let recent = |at| out.now.saturating_sub(at) < self.config.promise_duration();
+            (count + 1, answer + u32::from(peer.id == self.me.id || heard_at.is_some_and(recent)))
+        });
+        answer > count / 2
+    }
+
+    /// A message came from a replica that is not a member, or is not one any more: it gets to know.
+    pub fn answer_stranger(&mut self, envelope: StoreMessage, out: &mut Outbox) {
+        let from = region::Peer { id: PeerId(envelope.from_peer), store: StoreId(envelope.from_store) };
+        let is_ours = envelope.to_peer == self.me.id.0 && envelope.to_store == self.me.store.0;
+        let is_older = envelope.conf_version < self.members.epoch.conf_version;
+        let was_removed = is_older && self.members.peer(from.id).is_none() && from.store != self.me.store;
+        if !is_ours || !was_removed || self.removed {
+            return;
+        }
+        if !self.leads() {
+            self.pass_on(from, envelope, out);
+        } else if self.members_unrecorded.is_none() && self.members_are_known() {
+            self.send_not_a_member(from, Some(RegionRecord::from(&*self.members)), out);
+        } else {
+            // The members may not have heard of it because the region hibernates.
+            self.wake(out.now);
+        }
+    }
+
+    /// Only the leader can answer. One that hibernates asks the wrong store: it wakes up, and asks all.
+    fn pass_on(&mut self, from: region::Peer, envelope: StoreMessage, out: &mut Outbox) {
+        if envelope.hibernate.is_some() {
+            return self.send_not_a_member(from, None, out);
+        }
+        let leader = self.leader().filter(|leader| leader.store != from.store && leader.id != self.me.id);
+        if let Some(leader) = leader.filter(|_| !envelope.passed_on) {
+            let message = StoreMessage {
+                to_store: leader.store.0,
+                to_peer: leader.id.0,
+                passed_on: true,
+                raft: None,
+                ..envelope
+            };
+            out.send.push((leader.store, message.encode_to_vec().into()));
+        }
+    }
+
+    /// Whether a quorum of the members knows that they are the members, as their answers say.
+    fn members_are_known(&self) -> bool {
+        let knows = |id| self.group.committed_at(id).is_some_and(|known| known >= self.members_since);
+        self.group.is_quorum(|id| id == self.me.id || knows(id))
+    }
+
+    /// Without a descriptor: this replica does not lead.
+    pub(super) fn send_not_a_member(&self, to: region::Peer, descriptor: Option<RegionRecord>, out: &mut Outbox) {
+        let answer = StoreMessage { not_a_member: true, descriptor, ..self.envelope(to, out) };
+        out.send.push((to.store, answer.encode_to_vec().into()));
+    }
+
+    /// Entries were appended: notes those that remove members.
+    pub(super) fn note_removals(&mut self, entries: &[Entry]) {
+        if let Some(first) = entries.first() {
+            self.removals.retain(|(index, _)| *index < first.index);
+            self.removals.extend(removals_of(entries, 0));
+        }
+    }
+
+    /// Whether an entry of the log that is not handed out removes this member.
+    pub(super) fn is_leaving(&self, member: PeerId) -> bool {
+        self.removals.iter().any(|(_, removed)| *removed == member)
+    }
+
+    /// The highest commit index for messages to a member: it lies before the member's own removal.
+    pub(super) fn commit_max_for(&self, to: PeerId) -> u64 {
+        let removal = self.removals.iter().find(|(_, removed)| *removed == to);
+        removal.map_or(u64::MAX, |(index, _)| index - 1)
+    }
+
+    /// Another store answered that this replica is not a member; or, without a descriptor, that it does not lead.
+    pub fn learn_not_a_member(&mut self, from: StoreId, envelope: &StoreMessage, out: &mut Outbox) {
+        let is_ours = envelope.to_peer == self.me.id.0 && envelope.to_store == self.me.store.0;
+        if !is_ours || self.removed {
+            return;
+        }
+        let Some(descriptor) = &envelope.descriptor else {
+            if self.hibernates() && self.leader().is_some_and(|leader| leader.store == from) {
+                self.wake_without_leader(out.now);
+            }
+            return;
+        };
+        let Some(region) = descriptor.to_region().ok().filter(|region| region.id == self.region.id) else { return };
+        let is_newer = region.epoch.conf_version > self.members.epoch.conf_version;
+        if is_newer && region.peer(self.me.id).is_none() {
+            tracing::info!(region = region.id.0, by = from.0, "this replica was removed while it was away");
+            self.members = Arc::new(region);
+            self.be_removed(out);
+        }
+    }
+
+    /// A replica that cannot stand for election, because it has no data or may not apply its own removal, asks for no
+    /// votes when it misses its leader: it asks every member, now and then, by an empty message.
+    pub(super) fn tick_members(&mut self, out: &mut Outbox) {
+        let cannot_campaign = self.waits_for_install() || self.is_leaving(self.me.id);
+        let interval = QUESTION_ELECTIONS * self.config.election_ticks as u64;
+        if cannot_campaign && !self.leads() && self.ticks.is_multiple_of(interval) {
+            for peer in self.members.peers.iter().filter(|peer| peer.id != self.me.id) {
+                out.send.push((peer.store, self.envelope(*peer, out).encode_to_vec().into()));
+            }
+        }
+    }
+
+    /// Asks the leader that this replica hibernates under whether it is still a member; that it agrees to hibernate is
+    /// no news to a leader that has it as a member.
+    pub fn ask_for_membership(&self, out: &mut Outbox) {
+        if let Some(leader) = self.leader().filter(|_| self.hibernates() && !self.leads()) {
+            self.send_hibernate(leader, true, out);
+        }
+    }
+
+    /// `members` are others from now on. That the change is committed is recorded with this poll's persist: after a
+    /// restart of all that are left, the one that was removed cannot vote any more.
+    pub(super) fn members_replaced(&mut self, index: u64, out: &mut Outbox) {
+        self.members_since = index;
+        self.members_unrecorded = Some(out.persist_id);
+        out.persisting.insert(self.region.id);
+        self.state_dirty = true;
+    }
+
+    /// Whether this committed entry removes this replica. It is not handed out, nor is what follows: a leader's answer
+    /// ends this replica when the others can do without it.
+    pub(super) fn removes_this(&self, entry: &Entry) -> bool {
+        if !self.removals.iter().any(|(index, id)| (*index, *id) == (entry.index, self.me.id)) {
+            return false;
+        }
+        let command = command::decode(self.families, Carrier::MemberChange, &entry.context, &entry.data);
+        let change = command.ok().flatten().map(|command| command::decide(self.families, &self.members, None, command));
+        matches!(change, Some(Ok(Change::Members { .. })))
     }
 
     /// The address of a peer.
@@ -85,4 +243,11 @@ impl Peer {
         }
         false
     }
+}
+
+/// The entries above `index` that remove members, and which.
+pub(crate) fn removals_of(entries: &[Entry], index: u64) -> Vec<(u64, PeerId)> {
+    let changes = entries.iter().filter(|entry| entry.get_entry_type() == EntryType::EntryConfChange);
+    let removals = changes.filter_map(|entry| Some((entry.index, command::removed_by(&entry.context)?)));
+    removals.filter(|(removal, _)| *removal > index).collect()
 }

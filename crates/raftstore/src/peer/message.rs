@@ -23,7 +23,7 @@ impl Peer {
         if !self.sleeps_through(from, &raft) {
             self.wake(out.now);
         }
-        self.learn_writable(from, envelope.unwritable);
+        self.learn_data(from.id, envelope.without_data);
         if raft.is_snapshot() {
             // It must come with its file.
             return;
@@ -36,7 +36,7 @@ impl Peer {
         } else {
             self.flow.full_followers.remove(&from.id);
         }
-        let Some(transfer) = self.admit_election(from, &mut raft, out.now) else { return };
+        let Some(transfer) = self.admit_election(from, &mut raft, out) else { return };
         let (term, void_through) = (raft.term, raft.heartbeat_void_through());
         let region = self.region.clone();
         let promise = self.promise.length(&self.config);
@@ -68,17 +68,12 @@ impl Peer {
 
     /// Refuses a message that asks for a vote that this replica has promised not to give, to another replica or to
     /// itself. Returns `Some` with the transfer that permits the vote, if there is one. See [`super::promise`].
-    fn admit_election(
-        &mut self,
-        from: region::Peer,
-        raft: &mut RaftMessage,
-        now: Duration,
-    ) -> Option<Option<Transfer>> {
-        let has_promised = self.has_promised(now);
+    fn admit_election(&mut self, from: region::Peer, raft: &mut RaftMessage, out: &Outbox) -> Option<Option<Transfer>> {
+        let has_promised = self.has_promised(out.now);
         if let Some(order) = raft.order_to_campaign() {
             let follows = self.group.role() == Role::Follower && self.group.leader() == Some(from.id);
             let admitted = follows
-                && self.is_writable()
+                && out.leadership.is_able()
                 && !self.waits_for_install()
                 && order.term == self.group.term()
                 && !self.promise.knows_void(order)

@@ -13,7 +13,7 @@ mod flow;
 mod hibernate;
 mod leader_transfer;
 mod lease;
-mod members;
+pub(crate) mod members;
 mod message;
 mod promise;
 mod propose;
@@ -85,6 +85,12 @@ pub(crate) struct Peer {
     region: Arc<Region>,
     /// As of `handed`: the core counts quorums over these replicas.
     members: Arc<Region>,
+    /// By which entry they became these, or an earlier or later one that was applied before the start.
+    members_since: u64,
+    /// The persist that records that the change to these is committed, until it is durable.
+    members_unrecorded: Option<PersistId>,
+    /// Entries of the log that are not handed out and remove a member, and which.
+    removals: Vec<(u64, PeerId)>,
     /// Descriptors that become visible with the applied index.
     changes: VecDeque<(u64, Arc<Region>)>,
     /// Earlier descriptors with another range, and the index from which on tables do not have them.
@@ -152,6 +158,8 @@ pub(crate) struct Recovered {
     pub promised: Duration,
     /// The region whose command made this one, if tables do not hold the descriptor.
     pub made_by: u64,
+    /// Entries of the log above `applied` that remove a member, and which.
+    pub removals: Vec<(u64, PeerId)>,
 }
 
 impl Peer {
@@ -166,6 +174,9 @@ impl Peer {
             families,
             region: Arc::new(recovered.region),
             members,
+            members_since: handed,
+            members_unrecorded: None,
+            removals: recovered.removals,
             changes: VecDeque::new(),
             replaced: VecDeque::new(),
             strangers: BTreeMap::new(),
@@ -244,8 +255,9 @@ impl Peer {
         self.group.leader().and_then(|id| self.address(id))
     }
 
-    pub fn not_leader(&self) -> RegionError {
-        let leader = self.leader().filter(|leader| leader.id != self.me.id);
+    pub fn not_leader(&self, out: &Outbox) -> RegionError {
+        let is_candidate = |leader: &region::Peer| leader.id != self.me.id && !out.leadership.is_silent(leader.store);
+        let leader = self.leader().filter(is_candidate);
         RegionError::NotLeader { region: self.region.id, leader }
     }
 
@@ -280,11 +292,12 @@ impl Peer {
 
     fn tick_awake(&mut self, out: &mut Outbox) -> bool {
         // Without its data a leader could neither apply nor serve.
-        let may_campaign = self.is_writable() && !self.has_promised(out.now) && !self.waits_for_install();
+        let may_campaign = self.may_campaign(out);
         let led_to_something = self.voting(out.now, None, |group| group.tick(may_campaign));
-        self.transfer_if_unwritable(out.now);
+        self.transfer_if_due(out);
         self.tick_serving(out.now, out);
         self.tick_lost();
+        self.tick_members(out);
         self.tick_hibernation(out);
         led_to_something || self.leading.is_some() || self.has_lost_snapshot()
     }
@@ -296,14 +309,19 @@ impl Peer {
         }
     }
 
-    pub fn campaign(&mut self, now: Duration) {
-        if !self.removed && self.is_writable() && !self.has_promised(now) && !self.waits_for_install() {
-            self.voting(now, None, Group::campaign);
+    fn may_campaign(&mut self, out: &Outbox) -> bool {
+        out.leadership.is_able() && !self.has_promised(out.now) && !self.waits_for_install()
+    }
+
+    pub fn campaign(&mut self, out: &Outbox) {
+        if !self.removed && self.may_campaign(out) {
+            self.voting(out.now, None, Group::campaign);
         }
     }
 
     pub fn transfer_leader(&mut self, to: StoreId) {
-        if let Some(peer) = self.members.peer_on(to).filter(|_| self.leads() && !self.removed) {
+        let may_lead = |peer: &region::Peer| self.leads() && !self.removed && self.could_take_over(peer.id);
+        if let Some(peer) = self.members.peer_on(to).filter(may_lead) {
             self.group.transfer_leader(peer.id);
         }
     }
@@ -354,6 +372,7 @@ impl Peer {
             self.leading = Some(Leading { term, since_tick: self.ticks, announced: false });
             self.lease = lease::Lease::new(self.config.planted().lease_through_transfer);
             self.forget_hibernation();
+            self.begin_to_lead();
             self.group.ping();
         }
     }
@@ -414,7 +433,11 @@ impl Peer {
         assert!(committed <= self.group.last_index(), "committed <= last");
         assert!(self.flushed <= self.handed || self.waits_for_install(), "flushed <= handed");
         let reason = self.waits_for_install() || self.has_enough_applies(out) || self.waits_for_logs();
-        assert!(self.deferred.is_empty() || reason, "only an install, a split or applies under way defer entries");
+        let reason = reason || self.is_leaving(self.me.id);
+        assert!(
+            self.deferred.is_empty() || reason,
+            "only an install, a split, applies or its own removal defer entries"
+        );
         assert!(self.leading.is_some() == self.leads(), "every change of role was noticed");
         assert!(self.truncations.is_empty() && !self.state_dirty, "the poll wrote what was to be written");
         debug_assert!(self.proposals.iter().map(|p| p.index).is_sorted(), "proposals are in the log's order");

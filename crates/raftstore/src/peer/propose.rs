@@ -25,7 +25,7 @@ impl Peer {
 
     fn admit(&self, epoch: Epoch, batch: &WriteBatch, bytes: usize, out: &mut Outbox) -> Result<(), RegionError> {
         if !self.leads() {
-            return Err(self.not_leader());
+            return Err(self.not_leader(out));
         }
         RegionError::check_epoch(&self.region, epoch)?;
         if let Some(key) = self.families.first_foreign_key(&self.region, batch) {
@@ -60,7 +60,7 @@ impl Peer {
     /// Proposes a command other than a write, or refuses it.
     pub fn propose_command(&mut self, command: Command, ticket: Ticket, out: &mut Outbox) {
         let changes_range = command.action.changes_range();
-        match self.append_command(command) {
+        match self.append_command(command, out) {
             Ok(index) => {
                 let term = self.group.term();
                 assert!(self.proposals.back().is_none_or(|last| last.index < index), "the log grows");
@@ -73,16 +73,24 @@ impl Peer {
         }
     }
 
-    fn append_command(&mut self, command: Command) -> Result<u64, RegionError> {
+    fn append_command(&mut self, command: Command, out: &Outbox) -> Result<u64, RegionError> {
         let region = self.region.id;
         if !self.leads() {
-            return Err(self.not_leader());
+            return Err(self.not_leader(out));
         }
         if !command.action.is_executed() || matches!(command.action, Action::Write(_)) {
             return Err(RegionError::Impossible { region, why: "this version does not replicate that command" });
         }
         if matches!(command.action, Action::ChangeMembers(MemberChange::Remove(peer)) if peer == self.me.id) {
             return Err(self.busy("a leader is not removed; transfer the leadership first"));
+        }
+        if let Action::ChangeMembers(MemberChange::Remove(peer)) = command.action
+            && !self.could_do_without(peer, out)
+        {
+            return Err(self.busy("too few of the replicas that a removal would leave answer"));
+        }
+        if command.action.changes_range() && !out.leadership.is_able() {
+            return Err(self.busy("this store could not lead the new regions: it stops, or its log cannot be written"));
         }
         // By the descriptor that is handed out for apply: what is in the log behind it is decided when it is applied.
         command::decide(self.families, &self.members, None, command.clone()).map_err(|refusal| match refusal {
@@ -99,6 +107,9 @@ impl Peer {
             (Carrier::MemberChange, Some(change)) => self.group.propose_change(context, change),
             _ => self.group.propose(vec![(context, data)]),
         };
+        if let (Some(index), Some(MemberChange::Remove(id))) = (index, change) {
+            self.removals.push((index, id));
+        }
         index.ok_or_else(|| self.busy("another change of the members, or a transfer, is under way"))
     }
 

@@ -31,7 +31,8 @@ impl Reads {
 
 impl Peer {
     pub fn read_barrier(&mut self, epoch: Epoch, ticket: Ticket, out: &mut Outbox) {
-        let checked = if self.leads() { RegionError::check_epoch(&self.region, epoch) } else { Err(self.not_leader()) };
+        let checked =
+            if self.leads() { RegionError::check_epoch(&self.region, epoch) } else { Err(self.not_leader(out)) };
         match checked {
             Ok(()) => self.reads.waiting.push(ticket),
             Err(error) => out.answer(ticket, Answer::Refused(error)),
@@ -70,7 +71,7 @@ impl Peer {
     }
 
     pub(super) fn refuse_reads(&mut self, out: &mut Outbox) {
-        let refusal = Answer::Refused(self.not_leader());
+        let refusal = Answer::Refused(self.not_leader(out));
         let reads = &mut self.reads;
         let requested = std::mem::take(&mut reads.requested).into_values().flatten();
         let confirmed = std::mem::take(&mut reads.confirmed).into_values().flatten();

@@ -15,7 +15,6 @@ use crate::region::{self, StoreId};
 use bytes::Bytes;
 use kontiki_engine::{StreamId, StreamOp};
 use prost::Message;
-use std::time::Duration;
 
 impl Peer {
     fn stream(&self) -> StreamId {
@@ -32,6 +31,7 @@ impl Peer {
         self.state_dirty |= ready_batch.vote_changed && !self.config.planted().vote_not_persisted;
         // With a membership change it is recorded that the one before is committed: see `members.rs`.
         self.state_dirty |= ready_batch.entries.iter().any(|entry| entry.get_entry_type() != EntryType::EntryNormal);
+        self.note_removals(&ready_batch.entries);
         if let Some(first) = ready_batch.entries.first() {
             let entries = ready_batch.entries.iter().map(|entry| entry_to_wire(entry).encode_to_vec().into()).collect();
             out.streams.push(StreamOp::Append { stream: self.stream(), first_index: first.index, entries });
@@ -89,6 +89,7 @@ impl Peer {
     /// Everything through `persist` is durable.
     pub fn persisted(&mut self, persist: PersistId, out: &mut Outbox) {
         self.promise.persisted(persist);
+        self.members_unrecorded.take_if(|recording| *recording <= persist);
         while self.outstanding.front().is_some_and(|outstanding| outstanding.persist <= persist) {
             let outstanding = self.outstanding.pop_front().expect("just seen");
             self.group.persisted(outstanding.number);
@@ -139,6 +140,7 @@ impl Peer {
             }
             _ => {}
         }
+        outgoing.message.commit = outgoing.message.commit.min(self.commit_max_for(to.id));
         if outgoing.message.has_entries() && self.flow.full_followers.contains(&to.id) {
             // Treated as lost; the core repeats them after the answers to heartbeats.
             outgoing.message.entries.clear();
@@ -148,10 +150,10 @@ impl Peer {
         let info = outgoing.message.snapshot.clone();
         let envelope = StoreMessage {
             raft: Some(outgoing.message),
-            unwritable: !self.is_writable(),
             full: self.is_full(out),
+            without_data: self.waits_for_install(),
             descriptor,
-            ..self.envelope(to, out.now)
+            ..self.envelope(to, out)
         };
         let bytes: Bytes = envelope.encode_to_vec().into();
         match info {
@@ -164,7 +166,7 @@ impl Peer {
     }
 
     /// An empty message to another peer.
-    pub(super) fn envelope(&self, to: region::Peer, now: Duration) -> StoreMessage {
+    pub(super) fn envelope(&self, to: region::Peer, out: &Outbox) -> StoreMessage {
         StoreMessage {
             region: self.region.id.0,
             from_store: self.me.store.0,
@@ -173,8 +175,8 @@ impl Peer {
             to_peer: to.id.0,
             conf_version: self.members.epoch.conf_version,
             version: self.members.epoch.version,
-            replicated: self.replicated_through(now),
-            ..StoreMessage::default()
+            replicated: self.replicated_through(out.now),
+            ..out.leadership.message()
         }
     }
 

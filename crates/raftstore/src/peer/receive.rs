@@ -105,6 +105,11 @@ impl Peer {
         incoming.flat_map(|incoming| incoming.superseded.iter().copied().chain([incoming.file.name()]))
     }
 
+    /// Whether an install writes to the region's range now.
+    pub(super) fn is_installing(&self) -> bool {
+        self.incoming.as_ref().is_some_and(|incoming| incoming.stage == Stage::Installing)
+    }
+
     /// Whether the file of an accepted snapshot is lost: only another snapshot brings this replica up to date.
     pub fn has_lost_snapshot(&self) -> bool {
         self.incoming.as_ref().is_some_and(Incoming::is_lost)
@@ -128,6 +133,8 @@ impl Peer {
         self.deferred.clear();
         self.changes.clear();
         self.members = Arc::new(incoming.file.region.clone());
+        self.members_replaced(position.index, out);
+        self.removals.clear();
         self.handed = position.index;
         self.drop_all_proposals(out);
         self.truncations.clear();

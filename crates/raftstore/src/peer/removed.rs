@@ -9,8 +9,8 @@ impl Peer {
         self.removed
     }
 
-    /// A change that removes this replica is handed out for apply. No vote or acknowledgement leaves it from now on,
-    /// and later entries are not its own.
+    /// This replica knows that it was removed. No vote or acknowledgement leaves it from now on, and later entries are
+    /// not its own.
     pub(super) fn be_removed(&mut self, out: &mut Outbox) {
         self.removed = true;
         if self.leading.is_some() {
@@ -22,15 +22,20 @@ impl Peer {
         self.stop_serving(out);
         self.outstanding.iter_mut().for_each(|outstanding| outstanding.messages.clear());
         self.deferred.clear();
-        // The poll under way records the state: with the term of entries that it appends, and with the commit index, so
-        // that a restart applies this change again without its group, which does not speak to it any more.
+        // If a poll is under way it records the state, with the term of entries that it appends.
         self.state_dirty = true;
     }
 
-    /// Whether nothing of it is in flight (applies, persists, or snapshots from its data), and no restart needs it.
+    /// Whether nothing of it is in flight (applies, an install, persists, or snapshots from its data), and no restart
+    /// needs it.
     pub fn is_quiet(&self) -> bool {
         let is_idle = self.applies_in_flight == 0 && self.outstanding.is_empty() && !self.serving.is_sending();
-        is_idle && !self.waits_for_flush()
+        is_idle && !self.is_installing() && !self.waits_for_flush()
+    }
+
+    /// The conf_version of the newest descriptor that it knows.
+    pub fn conf_version(&self) -> u64 {
+        self.region.epoch.conf_version.max(self.members.epoch.conf_version)
     }
 
     /// Gives its share of the memory budget back.

@@ -109,7 +109,7 @@ impl Peer {
     pub(super) fn want_snapshot(&mut self, out: &mut Outbox) {
         let Some(to) = self.group.take_snapshot_wanted() else { return };
         let able = self.leading.is_some() && self.serving.preparing.is_none() && !self.waits_for_install();
-        if able && self.is_worth_a_snapshot(to) {
+        if able && self.is_worth_a_snapshot(to, out) {
             let view = out.next_view();
             self.serving.preparing = Some((view, self.applied.index));
             out.snapshots.push(SnapshotTask::Prepare { region: self.region.id, view });
@@ -118,8 +118,10 @@ impl Peer {
 
     /// Whether a follower can be expected to accept a snapshot now. Otherwise the core asks again with the follower's
     /// next answer.
-    fn is_worth_a_snapshot(&self, to: PeerId) -> bool {
-        !self.serving.pauses(to, self.ticks) && !self.is_unwritable_at(to)
+    fn is_worth_a_snapshot(&self, to: PeerId, out: &Outbox) -> bool {
+        // A store that cannot lead can write no snapshot, or will not be there for its end.
+        let is_able = self.address(to).is_none_or(|peer| out.leadership.is_able_elsewhere(peer.store));
+        !self.serving.pauses(to, self.ticks) && is_able
     }
 
     /// A view was taken, or could not be.
@@ -156,7 +158,7 @@ impl Peer {
             self.retire(out);
         }
         let offered = |(_, head): &&(ViewId, SnapshotHead)| (head.id.index, head.id.term) == (info.index, info.term);
-        match self.serving.current.as_ref().filter(offered).filter(|_| self.is_worth_a_snapshot(to.id)) {
+        match self.serving.current.as_ref().filter(offered).filter(|_| self.is_worth_a_snapshot(to.id, out)) {
             Some((view, head)) => {
                 let (view, snapshot) = (*view, head.id);
                 let sends =

@@ -138,7 +138,7 @@ impl Store {
     }
 
     pub(super) fn message_of_no_replica(&mut self, envelope: StoreMessage) {
-        let Some(raft) = &envelope.raft else { return };
+        let Some(raft) = &envelope.raft else { return self.answer_to_hibernate(&envelope) };
         if raft.is_vote_request() {
             return self.keep_early_vote(envelope);
         }
@@ -158,9 +158,27 @@ impl Store {
             conf_version: envelope.conf_version,
             version: envelope.version,
             raft: Some(raft),
-            ..StoreMessage::default()
+            ..self.out.leadership.message()
         };
         self.out.send.push((StoreId(envelope.from_store), answer.encode_to_vec().into()));
+    }
+
+    /// A replica that hibernates takes this store for its leader's, and there is no replica here.
+    fn answer_to_hibernate(&mut self, envelope: &StoreMessage) {
+        let is_ours = self.identity.is_some_and(|identity| identity.store.0 == envelope.to_store);
+        let begins = self.creation.begun.contains_key(&RegionId(envelope.region));
+        if is_ours && !begins && envelope.hibernate.is_some_and(|hibernate| hibernate.agreed) {
+            let answer = StoreMessage {
+                region: envelope.region,
+                from_store: envelope.to_store,
+                to_store: envelope.from_store,
+                from_peer: envelope.to_peer,
+                to_peer: envelope.from_peer,
+                not_a_member: true,
+                ..self.out.leadership.message()
+            };
+            self.out.send.push((StoreId(envelope.from_store), answer.encode_to_vec().into()));
+        }
     }
 
     fn keep_early_vote(&mut self, envelope: StoreMessage) {
@@ -308,7 +326,7 @@ impl Store {
             let campaigns = matches!(begun.origin, Origin::Split(parent) if parent_leads(parent));
             self.start_created(begun, meta::INITIAL);
             if campaigns {
-                self.with_peer(id, |peer, out| peer.campaign(out.now));
+                self.with_peer(id, |peer, out| peer.campaign(out));
             }
         }
     }

@@ -1,22 +1,20 @@
 //! The end of a replica that a membership change has removed.
 //!
-//! From the moment at which the change is handed out for apply, the replica says nothing more: no vote, no
-//! acknowledgement, no answer but refusals. When nothing of it is in flight, one synced commit removes its log, its
-//! descriptor, its applied position and the keys of its range, and leaves a *tombstone* in `meta`: the replica's
-//! identity, which is never used again, and the conf_version of the change. Late messages for it find the tombstone.
+//! From the moment at which it knows of the change, the replica says nothing more: no vote, no acknowledgement, no
+//! answer but refusals. When nothing of it is in flight, one synced commit removes its log, its descriptor, its applied
+//! position and the keys of its range, and leaves a *tombstone* in `meta`: the replica's identity, which is never used
+//! again, and the conf_version of the change. Late messages for it find the tombstone.
 //!
 //! | crash between | on disk | what recovery does |
 //! |---|---|---|
-//! | the apply of the change and its flush | a replica as before, whose log and commit index have the change | starts it; it applies the change again |
-//! | that flush and the commit of the end | a descriptor without a peer here, and its log | destroys it |
+//! | what it learned, and the commit of the end | a replica as before | starts it; it asks again |
+//! | the flush of a change that it applied itself, and the commit of the end | a descriptor without a peer here, and its log | destroys it |
 //! | the commit of the end and anything later | the tombstone | nothing |
 //!
 //! Recovery recognises the second case by the descriptor; the replica's identity is then in the state blob of its log.
 //! *Rejected:* a tombstone in the batch of the change's apply (it is not logged, and replicas' batches would differ).
 //!
-//! The commit index is written in the poll that hands the change out, and so is that of the members that are left: they
-//! must not need the vote of a replica that is destroyed. A replica that is away while it is removed, or that crashes
-//! before that, does not learn of it from the log: the others send it nothing more.
+//! How a replica gets to know that it was removed, and when: `peer/members.rs`.
 
 use super::Store;
 use crate::effect::{Observation, PersistId, SnapshotTask};
@@ -62,7 +60,7 @@ impl Store {
         self.ticking.remove(&id);
         let mut peer = self.peers.remove(&id).expect("just seen");
         peer.release_memory(&mut self.out);
-        let tombstone = Tombstone { peer: peer.id(), conf_version: peer.region().epoch.conf_version };
+        let tombstone = Tombstone { peer: peer.id(), conf_version: peer.conf_version() };
         let files = peer.needed_files().collect();
         self.destroy(Region::clone(peer.region()), tombstone, files);
     }

@@ -18,12 +18,13 @@ use crate::effect::{Answer, Apply, ApplyId, Effects, Observation, Persist, Persi
 use crate::error::{Fault, RegionError};
 use crate::event::Event;
 use crate::families::Families;
+use crate::leadership::Leadership;
 use crate::memory::{Memory, MemoryStatus};
 use crate::meta;
 use crate::outbox::{AppliedRegion, Outbox};
 use crate::peer::Peer;
 use crate::readers::Readers;
-use crate::region::{Region, RegionId, StoreIdentity, Ticket};
+use crate::region::{Region, RegionId, StoreId, StoreIdentity, Ticket};
 use crate::snapshot::{FileId, FileNumbers, SnapshotFile};
 use bytes::Bytes;
 use kontiki_engine::{Commit, Durability};
@@ -76,7 +77,8 @@ impl Store {
         let readers = Arc::new(Readers::new(config.planted()));
         let file_numbers = FileNumbers::new(config.planted().snapshot_names_reused);
         let hibernation = wake::Hibernation::new(rng.child("process").next_u64());
-        let out = Outbox::new(Memory::new(config.memory_bytes_max, config.applying_bytes_max));
+        let memory = Memory::new(config.memory_bytes_max, config.applying_bytes_max);
+        let out = Outbox::new(memory, Leadership::new(config.leader_priority));
         Store {
             config: Arc::new(config),
             families,
@@ -161,17 +163,17 @@ impl Store {
                 }
             }
             Event::LogWritable { writable } => {
-                for (region, peer) in &mut self.peers {
-                    if peer.leads() && !writable {
-                        peer.wake(self.out.now);
-                    }
-                    peer.set_writable(writable);
-                    self.dirty.insert(*region);
-                }
+                self.out.leadership.set_writable(writable);
+                self.ability_to_lead_changed();
             }
+            Event::StopLeading => {
+                self.out.leadership.stop(self.out.now);
+                self.ability_to_lead_changed();
+            }
+            Event::Unreachable { store } => self.unreachable(store),
             Event::Campaign { region } => self.with_peer(region, |peer, out| {
                 peer.wake(out.now);
-                peer.campaign(out.now);
+                peer.campaign(out);
             }),
             Event::Command { region, command, ticket } => {
                 self.request(region, ticket, |peer, out| peer.propose_command(command, ticket, out));
@@ -268,6 +270,7 @@ impl Store {
             return;
         }
         self.ticked = Some(interval);
+        self.out.leadership.begin_tick(self.config.wake_regions_per_tick_max);
         for region in &self.ticking {
             if self.peers.get_mut(region).is_some_and(|peer| peer.tick(&mut self.out)) {
                 self.dirty.insert(*region);
@@ -310,15 +313,26 @@ impl Store {
             tracing::warn!("a store message that cannot be decoded was ignored");
             return;
         };
+        self.heard_from(&envelope);
         if envelope.alive != 0 {
-            return self.sign_of_life(&envelope);
+            return;
         }
         let region = RegionId(envelope.region);
         let Some(peer) = self.peers.get_mut(&region) else { return self.message_of_no_replica(envelope) };
         if peer.is_removed() {
             return;
         }
-        let Some(from) = peer.sender(&envelope) else { return };
+        if envelope.not_a_member {
+            // The logs of regions that a split of this one makes need it until the split is applied. It asks again.
+            if !self.creation.is_splitting(region) {
+                peer.learn_not_a_member(StoreId(envelope.from_store), &envelope, &mut self.out);
+                self.dirty.insert(region);
+            }
+            return;
+        }
+        let Some(from) = peer.sender(&envelope) else {
+            return self.with_peer(region, |peer, out| peer.answer_stranger(envelope, out));
+        };
         let (now, timeout) = (self.out.now, self.config.promise_duration());
         let is_alive = |store| self.hibernation.is_alive(store, now, timeout);
         if peer.hibernates() && peer.leader().is_some_and(|leader| !is_alive(leader.store)) {

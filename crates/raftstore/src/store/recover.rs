@@ -8,6 +8,7 @@ use crate::consensus::{Entry, Group, entry_from_wire};
 use crate::error::RecoverError;
 use crate::meta::{self, Tombstone};
 use crate::peer::Recovered;
+use crate::peer::members::removals_of;
 use crate::peer::receive::Incoming;
 use crate::region::{PeerId, Region, RegionId, Space, StoreId};
 use crate::snapshot::SnapshotFile;
@@ -162,6 +163,7 @@ impl Store {
             return Err(damaged(id, format_args!("truncated through {found}, but the state says {stated}")));
         }
         let entries = decode_entries(id, &contents)?;
+        let removals = removals_of(&entries, applied.index);
         self.file_numbers.skip_through(state.snapshot.as_ref().map_or(0, |info| info.file_number));
         let incoming = pending_snapshot(id, &state, applied)?;
         let mut applied = applied;
@@ -175,7 +177,7 @@ impl Store {
         let group = Group::new(&self.config, me.id, members, &state, entries, start, rng);
         let group = group.map_err(|what| damaged(id, what))?;
         let promised = Duration::from_nanos(state.promised_ns);
-        Ok(Recovered { region, me, group, applied, incoming, promised, made_by: state.made_by })
+        Ok(Recovered { region, me, group, applied, incoming, promised, made_by: state.made_by, removals })
     }
 }
 

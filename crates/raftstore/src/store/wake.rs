@@ -1,4 +1,5 @@
 //! Signs of life between stores, and the end of hibernation where the leader's store gives none (`peer/hibernate.rs`).
+//! What else the store does when its own ability to lead changes, or that of others.
 
 use super::Store;
 use crate::config::Config;
@@ -90,13 +91,27 @@ impl Store {
         if self.ticks.is_multiple_of(self.config.heartbeat_ticks as u64) {
             self.send_signs_of_life();
         }
+        self.find_silent_stores();
         let (timeout, ticks) = (self.config.promise_duration(), self.config.election_ticks as u64);
         for store in self.hibernation.liveness.fallen_silent(self.out.now, timeout, self.ticks, ticks) {
             self.queue_followers_of(store, Cause::Silence);
         }
+        self.check_membership();
         for (region, cause) in self.next_to_wake() {
             self.hibernation.waking.remove(&region);
             self.wake_in_turn(region, cause);
+        }
+    }
+
+    /// A few replicas that hibernate ask whether they are still members, each once in `member_check_ticks`.
+    fn check_membership(&mut self) {
+        let (count, interval) = (self.peers.len() as u64, self.config.member_check_ticks);
+        // The replicas whose share of the interval begins with this tick.
+        let tick = self.ticks % interval;
+        let turns = (tick * count / interval) as usize..((tick + 1) * count / interval) as usize;
+        if !turns.is_empty() {
+            let asked = self.peers.values().skip(turns.start).take(turns.len());
+            asked.for_each(|peer| peer.ask_for_membership(&mut self.out));
         }
     }
 
@@ -135,18 +150,61 @@ impl Store {
         });
         for store in neighbours.iter() {
             let (from_store, to_store, alive) = (own.0, store.0, self.hibernation.process);
-            let message = StoreMessage { from_store, to_store, alive, ..StoreMessage::default() };
+            let message = StoreMessage { from_store, to_store, alive, ..self.out.leadership.message() };
             self.out.send.push((*store, message.encode_to_vec().into()));
         }
     }
 
-    /// A message that belongs to no region.
-    pub(super) fn sign_of_life(&mut self, envelope: &StoreMessage) {
-        let is_ours = self.identity.is_some_and(|identity| identity.store.0 == envelope.to_store);
-        let from = StoreId(envelope.from_store);
-        if is_ours && self.hibernation.liveness.heard(from, envelope.alive, self.out.now, self.ticks) {
+    /// What any message says about its sender's store.
+    pub(super) fn heard_from(&mut self, envelope: &StoreMessage) {
+        if self.identity.is_none_or(|identity| identity.store.0 != envelope.to_store) {
+            return;
+        }
+        let (from, now) = (StoreId(envelope.from_store), self.out.now);
+        self.out.leadership.learn(from, envelope.unable_to_lead, envelope.leader_priority);
+        if envelope.alive == 0 {
+            self.hibernation.liveness.message_of(from, now, self.ticks);
+        } else if self.hibernation.liveness.heard(from, envelope.alive, now, self.ticks) {
             self.queue_followers_of(from, Cause::Restart);
         }
+        if self.out.leadership.is_silent(from) {
+            self.find_silent_stores();
+        }
+    }
+
+    /// The connection to a store broke.
+    pub(super) fn unreachable(&mut self, store: StoreId) {
+        self.hibernation.liveness.unreachable(store);
+        self.find_silent_stores();
+    }
+
+    /// Clients are not sent to stores that are probably dead.
+    fn find_silent_stores(&mut self) {
+        let (timeout, ticks) = (self.config.silence_max(), u64::from(self.config.silence_ticks_max()));
+        let silent = self.hibernation.liveness.silent(self.out.now, timeout, self.ticks, ticks);
+        if self.out.leadership.set_silent(&silent) {
+            self.readers.set_silent(silent);
+        }
+    }
+
+    /// This store takes leadership from now on, or no more: then what it leads is transferred.
+    pub(super) fn ability_to_lead_changed(&mut self) {
+        let is_able = self.out.leadership.is_able();
+        for (region, peer) in &mut self.peers {
+            if peer.leads() && !is_able {
+                peer.wake(self.out.now);
+            }
+            peer.ability_changed(is_able);
+            self.dirty.insert(*region);
+        }
+    }
+
+    /// After [`crate::Event::StopLeading`]: the number of regions that this store leads and that another one is about
+    /// to lead. 0 also if no other store is able to, as for a region without other replicas.
+    pub fn leaderships_to_hand_over(&self) -> usize {
+        let Some(since) = self.out.leadership.stopping_since() else { return 0 };
+        let waited = self.out.now.saturating_sub(since);
+        self.peers.values().filter(|peer| peer.hands_over(waited, &self.out)).count()
     }
 
     /// The replicas that hibernate as followers of a leader on this store are to be woken. All its followers may vote

@@ -1,8 +1,9 @@
 //! Regions in which nothing happens: docs/internals/hibernation.md.
 
+use super::leader_transfer::{left, stop_leading};
 use super::random;
-use crate::cluster::{Cluster, EPOCH, small_config};
-use kontiki_raftstore::{Answer, Config, Event, ReadRefusal, RegionId, StoreId, Ticket};
+use crate::cluster::{Cluster, EPOCH, REGION, small_config};
+use kontiki_raftstore::{Answer, Config, Event, ReadRefusal, RegionError, RegionId, StoreId, Ticket};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -358,4 +359,75 @@ fn random_faults_with_hibernation_from_100_seeds() {
         hibernations += count;
     }
     assert!(hibernations > 60, "the runs cover hibernation: {hibernations}");
+}
+
+/// The leaders wake up and hand over, a few with each tick.
+#[test]
+fn regions_that_hibernate_on_a_store_that_stops_get_other_leaders() {
+    for seed in 0..10 {
+        let mut cluster = Cluster::with_config(seed, 3, Config { wake_regions_per_tick_max: 1, ..config() });
+        let keys: [&[u8]; 5] = [b"c", b"f", b"i", b"l", b"o"];
+        for (id, key) in (10..).zip(keys) {
+            cluster.split_surely(&[(RegionId(id), key)]);
+        }
+        wait_until_all_hibernate(&mut cluster);
+        let led = |cluster: &Cluster, id| {
+            cluster.regions().into_iter().filter(|region| cluster.leader_of(*region) == Some(id)).count()
+        };
+        let stopping = (1..=3).max_by_key(|id| led(&cluster, *id)).expect("three stores");
+        assert!(led(&cluster, stopping) >= 2, "six regions on three stores");
+        stop_leading(&mut cluster, stopping);
+        cluster.until(10, "it is done", |cluster| left(cluster, stopping) == 0);
+        let status = cluster.node(stopping).store.as_ref().expect("it is up").status();
+        assert!(status.iter().all(|status| !status.leads), "seed {seed}");
+        cluster.until(2, "the others lead", |cluster| {
+            cluster.regions().into_iter().all(|region| cluster.leader_of(region).is_some_and(|id| id != stopping))
+        });
+        cluster.crash(stopping);
+        cluster.settle();
+    }
+}
+
+/// Whom a store names to clients as the leader.
+fn named(cluster: &Cluster, by: u64) -> Option<u64> {
+    let (_, leader) = cluster.nodes[&StoreId(by)].readers.region(REGION).expect("it has a replica");
+    leader.map(|leader| leader.store.0)
+}
+
+/// Elections take their time; clients are not sent to a dead leader for so long.
+#[test]
+fn a_dead_leader_is_not_named_to_clients() {
+    for seed in 0..10 {
+        let mut cluster = Cluster::with_config(seed, 3, Config { election_ticks: 40, ..config() });
+        cluster.put_surely(b"a", b"1");
+        if seed % 2 == 0 {
+            wait_until_all_hibernate(&mut cluster);
+        }
+        let leader = cluster.wait_leader();
+        let follower = leader % 3 + 1;
+        assert_eq!(named(&cluster, follower), Some(leader));
+        cluster.crash(leader);
+        cluster.until(3, "none is named", |cluster| named(cluster, follower).is_none());
+        assert_eq!(cluster.status(follower).leader.map(|leader| leader.store.0), Some(leader), "no election yet");
+        let ticket = cluster.put(follower, b"a", b"2");
+        assert!(matches!(answer(&mut cluster, ticket), Answer::Refused(RegionError::NotLeader { leader: None, .. })));
+        let other = 6 - leader - follower;
+        cluster.until(30, "another leader is named", |cluster| {
+            let named = named(cluster, follower);
+            named.is_some_and(|named| named != leader) && named == self::named(cluster, other)
+        });
+        cluster.settle();
+    }
+}
+
+#[test]
+fn a_leader_to_which_the_connection_breaks_is_not_named_until_it_is_heard() {
+    let (mut cluster, leader) = asleep(1);
+    let follower = leader % 3 + 1;
+    cluster.partition(&[leader]);
+    cluster.node(follower).inbox.push_back(Event::Unreachable { store: StoreId(leader) });
+    cluster.until(1, "none is named", |cluster| named(cluster, follower).is_none());
+    cluster.heal();
+    cluster.until(1, "it is named again", |cluster| named(cluster, follower) == Some(leader));
+    assert!(all_hibernate(&cluster), "that is no reason to wake up");
 }

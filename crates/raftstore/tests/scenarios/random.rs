@@ -55,7 +55,9 @@ pub fn disturb(cluster: &mut Cluster, stores: u64) {
         }
         _ => {
             let to = StoreId(1 + cluster.rng.below(stores));
-            let event = Event::TransferLeader { region: crate::cluster::REGION, to };
+            let breaks = cluster.rng.chance(1, 4);
+            let transfer = Event::TransferLeader { region: crate::cluster::REGION, to };
+            let event = if breaks { Event::Unreachable { store: to } } else { transfer };
             if cluster.node(id).is_up() {
                 cluster.node(id).inbox.push_back(event);
             }

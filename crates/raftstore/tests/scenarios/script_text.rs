@@ -12,7 +12,7 @@ struct StoreMessage {
     #[prost(message, optional, tag = "8")]
     raft: Option<RaftMessage>,
     #[prost(bool, tag = "10")]
-    unwritable: bool,
+    unable_to_lead: bool,
     #[prost(bool, tag = "11")]
     full: bool,
 }
@@ -65,8 +65,8 @@ pub fn message(bytes: &Bytes) -> String {
         18 => format!("pre-vote {granted}, term {term}"),
         other => format!("message of kind {other}, term {term}"),
     };
-    if envelope.unwritable {
-        line += ", log not writable";
+    if envelope.unable_to_lead {
+        line += ", unable to lead";
     }
     if envelope.full {
         line += ", full";

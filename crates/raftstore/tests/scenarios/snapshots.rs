@@ -1,14 +1,15 @@
+use super::leader_transfer::{left, stop_leading};
 use crate::cluster::families;
 use crate::cluster::node::Job;
 use crate::cluster::{Cluster, EPOCH, REGION, small_config};
 use kontiki_engine::{View, WriteBatch};
-use kontiki_raftstore::Config;
+use kontiki_raftstore::{Config, Event, RegionId, StoreId};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Takes a store away, writes without it, flushes and truncates; returns the leader.
-fn leave_behind(cluster: &mut Cluster, away: u64) -> u64 {
+pub fn leave_behind(cluster: &mut Cluster, away: u64) -> u64 {
     cluster.put_surely(b"before", b"1");
     cluster.put_surely(b"deleted", b"1");
     let first_missing = cluster.status(cluster.leader().expect("led")).last_index + 1;
@@ -408,4 +409,93 @@ fn no_view_is_taken_for_a_store_whose_log_cannot_be_written() {
     assert_eq!(taken(&cluster), before, "no view is taken for a store that cannot write");
     cluster.until(60, "it catches up", |cluster| cluster.node(away).installs > 0);
     cluster.settle();
+}
+
+/// Its log is complete, but it has nothing to serve.
+#[test]
+fn a_store_that_installs_a_snapshot_gets_no_leadership() {
+    let mut seen = 0;
+    for seed in 0..12 {
+        let mut cluster = Cluster::with_config(120 + seed, 3, impatient());
+        let away = (cluster.wait_leader() + seed % 2) % 3 + 1;
+        leave_behind(&mut cluster, away);
+        cluster.node(away).job_delay_ms_max = 60_000;
+        cluster.start(away);
+        let leader = cluster.wait_leader();
+        cluster.until(30, "its log is complete", |cluster| {
+            let last = cluster.status(leader).last_index;
+            cluster.replica(away).is_some_and(|replica| replica.durable_index == last)
+        });
+        cluster.run(SECOND);
+        cluster.node(leader).inbox.push_back(Event::TransferLeader { region: REGION, to: StoreId(away) });
+        for _ in 0..300 {
+            cluster.step();
+            assert!(cluster.node(away).installs > 0 || cluster.leader() == Some(leader), "an order has no effect");
+        }
+        if cluster.node(away).installs > 0 {
+            continue;
+        }
+        seen += 1;
+        let (began, election) = (cluster.now, cluster.config.promise_duration());
+        stop_leading(&mut cluster, leader);
+        cluster.until(5, "it is done", |cluster| left(cluster, leader) == 0);
+        cluster.until(5, "the third leads", |cluster| cluster.leader() == Some(6 - leader - away));
+        assert!(cluster.now - began < election, "seed {seed}: it is not the first choice");
+        cluster.put_surely(b"k", b"v");
+    }
+    assert!(seen > 3, "{seen} runs cover it");
+}
+
+/// A snapshot that was on its way for long arrives behind a newer state.
+#[test]
+fn an_old_snapshot_replaces_nothing_newer() {
+    for seed in 0..16 {
+        let mut cluster = Cluster::with_config(140 + seed, 3, impatient());
+        let away = cluster.wait_leader() % 3 + 1;
+        leave_behind(&mut cluster, away);
+        cluster.start(away);
+        let mut sent = None;
+        cluster.until(30, "a snapshot is on its way", |cluster| {
+            let jobs = cluster.nodes.values().flat_map(|node| &node.jobs);
+            let sends = jobs.filter_map(|(_, job)| match job {
+                Job::Send { message, bytes, .. } => Some((message.clone(), bytes.clone())),
+                _ => None,
+            });
+            sent = sends.last();
+            sent.is_some()
+        });
+        let (message, bytes) = sent.expect("just seen");
+        cluster.until(30, "it is installed", |cluster| cluster.node(away).installs > 0);
+        for i in 0..20u32 {
+            cluster.put_surely(b"newer", &i.to_le_bytes());
+        }
+        cluster.run(SECOND);
+        cluster.node(away).flush();
+        match seed % 4 {
+            0 => {}
+            1 => {
+                cluster.crash(away);
+                cluster.start(away);
+                cluster.run(SECOND);
+            }
+            // Its range is larger than the region's.
+            2 => cluster.split_surely(&[(RegionId(9), b"k3")]),
+            _ => {
+                let leader = cluster.wait_leader();
+                cluster.node(leader).inbox.push_back(Event::TransferLeader { region: REGION, to: StoreId(away) });
+                cluster.run(SECOND);
+            }
+        }
+        let (installs, applied) = (cluster.node(away).installs, cluster.status(away).applied_index);
+        cluster.node(away).receive_snapshot(message.clone(), bytes.clone());
+        cluster.run(SECOND / 10);
+        cluster.node(away).receive_snapshot(message, bytes);
+        cluster.run(2 * SECOND);
+        assert_eq!(cluster.node(away).installs, installs, "seed {seed}");
+        assert!(cluster.status(away).applied_index >= applied);
+        cluster.until(30, "its file is removed", |cluster| cluster.node(away).disk.files.is_empty());
+        cluster.crash(away);
+        cluster.start(away);
+        cluster.settle();
+    }
 }

@@ -76,6 +76,10 @@ pub struct ServeOptions {
     #[arg(long, value_name = "COUNT")]
     pub region_keys_max: Option<u64>,
 
+    /// Leaders move to the node with the highest priority among those that can lead, -100 to 100 [default: 0]
+    #[arg(long, value_name = "PRIORITY", allow_negative_numbers = true)]
+    pub leader_priority: Option<i32>,
+
     /// Size at which a memtable is flushed, in bytes, 1 MiB to 4 GiB [default: 64 MiB]
     #[arg(long, value_name = "BYTES")]
     pub memtable_bytes_max: Option<u64>,
@@ -156,6 +160,7 @@ impl ServeOptions {
             raft_log_bytes_max,
             region_bytes_max,
             region_keys_max,
+            leader_priority,
             memtable_bytes_max,
             cache_bytes_max,
             log_bytes_max,
@@ -253,6 +258,7 @@ impl ServeOptions {
         let entry = self.raft_entry_bytes_max.unwrap_or(default.entry_bytes_max);
         let log = self.raft_log_bytes_max.unwrap_or(default.log_bytes_max);
         let bytes = self.region_bytes_max.unwrap_or(default.region_bytes_max);
+        let priority = self.leader_priority.unwrap_or(default.leader_priority);
         let keys = self.region_keys_max.unwrap_or(default.region_keys_max);
         Ok(RaftOptions {
             tick_interval: Duration::from_millis(tick_ms),
@@ -262,6 +268,7 @@ impl ServeOptions {
             log_bytes_max: in_range("raft-log-bytes-max", log, (1 << 20)..=(1 << 40))?,
             region_bytes_max: zero_or_in_range("region-bytes-max", bytes, (1 << 20)..=(1 << 40))?,
             region_keys_max: zero_or_in_range("region-keys-max", keys, 1_000..=(1 << 40))?,
+            leader_priority: in_range("leader-priority", priority, -100..=100)?,
         })
     }
 

@@ -37,12 +37,16 @@ pub(super) struct Shared {
     /// The regions this node leads (own-term entry applied), with their terms. Written by the driver.
     pub leader_terms: Mutex<BTreeMap<RegionId, u64>>,
     pub disk_full: AtomicBool,
+    /// The process is about to end: leadership is transferred to other nodes.
+    pub stops_leading: AtomicBool,
     /// Wakes the tasks that wait for a change of a region's leader.
     pub leader_news: watch::Sender<()>,
     /// Why the driver stopped, once it has.
     pub stopped: Mutex<Option<String>>,
     /// Whether this node takes part in consensus.
     pub membership: Mutex<MembershipState>,
+    /// `NodeConfig::replace_lost_directory`.
+    pub replaces_lost_directory: bool,
     /// Whether every region of the cluster belongs on this store.
     pub holds_all_regions: bool,
     /// The last message that each region's replica refused, and when.
@@ -198,10 +202,14 @@ pub struct NodeStatus {
     pub regions: Vec<RegionStatus>,
     /// Whether it takes part in consensus; if not, why.
     pub membership: MembershipState,
+    /// Its operator stated that the store's earlier directory is lost.
+    pub replaces_lost_directory: bool,
     /// What belongs on this store and has no replica here yet: the placement group, ranges of keys.
     pub missing: Vec<String>,
     /// The disk is full: writes are refused.
     pub disk_full: bool,
+    /// The process is about to end: leadership is transferred to other nodes.
+    pub stops_leading: bool,
     /// Why the node stopped, if it has.
     pub stopped: Option<String>,
 }
@@ -333,6 +341,21 @@ impl NodeHandle {
         self.shared.inbox.push(Input::TransferLeader { region, to });
     }
 
+    /// The process is about to end: from now on this node leads only what no other node can. Done when it has handed
+    /// over everything else, or has stopped.
+    pub async fn stop_leading(&self) {
+        // Not counted as a request: it must not be refused because others wait.
+        let (reply, handed_over) = Reply::new(self.shared.inbox.admit_always());
+        self.shared.inbox.push(Input::StopLeading { reply });
+        // An error means that the driver has ended: it leads nothing.
+        let _ = handed_over.await;
+    }
+
+    /// The transport's connection to a store broke, or could not be made.
+    pub fn store_unreachable(&self, store: StoreId) {
+        self.shared.inbox.push(Input::Unreachable { store });
+    }
+
     /// A region's descriptor here and its leader as far as this node knows.
     pub fn region(&self, region: RegionId) -> Option<(Arc<Region>, Option<Peer>)> {
         self.shared.readers.region(region)
@@ -409,8 +432,10 @@ impl NodeHandle {
             store_id: shared.store_id,
             regions: regions.collect(),
             membership: shared.membership.lock().clone(),
+            replaces_lost_directory: shared.replaces_lost_directory,
             missing: shared.missing(),
             disk_full: shared.disk_full.load(Ordering::Relaxed),
+            stops_leading: shared.stops_leading.load(Ordering::Relaxed),
             stopped: shared.stopped.lock().clone(),
         }
     }

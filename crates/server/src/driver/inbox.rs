@@ -107,6 +107,13 @@ pub(super) enum Input {
         region: RegionId,
         to: StoreId,
     },
+    StopLeading {
+        reply: Reply<()>,
+    },
+    /// The connection to a store broke, or could not be made.
+    Unreachable {
+        store: StoreId,
+    },
     GenerationFailed {
         error: kontiki_engine::Error,
     },
@@ -189,6 +196,12 @@ impl Inbox {
             return Err(NodeError::Busy("too many requests wait for an answer"));
         }
         Ok(permit)
+    }
+
+    /// Admits a request without regard to the bounds.
+    pub(super) fn admit_always(self: &Arc<Inbox>) -> Permit {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        Permit { inbox: self.clone(), bytes: 0 }
     }
 
     /// Requests that were admitted and have no answer yet.

@@ -38,6 +38,7 @@ mod error;
 mod first_regions;
 mod flusher;
 mod formation;
+mod hand_over;
 mod handle;
 mod heartbeat;
 mod inbox;
@@ -193,6 +194,7 @@ pub struct Driver {
     outbound: Vec<Outbound>,
     observers: Observers,
     applies_held: bool,
+    waiting_for_hand_over: Vec<Reply<()>>,
     tick_interval: Duration,
     next_tick: Duration,
     ticks: u64,
@@ -320,6 +322,7 @@ impl Driver {
         let (resting, waking) = self.store.resting();
         self.shared.counters.regions_resting.set(resting as u64);
         self.shared.counters.regions_waking.set(waking as u64);
+        self.tend_hand_over();
         self.retry_persist();
         self.check_log_disk(now);
         self.tend_calls(now, false);
@@ -379,6 +382,8 @@ impl Driver {
             Input::TransferLeader { region, to } => {
                 self.store.handle(Event::TransferLeader { region, to }, now.monotonic);
             }
+            Input::StopLeading { reply } => self.stop_leading(reply, now),
+            Input::Unreachable { store } => self.store.handle(Event::Unreachable { store }, now.monotonic),
         }
     }
 
@@ -416,6 +421,7 @@ impl Driver {
         self.shared.leader_terms.lock().clear();
         self.pending.waiting.clear();
         self.splits = split::Splits::default();
+        self.waiting_for_hand_over.clear();
         self.drop_calls();
         self.outbound.clear();
         self.snapshots.stop();

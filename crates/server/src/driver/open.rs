@@ -50,9 +50,14 @@ fn raftstore_config(config: &NodeConfig) -> Config {
         proposal_bytes_max: bytes(config.raft.entry_bytes_max),
         unapplied_bytes_max: defaults.unapplied_bytes_max.max(bytes(config.raft.entry_bytes_max)),
         log_bytes_max: bytes(config.raft.log_bytes_max),
+        leader_priority: config.raft.leader_priority,
         snapshot_log_bytes_max: defaults.snapshot_log_bytes_max.max(bytes(config.raft.log_bytes_max)),
         ..defaults
     }
+}
+
+fn size_limits(config: &NodeConfig) -> SizeLimits {
+    SizeLimits { bytes_max: config.raft.region_bytes_max, keys_max: config.raft.region_keys_max }
 }
 
 fn engine_options(config: &NodeConfig) -> Options {
@@ -109,8 +114,7 @@ impl Driver {
         let counters: Arc<Counters> = Arc::default();
         let inbox = Arc::new(Inbox::new(counters.clone()));
         let snapshots = Snapshots::open(env, &config.data_dir, &db, &inbox, &counters, store.file_numbers())?;
-        let flusher = Flusher::start(env, &db);
-        let surveys = Surveys::start(env, &config.data_dir, &db, &inbox);
+        let (flusher, surveys) = (Flusher::start(env, &db), Surveys::start(env, &config.data_dir, &db, &inbox));
         let shared = Arc::new(Shared {
             inbox,
             db: db.clone(),
@@ -119,11 +123,13 @@ impl Driver {
             counters,
             leader_terms: Default::default(),
             disk_full: Default::default(),
+            stops_leading: Default::default(),
             leader_news: Default::default(),
             stopped: Default::default(),
             membership: Mutex::new(formation.membership.state().clone()),
             refusals: Mutex::default(),
             holds_all_regions: holds_all_regions(&config),
+            replaces_lost_directory: config.replace_lost_directory,
             cluster_id: config.cluster_id,
             store_id: StoreId(config.store_id),
             snapshots_dir: snapshots.directory().to_owned(),
@@ -131,10 +137,9 @@ impl Driver {
             arrivals: snapshots.arrivals(),
         });
         let monotonic = env.clock.monotonic();
-        let limits = SizeLimits { bytes_max: config.raft.region_bytes_max, keys_max: config.raft.region_keys_max };
-        let region_sizes = RegionSizes::new(limits, monotonic);
         let mut driver = Driver {
             available_bytes: env.fs.free_bytes(&config.data_dir).unwrap_or(0),
+            region_sizes: RegionSizes::new(size_limits(&config), monotonic),
             placement: Placement::new(placement_config),
             env: env.clone(),
             config,
@@ -152,10 +157,10 @@ impl Driver {
             formation,
             flusher,
             surveys,
-            region_sizes,
             outbound: Vec::new(),
             observers: super::Observers::default(),
             applies_held: false,
+            waiting_for_hand_over: Vec::new(),
             tick_interval,
             next_tick: monotonic,
             ticks: 0,

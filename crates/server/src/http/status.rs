@@ -14,6 +14,7 @@ pub(super) fn describe(status: &NodeStatus, engine: &Stats, address: &str) -> Va
         "store_id": status.store_id.0,
         "address": address,
         "disk_full": status.disk_full,
+        "stops_leading": status.stops_leading,
         "stopped": status.stopped,
         "ready": not_ready(status).is_none(),
         "not_ready": not_ready(status),
@@ -59,6 +60,9 @@ pub(super) fn not_ready(status: &NodeStatus) -> Option<String> {
     if let Some(reason) = &status.stopped {
         return Some(format!("the node has stopped: {reason}"));
     }
+    if status.stops_leading {
+        return Some("the node is about to end: it has transferred its leadership, or is transferring it".into());
+    }
     match &status.membership {
         MembershipState::Member => {}
         MembershipState::Forming { waiting_for } => {
@@ -67,6 +71,10 @@ pub(super) fn not_ready(status: &NodeStatus) -> Option<String> {
         }
         MembershipState::Confirming => {
             return Some("no majority has confirmed yet that the data directory is not an older copy".into());
+        }
+        MembershipState::Replaced { .. } if status.replaces_lost_directory => {
+            let what = "it waits for a majority of the members that have their data; start those that are down";
+            return Some(format!("this directory is to replace a lost one, as requested: {what}"));
         }
         MembershipState::Replaced { reported_by } => {
             return Some(format!(

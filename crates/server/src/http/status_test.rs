@@ -24,8 +24,10 @@ fn node(leader: Option<Peer>) -> NodeStatus {
         store_id: StoreId(1),
         regions,
         membership,
+        replaces_lost_directory: false,
         missing: vec![],
         disk_full: false,
+        stops_leading: false,
         stopped: None,
     }
 }
@@ -37,6 +39,8 @@ fn a_node_is_ready_when_its_regions_have_leaders() {
     assert!(not_ready(&node(None)).is_some_and(|why| why.contains("region 2")));
     let stopped = NodeStatus { stopped: Some("disk".into()), ..node(Some(leader)) };
     assert!(not_ready(&stopped).is_some_and(|why| why.contains("disk")));
+    let stops = NodeStatus { stops_leading: true, ..node(Some(leader)) };
+    assert!(not_ready(&stops).is_some_and(|why| why.contains("about to end")));
     let empty = NodeStatus { regions: Vec::new(), ..node(None) };
     assert!(not_ready(&empty).is_some());
 }
@@ -54,6 +58,10 @@ fn a_node_that_takes_no_part_or_cannot_follow_is_not_ready_and_says_why() {
         assert!(why.contains(word), "{why}");
         assert_eq!(describe(&status, &Stats::default(), "h:1")["not_ready"], why);
     }
+    let membership = MembershipState::Replaced { reported_by: StoreId(2) };
+    let requested = NodeStatus { membership, replaces_lost_directory: true, ..good.clone() };
+    let why = not_ready(&requested).expect("not ready");
+    assert!(why.contains("as requested") && !why.contains("--replace-lost-directory"), "{why}");
     let mut stuck = good;
     let at = std::time::Duration::from_secs(1);
     stuck.regions[0].refusal = Some(Refusal { from: StoreId(3), why: "its log lost some", at, count: 4 });

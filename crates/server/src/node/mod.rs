@@ -35,9 +35,9 @@ use tonic_health::server::HealthReporter;
 
 /// How long requests in flight may take when the node stops. Streams of clients and peers never end by themselves.
 const DRAIN_TIME_MAX: Duration = Duration::from_millis(500);
-/// How long a stopping node tries to transfer its leaderships: several round trips. It is not longer because the others
-/// can elect a leader by themselves.
-const HAND_OVER_TIME_MAX: Duration = Duration::from_millis(500);
+/// How long a stopping node waits until other nodes lead what it led. It takes some round trips; more with thousands of
+/// regions, or if another node fails at the same time. A process that is killed meanwhile loses nothing.
+const HAND_OVER_TIME_MAX: Duration = Duration::from_secs(10);
 /// The minimum number of threads for requests: reads run on them and may wait for the disk.
 const REQUEST_WORKERS_MIN: usize = 4;
 /// The number of threads for connections, including those of other nodes: no work on them takes long.
@@ -149,7 +149,9 @@ impl Server {
         let connections = Connections::new(connections_max, env.clock.clone(), connection_metrics);
 
         let (members, io) = (&config.node.members, runtime.handle().clone());
-        let transport = Transport::start(identity, members, io, transport_metrics.clone());
+        let handle = node.clone();
+        let on_failure = Arc::new(move |store| handle.store_unreachable(store));
+        let transport = Transport::start(identity, members, io, transport_metrics.clone(), on_failure);
         let is_reachable = transport.reachability();
         let runner = Runner::start(&env, driver, transport);
 
@@ -209,7 +211,12 @@ impl Server {
     }
 
     /// Runs until `asked` is done, or until the node stops by itself, and then shuts down cleanly.
-    pub fn run_until(mut self, asked: impl Future<Output = ()>) -> Result<(), ServeError> {
+    pub fn run_until(self, asked: impl Future<Output = ()>) -> Result<(), ServeError> {
+        self.run(asked, std::future::pending())
+    }
+
+    /// `hurried`: do not wait any longer until other nodes lead.
+    fn run(mut self, asked: impl Future<Output = ()>, hurried: impl Future<Output = ()>) -> Result<(), ServeError> {
         let runner = &mut self.runner;
         let ended = self.runtime.block_on(async {
             tokio::select! {
@@ -217,24 +224,25 @@ impl Server {
                 reason = runner.ended() => Some(reason),
             }
         });
-        let closed = self.stop();
+        let closed = self.stop(hurried);
         match ended {
             Some(reason) => Err(ServeError::Stopped(reason)),
             None => closed,
         }
     }
 
-    /// Runs until the process is interrupted (Ctrl-C) or gets a termination signal.
+    /// Runs until the process is interrupted (Ctrl-C) or gets a termination signal. A second one means that the stop
+    /// does not wait until other nodes lead.
     pub fn run_until_interrupted(self) -> Result<(), ServeError> {
-        self.run_until(interrupted())
+        self.run(interrupted(), interrupted())
     }
 
-    fn stop(self) -> Result<(), ServeError> {
+    fn stop(self, hurried: impl Future<Output = ()>) -> Result<(), ServeError> {
         let Server { node, runner, health, stop, listeners, runtime, requests, .. } = self;
         tracing::info!("stopping");
         runtime.block_on(async {
             health.set_service_status("", ServingStatus::NotServing).await;
-            hand_over(&node).await;
+            hand_over(&node, hurried).await;
             let _ = stop.send(true); // There are no receivers only if both listeners failed before.
             let drained = futures::future::join_all(listeners);
             let _ = tokio::time::timeout(DRAIN_TIME_MAX, drained).await;
@@ -270,28 +278,14 @@ async fn accept(
     (health, vec![grpc_task, http_task])
 }
 
-/// Transfers leaderships to other nodes, so that stopping this one does not make clients wait for an election.
-async fn hand_over(node: &NodeHandle) {
-    let own = node.store_id();
-    let deadline = tokio::time::sleep(HAND_OVER_TIME_MAX);
-    tokio::pin!(deadline);
-    loop {
-        let regions = node.status().regions;
-        let led = regions.iter().filter(|status| status.leading_term.is_some() && status.region.peers.len() > 1);
-        let mut left = false;
-        for status in led {
-            // The next store in id order: distributes leaderships without any knowledge of the others.
-            let peers = &status.region.peers;
-            let place = peers.iter().position(|peer| peer.store == own).unwrap_or(0);
-            node.transfer_leader(status.region.id, peers[(place + 1) % peers.len()].store);
-            left = true;
-        }
-        if !left {
-            return;
-        }
-        tokio::select! {
-            () = &mut deadline => return,
-            () = tokio::time::sleep(HAND_OVER_TIME_MAX / 5) => {}
+/// Lets other nodes lead what this one leads, so that stopping it does not make clients wait for an election.
+async fn hand_over(node: &NodeHandle, hurried: impl Future<Output = ()>) {
+    let left = || node.status().regions.iter().filter(|region| region.leading_term.is_some()).count();
+    tokio::select! {
+        () = node.stop_leading() => {}
+        () = hurried => tracing::warn!(regions = left(), "asked again: stopping as the leader of regions"),
+        () = tokio::time::sleep(HAND_OVER_TIME_MAX) => {
+            tracing::warn!(regions = left(), "no other node took over within {HAND_OVER_TIME_MAX:?}: stopping as leader");
         }
     }
 }

@@ -86,6 +86,9 @@ pub trait IncomingFile: Send + 'static {
     fn finish(self, message: Bytes) -> io::Result<()>;
 }
 
+/// Called with a store to which the stream broke or could not be opened. Must not block.
+pub type OnFailure = Arc<dyn Fn(StoreId) + Send + Sync>;
+
 /// The sending half. Cheap to clone; dropping the last clone ends its streams.
 #[derive(Clone)]
 pub struct Transport {
@@ -101,18 +104,21 @@ struct Shared {
 }
 
 impl Transport {
-    /// Starts a sender task on `runtime` for each of `addresses` (`host:port`) except its own.
+    /// Starts a sender task on `runtime` for each of `addresses` (`host:port`) except its own. `on_failure` is called
+    /// each time when the stream to a store breaks or cannot be opened.
     pub fn start(
         identity: Identity,
         addresses: &BTreeMap<u64, String>,
         runtime: Handle,
         metrics: TransportMetrics,
+        on_failure: OnFailure,
     ) -> Transport {
         let others = addresses.iter().filter(|(id, _)| **id != identity.store_id.0);
         let peers = others
             .map(|(id, address)| {
                 let to = StoreId(*id);
-                (to, peer::Peer::start(identity, to, address.clone(), &runtime, metrics.clone()))
+                let (metrics, on_failure) = (metrics.clone(), on_failure.clone());
+                (to, peer::Peer::start(identity, to, address.clone(), &runtime, metrics, on_failure))
             })
             .collect();
         let snapshot_slots = Arc::new(Semaphore::new(SNAPSHOTS_AT_ONCE_MAX));

@@ -1,6 +1,6 @@
 //! The stream to one other store.
 
-use super::{Channel, Identity, PeerClient, TransportMetrics, connect, describe_status};
+use super::{Channel, Identity, OnFailure, PeerClient, TransportMetrics, connect, describe_status};
 use bytes::Bytes;
 use futures::StreamExt;
 use kontiki_proto::internal::PeerBatch;
@@ -46,13 +46,14 @@ impl Peer {
         address: String,
         runtime: &Handle,
         metrics: TransportMetrics,
+        on_failure: OnFailure,
     ) -> Peer {
         let (queue, receiver) = mpsc::channel(QUEUE_MESSAGES_MAX);
         let queued_bytes = Arc::new(AtomicUsize::new(0));
         let outbox = Outbox { receiver, queued_bytes: queued_bytes.clone(), metrics: metrics.clone() };
         let broken = Arc::new(AtomicBool::new(false));
         let outbox = Arc::new(Mutex::new(outbox));
-        let task = Sender { from, to, address: address.clone(), outbox, broken: broken.clone(), metrics };
+        let task = Sender { from, to, address: address.clone(), outbox, broken: broken.clone(), metrics, on_failure };
         let metrics = task.metrics.clone();
         runtime.spawn(task.run());
         Peer { address, queue, queued_bytes, broken, metrics }
@@ -123,6 +124,7 @@ struct Sender {
     outbox: Arc<Mutex<Outbox>>,
     broken: Arc<AtomicBool>,
     metrics: TransportMetrics,
+    on_failure: OnFailure,
 }
 
 impl Sender {
@@ -143,6 +145,7 @@ impl Sender {
             };
             self.metrics.failures.inc();
             self.broken.store(true, Ordering::Relaxed);
+            (self.on_failure)(self.to);
             if !self.outbox.lock().await.drop_queued() {
                 return;
             }

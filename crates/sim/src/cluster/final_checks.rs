@@ -207,6 +207,7 @@ impl Cluster {
             keys_checked: self.keys_checked,
             keys_not_checked: self.keys_not_checked,
             faults: self.world.faults().clone(),
+            actions: self.world.actions(),
             transactions: self.records.transactions.borrow().iter().filter(committed).count() as u64,
             terms: self.checks.watch.terms_seen(),
             hibernations: self.checks.watch.hibernations(),

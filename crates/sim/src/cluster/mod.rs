@@ -42,7 +42,7 @@ use kontiki_env::rng::Rng;
 use kontiki_raftstore::RegionId;
 use kontiki_server::config::NodeConfig;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
@@ -82,6 +82,10 @@ pub struct Plan {
     pub keep_lines: bool,
     /// A bug that the run should find.
     pub planted: Option<PlantedBug>,
+    /// The nemesis stops after so many actions; absent: it acts to the end of the first phase.
+    pub actions_max: Option<u64>,
+    /// Actions of the nemesis that do not happen, by their numbers from 0 on.
+    pub actions_left_out: BTreeSet<u64>,
 }
 
 impl Plan {
@@ -93,7 +97,8 @@ impl Plan {
             _ => 3,
         };
         let safety = Duration::from_secs(20);
-        Plan { seed, nodes, safety, scenario: None, keep_lines: false, planted: None }
+        let (actions_max, actions_left_out) = (None, BTreeSet::new());
+        Plan { seed, nodes, safety, scenario: None, keep_lines: false, planted: None, actions_max, actions_left_out }
     }
 }
 
@@ -118,6 +123,8 @@ pub struct Report {
     pub keys_not_checked: usize,
     /// The faults that the nemesis injected.
     pub faults: BTreeMap<Fault, u64>,
+    /// Actions of the nemesis, with those that were left out or not possible.
+    pub actions: u64,
     /// Transactions that committed, snapshots of the bank among them.
     pub transactions: u64,
     /// Leaderships seen.
@@ -369,12 +376,18 @@ pub fn run(plan: &Plan) -> Report {
     let mut sizes = sizes.with_hibernation(&mut rng.child("hibernation"));
     let settings = Settings::draw(&mut rng.child("knobs"), plan.nodes as usize, DRIFT_PPM_MAX);
     let mut settings = scenario.settings(settings, &sizes, &mut scenario_rng);
+    sizes = sizes.with_priorities(&mut rng.child("priorities"), plan.nodes);
     let mut splits = rng.child("splits");
     if scenario.splits(&mut splits) {
         sizes = sizes.with_splits(&mut splits);
         let some = settings.faults.len().div_ceil(3).max(1);
         settings.faults.extend(std::iter::repeat_n(Fault::Split, some));
     }
+    if rng.child("stops").chance(1, 2) {
+        settings.faults.push(Fault::Stop);
+    }
+    settings.actions_max = plan.actions_max;
+    settings.actions_left_out.clone_from(&plan.actions_left_out);
     let mut cluster = Cluster::with_sizes(rng.child("cluster"), plan.nodes, settings, sizes, scenario);
     if plan.keep_lines {
         cluster.world.keep_trace_lines();

@@ -34,6 +34,8 @@ const HANG_UP_US_MAX: u64 = 100_000;
 const CALL_TIME_MAX: Duration = Duration::from_secs(60);
 /// A snapshot that no follower asks for is released after this number of ticks, which is 2 s.
 const SNAPSHOT_IDLE_TICKS: u64 = 40;
+/// Ticks for which a replica leads before it prefers another node.
+const SETTLED_TICKS: u64 = 20;
 
 /// With this [`Sizes::snapshot_log_factor`] no world's log reaches its bound while a snapshot is in flight.
 pub const UNREACHED_LOG_FACTOR: usize = 1 << 16;
@@ -88,6 +90,8 @@ pub struct Sizes {
     pub hibernate_ticks: u64,
     /// A larger region is split, bytes; 0: none is.
     pub region_bytes_max: u64,
+    /// The node to which leaders move if they can; 0: none.
+    pub preferred: NodeId,
 }
 
 impl Sizes {
@@ -115,6 +119,7 @@ impl Sizes {
             hang_ups_percent: if rng.chance(1, 3) { rng.below(20) } else { 0 },
             hibernate_ticks: 0,
             region_bytes_max: 0,
+            preferred: 0,
         }
     }
 
@@ -122,6 +127,12 @@ impl Sizes {
     pub fn with_hibernation(self, rng: &mut Rng) -> Sizes {
         let hibernate_ticks = if rng.chance(1, 2) { 1 + rng.below(12) } else { 0 };
         Sizes { hibernate_ticks, ..self }
+    }
+
+    /// Lets leaders move to one of the nodes in a third of all worlds.
+    pub fn with_priorities(self, rng: &mut Rng, nodes: u64) -> Sizes {
+        let preferred = if rng.chance(1, 3) { 1 + rng.below(nodes) } else { 0 };
+        Sizes { preferred, ..self }
     }
 
     /// Splits regions by their size in half of the worlds.
@@ -279,7 +290,7 @@ impl SimNode for ClusterNode {
     fn start(&mut self, executor: &Executor) -> Result<(), String> {
         assert!(self.process.is_none(), "a machine runs one process");
         self.machine = self.machine.restarted(Rng::new(self.rng.next_u64()));
-        let (sizes, planted) = (self.sizes, self.planted);
+        let (sizes, planted, id) = (self.sizes, self.planted, self.id);
         let mut driver = Driver::open_tuned(
             &self.machine.env(),
             self.config.clone(),
@@ -304,6 +315,8 @@ impl SimNode for ClusterNode {
                 raft.snapshot_idle_ticks = SNAPSHOT_IDLE_TICKS;
                 raft.hibernate_ticks = sizes.hibernate_ticks;
                 raft.wake_regions_per_tick_max = 1;
+                raft.leader_priority = i32::from(sizes.preferred == id);
+                raft.settled_ticks = SETTLED_TICKS;
                 placement.timestamp_window_ms = sizes.timestamp_window_ms;
                 placement.ids_per_write = sizes.ids_per_write;
                 engine.memtable_bytes = sizes.memtable_bytes;
@@ -312,7 +325,7 @@ impl SimNode for ClusterNode {
             },
         )
         .map_err(|error| error.to_string())?;
-        let (digests, id) = (self.digests.clone(), self.id);
+        let digests = self.digests.clone();
         driver.observe_applies(Box::new(move |db, batch| digests.applying(id, db, batch)));
         let commands = self.commands.clone();
         driver.observe_bound_proposals(Box::new(move |ticket, batch| commands.observe(id, ticket, batch)));
@@ -360,6 +373,13 @@ impl SimNode for ClusterNode {
             _ => return false,
         }
         true
+    }
+
+    fn stop_leading(&mut self) {
+        if let Some(process) = &self.process {
+            let handle = process.handle.clone();
+            process.executor.spawn(Group(self.id), async move { handle.stop_leading().await });
+        }
     }
 
     fn split_region(&mut self, rng: &mut Rng) -> bool {

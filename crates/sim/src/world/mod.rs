@@ -98,6 +98,8 @@ struct Slot<N> {
     is_slow_job_planned: bool,
     /// Its disk is stalled until this time.
     stalled_until: Duration,
+    /// Its present process has been asked to hand its leadership over.
+    stops: bool,
     /// Faults injected into its disk before its present process started.
     faults_before: u64,
     /// How far its wall clock is ahead without a fault.
@@ -120,6 +122,8 @@ pub struct World<N> {
     rng: Rng,
     nemesis_rng: Rng,
     is_nemesis_awake: bool,
+    /// Actions that the nemesis has drawn.
+    actions: u64,
     faults: BTreeMap<Fault, u64>,
     failures: Vec<String>,
     stops: Vec<String>,
@@ -151,6 +155,7 @@ impl<N: SimNode> World<N> {
                 is_background_planned: false,
                 is_slow_job_planned: false,
                 stalled_until: Duration::ZERO,
+                stops: false,
                 faults_before: 0,
                 wall_skew_ms,
                 held: Vec::new(),
@@ -168,6 +173,7 @@ impl<N: SimNode> World<N> {
             rng: rng.child("turns"),
             nemesis_rng: rng.child("nemesis"),
             is_nemesis_awake: false,
+            actions: 0,
             faults: BTreeMap::new(),
             failures: Vec::new(),
             stops: Vec::new(),
@@ -251,6 +257,11 @@ impl<N: SimNode> World<N> {
     /// The number of injected faults, by kind.
     pub fn faults(&self) -> &BTreeMap<Fault, u64> {
         &self.faults
+    }
+
+    /// The number of actions that the nemesis has drawn, possible or not.
+    pub fn actions(&self) -> u64 {
+        self.actions
     }
 
     /// The settings in force.
@@ -537,6 +548,7 @@ impl<N: SimNode> World<N> {
         slot.node.machine().fs.power_off();
         slot.state = State::Down;
         slot.life += 1;
+        slot.stops = false;
         slot.held.clear();
         self.executor.kill(Group(id));
         self.executor.resume(Group(id));

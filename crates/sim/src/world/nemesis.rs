@@ -22,8 +22,8 @@ impl<N: SimNode> World<N> {
     }
 
     /// Switches the nemesis off and ends all faults: the network is whole and without faults, clocks are right (except
-    /// for their usual skew), slow jobs are fast, every node runs, and a node whose disk had a fault is restarted. The
-    /// contents of the disks stay.
+    /// for their usual skew), slow jobs are fast, every node runs, and a node is restarted whose disk had a fault, or
+    /// that was about to stop. The contents of the disks stay.
     pub fn heal(&mut self) {
         self.is_nemesis_awake = false;
         self.trace.add(self.time.now(), "heal", &[], &[]);
@@ -46,7 +46,7 @@ impl<N: SimNode> World<N> {
             self.heap.push(now, Event::Background { node: id, life });
             self.heap.push(now, Event::SlowJob { node: id, life });
             self.resume(id);
-            if self.has_met_faults(id) {
+            if self.has_met_faults(id) || self.slots[&id].stops {
                 self.crash(id, CrashMode::Kill);
             }
             self.start_after(id, Duration::ZERO);
@@ -68,14 +68,16 @@ impl<N: SimNode> World<N> {
     }
 
     pub(super) fn nemesis_acts(&mut self) {
-        if !self.is_nemesis_awake {
+        let action = self.actions;
+        if !self.is_nemesis_awake || self.settings.actions_max.is_some_and(|max| action >= max) {
             return;
         }
+        self.actions += 1;
         self.plan_nemesis();
         let Some(&fault) = self.nemesis_rng.pick(&self.settings.faults) else { return };
         let length = Duration::from_millis(self.nemesis_rng.range(self.settings.fault_length_ms.clone()));
         self.trace.add(self.time.now(), "nemesis", &[fault as u64, length.as_millis() as u64], &[]);
-        if self.inflict(fault, length) {
+        if !self.settings.actions_left_out.contains(&action) && self.inflict(fault, length) {
             *self.faults.entry(fault).or_default() += 1;
         }
     }
@@ -98,6 +100,7 @@ impl<N: SimNode> World<N> {
             Fault::ReadError => self.fail_disk(Op::Read),
             Fault::SlowApply => self.slow_apply(length),
             Fault::Transfer => self.transfer(),
+            Fault::Stop => self.stop(length),
             Fault::Split => self.split(),
             Fault::Sever => self.sever(length),
             Fault::Isolate => self.isolate(length),
@@ -237,6 +240,7 @@ impl<N: SimNode> World<N> {
             Fault::Kill if self.may_take_down() => self.take_down_node(node, CrashMode::Kill, length),
             Fault::Pause => self.pause_node(node, length),
             Fault::DiskStall => self.stall_disk(node, length),
+            Fault::Stop if self.slots[&node].stops => self.take_down_node(node, CrashMode::Kill, length),
             _ => {}
         }
     }
@@ -293,6 +297,16 @@ impl<N: SimNode> World<N> {
         let mut leaders: Vec<&mut Slot<N>> = self.slots.values_mut().filter(up).collect();
         self.nemesis_rng.shuffle(&mut leaders);
         leaders.into_iter().any(|slot| slot.node.transfer_leadership(&mut self.nemesis_rng))
+    }
+
+    fn stop(&mut self, length: Duration) -> bool {
+        let Some(id) = self.pick_up().filter(|_| self.may_take_down()) else { return false };
+        let at = self.time.now() + self.fraction(length);
+        let slot = self.slots.get_mut(&id).expect("it was picked");
+        slot.stops = true;
+        slot.node.stop_leading();
+        self.heap.push(at, Event::Strike { node: id, fault: Fault::Stop, length });
+        true
     }
 
     fn split(&mut self) -> bool {

@@ -44,6 +44,9 @@ pub trait SimNode {
         false
     }
 
+    /// The process is about to end: what this node leads is transferred.
+    fn stop_leading(&mut self) {}
+
     /// Splits a region that this node leads, chosen by `rng`; false if there is none.
     fn split_region(&mut self, _rng: &mut Rng) -> bool {
         false

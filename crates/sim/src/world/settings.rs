@@ -2,6 +2,7 @@
 //! fault also occurs in worlds in which no other fault hides its effects.
 
 use kontiki_env::rng::Rng;
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -62,6 +63,9 @@ pub enum Fault {
     /// A node, preferably a leader, is disconnected from the others one after the other, and some of them are killed,
     /// paused or stalled at that moment.
     Isolate,
+    /// A node hands its leadership over, as before a clean stop, and its process ends a moment later. No world draws it
+    /// by itself: some clusters add it.
+    Stop,
     /// A region is split by its leader. Not a fault, and no world draws it by itself: some clusters add it.
     Split,
 }
@@ -137,6 +141,10 @@ pub struct Settings {
     pub background_tail_us: Range<u64>,
     /// Ticks: the longest time between two steps of a node, by its own clock.
     pub tick: Duration,
+    /// The nemesis stops after so many actions, counted from its first; absent: it does not.
+    pub actions_max: Option<u64>,
+    /// The actions of these numbers, from 0 on, are drawn but do not happen.
+    pub actions_left_out: BTreeSet<u64>,
 }
 
 impl Settings {
@@ -171,6 +179,8 @@ impl Settings {
             background_tail_one_in: 0,
             background_tail_us: 0..1,
             tick: Duration::from_millis(10),
+            actions_max: None,
+            actions_left_out: BTreeSet::new(),
         }
     }
 

@@ -104,6 +104,7 @@ const RAFTSTORE: Layers = (
         &["memory", "planted", "region"],
         &["config", "error", "families", "liveness"],
         &["consensus", "readers"],
+        &["leadership"],
         &["command", "meta"],
         &["snapshot"],
         &["effect"],
@@ -182,7 +183,7 @@ const SERVER_DRIVER: Layers = (
         &["inbox"],
         &["snapshots", "surveys"],
         &["handle"],
-        &["calls", "log_disk"],
+        &["calls", "hand_over", "log_disk"],
         &["effects", "heartbeat", "split"],
         &["formation", "region_sizes", "replacement"],
         &["open"],
@@ -220,7 +221,8 @@ const CLIENT: Layers = (
 
 /// The world does not know what runs in it, and the checks do not know the world: they get what
 /// happened and what is stored.
-const SIM: Layers = ("sim", &[&["executor", "history", "wire"], &["check", "world"], &["workload"], &["cluster"]]);
+const SIM: Layers =
+    ("sim", &[&["executor", "history", "wire"], &["check", "world"], &["workload"], &["cluster"], &["shrink"]]);
 
 /// From what observes a node, over the node, to a run: what it consists of, and the checks at its end.
 const SIM_CLUSTER: Layers = (

@@ -1,0 +1,116 @@
+//! Which stores lead, as far as it does not depend on the region: the state of this store, and what the others say.
+//!
+//! A store takes no leadership while its log cannot be written, and none any more when its process is about to end. It
+//! says so in every message to another store, with its priority: leaders move to the store with the highest one among
+//! those that are able to lead (`peer/leader_transfer.rs`). Nothing here affects safety: what is known of other stores
+//! may be old.
+
+use crate::consensus::wire::StoreMessage;
+use crate::region::StoreId;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+#[derive(Debug, Default)]
+pub(crate) struct Leadership {
+    unwritable: bool,
+    /// When this store was asked to stop leading.
+    stopping_since: Option<Duration>,
+    own_priority: i32,
+    /// Other stores that said in their last message that they take no leadership.
+    unable: BTreeSet<StoreId>,
+    /// Of other stores; those with priority 0 are left out.
+    priorities: BTreeMap<StoreId, i32>,
+    /// Other stores that are probably dead.
+    silent: BTreeSet<StoreId>,
+    /// Transfers that may still begin with this tick.
+    transfers_left: usize,
+}
+
+impl Leadership {
+    pub fn new(own_priority: i32) -> Leadership {
+        Leadership { own_priority, ..Leadership::default() }
+    }
+
+    /// Whether replicas of this store may campaign.
+    pub fn is_able(&self) -> bool {
+        !self.unwritable && self.stopping_since.is_none()
+    }
+
+    /// The log can be written from now on, or it cannot.
+    pub fn set_writable(&mut self, writable: bool) {
+        self.unwritable = !writable;
+    }
+
+    pub fn is_writable(&self) -> bool {
+        !self.unwritable
+    }
+
+    /// The process is about to end.
+    pub fn stop(&mut self, now: Duration) {
+        self.stopping_since.get_or_insert(now);
+    }
+
+    pub fn stopping_since(&self) -> Option<Duration> {
+        self.stopping_since
+    }
+
+    /// What every message to another store says.
+    pub fn message(&self) -> StoreMessage {
+        StoreMessage { unable_to_lead: !self.is_able(), leader_priority: self.own_priority, ..StoreMessage::default() }
+    }
+
+    /// What a message of another store says.
+    pub fn learn(&mut self, store: StoreId, unable: bool, priority: i32) {
+        if unable {
+            self.unable.insert(store);
+        } else {
+            self.unable.remove(&store);
+        }
+        if priority == 0 {
+            self.priorities.remove(&store);
+        } else {
+            self.priorities.insert(store, priority);
+        }
+    }
+
+    pub fn is_able_elsewhere(&self, store: StoreId) -> bool {
+        !self.unable.contains(&store)
+    }
+
+    pub fn own_priority(&self) -> i32 {
+        self.own_priority
+    }
+
+    pub fn priority(&self, store: StoreId) -> i32 {
+        self.priorities.get(&store).copied().unwrap_or(0)
+    }
+
+    /// Replaces the set of stores that are probably dead. Returns whether it differs from the previous one.
+    pub fn set_silent(&mut self, silent: &BTreeSet<StoreId>) -> bool {
+        let differs = self.silent != *silent;
+        if differs {
+            self.silent.clone_from(silent);
+        }
+        differs
+    }
+
+    pub fn is_silent(&self, store: StoreId) -> bool {
+        self.silent.contains(&store)
+    }
+
+    /// A tick begins, in which so many transfers may begin.
+    pub fn begin_tick(&mut self, transfers_max: usize) {
+        self.transfers_left = transfers_max;
+    }
+
+    /// Whether another transfer may begin; counts it.
+    pub fn take_transfer(&mut self) -> bool {
+        let permitted = self.transfers_left > 0;
+        self.transfers_left = self.transfers_left.saturating_sub(1);
+        permitted
+    }
+}
+
+#[cfg(test)]
+#[path = "leadership_test.rs"]
+mod tests;
