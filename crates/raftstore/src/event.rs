@@ -95,8 +95,9 @@ pub enum Event {
         /// Whether it can be written.
         writable: bool,
     },
-    /// The process is about to end: from now on this store transfers the leadership of the regions that it leads, where
-    /// the others can lead, and does not campaign. [`crate::Store::leaderships_to_hand_over`] says when that is done.
+    /// The process is about to end, or data here are damaged: from now on this store transfers the leadership of the
+    /// regions that it leads, where the others can lead, and does not campaign.
+    /// [`crate::Store::leaderships_to_hand_over`] says when that is done.
     StopLeading,
     /// The connection to another store broke, or could not be made. Until something is heard from it, it is not named
     /// to clients as a leader.

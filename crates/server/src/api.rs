@@ -25,6 +25,10 @@ pub trait Node: Replicated<Context = RegionContext, Error = NodeError> + Clone {
     fn requested_region(&self, region: RegionId) -> Option<(Arc<Region>, Option<Peer>)> {
         self.region(region)
     }
+    /// A read of the region met damaged data. Returns whether another node may lead the region instead.
+    fn met_damage(&self, _region: RegionId, _error: &kontiki_engine::Error) -> bool {
+        false
+    }
     /// Done when the leader of a region changes, as far as this node knows; changes since this call count.
     fn leader_news(&self) -> impl Future<Output = ()> + Send + 'static;
     /// All regions with a replica here.
@@ -58,6 +62,10 @@ impl Node for NodeHandle {
 
     fn requested_region(&self, region: RegionId) -> Option<(Arc<Region>, Option<Peer>)> {
         NodeHandle::requested_region(self, region)
+    }
+
+    fn met_damage(&self, region: RegionId, error: &kontiki_engine::Error) -> bool {
+        NodeHandle::met_damage(self, region, error)
     }
 
     fn leader_news(&self) -> impl Future<Output = ()> + Send + 'static {

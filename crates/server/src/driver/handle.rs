@@ -39,6 +39,8 @@ pub(super) struct Shared {
     pub disk_full: AtomicBool,
     /// The process is about to end: leadership is transferred to other nodes.
     pub stops_leading: AtomicBool,
+    /// What a read has met, once one has met damaged data.
+    pub damage: Mutex<Option<String>>,
     /// Wakes the tasks that wait for a change of a region's leader.
     pub leader_news: watch::Sender<()>,
     /// Why the driver stopped, once it has.
@@ -210,6 +212,8 @@ pub struct NodeStatus {
     pub disk_full: bool,
     /// The process is about to end: leadership is transferred to other nodes.
     pub stops_leading: bool,
+    /// Reads have met damaged data, the first one this: other nodes lead instead, where they can.
+    pub damage: Option<String>,
     /// Why the node stopped, if it has.
     pub stopped: Option<String>,
 }
@@ -351,6 +355,18 @@ impl NodeHandle {
         let _ = handed_over.await;
     }
 
+    /// A read of the region met damaged data: from now on this node leads only what no other node can, so that reads
+    /// are served from replicas that are whole. Returns whether there are others.
+    pub fn met_damage(&self, region: RegionId, error: &kontiki_engine::Error) -> bool {
+        let is_first = self.shared.damage.lock().replace(error.to_string()).is_none();
+        if is_first {
+            let what = "other nodes are to lead instead; see docs/guide/replace-a-disk.md";
+            tracing::error!(region = region.0, "a read met damaged data: {error}; {what}");
+            self.shared.inbox.push(Input::Damaged);
+        }
+        self.region(region).is_some_and(|(region, _)| region.peers.len() > 1)
+    }
+
     /// The transport's connection to a store broke, or could not be made.
     pub fn store_unreachable(&self, store: StoreId) {
         self.shared.inbox.push(Input::Unreachable { store });
@@ -436,6 +452,7 @@ impl NodeHandle {
             missing: shared.missing(),
             disk_full: shared.disk_full.load(Ordering::Relaxed),
             stops_leading: shared.stops_leading.load(Ordering::Relaxed),
+            damage: shared.damage.lock().clone(),
             stopped: shared.stopped.lock().clone(),
         }
     }

@@ -110,6 +110,8 @@ pub(super) enum Input {
     StopLeading {
         reply: Reply<()>,
     },
+    /// A read met damaged data.
+    Damaged,
     /// The connection to a store broke, or could not be made.
     Unreachable {
         store: StoreId,

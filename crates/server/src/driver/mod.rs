@@ -382,6 +382,7 @@ impl Driver {
             Input::TransferLeader { region, to } => {
                 self.store.handle(Event::TransferLeader { region, to }, now.monotonic);
             }
+            Input::Damaged => self.store.handle(Event::StopLeading, now.monotonic),
             Input::StopLeading { reply } => self.stop_leading(reply, now),
             Input::Unreachable { store } => self.store.handle(Event::Unreachable { store }, now.monotonic),
         }

@@ -26,6 +26,7 @@ use kontiki_placement::{Config as PlacementConfig, Now, Placement};
 use kontiki_raftstore::{Config, Store, StoreId};
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Whether every region belongs on this store: it has the first ones, and splits keep their regions where they are.
 fn holds_all_regions(config: &NodeConfig) -> bool {
@@ -111,7 +112,7 @@ impl Driver {
         let mut store = Store::new(raft_config, &FAMILIES, rng.child("raftstore"));
         let formation = Formation::open_with(&mut store, &db, &config, rng.child("formation"))?;
 
-        let counters: Arc<Counters> = Arc::default();
+        let (counters, monotonic): (Arc<Counters>, Duration) = (Arc::default(), env.clock.monotonic());
         let inbox = Arc::new(Inbox::new(counters.clone()));
         let snapshots = Snapshots::open(env, &config.data_dir, &db, &inbox, &counters, store.file_numbers())?;
         let (flusher, surveys) = (Flusher::start(env, &db), Surveys::start(env, &config.data_dir, &db, &inbox));
@@ -124,6 +125,7 @@ impl Driver {
             leader_terms: Default::default(),
             disk_full: Default::default(),
             stops_leading: Default::default(),
+            damage: Default::default(),
             leader_news: Default::default(),
             stopped: Default::default(),
             membership: Mutex::new(formation.membership.state().clone()),
@@ -136,7 +138,6 @@ impl Driver {
             file_numbers: store.file_numbers(),
             arrivals: snapshots.arrivals(),
         });
-        let monotonic = env.clock.monotonic();
         let mut driver = Driver {
             available_bytes: env.fs.free_bytes(&config.data_dir).unwrap_or(0),
             region_sizes: RegionSizes::new(size_limits(&config), monotonic),

@@ -15,6 +15,7 @@ pub(super) fn describe(status: &NodeStatus, engine: &Stats, address: &str) -> Va
         "address": address,
         "disk_full": status.disk_full,
         "stops_leading": status.stops_leading,
+        "damage": status.damage,
         "stopped": status.stopped,
         "ready": not_ready(status).is_none(),
         "not_ready": not_ready(status),
@@ -62,6 +63,10 @@ pub(super) fn not_ready(status: &NodeStatus) -> Option<String> {
     }
     if status.stops_leading {
         return Some("the node is about to end: it has transferred its leadership, or is transferring it".into());
+    }
+    if let Some(damage) = &status.damage {
+        let what = "other nodes lead instead, where they can; replace the directory: see docs/guide/replace-a-disk.md";
+        return Some(format!("a read met damaged data: {damage}; {what}"));
     }
     match &status.membership {
         MembershipState::Member => {}

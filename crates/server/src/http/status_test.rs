@@ -28,6 +28,7 @@ fn node(leader: Option<Peer>) -> NodeStatus {
         missing: vec![],
         disk_full: false,
         stops_leading: false,
+        damage: None,
         stopped: None,
     }
 }
@@ -41,6 +42,8 @@ fn a_node_is_ready_when_its_regions_have_leaders() {
     assert!(not_ready(&stopped).is_some_and(|why| why.contains("disk")));
     let stops = NodeStatus { stops_leading: true, ..node(Some(leader)) };
     assert!(not_ready(&stops).is_some_and(|why| why.contains("about to end")));
+    let damaged = NodeStatus { damage: Some("block 7".into()), ..node(Some(leader)) };
+    assert!(not_ready(&damaged).is_some_and(|why| why.contains("block 7") && why.contains("replace-a-disk")));
     let empty = NodeStatus { regions: Vec::new(), ..node(None) };
     assert!(not_ready(&empty).is_some());
 }

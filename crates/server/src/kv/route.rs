@@ -65,6 +65,8 @@ impl<N: Node> Kv<N> {
                 Err(error) => Failure::Replicated(error.into()),
             };
             let may_end = matches!(&failure, Failure::Replicated(error) if is_transient(error));
+            let region = RegionId(context.region_id);
+            let may_end = may_end || damage(&failure).is_some_and(|error| self.node.met_damage(region, error));
             if !may_end || !waiting.pause().await {
                 return Err(self.with_siblings(failure).into());
             }
@@ -127,6 +129,16 @@ impl<N: Node> Kv<N> {
         RegionError::check_epoch(&region, epoch)?;
         Ok(Route { region, context: RegionContext::new(id, epoch) })
     }
+}
+
+/// The engine's error, if stored data are damaged.
+fn damage(failure: &Failure<NodeError>) -> Option<&kontiki_engine::Error> {
+    let error = match failure {
+        Failure::Storage(error) => &error.0,
+        Failure::Replicated(NodeError::Engine(error)) => error,
+        _ => return None,
+    };
+    Some(error).filter(|error| error.kind() == kontiki_engine::ErrorKind::Corruption)
 }
 
 /// A region error as a scheduler would report it.
