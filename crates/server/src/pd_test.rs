@@ -112,6 +112,18 @@ async fn a_region_comes_with_its_leader_and_an_unknown_one_is_absent() {
     assert_eq!(node.counts().0, 0);
 }
 
+/// A placement leader that has just taken over does not know the regions that splits made.
+#[tokio::test]
+async fn a_region_that_placement_does_not_know_yet_is_that_of_the_replica_here() {
+    let unknown = || Outcome::Refused(Refusal::new(RefusalCode::UnknownRegion, "none"));
+    let (_, pd) = answering([unknown(), unknown()]);
+    let by_key = pdpb::GetRegionRequest { region_key: "a".into(), ..Default::default() };
+    let by_id = pdpb::GetRegionByIdRequest { region_id: LEFT, ..Default::default() };
+    for answer in [pd.get_region(by_key).await.unwrap(), pd.get_region_by_id(by_id).await.unwrap()] {
+        assert_eq!((answer.region.map(|region| region.id), answer.leader.is_some()), (Some(LEFT), true));
+    }
+}
+
 #[tokio::test]
 async fn a_look_up_waits_for_an_election_to_end() {
     // Placement still names the old leader; the replica here knows that there is none.
