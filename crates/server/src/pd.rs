@@ -10,15 +10,14 @@
 //!    that cannot drop it (raw scans) fail permanently.
 
 use crate::api::{Node, Reachability, RetryBudget};
-use crate::driver::NodeError;
-use crate::kv::{wire_descriptor, wire_peer};
+use crate::driver::{NodeError, placement_region};
+use crate::kv::wire_peer;
 use kontiki_placement::{
     self as placement, AllStores, AllocateIds, ClusterInfo, Command, GcSafePoint, Outcome, PreviousRegion, Refusal,
     RefusalCode, RegionById, RegionByKey, RegionInfo, ScanRegions, StoreById, StoreInfo, Timestamps, UpdateGcSafePoint,
 };
 use kontiki_proto::{metapb, pdpb};
-use kontiki_raftstore::{Region, RegionId, Space, StoreId};
-use std::sync::Arc;
+use kontiki_raftstore::{RegionId, Space, StoreId};
 
 /// The version that is reported to clients for a store: the TiKV version whose behaviour this service follows. No
 /// client refuses other versions, but some read it.
@@ -213,17 +212,10 @@ impl<N: Node> Pd<N> {
             let news = self.node.leader_news();
             let info = match self.ask(command.clone()).await? {
                 Ok(outcome) => expect!(outcome, Region)?,
-                Err(refusal) if refusal.code() == RefusalCode::UnknownRegion => {
-                    let Some(region) = self.region_here(&command) else { return Ok(unknown) };
-                    let leader = self.node.region(region.id).and_then(|(_, leader)| leader).map(wire_peer);
-                    let leader = leader.filter(|leader| (self.is_reachable)(StoreId(leader.store_id)));
-                    if leader.is_none() && waiting.pause_for(news).await {
-                        continue;
-                    }
-                    let leader = Some(leader.ok_or(PdError::NoLeader(region.id.0))?);
-                    let region = Some(wire_descriptor(&region));
-                    return Ok(pdpb::GetRegionResponse { header: self.header(), region, leader, ..Default::default() });
-                }
+                Err(refusal) if refusal.code() == RefusalCode::UnknownRegion => match self.known_here(&command) {
+                    Some(info) => info,
+                    None => return Ok(unknown),
+                },
                 Err(refusal) => return Err(self.refused(&refusal)),
             };
             // Clients cannot address the placement group.
@@ -246,13 +238,14 @@ impl<N: Node> Pd<N> {
     /// The region of a replica here. A placement leader that has just taken over does not know the regions that splits
     /// made until their leaders report them; clients take an answer without a region for an error, and one of them
     /// (tikv-client 0.4.0) takes it for success and sends nothing.
-    fn region_here(&self, command: &Command) -> Option<Arc<Region>> {
+    fn known_here(&self, command: &Command) -> Option<RegionInfo> {
         let mut regions = self.node.regions().into_iter().filter(|region| region.space == Space::Data);
-        match command {
+        let region = match command {
             Command::RegionByKey(RegionByKey { key }) => regions.find(|region| region.contains(key)),
             Command::RegionById(RegionById { id }) => regions.find(|region| region.id.0 == *id),
             _ => None,
-        }
+        };
+        Some(RegionInfo { region: placement_region(&*region?), ..RegionInfo::default() })
     }
 
     /// The leader according to placement, unless the replica here knows of an election; otherwise according to the

@@ -1,6 +1,6 @@
 //! Runs seeds of the simulated cluster, or replays one.
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args as Arguments, Parser, Subcommand, ValueEnum};
 use kontiki_sim::cluster::{Plan, PlantedBug, Report, Scenario, run_caught};
 use kontiki_sim::shrink::Shrunk;
 use std::ops::Range;
@@ -13,6 +13,28 @@ use std::time::Duration;
 struct Args {
     #[command(subcommand)]
     command: Command,
+}
+
+/// A run that there was before.
+#[derive(Arguments)]
+struct Again {
+    /// The seed.
+    seed: u64,
+    /// Length of the phase with faults, in virtual seconds: that of the run.
+    #[arg(long, default_value_t = 20)]
+    virtual_seconds: u64,
+    /// The planted bug of the run.
+    #[arg(long, value_enum)]
+    planted: Option<PlantedBug>,
+    /// The scenario of the run, if it was given.
+    #[arg(long, value_enum)]
+    scenario: Option<Scenario>,
+}
+
+impl Again {
+    fn plan(&self) -> Plan {
+        Plan { scenario: self.scenario, ..plan(self.seed, self.virtual_seconds, self.planted) }
+    }
 }
 
 #[derive(Subcommand)]
@@ -46,17 +68,8 @@ enum Command {
     },
     /// Replays a seed exactly and prints its events, one per line, oldest first.
     Replay {
-        /// The seed.
-        seed: u64,
-        /// Length of the phase with faults, in virtual seconds: the one of the run to replay.
-        #[arg(long, default_value_t = 20)]
-        virtual_seconds: u64,
-        /// The planted bug of the run to replay.
-        #[arg(long, value_enum)]
-        planted: Option<PlantedBug>,
-        /// The scenario of the run to replay, if it was given.
-        #[arg(long, value_enum)]
-        scenario: Option<Scenario>,
+        #[command(flatten)]
+        again: Again,
         /// The nemesis stops after so many actions.
         #[arg(long)]
         actions_max: Option<u64>,
@@ -67,17 +80,8 @@ enum Command {
     /// Looks for a smaller run that violates a guarantee, too: fewer actions of the nemesis, less time; prints how to
     /// replay it. The exit code is 1 if the seed violates one.
     Shrink {
-        /// The seed.
-        seed: u64,
-        /// Length of the phase with faults, in virtual seconds: the one of the run that was broken.
-        #[arg(long, default_value_t = 20)]
-        virtual_seconds: u64,
-        /// The planted bug of that run.
-        #[arg(long, value_enum)]
-        planted: Option<PlantedBug>,
-        /// The scenario of that run, if it was given.
-        #[arg(long, value_enum)]
-        scenario: Option<Scenario>,
+        #[command(flatten)]
+        again: Again,
         /// The maximum number of runs; each takes about half a second.
         #[arg(long, default_value_t = 300)]
         runs_max: u64,
@@ -187,16 +191,14 @@ fn main() -> ExitCode {
             // All of them, even if the first is not found.
             bugs.into_iter().filter(|bug| !find(*bug, seeds.clone(), scenario)).count() > 0
         }
-        Command::Replay { seed, virtual_seconds, planted, scenario, actions_max, leave_out } => {
-            let plan = Plan { keep_lines: true, scenario, ..plan(seed, virtual_seconds, planted) };
-            let report = run_caught(&Plan { actions_max, actions_left_out: leave_out.into_iter().collect(), ..plan });
+        Command::Replay { again, actions_max, leave_out } => {
+            let actions_left_out = leave_out.into_iter().collect();
+            let report = run_caught(&Plan { keep_lines: true, actions_max, actions_left_out, ..again.plan() });
             print!("{}", report.lines);
             print(&report);
             !report.violations.is_empty()
         }
-        Command::Shrink { seed, virtual_seconds, planted, scenario, runs_max } => {
-            shrink(&Plan { scenario, ..plan(seed, virtual_seconds, planted) }, runs_max)
-        }
+        Command::Shrink { again, runs_max } => shrink(&again.plan(), runs_max),
     };
     ExitCode::from(u8::from(broken))
 }

@@ -148,19 +148,23 @@ impl Store {
             return;
         }
         let answer = raft.answer_of_an_empty_log();
-        let (Some(raft), Some(me)) = (answer, self.replica_to_create(&envelope)) else { return };
-        let answer = StoreMessage {
+        if answer.is_some() && self.replica_to_create(&envelope).is_some() {
+            let (conf_version, version) = (envelope.conf_version, envelope.version);
+            let answer = StoreMessage { conf_version, version, raft: answer, ..self.answer_to(&envelope) };
+            self.out.send.push((StoreId(envelope.from_store), answer.encode_to_vec().into()));
+        }
+    }
+
+    /// An empty answer to a message for a replica that does not exist here.
+    fn answer_to(&self, envelope: &StoreMessage) -> StoreMessage {
+        StoreMessage {
             region: envelope.region,
-            from_store: me.store.0,
+            from_store: envelope.to_store,
             to_store: envelope.from_store,
-            from_peer: me.id.0,
+            from_peer: envelope.to_peer,
             to_peer: envelope.from_peer,
-            conf_version: envelope.conf_version,
-            version: envelope.version,
-            raft: Some(raft),
             ..self.out.leadership.message()
-        };
-        self.out.send.push((StoreId(envelope.from_store), answer.encode_to_vec().into()));
+        }
     }
 
     /// A replica that hibernates takes this store for its leader's, and there is no replica here.
@@ -168,15 +172,7 @@ impl Store {
         let is_ours = self.identity.is_some_and(|identity| identity.store.0 == envelope.to_store);
         let begins = self.creation.begun.contains_key(&RegionId(envelope.region));
         if is_ours && !begins && envelope.hibernate.is_some_and(|hibernate| hibernate.agreed) {
-            let answer = StoreMessage {
-                region: envelope.region,
-                from_store: envelope.to_store,
-                to_store: envelope.from_store,
-                from_peer: envelope.to_peer,
-                to_peer: envelope.from_peer,
-                not_a_member: true,
-                ..self.out.leadership.message()
-            };
+            let answer = StoreMessage { not_a_member: true, ..self.answer_to(envelope) };
             self.out.send.push((StoreId(envelope.from_store), answer.encode_to_vec().into()));
         }
     }

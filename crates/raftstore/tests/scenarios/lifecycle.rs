@@ -1,5 +1,6 @@
 //! How replicas end by a membership change, with crashes at each step. (How they begin: `split.rs`, `members.rs`.)
 
+use super::members::old_replica;
 use crate::cluster::node::Node;
 use crate::cluster::{Cluster, EPOCH, REGION, check, families, small_config};
 use kontiki_engine::{Commit, StreamId};
@@ -35,7 +36,7 @@ fn with_a_removed_replica(seed: u64) -> (Cluster, u64) {
         cluster.node(removed).flush();
     }
     let leader = cluster.wait_leader();
-    let old = cluster.status(leader).region.peer_on(StoreId(removed)).expect("a member").id;
+    let old = old_replica(&cluster, leader, removed);
     cluster.change_surely(MemberChange::Remove(old));
     (cluster, removed)
 }
@@ -70,7 +71,7 @@ fn with_a_removal_proposed(seed: u64) -> (Cluster, u64, PeerId) {
     cluster.run(SECOND);
     let leader = cluster.wait_leader();
     let removed = leader % 3 + 1;
-    let old = cluster.status(leader).region.peer_on(StoreId(removed)).expect("a member").id;
+    let old = old_replica(&cluster, leader, removed);
     cluster.change(leader, EPOCH, MemberChange::Remove(old));
     (cluster, removed, old)
 }
@@ -122,7 +123,7 @@ fn members_that_are_left_know_after_a_restart_who_was_removed() {
         cluster.put_surely(b"by two", b"v");
         let leader = cluster.wait_leader();
         let second = (1..=3).find(|store| ![first, leader].contains(store)).expect("three stores");
-        let old = cluster.status(leader).region.peer_on(StoreId(second)).expect("a member").id;
+        let old = old_replica(&cluster, leader, second);
         cluster.change_surely(MemberChange::Remove(old));
         cluster.until(10, "two are destroyed", |cluster| !is_there(&cluster.nodes[&StoreId(second)]));
         cluster.run(SECOND);
@@ -145,7 +146,7 @@ fn a_leader_that_is_removed_stays_until_the_others_can_do_without_it() {
         cluster.run(SECOND);
         let leader = cluster.wait_leader();
         let removed = leader % 3 + 1;
-        let old = cluster.status(leader).region.peer_on(StoreId(removed)).expect("a member").id;
+        let old = old_replica(&cluster, leader, removed);
         cluster.separate(leader, 6 - leader - removed);
         cluster.change(leader, EPOCH, MemberChange::Remove(old));
         let before = cluster.status(leader).committed_index;
@@ -206,7 +207,7 @@ fn late_messages_to_a_destroyed_replica_find_its_tombstone() {
         let store = cluster.wait_leader() % 3 + 1;
         let old = {
             let leader = cluster.wait_leader();
-            cluster.status(leader).region.peer_on(StoreId(store)).expect("a member").id
+            old_replica(&cluster, leader, store)
         };
         cluster.crash(store);
         cluster.node(store).replace_disk(directory);
@@ -262,7 +263,7 @@ fn old_messages_of_a_replaced_replica_change_nothing() {
             cluster.run(SECOND / 2);
             recorded.push(cluster.recorded());
         }
-        let old = cluster.status(leader).region.peer_on(StoreId(store)).expect("a member").id;
+        let old = old_replica(&cluster, leader, store);
         cluster.crash(store);
         cluster.node(store).replace_disk(78);
         cluster.start(store);
@@ -304,7 +305,7 @@ fn a_replica_that_is_away_while_it_is_removed_ends_when_it_is_back() {
             cluster.checker.members_change = true;
             cluster.put_surely(b"k", b"v");
             let removed = cluster.wait_leader() % 3 + 1;
-            let old = cluster.status(removed).region.peer_on(StoreId(removed)).expect("a member").id;
+            let old = old_replica(&cluster, removed, removed);
             if seed.is_multiple_of(2) {
                 cluster.crash(removed);
             } else {
@@ -339,7 +340,7 @@ fn a_replica_that_hibernates_while_it_is_removed_ends() {
         cluster.until(20, "all hibernate", |cluster| (1..=3).all(|id| hibernates(cluster, id)));
         let leader = cluster.wait_leader();
         let removed = leader % 3 + 1;
-        let old = cluster.status(leader).region.peer_on(StoreId(removed)).expect("a member").id;
+        let old = old_replica(&cluster, leader, removed);
         // For less than an election timeout: its leader's store does not fall silent.
         cluster.partition(&[removed]);
         for _ in 0..8 {
@@ -400,7 +401,7 @@ fn a_removed_replica_stays_until_the_members_know_of_its_removal() {
         cluster.put_surely(b"k", b"v");
         let leader = cluster.wait_leader();
         let [removed, one, other] = [1, 2, 3].map(|next| (leader + next - 1) % 4 + 1);
-        let old = cluster.status(leader).region.peer_on(StoreId(removed)).expect("a member").id;
+        let old = old_replica(&cluster, leader, removed);
         // It asks for votes all the time.
         cluster.partition(&[removed]);
         cluster.run(3 * SECOND);
@@ -429,7 +430,7 @@ fn a_removal_that_would_leave_no_quorum_is_refused() {
     let (dead, other) = (leader % 3 + 1, 6 - leader - (leader % 3 + 1));
     cluster.crash(dead);
     cluster.run(2 * SECOND);
-    let id = |cluster: &Cluster, store| cluster.status(leader).region.peer_on(StoreId(store)).expect("a member").id;
+    let id = |cluster: &Cluster, store| old_replica(cluster, leader, store);
     let refused = id(&cluster, other);
     let ticket = cluster.change(leader, EPOCH, MemberChange::Remove(refused));
     cluster.until(5, "an answer", |cluster| cluster.answers.contains_key(&ticket));
@@ -469,7 +470,7 @@ fn a_replica_that_a_late_snapshot_creates_after_its_removal_ends() {
         }
         let store = cluster.wait_leader() % 3 + 1;
         let leader = cluster.wait_leader();
-        let old = cluster.status(leader).region.peer_on(StoreId(store)).expect("a member").id;
+        let old = old_replica(&cluster, leader, store);
         cluster.crash(store);
         cluster.node(store).replace_disk(directory);
         cluster.start(store);
@@ -503,7 +504,7 @@ fn a_replica_that_was_removed_ends_although_it_does_not_know_the_leader() {
         cluster.crash(replaced);
         cluster.node(replaced).replace_disk(77);
         cluster.start(replaced);
-        let id = |cluster: &Cluster, store| cluster.status(leader).region.peer_on(StoreId(store)).expect("a member").id;
+        let id = |cluster: &Cluster, store| old_replica(cluster, leader, store);
         for gone in [replaced, removed] {
             if gone == removed {
                 cluster.partition(&[removed]);

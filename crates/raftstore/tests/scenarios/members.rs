@@ -18,7 +18,7 @@ fn replica(directory: u64, store: u64) -> Peer {
     Peer { id: replica_id(directory, REGION), store: StoreId(store) }
 }
 
-fn old_replica(cluster: &Cluster, at: u64, store: u64) -> PeerId {
+pub fn old_replica(cluster: &Cluster, at: u64, store: u64) -> PeerId {
     cluster.status(at).region.peer_on(StoreId(store)).expect("a member").id
 }
 

@@ -1,5 +1,6 @@
 //! A region becomes several: the situations of docs/internals/split.md, and random ones from seeds.
 
+use super::members::old_replica;
 use crate::cluster::check::{entries_of, region_state};
 use crate::cluster::node::{Job, Node};
 use crate::cluster::{Cluster, EPOCH, NetworkFaults, REGION, families, small_config};
@@ -430,7 +431,7 @@ fn a_parent_that_is_removed_at_once_leaves_its_children_whole() {
         let leader = cluster.wait_leader();
         let removed = leader % 3 + 1;
         cluster.split_surely(&[(RIGHT, b"k10")]);
-        let old = cluster.status(leader).region.peer_on(StoreId(removed)).expect("a member").id;
+        let old = old_replica(&cluster, leader, removed);
         cluster.change_surely(MemberChange::Remove(old));
         for _ in 0..seed % 8 {
             cluster.step();

@@ -1,6 +1,7 @@
 //! Faults that must not disturb a region more than they have to: followers that restart, links that come and go, orders
 //! that contradict each other.
 
+use super::members::old_replica;
 use crate::cluster::{Cluster, EPOCH, REGION, small_config};
 use kontiki_engine::WriteBatch;
 use kontiki_raftstore::{Answer, Config, Event, MemberChange, StoreId};
@@ -175,7 +176,7 @@ fn remove_leader() {
         cluster.put_surely(b"k", b"v");
         let old = cluster.wait_leader();
         let next = others(old, 4)[0];
-        let id = cluster.status(old).region.peer_on(StoreId(old)).expect("a member").id;
+        let id = old_replica(&cluster, old, old);
         cluster.node(old).inbox.push_back(Event::TransferLeader { region: REGION, to: StoreId(next) });
         let (mut last, mut longest, mut waiting, mut is_proposed) = (cluster.now, Duration::ZERO, None, false);
         let end = cluster.now + 10 * SECOND;

@@ -212,7 +212,7 @@ pub struct NodeStatus {
     pub disk_full: bool,
     /// The process is about to end: leadership is transferred to other nodes.
     pub stops_leading: bool,
-    /// Reads have met damaged data, the first one this: other nodes lead instead, where they can.
+    /// Reads have met damaged data, the last one this: other nodes lead instead, where they can.
     pub damage: Option<String>,
     /// Why the node stopped, if it has.
     pub stopped: Option<String>,
@@ -348,7 +348,7 @@ impl NodeHandle {
     /// The process is about to end: from now on this node leads only what no other node can. Done when it has handed
     /// over everything else, or has stopped.
     pub async fn stop_leading(&self) {
-        // Not counted as a request: it must not be refused because others wait.
+        // It must not be refused because others wait.
         let (reply, handed_over) = Reply::new(self.shared.inbox.admit_always());
         self.shared.inbox.push(Input::StopLeading { reply });
         // An error means that the driver has ended: it leads nothing.

@@ -128,7 +128,7 @@ fn placement_peer(peer: Peer) -> placement::Peer {
 }
 
 /// A region as a placement message.
-pub(super) fn placement_region(region: &Region) -> placement::Region {
+pub(crate) fn placement_region(region: &Region) -> placement::Region {
     debug_assert_eq!(region.space == Space::System, region.id == PLACEMENT_REGION, "one system region");
     placement::Region {
         id: region.id.0,

@@ -59,6 +59,7 @@ pub use counters::{Counter, Counters, Gauge};
 pub use error::{NodeError, OpenError, StopReason};
 pub use first_regions::first_regions;
 pub use handle::{NodeHandle, NodeStatus, PLACEMENT_TIMEOUT, Refusal, RegionContext, RegionStatus, RegionView};
+pub(crate) use heartbeat::placement_region;
 pub use membership::MembershipState;
 pub use size_survey::SizeLimits;
 pub use snapshots::SnapshotSource;

@@ -110,7 +110,7 @@ pub(crate) fn wire_peer(peer: Peer) -> metapb::Peer {
     metapb::Peer { id: peer.id.0, store_id: peer.store.0, ..Default::default() }
 }
 
-pub(crate) fn wire_region(region: &Region) -> metapb::Region {
+pub(super) fn wire_region(region: &Region) -> metapb::Region {
     metapb::Region {
         id: region.id.0,
         start_key: region.start_key.clone(),

@@ -20,7 +20,7 @@ mod txn;
 mod txn_convert;
 
 pub use answer::Refusal;
-pub(crate) use answer::{wire_peer, wire_region as wire_descriptor};
+pub(crate) use answer::wire_peer;
 pub use answer_budget::ANSWER_BYTES_MAX;
 
 use crate::api::{Node, RetryBudget};
