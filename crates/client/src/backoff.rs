@@ -22,6 +22,8 @@ pub(crate) struct Backoff<T> {
     hints: u32,
     decides: bool,
     uncertain: bool,
+    /// Why the last try failed.
+    obstacle: Option<String>,
 }
 
 impl<T: Transport> Backoff<T> {
@@ -30,13 +32,15 @@ impl<T: Transport> Backoff<T> {
         let deadline = started.saturating_add(budget);
         let pause_max = pause_max.max(PAUSE_MIN);
         let pause = PAUSE_FIRST.min(pause_max);
-        Backoff { transport, started, deadline, pause, pause_max, hints: 0, decides: false, uncertain: false }
+        let (hints, obstacle) = (0, None);
+        Backoff { transport, started, deadline, pause, pause_max, hints, decides: false, uncertain: false, obstacle }
     }
 
     /// A budget for a part of this operation: the same deadline, a separate history.
     pub(crate) fn fork(&self) -> Backoff<T> {
         let fresh = Backoff::new(self.transport.clone(), Duration::ZERO, self.pause_max);
-        Backoff { started: self.started, deadline: self.deadline, decides: self.decides, ..fresh }
+        let obstacle = self.obstacle.clone();
+        Backoff { started: self.started, deadline: self.deadline, decides: self.decides, obstacle, ..fresh }
     }
 
     /// Time left, at most `limit`.
@@ -77,6 +81,17 @@ impl<T: Transport> Backoff<T> {
         if self.uncertain { Error::Undetermined { after, last } } else { Error::Timeout { after, last } }
     }
 
+    /// The obstacle of a request that was not answered within its limit. If its limit was the rest of the time, that
+    /// may have been short, and what was in the way before says more.
+    pub(crate) fn unanswered(&self, text: String) -> String {
+        match &self.obstacle {
+            Some(before) if self.transport.now() >= self.deadline => {
+                format!("{before}; in the rest of the time {text}")
+            }
+            _ => text,
+        }
+    }
+
     /// The caller's error for the answer to a write that is only a text. It is about the try that it answers: an
     /// earlier one, whose answer was lost, may have been done.
     pub(crate) fn failed(&self, text: String) -> Error {
@@ -97,6 +112,7 @@ impl<T: Transport> Backoff<T> {
     pub(crate) async fn hinted(&mut self, reason: impl Display) -> Result<(), Error> {
         self.hints += 1;
         if self.hints <= HINTS_MAX && self.transport.now() < self.deadline {
+            self.obstacle = Some(reason.to_string());
             return Ok(());
         }
         self.pause(reason).await
@@ -116,6 +132,7 @@ impl<T: Transport> Backoff<T> {
         if self.transport.now() + wait >= self.deadline {
             return Err(self.give_up(reason));
         }
+        self.obstacle = Some(reason.to_string());
         self.transport.sleep(wait).await;
         Ok(())
     }

@@ -40,6 +40,19 @@ async fn hints_are_followed_at_once_but_not_for_ever() {
     assert!(backoff.transport.now() > started);
 }
 
+/// A try that begins just before the deadline has little time, so its silence explains nothing.
+#[tokio::test(start_paused = true)]
+async fn a_try_that_the_deadline_ends_does_not_hide_what_was_in_the_way() {
+    let mut backoff = backoff(Duration::from_secs(2));
+    assert_eq!(backoff.unanswered("no answer".to_string()), "no answer");
+    backoff.pause("key a is locked").await.unwrap();
+    assert_eq!(backoff.unanswered("no answer".to_string()), "no answer", "it had its whole time");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for backoff in [backoff.fork(), backoff] {
+        assert_eq!(backoff.unanswered("no answer".to_string()), "key a is locked; in the rest of the time no answer");
+    }
+}
+
 #[test]
 fn fractions_lie_in_their_range() {
     assert!([0, 1, u64::MAX / 2, u64::MAX].map(fraction).iter().all(|fraction| (0.0..1.0).contains(fraction)));

@@ -287,7 +287,7 @@ impl<T: Transport> Cluster<T> {
             },
             Some(Err(failure)) => Err(self.failed(region, failure, C::EFFECT, backoff)),
             None => {
-                let obstacle = format!("store {} does not answer", region.leader.store_id);
+                let obstacle = backoff.unanswered(format!("store {} does not answer", region.leader.store_id));
                 backoff.answer_lost(C::EFFECT);
                 self.unreachable(region);
                 Err(CallError::Moved(RetryDelay::Usual, obstacle))

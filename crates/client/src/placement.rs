@@ -136,7 +136,7 @@ impl<T: Transport> Placement<T> {
                 Some(error) => Err(Obstacle::new(format!("the placement driver answers: {}", error.message))),
             },
             Some(Err(failure)) => Err(failure.into()),
-            None => Err(Obstacle::new("the placement driver does not answer".to_string())),
+            None => Err(Obstacle::new(backoff.unanswered("the placement driver does not answer".to_string()))),
         }
     }
 }

@@ -44,7 +44,7 @@ impl<T: Transport> Tso<T> {
             let obstacle = match within(&self.transport, limit, asked).await {
                 Some(Ok(ts)) => return Ok(ts),
                 Some(Err(obstacle)) => obstacle,
-                None => "the timestamp oracle does not answer".to_string(),
+                None => backoff.unanswered("the timestamp oracle does not answer".to_string()),
             };
             backoff.pause(obstacle).await?;
         }

@@ -9,6 +9,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 const CLAIM_PORT: u16 = 65_535;
 /// Bits of the address that count the addresses of one process.
 const COUNT_BITS: u32 = 10;
+/// Addresses that one process tries at most.
+const TRIES_MAX: u32 = 1 << (COUNT_BITS + 2);
+/// 127.1.0.0: services of this machine listen below.
+const FIRST_HOST: u32 = 0x01_0000;
+/// After 127.255.255.255.
+const HOSTS_END: u32 = 0x100_0000;
 
 /// Held for the life of the process.
 static CLAIMS: Mutex<Vec<TcpListener>> = Mutex::new(Vec::new());
@@ -21,18 +27,22 @@ static CLAIMS: Mutex<Vec<TcpListener>> = Mutex::new(Vec::new());
 /// If thousands of addresses in a row are taken, which means that this system does not route 127/8 to itself.
 pub fn loopback_address() -> Ipv4Addr {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    for _ in 0..1 << (COUNT_BITS + 2) {
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        // Processes that run at once have different numbers, so the first try of each practically always succeeds.
-        let host = (std::process::id() << COUNT_BITS).wrapping_add(count) & 0x00FF_FFFF;
-        let address = Ipv4Addr::from(127 << 24 | host);
-        let is_ours = host > 0xFFFF && host & 0xFF != 0xFF && host & 0xFF != 0;
-        if let Some(claim) = is_ours.then(|| TcpListener::bind((address, CLAIM_PORT)).ok()).flatten() {
+    for _ in 0..TRIES_MAX {
+        let Some(address) = candidate(std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)) else { continue };
+        if let Ok(claim) = TcpListener::bind((address, CLAIM_PORT)) {
             CLAIMS.lock().push(claim);
             return address;
         }
     }
     panic!("no free address in 127/8; does this system route all of it to itself?")
+}
+
+/// The address that a process tries at a count, if a host can have it. Processes that run at once have different
+/// numbers, so the first try of each practically always succeeds.
+fn candidate(process: u32, count: u32) -> Option<Ipv4Addr> {
+    let number = (u64::from(process) << COUNT_BITS) + u64::from(count);
+    let host = FIRST_HOST + (number % u64::from(HOSTS_END - FIRST_HOST)) as u32;
+    (host & 0xFF != 0xFF && host & 0xFF != 0).then(|| Ipv4Addr::from(127 << 24 | host))
 }
 
 /// Set, it makes [`check_golden`] write the files that it would compare with.

@@ -24,3 +24,14 @@ fn a_golden_file_holds_its_bytes_and_leaves_zeros_at_the_end_out() {
     let changed = std::panic::catch_unwind(|| check_golden(&path, &bytes[1..]));
     assert!(changed.is_err() || std::env::var_os(UPDATE).is_some(), "another content is found");
 }
+
+/// A number of a process that leaves it without addresses would fail its tests once in hundreds of runs.
+#[test]
+fn every_process_has_addresses() {
+    let reserved = Ipv4Addr::new(127, 1, 0, 0);
+    for process in (0..70_000).chain([u32::MAX]) {
+        let addresses: Vec<_> = (0..300).filter_map(|count| candidate(process, count)).collect();
+        assert!(addresses.len() >= 290, "process {process} has {}", addresses.len());
+        assert!(addresses.iter().all(|address| address.is_loopback() && *address > reserved));
+    }
+}

@@ -5,19 +5,17 @@
 //! 1. every answer has a header with the cluster's id, and `error` in it only on failure;
 //! 2. `leader` among the members equals its entry in `members` byte for byte; client addresses carry a scheme there,
 //!    store addresses never do;
-//! 3. an unknown region is an absent region; an unknown store is an error in the header;
-//! 4. a region is returned with a leader, or not at all: one without a leader stays in a client's cache, where calls
-//!    that cannot drop it (raw scans) fail permanently.
+//! 3. a region that does not exist is an absent region; an unknown store is an error in the header.
+//!
+//! Rules for regions are with their look-ups.
 
 use crate::api::{Node, Reachability, RetryBudget};
-use crate::driver::{NodeError, placement_region};
-use crate::kv::wire_peer;
+use crate::driver::NodeError;
 use kontiki_placement::{
-    self as placement, AllStores, AllocateIds, ClusterInfo, Command, GcSafePoint, Outcome, PreviousRegion, Refusal,
-    RefusalCode, RegionById, RegionByKey, RegionInfo, ScanRegions, StoreById, StoreInfo, Timestamps, UpdateGcSafePoint,
+    self as placement, AllStores, AllocateIds, ClusterInfo, Command, GcSafePoint, Outcome, Refusal, RefusalCode,
+    StoreById, StoreInfo, Timestamps, UpdateGcSafePoint,
 };
 use kontiki_proto::{metapb, pdpb};
-use kontiki_raftstore::{RegionId, Space, StoreId};
 
 /// The version that is reported to clients for a store: the TiKV version whose behaviour this service follows. No
 /// client refuses other versions, but some read it.
@@ -33,6 +31,9 @@ pub enum PdError {
     /// A region has no leader at the moment. Try again.
     #[error("region {0} has no leader at the moment, and none was elected in time")]
     NoLeader(u64),
+    /// The leader of a region has not reported it since another node leads placement. Try again.
+    #[error("the region of that key is not known at the moment, and its leader did not report it in time")]
+    Unreported,
     /// The request names another cluster.
     #[error("mismatch cluster id: this is cluster {own}, not {asked}")]
     WrongCluster {
@@ -75,6 +76,8 @@ macro_rules! expect {
         }
     };
 }
+
+mod regions;
 
 impl<N: Node> Pd<N> {
     /// Serves `node`. `is_reachable` reports unreachable stores before placement has noticed.
@@ -182,105 +185,6 @@ impl<N: Node> Pd<N> {
         Ok(pdpb::GetAllStoresResponse { header: self.header(), stores })
     }
 
-    /// GetRegion.
-    pub async fn get_region(&self, request: pdpb::GetRegionRequest) -> Result<pdpb::GetRegionResponse> {
-        self.check(&request.header)?;
-        self.find_region(Command::RegionByKey(RegionByKey { key: request.region_key })).await
-    }
-
-    /// GetPrevRegion.
-    pub async fn get_prev_region(&self, request: pdpb::GetRegionRequest) -> Result<pdpb::GetRegionResponse> {
-        self.check(&request.header)?;
-        self.find_region(Command::PreviousRegion(PreviousRegion { key: request.region_key })).await
-    }
-
-    /// GetRegionByID.
-    pub async fn get_region_by_id(&self, request: pdpb::GetRegionByIdRequest) -> Result<pdpb::GetRegionResponse> {
-        self.check(&request.header)?;
-        self.find_region(Command::RegionById(RegionById { id: request.region_id })).await
-    }
-
-    /// Waits a short time for a region's leader: clients that are sent to a dead node use up their few tries. If
-    /// placement still names the same leader at the end, the connection problem may be that of this node.
-    ///
-    /// Placement is asked again only after a change of the leader is known here, or after a wait that is long compared
-    /// with its answer, so that clients that wait for an election do not load the placement group.
-    async fn find_region(&self, command: Command) -> Result<pdpb::GetRegionResponse> {
-        let unknown = pdpb::GetRegionResponse { header: self.header(), ..Default::default() };
-        let mut waiting = self.retry_budget.begin(&self.node, 0);
-        loop {
-            let news = self.node.leader_news();
-            let info = match self.ask(command.clone()).await? {
-                Ok(outcome) => expect!(outcome, Region)?,
-                Err(refusal) if refusal.code() == RefusalCode::UnknownRegion => match self.known_here(&command) {
-                    Some(info) => info,
-                    None => return Ok(unknown),
-                },
-                Err(refusal) => return Err(self.refused(&refusal)),
-            };
-            // Clients cannot address the placement group.
-            if info.region.system {
-                return Ok(unknown);
-            }
-            let settled = self.settled_leader(&info);
-            if settled.is_none() && waiting.pause_for(news).await {
-                continue;
-            }
-            let leader = settled.or_else(|| info.leader.as_ref().map(wire_placement_peer));
-            if leader.is_none() {
-                return Err(PdError::NoLeader(info.region.id));
-            }
-            let pdpb::Region { region, down_peers, pending_peers, .. } = wire_region(info);
-            return Ok(pdpb::GetRegionResponse { header: self.header(), region, leader, down_peers, pending_peers });
-        }
-    }
-
-    /// The region of a replica here. A placement leader that has just taken over does not know the regions that splits
-    /// made until their leaders report them; clients take an answer without a region for an error, and one of them
-    /// (tikv-client 0.4.0) takes it for success and sends nothing.
-    fn known_here(&self, command: &Command) -> Option<RegionInfo> {
-        let mut regions = self.node.regions().into_iter().filter(|region| region.space == Space::Data);
-        let region = match command {
-            Command::RegionByKey(RegionByKey { key }) => regions.find(|region| region.contains(key)),
-            Command::RegionById(RegionById { id }) => regions.find(|region| region.id.0 == *id),
-            _ => None,
-        };
-        Some(RegionInfo { region: placement_region(&*region?), ..RegionInfo::default() })
-    }
-
-    /// The leader according to placement, unless the replica here knows of an election; otherwise according to the
-    /// replica. `None` if that store is unreachable: its followers will notice and elect another.
-    fn settled_leader(&self, info: &RegionInfo) -> Option<metapb::Peer> {
-        let here = self.node.region(RegionId(info.region.id));
-        let leader = match (info.leader.as_ref(), here) {
-            (Some(_), Some((_, None))) => None,
-            (Some(leader), _) => Some(wire_placement_peer(leader)),
-            (None, Some((_, leader))) => leader.map(wire_peer),
-            (None, None) => None,
-        };
-        leader.filter(|leader| (self.is_reachable)(StoreId(leader.store_id)))
-    }
-
-    /// ScanRegions: in the old format and the new one.
-    pub async fn scan_regions(&self, request: pdpb::ScanRegionsRequest) -> Result<pdpb::ScanRegionsResponse> {
-        self.check(&request.header)?;
-        let limit = u32::try_from(request.limit).unwrap_or(0);
-        let scan = ScanRegions { start_key: request.start_key, end_key: request.end_key, limit };
-        let list = expect!(self.demand(Command::ScanRegions(scan)).await?, Regions)?;
-        let with_leader = |info: RegionInfo| {
-            let leader = self.settled_leader(&info);
-            let region = wire_region(info);
-            pdpb::Region { leader: leader.or(region.leader), ..region }
-        };
-        let regions: Vec<_> = list.regions.into_iter().map(with_leader).collect();
-        Ok(pdpb::ScanRegionsResponse {
-            header: self.header(),
-            region_metas: regions.iter().filter_map(|region| region.region.clone()).collect(),
-            leaders: regions.iter().map(|region| region.leader.unwrap_or_default()).collect(),
-            regions,
-        })
-    }
-
     /// GetGCSafePoint.
     pub async fn get_gc_safe_point(
         &self,
@@ -326,29 +230,6 @@ fn wire_store(info: &StoreInfo) -> metapb::Store {
         node_state: metapb::NodeState::Serving as i32,
         program_version: store.version.clone(),
         silent_ms: info.silent_ms.unwrap_or(0),
-    }
-}
-
-fn wire_placement_peer(peer: &placement::Peer) -> metapb::Peer {
-    metapb::Peer { id: peer.id, store_id: peer.store_id, role: peer.role, ..Default::default() }
-}
-
-fn wire_region(info: RegionInfo) -> pdpb::Region {
-    let region = info.region;
-    let peers = region.peers.iter().map(wire_placement_peer).collect();
-    let epoch = metapb::RegionEpoch { conf_ver: region.epoch.conf_ver, version: region.epoch.version };
-    let down = |peer: &placement::Peer| pdpb::PeerStats { peer: Some(wire_placement_peer(peer)), down_seconds: 0 };
-    pdpb::Region {
-        region: Some(metapb::Region {
-            id: region.id,
-            start_key: region.start_key,
-            end_key: region.end_key,
-            region_epoch: Some(epoch),
-            peers,
-        }),
-        leader: info.leader.as_ref().map(wire_placement_peer),
-        down_peers: info.down_peers.iter().map(down).collect(),
-        pending_peers: info.pending_peers.iter().map(wire_placement_peer).collect(),
     }
 }
 

@@ -14,7 +14,7 @@ impl From<PdError> for Status {
     fn from(error: PdError) -> Status {
         let text = error.to_string();
         match error {
-            PdError::Unavailable(..) | PdError::NoLeader(_) => Status::unavailable(text),
+            PdError::Unavailable(..) | PdError::NoLeader(_) | PdError::Unreported => Status::unavailable(text),
             PdError::WrongCluster { .. } => Status::failed_precondition(text),
             PdError::Invalid(_) => Status::invalid_argument(text),
             PdError::Busy(_) => Status::resource_exhausted(text),

@@ -12,8 +12,8 @@ use kontiki_client::transport::{Failure, Timestamps, Transport};
 use kontiki_client::{Client, Error, Options};
 use kontiki_env::rng::Rng;
 use kontiki_proto::Code;
-use kontiki_proto::calls::Call;
-use kontiki_proto::pdpb::{TsoRequest, TsoResponse};
+use kontiki_proto::calls::{Call, GetRegion};
+use kontiki_proto::pdpb::{GetRegionResponse, TsoRequest, TsoResponse};
 use kontiki_server::grpc::TSO_PATH;
 use parking_lot::Mutex;
 use prost::Message;
@@ -67,7 +67,7 @@ impl Connection {
         match self.caller.call(node, request.into(), ANSWER_WAIT_MAX).await {
             Ok(answer) => {
                 let answer = Answer::decode(answer).expect("nodes' answers decode").into_result();
-                answer.map_err(|status| Failure {
+                answer.inspect(|reply| check_reply(path, reply)).map_err(|status| Failure {
                     code: status.code(),
                     message: status.message().to_owned(),
                     text: status.to_string(),
@@ -77,6 +77,17 @@ impl Connection {
             Err(CallError::Refused) => Err(unavailable("the node is down", true)),
             Err(CallError::Reset | CallError::TimedOut) => Err(unavailable("the connection broke", false)),
         }
+    }
+}
+
+/// What every answer promises.
+///
+/// # Panics
+/// If it does not keep that, which is a violation.
+fn check_reply(path: &str, reply: &Bytes) {
+    if path == GetRegion::PATH {
+        let reply = GetRegionResponse::decode(reply.clone()).expect("nodes' replies decode");
+        assert!(reply.region.is_some() && reply.leader.is_some(), "every key has a region, and its leader is said");
     }
 }
 
