@@ -11,7 +11,7 @@ use protox::prost_reflect::prost_types::{
 };
 use std::{env, error::Error, fs, path::PathBuf};
 
-const FILES: [&str; 6] = ["metapb", "errorpb", "kvrpcpb", "pdpb", "tikvpb", "internal"];
+const FILES: [&str; 7] = ["metapb", "errorpb", "kvrpcpb", "pdpb", "tikvpb", "debugpb", "internal"];
 
 /// Package and name of a service, and the macro with its table.
 const TABLES: [(&str, &str, &str); 2] =

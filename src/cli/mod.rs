@@ -5,6 +5,7 @@
 
 mod check;
 mod cluster;
+mod compare;
 mod copies;
 mod data;
 mod entries;
@@ -65,6 +66,8 @@ enum Command {
     Status(status::Status),
     /// Split regions at keys
     Split(split::Split),
+    /// Compare the replicas of regions: whether they hold the same data
+    CompareReplicas(compare::CompareReplicas),
     /// Verify every byte of a data directory that no process has open
     Check(check::Check),
     /// Show the levels of a data directory
@@ -111,6 +114,7 @@ pub fn main() -> ExitCode {
         Command::Scan(scan) => scan.run(),
         Command::Status(status) => status.run(),
         Command::Split(split) => split.run(),
+        Command::CompareReplicas(compare) => compare.run(),
         Command::Check(check) => check.run(),
         Command::Stats(stats) => stats.run(),
         Command::Manifest(manifest) => manifest.run(),

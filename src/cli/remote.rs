@@ -4,7 +4,7 @@ use super::Failure;
 use super::source::{Take, Wanted};
 use bytes::Bytes;
 use clap::Args;
-use kontiki::client::{Client, Error, Options};
+use kontiki::client::{Client, Error, Options, RegionInfo};
 use kontiki_proto::{Code, Status};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -56,6 +56,18 @@ impl Endpoint {
         let client = self.client().await?;
         let done = if transactional { client.split(keys).await } else { client.raw().split(keys).await };
         done.map_err(failed)
+    }
+
+    /// The regions with data, with their leaders.
+    pub async fn regions(&self) -> Result<Vec<RegionInfo>, Failure> {
+        self.client().await?.regions().await.map_err(failed)
+    }
+
+    /// Where a store is reached.
+    pub async fn address_of(&self, store: u64) -> Result<String, Failure> {
+        let stores = self.client().await?.stores().await.map_err(failed)?;
+        let found = stores.into_iter().find(|info| info.id == store);
+        found.map(|info| info.address).ok_or_else(|| Failure::new(format!("store {store} is not known")))
     }
 
     /// Reads a key, a transactional one at a new timestamp.

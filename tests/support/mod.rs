@@ -175,6 +175,13 @@ impl Node {
         wait_for(&what, || child.try_wait().expect("waitable"))
     }
 
+    /// Waits until it ends by itself.
+    pub fn wait_end(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("runs");
+        let what = format!("store {} to end by itself; its log: {}", self.store_id, self.log.display());
+        wait_for(&what, || child.try_wait().expect("waitable"))
+    }
+
     pub fn log_text(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }

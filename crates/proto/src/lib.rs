@@ -9,11 +9,12 @@
 //! | [`kvrpcpb`] | raw and transactional requests and answers |
 //! | [`pdpb`] | the placement service, `pdpb.PD` |
 //! | [`tikvpb`] | the key-value service, `tikvpb.Tikv` |
+//! | [`debugpb`] | what tools ask a node, `debugpb.Debug` |
 //! | [`calls`] | the table of unary calls |
 //! | [`codec`] | how messages are encoded; large ones without blocking other tasks |
 //! | [`internal`] | node to node: message stream and snapshot stream, `kontiki.internal.Peer` |
 //!
-//! The first five follow public protocols (field numbers and names that TiKV's clients use), so a field is never
+//! The first six follow public protocols (field numbers and names that TiKV's clients use), so a field is never
 //! renumbered; a call that is not declared returns UNIMPLEMENTED. `bytes` fields are [`bytes::Bytes`]: decoding a
 //! request copies no key and no value.
 #![deny(missing_docs)]
@@ -67,6 +68,11 @@ generated!(
     /// The key-value service.
     tikvpb,
     "tikvpb"
+);
+generated!(
+    /// What tools ask a node.
+    debugpb,
+    "debugpb"
 );
 generated!(
     /// Node to node.

@@ -66,6 +66,9 @@ pub struct Config {
     /// Ticks for which a replica leads before it transfers its leadership to a store with a higher priority: one that
     /// fails again and again becomes leader at most once in this time. Default 200 (20 s).
     pub settled_ticks: u64,
+    /// Ticks for which a leader waits for the checksums of its followers when replicas are compared. At least 1.
+    /// Default 6000 (ten minutes; five with a node's tick of 50 ms): a large region is read slowly.
+    pub checksum_ticks_max: u64,
     /// Planted bugs, for tests of the tests. Default none.
     #[cfg(feature = "planted-bugs")]
     pub planted: crate::planted::Planted,
@@ -97,6 +100,7 @@ impl Default for Config {
             member_check_ticks: 6000,
             leader_priority: 0,
             settled_ticks: 200,
+            checksum_ticks_max: 6000,
             #[cfg(feature = "planted-bugs")]
             planted: crate::planted::Planted::default(),
         }
@@ -170,6 +174,7 @@ impl Config {
         check(self.truncate_entries_min > 0, "truncate_entries_min", &self.truncate_entries_min, "more than 0")?;
         let wake = self.wake_regions_per_tick_max;
         check(wake > 0, "wake_regions_per_tick_max", &wake, "more than 0")?;
+        check(self.checksum_ticks_max > 0, "checksum_ticks_max", &self.checksum_ticks_max, "more than 0")?;
         check(self.member_check_ticks > 0, "member_check_ticks", &self.member_check_ticks, "more than 0")
     }
 

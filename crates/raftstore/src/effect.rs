@@ -32,6 +32,8 @@ pub struct Effects {
     pub apply: Option<Apply>,
     /// Answers to proposals and read barriers; each ticket is answered exactly once.
     pub answers: Vec<(Ticket, Answer)>,
+    /// Checksums to compute. Their views are taken before `apply` is begun: they must not contain it.
+    pub checksums: Vec<ChecksumTask>,
     /// Work on snapshot files.
     pub snapshots: Vec<SnapshotTask>,
     /// Observations for other parts of the node.
@@ -50,6 +52,7 @@ impl Effects {
             && self.persist.is_none()
             && self.apply.is_none()
             && self.answers.is_empty()
+            && self.checksums.is_empty()
             && self.snapshots.is_empty()
             && self.observations.is_empty()
             && !self.flush
@@ -118,6 +121,37 @@ pub enum Answer {
     Refused(RegionError),
     /// A proposal whose outcome is unknown: it was in the log when leadership was lost.
     Dropped,
+}
+
+/// Take an engine view now, compute the [`crate::Checksum`] of the region in it, in the background, and then
+/// [`crate::Event::Checksummed`].
+#[derive(Clone, Debug)]
+pub struct ChecksumTask {
+    /// The descriptor as of the index: what counts.
+    pub region: Arc<Region>,
+    /// The region's applied index, which the view contains exactly. Comes back in the event.
+    pub index: u64,
+}
+
+/// What came of comparing the replicas of a region.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckOutcome {
+    /// The checksum that a majority of the replicas has, if one has.
+    pub checksum: Option<u64>,
+    /// The stores whose replicas have that; without a majority, those that gave a result, if it is the same.
+    pub agreeing: Vec<StoreId>,
+    /// The stores whose replicas have another one: they stop. Without a majority, those that gave a result, if they
+    /// differ: it is not known which of them are right, so none stops.
+    pub differing: Vec<StoreId>,
+    /// The stores that gave no result in time. They compare theirs with that of the majority when they have it.
+    pub missing: Vec<StoreId>,
+}
+
+impl CheckOutcome {
+    /// Whether all replicas have the same data.
+    pub fn is_equal(&self) -> bool {
+        self.checksum.is_some() && self.differing.is_empty() && self.missing.is_empty()
+    }
 }
 
 /// Work on snapshots, for the background. Received ones are files: [`FileId::file_name`] under `snapshots/`.
@@ -191,6 +225,15 @@ pub enum Observation {
         leader: Option<Peer>,
         /// The term.
         term: u64,
+    },
+    /// The replicas of a region that is led here were compared.
+    Checked {
+        /// The region.
+        region: RegionId,
+        /// As of this index of its log.
+        index: u64,
+        /// What came of it.
+        outcome: CheckOutcome,
     },
     /// A peer sent a message that no correct peer sends; it was ignored. A log, here or there, is damaged or has lost
     /// its end.

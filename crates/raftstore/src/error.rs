@@ -64,8 +64,8 @@ pub enum RegionError {
         /// The limit ([`crate::Config::proposal_bytes_max`]).
         bytes_max: u64,
     },
-    /// The region as it is cannot be changed in this way.
-    #[error("region {region} cannot be changed in this way: {why}")]
+    /// The region as it is does not permit that.
+    #[error("region {region} does not permit that: {why}")]
     Impossible {
         /// The region.
         region: RegionId,
@@ -146,4 +146,15 @@ pub struct Fault {
     pub region: RegionId,
     /// What was found, and the remedy.
     pub what: String,
+    /// Of which kind it is.
+    pub kind: FaultKind,
+}
+
+/// The kind of a [`Fault`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// This version, or this directory as it is, cannot do what other replicas may be able to do.
+    Unable,
+    /// The data here are not those of the other replicas. The directory must not be used any more.
+    Inconsistent,
 }

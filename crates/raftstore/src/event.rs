@@ -82,6 +82,15 @@ pub enum Event {
         /// After a lost file another snapshot is requested; any other error is a fault.
         result: Result<(), InstallError>,
     },
+    /// A [`crate::ChecksumTask`] ended.
+    Checksummed {
+        /// The region.
+        region: RegionId,
+        /// The task's.
+        index: u64,
+        /// The checksum, or why there is none; then the check does without this replica.
+        result: Result<u64, String>,
+    },
     /// Applied indices that tables hold (a crash cannot take them away), of the regions where they changed: log
     /// truncation may follow.
     Flushed {

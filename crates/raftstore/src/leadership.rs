@@ -20,6 +20,8 @@ pub(crate) struct Leadership {
     unable: BTreeSet<StoreId>,
     /// Of other stores; those with priority 0 are left out.
     priorities: BTreeMap<StoreId, i32>,
+    /// Other stores that execute the commands that compare replicas.
+    comparing: BTreeSet<StoreId>,
     /// Other stores that are probably dead.
     silent: BTreeSet<StoreId>,
     /// Transfers that may still begin with this tick.
@@ -56,25 +58,41 @@ impl Leadership {
 
     /// What every message to another store says.
     pub fn message(&self) -> StoreMessage {
-        StoreMessage { unable_to_lead: !self.is_able(), leader_priority: self.own_priority, ..StoreMessage::default() }
+        StoreMessage {
+            unable_to_lead: !self.is_able(),
+            leader_priority: self.own_priority,
+            can_compare: true,
+            ..StoreMessage::default()
+        }
     }
 
     /// What a message of another store says.
-    pub fn learn(&mut self, store: StoreId, unable: bool, priority: i32) {
-        if unable {
+    pub fn learn(&mut self, message: &StoreMessage) {
+        let store = StoreId(message.from_store);
+        if message.can_compare {
+            self.comparing.insert(store);
+        } else {
+            self.comparing.remove(&store);
+        }
+        if message.unable_to_lead {
             self.unable.insert(store);
         } else {
             self.unable.remove(&store);
         }
-        if priority == 0 {
+        if message.leader_priority == 0 {
             self.priorities.remove(&store);
         } else {
-            self.priorities.insert(store, priority);
+            self.priorities.insert(store, message.leader_priority);
         }
     }
 
     pub fn is_able_elsewhere(&self, store: StoreId) -> bool {
         !self.unable.contains(&store)
+    }
+
+    /// Whether a store executes the commands that compare replicas: an earlier version would stop.
+    pub fn can_compare(&self, store: StoreId) -> bool {
+        self.comparing.contains(&store)
     }
 
     pub fn own_priority(&self) -> i32 {

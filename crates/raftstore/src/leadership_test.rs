@@ -19,12 +19,20 @@ fn the_last_message_of_a_store_counts() {
     let mut leadership = Leadership::new(0);
     let (one, two) = (StoreId(1), StoreId(2));
     assert!(leadership.is_able_elsewhere(one) && leadership.priority(one) == 0, "nothing was heard");
-    leadership.learn(one, true, -4);
-    leadership.learn(two, false, 7);
+    let said = |store: StoreId, unable_to_lead, leader_priority, can_compare| StoreMessage {
+        from_store: store.0,
+        unable_to_lead,
+        leader_priority,
+        can_compare,
+        ..StoreMessage::default()
+    };
+    leadership.learn(&said(one, true, -4, true));
+    leadership.learn(&said(two, false, 7, false));
     assert!(!leadership.is_able_elsewhere(one) && leadership.is_able_elsewhere(two));
     assert_eq!((leadership.priority(one), leadership.priority(two)), (-4, 7));
-    leadership.learn(one, false, 0);
-    assert!(leadership.is_able_elsewhere(one) && leadership.priority(one) == 0);
+    assert!(leadership.can_compare(one) && !leadership.can_compare(two));
+    leadership.learn(&said(one, false, 0, false));
+    assert!(leadership.is_able_elsewhere(one) && leadership.priority(one) == 0 && !leadership.can_compare(one));
 }
 
 #[test]

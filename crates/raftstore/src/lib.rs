@@ -9,6 +9,7 @@
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+mod checksum;
 pub mod command;
 mod config;
 mod consensus;
@@ -32,11 +33,13 @@ mod region;
 pub mod snapshot;
 mod store;
 
+pub use checksum::Checksum;
 pub use config::{Config, ConfigError};
 pub use effect::{
-    Answer, AppliedCommand, Apply, ApplyId, ApplyPart, Effects, Observation, Persist, PersistId, SnapshotTask, ViewId,
+    Answer, AppliedCommand, Apply, ApplyId, ApplyPart, CheckOutcome, ChecksumTask, Effects, Observation, Persist,
+    PersistId, SnapshotTask, ViewId,
 };
-pub use error::{Fault, RecoverError, RegionError};
+pub use error::{Fault, FaultKind, RecoverError, RegionError};
 pub use event::Event;
 pub use families::Families;
 pub use memory::MemoryStatus;

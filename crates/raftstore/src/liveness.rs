@@ -23,6 +23,7 @@ struct Heard {
     at: Duration,
     /// Ticks of this store then.
     tick: u64,
+    /// 0: it has not said it yet.
     process: u64,
     /// [`Liveness::fallen_silent`] has returned it, and it was not heard since.
     is_reported: bool,
@@ -38,14 +39,16 @@ impl Liveness {
         let heard =
             Heard { at: now, tick, process, is_reported: false, message_at: (now, tick), is_unreachable: false };
         let before = self.stores.insert(store, heard);
-        before.is_some_and(|before| before.process != process)
+        before.is_some_and(|before| before.process != 0 && before.process != process)
     }
 
     /// A message arrived, of any region.
     pub fn message_of(&mut self, store: StoreId, now: Duration, tick: u64) {
-        if let Some(heard) = self.stores.get_mut(&store) {
-            (heard.message_at, heard.is_unreachable) = ((now, tick), false);
-        }
+        // Without a sign of life there is none to miss: it counts as reported.
+        let (process, is_reported, message_at, is_unreachable) = (0, true, (now, tick), false);
+        let first = Heard { at: now, tick, process, is_reported, message_at, is_unreachable };
+        let heard = self.stores.entry(store).or_insert(first);
+        (heard.message_at, heard.is_unreachable) = (message_at, is_unreachable);
     }
 
     /// The connection to a store broke.
@@ -56,7 +59,7 @@ impl Liveness {
     }
 
     /// The stores of which nothing has arrived for `timeout` and for so many ticks of this store, and those that were
-    /// unreachable since. A store of which no sign of life was ever heard is not among them.
+    /// unreachable since. A store of which nothing was ever heard is not among them.
     pub fn silent(&self, now: Duration, timeout: Duration, tick: u64, ticks: u64) -> BTreeSet<StoreId> {
         let is_silent = |heard: &Heard| {
             let (at, at_tick) = heard.message_at;
@@ -67,7 +70,8 @@ impl Liveness {
 
     /// Whether a sign of life arrived within `timeout`.
     pub fn is_alive(&self, store: StoreId, now: Duration, timeout: Duration) -> bool {
-        self.stores.get(&store).is_some_and(|heard| now.saturating_sub(heard.at) < timeout)
+        let is_recent = |heard: &Heard| heard.process != 0 && now.saturating_sub(heard.at) < timeout;
+        self.stores.get(&store).is_some_and(is_recent)
     }
 
     /// The stores that have been silent for `timeout` and for so many ticks of this store: after a stall of this

@@ -54,8 +54,7 @@ fn all_silent(liveness: &Liveness, millis: u64) -> Vec<u64> {
 #[test]
 fn a_store_is_silent_while_nothing_arrives_from_it() {
     let mut liveness = Liveness::default();
-    liveness.message_of(StoreId(1), at(0), 0);
-    assert!(all_silent(&liveness, 5000).is_empty(), "no sign of life was ever heard");
+    assert!(all_silent(&liveness, 5000).is_empty(), "nothing was ever heard");
     liveness.heard(StoreId(1), 7, at(5000), 50);
     liveness.heard(StoreId(2), 8, at(5000), 50);
     assert!(all_silent(&liveness, 5900).is_empty());
@@ -66,6 +65,19 @@ fn a_store_is_silent_while_nothing_arrives_from_it() {
     assert_eq!(all_silent(&liveness, 6500), [2], "any message counts");
     let after_a_stall = liveness.silent(at(60_000), TIMEOUT, 66, TICKS);
     assert!(!after_a_stall.contains(&StoreId(1)), "what has arrived meanwhile may not have been handled");
+}
+
+/// It ended right after its start.
+#[test]
+fn a_store_that_said_something_and_gave_no_sign_of_life_is_silent_later() {
+    let mut liveness = Liveness::default();
+    liveness.message_of(StoreId(1), at(0), 0);
+    assert!(!liveness.is_alive(StoreId(1), at(0), TIMEOUT), "only a sign of life says that");
+    assert!(all_silent(&liveness, 900).is_empty());
+    assert_eq!(all_silent(&liveness, 1000), [1]);
+    assert!(silent(&mut liveness, 1000).is_empty(), "no sign of life is missed");
+    assert!(!liveness.heard(StoreId(1), 7, at(1100), 11), "it is the first process that is heard");
+    assert!(liveness.is_alive(StoreId(1), at(1200), TIMEOUT) && all_silent(&liveness, 1200).is_empty());
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Collects the effects of one poll, for all regions.
 
 use crate::consensus::log::Position;
-use crate::effect::{Answer, ApplyId, ApplyPart, Observation, PersistId, SnapshotTask, ViewId};
-use crate::error::Fault;
+use crate::effect::{Answer, ApplyId, ApplyPart, ChecksumTask, Observation, PersistId, SnapshotTask, ViewId};
+use crate::error::{Fault, FaultKind};
 use crate::leadership::Leadership;
 use crate::memory::Memory;
 use crate::region::{Region, RegionId, StoreId, Ticket};
@@ -56,6 +56,7 @@ pub(crate) struct Outbox {
     /// Regions whose descriptors are in this poll's apply.
     pub made: Vec<RegionId>,
     answers: Vec<(Ticket, Answer)>,
+    pub checksums: Vec<ChecksumTask>,
     pub snapshots: Vec<SnapshotTask>,
     pub observations: Vec<Observation>,
     pub fault: Option<Fault>,
@@ -67,6 +68,13 @@ impl Outbox {
     /// An empty outbox; its ids begin at 1.
     pub fn new(memory: Memory, leadership: Leadership) -> Outbox {
         Outbox { memory, leadership, persist_id: PersistId(1), apply_id: ApplyId(1), ..Outbox::default() }
+    }
+
+    /// The node must stop. The first reason is the cause, unless a later one is about the data.
+    pub fn fail(&mut self, fault: Fault) {
+        if self.fault.is_none() || fault.kind == FaultKind::Inconsistent {
+            self.fault = Some(fault);
+        }
     }
 
     /// Registers a ticket.

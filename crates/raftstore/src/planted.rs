@@ -53,6 +53,8 @@ pub struct Planted {
     pub lease_through_split: bool,
     /// A snapshot may take the place of a split in the log whose regions tables do not hold yet.
     pub snapshot_in_place_of_split: bool,
+    /// Entries behind a checksum command are handed out before its view is taken.
+    pub checksum_beside_applies: bool,
     /// A leader that hibernates performs a request without waking up: what it sends is not repeated.
     pub hibernate_through_requests: bool,
 }

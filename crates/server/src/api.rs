@@ -5,7 +5,7 @@ use crate::driver::{NodeError, NodeHandle, RegionContext};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use kontiki_placement::{Request, Response};
-use kontiki_raftstore::{Peer, Region, RegionId, StoreId};
+use kontiki_raftstore::{CheckOutcome, Peer, Region, RegionId, StoreId};
 use kontiki_txn::Replicated;
 use std::future::Future;
 use std::sync::Arc;
@@ -39,6 +39,8 @@ pub trait Node: Replicated<Context = RegionContext, Error = NodeError> + Clone {
         context: &RegionContext,
         keys: Vec<Bytes>,
     ) -> impl Future<Output = Result<Vec<Region>, NodeError>> + Send;
+    /// Compares the replicas of a region, if this node leads it.
+    fn compare_replicas(&self, region: RegionId) -> impl Future<Output = Result<CheckOutcome, NodeError>> + Send;
     /// Asks placement, on any node that leads it; bounded in time.
     fn placement(&self, request: Request) -> impl Future<Output = Result<Response, NodeError>> + Send;
 }
@@ -78,6 +80,10 @@ impl Node for NodeHandle {
 
     async fn split(&self, context: &RegionContext, keys: Vec<Bytes>) -> Result<Vec<Region>, NodeError> {
         NodeHandle::split(self, context, keys).await
+    }
+
+    async fn compare_replicas(&self, region: RegionId) -> Result<CheckOutcome, NodeError> {
+        NodeHandle::compare_replicas(self, region).await
     }
 
     async fn placement(&self, request: Request) -> Result<Response, NodeError> {

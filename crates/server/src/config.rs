@@ -127,6 +127,8 @@ pub struct RaftOptions {
     pub region_keys_max: u64,
     /// Leaders move to the node with the highest priority among those that are able to lead.
     pub leader_priority: i32,
+    /// Between two comparisons of a region's replicas; zero: only by request.
+    pub consistency_check_interval: Duration,
 }
 
 impl Default for RaftOptions {
@@ -140,6 +142,7 @@ impl Default for RaftOptions {
             region_bytes_max: 256 << 20,
             region_keys_max: 4_000_000,
             leader_priority: 0,
+            consistency_check_interval: Duration::from_secs(24 * 60 * 60),
         }
     }
 }

@@ -22,6 +22,7 @@ fn every_seed_keeps_its_promises() {
     assert!(sum(|report| report.faults.values().sum()) > 5 * SEEDS.end, "there were faults");
     assert!(sum(|report| report.terms) > 4 * SEEDS.end, "leaders changed");
     assert!(sum(|report| report.hibernations) > SEEDS.end, "regions hibernated");
+    assert!(sum(|report| report.checks) > SEEDS.end, "replicas were compared");
     assert!(sum(|report| report.snapshots) > 0, "slow followers were sent snapshots");
     assert!(sum(|report| report.regions as u64) > 2 * SEEDS.end + 40, "regions were split");
     assert!(

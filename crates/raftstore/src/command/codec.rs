@@ -187,9 +187,18 @@ pub(crate) fn removed_by(context: &[u8]) -> Option<PeerId> {
 }
 
 /// Whether an entry with this context is a split, so that its replicas can be prepared before it is applied.
-pub(crate) fn is_split(mut context: &[u8]) -> bool {
+pub(crate) fn is_split(context: &[u8]) -> bool {
+    is_of_kind(context, KIND_SPLIT)
+}
+
+/// Whether an entry with this context asks for a checksum of the state right after it.
+pub(crate) fn is_checksum(context: &[u8]) -> bool {
+    is_of_kind(context, KIND_COMPUTE_CHECKSUM)
+}
+
+fn is_of_kind(mut context: &[u8], kind: u8) -> bool {
     let input = &mut context;
-    get_u8(input) == Ok(FORMAT_COMMAND) && get_epoch(input).is_some() && get_u8(input) == Ok(KIND_SPLIT)
+    get_u8(input) == Ok(FORMAT_COMMAND) && get_epoch(input).is_some() && get_u8(input) == Ok(kind)
 }
 
 fn get_epoch(input: &mut &[u8]) -> Option<Epoch> {

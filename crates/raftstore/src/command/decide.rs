@@ -67,7 +67,7 @@ pub enum Change {
     VerifyChecksum {
         /// The index.
         index: u64,
-        /// The leader's result.
+        /// The result of the majority.
         checksum: u64,
     },
 }

@@ -7,8 +7,8 @@
 //! The bytes are described in `codec.rs`; the design, with the rejected alternatives, is in
 //! docs/internals/region-commands.md.
 //!
-//! This version of the store executes writes, membership changes and splits. An entry with another command stops the
-//! node, as one of an unknown format does, and nothing can propose one.
+//! This version of the store executes all but merges. An entry of a merge stops the node, as one of an unknown format
+//! does, and nothing can propose one.
 
 mod codec;
 mod decide;
@@ -16,7 +16,7 @@ mod merge;
 mod split;
 
 pub use codec::{Carrier, DecodeError, decode, encode, encode_write_context};
-pub(crate) use codec::{is_split, removed_by};
+pub(crate) use codec::{is_checksum, is_split, removed_by};
 pub use decide::{Change, Refusal, decide};
 
 use crate::region::{Epoch, MemberChange, PeerId, Region, RegionId};
@@ -68,14 +68,14 @@ pub enum Action {
     /// Every replica computes a checksum of the region's data as of this entry.
     ComputeChecksum {
         /// Only keys that do not expire before this wall time count, which lies after the last replica's computation:
-        /// the others vanish at different moments on each.
+        /// the others vanish at different moments on each. 0: all keys; none expires in this version.
         expires_after_ms: u64,
     },
-    /// Every replica compares its own result with the leader's.
+    /// Every replica compares its own result with that of the majority.
     VerifyChecksum {
         /// The index of the [`Action::ComputeChecksum`] entry.
         index: u64,
-        /// The leader's result.
+        /// The result of the majority.
         checksum: u64,
     },
 }
@@ -83,7 +83,7 @@ pub enum Action {
 impl Action {
     /// Whether this version of the store executes it.
     pub fn is_executed(&self) -> bool {
-        matches!(self, Action::Write(_) | Action::ChangeMembers(_) | Action::Split(_))
+        !matches!(self, Action::PrepareMerge { .. } | Action::CommitMerge { .. } | Action::RollbackMerge)
     }
 
     /// Whether it changes the region's range: from its proposal to its apply, the leader serves no read by its lease.

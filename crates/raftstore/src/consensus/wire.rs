@@ -134,6 +134,23 @@ pub struct StoreMessage {
     /// A message of a replica that is not a member, without its content, from a member to its leader.
     #[prost(bool, tag = "18")]
     pub passed_on: bool,
+    /// Without a raft message, from a follower to its leader: its checksum of the region's data.
+    #[prost(message, optional, tag = "19")]
+    pub checksum: Option<ChecksumResult>,
+    /// The sender's store executes the commands that compare replicas.
+    #[prost(bool, tag = "20")]
+    pub can_compare: bool,
+}
+
+/// A follower's checksum.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct ChecksumResult {
+    /// The index of the command that asked for it.
+    #[prost(uint64, tag = "1")]
+    pub index: u64,
+    /// Absent if it could not be computed.
+    #[prost(uint64, optional, tag = "2")]
+    pub checksum: Option<u64>,
 }
 
 /// Between a leader and a follower whose log ends where the leader's does.

@@ -8,7 +8,7 @@ use crate::command::{self, Carrier, Change, Refusal};
 use crate::consensus::log::{Position, entry_bytes};
 use crate::consensus::{Entry, EntryType};
 use crate::effect::{Answer, AppliedCommand, ApplyPart};
-use crate::error::Fault;
+use crate::error::{Fault, FaultKind};
 use crate::meta::put_applied;
 use crate::outbox::{AppliedRegion, Outbox};
 
@@ -30,7 +30,7 @@ impl Peer {
 
     /// Hands out committed entries, one round at a time, until enough are in flight or an install has to finish first.
     pub(super) fn hand_out_deferred(&mut self, out: &mut Outbox) {
-        while !self.deferred.is_empty() && self.may_apply() && !self.has_enough_applies(out) {
+        while !self.deferred.is_empty() && self.may_apply() && !self.has_enough_applies(out) && !self.waits_for_view() {
             if !self.is_next_prepared(out) {
                 return;
             }
@@ -38,13 +38,17 @@ impl Peer {
                 return;
             }
             let mut bytes = 0;
-            // A split is the first of its round: what it makes depends on everything before it.
+            // A split is the first of its round: what it makes depends on everything before it. A view is taken between
+            // a checksum command and what follows.
+            let is_checksum = |entry: &Entry| command::is_checksum(&entry.context);
+            let ends_round = self.deferred.front().is_some_and(is_checksum);
             let fits = |entry: &&Entry| {
                 let is_first = bytes == 0;
                 bytes += entry_bytes(entry);
                 let is_alone =
                     command::is_split(&entry.context) || self.removals.iter().any(|(at, _)| *at == entry.index);
-                is_first || bytes <= self.config.apply_bytes_max && !is_alone
+                let is_alone = is_alone || is_checksum(entry);
+                is_first || bytes <= self.config.apply_bytes_max && !is_alone && !ends_round
             };
             let count = self.deferred.iter().take_while(fits).count();
             let entries = self.deferred.drain(..count).collect();
@@ -99,7 +103,7 @@ impl Peer {
             Ok(Err(refusal)) => Answer::Refused(refusal.answer(&self.members)),
             Err(what) => {
                 let what = format!("entry {} of term {}: {what}", entry.index, entry.term);
-                out.fault = Some(Fault { region: self.region.id, what });
+                out.fail(Fault { region: self.region.id, what, kind: FaultKind::Unable });
                 Answer::Dropped
             }
         };
@@ -132,6 +136,12 @@ impl Peer {
             Ok(Change::Write(batch)) => out.apply.append(&batch),
             Ok(Change::Members { change, region }) => self.change_members(entry.index, change, region, out)?,
             Ok(Change::Split { region, children }) => self.split(entry.index, region, children, out),
+            Ok(Change::ComputeChecksum { expires_after_ms: 0 }) => self.begin_checksum(entry.index, out),
+            // No key expires in this version.
+            Ok(Change::ComputeChecksum { .. }) => {
+                return Err("a checksum without keys that expire, which this version cannot compute".into());
+            }
+            Ok(Change::VerifyChecksum { index, checksum }) => self.expect_checksum(index, checksum, out),
             Ok(change) => unreachable!("{change:?} is of a command that is not executed"),
             Err(refusal) => return Ok(Err(refusal)),
         }
@@ -139,7 +149,7 @@ impl Peer {
     }
 
     /// A batch with this region's entries through `position` is visible.
-    pub fn applied_through(&mut self, position: Position, bytes: usize) {
+    pub fn applied_through(&mut self, position: Position, bytes: usize, out: &mut Outbox) {
         assert!(position.index > self.applied.index, "applied only grows");
         assert!(position.term >= self.applied.term, "terms only grow");
         assert!(self.applies_in_flight > 0 && bytes <= self.unapplied_bytes, "what becomes visible was handed out");
@@ -151,5 +161,6 @@ impl Peer {
         self.flow.applying.pop_front();
         self.unapplied_bytes -= bytes;
         self.group.applied(position.index);
+        self.order_checksum(out);
     }
 }

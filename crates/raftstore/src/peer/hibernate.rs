@@ -120,6 +120,8 @@ impl Peer {
             && self.outstanding.is_empty()
             && self.reads.is_empty()
             && self.serving.is_idle()
+            && !self.checks_consistency()
+            && !self.waits_for_view()
             && !self.waits_for_install()
             && self.changes.is_empty()
             && !group.is_transferring()

@@ -9,6 +9,7 @@
 //! difference.
 
 mod apply;
+mod consistency;
 mod flow;
 mod hibernate;
 mod leader_transfer;
@@ -138,6 +139,7 @@ pub(crate) struct Peer {
     replicated: u64,
     truncations: VecDeque<u64>,
     splitting: split::Splitting,
+    consistency: consistency::Consistency,
 
     ticks: u64,
 
@@ -207,6 +209,7 @@ impl Peer {
             replicated: 0,
             truncations: VecDeque::new(),
             splitting: split::Splitting::default(),
+            consistency: consistency::Consistency::default(),
             ticks: 0,
             removed: false,
             made_by: recovered.made_by,
@@ -271,7 +274,8 @@ impl Peer {
         if self.removed {
             return self.waits_for_flush();
         }
-        let is_idle = self.leads() && self.is_sole_voter() && self.serving.is_idle() && !self.has_lost_snapshot();
+        let has_work = !self.serving.is_idle() || self.checks_consistency() || self.has_lost_snapshot();
+        let is_idle = self.leads() && self.is_sole_voter() && !has_work;
         !(is_idle || self.hibernates()) || self.can_truncate()
     }
 
@@ -298,6 +302,7 @@ impl Peer {
         self.tick_serving(out.now, out);
         self.tick_lost();
         self.tick_members(out);
+        self.tick_consistency(out);
         self.tick_hibernation(out);
         led_to_something || self.leading.is_some() || self.has_lost_snapshot()
     }
@@ -388,6 +393,7 @@ impl Peer {
         self.drop_proposals_above(self.group.committed(), out);
         self.refuse_reads(out);
         self.stop_serving(out);
+        self.end_checks(out);
         self.flow.full_followers.clear();
     }
 
@@ -433,10 +439,10 @@ impl Peer {
         assert!(committed <= self.group.last_index(), "committed <= last");
         assert!(self.flushed <= self.handed || self.waits_for_install(), "flushed <= handed");
         let reason = self.waits_for_install() || self.has_enough_applies(out) || self.waits_for_logs();
-        let reason = reason || self.is_leaving(self.me.id);
+        let reason = reason || self.waits_for_view() || self.is_leaving(self.me.id);
         assert!(
             self.deferred.is_empty() || reason,
-            "only an install, a split, applies or its own removal defer entries"
+            "only an install, a split, applies, a checksum or its own removal defer entries"
         );
         assert!(self.leading.is_some() == self.leads(), "every change of role was noticed");
         assert!(self.truncations.is_empty() && !self.state_dirty, "the poll wrote what was to be written");

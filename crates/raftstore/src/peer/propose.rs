@@ -73,7 +73,7 @@ impl Peer {
         }
     }
 
-    fn append_command(&mut self, command: Command, out: &Outbox) -> Result<u64, RegionError> {
+    pub(super) fn append_command(&mut self, command: Command, out: &Outbox) -> Result<u64, RegionError> {
         let region = self.region.id;
         if !self.leads() {
             return Err(self.not_leader(out));
@@ -92,6 +92,9 @@ impl Peer {
         if command.action.changes_range() && !out.leadership.is_able() {
             return Err(self.busy("this store could not lead the new regions: it stops, or its log cannot be written"));
         }
+        if matches!(command.action, Action::ComputeChecksum { .. }) {
+            self.check_may_begin(out)?;
+        }
         // By the descriptor that is handed out for apply: what is in the log behind it is decided when it is applied.
         command::decide(self.families, &self.members, None, command.clone()).map_err(|refusal| match refusal {
             Refusal::Impossible(why) => RegionError::Impossible { region, why },
@@ -102,6 +105,7 @@ impl Peer {
             Action::ChangeMembers(change) => Some(*change),
             _ => None,
         };
+        let is_check = matches!(command.action, Action::ComputeChecksum { .. });
         let (carrier, context, data) = command::encode(command);
         let index = match (carrier, change) {
             (Carrier::MemberChange, Some(change)) => self.group.propose_change(context, change),
@@ -110,10 +114,13 @@ impl Peer {
         if let (Some(index), Some(MemberChange::Remove(id))) = (index, change) {
             self.removals.push((index, id));
         }
+        if let Some(index) = index.filter(|_| is_check) {
+            self.check_proposed(index);
+        }
         index.ok_or_else(|| self.busy("another change of the members, or a transfer, is under way"))
     }
 
-    fn busy(&self, reason: &str) -> RegionError {
+    pub(super) fn busy(&self, reason: &str) -> RegionError {
         RegionError::ServerIsBusy { region: self.region.id, reason: reason.to_owned() }
     }
 

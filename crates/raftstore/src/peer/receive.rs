@@ -20,7 +20,7 @@ use crate::consensus::log::Position;
 use crate::consensus::step::Stepped;
 use crate::consensus::wire::RaftMessage;
 use crate::effect::SnapshotTask;
-use crate::error::Fault;
+use crate::error::{Fault, FaultKind};
 use crate::outbox::Outbox;
 use crate::region;
 use crate::snapshot::{FileId, InstallError, SnapshotFile};
@@ -183,7 +183,7 @@ impl Peer {
             }
             Err(error) => {
                 let what = format!("the snapshot {} could not be installed: {error}", file.file_name());
-                out.fault = Some(Fault { region: self.region.id, what });
+                out.fail(Fault { region: self.region.id, what, kind: FaultKind::Unable });
                 return;
             }
         }

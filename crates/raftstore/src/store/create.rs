@@ -28,7 +28,7 @@ use crate::command::SPLIT_CHILDREN_MAX;
 use crate::consensus::log::Position;
 use crate::consensus::wire::{GroupState, StoreMessage};
 use crate::effect::{ApplyId, PersistId, SnapshotTask};
-use crate::error::Fault;
+use crate::error::{Fault, FaultKind};
 use crate::meta::{self, Tombstone, encode_group_state};
 use crate::outbox::SplitBegun;
 use crate::peer::{Peer, Recovered};
@@ -241,7 +241,7 @@ impl Store {
         let exists = self.peers.contains_key(&id) || self.creation.begun.contains_key(&id);
         if exists || self.creation.tombstones.contains_key(&id) || self.overlapping(&region, &[parent]).is_some() {
             let what = format!("its split makes region {id}, which exists or existed here, or whose range is in use");
-            self.out.fault = Some(Fault { region: parent, what });
+            self.out.fail(Fault { region: parent, what, kind: FaultKind::Unable });
             return;
         }
         let Some(me) = self.identity.and_then(|identity| region.peer_on(identity.store)) else { return };

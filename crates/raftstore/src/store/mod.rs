@@ -155,6 +155,9 @@ impl Store {
             Event::SnapshotInstalled { region, file, result } => {
                 self.with_peer(region, |peer, out| peer.installed(file, result, out));
             }
+            Event::Checksummed { region, index, result } => {
+                self.with_peer(region, |peer, out| peer.checksummed(index, result, out));
+            }
             Event::Flushed { applied } => {
                 for (region, index) in applied {
                     if self.peers.get(&region).is_some_and(|peer| peer.flushed() < index) {
@@ -338,12 +341,13 @@ impl Store {
         if peer.hibernates() && peer.leader().is_some_and(|leader| !is_alive(leader.store)) {
             peer.leader_is_silent();
         }
-        match &envelope.hibernate {
-            Some(message) => {
+        match (&envelope.hibernate, &envelope.checksum) {
+            (None, Some(checksum)) => peer.take_checksum(from, checksum, &mut self.out),
+            (Some(message), _) => {
                 let is_alive = is_alive(from.store);
                 peer.take_hibernate(from, message, envelope.replicated, is_alive, &mut self.out);
             }
-            None => peer.message(from, envelope, &mut self.out),
+            (None, None) => peer.message(from, envelope, &mut self.out),
         }
         self.dirty.insert(region);
     }
@@ -405,7 +409,7 @@ impl Store {
             let applying = self.applying.pop_front().expect("just seen");
             for AppliedRegion { region, position, bytes, entry_bytes } in applying.regions {
                 self.out.memory.apply_ended(entry_bytes);
-                self.with_peer(region, |peer, _| peer.applied_through(position, bytes));
+                self.with_peer(region, |peer, out| peer.applied_through(position, bytes, out));
             }
             for (ticket, answer) in applying.answers {
                 self.out.answer(ticket, answer);
@@ -424,6 +428,7 @@ impl Store {
         let mut effects = Effects {
             send: std::mem::take(&mut out.send),
             answers: out.take_answers(),
+            checksums: std::mem::take(&mut out.checksums),
             snapshots: std::mem::take(&mut out.snapshots),
             observations: std::mem::take(&mut out.observations),
             flush: std::mem::take(&mut out.flush),

@@ -1,4 +1,5 @@
 use super::*;
+use crate::error::FaultKind;
 use crate::model::MapView;
 use crate::model::families::{DEFAULT, FAMILIES, META};
 use crate::region::{Epoch, Peer as Replica, PeerId, Space, StoreId};
@@ -257,7 +258,7 @@ fn a_fault_that_an_event_met_stops_regions_whose_entries_wait_for_applies() {
     let apply = store.poll(Duration::ZERO).apply.expect("the first entries; others wait for them");
     store.handle(Event::Applied { through: apply.id }, Duration::ZERO);
     // As another region's install would.
-    store.out.fault = Some(Fault { region: RegionId(2), what: "an install failed".into() });
+    store.out.fault = Some(Fault { region: RegionId(2), what: "an install failed".into(), kind: FaultKind::Unable });
     let effects = store.poll(Duration::ZERO);
     assert!(effects.fault.expect("a fault").to_string().contains("an install failed"));
     assert!(effects.apply.is_none(), "nothing is applied any more");

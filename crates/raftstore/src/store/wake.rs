@@ -161,7 +161,7 @@ impl Store {
             return;
         }
         let (from, now) = (StoreId(envelope.from_store), self.out.now);
-        self.out.leadership.learn(from, envelope.unable_to_lead, envelope.leader_priority);
+        self.out.leadership.learn(envelope);
         if envelope.alive == 0 {
             self.hibernation.liveness.message_of(from, now, self.ticks);
         } else if self.hibernation.liveness.heard(from, envelope.alive, now, self.ticks) {

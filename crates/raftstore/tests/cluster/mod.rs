@@ -240,6 +240,11 @@ impl Cluster {
             let node = self.nodes.get_mut(&id).expect("known");
             if node.is_up() && now >= node.paused_until {
                 node.step(now, &mut self.rng);
+                if node.fault.is_some() {
+                    // A node that stops sends nothing more.
+                    self.crash(id.0);
+                    continue;
+                }
                 self.send_out(id);
                 self.move_snapshots(id);
             }

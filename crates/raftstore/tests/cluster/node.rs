@@ -8,8 +8,8 @@ use kontiki_engine::{Commit, WriteBatch};
 use kontiki_env::rng::Rng;
 use kontiki_raftstore::snapshot::{self, FileId, FileNumbers, InstallError, SnapshotHead};
 use kontiki_raftstore::{
-    Answer, Apply, ApplyId, Config, Effects, Event, Observation, PersistId, Readers, Region, RegionId, SnapshotTask,
-    Store, StoreId, StoreIdentity, Ticket, ViewId, meta,
+    Answer, Apply, ApplyId, Checksum, ChecksumTask, Config, Effects, Event, Fault, Observation, PersistId, Readers,
+    Region, RegionId, SnapshotTask, Store, StoreId, StoreIdentity, Ticket, ViewId, meta,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -41,6 +41,12 @@ pub enum Job {
     },
     Remove {
         file: FileId,
+    },
+    /// The checksum is that of the view when it begins.
+    Checksum {
+        region: RegionId,
+        index: u64,
+        result: Result<u64, String>,
     },
 }
 
@@ -83,6 +89,10 @@ pub struct Node {
     /// Tickets of this incarnation that are not answered.
     pub open: BTreeMap<Ticket, Event>,
     pub observations: Vec<Observation>,
+    /// What it reads for checksums lacks a key.
+    pub is_damaged: bool,
+    /// Why it stopped.
+    pub fault: Option<Fault>,
     pub installs: usize,
     /// Files that held the data through here were removed.
     pub lost_through: u64,
@@ -140,6 +150,8 @@ impl Node {
             answers: Vec::new(),
             open: BTreeMap::new(),
             observations: Vec::new(),
+            is_damaged: false,
+            fault: None,
             installs: 0,
             lost_through: 0,
             restarts: 0,
@@ -259,6 +271,9 @@ impl Node {
                 break;
             }
             self.perform(effects, now, rng);
+            if self.fault.is_some() {
+                return;
+            }
             // Applies without delay are visible at once, as in the real driver.
             self.complete_applies(now);
             while let Some(event) = self.inbox.pop_front() {
@@ -318,6 +333,9 @@ impl Node {
                         self.disk.files.remove(&file);
                     }
                 }
+                Job::Checksum { region, index, result } => {
+                    self.inbox.push_back(Event::Checksummed { region, index, result });
+                }
                 // The cluster moves it.
                 Job::Send { .. } => self.jobs.push((due, job)),
             }
@@ -325,7 +343,14 @@ impl Node {
     }
 
     pub fn perform(&mut self, effects: Effects, now: Duration, rng: &mut Rng) {
-        assert!(effects.fault.is_none(), "store {} stops: {:?}", self.id, effects.fault);
+        assert!(effects.fault.is_none() || self.is_damaged, "store {} stops: {:?}", self.id, effects.fault);
+        if effects.fault.is_some() {
+            self.fault = effects.fault;
+            return;
+        }
+        for task in effects.checksums {
+            self.start_checksum(task, now, rng);
+        }
         self.outbound.extend(effects.send);
         if let Some(persist) = effects.persist {
             let earliest = self.persists.back().map_or(now, |(due, ..)| *due);
@@ -348,6 +373,25 @@ impl Node {
         for task in effects.snapshots {
             self.start_job(task, now, rng);
         }
+    }
+
+    fn start_checksum(&mut self, task: ChecksumTask, now: Duration, rng: &mut Rng) {
+        let ChecksumTask { region, index } = task;
+        let position = meta::applied_index(families::META, &self.visible, region.id).expect("readable");
+        assert_eq!(position, Some(index), "the view holds what is applied through the index, and nothing else");
+        let mut view = self.visible.clone();
+        if self.is_damaged {
+            let mut batch = WriteBatch::new();
+            let first = super::check::entries_of(&view, &region).into_iter().next().expect("it has keys");
+            batch.delete(kontiki_engine::Family(first.0), &first.1);
+            view.write(&batch);
+        }
+        let id = region.id;
+        let result = Checksum::new(&families::FAMILIES, region).advance(&view, u64::MAX);
+        let result = result.map_err(|error| error.to_string()).map(|checksum| checksum.expect("it read everything"));
+        let result = if rng.chance(self.view_failures_percent, 100) { Err("no checksum".to_owned()) } else { result };
+        let due = now + Duration::from_millis(rng.below(self.job_delay_ms_max));
+        self.jobs.push((due, Job::Checksum { region: id, index, result }));
     }
 
     fn start_job(&mut self, task: SnapshotTask, now: Duration, rng: &mut Rng) {

@@ -142,3 +142,12 @@ fn a_leader_that_hibernates_through_requests_is_found() {
         super::hibernation::lost_request(seed, Config { planted, ..super::hibernation::config() });
     });
 }
+
+#[test]
+fn a_checksum_of_a_view_that_was_not_taken_between_two_rounds_is_found() {
+    let planted = Planted { checksum_beside_applies: true, ..Planted::default() };
+    let config = Config { planted, checksum_ticks_max: 30, ..random::hasty() };
+    finds(SEEDS_MAX, "the view holds what is applied|the command ends its round", |seed| {
+        super::consistency::run(seed, config.clone()).settle();
+    });
+}

@@ -124,6 +124,11 @@ pub fn observation(observation: &Observation) -> String {
         Observation::LeaderChanged { leader: None, term, .. } => format!("no leader is known in term {term}"),
         Observation::RegionRemoved { .. } => "was removed from the region, and nothing of it is left".to_owned(),
         Observation::Refused { from, why, .. } => format!("refused a message of store {from}: {why}"),
+        Observation::Checked { index, outcome, .. } => {
+            let stores = |stores: &[kontiki_raftstore::StoreId]| format!("{stores:?}");
+            let (agreeing, differing) = (stores(&outcome.agreeing), stores(&outcome.differing));
+            format!("compared its replicas at {index}: {agreeing} agree, {differing} differ")
+        }
         Observation::RegionChanged { region } => {
             let members: Vec<String> = region.peers.iter().map(|peer| peer.store.to_string()).collect();
             format!("members {}, conf version {}", members.join(" "), region.epoch.conf_version)
@@ -151,6 +156,7 @@ pub fn job(job: &Job, sends_fail: bool) -> String {
         Job::Send { to, .. } if sends_fail => format!("fails to send its snapshot to store {to}"),
         Job::Send { to, .. } => format!("sends its snapshot to store {to}"),
         Job::Install { file, .. } => format!("installs the snapshot at index {}", file.snapshot.index),
+        Job::Checksum { index, .. } => format!("has the checksum at index {index}"),
         Job::Remove { file } => format!("removes the file of the snapshot at index {}", file.snapshot.index),
     }
 }

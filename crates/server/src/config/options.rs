@@ -80,6 +80,11 @@ pub struct ServeOptions {
     #[arg(long, value_name = "PRIORITY", allow_negative_numbers = true)]
     pub leader_priority: Option<i32>,
 
+    /// Time between two comparisons of the replicas of a region, in seconds, 10 to 31536000 (a year); 0: only by
+    /// request [default: 86400, a day]
+    #[arg(long, value_name = "SECONDS")]
+    pub consistency_check_seconds: Option<u64>,
+
     /// Size at which a memtable is flushed, in bytes, 1 MiB to 4 GiB [default: 64 MiB]
     #[arg(long, value_name = "BYTES")]
     pub memtable_bytes_max: Option<u64>,
@@ -161,6 +166,7 @@ impl ServeOptions {
             region_bytes_max,
             region_keys_max,
             leader_priority,
+            consistency_check_seconds,
             memtable_bytes_max,
             cache_bytes_max,
             log_bytes_max,
@@ -260,6 +266,8 @@ impl ServeOptions {
         let bytes = self.region_bytes_max.unwrap_or(default.region_bytes_max);
         let priority = self.leader_priority.unwrap_or(default.leader_priority);
         let keys = self.region_keys_max.unwrap_or(default.region_keys_max);
+        let check = self.consistency_check_seconds.unwrap_or(default.consistency_check_interval.as_secs());
+        let check = zero_or_in_range("consistency-check-seconds", check, 10..=365 * 24 * 60 * 60)?;
         Ok(RaftOptions {
             tick_interval: Duration::from_millis(tick_ms),
             election_ticks: ticks as u32,
@@ -268,6 +276,7 @@ impl ServeOptions {
             log_bytes_max: in_range("raft-log-bytes-max", log, (1 << 20)..=(1 << 40))?,
             region_bytes_max: zero_or_in_range("region-bytes-max", bytes, (1 << 20)..=(1 << 40))?,
             region_keys_max: zero_or_in_range("region-keys-max", keys, 1_000..=(1 << 40))?,
+            consistency_check_interval: Duration::from_secs(check),
             leader_priority: in_range("leader-priority", priority, -100..=100)?,
         })
     }

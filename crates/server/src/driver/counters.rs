@@ -57,6 +57,12 @@ pub struct Counters {
     pub disk_full: Counter,
     /// Regions split on this node's proposal.
     pub splits: Counter,
+    /// Checks that compared the replicas of a region that this node leads.
+    pub consistency_checks: Counter,
+    /// Those that ended without the result of some replica.
+    pub consistency_checks_incomplete: Counter,
+    /// Those that found replicas that differ.
+    pub consistency_differences: Counter,
     /// Synced commits of raft state (each covers every region that had something to persist).
     pub persists: Counter,
     /// Persists retried after the disk was full.

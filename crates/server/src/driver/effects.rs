@@ -39,6 +39,9 @@ impl Driver {
             self.stop(StopReason::Fault(fault));
             return;
         }
+        for task in effects.checksums {
+            self.begin_checksum(task, now);
+        }
         self.send(effects.send);
         if let Some(persist) = effects.persist {
             let id = persist.id;
@@ -193,6 +196,7 @@ impl Driver {
                 self.placement.written(write, matches!(answer, Answer::Ok { .. }), now);
             }
             (Pending::Split(proposed), answer) => self.split_ended(proposed, answer),
+            (Pending::Check { region, reply }, answer) => self.check_answered(region, reply, answer, now),
             (Pending::CallBarrier(call), answer) => {
                 self.call_barrier_ended(call, matches!(answer, Answer::Ok { .. }), now);
             }
@@ -220,6 +224,7 @@ impl Driver {
                 self.shared.leader_terms.lock().insert(region, term);
                 self.heartbeats.region_changed(region);
                 self.region_sizes.leads(region);
+                self.checks.leads(region, now.wall_ms);
                 if region == PLACEMENT_REGION {
                     // An entry of this term is applied, so a state from now on holds every earlier leader's bounds.
                     self.surveys.placement(term);
@@ -230,6 +235,7 @@ impl Driver {
             Observation::SteppedDown { region, .. } => {
                 self.shared.leader_terms.lock().remove(&region);
                 self.region_sizes.leads_no_more(region);
+                self.checks.leads_no_more(region);
                 if region == PLACEMENT_REGION {
                     self.placement.step_down();
                 }
@@ -240,6 +246,7 @@ impl Driver {
             }
             Observation::LeaderChanged { .. } => {}
             Observation::RegionRemoved { .. } => self.formation.regions_changed(),
+            Observation::Checked { region, index, outcome } => self.checked(region, index, outcome, now),
             Observation::Refused { region, from, why } => self.note_refusal(region, from, why, now),
             Observation::RegionChanged { region } => {
                 self.formation.regions_changed();

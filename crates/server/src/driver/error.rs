@@ -46,6 +46,17 @@ impl From<EngineError> for OpenError {
     }
 }
 
+/// Why a checksum was not computed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoChecksum {
+    /// The data cannot be read.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// Those who compare it do not wait any more.
+    #[error("it was not computed in time")]
+    Late,
+}
+
 /// Why a node could not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -88,6 +99,20 @@ pub enum OpenError {
         directory: PathBuf,
         /// The configured number of members.
         members: usize,
+    },
+    /// The data differ from those of the other replicas.
+    #[error(
+        "{directory} cannot be served: {what}. Start this node with an empty directory and --replace-lost-directory \
+         (docs/guide/replace-a-disk.md), and keep this one only to find out why; without its file {mark} it would be \
+         served as it is"
+    )]
+    Inconsistent {
+        /// The directory.
+        directory: PathBuf,
+        /// What was found.
+        what: String,
+        /// The file that marks it.
+        mark: &'static str,
     },
     /// The configuration contradicts itself.
     #[error(transparent)]

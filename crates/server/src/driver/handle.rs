@@ -14,7 +14,7 @@ use kontiki_env::Env;
 use kontiki_placement::{Request, Response};
 use kontiki_raftstore::snapshot::{FileId, FileNumbers, SnapshotId};
 use kontiki_raftstore::{
-    Epoch, Peer, ReadRefusal, Readable, Readers, Region, RegionError, RegionId, Space, StoreId, ViewId,
+    CheckOutcome, Epoch, Peer, ReadRefusal, Readable, Readers, Region, RegionError, RegionId, Space, StoreId, ViewId,
 };
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -338,6 +338,14 @@ impl NodeHandle {
         let (reply, answer) = Reply::new(self.shared.inbox.admit(keys.iter().map(Bytes::len).sum())?);
         self.shared.inbox.push(Input::Split { region: context.region, epoch: context.epoch, keys, reply });
         answer.await.unwrap_or(Err(NodeError::Undetermined))
+    }
+
+    /// Compares the replicas of a region, if this node leads it: whether they hold the same data. Takes as long as the
+    /// slowest replica needs to read its data, at most some minutes.
+    pub async fn compare_replicas(&self, region: RegionId) -> Result<CheckOutcome, NodeError> {
+        let (reply, answer) = Reply::new(self.shared.inbox.admit(0)?);
+        self.shared.inbox.push(Input::Check { region, reply });
+        answer.await.unwrap_or_else(|_| Err(self.shared.stopped_error()))
     }
 
     /// Asks this node to transfer the leadership of a region, if it leads.

@@ -6,7 +6,7 @@
 
 use super::arrivals::Arrival;
 use super::counters::Counters;
-use super::error::NodeError;
+use super::error::{NoChecksum, NodeError};
 use super::snapshots::{SnapshotPath, SnapshotSource};
 use super::surveys::Found;
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use futures::channel::oneshot;
 use kontiki_engine::WriteBatch;
 use kontiki_placement::{Request, Response};
 use kontiki_raftstore::snapshot::{FileId, InstallError, SnapshotFile, SnapshotHead};
-use kontiki_raftstore::{Epoch, Region, RegionId, StoreId, ViewId};
+use kontiki_raftstore::{CheckOutcome, Epoch, Region, RegionId, StoreId, ViewId};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -109,6 +109,16 @@ pub(super) enum Input {
     },
     StopLeading {
         reply: Reply<()>,
+    },
+    Check {
+        region: RegionId,
+        reply: Reply<CheckOutcome>,
+    },
+    /// A checksum of a region's data was computed.
+    Checksummed {
+        region: RegionId,
+        index: u64,
+        result: Result<u64, NoChecksum>,
     },
     /// A read met damaged data.
     Damaged,

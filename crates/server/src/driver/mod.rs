@@ -31,6 +31,8 @@
 
 mod arrivals;
 mod calls;
+mod checks;
+mod checksums;
 mod convert;
 mod counters;
 mod effects;
@@ -42,6 +44,7 @@ mod hand_over;
 mod handle;
 mod heartbeat;
 mod inbox;
+mod inconsistent;
 mod lane;
 mod log_disk;
 mod membership;
@@ -67,6 +70,8 @@ pub use snapshots::SnapshotSource;
 use crate::config::NodeConfig;
 use bytes::Bytes;
 use calls::{Calls, Origin};
+use checks::Checks;
+use checksums::Checksums;
 use flusher::Flusher;
 use formation::Formation;
 use handle::Shared;
@@ -76,7 +81,9 @@ use kontiki_engine::{Db, WriteBatch};
 use kontiki_env::Env;
 use kontiki_placement::{Now, Placement, WriteId};
 use kontiki_raftstore::snapshot::SnapshotId;
-use kontiki_raftstore::{ApplyId, Event, PersistId, RegionError, RegionId, Store, StoreId, Ticket, ViewId};
+use kontiki_raftstore::{
+    ApplyId, CheckOutcome, Event, FaultKind, PersistId, RegionError, RegionId, Store, StoreId, Ticket, ViewId,
+};
 use lane::Lane;
 use log_disk::LogDisk;
 use message::Body;
@@ -152,6 +159,12 @@ enum Pending {
     PlacementWrite(WriteId),
     CallBarrier(u64),
     Split(split::Proposed),
+    /// The command that begins a check.
+    Check {
+        region: RegionId,
+        /// `None`: it was scheduled.
+        reply: Option<Reply<CheckOutcome>>,
+    },
 }
 
 /// The tickets that raftstore will answer.
@@ -190,6 +203,8 @@ pub struct Driver {
     flusher: Flusher,
     surveys: Surveys,
     region_sizes: RegionSizes,
+    checks: Checks,
+    checksums: Checksums,
     /// Free bytes of the volume, as last read.
     available_bytes: u64,
     outbound: Vec<Outbound>,
@@ -331,6 +346,7 @@ impl Driver {
             self.send_heartbeats(now);
         }
         self.tend_region_sizes(now);
+        self.tend_checks(now);
         if self.ticks.is_multiple_of(replacement::LOOK_TICKS) {
             self.replace_lost_replicas(now);
         }
@@ -383,6 +399,8 @@ impl Driver {
             Input::TransferLeader { region, to } => {
                 self.store.handle(Event::TransferLeader { region, to }, now.monotonic);
             }
+            Input::Check { region, reply } => self.begin_check(region, Some(reply), now),
+            Input::Checksummed { region, index, result } => self.checksum_ended(region, index, result, now),
             Input::Damaged => self.store.handle(Event::StopLeading, now.monotonic),
             Input::StopLeading { reply } => self.stop_leading(reply, now),
             Input::Unreachable { store } => self.store.handle(Event::Unreachable { store }, now.monotonic),
@@ -412,6 +430,11 @@ impl Driver {
             return; // The first reason is the cause.
         }
         tracing::error!("the node stops: {reason}");
+        if let StopReason::Fault(fault) = &reason
+            && fault.kind == FaultKind::Inconsistent
+        {
+            inconsistent::mark(&*self.env.fs, &self.config.data_dir, fault);
+        }
         *self.shared.stopped.lock() = Some(reason.to_string());
         self.stopped = Some(reason);
         self.release();
@@ -424,11 +447,13 @@ impl Driver {
         self.pending.waiting.clear();
         self.splits = split::Splits::default();
         self.waiting_for_hand_over.clear();
+        self.checks.clear();
         self.drop_calls();
         self.outbound.clear();
         self.snapshots.stop();
         self.flusher.stop();
         self.surveys.stop();
+        self.checksums.stop();
     }
 
     /// Stops the node cleanly: answers the waiting callers, then closes the engine.

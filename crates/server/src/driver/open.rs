@@ -1,6 +1,8 @@
 //! Opening a node: the engine with the served families, identity, bootstrap at the first start, recovery later.
 
 use super::calls::Calls;
+use super::checks::Checks;
+use super::checksums::Checksums;
 use super::convert::convert;
 use super::counters::Counters;
 use super::error::OpenError;
@@ -10,6 +12,7 @@ use super::formation::Formation;
 use super::handle::Shared;
 use super::heartbeat::Heartbeats;
 use super::inbox::Inbox;
+use super::inconsistent;
 use super::lane::Lane;
 use super::log_disk::LogDisk;
 use super::region_sizes::RegionSizes;
@@ -57,6 +60,11 @@ fn raftstore_config(config: &NodeConfig) -> Config {
     }
 }
 
+/// How long a leader waits for checksums.
+fn checksum_time(config: &Config) -> Duration {
+    config.tick_interval.saturating_mul(u32::try_from(config.checksum_ticks_max).unwrap_or(u32::MAX))
+}
+
 fn size_limits(config: &NodeConfig) -> SizeLimits {
     SizeLimits { bytes_max: config.raft.region_bytes_max, keys_max: config.raft.region_keys_max }
 }
@@ -87,6 +95,7 @@ fn open_engine(
     tune(&mut raft_config, &mut options, &mut placement_config);
     raft_config.validate()?;
     inspect::refuse_foreign(env, &config.data_dir, &BESIDE)?;
+    inconsistent::refuse_marked(&*env.fs, &config.data_dir)?;
     let db = Db::open_in(env, &config.data_dir, options)?;
     convert(&db)?;
     Ok((raft_config, placement_config, db))
@@ -108,7 +117,7 @@ impl Driver {
         tune: impl FnOnce(&mut Config, &mut Options, &mut PlacementConfig),
     ) -> Result<Driver, OpenError> {
         let (raft_config, placement_config, db) = open_engine(env, &mut config, tune)?;
-        let (tick_interval, mut rng) = (raft_config.tick_interval, Rng::new(seed));
+        let (tick, check_time, mut rng) = (raft_config.tick_interval, checksum_time(&raft_config), Rng::new(seed));
         let mut store = Store::new(raft_config, &FAMILIES, rng.child("raftstore"));
         let formation = Formation::open_with(&mut store, &db, &config, rng.child("formation"))?;
 
@@ -138,9 +147,11 @@ impl Driver {
             file_numbers: store.file_numbers(),
             arrivals: snapshots.arrivals(),
         });
-        let mut driver = Driver {
+        let driver = Driver {
             available_bytes: env.fs.free_bytes(&config.data_dir).unwrap_or(0),
             region_sizes: RegionSizes::new(size_limits(&config), monotonic),
+            checks: Checks::new(config.raft.consistency_check_interval, monotonic),
+            checksums: Checksums::start(env, &db, &shared.inbox, check_time),
             placement: Placement::new(placement_config),
             env: env.clone(),
             config,
@@ -159,27 +170,26 @@ impl Driver {
             flusher,
             surveys,
             outbound: Vec::new(),
-            observers: super::Observers::default(),
+            observers: Default::default(),
             applies_held: false,
             waiting_for_hand_over: Vec::new(),
-            tick_interval,
+            tick_interval: tick,
             next_tick: monotonic,
             ticks: 0,
             stopped: None,
         };
-        driver.formation.started(monotonic);
-        driver.resume(Now { monotonic, wall_ms: env.clock.wall_ms() })?;
-        Ok(driver)
+        driver.resume(Now { monotonic, wall_ms: env.clock.wall_ms() })
     }
 
     /// The first effects after a start: they contain the installs that have to be repeated, and every other snapshot
     /// file is not needed any more.
-    fn resume(&mut self, now: Now) -> Result<(), OpenError> {
+    fn resume(mut self, now: Now) -> Result<Driver, OpenError> {
+        self.formation.started(now.monotonic);
         let path = self.snapshots.directory().to_owned();
         let needed = self.store.needed_files();
         self.snapshots.clean(&needed).map_err(|error| OpenError::Snapshots { path, error })?;
         let effects = self.store.poll(now.monotonic);
         self.perform(effects, now);
-        Ok(())
+        Ok(self)
     }
 }

@@ -1,12 +1,14 @@
 //! The tonic services of a node on one port. The meaning of requests is in `kv` and `pd`.
 
 mod batch;
+mod debug;
 mod encoded;
 mod metrics;
 mod pd;
 mod tikv;
 mod unimplemented;
 
+pub use debug::DebugService;
 pub use encoded::{EncodedCalls, TSO_PATH};
 pub use metrics::RequestMetrics;
 pub use pd::PdService;
@@ -68,6 +70,8 @@ pub struct Services<N: Node, I: Inbound> {
     pub pd: Pd<N>,
     /// Key-value calls.
     pub kv: Kv<N>,
+    /// What tools ask.
+    pub debug: DebugService<N>,
     /// Messages of other nodes.
     pub peers: PeerService<I>,
     /// Counts and measures requests.
@@ -95,6 +99,7 @@ impl<N: Node, I: Inbound> Services<N, I> {
         let mut routes = Routes::new(kv)
             .add_service(PdService::new(self.pd, self.metrics).into_server())
             .add_service(self.peers.into_server())
+            .add_service(self.debug.into_server())
             .add_service(health.accept_compressed(CompressionEncoding::Gzip));
         if let Ok(reflection) = reflection().build_v1() {
             routes = routes.add_service(reflection);

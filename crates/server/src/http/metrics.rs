@@ -22,6 +22,7 @@ impl Collector for NodeCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.raft(&mut encoder)?;
         self.placement(&mut encoder)?;
+        self.consistency(&mut encoder)?;
         self.engine(&mut encoder)
     }
 }
@@ -91,6 +92,16 @@ impl NodeCollector {
         let stuck = status.regions.iter().filter(|region| region.refusal.is_some()).count();
         gauge(encoder, "regions_refusing", "Regions whose replica here refuses messages of its peers", stuck as u64)?;
         gauge(encoder, "disk_full", "1 while writes are refused for lack of disk space", u64::from(status.disk_full))
+    }
+
+    fn consistency(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let c = self.0.counters();
+        let all = "Regions led by this node whose replicas were compared";
+        count(encoder, "consistency_checks", all, c.consistency_checks.get())?;
+        let incomplete = "Of these, comparisons without the result of some replica";
+        count(encoder, "consistency_checks_incomplete", incomplete, c.consistency_checks_incomplete.get())?;
+        let different = "Of these, comparisons that found replicas with different data";
+        count(encoder, "consistency_differences", different, c.consistency_differences.get())
     }
 
     fn placement(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use kontiki_engine::{BatchOp, Direction, Entries, Family, Range, View, WriteBatch};
 use kontiki_placement::{Request, Response};
 use kontiki_proto::{kvrpcpb, metapb};
-use kontiki_raftstore::{Epoch, Peer, PeerId, Region, RegionError, RegionId, Space, StoreId};
+use kontiki_raftstore::{CheckOutcome, Epoch, Peer, PeerId, Region, RegionError, RegionId, Space, StoreId};
 use kontiki_txn::{Replicated, memcomparable_encode};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
@@ -191,6 +191,10 @@ impl Node for FakeNode {
             made.push(region);
         }
         Ok(made)
+    }
+
+    async fn compare_replicas(&self, region: RegionId) -> Result<CheckOutcome, NodeError> {
+        Err(RegionError::RegionNotFound { region }.into())
     }
 
     async fn placement(&self, request: Request) -> Result<Response, NodeError> {

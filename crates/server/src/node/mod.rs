@@ -12,7 +12,7 @@ mod runner;
 use crate::config::{ConfigError, ServeConfig};
 use crate::connections::{ConnectionMetrics, Connections, Listener, connections_max};
 use crate::driver::{Driver, NodeHandle, OpenError};
-use crate::grpc::{RequestMetrics, Services, request_bytes_max, retry_budget};
+use crate::grpc::{DebugService, RequestMetrics, Services, request_bytes_max, retry_budget};
 use crate::http::{NodeCollector, StatusPages};
 use crate::kv::Kv;
 use crate::pd::Pd;
@@ -86,6 +86,7 @@ impl StartError {
                     OpenError::Config(_)
                         | OpenError::Identity { .. }
                         | OpenError::EmbeddedData { .. }
+                        | OpenError::Inconsistent { .. }
                         | OpenError::Engine(kontiki_engine::Error::InvalidArgument(_))
                 )
         )
@@ -162,6 +163,7 @@ impl Server {
         let services = Services {
             pd: Pd::new(node.clone(), retry_budget.clone(), is_reachable),
             kv: Kv::new(node.clone(), retry_budget, detach),
+            debug: DebugService::new(node.clone()),
             peers: PeerService::new(identity, inbound, transport_metrics),
             metrics: request_metrics,
             requests: requests.handle().clone(),

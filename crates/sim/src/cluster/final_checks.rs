@@ -211,6 +211,7 @@ impl Cluster {
             transactions: self.records.transactions.borrow().iter().filter(committed).count() as u64,
             terms: self.checks.watch.terms_seen(),
             hibernations: self.checks.watch.hibernations(),
+            checks: self.world.nodes().map(|(_, node)| node.checks_ended()).sum(),
             regions: self.regions,
             states: self.checks.digests.len(),
             snapshots: self.world.nodes().map(|(_, node)| node.snapshots_installed()).sum(),

@@ -131,6 +131,8 @@ pub struct Report {
     pub terms: u64,
     /// Times that the leader of a region began to hibernate.
     pub hibernations: u64,
+    /// Comparisons of replicas that ended.
+    pub checks: u64,
     /// States of regions in which replicas were compared.
     pub states: usize,
     /// Data regions at the end.
@@ -377,6 +379,7 @@ pub fn run(plan: &Plan) -> Report {
     let settings = Settings::draw(&mut rng.child("knobs"), plan.nodes as usize, DRIFT_PPM_MAX);
     let mut settings = scenario.settings(settings, &sizes, &mut scenario_rng);
     sizes = sizes.with_priorities(&mut rng.child("priorities"), plan.nodes);
+    sizes = sizes.with_checks(&mut rng.child("checks"));
     let mut splits = rng.child("splits");
     if scenario.splits(&mut splits) {
         sizes = sizes.with_splits(&mut splits);

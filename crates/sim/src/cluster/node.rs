@@ -8,6 +8,7 @@ use crate::executor::{Executor, Group};
 use crate::world::{NodeId, Reply, SimNode};
 use bytes::Bytes;
 use futures::future::{Either, select};
+use kontiki_engine::{Commit, Durability, WriteBatch};
 use kontiki_env::SimMachine;
 use kontiki_env::clock::Clock;
 use kontiki_env::codec::{get_slice, get_u8, get_u64, put_slice, put_u64};
@@ -16,9 +17,10 @@ use kontiki_env::rng::Rng;
 use kontiki_placement::Now;
 use kontiki_raftstore::planted::Planted;
 use kontiki_raftstore::snapshot::SnapshotId;
-use kontiki_raftstore::{Region, RegionId, Space, StoreId, ViewId};
+use kontiki_raftstore::{FaultKind, Region, RegionId, Space, StoreId, ViewId};
 use kontiki_server::config::{NodeConfig, RaftOptions};
-use kontiki_server::driver::{Arrival, Driver, NodeHandle, Outbound, RegionContext};
+use kontiki_server::driver::{Arrival, Driver, NodeHandle, Outbound, RegionContext, StopReason};
+use kontiki_server::families;
 use kontiki_txn::memcomparable_encode;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -92,6 +94,8 @@ pub struct Sizes {
     pub region_bytes_max: u64,
     /// The node to which leaders move if they can; 0: none.
     pub preferred: NodeId,
+    /// Between two comparisons of a region's replicas; zero: none.
+    pub check_interval: Duration,
 }
 
 impl Sizes {
@@ -120,6 +124,7 @@ impl Sizes {
             hibernate_ticks: 0,
             region_bytes_max: 0,
             preferred: 0,
+            check_interval: Duration::ZERO,
         }
     }
 
@@ -133,6 +138,12 @@ impl Sizes {
     pub fn with_priorities(self, rng: &mut Rng, nodes: u64) -> Sizes {
         let preferred = if rng.chance(1, 3) { 1 + rng.below(nodes) } else { 0 };
         Sizes { preferred, ..self }
+    }
+
+    /// Compares replicas in half of all worlds.
+    pub fn with_checks(self, rng: &mut Rng) -> Sizes {
+        let check_interval = if rng.chance(1, 2) { Duration::from_secs(1 + rng.below(5)) } else { Duration::ZERO };
+        Sizes { check_interval, ..self }
     }
 
     /// Splits regions by their size in half of the worlds.
@@ -169,6 +180,10 @@ pub struct ClusterNode {
     process: Option<Process>,
     /// Snapshots that earlier processes installed.
     snapshots_installed: u64,
+    /// Comparisons of replicas that earlier processes ended.
+    checks_ended: u64,
+    /// A test has taken a key from it.
+    is_damaged: bool,
 }
 
 /// The resources that a process holds at a moment.
@@ -216,7 +231,12 @@ impl ClusterNode {
         let Checks { watch, digests, commands } = checks;
         let (planted, process, snapshots_installed) = (Planted::default(), None, 0);
         let (seen, slow) = (Now { monotonic: Duration::ZERO, wall_ms: 0 }, None);
-        let raft = RaftOptions { region_bytes_max: sizes.region_bytes_max, region_keys_max: 0, ..config.raft };
+        let raft = RaftOptions {
+            region_bytes_max: sizes.region_bytes_max,
+            region_keys_max: 0,
+            consistency_check_interval: sizes.check_interval,
+            ..config.raft
+        };
         let config = NodeConfig { raft, ..config };
         ClusterNode {
             id,
@@ -233,6 +253,8 @@ impl ClusterNode {
             slow,
             process,
             snapshots_installed,
+            checks_ended: 0,
+            is_damaged: false,
         }
     }
 
@@ -271,6 +293,21 @@ impl ClusterNode {
     /// Snapshots that were installed, by all processes so far.
     pub fn snapshots_installed(&self) -> u64 {
         self.snapshots_installed + self.handle().map_or(0, |handle| handle.counters().snapshots_installed.get())
+    }
+
+    /// Comparisons of replicas that ended, by all processes so far.
+    pub fn checks_ended(&self) -> u64 {
+        self.checks_ended + self.handle().map_or(0, |handle| handle.counters().consistency_checks.get())
+    }
+
+    /// Takes a key of the default family from this replica alone, as a fault of the program or the machine would.
+    pub fn lose_key(&mut self, key: &[u8]) {
+        self.is_damaged = true;
+        let mut batch = WriteBatch::new();
+        batch.delete(families::DEFAULT, key);
+        let db = self.handle().expect("it runs").db();
+        let (streams, unchanged) = (Vec::new(), Vec::new());
+        db.submit(Commit { batch, streams, durability: Durability::Derived, unchanged }, Box::new(|_| ()));
     }
 
     /// Transactional commands and requests that have not ended, and the replicas of the running process.
@@ -344,6 +381,7 @@ impl SimNode for ClusterNode {
         self.digests.stopped(self.id);
         self.commands.stopped(self.id);
         self.snapshots_installed = self.snapshots_installed();
+        self.checks_ended = self.checks_ended();
         self.process = None;
     }
 
@@ -499,6 +537,12 @@ impl SimNode for ClusterNode {
             }
         }
         if let Some(reason) = process.driver.stopped() {
+            let differs = matches!(reason, StopReason::Fault(fault) if fault.kind == FaultKind::Inconsistent);
+            assert!(
+                self.is_damaged || !differs,
+                "node {} is blamed for data that nothing has damaged: {reason}",
+                self.id
+            );
             return Err(reason.to_string());
         }
         self.watch.look(self.id);

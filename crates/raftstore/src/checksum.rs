@@ -1,0 +1,67 @@
+//! A checksum of a region's data in a view, to compare its replicas by.
+//!
+//! It depends on every key and value and on their order, and not on how the replica stores them. Computed in parts, so
+//! that a large region keeps no thread busy for long; how it is cut into parts does not matter.
+
+use crate::families::Families;
+use crate::region::Region;
+use bytes::Bytes;
+use kontiki_engine::{Direction, Error, Range, View};
+use kontiki_env::codec::put_varint;
+use std::sync::Arc;
+use xxhash_rust::xxh3::Xxh3;
+
+/// A checksum that is being computed: XXH3-64.
+pub struct Checksum {
+    families: &'static Families,
+    region: Arc<Region>,
+    /// The family that is being read, as its place in the table, and where in it.
+    family: usize,
+    next_key: Bytes,
+    hash: Box<Xxh3>,
+    /// Bytes of keys and values so far.
+    bytes: u64,
+}
+
+impl Checksum {
+    /// Of nothing yet. The descriptor says which keys count.
+    pub fn new(families: &'static Families, region: Arc<Region>) -> Checksum {
+        let next_key = region.start_key.clone();
+        Checksum { families, region, family: 0, next_key, hash: Box::default(), bytes: 0 }
+    }
+
+    /// Reads about `bytes_max` bytes further, always of the same view. Returns the checksum when all is read.
+    pub fn advance(&mut self, view: &dyn View, bytes_max: u64) -> Result<Option<u64>, Error> {
+        let until = self.bytes.saturating_add(bytes_max);
+        while let Some(&family) = self.families.of(self.region.space).get(self.family) {
+            let range = Range::region(&self.next_key, &self.region.end_key);
+            let mut entries = view.entries(family, range, Direction::Forward)?;
+            let mut head = Vec::new();
+            while let Some((key, value)) = entries.next().transpose()? {
+                head.clear();
+                put_varint(&mut head, u64::from(family.0));
+                put_varint(&mut head, key.len() as u64);
+                put_varint(&mut head, value.len() as u64);
+                [&head[..], &key, &value].into_iter().for_each(|part| self.hash.update(part));
+                self.bytes += (key.len() + value.len()) as u64;
+                if self.bytes >= until {
+                    // The next possible key.
+                    self.next_key = [&key[..], &[0]].concat().into();
+                    return Ok(None);
+                }
+            }
+            self.family += 1;
+            self.next_key = self.region.start_key.clone();
+        }
+        Ok(Some(self.hash.digest()))
+    }
+
+    /// Bytes of keys and values that were read.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+#[cfg(test)]
+#[path = "checksum_test.rs"]
+mod tests;

@@ -1,0 +1,78 @@
+//! `debugpb.Debug`: what tools ask a node.
+
+use crate::api::Node;
+use crate::driver::NodeError;
+use kontiki_proto::debugpb::debug_server::{Debug as DebugTrait, DebugServer};
+use kontiki_proto::debugpb::{RegionConsistencyCheckRequest, RegionConsistencyCheckResponse};
+use kontiki_raftstore::{CheckOutcome, RegionError, RegionId, StoreId};
+use tonic::{Request, Response, Status};
+
+/// A request is a few bytes.
+const REQUEST_BYTES_MAX: usize = 1 << 10;
+
+/// The requests of tools.
+pub struct DebugService<N: Node> {
+    node: N,
+}
+
+impl<N: Node> DebugService<N> {
+    /// Serves `node`.
+    pub fn new(node: N) -> DebugService<N> {
+        DebugService { node }
+    }
+
+    /// The tonic service.
+    pub fn into_server(self) -> DebugServer<DebugService<N>> {
+        DebugServer::new(self).max_decoding_message_size(REQUEST_BYTES_MAX)
+    }
+}
+
+#[tonic::async_trait]
+impl<N: Node> DebugTrait for DebugService<N> {
+    async fn region_consistency_check(
+        &self,
+        request: Request<RegionConsistencyCheckRequest>,
+    ) -> Result<Response<RegionConsistencyCheckResponse>, Status> {
+        let region = RegionId(request.into_inner().region_id);
+        let outcome = self.node.compare_replicas(region).await.map_err(refused)?;
+        check_equal(&outcome)?;
+        Ok(Response::new(RegionConsistencyCheckResponse {}))
+    }
+}
+
+fn refused(error: NodeError) -> Status {
+    let text = error.to_string();
+    match error {
+        NodeError::Region(RegionError::RegionNotFound { .. }) => Status::not_found(text),
+        NodeError::Region(RegionError::NotLeader { .. } | RegionError::StaleCommand) => {
+            Status::failed_precondition(text)
+        }
+        NodeError::Region(RegionError::ServerIsBusy { .. }) => Status::resource_exhausted(text),
+        _ => Status::unavailable(text),
+    }
+}
+
+/// An error, unless all replicas were compared and are equal.
+fn check_equal(outcome: &CheckOutcome) -> Result<(), Status> {
+    let CheckOutcome { checksum, agreeing, differing, missing } = outcome;
+    let stores = |stores: &[StoreId]| stores.iter().map(StoreId::to_string).collect::<Vec<_>>().join(", ");
+    let (agree, differ, lack) = (stores(agreeing), stores(differing), stores(missing));
+    match (checksum, differing.is_empty(), missing.is_empty()) {
+        (Some(_), true, true) => Ok(()),
+        (Some(_), false, _) => Err(Status::data_loss(format!(
+            "the replica of store {differ} differs from those of stores {agree}: that node stops; see \
+             docs/guide/replace-a-disk.md"
+        ))),
+        (None, false, _) => Err(Status::data_loss(format!(
+            "the replicas of stores {differ} differ, and no majority agrees: it is not known which of them is right"
+        ))),
+        (_, true, _) => {
+            let rest = if agreeing.is_empty() { String::new() } else { format!("; those of {agree} are equal") };
+            Err(Status::unavailable(format!("not all replicas were compared: store {lack} gave no result{rest}")))
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "debug_test.rs"]
+mod tests;
