@@ -1,9 +1,9 @@
 //! `kontiki compare-replicas`: whether the replicas of regions hold the same data.
 
-use super::remote::Endpoint;
+use super::remote::{Endpoint, failed};
 use super::{Failure, block_on};
 use clap::Args;
-use kontiki::client::RegionInfo;
+use kontiki::client::Client;
 use kontiki_env::Env;
 use kontiki_proto::debugpb::RegionConsistencyCheckRequest;
 use kontiki_proto::debugpb::debug_client::DebugClient;
@@ -35,57 +35,62 @@ impl CompareReplicas {
     }
 
     async fn compare(self) -> Result<(), Failure> {
-        let mut known = self.regions().await?;
+        let client = self.endpoint.client().await?;
+        let mut leaders = leaders(&client).await?;
         let wanted: Vec<u64> = match self.region {
-            Some(id) if known.contains_key(&id) => vec![id],
+            Some(id) if leaders.contains_key(&id) => vec![id],
             Some(id) => return Err(Failure::usage(format!("no region {id}: see `kontiki status`"))),
-            None => known.keys().copied().collect(),
+            None => leaders.keys().copied().collect(),
         };
-        let mut failed = 0;
+        let mut not_equal = 0;
         for id in &wanted {
-            let line = match self.compare_region(*id, &mut known).await? {
+            let line = match compare_region(&client, *id, &mut leaders).await? {
                 Ok(()) => format!("region {id}: all replicas are equal"),
                 Err(status) => {
-                    failed += 1;
+                    not_equal += 1;
                     format!("region {id}: {}", status.message())
                 }
             };
             writeln!(std::io::stdout().lock(), "{line}")?;
         }
-        match failed {
+        match not_equal {
             0 => Ok(()),
-            _ => {
-                Err(Failure::new(format!("{failed} of {} regions are not known to have equal replicas", wanted.len())))
-            }
+            _ => Err(Failure::new(format!(
+                "{not_equal} of {} regions are not known to have equal replicas",
+                wanted.len()
+            ))),
         }
     }
+}
 
-    /// Regions with data, by id.
-    async fn regions(&self) -> Result<BTreeMap<u64, RegionInfo>, Failure> {
-        Ok(self.endpoint.regions().await?.into_iter().map(|region| (region.id, region)).collect())
-    }
+/// The address of the leader of each region with data, if it has one.
+async fn leaders(client: &Client) -> Result<BTreeMap<u64, Option<String>>, Failure> {
+    let stores = client.stores().await.map_err(failed)?;
+    let addresses: BTreeMap<u64, String> = stores.into_iter().map(|store| (store.id, store.address)).collect();
+    let regions = client.regions().await.map_err(failed)?;
+    let address = |leader: Option<u64>| addresses.get(&leader?).cloned();
+    Ok(regions.into_iter().map(|region| (region.id, address(region.leader))).collect())
+}
 
-    /// Asks the leader, wherever it is by then.
-    async fn compare_region(
-        &self,
-        region_id: u64,
-        known: &mut BTreeMap<u64, RegionInfo>,
-    ) -> Result<Result<(), Status>, Failure> {
-        let clock = Env::real().clock;
-        let until = clock.monotonic() + RETRY_TIME_MAX;
-        loop {
-            let leader = known.get(&region_id).and_then(|region| region.leader);
-            let answer = match leader {
-                Some(store) => ask(&self.endpoint.address_of(store).await?, region_id).await,
-                None => Err(Status::failed_precondition("it has no leader at the moment")),
-            };
-            match answer {
-                Err(status) if passes(&status) && clock.monotonic() < until => {
-                    tokio::time::sleep(PAUSE).await;
-                    *known = self.regions().await?;
-                }
-                answer => return Ok(answer),
+/// Asks the leader, wherever it is by then.
+async fn compare_region(
+    client: &Client,
+    region_id: u64,
+    known: &mut BTreeMap<u64, Option<String>>,
+) -> Result<Result<(), Status>, Failure> {
+    let clock = Env::real().clock;
+    let until = clock.monotonic() + RETRY_TIME_MAX;
+    loop {
+        let answer = match known.get(&region_id).and_then(Option::as_deref) {
+            Some(address) => ask(address, region_id).await,
+            None => Err(Status::failed_precondition("it has no leader at the moment")),
+        };
+        match answer {
+            Err(status) if passes(&status) && clock.monotonic() < until => {
+                tokio::time::sleep(PAUSE).await;
+                *known = leaders(client).await?;
             }
+            answer => return Ok(answer),
         }
     }
 }

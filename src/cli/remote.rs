@@ -4,7 +4,7 @@ use super::Failure;
 use super::source::{Take, Wanted};
 use bytes::Bytes;
 use clap::Args;
-use kontiki::client::{Client, Error, Options, RegionInfo};
+use kontiki::client::{Client, Error, Options};
 use kontiki_proto::{Code, Status};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -58,18 +58,6 @@ impl Endpoint {
         done.map_err(failed)
     }
 
-    /// The regions with data, with their leaders.
-    pub async fn regions(&self) -> Result<Vec<RegionInfo>, Failure> {
-        self.client().await?.regions().await.map_err(failed)
-    }
-
-    /// Where a store is reached.
-    pub async fn address_of(&self, store: u64) -> Result<String, Failure> {
-        let stores = self.client().await?.stores().await.map_err(failed)?;
-        let found = stores.into_iter().find(|info| info.id == store);
-        found.map(|info| info.address).ok_or_else(|| Failure::new(format!("store {store} is not known")))
-    }
-
     /// Reads a key, a transactional one at a new timestamp.
     pub async fn get(&self, transactional: bool, key: Vec<u8>) -> Result<Option<Bytes>, Failure> {
         let client = self.client().await?;
@@ -104,7 +92,8 @@ impl Endpoint {
         Ok(())
     }
 
-    async fn client(&self) -> Result<Client, Failure> {
+    /// A client of the cluster.
+    pub async fn client(&self) -> Result<Client, Failure> {
         let nodes = self.nodes().await?;
         let options = Options { operation_timeout: TIMEOUT, connect_timeout: CONNECT_TIMEOUT, ..Options::default() };
         Client::connect_with(nodes, options).await.map_err(failed)
@@ -133,7 +122,7 @@ fn bare(endpoint: &str) -> &str {
     endpoint.strip_prefix("http://").unwrap_or(endpoint).trim_end_matches('/')
 }
 
-fn failed(error: Error) -> Failure {
+pub fn failed(error: Error) -> Failure {
     match error {
         Error::Invalid(what) => Failure::usage(what),
         Error::Timeout { .. } => Failure::new(format!("{error}; is a majority of the nodes running?")),

@@ -42,6 +42,6 @@ pub use message::{
     StoreList, StoreStats, Timestamps, TimestampsGranted, UpdateGcSafePoint,
 };
 pub use oracle::TIMESTAMP_COUNT_MAX;
-pub use regions::{REGIONS_MAX, SCAN_REGIONS_MAX};
+pub use regions::{REGIONS_MAX, SCAN_REGIONS_MAX, scan_limit};
 pub use state::{FAMILY, bootstrap};
 pub use stores::STORES_MAX;

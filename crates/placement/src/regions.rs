@@ -20,6 +20,14 @@ pub const REGIONS_MAX: usize = 1_000_000;
 /// message limit of 4 MiB.
 pub const SCAN_REGIONS_MAX: usize = 10_000;
 
+/// How many regions a scan with this limit returns at most.
+pub fn scan_limit(limit: u32) -> usize {
+    match limit as usize {
+        0 => SCAN_REGIONS_MAX,
+        limit => limit.min(SCAN_REGIONS_MAX),
+    }
+}
+
 /// The regions of the cluster.
 #[derive(Debug, Default)]
 pub(crate) struct Regions {
@@ -89,10 +97,7 @@ impl Regions {
 
     /// The data regions of a range, in order.
     pub fn scan(&self, scan: &ScanRegions) -> Vec<RegionInfo> {
-        let limit = match scan.limit as usize {
-            0 => SCAN_REGIONS_MAX,
-            limit => limit.min(SCAN_REGIONS_MAX),
-        };
+        let limit = scan_limit(scan.limit);
         // Begins with the region that holds the start key, which may start before it.
         let start = self.by_key(&scan.start_key).map_or(&scan.start_key, |info| &info.region.start_key);
         self.by_start

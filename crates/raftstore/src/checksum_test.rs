@@ -1,34 +1,19 @@
 use super::*;
-use crate::model::MapView;
-use crate::model::families::{DATA_FAMILIES, DEFAULT, FAMILIES, PLACEMENT, TXN_WRITE};
-use crate::region::{Epoch, Peer, PeerId, RegionId, Space, StoreId};
+use crate::model::families::{DEFAULT, FAMILIES, PLACEMENT, TXN_WRITE};
+use crate::model::{MapView, put_keys_around, region};
+use crate::region::Space;
 use kontiki_engine::WriteBatch;
-
-fn region(space: Space) -> Arc<Region> {
-    Arc::new(Region {
-        id: RegionId(3),
-        start_key: Bytes::from_static(b"b"),
-        end_key: Bytes::from_static(b"x"),
-        epoch: Epoch { conf_version: 1, version: 2 },
-        peers: vec![Peer { id: PeerId(31), store: StoreId(1) }],
-        space,
-    })
-}
 
 fn sample() -> MapView {
     let mut batch = WriteBatch::new();
-    for family in DATA_FAMILIES.into_iter().chain([PLACEMENT]) {
-        for key in ["a", "b", "c", "w", "x", "z"] {
-            batch.put(family, key.as_bytes(), format!("{family:?}{key}").as_bytes());
-        }
-    }
+    put_keys_around(&mut batch);
     let mut view = MapView::default();
     view.write(&batch);
     view
 }
 
 fn checksum(view: &MapView, space: Space, part_bytes: u64) -> u64 {
-    let mut checksum = Checksum::new(&FAMILIES, region(space));
+    let mut checksum = Checksum::new(&FAMILIES, Arc::new(region(space)));
     for _ in 0..100 {
         if let Some(value) = checksum.advance(view, part_bytes).expect("readable") {
             assert!(checksum.bytes() > 0);

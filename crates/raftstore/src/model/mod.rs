@@ -1,10 +1,32 @@
-//! A view that is a map, and a table of families, for unit tests.
+//! A view that is a map, a table of families and a region, for unit tests.
 
 pub mod families;
 
+use crate::region::{Epoch, Peer, PeerId, Region, RegionId, Space, StoreId};
 use bytes::Bytes;
 use kontiki_engine::{BatchOp, Direction, Entries, Family, Range, Result, View, WriteBatch};
 use std::collections::BTreeMap;
+
+/// Region 3, from `b` to `x`, on one store.
+pub fn region(space: Space) -> Region {
+    Region {
+        id: RegionId(3),
+        start_key: Bytes::from_static(b"b"),
+        end_key: Bytes::from_static(b"x"),
+        epoch: Epoch { conf_version: 1, version: 2 },
+        peers: vec![Peer { id: PeerId(31), store: StoreId(1) }],
+        space,
+    }
+}
+
+/// Puts keys in the region, at its ends and beside it, in every family that a space owns.
+pub fn put_keys_around(batch: &mut WriteBatch) {
+    for family in families::DATA_FAMILIES.into_iter().chain([families::PLACEMENT]) {
+        for key in ["a", "b", "c", "w", "x", "z"] {
+            batch.put(family, key.as_bytes(), format!("{family:?}{key}").as_bytes());
+        }
+    }
+}
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MapView(pub BTreeMap<(u32, Vec<u8>), Bytes>);

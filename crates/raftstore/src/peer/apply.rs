@@ -45,9 +45,8 @@ impl Peer {
             let fits = |entry: &&Entry| {
                 let is_first = bytes == 0;
                 bytes += entry_bytes(entry);
-                let is_alone =
-                    command::is_split(&entry.context) || self.removals.iter().any(|(at, _)| *at == entry.index);
-                let is_alone = is_alone || is_checksum(entry);
+                let removes = self.removals.iter().any(|(at, _)| *at == entry.index);
+                let is_alone = command::is_split(&entry.context) || is_checksum(entry) || removes;
                 is_first || bytes <= self.config.apply_bytes_max && !is_alone && !ends_round
             };
             let count = self.deferred.iter().take_while(fits).count();

@@ -1,34 +1,19 @@
 use super::*;
 use crate::consensus::log::Position;
 use crate::meta;
-use crate::model::MapView;
 use crate::model::families::{DATA_FAMILIES, DEFAULT, FAMILIES, META, PLACEMENT, TXN_WRITE};
-use crate::region::{Epoch, Peer, PeerId, Space, StoreId};
+use crate::model::{MapView, put_keys_around, region};
+use crate::region::Space;
 use bytes::Bytes;
 use kontiki_engine::WriteBatch;
 use proptest::prelude::*;
 use std::io::{Cursor, Read};
 
-fn region(space: Space) -> Region {
-    Region {
-        id: RegionId(3),
-        start_key: Bytes::from_static(b"b"),
-        end_key: Bytes::from_static(b"x"),
-        epoch: Epoch { conf_version: 1, version: 2 },
-        peers: vec![Peer { id: PeerId(31), store: StoreId(1) }],
-        space,
-    }
-}
-
 fn sample(space: Space, large: usize) -> MapView {
     let mut batch = WriteBatch::new();
     meta::put_region(META, &mut batch, &region(space));
     meta::put_applied(META, &mut batch, RegionId(3), Position { index: 40, term: 6 });
-    for family in DATA_FAMILIES.into_iter().chain([PLACEMENT]) {
-        for key in ["a", "b", "c", "w", "x", "z"] {
-            batch.put(family, key.as_bytes(), format!("{family:?}{key}").as_bytes());
-        }
-    }
+    put_keys_around(&mut batch);
     batch.put(DEFAULT, b"large", vec![9; large]);
     let mut view = MapView::default();
     view.write(&batch);

@@ -46,11 +46,8 @@ impl Checks {
     /// The first time after `wall_ms` at which a region is due.
     fn next_time(&self, region: RegionId, wall_ms: u64) -> u64 {
         let phase_ms = kontiki_env::codec::hash64(&region.0.to_le_bytes()) % self.interval_ms;
-        let before = wall_ms.saturating_sub(phase_ms) / self.interval_ms;
-        match wall_ms < phase_ms {
-            true => phase_ms,
-            false => phase_ms + (before + 1) * self.interval_ms,
-        }
+        let passed = wall_ms.checked_sub(phase_ms).map_or(0, |since_ms| since_ms / self.interval_ms + 1);
+        phase_ms + passed * self.interval_ms
     }
 
     /// The placement group is left out: its first records come from each founder's own list of nodes.

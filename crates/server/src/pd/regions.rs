@@ -15,8 +15,8 @@ use crate::driver::placement_region;
 use crate::kv::wire_peer;
 use bytes::Bytes;
 use kontiki_placement::{
-    self as placement, Command, Outcome, PreviousRegion, RefusalCode, RegionById, RegionByKey, RegionInfo,
-    SCAN_REGIONS_MAX, ScanRegions,
+    self as placement, Command, Outcome, PreviousRegion, RefusalCode, RegionById, RegionByKey, RegionInfo, ScanRegions,
+    scan_limit,
 };
 use kontiki_proto::{metapb, pdpb};
 use kontiki_raftstore::{Region, RegionId, Space, StoreId};
@@ -170,10 +170,7 @@ impl<N: Node> Pd<N> {
 
     /// The regions of a range, without a gap: a client would skip the keys in it.
     async fn find_regions(&self, scan: ScanRegions) -> Result<Vec<RegionInfo>> {
-        let limit = match scan.limit as usize {
-            0 => SCAN_REGIONS_MAX,
-            limit => limit.min(SCAN_REGIONS_MAX),
-        };
+        let limit = scan_limit(scan.limit);
         let mut waiting = self.retry_budget.begin(&self.node, 0);
         loop {
             let news = self.node.leader_news();
