@@ -37,6 +37,8 @@ pub struct Config {
     pub truncate_ticks: u64,
     /// Truncate only if this removes at least so many entries: each truncation costs a log record. Default 256.
     pub truncate_entries_min: u64,
+    /// A learner is promoted only if it lacks at most so many committed entries.
+    pub promotion_lag_entries_max: u64,
     /// Bytes of log above which truncation no longer waits for slow followers (they will need a snapshot).
     /// Default 64 MiB.
     pub log_bytes_max: usize,
@@ -90,6 +92,7 @@ impl Default for Config {
             apply_bytes_max: 4 << 20,
             truncate_ticks: 10,
             truncate_entries_min: 256,
+            promotion_lag_entries_max: 1_000,
             log_bytes_max: 64 << 20,
             follower_dead_ticks: 600,
             snapshot_log_bytes_max: 256 << 20,

@@ -7,7 +7,7 @@ use crate::consensus::wire::{Entry, GroupState, Hibernate, RaftMessage, RegionRe
 use crate::meta::{self, Tombstone, decode_group_state, encode_group_state};
 use crate::model::MapView;
 use crate::model::families::{DEFAULT, FAMILIES, META};
-use crate::region::{Epoch, MemberChange, Peer, PeerId, Region, RegionId, Space, StoreId, StoreIdentity};
+use crate::region::{Epoch, MemberChange, Peer, PeerId, Region, RegionId, RoleChange, Space, StoreId, StoreIdentity};
 use crate::snapshot::{self, SnapshotFile, SnapshotId};
 use bytes::Bytes;
 use kontiki_engine::{BatchOp, WriteBatch};
@@ -31,6 +31,7 @@ fn region() -> Region {
             Peer { id: PeerId(5), store: StoreId(1) },
             Peer { id: PeerId(0x0102_0304_0506_0708), store: StoreId(300) },
         ],
+        roles: Default::default(),
         space: Space::Data,
     }
 }
@@ -132,6 +133,11 @@ fn name_of(action: &Action) -> &'static str {
         Action::Write(_) => "command-write",
         Action::ChangeMembers(MemberChange::Add(_)) => "command-add-member",
         Action::ChangeMembers(MemberChange::Remove(_)) => "command-remove-member",
+        Action::ChangeMembers(MemberChange::AddLearner(_)) => "command-add-learner",
+        Action::ChangeMembers(MemberChange::Promote(_)) => "command-promote",
+        Action::ChangeMembers(MemberChange::Demote(_)) => "command-demote",
+        Action::ChangeMembers(MemberChange::Jointly(_)) => "command-change-jointly",
+        Action::ChangeMembers(MemberChange::LeaveJoint) => "command-leave-joint",
         Action::Split(_) => "command-split",
         Action::PrepareMerge { .. } => "command-prepare-merge",
         Action::CommitMerge { .. } => "command-commit-merge",
@@ -154,6 +160,14 @@ fn commands_of_log_entries() {
         Action::Write(batch),
         Action::ChangeMembers(MemberChange::Add(Peer { id: PeerId(400), store: StoreId(4) })),
         Action::ChangeMembers(MemberChange::Remove(PeerId(400))),
+        Action::ChangeMembers(MemberChange::AddLearner(Peer { id: PeerId(400), store: StoreId(4) })),
+        Action::ChangeMembers(MemberChange::Promote(PeerId(400))),
+        Action::ChangeMembers(MemberChange::Demote(PeerId(400))),
+        Action::ChangeMembers(MemberChange::Jointly(vec![
+            RoleChange::Promote(PeerId(400)),
+            RoleChange::Demote(PeerId(300)),
+        ])),
+        Action::ChangeMembers(MemberChange::LeaveJoint),
         Action::Split(vec![child]),
         Action::PrepareMerge { target: region(), replicated_index: 480 },
         Action::CommitMerge { source: region(), prepared_index: 500, entries },

@@ -45,5 +45,7 @@ pub use families::Families;
 pub use memory::MemoryStatus;
 pub use peer::LeaseStatus;
 pub use readers::{ReadRefusal, Readable, Readers};
-pub use region::{Epoch, MemberChange, Peer, PeerId, Region, RegionId, Space, StoreId, StoreIdentity, Ticket};
-pub use store::{RegionStatus, Store, replica_id};
+pub use region::{
+    Epoch, MemberChange, Peer, PeerId, PeerRole, Region, RegionId, RoleChange, Space, StoreId, StoreIdentity, Ticket,
+};
+pub use store::{RegionStatus, Store, is_replica_of, next_replica_id, replica_id};

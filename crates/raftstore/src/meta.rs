@@ -74,9 +74,9 @@ pub fn described_by(meta: Family, op: &BatchOp<'_>) -> Option<RegionId> {
     Some(RegionId(u64::from_be_bytes((*region).try_into().ok()?)))
 }
 
-/// The keys in `meta` that are equal on all replicas with the same applied index: all but the store's identity.
-pub fn replicated_range() -> Range {
-    Range { start: Some(Bytes::from_static(&[TAG_REGION])), end: Some(Bytes::from_static(&[TAG_APPLIED + 1])) }
+/// The keys in `meta` that are equal on all replicas of a region with the same applied index.
+pub fn replicated_ranges(region: RegionId) -> [Range; 2] {
+    [TAG_REGION, TAG_APPLIED].map(|tag| Range::prefix(key(tag, region)))
 }
 
 /// Reads which cluster and store a directory belongs to; `None` if it was never bootstrapped.
@@ -145,9 +145,10 @@ pub(crate) struct Tombstone {
 
 impl Tombstone {
     /// Whether a message for `peer`, from a replica with this conf_version, may be for another replica than the one
-    /// that was destroyed.
+    /// that was destroyed, and not for one before that. The conf_version may be the same: the destroyed replica may
+    /// have learned of its removal from a descriptor in which its successor is a member already.
     pub fn admits(&self, peer: PeerId, conf_version: u64) -> bool {
-        self.peer.0 != 0 && peer != self.peer && conf_version > self.conf_version
+        self.peer.0 != 0 && peer != self.peer && conf_version >= self.conf_version
     }
 }
 

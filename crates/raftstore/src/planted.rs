@@ -57,4 +57,12 @@ pub struct Planted {
     pub checksum_beside_applies: bool,
     /// A leader that hibernates performs a request without waking up: what it sends is not repeated.
     pub hibernate_through_requests: bool,
+    /// A learner's answers count for the leader's lease as those of a voter do.
+    pub learner_in_quorum: bool,
+    /// A joint configuration ends for the consensus core when it begins: the new voters decide alone.
+    pub joint_left_at_once: bool,
+    /// A sole voter sends entries before the term in which it leads is durable.
+    pub lead_before_vote_is_durable: bool,
+    /// A learner is promoted whether or not it has caught up.
+    pub promote_unseen: bool,
 }

@@ -11,6 +11,7 @@ fn publication(leads: bool, readable: bool, term: u64) -> Publication {
         end_key: Bytes::new(),
         epoch: Epoch { conf_version: 1, version: 1 },
         peers: vec![peer],
+        roles: Default::default(),
         space: Space::Data,
     };
     Publication { region: Arc::new(region), term, leader: Some(peer), readable, leads }

@@ -1,6 +1,13 @@
 //! Regions and the identifiers around them.
 
+mod members;
+
+#[cfg(test)]
+pub(crate) use members::tests as members_test;
+pub use members::{MemberChange, PeerRole, RoleChange};
+
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use std::fmt;
 
 macro_rules! id {
@@ -49,7 +56,7 @@ pub struct Epoch {
     pub version: u64,
 }
 
-/// A replica: a voter (learners come with membership changes).
+/// A replica, and where it is. [`Region::role`] says whether it votes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Peer {
     /// Its identity in the raft group.
@@ -80,48 +87,13 @@ pub struct Region {
     pub epoch: Epoch,
     /// The replicas, by ascending peer id.
     pub peers: Vec<Peer>,
+    /// The roles of those that are not just voters.
+    pub roles: BTreeMap<PeerId, PeerRole>,
     /// What the range is a range of.
     pub space: Space,
 }
 
-/// A change of a region's replicas. Changes happen one after another, each in its own log entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MemberChange {
-    /// A new voter, which gets its data from a snapshot. No replica has its identity or its store yet.
-    Add(Peer),
-    /// A replica no longer votes or counts.
-    Remove(PeerId),
-}
-
 impl Region {
-    /// The descriptor after a change, or why it cannot be made.
-    pub fn changed(&self, change: MemberChange) -> Result<Region, &'static str> {
-        let mut region = self.clone();
-        match change {
-            MemberChange::Add(peer) => {
-                if peer.id.0 == 0 || peer.store.0 == 0 {
-                    return Err("a replica has an identity and a store that are not 0");
-                }
-                if self.peer(peer.id).is_some() || self.peer_on(peer.store).is_some() {
-                    return Err("the store has a replica already");
-                }
-                let at = region.peers.partition_point(|other| other.id < peer.id);
-                region.peers.insert(at, peer);
-            }
-            MemberChange::Remove(id) => {
-                if self.peer(id).is_none() {
-                    return Err("there is no such replica");
-                }
-                if self.peers.len() == 1 {
-                    return Err("the last replica cannot be removed");
-                }
-                region.peers.retain(|peer| peer.id != id);
-            }
-        }
-        region.epoch.conf_version += 1;
-        Ok(region)
-    }
-
     /// Whether `key` (of any family of the region's space) lies in the range.
     pub fn contains(&self, key: &[u8]) -> bool {
         self.start_key.as_ref() <= key && (self.end_key.is_empty() || key < self.end_key.as_ref())

@@ -26,6 +26,8 @@ mod promise;
 mod random;
 #[path = "scenarios/replication.rs"]
 mod replication;
+#[path = "scenarios/roles.rs"]
+mod roles;
 #[path = "scenarios/scripts.rs"]
 mod scripts;
 #[path = "scenarios/snapshots.rs"]

@@ -26,6 +26,10 @@ pub enum PeerRole {
     Voter = 0,
     /// Receives the log only.
     Learner = 1,
+    /// Votes, and did not before the joint configuration.
+    IncomingVoter = 2,
+    /// Votes, and does not after the joint configuration.
+    DemotingVoter = 3,
 }
 
 /// One replica of a region.

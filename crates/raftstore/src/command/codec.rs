@@ -22,8 +22,17 @@
 //! | 5 | compute a checksum | wall time in milliseconds (8 bytes LE) |
 //! | 6 | verify a checksum | index (varint), checksum (8 bytes LE) |
 //!
-//! A membership change is an entry of the raft crate's kind 1, whose data are the crate's own encoding. Its context:
-//! `1`, `epoch`, 1 add or 2 remove (1 byte), the replica (varint), its store (varint; 0 when it is removed).
+//! A membership change is an entry of the raft crate's kind 1, or 2 if it is a joint one, whose data are the crate's
+//! own encoding. Its context is `1`, `epoch`, kind (1 byte), arguments:
+//!
+//! | entry | kind | change | arguments |
+//! |---|---|---|---|
+//! | 1 | 1 | add a voter | the replica (varint), its store (varint) |
+//! | 1 | 2 | remove | the replica (varint), 0 (varint) |
+//! | 1 | 3 | add a learner | the replica (varint), its store (varint) |
+//! | 1 | 4, 5 | promote, demote | the replica (varint), 0 (varint) |
+//! | 2 | 6 | jointly | number of replicas (varint); of each: 4 or 5 (1 byte), the replica (varint) |
+//! | 2 | 7 | leave the joint configuration | |
 //!
 //! Writes and membership changes have the bytes of earlier versions, so nodes of two versions can share a region. A
 //! node stops at any other format or kind, because other replicas may know it.
@@ -31,7 +40,7 @@
 use super::{Action, Command, SPLIT_CHILDREN_MAX, SplitChild};
 use crate::consensus::wire::RegionRecord;
 use crate::families::Families;
-use crate::region::{Epoch, MemberChange, Peer, PeerId, Region, RegionId, StoreId};
+use crate::region::{Epoch, MemberChange, Peer, PeerId, Region, RegionId, RoleChange, StoreId};
 use bytes::Bytes;
 use kontiki_engine::WriteBatch;
 use kontiki_env::codec::{get_slice, get_u8, get_u64, get_varint, put_slice, put_u64, put_varint};
@@ -53,6 +62,11 @@ const KIND_VERIFY_CHECKSUM: u8 = 6;
 const FORMAT_CHANGE: u8 = 1;
 const CHANGE_ADD: u8 = 1;
 const CHANGE_REMOVE: u8 = 2;
+const CHANGE_ADD_LEARNER: u8 = 3;
+const CHANGE_PROMOTE: u8 = 4;
+const CHANGE_DEMOTE: u8 = 5;
+const CHANGE_JOINTLY: u8 = 6;
+const CHANGE_LEAVE_JOINT: u8 = 7;
 
 /// The raft crate's kind of an entry that carries a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +75,8 @@ pub enum Carrier {
     Normal,
     /// A change of one member.
     MemberChange,
+    /// A joint change, or its end.
+    JointChange,
 }
 
 /// Why an entry's command cannot be decoded. The node must stop: other replicas may be able to decode it.
@@ -86,7 +102,7 @@ pub fn encode(command: Command) -> (Carrier, Bytes, Bytes) {
     let mut data = Bytes::new();
     match command.action {
         Action::Write(batch) => return (Carrier::Normal, encode_write_context(epoch), batch.into_bytes()),
-        Action::ChangeMembers(change) => return (Carrier::MemberChange, encode_change(epoch, change), data),
+        Action::ChangeMembers(change) => return (carrier_of(&change), encode_change(epoch, &change), data),
         Action::Split(children) => {
             out.push(KIND_SPLIT);
             put_split(&mut out, &children);
@@ -125,12 +141,38 @@ fn context(format: u8, epoch: Epoch) -> Vec<u8> {
     out
 }
 
-fn encode_change(epoch: Epoch, change: MemberChange) -> Bytes {
+fn carrier_of(change: &MemberChange) -> Carrier {
+    match change {
+        MemberChange::Jointly(_) | MemberChange::LeaveJoint => Carrier::JointChange,
+        _ => Carrier::MemberChange,
+    }
+}
+
+fn encode_change(epoch: Epoch, change: &MemberChange) -> Bytes {
+    let mut out = context(FORMAT_CHANGE, epoch);
     let (kind, peer, store) = match change {
         MemberChange::Add(peer) => (CHANGE_ADD, peer.id, peer.store.0),
-        MemberChange::Remove(peer) => (CHANGE_REMOVE, peer, 0),
+        MemberChange::AddLearner(peer) => (CHANGE_ADD_LEARNER, peer.id, peer.store.0),
+        MemberChange::Remove(peer) => (CHANGE_REMOVE, *peer, 0),
+        MemberChange::Promote(peer) => (CHANGE_PROMOTE, *peer, 0),
+        MemberChange::Demote(peer) => (CHANGE_DEMOTE, *peer, 0),
+        MemberChange::Jointly(changes) => {
+            out.push(CHANGE_JOINTLY);
+            put_varint(&mut out, changes.len() as u64);
+            for change in changes {
+                out.push(match change {
+                    RoleChange::Promote(_) => CHANGE_PROMOTE,
+                    RoleChange::Demote(_) => CHANGE_DEMOTE,
+                });
+                put_varint(&mut out, change.peer().0);
+            }
+            return out.into();
+        }
+        MemberChange::LeaveJoint => {
+            out.push(CHANGE_LEAVE_JOINT);
+            return out.into();
+        }
     };
-    let mut out = context(FORMAT_CHANGE, epoch);
     out.push(kind);
     put_varint(&mut out, peer.0);
     put_varint(&mut out, store);
@@ -158,8 +200,9 @@ pub fn decode(
     context: &[u8],
     data: &Bytes,
 ) -> Result<Option<Command>, DecodeError> {
-    if carrier == Carrier::MemberChange {
-        return decode_change(context).map(Some).ok_or(DecodeError::UnknownFormat);
+    if carrier != Carrier::Normal {
+        let is_carried = |command: &Command| matches!(&command.action, Action::ChangeMembers(change) if carrier_of(change) == carrier);
+        return decode_change(context).filter(is_carried).map(Some).ok_or(DecodeError::UnknownFormat);
     }
     if context.is_empty() && data.is_empty() {
         return Ok(None);
@@ -211,13 +254,34 @@ fn decode_change(mut input: &[u8]) -> Option<Command> {
         return None;
     }
     let epoch = get_epoch(input)?;
-    let (kind, id, store) = (get_u8(input).ok()?, PeerId(get_varint(input).ok()?), get_varint(input).ok()?);
-    let change = match kind {
-        CHANGE_ADD => MemberChange::Add(Peer { id, store: StoreId(store) }),
-        CHANGE_REMOVE if store == 0 => MemberChange::Remove(id),
-        _ => return None,
+    let change = match get_u8(input).ok()? {
+        CHANGE_JOINTLY => MemberChange::Jointly(get_role_changes(input)?),
+        CHANGE_LEAVE_JOINT => MemberChange::LeaveJoint,
+        kind => {
+            let (id, store) = (PeerId(get_varint(input).ok()?), get_varint(input).ok()?);
+            match kind {
+                CHANGE_ADD => MemberChange::Add(Peer { id, store: StoreId(store) }),
+                CHANGE_ADD_LEARNER => MemberChange::AddLearner(Peer { id, store: StoreId(store) }),
+                CHANGE_REMOVE if store == 0 => MemberChange::Remove(id),
+                CHANGE_PROMOTE if store == 0 => MemberChange::Promote(id),
+                CHANGE_DEMOTE if store == 0 => MemberChange::Demote(id),
+                _ => return None,
+            }
+        }
     };
     input.is_empty().then_some(Command { epoch, action: Action::ChangeMembers(change) })
+}
+
+fn get_role_changes(input: &mut &[u8]) -> Option<Vec<RoleChange>> {
+    let count = get_varint(input).ok()?;
+    // Each takes at least two bytes, so a damaged number reserves no memory.
+    let count = usize::try_from(count).ok().filter(|count| *count <= input.len() / 2)?;
+    let change = |input: &mut &[u8]| match (get_u8(input).ok()?, PeerId(get_varint(input).ok()?)) {
+        (CHANGE_PROMOTE, id) => Some(RoleChange::Promote(id)),
+        (CHANGE_DEMOTE, id) => Some(RoleChange::Demote(id)),
+        _ => None,
+    };
+    (0..count).map(|_| change(input)).collect()
 }
 
 fn get_action(input: &mut &[u8], data: &Bytes) -> Option<Action> {

@@ -12,6 +12,7 @@ fn region() -> Region {
         end_key: Bytes::from_static(b"d"),
         epoch: Epoch { conf_version: 1, version: 3 },
         peers: vec![Peer { id: PeerId(1), store: StoreId(1) }],
+        roles: Default::default(),
         space: Space::Data,
     }
 }
@@ -80,6 +81,12 @@ fn the_bytes_of_each_command_are_fixed() {
     assert_eq!(of(Action::Write(batch)), "0201ac02 0100016b0176");
     assert_eq!(of(Action::ChangeMembers(MemberChange::Add(add))), "0101ac0201ac0204 ");
     assert_eq!(of(Action::ChangeMembers(MemberChange::Remove(remove))), "0101ac02020500 ");
+    assert_eq!(of(Action::ChangeMembers(MemberChange::AddLearner(add))), "0101ac0203ac0204 ");
+    assert_eq!(of(Action::ChangeMembers(MemberChange::Promote(remove))), "0101ac02040500 ");
+    assert_eq!(of(Action::ChangeMembers(MemberChange::Demote(remove))), "0101ac02050500 ");
+    let roles = vec![RoleChange::Promote(PeerId(300)), RoleChange::Demote(remove)];
+    assert_eq!(of(Action::ChangeMembers(MemberChange::Jointly(roles))), "0101ac02060204ac020505 ");
+    assert_eq!(of(Action::ChangeMembers(MemberChange::LeaveJoint)), "0101ac0207 ");
     assert_eq!(of(Action::Split(vec![child])), "0301ac02010101630901ac02 ");
     let prepare = Action::PrepareMerge { target: region(), replicated_index: 7 };
     assert_eq!(of(prepare), format!("0301ac0202{record}07 "));
@@ -103,6 +110,7 @@ fn any_region() -> impl Strategy<Value = Region> {
             start_key: key,
             epoch: Epoch { conf_version, version },
             peers: peers.into_iter().map(|(id, store)| Peer { id: PeerId(id), store: StoreId(store) }).collect(),
+            roles: Default::default(),
             space: Space::Data,
         },
     )
@@ -123,10 +131,7 @@ fn any_action() -> impl Strategy<Value = Action> {
         });
     prop_oneof![
         any_batch().prop_map(Action::Write),
-        any::<(u64, u64)>().prop_map(|(id, store)| {
-            Action::ChangeMembers(MemberChange::Add(Peer { id: PeerId(id), store: StoreId(store) }))
-        }),
-        any::<u64>().prop_map(|id| Action::ChangeMembers(MemberChange::Remove(PeerId(id)))),
+        crate::region::members_test::any_change().prop_map(Action::ChangeMembers),
         prop::collection::vec(child, 0..4).prop_map(Action::Split),
         (any_region(), any::<u64>())
             .prop_map(|(target, replicated_index)| Action::PrepareMerge { target, replicated_index }),
@@ -163,12 +168,12 @@ proptest! {
     fn any_bytes_are_decoded_or_refused(
         context in prop::collection::vec(any::<u8>(), 0..24),
         format in 0u8..5,
-        kind in 0u8..8,
+        kind in 0u8..10,
         data in prop::collection::vec(any::<u8>(), 0..64),
     ) {
         let data = Bytes::from(data);
         for context in [context.clone(), [&[format, 1, 3, kind], &context[..]].concat()] {
-            for carrier in [Carrier::Normal, Carrier::MemberChange] {
+            for carrier in [Carrier::Normal, Carrier::MemberChange, Carrier::JointChange] {
                 if let Ok(Some(command)) = decode(&FAMILIES, carrier, &context, &data) {
                     let _ = decide(&FAMILIES, &region(), None, command);
                 }

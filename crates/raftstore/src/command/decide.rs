@@ -116,7 +116,7 @@ pub fn decide(
             None => Ok(Change::Write(batch)),
         },
         Action::ChangeMembers(change) => {
-            let region = region.changed(change).map_err(Refusal::Impossible)?;
+            let region = region.changed(&change).map_err(Refusal::Impossible)?;
             Ok(Change::Members { change, region })
         }
         Action::Split(children) => split::decide(region, &children),

@@ -13,6 +13,7 @@ fn region() -> Region {
         end_key: Bytes::from_static(b"d"),
         epoch: Epoch { conf_version: 1, version: 3 },
         peers: (1..=3).map(|id| Peer { id: PeerId(id), store: StoreId(10 + id) }).collect(),
+        roles: Default::default(),
         space: Space::Data,
     }
 }

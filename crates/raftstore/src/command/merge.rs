@@ -48,6 +48,9 @@ fn check(source: &Region, target: &Region) -> Result<(), Refusal> {
     if follows(source, target) == follows(target, source) {
         return Err(Refusal::Impossible("regions that are merged are neighbours"));
     }
+    if source.is_joint() || target.is_joint() {
+        return Err(Refusal::Impossible("regions are not merged in a joint configuration"));
+    }
     if stores(source) != stores(target) {
         return Err(Refusal::Impossible("the replicas of regions that are merged are on the same stores"));
     }

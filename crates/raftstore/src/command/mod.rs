@@ -42,7 +42,7 @@ pub struct Command {
 pub enum Action {
     /// Writes keys of the region.
     Write(WriteBatch),
-    /// Adds or removes a replica.
+    /// Changes the replicas, or their roles.
     ChangeMembers(MemberChange),
     /// Cuts the region at each child's start key. The region keeps the part before the first one.
     Split(Vec<SplitChild>),

@@ -17,12 +17,14 @@ pub(super) fn decide(region: &Region, children: &[SplitChild]) -> Result<Change,
         let stores = region.peers.iter().map(|peer| peer.store);
         let mut peers: Vec<Peer> = child.peers.iter().zip(stores).map(|(id, store)| Peer { id: *id, store }).collect();
         peers.sort_by_key(|peer| peer.id);
+        let roles = region.roles_of(&child.peers);
         Region {
             id: child.id,
             start_key: child.start_key.clone(),
             end_key: end_key.clone(),
             epoch,
             peers,
+            roles,
             space: region.space,
         }
     });
@@ -34,6 +36,9 @@ pub(super) fn decide(region: &Region, children: &[SplitChild]) -> Result<Change,
 fn check(region: &Region, children: &[SplitChild]) -> Result<(), &'static str> {
     if region.space == Space::System {
         return Err("the region of the placement group is not split");
+    }
+    if region.is_joint() {
+        return Err("a region is not split in a joint configuration");
     }
     if children.is_empty() || children.len() > SPLIT_CHILDREN_MAX {
         return Err("a split makes at least one region, and a limited number");

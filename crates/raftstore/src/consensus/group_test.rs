@@ -12,6 +12,7 @@ fn region() -> Region {
         end_key: Bytes::new(),
         epoch: Epoch { conf_version: 1, version: 1 },
         peers: (1..=3).map(|id| Peer { id: PeerId(id), store: StoreId(id) }).collect(),
+        roles: Default::default(),
         space: Space::Data,
     }
 }

@@ -10,6 +10,7 @@
 //! - a restored snapshot does not move `applied`, and a campaign before it has moved panics: until the snapshot is
 //!   persisted the group neither ticks nor campaigns, then `applied` is moved at once.
 
+mod configuration;
 pub mod log;
 pub mod step;
 pub mod wire;
@@ -17,12 +18,13 @@ pub mod wire;
 use crate::config::Config;
 use crate::region::{MemberChange, PeerId, Region};
 use bytes::Bytes;
+use configuration::{change_of_one, change_of_several, conf_state};
 use kontiki_env::rng::Rng;
 use log::{EntryLog, Position};
 use protobuf::RepeatedField;
-use raft::eraftpb::{ConfChange, ConfChangeType, ConfState, HardState, Message, MessageType, Snapshot};
 pub use raft::eraftpb::{Entry, EntryType};
-use raft::{RawNode, SnapshotStatus, StateRole};
+use raft::eraftpb::{HardState, Message, MessageType, Snapshot};
+use raft::{ProgressState, RawNode, SnapshotStatus, StateRole};
 use std::time::Duration;
 use wire::{GroupState, RaftMessage, SnapshotInfo};
 
@@ -95,23 +97,9 @@ pub struct Group {
     restoring: Option<(u64, u64)>,
     /// Term and vote as of the last Ready batch.
     last_vote: (u64, u64),
-}
-
-fn conf_state(region: &Region) -> ConfState {
-    let mut members = ConfState::default();
-    members.set_voters(region.peers.iter().map(|peer| peer.id.0).collect());
-    members
-}
-
-fn core_change(change: MemberChange) -> ConfChange {
-    let mut core = ConfChange::default();
-    let (kind, id) = match change {
-        MemberChange::Add(peer) => (ConfChangeType::AddNode, peer.id),
-        MemberChange::Remove(id) => (ConfChangeType::RemoveNode, id),
-    };
-    core.set_change_type(kind);
-    core.node_id = id.0;
-    core
+    /// Planted bugs.
+    joint_left_at_once: bool,
+    learner_in_quorum: bool,
 }
 
 pub fn entry_to_wire(entry: &Entry) -> wire::Entry {
@@ -189,6 +177,8 @@ impl Group {
             election_ticks: config.election_ticks,
             restoring: None,
             last_vote: (state.term, state.vote),
+            joint_left_at_once: config.planted().joint_left_at_once,
+            learner_in_quorum: config.planted().learner_in_quorum,
             node,
             rng,
         };
@@ -229,9 +219,10 @@ impl Group {
         }
     }
 
-    /// Campaigns, unless a leader is known (its lease may rely on this peer's vote) or a snapshot is being restored.
+    /// Campaigns, unless a leader is known (its lease may rely on this peer's vote), a snapshot is being restored, or
+    /// this replica is a learner (which the core would let win).
     pub fn campaign(&mut self) {
-        if self.restoring.is_some() || self.node.raft.leader_id != 0 {
+        if !self.is_voter() || self.restoring.is_some() || self.node.raft.leader_id != 0 {
             return;
         }
         // The only error is that of a follower's proposal, which this is not.
@@ -268,20 +259,49 @@ impl Group {
 
     /// Appends a membership change at the leader; returns its index. `None`: this group does not lead, another change
     /// is not applied yet, or leadership is being transferred; nothing was appended.
-    pub fn propose_change(&mut self, context: Bytes, change: MemberChange) -> Option<u64> {
+    pub fn propose_change(&mut self, context: Bytes, change: &MemberChange) -> Option<u64> {
         // The core would replace a second change by an empty entry.
         if self.role() != Role::Leader || self.node.raft.has_pending_conf() {
             return None;
         }
         let index = self.last_index() + 1;
-        self.node.propose_conf_change(context.to_vec(), core_change(change)).ok()?;
+        let context = context.to_vec();
+        let proposed = match change_of_one(change) {
+            Some(one) => self.node.propose_conf_change(context, one),
+            None => self.node.propose_conf_change(context, change_of_several(change)),
+        };
+        proposed.ok()?;
         assert_eq!(self.last_index(), index, "an accepted change is in the log");
         Some(index)
     }
 
     /// Changes the configuration: a committed membership change is being applied.
-    pub fn apply_change(&mut self, change: MemberChange) -> Result<(), String> {
-        self.node.apply_conf_change(&core_change(change)).map(|_| ()).map_err(|error| error.to_string())
+    pub fn apply_change(&mut self, change: &MemberChange) -> Result<(), String> {
+        let mut applied = match change_of_one(change) {
+            Some(one) => self.node.apply_conf_change(&one),
+            None => self.node.apply_conf_change(&change_of_several(change)),
+        };
+        if self.joint_left_at_once {
+            // The real end finds that it has ended, except after a restart between them.
+            let end = self.node.apply_conf_change(&change_of_several(&MemberChange::LeaveJoint));
+            applied = if *change == MemberChange::LeaveJoint { Ok(Default::default()) } else { end.or(applied) };
+        }
+        applied.map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    /// Whether this replica may stand for election: it is a voter, of either half in a joint configuration.
+    pub fn is_voter(&self) -> bool {
+        self.node.raft.promotable()
+    }
+
+    /// Whether a membership change may be in the log that is not applied.
+    pub fn has_pending_change(&self) -> bool {
+        self.node.raft.has_pending_conf()
+    }
+
+    /// Whether a follower gets entries as they come, and none of a snapshot, at the leader.
+    pub fn is_replicating_to(&self, peer: PeerId) -> bool {
+        self.node.raft.prs().get(peer.0).is_some_and(|progress| progress.state == ProgressState::Replicate)
     }
 
     /// Asks for a read index, which comes back in [`ReadyBatch::reads`] with `context` once a quorum confirmed the
@@ -343,6 +363,11 @@ impl Group {
     pub fn quorum_time(&self, time: impl Fn(PeerId) -> Duration) -> Duration {
         let members = self.node.raft.prs();
         let voters = members.conf().voters();
+        if self.learner_in_quorum {
+            let mut times: Vec<_> = members.iter().map(|(id, _)| time(PeerId(*id))).collect();
+            times.sort_unstable_by(|a, b| b.cmp(a));
+            return times[voters.ids().len() / 2];
+        }
         let mut times: Vec<Duration> = voters.ids().iter().map(|id| time(PeerId(id))).collect();
         times.sort_unstable_by(|a, b| b.cmp(a));
         let reached =
@@ -546,6 +571,11 @@ impl Group {
             snapshot
         });
         self.node.mut_store().offer_snapshot(snapshot);
+    }
+
+    #[cfg(test)]
+    fn conf_state(&self) -> raft::eraftpb::ConfState {
+        self.node.raft.prs().conf().to_conf_state()
     }
 
     /// Reports whether a snapshot reached a follower.

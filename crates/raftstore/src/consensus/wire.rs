@@ -3,9 +3,10 @@
 //! The raft crate's parser never sees bytes from outside: bytes are decoded here, checked, and only then turned into
 //! the crate's types. Field numbers are part of the format; unknown fields are skipped, absent ones are zero.
 
-use crate::region::{Epoch, Peer, PeerId, Region, RegionId, Space, StoreId};
+use crate::region::{Epoch, Peer, PeerId, PeerRole, Region, RegionId, Space, StoreId};
 use bytes::Bytes;
 use prost::Message;
+use std::collections::BTreeMap;
 
 /// One log entry. On the wire inside [`RaftMessage`], and as the bytes of a stream's entry.
 #[derive(Clone, PartialEq, Message)]
@@ -194,6 +195,9 @@ pub struct PeerRecord {
     pub id: u64,
     #[prost(uint64, tag = "2")]
     pub store: u64,
+    /// The number of its [`PeerRole`].
+    #[prost(uint32, tag = "3")]
+    pub role: u32,
 }
 
 /// The state blob of a region's log stream.
@@ -230,13 +234,17 @@ pub struct GroupState {
 
 impl From<&Region> for RegionRecord {
     fn from(region: &Region) -> RegionRecord {
+        let record = |peer: &Peer| {
+            let role = region.role(peer.id) as u32;
+            PeerRecord { id: peer.id.0, store: peer.store.0, role }
+        };
         RegionRecord {
             id: region.id.0,
             start_key: region.start_key.clone(),
             end_key: region.end_key.clone(),
             conf_version: region.epoch.conf_version,
             version: region.epoch.version,
-            peers: region.peers.iter().map(|peer| PeerRecord { id: peer.id.0, store: peer.store.0 }).collect(),
+            peers: region.peers.iter().map(record).collect(),
             space: match region.space {
                 Space::System => 0,
                 Space::Data => 1,
@@ -262,12 +270,23 @@ impl RegionRecord {
         if !self.end_key.is_empty() && self.start_key >= self.end_key {
             return Err("a region whose range is empty");
         }
+        let mut roles = BTreeMap::new();
+        for peer in &self.peers {
+            let role = PeerRole::from_number(peer.role).ok_or("a replica of an unknown role")?;
+            if role != PeerRole::Voter {
+                roles.insert(PeerId(peer.id), role);
+            }
+        }
+        if self.peers.iter().all(|peer| roles.get(&PeerId(peer.id)).is_some_and(|role| !role.votes_after())) {
+            return Err("a region without a voter");
+        }
         Ok(Region {
             id: RegionId(self.id),
             start_key: self.start_key.clone(),
             end_key: self.end_key.clone(),
             epoch: Epoch { conf_version: self.conf_version, version: self.version },
             peers: self.peers.iter().map(|p| Peer { id: PeerId(p.id), store: StoreId(p.store) }).collect(),
+            roles,
             space,
         })
     }

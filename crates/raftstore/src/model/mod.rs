@@ -15,6 +15,7 @@ pub fn region(space: Space) -> Region {
         end_key: Bytes::from_static(b"x"),
         epoch: Epoch { conf_version: 1, version: 2 },
         peers: vec![Peer { id: PeerId(31), store: StoreId(1) }],
+        roles: Default::default(),
         space,
     }
 }

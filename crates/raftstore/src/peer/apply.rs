@@ -119,10 +119,7 @@ impl Peer {
         let carrier = match entry.get_entry_type() {
             EntryType::EntryNormal => Carrier::Normal,
             EntryType::EntryConfChange => Carrier::MemberChange,
-            // An empty one would leave a joint configuration; ignoring it would keep the group in it.
-            EntryType::EntryConfChangeV2 => {
-                return Err("a membership change that this version does not know; upgrade this node".into());
-            }
+            EntryType::EntryConfChangeV2 => Carrier::JointChange,
         };
         let command =
             command::decode(self.families, carrier, &entry.context, &entry.data).map_err(|error| error.to_string())?;

@@ -128,13 +128,15 @@ impl Peer {
             && !self.is_full(out)
             && out.leadership.is_able()
             && !self.prefers_another(out)
+            && !self.members.is_joint()
+            && !self.is_passing_leader()
             && !self.removed
     }
 
     /// A tick of the leader: counts how long nothing happened, asks the followers, and hibernates when all agree.
     pub(super) fn tick_hibernation(&mut self, out: &mut Outbox) {
         let is_announced = self.leading.as_ref().is_some_and(|leading| leading.announced);
-        if self.config.hibernate_ticks == 0 || self.is_sole_voter() || !is_announced {
+        if self.config.hibernate_ticks == 0 || self.is_alone() || !is_announced {
             return;
         }
         let now = (self.group.term(), self.group.last_index());

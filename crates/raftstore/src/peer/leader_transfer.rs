@@ -8,7 +8,8 @@
 //! - The process is about to end ([`crate::Event::StopLeading`]). Its followers would notice after an election timeout,
 //!   during which nothing could be read or written.
 //!
-//! Such a replica leads only until another one can be found, and does not campaign, even when ordered to. It transfers
+//! Such a replica leads only until another one can be found, and does not campaign, even when ordered to. So does a
+//! leader that is a learner when a joint configuration has ended, but it may campaign (`changes.rs`). Either transfers
 //! only if a quorum without it is able to lead: an election needs durable votes, and without an election the leader at
 //! least serves reads.
 //!
@@ -73,9 +74,14 @@ impl Peer {
         }
     }
 
-    /// Whether the region lets this replica lead: it has data, and no entry of the log removes it.
-    pub(super) fn could_take_over(&self, id: PeerId) -> bool {
+    /// Whether a replica has its data, and no entry of the log removes it.
+    pub(super) fn is_whole(&self, id: PeerId) -> bool {
         !self.is_leaving(id) && !self.leader_transfer.without_data.contains(&id)
+    }
+
+    /// Whether the region lets this replica lead: it is whole, and votes, also when a joint configuration has ended.
+    pub(super) fn could_take_over(&self, id: PeerId) -> bool {
+        self.is_whole(id) && self.members.is_lasting_voter(id)
     }
 
     /// Whether a follower answers, and can vote.
@@ -91,9 +97,11 @@ impl Peer {
         self.can_vote(peer, out) && self.could_take_over(peer.id)
     }
 
-    /// Whether the others could elect a leader among themselves.
+    /// Whether another leader could be elected: by the others among themselves, if this store cannot give a vote that
+    /// lasts.
     fn can_be_replaced(&self, out: &Outbox) -> bool {
-        self.group.is_quorum(|id| self.members.peer(id).is_some_and(|peer| self.can_vote(peer, out)))
+        let votes_here = |id| id == self.me.id && out.leadership.is_able();
+        self.group.is_quorum(|id| votes_here(id) || self.members.peer(id).is_some_and(|peer| self.can_vote(peer, out)))
     }
 
     /// Whether this replica leads, and another one is about to take over because this store has stopped leading.
@@ -110,14 +118,16 @@ impl Peer {
         if !self.leads() || self.ticks < self.leader_transfer.next_tick || self.group.is_transferring() {
             return;
         }
-        let is_able = out.leadership.is_able();
+        let is_able = out.leadership.is_able() && !self.is_passing_leader();
         let target = if is_able { self.preferred_target(out) } else { self.any_target(out) };
         let Some(target) = target.filter(|_| out.leadership.take_transfer()) else { return };
         let (region, to) = (self.region.id.0, target.store.0);
         if !out.leadership.is_writable() {
             tracing::warn!(region, to, "the log cannot be written: transferring the leadership");
-        } else if !is_able {
+        } else if !out.leadership.is_able() {
             tracing::debug!(region, to, "the store stops: transferring the leadership");
+        } else if self.is_passing_leader() {
+            tracing::info!(region, to, "this replica is to be a learner: transferring the leadership");
         } else {
             tracing::info!(region, to, "transferring the leadership to a store with a higher priority");
         }

@@ -1,4 +1,5 @@
-//! Changes of a region's replicas, one at a time.
+//! Changes of a region's replicas, one at a time. The design is in docs/internals/membership.md; which changes a leader
+//! proposes, in `changes.rs`.
 //!
 //! A change is a separate log entry. The core uses the new configuration from the moment at which the entry is handed
 //! out for apply (`members`); the descriptor that readers see follows when the apply is visible (`region`).
@@ -42,7 +43,8 @@
 //! 4. A member that does not lead passes such a message on to its leader. It answers the question of a replica that
 //!    hibernates by saying that it does not lead, as a store without a replica does: that one wakes up, and asks all.
 //!
-//! An identity is never added again after its removal: it contains the directory (`store/create.rs`).
+//! An identity is never added again after its removal: it contains the directory, and the conf_version of its addition
+//! (`store/create.rs`).
 
 use super::Peer;
 use crate::command::{self, Carrier, Change};
@@ -72,7 +74,7 @@ impl Peer {
             // The core is not used any more: as a leader it could go on.
             self.be_removed(out);
         } else {
-            self.group.apply_change(change)?;
+            self.group.apply_change(&change)?;
         }
         tracing::info!(region = self.region.id.0, index, "members changed: {change:?}");
         let changed = Arc::new(changed);
@@ -82,17 +84,6 @@ impl Peer {
         put_region(self.families.meta, &mut out.apply, &changed);
         self.changes.push_back((index, changed));
         Ok(())
-    }
-
-    /// Whether a quorum of the replicas that would be left after a removal answers.
-    pub(super) fn could_do_without(&self, removed: PeerId, out: &Outbox) -> bool {
-        let left = self.members.peers.iter().filter(|peer| peer.id != removed);
-        let (count, answer) = left.fold((0, 0), |(count, answer), peer| {
-            let heard_at = self.lease.confirmed_at(peer.id);
-            let recent = |at| out.now.saturating_sub(at) < self.config.promise_duration();
-            (count + 1, answer + u32::from(peer.id == self.me.id || heard_at.is_some_and(recent)))
-        });
-        answer > count / 2
     }
 
     /// A message came from a replica that is not a member, or is not one any more: it gets to know.
@@ -187,7 +178,7 @@ impl Peer {
     /// A replica that cannot stand for election, because it has no data or may not apply its own removal, asks for no
     /// votes when it misses its leader: it asks every member, now and then, by an empty message.
     pub(super) fn tick_members(&mut self, out: &mut Outbox) {
-        let cannot_campaign = self.waits_for_install() || self.is_leaving(self.me.id);
+        let cannot_campaign = self.waits_for_install() || self.is_leaving(self.me.id) || !self.group.is_voter();
         let interval = QUESTION_ELECTIONS * self.config.election_ticks as u64;
         if cannot_campaign && !self.leads() && self.ticks.is_multiple_of(interval) {
             for peer in self.members.peers.iter().filter(|peer| peer.id != self.me.id) {

@@ -19,7 +19,12 @@ impl Peer {
 
     /// Takes a message other than a snapshot's.
     pub fn message(&mut self, from: region::Peer, envelope: StoreMessage, out: &mut Outbox) {
-        let Some(mut raft) = envelope.raft else { return };
+        let Some(mut raft) = envelope.raft else {
+            // One that cannot stand for election misses its leader (`tick_members`).
+            return if self.leads() {
+                self.wake(out.now)
+            };
+        };
         if !self.sleeps_through(from, &raft) {
             self.wake(out.now);
         }

@@ -9,6 +9,7 @@
 //! difference.
 
 mod apply;
+mod changes;
 mod consistency;
 mod flow;
 mod hibernate;
@@ -264,18 +265,24 @@ impl Peer {
         RegionError::NotLeader { region: self.region.id, leader }
     }
 
+    /// Whether no other replica could be elected.
     pub fn is_sole_voter(&self) -> bool {
+        self.members.voter_count() == 1 && self.members.is_lasting_voter(self.me.id)
+    }
+
+    /// Whether there is no other replica.
+    pub fn is_alone(&self) -> bool {
         self.members.peers.len() == 1
     }
 
     /// Whether a tick changes anything: it brings an election or a heartbeat closer, or something here takes time. A
-    /// sole voter that leads and has nothing to do needs none, nor does a replica that hibernates.
+    /// sole replica that leads and has nothing to do needs none, nor does a replica that hibernates.
     pub fn needs_ticks(&self) -> bool {
         if self.removed {
             return self.waits_for_flush();
         }
         let has_work = !self.serving.is_idle() || self.checks_consistency() || self.has_lost_snapshot();
-        let is_idle = self.leads() && self.is_sole_voter() && !has_work;
+        let is_idle = self.leads() && self.is_alone() && !has_work;
         !(is_idle || self.hibernates()) || self.can_truncate()
     }
 
@@ -302,6 +309,7 @@ impl Peer {
         self.tick_serving(out.now, out);
         self.tick_lost();
         self.tick_members(out);
+        self.tick_joint(out);
         self.tick_consistency(out);
         self.tick_hibernation(out);
         led_to_something || self.leading.is_some() || self.has_lost_snapshot()

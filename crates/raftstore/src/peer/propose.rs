@@ -81,16 +81,11 @@ impl Peer {
         if !command.action.is_executed() || matches!(command.action, Action::Write(_)) {
             return Err(RegionError::Impossible { region, why: "this version does not replicate that command" });
         }
-        if matches!(command.action, Action::ChangeMembers(MemberChange::Remove(peer)) if peer == self.me.id) {
-            return Err(self.busy("a leader is not removed; transfer the leadership first"));
-        }
-        if let Action::ChangeMembers(MemberChange::Remove(peer)) = command.action
-            && !self.could_do_without(peer, out)
-        {
-            return Err(self.busy("too few of the replicas that a removal would leave answer"));
-        }
         if command.action.changes_range() && !out.leadership.is_able() {
             return Err(self.busy("this store could not lead the new regions: it stops, or its log cannot be written"));
+        }
+        if command.action.changes_range() && self.members.is_joint() {
+            return Err(self.busy("its joint configuration has to end first"));
         }
         if matches!(command.action, Action::ComputeChecksum { .. }) {
             self.check_may_begin(out)?;
@@ -102,14 +97,18 @@ impl Peer {
             Refusal::Stale | Refusal::ForeignKey => refusal.answer(&self.members),
         })?;
         let change = match &command.action {
-            Action::ChangeMembers(change) => Some(*change),
+            Action::ChangeMembers(change) => Some(change.clone()),
             _ => None,
         };
+        if let Some(change) = &change {
+            self.check_change(change, out)?;
+        }
         let is_check = matches!(command.action, Action::ComputeChecksum { .. });
         let (carrier, context, data) = command::encode(command);
-        let index = match (carrier, change) {
-            (Carrier::MemberChange, Some(change)) => self.group.propose_change(context, change),
-            _ => self.group.propose(vec![(context, data)]),
+        debug_assert_eq!(change.is_some(), carrier != Carrier::Normal);
+        let index = match &change {
+            Some(change) => self.group.propose_change(context, change),
+            None => self.group.propose(vec![(context, data)]),
         };
         if let (Some(index), Some(MemberChange::Remove(id))) = (index, change) {
             self.removals.push((index, id));

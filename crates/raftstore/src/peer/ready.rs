@@ -1,8 +1,13 @@
 //! Processing a Ready: what is sent now, what is written, what is sent after the write, what is committed.
 //!
-//! A leader's messages are sent before its own write is durable. Those of other roles wait, with one exception: an
-//! answer to a heartbeat says nothing about the log, so it waits only for a changed term or vote. A stalled disk of a
-//! follower therefore delays acknowledgements but does not cost the leader its lease.
+//! A leader's messages are sent before its own write is durable, except for its term and vote. These are durable
+//! before others vote for it; but a sole voter leads at once, and after a crash it could lead in the same term again,
+//! with other entries than those that its learners have got. (The raft crate hands these messages out to be sent at
+//! once.)
+//!
+//! Those of other roles wait, with one exception: an answer to a heartbeat says nothing about the log, so it waits only
+//! for a changed term or vote. A stalled disk of a follower therefore delays acknowledgements but does not cost the
+//! leader its lease.
 
 use super::{Outstanding, Peer};
 use crate::consensus::step::Transfer;
@@ -37,10 +42,12 @@ impl Peer {
             out.streams.push(StreamOp::Append { stream: self.stream(), first_index: first.index, entries });
             writes = true;
         }
-        for outgoing in ready_batch.messages {
-            self.send(outgoing, out);
+        let mut held = ready_batch.persisted_messages;
+        if (ready_batch.vote_changed || self.is_vote_pending()) && !self.config.planted().lead_before_vote_is_durable {
+            held.splice(0..0, ready_batch.messages);
+        } else {
+            ready_batch.messages.into_iter().for_each(|outgoing| self.send(outgoing, out));
         }
-        let held = ready_batch.persisted_messages;
         if writes {
             let last = self.outstanding.back();
             assert!(
@@ -69,9 +76,14 @@ impl Peer {
         self.take_committed(ready_batch.committed, out);
     }
 
+    /// Whether a changed term or vote is not durable yet.
+    fn is_vote_pending(&self) -> bool {
+        self.outstanding.iter().any(|outstanding| outstanding.vote_changed)
+    }
+
     /// A batch that writes nothing itself but follows batches that are not durable yet.
     fn hold(&mut self, number: u64, messages: Vec<Outgoing>, out: &mut Outbox) {
-        let vote_pending = self.outstanding.iter().any(|outstanding| outstanding.vote_changed);
+        let vote_pending = self.is_vote_pending();
         let mut held = Vec::new();
         for outgoing in messages {
             if outgoing.kind == OutgoingKind::HeartbeatResponse && !vote_pending {

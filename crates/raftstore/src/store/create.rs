@@ -45,12 +45,26 @@ use std::time::Duration;
 /// Maximum number of vote requests that are kept for replicas which do not exist yet: of several splits at once.
 const EARLY_VOTES_MAX: usize = 4 * SPLIT_CHILDREN_MAX;
 
-/// The identity of the replica of `region` that lives in the directory `directory` (a number drawn at random when the
-/// directory was created): equal on every store, and different for each directory. It is 64 bits of a hash over both,
-/// so a collision with an existing one practically never happens.
+/// The bits of a replica's identity that tell the replicas apart which a directory had of the same region.
+const NUMBER_BITS: u64 = 0xffff;
+
+/// The identity of the first replica of `region` that lives in the directory `directory` (a number drawn at random when
+/// the directory was created): equal on every store, and different for each directory. It is a hash over both, of which
+/// 48 bits tell directories apart, so a collision with another one of the region practically never happens.
 pub fn replica_id(directory: u64, region: RegionId) -> PeerId {
     let bytes = [directory.to_le_bytes(), region.0.to_le_bytes()].concat();
-    PeerId(hash64(&bytes).max(1))
+    PeerId(hash64(&bytes).max(NUMBER_BITS + 1))
+}
+
+/// The identity of a replica that is added to `region` in the directory `directory`, which may have had one before that
+/// was removed: the last 16 bits differ by those of the region's conf_version after the addition.
+pub fn next_replica_id(directory: u64, region: &Region) -> PeerId {
+    PeerId(replica_id(directory, region.id).0 ^ (region.epoch.conf_version + 1) & NUMBER_BITS)
+}
+
+/// Whether this is the identity of a replica of `region` in the directory `directory`.
+pub fn is_replica_of(id: PeerId, directory: u64, region: RegionId) -> bool {
+    (id.0 ^ replica_id(directory, region).0) & !NUMBER_BITS == 0
 }
 
 #[derive(Default)]
@@ -128,7 +142,7 @@ impl Store {
     fn replica_to_create(&self, envelope: &StoreMessage) -> Option<region::Peer> {
         let (directory, store) = (self.creation.directory?, self.identity?.store);
         let region = RegionId(envelope.region);
-        let is_ours = envelope.to_store == store.0 && envelope.to_peer == replica_id(directory, region).0;
+        let is_ours = envelope.to_store == store.0 && is_replica_of(PeerId(envelope.to_peer), directory, region);
         let begins = self.creation.begun.contains_key(&region) || self.creation.waiting.contains_key(&region);
         let is_free = region.0 != 0 && !begins && envelope.from_store != store.0;
         let me = region::Peer { id: PeerId(envelope.to_peer), store };

@@ -9,7 +9,7 @@ mod recover;
 mod status;
 mod wake;
 
-pub use create::replica_id;
+pub use create::{is_replica_of, next_replica_id, replica_id};
 pub use status::RegionStatus;
 
 use crate::config::Config;

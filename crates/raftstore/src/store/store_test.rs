@@ -16,6 +16,7 @@ fn region(id: u64, stores: u64) -> Region {
         end_key: Bytes::from(vec![id as u8 + 1]),
         epoch: Epoch { conf_version: 1, version: 1 },
         peers: (1..=stores).map(|store| Replica { id: PeerId(id * 1000 + store), store: StoreId(store) }).collect(),
+        roles: Default::default(),
         space: Space::Data,
     }
 }

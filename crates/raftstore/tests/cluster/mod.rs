@@ -13,8 +13,8 @@ use kontiki_engine::{View, WriteBatch};
 use kontiki_env::rng::Rng;
 use kontiki_raftstore::command::{Action, Command, SplitChild};
 use kontiki_raftstore::{
-    Answer, Config, Epoch, Event, MemberChange, Peer, PeerId, ReadRefusal, Region, RegionId, RegionStatus, Space,
-    StoreId, Ticket, meta, replica_id,
+    Answer, Config, Epoch, Event, MemberChange, Peer, PeerId, PeerRole, ReadRefusal, Region, RegionId, RegionStatus,
+    RoleChange, Space, StoreId, Ticket, meta, replica_id,
 };
 use node::{Job, Node};
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,6 +66,7 @@ pub fn region(stores: u64) -> Region {
         end_key: Bytes::from_static(b"y"),
         epoch: EPOCH,
         peers: (1..=stores).map(|store| Peer { id: PeerId(2000 + store), store: StoreId(store) }).collect(),
+        roles: Default::default(),
         space: Space::Data,
     }
 }
@@ -87,10 +88,15 @@ impl Cluster {
     }
 
     pub fn with_config(seed: u64, stores: u64, config: Config) -> Cluster {
+        Cluster::with_members(seed, stores, stores, config)
+    }
+
+    /// `stores` stores with one region on the first `members` of them, all started.
+    pub fn with_members(seed: u64, stores: u64, members: u64, config: Config) -> Cluster {
         let memory_slack =
             config.append_bytes_max + config.proposal_bytes_max + config.applying_bytes_max + config.apply_bytes_max;
         let rng = Rng::new(seed);
-        let regions = [region(stores)];
+        let regions = [region(members)];
         let mut nodes: BTreeMap<_, _> =
             (1..=stores).map(|id| (StoreId(id), Node::new(StoreId(id), &regions))).collect();
         for node in nodes.values_mut() {
@@ -425,14 +431,10 @@ impl Cluster {
         for _ in 0..40 {
             let leader = self.wait_leader();
             let region = self.status(leader).region;
-            let is_done = match change {
-                MemberChange::Add(peer) => region.peer(peer.id).is_some(),
-                MemberChange::Remove(id) => region.peer(id).is_none(),
-            };
-            if is_done {
+            if is_done(&change, &region) {
                 return;
             }
-            let ticket = self.change(leader, region.epoch, change);
+            let ticket = self.change(leader, region.epoch, change.clone());
             self.run(Duration::from_millis(300));
             last = format!("{:?} at {leader}, whose region is {region:?}", self.answers.get(&ticket));
         }
@@ -494,14 +496,20 @@ impl Cluster {
         panic!("no put succeeds");
     }
 
-    /// The replicas of a region that are not equal, or have not applied everything, if there are any.
+    /// The replicas of a region that are not equal, or have not applied everything, or are those of stores that are not
+    /// its members, if there are any.
     fn unequal(&self) -> Option<Vec<Option<RegionStatus>>> {
         let ids = || 1..=self.nodes.len() as u64;
         let replicas = |region| ids().map(|id| self.replica_of(region, id)).collect::<Vec<_>>();
         let are_equal = |replicas: &Vec<Option<RegionStatus>>| {
-            let indices = |s: &RegionStatus| (s.applied_index, s.last_index);
-            let all: BTreeSet<_> = replicas.iter().map(|replica| replica.as_ref().map(indices)).collect();
-            all.len() == 1 && all.iter().all(|indices| indices.is_some_and(|(applied, last)| applied == last))
+            let newest = replicas.iter().flatten().max_by_key(|status| status.region.epoch.conf_version);
+            let Some(region) = newest.map(|status| status.region.clone()) else { return false };
+            let expected = newest.map(|status| (status.last_index, status.last_index));
+            replicas.iter().zip(ids()).all(|(replica, id)| {
+                let is_member = region.peer_on(StoreId(id)).is_some();
+                let indices = replica.as_ref().map(|status| (status.applied_index, status.last_index));
+                indices == expected.filter(|_| is_member)
+            })
         };
         self.regions().into_iter().map(replicas).find(|replicas| !are_equal(replicas))
     }
@@ -526,11 +534,34 @@ impl Cluster {
             assert!(self.now < end, "replicas do not become equal: {replicas:#?}");
             self.step();
         }
-        let states: Vec<_> = self.nodes.values().map(|node| check::region_state(&node.visible)).collect();
+        let regions = self.regions().len();
+        let has_all = |node: &&Node| node.store.as_ref().is_some_and(|store| store.status().len() == regions);
+        let states = self.nodes.values().filter(has_all).map(|node| check::region_state(&node.visible));
+        let states: Vec<_> = states.collect();
         assert!(states.windows(2).all(|pair| pair[0] == pair[1]), "replicas differ");
         self.until(10, "every ticket is answered", |cluster| {
             let open = |node: &Node| node.open.len() + node.store.as_ref().expect("up").open_tickets();
             cluster.nodes.values().map(open).sum::<usize>() == 0
         });
+    }
+}
+
+/// Whether a region is as a change makes it.
+fn is_done(change: &MemberChange, region: &Region) -> bool {
+    let votes = |id: &PeerId| region.role(*id) == PeerRole::Voter;
+    match change {
+        MemberChange::Add(peer) => region.peer(peer.id).is_some() && votes(&peer.id),
+        MemberChange::AddLearner(peer) => region.peer(peer.id).is_some(),
+        MemberChange::Remove(id) => region.peer(*id).is_none(),
+        MemberChange::Promote(id) => votes(id),
+        MemberChange::Demote(id) => region.role(*id) == PeerRole::Learner,
+        MemberChange::Jointly(changes) => {
+            let is_done = |change: &RoleChange| match change {
+                RoleChange::Promote(id) => votes(id),
+                RoleChange::Demote(id) => region.role(*id) == PeerRole::Learner,
+            };
+            !region.is_joint() && changes.iter().all(is_done)
+        }
+        MemberChange::LeaveJoint => !region.is_joint(),
     }
 }

@@ -157,7 +157,7 @@ fn changes_that_cannot_be_made_are_refused_and_change_nothing() {
         (other, EPOCH, MemberChange::Add(replica(1, 9))),
     ];
     for (at, epoch, change) in cases {
-        let ticket = cluster.change(at, epoch, change);
+        let ticket = cluster.change(at, epoch, change.clone());
         cluster.until(5, "an answer", |cluster| cluster.answers.contains_key(&ticket));
         assert!(matches!(cluster.answers[&ticket], Answer::Refused(_)), "{change:?}: {:?}", cluster.answers[&ticket]);
     }

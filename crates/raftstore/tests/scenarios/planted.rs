@@ -1,6 +1,6 @@
 //! The tests are tested: each planted bug is found within 20 seeds.
 
-use super::{promise, random, split};
+use super::{promise, random, roles, split};
 use crate::cluster::families;
 use crate::cluster::small_config;
 use kontiki_raftstore::Config;
@@ -150,4 +150,39 @@ fn a_checksum_of_a_view_that_was_not_taken_between_two_rounds_is_found() {
     finds(SEEDS_MAX, "the view holds what is applied|the command ends its round", |seed| {
         super::consistency::run(seed, config.clone()).settle();
     });
+}
+
+/// Roles of replicas change at random.
+#[track_caller]
+fn breaks_roles(planted: Planted, by: &str) {
+    finds(100, by, |seed| roles::at_random(seed, Config { planted, ..small_config() }).settle());
+}
+
+#[test]
+fn a_joint_configuration_that_ends_at_once_is_found() {
+    let planted = Planted { joint_left_at_once: true, ..Planted::default() };
+    let config = Config { planted, ..small_config() };
+    finds(SEEDS_MAX, "half of it|at the same time|committed entry|differs between replicas", |seed| {
+        roles::half_is_cut_off(seed, config.clone())
+    });
+}
+
+#[test]
+fn a_learner_that_counts_for_a_lease_is_found() {
+    let planted = Planted { learner_in_quorum: true, ..Planted::default() };
+    breaks_roles(planted, "at the same time|stale read");
+}
+
+#[test]
+fn a_learner_that_is_promoted_unseen_is_found() {
+    let planted = Planted { promote_unseen: true, ..Planted::default() };
+    finds(1, "not a refusal", |seed| roles::promotion(seed, planted));
+}
+
+#[test]
+fn a_sole_voter_that_sends_before_its_term_is_durable_is_found() {
+    let config =
+        Config { planted: Planted { lead_before_vote_is_durable: true, ..Planted::default() }, ..small_config() };
+    let by = "committed entry|differs between replicas|replicas differ|contradicts";
+    finds(SEEDS_MAX, by, |seed| roles::crash_of_a_sole_voter(seed, config.clone()));
 }

@@ -195,6 +195,7 @@ impl Driver {
             (Pending::PlacementWrite(write), answer) => {
                 self.placement.written(write, matches!(answer, Answer::Ok { .. }), now);
             }
+            (Pending::ChangeMembers { region, reply }, answer) => self.change_ended(region, reply, answer),
             (Pending::Split(proposed), answer) => self.split_ended(proposed, answer),
             (Pending::Check { region, reply }, answer) => self.check_answered(region, reply, answer, now),
             (Pending::CallBarrier(call), answer) => {

@@ -3,7 +3,7 @@
 use super::arrivals::{Arrival, Arrivals};
 use super::counters::Counters;
 use super::error::NodeError;
-use super::inbox::{Inbox, Input, Reply};
+use super::inbox::{Inbox, Input, Reply, StoreChange};
 use super::membership::MembershipState;
 use super::snapshots::check_received;
 use crate::families;
@@ -337,6 +337,18 @@ impl NodeHandle {
     pub async fn split(&self, context: &RegionContext, keys: Vec<Bytes>) -> Result<Vec<Region>, NodeError> {
         let (reply, answer) = Reply::new(self.shared.inbox.admit(keys.iter().map(Bytes::len).sum())?);
         self.shared.inbox.push(Input::Split { region: context.region, epoch: context.epoch, keys, reply });
+        answer.await.unwrap_or(Err(NodeError::Undetermined))
+    }
+
+    /// Changes the replicas of a region, if this node leads it. Returns the region after that; several roles change in
+    /// a joint configuration, which the leader then ends by itself.
+    ///
+    /// Errors: a change that cannot be made; busy, if it may be later: a learner that has not caught up is not
+    /// promoted, too few of the voters that it would leave answer, or this node's own replica would not vote any more
+    /// (transfer the leadership first).
+    pub async fn change_members(&self, region: RegionId, change: StoreChange) -> Result<Region, NodeError> {
+        let (reply, answer) = Reply::new(self.shared.inbox.admit(0)?);
+        self.shared.inbox.push(Input::ChangeMembers { region, change, reply });
         answer.await.unwrap_or(Err(NodeError::Undetermined))
     }
 

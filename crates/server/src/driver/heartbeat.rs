@@ -5,7 +5,7 @@ use super::calls::Origin;
 use super::{Driver, PLACEMENT_REGION};
 use kontiki_placement as placement;
 use kontiki_placement::{Command, Now, RegionHeartbeat, Request, StoreHeartbeat, StoreStats};
-use kontiki_raftstore::{Peer, Region, RegionId, Space};
+use kontiki_raftstore::{Peer, PeerRole, Region, RegionId, Space};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::time::Duration;
@@ -108,7 +108,7 @@ impl Driver {
 
     fn region_heartbeat(&self, region: RegionId, term: u64) -> Option<Request> {
         let (region, _) = self.shared.readers.region(region)?;
-        let leader = placement_peer(region.peer_on(self.shared.store_id)?);
+        let leader = placement_peer(&region, region.peer_on(self.shared.store_id)?);
         let size = self.region_sizes.size(region.id);
         let heartbeat = RegionHeartbeat {
             region: placement_region(&region),
@@ -123,8 +123,14 @@ impl Driver {
     }
 }
 
-fn placement_peer(peer: Peer) -> placement::Peer {
-    placement::Peer { id: peer.id.0, store_id: peer.store.0, role: placement::PeerRole::Voter as i32 }
+fn placement_peer(region: &Region, peer: Peer) -> placement::Peer {
+    let role = match region.role(peer.id) {
+        PeerRole::Voter => placement::PeerRole::Voter,
+        PeerRole::Learner => placement::PeerRole::Learner,
+        PeerRole::IncomingVoter => placement::PeerRole::IncomingVoter,
+        PeerRole::DemotingVoter => placement::PeerRole::DemotingVoter,
+    };
+    placement::Peer { id: peer.id.0, store_id: peer.store.0, role: role as i32 }
 }
 
 /// A region as a placement message.
@@ -135,7 +141,7 @@ pub(crate) fn placement_region(region: &Region) -> placement::Region {
         start_key: region.start_key.clone(),
         end_key: region.end_key.clone(),
         epoch: placement::Epoch { conf_ver: region.epoch.conf_version, version: region.epoch.version },
-        peers: region.peers.iter().copied().map(placement_peer).collect(),
+        peers: region.peers.iter().map(|peer| placement_peer(region, *peer)).collect(),
         system: region.space == Space::System,
     }
 }

@@ -39,6 +39,22 @@ pub(super) enum LaneKind {
     Apply,
 }
 
+/// A change of a region's replicas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreChange {
+    /// The store gets a replica, which does not vote.
+    AddLearner(StoreId),
+    /// The store's replica is removed.
+    Remove(StoreId),
+    /// The roles of replicas change, in one step: those that vote from now on, and those that do not any more.
+    Roles {
+        /// Their replicas do not vote yet.
+        promote: Vec<StoreId>,
+        /// Their replicas vote.
+        demote: Vec<StoreId>,
+    },
+}
+
 /// One input of the driver.
 pub(super) enum Input {
     Message {
@@ -102,6 +118,11 @@ pub(super) enum Input {
         epoch: Epoch,
         keys: Vec<Bytes>,
         reply: Reply<Vec<Region>>,
+    },
+    ChangeMembers {
+        region: RegionId,
+        change: StoreChange,
+        reply: Reply<Region>,
     },
     TransferLeader {
         region: RegionId,

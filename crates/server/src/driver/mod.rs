@@ -31,6 +31,7 @@
 
 mod arrivals;
 mod calls;
+mod change_members;
 mod checks;
 mod checksums;
 mod convert;
@@ -63,6 +64,7 @@ pub use error::{NodeError, OpenError, StopReason};
 pub use first_regions::first_regions;
 pub use handle::{NodeHandle, NodeStatus, PLACEMENT_TIMEOUT, Refusal, RegionContext, RegionStatus, RegionView};
 pub(crate) use heartbeat::placement_region;
+pub use inbox::StoreChange;
 pub use membership::MembershipState;
 pub use size_survey::SizeLimits;
 pub use snapshots::SnapshotSource;
@@ -82,7 +84,7 @@ use kontiki_env::Env;
 use kontiki_placement::{Now, Placement, WriteId};
 use kontiki_raftstore::snapshot::SnapshotId;
 use kontiki_raftstore::{
-    ApplyId, CheckOutcome, Event, FaultKind, PersistId, RegionError, RegionId, Store, StoreId, Ticket, ViewId,
+    ApplyId, CheckOutcome, Event, FaultKind, PersistId, Region, RegionError, RegionId, Store, StoreId, Ticket, ViewId,
 };
 use lane::Lane;
 use log_disk::LogDisk;
@@ -159,6 +161,10 @@ enum Pending {
     PlacementWrite(WriteId),
     CallBarrier(u64),
     Split(split::Proposed),
+    ChangeMembers {
+        region: RegionId,
+        reply: Reply<Region>,
+    },
     /// The command that begins a check.
     Check {
         region: RegionId,
@@ -395,6 +401,7 @@ impl Driver {
             Input::Found(Found::Space(bytes)) => self.available_bytes = bytes,
             Input::Found(Found::Placement { term, state }) => self.lead_placement(term, state, now),
             Input::Found(Found::Size(surveyed)) => self.region_surveyed(surveyed, now),
+            Input::ChangeMembers { region, change, reply } => self.start_change(region, &change, reply, now),
             Input::Split { region, epoch, keys, reply } => self.start_split(region, epoch, keys, Some(reply), now),
             Input::TransferLeader { region, to } => {
                 self.store.handle(Event::TransferLeader { region, to }, now.monotonic);

@@ -3,13 +3,13 @@
 //!
 //! There is no record of ordered changes: each check compares the present state of a region with the intended one, so a
 //! change of leadership or a crash at any moment only delays the next change. Every region belongs on the stores that
-//! have the first regions: splits keep it there.
+//! have the first regions: splits keep it there, unless its replicas were moved by request.
 
 use super::first_regions::placement_stores;
 use super::{Driver, Pending};
 use kontiki_placement::Now;
 use kontiki_raftstore::command::{Action, Command};
-use kontiki_raftstore::{Event, MemberChange, Peer, Region, StoreId, replica_id};
+use kontiki_raftstore::{Event, MemberChange, Peer, Region, StoreId, is_replica_of, next_replica_id};
 
 /// Ticks between checks.
 pub(super) const LOOK_TICKS: u64 = 10;
@@ -41,11 +41,13 @@ fn next_change(
     replacement: impl Fn(StoreId) -> Option<u64>,
 ) -> Option<MemberChange> {
     homes.iter().find_map(|store| {
-        let id = replica_id(replacement(*store)?, region.id);
+        let directory = replacement(*store)?;
         match region.peer_on(*store) {
-            Some(peer) if peer.id == id => None,
+            Some(peer) if is_replica_of(peer.id, directory, region.id) => None,
             Some(lost) => Some(MemberChange::Remove(lost.id)),
-            None => Some(MemberChange::Add(Peer { id, store: *store })),
+            // It has moved to another store.
+            None if region.peers.len() >= homes.len() => None,
+            None => Some(MemberChange::Add(Peer { id: next_replica_id(directory, region), store: *store })),
         }
     })
 }

@@ -8,6 +8,7 @@ fn region(peers: &[(u64, u64)]) -> Region {
         end_key: Default::default(),
         epoch: Epoch { conf_version: 1, version: 1 },
         peers: peers.iter().map(|(id, store)| Peer { id: PeerId(*id), store: StoreId(*store) }).collect(),
+        roles: Default::default(),
         space: Space::Data,
     }
 }
@@ -18,10 +19,13 @@ fn a_lost_replica_is_removed_and_then_another_is_added() {
     let mut now = region(&[(2001, 1), (2002, 2), (2003, 3)]);
     assert_eq!(next_change(&now, &homes, |_| None), None, "nothing was lost");
     let replaced = |store| (store == StoreId(2)).then_some(77);
-    let new = Peer { id: replica_id(77, RegionId(2)), store: StoreId(2) };
+    let new = Peer {
+        id: next_replica_id(77, &now.changed(&MemberChange::Remove(PeerId(2002))).expect("there")),
+        store: StoreId(2),
+    };
     for expected in [MemberChange::Remove(PeerId(2002)), MemberChange::Add(new)] {
-        assert_eq!(next_change(&now, &homes, replaced), Some(expected));
-        now = now.changed(expected).expect("it can be made");
+        assert_eq!(next_change(&now, &homes, replaced), Some(expected.clone()));
+        now = now.changed(&expected).expect("it can be made");
     }
     assert_eq!(next_change(&now, &homes, replaced), None, "all is done");
     // Lost again: the same changes.
@@ -33,4 +37,7 @@ fn a_lost_replica_is_removed_and_then_another_is_added() {
 fn a_store_that_the_region_never_lived_on_gets_no_replica() {
     let now = region(&[(2001, 1), (2002, 2), (2003, 3)]);
     assert_eq!(next_change(&now, &[1, 2, 3].map(StoreId), |store| (store == StoreId(4)).then_some(77)), None);
+    let moved = region(&[(2001, 1), (2003, 3), (2004, 4)]);
+    let replaced = |store| (store == StoreId(2)).then_some(77);
+    assert_eq!(next_change(&moved, &[1, 2, 3].map(StoreId), replaced), None, "its replica has moved away before");
 }

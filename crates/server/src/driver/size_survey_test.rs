@@ -15,6 +15,7 @@ fn region(start_key: &[u8], end_key: &[u8]) -> Region {
         end_key: Bytes::copy_from_slice(end_key),
         epoch: Epoch { conf_version: 1, version: 1 },
         peers: Vec::new(),
+        roles: Default::default(),
         space: Space::Data,
     }
 }

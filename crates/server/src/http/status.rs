@@ -2,7 +2,7 @@
 
 use crate::driver::{MembershipState, NodeStatus, Refusal, RegionStatus};
 use kontiki_engine::Stats;
-use kontiki_raftstore::Space;
+use kontiki_raftstore::{PeerRole, Space};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -38,7 +38,9 @@ fn region(status: &RegionStatus) -> Value {
         "end_key": hex(&region.end_key),
         "conf_version": region.epoch.conf_version,
         "version": region.epoch.version,
-        "peers": region.peers.iter().map(|peer| json!({"id": peer.id.0, "store": peer.store.0})).collect::<Vec<_>>(),
+        "peers": region.peers.iter().map(|peer| json!({
+            "id": peer.id.0, "store": peer.store.0, "role": role(region.role(peer.id)),
+        })).collect::<Vec<_>>(),
         "leader_store": status.leader.map(|leader| leader.store.0),
         "leading_term": status.leading_term,
         "applied_index": status.applied_index,
@@ -46,6 +48,15 @@ fn region(status: &RegionStatus) -> Value {
             "from_store": refusal.from.0, "why": refusal.why, "count": refusal.count,
         })),
     })
+}
+
+fn role(role: PeerRole) -> &'static str {
+    match role {
+        PeerRole::Voter => "voter",
+        PeerRole::Learner => "learner",
+        PeerRole::IncomingVoter => "incoming voter",
+        PeerRole::DemotingVoter => "demoting voter",
+    }
 }
 
 fn hex(key: &[u8]) -> String {

@@ -9,6 +9,7 @@ fn node(leader: Option<Peer>) -> NodeStatus {
         end_key: vec![0x6d, 0xff].into(),
         epoch: Epoch { conf_version: 1, version: 3 },
         peers: vec![Peer { id: PeerId(2001), store: StoreId(1) }],
+        roles: Default::default(),
         space: Space::Data,
     };
     let regions = vec![RegionStatus {

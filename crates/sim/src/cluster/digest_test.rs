@@ -17,6 +17,7 @@ fn replica(store: u64) -> Db {
         end_key: "".into(),
         epoch: Epoch { conf_version: 1, version: 1 },
         peers: [1, 2].map(|store| Peer { id: PeerId(2_000 + store), store: StoreId(store) }).to_vec(),
+        roles: Default::default(),
         space: Space::Data,
     };
     db.commit(Store::bootstrap(&families::FAMILIES, &StoreIdentity { cluster: 7, store: StoreId(store) }, &[region]))

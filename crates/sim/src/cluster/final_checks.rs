@@ -7,8 +7,8 @@ use crate::history::{Answer, Operation, Outcome};
 use crate::workload::{Behaviour, amount, connect, options};
 use crate::world::NodeId;
 use bytes::Bytes;
-use kontiki_engine::{Family, Range, Snapshot};
-use kontiki_raftstore::{Region, RegionId, Space, meta};
+use kontiki_engine::{Range, Snapshot};
+use kontiki_raftstore::{Region, RegionId, Space, StoreId, meta};
 use kontiki_server::families;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -114,17 +114,13 @@ impl Cluster {
         handles.map(|handle| handle.db().snapshot()).collect()
     }
 
-    /// Waits until all replicas have applied the same, and compares them byte by byte.
+    /// Waits until the replicas of every region have applied the same, and compares them byte by byte.
     fn compare_replicas(&mut self) {
         let deadline = self.world.now() + LIVENESS;
-        loop {
-            let applied: BTreeSet<Vec<(RegionId, u64)>> = self.snapshots().iter().map(applied_indices).collect();
-            if applied.len() == 1 && self.snapshots().len() == self.nodes.len() {
-                break;
-            }
+        while let Some(why) = self.lagging() {
             if self.world.now() >= deadline {
                 let replicas = self.replicas_as_text();
-                self.violations.push(format!("replicas do not catch up: {applied:?} applied\n{replicas}"));
+                self.violations.push(format!("replicas do not catch up: {why}\n{replicas}"));
                 return;
             }
             let next = self.world.now() + Duration::from_millis(20);
@@ -135,33 +131,78 @@ impl Cluster {
             }
         }
         let snapshots = self.snapshots();
-        self.check_tiles(&snapshots[0]);
-        let mut families: Vec<Family> = families::DATA_FAMILIES.to_vec();
-        families.push(families::PLACEMENT);
-        for other in snapshots.iter().skip(1) {
-            let compared = [
-                replicas::compare(&snapshots[0], other, &families, &Range::all()),
-                replicas::compare(&snapshots[0], other, &[families::META], &meta::replicated_range()),
-            ];
-            for compared in compared {
-                match compared {
-                    Ok(Ok(_)) => {}
-                    Ok(Err(difference)) => self.violations.push(format!("replicas differ: {difference}")),
-                    Err(error) => self.violations.push(format!("a replica cannot be read: {error}")),
-                }
+        let regions = newest_regions(&snapshots);
+        for region in &regions {
+            let members: Vec<&Snapshot> = members_of(region, &snapshots).collect();
+            for other in members.iter().skip(1) {
+                self.compare_region(region, members[0], other);
+            }
+        }
+        self.find_leftovers(&regions, &snapshots);
+        self.check_tiles(regions);
+    }
+
+    /// No node has keys outside of its replicas.
+    fn find_leftovers(&mut self, regions: &[Region], snapshots: &[Snapshot]) {
+        for (snapshot, node) in snapshots.iter().zip(1..) {
+            let count = |range: &Range| match replicas::compare(snapshot, snapshot, &families::DATA_FAMILIES, range) {
+                Ok(Ok(count)) => count,
+                unreadable => panic!("node {node} compared with itself: {unreadable:?}"),
+            };
+            let own = regions.iter().filter(|region| region.peer_on(StoreId(node)).is_some());
+            let own = own.filter(|region| region.space == Space::Data);
+            let expected: u64 = own.map(|region| count(&Range::region(&region.start_key, &region.end_key))).sum();
+            let found = count(&Range::all());
+            if found != expected {
+                self.violations.push(format!("node {node} has {found} keys, but {expected} in its regions"));
             }
         }
     }
 
+    fn compare_region(&mut self, region: &Region, one: &Snapshot, other: &Snapshot) {
+        let (data, placement) = (families::DATA_FAMILIES.to_vec(), vec![families::PLACEMENT]);
+        let own_families = if region.space == Space::System { placement } else { data };
+        let mut compared = vec![(own_families, Range::region(&region.start_key, &region.end_key))];
+        compared.extend(meta::replicated_ranges(region.id).map(|range| (vec![families::META], range)));
+        for (families, range) in compared {
+            match replicas::compare(one, other, &families, &range) {
+                Ok(Ok(_)) => {}
+                Ok(Err(difference)) => self.violations.push(format!("replicas differ: {difference}")),
+                Err(error) => self.violations.push(format!("a replica cannot be read: {error}")),
+            }
+        }
+    }
+
+    /// What is not equal yet: replicas of a region, or one that is not a member's.
+    fn lagging(&self) -> Option<String> {
+        let snapshots = self.snapshots();
+        if snapshots.len() != self.nodes.len() {
+            return Some("a node is down".into());
+        }
+        newest_regions(&snapshots).into_iter().find_map(|region| {
+            let is_joint = region.is_joint();
+            let applied: Vec<(u64, Option<u64>)> = self
+                .nodes
+                .iter()
+                .copied()
+                .zip(snapshots.iter().map(|snapshot| applied_index(snapshot, region.id)))
+                .collect();
+            let of_members = applied.iter().filter(|(node, _)| region.peer_on(StoreId(*node)).is_some());
+            let indices: BTreeSet<Option<u64>> = of_members.map(|(_, index)| *index).collect();
+            let is_left =
+                |(node, index): &(u64, Option<u64>)| region.peer_on(StoreId(*node)).is_none() && index.is_some();
+            let is_equal = indices.len() == 1 && !indices.contains(&None) && !applied.iter().any(is_left);
+            (is_joint || !is_equal).then(|| format!("{applied:?} applied of {region:?}"))
+        })
+    }
+
     /// The regions cover all keys, each once.
-    fn check_tiles(&mut self, snapshot: &Snapshot) {
-        let regions = match meta::regions(families::META, snapshot) {
-            Ok(regions) => regions,
-            Err(error) => return self.violations.push(format!("the regions cannot be read: {error}")),
-        };
+    fn check_tiles(&mut self, regions: Vec<Region>) {
         let mut regions: Vec<Region> = regions.into_iter().filter(|region| region.space == Space::Data).collect();
         regions.sort_by(|a, b| a.start_key.cmp(&b.start_key));
         self.regions = regions.len();
+        // A region that a split makes begins with the changes of its parent.
+        self.member_changes = regions.iter().map(|region| region.epoch.conf_version - 1).max().unwrap_or(0);
         let ends = regions.iter().map(|region| &region.end_key);
         let starts = regions.iter().skip(1).map(|region| &region.start_key);
         let (first, last) = (regions.first(), regions.last());
@@ -180,10 +221,11 @@ impl Cluster {
         });
         let line = |(id, replica): (NodeId, kontiki_raftstore::RegionStatus)| {
             format!(
-                "node {id}, region {}, term {}{}: log {} to {} ({} bytes, {} not applied), {} committed, {} applied\n",
+                "node {id}, region {}, term {}{}{}: log {} to {} ({} bytes, {} not applied), {} committed, {} applied\n",
                 replica.region.id,
                 replica.term,
                 if replica.leads { ", leads" } else { "" },
+                if replica.hibernates { ", hibernates" } else { "" },
                 replica.truncated_index,
                 replica.last_index,
                 replica.log_bytes,
@@ -213,6 +255,7 @@ impl Cluster {
             hibernations: self.checks.watch.hibernations(),
             checks: self.world.nodes().map(|(_, node)| node.checks_ended()).sum(),
             regions: self.regions,
+            member_changes: self.member_changes,
             states: self.checks.digests.len(),
             snapshots: self.world.nodes().map(|(_, node)| node.snapshots_installed()).sum(),
             virtual_time: self.world.now(),
@@ -222,6 +265,24 @@ impl Cluster {
     }
 }
 
-fn applied_indices(snapshot: &Snapshot) -> Vec<(RegionId, u64)> {
-    meta::applied_indices(families::META, snapshot).unwrap_or_default()
+fn applied_index(snapshot: &Snapshot, region: RegionId) -> Option<u64> {
+    meta::applied_index(families::META, snapshot, region).ok().flatten()
+}
+
+/// The newest descriptor of each region.
+fn newest_regions(snapshots: &[Snapshot]) -> Vec<Region> {
+    let mut newest: BTreeMap<RegionId, Region> = BTreeMap::new();
+    for region in snapshots.iter().flat_map(|snapshot| meta::regions(families::META, snapshot).unwrap_or_default()) {
+        let version = |region: &Region| (region.epoch.version, region.epoch.conf_version);
+        if newest.get(&region.id).is_none_or(|known| version(known) < version(&region)) {
+            newest.insert(region.id, region);
+        }
+    }
+    newest.into_values().collect()
+}
+
+/// The snapshots of a region's members; all nodes are up.
+fn members_of<'a>(region: &'a Region, snapshots: &'a [Snapshot]) -> impl Iterator<Item = &'a Snapshot> {
+    let nodes = snapshots.iter().zip(1..);
+    nodes.filter(|(_, node)| region.peer_on(StoreId(*node)).is_some()).map(|(snapshot, _)| snapshot)
 }

@@ -10,6 +10,7 @@
 //! 5. *final checks*: replicas are equal byte by byte, no acknowledged write is lost, every key's history is
 //!    linearizable, timestamps are unique and go forward, transactions see consistent snapshots.
 
+mod changes;
 mod client_mix;
 mod commands;
 mod digest;
@@ -137,6 +138,8 @@ pub struct Report {
     pub states: usize,
     /// Data regions at the end.
     pub regions: usize,
+    /// Changes of their replicas, as their epochs say.
+    pub member_changes: u64,
     /// Snapshots that were installed.
     pub snapshots: u64,
     /// Virtual time that passed.
@@ -162,6 +165,7 @@ pub struct Cluster {
     keys_checked: usize,
     keys_not_checked: usize,
     regions: usize,
+    member_changes: u64,
 }
 
 impl Cluster {
@@ -184,7 +188,7 @@ impl Cluster {
                 let machine = SimMachine::new(&machine_rng, time.clone()).with_clock_origin(origin);
                 let mut config = NodeConfig::single("/data", "node:1");
                 (config.store_id, config.cluster_id, config.members) = (*id, 77, members.clone());
-                config.replicas = nodes.len();
+                config.replicas = if sizes.replicas == 0 { nodes.len() } else { sizes.replicas.min(nodes.len()) };
                 let node_rng = rng.child(&format!("node {id}"));
                 let node = ClusterNode::new(*id, machine, config, sizes, node_rng, checks.clone());
                 (*id, node.with_focus(scenario.focus()))
@@ -204,6 +208,7 @@ impl Cluster {
             keys_checked: 0,
             keys_not_checked: 0,
             regions: 0,
+            member_changes: 0,
         }
     }
 
@@ -385,6 +390,12 @@ pub fn run(plan: &Plan) -> Report {
         sizes = sizes.with_splits(&mut splits);
         let some = settings.faults.len().div_ceil(3).max(1);
         settings.faults.extend(std::iter::repeat_n(Fault::Split, some));
+    }
+    let mut moves = rng.child("moves");
+    if plan.nodes > 1 && moves.chance(1, 3) {
+        sizes = sizes.with_moves(&mut moves);
+        let some = settings.faults.len().div_ceil(3).max(1);
+        settings.faults.extend(std::iter::repeat_n(Fault::ChangeMembers, some));
     }
     if rng.child("stops").chance(1, 2) {
         settings.faults.push(Fault::Stop);

@@ -96,6 +96,8 @@ pub struct Sizes {
     pub preferred: NodeId,
     /// Between two comparisons of a region's replicas; zero: none.
     pub check_interval: Duration,
+    /// Nodes that have replicas at the beginning; 0: all.
+    pub replicas: usize,
 }
 
 impl Sizes {
@@ -125,6 +127,7 @@ impl Sizes {
             region_bytes_max: 0,
             preferred: 0,
             check_interval: Duration::ZERO,
+            replicas: 0,
         }
     }
 
@@ -144,6 +147,11 @@ impl Sizes {
     pub fn with_checks(self, rng: &mut Rng) -> Sizes {
         let check_interval = if rng.chance(1, 2) { Duration::from_secs(1 + rng.below(5)) } else { Duration::ZERO };
         Sizes { check_interval, ..self }
+    }
+
+    /// Begins with replicas on three nodes in half of the worlds.
+    pub fn with_moves(self, rng: &mut Rng) -> Sizes {
+        Sizes { replicas: if rng.chance(1, 2) { 3 } else { 0 }, ..self }
     }
 
     /// Splits regions by their size in half of the worlds.
@@ -405,7 +413,7 @@ impl SimNode for ClusterNode {
         let Some(handle) = self.handle() else { return false };
         let regions = handle.regions().into_iter().map(|region| region.id).filter(|region| self.is_in_focus(*region));
         let led: Vec<RegionId> = regions.filter(|region| handle.leading_term(*region).is_some()).collect();
-        let others: Vec<NodeId> = (1..=self.config.replicas as u64).filter(|id| *id != self.id).collect();
+        let others: Vec<NodeId> = (1..=self.config.members.len() as u64).filter(|id| *id != self.id).collect();
         match (rng.pick(&led), rng.pick(&others)) {
             (Some(region), Some(to)) => handle.transfer_leader(*region, StoreId(*to)),
             _ => return false,
@@ -438,6 +446,21 @@ impl SimNode for ClusterNode {
         process.executor.spawn(Group(self.id), async move {
             // It may fail: the leader changes, placement does not answer, another split is first.
             let _ = handle.split(&context, vec![boundary]).await;
+        });
+        true
+    }
+
+    fn change_members(&mut self, rng: &mut Rng) -> bool {
+        let Some(process) = &self.process else { return false };
+        let mut led = process.handle.regions();
+        led.retain(|region| region.space == Space::Data && process.handle.leading_term(region.id).is_some());
+        let Some(region) = rng.pick(&led) else { return false };
+        let change = super::changes::draw(region, self.id, self.config.members.len() as u64, rng);
+        let Some(change) = change else { return false };
+        let (handle, id) = (process.handle.clone(), region.id);
+        process.executor.spawn(Group(self.id), async move {
+            // It may be refused, or the leader changes.
+            let _ = handle.change_members(id, change).await;
         });
         true
     }

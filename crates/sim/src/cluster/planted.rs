@@ -134,6 +134,12 @@ bugs! {
     SnapshotWithoutLocks: Raftstore(|planted| planted.snapshot_without = Some(families::TXN_LOCK));
     /// Entries that are committed while a snapshot is installed are applied at once.
     ApplyBesideInstall: Raftstore(|planted| planted.apply_beside_install = true);
+    /// A learner's answers count for the leader's lease.
+    LearnerInQuorum: Raftstore(|planted| planted.learner_in_quorum = true);
+    /// A joint configuration ends for the consensus core when it begins.
+    JointLeftAtOnce: Raftstore(|planted| planted.joint_left_at_once = true);
+    /// A sole voter sends entries before the term in which it leads is durable.
+    LeadBeforeVoteIsDurable: Raftstore(|planted| planted.lead_before_vote_is_durable = true);
 }
 
 /// Switches the bug off when it is dropped: the switches are per thread.

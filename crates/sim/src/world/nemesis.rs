@@ -6,6 +6,7 @@ use super::node::{NodeId, SimNode};
 use super::settings::{Fault, NetworkSettings};
 use super::{Event, Slot, State, World};
 use kontiki_env::fs::{CrashMode, Op};
+use kontiki_env::rng::Rng;
 use std::time::Duration;
 
 /// Number of mutating operations within which a power loss happens: about as many as a node does per second.
@@ -101,7 +102,8 @@ impl<N: SimNode> World<N> {
             Fault::SlowApply => self.slow_apply(length),
             Fault::Transfer => self.transfer(),
             Fault::Stop => self.stop(length),
-            Fault::Split => self.split(),
+            Fault::Split => self.by_a_leader(|node, rng| node.split_region(rng)),
+            Fault::ChangeMembers => self.by_a_leader(|node, rng| node.change_members(rng)),
             Fault::Sever => self.sever(length),
             Fault::Isolate => self.isolate(length),
             Fault::NetworkChange => {
@@ -309,11 +311,12 @@ impl<N: SimNode> World<N> {
         true
     }
 
-    fn split(&mut self) -> bool {
+    /// One of the nodes that are up does something to a region that it leads.
+    fn by_a_leader(&mut self, act: impl Fn(&mut N, &mut Rng) -> bool) -> bool {
         let up = |slot: &&mut Slot<N>| slot.state == State::Up;
         let mut leaders: Vec<&mut Slot<N>> = self.slots.values_mut().filter(up).collect();
         self.nemesis_rng.shuffle(&mut leaders);
-        leaders.into_iter().any(|slot| slot.node.split_region(&mut self.nemesis_rng))
+        leaders.into_iter().any(|slot| act(&mut slot.node, &mut self.nemesis_rng))
     }
 
     fn drift(&mut self) -> bool {

@@ -52,6 +52,11 @@ pub trait SimNode {
         false
     }
 
+    /// Changes the replicas of a region that this node leads, chosen by `rng`; false if there is none, or no change.
+    fn change_members(&mut self, _rng: &mut Rng) -> bool {
+        false
+    }
+
     /// Whether the nemesis may prefer this node because it leads a region. Only while the process runs.
     fn is_leading(&self) -> bool {
         false

@@ -125,6 +125,7 @@ const RAFTSTORE_PEER: Layers = (
         &["promise"],
         &[
             "apply",
+            "changes",
             "consistency",
             "flow",
             "hibernate",
@@ -185,7 +186,7 @@ const SERVER_DRIVER: Layers = (
         &["checksums", "snapshots", "surveys"],
         &["handle"],
         &["calls", "hand_over", "log_disk"],
-        &["checks", "effects", "heartbeat", "split"],
+        &["change_members", "checks", "effects", "heartbeat", "split"],
         &["formation", "region_sizes", "replacement"],
         &["open"],
     ],
@@ -229,7 +230,7 @@ const SIM: Layers =
 const SIM_CLUSTER: Layers = (
     "sim::cluster",
     &[
-        &["commands", "digest", "serve", "watch"],
+        &["changes", "commands", "digest", "serve", "watch"],
         &["node", "planted"],
         &["scenario"],
         &["client_mix", "final_checks"],
