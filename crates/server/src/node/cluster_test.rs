@@ -1,20 +1,22 @@
-//! Three nodes in one process, over loopback sockets.
+//! Three or four nodes in one process, over loopback sockets.
 
 use super::*;
 use crate::config::ServeOptions;
+use crate::driver::StoreChange;
 use kontiki_env::testing::loopback_address;
 use kontiki_proto::kvrpcpb::*;
 use kontiki_proto::pdpb;
 use kontiki_proto::pdpb::pd_client::PdClient;
 use kontiki_proto::tikvpb::tikv_client::TikvClient;
+use kontiki_raftstore::{PeerRole, Region, Space, StoreId};
 use std::path::Path;
 use tokio::time::Instant;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Three addresses that stay free while a node is down.
-fn free_addresses() -> Vec<String> {
-    (0..3).map(|_| format!("{}:20160", loopback_address())).collect()
+/// Addresses that stay free while a node is down.
+fn free_addresses(count: usize) -> Vec<String> {
+    (0..count).map(|_| format!("{}:20160", loopback_address())).collect()
 }
 
 fn start(store: u64, addresses: &[String], directory: &Path) -> Server {
@@ -73,7 +75,7 @@ async fn holds(server: &Server, key: &str, value: &str) {
 #[test]
 fn three_nodes_replicate_survive_the_loss_of_a_leader_and_catch_up() {
     let directory = tempfile::tempdir().unwrap();
-    let addresses = free_addresses();
+    let addresses = free_addresses(3);
     let mut servers: Vec<_> = (1..=3).map(|store| start(store, &addresses, directory.path())).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {
@@ -100,6 +102,71 @@ fn three_nodes_replicate_survive_the_loss_of_a_leader_and_catch_up() {
         holds(&back, "d", "2").await;
     });
     for server in servers.into_iter().chain([back]) {
+        server.run_until(std::future::ready(())).unwrap();
+    }
+}
+
+/// The region that has a key, where it is led, if a leader is known.
+fn led_region<'a>(servers: &'a [Server], key: &[u8]) -> Option<(&'a Server, Region)> {
+    servers.iter().find_map(|server| {
+        let region =
+            server.node().regions().into_iter().find(|region| region.space == Space::Data && region.contains(key))?;
+        server.node().leading_term(region.id).map(|_| (server, Region::clone(&region)))
+    })
+}
+
+/// Changes the members of the region with a key until that has happened.
+async fn change(servers: &[Server], key: &[u8], change: &StoreChange, is_done: impl Fn(&Region) -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    let mut last = None;
+    loop {
+        if let Some((leader, region)) = led_region(servers, key) {
+            if is_done(&region) {
+                return;
+            }
+            last = Some(leader.node().change_members(region.id, change.clone()).await);
+        }
+        assert!(Instant::now() < deadline, "{change:?}: {last:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[test]
+fn a_replica_moves_to_a_node_that_had_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let addresses = free_addresses(4);
+    let mut servers: Vec<_> = (1..=4).map(|store| start(store, &addresses, directory.path())).collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (from, to) = runtime.block_on(async {
+        put(&addresses[3], "a", "1").await;
+        assert_eq!(servers[3].node().db().get(b"a").unwrap(), None, "the fourth node has no replica yet");
+        let leader = led_region(&servers, b"a").map_or(1, |(leader, _)| leader.node().status().store_id.0);
+        let (from, to) = (StoreId(leader % 3 + 1), StoreId(4));
+        let role = |region: &Region, store| region.peer_on(store).map(|peer| region.role(peer.id));
+        change(&servers, b"a", &StoreChange::AddLearner(to), |region| region.peer_on(to).is_some()).await;
+        holds(&servers[3], "a", "1").await;
+        let roles = StoreChange::Roles { promote: vec![to], demote: vec![from] };
+        change(&servers, b"a", &roles, |region| role(region, to) == Some(PeerRole::Voter)).await;
+        change(&servers, b"a", &StoreChange::Remove(from), |region| region.peer_on(from).is_none()).await;
+        let left = &servers[from.0 as usize - 1];
+        let deadline = Instant::now() + DEADLINE;
+        while left.node().db().get(b"a").unwrap().is_some() {
+            assert!(Instant::now() < deadline, "the removed replica keeps its data");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        (from, to)
+    });
+    // Of the two voters that are left of the first three, one stops: the new one is needed for a quorum.
+    let other = (1..=3).find(|store| {
+        let leads = led_region(&servers, b"a").is_some_and(|(leader, _)| leader.node().status().store_id.0 == *store);
+        StoreId(*store) != from && !leads
+    });
+    servers.remove(other.unwrap() as usize - 1).run_until(std::future::ready(())).unwrap();
+    runtime.block_on(async {
+        put(&addresses[to.0 as usize - 1], "b", "2").await;
+        holds(servers.last().unwrap(), "b", "2").await;
+    });
+    for server in servers {
         server.run_until(std::future::ready(())).unwrap();
     }
 }
