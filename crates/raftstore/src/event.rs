@@ -36,6 +36,26 @@ pub enum Event {
         /// For the answer.
         ticket: Ticket,
     },
+    /// A read at this replica, which may follow. Answered once: `Ok` when everything that was acknowledged before this
+    /// event is applied and visible here, with an index that the leader has applied.
+    ReplicaRead {
+        /// The region.
+        region: RegionId,
+        /// The epoch by which the caller routed the request.
+        epoch: Epoch,
+        /// For the answer.
+        ticket: Ticket,
+    },
+    /// A view for such a read has `index` applied. Answered once: `Ok` when the leader has applied as much, so that no
+    /// read there is older than what this one shows.
+    ReplicaShows {
+        /// The region.
+        region: RegionId,
+        /// The applied index in the view.
+        index: u64,
+        /// For the answer.
+        ticket: Ticket,
+    },
     /// [`crate::Persist`] `batch` is durable, and so is every earlier one.
     Persisted {
         /// Which.

@@ -22,6 +22,8 @@ pub(crate) struct Leadership {
     priorities: BTreeMap<StoreId, i32>,
     /// Other stores that execute the commands that compare replicas.
     comparing: BTreeSet<StoreId>,
+    /// Stores that know of roles, as their last messages said.
+    knowing_roles: BTreeSet<StoreId>,
     /// Other stores that are probably dead.
     silent: BTreeSet<StoreId>,
     /// Transfers that may still begin with this tick.
@@ -62,6 +64,7 @@ impl Leadership {
             unable_to_lead: !self.is_able(),
             leader_priority: self.own_priority,
             can_compare: true,
+            knows_roles: true,
             ..StoreMessage::default()
         }
     }
@@ -73,6 +76,11 @@ impl Leadership {
             self.comparing.insert(store);
         } else {
             self.comparing.remove(&store);
+        }
+        if message.knows_roles {
+            self.knowing_roles.insert(store);
+        } else {
+            self.knowing_roles.remove(&store);
         }
         if message.unable_to_lead {
             self.unable.insert(store);
@@ -93,6 +101,11 @@ impl Leadership {
     /// Whether a store executes the commands that compare replicas: an earlier version would stop.
     pub fn can_compare(&self, store: StoreId) -> bool {
         self.comparing.contains(&store)
+    }
+
+    /// Whether a store knows that replicas have roles: an earlier version takes all of them for voters.
+    pub fn knows_roles(&self, store: StoreId) -> bool {
+        self.knowing_roles.contains(&store)
     }
 
     pub fn own_priority(&self) -> i32 {

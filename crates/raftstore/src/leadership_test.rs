@@ -24,6 +24,7 @@ fn the_last_message_of_a_store_counts() {
         unable_to_lead,
         leader_priority,
         can_compare,
+        knows_roles: can_compare,
         ..StoreMessage::default()
     };
     leadership.learn(&said(one, true, -4, true));
@@ -31,6 +32,7 @@ fn the_last_message_of_a_store_counts() {
     assert!(!leadership.is_able_elsewhere(one) && leadership.is_able_elsewhere(two));
     assert_eq!((leadership.priority(one), leadership.priority(two)), (-4, 7));
     assert!(leadership.can_compare(one) && !leadership.can_compare(two));
+    assert!(leadership.knows_roles(one) && !leadership.knows_roles(two));
     leadership.learn(&said(one, false, 0, false));
     assert!(leadership.is_able_elsewhere(one) && leadership.priority(one) == 0 && !leadership.can_compare(one));
 }

@@ -42,6 +42,8 @@ pub(crate) struct Slot {
     lease_until_ns: AtomicU64,
     /// A view was read since the store last asked.
     was_read: AtomicBool,
+    /// A snapshot is being installed: views of the region hold a part of it.
+    installs: AtomicBool,
 }
 
 impl Slot {
@@ -63,6 +65,11 @@ impl Slot {
         assert!(publication.term >= self.publication.load().term, "terms only grow");
         self.lease_until_ns.store(0, Ordering::SeqCst);
         self.publication.store(Arc::new(publication));
+    }
+
+    /// A snapshot's install begins, before its first write, or has ended.
+    pub fn set_installs(&self, installs: bool) {
+        self.installs.store(installs, Ordering::SeqCst);
     }
 
     /// Sets the end of the lease of the present publication; `None` clears it.
@@ -177,6 +184,14 @@ impl Readers {
         Some((publication.region.clone(), self.likely(publication.leader)))
     }
 
+    /// The region's descriptor here, if a view that was taken before this call holds its data as of one applied index:
+    /// the replica is still here, and no snapshot is being installed.
+    pub fn region_of_view(&self, region: RegionId) -> Option<Arc<Region>> {
+        let slot = self.slots.load().get(&region).cloned()?;
+        let is_whole = !slot.installs.load(Ordering::SeqCst);
+        is_whole.then(|| slot.publication.load().region.clone())
+    }
+
     /// All regions with a replica here, by id, each with its leader as far as this replica knows.
     pub fn regions(&self) -> Vec<(Arc<Region>, Option<Peer>)> {
         let slots = self.slots.load();
@@ -209,6 +224,7 @@ impl Readers {
             publication: ArcSwap::from_pointee(publication),
             lease_until_ns: AtomicU64::new(0),
             was_read: AtomicBool::new(false),
+            installs: AtomicBool::new(false),
         });
         let is_new = self.added.lock().insert(id, slot.clone()).is_none() && !self.slots.load().contains_key(&id);
         assert!(is_new, "a region has one slot");

@@ -24,6 +24,8 @@ mod planted;
 mod promise;
 #[path = "scenarios/random.rs"]
 mod random;
+#[path = "scenarios/replica_reads.rs"]
+mod replica_reads;
 #[path = "scenarios/replication.rs"]
 mod replication;
 #[path = "scenarios/roles.rs"]

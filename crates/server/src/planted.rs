@@ -14,4 +14,6 @@ kontiki_env::planted_bugs! {
     PersistedAtOnce,
     /// Replication stops waiting when the disk is full, although it holds latches.
     UnlatchOnFullDisk,
+    /// A replica that does not lead shows what its leader may not have applied.
+    ShowBeforeLeader,
 }

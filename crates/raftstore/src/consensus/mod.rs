@@ -230,6 +230,12 @@ impl Group {
         self.set_timeout();
     }
 
+    /// Whether it does not lead, and has heard of no leader for an election timeout.
+    pub fn misses_leader(&self) -> bool {
+        let raft = &self.node.raft;
+        raft.state != StateRole::Leader && (raft.leader_id == 0 || raft.election_elapsed >= self.election_ticks)
+    }
+
     /// Stands for election no longer, if it does.
     pub fn give_election_up(&mut self) {
         if self.role() == Role::Candidate {

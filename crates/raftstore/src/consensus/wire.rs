@@ -141,6 +141,29 @@ pub struct StoreMessage {
     /// The sender's store executes the commands that compare replicas.
     #[prost(bool, tag = "20")]
     pub can_compare: bool,
+    /// The sender's store knows that replicas have roles.
+    #[prost(bool, tag = "22")]
+    pub knows_roles: bool,
+    /// Without a raft message: a follower's read, or the leader's answer.
+    #[prost(message, optional, tag = "21")]
+    pub replica_read: Option<ReplicaRead>,
+}
+
+/// Between a follower that serves reads and its leader.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct ReplicaRead {
+    /// The follower's number of the request.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// The leader is to answer when it has applied so much; 0: when it knows what a fresh read has to see.
+    #[prost(uint64, tag = "2")]
+    pub shown: u64,
+    /// From the leader.
+    #[prost(bool, tag = "3")]
+    pub is_answer: bool,
+    /// In an answer: what the leader has applied; 0: the sender does not lead.
+    #[prost(uint64, tag = "4")]
+    pub applied: u64,
 }
 
 /// A follower's checksum.
@@ -277,7 +300,11 @@ impl RegionRecord {
                 roles.insert(PeerId(peer.id), role);
             }
         }
-        if self.peers.iter().all(|peer| roles.get(&PeerId(peer.id)).is_some_and(|role| !role.votes_after())) {
+        let role = |peer: &PeerRecord| roles.get(&PeerId(peer.id)).copied().unwrap_or_default();
+        if ![PeerRole::votes_before, PeerRole::votes_after]
+            .iter()
+            .all(|votes| self.peers.iter().any(|p| votes(role(p))))
+        {
             return Err("a region without a voter");
         }
         Ok(Region {

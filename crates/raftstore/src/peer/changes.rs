@@ -13,6 +13,9 @@ use crate::region::{MemberChange, PeerId};
 impl Peer {
     /// Whether a change that can be made of the descriptor may be proposed now.
     pub(super) fn check_change(&self, change: &MemberChange, out: &Outbox) -> Result<(), RegionError> {
+        if self.group.has_pending_change() {
+            return Err(self.busy("another change of the members, or a transfer, is under way"));
+        }
         if change.ends_vote_of(self.me.id) {
             return Err(self.busy("a leader is not removed or demoted; transfer the leadership first"));
         }
@@ -20,10 +23,14 @@ impl Peer {
             let learner = learner.0;
             return Err(self.busy(&format!("replica {learner} does not answer, or lacks entries; promote it later")));
         }
+        self.check_versions(change, out)?;
         let Ok(after) = self.members.changed(change) else { return Ok(()) };
-        // A new replica has answered nothing, and counts as one that does not.
-        if !after.is_quorum(|id| id == self.me.id || self.answers(id, out)) {
-            return Err(self.busy("too few of the voters that the change would leave answer"));
+        // A new replica has answered nothing, and counts as one that does not. The end of a joint configuration needs
+        // those who have what was decided in it, and gets them by its own commit.
+        let is_end = *change == MemberChange::LeaveJoint;
+        let counts = |id| self.answers(id, out) && (is_end || self.has_data(id));
+        if !after.is_quorum(|id| id == self.me.id || counts(id)) {
+            return Err(self.busy("too few of the voters that the change would leave answer and have data"));
         }
         if *change == MemberChange::LeaveJoint && !self.members.is_lasting_voter(self.me.id) {
             return Err(self.busy("a voter that stays one has to lead first"));
@@ -37,16 +44,35 @@ impl Peer {
         heard_at.is_some_and(|at| out.now.saturating_sub(at) < self.config.promise_duration())
     }
 
+    /// A store of an earlier version takes every replica for a voter.
+    fn check_versions(&self, change: &MemberChange, out: &Outbox) -> Result<(), RegionError> {
+        let needs_roles = !matches!(change, MemberChange::Add(_) | MemberChange::Remove(_));
+        let others = || self.members.peers.iter().filter(|peer| peer.id != self.me.id);
+        match others().find(|peer| needs_roles && !out.leadership.knows_roles(peer.store)) {
+            Some(peer) => {
+                let store = peer.store.0;
+                Err(self.busy(&format!("store {store} has said nothing yet, or has an earlier version; upgrade it")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a follower has data of its own, and is not to be removed: a new replica answers before it has any.
+    fn has_data(&self, id: PeerId) -> bool {
+        self.is_whole(id) && self.group.matched(id).is_some_and(|matched| matched > 0)
+    }
+
     /// Whether a learner may vote from now on: quorums that count on it must not wait for it. That its log is a few
     /// entries behind is not enough: on a young log this is so for one that has never answered. So this leader must
     /// have seen its match index move, it must have all its data, and it must answer now.
     fn has_caught_up(&self, id: PeerId, out: &Outbox) -> bool {
         let planted = self.config.planted().promote_unseen;
-        let is_close =
-            |matched: u64| matched > 0 && matched + self.config.promotion_lag_entries_max >= self.group.committed();
-        let has_data = self.is_whole(id) && !self.flow.full_followers.contains(&id);
-        let is_ready = self.group.is_replicating_to(id) && has_data && self.answers(id, out);
-        planted || is_ready && self.group.matched(id).is_some_and(is_close)
+        let matched = self.group.matched(id).unwrap_or(0);
+        let is_close = matched + self.config.promotion_lag_entries_max >= self.group.committed();
+        // The core goes on probing a follower whose snapshot ended where the log ends, until there is more to send.
+        let gets_entries = self.group.is_replicating_to(id) || matched == self.group.last_index();
+        let is_ready = gets_entries && is_close && !self.flow.full_followers.contains(&id);
+        planted || is_ready && self.has_data(id) && self.answers(id, out)
     }
 
     /// A leader ends a joint configuration that is applied. Not one that is a learner afterwards: it hands over first

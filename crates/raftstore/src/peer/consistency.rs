@@ -47,11 +47,11 @@ struct Tally {
 }
 
 impl Tally {
-    /// The result of a majority of the members, if there is one.
+    /// The result of a quorum, if there is one.
     fn agreed(&self) -> Option<u64> {
-        let votes = |value: u64| self.results.values().filter(|result| **result == Some(value)).count();
+        let has = |id, value| self.results.get(&id) == Some(&Some(value));
         let mut values = self.results.values().flatten().copied();
-        values.find(|value| 2 * votes(*value) > self.members.peers.len())
+        values.find(|value| self.members.is_quorum(|id| has(id, *value)))
     }
 
     /// Whether no further result can be expected soon.

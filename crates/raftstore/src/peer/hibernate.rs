@@ -119,6 +119,7 @@ impl Peer {
             && self.proposals.is_empty()
             && self.outstanding.is_empty()
             && self.reads.is_empty()
+            && self.replica_reads.is_empty()
             && self.serving.is_idle()
             && !self.checks_consistency()
             && !self.waits_for_view()

@@ -180,7 +180,7 @@ impl Peer {
     pub(super) fn tick_members(&mut self, out: &mut Outbox) {
         let cannot_campaign = self.waits_for_install() || self.is_leaving(self.me.id) || !self.group.is_voter();
         let interval = QUESTION_ELECTIONS * self.config.election_ticks as u64;
-        if cannot_campaign && !self.leads() && self.ticks.is_multiple_of(interval) {
+        if cannot_campaign && self.group.misses_leader() && self.ticks.is_multiple_of(interval) {
             for peer in self.members.peers.iter().filter(|peer| peer.id != self.me.id) {
                 out.send.push((peer.store, self.envelope(*peer, out).encode_to_vec().into()));
             }

@@ -23,6 +23,7 @@ mod reads;
 mod ready;
 pub(crate) mod receive;
 mod removed;
+mod replica_reads;
 mod serve;
 mod split;
 mod truncate;
@@ -130,6 +131,7 @@ pub(crate) struct Peer {
     /// The transfer for which it campaigns, or did last.
     campaigned_for: Option<Transfer>,
     reads: reads::Reads,
+    replica_reads: replica_reads::ReplicaReads,
     hibernation: hibernate::Hibernation,
 
     incoming: Option<receive::Incoming>,
@@ -203,6 +205,7 @@ impl Peer {
             promise: promise::Promise::recovered(recovered.promised, planted),
             campaigned_for: None,
             reads: reads::Reads::default(),
+            replica_reads: replica_reads::ReplicaReads::default(),
             hibernation: hibernate::Hibernation::default(),
             incoming: recovered.incoming,
             serving: serve::Serving::default(),
@@ -310,6 +313,7 @@ impl Peer {
         self.tick_lost();
         self.tick_members(out);
         self.tick_joint(out);
+        self.tick_replica_reads(out);
         self.tick_consistency(out);
         self.tick_hibernation(out);
         led_to_something || self.leading.is_some() || self.has_lost_snapshot()
@@ -370,6 +374,7 @@ impl Peer {
         self.start_install(out);
         self.persist_state(out);
         self.complete_reads(out);
+        self.tend_replica_reads(out);
         self.publish(out);
         self.account(out);
         self.check_invariants(out);

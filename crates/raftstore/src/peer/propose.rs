@@ -84,8 +84,8 @@ impl Peer {
         if command.action.changes_range() && !out.leadership.is_able() {
             return Err(self.busy("this store could not lead the new regions: it stops, or its log cannot be written"));
         }
-        if command.action.changes_range() && self.members.is_joint() {
-            return Err(self.busy("its joint configuration has to end first"));
+        if command.action.changes_range() && (self.members.is_joint() || self.is_passing_leader()) {
+            return Err(self.busy("its joint configuration has to end first, and a voter has to lead"));
         }
         if matches!(command.action, Action::ComputeChecksum { .. }) {
             self.check_may_begin(out)?;

@@ -5,21 +5,32 @@
 //! index it got is applied.
 
 use super::Peer;
+use crate::consensus::wire::ReplicaRead;
 use crate::effect::Answer;
 use crate::error::RegionError;
 use crate::outbox::Outbox;
-use crate::region::{Epoch, Ticket};
+use crate::region::{self, Epoch, Ticket};
 use std::collections::BTreeMap;
 
 /// Maximum number of requests to the core at a time: further barriers share the next one. Bounds the core's table.
 const REQUESTS_MAX: usize = 16;
 
+/// Who gets the answer.
+pub(super) enum Waiter {
+    Local(Ticket),
+    /// A follower (`replica_reads.rs`).
+    Replica {
+        from: region::Peer,
+        message: ReplicaRead,
+    },
+}
+
 #[derive(Default)]
 pub(super) struct Reads {
-    waiting: Vec<Ticket>,
-    requested: BTreeMap<u64, Vec<Ticket>>,
+    waiting: Vec<Waiter>,
+    requested: BTreeMap<u64, Vec<Waiter>>,
     /// By the index that must be applied.
-    confirmed: BTreeMap<u64, Vec<Ticket>>,
+    confirmed: BTreeMap<u64, Vec<Waiter>>,
     next_request: u64,
 }
 
@@ -34,9 +45,23 @@ impl Peer {
         let checked =
             if self.leads() { RegionError::check_epoch(&self.region, epoch) } else { Err(self.not_leader(out)) };
         match checked {
-            Ok(()) => self.reads.waiting.push(ticket),
+            Ok(()) => self.reads.waiting.push(Waiter::Local(ticket)),
             Err(error) => out.answer(ticket, Answer::Refused(error)),
         }
+    }
+
+    /// A follower's read. The lease, if there is one now, says that no other leader has acknowledged anything.
+    pub(super) fn ask_barrier(&mut self, waiter: Waiter, out: &Outbox) {
+        let is_readable = self.leading.is_some() && self.applied.term == self.group.term();
+        match self.lease_until(out.now).filter(|until| is_readable && *until > out.now) {
+            Some(_) => self.confirm_at(self.group.committed(), waiter),
+            None => self.reads.waiting.push(waiter),
+        }
+    }
+
+    /// It is answered once `index` is applied.
+    pub(super) fn confirm_at(&mut self, index: u64, waiter: Waiter) {
+        self.reads.confirmed.entry(index).or_default().push(waiter);
     }
 
     pub(super) fn flush_reads(&mut self) {
@@ -55,28 +80,38 @@ impl Peer {
     pub(super) fn confirm_reads(&mut self, confirmed: &[(u64, u64)]) {
         for (request, index) in confirmed {
             assert!(*index <= self.group.committed(), "a read index is committed");
-            if let Some(tickets) = self.reads.requested.remove(request) {
-                self.reads.confirmed.entry(*index).or_default().extend(tickets);
+            if let Some(waiters) = self.reads.requested.remove(request) {
+                self.reads.confirmed.entry(*index).or_default().extend(waiters);
             }
         }
     }
 
     pub(super) fn complete_reads(&mut self, out: &mut Outbox) {
-        let at_once = self.config.planted().barrier_before_apply;
-        let is_due = |index: &u64| at_once || *index <= self.applied.index;
-        while let Some(first) = self.reads.confirmed.first_entry().filter(|first| is_due(first.key())) {
-            let tickets = first.remove();
-            self.answer_all(tickets, &Answer::Ok { index: self.applied.index }, out);
+        let (applied, at_once) = (self.applied.index, self.config.planted().barrier_before_apply);
+        while let Some(first) = self.reads.confirmed.first_entry().filter(|first| at_once || *first.key() <= applied) {
+            for waiter in first.remove() {
+                match waiter {
+                    Waiter::Local(ticket) => out.answer(ticket, Answer::Ok { index: applied }),
+                    Waiter::Replica { from, message } => {
+                        self.send_replica_read(from, ReplicaRead { is_answer: true, applied, ..message }, out);
+                    }
+                }
+            }
         }
     }
 
     pub(super) fn refuse_reads(&mut self, out: &mut Outbox) {
         let refusal = Answer::Refused(self.not_leader(out));
-        let reads = &mut self.reads;
-        let requested = std::mem::take(&mut reads.requested).into_values().flatten();
-        let confirmed = std::mem::take(&mut reads.confirmed).into_values().flatten();
-        let tickets: Vec<Ticket> =
-            std::mem::take(&mut reads.waiting).into_iter().chain(requested).chain(confirmed).collect();
-        self.answer_all(tickets, &refusal, out);
+        let reads = std::mem::take(&mut self.reads);
+        self.reads.next_request = reads.next_request;
+        let requested = reads.requested.into_values().chain(reads.confirmed.into_values()).flatten();
+        for waiter in reads.waiting.into_iter().chain(requested) {
+            match waiter {
+                Waiter::Local(ticket) => out.answer(ticket, refusal.clone()),
+                Waiter::Replica { from, message } => {
+                    self.send_replica_read(from, ReplicaRead { is_answer: true, ..message }, out);
+                }
+            }
+        }
     }
 }

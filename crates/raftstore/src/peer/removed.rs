@@ -19,6 +19,7 @@ impl Peer {
         self.refuse_queue(out);
         self.drop_all_proposals(out);
         self.refuse_reads(out);
+        self.refuse_replica_reads(out);
         self.stop_serving(out);
         self.outstanding.iter_mut().for_each(|outstanding| outstanding.messages.clear());
         self.deferred.clear();

@@ -140,6 +140,12 @@ impl Store {
             Event::ReadBarrier { region, epoch, ticket } => {
                 self.request(region, ticket, |peer, out| peer.read_barrier(epoch, ticket, out));
             }
+            Event::ReplicaRead { region, epoch, ticket } => {
+                self.request(region, ticket, |peer, out| peer.replica_read(epoch, ticket, out));
+            }
+            Event::ReplicaShows { region, index, ticket } => {
+                self.request(region, ticket, |peer, out| peer.replica_shows(index, ticket, out));
+            }
             Event::Persisted { batch } => self.persisted(batch),
             Event::Applied { through } => self.applied(through),
             Event::SnapshotReceived { message, file } => self.snapshot_received(message, file),
@@ -258,6 +264,8 @@ impl Store {
     fn refuse_after_fault(&mut self, event: Event) {
         if let Event::Propose { region, ticket, .. }
         | Event::ReadBarrier { region, ticket, .. }
+        | Event::ReplicaRead { region, ticket, .. }
+        | Event::ReplicaShows { region, ticket, .. }
         | Event::Command { region, ticket, .. } = event
         {
             self.out.open(ticket);
@@ -340,6 +348,9 @@ impl Store {
         let is_alive = |store| self.hibernation.is_alive(store, now, timeout);
         if peer.hibernates() && peer.leader().is_some_and(|leader| !is_alive(leader.store)) {
             peer.leader_is_silent();
+        }
+        if let Some(message) = envelope.replica_read {
+            return self.with_peer(region, |peer, out| peer.take_replica_read(from, message, out));
         }
         match (&envelope.hibernate, &envelope.checksum) {
             (None, Some(checksum)) => peer.take_checksum(from, checksum, &mut self.out),

@@ -41,6 +41,11 @@ pub struct RegionStatus {
 }
 
 impl Store {
+    /// Whether a replica that was here has been removed. Of the same region there may be another one since.
+    pub fn has_lost_members(&self) -> bool {
+        !self.creation.tombstones.is_empty()
+    }
+
     /// Replicas that hibernate or have nothing to do, and those that wait for their turn to wake up.
     pub fn resting(&self) -> (usize, usize) {
         (self.peers.len().saturating_sub(self.ticking.len()), self.hibernation.waking())

@@ -364,6 +364,18 @@ impl Cluster {
         ticket
     }
 
+    /// A ticket of a request other than a write.
+    pub fn new_ticket(&mut self) -> Ticket {
+        self.ticket(REGION, None)
+    }
+
+    /// A ticket of a read, whose answer has to be at or above what is acknowledged now.
+    pub fn new_read(&mut self) -> Ticket {
+        let ticket = self.ticket(REGION, None);
+        self.checker.read_begins(REGION, ticket);
+        ticket
+    }
+
     fn ticket(&mut self, region: RegionId, written: Option<(Vec<u8>, u64)>) -> Ticket {
         self.next_ticket += 1;
         let ticket = Ticket(self.next_ticket);

@@ -169,6 +169,29 @@ fn changes_that_would_end_the_quorum_or_the_leader_are_refused() {
     cluster.settle();
 }
 
+/// A new voter answers before it has data: it is no part of a quorum that a removal may leave.
+#[test]
+fn a_voter_without_data_replaces_no_other() {
+    let mut cluster = Cluster::with_members(8, 4, 3, small_config());
+    cluster.checker.members_change = true;
+    cluster.put_surely(b"k", b"0");
+    cluster.settle();
+    let (leader, others) = followers(&mut cluster, 1..=3);
+    let region = cluster.status(leader).region;
+    cluster.change_surely(MemberChange::Remove(id_on(&region, others[0])));
+    cluster.network_faults.snapshots_fail = true;
+    cluster.change_surely(MemberChange::Add(new_replica(4)));
+    cluster.run(2 * SECOND);
+    for change in [MemberChange::Demote(id_on(&region, others[1])), MemberChange::Remove(id_on(&region, others[1]))] {
+        assert_refused(&answer_to(&mut cluster, change), "answer and have data");
+    }
+    cluster.network_faults.snapshots_fail = false;
+    cluster.settle();
+    cluster.run(SECOND);
+    cluster.change_surely(MemberChange::Remove(id_on(&region, others[1])));
+    cluster.settle();
+}
+
 /// Two of three voters are replaced in one step, and the old ones are removed.
 fn replace_two(cluster: &mut Cluster) -> (u64, Vec<u64>) {
     let (leader, others) = followers(cluster, 1..=3);
@@ -315,7 +338,8 @@ fn a_sole_voter_serves_its_learners_and_grows() {
 
 #[test]
 fn a_region_with_a_learner_hibernates_and_splits() {
-    let config = Config { hibernate_ticks: 20, ..small_config() };
+    // Longer than the time between two questions of a learner that misses its leader.
+    let config = Config { hibernate_ticks: 100, ..small_config() };
     let mut cluster = with_learners(700, 4, config);
     let all_hibernate = |cluster: &mut Cluster| (1..=4).all(|id| cluster.status(id).hibernates);
     cluster.until(30, "all replicas hibernate", all_hibernate);

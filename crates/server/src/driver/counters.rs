@@ -75,6 +75,8 @@ pub struct Counters {
     pub reads_lease: Counter,
     /// Views served after a read barrier (ReadIndex).
     pub reads_barrier: Counter,
+    /// Views served by a replica that does not lead.
+    pub reads_replica: Counter,
     /// Raft messages received.
     pub messages_received: Counter,
     /// Raft messages dropped because the inbox was full.

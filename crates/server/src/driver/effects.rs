@@ -246,7 +246,11 @@ impl Driver {
                 self.tend_calls(now, true);
             }
             Observation::LeaderChanged { .. } => {}
-            Observation::RegionRemoved { .. } => self.formation.regions_changed(),
+            Observation::RegionRemoved { .. } => {
+                // What belongs here is not known any more.
+                self.shared.holds_all_regions.store(false, Ordering::Relaxed);
+                self.formation.regions_changed();
+            }
             Observation::Checked { region, index, outcome } => self.checked(region, index, outcome, now),
             Observation::Refused { region, from, why } => self.note_refusal(region, from, why, now),
             Observation::RegionChanged { region } => {

@@ -14,7 +14,8 @@ use kontiki_env::Env;
 use kontiki_placement::{Request, Response};
 use kontiki_raftstore::snapshot::{FileId, FileNumbers, SnapshotId};
 use kontiki_raftstore::{
-    CheckOutcome, Epoch, Peer, ReadRefusal, Readable, Readers, Region, RegionError, RegionId, Space, StoreId, ViewId,
+    CheckOutcome, Epoch, Peer, ReadRefusal, Readable, Readers, RecoverError, Region, RegionError, RegionId, Space,
+    StoreId, ViewId, meta,
 };
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -50,7 +51,7 @@ pub(super) struct Shared {
     /// `NodeConfig::replace_lost_directory`.
     pub replaces_lost_directory: bool,
     /// Whether every region of the cluster belongs on this store.
-    pub holds_all_regions: bool,
+    pub holds_all_regions: AtomicBool,
     /// The last message that each region's replica refused, and when.
     pub refusals: Mutex<BTreeMap<RegionId, Refusal>>,
     pub cluster_id: u64,
@@ -70,7 +71,7 @@ impl Shared {
     /// See [`NodeStatus::missing`].
     pub fn missing(&self) -> Vec<String> {
         let mut missing = Vec::new();
-        if !self.holds_all_regions {
+        if !self.holds_all_regions.load(Ordering::Relaxed) {
             return missing;
         }
         let regions = self.readers.regions();
@@ -122,12 +123,19 @@ pub struct RegionContext {
     pub epoch: Epoch,
     /// The term of the first view; 0 before it.
     term: Arc<AtomicU64>,
+    /// It may be served by a replica that does not lead. Only for requests that write nothing.
+    at_any_replica: bool,
 }
 
 impl RegionContext {
     /// A request to `region`, routed by `epoch`.
     pub fn new(region: RegionId, epoch: Epoch) -> RegionContext {
-        RegionContext { region, epoch, term: Arc::default() }
+        RegionContext { region, epoch, term: Arc::default(), at_any_replica: false }
+    }
+
+    /// The same, of a request that only reads, for a replica that may not lead.
+    pub fn at_any_replica(self) -> RegionContext {
+        RegionContext { at_any_replica: true, ..self }
     }
 
     /// The term to which a view bound this request.
@@ -247,6 +255,9 @@ impl NodeHandle {
     /// A view that contains every write acknowledged before this call, by any leader.
     pub async fn view(&self, context: &RegionContext) -> Result<RegionView, NodeError> {
         let shared = &self.shared;
+        if context.at_any_replica && !shared.leads(context.region) {
+            return self.replica_view(context).await;
+        }
         let clock = || shared.env.clock.monotonic();
         match shared.readers.read(context.region, context.epoch, clock, || shared.db.snapshot()) {
             Ok(Readable { view, region, term }) => {
@@ -274,6 +285,32 @@ impl NodeHandle {
         // The range must still be the requested one: another leader may have accepted writes since the barrier.
         RegionError::check_epoch(&region, context.epoch)?;
         Ok(RegionView { region, snapshot })
+    }
+
+    /// The same at a replica that does not lead: it asks the leader what the view has to hold, and whether it may show
+    /// all that it holds (docs/internals/replica-reads.md).
+    async fn replica_view(&self, context: &RegionContext) -> Result<RegionView, NodeError> {
+        let (shared, region) = (&self.shared, context.region);
+        let (reply, answer) = Reply::new(shared.inbox.admit(0)?);
+        shared.inbox.push(Input::ReplicaRead { region, epoch: context.epoch, reply });
+        let leader_has = answer.await.unwrap_or_else(|_| Err(shared.stopped_error()))?;
+        let snapshot = shared.db.snapshot();
+        // After the view: what begins now is not in it.
+        let missing = RegionError::RegionNotFound { region };
+        let here = shared.readers.region_of_view(region).ok_or(missing)?;
+        RegionError::check_epoch(&here, context.epoch)?;
+        let shown = meta::applied_index(families::META, &snapshot, region).map_err(|error| match error {
+            RecoverError::Engine(error) => NodeError::Engine(error),
+            _ => NodeError::Busy("the replica's applied position cannot be read"),
+        })?;
+        let shown = shown.unwrap_or(0);
+        if shown > leader_has && !planted::is_set(Bug::ShowBeforeLeader) {
+            let (reply, answer) = Reply::new(shared.inbox.admit(0)?);
+            shared.inbox.push(Input::ReplicaShows { region, index: shown, reply });
+            answer.await.unwrap_or_else(|_| Err(shared.stopped_error()))?;
+        }
+        shared.counters.reads_replica.increment();
+        Ok(RegionView { region: here, snapshot })
     }
 
     async fn barrier(&self, context: &RegionContext) -> Result<u64, NodeError> {
@@ -344,8 +381,8 @@ impl NodeHandle {
     /// a joint configuration, which the leader then ends by itself.
     ///
     /// Errors: a change that cannot be made; busy, if it may be later: a learner that has not caught up is not
-    /// promoted, too few of the voters that it would leave answer, or this node's own replica would not vote any more
-    /// (transfer the leadership first).
+    /// promoted, too few of the voters that it would leave have answered lately (of a region that hibernated: none), or
+    /// this node's own replica would not vote any more (transfer the leadership first).
     pub async fn change_members(&self, region: RegionId, change: StoreChange) -> Result<Region, NodeError> {
         let (reply, answer) = Reply::new(self.shared.inbox.admit(0)?);
         self.shared.inbox.push(Input::ChangeMembers { region, change, reply });

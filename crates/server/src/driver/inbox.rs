@@ -73,6 +73,16 @@ pub(super) enum Input {
         epoch: Epoch,
         reply: Reply<u64>,
     },
+    ReplicaRead {
+        region: RegionId,
+        epoch: Epoch,
+        reply: Reply<u64>,
+    },
+    ReplicaShows {
+        region: RegionId,
+        index: u64,
+        reply: Reply<u64>,
+    },
     Placement {
         request: Request,
         deadline: Duration,

@@ -327,8 +327,9 @@ impl Membership {
     fn handle_unformed(&mut self, from: StoreId, hello: &Hello, outcome: &mut HelloOutcome) {
         if hello.formed {
             let members: BTreeMap<_, _> = hello.members.iter().map(|(store, id)| (StoreId(*store), *id)).collect();
-            // A store without replicas cannot have lost anything.
-            if !self.is_voter() || members.get(&self.store) == Some(&self.own.id) {
+            // One that the sender does not know has lost nothing; one without first regions may have got replicas.
+            let is_unknown = !self.is_voter() && hello.you.is_none_or(|you| you.id == self.own.id);
+            if is_unknown || members.get(&self.store) == Some(&self.own.id) {
                 outcome.form = Some(members);
                 return;
             }
@@ -368,7 +369,8 @@ impl Membership {
             MembershipState::Forming { waiting_for } => *waiting_for = missing(&self.voters, self.store, &self.empty),
             MembershipState::Confirming => {
                 let confirmed = self.voters.iter().filter(|voter| self.confirmed.contains(voter)).count();
-                if !self.is_voter() || confirmed + 1 > self.voters.len() / 2 {
+                // A member without first regions may have got replicas since.
+                if usize::from(self.is_voter()) + confirmed > self.voters.len() / 2 {
                     self.state = MembershipState::Member;
                 }
             }

@@ -175,7 +175,7 @@ fn an_older_copy_that_was_confirmed_stops_when_it_meets_who_knows_better() {
 }
 
 #[test]
-fn a_member_without_replicas_joins_and_needs_no_confirmation() {
+fn a_member_without_first_regions_joins_and_is_confirmed_like_any_other() {
     let members = stores(&[1, 2, 3, 4]);
     let mut nodes = cluster();
     let new = |own, is_formed| {
@@ -185,7 +185,19 @@ fn a_member_without_replicas_joins_and_needs_no_confirmation() {
     nodes[1].others.push(StoreId(4));
     say(&mut four, &mut nodes[1]);
     assert!(four.is_member());
-    assert!(new(incarnation(14, 2), true).is_member());
+    // It may have got replicas since: an older copy of its directory must not vote.
+    let mut back = new(incarnation(14, 2), true);
+    assert!(!back.is_member());
+    for node in &mut nodes[..2] {
+        node.others.push(StoreId(4));
+        say(&mut back, node);
+        say(node, &mut back);
+    }
+    assert!(back.is_member(), "two of three have recorded it");
+    // Its directory was lost, and with it what its replicas had promised.
+    let mut emptied = new(incarnation(15, 1), false);
+    say(&mut nodes[1], &mut emptied);
+    assert_eq!(*emptied.state(), MembershipState::Replaced { reported_by: StoreId(2) });
 }
 
 #[test]

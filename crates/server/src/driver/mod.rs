@@ -373,6 +373,14 @@ impl Driver {
                 let ticket = self.pending.add(Pending::Barrier(reply));
                 self.store.handle(Event::ReadBarrier { region, epoch, ticket }, now.monotonic);
             }
+            Input::ReplicaRead { region, epoch, reply } => {
+                let ticket = self.pending.add(Pending::Barrier(reply));
+                self.store.handle(Event::ReplicaRead { region, epoch, ticket }, now.monotonic);
+            }
+            Input::ReplicaShows { region, index, reply } => {
+                let ticket = self.pending.add(Pending::Barrier(reply));
+                self.store.handle(Event::ReplicaShows { region, index, ticket }, now.monotonic);
+            }
             Input::Placement { request, deadline, reply } => {
                 self.start_call(Origin::Local(reply), request, deadline, now);
             }

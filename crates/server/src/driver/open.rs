@@ -31,9 +31,10 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Whether every region belongs on this store: it has the first ones, and splits keep their regions where they are.
-fn holds_all_regions(config: &NodeConfig) -> bool {
-    placement_stores(config).any(|store| store.0 == config.store_id)
+/// Whether every region belongs on this store, until one of its replicas is moved: it has the first ones, and splits
+/// keep their regions where they are.
+fn holds_all_regions(config: &NodeConfig, store: &Store) -> bool {
+    placement_stores(config).any(|home| home.0 == config.store_id) && !store.has_lost_members()
 }
 
 /// The engine's log budget is at least this many segments, so that the oldest can be deleted while others fill.
@@ -139,7 +140,7 @@ impl Driver {
             stopped: Default::default(),
             membership: Mutex::new(formation.membership.state().clone()),
             refusals: Mutex::default(),
-            holds_all_regions: holds_all_regions(&config),
+            holds_all_regions: holds_all_regions(&config, &store).into(),
             replaces_lost_directory: config.replace_lost_directory,
             cluster_id: config.cluster_id,
             store_id: StoreId(config.store_id),

@@ -22,9 +22,10 @@ impl Driver {
         }
         let led: Vec<_> = self.store.status().into_iter().filter(|status| status.leads).map(|s| s.region).collect();
         let homes: Vec<StoreId> = placement_stores(&self.config).collect();
+        let stores: Vec<StoreId> = self.config.members.keys().map(|store| StoreId(*store)).collect();
         for region in led {
             let replacement = |store| self.formation.membership.replacement_of(store);
-            if let Some(change) = next_change(&region, &homes, replacement) {
+            if let Some(change) = next_change(&region, &homes, &stores, replacement) {
                 let command = Command { epoch: region.epoch, action: Action::ChangeMembers(change) };
                 let (region, ticket) = (region.id, self.pending.add(Pending::Abandoned));
                 self.store.handle(Event::Command { region, command, ticket }, now.monotonic);
@@ -33,20 +34,22 @@ impl Driver {
     }
 }
 
-/// The next change of a region that belongs on `homes`, if its replica on one of them is not in the directory that
-/// replaced a lost one there. `replacement`: such a directory of a store.
+/// The next change of a region of which a replica is not in the directory that replaced a lost one on its store, or
+/// that lacks a voter on such a store. `replacement`: such a directory of a store. `homes`: where regions begin.
 fn next_change(
     region: &Region,
     homes: &[StoreId],
+    stores: &[StoreId],
     replacement: impl Fn(StoreId) -> Option<u64>,
 ) -> Option<MemberChange> {
-    homes.iter().find_map(|store| {
+    let others = stores.iter().filter(|store| !homes.contains(store));
+    homes.iter().chain(others).find_map(|store| {
         let directory = replacement(*store)?;
         match region.peer_on(*store) {
             Some(peer) if is_replica_of(peer.id, directory, region.id) => None,
             Some(lost) => Some(MemberChange::Remove(lost.id)),
             // It has moved to another store.
-            None if region.peers.len() >= homes.len() => None,
+            None if region.voter_count() >= homes.len() => None,
             None => Some(MemberChange::Add(Peer { id: next_replica_id(directory, region), store: *store })),
         }
     })

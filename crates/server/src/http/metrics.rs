@@ -48,6 +48,7 @@ impl NodeCollector {
             ("raft_applies", "Batches of committed entries applied", &c.applies),
             ("reads_lease", "Views served under a leader lease", &c.reads_lease),
             ("reads_barrier", "Views served after a read barrier", &c.reads_barrier),
+            ("reads_replica", "Views served by replicas that do not lead", &c.reads_replica),
             ("raft_messages_received", "Raft messages received from other nodes", &c.messages_received),
             ("raft_messages_dropped", "Messages dropped because the inbox was full", &c.messages_dropped),
             (

@@ -47,7 +47,7 @@ impl<N: Node> Kv<N> {
         check(&request.context, &request.cf)?;
         let key = &request.key;
         let value = self
-            .routed(&request.context, |route| async move {
+            .routed_read(&request.context, |route| async move {
                 route.check_keys(KeySpace::Raw, [key.as_ref()]).map_err(refused)?;
                 let view = self.node.view(&route.context).await.map_err(Failure::Replicated)?;
                 Ok(view.get(Family::DEFAULT, key)?)
@@ -69,7 +69,7 @@ impl<N: Node> Kv<N> {
         check(&request.context, &request.cf)?;
         let keys = &request.keys;
         let pairs = self
-            .routed(&request.context, |route| async move {
+            .routed_read(&request.context, |route| async move {
                 route.check_keys(KeySpace::Raw, keys.iter().map(AsRef::as_ref)).map_err(refused)?;
                 let view = self.node.view(&route.context).await.map_err(Failure::Replicated)?;
                 let mut budget = self.large.budget();
@@ -171,7 +171,7 @@ impl<N: Node> Kv<N> {
         scans: &[Scan],
     ) -> Result<Vec<kvrpcpb::KvPair>, Refusal> {
         check(context, family)?;
-        self.routed(context, |route| async move {
+        self.routed_read(context, |route| async move {
             let view = self.node.view(&route.context).await.map_err(Failure::Replicated)?;
             let mut budget = self.large.budget();
             let mut progress = ReadProgress::new(&mut budget);

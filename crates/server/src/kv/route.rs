@@ -22,6 +22,13 @@ pub(super) enum KeySpace {
     Txn,
 }
 
+/// Which replicas may serve a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Leader,
+    AnyReplica,
+}
+
 /// A region that passed the checks of the request's route.
 #[derive(Clone, Debug)]
 pub(super) struct Route {
@@ -53,11 +60,37 @@ impl<N: Node> Kv<N> {
     where
         F: Future<Output = Result<T, Failure<NodeError>>> + Send,
     {
+        self.routed_to(Access::Leader, context, attempt).await
+    }
+
+    /// The same for a request that only reads: a replica that does not lead serves it, if the request asks for that.
+    pub(super) async fn routed_read<T, F>(
+        &self,
+        context: &Option<kvrpcpb::Context>,
+        attempt: impl Fn(Route) -> F,
+    ) -> Result<T, Refusal>
+    where
+        F: Future<Output = Result<T, Failure<NodeError>>> + Send,
+    {
+        let at_any_replica = context.as_ref().is_some_and(|context| context.replica_read);
+        let access = if at_any_replica { Access::AnyReplica } else { Access::Leader };
+        self.routed_to(access, context, attempt).await
+    }
+
+    async fn routed_to<T, F>(
+        &self,
+        access: Access,
+        context: &Option<kvrpcpb::Context>,
+        attempt: impl Fn(Route) -> F,
+    ) -> Result<T, Refusal>
+    where
+        F: Future<Output = Result<T, Failure<NodeError>>> + Send,
+    {
         let context = context.as_ref().ok_or_else(|| Refusal::Text("the request has no context".into()))?;
         self.check_cluster(context)?;
         let mut waiting = self.retry_budget.begin(&self.node, context.max_execution_duration_ms);
         loop {
-            let failure = match self.route(context) {
+            let failure = match self.route(context, access) {
                 Ok(route) => match attempt(route).await {
                     Ok(done) => return Ok(done),
                     Err(failure) => self.without_own_hint(failure),
@@ -113,7 +146,7 @@ impl<N: Node> Kv<N> {
     }
 
     /// The checks that need no key, in the order of the contract: store, region, leader, epoch.
-    fn route(&self, context: &kvrpcpb::Context) -> Result<Route, RegionError> {
+    fn route(&self, context: &kvrpcpb::Context, access: Access) -> Result<Route, RegionError> {
         let own = self.node.store_id();
         if let Some(peer) = context.peer.as_ref().filter(|peer| peer.store_id != own.0) {
             return Err(RegionError::StoreNotMatch { requested: StoreId(peer.store_id), actual: own });
@@ -121,13 +154,15 @@ impl<N: Node> Kv<N> {
         let id = RegionId(context.region_id);
         let found = self.node.requested_region(id).filter(|(region, _)| region.space == Space::Data);
         let (region, leader) = found.ok_or(RegionError::RegionNotFound { region: id })?;
-        if leader.is_none_or(|leader| leader.store != own) {
+        if access == Access::Leader && leader.is_none_or(|leader| leader.store != own) {
             return Err(RegionError::NotLeader { region: id, leader });
         }
         let asked = context.region_epoch.unwrap_or_default();
         let epoch = Epoch { conf_version: asked.conf_ver, version: asked.version };
         RegionError::check_epoch(&region, epoch)?;
-        Ok(Route { region, context: RegionContext::new(id, epoch) })
+        let context = RegionContext::new(id, epoch);
+        let context = if access == Access::Leader { context } else { context.at_any_replica() };
+        Ok(Route { region, context })
     }
 }
 

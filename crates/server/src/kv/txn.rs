@@ -58,7 +58,7 @@ impl<N: Node> Kv<N> {
         check(&request.context)?;
         let options = &read_options(&request.context, request.version);
         let found = self
-            .routed(&request.context, |route| async move {
+            .routed_read(&request.context, |route| async move {
                 in_region(&route, [&request.key])?;
                 self.scheduler.get(&route.context, &request.key, options).await
             })
@@ -81,7 +81,7 @@ impl<N: Node> Kv<N> {
         check(&request.context)?;
         let options = &read_options(&request.context, request.version);
         let pairs = self
-            .routed(&request.context, |route| async move {
+            .routed_read(&request.context, |route| async move {
                 in_region(&route, &request.keys)?;
                 self.scheduler.batch_get(&route.context, &request.keys, options, &mut self.large.budget()).await
             })
@@ -107,7 +107,7 @@ impl<N: Node> Kv<N> {
             true => (&request.end_key, &request.start_key),
         };
         let pairs = self
-            .routed(&request.context, |route| async move {
+            .routed_read(&request.context, |route| async move {
                 let scan = Scan {
                     range: user_range(&range_of(&route), lower, upper),
                     limit: request.limit as usize,

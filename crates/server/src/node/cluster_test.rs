@@ -5,6 +5,7 @@ use crate::config::ServeOptions;
 use crate::driver::StoreChange;
 use kontiki_env::testing::loopback_address;
 use kontiki_proto::kvrpcpb::*;
+use kontiki_proto::metapb;
 use kontiki_proto::pdpb;
 use kontiki_proto::pdpb::pd_client::PdClient;
 use kontiki_proto::tikvpb::tikv_client::TikvClient;
@@ -63,6 +64,25 @@ async fn put(pd: &str, key: &str, value: &str) {
     }
 }
 
+/// A read at a node's own replica of the first region, whether it leads or not.
+async fn replica_get(server: &Server, address: &str, key: &str) -> RawGetResponse {
+    let here = server.node().regions().into_iter();
+    let region =
+        here.into_iter().find(|region| region.space == Space::Data && region.contains(key.as_bytes())).unwrap();
+    let peer = region.peer_on(server.node().status().store_id).unwrap();
+    let epoch = metapb::RegionEpoch { conf_ver: region.epoch.conf_version, version: region.epoch.version };
+    let context = Context {
+        region_id: region.id.0,
+        region_epoch: Some(epoch),
+        peer: Some(metapb::Peer { id: peer.id.0, store_id: peer.store.0, ..Default::default() }),
+        replica_read: true,
+        ..Default::default()
+    };
+    let mut kv = TikvClient::connect(format!("http://{address}")).await.unwrap();
+    let get = RawGetRequest { context: Some(context), key: key.to_owned().into(), ..Default::default() };
+    kv.raw_get(get).await.unwrap().into_inner()
+}
+
 /// Waits until the node has applied a put: checks each replica, not only the leader.
 async fn holds(server: &Server, key: &str, value: &str) {
     let deadline = Instant::now() + DEADLINE;
@@ -83,9 +103,13 @@ fn three_nodes_replicate_survive_the_loss_of_a_leader_and_catch_up() {
         for (address, key) in addresses.iter().zip(["a", "b", "c"]) {
             put(address, key, "1").await;
         }
-        for server in &servers {
+        for (server, address) in servers.iter().zip(&addresses) {
             holds(server, "c", "1").await;
+            let answer = replica_get(server, address, "c").await;
+            assert_eq!((answer.region_error, answer.value), (None, "1".into()), "each replica serves reads");
         }
+        let at_replicas: u64 = servers.iter().map(|server| server.node().counters().reads_replica.get()).sum();
+        assert!(at_replicas > 0, "two of three do not lead");
     });
     let leads = |server: &Server| {
         server.node().status().regions.iter().any(|status| status.region.id.0 == 2 && status.leading_term.is_some())
@@ -154,6 +178,7 @@ fn a_replica_moves_to_a_node_that_had_none() {
             assert!(Instant::now() < deadline, "the removed replica keeps its data");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        assert_eq!(left.node().status().missing, Vec::<String>::new(), "nothing of what it held belongs on it");
         (from, to)
     });
     // Of the two voters that are left of the first three, one stops: the new one is needed for a quorum.

@@ -97,6 +97,8 @@ bugs! {
     PersistedAtOnce: Server(server::Bug::PersistedAtOnce);
     /// Replication that holds latches gives up on a full disk.
     UnlatchOnFullDisk: Server(server::Bug::UnlatchOnFullDisk);
+    /// A replica that does not lead shows what its leader may not have applied.
+    ShowBeforeLeader: Server(server::Bug::ShowBeforeLeader);
 
     /// A proposal is acknowledged before a quorum has it.
     AcknowledgeBeforeQuorum: Raftstore(|planted| planted.acknowledge_before_quorum = true);

@@ -58,6 +58,11 @@ impl Direct {
         Direct { node, ..self.clone() }
     }
 
+    /// The node.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
     /// Gives up soon.
     pub fn hasty(self) -> Direct {
         Direct { answer_wait: HASTY_ANSWER_WAIT, ..self }

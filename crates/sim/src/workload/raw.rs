@@ -13,7 +13,7 @@ use bytes::Bytes;
 use kontiki_client::{Error, KeyPair, RawClient};
 use kontiki_env::rng::Rng;
 use kontiki_proto::calls::{RawDelete, RawGet, RawPut};
-use kontiki_proto::kvrpcpb::{RawDeleteRequest, RawGetRequest, RawPutRequest};
+use kontiki_proto::kvrpcpb::{Context, RawDeleteRequest, RawGetRequest, RawPutRequest};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::time::Duration;
@@ -84,7 +84,10 @@ impl RawTarget {
         match self {
             RawTarget::Cluster(client) => client.get(key).await.map_err(|_| Outcome::Failed),
             RawTarget::Node(direct) => {
-                let request = RawGetRequest { key: key.clone(), ..Default::default() };
+                // At every other node, whether or not it leads; at the others only if it does.
+                let replica_read = direct.node().is_multiple_of(2);
+                let context = Some(Context { replica_read, ..Default::default() });
+                let request = RawGetRequest { context, key: key.clone(), ..Default::default() };
                 match direct.call::<RawGet>(&key, request).await {
                     Ok(reply) if reply.error.is_empty() => Ok((!reply.not_found).then_some(reply.value)),
                     _ => Err(Outcome::Failed),

@@ -122,7 +122,7 @@ const RAFTSTORE: Layers = (
 const RAFTSTORE_PEER: Layers = (
     "raftstore::peer",
     &[
-        &["promise"],
+        &["promise", "reads"],
         &[
             "apply",
             "changes",
@@ -134,7 +134,6 @@ const RAFTSTORE_PEER: Layers = (
             "members",
             "message",
             "propose",
-            "reads",
             "ready",
             "receive",
             "removed",
@@ -142,6 +141,7 @@ const RAFTSTORE_PEER: Layers = (
             "split",
             "truncate",
         ],
+        &["replica_reads"],
     ],
 );
 

@@ -1,0 +1,188 @@
+//! Reads at replicas that do not lead (docs/internals/replica-reads.md).
+
+use super::members::old_replica;
+use crate::cluster::families;
+use crate::cluster::{Cluster, EPOCH, NetworkFaults, REGION, small_config};
+use kontiki_raftstore::{Answer, Config, Event, MemberChange, Peer, StoreId, Ticket, meta, replica_id};
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn ask_read(cluster: &mut Cluster, at: u64) -> Ticket {
+    let ticket = cluster.new_read();
+    cluster.node(at).ask(ticket, Event::ReplicaRead { region: REGION, epoch: EPOCH, ticket });
+    ticket
+}
+
+fn ask_to_show(cluster: &mut Cluster, at: u64, index: u64) -> Ticket {
+    let ticket = cluster.new_ticket();
+    cluster.node(at).ask(ticket, Event::ReplicaShows { region: REGION, index, ticket });
+    ticket
+}
+
+fn is_ok(cluster: &Cluster, ticket: Ticket) -> bool {
+    matches!(cluster.answers.get(&ticket), Some(Answer::Ok { .. }))
+}
+
+/// A whole read, as the server does it: what it saw of the key, and the index that it showed.
+fn read(cluster: &mut Cluster, at: u64, key: &[u8]) -> Option<(Option<Vec<u8>>, u64)> {
+    let ticket = ask_read(cluster, at);
+    cluster.until(20, "an answer to the read", |cluster| cluster.answers.contains_key(&ticket));
+    let Answer::Ok { index } = cluster.answers[&ticket] else { return None };
+    let visible = &cluster.node(at).visible;
+    let shown = meta::applied_index(families::META, visible, REGION).expect("readable").expect("it has data");
+    let value = visible.0.get(&(families::DEFAULT.0, key.to_vec())).map(|value| value.to_vec());
+    assert!(shown >= index, "what the leader has applied is applied here");
+    if shown > index {
+        let ticket = ask_to_show(cluster, at, shown);
+        cluster.until(20, "an answer to the second question", |cluster| cluster.answers.contains_key(&ticket));
+        if !is_ok(cluster, ticket) {
+            return None;
+        }
+    }
+    if let Some(leader) = cluster.leader() {
+        assert!(cluster.status(leader).applied_index >= shown, "the leader's readers see as much");
+    }
+    Some((value, shown))
+}
+
+#[test]
+fn followers_and_learners_serve_fresh_reads() {
+    for seed in 0..20 {
+        let mut cluster = Cluster::with_members(seed, 4, 3, small_config());
+        cluster.checker.members_change = true;
+        let learner = Peer { id: replica_id(4, REGION), store: StoreId(4) };
+        cluster.change_surely(MemberChange::AddLearner(learner));
+        cluster.settle();
+        let mut served = 0;
+        for i in 0..40u32 {
+            let at = 1 + cluster.rng.below(4);
+            cluster.put_surely(b"k", &i.to_le_bytes());
+            let leader = cluster.wait_leader();
+            cluster.put(leader, b"k", &(1000 + i).to_le_bytes());
+            if let Some((value, _)) = read(&mut cluster, at, b"k") {
+                let value = value.expect("it was written");
+                let value = u32::from_le_bytes(value.try_into().expect("four bytes"));
+                assert!(value == i || value == 1000 + i, "{value} after {i} was acknowledged");
+                served += 1;
+            }
+        }
+        assert!(served > 35, "nothing is in the way: {served}");
+        cluster.settle();
+    }
+}
+
+#[test]
+fn reads_beside_faults_are_fresh_or_refused() {
+    let mut served = 0;
+    for seed in 0..30 {
+        let mut cluster = Cluster::new(100 + seed, 3);
+        cluster.network_faults =
+            NetworkFaults { loss: 10, duplication: 10, delay_ms_max: 60, ..NetworkFaults::default() };
+        let mut tickets = Vec::new();
+        while cluster.now < 20 * SECOND {
+            let id = 1 + cluster.rng.below(3);
+            match cluster.rng.below(100) {
+                0 => cluster.partition(&[id]),
+                1 | 2 => cluster.heal(),
+                3 if cluster.node(id).is_up() && cluster.nodes.values().filter(|node| node.is_up()).count() == 3 => {
+                    cluster.crash(id);
+                    cluster.start(id);
+                }
+                4 => {
+                    let to = StoreId(1 + cluster.rng.below(3));
+                    cluster.node(id).inbox.push_back(Event::TransferLeader { region: REGION, to });
+                }
+                5..=14 => tickets.push(ask_read(&mut cluster, id)),
+                15..=30 => {
+                    if let Some(leader) = cluster.leader() {
+                        cluster.put(leader, b"k", b"v");
+                    }
+                }
+                _ => {}
+            }
+            cluster.step();
+        }
+        cluster.settle();
+        // The checker has compared each index with what was acknowledged before the read.
+        served += tickets.iter().filter(|ticket| is_ok(&cluster, **ticket)).count();
+    }
+    assert!(served > 1000, "reads are served: {served}");
+}
+
+#[test]
+fn a_read_of_a_replica_that_is_cut_off_is_refused_in_time() {
+    for seed in 0..10 {
+        let mut cluster = Cluster::new(200 + seed, 5);
+        cluster.put_surely(b"k", b"0");
+        cluster.settle();
+        let leader = cluster.wait_leader();
+        let at = leader % 5 + 1;
+        // Cut off alone, or with the old leader, which does not know that it was deposed.
+        let side = if seed % 2 == 0 { vec![at] } else { vec![at, leader] };
+        cluster.partition(&side);
+        cluster.until(20, "another leader", |cluster| {
+            (1..=5).any(|id| !side.contains(&id) && cluster.replica(id).is_some_and(|replica| replica.leads))
+        });
+        cluster.run(SECOND);
+        cluster.put_surely(b"k", b"1");
+        let ticket = ask_read(&mut cluster, at);
+        cluster.until(10, "an answer", |cluster| cluster.answers.contains_key(&ticket));
+        assert!(!is_ok(&cluster, ticket), "seed {seed}: a stale read");
+        cluster.settle();
+    }
+}
+
+#[test]
+fn a_state_is_shown_when_the_leader_has_applied_it() {
+    for seed in 0..10 {
+        let mut cluster = Cluster::new(300 + seed, 3);
+        cluster.put_surely(b"k", b"0");
+        cluster.settle();
+        let leader = cluster.wait_leader();
+        let at = leader % 3 + 1;
+        cluster.node(leader).apply_delay = 2 * SECOND;
+        cluster.put(leader, b"k", b"1");
+        let before = cluster.status(leader).applied_index;
+        cluster.until(5, "the follower is ahead", |cluster| cluster.status(at).applied_index > before);
+        let shown = cluster.status(at).applied_index;
+        assert!(cluster.status(leader).applied_index < shown);
+        let ticket = ask_to_show(&mut cluster, at, shown);
+        cluster.run(SECOND / 2);
+        assert!(!cluster.answers.contains_key(&ticket), "a reader at the leader does not see it yet");
+        cluster.until(10, "it may be shown", |cluster| is_ok(cluster, ticket));
+        assert!(cluster.status(leader).applied_index >= shown);
+        cluster.settle();
+    }
+}
+
+#[test]
+fn a_region_that_hibernates_serves_reads_of_its_followers() {
+    for seed in 0..10 {
+        let mut cluster = Cluster::with_config(400 + seed, 3, Config { hibernate_ticks: 20, ..small_config() });
+        cluster.put_surely(b"k", b"0");
+        let all_hibernate = |cluster: &mut Cluster| (1..=3).all(|id| cluster.status(id).hibernates);
+        cluster.until(30, "all replicas hibernate", all_hibernate);
+        let leader = cluster.leader().expect("one leads");
+        let at = leader % 3 + 1;
+        assert!(read(&mut cluster, at, b"k").is_some_and(|(value, _)| value.as_deref() == Some(b"0")));
+        cluster.until(30, "all replicas hibernate again", all_hibernate);
+    }
+}
+
+#[test]
+fn a_replica_that_is_removed_answers_its_reads() {
+    let mut cluster = Cluster::new(500, 3);
+    cluster.checker.members_change = true;
+    cluster.put_surely(b"k", b"0");
+    let leader = cluster.wait_leader();
+    let at = leader % 3 + 1;
+    cluster.separate(leader, at);
+    let ticket = ask_read(&mut cluster, at);
+    let old = old_replica(&cluster, leader, at);
+    cluster.run(SECOND / 10);
+    cluster.join(leader, at);
+    cluster.change_surely(MemberChange::Remove(old));
+    cluster.until(30, "it is gone", |cluster| cluster.replica(at).is_none());
+    assert!(cluster.answers.contains_key(&ticket), "no ticket is lost");
+}
