@@ -34,3 +34,5 @@ mod snapshots;
 mod split;
 #[path = "scenarios/stability.rs"]
 mod stability;
+#[path = "scenarios/unsafe_recovery.rs"]
+mod unsafe_recovery;

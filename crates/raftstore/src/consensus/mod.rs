@@ -15,6 +15,7 @@ pub mod step;
 pub mod wire;
 
 use crate::config::Config;
+use crate::recovery::Recovery;
 use crate::region::{MemberChange, PeerId, Region};
 use bytes::Bytes;
 use kontiki_env::rng::Rng;
@@ -23,6 +24,8 @@ use protobuf::RepeatedField;
 use raft::eraftpb::{ConfChange, ConfChangeType, ConfState, HardState, Message, MessageType, Snapshot};
 pub use raft::eraftpb::{Entry, EntryType};
 use raft::{RawNode, SnapshotStatus, StateRole};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 use wire::{GroupState, RaftMessage, SnapshotInfo};
 
@@ -95,6 +98,8 @@ pub struct Group {
     restoring: Option<(u64, u64)>,
     /// Term and vote as of the last Ready batch.
     last_vote: (u64, u64),
+    /// Which replicas count.
+    recovery: Arc<Recovery>,
 }
 
 fn conf_state(region: &Region) -> ConfState {
@@ -142,7 +147,8 @@ pub fn entry_from_wire(entry: wire::Entry) -> Result<Entry, &'static str> {
 }
 
 impl Group {
-    /// Starts from what was recovered. `applied` is the last index that need not be handed out again.
+    /// Starts from what was recovered. `applied` is the last index that need not be handed out again. The region has
+    /// the replicas that count.
     pub fn new(
         config: &Config,
         peer: PeerId,
@@ -189,12 +195,19 @@ impl Group {
             election_ticks: config.election_ticks,
             restoring: None,
             last_vote: (state.term, state.vote),
+            recovery: Arc::default(),
             node,
             rng,
         };
         group.set_timeout();
         group.free_buffers();
         Ok(group)
+    }
+
+    /// Which replicas of later descriptors count.
+    pub fn with_recovery(mut self, recovery: Arc<Recovery>) -> Group {
+        self.recovery = recovery;
+        self
     }
 
     /// Replaces the timeout that the core drew from the thread's random source. The core draws whenever term or role
@@ -279,9 +292,18 @@ impl Group {
         Some(index)
     }
 
-    /// Changes the configuration: a committed membership change is being applied.
-    pub fn apply_change(&mut self, change: MemberChange) -> Result<(), String> {
-        self.node.apply_conf_change(&core_change(change)).map(|_| ()).map_err(|error| error.to_string())
+    /// Changes the configuration to that of a descriptor: a committed change of the members is being applied. It is a
+    /// change of one voter, or, where a change decides that lost replicas do not count any more, of one after another.
+    pub fn change_voters(&mut self, region: &Region) -> Result<(), String> {
+        let recovery = self.recovery.clone();
+        let counted = recovery.counted(region);
+        let before: BTreeSet<PeerId> = self.node.raft.prs().conf().voters().ids().iter().map(PeerId).collect();
+        let added = counted.peers.iter().filter(|peer| !before.contains(&peer.id)).copied().map(MemberChange::Add);
+        let removed = before.iter().filter(|id| counted.peer(**id).is_none()).copied().map(MemberChange::Remove);
+        for change in added.chain(removed) {
+            self.node.apply_conf_change(&core_change(change)).map_err(|error| error.to_string())?;
+        }
+        Ok(())
     }
 
     /// Asks for a read index, which comes back in [`ReadyBatch::reads`] with `context` once a quorum confirmed the

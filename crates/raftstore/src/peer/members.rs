@@ -50,8 +50,9 @@ use crate::consensus::wire::{RegionRecord, StoreMessage};
 use crate::consensus::{Entry, EntryType};
 use crate::meta::put_region;
 use crate::outbox::Outbox;
-use crate::region::{self, MemberChange, PeerId, Region, StoreId};
+use crate::region::{self, PeerId, Region, StoreId};
 use prost::Message;
+use std::fmt;
 use std::sync::Arc;
 
 /// Election timeouts between two questions of a replica that cannot stand for election.
@@ -60,11 +61,11 @@ const QUESTION_ELECTIONS: u64 = 4;
 const STRANGERS_MAX: usize = 16;
 
 impl Peer {
-    /// A committed change is applied.
+    /// A committed command that changes the members is applied.
     pub(super) fn change_members(
         &mut self,
         index: u64,
-        change: MemberChange,
+        change: impl fmt::Debug,
         changed: Region,
         out: &mut Outbox,
     ) -> Result<(), String> {
@@ -72,7 +73,7 @@ impl Peer {
             // The core is not used any more: as a leader it could go on.
             self.be_removed(out);
         } else {
-            self.group.apply_change(change)?;
+            self.group.change_voters(&changed)?;
         }
         tracing::info!(region = self.region.id.0, index, "members changed: {change:?}");
         let changed = Arc::new(changed);

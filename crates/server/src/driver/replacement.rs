@@ -15,12 +15,29 @@ use kontiki_raftstore::{Event, MemberChange, Peer, Region, StoreId, replica_id};
 pub(super) const LOOK_TICKS: u64 = 10;
 
 impl Driver {
+    /// Orders the recovery of each region that this node leads and that is not recovered yet.
+    pub(super) fn recover_regions(&mut self, now: Now) {
+        let recovery = self.store.recovery().clone();
+        if recovery.number == 0 {
+            return;
+        }
+        let led = self.store.status().into_iter().filter(|status| status.leads).map(|status| status.region);
+        for region in led.filter(|region| recovery.is_due(region)).collect::<Vec<_>>() {
+            let command = Command { epoch: region.epoch, action: Action::Recover(recovery.clone()) };
+            let (region, ticket) = (region.id, self.pending.add(Pending::Abandoned));
+            self.store.handle(Event::Command { region, command, ticket }, now.monotonic);
+        }
+    }
+
     /// Orders the next change of each region that this node leads and that needs one.
     pub(super) fn replace_lost_replicas(&mut self, now: Now) {
         if !self.formation.membership.knows_replacements() {
             return;
         }
-        let led: Vec<_> = self.store.status().into_iter().filter(|status| status.leads).map(|s| s.region).collect();
+        let recovery = self.store.recovery().clone();
+        let led = self.store.status().into_iter().filter(|status| status.leads).map(|status| status.region);
+        // Before a region is recovered, every replica on a lost store counts as lost.
+        let led: Vec<_> = led.filter(|region| !recovery.is_due(region)).collect();
         let homes: Vec<StoreId> = placement_stores(&self.config).collect();
         for region in led {
             let replacement = |store| self.formation.membership.replacement_of(store);
