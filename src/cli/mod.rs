@@ -20,6 +20,7 @@ mod source;
 mod split;
 mod status;
 mod text;
+mod unsafe_recovery;
 
 use clap::{Parser, Subcommand};
 use failure::Failure;
@@ -88,6 +89,8 @@ enum Command {
     Backup(copies::Backup),
     /// Create a data directory from a backup
     Restore(copies::Restore),
+    /// Go on without a majority of the stores, if it is lost for good: changes a stopped node's directory
+    UnsafeRecovery(unsafe_recovery::UnsafeRecovery),
     /// Save what can be saved of a damaged data directory into a new one
     Repair(check::Repair),
 }
@@ -125,6 +128,7 @@ pub fn main() -> ExitCode {
         Command::Checkpoint(checkpoint) => checkpoint.run(),
         Command::Backup(backup) => backup.run(),
         Command::Restore(restore) => restore.run(),
+        Command::UnsafeRecovery(recovery) => recovery.run(),
         Command::Repair(repair) => repair.run(),
     };
     match result {

@@ -27,6 +27,11 @@ pub struct Config {
     pub wall_jump_ms_max: u64,
     /// How many ids are reserved by one write. Default 1,000: a crash leaves a gap of at most this size.
     pub ids_per_write: u64,
+    /// A new leader hands out no timestamp below this, in milliseconds, whatever bound it finds: after an unsafe
+    /// recovery, the bound may be older than what earlier leaders handed out. Default 0.
+    pub timestamp_min_ms: u64,
+    /// The same, of ids. Default 0.
+    pub id_min: u64,
     /// The minimum time between two writes of store records. Default 1 s: bounds the cost of addresses that keep
     /// changing.
     pub store_write_interval: Duration,
@@ -42,6 +47,8 @@ impl Config {
             timestamp_window_ms: 3_000,
             wall_jump_ms_max: 10_000,
             ids_per_write: 1_000,
+            timestamp_min_ms: 0,
+            id_min: 0,
             store_write_interval: Duration::from_secs(1),
         }
     }

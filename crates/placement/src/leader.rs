@@ -69,8 +69,9 @@ impl Leader {
         assert!(loaded.bootstrapped, "the state of a cluster that exists");
         Leader {
             config: config.clone(),
-            oracle: Oracle::new(config, loaded.timestamp_bound_ms, now),
-            ids: Ids::new(loaded.id_bound),
+            // Nothing is handed out before a higher bound is durable, so a minimum needs no write of its own.
+            oracle: Oracle::new(config, loaded.timestamp_bound_ms.max(config.timestamp_min_ms), now),
+            ids: Ids::new(loaded.id_bound.max(config.id_min)),
             stores: Stores::new(loaded.stores, now.monotonic),
             regions: Regions::new(loaded.regions),
             safe_point: loaded.safe_point,

@@ -43,5 +43,5 @@ pub use message::{
 };
 pub use oracle::TIMESTAMP_COUNT_MAX;
 pub use regions::{REGIONS_MAX, SCAN_REGIONS_MAX, scan_limit};
-pub use state::{FAMILY, bootstrap};
+pub use state::{Bounds, FAMILY, bootstrap, bounds};
 pub use stores::STORES_MAX;

@@ -1,6 +1,7 @@
 //! The machine: calls, ticks and results of writes in; replies and writes out.
 
 use crate::leader::{CallId, Leader};
+use crate::oracle::PHYSICAL_MS_MAX;
 use crate::state;
 use crate::{Config, Now, Outcome, Refusal, RefusalCode, Request, Response, Result};
 use kontiki_engine::{View, WriteBatch};
@@ -62,6 +63,12 @@ impl Placement {
     /// A node that does not lead.
     pub fn new(config: Config) -> Placement {
         Placement { config, role: Role::Follower, outputs: Vec::new(), write_in_flight: None, writes_count: 0 }
+    }
+
+    /// From the next leadership on nothing is handed out below these; see [`Config::timestamp_min_ms`].
+    pub fn begin_above(&mut self, timestamp_ms: u64, id: u64) {
+        self.config.timestamp_min_ms = self.config.timestamp_min_ms.max(timestamp_ms.min(PHYSICAL_MS_MAX));
+        self.config.id_min = self.config.id_min.max(id);
     }
 
     /// Starts to lead from the state in `state`. On an error the node does not lead; the driver transfers the

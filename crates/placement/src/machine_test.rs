@@ -28,6 +28,27 @@ fn state() -> MapView {
     state
 }
 
+#[test]
+fn a_new_leader_begins_at_its_minimums_whatever_it_finds() {
+    let mut placement = Placement::new(Config::new(77, 1));
+    placement.begin_above(START_MS + 60_000, FIRST_ID + 5_000);
+    placement.lead(&state(), at(0)).unwrap();
+    let mut bench = Bench { placement, state: state(), replies: Vec::new(), writes: Vec::new() };
+    bench.drain();
+    bench.call(1, Command::Timestamps(Timestamps { count: 1 }), 1);
+    assert!(bench.replies.is_empty(), "not before a bound above the minimum is durable");
+    bench.finish(true, 2);
+    let (_, Ok(Outcome::Timestamps(TimestampsGranted { physical_ms, .. }))) = bench.reply() else {
+        panic!("it is granted")
+    };
+    assert!(physical_ms >= START_MS + 60_000);
+    assert!(crate::bounds(&bench.state).unwrap().timestamp_ms > physical_ms);
+    bench.call(2, Command::AllocateIds(AllocateIds { count: 1 }), 3);
+    bench.finish(true, 4);
+    let (_, Ok(Outcome::Ids(granted))) = bench.reply() else { panic!("it is granted") };
+    assert!(granted.first >= FIRST_ID + 5_000);
+}
+
 /// A leader, the replicated state, and what it has put out so far.
 struct Bench {
     placement: Placement,

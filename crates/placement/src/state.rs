@@ -72,6 +72,21 @@ pub fn bootstrap(stores: &[Store], regions: &[Region]) -> WriteBatch {
     batch
 }
 
+/// What earlier leaders may have handed out, as far as a replica knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// Every timestamp has a physical part below it.
+    pub timestamp_ms: u64,
+    /// Every id is below it.
+    pub id: u64,
+}
+
+/// Reads the bounds of a replica; zero if it has no state.
+pub fn bounds(view: &dyn View) -> Result<Bounds> {
+    let Loaded { timestamp_bound_ms, id_bound, .. } = load(view)?;
+    Ok(Bounds { timestamp_ms: timestamp_bound_ms, id: id_bound })
+}
+
 /// Adds the bound of timestamps.
 pub(crate) fn put_timestamp_bound(batch: &mut WriteBatch, bound_ms: u64) {
     assert!(bound_ms <= PHYSICAL_MS_MAX, "the physical part of a timestamp has 46 bits");

@@ -7,6 +7,7 @@ use crate::consensus::wire::{Entry, GroupState, Hibernate, RaftMessage, RegionRe
 use crate::meta::{self, Tombstone, decode_group_state, encode_group_state};
 use crate::model::MapView;
 use crate::model::families::{DEFAULT, FAMILIES, META};
+use crate::recovery::Recovery;
 use crate::region::{Epoch, MemberChange, Peer, PeerId, Region, RegionId, RoleChange, Space, StoreId, StoreIdentity};
 use crate::snapshot::{self, SnapshotFile, SnapshotId};
 use bytes::Bytes;
@@ -39,6 +40,10 @@ fn region() -> Region {
 fn snapshot_file() -> SnapshotFile {
     let id = SnapshotId { region: RegionId(2), term: 6, index: 500 };
     SnapshotFile { id, number: 3, region: region(), bytes: 1234, checksum: 0x0102_0304 }
+}
+
+fn recovery() -> Recovery {
+    Recovery { number: 2, lost: [StoreId(3), StoreId(300)].into() }
 }
 
 fn entry(index: u64) -> Entry {
@@ -144,6 +149,7 @@ fn name_of(action: &Action) -> &'static str {
         Action::RollbackMerge => "command-rollback-merge",
         Action::ComputeChecksum { .. } => "command-compute-checksum",
         Action::VerifyChecksum { .. } => "command-verify-checksum",
+        Action::Recover(_) => "command-recover",
     }
 }
 
@@ -174,6 +180,7 @@ fn commands_of_log_entries() {
         Action::RollbackMerge,
         Action::ComputeChecksum { expires_after_ms: 1 << 40 },
         Action::VerifyChecksum { index: 500, checksum: 0x0102_0304_0506_0708 },
+        Action::Recover(recovery()),
     ];
     for action in actions {
         let (name, epoch) = (name_of(&action), Epoch { conf_version: 3, version: 4 });
@@ -242,6 +249,19 @@ fn values_of_family_meta() {
     assert_eq!(meta::identity(META, &view).expect("readable"), Some(identity));
     assert_eq!(meta::regions(META, &view).expect("readable"), [region()]);
     assert_eq!(meta::applied_index(META, &view, RegionId(2)).expect("readable"), Some(500));
+}
+
+#[test]
+fn the_record_of_an_unsafe_recovery() {
+    let (mut batch, mut committed) = (WriteBatch::new(), WriteBatch::new());
+    meta::put_recovery(META, &mut batch, &recovery());
+    for op in batch.ops() {
+        let BatchOp::Put { family: META, key, value } = op else { panic!("a put: {op:?}") };
+        check_golden(&golden("meta-recovery"), value);
+        committed.put(META, key, read_golden(&golden("meta-recovery")));
+    }
+    assert_eq!(meta::recovery(META, &view(&committed)).expect("readable"), recovery());
+    assert_eq!(meta::recovery(META, &view(&WriteBatch::new())).expect("readable"), Recovery::default());
 }
 
 #[test]

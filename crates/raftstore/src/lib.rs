@@ -29,6 +29,7 @@ mod outbox;
 mod peer;
 pub mod planted;
 mod readers;
+mod recovery;
 mod region;
 pub mod snapshot;
 mod store;
@@ -45,7 +46,8 @@ pub use families::Families;
 pub use memory::MemoryStatus;
 pub use peer::LeaseStatus;
 pub use readers::{ReadRefusal, Readable, Readers};
+pub use recovery::Recovery;
 pub use region::{
     Epoch, MemberChange, Peer, PeerId, PeerRole, Region, RegionId, RoleChange, Space, StoreId, StoreIdentity, Ticket,
 };
-pub use store::{RegionStatus, Store, is_replica_of, next_replica_id, replica_id};
+pub use store::{LogEnd, RegionStatus, Store, is_replica_of, log_end, next_replica_id, replica_id};

@@ -8,6 +8,8 @@
 //!
 //! | `05`, region id (8 bytes BE) | tombstone of a replica that was destroyed here: version (1 byte, 1), its identity (8 bytes LE; 0 if it is not known), conf_version of its removal (8 bytes LE) |
 //!
+//! | `06` | the last unsafe recovery: version (1 byte, 1), its number (8 bytes LE), each lost store (8 bytes LE), ascending |
+//!
 //! Tags from `10` on belong to the node that owns the directory (crates/server, `driver/formation.rs`).
 //!
 //! The descriptor and the applied position change in the same batch as the data they describe. The stream of a region
@@ -19,6 +21,7 @@
 use crate::consensus::log::Position;
 use crate::consensus::wire::{GroupState, RegionRecord};
 use crate::error::RecoverError;
+use crate::recovery::Recovery;
 use crate::region::{PeerId, Region, RegionId, StoreId, StoreIdentity};
 use bytes::Bytes;
 use kontiki_engine::{BatchOp, Commit, Direction, Durability, Family, Range, StreamId, StreamOp, View, WriteBatch};
@@ -31,6 +34,7 @@ const TAG_REGION: u8 = 2;
 const TAG_APPLIED: u8 = 3;
 /// 4 belongs to the conversion of earlier directories (crates/server, `driver/convert.rs`).
 const TAG_TOMBSTONE: u8 = 5;
+const TAG_RECOVERY: u8 = 6;
 /// Version of each value's format.
 const FORMAT: u8 = 1;
 
@@ -177,6 +181,28 @@ pub(crate) fn tombstones(meta: Family, view: &dyn View) -> Result<BTreeMap<Regio
         }
     }
     Ok(tombstones)
+}
+
+/// Puts what is stated of lost stores.
+pub fn put_recovery(meta: Family, batch: &mut WriteBatch, recovery: &Recovery) {
+    assert!(recovery.number != 0 && !recovery.lost.is_empty(), "a recovery has a number and a reason");
+    let mut value = vec![FORMAT];
+    put_u64(&mut value, recovery.number);
+    recovery.lost.iter().for_each(|store| put_u64(&mut value, store.0));
+    batch.put(meta, [TAG_RECOVERY], &value);
+}
+
+/// What is stated of lost stores.
+pub fn recovery(meta: Family, view: &dyn View) -> Result<Recovery, RecoverError> {
+    let Some(value) = view.get(meta, &[TAG_RECOVERY])? else { return Ok(Recovery::default()) };
+    let malformed = || damaged("a malformed record of an unsafe recovery");
+    let mut rest = versioned(&value, "record of an unsafe recovery")?;
+    let number = get_u64(&mut rest).map_err(|_| malformed())?;
+    let mut recovery = Recovery { number, ..Recovery::default() };
+    while !rest.is_empty() {
+        recovery.lost.insert(StoreId(get_u64(&mut rest).map_err(|_| malformed())?));
+    }
+    if recovery.number == 0 || recovery.lost.is_empty() { Err(malformed()) } else { Ok(recovery) }
 }
 
 /// The key of a region's descriptor.

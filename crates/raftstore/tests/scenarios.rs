@@ -38,3 +38,5 @@ mod snapshots;
 mod split;
 #[path = "scenarios/stability.rs"]
 mod stability;
+#[path = "scenarios/unsafe_recovery.rs"]
+mod unsafe_recovery;

@@ -21,6 +21,7 @@
 //! | 4 | roll a merge back | |
 //! | 5 | compute a checksum | wall time in milliseconds (8 bytes LE) |
 //! | 6 | verify a checksum | index (varint), checksum (8 bytes LE) |
+//! | 7 | unsafe recovery | its number (varint), number of lost stores (varint), each store (varint), ascending |
 //!
 //! A membership change is an entry of the raft crate's kind 1, or 2 if it is a joint one, whose data are the crate's
 //! own encoding. Its context is `1`, `epoch`, kind (1 byte), arguments:
@@ -40,11 +41,13 @@
 use super::{Action, Command, SPLIT_CHILDREN_MAX, SplitChild};
 use crate::consensus::wire::RegionRecord;
 use crate::families::Families;
+use crate::recovery::Recovery;
 use crate::region::{Epoch, MemberChange, Peer, PeerId, Region, RegionId, RoleChange, StoreId};
 use bytes::Bytes;
 use kontiki_engine::WriteBatch;
 use kontiki_env::codec::{get_slice, get_u8, get_u64, get_varint, put_slice, put_u64, put_varint};
 use prost::Message;
+use std::collections::BTreeSet;
 
 /// A write whose batch has the families' earlier numbers. Distinguished by the version and not by the numbers: a node
 /// that does not know the present numbers must stop, instead of refusing what others apply.
@@ -58,6 +61,7 @@ const KIND_COMMIT_MERGE: u8 = 3;
 const KIND_ROLLBACK_MERGE: u8 = 4;
 const KIND_COMPUTE_CHECKSUM: u8 = 5;
 const KIND_VERIFY_CHECKSUM: u8 = 6;
+const KIND_RECOVER: u8 = 7;
 
 const FORMAT_CHANGE: u8 = 1;
 const CHANGE_ADD: u8 = 1;
@@ -121,6 +125,12 @@ pub fn encode(command: Command) -> (Carrier, Bytes, Bytes) {
             data = encoded.into();
         }
         Action::RollbackMerge => out.push(KIND_ROLLBACK_MERGE),
+        Action::Recover(recovery) => {
+            out.push(KIND_RECOVER);
+            put_varint(&mut out, recovery.number);
+            put_varint(&mut out, recovery.lost.len() as u64);
+            recovery.lost.iter().for_each(|store| put_varint(&mut out, store.0));
+        }
         Action::ComputeChecksum { expires_after_ms } => {
             out.push(KIND_COMPUTE_CHECKSUM);
             put_u64(&mut out, expires_after_ms);
@@ -303,8 +313,23 @@ fn get_action(input: &mut &[u8], data: &Bytes) -> Option<Action> {
         KIND_VERIFY_CHECKSUM => {
             Action::VerifyChecksum { index: get_varint(input).ok()?, checksum: get_u64(input).ok()? }
         }
+        KIND_RECOVER => Action::Recover(get_recovery(input)?),
         _ => return None,
     })
+}
+
+fn get_recovery(input: &mut &[u8]) -> Option<Recovery> {
+    let (number, count) = (get_varint(input).ok()?, get_varint(input).ok()?);
+    let mut lost = BTreeSet::new();
+    for _ in 0..count {
+        // Ascending, so each recovery has one encoding.
+        let store = StoreId(get_varint(input).ok()?);
+        if lost.last().is_some_and(|last| *last >= store) {
+            return None;
+        }
+        lost.insert(store);
+    }
+    Some(Recovery { number, lost })
 }
 
 fn get_region(input: &mut &[u8]) -> Option<Region> {

@@ -11,6 +11,7 @@
 //! |---|---|---|
 //! | write, checksum | 0 | 0 |
 //! | membership change | 1 | 0 |
+//! | unsafe recovery | to above all before it (`crate::recovery`) | 0 |
 //! | split | 0 | the number of children; they begin with the same epoch |
 //! | prepare a merge | 1 | 1 |
 //! | roll a merge back | 0 | 1 |
@@ -31,6 +32,11 @@ pub enum Change {
     Members {
         /// By this.
         change: MemberChange,
+        /// The region.
+        region: Region,
+    },
+    /// Lost replicas do not count any more.
+    Recovered {
         /// The region.
         region: Region,
     },
@@ -118,6 +124,10 @@ pub fn decide(
         Action::ChangeMembers(change) => {
             let region = region.changed(&change).map_err(Refusal::Impossible)?;
             Ok(Change::Members { change, region })
+        }
+        Action::Recover(recovery) => {
+            let region = recovery.recovered(region).map_err(Refusal::Impossible)?;
+            Ok(Change::Recovered { region })
         }
         Action::Split(children) => split::decide(region, &children),
         Action::PrepareMerge { target, replicated_index } => merge::prepare(region, target, replicated_index),

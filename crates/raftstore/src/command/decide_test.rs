@@ -1,6 +1,7 @@
 use super::*;
 use crate::command::SplitChild;
 use crate::model::families::{self, FAMILIES};
+use crate::recovery::Recovery;
 use crate::region::{Epoch, Peer, PeerId, RegionId, Space, StoreId};
 use bytes::Bytes;
 use kontiki_engine::Family;
@@ -104,6 +105,22 @@ fn a_split_that_makes_no_regions_of_the_range_is_refused() {
 }
 
 #[test]
+fn an_unsafe_recovery_needs_the_members_that_its_proposer_saw() {
+    let recovery = Recovery { number: 1, lost: [StoreId(2), StoreId(3)].into() };
+    let peers = (1..4).map(|id| Peer { id: PeerId(id), store: StoreId(id) }).collect();
+    let before = Region { peers, ..region() };
+    let Ok(Change::Recovered { region: after }) = decided(&before, Action::Recover(recovery.clone())) else {
+        panic!("it is accepted")
+    };
+    assert_eq!((after.peers.len(), after.epoch.version), (1, before.epoch.version));
+    let late = Command { epoch: before.epoch, action: Action::Recover(recovery.clone()) };
+    assert_eq!(decide(&FAMILIES, &after, None, late), Err(Refusal::Stale));
+    assert!(matches!(decided(&after, Action::Recover(recovery)), Err(Refusal::Impossible(_))), "it is done");
+    let write = Command { epoch: before.epoch, action: write(families::DEFAULT, b"c") };
+    assert!(decide(&FAMILIES, &after, None, write).is_ok(), "writes that were under way stay valid");
+}
+
+#[test]
 fn the_source_of_a_merge_accepts_nothing_but_its_rollback() {
     let target = Region { id: RegionId(5), start_key: region().end_key, end_key: Bytes::new(), ..region() };
     let prepare = Action::PrepareMerge { target: target.clone(), replicated_index: 6 };
@@ -189,6 +206,7 @@ fn perform(regions: &mut Vec<(Region, Option<Merging>)>, at: usize, change: Chan
     };
     match change {
         Change::Write(_) | Change::ComputeChecksum { .. } | Change::VerifyChecksum { .. } => {}
+        Change::Recovered { .. } => panic!("no store is lost"),
         Change::Members { region, .. } => {
             assert_eq!(grown(&region), (1, 0));
             regions[at].0 = region;

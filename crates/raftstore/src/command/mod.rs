@@ -19,6 +19,7 @@ pub use codec::{Carrier, DecodeError, decode, encode, encode_write_context};
 pub(crate) use codec::{is_checksum, is_split, removed_by};
 pub use decide::{Change, Refusal, decide};
 
+use crate::recovery::Recovery;
 use crate::region::{Epoch, MemberChange, PeerId, Region, RegionId};
 use bytes::Bytes;
 use kontiki_engine::WriteBatch;
@@ -71,6 +72,9 @@ pub enum Action {
         /// the others vanish at different moments on each. 0: all keys; none expires in this version.
         expires_after_ms: u64,
     },
+    /// The replicas on lost stores are members no more, if they were so many that those left are no majority. Proposed
+    /// by a leader that was elected without them.
+    Recover(Recovery),
     /// Every replica compares its own result with that of the majority.
     VerifyChecksum {
         /// The index of the [`Action::ComputeChecksum`] entry.

@@ -16,6 +16,7 @@ pub mod step;
 pub mod wire;
 
 use crate::config::Config;
+use crate::recovery::Recovery;
 use crate::region::{MemberChange, PeerId, Region};
 use bytes::Bytes;
 use configuration::{change_of_one, change_of_several, conf_state};
@@ -25,6 +26,8 @@ use protobuf::RepeatedField;
 pub use raft::eraftpb::{Entry, EntryType};
 use raft::eraftpb::{HardState, Message, MessageType, Snapshot};
 use raft::{ProgressState, RawNode, SnapshotStatus, StateRole};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 use wire::{GroupState, RaftMessage, SnapshotInfo};
 
@@ -100,6 +103,8 @@ pub struct Group {
     /// Planted bugs.
     joint_left_at_once: bool,
     learner_in_quorum: bool,
+    /// Which replicas count.
+    recovery: Arc<Recovery>,
 }
 
 pub fn entry_to_wire(entry: &Entry) -> wire::Entry {
@@ -130,7 +135,8 @@ pub fn entry_from_wire(entry: wire::Entry) -> Result<Entry, &'static str> {
 }
 
 impl Group {
-    /// Starts from what was recovered. `applied` is the last index that need not be handed out again.
+    /// Starts from what was recovered. `applied` is the last index that need not be handed out again. The region has
+    /// the replicas that count.
     pub fn new(
         config: &Config,
         peer: PeerId,
@@ -179,12 +185,19 @@ impl Group {
             last_vote: (state.term, state.vote),
             joint_left_at_once: config.planted().joint_left_at_once,
             learner_in_quorum: config.planted().learner_in_quorum,
+            recovery: Arc::default(),
             node,
             rng,
         };
         group.set_timeout();
         group.free_buffers();
         Ok(group)
+    }
+
+    /// Which replicas of later descriptors count.
+    pub fn with_recovery(mut self, recovery: Arc<Recovery>) -> Group {
+        self.recovery = recovery;
+        self
     }
 
     /// Replaces the timeout that the core drew from the thread's random source. The core draws whenever term or role
@@ -281,8 +294,43 @@ impl Group {
         Some(index)
     }
 
-    /// Changes the configuration: a committed membership change is being applied.
-    pub fn apply_change(&mut self, change: &MemberChange) -> Result<(), String> {
+    /// Changes the configuration, as a committed change of the members does; `before` and `after` are the descriptors.
+    /// Where lost replicas do not count, the core has only those that do.
+    pub fn change_members(
+        &mut self,
+        before: &Region,
+        change: Option<&MemberChange>,
+        after: &Region,
+    ) -> Result<(), String> {
+        let recovery = self.recovery.clone();
+        if recovery.leaves_out_lost(before) {
+            self.configure(before)?;
+        }
+        if let Some(change) = change {
+            self.apply_change(change)?;
+        }
+        if change.is_none() || recovery.leaves_out_lost(after) {
+            self.configure(&recovery.counted(after))?;
+        }
+        Ok(())
+    }
+
+    /// Gives the core the configuration of a descriptor that is not joint, by one change after another.
+    fn configure(&mut self, region: &Region) -> Result<(), String> {
+        let wanted = conf_state(region);
+        let now = self.node.raft.prs().conf().to_conf_state();
+        let voters = wanted.get_voters().iter().filter(|id| !now.get_voters().contains(id));
+        let voters = voters.map(|id| MemberChange::Promote(PeerId(*id)));
+        let learners = wanted.get_learners().iter().filter(|id| !now.get_learners().contains(id));
+        let learners = learners.map(|id| MemberChange::Demote(PeerId(*id)));
+        let known: BTreeSet<u64> = wanted.get_voters().iter().chain(wanted.get_learners()).copied().collect();
+        let others = now.get_voters().iter().chain(now.get_learners()).filter(|id| !known.contains(id));
+        let others = others.map(|id| MemberChange::Remove(PeerId(*id)));
+        let changes: Vec<MemberChange> = voters.chain(learners).chain(others).collect();
+        changes.iter().try_for_each(|change| self.apply_change(change))
+    }
+
+    fn apply_change(&mut self, change: &MemberChange) -> Result<(), String> {
         let mut applied = match change_of_one(change) {
             Some(one) => self.node.apply_conf_change(&one),
             None => self.node.apply_conf_change(&change_of_several(change)),

@@ -320,7 +320,7 @@ impl Group {
             let metadata = snapshot.mut_metadata();
             metadata.index = info.index;
             metadata.term = info.term;
-            metadata.set_conf_state(super::conf_state(region));
+            metadata.set_conf_state(super::conf_state(&self.recovery.counted(region)));
             core.set_snapshot(snapshot);
         }
         // The core returns a heartbeat's context in its answer, so the promise travels in front of it; the leader takes

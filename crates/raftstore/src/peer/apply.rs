@@ -130,7 +130,12 @@ impl Peer {
         }
         match command::decide(self.families, &self.members, None, command) {
             Ok(Change::Write(batch)) => out.apply.append(&batch),
-            Ok(Change::Members { change, region }) => self.change_members(entry.index, change, region, out)?,
+            Ok(Change::Members { change, region }) => self.change_members(entry.index, Some(change), region, out)?,
+            Ok(Change::Recovered { region }) => {
+                let left: Vec<u64> = region.peers.iter().map(|peer| peer.store.0).collect();
+                tracing::warn!(region = region.id.0, "recovered without a majority; replicas are left on {left:?}");
+                self.change_members(entry.index, None, region, out)?;
+            }
             Ok(Change::Split { region, children }) => self.split(entry.index, region, children, out),
             Ok(Change::ComputeChecksum { expires_after_ms: 0 }) => self.begin_checksum(entry.index, out),
             // No key expires in this version.

@@ -62,11 +62,11 @@ const QUESTION_ELECTIONS: u64 = 4;
 const STRANGERS_MAX: usize = 16;
 
 impl Peer {
-    /// A committed change is applied.
+    /// A committed command that changes the members is applied; without a change: an unsafe recovery.
     pub(super) fn change_members(
         &mut self,
         index: u64,
-        change: MemberChange,
+        change: Option<MemberChange>,
         changed: Region,
         out: &mut Outbox,
     ) -> Result<(), String> {
@@ -74,9 +74,10 @@ impl Peer {
             // The core is not used any more: as a leader it could go on.
             self.be_removed(out);
         } else {
-            self.group.apply_change(&change)?;
+            self.group.change_members(&self.members, change.as_ref(), &changed)?;
         }
-        tracing::info!(region = self.region.id.0, index, "members changed: {change:?}");
+        let what = change.as_ref().map_or("unsafe recovery".into(), |change| format!("{change:?}"));
+        tracing::info!(region = self.region.id.0, index, "members changed: {what}");
         let changed = Arc::new(changed);
         self.members = changed.clone();
         self.members_replaced(index, out);

@@ -177,6 +177,7 @@ impl Store {
             to_store: envelope.from_store,
             from_peer: envelope.to_peer,
             to_peer: envelope.from_peer,
+            conf_version: envelope.conf_version,
             ..self.out.leadership.message()
         }
     }

@@ -10,6 +10,7 @@ mod status;
 mod wake;
 
 pub use create::{is_replica_of, next_replica_id, replica_id};
+pub use recover::{LogEnd, log_end};
 pub use status::RegionStatus;
 
 use crate::config::Config;
@@ -24,6 +25,7 @@ use crate::meta;
 use crate::outbox::{AppliedRegion, Outbox};
 use crate::peer::Peer;
 use crate::readers::Readers;
+use crate::recovery::Recovery;
 use crate::region::{Region, RegionId, StoreId, StoreIdentity, Ticket};
 use crate::snapshot::{FileId, FileNumbers, SnapshotFile};
 use bytes::Bytes;
@@ -50,6 +52,8 @@ pub struct Store {
     families: &'static Families,
     rng: Rng,
     identity: Option<StoreIdentity>,
+    /// What the directory says of lost stores.
+    recovery: Arc<Recovery>,
     peers: BTreeMap<RegionId, Peer>,
     creation: create::Creation,
     destruction: destroy::Destruction,
@@ -84,6 +88,7 @@ impl Store {
             families,
             rng,
             identity: None,
+            recovery: Arc::default(),
             peers: BTreeMap::new(),
             creation: create::Creation::default(),
             destruction: destroy::Destruction::default(),
@@ -115,6 +120,12 @@ impl Store {
     /// Which store this is, once recovered.
     pub fn identity(&self) -> Option<StoreIdentity> {
         self.identity
+    }
+
+    /// What the directory says of lost stores, once recovered. A leader is expected to propose a command for each
+    /// region that it leads and for which [`Recovery::is_due`].
+    pub fn recovery(&self) -> &Recovery {
+        &self.recovery
     }
 
     /// Records an event. `now` is the time of a monotonic clock, the same one as in [`Readers::read`], *read after the
@@ -325,7 +336,7 @@ impl Store {
             return;
         };
         self.heard_from(&envelope);
-        if envelope.alive != 0 {
+        if envelope.alive != 0 || self.is_from_lost(&envelope) {
             return;
         }
         let region = RegionId(envelope.region);
@@ -363,9 +374,15 @@ impl Store {
         self.dirty.insert(region);
     }
 
+    /// Whether the sender is a lost replica: its vote or its entries must not count.
+    fn is_from_lost(&self, envelope: &StoreMessage) -> bool {
+        self.recovery.is_lost(StoreId(envelope.from_store), envelope.conf_version)
+    }
+
     fn snapshot_received(&mut self, message: Bytes, file: SnapshotFile) {
         let remove = SnapshotTask::Remove { file: file.name() };
-        let envelope = StoreMessage::decode(message).ok().filter(|envelope| envelope.region == file.id.region.0);
+        let is_of_file = |envelope: &StoreMessage| envelope.region == file.id.region.0 && !self.is_from_lost(envelope);
+        let envelope = StoreMessage::decode(message).ok().filter(is_of_file);
         let Some(envelope) = envelope else { return self.out.snapshots.push(remove) };
         let Some(peer) = self.peers.get(&file.id.region) else {
             return self.snapshot_of_no_replica(&envelope, file);

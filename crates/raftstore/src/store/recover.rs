@@ -15,6 +15,7 @@ use crate::snapshot::SnapshotFile;
 use kontiki_engine::{StreamContents, StreamId, View};
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 fn damaged(region: RegionId, what: impl std::fmt::Display) -> RecoverError {
@@ -32,6 +33,7 @@ impl Store {
         let family = self.families.meta;
         let identity = meta::identity(family, meta)?.ok_or(RecoverError::NotBootstrapped)?;
         self.creation.tombstones = meta::tombstones(family, meta)?;
+        self.recovery = Arc::new(meta::recovery(family, meta)?);
         let regions = meta::regions(family, meta)?;
         let known: BTreeSet<RegionId> = regions.iter().map(|region| region.id).collect();
         let logs = streams.into_iter().map(|(stream, contents)| (RegionId(stream.0), contents));
@@ -174,8 +176,12 @@ impl Store {
         }
         let members = incoming.as_ref().map_or(&region, |incoming| &incoming.file.region);
         let rng = self.rng.child(&format!("region {id}"));
-        let group = Group::new(&self.config, me.id, members, &state, entries, start, rng);
-        let group = group.map_err(|what| damaged(id, what))?;
+        let counted = self.recovery.counted(members);
+        if counted.peer(me.id).is_none() {
+            return Err(damaged(id, "an unsafe recovery names this store as lost"));
+        }
+        let group = Group::new(&self.config, me.id, &counted, &state, entries, start, rng);
+        let group = group.map_err(|what| damaged(id, what))?.with_recovery(self.recovery.clone());
         let promised = Duration::from_nanos(state.promised_ns);
         Ok(Recovered { region, me, group, applied, incoming, promised, made_by: state.made_by, removals })
     }
@@ -198,6 +204,26 @@ fn decode_entries(id: RegionId, contents: &StreamContents) -> Result<Vec<Entry>,
         entries.push(entry);
     }
     Ok(entries)
+}
+
+/// How a log ends, for tools.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogEnd {
+    /// The last index.
+    pub index: u64,
+    /// Its term.
+    pub term: u64,
+    /// Through here entries are known to be committed.
+    pub committed: u64,
+}
+
+/// Reads how the log of a region ends; an error if it is damaged.
+pub fn log_end(region: RegionId, contents: &StreamContents) -> Result<LogEnd, RecoverError> {
+    let state = meta::decode_group_state(&contents.state)?;
+    let entries = decode_entries(region, contents)?;
+    let (index, term) =
+        entries.last().map_or((contents.truncated_through, state.truncated_term), |last| (last.index, last.term));
+    Ok(LogEnd { index, term, committed: state.commit })
 }
 
 /// The snapshot whose data must be installed (again): it is restored in the log but its position is not in `meta`.

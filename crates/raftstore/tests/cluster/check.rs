@@ -69,6 +69,13 @@ impl Checker {
         self.regions.get(&region).map_or(0, |known| known.acknowledged)
     }
 
+    /// A majority is lost: what was acknowledged, committed or read may be lost with it.
+    pub fn forget(&mut self) {
+        assert!(self.reads.is_empty(), "no read is under way");
+        (self.regions, self.versions) = Default::default();
+        self.members_change = true;
+    }
+
     pub fn restarted(&mut self, store: StoreId) {
         for known in self.regions.values_mut() {
             known.progress.remove(&store);

@@ -492,6 +492,19 @@ impl Cluster {
         Ok(view.get(families::DEFAULT, key).expect("readable"))
     }
 
+    /// Reads by lease, at whichever store has one.
+    #[track_caller]
+    pub fn lease_read_surely(&mut self, key: &[u8]) -> Option<Bytes> {
+        for _ in 0..200 {
+            let leader = self.wait_leader();
+            if let Ok(value) = self.lease_read(leader, key) {
+                return value;
+            }
+            self.run(Duration::from_millis(100));
+        }
+        panic!("no read succeeds");
+    }
+
     /// Puts at the leader until it succeeds; returns the index.
     #[track_caller]
     pub fn put_surely(&mut self, key: &[u8], value: &[u8]) -> u64 {

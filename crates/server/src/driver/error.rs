@@ -187,6 +187,38 @@ pub enum StopReason {
         /// The store that knows it.
         by: StoreId,
     },
+    /// The cluster was recovered without this store.
+    #[error(
+        "{directory} was given up: store {store} was stated to be lost for good, and store {by} was recovered without it \
+         (kontiki unsafe-recovery). The cluster cannot use this directory any more. It may hold writes that the cluster lacks, so \
+         move it away and keep it: see docs/guide/lose-a-majority.md"
+    )]
+    LostStore {
+        /// The directory.
+        directory: PathBuf,
+        /// This store.
+        store: StoreId,
+        /// The store that was recovered.
+        by: StoreId,
+    },
+    /// Two directories that are left say something different of lost stores.
+    #[error(
+        "{directory} says that stores {own:?} are lost, but that of store {by} says {theirs:?}. Stop all nodes and run \
+         `kontiki unsafe-recovery --number {number}` with the same --lost-stores on every directory that is left: see \
+         docs/guide/lose-a-majority.md"
+    )]
+    LostStoresDiffer {
+        /// The directory.
+        directory: PathBuf,
+        /// The store of the other directory.
+        by: StoreId,
+        /// What this directory says.
+        own: Vec<u64>,
+        /// What that one says.
+        theirs: Vec<u64>,
+        /// The number by which both can say the same.
+        number: u64,
+    },
     /// The first state of the cluster was written and cannot be recovered.
     #[error("the cluster was formed, and its first state cannot be read: {0}")]
     Formation(String),

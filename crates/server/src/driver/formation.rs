@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `10` | this directory's `Incarnation`: version (1 byte, 1), protobuf |
 //! | `11`, store id (8 bytes BE) | the recorded `Incarnation` of another member: likewise |
+//! | `13` | see [`super::recovery_record`] |
 //! | `12` | the last of this directory's incarnations with which it took part: likewise |
 
 use super::error::{OpenError, StopReason};
@@ -12,6 +13,7 @@ use super::first_regions::{first_regions, placement_stores};
 use super::heartbeat::placement_region;
 use super::membership::{GENERATION_INTERVAL, Hello, HelloOutcome, Incarnation, Join, Membership, MembershipState};
 use super::message::{Body, encode};
+use super::recovery_record::RecoveryRecord;
 use super::{Driver, Outbound, PLACEMENT_REGION};
 use crate::config::NodeConfig;
 use crate::families;
@@ -48,7 +50,7 @@ pub(super) struct Formation {
     has_data: Option<(usize, bool)>,
 }
 
-fn other_key(store: StoreId) -> [u8; 9] {
+pub(super) fn other_key(store: StoreId) -> [u8; 9] {
     let mut key = [TAG_OTHER; 9];
     key[1..].copy_from_slice(&store.0.to_be_bytes());
     key
@@ -72,7 +74,7 @@ pub(super) fn decode_incarnation(value: &[u8]) -> Result<Incarnation, RecoverErr
     }
 }
 
-fn known_members(view: &dyn View) -> Result<BTreeMap<StoreId, Incarnation>, OpenError> {
+pub(super) fn known_members(view: &dyn View) -> Result<BTreeMap<StoreId, Incarnation>, RecoverError> {
     let range = Range::region(&[TAG_OTHER], &[TAG_OTHER + 1]);
     let mut entries = view.entries(families::META, range, Direction::Forward)?;
     let mut known = BTreeMap::new();
@@ -84,7 +86,7 @@ fn known_members(view: &dyn View) -> Result<BTreeMap<StoreId, Incarnation>, Open
     Ok(known)
 }
 
-fn synced(batch: WriteBatch) -> Commit {
+pub(super) fn synced(batch: WriteBatch) -> Commit {
     Commit { batch, streams: vec![], durability: Durability::Sync, unchanged: vec![] }
 }
 
@@ -139,7 +141,13 @@ impl Formation {
         let members = config.members.keys().copied().map(StoreId).collect();
         let voters = placement_stores(config).collect();
         let store = StoreId(config.store_id);
-        let mut membership = Membership::new(store, own, is_formed, members, voters, known_members(&view)?);
+        let recovery = RecoveryRecord::load(&view)?;
+        if recovery.number > 0 {
+            let RecoveryRecord { number, lost, .. } = &recovery;
+            tracing::warn!("unsafe recovery {number} of this cluster: stores {lost:?} were given up");
+        }
+        let known = known_members(&view)?;
+        let mut membership = Membership::new(store, own, is_formed, members, voters, known).after(recovery);
         if config.replace_lost_directory {
             membership = membership.may_replace_a_lost_one();
         }
@@ -192,6 +200,12 @@ fn joined_state(config: &NodeConfig, join: &Join) -> Commit {
     let identity = StoreIdentity { cluster: config.cluster_id, store: StoreId(config.store_id) };
     let mut commit = Store::bootstrap(&families::FAMILIES, &identity, &[]);
     put_members(&mut commit.batch, identity.store, &join.members);
+    for (store, lost) in &join.lost {
+        put_incarnation(&mut commit.batch, &other_key(*store), lost);
+    }
+    if join.recovery.number > 0 {
+        join.recovery.put(&mut commit.batch);
+    }
     put_incarnation(&mut commit.batch, &[TAG_OWN], &join.own);
     commit
 }
@@ -265,8 +279,20 @@ impl Driver {
     }
 
     pub(super) fn take_hello(&mut self, from: StoreId, hello: &Hello, now: Now) {
-        let HelloOutcome { answer, record, form, join, outdated_by, is_replaced } =
+        let HelloOutcome { answer, record, form, join, outdated_by, is_replaced, is_lost, recovery_differs } =
             self.formation.membership.handle_hello(from, hello);
+        if let Some(theirs) = recovery_differs {
+            let own = self.formation.membership.recovery();
+            let number = theirs.number.max(own.number + 1);
+            let (directory, own) = (self.config.data_dir.clone(), own.lost.clone());
+            self.stop(StopReason::LostStoresDiffer { directory, by: from, own, theirs: theirs.lost, number });
+            return;
+        }
+        if is_lost {
+            let directory = self.config.data_dir.clone();
+            self.stop(StopReason::LostStore { directory, store: self.shared.store_id, by: from });
+            return;
+        }
         if is_replaced {
             let directory = self.config.data_dir.clone();
             self.stop(StopReason::ReplacedDirectory { directory, store: self.shared.store_id, by: from });
@@ -398,9 +424,17 @@ impl Driver {
         }
         self.formation.membership.joined(join);
         self.formation.create_replicas(&mut self.store);
+        self.begin_above();
         let (store, cluster, count) = (self.config.store_id, self.config.cluster_id, join.own.replacement);
         tracing::warn!(store, "replaces a lost directory of cluster {cluster} (number {count} of this store)");
         self.tend_membership(now);
+    }
+
+    /// What placement begins at, and what is shown, after an unsafe recovery.
+    pub(super) fn begin_above(&mut self) {
+        let record = self.formation.membership.recovery();
+        self.placement.begin_above(record.timestamp_min_ms, record.id_min);
+        *self.shared.recovery.lock() = record.recovery();
     }
 
     /// Writes a directory's first state and recovers from it: one synced commit, so that after a crash the directory

@@ -45,6 +45,8 @@ fn messages_of_nodes() {
         you: Some(incarnation()),
         wants_answer: true,
         has_data: true,
+        recovery: None,
+        lost: BTreeMap::new(),
     };
     let request = Request::from(Command::StoreById(StoreById { id: 300 }));
     let response = Response::from(Outcome::SafePoint(SafePoint { safe_point: 1 << 40 }));

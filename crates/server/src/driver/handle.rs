@@ -14,8 +14,8 @@ use kontiki_env::Env;
 use kontiki_placement::{Request, Response};
 use kontiki_raftstore::snapshot::{FileId, FileNumbers, SnapshotId};
 use kontiki_raftstore::{
-    CheckOutcome, Epoch, Peer, ReadRefusal, Readable, Readers, RecoverError, Region, RegionError, RegionId, Space,
-    StoreId, ViewId, meta,
+    CheckOutcome, Epoch, Peer, ReadRefusal, Readable, Readers, RecoverError, Recovery, Region, RegionError, RegionId,
+    Space, StoreId, ViewId, meta,
 };
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -40,6 +40,8 @@ pub(super) struct Shared {
     pub disk_full: AtomicBool,
     /// The process is about to end: leadership is transferred to other nodes.
     pub stops_leading: AtomicBool,
+    /// What the directory says of an unsafe recovery.
+    pub recovery: Mutex<Recovery>,
     /// What a read has met, once one has met damaged data.
     pub damage: Mutex<Option<String>>,
     /// Wakes the tasks that wait for a change of a region's leader.
@@ -220,6 +222,8 @@ pub struct NodeStatus {
     pub disk_full: bool,
     /// The process is about to end: leadership is transferred to other nodes.
     pub stops_leading: bool,
+    /// What the directory says of an unsafe recovery: by default, that there was none.
+    pub recovery: Recovery,
     /// Reads have met damaged data, the last one this: other nodes lead instead, where they can.
     pub damage: Option<String>,
     /// Why the node stopped, if it has.
@@ -508,6 +512,7 @@ impl NodeHandle {
             replaces_lost_directory: shared.replaces_lost_directory,
             missing: shared.missing(),
             disk_full: shared.disk_full.load(Ordering::Relaxed),
+            recovery: shared.recovery.lock().clone(),
             stops_leading: shared.stops_leading.load(Ordering::Relaxed),
             damage: shared.damage.lock().clone(),
             stopped: shared.stopped.lock().clone(),

@@ -25,6 +25,11 @@
 //!    leaders of regions remove the lost directory's replicas and add new ones (`replacement.rs`). The order of these
 //!    steps does not matter: the new directory has other replicas than the lost one (`kontiki_raftstore::replica_id`).
 //!
+//! 6. *Lost stores.* After an unsafe recovery (`lost_stores.rs`) the stores that it names do not count for 3 and 5
+//!    until another directory has replaced theirs. The others record them as replaced by a directory that does not
+//!    exist: the lost one stops when it hears from any of them. Directories that are left must say the same of lost
+//!    stores; one that says less, or something else with the same number, stops.
+//!
 //! The limit of 3: an older copy that is younger than the last generation is not recognised, nor is one whose later
 //! generations only members know that cannot be reached. *Rejected:* waiting for all members at each start, which lets
 //! one dead node block every restart of another; log positions instead of generations, because they may legally go
@@ -32,6 +37,7 @@
 //!
 //! Pure: no clock, file or thread; `formation.rs` performs what it decides.
 
+use super::recovery_record::RecoveryRecord;
 use kontiki_raftstore::StoreId;
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,6 +51,9 @@ pub(super) const GENERATION_INTERVAL: Duration = Duration::from_secs(600);
 const HELLO_INTERVAL_WAITING: Duration = Duration::from_millis(200);
 /// How often a member, or a replaced directory, sends hellos.
 const HELLO_INTERVAL_SETTLED: Duration = Duration::from_secs(5);
+
+/// How much higher a lost store's replacement counts than the last that is known here: there may have been others.
+const LOST_REPLACEMENTS: u64 = 1 << 16;
 
 /// The identity of a store's directory, and its generation.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
@@ -67,6 +76,19 @@ impl Incarnation {
     /// The record of a directory before its first hello.
     pub fn first(id: u64) -> Incarnation {
         Incarnation { id, ..Incarnation::default() }
+    }
+
+    /// The record of a store whose directory, of which `known` is the last record, is stated to be lost: it is replaced
+    /// by one that does not exist, and has no generation.
+    pub fn lost(known: Option<Incarnation>) -> Incarnation {
+        let known = known.unwrap_or_default();
+        let replacement = known.replacement.saturating_add(LOST_REPLACEMENTS);
+        Incarnation { id: (!known.id).max(1), generation: 0, mark: 0, replacement }
+    }
+
+    /// Whether it is such a record.
+    pub fn is_lost(&self) -> bool {
+        self.generation == 0 && self.replacement > 0
     }
 
     /// Whether `self` is the directory `other` in the same generation or a later one.
@@ -101,6 +123,12 @@ pub(super) struct Hello {
     /// With `formed`: whether it has a replica of every region that belongs on it.
     #[prost(bool, tag = "6")]
     pub has_data: bool,
+    /// With `formed`: what its directory says of an unsafe recovery.
+    #[prost(message, optional, tag = "7")]
+    pub recovery: Option<RecoveryRecord>,
+    /// With `formed`: the stores that are lost and have no other directory yet.
+    #[prost(btree_map = "uint64, message", tag = "8")]
+    pub lost: BTreeMap<u64, Incarnation>,
 }
 
 /// Whether this node takes part in consensus.
@@ -138,6 +166,10 @@ pub(super) struct HelloOutcome {
     pub outdated_by: Option<Incarnation>,
     /// Another directory has replaced this one: stop.
     pub is_replaced: bool,
+    /// This store was stated to be lost, and the cluster recovered without it: stop.
+    pub is_lost: bool,
+    /// The sender's directory says this of lost stores, and this one says less or something else: stop.
+    pub recovery_differs: Option<RecoveryRecord>,
 }
 
 /// How an empty directory joins.
@@ -145,6 +177,10 @@ pub(super) struct HelloOutcome {
 pub(super) struct Join {
     /// The directories of the others.
     pub members: BTreeMap<StoreId, u64>,
+    /// The stores among them that are lost and have no other directory yet.
+    pub lost: BTreeMap<StoreId, Incarnation>,
+    /// What the others' directories say of an unsafe recovery.
+    pub recovery: RecoveryRecord,
     /// This directory's new incarnation.
     pub own: Incarnation,
 }
@@ -168,6 +204,8 @@ pub(super) struct Membership {
     empty: BTreeMap<StoreId, u64>,
     /// Members that have recorded this directory's present generation.
     confirmed: BTreeSet<StoreId>,
+    /// What this directory says of an unsafe recovery.
+    recovery: RecoveryRecord,
     hello_at: Duration,
 }
 
@@ -187,9 +225,20 @@ impl Membership {
         let others = members.into_iter().filter(|other| *other != store).collect();
         let state =
             if is_formed { MembershipState::Confirming } else { MembershipState::Forming { waiting_for: Vec::new() } };
-        let (may_replace, whole, empty, confirmed, hello_at) = Default::default();
-        let mut membership =
-            Membership { store, own, voters, others, state, may_replace, whole, known, empty, confirmed, hello_at };
+        let mut membership = Membership {
+            store,
+            own,
+            voters,
+            others,
+            state,
+            known,
+            may_replace: false,
+            whole: BTreeSet::new(),
+            empty: BTreeMap::new(),
+            confirmed: BTreeSet::new(),
+            recovery: RecoveryRecord::default(),
+            hello_at: Duration::ZERO,
+        };
         membership.count_answers();
         membership
     }
@@ -200,9 +249,25 @@ impl Membership {
         self
     }
 
+    /// What the directory says of an unsafe recovery.
+    pub fn after(mut self, recovery: RecoveryRecord) -> Membership {
+        self.recovery = recovery;
+        self
+    }
+
+    /// What the directory says of an unsafe recovery.
+    pub fn recovery(&self) -> &RecoveryRecord {
+        &self.recovery
+    }
+
+    /// Whether a store is lost and has no other directory yet.
+    fn is_lost(&self, store: StoreId) -> bool {
+        self.known.get(&store).is_some_and(Incarnation::is_lost)
+    }
+
     /// The directory of another store if it replaced a lost one.
     pub fn replacement_of(&self, store: StoreId) -> Option<u64> {
-        self.known.get(&store).filter(|known| known.replacement > 0).map(|known| known.id)
+        self.known.get(&store).filter(|known| known.replacement > 0 && !known.is_lost()).map(|known| known.id)
     }
 
     /// The present directory of a store, as far as it is known.
@@ -252,7 +317,17 @@ impl Membership {
         let formed = self.is_formed();
         let members = self.known.iter().map(|(store, known)| (store.0, known.id));
         let members = members.chain([(self.store.0, self.own.id)]).filter(|_| formed).collect();
-        Hello { own: self.own, formed, members, you: self.known.get(&to).copied(), wants_answer, has_data: formed }
+        let lost = self.known.iter().filter(|(_, known)| formed && known.is_lost());
+        Hello {
+            own: self.own,
+            formed,
+            members,
+            you: self.known.get(&to).copied(),
+            wants_answer,
+            has_data: formed,
+            recovery: Some(self.recovery.clone()).filter(|recovery| formed && recovery.number > 0),
+            lost: lost.map(|(store, known)| (store.0, *known)).collect(),
+        }
     }
 
     /// Handles a hello of another member.
@@ -268,6 +343,13 @@ impl Membership {
         if !hello.formed {
             // An empty directory: our answer lets it decide whether it belongs to the cluster.
             return outcome;
+        }
+        if self.is_lost(from) && !self.known.get(&from).is_some_and(|known| hello.own.replaces(known)) {
+            // The lost directory. Our answer stops it, and nothing that it says counts.
+            return HelloOutcome { answer: true, ..HelloOutcome::default() };
+        }
+        if let Some(differs) = self.compare_recovery(hello) {
+            return HelloOutcome { answer: true, recovery_differs: differs, ..HelloOutcome::default() };
         }
         match self.known.get(&from) {
             Some(known) if hello.own.replaces(known) => {
@@ -285,7 +367,9 @@ impl Membership {
         }
         match hello.you {
             Some(you) if you.id == self.own.id && !self.own.follows(&you) => outcome.outdated_by = Some(you),
-            Some(you) if you.replaces(&self.own) => outcome.is_replaced = true,
+            Some(you) if you.replaces(&self.own) => {
+                (outcome.is_replaced, outcome.is_lost) = (!you.is_lost(), you.is_lost());
+            }
             Some(you) if you == self.own => {
                 self.confirmed.insert(from);
                 self.count_answers();
@@ -305,8 +389,9 @@ impl Membership {
     /// The directory belongs to the cluster, as the replacement of a lost one; the others have yet to record it.
     pub fn joined(&mut self, join: &Join) {
         assert!(!self.is_formed() && join.own.id == self.own.id, "a directory joins a cluster once");
-        self.own = join.own;
+        (self.own, self.recovery) = (join.own, join.recovery.clone());
         self.begin(&join.members, MembershipState::Confirming);
+        self.known.extend(join.lost.iter().map(|(store, lost)| (*store, *lost)));
     }
 
     fn begin(&mut self, members: &BTreeMap<StoreId, u64>, state: MembershipState) {
@@ -314,6 +399,17 @@ impl Membership {
         self.known = others.map(|(store, id)| (*store, Incarnation::first(*id))).collect();
         self.state = state;
         self.hello_at = Duration::ZERO;
+    }
+
+    /// `Some` if the sender's directory says something else of lost stores: with what it says if this directory is the
+    /// one that has to stop. A directory that says more is right, because the other was not recovered yet.
+    fn compare_recovery(&self, hello: &Hello) -> Option<Option<RecoveryRecord>> {
+        let theirs = hello.recovery.clone().unwrap_or_default();
+        let gives_this_up = hello.you.is_some_and(|you| you.replaces(&self.own));
+        if theirs.agrees(&self.recovery) || gives_this_up {
+            return None;
+        }
+        Some((theirs.number >= self.recovery.number).then_some(theirs))
     }
 
     fn is_formed(&self) -> bool {
@@ -327,8 +423,15 @@ impl Membership {
     fn handle_unformed(&mut self, from: StoreId, hello: &Hello, outcome: &mut HelloOutcome) {
         if hello.formed {
             let members: BTreeMap<_, _> = hello.members.iter().map(|(store, id)| (StoreId(*store), *id)).collect();
+            let lost = hello.lost.iter().map(|(store, lost)| (StoreId(*store), *lost));
+            let lost: BTreeMap<StoreId, Incarnation> = lost.filter(|(store, _)| *store != self.store).collect();
+            let recovery = hello.recovery.clone().unwrap_or_default();
             // One that the sender does not know has lost nothing; one without first regions may have got replicas.
             let is_unknown = !self.is_voter() && hello.you.is_none_or(|you| you.id == self.own.id);
+            if is_unknown && recovery.number > 0 {
+                outcome.join = Some(Join { members, lost, recovery, own: self.own });
+                return;
+            }
             if is_unknown || members.get(&self.store) == Some(&self.own.id) {
                 outcome.form = Some(members);
                 return;
@@ -339,13 +442,14 @@ impl Membership {
             } else {
                 self.whole.remove(&from);
             }
-            if self.whole.len() <= self.voters.len() / 2 {
+            let counted = self.voters.iter().filter(|voter| !hello.lost.contains_key(&voter.0)).count();
+            if self.whole.len() <= counted / 2 {
                 return;
             }
             // The sender knows this store's earlier directory, so it knows how many there were.
-            if let Some(lost) = hello.you.filter(|_| self.may_replace) {
-                let own = Incarnation { replacement: lost.replacement + 1, ..self.own };
-                outcome.join = Some(Join { members, own });
+            if let Some(earlier) = hello.you.filter(|_| self.may_replace) {
+                let own = Incarnation { replacement: earlier.replacement + 1, ..self.own };
+                outcome.join = Some(Join { members, lost, recovery, own });
             }
             return;
         }
@@ -365,12 +469,14 @@ impl Membership {
 
     /// Checks whether enough members have answered.
     fn count_answers(&mut self) {
+        let is_lost = |voter: &StoreId| self.known.get(voter).is_some_and(Incarnation::is_lost);
         match &mut self.state {
             MembershipState::Forming { waiting_for } => *waiting_for = missing(&self.voters, self.store, &self.empty),
             MembershipState::Confirming => {
-                let confirmed = self.voters.iter().filter(|voter| self.confirmed.contains(voter)).count();
+                let counted: Vec<_> = self.voters.iter().filter(|voter| !is_lost(voter)).collect();
+                let confirmed = counted.iter().filter(|voter| self.confirmed.contains(voter)).count();
                 // A member without first regions may have got replicas since.
-                if usize::from(self.is_voter()) + confirmed > self.voters.len() / 2 {
+                if usize::from(self.is_voter()) + confirmed > counted.len() / 2 {
                     self.state = MembershipState::Member;
                 }
             }

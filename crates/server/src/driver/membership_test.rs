@@ -299,3 +299,110 @@ fn the_operators_word_changes_nothing_where_nothing_was_lost() {
     assert_eq!((outcome.join, &new.state), (None, &MembershipState::Replaced { reported_by: StoreId(1) }));
     assert!(nodes.iter_mut().all(|node| node.replacement_of(StoreId(3)).is_none()));
 }
+
+fn record(number: u64, lost: &[u64]) -> RecoveryRecord {
+    RecoveryRecord { number, lost: lost.to_vec(), ..RecoveryRecord::default() }
+}
+
+/// A directory that is left, at its start after an unsafe recovery.
+fn recovered(node: &Membership, number: u64, lost: &[u64]) -> Membership {
+    let own = incarnation(node.own.id, node.own.generation + 1);
+    let mut known = node.known.clone();
+    for store in lost.iter().copied().map(StoreId) {
+        known.insert(store, Incarnation::lost(known.get(&store).copied()));
+    }
+    let members = stores(&[1, 2, 3]);
+    Membership::new(node.store, own, true, members, node.voters.clone(), known).after(record(number, lost))
+}
+
+#[test]
+fn the_last_of_three_takes_part_alone_after_an_unsafe_recovery() {
+    let nodes = cluster();
+    assert!(!restarted(&nodes[0]).is_member());
+    let one = recovered(&nodes[0], 1, &[2, 3]);
+    assert!(one.is_member());
+    assert!([2, 3].iter().all(|store| one.replacement_of(StoreId(*store)).is_none()), "no directory is there yet");
+}
+
+#[test]
+fn a_lost_directory_that_comes_back_stops_and_counts_for_nothing() {
+    let nodes = cluster();
+    for restart in [false, true] {
+        let mut one = recovered(&nodes[0], 1, &[2, 3]);
+        let mut two = if restart { restarted(&nodes[1]) } else { recovered(&nodes[1], 0, &[]) };
+        let before = one.known.clone();
+        let outcome = one.handle_hello(StoreId(2), &two.hello(StoreId(1), true));
+        assert_eq!(outcome, HelloOutcome { answer: true, ..HelloOutcome::default() });
+        assert_eq!(one.known, before);
+        let outcome = two.handle_hello(StoreId(1), &one.hello(StoreId(2), false));
+        assert!(outcome.is_lost && !outcome.is_replaced && outcome.recovery_differs.is_none());
+    }
+}
+
+#[test]
+fn directories_that_are_left_say_the_same_of_lost_stores() {
+    let nodes = cluster();
+    let exchange = |mut one: Membership, mut two: Membership| {
+        let first = one.handle_hello(StoreId(2), &two.hello(StoreId(1), true));
+        let second = two.handle_hello(StoreId(1), &one.hello(StoreId(2), true));
+        assert!(!first.is_lost && !second.is_lost);
+        assert!(first.record.is_none() || first.recovery_differs.is_none(), "nothing is recorded of one that differs");
+        (first.recovery_differs, second.recovery_differs)
+    };
+    let one = || recovered(&nodes[0], 1, &[3]);
+    assert_eq!(exchange(one(), recovered(&nodes[1], 1, &[3])), (None, None));
+    // Not recovered yet: it stops, and the other one does not.
+    assert_eq!(exchange(one(), restarted(&nodes[1])), (None, Some(record(1, &[3]))));
+    // By the same number, something else.
+    let other = || {
+        let mut two = recovered(&nodes[1], 1, &[3]);
+        two.recovery.lost = vec![3, 4];
+        two
+    };
+    assert_eq!(exchange(one(), other()), (Some(record(1, &[3, 4])), Some(record(1, &[3]))));
+}
+
+#[test]
+fn empty_directories_take_the_places_of_lost_ones_one_after_the_other() {
+    let nodes = cluster();
+    let mut one = recovered(&nodes[0], 1, &[2, 3]);
+    let fresh = |store, id| empty(store, id).may_replace_a_lost_one();
+    let mut three = fresh(3, 99);
+    let join = three.handle_hello(StoreId(1), &one.hello(StoreId(3), false)).join.expect("it joins");
+    assert_eq!(join.recovery, record(1, &[2, 3]));
+    three.joined(&join);
+    assert_eq!(one.handle_hello(StoreId(3), &three.hello(StoreId(1), true)).record, Some(three.own));
+    assert_eq!(one.replacement_of(StoreId(3)), Some(99));
+    assert!(!three.is_member());
+    assert!(three.handle_hello(StoreId(1), &one.hello(StoreId(3), false)).recovery_differs.is_none());
+    assert!(three.is_member());
+
+    // Now two count, and both are needed.
+    let mut two = fresh(2, 98);
+    assert!(two.handle_hello(StoreId(1), &one.hello(StoreId(2), false)).join.is_none());
+    let join = two.handle_hello(StoreId(3), &three.hello(StoreId(2), false)).join.expect("it joins");
+    two.joined(&join);
+    for node in [&mut one, &mut three] {
+        assert_eq!(node.handle_hello(StoreId(2), &two.hello(node.store, true)).record, Some(two.own));
+    }
+    two.handle_hello(StoreId(1), &one.hello(StoreId(2), false));
+    assert!(two.is_member(), "two of three");
+    assert!(one.hello(StoreId(2), false).lost.is_empty() && three.hello(StoreId(2), false).lost.is_empty());
+    // The directory that was lost is still refused.
+    let mut lost = restarted(&nodes[1]);
+    assert!(lost.handle_hello(StoreId(3), &three.hello(StoreId(2), false)).is_replaced);
+}
+
+#[test]
+fn a_store_without_replicas_joins_a_cluster_that_was_recovered() {
+    let nodes = cluster();
+    let one = recovered(&nodes[0], 1, &[2, 3]);
+    let own = incarnation(44, 1);
+    let members = stores(&[1, 2, 3, 4]);
+    let mut four = Membership::new(StoreId(4), own, false, members, stores(&[1, 2, 3]), BTreeMap::new());
+    let outcome = four.handle_hello(StoreId(1), &one.hello(StoreId(4), false));
+    assert!(outcome.form.is_none());
+    four.joined(&outcome.join.expect("it joins"));
+    assert_eq!(four.recovery(), one.recovery());
+    assert!(!four.handle_hello(StoreId(1), &one.hello(StoreId(4), false)).is_lost);
+}

@@ -48,9 +48,11 @@ mod inbox;
 mod inconsistent;
 mod lane;
 mod log_disk;
+mod lost_stores;
 mod membership;
 mod message;
 mod open;
+mod recovery_record;
 mod region_sizes;
 mod replacement;
 mod size_survey;
@@ -65,6 +67,7 @@ pub use first_regions::first_regions;
 pub use handle::{NodeHandle, NodeStatus, PLACEMENT_TIMEOUT, Refusal, RegionContext, RegionStatus, RegionView};
 pub(crate) use heartbeat::placement_region;
 pub use inbox::StoreChange;
+pub use lost_stores::{LostStores, RefusedPlan, RegionPlan, plan as plan_recovery};
 pub use membership::MembershipState;
 pub use size_survey::SizeLimits;
 pub use snapshots::SnapshotSource;
@@ -354,6 +357,7 @@ impl Driver {
         self.tend_region_sizes(now);
         self.tend_checks(now);
         if self.ticks.is_multiple_of(replacement::LOOK_TICKS) {
+            self.recover_regions(now);
             self.replace_lost_replicas(now);
         }
         if self.ticks.is_multiple_of(FLUSHED_TICKS) {

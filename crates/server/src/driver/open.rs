@@ -121,7 +121,6 @@ impl Driver {
         let (tick, check_time, mut rng) = (raft_config.tick_interval, checksum_time(&raft_config), Rng::new(seed));
         let mut store = Store::new(raft_config, &FAMILIES, rng.child("raftstore"));
         let formation = Formation::open_with(&mut store, &db, &config, rng.child("formation"))?;
-
         let (counters, monotonic): (Arc<Counters>, Duration) = (Arc::default(), env.clock.monotonic());
         let inbox = Arc::new(Inbox::new(counters.clone()));
         let snapshots = Snapshots::open(env, &config.data_dir, &db, &inbox, &counters, store.file_numbers())?;
@@ -138,6 +137,7 @@ impl Driver {
             damage: Default::default(),
             leader_news: Default::default(),
             stopped: Default::default(),
+            recovery: Default::default(),
             membership: Mutex::new(formation.membership.state().clone()),
             refusals: Mutex::default(),
             holds_all_regions: holds_all_regions(&config, &store).into(),
@@ -185,6 +185,7 @@ impl Driver {
     /// The first effects after a start: they contain the installs that have to be repeated, and every other snapshot
     /// file is not needed any more.
     fn resume(mut self, now: Now) -> Result<Driver, OpenError> {
+        self.begin_above();
         self.formation.started(now.monotonic);
         let path = self.snapshots.directory().to_owned();
         let needed = self.store.needed_files();

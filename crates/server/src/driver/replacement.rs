@@ -9,18 +9,35 @@ use super::first_regions::placement_stores;
 use super::{Driver, Pending};
 use kontiki_placement::Now;
 use kontiki_raftstore::command::{Action, Command};
-use kontiki_raftstore::{Event, MemberChange, Peer, Region, StoreId, is_replica_of, next_replica_id};
+use kontiki_raftstore::{Event, MemberChange, Peer, PeerRole, Region, StoreId, is_replica_of, next_replica_id};
 
 /// Ticks between checks.
 pub(super) const LOOK_TICKS: u64 = 10;
 
 impl Driver {
+    /// Orders the recovery of each region that this node leads and that is not recovered yet.
+    pub(super) fn recover_regions(&mut self, now: Now) {
+        let recovery = self.store.recovery().clone();
+        if recovery.number == 0 {
+            return;
+        }
+        let led = self.store.status().into_iter().filter(|status| status.leads).map(|status| status.region);
+        for region in led.filter(|region| recovery.is_due(region)).collect::<Vec<_>>() {
+            let command = Command { epoch: region.epoch, action: Action::Recover(recovery.clone()) };
+            let (region, ticket) = (region.id, self.pending.add(Pending::Abandoned));
+            self.store.handle(Event::Command { region, command, ticket }, now.monotonic);
+        }
+    }
+
     /// Orders the next change of each region that this node leads and that needs one.
     pub(super) fn replace_lost_replicas(&mut self, now: Now) {
         if !self.formation.membership.knows_replacements() {
             return;
         }
-        let led: Vec<_> = self.store.status().into_iter().filter(|status| status.leads).map(|s| s.region).collect();
+        let recovery = self.store.recovery().clone();
+        let led = self.store.status().into_iter().filter(|status| status.leads).map(|status| status.region);
+        // Before a region is recovered, every replica on a lost store counts as lost.
+        let led: Vec<_> = led.filter(|region| !recovery.is_due(region)).collect();
         let homes: Vec<StoreId> = placement_stores(&self.config).collect();
         let stores: Vec<StoreId> = self.config.members.keys().map(|store| StoreId(*store)).collect();
         for region in led {
@@ -46,11 +63,18 @@ fn next_change(
     homes.iter().chain(others).find_map(|store| {
         let directory = replacement(*store)?;
         match region.peer_on(*store) {
-            Some(peer) if is_replica_of(peer.id, directory, region.id) => None,
+            Some(peer) if is_replica_of(peer.id, directory, region.id) => {
+                let is_needed = region.role(peer.id) == PeerRole::Learner && region.voter_count() < homes.len();
+                is_needed.then_some(MemberChange::Promote(peer.id))
+            }
             Some(lost) => Some(MemberChange::Remove(lost.id)),
             // It has moved to another store.
             None if region.voter_count() >= homes.len() => None,
-            None => Some(MemberChange::Add(Peer { id: next_replica_id(directory, region), store: *store })),
+            None => {
+                let new = Peer { id: next_replica_id(directory, region), store: *store };
+                // A second voter is half of every quorum: not before it has data.
+                Some(if region.voter_count() == 1 { MemberChange::AddLearner(new) } else { MemberChange::Add(new) })
+            }
         }
     })
 }

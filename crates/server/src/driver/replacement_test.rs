@@ -68,3 +68,20 @@ fn a_learner_replaces_no_voter() {
     let change = next_change(&now, &[1, 2, 3].map(StoreId), &STORES, replaced);
     assert!(matches!(change, Some(MemberChange::Add(Peer { store: StoreId(3), .. }))), "{change:?}");
 }
+
+#[test]
+fn a_second_voter_is_a_learner_first() {
+    let homes = [1, 2, 3].map(StoreId);
+    let mut now = region(&[(2001, 1)]);
+    let replaced = |store: StoreId| (store != StoreId(1)).then_some(70 + store.0);
+    let mut changes = Vec::new();
+    while let Some(change) = next_change(&now, &homes, &STORES, replaced) {
+        now = now.changed(&change).expect("it can be made");
+        changes.push(change);
+    }
+    assert!(
+        matches!(changes[..], [MemberChange::AddLearner(two), MemberChange::Promote(id), MemberChange::Add(three)]
+            if two.id == id && (two.store, three.store) == (StoreId(2), StoreId(3))),
+        "{changes:?}"
+    );
+}

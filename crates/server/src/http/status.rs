@@ -2,7 +2,7 @@
 
 use crate::driver::{MembershipState, NodeStatus, Refusal, RegionStatus};
 use kontiki_engine::Stats;
-use kontiki_raftstore::{PeerRole, Space};
+use kontiki_raftstore::{PeerRole, Recovery, Space};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -15,6 +15,7 @@ pub(super) fn describe(status: &NodeStatus, engine: &Stats, address: &str) -> Va
         "address": address,
         "disk_full": status.disk_full,
         "stops_leading": status.stops_leading,
+        "unsafe_recovery": recovery(&status.recovery),
         "damage": status.damage,
         "stopped": status.stopped,
         "ready": not_ready(status).is_none(),
@@ -22,6 +23,12 @@ pub(super) fn describe(status: &NodeStatus, engine: &Stats, address: &str) -> Va
         "regions": status.regions.iter().map(region).collect::<Vec<_>>(),
         "engine": engine_json(engine),
     })
+}
+
+/// What the directory says of lost stores, if anything.
+fn recovery(recovery: &Recovery) -> Value {
+    let lost: Vec<u64> = recovery.lost.iter().map(|store| store.0).collect();
+    if recovery.number == 0 { Value::Null } else { json!({ "number": recovery.number, "lost_stores": lost }) }
 }
 
 /// The engine's statistics, one object per part.

@@ -29,6 +29,7 @@ fn node(leader: Option<Peer>) -> NodeStatus {
         missing: vec![],
         disk_full: false,
         stops_leading: false,
+        recovery: Recovery::default(),
         damage: None,
         stopped: None,
     }

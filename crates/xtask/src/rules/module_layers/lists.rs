@@ -102,7 +102,7 @@ const RAFTSTORE: Layers = (
     "raftstore",
     &[
         &["memory", "planted", "region"],
-        &["config", "error", "families", "liveness"],
+        &["config", "error", "families", "liveness", "recovery"],
         &["consensus", "readers"],
         &["leadership"],
         &["command", "meta"],
@@ -180,15 +180,27 @@ const SERVER: Layers = (
 const SERVER_DRIVER: Layers = (
     "server::driver",
     &[
-        &["arrivals", "convert", "counters", "error", "first_regions", "flusher", "lane", "membership", "size_survey"],
-        &["inconsistent", "message"],
+        &[
+            "arrivals",
+            "convert",
+            "counters",
+            "error",
+            "first_regions",
+            "flusher",
+            "lane",
+            "recovery_record",
+            "size_survey",
+        ],
+        &["inconsistent", "membership"],
+        &["message"],
         &["inbox"],
         &["checksums", "snapshots", "surveys"],
         &["handle"],
         &["calls", "hand_over", "log_disk"],
         &["change_members", "checks", "effects", "heartbeat", "split"],
         &["formation", "region_sizes", "replacement"],
-        &["open"],
+        // For tools: no driver runs on that directory.
+        &["lost_stores", "open"],
     ],
 );
 

@@ -1,0 +1,205 @@
+//! Unsafe recovery, on the directory of a node that does not run: what it would do, and the one write that orders it.
+//!
+//! The write changes no region. It records which stores are lost, and from the next start on the replicas on those do
+//! not count; the regions' leaders then put the recovery into the logs (`replacement.rs`). So everything that a log
+//! holds, splits and changes of members too, is applied as it would have been, on every store that is left alike. The
+//! design is in docs/internals/unsafe-recovery.md.
+
+use super::formation::{known_members, other_key, put_incarnation, synced};
+use super::membership::Incarnation;
+use super::recovery_record::RecoveryRecord;
+use crate::families;
+use kontiki_engine::{Db, Error as EngineError, StreamId, WriteBatch};
+use kontiki_raftstore::{LogEnd, RecoverError, Recovery, Region, StoreId, log_end, meta};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How far ids are moved ahead of what is known here: more than were reserved by writes that this replica lacks.
+const ID_MARGIN: u64 = 1_000_000;
+
+/// What the recovery does to a region with a replica here, as far as its tables say: its log may change its members
+/// first.
+#[derive(Clone, Debug)]
+pub struct RegionPlan {
+    /// As it is.
+    pub before: Region,
+    /// The stores whose replicas are members afterwards.
+    pub stores_after: Vec<StoreId>,
+    /// Whether it has no majority without the lost stores.
+    pub loses_quorum: bool,
+    /// The tables hold its state through this index of the log.
+    pub applied: u64,
+    /// How its log ends.
+    pub log: LogEnd,
+}
+
+/// What a recovery does on a directory.
+#[derive(Clone, Debug)]
+pub struct LostStores {
+    /// The directory's store.
+    pub store: StoreId,
+    /// Its cluster.
+    pub cluster: u64,
+    /// By ascending id.
+    pub regions: Vec<RegionPlan>,
+    /// The directory says so already: there is nothing to do.
+    pub is_recorded: bool,
+    record: RecoveryRecord,
+    incarnations: BTreeMap<StoreId, Incarnation>,
+}
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RefusedPlan {
+    /// No store was named.
+    #[error("no lost store is named")]
+    NoStore,
+    /// The directory has no identity.
+    #[error("it is not the directory of a node of a cluster")]
+    NotServed,
+    /// The directory's own store is named as lost.
+    #[error("it is that of store {0} itself; run this on the directories that are left, and name the others")]
+    Own(StoreId),
+    /// A store that is not known here.
+    #[error("store {unknown} is no member; the other members that this directory knows are {known:?}")]
+    Unknown {
+        /// That store.
+        unknown: StoreId,
+        /// The others that are known.
+        known: Vec<u64>,
+    },
+    /// Nothing is lost that the others cannot replace.
+    #[error(
+        "every region here has a majority without these stores, so none needs a recovery; replace the lost directories \
+         one after the other: docs/guide/replace-a-disk.md"
+    )]
+    NotNeeded,
+    /// The directory cannot be read, or contradicts itself.
+    #[error(transparent)]
+    Damaged(#[from] RecoverError),
+    /// The state of placement cannot be read.
+    #[error(transparent)]
+    Placement(#[from] kontiki_placement::Error),
+    /// The directory cannot be read.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// Decides what a recovery without the stores `lost` does on a directory, and changes nothing. No timestamp was handed
+/// out before that is above `timestamp_min_ms`, as far as the caller knows. The recovery has the next number, or
+/// `number`, if that is higher: another directory has it already.
+pub fn plan(
+    db: &Db,
+    lost: &BTreeSet<u64>,
+    number: Option<u64>,
+    timestamp_min_ms: u64,
+) -> Result<LostStores, RefusedPlan> {
+    let lost: BTreeSet<StoreId> = lost.iter().copied().map(StoreId).collect();
+    let view = db.snapshot();
+    let identity = meta::identity(families::META, &view)?.ok_or(RefusedPlan::NotServed)?;
+    let regions = meta::regions(families::META, &view)?;
+    let known = known_members(&view)?;
+    check_stores(identity.store, &lost, &known, &regions)?;
+
+    let before = RecoveryRecord::load(&view)?;
+    let given_up = known.iter().filter(|(_, known)| known.is_lost()).map(|(store, _)| *store);
+    let given_up: BTreeSet<StoreId> = given_up.collect();
+    let is_behind = number.is_some_and(|number| number > before.number);
+    let is_recorded = before.number > 0 && lost.is_subset(&given_up) && !is_behind;
+    let (number, lost) = if is_recorded {
+        (before.number, before.recovery().lost)
+    } else {
+        (number.unwrap_or(0).max(before.number + 1), &lost | &given_up)
+    };
+    let recovery = Recovery { number, lost };
+    let regions: Vec<RegionPlan> =
+        regions.into_iter().map(|region| plan_region(db, &recovery, region)).collect::<Result<_, RefusedPlan>>()?;
+    if !is_recorded && !is_behind && !regions.is_empty() && !regions.iter().any(|region| region.loses_quorum) {
+        return Err(RefusedPlan::NotNeeded);
+    }
+
+    let bounds = kontiki_placement::bounds(&view)?;
+    let greatest = regions.iter().map(|region| region.before.id.0).max().unwrap_or(0);
+    let record = RecoveryRecord {
+        number,
+        lost: recovery.lost.iter().map(|store| store.0).collect(),
+        timestamp_min_ms: timestamp_min_ms.max(bounds.timestamp_ms).max(before.timestamp_min_ms),
+        id_min: bounds.id.max(greatest).saturating_add(ID_MARGIN).max(before.id_min),
+    };
+    let new = recovery.lost.iter().filter(|store| !given_up.contains(store));
+    let incarnations = new.map(|store| (*store, Incarnation::lost(known.get(store).copied()))).collect();
+    Ok(LostStores { store: identity.store, cluster: identity.cluster, regions, is_recorded, record, incarnations })
+}
+
+fn check_stores(
+    own: StoreId,
+    lost: &BTreeSet<StoreId>,
+    known: &BTreeMap<StoreId, Incarnation>,
+    regions: &[Region],
+) -> Result<(), RefusedPlan> {
+    if lost.is_empty() {
+        return Err(RefusedPlan::NoStore);
+    }
+    if lost.contains(&own) {
+        return Err(RefusedPlan::Own(own));
+    }
+    let members = regions.iter().flat_map(|region| region.peers.iter().map(|peer| peer.store));
+    let others: BTreeSet<StoreId> = members.chain(known.keys().copied()).filter(|store| *store != own).collect();
+    match lost.difference(&others).next() {
+        Some(unknown) => {
+            Err(RefusedPlan::Unknown { unknown: *unknown, known: others.iter().map(|store| store.0).collect() })
+        }
+        None => Ok(()),
+    }
+}
+
+fn plan_region(db: &Db, recovery: &Recovery, before: Region) -> Result<RegionPlan, RefusedPlan> {
+    let is_due = recovery.is_due(&before);
+    let after = recovery.recovered(&before).unwrap_or_else(|_| before.clone());
+    Ok(RegionPlan {
+        stores_after: after.peers.iter().map(|peer| peer.store).collect(),
+        loses_quorum: is_due && recovery.loses_quorum(&before),
+        applied: meta::applied_index(families::META, &db.snapshot(), before.id)?.unwrap_or(0),
+        log: log_end(before.id, &db.stream(StreamId(before.id.0))?)?,
+        before,
+    })
+}
+
+impl LostStores {
+    /// The number of the recovery: 1 for the first of a cluster.
+    pub fn number(&self) -> u64 {
+        self.record.number
+    }
+
+    /// All stores that are lost then: earlier ones too, if no other directory has taken their place.
+    pub fn lost(&self) -> &[u64] {
+        &self.record.lost
+    }
+
+    /// What timestamps begin at, in milliseconds.
+    pub fn timestamp_min_ms(&self) -> u64 {
+        self.record.timestamp_min_ms
+    }
+
+    /// What ids begin at.
+    pub fn id_min(&self) -> u64 {
+        self.record.id_min
+    }
+
+    /// Records it in the directory, in one synced write: after a crash it is done or not begun.
+    pub fn record(&self, db: &Db) -> Result<(), EngineError> {
+        if self.is_recorded {
+            return Ok(());
+        }
+        let mut batch = WriteBatch::new();
+        self.record.put(&mut batch);
+        for (store, lost) in &self.incarnations {
+            put_incarnation(&mut batch, &other_key(*store), lost);
+        }
+        db.commit(synced(batch)).map(|_| ())
+    }
+}
+
+#[cfg(test)]
+#[path = "lost_stores_test.rs"]
+mod tests;

@@ -1,0 +1,125 @@
+//! What a recovery would do on a directory, and its one write.
+
+use super::*;
+use crate::config::NodeConfig;
+use crate::driver::first_regions;
+use crate::families::served_families;
+use kontiki_engine::{Commit, Options};
+use kontiki_env::SimMachine;
+use kontiki_env::clock::VirtualTime;
+use kontiki_env::fs::CrashMode;
+use kontiki_env::rng::Rng;
+use kontiki_raftstore::{Store, StoreIdentity};
+use std::path::Path;
+
+const NOW_MS: u64 = 1_800_000_000_000;
+
+fn of_seed(seed: u64) -> SimMachine {
+    SimMachine::new(&Rng::new(seed), VirtualTime::default())
+}
+
+fn open(machine: &SimMachine) -> Db {
+    let options = Options { families: served_families(), ..Options::default() };
+    Db::open_in(&machine.env(), Path::new("/data"), options).expect("opens")
+}
+
+/// The directory of store 1 of a cluster of three, as at its beginning.
+fn directory(machine: &SimMachine) -> Db {
+    let mut config = NodeConfig::single("/data", "node:1");
+    config.members = [1, 2, 3].map(|id| (id, format!("node:{id}"))).into();
+    config.replicas = 3;
+    let db = open(machine);
+    let identity = StoreIdentity { cluster: config.cluster_id, store: StoreId(1) };
+    let mut first: Commit = Store::bootstrap(&families::FAMILIES, &identity, &first_regions(&config));
+    first.batch.append(&kontiki_placement::bootstrap(&[], &[]));
+    for store in [2, 3] {
+        put_incarnation(&mut first.batch, &other_key(StoreId(store)), &Incarnation::first(10 + store));
+    }
+    db.commit(first).expect("bootstrapped");
+    db
+}
+
+fn of(db: &Db, lost: &[u64]) -> Result<LostStores, RefusedPlan> {
+    plan(db, &lost.iter().copied().collect(), None, NOW_MS)
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused() {
+    let machine = of_seed(1);
+    assert!(matches!(of(&open(&machine), &[2, 3]), Err(RefusedPlan::NotServed)));
+    let db = directory(&machine);
+    assert!(matches!(of(&db, &[]), Err(RefusedPlan::NoStore)));
+    assert!(matches!(of(&db, &[1, 2]), Err(RefusedPlan::Own(StoreId(1)))));
+    let Err(RefusedPlan::Unknown { unknown: StoreId(9), known }) = of(&db, &[2, 9]) else { panic!("9 is no member") };
+    assert_eq!(known, [2, 3]);
+    assert!(matches!(of(&db, &[2]), Err(RefusedPlan::NotNeeded)), "two of three are a majority");
+}
+
+#[test]
+fn a_plan_changes_nothing_and_its_record_is_found_by_the_next_one() {
+    let machine = of_seed(1);
+    let db = directory(&machine);
+    for _ in 0..2 {
+        let found = of(&db, &[2, 3]).expect("it can be done");
+        assert!(!found.is_recorded && found.number() == 1);
+        assert_eq!(found.regions.len(), 3);
+        for region in &found.regions {
+            assert!(region.loses_quorum && region.stores_after == [StoreId(1)]);
+            assert_eq!((region.applied, region.log.index, region.log.committed), (1, 1, 1));
+        }
+        assert!(found.timestamp_min_ms() == NOW_MS && found.id_min() >= kontiki_placement::FIRST_ID + ID_MARGIN);
+    }
+    of(&db, &[2, 3]).expect("it can be done").record(&db).expect("recorded");
+    let again = of(&db, &[3]).expect("there is nothing to do");
+    assert!(again.is_recorded && again.number() == 1 && again.lost() == [2, 3]);
+    again.record(&db).expect("nothing is done");
+    let record = RecoveryRecord::load(&db.snapshot()).expect("readable");
+    assert_eq!((record.number, record.lost), (1, vec![2, 3]));
+    let known = known_members(&db.snapshot()).expect("readable");
+    assert!(known.values().all(Incarnation::is_lost) && known.len() == 2);
+}
+
+#[test]
+fn a_directory_gets_the_number_that_another_one_has() {
+    let machine = of_seed(4);
+    let db = directory(&machine);
+    of(&db, &[2, 3]).expect("it can be done").record(&db).expect("recorded");
+    let with = |number| plan(&db, &[2, 3].into(), Some(number), NOW_MS).expect("it can be done");
+    assert!(with(1).is_recorded);
+    let again = with(4);
+    assert!(!again.is_recorded && again.number() == 4 && again.lost() == [2, 3]);
+    again.record(&db).expect("recorded");
+    assert!(with(4).is_recorded && of(&db, &[2, 3]).expect("done").number() == 4);
+}
+
+#[test]
+fn after_a_crash_it_is_done_or_not_begun() {
+    for done in [false, true] {
+        let machine = of_seed(2);
+        let db = directory(&machine);
+        let found = of(&db, &[2, 3]).expect("it can be done");
+        if done {
+            found.record(&db).expect("recorded");
+        }
+        machine.fs.crash(CrashMode::LoseUnsynced);
+        drop(db);
+        assert_eq!(of(&open(&machine), &[2, 3]).expect("still").is_recorded, done);
+    }
+}
+
+#[test]
+fn a_later_recovery_counts_on_and_keeps_the_stores_that_nothing_has_replaced() {
+    let machine = of_seed(3);
+    let db = directory(&machine);
+    of(&db, &[2, 3]).expect("it can be done").record(&db).expect("recorded");
+    // Another directory has taken the place of store 3's, and is lost, too.
+    let mut batch = WriteBatch::new();
+    let other = Incarnation { id: 77, generation: 4, mark: 5, replacement: 1 << 20 };
+    put_incarnation(&mut batch, &other_key(StoreId(3)), &other);
+    db.commit(synced(batch)).expect("recorded");
+    let second = of(&db, &[3]).expect("it can be done");
+    assert!(!second.is_recorded && second.number() == 2 && second.lost() == [2, 3]);
+    second.record(&db).expect("recorded");
+    let known = known_members(&db.snapshot()).expect("readable");
+    assert!(known[&StoreId(3)].is_lost() && known[&StoreId(3)].replacement > other.replacement);
+}
