@@ -8,6 +8,7 @@ use kontiki_proto::pdpb;
 use kontiki_proto::pdpb::pd_client::PdClient;
 use kontiki_proto::tikvpb::tikv_client::TikvClient;
 use std::path::Path;
+use std::time::Duration;
 use tokio::time::Instant;
 
 const DEADLINE: Duration = Duration::from_secs(60);
