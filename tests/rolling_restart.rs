@@ -1,6 +1,6 @@
-//! A rolling restart is invisible to clients: three real nodes are restarted in turn by SIGTERM, each once the one before
-//! is ready again, under load of our client and of an unmodified one, raw and transactional. No call returns an error,
-//! no acknowledged write is lost, and all replicas hold the same data.
+//! A rolling restart is invisible to clients: three real nodes are restarted in turn by SIGTERM, each once the one
+//! before is ready again, under load of our client and of an unmodified one, raw and transactional. No call returns an
+//! error, no acknowledged write is lost, and all replicas hold the same data.
 
 #![allow(clippy::disallowed_methods)] // a test over real processes waits on the real clock
 
