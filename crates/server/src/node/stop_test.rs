@@ -61,6 +61,7 @@ async fn signal(receiver: blocking::Receiver<()>) {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods)] // a node that runs blocks its thread
 fn streams_of_clients_end_with_a_status_and_not_with_their_connection() {
     let directory = tempfile::tempdir().unwrap();
     let server = start(directory.path());
@@ -94,8 +95,7 @@ fn a_stop_that_is_hurried_cuts_a_stream_that_its_client_keeps_open() {
     let runtime = client_runtime();
     let (_requests, stream) = runtime.block_on(async {
         let (sender, requests) = mpsc::unbounded();
-        let client = ServerReflectionClient::new(connect(&server).await);
-        let mut client = client;
+        let mut client = ServerReflectionClient::new(connect(&server).await);
         (sender, client.server_reflection_info(requests).await.unwrap().into_inner())
     });
     server.run(ready(()), ready(())).unwrap();
