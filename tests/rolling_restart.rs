@@ -17,8 +17,8 @@ use tikv_client::{CheckLevel, TransactionClient, TransactionOptions};
 const NODES: usize = 3;
 /// Workers of each kind.
 const WORKERS: usize = 4;
-/// Transactions of a newcomer: it ends before the age at which the end of its connection cannot harm it (1 s).
-const NEWCOMERS_TRANSACTIONS: u64 = 12;
+/// Transactions of a newcomer: it lasts about a second, which is the age at which the unmodified client is vulnerable.
+const NEWCOMERS_TRANSACTIONS: u64 = 40;
 /// Operations of each worker before a node is stopped, while it is down, and after it is back.
 const OPERATIONS: u64 = 20;
 
