@@ -27,7 +27,7 @@ impl Serve {
         let config = self.args.resolve(&RealFs).map_err(|error| Failure::usage(error.to_string()))?;
         telemetry::init(&config.log_level).map_err(|error| Failure::usage(error.to_string()))?;
         // Before the node reports that it is ready: from then on a signal must cause a clean shutdown.
-        let interrupted = interrupted();
+        let (interrupted, again) = interrupted();
         let server = Server::start(config).map_err(|error| match error {
             error if error.is_asked_wrongly() => Failure::usage(error.to_string()),
             error => Failure::new(error.to_string()),
@@ -37,40 +37,50 @@ impl Serve {
         let asked = async move {
             match lifeline {
                 Some(ended) => tokio::select! {
-                    _ = interrupted => {}
+                    () = sent(interrupted) => {}
                     _ = ended => {}
                 },
-                None => drop(interrupted.await),
+                None => sent(interrupted).await,
             }
         };
-        server.run_until(asked).map_err(|error| Failure::new(error.to_string()))
+        server.run(asked, sent(again)).map_err(|error| Failure::new(error.to_string()))
     }
 }
 
-/// Resolves when a signal asks the process to end, including an earlier one. Signals are handled from the moment when
-/// it returns.
+/// Resolve when a first, and when a second signal asks the process to end, including earlier ones. Signals are handled
+/// from the moment when it returns.
 #[allow(clippy::disallowed_methods)] // the node's own runtime starts later
-fn interrupted() -> oneshot::Receiver<()> {
-    let ((ask, asked), (ready, listening)) = (oneshot::channel::<()>(), mpsc::channel::<()>());
+fn interrupted() -> (oneshot::Receiver<()>, oneshot::Receiver<()>) {
+    let ((ask, asked), (hurry, hurried)) = (oneshot::channel::<()>(), oneshot::channel::<()>());
+    let (ready, listening) = mpsc::channel::<()>();
     std::thread::spawn(move || {
         let listen = async {
             let interrupts = Interrupts::listen();
             drop(ready);
             match interrupts {
-                Ok(mut interrupts) => interrupts.next().await,
+                Ok(mut interrupts) => {
+                    interrupts.next().await;
+                    let _ = ask.send(()); // an error means that the node has ended by itself
+                    interrupts.next().await;
+                    let _ = hurry.send(());
+                }
                 // Without handlers a signal ends the process at once, which is safe too.
                 Err(_) => std::future::pending().await,
             }
             Ok(())
         };
-        match block_on(listen) {
-            Ok(()) => drop(ask),
-            // There is no runtime; the node's own start reports this with more detail.
-            Err(_) => std::mem::forget(ask),
-        }
+        // An error: there is no runtime; the node's own start reports this with more detail, and no signal is sent.
+        let _ = block_on(listen);
     });
     let _ = listening.recv(); // its end is the signal
-    asked
+    (asked, hurried)
+}
+
+/// Done when the signal is sent; never if it cannot be any more.
+async fn sent(signal: oneshot::Receiver<()>) {
+    if signal.await.is_err() {
+        std::future::pending().await
+    }
 }
 
 /// Resolves when the standard input ends.

@@ -388,3 +388,34 @@ async fn answers_that_would_be_too_large_are_asked_for_in_parts() {
     assert!(matches!(raw.scan("", "", 100).await.unwrap_err(), Error::Server(_)), "it ends");
     assert!(matches!(raw.batch_get(["a"]).await.unwrap_err(), Error::Server(_)));
 }
+
+/// The node answers what it has begun; what it has not begun is asked of the next leader. Without an outcome that is
+/// known in each case, some of these writes would end as undetermined.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_in_flight_survive_a_node_that_ends_its_connections_in_order() {
+    for _ in 0..10 {
+        let mut mock = Mock::start().await;
+        let client = mock.client().await;
+        let writers: Vec<_> = (0..32)
+            .map(|writer| {
+                let raw = client.raw();
+                tokio::spawn(async move {
+                    for i in 0..50 {
+                        raw.put(format!("{writer}/{i}"), "v").await?;
+                    }
+                    Ok::<_, Error>(())
+                })
+            })
+            .collect();
+        while mock.state.lock().count("RawPut") < 400 {
+            tokio::task::yield_now().await;
+        }
+        mock.state.lock().lead(2, 2);
+        mock.stop(1).await;
+        for writer in writers {
+            writer.await.unwrap().unwrap();
+        }
+        assert_eq!(mock.state.lock().raw.len(), 32 * 50);
+        client.timestamp().await.unwrap();
+    }
+}

@@ -10,6 +10,10 @@
 //!
 //! Bytes in either direction count as activity, also HTTP/2's probes (every 30 s).
 
+mod connection;
+
+pub use connection::{Connection, ConnectionInfo};
+
 use futures::task::AtomicWaker;
 use kontiki_env::clock::Clock;
 use parking_lot::Mutex;
@@ -19,14 +23,11 @@ use prometheus_client::registry::Registry;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
 /// A connection is replaced by another only after it has been idle for this long: longer than a client waits for an
 /// answer (2 s), and than the interval of a peer's probes.
@@ -80,6 +81,8 @@ pub struct Connections {
     clock: Arc<dyn Clock>,
     metrics: ConnectionMetrics,
     open: Mutex<Table>,
+    /// Notified when a connection closes, or turns out to be another node's.
+    fewer_clients: Notify,
 }
 
 #[derive(Default)]
@@ -90,16 +93,49 @@ struct Table {
 
 /// The state shared by a connection and the table.
 struct State {
+    opened_at_ms: u64,
     moved_at_ms: AtomicU64,
     displaced: AtomicBool,
+    /// A client of the store uses it: not another node, nor a reader of the status pages.
+    client: AtomicBool,
     reader: AtomicWaker,
+}
+
+impl State {
+    fn is_client(&self) -> bool {
+        self.client.load(Ordering::Acquire)
+    }
 }
 
 impl Connections {
     /// At most `max` at once.
     pub fn new(max: usize, clock: Arc<dyn Clock>, metrics: ConnectionMetrics) -> Arc<Connections> {
         metrics.max.set(i64::try_from(max).unwrap_or(i64::MAX));
-        Arc::new(Connections { max, clock, metrics, open: Mutex::default() })
+        Arc::new(Connections { max, clock, metrics, open: Mutex::default(), fewer_clients: Notify::new() })
+    }
+
+    /// The age of the youngest connection of a client.
+    pub fn youngest_client(&self) -> Option<Duration> {
+        let table = self.open.lock();
+        let opened_at = table.by_id.values().filter(|state| state.is_client()).map(|state| state.opened_at_ms);
+        opened_at.max().map(|at| Duration::from_millis(self.now_ms().saturating_sub(at)))
+    }
+
+    /// How many connections of clients are open.
+    pub fn clients(&self) -> usize {
+        self.open.lock().by_id.values().filter(|state| state.is_client()).count()
+    }
+
+    /// Done when no client has a connection.
+    pub async fn clients_closed(&self) {
+        loop {
+            let mut fewer = std::pin::pin!(self.fewer_clients.notified());
+            fewer.as_mut().enable();
+            if self.clients() == 0 {
+                return;
+            }
+            fewer.await;
+        }
     }
 
     fn now_ms(&self) -> u64 {
@@ -107,7 +143,7 @@ impl Connections {
     }
 
     /// Reserves a slot for one more connection, if necessary that of an idle one.
-    fn admit(self: &Arc<Connections>) -> Option<Place> {
+    fn admit(self: &Arc<Connections>, client: bool) -> Option<Place> {
         let now_ms = self.now_ms();
         let mut table = self.open.lock();
         if table.by_id.len() >= self.max {
@@ -126,8 +162,10 @@ impl Connections {
         table.last_id += 1;
         let id = table.last_id;
         let state = Arc::new(State {
+            opened_at_ms: now_ms,
             moved_at_ms: AtomicU64::new(now_ms),
             displaced: AtomicBool::new(false),
+            client: AtomicBool::new(client),
             reader: AtomicWaker::new(),
         });
         table.by_id.insert(id, state.clone());
@@ -160,6 +198,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.connections.open.lock().by_id.remove(&self.id);
         self.connections.metrics.open.dec();
+        self.connections.fewer_clients.notify_waiters();
     }
 }
 
@@ -167,12 +206,18 @@ impl Drop for Place {
 pub struct Listener {
     listener: TcpListener,
     connections: Arc<Connections>,
+    for_clients: bool,
 }
 
 impl Listener {
     /// Admits what arrives at `listener`.
     pub fn new(listener: TcpListener, connections: Arc<Connections>) -> Listener {
-        Listener { listener, connections }
+        Listener { listener, connections, for_clients: true }
+    }
+
+    /// Its connections do not count among those of clients: a stop waits for the answers to clients only.
+    pub fn for_pages(self) -> Listener {
+        Listener { for_clients: false, ..self }
     }
 
     /// The next connection. Errors are transient, so it waits and tries again.
@@ -180,7 +225,7 @@ impl Listener {
         loop {
             match self.listener.accept().await {
                 Ok((stream, from)) => {
-                    let Some(place) = self.connections.admit() else { continue };
+                    let Some(place) = self.connections.admit(self.for_clients) else { continue };
                     // An answer of several small frames would wait 40 ms for the client's delayed acknowledgement.
                     let _ = stream.set_nodelay(true);
                     return (Connection { stream, place }, from);
@@ -214,68 +259,6 @@ impl axum::serve::Listener for Listener {
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
-    }
-}
-
-/// A connection that has a slot.
-pub struct Connection {
-    stream: TcpStream,
-    place: Place,
-}
-
-impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
-
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        // Registered before the check: a displacement in between wakes the reader.
-        self.place.state.reader.register(cx.waker());
-        self.place.check()?;
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
-            self.place.moved();
-        }
-        polled
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        if matches!(polled, Poll::Ready(Ok(count)) if count > 0) {
-            self.place.moved();
-        }
-        polled
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        if matches!(polled, Poll::Ready(Ok(count)) if count > 0) {
-            self.place.moved();
-        }
-        polled
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

@@ -3,6 +3,7 @@
 use super::*;
 use kontiki_env::clock::{SimClock, VirtualTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 struct Fixture {
     listener: Listener,
@@ -76,4 +77,36 @@ async fn where_all_are_busy_a_newcomer_is_closed() {
     let _next = TcpStream::connect(address).await.unwrap();
     let (_connection, metrics) = accepting.await.unwrap();
     assert_eq!((metrics.displaced.get(), metrics.refused.get(), metrics.open.get()), (0, 1, 1));
+}
+
+#[tokio::test]
+async fn connections_of_clients_are_those_that_a_stop_waits_for() {
+    use tonic::transport::server::Connected;
+
+    let mut fixture = fixture(16).await;
+    let connections = fixture.listener.connections.clone();
+    assert_eq!(connections.youngest_client(), None);
+    connections.clients_closed().await;
+    let (_client, first) = fixture.connect().await;
+    fixture.time.advance_to(Duration::from_secs(3));
+    let (_peer, second) = fixture.connect().await;
+    fixture.time.advance_to(Duration::from_secs(4));
+    assert_eq!((connections.clients(), connections.youngest_client()), (2, Some(Duration::from_secs(1))));
+
+    let closed = tokio::spawn({
+        let connections = connections.clone();
+        async move { connections.clients_closed().await }
+    });
+    tokio::task::yield_now().await;
+    drop(first);
+    tokio::task::yield_now().await;
+    assert!(!closed.is_finished());
+    second.connect_info().mark_peer();
+    closed.await.unwrap();
+    assert_eq!((connections.clients(), connections.youngest_client()), (0, None));
+    assert_eq!(fixture.metrics.open.get(), 1, "it is open still");
+
+    fixture.listener = fixture.listener.for_pages();
+    let (_reader, _page) = fixture.connect().await;
+    assert_eq!(connections.clients(), 0);
 }

@@ -18,5 +18,6 @@ pub mod node;
 pub mod pd;
 pub mod planted;
 pub mod stopped;
+pub mod stopping;
 pub mod telemetry;
 pub mod transport;

@@ -7,6 +7,7 @@ use kontiki_proto::calls::Call;
 use kontiki_proto::codec::Codec;
 use kontiki_proto::pdpb::pd_client::PdClient;
 use kontiki_proto::pdpb::{TsoRequest, TsoResponse};
+use std::error::Error as Cause;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -49,7 +50,8 @@ impl Transport for Grpc {
     async fn call<C: Call>(&self, channel: &Channel, request: C::Request) -> std::result::Result<C::Reply, Failure> {
         let mut client = tonic::client::Grpc::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
         // Otherwise the channel's buffer would panic.
-        client.ready().await.map_err(|error| failure(&Status::from_error(Box::new(error))))?;
+        let unsent = |error| Failure { is_unsent: true, ..failure(&Status::from_error(Box::new(error))) };
+        client.ready().await.map_err(unsent)?;
         let codec = Codec::<C::Request, C::Reply>::default();
         let answer = client.unary(Request::new(request), PathAndQuery::from_static(C::PATH), codec).await;
         answer.map(tonic::Response::into_inner).map_err(|status| failure(&status))
@@ -103,16 +105,37 @@ fn stream(outgoing: mpsc::Receiver<TsoRequest>) -> impl Stream<Item = TsoRequest
 fn failure(status: &Status) -> Failure {
     let mut text = format!("{}: {}", status.code(), status.message());
     let mut is_unsent = false;
-    let mut cause = std::error::Error::source(status);
+    let mut cause = status.source();
     while let Some(error) = cause {
         let more = error.to_string();
         if !text.contains(&more) {
             text.push_str(": ");
             text.push_str(&more);
         }
-        let io = error.downcast_ref::<std::io::Error>();
-        is_unsent |= io.is_some_and(|io| io.kind() == ErrorKind::ConnectionRefused);
+        is_unsent |= proves_unsent(error);
         cause = error.source();
     }
     Failure { code: status.code(), message: status.message().to_string(), text, is_unsent }
 }
+
+/// Whether the cause of a failed call proves that no node has executed it.
+///
+/// A node that stops ends its connections in an orderly way: a last frame (GOAWAY) names the last request that it
+/// answers, so that a request that crossed it on the way, and one that was still queued here, are known not to have
+/// been executed. Both are asked of another node, like a request whose connection was refused.
+fn proves_unsent(cause: &(dyn Cause + 'static)) -> bool {
+    let io = cause.downcast_ref::<std::io::Error>();
+    let was_refused = io.is_some_and(|io| io.kind() == ErrorKind::ConnectionRefused);
+    // Of a request that was queued when its connection ended; of one that was sent, the error is another.
+    let was_queued = cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled);
+    let http2 = cause.downcast_ref::<h2::Error>();
+    let was_unprocessed = http2.is_some_and(|error| {
+        let is_refused_stream = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        error.is_remote() && (error.is_go_away() || is_refused_stream)
+    });
+    was_refused || was_queued || was_unprocessed
+}
+
+#[cfg(test)]
+#[path = "grpc_test.rs"]
+mod tests;

@@ -18,6 +18,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use store::Version;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_stream::wrappers::TcpListenerStream;
 
 pub const STORES: u64 = 3;
@@ -132,6 +134,8 @@ pub type Shared = Arc<Mutex<State>>;
 pub struct Mock {
     pub state: Shared,
     pub endpoints: Vec<String>,
+    stops: Vec<watch::Sender<bool>>,
+    servers: Vec<JoinHandle<()>>,
 }
 
 /// memcomparable(key).
@@ -163,21 +167,32 @@ impl Mock {
     /// Three stores and one region that holds everything, led by store 1.
     pub async fn start() -> Mock {
         let state = Shared::default();
+        let (mut stops, mut servers) = (Vec::new(), Vec::new());
         for store in 1..=STORES {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             state.lock().addresses.push(listener.local_addr().unwrap().to_string());
+            let (stop, mut stopped) = watch::channel(false);
             let node = service::Node { store, state: state.clone() };
             let server = tonic::transport::Server::builder()
                 .add_service(PdServer::new(node.clone()))
                 .add_service(TikvServer::new(node).max_decoding_message_size(usize::MAX))
-                .serve_with_incoming(TcpListenerStream::new(listener));
-            tokio::spawn(server);
+                .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move {
+                    let _ = stopped.wait_for(|stopped| *stopped).await;
+                });
+            servers.push(tokio::spawn(async move { server.await.unwrap() }));
+            stops.push(stop);
         }
         let region = MockRegion { id: 2, start: Bytes::new(), end: Bytes::new(), version: 1, leader: 1 };
         state.lock().regions.push(region);
         state.lock().clock = 1_000_000 << 18;
         let endpoints = state.lock().addresses.clone();
-        Mock { state, endpoints }
+        Mock { state, endpoints, stops, servers }
+    }
+
+    /// Ends a store as a node that stops: no new connections, and each one ends after its last answer.
+    pub async fn stop(&mut self, store: u64) {
+        self.stops[store as usize - 1].send_replace(true);
+        (&mut self.servers[store as usize - 1]).await.unwrap();
     }
 
     /// A client without background work.

@@ -122,6 +122,35 @@ fn a_store_that_stops_hands_its_leadership_over_and_takes_none_any_more() {
 }
 
 /// Every store is asked at the same time, as when a whole cluster is stopped: none waits for the others.
+/// Its writes are decided before another store can lead: clients of a store that stops get no unknown outcome.
+#[test]
+fn a_store_that_stops_knows_the_outcome_of_its_writes() {
+    let mut refused = 0;
+    for seed in 0..200 {
+        let mut cluster = Cluster::new(seed, 3);
+        cluster.put_surely(b"k", b"v");
+        let stopping = cluster.wait_leader();
+        let mut writes = Vec::new();
+        for _ in 0..10 {
+            writes.push(cluster.put(stopping, b"k", b"before"));
+            cluster.step();
+        }
+        stop_leading(&mut cluster, stopping);
+        while cluster.status(stopping).leads {
+            writes.push(cluster.put(stopping, b"k", b"while it hands over"));
+            cluster.step();
+        }
+        cluster.until(5, "all are answered", |cluster| writes.iter().all(|write| cluster.answers.contains_key(write)));
+        for write in writes {
+            let answer = &cluster.answers[&write];
+            assert!(!matches!(answer, Answer::Dropped), "seed {seed}");
+            refused += usize::from(matches!(answer, Answer::Refused(_)));
+        }
+        cluster.settle();
+    }
+    assert!(refused > 0, "writes meet the transfer");
+}
+
 #[test]
 fn stores_that_all_stop_do_not_wait_for_each_other() {
     for seed in 0..20 {

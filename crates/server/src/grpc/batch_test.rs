@@ -1,5 +1,6 @@
 use super::*;
 use crate::kv::fake::{FakeNode, LEFT, RIGHT, context};
+use crate::stopping::{Stage, StopControl};
 use futures::channel::mpsc;
 use kontiki_env::clock::SimClock;
 use kontiki_env::clock::VirtualTime;
@@ -157,4 +158,27 @@ async fn large_answers_do_not_share_a_message() {
 async fn a_batch_with_a_wrong_number_of_ids_is_refused() {
     let wrong = BatchCommandsRequest { request_ids: vec![1, 2], ..batch([(1, get(LEFT, "a"))]) };
     assert_eq!(ask(&FakeNode::new(), vec![wrong]).await.unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn what_arrived_before_a_stop_is_answered_and_then_the_stream_ends() {
+    let node = FakeNode::new();
+    let control = StopControl::default();
+    let (sender, receiver) = mpsc::unbounded();
+    let mut answers = Box::pin(answers(commands(&node), control.stopping().messages(receiver.map(Ok))));
+    for id in 0..3 {
+        sender.unbounded_send(batch([(2 * id, put(LEFT, "a")), (2 * id + 1, get(LEFT, "a"))])).unwrap();
+    }
+    control.end(Stage::Clients);
+    let mut ids = Vec::new();
+    let status = loop {
+        match answers.next().await.expect("a status comes last") {
+            Ok(message) => ids.extend(message.request_ids),
+            Err(status) => break status,
+        }
+    };
+    ids.sort_unstable();
+    assert_eq!((ids, status.code()), ((0..6).collect(), Code::Unavailable));
+    assert!(answers.next().await.is_none());
+    drop(sender);
 }

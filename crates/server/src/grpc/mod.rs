@@ -18,11 +18,12 @@ use crate::api::{Node, RetryBudget};
 use crate::connections::Listener;
 use crate::kv::Kv;
 use crate::pd::Pd;
+use crate::stopping::{Stage, Stopping};
 use crate::transport::{HEADER_LIST_BYTES_MAX, Inbound, PeerService};
 use futures::future::BoxFuture;
 use kontiki_proto::FILE_DESCRIPTOR_SET;
-use kontiki_proto::pdpb::pd_server::PdServer;
-use kontiki_proto::tikvpb::tikv_server::TikvServer;
+use kontiki_proto::pdpb::pd_server::{self, PdServer};
+use kontiki_proto::tikvpb::tikv_server::{self, TikvServer};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +59,9 @@ pub fn request_bytes_max(entry_bytes_max: u64) -> usize {
 const BATCH_REQUESTS_FULL: usize = 8;
 const BATCHES_PATH: &str = "/tikvpb.Tikv/BatchCommands";
 
+/// The names under which the health service reports; the empty one is the node's.
+pub const HEALTH_SERVICES: [&str; 3] = ["", tikv_server::SERVICE_NAME, pd_server::SERVICE_NAME];
+
 /// A retry budget on tokio's clock.
 pub fn retry_budget(wait_max: Duration) -> RetryBudget {
     let pause = |pause| -> BoxFuture<'static, ()> { Box::pin(tokio::time::sleep(pause)) };
@@ -83,21 +87,21 @@ pub struct Services<N: Node, I: Inbound> {
 }
 
 impl<N: Node, I: Inbound> Services<N, I> {
-    /// Serves on `listener` until `stop` is done and the requests in flight are answered. Also returns the handle of
-    /// the health service, which reports "serving" from the start.
+    /// Serves on `listener` until clients' connections have to end, and then until all connections have ended: those of
+    /// other nodes end later. Also returns the handle of the health service, which reports "serving" from the start.
     pub async fn serve(
         self,
         listener: Listener,
-        stop: impl Future<Output = ()> + Send + 'static,
+        stopping: Stopping,
     ) -> (HealthReporter, impl Future<Output = Result<(), tonic::transport::Error>> + Send) {
         let (reporter, health) = tonic_health::server::health_reporter();
         reporter.set_serving::<TikvServer<TikvService<N>>>().await;
         reporter.set_serving::<PdServer<PdService<N>>>().await;
-        let tikv = || TikvService::new(self.kv.clone(), self.metrics.clone(), self.requests.clone());
+        let tikv = || TikvService::new(self.kv.clone(), self.metrics.clone(), self.requests.clone(), stopping.clone());
         let kv = tikv().into_server(self.request_bytes_max);
         let batches = tikv().into_server(BATCH_REQUESTS_FULL * self.request_bytes_max);
         let mut routes = Routes::new(kv)
-            .add_service(PdService::new(self.pd, self.metrics).into_server())
+            .add_service(PdService::new(self.pd, self.metrics, stopping.clone()).into_server())
             .add_service(self.peers.into_server())
             .add_service(self.debug.into_server())
             .add_service(health.accept_compressed(CompressionEncoding::Gzip));
@@ -117,6 +121,7 @@ impl<N: Node, I: Inbound> Services<N, I> {
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             .add_routes(unimplemented::named(routes));
+        let stop = stopping.reached(Stage::Clients);
         (reporter, server.serve_with_incoming_shutdown(listener.into_stream(), stop))
     }
 }

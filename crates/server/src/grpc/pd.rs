@@ -3,6 +3,7 @@
 use super::RequestMetrics;
 use crate::api::Node;
 use crate::pd::{Pd, PdError};
+use crate::stopping::Stopping;
 use futures::{Stream, StreamExt};
 use kontiki_proto::pdpb;
 use kontiki_proto::pdpb::pd_server::{Pd as PdTrait, PdServer};
@@ -30,12 +31,13 @@ const REQUEST_BYTES_MAX: usize = 1 << 20;
 pub struct PdService<N: Node> {
     pd: Pd<N>,
     metrics: RequestMetrics,
+    stopping: Stopping,
 }
 
 impl<N: Node> PdService<N> {
     /// Serves `pd`.
-    pub fn new(pd: Pd<N>, metrics: RequestMetrics) -> PdService<N> {
-        PdService { pd, metrics }
+    pub fn new(pd: Pd<N>, metrics: RequestMetrics, stopping: Stopping) -> PdService<N> {
+        PdService { pd, metrics, stopping }
     }
 
     /// The tonic service.
@@ -60,7 +62,7 @@ macro_rules! serve {
                 request: Request<Streaming<pdpb::TsoRequest>>,
             ) -> Result<Response<Self::TsoStream>, Status> {
                 let (pd, metrics) = (self.pd.clone(), self.metrics.clone());
-                let answers = request.into_inner().then(move |request| {
+                let answers = self.stopping.messages(request.into_inner()).then(move |request| {
                     let (pd, metrics) = (pd.clone(), metrics.clone());
                     async move { Ok(metrics.time("tso", pd.tso(request?)).await?) }
                 });

@@ -4,6 +4,7 @@ use super::RequestMetrics;
 use super::batch::{Commands, answers};
 use crate::api::Node;
 use crate::kv::Kv;
+use crate::stopping::Stopping;
 use futures::Stream;
 use kontiki_proto::kvrpcpb;
 use kontiki_proto::tikvpb::tikv_server::{Tikv, TikvServer};
@@ -19,13 +20,14 @@ pub struct TikvService<N: Node> {
     kv: Kv<N>,
     metrics: RequestMetrics,
     requests: Handle,
+    stopping: Stopping,
 }
 
 impl<N: Node> TikvService<N> {
     /// Serves `kv`. Requests run on `requests` and not on the runtime of the connections: they may wait for the disk,
     /// and the same threads serve the messages between nodes.
-    pub fn new(kv: Kv<N>, metrics: RequestMetrics, requests: Handle) -> TikvService<N> {
-        TikvService { kv, metrics, requests }
+    pub fn new(kv: Kv<N>, metrics: RequestMetrics, requests: Handle, stopping: Stopping) -> TikvService<N> {
+        TikvService { kv, metrics, requests, stopping }
     }
 
     /// The tonic service with its limits: a request that is larger, also after decompression, is not read beyond the
@@ -71,7 +73,8 @@ macro_rules! serve {
                 messages: Request<Streaming<BatchCommandsRequest>>,
             ) -> Result<Response<Self::BatchCommandsStream>, Status> {
                 let (kv, metrics, requests) = (self.kv.clone(), self.metrics.clone(), self.requests.clone());
-                let answers = answers(Commands { kv, metrics, requests }, messages.into_inner());
+                let messages = self.stopping.messages(messages.into_inner());
+                let answers = answers(Commands { kv, metrics, requests }, messages);
                 Ok(Response::new(Box::pin(answers)))
             }
 

@@ -11,6 +11,7 @@ use kontiki_proto::pdpb::pd_client::PdClient;
 use kontiki_proto::tikvpb::tikv_client::TikvClient;
 use kontiki_raftstore::{PeerRole, Region, Space, StoreId};
 use std::path::Path;
+use std::time::Duration;
 use tokio::time::Instant;
 
 const DEADLINE: Duration = Duration::from_secs(60);

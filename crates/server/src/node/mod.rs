@@ -3,11 +3,12 @@
 //! A start binds the ports first: an error in an address is reported before a directory is changed, and early
 //! connections wait in the listener's queue. Then the driver recovers; only then the node accepts requests.
 //!
-//! A stop happens in reverse order: the health service reports "not serving", leaderships are transferred, new requests
-//! are refused, requests in flight get some time, the driver completes what it has begun, memtables are flushed so that
-//! the next start is short, and the directory is closed.
+//! A stop happens in reverse order: the health service reports "not serving", leaderships are transferred, clients are
+//! sent elsewhere and what they asked is answered (`stop.rs`), the driver completes what it has begun, memtables are
+//! flushed so that the next start is short, and the directory is closed.
 
 mod runner;
+mod stop;
 
 use crate::config::{ConfigError, ServeConfig};
 use crate::connections::{ConnectionMetrics, Connections, Listener, connections_max};
@@ -16,6 +17,7 @@ use crate::grpc::{DebugService, RequestMetrics, Services, request_bytes_max, ret
 use crate::http::{NodeCollector, StatusPages};
 use crate::kv::Kv;
 use crate::pd::Pd;
+use crate::stopping::{Stage, StopControl, Stopping};
 use crate::transport::{Identity, NodeInbound, PeerService, Transport, TransportMetrics};
 use kontiki_env::Env;
 use kontiki_env::machine::descriptors_max;
@@ -25,19 +27,11 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-/// How long requests in flight may take when the node stops. Streams of clients and peers never end by themselves.
-const DRAIN_TIME_MAX: Duration = Duration::from_millis(500);
-/// How long a stopping node waits until other nodes lead what it led. It takes some round trips; more with thousands of
-/// regions, or if another node fails at the same time. A process that is killed meanwhile loses nothing.
-const HAND_OVER_TIME_MAX: Duration = Duration::from_secs(10);
 /// The minimum number of threads for requests: reads run on them and may wait for the disk.
 const REQUEST_WORKERS_MIN: usize = 4;
 /// The number of threads for connections, including those of other nodes: no work on them takes long.
@@ -111,8 +105,8 @@ pub struct Server {
     node: NodeHandle,
     runner: Runner,
     health: HealthReporter,
-    /// Set to true when the listeners have to close.
-    stop: watch::Sender<bool>,
+    connections: Arc<Connections>,
+    stop: StopControl,
     listeners: Vec<JoinHandle<()>>,
     /// For connections and messages between nodes.
     runtime: Runtime,
@@ -160,21 +154,21 @@ impl Server {
         let retry_budget = retry_budget(config.park_time_max);
         let detach_on = requests.handle().clone();
         let detach = Arc::new(move |future| drop(detach_on.spawn(future)));
+        let stop = StopControl::default();
         let services = Services {
             pd: Pd::new(node.clone(), retry_budget.clone(), is_reachable),
             kv: Kv::new(node.clone(), retry_budget, detach),
             debug: DebugService::new(node.clone()),
-            peers: PeerService::new(identity, inbound, transport_metrics),
+            peers: PeerService::new(identity, inbound, transport_metrics, stop.stopping()),
             metrics: request_metrics,
             requests: requests.handle().clone(),
             request_bytes_max: request_bytes_max(config.node.raft.entry_bytes_max),
         };
         let pages = StatusPages { node: node.clone(), address: config.node.address().to_owned(), registry };
-        let (grpc, status) = (Listener::new(grpc, connections.clone()), Listener::new(status, connections));
-        let (stop, stopping) = watch::channel(false);
-        let (health, listeners) = runtime.block_on(accept(services, grpc, pages, status, stopping));
+        let [grpc, status] = [grpc, status].map(|port| Listener::new(port, connections.clone()));
+        let (health, listeners) = runtime.block_on(accept(services, grpc, pages, status.for_pages(), stop.stopping()));
         tracing::info!(store = identity.store_id.0, cluster = identity.cluster_id, "started");
-        Ok(Server { config, node, runner, health, stop, listeners, runtime, requests })
+        Ok(Server { config, node, runner, health, connections, stop, listeners, runtime, requests })
     }
 
     /// Its configuration; addresses are those on which it really listens.
@@ -217,8 +211,8 @@ impl Server {
         self.run(asked, std::future::pending())
     }
 
-    /// `hurried`: do not wait any longer until other nodes lead.
-    fn run(mut self, asked: impl Future<Output = ()>, hurried: impl Future<Output = ()>) -> Result<(), ServeError> {
+    /// The same; when `hurried` is done, the stop does not wait any longer for other nodes and for clients.
+    pub fn run(mut self, asked: impl Future<Output = ()>, hurried: impl Future<Output = ()>) -> Result<(), ServeError> {
         let runner = &mut self.runner;
         let ended = self.runtime.block_on(async {
             tokio::select! {
@@ -226,7 +220,7 @@ impl Server {
                 reason = runner.ended() => Some(reason),
             }
         });
-        let closed = self.stop(hurried);
+        let closed = self.stop(hurried, ended.is_some());
         match ended {
             Some(reason) => Err(ServeError::Stopped(reason)),
             None => closed,
@@ -234,26 +228,9 @@ impl Server {
     }
 
     /// Runs until the process is interrupted (Ctrl-C) or gets a termination signal. A second one means that the stop
-    /// does not wait until other nodes lead.
+    /// does not wait for other nodes and for clients.
     pub fn run_until_interrupted(self) -> Result<(), ServeError> {
         self.run(interrupted(), interrupted())
-    }
-
-    fn stop(self, hurried: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let Server { node, runner, health, stop, listeners, runtime, requests, .. } = self;
-        tracing::info!("stopping");
-        runtime.block_on(async {
-            health.set_service_status("", ServingStatus::NotServing).await;
-            hand_over(&node, hurried).await;
-            let _ = stop.send(true); // There are no receivers only if both listeners failed before.
-            let drained = futures::future::join_all(listeners);
-            let _ = tokio::time::timeout(DRAIN_TIME_MAX, drained).await;
-        });
-        let closed = runner.close();
-        // Streams of clients and peers, and other calls that hang, end with the runtime.
-        runtime.shutdown_timeout(DRAIN_TIME_MAX);
-        requests.shutdown_timeout(DRAIN_TIME_MAX);
-        closed.map_err(ServeError::Close)
     }
 }
 
@@ -263,33 +240,21 @@ async fn accept(
     grpc: Listener,
     pages: StatusPages,
     status: Listener,
-    stopping: watch::Receiver<bool>,
+    stopping: Stopping,
 ) -> (HealthReporter, Vec<JoinHandle<()>>) {
-    let (health, serving) = services.serve(grpc, asked(stopping.clone())).await;
+    let (health, serving) = services.serve(grpc, stopping.clone()).await;
     let grpc_task = tokio::spawn(async move {
         if let Err(error) = serving.await {
             tracing::error!(%error, "the gRPC listener failed");
         }
     });
     let http_task = tokio::spawn(async move {
-        let serving = axum::serve(status, pages.into_router()).with_graceful_shutdown(asked(stopping));
+        let serving = axum::serve(status, pages.into_router()).with_graceful_shutdown(stopping.reached(Stage::Clients));
         if let Err(error) = serving.await {
             tracing::error!(%error, "the status listener failed");
         }
     });
     (health, vec![grpc_task, http_task])
-}
-
-/// Lets other nodes lead what this one leads, so that stopping it does not make clients wait for an election.
-async fn hand_over(node: &NodeHandle, hurried: impl Future<Output = ()>) {
-    let left = || node.status().regions.iter().filter(|region| region.leading_term.is_some()).count();
-    tokio::select! {
-        () = node.stop_leading() => {}
-        () = hurried => tracing::warn!(regions = left(), "asked again: stopping as the leader of regions"),
-        () = tokio::time::sleep(HAND_OVER_TIME_MAX) => {
-            tracing::warn!(regions = left(), "no other node took over within {HAND_OVER_TIME_MAX:?}: stopping as leader");
-        }
-    }
 }
 
 /// Done when the process has to end.
@@ -310,11 +275,6 @@ async fn interrupted() {
     }
     #[cfg(not(unix))]
     drop(interrupt.await);
-}
-
-async fn asked(mut stopping: watch::Receiver<bool>) {
-    // An error means that the server has ended, which has the same effect.
-    let _ = stopping.wait_for(|stop| *stop).await;
 }
 
 async fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, StartError> {

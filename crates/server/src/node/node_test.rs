@@ -9,6 +9,7 @@ use kontiki_proto::tikvpb::tikv_client::TikvClient;
 use kontiki_proto::{metapb, pdpb};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::transport::Channel;

@@ -2,6 +2,8 @@
 
 use super::receive::receive;
 use super::{Identity, Inbound, MESSAGE_BYTES_MAX, SNAPSHOTS_AT_ONCE_MAX, TransportMetrics};
+use crate::connections::ConnectionInfo;
+use crate::stopping::{Stage, Stopping};
 use kontiki_proto::internal::peer_server::{Peer, PeerServer};
 use kontiki_proto::internal::{PeerAck, PeerBatch, SnapshotAck, SnapshotChunk};
 use kontiki_raftstore::StoreId;
@@ -15,12 +17,14 @@ pub struct PeerService<I> {
     inbound: Arc<I>,
     slots: Arc<Semaphore>,
     metrics: TransportMetrics,
+    stopping: Stopping,
 }
 
 impl<I: Inbound> PeerService<I> {
     /// The service of the store `identity`; what arrives is passed to `inbound`.
-    pub fn new(identity: Identity, inbound: Arc<I>, metrics: TransportMetrics) -> PeerService<I> {
-        PeerService { identity, inbound, slots: Arc::new(Semaphore::new(SNAPSHOTS_AT_ONCE_MAX)), metrics }
+    pub fn new(identity: Identity, inbound: Arc<I>, metrics: TransportMetrics, stopping: Stopping) -> PeerService<I> {
+        let slots = Arc::new(Semaphore::new(SNAPSHOTS_AT_ONCE_MAX));
+        PeerService { identity, inbound, slots, metrics, stopping }
     }
 
     /// The tonic service with its size limits.
@@ -42,12 +46,8 @@ impl<I: Inbound> PeerService<I> {
         self.metrics.refused.inc();
         Err(Status::failed_precondition(refusal))
     }
-}
 
-#[tonic::async_trait]
-impl<I: Inbound> Peer for PeerService<I> {
-    async fn stream(&self, request: Request<Streaming<PeerBatch>>) -> Result<Response<PeerAck>, Status> {
-        let mut batches = request.into_inner();
+    async fn receive_messages(&self, mut batches: Streaming<PeerBatch>) -> Result<(), Status> {
         while let Some(batch) = batches.message().await? {
             let from = self.check(batch.cluster_id, batch.from_store, batch.to_store)?;
             self.metrics.received.inc_by(batch.messages.len() as u64);
@@ -55,11 +55,10 @@ impl<I: Inbound> Peer for PeerService<I> {
                 self.inbound.deliver(from, message);
             }
         }
-        Ok(Response::new(PeerAck {}))
+        Ok(())
     }
 
-    async fn snapshot(&self, request: Request<Streaming<SnapshotChunk>>) -> Result<Response<SnapshotAck>, Status> {
-        let mut chunks = request.into_inner();
+    async fn receive_snapshot(&self, mut chunks: Streaming<SnapshotChunk>) -> Result<(), Status> {
         let first = chunks.message().await?;
         let head = first.as_ref().and_then(|chunk| chunk.head.clone());
         let (Some(first), Some(head)) = (first, head) else {
@@ -73,6 +72,34 @@ impl<I: Inbound> Peer for PeerService<I> {
             .map_err(|_| Status::resource_exhausted("as many snapshots as allowed are arriving already"))?;
         receive(self.inbound.clone(), head, first, &mut chunks, &self.metrics).await?;
         self.metrics.snapshots_received.inc();
-        Ok(Response::new(SnapshotAck {}))
+        Ok(())
+    }
+
+    /// Receives until the sender ends, or until this node does not need other nodes any more.
+    async fn until_stop(&self, received: impl Future<Output = Result<(), Status>>) -> Result<(), Status> {
+        tokio::select! {
+            result = received => result,
+            () = self.stopping.reached(Stage::Peers) => Err(Status::unavailable("the node is stopping")),
+        }
+    }
+}
+
+/// A client's connection would have to end before this node can stop.
+fn mark_peer<T>(request: &Request<T>) {
+    if let Some(connection) = request.extensions().get::<ConnectionInfo>() {
+        connection.mark_peer();
+    }
+}
+
+#[tonic::async_trait]
+impl<I: Inbound> Peer for PeerService<I> {
+    async fn stream(&self, request: Request<Streaming<PeerBatch>>) -> Result<Response<PeerAck>, Status> {
+        mark_peer(&request);
+        self.until_stop(self.receive_messages(request.into_inner())).await.map(|()| Response::new(PeerAck {}))
+    }
+
+    async fn snapshot(&self, request: Request<Streaming<SnapshotChunk>>) -> Result<Response<SnapshotAck>, Status> {
+        mark_peer(&request);
+        self.until_stop(self.receive_snapshot(request.into_inner())).await.map(|()| Response::new(SnapshotAck {}))
     }
 }

@@ -2,6 +2,7 @@
 //! comes back is found again.
 
 use super::*;
+use crate::stopping::{Stage, StopControl};
 use kontiki_env::testing::loopback_address;
 use kontiki_raftstore::RegionId;
 use parking_lot::Mutex;
@@ -58,6 +59,7 @@ struct Node {
     address: SocketAddr,
     inbox: Arc<Inbox>,
     metrics: TransportMetrics,
+    control: StopControl,
     runtime: Runtime,
 }
 
@@ -66,7 +68,8 @@ impl Node {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (inbox, metrics) = (Arc::new(Inbox::default()), TransportMetrics::default());
         let identity = Identity { cluster_id: CLUSTER, store_id: StoreId(store) };
-        let service = PeerService::new(identity, inbox.clone(), metrics.clone()).into_server();
+        let control = StopControl::default();
+        let service = PeerService::new(identity, inbox.clone(), metrics.clone(), control.stopping()).into_server();
         let address = address.to_owned();
         let (bound, listening) = oneshot::channel();
         runtime.spawn(async move {
@@ -75,7 +78,7 @@ impl Node {
             let server = tonic::transport::Server::builder().add_service(service);
             server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
         });
-        Node { address: listening.await.unwrap(), inbox, metrics, runtime }
+        Node { address: listening.await.unwrap(), inbox, metrics, control, runtime }
     }
 
     /// Like a killed process: connections break.
@@ -146,6 +149,23 @@ async fn a_peer_out_of_reach_costs_messages_and_no_time_and_is_found_again() {
     })
     .await;
     assert!(metrics.connects.get() >= 2 && is_reachable(StoreId(2)));
+    node.stop();
+}
+
+/// Answers to calls that were forwarded for clients arrive over these streams.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopping_node_hears_of_its_peers_until_its_clients_are_answered() {
+    let node = Node::start(2, "127.0.0.1:0").await;
+    let metrics = TransportMetrics::default();
+    let transport = transport(node.address, &metrics);
+    transport.send(StoreId(2), Bytes::from_static(b"before"));
+    until("the first is there", || node.inbox.messages.lock().len() == 1).await;
+    node.control.end(Stage::Clients);
+    transport.send(StoreId(2), Bytes::from_static(b"while clients are answered"));
+    until("the second is there", || node.inbox.messages.lock().len() == 2).await;
+    assert_eq!((metrics.connects.get(), metrics.failures.get()), (1, 0));
+    node.control.end(Stage::Peers);
+    until("the stream has ended", || metrics.failures.get() > 0).await;
     node.stop();
 }
 

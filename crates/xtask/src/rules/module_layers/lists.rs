@@ -164,7 +164,7 @@ const PLACEMENT: Layers = (
 const SERVER: Layers = (
     "server",
     &[
-        &["config", "connections", "families", "planted"],
+        &["config", "connections", "families", "planted", "stopping"],
         &["driver", "telemetry"],
         &["api"],
         &["kv", "transport"],
