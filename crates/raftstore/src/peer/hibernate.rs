@@ -125,7 +125,7 @@ impl Peer {
             && !self.waits_for_view()
             && !self.waits_for_install()
             && self.changes.is_empty()
-            && !group.is_transferring()
+            && !self.is_transferring()
             && !self.is_full(out)
             && out.leadership.is_able()
             && !self.prefers_another(out)

@@ -40,12 +40,14 @@ pub(super) struct LeaderTransfer {
     without_data: BTreeSet<PeerId>,
     attempts: u32,
     next_tick: u64,
+    /// A transfer to this replica is ordered when what is in the log has been decided, or at this tick.
+    draining: Option<(PeerId, u64)>,
 }
 
 impl LeaderTransfer {
     /// Transfers may begin at `tick`.
     fn restart(&mut self, tick: u64) {
-        (self.attempts, self.next_tick) = (0, tick);
+        (self.attempts, self.next_tick, self.draining) = (0, tick, None);
     }
 }
 
@@ -110,12 +112,12 @@ impl Peer {
         let is_asked = self.leads() && !self.removed && !self.is_sole_voter();
         // A leader that hibernated has not heard from its followers yet.
         let is_new = woken_for < self.config.promise_duration();
-        is_asked && (is_new || self.group.is_transferring() || self.any_target(out).is_some())
+        is_asked && (is_new || self.is_transferring() || self.any_target(out).is_some())
     }
 
     /// Starts a transfer, if one is due.
     pub(super) fn transfer_if_due(&mut self, out: &mut Outbox) {
-        if !self.leads() || self.ticks < self.leader_transfer.next_tick || self.group.is_transferring() {
+        if !self.leads() || self.ticks < self.leader_transfer.next_tick || self.is_transferring() {
             return;
         }
         let is_able = out.leadership.is_able() && !self.is_passing_leader();
@@ -135,7 +137,31 @@ impl Peer {
         self.leader_transfer.attempts += 1;
         let delay = (RETRY_ELECTIONS * self.config.election_ticks as u64) << doublings;
         self.leader_transfer.next_tick = self.ticks + delay;
-        self.group.transfer_leader(target.id);
+        self.begin_transfer(target.id);
+    }
+
+    /// Accepts no proposals from now on, and orders the transfer when all that are in the log are committed: what the
+    /// next leader finds uncommitted would have an unknown outcome here.
+    pub(super) fn begin_transfer(&mut self, target: PeerId) {
+        let latest = self.ticks + self.config.election_ticks as u64;
+        self.leader_transfer.draining = Some((target, latest));
+    }
+
+    /// Whether proposals are refused because another replica is about to lead.
+    pub(super) fn is_transferring(&self) -> bool {
+        self.leader_transfer.draining.is_some() || self.group.is_transferring()
+    }
+
+    /// Orders the transfer that waits, if it is time.
+    pub(super) fn order_transfer(&mut self) {
+        let Some((target, latest)) = self.leader_transfer.draining else { return };
+        let is_decided = self.queue.is_empty() && self.group.committed() == self.group.last_index();
+        if !self.leads() {
+            self.leader_transfer.draining = None;
+        } else if is_decided || self.ticks >= latest {
+            self.leader_transfer.draining = None;
+            self.group.transfer_leader(target);
+        }
     }
 
     fn any_target(&self, out: &Outbox) -> Option<region::Peer> {

@@ -339,7 +339,7 @@ impl Peer {
     pub fn transfer_leader(&mut self, to: StoreId) {
         let may_lead = |peer: &region::Peer| self.leads() && !self.removed && self.could_take_over(peer.id);
         if let Some(peer) = self.members.peer_on(to).filter(may_lead) {
-            self.group.transfer_leader(peer.id);
+            self.begin_transfer(peer.id);
         }
     }
 
@@ -356,6 +356,7 @@ impl Peer {
 
     fn poll_member(&mut self, out: &mut Outbox) {
         self.observe_role(out);
+        self.order_transfer();
         self.observe_transfer();
         self.flush_proposals(out);
         self.flush_reads();

@@ -50,7 +50,7 @@ impl Peer {
             let reason = format!("the logs of this store take {} bytes of {}", status.log_bytes, status.log_bytes_max);
             return Err(RegionError::ServerIsBusy { region: self.region.id, reason });
         }
-        if self.group.is_transferring() {
+        if self.is_transferring() {
             // No replica can accept it now: the client looks for the leader again, after a backoff.
             return Err(RegionError::NotLeader { region: self.region.id, leader: None });
         }
@@ -80,6 +80,9 @@ impl Peer {
         }
         if !command.action.is_executed() || matches!(command.action, Action::Write(_)) {
             return Err(RegionError::Impossible { region, why: "this version does not replicate that command" });
+        }
+        if self.is_transferring() {
+            return Err(self.busy("another change of the members, or a transfer, is under way"));
         }
         if command.action.changes_range() && !out.leadership.is_able() {
             return Err(self.busy("this store could not lead the new regions: it stops, or its log cannot be written"));

@@ -121,7 +121,6 @@ fn a_store_that_stops_hands_its_leadership_over_and_takes_none_any_more() {
     }
 }
 
-/// Every store is asked at the same time, as when a whole cluster is stopped: none waits for the others.
 /// Its writes are decided before another store can lead: clients of a store that stops get no unknown outcome.
 #[test]
 fn a_store_that_stops_knows_the_outcome_of_its_writes() {
@@ -138,6 +137,10 @@ fn a_store_that_stops_knows_the_outcome_of_its_writes() {
         stop_leading(&mut cluster, stopping);
         while cluster.status(stopping).leads {
             writes.push(cluster.put(stopping, b"k", b"while it hands over"));
+            // One follower has everything, while the disks of the other two are slow.
+            for id in [stopping, stopping % 3 + 1] {
+                cluster.node(id).disk_stalled_until = cluster.now + Duration::from_millis(cluster.rng.below(100));
+            }
             cluster.step();
         }
         cluster.until(5, "all are answered", |cluster| writes.iter().all(|write| cluster.answers.contains_key(write)));
@@ -151,6 +154,7 @@ fn a_store_that_stops_knows_the_outcome_of_its_writes() {
     assert!(refused > 0, "writes meet the transfer");
 }
 
+/// Every store is asked at the same time, as when a whole cluster is stopped: none waits for the others.
 #[test]
 fn stores_that_all_stop_do_not_wait_for_each_other() {
     for seed in 0..20 {
