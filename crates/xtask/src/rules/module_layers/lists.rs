@@ -181,7 +181,7 @@ const SERVER_DRIVER: Layers = (
     "server::driver",
     &[
         &["arrivals", "convert", "counters", "error", "first_regions", "flusher", "lane", "membership", "size_survey"],
-        &["inconsistent", "message"],
+        &["inconsistent", "install", "message"],
         &["inbox"],
         &["checksums", "snapshots", "surveys"],
         &["handle"],
