@@ -2,6 +2,25 @@
 
 use std::time::Duration;
 
+/// Which snapshots the owner of a store takes in as tables, and not key by key ([`crate::snapshot::install`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotTables {
+    /// Bytes of the smallest file of which tables are built. Tables cost a flush of the memtables, some syncs, and
+    /// files. Default 8 MiB: below that the batches fill an eighth of a memtable. `u64::MAX`: never.
+    pub file_bytes_min: u64,
+    /// Bytes of keys and values of the smallest family of which tables are built: smaller ones are written by batches,
+    /// which costs no file. They are kept in memory until it is known. Default 1 MiB.
+    pub family_bytes_min: u64,
+    /// Bytes of a table. Default 64 MiB.
+    pub table_bytes: u64,
+}
+
+impl Default for SnapshotTables {
+    fn default() -> SnapshotTables {
+        SnapshotTables { file_bytes_min: 8 << 20, family_bytes_min: 1 << 20, table_bytes: 64 << 20 }
+    }
+}
+
 /// Configuration of a [`crate::Store`]. Replicas may use different times: each acknowledgement says for how long it
 /// supports a lease. They must agree on `clock_drift_percent_max`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +71,8 @@ pub struct Config {
     pub snapshot_catch_up_ticks_max: u64,
     /// Ticks for which a view that was taken for a snapshot is kept when no follower asks for it. Default 50 (5 s).
     pub snapshot_idle_ticks: u64,
+    /// Which snapshots are taken in as tables.
+    pub snapshot_tables: SnapshotTables,
     /// Ticks without anything to do after which a region hibernates: without ticks and heartbeats until something
     /// happens. 0: never; then stores exchange no signs of life, and a dead leader is named to clients until the next
     /// election. Default 100 (10 s).
@@ -98,6 +119,7 @@ impl Default for Config {
             snapshot_log_bytes_max: 256 << 20,
             snapshot_catch_up_ticks_max: 6000,
             snapshot_idle_ticks: 50,
+            snapshot_tables: SnapshotTables::default(),
             hibernate_ticks: 100,
             wake_regions_per_tick_max: 128,
             member_check_ticks: 6000,

@@ -35,7 +35,7 @@ pub mod snapshot;
 mod store;
 
 pub use checksum::Checksum;
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, SnapshotTables};
 pub use effect::{
     Answer, AppliedCommand, Apply, ApplyId, ApplyPart, CheckOutcome, ChecksumTask, Effects, Observation, Persist,
     PersistId, SnapshotTask, ViewId,

@@ -42,6 +42,10 @@ impl MapView {
                 BatchOp::Delete { family, key } => {
                     self.0.remove(&(family.0, key.to_vec()));
                 }
+                BatchOp::DeleteRange { family, start, end } => {
+                    let range = Range::region(start, end);
+                    self.0.retain(|(own, key), _| *own != family.0 || !range.contains(key));
+                }
                 other => panic!("this model does not know {other:?}"),
             }
         }

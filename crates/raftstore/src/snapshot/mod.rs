@@ -15,7 +15,7 @@ mod names;
 mod read;
 mod write;
 
-pub use install::{InstallError, install};
+pub use install::{InstallError, InstallTarget, OpenFile, install};
 pub use names::{FileId, FileNumbers};
 pub use read::verify;
 pub use write::{describe, write};

@@ -5,7 +5,7 @@ use crate::model::families::{DATA_FAMILIES, DEFAULT, FAMILIES, META, PLACEMENT, 
 use crate::model::{MapView, put_keys_around, region};
 use crate::region::Space;
 use bytes::Bytes;
-use kontiki_engine::WriteBatch;
+use kontiki_engine::{Family, WriteBatch};
 use proptest::prelude::*;
 use std::io::{Cursor, Read};
 
@@ -29,14 +29,75 @@ fn file_of(view: &MapView) -> (SnapshotFile, Vec<u8>) {
     (file.expect("built"), bytes)
 }
 
-fn install_into(view: &mut MapView, id: SnapshotId, bytes: &[u8]) -> Result<(), SnapshotError> {
+/// Writes into a map; what is added is there when it is ingested. Values of 3 bytes are not kept in tables.
+struct IntoMap<'a> {
+    view: &'a mut MapView,
+    tables: WriteBatch,
+    ingested: usize,
+    /// The batches and ingests that are carried out before it fails.
+    steps_left: usize,
+}
+
+impl IntoMap<'_> {
+    fn step(&mut self) -> kontiki_engine::Result<()> {
+        self.steps_left = self.steps_left.checked_sub(1).ok_or(kontiki_engine::Error::Closed)?;
+        Ok(())
+    }
+}
+
+impl InstallTarget for IntoMap<'_> {
+    fn commit(&mut self, batch: WriteBatch) -> kontiki_engine::Result<()> {
+        self.step()?;
+        self.view.write(&batch);
+        Ok(())
+    }
+
+    fn is_kept_in_tables(&self, _: Family, value_bytes: usize) -> bool {
+        value_bytes != 3
+    }
+
+    fn add(&mut self, family: Family, key: &[u8], value: &[u8]) -> kontiki_engine::Result<()> {
+        let last = self.tables.ops().last().map(|op| (op.family().0, op.key().to_vec()));
+        assert!(last < Some((family.0, key.to_vec())) && self.is_kept_in_tables(family, value.len()));
+        self.tables.put(family, key, value);
+        Ok(())
+    }
+
+    fn ingest(&mut self) -> kontiki_engine::Result<()> {
+        self.step()?;
+        self.ingested += self.tables.len();
+        self.view.write(&std::mem::take(&mut self.tables));
+        Ok(())
+    }
+}
+
+/// Returns how many entries were ingested.
+fn install_some(
+    view: &mut MapView,
+    id: SnapshotId,
+    bytes: &[u8],
+    tables_from: Option<u64>,
+    steps_left: usize,
+) -> Result<usize, SnapshotError> {
     let before = view.clone();
     let bytes = bytes.to_vec();
     let mut open = || -> std::io::Result<Box<dyn Read>> { Ok(Box::new(Cursor::new(bytes.clone()))) };
-    install(&FAMILIES, &before, id, &mut open, &mut |batch| {
-        view.write(&batch);
-        Ok(())
-    })
+    let mut target = IntoMap { view, tables: WriteBatch::new(), ingested: 0, steps_left };
+    install(&FAMILIES, &before, id, tables_from, &mut open, &mut target)?;
+    Ok(target.ingested)
+}
+
+/// By batches and as tables: the result must be the same.
+fn install_into(view: &mut MapView, id: SnapshotId, bytes: &[u8]) -> Result<(), SnapshotError> {
+    let before = view.clone();
+    assert_eq!(install_some(view, id, bytes, None, usize::MAX)?, 0);
+    for tables_from in [0, 1, 100, 1000, u64::MAX] {
+        let mut other = before.clone();
+        let ingested = install_some(&mut other, id, bytes, Some(tables_from), usize::MAX)?;
+        assert!(ingested > 0 || tables_from > 0);
+        assert_eq!(*view, other);
+    }
+    Ok(())
 }
 
 #[test]
@@ -83,9 +144,11 @@ fn corrupt_file() {
             damaged[at] ^= 1 << bit;
             let error = verify(&FAMILIES, &mut damaged.as_slice()).expect_err("a flipped bit is seen");
             assert!(matches!(error, SnapshotError::Damaged { .. }), "{error}");
-            let mut target = MapView::default();
-            assert!(install_into(&mut target, file.id, &damaged).is_err());
-            assert!(target.0.is_empty(), "nothing of a damaged file is written");
+            for tables_from in [None, Some(0)] {
+                let mut target = MapView::default();
+                assert!(install_some(&mut target, file.id, &damaged, tables_from, usize::MAX).is_err());
+                assert!(target.0.is_empty(), "nothing of a damaged file is written");
+            }
         }
     }
     for length in 0..bytes.len() {
@@ -120,8 +183,11 @@ fn a_frame_that_is_missing_or_moved_is_seen() {
 fn a_file_of_another_position_is_not_installed() {
     let (file, bytes) = file_of(&sample(Space::Data, 10));
     let other = SnapshotId { index: 41, ..file.id };
-    let error = install_into(&mut MapView::default(), other, &bytes).expect_err("another");
-    assert!(matches!(error, SnapshotError::Other { found, expected } if found == file.id && expected == other));
+    for tables_from in [None, Some(0)] {
+        let installed = install_some(&mut MapView::default(), other, &bytes, tables_from, usize::MAX);
+        let error = installed.expect_err("another");
+        assert!(matches!(error, SnapshotError::Other { found, expected } if found == file.id && expected == other));
+    }
 }
 
 /// Files of version 1 stay readable: this is one, as it was written.
@@ -155,7 +221,55 @@ fn the_format_is_what_it_was() {
     assert_eq!(found, [(DEFAULT, 1), (TXN_WRITE, 1)]);
 }
 
+/// Values by the index of a family and a key.
+type Contents = std::collections::BTreeMap<(usize, String), Vec<u8>>;
+
+fn any_contents() -> impl Strategy<Value = Contents> {
+    prop::collection::btree_map((0_usize..4, "[a-z]{1,2}"), prop::collection::vec(any::<u8>(), 0..6), 0..40)
+}
+
 proptest! {
+    /// Whatever the region held before, and wherever earlier installs ended: the result is the snapshot, and the
+    /// applied position comes with the last step.
+    #[test]
+    fn any_contents_are_installed_over_any_others_after_any_ends(
+        contents in any_contents(),
+        old in any_contents(),
+        ends in prop::collection::vec((prop::option::of(0_u64..60), 0_usize..7), 0..4),
+    ) {
+        let fill = |entries: &Contents, index| {
+            let mut batch = WriteBatch::new();
+            for ((family, key), value) in entries {
+                batch.put(DATA_FAMILIES[*family], key, value);
+            }
+            meta::put_region(META, &mut batch, &region(Space::Data));
+            meta::put_applied(META, &mut batch, RegionId(3), Position { index, term: 6 });
+            let mut view = MapView::default();
+            view.write(&batch);
+            view
+        };
+        let (source, mut target) = (fill(&contents, 40), fill(&old, 20));
+        let (file, bytes) = file_of(&source);
+        let is_own = |key: &[u8]| region(Space::Data).contains(key);
+        let mut expected = fill(&old, 40);
+        expected.0.retain(|(family, key), _| *family == META.0 || !is_own(key));
+        let new = source.0.iter().filter(|((family, key), _)| *family != META.0 && is_own(key));
+        expected.0.extend(new.map(|(key, value)| (key.clone(), value.clone())));
+        for (tables_from, steps) in ends {
+            if install_some(&mut target, file.id, &bytes, tables_from, steps).is_ok() {
+                prop_assert_eq!(&target, &expected);
+                break;
+            }
+            let applied = meta::applied_position(META, &target, RegionId(3)).expect("readable");
+            prop_assert_eq!(applied, Some(Position { index: 20, term: 6 }));
+        }
+        let mut other = target.clone();
+        install_some(&mut target, file.id, &bytes, None, usize::MAX).expect("installed");
+        install_some(&mut other, file.id, &bytes, Some(10), usize::MAX).expect("installed");
+        prop_assert_eq!(&target, &expected);
+        prop_assert_eq!(&other, &expected);
+    }
+
     #[test]
     fn reading_anything_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         prop_assert!(verify(&FAMILIES, &mut bytes.as_slice()).is_err());

@@ -4,9 +4,9 @@ use super::disk::Disk;
 use super::families;
 use super::view::Table;
 use bytes::Bytes;
-use kontiki_engine::{Commit, WriteBatch};
+use kontiki_engine::{BatchOp, Commit, Family, WriteBatch};
 use kontiki_env::rng::Rng;
-use kontiki_raftstore::snapshot::{self, FileId, FileNumbers, InstallError, SnapshotHead};
+use kontiki_raftstore::snapshot::{self, FileId, FileNumbers, InstallError, InstallTarget, SnapshotHead};
 use kontiki_raftstore::{
     Answer, Apply, ApplyId, Checksum, ChecksumTask, Config, Effects, Event, Fault, Observation, PersistId, Readers,
     Region, RegionId, SnapshotTask, Store, StoreId, StoreIdentity, Ticket, ViewId, meta,
@@ -33,11 +33,11 @@ pub enum Job {
         view: ViewId,
         bytes: Vec<u8>,
     },
-    /// The batches are made when it begins.
+    /// The steps are made when it begins.
     Install {
         region: RegionId,
         file: FileId,
-        batches: Option<VecDeque<WriteBatch>>,
+        steps: Option<VecDeque<InstallStep>>,
     },
     Remove {
         file: FileId,
@@ -48,6 +48,62 @@ pub enum Job {
         index: u64,
         result: Result<u64, String>,
     },
+}
+
+/// A part of an install that a crash leaves whole.
+pub enum InstallStep {
+    /// Visible, and durable with the next flush.
+    Write(WriteBatch),
+    Flush,
+    /// Tables that are taken in: visible and durable at once, and nothing else with them.
+    Ingest(WriteBatch),
+}
+
+/// Notes the steps of an install.
+#[derive(Default)]
+struct InstallSteps {
+    steps: VecDeque<InstallStep>,
+    tables: WriteBatch,
+}
+
+impl InstallTarget for InstallSteps {
+    /// Each operation by itself, so that crashes find every intermediate state.
+    fn commit(&mut self, batch: WriteBatch) -> kontiki_engine::Result<()> {
+        let is_last = |op: &BatchOp<'_>| meta::applied_by(families::META, op).is_some();
+        if batch.ops().any(|op| is_last(&op)) {
+            // Descriptor and applied position.
+            self.steps.push_back(InstallStep::Write(batch));
+            return Ok(());
+        }
+        for op in batch.ops() {
+            let mut single = WriteBatch::new();
+            match op {
+                BatchOp::Put { family, key, value } => single.put(family, key, value),
+                BatchOp::DeleteRange { family, start, end } => single.delete_range(family, start..end),
+                other => panic!("a snapshot installs no {other:?}"),
+            }
+            self.steps.push_back(InstallStep::Write(single));
+        }
+        Ok(())
+    }
+
+    fn is_kept_in_tables(&self, _: Family, value_bytes: usize) -> bool {
+        // So that some of the values are not.
+        value_bytes % 4 != 3
+    }
+
+    fn add(&mut self, family: Family, key: &[u8], value: &[u8]) -> kontiki_engine::Result<()> {
+        self.tables.put(family, key, value);
+        Ok(())
+    }
+
+    fn ingest(&mut self) -> kontiki_engine::Result<()> {
+        if !self.tables.is_empty() {
+            self.steps.push_back(InstallStep::Flush);
+            self.steps.push_back(InstallStep::Ingest(std::mem::take(&mut self.tables)));
+        }
+        Ok(())
+    }
 }
 
 pub struct Node {
@@ -94,6 +150,10 @@ pub struct Node {
     /// Why it stopped.
     pub fault: Option<Fault>,
     pub installs: usize,
+    /// Every second file is taken in as tables, and not key by key.
+    pub installs_tables: bool,
+    /// Of the installs, also those that were not completed, how many took in tables.
+    pub ingests: usize,
     /// Files that held the data through here were removed.
     pub lost_through: u64,
     pub restarts: u64,
@@ -153,6 +213,8 @@ impl Node {
             is_damaged: false,
             fault: None,
             installs: 0,
+            installs_tables: true,
+            ingests: 0,
             lost_through: 0,
             restarts: 0,
         }
@@ -312,16 +374,16 @@ impl Node {
                     }
                     self.inbox.push_back(Event::SnapshotPrepared { region, view, result });
                 }
-                Job::Install { region, file, batches: None } => match self.read_batches(&file) {
-                    Ok(batches) => self.jobs.push((now, Job::Install { region, file, batches: Some(batches) })),
+                Job::Install { region, file, steps: None } => match self.read_steps(&file) {
+                    Ok(steps) => self.jobs.push((now, Job::Install { region, file, steps: Some(steps) })),
                     Err(error) => {
                         self.inbox.push_back(Event::SnapshotInstalled { region, file, result: Err(error) });
                     }
                 },
-                Job::Install { region, file, batches: Some(mut batches) } => match batches.pop_front() {
-                    Some(batch) => {
-                        self.visible.write(&batch);
-                        self.jobs.push((now, Job::Install { region, file, batches: Some(batches) }));
+                Job::Install { region, file, steps: Some(mut steps) } => match steps.pop_front() {
+                    Some(step) => {
+                        self.install_step(step);
+                        self.jobs.push((now, Job::Install { region, file, steps: Some(steps) }));
                     }
                     None => {
                         self.installs += 1;
@@ -424,7 +486,7 @@ impl Node {
             }
             SnapshotTask::Install { region, file } => {
                 let due = now + Duration::from_millis(rng.below(self.job_delay_ms_max));
-                self.jobs.push((due, Job::Install { region, file, batches: None }));
+                self.jobs.push((due, Job::Install { region, file, steps: None }));
             }
             SnapshotTask::Remove { file } => {
                 let due = now + Duration::from_millis(rng.below(self.job_delay_ms_max));
@@ -433,32 +495,30 @@ impl Node {
         }
     }
 
-    /// What installing a file writes: each operation by itself, so that crashes find every intermediate state.
-    fn read_batches(&self, file: &FileId) -> Result<VecDeque<WriteBatch>, InstallError> {
+    fn install_step(&mut self, step: InstallStep) {
+        match step {
+            InstallStep::Write(batch) => self.visible.write(&batch),
+            InstallStep::Flush => self.flush(),
+            InstallStep::Ingest(tables) => {
+                self.ingests += 1;
+                self.visible.write(&tables);
+                self.disk.tables.write(&tables);
+            }
+        }
+    }
+
+    /// What installing a file does.
+    fn read_steps(&self, file: &FileId) -> Result<VecDeque<InstallStep>, InstallError> {
         let missing = || InstallError::FileLost(format!("{} is not there", file.file_name()));
         let bytes = self.disk.files.get(file).ok_or_else(missing)?;
-        let mut batches = VecDeque::new();
         let view = self.visible.clone();
         let open: &mut dyn FnMut() -> std::io::Result<Box<dyn std::io::Read>> =
             &mut || Ok(Box::new(std::io::Cursor::new(bytes.clone())));
-        let installed = snapshot::install(&families::FAMILIES, &view, file.snapshot, open, &mut |batch| {
-            for op in batch.ops() {
-                let mut single = WriteBatch::new();
-                match op {
-                    kontiki_engine::BatchOp::Put { family, key, value } => single.put(family, key, value),
-                    kontiki_engine::BatchOp::Delete { family, key } => single.delete(family, key),
-                    other => panic!("a snapshot installs no {other:?}"),
-                }
-                batches.push_back(single);
-            }
-            Ok(())
-        });
+        let mut target = InstallSteps::default();
+        let as_tables = self.installs_tables && file.number % 2 == 1;
+        let tables_from = as_tables.then_some(file.number % 3 * 40);
+        let installed = snapshot::install(&families::FAMILIES, &view, file.snapshot, tables_from, open, &mut target);
         installed.map_err(|error| error.of_install(&file.file_name()))?;
-        // The last batch stays whole: descriptor and applied position.
-        let (position, descriptor) = (batches.pop_back().expect("there"), batches.pop_back().expect("there"));
-        let mut last = descriptor;
-        last.append(&position);
-        batches.push_back(last);
-        Ok(batches)
+        Ok(target.steps)
     }
 }

@@ -105,6 +105,12 @@ pub struct Counters {
     pub snapshots_received: Counter,
     /// Snapshots installed.
     pub snapshots_installed: Counter,
+    /// Of these, those that were taken in as tables.
+    pub snapshots_installed_as_tables: Counter,
+    /// Bytes of these tables.
+    pub snapshot_table_bytes: Counter,
+    /// Milliseconds that installs of snapshots have taken.
+    pub snapshot_install_ms: Counter,
     /// Replicas without ticks: they hibernate, or have no peer to hear from and nothing to do.
     pub regions_resting: Gauge,
     /// Replicas that hibernate and wait for their turn to wake up.

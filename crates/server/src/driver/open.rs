@@ -13,6 +13,7 @@ use super::handle::Shared;
 use super::heartbeat::Heartbeats;
 use super::inbox::Inbox;
 use super::inconsistent;
+use super::install::Installer;
 use super::lane::Lane;
 use super::log_disk::LogDisk;
 use super::region_sizes::RegionSizes;
@@ -81,12 +82,12 @@ fn engine_options(config: &NodeConfig) -> Options {
     }
 }
 
-/// Checks the configuration and opens the engine.
+/// Checks the configuration and opens the engine, and what installs snapshots into it.
 fn open_engine(
     env: &Env,
     config: &mut NodeConfig,
     tune: impl FnOnce(&mut Config, &mut Options, &mut PlacementConfig),
-) -> Result<(Config, PlacementConfig, Db), OpenError> {
+) -> Result<(Config, PlacementConfig, Db, Installer), OpenError> {
     // Made absolute once: the process may change its working directory.
     let found = env.fs.absolute(&config.data_dir);
     config.data_dir = found.map_err(|error| kontiki_engine::Error::io(&config.data_dir, &error))?;
@@ -97,9 +98,11 @@ fn open_engine(
     raft_config.validate()?;
     inspect::refuse_foreign(env, &config.data_dir, &BESIDE)?;
     inconsistent::refuse_marked(&*env.fs, &config.data_dir)?;
+    let tables = options.table.clone();
     let db = Db::open_in(env, &config.data_dir, options)?;
     convert(&db)?;
-    Ok((raft_config, placement_config, db))
+    let installer = Installer::new(env, &config.data_dir, &db, tables, raft_config.snapshot_tables);
+    Ok((raft_config, placement_config, db, installer))
 }
 
 impl Driver {
@@ -117,13 +120,13 @@ impl Driver {
         seed: u64,
         tune: impl FnOnce(&mut Config, &mut Options, &mut PlacementConfig),
     ) -> Result<Driver, OpenError> {
-        let (raft_config, placement_config, db) = open_engine(env, &mut config, tune)?;
+        let (raft_config, placement_config, db, installer) = open_engine(env, &mut config, tune)?;
         let (tick, check_time, mut rng) = (raft_config.tick_interval, checksum_time(&raft_config), Rng::new(seed));
         let mut store = Store::new(raft_config, &FAMILIES, rng.child("raftstore"));
         let formation = Formation::open_with(&mut store, &db, &config, rng.child("formation"))?;
         let (counters, monotonic): (Arc<Counters>, Duration) = (Arc::default(), env.clock.monotonic());
         let inbox = Arc::new(Inbox::new(counters.clone()));
-        let snapshots = Snapshots::open(env, &config.data_dir, &db, &inbox, &counters, store.file_numbers())?;
+        let snapshots = Snapshots::open(env, &config.data_dir, (&inbox, &counters, store.file_numbers()), installer)?;
         let (flusher, surveys) = (Flusher::start(env, &db), Surveys::start(env, &config.data_dir, &db, &inbox));
         let shared = Arc::new(Shared {
             inbox,

@@ -6,37 +6,34 @@
 //! A file gets its final name only when it is complete and synced, and no other file ever has that name. Files that are
 //! not needed are removed: at the start, when raftstore or an arrival requests it, and periodically by a survey of the
 //! folder. The driver checks again immediately before a queued removal is carried out. Installs have separate jobs, so
-//! that small work does not wait for a large region.
+//! that small work does not wait for a large region; one of them at a time builds tables, and the other one installs
+//! small regions meanwhile.
 
 use super::arrivals::Arrivals;
 use super::counters::Counters;
 use super::error::OpenError;
 use super::inbox::{Inbox, Input};
-use super::lane::derived;
+use super::install::{FileReader, Installer};
 use super::{Driver, Outbound};
 use crate::families::FAMILIES;
 use bytes::Bytes;
-use kontiki_engine::{Db, Error as EngineError, Family, PartSize, Range, Snapshot};
+use kontiki_engine::{Db, Family, PartSize, Range, Snapshot};
 use kontiki_env::Env;
-use kontiki_env::fs::{File, Fs, OpenMode};
+use kontiki_env::fs::Fs;
 use kontiki_env::tasks::{Progress, TaskHandle};
 use kontiki_raftstore::snapshot::{
-    FileId, FileNumbers, InstallError, SnapshotError, SnapshotFile, SnapshotHead, announced, describe, install, verify,
-    write,
+    FileId, FileNumbers, SnapshotError, SnapshotFile, SnapshotHead, announced, describe, verify, write,
 };
 use kontiki_raftstore::{Event, RegionId, SnapshotTask, ViewId};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// The folder below the data directory.
 pub(super) const DIRECTORY: &str = "snapshots";
-/// Bytes per read of a file: a few reads per disk seek, small compared with a memtable.
-const READ_BYTES: usize = 256 << 10;
 /// The maximum number of views retained for sending: each pins tables that a compaction has replaced, and the region's
 /// log.
 const VIEWS_MAX: usize = 4;
@@ -87,11 +84,22 @@ pub(super) struct Snapshots {
     numbers: FileNumbers,
     arrivals: Arc<Arrivals>,
     queue: Arc<Mutex<VecDeque<Work>>>,
-    installs: Arc<Mutex<VecDeque<(RegionId, FileId)>>>,
-    stopping: Arc<AtomicBool>,
+    installs: Arc<Mutex<Installs>>,
+    installer: Installer,
     task: Option<Box<dyn TaskHandle>>,
     install_tasks: Vec<Box<dyn TaskHandle>>,
     views: Views,
+}
+
+/// Files to be installed.
+#[derive(Default)]
+struct Installs {
+    waiting: VecDeque<FileId>,
+    /// Of these, those that are known to need tables, and found a job that builds some. They are the next ones for
+    /// which tables are built.
+    waiting_for_tables: VecDeque<FileId>,
+    /// A job builds tables.
+    building: bool,
 }
 
 /// The views that are retained for sending.
@@ -142,25 +150,23 @@ impl Snapshots {
     pub(super) fn open(
         env: &Env,
         data_dir: &Path,
-        db: &Db,
-        inbox: &Arc<Inbox>,
-        counters: &Arc<Counters>,
-        numbers: FileNumbers,
+        (inbox, counters, numbers): (&Arc<Inbox>, &Arc<Counters>, FileNumbers),
+        installer: Installer,
     ) -> Result<Snapshots, OpenError> {
         let directory = data_dir.join(DIRECTORY);
         let created = env.fs.create_dir_all(&directory).and_then(|()| env.fs.sync_dir(data_dir));
         created.map_err(|error| OpenError::Snapshots { path: directory.clone(), error })?;
         let job = Job {
             directory: directory.clone(),
-            fs: env.fs.clone(),
-            db: db.clone(),
+            env: env.clone(),
+            db: installer.db().clone(),
             inbox: inbox.clone(),
             counters: counters.clone(),
             queue: Arc::default(),
             installs: Arc::default(),
-            stopping: Arc::default(),
+            installer: installer.clone(),
         };
-        let (queue, installs, stopping) = (job.queue.clone(), job.installs.clone(), job.stopping.clone());
+        let (queue, installs) = (job.queue.clone(), job.installs.clone());
         let install_tasks = (1..=INSTALLS_MAX).map(|number| {
             let job = job.clone();
             env.tasks.spawn(&format!("snapshot-install-{number}"), Box::new(move || job.install_step()))
@@ -168,7 +174,7 @@ impl Snapshots {
         let install_tasks = install_tasks.collect();
         let task = Some(env.tasks.spawn("snapshots", Box::new(move || job.step())));
         let (fs, arrivals, views) = (env.fs.clone(), Arc::default(), Views::default());
-        Ok(Snapshots { directory, fs, numbers, arrivals, queue, installs, stopping, task, install_tasks, views })
+        Ok(Snapshots { directory, fs, numbers, arrivals, queue, installs, installer, task, install_tasks, views })
     }
 
     pub(super) fn directory(&self) -> &Path {
@@ -189,7 +195,7 @@ impl Snapshots {
                 self.fs.remove(&path.below(&self.directory))?;
             }
         }
-        Ok(())
+        self.installer.remove_tables()
     }
 
     /// Orders a survey of all files.
@@ -204,8 +210,8 @@ impl Snapshots {
         }
     }
 
-    fn push_install(&self, region: RegionId, file: FileId) {
-        self.installs.lock().push_back((region, file));
+    fn push_install(&self, file: FileId) {
+        self.installs.lock().waiting.push_back(file);
         self.install_tasks.iter().for_each(|task| task.wake());
     }
 
@@ -230,7 +236,7 @@ impl Snapshots {
 
     /// Stops the jobs: they are not running when this returns, and no view is retained.
     pub(super) fn stop(&mut self) {
-        self.stopping.store(true, Ordering::SeqCst);
+        self.installer.stop();
         self.task = None;
         self.install_tasks.clear();
         self.views = Views::default();
@@ -244,7 +250,7 @@ impl Driver {
                 self.snapshots.views.waiting.push_back((region, view));
                 self.snapshots.feed_views();
             }
-            SnapshotTask::Install { region, file } => self.snapshots.push_install(region, file),
+            SnapshotTask::Install { file, .. } => self.snapshots.push_install(file),
             SnapshotTask::Remove { file } => self.snapshots.push(Work::Remove { file }),
             SnapshotTask::Send { to, message, view, snapshot, left_out } => {
                 let kept = self.snapshots.views.kept.get(&view).and_then(Option::as_ref);
@@ -324,13 +330,13 @@ fn list(fs: &dyn Fs, directory: &Path) -> io::Result<Vec<SnapshotPath>> {
 #[derive(Clone)]
 struct Job {
     directory: PathBuf,
-    fs: Arc<dyn Fs>,
+    env: Env,
     db: Db,
     inbox: Arc<Inbox>,
     counters: Arc<Counters>,
     queue: Arc<Mutex<VecDeque<Work>>>,
-    installs: Arc<Mutex<VecDeque<(RegionId, FileId)>>>,
-    stopping: Arc<AtomicBool>,
+    installs: Arc<Mutex<Installs>>,
+    installer: Installer,
 }
 
 impl Job {
@@ -342,14 +348,14 @@ impl Job {
                 self.inbox.push(Input::SnapshotPrepared { region, view, result });
             }
             Work::Remove { file } => self.inbox.push(Input::SnapshotRemoval { file }),
-            Work::List => match list(&*self.fs, &self.directory) {
+            Work::List => match list(&*self.env.fs, &self.directory) {
                 Ok(paths) => self.inbox.push(Input::SnapshotFiles { paths }),
                 Err(error) => tracing::warn!(%error, "the snapshot files could not be listed"),
             },
             Work::Unlink { path } => {
                 let path = path.below(&self.directory);
-                if self.fs.exists(&path)
-                    && let Err(error) = self.fs.remove(&path)
+                if self.env.fs.exists(&path)
+                    && let Err(error) = self.env.fs.remove(&path)
                 {
                     tracing::warn!(%error, path = %path.display(), "a snapshot file could not be removed");
                 }
@@ -359,27 +365,54 @@ impl Job {
     }
 
     fn install_step(&self) -> Progress {
-        let Some((region, file)) = self.installs.lock().pop_front() else { return Progress::Idle };
-        let result = self.install(file);
-        if result.is_ok() {
-            self.counters.snapshots_installed.increment();
+        let Some((file, as_tables)) = self.next_install() else { return Progress::Idle };
+        let Some(as_tables) = as_tables else { return Progress::Worked };
+        let region = file.snapshot.region;
+        let began = self.env.clock.monotonic();
+        let result = self.installer.install(&self.path(file), file.snapshot, as_tables);
+        if as_tables {
+            self.installs.lock().building = false;
         }
-        self.inbox.push(Input::SnapshotInstalled { region, file, result });
+        let took_ms = self.env.clock.monotonic().saturating_sub(began).as_millis();
+        self.counters.snapshot_install_ms.add(u64::try_from(took_ms).unwrap_or(u64::MAX));
+        if let Ok(installed) = &result {
+            self.counters.snapshots_installed.increment();
+            if installed.table_bytes > 0 {
+                self.counters.snapshots_installed_as_tables.increment();
+                self.counters.snapshot_table_bytes.add(installed.table_bytes);
+            }
+        }
+        self.inbox.push(Input::SnapshotInstalled { region, file, result: result.map(|_| ()) });
         Progress::Worked
     }
 
-    fn install(&self, file: FileId) -> Result<(), InstallError> {
-        let path = self.directory.join(file.file_name());
-        let mut open = || FileReader::open(&*self.fs, &path).map(|reader| Box::new(reader) as Box<dyn Read>);
-        let mut write = |batch| {
-            if self.stopping.load(Ordering::SeqCst) {
-                return Err(EngineError::Closed);
+    /// The next file, and whether it is taken in as tables. It is not to be installed now if that is not decided: it
+    /// waits for another job that builds tables, which takes it then.
+    fn next_install(&self) -> Option<(FileId, Option<bool>)> {
+        let file = {
+            let mut installs = self.installs.lock();
+            if !installs.building
+                && let Some(file) = installs.waiting_for_tables.pop_front()
+            {
+                installs.building = true;
+                return Some((file, Some(true)));
             }
-            self.db.commit(derived(batch)).map(|_| ())
+            installs.waiting.pop_front()?
         };
-        let view = self.db.snapshot();
-        let installed = install(&FAMILIES, &view, file.snapshot, &mut open, &mut write);
-        installed.map_err(|error: SnapshotError| error.of_install(&path.display().to_string()))
+        // Reads the disk: not under the lock, which the driver takes.
+        if !self.installer.is_for_tables(&self.path(file)) {
+            return Some((file, Some(false)));
+        }
+        let mut installs = self.installs.lock();
+        if std::mem::replace(&mut installs.building, true) {
+            installs.waiting_for_tables.push_back(file);
+            return Some((file, None));
+        }
+        Some((file, Some(true)))
+    }
+
+    fn path(&self, file: FileId) -> PathBuf {
+        self.directory.join(file.file_name())
     }
 }
 
@@ -398,35 +431,4 @@ pub(super) fn check_received(
         return Err(format!("{} is not the file that was announced", path.display()));
     }
     Ok(found.numbered(file.number))
-}
-
-/// Reads a file front to back.
-struct FileReader {
-    file: Arc<dyn File>,
-    offset: u64,
-    buffer: Vec<u8>,
-    taken: usize,
-}
-
-impl FileReader {
-    fn open(fs: &dyn Fs, path: &Path) -> io::Result<FileReader> {
-        Ok(FileReader { file: fs.open(path, OpenMode::Read)?, offset: 0, buffer: Vec::new(), taken: 0 })
-    }
-}
-
-impl Read for FileReader {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        if self.taken == self.buffer.len() {
-            self.buffer.resize(READ_BYTES, 0);
-            let count = self.file.read_at(&mut self.buffer, self.offset)?;
-            self.buffer.truncate(count);
-            self.offset += count as u64;
-            self.taken = 0;
-        }
-        let rest = self.buffer.get(self.taken..).unwrap_or_default();
-        let count = rest.len().min(out.len());
-        out[..count].copy_from_slice(&rest[..count]);
-        self.taken += count;
-        Ok(count)
-    }
 }

@@ -21,6 +21,7 @@ impl fmt::Debug for NodeCollector {
 impl Collector for NodeCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.raft(&mut encoder)?;
+        self.snapshots(&mut encoder)?;
         self.placement(&mut encoder)?;
         self.consistency(&mut encoder)?;
         self.engine(&mut encoder)
@@ -58,8 +59,6 @@ impl NodeCollector {
             ),
             ("raft_messages_refused", "Raft messages that no correct peer sends", &c.messages_refused),
             ("raft_messages_malformed", "Messages that did not decode", &c.messages_malformed),
-            ("snapshots_prepared", "Views taken for sending snapshots", &c.snapshots_prepared),
-            ("snapshots_installed", "Snapshots installed", &c.snapshots_installed),
         ] {
             count(encoder, name, help, counter.get())?;
         }
@@ -69,13 +68,10 @@ impl NodeCollector {
             "Appends and proposals refused because the memory budget of raft logs was used up",
             c.log_memory_refused.get(),
         )?;
-        let abandoned = c.snapshots_abandoned.get();
-        count(encoder, "snapshots_abandoned", "Snapshots in flight when the log outgrew its bound", abandoned)?;
         let resting = "Replicas without ticks: they hibernate, or have nothing to do and no peers";
         gauge(encoder, "regions_resting", resting, c.regions_resting.get())?;
         let waking = "Replicas that hibernate and wait for their turn to wake up";
         gauge(encoder, "regions_waking", waking, c.regions_waking.get())?;
-        gauge(encoder, "snapshot_views", "Views retained for sending snapshots", c.snapshot_views.get())?;
         gauge(encoder, "raft_log_memory_bytes", "Bytes of raft logs in memory, all regions", c.log_memory_bytes.get())?;
         gauge(encoder, "raft_log_memory_bytes_max", "Budget of raft logs in memory", c.log_memory_bytes_max.get())?;
         gauge(
@@ -93,6 +89,21 @@ impl NodeCollector {
         let stuck = status.regions.iter().filter(|region| region.refusal.is_some()).count();
         gauge(encoder, "regions_refusing", "Regions whose replica here refuses messages of its peers", stuck as u64)?;
         gauge(encoder, "disk_full", "1 while writes are refused for lack of disk space", u64::from(status.disk_full))
+    }
+
+    fn snapshots(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let c = self.0.counters();
+        count(encoder, "snapshots_prepared", "Views taken for sending snapshots", c.snapshots_prepared.get())?;
+        count(encoder, "snapshots_installed", "Snapshots installed", c.snapshots_installed.get())?;
+        let as_tables = "Of these, snapshots that were taken in as tables";
+        count(encoder, "snapshots_installed_as_tables", as_tables, c.snapshots_installed_as_tables.get())?;
+        let table_bytes = "Bytes of the tables that snapshots were taken in as";
+        count(encoder, "snapshot_table_bytes", table_bytes, c.snapshot_table_bytes.get())?;
+        let took = "Time that installs of snapshots took";
+        count(encoder, "snapshot_install_milliseconds", took, c.snapshot_install_ms.get())?;
+        let abandoned = c.snapshots_abandoned.get();
+        count(encoder, "snapshots_abandoned", "Snapshots in flight when the log outgrew its bound", abandoned)?;
+        gauge(encoder, "snapshot_views", "Views retained for sending snapshots", c.snapshot_views.get())
     }
 
     fn consistency(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

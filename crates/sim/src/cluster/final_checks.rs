@@ -258,6 +258,7 @@ impl Cluster {
             member_changes: self.member_changes,
             states: self.checks.digests.len(),
             snapshots: self.world.nodes().map(|(_, node)| node.snapshots_installed()).sum(),
+            snapshots_as_tables: self.world.nodes().map(|(_, node)| node.snapshots_as_tables()).sum(),
             virtual_time: self.world.now(),
             lines: self.world.trace().to_string(),
             violations: self.violations,

@@ -159,6 +159,7 @@ fn node_remains(id: NodeId, node: &super::ClusterNode) -> Vec<String> {
     let files = |folder: &Path| fs.list(folder).unwrap_or_default();
     let files_of_snapshots: usize = files(&snapshots).iter().map(|region| files(&snapshots.join(region)).len()).sum();
     note(files_of_snapshots, "files of snapshots");
+    note(files(&Path::new(DATA_DIR).join("snapshot-tables")).len(), "tables of snapshots");
     let tables = files(&Path::new(DATA_DIR).join(kontiki_engine::internals::TABLES_DIR));
     let tables = tables.iter().filter(|name| parse_table_name(name).is_some()).count();
     let stats = handle.db().stats();

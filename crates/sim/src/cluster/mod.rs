@@ -142,6 +142,8 @@ pub struct Report {
     pub member_changes: u64,
     /// Snapshots that were installed.
     pub snapshots: u64,
+    /// Of these, those that were taken in as tables.
+    pub snapshots_as_tables: u64,
     /// Virtual time that passed.
     pub virtual_time: Duration,
     /// The readable trace, if it was requested.
@@ -385,6 +387,7 @@ pub fn run(plan: &Plan) -> Report {
     let mut settings = scenario.settings(settings, &sizes, &mut scenario_rng);
     sizes = sizes.with_priorities(&mut rng.child("priorities"), plan.nodes);
     sizes = sizes.with_checks(&mut rng.child("checks"));
+    sizes = sizes.with_tables(&mut rng.child("tables"));
     let mut splits = rng.child("splits");
     if scenario.splits(&mut splits) {
         sizes = sizes.with_splits(&mut splits);

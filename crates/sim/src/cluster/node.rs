@@ -17,7 +17,7 @@ use kontiki_env::rng::Rng;
 use kontiki_placement::Now;
 use kontiki_raftstore::planted::Planted;
 use kontiki_raftstore::snapshot::SnapshotId;
-use kontiki_raftstore::{FaultKind, Region, RegionId, Space, StoreId, ViewId};
+use kontiki_raftstore::{FaultKind, Region, RegionId, SnapshotTables, Space, StoreId, ViewId};
 use kontiki_server::config::{NodeConfig, RaftOptions};
 use kontiki_server::driver::{Arrival, Driver, NodeHandle, Outbound, RegionContext, StopReason};
 use kontiki_server::families;
@@ -98,6 +98,8 @@ pub struct Sizes {
     pub check_interval: Duration,
     /// Nodes that have replicas at the beginning; 0: all.
     pub replicas: usize,
+    /// Which snapshots are taken in as tables.
+    pub snapshot_tables: SnapshotTables,
 }
 
 impl Sizes {
@@ -128,6 +130,7 @@ impl Sizes {
             preferred: 0,
             check_interval: Duration::ZERO,
             replicas: 0,
+            snapshot_tables: SnapshotTables::default(),
         }
     }
 
@@ -147,6 +150,13 @@ impl Sizes {
     pub fn with_checks(self, rng: &mut Rng) -> Sizes {
         let check_interval = if rng.chance(1, 2) { Duration::from_secs(1 + rng.below(5)) } else { Duration::ZERO };
         Sizes { check_interval, ..self }
+    }
+
+    /// Takes most snapshots in as tables, in two thirds of the worlds.
+    pub fn with_tables(self, rng: &mut Rng) -> Sizes {
+        let (file_bytes_min, family_bytes_min) = (64 << rng.below(8), rng.below(4) << rng.below(10));
+        let drawn = SnapshotTables { file_bytes_min, family_bytes_min, table_bytes: 128 << rng.below(8) };
+        Sizes { snapshot_tables: if rng.chance(2, 3) { drawn } else { self.snapshot_tables }, ..self }
     }
 
     /// Begins with replicas on three nodes in half of the worlds.
@@ -188,6 +198,8 @@ pub struct ClusterNode {
     process: Option<Process>,
     /// Snapshots that earlier processes installed.
     snapshots_installed: u64,
+    /// Of these, those that were taken in as tables.
+    snapshots_as_tables: u64,
     /// Comparisons of replicas that earlier processes ended.
     checks_ended: u64,
     /// A test has taken a key from it.
@@ -261,6 +273,7 @@ impl ClusterNode {
             slow,
             process,
             snapshots_installed,
+            snapshots_as_tables: 0,
             checks_ended: 0,
             is_damaged: false,
         }
@@ -301,6 +314,12 @@ impl ClusterNode {
     /// Snapshots that were installed, by all processes so far.
     pub fn snapshots_installed(&self) -> u64 {
         self.snapshots_installed + self.handle().map_or(0, |handle| handle.counters().snapshots_installed.get())
+    }
+
+    /// Of these, those that were taken in as tables.
+    pub fn snapshots_as_tables(&self) -> u64 {
+        let now = self.handle().map_or(0, |handle| handle.counters().snapshots_installed_as_tables.get());
+        self.snapshots_as_tables + now
     }
 
     /// Comparisons of replicas that ended, by all processes so far.
@@ -358,6 +377,7 @@ impl SimNode for ClusterNode {
                 raft.truncate_ticks = 3;
                 raft.follower_dead_ticks = 60;
                 raft.snapshot_idle_ticks = SNAPSHOT_IDLE_TICKS;
+                raft.snapshot_tables = sizes.snapshot_tables;
                 raft.hibernate_ticks = sizes.hibernate_ticks;
                 raft.wake_regions_per_tick_max = 1;
                 raft.leader_priority = i32::from(sizes.preferred == id);
@@ -389,6 +409,7 @@ impl SimNode for ClusterNode {
         self.digests.stopped(self.id);
         self.commands.stopped(self.id);
         self.snapshots_installed = self.snapshots_installed();
+        self.snapshots_as_tables = self.snapshots_as_tables();
         self.checks_ended = self.checks_ended();
         self.process = None;
     }

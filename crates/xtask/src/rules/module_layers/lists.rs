@@ -191,7 +191,7 @@ const SERVER_DRIVER: Layers = (
             "recovery_record",
             "size_survey",
         ],
-        &["inconsistent", "membership"],
+        &["inconsistent", "install", "membership"],
         &["message"],
         &["inbox"],
         &["checksums", "snapshots", "surveys"],
