@@ -8,6 +8,7 @@ use kontiki_env::Env;
 use kontiki_proto::debugpb::RegionConsistencyCheckRequest;
 use kontiki_proto::debugpb::debug_client::DebugClient;
 use kontiki_proto::{Code, Status};
+use kontiki_server::driver::PLACEMENT_REGION;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
@@ -39,6 +40,9 @@ impl CompareReplicas {
         let mut leaders = leaders(&client).await?;
         let wanted: Vec<u64> = match self.region {
             Some(id) if leaders.contains_key(&id) => vec![id],
+            Some(id) if id == PLACEMENT_REGION.0 => {
+                return Err(Failure::usage(format!("region {id} is the placement group, which is not compared")));
+            }
             Some(id) => return Err(Failure::usage(format!("no region {id}: see `kontiki status`"))),
             None => leaders.keys().copied().collect(),
         };

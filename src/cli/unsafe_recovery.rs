@@ -5,7 +5,7 @@ use clap::Args;
 use kontiki::{Db, Options};
 use kontiki_engine::inspect;
 use kontiki_env::Env;
-use kontiki_server::stopped::{LostStores, RefusedPlan, RegionPlan, plan_recovery};
+use kontiki_server::stopped::{INCONSISTENT_MARK, LostStores, RefusedPlan, RegionPlan, plan_recovery};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -38,6 +38,11 @@ impl UnsafeRecovery {
     /// Prints what is done, or would be.
     pub fn run(self) -> Result<(), Failure> {
         local::find_database(&self.data_dir)?;
+        let mark = self.data_dir.join(INCONSISTENT_MARK);
+        if Env::real().fs.exists(&mark) {
+            let what = "its data differ from those of the other replicas, so no node starts with it; give it up, too";
+            return Err(Failure::usage(format!("{} is marked: {what}", mark.display())));
+        }
         let (db, _lock) = if self.yes {
             (Db::open(&self.data_dir, Options::default()).map_err(local::failed)?, None)
         } else {
@@ -74,7 +79,7 @@ impl UnsafeRecovery {
         writeln!(out, "{}\n", text::table(&header, plan.regions.iter().map(row)))?;
         let folder = self.data_dir.display();
         let last = if plan.is_recorded {
-            format!("{folder} says so already: there is nothing to do")
+            format!("{folder} says so already, of these stores: there is nothing to do")
         } else if self.yes {
             format!(
                 "{folder}: recorded as unsafe recovery {}; start the node when this is done on every directory that is \
@@ -83,7 +88,7 @@ impl UnsafeRecovery {
             )
         } else {
             "Nothing was changed. Acknowledged writes that only the lost stores have are lost by this, and the lost \
-             stores must never be started again. With --yes it is done."
+             stores must never be started again; any of them that runs now stops. With --yes it is done."
                 .to_owned()
         };
         writeln!(out, "{last}")?;

@@ -4,6 +4,7 @@ use crate::families;
 use kontiki_engine::{Db, StreamId};
 use kontiki_raftstore::{RegionId, meta};
 
+pub use crate::driver::INCONSISTENT_MARK;
 pub use crate::driver::{LostStores, RefusedPlan, RegionPlan, plan_recovery};
 pub use kontiki_raftstore::RecoverError;
 pub use kontiki_txn::{CommittedReader, TXN_WRITE};

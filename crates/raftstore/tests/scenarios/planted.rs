@@ -175,8 +175,8 @@ fn a_learner_that_counts_for_a_lease_is_found() {
 
 #[test]
 fn a_learner_that_is_promoted_unseen_is_found() {
-    let planted = Planted { promote_unseen: true, ..Planted::default() };
-    finds(1, "not a refusal", |seed| roles::promotion(seed, planted));
+    let config = Config { planted: Planted { promote_unseen: true, ..Planted::default() }, ..small_config() };
+    finds(1, "not a refusal", |seed| roles::promotion(seed, config.clone()));
 }
 
 #[test]

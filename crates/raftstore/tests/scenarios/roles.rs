@@ -3,7 +3,6 @@
 use crate::cluster::families;
 use crate::cluster::{Cluster, EPOCH, REGION, small_config};
 use kontiki_engine::WriteBatch;
-use kontiki_raftstore::planted::Planted;
 use kontiki_raftstore::{
     Answer, Config, Event, MemberChange, Peer, PeerId, PeerRole, Region, RegionError, RegionId, RoleChange, StoreId,
     next_replica_id, replica_id,
@@ -99,12 +98,12 @@ fn a_learner_does_not_lead() {
 
 #[test]
 fn a_learner_is_promoted_when_it_has_caught_up() {
-    promotion(0, Planted::default());
+    promotion(0, small_config());
 }
 
 /// A learner without data, one that lacks entries, one that is away, and then one that has everything.
-pub fn promotion(seed: u64, planted: Planted) {
-    let config = Config { promotion_lag_entries_max: 10, planted, ..small_config() };
+pub fn promotion(seed: u64, config: Config) {
+    let config = Config { promotion_lag_entries_max: 10, ..config };
     let mut cluster = Cluster::with_members(seed, 4, 3, config);
     cluster.checker.members_change = true;
     cluster.put_surely(b"k", b"0");

@@ -7,8 +7,8 @@ use kontiki_env::fs::{Fs, read_all, replace_file};
 use kontiki_raftstore::Fault;
 use std::path::Path;
 
-/// The file's name.
-pub(super) const FILE: &str = "INCONSISTENT";
+/// The name of the mark, a file in the data directory.
+pub const FILE: &str = "INCONSISTENT";
 
 /// Marks the directory. The node stops anyway: if it cannot be marked, the next start serves until the next check.
 pub(super) fn mark(fs: &dyn Fs, directory: &Path, fault: &Fault) {

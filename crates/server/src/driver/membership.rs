@@ -345,8 +345,11 @@ impl Membership {
             return outcome;
         }
         if self.is_lost(from) && !self.known.get(&from).is_some_and(|known| hello.own.replaces(known)) {
-            // The lost directory. Our answer stops it, and nothing that it says counts.
-            return HelloOutcome { answer: true, ..HelloOutcome::default() };
+            // The lost directory. Our answer stops it, and nothing that it says counts; unless it was recovered, too,
+            // and is not lost for those who believe it. Then not both are right, and neither goes on by itself.
+            let theirs = hello.recovery.clone().filter(|theirs| theirs.number >= self.recovery.number);
+            let recovery_differs = theirs.filter(|theirs| !theirs.agrees(&self.recovery));
+            return HelloOutcome { answer: true, recovery_differs, ..HelloOutcome::default() };
         }
         if let Some(differs) = self.compare_recovery(hello) {
             return HelloOutcome { answer: true, recovery_differs: differs, ..HelloOutcome::default() };

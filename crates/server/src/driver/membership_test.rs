@@ -363,6 +363,22 @@ fn directories_that_are_left_say_the_same_of_lost_stores() {
 }
 
 #[test]
+fn directories_that_call_each_other_lost_both_stop() {
+    let nodes = cluster();
+    let (mut one, mut two) = (recovered(&nodes[0], 1, &[2, 3]), recovered(&nodes[1], 1, &[1, 3]));
+    let outcome = one.handle_hello(StoreId(2), &two.hello(StoreId(1), true));
+    assert_eq!(outcome.recovery_differs, Some(record(1, &[1, 3])));
+    let outcome = two.handle_hello(StoreId(1), &one.hello(StoreId(2), true));
+    assert_eq!(outcome.recovery_differs, Some(record(1, &[2, 3])));
+    // By a higher number one of them goes on, and the other one stops.
+    let mut two = recovered(&nodes[1], 2, &[1, 3]);
+    let outcome = one.handle_hello(StoreId(2), &two.hello(StoreId(1), true));
+    assert_eq!(outcome.recovery_differs, Some(record(2, &[1, 3])));
+    let outcome = two.handle_hello(StoreId(1), &one.hello(StoreId(2), true));
+    assert_eq!(outcome.recovery_differs, None);
+}
+
+#[test]
 fn empty_directories_take_the_places_of_lost_ones_one_after_the_other() {
     let nodes = cluster();
     let mut one = recovered(&nodes[0], 1, &[2, 3]);

@@ -68,6 +68,7 @@ pub use first_regions::first_regions;
 pub use handle::{NodeHandle, NodeStatus, PLACEMENT_TIMEOUT, Refusal, RegionContext, RegionStatus, RegionView};
 pub(crate) use heartbeat::placement_region;
 pub use inbox::StoreChange;
+pub use inconsistent::FILE as INCONSISTENT_MARK;
 pub use install::{Installed, Installer};
 pub use lost_stores::{LostStores, RefusedPlan, RegionPlan, plan as plan_recovery};
 pub use membership::MembershipState;
