@@ -134,7 +134,7 @@ impl SnapshotSource {
     }
 
     /// Writes all of it through `write`, front to back. Blocks; ends with the first error of `write`, or with
-    /// [`EngineError::Closed`] when the node has stopped.
+    /// [`kontiki_engine::Error::Closed`] when the node has stopped.
     pub fn write(&self, write_part: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<(), SnapshotError> {
         write(&FAMILIES, &self.view, self.region, self.left_out, write_part).map(|_| ())
     }
