@@ -217,6 +217,7 @@ impl Group {
     /// to anything but a count.
     pub fn tick(&mut self, may_campaign: bool) -> bool {
         let raft = &self.node.raft;
+        let may_campaign = may_campaign && !self.would_lead_too_early();
         let times_out = raft.state != StateRole::Leader && raft.election_elapsed + 1 >= self.timeout_ticks;
         if self.restoring.is_some() {
             return false;
@@ -235,7 +236,8 @@ impl Group {
     /// Campaigns, unless a leader is known (its lease may rely on this peer's vote), a snapshot is being restored, or
     /// this replica is a learner (which the core would let win).
     pub fn campaign(&mut self) {
-        if !self.is_voter() || self.restoring.is_some() || self.node.raft.leader_id != 0 {
+        if !self.is_voter() || self.would_lead_too_early() || self.restoring.is_some() || self.node.raft.leader_id != 0
+        {
             return;
         }
         // The only error is that of a follower's proposal, which this is not.
@@ -348,6 +350,22 @@ impl Group {
         self.node.raft.promotable()
     }
 
+    fn voter_count(&self) -> usize {
+        self.node.raft.prs().conf().voters().ids().len()
+    }
+
+    /// Whether it would lead at once if it campaigned, with entries of another leader that are not durable here: the
+    /// core takes the log of a new leader for durable, as it is where others have to vote first.
+    pub(super) fn would_lead_too_early(&self) -> bool {
+        self.is_voter() && self.voter_count() == 1 && self.durable_index() < self.last_index()
+    }
+
+    /// Whether the core asks a quorum before it confirms a read of this leader. It takes the only voter for the leader,
+    /// which it is not where a replica that was demoted still leads.
+    pub fn can_confirm_reads(&self) -> bool {
+        self.is_voter() || self.voter_count() > 1
+    }
+
     /// Whether a membership change may be in the log that is not applied.
     pub fn has_pending_change(&self) -> bool {
         self.node.raft.has_pending_conf()
@@ -362,6 +380,7 @@ impl Group {
     /// leadership, or never if leadership is lost. Only for a leader for which [`Group::committed_own_term`] is true.
     pub fn read_index(&mut self, context: u64) {
         assert!(self.role() == Role::Leader && self.committed_own_term(), "the core drops early read requests");
+        assert!(self.can_confirm_reads(), "the core would confirm it alone");
         self.node.read_index(context.to_be_bytes().to_vec());
     }
 

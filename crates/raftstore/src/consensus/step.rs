@@ -204,6 +204,9 @@ impl Group {
         if self.is_restoring() && matches!(kind, MessageType::MsgTimeoutNow | MessageType::MsgSnapshot) {
             return Stepped::Ignored;
         }
+        if kind == MessageType::MsgTimeoutNow && self.would_lead_too_early() {
+            return Stepped::Ignored;
+        }
         let term = message.term;
         let (core, ack) = match self.to_core(from, kind, message, region, promise) {
             Ok(converted) => converted,

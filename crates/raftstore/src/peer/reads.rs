@@ -69,7 +69,8 @@ impl Peer {
         if reads.waiting.is_empty() || reads.requested.len() >= REQUESTS_MAX || self.leading.is_none() {
             return;
         }
-        if self.group.committed_own_term() {
+        // One that cannot confirm a read is about to hand over; then they are refused.
+        if self.group.committed_own_term() && self.group.can_confirm_reads() {
             reads.next_request += 1;
             let before = reads.requested.insert(reads.next_request, std::mem::take(&mut reads.waiting));
             assert!(before.is_none(), "requests are numbered");

@@ -424,6 +424,56 @@ fn a_joint_configuration_neither_hibernates_nor_splits() {
     cluster.settle();
 }
 
+/// Seed 3653 of the simulator: a leader that a committed entry has demoted goes on leading for a moment, and the only
+/// voter is another replica. The consensus core confirmed its reads without a question.
+#[test]
+fn a_demoted_leader_confirms_no_read_by_itself() {
+    let mut demoted = 0;
+    for seed in 0..60 {
+        let mut cluster = Cluster::with_members(1000 + seed, 2, 2, small_config());
+        cluster.checker.members_change = true;
+        cluster.put_surely(b"k", b"0");
+        cluster.settle();
+        let leader = cluster.wait_leader();
+        let other = 3 - leader;
+        let region = cluster.status(leader).region;
+        let index = cluster.status(leader).last_index + 1;
+        cluster.change(leader, region.epoch, MemberChange::Demote(id_on(&region, other)));
+        cluster.until(5, "the entry is in both logs", |cluster| cluster.status(other).durable_index >= index);
+        cluster.crash(leader);
+        cluster.start(leader);
+        let leads = |cluster: &Cluster, id| cluster.replica(id).is_some_and(|replica| replica.leads);
+        cluster.until(20, "one leads", |cluster| leads(cluster, leader) || leads(cluster, other));
+        let is_demoted = |cluster: &Cluster| {
+            let region = cluster.status(other).region;
+            let is_known = cluster.status(leader).region.epoch == region.epoch;
+            leads(cluster, other) && is_known && !region.is_lasting_voter(id_on(&region, other))
+        };
+        for _ in 0..200 {
+            if is_demoted(&cluster) {
+                break;
+            }
+            cluster.step();
+        }
+        if is_demoted(&cluster) {
+            demoted += 1;
+            cluster.partition(&[other]);
+            cluster.until(20, "the only voter leads", |cluster| leads(cluster, leader));
+            cluster.until(20, "it acknowledges a write", |cluster| {
+                let ticket = cluster.put(leader, b"k", b"1");
+                cluster.run(SECOND / 10);
+                matches!(cluster.answers.get(&ticket), Some(Answer::Ok { .. }))
+            });
+            // The checker compares its index with what is acknowledged.
+            let ticket = cluster.barrier(other);
+            cluster.run(SECOND);
+            assert!(!matches!(cluster.answers.get(&ticket), Some(Answer::Ok { .. })), "a stale read");
+        }
+        cluster.settle();
+    }
+    assert!(demoted > 3, "a demoted replica led: {demoted}");
+}
+
 /// One random change of the roles, at the leader.
 fn change_at_random(cluster: &mut Cluster, stores: u64) {
     let Some(leader) = cluster.leader() else { return };
