@@ -51,13 +51,7 @@ async fn raw_calls_answer_as_a_map_would() {
     client.delete_range(key(1_000)..key(1_500)).await.expect("delete range");
     assert_eq!(client.scan(key(990)..key(2_000), 100).await.expect("scan").len(), 10);
 
-    cluster.wait_quiet();
-    cluster.stop();
-    let first = support::dump_data(&cluster.nodes[0].data_dir);
-    assert_eq!(first.len(), 990 + 1, "10..1000 and the empty value");
-    for node in &cluster.nodes[1..] {
-        assert!(support::dump_data(&node.data_dir) == first, "store {} differs from store 1", node.store_id);
-    }
+    assert_eq!(cluster.stop_with_equal_data().len(), 990 + 1, "10..1000 and the empty value");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -85,11 +85,5 @@ async fn regions_are_split_by_their_size_while_clients_work() {
         found.sort_by(|a, b| a.key().cmp(b.key()));
         assert!(found == expected, "every value of {} to {}", chunk[0], chunk[chunk.len() - 1]);
     }
-    cluster.wait_quiet();
-    cluster.stop();
-    let first = support::dump_data(&cluster.nodes[0].data_dir);
-    assert_eq!(first.len(), ENTRIES as usize);
-    for node in &cluster.nodes[1..] {
-        assert!(support::dump_data(&node.data_dir) == first, "store {} differs from store 1", node.store_id);
-    }
+    assert_eq!(cluster.stop_with_equal_data().len(), ENTRIES as usize);
 }

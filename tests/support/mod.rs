@@ -251,6 +251,17 @@ impl Cluster {
         });
     }
 
+    /// Stops all nodes once they have applied the same, and compares their data, which it returns.
+    pub fn stop_with_equal_data(&mut self) -> Vec<(u32, Vec<u8>, Vec<u8>)> {
+        self.wait_quiet();
+        self.stop();
+        let first = dump_data(&self.nodes[0].data_dir);
+        for node in &self.nodes[1..] {
+            assert!(dump_data(&node.data_dir) == first, "store {} differs from store 1", node.store_id);
+        }
+        first
+    }
+
     pub fn stop(&mut self) {
         for node in self.nodes.iter_mut().filter(|node| node.is_running()) {
             let status = node.stop();

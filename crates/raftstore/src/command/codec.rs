@@ -211,8 +211,9 @@ pub fn decode(
     data: &Bytes,
 ) -> Result<Option<Command>, DecodeError> {
     if carrier != Carrier::Normal {
-        let is_carried = |command: &Command| matches!(&command.action, Action::ChangeMembers(change) if carrier_of(change) == carrier);
-        return decode_change(context).filter(is_carried).map(Some).ok_or(DecodeError::UnknownFormat);
+        let decoded = decode_change(context).filter(|(_, change)| carrier_of(change) == carrier);
+        let (epoch, change) = decoded.ok_or(DecodeError::UnknownFormat)?;
+        return Ok(Some(Command { epoch, action: Action::ChangeMembers(change) }));
     }
     if context.is_empty() && data.is_empty() {
         return Ok(None);
@@ -233,8 +234,8 @@ pub fn decode(
 
 /// The member that a membership change with this context removes, if it is one that does.
 pub(crate) fn removed_by(context: &[u8]) -> Option<PeerId> {
-    match decode_change(context)?.action {
-        Action::ChangeMembers(MemberChange::Remove(id)) => Some(id),
+    match decode_change(context)? {
+        (_, MemberChange::Remove(id)) => Some(id),
         _ => None,
     }
 }
@@ -258,7 +259,7 @@ fn get_epoch(input: &mut &[u8]) -> Option<Epoch> {
     Some(Epoch { conf_version: get_varint(input).ok()?, version: get_varint(input).ok()? })
 }
 
-fn decode_change(mut input: &[u8]) -> Option<Command> {
+fn decode_change(mut input: &[u8]) -> Option<(Epoch, MemberChange)> {
     let input = &mut input;
     if get_u8(input).ok()? != FORMAT_CHANGE {
         return None;
@@ -279,7 +280,7 @@ fn decode_change(mut input: &[u8]) -> Option<Command> {
             }
         }
     };
-    input.is_empty().then_some(Command { epoch, action: Action::ChangeMembers(change) })
+    input.is_empty().then_some((epoch, change))
 }
 
 fn get_role_changes(input: &mut &[u8]) -> Option<Vec<RoleChange>> {

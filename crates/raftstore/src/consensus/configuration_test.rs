@@ -3,22 +3,9 @@ use crate::config::Config;
 use crate::consensus::Group;
 use crate::consensus::wire::GroupState;
 use crate::meta::INITIAL;
-use crate::region::{Epoch, Peer, RegionId, Space, StoreId};
-use bytes::Bytes;
+use crate::model::region_of_three;
 use kontiki_env::rng::Rng;
 use proptest::prelude::*;
-
-fn region() -> Region {
-    Region {
-        id: RegionId(2),
-        start_key: Bytes::new(),
-        end_key: Bytes::new(),
-        epoch: Epoch { conf_version: 1, version: 1 },
-        peers: (1..=3).map(|id| Peer { id: PeerId(id), store: StoreId(10 + id) }).collect(),
-        roles: Default::default(),
-        space: Space::Data,
-    }
-}
 
 fn group(region: &Region) -> Group {
     let (truncated_index, truncated_term) = (INITIAL.index, INITIAL.term);
@@ -40,7 +27,7 @@ proptest! {
     fn the_core_has_the_descriptors_configuration(
         changes in prop::collection::vec(crate::region::members_test::any_change(), 1..40),
     ) {
-        let mut region = region();
+        let mut region = region_of_three();
         let mut running = group(&region);
         for change in changes {
             let Ok(next) = region.changed(&change) else { continue };

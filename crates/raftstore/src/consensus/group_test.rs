@@ -1,21 +1,9 @@
 use super::step::Stepped;
 use super::*;
 use crate::meta::INITIAL;
-use crate::region::{Epoch, Peer, RegionId, Space, StoreId};
+use crate::model::region_of_three as region;
 use kontiki_env::rng::Rng;
 use proptest::prelude::*;
-
-fn region() -> Region {
-    Region {
-        id: RegionId(2),
-        start_key: Bytes::new(),
-        end_key: Bytes::new(),
-        epoch: Epoch { conf_version: 1, version: 1 },
-        peers: (1..=3).map(|id| Peer { id: PeerId(id), store: StoreId(id) }).collect(),
-        roles: Default::default(),
-        space: Space::Data,
-    }
-}
 
 fn entry(index: u64, term: u64) -> wire::Entry {
     wire::Entry { index, term, data: Bytes::from_static(b"d"), ..wire::Entry::default() }

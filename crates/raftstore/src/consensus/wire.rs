@@ -141,12 +141,12 @@ pub struct StoreMessage {
     /// The sender's store executes the commands that compare replicas.
     #[prost(bool, tag = "20")]
     pub can_compare: bool,
-    /// The sender's store knows that replicas have roles.
-    #[prost(bool, tag = "22")]
-    pub knows_roles: bool,
     /// Without a raft message: a follower's read, or the leader's answer.
     #[prost(message, optional, tag = "21")]
     pub replica_read: Option<ReplicaRead>,
+    /// The sender's store knows that replicas have roles.
+    #[prost(bool, tag = "22")]
+    pub knows_roles: bool,
 }
 
 /// Between a follower that serves reads and its leader.
@@ -300,14 +300,7 @@ impl RegionRecord {
                 roles.insert(PeerId(peer.id), role);
             }
         }
-        let role = |peer: &PeerRecord| roles.get(&PeerId(peer.id)).copied().unwrap_or_default();
-        if ![PeerRole::votes_before, PeerRole::votes_after]
-            .iter()
-            .all(|votes| self.peers.iter().any(|p| votes(role(p))))
-        {
-            return Err("a region without a voter");
-        }
-        Ok(Region {
+        let region = Region {
             id: RegionId(self.id),
             start_key: self.start_key.clone(),
             end_key: self.end_key.clone(),
@@ -315,6 +308,11 @@ impl RegionRecord {
             peers: self.peers.iter().map(|p| Peer { id: PeerId(p.id), store: StoreId(p.store) }).collect(),
             roles,
             space,
-        })
+        };
+        let has = |votes: fn(PeerRole) -> bool| region.peers.iter().any(|peer| votes(region.role(peer.id)));
+        if !has(PeerRole::votes_before) || !has(PeerRole::votes_after) {
+            return Err("a region without a voter");
+        }
+        Ok(region)
     }
 }

@@ -20,6 +20,19 @@ pub fn region(space: Space) -> Region {
     }
 }
 
+/// Region 2, of all keys, with voters 1 to 3 on stores 11 to 13.
+pub fn region_of_three() -> Region {
+    Region {
+        id: RegionId(2),
+        start_key: Bytes::new(),
+        end_key: Bytes::new(),
+        epoch: Epoch { conf_version: 1, version: 1 },
+        peers: (1..=3).map(|id| Peer { id: PeerId(id), store: StoreId(10 + id) }).collect(),
+        roles: Default::default(),
+        space: Space::Data,
+    }
+}
+
 /// Puts keys in the region, at its ends and beside it, in every family that a space owns.
 pub fn put_keys_around(batch: &mut WriteBatch) {
     for family in families::DATA_FAMILIES.into_iter().chain([families::PLACEMENT]) {

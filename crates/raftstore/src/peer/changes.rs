@@ -19,7 +19,7 @@ impl Peer {
         if change.ends_vote_of(self.me.id) {
             return Err(self.busy("a leader is not removed or demoted; transfer the leadership first"));
         }
-        if let Some(learner) = change.promoted().find(|id| !self.has_caught_up(*id, out)) {
+        if let Some(learner) = change.promoted().into_iter().find(|id| !self.has_caught_up(*id, out)) {
             let learner = learner.0;
             return Err(self.busy(&format!("replica {learner} does not answer, or lacks entries; promote it later")));
         }
@@ -39,7 +39,7 @@ impl Peer {
     }
 
     /// Whether a replica has confirmed the leadership within the last election timeout.
-    fn answers(&self, id: PeerId, out: &Outbox) -> bool {
+    pub(super) fn answers(&self, id: PeerId, out: &Outbox) -> bool {
         let heard_at = self.lease.confirmed_at(id);
         heard_at.is_some_and(|at| out.now.saturating_sub(at) < self.config.promise_duration())
     }

@@ -88,10 +88,7 @@ impl Peer {
 
     /// Whether a follower answers, and can vote.
     fn can_vote(&self, peer: region::Peer, out: &Outbox) -> bool {
-        let heard_at = self.lease.confirmed_at(peer.id);
-        peer.id != self.me.id
-            && heard_at.is_some_and(|at| out.now.saturating_sub(at) < self.config.promise_duration())
-            && out.leadership.is_able_elsewhere(peer.store)
+        peer.id != self.me.id && self.answers(peer.id, out) && out.leadership.is_able_elsewhere(peer.store)
     }
 
     /// Whether a follower answers, and may lead.

@@ -78,14 +78,13 @@ impl RoleChange {
 
 impl MemberChange {
     /// The replicas that it makes voters.
-    pub fn promoted(&self) -> impl Iterator<Item = PeerId> {
-        let (one, several) = match self {
-            MemberChange::Promote(id) => (Some(*id), &[][..]),
-            MemberChange::Jointly(changes) => (None, &changes[..]),
-            _ => (None, &[][..]),
-        };
-        let several = several.iter().filter(|change| matches!(change, RoleChange::Promote(_)));
-        one.into_iter().chain(several.map(|change| change.peer()))
+    pub fn promoted(&self) -> Vec<PeerId> {
+        let of = |change: &RoleChange| matches!(change, RoleChange::Promote(_)).then(|| change.peer());
+        match self {
+            MemberChange::Promote(id) => vec![*id],
+            MemberChange::Jointly(changes) => changes.iter().filter_map(of).collect(),
+            _ => Vec::new(),
+        }
     }
 
     /// Whether a replica votes no more after it, if it did.

@@ -1,23 +1,11 @@
 use super::*;
-use crate::region::{Epoch, RegionId, Space, StoreId};
-use bytes::Bytes;
+use crate::model::region_of_three as region;
+use crate::region::StoreId;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
 fn peer(id: u64) -> Peer {
     Peer { id: PeerId(id), store: StoreId(10 + id) }
-}
-
-fn region() -> Region {
-    Region {
-        id: RegionId(2),
-        start_key: Bytes::new(),
-        end_key: Bytes::new(),
-        epoch: Epoch { conf_version: 1, version: 1 },
-        peers: (1..=3).map(peer).collect(),
-        roles: Default::default(),
-        space: Space::Data,
-    }
 }
 
 fn after(region: &Region, change: MemberChange) -> Region {

@@ -191,6 +191,16 @@ fn a_voter_without_data_replaces_no_other() {
     cluster.settle();
 }
 
+/// Until the joint configuration has ended and its leader, if it was demoted, has handed over.
+fn until_a_voter_leads(cluster: &mut Cluster) {
+    cluster.until(30, "one that stays a voter leads", |cluster| {
+        cluster.leader().is_some_and(|leader| {
+            let region = cluster.status(leader).region;
+            !region.is_joint() && region.is_lasting_voter(id_on(&region, leader))
+        })
+    });
+}
+
 /// Two of three voters are replaced in one step, and the old ones are removed.
 fn replace_two(cluster: &mut Cluster) -> (u64, Vec<u64>) {
     let (leader, others) = followers(cluster, 1..=3);
@@ -283,12 +293,7 @@ fn a_crash_at_any_step_of_a_joint_change_is_survived() {
             passing += usize::from((1..=5).any(|id| leads(id).is_some_and(|replica| is_passing(&replica, id))));
         }
         cluster.settle();
-        cluster.until(30, "one that stays a voter leads", |cluster| {
-            cluster.leader().is_some_and(|leader| {
-                let region = cluster.status(leader).region;
-                !region.is_joint() && region.is_lasting_voter(id_on(&region, leader))
-            })
-        });
+        until_a_voter_leads(&mut cluster);
         cluster.put_surely(b"afterwards", b"1");
         cluster.settle();
     }
@@ -582,12 +587,7 @@ fn a_leader_that_is_demoted_votes_for_its_successor() {
         cluster.change(leader, epoch, MemberChange::Jointly(roles));
         let order = Event::TransferLeader { region: REGION, to: StoreId(others[1]) };
         cluster.node(leader).inbox.push_back(order);
-        cluster.until(30, "one that stays a voter leads", |cluster| {
-            cluster.leader().is_some_and(|leader| {
-                let region = cluster.status(leader).region;
-                !region.is_joint() && region.is_lasting_voter(id_on(&region, leader))
-            })
-        });
+        until_a_voter_leads(&mut cluster);
         cluster.settle();
     }
 }

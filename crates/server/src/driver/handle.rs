@@ -295,9 +295,7 @@ impl NodeHandle {
     /// all that it holds (docs/internals/replica-reads.md).
     async fn replica_view(&self, context: &RegionContext) -> Result<RegionView, NodeError> {
         let (shared, region) = (&self.shared, context.region);
-        let (reply, answer) = Reply::new(shared.inbox.admit(0)?);
-        shared.inbox.push(Input::ReplicaRead { region, epoch: context.epoch, reply });
-        let leader_has = answer.await.unwrap_or_else(|_| Err(shared.stopped_error()))?;
+        let leader_has = self.ask(|reply| Input::ReplicaRead { region, epoch: context.epoch, reply }).await?;
         let snapshot = shared.db.snapshot();
         // After the view: what begins now is not in it.
         let missing = RegionError::RegionNotFound { region };
@@ -309,17 +307,20 @@ impl NodeHandle {
         })?;
         let shown = shown.unwrap_or(0);
         if shown > leader_has && !planted::is_set(Bug::ShowBeforeLeader) {
-            let (reply, answer) = Reply::new(shared.inbox.admit(0)?);
-            shared.inbox.push(Input::ReplicaShows { region, index: shown, reply });
-            answer.await.unwrap_or_else(|_| Err(shared.stopped_error()))?;
+            self.ask(|reply| Input::ReplicaShows { region, index: shown, reply }).await?;
         }
         shared.counters.reads_replica.increment();
         Ok(RegionView { region: here, snapshot })
     }
 
     async fn barrier(&self, context: &RegionContext) -> Result<u64, NodeError> {
+        self.ask(|reply| Input::Barrier { region: context.region, epoch: context.epoch, reply }).await
+    }
+
+    /// Sends the driver a request that may be sent again whatever comes of it.
+    async fn ask<T>(&self, input: impl FnOnce(Reply<T>) -> Input) -> Result<T, NodeError> {
         let (reply, answer) = Reply::new(self.shared.inbox.admit(0)?);
-        self.shared.inbox.push(Input::Barrier { region: context.region, epoch: context.epoch, reply });
+        self.shared.inbox.push(input(reply));
         answer.await.unwrap_or_else(|_| Err(self.shared.stopped_error()))
     }
 
@@ -330,10 +331,8 @@ impl NodeHandle {
 
     /// Asks placement, on any node that leads it. [`NodeError::Timeout`] if there is no answer in time.
     pub async fn placement_within(&self, request: Request, timeout: Duration) -> Result<Response, NodeError> {
-        let (reply, answer) = Reply::new(self.shared.inbox.admit(0)?);
         let deadline = self.shared.env.clock.monotonic() + timeout;
-        self.shared.inbox.push(Input::Placement { request, deadline, reply });
-        answer.await.unwrap_or_else(|_| Err(self.shared.stopped_error()))
+        self.ask(|reply| Input::Placement { request, deadline, reply }).await
     }
 
     /// A message of another node, as the transport received it. Never blocks; may drop it.
@@ -396,9 +395,7 @@ impl NodeHandle {
     /// Compares the replicas of a region, if this node leads it: whether they hold the same data. Takes as long as the
     /// slowest replica needs to read its data, at most some minutes.
     pub async fn compare_replicas(&self, region: RegionId) -> Result<CheckOutcome, NodeError> {
-        let (reply, answer) = Reply::new(self.shared.inbox.admit(0)?);
-        self.shared.inbox.push(Input::Check { region, reply });
-        answer.await.unwrap_or_else(|_| Err(self.shared.stopped_error()))
+        self.ask(|reply| Input::Check { region, reply }).await
     }
 
     /// Asks this node to transfer the leadership of a region, if it leads.

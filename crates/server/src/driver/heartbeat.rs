@@ -5,7 +5,7 @@ use super::calls::Origin;
 use super::{Driver, PLACEMENT_REGION};
 use kontiki_placement as placement;
 use kontiki_placement::{Command, Now, RegionHeartbeat, Request, StoreHeartbeat, StoreStats};
-use kontiki_raftstore::{Peer, PeerRole, Region, RegionId, Space};
+use kontiki_raftstore::{Peer, Region, RegionId, Space};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::time::Duration;
@@ -124,13 +124,8 @@ impl Driver {
 }
 
 fn placement_peer(region: &Region, peer: Peer) -> placement::Peer {
-    let role = match region.role(peer.id) {
-        PeerRole::Voter => placement::PeerRole::Voter,
-        PeerRole::Learner => placement::PeerRole::Learner,
-        PeerRole::IncomingVoter => placement::PeerRole::IncomingVoter,
-        PeerRole::DemotingVoter => placement::PeerRole::DemotingVoter,
-    };
-    placement::Peer { id: peer.id.0, store_id: peer.store.0, role: role as i32 }
+    // The numbers of roles are the same everywhere: those of the protocol.
+    placement::Peer { id: peer.id.0, store_id: peer.store.0, role: region.role(peer.id) as i32 }
 }
 
 /// A region as a placement message.

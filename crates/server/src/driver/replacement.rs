@@ -10,6 +10,7 @@ use super::{Driver, Pending};
 use kontiki_placement::Now;
 use kontiki_raftstore::command::{Action, Command};
 use kontiki_raftstore::{Event, MemberChange, Peer, PeerRole, Region, StoreId, is_replica_of, next_replica_id};
+use std::sync::Arc;
 
 /// Ticks between checks.
 pub(super) const LOOK_TICKS: u64 = 10;
@@ -21,12 +22,20 @@ impl Driver {
         if recovery.number == 0 {
             return;
         }
-        let led = self.store.status().into_iter().filter(|status| status.leads).map(|status| status.region);
-        for region in led.filter(|region| recovery.is_due(region)).collect::<Vec<_>>() {
-            let command = Command { epoch: region.epoch, action: Action::Recover(recovery.clone()) };
-            let (region, ticket) = (region.id, self.pending.add(Pending::Abandoned));
-            self.store.handle(Event::Command { region, command, ticket }, now.monotonic);
+        for region in self.led_regions().into_iter().filter(|region| recovery.is_due(region)) {
+            self.order(&region, Action::Recover(recovery.clone()), now);
         }
+    }
+
+    fn led_regions(&self) -> Vec<Arc<Region>> {
+        self.store.status().into_iter().filter(|status| status.leads).map(|status| status.region).collect()
+    }
+
+    /// Proposes a command whose answer does not matter: the next check sees whether it was done.
+    fn order(&mut self, region: &Region, action: Action, now: Now) {
+        let command = Command { epoch: region.epoch, action };
+        let (region, ticket) = (region.id, self.pending.add(Pending::Abandoned));
+        self.store.handle(Event::Command { region, command, ticket }, now.monotonic);
     }
 
     /// Orders the next change of each region that this node leads and that needs one.
@@ -35,17 +44,13 @@ impl Driver {
             return;
         }
         let recovery = self.store.recovery().clone();
-        let led = self.store.status().into_iter().filter(|status| status.leads).map(|status| status.region);
-        // Before a region is recovered, every replica on a lost store counts as lost.
-        let led: Vec<_> = led.filter(|region| !recovery.is_due(region)).collect();
         let homes: Vec<StoreId> = placement_stores(&self.config).collect();
         let stores: Vec<StoreId> = self.config.members.keys().map(|store| StoreId(*store)).collect();
-        for region in led {
+        // Before a region is recovered, every replica on a lost store counts as lost.
+        for region in self.led_regions().into_iter().filter(|region| !recovery.is_due(region)) {
             let replacement = |store| self.formation.membership.replacement_of(store);
             if let Some(change) = next_change(&region, &homes, &stores, replacement) {
-                let command = Command { epoch: region.epoch, action: Action::ChangeMembers(change) };
-                let (region, ticket) = (region.id, self.pending.add(Pending::Abandoned));
-                self.store.handle(Event::Command { region, command, ticket }, now.monotonic);
+                self.order(&region, Action::ChangeMembers(change), now);
             }
         }
     }

@@ -4,7 +4,7 @@ use super::txn_convert::{key_error, plain_abort};
 use crate::driver::NodeError;
 use bytes::Bytes;
 use kontiki_proto::{errorpb, kvrpcpb, metapb};
-use kontiki_raftstore::{Peer, PeerRole, Region, RegionError};
+use kontiki_raftstore::{Peer, Region, RegionError};
 use kontiki_txn::{Failure, KeyError};
 
 /// Why a request has no result.
@@ -110,24 +110,17 @@ pub(crate) fn wire_peer(peer: Peer) -> metapb::Peer {
     metapb::Peer { id: peer.id.0, store_id: peer.store.0, ..Default::default() }
 }
 
-/// A replica on the wire, with its role.
-fn wire_member(region: &Region, peer: Peer) -> metapb::Peer {
-    let role = match region.role(peer.id) {
-        PeerRole::Voter => metapb::PeerRole::Voter,
-        PeerRole::Learner => metapb::PeerRole::Learner,
-        PeerRole::IncomingVoter => metapb::PeerRole::IncomingVoter,
-        PeerRole::DemotingVoter => metapb::PeerRole::DemotingVoter,
-    };
-    metapb::Peer { role: role as i32, ..wire_peer(peer) }
-}
-
 pub(super) fn wire_region(region: &Region) -> metapb::Region {
     metapb::Region {
         id: region.id.0,
         start_key: region.start_key.clone(),
         end_key: region.end_key.clone(),
         region_epoch: Some(metapb::RegionEpoch { conf_ver: region.epoch.conf_version, version: region.epoch.version }),
-        peers: region.peers.iter().map(|peer| wire_member(region, *peer)).collect(),
+        peers: region
+            .peers
+            .iter()
+            .map(|peer| metapb::Peer { role: region.role(peer.id) as i32, ..wire_peer(*peer) })
+            .collect(),
     }
 }
 

@@ -4,7 +4,7 @@
 //! batches of point deletes, so a failure in the middle leaves a part deleted, and repeating it completes it.
 
 use super::answer::pair;
-use super::route::{KeySpace, refused};
+use super::route::{KeySpace, Purpose, refused};
 use super::scan::{Scan, clip, entries};
 use super::{Kv, Refusal};
 use crate::api::Node;
@@ -47,7 +47,7 @@ impl<N: Node> Kv<N> {
         check(&request.context, &request.cf)?;
         let key = &request.key;
         let value = self
-            .routed_read(&request.context, |route| async move {
+            .routed(Purpose::Read, &request.context, |route| async move {
                 route.check_keys(KeySpace::Raw, [key.as_ref()]).map_err(refused)?;
                 let view = self.node.view(&route.context).await.map_err(Failure::Replicated)?;
                 Ok(view.get(Family::DEFAULT, key)?)
@@ -69,7 +69,7 @@ impl<N: Node> Kv<N> {
         check(&request.context, &request.cf)?;
         let keys = &request.keys;
         let pairs = self
-            .routed_read(&request.context, |route| async move {
+            .routed(Purpose::Read, &request.context, |route| async move {
                 route.check_keys(KeySpace::Raw, keys.iter().map(AsRef::as_ref)).map_err(refused)?;
                 let view = self.node.view(&route.context).await.map_err(Failure::Replicated)?;
                 let mut budget = self.large.budget();
@@ -130,7 +130,7 @@ impl<N: Node> Kv<N> {
         writes: &[(Bytes, Option<Bytes>)],
     ) -> Result<(), Refusal> {
         checked?;
-        self.routed(context, |route| async move {
+        self.routed(Purpose::Write, context, |route| async move {
             route.check_keys(KeySpace::Raw, writes.iter().map(|(key, _)| key.as_ref())).map_err(refused)?;
             let mut batch = WriteBatch::new();
             for (key, value) in writes {
@@ -171,7 +171,7 @@ impl<N: Node> Kv<N> {
         scans: &[Scan],
     ) -> Result<Vec<kvrpcpb::KvPair>, Refusal> {
         check(context, family)?;
-        self.routed_read(context, |route| async move {
+        self.routed(Purpose::Read, context, |route| async move {
             let view = self.node.view(&route.context).await.map_err(Failure::Replicated)?;
             let mut budget = self.large.budget();
             let mut progress = ReadProgress::new(&mut budget);
@@ -191,7 +191,7 @@ impl<N: Node> Kv<N> {
 
     async fn try_raw_delete_range(&self, request: &kvrpcpb::RawDeleteRangeRequest) -> Result<(), Refusal> {
         check(&request.context, &request.cf)?;
-        self.routed(&request.context, |route| async move {
+        self.routed(Purpose::Write, &request.context, |route| async move {
             let view = self.node.view(&route.context).await.map_err(Failure::Replicated)?;
             let range = clip(&request.start_key, &request.end_key, &route.region);
             let mut found = entries(&view, Family::DEFAULT, range, Direction::Forward)?;

@@ -22,11 +22,13 @@ pub(super) enum KeySpace {
     Txn,
 }
 
-/// Which replicas may serve a request.
+/// What a request does.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Access {
-    Leader,
-    AnyReplica,
+pub(super) enum Purpose {
+    /// It only reads: a replica that does not lead serves it, if the request asks for that.
+    Read,
+    /// It may write.
+    Write,
 }
 
 /// A region that passed the checks of the request's route.
@@ -54,32 +56,7 @@ impl<N: Node> Kv<N> {
     /// Routes a request and executes it, and repeats this if it was refused by a transient error.
     pub(super) async fn routed<T, F>(
         &self,
-        context: &Option<kvrpcpb::Context>,
-        attempt: impl Fn(Route) -> F,
-    ) -> Result<T, Refusal>
-    where
-        F: Future<Output = Result<T, Failure<NodeError>>> + Send,
-    {
-        self.routed_to(Access::Leader, context, attempt).await
-    }
-
-    /// The same for a request that only reads: a replica that does not lead serves it, if the request asks for that.
-    pub(super) async fn routed_read<T, F>(
-        &self,
-        context: &Option<kvrpcpb::Context>,
-        attempt: impl Fn(Route) -> F,
-    ) -> Result<T, Refusal>
-    where
-        F: Future<Output = Result<T, Failure<NodeError>>> + Send,
-    {
-        let at_any_replica = context.as_ref().is_some_and(|context| context.replica_read);
-        let access = if at_any_replica { Access::AnyReplica } else { Access::Leader };
-        self.routed_to(access, context, attempt).await
-    }
-
-    async fn routed_to<T, F>(
-        &self,
-        access: Access,
+        purpose: Purpose,
         context: &Option<kvrpcpb::Context>,
         attempt: impl Fn(Route) -> F,
     ) -> Result<T, Refusal>
@@ -90,7 +67,7 @@ impl<N: Node> Kv<N> {
         self.check_cluster(context)?;
         let mut waiting = self.retry_budget.begin(&self.node, context.max_execution_duration_ms);
         loop {
-            let failure = match self.route(context, access) {
+            let failure = match self.route(context, purpose) {
                 Ok(route) => match attempt(route).await {
                     Ok(done) => return Ok(done),
                     Err(failure) => self.without_own_hint(failure),
@@ -146,7 +123,8 @@ impl<N: Node> Kv<N> {
     }
 
     /// The checks that need no key, in the order of the contract: store, region, leader, epoch.
-    fn route(&self, context: &kvrpcpb::Context, access: Access) -> Result<Route, RegionError> {
+    fn route(&self, context: &kvrpcpb::Context, purpose: Purpose) -> Result<Route, RegionError> {
+        let at_any_replica = purpose == Purpose::Read && context.replica_read;
         let own = self.node.store_id();
         if let Some(peer) = context.peer.as_ref().filter(|peer| peer.store_id != own.0) {
             return Err(RegionError::StoreNotMatch { requested: StoreId(peer.store_id), actual: own });
@@ -154,14 +132,14 @@ impl<N: Node> Kv<N> {
         let id = RegionId(context.region_id);
         let found = self.node.requested_region(id).filter(|(region, _)| region.space == Space::Data);
         let (region, leader) = found.ok_or(RegionError::RegionNotFound { region: id })?;
-        if access == Access::Leader && leader.is_none_or(|leader| leader.store != own) {
+        if !at_any_replica && leader.is_none_or(|leader| leader.store != own) {
             return Err(RegionError::NotLeader { region: id, leader });
         }
         let asked = context.region_epoch.unwrap_or_default();
         let epoch = Epoch { conf_version: asked.conf_ver, version: asked.version };
         RegionError::check_epoch(&region, epoch)?;
         let context = RegionContext::new(id, epoch);
-        let context = if access == Access::Leader { context } else { context.at_any_replica() };
+        let context = if at_any_replica { context.at_any_replica() } else { context };
         Ok(Route { region, context })
     }
 }

@@ -5,7 +5,7 @@
 //! that begin with its first eight bytes ([`kontiki_txn::boundary_behind`]).
 
 use super::answer::wire_region;
-use super::route::{Route, refused};
+use super::route::{Purpose, Route, refused};
 use super::{Kv, Refusal};
 use crate::api::Node;
 use crate::driver::NodeError;
@@ -32,7 +32,7 @@ impl<N: Node> Kv<N> {
         let boundary = |key: Bytes| if is_raw_kv { boundary_behind(&key) } else { memcomparable_encode(&key) };
         let boundaries: BTreeSet<Bytes> = keys.map(|key| Bytes::from(boundary(key))).collect();
         check(&boundaries)?;
-        self.routed(&context, |route| {
+        self.routed(Purpose::Write, &context, |route| {
             let boundaries = &boundaries;
             async move { self.split_at(&route, boundaries).await }
         })

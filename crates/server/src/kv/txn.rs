@@ -4,7 +4,7 @@
 //! A command that writes reads first, and its view binds its context to the present term of leadership: no other leader
 //! can have written between the view and the proposal.
 
-use super::route::{KeySpace, Route, refused};
+use super::route::{KeySpace, Purpose, Route, refused};
 use super::txn_convert as convert;
 use super::{Kv, Refusal};
 use crate::api::Node;
@@ -58,7 +58,7 @@ impl<N: Node> Kv<N> {
         check(&request.context)?;
         let options = &read_options(&request.context, request.version);
         let found = self
-            .routed_read(&request.context, |route| async move {
+            .routed(Purpose::Read, &request.context, |route| async move {
                 in_region(&route, [&request.key])?;
                 self.scheduler.get(&route.context, &request.key, options).await
             })
@@ -81,7 +81,7 @@ impl<N: Node> Kv<N> {
         check(&request.context)?;
         let options = &read_options(&request.context, request.version);
         let pairs = self
-            .routed_read(&request.context, |route| async move {
+            .routed(Purpose::Read, &request.context, |route| async move {
                 in_region(&route, &request.keys)?;
                 self.scheduler.batch_get(&route.context, &request.keys, options, &mut self.large.budget()).await
             })
@@ -107,7 +107,7 @@ impl<N: Node> Kv<N> {
             true => (&request.end_key, &request.start_key),
         };
         let pairs = self
-            .routed_read(&request.context, |route| async move {
+            .routed(Purpose::Read, &request.context, |route| async move {
                 let scan = Scan {
                     range: user_range(&range_of(&route), lower, upper),
                     limit: request.limit as usize,
@@ -131,7 +131,7 @@ impl<N: Node> Kv<N> {
         let context = request.context.clone();
         let command = &convert::prewrite(request)?;
         let done = self
-            .routed(&context, |route| async move {
+            .routed(Purpose::Write, &context, |route| async move {
                 in_region(&route, command.mutations.iter().map(|mutation| &mutation.key))?;
                 self.scheduler.prewrite(&route.context, command.clone()).await
             })
@@ -156,7 +156,7 @@ impl<N: Node> Kv<N> {
         }
         let command = &Commit { keys: request.keys, start_ts: TimeStamp(start_ts), commit_ts: TimeStamp(commit_ts) };
         let commit_ts = self
-            .routed(&request.context, |route| async move {
+            .routed(Purpose::Write, &request.context, |route| async move {
                 in_region(&route, &command.keys)?;
                 self.scheduler.commit(&route.context, command.clone()).await
             })
@@ -172,7 +172,7 @@ impl<N: Node> Kv<N> {
     async fn try_batch_rollback(&self, request: kvrpcpb::BatchRollbackRequest) -> Result<(), Refusal> {
         check(&request.context)?;
         let command = &BatchRollback { keys: request.keys, start_ts: TimeStamp(request.start_version) };
-        self.routed(&request.context, |route| async move {
+        self.routed(Purpose::Write, &request.context, |route| async move {
             in_region(&route, &command.keys)?;
             self.scheduler.batch_rollback(&route.context, command.clone()).await
         })
@@ -195,7 +195,7 @@ impl<N: Node> Kv<N> {
             start_ts: TimeStamp(request.start_version),
             current_ts: TimeStamp(request.current_ts),
         };
-        self.routed(&request.context, |route| async move {
+        self.routed(Purpose::Write, &request.context, |route| async move {
             in_region(&route, [&command.key])?;
             self.scheduler.cleanup(&route.context, command.clone()).await
         })
@@ -223,7 +223,7 @@ impl<N: Node> Kv<N> {
             verify_is_primary: request.verify_is_primary,
         };
         let status = self
-            .routed(&request.context, |route| async move {
+            .routed(Purpose::Write, &request.context, |route| async move {
                 in_region(&route, [&command.primary])?;
                 self.scheduler.check_txn_status(&route.context, command.clone()).await
             })
@@ -244,7 +244,7 @@ impl<N: Node> Kv<N> {
             start_ts: TimeStamp(request.start_version),
             advise_ttl_ms: request.advise_lock_ttl,
         };
-        self.routed(&request.context, |route| async move {
+        self.routed(Purpose::Write, &request.context, |route| async move {
             in_region(&route, [&command.primary])?;
             self.scheduler.txn_heart_beat(&route.context, command.clone()).await
         })
@@ -269,7 +269,7 @@ impl<N: Node> Kv<N> {
             )));
         }
         let command = &ResolveLock { txns, keys: request.keys };
-        self.routed(&request.context, |route| async move {
+        self.routed(Purpose::Write, &request.context, |route| async move {
             in_region(&route, &command.keys)?;
             let budget = &mut self.large.budget();
             self.scheduler.resolve_lock(&route.context, &range_of(&route), command.clone(), budget).await
@@ -285,7 +285,7 @@ impl<N: Node> Kv<N> {
     async fn try_scan_lock(&self, request: &kvrpcpb::ScanLockRequest) -> Result<kvrpcpb::ScanLockResponse, Refusal> {
         check(&request.context)?;
         let locks = self
-            .routed(&request.context, |route| async move {
+            .routed(Purpose::Write, &request.context, |route| async move {
                 let scan = ScanLock {
                     range: user_range(&range_of(&route), &request.start_key, &request.end_key),
                     max_version: TimeStamp(request.max_version),

@@ -230,3 +230,19 @@ async fn a_scan_of_regions_never_leaves_out_keys() {
     let behind = pdpb::ScanRegionsRequest { start_key: split_key(), ..Default::default() };
     assert_eq!(pd.scan_regions(behind).await.unwrap().regions.len(), 1, "the gap is before it");
 }
+
+/// Roles cross from replication over placement to the protocol by their numbers.
+#[test]
+fn the_numbers_of_roles_are_those_of_the_protocol() {
+    use kontiki_placement::PeerRole as Placed;
+    use kontiki_proto::metapb::PeerRole as Wire;
+    use kontiki_raftstore::PeerRole as Replicated;
+    for (replicated, placed, wire) in [
+        (Replicated::Voter, Placed::Voter, Wire::Voter),
+        (Replicated::Learner, Placed::Learner, Wire::Learner),
+        (Replicated::IncomingVoter, Placed::IncomingVoter, Wire::IncomingVoter),
+        (Replicated::DemotingVoter, Placed::DemotingVoter, Wire::DemotingVoter),
+    ] {
+        assert_eq!((replicated as i32, placed as i32), (wire as i32, wire as i32), "{replicated:?}");
+    }
+}
